@@ -1,0 +1,72 @@
+"""Every error that sharedfate raises on purpose.
+
+    SharedfateError
+    ├── Misuse               the caller's: an unknown name, a wrong value, a bad file. Exit code 4, nothing was started.
+    ├── EnvironmentUnfit     this machine or cluster cannot run it: what is missing, and how to get it. Exit code 4.
+    └── ExperimentFailure    the system under test, or the experiment itself, broke.
+        ├── NoTargets        a selection matched nothing
+        ├── TargetVanished   the target went away between selection and injection
+        ├── NoEffect         the fault was applied and nothing was seen to change
+        ├── RecoveryFailed   an undo did not restore what it should
+        ├── NotReady         a wait ran out of time
+        └── ApiError         the Kubernetes API answered with a Status that was not expected
+
+A message holds the situation, what was seen, and the likely cause or the next step, in one line where it can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class SharedfateError(Exception):
+    """Base of all errors that the package raises on purpose."""
+
+
+class Misuse(SharedfateError):
+    """The caller asked for something that does not exist or cannot be: says what would be right."""
+
+
+class EnvironmentUnfit(SharedfateError):
+    """This machine or cluster lacks something: says what, and how to get it."""
+
+
+class ExperimentFailure(SharedfateError):
+    """The system under test, or the experiment itself, broke."""
+
+
+class NoTargets(ExperimentFailure):
+    """A selection matched nothing: an experiment without a target proves nothing."""
+
+
+class TargetVanished(ExperimentFailure):
+    """The target went away between selection and injection."""
+
+
+class NoEffect(ExperimentFailure):
+    """The fault was applied and nothing was seen to change."""
+
+
+class RecoveryFailed(ExperimentFailure):
+    """An undo did not restore what it should."""
+
+
+class NotReady(ExperimentFailure):
+    """A bounded wait ran out: says what was awaited and what was last seen."""
+
+
+class ApiError(ExperimentFailure):
+    """The Kubernetes API answered with an unexpected `Status`.
+
+    Attributes:
+        code: HTTP status code.
+        reason: Kubernetes' reason (`NotFound`, `Conflict`, `AlreadyExists`, ...), empty when the answer held none.
+        status: the whole `Status` object, empty when the answer was not one.
+    """
+
+    def __init__(self, message: str, *, code: int, reason: str = "", status: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+        self.status = dict(status or {})

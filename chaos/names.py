@@ -1,0 +1,61 @@
+"""Every label, annotation, port and fixed name, in one place: they are the protocol between the parts."""
+
+from __future__ import annotations
+
+from typing import Final
+
+GROUP: Final = "sharedfate.io"
+
+# Labels
+LABEL_RUN: Final = f"{GROUP}/run"  # on every object that we create; faults touch nothing without it
+LABEL_TENANT: Final = f"{GROUP}/tenant"  # on a tenant's namespace and pods: the tenant's name
+LABEL_ROLE: Final = f"{GROUP}/role"  # on pods: client | server | proxy | control-plane | helper | watchdog
+LABEL_LAYER: Final = f"{GROUP}/layer"  # on proxy pods (and in the annotation of injected pods): l4 | l7 | l4-l7
+LABEL_SCOPE: Final = f"{GROUP}/scope"  # pod | node | namespace
+LABEL_SCOPE_KEY: Final = f"{GROUP}/scope-key"  # scope namespace: the namespace served; a pod's waypoint: the pod's name
+LABEL_MODE: Final = f"{GROUP}/mode"  # on namespaces and proxies: the proxy mode
+LABEL_POLICY: Final = f"{GROUP}/policy"  # on a ConfigMap that holds an allow-list of its namespace: enabled
+LABEL_MESH: Final = f"{GROUP}/mesh"  # on namespaces: enabled
+
+# Annotations
+ANNOTATION_SANDBOX: Final = f"{GROUP}/sandbox"  # written by the node agent: <pod uid>-<inode of its network namespace>
+ANNOTATION_BUDGET: Final = f"{GROUP}/cpu-budget"  # on proxy pods: millicores of the proxy container once it is ready
+ANNOTATION_BUDGET_HOLD: Final = f"{GROUP}/cpu-budget-hold"  # on a pod: its proxy's CPU limit belongs to a fault for now
+ANNOTATION_PROXY_CONTAINER: Final = f"{GROUP}/proxy-container"  # name of the container that holds the proxy
+
+CONDITION_CAPTURED: Final = f"{GROUP}/captured"  # pod readiness gate of node and ambient modes
+
+# Namespaces and objects
+SYSTEM_NAMESPACE: Final = "sharedfate-system"  # control plane, node proxies, helpers, watchdog: all the privileged
+CONTROL_PLANE: Final = "control-plane"  # Deployment and Service
+PROXY_CONTAINER: Final = "proxy"
+NODE_PROXY_ACCOUNT: Final = "node-proxy"  # the one account, in the system namespace, that may serve a node's pods
+PROXY_CONFIG: Final = "sharedfate-proxy"  # ConfigMap in each namespace with proxies: bootstrap and trust bundle
+MESH_CONFIG: Final = "mesh"  # ConfigMap in the system namespace: mode and features
+AUTHORITY_SECRET: Final = "mesh-authority"  # Secret in the system namespace: the mesh's own certificate authority
+TOKEN_AUDIENCE: Final = "sharedfate.io"  # of the tokens by which proxies show who they are
+TOKEN_PATH: Final = "/var/run/secrets/sharedfate/token"
+IMAGE: Final = "sharedfate/sharedfate:0.1.0"  # the embedded cluster runs the installation itself under this name
+TRUST_DOMAIN: Final = "cluster.local"
+
+# Ports in a meshed pod
+PORT_OUTBOUND: Final = 15001  # captured outbound connections
+PORT_INBOUND: Final = 15006  # captured inbound connections
+PORT_HBONE: Final = 15008  # CONNECT over mutual TLS
+PORT_ADMIN: Final = 15000  # Envoy's admin, on 127.0.0.1 only
+PORT_AGENT: Final = 15020  # the node agent's status
+PORT_STATUS: Final = 15021  # Envoy's /ready and /stats/prometheus, for probes and scraping
+PORT_XDS: Final = 15012  # control plane: gRPC over TLS
+PORT_XDS_STATUS: Final = 15014  # control plane: /healthz, /readyz, /debug
+
+# Ports of the reference apps
+PORT_HTTP: Final = 8080  # HTTP/1.1, HTTP/2 with prior knowledge, gRPC
+PORT_TCP: Final = 9000  # raw TCP, long-lived streams
+PORT_CONTROL: Final = 9990  # excluded from capture: health, samples, loader control, sentinel
+
+MARK_PROXY: Final = 0x539  # SO_MARK of what a proxy sends: capture lets it pass
+
+
+def spiffe_id(namespace: str, service_account: str) -> str:
+    """`spiffe://cluster.local/ns/NS/sa/SA`, the identity in a workload's certificate."""
+    return f"spiffe://{TRUST_DOMAIN}/ns/{namespace}/sa/{service_account}"
