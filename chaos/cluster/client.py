@@ -1,0 +1,470 @@
+"""`Cluster`: the one way in which sharedfate speaks to Kubernetes, whichever cluster it is.
+
+Objects are plain JSON dictionaries, because the same manifests are rendered, applied, read back and recorded. Transport,
+TLS and authentication are the official `kubernetes` client's; what is safe to retry is retried with jitter (tenacity).
+Thread-safe: collectors, waits and faults call it from several threads.
+"""
+
+from __future__ import annotations
+
+import builtins
+import ipaddress
+import json
+import os
+import threading
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import tenacity
+import urllib3
+
+from chaos.errors import ApiError, EnvironmentUnfit, Misuse, NotReady
+
+Object = dict[str, Any]
+Objects = list[Object]
+_CONNECTIONS: Final = 32
+PatchType = Literal["merge", "strategic", "json"]
+
+_PATCH_TYPES: Final = {
+    "merge": "application/merge-patch+json",
+    "strategic": "application/strategic-merge-patch+json",
+    "json": "application/json-patch+json",
+}
+
+# kind -> (path prefix, plural, namespaced); the kinds that sharedfate itself uses
+KINDS: Final[dict[str, tuple[str, str, bool]]] = {
+    "Namespace": ("/api/v1", "namespaces", False),
+    "Node": ("/api/v1", "nodes", False),
+    "Pod": ("/api/v1", "pods", True),
+    "Service": ("/api/v1", "services", True),
+    "Endpoints": ("/api/v1", "endpoints", True),
+    "ConfigMap": ("/api/v1", "configmaps", True),
+    "Secret": ("/api/v1", "secrets", True),
+    "ServiceAccount": ("/api/v1", "serviceaccounts", True),
+    "Event": ("/api/v1", "events", True),
+    "Lease": ("/apis/coordination.k8s.io/v1", "leases", True),
+    "Deployment": ("/apis/apps/v1", "deployments", True),
+    "ReplicaSet": ("/apis/apps/v1", "replicasets", True),
+    "DaemonSet": ("/apis/apps/v1", "daemonsets", True),
+    "StatefulSet": ("/apis/apps/v1", "statefulsets", True),
+    "Job": ("/apis/batch/v1", "jobs", True),
+    "CronJob": ("/apis/batch/v1", "cronjobs", True),
+    "EndpointSlice": ("/apis/discovery.k8s.io/v1", "endpointslices", True),
+    "PodDisruptionBudget": ("/apis/policy/v1", "poddisruptionbudgets", True),
+    "NetworkPolicy": ("/apis/networking.k8s.io/v1", "networkpolicies", True),
+    "Role": ("/apis/rbac.authorization.k8s.io/v1", "roles", True),
+    "RoleBinding": ("/apis/rbac.authorization.k8s.io/v1", "rolebindings", True),
+    "ClusterRole": ("/apis/rbac.authorization.k8s.io/v1", "clusterroles", False),
+    "ClusterRoleBinding": ("/apis/rbac.authorization.k8s.io/v1", "clusterrolebindings", False),
+    "TokenReview": ("/apis/authentication.k8s.io/v1", "tokenreviews", False),
+    "SubjectAccessReview": ("/apis/authorization.k8s.io/v1", "subjectaccessreviews", False),
+    "SelfSubjectAccessReview": ("/apis/authorization.k8s.io/v1", "selfsubjectaccessreviews", False),
+    "PodMetrics": ("/apis/metrics.k8s.io/v1beta1", "pods", True),
+    "NodeMetrics": ("/apis/metrics.k8s.io/v1beta1", "nodes", False),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ExecResult:
+    """What a command in a container printed and returned."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One event of a watch: ADDED, MODIFIED, DELETED."""
+
+    type: str
+    object: Object
+
+
+def object_path(kind: str, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
+    """The API path of a collection, an object or a subresource."""
+    try:
+        prefix, plural, namespaced = KINDS[kind]
+    except KeyError:
+        raise Misuse(f"kind {kind!r} is not one that sharedfate uses: {', '.join(sorted(KINDS))}") from None
+    parts = [prefix]
+    if namespaced and namespace is not None:
+        parts += ["namespaces", namespace]
+    parts.append(plural)
+    if name is not None:
+        parts.append(urllib.parse.quote(name, safe=""))
+    if subresource is not None:
+        parts.append(subresource)
+    return "/".join(parts)
+
+
+def path_of(obj: Mapping[str, Any], subresource: str | None = None) -> str:
+    """The API path of an object as it stands."""
+    meta = obj["metadata"]
+    namespaced = KINDS[obj["kind"]][2]
+    return object_path(obj["kind"], meta.get("namespace", "default") if namespaced else None, meta["name"], subresource)
+
+
+def _worth_retrying(error: BaseException) -> bool:
+    if isinstance(error, ApiError):
+        return error.code == 429 or error.code in (500, 502, 503, 504)
+    return isinstance(error, urllib3.exceptions.HTTPError)
+
+
+class Cluster:
+    """A Kubernetes cluster, reached through a kubeconfig (or a pod's service account).
+
+    Args:
+        kubeconfig: path; None reads the pod's own service account.
+        context: context of the kubeconfig; None for its current one.
+        kind: `embedded`, `kind` or `context`; reported, never branched on above this package.
+        name: the cluster's name, for people.
+    """
+
+    def __init__(self, kubeconfig: Path | None, *, context: str | None = None, kind: str = "context", name: str = "") -> None:
+        self.kubeconfig = kubeconfig
+        self.context = context
+        self.kind = kind
+        self.name = name or context or "cluster"
+        self._configuration: Any = None
+        self._token: _Token | None = None
+        self._pool: urllib3.PoolManager
+        if kubeconfig is None:
+            self.host, self._pool, self._token = _in_pod()
+        else:
+            self._configuration = _configuration(kubeconfig, context)
+            from kubernetes import client as k8s
+
+            self.host, self._pool = self._configuration.host, k8s.ApiClient(self._configuration).rest_client.pool_manager
+
+    @property
+    def configuration(self) -> Any:
+        """The official client's Configuration of this cluster."""
+        if self._configuration is None:
+            self._configuration = _configuration(None, None)
+        return self._configuration
+
+    # ---- transport
+
+    def _headers(self) -> dict[str, str]:
+        headers = {"User-Agent": "sharedfate", "Accept": "application/json"}
+        if self._token is not None:
+            return {**headers, "Authorization": f"Bearer {self._token.read()}"}
+        for setting in self.configuration.auth_settings().values():
+            if setting["in"] == "header" and setting["value"]:
+                headers[setting["key"]] = setting["value"]
+        return headers
+
+    def open(self, method: str, path: str, *, body: bytes | None = None, query: Mapping[str, Any] | None = None,
+             content_type: str = "application/json", timeout: float = 15.0, read_timeout: float | None = None,
+             ) -> urllib3.BaseHTTPResponse:
+        """One HTTP exchange, its answer not yet read; raises ApiError for a status of 400 and above. Never retried."""
+        url = self.host + path
+        if query:
+            url += "?" + urllib.parse.urlencode({k: v for k, v in query.items() if v is not None})
+        headers = self._headers()
+        if body is not None:
+            headers["Content-Type"] = content_type
+        response = self._pool.request(
+            method, url, body=body, headers=headers, preload_content=False, redirect=False,
+            timeout=urllib3.Timeout(connect=timeout, read=read_timeout or timeout),
+        )
+        if response.status >= 400:
+            text = response.read(decode_content=True)
+            response.release_conn()
+            raise _api_error(method, path, response.status, text)
+        return response
+
+    def request(self, method: str, path: str, body: Any = None, *, query: Mapping[str, Any] | None = None,
+                content_type: str = "application/json", timeout: float = 15.0, retry: bool | None = None) -> Any:
+        """One JSON exchange. Reads are retried (429, 5xx, broken connections) with jitter; writes only when `retry`."""
+        data = None if body is None else json.dumps(body).encode()
+
+        def once() -> Any:
+            response = self.open(method, path, body=data, query=query, content_type=content_type, timeout=timeout)
+            try:
+                text = response.read(decode_content=True)
+            finally:
+                response.release_conn()
+            return json.loads(text) if text else None
+
+        if retry is None:
+            retry = method == "GET"
+        if not retry:
+            return once()
+        return tenacity.Retrying(
+            retry=tenacity.retry_if_exception(_worth_retrying),
+            wait=tenacity.wait_random_exponential(multiplier=0.2, max=5),
+            stop=tenacity.stop_after_delay(30),
+            reraise=True,
+        )(once)
+
+    # ---- objects
+
+    def get(self, kind: str, name: str, namespace: str | None = None) -> Object:
+        """The object; raises ApiError (code 404) when there is none."""
+        return self.request("GET", object_path(kind, namespace, name))  # type: ignore[no-any-return]
+
+    def find(self, kind: str, name: str, namespace: str | None = None) -> Object | None:
+        """The object, or None."""
+        try:
+            return self.get(kind, name, namespace)
+        except ApiError as error:
+            if error.code == 404:
+                return None
+            raise
+
+    def list(self, kind: str, namespace: str | None = None, *, labels: str | None = None, fields: str | None = None,
+             ) -> Objects:
+        """All objects of a kind, in a namespace or (None) in all; each with its kind and apiVersion filled in."""
+        items, _ = self.list_at(kind, namespace, labels=labels, fields=fields)
+        return items
+
+    def list_at(self, kind: str, namespace: str | None = None, *, labels: str | None = None, fields: str | None = None,
+                ) -> tuple[Objects, str]:
+        """Like `list`, with the version to watch from."""
+        items: Objects = []
+        query: dict[str, Any] = {"labelSelector": labels, "fieldSelector": fields, "limit": 500}
+        while True:
+            page = self.request("GET", object_path(kind, namespace), query=query)
+            for item in page.get("items") or []:
+                item.setdefault("kind", kind)
+                item.setdefault("apiVersion", page.get("apiVersion", ""))
+                items.append(item)
+            query["continue"] = page["metadata"].get("continue") or None
+            if query["continue"] is None:
+                return items, page["metadata"]["resourceVersion"]
+
+    def create(self, obj: Object) -> Object:
+        """Create; raises ApiError (reason AlreadyExists) when it is there."""
+        namespace = obj["metadata"].get("namespace", "default") if KINDS[obj["kind"]][2] else None
+        return self.request("POST", object_path(obj["kind"], namespace), obj)  # type: ignore[no-any-return]
+
+    def apply(self, obj: Object) -> Object:
+        """Create the object, or merge it over the one that is there. Safe to repeat."""
+        try:
+            return self.create(obj)
+        except ApiError as error:
+            if error.reason != "AlreadyExists":
+                raise
+        return self.patch(obj["kind"], obj["metadata"]["name"], obj, obj["metadata"].get("namespace"), how="strategic")
+
+    def patch(self, kind: str, name: str, patch: Any, namespace: str | None = None, *, how: PatchType = "merge",
+              subresource: str | None = None) -> Object:
+        """Patch an object or a subresource of it."""
+        path = object_path(kind, namespace, name, subresource)
+        return self.request("PATCH", path, patch, content_type=_PATCH_TYPES[how], retry=True)  # type: ignore[no-any-return]
+
+    def replace(self, obj: Object, subresource: str | None = None) -> Object:
+        """PUT the object; raises ApiError (409) when it changed meanwhile."""
+        return self.request("PUT", path_of(obj, subresource), obj)  # type: ignore[no-any-return]
+
+    def delete(self, kind: str, name: str, namespace: str | None = None, *, grace: int | None = None,
+               propagation: str = "Background", uid: str | None = None) -> bool:
+        """Delete; False when there was nothing. Does not wait."""
+        options: Object = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": propagation}
+        if grace is not None:
+            options["gracePeriodSeconds"] = grace
+        if uid is not None:
+            options["preconditions"] = {"uid": uid}
+        try:
+            self.request("DELETE", object_path(kind, namespace, name), options, retry=True)
+        except ApiError as error:
+            if error.code == 404:
+                return False
+            raise
+        return True
+
+    # ---- watching and waiting
+
+    def watch(self, kind: str, namespace: str | None = None, *, labels: str | None = None, fields: str | None = None,
+              since: str | None = None, seconds: int = 300) -> Iterator[Change]:
+        """One watch call: changes after `since` until the server closes it. Raises ApiError (410) when `since` is too old."""
+        query = {"watch": "1", "labelSelector": labels, "fieldSelector": fields, "resourceVersion": since,
+                 "timeoutSeconds": seconds, "allowWatchBookmarks": "true"}
+        response = self.open("GET", object_path(kind, namespace), query=query, read_timeout=seconds + 10)
+        try:
+            buffer = b""
+            for chunk in response.stream(amt=None):
+                buffer += chunk
+                *lines, buffer = buffer.split(b"\n")
+                for line in lines:
+                    if line:
+                        yield _change(line)
+        finally:
+            response.close()
+
+    def follow(self, kind: str, namespace: str | None = None, *, labels: str | None = None,
+               stop: threading.Event | None = None) -> Iterator[Change]:
+        """List, then watch for ever: resumes after a closed connection, lists again after 410. Ends when `stop` is set.
+
+        After a new list every object comes again as MODIFIED, and the ones that went meanwhile as DELETED.
+        """
+        known: dict[str, Object] = {}
+        version: str | None = None
+        while stop is None or not stop.is_set():
+            if version is None:
+                items, version = self.list_at(kind, namespace, labels=labels)
+                fresh = {item["metadata"]["uid"]: item for item in items}
+                for uid in known.keys() - fresh.keys():
+                    yield Change("DELETED", known[uid])
+                for uid, item in fresh.items():
+                    yield Change("MODIFIED" if uid in known else "ADDED", item)
+                known = fresh
+            try:
+                for change in self.watch(kind, namespace, labels=labels, since=version, seconds=60):
+                    version = change.object["metadata"]["resourceVersion"]
+                    if change.type == "BOOKMARK":
+                        continue
+                    uid = change.object["metadata"]["uid"]
+                    if change.type == "DELETED":
+                        known.pop(uid, None)
+                    else:
+                        known[uid] = change.object
+                    yield change
+                    if stop is not None and stop.is_set():
+                        return
+            except ApiError as error:
+                if error.code == 410:
+                    version = None
+                elif not _worth_retrying(error):
+                    raise
+                else:
+                    _pause(stop, 0.2)
+            except urllib3.exceptions.HTTPError:
+                _pause(stop, 0.2)
+
+    def wait(self, what: str, ready: Callable[[], Any], *, seconds: float = 60.0, every: float = 0.05) -> Any:
+        """Call `ready` until it returns something true, and return that; raises NotReady naming `what` and the time."""
+        end = time.monotonic() + seconds
+        while True:
+            if result := ready():
+                return result
+            if time.monotonic() >= end:
+                raise NotReady(f"{what}: not so after {seconds:g} s")
+            time.sleep(every)
+
+    # ---- pods
+
+    def exec(self, namespace: str, pod: str, command: Sequence[str], *, container: str | None = None,
+             seconds: float = 30.0) -> ExecResult:
+        """Run a command in a container and wait for it; raises NotReady when it takes longer than `seconds`."""
+        query: builtins.list[tuple[str, str]] = [("command", part) for part in command]
+        query += [("stdout", "true"), ("stderr", "true")]
+        if container:
+            query.append(("container", container))
+        url = self.host + object_path("Pod", namespace, pod, "exec") + "?" + urllib.parse.urlencode(query)
+        from kubernetes.stream import ws_client
+
+        stream = ws_client.WSClient(self.configuration, ws_client.get_websocket_url(url), self._headers(), capture_all=True)
+        try:
+            stream.run_forever(timeout=seconds)
+            if stream.is_open():
+                raise NotReady(f"{namespace}/{pod}: {' '.join(command)}: still running after {seconds:g} s")
+            return ExecResult(stream.returncode or 0, stream.read_stdout(timeout=0) or "",
+                              stream.read_stderr(timeout=0) or "")
+        finally:
+            if stream.sock.sock is not None:  # the stream forgets its socket when the other side has ended
+                stream.sock.sock.close()
+
+    def pod_http(self, namespace: str, pod: str, port: int, path: str, *, method: str = "GET", body: bytes | None = None,
+                 timeout: float = 10.0) -> bytes:
+        """An HTTP exchange with a pod's port through the API server's proxy: passes no proxy of the mesh."""
+        response = self.open(method, f"/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy{path}", body=body,
+                             content_type="application/octet-stream", timeout=timeout)
+        try:
+            return response.read(decode_content=True)
+        finally:
+            response.release_conn()
+
+    def logs(self, namespace: str, pod: str, *, container: str | None = None, previous: bool = False,
+             tail: int | None = None) -> str:
+        """A container's log."""
+        query = {"container": container, "previous": "true" if previous else None, "tailLines": tail}
+        response = self.open("GET", object_path("Pod", namespace, pod, "log"), query=query)
+        try:
+            return response.read(decode_content=True).decode(errors="replace")
+        finally:
+            response.release_conn()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._pool.clear()
+
+
+class _Token:
+    """A service account's token, read again each minute: the kubelet replaces it."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._text = ""
+        self._until = 0.0
+
+    def read(self) -> str:
+        if time.monotonic() >= self._until:
+            self._text, self._until = self._file.read_text().strip(), time.monotonic() + 60
+        return self._text
+
+
+def _in_pod() -> tuple[str, urllib3.PoolManager, _Token]:
+    """The API from inside a pod, as the official client's `load_incluster_config` finds it, but without the import of that
+    client: control plane and agents start while everything else does, and it is most of their start."""
+    folder = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+    try:
+        address = ipaddress.ip_address(os.environ["KUBERNETES_SERVICE_HOST"])
+        host = f"[{address}]" if address.version == 6 else str(address)
+        url = f"https://{host}:{os.environ['KUBERNETES_SERVICE_PORT']}"
+        token = _Token(folder / "token")
+        token.read()
+        pool = urllib3.PoolManager(maxsize=_CONNECTIONS, ca_certs=str(folder / "ca.crt"), retries=urllib3.Retry(total=0))
+    except (KeyError, ValueError, OSError) as error:
+        raise EnvironmentUnfit(f"no kubeconfig given, and this is not a pod with a service account: {error}") from error
+    return url, pool, token
+
+
+def _configuration(kubeconfig: Path | None, context: str | None) -> Any:
+    from kubernetes import client as k8s
+    from kubernetes import config as k8s_config
+
+    configuration = k8s.Configuration()
+    try:
+        if kubeconfig is None:
+            k8s_config.load_incluster_config(client_configuration=configuration)
+        else:
+            k8s_config.load_kube_config(str(kubeconfig), context=context, client_configuration=configuration,
+                                        persist_config=False)
+    except k8s_config.ConfigException as error:
+        raise EnvironmentUnfit(f"cannot use kubeconfig {kubeconfig}: {error}") from error
+    configuration.connection_pool_maxsize = _CONNECTIONS
+    configuration.retries = urllib3.Retry(total=0)
+    return configuration
+
+
+def _pause(stop: threading.Event | None, seconds: float) -> None:
+    if stop is None:
+        time.sleep(seconds)
+    else:
+        stop.wait(seconds)
+
+
+def _change(line: bytes) -> Change:
+    event = json.loads(line)
+    if event["type"] == "ERROR":
+        status = event["object"]
+        raise ApiError(f"watch: {status.get('message')}", code=status.get("code", 500), reason=status.get("reason", ""),
+                       status=status)
+    return Change(event["type"], event["object"])
+
+
+def _api_error(method: str, path: str, code: int, text: bytes) -> ApiError:
+    try:
+        status = json.loads(text)
+        assert isinstance(status, dict)
+    except (ValueError, AssertionError):
+        status = {}
+    message = status.get("message") or text.decode(errors="replace").strip()[:300] or "no message"
+    return ApiError(f"{method} {path}: {code}: {message}", code=code, reason=status.get("reason", ""), status=status)

@@ -1,0 +1,53 @@
+"""Address arithmetic of the embedded cluster. Every address follows from a node's and a pod's number.
+
+Two clusters use the same addresses without clashing, because no namespace of one is linked to one of the other.
+
+    fabric          172.30.0.0/24     .1 the cluster's own servers (API 6443, DNS 53), .10+N node N
+    pods of node N  10.244.N.0/24     .1 the node's bridge, .2 … .254 pods
+    Services        10.96.0.0/12      .1 kubernetes.default, 10.96.0.10 kube-dns.kube-system
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+FABRIC_ADDRESS: Final = "172.30.0.1"
+FABRIC_PREFIX: Final = 24
+POD_PREFIX: Final = 24
+CLUSTER_CIDR: Final = ("10.244.0.0", 16)
+SERVICE_CIDR: Final = ("10.96.0.0", 12)
+KUBERNETES_ADDRESS: Final = "10.96.0.1"
+DNS_ADDRESS: Final = "10.96.0.10"
+API_PORT: Final = 6443
+DNS_PORT: Final = 53
+MAX_NODES: Final = 200
+FIRST_POD: Final = 2
+LAST_POD: Final = 254
+
+
+def node_address(number: int) -> str:
+    """Address of node `number` (from 1) on the fabric."""
+    return f"172.30.0.{10 + number}"
+
+
+def pod_network(number: int) -> str:
+    """Network address of the node's pods, without its prefix length."""
+    return f"10.244.{number}.0"
+
+
+def pod_gateway(number: int) -> str:
+    """The node's own address among its pods; the source of its kubelet's probes."""
+    return f"10.244.{number}.1"
+
+
+def pod_address(number: int, host: int) -> str:
+    """Address of the `host`-th pod of the node."""
+    return f"10.244.{number}.{host}"
+
+
+def hardware_address(address: str) -> bytes:
+    """A locally administered MAC that follows from the IPv4 address, as the CNI bridge plugin makes it.
+
+    An address that is used again then comes with the same MAC, and no neighbour entry is ever stale.
+    """
+    return bytes((0x0A, 0x58, *(int(part) for part in address.split("."))))

@@ -1,0 +1,301 @@
+"""Nothing that a client sends is answered with a 5xx, and nothing that it sends leaves a stuck object."""
+
+from __future__ import annotations
+
+import json
+import random
+import string
+from typing import Any
+
+import pytest
+
+from chaos.cluster.embedded.api import discovery
+from chaos.cluster.embedded.store import copy
+from tests.embedded.api.conftest import World, config_map, deployment, pod
+
+WEIRD: list[Any] = [
+    None,
+    True,
+    0,
+    -1,
+    2**31,
+    2**63,
+    2**70,
+    1e308,
+    -0.5,
+    "",
+    "\x00",
+    "é" * 300,
+    "a" * 5000,
+    [],
+    {},
+    [[]],
+    {"": ""},
+    {"$patch": "delete"},
+    [{"$patch": "replace"}],
+    "../..",
+    "%00",
+    "1e999",
+    {"a": {"b": {"c": []}}},
+    [None],
+    ["x", 1],
+]
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
+TYPES = (
+    "application/json",
+    "application/yaml",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+    "application/json-patch+json",
+    "application/apply-patch+yaml",
+    "application/vnd.kubernetes.protobuf",
+    "text/html",
+    "",
+    ";;",
+)
+
+
+def mutated(chance: random.Random, value: Any, rate: float = 0.12) -> Any:
+    if chance.random() < rate:
+        return chance.choice(WEIRD)
+    if isinstance(value, dict):
+        result = {key: mutated(chance, item, rate) for key, item in value.items() if chance.random() > 0.04}
+        if chance.random() < 0.1:
+            result["".join(chance.choices(string.printable, k=4))] = chance.choice(WEIRD)
+        return result
+    if isinstance(value, list):
+        return [mutated(chance, item, rate) for item in value for _ in range(chance.choice((1, 1, 1, 2, 0)))]
+    return value
+
+
+def seeds(namespace: str) -> list[dict[str, Any]]:
+    template = {"spec": {"restartPolicy": "Never", "containers": [{"name": "a", "image": "b"}]}}
+    rich = pod(
+        "rich",
+        namespace,
+        nodeSelector={"a": "b"},
+        tolerations=[{"key": "k", "operator": "Exists"}],
+        initContainers=[{"name": "i", "image": "x", "restartPolicy": "Always", "startupProbe": {"httpGet": {"port": 1}}}],
+        volumes=[
+            {"name": "v", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}},
+            {"name": "w", "emptyDir": {}},
+        ],
+    )
+    rich["spec"]["containers"][0] |= {
+        "resources": {"limits": {"cpu": "1", "memory": "1Gi"}},
+        "ports": [{"containerPort": 80}],
+        "volumeMounts": [{"name": "w", "mountPath": "/w"}],
+        "env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
+        "livenessProbe": {"tcpSocket": {"port": "http"}},
+        "lifecycle": {"preStop": {"exec": {"command": ["x"]}}},
+    }
+    meta = {"name": "x", "namespace": namespace}
+    return [
+        config_map("x", namespace, a="b"),
+        rich,
+        deployment("x", namespace, 0),
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": meta,
+            "spec": {"type": "NodePort", "ports": [{"port": 80, "nodePort": 30001}]},
+        },
+        {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": meta,
+            "spec": {
+                "template": template,
+                "podFailurePolicy": {"rules": [{"action": "Ignore", "onPodConditions": [{"type": "x"}]}]},
+            },
+        },
+        {
+            "apiVersion": "batch/v1",
+            "kind": "CronJob",
+            "metadata": meta,
+            "spec": {"schedule": "* * * * *", "jobTemplate": {"spec": {"template": template}}},
+        },
+        {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "NetworkPolicy",
+            "metadata": meta,
+            "spec": {
+                "podSelector": {"matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}]},
+                "ingress": [{"from": [{"ipBlock": {"cidr": "10.0.0.0/8"}}], "ports": [{"port": 1}]}],
+            },
+        },
+        {
+            "apiVersion": "policy/v1",
+            "kind": "PodDisruptionBudget",
+            "metadata": meta,
+            "spec": {"minAvailable": "50%", "selector": {}},
+        },
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "RoleBinding",
+            "metadata": meta,
+            "roleRef": {"kind": "Role", "name": "r"},
+            "subjects": [{"kind": "User", "name": "u"}],
+        },
+        {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": meta,
+            "addressType": "IPv4",
+            "endpoints": [{"addresses": ["10.0.0.1"]}],
+            "ports": [{"port": 1}],
+        },
+        {
+            "apiVersion": "apps/v1",
+            "kind": "StatefulSet",
+            "metadata": meta,
+            "spec": {
+                "replicas": 0,
+                "selector": {"matchLabels": {"a": "b"}},
+                "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "a", "image": "b"}]}},
+            },
+        },
+        {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": meta,
+            "spec": {"leaseDurationSeconds": 1, "renewTime": "2026-01-01T00:00:00.000000Z"},
+        },
+        {"apiVersion": "v1", "kind": "Event", "metadata": meta, "involvedObject": {"kind": "Pod"}, "count": 1},
+        {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "data": {"a": "Yg=="}, "stringData": {"b": "c"}},
+    ]
+
+
+def collection(body: dict[str, Any], namespace: str) -> str:
+    resource = next(one for one in discovery.SERVED.values() if (one.api_version, one.kind) == (body["apiVersion"], body["kind"]))
+    prefix = f"/apis/{resource.api_version}" if resource.group else "/api/v1"
+    return f"{prefix}/namespaces/{namespace}/{resource.plural}"
+
+
+def one_request(chance: random.Random, namespace: str) -> tuple[str, str, bytes, str]:
+    """A request that is wrong in some way."""
+    body = chance.choice(seeds(namespace))
+    path = collection(body, namespace)
+    kind = chance.randrange(8)
+    changed = mutated(chance, copy(body))
+    data = json.dumps(changed).encode()
+    if kind == 0:
+        return "POST", path, data, "application/json"
+    if kind == 1:
+        return "PUT", f"{path}/x", data, "application/json"
+    if kind == 2:
+        return "PATCH", f"{path}/{body['metadata']['name']}", data, chance.choice(TYPES[2:4])
+    if kind == 3:
+        operations = [{"op": chance.choice(("add", "remove", "replace", "move", "copy", "test", "x")), "path": chance.choice(
+            ("/spec", "/metadata/labels/a", "/spec/containers/0", "/spec/containers/-", "/metadata", "", "/spec/replicas", 7)),
+            "value": chance.choice(WEIRD), "from": chance.choice(("/spec", "", None))} for _ in range(chance.randrange(4))]
+        return "PATCH", f"{path}/{body['metadata']['name']}", json.dumps(operations).encode(), TYPES[4]
+    if kind == 4:
+        return "PATCH", f"{path}/{body['metadata']['name']}?fieldManager=m&force=true", data, TYPES[5]
+    if kind == 5:
+        junk = bytes(chance.randrange(256) for _ in range(chance.randrange(200)))
+        return chance.choice(METHODS), path + chance.choice(("", "/x", "/x/status", "/x/scale")), junk, chance.choice(TYPES)
+    if kind == 6:
+        names = (
+            "limit",
+            "continue",
+            "labelSelector",
+            "fieldSelector",
+            "resourceVersion",
+            "timeoutSeconds",
+            "dryRun",
+            "fieldValidation",
+            "propagationPolicy",
+            "gracePeriodSeconds",
+            "container",
+            "tailLines",
+            "sinceTime",
+            "ports",
+            "command",
+            "pretty",
+        )
+        query = "&".join(
+            f"{chance.choice(names)}={chance.choice(('', '1', '-1', 'x', '%00', 'a in (', '%ff', '=', 'null', '9' * 30))}"
+            for _ in range(3)
+        )
+        tail = chance.choice(
+            (
+                "",
+                "/x",
+                "/x/log",
+                "/x/exec",
+                "/x/portforward",
+                "/x/proxy/a",
+                "/x/token",
+                "/x/eviction",
+                "/x/binding",
+                "/x/resize",
+                "/x/attach",
+            )
+        )
+        return chance.choice(METHODS[:5]), f"{path}{tail}?{query}", b"", "application/json"
+    parts = [
+        "api",
+        "apis",
+        "v1",
+        "apps",
+        "namespaces",
+        namespace,
+        "pods",
+        "..",
+        "%2e",
+        "%00",
+        "x:y:z",
+        "",
+        "status",
+        "proxy",
+        "é",
+    ]
+    return chance.choice(METHODS), "/" + "/".join(chance.choices(parts, k=chance.randrange(1, 7))), data, chance.choice(TYPES)
+
+
+def attack(world: World, namespace: str, count: int, seed: int) -> None:
+    chance = random.Random(seed)
+    cluster = world.cluster
+    for body in seeds(namespace):
+        if body["kind"] not in ("CronJob", "Service"):
+            cluster.request("POST", collection(body, namespace), body)
+    for number in range(count):
+        method, path, sent, content_type = one_request(chance, namespace)
+        query = "&" if "?" in path else "?"
+        response = cluster._pool.request(method, world.url + path.replace(" ", "+") + f"{query}timeoutSeconds=1", body=sent,
+                                         headers={"Content-Type": content_type}, timeout=10.0)
+        text = response.data[:300]
+        assert response.status < 500 or response.status in (501, 503), (
+            seed, number, method, path, content_type, sent[:1500], text)
+        if response.status >= 400 and method != "HEAD":
+            assert json.loads(response.data)["kind"] == "Status", (seed, number, method, path)
+    everything = cluster.request("GET", "/openapi/v3")
+    assert everything["paths"]
+    cluster.delete("Namespace", namespace)
+    cluster.wait(f"namespace {namespace} gone (seed {seed})", lambda: cluster.find("Namespace", namespace) is None, seconds=20)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_malformed_requests_are_never_a_fault_of_the_server(world: World, namespace: str, seed: int) -> None:
+    attack(world, namespace, 500, seed)
+
+
+@pytest.mark.slow
+def test_ten_thousand_malformed_requests_are_never_a_fault_of_the_server(world: World, namespace: str) -> None:
+    attack(world, namespace, 10_000, 4711)
+
+
+def test_a_body_over_three_megabytes_is_refused(world: World, namespace: str) -> None:
+    body = json.dumps(config_map("big", namespace, a="x" * (4 << 20))).encode()
+    response = world.cluster._pool.request("POST", f"{world.url}/api/v1/namespaces/{namespace}/configmaps", body=body)
+    assert response.status == 413
+
+
+def test_a_text_that_unfolds_is_refused(world: World, namespace: str) -> None:
+    bomb = "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n"
+    response = world.cluster._pool.request("POST", f"{world.url}/api/v1/namespaces/{namespace}/configmaps", body=bomb,
+                                           headers={"Content-Type": "application/yaml"})
+    assert response.status == 400
+    deep = b'{"a":' * 500 + b"1" + b"}" * 500
+    assert world.cluster._pool.request("POST", f"{world.url}/api/v1/namespaces/{namespace}/configmaps", body=deep).status == 400

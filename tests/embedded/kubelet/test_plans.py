@@ -1,0 +1,186 @@
+"""Specs, environments, volumes, cgroup figures, names: pure plans of what a container is given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chaos.cluster.embedded.kubelet import cgroups
+from chaos.cluster.embedded.kubelet.environment import ConfigError, container_environment, expand, field_value, resource_value
+from chaos.cluster.embedded.kubelet.images import Image, normal
+from chaos.cluster.embedded.kubelet.logs import render
+from chaos.cluster.embedded.kubelet.machine import plan_binds, plan_masks
+from chaos.cluster.embedded.kubelet.sandbox import plan_hostname, plan_resolv
+from chaos.cluster.embedded.kubelet.spec import (
+    SpecError,
+    Surroundings,
+    plan_arguments,
+    plan_capabilities,
+    plan_oom_score,
+    plan_spec,
+)
+from chaos.cluster.embedded.kubelet.volumes import plan_volumes, write_files
+
+IMAGE = Image("i", "sha256:x", ("/l",), entrypoint=("/entry",), command=("default",), directory="/w")
+POD: dict[str, Any] = {"metadata": {"name": "p", "namespace": "n", "uid": "u", "labels": {"b": '2"', "a": "1"}},
+                       "spec": {"containers": []}}
+NODE = {"name": "node", "ip": "1.2.3.4", "memory": "4096", "cpu": "2"}
+
+
+def spec(container: dict[str, Any], **more: Any) -> dict[str, Any]:
+    around = Surroundings(7, "/root", "p", installation=["/inst"])
+    return plan_spec(POD | {"spec": {"containers": [container], **more}}, container, IMAGE, {"A": "b"}, around,
+                     limits=cgroups.Limits(),
+                     cgroup="/kubepods/podu/c", oom_score=None)
+
+
+@pytest.mark.parametrize(("text", "expected"), [("$(A)", "x"), ("$$(A)", "$(A)"), ("$(B)", "$(B)"), ("a$", "a$"), ("$(A", "$(A"),
+                                                ("$$$(A)", "$x")])
+def test_references_are_expanded_as_kubernetes_does(text: str, expected: str) -> None:
+    assert expand(text, {"A": "x"}) == expected
+
+
+def test_the_downward_api_knows_fields_and_refuses_others() -> None:
+    assert field_value(POD, "metadata.labels", NODE) == 'a="1"\nb="2\\""'
+    assert field_value(POD, "metadata.labels['a']", NODE) == "1"
+    assert field_value(POD, "spec.nodeName", NODE) == "node"
+    with pytest.raises(ConfigError, match="unsupported fieldPath"):
+        field_value(POD, "spec.containers", NODE)
+
+
+def test_a_missing_limit_reads_as_the_nodes_capacity_and_figures_are_rounded_up() -> None:
+    container = {"name": "c", "resources": {"limits": {"cpu": "1500m"}}}
+    assert resource_value(POD, container, {"resource": "limits.cpu"}, NODE) == "2"
+    assert resource_value(POD, container, {"resource": "limits.cpu", "divisor": "1m"}, NODE) == "1500"
+    assert resource_value(POD, container, {"resource": "limits.memory"}, NODE) == "4096"
+
+
+def test_a_missing_key_is_an_error_unless_it_is_optional() -> None:
+    def env(optional: bool) -> dict[str, Any]:
+        return {"name": "c", "env": [{"name": "X", "valueFrom": {"configMapKeyRef": {"name": "m", "key": "k",
+                                                                                     "optional": optional}}}]}
+
+    assert container_environment(POD, env(True), {}, {}, lambda *_: {}, NODE) == {}
+    with pytest.raises(ConfigError, match="couldn't find key k in ConfigMap n/m"):
+        container_environment(POD, env(False), {}, {}, lambda *_: {}, NODE)
+    with pytest.raises(ConfigError, match='configmap "m" not found'):
+        container_environment(POD, env(False), {}, {}, lambda *_: None, NODE)
+
+
+def test_a_command_replaces_the_images_entrypoint_and_its_arguments() -> None:
+    assert plan_arguments({}, IMAGE, {}) == ["/entry", "default"]
+    assert plan_arguments({"args": ["x"]}, IMAGE, {}) == ["/entry", "x"]
+    assert plan_arguments({"command": ["/c"]}, IMAGE, {}) == ["/c"]
+    with pytest.raises(SpecError, match="no command"):
+        plan_arguments({}, Image("i", "", ()), {})
+
+
+def test_capabilities_are_the_default_ones_changed_and_never_more_than_are_held() -> None:
+    held = ["CAP_CHOWN", "CAP_NET_ADMIN", "CAP_KILL"]
+    assert plan_capabilities({}, held) == ["CAP_CHOWN", "CAP_KILL"]
+    assert plan_capabilities({"capabilities": {"add": ["NET_ADMIN", "SYS_RESOURCE"], "drop": ["KILL"]}}, held) == held[:2]
+    assert plan_capabilities({"capabilities": {"drop": ["ALL"], "add": ["KILL"]}}, held) == ["CAP_KILL"]
+    assert plan_capabilities({"privileged": True}, held) == held
+
+
+def test_namespaces_are_the_pods_unless_it_asks_for_the_nodes() -> None:
+    def kinds(**more: Any) -> dict[str, str]:
+        return {n["type"]: n.get("path", "new") for n in spec({"name": "c", "image": "i"}, **more)["linux"]["namespaces"]}
+
+    assert kinds() == {"mount": "new", "pid": "new", "network": "/proc/7/ns/net", "ipc": "/proc/7/ns/ipc",
+                       "uts": "/proc/7/ns/uts"}
+    assert "pid" not in kinds(hostPID=True)
+    assert "network" not in kinds(hostNetwork=True)
+
+
+def test_only_a_privileged_container_sees_everything() -> None:
+    plain, privileged = (spec({"name": "c", "image": "i", "securityContext": {"privileged": p}})["linux"] for p in (False, True))
+    assert "/proc/kcore" in plain["maskedPaths"]
+    assert privileged["maskedPaths"] == []
+    assert plain["resources"]["devices"] == [{"allow": False, "access": "rwm"}]
+
+
+def test_a_mount_of_a_volume_that_is_not_there_is_refused_and_so_is_a_sub_path_upwards() -> None:
+    with pytest.raises(SpecError, match='volume "v" not found'):
+        spec({"name": "c", "image": "i", "volumeMounts": [{"name": "v", "mountPath": "/v"}]})
+
+
+def test_cgroup_figures_are_the_kubelets() -> None:
+    limits = cgroups.container_limits({"resources": {"requests": {"cpu": "100m"}, "limits": {"cpu": "1500m", "memory": "1Gi"}}})
+    assert limits == cgroups.Limits(102, 150_000, 1 << 30)
+    assert cgroups.container_limits({}) == cgroups.Limits(2, None, None)
+    assert cgroups.container_limits({"resources": {"limits": {"cpu": "1m"}}}).quota == cgroups.MIN_QUOTA
+    assert [cgroups.weight(shares) for shares in (2, 1024, 262_144)] == [1, 39, 10_000]
+
+
+def test_a_pods_limit_is_a_sum_only_when_every_container_has_one() -> None:
+    one, none = {"name": "a", "resources": {"limits": {"cpu": "1"}}}, {"name": "b"}
+    assert cgroups.pod_limits({"spec": {"containers": [one, one]}}).quota == 200_000
+    assert cgroups.pod_limits({"spec": {"containers": [one, none]}}).quota is None
+
+
+def test_quality_of_service_follows_requests_and_limits() -> None:
+    def quality(*resources: dict[str, Any]) -> str:
+        return cgroups.quality({"spec": {"containers": [{"name": "c", "resources": r} for r in resources]}})
+
+    both = {"limits": {"cpu": "1", "memory": "1Gi"}}
+    assert quality({}) == "BestEffort"
+    assert quality(both) == "Guaranteed"
+    assert quality(both, {}) == "Burstable"
+    assert quality(both | {"requests": {"cpu": "500m"}}) == "Burstable"
+    assert [plan_oom_score(POD, {}, q, 1) for q in ("BestEffort", "Guaranteed", "Burstable")] == [1000, -997, 999]
+
+
+def test_dns_follows_the_pods_policy() -> None:
+    host = "nameserver 9.9.9.9\n"
+    assert plan_resolv(POD | {"spec": {}}, host).startswith("search n.svc.cluster.local")
+    assert plan_resolv(POD | {"spec": {"dnsPolicy": "Default"}}, host) == host
+    assert plan_resolv(POD | {"spec": {"hostNetwork": True}}, host) == host
+    assert plan_resolv(POD | {"spec": {"dnsPolicy": "None", "dnsConfig": {"nameservers": ["8.8.8.8"]}}},
+                       host) == "nameserver 8.8.8.8\n"
+    assert plan_hostname({"metadata": {"name": "x" * 70}, "spec": {}}, "node") == "x" * 63
+
+
+def test_images_have_one_full_name() -> None:
+    assert normal("nginx") == "docker.io/library/nginx:latest"
+    assert normal("me/app:1") == "docker.io/me/app:1"
+    assert normal("localhost:5000/app") == "localhost:5000/app:latest"
+    assert normal("docker.io/library/python-demo:local") == "docker.io/library/python-demo:local"
+
+
+def test_projected_volumes_gather_their_sources_and_name_what_is_missing() -> None:
+    pod = POD | {"spec": {"volumes": [{"name": "v", "projected": {"defaultMode": 0o644, "sources": [
+        {"serviceAccountToken": {"path": "token"}}, {"configMap": {"name": "m", "items": [{"key": "k", "path": "f"}]}}]}}]}}
+    plan = plan_volumes(pod, "/r", lambda *_: {"k": b"v"}, lambda *_, **__: "tok", NODE)
+    assert plan.files["v"] == {"token": (b"tok", 0o600), "f": (b"v", 0o644)}
+    with pytest.raises(ConfigError, match='volume "v" : configmap "m" not found'):
+        plan_volumes(pod, "/r", lambda *_: None, lambda *_, **__: "tok", NODE)
+    with pytest.raises(ConfigError, match="not supported"):
+        plan_volumes(POD | {"spec": {"volumes": [{"name": "n", "nfs": {}}]}}, "/r", lambda *_: None, lambda *_, **__: "", NODE)
+
+
+def test_files_of_a_volume_change_all_at_once_and_only_when_they_differ(tmp_path: Path) -> None:
+    volume = tmp_path / "v"
+    assert write_files(volume, {"a": (b"1", 0o644), "sub/b": (b"2", 0o600)})
+    assert not write_files(volume, {"a": (b"1", 0o644), "sub/b": (b"2", 0o600)})
+    held = (volume / "a").resolve()
+    assert write_files(volume, {"a": (b"3", 0o644)})
+    assert (volume / "a").read_bytes() == b"3"
+    assert not (volume / "sub").exists()
+    assert not held.exists()
+
+
+def test_what_a_node_may_see_is_a_short_list_and_the_installation_is_put_back() -> None:
+    masks = plan_masks(Path("/run/sharedfate"))
+    assert {"/home", "/tmp", "/run", "/etc/shadow"} <= set(masks)
+    assert not any(mask in ("/usr", "/etc", "/proc", "/var") for mask in masks)
+    assert not any(one != other and one.startswith(other + "/") for one in masks for other in masks)
+    assert plan_binds(["/"[:0] + str(Path(__file__).parents[3])])
+
+
+def test_a_partial_line_of_a_log_is_joined_and_a_whole_one_ends() -> None:
+    assert render(b"2026-01-01T00:00:00Z stdout P half\n", timestamps=False) == b"half"
+    assert render(b"2026-01-01T00:00:00Z stderr F whole\n", timestamps=False) == b"whole\n"
+    assert render(b"2026-01-01T00:00:00Z stderr F whole\n", timestamps=True) == b"2026-01-01T00:00:00Z whole\n"

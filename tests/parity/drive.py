@@ -1,0 +1,256 @@
+"""Recorded scenarios on our own nodes, network and controllers, in this process and without an API server.
+
+What the recording's user did (apply, delete, kill -9, exec, a node's power, kubelet or link) is done again, as long after
+what came before; what the store then sees is written in the recordings' form, for `compare.py`. `record.py` does the
+same from outside, through kubectl; this needs neither, can pull a node's plug, and says where the two differ.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from chaos.cluster.embedded.api.admission import admit_create
+from chaos.cluster.embedded.controllers import run_controllers
+from chaos.cluster.embedded.deletion import delete
+from chaos.cluster.embedded.kubelet import Node
+from chaos.cluster.embedded.kubelet.images import ALIASES, Images
+from chaos.cluster.embedded.kubelet.machine import SHARED
+from chaos.cluster.embedded.network import ClusterNetwork
+from chaos.cluster.embedded.resources import EVENT, NAMESPACE, POD, SERVICE_ACCOUNT, Object, Resource
+from chaos.cluster.embedded.store import NotFound, Store
+from tests.parity.compare import compare, sequences
+from tests.parity.replay import KINDS, Row, applied, rows
+
+IMAGE = "docker.io/library/python-demo:local"
+RECORDED_STATE = "/tmp/rig/state"
+WATCHED = ("Pod", "Service", "Job", "Deployment", "ReplicaSet", "DaemonSet", "StatefulSet", "EndpointSlice")
+
+
+def recorded_seconds(folder: Path) -> float:
+    """How long a scenario was watched; at least so long that what should not come would have come."""
+    moments = [row["rel"] for row in rows(folder / "watch.jsonl") if row["kind"] != "Node"]
+    return max(8.0, *moments, *(action["rel"] for action in rows(folder / "actions.jsonl")))
+
+
+def names_in_daemon_order(folder: Path) -> dict[str, str]:
+    """Names for our nodes, by the recorded nodes' names, whose order is that in which the DaemonSet's pods were made.
+
+    Kubernetes makes them in an order of chance, `compare.py` counts pods in order of creation; ours are made in order of names.
+    """
+    created = [row["object"] for row in rows(folder / "watch.jsonl") if row["kind"] == "Pod" and row["type"] == "ADDED"]
+    wanted = [_daemon_node(pod) for pod in created if _daemon_node(pod)]
+    return {node: f"m{number}" for number, node in enumerate(wanted, start=1)}
+
+
+def _daemon_node(pod: Object) -> str:
+    affinity = pod["spec"].get("affinity", {}).get("nodeAffinity", {})
+    terms = affinity.get("requiredDuringSchedulingIgnoredDuringExecution", {}).get("nodeSelectorTerms", ())
+    return next((str(field["values"][0]) for term in terms for field in term.get("matchFields", ())), "")
+
+
+class Bench:
+    """Three nodes n1 n2 n3, their network and the controllers."""
+
+    def __init__(self, shared: Path) -> None:
+        self.shared = shared
+        self.store = Store()
+        self.nodes: dict[str, Node] = {}
+        self.network = ClusterNetwork()
+
+
+@contextlib.asynccontextmanager
+async def bench(nodes: Sequence[str] = ("n1", "n2", "n3")) -> AsyncIterator[Bench]:
+    """A running Bench; nothing is left of it afterwards."""
+    os.environ[ALIASES] = IMAGE
+    run_dir = Path(tempfile.mkdtemp(prefix="parity-", dir="/run"))
+    shared = Path(tempfile.mkdtemp(prefix="parity-"))
+    os.environ[SHARED] = str(shared)
+    found = Bench(shared)
+    for name in ("default", "kube-node-lease"):
+        found.store.create(
+            NAMESPACE, {"metadata": {"name": name}, "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}}
+        )
+    await found.network.start()
+    images = Images(run_dir / "images")
+    for name in nodes:
+        found.nodes[name] = Node(found.store, name, run_dir=run_dir, network=found.network, images=images,
+                                 tokens=lambda pod, *, audiences, seconds: "none")
+    controllers = asyncio.create_task(run_controllers(found.store, root_ca="none"))
+    try:
+        await asyncio.gather(*(node.start() for node in found.nodes.values()))
+        yield found
+    finally:
+        controllers.cancel()
+        await asyncio.gather(controllers, return_exceptions=True)
+        await asyncio.gather(*(node.stop() for node in found.nodes.values()), return_exceptions=True)
+        await found.network.stop()
+        del os.environ[SHARED], os.environ[ALIASES]
+        shutil.rmtree(run_dir, ignore_errors=True)
+        shutil.rmtree(shared, ignore_errors=True)
+
+
+class Drive:
+    """One scenario on a bench."""
+
+    def __init__(self, on: Bench, folder: Path, out: Path, *, nodes: Mapping[str, str] | None = None) -> None:
+        self.node_names = nodes or {}
+        self.bench, self.store, self.folder, self.out = on, on.store, folder, out
+        self.namespace = folder.name[:50].rstrip("-")
+        self.actions = rows(folder / "actions.jsonl")
+        self.recorded = rows(folder / "watch.jsonl")
+        self.names: list[str] = []  # recorded pods in order of creation
+        for row in self.recorded:
+            if row["kind"] == "Pod" and row["type"] == "ADDED":
+                self.names.append(row["object"]["metadata"]["name"])
+        self.watch: list[Row] = []
+        self.events: list[Row] = []
+        self.began = 0.0
+
+    async def run(self) -> list[str]:
+        """Do it; all differences from the recording."""
+        self.store.create(NAMESPACE, {"metadata": {"name": self.namespace}, "spec": {"finalizers": ["kubernetes"]}, "status": {
+            "phase": "Active"}})
+        await self._until(lambda: self.store.find(SERVICE_ACCOUNT, self.namespace, "default"), 5)
+        self.began = time.monotonic()
+        watches = [asyncio.create_task(self._watch(KINDS[kind])) for kind in WATCHED] + [asyncio.create_task(self._watch(EVENT))]
+        await asyncio.sleep(0)
+        try:
+            await self._act()
+            await self._end()
+        finally:
+            for task in watches:
+                task.cancel()
+            self._write()
+            delete(self.store, NAMESPACE, "", self.namespace)
+        return compare(self.folder, self.out)
+
+    def _now(self) -> float:
+        return time.monotonic() - self.began
+
+    @staticmethod
+    async def _until(check: Callable[[], Any], seconds: float) -> Any:
+        end = time.monotonic() + seconds
+        while not (found := check()) and time.monotonic() < end:
+            await asyncio.sleep(0.02)
+        return found
+
+    async def _watch(self, resource: Resource) -> None:
+        with self.store.watch(resource, self.namespace) as watch:
+            async for event in watch:
+                into = self.events if resource is EVENT else self.watch
+                into.append({"rel": self._now(), "kind": resource.kind, "type": event.type, "object": event.object})
+
+    def _write(self) -> None:
+        self.out.mkdir(parents=True, exist_ok=True)
+        for name, found in (("watch", self.watch), ("events", self.events)):
+            (self.out / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in found))
+
+    async def _act(self) -> None:
+        steps = iter(applied(self.folder))
+        before = 0.0
+        for action in self.actions:
+            await asyncio.sleep(max(0.0, action["rel"] - before))
+            before = action["rel"]
+            what = action["action"]
+            if what.startswith("apply"):
+                for obj in next(steps):
+                    self._apply(KINDS[obj["kind"]], obj)
+                    await asyncio.sleep(0.05)  # kubectl applies one after the other
+            elif what.startswith("delete"):
+                pod = await self._pod(action)
+                delete(self.store, POD, self.namespace, pod["metadata"]["name"], grace=0 if "0" in what else None)
+            elif what == "kill -9":
+                await self._kill(action)
+            elif what.startswith("exec "):
+                await self._exec(action)
+            elif what.startswith("rig "):
+                node = self.bench.nodes[self.node_names.get(what.split()[-1], what.split()[-1])]
+                await {"kubelet-stop": node.stop_kubelet, "node-stop": node.power_off, "node-start": node.power_on}[
+                    what.split()[1]
+                ]()
+
+    def _apply(self, resource: Resource, obj: Object) -> None:
+        state = self.bench.shared / self.folder.name  # what the recording shared between its nodes
+        state.mkdir(exist_ok=True)
+        text = json.dumps(obj).replace(f"{RECORDED_STATE}/{self.folder.name}", str(state))
+        for recorded, ours in self.node_names.items():
+            text = text.replace(f'"{recorded}"', f'"{ours}"')
+        new = json.loads(text)
+        new["metadata"]["namespace"] = self.namespace
+        admitted = admit_create(self.store, resource, new)
+        held = self.store.find(resource, self.namespace, new["metadata"]["name"])
+        if held is None:
+            self.store.create(resource, admitted)
+        elif held["spec"] != admitted["spec"]:
+            meta = {**held["metadata"], "generation": held["metadata"].get("generation", 1) + 1}
+            self.store.update(resource, {**held, "spec": admitted["spec"], "metadata": meta})
+
+    async def _pod(self, action: Row, container: str | None = None) -> Object:
+        """Our pod for the recorded one of an action: as many were created before it; with its container running."""
+        name = action.get("pod")
+        nth = self.names.index(name) if name in self.names and name != "d-0" else 0
+
+        def find() -> Object | None:
+            created = [row["object"] for row in self.watch if row["kind"] == "Pod" and row["type"] == "ADDED"]
+            pod = self.store.find(POD, self.namespace, name) if name == "d-0" else None
+            if pod is None and len(created) > nth:
+                pod = self.store.find(POD, self.namespace, created[nth]["metadata"]["name"])
+            running = pod is not None and (container is None or "running" in (_status(pod, container).get("state") or {}))
+            return pod if running else None
+
+        found: Object | None = await self._until(find, 60)
+        if found is None:
+            raise NotFound(f"no pod for {action}")
+        return found
+
+    async def _kill(self, action: Row) -> None:
+        pod = await self._pod(action, action["container"])
+        identity = _status(pod, action["container"])["containerID"].split("//")[1]
+        procs = [Path(root, "cgroup.procs") for root, _, files in os.walk("/sys/fs/cgroup")
+                 if identity in root and pod["metadata"]["uid"] in root and "cgroup.procs" in files]
+        os.kill(min(int(pid) for path in procs for pid in path.read_text().split()), signal.SIGKILL)
+
+    async def _exec(self, action: Row) -> None:
+        pod = await self._pod(action, action["container"])
+        node = self.bench.nodes[pod["spec"]["nodeName"]]
+        session = await node.exec(self.namespace, pod["metadata"]["name"], action["container"], action["action"].split()[1:],
+                                  stdin=False, tty=False)
+        await session.wait()
+
+    async def _end(self) -> None:
+        """As long as was recorded, and then until ours has come as far, within back-off's jitter."""
+        recorded = self.folder
+        length = recorded_seconds(recorded)
+        await asyncio.sleep(max(0.0, length - self._now()))
+        final = {key: steps[-1][0] for key, steps in sequences(recorded).items()}
+
+        def there() -> bool:
+            self._write()
+            return {key: steps[-1][0] for key, steps in sequences(self.out).items()} == final
+
+        end = time.monotonic() + 0.5 * length + 5
+        while not there() and time.monotonic() < end:
+            await asyncio.sleep(0.5)
+        await asyncio.sleep(1.5)
+
+
+def _status(pod: Object, container: str) -> Any:
+    return next(
+        (
+            status
+            for part in ("containerStatuses", "initContainerStatuses")
+            for status in pod.get("status", {}).get(part, [])
+            if status["name"] == container
+        ),
+        {},
+    )
