@@ -1,0 +1,90 @@
+"""The words of a history: samples, events, flows and windows. Data only; `chaos.history.store` saves and loads them.
+
+A sample is one request. All instants are integer nanoseconds since the Unix epoch on the runner's clock: the loader's
+clock offset is taken out when its samples arrive, and the error that remains is an event of kind `clock`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chaos.history.words import NO_POD as NO_POD
+from chaos.history.words import Cause as Cause
+from chaos.history.words import Flag as Flag
+from chaos.history.words import Outcome as Outcome
+
+SAMPLE: Final = np.dtype(
+    [
+        ("flow", "<u2"),  # index into the trial's flows
+        ("client", "<u2"),  # index into the trial's pods
+        ("server", "<u2"),  # index into the trial's pods; NO_POD when unknown
+        ("outcome", "u1"),
+        ("cause", "u1"),
+        ("status", "<u2"),  # HTTP or gRPC status, 0 when none came
+        ("flags", "<u2"),
+        ("due", "<i8"),  # ns: when the request was due; latency counts from here
+        ("sent", "<i8"),  # ns: first byte handed to the kernel; 0 when never
+        ("done", "<i8"),  # ns: answered whole, failed or given up
+    ]
+)
+Samples = NDArray[np.void]  # of dtype SAMPLE, one row a request
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Flow:
+    """One client workload calling one server workload, by `namespace/workload`."""
+
+    client: str
+    server: str
+    sentinel: bool = False  # excluded port, no proxy: tells the machine's own trouble
+    label: str = ""  # tells several streams of requests between the same two apart: "tcp", "aggressor-requests"
+
+    def __str__(self) -> str:
+        label = f" [{self.label}]" if self.label else ""
+        return f"{self.client} -> {self.server}{label}" + (" (sentinel)" if self.sentinel else "")
+
+
+class WindowKind(StrEnum):
+    BASELINE = "baseline"
+    FAULT = "fault"
+    RECOVERY = "recovery"
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A part of a trial, half open: [begin, end) in ns. A switchback trial has several of each kind."""
+
+    kind: WindowKind
+    begin: int
+    end: int
+
+
+class EventKind(StrEnum):
+    """What the log of events holds."""
+
+    TRIAL = "trial"  # begin and end of the trial; `data` of the first is its header
+    PLACEMENT = "placement"  # pods, proxies and the fate groups derived from them
+    FAULT = "fault"  # phase: receipt | injected | evidence | recovered | restored; with what was seen
+    WINDOW = "window"  # a window was cut; `data`: kind, begin, end, why
+    LOOK = "look"  # the judge looked: which look, what it said of each flow
+    KUBERNETES = "kubernetes"  # a Kubernetes Event
+    CONTAINER = "container"  # a container's state, restart count or ID changed
+    USAGE = "usage"  # CPU (nanocores, cumulative seconds) and memory (bytes) of containers
+    CLOCK = "clock"  # offset and error bound of a loader's clock
+    LOADER = "loader"  # counts at the loader's end: due, sent, done, lateness
+    NOTE = "note"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of the log of events."""
+
+    at: int  # ns
+    kind: EventKind
+    data: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,308 @@
+"""A trial's directory: `samples.arrows`, `events.jsonl`, `trial.json`; written as it happens, loaded for judging again.
+
+`samples.arrows` is an Arrow IPC stream of compressed batches: what was written before a crash loads, a torn tail is left
+out. Instants are timestamps in ns (UTC), null when there is none (`sent` of a request that was never sent, `server` of an
+answer that named no pod). Anything that reads Arrow reads it:
+
+    pandas:  pyarrow.ipc.open_stream("samples.arrows").read_pandas()
+    polars:  polars.read_ipc_stream("samples.arrows")
+
+`trial.json` is the header: `flows` and `pods`, which the samples' numbers index, and what the caller put there. It is
+replaced in one step whenever a table grows, before the first sample that needs the new row.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from chaos.errors import Misuse
+from chaos.history.model import NO_POD, SAMPLE, Event, EventKind, Flow, Samples
+
+SAMPLES_FILE: Final = "samples.arrows"
+EVENTS_FILE: Final = "events.jsonl"
+HEADER_FILE: Final = "trial.json"
+VERSION: Final = 1
+
+_BATCH_ROWS: Final = 8192
+_BATCH_SECONDS: Final = 0.5
+_INSTANT: Final = pa.timestamp("ns", tz="UTC")
+_NULLS: Final = {"server": NO_POD, "sent": 0}  # what stands for "none" in SAMPLE
+SCHEMA: Final = pa.schema([
+    pa.field(name, _INSTANT if SAMPLE[name] == np.dtype("<i8") else pa.from_numpy_dtype(SAMPLE[name]),
+             nullable=name in _NULLS)
+    for name in SAMPLE.names or ()
+])
+
+
+def batch_of(samples: Samples) -> pa.RecordBatch:
+    """Samples as one Arrow batch."""
+    arrays = []
+    for entry in SCHEMA:
+        column = np.ascontiguousarray(samples[entry.name])
+        mask = column == _NULLS[entry.name] if entry.name in _NULLS else None
+        arrays.append(pa.array(column, mask=mask).cast(entry.type))
+    return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
+
+
+def samples_of(batch: pa.RecordBatch) -> Samples:
+    """The inverse of `batch_of`."""
+    found = np.empty(batch.num_rows, dtype=SAMPLE)
+    for name in SAMPLE.names or ():
+        column = batch.column(name)
+        if pa.types.is_timestamp(column.type):
+            column = column.cast(pa.int64())
+        if name in _NULLS:
+            column = column.fill_null(pa.scalar(_NULLS[name], column.type))
+        found[name] = column.to_numpy(zero_copy_only=False)
+    return found
+
+
+def event_line(event: Event) -> str:
+    return json.dumps({"at": event.at, "kind": str(event.kind), "data": dict(event.data)}, separators=(",", ":"))
+
+
+def event_from(line: str | bytes) -> Event:
+    data = json.loads(line)
+    return Event(int(data["at"]), EventKind(data["kind"]), data["data"])
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What happened in a trial, whole in memory.
+
+    Attributes:
+        samples: of dtype SAMPLE, in the order in which they arrived.
+        torn: whether a file ended in the middle of something: the writer died, and what it wrote before is here.
+    """
+
+    directory: Path
+    header: Mapping[str, Any]
+    flows: tuple[Flow, ...]
+    pods: tuple[str, ...]
+    samples: Samples
+    events: tuple[Event, ...]
+    torn: bool = False
+
+    @classmethod
+    def load(cls, directory: Path) -> History:
+        """Read a trial's directory; raises Misuse when it holds none."""
+        path = directory / HEADER_FILE
+        try:
+            header = json.loads(path.read_text())
+            if header["version"] != VERSION:
+                raise Misuse(f"{path}: version {header['version']!r}: this release reads version {VERSION}")
+            flows = tuple(Flow(**flow) for flow in header["flows"])
+            pods = tuple(header["pods"])
+        except FileNotFoundError as error:
+            raise Misuse(f"{directory}: no {HEADER_FILE}: not the directory of a trial") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise Misuse(f"{path}: not a trial's header: {error!r}") from error
+        samples, torn_samples = _load_samples(directory / SAMPLES_FILE)
+        events, torn_events = _load_events(directory / EVENTS_FILE)
+        return cls(directory, header, flows, pods, samples, events, torn_samples or torn_events)
+
+    def of_flow(self, flow: Flow) -> Samples:
+        """The samples of one flow."""
+        found: Samples = self.samples[self.samples["flow"] == self.flows.index(flow)]
+        return found
+
+    def to_pandas(self) -> Any:
+        """A pandas data frame of the samples, with the names of flows and pods beside their numbers (needs pandas)."""
+        frame = pa.Table.from_batches([batch_of(self.samples)]).to_pandas()
+        frame["flow_name"] = [str(self.flows[number]) for number in self.samples["flow"]]
+        for side in ("client", "server"):
+            frame[f"{side}_pod"] = [None if number == NO_POD else self.pods[number] for number in self.samples[side]]
+        return frame
+
+
+def _load_samples(path: Path) -> tuple[Samples, bool]:
+    batches: list[Samples] = []
+    torn = False
+    if not path.exists() or path.stat().st_size == 0:
+        return np.empty(0, dtype=SAMPLE), True
+    try:
+        with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as reader:
+            if reader.schema.names != SCHEMA.names:
+                raise Misuse(f"{path}: columns {reader.schema.names}: expected {SCHEMA.names}")
+            batches.extend(samples_of(batch) for batch in reader)
+    except (pa.ArrowInvalid, OSError):
+        torn = True
+    return (np.concatenate(batches) if batches else np.empty(0, dtype=SAMPLE)), torn
+
+
+def _load_events(path: Path) -> tuple[tuple[Event, ...], bool]:
+    events: list[Event] = []
+    if not path.exists():
+        return (), True
+    lines = path.read_bytes().split(b"\n")
+    torn = lines.pop() != b""  # a whole log ends with a newline
+    for number, line in enumerate(lines, 1):
+        try:
+            events.append(event_from(line))
+        except (ValueError, KeyError, TypeError) as error:
+            if number == len(lines):
+                torn = True
+                break
+            raise Misuse(f"{path}:{number}: not an event: {error!r}") from error
+    return tuple(events), torn
+
+
+class HistoryWriter:
+    """Writes a trial's history while it happens. Thread-safe: collectors, the recorder and the engine share it.
+
+    Args:
+        directory: made when it is missing; must not hold a history already.
+        header: what the caller wants to keep (mode, scenario, seed, ...); `version`, `flows` and `pods` are added.
+    """
+
+    def __init__(self, directory: Path, header: Mapping[str, Any]) -> None:
+        self.directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+        if (directory / HEADER_FILE).exists():
+            raise Misuse(f"{directory}: holds a history already: histories are append-only and never replaced")
+        self._lock = threading.RLock()
+        self._header = dict(header)
+        self._flows: list[Flow] = []
+        self._pods: list[str] = []
+        self._saved: list[Samples] = []  # also kept in memory: the judge looks while it grows
+        self._events: list[Event] = []
+        self._buffer: list[Samples] = []
+        self._buffered = 0
+        self._flushed = time.monotonic()
+        self._closed = False
+        self._save_header()
+        self._sink = pa.OSFile(str(directory / SAMPLES_FILE), "wb")
+        self._stream = pa.ipc.new_stream(self._sink, SCHEMA, options=pa.ipc.IpcWriteOptions(compression="zstd"))
+        self._log = (directory / EVENTS_FILE).open("a", encoding="utf-8")
+
+    # ---- tables
+
+    def flow(self, flow: Flow) -> int:
+        """The number of a flow; a new one is entered into the header."""
+        return self._enter(self._flows, flow)
+
+    def pod(self, name: str) -> int:
+        """The number of a pod, by `namespace/name`."""
+        return self._enter(self._pods, name)
+
+    def _enter(self, table: list[Any], row: Any) -> int:
+        with self._lock:
+            try:
+                return table.index(row)
+            except ValueError:
+                if len(table) >= NO_POD:
+                    raise Misuse(f"a history numbers at most {NO_POD} flows and as many pods") from None
+                table.append(row)
+                self._save_header()
+                return len(table) - 1
+
+    @property
+    def flows(self) -> tuple[Flow, ...]:
+        with self._lock:
+            return tuple(self._flows)
+
+    @property
+    def pods(self) -> tuple[str, ...]:
+        with self._lock:
+            return tuple(self._pods)
+
+    def note(self, **facts: Any) -> None:
+        """Add to the header."""
+        with self._lock:
+            self._header.update(facts)
+            self._save_header()
+
+    def _save_header(self) -> None:
+        header = {"version": VERSION, **self._header, "flows": [asdict(flow) for flow in self._flows], "pods": self._pods}
+        path = self.directory / HEADER_FILE
+        fresh = path.with_suffix(".tmp")
+        fresh.write_text(json.dumps(header, indent=1) + "\n")
+        os.replace(fresh, path)
+
+    # ---- content
+
+    def append(self, samples: Samples) -> None:
+        """Add samples; they are on disk within about half a second of calls, or at `flush`."""
+        if not len(samples):
+            return
+        with self._lock:
+            self._buffer.append(samples)
+            self._buffered += len(samples)
+            if self._buffered >= _BATCH_ROWS or time.monotonic() - self._flushed >= _BATCH_SECONDS:
+                self.flush()
+
+    def event(self, kind: EventKind, data: Mapping[str, Any] | None = None, *, at: int | None = None) -> Event:
+        """Add an event, now unless `at` says otherwise; it is with the kernel when this returns."""
+        event = Event(time.time_ns() if at is None else at, kind, dict(data or {}))
+        with self._lock:
+            self._log.write(event_line(event) + "\n")
+            self._log.flush()
+            self._events.append(event)
+        return event
+
+    def flush(self) -> None:
+        with self._lock:
+            self._flushed = time.monotonic()
+            if self._buffer:
+                joined = np.concatenate(self._buffer)
+                self._buffer, self._buffered = [], 0
+                self._stream.write_batch(batch_of(joined))
+                self._sink.flush()
+                self._saved.append(joined)
+
+    def snapshot(self) -> tuple[Samples, tuple[Event, ...]]:
+        """Everything so far."""
+        with self._lock:
+            parts: Sequence[Samples] = [*self._saved, *self._buffer]
+            if len(self._saved) > 16:  # keep later snapshots cheap
+                self._saved = [np.concatenate(self._saved)]
+            return (np.concatenate(parts) if parts else np.empty(0, dtype=SAMPLE)), tuple(self._events)
+
+    def tail(self, rows: int) -> Samples:
+        """About the last so many samples (and no fewer, when there are): cheap at any length of the history."""
+        with self._lock:
+            parts: list[Samples] = []
+            missing = rows
+            for part in reversed([*self._saved, *self._buffer]):
+                parts.append(part[-missing:] if len(part) > missing else part)
+                missing -= len(part)
+                if missing <= 0:
+                    break
+            return np.concatenate(parts[::-1]) if parts else np.empty(0, dtype=SAMPLE)
+
+    def close(self) -> None:
+        """Flush, and write the samples again as few large batches: smaller, and quicker to load. Safe to repeat."""
+        with self._lock:
+            if self._closed:
+                return
+            self.flush()
+            self._closed = True
+            self._stream.close()
+            self._sink.close()
+            self._log.close()
+            path = self.directory / SAMPLES_FILE
+            fresh = path.with_suffix(".tmp")
+            with pa.OSFile(str(fresh), "wb") as sink, pa.ipc.new_stream(
+                sink, SCHEMA, options=pa.ipc.IpcWriteOptions(compression="zstd")
+            ) as stream:
+                for batch in pa.Table.from_batches([batch_of(part) for part in self._saved], SCHEMA).combine_chunks().to_batches(
+                    max_chunksize=1 << 20
+                ):
+                    stream.write_batch(batch)
+            os.replace(fresh, path)
+
+    def __enter__(self) -> HistoryWriter:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

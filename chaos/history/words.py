@@ -1,0 +1,46 @@
+"""The words of one request's fate and its record's layout, without numpy: the loader in its container starts quickly.
+
+`chaos.history.model` gives the same layout as a numpy dtype; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from struct import Struct
+from typing import Final
+
+
+class Outcome(IntEnum):
+    """What the client can know of a request."""
+
+    OK = 0  # answered as expected
+    FAILED = 1  # no byte can have reached the server: refused, no route, handshake refused
+    UNKNOWN = 2  # reset or timed out after it was sent, or answered otherwise than expected
+
+
+class Cause(IntEnum):
+    """Why a request did not end OK."""
+
+    NONE = 0
+    REFUSED = 1  # connection refused
+    NO_ROUTE = 2  # network or host unreachable
+    CONNECT_TIMEOUT = 3
+    TLS = 4
+    RESET = 5  # connection reset or closed after the request was sent
+    TIMEOUT = 6  # no whole answer in time
+    STATUS = 7  # an unexpected HTTP or gRPC status
+    WRONG_BODY = 8
+    SHED = 9  # never sent: the loader's bound on requests in flight was reached
+    DNS = 10
+
+
+class Flag(IntEnum):
+    """Bits of a sample's `flags`."""
+
+    LATE = 1  # the loader itself was late: sent more than its tolerance after it was due for no fault of the server
+    NEW_CONNECTION = 2
+    RETRIED = 4  # a proxy said that it retried (x-envoy-attempt-count > 1)
+
+
+NO_POD: Final = 0xFFFF
+RECORD: Final = Struct("<HHHBBHHqqq")  # flow, client, server, outcome, cause, status, flags, due, sent, done
