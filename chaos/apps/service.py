@@ -1,0 +1,126 @@
+"""What the reference server answers, apart from how the bytes travel: shared by HTTP/1.1, HTTP/2 and gRPC.
+
+Paths of the application port: `/bytes/N` answers N bytes, `/delay/MS` waits, `/headers` shows what arrived (for checks
+of trace context and identity headers), `/echo` and everything else give the request's body back. Every answer carries
+`x-pod` (which pod answered) and `x-seq` (the request's own, so that a client notices a crossed answer).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from chaos.apps.knobs import Act, Knobs, Temper
+from chaos.apps.wire import header
+
+Answer = tuple[int, bytes, bytes]  # status, header lines each with its CRLF, body
+
+MAX_ANSWER: Final = 64 * 1024 * 1024
+
+
+class Connection(Protocol):
+    """What a service needs of the connection, or of the stream, that a request came on."""
+
+    def answer(self, answer: Answer | None) -> None: ...
+
+
+class Draining(Protocol):
+    """A connection that can be told to end once nothing is under way."""
+
+    def drain(self) -> None: ...
+
+
+class Service:
+    """A port's behaviour and its open connections."""
+
+    def __init__(self, pod: str, temper: Temper | None = None) -> None:
+        self.pod = pod.encode()
+        self.temper = temper
+        self.connections: set[Draining] = set()
+        self.counters: Counter[str] = Counter()
+        self.draining = False
+        self._pod_line = b"x-pod: %b\r\n" % self.pod
+
+    def treat(self, method: bytes, path: bytes, head: bytes, body: bytes, connection: Connection) -> None:
+        """Answer one request, now or later."""
+        self.counters[method.decode("latin-1")] += 1
+        act, delay = (Act.ANSWER, 0.0) if self.temper is None else self.temper.decide()
+        if path.startswith(b"/delay/") and path[7:].isdigit():
+            delay += int(path[7:]) / 1e3
+        if act is Act.STALL:
+            assert self.temper is not None
+            asyncio.get_running_loop().call_later(0.05, self._stalled, method, path, head, body, connection)
+            return
+        answer: Answer | None = None
+        if act is Act.ANSWER:
+            answer = self.respond(method, path, head, body)
+        elif act is Act.ERROR:
+            assert self.temper is not None
+            answer = (self.temper.knobs.error_status, self.common(head), b"the error knob")
+        if delay:
+            asyncio.get_running_loop().call_later(delay, connection.answer, answer)
+        else:
+            connection.answer(answer)
+
+    def _stalled(self, method: bytes, path: bytes, head: bytes, body: bytes, connection: Connection) -> None:
+        self.counters[method.decode("latin-1")] -= 1  # counted again when it is treated at last
+        self.treat(method, path, head, body, connection)
+
+    def common(self, head: bytes) -> bytes:
+        """Header lines of every answer."""
+        seq = header(head, b"x-seq")
+        return b"%bx-seq: %b\r\n" % (self._pod_line, seq) if seq else self._pod_line
+
+    def respond(self, method: bytes, path: bytes, head: bytes, body: bytes) -> Answer:
+        """The answer to a request of the application port."""
+        extra = self.common(head)
+        if len(path) < 6:
+            return 200, extra, body
+        if path.startswith(b"/bytes/") and path[7:].isdigit():
+            size = int(path[7:])
+            return (200, extra, b"x" * size) if size <= MAX_ANSWER else (400, extra, b"too many bytes")
+        if path == b"/headers":
+            lines = [line.partition(b":") for line in head.split(b"\r\n")[1:]]
+            seen = {name.decode("latin-1").lower(): value.strip().decode("latin-1") for name, _, value in lines}
+            text = {"method": method.decode("latin-1"), "pod": self.pod.decode(), "headers": seen}
+            return 200, extra + b"content-type: application/json\r\n", json.dumps(text).encode()
+        return 200, extra, body
+
+
+class ControlService(Service):
+    """The control port: health, sentinel, knobs, counts. Never touched by the knobs.
+
+    Args:
+        app: the application port's service, whose counts `/stats` shows.
+        temper: the knobs that `POST /knobs` sets.
+        ready: `/healthz` answers 200 while it is true.
+    """
+
+    def __init__(self, pod: str, app: Service, temper: Temper, ready: Callable[[], bool]) -> None:
+        super().__init__(pod)
+        self.app = app
+        self.knobs = temper
+        self.ready = ready
+
+    def respond(self, method: bytes, path: bytes, head: bytes, body: bytes) -> Answer:
+        extra = self.common(head)
+        if path == b"/healthz":
+            return (200, extra, b"ok\n") if self.ready() else (503, extra, b"going\n")
+        if path.startswith(b"/sentinel"):
+            return 200, extra, body
+        if path == b"/stats":
+            stats: dict[str, Any] = {"pod": self.pod.decode(), "open": len(self.app.connections), **self.app.counters}
+            return 200, extra + b"content-type: application/json\r\n", json.dumps(stats).encode()
+        if path == b"/knobs":
+            if method == b"POST":
+                try:
+                    self.knobs.set(Knobs.parse(body))
+                except ValueError as error:
+                    return 400, extra, f"{error}\n".encode()
+            knobs = self.knobs.knobs
+            shown = {name: getattr(knobs, name) for name in Knobs.__dataclass_fields__}
+            return 200, extra + b"content-type: application/json\r\n", json.dumps(shown).encode()
+        return 404, extra, b"known: /healthz /sentinel /stats /knobs\n"

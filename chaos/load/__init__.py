@@ -1,0 +1,1 @@
+"""Load: an open-loop loader in a pod of each tenant (`agent`), and who gathers its samples (`collector`)."""

@@ -1,0 +1,342 @@
+"""The runner's side of the load: a thread for each loader asks for its samples and appends them to the history.
+
+Samples come through the API server (`Cluster.pod_http`) to the loader's control port, so no proxy under test carries them.
+A loader keeps all it measured, so a runner that stops asking, or starts again, loses nothing; a loader whose container
+started again begins a new epoch and is counted anew. At the end both sides' counts must be equal, or `LostSamples`.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import urllib3
+from numpy.typing import NDArray
+
+from chaos.cluster.client import Cluster
+from chaos.errors import ApiError, ExperimentFailure, NotReady
+from chaos.history.model import NO_POD, SAMPLE, EventKind, Flow, Outcome, Samples
+from chaos.history.store import HistoryWriter
+from chaos.load.clocks import Clock, Offset
+from chaos.names import PORT_CONTROL
+
+Ask = Callable[[str, bytes | None], bytes]  # path, body (POST when given) -> answer's body
+
+_COUNTED: Final = ("due", "sent", "done", "ok", "failed", "unknown", "shed", "stored", "late")
+_UNREACHED: Final = (ApiError, urllib3.exceptions.HTTPError, OSError)
+
+
+class LostSamples(ExperimentFailure):
+    """The loader counted other numbers than arrived: the history is not whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One answer of `GET /samples`."""
+
+    state: Mapping[str, Any]
+    records: Samples
+
+
+def parse_page(body: bytes) -> Page:
+    """Take an answer apart; raises ExperimentFailure when it is none of a loader's."""
+    size = int.from_bytes(body[:4], "little")
+    try:
+        state = json.loads(body[4 : 4 + size])
+        records = np.frombuffer(body, dtype=SAMPLE, offset=4 + size)
+    except ValueError as error:
+        raise ExperimentFailure(f"this is not a loader's page of samples ({len(body)} bytes): {error}") from error
+    if len(records) != state["count"]:
+        raise ExperimentFailure(f"a page of {state['count']} samples held {len(records)}")
+    return Page(state, records)
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A flow's last second or so, for the progress line."""
+
+    flow: Flow
+    per_second: float
+    errors: float  # share that did not end OK
+    p50: float  # seconds
+    p99: float
+
+
+@dataclass(slots=True)
+class _Epoch:
+    """What one life of a loader has said."""
+
+    name: str
+    next: int = 0
+    flows: dict[int, int] = field(default_factory=dict)  # the loader's number -> the history's
+    servers: list[int] = field(default_factory=list)
+    arrived: dict[int, int] = field(default_factory=dict)  # records by the loader's number of the flow
+    ledgers: list[dict[str, Any]] = field(default_factory=list)
+    under_way: int = 0
+    total: int = 0
+
+
+class LoaderFeed:
+    """One loader's samples into the history. `poll` may be called from one thread at a time.
+
+    Args:
+        ask: an HTTP exchange with the loader's control port.
+        namespace: of the loader's pod, whose servers' names are completed by it.
+        pod: the loader's pod.
+    """
+
+    def __init__(self, ask: Ask, writer: HistoryWriter, *, namespace: str, pod: str) -> None:
+        self.ask, self.writer, self.namespace, self.pod = ask, writer, namespace, pod
+        self.clock = Clock()
+        self.epochs: list[_Epoch] = []
+        self.pending: dict[Flow, NDArray[np.int64]] = {}
+        self.state: Mapping[str, Any] = {}
+        self._client = writer.pod(f"{namespace}/{pod}")
+        self._stated: Offset | None = None
+
+    def poll(self) -> bool:
+        """Fetch what is new; True when the loader has more at once."""
+        epoch = self.epochs[-1] if self.epochs else None
+        asked = time.time_ns()
+        begin = f"from={epoch.next}&epoch={epoch.name}" if epoch else "from=0"
+        page = parse_page(self.ask(f"/samples?{begin}&pending=1", None))
+        answered = time.time_ns()
+        state = self.state = page.state
+        self.clock.hear(asked=asked, answered=answered, clock=state["clock"])
+        if epoch is None or epoch.name != state["epoch"]:
+            if epoch is not None:
+                self.writer.event(EventKind.LOADER, {
+                    "pod": f"{self.namespace}/{self.pod}", "phase": "restarted", "uncollected": epoch.total - epoch.next})
+            epoch = _Epoch(state["epoch"])
+            self.epochs.append(epoch)
+            self._stated = None
+        self._take(epoch, page)
+        return bool(epoch.next < epoch.total)
+
+    def _take(self, epoch: _Epoch, page: Page) -> None:
+        state = page.state
+        if state["from"] != epoch.next:
+            raise LostSamples(f"{self.pod}: asked for samples from {epoch.next}, got them from {state['from']}")
+        for ledger in state["flows"][len(epoch.flows):]:
+            flow = Flow(state["client"], ledger["server"], ledger["sentinel"], ledger["label"])
+            epoch.flows[ledger["id"]] = self.writer.flow(flow)
+        for name in state["servers"][len(epoch.servers):]:
+            epoch.servers.append(self.writer.pod(name))
+        offset = self.clock.offset
+        stated = self._stated
+        if stated is None or offset.error < 0.5 * stated.error or abs(offset.value - stated.value) > stated.error:
+            self._stated = offset
+            self.writer.event(EventKind.CLOCK, {"pod": f"{self.namespace}/{self.pod}", "offset": offset.value,
+                                                "error": offset.error})
+        records = page.records.copy()
+        for number, count in zip(*np.unique(records["flow"], return_counts=True), strict=True):
+            epoch.arrived[int(number)] = epoch.arrived.get(int(number), 0) + int(count)
+        epoch.next += len(records)
+        epoch.total, epoch.under_way, epoch.ledgers = state["total"], state["under_way"], state["flows"]
+        if len(records):
+            flows = np.array([epoch.flows[number] for number in range(len(epoch.flows))], dtype=np.uint16)
+            records["flow"] = flows[records["flow"]]
+            servers = np.array([*epoch.servers, NO_POD], dtype=np.uint16)
+            records["server"] = servers[np.minimum(records["server"], len(servers) - 1)]
+            records["client"] = self._client
+            if offset.value:
+                records["sent"][records["sent"] != 0] -= offset.value
+                records["due"] -= offset.value
+                records["done"] -= offset.value
+            self.writer.append(records)
+        table = self.writer.flows
+        self.pending = {
+            table[epoch.flows[int(number)]]: np.array(due, dtype=np.int64) - offset.value
+            for number, due in state["pending"].items() if due
+        }
+
+    def drain(self, seconds: float) -> None:
+        """Poll until nothing is under way and everything has arrived; raises LostSamples when that does not come."""
+        end = time.monotonic() + seconds
+        while True:
+            more = self.poll()
+            epoch = self.epochs[-1]
+            if not more and not epoch.under_way:
+                return
+            if time.monotonic() >= end:
+                raise LostSamples(f"{self.pod}: {epoch.under_way} requests still under way, "
+                                  f"{epoch.total - epoch.next} samples not fetched after {seconds:g} s")
+            if not more:
+                time.sleep(0.02)
+
+    def check(self) -> None:
+        """Compare both ends' counts; raises LostSamples naming each flow that differs."""
+        problems = []
+        for epoch in self.epochs:
+            last = epoch is self.epochs[-1]
+            for ledger in epoch.ledgers:
+                arrived, parts = epoch.arrived.get(ledger["id"], 0), ledger["ok"] + ledger["failed"] + ledger["unknown"]
+                name = f"{self.pod}: {ledger['name']}"
+                if arrived != ledger["stored"]:
+                    problems.append(f"{name}: {ledger['stored']} samples stored by the loader, {arrived} arrived")
+                if parts != ledger["done"]:
+                    problems.append(f"{name}: {ledger['done']} requests ended, their outcomes sum to {parts}")
+                if last and not epoch.under_way and ledger["due"] != ledger["done"]:
+                    problems.append(f"{name}: {ledger['due']} requests were due, {ledger['done']} ended")
+            if epoch.next != epoch.total:
+                problems.append(f"{self.pod}: {epoch.total - epoch.next} of {epoch.total} samples were not fetched")
+        if problems:
+            raise LostSamples("; ".join(problems))
+
+    def tell(self) -> None:
+        """The loader's own counts as an event."""
+        for epoch in self.epochs:
+            self.writer.event(EventKind.LOADER, {
+                "pod": f"{self.namespace}/{self.pod}", "phase": "counts", "epoch": epoch.name, "total": epoch.total,
+                "flows": [{"flow": epoch.flows[one["id"]], "name": one["name"], "keep_every": one["keep_every"],
+                           **{name: one[name] for name in _COUNTED}} for one in epoch.ledgers],
+                "lateness": self.state.get("lateness", {}), "aggressors": self.state.get("aggressors", [])})
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Loader:
+    """A client pod with a loader in it."""
+
+    namespace: str
+    pod: str
+
+
+class Collector:
+    """Gathers from every loader while a trial runs. A context manager: leaving it stops the threads.
+
+    Args:
+        every: seconds between two questions to one loader.
+        patience: seconds for which a loader may be unreachable before its thread gives up (`failures` then says why).
+    """
+
+    def __init__(self, cluster: Cluster, loaders: Sequence[Loader], writer: HistoryWriter, *, every: float = 0.2,
+                 patience: float = 30.0) -> None:
+        self.cluster, self.writer, self.every, self.patience = cluster, writer, every, patience
+        self.failures: dict[Loader, str] = {}
+        self._feeds: dict[Loader, LoaderFeed] = {}
+        self._locks: dict[Loader, threading.Lock] = {}
+        self._threads: list[threading.Thread] = []
+        self._stop = threading.Event()
+        for loader in loaders:
+            self.add(loader)
+
+    def __enter__(self) -> Collector:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    def add(self, loader: Loader) -> None:
+        """Gather from one more loader (a pod that came meanwhile)."""
+        if loader in self._feeds:
+            return
+        self._feeds[loader] = LoaderFeed(lambda path, body: self.ask(loader, path, body), self.writer,
+                                         namespace=loader.namespace, pod=loader.pod)
+        self._locks[loader] = threading.Lock()
+        thread = threading.Thread(target=self._run, args=(loader,), name=f"samples-{loader.pod}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def ask(self, loader: Loader, path: str, body: bytes | None = None) -> bytes:
+        """An exchange with a loader's control port."""
+        method = "GET" if body is None else "POST"
+        return self.cluster.pod_http(loader.namespace, loader.pod, PORT_CONTROL, path, method=method, body=body)
+
+    def _run(self, loader: Loader) -> None:
+        feed, lock = self._feeds[loader], self._locks[loader]
+        heard = time.monotonic()
+        while not self._stop.is_set():
+            more = False
+            try:
+                with lock:
+                    more = feed.poll()
+                heard = time.monotonic()
+            except _UNREACHED as error:
+                if time.monotonic() - heard > self.patience:
+                    self.failures[loader] = f"unreachable for {self.patience:g} s: {error}"
+                    return
+            except ExperimentFailure as error:
+                self.failures[loader] = str(error)
+                return
+            if not more:
+                self._stop.wait(self.every)
+
+    def set_flows(self, loader: Loader, flows: Sequence[Mapping[str, Any]]) -> None:
+        """Start or change a loader's flows (`chaos.load.spec` says what a flow's JSON holds)."""
+        self.ask(loader, "/flows", json.dumps(list(flows)).encode())
+
+    def poll_now(self) -> None:
+        """Fetch at once from every loader, so that a look sees the present."""
+        for loader, feed in self._feeds.items():
+            if loader in self.failures:
+                continue
+            try:
+                with self._locks[loader]:
+                    while feed.poll():
+                        pass
+            except _UNREACHED:
+                continue  # its thread keeps count of how long it has been gone
+
+    def pending(self) -> dict[Flow, NDArray[np.int64]]:
+        """Of each flow, when its requests without a sample yet fell due."""
+        found: dict[Flow, list[NDArray[np.int64]]] = {}
+        for feed in self._feeds.values():
+            for flow, due in feed.pending.items():
+                found.setdefault(flow, []).append(due)
+        return {flow: np.concatenate(parts) for flow, parts in found.items()}
+
+    def rates(self, *, seconds: float = 1.0) -> list[Rate]:
+        """Each flow's rate, errors and latency over the last moments that have arrived."""
+        samples = self.writer.tail(20_000)
+        if not len(samples):
+            return []
+        recent = samples[samples["done"] > samples["done"].max() - int(seconds * 1e9)]
+        found = []
+        for number, flow in enumerate(self.writer.flows):
+            mine = recent[recent["flow"] == number]
+            if len(mine):
+                latency = (mine["done"] - mine["due"]) / 1e9
+                found.append(Rate(flow, len(mine) / seconds, float((mine["outcome"] != Outcome.OK).mean()),
+                                  float(np.quantile(latency, 0.5)), float(np.quantile(latency, 0.99))))
+        return found
+
+    def wait_for(self, requests: int, *, seconds: float = 30.0) -> None:
+        """Until every flow of every loader has that many samples here; raises NotReady."""
+        def enough() -> bool:
+            self._raise_failures()
+            epochs = [feed.epochs[-1] if feed.epochs else None for feed in self._feeds.values()]
+            return all(epoch is not None and epoch.ledgers and all(
+                epoch.arrived.get(one["id"], 0) >= min(requests, requests / one["keep_every"]) for one in epoch.ledgers)
+                for epoch in epochs)
+        self.cluster.wait(f"{requests} requests of each flow", enough, seconds=seconds)
+
+    def _raise_failures(self) -> None:
+        if self.failures:
+            raise NotReady("; ".join(f"{loader.namespace}/{loader.pod}: {why}" for loader, why in self.failures.items()))
+
+    def finish(self, *, seconds: float = 10.0, stop_flows: bool = True) -> None:
+        """Stop the load, fetch the rest, compare the counts of both ends; raises LostSamples."""
+        self.stop()
+        for loader, feed in self._feeds.items():
+            if stop_flows:
+                self.ask(loader, "/aggressor", b'{"stop":true}')
+                self.ask(loader, "/stop", b"")
+                feed.drain(seconds)
+            else:
+                while feed.poll():
+                    pass
+            feed.tell()
+        self.writer.flush()
+        for feed in self._feeds.values():
+            feed.check()
+
+    def stop(self) -> None:
+        """End the threads; the load goes on. Safe to repeat."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(timeout=15)

@@ -1,0 +1,270 @@
+"""HTTP/1.1 on the client's side: one request at a time on each connection, as little parsing as a right answer needs.
+
+Each due request takes an idle connection, the one idle longest (so that all are used evenly), or opens another at once:
+an answer that does not come never holds the next request back. After a reset the next due request reconnects at once.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from time import monotonic_ns
+from typing import Final
+
+from chaos.apps.wire import BadMessage, cut_chunked, header
+from chaos.history.words import NO_POD, Cause, Flag, Outcome
+from chaos.load.engine import Engine, Request
+from chaos.load.outcomes import connecting_failed, says_retried, unexpected_status
+from chaos.load.reactor import READ
+from chaos.load.sockets import Address, Resolver, Socket
+from chaos.load.spec import FlowSpec
+
+_OK: Final = int(Outcome.OK)
+_NEW: Final = int(Flag.NEW_CONNECTION)
+_RETRIED: Final = int(Flag.RETRIED)
+_SLOW_TICK: Final = 50_000_000  # ns between a slow reader's reads
+_SURPLUS: Final = 1_000_000_000  # ns without need of another connection, after which those beyond `connections` are closed
+_KEPT_OF_ERROR: Final = 2048  # bytes of an unexpected answer's body that are looked at
+
+
+def request_parts(spec: FlowSpec) -> tuple[bytes, bytes]:
+    """The bytes before and after a request's sequence number."""
+    path = f"/bytes/{spec.answer_bytes}" if spec.answer_bytes else spec.path
+    lines = [f"{spec.method} {path} HTTP/1.1", f"host: {spec.host if spec.port == 80 else spec.target}"]
+    lines += [f"{name}: {value}" for name, value in spec.headers.items()]
+    if spec.body_bytes or spec.method not in ("GET", "HEAD"):
+        lines.append(f"content-length: {spec.body_bytes}")
+    if spec.new_connections:
+        lines.append("connection: close")
+    return "\r\n".join([*lines, "x-seq: "]).encode(), b"\r\n\r\n" + b"b" * spec.body_bytes
+
+
+class Http1Line:
+    """A flow's connections."""
+
+    def __init__(self, engine: Engine, resolver: Resolver) -> None:
+        self.engine = engine
+        self.resolver = resolver
+        spec = engine.spec
+        self.before, self.after = request_parts(spec)
+        self.body_size = spec.answer_bytes or spec.body_bytes
+        self.expect = b"%d" % spec.expect_status
+        self.idle: deque[Exchange] = deque()
+        self.all: set[Exchange] = set()
+        self.address: Address | None = None
+        self.opened = 0  # when the last connection was
+        self._unaddressed: deque[Request] = deque()
+
+    def submit(self, request: Request) -> None:
+        idle = self.idle
+        if idle:
+            idle.popleft().begin(request)
+            return
+        if self.address is None:
+            spec = self.engine.spec
+            self.address = self.resolver.find(spec.host, spec.port, self._addressed)
+            if self.address is None:
+                request.carrier = self
+                self._unaddressed.append(request)
+                return
+        self.open(request)
+
+    def open(self, request: Request) -> None:
+        assert self.address is not None
+        self.engine.ledger.opened += 1
+        self.opened = monotonic_ns()
+        request.flags |= _NEW
+        self.all.add(Exchange(self, self.address, request))
+
+    def expired(self, request: Request) -> Cause:
+        return Cause.DNS  # its name was never found
+
+    def _addressed(self, address: Address) -> None:
+        self.address = address
+        while self._unaddressed:
+            request = self._unaddressed.popleft()
+            if request.open:
+                self.open(request)
+
+    def unreachable(self) -> None:
+        """A connect failed: the name may mean another address by now."""
+        self.address = None
+        self.resolver.refresh()
+
+    def close(self) -> None:
+        for exchange in list(self.all):
+            exchange.drop()
+
+
+class Exchange(Socket):
+    """One connection and the request that is on it."""
+
+    __slots__ = ("_body", "_buffer", "_head", "_need", "_size", "_slow", "line", "request")
+
+    def __init__(self, line: Http1Line, address: Address, request: Request) -> None:
+        self.line = line
+        self.request: Request | None = request
+        request.carrier = self
+        self._buffer = b""
+        self._head = b""  # of an answer whose body is still coming
+        self._size = 0  # of the whole body
+        self._need = 0  # bytes of it that are still to come
+        self._body = b""  # its beginning
+        spec = line.engine.spec
+        self._slow = spec.slow_reader
+        super().__init__(line.engine.reactor, address, receive_buffer=16384 if spec.slow_reader else 0)
+
+    @property
+    def reading_mask(self) -> int:
+        return 0 if self._slow else READ
+
+    def begin(self, request: Request) -> None:
+        request.carrier = self
+        self.request = request
+        line = self.line
+        request.sent = monotonic_ns()
+        if self.send(b"%b%d%b" % (line.before, request.sequence, line.after)) and self._slow:
+            self._timer = self.reactor.at(request.sent + _SLOW_TICK, self._read_slowly)
+
+    def connected(self) -> None:
+        request = self.request
+        if request is None or not request.open:
+            self.drop()
+            return
+        self.begin(request)
+
+    def refused(self, code: int) -> None:
+        self.line.all.discard(self)
+        self.line.unreachable()
+        request, self.request = self.request, None
+        if request is not None and request.open:
+            outcome, cause = connecting_failed(code)
+            self.line.engine.end(request, int(outcome), int(cause))
+
+    def lost(self) -> None:
+        line, request = self.line, self.request
+        line.all.discard(self)
+        self.request = None
+        if request is None:
+            line.idle.remove(self)
+        elif request.open:
+            line.engine.end(request, int(Outcome.UNKNOWN), int(Cause.RESET))
+
+    def expired(self, request: Request) -> Cause:
+        self.request = None
+        connecting = self.connecting
+        self.drop()
+        return Cause.CONNECT_TIMEOUT if connecting else Cause.TIMEOUT
+
+    def drop(self) -> None:
+        """Close for reasons of our own."""
+        line = self.line
+        line.all.discard(self)
+        if self.request is None and self in line.idle:
+            line.idle.remove(self)
+        self.close()
+
+    def _read_slowly(self) -> None:
+        self._timer = None
+        data = self.receive(max(1, int(self._slow * _SLOW_TICK / 1e9)))
+        if data:
+            self._take(data)
+        if not self.closed and self.request is not None and self._timer is None:
+            self._timer = self.reactor.at(monotonic_ns() + _SLOW_TICK, self._read_slowly)
+
+    def readable(self) -> None:
+        data = self.receive()
+        if data:
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        request = self.request
+        if request is None:  # bytes that nobody asked for
+            self.drop()
+            return
+        if self._head:  # the body of an answer whose head is known
+            if len(self._body) < _KEPT_OF_ERROR:
+                self._body += data[:_KEPT_OF_ERROR]
+            self._need -= len(data)
+            if self._need <= 0:
+                self._finish(request, self._head, self._body, whole=self._need == 0, size=self._size)
+            return
+        if self._buffer:
+            data = self._buffer + data
+        end = data.find(b"\r\n\r\n")
+        if end < 0:
+            self._buffer = data
+            return
+        at = data.find(b"\r\ncontent-length: ", 0, end)
+        if at < 0:
+            self._unusual(request, data, end)
+            return
+        try:
+            size = int(data[at + 18 : data.find(b"\r\n", at + 18)])
+        except ValueError:
+            self._finish(request, data[:end], b"", whole=False, size=0)
+            return
+        rest = size - (len(data) - end - 4)
+        self._buffer = b""
+        if rest > 0:
+            self._head, self._need, self._size = data[:end], rest, size
+            self._body = data[end + 4 : end + 4 + _KEPT_OF_ERROR]
+        else:
+            self._finish(request, data[:end], data[end + 4 :], whole=rest == 0, size=size)
+
+    def _unusual(self, request: Request, data: bytes, end: int) -> None:
+        """An answer without a plain content-length."""
+        head = data[:end]
+        length = header(head, b"content-length")
+        if length.isdigit():
+            self._take(head.lower().replace(b"\r\ncontent-length:", b"\r\nx-given-length:")
+                       + b"\r\ncontent-length: " + length + data[end:])
+        elif b"chunked" in header(head, b"transfer-encoding").lower():
+            try:
+                cut = cut_chunked(data, end + 4)
+            except BadMessage:
+                self._finish(request, head, b"", whole=False, size=0)
+                return
+            if cut is None:
+                self._buffer = data
+            else:
+                self._buffer = b""
+                self._finish(request, head, cut[0], whole=cut[1] == len(data), size=len(cut[0]))
+        else:
+            self._buffer = b""
+            self._finish(request, head, b"", whole=data[9:10] == b"1" or data[9:12] in (b"204", b"304"), size=0)
+
+    def _finish(self, request: Request, head: bytes, body: bytes, *, whole: bool, size: int) -> None:
+        line = self.line
+        at = head.find(b"\r\nx-pod: ")
+        if at < 0:
+            server = NO_POD
+        else:
+            stop = head.find(b"\r\n", at + 9)
+            server = line.engine.server(head[at + 9 : stop] if stop > 0 else head[at + 9 :])
+        attempts = head.find(b"\r\nx-envoy-attempt-count: ")
+        if attempts >= 0 and head[attempts + 25 : attempts + 26] != b"1":
+            request.flags |= _RETRIED
+        text = head[9:12]
+        if text != line.expect and says_retried(body):
+            request.flags |= _RETRIED
+        outcome, cause = _OK, 0
+        if text != line.expect:
+            verdict = unexpected_status(head, body[:_KEPT_OF_ERROR], retried=bool(request.flags & _RETRIED))
+            outcome, cause = int(verdict[0]), int(verdict[1])
+        elif not whole or (server != NO_POD and not self._answers(head, request)) or (
+            size != line.body_size and text == b"200"
+        ):
+            outcome, cause = int(Outcome.UNKNOWN), int(Cause.WRONG_BODY)
+        self._head, self._body, self._need = b"", b"", 0
+        self.request = None
+        if not whole or b"onnection: close" in head or line.engine.spec.new_connections or (
+            len(line.idle) >= line.engine.spec.connections and monotonic_ns() - line.opened > _SURPLUS
+        ):
+            self.drop()
+        else:
+            line.idle.append(self)
+        line.engine.end(request, outcome, cause, int(text) if text.isdigit() else 0, server)
+
+    def _answers(self, head: bytes, request: Request) -> bool:
+        """Whether the answer is to this request: the server gives the sequence number back."""
+        return (head + b"\r\n").find(b"\r\nx-seq: %d\r\n" % request.sequence) >= 0

@@ -1,0 +1,190 @@
+"""What a loader is told: flows and aggressors, from JSON, with every problem in one error.
+
+A flow's JSON (in the environment variable `LOADER_FLOWS`, a list, or in `POST /flows`):
+`{"name": "http", "server": "tenant-a/server", "target": "server:80", "protocol": "http1", "rate": 200}`.
+All other fields have the defaults below.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from typing import Any, Final, TypeVar
+
+from chaos.errors import Misuse
+
+
+class Protocol(StrEnum):
+    HTTP1 = "http1"
+    HTTP2 = "http2"
+    GRPC = "grpc"
+    TCP = "tcp"
+
+
+class Arrival(StrEnum):
+    UNIFORM = "uniform"
+    POISSON = "poisson"
+
+
+class Profile(StrEnum):
+    """How an aggressor overloads its path."""
+
+    REQUESTS = "requests"
+    HANDSHAKES = "handshakes"  # a new connection for each request
+    BODIES = "bodies"
+    SLOW_READERS = "slow-readers"  # large answers, read slowly
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowSpec:
+    """One stream of requests. `rate` 0 stops it. Times in seconds, sizes in bytes."""
+
+    name: str  # unique within this loader
+    server: str  # namespace/workload: whom it calls, for the history
+    target: str  # host:port
+    protocol: Protocol = Protocol.HTTP1
+    rate: float = 200.0  # requests a second
+    label: str = ""  # of the history's flow, when one pair of workloads has several
+    sentinel: bool = False
+    arrival: Arrival = Arrival.UNIFORM
+    seed: int = 0
+    connections: int = 8  # kept open when idle (http1), or shared by all requests (http2, grpc, tcp)
+    new_connections: bool = False  # one for each request
+    in_flight: int = 512  # more than this are shed: counted, recorded, never sent
+    timeout: float = 1.0  # from when the request was due
+    method: str = "GET"  # POST when there is a body and nothing else is said
+    path: str = "/"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body_bytes: int = 0
+    answer_bytes: int = 0  # asked of the server; 0: the body comes back
+    expect_status: int = 200
+    slow_reader: float = 0.0  # bytes a second at which the answer is read; 0: at once
+    keep_every: int = 1  # store each n-th sample; counts stay whole
+
+    @property
+    def host(self) -> str:
+        return self.target.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        return int(self.target.rpartition(":")[2])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AggressorSpec:
+    """Load that grows by `growth` each `step` until its path gives out, and is then held at `overload` times that rate.
+
+    It ends by itself after `seconds`, whoever started it.
+    """
+
+    profile: Profile
+    server: str
+    target: str
+    seconds: float
+    protocol: Protocol = Protocol.HTTP1
+    start_rate: float = 200.0
+    max_rate: float = 50_000.0
+    growth: float = 1.5
+    step: float = 0.5
+    overload: float = 1.3
+    connections: int = 32
+    in_flight: int = 1024
+    timeout: float = 2.0
+    body_bytes: int = 256 * 1024  # of bodies
+    answer_bytes: int = 1024 * 1024  # of slow readers
+    slow_reader: float = 64 * 1024.0
+    keep_every: int = 10
+    arrival: Arrival = Arrival.UNIFORM
+    seed: int = 0
+
+
+_Spec = TypeVar("_Spec", FlowSpec, AggressorSpec)
+_ENUMS: Final[dict[str, type[StrEnum]]] = {"Protocol": Protocol, "Arrival": Arrival, "Profile": Profile}
+_MAY_BE_ZERO = {"rate", "seed", "body_bytes", "answer_bytes", "slow_reader"}
+
+
+def _problems(data: Mapping[str, Any], kinds: Mapping[str, str]) -> tuple[list[str], dict[str, Any]]:
+    problems: list[str] = []
+    values: dict[str, Any] = {}
+    for name, value in data.items():
+        kind = kinds.get(name)
+        if kind is None:
+            problems.append(f"{name}: unknown field; known are {', '.join(kinds)}")
+        elif kind in _ENUMS:
+            try:
+                values[name] = _ENUMS[kind](value)
+            except ValueError:
+                problems.append(f"{name}: {value!r} is none of {', '.join(_ENUMS[kind])}")
+        elif kind in ("int", "float"):
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if not (whole or (kind == "float" and isinstance(value, float))):
+                problems.append(f"{name}: expected {kind}, got {value!r}")
+            elif value < 0 or (value == 0 and name not in _MAY_BE_ZERO):
+                problems.append(f"{name}: must be above 0, got {value!r}")
+            else:
+                values[name] = value
+        elif not isinstance(value, {"str": str, "bool": bool}.get(kind, dict)):
+            problems.append(f"{name}: expected {kind}, got {value!r}")
+        else:
+            values[name] = value
+    return problems, values
+
+
+def _build(cls: type[_Spec], data: Any, required: tuple[str, ...]) -> _Spec:
+    if not isinstance(data, dict):
+        raise Misuse(f"loader: expected a JSON object, got {data!r}")
+    kinds = {f.name: str(f.type) for f in fields(cls)}
+    problems, values = _problems(data, kinds)
+    problems += [f"{name}: missing" for name in required if name not in data]
+    target = values.get("target")
+    if target is not None and not (target.rpartition(":")[0] and target.rpartition(":")[2].isdigit()):
+        problems.append(f"target: expected host:port, got {target!r}")
+    if problems:
+        raise Misuse(f"loader: {data.get('name') or data.get('profile') or 'flow'}: " + "; ".join(problems))
+    return cls(**values)
+
+
+def flow_from(data: Any) -> FlowSpec:
+    """A flow from its JSON object; raises Misuse with every problem."""
+    if isinstance(data, dict) and data.get("body_bytes") and "method" not in data:
+        data = {**data, "method": "POST"}
+    return _build(FlowSpec, data, ("name", "server", "target"))
+
+
+def flows_from(text: str | bytes) -> list[FlowSpec]:
+    """Flows from a JSON list, or from an object with `flows`; raises Misuse."""
+    try:
+        data = json.loads(text or "[]")
+    except ValueError as error:
+        raise Misuse(f"loader: not JSON: {error}") from error
+    if isinstance(data, dict):
+        data = data.get("flows", [data])
+    if not isinstance(data, list):
+        raise Misuse("loader: expected a list of flows")
+    flows = [flow_from(item) for item in data]
+    names = [flow.name for flow in flows]
+    if len(set(names)) != len(names):
+        raise Misuse(f"loader: flow names must differ, got {', '.join(names)}")
+    return flows
+
+
+def aggressor_from(data: Any) -> AggressorSpec:
+    """An aggressor from its JSON object; raises Misuse with every problem."""
+    return _build(AggressorSpec, data, ("profile", "server", "target", "seconds"))
+
+
+def aggressor_flow(spec: AggressorSpec) -> FlowSpec:
+    """The flow that an aggressor drives, at its first rate."""
+    profile = spec.profile
+    return FlowSpec(
+        name=f"aggressor-{profile}", label=f"aggressor-{profile}", server=spec.server, target=spec.target,
+        protocol=spec.protocol, rate=spec.start_rate, arrival=spec.arrival, seed=spec.seed,
+        connections=spec.connections, in_flight=spec.in_flight, timeout=spec.timeout, keep_every=spec.keep_every,
+        new_connections=profile is Profile.HANDSHAKES,
+        method="POST" if profile is Profile.BODIES else "GET",
+        body_bytes=spec.body_bytes if profile is Profile.BODIES else 0,
+        answer_bytes=spec.answer_bytes if profile is Profile.SLOW_READERS else 0,
+        slow_reader=spec.slow_reader if profile is Profile.SLOW_READERS else 0.0,
+    )

@@ -1,0 +1,202 @@
+"""What a loader measured is what the history holds, or the difference is an error."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from chaos.errors import ExperimentFailure
+from chaos.history.model import EventKind, Flow, Outcome
+from chaos.history.store import History, HistoryWriter
+from chaos.load.collector import Ask, Collector, LoaderFeed, LostSamples, parse_page
+from chaos.load.collector import Loader as Where
+from tests.load.conftest import Loader, Programs, eventually, flow_to, free_port
+
+HTTP = Flow("tenant-a/client", "tenant-a/server")
+TCP = Flow("tenant-a/client", "tenant-a/server", label="tcp")
+
+
+def started(programs: Programs, **more: object) -> Loader:
+    server = programs.server()
+    loader = programs.loader(flow_to(server.http, **more), flow_to(server.tcp, "tcp", protocol="tcp", label="tcp"))
+    eventually(lambda: loader.flow("tcp")["ok"] >= 20 and loader.flow("http")["ok"] >= 20)
+    return loader
+
+
+def feed(ask: Ask, writer: HistoryWriter) -> LoaderFeed:
+    return LoaderFeed(ask, writer, namespace="tenant-a", pod="client-1")
+
+
+def tampered(loader: Loader, change: Callable[[dict, bytes], tuple[dict, bytes]]) -> Ask:
+    def ask(path: str, body: bytes | None) -> bytes:
+        answer = loader.ask(path, body)
+        if not path.startswith("/samples"):
+            return answer
+        size = int.from_bytes(answer[:4], "little")
+        state, records = change(json.loads(answer[4 : 4 + size]), answer[4 + size :])
+        text = json.dumps(state).encode()
+        return len(text).to_bytes(4, "little") + text + records
+    return ask
+
+
+def changed(state: dict, count: str, by: int) -> dict:
+    return {**state, "flows": [{**flow, count: flow[count] + by} for flow in state["flows"]]}
+
+
+def finish(loader: Loader, feed: LoaderFeed) -> None:
+    loader.ask("/stop", b"")
+    feed.drain(5)
+    feed.check()
+
+
+def test_every_sample_of_the_loader_is_in_the_history(programs: Programs, tmp_path: Path):
+    loader = started(programs)
+    with HistoryWriter(tmp_path / "trial", {}) as writer:
+        one = feed(loader.ask, writer)
+        one.poll()
+        one.poll()
+        finish(loader, one)
+        one.tell()
+    history = History.load(tmp_path / "trial")
+    assert set(history.flows) == {HTTP, TCP}
+    assert len(history.of_flow(HTTP)) == loader.flow("http")["due"]
+    assert len(history.of_flow(TCP)) == loader.flow("tcp")["due"]
+    assert np.all(history.samples["outcome"] == Outcome.OK)
+    assert {history.pods[number] for number in history.samples["server"]} == {"tenant-a/server-1"}
+    assert {history.pods[number] for number in history.samples["client"]} == {"tenant-a/client-1"}
+    told = next(event for event in history.events if event.kind is EventKind.LOADER)
+    assert {flow["due"] for flow in told.data["flows"]} == {loader.flow("http")["due"], loader.flow("tcp")["due"]}
+    clock = next(event for event in history.events if event.kind is EventKind.CLOCK)
+    assert clock.data["offset"] == 0  # one machine, one clock
+
+
+def test_a_runner_that_starts_again_loses_nothing(programs: Programs, tmp_path: Path):
+    loader = started(programs)
+    with HistoryWriter(tmp_path / "first", {}) as writer:
+        feed(loader.ask, writer).poll()
+    with HistoryWriter(tmp_path / "second", {}) as writer:
+        finish(loader, feed(loader.ask, writer))
+    assert len(History.load(tmp_path / "second").samples) == loader.state()["total"]
+
+
+def test_a_thinned_flow_is_counted_whole(programs: Programs, tmp_path: Path):
+    loader = started(programs, keep_every=7)
+    with HistoryWriter(tmp_path / "trial", {}) as writer:
+        finish(loader, feed(loader.ask, writer))
+        arrived = History.load(tmp_path / "trial")
+    assert loader.flow("http")["stored"] == loader.flow("http")["done"] // 7
+    assert arrived.flows
+
+
+@pytest.mark.parametrize(("name", "change"), [
+    ("a page that was cut", lambda state, records: ({**state, "count": state["count"] - 1}, records[:-36])),
+    ("a page from elsewhere", lambda state, records: ({**state, "from": state["from"] + 1}, records)),
+    ("a sample of another flow", lambda state, records: (state, b"\1\0" + records[2:] if records[:2] == b"\0\0" else records)),
+    ("counts that do not add up", lambda state, records: (changed(state, "ok", -1), records)),
+    ("requests that never ended", lambda state, records: (changed(state, "due", 1), records)),
+])
+def test_lost_samples_are_noticed(programs: Programs, tmp_path: Path, name, change):
+    loader = started(programs)
+    with HistoryWriter(tmp_path / "trial", {}) as writer, pytest.raises(LostSamples):
+        finish(loader, feed(tampered(loader, change), writer))
+
+
+def test_what_is_no_page_is_no_page():
+    for wrong in (b"", b"\4\0\0\0nope", b"\2\0\0\0{}", b"HTTP/1.1 200"):
+        with pytest.raises((ExperimentFailure, KeyError)):
+            parse_page(wrong)
+
+
+def test_a_loader_that_started_again_is_counted_anew_and_what_was_lost_is_named(programs: Programs, tmp_path: Path):
+    server, port = programs.server(), free_port()
+    first = programs.loader(flow_to(server.http), port=port)
+    eventually(lambda: first.flow("http")["ok"] >= 10)
+    with HistoryWriter(tmp_path / "trial", {}) as writer:
+        one = feed(first.ask, writer)
+        while one.poll():
+            pass
+        first.process.kill()
+        first.process.wait()
+        second = programs.loader(flow_to(server.http), port=port)
+        eventually(lambda: second.flow("http")["ok"] >= 10)
+        finish(second, one)  # all that the first had said was fetched: nothing is missing
+        _, events = writer.snapshot()
+    assert len(one.epochs) == 2
+    assert [event.data["uncollected"] for event in events if event.data.get("phase") == "restarted"] == [0]
+
+
+def test_another_clock_is_aligned_and_the_error_stated(programs: Programs, tmp_path: Path):
+    loader, ahead = started(programs), 5_000_000_000
+
+    def later(state: dict, records: bytes) -> tuple[dict, bytes]:
+        page = np.frombuffer(records, dtype=[("rest", "V12"), ("at", "<i8", 3)]).copy()
+        page["at"] += ahead
+        return {**state, "clock": state["clock"] + ahead}, page.tobytes()
+
+    with HistoryWriter(tmp_path / "trial", {}) as writer:
+        one = feed(tampered(loader, later), writer)
+        finish(loader, one)
+        samples, events = writer.snapshot()
+    stated = [event.data for event in events if event.kind is EventKind.CLOCK][-1]
+    assert abs(stated["offset"] - ahead) <= stated["error"] < 100_000_000
+    true = parse_page(loader.ask("/samples?from=0")).records
+    assert abs(int(samples["due"][0]) - int(true["due"][0])) <= stated["error"]
+
+
+class _Direct:
+    """A cluster of which only the way to the loaders is used: their control ports on loopback."""
+
+    def __init__(self, loaders: dict[str, Loader]) -> None:
+        self.loaders = loaders
+
+    def pod_http(self, namespace: str, pod: str, port: int, path: str, *, method: str = "GET", body: bytes | None = None,
+                 timeout: float = 10.0) -> bytes:
+        return self.loaders[pod].ask(path, body)
+
+    def wait(self, what: str, ready: Callable[[], object], *, seconds: float = 60.0) -> object:
+        return eventually(ready, seconds=seconds)
+
+
+def test_a_collector_gathers_while_it_runs_and_checks_at_the_end(programs: Programs, tmp_path: Path):
+    loaders = {"client-1": started(programs), "client-2": started(programs)}
+    with HistoryWriter(tmp_path / "trial", {}) as writer, Collector(
+        _Direct(loaders), [Where("tenant-a", name) for name in loaders], writer, every=0.05
+    ) as collector:
+        collector.wait_for(50)
+        rates = {rate.flow: rate for rate in collector.rates()}
+        assert 120 < rates[HTTP].per_second < 280  # two loaders, a hundred a second each
+        assert rates[HTTP].errors == 0
+        assert 0 < rates[HTTP].p50 <= rates[HTTP].p99
+        collector.poll_now()
+        collector.finish()
+        samples, _ = writer.snapshot()
+        assert not collector.failures
+    assert len(samples) == sum(loader.state()["total"] for loader in loaders.values())
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("samples-")]
+
+
+def test_a_collector_says_why_a_loader_gives_nothing(programs: Programs, tmp_path: Path):
+    loader = started(programs)
+    with HistoryWriter(tmp_path / "trial", {}) as writer, Collector(
+        _Direct({"client-1": loader}), [Where("tenant-a", "client-1")], writer, every=0.02, patience=0.2
+    ) as collector:
+        loader.process.kill()
+        eventually(lambda: collector.failures)
+        assert "unreachable" in collector.failures[Where("tenant-a", "client-1")]
+
+
+def test_pending_requests_are_told_while_a_server_stalls(programs: Programs, tmp_path: Path):
+    server = programs.server()
+    loader = programs.loader(flow_to(server.http, timeout=5))
+    eventually(lambda: loader.flow("http")["ok"] >= 10)
+    server.knobs(stall=True, seconds=2)
+    with HistoryWriter(tmp_path / "trial", {}) as writer:
+        one = feed(loader.ask, writer)
+        eventually(lambda: [one.poll(), len(one.pending.get(HTTP, []))][1] >= 20)
+        due = one.pending[HTTP]
+    assert np.all(np.diff(due) > 0)

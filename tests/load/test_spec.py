@@ -1,0 +1,51 @@
+"""A loader's orders: every problem in one error, nothing guessed."""
+
+from __future__ import annotations
+
+import pytest
+
+from chaos.errors import Misuse
+from chaos.load.spec import Profile, Protocol, aggressor_flow, aggressor_from, flow_from, flows_from
+
+GOOD = {"name": "http", "server": "tenant-a/server", "target": "server:80"}
+
+
+def test_every_problem_of_a_flow_is_in_one_error():
+    with pytest.raises(Misuse) as caught:
+        flow_from({**GOOD, "target": "nowhere", "protocol": "http9", "rate": -1, "sentinel": 1, "colour": "red"})
+    for name in ("target:", "protocol:", "rate:", "sentinel:", "colour:"):
+        assert name in str(caught.value)
+
+
+@pytest.mark.parametrize("missing", ["name", "server", "target"])
+def test_what_a_flow_must_hold_is_asked_for(missing):
+    with pytest.raises(Misuse, match=f"{missing}: missing"):
+        flow_from({name: value for name, value in GOOD.items() if name != missing})
+
+
+def test_flows_of_one_name_are_refused():
+    with pytest.raises(Misuse, match="must differ"):
+        flows_from('[{"name":"a","server":"x/y","target":"h:1"},{"name":"a","server":"x/y","target":"h:2"}]')
+
+
+@pytest.mark.parametrize("text", ["{", "3", '"x"', "[1]"])
+def test_what_is_no_list_of_flows_is_refused(text):
+    with pytest.raises(Misuse):
+        flows_from(text)
+
+
+def test_a_rate_of_zero_stops_a_flow_and_a_body_makes_it_a_post():
+    assert flow_from({**GOOD, "rate": 0}).rate == 0
+    assert flow_from({**GOOD, "body_bytes": 10}).method == "POST"
+    assert flow_from({**GOOD, "protocol": "grpc"}).protocol is Protocol.GRPC
+
+
+def test_each_aggressor_profile_makes_another_flow():
+    base = {"server": "tenant-a/server", "target": "server:80", "seconds": 5}
+    flows = {profile: aggressor_flow(aggressor_from({**base, "profile": profile})) for profile in Profile}
+    assert len({flow.label for flow in flows.values()}) == len(Profile)
+    assert flows[Profile.HANDSHAKES].new_connections
+    assert flows[Profile.BODIES].body_bytes > 0
+    assert flows[Profile.SLOW_READERS].slow_reader > 0
+    with pytest.raises(Misuse, match="profile"):
+        aggressor_from({**base, "profile": "sweet"})
