@@ -1,0 +1,40 @@
+"""Where the mesh's authority is kept: a Secret in the system namespace, made by whoever comes first.
+
+The runner makes it while it installs a mesh, so that proxies can start beside the control plane; after `kubectl apply` of
+rendered manifests the control plane does.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from chaos.cluster.client import Cluster
+from chaos.errors import ApiError
+from chaos.mesh.ca import Authority
+from chaos.names import AUTHORITY_SECRET, LABEL_RUN, SYSTEM_NAMESPACE
+
+
+def stored_authority(cluster: Cluster, *, run: str) -> Authority:
+    """The authority from its Secret, which is made when it is missing: a restart keeps the root."""
+    found = cluster.find("Secret", AUTHORITY_SECRET, SYSTEM_NAMESPACE)
+    if found is None:
+        new = Authority.new()
+        try:
+            cluster.create(secret(new, run=run))
+        except ApiError as error:
+            if error.reason != "AlreadyExists":
+                raise
+            found = cluster.get("Secret", AUTHORITY_SECRET, SYSTEM_NAMESPACE)
+        else:
+            return new
+    return Authority.loaded(*(base64.b64decode(found["data"][key]) for key in ("tls.crt", "tls.key")))
+
+
+def secret(made: Authority, *, run: str) -> dict[str, Any]:
+    """The Secret that holds it."""
+    return {
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
+        "metadata": {"name": AUTHORITY_SECRET, "namespace": SYSTEM_NAMESPACE, "labels": {LABEL_RUN: run}},
+        "data": {"tls.crt": base64.b64encode(made.root_pem).decode(), "tls.key": base64.b64encode(made.key_pem).decode()},
+    }

@@ -1,0 +1,259 @@
+"""The control plane's heart: one `World`, one stream per proxy, each brought up to date on its own.
+
+A change of the cluster waits for its company (20 ms), then becomes a new world; every stream whose resources differ
+gets the difference. A stream never waits for another one, nor for an answer of its own proxy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+import grpc
+from envoy.service.discovery.v3 import ads_pb2_grpc
+from envoy.service.secret.v3 import sds_pb2_grpc
+
+from chaos.cluster.client import Cluster, Object
+from chaos.errors import Misuse
+from chaos.mesh.ca import Authority
+from chaos.mesh.controlplane.auth import Refused, Reviewed, detect_proxy, detect_reviewed
+from chaos.mesh.controlplane.secrets import HandedLog, ProxySecrets
+from chaos.mesh.controlplane.tables import KINDS, Tables, labels_of
+from chaos.mesh.controlplane.xds import SECRET, Offered, Session
+from chaos.mesh.world import ProxyIdentity, World
+from chaos.names import CONTROL_PLANE, LABEL_SCOPE_KEY, SYSTEM_NAMESPACE, TOKEN_AUDIENCE
+
+log = logging.getLogger(__name__)
+DEBOUNCE: Final = 0.02
+SERVER_CERTIFICATE_SECONDS: Final = 86_400.0
+_NAME: Final = f"{CONTROL_PLANE}.{SYSTEM_NAMESPACE}"
+SERVER_NAMES: Final = (f"{_NAME}.svc", f"{_NAME}.svc.cluster.local", _NAME)
+
+
+class Built(Protocol):
+    """chaos.mesh.envoy.Resources is one."""
+
+    @property
+    def by_type(self) -> Mapping[str, Mapping[str, Offered]]: ...
+
+
+Build = Callable[[ProxyIdentity, World], Built]
+
+
+@dataclass(eq=False, slots=True)
+class Stream:
+    """A connected proxy."""
+
+    proxy: ProxyIdentity
+    secrets: ProxySecrets
+    since: float
+    session: Session = field(default_factory=Session)
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    world: World | None = None  # what `built` was built from
+    built: Mapping[str, Mapping[str, Offered]] = field(default_factory=dict)
+    pushed_at: float = 0.0
+    ended: bool = False
+
+
+class Plane:
+    """Keeps the world, and serves it. All methods on one event loop."""
+
+    def __init__(self, cluster: Cluster, authority: Authority, *, build: Build,
+                 on_world: Callable[[Tables], None] = lambda tables: None) -> None:
+        self.cluster = cluster
+        self.authority = authority
+        self.tables = Tables()
+        self.world: World | None = None
+        self.world_at = 0.0
+        self.streams: set[Stream] = set()
+        self.handed = HandedLog()
+        self.refusals: list[dict[str, Any]] = []
+        self.synced = asyncio.Event()
+        self._build = build
+        self._on_world = on_world
+        self._missing = set(KINDS)
+        self._timer: asyncio.TimerHandle | None = None
+
+    # ---- the world
+
+    def fold(self, kind: str, change: str, obj: Object) -> None:
+        """Take one watch event (see Watches)."""
+        self.tables.fold(kind, change, obj)
+        self._later()
+
+    def whole(self, kind: str) -> None:
+        """Every object of this kind is known."""
+        self._missing.discard(kind)
+        self._later()
+
+    def _later(self) -> None:
+        if self._timer is None and not self._missing:
+            self._timer = asyncio.get_running_loop().call_later(DEBOUNCE, self.refresh)
+
+    def refresh(self) -> None:
+        """Make the world anew from the tables, and wake the streams when it differs."""
+        self._timer = None
+        try:
+            world = self.tables.world()
+        except (Misuse, ValueError, KeyError) as error:
+            log.error("the mesh's settings cannot be used, the last world stays: %s", error)
+            return
+        if world is None:
+            return
+        if world != self.world:
+            self.world, self.world_at = world, time.time()
+        for stream in self.streams:
+            stream.wake.set()
+        self.synced.set()
+        self._on_world(self.tables)
+
+    # ---- streams
+
+    async def recognise(self, token: str) -> ProxyIdentity:
+        """The proxy that this token belongs to; raises Refused."""
+        review = await asyncio.to_thread(self.cluster.create, {
+            "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "metadata": {},
+            "spec": {"token": token, "audiences": [TOKEN_AUDIENCE]},
+        })
+        reviewed = detect_reviewed(review, TOKEN_AUDIENCE)
+        pod = self.tables.pod(reviewed.pod_uid)
+        if pod is None or not pod["spec"].get("nodeName"):  # newer than our watch
+            pod = await asyncio.to_thread(self.cluster.find, "Pod", reviewed.pod, reviewed.namespace)
+        return detect_proxy(reviewed, pod, self._served_by_waypoint(reviewed, pod))
+
+    def _served_by_waypoint(self, reviewed: Reviewed, pod: Mapping[str, Any] | None) -> str:
+        name = labels_of(pod).get(LABEL_SCOPE_KEY, "") if pod else ""
+        return next((uid for uid, other in self.tables.objects["Pod"].items()
+                     if other["metadata"]["name"] == name and other["metadata"]["namespace"] == reviewed.namespace), "")
+
+    async def serve(self, context: Any) -> None:
+        """One delta stream, from its token to its end."""
+        metadata = dict(context.invocation_metadata() or ())
+        token = str(metadata.get("authorization", "")).removeprefix("Bearer ").strip()
+        await self.synced.wait()
+        try:
+            proxy = await self.recognise(token)
+        except Refused as error:
+            self.refusals.append({"at": time.time(), "peer": context.peer(), "reason": str(error)})
+            del self.refusals[:-500]
+            log.warning("refused a stream from %s: %s", context.peer(), error)
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, str(error))
+        seconds = float((self.tables.config() or {}).get("certificate_seconds", 3600))
+        secrets = ProxySecrets(proxy, self.authority, self.handed, seconds=seconds, clock=time.time)
+        stream = Stream(proxy, secrets, time.time())
+        self.streams.add(stream)
+        reader = asyncio.create_task(self._read(context, stream))
+        try:
+            await self._write(context, stream)
+        finally:
+            self.streams.discard(stream)
+            reader.cancel()
+
+    async def _read(self, context: Any, stream: Stream) -> None:
+        try:
+            while (request := await context.read()) is not grpc.aio.EOF:
+                answer = stream.session.request(request, time.monotonic())
+                if answer.refused:
+                    log.warning("%s/%s refused %s: %s", stream.proxy.namespace, stream.proxy.name,
+                                ", ".join(answer.refused), answer.message)
+                stream.wake.set()
+        except (grpc.aio.AioRpcError, grpc.aio.UsageError):
+            log.info("%s/%s: the stream broke", stream.proxy.namespace, stream.proxy.name)
+        finally:
+            stream.ended = True
+            stream.wake.set()
+
+    async def _write(self, context: Any, stream: Stream) -> None:
+        seen = False
+        while not stream.ended:
+            stream.wake.clear()
+            there = self.tables.pod(stream.proxy.uid) is not None
+            if seen and not there:
+                await context.abort(grpc.StatusCode.PERMISSION_DENIED, "the pod of this proxy is gone")
+            seen = seen or there
+            for response in self.responses(stream):
+                await context.write(response)
+                stream.pushed_at = time.time()
+            try:
+                await asyncio.wait_for(stream.wake.wait(), self._patience(stream))
+            except TimeoutError:
+                continue
+
+    def responses(self, stream: Stream) -> list[Any]:
+        """What brings the stream up to date."""
+        world = self.world
+        assert world is not None
+        if stream.world is not world:
+            stream.built, stream.world = self._build(stream.proxy, world).by_type, world
+        asked = stream.session.subscribed(SECRET)
+        secrets = stream.secrets.wanted(asked, world.identities(stream.proxy)) if asked else {}
+        return stream.session.plan({**stream.built, SECRET: secrets}, time.monotonic())
+
+    @staticmethod
+    def _patience(stream: Stream) -> float | None:
+        waits = []
+        if (renewal := stream.secrets.next_renewal()) is not None:
+            waits.append(renewal - time.time())
+        if (retry := stream.session.next_retry()) is not None:
+            waits.append(retry - time.monotonic())
+        return max(0.01, min(waits)) if waits else None
+
+    def status(self) -> dict[str, Any]:
+        """For /debug: who is connected with what, and which identities were handed to whom."""
+        return {
+            "world_at": self.world_at,
+            "mode": self.world.mode.name if self.world else None,
+            "proxies": [
+                {"namespace": s.proxy.namespace, "pod": s.proxy.name, "uid": s.proxy.uid, "node": s.proxy.node,
+                 "role": s.proxy.role, "scope": s.proxy.scope, "key": s.proxy.key, "since": s.since,
+                 "pushed_at": s.pushed_at, "current": s.world is self.world, "resources": s.session.status()}
+                for s in sorted(self.streams, key=lambda s: (s.proxy.namespace, s.proxy.name))
+            ],
+            "identities": self.handed.as_json(),
+            "refused_streams": self.refusals,
+        }
+
+
+class _Discovery(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignore[misc]
+    def __init__(self, plane: Plane) -> None:
+        self._plane = plane
+
+    async def DeltaAggregatedResources(self, _: Any, context: Any) -> None:  # noqa: N802 (gRPC's name)
+        await self._plane.serve(context)
+
+
+class _Secrets(sds_pb2_grpc.SecretDiscoveryServiceServicer):  # type: ignore[misc]
+    def __init__(self, plane: Plane) -> None:
+        self._plane = plane
+
+    async def DeltaSecrets(self, _: Any, context: Any) -> None:  # noqa: N802 (gRPC's name)
+        await self._plane.serve(context)
+
+
+async def start_server(plane: Plane, address: str) -> tuple[grpc.aio.Server, int]:
+    """Serve delta ADS and delta SDS over TLS, the server's certificate from the mesh's own authority."""
+    server = grpc.aio.server(options=[("grpc.keepalive_time_ms", 10_000), ("grpc.keepalive_timeout_ms", 5_000),
+                                      ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+                                      ("grpc.so_reuseport", 0)])
+    ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(_Discovery(plane), server)
+    sds_pb2_grpc.add_SecretDiscoveryServiceServicer_to_server(_Secrets(plane), server)
+    made_at = time.time()
+
+    def configuration() -> Any:
+        issued = plane.authority.issue_server(*SERVER_NAMES, seconds=SERVER_CERTIFICATE_SECONDS)
+        return grpc.ssl_server_certificate_configuration([(issued.key, issued.certificate)])
+
+    def fresh() -> Any:  # called for each handshake, on gRPC's own thread; None keeps the one in use
+        nonlocal made_at
+        if time.time() - made_at < SERVER_CERTIFICATE_SECONDS / 2:
+            return None
+        made_at = time.time()
+        return configuration()
+
+    port = server.add_secure_port(address, grpc.dynamic_ssl_server_credentials(configuration(), fresh))
+    await server.start()
+    return server, port

@@ -1,0 +1,31 @@
+"""The control plane's own HTTP port: /healthz, /readyz, and /debug as JSON. No dependency, a few requests a minute."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+Answer = tuple[int, Any]
+_REASONS = {200: "OK", 404: "Not Found", 503: "Service Unavailable"}
+
+
+async def start_status(pages: dict[str, Callable[[], Answer]], *, host: str, port: int) -> asyncio.Server:
+    """Serve the pages (path -> function that gives status and JSON value), one request per connection."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+            path = head.split(b" ", 2)[1].decode().split("?")[0]
+            status, value = pages.get(path, lambda: (404, {"error": f"no such page: {', '.join(pages)}"}))()
+            body = json.dumps(value).encode()
+            writer.write(b"HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
+                         % (status, _REASONS[status].encode(), len(body)) + body)
+            await writer.drain()
+        except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError, IndexError):
+            pass  # a probe that went away, or not HTTP: nobody is left to answer
+        finally:
+            writer.close()
+
+    return await asyncio.start_server(serve, host, port)

@@ -1,0 +1,118 @@
+"""`build`: one proxy's whole configuration out of the world. Pure; its parts are cached, so a change costs what it changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from chaos.mesh.envoy import clusters, listeners
+from chaos.mesh.envoy.defects import NO_DEFECTS, Defect, Defects
+from chaos.mesh.envoy.parts import sandbox_path
+from chaos.mesh.envoy.ports import (
+    meshed_endpoints,
+    peers_of,
+    pod_ports,
+    policies_of,
+    served_endpoints,
+    service_cluster,
+    service_ports,
+    targets,
+    waypoint_endpoints,
+    waypoints_before,
+    waypoints_of,
+)
+from chaos.mesh.envoy.resources import Resource, Resources
+from chaos.mesh.modes import Scope
+from chaos.mesh.world import ROOT_SECRET, Pod, ProxyIdentity, ProxyRole, World
+
+
+def build(proxy: ProxyIdentity, world: World, *, defects: Defects = NO_DEFECTS) -> Resources:
+    """All listeners, clusters and endpoints of the proxy, and the secrets that it may ask for."""
+    make = {ProxyRole.SIDECAR: _both_layers, ProxyRole.NODE: _both_layers,
+            ProxyRole.L4: _connections, ProxyRole.WAYPOINT: _waypoint}[proxy.role]
+    return Resources.collect(make(proxy, world, defects), {ROOT_SECRET, *world.identities(proxy)})
+
+
+def _reachable(proxy: ProxyIdentity, world: World) -> list[tuple[str, str, Pod]]:
+    """(last part of listeners' names, namespace path, pod) of the pods whose namespace the proxy can listen in."""
+    found = []
+    for pod in world.served_by(proxy):
+        if not pod.ip or not (pod.sandbox or proxy.role is ProxyRole.SIDECAR):
+            continue  # its sandbox is not known yet
+        netns = sandbox_path(pod, proxy)
+        found.append((pod.sandbox if netns else "pod", netns, pod))
+    return found
+
+
+def _facts(pod: Pod) -> tuple[str, str, str]:
+    return pod.identity, pod.namespace, pod.name
+
+
+def _both_layers(proxy: ProxyIdentity, world: World, defects: Defects) -> Iterator[Resource]:
+    features = world.features
+    shared = proxy.role is not ProxyRole.SIDECAR
+    own = "" if shared else proxy.identity
+    for service, port in service_ports(world):
+        name = service_cluster(service, port)
+        peers = tuple(kind for peer in peers_of(service) for kind in peer.items())
+        yield clusters.service(name, peers, features, own=own, shared=shared, tunnel=False, defects=defects)
+        yield clusters.endpoints(name, meshed_endpoints(world, port.endpoints), defects)
+    yield clusters.plain(clusters.INBOUND, features, shared=shared)
+    yield clusters.plain(clusters.PASSTHROUGH, features, shared=shared)
+    everything = targets(world)
+    for key, netns, pod in _reachable(proxy, world):
+        yield listeners.outbound(key, _facts(pod), netns, everything, features, tunnel=False, defects=defects)
+        yield listeners.inbound(key, _facts(pod), netns, pod_ports(world, pod), features,
+                                policies_of(world, pod.namespace), defects=defects)
+
+
+def _connections(proxy: ProxyIdentity, world: World, defects: Defects) -> Iterator[Resource]:
+    features = world.features
+    accounts = {w.identity for w in world.waypoints}
+    for service, port in service_ports(world):
+        name = service_cluster(service, port)
+        before = waypoints_before(world, service, port, proxy.node)
+        peers = tuple(("exact", account) for account in sorted({w.identity for w in before} or accounts))
+        yield clusters.service(name, peers or (("exact", "spiffe://nobody"),), features, own="", shared=True, tunnel=True,
+                               defects=defects)
+        yield clusters.endpoints(name, waypoint_endpoints(before), defects - {Defect.UNBALANCED})
+    yield clusters.connect_target(features)
+    yield clusters.plain(clusters.PASSTHROUGH, features, shared=True)
+    everything = targets(world)
+    for key, netns, pod in _reachable(proxy, world):
+        yield listeners.outbound(key, _facts(pod), netns, everything, features, tunnel=True, defects=defects)
+        peers_in = tuple(sorted({w.identity for w in waypoints_of(world, pod)}))
+        yield listeners.hbone(key, _stable(pod), netns, peers_in, features, defects=defects)
+
+
+def _waypoint(proxy: ProxyIdentity, world: World, defects: Defects) -> Iterator[Resource]:
+    features = world.features
+    namespace: str | None = None
+    if proxy.scope is Scope.NAMESPACE:
+        namespace = proxy.key
+    elif proxy.scope is Scope.POD:
+        pod = world.pods.get(proxy.key)
+        namespace = pod.namespace if pod else ""
+    mine = targets(world, namespace)
+    names = {t.cluster for t in mine}
+    for service, port in service_ports(world):
+        name = service_cluster(service, port)
+        if name not in names:
+            continue
+        ends = meshed_endpoints(world, served_endpoints(world, proxy.scope, proxy.key, service, port))
+        yield clusters.tunnelled_service(name, features)
+        yield clusters.tunnelled_endpoints(name, tuple((e, world.pods[e.pod_uid].identity) for e in ends), defects)
+    yield clusters.tunnel_origin(proxy.identity, features, defects=defects)
+    for target in mine:
+        yield clusters.internal(listeners.inner_name(target), listeners.inner_name(target), features)
+        yield listeners.waypoint_inner(target, features, policies_of(world, target.namespace), defects=defects)
+    yield listeners.waypoint_exit(features)
+    yield listeners.waypoint_entry(proxy.identity, mine, features, defects=defects)
+
+
+def _stable(pod: Pod) -> Pod:
+    """The pod without what changes while it lives: readiness must not touch its listeners."""
+    return Pod(uid=pod.uid, namespace=pod.namespace, name=pod.name, node=pod.node, ip=pod.ip,
+               service_account=pod.service_account, sandbox=pod.sandbox)
+
+
+

@@ -1,0 +1,161 @@
+"""What an L7 proxy does with requests, and what any proxy does with connections: the same text in every mode.
+
+`requests` is an HTTP connection manager (routes, retries, timeouts, policy, trace context, metrics); `connections` a TCP
+proxy with the L4 part of policy. Who calls them differs by role, never what they say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from chaos.mesh.envoy.defects import Defect, Defects
+from chaos.mesh.envoy.parts import SOURCE_KEY, access_log, filter_state
+from chaos.mesh.envoy.protos import Config, extension
+from chaos.mesh.world import Features, Policy, Rule
+
+_HCM: Final = "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+IDEMPOTENT: Final = "GET|HEAD|OPTIONS|PUT|DELETE|TRACE"
+GOLDEN: Final = "sharedfate"
+
+PEER: Final = "%DOWNSTREAM_PEER_URI_SAN%"
+TUNNELLED: Final = f"%FILTER_STATE({SOURCE_KEY}:PLAIN)%"
+
+
+# ---- policy
+
+def _principal(source: str, *, tunnelled: bool) -> Config:
+    exact: Config = {"exact": source}
+    if tunnelled:
+        return {"filter_state": {"key": SOURCE_KEY, "string_match": exact}}
+    return {"authenticated": {"principal_name": exact}}
+
+
+def _permission(rule: Rule) -> Config:
+    every: list[Config] = []
+    if rule.methods:
+        every.append({"or_rules": {"rules": [
+            {"header": {"name": ":method", "string_match": {"exact": method}}} for method in rule.methods]}})
+    if rule.paths:
+        every.append({"or_rules": {"rules": [{"url_path": {"path": (
+            {"prefix": path[:-1]} if path.endswith("*") else {"exact": path})}} for path in rule.paths]}})
+    return {"and_rules": {"rules": every}} if every else {"any": True}
+
+
+def allow_list(policies: Sequence[Policy], *, requests: bool, tunnelled: bool) -> Config | None:
+    """RBAC rules that allow what some rule allows; None when no policy applies. On connections, a rule that needs requests
+    allows nothing."""
+    if not policies:
+        return None
+    found: dict[str, Config] = {}
+    for policy in policies:
+        for number, rule in enumerate(policy.rules):
+            if rule.needs_requests and not requests:
+                continue
+            found[f"{policy.namespace}/{policy.name}/{number}"] = {
+                "permissions": [_permission(rule)],
+                "principals": [_principal(source, tunnelled=tunnelled) for source in rule.sources] or [{"any": True}]}
+    return {"action": "ALLOW", "policies": found}
+
+
+def connection_policy(policies: Sequence[Policy], *, tunnelled: bool) -> list[Config]:
+    rules = allow_list(policies, requests=False, tunnelled=tunnelled)
+    return [] if rules is None else [network_rbac(rules)]
+
+
+def network_rbac(rules: Config) -> Config:
+    return extension("envoy.filters.network.rbac", "extensions.filters.network.rbac.v3.RBAC",
+                     {"stat_prefix": "policy.", "rules": rules})
+
+
+# ---- requests and connections
+
+def _routes(cluster: str, features: Features, *, acting: bool, defects: Defects) -> list[Config]:
+    """One route, or two when idempotent requests may be retried. `acting`: this hop balances, retries and times out."""
+    timeout = f"{features.timeout_seconds:g}s" if acting and features.timeout_seconds is not None else "0s"
+    action: Config = {"cluster": cluster, "timeout": timeout}
+    plain: Config = {"match": {"prefix": "/"}, "route": action}
+    if not (acting and features.retries):
+        return [plain]
+    retry: Config = {
+        "retry_on": "connect-failure,refused-stream,reset,retriable-status-codes", "retriable_status_codes": [503],
+        "num_retries": 2, "host_selection_retry_max_attempts": 3,
+        "retry_host_predicate": [extension("envoy.retry_host_predicates.previous_hosts",
+                                           "extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate")],
+        "retry_back_off": {"base_interval": "0.01s", "max_interval": "0.1s"}}
+    retried: Config = {"match": {"prefix": "/"}, "route": {**action, "retry_policy": retry}}
+    if Defect.RETRY_ALL in defects:
+        return [retried]
+    retried["match"]["headers"] = [{"name": ":method", "string_match": {"safe_regex": {"regex": IDEMPOTENT}}}]
+    return [retried, plain]
+
+
+def requests(name: str, cluster: str, features: Features, *, acting: bool, source: str, destination: str,
+             counted: bool = False, policies: Sequence[Policy] = (), tunnelled: bool = False, defects: Defects) -> Config:
+    """The HTTP connection manager of one destination.
+
+    Args:
+        acting: this hop balances over endpoints, and so retries, times out and counts attempts.
+        source, destination: what log lines and metrics are labelled with (may be format strings).
+        counted: emit golden metrics here (the server's side of the path).
+        tunnelled: the peer's identity stands in filter state (a waypoint), not in the connection's TLS.
+    """
+    filters: list[Config] = []
+    rules = allow_list(policies, requests=True, tunnelled=tunnelled)
+    if rules is not None:
+        filters.append(extension("envoy.filters.http.rbac", "extensions.filters.http.rbac.v3.RBAC", {"rules": rules}))
+    filters.append(extension("envoy.filters.http.router", "extensions.filters.http.router.v3.Router"))
+    host: Config = {"name": "all", "domains": ["*"], "routes": _routes(cluster, features, acting=acting, defects=defects)}
+    if acting:
+        host["include_request_attempt_count"] = True
+        host["include_attempt_count_in_response"] = True
+    return extension("envoy.filters.network.http_connection_manager", _HCM, {
+        "stat_prefix": name, "codec_type": "AUTO", "route_config": {"name": name, "virtual_hosts": [host]},
+        "http_filters": filters, "use_remote_address": False, "skip_xff_append": True, "normalize_path": True,
+        "server_header_transformation": "PASS_THROUGH", "stream_idle_timeout": "0s",
+        "http_protocol_options": {"accept_http_10": True},
+        "http2_protocol_options": {"max_concurrent_streams": 2_147_483_647},
+        "upgrade_configs": [{"upgrade_type": "websocket"}],
+        # no exporter: the tracer takes part in W3C trace context, continuing or starting a trace, and reports nowhere
+        "tracing": {"random_sampling": {"value": 0}, "provider": extension(
+            "envoy.tracers.opentelemetry", "envoy.config.trace.v3.OpenTelemetryConfig", {
+                "service_name": "sharedfate", "http_service": {"http_uri": {  # one is asked for; there is no such cluster
+                    "uri": "http://nowhere/v1/traces", "cluster": "nowhere", "timeout": "1s"}}})},
+        "access_log": access_log(features, source=source, destination=destination, requests=True,
+                                 prefix=GOLDEN if counted else ""),
+    })
+
+
+def connections(name: str, cluster: str, features: Features, *, source: str, destination: str, counted: bool = False,
+                tunnel_to: str = "") -> Config:
+    """The TCP proxy of one destination; with `tunnel_to`, through a CONNECT for that authority."""
+    config: Config = {
+        "stat_prefix": name, "cluster": cluster, "max_connect_attempts": 1, "idle_timeout": "0s",
+        "access_log": access_log(features, source=source, destination=destination, requests=False,
+                                 prefix=GOLDEN if counted else "")}
+    if tunnel_to:
+        config["tunneling_config"] = {"hostname": tunnel_to}
+    return extension("envoy.filters.network.tcp_proxy", "extensions.filters.network.tcp_proxy.v3.TcpProxy", config)
+
+
+def tunnels(name: str, hosts: Sequence[Config], features: Features, *, source_state: bool = False,
+            destination: str = "") -> Config:
+    """The HTTP connection manager that ends CONNECT tunnels (HBONE): one virtual host per authority that it serves."""
+    filters: list[Config] = []
+    if source_state:
+        filters.append(extension("envoy.filters.http.set_filter_state", "extensions.filters.http.set_filter_state.v3.Config",
+                                 {"on_request_headers": [filter_state(SOURCE_KEY, PEER, factory="envoy.hashable_string")]}))
+    filters.append(extension("envoy.filters.http.router", "extensions.filters.http.router.v3.Router"))
+    return extension("envoy.filters.network.http_connection_manager", _HCM, {
+        "stat_prefix": name, "codec_type": "HTTP2", "route_config": {"name": name, "virtual_hosts": list(hosts)},
+        "http_filters": filters, "stream_idle_timeout": "0s", "use_remote_address": False, "skip_xff_append": True,
+        "generate_request_id": False, "upgrade_configs": [{"upgrade_type": "CONNECT"}],
+        "http2_protocol_options": {"allow_connect": True, "max_concurrent_streams": 2_147_483_647,
+                                   "initial_stream_window_size": 1_048_576, "initial_connection_window_size": 16_777_216},
+        "access_log": access_log(features, source=PEER, destination=destination or name, requests=True),
+    })
+
+
+def connect_route(cluster: str) -> Config:
+    return {"match": {"connect_matcher": {}}, "route": {
+        "cluster": cluster, "timeout": "0s", "upgrade_configs": [{"upgrade_type": "CONNECT", "connect_config": {}}]}}

@@ -1,0 +1,135 @@
+"""What the roles read from a World: names of things, the ports of a pod, the waypoints of a service. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from chaos.mesh.modes import Hop, Layer, Scope, Side
+from chaos.mesh.world import AppProtocol, Endpoint, Pod, Policy, Service, ServicePort, Waypoint, World
+from chaos.names import PORT_ADMIN, PORT_HBONE, PORT_INBOUND, PORT_OUTBOUND, PORT_STATUS, TRUST_DOMAIN
+
+PROXY_PORTS: Final = (PORT_ADMIN, PORT_OUTBOUND, PORT_INBOUND, PORT_HBONE, PORT_STATUS)
+
+
+def host_name(service: Service) -> str:
+    return f"{service.name}.{service.namespace}"
+
+
+def service_cluster(service: Service, port: ServicePort) -> str:
+    """Cluster (and EDS) name of a Service port: `outbound|80|server.tenant-a`."""
+    return f"outbound|{port.port}|{host_name(service)}"
+
+
+def service_ports(world: World) -> Iterator[tuple[Service, ServicePort]]:
+    for service in world.services:
+        for port in service.ports:
+            yield service, port
+
+
+def peers_of(service: Service) -> list[dict[str, str]]:
+    """Matchers of the identities that may answer for the Service."""
+    if service.accounts:
+        return [{"exact": account} for account in service.accounts]
+    return [{"prefix": f"spiffe://{TRUST_DOMAIN}/ns/{service.namespace}/sa/"}]
+
+
+def policies_of(world: World, namespace: str) -> tuple[Policy, ...]:
+    return tuple(p for p in world.policies if p.namespace == namespace) if world.features.policy else ()
+
+
+def pod_ports(world: World, pod: Pod) -> tuple[tuple[int, AppProtocol], ...]:
+    """The pod's known ports, sorted: the target ports of its namespace's Services (so that they are known before the pod
+    is ready), and where it is an endpoint itself, what that Service says."""
+    found: dict[int, AppProtocol] = {}
+    own: dict[int, AppProtocol] = {}
+    for service in world.services:
+        if service.namespace != pod.namespace:
+            continue
+        for port in service.ports:
+            if port.target_port:
+                found.setdefault(port.target_port, port.protocol)
+            for endpoint in port.endpoints:
+                if endpoint.pod_uid == pod.uid:
+                    own[endpoint.port] = port.protocol
+    return tuple(sorted((found | own).items()))
+
+
+def l7_hop(world: World) -> Hop | None:
+    """The hop of an L7 proxy that stands apart from L4: None where one proxy holds both."""
+    return next((hop for hop in world.mode.hops if hop.layers == frozenset({Layer.L7})), None)
+
+
+def waypoints_of(world: World, pod: Pod) -> tuple[Waypoint, ...]:
+    """All waypoints, ready or not, that may stand before the pod as a destination."""
+    hop = l7_hop(world)
+    if hop is None:
+        return ()
+    if hop.side is Side.CLIENT:  # any client's: its own surroundings pick the instance
+        return tuple(w for w in world.waypoints if w.scope is hop.scope)
+    key = {Scope.POD: pod.uid, Scope.NODE: pod.node, Scope.NAMESPACE: pod.namespace}[hop.scope]
+    return tuple(w for w in world.waypoints if w.scope is hop.scope and w.key == key)
+
+
+def waypoints_before(world: World, service: Service, port: ServicePort, client_node: str) -> tuple[Waypoint, ...]:
+    """The waypoints, ready or not, that the mode puts between a client of that node and the Service."""
+    hop = l7_hop(world)
+    if hop is None:
+        return ()
+    if hop.scope is Scope.POD:
+        keys = {e.pod_uid for e in port.endpoints}
+    elif hop.scope is Scope.NAMESPACE:
+        keys = {service.namespace}
+    elif hop.side is Side.CLIENT:
+        keys = {client_node}
+    else:
+        keys = {pod.node for e in port.endpoints if (pod := world.pods.get(e.pod_uid))}
+    return tuple(w for w in world.waypoints if w.scope is hop.scope and w.key in keys)
+
+
+def waypoint_endpoints(waypoints: Iterable[Waypoint]) -> tuple[Endpoint, ...]:
+    """Where connections can go now."""
+    return tuple(sorted(Endpoint(w.pod_uid, w.ip, PORT_HBONE) for w in waypoints if w.ready and w.ip))
+
+
+def served_endpoints(world: World, waypoint_scope: Scope, key: str, service: Service, port: ServicePort) -> tuple[Endpoint, ...]:
+    """The endpoints that a waypoint sends the Service's requests to; none for a Service that is not its own."""
+    hop = l7_hop(world)
+    if hop is not None and hop.side is Side.CLIENT:
+        return port.endpoints
+    if waypoint_scope is Scope.NAMESPACE:
+        return port.endpoints if service.namespace == key else ()
+    if waypoint_scope is Scope.POD:
+        return tuple(e for e in port.endpoints if e.pod_uid == key)
+    return tuple(e for e in port.endpoints if (pod := world.pods.get(e.pod_uid)) and pod.node == key)
+
+
+def meshed_endpoints(world: World, endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
+    """Without those that no proxy stands before: a mesh never falls back to plain text."""
+    return tuple(e for e in endpoints if (pod := world.pods.get(e.pod_uid)) is not None and pod.meshed)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A Service port without its endpoints: what listeners depend on, so that an endpoint more changes none of them."""
+
+    host: str
+    namespace: str
+    cluster_ip: str
+    port: int
+    protocol: AppProtocol
+    cluster: str
+
+    @property
+    def authority(self) -> str:
+        return f"{self.cluster_ip}:{self.port}"
+
+
+def targets(world: World, namespace: str | None = None) -> tuple[Target, ...]:
+    """All Service ports with a cluster IP, of one namespace when it is given."""
+    return tuple(
+        Target(host_name(service), service.namespace, service.cluster_ip, port.port, port.protocol,
+               service_cluster(service, port))
+        for service, port in service_ports(world)
+        if service.cluster_ip not in ("", "None") and namespace in (None, service.namespace))

@@ -1,0 +1,133 @@
+"""Injection: application manifests that know no mesh -> the same ones, patched for a mode. Reads YAML, no cluster.
+
+The patch is manifests/modes/<mode>/pod.yaml, merged into every pod template as Kubernetes' strategic merge would (lists
+whose items have names are merged by name). Namespaces of injected pods get what is in the mode's namespace.yaml.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from chaos.errors import Misuse
+from chaos.mesh import manifests
+from chaos.mesh.modes import ProxyMode
+from chaos.names import LABEL_MESH, LABEL_MODE, LABEL_RUN
+
+Object = dict[str, Any]
+
+_TEMPLATES: Final[Mapping[str, tuple[str, ...]]] = {  # kind -> where its pod template is
+    "Pod": (),
+    "Deployment": ("spec", "template"),
+    "ReplicaSet": ("spec", "template"),
+    "StatefulSet": ("spec", "template"),
+    "DaemonSet": ("spec", "template"),
+    "Job": ("spec", "template"),
+    "CronJob": ("spec", "jobTemplate", "spec", "template"),
+}
+_CLUSTER_WIDE: Final = frozenset({"Namespace", "ClusterRole", "ClusterRoleBinding"})
+
+
+def pod_template(obj: Object) -> Object | None:
+    """The pod template (or the Pod itself) inside an object; None when it holds none."""
+    if obj.get("kind") not in _TEMPLATES:
+        return None
+    node = obj
+    for step in _TEMPLATES[obj["kind"]]:
+        node = node.setdefault(step, {})
+    return node
+
+
+def stamp(objects: Iterable[Object], run: str) -> list[Object]:
+    """Copies that carry the run's label, on objects and pod templates: faults and clean-up touch nothing without it."""
+    stamped = []
+    for original in objects:
+        obj = copy.deepcopy(original)
+        spec = obj.get("spec") or {}
+        metas = [obj.setdefault("metadata", {})]
+        if (template := pod_template(obj)) is not None and template is not obj:
+            metas.append(template.setdefault("metadata", {}))
+        if obj.get("kind") == "CronJob":
+            metas.append(spec["jobTemplate"].setdefault("metadata", {}))
+        for meta in metas:
+            meta["labels"] = {**(meta.get("labels") or {}), LABEL_RUN: run}
+        stamped.append(obj)
+    return stamped
+
+
+def inject(objects: Iterable[Object], mode: ProxyMode, *, run: str, values: Mapping[str, Any]) -> list[Object]:
+    """Patched copies, each with the run's label. Mode `none` has no patch: nothing else changes.
+
+    Left alone: pods with hostNetwork (there is no namespace of theirs to capture), pods with the label
+    `sharedfate.io/mesh: disabled`, and pods that are injected already. A namespace that the objects use and do not hold is
+    put in front of them, with the mesh's labels alone. Raises Misuse for a pod that has a container or
+    volume of the proxy's name.
+    """
+    filled = {"mode": mode.name, "run": run, **values}
+    patches = manifests.load(f"modes/{mode.name}/pod.yaml", filled)
+    injected: list[Object] = []
+    own = stamp(objects, run)
+    if patches:  # namespaces that are not ours: labelled for the mesh, without the run's label that allows deleting them
+        declared = {obj["metadata"]["name"] for obj in own if obj.get("kind") == "Namespace"}
+        used = namespaces_of(obj for obj in own if pod_template(obj) is not None)
+        own = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {}}}
+               for name in used if name not in declared] + own
+    for obj in own:
+        template = pod_template(obj)
+        if patches and obj.get("kind") == "Namespace":
+            obj["metadata"]["labels"] |= {LABEL_MESH: "enabled", LABEL_MODE: mode.name}
+        elif patches and template is not None and _wants(template):
+            _refuse_clashes(obj, template, patches[0])
+            apply_patch(template, patches[0])
+        injected.append(obj)
+        if obj.get("kind") == "Namespace":
+            values_here = {**filled, "namespace": obj["metadata"]["name"]}
+            extra = manifests.load(f"modes/{mode.name}/namespace.yaml", values_here)
+            injected.extend(stamp(extra, run))
+    return injected
+
+
+def _wants(template: Object) -> bool:
+    labels = (template.get("metadata") or {}).get("labels") or {}
+    return (not (template.get("spec") or {}).get("hostNetwork") and labels.get(LABEL_MESH) != "disabled"
+            and LABEL_MODE not in labels)
+
+
+def _refuse_clashes(obj: Object, template: Object, patch: Object) -> None:
+    spec = template.get("spec") or {}
+    for field, ours in (patch.get("spec") or {}).items():
+        if isinstance(ours, list) and field in ("containers", "initContainers", "volumes"):
+            taken = {item["name"] for item in ours} & {item.get("name") for item in spec.get(field) or []}
+            if taken:
+                raise Misuse(f"{obj['kind']} {obj['metadata'].get('name')}: spec.{field} has {', '.join(sorted(taken))}"
+                             ", names that injection needs: rename it")
+
+
+def apply_patch(template: Object, patch: Object) -> None:
+    """Merge a pod patch into a template, in place."""
+    meta, ours = template.setdefault("metadata", {}), patch.get("metadata") or {}
+    for field, added in ours.items():
+        meta[field] = {**(meta.get(field) or {}), **added}
+    spec = template.setdefault("spec", {})
+    for field, added in (patch.get("spec") or {}).items():
+        present = spec.get(field)
+        if not isinstance(added, list):
+            spec[field] = {**present, **copy.deepcopy(added)} if isinstance(present, dict) else copy.deepcopy(added)
+        # An init container that stays must run before the application's own, so that these find a proxy. One that only
+        # captures must run after them: they would be captured with no proxy yet.
+        elif field == "initContainers" and any(item.get("restartPolicy") == "Always" for item in added):
+            spec[field] = [*copy.deepcopy(added), *(present or [])]
+        else:
+            spec[field] = [*(present or []), *copy.deepcopy(added)]
+
+
+def namespaces_of(objects: Iterable[Object]) -> list[str]:
+    """The namespaces that the objects are or lie in, in order."""
+    names: dict[str, None] = {}
+    for obj in objects:
+        if obj.get("kind") == "Namespace":
+            names[obj["metadata"]["name"]] = None
+        elif obj.get("kind") not in _CLUSTER_WIDE:
+            names[obj["metadata"].get("namespace", "default")] = None
+    return list(names)

@@ -1,0 +1,312 @@
+"""`Mesh`: one proxy mode in one cluster, from manifests to ready and back to nothing.
+
+What is applied is what `render` prints. Everything carries the run's label, and only that is deleted.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
+from typing import Any, Final
+
+from chaos.cluster.client import KINDS, Cluster
+from chaos.errors import ApiError, ExperimentFailure, Misuse, NotReady
+from chaos.mesh import inject, manifests
+from chaos.mesh.authority import stored_authority
+from chaos.mesh.budget import Budget, Reference, divide
+from chaos.mesh.controlplane.settings import settings
+from chaos.mesh.fate import Placement, path
+from chaos.mesh.modes import ProxyMode, mode_named
+from chaos.mesh.placement import picture, read_placement
+from chaos.mesh.proxyconfig import config_map, proxy_config
+from chaos.mesh.world import Features
+from chaos.names import (
+    AUTHORITY_SECRET,
+    CONDITION_CAPTURED,
+    CONTROL_PLANE,
+    LABEL_MESH,
+    LABEL_MODE,
+    LABEL_ROLE,
+    LABEL_RUN,
+    MESH_CONFIG,
+    NODE_PROXY_ACCOUNT,
+    PORT_XDS_STATUS,
+    PROXY_CONFIG,
+    SYSTEM_NAMESPACE,
+)
+
+Object = dict[str, Any]
+_FIRST: Final = ("Namespace",)
+_LAST: Final = ("Pod", "Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job", "CronJob")
+_PARALLEL: Final = 8
+
+
+class Mesh:
+    """A proxy mode in a cluster.
+
+    Args:
+        cluster: where.
+        mode: a ProxyMode, or its name.
+        run: value of the label on all that is created.
+        budget: for all proxies together; `reference`: what it is divided over.
+        features: of the L7 proxies; can be changed while running (`set_features`).
+        certificate_seconds: life of the proxies' certificates.
+    """
+
+    def __init__(self, cluster: Cluster, mode: ProxyMode | str, *, run: str, budget: Budget | None = None,
+                 features: Features | None = None, reference: Reference | None = None,
+                 certificate_seconds: float = 3600.0) -> None:
+        self.cluster = cluster
+        self.mode = mode_named(mode) if isinstance(mode, str) else mode
+        self.run = run
+        self.shares = divide(self.mode, budget or Budget(), reference or Reference())
+        self.features = features or Features()
+        self.certificate_seconds = certificate_seconds
+        self._deployed: list[Object] = []
+
+    # ---- manifests
+
+    @property
+    def values(self) -> Mapping[str, int]:
+        """What the mode's manifests ask for: `l4_l7_cpu` (millicores), `l4_l7_memory` (Mi), ... per layer."""
+        return {f"{name.replace('-', '_')}_{part}": value for name, share in self.shares.items()
+                for part, value in (("cpu", share.cpu_millicores), ("memory", share.memory_mib))}
+
+    def system_manifests(self) -> list[Object]:
+        """The mesh's own parts: namespace, RBAC, control plane, the mode's components."""
+        values = {**self.values, "mode": self.mode.name, "run": self.run, "mesh_json": self._settings()}
+        components = manifests.load(f"modes/{self.mode.name}/components.yaml", values)
+        privileged = any((inject.pod_template(c) or {}).get("spec", {}).get("serviceAccountName") == NODE_PROXY_ACCOUNT
+                         for c in components)
+        return inject.stamp([
+            *manifests.load("namespace.yaml", values),
+            *manifests.load("rbac/control-plane.yaml", values),
+            *(manifests.load("rbac/node-proxy.yaml", values) if privileged else []),
+            *manifests.load("control-plane.yaml", values),
+            *components,
+        ], self.run)
+
+    def inject(self, objects: Iterable[Object]) -> list[Object]:
+        """The application's manifests, patched for the mode."""
+        return inject.inject(objects, self.mode, run=self.run, values=self.values)
+
+    def render(self, objects: Iterable[Object]) -> str:
+        """Everything as multi-document YAML that kubectl alone can apply."""
+        return manifests.dump([*self.system_manifests(), *self.inject(objects)])
+
+    def _settings(self) -> str:
+        features = {f.name: getattr(self.features, f.name) for f in fields(Features)}
+        return settings(self.mode.name, run=self.run, features=features, values=self.values,
+                        certificate_seconds=self.certificate_seconds)
+
+    # ---- life
+
+    def start(self, objects: Iterable[Object], *, seconds: float = 60.0) -> None:
+        """`install` and `deploy` at once: the applications start while the mesh does."""
+        system = self.install(wait=False)
+        self.deploy(objects, seconds=seconds)
+        self.wait_ready(system, seconds=seconds)
+
+    def install(self, *, seconds: float = 60.0, wait: bool = True) -> list[Object]:
+        """Apply the mesh's own parts and wait until they are ready; raises NotReady saying which are not."""
+        objects = self.system_manifests()
+        self._apply(obj for obj in objects if obj["kind"] == "Namespace")
+        self._publish([SYSTEM_NAMESPACE])
+        self._apply(obj for obj in objects if obj["kind"] != "Namespace")
+        if wait:
+            self.wait_ready(objects, seconds=seconds)
+        return objects
+
+    def deploy(self, objects: Iterable[Object], *, seconds: float = 60.0) -> None:
+        """Inject and apply application manifests and wait until they are ready, and every path has its proxies."""
+        injected = self.inject(objects)
+        self._deployed += injected
+        self._apply(obj for obj in injected if obj["kind"] == "Namespace")
+        meshed = [o["metadata"]["name"] for o in injected if o["kind"] == "Namespace"
+                  and o["metadata"]["labels"].get(LABEL_MESH) == "enabled"]
+        self._publish(meshed)
+        self._apply(obj for obj in injected if obj["kind"] != "Namespace")
+        self.wait_ready(injected, seconds=seconds)
+        self.cluster.wait(f"mode {self.mode.name}: a proxy at every hop of every path", self._is_whole, seconds=seconds)
+
+    def _publish(self, namespaces: Sequence[str]) -> None:
+        """The proxies' bootstrap and trust bundle, which the control plane then keeps: their pods need not wait for it."""
+        if namespaces:
+            root = stored_authority(self.cluster, run=self.run).root_pem.decode()
+            data = proxy_config(self.mode.name, root)
+            self._parallel(self.cluster.apply, [config_map(name, data, self.run) for name in namespaces])
+
+    def _is_whole(self) -> bool:
+        placement = self.placement()
+        try:
+            for pair in placement.pairs():
+                path(placement, pair)
+        except ExperimentFailure:
+            return False
+        return all(_pod_ready(pod) for pod in self._pods() if pod["metadata"]["labels"].get(LABEL_ROLE) == "proxy")
+
+    def set_features(self, features: Features) -> None:
+        """Change the L7 features of the running mesh; the control plane pushes them."""
+        self.features = features
+        self.cluster.patch("ConfigMap", MESH_CONFIG, {"data": {"mesh.json": self._settings()}}, SYSTEM_NAMESPACE)
+
+    def uninstall(self, *, seconds: float = 60.0, namespace: bool = True) -> None:
+        """Take everything away: first un-capture on every node, then delete; waits until it is gone. Safe to repeat.
+
+        An agent that is merely deleted would leave rules that refuse its pods' traffic. `namespace`: the system namespace
+        too, with whatever else of this run is in it.
+        """
+        ours = [n for n in self.cluster.list("Namespace", labels=f"{LABEL_RUN}={self.run}")
+                if n["metadata"]["name"] != SYSTEM_NAMESPACE]
+        names = {n["metadata"]["name"] for n in ours}
+        self._release(names, seconds)
+        self._parallel(lambda n: self.cluster.delete("Namespace", n["metadata"]["name"]), ours)
+        self._parallel(self._delete, [o for o in self._deployed if o["kind"] != "Namespace"
+                                      and o["metadata"].get("namespace") not in names])
+        self._deployed = []
+        self.cluster.wait("the application's pods are gone",
+                          lambda: not [p for p in self._pods() if p["metadata"]["namespace"] != SYSTEM_NAMESPACE],
+                          seconds=seconds)
+        system = [obj for obj in self.system_manifests() if namespace or obj["kind"] != "Namespace"]
+        self._parallel(self._delete, list(reversed(system)))
+        own = {o["metadata"]["name"] for o in system if o["kind"] in ("Deployment", "DaemonSet")}
+        self.cluster.wait("the mesh's pods are gone", lambda: not [
+            p for p in self._pods() if p["metadata"]["labels"].get("app") in own], seconds=seconds)
+        # last, because the control plane would publish it again
+        self.cluster.delete("ConfigMap", PROXY_CONFIG, SYSTEM_NAMESPACE)
+        self.cluster.delete("Secret", AUTHORITY_SECRET, SYSTEM_NAMESPACE)
+        gone = names | ({SYSTEM_NAMESPACE} if namespace else set())
+        self.cluster.wait("the namespaces are gone", lambda: not [
+            n for n in self.cluster.list("Namespace", labels=f"{LABEL_RUN}={self.run}")
+            if n["metadata"]["name"] in gone], seconds=seconds)
+
+    def _release(self, deleted: set[str], seconds: float) -> None:
+        """Un-capture the namespaces that stay when the mesh goes; the others' pods take their rules with them."""
+        staying = [n["metadata"]["name"] for n in self.cluster.list("Namespace", labels=f"{LABEL_MESH}=enabled")
+                   if n["metadata"]["name"] not in deleted and n["metadata"]["labels"].get(LABEL_MODE) == self.mode.name]
+        for name in staying:
+            self.cluster.patch("Namespace", name, {"metadata": {"labels": {LABEL_MESH: None, LABEL_MODE: None}}})
+        if staying and not self.mode.in_pod:
+            self.cluster.wait("every pod is released from capture", lambda: not [
+                pod for name in staying for pod in self.cluster.list("Pod", name) if _captured(pod)], seconds=seconds)
+
+    # ---- looking
+
+    def placement(self, calls: Sequence[tuple[str, str]] | None = None) -> Placement:
+        """What is where now."""
+        return read_placement(self.cluster, self.mode, run=self.run, calls=calls)
+
+    def status(self) -> str:
+        """The picture for people."""
+        return picture(self.placement())
+
+    def control_plane(self, page: str = "/debug") -> Any:
+        """A page of the control plane's status port, as JSON."""
+        import json
+
+        pods = [p for p in self._pods() if p["metadata"]["labels"].get("app") == CONTROL_PLANE and _pod_ready(p)]
+        if not pods:
+            raise NotReady("the control plane has no ready pod")
+        return json.loads(self.cluster.pod_http(SYSTEM_NAMESPACE, pods[0]["metadata"]["name"], PORT_XDS_STATUS, page))
+
+    def wait_ready(self, objects: Iterable[Object], *, seconds: float = 60.0) -> None:
+        """Until the workloads among the objects are rolled out and ready; raises NotReady with what their pods say."""
+        waiting = [(o["kind"], o["metadata"]["name"], o["metadata"].get("namespace", "default"))
+                   for o in objects if o["kind"] in ("Deployment", "DaemonSet", "StatefulSet", "Pod")]
+
+        def done() -> bool:
+            while waiting:
+                kind, name, namespace = waiting[-1]
+                found = self.cluster.find(kind, name, namespace)
+                if found is None or not is_ready(found):
+                    return False
+                waiting.pop()
+            return True
+
+        try:
+            self.cluster.wait("workloads ready", done, seconds=seconds)
+        except NotReady as error:
+            missing = ", ".join(f"{kind} {namespace}/{name}" for kind, name, namespace in waiting)
+            raise NotReady(f"not ready after {seconds:g} s: {missing}. {'; '.join(self._complaints())}") from error
+
+    def _complaints(self) -> list[str]:
+        return [f"pod {pod['metadata']['namespace']}/{pod['metadata']['name']}: {text}" for pod in self._pods()
+                if (text := complaint(pod))][:8]
+
+    def _pods(self) -> list[Object]:
+        return self.cluster.list("Pod", labels=f"{LABEL_RUN}={self.run}")
+
+    # ---- writing
+
+    def _apply(self, objects: Iterable[Object]) -> None:
+        """In three waves: namespaces, what pods refer to, pods."""
+        everything = [copy.deepcopy(obj) for obj in objects]
+        unknown = sorted({obj["kind"] for obj in everything} - KINDS.keys())
+        if unknown:
+            raise Misuse(f"kinds that sharedfate does not apply: {', '.join(unknown)}; apply them yourself first")
+        for wave in (_FIRST, None, _LAST):
+            self._parallel(self.cluster.apply, [
+                obj for obj in everything
+                if (obj["kind"] in wave if wave else obj["kind"] not in _FIRST and obj["kind"] not in _LAST)])
+
+    def _delete(self, obj: Object) -> None:
+        namespaced = KINDS[obj["kind"]][2]
+        self.cluster.delete(obj["kind"], obj["metadata"]["name"],
+                            obj["metadata"].get("namespace", "default") if namespaced else None)
+
+    @staticmethod
+    def _parallel(function: Callable[[Object], Any], objects: Sequence[Object]) -> None:
+        if not objects:
+            return
+        errors: list[ApiError] = []
+        with ThreadPoolExecutor(min(_PARALLEL, len(objects))) as pool:
+            for future in [pool.submit(function, obj) for obj in objects]:
+                try:
+                    future.result()
+                except ApiError as error:
+                    errors.append(error)
+        if errors:
+            raise ExceptionGroup("writing to the cluster", errors) if len(errors) > 1 else errors[0]
+
+
+def is_ready(obj: Mapping[str, Any]) -> bool:
+    """Whether a workload is rolled out and all of it is ready; a Pod: its condition."""
+    status = obj.get("status") or {}
+    if obj["kind"] == "Pod":
+        return _pod_ready(obj)
+    if status.get("observedGeneration", 0) < obj["metadata"].get("generation", 1):
+        return False
+    if obj["kind"] == "DaemonSet":
+        wanted = status.get("desiredNumberScheduled", 0)
+        return bool(wanted > 0 and status.get("updatedNumberScheduled", 0) == status.get("numberReady", 0) == wanted)
+    wanted = obj["spec"].get("replicas", 1)
+    return bool(status.get("replicas", 0) == status.get("updatedReplicas", 0) == status.get("readyReplicas", 0) == wanted)
+
+
+def complaint(pod: Mapping[str, Any]) -> str:
+    """Why the pod is not ready, in the cluster's own words; empty when it is."""
+    if _pod_ready(pod):
+        return ""
+    status = pod.get("status") or {}
+    for container in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
+        for state in (container.get("state") or {}, container.get("lastState") or {}):
+            for kind in ("waiting", "terminated"):
+                found = state.get(kind) or {}
+                if found.get("reason") not in (None, "Completed", "PodInitializing"):
+                    return f"{container['name']} {found['reason']} {found.get('message', '')}".strip()
+    return next((f"{c['type']} is False: {c.get('message') or c.get('reason', '')}" for c in status.get("conditions") or []
+                 if c["status"] != "True"), str(status.get("phase", "no status")))
+
+
+def _pod_ready(pod: Mapping[str, Any]) -> bool:
+    return _condition(pod, "Ready") and "deletionTimestamp" not in pod["metadata"]
+
+
+def _captured(pod: Mapping[str, Any]) -> bool:
+    return _condition(pod, CONDITION_CAPTURED)
+
+
+def _condition(pod: Mapping[str, Any], kind: str) -> bool:
+    return any(c["type"] == kind and c["status"] == "True" for c in (pod.get("status") or {}).get("conditions") or [])

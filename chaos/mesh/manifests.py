@@ -1,0 +1,147 @@
+"""Reads the YAML of manifests/ and fills in its `${names}`: the files are the truth, the code holds no second copy.
+
+A scalar that is exactly `${name}` becomes the value itself (a number, a list); inside a longer one its text.
+`$(NAME)`, which the kubelet expands, is left alone. Called by injection, the mesh's installation and the control plane.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from chaos.errors import Misuse
+from chaos.names import IMAGE
+from chaos.resources import shipped
+
+Object = dict[str, Any]
+_NAME: Final = re.compile(r"\$\{([a-z0-9_]+)\}")
+_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_DUMPER: Final = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
+def read(file: Path) -> list[Object]:
+    """The documents of a YAML file; raises Misuse that names the file and the line."""
+    try:
+        text = file.read_text()
+    except OSError as error:
+        raise Misuse(f"{file}: cannot be read: {error.strerror}") from error
+    return parse(text, source=str(file))
+
+
+def parse(text: str, *, source: str) -> list[Object]:
+    """The objects of a YAML text, `kind: List` unfolded."""
+    try:
+        documents = [document for document in yaml.load_all(text, Loader=_LOADER) if document]
+    except yaml.YAMLError as error:
+        raise Misuse(f"{source}: not YAML: {' '.join(str(error).split())}") from error
+    objects: list[Object] = []
+    for document in documents:
+        if not isinstance(document, dict):
+            raise Misuse(f"{source}: a document is a {type(document).__name__}, and should be an object")
+        if str(document.get("kind", "")).endswith("List") and isinstance(document.get("items"), list):
+            objects.extend(document["items"])
+        else:
+            objects.append(document)
+    return objects
+
+
+def check(objects: Iterable[Object], *, source: str) -> None:
+    """Raises one Misuse that lists every object without apiVersion, kind or name."""
+    problems = [
+        f"document {number}: {field} is missing"
+        for number, obj in enumerate(objects, 1)
+        for field, there in (("apiVersion", obj.get("apiVersion")), ("kind", obj.get("kind")),
+                             ("metadata.name", (obj.get("metadata") or {}).get("name")))
+        if not there
+    ]
+    if problems:
+        raise Misuse(f"{source}: {'; '.join(problems)}")
+
+
+def fill(value: Any, values: Mapping[str, Any], *, source: str) -> Any:
+    """A copy of a JSON-like value with its `${names}` filled in; raises Misuse that lists the ones without a value."""
+    missing: set[str] = set()
+
+    def one(text: str) -> Any:
+        whole = _NAME.fullmatch(text)
+        missing.update(name for name in _NAME.findall(text) if name not in values)
+        if missing:
+            return text
+        return values[whole[1]] if whole else _NAME.sub(lambda found: str(values[found[1]]), text)
+
+    def walk(node: Any) -> Any:
+        if isinstance(node, str):
+            return one(node)
+        if isinstance(node, dict):
+            return {one(key): walk(item) for key, item in node.items()}
+        if isinstance(node, list):
+            return [walk(item) for item in node]
+        return node
+
+    filled = walk(value)
+    if missing:
+        raise Misuse(f"{source}: no value for {', '.join(sorted(missing))}")
+    return filled
+
+
+def load(name: str, values: Mapping[str, Any]) -> list[Object]:
+    """The filled documents of a file under manifests/; none when a mode has no such file."""
+    file = shipped("manifests") / name
+    if not file.exists():
+        return []
+    return [_text_values(obj) for obj in fill(read(file), {"image": IMAGE, **values}, source=f"manifests/{name}")]
+
+
+def _text_values(obj: Object) -> Object:
+    """Labels and annotations are texts in Kubernetes, whatever `${name}` stood for."""
+    for meta in _metadatas(obj):
+        for field in ("labels", "annotations"):
+            if field in meta:
+                meta[field] = {key: str(value) for key, value in meta[field].items()}
+    return obj
+
+
+def _metadatas(node: Any) -> Iterable[Object]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key == "metadata" and isinstance(value, dict):
+                yield value
+            else:
+                yield from _metadatas(value)
+    elif isinstance(node, list):
+        for item in node:
+            yield from _metadatas(item)
+
+
+def tenant(name: str, *, client_nodes: Sequence[str], server_nodes: Sequence[str], clients: int = 1, servers: int = 2,
+           client_cpu: int = 500, server_cpu: int = 300) -> list[Object]:
+    """The reference apps of one tenant (manifests/apps/tenant.yaml), on the nodes named; CPU limits in millicores."""
+    return load("apps/tenant.yaml", {
+        "tenant": name, "client_nodes": list(client_nodes), "server_nodes": list(server_nodes),
+        "client_replicas": clients, "server_replicas": servers, "client_cpu": client_cpu, "server_cpu": server_cpu,
+    })
+
+
+def job(name: str, *, tenant: str, nodes: Sequence[str], requests: int = 20,
+        deadline_seconds: int = 60) -> list[Object]:
+    """A batch Job of a tenant (manifests/apps/job.yaml)."""
+    return load("apps/job.yaml", {"name": name, "tenant": tenant, "nodes": list(nodes), "requests": requests,
+                                  "deadline_seconds": deadline_seconds})
+
+
+def reference(first: str, second: str) -> list[Object]:
+    """The reference topology on two nodes: a lives on the first, c on the second, b calls from the second to both."""
+    return [
+        *tenant("a", client_nodes=[first], server_nodes=[first]),
+        *tenant("b", client_nodes=[second], server_nodes=[first, second]),
+        *tenant("c", client_nodes=[second], server_nodes=[second]),
+    ]
+
+
+def dump(objects: Iterable[Object]) -> str:
+    """Multi-document YAML, keys in the order given."""
+    return str(yaml.dump_all(list(objects), Dumper=_DUMPER, sort_keys=False, explicit_start=True, width=120))

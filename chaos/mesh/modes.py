@@ -1,0 +1,124 @@
+"""The proxy modes as data: who shares a proxy with whom, per layer, and how the proxy gets there.
+
+Adding a mode is adding a row here (and its folder in manifests/modes): nothing branches on a mode's name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from chaos.errors import Misuse
+
+
+class Layer(StrEnum):
+    L4 = "l4"  # connections: identity, encryption, connection metrics
+    L7 = "l7"  # requests: balancing, retries, timeouts, policy, golden metrics
+
+
+class Scope(StrEnum):
+    """Who shares one proxy instance."""
+
+    POD = "pod"
+    NODE = "node"
+    NAMESPACE = "namespace"
+
+
+class PlacedBy(StrEnum):
+    """How a proxy gets to where it is."""
+
+    CONTAINER = "container"  # an ordinary container of the application's pod
+    INIT_CONTAINER = "init-container"  # an init container with restartPolicy: Always
+    DAEMON_SET = "daemonset"
+    DEPLOYMENT = "deployment"
+
+
+class Balancing(StrEnum):
+    REQUEST = "request"
+    CONNECTION = "connection"
+
+
+class Side(StrEnum):
+    """Whose surroundings pick the instance of a layer's proxy."""
+
+    CLIENT = "client"
+    SERVER = "server"
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """One step of a path: a layer's proxy, and whose surroundings pick the instance.
+
+    A proxy that holds both layers (a sidecar, a node proxy) is one hop with both.
+    """
+
+    scope: Scope
+    side: Side
+    layers: frozenset[Layer]
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyMode:
+    """A row of the table in DESIGN.md, part 3."""
+
+    name: str
+    l4: Scope | None
+    l7: Scope | None
+    placed_by: tuple[PlacedBy, ...]  # of the L4 proxy, then of the L7 proxy when it is another
+    hops: tuple[Hop, ...]  # what a request passes, in order
+    balancing: Balancing
+    stands_for: str
+
+    @property
+    def separate_layers(self) -> bool:
+        """Whether L4 and L7 are different proxies (ambient)."""
+        return len(self.placed_by) == 2
+
+    @property
+    def in_pod(self) -> bool:
+        """Whether the proxy is a container of the application's own pod."""
+        return bool(self.placed_by) and self.placed_by[0] in (PlacedBy.CONTAINER, PlacedBy.INIT_CONTAINER)
+
+
+_BOTH: Final = frozenset(Layer)
+_L4: Final = frozenset({Layer.L4})
+_L7: Final = frozenset({Layer.L7})
+
+
+def _both_ends(scope: Scope) -> tuple[Hop, ...]:
+    return (Hop(scope, Side.CLIENT, _BOTH), Hop(scope, Side.SERVER, _BOTH))
+
+
+def _ambient(waypoint: Hop) -> tuple[Hop, ...]:
+    return (Hop(Scope.NODE, Side.CLIENT, _L4), waypoint, Hop(Scope.NODE, Side.SERVER, _L4))
+
+
+MODES: Final[dict[str, ProxyMode]] = {
+    mode.name: mode
+    for mode in (
+        ProxyMode("none", None, None, (), (), Balancing.CONNECTION, "baseline"),
+        ProxyMode("sidecar", Scope.POD, Scope.POD, (PlacedBy.CONTAINER,), _both_ends(Scope.POD), Balancing.REQUEST,
+                  "Istio's classic sidecars, Linkerd before native sidecars"),
+        ProxyMode("native-sidecar", Scope.POD, Scope.POD, (PlacedBy.INIT_CONTAINER,), _both_ends(Scope.POD),
+                  Balancing.REQUEST, "Linkerd (default since 2.20), Istio (since 1.27)"),
+        ProxyMode("node", Scope.NODE, Scope.NODE, (PlacedBy.DAEMON_SET,), _both_ends(Scope.NODE), Balancing.REQUEST,
+                  "Linkerd 1.x, per-node Envoy"),
+        ProxyMode("ambient-namespace", Scope.NODE, Scope.NAMESPACE, (PlacedBy.DAEMON_SET, PlacedBy.DEPLOYMENT),
+                  _ambient(Hop(Scope.NAMESPACE, Side.SERVER, _L7)), Balancing.REQUEST,
+                  "Istio ambient's default waypoint"),
+        # The waypoint of the client's node: one beside the server could not spread requests over other nodes' servers.
+        ProxyMode("ambient-node", Scope.NODE, Scope.NODE, (PlacedBy.DAEMON_SET, PlacedBy.DAEMON_SET),
+                  _ambient(Hop(Scope.NODE, Side.CLIENT, _L7)), Balancing.REQUEST, "ambient, waypoint per node"),
+        ProxyMode("ambient-pod", Scope.NODE, Scope.POD, (PlacedBy.DAEMON_SET, PlacedBy.DEPLOYMENT),
+                  _ambient(Hop(Scope.POD, Side.SERVER, _L7)), Balancing.CONNECTION, "ambient run as a sidecar"),
+    )
+}
+
+
+def mode_named(name: str) -> ProxyMode:
+    """The mode of that name; raises `Misuse` naming all that exist."""
+    try:
+        return MODES[name]
+    except KeyError:
+        raise Misuse(f"unknown proxy mode {name!r}: known are {', '.join(MODES)}") from None

@@ -1,0 +1,47 @@
+"""The data of the ConfigMap `sharedfate-proxy`: what a proxy's container reads before it knows anything else.
+
+One text for all proxies of a mode: who a proxy is follows from its token, not from its bootstrap.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from chaos.mesh.envoy import bootstrap
+from chaos.mesh.modes import mode_named
+from chaos.names import LABEL_RUN, PORT_ADMIN, PORT_STATUS, PROXY_CONFIG
+
+
+def proxy_config(mode: str, root_pem: str) -> dict[str, str]:
+    """File name -> text."""
+    found = placebo() if not mode_named(mode).hops else bootstrap()
+    return {"bootstrap.json": json.dumps(found, sort_keys=True), "ca.pem": root_pem}
+
+
+def config_map(namespace: str, data: Mapping[str, str], run: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "ConfigMap", "data": dict(data),
+            "metadata": {"name": PROXY_CONFIG, "namespace": namespace, "labels": {LABEL_RUN: run}}}
+
+
+def placebo() -> dict[str, Any]:
+    """An Envoy that asks nobody for anything: admin, and /ready for its probe."""
+    hcm = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+    router = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
+    manager = {
+        "@type": hcm, "stat_prefix": "status", "http_filters": [
+            {"name": "envoy.filters.http.router", "typed_config": {"@type": router}}],
+        "route_config": {"virtual_hosts": [{"name": "status", "domains": ["*"], "routes": [
+            {"match": {"prefix": path}, "route": {"cluster": "admin"}} for path in ("/ready", "/stats/prometheus")]}]},
+    }
+    listener = {"name": "status", "address": _address("0.0.0.0", PORT_STATUS), "filter_chains": [
+        {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}]}
+    admin = {"name": "admin", "type": "STATIC", "load_assignment": {"cluster_name": "admin", "endpoints": [
+        {"lb_endpoints": [{"endpoint": {"address": _address("127.0.0.1", PORT_ADMIN)}}]}]}}
+    return {"node": {"cluster": "placebo", "id": "placebo"}, "admin": {"address": _address("127.0.0.1", PORT_ADMIN)},
+            "static_resources": {"listeners": [listener], "clusters": [admin]}}
+
+
+def _address(host: str, port: int) -> dict[str, Any]:
+    return {"socket_address": {"address": host, "port_value": port}}

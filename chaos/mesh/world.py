@@ -1,0 +1,188 @@
+"""The mesh's picture of a cluster: what `chaos.mesh.envoy.build` turns into one proxy's configuration.
+
+The control plane keeps a `World` from its watches and replaces it as a whole on each change; its parts are frozen and
+hashable, so that an unchanged pod or service gives the very same (cached) configuration. Pure data: no I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from chaos.mesh.modes import Layer, ProxyMode, Scope
+from chaos.names import spiffe_id
+
+SANDBOX_DIR: Final = "/run/sharedfate/sandboxes"  # emptyDir that agent and Envoy share: <sandbox> -> /proc/<pid>/ns/net
+ROOT_SECRET: Final = "ROOTCA"  # SDS name of the trust bundle (a validation_context secret)
+
+
+class AppProtocol(StrEnum):
+    """What a Service port carries, from its appProtocol or the prefix of its name; TCP when neither tells."""
+
+    HTTP = "http"  # HTTP/1.1, HTTP/2 with prior knowledge, gRPC
+    TCP = "tcp"
+
+
+class ProxyRole(StrEnum):
+    SIDECAR = "sidecar"  # both layers of one pod, in that pod
+    NODE = "node"  # both layers of a node's pods
+    L4 = "l4"  # connections of a node's pods
+    WAYPOINT = "waypoint"  # requests, for whatever its scope says
+
+
+class AccessLog(StrEnum):
+    ALL = "all"
+    ERRORS = "errors"  # answers of 500 and above, and response flags
+    OFF = "off"
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What L7 proxies do beside balancing: the same in every mode. The default is that of isolation runs, where retries
+    and outlier detection would hide what is asked."""
+
+    retries: bool = False
+    outlier_detection: bool = False
+    timeout_seconds: float | None = None  # of a whole request
+    policy: bool = True
+    access_log: AccessLog = AccessLog.ERRORS
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """An application pod (or any pod that is an endpoint)."""
+
+    uid: str
+    namespace: str
+    name: str
+    node: str
+    ip: str
+    service_account: str
+    labels: tuple[tuple[str, str], ...] = ()
+    ready: bool = False
+    meshed: bool = True
+    captured: bool = False  # the condition names.CONDITION_CAPTURED
+    sandbox: str = ""  # names.ANNOTATION_SANDBOX, empty until the node agent has found its network namespace
+
+    @property
+    def identity(self) -> str:
+        return spiffe_id(self.namespace, self.service_account)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Endpoint:
+    """One ready endpoint of a Service port."""
+
+    pod_uid: str
+    ip: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePort:
+    port: int
+    protocol: AppProtocol
+    endpoints: tuple[Endpoint, ...] = ()  # sorted
+    target_port: int = 0  # the pods' port when it is a number: known before any endpoint is ready
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A Service of a meshed namespace, with a cluster IP (headless Services pass as plain TCP to an address)."""
+
+    namespace: str
+    name: str
+    cluster_ip: str
+    ports: tuple[ServicePort, ...] = ()
+    accounts: tuple[str, ...] = ()  # sorted SPIFFE ids of all pods behind it, ready or not; (): any of its namespace
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Waypoint:
+    """An L7 proxy of an ambient mode. One that is not ready gets no traffic, but its account stays accepted."""
+
+    pod_uid: str
+    ip: str
+    node: str
+    namespace: str  # its own
+    service_account: str
+    scope: Scope
+    key: str  # what it serves: a namespace, a node's name, or a pod's UID
+    ready: bool = True
+
+    @property
+    def identity(self) -> str:
+        return spiffe_id(self.namespace, self.service_account)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One way to be allowed: all of its non-empty parts must hold."""
+
+    sources: tuple[str, ...] = ()  # SPIFFE ids; empty: any authenticated one
+    methods: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()  # exact, or a prefix that ends in "*"
+
+    @property
+    def needs_requests(self) -> bool:
+        """Whether only an L7 proxy can decide it."""
+        return bool(self.methods or self.paths)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Allow-list of a namespace's pods: with at least one policy, what no rule allows is refused. A rule that needs
+    requests allows nothing on a TCP port."""
+
+    namespace: str
+    name: str
+    rules: tuple[Rule, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyIdentity:
+    """One proxy instance as the control plane authenticated it."""
+
+    role: ProxyRole
+    namespace: str
+    name: str
+    uid: str
+    node: str
+    scope: Scope
+    key: str  # sidecar: its pod's UID; node and l4: the node's name; waypoint: as Waypoint.key
+    service_account: str
+
+    @property
+    def identity(self) -> str:
+        return spiffe_id(self.namespace, self.service_account)
+
+    @property
+    def layers(self) -> frozenset[Layer]:
+        return {ProxyRole.L4: frozenset({Layer.L4}), ProxyRole.WAYPOINT: frozenset({Layer.L7})}.get(
+            self.role, frozenset(Layer))
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    mode: ProxyMode
+    features: Features = Features()
+    nodes: Mapping[str, str] = field(default_factory=dict)  # name -> InternalIP
+    pods: Mapping[str, Pod] = field(default_factory=dict)  # by UID; of meshed namespaces
+    services: tuple[Service, ...] = ()  # sorted by namespace and name
+    waypoints: tuple[Waypoint, ...] = ()  # sorted
+    policies: tuple[Policy, ...] = ()  # sorted by namespace and name
+
+    def served_by(self, proxy: ProxyIdentity) -> tuple[Pod, ...]:
+        """The meshed pods that the proxy serves, in the order of their UIDs."""
+        def key(pod: Pod) -> str:
+            return {Scope.POD: pod.uid, Scope.NODE: pod.node, Scope.NAMESPACE: pod.namespace}[proxy.scope]
+
+        return tuple(sorted((p for p in self.pods.values() if p.meshed and key(p) == proxy.key), key=lambda pod: pod.uid))
+
+    def identities(self, proxy: ProxyIdentity) -> frozenset[str]:
+        """The SPIFFE ids whose keys the proxy may hold: a waypoint its own, any other those of the pods it serves."""
+        if proxy.role is ProxyRole.WAYPOINT:
+            return frozenset({proxy.identity})
+        return frozenset(pod.identity for pod in self.served_by(proxy))

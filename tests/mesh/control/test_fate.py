@@ -1,0 +1,139 @@
+"""Properties of `path`, `fate_group` and `identities_held` over generated placements, in every mode."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chaos.errors import ExperimentFailure
+from chaos.mesh import fate
+from chaos.mesh.fate import Pair, Placement, PodRef, ProxyInstance, Role
+from chaos.mesh.modes import MODES, Layer, ProxyMode, Scope, Side
+
+NODES = ("node-1", "node-2", "node-3")
+
+
+def proxies_of(mode: ProxyMode, pods: tuple[PodRef, ...]) -> tuple[ProxyInstance, ...]:
+    """Every instance that the mode's hops ask for."""
+    found: dict[str, ProxyInstance] = {}
+    for hop in mode.hops:
+        for pod in pods:
+            if hop.scope is Scope.POD and hop.side is Side.SERVER and len({h.layers for h in mode.hops}) > 1 \
+                    and pod.role != Role.SERVER:
+                continue
+            key = {Scope.POD: pod.uid, Scope.NODE: pod.node, Scope.NAMESPACE: pod.namespace}[hop.scope]
+            name = f"{'-'.join(sorted(hop.layers))}-{hop.scope}-{key}"
+            namespace = "sharedfate-system" if hop.scope is Scope.NODE else pod.namespace
+            found[name] = ProxyInstance(namespace, name, "proxy", name, pod.node, hop.layers, hop.scope, key, "waypoint")
+    return tuple(sorted(found.values(), key=str))
+
+
+@st.composite
+def placements(draw: st.DrawFn, mode: ProxyMode | None = None) -> Placement:
+    mode = mode or draw(st.sampled_from(list(MODES.values())))
+    pods = []
+    for tenant in "abc"[: draw(st.integers(1, 3))]:
+        for role, most in ((Role.CLIENT, 2), (Role.SERVER, 3)):
+            for number in range(draw(st.integers(1, most))):
+                name = f"{role}-{number}"
+                node = draw(st.sampled_from(NODES))
+                pods.append(PodRef(f"tenant-{tenant}", name, f"{tenant}-{name}", node, tenant, role, role, role))
+    calls = tuple((f"tenant-{t}/client", f"tenant-{t}/server") for t in sorted({p.tenant for p in pods}))
+    return Placement(mode, tuple(pods), proxies_of(mode, tuple(pods)), calls)
+
+
+@given(placements())
+def test_a_path_has_the_modes_layers_in_order(placement: Placement) -> None:
+    for pair in placement.pairs():
+        hops = fate.path(placement, pair)
+        assert [{i.layers for i in hop} for hop in hops] == [{h.layers} for h in placement.mode.hops]
+        assert [{i.scope for i in hop} for hop in hops] == [{h.scope} for h in placement.mode.hops]
+
+
+@given(placements())
+def test_an_instance_serves_only_its_own_scope_on_each_side(placement: Placement) -> None:
+    for pair in placement.pairs():
+        for hop, instances in zip(placement.mode.hops, fate.path(placement, pair), strict=True):
+            pod = pair.client if hop.side is Side.CLIENT else pair.server
+            for instance in instances:
+                if instance.scope is Scope.POD:
+                    assert instance.key == pod.uid
+                elif instance.scope is Scope.NODE:
+                    assert instance.key == pod.node
+                else:
+                    assert instance.key == pod.namespace
+
+
+@given(placements())
+def test_the_fate_groups_cover_exactly_the_paths(placement: Placement) -> None:
+    def key(instance: ProxyInstance, pair: Pair) -> tuple[str, str, str]:
+        return (instance.uid, pair.client.uid, pair.server.uid)
+
+    from_groups = {key(p, pair) for p in placement.proxies for pair in fate.fate_group(placement, p)}
+    from_paths = {key(i, pair) for pair in placement.pairs() for hop in fate.path(placement, pair) for i in hop}
+    assert from_groups == from_paths
+
+
+@given(placements())
+def test_the_share_of_a_flow_is_that_of_its_pairs_behind_the_instance(placement: Placement) -> None:
+    for instance in placement.proxies:
+        group = fate.fate_group(placement, instance)
+        for call, share in fate.flow_shares(placement, [instance]).items():
+            pairs = [p for p in placement.pairs() if (p.client.workload_key, p.server.workload_key) == call]
+            assert share == pytest.approx(sum(p in group for p in pairs) / len(pairs))
+
+
+@given(placements())
+def test_shares_never_shrink_when_one_more_instance_breaks(placement: Placement) -> None:
+    shares = fate.flow_shares(placement, [])
+    for count in range(len(placement.proxies)):
+        more = fate.flow_shares(placement, placement.proxies[: count + 1])
+        assert all(more[call] >= shares[call] - 1e-12 for call in more)
+        shares = more
+
+
+@given(placements())
+def test_a_proxy_holds_only_identities_of_pods_in_its_scope_or_its_own(placement: Placement) -> None:
+    for instance in placement.proxies:
+        held = fate.identities_held(placement, instance)
+        if instance.layers == frozenset({Layer.L7}):
+            assert held == {(instance.namespace, instance.service_account)}
+        else:
+            assert held == {(p.namespace, p.service_account) for p in placement.pods if fate.serves(instance, p)}
+
+
+@given(placements(mode=MODES["sidecar"]))
+def test_a_sidecar_holds_exactly_one_identity(placement: Placement) -> None:
+    assert all(len(fate.identities_held(placement, p)) == 1 for p in placement.proxies)
+
+
+@given(placements(mode=MODES["none"]))
+def test_the_placebo_is_on_no_path_hurts_nobody_and_holds_nothing(placement: Placement) -> None:
+    placebo = ProxyInstance("sharedfate-system", "placebo-x", "proxy", "u", "node-1", frozenset(), Scope.NODE, "node-1",
+                            "default")
+    with_it = Placement(placement.mode, placement.pods, (placebo,), placement.calls)
+    assert fate.fate_group(with_it, placebo) == []
+    assert set(fate.flow_shares(with_it, [placebo]).values()) <= {0.0}
+    assert fate.identities_held(with_it, placebo) == frozenset()
+
+
+def test_a_path_without_its_proxy_is_an_error_and_not_an_empty_group() -> None:
+    client = PodRef("tenant-a", "c", "c", "node-1", "a", Role.CLIENT, "client", "client")
+    server = PodRef("tenant-a", "s", "s", "node-2", "a", Role.SERVER, "server", "server")
+    placement = Placement(MODES["node"], (client, server), (), (("tenant-a/client", "tenant-a/server"),))
+    with pytest.raises(ExperimentFailure, match="is the mesh ready"):
+        fate.path(placement, Pair(client, server))
+
+
+def test_two_replicas_of_a_waypoint_share_the_pair() -> None:
+    mode = MODES["ambient-namespace"]
+    client = PodRef("tenant-a", "c", "c", "node-1", "a", Role.CLIENT, "client", "client")
+    server = PodRef("tenant-a", "s", "s", "node-1", "a", Role.SERVER, "server", "server")
+    base = proxies_of(mode, (client, server))
+    waypoint = next(p for p in base if p.layers == frozenset({Layer.L7}))
+    second = ProxyInstance(waypoint.namespace, "second", "proxy", "second", "node-2", waypoint.layers, waypoint.scope,
+                           waypoint.key, "waypoint")
+    placement = Placement(mode, (client, server), (*base, second), (("tenant-a/client", "tenant-a/server"),))
+    assert fate.flow_shares(placement, [second]) == {("tenant-a/client", "tenant-a/server"): 0.5}
+    assert fate.flow_shares(placement, [waypoint, second]) == {("tenant-a/client", "tenant-a/server"): 0.75}
