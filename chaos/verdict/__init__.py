@@ -1,0 +1,47 @@
+"""History + expectation -> verdict. Pure: no clock, no I/O, no unseeded randomness; same history, same answer.
+
+`judge` is the one door; `view_from` cuts a `HistoryView` from samples and events, live or saved.
+How it decides and how often it errs: docs/verdict.md.
+"""
+
+from __future__ import annotations
+
+from chaos.verdict.judging import judge
+from chaos.verdict.model import (
+    Effect,
+    EffectKind,
+    Evidence,
+    Expectation,
+    FaultKind,
+    Finding,
+    FlowVerdict,
+    Harm,
+    HistoryView,
+    Judgement,
+    Measure,
+    QuantileShift,
+    Thresholds,
+    Verdict,
+    merge,
+)
+from chaos.verdict.view import view_from
+
+__all__ = [
+    "Effect",
+    "EffectKind",
+    "Evidence",
+    "Expectation",
+    "FaultKind",
+    "Finding",
+    "FlowVerdict",
+    "Harm",
+    "HistoryView",
+    "Judgement",
+    "Measure",
+    "QuantileShift",
+    "Thresholds",
+    "Verdict",
+    "judge",
+    "merge",
+    "view_from",
+]

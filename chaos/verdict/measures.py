@@ -1,0 +1,84 @@
+"""Time to recover, requests lost and the shape of recovery, read from one flow's requests. Reported, not judged."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chaos.verdict.model import NANO, Measure
+from chaos.verdict.proportions import Count, clopper_pearson
+from chaos.verdict.tally import Series
+
+CURVE: Final = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # edges of the recovery curve, s
+QUIET: Final = 1.0  # recovered: from here on, for so many seconds, no more is affected than the baseline explains
+
+
+def _affected(series: Series) -> NDArray[np.bool_]:
+    hit: NDArray[np.bool_] = series.errors | (series.slow & ~series.late)
+    return hit
+
+
+def recovery_curve(series: Series, origin: int, until: int) -> tuple[tuple[float, float], ...]:
+    """(seconds after the fault's end, share of requests affected from there to the next edge)."""
+    hit = _affected(series)
+    curve: list[tuple[float, float]] = []
+    for begin, end in pairwise(CURVE):
+        edges = [origin + round(begin * NANO), min(until, origin + round(end * NANO))]
+        first, last = np.searchsorted(series.due, edges)
+        if last <= first:
+            break
+        curve.append((begin, float(np.mean(hit[first:last]))))
+    return tuple(curve)
+
+
+def recovered_after(series: Series, origin: int, until: int) -> Measure | None:
+    """Seconds from the fault's end to the last affected request before a quiet second; None when none came.
+
+    A second is quiet when no more of its requests were affected than 99.9 % of such seconds of the usual load would
+    have. The interval says between which two requests recovery lies.
+    """
+    hit = _affected(series)
+    usual = float(np.mean(hit[series.quiet])) if series.quiet.any() else 1.0
+    first = int(np.searchsorted(series.due, origin))
+    affected = np.flatnonzero(hit[first:]) + first
+    total = np.concatenate([[0], np.cumsum(hit)])
+    last_hit = first - 1
+    for start in [first - 1, *affected.tolist()]:
+        begin = start + 1
+        if begin >= len(series.due):
+            return None
+        since = int(series.due[begin])
+        if since + QUIET * NANO > until:
+            return None
+        end = int(np.searchsorted(series.due, since + round(QUIET * NANO)))
+        n = end - begin
+        allowed = n * usual + 3.1 * np.sqrt(max(n * usual * (1 - usual), 0.0))
+        if n and total[end] - total[begin] <= allowed:
+            last_hit = start
+            break
+    else:
+        return None
+    if last_hit < first:
+        return Measure(0.0, 0.0, max(0.0, (int(series.due[first]) - origin) / NANO), "s")
+    low = (int(series.due[last_hit]) - origin) / NANO
+    high = (int(series.due[min(last_hit + 1, len(series.due) - 1)]) - origin) / NANO
+    return Measure(low, low, high, "s")
+
+
+def requests_lost(series: Series, begin: int, origin: int, back: Measure | None, until: int) -> Measure | None:
+    """Failed or unknown requests from the fault's begin until recovery, beyond what the load before it would have lost.
+
+    The interval is the baseline's alone (95 %): the lost requests themselves were counted, not sampled.
+    """
+    end = min(until, origin + round((back.high if back is not None else QUIET) * NANO))
+    first, last = np.searchsorted(series.due, [begin, end])
+    n, seen = int(last - first), int(np.count_nonzero(series.errors[first:last]))
+    quiet = series.quiet
+    base = Count(float(np.count_nonzero(series.errors[quiet])), float(np.count_nonzero(quiet)))
+    if not n or not base.n:
+        return None
+    low, high = clopper_pearson(base, 0.025)
+    return Measure(seen - n * base.share, seen - n * high, seen - n * low, "requests")

@@ -1,0 +1,297 @@
+"""The words of a verdict: what was expected, with which thresholds, from which history, and what the judge says.
+
+Data only; `chaos.verdict.judging` holds the rules. The engine builds an `Expectation` from fate groups, a `HistoryView`
+from a live or a saved history, and reports what `judge` returns.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from enum import StrEnum
+from itertools import pairwise
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chaos.errors import Misuse
+from chaos.history.model import Flow, Samples, Window, WindowKind
+from chaos.verdict.proportions import Limits
+
+NANO: Final = 1_000_000_000
+
+
+class Finding(StrEnum):
+    """What is known of one flow, or of one effect on it."""
+
+    HURT = "hurt"
+    NOT_HURT = "not hurt"
+    INCONCLUSIVE = "inconclusive"
+
+
+class Verdict(StrEnum):
+    PASS = "pass"
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+
+
+class EffectKind(StrEnum):
+    """The two effects that are judged: shares of a flow's requests."""
+
+    ERRORS = "errors"  # failed, or unknown
+    SLOW = "slow"  # slower than the tau of the baseline
+
+
+class Harm(StrEnum):
+    """What an expected harm looks like."""
+
+    ERRORS = "errors"
+    SLOW = "slow"
+    EITHER = "either"
+
+    @property
+    def kinds(self) -> tuple[EffectKind, ...]:
+        return tuple(EffectKind) if self is Harm.EITHER else (EffectKind(self.value),)
+
+
+class FaultKind(StrEnum):
+    """How a fault acts in time; decides which windows are compared (docs/verdict.md)."""
+
+    PULSE = "pulse"  # over by itself in about a second (kill): the hurt test looks at the evidence window alone
+    HELD = "held"  # acts until it is undone (pause, partition)
+    GRADUAL = "gradual"  # bites by degrees (throttle, overload): switchback, on/off pairs
+
+
+def merge(verdicts: list[Verdict]) -> Verdict:
+    """The worst of them: fail, then inconclusive, then pass; of none: inconclusive, for nothing was checked."""
+    for worst in (Verdict.FAIL, Verdict.INCONCLUSIVE):
+        if worst in verdicts:
+            return worst
+    return Verdict.PASS if verdicts else Verdict.INCONCLUSIVE
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What the sharing model says must happen.
+
+    Attributes:
+        shares: for each flow the share of its pairs behind the target, in [0, 1]; 0 means that it must not be hurt.
+        exempt: flows that are reported and not judged (the aggressor's own).
+        harm: what the harm of the flows that must be hurt looks like.
+        fault_kind: how the fault acts in time.
+    """
+
+    shares: Mapping[Flow, float]
+    exempt: frozenset[Flow] = frozenset()
+    harm: Harm = Harm.EITHER
+    fault_kind: FaultKind = FaultKind.HELD
+
+    def __post_init__(self) -> None:
+        problems = [f"{flow}: share {x} is not in [0, 1]" for flow, x in self.shares.items() if not 0 <= x <= 1]
+        problems += [f"{flow}: a sentinel passes no proxy and has no share" for flow in self.shares if flow.sentinel]
+        if problems:
+            raise Misuse("expectation: " + "; ".join(problems))
+
+    @classmethod
+    def nobody(
+        cls, flows: Iterable[Flow], *, harm: Harm = Harm.EITHER, fault_kind: FaultKind = FaultKind.HELD
+    ) -> Expectation:
+        """No flow may be hurt: mode `none`, A/A trials."""
+        return cls({flow: 0.0 for flow in flows if not flow.sentinel}, harm=harm, fault_kind=fault_kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """Every number that a verdict turns on. The defaults are argued in docs/verdict.md; each can be set per test.
+
+    Shares are in [0, 1] (a margin of 2 points is 0.02), times in seconds.
+    """
+
+    errors_margin: float = 0.02  # smallest rise of the share of failed or unknown requests that counts as harm
+    slow_margin: float = 0.15  # smallest rise of the share of slow requests that counts as harm
+    pulse_margin: float = 0.25  # within a pulse's short window: the share that *not hurt* must exclude
+    alpha: float = 0.001  # chance of a wrong claim in a trial, over looks and flows together
+    looks: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # seconds after the fault's begin
+    spending: tuple[float, ...] = (0.05, 0.05, 0.4, 0.25, 0.15, 0.1)  # share of alpha for *not hurt*, look by look
+    pairs: tuple[int, ...] = (3, 6)  # looks of a gradual fault: after so many on/off pairs
+    window_requests: int = 20  # fewest requests of a flow in a window that is judged
+    baseline_seconds: float = 5.0
+    baseline_requests: int = 500
+    inflation: float = 2.0  # least inflation: no traffic is treated as better than half independent
+    scales: tuple[float, ...] = (0.05, 0.25, 1.0)  # batch lengths that inflation is measured on
+    tau_quantile: float = 0.95
+    tau_factor: float = 1.5
+    tau_extra: float = 0.002
+    late_share: float = 0.10  # more late samples than this and slowness is not judged: the loader was slow
+    sentinel_share: float = 0.5  # a sentinel that moves by more than this share of the margin tells machine trouble
+    sentinel_factor: float = 3.0  # in machine trouble, a flow is hurt only beyond so many times the sentinel's own move
+    share_slack: float = 0.25  # how far the affected share may miss the expected one; see `judging.contradicts`
+    settle: float = 0.5  # skipped at the begin of each window of a switchback
+    limits: Limits = Limits.EXACT  # of the single proportions that an interval is made of
+    bootstrap: int = 200  # resamples of the quantile shifts; 0: none are reported
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"{name} = {getattr(self, name)} must lie in (0, 1)"
+            for name in ("errors_margin", "slow_margin", "pulse_margin", "alpha", "tau_quantile", "late_share",
+                         "sentinel_share", "share_slack")
+            if not 0 < getattr(self, name) < 1
+        ]
+        rising: dict[str, tuple[float, ...]] = {"looks": self.looks, "pairs": self.pairs, "scales": self.scales}
+        problems += [
+            f"{name} = {steps} must rise, from above 0"
+            for name, steps in rising.items()
+            if not steps or any(after <= before for before, after in pairwise((0, *steps)))
+        ]
+        if len(self.spending) != len(self.looks):
+            problems.append(f"spending has {len(self.spending)} shares for {len(self.looks)} looks: set both")
+        elif min(self.spending) < 0 or not math.isclose(sum(self.spending), 1.0):
+            problems.append(f"spending = {self.spending} must be shares that sum to 1")
+        if self.inflation < 1:
+            problems.append(f"inflation = {self.inflation} must be at least 1")
+        if self.window_requests < 2 or self.baseline_requests < 2:
+            problems.append("window_requests and baseline_requests must be at least 2")
+        if problems:
+            raise Misuse("thresholds: " + "; ".join(problems))
+
+    def margin(self, kind: EffectKind) -> float:
+        return self.errors_margin if kind is EffectKind.ERRORS else self.slow_margin
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What was seen of the fault itself, not of the traffic. Instants in ns, None when not seen."""
+
+    effect_seen: bool = False  # the system showed that the fault acted (process gone, rule matched, counter rose)
+    recovered: bool | None = None  # the undo was seen to work; None: not known yet
+    injected: int | None = None
+    restored: int | None = None  # serving again
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryView:
+    """What the judge sees of a history.
+
+    Attributes:
+        flows: of each flow (sentinels too) its samples, sorted by `due`.
+        windows: cut by evidence. A fault window that is still open ends at `until`.
+        evidence: what was seen of the fault.
+        until: now, or the end of the trial: samples that were done later are pending, as they were at that instant.
+        pending: of each flow the `due` of requests without a sample yet (live views; saved histories need none).
+        since: begin of steady load, from which inflation is measured; None: the first baseline window's begin.
+    """
+
+    flows: Mapping[Flow, Samples]
+    windows: tuple[Window, ...]
+    evidence: Evidence
+    until: int
+    pending: Mapping[Flow, NDArray[np.int64]] = field(default_factory=dict)
+    since: int | None = None
+
+    def windows_of(self, kind: WindowKind) -> tuple[Window, ...]:
+        return tuple(sorted((w for w in self.windows if w.kind is kind), key=lambda w: w.begin))
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """One effect on one flow: the change of a share from baseline to fault, with its interval.
+
+    `low` is a lower bound at the level of the hurt test, `high` an upper bound at that of the not-hurt test.
+    """
+
+    kind: EffectKind
+    finding: Finding
+    change: float
+    low: float
+    high: float
+    baseline: float  # share in the baseline
+    fault: float  # share in the fault window
+    n_baseline: int
+    n: int
+    n_eff: float
+    inflation: float
+    why: str = ""  # of a finding that is inconclusive: what is missing
+
+
+@dataclass(frozen=True, slots=True)
+class QuantileShift:
+    """Change of a latency quantile from baseline to fault, in seconds. Reported, not judged."""
+
+    quantile: float
+    baseline: float
+    fault: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A number for the report, with its interval."""
+
+    value: float
+    low: float
+    high: float
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class FlowVerdict:
+    """What the judge says of one flow."""
+
+    flow: Flow
+    expected_share: float | None  # None: exempt
+    finding: Finding
+    errors: Effect
+    slow: Effect
+    affected: tuple[float, float, float]  # share of requests failed or slow beyond the baseline: value, low, high
+    tau: float  # s; a request is slow above it
+    requests_lost: Measure | None
+    decided_after: float | None  # s after the fault's begin (its look); None: not decided
+    recovered_after: Measure | None  # s after the fault's end; None: not hurt, or not seen to recover
+    recovery: tuple[tuple[float, float], ...] = ()  # shape: (s after the fault's end, affected share)
+    shifts: tuple[QuantileShift, ...] = ()
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The judge's answer.
+
+    `done` says that a further look could change nothing: the trial may end.
+    """
+
+    verdict: Verdict
+    reason: str
+    flows: tuple[FlowVerdict, ...]
+    done: bool
+    look: int  # index of the last look taken; -1: none
+    seconds: float  # of fault window used
+    measures: Mapping[str, Measure] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def observed(self, finding: Finding) -> list[str]:
+        """Names of the judged flows with that finding, for `report.json`."""
+        return [str(f.flow) for f in self.flows if f.finding is finding and f.expected_share is not None]
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain JSON types; floats as they are, so that equal judgements give equal text."""
+        plain: dict[str, Any] = _plain(self)
+        return plain
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Flow):
+        return str(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, StrEnum):
+        return value.value
+    if isinstance(value, (float, np.floating)):
+        return float(value) if np.isfinite(value) else None
+    return value

@@ -1,0 +1,90 @@
+"""What a verdict says in words: one plain sentence, with flows and numbers. Used by `judging` alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from chaos.verdict.model import EffectKind, FaultKind, Finding, FlowVerdict, Harm, Thresholds, Verdict
+
+_MOST_CLAUSES = 4
+
+
+def points(share: float, *, sign: bool = False) -> str:
+    """A share as percentage points: `12.3`, `+12.3`."""
+    return f"{100 * share:{'+' if sign else ''}.1f}"
+
+
+def reason(verdict: Verdict, clauses: Sequence[str]) -> str:
+    shown = list(clauses[:_MOST_CLAUSES])
+    if len(clauses) > len(shown):
+        shown.append(f"and {len(clauses) - len(shown)} more")
+    start = {Verdict.PASS: "as expected: ", Verdict.FAIL: "", Verdict.INCONCLUSIVE: "cannot tell: "}[verdict]
+    return start + "; ".join(shown)
+
+
+def first_look(fault_kind: FaultKind, thresholds: Thresholds) -> str:
+    if fault_kind is FaultKind.GRADUAL:
+        return f"the first one needs {thresholds.pairs[0]} on/off pairs"
+    return f"the first one is {thresholds.looks[0]:g} s after the fault's begin"
+
+
+def too_wide(kind: EffectKind, change: float, high: float, margin: float) -> str:
+    name = "errors" if kind is EffectKind.ERRORS else "slow"
+    seen, worst = points(change, sign=True), points(high, sign=True)
+    return f"{name} {seen} points and perhaps {worst}, the margin is {points(margin)}"
+
+
+def machine_trouble(kind: EffectKind, change: float, sentinel: float) -> str:
+    name = "errors" if kind is EffectKind.ERRORS else "slow"
+    return (
+        f"{name} {points(change, sign=True)} points, but the sentinel, which passes no proxy, moved by "
+        f"{points(sentinel, sign=True)}: machine trouble"
+    )
+
+
+def _worst(flow: FlowVerdict) -> str:
+    """The effect that the flow is hurt by, with its bound."""
+    hurt = [effect for effect in (flow.errors, flow.slow) if effect.finding is Finding.HURT]
+    effect = max(hurt, key=lambda found: found.low)
+    return f"{effect.kind.value} {points(effect.change, sign=True)} points, at least {points(effect.low, sign=True)}"
+
+
+def _bounds(flow: FlowVerdict) -> str:
+    errors, slow = points(flow.errors.high, sign=True), points(flow.slow.high, sign=True)
+    return f"errors at most {errors} points, slow at most {slow}"
+
+
+def _pairs(flow: FlowVerdict) -> str:
+    return f"{100 * (flow.expected_share or 0):.0f} % of its pairs"
+
+
+def cannot_tell(flow: FlowVerdict) -> str:
+    return f"{flow.flow}: {flow.why}"
+
+
+def spared(flow: FlowVerdict) -> str:
+    return f"{flow.flow} was not hurt ({_bounds(flow)})"
+
+
+def rightly_hurt(flow: FlowVerdict) -> str:
+    return f"{flow.flow} was hurt ({_worst(flow)})"
+
+
+def wrongly_hurt(flow: FlowVerdict) -> str:
+    return f"{flow.flow} was hurt ({_worst(flow)}) though none of its pairs is behind the target"
+
+
+def wrongly_spared(flow: FlowVerdict) -> str:
+    return f"{flow.flow} was not hurt ({_bounds(flow)}) though {_pairs(flow)} are behind the target"
+
+
+def hurt_otherwise(flow: FlowVerdict, harm: Harm) -> str:
+    return f"{flow.flow} was hurt ({_worst(flow)}), but not as expected: {harm.value}"
+
+
+def wrong_amount(flow: FlowVerdict) -> str:
+    value, low, high = flow.affected
+    return (
+        f"{flow.flow} was hurt, but {points(value)} % of its requests were affected "
+        f"({points(low)} to {points(high)}) where {_pairs(flow)} are behind the target"
+    )

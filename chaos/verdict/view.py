@@ -1,0 +1,88 @@
+"""Cuts what the judge sees from a history's samples and events: per-flow samples, windows, evidence.
+
+Used by the engine on a live history and by `sharedfate check` on a saved one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chaos.errors import Misuse
+from chaos.history.model import Event, EventKind, Flow, Samples, Window, WindowKind
+from chaos.verdict.model import Evidence, HistoryView
+
+
+def view_from(
+    samples: Samples,
+    events: Iterable[Event],
+    *,
+    flows: Sequence[Flow] | None = None,
+    until: int | None = None,
+    pending: Mapping[Flow, NDArray[np.int64]] | None = None,
+    since: int | None = None,
+) -> HistoryView:
+    """The view of a history.
+
+    Args:
+        samples: of dtype SAMPLE, in any order.
+        events: the log of events. Read are: the `trial` header's `flows` (when `flows` is not given), `window` events
+            (`kind`, `begin`, `end`; an `end` of null is an open window; of several with the same kind and begin the
+            last counts) and `fault` events (`phase`: injected | evidence | recovered | restored, `at` unless `data`
+            holds its own `at`; `seen: false` on evidence or restored denies it).
+        flows: the trial's flows, which the samples' `flow` indexes.
+        until: the present, in ns; by default the last thing in the history.
+        pending: of each flow the `due` of requests without a sample yet.
+        since: begin of steady load.
+
+    Raises Misuse when no flow table is to be found.
+    """
+    log = sorted(events, key=lambda event: event.at)
+    table = list(flows) if flows is not None else _flows_of(log)
+    if until is None:
+        until = max([event.at for event in log] + ([int(samples["done"].max())] if len(samples) else [0]))
+    ordered = samples[np.argsort(samples["due"], kind="stable")]
+    by_flow = {flow: ordered[ordered["flow"] == index] for index, flow in enumerate(table)}
+    return HistoryView(by_flow, _windows_of(log, until), _evidence_of(log), until, dict(pending or {}), since)
+
+
+def _flows_of(log: Sequence[Event]) -> list[Flow]:
+    for event in log:
+        if event.kind is EventKind.TRIAL and "flows" in event.data:
+            return [
+                Flow(str(f["client"]), str(f["server"]), bool(f.get("sentinel", False)), str(f.get("label", "")))
+                for f in event.data["flows"]
+            ]
+    raise Misuse("this history has no flow table: its first `trial` event must hold `flows`, or pass them")
+
+
+def _windows_of(log: Sequence[Event], until: int) -> tuple[Window, ...]:
+    found: dict[tuple[WindowKind, int], Window] = {}
+    for event in log:
+        if event.kind is EventKind.WINDOW:
+            kind, begin, end = WindowKind(event.data["kind"]), int(event.data["begin"]), event.data.get("end")
+            found[kind, begin] = Window(kind, begin, until if end is None else int(end))
+    return tuple(sorted(found.values(), key=lambda window: window.begin))
+
+
+def _evidence_of(log: Sequence[Event]) -> Evidence:
+    injected: int | None = None
+    restored: int | None = None
+    effect = False
+    recovered: bool | None = None
+    for event in log:
+        if event.kind is not EventKind.FAULT:
+            continue
+        at, seen = int(event.data.get("at", event.at)), bool(event.data.get("seen", True))
+        match event.data.get("phase"):
+            case "injected":
+                injected = at if injected is None else injected
+            case "evidence":
+                effect = effect or seen
+            case "restored":
+                restored, recovered = (at, True) if seen else (restored, False)
+            case _:
+                pass
+    return Evidence(effect, recovered, injected, restored)

@@ -1,0 +1,393 @@
+"""The judge against histories whose truth is known, and broken histories that it must not call green."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from chaos.errors import Misuse
+from chaos.history.model import SAMPLE, Event, EventKind, Flag, Flow, Outcome, Window, WindowKind
+from chaos.verdict import (
+    Evidence,
+    Expectation,
+    FaultKind,
+    Finding,
+    Harm,
+    HistoryView,
+    Judgement,
+    Thresholds,
+    Verdict,
+    judge,
+    merge,
+    view_from,
+)
+from chaos.verdict import judging as rules
+from proof.synthetic import EPOCH, NANO, HarmDone, Noise, Plan, flows, switchback, view
+
+A, B, C = flows(3)
+NONE, DEAD, HALF = HarmDone(), HarmDone(error_share=1.0), HarmDone(error_share=0.5)
+FAST = Thresholds(bootstrap=0)
+PULSE = Plan(
+    windows=((WindowKind.BASELINE, 0.0, 6.0), (WindowKind.FAULT, 6.0, 6.5), (WindowKind.RECOVERY, 6.5, 40.0))
+)
+KILLED = Expectation({A: 1.0, B: 0.5, C: 0.0}, harm=Harm.ERRORS, fault_kind=FaultKind.PULSE)
+HELD = Expectation({A: 1.0, B: 0.5, C: 0.0})
+
+
+def history(harms: dict[Flow, HarmDone], *, plan: Plan | None = None, noise: Noise | None = None) -> HistoryView:
+    return view(np.random.default_rng(1), plan or Plan(), noise or Noise(), harms)
+
+
+def findings(judgement: Judgement) -> dict[Flow, Finding]:
+    return {flow.flow: flow.finding for flow in judgement.flows}
+
+
+def change(seen: HistoryView, flow: Flow, **columns: object) -> HistoryView:
+    samples = seen.flows[flow].copy()
+    for name, value in columns.items():
+        samples[name] = value
+    return replace(seen, flows={**seen.flows, flow: samples})
+
+
+def without(seen: HistoryView, flow: Flow) -> HistoryView:
+    return replace(seen, flows={key: value for key, value in seen.flows.items() if key != flow})
+
+
+# What must be green, and how fast
+
+
+def test_a_held_fault_that_hurts_its_fate_group_alone_passes_at_the_third_look() -> None:
+    judgement = judge(history({A: DEAD, B: HALF, C: NONE}), HELD, FAST)
+    assert judgement.verdict is Verdict.PASS, judgement.reason
+    assert findings(judgement) == {A: Finding.HURT, B: Finding.HURT, C: Finding.NOT_HURT}
+    assert (judgement.look, judgement.seconds, judgement.done) == (2, 4.0, True)
+    assert judgement.flows[0].decided_after == 1.0
+    assert judgement.observed(Finding.HURT) == [str(A), str(B)]
+
+
+def test_a_pulse_of_half_a_second_passes_and_its_losses_are_counted() -> None:
+    judgement = judge(history({A: DEAD, B: HALF, C: NONE}, plan=PULSE), KILLED, FAST)
+    assert judgement.verdict is Verdict.PASS, judgement.reason
+    lost = judgement.flows[0].requests_lost
+    assert lost is not None
+    assert lost.low <= 100 <= lost.high + 1e-9
+    assert judgement.measures["time to detect"].value == 1.0
+    assert judgement.measures["time to recover"].value < 0.1
+
+
+def test_nobody_hurt_and_nobody_expected_passes() -> None:
+    judgement = judge(history({A: NONE, B: NONE}), Expectation.nobody([A, B]), FAST)
+    assert judgement.verdict is Verdict.PASS
+    assert "not hurt" in judgement.reason
+
+
+def test_switchback_sees_a_slowdown_through_a_drift_that_is_larger() -> None:
+    expected = Expectation({A: 1.0, B: 0.0}, harm=Harm.SLOW, fault_kind=FaultKind.GRADUAL)
+    harms = {A: HarmDone(slow_factor=2.5), B: NONE}
+    judgement = judge(history(harms, plan=switchback(), noise=Noise(drift=1.6)), expected, FAST)
+    assert judgement.verdict is Verdict.PASS, judgement.reason
+
+
+# What must be red
+
+
+def test_a_bystander_that_is_hurt_fails() -> None:
+    judgement = judge(history({A: DEAD, B: HALF, C: HarmDone(error_share=0.2)}), HELD, FAST)
+    assert judgement.verdict is Verdict.FAIL
+    assert str(C) in judgement.reason
+    assert "none of its pairs" in judgement.reason
+
+
+def test_a_bystander_of_a_pulse_that_shares_its_fate_fails() -> None:
+    judgement = judge(history({A: DEAD, B: HALF, C: HALF}, plan=PULSE), KILLED, FAST)
+    assert judgement.verdict is Verdict.FAIL
+    assert str(C) in judgement.reason
+
+
+def test_a_shared_proxy_whose_death_hurts_nobody_fails_too() -> None:
+    judgement = judge(history({A: DEAD, B: NONE, C: NONE}), HELD, FAST)
+    assert judgement.verdict is Verdict.FAIL
+    assert f"{B} was not hurt" in judgement.reason
+
+
+def test_a_flow_that_is_hurt_far_more_than_its_share_fails() -> None:
+    judgement = judge(history({A: DEAD}), Expectation({A: 0.25}), FAST)
+    assert judgement.verdict is Verdict.FAIL
+    assert "25 % of its pairs" in judgement.reason
+
+
+def test_a_flow_that_is_hurt_far_less_than_its_share_fails() -> None:
+    judgement = judge(history({A: HarmDone(error_share=0.1), C: NONE}), Expectation({A: 1.0, C: 0.0}), FAST)
+    assert judgement.verdict is Verdict.FAIL
+    assert "100 % of its pairs" in judgement.reason
+
+
+def test_harm_of_another_kind_than_expected_fails() -> None:
+    expected = Expectation({A: 1.0}, harm=Harm.ERRORS)
+    judgement = judge(history({A: HarmDone(slow_factor=5.0)}), expected, FAST)
+    assert judgement.verdict is Verdict.FAIL
+    assert "not as expected" in judgement.reason
+
+
+def test_a_fault_that_is_never_undone_fails() -> None:
+    seen = history({A: DEAD, B: HALF, C: NONE})
+    seen = replace(seen, evidence=replace(seen.evidence, recovered=False))
+    assert judge(seen, HELD, FAST).verdict is Verdict.FAIL
+
+
+def test_requests_that_hang_are_harm_before_they_time_out() -> None:
+    seen = history({A: NONE, C: NONE})
+    samples = seen.flows[A]
+    hangs = (samples["due"] >= seen.windows[1].begin) & (samples["due"] < seen.windows[1].end)
+    done = np.where(hangs, samples["due"] + 10 * NANO, samples["done"])
+    seen = change(seen, A, done=done, outcome=np.where(hangs, Outcome.UNKNOWN, Outcome.OK))
+    first = judge(seen, Expectation({A: 1.0, C: 0.0}), FAST, look=0)
+    assert findings(first)[A] is Finding.HURT
+    assert first.flows[0].errors.finding is not Finding.NOT_HURT
+
+
+def test_a_few_hanging_requests_are_not_hidden_by_looking_early() -> None:
+    seen = history({A: NONE})
+    samples = seen.flows[A]
+    hangs = (samples["due"] >= seen.windows[1].begin) & (np.arange(len(samples)) % 25 == 0)
+    done = np.where(hangs, samples["due"] + 60 * NANO, samples["done"])
+    judgement = judge(change(seen, A, done=done), Expectation.nobody([A]), FAST)
+    assert judgement.flows[0].errors.finding is not Finding.NOT_HURT
+    assert judgement.verdict is not Verdict.PASS
+
+
+# What must be inconclusive, never green
+
+
+def _no_requests(seen: HistoryView) -> HistoryView:
+    return replace(seen, flows={**seen.flows, C: np.empty(0, SAMPLE)})
+
+
+def _no_evidence(seen: HistoryView) -> HistoryView:
+    return replace(seen, evidence=Evidence(effect_seen=False, recovered=True))
+
+
+def _no_baseline(seen: HistoryView) -> HistoryView:
+    return replace(seen, windows=tuple(w for w in seen.windows if w.kind is not WindowKind.BASELINE))
+
+
+def _no_fault(seen: HistoryView) -> HistoryView:
+    return replace(seen, windows=tuple(w for w in seen.windows if w.kind is not WindowKind.FAULT))
+
+
+def _short_baseline(seen: HistoryView) -> HistoryView:
+    first = seen.windows[0]
+    return replace(seen, windows=(replace(first, begin=first.end - 4 * NANO), *seen.windows[1:]))
+
+
+def _silent_in_the_fault(seen: HistoryView) -> HistoryView:
+    samples = seen.flows[C]
+    return replace(seen, flows={**seen.flows, C: samples[samples["due"] < seen.windows[1].begin]})
+
+
+def _stopped_before_the_first_look(seen: HistoryView) -> HistoryView:
+    return replace(seen, until=seen.windows[1].begin + NANO // 2)
+
+
+def _late_loader(seen: HistoryView) -> HistoryView:
+    flags = np.where(np.arange(len(seen.flows[C])) % 5 == 0, Flag.LATE, 0)
+    return change(seen, C, flags=flags)
+
+
+def _no_such_flow(seen: HistoryView) -> HistoryView:
+    return without(seen, C)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (_no_requests, "no request"),
+        (_no_evidence, "no evidence"),
+        (_no_baseline, "no baseline"),
+        (_no_fault, "no fault window"),
+        (_short_baseline, "baseline lasted 4.0 s"),
+        (_silent_in_the_fault, "0 requests in the fault window"),
+        (_stopped_before_the_first_look, "no look yet"),
+        (_late_loader, "loader itself was late"),
+        (_no_such_flow, "no request"),
+    ],
+)
+def test_a_history_that_cannot_be_judged_is_inconclusive_and_says_why(spoil, says: str) -> None:  # type: ignore[no-untyped-def]
+    good = history({A: DEAD, B: HALF, C: NONE})
+    assert judge(good, HELD, FAST).verdict is Verdict.PASS
+    judgement = judge(spoil(good), HELD, FAST)
+    assert judgement.verdict is Verdict.INCONCLUSIVE
+    assert says in judgement.reason
+
+
+def test_an_expectation_of_nothing_is_inconclusive() -> None:
+    assert judge(history({A: NONE}), Expectation({}), FAST).verdict is Verdict.INCONCLUSIVE
+    only_exempt = Expectation({A: 0.0}, exempt=frozenset({A}))
+    assert judge(history({A: NONE}), only_exempt, FAST).verdict is Verdict.INCONCLUSIVE
+
+
+def test_a_judge_that_crashes_is_inconclusive(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> list[object]:
+        raise ZeroDivisionError("a broken judge")
+
+    monkeypatch.setattr(rules, "plan_looks", broken)
+    judgement = judge(history({A: NONE}), Expectation.nobody([A]), FAST)
+    assert judgement.verdict is Verdict.INCONCLUSIVE
+    assert "a broken judge" in judgement.reason
+
+
+def test_a_machine_that_stalls_for_everybody_is_not_a_proxys_harm() -> None:
+    seen = history({A: NONE, C: NONE}, noise=Noise(step=1.7))
+    judgement = judge(seen, Expectation.nobody([A, C]), FAST)
+    assert judgement.verdict is Verdict.INCONCLUSIVE, judgement.reason
+    assert "machine trouble" in judgement.reason
+    alone = replace(seen, flows={flow: rows for flow, rows in seen.flows.items() if not flow.sentinel})
+    blind = judge(alone, Expectation.nobody([A, C]), FAST)
+    assert blind.verdict is Verdict.FAIL, "without the sentinel the same history must look like harm"
+    assert blind.notes
+
+
+def test_plain_refusals_are_hurt_even_while_the_sentinel_is_slow() -> None:
+    judgement = judge(history({A: DEAD}, noise=Noise(step=1.7)), Expectation({A: 1.0}), FAST)
+    assert findings(judgement)[A] is Finding.HURT
+
+
+def test_a_fault_that_is_too_short_to_judge_a_bystander_is_inconclusive() -> None:
+    fault, recovery = (WindowKind.FAULT, 6.0, 6.12), (WindowKind.RECOVERY, 6.12, 40.0)
+    plan = Plan(windows=((WindowKind.BASELINE, 0.0, 6.0), fault, recovery))
+    judgement = judge(history({A: DEAD, B: HALF, C: NONE}, plan=plan), KILLED, FAST)
+    assert judgement.verdict is Verdict.INCONCLUSIVE
+    assert "in the pulse" in judgement.reason
+
+
+def test_a_gradual_fault_needs_three_pairs() -> None:
+    expected = Expectation.nobody([A], fault_kind=FaultKind.GRADUAL)
+    assert judge(history({A: NONE}, plan=switchback(pairs=2)), expected, FAST).verdict is Verdict.INCONCLUSIVE
+    assert judge(history({A: NONE}, plan=switchback(pairs=3)), expected, FAST).verdict is Verdict.PASS
+
+
+# Order of looks, purity
+
+
+def test_looking_live_and_judging_the_saved_history_give_the_same_answer() -> None:
+    whole = history({A: DEAD, B: HarmDone(error_share=0.05), C: HarmDone(slow_factor=1.15)}, noise=Noise(memory=0.1))
+    saved = judge(whole, HELD, FAST)
+    begin = whole.windows[1].begin
+    for look, seconds in enumerate(FAST.looks):
+        now = begin + round(seconds * NANO)
+        flows_now = {flow: rows[rows["done"] <= now] for flow, rows in whole.flows.items()}
+        pending = {flow: rows["due"][(rows["due"] <= now) & (rows["done"] > now)] for flow, rows in whole.flows.items()}
+        windows = (whole.windows[0], Window(WindowKind.FAULT, begin, now))
+        seen_now = replace(whole, flows=flows_now, pending=pending, windows=windows, until=now)
+        live = judge(seen_now, HELD, FAST, look=look)
+        if live.done:
+            break
+    assert (live.verdict, live.reason, live.look) == (saved.verdict, saved.reason, saved.look)
+    for seen, again in zip(live.flows, saved.flows, strict=True):
+        assert (seen.errors, seen.slow, seen.affected) == (again.errors, again.slow, again.affected)
+
+
+def test_the_same_history_gives_the_same_text_to_the_last_digit() -> None:
+    seen = history({A: DEAD, B: HALF, C: NONE}, plan=PULSE)
+    texts = {json.dumps(judge(seen, KILLED, Thresholds(bootstrap=20)).as_dict(), sort_keys=True) for _ in range(2)}
+    assert len(texts) == 1
+
+
+def test_hurt_once_is_hurt_even_when_the_flow_heals_later() -> None:
+    seen = history({A: NONE, C: NONE})
+    samples = seen.flows[A]
+    since = samples["due"] - seen.windows[1].begin
+    seen = change(seen, A, outcome=np.where((since >= 0) & (since < NANO), Outcome.FAILED, Outcome.OK))
+    assert findings(judge(seen, Expectation.nobody([A, C]), FAST))[A] is Finding.HURT
+
+
+def test_exempt_flows_are_reported_and_not_judged() -> None:
+    expected = Expectation({A: 0.0, C: 0.0}, exempt=frozenset({A}))
+    judgement = judge(history({A: DEAD, C: NONE}), expected, FAST)
+    assert judgement.verdict is Verdict.PASS
+    assert findings(judgement)[A] is Finding.HURT
+    assert judgement.observed(Finding.HURT) == []
+
+
+def test_recovery_is_timed_from_the_end_of_the_fault() -> None:
+    seen = history({A: DEAD, B: HALF, C: NONE}, plan=PULSE)
+    samples = seen.flows[A]
+    since = (samples["due"] - seen.windows[1].begin) / NANO
+    seen = change(seen, A, outcome=np.where((since >= 0) & (since < 1.7), Outcome.FAILED, Outcome.OK))
+    verdict = judge(seen, KILLED, FAST).flows[0]
+    assert verdict.recovered_after is not None
+    assert verdict.recovered_after.value == pytest.approx(1.2, abs=0.02)
+    assert dict(verdict.recovery)[0.5] == 1.0
+    assert dict(verdict.recovery)[4.0] < 0.05
+    assert verdict.requests_lost is not None
+    assert verdict.requests_lost.value == pytest.approx(340, abs=2)
+
+
+def test_verdicts_merge_to_the_worst_and_nothing_is_not_green() -> None:
+    assert merge([Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL]) is Verdict.FAIL
+    assert merge([Verdict.PASS, Verdict.INCONCLUSIVE]) is Verdict.INCONCLUSIVE
+    assert merge([Verdict.PASS]) is Verdict.PASS
+    assert merge([]) is Verdict.INCONCLUSIVE
+
+
+def test_share_contradictions_are_wide_on_purpose() -> None:
+    assert not rules.contradicts(0.5, 0.3, 0.4, 0.25)
+    assert rules.contradicts(0.5, 0.0, 0.12, 0.25)
+    assert rules.contradicts(0.5, 0.88, 1.0, 0.25)
+    assert not rules.contradicts(1.0, 0.9, 1.0, 0.25)
+    assert rules.contradicts(1.0, 0.1, 0.24, 0.25)
+
+
+def test_wrong_thresholds_are_all_named_at_once() -> None:
+    with pytest.raises(Misuse, match=r"errors_margin.*spending"):
+        Thresholds(errors_margin=2.0, looks=(1.0, 2.0))
+    with pytest.raises(Misuse, match=r"share 1\.5"):
+        Expectation({A: 1.5})
+
+
+# The view
+
+
+def test_view_from_cuts_windows_and_evidence_from_the_events() -> None:
+    seen = history({A: DEAD, C: NONE})
+    table = list(seen.flows)
+    rows = []
+    for index, flow in enumerate(table):
+        part = seen.flows[flow].copy()
+        part["flow"] = index
+        rows.append(part)
+    samples = np.concatenate(rows)
+    np.random.default_rng(1).shuffle(samples)
+    fault = seen.windows[1]
+    events = [
+        Event(EPOCH, EventKind.TRIAL, {"flows": [dataclasses.asdict(flow) for flow in table]}),
+        Event(fault.begin, EventKind.WINDOW, {"kind": "fault", "begin": fault.begin, "end": None}),
+        *[Event(w.end, EventKind.WINDOW, {"kind": w.kind.value, "begin": w.begin, "end": w.end}) for w in seen.windows],
+        Event(fault.begin, EventKind.FAULT, {"phase": "injected"}),
+        Event(fault.begin + 5, EventKind.FAULT, {"phase": "evidence"}),
+        Event(fault.end, EventKind.FAULT, {"phase": "restored"}),
+    ]
+    cut = view_from(samples, events, until=seen.until)
+    assert cut.windows == seen.windows
+    assert cut.evidence == seen.evidence
+    expected = Expectation({A: 1.0, C: 0.0})
+    assert judge(cut, expected, FAST).as_dict() == judge(seen, expected, FAST).as_dict()
+
+
+def test_evidence_that_denies_itself_is_no_evidence() -> None:
+    events = [
+        Event(1, EventKind.TRIAL, {"flows": []}),
+        Event(2, EventKind.FAULT, {"phase": "evidence", "seen": False}),
+        Event(3, EventKind.FAULT, {"phase": "restored", "seen": False}),
+    ]
+    cut = view_from(np.empty(0, SAMPLE), events)
+    assert (cut.evidence.effect_seen, cut.evidence.recovered) == (False, False)
+
+
+def test_a_history_without_a_flow_table_is_refused() -> None:
+    with pytest.raises(Misuse, match="flow table"):
+        view_from(np.empty(0, SAMPLE), [])
