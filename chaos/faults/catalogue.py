@@ -1,0 +1,41 @@
+"""All faults by name, and how a stored receipt becomes a fault again."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from collections.abc import Mapping
+from typing import Any, Final
+
+from chaos.errors import Misuse
+from chaos.faults.model import Fault
+
+# name -> module:class; a fault is imported when it is used, because a helper pod or the watchdog needs one of them.
+FAULTS: Final[Mapping[str, str]] = {
+    "kill": "chaos.faults.kill:Kill",
+    "pause": "chaos.faults.pause:Pause",
+    "throttle": "chaos.faults.throttle:Throttle",
+    "overload": "chaos.faults.overload:Overload",
+    "delete-pod": "chaos.faults.delete_pod:DeletePod",
+    "partition": "chaos.faults.network.partition:Partition",
+    "degrade": "chaos.faults.network.degrade:Degrade",
+}
+
+
+def fault_class(name: str) -> type[Fault]:
+    """The class of that name; raises Misuse naming all that exist."""
+    try:
+        module, _, attribute = FAULTS[name].partition(":")
+    except KeyError:
+        raise Misuse(f"unknown fault {name!r}: known are {', '.join(sorted(FAULTS))}") from None
+    found: type[Fault] = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+def fault_from(name: str, settings: Mapping[str, Any]) -> Fault:
+    """A fault from its name and settings; raises Misuse naming every setting that does not exist."""
+    kind = fault_class(name)
+    known = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    if unknown := sorted(settings.keys() - known):
+        raise Misuse(f"fault {name} has no setting {', '.join(unknown)}: it has {', '.join(sorted(known)) or 'none'}")
+    return kind(**settings)

@@ -1,0 +1,42 @@
+"""Facts about a target container, read from the live cluster; shared by the faults that act on one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chaos.cluster.client import Cluster
+from chaos.errors import TargetVanished
+from chaos.faults.model import Facts, Target
+
+
+def container_status(pod: dict[str, Any], container: str) -> dict[str, Any]:
+    """The status of a container or init container; empty when there is none yet."""
+    status = pod.get("status", {})
+    for part in ("containerStatuses", "initContainerStatuses"):
+        for found in status.get(part) or []:
+            if found["name"] == container:
+                return dict(found)
+    return {}
+
+
+def running_container(cluster: Cluster, target: Target) -> Facts:
+    """Container ID and restart count of a running target; raises TargetVanished when it is another one or not running."""
+    pod = cluster.find("Pod", target.name, target.namespace)
+    if pod is None or pod["metadata"]["uid"] != target.uid:
+        raise TargetVanished(f"{target}: no such pod any longer")
+    status = container_status(pod, target.container)
+    if "running" not in status.get("state", {}):
+        raise TargetVanished(f"{target}: its container does not run: {status.get('state')}")
+    if status["containerID"] != target.container_id:
+        raise TargetVanished(f"{target}: its container was replaced meanwhile: select it again")
+    return {"container_id": status["containerID"], "restarts": status["restartCount"]}
+
+
+def replaced_and_ready(cluster: Cluster, target: Target, before: Facts) -> dict[str, Any]:
+    """The new container's status once it runs and is ready, else an empty one."""
+    pod = cluster.find("Pod", target.name, target.namespace)
+    if pod is None or pod["metadata"]["uid"] != target.uid:
+        raise TargetVanished(f"{target}: its pod went while its container was awaited")
+    status = container_status(pod, target.container)
+    new = status.get("containerID") not in (None, before["container_id"])
+    return status if new and status.get("ready") and "running" in status.get("state", {}) else {}

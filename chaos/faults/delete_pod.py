@@ -1,0 +1,84 @@
+"""Delete a pod, with or without grace; recovered when its owner has a ready pod in its place."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from chaos.cluster.client import Cluster
+from chaos.errors import NotReady, RecoveryFailed, TargetVanished
+from chaos.faults.model import Evidence, Facts, FaultShape, Receipt, Target
+
+
+@dataclass(frozen=True, slots=True)
+class DeletePod:
+    """Delete one pod.
+
+    Args:
+        grace: seconds; None for the pod's own, 0 at once.
+        seconds: longest wait for it to go, and for its replacement.
+    """
+
+    name: ClassVar[str] = "delete-pod"
+    shape: ClassVar[FaultShape] = "pulse"
+    targets: ClassVar[frozenset[str]] = frozenset({"pod", "container"})
+    grace: int | None = None
+    seconds: float = 90.0
+
+    def plan(self, cluster: Cluster, target: Target) -> Facts:
+        pod = cluster.find("Pod", target.name, target.namespace)
+        if pod is None or pod["metadata"]["uid"] != target.uid:
+            raise TargetVanished(f"{target}: no such pod any longer")
+        owners = [o for o in pod["metadata"].get("ownerReferences", []) if o.get("controller")]
+        siblings = _owned(cluster, target.namespace, owners[0]["uid"]) if owners else []
+        return {
+            "owner": owners[0]["uid"] if owners else "",
+            "siblings": [p["metadata"]["uid"] for p in siblings],
+            "on_node": bool(owners) and owners[0]["kind"] == "DaemonSet",
+        }
+
+    def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
+        target = receipt.target
+        at = time.time_ns()
+        if not cluster.delete("Pod", target.name, target.namespace, grace=self.grace, uid=target.uid):
+            raise TargetVanished(f"{target}: it went before it was deleted")
+
+        def going() -> dict[str, Any]:
+            pod = cluster.find("Pod", target.name, target.namespace)
+            if pod is None or pod["metadata"]["uid"] != target.uid:
+                return {"gone": True}
+            stamp = pod["metadata"].get("deletionTimestamp")
+            return {"deletionTimestamp": stamp} if stamp else {}
+
+        return Evidence(at, cluster.wait(f"{target}: deleted", going, seconds=10, every=0.02))
+
+    def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
+        target, facts = receipt.target, receipt.facts
+
+        def replaced() -> dict[str, Any]:
+            pod = cluster.find("Pod", target.name, target.namespace)
+            if pod is not None and pod["metadata"]["uid"] == target.uid:
+                return {}
+            if not facts["owner"]:
+                return {"gone": True}
+            owned = _owned(cluster, target.namespace, facts["owner"])
+            ready = [p for p in owned if _ready(p) and p["metadata"]["uid"] != target.uid]
+            new = [p["metadata"]["name"] for p in ready if p["metadata"]["uid"] not in facts["siblings"]
+                   and (not facts["on_node"] or p["spec"].get("nodeName") == target.node)]
+            return {"replacement": new} if new and len(ready) >= len(facts["siblings"]) else {}
+
+        try:
+            seen = cluster.wait(f"{target}: replaced by its owner", replaced, seconds=self.seconds, every=0.05)
+        except NotReady as error:
+            raise RecoveryFailed(str(error)) from error
+        return Evidence(time.time_ns(), seen)
+
+
+def _owned(cluster: Cluster, namespace: str, owner: str) -> list[dict[str, Any]]:
+    return [p for p in cluster.list("Pod", namespace)
+            if any(o["uid"] == owner for o in p["metadata"].get("ownerReferences", []))]
+
+
+def _ready(pod: dict[str, Any]) -> bool:
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in pod.get("status", {}).get("conditions", []))

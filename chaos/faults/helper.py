@@ -1,0 +1,123 @@
+"""What runs inside a helper pod: sends signals to one container's processes, from the node's own PID namespace.
+
+`python -m chaos.faults.helper kill|pause|resume --uid POD --container ID …`, in a privileged pod with hostPID on the
+target's node. From inside the container's own PID namespace SIGKILL and SIGSTOP to its first process silently do
+nothing, so they must come from here. Prints one JSON line a phase: `{"phase": …, "at": ns, …}`; exits 3 when the target
+is not there and 4 when nothing was seen to change. Standard library only: its start-up is part of every fault's delay.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import select
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any, Final
+
+VANISHED: Final = 3
+NO_EFFECT: Final = 4
+
+
+def say(phase: str, **seen: Any) -> None:
+    print(json.dumps({"phase": phase, "at": time.time_ns(), **seen}), flush=True)
+
+
+def processes(uid: str, container_id: str, proc: Path = Path("/proc")) -> list[int]:
+    """PIDs of a container, its first process first: those whose cgroup names both the pod and the container.
+
+    containerd, CRI-O and cri-dockerd write `…pod<UID>/<id>` or, under systemd, `…pod<UID with _>.slice/cri-…-<id>.scope`.
+    """
+    found = []
+    spellings = (uid, uid.replace("-", "_"))
+    for entry in proc.iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            cgroups = (entry / "cgroup").read_text()
+            status = (entry / "status").read_text()
+        except OSError:
+            continue  # it ended while we looked
+        if container_id in cgroups and any(spelling in cgroups for spelling in spellings):
+            inner = int(next(line for line in status.splitlines() if line.startswith("NSpid:")).split()[-1])
+            found.append((inner, int(entry.name)))
+    return [pid for _, pid in sorted(found)]
+
+
+def state(pid: int) -> str:
+    """The process's state letter, "" when it is gone or a zombie."""
+    try:
+        letter = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
+    return "" if letter in "ZX" else letter
+
+
+def kill(pids: list[int], number: int, seconds: float) -> bool:
+    """Signal the first process; whether it was seen to end within `seconds`."""
+    handle = os.pidfd_open(pids[0])
+    try:
+        signal.pidfd_send_signal(handle, number)
+        at = time.time_ns()
+        gone = bool(select.select([handle], [], [], seconds)[0])
+        if gone:
+            say("injected", effect=at, pid=pids[0], signal=number, gone_after_ms=(time.time_ns() - at) / 1e6)
+        return gone
+    finally:
+        os.close(handle)
+
+
+def set_stopped(uid: str, container_id: str, stopped: bool, seconds: float = 2.0) -> list[int]:
+    """Stop or continue every process of a container; the PIDs once all are seen so, an empty list when they are not."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pids = processes(uid, container_id)
+        wrong = [pid for pid in pids if (state(pid) == "T") is not stopped and state(pid)]
+        if pids and not wrong:
+            return pids
+        for pid in wrong:
+            os.kill(pid, signal.SIGSTOP if stopped else signal.SIGCONT)
+        time.sleep(0.002)  # a stop signal is delivered at the process's next return to user mode: there is no event for it
+    return []
+
+
+def hold(seconds: float) -> str:
+    """Wait for SIGTERM or the deadline; which it was."""
+    received = signal.sigtimedwait({signal.SIGTERM, signal.SIGINT}, seconds)
+    return "told" if received else "deadline"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="chaos.faults.helper")
+    parser.add_argument("action", choices=["kill", "pause", "resume"])
+    parser.add_argument("--uid", required=True)
+    parser.add_argument("--container", required=True)
+    parser.add_argument("--signal", type=int, default=int(signal.SIGKILL))
+    parser.add_argument("--for", dest="seconds", type=float, default=10.0)
+    options = parser.parse_args(arguments)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    pids = processes(options.uid, options.container)
+    if not pids:
+        say("vanished")
+        return VANISHED
+    if options.action == "kill":
+        return 0 if kill(pids, options.signal, options.seconds) else NO_EFFECT
+    stopped = options.action == "pause"
+    at = time.time_ns()
+    held = set_stopped(options.uid, options.container, stopped)
+    if not held:
+        set_stopped(options.uid, options.container, False)
+        return NO_EFFECT
+    say("injected" if stopped else "recovered", effect=at, pids=held, state="T" if stopped else state(held[0]))
+    if stopped:
+        why = hold(options.seconds)
+        continued = set_stopped(options.uid, options.container, False)
+        say("recovered", effect=time.time_ns(), why=why, pids=continued)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

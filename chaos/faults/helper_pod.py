@@ -1,0 +1,117 @@
+"""Short-lived privileged pods on a target's node, in which `chaos.faults.helper` runs.
+
+They live in our own system namespace, carry the run's label, see the node's processes (hostPID), and end by themselves
+at their deadline, so that what they hold is undone even when nobody is left to say so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import urllib3
+
+from chaos.cluster.client import Cluster, object_path
+from chaos.errors import ApiError, ExperimentFailure, NoEffect, TargetVanished
+from chaos.faults.model import Evidence, Receipt, Target
+from chaos.names import GROUP, IMAGE, LABEL_ROLE, LABEL_RUN, SYSTEM_NAMESPACE
+
+
+def pod_name(receipt: Receipt, action: str) -> str:
+    return f"helper-{action}-{receipt.id}"
+
+
+def plan_pod(receipt: Receipt, action: str, arguments: Sequence[str], *, seconds: float,
+             module: str = "chaos.faults.helper") -> dict[str, Any]:
+    """The helper pod's manifest. Named after the receipt: a second one for the same action cannot exist."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": pod_name(receipt, action),
+            "namespace": SYSTEM_NAMESPACE,
+            "labels": {LABEL_RUN: receipt.run, LABEL_ROLE: "helper", f"{GROUP}/receipt": receipt.id},
+        },
+        "spec": {
+            "nodeName": receipt.target.node,
+            "hostPID": True,
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": 5,
+            "activeDeadlineSeconds": int(seconds) + 30,
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "tolerations": [{"operator": "Exists"}],
+            "containers": [
+                {
+                    "name": "helper",
+                    "image": IMAGE,
+                    "imagePullPolicy": "IfNotPresent",
+                    "command": ["python", "-m", module, action, *arguments],
+                    "securityContext": {"privileged": True},
+                }
+            ],
+        },
+    }
+
+
+def run(cluster: Cluster, receipt: Receipt, action: str, arguments: Sequence[str], *, awaited: str, seconds: float,
+        module: str = "chaos.faults.helper") -> Evidence:
+    """Start a helper and wait until it says the awaited phase; it goes on holding what it holds.
+
+    Raises TargetVanished or NoEffect, as the helper found.
+    """
+    try:
+        cluster.create(plan_pod(receipt, action, arguments, seconds=seconds, module=module))
+    except ApiError as error:
+        if error.reason != "AlreadyExists":
+            raise
+    lines = []
+    for line in _lines(cluster, pod_name(receipt, action), seconds + 20):
+        lines.append(line)
+        try:
+            said = json.loads(line)
+        except ValueError:
+            continue
+        if said.get("phase") == awaited:
+            return Evidence(int(said.get("effect", said["at"])), said)
+        if said.get("phase") == "vanished":
+            raise TargetVanished(f"{receipt.fault}: {receipt.target} has no process on node {receipt.target.node} any longer")
+    raise NoEffect(f"{receipt.fault} on {receipt.target}: the helper ended without saying {awaited!r}: {' | '.join(lines[-5:])}")
+
+
+def dismiss(cluster: Cluster, receipt: Receipt, action: str) -> None:
+    """Tell a helper to undo what it holds and go; nothing when it went already."""
+    cluster.delete("Pod", pod_name(receipt, action), SYSTEM_NAMESPACE)
+
+
+def container_arguments(target: Target) -> list[str]:
+    """How the helper is told of a container."""
+    return ["--uid", target.uid, "--container", target.container_id.rpartition("//")[2]]
+
+
+def _lines(cluster: Cluster, name: str, seconds: float) -> Iterator[str]:
+    """The helper's output as it comes, from its start to its end."""
+
+    def open_log() -> urllib3.BaseHTTPResponse | None:
+        pod = cluster.get("Pod", name, SYSTEM_NAMESPACE)
+        statuses = pod.get("status", {}).get("containerStatuses") or [{}]
+        waiting = statuses[0].get("state", {}).get("waiting", {})
+        if str(waiting.get("reason", "")).startswith(("Err", "Image", "Create", "RunContainer")):
+            raise ExperimentFailure(f"helper pod {name} cannot start: {waiting.get('reason')}: {waiting.get('message')}")
+        if not {"running", "terminated"} & statuses[0].get("state", {}).keys():
+            return None
+        return cluster.open("GET", object_path("Pod", SYSTEM_NAMESPACE, name, "log"), query={"follow": "true"},
+                            read_timeout=seconds)
+
+    response = cluster.wait(f"helper pod {name} running", open_log, seconds=30, every=0.02)
+    try:
+        buffer = b""
+        for chunk in response.stream(amt=None):
+            buffer += chunk
+            *whole, buffer = buffer.split(b"\n")
+            yield from (line.decode(errors="replace") for line in whole)
+        if buffer:
+            yield buffer.decode(errors="replace")
+    finally:
+        response.close()

@@ -1,0 +1,123 @@
+"""What a fault is: it breaks and mends exactly one target. Choosing, looping, recording and undoing are the framework's.
+
+A fault's author writes three small methods for **one** target:
+
+    plan      reads the cluster and returns the facts that an undo needs; changes nothing
+    inject    breaks the target and returns the evidence that it did
+    recover   mends it and returns the evidence; idempotent, the exact inverse, callable in another process years later
+
+The receipt is stored in the cluster between plan and inject, so that a restarted runner and the watchdog both find it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+
+from chaos.cluster.client import Cluster
+from chaos.errors import Misuse
+
+Facts = dict[str, Any]  # JSON
+
+FaultShape = Literal["pulse", "held", "gradual"]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a fault acts on. Fields that a kind does not have are empty.
+
+    `container`: one container of a pod (a proxy, an application). `pod`, `workload`, `node`: as they say.
+    """
+
+    kind: Literal["container", "pod", "workload", "node"]
+    name: str  # of the pod, the workload or the node
+    namespace: str = ""
+    uid: str = ""  # of the pod: a fault never hits a namesake
+    container: str = ""
+    container_id: str = ""
+    node: str = ""
+    workload_kind: str = ""  # Deployment | DaemonSet | StatefulSet
+    tenant: str = ""
+
+    def __str__(self) -> str:
+        place = f"{self.namespace}/{self.name}" if self.namespace else self.name
+        return f"{place}[{self.container}]" if self.container else place
+
+
+class Phase(StrEnum):
+    """How far a fault has come. Anything but CLOSED may still be harming."""
+
+    PLANNED = "planned"  # the receipt is stored; nothing was changed
+    INJECTED = "injected"
+    RECOVERED = "recovered"  # undone; evidence of it not yet read
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Everything that an undo needs, and what was seen. Stored as a ConfigMap before the first effect."""
+
+    id: str
+    run: str
+    fault: str
+    settings: Mapping[str, Any]
+    target: Target
+    deadline: int  # ns since the epoch: overdue receipts are undone by whoever sees them
+    phase: Phase = Phase.PLANNED
+    facts: Mapping[str, Any] = field(default_factory=dict)  # from plan: what undo needs
+    injected_at: int = 0  # ns: first effect, as seen
+    recovered_at: int = 0  # ns
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> Facts:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Receipt:
+        values = dict(data)
+        values["target"] = Target(**values["target"])
+        values["phase"] = Phase(values["phase"])
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What was read back from the system after an effect. `at`: ns since the epoch, when the effect took place."""
+
+    at: int
+    seen: Mapping[str, Any]
+
+
+@runtime_checkable
+class Fault(Protocol):
+    """Breaks and mends exactly one target."""
+
+    name: ClassVar[str]
+    shape: ClassVar[FaultShape]  # pulse: over by itself; held: acts until recovered; gradual: builds up
+    targets: ClassVar[frozenset[str]]  # kinds of target that it takes
+
+    def plan(self, cluster: Cluster, target: Target) -> Facts:
+        """The facts that `inject` and `recover` need. Raises TargetVanished when the target is not there."""
+        ...
+
+    def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
+        """Break the target. Raises NoEffect when nothing was seen to change."""
+        ...
+
+    def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
+        """Mend the target, from the receipt alone. Raises RecoveryFailed when it is not mended."""
+        ...
+
+
+def settings_of(fault: Fault) -> Facts:
+    """A fault's fields as JSON, from which `fault_from` makes it again."""
+    return {f.name: getattr(fault, f.name) for f in dataclasses.fields(fault)}  # type: ignore[arg-type]
+
+
+def refuse_wrong_target(fault: Fault, target: Target) -> None:
+    """Raise Misuse when the fault does not take that kind of target."""
+    if target.kind not in fault.targets:
+        raise Misuse(f"fault {fault.name} acts on {' or '.join(sorted(fault.targets))}, and {target} is a {target.kind}")

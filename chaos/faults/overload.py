@@ -1,0 +1,84 @@
+"""One tenant overloads its own path: its loader raises its rate until the path gives out, and holds it there.
+
+The loader ends it by itself at the deadline; recover ends it sooner. It acts through the loader's control port, which no
+proxy of the mesh carries.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from chaos.cluster.client import Cluster
+from chaos.errors import ApiError, NoEffect, NotReady, RecoveryFailed, TargetVanished
+from chaos.faults.model import Evidence, Facts, FaultShape, Receipt, Target
+from chaos.names import PORT_CONTROL
+
+
+@dataclass(frozen=True, slots=True)
+class Overload:
+    """Overload from a loader pod.
+
+    Args:
+        profile: `requests`, `handshakes`, `bodies` or `slow-readers`.
+        server: namespace/workload that is called.
+        address: host:port that is called.
+        seconds: the aggressor's own deadline.
+        max_rate: requests a second that the ramp may reach; without a proxy nothing else may bound it.
+        saturate_seconds: longest wait for the path to give out.
+    """
+
+    name: ClassVar[str] = "overload"
+    shape: ClassVar[FaultShape] = "gradual"
+    targets: ClassVar[frozenset[str]] = frozenset({"pod", "container"})
+    server: str
+    address: str = "server:80"
+    profile: str = "requests"
+    seconds: float = 30.0
+    start_rate: float = 500.0
+    max_rate: float = 4000.0
+    saturate_seconds: float = 8.0
+
+    def plan(self, cluster: Cluster, target: Target) -> Facts:
+        return {"aggressors": len(_running(_ask(cluster, target, "GET", "/state")["aggressors"]))}
+
+    def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
+        wish = {"profile": self.profile, "server": self.server, "target": self.address, "seconds": self.seconds,
+                "start_rate": self.start_rate, "max_rate": self.max_rate}
+        at = time.time_ns()
+        _ask(cluster, receipt.target, "POST", "/aggressor", wish)
+
+        def holds() -> dict[str, Any]:
+            shown = _ask(cluster, receipt.target, "GET", "/state")["aggressors"]
+            return next((one for one in shown if one["phase"] == "hold"), {})
+
+        try:
+            seen = cluster.wait(f"{receipt.target}: overload held", holds, seconds=self.saturate_seconds, every=0.1)
+        except NotReady as error:
+            raise NoEffect(f"{receipt.target}: its path took all that was offered: {error}") from error
+        return Evidence(at, seen)
+
+    def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
+        pod = cluster.find("Pod", receipt.target.name, receipt.target.namespace)
+        if pod is None or pod["metadata"]["uid"] != receipt.target.uid:
+            return Evidence(time.time_ns(), {"vanished": True})
+        _ask(cluster, receipt.target, "POST", "/aggressor", {"stop": True})
+        if left := _running(_ask(cluster, receipt.target, "GET", "/state")["aggressors"]):
+            raise RecoveryFailed(f"{receipt.target}: its aggressor goes on: {left}")
+        return Evidence(time.time_ns(), {"stopped": True})
+
+
+def _running(shown: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [one for one in shown if one["phase"] != "ended"]
+
+
+def _ask(cluster: Cluster, target: Target, method: str, path: str, body: Any = None) -> Any:
+    data = None if body is None else json.dumps(body).encode()
+    try:
+        return json.loads(cluster.pod_http(target.namespace, target.name, PORT_CONTROL, path, method=method, body=data))
+    except ApiError as error:
+        if error.code == 404:
+            raise TargetVanished(f"{target}: its loader is gone: {error}") from error
+        raise

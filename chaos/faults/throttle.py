@@ -1,0 +1,83 @@
+"""Cut a container's CPU limit through the `resize` subresource, and give it back."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from chaos.cluster.client import Cluster
+from chaos.errors import NoEffect, NotReady, RecoveryFailed, TargetVanished
+from chaos.faults.container import container_status, running_container
+from chaos.faults.model import Evidence, Facts, FaultShape, Receipt, Target
+from chaos.names import ANNOTATION_BUDGET
+
+
+@dataclass(frozen=True, slots=True)
+class Throttle:
+    """Set a container's CPU limit to `millicores`, seen in the container's status; recover restores the old limit."""
+
+    name: ClassVar[str] = "throttle"
+    shape: ClassVar[FaultShape] = "gradual"
+    targets: ClassVar[frozenset[str]] = frozenset({"container"})
+    millicores: int = 10
+
+    def plan(self, cluster: Cluster, target: Target) -> Facts:
+        facts = running_container(cluster, target)
+        pod = cluster.get("Pod", target.name, target.namespace)
+        facts["part"], spec = _container_spec(pod, target.container)
+        facts["limit"] = spec.get("resources", {}).get("limits", {}).get("cpu")
+        facts["budget"] = pod["metadata"].get("annotations", {}).get(ANNOTATION_BUDGET)
+        if facts["limit"] is None:
+            raise TargetVanished(f"{target} has no CPU limit: a cut limit could not be given back. Is its budget applied yet?")
+        return facts
+
+    def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
+        at = time.time_ns()
+        # The budget annotation goes first: the control plane's budget controller would give the old limit back.
+        _annotate(cluster, receipt, str(self.millicores))
+        _resize(cluster, receipt, f"{self.millicores}m")
+        try:
+            seen = cluster.wait("resized", lambda: _applied(cluster, receipt.target, f"{self.millicores}m"), seconds=10)
+        except NotReady as error:
+            raise NoEffect(f"{receipt.target}: the kubelet did not apply a limit of {self.millicores}m") from error
+        return Evidence(at, seen)
+
+    def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
+        target, limit = receipt.target, str(receipt.facts["limit"])
+        pod = cluster.find("Pod", target.name, target.namespace)
+        if pod is None or pod["metadata"]["uid"] != target.uid:
+            return Evidence(time.time_ns(), {"vanished": True})
+        _annotate(cluster, receipt, receipt.facts["budget"])
+        _resize(cluster, receipt, limit)
+        try:
+            seen = cluster.wait("resized back", lambda: _applied(cluster, target, limit), seconds=10)
+        except NotReady as error:
+            raise RecoveryFailed(f"{target}: its limit of {limit} was not applied again") from error
+        return Evidence(time.time_ns(), seen)
+
+
+def _container_spec(pod: dict[str, Any], name: str) -> tuple[str, dict[str, Any]]:
+    for part in ("containers", "initContainers"):
+        for spec in pod["spec"].get(part) or []:
+            if spec["name"] == name:
+                return part, spec
+    raise TargetVanished(f"pod {pod['metadata']['name']} has no container {name}")
+
+
+def _annotate(cluster: Cluster, receipt: Receipt, value: str | None) -> None:
+    if receipt.facts["budget"] is not None:
+        target = receipt.target
+        cluster.patch("Pod", target.name, {"metadata": {"annotations": {ANNOTATION_BUDGET: value}}}, target.namespace)
+
+
+def _resize(cluster: Cluster, receipt: Receipt, limit: str) -> None:
+    target = receipt.target
+    patch = {"spec": {receipt.facts["part"]: [{"name": target.container, "resources": {"limits": {"cpu": limit}}}]}}
+    cluster.patch("Pod", target.name, patch, target.namespace, how="strategic", subresource="resize")
+
+
+def _applied(cluster: Cluster, target: Target, limit: str) -> dict[str, Any]:
+    pod = cluster.get("Pod", target.name, target.namespace)
+    applied = container_status(pod, target.container).get("resources", {}).get("limits", {}).get("cpu")
+    return {"limit": applied} if applied == limit else {}
