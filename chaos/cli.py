@@ -1,0 +1,148 @@
+"""The `sharedfate` command. Each sub-command imports only what it needs; a refused input is one line and exit code 4."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+import click
+
+from chaos import __version__
+from chaos.errors import EnvironmentUnfit, Misuse, SharedfateError
+
+REFUSED: Final = 4  # pytest's code for a usage error
+
+
+class _Commands(click.Group):
+    """Turns our own errors into one line and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except SharedfateError as error:
+            click.echo(f"sharedfate: {error}", err=True)
+            ctx.exit(REFUSED if isinstance(error, (Misuse, EnvironmentUnfit)) else 1)
+
+
+@click.group(cls=_Commands)
+@click.version_option(__version__)
+def main() -> None:
+    """Who is hurt when a shared service-mesh proxy dies or drowns."""
+
+
+@main.command(context_settings={"ignore_unknown_options": True})
+@click.option("--modes", default="none,sidecar,node", show_default=True, help="proxy modes, comma separated, or all")
+@click.option("--scenarios", default="", help="scenarios, comma separated (default: all)")
+@click.option("--cluster", default="embedded", show_default=True, help="embedded, or context:NAME")
+@click.option("--out", default="sharedfate-out", show_default=True, help="run directory")
+@click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)
+def run(modes: str, scenarios: str, cluster: str, out: str, pytest_arguments: tuple[str, ...]) -> None:
+    """Run the shipped suite; what follows `--` goes to pytest. Exit codes are pytest's."""
+    suite = str(Path(__file__).resolve().parent / "suite")
+    # In pytest's own process: it must import our modules before anybody else does, to rewrite their assertions.
+    os.execv(sys.executable, [sys.executable, "-m", "pytest", suite, f"--chaos-modes={modes}", f"--chaos-scenarios={scenarios}",
+                              f"--chaos-cluster={cluster}", f"--chaos-out={out}", f"--junitxml={out}/junit.xml", "-q",
+                              *pytest_arguments])
+
+
+@main.command()
+@click.option("--mode", "mode", required=True, help="proxy mode")
+@click.option("--file", "-f", "files", multiple=True, type=click.Path(path_type=Path), help="manifests of your applications")
+@click.option("--run", "run_name", default="rendered", show_default=True, help="value of the run's label")
+def render(mode: str, files: tuple[Path, ...], run_name: str) -> None:
+    """Print what a mode applies, as YAML for kubectl: the mesh's parts, and your manifests patched for it."""
+    from chaos.mesh import manifests
+    from chaos.mesh.render import render_mode
+
+    objects = [obj for file in files for obj in manifests.read(file)]
+    click.echo(render_mode(mode, objects, run=run_name), nl=False)
+
+
+@main.command()
+@click.argument("run_directory", type=click.Path(path_type=Path))
+def check(run_directory: Path) -> None:
+    """Judge a saved run again from its histories; exit code 1 when a verdict is not what was reported."""
+    from chaos.engine.check import check_run
+
+    differences = 0
+    for name, before, now in check_run(run_directory):
+        same = before == now
+        differences += not same
+        click.echo(f"{name}: {now}" + ("" if same else f" (reported: {before})"))
+    sys.exit(1 if differences else 0)
+
+
+@main.command()
+@click.argument("run_directory", type=click.Path(path_type=Path))
+def report(run_directory: Path) -> None:
+    """Write the reports of a saved run again: report.html, report.md, report.json."""
+    from chaos.report import recorded_seconds, write_reports
+
+    reports = write_reports(run_directory, seconds=recorded_seconds(run_directory))
+    click.echo(f"{reports.html}\n{reports.markdown}\n{reports.json}")
+
+
+@main.command()
+@click.argument("base", type=click.Path(path_type=Path))
+@click.argument("new", type=click.Path(path_type=Path))
+@click.option("--policy", type=click.Path(path_type=Path), help="YAML: what may be inconclusive or missing, and tolerances")
+def compare(base: Path, new: Path, policy: Path | None) -> None:
+    """What got worse between two report.json (or run directories). Exit code 0: nothing; 1: something; 4: refused."""
+    from chaos.report.compare import comparability, exit_code, load_policy, load_report
+    from chaos.report.compare import compare as regressions_of
+
+    before, after = load_report(base), load_report(new)
+    found = regressions_of(before, after, load_policy(policy) if policy else None)
+    for warning in comparability(before, after):
+        click.echo(f"sharedfate: {warning}", err=True)
+    click.echo("\n".join(map(str, found)) if found else "nothing got worse")
+    sys.exit(exit_code(found))
+
+
+@main.group()
+def cluster() -> None:
+    """The embedded cluster by itself."""
+
+
+@cluster.command("up")
+@click.option("--name", default="sharedfate", show_default=True)
+@click.option("--nodes", default=2, show_default=True)
+def cluster_up(name: str, nodes: int) -> None:
+    """Start it, and print the path of its kubeconfig; it stays until `cluster down`."""
+    from chaos.cluster.embedded import provider
+
+    click.echo(provider.up(name, nodes=nodes, keep=True))
+
+
+@cluster.command("down")
+@click.option("--name", default="sharedfate", show_default=True)
+def cluster_down(name: str) -> None:
+    """Stop it and remove all that it made."""
+    from chaos.cluster.embedded import provider
+
+    provider.down(name)
+
+
+@cluster.command("status")
+@click.option("--name", default="sharedfate", show_default=True)
+def cluster_status(name: str) -> None:
+    """Say whether it runs."""
+    from chaos.cluster.embedded import provider
+
+    click.echo(json.dumps(provider.status(name), indent=1, default=str))
+
+
+@main.command()
+def clean() -> None:
+    """Remove whatever embedded clusters left on this machine; says what it found."""
+    from chaos.cluster.embedded import provider
+
+    found = provider.clean()
+    click.echo("\n".join(map(str, found)) if found else "nothing to clean")
+
+
+if __name__ == "__main__":
+    main()

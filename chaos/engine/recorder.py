@@ -1,0 +1,216 @@
+"""Writes down what Kubernetes says while trials run: Events, containers' states, CPU and memory.
+
+Lives as long as the deployment, and writes into whichever history is open: `with recorder.into(writer)`. Watches run in
+threads that a blocked read may keep alive for up to a minute after `stop`; they write nothing any more by then.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from decimal import Decimal
+from functools import partial
+from typing import Any, Final
+
+import urllib3
+
+from chaos.cluster.client import Cluster
+from chaos.errors import ApiError
+from chaos.history.model import EventKind
+from chaos.history.store import HistoryWriter
+
+Object = Mapping[str, Any]
+
+_SUFFIXES: Final = {
+    "n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3"), "k": Decimal(10) ** 3, "M": Decimal(10) ** 6,
+    "G": Decimal(10) ** 9, "T": Decimal(10) ** 12, "Ki": Decimal(2) ** 10, "Mi": Decimal(2) ** 20, "Gi": Decimal(2) ** 30,
+    "Ti": Decimal(2) ** 40,
+}
+
+
+def quantity(text: str) -> float:
+    """A Kubernetes quantity of a usage in its base unit (cores, bytes)."""
+    suffix = text.lstrip("+-.0123456789")
+    return float(Decimal(text[: len(text) - len(suffix)]) * _SUFFIXES.get(suffix, Decimal(1)))
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSeen:
+    """A container as its pod's status tells it."""
+
+    namespace: str
+    pod: str
+    uid: str
+    node: str
+    container: str
+    init: bool
+    state: str  # waiting | running | terminated
+    reason: str
+    exit_code: int | None
+    signal: int | None
+    restarts: int
+    container_id: str
+    ready: bool
+    last_reason: str  # of the instance before: OOMKilled, Error, ...
+    last_exit_code: int | None
+
+
+def containers_of(pod: Object) -> dict[str, ContainerSeen]:
+    """Every container of a pod that has a status, by name."""
+    meta, status = pod["metadata"], pod.get("status") or {}
+    found: dict[str, ContainerSeen] = {}
+    for part in ("initContainerStatuses", "containerStatuses"):
+        for one in status.get(part) or []:
+            state, inside = next(iter((one.get("state") or {"waiting": {}}).items()))
+            last = (one.get("lastState") or {}).get("terminated") or {}
+            found[one["name"]] = ContainerSeen(
+                namespace=meta["namespace"], pod=meta["name"], uid=meta["uid"], node=pod["spec"].get("nodeName", ""),
+                container=one["name"], init=part == "initContainerStatuses", state=state,
+                reason=(inside or {}).get("reason", ""), exit_code=(inside or {}).get("exitCode"),
+                signal=(inside or {}).get("signal"), restarts=one.get("restartCount", 0),
+                container_id=one.get("containerID", ""), ready=bool(one.get("ready")),
+                last_reason=last.get("reason", ""), last_exit_code=last.get("exitCode"))
+    return found
+
+
+def detect_changes(old: Mapping[str, ContainerSeen], new: Mapping[str, ContainerSeen]) -> list[ContainerSeen]:
+    """The containers that are not as they were, as they are now."""
+    return [seen for name, seen in new.items() if old.get(name) != seen]
+
+
+def event_facts(event: Object) -> dict[str, Any]:
+    """What a history keeps of a Kubernetes Event."""
+    about = event.get("involvedObject") or event.get("regarding") or {}
+    series = event.get("series") or {}
+    return {
+        "namespace": event["metadata"].get("namespace", ""), "type": event.get("type", ""), "reason": event.get("reason", ""),
+        "message": event.get("message") or event.get("note") or "",
+        "object": f"{about.get('kind', '')}/{about.get('name', '')}", "uid": about.get("uid", ""),
+        "field": about.get("fieldPath", ""), "count": series.get("count") or event.get("count") or 1,
+        "time": event.get("lastTimestamp") or series.get("lastObservedTime") or event.get("eventTime") or "",
+    }
+
+
+def usage_facts(metrics: Object) -> dict[str, Any]:
+    """A PodMetrics in cores and bytes."""
+    return {
+        "namespace": metrics["metadata"].get("namespace", ""), "pod": metrics["metadata"]["name"],
+        "time": metrics.get("timestamp", ""), "window": metrics.get("window", ""),
+        "containers": {one["name"]: {"cores": quantity(one["usage"]["cpu"]), "bytes": int(quantity(one["usage"]["memory"]))}
+                       for one in metrics.get("containers") or []},
+    }
+
+
+class Recorder:
+    """Follows Pods and Events of some namespaces and asks for their usage.
+
+    Args:
+        every: seconds between two questions for usage; a cluster without the metrics API is asked once.
+    """
+
+    def __init__(self, cluster: Cluster, namespaces: Sequence[str], *, every: float = 1.0) -> None:
+        self.cluster, self.namespaces, self.every = cluster, tuple(namespaces), every
+        self.failures: list[str] = []
+        self._lock = threading.Lock()
+        self._writer: HistoryWriter | None = None
+        self._pods: dict[str, dict[str, ContainerSeen]] = {}
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> Recorder:
+        for namespace in self.namespaces:
+            self._spawn(f"pods-{namespace}", partial(self._follow_pods, namespace))
+            self._spawn(f"events-{namespace}", partial(self._follow_events, namespace))
+        self._spawn("usage", self._poll_usage)
+        return self
+
+    def stop(self) -> None:
+        """Write nothing any more. Safe to repeat."""
+        self._stop.set()
+        with self._lock:
+            self._writer = None
+
+    def __enter__(self) -> Recorder:
+        return self.start()
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    @contextmanager
+    def into(self, writer: HistoryWriter) -> Iterator[None]:
+        """Write into this history until left; it begins with every container as it is now."""
+        with self._lock:
+            self._writer = writer
+            for pod in self._pods.values():
+                for seen in pod.values():
+                    writer.event(EventKind.CONTAINER, asdict(seen))
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._writer = None
+
+    def _spawn(self, name: str, run: Callable[[], None]) -> None:
+        def guarded() -> None:
+            try:
+                run()
+            except (ApiError, urllib3.exceptions.HTTPError) as error:
+                if not self._stop.is_set():
+                    self.failures.append(f"{name}: {error}")
+                    self._tell(EventKind.NOTE, {"recorder": name, "failed": str(error)})
+
+        thread = threading.Thread(target=guarded, name=f"recorder-{name}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _tell(self, kind: EventKind, data: Mapping[str, Any]) -> None:
+        with self._lock:
+            if self._writer is not None:
+                self._writer.event(kind, data)
+
+    def _follow_pods(self, namespace: str) -> None:
+        for change in self.cluster.follow("Pod", namespace, stop=self._stop):
+            self._process_pod(change.type, change.object)
+
+    def _process_pod(self, change: str, pod: Object) -> None:
+        uid = pod["metadata"]["uid"]
+        with self._lock:
+            if change == "DELETED":
+                self._pods.pop(uid, None)
+                if self._writer is not None:
+                    self._writer.event(EventKind.CONTAINER, {"namespace": pod["metadata"]["namespace"], "uid": uid,
+                                                             "pod": pod["metadata"]["name"], "state": "gone"})
+                return
+            now = containers_of(pod)
+            changes = detect_changes(self._pods.get(uid, {}), now)
+            self._pods[uid] = now
+            if self._writer is not None:
+                for seen in changes:
+                    self._writer.event(EventKind.CONTAINER, asdict(seen))
+
+    def _follow_events(self, namespace: str) -> None:
+        listed = {one["metadata"]["uid"]: one["metadata"]["resourceVersion"]
+                  for one in self.cluster.list("Event", namespace)}
+        for change in self.cluster.follow("Event", namespace, stop=self._stop):
+            meta = change.object["metadata"]
+            if listed.get(meta["uid"]) == meta["resourceVersion"]:
+                continue  # from before the recorder
+            if change.type != "DELETED":
+                self._tell(EventKind.KUBERNETES, event_facts(change.object))
+
+    def _poll_usage(self) -> None:
+        while not self._stop.is_set():
+            for namespace in self.namespaces:
+                try:
+                    found = self.cluster.list("PodMetrics", namespace)
+                except ApiError as error:
+                    if error.code in (403, 404, 503):
+                        self.failures.append(f"usage: {error}")
+                        self._tell(EventKind.NOTE, {"recorder": "usage", "failed": str(error)})
+                        return
+                    raise
+                for metrics in found:
+                    self._tell(EventKind.USAGE, usage_facts(metrics))
+            self._stop.wait(self.every)

@@ -1,0 +1,86 @@
+"""A run: one cluster, its deployments mode by mode, its trials, its directory."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from typing import Any
+
+from chaos.chance import Seed
+from chaos.cluster.providers import open_cluster
+from chaos.engine.deployment import Deployment
+from chaos.engine.progress import Progress
+from chaos.engine.settings import Settings
+from chaos.engine.trial import Trial
+from chaos.faults.injection import undo_overdue
+from chaos.mesh.modes import ProxyMode, mode_named
+
+
+class Run:
+    """Opens the cluster on entering; takes deployments and the cluster down on leaving, whatever happened."""
+
+    def __init__(self, settings: Settings, *, progress: Progress) -> None:
+        self.settings = settings
+        self.progress = progress
+        self.seed = Seed(settings.seed)
+        self.id = uuid.uuid4().hex[:8]
+        self.began = time.time()
+        self._stack = ExitStack()
+        self._deployment: Deployment | None = None
+
+    def __enter__(self) -> Run:
+        settings = self.settings
+        settings.out.mkdir(parents=True, exist_ok=True)
+        self.progress.step(f"cluster {settings.cluster}: starting")
+        try:
+            self.cluster = self._stack.enter_context(
+                open_cluster(settings.cluster, name=f"sf-{self.id}", nodes=settings.nodes, keep=settings.keep))
+            undo_overdue(self.cluster, now=time.time_ns())
+        except BaseException:
+            self._stack.close()
+            raise
+        version = self.cluster.request("GET", "/version")
+        self._describe({"kind": self.cluster.kind, "version": version.get("gitVersion", ""), "nodes": settings.nodes})
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._end_deployment()
+        finally:
+            self._stack.close()
+
+    @property
+    def seconds(self) -> float:
+        """Since the run began."""
+        return time.time() - self.began
+
+    def mode(self, name: str) -> ProxyMode:
+        return mode_named(name)
+
+    def deployment(self, mode: str) -> Deployment:
+        """The deployment of a mode; the one of another mode is taken down first."""
+        if self._deployment is None or self._deployment.mesh.mode.name != mode:
+            self._end_deployment()
+            deployment = Deployment(self.cluster, mode, run=self.id, settings=self.settings, progress=self.progress)
+            deployment.start()
+            self._deployment = deployment
+        return self._deployment
+
+    def trial(self, mode: str, scenario: str) -> Trial:
+        """A new trial in the mode's deployment."""
+        directory = self.settings.out / "trials" / mode / scenario
+        return Trial(self.deployment(mode), scenario, directory, seed=self.seed.child(mode, scenario), progress=self.progress)
+
+    def _end_deployment(self) -> None:
+        deployment, self._deployment = self._deployment, None
+        if deployment is not None and not self.settings.keep:
+            self.progress.step(f"{deployment.mesh.mode.name}: taking down")
+            deployment.stop()
+
+    def _describe(self, cluster: dict[str, Any]) -> None:
+        header = {"version": 1, "run": self.id, "started": datetime.fromtimestamp(self.began, UTC).isoformat(),
+                  "seed": self.settings.seed, "budget_millicores": self.settings.budget, "cluster": cluster}
+        (self.settings.out / "run.json").write_text(json.dumps(header, indent=1) + "\n")

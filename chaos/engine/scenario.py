@@ -1,0 +1,58 @@
+"""What a scenario is, and the register that options, reports and the suite read.
+
+A scenario is one function in chaos/suite, decorated: `@scenario("proxy-killed")`. pytest collects it under that name, so
+that an item reads `proxy-killed[node]`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from chaos.mesh.modes import ProxyMode
+
+if TYPE_CHECKING:
+    from chaos.engine.trial import Trial
+
+Applies = Callable[[ProxyMode], str]  # why the scenario does not apply to a mode; "" when it does
+
+
+def _always(mode: ProxyMode) -> str:
+    del mode
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A scenario's name, its function, and where it applies."""
+
+    name: str
+    run: Callable[[Trial], None]
+    claim: str  # one sentence: what it shows
+    applies: Applies = field(default=_always)
+
+
+SCENARIOS: dict[str, Scenario] = {}
+
+
+def scenario(name: str, *, applies: Applies = _always) -> Callable[[Callable[[Trial], None]], Scenario]:
+    """Register a scenario, and make pytest collect it under its own name in the module that defines it."""
+
+    def register(function: Callable[[Trial], None]) -> Scenario:
+        claim = (function.__doc__ or "").strip().partition("\n")[0]
+        found = Scenario(name, function, claim, applies)
+        SCENARIOS[name] = found
+
+        def item(trial: Trial) -> None:
+            __tracebackhide__ = True
+            function(trial)
+            trial.conclude()
+
+        item.__doc__ = function.__doc__
+        item.__dict__["__test__"] = True
+        item.__dict__["scenario"] = found
+        function.__globals__[name] = item
+        return found
+
+    return register

@@ -1,0 +1,73 @@
+"""What a run was asked to do, checked whole before anything is started."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from chaos.cluster.providers import parse_spec
+from chaos.errors import Misuse
+from chaos.mesh.modes import MODES
+
+
+class Inconclusive(StrEnum):
+    """What a trial without a clear answer counts as."""
+
+    FAIL = "fail"
+    SKIP = "skip"
+    RETRY = "retry"  # once more with fresh pods; then fail
+
+
+DEMO_MODES = ("none", "sidecar", "node")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The options of a run."""
+
+    cluster: str = "embedded"
+    modes: tuple[str, ...] = DEMO_MODES
+    scenarios: tuple[str, ...] = ()  # empty: all
+    nodes: int = 2
+    out: Path = Path("sharedfate-out")
+    budget: int = 900  # millicores for all proxies together
+    seed: int = 1
+    keep: bool = False
+    inconclusive: Inconclusive = Inconclusive.RETRY
+    baseline: Path | None = None
+    rate: float = 200.0  # requests a second of each flow
+
+
+def parse_settings(*, cluster: str, modes: str, scenarios: str, nodes: int, out: str, budget: int, seed: int | None,
+                   keep: bool, inconclusive: str, baseline: str | None, known_scenarios: Sequence[str]) -> Settings:
+    """Settings from option texts; raises one Misuse with every problem."""
+    problems: list[str] = []
+    try:
+        parse_spec(cluster)
+    except Misuse as error:
+        problems.append(str(error))
+    chosen = _chosen(modes, DEMO_MODES, list(MODES), "proxy mode", problems)
+    wanted = _chosen(scenarios, (), list(known_scenarios), "scenario", problems)
+    if nodes < 2:
+        problems.append(f"{nodes} nodes: sharing needs at least 2")
+    if budget < 100:
+        problems.append(f"a budget of {budget} millicores: at least 100 are needed")
+    if inconclusive not in list(Inconclusive):
+        problems.append(f"unknown answer to inconclusive {inconclusive!r}: known are {', '.join(Inconclusive)}")
+    if baseline is not None and not (Path(baseline).is_file() or (Path(baseline) / "report.json").is_file()):
+        problems.append(f"baseline {baseline}: no report.json there")
+    if problems:
+        raise Misuse("; ".join(problems))
+    return Settings(cluster, chosen, wanted, nodes, Path(out), budget, secrets.randbelow(2**31) if seed is None else seed,
+                    keep, Inconclusive(inconclusive), Path(baseline) if baseline else None)
+
+
+def _chosen(text: str, default: tuple[str, ...], known: Sequence[str], what: str, problems: list[str]) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if names == ("all",):
+        return tuple(known)
+    problems += [f"unknown {what} {name!r}: known are {', '.join(known)}, all" for name in names if name not in known]
+    return names or default

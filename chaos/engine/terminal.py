@@ -1,0 +1,40 @@
+"""Progress in pytest's terminal: a line a step, and a live line where the terminal can show one."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+
+class TerminalProgress:
+    """Writes around pytest's capture. `config` is pytest's; its terminal and capture plugins are found by name."""
+
+    def __init__(self, config: Any) -> None:
+        self._capture = config.pluginmanager.getplugin("capturemanager")
+        self._began = time.monotonic()
+        self._live = sys.__stderr__ is not None and sys.__stderr__.isatty()
+        self._last = 0.0
+
+    def step(self, text: str) -> None:
+        self._write(f"\r\033[K{self._stamp()} {text}\n" if self._live else f"{self._stamp()} {text}\n")
+
+    def live(self, *, rate: float, errors: float, text: str = "") -> None:
+        line = f"{self._stamp()} {rate:6.0f} requests/s, {errors:6.2%} errors {text}"
+        if self._live:
+            self._write(f"\r\033[K{line}")
+        elif time.monotonic() - self._last >= 5:
+            self._last = time.monotonic()
+            self._write(line + "\n")
+
+    def _stamp(self) -> str:
+        return f"[{time.monotonic() - self._began:6.1f} s]"
+
+    def _write(self, text: str) -> None:
+        if self._capture is None:
+            sys.stderr.write(text)
+            sys.stderr.flush()
+            return
+        with self._capture.global_and_fixture_disabled():
+            sys.stderr.write(text)
+            sys.stderr.flush()

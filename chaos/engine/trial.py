@@ -1,0 +1,279 @@
+"""One trial: one mode, one scenario, one seed. Baseline, fault, looks, recovery, judgement, in nested scopes.
+
+Windows are cut by evidence that the faults bring back, never by the clock; the history is saved before it is judged.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from chaos.chance import Seed
+from chaos.engine.deployment import REQUEST_TIMEOUT, Deployment
+from chaos.engine.progress import Progress
+from chaos.engine.restarts import compare_restarts, container_snapshot
+from chaos.engine.result import TrialResult
+from chaos.engine.topology import Tenant
+from chaos.errors import ExperimentFailure, NotReady
+from chaos.faults.injection import injected
+from chaos.faults.model import Fault, Receipt, Target
+from chaos.faults.selection import container_target
+from chaos.history.model import EventKind, Flow, WindowKind
+from chaos.history.store import HistoryWriter
+from chaos.load.collector import Collector
+from chaos.mesh.fate import Placement, ProxyInstance, flow_shares
+from chaos.verdict import Expectation, FaultKind, Finding, Harm, HistoryView, Judgement, Thresholds, Verdict, judge, view_from
+
+RECOVERY_SECONDS: Final = 3.0  # watched after a held fault is undone
+
+
+class TrialFailed(AssertionError):
+    """The judge said fail: the sentence, the numbers, and where the history is."""
+
+
+class TrialInconclusive(AssertionError):
+    """The judge could not say."""
+
+
+class Trial:
+    """What a scenario is given. `directory` takes the history and the result."""
+
+    def __init__(self, deployment: Deployment, scenario: str, directory: Path, *, seed: Seed, progress: Progress,
+                 thresholds: Thresholds | None = None) -> None:
+        self.deployment = deployment
+        self.mesh = deployment.mesh
+        self.cluster = deployment.cluster
+        self.scenario = scenario
+        self.directory = directory
+        self.seed = seed
+        self.progress = progress
+        self.thresholds = thresholds or Thresholds()
+        self.placement: Placement = deployment.placement()
+        self.expectation: Expectation | None = None
+        self.judgement: Judgement | None = None
+        self.target = ""
+        self.began = time.time_ns()
+        self.unexpected_restarts: list[str] = []
+        self.pairs_done = 0  # on/off pairs of a gradual fault
+        self.may_restart: set[str] = set()  # UIDs of pods whose restart the model expects
+        directory.mkdir(parents=True, exist_ok=True)
+        self._writer = HistoryWriter(directory, {"mode": self.mesh.mode.name, "scenario": scenario, "seed": seed.value})
+        self._before = container_snapshot(self.cluster, deployment.namespaces)
+        self._collector = Collector(self.cluster, deployment.loaders(), self._writer)
+        self.note(EventKind.TRIAL, {"mode": self.mesh.mode.name, "scenario": scenario, "seed": seed.value})
+        self.note(EventKind.PLACEMENT, {"pods": [asdict(pod) for pod in self.placement.pods],
+                                        "proxies": [_proxy_json(p) for p in self.placement.proxies]})
+
+    # ---- the log
+
+    def note(self, kind: EventKind, data: Mapping[str, Any], *, at: int | None = None) -> None:
+        """Add an event to the history."""
+        self._writer.event(kind, data, at=at)
+
+    def window(self, kind: WindowKind, begin: int, end: int | None, why: str) -> None:
+        self.note(EventKind.WINDOW, {"kind": str(kind), "begin": begin, "end": end, "why": why})
+
+    # ---- what the model says
+
+    def expect_fate_of(self, *proxies: ProxyInstance, fault_kind: FaultKind, harm: Harm = Harm.EITHER,
+                       exempt: Sequence[Flow] = ()) -> Expectation:
+        """Expect harm to just the flows whose pairs lie behind the proxies, by the share of them that does."""
+        shares = flow_shares(self.placement, proxies)
+        self.expectation = Expectation({Flow(*call): share for call, share in shares.items()}, exempt=frozenset(exempt),
+                                       harm=harm, fault_kind=fault_kind)
+        self._writer.note(since=self.deployment.since, expectation={
+            "shares": {str(flow): share for flow, share in self.expectation.shares.items()},
+            "exempt": [str(flow) for flow in exempt], "harm": str(harm), "fault_kind": str(fault_kind)})
+        return self.expectation
+
+    def client_container(self, tenant: Tenant) -> Target:
+        """The loader of a tenant, as a fault's target."""
+        pod = self.deployment.client_pod(tenant)
+        self.target = f"{tenant.client} overloads {tenant.server}"
+        return container_target(pod, "client")
+
+    def container(self, proxy: ProxyInstance) -> Target:
+        """The live container of a proxy, as a fault's target."""
+        target = container_target(self.cluster.get("Pod", proxy.pod, proxy.namespace), proxy.container)
+        self.target = str(target)
+        return target
+
+    # ---- the course of a trial
+
+    def baseline(self) -> None:
+        """Let every flow have its baseline: seconds and requests as the thresholds ask."""
+        self.progress.step(f"{self.name}: baseline")
+        begin = max(time.time_ns(), self.deployment.since)
+        need = self.thresholds
+
+        def enough() -> bool:
+            self._show()
+            if time.time_ns() - begin < need.baseline_seconds * 1e9:
+                return False
+            samples, _ = self._writer.snapshot()
+            fresh = samples[samples["due"] >= begin]
+            table = self._writer.flows
+            counts = {flow: int((fresh["flow"] == number).sum()) for number, flow in enumerate(table)}
+            return all(counts.get(flow, 0) >= need.baseline_requests for flow in self.deployment.flows)
+
+        try:
+            self.cluster.wait("a baseline of every flow", enough, seconds=need.baseline_seconds + 30, every=0.1)
+        except NotReady as error:
+            raise ExperimentFailure(f"{self.name}: {error}: is the load running?") from error
+        self.window(WindowKind.BASELINE, begin, time.time_ns(), "enough requests of each flow")
+
+    @contextmanager
+    def fault(self, fault: Fault, *targets: Target, seconds: float = 60.0) -> Iterator[tuple[Receipt, ...]]:
+        """Inject, and undo on leaving; every phase and its evidence goes into the history."""
+        self.progress.step(f"{self.name}: {fault.name} {', '.join(map(str, targets))}")
+        self.may_restart.update(target.uid for target in targets)
+
+        def tell(phase: str, receipt: Receipt) -> None:
+            at = {"injected": receipt.injected_at, "recovered": receipt.recovered_at}.get(phase, 0) or time.time_ns()
+            facts = {"phase": phase, "at": at, "fault": receipt.fault, "target": str(receipt.target)}
+            self.note(EventKind.FAULT, {**facts, "evidence": dict(receipt.evidence)}, at=at)
+            # begin and end have read the evidence back, or they would have raised
+            if seen := {"injected": "evidence", "recovered": "restored"}.get(phase):
+                self.note(EventKind.FAULT, {**facts, "phase": seen, "seen": True}, at=at)
+
+        with injected(self.cluster, fault, *targets, run=self.deployment.run, seconds=seconds, tell=tell) as receipts:
+            yield receipts
+
+    def break_and_watch(self, fault: Fault, *targets: Target, seconds: float = 60.0) -> Judgement:
+        """Baseline, fault, looks and recovery of a fault that is over by itself (pulse) or acts until it is undone (held)."""
+        self.baseline()
+        if fault.shape == "pulse":
+            with self.fault(fault, *targets, seconds=seconds) as receipts:
+                begin = min(receipt.injected_at for receipt in receipts)
+            # The fault is left only when its recovery was seen: the successor serves.
+            end = time.time_ns()
+            self.window(WindowKind.FAULT, begin, end, "first effect until recovery was seen")
+            self.window(WindowKind.RECOVERY, end, None, "recovery seen")
+            return self.look_until_done(begin, end=end)
+        with self.fault(fault, *targets, seconds=seconds) as receipts:
+            begin = min(receipt.injected_at for receipt in receipts)
+            self.window(WindowKind.FAULT, begin, None, "first effect")
+            judgement = self.look_until_done(begin)
+            end = time.time_ns()
+        self.window(WindowKind.FAULT, begin, end, "first effect until it was undone")
+        self.window(WindowKind.RECOVERY, time.time_ns(), None, "undone, and seen so")
+        self.hold(RECOVERY_SECONDS)
+        return judgement
+
+    def look_until_done(self, begin: int, *, end: int | None = None) -> Judgement:
+        """Judge at each look of the schedule until nothing more can change; looks wait for samples, not for the clock."""
+        expectation = self._expected()
+        judgement: Judgement | None = None
+        for index, after in enumerate(self.thresholds.looks):
+            instant = begin + int(after * 1e9)
+            self._observe_until(instant)
+            judgement = judge(self.view(until=instant), expectation, self.thresholds, look=index)
+            self.note(EventKind.LOOK, _look(index, judgement))
+            if judgement.done and (end is None or instant >= end):
+                break
+        assert judgement is not None
+        return judgement
+
+    def hold(self, seconds: float) -> None:
+        """Let the load go on for that long: the length of an observation, not a wait for something."""
+        self._observe_until(time.time_ns() + int(seconds * 1e9))
+
+    def look(self) -> Judgement:
+        """Judge what has come so far (switchback: after so many on/off pairs)."""
+        until = time.time_ns()
+        self._collector.poll_now()
+        judgement = judge(self.view(until=until), self._expected(), self.thresholds)
+        self.note(EventKind.LOOK, _look(judgement.look, judgement))
+        return judgement
+
+    def view(self, until: int | None = None) -> HistoryView:
+        """What the judge sees at that instant."""
+        pending = self._collector.pending()
+        samples, events = self._writer.snapshot()
+        return view_from(samples, events, flows=self._writer.flows, until=until, pending=pending, since=self.deployment.since)
+
+    def finish(self) -> TrialResult:
+        """Compare restarts, save the history, judge it once more as a whole, and write the result."""
+        after = container_snapshot(self.cluster, self.deployment.namespaces)
+        self.unexpected_restarts = compare_restarts(self._before, after, expected=self.may_restart)
+        self._observe_until(time.time_ns() + int(REQUEST_TIMEOUT * 1e9))  # what is under way ends by then
+        self._collector.finish(stop_flows=False)
+        expectation = self._expected()
+        judgement = judge(self.view(), expectation, self.thresholds)
+        self.judgement = judgement
+        verdict, reason = judgement.verdict, judgement.reason
+        if self.unexpected_restarts:
+            verdict, reason = Verdict.FAIL, f"containers restarted that should not have: {'; '.join(self.unexpected_restarts)}"
+        shares: Mapping[Flow, float] = expectation.shares
+        result = TrialResult(
+            mode=self.mesh.mode.name,
+            scenario=self.scenario,
+            target=self.target,
+            seed=self.seed.value,
+            seconds=(time.time_ns() - self.began) / 1e9,
+            predicted={"hurt": [str(f) for f, s in shares.items() if s > 0 and f not in expectation.exempt],
+                       "unhurt": [str(f) for f, s in shares.items() if s == 0 and f not in expectation.exempt]},
+            observed={"hurt": judgement.observed(Finding.HURT), "unhurt": judgement.observed(Finding.NOT_HURT),
+                      "inconclusive": judgement.observed(Finding.INCONCLUSIVE)},
+            measures={name: asdict(measure) for name, measure in judgement.measures.items()},
+            verdict=str(verdict),
+            reason=reason,
+            history=f"trials/{self.mesh.mode.name}/{self.scenario}",
+            judgement=judgement.as_dict(),
+        )
+        self.note(EventKind.TRIAL, {"end": True, "verdict": str(verdict), "reason": reason})
+        self._writer.close()
+        result.write(self.directory)
+        return result
+
+    def close(self) -> None:
+        """Stop gathering and close the history, however the trial ended. Safe to repeat."""
+        self._collector.stop()
+        self._writer.close()
+
+    def conclude(self) -> TrialResult:
+        """Finish, and raise TrialFailed or TrialInconclusive unless the trial passed."""
+        __tracebackhide__ = True
+        result = self.finish()
+        if result.verdict != Verdict.PASS:
+            kind = TrialFailed if result.verdict == Verdict.FAIL else TrialInconclusive
+            raise kind(f"{self.name}: {result.reason}\n  predicted hurt: {', '.join(result.predicted['hurt']) or 'nobody'}"
+                       f"\n  observed hurt: {', '.join(result.observed['hurt']) or 'nobody'}"
+                       f"\n  seed {self.seed}, history {self.directory}")
+        return result
+
+    @property
+    def name(self) -> str:
+        return f"{self.scenario}[{self.mesh.mode.name}]"
+
+    def _expected(self) -> Expectation:
+        if self.expectation is None:
+            raise ExperimentFailure(f"{self.name}: the scenario stated no expectation, so nothing was tested")
+        return self.expectation
+
+    def _observe_until(self, instant: int) -> None:
+        while (left := instant - time.time_ns()) > 0:
+            self.deployment.clock.wait(min(left / 1e9, 0.5))
+            self._show()
+        self._collector.poll_now()
+
+    def _show(self) -> None:
+        rates = [rate for rate in self._collector.rates() if not rate.flow.sentinel]
+        total = sum(rate.per_second for rate in rates)
+        if total:
+            errors = sum(rate.per_second * rate.errors for rate in rates) / total
+            self.progress.live(rate=total, errors=errors, text=self.name)
+
+
+def _proxy_json(proxy: ProxyInstance) -> dict[str, Any]:
+    return {"namespace": proxy.namespace, "pod": proxy.pod, "container": proxy.container, "node": proxy.node,
+            "layers": sorted(proxy.layers), "scope": str(proxy.scope), "key": proxy.key, "container_id": proxy.container_id,
+            "cpu_millicores": proxy.cpu_millicores}
+
+
+def _look(index: int, judgement: Judgement) -> dict[str, Any]:
+    return {"look": index, "done": judgement.done, "verdict": str(judgement.verdict), "reason": judgement.reason}

@@ -1,0 +1,156 @@
+"""The pytest plugin: options, markers, parametrisation, fixtures and report hooks.
+
+Thin on purpose: the engine is imported only when a chaos option is given or a chaos fixture is asked for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from chaos.engine.run import Run
+    from chaos.engine.settings import Settings
+    from chaos.engine.trial import Trial
+
+_SUITE = Path(__file__).resolve().parent / "suite"
+_SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
+_RUN: pytest.StashKey[Run] = pytest.StashKey()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("sharedfate", "sharedfate: who is hurt when a shared proxy dies or drowns")
+    add = group.addoption
+    add("--chaos-cluster", default="embedded", help="embedded (default), or context:NAME for an existing cluster")
+    add("--chaos-modes", default=None, help="proxy modes, comma separated, or all (default: none,sidecar,node)")
+    add("--chaos-scenarios", default=None, help="scenarios, comma separated (default: all)")
+    add("--chaos-nodes", type=int, default=2, help="nodes of a cluster that is made (default: 2)")
+    add("--chaos-out", default="sharedfate-out", help="run directory: reports and histories (default: sharedfate-out)")
+    add("--chaos-budget", type=int, default=900, help="CPU of all proxies together, in millicores (default: 900)")
+    add("--chaos-seed", type=int, default=None, help="seed of every random choice (default: drawn, and shown)")
+    add("--chaos-keep", action="store_true", help="leave the cluster running")
+    add("--chaos-inconclusive", default="retry", help="what a trial without a clear answer counts as: fail, skip or retry")
+    add("--chaos-baseline", default=None, help="report.json of an earlier run: regressions against it fail the run")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "chaos_modes(*names): run this test in these proxy modes only")
+    option = config.option
+    if option.chaos_modes is None and option.chaos_scenarios is None:
+        return
+    settings_of(config)  # refuse bad options before anything is collected
+    if config.args_source is not pytest.Config.ArgsSource.ARGS:
+        config.args = [str(_SUITE)]
+
+
+def settings_of(config: pytest.Config) -> Settings:
+    """The run's settings; a usage error (exit code 4) with every problem when an option is wrong."""
+    if _SETTINGS not in config.stash:
+        from chaos.engine.catalogue import scenario_names
+        from chaos.engine.settings import parse_settings
+        from chaos.errors import Misuse
+
+        o = config.option
+        try:
+            config.stash[_SETTINGS] = parse_settings(
+                cluster=o.chaos_cluster, modes=o.chaos_modes or "", scenarios=o.chaos_scenarios or "", nodes=o.chaos_nodes,
+                out=o.chaos_out, budget=o.chaos_budget, seed=o.chaos_seed, keep=o.chaos_keep,
+                inconclusive=o.chaos_inconclusive, baseline=o.chaos_baseline, known_scenarios=scenario_names())
+        except Misuse as error:
+            raise pytest.UsageError(str(error)) from error
+    return config.stash[_SETTINGS]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "chaos_mode" in metafunc.fixturenames:
+        modes: tuple[str, ...] = settings_of(metafunc.config).modes
+        if marker := metafunc.definition.get_closest_marker("chaos_modes"):
+            modes = tuple(mode for mode in marker.args if metafunc.config.option.chaos_modes is None or mode in modes)
+        metafunc.parametrize("chaos_mode", modes, scope="session")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not any("chaos_mode" in getattr(item, "fixturenames", ()) for item in items):
+        return
+    wanted = settings_of(config).scenarios
+    if not wanted:
+        return
+    chosen: list[pytest.Item] = []
+    left: list[pytest.Item] = []
+    for item in items:
+        found = getattr(getattr(item, "obj", None), "scenario", None)
+        (chosen if found is None or found.name in wanted else left).append(item)
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = chosen
+
+
+@pytest.fixture(scope="session")
+def chaos_run(request: pytest.FixtureRequest) -> Iterator[Run]:
+    """The run: its cluster, its directory, its reports. One a session."""
+    from chaos.engine.run import Run
+    from chaos.errors import EnvironmentUnfit
+
+    try:
+        run = Run(settings_of(request.config), progress=_progress(request.config)).__enter__()
+    except EnvironmentUnfit as error:
+        pytest.exit(f"sharedfate: {error}", returncode=pytest.ExitCode.USAGE_ERROR)
+    try:
+        yield run
+    finally:
+        run.__exit__(None, None, None)
+        request.config.stash[_RUN] = run
+
+
+@pytest.fixture
+def trial(request: pytest.FixtureRequest, chaos_run: Run, chaos_mode: str) -> Iterator[Trial]:
+    """One trial of the test's scenario in the mode: baseline, fault, looks, judgement."""
+    found: Any = getattr(request.function, "scenario", None)
+    name = found.name if found else request.node.originalname or request.node.name
+    if found and (why := found.applies(chaos_run.mode(chaos_mode))):
+        pytest.skip(why)
+    made = chaos_run.trial(chaos_mode, name)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    """A failed trial says its sentence, its numbers and the path of its history, and no trace."""
+    from chaos.errors import SharedfateError
+
+    if call.excinfo is None or "chaos_mode" not in getattr(item, "fixturenames", ()):
+        return
+    from chaos.engine.trial import TrialFailed, TrialInconclusive
+
+    if isinstance(call.excinfo.value, (TrialFailed, TrialInconclusive, SharedfateError)):
+        item.repr_failure = lambda excinfo, style=None: str(excinfo.value)  # type: ignore[method-assign,assignment,unused-ignore]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The table mode x scenario, a sentence for each trial, and where the reports are."""
+    run = config.stash.get(_RUN, None)
+    if run is None:
+        return
+    from chaos.engine.result import results_of
+    from chaos.report import terminal_table, write_reports
+
+    results = results_of(run.settings.out)
+    if not results:
+        return
+    reports = write_reports(run.settings.out, seconds=run.seconds)
+    terminalreporter.section("who was hurt")
+    terminalreporter.write_line(terminal_table(results))
+    for path in dataclasses.astuple(reports):
+        terminalreporter.write_line(str(path))
+
+
+def _progress(config: pytest.Config) -> Any:
+    from chaos.engine.terminal import TerminalProgress
+
+    return TerminalProgress(config)

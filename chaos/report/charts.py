@@ -1,0 +1,168 @@
+"""The timelines as plain SVG: two small charts a flow, sized for a phone and put side by side on a wide screen.
+
+Colours are CSS classes of the page (light and dark); what a colour says is also said in words, in the chart's label and
+in the legend. Coordinates are rounded to whole units: it halves the page and nobody sees it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+
+import numpy as np
+from markupsafe import Markup, escape
+from numpy.typing import NDArray
+
+from chaos.report.timeline import FlowSeries, Timeline
+
+WIDTH, HEIGHT = 360, 216
+LEFT, RIGHT = 40, 352
+RATE_TOP, RATE_BOTTOM = 20, 92
+LATENCY_TOP, LATENCY_BOTTOM = 112, 192
+_NICE = (1, 2, 2.5, 5, 10)
+
+
+def chart(timeline: Timeline, series: FlowSeries, *, name: str) -> Markup:
+    """One flow: requests per second with errors by cause on top, latency bands of what was answered below."""
+    draw = _Plot(timeline)
+    top = ceiling(float(series.rate.max()))
+    parts = [*draw.rate(series, top), *draw.latency(series), *draw.faults(), *draw.marks(), *draw.time_axis()]
+    title = f"{name}: {series.said}"
+    head = f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">'
+    return Markup(head + "".join(parts) + "</svg>")  # every text in it went through escape()
+
+
+def ceiling(value: float) -> float:
+    """The next round number, for the end of an axis."""
+    if value <= 0:
+        return 1.0
+    unit = 10.0 ** math.floor(math.log10(value))
+    return next(step * unit for step in _NICE if step * unit >= value * (1 - 1e-9))
+
+
+def ticks(low: float, high: float, *, wanted: int = 5) -> list[float]:
+    """Round numbers within [low, high]."""
+    step = ceiling((high - low) / wanted)
+    return [step * k for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
+
+
+class _Plot:
+    def __init__(self, timeline: Timeline) -> None:
+        self.timeline = timeline
+        self.low, self.high = timeline.span
+        self.edges = [self.x(edge) for edge in timeline.edges]
+
+    def x(self, at: float) -> int:
+        share = (at - self.low) / (self.high - self.low)
+        return round(LEFT + min(1.0, max(0.0, share)) * (RIGHT - LEFT))
+
+    def faults(self) -> Iterable[str]:
+        """Shades over the areas, which they let through."""
+        for begin, end in self.timeline.faults:
+            left, width = self.x(begin), max(2, self.x(end) - self.x(begin))
+            yield f'<rect class="fault" x="{left}" y="{RATE_TOP}" width="{width}" height="{LATENCY_BOTTOM - RATE_TOP}"/>'
+
+    def rate(self, series: FlowSeries, top: float) -> Iterable[str]:
+        def y(value: float) -> int:
+            return round(RATE_BOTTOM - value / top * (RATE_BOTTOM - RATE_TOP))
+
+        yield _text(LEFT, RATE_TOP - 7, "requests/s, errors by cause", "start")
+        for value in (0.0, top):
+            yield _text(LEFT - 4, y(value) + 4, f"{value:g}", "end")
+            yield f'<path class="grid" d="M{LEFT} {y(value)}H{RIGHT}"/>'
+        floor = np.zeros_like(series.rate)
+        for cause, share in sorted(series.causes.items(), key=lambda item: -float(item[1].sum())):
+            head = floor + share * series.rate
+            yield self._step_area(f"cause {_class_of(cause)}", floor, head, y)
+            floor = head
+        yield self._step_area("answered", floor, series.rate, y)
+
+    def _step_area(self, name: str, low: NDArray[np.float64], high: NDArray[np.float64],
+                   y: Callable[[float], int]) -> str:
+        """The area between two step lines, for the bins where it has a height; equal neighbours are one step."""
+        path, number, bins = [], 0, len(low)
+        tops, bottoms = [y(v) for v in high], [y(v) for v in low]
+        while number < bins:
+            if tops[number] >= bottoms[number] and high[number] - low[number] <= 0:
+                number += 1
+                continue
+            first = number
+            while number < bins and high[number] > low[number]:
+                number += 1
+            forth = [f"M{self.edges[first]} {bottoms[first]}"]
+            forth += [f"V{tops[k]}H{self.edges[k + 1]}" for k in range(first, number)]
+            back = [f"V{bottoms[k]}H{self.edges[k]}" for k in range(number - 1, first - 1, -1)]
+            path.append("".join(_merge(forth)) + "".join(_merge(back)) + "Z")
+        return f'<path class="{name}" d="{"".join(path)}"/>' if path else ""
+
+    def latency(self, series: FlowSeries) -> Iterable[str]:
+        known = series.latency[np.isfinite(series.latency)]
+        yield _text(LEFT, LATENCY_TOP - 5, "latency of answers, ms: p50, to p95, to p99", "start")
+        if not len(known):
+            yield _text((LEFT + RIGHT) // 2, (LATENCY_TOP + LATENCY_BOTTOM) // 2, "no request was answered", "middle")
+            return
+        low = math.floor(math.log10(max(0.01, float(known.min()))))
+        high = max(low + 1, math.ceil(math.log10(max(0.02, float(known.max())))))
+
+        def y(value: float) -> int:
+            share = (math.log10(max(value, 10.0**low)) - low) / (high - low)
+            return round(LATENCY_BOTTOM - share * (LATENCY_BOTTOM - LATENCY_TOP))
+
+        for power in range(low, high + 1):
+            yield _text(LEFT - 4, y(10.0**power) + 4, f"{10.0**power:g}", "end")
+            yield f'<path class="grid" d="M{LEFT} {y(10.0**power)}H{RIGHT}"/>'
+        middle = [(a + b) // 2 for a, b in zip(self.edges, self.edges[1:], strict=False)]
+        for name, lower, upper in (("p99", 1, 2), ("p95", 0, 1)):
+            path = ""
+            for run in _runs(np.isfinite(series.latency[0])):
+                forth = [f"{middle[k]} {y(float(series.latency[upper, k]))}" for k in run]
+                back = [f"{middle[k]} {y(float(series.latency[lower, k]))}" for k in reversed(run)]
+                path += "M" + "L".join([*forth, *back]) + "Z"
+            yield f'<path class="{name}" d="{path}"/>'
+        lines = ("M" + "L".join(f"{middle[k]} {y(float(series.latency[0, k]))}" for k in run)
+                 for run in _runs(np.isfinite(series.latency[0])))
+        yield f'<path class="p50" d="{"".join(lines)}"/>'
+
+    def marks(self) -> Iterable[str]:
+        for mark in self.timeline.marks:
+            at = self.x(mark.at)
+            shape = f"M{at - 4} {LATENCY_BOTTOM + 7}L{at + 4} {LATENCY_BOTTOM + 7}L{at} {LATENCY_BOTTOM}Z"
+            if mark.kind == "restart":
+                yield (f'<g class="restart"><title>{escape(mark.text)}</title><path d="M{at} {RATE_TOP}V{LATENCY_BOTTOM}"/>'
+                       f'<path class="tip" d="{shape}"/></g>')
+
+    def time_axis(self) -> Iterable[str]:
+        yield f'<path class="axis" d="M{LEFT} {LATENCY_BOTTOM}H{RIGHT}M{LEFT} {RATE_BOTTOM}H{RIGHT}"/>'
+        for value in ticks(self.low, self.high):
+            at = self.x(value)
+            yield f'<path class="axis" d="M{at} {LATENCY_BOTTOM}v4"/>'
+            yield _text(at, HEIGHT - 8, f"{value:g}" + (" s" if value == 0 else ""), "middle")
+
+
+def _merge(steps: list[str]) -> list[str]:
+    """Leave out a vertical step to the height that the path has already: `V80H9` after `V80H7` is `H9`."""
+    found: list[str] = []
+    height = ""
+    for step in steps:
+        if step.startswith("V"):
+            new, _, rest = step[1:].partition("H")
+            if new == height and found and "H" in found[-1]:
+                found[-1] = found[-1].rpartition("H")[0] + "H" + rest
+                continue
+            height = new
+        found.append(step)
+    return found
+
+
+def _runs(known: NDArray[np.bool_]) -> list[list[int]]:
+    """Unbroken runs of bins."""
+    places = np.flatnonzero(known)
+    return [part.tolist() for part in np.split(places, np.flatnonzero(np.diff(places) > 1) + 1) if len(part)]
+
+
+def _class_of(cause: str) -> str:
+    return "cause-" + cause.replace(" ", "-")
+
+
+def _text(x: int, y: int, text: str, anchor: str) -> str:
+    return f'<text x="{x}" y="{y}" text-anchor="{anchor}">{escape(text)}</text>'

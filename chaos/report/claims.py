@@ -1,0 +1,133 @@
+"""The sidecar-or-sharing debate, claim by claim, each answered from the trials of this run and from nothing else.
+
+A claim names the scenario that shows it. Its answer is a figure for each mode that was tried, with the interval and the
+verdict that say how sure we are; a claim whose scenario did not run says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from chaos.report.records import TrialRecord
+from chaos.report.sharing import Sharing
+from chaos.report.words import bystander, effects, flows_of, measure_text, number, short_flows
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One claim of the debate. `side` is who says it."""
+
+    text: str
+    scenario: str
+    side: str  # for sidecars | for sharing | for both
+    measures: tuple[str, ...] = ()  # the first ones to show; others follow
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """What one mode measured for a claim."""
+
+    mode: str
+    text: str
+    verdict: str
+    anchor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A claim with what was measured here, and in a few words how sure we are."""
+
+    claim: Claim
+    said: str
+    figures: tuple[Figure, ...]
+
+
+_SIDECARS, _SHARING, _BOTH = "for sidecars", "for sharing", "of both sides"
+
+CLAIMS: Final[tuple[Claim, ...]] = (
+    Claim("A shared proxy is a single point of failure: its death takes down everyone behind it, a sidecar's only its pod.",
+          "proxy-killed", _SIDECARS, ("requests lost",)),
+    Claim("Behind a shared proxy, one noisy tenant slows its neighbours.", "noisy-neighbour", _SIDECARS),
+    Claim("A shared proxy that hangs is worse than one that dies: nothing restarts it.", "proxy-paused", _SIDECARS),
+    Claim("A shared proxy that keeps crashing takes its whole scope with it for as long as the back-off lasts.",
+          "proxy-crash-loop", _SIDECARS),
+    Claim("One tenant can exhaust the memory of a shared proxy for all.", "proxy-out-of-memory", _SIDECARS),
+    Claim("A shared proxy is hard to size: too little CPU slows all who share it.", "proxy-throttled", _SIDECARS),
+    Claim("A shared budget gives out for all at once; sidecars give out one by one, and waste what idles.", "saturation", _BOTH),
+    Claim("A shared proxy holds the keys of many identities, a sidecar those of one.", "identities-exposed", _SIDECARS),
+    Claim("Upgrading a sidecar restarts the application; upgrading a shared proxy does not.", "proxy-upgraded", _SHARING),
+    Claim("A sidecar keeps a Job from ever completing (native sidecars do not).", "job-completes", _SHARING),
+    Claim("A Job's first requests fail while its proxy starts.", "job-starts-before-proxy", _SHARING),
+    Claim("A Job survives the death of its proxy.", "job-proxy-killed", _BOTH),
+    Claim("Sidecars cost CPU and memory for each pod; shared proxies cost less.", "footprint", _SHARING),
+    Claim("The mesh loses requests when an application is rolled out.", "app-rolled-out", _BOTH),
+    Claim("A proxy that is cut off from the network hurts just those behind it.", "proxy-partitioned", _BOTH),
+    Claim("Without its control plane a mesh goes on serving, and new pods are not left without protection.",
+          "control-plane-down", _BOTH),
+    Claim("Every mode does the same: mutual TLS, retries, timeouts, balancing, policy, metrics.", "features", _BOTH),
+)
+
+
+def answers(trials: Sequence[TrialRecord], sharings: Sequence[Sharing | None]) -> list[Answer]:
+    """Every claim, answered or said to be not measured."""
+    placed = dict(zip((trial.directory for trial in trials), sharings, strict=True))
+    found = []
+    for claim in CLAIMS:
+        figures = tuple(figure_of(claim, trial, placed[trial.directory]) for trial in trials if trial.scenario == claim.scenario)
+        found.append(Answer(claim, said_of(figures), figures))
+    return found
+
+
+def said_of(figures: Sequence[Figure]) -> str:
+    if not figures:
+        return "Not measured in this run"
+    count = {verdict: sum(figure.verdict == verdict for figure in figures) for verdict in ("pass", "fail", "inconclusive")}
+    of = f"of {len(figures)} mode{'s' if len(figures) != 1 else ''}"
+    parts = [f"as the sharing model says in {count['pass']} {of}"]
+    if count["fail"]:
+        parts.append(f"not so in {count['fail']}")
+    if count["inconclusive"]:
+        parts.append(f"cannot tell in {count['inconclusive']}")
+    return "Measured: " + ", ".join(parts)
+
+
+def figure_of(claim: Claim, trial: TrialRecord, sharing: Sharing | None) -> Figure:
+    """Who was hurt and by how much, what became of the others, and the scenario's own measures."""
+    parts = []
+    judged = effects(trial)
+    short = short_flows(flows_of(trial))
+    if judged:
+        flows = list(dict.fromkeys(effect.flow for effect in judged))
+        hurt = trial.observed["hurt"]
+        text = f"{len(hurt)} of {len(flows)} flows hurt"
+        if unsure := trial.observed["inconclusive"]:
+            text += f", of {len(unsure)} it cannot be told"
+        worst = [max((e for e in judged if e.flow == flow), key=lambda e: e.low) for flow in hurt if flow in flows]
+        if worst:
+            text += " (" + "; ".join(f"{short.get(e.flow, e.flow)} {e}" for e in worst) + ")"
+        parts.append(text)
+        if (beside := bystander(trial)) is not None:
+            parts.append(f"others at most {beside.kind} {beside.high:+.1f} points")
+    if sharing is not None and (behind := _behind_target(trial, sharing)):
+        parts.append(behind)
+    names = [name for name in claim.measures if name in trial.measures]
+    names += [name for name in sorted(trial.measures) if name not in names and not name.startswith("worst bystander")]
+    parts += [f"{name} {measure_text(trial.measures[name])}" for name in names[:6]]
+    if not judged and not names:
+        parts.append(trial.reason)
+    how_sure = {"pass": "", "fail": "verdict fail", "inconclusive": "inconclusive"}[trial.verdict]
+    return Figure(trial.mode, "; ".join([*parts, *([how_sure] if how_sure else [])]), trial.verdict, trial.anchor)
+
+
+def _behind_target(trial: TrialRecord, sharing: Sharing) -> str:
+    for proxy in sharing.proxies:
+        if str(proxy) == trial.target:
+            pods = [pod for pod in sharing.pods if proxy.serves(pod)]
+            if not pods:
+                return "the target served nobody"
+            tenants = {pod.namespace for pod in pods}
+            return f"the target served {number(len(pods))} pod{'s' if len(pods) != 1 else ''} of {len(tenants)} tenant" + (
+                "s" if len(tenants) != 1 else "")
+    return ""

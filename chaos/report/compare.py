@@ -1,0 +1,163 @@
+"""What got worse from one `report.json` to another: `sharedfate compare BASE NEW`, and `--chaos-baseline`.
+
+A raw difference says nothing: each line here rests on the reports' intervals (`chaos.verdict.regressions`). What counts:
+
+    a verdict that was pass or inconclusive and is fail now
+    a verdict that became inconclusive, unless the policy lets that trial be so
+    a trial or a measure that is gone, unless the policy lets that trial be missing
+    a measure that worsened beyond its interval and the tolerance
+
+Exit codes, as pytest's where they mean the same:
+
+    0  nothing got worse (what is new, and what got better, is no regression)
+    1  at least one regression; each is printed with its interval
+    4  refused: a file is missing, or is no report of version 1; or the policy is not as it should be
+
+A policy is a YAML file; names may hold `*` and `?`, a missing name matches all:
+
+    may_be_inconclusive:
+      - {scenario: noisy-neighbour}
+      - {scenario: "proxy-*", mode: ambient-pod}
+    may_be_missing: []
+    tolerance: 0.10        # share of the base value by which a measure may worsen
+    alpha: 0.01            # chance of one wrong regression among all measures
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from chaos.errors import Misuse
+from chaos.report.document import check
+from chaos.verdict.regressions import Change, Moved
+from chaos.verdict.regressions import compare as changes_between
+
+OK: Final = 0
+REGRESSED: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Regression:
+    """One thing that got worse. `low` and `high` of the change are the interval of new - base; NaN for a verdict."""
+
+    change: Change
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.change}: {self.why}"
+
+
+@dataclass(frozen=True, slots=True)
+class TrialPattern:
+    """Some trials, by name."""
+
+    scenario: str = "*"
+    mode: str = "*"
+
+    def matches(self, change: Change) -> bool:
+        return fnmatchcase(change.scenario, self.scenario) and fnmatchcase(change.mode, self.mode)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a gate lets pass."""
+
+    may_be_inconclusive: tuple[TrialPattern, ...] = ()
+    may_be_missing: tuple[TrialPattern, ...] = ()
+    tolerance: float = 0.10
+    alpha: float = 0.01
+
+
+def compare(base_report: Mapping[str, Any], new_report: Mapping[str, Any], policy: Policy | None = None) -> list[Regression]:
+    """What got worse, the worst first; empty when nothing did. Both are parsed reports that passed `load_report`."""
+    policy = policy or Policy()
+    changes = changes_between(base_report, new_report, alpha=policy.alpha, tolerance=policy.tolerance)
+    return [Regression(change, why) for change in changes if (why := detect_regression(change, policy))]
+
+
+def detect_regression(change: Change, policy: Policy) -> str:
+    """Why a change is a regression; empty when it is none."""
+    if change.moved is Moved.REGRESSED:
+        return f"worse by more than the intervals and {policy.tolerance:.0%} explain" if change.measure else "it fails now"
+    if change.moved is Moved.MISSING:
+        if any(pattern.matches(change) for pattern in policy.may_be_missing):
+            return ""
+        return "the new report does not have it"
+    if change.moved is Moved.UNKNOWN and not change.measure:
+        if any(pattern.matches(change) for pattern in policy.may_be_inconclusive):
+            return ""
+        return "it can no longer be told, and no policy lets it be so"
+    return ""
+
+
+def exit_code(regressions: Sequence[Regression]) -> int:
+    """0 or 1; refused input is the caller's 4 (`Misuse`)."""
+    return REGRESSED if regressions else OK
+
+
+def comparability(base_report: Mapping[str, Any], new_report: Mapping[str, Any]) -> list[str]:
+    """Reasons to distrust a comparison of the measures: printed, and no regression by themselves."""
+    base, new = base_report["cluster"], new_report["cluster"]
+    return [f"the cluster's {key} differs: {base[key]} and {new[key]}" for key in ("kind", "version", "nodes")
+            if base[key] != new[key]]
+
+
+def load_report(path: Path) -> dict[str, Any]:
+    """A `report.json`, held against the schema; a run directory stands for the one inside it. Raises Misuse."""
+    if path.is_dir():
+        path = path / "report.json"
+    try:
+        report = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise Misuse(f"{path}: no such file: give a report.json or a run directory") from error
+    except ValueError as error:
+        raise Misuse(f"{path}: not JSON: {error}") from error
+    check(report, name=str(path))
+    loaded: dict[str, Any] = report
+    return loaded
+
+
+def load_policy(path: Path) -> Policy:
+    """A policy file; raises Misuse with all that is wrong in it."""
+    try:
+        raw = yaml.safe_load(path.read_text()) or {}
+    except FileNotFoundError as error:
+        raise Misuse(f"{path}: no such file") from error
+    except yaml.YAMLError as error:
+        raise Misuse(f"{path}: not YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise Misuse(f"{path}: a mapping was expected")
+    known = [field.name for field in fields(Policy)]
+    problems = [f"unknown field {name!r}: known are {', '.join(known)}" for name in raw if name not in known]
+    patterns: dict[str, tuple[TrialPattern, ...]] = {}
+    for name in ("may_be_inconclusive", "may_be_missing"):
+        entries = raw.get(name) or []
+        if not isinstance(entries, list):
+            problems.append(f"{name} must be a list")
+            continue
+        good = []
+        for number, entry in enumerate(entries):
+            if not isinstance(entry, dict) or not entry or not entry.keys() <= {"scenario", "mode"} or not all(
+                    isinstance(value, str) for value in entry.values()):
+                problems.append(f"{name}[{number}] must hold scenario, mode or both, as text")
+            else:
+                good.append(TrialPattern(**entry))
+        patterns[name] = tuple(good)
+    numbers: dict[str, float] = {}
+    for name, default, top in (("tolerance", 0.10, 10.0), ("alpha", 0.01, 0.5)):
+        value = raw.get(name, default)
+        number_given = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not number_given or not 0 <= value <= top or (name == "alpha" and not value):
+            problems.append(f"{name} is {value!r}, and should be a number from {'above ' * (name == 'alpha')}0 to {top:g}")
+        else:
+            numbers[name] = float(value)
+    if problems:
+        raise Misuse(f"{path}: " + "; ".join(problems))
+    return Policy(patterns["may_be_inconclusive"], patterns["may_be_missing"], numbers["tolerance"], numbers["alpha"])

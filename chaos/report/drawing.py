@@ -1,0 +1,96 @@
+"""The drawing of who shared what: nodes, in them pods and proxies, with the target and the hurt ones told apart.
+
+Boxes of the page rather than a picture: they wrap on a phone and a screen reader reads them as lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from chaos.report.records import TrialRecord
+from chaos.report.sharing import Pod, Proxy, Sharing
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyBox:
+    """A proxy. `serves` says whom, in words."""
+
+    name: str
+    title: str
+    layers: str
+    serves: str
+    target: bool
+    millicores: int
+
+
+@dataclass(frozen=True, slots=True)
+class PodBox:
+    """An application pod with the proxies inside it."""
+
+    name: str
+    title: str
+    role: str
+    state: str  # hurt | not hurt | cannot tell | not judged: what its tenant's clients saw
+    behind: bool  # the target served it: the model says that harm passes here
+    unforeseen: bool  # hurt, by a flow that the model said would not be
+    proxies: tuple[ProxyBox, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeBox:
+    """A node: its application pods, then the proxies that pods share or that stand apart."""
+
+    name: str
+    pods: tuple[PodBox, ...]
+    proxies: tuple[ProxyBox, ...]
+
+
+def plan_drawing(sharing: Sharing, trial: TrialRecord) -> tuple[NodeBox, ...]:
+    """The boxes of a trial, node by node."""
+    target = next((proxy for proxy in sharing.proxies if str(proxy) == trial.target), None)
+    unforeseen = _ends(set(trial.observed["hurt"]) & set(trial.predicted["unhurt"]))
+    inside = {(pod.namespace, pod.name) for pod in sharing.pods}
+    boxes = []
+    for node in sharing.nodes:
+        pods = []
+        for pod in sorted((p for p in sharing.pods if p.node == node), key=lambda p: (p.namespace, p.role, p.name)):
+            own = [p for p in sharing.proxies if (p.namespace, p.pod) == (pod.namespace, pod.name)]
+            behind = target is not None and target.serves(pod)
+            pods.append(PodBox(f"{pod.namespace} {pod.role}", f"{pod.namespace}/{pod.name}", pod.role,
+                               state_of(pod.workload, trial), behind,
+                               pod.workload in unforeseen, tuple(_proxy(p, sharing, target) for p in own)))
+        apart = [p for p in sharing.proxies if p.node == node and (p.namespace, p.pod) not in inside]
+        boxes.append(NodeBox(node, tuple(pods), tuple(_proxy(p, sharing, target) for p in apart)))
+    return tuple(boxes)
+
+
+def state_of(workload: str, trial: TrialRecord) -> str:
+    """The worst that was observed of the flows from or to a workload."""
+    for key, state in (("hurt", "hurt"), ("inconclusive", "cannot tell"), ("unhurt", "not hurt")):
+        if workload in _ends(trial.observed[key]):
+            return state
+    return "not judged"
+
+
+def _ends(flows: Iterable[str]) -> set[str]:
+    found = set()
+    for flow in flows:
+        client, _, server = flow.partition(" -> ")
+        found |= {client, server.partition(" ")[0]}
+    return found
+
+
+def _proxy(proxy: Proxy, sharing: Sharing, target: Proxy | None) -> ProxyBox:
+    return ProxyBox(proxy.container if proxy.scope == "pod" else f"{proxy.scope} proxy", str(proxy),
+                    "+".join(layer.upper() for layer in sorted(proxy.layers)) or "placebo",
+                    served(proxy, sharing.pods), proxy == target, proxy.millicores)
+
+
+def served(proxy: Proxy, pods: Sequence[Pod]) -> str:
+    """`serves 4 pods of 2 tenants`."""
+    mine = [pod for pod in pods if proxy.serves(pod)]
+    if not mine:
+        return "serves nobody"
+    tenants = len({pod.namespace for pod in mine})
+    return f"serves {len(mine)} pod{'s' * (len(mine) > 1)} of {tenants} tenant{'s' * (tenants > 1)}"

@@ -1,0 +1,174 @@
+"""`report.html`: one file that needs nothing else, neither network nor script. The template is `page.html.j2`.
+
+This module prepares what the template shows; the template escapes everything but the charts, which escape themselves.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import jinja2
+from markupsafe import Markup
+
+from chaos.errors import Misuse
+from chaos.history.store import HEADER_FILE, History
+from chaos.report.charts import chart
+from chaos.report.claims import answers
+from chaos.report.drawing import NodeBox, plan_drawing
+from chaos.report.records import RunRecord, TrialRecord
+from chaos.report.sharing import Sharing, cpu_statement, emulated
+from chaos.report.terminal import tally
+from chaos.report.timeline import Mark, timeline_of
+from chaos.report.words import DASH, duration, effect_text, flows_of, measure_text, name_flows, number, observed_text, short_flows
+
+LIMIT: Final = 2_000_000  # bytes of the page
+BINS: Final = (160, 110, 75, 50, 30, 16, 0)  # of a timeline; the first that fits is taken. 0: no timelines
+WORDS: Final = {"pass": "pass", "fail": "fail", "inconclusive": "cannot tell"}
+SIGNS: Final = {"pass": "✓", "fail": "✗", "inconclusive": "?"}
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class FlowRow:
+    """Predicted beside observed, of one flow."""
+
+    name: str
+    title: str
+    share: str
+    predicted: str
+    observed: str
+    surprise: bool
+    errors: str
+    slow: str
+    lost: str
+    recovered: str
+    p50: str
+    p99: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One flow's chart, and the same in words."""
+
+    name: str
+    svg: Markup
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrialView:
+    """What the page shows of a trial."""
+
+    record: TrialRecord
+    effect: str
+    predicted: str
+    observed: str
+    nodes: tuple[NodeBox, ...]
+    flows: tuple[FlowRow, ...]
+    measures: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
+    figures: tuple[Figure, ...]
+    marks: tuple[Mark, ...]
+    causes: tuple[str, ...]
+    unread: str  # why there is no timeline
+    seconds: str
+
+
+def page(run: RunRecord, sharings: Sequence[Sharing | None], *, limit: int = LIMIT) -> str:
+    """The page, with timelines as fine as the limit allows."""
+    text = ""
+    first = next((number for number, bins in enumerate(BINS) if bins * len(run.trials) <= 160 * 60), len(BINS) - 1)
+    for bins in BINS[first:]:
+        text = _render(run, sharings, bins)
+        if len(text.encode()) <= limit:
+            break
+    return text
+
+
+def _render(run: RunRecord, sharings: Sequence[Sharing | None], bins: int) -> str:
+    environment = jinja2.Environment(loader=jinja2.PackageLoader("chaos.report", ""), autoescape=True, trim_blocks=True,
+                                     lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    views = [_view(trial, sharing, bins) for trial, sharing in zip(run.trials, sharings, strict=True)]
+    cells = {(mode, scenario): [view for view in views if (view.record.mode, view.record.scenario) == (mode, scenario)]
+             for mode in run.modes for scenario in run.scenarios}
+    return environment.get_template("page.html.j2").render(
+        run=run, tally=tally(run.trials), took=duration(run.seconds), views=views, cells=cells, words=WORDS, signs=SIGNS,
+        answers=answers(run.trials, sharings), cpu=cpu_statement(run, sharings), emulated=emulated(run.cluster),
+        used_causes={cause for view in views for cause in view.causes}, environment=_environment(run), dash=DASH,
+        observation=duration(sum(trial.seconds for trial in run.trials)))
+
+
+def _environment(run: RunRecord) -> list[tuple[str, str]]:
+    facts = [("run", run.header["run"]), ("started", run.header["started"]), ("wall time", duration(run.seconds)),
+             ("cluster", run.cluster["kind"]), ("Kubernetes", run.cluster["version"]), ("nodes", run.cluster["nodes"]),
+             ("seed", run.header.get("seed", DASH)),
+             ("CPU of all proxies", f"{run.header.get('budget_millicores', DASH)} millicores")]
+    more = run.header.get("environment")
+    return [(name, str(value)) for name, value in [*facts, *(more.items() if isinstance(more, Mapping) else ())]]
+
+
+def _view(trial: TrialRecord, sharing: Sharing | None, bins: int) -> TrialView:
+    short = short_flows(flows_of(trial))
+    figures, marks, causes, unread = _figures(trial, short, bins)
+    return TrialView(
+        record=trial, effect=effect_text(trial), predicted=name_flows(trial.predicted["hurt"], short),
+        observed=observed_text(trial, short),
+        nodes=plan_drawing(sharing, trial) if sharing else (), flows=tuple(_row(trial, flow, short) for flow in _judged(trial)),
+        measures=tuple((name, measure_text(measure)) for name, measure in sorted(trial.measures.items())),
+        notes=tuple(str(note) for note in trial.judgement.get("notes", ())), figures=figures, marks=marks, causes=causes,
+        unread=unread, seconds=duration(trial.seconds))
+
+
+def _judged(trial: TrialRecord) -> list[Mapping[str, Any]]:
+    return [flow for flow in trial.judgement.get("flows", ()) if isinstance(flow, Mapping)]
+
+
+def _figures(trial: TrialRecord, short: Mapping[str, str],
+             bins: int) -> tuple[tuple[Figure, ...], tuple[Mark, ...], tuple[str, ...], str]:
+    if not bins:
+        return (), (), (), "This run has too many trials for timelines within the page's size."
+    if not (trial.directory / HEADER_FILE).exists():
+        return (), (), (), "The history of this trial was not kept."
+    try:
+        timeline = timeline_of(History.load(trial.directory), bins=bins)
+    except Misuse as error:
+        _log.warning("no timeline of %s: %s", trial.name, error)
+        return (), (), (), f"The history of this trial cannot be read: {error}"
+    if timeline is None:
+        return (), (), (), "The history of this trial holds no request."
+    names = {**short_flows(series.flow for series in timeline.flows), **short}
+    figures = tuple(Figure(names[series.flow], chart(timeline, series, name=names[series.flow]), series.said)
+                    for series in sorted(timeline.flows, key=lambda series: (series.flow.endswith("]"), series.flow)))
+    causes = tuple(dict.fromkeys(cause for series in timeline.flows for cause in series.causes))
+    return figures, timeline.marks, causes, ""
+
+
+def _row(trial: TrialRecord, flow: Mapping[str, Any], short: Mapping[str, str]) -> FlowRow:
+    name, share, finding = str(flow["flow"]), flow.get("expected_share"), str(flow.get("finding", DASH))
+    predicted = "exempt" if share is None else "hurt" if share > 0 else "not hurt"
+    shifts = {shift["quantile"]: shift for shift in flow.get("shifts") or ()}
+    recovered, lost = flow.get("recovered_after"), flow.get("requests_lost")
+    return FlowRow(
+        name=short.get(name, name), title=name, share=DASH if share is None else f"{100 * share:.0f} %", predicted=predicted,
+        observed=finding, surprise={finding, predicted} == {"hurt", "not hurt"},
+        errors=_effect(flow.get("errors")),
+        slow=_effect(flow.get("slow")), lost=measure_text(lost) if lost else DASH,
+        recovered=measure_text(recovered) if recovered else DASH, p50=_shift(shifts, 0.5), p99=_shift(shifts, 0.99),
+        why=str(flow.get("why") or ""))
+
+
+def _effect(effect: Mapping[str, Any] | None) -> str:
+    if not effect or any(effect.get(key) is None for key in ("change", "low", "high")):
+        return DASH
+    return f"{100 * effect['change']:+.1f} ({100 * effect['low']:+.1f} to {100 * effect['high']:+.1f})"
+
+
+def _shift(shifts: Mapping[float, Mapping[str, Any]], quantile: float) -> str:
+    shift = next((found for known, found in shifts.items() if abs(known - quantile) < 1e-6), None)
+    if shift is None or shift.get("baseline") is None or shift.get("fault") is None:
+        return DASH
+    return f"{number(1000 * shift['baseline'])} → {number(1000 * shift['fault'])} ms"

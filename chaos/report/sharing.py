@@ -1,0 +1,119 @@
+"""Who shared what in a trial, from its `placement` event: for the drawing, and for the statement on equal CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from chaos.history.model import EventKind
+from chaos.history.store import EVENTS_FILE, event_from
+from chaos.report.records import RunRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """An application pod."""
+
+    namespace: str
+    name: str
+    uid: str
+    node: str
+    workload: str  # namespace/name
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A proxy instance and what it serves."""
+
+    namespace: str
+    pod: str
+    container: str
+    node: str
+    layers: tuple[str, ...]
+    scope: str  # pod | node | namespace
+    key: str
+    millicores: int
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.pod}[{self.container}]"
+
+    def serves(self, pod: Pod) -> bool:
+        return bool(self.layers) and self.key == {"pod": pod.uid, "node": pod.node, "namespace": pod.namespace}.get(self.scope)
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """The placement of a trial, at its begin."""
+
+    pods: tuple[Pod, ...]
+    proxies: tuple[Proxy, ...]
+
+    @property
+    def millicores(self) -> int:
+        return sum(proxy.millicores for proxy in self.proxies)
+
+    @property
+    def nodes(self) -> list[str]:
+        return sorted({pod.node for pod in self.pods} | {proxy.node for proxy in self.proxies})
+
+
+def sharing_from(data: Mapping[str, Any]) -> Sharing:
+    """The data of a `placement` event."""
+    return Sharing(
+        tuple(Pod(p["namespace"], p["name"], p["uid"], p["node"], f"{p['namespace']}/{p['workload']}", p["role"])
+              for p in data["pods"]),
+        tuple(Proxy(p["namespace"], p["pod"], p["container"], p["node"], tuple(p["layers"]), p["scope"], p["key"],
+                    int(p.get("cpu_millicores", 0))) for p in data["proxies"]))
+
+
+def read_sharing(directory: Path) -> Sharing | None:
+    """The placement of a saved trial; None when its history was not kept."""
+    path = directory / EVENTS_FILE
+    if not path.exists():
+        return None
+    with path.open("rb") as lines:
+        for line in lines:
+            if b'"placement"' in line and line.endswith(b"\n"):
+                event = event_from(line)
+                if event.kind is EventKind.PLACEMENT:
+                    return sharing_from(event.data)
+    return None
+
+
+def cpu_statement(run: RunRecord, sharings: Sequence[Sharing | None]) -> str:
+    """Whether all proxies of a mode together had the same CPU in each mode: what makes the modes comparable.
+
+    Read from the placements, not from the option: a mode that got another sum is named.
+    """
+    sums: dict[str, set[int]] = {}
+    counts: dict[str, int] = {}
+    for trial, sharing in zip(run.trials, sharings, strict=True):
+        if sharing is not None and sharing.proxies:
+            sums.setdefault(trial.mode, set()).add(sharing.millicores)
+            counts[trial.mode] = max(counts.get(trial.mode, 0), len(sharing.proxies))
+    if not sums:
+        return "No placement was recorded, so whether the proxies of each mode had the same CPU in total is not known."
+    text = ", ".join(f"{mode}: {'/'.join(map(str, sorted(sums[mode])))}m over {counts[mode]}" for mode in sorted(sums))
+    budget = run.header.get("budget_millicores")
+    wanted = int(budget) if budget else max(max(values) for values in sums.values())
+    # A budget that is divided equally loses less than a millicore an instance
+    odd = [mode for mode, values in sums.items() if not all(wanted - counts[mode] <= value <= wanted for value in values)]
+    if odd:
+        return (f"The proxies did NOT have the same CPU in each mode ({text} instances; the budget is {wanted}m): "
+                f"do not compare {', '.join(sorted(odd))} with the others.")
+    if not all(value for values in sums.values() for value in values):
+        return "The proxies had no CPU limit on record, so whether the modes are comparable is not known."
+    return (f"All proxies of a mode together may use the same CPU in each mode: {wanted} millicores, divided equally over the "
+            f"instances of a layer ({text} instances). What differs is who shares a proxy with whom.")
+
+
+def emulated(cluster: Mapping[str, Any]) -> str:
+    """Which results come from an emulated control plane."""
+    if cluster["kind"] == "embedded":
+        return ("Emulated: the Kubernetes API, scheduler, controllers and kubelets (one process, held against recordings of a "
+                "real Kubernetes); nodes are network, mount and PID namespaces of one machine, which share its cores. Real: the "
+                "proxies (Envoy), the kernel's networking, mutual TLS, CPU and memory limits, and signals.")
+    return f"Nothing is emulated: this is a cluster of kind {cluster['kind']}."

@@ -1,0 +1,123 @@
+"""Kubernetes' own account of a trial is written down as it comes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chaos.cluster.client import Change
+from chaos.engine.recorder import Recorder, containers_of, detect_changes, event_facts, quantity, usage_facts
+from chaos.errors import ApiError
+from chaos.history.model import Event, EventKind
+from chaos.history.store import HistoryWriter
+
+
+def pod(state: dict[str, Any], *, restarts: int = 0, last: dict[str, Any] | None = None, version: str = "1") -> dict[str, Any]:
+    return {"metadata": {"namespace": "tenant-a", "name": "server-1", "uid": "u1", "resourceVersion": version},
+            "spec": {"nodeName": "node-1"},
+            "status": {"containerStatuses": [{"name": "server", "state": state, "restartCount": restarts, "ready": True,
+                                              "containerID": f"x://{restarts}", "lastState": last or {}}]}}
+
+
+RUNNING = {"running": {"startedAt": "2025-01-01T00:00:00Z"}}
+KILLED = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
+
+
+@pytest.mark.parametrize(("text", "value"), [("250m", 0.25), ("1", 1.0), ("12345n", 12345e-9), ("64Mi", 64 * 2**20),
+                                             ("1500k", 1.5e6), ("0", 0.0), ("7u", 7e-6)])
+def test_quantities_are_read_in_base_units(text, value):
+    assert quantity(text) == pytest.approx(value)
+
+
+def test_a_container_that_is_as_it_was_is_no_change():
+    assert detect_changes(containers_of(pod(RUNNING)), containers_of(pod(RUNNING, version="2"))) == []
+
+
+def test_a_restart_is_a_change_that_tells_how_the_last_one_ended():
+    changes = detect_changes(containers_of(pod(RUNNING)), containers_of(pod(RUNNING, restarts=1, last=KILLED)))
+    assert [(one.container, one.restarts, one.last_reason, one.last_exit_code) for one in changes] == [
+        ("server", 1, "OOMKilled", 137)]
+
+
+def test_events_of_both_apis_are_read():
+    old = event_facts({"metadata": {"namespace": "n"}, "reason": "Killing", "message": "m", "count": 3,
+                       "involvedObject": {"kind": "Pod", "name": "p"}, "lastTimestamp": "t"})
+    new = event_facts({"metadata": {"namespace": "n"}, "reason": "Killing", "note": "m", "series": {"count": 3},
+                       "regarding": {"kind": "Pod", "name": "p"}, "eventTime": "t"})
+    assert old == new
+
+
+def test_usage_is_in_cores_and_bytes():
+    facts = usage_facts({"metadata": {"name": "p", "namespace": "n"}, "containers": [
+        {"name": "c", "usage": {"cpu": "5000000n", "memory": "2Ki"}}]})
+    assert facts["containers"] == {"c": {"cores": 0.005, "bytes": 2048}}
+
+
+class _Kubernetes:
+    """A cluster whose watches say what they are told."""
+
+    def __init__(self) -> None:
+        self.changes: dict[str, list[Change]] = {"Pod": [Change("ADDED", pod(RUNNING))], "Event": []}
+        self.old_event = {"metadata": {"uid": "e0", "resourceVersion": "1"}, "reason": "Old"}
+        self.metrics = True
+
+    def list(self, kind: str, namespace: str) -> list[dict[str, Any]]:
+        if kind == "Event":
+            return [self.old_event]
+        if not self.metrics:
+            raise ApiError("no metrics here", code=404)
+        return [{"metadata": {"name": "server-1", "namespace": namespace}, "containers": []}]
+
+    def follow(self, kind: str, namespace: str, *, stop: threading.Event) -> Iterator[Change]:
+        if kind == "Event":
+            yield Change("ADDED", self.old_event)
+        told = 0
+        while not stop.is_set():
+            while told < len(self.changes[kind]):
+                told += 1
+                yield self.changes[kind][told - 1]
+            time.sleep(0.01)
+
+
+def eventually(writer: HistoryWriter, wanted: Callable[[Event], bool]) -> Event:
+    end = time.monotonic() + 5
+    while time.monotonic() < end:
+        for event in writer.snapshot()[1]:
+            if wanted(event):
+                return event
+        time.sleep(0.01)
+    raise AssertionError([event.data for event in writer.snapshot()[1]])
+
+
+def test_a_recorder_writes_into_the_history_that_is_open(tmp_path: Path):
+    cluster = _Kubernetes()
+    with Recorder(cluster, ["tenant-a"], every=0.02) as recorder:
+        with HistoryWriter(tmp_path / "one", {}) as first, recorder.into(first):
+            eventually(first, lambda event: event.data.get("state") == "running")
+            cluster.changes["Pod"].append(Change("MODIFIED", pod(RUNNING, restarts=1, last=KILLED)))
+            killing = {"metadata": {"uid": "e1", "resourceVersion": "2"}, "reason": "Killing"}
+            cluster.changes["Event"].append(Change("ADDED", killing))
+            eventually(first, lambda event: event.data.get("last_reason") == "OOMKilled")
+            eventually(first, lambda event: event.data.get("reason") == "Killing")
+            eventually(first, lambda event: event.kind is EventKind.USAGE)
+            assert not [event for event in first.snapshot()[1] if event.data.get("reason") == "Old"]
+        with HistoryWriter(tmp_path / "two", {}) as second, recorder.into(second):
+            eventually(second, lambda event: event.data.get("restarts") == 1)  # begins with what is
+            cluster.changes["Pod"].append(Change("DELETED", pod(RUNNING, restarts=1)))
+            eventually(second, lambda event: event.data.get("state") == "gone")
+        assert not recorder.failures
+
+
+def test_a_cluster_without_metrics_is_said_so_and_the_rest_goes_on(tmp_path: Path):
+    cluster = _Kubernetes()
+    cluster.metrics = False
+    recorder = Recorder(cluster, ["tenant-a"], every=0.02)
+    with HistoryWriter(tmp_path, {}) as writer, recorder.into(writer), recorder:
+        eventually(writer, lambda event: event.data.get("recorder") == "usage")
+        eventually(writer, lambda event: event.kind is EventKind.CONTAINER)
+    assert "no metrics here" in recorder.failures[0]
