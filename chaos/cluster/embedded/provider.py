@@ -172,21 +172,27 @@ def _pid(directory: Path) -> int | None:
 def down(name: str = "sharedfate") -> bool:
     """End a cluster and remove its run directory; False when there was none. ExperimentFailure when something stays."""
     directory = run_directory(name)
-    if not directory.exists():
-        return False
     pid = _pid(directory) if _is_alive(directory) else None
     if pid is not None:
         _end(pid)
-    child = _children.pop(name, None)
-    if child is not None:
-        child.line.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.process.wait(DOWN_SECONDS)
+    _reap(name)
+    if not directory.exists():
+        return False
     if left := clean(name):
         remains = [one for one in left if not one.startswith("directory")]
         if remains and pid is not None:
             raise ExperimentFailure(f"cluster {name} went down and left behind: {'; '.join(remains)} (removed now)")
     return True
+
+
+def _reap(name: str) -> None:
+    """Let go of a cluster that this process started: its line, and its exit status."""
+    child = _children.pop(name, None)
+    if child is None:
+        return
+    child.line.close()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.process.wait(DOWN_SECONDS)
 
 
 def _end(pid: int) -> None:
@@ -249,6 +255,7 @@ def clean(name: str | None = None) -> list[str]:
         if lock is None:
             continue
         try:
+            _reap(one)
             removed += _remove_remains(directory, keep_lock=False)
         finally:
             os.close(lock)

@@ -276,7 +276,7 @@ def test_the_official_client_watches_execs_and_forwards(config: Path, web: str) 
         pod = core.list_namespaced_pod("default", label_selector="app=web").items[0].metadata.name
         made: list[str] = []
         core.create_namespaced_config_map("default", client.V1ConfigMap(metadata=client.V1ObjectMeta(name="seen")))
-        for event in watch.Watch().stream(core.list_namespaced_config_map, "default", timeout_seconds=3):
+        for event in watch.Watch().stream(core.list_namespaced_config_map, "default", timeout_seconds=20):
             made.append(event["object"].metadata.name)
             if "seen" in made:
                 break
@@ -306,12 +306,14 @@ def test_the_asynchronous_client_lists_and_watches(config: Path, web: str) -> No
         async with client.ApiClient() as api:
             core = client.CoreV1Api(api)
             count = len((await core.list_namespaced_pod("default", label_selector="app=web")).items)
-            async with watch.Watch().stream(core.list_namespaced_pod, "default", timeout_seconds=3) as events:
+            async with watch.Watch().stream(core.list_namespaced_pod, "default", timeout_seconds=20) as events:
                 async for event in events:
                     return count, event["type"]
         return count, None
 
-    assert asyncio.run(main()) == (2, "ADDED")
+    count, first = asyncio.run(main())
+    assert count >= 2  # one that was replaced may still be ending
+    assert first == "ADDED"
     gc.collect()
 
 
@@ -326,9 +328,9 @@ assert pods_in_phase("app=web", phase="Running", ns="default")
 told = exec_in_pods(cmd="echo hi", label_selector="app=web", ns="default", qty=1, container_name="web")
 assert [(one["exit_code"], one["stdout"].strip()) for one in told] == [(0, "hi")], told
 terminate_pods(label_selector="app=web", ns="default", qty=1, grace_period=0)
-assert deployment_fully_available("web", ns="default", timeout=20)
+assert deployment_fully_available("web", ns="default", timeout=60)
 scale_deployment("web", 3, ns="default")
-assert deployment_fully_available("web", ns="default", timeout=20)
+assert deployment_fully_available("web", ns="default", timeout=60)
 assert count_pods("app=web", ns="default") == 3
 scale_deployment("web", 2, ns="default")
 cordon_node(name="node-2")

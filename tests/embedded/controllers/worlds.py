@@ -104,7 +104,7 @@ class World:
     def pods(self) -> list[Object]:
         return [copy(pod) for pod in self.store.list(POD, NS)]
 
-    async def until(self, check: Callable[[], Any], seconds: float = 5.0) -> Any:
+    async def until(self, check: Callable[[], Any], seconds: float = 20.0) -> Any:
         """The first true answer; fails after `seconds`, saying what the pods look like."""
         async with asyncio.timeout(seconds):
             try:

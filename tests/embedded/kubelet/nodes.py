@@ -118,6 +118,12 @@ class World:
         node = self.nodes[self.store.get(POD, "default", name)["spec"]["nodeName"]]
         return b"".join([chunk async for chunk in node.logs("default", name, container, LogOptions(**options))]).decode()
 
+    async def says(self, name: str, container: str, text: str, *, seconds: float = 15.0) -> None:
+        """Wait until the container's log holds the text; TimeoutError when it does not in time."""
+        async with asyncio.timeout(seconds):
+            while text not in await self.logs(name, container):
+                await asyncio.sleep(0.02)
+
     async def run(self, name: str, container: str, *command: str, stdin: bytes | None = None,
                   tty: bool = False) -> tuple[int, str]:
         """`kubectl exec`: exit code and output."""

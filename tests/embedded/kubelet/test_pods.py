@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from chaos.cluster.embedded.deletion import delete
 from chaos.cluster.embedded.kubelet.cgroups import controllers
 from chaos.cluster.embedded.resources import CONFIG_MAP, POD, SECRET, SERVICE
 from tests.embedded.kubelet.nodes import World, container, in_world, pod, shell
@@ -22,15 +23,14 @@ SIDECAR = """import signal, sys, time
 def end(*_):
     print('sidecar ends', time.time(), flush=True); sys.exit(0)
 signal.signal(15, end)
+print('up', flush=True)
 while True: time.sleep(1)"""
 
 
-def test_a_pod_is_ready_within_a_second_and_its_status_has_kubernetes_shape() -> None:
+def test_a_pod_becomes_ready_and_its_status_has_kubernetes_shape() -> None:
     async def body(world: World) -> None:
-        began = time.monotonic()
         world.create(pod("p", shell("app", "exec sleep 600")))
         await world.ready("p")
-        assert time.monotonic() - began < 1
         status = world.status("p")
         assert status["phase"] == "Running"
         assert status["podIP"].startswith("10.244.1.")
@@ -45,16 +45,15 @@ def test_a_pod_is_ready_within_a_second_and_its_status_has_kubernetes_shape() ->
     in_world(body)
 
 
-def test_a_killed_container_runs_again_soon_and_the_pod_tells_how_it_died() -> None:
+def test_a_killed_container_runs_again_without_back_off_and_the_pod_tells_how_it_died() -> None:
     async def body(world: World) -> None:
         world.create(pod("p", shell("app", "exec sleep 600"), shell("other", "exec sleep 600")))
         await world.ready("p")
         untouched = world.status("p", "other")["containerID"]
-        began = time.monotonic()
         os.kill(min(world.processes("p", "app")), signal.SIGKILL)
         await world.until(lambda: world.status("p", "app")["restartCount"] == 1 and "running" in world.status("p",
                                                                                                               "app")["state"])
-        assert time.monotonic() - began < 2
+        assert "BackOff" not in [reason for reason, _ in world.events("p")]
         last = world.status("p", "app")["lastState"]["terminated"]
         assert (last["exitCode"], last["reason"]) == (137, "Error")
         assert world.status("p", "other")["containerID"] == untouched
@@ -96,7 +95,7 @@ def test_a_pod_that_ignores_sigterm_is_killed_after_its_grace_and_passes_through
                 event = await watch.next()
                 assert event is not None
                 phases.append(event.object["status"]["phase"])
-        assert 0.9 < took < 2.5
+        assert took > 0.9
         assert "Failed" in phases
 
     in_world(body)
@@ -110,7 +109,8 @@ def test_native_sidecars_start_first_and_end_last_in_reverse_order() -> None:
                          terminationGracePeriodSeconds=10))
         await world.ready("p")
         followed = {name: asyncio.create_task(world.logs("p", name, follow=True)) for name in ("main", "s1", "s2")}
-        await asyncio.sleep(0.3)  # Python installs its handlers after it has started
+        for name in ("main", "s1", "s2"):
+            await world.says("p", name, "up")
         await world.delete("p")
         ends = {name: float((await task).split()[-1]) for name, task in followed.items()}
         assert ends["main"] < ends["s2"] < ends["s1"]
@@ -199,19 +199,19 @@ def test_a_failed_liveness_probe_restarts_and_a_failed_readiness_probe_only_unre
 
 def test_network_probes_come_from_the_nodes_own_address_and_wait_for_the_startup_probe() -> None:
     async def body(world: World) -> None:
-        server = ("import http.server, time\nclass H(http.server.BaseHTTPRequestHandler):\n def do_GET(self):\n"
+        server = ("import http.server, os, time\nclass H(http.server.BaseHTTPRequestHandler):\n def do_GET(self):\n"
                   "  print(self.path, self.client_address[0], flush=True); self.send_response(200); self.end_headers()\n"
-                  "time.sleep(1)\nhttp.server.HTTPServer(('', 8080), H).serve_forever()")
+                  "while not os.path.exists('/go'): time.sleep(0.05)\nhttp.server.HTTPServer(('', 8080), H).serve_forever()")
         world.create(pod("p", container("web", "python3", "-c", server, ports=[{"name": "http", "containerPort": 8080}],
                                         startupProbe={"tcpSocket": {"port": 8080}, "periodSeconds": 1},
                                         readinessProbe={"httpGet": {"port": "http", "path": "/ready"}, "periodSeconds": 1})))
-        await world.until(lambda: "running" in world.status("p", "web")["state"])
-        assert not world.status("p", "web")["started"]
+        await world.until(lambda: any(reason == "Unhealthy" and message.startswith("Startup probe failed: dial tcp")
+                                      for reason, message in world.events("p")))
+        assert (world.status("p", "web")["started"], world.status("p", "web")["ready"]) == (False, False)
+        assert await world.run("p", "web", "touch", "/go") == (0, "")
         await world.ready("p")
         assert world.status("p", "web")["started"]
-        assert f"/ready {world.network.gateway('node-1')}" in await world.logs("p", "web")
-        assert any(reason == "Unhealthy" and message.startswith("Startup probe failed: dial tcp") for reason,
-                   message in world.events("p"))
+        await world.says("p", "web", f"/ready {world.network.gateway('node-1')}")
 
     in_world(body)
 
@@ -226,7 +226,7 @@ def test_readiness_gates_hold_a_pod_back_until_their_condition_is_true() -> None
             obj["status"]["conditions"].append({"type": "example.com/gate", "status": "True", "lastTransitionTime": None})
 
         world.store.mutate(POD, "default", "p", open_gate)
-        await world.ready("p", seconds=2)
+        await world.ready("p")
         assert world.conditions("p")["example.com/gate"] == "True"
 
     in_world(body)
@@ -345,7 +345,7 @@ def test_resources_of_a_running_container_change_without_a_restart() -> None:
 
         world.store.mutate(POD, "default", "p", resize)
         await world.until(lambda: world.status("p", "app").get("resources", {}).get("limits") == {"cpu": "200m",
-                                                                                                  "memory": "64Mi"}, seconds=3)
+                                                                                                  "memory": "64Mi"})
         cid = before["containerID"].partition("://")[2]
         where = controllers()
         if "cpu" in where:
@@ -358,18 +358,39 @@ def test_resources_of_a_running_container_change_without_a_restart() -> None:
     in_world(body)
 
 
+def test_a_change_that_a_status_write_meets_first_is_acted_upon() -> None:
+    async def body(world: World) -> None:
+        world.create(pod("p", shell("app", "exec sleep 600", resources={"requests": {"cpu": "100m"}}),
+                         terminationGracePeriodSeconds=1))
+        await world.ready("p")
+        worker = next(iter(world.node._workers.values()))
+
+        def resize(obj: dict[str, Any]) -> None:
+            obj["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "200m"}}
+            obj["metadata"]["generation"] = 2
+
+        world.store.mutate(POD, "default", "p", resize)
+        worker.write_status()  # lies over the change before the watch has delivered it
+        await world.until(lambda: world.status("p", "app").get("resources", {}).get("requests") == {"cpu": "200m"})
+        delete(world.store, POD, "default", "p")
+        worker.write_status()
+        await world.until(lambda: world.get("p") is None)
+
+    in_world(body)
+
+
 def test_hooks_run_after_the_start_and_before_the_end() -> None:
     async def body(world: World) -> None:
         hooks = {"postStart": {"exec": {"command": ["sh", "-c", "echo started > /v/post"]}},
                  "preStop": {"exec": {"command": ["sh", "-c", "echo stopping > /proc/1/fd/1; sleep 0.5"]}}}
-        world.create(pod("p", shell("app", "trap 'echo term; exit 0' TERM; while :; do sleep 0.1; done", lifecycle=hooks,
+        world.create(pod("p", shell("app", "trap 'echo term; exit 0' TERM; echo up; while :; do sleep 0.1; done", lifecycle=hooks,
                                     volumeMounts=[{"name": "v", "mountPath": "/v"}]), volumes=[{"name": "v", "emptyDir": {}}]))
         await world.ready("p")
         assert (await world.run("p", "app", "cat", "/v/post"))[1] == "started\n"
         following = asyncio.create_task(world.logs("p", "app", follow=True))
-        await asyncio.sleep(0.1)
+        await world.says("p", "app", "up")
         await world.delete("p")
-        assert (await following).split() == ["stopping", "term"]
+        assert (await following).split() == ["up", "stopping", "term"]
 
     in_world(body)
 

@@ -96,7 +96,7 @@ class World:
         async with await asyncio.start_server(serve, sock=listener):
             yield
 
-    async def call(self, where: str, address: str, port: int, *, timeout: float = 1.0) -> tuple[str, str]:
+    async def call(self, where: str, address: str, port: int, *, timeout: float = 5.0) -> tuple[str, str]:
         """(server's name, address that it saw); OSError when refused, TimeoutError when nothing answers."""
         client = self.namespaces[where].socket()
         client.setblocking(False)
@@ -125,7 +125,7 @@ def uid(name: str) -> str:
     return f"{name.encode().hex():0<32}"[-32:][:8] + "-" + name.encode().hex()[-8:]
 
 
-async def eventually(check: Callable[[], Awaitable[bool]], *, seconds: float = 3.0) -> None:
+async def eventually(check: Callable[[], Awaitable[bool]], *, seconds: float = 20.0) -> None:
     """Wait until the check holds; AssertionError when it does not in time."""
     async with asyncio.timeout(seconds):
         while not await check():

@@ -21,7 +21,7 @@ ASK = """
 import sys, time, urllib.request
 began = time.monotonic()
 try:
-    status = urllib.request.urlopen(sys.argv[1], timeout=1).status
+    status = urllib.request.urlopen(sys.argv[1], timeout=float(sys.argv[2])).status
 except OSError as error:
     status = type(error).__name__
 print(status, time.monotonic() - began)
@@ -61,9 +61,9 @@ def ready(cluster: Cluster, name: str) -> bool:
     return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
-def ask(cluster: Cluster, url: str) -> tuple[str, float]:
+def ask(cluster: Cluster, url: str, *, timeout: float = 10) -> tuple[str, float]:
     """What a pod of node-2 gets for a request: status or error, and the seconds that it took."""
-    status, seconds = cluster.exec("default", "web-2", ["python", "-c", ASK, url]).stdout.split()
+    status, seconds = cluster.exec("default", "web-2", ["python", "-c", ASK, url, str(timeout)]).stdout.split()
     return status, float(seconds)
 
 
@@ -74,7 +74,7 @@ def test_a_pod_finds_a_service_by_its_name(cluster: Cluster) -> None:
 
 def test_a_name_that_does_not_exist_fails_at_once(cluster: Cluster) -> None:
     status, seconds = ask(cluster, "http://nobody/")
-    assert (status, seconds < 0.5) == ("URLError", True)
+    assert (status, seconds < 4) == ("URLError", True)  # a resolver that waits in vain does so for 5 s and more
 
 
 def test_the_hosts_own_network_is_the_same_while_a_cluster_runs(cluster: Cluster, seen: dict[str, dict[str, str]]) -> None:
@@ -95,7 +95,7 @@ def test_a_partitioned_container_is_unreachable_until_it_is_mended(cluster: Clus
     assert ask(cluster, url)[0] == "200"
     assert fault.inject(cluster, held).seen["namespaces"]
     try:
-        assert ask(cluster, url)[0] != "200"
+        assert ask(cluster, url, timeout=1)[0] != "200"
     finally:
         undone = fault.recover(cluster, held)
     assert undone.seen["dropped"] > 0
@@ -106,10 +106,15 @@ def test_a_degraded_pod_answers_late_until_it_is_mended(cluster: Cluster) -> Non
     url = f"http://{cluster.get('Pod', 'web-1', 'default')['status']['podIP']}:8080/"
     fault = Degrade(delay_ms=150)
     held = receipt(cluster, fault)
-    quick = ask(cluster, url)[1]
+    assert quickest(cluster, url) < 0.28
     fault.inject(cluster, held)
     try:
-        assert ask(cluster, url)[1] > quick + 0.2  # two round trips: connection and answer
+        assert quickest(cluster, url) > 0.28  # two round trips: connection and answer
     finally:
         fault.recover(cluster, held)
-    assert ask(cluster, url)[1] < 0.15
+    assert quickest(cluster, url) < 0.28
+
+
+def quickest(cluster: Cluster, url: str) -> float:
+    """The best of a few: what the path costs, without what a busy machine adds."""
+    return min(ask(cluster, url)[1] for _ in range(5))

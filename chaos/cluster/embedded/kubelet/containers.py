@@ -258,7 +258,7 @@ class Containers:
         except ProbeFailed as error:
             self._event(pod, "Warning", "FailedPostStartHook", "PostStartHook failed", path)
             self._event(pod, "Normal", "Killing", "FailedPostStartHook", path)
-            await self.kill(pod, record, lambda: 2.0, asyncio.Event())
+            await self.kill(pod, record, lambda: 2.0)
             self.absorb()
             raise ContainerFailed("PostStartHookError", f"PostStartHook failed: {error}") from error
 
@@ -345,8 +345,12 @@ class Containers:
 
     # killing
 
-    async def kill(self, pod: Object, record: Record, grace: Callable[[], float], shortened: asyncio.Event) -> None:
-        """preStop, SIGTERM, and after the grace period SIGKILL; returns when it has ended. `grace` may shrink meanwhile."""
+    async def kill(self, pod: Object, record: Record, grace: Callable[[], float],
+                   shortened: Callable[[], asyncio.Event] = asyncio.Event) -> None:
+        """preStop, SIGTERM, and after the grace period SIGKILL; returns when it has ended.
+
+        `grace` may shrink meanwhile; the event that `shortened` gives is set when it does.
+        """
         ended = self._ended[record.id]
         if probes := self._probes.pop(record.id, None):
             probes.close()
@@ -369,8 +373,7 @@ class Containers:
         with contextlib.suppress(MachineError):
             await self._machine().ask("kill", container=record.id, signal=int(getattr(signal, name, signal.SIGTERM)))
         while not ended.is_set() and left() > 0:
-            shortened.clear()
-            waits = [asyncio.ensure_future(ended.wait()), asyncio.ensure_future(shortened.wait())]
+            waits = [asyncio.ensure_future(ended.wait()), asyncio.ensure_future(shortened().wait())]
             await asyncio.wait(waits, timeout=left(), return_when=asyncio.FIRST_COMPLETED)
             for wait in waits:
                 wait.cancel()
@@ -392,7 +395,7 @@ class Containers:
             due.remove(record)
             self._event(pod, "Normal", "Killing", f"Container {record.name} resize requires restart", self.field_path(pod,
                                                                                                                       record.name))
-            await self.kill(pod, record, lambda: grace, asyncio.Event())
+            await self.kill(pod, record, lambda: grace)
             self.changed()
         if not due:
             return

@@ -205,7 +205,8 @@ class Node:
         if worker is not None:
             worker.update(pod)
             return
-        if self.store.find(POD, pod["metadata"]["namespace"], pod["metadata"]["name"]) is None:
+        held = self.store.find(POD, pod["metadata"]["namespace"], pod["metadata"]["name"])
+        if held is None or held["metadata"]["uid"] != uid:
             return  # an old event of a pod that has gone since
         sandbox = Sandbox(pod, self.name, self.run_dir, self.machine, self._network, self.store, self._tokens,
                           cgroup_root=self.cgroup_root, resolv=f"nameserver {FABRIC_ADDRESS}\n")

@@ -82,10 +82,16 @@ class PodWorker:
         self.wake()
 
     def update(self, pod: Object) -> None:
-        """A new version of the pod."""
+        """A newer version of the pod: from the watch, or what a write of its status came back with.
+
+        A status write is laid over the latest version, so it may be the first that this worker sees of a change which the watch has
+        yet to deliver. Whoever hears of a change first wakes the next pass, and older news are dropped.
+        """
+        if int(pod["metadata"]["resourceVersion"]) <= int(self.pod["metadata"]["resourceVersion"]):
+            return
         before, self.pod = self.pod, pod
         if "deletionTimestamp" in pod["metadata"]:
-            self._shortened.set()
+            self._shorten()
         old, new = before["metadata"], pod["metadata"]
         if (before["spec"] != pod["spec"] or old.get("deletionTimestamp") != new.get("deletionTimestamp")
                 or old.get("generation") != new.get("generation") or _gates(before) != _gates(pod)
@@ -96,8 +102,13 @@ class PodWorker:
         """The API let go of the pod without waiting for us."""
         self.pod = pod
         self.removed = True
-        self._shortened.set()
+        self._shorten()
         self.wake()
+
+    def _shorten(self) -> None:
+        """Grace may be less than it was: who waits for an end reckons anew. An event each, so that none is missed."""
+        shortened, self._shortened = self._shortened, asyncio.Event()
+        shortened.set()
 
     def look(self) -> None:
         """The once-a-second look: learn of the deaths since the last one."""
@@ -215,7 +226,7 @@ class PodWorker:
         """Containers without their sandbox are ended; a new sandbox and new containers follow."""
         self.sandbox_lost = False
         if self.state.sandbox_ready:
-            await asyncio.gather(*(self.containers.kill(self.pod, record, self._grace, self._shortened)
+            await asyncio.gather(*(self.containers.kill(self.pod, record, self._grace, self._shortening)
                                    for record in self.state.running() if record.unseen is None))
             self.containers.absorb()
             await self.sandbox.drop(host_network=bool(self.pod["spec"].get("hostNetwork")))
@@ -227,9 +238,12 @@ class PodWorker:
         failed = self.state.probes[record.id].failed
         probe = record.spec.get(f"{failed}Probe") or {}
         grace = probe.get("terminationGracePeriodSeconds") or self.pod["spec"].get("terminationGracePeriodSeconds", 30)
-        await self.containers.kill(self.pod, record, lambda: max(1.0, float(grace)), self._shortened)
+        await self.containers.kill(self.pod, record, lambda: max(1.0, float(grace)), self._shortening)
 
     # the end
+
+    def _shortening(self) -> asyncio.Event:
+        return self._shortened
 
     def _grace(self) -> float:
         """Seconds that the pod has to end, as the kubelet reckons: never less than one, and a forced 0 means the pod's own."""
@@ -273,12 +287,11 @@ class PodWorker:
             self.host.event(pod, "Normal", "Killing", f"Stopping container {name}", self.containers.field_path(pod, name))
         began = time.monotonic()
         left = lambda: max(2.0 if time.monotonic() - began > 0.5 else 0.0, self._grace() - (time.monotonic() - began))  # noqa: E731
-        self._shortened.clear()
-        await asyncio.gather(*(self.containers.kill(self.pod, record, self._grace, self._shortened)
+        await asyncio.gather(*(self.containers.kill(self.pod, record, self._grace, self._shortening)
                                for name, record in running.items() if name not in sidecars))
         for name in reversed(sidecars):
             if name in running:
-                await self.containers.kill(self.pod, running[name], left, self._shortened)
+                await self.containers.kill(self.pod, running[name], left, self._shortening)
         self.containers.absorb()
 
     def _let_go(self) -> None:
@@ -313,7 +326,7 @@ class PodWorker:
                 pod["status"] |= {"podIP": self.host.address, "podIPs": [{"ip": self.host.address}]}
 
         with contextlib.suppress(NotFound, Conflict):
-            self.pod = self.host.store.mutate(POD, meta["namespace"], meta["name"], change, uid=self.uid)
+            self.update(self.host.store.mutate(POD, meta["namespace"], meta["name"], change, uid=self.uid))
 
     def usage_paths(self) -> list[tuple[Record, str]]:
         """(record, its cgroup on the machine) of what runs."""
