@@ -11,6 +11,9 @@ from typing import Final
 import click
 
 from chaos import __version__
+from chaos.commands.clean import clean
+from chaos.commands.doctor import doctor
+from chaos.commands.image import image
 from chaos.errors import EnvironmentUnfit, Misuse, SharedfateError
 
 REFUSED: Final = 4  # pytest's code for a usage error
@@ -33,10 +36,14 @@ def main() -> None:
     """Who is hurt when a shared service-mesh proxy dies or drowns."""
 
 
+for command in (doctor, clean, image):
+    main.add_command(command)
+
+
 @main.command(context_settings={"ignore_unknown_options": True})
 @click.option("--modes", default="none,sidecar,node", show_default=True, help="proxy modes, comma separated, or all")
 @click.option("--scenarios", default="", help="scenarios, comma separated (default: all)")
-@click.option("--cluster", default="embedded", show_default=True, help="embedded, or context:NAME")
+@click.option("--cluster", default="embedded", show_default=True, help="embedded, kind[:NAME], or context:NAME")
 @click.option("--out", default="sharedfate-out", show_default=True, help="run directory")
 @click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)
 def run(modes: str, scenarios: str, cluster: str, out: str, pytest_arguments: tuple[str, ...]) -> None:
@@ -133,15 +140,6 @@ def cluster_status(name: str) -> None:
     from chaos.cluster.embedded import provider
 
     click.echo(json.dumps(provider.status(name), indent=1, default=str))
-
-
-@main.command()
-def clean() -> None:
-    """Remove whatever embedded clusters left on this machine; says what it found."""
-    from chaos.cluster.embedded import provider
-
-    found = provider.clean()
-    click.echo("\n".join(map(str, found)) if found else "nothing to clean")
 
 
 if __name__ == "__main__":

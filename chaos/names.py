@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Final
 
 GROUP: Final = "sharedfate.io"
@@ -35,7 +36,8 @@ MESH_CONFIG: Final = "mesh"  # ConfigMap in the system namespace: mode and featu
 AUTHORITY_SECRET: Final = "mesh-authority"  # Secret in the system namespace: the mesh's own certificate authority
 TOKEN_AUDIENCE: Final = "sharedfate.io"  # of the tokens by which proxies show who they are
 TOKEN_PATH: Final = "/var/run/secrets/sharedfate/token"
-IMAGE: Final = "sharedfate/sharedfate:0.1.0"  # the embedded cluster runs the installation itself under this name
+# The one image; SHAREDFATE_IMAGE names it as a private registry does. The embedded cluster runs the installation itself under it.
+IMAGE: Final = os.environ.get("SHAREDFATE_IMAGE") or "sharedfate/sharedfate:0.1.0"
 TRUST_DOMAIN: Final = "cluster.local"
 
 # Ports in a meshed pod

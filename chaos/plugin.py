@@ -25,7 +25,11 @@ _RUN: pytest.StashKey[Run] = pytest.StashKey()
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("sharedfate", "sharedfate: who is hurt when a shared proxy dies or drowns")
     add = group.addoption
-    add("--chaos-cluster", default="embedded", help="embedded (default), or context:NAME for an existing cluster")
+    add("--chaos-cluster", default="embedded", help="embedded (default), kind[:NAME], or context:NAME for an existing cluster")
+    add("--chaos-allow-production", action="store_true", help="context:NAME looks like production, and is meant all the same")
+    add("--chaos-namespaces", default="", help="namespaces that are not ours and may be changed, comma separated (default: none)")
+    add("--chaos-kind-image", default=None, help="node image of a kind cluster (default: one that is pinned by digest)")
+    add("--chaos-image-archive", default=None, help="archive of our image for a kind cluster (default: built from the checkout)")
     add("--chaos-modes", default=None, help="proxy modes, comma separated, or all (default: none,sidecar,node)")
     add("--chaos-scenarios", default=None, help="scenarios, comma separated (default: all)")
     add("--chaos-nodes", type=int, default=2, help="nodes of a cluster that is made (default: 2)")
@@ -59,7 +63,9 @@ def settings_of(config: pytest.Config) -> Settings:
             config.stash[_SETTINGS] = parse_settings(
                 cluster=o.chaos_cluster, modes=o.chaos_modes or "", scenarios=o.chaos_scenarios or "", nodes=o.chaos_nodes,
                 out=o.chaos_out, budget=o.chaos_budget, seed=o.chaos_seed, keep=o.chaos_keep,
-                inconclusive=o.chaos_inconclusive, baseline=o.chaos_baseline, known_scenarios=scenario_names())
+                inconclusive=o.chaos_inconclusive, baseline=o.chaos_baseline, known_scenarios=scenario_names(),
+                allow_production=o.chaos_allow_production, namespaces=o.chaos_namespaces, kind_image=o.chaos_kind_image,
+                image_archive=o.chaos_image_archive)
         except Misuse as error:
             raise pytest.UsageError(str(error)) from error
     return config.stash[_SETTINGS]
@@ -93,15 +99,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def chaos_run(request: pytest.FixtureRequest) -> Iterator[Run]:
     """The run: its cluster, its directory, its reports. One a session."""
     from chaos.engine.run import Run
-    from chaos.errors import EnvironmentUnfit
+    from chaos.errors import EnvironmentUnfit, Misuse
 
     try:
         run = Run(settings_of(request.config), progress=_progress(request.config)).__enter__()
-    except EnvironmentUnfit as error:
+    except (EnvironmentUnfit, Misuse) as error:
         pytest.exit(f"sharedfate: {error}", returncode=pytest.ExitCode.USAGE_ERROR)
     try:
         yield run
     finally:
+        if request.session.testsfailed:
+            run.cluster.failures.append(f"{request.session.testsfailed} tests failed")
         run.__exit__(None, None, None)
         request.config.stash[_RUN] = run
 

@@ -22,6 +22,7 @@ from typing import Any, Final, Literal
 import tenacity
 import urllib3
 
+from chaos.cluster.guard import Guard
 from chaos.errors import ApiError, EnvironmentUnfit, Misuse, NotReady
 
 Object = dict[str, Any]
@@ -123,13 +124,20 @@ class Cluster:
         context: context of the kubeconfig; None for its current one.
         kind: `embedded`, `kind` or `context`; reported, never branched on above this package.
         name: the cluster's name, for people.
+        ours: whether we made it, so that what an earlier run left there may be removed unasked.
+        failures: what went wrong with a run, for whoever takes the cluster down (kind: takes its logs first).
     """
 
-    def __init__(self, kubeconfig: Path | None, *, context: str | None = None, kind: str = "context", name: str = "") -> None:
+    def __init__(self, kubeconfig: Path | None, *, context: str | None = None, kind: str = "context", name: str = "",
+                 ours: bool = False, failures: builtins.list[str] | None = None) -> None:
         self.kubeconfig = kubeconfig
         self.context = context
         self.kind = kind
         self.name = name or context or "cluster"
+        self.ours = ours
+        self.failures = failures if failures is not None else []
+        self.notices: tuple[str, ...] = ()  # what people should read before anything is changed
+        self.guard: Guard | None = None
         self._configuration: Any = None
         self._token: _Token | None = None
         self._pool: urllib3.PoolManager
@@ -163,6 +171,8 @@ class Cluster:
              content_type: str = "application/json", timeout: float = 15.0, read_timeout: float | None = None,
              ) -> urllib3.BaseHTTPResponse:
         """One HTTP exchange, its answer not yet read; raises ApiError for a status of 400 and above. Never retried."""
+        if self.guard is not None:
+            self.guard.check(method, path, body, query)
         url = self.host + path
         if query:
             url += "?" + urllib.parse.urlencode({k: v for k, v in query.items() if v is not None})
@@ -357,7 +367,10 @@ class Cluster:
         query += [("stdout", "true"), ("stderr", "true")]
         if container:
             query.append(("container", container))
-        url = self.host + object_path("Pod", namespace, pod, "exec") + "?" + urllib.parse.urlencode(query)
+        path = object_path("Pod", namespace, pod, "exec")
+        if self.guard is not None:
+            self.guard.check("POST", path)
+        url = self.host + path + "?" + urllib.parse.urlencode(query)
         from kubernetes.stream import ws_client
 
         stream = ws_client.WSClient(self.configuration, ws_client.get_websocket_url(url), self._headers(), capture_all=True)

@@ -1,4 +1,4 @@
-"""Opens the cluster that an option names: `embedded` or `context:NAME`. Nothing above knows which it got."""
+"""Opens the cluster that an option names: `embedded`, `kind[:NAME]` or `context:NAME`. Nothing above knows which it got."""
 
 from __future__ import annotations
 
@@ -7,46 +7,61 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from chaos.cluster.client import Cluster
-from chaos.errors import Misuse
+from chaos.cluster.consent import Consent, plan_touched, refuse_production
+from chaos.cluster.contexts import context_facts, joined, kubeconfig_paths
+from chaos.cluster.guard import Guard
+from chaos.cluster.kind import DEFAULT_NAME, KindOptions, kind_cluster
+from chaos.cluster.versions import parse_version, refuse_too_old
+from chaos.errors import ApiError, Misuse
 
 
 class Kind(StrEnum):
     EMBEDDED = "embedded"
+    KIND = "kind"
     CONTEXT = "context"
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterSpec:
-    """A cluster option, parsed: `context:NAME` carries the context's name."""
+    """A cluster option, parsed: `context:NAME` and `kind:NAME` carry a name."""
 
     kind: Kind
-    context: str = ""
+    name: str = ""
 
 
 def parse_spec(text: str) -> ClusterSpec:
     """Parse a cluster option; raises Misuse that says what would be right."""
-    kind, _, context = text.partition(":")
-    if kind == Kind.CONTEXT and context:
-        return ClusterSpec(Kind.CONTEXT, context)
+    kind, colon, name = text.partition(":")
+    if kind == Kind.CONTEXT and name:
+        return ClusterSpec(Kind.CONTEXT, name)
+    if kind == Kind.CONTEXT:
+        raise Misuse("a cluster of yours has to be named: context:NAME (`kubectl config get-contexts` lists them)")
+    if kind == Kind.KIND and (name or not colon):
+        return ClusterSpec(Kind.KIND, name or DEFAULT_NAME)
     if text == Kind.EMBEDDED:
         return ClusterSpec(Kind.EMBEDDED)
-    raise Misuse(f"unknown cluster {text!r}: known are embedded and context:NAME")
+    raise Misuse(f"unknown cluster {text!r}: known are embedded, kind[:NAME] and context:NAME")
 
 
 @contextmanager
 def open_cluster(text: str, *, name: str = "sharedfate", nodes: int = 2, keep: bool = False,
-                 kubeconfig: Path | None = None) -> Iterator[Cluster]:
+                 kubeconfig: Path | None = None, consent: Consent | None = None, kind_options: KindOptions | None = None,
+                 ) -> Iterator[Cluster]:
     """The cluster of that option; one that we made is gone afterwards, unless `keep`.
 
     Args:
-        text: `embedded` or `context:NAME`.
-        name: of a cluster that we make; two of different names live side by side.
-        nodes: of a cluster that we make.
-        kubeconfig: for `context:NAME`; None for the user's own.
+        text: `embedded`, `kind[:NAME]` or `context:NAME`.
+        name: of an embedded cluster; two of different names live side by side.
+        nodes: that take pods, of a cluster that we make.
+        kubeconfig: for `context:NAME`; None for the user's own ($KUBECONFIG, ~/.kube/config).
+        consent: for `context:NAME`: what was agreed to beyond the name.
+        kind_options: for `kind`; its `workers` are `nodes`.
 
-    Raises Misuse for an unknown option and EnvironmentUnfit when this machine cannot run it, before anything is started.
+    Raises Misuse for an unknown option or missing consent and EnvironmentUnfit when this machine cannot run it, before anything
+    is started.
     """
     spec = parse_spec(text)
     match spec.kind:
@@ -55,13 +70,48 @@ def open_cluster(text: str, *, name: str = "sharedfate", nodes: int = 2, keep: b
 
             path = up(name, nodes=nodes, keep=keep)
             try:
-                yield from _client(Cluster(path, kind="embedded", name=name))
+                yield from _client(Cluster(path, kind="embedded", name=name, ours=True))
             finally:
                 if not keep:
                     down(name)
+        case Kind.KIND:
+            from chaos.cluster.commands import Shell
+
+            options = kind_options or KindOptions(workers=nodes)
+            failed: list[str] = []
+            with kind_cluster(Shell(), spec.name, options, keep=keep, failed=failed) as path:
+                yield from _client(Cluster(path, context=f"kind-{spec.name}", kind="kind", name=spec.name, ours=True,
+                                           failures=failed))
         case Kind.CONTEXT:
-            default = Path.home() / ".kube" / "config"
-            yield from _client(Cluster(kubeconfig or default, context=spec.context, kind="context", name=spec.context))
+            yield from _client(connect(spec.name, kubeconfig=kubeconfig, consent=consent or Consent()))
+
+
+def connect(context: str, *, kubeconfig: Path | None = None, consent: Consent) -> Cluster:
+    """A guarded client of an existing cluster, once consent is whole and its version is one that we support."""
+    facts = context_facts(context, kubeconfig)
+    refuse_production(facts, consent)
+    cluster = Cluster(joined(kubeconfig_paths(kubeconfig)), context=context, kind="context", name=context)
+    try:
+        refuse_too_old(parse_version(cluster.request("GET", "/version")))
+        refuse_production(facts, consent, _labelled(cluster))
+    except BaseException:
+        cluster.close()
+        raise
+    cluster.notices = tuple(plan_touched(facts, consent))
+    cluster.guard = Guard(lambda path: cluster.request("GET", path), listed=consent.namespaces)
+    return cluster
+
+
+def _labelled(cluster: Cluster) -> list[dict[str, Any]]:
+    """Nodes and Namespaces, as far as this user may list them."""
+    found: list[dict[str, Any]] = []
+    for kind in ("Node", "Namespace"):
+        try:
+            found += cluster.list(kind)
+        except ApiError as error:
+            if error.code != 403:
+                raise
+    return found
 
 
 def _client(cluster: Cluster) -> Iterator[Cluster]:

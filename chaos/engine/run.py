@@ -11,12 +11,15 @@ from typing import Any
 
 from chaos.chance import Seed
 from chaos.cluster.providers import open_cluster
+from chaos.engine.clean import remove_runs
 from chaos.engine.deployment import Deployment
 from chaos.engine.progress import Progress
 from chaos.engine.settings import Settings
 from chaos.engine.trial import Trial
+from chaos.errors import Misuse
 from chaos.faults.injection import undo_overdue
 from chaos.mesh.modes import ProxyMode, mode_named
+from chaos.names import LABEL_RUN, SYSTEM_NAMESPACE
 
 
 class Run:
@@ -37,14 +40,30 @@ class Run:
         self.progress.step(f"cluster {settings.cluster}: starting")
         try:
             self.cluster = self._stack.enter_context(
-                open_cluster(settings.cluster, name=f"sf-{self.id}", nodes=settings.nodes, keep=settings.keep))
+                open_cluster(settings.cluster, name=f"sf-{self.id}", nodes=settings.nodes, keep=settings.keep,
+                             consent=settings.consent, kind_options=settings.kind))
+            for notice in self.cluster.notices:
+                self.progress.step(notice)
             undo_overdue(self.cluster, now=time.time_ns())
+            self._make_room()
         except BaseException:
             self._stack.close()
             raise
         version = self.cluster.request("GET", "/version")
         self._describe({"kind": self.cluster.kind, "version": version.get("gitVersion", ""), "nodes": settings.nodes})
         return self
+
+    def _make_room(self) -> None:
+        """Nothing of another run may be there. Raises Misuse in a cluster that is not ours: it may be going on."""
+        there = self.cluster.find("Namespace", SYSTEM_NAMESPACE)
+        if there is None:
+            return
+        if self.cluster.ours:
+            remove_runs(self.cluster)
+            return
+        other = (there["metadata"].get("labels") or {}).get(LABEL_RUN, "of somebody else")
+        raise Misuse(f"{self.cluster.name}: namespace {SYSTEM_NAMESPACE} is there already (run {other}): another run goes on, or "
+                     f"was left. If it was left: sharedfate clean --cluster {self.settings.cluster}")
 
     def __exit__(self, *_: object) -> None:
         try:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from chaos.cluster.consent import Consent
+from chaos.cluster.kind import NODE_IMAGE, KindOptions
 from chaos.cluster.providers import parse_spec
 from chaos.errors import Misuse
 from chaos.mesh.modes import MODES
@@ -39,10 +41,14 @@ class Settings:
     inconclusive: Inconclusive = Inconclusive.RETRY
     baseline: Path | None = None
     rate: float = 200.0  # requests a second of each flow
+    consent: Consent = field(default_factory=Consent)  # to break things in a cluster that is not ours
+    kind: KindOptions = field(default_factory=KindOptions)
 
 
 def parse_settings(*, cluster: str, modes: str, scenarios: str, nodes: int, out: str, budget: int, seed: int | None,
-                   keep: bool, inconclusive: str, baseline: str | None, known_scenarios: Sequence[str]) -> Settings:
+                   keep: bool, inconclusive: str, baseline: str | None, known_scenarios: Sequence[str],
+                   allow_production: bool = False, namespaces: str = "", kind_image: str | None = None,
+                   image_archive: str | None = None) -> Settings:
     """Settings from option texts; raises one Misuse with every problem."""
     problems: list[str] = []
     try:
@@ -59,10 +65,15 @@ def parse_settings(*, cluster: str, modes: str, scenarios: str, nodes: int, out:
         problems.append(f"unknown answer to inconclusive {inconclusive!r}: known are {', '.join(Inconclusive)}")
     if baseline is not None and not (Path(baseline).is_file() or (Path(baseline) / "report.json").is_file()):
         problems.append(f"baseline {baseline}: no report.json there")
+    if image_archive is not None and not Path(image_archive).is_file():
+        problems.append(f"image archive {image_archive}: no file there (`sharedfate image save FILE` writes one)")
     if problems:
         raise Misuse("; ".join(problems))
+    consent = Consent(allow_production, tuple(part.strip() for part in namespaces.split(",") if part.strip()))
+    kind = KindOptions(node_image=kind_image or NODE_IMAGE, archive=Path(image_archive) if image_archive else None, workers=nodes,
+                       logs=Path(out) / "kind-logs")
     return Settings(cluster, chosen, wanted, nodes, Path(out), budget, secrets.randbelow(2**31) if seed is None else seed,
-                    keep, Inconclusive(inconclusive), Path(baseline) if baseline else None)
+                    keep, Inconclusive(inconclusive), Path(baseline) if baseline else None, consent=consent, kind=kind)
 
 
 def _chosen(text: str, default: tuple[str, ...], known: Sequence[str], what: str, problems: list[str]) -> tuple[str, ...]:

@@ -1,0 +1,1 @@
+"""Sub-commands of `sharedfate` that have a module of their own; chaos.cli registers them."""

@@ -1,0 +1,61 @@
+"""`sharedfate doctor`: what can run in a cluster, and why not, before anything is changed."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+
+def _scenarios() -> dict[str, dict[str, tuple[str, ...] | str]]:
+    """Scenario -> mode -> the faults of its module, or why it does not apply there."""
+    from chaos.engine.catalogue import scenario_names
+    from chaos.engine.scenario import SCENARIOS
+    from chaos.faults.catalogue import FAULTS
+    from chaos.mesh.modes import MODES
+
+    spelt = {place.replace(":", "."): name for name, place in FAULTS.items()}
+    found: dict[str, dict[str, tuple[str, ...] | str]] = {}
+    for name in scenario_names():
+        scenario = SCENARIOS[name]
+        names = scenario.run.__globals__.values()
+        faults = tuple(sorted({spelt[key] for one in names if isinstance(one, type)
+                               and (key := f"{one.__module__}.{one.__qualname__}") in spelt}))
+        found[name] = {mode.name: scenario.applies(mode) or faults for mode in MODES.values()}
+    return found
+
+
+@click.command()
+@click.option("--cluster", default="embedded", show_default=True, help="embedded, kind[:NAME], or context:NAME")
+def doctor(cluster: str) -> None:
+    """Say what can run in a cluster and why not; changes nothing. Exit code 0: something can; 4: nothing can."""
+    from chaos.cluster.consent import Consent
+    from chaos.cluster.providers import Kind, connect, parse_spec
+
+    spec = parse_spec(cluster)
+    match spec.kind:
+        case Kind.EMBEDDED:
+            from chaos.cluster.embedded.provider import preflight
+
+            missing = preflight()
+            click.echo("\n".join(missing) if missing else "the embedded cluster can run here, and every scenario in it")
+            sys.exit(4 if missing else 0)
+        case Kind.KIND:
+            from chaos.cluster.commands import Shell
+            from chaos.cluster.kind import plan_environment
+
+            plan_environment(Shell())
+            click.echo("kind can be called here; once the cluster is there: sharedfate doctor --cluster context:kind-"
+                       f"{spec.name}")
+        case Kind.CONTEXT:
+            from chaos.doctor.facts import read_facts
+            from chaos.doctor.findings import blockers, findings
+            from chaos.doctor.text import report
+
+            client = connect(spec.name, consent=Consent(production=True))  # looking harms nobody
+            try:
+                facts = read_facts(client)
+            finally:
+                client.close()
+            click.echo(report(facts, findings(facts, _scenarios())))
+            sys.exit(4 if blockers(facts) else 0)

@@ -1,0 +1,101 @@
+"""`sharedfate image`: the one image, built, saved, loaded and pushed with docker, podman or buildah."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.group()
+def image() -> None:
+    """The image of all our parts: build it, save it, load it, push it."""
+
+
+_engine = click.option("--engine", default="", help="docker, podman or buildah (default: the first that is installed)")
+
+
+@image.command("build")
+@_engine
+@click.option("--python-image", default="", help="base image, instead of the Dockerfile's pinned one")
+@click.option("--build-arg", "build_args", multiple=True, metavar="NAME=VALUE", help="another argument of the Dockerfile")
+@click.option("--isolation", default="", help="buildah's: chroot, where containers cannot be nested")
+@click.option("--network", default="", help="network of the build, e.g. host")
+@click.option("--no-pull", is_flag=True, help="take the base image as it is on this machine")
+@click.option("--folder", type=click.Path(path_type=Path), default=Path("."), show_default=True, help="a checkout")
+def build(engine: str, python_image: str, build_args: tuple[str, ...], isolation: str, network: str, no_pull: bool,
+          folder: Path) -> None:
+    """Build it from a checkout."""
+    from chaos.cluster.commands import Shell
+    from chaos.cluster.images import BUILD_SECONDS, Build, apply, find_engine, plan_build
+    from chaos.errors import Misuse
+    from chaos.names import IMAGE
+
+    if wrong := [one for one in build_args if "=" not in one]:
+        raise Misuse(f"--build-arg {wrong[0]!r}: want NAME=VALUE")
+    arguments = dict(one.split("=", 1) for one in build_args)
+    if python_image:
+        arguments["PYTHON_IMAGE"] = python_image
+    shell = Shell()
+    wanted = Build(IMAGE, folder, arguments, isolation=isolation, network=network, pull=not no_pull)
+    apply(shell, [plan_build(find_engine(shell, engine), wanted)], seconds=BUILD_SECONDS)
+    click.echo(IMAGE)
+
+
+@image.command("save")
+@_engine
+@click.argument("archive", type=click.Path(path_type=Path))
+def save(engine: str, archive: Path) -> None:
+    """Write it to an archive: to be imported on nodes without a registry."""
+    from chaos.cluster.commands import Shell
+    from chaos.cluster.images import apply, find_engine, plan_save
+    from chaos.errors import Misuse
+    from chaos.names import IMAGE
+
+    if archive.exists():
+        raise Misuse(f"{archive} is there already: remove it, or choose another name")
+    shell = Shell()
+    apply(shell, plan_save(find_engine(shell, engine), IMAGE, archive))
+    click.echo(archive)
+
+
+@image.command("load")
+@_engine
+@click.option("--cluster", default="", help="kind[:NAME], or embedded:NAME; without it, into the engine itself")
+@click.argument("archive", type=click.Path(path_type=Path, exists=True))
+def load(engine: str, cluster: str, archive: Path) -> None:
+    """Bring an archive into the engine, or into the nodes of a cluster of ours."""
+    from chaos.cluster.commands import Shell, must
+    from chaos.cluster.images import MOVE_SECONDS, apply, find_engine, plan_load
+    from chaos.cluster.providers import Kind, parse_spec
+    from chaos.errors import Misuse
+
+    shell = Shell()
+    if not cluster:
+        apply(shell, plan_load(find_engine(shell, engine), archive))
+        return
+    kind, _, name = cluster.partition(":")
+    if kind == Kind.EMBEDDED:
+        from chaos.cluster.embedded.provider import load_image
+
+        click.echo("\n".join(load_image(name or "sharedfate", archive)))
+        return
+    spec = parse_spec(cluster)
+    if spec.kind is not Kind.KIND:
+        raise Misuse(f"{cluster}: nodes of a cluster that is not ours: import {archive} there by hand, on each node: "
+                     "ctr -n k8s.io images import, or podman load for CRI-O")
+    must(shell, "kind", "load", "image-archive", str(archive), "--name", spec.name, seconds=MOVE_SECONDS)
+
+
+@image.command("push")
+@_engine
+@click.argument("to")
+def push(engine: str, to: str) -> None:
+    """Push it to a registry as REGISTRY/NAME:TAG; a run takes it from there with SHAREDFATE_IMAGE=REGISTRY/NAME:TAG."""
+    from chaos.cluster.commands import Shell
+    from chaos.cluster.images import apply, find_engine, plan_push
+    from chaos.names import IMAGE
+
+    shell = Shell()
+    apply(shell, plan_push(find_engine(shell, engine), IMAGE, to))
+    click.echo(to)

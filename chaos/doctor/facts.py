@@ -1,0 +1,131 @@
+"""Reads what the findings are made of: one `Facts`, from reads and questions alone; nothing is stored in the cluster."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from chaos.cluster.client import Cluster
+from chaos.cluster.versions import parse_version
+from chaos.doctor.access import Access, needed, refused
+from chaos.errors import ApiError
+from chaos.names import IMAGE, LABEL_RUN, SYSTEM_NAMESPACE
+
+Object = Mapping[str, Any]
+PRIVILEGED: Final = "privileged"
+CAPTURE: Final = "capture"
+# A DaemonSet's name, or its beginning -> the network plugin.
+_PLUGINS: Final = {"kindnet": "kindnet", "calico": "Calico", "cilium": "Cilium", "kube-flannel": "Flannel", "aws-node": "AWS VPC CNI",
+                   "weave": "Weave Net", "antrea": "Antrea", "kube-router": "kube-router", "azure-cni": "Azure CNI",
+                   "canal": "Canal"}
+_POLICIES: Final = frozenset({"Calico", "Cilium", "Antrea", "Canal", "kube-router", "Weave Net", "kindnet"})
+BINARIES: Final = ("runc", "nft", "ip", "kubectl", "kind", "docker", "podman", "buildah")
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """A node that takes pods."""
+
+    name: str
+    version: str
+    kernel: str
+    runtime: str
+    has_image: bool  # whether its kubelet lists our image (it lists 50 at most)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that is known of a cluster."""
+
+    name: str
+    version: tuple[int, int]
+    nodes: tuple[NodeFacts, ...]
+    refused: tuple[Access, ...]
+    resize: bool  # pods/resize is served
+    metrics: bool  # metrics.k8s.io is served
+    pod_security: Mapping[str, str]  # kind of pod -> "" when admitted, else the API server's refusal
+    network: tuple[str, ...] = ()  # plugins that were recognised
+    taken: str = ""  # the run whose system namespace is there already
+    unread: tuple[str, ...] = ()  # what this user may not look at
+    binaries: Mapping[str, str | None] = field(default_factory=dict)
+
+    @property
+    def policies(self) -> bool | None:
+        """Whether NetworkPolicies are enforced, as far as the plugin is known."""
+        return None if not self.network else bool(_POLICIES & set(self.network))
+
+
+def read_facts(cluster: Cluster) -> Facts:
+    """Look at a cluster. Raises only when it cannot be reached at all."""
+    unread: list[str] = []
+
+    def listed(kind: str, namespace: str | None = None) -> list[dict[str, Any]]:
+        try:
+            return cluster.list(kind, namespace)
+        except ApiError as error:
+            unread.append(f"{kind}: {error.reason or error.code}")
+            return []
+
+    version = parse_version(cluster.request("GET", "/version"))
+    nodes = tuple(node_facts(node) for node in listed("Node") if takes_pods(node))
+    daemons = listed("DaemonSet")
+    system = next((n for n in listed("Namespace") if n["metadata"]["name"] == SYSTEM_NAMESPACE), None)
+    served = {one["name"] for one in cluster.request("GET", "/api/v1")["resources"]}
+    groups = {one["name"] for one in cluster.request("GET", "/apis")["groups"]}
+    return Facts(
+        name=cluster.name, version=version, nodes=nodes, refused=tuple(refused(cluster, needed())),
+        resize="pods/resize" in served, metrics="metrics.k8s.io" in groups,
+        pod_security={kind: try_pod(cluster, kind) for kind in (PRIVILEGED, CAPTURE)},
+        network=detect_plugins(daemons),
+        taken="" if system is None else (system["metadata"].get("labels") or {}).get(LABEL_RUN, "somebody else"),
+        unread=tuple(unread), binaries={name: shutil.which(name) for name in BINARIES},
+    )
+
+
+def takes_pods(node: Object) -> bool:
+    """Whether the reference tenants may lie there: ready, schedulable, and without a taint that keeps pods away."""
+    ready = any(c["type"] == "Ready" and c["status"] == "True" for c in node.get("status", {}).get("conditions") or [])
+    taints = node["spec"].get("taints") or []
+    return ready and not node["spec"].get("unschedulable") and not any(
+        t["effect"] in ("NoSchedule", "NoExecute") for t in taints)
+
+
+def node_facts(node: Object) -> NodeFacts:
+    status = node.get("status") or {}
+    info = status.get("nodeInfo") or {}
+    names = {name for image in status.get("images") or [] for name in image.get("names") or []}
+    return NodeFacts(node["metadata"]["name"], info.get("kubeletVersion", ""), info.get("kernelVersion", ""),
+                     info.get("containerRuntimeVersion", ""), any(is_our_image(name) for name in names))
+
+
+def is_our_image(name: str) -> bool:
+    """Whether a name in a Node's status is our image: runtimes write the registry out (docker.io/...)."""
+    return name == IMAGE or name.endswith(f"/{IMAGE}")
+
+
+def detect_plugins(daemons: Iterable[Object]) -> tuple[str, ...]:
+    """The network plugins whose DaemonSets are there."""
+    names = [daemon["metadata"]["name"] for daemon in daemons]
+    return tuple(sorted({plugin for begin, plugin in _PLUGINS.items() for name in names if name.startswith(begin)}))
+
+
+def plan_try(kind: str) -> dict[str, Any]:
+    """A pod of the sort that is asked about: `privileged` as node proxies and helpers are, `capture` as in sidecar modes."""
+    context: dict[str, Any] = {"privileged": True, "runAsUser": 0} if kind == PRIVILEGED else {
+        "runAsUser": 0, "capabilities": {"drop": ["ALL"], "add": ["NET_ADMIN"]}}
+    spec: dict[str, Any] = {"containers": [{"name": "try", "image": IMAGE, "command": ["true"], "securityContext": context}]}
+    if kind == PRIVILEGED:
+        spec["hostPID"] = True
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"sharedfate-doctor-{kind}", "namespace": "default",
+                                                           "labels": {LABEL_RUN: "doctor"}}, "spec": spec}
+
+
+def try_pod(cluster: Cluster, kind: str) -> str:
+    """Whether the cluster's default level admits such a pod, by a dry run; "" or what the API server says against it."""
+    try:
+        cluster.request("POST", "/api/v1/namespaces/default/pods", plan_try(kind), query={"dryRun": "All"})
+    except ApiError as error:
+        return str(error.status.get("message") or error)
+    return ""

@@ -1,0 +1,133 @@
+"""Says for each mode, fault and scenario whether it can run in a cluster, and why not. Pure: facts in, findings out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from chaos.cluster.versions import NEWEST, OLDEST
+from chaos.doctor.facts import CAPTURE, Facts
+from chaos.faults.catalogue import FAULTS
+from chaos.mesh.modes import MODES, PlacedBy, ProxyMode
+from chaos.names import IMAGE, SYSTEM_NAMESPACE
+
+# What is wanted, and done without: usage is then missing in the history, and nothing else.
+_OPTIONAL: Final = frozenset({"metrics.k8s.io"})
+_RESIZE: Final = ("", "pods/resize")
+BUDGET: Final = "pods/resize is not served (Kubernetes 1.33 and newer): the proxies' CPU cannot be limited while they run"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report. `why` is empty when it can run."""
+
+    subject: str
+    why: str = ""
+
+    @property
+    def can(self) -> bool:
+        return not self.why
+
+
+def blockers(facts: Facts) -> list[str]:
+    """What keeps everything from running there."""
+    found = []
+    if facts.version < OLDEST:
+        found.append(f"Kubernetes {facts.version[0]}.{facts.version[1]}: at least {OLDEST[0]}.{OLDEST[1]} is needed")
+    if len(facts.nodes) < 2:
+        found.append(f"{len(facts.nodes)} nodes take pods: sharing needs at least 2")
+    missing = [one for one in facts.refused if one.group not in _OPTIONAL and (one.group, one.resource) != _RESIZE]
+    if missing:
+        shown = ", ".join(map(str, missing[:6])) + (f" and {len(missing) - 6} more" if len(missing) > 6 else "")
+        found.append(f"you may not {shown}: bind manifests/rbac/runner.yaml to your user")
+    if facts.taken:
+        found.append(f"namespace {SYSTEM_NAMESPACE} is there already (run {facts.taken}): another run goes on, or was left")
+    return found
+
+
+def of_mode(facts: Facts, mode: ProxyMode) -> Finding:
+    """Whether a proxy mode can be deployed there."""
+    subject = f"mode {mode.name}"
+    if found := blockers(facts):
+        return Finding(subject, found[0])
+    in_pods = PlacedBy.CONTAINER in mode.placed_by or PlacedBy.INIT_CONTAINER in mode.placed_by
+    if in_pods and (why := facts.pod_security.get(CAPTURE)):
+        return Finding(subject, f"tenants' namespaces admit no NET_ADMIN, which capture needs: {why}")
+    return Finding(subject)
+
+
+def of_fault(facts: Facts, name: str) -> Finding:
+    """Whether a fault can be injected there."""
+    if found := blockers(facts):
+        return Finding(f"fault {name}", found[0])
+    if name == "throttle":
+        if not facts.resize:
+            return Finding(f"fault {name}", BUDGET)
+        if denied := [one for one in facts.refused if (one.group, one.resource) == _RESIZE]:
+            return Finding(f"fault {name}", f"you may not {denied[0]}")
+    return Finding(f"fault {name}")
+
+
+# Faults whose effect is a matter of CPU: without the budget, modes cannot be compared by it.
+_OF_CPU: Final = frozenset({"throttle", "overload"})
+
+
+def of_scenario(facts: Facts, name: str, mode: ProxyMode, faults: Iterable[str]) -> Finding:
+    """Whether a scenario can run in a mode there."""
+    subject = f"{name}[{mode.name}]"
+    if not (found := of_mode(facts, mode)).can:
+        return Finding(subject, found.why)
+    for fault in faults:
+        if not (found := of_fault(facts, fault)).can:
+            return Finding(subject, found.why)
+        if fault in _OF_CPU and mode.hops and not facts.resize:
+            return Finding(subject, BUDGET)
+    return Finding(subject)
+
+
+def warnings(facts: Facts) -> list[str]:
+    """What does not keep anything from running, and should be known."""
+    found = [f"you may not look at {one}" for one in facts.unread]
+    if facts.version > NEWEST:
+        found.append(f"Kubernetes {facts.version[0]}.{facts.version[1]} is newer than what was tested ({NEWEST[0]}.{NEWEST[1]})")
+    if without := [node.name for node in facts.nodes if not node.has_image]:
+        found.append(f"image {IMAGE} is not listed on {', '.join(without[:4])}{' ...' if len(without) > 4 else ''}: it will be pulled "
+                     "there; without a registry, import an archive on each node (`sharedfate image save FILE`)")
+    if not facts.metrics:
+        found.append("metrics.k8s.io is not served: histories will hold no CPU and memory use (install metrics-server)")
+    if not facts.resize:
+        found.append(f"{BUDGET}; proxies run without a CPU limit, and what hangs on the budget is not run")
+    if "Cilium" in facts.network:
+        found.append("Cilium: with kube-proxy replacement its socket load balancing resolves Services in the client's own connect(), "
+                     "before capture sees the Service's address: set socketLB.hostNamespaceOnly=true, as its documentation says "
+                     "for other meshes")
+    if facts.policies is False:
+        found.append(f"{', '.join(facts.network)} enforces no NetworkPolicy")
+    return found
+
+
+def machine(facts: Facts) -> list[str]:
+    """The programs of this machine that matter, and what each is for."""
+    purposes: Mapping[str, str] = {
+        "runc": "--chaos-cluster=embedded", "nft": "--chaos-cluster=embedded", "ip": "--chaos-cluster=embedded",
+        "kubectl": "looking around; nothing here calls it", "kind": "--chaos-cluster=kind", "docker": "kind, `sharedfate image`",
+        "podman": "kind, `sharedfate image`", "buildah": "`sharedfate image`"}
+    return [f"Python {sys.version.split()[0]}",
+            *(f"{name}: {path or 'not installed'} (for {purposes[name]})" for name, path in facts.binaries.items())]
+
+
+def findings(facts: Facts, scenarios: Mapping[str, Mapping[str, tuple[str, ...] | str]]) -> list[Finding]:
+    """All of them, in the order modes, faults, scenarios.
+
+    Args:
+        scenarios: scenario -> mode -> the faults that it injects there, or (a text) why it does not apply.
+    """
+    found = [of_mode(facts, mode) for mode in MODES.values()]
+    found += [of_fault(facts, name) for name in FAULTS]
+    for name, by_mode in scenarios.items():
+        for mode, faults in by_mode.items():
+            found.append(Finding(f"{name}[{mode}]", f"does not apply: {faults}") if isinstance(faults, str)
+                         else of_scenario(facts, name, MODES[mode], faults))
+    return found

@@ -1,0 +1,56 @@
+"""The doctor's report for people: what is there, what is missing, and what can run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from chaos.doctor.facts import Facts
+from chaos.doctor.findings import Finding, blockers, machine, warnings
+
+
+def report(facts: Facts, found: Sequence[Finding]) -> str:
+    """The whole report."""
+    lines = [f"cluster {facts.name}: Kubernetes {facts.version[0]}.{facts.version[1]}, {len(facts.nodes)} nodes that take pods"]
+    lines += [f"  {node.name}: {node.version}, {node.runtime}, Linux {node.kernel}" for node in facts.nodes]
+    policies = {True: "enforced", False: "not enforced", None: "unknown"}[facts.policies]
+    lines += [
+        f"  network plugin: {', '.join(facts.network) or 'not recognised'}; NetworkPolicies: {policies}",
+        f"  pods/resize: {_yes(facts.resize)}; metrics.k8s.io: {_yes(facts.metrics)}",
+        *(f"  Pod Security, a {kind} pod in a namespace without labels: {why or 'admitted'}"
+          for kind, why in facts.pod_security.items()),
+        f"  permissions refused: {', '.join(map(str, facts.refused)) or 'none'}",
+        "this machine",
+        *(f"  {line}" for line in machine(facts)),
+    ]
+    lines += _section("in the way of everything", blockers(facts))
+    lines += _section("to be known", warnings(facts))
+    can = [one.subject for one in found if one.can]
+    lines += _section(f"can run ({len(can)})", _wrapped(can))
+    return "\n".join([*lines, *_section("cannot run", _grouped(one for one in found if not one.can))])
+
+
+def _yes(value: bool) -> str:
+    return "served" if value else "not served"
+
+
+def _section(title: str, lines: Iterable[str]) -> list[str]:
+    body = [f"  {line}" for line in lines]
+    return [title, *body] if body else []
+
+
+def _wrapped(words: Sequence[str], width: int = 110) -> list[str]:
+    lines: list[str] = []
+    for word in words:
+        if lines and len(lines[-1]) + len(word) + 2 <= width:
+            lines[-1] += f", {word}"
+        else:
+            lines.append(word)
+    return lines
+
+
+def _grouped(found: Iterable[Finding]) -> list[str]:
+    """A reason, then what it keeps from running: one missing thing may be in the way of fifty."""
+    by_why: dict[str, list[str]] = {}
+    for one in found:
+        by_why.setdefault(one.why, []).append(one.subject)
+    return [line for why, subjects in by_why.items() for line in (why, *(f"  {part}" for part in _wrapped(subjects, 106)))]

@@ -1,0 +1,167 @@
+"""Removes what runs left in a cluster: everything that carries a run's label, in the order in which nothing is harmed.
+
+Faults are undone from their receipts; pods that stay are un-captured on every node; then tenants, cluster-wide objects, and
+last the system namespace. A normal run leaves nothing to do. Called by `sharedfate clean`, and before a run in a cluster of ours.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from chaos.cluster.client import Cluster
+from chaos.errors import ExperimentFailure, NotReady
+from chaos.faults.injection import undo_overdue
+from chaos.names import (
+    CONDITION_CAPTURED,
+    IMAGE,
+    LABEL_MESH,
+    LABEL_MODE,
+    LABEL_ROLE,
+    LABEL_RUN,
+    SYSTEM_NAMESPACE,
+)
+
+Object = dict[str, Any]
+_CLUSTER_WIDE: Final = ("ClusterRoleBinding", "ClusterRole")
+# What injection may put into a namespace that stays; Secrets lie in the system namespace alone.
+_INSIDE: Final = ("Deployment", "DaemonSet", "StatefulSet", "CronJob", "Job", "Pod", "Service", "ConfigMap", "ServiceAccount")
+_AGENT_SECONDS: Final = 5.0
+
+
+def remove_runs(cluster: Cluster, *, run: str = "", seconds: float = 90.0) -> list[str]:
+    """Remove everything of one run or of all; a line for each thing that was removed.
+
+    Raises ExceptionGroup at the end with the faults that could not be undone, after everything else was tried.
+    """
+    label = f"{LABEL_RUN}={run}" if run else LABEL_RUN
+    ours = {n["metadata"]["name"]: n for n in cluster.list("Namespace", labels=label)}
+    removed: list[str] = []
+    failures: list[Exception] = []
+    if SYSTEM_NAMESPACE in ours:
+        try:
+            undone = undo_overdue(cluster, now=time.time_ns(), run=run or None, everything=True)
+            removed += [f"fault {receipt.fault} on {receipt.target}, undone" for receipt in undone]
+        except ExceptionGroup as group:
+            failures += group.exceptions
+    staying = [n["metadata"]["name"] for n in cluster.list("Namespace", labels=f"{LABEL_MESH}=enabled")
+               if n["metadata"]["name"] not in ours]
+    removed += _release(cluster, staying)
+    for namespace in staying:
+        for kind in _INSIDE:
+            for obj in cluster.list(kind, namespace, labels=label):
+                if cluster.delete(kind, obj["metadata"]["name"], namespace):
+                    removed.append(f"{kind} {namespace}/{obj['metadata']['name']}")
+    tenants = [name for name in ours if name != SYSTEM_NAMESPACE]
+    removed += _delete_namespaces(cluster, tenants, seconds)
+    for kind in _CLUSTER_WIDE:
+        for obj in cluster.list(kind, labels=label):
+            if cluster.delete(kind, obj["metadata"]["name"]):
+                removed.append(f"{kind} {obj['metadata']['name']}")
+    removed += _delete_namespaces(cluster, [name for name in ours if name == SYSTEM_NAMESPACE], seconds)
+    if failures:
+        raise ExceptionGroup(f"removed {len(removed)} things, but {len(failures)} faults were not undone", failures)
+    return removed
+
+
+def _delete_namespaces(cluster: Cluster, names: Iterable[str], seconds: float) -> list[str]:
+    wanted = [name for name in names if cluster.delete("Namespace", name)]
+    for name in wanted:
+        try:
+            cluster.wait(f"namespace {name} is gone", lambda name=name: cluster.find("Namespace", name) is None,  # type: ignore[misc]
+                         seconds=seconds, every=0.1)
+        except NotReady as error:
+            raise ExperimentFailure(f"{error}: a finalizer, or a node that does not answer, may hold it: kubectl get all -n "
+                                    f"{name}") from error
+    return [f"Namespace {name}, with all that was in it" for name in wanted]
+
+
+def captured_by_node(pods: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Node -> UIDs of the pods there whose condition says that they are captured."""
+    found: dict[str, list[str]] = {}
+    for pod in pods:
+        conditions = (pod.get("status") or {}).get("conditions") or []
+        if any(c["type"] == CONDITION_CAPTURED and c["status"] == "True" for c in conditions):
+            found.setdefault(pod["spec"]["nodeName"], []).append(pod["metadata"]["uid"])
+    return found
+
+
+def _release(cluster: Cluster, staying: list[str]) -> list[str]:
+    """Take the staying namespaces out of the mesh: agents release their pods; where none does, a pod of ours does it."""
+    for name in staying:
+        cluster.patch("Namespace", name, {"metadata": {"labels": {LABEL_MESH: None, LABEL_MODE: None}}})
+
+    def left() -> dict[str, list[str]]:
+        return captured_by_node(pod for name in staying for pod in cluster.list("Pod", name))
+
+    released = [f"mesh labels of namespace {name}" for name in staying]
+    if not staying or not left():
+        return released
+    try:
+        cluster.wait("the agents release their pods", lambda: not left(), seconds=_AGENT_SECONDS, every=0.1)
+        return [*released, "capture of its pods, by the node agents"]
+    except NotReady:
+        pass
+    for node, uids in left().items():
+        pod = plan_release_pod(node, uids)
+        if cluster.find("Namespace", SYSTEM_NAMESPACE) is None:
+            raise ExperimentFailure(f"{len(uids)} pods on node {node} are captured, and {SYSTEM_NAMESPACE} is gone: restart them")
+        cluster.delete("Pod", pod["metadata"]["name"], SYSTEM_NAMESPACE, grace=0)
+        cluster.create(pod)
+        name = pod["metadata"]["name"]
+
+        def ended(name: str = name) -> str:
+            return {"Succeeded": "ok", "Failed": "failed"}.get(
+                cluster.get("Pod", name, SYSTEM_NAMESPACE)["status"].get("phase", ""), "")
+
+        if cluster.wait(f"pods on node {node} released", ended, seconds=60, every=0.1) != "ok":
+            raise ExperimentFailure(f"node {node}: {cluster.logs(SYSTEM_NAMESPACE, name).strip() or 'no log'}: restart its pods")
+        released.append(f"capture of {len(uids)} pods on node {node}, by a pod of ours")
+    return released
+
+
+def plan_release_pod(node: str, uids: Iterable[str]) -> Object:
+    """The pod that un-captures pods of a node when its agent is gone."""
+    return {
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": f"release-{node}"[:63].rstrip("-."), "namespace": SYSTEM_NAMESPACE,
+                     "labels": {LABEL_RUN: "clean", LABEL_ROLE: "helper"}},
+        "spec": {
+            "nodeName": node, "hostPID": True, "restartPolicy": "Never", "activeDeadlineSeconds": 60,
+            "automountServiceAccountToken": False, "enableServiceLinks": False, "tolerations": [{"operator": "Exists"}],
+            "containers": [{"name": "release", "image": IMAGE, "imagePullPolicy": "IfNotPresent",
+                            "command": ["python", "-m", "chaos.mesh.agent.release", *uids],
+                            "securityContext": {"privileged": True, "runAsUser": 0}}],
+        },
+    }
+
+
+def clean_cluster(text: str, *, run: str = "", namespaces: tuple[str, ...] = ()) -> list[str]:
+    """Clean the cluster that an option names: an embedded or kind cluster is ours and goes whole, a context loses its runs."""
+    from chaos.cluster.commands import Shell, must
+    from chaos.cluster.consent import Consent
+    from chaos.cluster.providers import Kind, connect, parse_spec
+
+    spec = parse_spec(text)
+    match spec.kind:
+        case Kind.EMBEDDED:
+            from chaos.cluster.embedded import provider
+
+            return list(map(str, provider.clean()))
+        case Kind.KIND:
+            from chaos.cluster.kind import plan_environment
+
+            shell = Shell()
+            environment = plan_environment(shell)
+            if spec.name not in must(shell, "kind", "get", "clusters", environment=environment).split():
+                return []
+            must(shell, "kind", "delete", "cluster", "--name", spec.name, seconds=120, environment=environment)
+            return [f"kind cluster {spec.name}"]
+        case Kind.CONTEXT:
+            # Cleaning needs no second consent, even in production: it removes what is ours and nothing else.
+            cluster = connect(spec.name, consent=Consent(production=True, namespaces=namespaces))
+            try:
+                return remove_runs(cluster, run=run)
+            finally:
+                cluster.close()

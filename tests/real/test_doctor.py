@@ -1,0 +1,146 @@
+"""The doctor's findings, from facts alone; and the parts of a role, from its manifest."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from chaos.commands.doctor import _scenarios
+from chaos.doctor.access import Access, expand, needed, rules_in
+from chaos.doctor.facts import CAPTURE, PRIVILEGED, Facts, NodeFacts, detect_plugins, is_our_image, plan_try, takes_pods
+from chaos.doctor.findings import BUDGET, blockers, findings, of_fault, of_mode, of_scenario, warnings
+from chaos.doctor.text import report
+from chaos.mesh.modes import MODES
+from chaos.names import IMAGE
+
+NODE = NodeFacts("n1", "v1.36.2", "6.8.0", "containerd://2.0.1", True)
+FACTS = Facts("theirs", (1, 36), (NODE, dataclasses.replace(NODE, name="n2")), (), True, True, {PRIVILEGED: "", CAPTURE: ""},
+              network=("Calico",))
+
+
+def facts(**changes: Any) -> Facts:
+    return dataclasses.replace(FACTS, **changes)
+
+
+def test_a_cluster_with_everything_runs_everything() -> None:
+    found = findings(FACTS, _scenarios())
+    assert [one for one in found if not one.can and not one.why.startswith("does not apply")] == []
+    assert any(one.subject == "proxy-killed[ambient-node]" for one in found)
+    assert warnings(FACTS) == []
+
+
+def test_one_node_is_in_the_way_of_everything() -> None:
+    poor = facts(nodes=(NODE,))
+    assert blockers(poor) == ["1 nodes take pods: sharing needs at least 2"]
+    assert not any(one.can for one in findings(poor, _scenarios()))
+
+
+def test_a_missing_permission_names_itself_and_the_manifest() -> None:
+    why, = blockers(facts(refused=(Access("", "pods", "create"), Access("", "pods/log", "get"))))
+    assert why == "you may not create pods, get pods/log: bind manifests/rbac/runner.yaml to your user"
+
+
+def test_missing_metrics_keep_nothing_from_running() -> None:
+    poor = facts(refused=(Access("metrics.k8s.io", "pods", "list"),), metrics=False)
+    assert blockers(poor) == []
+    assert any("no CPU and memory use" in line for line in warnings(poor))
+
+
+def test_without_resize_what_hangs_on_cpu_cannot_run_and_the_rest_can() -> None:
+    old = facts(version=(1, 31), resize=False)
+    assert of_fault(old, "throttle").why == BUDGET
+    assert of_scenario(old, "noisy-neighbour", MODES["node"], ("overload",)).why == BUDGET
+    assert of_scenario(old, "noisy-neighbour", MODES["none"], ("overload",)).can
+    assert of_scenario(old, "proxy-killed", MODES["node"], ("kill",)).can
+    assert any(BUDGET in line for line in warnings(old))
+
+
+def test_resize_that_is_served_and_forbidden_is_the_throttles_affair() -> None:
+    poor = facts(refused=(Access("", "pods/resize", "patch"),))
+    assert blockers(poor) == []
+    assert of_fault(poor, "throttle").why == "you may not patch pods/resize"
+    assert of_fault(poor, "kill").can
+
+
+def test_a_restrictive_default_of_pod_security_forbids_sidecars_and_not_node_proxies() -> None:
+    strict = facts(pod_security={PRIVILEGED: "", CAPTURE: "violates PodSecurity \"baseline:latest\""})
+    assert "NET_ADMIN" in of_mode(strict, MODES["sidecar"]).why
+    assert "NET_ADMIN" in of_mode(strict, MODES["native-sidecar"]).why
+    assert of_mode(strict, MODES["node"]).can
+    assert of_mode(strict, MODES["none"]).can
+
+
+def test_an_old_version_and_a_run_that_is_there_are_in_the_way() -> None:
+    assert "at least 1.29" in blockers(facts(version=(1, 28)))[0]
+    assert "another run goes on, or was left" in blockers(facts(taken="abc"))[0]
+
+
+def test_what_should_be_known_is_said() -> None:
+    told = "\n".join(warnings(facts(version=(1, 38), network=("Cilium",), unread=("DaemonSet: Forbidden",),
+                                    nodes=(dataclasses.replace(NODE, has_image=False),))))
+    for part in ("1.38 is newer", "socketLB.hostNamespaceOnly", "may not look at DaemonSet", "not listed on n1"):
+        assert part in told
+    assert "Flannel enforces no NetworkPolicy" in "\n".join(warnings(facts(network=("Flannel",))))
+
+
+def test_the_report_groups_what_cannot_run_by_its_reason() -> None:
+    poor = facts(nodes=(NODE,))
+    text = report(poor, findings(poor, _scenarios()))
+    body = text.partition("cannot run")[2]
+    assert body.count("1 nodes take pods") == 1
+    assert "proxy-killed[node]" in body
+    assert "can run (" not in text.partition("cannot run")[0]
+
+
+def test_the_faults_of_a_scenario_are_those_that_its_module_uses() -> None:
+    found = _scenarios()
+    assert found["proxy-killed"]["node"] == ("kill",)
+    assert found["proxy-paused"]["sidecar"] == ("pause",)
+    assert found["noisy-neighbour"]["none"] == ("overload",)
+
+
+def test_a_tainted_or_cordoned_node_takes_no_pods() -> None:
+    node: dict[str, Any] = {"spec": {}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+    assert takes_pods(node)
+    assert not takes_pods({**node, "spec": {"unschedulable": True}})
+    assert not takes_pods({**node, "spec": {"taints": [{"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}]}})
+    assert takes_pods({**node, "spec": {"taints": [{"key": "x", "effect": "PreferNoSchedule"}]}})
+    assert not takes_pods({"spec": {}, "status": {}})
+
+
+def test_our_image_is_known_by_the_names_that_runtimes_give_it() -> None:
+    assert is_our_image(IMAGE)
+    assert is_our_image(f"docker.io/{IMAGE}")
+    assert not is_our_image(f"docker.io/{IMAGE}-dev")
+
+
+def test_network_plugins_are_known_by_their_daemonsets() -> None:
+    daemons = [{"metadata": {"name": name}} for name in ("cilium", "cilium-envoy", "kube-proxy", "calico-node")]
+    assert detect_plugins(daemons) == ("Calico", "Cilium")
+
+
+def test_the_pods_that_are_tried_need_what_ours_need() -> None:
+    assert plan_try(PRIVILEGED)["spec"]["hostPID"] is True
+    assert plan_try(CAPTURE)["spec"]["containers"][0]["securityContext"]["capabilities"]["add"] == ["NET_ADMIN"]
+
+
+def test_a_role_is_taken_apart_into_single_questions() -> None:
+    one = Access("", "secrets", "get", "mesh-authority")
+    assert one in needed()
+    assert one.review()["spec"]["resourceAttributes"] == {"verb": "get", "group": "", "resource": "secrets", "name": "mesh-authority"}
+    log = Access("", "pods/log", "get").review()["spec"]["resourceAttributes"]
+    assert (log["resource"], log["subresource"]) == ("pods", "log")
+    assert expand([{"apiGroups": ["a"], "resources": ["b", "c"], "verbs": ["get"]}]) == [Access("a", "b", "get"), Access("a", "c", "get")]
+
+
+def test_the_runner_holds_everything_that_it_grants() -> None:
+    """Kubernetes refuses to let anybody grant more than he holds."""
+    held = set(needed())
+    for file in ("rbac/control-plane.yaml", "rbac/node-proxy.yaml"):
+        granted = set(expand(rules_in(file)))
+        assert {one for one in granted if one not in held and dataclasses.replace(one, name="") not in held} == set(), file
+
+
+def test_no_role_of_ours_has_a_star() -> None:
+    for file in ("rbac/runner.yaml", "rbac/control-plane.yaml", "rbac/node-proxy.yaml"):
+        assert not [one for one in expand(rules_in(file)) if "*" in (one.group, one.resource, one.verb)], file
