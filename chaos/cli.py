@@ -15,6 +15,7 @@ from chaos.commands.clean import clean
 from chaos.commands.doctor import doctor
 from chaos.commands.image import image
 from chaos.errors import EnvironmentUnfit, Misuse, SharedfateError
+from chaos.toolkit.command import experiment
 
 REFUSED: Final = 4  # pytest's code for a usage error
 
@@ -36,7 +37,7 @@ def main() -> None:
     """Who is hurt when a shared service-mesh proxy dies or drowns."""
 
 
-for command in (doctor, clean, image):
+for command in (doctor, clean, image, experiment):
     main.add_command(command)
 
 

@@ -71,6 +71,19 @@ def settings_of(config: pytest.Config) -> Settings:
     return config.stash[_SETTINGS]
 
 
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """Chaos Toolkit experiment files, each an item (`chaos.toolkit.items`)."""
+    if file_path.suffix not in (".yaml", ".yml", ".json"):
+        return None
+    if not parent.session.isinitpath(file_path) and b"chaos.toolkit" not in file_path.read_bytes():
+        return None
+    from chaos.toolkit.items import collect
+
+    config = parent.config
+    return collect(file_path, parent, settings=lambda: settings_of(config), modes=config.option.chaos_modes is not None,
+                   progress=_progress(config))
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "chaos_mode" in metafunc.fixturenames:
         modes: tuple[str, ...] = settings_of(metafunc.config).modes

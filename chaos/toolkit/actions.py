@@ -1,0 +1,185 @@
+"""Actions: a fault each, with the action that undoes it. A fault that acts on is undone by its deadline at the latest.
+
+Whom a fault must hurt is not stated here: it is derived from the mode and the live placement when the fault is injected.
+Nothing selected, or nothing seen to change, raises. Undoing what is not in force is no error, so that rollbacks may always
+name it. The annotations are real ones, not postponed (`chaos discover` shows those as "object"), and the parameters
+positional (it drops keyword-only ones).
+"""
+
+from chaos.faults.delete_pod import DeletePod
+from chaos.faults.kill import Kill
+from chaos.faults.model import Receipt
+from chaos.faults.network.degrade import Degrade
+from chaos.faults.network.partition import Partition
+from chaos.faults.overload import Overload
+from chaos.faults.pause import Pause
+from chaos.faults.throttle import Throttle
+from chaos.history.model import Flow
+from chaos.mesh import manifests
+from chaos.toolkit.readings import Reading
+from chaos.toolkit.session import current, is_open
+from chaos.verdict import Harm
+
+__all__ = ["degrade_proxy", "delete_proxy_pod", "hold", "kill_proxy", "mend_proxy_link", "overload_path", "partition_proxy",
+           "pause_proxy", "play_scenario", "recover_all", "restore_proxy_cpu", "resume_proxy", "reunite_proxy", "start_job",
+           "stop_overload", "throttle_proxy"]
+
+
+def kill_proxy(tenant: str = "tenant-a", layer: str = "any", signal: int = 9, restart_seconds: float = 90.0,
+               deadline: float = 120.0) -> Reading:
+    """Kill one proxy of a tenant's path, and see its successor serve.
+
+    Args:
+        tenant: whose path.
+        layer: `l4`, `l7`, or `any` for the first.
+        signal: number; 9 (SIGKILL) or 15 (SIGTERM).
+        restart_seconds: longest wait for the successor.
+        deadline: seconds after which others may undo the fault.
+    """
+    fault = Kill(signal=signal, restart_seconds=restart_seconds)
+    return _told(current().break_proxy(fault, tenant, layer, deadline=deadline, harm=Harm.ERRORS))
+
+
+def delete_proxy_pod(tenant: str = "tenant-a", layer: str = "any", grace: int = -1, seconds: float = 90.0,
+                     deadline: float = 120.0) -> Reading:
+    """Delete the pod that holds a proxy of a tenant's path (with a sidecar: the application with it), and see it replaced.
+
+    Args:
+        grace: seconds; -1 for the pod's own, 0 at once.
+        seconds: longest wait for its going, and for its replacement.
+    """
+    fault = DeletePod(grace=None if grace < 0 else grace, seconds=seconds)
+    return _told(current().break_proxy(fault, tenant, layer, deadline=deadline, harm=Harm.ERRORS))
+
+
+def pause_proxy(tenant: str = "tenant-a", layer: str = "any", deadline: float = 60.0) -> Reading:
+    """Stop one proxy of a tenant's path (SIGSTOP) until `resume_proxy`, at most `deadline` seconds."""
+    return _told(current().break_proxy(Pause(seconds=deadline), tenant, layer, deadline=deadline))
+
+
+def resume_proxy() -> int:
+    """Let paused proxies go on; how many."""
+    return _recover("pause")
+
+
+def throttle_proxy(tenant: str = "tenant-a", layer: str = "any", millicores: int = 10, pairs: int = 3,
+                   deadline: float = 60.0) -> Reading:
+    """Cut the CPU limit of one proxy of a tenant's path.
+
+    Args:
+        millicores: the limit.
+        pairs: on and off so often (3 or 6), as the judge needs of what bites by degrees; 0: on, until `restore_proxy_cpu`.
+        deadline: seconds after which one throttling undoes itself.
+    """
+    session, fault = current(), Throttle(millicores=millicores)
+    if not pairs:
+        return _told(session.break_proxy(fault, tenant, layer, deadline=deadline))
+    proxy = session.proxy_of(tenant, layer)
+    return {"fault": fault.name, "target": str(proxy),
+            "pairs": session.switch(fault, session.trial.container(proxy), [proxy], deadline=deadline, pairs=pairs)}
+
+
+def restore_proxy_cpu() -> int:
+    """Give throttled proxies their CPU limits back; how many."""
+    return _recover("throttle")
+
+
+def overload_path(tenant: str = "tenant-a", profile: str = "requests", pairs: int = 3, start_rate: float = 500.0,
+                  max_rate: float = 4000.0, saturate_seconds: float = 8.0, deadline: float = 20.0) -> Reading:
+    """Let one tenant overload its own path until it gives out; its own flow is reported and not judged.
+
+    Args:
+        profile: `requests`, `handshakes`, `bodies` or `slow-readers`.
+        pairs: on and off so often (3 or 6); 0: on, until `stop_overload`.
+        start_rate, max_rate: requests a second of the ramp.
+        saturate_seconds: longest wait for the path to give out.
+        deadline: seconds after which the aggressor ends by itself.
+    """
+    session = current()
+    owner = session.tenant(tenant)
+    fault = Overload(server=owner.server, profile=profile, seconds=deadline, start_rate=start_rate, max_rate=max_rate,
+                     saturate_seconds=saturate_seconds)
+    target, own = session.trial.client_container(owner), [Flow(owner.client, owner.server)]
+    proxies = session.trial.deployment.proxies_of_client(owner)
+    if not pairs:
+        session.expect(proxies, "held", Harm.EITHER, own)
+        return _told(session.inject(fault, target, deadline=deadline))
+    done = session.switch(fault, target, proxies, deadline=deadline, pairs=pairs, exempt=own)
+    return {"fault": fault.name, "target": str(target), "pairs": done}
+
+
+def stop_overload() -> int:
+    """End overloads; how many."""
+    return _recover("overload")
+
+
+def partition_proxy(tenant: str = "tenant-a", layer: str = "any", spare_status: bool = True,
+                    deadline: float = 60.0) -> Reading:
+    """Lose every packet of one proxy of a tenant's path until `reunite_proxy`, at most `deadline` seconds.
+
+    Args:
+        spare_status: leave its status port open, so that the kubelet's probes do not notice.
+    """
+    return _told(current().break_proxy(Partition(seconds=deadline, spare_status=spare_status), tenant, layer, deadline=deadline))
+
+
+def reunite_proxy() -> int:
+    """Let the packets of partitioned proxies pass again; how many."""
+    return _recover("partition")
+
+
+def degrade_proxy(tenant: str = "tenant-a", layer: str = "any", delay_ms: float = 0.0, jitter_ms: float = 0.0, loss: float = 0.0,
+                  rate_kbit: int = 0, seed: int = 0, deadline: float = 60.0) -> Reading:
+    """Delay, slow or lose what the pod of a tenant's proxy sends until `mend_proxy_link`, at most `deadline` seconds.
+
+    Args:
+        delay_ms, jitter_ms: added to all that it sends, and how much that varies.
+        loss: share of packets lost, each way, 0 to 1.
+        rate_kbit: most that it sends, in kilobits a second; 0: no limit.
+    """
+    fault = Degrade(delay_ms=delay_ms, jitter_ms=jitter_ms, loss=loss, rate_kbit=rate_kbit, seed=seed, seconds=deadline)
+    return _told(current().break_proxy(fault, tenant, layer, deadline=deadline))
+
+
+def mend_proxy_link() -> int:
+    """Take delay, loss and rate limits away; how many."""
+    return _recover("degrade")
+
+
+def recover_all() -> int:
+    """Undo every fault that is in force; how many. The rollback that fits every experiment."""
+    return _recover("")
+
+
+def hold(seconds: float = 5.0) -> int:
+    """Let the load go on for so long; the requests that have been gathered since the experiment began."""
+    session = current()
+    session.trial.hold(seconds)
+    return sum(len(samples) for samples in session.trial.view().flows.values())
+
+
+def start_job(name: str = "job", tenant: str = "tenant-a", requests: int = 20, deadline_seconds: int = 120) -> Reading:
+    """Start a batch Job of a tenant: some requests to its server, then the end. It is deleted when the experiment ends."""
+    session = current()
+    owner = session.tenant(tenant)
+    found = manifests.job(name, tenant=owner.name, nodes=owner.client_nodes, requests=requests, deadline_seconds=deadline_seconds)
+    session.job_started(owner.namespace, name)
+    session.trial.mesh.deploy(found)
+    return {"job": f"{owner.namespace}/{name}", "requests": requests}
+
+
+def play_scenario(name: str) -> str:
+    """Play a shipped scenario, whole: what `sharedfate run --scenarios NAME` does, with the hypothesis checked beside it."""
+    current().play(name)
+    return name
+
+
+def _recover(fault: str) -> int:
+    """A rollback may come when nothing was deployed: then there is nothing to undo."""
+    return current().recover(fault) if is_open() else 0
+
+
+def _told(receipts: list[Receipt]) -> Reading:
+    first = receipts[0]
+    return {"fault": first.fault, "targets": [str(receipt.target) for receipt in receipts], "injected_at": first.injected_at,
+            "evidence": dict(first.evidence)}

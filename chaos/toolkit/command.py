@@ -1,0 +1,99 @@
+"""`sharedfate experiment`: list, validate and run experiment files. Exit codes: 0 pass, 1 anything else, 4 refused."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from chaos.errors import Misuse
+from chaos.resources import shipped
+
+
+@click.group()
+def experiment() -> None:
+    """Chaos Toolkit experiments, with a gate that reads the whole journal."""
+
+
+@experiment.command("list")
+def list_shipped() -> None:
+    """The experiments that ship with the package, with their claims."""
+    from chaos.toolkit.files import load
+
+    for path in shipped_files():
+        click.echo(f"{path}: {load(path)['title']}")
+
+
+@experiment.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--var", "variables", multiple=True, metavar="NAME=VALUE", help="override a configuration variable")
+def validate(files: tuple[Path, ...], variables: tuple[str, ...]) -> None:
+    """Refuse files that are not right: file, path within the file, and what would be right."""
+    from chaos.toolkit.files import load_checked
+
+    problems = []
+    for file in files:
+        try:
+            load_checked(find(file), parse_variables(variables))
+        except Misuse as error:
+            problems.append(str(error))
+    if problems:
+        raise Misuse("\n".join(problems))
+    click.echo(f"{len(files)} right")
+
+
+@experiment.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--var", "variables", multiple=True, metavar="NAME=VALUE", help="override a configuration variable, such as mode=node")
+@click.option("--out", default="sharedfate-out", show_default=True, type=click.Path(path_type=Path),
+              help="where a journal goes that has no history to lie beside")
+def run(files: tuple[Path, ...], variables: tuple[str, ...], out: Path) -> None:
+    """Run experiments. Green is what was proved: everything ran, the hypothesis held throughout, nothing was swallowed."""
+    from chaos.toolkit.files import load_checked
+    from chaos.toolkit.runner import run_file
+    from chaos.verdict import Verdict
+
+    chosen, paths = parse_variables(variables), [find(file) for file in files]
+    for path in paths:  # all of them, before the first is started
+        load_checked(path, chosen)
+    green = True
+    for path in paths:
+        outcome = run_file(path, variables=chosen, out=out, progress=_Lines())
+        green &= outcome.ruling.verdict is Verdict.PASS
+        click.echo(f"{path}: {outcome.ruling}")
+        if outcome.path:
+            click.echo(f"  journal {outcome.path}")
+    sys.exit(0 if green else 1)
+
+
+class _Lines:
+    """Progress as lines on standard error."""
+
+    def step(self, text: str) -> None:
+        click.echo(text, err=True)
+
+    def live(self, *, rate: float, errors: float, text: str = "") -> None:
+        del rate, errors, text
+
+
+def shipped_files() -> list[Path]:
+    """The experiment files of the package, by name."""
+    return sorted(path for path in shipped("experiments").iterdir() if path.suffix in (".yaml", ".yml", ".json"))
+
+
+def find(file: Path) -> Path:
+    """The file itself, or the shipped experiment of that name; raises Misuse naming those."""
+    if file.exists():
+        return file
+    for path in shipped_files():
+        if file.name in (path.name, path.stem) and file.parent in (Path(), Path("experiments")):
+            return path
+    raise Misuse(f"{file}: no such file, nor a shipped experiment: those are {', '.join(p.stem for p in shipped_files())}")
+
+
+def parse_variables(texts: tuple[str, ...]) -> dict[str, str]:
+    """`name=value` texts; raises Misuse naming those that are none."""
+    if wrong := [text for text in texts if "=" not in text]:
+        raise Misuse(f"--var {', '.join(wrong)}: want NAME=VALUE")
+    return dict(text.split("=", 1) for text in texts)

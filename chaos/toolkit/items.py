@@ -1,0 +1,120 @@
+"""`pytest experiments/`: each experiment file an item, or one for each mode of `--chaos-modes`; green is what the gate passes.
+
+Experiments of one session share its cluster, and those in the same mode its deployment. A file is taken for an experiment
+when it names our control or is named outright on the command line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from chaos.engine.run import Run
+from chaos.engine.settings import Inconclusive, Settings
+from chaos.errors import Misuse
+from chaos.toolkit import files
+from chaos.toolkit.runner import run_loaded
+from chaos.verdict import Verdict
+
+_RUNS: pytest.StashKey[Shared] = pytest.StashKey()
+_OUT: Final = "experiments"
+
+
+class NotProved(AssertionError):
+    """The gate did not pass the experiment."""
+
+
+class Shared:
+    """The one run that a session's experiments share; made when the first needs it."""
+
+    def __init__(self, settings: Settings, progress: Any) -> None:
+        self.settings, self.progress = settings, progress
+        self._run: Run | None = None
+
+    def run(self) -> Run:
+        if self._run is None:
+            self._run = Run(self.settings, progress=self.progress).__enter__()
+        return self._run
+
+    def close(self) -> None:
+        run, self._run = self._run, None
+        if run is not None:
+            run.__exit__(None, None, None)
+
+
+def is_experiment(path: Path, named: bool) -> bool:
+    """Whether a file is ours to collect; cheap, for it is asked of every YAML and JSON file of a tree."""
+    if path.suffix not in files.SUFFIXES:
+        return False
+    if named:
+        return True
+    try:
+        return files.CONTROL in path.read_text()
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+class ExperimentFile(pytest.File):
+    """An experiment file; a wrong one is a collection error that says what would be right."""
+
+    settings: Settings
+    modes: tuple[str, ...]  # empty: the file's own
+    progress: Any
+
+    def collect(self) -> Iterable[pytest.Item]:
+        experiment = files.load(self.path)
+        variable = files.mode_variable(experiment)
+        modes: tuple[str, ...] = self.modes if variable else ()
+        for mode in modes or ("",):
+            variables = {variable: mode} if mode else {}
+            try:
+                checked = files.load_checked(self.path, variables)
+            except Misuse as error:
+                raise self.CollectError(str(error)) from error
+            item: ExperimentItem = ExperimentItem.from_parent(self, name=mode or "experiment")
+            item.experiment, item.variables = checked, variables
+            yield item
+
+
+class ExperimentItem(pytest.Item):
+    """One experiment in one mode."""
+
+    experiment: files.Experiment
+    variables: dict[str, str]
+
+    def runtest(self) -> None:
+        parent: Any = self.parent
+        settings: Settings = parent.settings
+        shared = self.config.stash.get(_RUNS, None)
+        if shared is None:
+            shared = self.config.stash[_RUNS] = Shared(settings, parent.progress)
+            self.config.add_cleanup(shared.close)
+        run = shared.run() if files.deploys(self.experiment) else None
+        outcome = run_loaded(self.experiment, variables=self.variables, out=settings.out / _OUT, run=run, progress=parent.progress)
+        if outcome.ruling.verdict is Verdict.INCONCLUSIVE and settings.inconclusive is Inconclusive.RETRY:
+            outcome = run_loaded(self.experiment, variables=self.variables, out=settings.out / _OUT, run=run, progress=parent.progress)
+        if outcome.ruling.verdict is Verdict.INCONCLUSIVE and settings.inconclusive is Inconclusive.SKIP:
+            pytest.skip(str(outcome.ruling))
+        if outcome.ruling.verdict is not Verdict.PASS:
+            raise NotProved(f"{self.experiment['title']}\n  " + "\n  ".join([str(outcome.ruling.verdict), *outcome.ruling.reasons])
+                            + f"\n  journal {outcome.path}")
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        return str(excinfo.value) if isinstance(excinfo.value, NotProved) else super().repr_failure(excinfo, style)
+
+    def reportinfo(self) -> tuple[Path, None, str]:
+        return self.path, None, f"{self.path.stem}[{self.name}]"
+
+
+def collect(path: Path, parent: pytest.Collector, *, settings: Callable[[], Settings], modes: bool, progress: Any) -> ExperimentFile | None:
+    """The collector of an experiment file; None for any other. `modes`: the settings' modes were asked for."""
+    if not is_experiment(path, parent.session.isinitpath(path)):
+        return None
+    found: ExperimentFile = ExperimentFile.from_parent(parent, path=path)
+    found.settings = settings()
+    found.modes = found.settings.modes if modes else ()
+    found.progress = progress
+    return found

@@ -1,0 +1,42 @@
+"""A batch Job of a tenant: whether it ended, and if not, whether a proxy beside it is what keeps its pod alive."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from chaos.cluster.client import Cluster
+from chaos.toolkit.readings import Reading, opinion
+from chaos.verdict import Verdict
+
+
+def completion(cluster: Cluster, namespace: str, name: str, patience: float) -> Reading:
+    """The Job's fate now; open while it works, or before it exists."""
+    job = cluster.find("Job", name, namespace)
+    if job is None:
+        return opinion(None, Verdict.INCONCLUSIVE, f"there is no job {namespace}/{name} yet")
+    pods = [pod for pod in cluster.list("Pod", namespace) if owned(pod, job)]
+    return detect_fate(job, pods, now=datetime.now(UTC), patience=patience)
+
+
+def detect_fate(job: dict[str, Any], pods: list[dict[str, Any]], *, now: datetime, patience: float) -> Reading:
+    """From a Job and its pods. Pure."""
+    for condition in job.get("status", {}).get("conditions") or []:
+        if condition["status"] == "True" and condition["type"] == "Complete":
+            return opinion("complete", Verdict.PASS, "the job completed")
+        if condition["status"] == "True" and condition["type"] == "Failed":
+            return opinion("failed", Verdict.FAIL, f"the job failed: {condition.get('reason', '')} {condition.get('message', '')}".strip())
+    for pod in pods:
+        states = {c["name"]: c.get("state", {}) for c in pod.get("status", {}).get("containerStatuses") or []}
+        ended = states.get("job", {}).get("terminated")
+        beside = [name for name, state in states.items() if name != "job" and "running" in state]
+        if ended and ended.get("exitCode") == 0 and beside:
+            since = (now - datetime.fromisoformat(ended["finishedAt"])).total_seconds()
+            if since > patience:
+                return opinion("held by its proxy", Verdict.FAIL,
+                               f"the job's work ended {since:.0f} s ago, and container {', '.join(beside)} keeps its pod running")
+    return opinion("running", Verdict.INCONCLUSIVE, "the job runs")
+
+
+def owned(pod: dict[str, Any], job: dict[str, Any]) -> bool:
+    return any(owner["uid"] == job["metadata"]["uid"] for owner in pod["metadata"].get("ownerReferences") or [])

@@ -1,0 +1,207 @@
+"""What the control remembers from hook to hook: witness, session, guard, and in the end the ruling on the journal."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from chaoslib.exceptions import InterruptExecution
+from chaoslib.exit import exit_gracefully
+from chaoslib.run import RunEventHandler
+
+from chaos.engine.progress import Progress
+from chaos.engine.run import Run
+from chaos.toolkit import session as sessions
+from chaos.toolkit.gate import KEY, Ruling, rule
+from chaos.toolkit.guard import Guard
+from chaos.toolkit.session import Closing, Session
+from chaos.toolkit.wishes import wish_from
+from chaos.toolkit.witness import LOGGER, Witness
+from chaos.verdict import Verdict
+
+JOURNAL_FILE: Final = "journal.json"
+logger = logging.getLogger(LOGGER)
+
+
+class LogProgress:
+    """Steps as records of Chaos Toolkit's own logger."""
+
+    def step(self, text: str) -> None:
+        logger.info(f"sharedfate: {text}")
+
+    def live(self, *, rate: float, errors: float, text: str = "") -> None:
+        del rate, errors, text
+
+
+@dataclass(slots=True)
+class Lent:
+    """What whoever runs experiments from Python has already, and takes back."""
+
+    run: Run | None = None  # its cluster and deployments are shared by experiments in the same mode
+    witness: Witness | None = None
+    progress: Progress = field(default_factory=LogProgress)
+
+
+class Keeper(RunEventHandler):  # type: ignore[misc]  # chaoslib has no types
+    """Of one experiment, from the control's `configure_control` to the library's last event."""
+
+    def __init__(self, lent: Lent) -> None:
+        self.lent = lent
+        self.witness = lent.witness or Witness()
+        self.witness.__enter__()
+        self.session: Session | None = None
+        self.guard: Guard | None = None
+        self.closing: Closing | None = None
+        self.ruling: Ruling | None = None
+        self.problems: list[str] = []  # that make the outcome doubtful
+        self.mode = ""
+        self.heeded = False  # a SIGTERM was passed on
+        self.finished = False
+
+    # ---- the course of an experiment
+
+    def open(self, arguments: Mapping[str, Any], title: str) -> None:
+        """Deploy and take a baseline; raises InterruptExecution, the only error that the library heeds."""
+        try:
+            wish = wish_from(arguments, title=title)
+            if not arguments.get("deploy", True):
+                return
+            self.mode = wish.mode
+            self.session = Session(wish, progress=self.lent.progress, run=self.lent.run)
+            sessions.enter(self.session)
+            self.session.open()
+        except InterruptExecution:
+            raise
+        except Exception as error:
+            self.problems.append(f"nothing was deployed: {error}")
+            raise InterruptExecution(f"sharedfate: nothing was deployed: {error}") from error
+
+    def begin_method(self) -> None:
+        self.heed()
+        if self.session is not None and self.session.wish.guard:
+            self.guard = Guard(self.session.wrongly_hurt, exit_gracefully)
+            self.guard.start()
+
+    def end_method(self) -> None:
+        if self.guard is not None:
+            self.guard.stop()
+
+    def note(self, text: str) -> None:
+        if self.session is not None and sessions.is_open():
+            self.session.note(text)
+
+    def heed(self) -> None:
+        """SIGTERM inside an activity becomes a mere failed activity in the library; here it ends the experiment after all.
+
+        Once: the rollbacks that follow are not to be interrupted again.
+        """
+        if self.witness.terminated and not self.heeded:
+            self.heeded = True
+            raise InterruptExecution("SIGTERM came inside an activity")
+
+    def close(self) -> None:
+        """Undo, judge, report, take down. Safe to repeat; what goes wrong is kept for the gate."""
+        self.end_method()
+        if self.session is None or self.closing is not None:
+            return
+        session = self.session
+        try:
+            self.closing = session.close()
+        except BaseException as error:
+            self.closing = Closing(directory=getattr(getattr(session, "trial", None), "directory", None))
+            self.closing.problems.append(f"closing failed: {type(error).__name__}: {error}")
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            sessions.leave()
+
+    # ---- the library's last event
+
+    def finish(self, journal: dict[str, Any]) -> None:
+        """Rule on the journal, and set its status. Errors here are swallowed by the library: so "aborted" until all is said."""
+        if self.finished:
+            return
+        status, journal["status"] = journal.get("status"), "aborted"
+        try:
+            self.close()
+            journal[KEY] = self.facts()
+            self.ruling = rule({**journal, "status": status}, self.witness.heard, terminated=self.witness.terminated)
+        finally:
+            self.finished = True
+            self.witness.__exit__()
+        journal[KEY].update(verdict=str(self.ruling.verdict), reasons=list(self.ruling.reasons))
+        if self.ruling.verdict is Verdict.PASS or status != "completed" or journal.get("deviated"):
+            journal["status"] = status
+        else:
+            journal["status"] = "failed"
+        self.keep(journal)
+        tell = logger.info if self.ruling.verdict is Verdict.PASS else logger.fatal
+        tell(f"sharedfate: {self.ruling}")
+
+    def facts(self) -> dict[str, Any]:
+        """What a journal holds of us."""
+        closing = self.closing or Closing()
+        guard = self.guard
+        doubts = [*self.problems, *([guard.failure] if guard and guard.failure else [])]
+        facts: dict[str, Any] = {
+            "mode": self.mode,
+            "history": str(closing.directory) if closing.directory else None,
+            "reports": closing.reports,
+            "problems": closing.problems,
+            "doubts": doubts,
+            "alarm": guard.alarm if guard else "",
+            "heard": list(self.witness.heard),
+            "trial": None,
+        }
+        if (result := closing.result) is not None:
+            facts["trial"] = {
+                "target": result.target, "seed": result.seed, "predicted": dict(result.predicted), "observed": dict(result.observed),
+                "measures": dict(result.measures), "verdict": result.verdict, "reason": result.reason}
+        return facts
+
+    def keep(self, journal: Mapping[str, Any]) -> None:
+        """A copy of the journal beside the history."""
+        if self.closing is not None and self.closing.directory is not None:
+            write_journal(self.closing.directory / JOURNAL_FILE, journal)
+
+
+def write_journal(path: Path, journal: Mapping[str, Any]) -> None:
+    """Written whole or not at all; what JSON does not know becomes text."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(journal, indent=2, ensure_ascii=False, default=_plain) + "\n")
+    partial.replace(path)
+
+
+def _plain(value: Any) -> Any:
+    return getattr(value, "value", None) or str(value)
+
+
+_lent = Lent()
+_keeper: list[Keeper] = []
+
+
+def lend(lent: Lent) -> None:
+    """Give the next experiments of this process what they need not make themselves; `Lent()` takes it back."""
+    global _lent
+    _lent = lent
+
+
+def new() -> Keeper:
+    """For an experiment that begins."""
+    _keeper[:] = [Keeper(_lent)]
+    return _keeper[0]
+
+
+def current() -> Keeper | None:
+    """Of the experiment that runs; None when its control was not configured."""
+    return _keeper[0] if _keeper and not _keeper[0].finished else None
+
+
+def last() -> Keeper | None:
+    """Of the experiment that ended last in this process."""
+    return _keeper[0] if _keeper else None

@@ -1,0 +1,307 @@
+"""The experiment that is running: its cluster, its trial, the faults in force. Actions, probes and the control share it.
+
+The one module of the toolkit that holds the engine's objects, so that activities stay a few lines each. There is at most
+one session in a process: Chaos Toolkit itself runs one experiment at a time.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from chaos.engine.catalogue import scenario_names
+from chaos.engine.progress import Progress
+from chaos.engine.restarts import Snapshot, container_snapshot
+from chaos.engine.result import TrialResult
+from chaos.engine.run import Run
+from chaos.engine.scenario import SCENARIOS
+from chaos.engine.settings import Settings
+from chaos.engine.topology import Tenant
+from chaos.engine.trial import RECOVERY_SECONDS, Trial
+from chaos.errors import ExperimentFailure, Misuse, NoTargets
+from chaos.faults.model import Fault, Receipt, Target
+from chaos.history.model import EventKind, Flow, WindowKind
+from chaos.mesh.fate import ProxyInstance, path
+from chaos.mesh.modes import Layer
+from chaos.verdict import FaultKind, Finding, Harm, Judgement
+
+_KINDS = {"pulse": FaultKind.PULSE, "held": FaultKind.HELD, "gradual": FaultKind.GRADUAL}
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What an experiment asks of its session."""
+
+    settings: Settings
+    mode: str
+    name: str  # of the experiment: names its directory
+    guard: bool = True  # abort when a bystander outside the predicted set is hurt
+
+
+@dataclass(slots=True)
+class Held:
+    """A fault that acts until it is recovered: by its action, by its deadline or by the session's end."""
+
+    fault: Fault
+    begin: int
+    stack: ExitStack
+    timer: threading.Timer | None = None
+
+
+@dataclass(slots=True)
+class Closing:
+    """What a session came to."""
+
+    result: TrialResult | None = None  # None: the experiment broke nothing, so the model had nothing to say
+    directory: Path | None = None
+    reports: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+class Session:
+    """Open from the control's first hook to its last. Every method may be called from any thread.
+
+    Args:
+        wish: what is asked.
+        run: a run that somebody else opened and will close, whose deployments are shared; None: one of its own.
+    """
+
+    def __init__(self, wish: Wish, *, progress: Progress, run: Run | None = None) -> None:
+        self.wish = wish
+        self.began = time.time()
+        self._progress = progress
+        self._lent = run
+        self._stack = ExitStack()
+        self._lock = threading.RLock()
+        self._held: list[Held] = []
+        self._broken: list[ProxyInstance] = []
+        self._jobs: list[tuple[str, str]] = []
+        self._looked: tuple[float, Judgement] | None = None
+        self.overdue: list[str] = []  # undos by deadline that failed
+        self.first_effect = 0  # ns; 0: nothing was broken yet
+
+    # ---- life
+
+    def open(self) -> None:
+        """Cluster, mode, tenants, load, and a baseline of every flow."""
+        self.run = self._lent or self._stack.enter_context(Run(self.wish.settings, progress=self._progress))
+        self.trial: Trial = self.run.trial(self.wish.mode, self._free_name())
+        self._stack.callback(self.trial.close)
+        self.before: Snapshot = container_snapshot(self.trial.cluster, self.trial.deployment.namespaces)
+        self.trial.baseline()
+
+    def _free_name(self) -> str:
+        """Experiments that share a run may be repeated: a history is never written over."""
+        directory, name, number = self.run.settings.out / "trials" / self.wish.mode, self.wish.name, 1
+        while (directory / name).exists():
+            number += 1
+            name = f"{self.wish.name}-{number}"
+        return name
+
+    def close(self) -> Closing:
+        """Undo what is in force, judge the trial, write the reports, take down what is ours. Safe to repeat."""
+        closing = Closing()
+        problems = closing.problems
+        with self._stack:
+            try:
+                self.recover(observe=0.0)
+            except Exception as error:
+                problems += [f"a fault was not undone: {one}" for one in getattr(error, "exceptions", (error,))]
+            problems += self.overdue
+            for namespace, name in self._jobs:
+                self.trial.cluster.delete("Job", name, namespace)
+            self._jobs.clear()
+            if hasattr(self, "trial"):
+                closing.directory = self.trial.directory
+                if self.trial.expectation is not None and self.trial.judgement is None:
+                    closing.result = self.trial.finish()
+                    closing.reports = self._report()
+        return closing
+
+    def _report(self) -> list[str]:
+        from chaos.report import write_reports
+
+        reports = write_reports(self.run.settings.out, seconds=self.run.seconds)
+        return [str(reports.html), str(reports.markdown), str(reports.json)]
+
+    def note(self, text: str) -> None:
+        """A line in the history: which activity began or ended."""
+        self.trial.note(EventKind.NOTE, {"chaos toolkit": text})
+
+    # ---- targets
+
+    def tenant(self, name: str) -> Tenant:
+        """By its name or its namespace; raises Misuse naming all that exist."""
+        for tenant in self.trial.deployment.tenants:
+            if name in (tenant.name, tenant.namespace):
+                return tenant
+        known = ", ".join(tenant.namespace for tenant in self.trial.deployment.tenants)
+        raise Misuse(f"unknown tenant {name!r}: known are {known}")
+
+    def proxy_of(self, tenant: str, layer: str) -> ProxyInstance:
+        """The first proxy of that layer on the path of a tenant's requests; the placebo where the mode has no proxy."""
+        deployment = self.trial.deployment
+        placement = deployment.placement()
+        owner = self.tenant(tenant)
+        if not placement.mode.hops:
+            return deployment.proxy_to_break(self.trial.seed)
+        passed = [proxy for pair in placement.pairs() if pair.client.workload_key == owner.client
+                  for hop in path(placement, pair) for proxy in hop]
+        for proxy in passed:
+            if layer == "any" or Layer(layer) in proxy.layers:
+                return proxy
+        raise NoTargets(f"no {layer} proxy on the path of {owner.namespace} in mode {placement.mode.name}: nothing would be tested")
+
+    # ---- faults
+
+    def break_proxy(self, fault: Fault, tenant: str, layer: str, *, deadline: float, harm: Harm = Harm.EITHER) -> list[Receipt]:
+        """Inject into one proxy and expect harm to just its fate group. A pulse is over when this returns."""
+        proxy = self.proxy_of(tenant, layer)
+        self.expect([proxy], fault.shape, harm)
+        return self.inject(fault, self.trial.container(proxy), deadline=deadline)
+
+    def inject(self, fault: Fault, *targets: Target, deadline: float) -> list[Receipt]:
+        """Inject; a held fault is in force until `recover` or its deadline. The expectation must be stated before."""
+        with ExitStack() as stack:
+            receipts = list(stack.enter_context(self.trial.fault(fault, *targets, seconds=deadline)))
+            begin = min(receipt.injected_at for receipt in receipts)
+            self.first_effect = self.first_effect or begin
+            self.trial.window(WindowKind.FAULT, begin, None, "first effect")
+            held = Held(fault, begin, stack.pop_all())
+        with self._lock:
+            self._held.append(held)
+        if fault.shape == "pulse":
+            self.recover(fault.name, observe=0.0)
+        else:
+            held.timer = threading.Timer(deadline, self._expire, args=(held, deadline))
+            held.timer.daemon = True
+            held.timer.start()
+        return receipts
+
+    def recover(self, fault: str = "", *, observe: float = RECOVERY_SECONDS) -> int:
+        """Undo the faults of that name (or all), newest first; how many. Nothing in force is no error: an undo is idempotent.
+
+        Args:
+            observe: seconds of load to watch afterwards, so that recovery is seen.
+        """
+        with self._lock:
+            chosen = [held for held in reversed(self._held) if fault in ("", held.fault.name)]
+            failures: list[Exception] = []
+            for held in chosen:
+                try:
+                    self._undo(held)
+                except Exception as error:  # one undo that fails does not stop the others; all are raised below
+                    failures.append(error)
+        if failures:
+            raise ExceptionGroup(f"{len(failures)} of {len(chosen)} faults were not undone: {failures[0]}", failures)
+        if chosen and observe:
+            self.trial.hold(observe)
+        return len(chosen)
+
+    def _undo(self, held: Held) -> None:
+        self._held.remove(held)
+        if held.timer is not None:
+            held.timer.cancel()
+        end = time.time_ns()
+        held.stack.close()
+        if held.fault.shape == "pulse":  # over by itself: its window ends when recovery was seen
+            end = time.time_ns()
+        self.trial.window(WindowKind.FAULT, held.begin, end, "first effect until it was over")
+        self.trial.window(WindowKind.RECOVERY, time.time_ns(), None, "undone, and seen so")
+
+    def _expire(self, held: Held, deadline: float) -> None:
+        with self._lock:
+            if held not in self._held:
+                return
+            try:
+                self._undo(held)
+                self.note(f"{held.fault.name}: undone by its deadline of {deadline:g} s")
+            except Exception as error:
+                self.overdue.append(f"{held.fault.name}: not undone by its deadline of {deadline:g} s: {error}")
+
+    def switch(self, fault: Fault, target: Target, proxies: Sequence[ProxyInstance], *, deadline: float, pairs: int,
+               exempt: Sequence[Flow] = ()) -> int:
+        """On and off so many times (a fault that bites by degrees needs it: drift cancels); pairs done."""
+        if pairs not in self.trial.thresholds.pairs:
+            raise Misuse(f"pairs is {pairs}: the judge looks after {' or '.join(map(str, self.trial.thresholds.pairs))}")
+        self.expect(proxies, "gradual", Harm.EITHER, exempt)
+        hold = self.trial.thresholds.settle + 2.0
+        while self.trial.pairs_done < pairs:
+            with self.trial.fault(fault, target, seconds=deadline):
+                begin = time.time_ns()
+                self.first_effect = self.first_effect or begin
+                self.trial.hold(hold)
+                end = time.time_ns()
+            self.trial.window(WindowKind.FAULT, begin, end, f"{fault.name} held")
+            quiet = time.time_ns()
+            self.trial.hold(hold)
+            self.trial.window(WindowKind.RECOVERY, quiet, time.time_ns(), f"{fault.name} ended")
+            self.trial.pairs_done += 1
+        return self.trial.pairs_done
+
+    def expect(self, proxies: Sequence[ProxyInstance], shape: str, harm: Harm, exempt: Sequence[Flow] = ()) -> None:
+        """Expect harm to just the flows behind these proxies, and behind all that were broken before."""
+        self._broken += [proxy for proxy in proxies if proxy not in self._broken]
+        self.trial.expect_fate_of(*self._broken, fault_kind=_KINDS[shape], harm=harm, exempt=exempt)
+
+    def play(self, scenario: str) -> None:
+        """A shipped scenario, whole, in this trial."""
+        if scenario not in scenario_names():
+            raise Misuse(f"unknown scenario {scenario!r}: known are {', '.join(scenario_names())}")
+        found = SCENARIOS[scenario]
+        if why := found.applies(self.trial.mesh.mode):
+            raise NoTargets(f"{scenario} does not apply to mode {self.wish.mode}: {why}")
+        self.first_effect = time.time_ns()
+        found.run(self.trial)
+
+    # ---- jobs
+
+    def job_started(self, namespace: str, name: str) -> None:
+        """Remember a Job, to delete it at the end."""
+        self._jobs.append((namespace, name))
+
+    # ---- looking
+
+    def judgement(self) -> Judgement | None:
+        """What the judge says now; None before anything was broken. Asked again within half a second, the same."""
+        if self.trial.expectation is None or not self.first_effect:
+            return None
+        with self._lock:
+            if self._looked is None or time.monotonic() - self._looked[0] > 0.5:
+                self._looked = (time.monotonic(), self.trial.look())
+            return self._looked[1]
+
+    def wrongly_hurt(self) -> list[str]:
+        """Bystanders that are hurt though none of their pairs is behind what was broken: what a guard aborts on."""
+        judgement = self.judgement()
+        return [] if judgement is None else [
+            str(flow.flow) for flow in judgement.flows if flow.expected_share == 0 and flow.finding is Finding.HURT]
+
+
+_open: list[Session] = []
+
+
+def current() -> Session:
+    """The session of the running experiment; raises ExperimentFailure that says how to get one."""
+    if not _open:
+        raise ExperimentFailure("no mode is deployed: the experiment needs the control chaos.toolkit.control, first in `controls`")
+    return _open[-1]
+
+
+def is_open() -> bool:
+    return bool(_open)
+
+
+def enter(session: Session) -> None:
+    """Make it the current one; it must be left again with `leave`, also when it does not open."""
+    if _open:
+        raise ExperimentFailure("an experiment is running in this process already")
+    _open.append(session)
+
+
+def leave() -> None:
+    _open.clear()
