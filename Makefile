@@ -4,6 +4,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
+# What the embedded cluster needs of the system, command:package; installed only when missing and only by root.
+NEEDED := runc:runc nft:nftables ip:iproute2
+test proof: NEEDED += curl:curl
+
 .PHONY: demo test proof lint clean tools
 
 demo: $(STAMP) tools
@@ -25,11 +29,8 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
 	touch $@
 
-# What the embedded cluster needs of the system; installed only when missing and only by root.
 tools:
-	@missing=""; command -v runc >/dev/null || missing="$$missing runc"; \
-	command -v nft >/dev/null || missing="$$missing nftables"; \
-	command -v ip >/dev/null || missing="$$missing iproute2"; \
+	@missing=""; for pair in $(NEEDED); do command -v $${pair%%:*} >/dev/null || missing="$$missing $${pair##*:}"; done; \
 	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  echo "installing$$missing"; \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \

@@ -79,16 +79,16 @@ def sources(made: Bench) -> Counter[str]:
 
 def wire(made: Bench, secret: str) -> bool:
     """Whether a request's path can be read on the node's bridge."""
-    file = made.folder / f"{secret}.pcap"
-    command = made.spaces["fabric"].command("tcpdump", "--immediate-mode", "-U", "-s0", "-i", "any", "-w", str(file))
-    sniffer = subprocess.Popen(command, stderr=subprocess.PIPE)
-    assert sniffer.stderr is not None
-    while b"listening on" not in sniffer.stderr.readline():
-        pass
-    assert made.curl("client-a", f"http://{SERVICE_A}/{secret}")[0] == 200
-    time.sleep(0.1)
-    sniffer.terminate()
-    sniffer.communicate()
+    file = made.folder / f"{secret}.frames"
+    command = made.spaces["fabric"].command(sys.executable, str(Path(__file__).with_name("sniff.py")), str(file))
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as sniffer:
+        assert sniffer.stdout is not None
+        assert sniffer.stdout.readline() == "listening\n"
+        try:
+            assert made.curl("client-a", f"http://{SERVICE_A}/{secret}")[0] == 200
+            time.sleep(0.1)  # what is under way on the bridge is written down
+        finally:
+            sniffer.terminate()
     seen = file.read_bytes()
     assert len(seen) > 1000  # it did see the traffic
     return secret.encode() in seen
