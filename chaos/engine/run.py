@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 import uuid
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from chaos.chance import Seed
@@ -14,7 +16,7 @@ from chaos.cluster.providers import open_cluster
 from chaos.engine.clean import remove_runs
 from chaos.engine.deployment import Deployment
 from chaos.engine.progress import Progress
-from chaos.engine.settings import Settings
+from chaos.engine.settings import RUN_FILE, Settings
 from chaos.engine.trial import Trial
 from chaos.errors import Misuse
 from chaos.faults.injection import undo_overdue
@@ -36,7 +38,8 @@ class Run:
 
     def __enter__(self) -> Run:
         settings = self.settings
-        settings.out.mkdir(parents=True, exist_ok=True)
+        set_aside(settings.out)
+        settings.out.mkdir(parents=True)
         self.progress.step(f"cluster {settings.cluster}: starting")
         try:
             self.cluster = self._stack.enter_context(
@@ -102,4 +105,16 @@ class Run:
     def _describe(self, cluster: dict[str, Any]) -> None:
         header = {"version": 1, "run": self.id, "started": datetime.fromtimestamp(self.began, UTC).isoformat(),
                   "seed": self.settings.seed, "budget_millicores": self.settings.budget, "cluster": cluster}
-        (self.settings.out / "run.json").write_text(json.dumps(header, indent=1) + "\n")
+        (self.settings.out / RUN_FILE).write_text(json.dumps(header, indent=1) + "\n")
+
+
+def set_aside(out: Path) -> None:
+    """Make room for a run: an earlier one there becomes `OUT.previous`, in place of the one before it."""
+    if not out.exists():
+        return
+    if not (out / RUN_FILE).is_file():
+        out.rmdir()  # parse_settings has refused one that holds anything else
+        return
+    previous = out.with_name(f"{out.name}.previous")
+    shutil.rmtree(previous, ignore_errors=True)
+    out.rename(previous)

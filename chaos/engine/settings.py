@@ -23,6 +23,7 @@ class Inconclusive(StrEnum):
     RETRY = "retry"  # once more with fresh pods; then fail
 
 
+RUN_FILE = "run.json"  # in a run directory: what the run was
 DEMO_MODES = ("none", "sidecar", "node")
 
 
@@ -67,6 +68,9 @@ def parse_settings(*, cluster: str, modes: str, scenarios: str, nodes: int, out:
         problems.append(f"baseline {baseline}: no report.json there")
     if image_archive is not None and not Path(image_archive).is_file():
         problems.append(f"image archive {image_archive}: no file there (`sharedfate image save FILE` writes one)")
+    if (directory := Path(out)).exists() and not (directory / RUN_FILE).is_file() and (
+            not directory.is_dir() or any(directory.iterdir())):
+        problems.append(f"run directory {out}: exists, and is none of an earlier run: take another with --chaos-out")
     if problems:
         raise Misuse("; ".join(problems))
     consent = Consent(allow_production, tuple(part.strip() for part in namespaces.split(",") if part.strip()))

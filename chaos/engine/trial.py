@@ -60,6 +60,7 @@ class Trial:
         self.unexpected_restarts: list[str] = []
         self.pairs_done = 0  # on/off pairs of a gradual fault
         self.may_restart: set[str] = set()  # UIDs of pods whose restart the model expects
+        self.mended_at = 0  # ns: when the last fault was seen to be undone
         directory.mkdir(parents=True, exist_ok=True)
         self._writer = HistoryWriter(directory, {"mode": self.mesh.mode.name, "scenario": scenario, "seed": seed.value})
         self._before = container_snapshot(self.cluster, deployment.namespaces)
@@ -136,6 +137,8 @@ class Trial:
             at = {"injected": receipt.injected_at, "recovered": receipt.recovered_at}.get(phase, 0) or time.time_ns()
             facts = {"phase": phase, "at": at, "fault": receipt.fault, "target": str(receipt.target)}
             self.note(EventKind.FAULT, {**facts, "evidence": dict(receipt.evidence)}, at=at)
+            if phase == "recovered":
+                self.mended_at = max(self.mended_at, at)
             # begin and end have read the evidence back, or they would have raised
             if seen := {"injected": "evidence", "recovered": "restored"}.get(phase):
                 self.note(EventKind.FAULT, {**facts, "phase": seen, "seen": True}, at=at)
@@ -149,8 +152,8 @@ class Trial:
         if fault.shape == "pulse":
             with self.fault(fault, *targets, seconds=seconds) as receipts:
                 begin = min(receipt.injected_at for receipt in receipts)
-            # The fault is left only when its recovery was seen: the successor serves.
-            end = time.time_ns()
+            # The fault is left only when its recovery was seen, and that says since when the successor has served.
+            end = self.mended_at
             self.window(WindowKind.FAULT, begin, end, "first effect until recovery was seen")
             self.window(WindowKind.RECOVERY, end, None, "recovery seen")
             return self.look_until_done(begin, end=end)

@@ -19,6 +19,19 @@ def container_status(pod: dict[str, Any], container: str) -> dict[str, Any]:
     return {}
 
 
+def serving_endpoint(pod: dict[str, Any], container: str) -> str:
+    """`PORT[/path]` of a container's readiness probe, by which it shows that it serves; "" when it has none over TCP."""
+    specs = [*pod["spec"].get("containers", []), *(pod["spec"].get("initContainers") or [])]
+    spec: dict[str, Any] = next((one for one in specs if one["name"] == container), {})
+    probe = spec.get("readinessProbe") or {}
+    how = probe.get("httpGet") or probe.get("tcpSocket") or {}
+    if how.get("scheme", "HTTP") != "HTTP" or how.get("host"):
+        return ""
+    named = {port.get("name"): port["containerPort"] for port in spec.get("ports") or []}
+    port = named.get(how.get("port"), how.get("port"))
+    return f"{port}{how.get('path', '')}" if isinstance(port, int) else ""
+
+
 def running_container(cluster: Cluster, target: Target) -> Facts:
     """Container ID and restart count of a running target; raises TargetVanished when it is another one or not running."""
     pod = cluster.find("Pod", target.name, target.namespace)

@@ -9,10 +9,12 @@ is not there and 4 when nothing was seen to change. Standard library only: its s
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import select
 import signal
+import socket
 import sys
 import time
 from pathlib import Path
@@ -20,6 +22,8 @@ from typing import Any, Final
 
 VANISHED: Final = 3
 NO_EFFECT: Final = 4
+_EVERY: Final = 0.005  # seconds between two attempts to reach a successor
+_PATIENCE: Final = 0.25  # seconds for one answer
 
 
 def say(phase: str, **seen: Any) -> None:
@@ -70,6 +74,42 @@ def kill(pids: list[int], number: int, seconds: float) -> bool:
         os.close(handle)
 
 
+def enter_network(pid: int) -> None:
+    """Move this process into the network namespace of another; it stays there when that process ends."""
+    handle = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY)
+    try:
+        if ctypes.CDLL(None, use_errno=True).setns(handle, 0):  # os.setns is there from Python 3.12 on
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), f"/proc/{pid}/ns/net")
+    finally:
+        os.close(handle)
+
+
+def serves(port: int, path: str) -> bool:
+    """Whether something on this network namespace's loop-back answers: HTTP below 400, or with no path a connection."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=_PATIENCE) as connection:
+            if not path:
+                return True
+            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+            status = connection.recv(64).split(b" ", 2)
+    except OSError:
+        return False
+    return len(status) > 1 and status[1].isdigit() and 200 <= int(status[1]) < 400
+
+
+def await_serving(endpoint: str, seconds: float) -> bool:
+    """Watch `PORT[/path]` until it serves, and say when it did; whether that came in time."""
+    port, slash, path = endpoint.partition("/")
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if serves(int(port), slash + path):
+            say("serving", effect=time.time_ns())
+            return True
+        time.sleep(_EVERY)  # a port that begins to listen gives nobody an event
+    return False
+
+
 def set_stopped(uid: str, container_id: str, stopped: bool, seconds: float = 2.0) -> list[int]:
     """Stop or continue every process of a container; the PIDs once all are seen so, an empty list when they are not."""
     end = time.monotonic() + seconds
@@ -97,6 +137,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--container", required=True)
     parser.add_argument("--signal", type=int, default=int(signal.SIGKILL))
     parser.add_argument("--for", dest="seconds", type=float, default=10.0)
+    parser.add_argument("--serving", default="", help="PORT[/path] by which the killed container's successor shows that it serves")
     options = parser.parse_args(arguments)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     pids = processes(options.uid, options.container)
@@ -104,7 +145,14 @@ def main(arguments: list[str] | None = None) -> int:
         say("vanished")
         return VANISHED
     if options.action == "kill":
-        return 0 if kill(pids, options.signal, options.seconds) else NO_EFFECT
+        if options.serving:
+            enter_network(pids[0])
+        if not kill(pids, options.signal, options.seconds):
+            return NO_EFFECT
+        if options.serving:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
+            await_serving(options.serving, options.seconds)
+        return 0
     stopped = options.action == "pause"
     at = time.time_ns()
     held = set_stopped(options.uid, options.container, stopped)

@@ -80,6 +80,23 @@ def run(cluster: Cluster, receipt: Receipt, action: str, arguments: Sequence[str
     raise NoEffect(f"{receipt.fault} on {receipt.target}: the helper ended without saying {awaited!r}: {' | '.join(lines[-5:])}")
 
 
+def said(cluster: Cluster, receipt: Receipt, action: str, phase: str) -> dict[str, Any]:
+    """The last thing that a helper said of a phase; empty when it said nothing, or is gone."""
+    try:
+        text = cluster.logs(SYSTEM_NAMESPACE, pod_name(receipt, action))
+    except ApiError:
+        return {}
+    found: dict[str, Any] = {}
+    for line in text.splitlines():
+        try:
+            one = json.loads(line)
+        except ValueError:
+            continue
+        if one.get("phase") == phase:
+            found = one
+    return found
+
+
 def dismiss(cluster: Cluster, receipt: Receipt, action: str) -> None:
     """Tell a helper to undo what it holds and go; nothing when it went already."""
     cluster.delete("Pod", pod_name(receipt, action), SYSTEM_NAMESPACE)

@@ -10,13 +10,16 @@ from typing import ClassVar
 from chaos.cluster.client import Cluster
 from chaos.errors import NotReady, RecoveryFailed
 from chaos.faults import helper_pod
-from chaos.faults.container import replaced_and_ready, running_container
+from chaos.faults.container import replaced_and_ready, running_container, serving_endpoint
 from chaos.faults.model import Evidence, Facts, FaultShape, Receipt, Target
 
 
 @dataclass(frozen=True, slots=True)
 class Kill:
     """End a container's first process and see it gone; recovered when its successor runs and is ready.
+
+    When it began to serve again is read off the successor itself, many times a second; its readiness, by which the kubelet
+    goes, comes up to a probe's period later, and the traffic in between is sound already.
 
     Args:
         signal: number; 9 (SIGKILL) or 15 (SIGTERM).
@@ -30,16 +33,16 @@ class Kill:
     restart_seconds: float = 90.0
 
     def plan(self, cluster: Cluster, target: Target) -> Facts:
-        return running_container(cluster, target)
+        facts = running_container(cluster, target)
+        return {**facts, "serving": serving_endpoint(cluster.get("Pod", target.name, target.namespace), target.container)}
 
     def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
-        arguments = [*helper_pod.container_arguments(receipt.target), "--signal", str(self.signal)]
-        evidence = helper_pod.run(cluster, receipt, "kill", arguments, awaited="injected", seconds=15)
-        helper_pod.dismiss(cluster, receipt, "kill")
-        return evidence
+        arguments = [*helper_pod.container_arguments(receipt.target), "--signal", str(self.signal), "--for", str(self.restart_seconds)]
+        if endpoint := receipt.facts.get("serving"):
+            arguments += ["--serving", endpoint]
+        return helper_pod.run(cluster, receipt, "kill", arguments, awaited="injected", seconds=self.restart_seconds)
 
     def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
-        helper_pod.dismiss(cluster, receipt, "kill")
         try:
             status = cluster.wait(
                 f"{receipt.target}: a new container, ready",
@@ -48,5 +51,10 @@ class Kill:
                 every=0.03,
             )
         except NotReady as error:
+            helper_pod.dismiss(cluster, receipt, "kill")
             raise RecoveryFailed(str(error)) from error
-        return Evidence(time.time_ns(), {"container_id": status["containerID"], "restarts": status["restartCount"]})
+        ready = time.time_ns()
+        serving = helper_pod.said(cluster, receipt, "kill", "serving")
+        helper_pod.dismiss(cluster, receipt, "kill")
+        return Evidence(int(serving.get("effect", ready)), {
+            "container_id": status["containerID"], "restarts": status["restartCount"], "ready_at": ready})
