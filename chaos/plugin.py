@@ -6,6 +6,7 @@ Thin on purpose: the engine is imported only when a chaos option is given or a c
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,6 +94,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if "chaos.toolkit.items" in sys.modules:
+        from chaos.toolkit.items import grouped
+
+        grouped(items)
     if not any("chaos_mode" in getattr(item, "fixturenames", ()) for item in items):
         return
     wanted = settings_of(config).scenarios

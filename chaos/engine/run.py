@@ -91,6 +91,11 @@ class Run:
             self._deployment = deployment
         return self._deployment
 
+    def redeploy(self, mode: str) -> Deployment:
+        """A fresh deployment of the mode, for one that did not come back from what an earlier trial did to it."""
+        self._end_deployment()
+        return self.deployment(mode)
+
     def trial(self, mode: str, scenario: str) -> Trial:
         """A new trial in the mode's deployment."""
         directory = self.settings.out / "trials" / mode / scenario

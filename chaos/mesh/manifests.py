@@ -129,7 +129,7 @@ def tenant(name: str, *, client_nodes: Sequence[str], server_nodes: Sequence[str
 def job(name: str, *, tenant: str, nodes: Sequence[str], requests: int = 20,
         deadline_seconds: int = 60) -> list[Object]:
     """A batch Job of a tenant (manifests/apps/job.yaml)."""
-    return load("apps/job.yaml", {"name": name, "tenant": tenant, "nodes": list(nodes), "requests": requests,
+    return load("apps/job.yaml", {"name": name, "tenant": tenant, "nodes": list(nodes), "requests": str(requests),
                                   "deadline_seconds": deadline_seconds})
 
 

@@ -1,14 +1,16 @@
 """Actions: a fault each, with the action that undoes it. A fault that acts on is undone by its deadline at the latest.
 
-Whom a fault must hurt is not stated here: it is derived from the mode and the live placement when the fault is injected.
-Nothing selected, or nothing seen to change, raises. Undoing what is not in force is no error, so that rollbacks may always
-name it. The annotations are real ones, not postponed (`chaos discover` shows those as "object"), and the parameters
-positional (it drops keyword-only ones).
+`tenant`, `layer` and `side` choose a proxy, as `kill_proxy` says. Whom its fault must hurt is not stated here: that is
+derived from the mode and the live placement when the fault is injected. Nothing selected, or nothing seen to change,
+raises. Undoing what is not in force is no error, so that rollbacks may always name it.
+
+The annotations are real ones, not postponed (`chaos discover` shows those as "object"), and the parameters positional (it
+drops keyword-only ones).
 """
 
 from chaos.faults.delete_pod import DeletePod
 from chaos.faults.kill import Kill
-from chaos.faults.model import Receipt
+from chaos.faults.model import Fault, Receipt
 from chaos.faults.network.degrade import Degrade
 from chaos.faults.network.partition import Partition
 from chaos.faults.overload import Overload
@@ -25,22 +27,23 @@ __all__ = ["degrade_proxy", "delete_proxy_pod", "hold", "kill_proxy", "mend_prox
            "stop_overload", "throttle_proxy"]
 
 
-def kill_proxy(tenant: str = "tenant-a", layer: str = "any", signal: int = 9, restart_seconds: float = 90.0,
+def kill_proxy(tenant: str = "tenant-a", layer: str = "any", side: str = "client", signal: int = 9, restart_seconds: float = 90.0,
                deadline: float = 120.0) -> Reading:
     """Kill one proxy of a tenant's path, and see its successor serve.
 
     Args:
         tenant: whose path.
-        layer: `l4`, `l7`, or `any` for the first.
+        layer: `l4`, `l7`, or `any`.
+        side: `client` for the first of them on the path, `server` for the last.
         signal: number; 9 (SIGKILL) or 15 (SIGTERM).
         restart_seconds: longest wait for the successor.
         deadline: seconds after which others may undo the fault.
     """
     fault = Kill(signal=signal, restart_seconds=restart_seconds)
-    return _told(current().break_proxy(fault, tenant, layer, deadline=deadline, harm=Harm.ERRORS))
+    return _told(_break(fault, tenant, layer, side, deadline=deadline, harm=Harm.ERRORS))
 
 
-def delete_proxy_pod(tenant: str = "tenant-a", layer: str = "any", grace: int = -1, seconds: float = 90.0,
+def delete_proxy_pod(tenant: str = "tenant-a", layer: str = "any", side: str = "client", grace: int = -1, seconds: float = 90.0,
                      deadline: float = 120.0) -> Reading:
     """Delete the pod that holds a proxy of a tenant's path (with a sidecar: the application with it), and see it replaced.
 
@@ -49,12 +52,12 @@ def delete_proxy_pod(tenant: str = "tenant-a", layer: str = "any", grace: int = 
         seconds: longest wait for its going, and for its replacement.
     """
     fault = DeletePod(grace=None if grace < 0 else grace, seconds=seconds)
-    return _told(current().break_proxy(fault, tenant, layer, deadline=deadline, harm=Harm.ERRORS))
+    return _told(_break(fault, tenant, layer, side, deadline=deadline, harm=Harm.ERRORS))
 
 
-def pause_proxy(tenant: str = "tenant-a", layer: str = "any", deadline: float = 60.0) -> Reading:
+def pause_proxy(tenant: str = "tenant-a", layer: str = "any", side: str = "client", deadline: float = 60.0) -> Reading:
     """Stop one proxy of a tenant's path (SIGSTOP) until `resume_proxy`, at most `deadline` seconds."""
-    return _told(current().break_proxy(Pause(seconds=deadline), tenant, layer, deadline=deadline))
+    return _told(_break(Pause(seconds=deadline), tenant, layer, side, deadline=deadline))
 
 
 def resume_proxy() -> int:
@@ -62,7 +65,7 @@ def resume_proxy() -> int:
     return _recover("pause")
 
 
-def throttle_proxy(tenant: str = "tenant-a", layer: str = "any", millicores: int = 10, pairs: int = 3,
+def throttle_proxy(tenant: str = "tenant-a", layer: str = "any", side: str = "client", millicores: int = 10, pairs: int = 3,
                    deadline: float = 60.0) -> Reading:
     """Cut the CPU limit of one proxy of a tenant's path.
 
@@ -73,8 +76,8 @@ def throttle_proxy(tenant: str = "tenant-a", layer: str = "any", millicores: int
     """
     session, fault = current(), Throttle(millicores=millicores)
     if not pairs:
-        return _told(session.break_proxy(fault, tenant, layer, deadline=deadline))
-    proxy = session.proxy_of(tenant, layer)
+        return _told(_break(fault, tenant, layer, side, deadline=deadline))
+    proxy = session.proxy_of(tenant, layer, side)
     return {"fault": fault.name, "target": str(proxy),
             "pairs": session.switch(fault, session.trial.container(proxy), [proxy], deadline=deadline, pairs=pairs)}
 
@@ -113,14 +116,14 @@ def stop_overload() -> int:
     return _recover("overload")
 
 
-def partition_proxy(tenant: str = "tenant-a", layer: str = "any", spare_status: bool = True,
+def partition_proxy(tenant: str = "tenant-a", layer: str = "any", side: str = "client", spare_status: bool = True,
                     deadline: float = 60.0) -> Reading:
     """Lose every packet of one proxy of a tenant's path until `reunite_proxy`, at most `deadline` seconds.
 
     Args:
         spare_status: leave its status port open, so that the kubelet's probes do not notice.
     """
-    return _told(current().break_proxy(Partition(seconds=deadline, spare_status=spare_status), tenant, layer, deadline=deadline))
+    return _told(_break(Partition(seconds=deadline, spare_status=spare_status), tenant, layer, side, deadline=deadline))
 
 
 def reunite_proxy() -> int:
@@ -128,8 +131,8 @@ def reunite_proxy() -> int:
     return _recover("partition")
 
 
-def degrade_proxy(tenant: str = "tenant-a", layer: str = "any", delay_ms: float = 0.0, jitter_ms: float = 0.0, loss: float = 0.0,
-                  rate_kbit: int = 0, seed: int = 0, deadline: float = 60.0) -> Reading:
+def degrade_proxy(tenant: str = "tenant-a", layer: str = "any", side: str = "client", delay_ms: float = 0.0,
+                  jitter_ms: float = 0.0, loss: float = 0.0, rate_kbit: int = 0, seed: int = 0, deadline: float = 60.0) -> Reading:
     """Delay, slow or lose what the pod of a tenant's proxy sends until `mend_proxy_link`, at most `deadline` seconds.
 
     Args:
@@ -138,7 +141,7 @@ def degrade_proxy(tenant: str = "tenant-a", layer: str = "any", delay_ms: float 
         rate_kbit: most that it sends, in kilobits a second; 0: no limit.
     """
     fault = Degrade(delay_ms=delay_ms, jitter_ms=jitter_ms, loss=loss, rate_kbit=rate_kbit, seed=seed, seconds=deadline)
-    return _told(current().break_proxy(fault, tenant, layer, deadline=deadline))
+    return _told(_break(fault, tenant, layer, side, deadline=deadline))
 
 
 def mend_proxy_link() -> int:
@@ -177,6 +180,11 @@ def play_scenario(name: str) -> str:
 def _recover(fault: str) -> int:
     """A rollback may come when nothing was deployed: then there is nothing to undo."""
     return current().recover(fault) if is_open() else 0
+
+
+def _break(fault: Fault, tenant: str, layer: str, side: str, *, deadline: float, harm: Harm = Harm.EITHER) -> list[Receipt]:
+    session = current()
+    return session.break_proxy(fault, session.proxy_of(tenant, layer, side), deadline=deadline, harm=harm)
 
 
 def _told(receipts: list[Receipt]) -> Reading:

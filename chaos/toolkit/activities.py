@@ -15,12 +15,14 @@ from chaoslib.hypothesis import ensure_hypothesis_tolerance_is_valid
 from chaos.mesh.modes import Layer
 from chaos.toolkit import tolerances
 from chaos.toolkit.probes import QUANTILES
+from chaos.toolkit.session import SIDES
 
 Problem = tuple[str, str]  # path within the activity, what is wrong and what would be right
 
 KINDS: Final = {"chaos.toolkit.actions": "action", "chaos.toolkit.probes": "probe", "chaos.toolkit.tolerances": "probe"}
 CHOICES: Final[Mapping[str, tuple[Any, ...]]] = {  # of our own functions' parameters, by their names
     "layer": ("any", *(str(layer) for layer in Layer)),
+    "side": SIDES,
     "profile": ("requests", "handshakes", "bodies", "slow-readers"),
     "doubt": tolerances.DOUBTS,
     "quantile": QUANTILES,

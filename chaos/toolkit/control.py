@@ -27,8 +27,9 @@ __all__ = ["after_activity_control", "after_experiment_control", "after_method_c
 
 
 def configure_control(mode: str = "sidecar", cluster: str = "embedded", out: str = "sharedfate-out", name: str = "",
-                      nodes: int = 2, seed: int = 1, budget: int = 900, guard: bool = True, deploy: bool = True,
-                      experiment: Mapping = NO_READING, event_registry: Any = None, **others: Any) -> None:
+                      nodes: int = 2, seed: int = 1, budget: int = 900, guard: bool = True, namespaces: str = "",
+                      allow_production: bool = False, deploy: bool = True, experiment: Mapping = NO_READING,
+                      event_registry: Any = None, **others: Any) -> None:
     """Begin to listen, before any other control does; nothing is started yet.
 
     Args:
@@ -36,11 +37,12 @@ def configure_control(mode: str = "sidecar", cluster: str = "embedded", out: str
         cluster: embedded, or context:NAME.
         out: directory of histories, reports and journals.
         name: of this experiment's directory in it; by default made from its title.
-        nodes, seed, budget: as the options of `sharedfate run`.
+        nodes, seed, budget, namespaces, allow_production: as the options of `sharedfate run`.
         guard: abort when a bystander is hurt that the sharing model spares.
         deploy: False for an experiment of your own on a system of your own: no cluster, the journal alone is judged.
     """
-    del mode, cluster, out, name, nodes, seed, budget, guard, deploy, others  # read when they are substituted: before_experiment_control
+    # They are read when they are substituted: before_experiment_control.
+    del mode, cluster, out, name, nodes, seed, budget, guard, namespaces, allow_production, deploy, others
     kept = keeper.new()
     event_registry.register(kept)
     first = (experiment.get("controls") or [{}])[0].get("provider", {})

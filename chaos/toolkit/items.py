@@ -109,6 +109,14 @@ class ExperimentItem(pytest.Item):
         return self.path, None, f"{self.path.stem}[{self.name}]"
 
 
+def grouped(items: list[pytest.Item]) -> None:
+    """Bring the experiments of one mode together, in place: they share its deployment, and each change of mode costs one."""
+    places = [n for n, item in enumerate(items) if isinstance(item, ExperimentItem)]
+    order = {mode: n for n, mode in reversed(list(enumerate(items[n].name for n in places)))}
+    for place, item in zip(places, sorted((items[n] for n in places), key=lambda item: order[item.name]), strict=True):
+        items[place] = item
+
+
 def collect(path: Path, parent: pytest.Collector, *, settings: Callable[[], Settings], modes: bool, progress: Any) -> ExperimentFile | None:
     """The collector of an experiment file; None for any other. `modes`: the settings' modes were asked for."""
     if not is_experiment(path, parent.session.isinitpath(path)):

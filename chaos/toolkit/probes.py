@@ -6,7 +6,7 @@ shows postponed ones as "object". Parameters are positional: it drops keyword-on
 
 from chaos.engine.recorder import usage_facts
 from chaos.engine.restarts import compare_restarts, container_snapshot
-from chaos.errors import ExperimentFailure, Misuse
+from chaos.errors import ExperimentFailure, Misuse, NoTargets
 from chaos.history.model import Flow
 from chaos.toolkit import jobs, readings
 from chaos.toolkit.readings import NOBODY, Names, Reading
@@ -107,6 +107,8 @@ def await_job(name: str = "job", tenant: str = "tenant-a", seconds: float = 90.0
     """Wait, at most so many seconds, until it is known what became of a Job; its reading as `job_completion` gives it."""
     session = current()
     namespace = session.tenant(tenant).namespace
+    if session.trial.cluster.find("Job", name, namespace) is None:
+        raise NoTargets(f"there is no job {namespace}/{name}: start it before it is awaited")
 
     def known() -> Reading:
         found = jobs.completion(session.trial.cluster, namespace, name, patience)

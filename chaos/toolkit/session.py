@@ -6,6 +6,7 @@ one session in a process: Chaos Toolkit itself runs one experiment at a time.
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections.abc import Sequence
@@ -27,8 +28,10 @@ from chaos.faults.model import Fault, Receipt, Target
 from chaos.history.model import EventKind, Flow, WindowKind
 from chaos.mesh.fate import ProxyInstance, path
 from chaos.mesh.modes import Layer
+from chaos.toolkit.readings import unsteady_tenants
 from chaos.verdict import FaultKind, Finding, Harm, Judgement
 
+SIDES = ("client", "server")  # of a path: where it begins, where it ends
 _KINDS = {"pulse": FaultKind.PULSE, "held": FaultKind.HELD, "gradual": FaultKind.GRADUAL}
 
 
@@ -87,12 +90,36 @@ class Session:
     # ---- life
 
     def open(self) -> None:
-        """Cluster, mode, tenants, load, and a baseline of every flow."""
+        """Cluster, mode, tenants, load, and a steady baseline of every flow.
+
+        A deployment that others used before may not have come back from it: then a fresh one is made, once. Raises
+        ExperimentFailure when a tenant has errors of its own: nothing that is broken then would prove anything.
+        """
         self.run = self._lent or self._stack.enter_context(Run(self.wish.settings, progress=self._progress))
-        self.trial: Trial = self.run.trial(self.wish.mode, self._free_name())
+        if self._take_baseline() and self._lent is not None:
+            self.trial.close()
+            shutil.rmtree(self.trial.directory)  # it holds a baseline that nobody asks for
+            self.run.redeploy(self.wish.mode)
+            self._take_baseline()
         self._stack.callback(self.trial.close)
+        if unsteady := self.unsteady():
+            raise ExperimentFailure(f"{', '.join(unsteady)} had errors before anything was broken: is the machine too busy?")
+
+    def _take_baseline(self) -> list[str]:
+        """A new trial and its baseline; the tenants that are not steady in it."""
+        self.trial: Trial = self.run.trial(self.wish.mode, self._free_name())
         self.before: Snapshot = container_snapshot(self.trial.cluster, self.trial.deployment.namespaces)
-        self.trial.baseline()
+        try:
+            self.trial.baseline()
+        except BaseException:
+            self.trial.close()
+            raise
+        return self.unsteady()
+
+    def unsteady(self) -> list[str]:
+        """Tenants whose share of errors is above the margin by itself."""
+        found: list[str] = unsteady_tenants(self.trial.view(), (), self.trial.thresholds)["value"]
+        return found
 
     def _free_name(self) -> str:
         """Experiments that share a run may be repeated: a history is never written over."""
@@ -142,8 +169,13 @@ class Session:
         known = ", ".join(tenant.namespace for tenant in self.trial.deployment.tenants)
         raise Misuse(f"unknown tenant {name!r}: known are {known}")
 
-    def proxy_of(self, tenant: str, layer: str) -> ProxyInstance:
-        """The first proxy of that layer on the path of a tenant's requests; the placebo where the mode has no proxy."""
+    def proxy_of(self, tenant: str, layer: str, side: str = "client") -> ProxyInstance:
+        """The proxy of that layer on the path of a tenant's requests that comes first, or (side `server`) last.
+
+        The placebo where the mode has no proxy; raises NoTargets where it has none of that layer.
+        """
+        if side not in SIDES:
+            raise Misuse(f"side is {side!r}: it is {' or '.join(SIDES)}")
         deployment = self.trial.deployment
         placement = deployment.placement()
         owner = self.tenant(tenant)
@@ -151,16 +183,15 @@ class Session:
             return deployment.proxy_to_break(self.trial.seed)
         passed = [proxy for pair in placement.pairs() if pair.client.workload_key == owner.client
                   for hop in path(placement, pair) for proxy in hop]
-        for proxy in passed:
+        for proxy in passed if side == "client" else reversed(passed):
             if layer == "any" or Layer(layer) in proxy.layers:
                 return proxy
         raise NoTargets(f"no {layer} proxy on the path of {owner.namespace} in mode {placement.mode.name}: nothing would be tested")
 
     # ---- faults
 
-    def break_proxy(self, fault: Fault, tenant: str, layer: str, *, deadline: float, harm: Harm = Harm.EITHER) -> list[Receipt]:
+    def break_proxy(self, fault: Fault, proxy: ProxyInstance, *, deadline: float, harm: Harm = Harm.EITHER) -> list[Receipt]:
         """Inject into one proxy and expect harm to just its fate group. A pulse is over when this returns."""
-        proxy = self.proxy_of(tenant, layer)
         self.expect([proxy], fault.shape, harm)
         return self.inject(fault, self.trial.container(proxy), deadline=deadline)
 

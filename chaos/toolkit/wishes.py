@@ -22,6 +22,8 @@ DEFAULTS: Final[Mapping[str, Any]] = {
     "seed": 1,
     "budget": 900,  # millicores
     "guard": True,  # abort when a bystander outside the predicted set is hurt
+    "namespaces": "",  # of a cluster that is not ours: those that may be touched, comma separated
+    "allow_production": False,  # of a cluster that is not ours
     "deploy": True,  # False: no cluster, the journal alone is judged
 }
 
@@ -60,7 +62,7 @@ def wish_from(arguments: Mapping[str, Any], *, title: str) -> Wish:
     out = Path(chosen["out"]) / f"{name}-{mode}"
     settings = parse_settings(cluster=chosen["cluster"], modes=mode, scenarios="", nodes=chosen["nodes"], out=str(out),
                               budget=chosen["budget"], seed=chosen["seed"], keep=False, inconclusive="fail", baseline=None,
-                              known_scenarios=())
+                              known_scenarios=(), namespaces=chosen["namespaces"], allow_production=chosen["allow_production"])
     return Wish(settings, mode, name, chosen["guard"])
 
 
