@@ -67,10 +67,11 @@ def _praise(journal: Journal) -> str:
 
 def detect_interruption(journal: Journal, terminated: bool) -> Iterator[Finding]:
     status = journal.get("status")
-    if status != "completed" and not journal.get("deviated") and not _gate_failed(journal):
+    if terminated:
+        went_on = "" if status == "interrupted" else ", and the experiment went on"
+        yield Verdict.INCONCLUSIVE, f"SIGTERM came{went_on}"
+    elif status != "completed" and not journal.get("deviated") and not _gate_failed(journal):
         yield Verdict.INCONCLUSIVE, f"the experiment ended with status {status}"
-    if terminated and status != "interrupted":
-        yield Verdict.INCONCLUSIVE, "SIGTERM came inside an activity, and the experiment went on"
 
 
 def detect_dry_run(journal: Journal) -> Iterator[Finding]:

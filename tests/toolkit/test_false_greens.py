@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from chaos.toolkit.runner import run_loaded
 from chaos.verdict import Verdict
 from tests.toolkit.experiments import Experiment, experiment, probe, step, tolerance
 
+RELEASE = tuple(map(int, version("chaostoolkit-lib").split(".")[:2]))
 ROOT = Path(__file__).resolve().parents[2]
 FAIL, DOUBT = Verdict.FAIL, Verdict.INCONCLUSIVE
 RAISING = {"name": "safeguard", "provider": {"type": "python", "module": "tests.toolkit.raising_control"}}
@@ -67,6 +69,9 @@ def library_run(found: Experiment) -> dict[str, Any]:
 @case
 def test_a_plain_run_is_green_where(name: str, tmp_path: Path) -> None:
     journal = library_run(CASES[name][0](str(tmp_path / "calls"), False))
+    if name.startswith("SIGTERM") and RELEASE >= (1, 45):
+        assert journal["status"] == "interrupted"  # the one of them that the library has mended since
+        return
     assert journal["status"] == "completed"
     assert not journal["deviated"]
 
