@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +17,13 @@ if TYPE_CHECKING:
     from chaos.engine.run import Run
     from chaos.engine.settings import Settings
     from chaos.engine.trial import Trial
+    from chaos.report import Reports
 
 _SUITE = Path(__file__).resolve().parent / "suite"
 _SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
 _RUN: pytest.StashKey[Run] = pytest.StashKey()
+_REPORTS: pytest.StashKey[Reports] = pytest.StashKey()
+_WORSE: pytest.StashKey[list[str]] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -100,14 +103,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         grouped(items)
     if not any("chaos_mode" in getattr(item, "fixturenames", ()) for item in items):
         return
+    from chaos.mesh.modes import mode_named
+
     wanted = settings_of(config).scenarios
-    if not wanted:
-        return
     chosen: list[pytest.Item] = []
     left: list[pytest.Item] = []
     for item in items:
         found = getattr(getattr(item, "obj", None), "scenario", None)
-        (chosen if found is None or found.name in wanted else left).append(item)
+        (chosen if found is None or not wanted or found.name in wanted else left).append(item)
+        if found is not None and (why := found.applies(mode_named(item.callspec.params["chaos_mode"]))):  # type: ignore[attr-defined]
+            item.add_marker(pytest.mark.skip(reason=why))
     if left:
         config.hook.pytest_deselected(items=left)
         items[:] = chosen
@@ -134,16 +139,28 @@ def chaos_run(request: pytest.FixtureRequest) -> Iterator[Run]:
 
 @pytest.fixture
 def trial(request: pytest.FixtureRequest, chaos_run: Run, chaos_mode: str) -> Iterator[Trial]:
-    """One trial of the test's scenario in the mode: baseline, fault, looks, judgement."""
-    found: Any = getattr(request.function, "scenario", None)
-    name = found.name if found else request.node.originalname or request.node.name
-    if found and (why := found.applies(chaos_run.mode(chaos_mode))):
-        pytest.skip(why)
-    made = chaos_run.trial(chaos_mode, name)
+    """A trial of your own in the mode: baseline, fault, looks, judgement. It is named after the test."""
+    made = chaos_run.trial(chaos_mode, request.node.originalname or request.node.name)
     try:
         yield made
     finally:
         made.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """`--chaos-inconclusive=skip`: a trial without a clear answer is skipped, with its reason."""
+    if "chaos_mode" not in getattr(item, "fixturenames", ()):
+        return (yield)
+    from chaos.engine.settings import Inconclusive
+    from chaos.engine.trial import TrialInconclusive
+
+    try:
+        return (yield)
+    except TrialInconclusive as error:
+        if settings_of(item.config).inconclusive is Inconclusive.SKIP:
+            pytest.skip(str(error))
+        raise
 
 
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
@@ -158,22 +175,42 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         item.repr_failure = lambda excinfo, style=None: str(excinfo.value)  # type: ignore[method-assign,assignment,unused-ignore]
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """The table mode x scenario, a sentence for each trial, and where the reports are."""
-    run = config.stash.get(_RUN, None)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write the reports, and hold them against those of `--chaos-baseline`: what got worse fails the session."""
+    run = session.config.stash.get(_RUN, None)
     if run is None:
         return
     from chaos.engine.result import results_of
-    from chaos.report import terminal_table, write_reports
+    from chaos.report import write_reports
 
-    results = results_of(run.settings.out)
-    if not results:
+    if not results_of(run.settings.out):
         return
-    reports = write_reports(run.settings.out, seconds=run.seconds)
+    reports = session.config.stash[_REPORTS] = write_reports(run.settings.out, seconds=run.seconds)
+    if (baseline := run.settings.baseline) is not None:
+        from chaos.report.compare import compare, load_report
+
+        found = session.config.stash[_WORSE] = [str(one) for one in compare(load_report(baseline), load_report(reports.json))]
+        if found and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The table mode x scenario, a sentence for each trial, and where the reports are."""
+    run, reports = config.stash.get(_RUN, None), config.stash.get(_REPORTS, None)
+    if run is None or reports is None:
+        return
+    from chaos.engine.result import results_of
+    from chaos.report import terminal_table
+
     terminalreporter.section("who was hurt")
-    terminalreporter.write_line(terminal_table(results))
+    terminalreporter.write_line(terminal_table(results_of(run.settings.out)))
+    if (worse := config.stash.get(_WORSE, None)) is not None:
+        terminalreporter.section(f"beside {run.settings.baseline}")
+        terminalreporter.write_line("\n".join(worse) or "nothing got worse")
     for path in dataclasses.astuple(reports):
         terminalreporter.write_line(str(path))
+    if xml := getattr(config.option, "xmlpath", None):
+        terminalreporter.write_line(str(xml))
 
 
 def _progress(config: pytest.Config) -> Any:

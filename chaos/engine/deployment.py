@@ -27,6 +27,10 @@ from chaos.names import LABEL_ROLE, PORT_CONTROL, SYSTEM_NAMESPACE
 
 REQUEST_TIMEOUT = 1.0  # seconds from when a request was due
 SENTINEL_RATE = 50.0
+FLOW = "http"  # name of a tenant's own flow at its loader
+SLOW_START = 0.05  # of its rate: what a flow whose path gave out begins with again
+HEALTHY = 0.95  # share of a flow's requests that are answered, above which it needs no help
+HEAL_SECONDS = 20.0  # longest wait for a flow to be sound again
 
 
 class Deployment:
@@ -67,7 +71,7 @@ class Deployment:
         self.ready_seconds = time.monotonic() - begin
         self.progress.step(f"{mode}: ready in {self.ready_seconds:.1f} s; starting the load")
         for tenant in self.tenants:
-            self._start_flows(tenant)
+            self._set_flows(tenant, self.settings.rate)
         self.since = time.time_ns() + 500_000_000  # the first connections of every flow are not steady load
 
     def stop(self) -> None:
@@ -107,12 +111,56 @@ class Deployment:
             raise ExperimentFailure(f"mode {self.mesh.mode.name} has neither a proxy nor a placebo: is the mesh whole?")
         return sorted(proxies)[0]
 
-    def _start_flows(self, tenant: Tenant) -> None:
+    # ---- the load
+
+    def pause(self, tenant: Tenant) -> None:
+        """No requests of the tenant's own flow until `heal`; its sentinel goes on."""
+        self._set_flows(tenant, 0.0)
+
+    def heal(self, tenants: Sequence[Tenant] | None = None) -> list[str]:
+        """See that flows are sound, and help those that are not; returns what was done, a sentence each.
+
+        A proxy that an overload drove into time-outs stays there under the load that it bore before: each request that
+        times out costs its connection, and each new connection a handshake. So a flow that is not sound starts slowly, as
+        clients that back off do. Raises NotReady naming the flow that does not come back.
+
+        Args:
+            tenants: whose flows were paused; by default every tenant, and only flows that fail are touched.
+        """
+        done = []
+        for tenant in self.tenants if tenants is None else tenants:
+            if tenants is None and self._is_sound(tenant, 0.5):
+                continue
+            begin = self.clock.now()
+            self._set_flows(tenant, self.settings.rate * SLOW_START)
+            self._await_sound(tenant, "answers a slow start")
+            self._set_flows(tenant, self.settings.rate)
+            self._await_sound(tenant, "bears its load")
+            done.append(f"{tenant.client} -> {tenant.server} was started slowly, and was sound again after "
+                        f"{(self.clock.now() - begin) / 1e9:.1f} s")
+        return done
+
+    def _await_sound(self, tenant: Tenant, what: str) -> None:
+        self.cluster.wait(f"{tenant.client} -> {tenant.server} {what}", lambda: self._is_sound(tenant, 0.5), seconds=HEAL_SECONDS)
+
+    def _is_sound(self, tenant: Tenant, seconds: float) -> bool:
+        before = self._ledger(tenant)
+        self.clock.wait(seconds)
+        after = self._ledger(tenant)
+        due, answered = (after[name] - before[name] for name in ("due", "ok"))
+        return bool(due and answered >= HEALTHY * due)
+
+    def _ledger(self, tenant: Tenant) -> dict[str, Any]:
+        """The loader's own counts of the tenant's flow."""
+        loader = self.client_pod(tenant)["metadata"]["name"]
+        state = json.loads(self.cluster.pod_http(tenant.namespace, loader, PORT_CONTROL, "/state"))
+        return dict(next(flow for flow in state["flows"] if flow["name"] == FLOW))
+
+    def _set_flows(self, tenant: Tenant, rate: float) -> None:
         servers = self.cluster.list("Pod", tenant.namespace, labels=f"{LABEL_ROLE}=server")
         address = sorted(pod["status"]["podIP"] for pod in servers)[0]
         flows = [
-            {"name": "http", "server": tenant.server, "target": "server:80", "rate": self.settings.rate,
-             "timeout": REQUEST_TIMEOUT},
+            {"name": FLOW, "server": tenant.server, "target": "server:80", "rate": rate, "timeout": REQUEST_TIMEOUT},
             {"name": "sentinel", "server": tenant.server, "target": f"{address}:{PORT_CONTROL}", "path": "/sentinel",
              "rate": SENTINEL_RATE, "sentinel": True, "timeout": REQUEST_TIMEOUT},
         ]

@@ -16,10 +16,13 @@ from chaos.cluster.providers import open_cluster
 from chaos.engine.clean import remove_runs
 from chaos.engine.deployment import Deployment
 from chaos.engine.progress import Progress
-from chaos.engine.settings import RUN_FILE, Settings
-from chaos.engine.trial import Trial
+from chaos.engine.result import TrialResult
+from chaos.engine.scenario import Scenario
+from chaos.engine.settings import RUN_FILE, Inconclusive, Settings
+from chaos.engine.trial import Trial, TrialInconclusive
 from chaos.errors import Misuse
 from chaos.faults.injection import undo_overdue
+from chaos.history.model import EventKind
 from chaos.mesh.modes import ProxyMode, mode_named
 from chaos.names import LABEL_RUN, SYSTEM_NAMESPACE
 
@@ -97,9 +100,36 @@ class Run:
         return self.deployment(mode)
 
     def trial(self, mode: str, scenario: str) -> Trial:
-        """A new trial in the mode's deployment."""
+        """A new trial in the mode's deployment, once every flow is sound."""
         directory = self.settings.out / "trials" / mode / scenario
-        return Trial(self.deployment(mode), scenario, directory, seed=self.seed.child(mode, scenario), progress=self.progress)
+        deployment = self.deployment(mode)
+        helped = deployment.heal()
+        trial = Trial(deployment, scenario, directory, seed=self.seed.child(mode, scenario), progress=self.progress)
+        for sentence in helped:
+            trial.note(EventKind.NOTE, {"healed": sentence})
+        return trial
+
+    def attempt(self, mode: str, scenario: Scenario) -> TrialResult:
+        """The whole trial of a scenario in a mode, once more with fresh pods when it cannot tell and the settings allow.
+
+        Raises TrialFailed or TrialInconclusive unless it passed.
+        """
+        if self.settings.inconclusive is Inconclusive.RETRY:
+            try:
+                return self._once(mode, scenario)
+            except TrialInconclusive:
+                self.progress.step(f"{scenario.name}[{mode}]: inconclusive: once more, with fresh pods")
+                self._end_deployment()
+                keep_attempt(self.settings.out / "trials" / mode / scenario.name)
+        return self._once(mode, scenario)
+
+    def _once(self, mode: str, scenario: Scenario) -> TrialResult:
+        trial = self.trial(mode, scenario.name)
+        try:
+            scenario.run(trial)
+            return trial.conclude()
+        finally:
+            trial.close()
 
     def _end_deployment(self) -> None:
         deployment, self._deployment = self._deployment, None
@@ -123,3 +153,11 @@ def set_aside(out: Path) -> None:
     previous = out.with_name(f"{out.name}.previous")
     shutil.rmtree(previous, ignore_errors=True)
     out.rename(previous)
+
+
+def keep_attempt(directory: Path) -> None:
+    """A trial's directory becomes `attempt-1` inside a new one, so that nothing of the first attempt is lost."""
+    aside = directory.with_name(f"{directory.name}.attempt")
+    directory.rename(aside)
+    directory.mkdir()
+    aside.rename(directory / "attempt-1")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from chaos.mesh.modes import ProxyMode
 
 if TYPE_CHECKING:
+    from chaos.engine.run import Run
     from chaos.engine.trial import Trial
 
 Applies = Callable[[ProxyMode], str]  # why the scenario does not apply to a mode; "" when it does
@@ -44,10 +45,9 @@ def scenario(name: str, *, applies: Applies = _always) -> Callable[[Callable[[Tr
         found = Scenario(name, function, claim, applies)
         SCENARIOS[name] = found
 
-        def item(trial: Trial) -> None:
+        def item(chaos_run: Run, chaos_mode: str) -> None:
             __tracebackhide__ = True
-            function(trial)
-            trial.conclude()
+            chaos_run.attempt(chaos_mode, found)
 
         item.__doc__ = function.__doc__
         item.__dict__["__test__"] = True

@@ -167,6 +167,11 @@ class Trial:
         self.hold(RECOVERY_SECONDS)
         return judgement
 
+    def heal(self, *tenants: Tenant) -> None:
+        """Start the paused flows of these tenants again, slowly, and write down how long their paths took to bear them."""
+        for sentence in self.deployment.heal(tenants):
+            self.note(EventKind.NOTE, {"healed": sentence})
+
     def look_until_done(self, begin: int, *, end: int | None = None) -> Judgement:
         """Judge at each look of the schedule until nothing more can change; looks wait for samples, not for the clock."""
         expectation = self._expected()

@@ -24,11 +24,13 @@ def noisy_neighbour(trial: Trial) -> None:
     hold = trial.thresholds.settle + 2.0
     for pairs in trial.thresholds.pairs:
         while trial.pairs_done < pairs:
+            trial.deployment.pause(noisy)  # the aggressor stands in its place
             with trial.fault(fault, target, seconds=fault.seconds) as (receipt,):
                 begin = time.time_ns()  # the path has given out: the ramp before belongs to neither window
                 trial.hold(hold)
                 end = time.time_ns()
             trial.window(WindowKind.FAULT, begin, end, f"overload held: {receipt.evidence.get('why')}")
+            trial.heal(noisy)
             quiet = time.time_ns()
             trial.hold(hold)
             trial.window(WindowKind.RECOVERY, quiet, time.time_ns(), "overload ended")
