@@ -65,13 +65,13 @@ def resume_proxy() -> int:
     return _recover("pause")
 
 
-def throttle_proxy(tenant: str = "tenant-a", layer: str = "any", side: str = "client", millicores: int = 10, pairs: int = 3,
+def throttle_proxy(tenant: str = "tenant-a", layer: str = "any", side: str = "client", millicores: int = 10, pairs: int = 6,
                    deadline: float = 60.0) -> Reading:
     """Cut the CPU limit of one proxy of a tenant's path.
 
     Args:
         millicores: the limit.
-        pairs: on and off so often (3 or 6), as the judge needs of what bites by degrees; 0: on, until `restore_proxy_cpu`.
+        pairs: on and off at most so often (3 or 6), until the judge has decided; 0: on, until `restore_proxy_cpu`.
         deadline: seconds after which one throttling undoes itself.
     """
     session, fault = current(), Throttle(millicores=millicores)
@@ -87,13 +87,13 @@ def restore_proxy_cpu() -> int:
     return _recover("throttle")
 
 
-def overload_path(tenant: str = "tenant-a", profile: str = "requests", pairs: int = 3, start_rate: float = 500.0,
+def overload_path(tenant: str = "tenant-a", profile: str = "requests", pairs: int = 6, start_rate: float = 500.0,
                   max_rate: float = 4000.0, saturate_seconds: float = 8.0, deadline: float = 20.0) -> Reading:
     """Let one tenant overload its own path until it gives out; its own flow is reported and not judged.
 
     Args:
         profile: `requests`, `handshakes`, `bodies` or `slow-readers`.
-        pairs: on and off so often (3 or 6); 0: on, until `stop_overload`.
+        pairs: on and off at most so often (3 or 6), until the judge has decided; 0: on, until `stop_overload`.
         start_rate, max_rate: requests a second of the ramp.
         saturate_seconds: longest wait for the path to give out.
         deadline: seconds after which the aggressor ends by itself.
@@ -102,12 +102,11 @@ def overload_path(tenant: str = "tenant-a", profile: str = "requests", pairs: in
     owner = session.tenant(tenant)
     fault = Overload(server=owner.server, profile=profile, seconds=deadline, start_rate=start_rate, max_rate=max_rate,
                      saturate_seconds=saturate_seconds)
-    target, own = session.trial.client_container(owner), [Flow(owner.client, owner.server)]
-    proxies = session.trial.deployment.proxies_of_client(owner)
+    target, proxies = session.trial.client_container(owner), session.trial.deployment.proxies_of_client(owner)
     if not pairs:
-        session.expect(proxies, "held", Harm.EITHER, own)
-        return _told(session.inject(fault, target, deadline=deadline))
-    done = session.switch(fault, target, proxies, deadline=deadline, pairs=pairs, exempt=own)
+        session.expect(proxies, "held", Harm.EITHER, [Flow(owner.client, owner.server)])
+        return _told(session.inject(fault, target, deadline=deadline, noisy=owner))
+    done = session.switch(fault, target, proxies, deadline=deadline, pairs=pairs, noisy=owner)
     return {"fault": fault.name, "target": str(target), "pairs": done}
 
 

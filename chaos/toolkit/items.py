@@ -16,6 +16,7 @@ from chaos.engine.run import Run
 from chaos.engine.settings import Inconclusive, Settings
 from chaos.errors import Misuse
 from chaos.toolkit import files
+from chaos.toolkit.gate import KEY
 from chaos.toolkit.runner import run_loaded
 from chaos.verdict import Verdict
 
@@ -95,6 +96,8 @@ class ExperimentItem(pytest.Item):
         run = shared.run() if files.deploys(self.experiment) else None
         outcome = run_loaded(self.experiment, variables=self.variables, out=settings.out / _OUT, run=run, progress=parent.progress)
         if outcome.ruling.verdict is Verdict.INCONCLUSIVE and settings.inconclusive is Inconclusive.RETRY:
+            if run is not None and outcome.journal and (mode := outcome.journal[KEY].get("mode")):
+                run.redeploy(mode)  # fresh pods: a second fault on the same ones meets what the first has left
             outcome = run_loaded(self.experiment, variables=self.variables, out=settings.out / _OUT, run=run, progress=parent.progress)
         if outcome.ruling.verdict is Verdict.INCONCLUSIVE and settings.inconclusive is Inconclusive.SKIP:
             pytest.skip(str(outcome.ruling))

@@ -195,9 +195,16 @@ class Session:
         self.expect([proxy], fault.shape, harm)
         return self.inject(fault, self.trial.container(proxy), deadline=deadline)
 
-    def inject(self, fault: Fault, *targets: Target, deadline: float) -> list[Receipt]:
-        """Inject; a held fault is in force until `recover` or its deadline. The expectation must be stated before."""
+    def inject(self, fault: Fault, *targets: Target, deadline: float, noisy: Tenant | None = None) -> list[Receipt]:
+        """Inject; a held fault is in force until `recover` or its deadline. The expectation must be stated before.
+
+        Args:
+            noisy: the tenant whose own flow pauses meanwhile, and starts again slowly.
+        """
         with ExitStack() as stack:
+            if noisy:
+                stack.callback(self.trial.heal, noisy)
+                self.trial.deployment.pause(noisy)
             receipts = list(stack.enter_context(self.trial.fault(fault, *targets, seconds=deadline)))
             begin = min(receipt.injected_at for receipt in receipts)
             self.first_effect = self.first_effect or begin
@@ -255,24 +262,41 @@ class Session:
                 self.overdue.append(f"{held.fault.name}: not undone by its deadline of {deadline:g} s: {error}")
 
     def switch(self, fault: Fault, target: Target, proxies: Sequence[ProxyInstance], *, deadline: float, pairs: int,
-               exempt: Sequence[Flow] = ()) -> int:
-        """On and off so many times (a fault that bites by degrees needs it: drift cancels); pairs done."""
-        if pairs not in self.trial.thresholds.pairs:
-            raise Misuse(f"pairs is {pairs}: the judge looks after {' or '.join(map(str, self.trial.thresholds.pairs))}")
-        self.expect(proxies, "gradual", Harm.EITHER, exempt)
+               noisy: Tenant | None = None) -> int:
+        """On and off until the judge has decided, at most so many times: what bites by degrees needs it, for drift cancels.
+
+        Args:
+            noisy: the tenant whose aggressor stands in the place of its own flow, which is reported and not judged.
+
+        Returns the pairs done.
+        """
+        if pairs not in (steps := self.trial.thresholds.pairs):
+            raise Misuse(f"pairs is {pairs}: the judge looks after {' or '.join(map(str, steps))}")
+        self.expect(proxies, "gradual", Harm.EITHER, [Flow(noisy.client, noisy.server)] if noisy else ())
+        for number in range(1, pairs + 1):
+            self._switch_once(fault, target, deadline, noisy)
+            self.trial.pairs_done = number
+            if number in steps and (judgement := self.judgement()) is not None and judgement.done:
+                break
+        return self.trial.pairs_done
+
+    def _switch_once(self, fault: Fault, target: Target, deadline: float, noisy: Tenant | None) -> None:
         hold = self.trial.thresholds.settle + 2.0
-        while self.trial.pairs_done < pairs:
+        if noisy:
+            self.trial.deployment.pause(noisy)
+        try:
             with self.trial.fault(fault, target, seconds=deadline):
                 begin = time.time_ns()
                 self.first_effect = self.first_effect or begin
                 self.trial.hold(hold)
                 end = time.time_ns()
             self.trial.window(WindowKind.FAULT, begin, end, f"{fault.name} held")
-            quiet = time.time_ns()
-            self.trial.hold(hold)
-            self.trial.window(WindowKind.RECOVERY, quiet, time.time_ns(), f"{fault.name} ended")
-            self.trial.pairs_done += 1
-        return self.trial.pairs_done
+        finally:
+            if noisy:
+                self.trial.heal(noisy)
+        quiet = time.time_ns()
+        self.trial.hold(hold)
+        self.trial.window(WindowKind.RECOVERY, quiet, time.time_ns(), f"{fault.name} ended")
 
     def expect(self, proxies: Sequence[ProxyInstance], shape: str, harm: Harm, exempt: Sequence[Flow] = ()) -> None:
         """Expect harm to just the flows behind these proxies, and behind all that were broken before."""
