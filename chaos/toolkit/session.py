@@ -246,8 +246,8 @@ class Session:
             held.timer.cancel()
         end = time.time_ns()
         held.stack.close()
-        if held.fault.shape == "pulse":  # over by itself: its window ends when recovery was seen
-            end = time.time_ns()
+        if held.fault.shape == "pulse":  # over by itself: its window ends when the successor was seen to serve
+            end = self.trial.mended_at
         self.trial.window(WindowKind.FAULT, held.begin, end, "first effect until it was over")
         self.trial.window(WindowKind.RECOVERY, time.time_ns(), None, "undone, and seen so")
 

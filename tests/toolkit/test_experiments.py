@@ -67,6 +67,7 @@ OUTCOMES = [  # experiment, mode where its claim holds, mode where it does not
     ("proxy-partitioned", "sidecar", "node"),
     ("proxy-throttled", "sidecar", "node"),
     ("noisy-neighbour", "sidecar", "node"),
+    ("footprint", "node", "sidecar"),
 ]
 
 
