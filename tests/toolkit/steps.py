@@ -6,7 +6,9 @@ import time
 from pathlib import Path
 
 from chaos.errors import NoEffect, RecoveryFailed
+from chaos.faults.pause import Pause
 from chaos.faults.selection import Pick, pick
+from chaos.toolkit.session import current
 
 
 def act() -> str:
@@ -52,3 +54,9 @@ def wait(seconds: float = 2.5) -> None:
 
 def reading(value: float, low: float, high: float) -> dict:  # type: ignore[type-arg]
     return {"value": value, "low": low, "high": high, "unit": "share"}
+
+
+def pause_secretly(tenant: str) -> None:
+    """Break what the experiment does not say: a bystander is hurt whom the sharing model spares."""
+    session = current()
+    session.inject(Pause(seconds=60), session.trial.container(session.proxy_of(tenant, "any")), deadline=60)

@@ -99,21 +99,58 @@ def test_stock_chaos_run_needs_nothing_but_the_file(mode: str, code: int, tmp_pa
     assert (beside / "samples.arrows").is_file()
 
 
+def run_written(experiment: dict[str, Any], directory: Path) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
+    """`sharedfate experiment run` of an experiment that a test wrote; and its journal."""
+    name = experiment["controls"][0]["provider"]["arguments"]["name"]
+    file = directory / f"{name}.json"
+    file.write_text(json.dumps(experiment))
+    done = subprocess.run([sys.executable, "-m", "chaos.cli", "experiment", "run", str(file)], capture_output=True, text=True,
+                          timeout=200, cwd=directory, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    found, = (directory / "sharedfate-out").glob("*/trials/*/*/journal.json")
+    return done, json.loads(found.read_text())
+
+
+def written(name: str, mode: str, *method: dict[str, Any]) -> dict[str, Any]:
+    control = {"type": "python", "module": "chaos.toolkit.control", "arguments": {"mode": mode, "name": name}}
+    undo = {"type": "python", "module": "chaos.toolkit.actions", "func": "recover_all"}
+    return {"title": name, "description": name, "controls": [{"name": "sharedfate", "provider": control}], "method": list(method),
+            "rollbacks": [{"type": "action", "name": "undo", "provider": undo}]}
+
+
+def act(func: str, module: str = "chaos.toolkit.actions", **arguments: Any) -> dict[str, Any]:
+    return {"type": "action", "name": func, "provider": {"type": "python", "module": module, "func": func, "arguments": arguments}}
+
+
 @pytest.mark.privileged
 @pytest.mark.slow
 def test_an_overload_that_nothing_notices_is_not_green(tmp_path: Path) -> None:
     """Without a proxy a path takes all that a low rate offers: the real fault sees no effect, and says so."""
-    experiment = json.dumps({
-        "title": "an overload that is none", "description": "of a path without a proxy",
-        "controls": [{"name": "sharedfate", "provider": {"type": "python", "module": "chaos.toolkit.control",
-                                                         "arguments": {"mode": "none", "name": "no-effect"}}}],
-        "method": [{"type": "action", "name": "overload", "provider": {
-            "type": "python", "module": "chaos.toolkit.actions", "func": "overload_path",
-            "arguments": {"pairs": 0, "start_rate": 20.0, "max_rate": 40.0, "saturate_seconds": 3.0}}}]})
-    file = tmp_path / "no-effect.json"
-    file.write_text(experiment)
-    done = subprocess.run([sys.executable, "-m", "chaos.cli", "experiment", "run", str(file)], capture_output=True, text=True,
-                          timeout=200, cwd=tmp_path, check=False)
+    weak = act("overload_path", pairs=0, start_rate=20.0, max_rate=40.0, saturate_seconds=3.0)
+    done, journal = run_written(written("no-effect", "none", weak), tmp_path)
     assert done.returncode == 1, done.stderr
-    assert "inconclusive" in done.stdout
+    assert journal[KEY]["verdict"] == "inconclusive"
     assert "its path took all that was offered" in done.stdout
+
+
+@pytest.mark.privileged
+@pytest.mark.slow
+def test_a_fault_undoes_itself_at_its_deadline(tmp_path: Path) -> None:
+    done, journal = run_written(written("deadline", "sidecar", act("pause_proxy", deadline=4.0), act("hold", seconds=8.0)), tmp_path)
+    events = [json.loads(line) for line in (Path(journal[KEY]["history"]) / "events.jsonl").read_text().splitlines()]
+    notes = [event["data"].get("chaos toolkit", "") for event in events if event["kind"] == "note"]
+    assert "pause: undone by its deadline of 4 s" in notes, done.stderr
+    assert journal["rollbacks"][0]["output"] == 0  # nothing was left to undo
+    assert not journal[KEY]["problems"]
+
+
+@pytest.mark.privileged
+@pytest.mark.slow
+def test_the_guard_aborts_when_a_bystander_is_hurt_whom_the_model_spares(tmp_path: Path) -> None:
+    steps = "tests.toolkit.steps"
+    done, journal = run_written(written("guard", "sidecar", act("pause_proxy"), act("pause_secretly", steps, tenant="tenant-c"),
+                                        act("hold", seconds=60.0), act("act", steps)), tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert (journal["status"], journal[KEY]["verdict"]) == ("interrupted", "fail")
+    assert "aborted by the guard: tenant-c/client -> tenant-c/server hurt" in done.stdout
+    assert [run["activity"]["name"] for run in journal["run"]] == ["pause_proxy", "pause_secretly", "hold"]
+    assert journal["rollbacks"][0]["output"] == 2  # both faults were in force
