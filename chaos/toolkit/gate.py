@@ -48,6 +48,7 @@ def rule(journal: Journal | None, heard: Sequence[str] = (), *, terminated: bool
         *detect_during(journal),
         *detect_after(journal),
         *detect_doubts(journal),
+        *detect_nothing_checked(journal),
         *detect_trial(journal),
         *((Verdict.INCONCLUSIVE, f"swallowed by the library: {sentence}") for sentence in heard),
     ]
@@ -138,6 +139,11 @@ def detect_doubts(journal: Journal) -> Iterator[Finding]:
             continue
         if verdict is Verdict.INCONCLUSIVE:
             yield verdict, f"probe {_name(probe)} cannot tell: {_reading(probe.get('output'))}"
+
+
+def detect_nothing_checked(journal: Journal) -> Iterator[Finding]:
+    if _last_state(journal) is None and not (journal.get(KEY) or {}).get("trial"):
+        yield Verdict.INCONCLUSIVE, "nothing was checked: there is no hypothesis, and nothing was broken that the sharing model judges"
 
 
 def detect_trial(journal: Journal) -> Iterator[Finding]:

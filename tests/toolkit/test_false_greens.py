@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ FAIL, DOUBT = Verdict.FAIL, Verdict.INCONCLUSIVE
 RAISING = {"name": "safeguard", "provider": {"type": "python", "module": "tests.toolkit.raising_control"}}
 MISSING = {"name": "gone", "provider": {"type": "python", "module": "a_package_that_is_not_installed"}}
 
+Done = tuple[subprocess.CompletedProcess[str], dict[str, Any]]
 Case = tuple[Callable[[str, bool], Experiment], Verdict, str]
 
 CASES: dict[str, Case] = {
@@ -53,6 +55,8 @@ CASES: dict[str, Case] = {
         lambda _, c: experiment([step("have_no_effect")], control=c), DOUBT, "nothing was seen to change"),
     "the method is empty": (
         lambda _, c: experiment([], probes=[probe("steady")], control=c), DOUBT, "no activity of the method ran"),
+    "nothing was checked": (
+        lambda _, c: experiment(control=c), DOUBT, "nothing was checked"),
     "a reading stayed in doubt": (
         lambda _, c: experiment(probes=[probe("reading", tolerance("at_most", limit=0.02, doubt="wait"),
                                               value=0.01, low=0.0, high=0.05)], control=c), DOUBT, "cannot tell"),
@@ -86,17 +90,28 @@ def test_the_gate_is_not_green_where(name: str, tmp_path: Path) -> None:
     assert json.loads(outcome.path.read_text())[KEY]["verdict"] == verdict
 
 
+@pytest.fixture(scope="module")
+def stock_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Future[Done]]:
+    """Every case through stock `chaos run`, three at a time: most of each is the start of an interpreter."""
+    with ThreadPoolExecutor(3) as pool:
+        found = {}
+        for name, (make, _, _) in CASES.items():
+            directory = tmp_path_factory.mktemp("stock")
+            found[name] = pool.submit(chaos_run, make(str(directory / "calls"), True), directory)
+        return found
+
+
 @case
-def test_the_control_makes_a_plain_run_red_where(name: str, tmp_path: Path) -> None:
-    make, verdict, says = CASES[name]
-    done, journal = chaos_run(make(str(tmp_path / "calls"), True), tmp_path)
+def test_the_control_makes_a_plain_run_red_where(name: str, stock_runs: dict[str, Future[Done]]) -> None:
+    _, verdict, says = CASES[name]
+    done, journal = stock_runs[name].result()
     assert done.returncode == 1, done.stderr
     assert journal[KEY]["verdict"] == verdict
     assert says in "; ".join(journal[KEY]["reasons"])
     assert says in done.stderr
 
 
-def chaos_run(found: Experiment, directory: Path, *options: str) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
+def chaos_run(found: Experiment, directory: Path, *options: str) -> Done:
     """Stock `chaos run`, as a user types it."""
     file, journal = directory / "experiment.json", directory / "journal.json"
     file.write_text(json.dumps(found))
@@ -124,7 +139,7 @@ def test_a_swallowed_error_is_heard_without_a_log_file_and_shows_no_debug_lines(
 
 
 def test_a_control_before_ours_is_not_trusted(tmp_path: Path) -> None:
-    found = experiment(control=True)
+    found = experiment(probes=[probe("steady")], control=True)
     found["controls"].insert(0, {"name": "other", "provider": {"type": "python", "module": "tests.toolkit.steps"}})
     done, journal = chaos_run(found, tmp_path)
     assert done.returncode == 1
