@@ -13,6 +13,7 @@ import click
 from chaos import __version__
 from chaos.commands.clean import clean
 from chaos.commands.doctor import doctor
+from chaos.commands.faults import faults, inject, stop
 from chaos.commands.image import image
 from chaos.errors import EnvironmentUnfit, Misuse, SharedfateError
 from chaos.toolkit.command import experiment
@@ -37,7 +38,7 @@ def main() -> None:
     """Who is hurt when a shared service-mesh proxy dies or drowns."""
 
 
-for command in (doctor, clean, image, experiment):
+for command in (doctor, clean, image, experiment, inject, stop, faults):
     main.add_command(command)
 
 

@@ -8,6 +8,9 @@
         ├── TargetVanished   the target went away between selection and injection
         ├── NoEffect         the fault was applied and nothing was seen to change
         ├── RecoveryFailed   an undo did not restore what it should
+        ├── UndoneEarly      somebody else undid a fault that was thought to be held: its deadline had passed
+        ├── Stopped          an operator pressed the stop button
+        ├── GuardTripped     a guard's measure passed its limit, and ended the fault
         ├── NotReady         a wait ran out of time
         └── ApiError         the Kubernetes API answered with a Status that was not expected
 
@@ -50,6 +53,18 @@ class NoEffect(ExperimentFailure):
 
 class RecoveryFailed(ExperimentFailure):
     """An undo did not restore what it should."""
+
+
+class UndoneEarly(ExperimentFailure):
+    """A fault was undone by somebody else while it was thought to be held: what was measured is not what was meant."""
+
+
+class Stopped(ExperimentFailure):
+    """An operator pressed the stop button: faults were undone, and none is injected."""
+
+
+class GuardTripped(ExperimentFailure):
+    """A guard's measure passed its limit: the fault was undone at once."""
 
 
 class NotReady(ExperimentFailure):

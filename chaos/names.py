@@ -48,6 +48,7 @@ PORT_ADMIN: Final = 15000  # Envoy's admin, on 127.0.0.1 only
 PORT_AGENT: Final = 15020  # the node agent's status
 PORT_STATUS: Final = 15021  # Envoy's /ready and /stats/prometheus, for probes and scraping
 PORT_XDS: Final = 15012  # control plane: gRPC over TLS
+PORT_WATCHDOG: Final = 15022  # the watchdog's /healthz
 PORT_XDS_STATUS: Final = 15014  # control plane: /healthz, /readyz, /debug
 
 # Ports of the reference apps

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from chaos.engine.run import Run
     from chaos.engine.settings import Settings
     from chaos.engine.trial import Trial
+    from chaos.faults.session import Chaos
     from chaos.report import Reports
 
 _SUITE = Path(__file__).resolve().parent / "suite"
@@ -135,6 +136,16 @@ def chaos_run(request: pytest.FixtureRequest) -> Iterator[Run]:
             run.cluster.failures.append(f"{request.session.testsfailed} tests failed")
         run.__exit__(None, None, None)
         request.config.stash[_RUN] = run
+
+
+@pytest.fixture
+def chaos(chaos_run: Run) -> Iterator[Chaos]:
+    """Faults by hand in the run's cluster: `with chaos.inject(Kill(), chaos.one(layer="l7", tenant="a")) as receipt:`."""
+    from chaos.faults.session import Chaos
+
+    made = Chaos(chaos_run.cluster, run=chaos_run.id, seed=chaos_run.seed.child("chaos").number())
+    yield made
+    made.undo_all()
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from chaos.cluster.client import Cluster
 from chaos.cluster.versions import parse_version
 from chaos.doctor.access import Access, needed, refused
 from chaos.errors import ApiError
+from chaos.faults.needs import Need, missing
 from chaos.names import IMAGE, LABEL_RUN, SYSTEM_NAMESPACE
 
 Object = Mapping[str, Any]
@@ -50,6 +51,7 @@ class Facts:
     taken: str = ""  # the run whose system namespace is there already
     unread: tuple[str, ...] = ()  # what this user may not look at
     binaries: Mapping[str, str | None] = field(default_factory=dict)
+    lacking: Mapping[Need, str] = field(default_factory=dict)  # what some faults need, and this cluster does not allow or offer
 
     @property
     def policies(self) -> bool | None:
@@ -81,6 +83,7 @@ def read_facts(cluster: Cluster) -> Facts:
         network=detect_plugins(daemons),
         taken="" if system is None else (system["metadata"].get("labels") or {}).get(LABEL_RUN, "somebody else"),
         unread=tuple(unread), binaries={name: shutil.which(name) for name in BINARIES},
+        lacking={need: "; ".join(lines) for need in Need if (lines := missing(cluster, [need]))},
     )
 
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from chaos.cluster.versions import NEWEST, OLDEST
 from chaos.doctor.facts import CAPTURE, Facts
-from chaos.faults.catalogue import FAULTS
+from chaos.faults.catalogue import FAULTS, fault_class
 from chaos.mesh.modes import MODES, PlacedBy, ProxyMode
 from chaos.names import IMAGE, SYSTEM_NAMESPACE
 
@@ -67,7 +67,8 @@ def of_fault(facts: Facts, name: str) -> Finding:
             return Finding(f"fault {name}", BUDGET)
         if denied := [one for one in facts.refused if (one.group, one.resource) == _RESIZE]:
             return Finding(f"fault {name}", f"you may not {denied[0]}")
-    return Finding(f"fault {name}")
+    lacking = [facts.lacking[need] for need in fault_class(name).needs if need in facts.lacking]
+    return Finding(f"fault {name}", "; ".join(lacking))
 
 
 # Faults whose effect is a matter of CPU: without the budget, modes cannot be compared by it.

@@ -45,11 +45,16 @@ def running_container(cluster: Cluster, target: Target) -> Facts:
     return {"container_id": status["containerID"], "restarts": status["restartCount"]}
 
 
-def replaced_and_ready(cluster: Cluster, target: Target, before: Facts) -> dict[str, Any]:
-    """The new container's status once it runs and is ready, else an empty one."""
+def refuse_vanished(cluster: Cluster, target: Target) -> dict[str, Any]:
+    """The target's pod; raises TargetVanished when it is gone, or a namesake has taken its place."""
     pod = cluster.find("Pod", target.name, target.namespace)
     if pod is None or pod["metadata"]["uid"] != target.uid:
-        raise TargetVanished(f"{target}: its pod went while its container was awaited")
-    status = container_status(pod, target.container)
+        raise TargetVanished(f"{target}: its pod went while the fault was held")
+    return pod
+
+
+def replaced_and_ready(cluster: Cluster, target: Target, before: Facts) -> dict[str, Any]:
+    """The new container's status once it runs and is ready, else an empty one."""
+    status = container_status(refuse_vanished(cluster, target), target.container)
     new = status.get("containerID") not in (None, before["container_id"])
     return status if new and status.get("ready") and "running" in status.get("state", {}) else {}

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 from chaos.cluster.client import Cluster
 from chaos.errors import NotReady, RecoveryFailed, TargetVanished
-from chaos.faults.model import Evidence, Facts, FaultShape, Receipt, Target
+from chaos.faults.model import Evidence, Facts, FaultShape, Phase, Receipt, Target
+from chaos.faults.needs import Need
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,8 @@ class DeletePod:
     name: ClassVar[str] = "delete-pod"
     shape: ClassVar[FaultShape] = "pulse"
     targets: ClassVar[frozenset[str]] = frozenset({"pod", "container"})
+    touches: ClassVar[frozenset[str]] = frozenset({"existence"})
+    needs: ClassVar[tuple[Need, ...]] = (Need.PODS,)
     grace: int | None = None
     seconds: float = 90.0
 
@@ -55,6 +58,8 @@ class DeletePod:
 
     def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
         target, facts = receipt.target, receipt.facts
+        if receipt.phase is Phase.PLANNED and _untouched(cluster, target):
+            return Evidence(time.time_ns(), {"untouched": True})
 
         def replaced() -> dict[str, Any]:
             pod = cluster.find("Pod", target.name, target.namespace)
@@ -73,6 +78,11 @@ class DeletePod:
         except NotReady as error:
             raise RecoveryFailed(str(error)) from error
         return Evidence(time.time_ns(), seen)
+
+
+def _untouched(cluster: Cluster, target: Target) -> bool:
+    pod = cluster.find("Pod", target.name, target.namespace)
+    return pod is not None and pod["metadata"]["uid"] == target.uid and "deletionTimestamp" not in pod["metadata"]
 
 
 def _owned(cluster: Cluster, namespace: str, owner: str) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 """What runs inside a helper pod: sends signals to one container's processes, from the node's own PID namespace.
 
-`python -m chaos.faults.helper kill|pause|resume --uid POD --container ID …`, in a privileged pod with hostPID on the
+`python -m chaos.faults.helper kill|crash-loop|pause|resume|look --uid POD --container ID …`, in a privileged pod with hostPID on the
 target's node. From inside the container's own PID namespace SIGKILL and SIGSTOP to its first process silently do
 nothing, so they must come from here. Prints one JSON line a phase: `{"phase": …, "at": ns, …}`; exits 3 when the target
 is not there and 4 when nothing was seen to change. Standard library only: its start-up is part of every fault's delay.
@@ -110,6 +110,33 @@ def await_serving(endpoint: str, seconds: float) -> bool:
     return False
 
 
+def command_line(pid: int) -> bytes:
+    """The process's arguments; empty when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def crash_loop(uid: str, pids: list[int], number: int, seconds: float) -> int:
+    """End a container's first process, and each successor as it comes, until SIGTERM or the deadline.
+
+    A successor has another container id, which is not known here: it is the pod's process with the same arguments, first of
+    its own PID namespace.
+    """
+    command, end, kills = command_line(pids[0]), time.monotonic() + seconds, 1
+    if not kill(pids, number, 5.0):
+        return NO_EFFECT
+    while (left := end - time.monotonic()) > 0:
+        if signal.sigtimedwait({signal.SIGTERM, signal.SIGINT}, min(left, 0.05)):
+            break
+        for pid in processes(uid, ""):
+            if command_line(pid) == command and kill([pid], number, 2.0):
+                kills += 1
+    say("recovered", effect=time.time_ns(), kills=kills)
+    return 0
+
+
 def set_stopped(uid: str, container_id: str, stopped: bool, seconds: float = 2.0) -> list[int]:
     """Stop or continue every process of a container; the PIDs once all are seen so, an empty list when they are not."""
     end = time.monotonic() + seconds
@@ -132,7 +159,7 @@ def hold(seconds: float) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="chaos.faults.helper")
-    parser.add_argument("action", choices=["kill", "pause", "resume"])
+    parser.add_argument("action", choices=["kill", "crash-loop", "pause", "resume", "look"])
     parser.add_argument("--uid", required=True)
     parser.add_argument("--container", required=True)
     parser.add_argument("--signal", type=int, default=int(signal.SIGKILL))
@@ -144,6 +171,11 @@ def main(arguments: list[str] | None = None) -> int:
     if not pids:
         say("vanished")
         return VANISHED
+    if options.action == "look":
+        say("present", pids=pids)
+        return 0
+    if options.action == "crash-loop":
+        return crash_loop(options.uid, pids, options.signal, options.seconds)
     if options.action == "kill":
         if options.serving:
             enter_network(pids[0])

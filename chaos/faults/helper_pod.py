@@ -7,23 +7,26 @@ at their deadline, so that what they hold is undone even when nobody is left to 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 import urllib3
 
 from chaos.cluster.client import Cluster, object_path
-from chaos.errors import ApiError, ExperimentFailure, NoEffect, TargetVanished
+from chaos.errors import ApiError, ExperimentFailure, NoEffect, NotReady, RecoveryFailed, TargetVanished
 from chaos.faults.model import Evidence, Receipt, Target
 from chaos.names import GROUP, IMAGE, LABEL_ROLE, LABEL_RUN, SYSTEM_NAMESPACE
+
+LABEL_HELPED: Final = f"{GROUP}/receipt"  # on a helper pod: the receipt that it works for
 
 
 def pod_name(receipt: Receipt, action: str) -> str:
     return f"helper-{action}-{receipt.id}"
 
 
-def plan_pod(receipt: Receipt, action: str, arguments: Sequence[str], *, seconds: float,
-             module: str = "chaos.faults.helper") -> dict[str, Any]:
+def plan_pod(receipt: Receipt, action: str, arguments: Sequence[str], *, seconds: float, module: str = "chaos.faults.helper",
+             node: str = "", privileged: bool = True, resources: dict[str, Any] | None = None) -> dict[str, Any]:
     """The helper pod's manifest. Named after the receipt: a second one for the same action cannot exist."""
     return {
         "apiVersion": "v1",
@@ -31,11 +34,11 @@ def plan_pod(receipt: Receipt, action: str, arguments: Sequence[str], *, seconds
         "metadata": {
             "name": pod_name(receipt, action),
             "namespace": SYSTEM_NAMESPACE,
-            "labels": {LABEL_RUN: receipt.run, LABEL_ROLE: "helper", f"{GROUP}/receipt": receipt.id},
+            "labels": {LABEL_RUN: receipt.run, LABEL_ROLE: "helper", LABEL_HELPED: receipt.id},
         },
         "spec": {
-            "nodeName": receipt.target.node,
-            "hostPID": True,
+            "nodeName": node or receipt.target.node,
+            "hostPID": privileged,
             "restartPolicy": "Never",
             "terminationGracePeriodSeconds": 5,
             "activeDeadlineSeconds": int(seconds) + 30,
@@ -48,7 +51,8 @@ def plan_pod(receipt: Receipt, action: str, arguments: Sequence[str], *, seconds
                     "image": IMAGE,
                     "imagePullPolicy": "IfNotPresent",
                     "command": ["python", "-m", module, action, *arguments],
-                    "securityContext": {"privileged": True},
+                    "securityContext": {"privileged": privileged},
+                    "resources": resources or {},
                 }
             ],
         },
@@ -56,13 +60,15 @@ def plan_pod(receipt: Receipt, action: str, arguments: Sequence[str], *, seconds
 
 
 def run(cluster: Cluster, receipt: Receipt, action: str, arguments: Sequence[str], *, awaited: str, seconds: float,
-        module: str = "chaos.faults.helper") -> Evidence:
+        module: str = "chaos.faults.helper", node: str = "", privileged: bool = True,
+        resources: dict[str, Any] | None = None) -> Evidence:
     """Start a helper and wait until it says the awaited phase; it goes on holding what it holds.
 
     Raises TargetVanished or NoEffect, as the helper found.
     """
     try:
-        cluster.create(plan_pod(receipt, action, arguments, seconds=seconds, module=module))
+        cluster.create(plan_pod(receipt, action, arguments, seconds=seconds, module=module, node=node, privileged=privileged,
+                                resources=resources))
     except ApiError as error:
         if error.reason != "AlreadyExists":
             raise
@@ -100,6 +106,28 @@ def said(cluster: Cluster, receipt: Receipt, action: str, phase: str) -> dict[st
 def dismiss(cluster: Cluster, receipt: Receipt, action: str) -> None:
     """Tell a helper to undo what it holds and go; nothing when it went already."""
     cluster.delete("Pod", pod_name(receipt, action), SYSTEM_NAMESPACE)
+
+
+def end(cluster: Cluster, receipt: Receipt, action: str, *, seconds: float = 20.0) -> None:
+    """Dismiss a helper and wait until its pod is gone: from then on it does nothing any more. Raises RecoveryFailed."""
+    name = pod_name(receipt, action)
+    dismiss(cluster, receipt, action)
+    try:
+        cluster.wait(f"helper pod {name} gone", lambda: cluster.find("Pod", name, SYSTEM_NAMESPACE) is None, seconds=seconds)
+    except NotReady as error:
+        raise RecoveryFailed(f"{receipt.target}: its helper may still act: {error}: is node {receipt.target.node} up?") from error
+
+
+def sweep(cluster: Cluster, receipt: Receipt) -> None:
+    """Dismiss whatever helpers of the receipt are left."""
+    for pod in cluster.list("Pod", SYSTEM_NAMESPACE, labels=f"{LABEL_HELPED}={receipt.id}"):
+        if "deletionTimestamp" not in pod["metadata"]:
+            cluster.delete("Pod", pod["metadata"]["name"], SYSTEM_NAMESPACE)
+
+
+def hold_seconds(receipt: Receipt, seconds: float = 0.0) -> float:
+    """How long a helper holds by itself: what the fault says, or (0) until the receipt's deadline."""
+    return seconds or max(1.0, (receipt.deadline - time.time_ns()) / 1e9)
 
 
 def container_arguments(target: Target) -> list[str]:

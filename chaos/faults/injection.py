@@ -1,22 +1,32 @@
 """The life of a fault: plan, receipt, inject, evidence, hold, recover, evidence, receipt closed.
 
-`with injected(cluster, fault, target, …) as receipt:` is the one door; pytest, Chaos Toolkit and the command line use it.
+`with injected(cluster, fault, target, …) as receipts:` is the one door; pytest, Chaos Toolkit and the command line use it.
+`held` is the same for several different faults at once.
 """
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from types import FrameType
+from typing import Any, Final
 
 from chaos.cluster.client import Cluster
-from chaos.errors import ExperimentFailure, NoTargets, RecoveryFailed, SharedfateError
-from chaos.faults import receipts
+from chaos.errors import ApiError, GuardTripped, NoTargets, SharedfateError, Stopped, TargetVanished, UndoneEarly
+from chaos.faults import helper_pod, receipts
 from chaos.faults.catalogue import fault_from
+from chaos.faults.clashes import refuse_clashes
+from chaos.faults.guards import Guard, first_tripped
 from chaos.faults.model import Fault, Phase, Receipt, Target, refuse_wrong_target, settings_of
+from chaos.faults.stopping import StopButton
 
-Listener = Callable[[str, Receipt], None]  # told of each phase: receipt, injected, recovered
+Listener = Callable[[str, Receipt], None]  # told of each phase: receipt, injected, recovered, vanished
+Planned = tuple[Fault, Target]
+_LOOK: Final = 0.5  # seconds between looks at guards and at the stop button
 
 
 def begin(cluster: Cluster, fault: Fault, target: Target, *, run: str, seconds: float,
@@ -26,7 +36,6 @@ def begin(cluster: Cluster, fault: Fault, target: Target, *, run: str, seconds: 
     `seconds`: the deadline, after which whoever sees the receipt undoes it.
     """
     refuse_wrong_target(fault, target)
-    facts = fault.plan(cluster, target)
     receipt = Receipt(
         id=f"{int(time.time() * 1000):x}-{uuid.uuid4().hex[:6]}",
         run=run,
@@ -34,64 +43,194 @@ def begin(cluster: Cluster, fault: Fault, target: Target, *, run: str, seconds: 
         settings=settings_of(fault),
         target=target,
         deadline=time.time_ns() + int(seconds * 1e9),
-        facts=facts,
+        facts=fault.plan(cluster, target),
     )
     receipts.store(cluster, receipt)
     tell("receipt", receipt)
     try:
         evidence = fault.inject(cluster, receipt)
-    except BaseException:
+        receipt = receipts.update(cluster, receipt, phase=Phase.INJECTED, injected_at=evidence.at, evidence=dict(evidence.seen))
+        tell("injected", receipt)
+    except BaseException as error:
         # What was done half-way is not known: the undo is idempotent, and the receipt stays when it fails.
-        end(cluster, receipt, tell=tell)
+        try:
+            with uninterrupted():
+                end(cluster, receipt, tell=tell, half_way=True)
+        except Exception as undo:  # the cause is what the caller must see; the undo is the watchdog's now
+            error.add_note(f"its undo failed too, and is left to the watchdog: {undo}")
+        if isinstance(error, ApiError) and error.code == 404 and "/configmaps/" in str(error):
+            raise UndoneEarly(f"{fault.name} on {target}: it took longer to inject than its deadline of {seconds:g} s") from error
         raise
-    receipt = receipts.update(cluster, receipt, phase=Phase.INJECTED, injected_at=evidence.at, evidence=dict(evidence.seen))
-    tell("injected", receipt)
     return receipt
 
 
-def end(cluster: Cluster, receipt: Receipt, *, tell: Listener = lambda *_: None) -> Receipt:
-    """Undo a fault from its receipt alone, and close the receipt. Safe to repeat; the receipt stays when the undo fails."""
+def end(cluster: Cluster, receipt: Receipt, *, tell: Listener = lambda *_: None, half_way: bool = False) -> Receipt:
+    """Undo a fault from its receipt alone, and close the receipt. Safe to repeat; the receipt stays when the undo fails.
+
+    Raises TargetVanished when the target went while the fault was held (the receipt is closed: nothing is left to undo), and
+    UndoneEarly when somebody else closed the receipt before us. `half_way`: the fault may not have come to an effect; then
+    neither is an error.
+    """
+    early = UndoneEarly(f"{receipt.fault} on {receipt.target}: somebody else had undone it: its deadline passed, or it was stopped")
+    if not half_way and not receipts.is_open(cluster, receipt):
+        raise early
     fault = fault_from(receipt.fault, receipt.settings)
-    evidence = fault.recover(cluster, receipt)
-    receipt = receipts.update(cluster, receipt, phase=Phase.RECOVERED, recovered_at=evidence.at,
-                              evidence={**receipt.evidence, "recovery": dict(evidence.seen)})
+    try:
+        evidence = fault.recover(cluster, receipt)
+        receipt = receipts.update(cluster, receipt, phase=Phase.RECOVERED, recovered_at=evidence.at or time.time_ns(),
+                                  evidence={**receipt.evidence, "recovery": dict(evidence.seen)})
+    except TargetVanished:
+        helper_pod.sweep(cluster, receipt)
+        receipts.close(cluster, receipt)
+        tell("vanished", receipt)
+        if half_way:
+            return receipt
+        raise
+    except SharedfateError as error:
+        if receipts.is_open(cluster, receipt):
+            raise
+        if half_way:
+            return receipt
+        raise early from error
     tell("recovered", receipt)
+    helper_pod.sweep(cluster, receipt)
     receipts.close(cluster, receipt)
     return receipt
 
 
 @contextmanager
 def injected(cluster: Cluster, fault: Fault, *targets: Target, run: str, seconds: float = 60.0,
-             tell: Listener = lambda *_: None) -> Iterator[tuple[Receipt, ...]]:
+             tell: Listener = lambda *_: None, guards: Sequence[Guard] = (), stop: StopButton | None = None,
+             ) -> Iterator[tuple[Receipt, ...]]:
     """Inject a fault into each target; undo all on leaving, however the block ends.
 
     Raises NoTargets for an empty selection, and one ExceptionGroup with every undo that failed.
     """
     if not targets:
         raise NoTargets(f"fault {fault.name}: no target was selected, so nothing would be tested")
-    held: list[Receipt] = []
+    with held(cluster, [(fault, target) for target in targets], run=run, seconds=seconds, tell=tell, guards=guards,
+              stop=stop) as found:
+        yield found
+
+
+@contextmanager
+def held(cluster: Cluster, planned: Sequence[Planned], *, run: str, seconds: float = 60.0, tell: Listener = lambda *_: None,
+         guards: Sequence[Guard] = (), stop: StopButton | None = None) -> Iterator[tuple[Receipt, ...]]:
+    """Inject several faults, in order; undo all, in reverse, on leaving, however the block ends.
+
+    Clashes are refused before anything is changed. While the block runs, the guards and the stop button are looked at; when
+    one speaks, everything is undone at once, and leaving the block raises GuardTripped or Stopped.
+    """
+    if not planned:
+        raise NoTargets("no fault has a target, so nothing would be tested")
+    for fault, target in planned:
+        refuse_wrong_target(fault, target)
+    refuse_clashes(planned)
+    button = stop or StopButton(cluster)
+    if why := button.pressed():
+        raise Stopped(f"stopped by an operator before anything was injected: {why}")
+    begun: list[Receipt] = []
+    watch = _Watch(cluster, begun, guards=guards, button=button, tell=tell)
     try:
-        for target in targets:
-            held.append(begin(cluster, fault, target, run=run, seconds=seconds, tell=tell))
-        yield tuple(held)
+        for fault, target in planned:
+            begun.append(begin(cluster, fault, target, run=run, seconds=seconds, tell=tell))
+        watch.start()
+        yield tuple(begun)
     finally:
-        end_all(cluster, reversed(held), tell=tell)
+        watch.finish()
+        with uninterrupted():
+            watch.end_all()
+    if watch.why is not None:
+        raise watch.why
 
 
-def end_all(cluster: Cluster, held: Iterable[Receipt], *, tell: Listener = lambda *_: None) -> None:
-    """Undo them all; one that fails does not stop the others."""
+class _Watch:
+    """Looks at guards and the stop button from a thread, and ends what is held once: there or on leaving the block."""
+
+    def __init__(self, cluster: Cluster, begun: list[Receipt], *, guards: Sequence[Guard], button: StopButton,
+                 tell: Listener) -> None:
+        self._cluster, self._begun, self._guards, self._button, self._tell = cluster, begun, guards, button, tell
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look, name="fault-watch", daemon=True)
+        self._failure: Exception | None = None
+        self._ended = False
+        self.why: Exception | None = None
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def finish(self) -> None:
+        """Look no more; waits for an undo that is under way."""
+        self._over.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def end_all(self) -> None:
+        """Undo what the thread has not; raises what failed in either."""
+        if not self._ended:
+            self._ended = True
+            end_all(self._cluster, reversed(self._begun), tell=self._tell)
+        if self._failure is not None:
+            raise self._failure
+
+    def _look(self) -> None:
+        while not self._over.wait(_LOOK):
+            names = ", ".join(f"{one.fault} on {one.target}" for one in self._begun)
+            if text := first_tripped(self._guards):
+                self.why = GuardTripped(f"{names}: ended at once, because {text}")
+            elif text := self._button.pressed():
+                self.why = Stopped(f"{names}: stopped by an operator: {text}")
+            if self.why is None:
+                continue
+            self._ended = True
+            try:
+                end_all(self._cluster, reversed(self._begun), tell=self._tell, early=True)
+            except Exception as error:  # raised again where the block is left
+                self._failure = error
+            return
+
+
+def end_all(cluster: Cluster, begun: Iterable[Receipt], *, tell: Listener = lambda *_: None, early: bool = False) -> None:
+    """Undo them all; one that fails, however it fails, does not stop the others. `early`: another's undo is fine."""
     failures: list[Exception] = []
-    for receipt in held:
+    for receipt in begun:
         try:
             end(cluster, receipt, tell=tell)
-        except SharedfateError as error:
+        except UndoneEarly as error:
+            if not early:
+                failures.append(error)
+        except Exception as error:  # a broken connection must not leave the next fault standing
             failures.append(error)
+    if len(failures) == 1 and isinstance(failures[0], (TargetVanished, UndoneEarly)):
+        raise failures[0]
     if failures:
-        raise ExceptionGroup(f"{len(failures)} faults were not undone; `sharedfate clean` tries again", failures)
+        raise ExceptionGroup(f"{len(failures)} faults did not end as they should; `sharedfate stop` undoes what is left", failures)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold back Ctrl-C and SIGTERM until the block is left: an undo that is cut off is what leaves faults behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        del frame
+        came.append(number)
+
+    before: dict[int, Any] = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def undo_overdue(cluster: Cluster, *, now: int, run: str | None = None, everything: bool = False) -> list[Receipt]:
-    """Undo open receipts whose deadline has passed (or all): the watchdog's, a new runner's and `clean`'s work.
+    """Undo open receipts whose deadline has passed (or all): the watchdog's, a new runner's and `stop`'s work.
 
     Raises ExceptionGroup when any could not be undone, after trying each.
     """
@@ -99,15 +238,9 @@ def undo_overdue(cluster: Cluster, *, now: int, run: str | None = None, everythi
     failures: list[Exception] = []
     for receipt in reversed(found):
         try:
-            end(cluster, receipt)
-        except RecoveryFailed as error:
+            end(cluster, receipt, half_way=True)
+        except Exception as error:  # each is tried, whatever happens to another
             failures.append(error)
-        except ExperimentFailure as error:
-            # The target or the whole tenant may be gone: nothing is left to mend when its pod is.
-            if cluster.find("Pod", receipt.target.name, receipt.target.namespace or None) is None:
-                receipts.close(cluster, receipt)
-            else:
-                failures.append(error)
     if failures:
         raise ExceptionGroup(f"{len(failures)} of {len(found)} faults could not be undone", failures)
     return found

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from chaos.cluster.client import Cluster
-from chaos.errors import NotReady, RecoveryFailed
+from chaos.errors import NotReady, RecoveryFailed, TargetVanished
 from chaos.faults import helper_pod
 from chaos.faults.container import replaced_and_ready, running_container, serving_endpoint
-from chaos.faults.model import Evidence, Facts, FaultShape, Receipt, Target
+from chaos.faults.model import Evidence, Facts, FaultShape, Phase, Receipt, Target
+from chaos.faults.needs import Need
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,8 @@ class Kill:
     name: ClassVar[str] = "kill"
     shape: ClassVar[FaultShape] = "pulse"
     targets: ClassVar[frozenset[str]] = frozenset({"container"})
+    touches: ClassVar[frozenset[str]] = frozenset({"life"})
+    needs: ClassVar[tuple[Need, ...]] = (Need.HELPERS,)
     signal: int = int(signals.SIGKILL)
     restart_seconds: float = 90.0
 
@@ -43,6 +46,8 @@ class Kill:
         return helper_pod.run(cluster, receipt, "kill", arguments, awaited="injected", seconds=self.restart_seconds)
 
     def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
+        if receipt.phase is Phase.PLANNED and untouched(cluster, receipt, "kill"):
+            return Evidence(time.time_ns(), {"untouched": True})
         try:
             status = cluster.wait(
                 f"{receipt.target}: a new container, ready",
@@ -58,3 +63,13 @@ class Kill:
         helper_pod.dismiss(cluster, receipt, "kill")
         return Evidence(int(serving.get("effect", ready)), {
             "container_id": status["containerID"], "restarts": status["restartCount"], "ready_at": ready})
+
+
+def untouched(cluster: Cluster, receipt: Receipt, action: str) -> bool:
+    """Whether the container's process lives on, once the helper that was to end it can do so no more."""
+    helper_pod.end(cluster, receipt, action)
+    try:
+        helper_pod.run(cluster, receipt, "look", helper_pod.container_arguments(receipt.target), awaited="present", seconds=15)
+    except TargetVanished:
+        return False
+    return True

@@ -4,7 +4,8 @@ A fault's author writes three small methods for **one** target:
 
     plan      reads the cluster and returns the facts that an undo needs; changes nothing
     inject    breaks the target and returns the evidence that it did
-    recover   mends it and returns the evidence; idempotent, the exact inverse, callable in another process years later
+    recover   mends it and returns the evidence; idempotent, the exact inverse, callable in another process years later,
+              also when inject was cut off half-way or never began
 
 The receipt is stored in the cluster between plan and inject, so that a restarted runner and the watchdog both find it.
 """
@@ -19,10 +20,12 @@ from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from chaos.cluster.client import Cluster
 from chaos.errors import Misuse
+from chaos.faults.needs import Need
 
 Facts = dict[str, Any]  # JSON
 
 FaultShape = Literal["pulse", "held", "gradual"]
+EXISTENCE = "existence"  # in `touches`: the fault takes its target, or all in it, away
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,8 @@ class Fault(Protocol):
     name: ClassVar[str]
     shape: ClassVar[FaultShape]  # pulse: over by itself; held: acts until recovered; gradual: builds up
     targets: ClassVar[frozenset[str]]  # kinds of target that it takes
+    touches: ClassVar[frozenset[str]]  # what of its target it changes (see chaos.faults.clashes)
+    needs: ClassVar[tuple[Need, ...]]  # what the cluster must allow
 
     def plan(self, cluster: Cluster, target: Target) -> Facts:
         """The facts that `inject` and `recover` need. Raises TargetVanished when the target is not there."""
@@ -108,7 +113,10 @@ class Fault(Protocol):
         ...
 
     def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
-        """Mend the target, from the receipt alone. Raises RecoveryFailed when it is not mended."""
+        """Mend the target, from the receipt alone, whether or not `inject` came to an effect (`receipt.phase`).
+
+        Raises RecoveryFailed when it is not mended, and TargetVanished when there is nothing left that could be.
+        """
         ...
 
 

@@ -13,7 +13,9 @@ from typing import Any, ClassVar
 
 from chaos.cluster.client import Cluster
 from chaos.errors import ApiError, NoEffect, NotReady, RecoveryFailed, TargetVanished
+from chaos.faults.container import refuse_vanished
 from chaos.faults.model import Evidence, Facts, FaultShape, Receipt, Target
+from chaos.faults.needs import Need
 from chaos.names import PORT_CONTROL
 
 
@@ -33,6 +35,8 @@ class Overload:
     name: ClassVar[str] = "overload"
     shape: ClassVar[FaultShape] = "gradual"
     targets: ClassVar[frozenset[str]] = frozenset({"pod", "container"})
+    touches: ClassVar[frozenset[str]] = frozenset({"load"})
+    needs: ClassVar[tuple[Need, ...]] = (Need.LOADER,)
     server: str
     address: str = "server:80"
     profile: str = "requests"
@@ -61,9 +65,7 @@ class Overload:
         return Evidence(at, seen)
 
     def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
-        pod = cluster.find("Pod", receipt.target.name, receipt.target.namespace)
-        if pod is None or pod["metadata"]["uid"] != receipt.target.uid:
-            return Evidence(time.time_ns(), {"vanished": True})
+        refuse_vanished(cluster, receipt.target)
         _ask(cluster, receipt.target, "POST", "/aggressor", {"stop": True})
         if left := _running(_ask(cluster, receipt.target, "GET", "/state")["aggressors"]):
             raise RecoveryFailed(f"{receipt.target}: its aggressor goes on: {left}")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import ClassVar
 
 from chaos.cluster.client import Cluster
 from chaos.errors import NoEffect, RecoveryFailed, TargetVanished
 from chaos.faults import helper_pod
-from chaos.faults.container import running_container
-from chaos.faults.model import Evidence, Facts, FaultShape, Receipt, Target
+from chaos.faults.container import refuse_vanished, running_container
+from chaos.faults.model import Evidence, Facts, FaultShape, Phase, Receipt, Target
+from chaos.faults.needs import Need
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,29 +19,32 @@ class Pause:
     """Stop a container's processes, seen in their state; the helper continues them at its deadline by itself.
 
     Args:
-        seconds: the helper's own deadline.
+        seconds: the helper's own deadline; 0: the receipt's.
     """
 
     name: ClassVar[str] = "pause"
     shape: ClassVar[FaultShape] = "held"
     targets: ClassVar[frozenset[str]] = frozenset({"container"})
-    seconds: float = 60.0
+    touches: ClassVar[frozenset[str]] = frozenset({"life"})
+    needs: ClassVar[tuple[Need, ...]] = (Need.HELPERS,)
+    seconds: float = 0.0
 
     def plan(self, cluster: Cluster, target: Target) -> Facts:
         return running_container(cluster, target)
 
     def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
-        arguments = [*helper_pod.container_arguments(receipt.target), "--for", str(self.seconds)]
-        return helper_pod.run(cluster, receipt, "pause", arguments, awaited="injected", seconds=self.seconds)
+        seconds = helper_pod.hold_seconds(receipt, self.seconds)
+        arguments = [*helper_pod.container_arguments(receipt.target), "--for", str(seconds)]
+        return helper_pod.run(cluster, receipt, "pause", arguments, awaited="injected", seconds=seconds)
 
     def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
+        if receipt.phase is Phase.PLANNED:
+            helper_pod.end(cluster, receipt, "pause")  # it may not have stopped anything yet, and must not do so later
         arguments = helper_pod.container_arguments(receipt.target)
         try:
             return helper_pod.run(cluster, receipt, "resume", arguments, awaited="recovered", seconds=15)
         except NoEffect as error:
             raise RecoveryFailed(f"{receipt.target}: still stopped: {error}") from error
         except TargetVanished:
-            return Evidence(0, {"vanished": True})  # what was stopped is no more: nothing is left to mend
-        finally:
-            helper_pod.dismiss(cluster, receipt, "pause")
-            helper_pod.dismiss(cluster, receipt, "resume")
+            refuse_vanished(cluster, receipt.target)
+            return Evidence(time.time_ns(), {"replaced": True})  # the kubelet did: a liveness probe, or its process was ended

@@ -45,6 +45,11 @@ def close(cluster: Cluster, receipt: Receipt) -> None:
     cluster.delete("ConfigMap", _name(receipt.id), SYSTEM_NAMESPACE)
 
 
+def is_open(cluster: Cluster, receipt: Receipt) -> bool:
+    """Whether the receipt is still there: whoever undid the fault took it away."""
+    return cluster.find("ConfigMap", _name(receipt.id), SYSTEM_NAMESPACE) is not None
+
+
 def open_receipts(cluster: Cluster, run: str | None = None) -> list[Receipt]:
     """All receipts that are not closed, of one run or (None) of all, the newest last."""
     labels = LABEL_RECEIPT if run is None else f"{LABEL_RECEIPT},{LABEL_RUN}={run}"

@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 
 from chaos.cluster.client import Cluster
 from chaos.errors import NoEffect, NotReady, RecoveryFailed, TargetVanished
-from chaos.faults.container import container_status, running_container
+from chaos.faults.container import container_status, refuse_vanished, running_container
 from chaos.faults.model import Evidence, Facts, FaultShape, Receipt, Target
-from chaos.names import ANNOTATION_BUDGET
+from chaos.faults.needs import Need
+from chaos.names import ANNOTATION_BUDGET, ANNOTATION_BUDGET_HOLD
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,8 @@ class Throttle:
     name: ClassVar[str] = "throttle"
     shape: ClassVar[FaultShape] = "gradual"
     targets: ClassVar[frozenset[str]] = frozenset({"container"})
+    touches: ClassVar[frozenset[str]] = frozenset({"cpu"})
+    needs: ClassVar[tuple[Need, ...]] = (Need.RESIZE,)
     millicores: int = 10
 
     def plan(self, cluster: Cluster, target: Target) -> Facts:
@@ -34,8 +37,8 @@ class Throttle:
 
     def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
         at = time.time_ns()
-        # The budget annotation goes first: the control plane's budget controller would give the old limit back.
-        _annotate(cluster, receipt, str(self.millicores))
+        # The mark goes first: the control plane would give the proxy its budget back.
+        _hold(cluster, receipt, receipt.id)
         _resize(cluster, receipt, f"{self.millicores}m")
         try:
             seen = cluster.wait("resized", lambda: _applied(cluster, receipt.target, f"{self.millicores}m"), seconds=10)
@@ -45,11 +48,9 @@ class Throttle:
 
     def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
         target, limit = receipt.target, str(receipt.facts["limit"])
-        pod = cluster.find("Pod", target.name, target.namespace)
-        if pod is None or pod["metadata"]["uid"] != target.uid:
-            return Evidence(time.time_ns(), {"vanished": True})
-        _annotate(cluster, receipt, receipt.facts["budget"])
+        refuse_vanished(cluster, target)
         _resize(cluster, receipt, limit)
+        _hold(cluster, receipt, None)
         try:
             seen = cluster.wait("resized back", lambda: _applied(cluster, target, limit), seconds=10)
         except NotReady as error:
@@ -65,10 +66,11 @@ def _container_spec(pod: dict[str, Any], name: str) -> tuple[str, dict[str, Any]
     raise TargetVanished(f"pod {pod['metadata']['name']} has no container {name}")
 
 
-def _annotate(cluster: Cluster, receipt: Receipt, value: str | None) -> None:
+def _hold(cluster: Cluster, receipt: Receipt, mark: str | None) -> None:
+    """Say, on the pod of a proxy, that its CPU limit belongs to a fault (None: not any more)."""
     if receipt.facts["budget"] is not None:
         target = receipt.target
-        cluster.patch("Pod", target.name, {"metadata": {"annotations": {ANNOTATION_BUDGET: value}}}, target.namespace)
+        cluster.patch("Pod", target.name, {"metadata": {"annotations": {ANNOTATION_BUDGET_HOLD: mark}}}, target.namespace)
 
 
 def _resize(cluster: Cluster, receipt: Receipt, limit: str) -> None:

@@ -85,6 +85,8 @@ class Mesh:
             *manifests.load("rbac/control-plane.yaml", values),
             *(manifests.load("rbac/node-proxy.yaml", values) if privileged else []),
             *manifests.load("control-plane.yaml", values),
+            *manifests.load("rbac/watchdog.yaml", values),
+            *manifests.load("watchdog.yaml", values),
             *components,
         ], self.run)
 

@@ -87,7 +87,8 @@ class ClusterProcess:
         self._over = asyncio.Event()
         self._failed: BaseException | None = None
         self._server = ApiServer(self._store, self._issuer, kubelets=Reachable(self._nodes), clock=self._clock,
-                                 audit=options.directory / "audit.jsonl", operations=self._operations())
+                                 audit=options.directory / "audit.jsonl", operations=self._operations(),
+                                 nodes=lambda: {name: node.shown() for name, node in self._nodes.items()})
 
     def _operations(self) -> dict[str, Callable[[str], Awaitable[None]]]:
         def of_node(operation: Callable[[Node], Awaitable[None]]) -> Callable[[str], Awaitable[None]]:

@@ -10,6 +10,7 @@ from chaos.errors import Misuse
 from chaos.faults import helper_pod
 from chaos.faults.container import running_container
 from chaos.faults.model import Evidence, Facts, FaultShape, Receipt, Target
+from chaos.faults.needs import Need
 from chaos.faults.network.partition import MODULE, mended
 
 
@@ -22,17 +23,19 @@ class Degrade:
         jitter_ms: the delay varies by as much, up and down; packets may overtake each other.
         loss: share of packets lost, each way, 0 to 1.
         rate_kbit: most that the pod sends, in kilobits a second; 0 is no limit.
-        seconds: the helper's own deadline.
+        seconds: the helper's own deadline; 0: the receipt's.
     """
 
     name: ClassVar[str] = "degrade"
     shape: ClassVar[FaultShape] = "held"
     targets: ClassVar[frozenset[str]] = frozenset({"container"})
+    touches: ClassVar[frozenset[str]] = frozenset({"link"})
+    needs: ClassVar[tuple[Need, ...]] = (Need.HELPERS,)
     delay_ms: float = 0.0
     jitter_ms: float = 0.0
     loss: float = 0.0
     rate_kbit: int = 0
-    seconds: float = 60.0
+    seconds: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -51,10 +54,11 @@ class Degrade:
         return running_container(cluster, target)
 
     def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
-        arguments = ["--receipt", receipt.id, *helper_pod.container_arguments(receipt.target), "--for", str(self.seconds),
+        seconds = helper_pod.hold_seconds(receipt, self.seconds)
+        arguments = ["--receipt", receipt.id, *helper_pod.container_arguments(receipt.target), "--for", str(seconds),
                      "--delay", str(self.delay_ms), "--jitter", str(self.jitter_ms), "--loss", str(self.loss),
                      "--rate", str(self.rate_kbit), "--seed", str(self.seed)]
-        return helper_pod.run(cluster, receipt, "degrade", arguments, awaited="injected", seconds=self.seconds, module=MODULE)
+        return helper_pod.run(cluster, receipt, "degrade", arguments, awaited="injected", seconds=seconds, module=MODULE)
 
     def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
         # The holder first, so that what it still holds in its queue is sent; then whatever a dead one left.

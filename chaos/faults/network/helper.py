@@ -65,9 +65,14 @@ def undo(receipt: str) -> dict[str, Any]:
 
 
 def isolate(options: argparse.Namespace, pids: list[int]) -> int:
-    """Lose the packets of one process wherever it listens (and, `--whole`, everything at its home)."""
+    """Lose or reset the packets of one process wherever it listens (and, `--whole`, everything at its home)."""
     places = sandboxes.served(pids)
     spared = frozenset(options.spare)
+
+    def isolation(ports: frozenset[int], whole: bool) -> rules.Isolation:
+        return rules.Isolation(ports, options.mark, whole, spared, tuple(options.peer), frozenset(options.only),
+                               options.direction != "out", options.direction != "in", options.reset)
+
     homes = sandboxes.namespaces()
     home = os.stat(f"/proc/{pids[0]}/ns/net").st_ino
     if options.whole:
@@ -78,7 +83,7 @@ def isolate(options: argparse.Namespace, pids: list[int]) -> int:
         handle = sandboxes.opened(member)
         try:
             with sandboxes.inside(handle):
-                nft(rules.plan_isolation(options.receipt, rules.Isolation(ports, options.mark, whole, spared)))
+                nft(rules.plan_isolation(options.receipt, isolation(ports, whole)))
         finally:
             os.close(handle)
         changed[str(member)] = "everything" if whole else sorted(ports - spared)
@@ -114,7 +119,8 @@ def degrade(options: argparse.Namespace, pids: list[int]) -> int:
         if options.delay or options.jitter:
             line = stack.enter_context(DelayLine(delay=options.delay / 1000, jitter=options.jitter / 1000, seed=options.seed))
             wait = line.run
-        say("injected", effect=at, device=link.device, delay_ms=options.delay, jitter_ms=options.jitter, loss=options.loss,
+        means = "user-space delay line" if line else "nftables and tc-tbf"
+        say("injected", effect=at, device=link.device, means=means, delay_ms=options.delay, jitter_ms=options.jitter, loss=options.loss,
             rate_kbit=options.rate)
         why = wait(reader, options.seconds)
         seen = {"dropped": dropped(options.receipt), "delayed": line.passed if line else None}
@@ -158,6 +164,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--whole", action="store_true", help="isolate: lose everything in the process's own namespace")
     parser.add_argument("--mark", type=lambda text: int(text, 0), default=0, help="isolate: SO_MARK of what the process sends")
     parser.add_argument("--spare", type=int, nargs="*", default=[], help="isolate: ports that stay open")
+    parser.add_argument("--peer", nargs="*", default=[], help="isolate: only packets from and to these addresses")
+    parser.add_argument("--only", type=int, nargs="*", default=[], help="isolate: only packets from or to these ports")
+    parser.add_argument("--direction", choices=["both", "in", "out"], default="both")
+    parser.add_argument("--reset", action="store_true", help="isolate: answer with a TCP reset")
     parser.add_argument("--delay", type=float, default=0.0, help="degrade: milliseconds")
     parser.add_argument("--jitter", type=float, default=0.0, help="degrade: milliseconds")
     parser.add_argument("--loss", type=float, default=0.0, help="degrade: share of packets, 0 to 1")

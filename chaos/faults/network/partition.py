@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from chaos.cluster.client import Cluster
-from chaos.errors import NoEffect, RecoveryFailed, TargetVanished
+from chaos.errors import NoEffect, RecoveryFailed
 from chaos.faults import helper_pod
-from chaos.faults.container import running_container
-from chaos.faults.model import Evidence, Facts, FaultShape, Receipt, Target
-from chaos.names import LABEL_ROLE, MARK_PROXY, PORT_STATUS
+from chaos.faults.container import refuse_vanished, running_container
+from chaos.faults.model import Evidence, Facts, FaultShape, Phase, Receipt, Target
+from chaos.faults.needs import Need
+from chaos.names import ANNOTATION_PROXY_CONTAINER, LABEL_ROLE, MARK_PROXY, PORT_STATUS, PROXY_CONTAINER
 
 MODULE = "chaos.faults.network.helper"
 
@@ -26,42 +27,55 @@ class Partition:
     """Lose the packets of a proxy's process until recovered; the helper ends it by itself at its deadline.
 
     Args:
-        seconds: the helper's own deadline.
+        seconds: the helper's own deadline; 0: the receipt's.
         spare_status: leave the status port open, so that the kubelet's probes do not notice.
     """
 
     name: ClassVar[str] = "partition"
     shape: ClassVar[FaultShape] = "held"
     targets: ClassVar[frozenset[str]] = frozenset({"container"})
-    seconds: float = 60.0
+    touches: ClassVar[frozenset[str]] = frozenset({"packets"})
+    needs: ClassVar[tuple[Need, ...]] = (Need.HELPERS,)
+    seconds: float = 0.0
     spare_status: bool = True
 
     def plan(self, cluster: Cluster, target: Target) -> Facts:
-        facts = running_container(cluster, target)
-        pod = cluster.get("Pod", target.name, target.namespace)
-        facts["whole"] = pod["metadata"].get("labels", {}).get(LABEL_ROLE) == "proxy"
-        return facts
+        return network_facts(cluster, target)
 
     def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
-        arguments = ["--receipt", receipt.id, *helper_pod.container_arguments(receipt.target), "--for", str(self.seconds),
-                     "--mark", hex(MARK_PROXY)]
-        arguments += ["--whole"] if receipt.facts["whole"] else []
-        arguments += ["--spare", str(PORT_STATUS)] if self.spare_status else []
-        return helper_pod.run(cluster, receipt, "isolate", arguments, awaited="injected", seconds=self.seconds, module=MODULE)
+        return isolated(cluster, receipt, self.seconds, ["--spare", str(PORT_STATUS)] if self.spare_status else [])
 
     def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
         return mended(cluster, receipt, "isolate", [])
 
 
+def network_facts(cluster: Cluster, target: Target) -> Facts:
+    """Of a running container: whether its whole pod is meant (all of it is proxy, or the application is the target)."""
+    facts = running_container(cluster, target)
+    meta = cluster.get("Pod", target.name, target.namespace)["metadata"]
+    proxy = (meta.get("annotations") or {}).get(ANNOTATION_PROXY_CONTAINER, PROXY_CONTAINER)
+    facts["whole"] = (meta.get("labels") or {}).get(LABEL_ROLE) == "proxy" or target.container != proxy
+    return facts
+
+
+def isolated(cluster: Cluster, receipt: Receipt, seconds: float, more: list[str]) -> Evidence:
+    """Have a helper put the rules of an isolation in place, and hold them."""
+    seconds = helper_pod.hold_seconds(receipt, seconds)
+    arguments = ["--receipt", receipt.id, *helper_pod.container_arguments(receipt.target), "--for", str(seconds),
+                 "--mark", hex(MARK_PROXY), *(["--whole"] if receipt.facts["whole"] else []), *more]
+    return helper_pod.run(cluster, receipt, "isolate", arguments, awaited="injected", seconds=seconds, module=MODULE)
+
+
 def mended(cluster: Cluster, receipt: Receipt, action: str, more: list[str]) -> Evidence:
     """Undo by a helper of its own, which finds the receipt's rules wherever they are; then let both helpers go."""
+    if receipt.phase is Phase.PLANNED:
+        helper_pod.end(cluster, receipt, action)  # it may not have put anything in place yet, and must not do so later
     arguments = ["--receipt", receipt.id, *helper_pod.container_arguments(receipt.target), *more]
     try:
-        return helper_pod.run(cluster, receipt, "mend", arguments, awaited="recovered", seconds=15, module=MODULE)
+        evidence = helper_pod.run(cluster, receipt, "mend", arguments, awaited="recovered", seconds=15, module=MODULE)
     except NoEffect as error:
         raise RecoveryFailed(f"{receipt.target}: its network is not mended: {error}") from error
-    except TargetVanished:
-        return Evidence(0, {"vanished": True})  # its namespace went with it: nothing is left to mend
     finally:
         helper_pod.dismiss(cluster, receipt, action)
-        helper_pod.dismiss(cluster, receipt, "mend")
+    refuse_vanished(cluster, receipt.target)
+    return evidence

@@ -6,11 +6,13 @@ two faults in one namespace do not meet. Every rule that drops counts, so that t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 LOSS_STEPS = 10_000  # resolution of a loss: a hundredth of a per cent
 _BEFORE_ALL = -300  # priority: before connection tracking's own and every capture rule
+_BEFORE_CAPTURE = -150  # priority: before the mesh's own redirection (-100)
 _BURST_BYTES = 16_000  # ten packets: a smaller bucket would hold back single ones
 _QUEUE_MS = 400  # of a slowed link, after which it drops: a home router's, not an endless one
 
@@ -27,45 +29,73 @@ class Isolation:
     Args:
         ports: those that the process listens on here.
         mark: SO_MARK of what the process sends; 0 when it marks nothing.
-        whole: everything but loopback is lost: the namespace is the process's own.
+        whole: everything but loopback is meant: the namespace is the process's own.
         spared: ports that stay open although the process listens on them (status, for the kubelet's probes).
+        peers: only packets from and to these addresses or networks; none: all.
+        only: only packets from or to these ports, on either side; none: all.
+        into, out: the directions that are meant.
+        reset: answer with a TCP reset instead of silence; what is not TCP passes.
     """
 
     ports: frozenset[int]
     mark: int = 0
     whole: bool = False
     spared: frozenset[int] = frozenset()
+    peers: tuple[str, ...] = ()
+    only: frozenset[int] = frozenset()
+    into: bool = True
+    out: bool = True
+    reset: bool = False
 
 
-def _set(ports: frozenset[int]) -> str:
-    return "{ " + ", ".join(map(str, sorted(ports))) + " }"
+def _set(members: Iterable[int | str]) -> str:
+    return "{ " + ", ".join(map(str, sorted(members))) + " }"
 
 
 def plan_isolation(receipt: str, isolation: Isolation) -> str:
-    """Rules that lose every packet of the process, both ways, with no answer to the sender."""
-    into: list[str] = []
-    out: list[str] = []
+    """Rules that lose (or reset) the process's packets, as far as the isolation means them."""
+    into, out = _matches(isolation, "in"), _matches(isolation, "out")
+    before_in: list[str] = []
+    before_out: list[str] = []
     if isolation.whole:
-        into.append('iifname "lo" accept')
-        out.append('oifname "lo" accept')
+        before_in.append('iifname "lo" accept')
+        before_out.append('oifname "lo" accept')
         if isolation.spared:
-            into.append(f"tcp dport {_set(isolation.spared)} accept")
-            out.append(f"tcp sport {_set(isolation.spared)} accept")
-        into.append("counter drop")
-        out.append("counter drop")
+            before_in.append(f"tcp dport {_set(isolation.spared)} accept")
+            before_out.append(f"tcp sport {_set(isolation.spared)} accept")
+    end = "meta l4proto tcp counter reject with tcp reset" if isolation.reset else "counter drop"
+    return _table(receipt, [*before_in, *(f"{match} {end}".strip() for match in into if isolation.into)],
+                  [*before_out, *(f"{match} {end}".strip() for match in out if isolation.out)])
+
+
+def _matches(isolation: Isolation, way: Literal["in", "out"]) -> list[str]:
+    """What each rule of a direction matches: the process's packets, narrowed to peers and ports."""
+    if isolation.whole:
+        bases = [""]
     else:
-        if ports := isolation.ports - isolation.spared:
-            into.append(f"tcp dport {_set(ports)} counter drop")
-            out.append(f"tcp sport {_set(ports)} counter drop")
-        if isolation.mark:
-            out.append(f"meta mark {isolation.mark:#x} counter drop")
-    return _table(receipt, into, out)
+        ports = isolation.ports - isolation.spared
+        bases = [f"tcp {'dport' if way == 'in' else 'sport'} {_set(ports)}"] if ports else []
+        if isolation.mark and way == "out":
+            bases.append(f"meta mark {isolation.mark:#x}")
+    peers = f"ip {'saddr' if way == 'in' else 'daddr'} {_set(isolation.peers)}" if isolation.peers else ""
+    sides = [f"meta l4proto {{ tcp, udp }} th {side} {_set(isolation.only)}" for side in ("sport", "dport")] \
+        if isolation.only else [""]
+    return [" ".join(part for part in (base, peers, side) if part) for base in bases for side in sides]
 
 
 def plan_loss(receipt: str, share: float) -> str:
     """Rules that lose the share (0 … 1) of all packets, each way, but loopback's."""
     lost = f"numgen random mod {LOSS_STEPS} < {round(share * LOSS_STEPS)} counter drop"
     return _table(receipt, [f'iifname != "lo" {lost}'], [f'oifname != "lo" {lost}'])
+
+
+def plan_redirect(receipt: str, port: int, mark: int) -> str:
+    """Rules that lead the namespace's DNS questions to a port of its own, but those of whoever marks its packets."""
+    return "\n".join([
+        plan_removal(receipt) + f"table inet {table(receipt)} {{",
+        f"chain names {{ type nat hook output priority {_BEFORE_CAPTURE};",
+        f"meta mark != {mark:#x} udp dport 53 counter redirect to :{port}",
+        f"meta mark != {mark:#x} tcp dport 53 counter redirect to :{port}", "}", "}", ""])
 
 
 def plan_removal(receipt: str) -> str:

@@ -73,31 +73,36 @@ class ProxySecrets:
         self._clock = clock
         self._issued: dict[str, tuple[Issued, SecretResource]] = {}
         self._refused: set[str] = set()
+        self._life = 0.0  # what the certificates were issued with, when a fault asked for it
         root = Secret(name=ROOT_SECRET)
         root.validation_context.trusted_ca.inline_bytes = authority.root_pem
         self._root = _packed(root)
 
-    def wanted(self, asked: Collection[str], allowed: Collection[str]) -> dict[str, SecretResource]:
-        """The resources for the names asked for; names that are not allowed are left out, and logged once."""
+    def wanted(self, asked: Collection[str], allowed: Collection[str], *, life: float = 0.0) -> dict[str, SecretResource]:
+        """The resources for the names asked for; names that are not allowed are left out, and logged once.
+
+        `life`: seconds that a fault asks for instead of the usual ones; such certificates are left to expire.
+        """
         now, found = self._clock(), {}
         for name in asked:
             if name == ROOT_SECRET:
                 found[name] = self._root
             elif name in allowed:
                 self._refused.discard(name)
-                found[name] = self._certificate(name, now)
+                found[name] = self._certificate(name, now, life)
             elif name not in self._refused:
                 self._refused.add(name)
                 reason = f"a {self._proxy.role} of {self._proxy.key} may not hold it"
                 self._log.add(Handed(now, self._who, self._proxy.uid, self._proxy.node, name, True, reason))
         for name in self._issued.keys() - found.keys():
             del self._issued[name]
+        self._life = life
         return found
 
-    def _certificate(self, name: str, now: float) -> SecretResource:
-        if name in self._issued and now < self._renewal(self._issued[name][0]):
+    def _certificate(self, name: str, now: float, life: float) -> SecretResource:
+        if name in self._issued and life == self._life and (life or now < self._renewal(self._issued[name][0])):
             return self._issued[name][1]
-        issued = self._authority.issue(name, seconds=self._seconds)
+        issued = self._authority.issue(name, seconds=life or self._seconds)
         secret = Secret(name=name)
         secret.tls_certificate.certificate_chain.inline_bytes = issued.certificate
         secret.tls_certificate.private_key.inline_bytes = issued.key
@@ -113,6 +118,8 @@ class ProxySecrets:
 
     def next_renewal(self) -> float | None:
         """When the first certificate is due to be reissued."""
+        if self._life:
+            return None  # they are to expire
         return min((self._renewal(issued) for issued, _ in self._issued.values()), default=None)
 
 

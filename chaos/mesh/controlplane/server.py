@@ -23,6 +23,7 @@ from chaos.mesh.ca import Authority
 from chaos.mesh.controlplane.auth import Refused, Reviewed, detect_proxy, detect_reviewed
 from chaos.mesh.controlplane.secrets import HandedLog, ProxySecrets
 from chaos.mesh.controlplane.tables import KINDS, Tables, labels_of
+from chaos.mesh.controlplane.trouble import Trouble
 from chaos.mesh.controlplane.xds import SECRET, Offered, Session
 from chaos.mesh.world import ProxyIdentity, World
 from chaos.names import CONTROL_PLANE, LABEL_SCOPE_KEY, SYSTEM_NAMESPACE, TOKEN_AUDIENCE
@@ -69,6 +70,7 @@ class Plane:
         self.tables = Tables()
         self.world: World | None = None
         self.world_at = 0.0
+        self.trouble = Trouble()
         self.streams: set[Stream] = set()
         self.handed = HandedLog()
         self.refusals: list[dict[str, Any]] = []
@@ -98,6 +100,7 @@ class Plane:
         """Make the world anew from the tables, and wake the streams when it differs."""
         self._timer = None
         try:
+            self.trouble = self.tables.trouble()
             world = self.tables.world()
         except (Misuse, ValueError, KeyError) as error:
             log.error("the mesh's settings cannot be used, the last world stays: %s", error)
@@ -135,6 +138,8 @@ class Plane:
         metadata = dict(context.invocation_metadata() or ())
         token = str(metadata.get("authorization", "")).removeprefix("Bearer ").strip()
         await self.synced.wait()
+        if self.trouble.refuse:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "out of order, on request")
         try:
             proxy = await self.recognise(token)
         except Refused as error:
@@ -175,6 +180,10 @@ class Plane:
             if seen and not there:
                 await context.abort(grpc.StatusCode.PERMISSION_DENIED, "the pod of this proxy is gone")
             seen = seen or there
+            if self.trouble.refuse:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "out of order, on request")
+            if self.trouble.delay:
+                await asyncio.sleep(self.trouble.delay)
             for response in self.responses(stream):
                 await context.write(response)
                 stream.pushed_at = time.time()
@@ -190,7 +199,8 @@ class Plane:
         if stream.world is not world:
             stream.built, stream.world = self._build(stream.proxy, world).by_type, world
         asked = stream.session.subscribed(SECRET)
-        secrets = stream.secrets.wanted(asked, world.identities(stream.proxy)) if asked else {}
+        life = self.trouble.certificate_seconds
+        secrets = stream.secrets.wanted(asked, world.identities(stream.proxy), life=life) if asked else {}
         return stream.session.plan({**stream.built, SECRET: secrets}, time.monotonic())
 
     @staticmethod
@@ -207,6 +217,7 @@ class Plane:
         return {
             "world_at": self.world_at,
             "mode": self.world.mode.name if self.world else None,
+            "trouble": self.trouble.as_json(),
             "proxies": [
                 {"namespace": s.proxy.namespace, "pod": s.proxy.name, "uid": s.proxy.uid, "node": s.proxy.node,
                  "role": s.proxy.role, "scope": s.proxy.scope, "key": s.proxy.key, "since": s.since,

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from chaos.errors import Misuse
+from chaos.mesh.controlplane.trouble import Trouble, detect_trouble
 from chaos.mesh.modes import Scope, mode_named
 from chaos.mesh.world import (
     AccessLog,
@@ -80,11 +81,19 @@ class Tables:
 
     def config(self) -> Mapping[str, Any] | None:
         """The mesh's own settings (ConfigMap `mesh`); None until it is there."""
+        data = self._settings()
+        return json.loads(data["mesh.json"]) if data else None
+
+    def trouble(self) -> Trouble:
+        """What faults ask of the control plane, beside the settings."""
+        return detect_trouble(self._settings())
+
+    def _settings(self) -> Mapping[str, str]:
         for item in self.objects["ConfigMap"].values():
             meta = item["metadata"]
             if meta["name"] == MESH_CONFIG and meta["namespace"] == SYSTEM_NAMESPACE:
-                return json.loads(item["data"]["mesh.json"])  # type: ignore[no-any-return]
-        return None
+                return item["data"]  # type: ignore[no-any-return]
+        return {}
 
     def world(self) -> World | None:
         """The world as the proxies must see it; None while the mesh's settings are missing."""

@@ -30,6 +30,7 @@ from chaos.cluster.embedded.api.rest import Call, Reply, Rest
 from chaos.cluster.embedded.api.reviews import Reviews
 from chaos.cluster.embedded.api.spdy import tunnel
 from chaos.cluster.embedded.api.tokens import TokenIssuer
+from chaos.cluster.embedded.api.trouble import Troubles
 from chaos.cluster.embedded.api.watching import watch_lines
 from chaos.cluster.embedded.clock import Clock, SystemClock
 from chaos.cluster.embedded.node_api import Kubelet
@@ -96,7 +97,8 @@ class ApiServer:
     """Serves a store."""
 
     def __init__(self, store: Store, issuer: TokenIssuer, *, kubelets: Mapping[str, Kubelet], clock: Clock | None = None,
-                 audit: Path | None = None, operations: Operations | None = None) -> None:
+                 audit: Path | None = None, operations: Operations | None = None,
+                 nodes: Callable[[], Mapping[str, Any]] = dict) -> None:
         self.store = store
         self.clock = clock or SystemClock()
         self._issuer = issuer
@@ -105,6 +107,8 @@ class ApiServer:
         self._rest = Rest(store, self.clock, self._guard)
         self._reviews = Reviews(issuer, self._authorizer)
         self._operations = operations or {}
+        self._nodes = nodes
+        self._troubles = Troubles()
         self._audit = AuditLog(audit) if audit is not None else None
         self._runner: web.ServerRunner | None = None
 
@@ -137,6 +141,7 @@ class ApiServer:
         user, code, verb = User("?"), 500, request.method
         try:
             user = self._user(request)
+            await self._troubles.meet(user, request)
             response, verb = await self._answer(request, user)
             code = response.status
         except StatusError as error:
@@ -193,10 +198,10 @@ class ApiServer:
             raise method_not_allowed()
         target = parse_path(path)
         if not target.resource:
-            verb = _VERBS[request.method]
+            verb = request.method.lower()  # of what is no resource, as RBAC names it
             self._authorize(user, Attributes(verb, path=path))
-            if path.startswith("/embedded/nodes/") and request.method == "POST":
-                return await self._operate(path), verb
+            if path.startswith("/embedded/"):
+                return await self._embedded(request, path), verb
             return self._static(request, path), verb
         query = dict(request.query.items())
         verb = _verb(request.method, target, query)
@@ -276,6 +281,19 @@ class ApiServer:
                                                  f"permissions not currently held: {missing}")
 
     # ---- what is not a resource
+
+    async def _embedded(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
+        """What is no part of Kubernetes: our nodes' switches, and trouble on request."""
+        if path.startswith("/embedded/trouble"):
+            return _json(await self._troubles.answer(request, path, self._server()))
+        if request.method == "POST":
+            return await self._operate(path)
+        if path == "/embedded/nodes":
+            return _json(self._nodes())
+        raise no_such_path()
+
+    def _server(self) -> web.Server | None:
+        return self._runner.server if self._runner is not None else None
 
     async def _operate(self, path: str) -> web.StreamResponse:
         """Node faults: power, link, kubelet."""

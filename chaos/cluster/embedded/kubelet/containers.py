@@ -81,6 +81,7 @@ class Containers:
         self._probes: dict[str, Probes] = {}
         self._ended: dict[str, asyncio.Event] = {}
         self._early: dict[str, tuple[int, float, bool]] = {}
+        self._pod_limits: cgroups.Limits | None = None  # as last put into effect here, on the pod's own cgroup
         self._chores: set[asyncio.Task[None]] = set()
 
     @staticmethod
@@ -397,10 +398,14 @@ class Containers:
                                                                                                                       record.name))
             await self.kill(pod, record, lambda: grace)
             self.changed()
-        if not due:
-            return
         pod_cgroup = self.cgroup_root + self._sandbox.cgroup
         after = cgroups.pod_limits(pod)
+        if not due:
+            if after != self._pod_limits:  # a container that is down starts with its new limits: its pod must have the room
+                self._pod_limits = after
+                with contextlib.suppress(OSError):  # no sandbox yet: it is made with these limits
+                    cgroups.apply_limits(pod_cgroup, after)
+            return
         open_wide = cgroups.Limits(after.shares)  # children first or parent first: with an open parent, either
         try:
             cgroups.apply_limits(pod_cgroup, open_wide)
@@ -408,6 +413,7 @@ class Containers:
                 cgroups.apply_limits(self.cgroup_root + record.cgroup, cgroups.container_limits(wanted[record.name]))
                 record.resources = wanted[record.name].get("resources") or {}
             cgroups.apply_limits(pod_cgroup, after)
+            self._pod_limits = after
         except OSError as error:
             if any(record.unseen is not None for record in due):
                 return  # it died on the way; the next one starts with the new limits

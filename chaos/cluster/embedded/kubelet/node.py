@@ -161,6 +161,10 @@ class Node:
         """Whether the kubelet can speak to the API."""
         return self._kubelet_up and self._network.link_up(self.name)
 
+    def shown(self) -> dict[str, bool]:
+        """What is up of it: its machine, its kubelet, its link."""
+        return {"power": self._machine is not None, "kubelet": self._kubelet_up, "link": self._network.link_up(self.name)}
+
     def event(self, obj: Object, kind: str, reason: str, message: str, field_path: str = "") -> None:
         if self.reachable():
             self._recorder.event(obj, kind, reason, message, field_path)

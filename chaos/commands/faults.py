@@ -1,0 +1,222 @@
+"""`sharedfate inject`, `stop` and `faults`: faults by hand, on a cluster that runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
+
+import click
+
+from chaos.errors import EnvironmentUnfit, Misuse, Stopped
+
+if TYPE_CHECKING:
+    from chaos.cluster.client import Cluster
+    from chaos.faults.model import Fault, Receipt
+    from chaos.faults.stopping import StopButton
+
+_TARGETS = ("layer", "tenant", "namespace", "labels", "node", "pod", "container", "workload", "behind")
+
+
+def _which(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say which cluster."""
+    function = click.option("--namespaces", default="", help="that are not ours and may be changed, comma separated")(function)
+    function = click.option("--kubeconfig", type=click.Path(path_type=Path), help="of context:NAME; default: yours")(function)
+    function = click.option("--name", default="sharedfate", show_default=True, help="of the embedded cluster")(function)
+    return click.option("--cluster", "spec", default="embedded", show_default=True, help="embedded, kind[:NAME] or context:NAME")(function)
+
+
+@contextmanager
+def connected(spec: str, name: str, kubeconfig: Path | None, namespaces: str = "") -> Iterator[Cluster]:
+    """The cluster, which must run already: a fault by hand starts none."""
+    from chaos.cluster.client import Cluster
+    from chaos.cluster.consent import Consent
+    from chaos.cluster.providers import Kind, connect, parse_spec
+
+    parsed = parse_spec(spec)
+    if parsed.kind is Kind.EMBEDDED:
+        from chaos.cluster.embedded import provider
+
+        status = provider.status(name)
+        if status is None or status.state != "up":
+            raise EnvironmentUnfit(f"no embedded cluster named {name!r} is up: start one with `sharedfate cluster up --name {name}`")
+        cluster = Cluster(status.kubeconfig, kind="embedded", name=name, ours=True)
+    else:
+        context = f"kind-{parsed.name}" if parsed.kind is Kind.KIND else parsed.name
+        listed = tuple(part.strip() for part in namespaces.split(",") if part.strip())
+        cluster = connect(context, kubeconfig=kubeconfig, consent=Consent(namespaces=listed))
+    try:
+        yield cluster
+    finally:
+        cluster.close()
+
+
+def parse_seconds(text: str) -> float:
+    """`10s`, `500ms`, `2m`, or a number of seconds; raises Misuse."""
+    for unit, factor in (("ms", 0.001), ("s", 1.0), ("m", 60.0), ("", 1.0)):
+        number = text.removesuffix(unit)
+        if text.endswith(unit) and number.replace(".", "", 1).isdigit():
+            return float(number) * factor
+    raise Misuse(f"{text!r} is no time: want 10s, 500ms or 2m")
+
+
+def parse_settings(kind: type[Fault], given: tuple[str, ...]) -> dict[str, Any]:
+    """`name=value` pairs as the fault's own types; raises Misuse that lists every wrong one."""
+    hints = get_type_hints(kind)
+    known = {field.name: hints[field.name] for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    wrong = []
+    for pair in given:
+        name, sign, text = pair.partition("=")
+        if not sign or name not in known:
+            wrong.append(f"{pair!r}: want NAME=VALUE with NAME one of {', '.join(known) or 'none'}")
+            continue
+        try:
+            values[name] = _value(known[name], text)
+        except ValueError:
+            wrong.append(f"{name}={text}: not a {getattr(known[name], '__name__', known[name])}")
+    if wrong:
+        raise Misuse(f"fault {kind.name}: " + "; ".join(wrong))
+    return values
+
+
+def _value(hint: Any, text: str) -> Any:
+    origin, inner = get_origin(hint), get_args(hint)
+    if hint is bool:
+        if text.lower() not in ("true", "false"):
+            raise ValueError(text)
+        return text.lower() == "true"
+    if hint in (int, float, str):
+        return hint(text)
+    if origin is tuple:
+        return tuple(inner[0](part) for part in text.split(",") if part)
+    if type(None) in inner:
+        return None if text == "none" else _value(next(one for one in inner if one is not type(None)), text)
+    if origin is not None and "Mapping" in str(origin):
+        return dict(part.split("=", 1) if "=" in part else part.split(":", 1) for part in text.split(","))
+    return text  # a Literal: the fault itself refuses what is none of them
+
+
+@click.command()
+@click.argument("fault")
+@click.option("--for", "span", default="10s", show_default=True, help="how long it is held: 10s, 500ms, 2m")
+@click.option("--layer", default="", help="l4, l7, app, control-plane or node-agent")
+@click.option("--tenant", default="", help="its pods; of proxies, those that serve one of them")
+@click.option("--namespace", default="")
+@click.option("--labels", default="", help="label selector of pods")
+@click.option("--node", default="")
+@click.option("--pod", default="")
+@click.option("--container", default="")
+@click.option("--workload", default="", help="Deployment/NAME, DaemonSet/NAME or StatefulSet/NAME")
+@click.option("--behind", default="", help="NAMESPACE/POD of a proxy: the application's pods that it serves")
+@click.option("--pick", default="one", show_default=True, type=click.Choice(["one", "all", "random"]))
+@click.option("--seed", default=0, show_default=True, help="of the random choice")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="a setting of the fault, see `sharedfate faults`")
+@click.option("--run", default="by-hand", show_default=True, help="value of the run's label on the receipt")
+@click.option("--dry-run", is_flag=True, help="print what would be written, and write nothing")
+@_which
+def inject(fault: str, span: str, pick: str, seed: int, settings: tuple[str, ...], run: str, dry_run: bool, spec: str, name: str,
+           kubeconfig: Path | None, namespaces: str, **wishes: str) -> None:
+    """Inject a fault, hold it, undo it: `sharedfate inject kill --layer l7 --tenant a --for 10s`.
+
+    Ctrl-C, SIGTERM, `sharedfate stop`, the stop file (SHAREDFATE_STOP_FILE) and the stop port (SHAREDFATE_STOP_PORT) end it at
+    once; if this process dies, its deadline does.
+    """
+    from chaos.faults.catalogue import fault_class
+    from chaos.faults.injection import held
+    from chaos.faults.rehearsal import rehearse
+    from chaos.faults.selection import Pick, Selector, select
+    from chaos.faults.stopping import StopButton
+
+    seconds = parse_seconds(span)
+    kind = fault_class(fault)
+    made = kind(**parse_settings(kind, settings))
+    selector = Selector(**{key: wishes[key] for key in _TARGETS}, pick=Pick(pick), seed=seed)
+    deadline = seconds + 30.0
+    with connected(spec, name, kubeconfig, namespaces) as cluster:
+        planned = [(made, target) for target in select(cluster, made.targets, selector)]
+        if dry_run:
+            click.echo("\n".join(rehearse(cluster, planned, run=run, seconds=deadline, now=time.time_ns())))
+            return
+        button = StopButton(cluster)
+        with _terminable(), held(cluster, planned, run=run, seconds=deadline, tell=_tell, stop=button) as receipts:
+            if made.shape != "pulse":
+                _hold(button, seconds, receipts)
+
+
+def _tell(phase: str, receipt: Receipt) -> None:
+    seen = {"injected": receipt.evidence, "recovered": receipt.evidence.get("recovery", {})}.get(phase, {})
+    told = ", ".join(f"{key} {value}" for key, value in dict(seen).items() if key not in ("phase", "at", "effect"))
+    click.echo(f"{phase:<9} {receipt.fault} on {receipt.target}" + (f": {told}" if told else f" ({receipt.id})"))
+
+
+def _hold(button: StopButton, seconds: float, receipts: tuple[Receipt, ...]) -> None:
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        if why := button.pressed():
+            raise Stopped(f"{len(receipts)} faults stopped by an operator: {why}")
+        time.sleep(min(left, 0.5))
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends the command as Ctrl-C does: through its undo."""
+    def told(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, told)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@click.command()
+@click.option("--lift", is_flag=True, help="take the mark away, so that runners that had begun before it may go on")
+@_which
+def stop(lift: bool, spec: str, name: str, kubeconfig: Path | None, namespaces: str) -> None:
+    """Undo every fault of the cluster at once, and stop the runners that hold them."""
+    from chaos.faults import stopping
+    from chaos.faults.injection import undo_overdue
+
+    with connected(spec, name, kubeconfig, namespaces) as cluster:
+        if lift:
+            click.echo("lifted" if stopping.lift(cluster) else "it was not pressed")
+            return
+        stopping.press(cluster, why=f"by {os.environ.get('USER', 'somebody')}")
+        found = undo_overdue(cluster, now=time.time_ns(), everything=True)
+        click.echo("\n".join(f"undone: {one.fault} on {one.target} (run {one.run})" for one in found) or "nothing was held")
+
+
+@click.command()
+@click.option("--check", is_flag=True, help="ask the cluster which it allows; exit code 1 when it allows none")
+@_which
+def faults(check: bool, spec: str, name: str, kubeconfig: Path | None, namespaces: str) -> None:
+    """What faults there are: on what they act, their settings, what they need, and whether the cluster allows them."""
+    from chaos.faults.catalogue import FAULTS, fault_class
+    from chaos.faults.needs import missing
+
+    lacking: dict[str, list[str]] = {}
+    if check:
+        with connected(spec, name, kubeconfig, namespaces) as cluster:
+            lacking = {fault: missing(cluster, fault_class(fault).needs) for fault in FAULTS}
+    for fault in sorted(FAULTS):
+        kind = fault_class(fault)
+        purpose = (sys.modules[kind.__module__].__doc__ or "").strip().partition("\n")[0]
+        click.echo(f"{fault} ({kind.shape}, on {' or '.join(sorted(kind.targets))}): {purpose}")
+        fields = [f"{one.name}={'(required)' if one.default is one.default_factory is dataclasses.MISSING else one.default!r}"
+                  for one in dataclasses.fields(kind)]  # type: ignore[arg-type]
+        click.echo(f"    settings: {', '.join(fields) or 'none'}")
+        click.echo(f"    needs: {', '.join(kind.needs)}")
+        if check:
+            click.echo("    here: " + ("; ".join(lacking[fault]) or "allowed"))
+    if check and all(lacking.values()):
+        sys.exit(1)

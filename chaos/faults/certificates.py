@@ -1,0 +1,67 @@
+"""The proxies' certificates expire: issued anew with a short life and not renewed, so that no clock need be turned."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from chaos.cluster.client import Cluster
+from chaos.errors import Misuse
+from chaos.faults import plane
+from chaos.faults.model import Evidence, Facts, FaultShape, Receipt, Target
+from chaos.faults.needs import Need
+
+
+@dataclass(frozen=True, slots=True)
+class ExpireCertificates:
+    """Let every certificate that our control plane has handed out expire; recover has all issued anew.
+
+    Connections that stand go on: TLS looks at a certificate once. What is opened after the expiry is refused.
+
+    Args:
+        life: seconds of the short-lived certificates.
+        seconds: longest wait for all proxies to hold expired ones (beyond their life), and to hold good ones again.
+    """
+
+    name: ClassVar[str] = "expire-certificates"
+    shape: ClassVar[FaultShape] = "held"
+    targets: ClassVar[frozenset[str]] = frozenset({"workload"})
+    touches: ClassVar[frozenset[str]] = frozenset({"certificates"})
+    needs: ClassVar[tuple[Need, ...]] = (Need.PLANE, Need.LOADER)
+    life: float = 2.0
+    seconds: float = 30.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.life <= 600:
+            raise Misuse(f"fault expire-certificates: life is {self.life}: 1 to 600 seconds")
+
+    def plan(self, cluster: Cluster, target: Target) -> Facts:
+        facts = plane.plan(cluster, target)
+        if not newest(plane.page(cluster)):
+            raise Misuse(f"{target}: no connected proxy holds a certificate, so none could expire: does this mode use mutual TLS?")
+        return facts
+
+    def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
+        def expired(page: plane.Page) -> Facts:
+            ends, now = newest(page), time.time()
+            return {"certificates": len(ends), "expired_at": max(ends.values())} if ends and max(ends.values()) < now else {}
+
+        asked = {"certificate_seconds": self.life}
+        seen = plane.request(cluster, receipt, asked, expired, seconds=self.life + self.seconds)
+        return Evidence(int(seen["expired_at"] * 1e9), seen)
+
+    def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
+        def good(page: plane.Page) -> Facts:
+            ends, soon = newest(page), time.time() + 30
+            over = page.get("trouble", {}).get("certificate_seconds") == 0
+            return {"certificates": len(ends), "valid": True} if over and all(end > soon for end in ends.values()) else {}
+
+        return Evidence(time.time_ns(), plane.withdraw(cluster, receipt, good, seconds=self.seconds))
+
+
+def newest(page: plane.Page) -> dict[tuple[str, str], float]:
+    """When the certificate that each connected proxy got last for each identity ends: (proxy UID, identity) -> seconds. Pure."""
+    connected = {proxy["uid"] for proxy in page.get("proxies", ())}
+    lines: list[dict[str, Any]] = [line for line in page.get("identities", ()) if not line["refused"] and line["proxy_uid"] in connected]
+    return {(line["proxy_uid"], line["identity"]): line["not_after"] for line in lines}

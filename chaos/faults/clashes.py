@@ -1,0 +1,50 @@
+"""Which faults cannot be held at once: found when they are composed, before anything is changed. Pure.
+
+Two faults clash when their targets overlap and they touch the same aspect of it, or one of them takes the whole target
+away: the undo of the second would then restore what the first had broken, or find nothing to restore.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Final
+
+from chaos.errors import Misuse
+from chaos.faults.model import EXISTENCE, Fault, Target
+
+_POD_WIDE: Final = frozenset({EXISTENCE, "link", "names", "load"})  # of a container's whole pod
+
+
+def overlap(one: Target, other: Target) -> bool:
+    """Whether a thing can belong to both: the same object, or one holds the other."""
+    if one.kind == other.kind:
+        same = (one.namespace, one.name) == (other.namespace, other.name)
+        return same and one.container == other.container and one.workload_kind == other.workload_kind
+    small, large = sorted((one, other), key=lambda target: ("container", "pod", "workload", "node").index(target.kind))
+    match large.kind:
+        case "pod":
+            return (small.namespace, small.name) == (large.namespace, large.name)
+        case "workload":  # a workload's pods carry its name
+            return small.namespace == large.namespace and small.name.startswith(f"{large.name}-")
+        case _:
+            return small.node == large.name
+
+
+def detect_clash(one: tuple[Fault, Target], other: tuple[Fault, Target]) -> str:
+    """Why the two cannot be held at once; "" when they can."""
+    (fault, target), (second, place) = one, other
+    aspects = fault.touches & second.touches
+    existence = EXISTENCE in fault.touches | second.touches
+    same_pod = {target.kind, place.kind} == {"container"} and (target.namespace, target.name) == (place.namespace, place.name)
+    met = overlap(target, place) or (same_pod and (existence or bool(aspects & _POD_WIDE)))
+    if not met or not (aspects or existence):
+        return ""
+    what = "the existence" if existence else "the " + " and the ".join(sorted(aspects))
+    return f"{fault.name} on {target} and {second.name} on {place} both touch {what} of it"
+
+
+def refuse_clashes(planned: Sequence[tuple[Fault, Target]]) -> None:
+    """Raise Misuse that lists every pair that clashes."""
+    if found := [text for one, other in combinations(planned, 2) if (text := detect_clash(one, other))]:
+        raise Misuse("these faults cannot be held at once: " + "; ".join(found))

@@ -1,0 +1,61 @@
+"""The control plane answers errors, or late: proxies keep what they have, and get nothing new in time."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from chaos.cluster.client import Cluster
+from chaos.errors import Misuse
+from chaos.faults import plane
+from chaos.faults.model import Evidence, Facts, FaultShape, Receipt, Target
+from chaos.faults.needs import Need
+
+
+@dataclass(frozen=True, slots=True)
+class ControlPlane:
+    """Have our control plane misbehave until recovered.
+
+    Args:
+        answer: `errors` (every stream is refused as UNAVAILABLE) or `slow` (every push is late).
+        delay: seconds, for `slow`.
+        seconds: longest wait for the control plane to say so, and for the proxies to be back afterwards.
+    """
+
+    name: ClassVar[str] = "control-plane"
+    shape: ClassVar[FaultShape] = "held"
+    targets: ClassVar[frozenset[str]] = frozenset({"workload"})
+    touches: ClassVar[frozenset[str]] = frozenset({"plane"})
+    needs: ClassVar[tuple[Need, ...]] = (Need.PLANE, Need.LOADER)
+    answer: Literal["errors", "slow"] = "errors"
+    delay: float = 5.0
+    seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        if self.answer not in ("errors", "slow") or not 0 < self.delay <= 60:
+            raise Misuse(f"fault control-plane: answer is {self.answer!r} (errors or slow), delay {self.delay} (above 0, at most 60)")
+
+    def plan(self, cluster: Cluster, target: Target) -> Facts:
+        return {**plane.plan(cluster, target), "proxies": len(plane.page(cluster).get("proxies", ()))}
+
+    def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
+        at, refuse = time.time_ns(), self.answer == "errors"
+
+        def seen(page: plane.Page) -> Facts:
+            trouble = page.get("trouble", {})
+            if refuse:
+                gone = trouble.get("refuse") and not page["proxies"]
+                return {"refuse": True, "proxies": 0} if gone else {}
+            return {"delay": trouble["delay"]} if trouble.get("delay") else {}
+
+        asked = {"refuse": True} if refuse else {"delay": self.delay}
+        return Evidence(at, plane.request(cluster, receipt, asked, seen, seconds=self.seconds))
+
+    def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
+        def seen(page: plane.Page) -> Facts:
+            trouble, proxies = page.get("trouble", {"refuse": True}), len(page.get("proxies", ()))
+            over = not trouble.get("refuse") and not trouble.get("delay") and proxies >= receipt.facts["proxies"]
+            return {"proxies": proxies, "over": True} if over else {}
+
+        return Evidence(time.time_ns(), plane.withdraw(cluster, receipt, seen, seconds=self.seconds))

@@ -1,0 +1,120 @@
+"""A node is drained: cordoned, and its pods evicted; on recovery it takes pods again."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from chaos.cluster.client import Cluster, Object, object_path
+from chaos.errors import ApiError, NoEffect, NotReady, RecoveryFailed, TargetVanished
+from chaos.faults.model import EXISTENCE, Evidence, Facts, FaultShape, Receipt, Target
+from chaos.faults.needs import Need
+from chaos.names import GROUP, LABEL_RUN
+
+ANNOTATION_DRAINED = f"{GROUP}/drained-by"  # on the node: the receipt, so that another's cordon is never lifted
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Cordon a node and evict its pods, as `kubectl drain` does: DaemonSets' pods stay.
+
+    Args:
+        everyone: evict pods without a run's label too: somebody else's applications.
+        seconds: longest wait for the pods to go (disruption budgets may hold them), and for new ones to be ready.
+    """
+
+    name: ClassVar[str] = "drain"
+    shape: ClassVar[FaultShape] = "held"
+    targets: ClassVar[frozenset[str]] = frozenset({"node"})
+    touches: ClassVar[frozenset[str]] = frozenset({EXISTENCE})
+    needs: ClassVar[tuple[Need, ...]] = (Need.NODES, Need.PODS)
+    everyone: bool = False
+    seconds: float = 120.0
+
+    def plan(self, cluster: Cluster, target: Target) -> Facts:
+        node = cluster.find("Node", target.name)
+        if node is None:
+            raise TargetVanished(f"no node {target.name}")
+        evicted = [pod for pod in _pods(cluster, target.name) if self._meant(pod)]
+        return {"unschedulable": bool(node["spec"].get("unschedulable")),
+                "pods": [[pod["metadata"]["namespace"], pod["metadata"]["name"], pod["metadata"]["uid"]] for pod in evicted],
+                "owners": sorted({one for pod in evicted if (one := _owner(pod))})}
+
+    def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
+        at = time.time_ns()
+        _cordon(cluster, receipt, True)
+        left = {tuple(one) for one in receipt.facts["pods"]}
+
+        def empty() -> bool:
+            for namespace, name, uid in tuple(left):
+                if _evict(cluster, namespace, name, uid):
+                    left.discard((namespace, name, uid))
+            return not left
+
+        try:
+            cluster.wait(f"node {receipt.target.name} drained", empty, seconds=self.seconds, every=0.25)
+        except NotReady as error:
+            held = ", ".join(f"{namespace}/{name}" for namespace, name, _ in sorted(left))
+            raise NoEffect(f"{error}: still there are {held}: does a disruption budget hold them?") from error
+        return Evidence(at, {"evicted": len(receipt.facts["pods"]), "unschedulable": True})
+
+    def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
+        if not receipt.facts["unschedulable"]:
+            _cordon(cluster, receipt, False)
+
+        def whole() -> dict[str, Any]:
+            waiting = [owner for owner in receipt.facts["owners"] if not _whole(cluster, owner)]
+            return {} if waiting else {"schedulable": True, "whole": len(receipt.facts["owners"])}
+
+        try:
+            return Evidence(time.time_ns(), cluster.wait("what was evicted runs again", whole, seconds=self.seconds, every=0.1))
+        except NotReady as error:
+            raise RecoveryFailed(f"node {receipt.target.name}: {error}") from error
+
+    def _meant(self, pod: Object) -> bool:
+        owned = {owner["kind"] for owner in pod["metadata"].get("ownerReferences", []) if owner.get("controller")}
+        ours = LABEL_RUN in (pod["metadata"].get("labels") or {})
+        return bool(owned) and "DaemonSet" not in owned and (self.everyone or ours)
+
+
+def _pods(cluster: Cluster, node: str) -> list[Object]:
+    return [pod for pod in cluster.list("Pod", fields=f"spec.nodeName={node}") if "deletionTimestamp" not in pod["metadata"]]
+
+
+def _cordon(cluster: Cluster, receipt: Receipt, cordoned: bool) -> None:
+    patch = {"metadata": {"annotations": {ANNOTATION_DRAINED: receipt.id if cordoned else None}},
+             "spec": {"unschedulable": True if cordoned else None}}
+    cluster.patch("Node", receipt.target.name, patch)
+
+
+def _evict(cluster: Cluster, namespace: str, name: str, uid: str) -> bool:
+    """Ask for the eviction; whether the pod is gone."""
+    pod = cluster.find("Pod", name, namespace)
+    if pod is None or pod["metadata"]["uid"] != uid:
+        return True
+    if "deletionTimestamp" not in pod["metadata"]:
+        body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": namespace}}
+        try:
+            cluster.request("POST", object_path("Pod", namespace, name, "eviction"), body)
+        except ApiError as error:
+            if error.code not in (404, 429):  # gone; a disruption budget says: later
+                raise
+    return False
+
+
+def _owner(pod: Object) -> str:
+    """`namespace/kind/name` of the workload that brings the pod back; "" when none is known to us."""
+    meta = pod["metadata"]
+    owner = next((one for one in meta.get("ownerReferences", []) if one.get("controller")), None)
+    if owner is None or owner["kind"] not in ("ReplicaSet", "StatefulSet"):
+        return ""
+    return f"{meta['namespace']}/{owner['kind']}/{owner['name']}"
+
+
+def _whole(cluster: Cluster, owner: str) -> bool:
+    namespace, kind, name = owner.split("/")
+    found = cluster.find(kind, name, namespace)
+    if found is None:
+        return True  # rolled out or deleted meanwhile: it brings nothing back
+    return bool((found.get("status") or {}).get("readyReplicas", 0) >= found["spec"].get("replicas", 1))

@@ -1,0 +1,104 @@
+"""What each fault needs of a cluster, and whether this one allows it: asked by `sharedfate faults` and by `doctor`.
+
+A need is a set of permissions (asked with SelfSubjectAccessReview), or something that only our own clusters offer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from chaos.cluster.client import Cluster
+from chaos.errors import ApiError
+from chaos.names import SYSTEM_NAMESPACE
+
+
+class Need(StrEnum):
+    """One thing that a fault needs; its text is what people read."""
+
+    HELPERS = "privileged helper pods in sharedfate-system"
+    PODS = "read and delete pods"
+    RESIZE = "pods/resize"
+    LOADER = "pods/proxy to the loader's control port"
+    WORKLOADS = "change workloads"
+    NODES = "cordon nodes and evict pods"
+    PLANE = "the mesh's own control plane"
+    NODE_POWER = "a cluster that can switch its nodes, their links and kubelets"
+    API_TROUBLE = "a cluster whose API server misbehaves on request"
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """A question for SelfSubjectAccessReview. `namespace` "": in all; `path`: of no resource."""
+
+    verb: str
+    resource: str = ""
+    group: str = ""
+    namespace: str = ""
+    path: str = ""
+
+    def attributes(self) -> dict[str, dict[str, str]]:
+        """For the review's spec."""
+        if self.path:
+            return {"nonResourceAttributes": {"verb": self.verb, "path": self.path}}
+        resource, _, subresource = self.resource.partition("/")
+        asked = {"verb": self.verb, "resource": resource, "group": self.group, "namespace": self.namespace}
+        return {"resourceAttributes": asked | ({"subresource": subresource} if subresource else {})}
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.path or self.resource}" + (f" in {self.namespace}" if self.namespace else "")
+
+
+def _each(verbs: str, resource: str, group: str = "", namespace: str = "") -> tuple[Permission, ...]:
+    return tuple(Permission(verb, resource, group, namespace) for verb in verbs.split())
+
+
+RECEIPTS: Final = _each("get list create patch delete", "configmaps", namespace=SYSTEM_NAMESPACE)
+PERMISSIONS: Final[Mapping[Need, tuple[Permission, ...]]] = {
+    Need.HELPERS: (*_each("get create delete", "pods", namespace=SYSTEM_NAMESPACE), *_each("get", "pods/log", "", SYSTEM_NAMESPACE)),
+    Need.PODS: _each("get list delete", "pods"),
+    Need.RESIZE: (*_each("patch", "pods"), *_each("patch", "pods/resize")),
+    Need.LOADER: _each("get create", "pods/proxy"),
+    Need.WORKLOADS: tuple(one for kind in ("deployments", "daemonsets", "statefulsets")
+                          for one in _each("get create patch delete", kind, "apps")),
+    Need.NODES: (*_each("get patch", "nodes"), *_each("create", "pods/eviction")),
+    Need.PLANE: _each("get patch", "configmaps", namespace=SYSTEM_NAMESPACE),
+    Need.NODE_POWER: (Permission("create", path="/embedded/nodes/any/power-off"),),
+    Need.API_TROUBLE: (Permission("create", path="/embedded/trouble"),),
+}
+
+
+def allowed(cluster: Cluster, permission: Permission) -> bool:
+    """Whether whoever `cluster` speaks as may do it."""
+    review = cluster.create({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "metadata": {},
+                             "spec": permission.attributes()})
+    return bool(review["status"]["allowed"])
+
+
+def missing(cluster: Cluster, needs: Iterable[Need]) -> list[str]:
+    """What this cluster does not allow of the needs (and of the receipts that every fault stores), one line each."""
+    asked = dict.fromkeys([*RECEIPTS, *(one for need in needs for one in PERMISSIONS[need])])
+    lines = [f"not permitted: {one}" for one in asked if not allowed(cluster, one)]
+    needs = set(needs)
+    lines += [f"not offered here: {need}" for need in sorted({Need.NODE_POWER, Need.API_TROUBLE} & needs)
+              if not offers(cluster, need)]
+    if Need.RESIZE in needs and not _serves_resize(cluster):
+        lines.append("not served here: pods/resize (Kubernetes 1.33 and later serve it by default)")
+    return lines
+
+
+def offers(cluster: Cluster, need: Need) -> bool:
+    """Whether the cluster has the paths, which only our embedded one does."""
+    path = "/embedded/nodes" if need is Need.NODE_POWER else "/embedded/trouble"
+    try:
+        cluster.request("GET", path)
+    except ApiError:
+        return False
+    return True
+
+
+def _serves_resize(cluster: Cluster) -> bool:
+    served = cluster.request("GET", "/api/v1")
+    return any(one["name"] == "pods/resize" for one in served["resources"])

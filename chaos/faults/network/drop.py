@@ -1,0 +1,70 @@
+"""Some packets of the target are lost without a word: of one peer, one port, one direction, or any of these together."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from chaos.cluster.client import Cluster
+from chaos.errors import Misuse
+from chaos.faults.model import Evidence, Facts, FaultShape, Receipt, Target
+from chaos.faults.needs import Need
+from chaos.faults.network.partition import isolated, mended, network_facts
+from chaos.names import PORT_CONTROL, PORT_STATUS
+
+Direction = Literal["both", "in", "out"]
+SPARED = (PORT_STATUS, PORT_CONTROL)  # probes, and the port through which the load is watched
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Lose packets until recovered; the helper ends it by itself at its deadline.
+
+    Args:
+        peers: addresses or networks (IPv4) that packets come from or go to; none: all.
+        ports: that packets come from or go to, on either side; none: all.
+        direction: `in`, `out` or `both`, seen from the target.
+        seconds: the helper's own deadline; 0: the receipt's.
+    """
+
+    name: ClassVar[str] = "drop"
+    shape: ClassVar[FaultShape] = "held"
+    targets: ClassVar[frozenset[str]] = frozenset({"container"})
+    touches: ClassVar[frozenset[str]] = frozenset({"packets"})
+    needs: ClassVar[tuple[Need, ...]] = (Need.HELPERS,)
+    peers: tuple[str, ...] = ()
+    ports: tuple[int, ...] = ()
+    direction: Direction = "both"
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        refuse_wrong(self.name, self.peers, self.ports, self.direction)
+
+    def plan(self, cluster: Cluster, target: Target) -> Facts:
+        return network_facts(cluster, target)
+
+    def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
+        return isolated(cluster, receipt, self.seconds, narrowed(self.peers, self.ports, self.direction))
+
+    def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
+        return mended(cluster, receipt, "isolate", [])
+
+
+def narrowed(peers: tuple[str, ...], ports: tuple[int, ...], direction: Direction) -> list[str]:
+    """The helper's arguments."""
+    return ["--direction", direction, "--spare", *map(str, (one for one in SPARED if one not in ports)),
+            *(["--peer", *peers] if peers else []), *(["--only", *map(str, ports)] if ports else [])]
+
+
+def refuse_wrong(name: str, peers: tuple[str, ...], ports: tuple[int, ...], direction: str) -> None:
+    """Raise Misuse that lists every wrong setting."""
+    wrong = [f"direction is {direction!r}: both, in or out"] if direction not in ("both", "in", "out") else []
+    wrong += [f"port {port!r}: 1 to 65535" for port in ports if not (isinstance(port, int) and 0 < port < 65536)]
+    for peer in peers:
+        try:
+            ipaddress.IPv4Network(peer)
+        except ValueError as error:
+            wrong.append(f"peer {peer!r}: {error}")
+    if wrong:
+        raise Misuse(f"fault {name}: " + "; ".join(wrong))

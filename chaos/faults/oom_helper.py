@@ -1,0 +1,101 @@
+"""What runs inside a helper pod to fill a container's memory: `python -m chaos.faults.oom_helper out-of-memory …`.
+
+A child joins the container's cgroup and takes memory until the container's first process dies; then, or when it has taken
+more than the limit, it is gone at once. The kernel kills whom it scores worst: the container's first process is given the
+worst score, and the child, where we may (CAP_SYS_RESOURCE), the best. Works with both versions of cgroups, whatever part of
+the tree is seen here. Standard library only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import posixpath
+import select
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Final, NoReturn
+
+from chaos.faults.helper import NO_EFFECT, VANISHED, processes, say
+
+_STEP: Final = 1 << 20
+_PATIENCE: Final = 15.0  # seconds of filling at most
+_BEYOND: Final = 64 << 20  # above the limit: what the kernel can reclaim first
+_NEVER, _FIRST = "-1000", "1000"  # oom_score_adj
+
+
+def detect_directory(mountinfo: str, cgroups: str) -> tuple[str, str]:
+    """(directory of a process's memory cgroup, name of its limit's file) from /proc texts. Raises LookupError."""
+    mounts = {}
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        kind, _, options = after.split()[:3]
+        if kind == "cgroup2" or (kind == "cgroup" and "memory" in options.split(",")):
+            mounts[kind] = before.split()[3:5]  # root within the hierarchy, mount point
+    for kind, controller, limit in (("cgroup", "memory", "memory.limit_in_bytes"), ("cgroup2", "", "memory.max")):
+        path = next((path for _, names, path in (line.split(":", 2) for line in cgroups.splitlines())
+                     if (controller in names.split(",") if controller else names == "")), None)
+        if kind in mounts and path is not None:
+            root, point = mounts[kind]
+            return posixpath.normpath(posixpath.join(point, posixpath.relpath(path, root))), limit
+    raise LookupError("no memory cgroup of the container is mounted here")
+
+
+def fill(directory: str, target: int, most: int) -> NoReturn:
+    """The child: join, and take memory until the target is gone or `most` bytes are taken.
+
+    The memory is a file's: it counts for the cgroup, and not for this process when the kernel looks for the largest.
+    """
+    for score in (_NEVER, "0"):
+        with contextlib.suppress(PermissionError):
+            Path("/proc/self/oom_score_adj").write_text(score)
+            break
+    Path(directory, "cgroup.procs").write_text(str(os.getpid()))
+    file, step, end = os.memfd_create("filler"), bytes(_STEP), time.monotonic() + _PATIENCE
+    while time.monotonic() < end and not select.select([target], [], [], 0)[0]:
+        if os.fstat(file).st_size >= most:
+            break
+        with contextlib.suppress(OSError):  # full: somebody is being killed
+            os.write(file, step)
+    os._exit(0 if select.select([target], [], [], 2.0)[0] else NO_EFFECT)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="chaos.faults.oom_helper")
+    parser.add_argument("action", choices=["out-of-memory"])
+    parser.add_argument("--uid", required=True)
+    parser.add_argument("--container", required=True)
+    parser.add_argument("--most", type=int, required=True, help="MiB")
+    options = parser.parse_args(arguments)
+    pids = processes(options.uid, options.container)
+    if not pids:
+        say("vanished")
+        return VANISHED
+    directory, name = detect_directory(Path("/proc/self/mountinfo").read_text(), Path(f"/proc/{pids[0]}/cgroup").read_text())
+    text = Path(directory, name).read_text().strip()
+    if text == "max" or int(text) > options.most << 20:
+        say("refused", why=f"its limit is {text} bytes, more than {options.most} MiB")
+        return NO_EFFECT
+    handle = os.pidfd_open(pids[0])
+    score = Path(f"/proc/{pids[0]}/oom_score_adj")
+    usual, at = score.read_text(), time.time_ns()
+    score.write_text(_FIRST)
+    child = os.fork()
+    if child == 0:
+        fill(directory, handle, int(text) + _BEYOND)
+    gone = bool(select.select([handle], [], [], 20.0)[0])
+    os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    if not gone:
+        score.write_text(usual)
+        say("alive", why=f"its memory is full and it was not killed; the filler ended with {status}")
+        return NO_EFFECT
+    say("injected", effect=at, pid=pids[0], limit=int(text), gone_after_ms=(time.time_ns() - at) / 1e6)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""A container runs into its memory limit: pressure is put into its own cgroup until the kernel kills it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from chaos.cluster.client import Cluster
+from chaos.errors import Misuse, NoEffect, NotReady, RecoveryFailed
+from chaos.faults import helper_pod
+from chaos.faults.container import container_status, refuse_vanished, replaced_and_ready, running_container
+from chaos.faults.kill import untouched
+from chaos.faults.model import Evidence, Facts, FaultShape, Phase, Receipt, Target
+from chaos.faults.needs import Need
+
+
+@dataclass(frozen=True, slots=True)
+class OutOfMemory:
+    """Fill a container's memory limit until it is OOMKilled, as its status says; recovered when its successor is ready.
+
+    The memory is taken by a process of ours that the kernel may not kill, in the container's cgroup, and is given back the
+    moment the container dies. The limit itself is not changed: its successor starts with what it had.
+
+    Args:
+        most_mib: refuse a container whose limit is higher: so much would really be taken from the node.
+        restart_seconds: longest wait for the successor.
+    """
+
+    name: ClassVar[str] = "out-of-memory"
+    shape: ClassVar[FaultShape] = "pulse"
+    targets: ClassVar[frozenset[str]] = frozenset({"container"})
+    touches: ClassVar[frozenset[str]] = frozenset({"life", "memory"})
+    needs: ClassVar[tuple[Need, ...]] = (Need.HELPERS,)
+    most_mib: int = 2048
+    restart_seconds: float = 90.0
+
+    def plan(self, cluster: Cluster, target: Target) -> Facts:
+        facts = running_container(cluster, target)
+        pod = cluster.get("Pod", target.name, target.namespace)
+        spec = next(one for part in ("containers", "initContainers") for one in pod["spec"].get(part) or []
+                    if one["name"] == target.container)
+        if "memory" not in spec.get("resources", {}).get("limits", {}):
+            raise Misuse(f"{target} has no memory limit: only the node's own memory could run out, and that is no fault of one target")
+        return facts
+
+    def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
+        arguments = [*helper_pod.container_arguments(receipt.target), "--most", str(self.most_mib)]
+        first = helper_pod.run(cluster, receipt, "out-of-memory", arguments, awaited="injected", seconds=30,
+                               module="chaos.faults.oom_helper")
+
+        def said() -> dict[str, Any]:
+            status = container_status(refuse_vanished(cluster, receipt.target), receipt.target.container)
+            ends = (status.get(state, {}).get("terminated") or {} for state in ("state", "lastState"))
+            end = next((one for one in ends if one.get("containerID") == receipt.facts["container_id"]), {})
+            return {"reason": end["reason"], "exit_code": end.get("exitCode")} if end else {}
+
+        try:
+            seen = cluster.wait(f"{receipt.target}: its end in its status", said, seconds=20)
+        except NotReady as error:
+            raise NoEffect(str(error)) from error
+        if seen["reason"] != "OOMKilled":
+            raise NoEffect(f"{receipt.target}: its container ended, and not for want of memory: {seen}")
+        return Evidence(first.at, {**first.seen, **seen})
+
+    def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
+        if receipt.phase is Phase.PLANNED and untouched(cluster, receipt, "out-of-memory"):
+            return Evidence(time.time_ns(), {"untouched": True})
+        try:
+            status = cluster.wait(f"{receipt.target}: a new container, ready",
+                                  lambda: replaced_and_ready(cluster, receipt.target, dict(receipt.facts)),
+                                  seconds=self.restart_seconds, every=0.03)
+        except NotReady as error:
+            raise RecoveryFailed(str(error)) from error
+        return Evidence(time.time_ns(), {"container_id": status["containerID"], "restarts": status["restartCount"]})

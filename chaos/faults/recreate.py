@@ -1,0 +1,64 @@
+"""A workload is deleted with its pods, and created again when the fault is recovered: how some people upgrade."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from chaos.cluster.client import Cluster
+from chaos.errors import ApiError, NoEffect, NotReady
+from chaos.faults import workload
+from chaos.faults.model import EXISTENCE, Evidence, Facts, FaultShape, Receipt, Target
+from chaos.faults.needs import Need
+
+
+@dataclass(frozen=True, slots=True)
+class Recreate:
+    """Delete a workload and see it gone; recovered when the same one is there again, rolled out and ready.
+
+    Args:
+        gone_seconds: longest wait for it and its pods to go.
+        ready_seconds: longest wait for it to be ready again.
+    """
+
+    name: ClassVar[str] = "recreate"
+    shape: ClassVar[FaultShape] = "pulse"
+    targets: ClassVar[frozenset[str]] = frozenset({"workload"})
+    touches: ClassVar[frozenset[str]] = frozenset({EXISTENCE})
+    needs: ClassVar[tuple[Need, ...]] = (Need.WORKLOADS,)
+    gone_seconds: float = 90.0
+    ready_seconds: float = 180.0
+
+    def plan(self, cluster: Cluster, target: Target) -> Facts:
+        return {"manifest": workload.bare(workload.living(cluster, target))}
+
+    def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
+        target, at = receipt.target, time.time_ns()
+        cluster.delete(target.workload_kind, target.name, target.namespace, uid=target.uid or None, propagation="Foreground")
+
+        def gone() -> dict[str, Any]:
+            found = cluster.find(target.workload_kind, target.name, target.namespace)
+            return {"gone": True} if found is None or found["metadata"]["uid"] != target.uid else {}
+
+        try:  # in the foreground: it is gone when its pods are
+            return Evidence(at, cluster.wait(f"{target} gone", gone, seconds=self.gone_seconds))
+        except NotReady as error:
+            raise NoEffect(str(error)) from error
+
+    def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
+        target = receipt.target
+
+        def there() -> bool:
+            found = cluster.find(target.workload_kind, target.name, target.namespace)
+            if found is not None:  # perhaps the old one on its way out
+                return "deletionTimestamp" not in found["metadata"]
+            try:
+                cluster.create(dict(receipt.facts["manifest"]))
+            except ApiError as error:
+                if error.reason != "AlreadyExists":
+                    raise
+            return True
+
+        cluster.wait(f"{target}: created again", there, seconds=self.gone_seconds, every=0.1)
+        return workload.recovered(cluster, target, seconds=self.ready_seconds, uid=False)

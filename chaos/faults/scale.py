@@ -1,0 +1,63 @@
+"""A workload runs with fewer replicas, none by default: how a control plane is stopped so that it stays stopped."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from chaos.cluster.client import Cluster
+from chaos.errors import Misuse, NoEffect, NotReady
+from chaos.faults import workload
+from chaos.faults.model import EXISTENCE, Evidence, Facts, FaultShape, Receipt, Target
+from chaos.faults.needs import Need
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Set a Deployment's or StatefulSet's replicas, seen in its pods; recover restores the number and sees it ready.
+
+    Args:
+        replicas: how many are left.
+        seconds: longest wait, each way.
+    """
+
+    name: ClassVar[str] = "scale"
+    shape: ClassVar[FaultShape] = "held"
+    targets: ClassVar[frozenset[str]] = frozenset({"workload"})
+    touches: ClassVar[frozenset[str]] = frozenset({EXISTENCE})
+    needs: ClassVar[tuple[Need, ...]] = (Need.WORKLOADS,)
+    replicas: int = 0
+    seconds: float = 90.0
+
+    def plan(self, cluster: Cluster, target: Target) -> Facts:
+        if target.workload_kind == "DaemonSet":
+            raise Misuse(f"{target} is a DaemonSet, which has no number of replicas: pause or crash-loop its containers instead")
+        replicas = workload.living(cluster, target)["spec"].get("replicas", 1)
+        if replicas <= self.replicas:
+            raise Misuse(f"{target} has {replicas} replicas: {self.replicas} would not be fewer")
+        return {"replicas": replicas}
+
+    def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
+        at = time.time_ns()
+        _put(cluster, receipt.target, self.replicas)
+
+        def fewer() -> dict[str, Any]:
+            found = workload.living(cluster, receipt.target)
+            status = found.get("status") or {}
+            current = status.get("observedGeneration", 0) >= found["metadata"].get("generation", 1)
+            return {"replicas": self.replicas} if current and status.get("replicas", 0) == self.replicas else {}
+
+        try:
+            return Evidence(at, cluster.wait("fewer replicas", fewer, seconds=self.seconds))
+        except NotReady as error:
+            raise NoEffect(f"{receipt.target}: still has more than {self.replicas} replicas: {error}") from error
+
+    def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
+        workload.living(cluster, receipt.target)
+        _put(cluster, receipt.target, receipt.facts["replicas"])
+        return workload.recovered(cluster, receipt.target, seconds=self.seconds)
+
+
+def _put(cluster: Cluster, target: Target, replicas: int) -> None:
+    cluster.patch(target.workload_kind, target.name, {"spec": {"replicas": replicas}}, target.namespace)

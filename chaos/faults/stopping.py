@@ -1,0 +1,104 @@
+"""The stop button: what an operator does to end all faults at once, and how a runner sees that it was pressed.
+
+Three ways, any of which is enough: `sharedfate stop` (a ConfigMap in the system namespace), a file that appears
+(`SHAREDFATE_STOP_FILE`), an HTTP POST to a port on loopback (`SHAREDFATE_STOP_PORT`). A press counts for the runners that
+had begun before it; a runner that starts afterwards is not stopped by an old press.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Final
+
+import urllib3
+
+from chaos.cluster.client import Cluster
+from chaos.errors import ApiError, Misuse
+from chaos.names import GROUP, SYSTEM_NAMESPACE
+
+MARK: Final = "sharedfate-stop"  # the ConfigMap
+ANNOTATION_PRESSED: Final = f"{GROUP}/pressed-at"  # ns since the epoch
+_BEGAN: Final = time.time_ns()
+
+
+def press(cluster: Cluster, *, why: str, now: int | None = None) -> None:
+    """Tell every runner of the cluster to stop; what is held must be undone apart (`undo_overdue`)."""
+    if cluster.find("Namespace", SYSTEM_NAMESPACE) is None:
+        return  # then no fault has a receipt, and no runner holds one
+    meta = {"name": MARK, "namespace": SYSTEM_NAMESPACE, "annotations": {ANNOTATION_PRESSED: str(now or time.time_ns())}}
+    cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"why": why}})
+
+
+def lift(cluster: Cluster) -> bool:
+    """Take the mark away; False when there was none."""
+    return cluster.delete("ConfigMap", MARK, SYSTEM_NAMESPACE)
+
+
+class StopButton:
+    """What a runner asks while it holds faults. `file`, `port`: None for what the environment says, "" and 0 for none."""
+
+    def __init__(self, cluster: Cluster, *, file: str | None = None, port: int | None = None, since: int = _BEGAN) -> None:
+        self._cluster = cluster
+        self._since = since
+        named = os.environ.get("SHAREDFATE_STOP_FILE", "") if file is None else file
+        self._file = Path(named) if named else None
+        self._told = _listener(_environment_port() if port is None else port)
+
+    def pressed(self) -> str:
+        """Who pressed it, "" while nobody has."""
+        if self._file is not None and self._file.exists():
+            return f"the file {self._file} is there"
+        if self._told is not None and self._told.is_set():
+            return "a POST to the stop port"
+        return self._marked()
+
+    def _marked(self) -> str:
+        try:
+            mark = self._cluster.find("ConfigMap", MARK, SYSTEM_NAMESPACE)
+        except (ApiError, urllib3.exceptions.HTTPError):
+            return ""  # an API server that does not answer has not been told to stop us
+        if mark is None or int(mark["metadata"].get("annotations", {}).get(ANNOTATION_PRESSED, 0)) < self._since:
+            return ""
+        return f"`sharedfate stop`: {mark.get('data', {}).get('why', '')}"
+
+
+def _environment_port() -> int:
+    text = os.environ.get("SHAREDFATE_STOP_PORT", "0") or "0"
+    if not text.isdigit():
+        raise Misuse(f"SHAREDFATE_STOP_PORT is {text!r}: want a port number")
+    return int(text)
+
+
+_listeners: dict[int, threading.Event] = {}  # one for each port and process: it stays until the process ends
+
+
+def _listener(port: int) -> threading.Event | None:
+    """Set when somebody posts to /stop on 127.0.0.1:port."""
+    if not port:
+        return None
+    if port not in _listeners:
+        told = threading.Event()
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                right = self.path == "/stop"
+                self.send_response(202 if right else 404)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                if right:
+                    told.set()
+
+            def log_message(self, format: str, *args: object) -> None:
+                return
+
+        try:
+            server = HTTPServer(("127.0.0.1", port), Handler)
+        except OSError as error:
+            raise Misuse(f"stop port {port} cannot be used: {error.strerror}") from error
+        threading.Thread(target=server.serve_forever, daemon=True, name="stop-port").start()
+        _listeners[port] = told
+    return _listeners[port]

@@ -1,0 +1,100 @@
+"""A workload gets another image, environment or arguments, and on recovery exactly the template that it had."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from chaos.cluster.client import Cluster, Object
+from chaos.errors import Misuse, NoEffect, NotReady
+from chaos.faults import workload
+from chaos.faults.model import EXISTENCE, Evidence, Facts, FaultShape, Receipt, Target
+from chaos.faults.needs import Need
+
+
+@dataclass(frozen=True, slots=True)
+class Upgrade:
+    """Roll out a changed pod template, and roll it back.
+
+    Args:
+        container: which container of the template; "" for its first.
+        image: the new image; "" keeps the old one.
+        env: variables that are added or changed.
+        args: the new arguments; none keeps the old ones.
+        whole: see the roll-out through before the fault counts as injected; else its first new pod is enough (an image that
+            does not exist never gets further).
+        seconds: longest wait for the roll-out, and for the way back.
+    """
+
+    name: ClassVar[str] = "upgrade"
+    shape: ClassVar[FaultShape] = "held"
+    targets: ClassVar[frozenset[str]] = frozenset({"workload"})
+    touches: ClassVar[frozenset[str]] = frozenset({EXISTENCE})
+    needs: ClassVar[tuple[Need, ...]] = (Need.WORKLOADS,)
+    container: str = ""
+    image: str = ""
+    env: Mapping[str, str] = field(default_factory=dict)
+    args: tuple[str, ...] = ()
+    whole: bool = True
+    seconds: float = 180.0
+
+    def __post_init__(self) -> None:
+        if not (self.image or self.env or self.args):
+            raise Misuse("fault upgrade: nothing is changed: set image, env or args")
+
+    def plan(self, cluster: Cluster, target: Target) -> Facts:
+        found = workload.living(cluster, target)
+        template = found["spec"]["template"]
+        return {"template": template, "changed": plan_template(template, self), "generation": found["metadata"].get("generation", 1)}
+
+    def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
+        target, at = receipt.target, time.time_ns()
+        _put(cluster, target, receipt.facts["changed"])
+
+        def seen() -> dict[str, Any]:
+            found = workload.living(cluster, target)
+            status = found.get("status") or {}
+            if status.get("observedGeneration", 0) <= receipt.facts["generation"]:
+                return {}
+            if self.whole:
+                return workload.rolled_out(found)
+            new = status.get("updatedNumberScheduled" if found["kind"] == "DaemonSet" else "updatedReplicas", 0)
+            return {"updated": new} if new else {}
+
+        try:
+            return Evidence(at, cluster.wait("rolled out", seen, seconds=self.seconds, every=0.1))
+        except NotReady as error:
+            raise NoEffect(f"{target}: its new template was not rolled out: {error}") from error
+
+    def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
+        workload.living(cluster, receipt.target)
+        _put(cluster, receipt.target, receipt.facts["template"])
+        return workload.recovered(cluster, receipt.target, seconds=self.seconds)
+
+
+def plan_template(template: Mapping[str, Any], upgrade: Upgrade) -> Object:
+    """The template as it shall be. Pure; raises Misuse when it has no such container, or nothing would change."""
+    containers = template["spec"]["containers"]
+    names = [one["name"] for one in containers]
+    name = upgrade.container or names[0]
+    if name not in names:
+        raise Misuse(f"fault upgrade: the template has no container {name!r}: it has {', '.join(names)}")
+    changed = []
+    for one in containers:
+        if one["name"] == name:
+            env = [item for item in one.get("env") or [] if item["name"] not in upgrade.env]
+            env += [{"name": key, "value": str(value)} for key, value in upgrade.env.items()]
+            one = {**one, **({"image": upgrade.image} if upgrade.image else {}), **({"env": env} if upgrade.env else {}),
+                   **({"args": list(upgrade.args)} if upgrade.args else {})}
+        changed.append(one)
+    if changed == containers:
+        raise Misuse("fault upgrade: the template is so already: nothing would be rolled out")
+    return {**template, "spec": {**template["spec"], "containers": changed}}
+
+
+def _put(cluster: Cluster, target: Target, template: Object) -> None:
+    """Exactly that template: a merge would leave behind what the other one added."""
+    cluster.patch(target.workload_kind, target.name, [{"op": "replace", "path": "/spec/template", "value": template}],
+                  target.namespace, how="json")

@@ -1,0 +1,58 @@
+"""Facts about a target workload (Deployment, DaemonSet, StatefulSet), shared by the faults that change one."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+from chaos.cluster.client import Cluster, Object
+from chaos.errors import NotReady, RecoveryFailed, TargetVanished
+from chaos.faults.model import Evidence, Target
+
+KINDS: Final = ("Deployment", "DaemonSet", "StatefulSet")
+_STATUS: Final = ("uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "selfLink", "deletionTimestamp",
+                  "deletionGracePeriodSeconds")
+
+
+def living(cluster: Cluster, target: Target) -> Object:
+    """The workload; raises TargetVanished when it is gone, or a namesake has taken its place."""
+    found = cluster.find(target.workload_kind, target.name, target.namespace)
+    if found is None or (target.uid and found["metadata"]["uid"] != target.uid):
+        raise TargetVanished(f"{target}: no such {target.workload_kind} any longer")
+    return found
+
+
+def bare(workload: Object) -> Object:
+    """The object as it can be created again: without what the server wrote. Pure."""
+    meta = {key: value for key, value in workload["metadata"].items() if key not in _STATUS}
+    annotations = {key: value for key, value in (meta.get("annotations") or {}).items() if not key.startswith("deployment.kubernetes.io/")}
+    meta = {key: value for key, value in meta.items() if key != "annotations"} | ({"annotations": annotations} if annotations else {})
+    return {"apiVersion": "apps/v1", "kind": workload["kind"], "metadata": meta, "spec": workload["spec"]}
+
+
+def rolled_out(workload: Object) -> dict[str, Any]:
+    """What the status says once every pod is of the newest template and ready; empty before. Pure."""
+    status, meta = workload.get("status") or {}, workload["metadata"]
+    if status.get("observedGeneration", 0) < meta.get("generation", 1):
+        return {}
+    if workload["kind"] == "DaemonSet":
+        wanted = status.get("desiredNumberScheduled", 0)
+        done = wanted > 0 and status.get("updatedNumberScheduled", 0) == status.get("numberReady", 0) == wanted
+    else:
+        wanted = workload["spec"].get("replicas", 1)
+        ready = status.get("readyReplicas", 0)
+        done = status.get("replicas", 0) == wanted == ready and (status.get("updatedReplicas", 0) == wanted)
+    return {"ready": wanted, "generation": meta.get("generation", 1)} if done else {}
+
+
+def recovered(cluster: Cluster, target: Target, *, seconds: float, uid: bool = True) -> Evidence:
+    """Wait until the workload is rolled out. Raises RecoveryFailed. `uid`: it must be the same object as before."""
+    def done() -> dict[str, Any]:
+        found = living(cluster, target) if uid else cluster.get(target.workload_kind, target.name, target.namespace)
+        return rolled_out(found)
+
+    try:
+        seen = cluster.wait(f"{target.workload_kind} {target}: rolled out and ready", done, seconds=seconds, every=0.1)
+    except NotReady as error:
+        raise RecoveryFailed(str(error)) from error
+    return Evidence(time.time_ns(), seen)

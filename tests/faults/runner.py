@@ -1,0 +1,42 @@
+"""A runner to be killed: injects one fault, says `held`, and holds it until it is stopped.
+
+`python -m tests.faults.runner KUBECONFIG FAULT SETTINGS TARGET SECONDS`, the settings and the target as JSON.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from chaos.cluster.client import Cluster
+from chaos.faults.catalogue import fault_from
+from chaos.faults.injection import injected
+from chaos.faults.model import Fault, Target, settings_of
+from chaos.faults.stopping import StopButton
+from tests.faults.worlds import World
+
+
+def spawn(world: World, fault: Fault, target: Target, seconds: float) -> subprocess.Popen[str]:
+    """The runner as a process of its own; its first line is `held`."""
+    command = [sys.executable, "-m", "tests.faults.runner", str(world.cluster.kubeconfig), fault.name,
+               json.dumps(settings_of(fault)), json.dumps(dataclasses.asdict(target)), str(seconds)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+
+def main() -> None:
+    kubeconfig, name, settings, target, seconds = sys.argv[1:]
+    cluster = Cluster(Path(kubeconfig))
+    button = StopButton(cluster)
+    fault = fault_from(name, json.loads(settings))
+    with injected(cluster, fault, Target(**json.loads(target)), run="faults", seconds=float(seconds), stop=button):
+        print("held", flush=True)
+        while not button.pressed():
+            time.sleep(0.2)
+
+
+if __name__ == "__main__":
+    main()
