@@ -8,23 +8,30 @@ The annotations are real ones, not postponed (`chaos discover` shows those as "o
 drops keyword-only ones).
 """
 
+from chaos.errors import Misuse
+from chaos.faults.crash_loop import CrashLoop
 from chaos.faults.delete_pod import DeletePod
 from chaos.faults.kill import Kill
 from chaos.faults.model import Fault, Receipt
 from chaos.faults.network.degrade import Degrade
+from chaos.faults.network.dns import Dns
+from chaos.faults.network.drop import Drop
 from chaos.faults.network.partition import Partition
+from chaos.faults.network.reset import Reset
+from chaos.faults.out_of_memory import OutOfMemory
 from chaos.faults.overload import Overload
 from chaos.faults.pause import Pause
 from chaos.faults.throttle import Throttle
 from chaos.history.model import Flow
 from chaos.mesh import manifests
-from chaos.toolkit.readings import Reading
-from chaos.toolkit.session import current, is_open
+from chaos.toolkit.readings import NOBODY, Names, Reading
+from chaos.toolkit.session import GRACE, current, recover, told
 from chaos.verdict import Harm
 
-__all__ = ["degrade_proxy", "delete_proxy_pod", "hold", "kill_proxy", "mend_proxy_link", "overload_path", "partition_proxy",
-           "pause_proxy", "play_scenario", "recover_all", "restore_proxy_cpu", "resume_proxy", "reunite_proxy", "start_job",
-           "stop_overload", "throttle_proxy"]
+__all__ = ["break_connections", "crash_loop_proxy", "degrade_proxy", "delete_proxy_pod", "drop_packets", "fill_proxy_memory",
+           "hold", "keep_connections", "kill_proxy", "mend_dns", "mend_proxy_link", "overload_path", "partition_proxy",
+           "pass_packets", "pause_proxy", "play_scenario", "recover_all", "restore_proxy_cpu", "resume_proxy", "reunite_proxy",
+           "spoil_dns", "start_job", "stop_crash_loop", "stop_overload", "throttle_proxy"]
 
 
 def kill_proxy(tenant: str = "tenant-a", layer: str = "any", side: str = "client", signal: int = 9, restart_seconds: float = 90.0,
@@ -40,7 +47,7 @@ def kill_proxy(tenant: str = "tenant-a", layer: str = "any", side: str = "client
         deadline: seconds after which others may undo the fault.
     """
     fault = Kill(signal=signal, restart_seconds=restart_seconds)
-    return _told(_break(fault, tenant, layer, side, deadline=deadline, harm=Harm.ERRORS))
+    return told(break_proxy(fault, tenant, layer, side, deadline=deadline, harm=Harm.ERRORS))
 
 
 def delete_proxy_pod(tenant: str = "tenant-a", layer: str = "any", side: str = "client", grace: int = -1, seconds: float = 90.0,
@@ -52,17 +59,46 @@ def delete_proxy_pod(tenant: str = "tenant-a", layer: str = "any", side: str = "
         seconds: longest wait for its going, and for its replacement.
     """
     fault = DeletePod(grace=None if grace < 0 else grace, seconds=seconds)
-    return _told(_break(fault, tenant, layer, side, deadline=deadline, harm=Harm.ERRORS))
+    return told(break_proxy(fault, tenant, layer, side, deadline=deadline, harm=Harm.ERRORS))
 
 
 def pause_proxy(tenant: str = "tenant-a", layer: str = "any", side: str = "client", deadline: float = 60.0) -> Reading:
     """Stop one proxy of a tenant's path (SIGSTOP) until `resume_proxy`, at most `deadline` seconds."""
-    return _told(_break(Pause(seconds=deadline), tenant, layer, side, deadline=deadline))
+    return told(break_proxy(Pause(), tenant, layer, side, deadline=deadline))
 
 
 def resume_proxy() -> int:
     """Let paused proxies go on; how many."""
-    return _recover("pause")
+    return recover("pause")
+
+
+def crash_loop_proxy(tenant: str = "tenant-a", layer: str = "any", side: str = "client", signal: int = 9,
+                     back_off_seconds: float = 30.0, restart_seconds: float = 330.0, deadline: float = 120.0) -> Reading:
+    """Kill one proxy of a tenant's path, and every successor, until `stop_crash_loop`, at most `deadline` seconds.
+
+    Args:
+        back_off_seconds: longest wait for the kubelet to say CrashLoopBackOff.
+        restart_seconds: longest wait, on recovery, for a successor that lives: the back-off must pass.
+    """
+    fault = CrashLoop(signal=signal, back_off_seconds=back_off_seconds, restart_seconds=restart_seconds)
+    return told(break_proxy(fault, tenant, layer, side, deadline=deadline, harm=Harm.ERRORS))
+
+
+def stop_crash_loop() -> int:
+    """Let killed proxies live; how many."""
+    return recover("crash-loop")
+
+
+def fill_proxy_memory(tenant: str = "tenant-a", layer: str = "any", side: str = "client", most_mib: int = 2048,
+                      restart_seconds: float = 90.0, deadline: float = 120.0) -> Reading:
+    """Fill the memory limit of one proxy of a tenant's path until it is OOMKilled, and see its successor serve.
+
+    Args:
+        most_mib: refuse a proxy whose limit is higher: so much would really be taken.
+        restart_seconds: longest wait for the successor.
+    """
+    fault = OutOfMemory(most_mib=most_mib, restart_seconds=restart_seconds)
+    return told(break_proxy(fault, tenant, layer, side, deadline=deadline, harm=Harm.ERRORS))
 
 
 def throttle_proxy(tenant: str = "tenant-a", layer: str = "any", side: str = "client", millicores: int = 10, pairs: int = 6,
@@ -76,7 +112,7 @@ def throttle_proxy(tenant: str = "tenant-a", layer: str = "any", side: str = "cl
     """
     session, fault = current(), Throttle(millicores=millicores)
     if not pairs:
-        return _told(_break(fault, tenant, layer, side, deadline=deadline))
+        return told(break_proxy(fault, tenant, layer, side, deadline=deadline))
     proxy = session.proxy_of(tenant, layer, side)
     return {"fault": fault.name, "target": str(proxy),
             "pairs": session.switch(fault, session.trial.container(proxy), [proxy], deadline=deadline, pairs=pairs)}
@@ -84,7 +120,7 @@ def throttle_proxy(tenant: str = "tenant-a", layer: str = "any", side: str = "cl
 
 def restore_proxy_cpu() -> int:
     """Give throttled proxies their CPU limits back; how many."""
-    return _recover("throttle")
+    return recover("throttle")
 
 
 def overload_path(tenant: str = "tenant-a", profile: str = "requests", pairs: int = 6, start_rate: float = 500.0,
@@ -100,19 +136,19 @@ def overload_path(tenant: str = "tenant-a", profile: str = "requests", pairs: in
     """
     session = current()
     owner = session.tenant(tenant)
-    fault = Overload(server=owner.server, profile=profile, seconds=deadline, start_rate=start_rate, max_rate=max_rate,
+    fault = Overload(server=owner.server, profile=profile, seconds=deadline + GRACE, start_rate=start_rate, max_rate=max_rate,
                      saturate_seconds=saturate_seconds)
     target, proxies = session.trial.client_container(owner), session.trial.deployment.proxies_of_client(owner)
     if not pairs:
         session.expect(proxies, "held", Harm.EITHER, [Flow(owner.client, owner.server)])
-        return _told(session.inject(fault, target, deadline=deadline, noisy=owner))
+        return told(session.inject(fault, target, deadline=deadline, noisy=owner))
     done = session.switch(fault, target, proxies, deadline=deadline, pairs=pairs, noisy=owner)
     return {"fault": fault.name, "target": str(target), "pairs": done}
 
 
 def stop_overload() -> int:
     """End overloads; how many."""
-    return _recover("overload")
+    return recover("overload")
 
 
 def partition_proxy(tenant: str = "tenant-a", layer: str = "any", side: str = "client", spare_status: bool = True,
@@ -122,12 +158,12 @@ def partition_proxy(tenant: str = "tenant-a", layer: str = "any", side: str = "c
     Args:
         spare_status: leave its status port open, so that the kubelet's probes do not notice.
     """
-    return _told(_break(Partition(seconds=deadline, spare_status=spare_status), tenant, layer, side, deadline=deadline))
+    return told(break_proxy(Partition(spare_status=spare_status), tenant, layer, side, deadline=deadline))
 
 
 def reunite_proxy() -> int:
     """Let the packets of partitioned proxies pass again; how many."""
-    return _recover("partition")
+    return recover("partition")
 
 
 def degrade_proxy(tenant: str = "tenant-a", layer: str = "any", side: str = "client", delay_ms: float = 0.0,
@@ -139,18 +175,69 @@ def degrade_proxy(tenant: str = "tenant-a", layer: str = "any", side: str = "cli
         loss: share of packets lost, each way, 0 to 1.
         rate_kbit: most that it sends, in kilobits a second; 0: no limit.
     """
-    fault = Degrade(delay_ms=delay_ms, jitter_ms=jitter_ms, loss=loss, rate_kbit=rate_kbit, seed=seed, seconds=deadline)
-    return _told(_break(fault, tenant, layer, side, deadline=deadline))
+    fault = Degrade(delay_ms=delay_ms, jitter_ms=jitter_ms, loss=loss, rate_kbit=rate_kbit, seed=seed)
+    return told(break_proxy(fault, tenant, layer, side, deadline=deadline))
 
 
 def mend_proxy_link() -> int:
     """Take delay, loss and rate limits away; how many."""
-    return _recover("degrade")
+    return recover("degrade")
+
+
+def drop_packets(tenant: str = "tenant-a", layer: str = "any", side: str = "client", peers: Names = NOBODY,
+                 ports: Names = NOBODY, direction: str = "both", deadline: float = 60.0) -> Reading:
+    """Lose packets of the pod of a tenant's proxy until `pass_packets`, at most `deadline` seconds.
+
+    Args:
+        peers: addresses or networks (IPv4) at the other end; none: all.
+        ports: on either side; none: all.
+        direction: `in`, `out` or `both`, seen from the pod.
+    """
+    fault = Drop(peers=tuple(peers), ports=_ports(ports), direction=direction)  # type: ignore[arg-type]
+    return told(break_proxy(fault, tenant, layer, side, deadline=deadline))
+
+
+def pass_packets() -> int:
+    """Let dropped packets pass again; how many faults ended."""
+    return recover("drop")
+
+
+def break_connections(tenant: str = "tenant-a", layer: str = "any", side: str = "client", peers: Names = NOBODY,
+                      ports: Names = NOBODY, deadline: float = 60.0) -> Reading:
+    """Reset connections of the pod of a tenant's proxy until `keep_connections`; arguments as `drop_packets`."""
+    fault = Reset(peers=tuple(peers), ports=_ports(ports))
+    return told(break_proxy(fault, tenant, layer, side, deadline=deadline))
+
+
+def keep_connections() -> int:
+    """Reset no more connections; how many faults ended."""
+    return recover("reset")
+
+
+def spoil_dns(tenant: str = "tenant-a", layer: str = "any", side: str = "client", answer: str = "servfail", names: Names = NOBODY,
+              address: str = "192.0.2.1", deadline: float = 60.0) -> Reading:
+    """Answer the DNS questions of the pod of a tenant's proxy wrongly until `mend_dns`.
+
+    What it has resolved already goes on: those behind it are reported and not judged, the others must not be hurt.
+
+    Args:
+        answer: `servfail`, `nxdomain`, `silence`, or `lie`.
+        names: which are meant, by their ends; none: all.
+        address: what a lie answers.
+    """
+    session = current()
+    fault = Dns(answer=answer, names=tuple(names), address=address)  # type: ignore[arg-type]
+    return told(session.break_spared(fault, session.proxy_of(tenant, layer, side), deadline=deadline))
+
+
+def mend_dns() -> int:
+    """Answer DNS questions as usual; how many faults ended."""
+    return recover("dns")
 
 
 def recover_all() -> int:
     """Undo every fault that is in force; how many. The rollback that fits every experiment."""
-    return _recover("")
+    return recover("")
 
 
 def hold(seconds: float = 5.0) -> int:
@@ -176,17 +263,14 @@ def play_scenario(name: str) -> str:
     return name
 
 
-def _recover(fault: str) -> int:
-    """A rollback may come when nothing was deployed: then there is nothing to undo."""
-    return current().recover(fault) if is_open() else 0
-
-
-def _break(fault: Fault, tenant: str, layer: str, side: str, *, deadline: float, harm: Harm = Harm.EITHER) -> list[Receipt]:
+def break_proxy(fault: Fault, tenant: str, layer: str, side: str, *, deadline: float, harm: Harm = Harm.EITHER) -> list[Receipt]:
+    """Break the chosen proxy and expect harm to just those behind it."""
     session = current()
     return session.break_proxy(fault, session.proxy_of(tenant, layer, side), deadline=deadline, harm=harm)
 
 
-def _told(receipts: list[Receipt]) -> Reading:
-    first = receipts[0]
-    return {"fault": first.fault, "targets": [str(receipt.target) for receipt in receipts], "injected_at": first.injected_at,
-            "evidence": dict(first.evidence)}
+def _ports(given: Names) -> tuple[int, ...]:
+    try:
+        return tuple(int(port) for port in given)
+    except ValueError:
+        raise Misuse(f"ports are {given!r}: want numbers") from None

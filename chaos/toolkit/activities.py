@@ -13,13 +13,13 @@ from chaoslib.exceptions import ChaosException
 from chaoslib.hypothesis import ensure_hypothesis_tolerance_is_valid
 
 from chaos.mesh.modes import Layer
-from chaos.toolkit import tolerances
+from chaos.toolkit import discovery, tolerances
 from chaos.toolkit.probes import QUANTILES
 from chaos.toolkit.session import SIDES
 
 Problem = tuple[str, str]  # path within the activity, what is wrong and what would be right
 
-KINDS: Final = {"chaos.toolkit.actions": "action", "chaos.toolkit.probes": "probe", "chaos.toolkit.tolerances": "probe"}
+KINDS: Final = {module: "probe" if kind == "tolerance" else kind for module, kind in discovery.KINDS.items() if kind != "control"}
 CHOICES: Final[Mapping[str, tuple[Any, ...]]] = {  # of our own functions' parameters, by their names
     "layer": ("any", *(str(layer) for layer in Layer)),
     "side": SIDES,
@@ -134,7 +134,7 @@ def detect_tolerance_problems(probe: Mapping[str, Any], configuration: Mapping[s
 def is_ours(step: Any) -> bool:
     """Whether an activity calls one of our actions or probes."""
     provider = step.get("provider") if isinstance(step, dict) else None
-    return isinstance(provider, dict) and provider.get("module") in ("chaos.toolkit.actions", "chaos.toolkit.probes")
+    return isinstance(provider, dict) and provider.get("module") in set(KINDS) - {tolerances.__name__}
 
 
 def importable(module: str) -> bool:

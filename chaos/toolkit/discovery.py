@@ -10,6 +10,8 @@ from chaos import __version__
 
 KINDS = {  # module -> the kind that its functions are listed as
     "chaos.toolkit.actions": "action",
+    "chaos.toolkit.workloads": "action",
+    "chaos.toolkit.nodes": "action",
     "chaos.toolkit.probes": "probe",
     "chaos.toolkit.tolerances": "tolerance",
     "chaos.toolkit.control": "control",

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from chaos.engine.catalogue import scenario_names
 from chaos.engine.progress import Progress
@@ -25,12 +26,14 @@ from chaos.engine.topology import Tenant
 from chaos.engine.trial import RECOVERY_SECONDS, Trial
 from chaos.errors import ExperimentFailure, Misuse, NoTargets
 from chaos.faults.model import Fault, Receipt, Target
+from chaos.faults.selection import Selector, select
 from chaos.history.model import EventKind, Flow, WindowKind
-from chaos.mesh.fate import ProxyInstance, path
+from chaos.mesh.fate import ProxyInstance, flow_shares, path
 from chaos.mesh.modes import Layer
 from chaos.toolkit.readings import unsteady_tenants
 from chaos.verdict import FaultKind, Finding, Harm, Judgement
 
+GRACE = 5.0  # s after a fault's deadline: until then its undo is this runner's; then the helper's own, and the watchdog's
 SIDES = ("client", "server")  # of a path: where it begins, where it ends
 _KINDS = {"pulse": FaultKind.PULSE, "held": FaultKind.HELD, "gradual": FaultKind.GRADUAL}
 
@@ -195,6 +198,46 @@ class Session:
         self.expect([proxy], fault.shape, harm)
         return self.inject(fault, self.trial.container(proxy), deadline=deadline)
 
+    def break_spared(self, fault: Fault, proxy: ProxyInstance, *, deadline: float) -> list[Receipt]:
+        """Inject into one proxy whose fate group may or may not be hurt: it is reported, and only the others are judged."""
+        self._spare(self._flows_behind([proxy]))
+        return self.inject(fault, self.trial.container(proxy), deadline=deadline)
+
+    def break_workload(self, fault: Fault, workload: str, namespace: str, *, deadline: float) -> list[Receipt]:
+        """Inject into a workload. Flows through its pods are reported, the others must not be hurt; its pods may restart."""
+        targets = select(self.trial.cluster, fault.targets, Selector(workload=workload, namespace=namespace))
+        name = workload.partition("/")[2]
+        placement = self.trial.deployment.placement()
+        inside = [p for p in placement.proxies if p.namespace == namespace and p.pod.startswith(f"{name}-")]
+        own = {Flow(*call) for call in placement.calls if f"{namespace}/{name}" in call}
+        self._spare(own | self._flows_behind(inside))
+        self.trial.may_restart.update(pod["metadata"]["uid"] for pod in self.trial.cluster.list("Pod", namespace)
+                                      if pod["metadata"]["name"].startswith(f"{name}-"))
+        self.trial.target = ", ".join(map(str, targets))
+        return self.inject(fault, *targets, deadline=deadline)
+
+    def break_node(self, fault: Fault, node: str, *, deadline: float) -> list[Receipt]:
+        """Inject into a node. Flows with a pod or a proxy on it are reported, the others must not be hurt."""
+        tenants = self.trial.deployment.tenants
+        chosen = {"first": tenants[0].client_nodes[0], "second": tenants[-1].client_nodes[0]}.get(node, node)
+        targets = select(self.trial.cluster, frozenset({"node"}), Selector(node=chosen))
+        placement = self.trial.deployment.placement()
+        there = {Flow(pair.client.workload_key, pair.server.workload_key) for pair in placement.pairs()
+                 if chosen in (pair.client.node, pair.server.node)}
+        self._spare(there | self._flows_behind([proxy for proxy in placement.proxies if proxy.node == chosen]))
+        self.trial.may_restart.update(pod.uid for pod in placement.pods if pod.node == chosen)
+        self.trial.may_restart.update(proxy.uid for proxy in placement.proxies if proxy.node == chosen)
+        self.trial.target = ", ".join(map(str, targets))
+        return self.inject(fault, *targets, deadline=deadline)
+
+    def _flows_behind(self, proxies: Sequence[ProxyInstance]) -> set[Flow]:
+        shares = flow_shares(self.trial.deployment.placement(), proxies)
+        return {Flow(*call) for call, share in shares.items() if share > 0}
+
+    def _spare(self, flows: set[Flow]) -> None:
+        """Expect nothing of these flows, and no harm to any other."""
+        self.trial.expect_fate_of(*self._broken, fault_kind=FaultKind.HELD, harm=Harm.EITHER, exempt=sorted(flows))
+
     def inject(self, fault: Fault, *targets: Target, deadline: float, noisy: Tenant | None = None) -> list[Receipt]:
         """Inject; a held fault is in force until `recover` or its deadline. The expectation must be stated before.
 
@@ -205,7 +248,7 @@ class Session:
             if noisy:
                 stack.callback(self.trial.heal, noisy)
                 self.trial.deployment.pause(noisy)
-            receipts = list(stack.enter_context(self.trial.fault(fault, *targets, seconds=deadline)))
+            receipts = list(stack.enter_context(self.trial.fault(fault, *targets, seconds=deadline + GRACE)))
             begin = min(receipt.injected_at for receipt in receipts)
             self.first_effect = self.first_effect or begin
             self.trial.window(WindowKind.FAULT, begin, None, "first effect")
@@ -360,3 +403,15 @@ def enter(session: Session) -> None:
 
 def leave() -> None:
     _open.clear()
+
+
+def recover(fault: str) -> int:
+    """Undo the faults of that name, or all (""); how many. A rollback may come when nothing was deployed: then none."""
+    return current().recover(fault) if is_open() else 0
+
+
+def told(receipts: list[Receipt]) -> dict[str, Any]:
+    """What an action says of its fault, for the journal."""
+    first = receipts[0]
+    return {"fault": first.fault, "targets": [str(receipt.target) for receipt in receipts], "injected_at": first.injected_at,
+            "evidence": dict(first.evidence)}
