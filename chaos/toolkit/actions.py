@@ -24,8 +24,9 @@ from chaos.faults.pause import Pause
 from chaos.faults.throttle import Throttle
 from chaos.history.model import Flow
 from chaos.mesh import manifests
+from chaos.toolkit.breaking import GRACE, told
 from chaos.toolkit.readings import NOBODY, Names, Reading
-from chaos.toolkit.session import GRACE, current, recover, told
+from chaos.toolkit.session import current, recover
 from chaos.verdict import Harm
 
 __all__ = ["break_connections", "crash_loop_proxy", "degrade_proxy", "delete_proxy_pod", "drop_packets", "fill_proxy_memory",
@@ -115,7 +116,7 @@ def throttle_proxy(tenant: str = "tenant-a", layer: str = "any", side: str = "cl
         return told(break_proxy(fault, tenant, layer, side, deadline=deadline))
     proxy = session.proxy_of(tenant, layer, side)
     return {"fault": fault.name, "target": str(proxy),
-            "pairs": session.switch(fault, session.trial.container(proxy), [proxy], deadline=deadline, pairs=pairs)}
+            "pairs": session.breaker.switch(fault, session.trial.container(proxy), [proxy], deadline=deadline, pairs=pairs)}
 
 
 def restore_proxy_cpu() -> int:
@@ -140,9 +141,9 @@ def overload_path(tenant: str = "tenant-a", profile: str = "requests", pairs: in
                      saturate_seconds=saturate_seconds)
     target, proxies = session.trial.client_container(owner), session.trial.deployment.proxies_of_client(owner)
     if not pairs:
-        session.expect(proxies, "held", Harm.EITHER, [Flow(owner.client, owner.server)])
-        return told(session.inject(fault, target, deadline=deadline, noisy=owner))
-    done = session.switch(fault, target, proxies, deadline=deadline, pairs=pairs, noisy=owner)
+        session.breaker.expect(proxies, "held", Harm.EITHER, [Flow(owner.client, owner.server)])
+        return told(session.breaker.inject(fault, target, deadline=deadline, noisy=owner))
+    done = session.breaker.switch(fault, target, proxies, deadline=deadline, pairs=pairs, noisy=owner)
     return {"fault": fault.name, "target": str(target), "pairs": done}
 
 
@@ -227,7 +228,7 @@ def spoil_dns(tenant: str = "tenant-a", layer: str = "any", side: str = "client"
     """
     session = current()
     fault = Dns(answer=answer, names=tuple(names), address=address)  # type: ignore[arg-type]
-    return told(session.break_spared(fault, session.proxy_of(tenant, layer, side), deadline=deadline))
+    return told(session.breaker.break_spared(fault, session.proxy_of(tenant, layer, side), deadline=deadline))
 
 
 def mend_dns() -> int:
@@ -266,7 +267,7 @@ def play_scenario(name: str) -> str:
 def break_proxy(fault: Fault, tenant: str, layer: str, side: str, *, deadline: float, harm: Harm = Harm.EITHER) -> list[Receipt]:
     """Break the chosen proxy and expect harm to just those behind it."""
     session = current()
-    return session.break_proxy(fault, session.proxy_of(tenant, layer, side), deadline=deadline, harm=harm)
+    return session.breaker.break_proxy(fault, session.proxy_of(tenant, layer, side), deadline=deadline, harm=harm)
 
 
 def _ports(given: Names) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from chaoslib.hypothesis import ensure_hypothesis_tolerance_is_valid
 from chaos.mesh.modes import Layer
 from chaos.toolkit import discovery, tolerances
 from chaos.toolkit.probes import QUANTILES
-from chaos.toolkit.session import SIDES
+from chaos.toolkit.targets import SIDES
 
 Problem = tuple[str, str]  # path within the activity, what is wrong and what would be right
 

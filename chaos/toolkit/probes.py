@@ -47,7 +47,7 @@ def error_share(tenant: str = "tenant-a") -> Reading:
     """Share of a tenant's requests that failed while the fault acted (before it: of late), with a 95 % interval."""
     session = current()
     owner = session.tenant(tenant)
-    return readings.error_share(session.trial.view(), Flow(owner.client, owner.server), bool(session.first_effect))
+    return readings.error_share(session.trial.view(), Flow(owner.client, owner.server), bool(session.breaker.first_effect))
 
 
 def latency_shift(tenant: str = "tenant-a", quantile: float = 0.99) -> Reading:

@@ -12,8 +12,9 @@ from chaos.faults.restart import Restart
 from chaos.faults.scale import Scale
 from chaos.faults.upgrade import Upgrade
 from chaos.names import CONTROL_PLANE, SYSTEM_NAMESPACE
+from chaos.toolkit.breaking import told
 from chaos.toolkit.readings import NO_READING, NOBODY, Names, Reading
-from chaos.toolkit.session import current, recover, told
+from chaos.toolkit.session import current, recover
 
 __all__ = ["disturb_api", "disturb_control_plane", "expire_certificates", "recreate_workload", "renew_certificates",
            "restart_workload", "roll_back_workload", "scale_back_workload", "scale_workload", "soothe_api",
@@ -28,7 +29,7 @@ def restart_workload(workload: str = "DaemonSet/node-proxy", namespace: str = SY
         workload: `Deployment/NAME`, `DaemonSet/NAME` or `StatefulSet/NAME`.
         ready_seconds: longest wait for that.
     """
-    return told(current().break_workload(Restart(ready_seconds=ready_seconds), workload, namespace, deadline=deadline))
+    return told(current().breaker.break_workload(Restart(ready_seconds=ready_seconds), workload, namespace, deadline=deadline))
 
 
 def recreate_workload(workload: str = "DaemonSet/node-proxy", namespace: str = SYSTEM_NAMESPACE, gone_seconds: float = 90.0,
@@ -40,7 +41,7 @@ def recreate_workload(workload: str = "DaemonSet/node-proxy", namespace: str = S
         ready_seconds: longest wait for it to be ready again.
     """
     fault = Recreate(gone_seconds=gone_seconds, ready_seconds=ready_seconds)
-    return told(current().break_workload(fault, workload, namespace, deadline=deadline))
+    return told(current().breaker.break_workload(fault, workload, namespace, deadline=deadline))
 
 
 def upgrade_workload(workload: str = "DaemonSet/node-proxy", namespace: str = SYSTEM_NAMESPACE, container: str = "",
@@ -55,7 +56,7 @@ def upgrade_workload(workload: str = "DaemonSet/node-proxy", namespace: str = SY
         seconds: longest wait for it, and for the way back.
     """
     fault = Upgrade(container=container, image=image, env=dict(env), args=tuple(args), whole=whole, seconds=seconds)
-    return told(current().break_workload(fault, workload, namespace, deadline=deadline))
+    return told(current().breaker.break_workload(fault, workload, namespace, deadline=deadline))
 
 
 def roll_back_workload() -> int:
@@ -71,7 +72,7 @@ def scale_workload(workload: str = "Deployment/control-plane", namespace: str = 
         replicas: how many are left.
         seconds: longest wait, each way.
     """
-    return told(current().break_workload(Scale(replicas=replicas, seconds=seconds), workload, namespace, deadline=deadline))
+    return told(current().breaker.break_workload(Scale(replicas=replicas, seconds=seconds), workload, namespace, deadline=deadline))
 
 
 def scale_back_workload() -> int:
@@ -87,7 +88,7 @@ def disturb_control_plane(answer: str = "errors", delay: float = 5.0, seconds: f
         seconds: longest wait for it to say so, and for the proxies to be back afterwards.
     """
     fault = ControlPlane(answer=answer, delay=delay, seconds=seconds)  # type: ignore[arg-type]  # checked by the fault
-    return told(current().break_workload(fault, f"Deployment/{CONTROL_PLANE}", SYSTEM_NAMESPACE, deadline=deadline))
+    return told(current().breaker.break_workload(fault, f"Deployment/{CONTROL_PLANE}", SYSTEM_NAMESPACE, deadline=deadline))
 
 
 def soothe_control_plane() -> int:
@@ -103,7 +104,7 @@ def expire_certificates(life: float = 2.0, seconds: float = 30.0, deadline: floa
         seconds: longest wait, each way.
     """
     fault = ExpireCertificates(life=life, seconds=seconds)
-    return told(current().break_workload(fault, f"Deployment/{CONTROL_PLANE}", SYSTEM_NAMESPACE, deadline=deadline))
+    return told(current().breaker.break_workload(fault, f"Deployment/{CONTROL_PLANE}", SYSTEM_NAMESPACE, deadline=deadline))
 
 
 def renew_certificates() -> int:
@@ -122,7 +123,7 @@ def disturb_api(workload: str = "Deployment/control-plane", namespace: str = SYS
         silent: no answer at all, and open watches are cut.
     """
     fault = ApiTrouble(share=share, code=code, delay=delay, silent=silent)
-    return told(current().break_workload(fault, workload, namespace, deadline=deadline))
+    return told(current().breaker.break_workload(fault, workload, namespace, deadline=deadline))
 
 
 def soothe_api() -> int:
