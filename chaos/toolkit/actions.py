@@ -248,11 +248,18 @@ def hold(seconds: float = 5.0) -> int:
     return sum(len(samples) for samples in session.trial.view().flows.values())
 
 
-def start_job(name: str = "job", tenant: str = "tenant-a", requests: int = 20, deadline_seconds: int = 120) -> Reading:
-    """Start a batch Job of a tenant: some requests to its server, then the end. It is deleted when the experiment ends."""
+def start_job(name: str = "job", tenant: str = "tenant-a", requests: int = 20, tries: int = 20,
+              deadline_seconds: int = 120) -> Reading:
+    """Start a batch Job of a tenant: some requests to its server, then the end. It is deleted when the experiment ends.
+
+    Args:
+        tries: of each request: the Job may begin before its proxy does.
+    """
     session = current()
     owner = session.tenant(tenant)
     found = manifests.job(name, tenant=owner.name, nodes=owner.client_nodes, requests=requests, deadline_seconds=deadline_seconds)
+    for job in found:
+        job["spec"]["template"]["spec"]["containers"][0]["env"].append({"name": "TRIES", "value": str(tries)})
     session.job_started(owner.namespace, name)
     session.trial.mesh.deploy(found)
     return {"job": f"{owner.namespace}/{name}", "requests": requests}

@@ -30,11 +30,11 @@ def detect_fate(job: dict[str, Any], pods: list[dict[str, Any]], *, now: datetim
         states = {c["name"]: c.get("state", {}) for c in pod.get("status", {}).get("containerStatuses") or []}
         ended = states.get("job", {}).get("terminated")
         beside = [name for name, state in states.items() if name != "job" and "running" in state]
-        if ended and ended.get("exitCode") == 0 and beside:
+        if ended and beside:
             since = (now - datetime.fromisoformat(ended["finishedAt"])).total_seconds()
             if since > patience:
-                return opinion("held by its proxy", Verdict.FAIL,
-                               f"the job's work ended {since:.0f} s ago, and container {', '.join(beside)} keeps its pod running")
+                why = f"its work ended {since:.0f} s ago (exit code {ended.get('exitCode')}), and {', '.join(beside)} keeps its pod running"
+                return opinion("held by its proxy", Verdict.FAIL, why)
     return opinion("running", Verdict.INCONCLUSIVE, "the job runs")
 
 

@@ -25,7 +25,7 @@ def pod(ended: float | None, *, beside: bool, exit_code: int = 0) -> dict[str, A
     ([], [pod(60, beside=True)], "held by its proxy", "fail"),
     ([], [pod(2, beside=True)], "running", "inconclusive"),
     ([], [pod(60, beside=False)], "running", "inconclusive"),
-    ([], [pod(60, beside=True, exit_code=1)], "running", "inconclusive"),
+    ([], [pod(60, beside=True, exit_code=1)], "held by its proxy", "fail"),
     ([], [pod(None, beside=True)], "running", "inconclusive"),
 ])
 def test_the_fate_of_a_job(conditions: list[dict[str, str]], pods: list[dict[str, Any]], value: str, verdict: str) -> None:
