@@ -55,15 +55,15 @@ def test_a_slow_control_plane_says_so_and_is_quick_again(world: World) -> None:
 def test_a_stopped_control_plane_is_gone_and_comes_back(world: World) -> None:
     with injected(world.cluster, Scale(), world.workload("control-plane", SYSTEM_NAMESPACE), run=RUN):
         assert world.shares().ok > 0.9  # what runs goes on
-        assert not world.cluster.list("Pod", SYSTEM_NAMESPACE, labels="app=control-plane")
+        world.cluster.wait("its pod gone", lambda: not world.cluster.list("Pod", SYSTEM_NAMESPACE, labels="app=control-plane"), seconds=20)
     assert world.mesh.control_plane("/readyz")["ready"]
 
 
 def test_with_expired_certificates_no_new_connection_is_made(world: World) -> None:
     plane = world.workload("control-plane", SYSTEM_NAMESPACE)
-    world.cluster.wait("certificates handed out", lambda: len(newest(world.mesh.control_plane())) == 2, seconds=60)
+    world.cluster.wait("certificates handed out", lambda: len(newest(world.mesh.control_plane())) >= 2, seconds=60)
     with injected(world.cluster, ExpireCertificates(life=1), plane, run=RUN) as (receipt,):
-        assert receipt.evidence["certificates"] == 2
+        assert receipt.evidence["certificates"] >= 2
         with injected(world.cluster, Reset(ports=(15006,)), world.server("proxy"), run=RUN):
             world.ill()  # connections that stood are reset
         world.ill()  # and no new one is accepted
