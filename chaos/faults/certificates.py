@@ -57,7 +57,8 @@ class ExpireCertificates:
             over = page.get("trouble", {}).get("certificate_seconds") == 0
             return {"certificates": len(ends), "valid": True} if over and all(end > soon for end in ends.values()) else {}
 
-        return Evidence(time.time_ns(), plane.withdraw(cluster, receipt, good, seconds=self.seconds))
+        over = plane.withdraw(cluster, receipt, good, seconds=self.seconds)
+        return Evidence(time.time_ns(), over)
 
 
 def newest(page: plane.Page) -> dict[tuple[str, str], float]:

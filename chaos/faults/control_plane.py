@@ -55,7 +55,8 @@ class ControlPlane:
     def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
         def seen(page: plane.Page) -> Facts:
             trouble, proxies = page.get("trouble", {"refuse": True}), len(page.get("proxies", ()))
-            over = not trouble.get("refuse") and not trouble.get("delay") and proxies >= receipt.facts["proxies"]
-            return {"proxies": proxies, "over": True} if over else {}
+            quiet = not trouble.get("refuse") and not trouble.get("delay") and proxies >= receipt.facts["proxies"]
+            return {"proxies": proxies, "over": True} if quiet else {}
 
-        return Evidence(time.time_ns(), plane.withdraw(cluster, receipt, seen, seconds=self.seconds))
+        over = plane.withdraw(cluster, receipt, seen, seconds=self.seconds)
+        return Evidence(time.time_ns(), over)

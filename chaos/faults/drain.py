@@ -68,7 +68,8 @@ class Drain:
             return {} if waiting else {"schedulable": True, "whole": len(receipt.facts["owners"])}
 
         try:
-            return Evidence(time.time_ns(), cluster.wait("what was evicted runs again", whole, seconds=self.seconds, every=0.1))
+            seen = cluster.wait("what was evicted runs again", whole, seconds=self.seconds, every=0.1)
+            return Evidence(time.time_ns(), seen)
         except NotReady as error:
             raise RecoveryFailed(f"node {receipt.target.name}: {error}") from error
 

@@ -18,12 +18,14 @@ UNHEARD: Final = 60.0  # seconds until the cluster notices that a node is silent
 
 
 def plan(cluster: Cluster, target: Target) -> Facts:
+    """What is there now. Raises EnvironmentUnfit where the cluster offers no such thing."""
     if not offers(cluster, Need.NODE_POWER):
         raise EnvironmentUnfit(f"cluster {cluster.name} offers no way to stop or cut off a node: its machines are not ours. "
                                "`drain` works everywhere; the embedded cluster has the rest")
-    if cluster.find("Node", target.name) is None:
+    found = cluster.find("Node", target.name)
+    if found is None:
         raise TargetVanished(f"no node {target.name}")
-    return {}
+    return {"boot": found["status"]["nodeInfo"]["bootID"], "containers": sorted(_containers(cluster, target.name))}
 
 
 def _operate(cluster: Cluster, node: str, operation: str) -> None:
@@ -42,6 +44,7 @@ def _shown(cluster: Cluster, node: str) -> dict[str, Any]:
 
 
 def broken(cluster: Cluster, receipt: Receipt, operation: str, *, noticed: bool) -> Evidence:
+    """Do it, and see it done; `noticed`: by the rest of the cluster too."""
     node, at = receipt.target.name, time.time_ns()
     _operate(cluster, node, operation)
     seen = _shown(cluster, node)
@@ -56,13 +59,16 @@ def broken(cluster: Cluster, receipt: Receipt, operation: str, *, noticed: bool)
 
 
 def mended(cluster: Cluster, receipt: Receipt, operation: str, *, seconds: float) -> Evidence:
-    node = receipt.target.name
+    """Undo, and wait until the node and its pods are whole. A node that has booted since has other containers: what its pods'
+    status says of the old ones is out of date until then."""
+    node, since = receipt.target.name, time.time()
     _operate(cluster, node, operation)
-    since = time.time()
 
     def whole() -> dict[str, Any]:
-        seen = _shown(cluster, node)
-        return seen if all(seen.values()) and _ready(cluster.get("Node", node)) and _pods_run(cluster, node) else {}
+        seen, found = _shown(cluster, node), cluster.get("Node", node)
+        booted = found["status"]["nodeInfo"]["bootID"] != receipt.facts["boot"]
+        fresh = not booted or not _containers(cluster, node) & set(receipt.facts["containers"])
+        return seen if all(seen.values()) and _ready(found) and fresh and _pods_run(cluster, node) else {}
 
     try:
         seen = cluster.wait(f"node {node} Ready, and its pods", whole, seconds=seconds, every=0.2)
@@ -75,7 +81,17 @@ def _ready(node: Object) -> bool:
     return any(one["type"] == "Ready" and one["status"] == "True" for one in node.get("status", {}).get("conditions", []))
 
 
+def _pods(cluster: Cluster, node: str) -> list[Object]:
+    return [pod for pod in cluster.list("Pod", fields=f"spec.nodeName={node}") if "deletionTimestamp" not in pod["metadata"]]
+
+
+def _containers(cluster: Cluster, node: str) -> set[str]:
+    """IDs of the containers that are said to run there, but for init containers that have ended."""
+    statuses = (one for pod in _pods(cluster, node) for part in ("initContainerStatuses", "containerStatuses")
+                for one in pod.get("status", {}).get(part) or [])
+    return {one["containerID"] for one in statuses if "running" in one.get("state", {}) and "containerID" in one}
+
+
 def _pods_run(cluster: Cluster, node: str) -> bool:
     """Whether every pod of ours that should live there is ready."""
-    pods = [pod for pod in cluster.list("Pod", fields=f"spec.nodeName={node}") if "deletionTimestamp" not in pod["metadata"]]
-    return all(_ready(pod) for pod in pods if pod["spec"].get("restartPolicy") == "Always")
+    return all(_ready(pod) for pod in _pods(cluster, node) if pod["spec"].get("restartPolicy") == "Always")

@@ -42,9 +42,11 @@ class Pause:
             helper_pod.end(cluster, receipt, "pause")  # it may not have stopped anything yet, and must not do so later
         arguments = helper_pod.container_arguments(receipt.target)
         try:
-            return helper_pod.run(cluster, receipt, "resume", arguments, awaited="recovered", seconds=15)
+            evidence = helper_pod.run(cluster, receipt, "resume", arguments, awaited="recovered", seconds=15)
+            refuse_vanished(cluster, receipt.target)  # its processes may outlive the object
+            return evidence
         except NoEffect as error:
             raise RecoveryFailed(f"{receipt.target}: still stopped: {error}") from error
-        except TargetVanished:
+        except TargetVanished:  # by the helper's word, or by ours
             refuse_vanished(cluster, receipt.target)
             return Evidence(time.time_ns(), {"replaced": True})  # the kubelet did: a liveness probe, or its process was ended

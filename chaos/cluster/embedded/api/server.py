@@ -7,6 +7,7 @@ It listens on sockets that are open already, so that one of them may lie in the 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import ssl
@@ -109,6 +110,8 @@ class ApiServer:
         self._operations = operations or {}
         self._nodes = nodes
         self._troubles = Troubles()
+        self._operating: set[asyncio.Future[None]] = set()
+        self._one_at_a_time = asyncio.Lock()
         self._audit = AuditLog(audit) if audit is not None else None
         self._runner: web.ServerRunner | None = None
 
@@ -300,11 +303,19 @@ class ApiServer:
         parts = path.strip("/").split("/")
         if len(parts) != 4 or parts[3] not in self._operations:
             raise bad_request(f"want /embedded/nodes/NODE/OPERATION with OPERATION one of {sorted(self._operations)}")
+        # A client that goes away must not leave a node half switched: what was begun is finished, one after the other.
+        operation = asyncio.ensure_future(self._exclusively(self._operations[parts[3]], parts[2]))
+        self._operating.add(operation)
+        operation.add_done_callback(self._operating.discard)
         try:
-            await self._operations[parts[3]](parts[2])
+            await asyncio.shield(operation)
         except KeyError:
             raise StatusError(404, f'there is no node "{parts[2]}", or it is off') from None
         return _json({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"})
+
+    async def _exclusively(self, operation: Callable[[str], Awaitable[None]], node: str) -> None:
+        async with self._one_at_a_time:
+            await operation(node)
 
     def _static(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
         if request.method not in ("GET", "HEAD"):
