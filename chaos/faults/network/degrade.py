@@ -1,4 +1,7 @@
-"""A pod's link gets worse: what it sends is delayed or slowed, packets are lost. Nothing here needs netem."""
+"""A pod's link gets worse: what it sends is delayed or slowed, packets are lost.
+
+The kernel's netem delays where it has it, else a process of ours does (`delay_line`); the evidence says which.
+"""
 
 from __future__ import annotations
 

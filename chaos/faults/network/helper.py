@@ -111,15 +111,18 @@ def degrade(options: argparse.Namespace, pids: list[int]) -> int:
         if options.loss:
             stack.callback(nft, rules.plan_removal(options.receipt))
             nft(rules.plan_loss(options.receipt, options.loss))
-        if options.rate:
+        late = bool(options.delay or options.jitter)
+        netem = late and _accepted(rules.plan_netem(link.device, options.delay, options.jitter, options.rate))
+        if netem or options.rate:
             stack.callback(_tc, rules.plan_rate_removal(link.device))
+        if options.rate and not netem:
             _tc(rules.plan_rate(link.device, options.rate))
         wait: Callable[[int, float], str] = _wait
         line: DelayLine | None = None
-        if options.delay or options.jitter:
+        if late and not netem:  # this kernel has no netem
             line = stack.enter_context(DelayLine(delay=options.delay / 1000, jitter=options.jitter / 1000, seed=options.seed))
             wait = line.run
-        means = "user-space delay line" if line else "nftables and tc-tbf"
+        means = "tc-netem" if netem else "user-space delay line" if line else "nftables and tc-tbf"
         say("injected", effect=at, device=link.device, means=means, delay_ms=options.delay, jitter_ms=options.jitter, loss=options.loss,
             rate_kbit=options.rate)
         why = wait(reader, options.seconds)
@@ -130,6 +133,10 @@ def degrade(options: argparse.Namespace, pids: list[int]) -> int:
 
 def _wait(stop: int, seconds: float) -> str:
     return "told" if select.select([stop], [], [], seconds)[0] else "deadline"
+
+
+def _accepted(command: list[str]) -> bool:
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def _tc(command: list[str]) -> None:

@@ -14,6 +14,7 @@ LOSS_STEPS = 10_000  # resolution of a loss: a hundredth of a per cent
 _BEFORE_ALL = -300  # priority: before connection tracking's own and every capture rule
 _BEFORE_CAPTURE = -150  # priority: before the mesh's own redirection (-100)
 _BURST_BYTES = 16_000  # ten packets: a smaller bucket would hold back single ones
+_NETEM_PACKETS = 20_000  # held at most, as by the delay line
 _QUEUE_MS = 400  # of a slowed link, after which it drops: a home router's, not an endless one
 
 
@@ -116,6 +117,12 @@ def plan_rate(device: str, kilobits: int) -> list[str]:
             "burst", str(_BURST_BYTES), "latency", f"{_QUEUE_MS}ms"]
 
 
+def plan_netem(device: str, delay_ms: float, jitter_ms: float, kilobits: int) -> list[str]:
+    """The `tc` command that has the kernel delay, and slow, what leaves by the device; refused where there is no netem."""
+    command = ["tc", "qdisc", "replace", "dev", device, "root", "netem", "limit", str(_NETEM_PACKETS), "delay", f"{delay_ms}ms"]
+    return [*command, *([f"{jitter_ms}ms"] if jitter_ms else []), *(["rate", f"{kilobits}kbit"] if kilobits else [])]
+
+
 def plan_rate_removal(device: str) -> list[str]:
-    """The inverse of `plan_rate`."""
+    """The inverse of `plan_rate` and of `plan_netem`."""
     return ["tc", "qdisc", "del", "dev", device, "root"]

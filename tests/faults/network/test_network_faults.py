@@ -61,6 +61,11 @@ def test_a_namespace_without_a_gateway_cannot_be_delayed() -> None:
         detect_uplink([{"dst": "10.0.0.0/8", "dev": "eth0"}], [])
 
 
+def test_where_the_kernel_has_netem_it_delays_and_slows_in_one() -> None:
+    assert " ".join(rules.plan_netem("eth0", 80.0, 10.0, 2000)).endswith("root netem limit 20000 delay 80.0ms 10.0ms rate 2000kbit")
+    assert " ".join(rules.plan_netem("eth0", 80.0, 0.0, 0)).endswith("delay 80.0ms")
+
+
 def test_a_wrong_degradation_names_every_wrong_setting() -> None:
     with pytest.raises(Misuse, match=r"delay_ms is -1.*loss is 1\.5.*rate_kbit is 3"):
         Degrade(delay_ms=-1, loss=1.5, rate_kbit=3)
