@@ -86,11 +86,11 @@ def _listener(port: int) -> threading.Event | None:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 right = self.path == "/stop"
+                if right:
+                    told.set()  # before the answer: whoever has it can rely on it
                 self.send_response(202 if right else 404)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
-                if right:
-                    told.set()
 
             def log_message(self, format: str, *args: object) -> None:
                 return
