@@ -144,5 +144,36 @@ def cluster_status(name: str) -> None:
     click.echo(json.dumps(provider.status(name), indent=1, default=str))
 
 
+@cluster.command("kubeconfig")
+@click.option("--name", default="sharedfate", show_default=True)
+def cluster_kubeconfig(name: str) -> None:
+    """Print the path of its kubeconfig: export KUBECONFIG=$(sharedfate cluster kubeconfig)."""
+    from chaos.cluster.embedded import provider
+
+    click.echo(provider.running(name).kubeconfig)
+
+
+@cluster.command("load-image")
+@click.option("--name", default="sharedfate", show_default=True)
+@click.argument("archives", nargs=-1, required=True, type=click.Path(path_type=Path))
+def cluster_load_image(name: str, archives: tuple[Path, ...]) -> None:
+    """Unpack image archives (docker save, or OCI) for all nodes; print the images' names."""
+    from chaos.cluster.embedded import provider
+
+    for archive in archives:
+        click.echo("\n".join(provider.load_image(name, archive)))
+
+
+@cluster.command("node")
+@click.option("--name", default="sharedfate", show_default=True)
+@click.argument("node")
+@click.argument("operation")
+def cluster_node(name: str, node: str, operation: str) -> None:
+    """Break or mend a node: power-off, power-on, cut-link, restore-link, stop-kubelet, start-kubelet."""
+    from chaos.cluster.embedded import provider
+
+    provider.operate(name, node, operation)
+
+
 if __name__ == "__main__":
     main()

@@ -18,12 +18,13 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.parse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from chaos.errors import EnvironmentUnfit, ExperimentFailure, Misuse
+from chaos.errors import ApiError, EnvironmentUnfit, ExperimentFailure, Misuse
 
 RUN: Final = Path("/run/sharedfate")
 UP_SECONDS: Final = 60.0
@@ -135,10 +136,15 @@ def up(name: str = "sharedfate", *, nodes: int | Sequence[str] = 2, keep: bool =
     if words == "ready":
         return directory / "kubeconfig"
     tail = words.removeprefix("failed: ") or _last_line(directory / "log") or "it said nothing"
-    with contextlib.suppress(OSError):
-        shutil.copy(directory / "log", RUN / f"{name}.log")
+    log = (directory / "log").read_bytes() if (directory / "log").exists() else b""
     down(name)
-    raise EnvironmentUnfit(f"the embedded cluster did not come up: {tail} (its log: {RUN / f'{name}.log'})")
+    _log_of(name).write_bytes(log)
+    raise EnvironmentUnfit(f"the embedded cluster did not come up: {tail} (its log, until the next clean: {_log_of(name)})")
+
+
+def _log_of(name: str) -> Path:
+    """Where the log of a cluster that did not come up is kept."""
+    return RUN / f"{name}.log"
 
 
 def _first_words(line: socket.socket) -> str:
@@ -179,7 +185,7 @@ def down(name: str = "sharedfate") -> bool:
     if not directory.exists():
         return False
     if left := clean(name):
-        remains = [one for one in left if not one.startswith("directory")]
+        remains = [one for one in left if not one.startswith(("directory", "file"))]
         if remains and pid is not None:
             raise ExperimentFailure(f"cluster {name} went down and left behind: {'; '.join(remains)} (removed now)")
     return True
@@ -236,7 +242,7 @@ def names() -> list[str]:
     """All names of which something is there: run directories and cgroups."""
     from chaos.cluster.embedded.kubelet import cgroups
 
-    found = {path.name for path in RUN.iterdir() if path.is_dir()} if RUN.is_dir() else set()
+    found = {path.name if path.is_dir() else path.stem for path in RUN.iterdir()} if RUN.is_dir() else set()
     with contextlib.suppress(EnvironmentUnfit):
         for root in cgroups.controllers().values():
             top = Path(root + cgroups.ROOT)
@@ -262,14 +268,32 @@ def clean(name: str | None = None) -> list[str]:
     return removed
 
 
+def running(name: str) -> Status:
+    """The cluster of that name; Misuse when it is not up."""
+    found = status(name)
+    if found is None or found.state != "up":
+        raise Misuse(f"no cluster named {name!r} is up: start it with `sharedfate cluster up --name {name}`")
+    return found
+
+
 def load_image(name: str, archive: Path) -> list[str]:
     """Unpack an OCI or docker archive into a cluster; names of its images."""
     from chaos.cluster.embedded.kubelet import Images
 
-    directory = run_directory(name)
-    if not _is_alive(directory):
-        raise Misuse(f"no cluster named {name!r} is up: start it with `sharedfate cluster up --name {name}`")
-    return Images(directory / "images").load(archive)
+    return Images(running(name).kubeconfig.parent / "images").load(archive)
+
+
+def operate(name: str, node: str, operation: str) -> None:
+    """Break or mend a node of a running cluster, as `POST /embedded/nodes/NODE/OPERATION` does. Misuse for what is not there."""
+    from chaos.cluster.client import Cluster
+
+    with contextlib.closing(Cluster(running(name).kubeconfig)) as cluster:
+        try:
+            cluster.request("POST", f"/embedded/nodes/{urllib.parse.quote(node, safe='')}/{urllib.parse.quote(operation, safe='')}")
+        except ApiError as error:
+            if error.code in (400, 404):
+                raise Misuse(str(error)) from error
+            raise
 
 
 def _remove_remains(directory: Path, *, keep_lock: bool) -> list[str]:
@@ -289,6 +313,9 @@ def _remove_remains(directory: Path, *, keep_lock: bool) -> list[str]:
     entries = [path for path in directory.iterdir() if not (keep_lock and path.name == "lock")]
     if any(path.name != "lock" for path in entries):
         removed.append(f"directory {directory}")
+    if _log_of(directory.name).exists():
+        removed.append(f"file {_log_of(directory.name)}")
+        entries.append(_log_of(directory.name))
     for path in entries:
         _delete(path)
     if not keep_lock:

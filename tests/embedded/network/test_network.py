@@ -370,10 +370,10 @@ def test_a_killed_cluster_leaves_no_namespace() -> None:
     assert not left
 
 
-def held_namespaces() -> set[int]:
-    """Cookies of the network namespaces that any process is in or holds open."""
+def held_namespaces(of: set[int] | None = None) -> set[int]:
+    """Cookies of the network namespaces that any process, or one `of` these, is in or holds open."""
     found: dict[int, str] = {}
-    for pid in filter(str.isdigit, os.listdir("/proc")):
+    for pid in filter(str.isdigit, os.listdir("/proc")) if of is None else of:
         with suppress(OSError):
             for path in (f"/proc/{pid}/ns/net", *(f"/proc/{pid}/fd/{fd}" for fd in os.listdir(f"/proc/{pid}/fd"))):
                 with suppress(OSError):

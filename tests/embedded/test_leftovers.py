@@ -1,0 +1,267 @@
+"""Whatever way and at whatever moment a cluster ends, nothing of it is left: processes, namespaces, mounts, cgroups, files.
+
+Each trial starts a runner in a process of its own, which brings a cluster up, makes and deletes pods without pause, and takes
+the cluster down. At a random moment of one of these phases something ends: the runner by itself, the runner or the cluster by a
+signal. Then nothing at all has to be done, but after SIGKILL of the cluster, which `sharedfate clean` has to follow. A second
+cluster runs beside all of them, and must not notice.
+
+Orphans come to the test's own process (it is their subreaper), so that no survivor can hide.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from chaos.cluster.client import Cluster
+from chaos.cluster.embedded import provider
+from chaos.cluster.embedded.kubelet import cgroups
+from chaos.names import IMAGE
+from tests.embedded.network.conftest import host_network
+from tests.embedded.network.test_network import differences, held_namespaces
+
+pytestmark = pytest.mark.privileged
+SET_CHILD_SUBREAPER: Final = 36
+GONE_SECONDS: Final = 60.0
+PHASES: Final = {"start": 1.0, "churn": 1.5, "stop": 0.4}  # seconds within which the moment lies
+WAYS: Final = ("exit", "SIGINT to runner", "SIGTERM to runner", "SIGKILL to runner", "SIGINT to cluster", "SIGTERM to cluster",
+               "SIGKILL to cluster")
+RUNNER: Final = """
+import signal, sys, threading
+from chaos.cluster.client import Cluster
+from chaos.cluster.embedded import provider
+
+name, image = sys.argv[1:]
+print("start", flush=True)
+config = provider.up(name, nodes=2)
+cluster = Cluster(config)
+ending = threading.Event()
+
+def listen():
+    sys.stdin.read()
+    ending.set()
+
+threading.Thread(target=listen, daemon=True).start()
+print("churn", flush=True)
+number = 0
+try:
+    while not ending.is_set():
+        number += 1
+        cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"p{number}", "namespace": "default"}, "spec": {
+            "terminationGracePeriodSeconds": 1, "containers": [{"name": "app", "image": image, "command": ["sleep", "1000"]}],
+            "volumes": [{"name": "m", "emptyDir": {"medium": "Memory"}}]}})
+        if number > 3:
+            cluster.delete("Pod", f"p{number - 3}", "default", grace=number % 2)
+        ending.wait(0.1)
+except Exception:  # the cluster is gone: so it was meant
+    if not ending.is_set():
+        raise
+print("stop", flush=True)
+provider.down(name)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One end of one cluster."""
+
+    way: str
+    phase: str
+    after: float  # seconds since the phase began
+
+    def __str__(self) -> str:
+        return f"{self.way}, {self.after:.2f} s into {self.phase}"
+
+
+def plan_trials(count: int, seed: int) -> list[Trial]:
+    """Every way in every phase in turn, at random moments."""
+    chance = random.Random(seed)
+    pairs = [(way, phase) for phase in PHASES for way in WAYS if not (way == "exit" and phase != "churn")]
+    chance.shuffle(pairs)
+    chosen = (pairs[number % len(pairs)] for number in range(count))
+    return [Trial(way, phase, chance.uniform(0, PHASES[phase])) for way, phase in chosen]
+
+
+@contextlib.contextmanager
+def orphans_come_here() -> Iterator[None]:
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    try:
+        yield
+    finally:
+        libc.prctl(SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
+def parents() -> dict[int, int]:
+    """Of every process, by pid."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                found[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+    return found
+
+
+def descendants(pid: int) -> set[int]:
+    above = parents()
+    found: set[int] = set()
+    more = {pid}
+    while more := {child for child, parent in above.items() if parent in more} - found:
+        found |= more
+    return found
+
+
+def survivors(before: set[int]) -> set[int]:
+    """What is below this process and was not before; dead orphans are buried."""
+    for pid in descendants(os.getpid()) - before:
+        with contextlib.suppress(ChildProcessError):  # not ours, but further down
+            os.waitpid(pid, os.WNOHANG)
+    return descendants(os.getpid()) - before
+
+
+def leftovers(name: str) -> list[str]:
+    """What a machine still holds of a cluster, but for its run directory."""
+    found = [f"cgroup {path}" for root in set(cgroups.controllers().values()) for path in [Path(root + cgroups.ROOT, name)]
+             if path.exists()]
+    found += [f"mount {path}" for path in provider._mounts(provider.RUN / name)]
+    for folder in ("/run", "/tmp", "/var/lib", "/var/tmp", "/dev/shm", "/run/sharedfate", "/run/netns", "/run/runc"):
+        with contextlib.suppress(OSError):
+            found += [str(path) for path in Path(folder).iterdir() if name in path.name and path != provider.RUN / name]
+    return found
+
+
+def cookies_below(name: str) -> set[int]:
+    """The network namespaces that the cluster of that name holds now."""
+    pid = provider._pid(provider.RUN / name)
+    return held_namespaces({pid, *descendants(pid)}) - held_namespaces({os.getpid()}) if pid else set()
+
+
+def live(trial: Trial, name: str, scratch: Path) -> None:
+    """Start, disturb, wait, and look: AssertionError with what is left."""
+    before = descendants(os.getpid())
+    environment = {**os.environ, "TMPDIR": str(scratch)}
+    runner = subprocess.Popen([sys.executable, "-c", RUNNER, name, IMAGE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                              stderr=subprocess.DEVNULL, env=environment)
+    spaces: set[int] = set()
+    try:
+        assert runner.stdin is not None
+        assert runner.stdout is not None
+        for phase in PHASES:
+            assert runner.stdout.readline() == f"{phase}\n", f"{trial}: the runner did not come to {phase}"
+            if phase == trial.phase:
+                time.sleep(trial.after)
+                spaces = cookies_below(name)
+                strike(trial, runner, name)
+                break
+            if phase == "churn":
+                time.sleep(0.5)
+                runner.stdin.close()
+        deadline = time.monotonic() + GONE_SECONDS
+        while (left := survivors(before | {runner.pid})) and time.monotonic() < deadline:
+            if runner.poll() is None and trial.way.endswith("to cluster") and trial.phase == "churn":
+                runner.kill()  # it goes on asking a cluster that is no more
+            time.sleep(0.02)
+        assert not left, f"{trial}: processes {[words(pid) for pid in left]} are still there"
+        runner.wait(GONE_SECONDS)
+    finally:
+        runner.kill()
+        runner.wait()
+        for pipe in (runner.stdin, runner.stdout):
+            if pipe is not None:
+                pipe.close()
+    if trial.way == "SIGKILL to cluster":
+        provider.clean(name)
+        assert not (provider.RUN / name).exists(), trial
+    assert leftovers(name) == [], trial
+    assert not spaces & held_namespaces(), trial
+    assert list(scratch.iterdir()) == [], trial
+
+
+def words(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        return f"{pid} {Path(f'/proc/{pid}/cmdline').read_bytes().decode()[:200]!r}"
+    return str(pid)
+
+
+def strike(trial: Trial, runner: subprocess.Popen[str], name: str) -> None:
+    if trial.way == "exit":
+        assert runner.stdin is not None
+        runner.stdin.close()
+        return
+    number = signal.Signals[trial.way.split()[0]]
+    pid: int | None = runner.pid
+    if trial.way.endswith("to cluster"):
+        deadline = time.monotonic() + GONE_SECONDS
+        while (pid := provider._pid(provider.RUN / name)) is None and trial.phase == "start":
+            assert time.monotonic() < deadline, f"{trial}: the cluster did not start"
+            time.sleep(0.005)
+    if pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def start_bystander(name: str) -> Cluster:
+    """Another cluster, with a pod on it."""
+    cluster = Cluster(provider.up(name, nodes=1))
+    cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "default"},
+                    "spec": {"containers": [{"name": "app", "image": IMAGE, "command": ["sleep", "1000"]}]}})
+    cluster.wait("the bystander's pod runs", lambda: bystander_pod(cluster)["phase"] == "Running")
+    return cluster
+
+
+def bystander_pod(cluster: Cluster) -> dict[str, Any]:
+    found: dict[str, Any] = cluster.get("Pod", "p", "default")["status"]
+    return found
+
+
+def run_trials(trials: list[Trial], scratch: Path) -> None:
+    name = f"left-{os.getpid()}"
+    network = host_network()
+    try:
+        with orphans_come_here(), contextlib.closing(start_bystander(f"{name}-b")) as bystander:
+            pod = bystander_pod(bystander)
+            for number, trial in enumerate(trials):
+                folder = scratch / str(number)
+                folder.mkdir()
+                live(trial, f"{name}-{number}", folder)
+            assert bystander_pod(bystander)["containerStatuses"] == pod["containerStatuses"]
+    finally:
+        provider.down(f"{name}-b")
+        for number in range(len(trials)):
+            provider.clean(f"{name}-{number}")
+    assert leftovers(f"{name}-b") == []
+    assert differences(network, host_network()) == {}
+
+
+def test_nothing_is_left_of_a_cluster_that_ends_at_a_random_moment(tmp_path: Path) -> None:
+    run_trials([Trial("exit", "churn", 0.5), Trial("SIGKILL to cluster", "churn", 0.7), *plan_trials(4, seed=7)], tmp_path)
+
+
+@pytest.mark.slow
+def test_nothing_is_left_of_clusters_that_end_at_fifty_random_moments(tmp_path: Path) -> None:
+    run_trials(plan_trials(50, seed=50), tmp_path)
+
+
+def test_a_process_that_outlives_its_cluster_is_caught() -> None:
+    with orphans_come_here():
+        before = descendants(os.getpid())
+        command = f"import subprocess, sys; print(subprocess.Popen([{sys.executable!r}, '-c', 'import time; time.sleep(60)']).pid)"
+        done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
+        left = survivors(before)
+        assert left == {int(done.stdout)}
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        assert survivors(before) == set()
