@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import click
 
 from chaos import __version__
 from chaos.commands.clean import clean
+from chaos.commands.cluster import cluster
 from chaos.commands.doctor import doctor
 from chaos.commands.faults import faults, inject, stop
 from chaos.commands.image import image
@@ -38,7 +38,7 @@ def main() -> None:
     """Who is hurt when a shared service-mesh proxy dies or drowns."""
 
 
-for command in (doctor, clean, image, experiment, inject, stop, faults):
+for command in (doctor, clean, cluster, image, experiment, inject, stop, faults):
     main.add_command(command)
 
 
@@ -109,70 +109,6 @@ def compare(base: Path, new: Path, policy: Path | None) -> None:
         click.echo(f"sharedfate: {warning}", err=True)
     click.echo("\n".join(map(str, found)) if found else "nothing got worse")
     sys.exit(exit_code(found))
-
-
-@main.group()
-def cluster() -> None:
-    """The embedded cluster by itself."""
-
-
-@cluster.command("up")
-@click.option("--name", default="sharedfate", show_default=True)
-@click.option("--nodes", default=2, show_default=True)
-def cluster_up(name: str, nodes: int) -> None:
-    """Start it, and print the path of its kubeconfig; it stays until `cluster down`."""
-    from chaos.cluster.embedded import provider
-
-    click.echo(provider.up(name, nodes=nodes, keep=True))
-
-
-@cluster.command("down")
-@click.option("--name", default="sharedfate", show_default=True)
-def cluster_down(name: str) -> None:
-    """Stop it and remove all that it made."""
-    from chaos.cluster.embedded import provider
-
-    provider.down(name)
-
-
-@cluster.command("status")
-@click.option("--name", default="sharedfate", show_default=True)
-def cluster_status(name: str) -> None:
-    """Say whether it runs."""
-    from chaos.cluster.embedded import provider
-
-    click.echo(json.dumps(provider.status(name), indent=1, default=str))
-
-
-@cluster.command("kubeconfig")
-@click.option("--name", default="sharedfate", show_default=True)
-def cluster_kubeconfig(name: str) -> None:
-    """Print the path of its kubeconfig: export KUBECONFIG=$(sharedfate cluster kubeconfig)."""
-    from chaos.cluster.embedded import provider
-
-    click.echo(provider.running(name).kubeconfig)
-
-
-@cluster.command("load-image")
-@click.option("--name", default="sharedfate", show_default=True)
-@click.argument("archives", nargs=-1, required=True, type=click.Path(path_type=Path))
-def cluster_load_image(name: str, archives: tuple[Path, ...]) -> None:
-    """Unpack image archives (docker save, or OCI) for all nodes; print the images' names."""
-    from chaos.cluster.embedded import provider
-
-    for archive in archives:
-        click.echo("\n".join(provider.load_image(name, archive)))
-
-
-@cluster.command("node")
-@click.option("--name", default="sharedfate", show_default=True)
-@click.argument("node")
-@click.argument("operation")
-def cluster_node(name: str, node: str, operation: str) -> None:
-    """Break or mend a node: power-off, power-on, cut-link, restore-link, stop-kubelet, start-kubelet."""
-    from chaos.cluster.embedded import provider
-
-    provider.operate(name, node, operation)
 
 
 if __name__ == "__main__":
