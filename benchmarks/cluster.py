@@ -197,7 +197,7 @@ def events() -> list[str]:
     run_warped(day(), loop)
     took = time.monotonic() - began
     return ["## A day of Events", "",
-            f"{EVENTS_A_SECOND * 86400:,} different Events, {EVENTS_A_SECOND} a second, the day in {took:.0f} s. They expire after an hour, "
+            f"{EVENTS_A_SECOND * 86400:,} different Events, {EVENTS_A_SECOND} a second, in {took:.0f} s. They expire after an hour, "
             "so that memory is that of one hour (and of 4,096 changes for watches) whatever the day was like.", "",
             "| hour | Events kept | process, MiB |", "|---:|---:|---:|",
             *(f"| {hour} | {count:,} | {memory:.0f} |" for hour, count, memory in rows)]

@@ -94,7 +94,8 @@ async def bench(nodes: Sequence[str] = ("n1", "n2", "n3")) -> AsyncIterator[Benc
         await asyncio.gather(controllers, return_exceptions=True)
         await asyncio.gather(*(node.stop() for node in found.nodes.values()), return_exceptions=True)
         await found.network.stop()
-        del os.environ[SHARED], os.environ[ALIASES]
+        for name in (SHARED, ALIASES):
+            os.environ.pop(name, None)
         shutil.rmtree(run_dir, ignore_errors=True)
         shutil.rmtree(shared, ignore_errors=True)
 
@@ -102,10 +103,10 @@ async def bench(nodes: Sequence[str] = ("n1", "n2", "n3")) -> AsyncIterator[Benc
 class Drive:
     """One scenario on a bench."""
 
-    def __init__(self, on: Bench, folder: Path, out: Path, *, nodes: Mapping[str, str] | None = None) -> None:
+    def __init__(self, on: Bench, folder: Path, out: Path, *, nodes: Mapping[str, str] | None = None, number: int = 1) -> None:
         self.node_names = nodes or {}
         self.bench, self.store, self.folder, self.out = on, on.store, folder, out
-        self.namespace = folder.name[:50].rstrip("-")
+        self.namespace = folder.name[:50].rstrip("-") + (f"-{number}" if number > 1 else "")
         self.actions = rows(folder / "actions.jsonl")
         self.recorded = rows(folder / "watch.jsonl")
         self.names: list[str] = []  # recorded pods in order of creation
@@ -180,7 +181,7 @@ class Drive:
                 ]()
 
     def _apply(self, resource: Resource, obj: Object) -> None:
-        state = self.bench.shared / self.folder.name  # what the recording shared between its nodes
+        state = self.bench.shared / self.namespace  # what the recording shared between its nodes
         state.mkdir(exist_ok=True)
         text = json.dumps(obj).replace(f"{RECORDED_STATE}/{self.folder.name}", str(state))
         for recorded, ours in self.node_names.items():

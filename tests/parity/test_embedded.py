@@ -6,7 +6,6 @@ The short ones run side by side in the default set; the long ones, and the nodes
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,9 @@ RECORDINGS = Path(__file__).parent / "recordings"
 SIDE_BY_SIDE = 14
 APART = 0.4  # seconds between two starts: a start is the only moment at which a scenario needs much of the machine
 SHORT = 25.0  # seconds
+MINUTES = 120.0  # a scenario that is watched for longer is not lived through ten times
+TEN = 10
+MANY = 40  # side by side, when every scenario is lived through ten times
 
 pytestmark = pytest.mark.privileged
 
@@ -31,36 +33,46 @@ QUICK = [name for name in ALL if name not in ON_NODES and length(name) < SHORT]
 LONG = [name for name in ALL if name not in ON_NODES and name not in QUICK]
 
 
-def live(scenarios: list[str], out: Path, *, side_by_side: int) -> dict[str, list[str]]:
-    """Differences of each scenario, longest first so that the last to end is a short one."""
+def live(scenarios: list[str], out: Path, *, side_by_side: int = SIDE_BY_SIDE, times: int = 1) -> dict[str, list[str]]:
+    """Differences of each scenario, lived through so many times; longest first so that the last to end is a short one."""
 
     async def main() -> dict[str, list[str]]:
         turns = asyncio.Semaphore(side_by_side)
-        found: dict[str, list[str]] = {}
+        found: dict[str, list[str]] = {name: [] for name in scenarios}
         async with bench() as on:
 
-            async def one(number: int, name: str) -> None:
-                await asyncio.sleep(APART * number)
+            async def one(order: int, name: str, number: int) -> None:
+                await asyncio.sleep(APART * order)
                 async with turns:
-                    found[name] = ["did not finish"]
-                    with contextlib.suppress(TimeoutError):
+                    try:
                         async with asyncio.timeout(3 * length(name) + 60):
-                            found[name] = await Drive(on, RECORDINGS / name, out / name).run()
+                            problems = await Drive(on, RECORDINGS / name, out / f"{name}-{number}", number=number).run()
+                    except TimeoutError:
+                        problems = ["did not finish"]
+                    found[name] += [f"{number}: {problem}" if times > 1 else problem for problem in problems]
 
-            await asyncio.gather(*(one(*entry) for entry in enumerate(sorted(scenarios, key=length, reverse=True))))
+            runs = [(name, number) for name in sorted(scenarios, key=length, reverse=True) for number in range(1, times + 1)]
+            await asyncio.gather(*(one(order, *run) for order, run in enumerate(runs)))
         return found
 
     return asyncio.run(main())
 
 
+async def live_on_nodes(scenario: str, out: Path) -> list[str]:
+    """Differences of a scenario that breaks nodes: on nodes of its own."""
+    names = names_in_daemon_order(RECORDINGS / scenario)
+    async with bench(sorted(names.values())) as on:
+        return await Drive(on, RECORDINGS / scenario, out, nodes=names).run()
+
+
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
-    return live(QUICK, tmp_path_factory.mktemp("quick"), side_by_side=SIDE_BY_SIDE)
+    return live(QUICK, tmp_path_factory.mktemp("quick"))
 
 
 @pytest.fixture(scope="module")
 def long(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
-    return live(LONG, tmp_path_factory.mktemp("long"), side_by_side=SIDE_BY_SIDE)
+    return live(LONG, tmp_path_factory.mktemp("long"))
 
 
 @pytest.mark.parametrize("scenario", QUICK)
@@ -77,9 +89,24 @@ def test_a_long_scenario_goes_as_on_a_real_kubernetes(scenario: str, long: dict[
 @pytest.mark.slow
 @pytest.mark.parametrize("scenario", ON_NODES)
 def test_a_nodes_trouble_goes_as_on_a_real_kubernetes(scenario: str, tmp_path: Path) -> None:
-    async def main() -> list[str]:
-        names = names_in_daemon_order(RECORDINGS / scenario)
-        async with bench(sorted(names.values())) as on:
-            return await Drive(on, RECORDINGS / scenario, tmp_path, nodes=names).run()
+    assert asyncio.run(live_on_nodes(scenario, tmp_path)) == []
 
-    assert asyncio.run(main()) == []
+
+@pytest.mark.slow
+def test_ten_of_every_scenario_go_as_on_a_real_kubernetes(tmp_path: Path) -> None:
+    """Side by side rather than one after the other: that is quicker, and harder."""
+    found = live([name for name in (*QUICK, *LONG) if length(name) < MINUTES], tmp_path, side_by_side=MANY, times=TEN)
+    assert {name: problems for name, problems in found.items() if problems} == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scenario", ON_NODES)
+def test_ten_of_every_nodes_trouble_go_as_on_a_real_kubernetes(scenario: str, tmp_path: Path) -> None:
+    async def main() -> list[list[str]]:
+        async def one(number: int) -> list[str]:
+            await asyncio.sleep(2 * number)
+            return await live_on_nodes(scenario, tmp_path / str(number))
+
+        return list(await asyncio.gather(*(one(number) for number in range(TEN))))
+
+    assert asyncio.run(main()) == [[]] * TEN
