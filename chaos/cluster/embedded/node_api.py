@@ -53,8 +53,6 @@ class ContainerUsage:
 class Kubelet(Protocol):
     """One node's kubelet, as the API server sees it."""
 
-    node_name: str
-
     def logs(self, namespace: str, pod: str, container: str, options: LogOptions) -> AsyncIterator[bytes]:
         """Chunks of whole lines. Raises LookupError when the container has no log (yet)."""
         ...

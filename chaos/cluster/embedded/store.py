@@ -57,11 +57,6 @@ def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def micro_now() -> str:
-    """RFC 3339 in microseconds, as Kubernetes' metav1.MicroTime."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
 def copy(obj: Object) -> dict[str, Any]:
     """A deep copy of a JSON object."""
     result: dict[str, Any] = orjson.loads(orjson.dumps(obj))

@@ -15,7 +15,6 @@ from chaos.cluster.embedded.controllers.labels import expression_matches, matche
 from chaos.cluster.embedded.quantity import parse_quantity, pod_requests
 from chaos.cluster.embedded.resources import Object
 
-HOSTNAME: Final = "kubernetes.io/hostname"
 ZONE: Final = "topology.kubernetes.io/zone"
 _DEFAULT_REQUESTS: Final = {"cpu": Fraction(1, 10), "memory": Fraction(200 * 1024 * 1024)}  # scoring only, as upstream
 REASON_AFFINITY: Final = "node(s) didn't match Pod's node affinity/selector"

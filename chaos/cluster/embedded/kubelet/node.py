@@ -55,7 +55,7 @@ class Node:
     def __init__(self, store: Store, name: str, *, run_dir: Path, network: ClusterNetwork, images: Images, tokens: TokenIssuer,
                  clock: Clock | None = None, chance: random.Random | None = None,
                  labels: Mapping[str, str] | None = None) -> None:
-        self.node_name = self.name = name
+        self.name = name
         self.store = store
         self.address = network.node_ip(name)
         self.backoff = Backoff()

@@ -11,7 +11,6 @@ from typing import Any, Final, Literal
 
 INITIAL_BACKOFF: Final = 10.0
 MAX_BACKOFF: Final = 300.0
-FORGET_AFTER: Final = 600.0  # a container that ran well for this long starts afresh
 
 
 @dataclass(slots=True)

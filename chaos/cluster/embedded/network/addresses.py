@@ -14,9 +14,7 @@ from typing import Final
 FABRIC_ADDRESS: Final = "172.30.0.1"
 FABRIC_PREFIX: Final = 24
 POD_PREFIX: Final = 24
-CLUSTER_CIDR: Final = ("10.244.0.0", 16)
 SERVICE_CIDR: Final = ("10.96.0.0", 12)
-KUBERNETES_ADDRESS: Final = "10.96.0.1"
 DNS_ADDRESS: Final = "10.96.0.10"
 API_PORT: Final = 6443
 DNS_PORT: Final = 53

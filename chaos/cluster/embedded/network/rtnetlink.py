@@ -19,7 +19,7 @@ from chaos.cluster.embedded.network.netns import Namespace
 _NLMSG_ERROR: Final = 2
 _REQUEST, _ACK, _EXCL, _CREATE, _REPLACE = 0x1, 0x4, 0x200, 0x400, 0x100
 _NEWLINK, _DELLINK, _GETLINK = 16, 17, 18
-_NEWADDR, _NEWROUTE, _DELROUTE = 20, 24, 25
+_NEWADDR, _NEWROUTE = 20, 24
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_NET_NS_FD = 1, 3, 10, 18, 28
 _IFLA_OPERSTATE, _OPER_UP, _CARRIER_SECONDS = 16, 6, 2.0
 _INFO_KIND, _INFO_DATA, _INFO_SLAVE_KIND, _INFO_SLAVE_DATA = 1, 2, 4, 5
@@ -30,7 +30,7 @@ _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC = 1, 4, 5, 7
 _RTNH_F_ONLINK: Final = 4
 _IFF_UP: Final = 1
 _RT_TABLE_MAIN, _RTPROT_STATIC, _RTN_UNICAST = 254, 4, 1
-_SCOPE_UNIVERSE, _SCOPE_LINK, _SCOPE_ANY = 0, 253, 255
+_SCOPE_UNIVERSE, _SCOPE_LINK = 0, 253
 
 
 def _attribute(kind: int, payload: bytes) -> bytes:
@@ -164,21 +164,7 @@ class Links:
     def add_route(self, destination: str, prefix: int, *, link: int, gateway: str | None = None,
                   source: str | None = None) -> None:
         """Route a network (0.0.0.0/0: everything) over a link, replacing what stood there. A gateway needs no route."""
-        self._route(_NEWROUTE, _CREATE | _REPLACE, destination, prefix, link, gateway, source)
-
-    def delete_route(self, destination: str, prefix: int, *, link: int) -> bool:
-        """Take a route away; False when there was none."""
-        try:
-            self._route(_DELROUTE, 0, destination, prefix, link, None, None)
-        except OSError as error:
-            if error.errno == errno.ESRCH:
-                return False
-            raise
-        return True
-
-    def _route(self, kind: int, flags: int, destination: str, prefix: int, link: int, gateway: str | None,
-               source: str | None) -> None:
-        scope = _SCOPE_ANY if kind == _DELROUTE else _SCOPE_UNIVERSE if gateway else _SCOPE_LINK
+        scope = _SCOPE_UNIVERSE if gateway else _SCOPE_LINK
         payload = struct.pack("=BBBBBBBBI", socket.AF_INET, prefix, 0, 0, _RT_TABLE_MAIN, _RTPROT_STATIC, scope,
                               _RTN_UNICAST, _RTNH_F_ONLINK if gateway else 0)
         if prefix:
@@ -188,4 +174,4 @@ class Links:
             payload += _attribute(_RTA_GATEWAY, socket.inet_aton(gateway))
         if source:
             payload += _attribute(_RTA_PREFSRC, socket.inet_aton(source))
-        self._ask(kind, _ACK | flags, payload, f"route {destination}/{prefix}")
+        self._ask(_NEWROUTE, _ACK | _CREATE | _REPLACE, payload, f"route {destination}/{prefix}")
