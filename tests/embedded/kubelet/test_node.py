@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import logging
 import os
 import shutil
 import subprocess
@@ -15,6 +16,8 @@ from pathlib import Path
 import orjson
 import pytest
 
+from chaos.cluster.embedded import store
+from chaos.cluster.embedded.kubelet import worker
 from chaos.cluster.embedded.kubelet.cgroups import controllers, remove_tree
 from chaos.cluster.embedded.resources import LEASE, NODE, POD
 from tests.embedded.kubelet.nodes import World, container, in_world, pod, shell
@@ -186,6 +189,54 @@ def test_behind_a_cut_link_nothing_is_reported_until_it_is_restored() -> None:
         await world.until(lambda: world.status("p", "app")["restartCount"] == 1)
 
     in_world(body)
+
+
+def test_a_kubelet_that_fell_too_far_behind_behind_a_cut_link_lists_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body(world: World) -> None:
+        world.create(pod("p", shell("app", "exec sleep 600"), terminationGracePeriodSeconds=1))
+        await world.ready("p")
+        await world.network.cut_link("node-1")
+        for number in range(2 * store.BACKLOG):
+            world.store.mutate(POD, "default", "p", lambda new, number=number: new["metadata"].update(annotations={"n": str(number)}))
+        world.create(pod("late", shell("app", "exec sleep 600")))
+        world.store.remove(POD, "default", "p")
+        await world.network.restore_link("node-1")
+        await world.ready("late")
+        await world.until(lambda: [one.pod["metadata"]["name"] for one in world.node._workers.values()] == ["late"])
+
+    monkeypatch.setattr(store, "BACKLOG", 20)
+    in_world(body)
+
+
+def test_a_pod_whose_pass_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body(world: World) -> None:
+        uid = "0f0f0f0f-1111-2222-3333-444444444444"
+        in_the_way = world.node.run_dir / "kubelet" / "pods" / uid / "containers"
+        in_the_way.parent.mkdir(parents=True)
+        in_the_way.write_text("no directory")
+        wanted = pod("p", shell("app", "exec sleep 600"), terminationGracePeriodSeconds=1)
+        wanted["metadata"]["uid"] = uid
+        world.create(wanted)
+        await world.until(lambda: "a pass failed" in caught.text)
+        in_the_way.unlink()
+        await world.ready("p")
+
+    monkeypatch.setattr(worker, "RETRY", 0.2)
+    caught = Caught()
+    logging.getLogger(worker.__name__).addHandler(caught)
+    try:
+        in_world(body)
+    finally:
+        logging.getLogger(worker.__name__).removeHandler(caught)
+
+
+class Caught(logging.Handler):
+    """What was logged."""
+
+    text = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.text += record.getMessage()
 
 
 def test_the_node_object_has_what_schedulers_and_people_look_for() -> None:

@@ -109,12 +109,18 @@ class Controller:
             self.queue.close()
 
     async def _pump(self, resource: Resource, concerned: Callable[[WatchEvent], Keys]) -> None:
-        with self.store.watch(resource) as watch:
-            for obj in self.store.list(resource):
-                event = WatchEvent("ADDED", obj, int(obj["metadata"]["resourceVersion"]))
-                self.enqueue(concerned(event), event)
-            async for event in watch:
-                self.enqueue(concerned(event), event)
+        while True:  # a watch that is too far behind is closed: what it missed is listed
+            with self.store.watch(resource) as watch:
+                for obj in self.store.list(resource):
+                    self._feed(concerned, WatchEvent("ADDED", obj, int(obj["metadata"]["resourceVersion"])))
+                async for event in watch:
+                    self._feed(concerned, event)
+
+    def _feed(self, concerned: Callable[[WatchEvent], Keys], event: WatchEvent) -> None:
+        try:
+            self.enqueue(concerned(event), event)
+        except Exception:  # as in `_work`: one odd object must not make the controller deaf
+            log.exception("%s: cannot tell what a change of %s/%s concerns", self.name, *key_of(event.object))
 
     async def _work(self) -> None:
         failures: dict[Key, int] = {}

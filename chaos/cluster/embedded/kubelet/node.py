@@ -182,7 +182,12 @@ class Node:
     # loops
 
     async def _watch(self) -> None:
-        """Follow the node's pods. While the API cannot be reached changes queue up, as they do behind a cut link."""
+        """Follow the node's pods; list them again when the watch was closed for being too far behind."""
+        while True:
+            await self._follow()
+
+    async def _follow(self) -> None:
+        """One watch. While the API cannot be reached changes queue up, as they do behind a cut link."""
         with self.store.watch(POD) as watch:
             known = set(self._workers)
             for pod in self.store.list(POD):

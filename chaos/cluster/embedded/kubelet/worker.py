@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
@@ -24,6 +25,7 @@ from chaos.cluster.embedded.kubelet.status import pod_status, stamp
 from chaos.cluster.embedded.resources import POD, Object
 from chaos.cluster.embedded.store import Conflict, NotFound, Store
 
+log = logging.getLogger(__name__)
 RESYNC: Final = 60.0  # seconds between looks at a pod in which nothing happens, times 1 to 1.5
 RETRY: Final = 10.0  # after a failure, likewise
 MOUNT_RETRY: Final = 0.5  # doubling to a minute
@@ -127,6 +129,9 @@ class PodWorker:
                 delay = await self._sync()
             except MachineDown:
                 return  # the node resumes its workers when it has power again
+            except Exception:  # whatever one pod provokes: said, and tried again, as a kubelet does
+                log.exception("pod %s/%s: a pass failed", self.pod["metadata"]["namespace"], self.pod["metadata"]["name"])
+                delay = self.host.jitter(RETRY)
             if delay is None:
                 self.host.finished(self.uid)
                 return
