@@ -27,11 +27,11 @@ class _Reader(asyncio.StreamReaderProtocol):
         super().connection_lost(None if isinstance(exc, OSError) and exc.errno == errno.EIO else exc)
 
 
-async def _reader(fd: int) -> asyncio.StreamReader:
+async def _reader(fd: int) -> tuple[asyncio.StreamReader, asyncio.ReadTransport]:
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
-    await loop.connect_read_pipe(lambda: _Reader(reader), os.fdopen(fd, "rb", 0))
-    return reader
+    transport, _ = await loop.connect_read_pipe(lambda: _Reader(reader), os.fdopen(fd, "rb", 0))
+    return reader, transport
 
 
 async def _writer(fd: int) -> asyncio.StreamWriter:
@@ -44,10 +44,11 @@ class Exec:
     """node_api.ExecSession."""
 
     def __init__(self, machine: Machine, pid: int, job: asyncio.Future[int], pid_file: str, *, stdin: asyncio.StreamWriter | None,
-                 stdout: asyncio.StreamReader, stderr: asyncio.StreamReader | None, terminal: int | None) -> None:
+                 outputs: Sequence[tuple[asyncio.StreamReader, asyncio.ReadTransport]], terminal: int | None) -> None:
         self.stdin = stdin
-        self.stdout = stdout
-        self.stderr = stderr
+        self.stdout = outputs[0][0]
+        self.stderr = outputs[1][0] if len(outputs) > 1 else None
+        self._pipes = [transport for _, transport in outputs]
         self._machine = machine
         self._pid = pid
         self._job = job
@@ -70,6 +71,8 @@ class Exec:
 
     def kill(self) -> None:
         self._signal(pid_file=self._pid_file, number=signal.SIGKILL)
+        for pipe in self._pipes:  # what nobody has read, or a child of it still writes
+            pipe.close()
 
     def _signal(self, *, number: signal.Signals, **target: Any) -> None:
         async def send() -> None:
@@ -123,12 +126,12 @@ async def start_exec(machine: Machine, container: str, command: Sequence[str], *
     finally:
         for fd in {*theirs, null}:
             os.close(fd)
-    stdout = await _reader(ours[0])
+    outputs = [await _reader(ours[0])]
     if tty:
-        return Exec(machine, pid, job, pid_file, stdin=await _writer(ours[1]), stdout=stdout, stderr=None, terminal=terminal)
-    stderr = await _reader(ours[1])
+        return Exec(machine, pid, job, pid_file, stdin=await _writer(ours[1]), outputs=outputs, terminal=terminal)
+    outputs.append(await _reader(ours[1]))
     writer = await _writer(ours[2]) if stdin else None
-    return Exec(machine, pid, job, pid_file, stdin=writer, stdout=stdout, stderr=stderr, terminal=None)
+    return Exec(machine, pid, job, pid_file, stdin=writer, outputs=outputs, terminal=None)
 
 
 async def run_command(machine: Machine, container: str, command: list[str], timeout: float) -> tuple[int, str]:
