@@ -152,7 +152,7 @@ class ClusterProcess:
         create_bootstrap(self._store, address=FABRIC_ADDRESS, port=API_PORT)
         await self._server.serve([outside, inside], server_context(authority, serving, folder))
         admin = authority.issue("kubernetes-admin", organizations=("system:masters",))
-        write_private(options.directory / "kubeconfig", kubeconfig(options.name, f"https://127.0.0.1:{port}", authority, admin))
+        write_private(options.directory / "kubeconfig", kubeconfig(options.name, f"https://127.0.0.1:{port}", authority, admin, folder))
         self._task("controllers", run_controllers(self._store, self._clock, root_ca=authority.pem.decode()))
         self._task("services", run_services(self._store, self._network))
         self._task("policies", run_policies(self._store, self._network))

@@ -65,7 +65,8 @@ class World:
     def user(self, name: str, *groups: str) -> Cluster:
         """A client with a certificate of its own."""
         path = self.directory / f"user-{name}"
-        path.write_bytes(kubeconfig(name, self.url, self.authority, self.authority.issue(name, organizations=groups)))
+        path.write_bytes(kubeconfig(name, self.url, self.authority, self.authority.issue(name, organizations=groups),
+                                    self.directory))
         return Cluster(path)
 
 
@@ -84,7 +85,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     url = f"https://127.0.0.1:{listening.getsockname()[1]}"
     pair = authority.issue("kube-apiserver", names=("localhost",), addresses=("127.0.0.1",))
     config = directory / "kubeconfig"
-    config.write_bytes(kubeconfig("test", url, authority, authority.issue("admin", organizations=("system:masters",))))
+    config.write_bytes(kubeconfig("test", url, authority, authority.issue("admin", organizations=("system:masters",)),
+                                 directory))
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()

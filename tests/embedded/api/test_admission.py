@@ -149,6 +149,27 @@ def test_a_wrong_type_answers_400_and_names_the_field(cluster: Cluster, namespac
     assert error.value.code == 400
 
 
+@pytest.mark.parametrize("value", [1e308, 0.5, 2**31, -(2**40)])
+def test_a_number_that_is_no_int32_is_neither_a_number_nor_a_percentage(cluster: Cluster, namespace: str, value: float) -> None:
+    budget = {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "b", "namespace": namespace},
+              "spec": {"minAvailable": value}}
+    with pytest.raises(ApiError, match="minAvailable") as error:
+        cluster.create(budget)
+    assert error.value.code == 400
+
+
+@pytest.mark.parametrize(("version", "kind"), [("policy/v1", "PodDisruptionBudget"), ("coordination.k8s.io/v1", "Lease")])
+def test_an_object_without_a_spec_has_an_empty_one(cluster: Cluster, namespace: str, version: str, kind: str) -> None:
+    made = cluster.create({"apiVersion": version, "kind": kind, "metadata": {"name": "b", "namespace": namespace}})
+    assert made["spec"] == {}
+
+
+def test_a_grace_period_that_is_empty_is_none(cluster: Cluster, namespace: str) -> None:
+    cluster.create(config_map("a", namespace))
+    cluster.request("DELETE", f"/api/v1/namespaces/{namespace}/configmaps/a", query={"gracePeriodSeconds": ""})
+    assert cluster.find("ConfigMap", "a", namespace) is None
+
+
 def test_an_unknown_field_is_dropped_warned_about_or_refused(cluster: Cluster, namespace: str) -> None:
     body = config_map("a", namespace) | {"colour": "red"}
     path = f"/api/v1/namespaces/{namespace}/configmaps"

@@ -55,9 +55,15 @@ def test_a_certificate_of_another_authority_is_refused(world: World, tmp_path: A
 
     stranger = Authority().issue("admin", organizations=("system:masters",))
     path = tmp_path / "kubeconfig"
-    path.write_bytes(kubeconfig("stranger", world.url, world.authority, stranger))
+    path.write_bytes(kubeconfig("stranger", world.url, world.authority, stranger, tmp_path))
     with pytest.raises(Exception, match=r"(?i)ssl|connection|alert"):
         Cluster(path).request("GET", "/api/v1/pods", retry=False)
+
+
+def test_a_kubeconfig_holds_no_key_that_a_client_would_copy_to_a_file_of_its_own(world: World) -> None:
+    text = world.kubeconfig.read_text()
+    assert "-data" not in text
+    assert (world.directory / "test.key").stat().st_mode & 0o077 == 0
 
 
 def test_a_role_allows_what_it_lists_where_it_is_bound(world: World, namespace: str) -> None:

@@ -242,7 +242,12 @@ def _role(obj: Json) -> None:
     obj.setdefault("rules", None)
 
 
+def _spec(obj: Json) -> None:
+    obj.setdefault("spec", {})  # a struct in Kubernetes' own types, so that it is always there
+
+
 def _node(obj: Json) -> None:
+    _spec(obj)
     status = obj.setdefault("status", {})
     if "capacity" in status:
         status.setdefault("allocatable", dict(status["capacity"]))
@@ -252,7 +257,8 @@ _DEFAULTS: Final[dict[str, Callable[[Json], None]]] = {
     "Pod": _pod, "Deployment": _deployment, "ReplicaSet": _replica_set, "DaemonSet": _daemon_set, "StatefulSet": _stateful_set,
     "Job": _job, "CronJob": _cron_job, "Service": _service, "Namespace": _namespace, "Secret": _secret, "Node": _node,
     "Endpoints": _endpoints, "EndpointSlice": _endpoint_slice, "NetworkPolicy": _network_policy, "RoleBinding": _subjects,
-    "ClusterRoleBinding": _subjects, "Role": _role, "ClusterRole": _role,
+    "ClusterRoleBinding": _subjects, "Role": _role, "ClusterRole": _role, "PodDisruptionBudget": _spec, "Lease": _spec,
+    "LimitRange": _spec, "ResourceQuota": _spec, "PersistentVolumeClaim": _spec,
 }
 
 

@@ -6,7 +6,6 @@ afresh for each cluster and kept in its run directory (mode 0600). Called by the
 
 from __future__ import annotations
 
-import base64
 import ipaddress
 import json
 import os
@@ -104,10 +103,16 @@ def server_context(authority: Authority, pair: Pair, folder: Path) -> ssl.SSLCon
     return context
 
 
-def kubeconfig(name: str, server: str, authority: Authority, client: Pair) -> bytes:
-    """A kubeconfig (JSON is YAML) for the cluster's administrator."""
-    def data(raw: bytes) -> str:
-        return base64.b64encode(raw).decode()
+def kubeconfig(name: str, server: str, authority: Authority, client: Pair, folder: Path) -> bytes:
+    """A kubeconfig (JSON is YAML) of a user.
+
+    It names files in `folder`, written here, and holds none itself: of data the official Python client makes files under /tmp,
+    which a client that is killed leaves behind, its key among them.
+    """
+    def file(end: str, data: bytes) -> str:
+        path = folder / f"{name}.{end}"
+        write_private(path, data)
+        return str(path)
 
     context = f"sharedfate-{name}"
     return json.dumps(
@@ -116,11 +121,11 @@ def kubeconfig(name: str, server: str, authority: Authority, client: Pair) -> by
             "kind": "Config",
             "current-context": context,
             "preferences": {},
-            "clusters": [{"name": context, "cluster": {"server": server, "certificate-authority-data": data(authority.pem)}}],
+            "clusters": [{"name": context, "cluster": {"server": server, "certificate-authority": file("ca", authority.pem)}}],
             "users": [
                 {
                     "name": context,
-                    "user": {"client-certificate-data": data(client.certificate), "client-key-data": data(client.key)},
+                    "user": {"client-certificate": file("crt", client.certificate), "client-key": file("key", client.key)},
                 }
             ],
             "contexts": [{"name": context, "context": {"cluster": context, "user": context}}],

@@ -376,7 +376,7 @@ def _delete_options(call: Call) -> Mapping[str, Any]:
     if options.get("propagationPolicy") not in (None, "Background", "Foreground", "Orphan"):
         raise StatusError(422, 'DeleteOptions.meta.k8s.io "" is invalid: propagationPolicy: Unsupported value: '
                                f'"{options["propagationPolicy"]}": supported values: "Background", "Foreground", "Orphan"')
-    if options.get("gracePeriodSeconds", 0) < 0:
+    if (options.get("gracePeriodSeconds") or 0) < 0:
         raise StatusError(422, 'DeleteOptions.meta.k8s.io "" is invalid: gracePeriodSeconds: must be greater than or equal to 0')
     return options
 

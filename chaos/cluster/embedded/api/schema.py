@@ -134,12 +134,14 @@ def clean(value: Any, schema: Schema, findings: Findings, path: str = "", *, che
     if allowed and not any(_fits(value, kind) for kind in allowed):
         findings.mismatches.append(Mismatch(path, _got(value), "/".join(schema.get("format") or k for k in allowed)))
         return value
-    if isinstance(value, float) and allowed == ("integer",):
+    whole = "integer" in allowed and "number" not in allowed
+    if isinstance(value, float) and whole:
         value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and allowed == ("integer",):
-        bound = _INTEGERS.get(schema.get("format", "int64"), 1 << 63)
+    if isinstance(value, int) and not isinstance(value, bool) and whole:
+        form = str(schema.get("format", "int32" if "oneOf" in schema else "int64"))  # of two types there is only IntOrString
+        bound = _INTEGERS.get(form, 1 << 63)
         if not -bound <= value < bound:
-            findings.mismatches.append(Mismatch(path, f"number {value}", str(schema.get("format", "int64"))))
+            findings.mismatches.append(Mismatch(path, f"number {value}", form))
         return value
     if isinstance(value, str) and schema.get("format") == "date-time" and not _is_time(value):
         findings.mismatches.append(Mismatch(path, f"string {value[:60]!r}", "Time (RFC 3339)"))

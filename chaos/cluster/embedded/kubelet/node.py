@@ -255,10 +255,13 @@ class Node:
     async def _heartbeat(self) -> None:
         while True:
             if self.reachable():
-                if self.store.find(NODE, "", self.name) is None:
-                    self.register()
-                self._renew_lease()
-                self._report()
+                try:
+                    if self.store.find(NODE, "", self.name) is None:
+                        self.register()
+                    self._renew_lease()
+                    self._report()
+                except Exception:  # whatever a user made of the Node or its Lease: the next one may be better
+                    _log.exception("node %s: a heartbeat failed", self.name)
             await asyncio.sleep(RENEW)
 
     def _on_exit(self, end: Exit) -> None:
