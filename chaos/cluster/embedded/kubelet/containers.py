@@ -415,6 +415,8 @@ class Containers:
             cgroups.apply_limits(pod_cgroup, after)
             self._pod_limits = after
         except OSError as error:
+            with contextlib.suppress(OSError):
+                cgroups.apply_limits(pod_cgroup, after)
             if any(record.unseen is not None for record in due):
                 return  # it died on the way; the next one starts with the new limits
             self._event(pod, "Warning", "ResizeError", f"Error resizing the pod: {error.strerror}: {error.filename}")
