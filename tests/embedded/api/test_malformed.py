@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import string
+import subprocess
 from typing import Any
 
 import pytest
 
 from chaos.cluster.embedded.api import discovery
+from chaos.cluster.embedded.network.policies import plan_policies, render_policies
+from chaos.cluster.embedded.network.services import plan_host_ports, plan_services, render_services
+from chaos.cluster.embedded.resources import ENDPOINT_SLICE, NAMESPACE, NETWORK_POLICY, POD, SERVICE
 from chaos.cluster.embedded.store import copy
 from tests.embedded.api.conftest import World, config_map, deployment, pod
 
@@ -40,6 +45,7 @@ WEIRD: list[Any] = [
     [None],
     ["x", 1],
 ]
+_CHECKED: set[str] = set()
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS")
 TYPES = (
     "application/json",
@@ -121,7 +127,8 @@ def seeds(namespace: str) -> list[dict[str, Any]]:
             "metadata": meta,
             "spec": {
                 "podSelector": {"matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}]},
-                "ingress": [{"from": [{"ipBlock": {"cidr": "10.0.0.0/8"}}], "ports": [{"port": 1}]}],
+                "ingress": [{"from": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16", "10.1.2.3/24"]}}],
+                             "ports": [{"port": 1, "endPort": 9}]}],
             },
         },
         {
@@ -183,8 +190,11 @@ def one_request(chance: random.Random, namespace: str) -> tuple[str, str, bytes,
         return "POST", path, data, "application/json"
     if kind == 1:
         return "PUT", f"{path}/x", data, "application/json"
-    if kind == 2:
-        return "PATCH", f"{path}/{body['metadata']['name']}", data, chance.choice(TYPES[2:4])
+    if kind == 2 and isinstance(changed, dict):
+        status = {"podIP": "10.244.1.9", "podIPs": [{"ip": "10.244.1.9"}], "phase": "Running"}
+        changed = {**changed, "status": mutated(chance, status)}
+        return ("PATCH", f"{path}/{body['metadata']['name']}{chance.choice(('', '/status'))}", json.dumps(changed).encode(),
+                chance.choice(TYPES[2:4]))
     if kind == 3:
         operations = [{"op": chance.choice(("add", "remove", "replace", "move", "copy", "test", "x")), "path": chance.choice(
             ("/spec", "/metadata/labels/a", "/spec/containers/0", "/spec/containers/-", "/metadata", "", "/spec/replicas", 7)),
@@ -254,6 +264,27 @@ def one_request(chance: random.Random, namespace: str) -> tuple[str, str, bytes,
     return chance.choice(METHODS), "/" + "/".join(chance.choices(parts, k=chance.randrange(1, 7))), data, chance.choice(TYPES)
 
 
+def check_rules(world: World, namespace: str, where: object) -> None:
+    """Whatever was stored can be made into a node's rules, and those are such that nftables takes them."""
+    store = world.store
+
+    def plan() -> str:
+        services = plan_services(store.list(SERVICE), store.list(ENDPOINT_SLICE), "node-1")
+        pods = [copy(pod) for pod in store.list(POD)]
+        for number, one in enumerate(pods):  # as if a node ran them
+            one["spec"]["nodeName"] = "node-1"
+            one.setdefault("status", {})["phase"] = "Running"
+            one["status"].setdefault("podIP", f"10.244.1.{number % 250 + 2}")
+        policies = plan_policies(store.list(NETWORK_POLICY), pods, store.list(NAMESPACE), "node-1")
+        return render_services(services + plan_host_ports(pods, "node-1")) + render_policies(policies)
+
+    text = world.call(plan)
+    if os.geteuid() == 0 and text not in _CHECKED:
+        _CHECKED.add(text)
+        done = subprocess.run(["unshare", "--net", "nft", "--check", "-f", "-"], input=text, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (where, done.stderr[:500], text[-1500:])
+
+
 def attack(world: World, namespace: str, count: int, seed: int) -> None:
     chance = random.Random(seed)
     cluster = world.cluster
@@ -261,6 +292,8 @@ def attack(world: World, namespace: str, count: int, seed: int) -> None:
         if body["kind"] not in ("CronJob", "Service"):
             cluster.request("POST", collection(body, namespace), body)
     for number in range(count):
+        if number % 50 == 0:
+            check_rules(world, namespace, (seed, number))
         method, path, sent, content_type = one_request(chance, namespace)
         query = "&" if "?" in path else "?"
         response = cluster._pool.request(method, world.url + path.replace(" ", "+") + f"{query}timeoutSeconds=1", body=sent,

@@ -13,6 +13,7 @@ from typing import Any, Final
 from chaos.cluster.embedded.api.defaults import apply_defaults, fresh_status
 from chaos.cluster.embedded.api.errors import Cause, StatusError, forbidden, invalid, not_found, wrong
 from chaos.cluster.embedded.api.immutable import immutable_changes, resize_changes
+from chaos.cluster.embedded.api.netvalidation import pod_addresses
 from chaos.cluster.embedded.api.validation import validate
 from chaos.cluster.embedded.quantity import parse_quantity
 from chaos.cluster.embedded.resources import (
@@ -376,6 +377,8 @@ def _status_update(resource: Resource, old: Object, new: Json) -> Json:
         if name in new["metadata"] and resource.kind in ("Node", "Pod"):
             result["metadata"][name] = new["metadata"][name]
     result["status"] = new.get("status", {})
+    if resource is POD and (causes := list(pod_addresses(result["status"]))):
+        raise invalid(resource, old["metadata"]["name"], causes)
     return result
 
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from chaos.cluster.embedded.api import netvalidation
 from chaos.cluster.embedded.api.errors import Cause, dangling, duplicate, not_allowed, required, unsupported, wrong
 from chaos.cluster.embedded.quantity import parse_quantity
 from chaos.cluster.embedded.resources import Object, Resource
@@ -523,9 +524,12 @@ def _budget(obj: Object) -> Causes:
 def _network_policy(obj: Object) -> Causes:
     spec = obj["spec"]
     yield from validate_label_selector(spec.get("podSelector") or {}, "spec.podSelector")
-    for kind in spec["policyTypes"]:
-        if kind not in ("Ingress", "Egress"):
-            yield unsupported("spec.policyTypes", kind, ("Egress", "Ingress"))
+    yield from netvalidation.network_policy(spec)
+    for way, side in (("ingress", "from"), ("egress", "to")):
+        for index, rule in enumerate(spec.get(way) or []):
+            for number, peer in enumerate(rule.get(side) or []):
+                for name in ("podSelector", "namespaceSelector"):
+                    yield from validate_label_selector(peer.get(name) or {}, f"spec.{way}[{index}].{side}[{number}].{name}")
 
 
 def _lease(obj: Object) -> Causes:
@@ -543,6 +547,7 @@ def _event(obj: Object) -> Causes:
 
 def _pod(obj: Object) -> Causes:
     yield from validate_pod_spec(obj["spec"])
+    yield from netvalidation.pod_addresses(obj.get("status") or {})
 
 
 _RULES: Final = {
@@ -562,6 +567,8 @@ _RULES: Final = {
     "ClusterRoleBinding": _binding,
     "PodDisruptionBudget": _budget,
     "NetworkPolicy": _network_policy,
+    "EndpointSlice": netvalidation.endpoint_slice,
+    "Endpoints": netvalidation.endpoints,
     "Lease": _lease,
     "Event": _event,
 }

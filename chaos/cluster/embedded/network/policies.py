@@ -8,6 +8,7 @@ usual "allow DNS" policy means what it says although no pod serves it here.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -43,12 +44,20 @@ class Isolation:
     egress: tuple[Allowance, ...] | None
 
 
+def canonical_networks(texts: Iterable[str]) -> tuple[str, ...]:
+    """IPv4 networks without host bits and without overlaps, which nft refuses."""
+    networks = [ipaddress.ip_network(text, strict=False) for text in texts]
+    kept = ipaddress.collapse_addresses(one for one in networks if isinstance(one, ipaddress.IPv4Network))
+    return tuple(str(one) for one in kept)
+
+
 def _address(pod: Object) -> str | None:
     """The pod's own address, when it has one that is not the node's and still counts."""
     status = pod.get("status") or {}
     if pod["spec"].get("hostNetwork") or status.get("phase") in ("Succeeded", "Failed"):
         return None
-    return status.get("podIP")
+    address: str = status.get("podIP") or ""
+    return address if "." in address else None  # of IPv6 there is nothing here
 
 
 def plan_policies(policies: Sequence[Object], pods: Sequence[Object], namespaces: Iterable[Object],
@@ -90,7 +99,9 @@ def _allowances(rule: Mapping[str, Any], way: str, pod: Object, namespace: str, 
     for peer in peers:
         if "ipBlock" in peer:
             block = peer["ipBlock"]
-            yield Allowance((block["cidr"],), tuple(block.get("except") or ()), _ports(ports, pod if way == "ingress" else None))
+            if networks := canonical_networks([block["cidr"]]):  # of IPv6 there is nothing here
+                excepted = canonical_networks(block.get("except") or ())
+                yield Allowance(networks, excepted, _ports(ports, pod if way == "ingress" else None))
             continue
         chosen = [one for one in pods if _address(one) and _is_peer(one, peer, namespace, labels)]
         if way == "ingress" or not _named(ports):

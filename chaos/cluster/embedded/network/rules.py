@@ -88,7 +88,13 @@ async def _write(network: ClusterNetwork, rules: Callable[[str], str], written: 
     for node in network.nodes():
         if node not in network.nodes():
             continue  # it went while another's rules were written
-        namespace, wanted = network.namespace(node), rules(node)
+        namespace = network.namespace(node)
+        try:
+            wanted = rules(node)
+        except Exception:  # an object that nobody foresaw: what stands goes on standing, and the cluster too
+            log.exception("%s: no rules can be made of what there is", node)
+            good = False
+            continue
         had = written.get(node)
         stands = had[1] if had is not None and had[0] is namespace else nothing
         if stands == wanted:
