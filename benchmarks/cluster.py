@@ -89,9 +89,9 @@ def latencies(cluster: Cluster, say: Callable[[str], None]) -> Iterator[list[flo
     found: list[float] = []
     sent: dict[str, float] = {}
     over = threading.Event()
+    last = "last"
     cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "clock", "namespace": "default"}, "data": {}})
     _, since = cluster.list_at("ConfigMap", "default")
-    seen = threading.Event()
 
     def follow() -> None:
         with closing(Cluster(provider.RUN / NAME / "kubeconfig")) as own:
@@ -100,21 +100,20 @@ def latencies(cluster: Cluster, say: Callable[[str], None]) -> Iterator[list[flo
                 number = (change.object.get("data") or {}).get("n")
                 if number in sent:
                     found.append(1000 * (at - sent.pop(number)))
-                    seen.set()
-                if over.is_set():
+                if number == last:
                     return
 
-    def change(number: int) -> None:
-        sent[str(number)] = time.monotonic()
-        cluster.patch("ConfigMap", "clock", {"data": {"n": str(number)}}, "default")
+    def change(number: str) -> None:
+        sent[number] = time.monotonic()
+        cluster.patch("ConfigMap", "clock", {"data": {"n": number}}, "default")
 
     def feed() -> None:
         number = 0
         while not over.is_set() or number < CHANGES:
             number += 1
-            change(number)
+            change(str(number))
             time.sleep(0.02)
-        change(number + 1)
+        change(last)
 
     watcher, feeder = threading.Thread(target=follow), threading.Thread(target=feed)
     watcher.start()

@@ -110,7 +110,7 @@ class Images:
                 tar.extractall(scratch, filter="data")
                 found = list(self._read_archive(Path(scratch), archive))
         except (tarfile.TarError, OSError, KeyError, ValueError) as error:
-            raise Misuse(f"{archive}: not an image archive of docker or OCI form: {error}") from error
+            raise Misuse(f"{archive}: not an image archive of docker or OCI form: {' '.join(str(error).split())}") from error
         self._refresh()
         for image in found:
             self._loaded[image.name] = image
