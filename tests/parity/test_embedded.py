@@ -18,7 +18,7 @@ APART = 0.4  # seconds between two starts: a start is the only moment at which a
 SHORT = 25.0  # seconds
 MINUTES = 120.0  # a scenario that is watched for longer is not lived through ten times
 TEN = 10
-MANY = 40  # side by side, when every scenario is lived through ten times
+MANY = 24  # side by side, when every scenario is lived through ten times: more than that and the machine is what is compared
 
 pytestmark = pytest.mark.privileged
 
