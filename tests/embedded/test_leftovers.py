@@ -257,7 +257,8 @@ def test_nothing_is_left_of_clusters_that_end_at_fifty_random_moments(tmp_path: 
 def test_a_process_that_outlives_its_cluster_is_caught() -> None:
     with orphans_come_here():
         before = descendants(os.getpid())
-        command = f"import subprocess, sys; print(subprocess.Popen([{sys.executable!r}, '-c', 'import time; time.sleep(60)']).pid)"
+        command = ("import subprocess, sys; child = [sys.executable, '-c', 'import time; time.sleep(60)']; "
+                   "print(subprocess.Popen(child, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).pid)")
         done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
         left = survivors(before)
         assert left == {int(done.stdout)}
