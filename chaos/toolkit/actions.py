@@ -55,12 +55,14 @@ def delete_proxy_pod(tenant: str = "tenant-a", layer: str = "any", side: str = "
                      deadline: float = 120.0) -> Reading:
     """Delete the pod that holds a proxy of a tenant's path (with a sidecar: the application with it), and see it replaced.
 
+    It may be gentle: those behind it are reported and not judged, the others must not be hurt.
+
     Args:
         grace: seconds; -1 for the pod's own, 0 at once.
         seconds: longest wait for its going, and for its replacement.
     """
-    fault = DeletePod(grace=None if grace < 0 else grace, seconds=seconds)
-    return told(break_proxy(fault, tenant, layer, side, deadline=deadline, harm=Harm.ERRORS))
+    session, fault = current(), DeletePod(grace=None if grace < 0 else grace, seconds=seconds)
+    return told(session.breaker.break_spared(fault, session.proxy_of(tenant, layer, side), deadline=deadline))
 
 
 def pause_proxy(tenant: str = "tenant-a", layer: str = "any", side: str = "client", deadline: float = 60.0) -> Reading:

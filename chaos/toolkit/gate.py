@@ -63,7 +63,10 @@ def rule(journal: Journal | None, heard: Sequence[str] = (), *, terminated: bool
 def _praise(journal: Journal) -> str:
     states = journal["steady_states"]
     checks = len(states.get("during") or []) + sum(states.get(when) is not None for when in ("before", "after"))
-    return f"{len(journal['run'])} activities succeeded, the hypothesis was met {checks} times"
+    said = [f"{len(journal['run'])} activities succeeded"]
+    said += [f"the hypothesis was met {checks} times"] if checks else []
+    said += ["just those were hurt whom the sharing model names"] if (journal.get(KEY) or {}).get("trial") else []
+    return ", ".join(said)
 
 
 def detect_interruption(journal: Journal, terminated: bool) -> Iterator[Finding]:

@@ -149,7 +149,7 @@ class Keeper(RunEventHandler):  # type: ignore[misc]  # chaoslib has no types
         doubts = [*self.problems, *([guard.failure] if guard and guard.failure else [])]
         facts: dict[str, Any] = {
             "mode": self.mode,
-            "history": str(closing.directory) if closing.directory else None,
+            "history": str(closing.directory.resolve()) if closing.directory else None,
             "reports": closing.reports,
             "problems": closing.problems,
             "doubts": doubts,

@@ -55,7 +55,7 @@ def latency_shift(tenant: str = "tenant-a", quantile: float = 0.99) -> Reading:
     if quantile not in QUANTILES:
         raise Misuse(f"quantile is {quantile}: it is one of {', '.join(map(str, QUANTILES))}")
     session = current()
-    owner, judgement = session.tenant(tenant), session.judgement()
+    owner, judgement = session.tenant(tenant), session.judgement_with_shifts()
     mine = [f for f in (judgement.flows if judgement else ()) if f.flow == Flow(owner.client, owner.server)]
     return readings.latency_shift(mine[0] if mine else None, quantile)
 
@@ -81,15 +81,21 @@ def restarts(of: str = "applications") -> Reading:
     """Containers that restarted or went since the experiment began.
 
     Args:
-        of: `applications` (without the proxies), `proxies`, or `all`.
+        of: `applications` (in their pods, but for the proxies there), `proxies`, or `all`: those of the mesh's own pods too.
     """
     if of not in ("applications", "proxies", "all"):
         raise Misuse(f"of is {of!r}: it is applications, proxies or all")
     session = current()
     placement = session.trial.placement
     proxies = {(p.uid, p.container) for p in placement.proxies}
+    applications = {pod.uid for pod in placement.pods}
     after = container_snapshot(session.trial.cluster, session.trial.deployment.namespaces)
-    chosen = {key: state for key, state in session.before.items() if of == "all" or (key in proxies) == (of == "proxies")}
+
+    def wanted(uid: str, container: str) -> bool:
+        is_proxy = (uid, container) in proxies
+        return of == "all" or (is_proxy if of == "proxies" else uid in applications and not is_proxy)
+
+    chosen = {key: state for key, state in session.before.items() if wanted(*key)}
     return readings.names(compare_restarts(chosen, after))
 
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 
 from chaos.engine.catalogue import scenario_names
 from chaos.engine.progress import Progress
@@ -29,6 +31,8 @@ from chaos.toolkit.breaking import Breaker
 from chaos.toolkit.readings import unsteady_tenants
 from chaos.toolkit.targets import proxy_on_path, tenant_named
 from chaos.verdict import Finding, Judgement
+
+LOOK_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,8 @@ class Session:
     def _take_baseline(self) -> list[str]:
         """A new trial and its baseline; the tenants that are not steady in it."""
         self.trial: Trial = self.run.trial(self.wish.mode, self._free_name())
+        self._full = self.trial.thresholds
+        self.trial.thresholds = replace(self._full, bootstrap=0)  # looks go on all the time, beside the load
         self.before: Snapshot = container_snapshot(self.trial.cluster, self.trial.deployment.namespaces)
         try:
             self.trial.baseline()
@@ -129,7 +135,8 @@ class Session:
             if hasattr(self, "trial"):
                 closing.directory = self.trial.directory
                 if self.trial.expectation is not None and self.trial.judgement is None:
-                    closing.result = self.trial.finish()
+                    with self._resampling():
+                        closing.result = self.trial.finish()
                     closing.reports = self._report()
         return closing
 
@@ -137,7 +144,7 @@ class Session:
         from chaos.report import write_reports
 
         reports = write_reports(self.run.settings.out, seconds=self.run.seconds)
-        return [str(reports.html), str(reports.markdown), str(reports.json)]
+        return [str(path.resolve()) for path in (reports.html, reports.markdown, reports.json)]
 
     def note(self, text: str) -> None:
         """A line in the history: which activity began or ended."""
@@ -174,13 +181,27 @@ class Session:
     # ---- looking
 
     def judgement(self) -> Judgement | None:
-        """What the judge says now; None before anything was broken. Asked again within half a second, the same."""
+        """What the judge says now; None before anything was broken. Asked again within a second, the same: looks cost CPU."""
         if self.trial.expectation is None or not self.breaker.first_effect:
             return None
         with self._lock:
-            if self._looked is None or time.monotonic() - self._looked[0] > 0.5:
+            if self._looked is None or time.monotonic() - self._looked[0] > LOOK_SECONDS:
                 self._looked = (time.monotonic(), self.trial.look())
             return self._looked[1]
+
+    def judgement_with_shifts(self) -> Judgement | None:
+        """The same, with the latency quantiles' intervals, which cost five times as much."""
+        with self._lock, self._resampling():
+            return None if self.judgement() is None else self.trial.look()
+
+    @contextmanager
+    def _resampling(self) -> Iterator[None]:
+        live = self.trial.thresholds
+        self.trial.thresholds = self._full
+        try:
+            yield
+        finally:
+            self.trial.thresholds = live
 
     def wrongly_hurt(self) -> list[str]:
         """Bystanders that are hurt though none of their pairs is behind what was broken: what a guard aborts on."""

@@ -40,24 +40,29 @@ def verdict(journal: dict[str, Any]) -> str:
     return f"{journal[KEY]['verdict']}: {'; '.join(journal[KEY]['reasons'])}"
 
 
+CONTRARY = {  # what a case of the short test must not come to
+    ("job-completes", "sidecar"): "pass", ("job-completes", "node"): "fail",
+    ("footprint", "sidecar"): "pass", ("footprint", "node"): "fail",
+    ("proxy-killed", "sidecar"): "fail", ("proxy-killed", "node"): "pass",
+}
+
+
 @pytest.mark.privileged
 def test_three_claims_hold_with_a_proxy_per_pod_or_with_one_per_node_and_not_with_the_other(tmp_path: Path) -> None:
-    names = ["job-completes", "proxy-killed", "proxy-paused"]
+    names = list(dict.fromkeys(name for name, _ in CONTRARY))
     done, journals = pytest_run(tmp_path / "out", names, "sidecar,node", "fail")
-    assert set(journals) == {(name, mode) for name in names for mode in ("sidecar", "node")}, done.stdout[-4000:] + done.stderr[-2000:]
-    contrary = {("job-completes", "sidecar"): "pass", ("job-completes", "node"): "fail",
-                ("proxy-killed", "sidecar"): "fail", ("proxy-killed", "node"): "pass",
-                ("proxy-paused", "sidecar"): "fail", ("proxy-paused", "node"): "pass"}
-    for case, journal in journals.items():
-        assert journal[KEY]["verdict"] != contrary[case], (case, verdict(journal))
+    assert set(journals) == set(CONTRARY), done.stdout[-4000:] + done.stderr[-2000:]
+    assert done.returncode == 1
+    for journal in journals.values():
+        assert (Path(journal[KEY]["history"]) / "samples.arrows").is_file()
+    run = json.loads((tmp_path / "out" / "run.json").read_text())["run"]
+    assert not (Path("/run/sharedfate") / f"sf-{run}").exists()
     told = [case for case, journal in journals.items() if journal[KEY]["verdict"] != "inconclusive"]
     assert told, [(case, verdict(journal)) for case, journal in journals.items()]
-    for case, journal in journals.items():
-        history = Path(journal[KEY]["history"])
-        assert (history / "samples.arrows").is_file()
-        assert case == ("job-completes", case[1]) or journal[KEY]["trial"]["predicted"]["hurt"]
-    assert done.returncode == 1
-    assert not (Path("/run/sharedfate") / f"sf-{json.loads((tmp_path / 'out' / 'run.json').read_text())['run']}").exists()
+    for name, mode in [case for case, journal in journals.items() if journal[KEY]["verdict"] == CONTRARY[case]]:
+        # A machine that stalls for seconds starves bystanders too: only what comes again is the mesh's doing.
+        _, again = pytest_run(tmp_path / f"again-{name}", [name], mode, "fail")
+        assert again[name, mode][KEY]["verdict"] != CONTRARY[name, mode], verdict(again[name, mode])
 
 
 OUTCOMES = [  # experiment, mode where its claim holds, mode where it does not
@@ -68,6 +73,7 @@ OUTCOMES = [  # experiment, mode where its claim holds, mode where it does not
     ("proxy-throttled", "sidecar", "node"),
     ("noisy-neighbour", "sidecar", "node"),
     ("footprint", "node", "sidecar"),
+    ("proxy-replaced", "node", "sidecar"),
 ]
 
 
@@ -124,8 +130,8 @@ def act(func: str, module: str = "chaos.toolkit.actions", **arguments: Any) -> d
 @pytest.mark.privileged
 @pytest.mark.slow
 def test_an_overload_that_nothing_notices_is_not_green(tmp_path: Path) -> None:
-    """Without a proxy a path takes all that a low rate offers: the real fault sees no effect, and says so."""
-    weak = act("overload_path", pairs=0, start_rate=20.0, max_rate=40.0, saturate_seconds=3.0)
+    """In the third of a second that it is given, the ramp does not come to where a path gives out: the real fault says so."""
+    weak = act("overload_path", pairs=0, start_rate=10.0, max_rate=4000.0, saturate_seconds=0.3)
     done, journal = run_written(written("no-effect", "none", weak), tmp_path)
     assert done.returncode == 1, done.stderr
     assert journal[KEY]["verdict"] == "inconclusive"
