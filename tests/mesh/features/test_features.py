@@ -16,7 +16,6 @@ from chaos.engine.features.identities import check_identities, check_refusals
 from chaos.engine.features.leaving import check_leaving
 from chaos.engine.features.metrics import check_metrics
 from chaos.engine.features.outliers import check_outliers
-from chaos.engine.features.paths import check_paths
 from chaos.engine.features.plain import check_plain
 from chaos.engine.features.policy import check_policy
 from chaos.engine.features.retries import check_retries, check_timeouts
@@ -29,7 +28,6 @@ from chaos.mesh.envoy.defects import Defect
 from chaos.mesh.install import Mesh
 from chaos.mesh.modes import MODES
 from chaos.verdict import Verdict
-from tests.mesh.features.shared_sidecar import SecretlySharedSidecar
 
 pytestmark = pytest.mark.privileged
 
@@ -102,14 +100,3 @@ def test_a_mesh_that_is_broken_on_purpose_is_caught(where: Site, defect: Defect,
     finally:
         where.mesh.set_defects(())
     assert found[claim].verdict is Verdict.FAIL, found[claim]
-
-
-@pytest.mark.slow
-def test_a_sidecar_that_is_secretly_shared_is_caught(cluster: Cluster) -> None:
-    with running(SecretlySharedSidecar(cluster, run="feat-secret")) as found:
-        traffic, = check_paths(found)
-        _, memory = check_identities(found)
-        tls = check_wire(found)
-    assert traffic.verdict is Verdict.FAIL, traffic
-    assert memory.verdict is Verdict.FAIL, memory
-    assert {one.verdict for one in tls} == {Verdict.PASS}  # it does everything else right
