@@ -15,6 +15,7 @@ from chaos.commands.cluster import cluster
 from chaos.commands.doctor import doctor
 from chaos.commands.faults import faults, inject, stop
 from chaos.commands.image import image
+from chaos.commands.status import status
 from chaos.errors import EnvironmentUnfit, Misuse, SharedfateError
 from chaos.toolkit.command import experiment
 
@@ -38,13 +39,13 @@ def main() -> None:
     """Who is hurt when a shared service-mesh proxy dies or drowns."""
 
 
-for command in (doctor, clean, cluster, image, experiment, inject, stop, faults):
+for command in (doctor, clean, cluster, image, status, experiment, inject, stop, faults):
     main.add_command(command)
 
 
 @main.command(context_settings={"ignore_unknown_options": True})
-@click.option("--modes", default="none,sidecar,node", show_default=True, help="proxy modes, comma separated, or all")
-@click.option("--scenarios", default="", help="scenarios, comma separated (default: all)")
+@click.option("--modes", default="default", show_default=True, help="proxy modes, comma separated, all, or default")
+@click.option("--scenarios", default="default", show_default=True, help="scenarios, comma separated, all, or default")
 @click.option("--cluster", default="embedded", show_default=True, help="embedded, kind[:NAME], or context:NAME")
 @click.option("--out", default="sharedfate-out", show_default=True, help="run directory")
 @click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)
@@ -61,13 +62,16 @@ def run(modes: str, scenarios: str, cluster: str, out: str, pytest_arguments: tu
 @click.option("--mode", "mode", required=True, help="proxy mode")
 @click.option("--file", "-f", "files", multiple=True, type=click.Path(path_type=Path), help="manifests of your applications")
 @click.option("--run", "run_name", default="rendered", show_default=True, help="value of the run's label")
-def render(mode: str, files: tuple[Path, ...], run_name: str) -> None:
+@click.option("--budget", default=900, show_default=True, help="CPU of all proxies together, in millicores")
+@click.option("--memory", default=1152, show_default=True, help="memory of all proxies together, in MiB")
+def render(mode: str, files: tuple[Path, ...], run_name: str, budget: int, memory: int) -> None:
     """Print what a mode applies, as YAML for kubectl: the mesh's parts, and your manifests patched for it."""
     from chaos.mesh import manifests
+    from chaos.mesh.budget import Budget
     from chaos.mesh.render import render_mode
 
     objects = [obj for file in files for obj in manifests.read(file)]
-    click.echo(render_mode(mode, objects, run=run_name), nl=False)
+    click.echo(render_mode(mode, objects, run=run_name, budget=Budget(budget, memory)), nl=False)
 
 
 @main.command()

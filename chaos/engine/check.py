@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from chaos.engine.result import results_of
+from chaos.engine.shown import judged_again
 from chaos.errors import Misuse
 from chaos.history.model import Flow
 from chaos.history.store import History
@@ -18,6 +19,10 @@ def check_run(run: Path) -> Iterator[tuple[str, str, str]]:
     if not results:
         raise Misuse(f"{run}: no trial with a result there (trials/MODE/SCENARIO/result.json)")
     for result in results:
+        before = f"{result.judgement['verdict']}: {result.judgement['reason']}"
+        if "checks" in result.judgement:
+            yield f"{result.scenario}[{result.mode}]", before, ": ".join(judged_again(result.judgement))
+            continue
         history = History.load(run / "trials" / result.mode / result.scenario)
         header = history.header
         stated = header["expectation"]
@@ -27,7 +32,6 @@ def check_run(run: Path) -> Iterator[tuple[str, str, str]]:
                                   harm=Harm(stated["harm"]), fault_kind=FaultKind(stated["fault_kind"]))
         view = view_from(history.samples, history.events, flows=history.flows, since=header.get("since"))
         again = judge(view, expectation)
-        before = f"{result.judgement['verdict']}: {result.judgement['reason']}"
         yield f"{result.scenario}[{result.mode}]", before, f"{again.verdict}: {again.reason}"
 
 

@@ -14,9 +14,11 @@ from typing import Any, Final
 
 from chaos.chance import Seed
 from chaos.engine.deployment import REQUEST_TIMEOUT, Deployment
+from chaos.engine.features.check import Check, merged
 from chaos.engine.progress import Progress
 from chaos.engine.restarts import compare_restarts, container_snapshot
 from chaos.engine.result import TrialResult
+from chaos.engine.shown import judgement_of, measures_of, reason_of
 from chaos.engine.topology import Tenant
 from chaos.errors import ExperimentFailure, NotReady
 from chaos.faults.injection import injected
@@ -54,6 +56,7 @@ class Trial:
         self.thresholds = thresholds or Thresholds()
         self.placement: Placement = deployment.placement()
         self.expectation: Expectation | None = None
+        self.checks: list[Check] = []  # of a trial that shows claims instead of breaking something
         self.judgement: Judgement | None = None
         self.target = ""
         self.began = time.time_ns()
@@ -102,6 +105,13 @@ class Trial:
         target = container_target(self.cluster.get("Pod", proxy.pod, proxy.namespace), proxy.container)
         self.target = str(target)
         return target
+
+    def show(self, check: Check) -> None:
+        """A claim was looked at. A trial that shows claims needs no expectation: its verdict is the worst of theirs."""
+        self.progress.step(f"{self.name}: {check}")
+        self.note(EventKind.NOTE, {"check": check.name, "verdict": str(check.verdict), "sentence": check.sentence,
+                                   "value": check.value, "unit": check.unit})
+        self.checks.append(check)
 
     # ---- the course of a trial
 
@@ -210,29 +220,33 @@ class Trial:
         self.unexpected_restarts = compare_restarts(self._before, after, expected=self.may_restart)
         self._observe_until(time.time_ns() + int(REQUEST_TIMEOUT * 1e9))  # what is under way ends by then
         self._collector.finish(stop_flows=False)
+        if self.checks:
+            return self._write_result(
+                merged(self.checks), reason_of(self.checks), predicted={"hurt": [], "unhurt": []},
+                observed={"hurt": [], "unhurt": [], "inconclusive": []}, measures=measures_of(self.checks),
+                judgement=judgement_of(self.checks))
         expectation = self._expected()
         judgement = judge(self.view(), expectation, self.thresholds)
         self.judgement = judgement
-        verdict, reason = judgement.verdict, judgement.reason
-        if self.unexpected_restarts:
-            verdict, reason = Verdict.FAIL, f"containers restarted that should not have: {'; '.join(self.unexpected_restarts)}"
         shares: Mapping[Flow, float] = expectation.shares
-        result = TrialResult(
-            mode=self.mesh.mode.name,
-            scenario=self.scenario,
-            target=self.target,
-            seed=self.seed.value,
-            seconds=(time.time_ns() - self.began) / 1e9,
+        return self._write_result(
+            judgement.verdict, judgement.reason,
             predicted={"hurt": [str(f) for f, s in shares.items() if s > 0 and f not in expectation.exempt],
                        "unhurt": [str(f) for f, s in shares.items() if s == 0 and f not in expectation.exempt]},
             observed={"hurt": judgement.observed(Finding.HURT), "unhurt": judgement.observed(Finding.NOT_HURT),
                       "inconclusive": judgement.observed(Finding.INCONCLUSIVE)},
             measures={name: asdict(measure) for name, measure in judgement.measures.items()},
-            verdict=str(verdict),
-            reason=reason,
-            history=f"trials/{self.mesh.mode.name}/{self.scenario}",
-            judgement=judgement.as_dict(),
-        )
+            judgement=judgement.as_dict())
+
+    def _write_result(self, verdict: Verdict, reason: str, *, predicted: Mapping[str, list[str]], observed: Mapping[str, list[str]],
+                      measures: Mapping[str, Mapping[str, Any]], judgement: Mapping[str, Any]) -> TrialResult:
+        """The trial's result, beside its history. A restart that nobody expected fails it, whatever was judged."""
+        if self.unexpected_restarts:
+            verdict, reason = Verdict.FAIL, f"containers restarted that should not have: {'; '.join(self.unexpected_restarts)}"
+        result = TrialResult(
+            mode=self.mesh.mode.name, scenario=self.scenario, target=self.target, seed=self.seed.value,
+            seconds=(time.time_ns() - self.began) / 1e9, predicted=predicted, observed=observed, measures=measures,
+            verdict=str(verdict), reason=reason, history=f"trials/{self.mesh.mode.name}/{self.scenario}", judgement=judgement)
         self.note(EventKind.TRIAL, {"end": True, "verdict": str(verdict), "reason": reason})
         self._writer.close()
         result.write(self.directory)

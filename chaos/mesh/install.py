@@ -17,6 +17,7 @@ from chaos.mesh import inject, manifests
 from chaos.mesh.authority import stored_authority
 from chaos.mesh.budget import Budget, Reference, divide
 from chaos.mesh.controlplane.settings import settings
+from chaos.mesh.envoy.defects import Defect
 from chaos.mesh.fate import Placement, path
 from chaos.mesh.modes import ProxyMode, mode_named
 from chaos.mesh.placement import picture, read_placement
@@ -53,17 +54,19 @@ class Mesh:
         budget: for all proxies together; `reference`: what it is divided over.
         features: of the L7 proxies; can be changed while running (`set_features`).
         certificate_seconds: life of the proxies' certificates.
+        defects: what to break on purpose, for tests of the checks.
     """
 
     def __init__(self, cluster: Cluster, mode: ProxyMode | str, *, run: str, budget: Budget | None = None,
                  features: Features | None = None, reference: Reference | None = None,
-                 certificate_seconds: float = 3600.0) -> None:
+                 certificate_seconds: float = 3600.0, defects: Iterable[Defect] = ()) -> None:
         self.cluster = cluster
         self.mode = mode_named(mode) if isinstance(mode, str) else mode
         self.run = run
         self.shares = divide(self.mode, budget or Budget(), reference or Reference())
         self.features = features or Features()
         self.certificate_seconds = certificate_seconds
+        self.defects = frozenset(defects)
         self._deployed: list[Object] = []
 
     # ---- manifests
@@ -101,7 +104,7 @@ class Mesh:
     def _settings(self) -> str:
         features = {f.name: getattr(self.features, f.name) for f in fields(Features)}
         return settings(self.mode.name, run=self.run, features=features, values=self.values,
-                        certificate_seconds=self.certificate_seconds)
+                        certificate_seconds=self.certificate_seconds, defects=self.defects)
 
     # ---- life
 
@@ -149,10 +152,46 @@ class Mesh:
             return False
         return all(_pod_ready(pod) for pod in self._pods() if pod["metadata"]["labels"].get(LABEL_ROLE) == "proxy")
 
-    def set_features(self, features: Features) -> None:
-        """Change the L7 features of the running mesh; the control plane pushes them."""
+    def set_features(self, features: Features, *, seconds: float = 30.0) -> None:
+        """Change the L7 features of the running mesh, and wait until every proxy has taken them."""
         self.features = features
-        self.cluster.patch("ConfigMap", MESH_CONFIG, {"data": {"mesh.json": self._settings()}}, SYSTEM_NAMESPACE)
+        self._set_settings(seconds)
+
+    def set_defects(self, defects: Iterable[Defect], *, seconds: float = 30.0) -> None:
+        """Break the running mesh on purpose, or mend it (none), so that its checks are seen to catch it."""
+        self.defects = frozenset(defects)
+        self._set_settings(seconds)
+
+    def _set_settings(self, seconds: float) -> None:
+        self.await_pushed(self.cluster.patch(
+            "ConfigMap", MESH_CONFIG, {"data": {"mesh.json": self._settings()}}, SYSTEM_NAMESPACE), seconds=seconds)
+
+    def await_withdrawn(self, namespace: str, name: str, *, seconds: float = 30.0) -> None:
+        """Until every connected proxy has answered for a world without that policy."""
+        key = f"{namespace}/{name}"
+        self._await_pushed(f"without {key}", lambda seen: key not in seen, seconds)
+
+    def await_pushed(self, settings: Mapping[str, Any], *, seconds: float = 30.0) -> None:
+        """Until every connected proxy has answered for a world that holds this ConfigMap (settings or a policy); one that
+        went holds up nobody. Raises NotReady naming the ones that have not."""
+        meta = settings["metadata"]
+        key, version = f"{meta['namespace']}/{meta['name']}", meta["resourceVersion"]
+        self._await_pushed(f"with {key} at version {version}", lambda seen: seen.get(key) == version, seconds)
+
+    def _await_pushed(self, what: str, seen: Callable[[Mapping[str, str]], bool], seconds: float) -> None:
+        behind = [f"the control plane has not seen the settings {what}"]
+
+        def done() -> bool:
+            page = self.control_plane()
+            if seen(page["settings"]):
+                behind[:] = [f"{proxy['namespace']}/{proxy['pod']}" for proxy in page["proxies"] if not proxy["current"]
+                             or any(kind["pending"] for kind in proxy["resources"].values())]
+            return not behind
+
+        try:
+            self.cluster.wait(f"every proxy has its configuration {what}", done, seconds=seconds)
+        except NotReady as error:
+            raise NotReady(f"{error}: still behind: {', '.join(behind)}") from error
 
     def uninstall(self, *, seconds: float = 60.0, namespace: bool = True) -> None:
         """Take everything away: first un-capture on every node, then delete; waits until it is gone. Safe to repeat.

@@ -7,11 +7,16 @@ from typing import Any, cast
 
 from chaos.cluster.client import Cluster
 from chaos.mesh import manifests
+from chaos.mesh.budget import Budget
 from chaos.mesh.install import Mesh
 
 
-def render_mode(mode: str, objects: Iterable[dict[str, Any]], *, run: str) -> str:
-    """Multi-document YAML: the mesh's parts, then the objects patched for the mode. Raises Misuse for an unknown mode."""
+def render_mode(mode: str, objects: Iterable[dict[str, Any]], *, run: str, budget: Budget | None = None) -> str:
+    """Multi-document YAML: the mesh's parts, then the objects patched for the mode. Raises Misuse for an unknown mode.
+
+    Args:
+        budget: CPU and memory of all proxies together, divided over the reference placement; None: the default.
+    """
     own = list(objects)
     manifests.check(own, source="the manifests given")
-    return Mesh(cast(Cluster, None), mode, run=run).render(own)
+    return Mesh(cast(Cluster, None), mode, run=run, budget=budget).render(own)

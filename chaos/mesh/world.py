@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+from chaos.mesh.envoy.defects import NO_DEFECTS, Defect, Defects
 from chaos.mesh.modes import Layer, ProxyMode, Scope
 from chaos.names import spiffe_id
 
@@ -173,6 +174,7 @@ class World:
     services: tuple[Service, ...] = ()  # sorted by namespace and name
     waypoints: tuple[Waypoint, ...] = ()  # sorted
     policies: tuple[Policy, ...] = ()  # sorted by namespace and name
+    defects: Defects = NO_DEFECTS  # what is broken on purpose: only tests of the checks say so
 
     def served_by(self, proxy: ProxyIdentity) -> tuple[Pod, ...]:
         """The meshed pods that the proxy serves, in the order of their UIDs."""
@@ -183,6 +185,12 @@ class World:
 
     def identities(self, proxy: ProxyIdentity) -> frozenset[str]:
         """The SPIFFE ids whose keys the proxy may hold: a waypoint its own, any other those of the pods it serves."""
+        if Defect.OVER_GENEROUS in self.defects:
+            return self.everybody()
         if proxy.role is ProxyRole.WAYPOINT:
             return frozenset({proxy.identity})
         return frozenset(pod.identity for pod in self.served_by(proxy))
+
+    def everybody(self) -> frozenset[str]:
+        """Every SPIFFE id that some proxy may hold."""
+        return frozenset({pod.identity for pod in self.pods.values() if pod.meshed} | {w.identity for w in self.waypoints})

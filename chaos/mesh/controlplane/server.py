@@ -71,6 +71,7 @@ class Plane:
         self.world: World | None = None
         self.world_at = 0.0
         self.trouble = Trouble()
+        self.settings: dict[str, str] = {}  # versions of the settings that the world was made of
         self.streams: set[Stream] = set()
         self.handed = HandedLog()
         self.refusals: list[dict[str, Any]] = []
@@ -109,6 +110,7 @@ class Plane:
             return
         if world != self.world:
             self.world, self.world_at = world, time.time()
+        self.settings = self.tables.settings_versions()
         for stream in self.streams:
             stream.wake.set()
         self.synced.set()
@@ -218,6 +220,7 @@ class Plane:
             "world_at": self.world_at,
             "mode": self.world.mode.name if self.world else None,
             "trouble": self.trouble.as_json(),
+            "settings": self.settings,
             "proxies": [
                 {"namespace": s.proxy.namespace, "pod": s.proxy.name, "uid": s.proxy.uid, "node": s.proxy.node,
                  "role": s.proxy.role, "scope": s.proxy.scope, "key": s.proxy.key, "since": s.since,

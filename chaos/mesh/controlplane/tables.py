@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from chaos.errors import Misuse
 from chaos.mesh.controlplane.trouble import Trouble, detect_trouble
+from chaos.mesh.envoy.defects import Defect
 from chaos.mesh.modes import Scope, mode_named
 from chaos.mesh.world import (
     AccessLog,
@@ -112,7 +113,17 @@ class Tables:
                               self.objects["Pod"]),
             waypoints=waypoints(self.objects["Pod"].values()),
             policies=policies(self.objects["ConfigMap"].values()),
+            defects=frozenset(Defect(name) for name in config.get("defects", ())),
         )
+
+    def settings_versions(self) -> dict[str, str]:
+        """namespace/name -> resourceVersion of the ConfigMaps that the world is made of."""
+        found = {}
+        for item in self.objects["ConfigMap"].values():
+            meta = item["metadata"]
+            if (meta["namespace"], meta["name"]) == (SYSTEM_NAMESPACE, MESH_CONFIG) or labels_of(item).get(LABEL_POLICY):
+                found[f"{meta['namespace']}/{meta['name']}"] = meta["resourceVersion"]
+        return found
 
 
 def features(raw: Mapping[str, Any]) -> Features:

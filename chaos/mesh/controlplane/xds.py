@@ -84,7 +84,6 @@ class Session:
             kind.sent = dict(request.initial_resource_versions)
             kind.acked = dict(kind.sent)
             kind.answered = bool(kind.sent)
-            kind.answered = bool(kind.sent)
         for name in request.resource_names_subscribe:
             if name == "*":
                 kind.wildcard = True
@@ -127,14 +126,24 @@ class Session:
 
     def plan(self, wanted: Mapping[str, Mapping[str, Offered]], now: float) -> list[DeltaDiscoveryResponse]:
         """The responses that bring the proxy to what is wanted (type URL -> name -> resource), in a safe order."""
-        responses = []
+        responses: list[DeltaDiscoveryResponse] = []
         for type_url in _ADD_ORDER:
             if (kind := self._types.get(type_url)) is not None:
+                if type_url == ENDPOINTS:
+                    self._tell_again(kind, responses)
                 responses += self._additions(type_url, kind, wanted.get(type_url, {}), now)
         for type_url in _REMOVE_ORDER:
             if (kind := self._types.get(type_url)) is not None:
                 responses += self._removals(type_url, kind, wanted.get(type_url, {}))
         return responses
+
+    @staticmethod
+    def _tell_again(endpoints: _Type, clusters: list[DeltaDiscoveryResponse]) -> None:
+        """A changed cluster is a new one to Envoy, which waits for its endpoints without asking for them again (it knows
+        the name), and acknowledges no cluster until they come."""
+        for response in clusters:
+            for resource in response.resources:
+                endpoints.sent.pop(resource.name, None)
 
     def _additions(self, type_url: str, kind: _Type, wanted: Mapping[str, Offered], now: float,
                    ) -> list[DeltaDiscoveryResponse]:

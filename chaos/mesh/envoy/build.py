@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from chaos.mesh.envoy import clusters, listeners
 from chaos.mesh.envoy.defects import NO_DEFECTS, Defect, Defects
@@ -22,14 +23,19 @@ from chaos.mesh.envoy.ports import (
 )
 from chaos.mesh.envoy.resources import Resource, Resources
 from chaos.mesh.modes import Scope
-from chaos.mesh.world import ROOT_SECRET, Pod, ProxyIdentity, ProxyRole, World
+from chaos.mesh.world import ROOT_SECRET, AppProtocol, Pod, ProxyIdentity, ProxyRole, World
 
 
 def build(proxy: ProxyIdentity, world: World, *, defects: Defects = NO_DEFECTS) -> Resources:
     """All listeners, clusters and endpoints of the proxy, and the secrets that it may ask for."""
+    defects |= world.defects
     make = {ProxyRole.SIDECAR: _both_layers, ProxyRole.NODE: _both_layers,
             ProxyRole.L4: _connections, ProxyRole.WAYPOINT: _waypoint}[proxy.role]
-    return Resources.collect(make(proxy, world, defects), {ROOT_SECRET, *world.identities(proxy)})
+    items = [*make(proxy, world, defects)]
+    if Defect.OVER_GENEROUS in defects:
+        own = replace(world, defects=NO_DEFECTS).identities(proxy)
+        items += [clusters.hoard(identity) for identity in sorted(world.everybody() - own)]
+    return Resources.collect(items, {ROOT_SECRET, *world.identities(proxy)})
 
 
 def _reachable(proxy: ProxyIdentity, world: World) -> list[tuple[str, str, Pod]]:
@@ -54,10 +60,13 @@ def _both_layers(proxy: ProxyIdentity, world: World, defects: Defects) -> Iterat
     for service, port in service_ports(world):
         name = service_cluster(service, port)
         peers = tuple(kind for peer in peers_of(service) for kind in peer.items())
-        yield clusters.service(name, peers, features, own=own, shared=shared, tunnel=False, defects=defects)
+        yield clusters.service(name, peers, features, own=own, shared=shared, http2=port.protocol is AppProtocol.HTTP,
+                               defects=defects)
         yield clusters.endpoints(name, meshed_endpoints(world, port.endpoints), defects)
-    yield clusters.plain(clusters.INBOUND, features, shared=shared)
-    yield clusters.plain(clusters.PASSTHROUGH, features, shared=shared)
+    yield clusters.plain(clusters.INBOUND, features, shared=shared, defects=defects)
+    yield clusters.plain(clusters.INBOUND_HTTP1, features, shared=shared, protocol="http1", defects=defects)
+    yield clusters.plain(clusters.INBOUND_HTTP2, features, shared=shared, protocol="http2", defects=defects)
+    yield clusters.plain(clusters.PASSTHROUGH, features, shared=shared, defects=defects)
     everything = targets(world)
     for key, netns, pod in _reachable(proxy, world):
         yield listeners.outbound(key, _facts(pod), netns, everything, features, tunnel=False, defects=defects)
@@ -72,11 +81,11 @@ def _connections(proxy: ProxyIdentity, world: World, defects: Defects) -> Iterat
         name = service_cluster(service, port)
         before = waypoints_before(world, service, port, proxy.node)
         peers = tuple(("exact", account) for account in sorted({w.identity for w in before} or accounts))
-        yield clusters.service(name, peers or (("exact", "spiffe://nobody"),), features, own="", shared=True, tunnel=True,
+        yield clusters.service(name, peers or (("exact", "spiffe://nobody"),), features, own="", shared=True, http2=True, tunnel=True,
                                defects=defects)
         yield clusters.endpoints(name, waypoint_endpoints(before), defects - {Defect.UNBALANCED})
-    yield clusters.connect_target(features)
-    yield clusters.plain(clusters.PASSTHROUGH, features, shared=True)
+    yield clusters.connect_target(features, defects)
+    yield clusters.plain(clusters.PASSTHROUGH, features, shared=True, defects=defects)
     everything = targets(world)
     for key, netns, pod in _reachable(proxy, world):
         yield listeners.outbound(key, _facts(pod), netns, everything, features, tunnel=True, defects=defects)
@@ -99,7 +108,7 @@ def _waypoint(proxy: ProxyIdentity, world: World, defects: Defects) -> Iterator[
         if name not in names:
             continue
         ends = meshed_endpoints(world, served_endpoints(world, proxy.scope, proxy.key, service, port))
-        yield clusters.tunnelled_service(name, features)
+        yield clusters.tunnelled_service(name, features, defects)
         yield clusters.tunnelled_endpoints(name, tuple((e, world.pods[e.pod_uid].identity) for e in ends), defects)
     yield clusters.tunnel_origin(proxy.identity, features, defects=defects)
     for target in mine:
@@ -113,6 +122,3 @@ def _stable(pod: Pod) -> Pod:
     """The pod without what changes while it lives: readiness must not touch its listeners."""
     return Pod(uid=pod.uid, namespace=pod.namespace, name=pod.name, node=pod.node, ip=pod.ip,
                service_account=pod.service_account, sandbox=pod.sandbox)
-
-
-

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
-from chaos.mesh.envoy.defects import Defect, Defects
+from chaos.mesh.envoy.defects import NO_DEFECTS, Defect, Defects
 from chaos.mesh.envoy.parts import (
     ADS,
     ANY_MEMBER,
@@ -14,6 +14,7 @@ from chaos.mesh.envoy.parts import (
     circuit_breakers,
     http_options,
     internal_upstream,
+    stat_name,
     upstream_tls,
 )
 from chaos.mesh.envoy.protos import Config, message
@@ -23,6 +24,8 @@ from chaos.names import PORT_HBONE
 
 CACHE: Final = 16_384
 INBOUND: Final = "inbound"  # to the application, at the address that the connection was meant for
+INBOUND_HTTP1: Final = "inbound-http1"  # the same, for requests: in the protocol in which the client spoke
+INBOUND_HTTP2: Final = "inbound-http2"
 PASSTHROUGH: Final = "passthrough"  # captured connections to what is no Service of the mesh
 TUNNEL_LISTENER: Final = "connect-originate"  # internal: wraps a connection to a pod into a CONNECT to its 15008
 ORIGINAL_DST_METADATA: Final = "envoy.filters.listener.original_dst"
@@ -32,11 +35,12 @@ Peers = tuple[tuple[str, str], ...]  # ((match kind, value), ...): the identitie
 
 
 def _cluster(config: Config) -> Resource:
-    return Resource.of(message("envoy.config.cluster.v3.Cluster", {"connect_timeout": CONNECT_TIMEOUT, **config}))
+    return Resource.of(message("envoy.config.cluster.v3.Cluster", {
+        "connect_timeout": CONNECT_TIMEOUT, "alt_stat_name": stat_name(config["name"]), **config}))
 
 
-def _outlier(features: Features) -> Config:
-    if not features.outlier_detection:
+def _outlier(features: Features, defects: Defects) -> Config:
+    if not features.outlier_detection or Defect.NO_EJECTION in defects:
         return {}
     return {"outlier_detection": {"consecutive_5xx": 5, "consecutive_gateway_failure": 3, "interval": "1s",
                                   "base_ejection_time": "5s", "max_ejection_percent": 50,
@@ -44,53 +48,55 @@ def _outlier(features: Features) -> Config:
 
 
 @lru_cache(CACHE)
-def service(name: str, peers: Peers, features: Features, *, own: str, shared: bool, tunnel: bool,
+def service(name: str, peers: Peers, features: Features, *, own: str, shared: bool, http2: bool, tunnel: bool = False,
             defects: Defects) -> Resource:
     """A Service port's endpoints, over mutual TLS.
 
     Args:
         own: the one identity that the proxy speaks as; empty: whom each connection's state names.
         shared: the proxy stands outside of the pods that it serves, and connects from inside theirs.
+        http2: requests share HTTP/2 connections, whatever the client speaks: one that is given up ends its stream and not
+            the connection, or every time-out would cost a handshake and an overloaded proxy never come out of it.
         tunnel: the endpoints are waypoints, reached by CONNECT over HTTP/2.
     """
     return _cluster({
         "name": name, "type": "EDS", "eds_cluster_config": {"eds_config": ADS}, "lb_policy": "ROUND_ROBIN",
         "circuit_breakers": circuit_breakers(features),
-        "typed_extension_protocol_options": http_options("http2" if tunnel else "downstream"),
-        "transport_socket": upstream_tls(own, [{k: v} for k, v in peers], alpn=("h2",) if tunnel else (), defects=defects),
+        "typed_extension_protocol_options": http_options("http2" if http2 or tunnel else "downstream", defects),
+        "transport_socket": upstream_tls(own, [{k: v} for k, v in peers], alpn=("h2",) if http2 or tunnel else (), defects=defects),
         "upstream_bind_config": bind_config(shared=shared),
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
-        **({} if tunnel else _outlier(features)),
+        **({} if tunnel else _outlier(features, defects)),
     })
 
 
 @lru_cache(CACHE)
-def tunnelled_service(name: str, features: Features) -> Resource:
+def tunnelled_service(name: str, features: Features, defects: Defects) -> Resource:
     """A Service port's endpoints as a waypoint reaches them: each through the internal listener that opens tunnels."""
     return _cluster({
         "name": name, "type": "EDS", "eds_cluster_config": {"eds_config": ADS}, "lb_policy": "ROUND_ROBIN",
-        "circuit_breakers": circuit_breakers(features), "typed_extension_protocol_options": http_options(),
+        "circuit_breakers": circuit_breakers(features), "typed_extension_protocol_options": http_options(defects=defects),
         "transport_socket": internal_upstream([ORIGINAL_DST_METADATA, TUNNEL_METADATA]),
-        "common_lb_config": {"healthy_panic_threshold": {"value": 0}}, **_outlier(features),
+        "common_lb_config": {"healthy_panic_threshold": {"value": 0}}, **_outlier(features, defects),
     })
 
 
 @lru_cache(CACHE)
-def plain(name: str, features: Features, *, shared: bool) -> Resource:
+def plain(name: str, features: Features, *, shared: bool, protocol: str = "downstream", defects: Defects) -> Resource:
     """Plain text to the address that the client meant: the application itself, or the world outside of the mesh."""
     return _cluster({
         "name": name, "type": "ORIGINAL_DST", "lb_policy": "CLUSTER_PROVIDED",
-        "circuit_breakers": circuit_breakers(features), "typed_extension_protocol_options": http_options(),
+        "circuit_breakers": circuit_breakers(features), "typed_extension_protocol_options": http_options(protocol, defects),
         "upstream_bind_config": bind_config(shared=shared)})
 
 
 @lru_cache(CACHE)
-def connect_target(features: Features) -> Resource:
+def connect_target(features: Features, defects: Defects) -> Resource:
     """A pod's application as its L4 proxy reaches it: at the address that the CONNECT names."""
     return _cluster({
         "name": INBOUND, "type": "ORIGINAL_DST", "lb_policy": "CLUSTER_PROVIDED",
         "original_dst_lb_config": {"use_http_header": True, "http_header_name": ":authority"},
-        "circuit_breakers": circuit_breakers(features), "typed_extension_protocol_options": http_options(),
+        "circuit_breakers": circuit_breakers(features), "typed_extension_protocol_options": http_options(defects=defects),
         "upstream_bind_config": bind_config(shared=True)})
 
 
@@ -101,9 +107,16 @@ def tunnel_origin(own: str, features: Features, *, defects: Defects) -> Resource
     return _cluster({
         "name": TUNNEL_LISTENER, "type": "ORIGINAL_DST", "lb_policy": "CLUSTER_PROVIDED",
         "original_dst_lb_config": {"upstream_port_override": PORT_HBONE},
-        "circuit_breakers": circuit_breakers(features), "typed_extension_protocol_options": http_options("http2"),
+        "circuit_breakers": circuit_breakers(features), "typed_extension_protocol_options": http_options("http2", defects),
         "transport_socket": upstream_tls(own, [ANY_MEMBER], alpn=("h2",), defects=defects),
         "upstream_bind_config": bind_config(shared=False)})
+
+
+@lru_cache(CACHE)
+def hoard(identity: str) -> Resource:
+    """Leads nowhere and asks for a certificate: how an over-generous control plane gives away what nobody needs."""
+    return _cluster({"name": f"hoard|{identity}", "type": "STATIC",
+                     "transport_socket": upstream_tls(identity, [ANY_MEMBER], defects=NO_DEFECTS)})
 
 
 @lru_cache(CACHE)

@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from chaos.mesh.envoy.clusters import INBOUND_HTTP1, INBOUND_HTTP2
 from chaos.mesh.envoy.defects import Defect, Defects
-from chaos.mesh.envoy.parts import SOURCE_KEY, access_log, filter_state
+from chaos.mesh.envoy.parts import SOURCE_KEY, access_log, filter_state, stat_name
 from chaos.mesh.envoy.protos import Config, extension
 from chaos.mesh.world import Features, Policy, Rule
 
 _HCM: Final = "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 IDEMPOTENT: Final = "GET|HEAD|OPTIONS|PUT|DELETE|TRACE"
 GOLDEN: Final = "sharedfate"
+SPOKEN_HEADER: Final = "x-sharedfate-protocol"  # between two proxies: in what the client spoke to its own
 
 PEER: Final = "%DOWNSTREAM_PEER_URI_SAN%"
 TUNNELLED: Final = f"%FILTER_STATE({SOURCE_KEY}:PLAIN)%"
@@ -70,12 +72,23 @@ def network_rbac(rules: Config) -> Config:
 
 # ---- requests and connections
 
+def _arriving_routes() -> list[Config]:
+    """To the application, in the protocol in which its client spoke: between proxies it is always HTTP/2."""
+    return [{"match": {"prefix": "/", **match}, "route": {"cluster": cluster, "timeout": "0s"},
+             "request_headers_to_remove": [SPOKEN_HEADER]}
+            for cluster, match in (
+                (INBOUND_HTTP2, {"headers": [{"name": SPOKEN_HEADER, "string_match": {"exact": "HTTP/2"}}]}), (INBOUND_HTTP1, {}))]
+
+
 def _routes(cluster: str, features: Features, *, acting: bool, defects: Defects) -> list[Config]:
     """One route, or two when idempotent requests may be retried. `acting`: this hop balances, retries and times out."""
-    timeout = f"{features.timeout_seconds:g}s" if acting and features.timeout_seconds is not None else "0s"
+    if not acting:
+        return _arriving_routes()
+    bounded = features.timeout_seconds is not None and Defect.NO_TIMEOUT not in defects
+    timeout = f"{features.timeout_seconds:g}s" if bounded else "0s"
     action: Config = {"cluster": cluster, "timeout": timeout}
     plain: Config = {"match": {"prefix": "/"}, "route": action}
-    if not (acting and features.retries):
+    if not features.retries or Defect.NO_RETRIES in defects:
         return [plain]
     retry: Config = {
         "retry_on": "connect-failure,refused-stream,reset,retriable-status-codes", "retriable_status_codes": [503],
@@ -106,21 +119,25 @@ def requests(name: str, cluster: str, features: Features, *, acting: bool, sourc
         filters.append(extension("envoy.filters.http.rbac", "extensions.filters.http.rbac.v3.RBAC", {"rules": rules}))
     filters.append(extension("envoy.filters.http.router", "extensions.filters.http.router.v3.Router"))
     host: Config = {"name": "all", "domains": ["*"], "routes": _routes(cluster, features, acting=acting, defects=defects)}
+    if acting and not tunnelled:  # what a waypoint sends arrives in the client's own protocol
+        host["request_headers_to_add"] = [{"header": {"key": SPOKEN_HEADER, "value": "%PROTOCOL%"},
+                                           "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}]
     if acting:
         host["include_request_attempt_count"] = True
         host["include_attempt_count_in_response"] = True
     return extension("envoy.filters.network.http_connection_manager", _HCM, {
-        "stat_prefix": name, "codec_type": "AUTO", "route_config": {"name": name, "virtual_hosts": [host]},
+        "stat_prefix": stat_name(name), "codec_type": "AUTO", "route_config": {"name": name, "virtual_hosts": [host]},
         "http_filters": filters, "use_remote_address": False, "skip_xff_append": True, "normalize_path": True,
         "server_header_transformation": "PASS_THROUGH", "stream_idle_timeout": "0s",
         "http_protocol_options": {"accept_http_10": True},
-        "http2_protocol_options": {"max_concurrent_streams": 2_147_483_647},
+        # allow_connect: a WebSocket between two proxies is an extended CONNECT (RFC 8441); any other has no route
+        "http2_protocol_options": {"max_concurrent_streams": 2_147_483_647, "allow_connect": True},
         "upgrade_configs": [{"upgrade_type": "websocket"}],
         # no exporter: the tracer takes part in W3C trace context, continuing or starting a trace, and reports nowhere
-        "tracing": {"random_sampling": {"value": 0}, "provider": extension(
+        **({} if Defect.UNTRACED in defects else {"tracing": {"random_sampling": {"value": 0}, "provider": extension(
             "envoy.tracers.opentelemetry", "envoy.config.trace.v3.OpenTelemetryConfig", {
                 "service_name": "sharedfate", "http_service": {"http_uri": {  # one is asked for; there is no such cluster
-                    "uri": "http://nowhere/v1/traces", "cluster": "nowhere", "timeout": "1s"}}})},
+                    "uri": "http://nowhere/v1/traces", "cluster": "nowhere", "timeout": "1s"}}})}}),
         "access_log": access_log(features, source=source, destination=destination, requests=True,
                                  prefix=GOLDEN if counted else ""),
     })
@@ -130,7 +147,7 @@ def connections(name: str, cluster: str, features: Features, *, source: str, des
                 tunnel_to: str = "") -> Config:
     """The TCP proxy of one destination; with `tunnel_to`, through a CONNECT for that authority."""
     config: Config = {
-        "stat_prefix": name, "cluster": cluster, "max_connect_attempts": 1, "idle_timeout": "0s",
+        "stat_prefix": stat_name(name), "cluster": cluster, "max_connect_attempts": 1, "idle_timeout": "0s",
         "access_log": access_log(features, source=source, destination=destination, requests=False,
                                  prefix=GOLDEN if counted else "")}
     if tunnel_to:
@@ -147,7 +164,7 @@ def tunnels(name: str, hosts: Sequence[Config], features: Features, *, source_st
                                  {"on_request_headers": [filter_state(SOURCE_KEY, PEER, factory="envoy.hashable_string")]}))
     filters.append(extension("envoy.filters.http.router", "extensions.filters.http.router.v3.Router"))
     return extension("envoy.filters.network.http_connection_manager", _HCM, {
-        "stat_prefix": name, "codec_type": "HTTP2", "route_config": {"name": name, "virtual_hosts": list(hosts)},
+        "stat_prefix": stat_name(name), "codec_type": "HTTP2", "route_config": {"name": name, "virtual_hosts": list(hosts)},
         "http_filters": filters, "stream_idle_timeout": "0s", "use_remote_address": False, "skip_xff_append": True,
         "generate_request_id": False, "upgrade_configs": [{"upgrade_type": "CONNECT"}],
         "http2_protocol_options": {"allow_connect": True, "max_concurrent_streams": 2_147_483_647,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from chaos.mesh.envoy.defects import Defect, Defects
+from chaos.mesh.envoy.defects import NO_DEFECTS, Defect, Defects
 from chaos.mesh.envoy.protos import Config, extension, typed
 from chaos.mesh.world import ROOT_SECRET, SANDBOX_DIR, AccessLog, Features, Pod, ProxyIdentity, ProxyRole
 from chaos.names import MARK_PROXY, TRUST_DOMAIN
@@ -27,6 +27,11 @@ STDOUT: Final = "extensions.access_loggers.stream.v3.StdoutAccessLog"
 def sandbox_path(pod: Pod, proxy: ProxyIdentity) -> str:
     """Path of the pod's network namespace for a proxy outside of it; empty for one that lives in it."""
     return "" if proxy.role is ProxyRole.SIDECAR else f"{SANDBOX_DIR}/{pod.sandbox}"
+
+
+def stat_name(name: str) -> str:
+    """The name in metrics: without dots, at which Envoy would cut the label and make a metric of its own for each."""
+    return name.replace(".", "_")
 
 
 def original_dst() -> Config:
@@ -157,15 +162,18 @@ def circuit_breakers(features: Features) -> Config:
     return {"thresholds": [limits]}
 
 
-def http_options(protocol: str = "downstream") -> Config:
-    """Upstream protocol options: the downstream's own protocol, or `http2` for tunnels. Idle connections go after 2 s."""
+def http_options(protocol: str = "downstream", defects: Defects = NO_DEFECTS) -> Config:
+    """Upstream protocol options: the downstream's own protocol, or `http1`, or `http2`. Idle connections go after 2 s."""
     http2: Config = {"max_concurrent_streams": 2_147_483_647, "allow_connect": True,
                      "initial_stream_window_size": 1_048_576, "initial_connection_window_size": 16_777_216}
-    how: Config = ({"use_downstream_protocol_config": {"http_protocol_options": {}, "http2_protocol_options": http2}}
-                   if protocol == "downstream" else {"explicit_http_config": {"http2_protocol_options": http2}})
+    kinds: dict[str, Config] = {
+        "downstream": {"use_downstream_protocol_config": {"http_protocol_options": {}, "http2_protocol_options": http2}},
+        "http1": {"explicit_http_config": {"http_protocol_options": {}}},
+        "http2": {"explicit_http_config": {"http2_protocol_options": http2}}}
     return {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed(
         "extensions.upstreams.http.v3.HttpProtocolOptions",
-        {"common_http_protocol_options": {"idle_timeout": POOL_IDLE}, **how})}
+        {"common_http_protocol_options": {"idle_timeout": "3600s" if Defect.PINNED in defects else POOL_IDLE},
+         **kinds[protocol]})}
 
 
 _REQUEST_LINE: Final = ('%START_TIME% %REQ(:METHOD)% %REQ(:AUTHORITY)%%REQ(:PATH)% %RESPONSE_CODE% %RESPONSE_FLAGS% '

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from chaos.mesh.envoy.defects import Defect
 from chaos.mesh.modes import Hop, Layer, Scope, Side
 from chaos.mesh.world import AppProtocol, Endpoint, Pod, Policy, Service, ServicePort, Waypoint, World
 from chaos.names import PORT_ADMIN, PORT_HBONE, PORT_INBOUND, PORT_OUTBOUND, PORT_STATUS, TRUST_DOMAIN
@@ -36,7 +37,8 @@ def peers_of(service: Service) -> list[dict[str, str]]:
 
 
 def policies_of(world: World, namespace: str) -> tuple[Policy, ...]:
-    return tuple(p for p in world.policies if p.namespace == namespace) if world.features.policy else ()
+    heard = world.features.policy and Defect.NO_POLICY not in world.defects
+    return tuple(p for p in world.policies if p.namespace == namespace) if heard else ()
 
 
 def pod_ports(world: World, pod: Pod) -> tuple[tuple[int, AppProtocol], ...]:

@@ -43,7 +43,8 @@ def node(name: str, ip: str = "172.30.0.11") -> Object:
 
 def config(mode: str = "node", **more: Any) -> Object:
     data = {"mode": mode, "run": "r1", "features": {}, "values": {"l7_cpu": 75, "l7_memory": 96}, **more}
-    return {"kind": "ConfigMap", "metadata": {"name": "mesh", "namespace": SYSTEM_NAMESPACE, "uid": "uid-mesh"},
+    return {"kind": "ConfigMap", "metadata": {"name": "mesh", "namespace": SYSTEM_NAMESPACE, "uid": "uid-mesh",
+                                               "resourceVersion": "1"},
             "data": {"mesh.json": json.dumps(data)}}
 
 

@@ -10,6 +10,8 @@ from chaos.errors import ExperimentFailure
 from chaos.mesh import fate
 from chaos.mesh.fate import Pair, Placement, PodRef, ProxyInstance, Role
 from chaos.mesh.modes import MODES, Layer, ProxyMode, Scope, Side
+from chaos.names import spiffe_id
+from tests.mesh.envoy.worlds import MESHED, proxies, world
 
 NODES = ("node-1", "node-2", "node-3")
 
@@ -101,6 +103,55 @@ def test_a_proxy_holds_only_identities_of_pods_in_its_scope_or_its_own(placement
             assert held == {(instance.namespace, instance.service_account)}
         else:
             assert held == {(p.namespace, p.service_account) for p in placement.pods if fate.serves(instance, p)}
+
+
+@given(placements())
+def test_an_identity_is_held_only_where_its_pods_traffic_passes(placement: Placement) -> None:
+    """A proxy that speaks for others (any but a waypoint) stands on a path of each pod whose key it holds."""
+    for instance in placement.proxies:
+        if Layer.L4 in instance.layers:
+            group = fate.fate_group(placement, instance)
+            passing = {(p.namespace, p.service_account) for pair in group for p in (pair.client, pair.server)}
+            assert fate.identities_held(placement, instance) <= passing
+
+
+@given(placements())
+def test_the_ends_of_a_path_hold_the_identities_of_its_pods(placement: Placement) -> None:
+    for pair in placement.pairs():
+        hops = fate.path(placement, pair)
+        for pod, hop in ((pair.client, hops[0]), (pair.server, hops[-1])) if hops else ():
+            for instance in hop:
+                assert (pod.namespace, pod.service_account) in fate.identities_held(placement, instance)
+
+
+@given(placements())
+def test_a_namespaces_proxy_is_on_no_path_to_another_namespaces_servers(placement: Placement) -> None:
+    for instance in placement.proxies:
+        if instance.scope is Scope.NAMESPACE:
+            assert {pair.server.namespace for pair in fate.fate_group(placement, instance)} <= {instance.key}
+
+
+@given(placements())
+def test_a_pods_proxy_serves_one_pod_and_a_nodes_none_of_another_node_on_its_side(placement: Placement) -> None:
+    for instance in placement.proxies:
+        sides = {hop.side for hop in placement.mode.hops if (hop.scope, hop.layers) == (instance.scope, instance.layers)}
+        for pair in fate.fate_group(placement, instance):
+            ends = [end for side, end in ((Side.CLIENT, pair.client), (Side.SERVER, pair.server)) if side in sides]
+            keys = {Scope.POD: {end.uid for end in ends}, Scope.NODE: {end.node for end in ends},
+                    Scope.NAMESPACE: {end.namespace for end in ends}}[instance.scope]
+            assert instance.key in keys
+
+
+@pytest.mark.parametrize("mode", MESHED)
+def test_the_control_plane_hands_out_what_the_model_says(mode: str) -> None:
+    """Two independent answers: the model's from a placement, the control plane's from its own world."""
+    made = world(mode)
+    pods = tuple(PodRef(p.namespace, p.name, p.uid, p.node, p.namespace, "", "", p.service_account) for p in made.pods.values())
+    for proxy in proxies(made):
+        instance = ProxyInstance(proxy.namespace, proxy.name, "proxy", proxy.uid, proxy.node, proxy.layers, proxy.scope, proxy.key,
+                                 proxy.service_account)
+        held = fate.identities_held(Placement(made.mode, pods, (instance,), ()), instance)
+        assert made.identities(proxy) == {spiffe_id(*one) for one in held}
 
 
 @given(placements(mode=MODES["sidecar"]))

@@ -13,6 +13,7 @@ from chaos.mesh.budget import Budget, Reference, Share, divide, instances
 from chaos.mesh.inject import inject, pod_template
 from chaos.mesh.modes import MODES
 from chaos.mesh.placement import plan_placement
+from chaos.mesh.render import render_mode
 from chaos.names import LABEL_MESH, LABEL_RUN
 
 REFERENCE = manifests.reference("node-1", "node-2")
@@ -148,6 +149,18 @@ def test_the_division_is_that_of_the_design() -> None:
 def test_a_budget_that_cannot_be_names_every_wrong_field() -> None:
     with pytest.raises(Misuse, match=r"cpu_millicores is 0.*l7_share is 1"):
         Budget(cpu_millicores=0, l7_share=1.0)
+
+
+def test_another_budget_is_rendered_into_every_proxy() -> None:
+    plain, double = (list(yaml.safe_load_all(render_mode("node", [], run="r", budget=Budget(cpu, memory))))
+                     for cpu, memory in ((900, 1152), (1800, 2304)))
+
+    def proxy(objects: list[Any]) -> tuple[int, str]:
+        template = next(o for o in objects if o["kind"] == "DaemonSet")["spec"]["template"]
+        return (int(template["metadata"]["annotations"]["sharedfate.io/cpu-budget"]),
+                template["spec"]["containers"][0]["resources"]["limits"]["memory"])
+
+    assert (proxy(plain), proxy(double)) == ((450, "576Mi"), (900, "1152Mi"))
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -168,12 +168,14 @@ def test_a_namespace_that_is_not_ours_is_released_and_stays(cluster: Cluster) ->
         cluster.delete("Namespace", "shop")
 
 
-@pytest.mark.parametrize("mode", ["sidecar", "ambient-pod"])
+@pytest.mark.parametrize("mode", list(MODES))
 def test_what_render_prints_is_a_working_mesh_by_kubectl_alone(cluster: Cluster, mode: str, tmp_path: Path) -> None:
     objects = manifests.tenant("k", client_nodes=["node-1"], server_nodes=["node-1", "node-2"])
-    mesh = Mesh(cluster, mode, run="t-kubectl")
-    file = tmp_path / "mesh.yaml"
-    file.write_text(mesh.render(objects))
+    mesh = Mesh(cluster, mode, run="rendered")
+    app, file = tmp_path / "app.yaml", tmp_path / "mesh.yaml"
+    app.write_text(manifests.dump(objects))
+    command = Path(sys.executable).with_name("sharedfate")
+    file.write_text(subprocess.run([command, "render", "--mode", mode, "-f", str(app)], capture_output=True, text=True, check=True).stdout)
     kubectl = next(Path(sys.executable).parent.glob("kubectl*"))
     try:
         done = subprocess.run([kubectl, "--kubeconfig", str(cluster.kubeconfig), "apply", "-f", str(file)],
@@ -183,6 +185,10 @@ def test_what_render_prints_is_a_working_mesh_by_kubectl_alone(cluster: Cluster,
         cluster.wait("a proxy at every hop", mesh._is_whole, seconds=30)
         [(namespace, client)] = clients(mesh)
         assert not [key for key in calls(mesh, namespace, client, "http://server/") if key.startswith("error")]
+        shown = subprocess.run([command, "status", "--kubeconfig", str(cluster.kubeconfig)], capture_output=True, text=True, check=True)
+        assert f"mode {mode}: {len(mesh.placement().proxies)} proxies, 3 application pods" in shown.stdout
+        assert all(f"{proxy}  node {proxy.node}" in shown.stdout for proxy in mesh.placement().proxies)
+        assert "have the newest configuration" in shown.stdout
     finally:
         mesh.uninstall()
 

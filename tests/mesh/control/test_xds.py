@@ -141,3 +141,15 @@ def test_clusters_come_before_listeners_and_go_after_them() -> None:
     assert [r.type_url for r in added] == [CLUSTER, LISTENER]
     removed = session.plan({}, 0)
     assert [r.type_url for r in removed] == [LISTENER, CLUSTER]
+
+
+def test_a_changed_cluster_gets_its_endpoints_again() -> None:
+    """To Envoy it is a new cluster, which waits for endpoints that it does not ask for."""
+    session = Session()
+    session.request(ask(CLUSTER), 0)
+    session.request(ask(ENDPOINTS, resource_names_subscribe=["c", "d"]), 0)
+    ends = wanted(ENDPOINTS, c="1", d="1")
+    first = names(session.plan({**wanted(CLUSTER, c="1", d="1"), **ends}, 0))
+    assert [sorted(found) for found in first] == [["c", "d"], ["c", "d"]]
+    assert names(session.plan({**wanted(CLUSTER, c="2", d="1"), **ends}, 0)) == [["c"], ["c"]]
+    assert session.plan({**wanted(CLUSTER, c="2", d="1"), **ends}, 0) == []

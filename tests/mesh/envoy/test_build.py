@@ -137,13 +137,16 @@ def _l7(mode: str, defects: frozenset[Defect] = frozenset()) -> list[dict[str, A
                 for item in chain.filters:
                     if "HttpConnectionManager" in item.typed_config.type_url:
                         config = json_format.MessageToDict(item)["typedConfig"]
-                        if config["statPrefix"] == "outbound|80|server.tenant-a":
+                        if config["routeConfig"]["name"] == "outbound|80|server.tenant-a":
                             found.append(config["routeConfig"])
     return found
 
 
 def test_requests_are_routed_retried_and_timed_out_alike_in_every_mode() -> None:
-    seen = {json.dumps(route, sort_keys=True) for mode in MESHED for route in _l7(mode)}
+    found = [route for mode in MESHED for route in _l7(mode)]
+    for route in found:  # where two proxies of both layers speak with one another, in HTTP/2, one says what its client spoke
+        assert all(added["header"]["key"] == "x-sharedfate-protocol" for added in route["virtualHosts"][0].pop("requestHeadersToAdd", []))
+    seen = {json.dumps(route, sort_keys=True) for route in found}
     assert len(seen) == 1
     host = json.loads(seen.pop())["virtualHosts"][0]
     retried, plain = host["routes"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -79,27 +80,29 @@ def sources(made: Bench) -> Counter[str]:
 
 def wire(made: Bench, secret: str) -> bool:
     """Whether a request's path can be read on the node's bridge."""
-    file = made.folder / f"{secret}.frames"
-    command = made.spaces["fabric"].command(sys.executable, str(Path(__file__).with_name("sniff.py")), str(file))
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as sniffer:
-        assert sniffer.stdout is not None
-        assert sniffer.stdout.readline() == "listening\n"
-        try:
-            assert made.curl("client-a", f"http://{SERVICE_A}/{secret}")[0] == 200
-            time.sleep(0.1)  # what is under way on the bridge is written down
-        finally:
-            sniffer.terminate()
-    seen = file.read_bytes()
-    assert len(seen) > 1000  # it did see the traffic
-    return secret.encode() in seen
+    name = f"{made.folder.name}-{secret}"
+    command = made.spaces["fabric"].command(sys.executable, "-m", "chaos.engine.features.sniffer", name, secret, "20", "here")
+    reader = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    on, off = (Path("/tmp") / f"{name}.{state}" for state in ("on", "off"))
+    try:
+        until(on.exists)
+        assert made.curl("client-a", f"http://{SERVICE_A}/{secret}")[0] == 200
+        off.touch()
+        heard = json.loads(reader.communicate(timeout=20)[0])
+    finally:
+        off.unlink(missing_ok=True)
+        reader.kill()
+        reader.wait()
+    assert sum(one["bytes"] for one in heard) > 500  # it did see the traffic
+    return any(one["marked"] for one in heard)
 
 
 def dial(made: Bench, space: str, ip: str, authority: str, identity: str) -> str:
+    """Status of a CONNECT, and the first line of what came through it."""
     issued = made.authority.issue(identity, seconds=600)
-    cert, key = made.folder / "dial.pem", made.folder / "dial.key"
-    cert.write_bytes(issued.certificate)
-    key.write_bytes(issued.key)
-    return made.spaces[space].run(sys.executable, str(Path(__file__).with_name("dial.py")), ip, authority, str(cert), str(key))
+    asked = {"host": ip, "port": 15008, "authority": authority, "certificate": issued.certificate.decode(), "key": issued.key.decode()}
+    found = json.loads(made.spaces[space].run(sys.executable, "-m", "chaos.engine.features.dial", json.dumps(asked)))
+    return f"{found['status']} {found['body'].partition(chr(13))[0]}"
 
 
 # ---- every mode

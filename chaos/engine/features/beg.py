@@ -1,0 +1,64 @@
+"""Runs on a node: asks the control plane for an identity with another proxy's token, as whoever took that proxy over would.
+
+`python -m chaos.engine.features.beg JSON`: `{"uid", "container_id", "trusted", "identities"}`, in a privileged pod with
+hostPID. Prints `{"given", "refused", "error"}`: the names of what came back, never a key.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import grpc
+from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest
+from envoy.service.secret.v3.sds_pb2_grpc import SecretDiscoveryServiceStub
+
+from chaos.faults.helper import processes
+from chaos.mesh.controlplane.xds import SECRET
+from chaos.names import CONTROL_PLANE, PORT_XDS, SYSTEM_NAMESPACE, TOKEN_PATH
+
+SECONDS = 10.0
+
+
+def beg(token: str, trusted: str, identities: list[str]) -> dict[str, Any]:
+    """What the control plane answers to a proxy of that token that asks for the identities."""
+    found: dict[str, Any] = {"given": [], "refused": [], "error": ""}
+    address = f"{CONTROL_PLANE}.{SYSTEM_NAMESPACE}.svc.cluster.local:{PORT_XDS}"
+    request = DeltaDiscoveryRequest(type_url=SECRET, resource_names_subscribe=identities)
+    with grpc.secure_channel(address, grpc.ssl_channel_credentials(trusted.encode())) as channel:
+        stream = SecretDiscoveryServiceStub(channel).DeltaSecrets(
+            iter([request]), timeout=SECONDS, metadata=[("authorization", token)])
+        try:
+            for response in stream:
+                found["given"] += [resource.name for resource in response.resources]
+                found["refused"] += response.removed_resources
+                if {*found["given"], *found["refused"]} >= set(identities):
+                    stream.cancel()
+                    break
+        except grpc.RpcError as error:
+            found["error"] = f"{error.code().name}: {error.details()}"
+    return found
+
+
+def within(root: Path, path: str) -> Path:
+    """The file as a process whose root that is would find it: an absolute link (/var/run) leads to its own, not to ours."""
+    found = root
+    for part in Path(path).parts[1:]:
+        found = found / part
+        if found.is_symlink() and (target := os.readlink(found)).startswith("/"):
+            found = Path(f"{root}{target}")
+    return found
+
+
+def main() -> None:
+    asked = json.loads(sys.argv[1])
+    pid = processes(asked["uid"], asked["container_id"])[0]
+    token = within(Path(f"/proc/{pid}/root"), TOKEN_PATH).read_text().strip()
+    print(json.dumps(beg(token, asked["trusted"], asked["identities"])))
+
+
+if __name__ == "__main__":
+    main()

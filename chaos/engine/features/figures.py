@@ -1,0 +1,44 @@
+"""What the proxies count themselves: their Prometheus pages, read through the status port that no proxy captures."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from chaos.cluster.client import Cluster
+from chaos.mesh.fate import Placement, ProxyInstance
+from chaos.names import PORT_STATUS
+
+_LINE: Final = re.compile(r'^(\w+)\{([^}]*)\} ([0-9.e+]+)$', re.MULTILINE)
+_LABEL: Final = re.compile(r'(\w+)="([^"]*)"')
+_OWN: Final = frozenset({"xds", "admin"})  # clusters that carry no application's traffic
+GOLDEN: Final = "envoy_sharedfate_requests"
+
+
+def series(text: str) -> Iterator[tuple[str, Mapping[str, str], float]]:
+    """(name, labels, value) of each line with labels of a Prometheus page."""
+    for name, labels, value in _LINE.findall(text):
+        yield name, dict(_LABEL.findall(labels)), float(value)
+
+
+def carried(text: str) -> int:
+    """Bytes that a proxy has sent on for applications."""
+    return int(sum(value for name, labels, value in series(text)
+                   if name == "envoy_cluster_upstream_cx_tx_bytes_total" and labels.get("envoy_cluster_name") not in _OWN))
+
+
+def golden(text: str) -> Counter[tuple[str, str, str]]:
+    """Requests by (source, destination, status code), of the proxy that counts for its destination."""
+    found: Counter[tuple[str, str, str]] = Counter()
+    for name, labels, value in series(text):
+        if name == GOLDEN:
+            found[labels.get("source", ""), labels.get("destination", ""), labels.get("code", "")] += int(value)
+    return found
+
+
+def pages(cluster: Cluster, placement: Placement) -> dict[ProxyInstance, str]:
+    """Each proxy's page."""
+    return {proxy: cluster.pod_http(proxy.namespace, proxy.pod, PORT_STATUS, "/stats/prometheus").decode(errors="replace")
+            for proxy in placement.proxies}

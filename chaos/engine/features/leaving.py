@@ -1,0 +1,72 @@
+"""One more pod is served without anybody's help, and one that goes leaves nothing: its network namespace and its link are
+gone soon, although it used the node's proxy a moment ago.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import Any, Final
+
+from chaos.engine.features.check import Check, decided, undecided
+from chaos.engine.features.site import Site
+from chaos.errors import NotReady
+from chaos.mesh.fate import PodRef
+from chaos.names import IMAGE
+
+SECONDS: Final = 5.0
+NAME: Final = "check-leaver"
+
+
+def plan_leaver(client: PodRef) -> dict[str, Any]:
+    """A pod that knows no mesh, under the client's identity, on its node."""
+    return {
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": NAME, "namespace": client.namespace, "labels": {"app": NAME}},
+        "spec": {
+            "serviceAccountName": client.service_account, "automountServiceAccountToken": False, "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": 1,
+            "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+                {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [client.node]}]}]}}},
+            "containers": [{"name": "client", "image": IMAGE, "imagePullPolicy": "IfNotPresent",
+                            "command": ["python", "-m", "chaos.apps.server"], "resources": {"limits": {"memory": "128Mi"}}}],
+        },
+    }
+
+
+def check_leaving(site: Site) -> list[Check]:
+    """Add a pod, let it call, delete it, and look for what is left of it on the node."""
+    node, begin = site.client.node, time.monotonic()
+    before = set(site.look(node, "pins")["links"])
+    pod = site.mesh.inject([plan_leaver(site.client)])[-1]
+    try:
+        site.cluster.create(pod)
+        site.mesh.wait_ready([pod])
+        served = time.monotonic() - begin
+        found = site.cluster.get("Pod", NAME, site.client.namespace)
+        leaver = PodRef(site.client.namespace, NAME, found["metadata"]["uid"], node, "", "", NAME, site.client.service_account)
+        replies = site.call(leaver, requests=8)
+        seen = site.look(node, "pins", leaver.uid)
+    finally:
+        site.cluster.delete("Pod", NAME, site.client.namespace)
+    begin = time.monotonic()
+    added = set(seen["links"]) - before
+    answered = sum(reply.status == 200 for reply in replies)
+    first = decided("one more pod is served without help", answered == len(replies),
+                    f"ready {served:.1f} s after it was asked for; {answered} of {len(replies)} of its requests were answered", served, "s")
+    if not added:
+        return [first, undecided("a pod that goes leaves nothing", "no link of its own was seen on the node")]
+    left: dict[str, Any] = {}
+
+    def gone() -> bool:
+        left["at"] = time.monotonic()
+        left.update(site.look(node, "pins", "--cookie", str(seen["cookie"])))
+        left["there"] = site.cluster.find("Pod", NAME, site.client.namespace) is not None
+        return not (left["there"] or left["holders"] or added & set(left["links"]))
+
+    with suppress(NotReady):  # what is left says why
+        site.cluster.wait("nothing is left of the pod", gone, seconds=SECONDS * 2, every=0.2)
+    took, by = left["at"] - begin, time.monotonic() - begin  # the last look began and ended then
+    holding = [name for name, there in (("the pod itself", left["there"]), ("its link", added & set(left["links"])),
+                                        (f"a socket of its network namespace in process {left['holders']}", left["holders"])) if there]
+    return [first, decided("a pod that goes leaves nothing", not holding and took < SECONDS,
+                           f"after {by:.1f} s {' and '.join(holding) or 'nothing'} was left of it", by, "s")]

@@ -1,0 +1,86 @@
+"""Golden metrics agree with the loaders' own counts, per source; and no source is taken for another.
+
+Two tenants' clients on one node call the same Service by turns, each with idle connections of the other's in the proxies'
+pools: a proxy that shares those sends one tenant's requests under the other's identity.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, Final
+
+from chaos.engine.features.check import Check, decided, undecided
+from chaos.engine.features.figures import golden, pages
+from chaos.engine.features.site import Site
+from chaos.mesh.fate import PodRef
+from chaos.names import PORT_CONTROL, spiffe_id
+
+RATE: Final = 100.0
+SECONDS: Final = 2.0
+TURNS: Final = 5
+FLOW: Final = "check-metrics"
+
+
+def by_source(site: Site) -> Counter[str]:
+    """Answered requests (200) of each source, over all proxies."""
+    found: Counter[str] = Counter()
+    for page in pages(site.cluster, site.placement).values():
+        for (source, _, code), count in golden(page).items():
+            if code == "200":
+                found[source] += count
+    return found
+
+
+def identity(pod: PodRef) -> str:
+    return spiffe_id(pod.namespace, pod.service_account)
+
+
+def judge_counts(name: str, expected: Mapping[str, int], counted: Mapping[str, int]) -> Check:
+    """Whether both sides counted the same. Pure."""
+    if not sum(expected.values()):
+        return undecided(name, "no request was answered")
+    shown = "; ".join(f"{who.rpartition('/ns/')[2]}: {counted.get(who, 0)} of {expected.get(who, 0)}"
+                      for who in sorted({*expected, *(w for w, n in counted.items() if n)}))
+    wrong = sum(abs(counted.get(who, 0) - expected.get(who, 0)) for who in {*expected, *counted})
+    return decided(name, wrong == 0, shown, wrong, "requests differ")
+
+
+def check_metrics(site: Site) -> list[Check]:
+    """The loader's own flow for a while, then both sides' counts; then two clients by turns."""
+    before = by_source(site)
+    ok = _load(site)
+    after = by_source(site)
+    first = judge_counts("metrics agree with the loader's counts", {identity(site.client): ok}, after - before)
+    sent: Counter[str] = Counter()
+    for _ in range(TURNS):
+        for pod in (site.client, site.stranger):
+            replies = site.call(pod, requests=2 * len(site.servers), keep=True)
+            sent[identity(pod)] += sum(reply.status == 200 for reply in replies)
+    crossed = judge_counts("tenants' identities never cross", sent, by_source(site) - after)
+    return [first, crossed]
+
+
+def _load(site: Site) -> int:
+    """Let the client's loader make requests; how many of them it saw answered."""
+    pod = site.client
+    flow = {"name": FLOW, "server": f"{pod.namespace}/server", "label": FLOW, "target": f"{site.host}:80", "rate": RATE,
+            "timeout": 10.0}
+
+    def ask(path: str, body: Any = None) -> Any:
+        method = "GET" if body is None else "POST"
+        return json.loads(site.cluster.pod_http(pod.namespace, pod.name, PORT_CONTROL, path, method=method,
+                                                body=None if body is None else json.dumps(body).encode()))
+
+    def counts() -> dict[str, int]:
+        found: dict[str, int] = next((one for one in ask("/flows") if one["name"] == FLOW), {})
+        return found
+
+    begin = counts().get("ok", 0)
+    ask("/flows", [flow])
+    time.sleep(SECONDS)  # the length of an observation
+    ask("/stop", {})
+    site.cluster.wait("the loader's requests have ended", lambda: ask("/stop")["under_way"] == 0, seconds=10)
+    return counts()["ok"] - begin

@@ -1,0 +1,30 @@
+"""A server that only fails is left out for a while, where the mode has another one to go to."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from chaos.engine.features.check import Check, decided, undecided
+from chaos.engine.features.site import Site
+from chaos.mesh.modes import Balancing
+
+REQUESTS: Final = 40
+NAME: Final = "a server that only fails is left out"
+
+
+def check_outliers(site: Site) -> list[Check]:
+    """One of the servers answers 500 to everything: without outlier detection for ever, with it a few times."""
+    if site.mode.balancing is not Balancing.REQUEST:
+        return []  # the waypoint of one pod has nowhere else to go
+    bad = site.servers[:1]
+    with site.knobs(error_share=1.0, servers=bad):
+        without = site.call(site.client, requests=REQUESTS, keep=True)
+        with site.features(outlier_detection=True):
+            replies = site.call(site.client, requests=REQUESTS, keep=True)
+    failed = [reply.status != 200 for reply in replies]
+    late, before = sum(failed[REQUESTS // 2:]), sum(reply.status != 200 for reply in without)
+    if not before or not any(failed):
+        return [undecided(NAME, "the server that should fail did not")]
+    return [decided(NAME, before >= REQUESTS / 3 and not late,
+                    f"without outlier detection {before} of {REQUESTS} requests failed; with it {sum(failed)}, the last as number "
+                    f"{REQUESTS - failed[::-1].index(True)}", sum(failed), "requests failed")]

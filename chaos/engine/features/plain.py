@@ -1,0 +1,40 @@
+"""Plain text into a meshed pod is refused, whoever sends it; only the node itself, whose kubelet probes, passes."""
+
+from __future__ import annotations
+
+from chaos.engine.features.caller import Call
+from chaos.engine.features.check import Check, decided
+from chaos.engine.features.site import Site
+from chaos.names import PORT_ADMIN, PORT_CONTROL, PORT_HBONE, PORT_HTTP, PORT_INBOUND, PORT_OUTBOUND, PORT_TCP
+
+
+def calls_to(ip: str, *, meshed: bool) -> list[Call]:
+    """What an outsider tries on a server: its application, and where there are any, its proxy's ports."""
+    found = [Call(host=ip, port=port, protocol=protocol, method="POST", path="/echo", body="x", timeout=2.0)
+             for port, protocol in ((PORT_HTTP, "http1"), (PORT_HTTP, "grpc"), (PORT_TCP, "tcp"))]
+    own = (PORT_ADMIN, PORT_OUTBOUND, PORT_INBOUND, PORT_HBONE) if meshed else ()
+    return found + [Call(host=ip, port=port, path="/echo", timeout=2.0) for port in own]
+
+
+def check_plain(site: Site) -> list[Check]:
+    """Call every server from pods outside of the mesh, on its own node and on others."""
+    meshed = bool(site.mode.hops)
+    tried: list[tuple[str, int]] = []  # (what, status)
+    for node in site.stations:
+        calls = [call for server in site.servers for call in calls_to(server.ip, meshed=meshed)]
+        for call, replies in zip(calls, site.call_from_outside(node, calls), strict=True):
+            tried.append((f"{call.protocol} to {call.host}:{call.port} from {node}", replies[0].status))
+    server = site.servers[0]
+    control = site.call_from_outside(server.node, [Call(host=server.ip, port=PORT_CONTROL, path="/healthz")])[0][0].status
+    answered = [what for what, status in tried if status]
+    if not meshed:
+        return [decided("plain text is answered without a mesh", len(answered) == len(tried) and control == 200,
+                        f"{len(answered)} of {len(tried)} calls from outside were answered", len(answered), "calls")]
+    probe = site.look(server.node, "probe", server.ip, str(PORT_HTTP))
+    return [
+        decided("plain text into a meshed pod is refused", not answered and control == 200,
+                f"{len(answered)} of {len(tried)} calls in plain text were answered{': ' if answered else ''}{', '.join(answered[:3])}"
+                f"; the control port, which is not captured, answered {control}", len(answered), "calls answered"),
+        decided("the kubelet's probes pass", probe["status"] == 200,
+                f"a request from the node's own address was answered {probe['status']} {probe['error']}".rstrip()),
+    ]

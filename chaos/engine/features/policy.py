@@ -1,0 +1,70 @@
+"""The wrong identity is refused: on connections (L4) by who it is, on requests (L7) also by method and path.
+
+A changed policy holds for new connections at once, and for those that stand when they have drained: the checks wait until
+it is seen, and then look at more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from chaos.engine.features.caller import Reply
+from chaos.engine.features.check import Check, decided
+from chaos.engine.features.site import Site
+from chaos.errors import NotReady
+from chaos.mesh.world import Rule
+from chaos.names import PORT_TCP, spiffe_id
+
+DRAINED: Final = 10.0  # seconds until a policy must be seen to hold for all
+
+
+def check_policy(site: Site) -> list[Check]:
+    """Allow the client alone, and on requests only GET below /allowed; then call as it and as a stranger."""
+    own = spiffe_id(site.client.namespace, site.client.service_account)
+
+    def stranger() -> set[int]:
+        return _statuses(site.call(site.stranger, path="/allowed/x", requests=2 * len(site.servers)))
+
+    def streams(client: bool) -> list[Reply]:
+        return site.call(site.client if client else site.stranger, port=PORT_TCP, protocol="tcp", body="x", requests=4)
+
+    open_before = stranger() == _statuses(streams(False)) == {200}
+    with site.allowed(Rule((own,), ("GET",), ("/allowed*",))):
+        _seen(site, lambda: stranger() == {403} and _statuses(site.call(site.client, path="/other", requests=4)) == {403})
+        requests = {
+            "the client's GET /allowed/x": _statuses(site.call(site.client, path="/allowed/x", requests=8)),
+            "the client's GET /other": _statuses(site.call(site.client, path="/other", requests=8)),
+            "the client's POST /allowed": _statuses(site.call(site.client, path="/allowed", method="POST", body="x", requests=8)),
+            "a stranger's GET /allowed/x": stranger(),
+        }
+        by_request = _statuses(streams(True))
+    with site.allowed(Rule((own,))):
+        _seen(site, lambda: _statuses(streams(False)) == {0})
+        mine, others = _statuses(streams(True)), _statuses(streams(False))
+    _seen(site, lambda: stranger() == {200})
+    before = "" if open_before else "; before, not all was open"
+    return [
+        decided("wrong identity, method or path is refused at L7",
+                open_before and list(requests.values()) == [{200}, {403}, {403}, {403}],
+                "; ".join(f"{name}: {_shown(found)}" for name, found in requests.items()) + before),
+        decided("wrong identity is refused at L4", open_before and (mine, others, by_request) == ({200}, {0}, {0}),
+                f"the client's streams: {_shown(mine)}; a stranger's: {_shown(others)}; with a rule that needs requests the "
+                f"client's: {_shown(by_request)}{before}"),
+    ]
+
+
+def _statuses(replies: list[Reply]) -> set[int]:
+    return {reply.status for reply in replies}
+
+
+def _shown(statuses: set[int]) -> str:
+    return " ".join("refused" if status == 0 else str(status) for status in sorted(statuses))
+
+
+def _seen(site: Site, holds: Callable[[], bool]) -> None:
+    """Wait until it holds, or for so long that it never will: what is measured afterwards then says so."""
+    try:
+        site.cluster.wait("the policy holds", holds, seconds=DRAINED)
+    except NotReady:
+        return

@@ -1,0 +1,22 @@
+"""Runs on a node: one request to a pod from the node's own network, as its kubelet makes it.
+
+`python -m chaos.engine.features.probe IP PORT`, in a privileged pod with hostPID. Prints `{"status", "error"}`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from chaos.engine.features.caller import Call, run
+from chaos.engine.features.sniffer import enter
+
+
+def main() -> None:
+    enter("/proc/1/ns/net")
+    reply, = run(Call(host=sys.argv[1], port=int(sys.argv[2]), path="/healthz"))
+    print(json.dumps({"status": reply.status, "error": reply.error}))
+
+
+if __name__ == "__main__":
+    main()

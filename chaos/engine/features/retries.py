@@ -1,0 +1,62 @@
+"""Killed connections are retried where a second try is harmless, and never where it is not; timeouts hold.
+
+The servers drop the connection of a share of requests, after they have read and counted them. How often each request
+reached a server is their count, which no proxy can embellish.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from chaos.engine.features.check import Check, decided, undecided
+from chaos.engine.features.site import Site
+
+REQUESTS: Final = 60
+SHARE: Final = 0.3
+LONG: Final = 5.0  # seconds: how long a request would take that must time out
+TIMEOUT: Final = 0.8  # seconds
+
+
+def check_retries(site: Site) -> list[Check]:
+    """PUT (idempotent) and POST (not) while the servers drop connections."""
+    with site.features(retries=True), site.knobs(reset_share=SHARE, seed=7):
+        before = _counts(site)
+        puts = site.call(site.client, requests=REQUESTS, method="PUT", path="/echo", body="x")
+        posts = site.call(site.client, requests=REQUESTS, method="POST", path="/echo", body="x")
+        after = _counts(site)
+    with site.knobs(reset_share=SHARE, seed=7):
+        without = site.call(site.client, requests=REQUESTS, method="PUT", path="/echo", body="x")
+    tries = {method: after[method] - before[method] for method in after}
+    failed = {name: sum(reply.status != 200 for reply in replies)
+              for name, replies in (("PUT", puts), ("POST", posts), ("without", without))}
+    if not failed["without"] or not failed["POST"]:
+        return [undecided("killed connections are retried where allowed", "the servers dropped no connection")]
+    return [
+        decided("killed connections are retried where allowed", tries["PUT"] > REQUESTS and failed["PUT"] < failed["without"] / 2,
+                f"{REQUESTS} PUTs reached the servers {tries['PUT']} times and {failed['PUT']} failed; without retries "
+                f"{failed['without']} of {REQUESTS} failed", tries["PUT"] - REQUESTS, "retries"),
+        decided("a request that is not idempotent is never retried", tries["POST"] == REQUESTS,
+                f"{REQUESTS} POSTs reached the servers {tries['POST']} times, and {failed['POST']} failed",
+                tries["POST"] - REQUESTS, "retries"),
+    ]
+
+
+def _counts(site: Site) -> dict[str, int]:
+    stats = [site.stats(server) for server in site.servers]
+    return {method: sum(one.get(method, 0) for one in stats) for method in ("PUT", "POST")}
+
+
+def check_timeouts(site: Site) -> list[Check]:
+    """A request that takes longer than the timeout is answered 504 when it has run out; a shorter one is not touched."""
+    with site.features(timeout_seconds=TIMEOUT):
+        slow = site.call(site.client, path=f"/delay/{LONG * 1e3:.0f}", requests=2, timeout=2 * LONG)
+        quick = site.call(site.client, path="/delay/20", requests=3)
+    without, = site.call(site.client, path=f"/delay/{TIMEOUT * 2000:.0f}")
+    waited = min(reply.ms for reply in slow)
+    longest = max(reply.ms for reply in slow)
+    good = ({reply.status for reply in slow} == {504} and waited >= TIMEOUT * 1e3 - 5 and longest < LONG * 1e3
+            and {reply.status for reply in quick} == {200} and without.status == 200)
+    return [decided("timeouts hold", good,
+                    f"with a timeout of {TIMEOUT * 1e3:.0f} ms, requests of {LONG * 1e3:.0f} ms were answered "
+                    f"{sorted({reply.status for reply in slow})} after {waited:.0f} to {longest:.0f} ms, those of 20 ms "
+                    f"{sorted({reply.status for reply in quick})}; without one {without.status}", waited, "ms")]

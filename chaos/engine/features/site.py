@@ -1,0 +1,154 @@
+"""`Site`: what the checks of the mesh's features are given: the running mesh, its tenants, and stations to look from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from chaos.cluster.client import Cluster
+from chaos.engine.features.caller import Call, Reply
+from chaos.engine.features.station import program, stations
+from chaos.errors import ExperimentFailure
+from chaos.mesh.authority import stored_authority
+from chaos.mesh.ca import Authority
+from chaos.mesh.fate import Placement, PodRef, Role
+from chaos.mesh.install import Mesh
+from chaos.mesh.modes import ProxyMode
+from chaos.mesh.policy import policy_config_map
+from chaos.mesh.world import Features, Rule
+from chaos.names import PORT_CONTROL, SYSTEM_NAMESPACE
+
+SERVICE = "server"  # the Service of a reference tenant
+DIAL_SECONDS = 120.0  # life of a certificate that a check makes for itself
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A mode with its tenants, quiet: nobody but the checks sends requests.
+
+    `client` calls `servers`, which lie on as many nodes as any tenant's do; `stranger` is the client of another tenant,
+    on the same node if there is one.
+    """
+
+    cluster: Cluster
+    mesh: Mesh
+    placement: Placement
+    stations: Mapping[str, str]  # node -> pod
+    client: PodRef
+    servers: tuple[PodRef, ...]
+    stranger: PodRef
+
+    @property
+    def mode(self) -> ProxyMode:
+        return self.mesh.mode
+
+    @property
+    def host(self) -> str:
+        """The name of the client's own Service."""
+        return f"{SERVICE}.{self.client.namespace}"
+
+    # ---- calling
+
+    def call(self, pod: PodRef, **fields: Any) -> list[Reply]:
+        """Calls from an application's pod: the fields of `Call`; the client's own Service, unless told otherwise."""
+        return self._call(pod.namespace, pod.name, "client", [Call(**{"host": self.host, "port": 80, **fields})])[0]
+
+    def call_from_outside(self, node: str, calls: Sequence[Call]) -> list[list[Reply]]:
+        """Calls from a pod that is not in the mesh, on that node; the replies of each."""
+        return self._call(SYSTEM_NAMESPACE, self.stations[node], "station", calls)
+
+    def _call(self, namespace: str, pod: str, container: str, calls: Sequence[Call]) -> list[list[Reply]]:
+        text = json.dumps([asdict(call) for call in calls])
+        seconds = 10 + sum(call.requests * call.timeout for call in calls)
+        found = program(self.cluster, namespace, pod, container, "caller", text, seconds=seconds)
+        return [[Reply(**reply) for reply in replies] for replies in found]
+
+    def dial(self, node: str, host: str, port: int, *, identity: str = "", authority: str = "", trusted: Authority | None = None,
+             ) -> dict[str, Any]:
+        """A connection from outside of the mesh that shows a certificate for that identity, of the mesh's authority (or of
+        another); none when the identity is empty."""
+        asked = {"host": host, "port": port, "authority": authority}
+        if identity:
+            issuer = trusted or stored_authority(self.cluster, run=self.mesh.run)
+            issued = issuer.issue(identity, seconds=DIAL_SECONDS)
+            asked |= {"certificate": issued.certificate.decode(), "key": issued.key.decode()}
+        found: dict[str, Any] = program(self.cluster, SYSTEM_NAMESPACE, self.stations[node], "station", "dial", json.dumps(asked))
+        return found
+
+    def look(self, node: str, module: str, *arguments: str, seconds: float = 60.0) -> Any:
+        """Run a program in the node's station."""
+        return program(self.cluster, SYSTEM_NAMESPACE, self.stations[node], "station", module, *arguments, seconds=seconds)
+
+    # ---- reading and turning
+
+    def stats(self, pod: PodRef) -> Mapping[str, Any]:
+        """What a server has counted."""
+        found: dict[str, Any] = json.loads(self.cluster.pod_http(pod.namespace, pod.name, PORT_CONTROL, "/stats"))
+        return found
+
+    @contextmanager
+    def knobs(self, *, servers: Sequence[PodRef] | None = None, **knobs: Any) -> Iterator[None]:
+        """The client's servers (or these of them) misbehave so, for a while."""
+        self._turn({**knobs, "seconds": 60}, servers or self.servers)
+        try:
+            yield
+        finally:
+            self._turn({}, self.servers)
+
+    def _turn(self, knobs: Mapping[str, Any], servers: Sequence[PodRef]) -> None:
+        for server in servers:
+            self.cluster.pod_http(server.namespace, server.name, PORT_CONTROL, "/knobs", method="POST",
+                                  body=json.dumps(knobs).encode())
+
+    @contextmanager
+    def features(self, **changes: Any) -> Iterator[Features]:
+        """Other L7 features for a while."""
+        before = self.mesh.features
+        try:
+            self.mesh.set_features(replace(before, **changes))
+            yield self.mesh.features
+        finally:
+            self.mesh.set_features(before)
+
+    @contextmanager
+    def allowed(self, *rules: Rule) -> Iterator[None]:
+        """Only what the rules allow reaches the client's servers, for a while."""
+        made = policy_config_map(self.client.namespace, "sharedfate-check", rules, run=self.mesh.run)
+        try:
+            self.mesh.await_pushed(self.cluster.apply(made))
+            yield
+        finally:
+            self.cluster.delete("ConfigMap", "sharedfate-check", self.client.namespace)
+            self.mesh.await_withdrawn(self.client.namespace, "sharedfate-check")
+
+
+@contextmanager
+def site(mesh: Mesh) -> Iterator[Site]:
+    """Put stations on the nodes of a running mesh, and silence its loaders; raises ExperimentFailure when its tenants are
+    too few. Whoever needs the load afterwards starts it again."""
+    placement = mesh.placement()
+    client, servers, stranger = choose(placement)
+    for pod in placement.pods:
+        if pod.role == Role.CLIENT:
+            mesh.cluster.pod_http(pod.namespace, pod.name, PORT_CONTROL, "/stop", method="POST", body=b"{}")
+    nodes = sorted({pod.node for pod in placement.pods})
+    with stations(mesh.cluster, nodes, run=mesh.run) as made:
+        yield Site(mesh.cluster, mesh, placement, made, client, servers, stranger)
+
+
+def choose(placement: Placement) -> tuple[PodRef, tuple[PodRef, ...], PodRef]:
+    """A client, its servers, and another tenant's client."""
+    servers: dict[str, list[PodRef]] = {}
+    for pod in placement.pods:
+        if pod.role == Role.SERVER:
+            servers.setdefault(pod.namespace, []).append(pod)
+    clients = sorted(p for p in placement.pods if p.role == Role.CLIENT and len(servers.get(p.namespace, [])) > 1)
+    if len({client.namespace for client in clients}) < 2:
+        raise ExperimentFailure("the checks of the mesh's features need two tenants, each with a client and two servers")
+    client = max(clients, key=lambda pod: len({server.node for server in servers[pod.namespace]}))
+    others = [pod for pod in clients if pod.namespace != client.namespace]
+    stranger = next((pod for pod in others if pod.node == client.node), others[0])
+    return client, tuple(sorted(servers[client.namespace])), stranger

@@ -1,0 +1,65 @@
+"""Stations: one privileged pod a node, outside of the mesh, from which checks look at the node's network and processes.
+
+They live in our own system namespace, carry the run's label, see the node's processes (hostPID), and end by themselves
+after their deadline. What they run are short programs of this package, through exec.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from chaos.cluster.client import Cluster
+from chaos.errors import ExperimentFailure
+from chaos.names import IMAGE, LABEL_ROLE, LABEL_RUN, SYSTEM_NAMESPACE
+
+DEADLINE = 600  # seconds
+
+
+def plan_station(node: str, *, run: str, name: str) -> dict[str, Any]:
+    """The pod's manifest. Its own network namespace is that of a pod which is not in the mesh."""
+    return {
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": name, "namespace": SYSTEM_NAMESPACE, "labels": {LABEL_RUN: run, LABEL_ROLE: "helper"}},
+        "spec": {
+            "nodeName": node, "hostPID": True, "restartPolicy": "Never", "terminationGracePeriodSeconds": 0,
+            "activeDeadlineSeconds": DEADLINE, "automountServiceAccountToken": False, "enableServiceLinks": False,
+            "tolerations": [{"operator": "Exists"}],
+            "containers": [{
+                "name": "station", "image": IMAGE, "imagePullPolicy": "IfNotPresent", "command": ["sleep", str(DEADLINE)],
+                "securityContext": {"privileged": True, "runAsUser": 0}}],
+        },
+    }
+
+
+@contextmanager
+def stations(cluster: Cluster, nodes: Sequence[str], *, run: str) -> Iterator[dict[str, str]]:
+    """node -> name of a running station on it; gone afterwards."""
+    made = {node: f"station-{number}-{secrets.token_hex(3)}" for number, node in enumerate(nodes)}
+    try:
+        for node, name in made.items():
+            cluster.create(plan_station(node, run=run, name=name))
+        for name in made.values():
+            cluster.wait(f"station {name} runs", partial(_running, cluster, name), seconds=60)
+        yield made
+    finally:
+        for name in made.values():
+            cluster.delete("Pod", name, SYSTEM_NAMESPACE, grace=0)
+
+
+def _running(cluster: Cluster, name: str) -> bool:
+    statuses = cluster.get("Pod", name, SYSTEM_NAMESPACE).get("status", {}).get("containerStatuses") or [{}]
+    return "running" in (statuses[0].get("state") or {})
+
+
+def program(cluster: Cluster, namespace: str, pod: str, container: str, module: str, *arguments: str, seconds: float = 60.0) -> Any:
+    """Run one of this package's programs in a container and read its JSON; raises ExperimentFailure with its last words."""
+    command = ["python", "-m", f"chaos.engine.features.{module}", *arguments]
+    done = cluster.exec(namespace, pod, command, container=container, seconds=seconds)
+    if done.code:
+        raise ExperimentFailure(f"{module} in {namespace}/{pod} ended with {done.code}: {done.stderr.strip()[-500:]}")
+    return json.loads(done.stdout)

@@ -1,0 +1,85 @@
+"""Who may connect to a destination, and how far: a pod that has a waypoint accepts only that one, and a CONNECT ends at the
+pod itself. Without the limit on its authority a CONNECT terminator is an open proxy.
+"""
+
+from __future__ import annotations
+
+from chaos.engine.features.check import Check, decided
+from chaos.engine.features.site import Site
+from chaos.mesh.ca import Authority
+from chaos.mesh.fate import Pair, PodRef, ProxyInstance, path
+from chaos.mesh.modes import Layer
+from chaos.names import PORT_ADMIN, PORT_CONTROL, PORT_HBONE, PORT_HTTP, spiffe_id
+
+_L7 = frozenset({Layer.L7})
+
+
+def waypoint_before(site: Site, server: PodRef) -> ProxyInstance | None:
+    """The waypoint on the way to the server; None where one proxy holds both layers."""
+    return next((hop[0] for hop in path(site.placement, Pair(site.client, server)) if hop[0].layers == _L7), None)
+
+
+def check_tunnels(site: Site) -> list[Check]:
+    """Dial the client's servers as their waypoint, as others, and for other places."""
+    server = site.servers[0]
+    waypoint = waypoint_before(site, server)
+    return _ambient(site, server, waypoint) if waypoint else _direct(site, server)
+
+
+def _direct(site: Site, server: PodRef) -> list[Check]:
+    """One proxy holds both layers: mutual TLS with a member of the trust domain, or nothing."""
+    node, member = server.node, spiffe_id(site.client.namespace, site.client.service_account)
+
+    def dial(identity: str = member, authority: str = "", trusted: Authority | None = None) -> int:
+        found: int = site.dial(node, server.ip, PORT_HTTP, identity=identity, authority=authority, trusted=trusted)["status"]
+        return found
+
+    strangers = {"nobody": dial(identity=""), "another trust domain": dial("spiffe://elsewhere/ns/x/sa/y"),
+                 "a foreign authority": dial(trusted=Authority.new())}
+    control = dial()
+    elsewhere = {authority: dial(authority=authority) for authority in _elsewhere(site, server)}
+    return [
+        decided("only members of the trust domain reach a meshed pod", control == 200 and not any(strangers.values()),
+                f"a member was answered {control}; " + "; ".join(f"{who}: {status}" for who, status in strangers.items())),
+        _nowhere(elsewhere, control == 200),
+    ]
+
+
+def _ambient(site: Site, server: PodRef, waypoint: ProxyInstance) -> list[Check]:
+    own = spiffe_id(waypoint.namespace, waypoint.service_account)
+    others = {spiffe_id(p.namespace, p.service_account) for p in site.placement.proxies if p.layers == _L7} - {own}
+    others |= {spiffe_id(pod.namespace, pod.service_account) for pod in (site.client, site.stranger)}
+    here = f"{server.ip}:{PORT_HTTP}"
+
+    def dial(authority: str, identity: str = own, host: str = server.ip) -> dict[str, str | int]:
+        return site.dial(server.node, host, PORT_HBONE, identity=identity, authority=authority)
+
+    control = dial(here)
+    served = control["status"] == 200 and f"x-pod: {server.name}" in str(control["body"])
+    strangers = {identity: int(dial(here, identity)["status"]) for identity in sorted(others)}
+    strangers["nobody"] = int(dial(here, "")["status"])
+    elsewhere = {authority: int(dial(authority)["status"]) for authority in _elsewhere(site, server)}
+    at_waypoint = site.cluster.get("Pod", waypoint.pod, waypoint.namespace)["status"]["podIP"]
+    client = spiffe_id(site.client.namespace, site.client.service_account)
+    elsewhere[f"{here} at the waypoint"] = int(dial(here, client, at_waypoint)["status"])
+    return [
+        decided("a destination that has a waypoint accepts only that waypoint", served and not any(strangers.values()),
+                f"the waypoint was answered {control['status']}; "
+                + "; ".join(f"{who.rpartition('/ns/')[2] or who}: {status}" for who, status in strangers.items())),
+        _nowhere(elsewhere, served),
+    ]
+
+
+def _elsewhere(site: Site, server: PodRef) -> list[str]:
+    """Where a CONNECT to the server must not lead: other pods, the node, the proxy's own ports."""
+    other = next(one for one in (*site.servers, site.stranger) if one.name != server.name)
+    node = site.cluster.get("Node", server.node)
+    address = next(one["address"] for one in node["status"]["addresses"] if one["type"] == "InternalIP")
+    return [f"{other.ip}:{PORT_HTTP}", f"{other.ip}:{PORT_CONTROL}", f"{address}:22", f"127.0.0.1:{PORT_ADMIN}",
+            f"{server.ip}:{PORT_ADMIN}", f"{server.ip}:{PORT_HBONE}"]
+
+
+def _nowhere(statuses: dict[str, int], control: bool) -> Check:
+    led = [authority for authority, status in statuses.items() if status == 200]
+    return decided("a CONNECT to anywhere else is refused", control and not led,
+                   f"{len(led)} of {len(statuses)} led somewhere{': ' if led else ''}{', '.join(led)}", len(led), "open ways")

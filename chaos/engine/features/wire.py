@@ -1,0 +1,99 @@
+"""Between pods there is TLS on the wire: read from the nodes' own networks, both directions, one node and two.
+
+A marker travels in the request's body and comes back in the answer. In a mode without a mesh it must be readable: that
+shows that the reader reads. Elsewhere it must not be, and what passes must begin with TLS records.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from chaos.engine.features.check import Check, decided, undecided
+from chaos.engine.features.site import Site
+from chaos.errors import ExperimentFailure
+from chaos.mesh.fate import PodRef
+from chaos.names import PORT_AGENT, PORT_CONTROL, PORT_STATUS, PORT_XDS, PORT_XDS_STATUS, SYSTEM_NAMESPACE
+
+REQUESTS: Final = 24
+SECONDS: Final = 40.0
+_NOT_MESHED: Final = frozenset({PORT_AGENT, PORT_CONTROL, PORT_STATUS, PORT_XDS, PORT_XDS_STATUS})  # probes and control
+
+
+@dataclass(frozen=True, slots=True)
+class Direction:
+    """What was heard of one pod in one direction."""
+
+    packets: int
+    records: int
+    marked: int
+
+
+def toward(heard: Iterable[Mapping[str, Any]], pod: PodRef) -> tuple[Direction, Direction]:
+    """What was sent (to the pod, by the pod), of the traffic that is the mesh's business."""
+    to, by = [0, 0, 0], [0, 0, 0]
+    for one in heard:
+        if {one["source_port"], one["target_port"]} & _NOT_MESHED:
+            continue
+        for sums, address in ((to, one["target"]), (by, one["source"])):
+            if address == pod.ip:
+                for number, field in enumerate(("packets", "records", "marked")):
+                    sums[number] += one[field]
+    return Direction(*to), Direction(*by)
+
+
+def judge_pair(name: str, directions: Mapping[str, Direction], *, meshed: bool) -> Check:
+    """One pair of pods. Pure."""
+    silent = [text for text, seen in directions.items() if not seen.packets]
+    if silent:
+        return undecided(name, f"no packet {' or '.join(silent)} was seen")
+    marked = sum(seen.marked for seen in directions.values())
+    records = sum(seen.records for seen in directions.values())
+    packets = sum(seen.packets for seen in directions.values())
+    sentence = f"of {packets} packets {records} begin with a TLS record and {marked} show the marker"
+    if not meshed:
+        readable = all(seen.marked for seen in directions.values())
+        return decided(name, readable, f"{sentence}; without a mesh it must be readable in both directions", marked, "packets")
+    good = not marked and all(seen.records for seen in directions.values())
+    return decided(name, good, sentence, marked, "readable packets")
+
+
+def _listens(site: Site, pod: str, name: str, reader: Future[Any]) -> bool:
+    """Whether the reader listens, or has ended: then its result says why."""
+    there = ["test", "-e", f"/tmp/{name}.on"]
+    return reader.done() or site.cluster.exec(SYSTEM_NAMESPACE, pod, there, container="station").code == 0
+
+
+def check_wire(site: Site) -> list[Check]:
+    """Ask each server from the client, and look at what crosses the nodes' networks meanwhile."""
+    marker = f"sharedfate{secrets.token_hex(12)}"
+    name = f"wire-{marker[-6:]}"
+    with ExitStack() as stack, ThreadPoolExecutor(len(site.stations)) as pool:
+        def silence() -> None:
+            for pod in site.stations.values():
+                site.cluster.exec(SYSTEM_NAMESPACE, pod, ["touch", f"/tmp/{name}.off"], container="station")
+
+        listening = {node: pool.submit(site.look, node, "sniffer", name, marker, str(SECONDS), seconds=SECONDS + 20)
+                     for node in site.stations}
+        stack.callback(silence)
+        for node, pod in site.stations.items():
+            site.cluster.wait(f"the reader on {node} listens", partial(_listens, site, pod, name, listening[node]), seconds=30)
+        replies = site.call(site.client, requests=REQUESTS, method="POST", path="/echo", body=marker)
+        stack.close()
+        heard = [one for found in listening.values() for one in found.result()]
+    answered = {reply.pod for reply in replies if reply.status == 200 and marker in reply.body}
+    if not answered:
+        raise ExperimentFailure(f"wire: none of {REQUESTS} requests to {site.host} was answered: {replies[-1].error}")
+    return [
+        judge_pair(
+            f"TLS on the wire, {'one node' if server.node == site.client.node else 'two nodes'}",
+            {"to the server": (of_server := toward(heard, server))[0], "from the server": of_server[1],
+             "from the client": (of_client := toward(heard, site.client))[1], "to the client": of_client[0]},
+            meshed=bool(site.mode.hops))
+        for server in site.servers if server.name in answered
+    ]

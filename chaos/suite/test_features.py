@@ -1,0 +1,19 @@
+"""Nothing is broken: each feature that the mode promises is shown to work, in a mesh that nobody else uses meanwhile."""
+
+from __future__ import annotations
+
+from chaos.engine.features.catalogue import check_features
+from chaos.engine.features.site import site
+from chaos.engine.scenario import scenario
+from chaos.engine.trial import Trial
+
+
+@scenario("features")
+def every_feature(trial: Trial) -> None:
+    """Mutual TLS, policy, balancing, retries, timeouts, metrics and identities work as the mode says."""
+    try:
+        with site(trial.mesh) as where:
+            for check in check_features(where):
+                trial.show(check)
+    finally:
+        trial.heal(*trial.deployment.tenants)

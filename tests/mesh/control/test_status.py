@@ -1,0 +1,38 @@
+"""The picture of a mesh for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chaos.mesh.fate import Placement, PodRef, ProxyInstance, Role
+from chaos.mesh.modes import MODES, Layer, Scope
+from chaos.mesh.status import control_plane_lines
+
+CLIENT = PodRef("tenant-a", "client-x", "u1", "node-1", "a", Role.CLIENT, "client", "client")
+SERVER = PodRef("tenant-b", "server-x", "u2", "node-2", "b", Role.SERVER, "server", "server")
+PROXY = ProxyInstance("sharedfate-system", "np-1", "proxy", "p1", "node-1", frozenset(Layer), Scope.NODE, "node-1", "node-proxy")
+PLACEMENT = Placement(MODES["node"], (CLIENT, SERVER), (PROXY,), ())
+
+
+def page(*identities: str, refused: bool = False, resources: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {"proxies": [{"uid": "p1", "current": True, "resources": resources or {}}], "refused_streams": [],
+            "identities": [{"proxy_uid": "p1", "proxy": "sharedfate-system/np-1", "identity": one, "refused": refused, "reason": "no"}
+                           for one in identities]}
+
+
+def test_a_mesh_in_order_is_one_line() -> None:
+    text = control_plane_lines(PLACEMENT, page("spiffe://cluster.local/ns/tenant-a/sa/client"))
+    assert text == "control plane: 1 proxies connected, 1 of 1 have the newest configuration"
+
+
+def test_what_differs_from_the_model_is_named() -> None:
+    more = control_plane_lines(PLACEMENT, page("spiffe://cluster.local/ns/tenant-b/sa/server"))
+    assert "np-1[proxy] was handed more than the model says: spiffe://cluster.local/ns/tenant-b/sa/server" in more
+    asked = control_plane_lines(PLACEMENT, page("spiffe://cluster.local/ns/tenant-b/sa/server", refused=True))
+    assert "asked for spiffe://cluster.local/ns/tenant-b/sa/server: no" in asked
+    nack = control_plane_lines(PLACEMENT, page(resources={"Listener": {"refused": {"outbound|x": {"message": "bad"}}}}))
+    assert "np-1[proxy] refused Listener outbound|x: bad" in nack
+
+
+def test_a_proxy_that_is_not_connected_is_named() -> None:
+    assert "np-1[proxy] is not connected" in control_plane_lines(PLACEMENT, {**page(), "proxies": []})

@@ -1,0 +1,124 @@
+"""Change under traffic, in real meshes: an agent that dies, a pod that is not captured yet."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from chaos.cluster.client import Cluster
+from chaos.cluster.providers import open_cluster
+from chaos.engine.features.leaving import NAME, check_leaving, plan_leaver
+from chaos.engine.features.site import Site, site
+from chaos.errors import NotReady
+from chaos.mesh import manifests
+from chaos.mesh.fate import PodRef
+from chaos.mesh.install import Mesh
+from chaos.names import LABEL_LAYER, PORT_CONTROL, PORT_HTTP, SYSTEM_NAMESPACE
+from chaos.verdict import Verdict
+
+pytestmark = [pytest.mark.privileged, pytest.mark.slow]
+
+SIGNAL = """
+import os, sys
+from chaos.faults.helper import processes
+for pid in processes(sys.argv[1], sys.argv[2]):
+    os.kill(pid, int(sys.argv[3]))
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with open_cluster("embedded", name="mchg", nodes=2) as found:
+        yield found
+
+
+@pytest.fixture(scope="module", params=["node", "ambient-namespace"])
+def where(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Site]:
+    mesh = Mesh(cluster, request.param, run=f"chg-{request.param}")
+    try:
+        mesh.start(manifests.reference(*sorted(n["metadata"]["name"] for n in cluster.list("Node"))))
+        with site(mesh) as found:
+            yield found
+    finally:
+        mesh.uninstall()
+
+
+def agents(where: Site) -> list[dict[str, Any]]:
+    found = where.cluster.list("Pod", SYSTEM_NAMESPACE, labels=f"{LABEL_LAYER}")
+    return [pod for pod in found if any(c["name"] == "agent" for c in pod["spec"]["containers"])]
+
+
+def agent_status(pod: dict[str, Any]) -> dict[str, Any]:
+    return next(s for s in pod["status"]["containerStatuses"] if s["name"] == "agent")
+
+
+def signal_agents(where: Site, number: int) -> None:
+    """Send a signal to every node's agent, from its node."""
+    for pod in agents(where):
+        done = where.cluster.exec(SYSTEM_NAMESPACE, where.stations[pod["spec"]["nodeName"]], [
+            "python", "-c", SIGNAL, pod["metadata"]["uid"], agent_status(pod)["containerID"].rpartition("//")[2], str(number)])
+        assert done.code == 0, done.stderr
+
+
+@contextmanager
+def load(where: Site) -> Iterator[dict[str, int]]:
+    """The client's loader at 100 requests a second; afterwards, what became of them."""
+    pod, found = where.client, {}
+
+    def ask(path: str, body: Any = None) -> Any:
+        return json.loads(where.cluster.pod_http(pod.namespace, pod.name, PORT_CONTROL, path, method="GET" if body is None else "POST",
+                                                 body=None if body is None else json.dumps(body).encode()))
+
+    name = f"change-{time.monotonic_ns()}"
+    ask("/flows", [{"name": name, "server": f"{pod.namespace}/server", "label": name, "target": f"{where.host}:80", "rate": 100,
+                    "timeout": 3.0}])
+    try:
+        yield found
+    finally:
+        ask("/stop", {})
+        where.cluster.wait("the requests have ended", lambda: ask("/stop")["under_way"] == 0, seconds=10)
+        found.update(next(one for one in ask("/flows") if one["name"] == name))
+
+
+def test_an_agent_that_is_killed_harms_no_traffic_and_goes_on_with_its_work(where: Site) -> None:
+    restarts = {pod["metadata"]["uid"]: agent_status(pod)["restartCount"] for pod in agents(where)}
+    assert len(restarts) == 2
+    with load(where) as counts:
+        time.sleep(0.5)
+        signal_agents(where, 9)
+        where.cluster.wait("both agents are back", lambda: all(
+            agent_status(pod)["ready"] and agent_status(pod)["restartCount"] == restarts[pod["metadata"]["uid"]] + 1
+            for pod in agents(where)), seconds=40)
+        time.sleep(0.5)
+    assert counts["ok"] > 100
+    assert (counts["failed"], counts["unknown"]) == (0, 0)
+    assert {check.verdict for check in check_leaving(where)} == {Verdict.PASS}
+
+
+def test_a_pod_that_is_not_captured_yet_is_not_ready_and_speaks_to_no_meshed_one(where: Site) -> None:
+    server = where.servers[0]
+    pod = where.mesh.inject([plan_leaver(where.client)])[-1]
+    signal_agents(where, 19)
+    try:
+        where.cluster.create(pod)
+        where.cluster.wait("its container runs", lambda: where.cluster.get("Pod", NAME, where.client.namespace)["status"].get(
+            "containerStatuses", [{}])[0].get("ready"), seconds=30)
+        with pytest.raises(NotReady):
+            where.mesh.wait_ready([pod], seconds=2)
+        found = where.cluster.get("Pod", NAME, where.client.namespace)
+        late = PodRef(where.client.namespace, NAME, found["metadata"]["uid"], where.client.node, "", "", NAME, "client")
+        by_address = where.call(late, host=server.ip, port=PORT_HTTP, requests=2)
+        by_name = where.call(late, requests=2)
+        assert {reply.status for reply in (*by_address, *by_name)} == {0}
+        signal_agents(where, 18)
+        where.mesh.wait_ready([pod], seconds=30)
+        assert {reply.status for reply in where.call(late, requests=4)} == {200}
+    finally:
+        signal_agents(where, 18)
+        where.cluster.delete("Pod", NAME, where.client.namespace)
+        where.cluster.wait("it is gone", lambda: where.cluster.find("Pod", NAME, where.client.namespace) is None, seconds=20)

@@ -1,0 +1,164 @@
+"""The checks' judgements on made-up observations: what each calls shown, not shown, and undecided."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from chaos.engine.features import balancing, beg, figures, identities, keys, metrics, paths, sniffer, wire
+from chaos.engine.features.check import Check, decided, merged, undecided
+from chaos.engine.features.wire import Direction
+from chaos.mesh.ca import Authority
+from chaos.mesh.fate import PodRef, ProxyInstance
+from chaos.mesh.modes import Layer, Scope
+from chaos.verdict import Verdict
+
+
+def proxy(name: str) -> ProxyInstance:
+    return ProxyInstance("tenant-a", name, "proxy", f"uid-{name}", "node-1", frozenset(Layer), Scope.POD, name, "client")
+
+
+def test_the_worst_check_decides_and_no_check_decides_nothing() -> None:
+    good, bad, open_ = decided("a", True, ""), decided("b", False, ""), undecided("c", "")
+    assert merged([good, good]) is Verdict.PASS
+    assert merged([good, open_]) is Verdict.INCONCLUSIVE
+    assert merged([open_, bad, good]) is Verdict.FAIL
+    assert merged([]) is Verdict.INCONCLUSIVE
+
+
+@given(st.lists(st.integers(0, 200), min_size=2, max_size=9).filter(any))
+def test_chi_squared_is_that_of_scipy(counts: list[int]) -> None:
+    statistic, p = balancing.chi_squared(counts)
+    reference = stats.chisquare(counts)
+    assert statistic == pytest.approx(reference.statistic)
+    assert p == pytest.approx(reference.pvalue, abs=1e-12)
+
+
+@pytest.mark.parametrize("counts", [[], [5], [0, 0]])
+def test_chi_squared_of_nothing_is_refused(counts: list[int]) -> None:
+    with pytest.raises(ValueError, match="nothing to test"):
+        balancing.chi_squared(counts)
+
+
+@pytest.mark.parametrize(("counts", "evenly", "verdict"), [
+    ({"a": 40, "b": 40}, True, Verdict.PASS), ({"a": 80, "b": 0}, True, Verdict.FAIL), ({"a": 60, "b": 20}, True, Verdict.FAIL),
+    ({"a": 80, "b": 0}, False, Verdict.PASS), ({"a": 79, "b": 1}, False, Verdict.FAIL), ({"a": 20, "b": 20}, True, Verdict.INCONCLUSIVE),
+])
+def test_a_spread_is_even_uneven_or_too_small_to_tell(counts: dict[str, int], evenly: bool, verdict: Verdict) -> None:
+    assert balancing.judge_spread("x", counts, asked=80, evenly=evenly).verdict is verdict
+
+
+def pair(**seen: Direction) -> Mapping[str, Direction]:
+    return {name: seen.get(name, Direction(10, 10, 0)) for name in ("there", "back")}
+
+
+@pytest.mark.parametrize(("seen", "meshed", "verdict"), [
+    (pair(), True, Verdict.PASS),
+    (pair(back=Direction(10, 9, 1)), True, Verdict.FAIL),
+    (pair(back=Direction(10, 0, 0)), True, Verdict.FAIL),  # unreadable, but no TLS either
+    (pair(back=Direction(0, 0, 0)), True, Verdict.INCONCLUSIVE),
+    (pair(there=Direction(9, 0, 3), back=Direction(9, 0, 3)), False, Verdict.PASS),
+    (pair(there=Direction(9, 0, 3), back=Direction(9, 0, 0)), False, Verdict.FAIL),  # a reader that reads one direction
+])
+def test_the_wire_is_judged_in_both_directions(seen: Mapping[str, Direction], meshed: bool, verdict: Verdict) -> None:
+    assert wire.judge_pair("x", seen, meshed=meshed).verdict is verdict
+
+
+def packet(payload: bytes) -> bytes:
+    ip = bytes([0x45, 0]) + (40 + len(payload)).to_bytes(2, "big") + bytes(5) + bytes([6, 0, 0])
+    ip += socket.inet_aton("10.0.0.1") + socket.inet_aton("10.0.0.2")
+    return ip + (1234).to_bytes(2, "big") + (80).to_bytes(2, "big") + bytes(8) + bytes([0x50]) + bytes(7) + payload
+
+
+def test_the_reader_tells_tls_records_from_plain_text() -> None:
+    heard: dict[tuple[str, int, str, int], sniffer.Heard] = {}
+    for payload in (b"\x17\x03\x03\x00\x20" + bytes(32), b"GET /secret HTTP/1.1\r\n", b""):
+        sniffer.take(packet(payload), b"secret", heard)
+    one, = heard.values()
+    assert (one.source, one.target, one.target_port) == ("10.0.0.1", "10.0.0.2", 80)
+    assert (one.packets, one.records, one.marked) == (2, 1, 1)
+
+
+@given(st.binary(max_size=200))
+def test_the_reader_survives_any_packet(data: bytes) -> None:
+    sniffer.take(data, b"secret", {})
+
+
+def test_control_ports_are_not_the_meshs_business() -> None:
+    pod = PodRef("n", "p", "u", "node-1", "t", "server", "w", "s", "10.0.0.2")
+    one = {"source": "10.0.0.9", "source_port": 5, "target": pod.ip, "target_port": 9990, "packets": 1, "records": 0, "marked": 1}
+    assert wire.toward([one], pod)[0] == Direction(0, 0, 0)
+    assert wire.toward([{**one, "target_port": 8080}], pod)[0] == Direction(1, 0, 1)
+
+
+def test_a_proxy_that_another_one_stands_in_for_is_seen_by_its_bytes() -> None:
+    own, secret = proxy("own"), proxy("secret")
+    good = paths.judge_paths({own: 40.0, secret: 0.0}, {own: 40 * 1100, secret: 90}, body=1000)
+    shared = paths.judge_paths({own: 40.0, secret: 0.0}, {own: 0, secret: 40 * 1100}, body=1000)
+    assert (good.verdict, shared.verdict) == (Verdict.PASS, Verdict.FAIL)
+    assert "own" in shared.sentence
+    assert "on no path" in shared.sentence
+
+
+PAGE = """# TYPE envoy_cluster_upstream_cx_tx_bytes_total counter
+envoy_cluster_upstream_cx_tx_bytes_total{envoy_cluster_name="xds"} 900
+envoy_cluster_upstream_cx_tx_bytes_total{envoy_cluster_name="outbound|80|server_tenant-a"} 70
+envoy_cluster_upstream_cx_tx_bytes_total{envoy_cluster_name="inbound"} 30
+envoy_sharedfate_requests{source="spiffe://cluster.local/ns/a/sa/c",destination="a/s",code="200"} 12
+envoy_server_live 1
+"""
+
+
+def test_figures_are_read_from_a_prometheus_page() -> None:
+    assert figures.carried(PAGE) == 100
+    assert figures.golden(PAGE) == {("spiffe://cluster.local/ns/a/sa/c", "a/s", "200"): 12}
+
+
+@pytest.mark.parametrize(("counted", "verdict"), [
+    ({"a": 20, "b": 20}, Verdict.PASS), ({"a": 21, "b": 19}, Verdict.FAIL), ({"a": 20}, Verdict.FAIL),
+    ({"a": 20, "b": 20, "c": 1}, Verdict.FAIL)])
+def test_counts_agree_or_differ(counted: dict[str, int], verdict: Verdict) -> None:
+    assert metrics.judge_counts("x", {"a": 20, "b": 20}, counted).verdict is verdict
+
+
+def test_no_request_decides_nothing() -> None:
+    assert metrics.judge_counts("x", {"a": 0}, {}).verdict is Verdict.INCONCLUSIVE
+
+
+def test_identities_that_lack_and_that_are_too_many_are_named() -> None:
+    one, two = proxy("one"), proxy("two")
+    expected = {one: {"spiffe://cluster.local/ns/a/sa/c"}, two: {"spiffe://cluster.local/ns/b/sa/c"}}
+    assert identities.differences(expected, expected) == []
+    told = identities.differences(expected, {one: set(), two: {*expected[one], *expected[two]}})
+    assert told == ["tenant-a/one[proxy] lacks a/sa/c", "tenant-a/two[proxy] also holds a/sa/c"]
+
+
+def test_a_key_in_memory_is_found_and_named_by_its_public_half() -> None:
+    issued = Authority.new().issue("spiffe://cluster.local/ns/a/sa/c", seconds=60)
+    kept = bytearray(issued.key)  # in this process's own memory
+    names = {keys.public_half(pem) for pem in keys.pem_keys(os.getpid())}
+    assert issued.public_key_sha256 in names
+    assert kept
+
+
+def test_a_broken_key_has_no_name() -> None:
+    assert keys.public_half(b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----") == ""
+
+
+def test_a_link_in_another_root_leads_into_that_root(tmp_path: Path) -> None:
+    (tmp_path / "run" / "secrets").mkdir(parents=True)
+    (tmp_path / "var").mkdir()
+    (tmp_path / "var" / "run").symlink_to("/run")
+    (tmp_path / "run" / "secrets" / "token").write_text("t")
+    assert beg.within(tmp_path, "/var/run/secrets/token") == tmp_path / "run" / "secrets" / "token"
+
+
+def test_a_check_reads_as_a_sentence() -> None:
+    assert str(Check("x holds", Verdict.PASS, "3 of 3", 3, "calls")) == "pass: x holds: 3 of 3"
