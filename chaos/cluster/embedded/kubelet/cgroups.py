@@ -26,6 +26,7 @@ PERIOD: Final = 100_000  # microseconds of a CPU quota
 MIN_QUOTA: Final = 1000
 MIN_SHARES: Final = 2
 MAX_SHARES: Final = 262_144
+_OURS: Final = min(MAX_SHARES, 4 * 1024 * (os.cpu_count() or 1))  # of our root and of each cluster: four machines' worth of cores
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +62,14 @@ def controllers() -> dict[str, str]:
 
 
 def prepare(path: str) -> None:
-    """Make the controllers available below `path` (version 2 asks for it at every level; version 1 does not)."""
+    """Make the controllers available below `path`, and weigh all that is ours as machines of our own would weigh.
+
+    Version 2 hands out controllers level by level; version 1 has them everywhere. Left at its default, a whole cluster
+    would have the share of one single process of the machine's: whatever else ran there would be what is measured.
+    """
     where = controllers()
     if "" not in where:
+        _weigh(f"{where['cpu']}{path}", "cpu.shares", str(_OURS))
         return
     here = where[""]
     for part in ["", *path.strip("/").split("/")]:
@@ -75,6 +81,19 @@ def prepare(path: str) -> None:
         except OSError as error:
             raise EnvironmentUnfit(f"{here} does not hand out the cpu, memory and pids controllers ({error.strerror}): "
                                    "run in a cgroup namespace of its own, or as root of the machine") from error
+    _weigh(f"{where['']}{path}", "cpu.weight", str(weight(_OURS)))
+
+
+def _weigh(directory: str, name: str, text: str) -> None:
+    """Write the weight of `directory`'s parents up to our own root."""
+    here = os.path.dirname(directory)
+    os.makedirs(here, exist_ok=True)
+    while True:
+        with open(f"{here}/{name}", "w") as file:
+            file.write(text)
+        if here.endswith(ROOT):
+            return
+        here = os.path.dirname(here)
 
 
 def _milli(value: object) -> int:
