@@ -46,7 +46,12 @@ class Scale:
             found = workload.living(cluster, receipt.target)
             status = found.get("status") or {}
             current = status.get("observedGeneration", 0) >= found["metadata"].get("generation", 1)
-            return {"replicas": self.replicas} if current and status.get("replicas", 0) == self.replicas else {}
+            if not current or status.get("replicas", 0) != self.replicas:
+                return {}
+            # a pod that is on its way out is counted no more, and goes on working until it has gone
+            selector = ",".join(f"{key}={value}" for key, value in found["spec"]["selector"]["matchLabels"].items())
+            left = cluster.list("Pod", receipt.target.namespace, labels=selector)
+            return {"replicas": self.replicas} if len(left) <= self.replicas else {}
 
         try:
             return Evidence(at, cluster.wait("fewer replicas", fewer, seconds=self.seconds))
