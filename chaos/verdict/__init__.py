@@ -23,6 +23,7 @@ from chaos.verdict.model import (
     Thresholds,
     Verdict,
     merge,
+    thresholds_from,
 )
 from chaos.verdict.view import view_from
 
@@ -43,5 +44,6 @@ __all__ = [
     "Verdict",
     "judge",
     "merge",
+    "thresholds_from",
     "view_from",
 ]

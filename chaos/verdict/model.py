@@ -160,6 +160,12 @@ class Thresholds:
         return self.errors_margin if kind is EffectKind.ERRORS else self.slow_margin
 
 
+def thresholds_from(saved: Mapping[str, Any]) -> Thresholds:
+    """The thresholds that a history's header holds as JSON; what it does not name has its default."""
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()}
+    return Thresholds(**{**values, **({"limits": Limits(values["limits"])} if "limits" in values else {})})
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """What was seen of the fault itself, not of the traffic. Instants in ns, None when not seen."""
