@@ -35,8 +35,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--chaos-namespaces", default="", help="namespaces that are not ours and may be changed, comma separated (default: none)")
     add("--chaos-kind-image", default=None, help="node image of a kind cluster (default: one that is pinned by digest)")
     add("--chaos-image-archive", default=None, help="archive of our image for a kind cluster (default: built from the checkout)")
-    add("--chaos-modes", default=None, help="proxy modes, comma separated, or all (default: none,sidecar,node)")
-    add("--chaos-scenarios", default=None, help="scenarios, comma separated (default: all)")
+    add("--chaos-modes", default=None, help="proxy modes, comma separated, all, or default")
+    add("--chaos-scenarios", default=None, help="scenarios, comma separated, all, or default: the default matrix")
     add("--chaos-nodes", type=int, default=2, help="nodes of a cluster that is made (default: 2)")
     add("--chaos-out", default="sharedfate-out", help="run directory: reports and histories (default: sharedfate-out)")
     add("--chaos-budget", type=int, default=900, help="CPU of all proxies together, in millicores (default: 900)")
@@ -104,15 +104,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         grouped(items)
     if not any("chaos_mode" in getattr(item, "fixturenames", ()) for item in items):
         return
+    from chaos.engine.settings import chosen as is_chosen
     from chaos.mesh.modes import mode_named
 
-    wanted = settings_of(config).scenarios
+    settings = settings_of(config)
     chosen: list[pytest.Item] = []
     left: list[pytest.Item] = []
     for item in items:
         found = getattr(getattr(item, "obj", None), "scenario", None)
-        (chosen if found is None or not wanted or found.name in wanted else left).append(item)
-        if found is not None and (why := found.applies(mode_named(item.callspec.params["chaos_mode"]))):  # type: ignore[attr-defined]
+        if found is None:
+            chosen.append(item)
+            continue
+        mode = item.callspec.params["chaos_mode"]  # type: ignore[attr-defined]
+        (chosen if is_chosen(settings, mode, found.name) else left).append(item)
+        item.user_properties += [("mode", mode), ("scenario", found.name)]
+        if why := found.applies(mode_named(mode)):
             item.add_marker(pytest.mark.skip(reason=why))
     if left:
         config.hook.pytest_deselected(items=left)

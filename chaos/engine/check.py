@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from chaos.engine.result import results_of
-from chaos.engine.shown import judged_again
+from chaos.engine.shown import checks_of, combined
 from chaos.errors import Misuse
 from chaos.history.model import Flow
 from chaos.history.store import History
-from chaos.verdict import Expectation, FaultKind, Harm, judge, view_from
+from chaos.verdict import Expectation, FaultKind, Harm, judge, thresholds_from, view_from
 
 
 def check_run(run: Path) -> Iterator[tuple[str, str, str]]:
@@ -20,19 +21,25 @@ def check_run(run: Path) -> Iterator[tuple[str, str, str]]:
         raise Misuse(f"{run}: no trial with a result there (trials/MODE/SCENARIO/result.json)")
     for result in results:
         before = f"{result.judgement['verdict']}: {result.judgement['reason']}"
-        if "checks" in result.judgement:
-            yield f"{result.scenario}[{result.mode}]", before, ": ".join(judged_again(result.judgement))
-            continue
-        history = History.load(run / "trials" / result.mode / result.scenario)
-        header = history.header
-        stated = header["expectation"]
-        by_name = {str(flow): flow for flow in history.flows}
-        expectation = Expectation({_flow(by_name, name): share for name, share in stated["shares"].items()},
-                                  exempt=frozenset(_flow(by_name, name) for name in stated["exempt"]),
-                                  harm=Harm(stated["harm"]), fault_kind=FaultKind(stated["fault_kind"]))
-        view = view_from(history.samples, history.events, flows=history.flows, since=header.get("since"))
-        again = judge(view, expectation)
-        yield f"{result.scenario}[{result.mode}]", before, f"{again.verdict}: {again.reason}"
+        claims = checks_of(result.judgement)
+        flows = not claims or result.judgement.get("judged") is not None  # whether anything was expected of flows
+        again = judged_again(run / "trials" / result.mode / result.scenario) if flows else None
+        verdict, reason = combined(again, claims)
+        yield f"{result.scenario}[{result.mode}]", before, f"{verdict}: {reason}"
+
+
+def judged_again(trial: Path) -> dict[str, Any]:
+    """The judge's answer to a saved history, with the thresholds that it was judged with."""
+    history = History.load(trial)
+    header = history.header
+    stated = header["expectation"]
+    by_name = {str(flow): flow for flow in history.flows}
+    expectation = Expectation({_flow(by_name, name): share for name, share in stated["shares"].items()},
+                              exempt=frozenset(_flow(by_name, name) for name in stated["exempt"]),
+                              harm=Harm(stated["harm"]), fault_kind=FaultKind(stated["fault_kind"]))
+    thresholds = thresholds_from(header.get("thresholds", {}))
+    view = view_from(history.samples, history.events, flows=history.flows, since=header.get("since"))
+    return judge(view, expectation, thresholds).as_dict()
 
 
 def _flow(by_name: dict[str, Flow], name: str) -> Flow:

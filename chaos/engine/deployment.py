@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-from chaos.chance import Clock, Seed, SystemClock
+from chaos.chance import Clock, SystemClock
 from chaos.cluster.client import Cluster
 from chaos.engine.progress import Progress
+from chaos.engine.recorder import Recorder
 from chaos.engine.settings import Settings
 from chaos.engine.topology import Tenant, plan_tenants
-from chaos.errors import ExperimentFailure
+from chaos.errors import ApiError, ExperimentFailure
 from chaos.faults.selection import Pick, pick
 from chaos.history.model import Flow
 from chaos.load.collector import Loader
@@ -23,14 +26,28 @@ from chaos.mesh import manifests
 from chaos.mesh.budget import Budget
 from chaos.mesh.fate import Placement, ProxyInstance, path
 from chaos.mesh.install import Mesh
-from chaos.names import LABEL_ROLE, PORT_CONTROL, SYSTEM_NAMESPACE
+from chaos.mesh.modes import Layer
+from chaos.names import LABEL_ROLE, PORT_CONTROL, PORT_TCP, SYSTEM_NAMESPACE
 
 REQUEST_TIMEOUT = 1.0  # seconds from when a request was due
 SENTINEL_RATE = 50.0
+STREAM = "stream"  # name and label of the long-lived connections
+STREAM_RATE = 20.0  # requests a second, over all of a tenant's streams
 FLOW = "http"  # name of a tenant's own flow at its loader
 SLOW_START = 0.05  # of its rate: what a flow whose path gave out begins with again
+ANSWERED = ("GET", "POST", "frames")  # what a server counts of its own answers
 HEALTHY = 0.95  # share of a flow's requests that are answered, above which it needs no help
+SOUND_SECONDS = 0.5  # for which a flow is watched to tell
 HEAL_SECONDS = 20.0  # longest wait for a flow to be sound again
+
+
+@dataclass(frozen=True, slots=True)
+class AddedPod:
+    """A server that was added while a mode runs."""
+
+    name: str
+    ready: bool
+    requests: int | None  # that it has answered; None: it cannot be asked yet
 
 
 class Deployment:
@@ -43,7 +60,9 @@ class Deployment:
         self.mesh = Mesh(cluster, mode, run=run, budget=Budget(settings.budget))
         self.tenants: tuple[Tenant, ...] = ()
         self.since = 0  # ns: begin of steady load
+        self.sound_since = 0  # ns: every flow has been sound since then, as `heal` saw it
         self.ready_seconds = 0.0
+        self.recorder: Recorder | None = None
 
     @property
     def namespaces(self) -> list[str]:
@@ -72,10 +91,13 @@ class Deployment:
         self.progress.step(f"{mode}: ready in {self.ready_seconds:.1f} s; starting the load")
         for tenant in self.tenants:
             self._set_flows(tenant, self.settings.rate)
-        self.since = time.time_ns() + 500_000_000  # the first connections of every flow are not steady load
+        self.recorder = Recorder(self.cluster, self.namespaces).start()
+        self.since = self.sound_since = time.time_ns() + 500_000_000  # the first connections of every flow are not steady load
 
     def stop(self) -> None:
         """Take the tenants and the mesh down."""
+        if self.recorder is not None:
+            self.recorder.stop()
         self.mesh.uninstall()
 
     def placement(self) -> Placement:
@@ -101,17 +123,67 @@ class Deployment:
                 found.update(dict.fromkeys(path(placement, pair)[0]))
         return list(found)
 
-    def proxy_to_break(self, seed: Seed) -> ProxyInstance:
-        """The first proxy on the first tenant's path; in mode `none` a placebo, which no traffic passes."""
-        del seed  # the reference topology is made so that this one instance shows both directions
-        if found := self.proxies_of_client(self.tenants[0]):
-            return found[0]
-        proxies = self.placement().proxies
-        if not proxies:
+    def proxy_to_break(self, layer: Layer = Layer.L4) -> ProxyInstance:
+        """The first proxy of that layer on the first tenant's path; in mode `none` a placebo, which no traffic passes.
+
+        The reference topology is made so that this one instance shows both directions.
+        """
+        tenant, placement = self.tenants[0], self.placement()
+        for pair in placement.pairs():
+            if pair.client.workload_key == tenant.client and placement.mode.hops:
+                return next(hop[0] for hop in path(placement, pair) if layer in hop[0].layers)
+        if not placement.proxies:
             raise ExperimentFailure(f"mode {self.mesh.mode.name} has neither a proxy nor a placebo: is the mesh whole?")
-        return sorted(proxies)[0]
+        return sorted(placement.proxies)[0]
+
+    @contextmanager
+    def one_more_server(self, tenant: Tenant) -> Iterator[Callable[[], AddedPod | None]]:
+        """A tenant's server has one replica more until left; the function says how the added pod is, None while there is none."""
+        name = tenant.server.rpartition("/")[2]
+        had = {pod["metadata"]["uid"] for pod in self._servers(tenant)}
+
+        def added() -> AddedPod | None:
+            for pod in self._servers(tenant):
+                if pod["metadata"]["uid"] not in had and pod.get("status", {}).get("podIP"):
+                    return self._added(tenant, pod)
+            return None
+
+        self.cluster.patch("Deployment", name, {"spec": {"replicas": len(had) + 1}}, tenant.namespace)
+        try:
+            yield added
+        finally:
+            self.cluster.patch("Deployment", name, {"spec": {"replicas": len(had)}}, tenant.namespace)
+            self.cluster.wait("the added pod is gone", lambda: len(self._servers(tenant)) == len(had), seconds=60)
+
+    def _servers(self, tenant: Tenant) -> list[dict[str, Any]]:
+        return self.cluster.list("Pod", tenant.namespace, labels=f"{LABEL_ROLE}=server")
+
+    def _added(self, tenant: Tenant, pod: dict[str, Any]) -> AddedPod:
+        ready = any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions") or [])
+        try:
+            seen = json.loads(self.cluster.pod_http(tenant.namespace, pod["metadata"]["name"], PORT_CONTROL, "/stats"))
+        except ApiError:
+            return AddedPod(pod["metadata"]["name"], ready, None)  # it does not run yet
+        return AddedPod(pod["metadata"]["name"], ready, sum(seen.get(kind, 0) for kind in ANSWERED))
 
     # ---- the load
+
+    @contextmanager
+    def streams(self, number: int) -> Iterator[list[Flow]]:
+        """So many long-lived TCP connections of each tenant, in use until left; the flows that they are in the history."""
+        for tenant in self.tenants:
+            self._tell_loader(tenant, [self._stream(tenant, number, STREAM_RATE)])
+        self.cluster.wait("every stream is open", lambda: all(
+            self._ledger(tenant, STREAM)["opened"] >= number for tenant in self.tenants), seconds=HEAL_SECONDS)
+        try:
+            yield [Flow(tenant.client, tenant.server, label=STREAM) for tenant in self.tenants]
+        finally:
+            for tenant in self.tenants:
+                self._tell_loader(tenant, [self._stream(tenant, number, 0.0)])
+
+    def _stream(self, tenant: Tenant, number: int, rate: float) -> dict[str, Any]:
+        return {"name": STREAM, "label": STREAM, "server": tenant.server, "target": f"server:{PORT_TCP}", "protocol": "tcp",
+                "connections": number, "rate": rate, "timeout": REQUEST_TIMEOUT}
 
     def pause(self, tenant: Tenant) -> None:
         """No requests of the tenant's own flow until `heal`; its sentinel goes on."""
@@ -127,42 +199,50 @@ class Deployment:
         Args:
             tenants: whose flows were paused; by default every tenant, and only flows that fail are touched.
         """
-        done = []
-        for tenant in self.tenants if tenants is None else tenants:
-            if tenants is None and self._is_sound(tenant, 0.5):
-                continue
-            begin = self.clock.now()
+        begin, done = self.clock.now(), []
+        for tenant in self._unsound(SOUND_SECONDS) if tenants is None else tenants:
+            started = self.clock.now()
             self._set_flows(tenant, self.settings.rate * SLOW_START)
             self._await_sound(tenant, "answers a slow start")
             self._set_flows(tenant, self.settings.rate)
             self._await_sound(tenant, "bears its load")
             done.append(f"{tenant.client} -> {tenant.server} was started slowly, and was sound again after "
-                        f"{(self.clock.now() - begin) / 1e9:.1f} s")
+                        f"{(self.clock.now() - started) / 1e9:.1f} s")
+        self.sound_since = self.clock.now() if done else begin
         return done
 
     def _await_sound(self, tenant: Tenant, what: str) -> None:
-        self.cluster.wait(f"{tenant.client} -> {tenant.server} {what}", lambda: self._is_sound(tenant, 0.5), seconds=HEAL_SECONDS)
+        self.cluster.wait(f"{tenant.client} -> {tenant.server} {what}", lambda: tenant not in self._unsound(SOUND_SECONDS, [tenant]),
+                          seconds=HEAL_SECONDS)
 
-    def _is_sound(self, tenant: Tenant, seconds: float) -> bool:
-        before = self._ledger(tenant)
+    def _unsound(self, seconds: float, tenants: Sequence[Tenant] | None = None) -> list[Tenant]:
+        """The tenants whose flows do not answer as they should, by what their loaders count in that time."""
+        watched = self.tenants if tenants is None else tenants
+        before = [self._ledger(tenant) for tenant in watched]
         self.clock.wait(seconds)
-        after = self._ledger(tenant)
-        due, answered = (after[name] - before[name] for name in ("due", "ok"))
-        return bool(due and answered >= HEALTHY * due)
+        found = []
+        for tenant, old in zip(watched, before, strict=True):
+            new = self._ledger(tenant)
+            due, answered = (new[name] - old[name] for name in ("due", "ok"))
+            if not due or answered < HEALTHY * due:
+                found.append(tenant)
+        return found
 
-    def _ledger(self, tenant: Tenant) -> dict[str, Any]:
-        """The loader's own counts of the tenant's flow."""
+    def _ledger(self, tenant: Tenant, name: str = FLOW) -> dict[str, Any]:
+        """The loader's own counts of one of the tenant's flows."""
         loader = self.client_pod(tenant)["metadata"]["name"]
         state = json.loads(self.cluster.pod_http(tenant.namespace, loader, PORT_CONTROL, "/state"))
-        return dict(next(flow for flow in state["flows"] if flow["name"] == FLOW))
+        return dict(next(flow for flow in state["flows"] if flow["name"] == name))
 
     def _set_flows(self, tenant: Tenant, rate: float) -> None:
-        servers = self.cluster.list("Pod", tenant.namespace, labels=f"{LABEL_ROLE}=server")
-        address = sorted(pod["status"]["podIP"] for pod in servers)[0]
+        address = sorted(pod["status"]["podIP"] for pod in self._servers(tenant))[0]
         flows = [
             {"name": FLOW, "server": tenant.server, "target": "server:80", "rate": rate, "timeout": REQUEST_TIMEOUT},
             {"name": "sentinel", "server": tenant.server, "target": f"{address}:{PORT_CONTROL}", "path": "/sentinel",
              "rate": SENTINEL_RATE, "sentinel": True, "timeout": REQUEST_TIMEOUT},
         ]
+        self._tell_loader(tenant, flows)
+
+    def _tell_loader(self, tenant: Tenant, flows: Sequence[dict[str, Any]]) -> None:
         loader = self.client_pod(tenant)["metadata"]["name"]
-        self.cluster.pod_http(tenant.namespace, loader, PORT_CONTROL, "/flows", method="POST", body=json.dumps(flows).encode())
+        self.cluster.pod_http(tenant.namespace, loader, PORT_CONTROL, "/flows", method="POST", body=json.dumps(list(flows)).encode())

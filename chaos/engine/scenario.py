@@ -24,6 +24,16 @@ def _always(mode: ProxyMode) -> str:
     return ""
 
 
+def has_proxies(mode: ProxyMode) -> str:
+    """Why a scenario that needs proxies does not apply."""
+    return "" if mode.hops else "there is no proxy without a mesh"
+
+
+def has_waypoints(mode: ProxyMode) -> str:
+    """Why a scenario about waypoints does not apply."""
+    return "" if mode.separate_layers else "both layers are in one proxy: proxy-killed breaks it"
+
+
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """A scenario's name, its function, and where it applies."""
@@ -37,10 +47,10 @@ class Scenario:
 SCENARIOS: dict[str, Scenario] = {}
 
 
-def scenario(name: str, *, applies: Applies = _always) -> Callable[[Callable[[Trial], None]], Scenario]:
+def scenario(name: str, *, applies: Applies = _always) -> Callable[[Callable[[Trial], None]], object]:
     """Register a scenario, and make pytest collect it under its own name in the module that defines it."""
 
-    def register(function: Callable[[Trial], None]) -> Scenario:
+    def register(function: Callable[[Trial], None]) -> object:
         claim = (function.__doc__ or "").strip().partition("\n")[0]
         found = Scenario(name, function, claim, applies)
         SCENARIOS[name] = found
@@ -53,6 +63,6 @@ def scenario(name: str, *, applies: Applies = _always) -> Callable[[Callable[[Tr
         item.__dict__["__test__"] = True
         item.__dict__["scenario"] = found
         function.__globals__[name] = item
-        return found
+        return item if name == function.__name__ else found
 
     return register

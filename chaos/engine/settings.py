@@ -11,6 +11,7 @@ from pathlib import Path
 from chaos.cluster.consent import Consent
 from chaos.cluster.kind import NODE_IMAGE, KindOptions
 from chaos.cluster.providers import parse_spec
+from chaos.engine.matrix import DEFAULT, in_matrix
 from chaos.errors import Misuse
 from chaos.mesh.modes import MODES
 
@@ -24,7 +25,7 @@ class Inconclusive(StrEnum):
 
 
 RUN_FILE = "run.json"  # in a run directory: what the run was
-DEMO_MODES = ("none", "sidecar", "node")
+DEFAULT_MATRIX = "default"  # of modes or scenarios: what the default matrix holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +33,8 @@ class Settings:
     """The options of a run."""
 
     cluster: str = "embedded"
-    modes: tuple[str, ...] = DEMO_MODES
-    scenarios: tuple[str, ...] = ()  # empty: all
+    modes: tuple[str, ...] = tuple(DEFAULT)
+    scenarios: tuple[str, ...] = ()  # empty: of each mode those of the default matrix
     nodes: int = 2
     out: Path = Path("sharedfate-out")
     budget: int = 900  # millicores for all proxies together
@@ -56,7 +57,7 @@ def parse_settings(*, cluster: str, modes: str, scenarios: str, nodes: int, out:
         parse_spec(cluster)
     except Misuse as error:
         problems.append(str(error))
-    chosen = _chosen(modes, DEMO_MODES, list(MODES), "proxy mode", problems)
+    chosen = _chosen(modes, tuple(DEFAULT), list(MODES), "proxy mode", problems)
     wanted = _chosen(scenarios, (), list(known_scenarios), "scenario", problems)
     if nodes < 2:
         problems.append(f"{nodes} nodes: sharing needs at least 2")
@@ -84,5 +85,12 @@ def _chosen(text: str, default: tuple[str, ...], known: Sequence[str], what: str
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     if names == ("all",):
         return tuple(known)
-    problems += [f"unknown {what} {name!r}: known are {', '.join(known)}, all" for name in names if name not in known]
+    if names == (DEFAULT_MATRIX,):
+        return default
+    problems += [f"unknown {what} {name!r}: known are {', '.join(known)}, all, default" for name in names if name not in known]
     return names or default
+
+
+def chosen(settings: Settings, mode: str, scenario: str) -> bool:
+    """Whether a run takes that trial."""
+    return mode in settings.modes and (scenario in settings.scenarios if settings.scenarios else in_matrix(mode, scenario))

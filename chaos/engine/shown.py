@@ -4,25 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 from chaos.engine.features.check import Check, merged
-from chaos.verdict import Verdict
+from chaos.verdict import Verdict, merge
+
+_FEW: Final = 4  # claims that are told one by one when they hold
 
 
 def reason_of(checks: Sequence[Check]) -> str:
     """One sentence: what was not shown, or how much was."""
     wrong = [check for check in checks if check.verdict is not Verdict.PASS]
     if not wrong:
-        return f"{len(checks)} features were shown to work"
+        if len(checks) > _FEW:
+            return f"{len(checks)} claims were shown to hold"
+        return "; ".join(f"{check.name}: {check.sentence}" for check in checks)
     return "; ".join(f"{check.name}: {check.sentence}" for check in wrong)
 
 
-def judgement_of(checks: Sequence[Check]) -> dict[str, Any]:
-    """For the result's `judgement`: the verdict, and every check in full."""
-    return {"verdict": str(merged(checks)), "reason": reason_of(checks), "flows": [],
-            "checks": [{**asdict(check), "verdict": str(check.verdict)} for check in checks],
-            "notes": [str(check) for check in checks]}
+def combined(judgement: Mapping[str, Any] | None, checks: Sequence[Check]) -> tuple[Verdict, str]:
+    """(verdict, reason) of a trial with a judged fault, with claims, or with both: the worst of them, and whose it is."""
+    parts = [(Verdict(judgement["verdict"]), str(judgement["reason"]))] if judgement else []
+    parts += [(merged(checks), reason_of(checks))] if checks else []
+    verdict = merge([verdict for verdict, _ in parts])
+    return verdict, "; ".join(reason for found, reason in parts if found is verdict) or "nothing was checked"
+
+
+def judgement_of(judgement: Mapping[str, Any] | None, checks: Sequence[Check]) -> dict[str, Any]:
+    """For the result's `judgement`: that of the judge, if any, and every check in full."""
+    whole = dict(judgement or {"flows": [], "notes": []})
+    whole["verdict"], whole["reason"] = combined(judgement, checks)
+    if checks:
+        whole["judged"] = {"verdict": judgement["verdict"], "reason": judgement["reason"]} if judgement else None
+        whole["checks"] = [{**asdict(check), "verdict": str(check.verdict)} for check in checks]
+        whole["notes"] = [*whole["notes"], *map(str, checks)]
+    return {**whole, "verdict": str(whole["verdict"])}
 
 
 def measures_of(checks: Sequence[Check]) -> dict[str, Mapping[str, Any]]:
@@ -30,7 +46,6 @@ def measures_of(checks: Sequence[Check]) -> dict[str, Mapping[str, Any]]:
     return {check.name: {"value": check.value, "low": None, "high": None, "unit": check.unit} for check in checks if check.unit}
 
 
-def judged_again(judgement: Mapping[str, Any]) -> tuple[str, str]:
-    """(verdict, reason) of the checks that a saved judgement holds."""
-    checks = [Check(**{**check, "verdict": Verdict(check["verdict"])}) for check in judgement["checks"]]
-    return str(merged(checks)), reason_of(checks)
+def checks_of(judgement: Mapping[str, Any]) -> list[Check]:
+    """The checks that a saved judgement holds."""
+    return [Check(**{**check, "verdict": Verdict(check["verdict"])}) for check in judgement.get("checks", [])]

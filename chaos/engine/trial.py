@@ -7,29 +7,30 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 from chaos.chance import Seed
 from chaos.engine.deployment import REQUEST_TIMEOUT, Deployment
-from chaos.engine.features.check import Check, merged
+from chaos.engine.features.check import Check
 from chaos.engine.progress import Progress
 from chaos.engine.restarts import compare_restarts, container_snapshot
 from chaos.engine.result import TrialResult
-from chaos.engine.shown import judgement_of, measures_of, reason_of
+from chaos.engine.shown import combined, judgement_of, measures_of
 from chaos.engine.topology import Tenant
 from chaos.errors import ExperimentFailure, NotReady
 from chaos.faults.injection import injected
 from chaos.faults.model import Fault, Receipt, Target
-from chaos.faults.selection import container_target
+from chaos.faults.selection import container_target, workload_target
 from chaos.history.model import EventKind, Flow, WindowKind
 from chaos.history.store import HistoryWriter
 from chaos.load.collector import Collector
 from chaos.mesh.fate import Placement, ProxyInstance, flow_shares
 from chaos.verdict import Expectation, FaultKind, Finding, Harm, HistoryView, Judgement, Thresholds, Verdict, judge, view_from
 
+SWITCH_SECONDS: Final = 2.0  # of each window of a switchback that is judged
 RECOVERY_SECONDS: Final = 3.0  # watched after a held fault is undone
 
 
@@ -67,6 +68,9 @@ class Trial:
         directory.mkdir(parents=True, exist_ok=True)
         self._writer = HistoryWriter(directory, {"mode": self.mesh.mode.name, "scenario": scenario, "seed": seed.value})
         self._before = container_snapshot(self.cluster, deployment.namespaces)
+        self._recording = ExitStack()
+        if deployment.recorder is not None:
+            self._recording.enter_context(deployment.recorder.into(self._writer))
         self._collector = Collector(self.cluster, deployment.loaders(), self._writer)
         self.note(EventKind.TRIAL, {"mode": self.mesh.mode.name, "scenario": scenario, "seed": seed.value})
         self.note(EventKind.PLACEMENT, {"pods": [asdict(pod) for pod in self.placement.pods],
@@ -91,7 +95,8 @@ class Trial:
                                        harm=harm, fault_kind=fault_kind)
         self._writer.note(since=self.deployment.since, expectation={
             "shares": {str(flow): share for flow, share in self.expectation.shares.items()},
-            "exempt": [str(flow) for flow in exempt], "harm": str(harm), "fault_kind": str(fault_kind)})
+            "exempt": [str(flow) for flow in exempt], "harm": str(harm), "fault_kind": str(fault_kind)},
+            thresholds=asdict(self.thresholds))
         return self.expectation
 
     def client_container(self, tenant: Tenant) -> Target:
@@ -113,12 +118,26 @@ class Trial:
                                    "value": check.value, "unit": check.unit})
         self.checks.append(check)
 
+    def workload(self, kind: str, key: str) -> Target:
+        """A workload, by namespace/name, as a fault's target."""
+        namespace, _, name = key.partition("/")
+        target: Target = workload_target(self.cluster.get(kind, name, namespace))
+        self.target = f"{kind} {target}"
+        return target
+
+    def workload_of(self, proxy: ProxyInstance) -> Target:
+        """The workload that a proxy's pod belongs to, as a fault's target."""
+        meta = self.cluster.get("Pod", proxy.pod, proxy.namespace)["metadata"]
+        while owner := next((one for one in meta.get("ownerReferences") or [] if one.get("controller")), None):
+            kind, meta = owner["kind"], self.cluster.get(owner["kind"], owner["name"], proxy.namespace)["metadata"]
+        return self.workload(kind, f"{proxy.namespace}/{meta['name']}")
+
     # ---- the course of a trial
 
     def baseline(self) -> None:
-        """Let every flow have its baseline: seconds and requests as the thresholds ask."""
+        """Let every flow have its baseline: seconds and requests as the thresholds ask, of the time that flows have been sound."""
         self.progress.step(f"{self.name}: baseline")
-        begin = max(time.time_ns(), self.deployment.since)
+        begin = max(self.deployment.sound_since, self.deployment.since)
         need = self.thresholds
 
         def enough() -> bool:
@@ -141,7 +160,8 @@ class Trial:
     def fault(self, fault: Fault, *targets: Target, seconds: float = 60.0) -> Iterator[tuple[Receipt, ...]]:
         """Inject, and undo on leaving; every phase and its evidence goes into the history."""
         self.progress.step(f"{self.name}: {fault.name} {', '.join(map(str, targets))}")
-        self.may_restart.update(target.uid for target in targets)
+        for target in targets:
+            self.may_restart.update(self._pods_of(target))
 
         def tell(phase: str, receipt: Receipt) -> None:
             at = {"injected": receipt.injected_at, "recovered": receipt.recovered_at}.get(phase, 0) or time.time_ns()
@@ -155,6 +175,47 @@ class Trial:
 
         with injected(self.cluster, fault, *targets, run=self.deployment.run, seconds=seconds, tell=tell) as receipts:
             yield receipts
+
+    def _pods_of(self, target: Target) -> list[str]:
+        """UIDs of the pods that a fault on the target may restart."""
+        if target.kind != "workload":
+            return [target.uid]
+        selector = self.cluster.get(target.workload_kind, target.name, target.namespace)["spec"]["selector"]["matchLabels"]
+        labels = ",".join(f"{name}={value}" for name, value in selector.items())
+        return [pod["metadata"]["uid"] for pod in self.cluster.list("Pod", target.namespace, labels=labels)]
+
+    def switchback(self, fault: Fault, *targets: Target, aggressor: Tenant | None = None) -> Judgement:
+        """Baseline, then on/off pairs of a fault that bites by degrees, until the judge needs no more of them.
+
+        The ramp before the effect belongs to neither window, nor does the time that flows take to be sound again.
+
+        Args:
+            aggressor: the tenant that is the fault itself: its own flow pauses meanwhile.
+        """
+        self.baseline()
+        hold = self.thresholds.settle + SWITCH_SECONDS
+        judgement: Judgement | None = None
+        for pairs in self.thresholds.pairs:
+            while self.pairs_done < pairs:
+                if aggressor is not None:
+                    self.deployment.pause(aggressor)
+                with self.fault(fault, *targets) as receipts:
+                    begin = time.time_ns()
+                    self.hold(hold)
+                    end = time.time_ns()
+                self.window(WindowKind.FAULT, begin, end, f"held: {'; '.join(str(r.evidence.get('why', fault.name)) for r in receipts)}")
+                if aggressor is not None:
+                    self.heal(aggressor)
+                self.heal_what_fails()
+                quiet = time.time_ns()
+                self.hold(hold)
+                self.window(WindowKind.RECOVERY, quiet, time.time_ns(), "undone, and flows sound")
+                self.pairs_done += 1
+            judgement = self.look()
+            if judgement.done:
+                break
+        assert judgement is not None
+        return judgement
 
     def break_and_watch(self, fault: Fault, *targets: Target, seconds: float = 60.0) -> Judgement:
         """Baseline, fault, looks and recovery of a fault that is over by itself (pulse) or acts until it is undone (held)."""
@@ -180,6 +241,11 @@ class Trial:
     def heal(self, *tenants: Tenant) -> None:
         """Start the paused flows of these tenants again, slowly, and write down how long their paths took to bear them."""
         for sentence in self.deployment.heal(tenants):
+            self.note(EventKind.NOTE, {"healed": sentence})
+
+    def heal_what_fails(self) -> None:
+        """Help the flows that do not come back by themselves."""
+        for sentence in self.deployment.heal():
             self.note(EventKind.NOTE, {"healed": sentence})
 
     def look_until_done(self, begin: int, *, end: int | None = None) -> Judgement:
@@ -220,23 +286,21 @@ class Trial:
         self.unexpected_restarts = compare_restarts(self._before, after, expected=self.may_restart)
         self._observe_until(time.time_ns() + int(REQUEST_TIMEOUT * 1e9))  # what is under way ends by then
         self._collector.finish(stop_flows=False)
-        if self.checks:
-            return self._write_result(
-                merged(self.checks), reason_of(self.checks), predicted={"hurt": [], "unhurt": []},
-                observed={"hurt": [], "unhurt": [], "inconclusive": []}, measures=measures_of(self.checks),
-                judgement=judgement_of(self.checks))
-        expectation = self._expected()
-        judgement = judge(self.view(), expectation, self.thresholds)
-        self.judgement = judgement
-        shares: Mapping[Flow, float] = expectation.shares
+        judgement: Judgement | None = None
+        shares: Mapping[Flow, float] = {}
+        if self.expectation is not None or not self.checks:
+            expectation = self._expected()
+            judgement = self.judgement = judge(self.view(), expectation, self.thresholds)
+            shares = {flow: share for flow, share in expectation.shares.items() if flow not in expectation.exempt}
+        whole = judgement_of(judgement.as_dict() if judgement else None, self.checks)
         return self._write_result(
-            judgement.verdict, judgement.reason,
-            predicted={"hurt": [str(f) for f, s in shares.items() if s > 0 and f not in expectation.exempt],
-                       "unhurt": [str(f) for f, s in shares.items() if s == 0 and f not in expectation.exempt]},
-            observed={"hurt": judgement.observed(Finding.HURT), "unhurt": judgement.observed(Finding.NOT_HURT),
-                      "inconclusive": judgement.observed(Finding.INCONCLUSIVE)},
-            measures={name: asdict(measure) for name, measure in judgement.measures.items()},
-            judgement=judgement.as_dict())
+            *combined(judgement.as_dict() if judgement else None, self.checks),
+            predicted={"hurt": [str(f) for f, s in shares.items() if s > 0], "unhurt": [str(f) for f, s in shares.items() if s == 0]},
+            observed={name: judgement.observed(finding) if judgement else [] for name, finding in (
+                ("hurt", Finding.HURT), ("unhurt", Finding.NOT_HURT), ("inconclusive", Finding.INCONCLUSIVE))},
+            measures={**({name: asdict(measure) for name, measure in judgement.measures.items()} if judgement else {}),
+                      **measures_of(self.checks)},
+            judgement=whole)
 
     def _write_result(self, verdict: Verdict, reason: str, *, predicted: Mapping[str, list[str]], observed: Mapping[str, list[str]],
                       measures: Mapping[str, Mapping[str, Any]], judgement: Mapping[str, Any]) -> TrialResult:
@@ -248,12 +312,14 @@ class Trial:
             seconds=(time.time_ns() - self.began) / 1e9, predicted=predicted, observed=observed, measures=measures,
             verdict=str(verdict), reason=reason, history=f"trials/{self.mesh.mode.name}/{self.scenario}", judgement=judgement)
         self.note(EventKind.TRIAL, {"end": True, "verdict": str(verdict), "reason": reason})
+        self._recording.close()
         self._writer.close()
         result.write(self.directory)
         return result
 
     def close(self) -> None:
         """Stop gathering and close the history, however the trial ended. Safe to repeat."""
+        self._recording.close()
         self._collector.stop()
         self._writer.close()
 

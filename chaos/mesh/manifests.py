@@ -126,11 +126,11 @@ def tenant(name: str, *, client_nodes: Sequence[str], server_nodes: Sequence[str
     })
 
 
-def job(name: str, *, tenant: str, nodes: Sequence[str], requests: int = 20,
+def job(name: str, *, tenant: str, nodes: Sequence[str], requests: int = 20, interval: float = 0.0, tries: int = 1,
         deadline_seconds: int = 60) -> list[Object]:
-    """A batch Job of a tenant (manifests/apps/job.yaml)."""
+    """A batch Job of a tenant (manifests/apps/job.yaml): so many requests, `interval` seconds apart, each tried so often."""
     return load("apps/job.yaml", {"name": name, "tenant": tenant, "nodes": list(nodes), "requests": str(requests),
-                                  "deadline_seconds": deadline_seconds})
+                                  "interval": str(interval), "tries": str(tries), "deadline_seconds": deadline_seconds})
 
 
 def reference(first: str, second: str) -> list[Object]:

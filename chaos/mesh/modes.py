@@ -76,6 +76,16 @@ class ProxyMode:
         return len(self.placed_by) == 2
 
     @property
+    def holds_jobs(self) -> bool:
+        """Whether a Job's pod cannot end: an ordinary container beside the application runs on."""
+        return PlacedBy.CONTAINER in self.placed_by
+
+    @property
+    def ready_before_app(self) -> bool:
+        """Whether an application's first request finds its path whole: there is none, or it starts before the application."""
+        return not self.placed_by or self.placed_by[0] is PlacedBy.INIT_CONTAINER
+
+    @property
     def in_pod(self) -> bool:
         """Whether the proxy is a container of the application's own pod."""
         return bool(self.placed_by) and self.placed_by[0] in (PlacedBy.CONTAINER, PlacedBy.INIT_CONTAINER)

@@ -1,39 +1,39 @@
-"""One tenant overloads its own path. Who else slows down is who shares a proxy with it."""
+"""One tenant overloads its own path. Who else slows down is who shares a proxy with it.
+
+A scenario for each way to overload: many requests; a new connection, and so a TLS handshake, for each; large bodies; readers
+so slow that their answers fill the tunnel that others share.
+"""
 
 from __future__ import annotations
-
-import time
 
 from chaos.engine.scenario import scenario
 from chaos.engine.trial import Trial
 from chaos.faults.overload import Overload
-from chaos.history.model import Flow, WindowKind
-from chaos.verdict import FaultKind, Harm
+from chaos.history.model import Flow
+from chaos.verdict import FaultKind
+
+
+def overload(trial: Trial, profile: str) -> None:
+    """The first tenant overloads its path in the way that the profile says; everybody else's share of it is what is expected."""
+    noisy = trial.deployment.tenants[0]
+    own = Flow(noisy.client, noisy.server)
+    trial.expect_fate_of(*trial.deployment.proxies_of_client(noisy), fault_kind=FaultKind.GRADUAL, exempt=[own])
+    trial.switchback(Overload(server=noisy.server, seconds=20.0, profile=profile), trial.client_container(noisy), aggressor=noisy)
 
 
 @scenario("noisy-neighbour")
 def noisy_neighbour(trial: Trial) -> None:
-    """A tenant that overloads its path hurts those who share its proxy, and no other."""
-    noisy = trial.deployment.tenants[0]
-    proxies = trial.deployment.proxies_of_client(noisy)
-    own = Flow(noisy.client, noisy.server)
-    trial.expect_fate_of(*proxies, fault_kind=FaultKind.GRADUAL, harm=Harm.EITHER, exempt=[own])
-    target = trial.client_container(noisy)
-    trial.baseline()
-    fault = Overload(server=noisy.server, seconds=20.0)
-    hold = trial.thresholds.settle + 2.0
-    for pairs in trial.thresholds.pairs:
-        while trial.pairs_done < pairs:
-            trial.deployment.pause(noisy)  # the aggressor stands in its place
-            with trial.fault(fault, target, seconds=fault.seconds) as (receipt,):
-                begin = time.time_ns()  # the path has given out: the ramp before belongs to neither window
-                trial.hold(hold)
-                end = time.time_ns()
-            trial.window(WindowKind.FAULT, begin, end, f"overload held: {receipt.evidence.get('why')}")
-            trial.heal(noisy)
-            quiet = time.time_ns()
-            trial.hold(hold)
-            trial.window(WindowKind.RECOVERY, quiet, time.time_ns(), "overload ended")
-            trial.pairs_done += 1
-        if trial.look().done:
-            return
+    """A tenant that overloads its path with requests hurts those who share its proxy, and no other."""
+    overload(trial, "requests")
+
+
+@scenario("noisy-handshakes")
+def noisy_handshakes(trial: Trial) -> None:
+    """A tenant that opens a connection for each request hurts those who share its proxy, and no other."""
+    overload(trial, "handshakes")
+
+
+@scenario("noisy-bodies")
+def noisy_bodies(trial: Trial) -> None:
+    """A tenant that sends large bodies hurts those who share its proxy, and no other."""
+    overload(trial, "bodies")

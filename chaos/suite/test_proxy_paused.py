@@ -11,6 +11,6 @@ from chaos.verdict import FaultKind
 @scenario("proxy-paused")
 def proxy_paused(trial: Trial) -> None:
     """A proxy that hangs hurts the flows behind it, by their share, and no other, until it goes on."""
-    proxy = trial.deployment.proxy_to_break(trial.seed)
+    proxy = trial.deployment.proxy_to_break()
     trial.expect_fate_of(proxy, fault_kind=FaultKind.HELD)
     trial.break_and_watch(Pause(), trial.container(proxy))

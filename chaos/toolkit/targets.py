@@ -33,7 +33,7 @@ def proxy_on_path(trial: Trial, tenant: str, layer: str, side: str = "client") -
     placement = trial.deployment.placement()
     owner = tenant_named(trial, tenant)
     if not placement.mode.hops:
-        return trial.deployment.proxy_to_break(trial.seed)
+        return trial.deployment.proxy_to_break()
     passed = [proxy for pair in placement.pairs() if pair.client.workload_key == owner.client
               for hop in path(placement, pair) for proxy in hop]
     for proxy in passed if side == "client" else reversed(passed):

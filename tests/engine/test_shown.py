@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from chaos.engine.check import check_run
 from chaos.engine.features.check import Check, decided, undecided
 from chaos.engine.result import TrialResult
-from chaos.engine.shown import judged_again, judgement_of, measures_of, reason_of
+from chaos.engine.shown import checks_of, combined, judgement_of, measures_of, reason_of
 from chaos.report import write_reports
 
 GOOD = decided("a holds", True, "3 of 3", 3, "calls")
@@ -19,7 +21,7 @@ OPEN = undecided("c holds", "nothing seen")
 def written(run: Path, checks: list[Check]) -> None:
     directory = run / "trials" / "node" / "features"
     directory.mkdir(parents=True)
-    came = judgement_of(checks)
+    came = judgement_of(None, checks)
     TrialResult(mode="node", scenario="features", target="", seed=1, seconds=2.0, predicted={"hurt": [], "unhurt": []},
                 observed={"hurt": [], "unhurt": [], "inconclusive": []}, measures=measures_of(checks), verdict=came["verdict"],
                 reason=came["reason"], history="trials/node/features", judgement=came).write(directory)
@@ -28,14 +30,31 @@ def written(run: Path, checks: list[Check]) -> None:
 
 
 def test_what_was_not_shown_is_the_reason() -> None:
-    assert reason_of([GOOD, GOOD]) == "2 features were shown to work"
+    assert reason_of([GOOD, GOOD]) == "a holds: 3 of 3; a holds: 3 of 3"
+    assert reason_of([GOOD] * 9) == "9 claims were shown to hold"
     assert reason_of([GOOD, BAD, OPEN]) == "b holds: 1 of 3; c holds: nothing seen"
 
 
 def test_a_saved_judgement_gives_the_same_verdict_again() -> None:
     for checks in ([GOOD], [GOOD, OPEN], [GOOD, OPEN, BAD]):
-        saved = json.loads(json.dumps(judgement_of(checks)))
-        assert judged_again(saved) == (saved["verdict"], saved["reason"])
+        saved = json.loads(json.dumps(judgement_of(None, checks)))
+        assert combined(None, checks_of(saved)) == (saved["verdict"], saved["reason"])
+
+
+@pytest.mark.parametrize(("judged", "claims", "verdict", "reason"), [
+    ("pass", [GOOD], "pass", "flows: fine; a holds: 3 of 3"),
+    ("pass", [BAD], "fail", "b holds: 1 of 3"),
+    ("fail", [GOOD], "fail", "flows: fine"),
+    ("inconclusive", [GOOD], "inconclusive", "flows: fine"),
+    ("inconclusive", [BAD], "fail", "b holds: 1 of 3"),
+])
+def test_a_trial_with_flows_and_claims_is_as_good_as_the_worse_of_them(judged: str, claims: list[Check], verdict: str,
+                                                                       reason: str) -> None:
+    assert combined({"verdict": judged, "reason": "flows: fine"}, claims) == (verdict, reason)
+
+
+def test_a_trial_that_checked_nothing_is_inconclusive() -> None:
+    assert combined(None, []) == ("inconclusive", "nothing was checked")
 
 
 def test_a_result_of_checks_is_judged_again_and_reported(tmp_path: Path) -> None:

@@ -1,0 +1,78 @@
+"""CPU and memory of proxies and applications under steady load, from the metrics API, with intervals over its windows."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from chaos.engine.features.check import Check, decided, undecided
+from chaos.engine.recorder import usage_facts
+from chaos.engine.trial import Trial
+from chaos.errors import ApiError
+
+SECONDS: Final = 10.0  # of steady load
+EVERY: Final = 1.0
+_T_95: Final = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)  # Student's t, two-sided 95 %, 1 to 9 degrees of freedom
+
+
+def measure(trial: Trial) -> list[Check]:
+    """Watch for SECONDS; the checks hold the figures."""
+    try:
+        rows = _watch(trial)
+    except ApiError as error:
+        return [undecided("the proxies' CPU and memory", f"the cluster has no metrics API: {error}")]
+    placement, deployment = trial.placement, trial.deployment
+    everyone = {(p.namespace, p.pod, p.container) for p in placement.proxies}
+    proxies = {(p.namespace, p.pod, p.container) for p in placement.proxies if p.layers}  # without the placebo
+    tenants = {tenant.namespace for tenant in deployment.tenants}
+    cores = [total(row, proxies, "cores") for row in rows]
+    mib = statistics.fmean(total(row, proxies, "bytes") for row in rows) / 2**20
+    apps = statistics.fmean(total(row, {key for key in row if key[0] in tenants} - everyone, "cores") for row in rows)
+    used, (low, high), pods = statistics.fmean(cores), interval(cores), len(placement.pods)
+    thousand = 1000 * used / (deployment.settings.rate * len(deployment.flows))
+    budget, limits = deployment.settings.budget / 1000, sum(p.cpu_millicores for p in placement.proxies if p.layers) / 1000
+    return [
+        decided("the proxies' CPU limits together are the budget", not proxies or abs(limits - budget) <= 0.05 * budget,
+                f"{len(proxies)} proxies share {limits:.2f} of {budget:.2f} cores", limits, "cores"),
+        decided("CPU of all proxies", not proxies or 0 < used <= 1.1 * budget, f"{used:.3f} cores ({low:.3f} to {high:.3f})",
+                used, "cores"),
+        decided("memory of all proxies", not proxies or mib > 0, f"{mib:.0f} MiB", mib, "MiB"),
+        decided("memory of proxies per pod", True, f"{mib / pods:.1f} MiB for each of {pods} pods", mib / pods, "MiB"),
+        decided("CPU of proxies per 1,000 requests", True, f"{thousand:.2f} core-seconds", thousand, "core-seconds"),
+        decided("CPU of the applications", apps > 0, f"{apps:.3f} cores", apps, "cores"),
+    ]
+
+
+Key = tuple[str, str, str]  # namespace, pod, container
+Row = Mapping[Key, Mapping[str, float]]
+
+
+def total(row: Row, keys: Iterable[Key], what: str) -> float:
+    """The sum over those containers that the row has."""
+    return sum(row[key][what] for key in keys if key in row)
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """95 % interval of the mean (Student, 1908); of one value: everything from 0 to twice it."""
+    mean = statistics.fmean(values)
+    if len(values) < 2:
+        return 0.0, 2 * mean
+    half = _T_95[min(len(values) - 2, len(_T_95) - 1)] * statistics.stdev(values) / len(values) ** 0.5
+    return mean - half, mean + half
+
+
+def _watch(trial: Trial) -> list[dict[Key, dict[str, float]]]:
+    """One row a second: each container's cores and bytes."""
+    rows: list[dict[Key, dict[str, float]]] = []
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        trial.hold(EVERY)
+        row: dict[Key, dict[str, float]] = {}
+        for namespace in trial.deployment.namespaces:
+            for metrics in trial.cluster.list("PodMetrics", namespace):
+                facts: dict[str, Any] = usage_facts(metrics)
+                row |= {(namespace, facts["pod"], name): used for name, used in facts["containers"].items()}
+        rows.append(row)
+    return rows

@@ -1,0 +1,124 @@
+"""A Job of a tenant, run in a trial's mode: whether its application ended, whether the Job did, and what was tried again."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final
+
+from chaos.cluster.client import KINDS
+from chaos.engine.trial import Trial
+from chaos.errors import ApiError, ExperimentFailure
+from chaos.faults.container import container_status
+from chaos.mesh import manifests
+from chaos.mesh.fate import ProxyInstance, serves
+from chaos.mesh.modes import Layer
+from chaos.mesh.placement import application
+
+LINGERS: Final = 6.0  # seconds after its application's end, by which a Job that ends at all has ended
+SECONDS: Final = 90.0  # longest wait for a Job
+CONTAINER: Final = "job"
+
+
+@dataclass(frozen=True, slots=True)
+class JobSeen:
+    """What became of a Job."""
+
+    complete: bool
+    failed: bool
+    pods: int
+    app_exit: int | None  # of the last pod's application; None: it did not end
+    app_seconds: float  # from the Job's creation to the end of its application
+    after_app: float  # seconds after that, when the Job was seen to be complete, or was given up
+    first: str  # how the first request ended
+    retried: int
+    report: dict[str, Any]
+
+    def application(self) -> str:
+        """What the application came to, in words."""
+        if self.app_exit is None:
+            return "its application did not end"
+        return f"its application ended with {self.app_exit} after {self.app_seconds:.1f} s: {self.report.get('ok', 0)} requests answered"
+
+
+class JobRun(AbstractContextManager["JobRun"]):
+    """A Job that is there from entering to leaving, whatever becomes of it. It calls the first tenant's server."""
+
+    def __init__(self, trial: Trial, name: str, *, requests: int = 20, interval: float = 0.0, tries: int = 1) -> None:
+        self.trial, self.cluster, self.name = trial, trial.cluster, f"job-{name}"
+        self.tenant = trial.deployment.tenants[0]
+        objects = manifests.job(self.name, tenant=self.tenant.name, nodes=self.tenant.client_nodes, requests=requests,
+                                interval=interval, tries=tries, deadline_seconds=int(SECONDS))
+        self._objects = [obj for obj in trial.mesh.inject(objects) if obj["kind"] != "Namespace"]
+        self._began = 0.0
+
+    def __enter__(self) -> JobRun:
+        self._began = time.monotonic()
+        for obj in self._objects:
+            self.cluster.apply(obj)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.trial.may_restart.update(pod["metadata"]["uid"] for pod in self.pods())
+        for obj in self._objects:
+            assert KINDS[obj["kind"]][2]
+            self.cluster.delete(obj["kind"], obj["metadata"]["name"], self.tenant.namespace)
+        self.cluster.wait(f"{self.name} is gone", lambda: not self.pods(), seconds=60)
+
+    def pods(self) -> list[dict[str, Any]]:
+        """Its pods, the oldest first."""
+        found = self.cluster.list("Pod", self.tenant.namespace, labels=f"job-name={self.name}")
+        return sorted(found, key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]))
+
+    def proxy(self, *, seconds: float = 30.0) -> ProxyInstance:
+        """The L4 proxy that serves the running Job; in mode `none` the placebo of its node."""
+        def running() -> dict[str, Any] | None:
+            return next((pod for pod in self.pods() if "running" in container_status(pod, CONTAINER).get("state", {})), None)
+
+        pod = self.cluster.wait(f"{self.name} runs", running, seconds=seconds)
+        who = application(pod)
+        assert who is not None
+        for proxy in self.trial.deployment.placement().proxies:
+            if serves(proxy, who) and (Layer.L4 in proxy.layers or not proxy.layers):
+                return proxy
+        raise ExperimentFailure(f"{self.name}: no proxy serves {who.namespace}/{who.name}")
+
+    def watch(self) -> JobSeen:
+        """Until the Job is complete, has failed, or goes on for LINGERS seconds after its application ended well."""
+        ended_at = 0.0
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end:
+            status = self.cluster.get("Job", self.name, self.tenant.namespace).get("status", {})
+            conditions = {one["type"] for one in status.get("conditions") or [] if one["status"] == "True"}
+            pods = self.pods()
+            state = container_status(pods[-1], CONTAINER).get("state", {}) if pods else {}
+            if ended_at == 0.0 and state.get("terminated", {}).get("exitCode") == 0:
+                ended_at = time.monotonic()
+            if conditions & {"Complete", "Failed"} or (ended_at and time.monotonic() - ended_at > LINGERS):
+                return self._seen(conditions, pods, state, ended_at or time.monotonic())
+            self.trial.hold(0.1)
+        raise ExperimentFailure(f"{self.name}: neither its application nor the Job ended within {SECONDS:g} s")
+
+    def _seen(self, conditions: set[str], pods: list[dict[str, Any]], state: dict[str, Any], ended_at: float) -> JobSeen:
+        reports = [report for pod in pods if (report := self._report(pod))]
+        return JobSeen(
+            complete="Complete" in conditions, failed="Failed" in conditions, pods=len(pods),
+            app_exit=state.get("terminated", {}).get("exitCode"), app_seconds=ended_at - self._began,
+            after_app=time.monotonic() - ended_at, first=str(reports[0].get("first", "")) if reports else "",
+            retried=sum(int(report.get("retried", 0)) for report in reports), report=reports[-1] if reports else {})
+
+    def _report(self, pod: dict[str, Any]) -> dict[str, Any]:
+        """The line of JSON that the application prints as it ends; empty when there is none."""
+        try:
+            lines = self.cluster.logs(self.tenant.namespace, pod["metadata"]["name"], container=CONTAINER).splitlines()
+        except ApiError:
+            return {}
+        for line in reversed(lines):
+            try:
+                return dict(json.loads(line))
+            except ValueError:
+                continue
+        return {}

@@ -1,0 +1,24 @@
+"""The default matrix: named trials, chosen so that each claim is shown, and what tells each mode from the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+DEFAULT: Final[Mapping[str, tuple[str, ...]]] = {
+    "none": ("noisy-neighbour", "proxy-killed", "job-completes", "app-rolled-out"),
+    "sidecar": ("noisy-neighbour", "proxy-killed", "proxy-throttled", "proxy-upgraded", "app-rolled-out", "job-completes",
+                "identities-exposed", "footprint"),
+    "native-sidecar": ("proxy-killed", "job-completes", "job-proxy-killed", "job-starts-before-proxy"),
+    "node": ("noisy-neighbour", "proxy-killed", "proxy-paused", "proxy-out-of-memory", "proxy-throttled", "proxy-upgraded",
+             "job-completes", "job-proxy-killed", "job-starts-before-proxy", "control-plane-down", "identities-exposed", "footprint",
+             "saturation"),
+    "ambient-namespace": ("noisy-neighbour", "proxy-killed", "waypoint-killed", "features", "identities-exposed", "footprint"),
+    "ambient-node": ("waypoint-killed",),
+    "ambient-pod": ("noisy-neighbour", "waypoint-killed"),
+}
+
+
+def in_matrix(mode: str, scenario: str) -> bool:
+    """Whether the default matrix holds that trial."""
+    return scenario in DEFAULT.get(mode, ())

@@ -1,0 +1,80 @@
+"""What a roll-out of proxies costs: whose applications restart, which requests are lost, which long streams are cut."""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from chaos.engine.features.check import decided
+from chaos.engine.restarts import Snapshot, container_snapshot
+from chaos.engine.trial import Trial
+from chaos.faults.model import Fault
+from chaos.history.model import Flag, Outcome, Samples, WindowKind
+from chaos.mesh.fate import ProxyInstance, path
+from chaos.names import SYSTEM_NAMESPACE
+
+STREAMS: Final = 4  # long-lived connections of each tenant
+_APPS: Final = frozenset({"client", "server"})  # containers of the reference applications
+_QUIET_SECONDS: Final = 1.0
+
+
+def watch(trial: Trial, fault: Fault) -> None:
+    """Roll out the proxies before the first tenant's servers, and show what that did.
+
+    Where a proxy is a container of the application's pod, its roll-out is the application's: the model says so, and both
+    directions are looked at.
+    """
+    deployment = trial.deployment
+    target = trial.workload_of(_proxy_before(trial))
+    with deployment.streams(STREAMS) as streams:
+        trial.baseline()
+        before = container_snapshot(trial.cluster, deployment.namespaces)
+        with trial.fault(fault, target, seconds=240.0) as receipts:
+            begin = min(receipt.injected_at for receipt in receipts)
+        end = trial.mended_at
+        trial.window(WindowKind.FAULT, begin, end, "first effect until it was rolled out")
+        trial.hold(_QUIET_SECONDS)
+        after, until = container_snapshot(trial.cluster, deployment.namespaces), time.time_ns()
+    seconds = (end - begin) / 1e9
+    trial.show(decided("the roll-out was seen", seconds > 0, f"{fault.name} of {target} took {seconds:.1f} s", seconds, "s"))
+
+    restarted = application_restarts(before, after)
+    here = {key for key, old in before.items() if key[1] in _APPS and key[0] in trial.may_restart and old.namespace != SYSTEM_NAMESPACE}
+    names = ", ".join(sorted({f"{before[key].namespace}/{before[key].container}" for key in restarted})) or "none"
+    trial.show(decided(
+        "applications restart exactly where the proxy is a part of their pod",
+        restarted == here and bool(here) == trial.mesh.mode.in_pod,
+        f"{len(restarted)} application containers were replaced: {names}", len(restarted), "containers"))
+    view = trial.view(until=until)
+    for flow in deployment.flows:
+        lost = int((_during(view.flows[flow], begin, until)["outcome"] != Outcome.OK).sum())
+        trial.show(decided(f"requests lost by {flow}", True, f"{lost} requests did not end well during the roll-out", lost, "requests"))
+    for flow in streams:
+        cut = streams_cut(_during(view.flows[flow], begin, until))
+        trial.show(decided(f"long streams cut of {flow.client}", True, f"{cut} connections had to be made again for {STREAMS} streams",
+                           cut, "connections"))
+
+
+def streams_cut(samples: Samples) -> int:
+    """How many connections answered their first request in that time: each stands for one that was cut. Pure."""
+    return int(((samples["outcome"] == Outcome.OK) & ((samples["flags"] & Flag.NEW_CONNECTION) != 0)).sum())
+
+
+def application_restarts(before: Snapshot, after: Snapshot) -> set[tuple[str, str]]:
+    """(pod UID, container) of the tenants' applications that are not what they were. Pure."""
+    return {key for key, old in before.items() if key[1] in _APPS and old.namespace != SYSTEM_NAMESPACE
+            and (key not in after or after[key].container_id != old.container_id)}
+
+
+def _proxy_before(trial: Trial) -> ProxyInstance:
+    """The last proxy before one of the first tenant's servers; the placebo where there is none."""
+    placement, tenant = trial.placement, trial.deployment.tenants[0]
+    for pair in placement.pairs():
+        if pair.server.workload_key == tenant.server and placement.mode.hops:
+            return path(placement, pair)[-1][0]
+    return sorted(placement.proxies)[0]
+
+
+def _during(samples: Samples, begin: int, until: int) -> Samples:
+    inside: Samples = samples[(samples["due"] >= begin) & (samples["due"] < until)]
+    return inside

@@ -1,0 +1,18 @@
+"""A tenant rolls out its own server. What is lost on the way is the mesh's doing where mode `none` loses nothing."""
+
+from __future__ import annotations
+
+from chaos.engine.scenario import scenario
+from chaos.engine.trial import Trial
+from chaos.faults.restart import Restart
+from chaos.history.model import Flow
+from chaos.verdict import FaultKind
+
+
+@scenario("app-rolled-out")
+def app_rolled_out(trial: Trial) -> None:
+    """A tenant's own rolling update hurts no other tenant; what it loses itself is counted."""
+    tenant = trial.deployment.tenants[0]
+    own = Flow(tenant.client, tenant.server)
+    trial.expect_fate_of(fault_kind=FaultKind.PULSE, exempt=[own])
+    trial.break_and_watch(Restart(), trial.workload("Deployment", tenant.server))

@@ -1,0 +1,41 @@
+"""The control plane is gone, and then a pod is added. Running traffic does not notice; the new pod waits where a mesh is."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+
+from chaos.engine.features.check import decided
+from chaos.engine.scenario import has_proxies, scenario
+from chaos.engine.trial import Trial
+from chaos.faults.scale import Scale
+from chaos.history.model import WindowKind
+from chaos.names import CONTROL_PLANE, SYSTEM_NAMESPACE
+from chaos.verdict import FaultKind
+
+READY_SECONDS = 60.0  # longest wait for the added pod, once the control plane is back
+
+
+@scenario("control-plane-down", applies=has_proxies)
+def control_plane_down(trial: Trial) -> None:
+    """Without its control plane running traffic goes on, and a new pod waits instead of speaking plain text."""
+    tenant = trial.deployment.tenants[0]
+    trial.expect_fate_of(fault_kind=FaultKind.HELD)
+    trial.baseline()
+    with ExitStack() as later:  # the added pod outlives the fault, and goes before the trial ends
+        with trial.fault(Scale(), trial.workload("Deployment", f"{SYSTEM_NAMESPACE}/{CONTROL_PLANE}"), seconds=180.0) as receipts:
+            begin = min(receipt.injected_at for receipt in receipts)
+            trial.window(WindowKind.FAULT, begin, None, "first effect")
+            added = later.enter_context(trial.deployment.one_more_server(tenant))
+            trial.look_until_done(begin)
+            pod = trial.cluster.wait("the added pod has an address", added, seconds=30)
+            end = time.time_ns()
+        trial.window(WindowKind.FAULT, begin, end, "first effect until it was undone")
+        trial.window(WindowKind.RECOVERY, trial.mended_at, None, "undone, and seen so")
+        how, answered = "ready" if pod.ready else "not ready", pod.requests or 0
+        trial.show(decided("a new pod waits for the control plane", not pod.ready and not answered,
+                           f"the pod added meanwhile was {how}, and had answered {answered} requests", answered, "requests"))
+        trial.cluster.wait("the added pod is ready", lambda: (one := added()) is not None and one.ready, seconds=READY_SECONDS)
+        seconds = (time.time_ns() - trial.mended_at) / 1e9
+        trial.show(decided("a new pod is ready once the control plane is back", True, f"it was ready {seconds:.1f} s afterwards",
+                           seconds, "s"))

@@ -1,0 +1,19 @@
+"""What a compromised proxy would give away: the private keys that each instance holds are those that the model says."""
+
+from __future__ import annotations
+
+from chaos.engine.features.identities import check_identities, check_refusals
+from chaos.engine.features.site import site
+from chaos.engine.scenario import has_proxies, scenario
+from chaos.engine.trial import Trial
+
+
+@scenario("identities-exposed", applies=has_proxies)
+def identities_exposed(trial: Trial) -> None:
+    """Each proxy holds the private keys of just those that it serves, a waypoint its own alone."""
+    try:
+        with site(trial.mesh) as where:
+            for check in (*check_identities(where), *check_refusals(where)):
+                trial.show(check)
+    finally:
+        trial.heal(*trial.deployment.tenants)

@@ -1,0 +1,105 @@
+"""The suite's own arithmetic, the default matrix, and what a run does with what an earlier one left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from chaos.engine.catalogue import scenario_names
+from chaos.engine.footprint import interval, total
+from chaos.engine.matrix import DEFAULT
+from chaos.engine.restarts import ContainerState
+from chaos.engine.run import keep_attempt, set_aside
+from chaos.engine.scenario import SCENARIOS
+from chaos.engine.settings import Settings, chosen, parse_settings
+from chaos.engine.upgrade import application_restarts, streams_cut
+from chaos.errors import Misuse
+from chaos.history.model import SAMPLE, Flag, Outcome
+from chaos.mesh.modes import MODES
+
+
+def settings(**changes: object) -> Settings:
+    values: dict[str, object] = {
+        "cluster": "embedded", "modes": "", "scenarios": "", "nodes": 2, "out": "out", "budget": 900, "seed": 7,
+        "keep": False, "inconclusive": "retry", "baseline": None, "known_scenarios": scenario_names()}
+    return parse_settings(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def test_every_trial_of_the_default_matrix_exists_and_applies() -> None:
+    names = scenario_names()
+    for mode, scenarios in DEFAULT.items():
+        for name in scenarios:
+            assert name in names, name
+            assert SCENARIOS[name].applies(MODES[mode]) == "", (mode, name)
+    assert DEFAULT.keys() == MODES.keys()
+    assert 30 <= sum(map(len, DEFAULT.values())) <= 40
+
+
+def test_every_scenario_says_what_it_claims() -> None:
+    scenario_names()
+    assert [name for name, found in SCENARIOS.items() if not found.claim.endswith(".")] == []
+
+
+@pytest.mark.parametrize(("asked", "mode", "scenario", "taken"), [
+    ({}, "node", "proxy-paused", True),
+    ({}, "none", "proxy-paused", False),  # not in the default matrix
+    ({"scenarios": "all"}, "none", "proxy-paused", True),
+    ({"modes": "none", "scenarios": "proxy-paused"}, "none", "proxy-paused", True),
+    ({"modes": "none", "scenarios": "proxy-paused"}, "node", "proxy-paused", False),
+    ({"modes": "all", "scenarios": "default"}, "ambient-pod", "features", False),
+])
+def test_a_run_takes_what_was_asked_for(asked: dict[str, str], mode: str, scenario: str, taken: bool) -> None:
+    assert chosen(settings(**asked), mode, scenario) is taken
+
+
+def test_an_earlier_run_is_set_aside_and_anything_else_refused(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for text in ("first", "second", "third"):
+        set_aside(out)
+        out.mkdir()
+        (out / "run.json").write_text(text)
+    assert (tmp_path / "out.previous" / "run.json").read_text() == "second"
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(Misuse, match="none of an earlier run"):
+        settings(out=str(tmp_path / "mine"))
+    assert (tmp_path / "mine" / "thesis.txt").exists()
+
+
+def test_the_first_attempt_of_a_trial_is_kept(tmp_path: Path) -> None:
+    directory = tmp_path / "proxy-killed"
+    directory.mkdir()
+    (directory / "events.jsonl").write_text("{}")
+    keep_attempt(directory)
+    assert [path.relative_to(directory).as_posix() for path in directory.rglob("*.jsonl")] == ["attempt-1/events.jsonl"]
+
+
+def test_replaced_applications_are_told_from_replaced_proxies() -> None:
+    def state(namespace: str, container: str, identifier: str) -> ContainerState:
+        return ContainerState(namespace, "pod", container, identifier, 0)
+
+    before = {("u1", "server"): state("tenant-a", "server", "1"), ("u1", "proxy"): state("tenant-a", "proxy", "2"),
+              ("u2", "client"): state("tenant-a", "client", "3"), ("u3", "proxy"): state("sharedfate-system", "proxy", "4")}
+    after = {("u2", "client"): state("tenant-a", "client", "3")}
+    assert application_restarts(before, after) == {("u1", "server")}
+    assert application_restarts(before, before) == set()
+
+
+def test_a_stream_counts_as_cut_when_a_new_connection_answers() -> None:
+    samples = np.zeros(4, SAMPLE)
+    samples["flags"] = [Flag.NEW_CONNECTION, 0, Flag.NEW_CONNECTION, Flag.NEW_CONNECTION | Flag.LATE]
+    samples["outcome"] = [Outcome.OK, Outcome.OK, Outcome.FAILED, Outcome.OK]
+    assert streams_cut(samples) == 2
+
+
+def test_the_interval_of_a_mean_is_students() -> None:
+    low, high = interval([1.0, 2.0, 3.0, 4.0])
+    assert (round(low, 3), round(high, 3)) == (0.447, 4.553)  # 2.5 -+ 3.182 x 1.291 / 2 (scipy.stats.t.interval)
+    assert interval([5.0]) == (0.0, 10.0)
+
+
+def test_a_total_counts_the_containers_that_are_named_and_there() -> None:
+    row = {("n", "p", "proxy"): {"cores": 0.5}, ("n", "p", "app"): {"cores": 2.0}}
+    assert total(row, [("n", "p", "proxy"), ("n", "gone", "proxy")], "cores") == 0.5
