@@ -20,7 +20,7 @@ proof: $(STAMP) tools
 	$(BIN)/pytest tests -q -m slow
 
 lint: $(STAMP)
-	$(BIN)/ruff check chaos tests
+	$(BIN)/ruff check chaos tests examples
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

@@ -7,17 +7,22 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
+    from chaos.cluster.client import Cluster
+    from chaos.engine.deployment import Deployment
+    from chaos.engine.result import TrialResult
     from chaos.engine.run import Run
     from chaos.engine.settings import Settings
+    from chaos.engine.topology import Tenant
     from chaos.engine.trial import Trial
     from chaos.faults.session import Chaos
+    from chaos.mesh.install import Mesh
     from chaos.report import Reports
 
 _SUITE = Path(__file__).resolve().parent / "suite"
@@ -152,6 +157,36 @@ def chaos(chaos_run: Run) -> Iterator[Chaos]:
     made = Chaos(chaos_run.cluster, run=chaos_run.id, seed=chaos_run.seed.child("chaos").number())
     yield made
     made.undo_all()
+
+
+@pytest.fixture
+def cluster(chaos_run: Run) -> Cluster:
+    """The Kubernetes client of the run's cluster: list, get, apply, delete, wait, logs, exec."""
+    return chaos_run.cluster
+
+
+@pytest.fixture
+def load(chaos_run: Run, chaos_mode: str) -> Deployment:
+    """The mode's deployment with its load: `tenants`, `flows`, `pause`, `heal`, `streams`, `one_more_server`, `placement`."""
+    return chaos_run.deployment(chaos_mode)
+
+
+@pytest.fixture
+def mesh(load: Deployment) -> Mesh:
+    """The mesh in that mode: `placement`, `status`, `set_features`, `inject` and `deploy` for manifests of your own."""
+    return load.mesh
+
+
+@pytest.fixture
+def tenants(load: Deployment) -> tuple[Tenant, ...]:
+    """The reference tenants: each a client that calls its own server; see `chaos.engine.topology` for who lies where."""
+    return load.tenants
+
+
+@pytest.fixture
+def verdict(trial: Trial) -> Callable[[], TrialResult]:
+    """Judges the trial: the result, or a failure with its sentence, its numbers and the path of the history."""
+    return trial.conclude
 
 
 @pytest.fixture

@@ -87,7 +87,7 @@ class JobRun(AbstractContextManager["JobRun"]):
         raise ExperimentFailure(f"{self.name}: no proxy serves {who.namespace}/{who.name}")
 
     def watch(self) -> JobSeen:
-        """Until the Job is complete, has failed, or goes on for LINGERS seconds after its application ended well."""
+        """Until the Job is complete, has failed, or goes on for LINGERS seconds after its application ended."""
         ended_at = 0.0
         end = time.monotonic() + SECONDS
         while time.monotonic() < end:
@@ -95,8 +95,9 @@ class JobRun(AbstractContextManager["JobRun"]):
             conditions = {one["type"] for one in status.get("conditions") or [] if one["status"] == "True"}
             pods = self.pods()
             state = container_status(pods[-1], CONTAINER).get("state", {}) if pods else {}
-            if ended_at == 0.0 and state.get("terminated", {}).get("exitCode") == 0:
-                ended_at = time.monotonic()
+            code = state.get("terminated", {}).get("exitCode")
+            if ended_at == 0.0 and (code == 0 or (code is not None and pods[-1]["status"].get("phase") == "Running")):
+                ended_at = time.monotonic()  # well, or badly in a pod that something else keeps from ending
             if conditions & {"Complete", "Failed"} or (ended_at and time.monotonic() - ended_at > LINGERS):
                 return self._seen(conditions, pods, state, ended_at or time.monotonic())
             self.trial.hold(0.1)

@@ -30,7 +30,7 @@ from chaos.load.collector import Collector
 from chaos.mesh.fate import Placement, ProxyInstance, flow_shares
 from chaos.verdict import Expectation, FaultKind, Finding, Harm, HistoryView, Judgement, Thresholds, Verdict, judge, view_from
 
-SWITCH_SECONDS: Final = 2.0  # of each window of a switchback that is judged
+SWITCH_SECONDS: Final = 2.5  # of each window of a switchback that is judged: three pairs at 200/s exclude the margin of errors
 RECOVERY_SECONDS: Final = 3.0  # watched after a held fault is undone
 
 

@@ -18,10 +18,13 @@ def jobs_end(mode: ProxyMode) -> str:
     return "a Job does not end in this mode: job-completes shows that" if mode.holds_jobs else ""
 
 
+TRIES = 8  # of each request, with a growing pause: a Job that minds its dependencies
+
+
 @scenario("job-completes")
 def job_completes(trial: Trial) -> None:
     """A Job ends when its application does, but where a proxy is an ordinary container of its pod: there it must be seen not to."""
-    with JobRun(trial, "completes") as job:
+    with JobRun(trial, "completes", tries=TRIES) as job:
         seen = job.watch()
     held = trial.mesh.mode.holds_jobs
     trial.show(decided("the Job's application did its work", seen.app_exit == 0, seen.application(), seen.app_seconds, "s"))
@@ -34,7 +37,7 @@ def job_completes(trial: Trial) -> None:
 @scenario("job-proxy-killed", applies=jobs_end)
 def job_proxy_killed(trial: Trial) -> None:
     """A Job whose proxy is killed half-way still completes; its retries are counted."""
-    with JobRun(trial, "proxy-killed", requests=80, interval=0.05, tries=6) as job:
+    with JobRun(trial, "proxy-killed", requests=80, interval=0.05, tries=TRIES) as job:
         proxy = job.proxy()
         with trial.fault(Kill(), container_target(trial.cluster.get("Pod", proxy.pod, proxy.namespace), proxy.container)):
             pass
