@@ -41,28 +41,37 @@ class Kill:
 
     def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
         arguments = [*helper_pod.container_arguments(receipt.target), "--signal", str(self.signal), "--for", str(self.restart_seconds)]
-        if endpoint := receipt.facts.get("serving"):
-            arguments += ["--serving", endpoint]
+        arguments += serving_arguments(receipt)
         return helper_pod.run(cluster, receipt, "kill", arguments, awaited="injected", seconds=self.restart_seconds)
 
     def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
         if receipt.phase is Phase.PLANNED and untouched(cluster, receipt, "kill"):
             return Evidence(time.time_ns(), {"untouched": True})
-        try:
-            status = cluster.wait(
-                f"{receipt.target}: a new container, ready",
-                lambda: replaced_and_ready(cluster, receipt.target, dict(receipt.facts)),
-                seconds=self.restart_seconds,
-                every=0.03,
-            )
-        except NotReady as error:
-            helper_pod.dismiss(cluster, receipt, "kill")
-            raise RecoveryFailed(str(error)) from error
-        ready = time.time_ns()
-        serving = helper_pod.said(cluster, receipt, "kill", "serving")
-        helper_pod.dismiss(cluster, receipt, "kill")
-        return Evidence(int(serving.get("effect", ready)), {
-            "container_id": status["containerID"], "restarts": status["restartCount"], "ready_at": ready})
+        return successor(cluster, receipt, "kill", self.restart_seconds)
+
+
+def serving_arguments(receipt: Receipt) -> list[str]:
+    """By which a helper that ended a container's process knows its successor; none when the container has no such probe."""
+    endpoint = receipt.facts.get("serving")
+    return ["--serving", str(endpoint)] if endpoint else []
+
+
+def successor(cluster: Cluster, receipt: Receipt, action: str, seconds: float) -> Evidence:
+    """Wait for the container's next process to be ready; the evidence is of when it began to serve, where the helper saw it.
+
+    Raises RecoveryFailed.
+    """
+    try:
+        status = cluster.wait(f"{receipt.target}: a new container, ready",
+                              lambda: replaced_and_ready(cluster, receipt.target, dict(receipt.facts)), seconds=seconds, every=0.03)
+    except NotReady as error:
+        helper_pod.dismiss(cluster, receipt, action)
+        raise RecoveryFailed(str(error)) from error
+    ready = time.time_ns()
+    serving = helper_pod.said(cluster, receipt, action, "serving")
+    helper_pod.dismiss(cluster, receipt, action)
+    return Evidence(int(serving.get("effect", ready)), {
+        "container_id": status["containerID"], "restarts": status["restartCount"], "ready_at": ready})
 
 
 def untouched(cluster: Cluster, receipt: Receipt, action: str) -> bool:

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Final, NoReturn
 
-from chaos.faults.helper import NO_EFFECT, VANISHED, processes, say
+from chaos.faults.helper import NO_EFFECT, VANISHED, await_serving, enter_network, processes, say
 
 _STEP: Final = 1 << 20
 _PATIENCE: Final = 15.0  # seconds of filling at most
@@ -69,6 +69,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--uid", required=True)
     parser.add_argument("--container", required=True)
     parser.add_argument("--most", type=int, required=True, help="MiB")
+    parser.add_argument("--serving", default="", help="PORT[/path] by which the successor shows that it serves")
+    parser.add_argument("--for", dest="seconds", type=float, default=90.0, help="longest watch for that")
     options = parser.parse_args(arguments)
     pids = processes(options.uid, options.container)
     if not pids:
@@ -81,19 +83,23 @@ def main(arguments: list[str] | None = None) -> int:
         return NO_EFFECT
     handle = os.pidfd_open(pids[0])
     score = Path(f"/proc/{pids[0]}/oom_score_adj")
-    usual, at = score.read_text(), time.time_ns()
+    usual, begin = score.read_text(), time.time_ns()
     score.write_text(_FIRST)
     child = os.fork()
     if child == 0:
         fill(directory, handle, int(text) + _BEYOND)
-    gone = bool(select.select([handle], [], [], 20.0)[0])
+    if options.serving:
+        enter_network(pids[0])
+    gone, at = bool(select.select([handle], [], [], 20.0)[0]), time.time_ns()
     os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     if not gone:
         score.write_text(usual)
         say("alive", why=f"its memory is full and it was not killed; the filler ended with {status}")
         return NO_EFFECT
-    say("injected", effect=at, pid=pids[0], limit=int(text), gone_after_ms=(time.time_ns() - at) / 1e6)
+    say("injected", effect=at, pid=pids[0], limit=int(text), gone_after_ms=(at - begin) / 1e6)
+    if options.serving:
+        await_serving(options.serving, options.seconds)
     return 0
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from chaos.cluster.client import Cluster
-from chaos.errors import Misuse, NoEffect, NotReady, RecoveryFailed
+from chaos.errors import Misuse, NoEffect, NotReady
 from chaos.faults import helper_pod
-from chaos.faults.container import container_status, refuse_vanished, replaced_and_ready, running_container
-from chaos.faults.kill import untouched
+from chaos.faults.container import container_status, refuse_vanished, running_container, serving_endpoint
+from chaos.faults.kill import serving_arguments, successor, untouched
 from chaos.faults.model import Evidence, Facts, FaultShape, Phase, Receipt, Target
 from chaos.faults.needs import Need
 
@@ -42,11 +42,12 @@ class OutOfMemory:
                     if one["name"] == target.container)
         if "memory" not in spec.get("resources", {}).get("limits", {}):
             raise Misuse(f"{target} has no memory limit: only the node's own memory could run out, and that is no fault of one target")
-        return facts
+        return {**facts, "serving": serving_endpoint(pod, target.container)}
 
     def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
-        arguments = [*helper_pod.container_arguments(receipt.target), "--most", str(self.most_mib)]
-        first = helper_pod.run(cluster, receipt, "out-of-memory", arguments, awaited="injected", seconds=30,
+        arguments = [*helper_pod.container_arguments(receipt.target), "--most", str(self.most_mib), "--for", str(self.restart_seconds),
+                     *serving_arguments(receipt)]
+        first = helper_pod.run(cluster, receipt, "out-of-memory", arguments, awaited="injected", seconds=30 + self.restart_seconds,
                                module="chaos.faults.oom_helper")
 
         def said() -> dict[str, Any]:
@@ -66,10 +67,4 @@ class OutOfMemory:
     def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
         if receipt.phase is Phase.PLANNED and untouched(cluster, receipt, "out-of-memory"):
             return Evidence(time.time_ns(), {"untouched": True})
-        try:
-            status = cluster.wait(f"{receipt.target}: a new container, ready",
-                                  lambda: replaced_and_ready(cluster, receipt.target, dict(receipt.facts)),
-                                  seconds=self.restart_seconds, every=0.03)
-        except NotReady as error:
-            raise RecoveryFailed(str(error)) from error
-        return Evidence(time.time_ns(), {"container_id": status["containerID"], "restarts": status["restartCount"]})
+        return successor(cluster, receipt, "out-of-memory", self.restart_seconds)
