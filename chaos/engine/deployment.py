@@ -114,13 +114,14 @@ class Deployment:
         live = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
         return pick(live, Pick.ONE, what=f"loader of tenant {tenant.name}", name=lambda pod: str(pod["metadata"]["name"]))[0]
 
-    def proxies_of_client(self, tenant: Tenant) -> list[ProxyInstance]:
-        """The proxies of the first hop of a tenant's path: the ones that its own overload drowns. None in mode `none`."""
+    def proxies_of_client(self, tenant: Tenant, *, whole: bool = False) -> list[ProxyInstance]:
+        """The proxies of the first hop of a tenant's path, or of its whole path. None in mode `none`."""
         placement = self.placement()
         found: dict[ProxyInstance, None] = {}
         for pair in placement.pairs():
             if pair.client.workload_key == tenant.client and placement.mode.hops:
-                found.update(dict.fromkeys(path(placement, pair)[0]))
+                hops = path(placement, pair)
+                found.update(dict.fromkeys(proxy for hop in (hops if whole else hops[:1]) for proxy in hop))
         return list(found)
 
     def proxy_to_break(self, layer: Layer = Layer.L4) -> ProxyInstance:

@@ -6,7 +6,7 @@ Windows are cut by evidence that the faults bring back, never by the clock; the 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -24,7 +24,7 @@ from chaos.errors import ExperimentFailure, NotReady
 from chaos.faults.injection import injected
 from chaos.faults.model import Fault, Receipt, Target
 from chaos.faults.selection import container_target, workload_target
-from chaos.history.model import EventKind, Flow, WindowKind
+from chaos.history.model import Event, EventKind, Flow, Window, WindowKind
 from chaos.history.store import HistoryWriter
 from chaos.load.collector import Collector
 from chaos.mesh.fate import Placement, ProxyInstance, flow_shares
@@ -184,14 +184,18 @@ class Trial:
         labels = ",".join(f"{name}={value}" for name, value in selector.items())
         return [pod["metadata"]["uid"] for pod in self.cluster.list("Pod", target.namespace, labels=labels)]
 
-    def switchback(self, fault: Fault, *targets: Target, aggressor: Tenant | None = None) -> Judgement:
+    def switchback(self, fault: Fault, *targets: Target, aggressor: Tenant | None = None,
+                   before_look: Callable[[Sequence[Window]], None] = lambda _: None) -> Judgement:
         """Baseline, then on/off pairs of a fault that bites by degrees, until the judge needs no more of them.
 
         The ramp before the effect belongs to neither window, nor does the time that flows take to be sound again.
 
         Args:
             aggressor: the tenant that is the fault itself: its own flow pauses meanwhile.
+            before_look: told of the windows in which the fault was held, before the judge looks: time to state an expectation
+                that rests on what was seen of the fault.
         """
+        held: list[Window] = []
         self.baseline()
         hold = self.thresholds.settle + SWITCH_SECONDS
         judgement: Judgement | None = None
@@ -203,6 +207,7 @@ class Trial:
                     begin = time.time_ns()
                     self.hold(hold)
                     end = time.time_ns()
+                held.append(Window(WindowKind.FAULT, begin, end))
                 self.window(WindowKind.FAULT, begin, end, f"held: {'; '.join(str(r.evidence.get('why', fault.name)) for r in receipts)}")
                 if aggressor is not None:
                     self.heal(aggressor)
@@ -211,6 +216,7 @@ class Trial:
                 self.hold(hold)
                 self.window(WindowKind.RECOVERY, quiet, time.time_ns(), "undone, and flows sound")
                 self.pairs_done += 1
+            before_look(held)
             judgement = self.look()
             if judgement.done:
                 break
@@ -279,6 +285,10 @@ class Trial:
         pending = self._collector.pending()
         samples, events = self._writer.snapshot()
         return view_from(samples, events, flows=self._writer.flows, until=until, pending=pending, since=self.deployment.since)
+
+    def events(self) -> list[Event]:
+        """The log so far."""
+        return list(self._writer.snapshot()[1])
 
     def finish(self) -> TrialResult:
         """Compare restarts, save the history, judge it once more as a whole, and write the result."""

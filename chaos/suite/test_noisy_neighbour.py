@@ -6,19 +6,29 @@ so slow that their answers fill the tunnel that others share.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from chaos.engine.drowned import drowned
 from chaos.engine.scenario import scenario
 from chaos.engine.trial import Trial
 from chaos.faults.overload import Overload
-from chaos.history.model import Flow
+from chaos.history.model import EventKind, Flow, Window
 from chaos.verdict import FaultKind
 
 
 def overload(trial: Trial, profile: str) -> None:
-    """The first tenant overloads its path in the way that the profile says; everybody else's share of it is what is expected."""
+    """The first tenant overloads its path in the way that the profile says. Whoever shares a proxy that it filled must be hurt:
+    the weakest proxy of the path gives out first, and shields the others."""
     noisy = trial.deployment.tenants[0]
-    own = Flow(noisy.client, noisy.server)
-    trial.expect_fate_of(*trial.deployment.proxies_of_client(noisy), fault_kind=FaultKind.GRADUAL, exempt=[own])
-    trial.switchback(Overload(server=noisy.server, seconds=20.0, profile=profile), trial.client_container(noisy), aggressor=noisy)
+    path, own = trial.deployment.proxies_of_client(noisy, whole=True), Flow(noisy.client, noisy.server)
+
+    def expect(held: Sequence[Window]) -> None:
+        full = drowned(path, trial.events(), held)
+        trial.expect_fate_of(*full, fault_kind=FaultKind.GRADUAL, exempt=[own])
+        trial.note(EventKind.NOTE, {"drowned": [str(proxy) for proxy in full]})
+
+    trial.switchback(Overload(server=noisy.server, seconds=20.0, profile=profile), trial.client_container(noisy), aggressor=noisy,
+                     before_look=expect)
 
 
 @scenario("noisy-neighbour")

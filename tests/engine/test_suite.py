@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from chaos.engine.catalogue import scenario_names
+from chaos.engine.drowned import drowned
 from chaos.engine.footprint import interval, total
 from chaos.engine.matrix import DEFAULT
 from chaos.engine.restarts import ContainerState
@@ -16,8 +17,9 @@ from chaos.engine.scenario import SCENARIOS
 from chaos.engine.settings import Settings, chosen, parse_settings
 from chaos.engine.upgrade import application_restarts, streams_cut
 from chaos.errors import Misuse
-from chaos.history.model import SAMPLE, Flag, Outcome
-from chaos.mesh.modes import MODES
+from chaos.history.model import SAMPLE, Event, EventKind, Flag, Outcome, Window, WindowKind
+from chaos.mesh.fate import ProxyInstance
+from chaos.mesh.modes import MODES, Layer, Scope
 
 
 def settings(**changes: object) -> Settings:
@@ -103,3 +105,21 @@ def test_the_interval_of_a_mean_is_students() -> None:
 def test_a_total_counts_the_containers_that_are_named_and_there() -> None:
     row = {("n", "p", "proxy"): {"cores": 0.5}, ("n", "p", "app"): {"cores": 2.0}}
     assert total(row, [("n", "p", "proxy"), ("n", "gone", "proxy")], "cores") == 0.5
+
+
+def proxy(name: str, millicores: int = 100) -> ProxyInstance:
+    return ProxyInstance("sharedfate-system", name, "proxy", name, "node-1", frozenset(Layer), Scope.NODE, "node-1", "a", millicores)
+
+
+def test_the_proxy_that_used_up_its_limit_is_the_drowned_one() -> None:
+    def reading(pod: str, at: float, cores: float) -> Event:
+        return Event(int(at * 1e9), EventKind.USAGE, {"namespace": "sharedfate-system", "pod": pod,
+                                                      "containers": {"proxy": {"cores": cores, "bytes": 1}}})
+
+    held = [Window(WindowKind.FAULT, int(10e9), int(13e9))]
+    events = [reading("full", 9.0, 0.02), *(reading("full", at, 0.099) for at in (11.5, 12.5)), reading("full", 14.0, 0.01),
+              *(reading("half", at, 0.05) for at in (11.5, 12.5))]
+    assert drowned([proxy("full"), proxy("half")], events, held) == [proxy("full")]
+    assert drowned([proxy("half")], events, held) == []
+    assert drowned([proxy("unseen")], events, held) == [proxy("unseen")]
+    assert drowned([], events, held) == []

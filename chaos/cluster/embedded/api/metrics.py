@@ -12,7 +12,7 @@ from chaos.cluster.embedded.node_api import ContainerUsage, Kubelet
 from chaos.cluster.embedded.resources import NODE, POD, Object
 from chaos.cluster.embedded.store import Store
 
-WINDOW = "15s"
+WINDOW = "1s"
 
 
 def _usage(cpu: int, memory: int) -> dict[str, str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import platform
 import random
@@ -42,6 +43,7 @@ from chaos.cluster.embedded.store import Conflict, NotFound, Store
 
 VERSION: Final = "v1.36.2"
 LOOK: Final = 1.0  # seconds between looks at containers' states
+SCRAPE_SECONDS: Final = 0.95  # between two readings of containers' usage
 RENEW: Final = 10.0  # seconds between renewals of the node's Lease
 LEASE_NAMESPACE: Final = "kube-node-lease"
 PODS: Final = 110
@@ -76,6 +78,8 @@ class Node:
         self._looked = asyncio.Event()
         self._boot = ""
         self._usage: dict[str, tuple[float, float]] = {}
+        self._scraped: list[ContainerUsage] = []
+        self._scraped_at = -math.inf
         self._memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         self._facts = {"name": name, "ip": self.address, "cpu": str(os.cpu_count() or 1), "memory": str(self._memory),
                        "memory_bytes": str(self._memory), "ephemeral-storage": str(shutil.disk_usage("/").total)}
@@ -399,9 +403,13 @@ class Node:
             raise
 
     def usage(self) -> list[ContainerUsage]:
-        """Figures of all running containers, now; the rate is over the time since the last call."""
+        """Figures of all running containers, taken once a second at most, as a scraper would: whoever asks in between gets the
+        same ones, for a rate over the milliseconds since somebody else asked would be noise."""
+        now = time.monotonic()
+        if now - self._scraped_at < SCRAPE_SECONDS:
+            return list(self._scraped)
         result = []
-        now, at = time.monotonic(), micro_stamp(self._clock.now())
+        at = micro_stamp(self._clock.now())
         seen: dict[str, tuple[float, float]] = {}
         for worker in self._workers.values():
             meta = worker.pod["metadata"]
@@ -411,11 +419,11 @@ class Node:
                     continue
                 seconds, memory = figures
                 before_at, before = self._usage.get(record.id, (now - max(0.001, time.time() - record.started_at), 0.0))
-                seen[record.id] = (now, seconds) if now - before_at > 1 or record.id not in self._usage else (before_at, before)
+                seen[record.id] = (now, seconds)
                 rate = int(max(0.0, seconds - before) / max(0.001, now - before_at) * 1e9)
                 result.append(ContainerUsage(meta["namespace"], meta["name"], record.name, seconds, rate, memory, at))
-        self._usage = seen
-        return result
+        self._usage, self._scraped, self._scraped_at = seen, result, now
+        return list(result)
 
 
 def _arch() -> str:

@@ -1,0 +1,40 @@
+"""Which proxies an overload drowned: those on its path that used up their CPU limit while it was held. Pure.
+
+Where a path passes several proxies, the weakest gives out first and shields the others: a waypoint of a tenant's own keeps
+the overload from the node's proxy that all share. Which one that is depends on what layers cost, so it is read, not assumed.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from chaos.history.model import Event, EventKind, Window
+from chaos.mesh.fate import ProxyInstance
+
+FULL: Final = 0.9  # of its limit: a CFS quota that is used up reads as 0.95 to 1.02
+_LEAD_NS: Final = 1_200_000_000  # a reading covers the second before it
+_LAG_NS: Final = 200_000_000
+
+
+def use(proxy: ProxyInstance, events: Iterable[Event], held: Sequence[Window]) -> float | None:
+    """The median share of its CPU limit that a proxy used in the windows; None without a reading or a limit."""
+    if not proxy.cpu_millicores:
+        return None
+    readings = []
+    for event in events:
+        if event.kind is not EventKind.USAGE or (event.data["namespace"], event.data["pod"]) != (proxy.namespace, proxy.pod):
+            continue
+        container = event.data["containers"].get(proxy.container)
+        if container and any(window.begin + _LEAD_NS <= event.at <= window.end + _LAG_NS for window in held):
+            readings.append(container["cores"] / (proxy.cpu_millicores / 1000))
+    return statistics.median(readings) if readings else None
+
+
+def drowned(path: Sequence[ProxyInstance], events: Sequence[Event], held: Sequence[Window]) -> list[ProxyInstance]:
+    """The proxies of the path that were full; without any reading all of them, for nothing is known."""
+    used = {proxy: use(proxy, events, held) for proxy in path}
+    if all(share is None for share in used.values()):
+        return list(path)
+    return [proxy for proxy, share in used.items() if share is not None and share >= FULL]
