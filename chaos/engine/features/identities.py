@@ -49,7 +49,8 @@ def check_identities(site: Site) -> list[Check]:
     total = sum(map(len, expected.values()))
     return [
         decided("identities handed out are those that the model says", not by_log and not refused,
-                "; ".join(by_log) or f"{len(expected)} proxies were handed {total} identities; {len(refused)} were refused",
+                "; ".join([*by_log, *(f"{line['proxy']} was refused {line['identity']}" for line in refused)])
+                or f"{len(expected)} proxies were handed {total} identities, and none was refused",
                 max(map(len, handed.values()), default=0), "identities, the most of one proxy"),
         decided("private keys in memory are those that the model says", not by_memory,
                 "; ".join(by_memory) or f"{sum(map(len, keys.values()))} keys were found in the memory of {len(expected)} proxies",
