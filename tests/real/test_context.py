@@ -17,9 +17,12 @@ from chaos.doctor.facts import read_facts
 from chaos.engine.clean import remove_runs
 from chaos.engine.recorder import Recorder
 from chaos.errors import ApiError
-from chaos.faults.injection import injected
+from chaos.faults.injection import begin, injected
 from chaos.faults.kill import Kill
+from chaos.faults.model import Target
 from chaos.faults.pause import Pause
+from chaos.faults.receipts import open_receipts
+from chaos.faults.scale import Scale
 from chaos.faults.selection import container_target
 from chaos.faults.throttle import Throttle
 from chaos.mesh import manifests
@@ -31,9 +34,16 @@ from tests.real.clusters import CONTEXT, RUNNER, Stranger, command, stranger
 pytestmark = pytest.mark.privileged
 
 CONTROL_PLANE = "system:serviceaccount:sharedfate-system:control-plane"
+WATCHDOG = "system:serviceaccount:sharedfate-system:watchdog"
 AGENT = "system:serviceaccount:sharedfate-system:node-proxy"
 # Only met when a proxy's stream comes before the watch's event of its pod: a race that no test can force.
 RACES = {CONTROL_PLANE: {Access("", "pods", "get")}}
+# What the watchdog needs for faults that are never injected in a cluster of another (whole nodes), or that act on other kinds
+# of workload and on a loader: exercised where those faults are.
+ELSEWHERE = {Access("", "nodes", verb) for verb in ("get", "list", "patch")} | {
+    Access("apps", kind, verb) for kind in ("daemonsets", "statefulsets") for verb in ("get", "create", "patch")} | {
+    Access("apps", "replicasets", "get"), Access("apps", "deployments", "create"), Access("", "pods/proxy", "create"),
+    Access("", "pods/proxy", "get"), Access("", "configmaps", "get"), Access("", "pods", "list")}
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +78,10 @@ def test_the_audit_log_of_a_rehearsal_holds_no_refusal_and_no_rule_of_any_role_i
     granted = {CONTROL_PLANE: expand(rules_in("rbac/control-plane.yaml")), AGENT: expand(rules_in("rbac/node-proxy.yaml"))}
     for user, rules in granted.items():
         assert unused(rules, rows, user) - RACES.get(user, set()) == set(), user
+    granted[WATCHDOG] = expand(rules_in("rbac/watchdog.yaml"))
+    assert unused(granted[WATCHDOG], rows, WATCHDOG) - ELSEWHERE == set()
     # the runner holds what it grants, and uses the rest itself
-    held = {_nameless(one) for rules in (*granted.values(), expand(rules_in("rbac/watchdog.yaml"))) for one in rules}
+    held = {_nameless(one) for rules in granted.values() for one in rules}
     assert unused(needed(), rows, RUNNER) - held == set()
 
 
@@ -195,3 +207,10 @@ def break_things(cluster, mesh: Mesh) -> None:  # type: ignore[no-untyped-def]
     for fault in (Throttle(millicores=20), Pause(), Kill()):
         with injected(cluster, fault, container_target(waypoint(), "proxy"), run="rehearsal", seconds=30):
             pass
+    # and what a runner that died leaves to the watchdog
+    server = Target(kind="workload", workload_kind="Deployment", name="server", namespace="tenant-a",
+                    uid=cluster.get("Deployment", "server", "tenant-a")["metadata"]["uid"])
+    paused = container_target(cluster.get("Pod", client["metadata"]["name"], "tenant-a"), "client")
+    for left, target in ((Throttle(millicores=20), container_target(waypoint(), "proxy")), (Pause(), paused), (Scale(), server)):
+        begin(cluster, left, target, run="rehearsal", seconds=1)
+    cluster.wait("the watchdog undoes what is overdue", lambda: not open_receipts(cluster, "rehearsal"), seconds=60)
