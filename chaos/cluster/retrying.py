@@ -1,8 +1,8 @@
 """What is safe to do again, and when: the policies by which the client retries.
 
-As client-go does (k8s.io/client-go/rest/with_retry.go): an answer of 429, or of 5xx with `Retry-After`, was not acted on
-and is asked again whatever the verb. A connection that never came about carried nothing. Everything else is only done
-again when doing it twice is the same as doing it once: reads, merge patches, deletions.
+As client-go does (k8s.io/client-go/rest/with_retry.go): an answer of 429 or 5xx with `Retry-After` was not acted on and is
+asked again whatever the verb. A connection that never came about carried nothing. Everything else is only done again when
+doing it twice is the same as doing it once: reads, merge patches, deletions.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _TRANSIENT: Final = frozenset({429, 500, 502, 503, 504})
 def was_not_acted_on(error: BaseException) -> bool:
     """Whether the server cannot have done anything: safe to send again, whatever it was."""
     if isinstance(error, ApiError):
-        return error.code == 429 or (error.code >= 500 and error.retry_after is not None)
+        return error.retry_after is not None and (error.code == 429 or error.code >= 500)
     cause = error.reason if isinstance(error, urllib3.exceptions.MaxRetryError) else error
     return isinstance(cause, (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError))
 

@@ -91,12 +91,20 @@ def test_a_read_is_repeated_through_busy_broken_and_hung_up_answers(tmp_path: Pa
 def test_a_creation_is_repeated_when_it_was_not_acted_on_and_not_otherwise(tmp_path: Path) -> None:
     with serving(Script(BUSY, AWAY, (201, POD)), tmp_path) as cluster:
         assert cluster.create(POD)["metadata"]["uid"] == "u"
-    with serving(Script(BROKEN), tmp_path) as cluster:
-        with pytest.raises(ApiError, match="leader changed"):
-            cluster.create(POD)
+    for answer, says in ((BROKEN, "leader changed"), ((429, {"message": "would violate the pod's disruption budget"}), "would violate")):
+        with serving(Script(answer), tmp_path) as cluster:
+            with pytest.raises(ApiError, match=says):
+                cluster.create(POD)
     with serving(Script(None), tmp_path) as cluster:
         with pytest.raises(urllib3.exceptions.HTTPError):
             cluster.create(POD)
+
+
+def test_an_evictions_429_is_an_answer(tmp_path: Path) -> None:
+    script = Script((429, {"message": "would violate the budget"}, {"Retry-After": "10"}))
+    with serving(script, tmp_path) as cluster, pytest.raises(ApiError, match="would violate"):
+        cluster.request("POST", "/api/v1/namespaces/n/pods/p/eviction", {})
+    assert len(script.asked) == 1
 
 
 def test_a_unique_creation_whose_answer_was_lost_is_found_again(tmp_path: Path) -> None:

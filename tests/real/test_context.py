@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from chaos.cluster.client import Cluster
 from chaos.cluster.consent import Consent
 from chaos.cluster.providers import connect
 from chaos.doctor.access import Access, expand, needed, rules_in
@@ -26,7 +27,9 @@ from chaos.faults.scale import Scale
 from chaos.faults.selection import container_target
 from chaos.faults.throttle import Throttle
 from chaos.mesh import manifests
+from chaos.mesh.fate import flow_shares
 from chaos.mesh.install import Mesh
+from chaos.mesh.target import parse_target, read_target_placement
 from chaos.names import LABEL_ROLE, PORT_CONTROL, PROXY_CONFIG, SYSTEM_NAMESPACE
 from tests.real.audit import Entry, entries, used
 from tests.real.clusters import CONTEXT, RUNNER, Stranger, command, stranger
@@ -132,6 +135,7 @@ def rehearse(theirs: Stranger) -> None:
         tenant = manifests.tenant("a", client_nodes=[first], server_nodes=[first], servers=1)
         mesh.start(tenant)
         mesh.start(tenant)  # over what is there: everything is patched
+        the_same_fate_through_a_target_file(cluster, mesh)
         inject_everywhere(mesh, first)
         with Recorder(cluster, [SYSTEM_NAMESPACE, "tenant-a"], every=0.2):
             break_things(cluster, mesh)
@@ -149,6 +153,21 @@ def rehearse(theirs: Stranger) -> None:
         assert "sharedfate.io/mesh" not in theirs.admin.get("Namespace", "shop")["metadata"].get("labels", {})
     finally:
         cluster.close()
+
+
+def the_same_fate_through_a_target_file(cluster: Cluster, mesh: Mesh) -> None:
+    """Our own mesh, described as a stranger's would be: the model says the same of its node proxies."""
+    target = parse_target({
+        "version": 1, "tenants": [{"name": "a", "namespaces": ["tenant-a"]}],
+        "calls": [{"client": "tenant-a/client", "server": "tenant-a/server"}],
+        "mesh": {"name": "theirs", "path": ["l4@client", "l4@server"], "proxies": [{
+            "name": "l4", "layers": ["l4"], "scope": "node", "container": "proxy",
+            "pods": {"namespace": SYSTEM_NAMESPACE, "labels": {"app": "node-proxy"}}}]}}, source="rehearsal")
+    _, described = read_target_placement(cluster, target)
+    own = {proxy.pod: proxy for proxy in mesh.placement().proxies}
+    said = {proxy.node: flow_shares(described, [proxy]) for proxy in described.proxies}
+    assert said == {proxy.node: flow_shares(mesh.placement(), [own[proxy.pod]]) for proxy in described.proxies}
+    assert sorted(share for shares in said.values() for share in shares.values()) == [0.0, 1.0]
 
 
 def install_as_kubectl_does(mesh: Mesh) -> None:
@@ -187,7 +206,7 @@ def inject_everywhere(mesh: Mesh, node: str) -> None:
         mesh.cluster.get(kind, "web", "shop")
 
 
-def break_things(cluster, mesh: Mesh) -> None:  # type: ignore[no-untyped-def]
+def break_things(cluster: Cluster, mesh: Mesh) -> None:
     """One fault of each way of working: a signal, a hold, a resize; and what samples pass through."""
     pods = cluster.list("Pod", "tenant-a")
     client = next(pod for pod in pods if pod["metadata"]["labels"].get(LABEL_ROLE) == "client")
