@@ -55,20 +55,23 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stranger]:
         yield cluster
 
 
-def test_a_run_in_a_cluster_of_another_needs_its_kubeconfig_and_the_runners_role_alone(theirs: Stranger, tmp_path: Path) -> None:
+@pytest.mark.parametrize("modes", ["none", pytest.param("sidecar,node", marks=pytest.mark.slow)])
+def test_a_run_in_a_cluster_of_another_needs_its_kubeconfig_and_the_runners_role_alone(theirs: Stranger, tmp_path: Path, modes: str,
+                                                                                       ) -> None:
     out = tmp_path / "out"
-    done = command("run", "--cluster", f"context:{CONTEXT}", "--modes", "none,sidecar", "--scenarios", "proxy-killed", "--out", str(out),
+    done = command("run", "--cluster", f"context:{CONTEXT}", "--modes", modes, "--scenarios", "proxy-killed", "--out", str(out),
                    "--", "--chaos-inconclusive=fail", KUBECONFIG=str(theirs.kubeconfig))
     assert (out / "report.json").is_file(), done.stdout[-3000:] + done.stderr[-2000:]
     assert "touches no other namespace" in done.stderr + done.stdout
     report = json.loads((out / "report.json").read_text())
     assert report["cluster"]["kind"] == "context"
     by_mode = {trial["mode"]: trial for trial in report["trials"]}
-    # What the model says is exact; what a busy machine lets the judge see may stay open, and is never the opposite.
-    assert by_mode["none"]["predicted"]["hurt"] == by_mode["none"]["observed"]["hurt"] == []
-    assert by_mode["sidecar"]["predicted"]["hurt"], "a sidecar's death hurts nobody: its own tenant must be behind it"
-    assert not set(by_mode["sidecar"]["observed"]["hurt"]) & set(by_mode["sidecar"]["predicted"]["unhurt"])
-    assert {trial["verdict"] for trial in report["trials"]} <= {"pass", "inconclusive"}, report["trials"]
+    assert set(by_mode) == set(modes.split(","))
+    for mode, trial in by_mode.items():
+        # What the model says is exact; what a busy machine lets the judge see may stay open, and is never the opposite.
+        assert bool(trial["predicted"]["hurt"]) is (mode != "none")
+        assert not set(trial["observed"]["hurt"]) & set(trial["predicted"]["unhurt"])
+        assert trial["verdict"] in ("pass", "inconclusive"), trial
     left = command("clean", "--cluster", f"context:{CONTEXT}", KUBECONFIG=str(theirs.kubeconfig))
     assert (left.returncode, left.stdout.strip()) == (0, "nothing to clean"), left.stderr
 
@@ -76,7 +79,8 @@ def test_a_run_in_a_cluster_of_another_needs_its_kubeconfig_and_the_runners_role
 def test_the_audit_log_of_a_rehearsal_holds_no_refusal_and_no_rule_of_any_role_is_unused(theirs: Stranger) -> None:
     rehearse(theirs)
     rows = settled_entries(theirs)
-    refusals = [(row.user, str(row.access), row.namespace) for row in rows if row.code in (401, 403)]
+    # not 401: the token of a pod ends with the pod, which may ask once more while it is taken down
+    refusals = [(row.user, str(row.access), row.namespace) for row in rows if row.code == 403]
     assert refusals == []
     granted = {CONTROL_PLANE: expand(rules_in("rbac/control-plane.yaml")), AGENT: expand(rules_in("rbac/node-proxy.yaml"))}
     for user, rules in granted.items():
