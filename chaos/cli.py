@@ -16,6 +16,7 @@ from chaos.commands.doctor import doctor
 from chaos.commands.faults import faults, inject, stop
 from chaos.commands.image import image
 from chaos.commands.status import status
+from chaos.commands.target import target
 from chaos.errors import EnvironmentUnfit, Misuse, SharedfateError
 from chaos.toolkit.command import experiment
 
@@ -39,7 +40,7 @@ def main() -> None:
     """Who is hurt when a shared service-mesh proxy dies or drowns."""
 
 
-for command in (doctor, clean, cluster, image, status, experiment, inject, stop, faults):
+for command in (doctor, clean, cluster, image, status, target, experiment, inject, stop, faults):
     main.add_command(command)
 
 

@@ -78,10 +78,13 @@ class ApiError(ExperimentFailure):
         code: HTTP status code.
         reason: Kubernetes' reason (`NotFound`, `Conflict`, `AlreadyExists`, ...), empty when the answer held none.
         status: the whole `Status` object, empty when the answer was not one.
+        retry_after: seconds after which the server wants to be asked again; None when it said nothing.
     """
 
-    def __init__(self, message: str, *, code: int, reason: str = "", status: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, message: str, *, code: int, reason: str = "", status: Mapping[str, Any] | None = None,
+                 retry_after: float | None = None) -> None:
         super().__init__(message)
         self.code = code
         self.reason = reason
         self.status = dict(status or {})
+        self.retry_after = retry_after

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import tenacity
 import urllib3
 
 from chaos.cluster.guard import Guard
+from chaos.cluster.retrying import PATIENCE, Backoff, is_transient, retrying
 from chaos.errors import ApiError, EnvironmentUnfit, Misuse, NotReady
 
 Object = dict[str, Any]
@@ -110,12 +110,6 @@ def path_of(obj: Mapping[str, Any], subresource: str | None = None) -> str:
     return object_path(obj["kind"], meta.get("namespace", "default") if namespaced else None, meta["name"], subresource)
 
 
-def _worth_retrying(error: BaseException) -> bool:
-    if isinstance(error, ApiError):
-        return error.code == 429 or error.code in (500, 502, 503, 504)
-    return isinstance(error, urllib3.exceptions.HTTPError)
-
-
 class Cluster:
     """A Kubernetes cluster, reached through a kubeconfig (or a pod's service account).
 
@@ -124,16 +118,18 @@ class Cluster:
         context: context of the kubeconfig; None for its current one.
         kind: `embedded`, `kind` or `context`; reported, never branched on above this package.
         name: the cluster's name, for people.
+        patience: seconds for which a call that may be done again is done again.
         ours: whether we made it, so that what an earlier run left there may be removed unasked.
         failures: what went wrong with a run, for whoever takes the cluster down (kind: takes its logs first).
     """
 
     def __init__(self, kubeconfig: Path | None, *, context: str | None = None, kind: str = "context", name: str = "",
-                 ours: bool = False, failures: builtins.list[str] | None = None) -> None:
+                 patience: float = PATIENCE, ours: bool = False, failures: builtins.list[str] | None = None) -> None:
         self.kubeconfig = kubeconfig
         self.context = context
         self.kind = kind
         self.name = name or context or "cluster"
+        self.patience = patience
         self.ours = ours
         self.failures = failures if failures is not None else []
         self.notices: tuple[str, ...] = ()  # what people should read before anything is changed
@@ -141,13 +137,25 @@ class Cluster:
         self._configuration: Any = None
         self._token: _Token | None = None
         self._pool: urllib3.PoolManager
-        if kubeconfig is None:
+        self._renewing = threading.Lock()
+        self._renewals = 0
+        self._connect()
+
+    def _connect(self) -> None:
+        if self.kubeconfig is None:
             self.host, self._pool, self._token = _in_pod()
         else:
-            self._configuration = _configuration(kubeconfig, context)
+            self._configuration = _configuration(self.kubeconfig, self.context)
             from kubernetes import client as k8s
 
             self.host, self._pool = self._configuration.host, k8s.ApiClient(self._configuration).rest_client.pool_manager
+
+    def _renew(self, seen: int) -> None:
+        """Read the credentials again, once for all threads that saw them refused: tokens and certificates are rotated in place."""
+        with self._renewing:
+            if self._renewals == seen:
+                self._connect()
+                self._renewals += 1
 
     @property
     def configuration(self) -> Any:
@@ -170,28 +178,36 @@ class Cluster:
     def open(self, method: str, path: str, *, body: bytes | None = None, query: Mapping[str, Any] | None = None,
              content_type: str = "application/json", timeout: float = 15.0, read_timeout: float | None = None,
              ) -> urllib3.BaseHTTPResponse:
-        """One HTTP exchange, its answer not yet read; raises ApiError for a status of 400 and above. Never retried."""
+        """One HTTP exchange, its answer not yet read; raises ApiError for a status of 400 and above.
+
+        Done again only when the credentials were refused (401) and have been read again; whoever calls retries the rest.
+        """
         if self.guard is not None:
             self.guard.check(method, path, body, query)
         url = self.host + path
         if query:
             url += "?" + urllib.parse.urlencode({k: v for k, v in query.items() if v is not None})
-        headers = self._headers()
-        if body is not None:
-            headers["Content-Type"] = content_type
-        response = self._pool.request(
-            method, url, body=body, headers=headers, preload_content=False, redirect=False,
-            timeout=urllib3.Timeout(connect=timeout, read=read_timeout or timeout),
-        )
-        if response.status >= 400:
+        for attempt in (1, 2):
+            renewals = self._renewals
+            headers = self._headers()
+            if body is not None:
+                headers["Content-Type"] = content_type
+            response = self._pool.request(
+                method, url, body=body, headers=headers, preload_content=False, redirect=False,
+                timeout=urllib3.Timeout(connect=timeout, read=read_timeout or timeout),
+            )
+            if response.status < 400:
+                return response
             text = response.read(decode_content=True)
             response.release_conn()
-            raise _api_error(method, path, response.status, text)
-        return response
+            if response.status != 401 or attempt == 2:
+                break
+            self._renew(renewals)
+        raise _api_error(method, path, response.status, text, response.headers.get("Retry-After"))
 
     def request(self, method: str, path: str, body: Any = None, *, query: Mapping[str, Any] | None = None,
                 content_type: str = "application/json", timeout: float = 15.0, retry: bool | None = None) -> Any:
-        """One JSON exchange. Reads are retried (429, 5xx, broken connections) with jitter; writes only when `retry`."""
+        """One JSON exchange, retried as `chaos.cluster.retrying` says; `retry`: doing it twice is the same as once (reads are)."""
         data = None if body is None else json.dumps(body).encode()
 
         def once() -> Any:
@@ -202,16 +218,9 @@ class Cluster:
                 response.release_conn()
             return json.loads(text) if text else None
 
-        if retry is None:
-            retry = method == "GET"
-        if not retry:
+        if path.endswith("/eviction"):  # its 429 is the disruption budget's answer, whoever evicts decides what it means
             return once()
-        return tenacity.Retrying(
-            retry=tenacity.retry_if_exception(_worth_retrying),
-            wait=tenacity.wait_random_exponential(multiplier=0.2, max=5),
-            stop=tenacity.stop_after_delay(30),
-            reraise=True,
-        )(once)
+        return retrying(once, twice=method == "GET" if retry is None else retry, patience=self.patience)
 
     # ---- objects
 
@@ -249,15 +258,34 @@ class Cluster:
             if query["continue"] is None:
                 return items, page["metadata"]["resourceVersion"]
 
-    def create(self, obj: Object) -> Object:
-        """Create; raises ApiError (reason AlreadyExists) when it is there."""
-        namespace = obj["metadata"].get("namespace", "default") if KINDS[obj["kind"]][2] else None
-        return self.request("POST", object_path(obj["kind"], namespace), obj)  # type: ignore[no-any-return]
+    def create(self, obj: Object, *, unique: bool = False) -> Object:
+        """Create; raises ApiError (reason AlreadyExists) when it is there.
+
+        `unique`: nobody else makes one of that name. Then a try whose answer was lost is done again, and what is there is ours.
+        """
+        kind, name = obj["kind"], obj["metadata"].get("name")
+        namespace = obj["metadata"].get("namespace", "default") if KINDS[kind][2] else None
+        lost = False
+
+        def once() -> Object:
+            nonlocal lost
+            try:
+                return self.request("POST", object_path(kind, namespace), obj)  # type: ignore[no-any-return]
+            except ApiError as error:
+                if lost and name and error.reason == "AlreadyExists":
+                    return self.get(kind, name, namespace)
+                lost = lost or is_transient(error)
+                raise
+            except (urllib3.exceptions.HTTPError, OSError):
+                lost = True
+                raise
+
+        return retrying(once, twice=unique, patience=self.patience)
 
     def apply(self, obj: Object) -> Object:
         """Create the object, or merge it over the one that is there. Safe to repeat."""
         try:
-            return self.create(obj)
+            return self.create(obj, unique=True)
         except ApiError as error:
             if error.reason != "AlreadyExists":
                 raise
@@ -267,7 +295,8 @@ class Cluster:
               subresource: str | None = None) -> Object:
         """Patch an object or a subresource of it."""
         path = object_path(kind, namespace, name, subresource)
-        return self.request("PATCH", path, patch, content_type=_PATCH_TYPES[how], retry=True)  # type: ignore[no-any-return]
+        twice = how != "json"  # a JSON patch may add to a list, or test what it has changed itself
+        return self.request("PATCH", path, patch, content_type=_PATCH_TYPES[how], retry=twice)  # type: ignore[no-any-return]
 
     def replace(self, obj: Object, subresource: str | None = None) -> Object:
         """PUT the object; raises ApiError (409) when it changed meanwhile."""
@@ -310,15 +339,24 @@ class Cluster:
 
     def follow(self, kind: str, namespace: str | None = None, *, labels: str | None = None,
                stop: threading.Event | None = None) -> Iterator[Change]:
-        """List, then watch for ever: resumes after a closed connection, lists again after 410. Ends when `stop` is set.
+        """List, then watch for ever: resumes after a closed connection and an API server that is away, lists again after 410.
+
+        Ends when `stop` is set; raises ApiError only for what waiting does not mend (401, 403, a bad request).
 
         After a new list every object comes again as MODIFIED, and the ones that went meanwhile as DELETED.
         """
         known: dict[str, Object] = {}
         version: str | None = None
+        backoff = Backoff()
         while stop is None or not stop.is_set():
             if version is None:
-                items, version = self.list_at(kind, namespace, labels=labels)
+                try:
+                    items, version = self.list_at(kind, namespace, labels=labels)
+                except (ApiError, urllib3.exceptions.HTTPError, OSError) as error:
+                    if not is_transient(error):
+                        raise
+                    _pause(stop, backoff.next(error))
+                    continue
                 fresh = {item["metadata"]["uid"]: item for item in items}
                 for uid in known.keys() - fresh.keys():
                     yield Change("DELETED", known[uid])
@@ -328,6 +366,7 @@ class Cluster:
             try:
                 for change in self.watch(kind, namespace, labels=labels, since=version, seconds=60):
                     version = change.object["metadata"]["resourceVersion"]
+                    backoff.reset()
                     if change.type == "BOOKMARK":
                         continue
                     uid = change.object["metadata"]["uid"]
@@ -341,12 +380,12 @@ class Cluster:
             except ApiError as error:
                 if error.code == 410:
                     version = None
-                elif not _worth_retrying(error):
+                elif not is_transient(error):
                     raise
                 else:
-                    _pause(stop, 0.2)
-            except urllib3.exceptions.HTTPError:
-                _pause(stop, 0.2)
+                    _pause(stop, backoff.next(error))
+            except (urllib3.exceptions.HTTPError, OSError) as error:
+                _pause(stop, backoff.next(error))
 
     def wait(self, what: str, ready: Callable[[], Any], *, seconds: float = 60.0, every: float = 0.05) -> Any:
         """Call `ready` until it returns something true, and return that; raises NotReady naming `what` and the time."""
@@ -473,11 +512,15 @@ def _change(line: bytes) -> Change:
     return Change(event["type"], event["object"])
 
 
-def _api_error(method: str, path: str, code: int, text: bytes) -> ApiError:
+def _api_error(method: str, path: str, code: int, text: bytes, retry_after: str | None = None) -> ApiError:
     try:
         status = json.loads(text)
         assert isinstance(status, dict)
     except (ValueError, AssertionError):
         status = {}
     message = status.get("message") or text.decode(errors="replace").strip()[:300] or "no message"
-    return ApiError(f"{method} {path}: {code}: {message}", code=code, reason=status.get("reason", ""), status=status)
+    if code == 401:
+        message += ": the credentials were read again and are still refused: they have expired, or were revoked"
+    seconds = float(retry_after) if retry_after is not None and retry_after.isdigit() else None
+    return ApiError(f"{method} {path}: {code}: {message}", code=code, reason=status.get("reason", ""), status=status,
+                    retry_after=seconds)

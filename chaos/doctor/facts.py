@@ -48,6 +48,7 @@ class Facts:
     metrics: bool  # metrics.k8s.io is served
     pod_security: Mapping[str, str]  # kind of pod -> "" when admitted, else the API server's refusal
     network: tuple[str, ...] = ()  # plugins that were recognised
+    guarded: bool = True  # not ours: nodes, and what carries no label of ours, are never touched
     taken: str = ""  # the run whose system namespace is there already
     unread: tuple[str, ...] = ()  # what this user may not look at
     binaries: Mapping[str, str | None] = field(default_factory=dict)
@@ -80,7 +81,7 @@ def read_facts(cluster: Cluster) -> Facts:
         name=cluster.name, version=version, nodes=nodes, refused=tuple(refused(cluster, needed())),
         resize="pods/resize" in served, metrics="metrics.k8s.io" in groups,
         pod_security={kind: try_pod(cluster, kind) for kind in (PRIVILEGED, CAPTURE)},
-        network=detect_plugins(daemons),
+        network=detect_plugins(daemons), guarded=cluster.guard is not None,
         taken="" if system is None else (system["metadata"].get("labels") or {}).get(LABEL_RUN, "somebody else"),
         unread=tuple(unread), binaries={name: shutil.which(name) for name in BINARIES},
         lacking={need: "; ".join(lines) for need in Need if (lines := missing(cluster, [need]))},

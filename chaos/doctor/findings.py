@@ -10,11 +10,14 @@ from typing import Final
 from chaos.cluster.versions import NEWEST, OLDEST
 from chaos.doctor.facts import CAPTURE, Facts
 from chaos.faults.catalogue import FAULTS, fault_class
+from chaos.faults.needs import Need
 from chaos.mesh.modes import MODES, PlacedBy, ProxyMode
 from chaos.names import IMAGE, SYSTEM_NAMESPACE
 
 # What is wanted, and done without: usage is then missing in the history, and nothing else.
 _OPTIONAL: Final = frozenset({"metrics.k8s.io"})
+# Needs of faults that reach whoever shares the node or the API server.
+_OF_OTHERS: Final = frozenset({Need.NODES, Need.NODE_POWER, Need.API_TROUBLE})
 _RESIZE: Final = ("", "pods/resize")
 BUDGET: Final = "pods/resize is not served (Kubernetes 1.33 and newer): the proxies' CPU cannot be limited while they run"
 
@@ -67,7 +70,11 @@ def of_fault(facts: Facts, name: str) -> Finding:
             return Finding(f"fault {name}", BUDGET)
         if denied := [one for one in facts.refused if (one.group, one.resource) == _RESIZE]:
             return Finding(f"fault {name}", f"you may not {denied[0]}")
-    lacking = [facts.lacking[need] for need in fault_class(name).needs if need in facts.lacking]
+    needs = fault_class(name).needs
+    if facts.guarded and _OF_OTHERS.intersection(needs):
+        return Finding(f"fault {name}", "acts on whole nodes, or on the API server, and so on what is not ours: only in a cluster "
+                                        "that we made")
+    lacking = [facts.lacking[need] for need in needs if need in facts.lacking]
     return Finding(f"fault {name}", "; ".join(lacking))
 
 

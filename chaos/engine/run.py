@@ -130,6 +130,8 @@ class Run:
             return trial.conclude()
         finally:
             trial.close()
+            if scenario.spoils:
+                self._end_deployment()
 
     def _end_deployment(self) -> None:
         deployment, self._deployment = self._deployment, None

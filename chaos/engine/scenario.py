@@ -42,17 +42,18 @@ class Scenario:
     run: Callable[[Trial], None]
     claim: str  # one sentence: what it shows
     applies: Applies = field(default=_always)
+    spoils: bool = False  # what it did would be seen by a later trial: the deployment is made anew after it
 
 
 SCENARIOS: dict[str, Scenario] = {}
 
 
-def scenario(name: str, *, applies: Applies = _always) -> Callable[[Callable[[Trial], None]], object]:
+def scenario(name: str, *, applies: Applies = _always, spoils: bool = False) -> Callable[[Callable[[Trial], None]], object]:
     """Register a scenario, and make pytest collect it under its own name in the module that defines it."""
 
     def register(function: Callable[[Trial], None]) -> object:
         claim = (function.__doc__ or "").strip().partition("\n")[0]
-        found = Scenario(name, function, claim, applies)
+        found = Scenario(name, function, claim, applies, spoils)
         SCENARIOS[name] = found
 
         def item(chaos_run: Run, chaos_mode: str) -> None:

@@ -68,7 +68,7 @@ def run(cluster: Cluster, receipt: Receipt, action: str, arguments: Sequence[str
     """
     try:
         cluster.create(plan_pod(receipt, action, arguments, seconds=seconds, module=module, node=node, privileged=privileged,
-                                resources=resources))
+                                resources=resources), unique=True)
     except ApiError as error:
         if error.reason != "AlreadyExists":
             raise

@@ -28,7 +28,8 @@ def store(cluster: Cluster, receipt: Receipt) -> None:
                 "labels": {LABEL_RUN: receipt.run, LABEL_RECEIPT: receipt.fault},
             },
             "data": {"receipt": json.dumps(receipt.to_json())},
-        }
+        },
+        unique=True,
     )
 
 

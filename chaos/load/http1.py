@@ -1,7 +1,9 @@
 """HTTP/1.1 on the client's side: one request at a time on each connection, as little parsing as a right answer needs.
 
-Each due request takes an idle connection, the one idle longest (so that all are used evenly), or opens another at once:
-an answer that does not come never holds the next request back. After a reset the next due request reconnects at once.
+The first requests open a connection each, until there are as many as the flow keeps: where connections are balanced, not
+requests, one alone would go to one server. From then on each due request takes the connection that was idle longest, or
+opens another at once: an answer that does not come never holds the next request back. After a reset the next due request
+reconnects at once.
 """
 
 from __future__ import annotations
@@ -56,7 +58,7 @@ class Http1Line:
 
     def submit(self, request: Request) -> None:
         idle = self.idle
-        if idle:
+        if idle and len(self.all) >= self.engine.spec.connections:
             idle.popleft().begin(request)
             return
         if self.address is None:

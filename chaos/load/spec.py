@@ -50,7 +50,7 @@ class FlowSpec:
     sentinel: bool = False
     arrival: Arrival = Arrival.UNIFORM
     seed: int = 0
-    connections: int = 8  # kept open when idle (http1), or shared by all requests (http2, grpc, tcp)
+    connections: int = 8  # kept open and used in turn (http1), or shared by all requests (http2, grpc, tcp)
     new_connections: bool = False  # one for each request
     in_flight: int = 512  # more than this are shed: counted, recorded, never sent
     timeout: float = 1.0  # from when the request was due

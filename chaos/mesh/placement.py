@@ -35,7 +35,7 @@ def read_placement(cluster: Cluster, mode: ProxyMode, *, run: str,
 def plan_placement(pods: Iterable[Object], mode: ProxyMode, *,
                    calls: Sequence[tuple[str, str]] | None = None) -> Placement:
     """The placement that the pods make: live pods with a node only."""
-    live = [pod for pod in pods if _is_live(pod)]
+    live = [pod for pod in pods if is_live(pod)]
     found = tuple(sorted(ref for pod in live if (ref := application(pod)) is not None))
     uids = {(ref.namespace, ref.name): ref.uid for ref in found}
     proxies = tuple(sorted((p for pod in live if (p := proxy(pod, uids)) is not None), key=str))
@@ -46,7 +46,8 @@ def plan_placement(pods: Iterable[Object], mode: ProxyMode, *,
     return Placement(mode, found, proxies, tuple(calls))
 
 
-def _is_live(pod: Object) -> bool:
+def is_live(pod: Object) -> bool:
+    """Whether the pod is bound to a node and has not ended, nor is about to."""
     status = pod.get("status", {})
     return (bool(pod["spec"].get("nodeName")) and "deletionTimestamp" not in pod["metadata"]
             and status.get("phase") not in ("Succeeded", "Failed"))

@@ -184,10 +184,11 @@ class World:
         return tuple(sorted((p for p in self.pods.values() if p.meshed and key(p) == proxy.key), key=lambda pod: pod.uid))
 
     def identities(self, proxy: ProxyIdentity) -> frozenset[str]:
-        """The SPIFFE ids whose keys the proxy may hold: a waypoint its own, any other those of the pods it serves."""
+        """The SPIFFE ids whose keys the proxy may hold: a waypoint and a sidecar their own, any other those of the pods that
+        it serves."""
         if Defect.OVER_GENEROUS in self.defects:
             return self.everybody()
-        if proxy.role is ProxyRole.WAYPOINT:
+        if proxy.role in (ProxyRole.WAYPOINT, ProxyRole.SIDECAR):  # a sidecar runs before its pod has an address
             return frozenset({proxy.identity})
         return frozenset(pod.identity for pod in self.served_by(proxy))
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from chaos.engine.topology import Tenant
-from chaos.engine.trial import RECOVERY_SECONDS, Trial
+from chaos.engine.trial import RECOVERY_SECONDS, SWITCH_SECONDS, Trial
 from chaos.errors import Misuse
 from chaos.faults.model import Fault, Receipt, Target
 from chaos.faults.selection import Selector, select
@@ -173,7 +173,7 @@ class Breaker:
         return self.trial.pairs_done
 
     def _switch_once(self, fault: Fault, target: Target, deadline: float, noisy: Tenant | None) -> None:
-        hold = self.trial.thresholds.settle + 2.0
+        hold = self.trial.thresholds.settle + SWITCH_SECONDS
         if noisy:
             self.trial.deployment.pause(noisy)
         try:
@@ -186,6 +186,7 @@ class Breaker:
         finally:
             if noisy:
                 self.trial.heal(noisy)
+        self.trial.heal_what_fails()
         quiet = time.time_ns()
         self.trial.hold(hold)
         self.trial.window(WindowKind.RECOVERY, quiet, time.time_ns(), f"{fault.name} ended")

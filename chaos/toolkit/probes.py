@@ -13,8 +13,8 @@ from chaos.toolkit.readings import NOBODY, Names, Reading
 from chaos.toolkit.session import current
 from chaos.verdict import Verdict
 
-__all__ = ["await_job", "blast_radius", "error_share", "footprint", "hurt_tenants", "job_completion", "latency_shift", "measure",
-           "model_verdict", "requests_lost", "restarts", "watch", "wrongly_hurt"]
+__all__ = ["await_job", "blast_radius", "claim", "error_share", "footprint", "hurt_tenants", "identities", "job_completion",
+           "latency_shift", "measure", "model_verdict", "requests_lost", "restarts", "watch", "wrongly_hurt"]
 
 QUANTILES = (0.5, 0.9, 0.99)
 
@@ -150,6 +150,25 @@ def footprint(resource: str = "cpu", of: str = "proxies") -> Reading:
     if seen < wanted:
         raise ExperimentFailure(f"the metrics API tells of {seen} containers of {of}, there are {wanted}: is it served, and warm?")
     return readings.number(total, total, total, "cores" if resource == "cpu" else "bytes", f"{seen} containers of {of}")
+
+
+def identities(tenant: str = "tenant-a", layer: str = "any", side: str = "client") -> Reading:
+    """Whose private keys one proxy of a tenant's path holds in memory: `namespace/service-account`, each. Read once.
+
+    It needs a helper pod that sees the proxy's process. Its verdict is *fail* as soon as there is one: weigh it with `only`.
+    """
+    session = current()
+    return readings.names(session.identities_of(session.proxy_of(tenant, layer, side)), (), "private keys in the proxy's memory")
+
+
+def claim(name: str = "") -> Reading:
+    """What a scenario that was played showed: the claim of that name, or the worst of all; its value where it has one."""
+    shown = [check for check in current().trial.checks if name in ("", check.name)]
+    if not shown:
+        known = ", ".join(check.name for check in current().trial.checks) or "none yet"
+        return readings.opinion(None, Verdict.INCONCLUSIVE, f"no claim {name!r} was shown: {known}")
+    worst = next(check for verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS) for check in shown if check.verdict is verdict)
+    return {**readings.opinion(worst.value, worst.verdict, str(worst)), "unit": worst.unit}
 
 
 def measure(name: str) -> Reading:

@@ -28,6 +28,7 @@ from chaos.errors import ExperimentFailure, Misuse, NoTargets
 from chaos.history.model import EventKind
 from chaos.mesh.fate import ProxyInstance
 from chaos.toolkit.breaking import Breaker
+from chaos.toolkit.identities import in_memory
 from chaos.toolkit.readings import unsteady_tenants
 from chaos.toolkit.targets import proxy_on_path, tenant_named
 from chaos.verdict import Finding, Judgement
@@ -70,7 +71,9 @@ class Session:
         self._lent = run
         self._stack = ExitStack()
         self._lock = threading.RLock()
+        self._finished = False
         self._jobs: list[tuple[str, str]] = []
+        self._identities: dict[str, list[str]] = {}
         self._looked: tuple[float, Judgement] | None = None
 
     # ---- life
@@ -134,7 +137,8 @@ class Session:
             self._jobs.clear()
             if hasattr(self, "trial"):
                 closing.directory = self.trial.directory
-                if self.trial.expectation is not None and self.trial.judgement is None:
+                if not self._finished and (self.trial.expectation is not None or self.trial.checks):
+                    self._finished = True
                     with self._resampling():
                         closing.result = self.trial.finish()
                     closing.reports = self._report()
@@ -202,6 +206,13 @@ class Session:
             yield
         finally:
             self.trial.thresholds = live
+
+    def identities_of(self, proxy: ProxyInstance) -> list[str]:
+        """Whose private keys the proxy holds; read once, for it costs a helper pod."""
+        with self._lock:
+            if proxy.container_id not in self._identities:
+                self._identities[proxy.container_id] = in_memory(self.trial.cluster, self.trial.mesh, proxy)
+            return self._identities[proxy.container_id]
 
     def wrongly_hurt(self) -> list[str]:
         """Bystanders that are hurt though none of their pairs is behind what was broken: what a guard aborts on."""

@@ -29,25 +29,25 @@ def confined() -> Iterator[subprocess.Popen[bytes]]:
     """A process in a memory cgroup of its own with a limit."""
     if os.geteuid() != 0 and not os.environ.get("CI"):
         pytest.skip("needs root: control groups")
-    path = f"/sharedfate-test-{os.getpid()}"
-    for root in set(cgroups.controllers().values()):
-        os.makedirs(root + path, exist_ok=True)
-    cgroups.prepare(path.rsplit("/", 1)[0] or "/")
-    cgroups.apply_limits(path, cgroups.Limits(memory=LIMIT))
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     where = cgroups.controllers()
-    Path(where.get("", where.get("memory", "")) + path, "cgroup.procs").write_text(str(process.pid))
+    root, limit = (where[""], "memory.max") if "" in where else (where["memory"], "memory.limit_in_bytes")
+    directory = Path(root, f"sharedfate-test-{os.getpid()}")
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     try:
+        directory.mkdir()
+        if "" in where:  # version 2 hands a controller out when it is asked to
+            Path(root, "cgroup.subtree_control").write_text("+memory")
+        (directory / limit).write_text(str(LIMIT))
+        (directory / "cgroup.procs").write_text(str(process.pid))
         yield process
     finally:
         process.kill()
         process.wait()
-        for root in set(where.values()):
-            for _ in range(50):  # the kernel tells nobody when a killed process has left its cgroup
-                with contextlib.suppress(OSError):
-                    os.rmdir(root + path)
-                    break
-                time.sleep(0.02)
+        for _ in range(100):  # the kernel tells nobody when a killed process has left its cgroup
+            with contextlib.suppress(OSError):
+                directory.rmdir()
+                break
+            time.sleep(0.02)
 
 
 def test_a_full_memory_cgroup_kills_the_container_and_not_the_filler(confined: subprocess.Popen[bytes]) -> None:

@@ -33,9 +33,9 @@ class Stranger:
         return run_directory(self.name) / "audit.jsonl"
 
 
-def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def command(*arguments: str, seconds: float = 240, **environment: str) -> subprocess.CompletedProcess[str]:
     """`sharedfate ARGUMENTS` in a process of its own."""
-    return subprocess.run([sys.executable, "-m", "chaos.cli", *arguments], capture_output=True, text=True, timeout=240, check=False,
+    return subprocess.run([sys.executable, "-m", "chaos.cli", *arguments], capture_output=True, text=True, timeout=seconds, check=False,
                           env={**os.environ, **environment})
 
 

@@ -73,7 +73,9 @@ OUTCOMES = [  # experiment, mode where its claim holds, mode where it does not
     ("proxy-throttled", "sidecar", "node"),
     ("noisy-neighbour", "sidecar", "node"),
     ("footprint", "node", "sidecar"),
+    ("identities-exposed", "sidecar", "node"),
     ("proxy-replaced", "node", "sidecar"),
+    ("proxy-upgraded", "node", "sidecar"),
 ]
 
 

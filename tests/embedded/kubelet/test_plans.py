@@ -143,6 +143,22 @@ def test_dns_follows_the_pods_policy() -> None:
     assert plan_hostname({"metadata": {"name": "x" * 70}, "spec": {}}, "node") == "x" * 63
 
 
+def test_a_token_is_readable_for_every_container_unless_they_all_are_one_user() -> None:
+    def tokens(spec: dict[str, object]) -> tuple[int, dict[str, int]]:
+        volume = {"name": "v", "projected": {"defaultMode": 0o644, "sources": [{"serviceAccountToken": {"path": "token"}}]}}
+        plan = plan_volumes(POD | {"spec": {"volumes": [volume], **spec}}, "/r", lambda *_: {}, lambda *_, **__: "tok", NODE)
+        return plan.files["v"]["token"][1], plan.owners["v"]
+
+    root, other, silent = ({"name": "c", "securityContext": {"runAsUser": user}} for user in (0, 65532, None))
+    del silent["securityContext"]
+    assert tokens({"containers": [silent]}) == (0o644, {})
+    assert tokens({"containers": [other, silent]}) == (0o644, {})
+    assert tokens({"containers": [other, root]}) == (0o644, {})
+    assert tokens({"containers": [other], "initContainers": [other]}) == (0o600, {"token": 65532})
+    assert tokens({"containers": [silent], "securityContext": {"runAsUser": 7}}) == (0o600, {"token": 7})
+    assert tokens({"containers": [silent], "securityContext": {"fsGroup": 7}}) == (0o600, {})
+
+
 def test_images_have_one_full_name() -> None:
     assert normal("nginx") == "docker.io/library/nginx:latest"
     assert normal("me/app:1") == "docker.io/me/app:1"
@@ -154,7 +170,7 @@ def test_projected_volumes_gather_their_sources_and_name_what_is_missing() -> No
     pod = POD | {"spec": {"volumes": [{"name": "v", "projected": {"defaultMode": 0o644, "sources": [
         {"serviceAccountToken": {"path": "token"}}, {"configMap": {"name": "m", "items": [{"key": "k", "path": "f"}]}}]}}]}}
     plan = plan_volumes(pod, "/r", lambda *_: {"k": b"v"}, lambda *_, **__: "tok", NODE)
-    assert plan.files["v"] == {"token": (b"tok", 0o600), "f": (b"v", 0o644)}
+    assert plan.files["v"] == {"token": (b"tok", 0o644), "f": (b"v", 0o644)}
     with pytest.raises(ConfigError, match='volume "v" : configmap "m" not found'):
         plan_volumes(pod, "/r", lambda *_: None, lambda *_, **__: "tok", NODE)
     with pytest.raises(ConfigError, match="not supported"):

@@ -20,7 +20,7 @@ from chaos.mesh.envoy import bootstrap
 from chaos.mesh.envoy.build import build
 from chaos.mesh.envoy.defects import Defect
 from chaos.mesh.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, Resources
-from chaos.mesh.world import AccessLog, Features, Policy, Rule
+from chaos.mesh.world import ROOT_SECRET, AccessLog, Features, Policy, Rule
 from tests.mesh.envoy.bench import ENVOY
 from tests.mesh.envoy.worlds import MESHED, pod, proxies, uid, world
 
@@ -190,3 +190,10 @@ def test_a_change_at_a_hundred_pods_is_cheap() -> None:
     start = time.perf_counter()
     build(proxy, after)
     assert time.perf_counter() - start < 0.1
+
+
+def test_a_sidecar_may_ask_for_its_own_identity_before_its_pod_has_an_address() -> None:
+    made = world("native-sidecar")
+    proxy, = proxies(made)
+    pods = {key: pod for key, pod in made.pods.items() if key != proxy.uid}
+    assert build(proxy, replace(made, pods=pods)).secrets == {proxy.identity, ROOT_SECRET}

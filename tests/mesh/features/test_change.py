@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,7 +34,7 @@ for pid in processes(sys.argv[1], sys.argv[2]):
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    with open_cluster("embedded", name="mchg", nodes=2) as found:
+    with open_cluster("embedded", name=f"mchg{os.getpid()}", nodes=2) as found:
         yield found
 
 

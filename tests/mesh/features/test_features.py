@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -62,7 +63,7 @@ def slow_unless(mode: str) -> list[pytest.MarkDecorator]:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    with open_cluster("embedded", name="mfeat", nodes=2) as found:
+    with open_cluster("embedded", name=f"mfeat{os.getpid()}", nodes=2) as found:
         yield found
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from chaos.cluster.providers import open_cluster
@@ -17,7 +19,7 @@ pytestmark = [pytest.mark.privileged, pytest.mark.slow]
 
 
 def test_a_sidecar_that_is_secretly_shared_is_caught() -> None:
-    with open_cluster("embedded", name="msecret", nodes=2) as cluster:
+    with open_cluster("embedded", name=f"msecret{os.getpid()}", nodes=2) as cluster:
         mesh = SecretlySharedSidecar(cluster, run="feat-secret")
         mesh.start(manifests.reference(*sorted(n["metadata"]["name"] for n in cluster.list("Node"))))
         with site(mesh) as found:

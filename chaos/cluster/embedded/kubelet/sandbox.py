@@ -18,7 +18,7 @@ from typing import Any
 from chaos.cluster.embedded.kubelet import cgroups
 from chaos.cluster.embedded.kubelet.environment import ConfigError, decoded
 from chaos.cluster.embedded.kubelet.machine import KUBELET, Machine, MachineDown, MachineError
-from chaos.cluster.embedded.kubelet.volumes import Files, TokenIssuer, Volume, plan_volumes, write_files
+from chaos.cluster.embedded.kubelet.volumes import TokenIssuer, Volume, VolumePlan, plan_volumes, write_files
 from chaos.cluster.embedded.network import ClusterNetwork
 from chaos.cluster.embedded.network.addresses import DNS_ADDRESS
 from chaos.cluster.embedded.network.netns import Namespace
@@ -148,7 +148,7 @@ class Sandbox:
                 await self._ask("tmpfs", path=volume.source, options=volume.tmpfs)
             if volume.host_type is not None or volume.tmpfs:
                 self._mounted.add(volume.name)
-        await asyncio.to_thread(self._write, plan.volumes, plan.files, group)
+        await asyncio.to_thread(self._write, plan, group)
         self.volumes = {volume.name: volume for volume in plan.volumes}
 
     async def _ask(self, do: str, **arguments: Any) -> tuple[dict[str, str], list[int]]:
@@ -157,11 +157,11 @@ class Sandbox:
         except MachineError as error:
             raise ConfigError(f"MountVolume.SetUp failed: {error}") from error
 
-    def _write(self, volumes: list[Volume], files: Mapping[str, Files], group: int | None) -> None:
-        for volume in volumes:
+    def _write(self, plan: VolumePlan, group: int | None) -> None:
+        for volume in plan.volumes:
             path = self.directory / "volumes" / volume.name
             if volume.files:
-                write_files(path, files[volume.name], group)
+                write_files(path, plan.files[volume.name], group, plan.owners[volume.name])
             elif volume.host_type is None and not volume.tmpfs and volume.name not in self._mounted:
                 path.mkdir(parents=True, exist_ok=True)
                 path.chmod(0o777)

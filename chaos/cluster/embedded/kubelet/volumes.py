@@ -46,11 +46,13 @@ class VolumePlan:
 
     volumes: list[Volume] = field(default_factory=list)
     files: dict[str, Files] = field(default_factory=dict)
+    owners: dict[str, dict[str, int]] = field(default_factory=dict)  # volume -> path -> user, where that is not root
 
 
 def plan_volumes(pod: Object, root: str, read: Reader, issue: TokenIssuer, node: Mapping[str, str]) -> VolumePlan:
     """All volumes of a pod. `root` is the directory of the pod's volumes in the node. Raises ConfigError naming the volume."""
     plan = VolumePlan()
+    user = common_user(pod)
     for spec in pod["spec"].get("volumes", []):
         name = spec["name"]
         source = f"{root}/{name}"
@@ -59,6 +61,7 @@ def plan_volumes(pod: Object, root: str, read: Reader, issue: TokenIssuer, node:
                 plan.volumes.append(Volume(name, spec["hostPath"]["path"], host_type=spec["hostPath"].get("type") or ""))
             elif any(kind in spec for kind in FILES):
                 plan.files[name] = _files(pod, spec, read, issue, node)
+                plan.owners[name] = {} if user is None else dict.fromkeys(token_paths(spec), user)
                 plan.volumes.append(Volume(name, source, files=True))
             elif "emptyDir" in spec:
                 options = spec["emptyDir"] or {}
@@ -74,6 +77,24 @@ def plan_volumes(pod: Object, root: str, read: Reader, issue: TokenIssuer, node:
     return plan
 
 
+def common_user(pod: Object) -> int | None:
+    """The user that every container of the pod runs as by its own words; None when one says nothing or they differ."""
+    spec = pod["spec"]
+    whole = (spec.get("securityContext") or {}).get("runAsUser")
+    users = {(one.get("securityContext") or {}).get("runAsUser", whole)
+             for part in ("initContainers", "containers") for one in spec.get(part) or []}
+    return users.pop() if len(users) == 1 else None
+
+
+def token_mode(pod: Object, mode: int) -> int:
+    """Mode of a token's file: readable for all, unless the kubelet can give it to somebody (fsGroup, a common user).
+
+    https://kubernetes.io/docs/concepts/storage/projected-volumes: a container of another user must still read its token.
+    """
+    given = (pod["spec"].get("securityContext") or {}).get("fsGroup") is not None or common_user(pod) is not None
+    return 0o600 if given else mode
+
+
 def _files(pod: Object, spec: Mapping[str, Any], read: Reader, issue: TokenIssuer, node: Mapping[str, str]) -> Files:
     if "projected" in spec:
         result: Files = {}
@@ -83,11 +104,17 @@ def _files(pod: Object, spec: Mapping[str, Any], read: Reader, issue: TokenIssue
                 token = source["serviceAccountToken"]
                 audience = token.get("audience")
                 text = issue(pod, audiences=[audience] if audience else [], seconds=token.get("expirationSeconds", 3600))
-                result[token["path"]] = (text.encode(), 0o600 if mode == 0o644 else mode)
+                result[token["path"]] = (text.encode(), token_mode(pod, mode))
             else:
                 result |= _items(pod, source, read, node, mode)
         return result
     return _items(pod, spec, read, node, None)
+
+
+def token_paths(spec: Mapping[str, Any]) -> list[str]:
+    """Where a volume holds tokens."""
+    sources = (spec.get("projected") or {}).get("sources") or []
+    return [source["serviceAccountToken"]["path"] for source in sources if "serviceAccountToken" in source]
 
 
 def _items(pod: Object, source: Mapping[str, Any], read: Reader, node: Mapping[str, str], mode: int | None) -> Files:
@@ -122,8 +149,11 @@ def _items(pod: Object, source: Mapping[str, Any], read: Reader, node: Mapping[s
     return result
 
 
-def write_files(directory: Path, files: Files, group: int | None = None) -> bool:
-    """Make `directory` hold exactly these files, switched at once. -> whether anything changed. Safe to repeat."""
+def write_files(directory: Path, files: Files, group: int | None = None, owners: Mapping[str, int] | None = None) -> bool:
+    """Make `directory` hold exactly these files, switched at once. -> whether anything changed. Safe to repeat.
+
+    `owners`: path -> the user it belongs to, when not root.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     directory.chmod(0o755)
     current = directory / "..data"
@@ -141,6 +171,8 @@ def write_files(directory: Path, files: Files, group: int | None = None) -> bool
         target.chmod(mode | 0o040 if group is not None else mode)
         if group is not None:
             os.chown(target, -1, group)
+        if owners and path in owners:
+            os.chown(target, owners[path], -1)
     with contextlib.suppress(FileNotFoundError):
         (directory / "..new").unlink()
     os.symlink(version.name, directory / "..new")

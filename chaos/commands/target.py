@@ -1,0 +1,30 @@
+"""`sharedfate target`: what the fate model says of the user's own apps and mesh, before anything is broken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--cluster", required=True, help="context:NAME")
+def target(file: Path, cluster: str) -> None:
+    """Read a target file, find the proxies, and say for each who is hurt when it dies. Changes nothing."""
+    from chaos.cluster.consent import Consent
+    from chaos.cluster.providers import Kind, connect, parse_spec
+    from chaos.errors import Misuse
+    from chaos.mesh.target import read_target, read_target_placement
+    from chaos.mesh.target.text import told
+
+    wanted = read_target(file)
+    spec = parse_spec(cluster)
+    if spec.kind is not Kind.CONTEXT:
+        raise Misuse(f"--cluster {cluster}: your own apps are in a cluster of yours: context:NAME")
+    client = connect(spec.name, consent=Consent(production=True))  # looking harms nobody
+    try:
+        mesh, placement = read_target_placement(client, wanted)
+    finally:
+        client.close()
+    click.echo(told(mesh, placement))

@@ -1,0 +1,16 @@
+"""For people: the mesh that was found, its proxies, and whom the death of each would hurt."""
+
+from __future__ import annotations
+
+from chaos.mesh.fate import Placement, flow_shares
+from chaos.mesh.placement import picture
+from chaos.mesh.target.description import MeshDescription
+
+
+def told(mesh: MeshDescription, placement: Placement) -> str:
+    """The placement's picture, and for each proxy the flows behind it with their share."""
+    lines = [f"{mesh.name}: {mesh.stands_for} ({mesh.status})", picture(placement), "when it dies"]
+    for instance in placement.proxies:
+        hurt = [f"{client} -> {server} by {share:.0%}" for (client, server), share in flow_shares(placement, [instance]).items() if share]
+        lines.append(f"  {instance}: {', '.join(hurt) or 'nobody'}")
+    return "\n".join(lines)

@@ -1,0 +1,150 @@
+"""Bad weather in front of an API server: a proxy on loopback that refuses, delays, cuts and loses, by a seeded choice.
+
+Speaks plain HTTP to the client and the cluster's own TLS to the API server, with the client's credentials.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import json
+import random
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import urllib3
+
+from chaos.cluster.client import Cluster
+from chaos.errors import ApiError
+
+
+@dataclass(frozen=True, slots=True)
+class Climate:
+    """Shares of the requests that meet each kind of trouble."""
+
+    busy: float = 0.0  # 429 with Retry-After
+    unavailable: float = 0.0  # 503 with Retry-After
+    broken: float = 0.0  # 500 without having acted
+    lost_before: float = 0.0  # the connection breaks before the API server hears of it
+    lost_after: float = 0.0  # it breaks after the API server has acted: the answer is lost
+    cut: float = 0.0  # a watch ends in the middle of a line
+
+
+class Weather:
+    """The proxy. `seen` counts what was done to whom."""
+
+    def __init__(self, cluster: Cluster, climate: Climate, *, seed: int) -> None:
+        self.cluster, self.climate = cluster, climate
+        self.seen: Counter[str] = Counter()
+        self._chance = random.Random(seed)
+        self._lock = threading.Lock()
+
+    def fate(self) -> str:
+        """What happens to the next request; "" for nothing."""
+        with self._lock:
+            draw = self._chance.random()
+            for name in ("busy", "unavailable", "broken", "lost_before", "lost_after", "cut"):
+                draw -= getattr(self.climate, name)
+                if draw < 0:
+                    self.seen[name] += 1
+                    return name
+            self.seen[""] += 1
+            return ""
+
+
+def _handler(weather: Weather) -> type[http.server.BaseHTTPRequestHandler]:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _do(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0)) or None
+            fate = weather.fate()
+            if fate == "lost_before":
+                self._hang_up()
+                return
+            if code := {"busy": 429, "unavailable": 503, "broken": 500}.get(fate):
+                self._answer(code, json.dumps({"kind": "Status", "message": fate, "code": code}).encode(),
+                             after=fate if fate != "broken" else "")
+                return
+            path, _, query = self.path.partition("?")
+            try:
+                response = weather.cluster.open(self.command, path + ("?" + query if query else ""), body=body, read_timeout=100,
+                                                content_type=self.headers.get("Content-Type", "application/json"))
+            except ApiError as error:
+                self._answer(error.code, json.dumps(error.status).encode())
+                return
+            except urllib3.exceptions.HTTPError:
+                self._hang_up()
+                return
+            with contextlib.closing(response):
+                if fate == "lost_after":
+                    self._hang_up()
+                elif "watch=1" in query:
+                    self._stream(response, cut=fate == "cut")
+                else:
+                    self._answer(response.status, response.read(decode_content=True))
+
+        do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = _do  # noqa: N815
+
+        def _answer(self, code: int, body: bytes, *, after: str = "") -> None:
+            self.send_response(code)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            if after:
+                self.send_header("Retry-After", "0")
+            self.end_headers()
+            self.wfile.write(body)
+
+        def _stream(self, response: urllib3.BaseHTTPResponse, *, cut: bool) -> None:
+            self.send_response(200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            for chunk in response.stream(amt=None):
+                part = chunk[: len(chunk) // 2] if cut else chunk
+                self.wfile.write(f"{len(part):x}\r\n".encode() + part + b"\r\n")
+                if cut:
+                    self._hang_up()
+                    return
+            self.wfile.write(b"0\r\n\r\n")
+
+        def _hang_up(self) -> None:
+            self.close_connection = True
+            with contextlib.suppress(OSError):
+                self.connection.shutdown(2)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+        def handle(self) -> None:
+            with contextlib.suppress(OSError, ValueError):
+                super().handle()
+
+    return Handler
+
+
+@contextlib.contextmanager
+def bad_weather(cluster: Cluster, climate: Climate, folder: Path, *, seed: int) -> Iterator[tuple[Weather, Path]]:
+    """The weather and a kubeconfig that leads through it."""
+    weather = Weather(cluster, climate, seed=seed)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(weather))
+    server.daemon_threads = True
+    server.block_on_close = False
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    try:
+        yield weather, plain_config(folder / "weather.json", server.server_address[1])
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def plain_config(path: Path, port: int, token: str = "") -> Path:
+    """A kubeconfig for a plain server on loopback."""
+    path.write_text(json.dumps({
+        "apiVersion": "v1", "kind": "Config", "current-context": "w",
+        "clusters": [{"name": "w", "cluster": {"server": f"http://127.0.0.1:{port}"}}],
+        "users": [{"name": "w", "user": {"token": token} if token else {}}],
+        "contexts": [{"name": "w", "context": {"cluster": "w", "user": "w"}}]}))
+    return path
