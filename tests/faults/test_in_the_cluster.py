@@ -86,7 +86,7 @@ def test_a_paused_server_answers_nobody_and_then_everybody(world: World) -> None
     world.well("kept")
 
 
-@pytest.mark.parametrize("fault", [Partition(), Drop(ports=(8080,)), Drop(direction="in"), Reset()],
+@pytest.mark.parametrize("fault", [Partition(), Drop(ports=(8080,)), pytest.param(Drop(direction="in"), marks=pytest.mark.slow), Reset()],
                          ids=["partition", "drop-port", "drop-in", "reset"])
 def test_packets_that_are_lost_are_missed(world: World, fault: Fault) -> None:
     with injected(world.cluster, fault, world.server(), run=RUN):
@@ -106,7 +106,7 @@ def test_a_degraded_link_is_slow(world: World) -> None:
     world.well("kept")
 
 
-@pytest.mark.parametrize("answer", ["servfail", "silence", "lie"])
+@pytest.mark.parametrize("answer", ["servfail", pytest.param("silence", marks=pytest.mark.slow), "lie"])
 def test_names_fail_or_lie(world: World, answer: str) -> None:
     client = world.client()
     code = "import socket; print(socket.gethostbyname('server.tenant-a.svc.cluster.local'))"
@@ -353,7 +353,7 @@ def test_a_fault_whose_runner_is_killed_is_over_after_its_deadline(world: World)
     world.well("kept")  # the watchdog has
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_ctrl_c_undoes_before_it_ends(world: World, number: int) -> None:
     command = [sys.executable, "-m", "chaos.cli", "inject", "pause", "--name", "faults-test", "--labels", "app=server", "--for", "5m"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
