@@ -136,15 +136,12 @@ def up(name: str = "sharedfate", *, nodes: int | Sequence[str] = 2, keep: bool =
     if words == "ready":
         return directory / "kubeconfig"
     tail = words.removeprefix("failed: ") or _last_line(directory / "log") or "it said nothing"
-    log = (directory / "log").read_bytes() if (directory / "log").exists() else b""
+    log = directory / "log"
+    said = log.read_bytes() if log.exists() else b""
     down(name)
-    _log_of(name).write_bytes(log)
-    raise EnvironmentUnfit(f"the embedded cluster did not come up: {tail} (its log, until the next clean: {_log_of(name)})")
-
-
-def _log_of(name: str) -> Path:
-    """Where the log of a cluster that did not come up is kept."""
-    return RUN / f"{name}.log"
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    log.write_bytes(said)
+    raise EnvironmentUnfit(f"the embedded cluster did not come up: {tail} (its log, until the next clean: {log})")
 
 
 def _first_words(line: socket.socket) -> str:
@@ -185,7 +182,7 @@ def down(name: str = "sharedfate") -> bool:
     if not directory.exists():
         return False
     if left := clean(name):
-        remains = [one for one in left if not one.startswith(("directory", "file"))]
+        remains = [one for one in left if not one.startswith("directory")]
         if remains and pid is not None:
             raise ExperimentFailure(f"cluster {name} went down and left behind: {'; '.join(remains)} (removed now)")
     return True
@@ -242,7 +239,7 @@ def names() -> list[str]:
     """All names of which something is there: run directories and cgroups."""
     from chaos.cluster.embedded.kubelet import cgroups
 
-    found = {path.name if path.is_dir() else path.stem for path in RUN.iterdir()} if RUN.is_dir() else set()
+    found = {path.name for path in RUN.iterdir() if path.is_dir()} if RUN.is_dir() else set()
     with contextlib.suppress(EnvironmentUnfit):
         for root in cgroups.controllers().values():
             top = Path(root + cgroups.ROOT)
@@ -313,9 +310,6 @@ def _remove_remains(directory: Path, *, keep_lock: bool) -> list[str]:
     entries = [path for path in directory.iterdir() if not (keep_lock and path.name == "lock")]
     if any(path.name != "lock" for path in entries):
         removed.append(f"directory {directory}")
-    if _log_of(directory.name).exists():
-        removed.append(f"file {_log_of(directory.name)}")
-        entries.append(_log_of(directory.name))
     for path in entries:
         _delete(path)
     if not keep_lock:
