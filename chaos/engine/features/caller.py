@@ -33,6 +33,7 @@ class Call:
     body: str = ""
     headers: dict[str, str] = field(default_factory=dict)
     timeout: float = 3.0  # seconds, of each
+    pause: float = 0.0  # seconds between them
 
 
 @dataclass(slots=True)
@@ -145,7 +146,9 @@ def run(call: Call) -> list[Reply]:
     """All requests, one after the other."""
     replies: list[Reply] = []
     line: _Http1 | _Grpc | _Tcp | None = None
-    for _ in range(call.requests):
+    for number in range(call.requests):
+        if number and call.pause:
+            time.sleep(call.pause)
         begin = time.monotonic()
         try:
             line = line or _KINDS[call.protocol](call)

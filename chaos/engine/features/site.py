@@ -62,7 +62,7 @@ class Site:
 
     def _call(self, namespace: str, pod: str, container: str, calls: Sequence[Call]) -> list[list[Reply]]:
         text = json.dumps([asdict(call) for call in calls])
-        seconds = 10 + sum(call.requests * call.timeout for call in calls)
+        seconds = 10 + sum(call.requests * (call.timeout + call.pause) for call in calls)
         found = program(self.cluster, namespace, pod, container, "caller", text, seconds=seconds)
         return [[Reply(**reply) for reply in replies] for replies in found]
 
