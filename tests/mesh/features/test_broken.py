@@ -1,0 +1,69 @@
+"""Each check is seen to catch the mesh that is broken on purpose.
+
+Apart from the tests that all is well: what an over-generous control plane gave away stays in its log and in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from chaos.engine.features.balancing import check_balancing
+from chaos.engine.features.check import Check
+from chaos.engine.features.identities import check_identities, check_refusals
+from chaos.engine.features.leaving import check_leaving
+from chaos.engine.features.metrics import check_metrics
+from chaos.engine.features.outliers import check_outliers
+from chaos.engine.features.plain import check_plain
+from chaos.engine.features.policy import check_policy
+from chaos.engine.features.retries import check_retries, check_timeouts
+from chaos.engine.features.site import Site
+from chaos.engine.features.tracing import check_tracing
+from chaos.engine.features.tunnels import check_tunnels
+from chaos.engine.features.wire import check_wire
+from chaos.mesh.envoy.defects import Defect
+from chaos.verdict import Verdict
+
+pytestmark = pytest.mark.privileged
+
+QUICK = "sidecar"
+CAUGHT: list[tuple[str, Defect, Callable[[Site], list[Check]], str]] = [
+    ("sidecar", Defect.PLAIN_TEXT_HOP, check_wire, "TLS on the wire, two nodes"),
+    ("sidecar", Defect.UNBALANCED, check_balancing, "requests of one kept connection are spread over all servers"),
+    ("sidecar", Defect.OVER_GENEROUS, check_identities, "private keys in memory are those that the model says"),
+    ("sidecar", Defect.OVER_GENEROUS, check_refusals, "asked for another's identity, the control plane refuses and logs it"),
+    ("sidecar", Defect.RETRY_ALL, check_retries, "a request that is not idempotent is never retried"),
+    ("node", Defect.PLAIN_TEXT_HOP, check_wire, "TLS on the wire, one node"),
+    ("node", Defect.UNHASHED_IDENTITY, check_metrics, "tenants' identities never cross"),
+    ("node", Defect.OVER_GENEROUS, check_identities, "identities handed out are those that the model says"),
+    ("node", Defect.PINNED, check_leaving, "a pod that goes leaves nothing"),
+    ("node", Defect.PLAIN_TEXT_HOP, check_plain, "plain text into a meshed pod is refused"),
+    ("node", Defect.NO_RETRIES, check_retries, "killed connections are retried where allowed"),
+    ("node", Defect.NO_TIMEOUT, check_timeouts, "timeouts hold"),
+    ("node", Defect.NO_EJECTION, check_outliers, "a server that only fails is left out"),
+    ("node", Defect.NO_POLICY, check_policy, "wrong identity, method or path is refused at L7"),
+    ("node", Defect.UNTRACED, check_tracing, "trace context goes through"),
+    ("ambient-namespace", Defect.NO_POLICY, check_policy, "wrong identity is refused at L4"),
+    ("ambient-namespace", Defect.OPEN_CONNECT, check_tunnels, "a CONNECT to anywhere else is refused"),
+    ("ambient-namespace", Defect.ANY_PEER, check_tunnels, "a destination that has a waypoint accepts only that waypoint"),
+    ("ambient-namespace", Defect.UNBALANCED, check_balancing, "calls of one gRPC connection are spread over all servers"),
+    ("ambient-namespace", Defect.OVER_GENEROUS, check_identities, "private keys in memory are those that the model says"),
+]
+
+
+def slow_unless(mode: str) -> list[pytest.MarkDecorator]:
+    return [] if mode == QUICK else [pytest.mark.slow]
+
+
+@pytest.mark.parametrize(("where", "defect", "check", "claim"), [
+    pytest.param(*row, marks=slow_unless(row[0]), id=f"{row[0]}-{row[1]}-{row[2].__name__}") for row in CAUGHT],
+    indirect=["where"], scope="module")
+def test_a_mesh_that_is_broken_on_purpose_is_caught(where: Site, defect: Defect, check: Callable[[Site], list[Check]],
+                                                    claim: str) -> None:
+    where.mesh.set_defects({defect})
+    try:
+        found = {one.name: one for one in check(where)}
+    finally:
+        where.mesh.set_defects(())
+    assert found[claim].verdict is Verdict.FAIL, found[claim]
