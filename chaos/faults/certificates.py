@@ -17,7 +17,8 @@ from chaos.faults.needs import Need
 class ExpireCertificates:
     """Let every certificate that our control plane has handed out expire; recover has all issued anew.
 
-    Connections that stand go on: TLS looks at a certificate once. What is opened after the expiry is refused.
+    Connections that stand go on, and TLS sessions that were begun in time can be resumed: a certificate is looked at in a full
+    handshake alone. Such a one is refused after the expiry.
 
     Args:
         life: seconds of the short-lived certificates.
