@@ -170,8 +170,9 @@ def live(trial: Trial, name: str, scratch: Path) -> None:
                 runner.stdin.close()
         deadline = time.monotonic() + GONE_SECONDS
         while (left := survivors(before | {runner.pid})) and time.monotonic() < deadline:
-            if runner.poll() is None and trial.way.endswith("to cluster") and trial.phase == "churn":
-                runner.kill()  # it goes on asking a cluster that is no more
+            asks_in_vain = trial.phase == "churn" or (trial.phase == "start" and all(is_dead(pid) for pid in left))
+            if runner.poll() is None and trial.way.endswith("to cluster") and asks_in_vain:
+                runner.kill()  # it goes on asking a cluster that is no more, and buries no child meanwhile
             time.sleep(0.02)
         assert not left, f"{trial}: processes {[words(pid) for pid in left]} are still there"
         runner.wait(GONE_SECONDS)
@@ -187,6 +188,13 @@ def live(trial: Trial, name: str, scratch: Path) -> None:
     assert leftovers(name) == [], trial
     assert not spaces & held_namespaces(), trial
     assert list(scratch.iterdir()) == [], trial
+
+
+def is_dead(pid: int) -> bool:
+    """Ended, and not yet buried by its parent."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    return True
 
 
 def words(pid: int) -> str:
