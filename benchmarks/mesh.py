@@ -40,14 +40,13 @@ LOOK = """
 import json, os, sys
 from pathlib import Path
 from chaos.faults.helper import processes
-tick = os.sysconf("SC_CLK_TCK")
 found = {}
 for key in sys.argv[1:]:
     uid, container = key.split("/")
     cpu = memory = 0
     for pid in processes(uid, container):
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        cpu += sum(int(text) for text in Path(f"/proc/{pid}/schedstat").read_text().split()[:1]) / 1e9
+        cpu += sum(int((task / "schedstat").read_text().split()[0]) for task in Path(f"/proc/{pid}/task").iterdir()) / 1e9
         memory += int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
     found[key] = [cpu, memory]
 print(json.dumps(found))
