@@ -18,11 +18,11 @@ from chaos.faults.needs import Need
 
 @dataclass(frozen=True, slots=True)
 class CrashLoop:
-    """Kill a container's first process, and every successor, until recovered; seen as CrashLoopBackOff in its status.
+    """Kill a container's first process, and every successor, until recovered; seen as a back-off in its status.
 
     Args:
         signal: number; 9 (SIGKILL) or 15 (SIGTERM).
-        back_off_seconds: longest wait for the kubelet to say CrashLoopBackOff.
+        back_off_seconds: longest wait for the kubelet to back off.
         restart_seconds: longest wait, on recovery, for a successor that lives: the back-off that was reached must pass.
         seconds: the helper's own deadline; 0: the receipt's.
     """
@@ -47,11 +47,14 @@ class CrashLoop:
 
         def backs_off() -> dict[str, Any]:
             status = container_status(refuse_vanished(cluster, receipt.target), receipt.target.container)
-            waiting = status.get("state", {}).get("waiting", {}).get("reason")
-            return {"waiting": waiting, "restarts": status["restartCount"]} if waiting == "CrashLoopBackOff" else {}
+            state, restarts = status.get("state", {}), status["restartCount"]
+            waiting = state.get("waiting", {}).get("reason", "")
+            # A kubelet mostly shows a back-off as the end of the last process, and CrashLoopBackOff just before the next start.
+            backing_off = waiting == "CrashLoopBackOff" or ("terminated" in state and restarts > receipt.facts["restarts"])
+            return {"waiting": waiting or "terminated", "restarts": restarts} if backing_off else {}
 
         try:
-            seen = cluster.wait("CrashLoopBackOff", backs_off, seconds=self.back_off_seconds, every=0.05)
+            seen = cluster.wait("a back-off", backs_off, seconds=self.back_off_seconds, every=0.05)
         except NotReady as error:
             raise NoEffect(f"{receipt.target}: killed, and the kubelet never backed off: {error}") from error
         return Evidence(first.at, {**first.seen, **seen})

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from chaos.cluster.client import Cluster
 from chaos.cluster.providers import open_cluster
-from chaos.faults.model import Fault, Receipt, Target, settings_of
+from chaos.faults.model import Fault, Phase, Receipt, Target, settings_of
 from chaos.faults.network.degrade import Degrade
 from chaos.faults.network.partition import Partition
 from chaos.names import IMAGE, SYSTEM_NAMESPACE
@@ -85,7 +86,9 @@ def receipt(cluster: Cluster, fault: Fault) -> Receipt:
     pod = cluster.get("Pod", "web-1", "default")
     target = Target("container", "web-1", "default", pod["metadata"]["uid"], "main",
                     pod["status"]["containerStatuses"][0]["containerID"], "node-1")
-    return Receipt(f"test-{fault.name}", "test", fault.name, settings_of(fault), target, 0, facts=fault.plan(cluster, target))
+    deadline = time.time_ns() + 60 * 10**9
+    return Receipt(f"test-{fault.name}", "test", fault.name, settings_of(fault), target, deadline, Phase.INJECTED,
+                   facts=fault.plan(cluster, target))
 
 
 def test_a_partitioned_container_is_unreachable_until_it_is_mended(cluster: Cluster) -> None:
