@@ -187,8 +187,12 @@ class Deployment:
                 "connections": number, "rate": rate, "timeout": REQUEST_TIMEOUT}
 
     def pause(self, tenant: Tenant) -> None:
-        """No requests of the tenant's own flow until `heal`; its sentinel goes on."""
+        """No requests of the tenant's own flow until `resume` or `heal`; its sentinel goes on."""
         self._set_flows(tenant, 0.0)
+
+    def resume(self, tenant: Tenant) -> None:
+        """The tenant's own flow again, at once; `heal` helps it where that is too much."""
+        self._set_flows(tenant, self.settings.rate)
 
     def heal(self, tenants: Sequence[Tenant] | None = None) -> list[str]:
         """See that flows are sound, and help those that are not; returns what was done, a sentence each.

@@ -210,7 +210,7 @@ class Trial:
                 held.append(Window(WindowKind.FAULT, begin, end))
                 self.window(WindowKind.FAULT, begin, end, f"held: {'; '.join(str(r.evidence.get('why', fault.name)) for r in receipts)}")
                 if aggressor is not None:
-                    self.heal(aggressor)
+                    self.deployment.resume(aggressor)
                 self.heal_what_fails()
                 quiet = time.time_ns()
                 self.hold(hold)
