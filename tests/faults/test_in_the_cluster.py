@@ -96,7 +96,7 @@ def test_packets_that_are_lost_are_missed(world: World, fault: Fault) -> None:
 
 def test_packets_of_another_peer_are_not_lost(world: World) -> None:
     with injected(world.cluster, Drop(peers=("192.0.2.0/24",)), world.server(), run=RUN):
-        assert world.shares("kept").ok > 0.9
+        world.well("kept")
 
 
 def test_a_degraded_link_is_slow(world: World) -> None:
@@ -206,7 +206,7 @@ def test_a_node_that_is_gone_is_missed_and_comes_back(world: World, fault: Fault
 def test_without_its_kubelet_a_node_goes_on_and_restarts_nothing(world: World) -> None:
     with injected(world.cluster, StopKubelet(), world.node(1), run=RUN) as (receipt,):
         assert receipt.evidence["kubelet"] is False
-        assert world.shares().ok > 0.9
+        world.well()
     world.well()
 
 
@@ -326,7 +326,7 @@ def test_a_rehearsal_names_every_write_and_makes_none(world: World) -> None:
     assert '"cpu": "450m"' in text  # the way back
     assert "chaos.faults.helper pause --uid" in text
     assert not receipts.open_receipts(world.cluster)
-    assert world.shares("kept").ok > 0.9
+    world.well("kept")
 
 
 def test_the_command_injects_holds_and_undoes(world: World) -> None:

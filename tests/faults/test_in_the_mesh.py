@@ -43,7 +43,7 @@ def test_a_tenants_sidecars_are_found_by_layer_and_cut_off(world: World) -> None
 def test_a_control_plane_that_refuses_loses_its_proxies_and_no_traffic(world: World) -> None:
     with injected(world.cluster, ControlPlane(), world.workload("control-plane", SYSTEM_NAMESPACE), run=RUN) as (receipt,):
         assert receipt.evidence["proxies"] == 0
-        assert world.shares().ok > 0.9
+        world.well()
     assert len(world.mesh.control_plane()["proxies"]) == 2
 
 
@@ -55,7 +55,7 @@ def test_a_slow_control_plane_says_so_and_is_quick_again(world: World) -> None:
 
 def test_a_stopped_control_plane_is_gone_and_comes_back(world: World) -> None:
     with injected(world.cluster, Scale(), world.workload("control-plane", SYSTEM_NAMESPACE), run=RUN):
-        assert world.shares().ok > 0.9  # what runs goes on
+        world.well()  # what runs goes on
         world.cluster.wait("its pod gone", lambda: not world.cluster.list("Pod", SYSTEM_NAMESPACE, labels="app=control-plane"), seconds=20)
     assert world.mesh.control_plane("/readyz")["ready"]
 
