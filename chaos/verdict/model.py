@@ -111,7 +111,7 @@ class Thresholds:
 
     errors_margin: float = 0.02  # smallest rise of the share of failed or unknown requests that counts as harm
     slow_margin: float = 0.15  # smallest rise of the share of slow requests that counts as harm
-    pulse_margin: float = 0.25  # within a pulse's short window: the share that *not hurt* must exclude
+    pulse_margin: float = 0.5  # within a pulse's short window: the share that *not hurt* must exclude
     alpha: float = 0.001  # chance of a wrong claim in a trial, over looks and flows together
     looks: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # seconds after the fault's begin
     spending: tuple[float, ...] = (0.05, 0.05, 0.4, 0.25, 0.15, 0.1)  # share of alpha for *not hurt*, look by look

@@ -256,12 +256,22 @@ def test_plain_refusals_are_hurt_even_while_the_sentinel_is_slow() -> None:
     assert findings(judgement)[A] is Finding.HURT
 
 
+def killed_for(seconds: float) -> Plan:
+    return Plan(windows=((WindowKind.BASELINE, 0.0, 6.0), (WindowKind.FAULT, 6.0, 6.0 + seconds),
+                         (WindowKind.RECOVERY, 6.0 + seconds, 40.0)))
+
+
 def test_a_fault_that_is_too_short_to_judge_a_bystander_is_inconclusive() -> None:
-    fault, recovery = (WindowKind.FAULT, 6.0, 6.12), (WindowKind.RECOVERY, 6.12, 40.0)
-    plan = Plan(windows=((WindowKind.BASELINE, 0.0, 6.0), fault, recovery))
-    judgement = judge(history({A: DEAD, B: HALF, C: NONE}, plan=plan), KILLED, FAST)
+    judgement = judge(history({A: DEAD, B: HALF, C: NONE}, plan=killed_for(0.08)), KILLED, FAST)
     assert judgement.verdict is Verdict.INCONCLUSIVE
-    assert "in the pulse" in judgement.reason
+    assert "in the fault window, 20 are needed" in judgement.reason
+
+
+def test_a_tenth_of_a_second_is_enough_to_clear_a_bystander_and_not_one_that_lost_half() -> None:
+    seen = history({A: DEAD, B: HALF, C: NONE}, plan=killed_for(0.12))
+    assert findings(judge(seen, KILLED, FAST))[C] is Finding.NOT_HURT
+    nobody = Expectation.nobody([A, B, C], harm=Harm.ERRORS, fault_kind=FaultKind.PULSE)
+    assert findings(judge(seen, nobody, FAST))[B] is not Finding.NOT_HURT
 
 
 def test_a_gradual_fault_needs_three_pairs() -> None:
