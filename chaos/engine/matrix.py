@@ -15,7 +15,7 @@ DEFAULT: Final[Mapping[str, tuple[str, ...]]] = {
              "saturation"),
     "ambient-namespace": ("noisy-neighbour", "proxy-killed", "waypoint-killed", "features", "identities-exposed", "footprint"),
     "ambient-node": ("waypoint-killed",),
-    "ambient-pod": ("noisy-neighbour", "waypoint-killed"),
+    "ambient-pod": ("noisy-neighbour", "proxy-killed"),
 }
 
 
