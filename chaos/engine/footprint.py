@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from chaos.engine.features.check import Check, decided, undecided
+from chaos.engine.features.check import Check, decided, measured, undecided
 from chaos.engine.recorder import usage_facts
 from chaos.engine.trial import Trial
 from chaos.errors import ApiError
@@ -39,8 +39,8 @@ def measure(trial: Trial) -> list[Check]:
         decided("CPU of all proxies", not proxies or 0 < used <= 1.1 * budget, f"{used:.3f} cores ({low:.3f} to {high:.3f})",
                 used, "cores"),
         decided("memory of all proxies", not proxies or mib > 0, f"{mib:.0f} MiB", mib, "MiB"),
-        decided("memory of proxies per pod", True, f"{mib / pods:.1f} MiB for each of {pods} pods", mib / pods, "MiB"),
-        decided("CPU of proxies per 1,000 requests", True, f"{thousand:.2f} core-seconds", thousand, "core-seconds"),
+        measured("memory of proxies per pod", f"{mib / pods:.1f} MiB for each of {pods} pods", mib / pods, "MiB"),
+        measured("CPU of proxies per 1,000 requests", f"{thousand:.2f} core-seconds", thousand, "core-seconds"),
         decided("CPU of the applications", apps > 0, f"{apps:.3f} cores", apps, "cores"),
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from chaos.engine.features.check import decided
+from chaos.engine.features.check import decided, measured
 from chaos.engine.restarts import Snapshot, container_snapshot
 from chaos.engine.trial import Trial
 from chaos.faults.model import Fault
@@ -48,10 +48,10 @@ def watch(trial: Trial, fault: Fault) -> None:
     view = trial.view(until=until)
     for flow in deployment.flows:
         lost = int((_during(view.flows[flow], begin, until)["outcome"] != Outcome.OK).sum())
-        trial.show(decided(f"requests lost by {flow}", True, f"{lost} requests did not end well during the roll-out", lost, "requests"))
+        trial.show(measured(f"requests lost by {flow}", f"{lost} requests did not end well during the roll-out", lost, "requests"))
     for flow in streams:
         cut = streams_cut(_during(view.flows[flow], begin, until))
-        trial.show(decided(f"long streams cut of {flow.client}", True, f"{cut} connections had to be made again for {STREAMS} streams",
+        trial.show(measured(f"long streams cut of {flow.client}", f"{cut} connections had to be made again for {STREAMS} streams",
                            cut, "connections"))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 
-from chaos.engine.features.check import decided
+from chaos.engine.features.check import decided, measured
 from chaos.engine.scenario import has_proxies, scenario
 from chaos.engine.trial import Trial
 from chaos.faults.scale import Scale
@@ -37,5 +37,5 @@ def control_plane_down(trial: Trial) -> None:
                            f"the pod added meanwhile was {how}, and had answered {answered} requests", answered, "requests"))
         trial.cluster.wait("the added pod is ready", lambda: (one := added()) is not None and one.ready, seconds=READY_SECONDS)
         seconds = (time.time_ns() - trial.mended_at) / 1e9
-        trial.show(decided("a new pod is ready once the control plane is back", True, f"it was ready {seconds:.1f} s afterwards",
+        trial.show(measured("a new pod is ready once the control plane is back", f"it was ready {seconds:.1f} s afterwards",
                            seconds, "s"))

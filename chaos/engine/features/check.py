@@ -27,6 +27,11 @@ def decided(name: str, holds: bool, sentence: str, value: float = 0.0, unit: str
     return Check(name, Verdict.PASS if holds else Verdict.FAIL, sentence, value, unit)
 
 
+def measured(name: str, sentence: str, value: float, unit: str) -> Check:
+    """A figure without a claim: nothing was predicted of it, so it can fail nothing."""
+    return Check(name, Verdict.PASS, sentence, value, unit)
+
+
 def undecided(name: str, sentence: str) -> Check:
     """Nothing was seen that could decide it."""
     return Check(name, Verdict.INCONCLUSIVE, sentence)
