@@ -100,17 +100,17 @@ class Reactor:
                     select.select(epoll, (), (), wait / 1e9)
             else:
                 select.select(epoll, (), ())
-            now = monotonic_ns()
-            self.late = late = now - timers[0][0] if timers else 0
-            if late > TOLERANCE:
-                self.stalls += 1
-                if late > self.worst:
-                    self.worst = late
+            self.late = monotonic_ns() - timers[0][0] if timers else 0
             for fd, mask in poll(0, 256):  # answers first: they have waited in the kernel already
                 handler = handlers.get(fd)
                 if handler is not None:
                     handler(mask)
             now = monotonic_ns()
+            # Measured again: the process may have been stopped, or busy, since the round began.
+            if timers and (late := now - timers[0][0]) > TOLERANCE:
+                self.late = late
+                self.stalls += 1
+                self.worst = max(self.worst, late)
             budget = 64
             while timers and timers[0][0] <= now and budget:
                 budget -= 1
