@@ -1,13 +1,19 @@
-"""Runners killed at random moments, and what else dies while a fault is held: after the deadline no fault remains."""
+"""Runners killed at random moments, and what else dies while a fault is held: after the deadline no fault remains.
+
+Every test records what it did and how long the way back took as JUnit properties; `python -m proof.faults` makes the page of
+results from them.
+"""
 
 from __future__ import annotations
 
+import json
 import random
+import signal
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import product
 
 import pytest
@@ -40,20 +46,21 @@ from chaos.faults.stop_kubelet import StopKubelet
 from chaos.faults.stop_node import StopNode
 from chaos.faults.throttle import Throttle
 from chaos.faults.upgrade import Upgrade
+from chaos.mesh.modes import MODES
 from chaos.names import SYSTEM_NAMESPACE
 from tests.faults.runner import spawn
 from tests.faults.worlds import World, small_world
 
 pytestmark = [pytest.mark.privileged, pytest.mark.slow]
 
-MODES = ("none", "sidecar", "node", "ambient-namespace")
 TENANTS = ("a", "b", "c", "d")
 DEADLINE = 3.0  # seconds of each fault
 KILLED_UNTIL = 4.5  # seconds after a runner's start: before, while and after it injects, and after its deadline
-PARTS = 5  # of twelve runners, in each of four modes: 240 in all
+PARTS = 3  # of twelve runners, in each of seven modes: 252 in all
 SEED = 20260601
 
 Make = Callable[[World, str], tuple[Fault, Target]]
+Record = Callable[[str, object], None]
 
 # What one tenant's server can suffer while the others suffer something else.
 OF_TENANTS: dict[str, Make] = {
@@ -103,16 +110,31 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
         yield made
 
 
-def end_at(process: subprocess.Popen[str], seconds: float) -> None:
+@dataclass(frozen=True, slots=True)
+class Kills:
+    """How runners ended."""
+
+    ran: int  # killed while they ran
+    held: int  # of these: while their fault was held; the others before it was, or in between
+
+    def __add__(self, other: Kills) -> Kills:
+        return Kills(self.ran + other.ran, self.held + other.held)
+
+
+def end_at(process: subprocess.Popen[str], seconds: float) -> Kills:
     """SIGKILL at that moment of its life, if it lives so long."""
     try:
         process.wait(seconds)
     except subprocess.TimeoutExpired:
         process.kill()
-    process.communicate()
+    said, _ = process.communicate()
+    killed = process.returncode == -signal.SIGKILL
+    return Kills(int(killed), int(killed and "held" in said))
 
 
-def all_is_well(world: World, before: dict[str, object], story: str) -> None:
+def all_is_well(world: World, before: dict[str, object], story: str) -> float:
+    """Wait until no fault is left, all tenants' traffic is well and everything is as it was; the seconds that it took."""
+    began = time.monotonic()
     try:
         world.nothing_left(seconds=120)
         with ThreadPoolExecutor(8) as pool:
@@ -121,22 +143,20 @@ def all_is_well(world: World, before: dict[str, object], story: str) -> None:
     except Exception as error:
         error.add_note(f"{story}; open: {receipts.open_receipts(world.cluster)}; picture {world.picture()}")
         raise
+    return round(time.monotonic() - began, 1)
 
 
-def kill_them(world: World, made: list[tuple[tuple[Fault, Target], float]]) -> int:
-    """Start a runner for each at once, and kill each at its moment; how many were killed while they ran."""
+def kill_them(world: World, made: list[tuple[tuple[Fault, Target], float]]) -> Kills:
+    """Start a runner for each at once, and kill each at its moment."""
     processes = [(spawn(world, fault, target, DEADLINE), moment) for (fault, target), moment in made]
-    threads = [threading.Thread(target=end_at, args=pair) for pair in processes]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(len(processes)) as pool:
+        kills = sum(pool.map(lambda pair: end_at(*pair), processes), Kills(0, 0))
     time.sleep(0.3)  # what a killed runner had sent is on its way
-    return sum(process.returncode == -9 for process, _ in processes)
+    return kills
 
 
 @pytest.mark.parametrize("part", range(PARTS))
-def test_runners_killed_at_random_moments_leave_no_fault(world: World, part: int) -> None:
+def test_runners_killed_at_random_moments_leave_no_fault(world: World, part: int, record_property: Record) -> None:
     before, chance = world.picture(), random.Random(f"{SEED}/{world.mesh.mode.name}/{part}")
     everybody = {**OF_ALL, **({} if world.mesh.mode.name == "none" else {
         "expire-certificates": lambda w, t: (ExpireCertificates(life=1), w.workload("control-plane", SYSTEM_NAMESPACE))})}
@@ -144,13 +164,21 @@ def test_runners_killed_at_random_moments_leave_no_fault(world: World, part: int
     for _ in range(2):
         groups.append([(OF_TENANTS[name], name, tenant, chance.uniform(0.3, KILLED_UNTIL))
                        for name, tenant in zip(chance.sample(sorted(OF_TENANTS), 4), TENANTS, strict=True)])
-    killed = 0
+    kills, seconds = Kills(0, 0), []
     for group in groups:
-        killed += kill_them(world, [(make(world, tenant), moment) for make, _, tenant, moment in group])
+        kills += kill_them(world, [(make(world, tenant), moment) for make, _, tenant, moment in group])
         story = ", ".join(f"{name} on tenant {tenant}, killed after {moment:.2f} s" for _, name, tenant, moment in group)
-        all_is_well(world, before, f"mode {world.mesh.mode.name}, part {part}: {story}")
-    print(f"mode {world.mesh.mode.name}, part {part}: 12 runners, {killed} of them killed while they ran")
-    assert killed >= 6
+        seconds.append(all_is_well(world, before, f"mode {world.mesh.mode.name}, part {part}: {story}"))
+    assert kills.ran >= 6
+    record(record_property, world, killed="runner", faults=[name for group in groups for _, name, _, _ in group],
+           kills=kills.ran, held=kills.held, seconds=seconds)
+
+
+def record(record_property: Record, world: World, *, killed: str, faults: list[str], kills: int, held: int,
+           seconds: list[float]) -> None:
+    """One line for `proof.faults`; `killed` is what ended, `held` how many of the kills met a fault that was held."""
+    record_property("proof", json.dumps({"mode": world.mesh.mode.name, "killed": killed, "faults": faults, "kills": kills,
+                                         "held": held, "seconds": seconds}))
 
 
 @pytest.fixture
@@ -169,34 +197,48 @@ def orphan(world: World) -> Iterator[Callable[[Fault, Target], None]]:
     return hold
 
 
-def test_the_watchdogs_killed_as_well_leave_no_fault(world: World, orphan: Callable[[Fault, Target], None]) -> None:
+@pytest.fixture
+def undone(world: World, record_property: Record) -> Callable[[str, str], None]:
+    """Says that all is as it was, and records it: `undone(what ended, the fault that was held)`."""
     before = world.picture()
+
+    def look(killed: str, fault: str) -> None:
+        seconds = all_is_well(world, before, f"mode {world.mesh.mode.name}: {killed} killed")
+        record(record_property, world, killed=killed, faults=[fault], kills=1, held=1, seconds=[seconds])
+
+    return look
+
+
+Orphan = Callable[[Fault, Target], None]
+Undone = Callable[[str, str], None]
+
+
+def test_the_watchdogs_killed_as_well_leave_no_fault(world: World, undone: Undone, orphan: Orphan) -> None:
     orphan(Pause(seconds=300), world.server())
     for pod in world.cluster.list("Pod", SYSTEM_NAMESPACE, labels="app=watchdog"):
         world.cluster.delete("Pod", pod["metadata"]["name"], SYSTEM_NAMESPACE, grace=0)
-    all_is_well(world, before, "watchdogs killed")
+    undone("both watchdogs", "pause")
 
 
-def test_the_target_killed_as_well_leaves_no_fault(world: World, orphan: Callable[[Fault, Target], None]) -> None:
-    before, target = world.picture(), world.server()
+def test_the_target_killed_as_well_leaves_no_fault(world: World, undone: Undone, orphan: Orphan) -> None:
+    target = world.server()
     orphan(Partition(), target)
     world.cluster.delete("Pod", target.name, target.namespace, grace=0)
-    all_is_well(world, before, "target killed")
+    undone("target", "partition")
 
 
-def test_an_api_server_that_is_silent_as_well_leaves_no_fault(world: World, orphan: Callable[[Fault, Target], None]) -> None:
-    before = world.picture()
+def test_an_api_server_that_is_silent_as_well_leaves_no_fault(world: World, undone: Undone, orphan: Orphan) -> None:
+    """Silent for longer than the deadline: it takes connections and answers nothing, to anybody."""
     orphan(Degrade(delay_ms=600), world.server())
     world.cluster.request("POST", "/embedded/trouble/silence", {"silent": True, "seconds": 8})
-    all_is_well(world, before, "API server silent")
+    undone("API server (silent for 8 s)", "degrade")
 
 
-def test_a_node_agent_killed_as_well_leaves_no_fault(world: World, orphan: Callable[[Fault, Target], None]) -> None:
+def test_a_node_agent_killed_as_well_leaves_no_fault(world: World, undone: Undone, orphan: Orphan) -> None:
     if world.mesh.mode.in_pod or world.mesh.mode.name == "none":
         pytest.skip("this mode has no node agent")
-    before = world.picture()
     orphan(Pause(seconds=300), some_proxy(world, "a"))
     agent = select(world.cluster, frozenset({"container"}), Selector(layer="node-agent", node=world.nodes[1]))[0]
     with injected(world.cluster, Kill(), agent, run="faults"):
         pass
-    all_is_well(world, before, "node agent killed")
+    undone("node agent", "pause")
