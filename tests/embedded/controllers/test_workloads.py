@@ -132,6 +132,37 @@ def test_scaling_down_takes_the_unready_pod_first() -> None:
     run(check)
 
 
+def _forget_since_when(status: dict) -> None:
+    for entry in status["conditions"]:
+        entry.pop("lastTransitionTime", None)
+
+
+def test_scaling_down_takes_first_a_pod_that_was_said_to_be_ready_and_not_since_when() -> None:
+    async def check(w: World) -> None:
+        w.create(REPLICA_SET, workload("ReplicaSet", "r", replicas=3))
+        await w.until(lambda: [p["status"]["phase"] for p in w.pods()] == ["Running"] * 3)
+        odd = w.pods()[1]["metadata"]["name"]
+        w.store.mutate(POD, NS, odd, lambda new: _forget_since_when(new["status"]))
+        w.store.mutate(REPLICA_SET, NS, "r", lambda new: new["spec"].update(replicas=2))
+        await w.until(lambda: len(w.pods()) == 2)
+        assert odd not in {p["metadata"]["name"] for p in w.pods()}
+
+    run(check)
+
+
+def test_a_deployment_lives_with_conditions_that_do_not_say_since_when() -> None:
+    async def check(w: World) -> None:
+        w.create(DEPLOYMENT, workload("Deployment", "d", replicas=1))
+        await w.until(lambda: w.store.get(DEPLOYMENT, NS, "d").get("status", {}).get("availableReplicas") == 1)
+        w.store.mutate(DEPLOYMENT, NS, "d", lambda new: _forget_since_when(new["status"]))
+        w.store.mutate(DEPLOYMENT, NS, "d", lambda new: new["spec"].update(
+            template=workload("Deployment", "d", version="2")["spec"]["template"]))
+        await w.until(lambda: {c["type"]: c.get("lastTransitionTime", "") for c in w.store.get(DEPLOYMENT, NS, "d")["status"][
+            "conditions"]}["Progressing"])
+
+    run(check)
+
+
 def test_a_replica_set_adopts_a_matching_orphan_and_releases_a_relabelled_pod() -> None:
     async def check(w: World) -> None:
         w.store.create(POD, pod("orphan", labels={"app": "r"}))

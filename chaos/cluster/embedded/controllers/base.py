@@ -270,6 +270,12 @@ def condition(obj: Object, type: str) -> Mapping[str, Any] | None:
     return None
 
 
+def turned_at(entry: Mapping[str, Any]) -> datetime | None:
+    """When a condition last changed; None when whoever wrote it did not say: the API does not ask for it."""
+    text = entry.get("lastTransitionTime")
+    return parse_time(text) if text else None
+
+
 def is_true(obj: Object, type: str) -> bool:
     found = condition(obj, type)
     return found is not None and found["status"] == "True"
@@ -297,14 +303,15 @@ def is_active(pod: Object) -> bool:
 
 
 def available_in(pod: Object, min_ready_seconds: int, now: datetime) -> float | None:
-    """Seconds until a ready pod counts as available (0 when it does); None when it is not ready."""
+    """Seconds until a ready pod counts as available (0 when it does); None when it is not ready, or nobody knows since when
+    and that matters (IsPodAvailable: a zero time never counts)."""
     ready = condition(pod, "Ready")
     if ready is None or ready["status"] != "True":
         return None
     if not min_ready_seconds:
         return 0.0
-    since = (now - parse_time(ready["lastTransitionTime"])).total_seconds()
-    return max(0.0, min_ready_seconds - since)
+    since = turned_at(ready)
+    return max(0.0, min_ready_seconds - (now - since).total_seconds()) if since is not None else None
 
 
 def pod_from_template(template: Mapping[str, Any], *, owner_resource: Resource, owner: Object) -> dict[str, Any]:

@@ -26,7 +26,7 @@ class JobTtl(Controller):
         for kind in ("Complete", "Failed"):
             held = condition(job, kind)
             if held is not None and held["status"] == "True":
-                left = job["spec"]["ttlSecondsAfterFinished"] - self.age(held["lastTransitionTime"])
+                left = job["spec"]["ttlSecondsAfterFinished"] - self.age(held.get("lastTransitionTime") or job["metadata"]["creationTimestamp"])
                 if left > 0:
                     return float(left)
                 self.delete(JOB, job, propagation="Foreground")

@@ -171,9 +171,9 @@ def set_condition(conditions: list[dict[str, Any]], type: str, status: str, reas
                   always: bool = False) -> None:
     """Put a condition at the end, as Kubernetes does; the same status and reason change nothing unless `always`."""
     held = next((entry for entry in conditions if entry["type"] == type), None)
-    if held is not None and held["status"] == status and held["reason"] == reason and not always:
+    if held is not None and held["status"] == status and held.get("reason") == reason and not always:
         return
-    since = held["lastTransitionTime"] if held is not None and held["status"] == status else stamp(now)
+    since = (held.get("lastTransitionTime") if held is not None and held["status"] == status else None) or stamp(now)
     new = {"type": type, "status": status, "reason": reason, "message": message, "lastUpdateTime": stamp(now),
            "lastTransitionTime": since}
     conditions[:] = [entry for entry in conditions if entry["type"] != type] + [new]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,6 +26,7 @@ from chaos.cluster.embedded.controllers.base import (
     key_of,
     phase,
     pod_from_template,
+    turned_at,
 )
 from chaos.cluster.embedded.resources import POD, REPLICA_SET, Object
 from chaos.cluster.embedded.store import Key
@@ -51,12 +53,12 @@ def plan_replicas(wanted: int, pods: Sequence[Object], crowd: Mapping[str, int] 
 def _worth(pod: Object, crowd: Mapping[str, int]) -> tuple[Any, ...]:
     """Pods in order of deletion (ActivePodsWithRanks): unassigned, pending, unready, cheap, crowded, young, restless first."""
     node = pod["spec"].get("nodeName", "")
-    ready = condition(pod, "Ready")
-    since = parse_time(ready["lastTransitionTime"]).timestamp() if ready and ready["status"] == "True" else 0.0
+    since = turned_at(condition(pod, "Ready") or {}) if is_ready(pod) else None
+    young = -since.timestamp() if since is not None else -math.inf  # an unset time counts as the youngest (afterOrZero)
     restarts = max((c["restartCount"] for c in pod.get("status", {}).get("containerStatuses", ())), default=0)
     cost = int(pod["metadata"].get("annotations", {}).get("controller.kubernetes.io/pod-deletion-cost", 0))
     created = parse_time(pod["metadata"]["creationTimestamp"]).timestamp()
-    return (bool(node), _PHASES.get(phase(pod), 0), is_ready(pod), cost, -crowd.get(node, 0), -since, -restarts, -created)
+    return (bool(node), _PHASES.get(phase(pod), 0), is_ready(pod), cost, -crowd.get(node, 0), young, -restarts, -created)
 
 
 def replica_status(replica_set: Object, pods: Sequence[Object], now: datetime) -> tuple[dict[str, Any], float | None]:

@@ -113,7 +113,7 @@ class Scheduler(Controller):
                         "reason": "Unschedulable",
                         "message": message,
                         "lastProbeTime": None,
-                        "lastTransitionTime": held["lastTransitionTime"] if held else stamp(self.clock.now()),
+                        "lastTransitionTime": (held or {}).get("lastTransitionTime") or stamp(self.clock.now()),
                     },
                 ),
             )
