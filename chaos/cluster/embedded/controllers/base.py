@@ -145,10 +145,6 @@ class Controller:
 
     # ---- what most reconcilers need
 
-    def age(self, text: str) -> float:
-        """Seconds since a Kubernetes time."""
-        return (self.clock.now() - parse_time(text)).total_seconds()
-
     def create(self, resource: Resource, obj: Mapping[str, Any]) -> Object:
         """Create through admission, as a client of the API server would. Raises StatusError when refused."""
         from chaos.cluster.embedded.api.admission import admit_create

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from chaos.cluster.embedded.clock import parse_time
-from chaos.cluster.embedded.controllers.base import Controller, Keys, Source, condition, is_terminating, itself
+from chaos.cluster.embedded.controllers.base import Controller, Keys, Source, condition, is_terminating, itself, turned_at
 from chaos.cluster.embedded.resources import EVENT, JOB, Object
 from chaos.cluster.embedded.store import Key, NotFound, WatchEvent
 
@@ -25,8 +25,9 @@ class JobTtl(Controller):
             return None
         for kind in ("Complete", "Failed"):
             held = condition(job, kind)
-            if held is not None and held["status"] == "True":
-                left = job["spec"]["ttlSecondsAfterFinished"] - self.age(held.get("lastTransitionTime") or job["metadata"]["creationTimestamp"])
+            at = turned_at(held) if held is not None and held["status"] == "True" else None
+            if at is not None:  # Kubernetes' own refuses, too, to guess when a Job ended
+                left = job["spec"]["ttlSecondsAfterFinished"] - (self.clock.now() - at).total_seconds()
                 if left > 0:
                     return float(left)
                 self.delete(JOB, job, propagation="Foreground")
