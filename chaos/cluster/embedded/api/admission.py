@@ -13,8 +13,8 @@ from typing import Any, Final
 from chaos.cluster.embedded.api.defaults import apply_defaults, fresh_status
 from chaos.cluster.embedded.api.errors import Cause, StatusError, forbidden, invalid, not_found, wrong
 from chaos.cluster.embedded.api.immutable import immutable_changes, resize_changes
-from chaos.cluster.embedded.api.netvalidation import pod_addresses
 from chaos.cluster.embedded.api.validation import validate
+from chaos.cluster.embedded.api.validation.network import pod_addresses
 from chaos.cluster.embedded.quantity import parse_quantity
 from chaos.cluster.embedded.resources import (
     LIMIT_RANGE,

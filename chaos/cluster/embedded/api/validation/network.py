@@ -1,17 +1,24 @@
-"""Validation of what becomes rules and addresses: NetworkPolicies, EndpointSlices, Endpoints, a pod's own addresses.
+"""What becomes rules and addresses: Services, NetworkPolicies, EndpointSlices, Endpoints, a pod's own addresses.
 
 What passes here is written into nftables scripts, so nothing passes that is not an address, a network, a port or a protocol.
-Follows k8s.io/kubernetes/pkg/apis/{networking,discovery,core}/validation. Called by `validation`.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
-from chaos.cluster.embedded.api.errors import Cause, not_allowed, required, unsupported, wrong
+from chaos.cluster.embedded.api.errors import duplicate, not_allowed, required, unsupported, wrong
+from chaos.cluster.embedded.api.validation.names import (
+    SUBDOMAIN,
+    SUBDOMAIN_RULE,
+    Causes,
+    validate_label,
+    validate_label_selector,
+    validate_labels,
+)
 from chaos.cluster.embedded.resources import Object
 
 PROTOCOLS: Final = ("TCP", "UDP", "SCTP")
@@ -20,7 +27,6 @@ _PORT_NAME: Final = re.compile(r"(?=.*[a-z])(?!.*--)[a-z0-9]([-a-z0-9]{0,13}[a-z
 _ADDRESS_RULE: Final = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
 _NETWORK_RULE: Final = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
 
-Causes = Iterator[Cause]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -52,8 +58,9 @@ def _protocol(port: Mapping[str, Any], field: str) -> Causes:
         yield unsupported(f"{field}.protocol", port["protocol"], PROTOCOLS)
 
 
-def network_policy(spec: Mapping[str, Any]) -> Causes:
-    """Rules of a NetworkPolicy; its selectors are checked by `validation`."""
+def network_policy(obj: Object) -> Causes:
+    spec = obj["spec"]
+    yield from validate_label_selector(spec.get("podSelector") or {}, "spec.podSelector")
     for kind in spec["policyTypes"]:
         if kind not in ("Ingress", "Egress"):
             yield unsupported("spec.policyTypes", kind, ("Egress", "Ingress"))
@@ -80,6 +87,8 @@ def _policy_port(port: Mapping[str, Any], field: str) -> Causes:
 
 
 def _peer(peer: Mapping[str, Any], field: str) -> Causes:
+    for name in ("podSelector", "namespaceSelector"):
+        yield from validate_label_selector(peer.get(name) or {}, f"{field}.{name}")
     if not peer.keys() & {"podSelector", "namespaceSelector", "ipBlock"}:
         yield required(field, "must specify a peer")
     if "ipBlock" not in peer:
@@ -138,3 +147,39 @@ def pod_addresses(status: Mapping[str, Any]) -> Causes:
     for name, text in texts.items():
         if text and not is_address(text):
             yield wrong(f"status.{name}", text, _ADDRESS_RULE)
+
+
+def service(obj: Object) -> Causes:
+    spec = obj["spec"]
+    kind, ports = spec["type"], spec.get("ports") or []
+    if kind not in ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName"):
+        yield unsupported("spec.type", kind, ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort"))
+    if kind == "ExternalName":
+        if not SUBDOMAIN.fullmatch(str(spec.get("externalName", "")).rstrip(".")):
+            yield wrong("spec.externalName", spec.get("externalName", ""), SUBDOMAIN_RULE)
+    elif not ports and spec.get("clusterIP") != "None":
+        yield required("spec.ports")
+    names: set[str] = set()
+    pairs: set[tuple[int, str]] = set()
+    for index, port in enumerate(ports):
+        where, number = f"spec.ports[{index}]", port.get("port", 0)
+        if not 1 <= number <= 65535:
+            yield wrong(f"{where}.port", number, "must be between 1 and 65535, inclusive")
+        if len(ports) > 1 and not port.get("name"):
+            yield required(f"{where}.name")
+        elif port.get("name"):
+            yield from validate_label(port["name"], f"{where}.name")
+            if port["name"] in names:
+                yield duplicate(f"{where}.name", port["name"])
+        names.add(port.get("name", ""))
+        if (number, port["protocol"]) in pairs:
+            yield duplicate(where, {"port": number, "protocol": port["protocol"]})
+        pairs.add((number, port["protocol"]))
+        if port["protocol"] not in ("TCP", "UDP", "SCTP"):
+            yield unsupported(f"{where}.protocol", port["protocol"], ("TCP", "UDP", "SCTP"))
+        target = port.get("targetPort")
+        if isinstance(target, int) and not 1 <= target <= 65535:
+            yield wrong(f"{where}.targetPort", target, "must be between 1 and 65535, inclusive")
+    yield from validate_labels(spec.get("selector") or {}, "spec.selector")
+    if spec["sessionAffinity"] not in ("None", "ClientIP"):
+        yield unsupported("spec.sessionAffinity", spec["sessionAffinity"], ("ClientIP", "None"))
