@@ -39,6 +39,7 @@ ANSWERED = ("GET", "POST", "frames")  # what a server counts of its own answers
 HEALTHY = 0.95  # share of a flow's requests that are answered, above which it needs no help
 SOUND_SECONDS = 0.5  # for which a flow is watched to tell
 HEAL_SECONDS = 20.0  # longest wait for a flow to be sound again
+QUIET_AFTER = 1.0  # seconds after a disturbance before what is seen counts as baseline
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class Deployment:
         self.tenants: tuple[Tenant, ...] = ()
         self.since = 0  # ns: begin of steady load
         self.sound_since = 0  # ns: every flow has been sound since then, as `heal` saw it
+        self.quiet_since = 0  # ns: nothing has been done to the load or to what carries it since then
         self.ready_seconds = 0.0
         self.recorder: Recorder | None = None
 
@@ -248,6 +250,11 @@ class Deployment:
         ]
         self._tell_loader(tenant, flows)
 
+    def disturbed(self) -> None:
+        """Something was done to the load, or to what carries it, until now."""
+        self.quiet_since = self.clock.now() + int(QUIET_AFTER * 1e9)
+
     def _tell_loader(self, tenant: Tenant, flows: Sequence[dict[str, Any]]) -> None:
+        self.disturbed()
         loader = self.client_pod(tenant)["metadata"]["name"]
         self.cluster.pod_http(tenant.namespace, loader, PORT_CONTROL, "/flows", method="POST", body=json.dumps(list(flows)).encode())

@@ -24,7 +24,7 @@ from chaos.errors import ExperimentFailure, NotReady
 from chaos.faults.injection import injected
 from chaos.faults.model import Fault, Receipt, Target
 from chaos.faults.selection import container_target, workload_target
-from chaos.history.model import Event, EventKind, Flow, Window, WindowKind
+from chaos.history.model import Event, EventKind, Flow, Outcome, Window, WindowKind
 from chaos.history.store import HistoryWriter
 from chaos.load.collector import Collector
 from chaos.mesh.fate import Placement, ProxyInstance, flow_shares
@@ -32,6 +32,7 @@ from chaos.verdict import Expectation, FaultKind, Finding, Harm, HistoryView, Ju
 
 SWITCH_SECONDS: Final = 2.5  # of each window of a switchback that is judged: three pairs at 200/s exclude the margin of errors
 RECOVERY_SECONDS: Final = 3.0  # watched after a held fault is undone
+_ANSWER_POLL: Final = 50_000_000  # ns
 
 
 class TrialFailed(AssertionError):
@@ -99,6 +100,10 @@ class Trial:
             thresholds=asdict(self.thresholds))
         return self.expectation
 
+    def flows_behind(self, *proxies: ProxyInstance) -> frozenset[Flow]:
+        """The flows of which any traffic passes one of the proxies."""
+        return frozenset(Flow(*call) for call, share in flow_shares(self.placement, proxies).items() if share > 0)
+
     def client_container(self, tenant: Tenant) -> Target:
         """The loader of a tenant, as a fault's target."""
         pod = self.deployment.client_pod(tenant)
@@ -137,8 +142,7 @@ class Trial:
     def baseline(self) -> None:
         """Let every flow have its baseline: seconds and requests as the thresholds ask, of the time that flows have been sound."""
         self.progress.step(f"{self.name}: baseline")
-        begin = max(self.deployment.sound_since, self.deployment.since)
-        need = self.thresholds
+        begin, need = self._baseline_begin(), self.thresholds
 
         def enough() -> bool:
             self._show()
@@ -156,6 +160,18 @@ class Trial:
             raise ExperimentFailure(f"{self.name}: {error}: is the load running?") from error
         self.window(WindowKind.BASELINE, begin, time.time_ns(), "enough requests of each flow")
 
+    def _baseline_begin(self) -> int:
+        """Since when flows have been sound. Quiet time before this trial counts, unless a request failed in it."""
+        deployment = self.deployment
+        sound = max(deployment.sound_since, deployment.since)
+        quiet = max(deployment.quiet_since, deployment.since, sound - int(self.thresholds.baseline_seconds * 1e9))
+        if quiet >= sound:
+            return sound
+        self._collector.poll_now()
+        samples, _ = self._writer.snapshot()
+        before = samples[(samples["due"] >= quiet) & (samples["due"] < sound)]
+        return sound if (before["outcome"] != Outcome.OK).any() else quiet
+
     @contextmanager
     def fault(self, fault: Fault, *targets: Target, seconds: float = 60.0) -> Iterator[tuple[Receipt, ...]]:
         """Inject, and undo on leaving; every phase and its evidence goes into the history."""
@@ -169,6 +185,7 @@ class Trial:
             self.note(EventKind.FAULT, {**facts, "evidence": dict(receipt.evidence)}, at=at)
             if phase == "recovered":
                 self.mended_at = max(self.mended_at, at)
+                self.deployment.disturbed()
             # begin and end have read the evidence back, or they would have raised
             if seen := {"injected": "evidence", "recovered": "restored"}.get(phase):
                 self.note(EventKind.FAULT, {**facts, "phase": seen, "seen": True}, at=at)
@@ -212,8 +229,8 @@ class Trial:
                 if aggressor is not None:
                     self.deployment.resume(aggressor)
                 self.heal_what_fails()
-                quiet = time.time_ns()
-                self.hold(hold)
+                quiet = self.deployment.sound_since
+                self._observe_until(quiet + int(hold * 1e9))
                 self.window(WindowKind.RECOVERY, quiet, time.time_ns(), "undone, and flows sound")
                 self.pairs_done += 1
             before_look(held)
@@ -293,8 +310,10 @@ class Trial:
     def finish(self) -> TrialResult:
         """Compare restarts, save the history, judge it once more as a whole, and write the result."""
         after = container_snapshot(self.cluster, self.deployment.namespaces)
+        if self.checks:
+            self.deployment.disturbed()  # whatever was done to show its claims
         self.unexpected_restarts = compare_restarts(self._before, after, expected=self.may_restart)
-        self._observe_until(time.time_ns() + int(REQUEST_TIMEOUT * 1e9))  # what is under way ends by then
+        self._await_answers(time.time_ns())
         self._collector.finish(stop_flows=False)
         judgement: Judgement | None = None
         shares: Mapping[Flow, float] = {}
@@ -358,6 +377,14 @@ class Trial:
             self.deployment.clock.wait(min(left / 1e9, 0.5))
             self._show()
         self._collector.poll_now()
+
+    def _await_answers(self, instant: int) -> None:
+        """Until every request that fell due before the instant has ended; each does within its time-out."""
+        latest = instant + int(2 * REQUEST_TIMEOUT * 1e9)  # its connection may have been waited for as well
+        while time.time_ns() < latest:
+            self._observe_until(time.time_ns() + _ANSWER_POLL)
+            if not any((due <= instant).any() for due in self._collector.pending().values()):
+                return
 
     def _show(self) -> None:
         rates = [rate for rate in self._collector.rates() if not rate.flow.sentinel]

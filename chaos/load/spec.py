@@ -87,7 +87,7 @@ class AggressorSpec:
     start_rate: float = 200.0
     max_rate: float = 50_000.0
     growth: float = 1.5
-    step: float = 0.5
+    step: float = 0.3
     overload: float = 1.3
     connections: int = 32
     in_flight: int = 1024

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from chaos.engine.drowned import drowned
+from chaos.engine.drowned import filled
 from chaos.engine.scenario import scenario
 from chaos.engine.trial import Trial
 from chaos.faults.overload import Overload
@@ -18,14 +18,18 @@ from chaos.verdict import FaultKind
 
 def overload(trial: Trial, profile: str) -> None:
     """The first tenant overloads its path in the way that the profile says. Whoever shares a proxy that it filled must be hurt:
-    the weakest proxy of the path gives out first, and shields the others."""
+    the weakest proxy of the path gives out first, and shields the others. Of those who share one that it nearly filled, and none
+    that it did, nothing is predicted."""
     noisy = trial.deployment.tenants[0]
     path, own = trial.deployment.proxies_of_client(noisy, whole=True), Flow(noisy.client, noisy.server)
 
     def expect(held: Sequence[Window]) -> None:
-        full = drowned(path, trial.events(), held)
-        trial.expect_fate_of(*full, fault_kind=FaultKind.GRADUAL, exempt=[own])
-        trial.note(EventKind.NOTE, {"drowned": [str(proxy) for proxy in full]})
+        seen = filled(path, trial.events(), held)
+        hurt = trial.flows_behind(*seen.drowned)
+        unsaid = trial.flows_behind(*seen.strained) - hurt
+        trial.expect_fate_of(*seen.drowned, fault_kind=FaultKind.GRADUAL, exempt=[own, *sorted(unsaid - {own})])
+        trial.note(EventKind.NOTE, {"drowned": [str(proxy) for proxy in seen.drowned],
+                                    "strained": [str(proxy) for proxy in seen.strained]})
 
     trial.switchback(Overload(server=noisy.server, seconds=20.0, profile=profile), trial.client_container(noisy), aggressor=noisy,
                      before_look=expect)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from chaos.engine.catalogue import scenario_names
-from chaos.engine.drowned import drowned
+from chaos.engine.drowned import Filled, filled
 from chaos.engine.footprint import interval, total
 from chaos.engine.matrix import DEFAULT
 from chaos.engine.restarts import ContainerState
@@ -111,15 +111,16 @@ def proxy(name: str, millicores: int = 100) -> ProxyInstance:
     return ProxyInstance("sharedfate-system", name, "proxy", name, "node-1", frozenset(Layer), Scope.NODE, "node-1", "a", millicores)
 
 
-def test_the_proxy_that_used_up_its_limit_is_the_drowned_one() -> None:
+def test_the_proxy_that_used_up_its_limit_is_the_drowned_one_and_the_nearly_full_one_is_strained() -> None:
     def reading(pod: str, at: float, cores: float) -> Event:
         return Event(int(at * 1e9), EventKind.USAGE, {"namespace": "sharedfate-system", "pod": pod,
                                                       "containers": {"proxy": {"cores": cores, "bytes": 1}}})
 
     held = [Window(WindowKind.FAULT, int(10e9), int(13e9))]
-    events = [reading("full", 9.0, 0.02), *(reading("full", at, 0.099) for at in (11.5, 12.5)), reading("full", 14.0, 0.01),
-              *(reading("half", at, 0.05) for at in (11.5, 12.5))]
-    assert drowned([proxy("full"), proxy("half")], events, held) == [proxy("full")]
-    assert drowned([proxy("half")], events, held) == []
-    assert drowned([proxy("unseen")], events, held) == [proxy("unseen")]
-    assert drowned([], events, held) == []
+    cores = {"full": 0.099, "busy": 0.08, "half": 0.05}
+    events = [reading("full", 9.0, 0.02), *(reading(pod, at, used) for pod, used in cores.items() for at in (11.5, 12.5)),
+              reading("full", 14.0, 0.01)]
+    assert filled([proxy("full"), proxy("busy"), proxy("half")], events, held) == Filled((proxy("full"),), (proxy("busy"),))
+    assert filled([proxy("half")], events, held) == Filled(())
+    assert filled([proxy("unseen")], events, held) == Filled((proxy("unseen"),))
+    assert filled([], events, held) == Filled(())
