@@ -9,16 +9,20 @@ import dataclasses
 import sys
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
+
+from chaos import spread
 
 if TYPE_CHECKING:
     from chaos.cluster.client import Cluster
     from chaos.engine.deployment import Deployment
+    from chaos.engine.pace import Pace
     from chaos.engine.result import TrialResult
     from chaos.engine.run import Run
     from chaos.engine.settings import Settings
+    from chaos.engine.terminal import TerminalProgress
     from chaos.engine.topology import Tenant
     from chaos.engine.trial import Trial
     from chaos.faults.session import Chaos
@@ -30,6 +34,8 @@ _SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
 _RUN: pytest.StashKey[Run] = pytest.StashKey()
 _REPORTS: pytest.StashKey[Reports] = pytest.StashKey()
 _WORSE: pytest.StashKey[list[str]] = pytest.StashKey()
+_PACE: pytest.StashKey[Pace] = pytest.StashKey()
+_PROGRESS: pytest.StashKey[TerminalProgress] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -56,7 +62,7 @@ def pytest_configure(config: pytest.Config) -> None:
     option = config.option
     if option.chaos_modes is None and option.chaos_scenarios is None:
         return
-    settings_of(config)  # refuse bad options before anything is collected
+    spread.prepare(config, settings_of(config))  # refuses bad options before anything is collected
     if config.args_source is not pytest.Config.ArgsSource.ARGS:
         config.args = [str(_SUITE)]
 
@@ -72,7 +78,7 @@ def settings_of(config: pytest.Config) -> Settings:
         try:
             config.stash[_SETTINGS] = parse_settings(
                 cluster=o.chaos_cluster, modes=o.chaos_modes or "", scenarios=o.chaos_scenarios or "", nodes=o.chaos_nodes,
-                out=o.chaos_out, budget=o.chaos_budget, seed=o.chaos_seed, keep=o.chaos_keep,
+                out=spread.directory(config, o.chaos_out), budget=o.chaos_budget, seed=spread.seed(config, o.chaos_seed), keep=o.chaos_keep,
                 inconclusive=o.chaos_inconclusive, baseline=o.chaos_baseline, known_scenarios=scenario_names(),
                 allow_production=o.chaos_allow_production, namespaces=o.chaos_namespaces, kind_image=o.chaos_kind_image,
                 image_archive=o.chaos_image_archive)
@@ -128,6 +134,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left:
         config.hook.pytest_deselected(items=left)
         items[:] = chosen
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What is left after every selection is what the run will take."""
+    if names := [name for item in session.items if (name := _scenario_of(item))]:
+        from chaos.engine.pace import Pace
+
+        session.config.stash[_PACE] = Pace(names)
 
 
 @pytest.fixture(scope="session")
@@ -199,6 +213,13 @@ def trial(request: pytest.FixtureRequest, chaos_run: Run, chaos_mode: str) -> It
         made.close()
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Before a trial: how far the run is, and about how long it will take yet."""
+    pace = item.config.stash.get(_PACE, None)
+    if pace is not None and (name := _scenario_of(item)) and not spread.works(item.config):
+        _progress(item.config).step(pace.next(name))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """`--chaos-inconclusive=skip`: a trial without a clear answer is skipped, with its reason."""
@@ -229,35 +250,39 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Write the reports, and hold them against those of `--chaos-baseline`: what got worse fails the session."""
-    run = session.config.stash.get(_RUN, None)
-    if run is None:
+    config = session.config
+    run = config.stash.get(_RUN, None)
+    if spread.works(config) or (run is None and not spread.leads(config)):
         return
     from chaos.engine.result import results_of
     from chaos.report import write_reports
 
-    if not results_of(run.settings.out):
+    settings = settings_of(config)
+    seconds = run.seconds if run is not None else spread.gather(config, settings.out)
+    if not results_of(settings.out):
         return
-    reports = session.config.stash[_REPORTS] = write_reports(run.settings.out, seconds=run.seconds)
-    if (baseline := run.settings.baseline) is not None:
+    reports = config.stash[_REPORTS] = write_reports(settings.out, seconds=seconds)
+    if (baseline := settings.baseline) is not None:
         from chaos.report.compare import compare, load_report
 
-        found = session.config.stash[_WORSE] = [str(one) for one in compare(load_report(baseline), load_report(reports.json))]
+        found = config.stash[_WORSE] = [str(one) for one in compare(load_report(baseline), load_report(reports.json))]
         if found and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """The table mode x scenario, a sentence for each trial, and where the reports are."""
-    run, reports = config.stash.get(_RUN, None), config.stash.get(_REPORTS, None)
-    if run is None or reports is None:
+    reports = config.stash.get(_REPORTS, None)
+    if reports is None:
         return
+    settings = settings_of(config)
     from chaos.engine.result import results_of
     from chaos.report import terminal_table
 
     terminalreporter.section("who was hurt")
-    terminalreporter.write_line(terminal_table(results_of(run.settings.out)))
+    terminalreporter.write_line(terminal_table(results_of(settings.out)))
     if (worse := config.stash.get(_WORSE, None)) is not None:
-        terminalreporter.section(f"beside {run.settings.baseline}")
+        terminalreporter.section(f"beside {settings.baseline}")
         terminalreporter.write_line("\n".join(worse) or "nothing got worse")
     for path in dataclasses.astuple(reports):
         terminalreporter.write_line(str(path))
@@ -265,7 +290,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(str(xml))
 
 
-def _progress(config: pytest.Config) -> Any:
+def _scenario_of(item: pytest.Item) -> str:
+    """The name of the scenario that an item of the suite runs; "" for another test."""
+    found = getattr(getattr(item, "obj", None), "scenario", None)
+    return found.name if found is not None else ""
+
+
+def _progress(config: pytest.Config) -> TerminalProgress:
     from chaos.engine.terminal import TerminalProgress
 
-    return TerminalProgress(config)
+    if _PROGRESS not in config.stash:
+        config.stash[_PROGRESS] = TerminalProgress(config)
+    return config.stash[_PROGRESS]

@@ -13,7 +13,9 @@ class TerminalProgress:
     def __init__(self, config: Any) -> None:
         self._capture = config.pluginmanager.getplugin("capturemanager")
         self._began = time.monotonic()
-        self._live = sys.__stderr__ is not None and sys.__stderr__.isatty()
+        worker = getattr(config, "workerinput", None)  # of pytest-xdist: several write to one terminal
+        self._name = f"{worker['workerid']} " if worker else ""
+        self._live = not worker and sys.__stderr__ is not None and sys.__stderr__.isatty()
         self._last = 0.0
 
     def step(self, text: str) -> None:
@@ -28,7 +30,7 @@ class TerminalProgress:
             self._write(line + "\n")
 
     def _stamp(self) -> str:
-        return f"[{time.monotonic() - self._began:6.1f} s]"
+        return f"{self._name}[{time.monotonic() - self._began:6.1f} s]"
 
     def _write(self, text: str) -> None:
         if self._capture is None:

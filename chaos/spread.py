@@ -1,0 +1,106 @@
+"""The suite under pytest-xdist: each worker is a run of its own, with a cluster of its own; the session is their sum.
+
+Trials of one mode stay on one worker, for they share a deployment. Workers on one machine disturb each other: the judge then
+says *inconclusive* more often, so `-n` pays on machines with more cores than two clusters use, or with a cluster each.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chaos.mesh.modes import MODES
+
+if TYPE_CHECKING:
+    from chaos.engine.settings import Settings
+
+_BEGAN: pytest.StashKey[float] = pytest.StashKey()
+_WORKERS = "workers"  # directory, in the session's, with a run directory for each worker
+_SEED = "chaos_seed"  # what a worker is told
+
+
+def works(config: pytest.Config) -> bool:
+    """This process is a worker."""
+    return hasattr(config, "workerinput")
+
+
+def leads(config: pytest.Config) -> bool:
+    """This process hands the tests out to workers."""
+    return not works(config) and not config.option.collectonly and getattr(config.option, "dist", "no") != "no"
+
+
+def directory(config: pytest.Config, out: str) -> str:
+    """The run directory of this process."""
+    return f"{out}/{_WORKERS}/{config.workerinput['workerid']}" if works(config) else out  # type: ignore[attr-defined]
+
+
+def seed(config: pytest.Config, given: int | None) -> int | None:
+    """The seed of this process: what the leader drew is every worker's."""
+    return int(config.workerinput[_SEED]) if works(config) else given  # type: ignore[attr-defined]
+
+
+def prepare(config: pytest.Config, settings: Settings) -> None:
+    """The leader makes the session's directory, in place of an earlier one, and hands out modes instead of tests."""
+    if not leads(config):
+        return
+    from chaos.engine.run import set_aside
+    from chaos.engine.settings import RUN_FILE
+
+    config.stash[_BEGAN] = time.monotonic()
+    set_aside(settings.out)
+    (settings.out / _WORKERS).mkdir(parents=True)
+    (settings.out / RUN_FILE).write_text("{}\n")  # so that this is known as a run's, whatever happens
+    config.pluginmanager.register(_Handout(settings.seed))
+
+
+def group_of(nodeid: str) -> str:
+    """The tests that go to one worker together: those of one mode, `proxy-killed[node]`; any other goes by itself."""
+    name, bracket, rest = nodeid.rpartition("[")
+    mode = rest.removesuffix("]")
+    return mode if bracket and name and mode in MODES else nodeid
+
+
+class _Handout:
+    """Tells each worker what all must have the same of, and gives it whole modes."""
+
+    def __init__(self, number: int) -> None:
+        self._seed = number
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        node.workerinput[_SEED] = self._seed
+
+    @pytest.hookimpl(optionalhook=True, tryfirst=True)
+    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
+        if config.option.dist != "load":
+            return None  # as the user wishes
+        from xdist.scheduler import LoadScopeScheduling
+
+        class ByMode(LoadScopeScheduling):  # type: ignore[misc]
+            def _split_scope(self, nodeid: str) -> str:
+                return group_of(nodeid)
+
+        return ByMode(config, log)
+
+
+def gather(config: pytest.Config, out: Path) -> float:
+    """Move the workers' trials into the session's directory; returns the seconds that the session took.
+
+    The header is one worker's: what matters of it, the cluster's kind, the budget and the seed, is the same for all.
+    """
+    from chaos.engine.settings import RUN_FILE
+
+    for worker in sorted((out / _WORKERS).iterdir()):
+        if not (worker / RUN_FILE).is_file():
+            continue  # it was given no trial
+        (worker / RUN_FILE).replace(out / RUN_FILE)
+        for trial in sorted(worker.glob("trials/*/*")):
+            there = out / trial.relative_to(worker)
+            there.parent.mkdir(parents=True, exist_ok=True)
+            trial.rename(there)
+    shutil.rmtree(out / _WORKERS)
+    return time.monotonic() - config.stash[_BEGAN]

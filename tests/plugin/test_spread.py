@@ -1,0 +1,54 @@
+"""The suite under pytest-xdist: whole modes to workers, and one report of them all."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from chaos.engine.settings import RUN_FILE, Settings
+from chaos.spread import gather, group_of, prepare
+
+pytest_plugins = ["pytester"]
+
+
+@pytest.mark.parametrize(("nodeid", "group"), [
+    ("chaos/suite/test_proxy_killed.py::proxy-killed[node]", "node"),
+    ("test_mine.py::test_x[ambient-pod]", "ambient-pod"),
+    ("test_mine.py::test_x[3-node]", "test_mine.py::test_x[3-node]"),
+    ("test_mine.py::test_x", "test_mine.py::test_x"),
+])
+def test_the_trials_of_a_mode_go_to_one_worker(nodeid: str, group: str) -> None:
+    assert group_of(nodeid) == group
+
+
+def test_the_workers_trials_become_the_sessions(pytester: pytest.Pytester) -> None:
+    out = pytester.path / "out"
+    config = pytester.parseconfig()
+    config.option.dist, config.option.collectonly = "load", False
+    prepare(config, Settings(out=out, seed=7))
+    for worker, mode in (("gw0", "none"), ("gw1", "node")):
+        trial = out / "workers" / worker / "trials" / mode / "proxy-killed"
+        trial.mkdir(parents=True)
+        (trial / "result.json").write_text(mode)
+        (out / "workers" / worker / RUN_FILE).write_text(json.dumps({"seed": 7}))
+    (out / "workers" / "gw2").mkdir()
+    assert gather(config, out) >= 0
+    assert {path.relative_to(out).as_posix() for path in out.rglob("result.json")} == {
+        "trials/none/proxy-killed/result.json", "trials/node/proxy-killed/result.json"}
+    assert json.loads((out / RUN_FILE).read_text()) == {"seed": 7}
+    assert not (out / "workers").exists()
+
+
+@pytest.mark.privileged
+@pytest.mark.slow
+def test_two_workers_make_one_report(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pytest", "--chaos-modes=none,native-sidecar", "--chaos-scenarios=job-completes", "-n", "2",
+               "--chaos-out=out", "-p", "no:cacheprovider"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert {(trial["mode"], trial["verdict"]) for trial in report["trials"]} == {("none", "pass"), ("native-sidecar", "pass")}
