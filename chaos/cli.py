@@ -48,13 +48,17 @@ for command in (doctor, clean, cluster, image, status, target, experiment, injec
 @click.option("--modes", default="default", show_default=True, help="proxy modes, comma separated, all, or default")
 @click.option("--scenarios", default="default", show_default=True, help="scenarios, comma separated, all, or default")
 @click.option("--cluster", default="embedded", show_default=True, help="embedded, kind[:NAME], or context:NAME")
+@click.option("--target", default="", metavar="FILE", help="target file: run on the mesh that it describes, instead of on modes")
 @click.option("--out", default="sharedfate-out", show_default=True, help="run directory")
 @click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)
-def run(modes: str, scenarios: str, cluster: str, out: str, pytest_arguments: tuple[str, ...]) -> None:
+def run(modes: str, scenarios: str, cluster: str, target: str, out: str, pytest_arguments: tuple[str, ...]) -> None:
     """Run the shipped suite; what follows `--` goes to pytest. Exit codes are pytest's."""
     suite = str(Path(__file__).resolve().parent / "suite")
     # In pytest's own process: it must import our modules before anybody else does, to rewrite their assertions.
-    os.execv(sys.executable, [sys.executable, "-m", "pytest", suite, f"--chaos-modes={modes}", f"--chaos-scenarios={scenarios}",
+    where = [f"--chaos-target={target}"] if target else []
+    if not target or modes != "default":
+        where.append(f"--chaos-modes={modes}")
+    os.execv(sys.executable, [sys.executable, "-m", "pytest", suite, *where, f"--chaos-scenarios={scenarios}",
                               f"--chaos-cluster={cluster}", f"--chaos-out={out}", f"--junitxml={out}/junit.xml", "-q",
                               *pytest_arguments])
 

@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 from typing import Final
 
-GROUP: Final = "sharedfate.io"
+# An installation's own name. SHAREDFATE_NAME gives another, so that two live in one cluster and know nothing of each other:
+# a mesh that `render` printed for good, say, and a run of the suite on it.
+DEFAULT_NAME: Final = "sharedfate"
+NAME: Final = os.environ.get("SHAREDFATE_NAME") or DEFAULT_NAME
+GROUP: Final = f"{NAME}.io"
 
 # Labels
 LABEL_RUN: Final = f"{GROUP}/run"  # on every object that we create; faults touch nothing without it
@@ -27,14 +31,14 @@ ANNOTATION_PROXY_CONTAINER: Final = f"{GROUP}/proxy-container"  # name of the co
 CONDITION_CAPTURED: Final = f"{GROUP}/captured"  # pod readiness gate of node and ambient modes
 
 # Namespaces and objects
-SYSTEM_NAMESPACE: Final = "sharedfate-system"  # control plane, node proxies, helpers, watchdog: all the privileged
+SYSTEM_NAMESPACE: Final = f"{NAME}-system"  # control plane, node proxies, helpers, watchdog: all the privileged
 CONTROL_PLANE: Final = "control-plane"  # Deployment and Service
 PROXY_CONTAINER: Final = "proxy"
 NODE_PROXY_ACCOUNT: Final = "node-proxy"  # the one account, in the system namespace, that may serve a node's pods
-PROXY_CONFIG: Final = "sharedfate-proxy"  # ConfigMap in each namespace with proxies: bootstrap and trust bundle
+PROXY_CONFIG: Final = f"{NAME}-proxy"  # ConfigMap in each namespace with proxies: bootstrap and trust bundle
 MESH_CONFIG: Final = "mesh"  # ConfigMap in the system namespace: mode and features
 AUTHORITY_SECRET: Final = "mesh-authority"  # Secret in the system namespace: the mesh's own certificate authority
-TOKEN_AUDIENCE: Final = "sharedfate.io"  # of the tokens by which proxies show who they are
+TOKEN_AUDIENCE: Final = GROUP  # of the tokens by which proxies show who they are
 TOKEN_PATH: Final = "/var/run/secrets/sharedfate/token"
 # The one image; SHAREDFATE_IMAGE names it as a private registry does. The embedded cluster runs the installation itself under it.
 IMAGE: Final = os.environ.get("SHAREDFATE_IMAGE") or "sharedfate/sharedfate:0.1.0"

@@ -48,6 +48,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--chaos-image-archive", default=None, help="archive of our image for a kind cluster (default: built from the checkout)")
     add("--chaos-modes", default=None, help="proxy modes, comma separated, all, or default")
     add("--chaos-scenarios", default=None, help="scenarios, comma separated, all, or default: the default matrix")
+    add("--chaos-target", default=None, metavar="FILE", help="target file: run on the mesh and the apps that it describes, in a "
+        "cluster of yours, instead of deploying modes")
     add("--chaos-nodes", type=int, default=2, help="nodes of a cluster that is made (default: 2)")
     add("--chaos-out", default="sharedfate-out", help="run directory: reports and histories (default: sharedfate-out)")
     add("--chaos-budget", type=int, default=900, help="CPU of all proxies together, in millicores (default: 900)")
@@ -60,7 +62,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "chaos_modes(*names): run this test in these proxy modes only")
     option = config.option
-    if option.chaos_modes is None and option.chaos_scenarios is None:
+    if option.chaos_modes is None and option.chaos_scenarios is None and option.chaos_target is None:
         return
     spread.prepare(config, settings_of(config))  # refuses bad options before anything is collected
     if config.args_source is not pytest.Config.ArgsSource.ARGS:
@@ -81,7 +83,7 @@ def settings_of(config: pytest.Config) -> Settings:
                 out=spread.directory(config, o.chaos_out), budget=o.chaos_budget, seed=spread.seed(config, o.chaos_seed), keep=o.chaos_keep,
                 inconclusive=o.chaos_inconclusive, baseline=o.chaos_baseline, known_scenarios=scenario_names(),
                 allow_production=o.chaos_allow_production, namespaces=o.chaos_namespaces, kind_image=o.chaos_kind_image,
-                image_archive=o.chaos_image_archive)
+                image_archive=o.chaos_image_archive, target=o.chaos_target)
         except Misuse as error:
             raise pytest.UsageError(str(error)) from error
     return config.stash[_SETTINGS]
@@ -129,7 +131,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         mode = item.callspec.params["chaos_mode"]  # type: ignore[attr-defined]
         (chosen if is_chosen(settings, mode, found.name) else left).append(item)
         item.user_properties += [("mode", mode), ("scenario", found.name)]
-        if why := found.applies(mode_named(mode)):
+        if why := found.ours_alone if settings.target is not None else found.applies(mode_named(mode)):
             item.add_marker(pytest.mark.skip(reason=why))
     if left:
         config.hook.pytest_deselected(items=left)
@@ -222,9 +224,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """`--chaos-inconclusive=skip`: a trial without a clear answer is skipped, with its reason."""
+    """Skips, with its reason, what does not apply to a target's mesh, and (`--chaos-inconclusive=skip`) what has no clear answer."""
     if "chaos_mode" not in getattr(item, "fixturenames", ()):
         return (yield)
+    from chaos.engine.scenario import NotHere
     from chaos.engine.settings import Inconclusive
     from chaos.engine.trial import TrialInconclusive
 
@@ -234,6 +237,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
         if settings_of(item.config).inconclusive is Inconclusive.SKIP:
             pytest.skip(str(error))
         raise
+    except NotHere as error:
+        pytest.skip(str(error))
 
 
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:

@@ -19,6 +19,7 @@ from chaos.engine.recorder import Recorder
 from chaos.engine.settings import Settings
 from chaos.engine.topology import Tenant, plan_tenants
 from chaos.errors import ApiError, ExperimentFailure
+from chaos.faults.overload import Overload
 from chaos.faults.selection import Pick, pick
 from chaos.history.model import Flow
 from chaos.load.collector import Loader
@@ -26,7 +27,7 @@ from chaos.mesh import manifests
 from chaos.mesh.budget import Budget
 from chaos.mesh.fate import Placement, ProxyInstance, path
 from chaos.mesh.install import Mesh
-from chaos.mesh.modes import Layer
+from chaos.mesh.modes import Layer, ProxyMode
 from chaos.names import LABEL_ROLE, PORT_CONTROL, PORT_TCP, SYSTEM_NAMESPACE
 
 REQUEST_TIMEOUT = 1.0  # seconds from when a request was due
@@ -54,7 +55,7 @@ class AddedPod:
 class Deployment:
     """A mode, deployed. `start` waits until every tenant is ready and under load; `stop` leaves nothing."""
 
-    def __init__(self, cluster: Cluster, mode: str, *, run: str, settings: Settings, progress: Progress,
+    def __init__(self, cluster: Cluster, mode: ProxyMode | str, *, run: str, settings: Settings, progress: Progress,
                  clock: Clock | None = None) -> None:
         self.cluster, self.run, self.settings, self.progress = cluster, run, settings, progress
         self.clock = clock or SystemClock()
@@ -91,8 +92,11 @@ class Deployment:
         self.mesh.start(objects)
         self.ready_seconds = time.monotonic() - begin
         self.progress.step(f"{mode}: ready in {self.ready_seconds:.1f} s; starting the load")
+        self._begin_load()
+
+    def _begin_load(self) -> None:
         for tenant in self.tenants:
-            self._set_flows(tenant, self.settings.rate)
+            self._set_flows(tenant, self.rate(tenant))
         self.recorder = Recorder(self.cluster, self.namespaces).start()
         self.since = self.sound_since = time.time_ns() + 500_000_000  # the first connections of every flow are not steady load
 
@@ -188,13 +192,22 @@ class Deployment:
         return {"name": STREAM, "label": STREAM, "server": tenant.server, "target": f"server:{PORT_TCP}", "protocol": "tcp",
                 "connections": number, "rate": rate, "timeout": REQUEST_TIMEOUT}
 
+    def rate(self, tenant: Tenant) -> float:
+        """Requests a second of the tenant's own flow."""
+        del tenant
+        return self.settings.rate
+
+    def overload(self, tenant: Tenant, *, profile: str = "requests", **wish: Any) -> Overload:
+        """The fault by which a tenant's loader overloads the tenant's path."""
+        return Overload(server=tenant.server, profile=profile, **wish)
+
     def pause(self, tenant: Tenant) -> None:
         """No requests of the tenant's own flow until `resume` or `heal`; its sentinel goes on."""
         self._set_flows(tenant, 0.0)
 
     def resume(self, tenant: Tenant) -> None:
         """The tenant's own flow again, at once; `heal` helps it where that is too much."""
-        self._set_flows(tenant, self.settings.rate)
+        self._set_flows(tenant, self.rate(tenant))
 
     def heal(self, tenants: Sequence[Tenant] | None = None) -> list[str]:
         """See that flows are sound, and help those that are not; returns what was done, a sentence each.
@@ -209,9 +222,9 @@ class Deployment:
         begin, done = self.clock.now(), []
         for tenant in self._unsound(SOUND_SECONDS) if tenants is None else tenants:
             started = self.clock.now()
-            self._set_flows(tenant, self.settings.rate * SLOW_START)
+            self._set_flows(tenant, self.rate(tenant) * SLOW_START)
             self._await_sound(tenant, "answers a slow start")
-            self._set_flows(tenant, self.settings.rate)
+            self._set_flows(tenant, self.rate(tenant))
             self._await_sound(tenant, "bears its load")
             done.append(f"{tenant.client} -> {tenant.server} was started slowly, and was sound again after "
                         f"{(self.clock.now() - started) / 1e9:.1f} s")

@@ -18,6 +18,8 @@ DEFAULT: Final[Mapping[str, tuple[str, ...]]] = {
     "ambient-pod": ("noisy-neighbour", "proxy-killed"),
 }
 
+ON_TARGET: Final = ("noisy-neighbour", "proxy-killed", "waypoint-killed", "proxy-paused")  # a target's mesh, unless others are named
+
 
 def in_matrix(mode: str, scenario: str) -> bool:
     """Whether the default matrix holds that trial."""

@@ -17,6 +17,7 @@ class ContainerState:
     container: str
     container_id: str
     restarts: int
+    init: bool = False  # an init container, native sidecars included
 
 
 Snapshot = Mapping[tuple[str, str], ContainerState]  # (pod UID, container) -> state
@@ -31,7 +32,8 @@ def container_snapshot(cluster: Cluster, namespaces: Iterable[str]) -> Snapshot:
             for part in ("initContainerStatuses", "containerStatuses"):
                 for state in status.get(part) or []:
                     found[meta["uid"], state["name"]] = ContainerState(
-                        namespace, meta["name"], state["name"], state.get("containerID", ""), state.get("restartCount", 0))
+                        namespace, meta["name"], state["name"], state.get("containerID", ""), state.get("restartCount", 0),
+                        part == "initContainerStatuses")
     return found
 
 

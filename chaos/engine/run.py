@@ -17,8 +17,9 @@ from chaos.engine.clean import remove_runs
 from chaos.engine.deployment import Deployment
 from chaos.engine.progress import Progress
 from chaos.engine.result import TrialResult
-from chaos.engine.scenario import Scenario
+from chaos.engine.scenario import NotHere, Scenario
 from chaos.engine.settings import RUN_FILE, Inconclusive, Settings
+from chaos.engine.target import TargetDeployment
 from chaos.engine.trial import Trial, TrialInconclusive
 from chaos.errors import Misuse
 from chaos.faults.injection import undo_overdue
@@ -89,10 +90,16 @@ class Run:
         """The deployment of a mode; the one of another mode is taken down first."""
         if self._deployment is None or self._deployment.mesh.mode.name != mode:
             self._end_deployment()
-            deployment = Deployment(self.cluster, mode, run=self.id, settings=self.settings, progress=self.progress)
+            deployment = self._planned(mode)
             deployment.start()
             self._deployment = deployment
         return self._deployment
+
+    def _planned(self, mode: str) -> Deployment:
+        settings = self.settings
+        if settings.target is not None:
+            return TargetDeployment(self.cluster, settings.target, run=self.id, settings=settings, progress=self.progress)
+        return Deployment(self.cluster, mode, run=self.id, settings=settings, progress=self.progress)
 
     def redeploy(self, mode: str) -> Deployment:
         """A fresh deployment of the mode, for one that did not come back from what an earlier trial did to it."""
@@ -112,8 +119,10 @@ class Run:
     def attempt(self, mode: str, scenario: Scenario) -> TrialResult:
         """The whole trial of a scenario in a mode, once more with fresh pods when it cannot tell and the settings allow.
 
-        Raises TrialFailed or TrialInconclusive unless it passed.
+        Raises TrialFailed or TrialInconclusive unless it passed, and NotHere where it does not apply to a target's mesh.
         """
+        if self.settings.target is not None and (why := scenario.applies(self.deployment(mode).mesh.mode)):
+            raise NotHere(why)
         if self.settings.inconclusive is Inconclusive.RETRY:
             try:
                 return self._once(mode, scenario)
@@ -142,6 +151,8 @@ class Run:
     def _describe(self, cluster: dict[str, Any]) -> None:
         header = {"version": 1, "run": self.id, "started": datetime.fromtimestamp(self.began, UTC).isoformat(),
                   "seed": self.settings.seed, "budget_millicores": self.settings.budget, "cluster": cluster}
+        if (target := self.settings.target) is not None:
+            header["target"] = {"mesh": target.name, "tenants": {name: list(spaces) for name, spaces in target.tenants.items()}}
         (self.settings.out / RUN_FILE).write_text(json.dumps(header, indent=1) + "\n")
 
 

@@ -43,17 +43,23 @@ class Scenario:
     claim: str  # one sentence: what it shows
     applies: Applies = field(default=_always)
     spoils: bool = False  # what it did would be seen by a later trial: the deployment is made anew after it
+    ours_alone: str = ""  # why it does not run on a mesh that is not ours; "" when it does
 
 
 SCENARIOS: dict[str, Scenario] = {}
 
 
-def scenario(name: str, *, applies: Applies = _always, spoils: bool = False) -> Callable[[Callable[[Trial], None]], object]:
+class NotHere(Exception):  # no error: the reason is shown, and the trial is skipped
+    """A scenario does not apply to the mesh that a target turned out to have."""
+
+
+def scenario(name: str, *, applies: Applies = _always, spoils: bool = False, ours_alone: str = "",
+             ) -> Callable[[Callable[[Trial], None]], object]:
     """Register a scenario, and make pytest collect it under its own name in the module that defines it."""
 
     def register(function: Callable[[Trial], None]) -> object:
         claim = (function.__doc__ or "").strip().partition("\n")[0]
-        found = Scenario(name, function, claim, applies, spoils)
+        found = Scenario(name, function, claim, applies, spoils, ours_alone)
         SCENARIOS[name] = found
 
         def item(chaos_run: Run, chaos_mode: str) -> None:

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from chaos.cluster.consent import Consent
 from chaos.cluster.kind import NODE_IMAGE, KindOptions
-from chaos.cluster.providers import parse_spec
-from chaos.engine.matrix import DEFAULT, in_matrix
+from chaos.cluster.providers import Kind, parse_spec
+from chaos.engine.matrix import DEFAULT, ON_TARGET, in_matrix
 from chaos.errors import Misuse
 from chaos.mesh.modes import MODES
+from chaos.mesh.target.file import Target, read_target
 
 
 class Inconclusive(StrEnum):
@@ -45,18 +46,28 @@ class Settings:
     rate: float = 200.0  # requests a second of each flow
     consent: Consent = field(default_factory=Consent)  # to break things in a cluster that is not ours
     kind: KindOptions = field(default_factory=KindOptions)
+    target: Target | None = None  # a mesh that is not ours, in the modes' place
 
 
 def parse_settings(*, cluster: str, modes: str, scenarios: str, nodes: int, out: str, budget: int, seed: int | None,
                    keep: bool, inconclusive: str, baseline: str | None, known_scenarios: Sequence[str],
                    allow_production: bool = False, namespaces: str = "", kind_image: str | None = None,
-                   image_archive: str | None = None) -> Settings:
+                   image_archive: str | None = None, target: str | None = None) -> Settings:
     """Settings from option texts; raises one Misuse with every problem."""
     problems: list[str] = []
+    own: Target | None = None
     try:
-        parse_spec(cluster)
+        spec = parse_spec(cluster)
+        if target and spec.kind is not Kind.CONTEXT:
+            problems.append(f"cluster {cluster}: the mesh of a target file is in a cluster of yours: context:NAME")
     except Misuse as error:
         problems.append(str(error))
+    try:
+        own = read_target(Path(target)) if target else None
+    except Misuse as error:
+        problems.append(str(error))
+    if own and modes:
+        problems.append(f"modes {modes}: a target's mesh is what it is; leave the modes out")
     chosen = _chosen(modes, tuple(DEFAULT), list(MODES), "proxy mode", problems)
     wanted = _chosen(scenarios, (), list(known_scenarios), "scenario", problems)
     if nodes < 2:
@@ -77,8 +88,10 @@ def parse_settings(*, cluster: str, modes: str, scenarios: str, nodes: int, out:
     consent = Consent(allow_production, tuple(part.strip() for part in namespaces.split(",") if part.strip()))
     kind = KindOptions(node_image=kind_image or NODE_IMAGE, archive=Path(image_archive) if image_archive else None, workers=nodes,
                        logs=Path(out) / "kind-logs")
+    if own:
+        chosen, wanted = (own.name,), wanted or ON_TARGET
     return Settings(cluster, chosen, wanted, nodes, Path(out), budget, secrets.randbelow(2**31) if seed is None else seed,
-                    keep, Inconclusive(inconclusive), Path(baseline) if baseline else None, consent=consent, kind=kind)
+                    keep, Inconclusive(inconclusive), Path(baseline) if baseline else None, consent=consent, kind=kind, target=own)
 
 
 def _chosen(text: str, default: tuple[str, ...], known: Sequence[str], what: str, problems: list[str]) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from chaos.errors import ExperimentFailure, NotReady
 from chaos.faults.injection import injected
 from chaos.faults.model import Fault, Receipt, Target
 from chaos.faults.selection import container_target, workload_target
+from chaos.faults.workload import KINDS
 from chaos.history.model import Event, EventKind, Flow, Outcome, Window, WindowKind
 from chaos.history.store import HistoryWriter
 from chaos.load.collector import Collector
@@ -129,6 +130,11 @@ class Trial:
         target: Target = workload_target(self.cluster.get(kind, name, namespace))
         self.target = f"{kind} {target}"
         return target
+
+    def workload_named(self, key: str) -> Target:
+        """The workload of a tenant, by namespace/name, whichever kind it is of."""
+        namespace, _, name = key.partition("/")
+        return self.workload(next((kind for kind in KINDS if self.cluster.find(kind, name, namespace)), KINDS[0]), key)
 
     def workload_of(self, proxy: ProxyInstance) -> Target:
         """The workload that a proxy's pod belongs to, as a fault's target."""

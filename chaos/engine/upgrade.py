@@ -10,11 +10,9 @@ from chaos.engine.restarts import Snapshot, container_snapshot
 from chaos.engine.trial import Trial
 from chaos.faults.model import Fault
 from chaos.history.model import Flag, Outcome, Samples, WindowKind
-from chaos.mesh.fate import ProxyInstance, path
-from chaos.names import SYSTEM_NAMESPACE
+from chaos.mesh.fate import Placement, ProxyInstance, path
 
 STREAMS: Final = 4  # long-lived connections of each tenant
-_APPS: Final = frozenset({"client", "server"})  # containers of the reference applications
 _QUIET_SECONDS: Final = 1.0
 
 
@@ -38,8 +36,8 @@ def watch(trial: Trial, fault: Fault) -> None:
     seconds = (end - begin) / 1e9
     trial.show(decided("the roll-out was seen", seconds > 0, f"{fault.name} of {target} took {seconds:.1f} s", seconds, "s"))
 
-    restarted = application_restarts(before, after)
-    here = {key for key, old in before.items() if key[1] in _APPS and key[0] in trial.may_restart and old.namespace != SYSTEM_NAMESPACE}
+    restarted = application_restarts(trial.placement, before, after)
+    here = {key for key in applications(trial.placement, before) if key[0] in trial.may_restart}
     names = ", ".join(sorted({f"{before[key].namespace}/{before[key].container}" for key in restarted})) or "none"
     trial.show(decided(
         "applications restart exactly where the proxy is a part of their pod",
@@ -60,10 +58,16 @@ def streams_cut(samples: Samples) -> int:
     return int(((samples["outcome"] == Outcome.OK) & ((samples["flags"] & Flag.NEW_CONNECTION) != 0)).sum())
 
 
-def application_restarts(before: Snapshot, after: Snapshot) -> set[tuple[str, str]]:
-    """(pod UID, container) of the tenants' applications that are not what they were. Pure."""
-    return {key for key, old in before.items() if key[1] in _APPS and old.namespace != SYSTEM_NAMESPACE
-            and (key not in after or after[key].container_id != old.container_id)}
+def applications(placement: Placement, seen: Snapshot) -> set[tuple[str, str]]:
+    """(pod UID, container) of the tenants' applications: what runs in their pods and is no proxy. Pure."""
+    pods, proxies = {pod.uid for pod in placement.pods}, {(proxy.uid, proxy.container) for proxy in placement.proxies}
+    return {key for key in seen if key[0] in pods and key not in proxies and not seen[key].init}
+
+
+def application_restarts(placement: Placement, before: Snapshot, after: Snapshot) -> set[tuple[str, str]]:
+    """Those of them that are not what they were. Pure."""
+    return {key for key in applications(placement, before)
+            if key not in after or after[key].container_id != before[key].container_id}
 
 
 def _proxy_before(trial: Trial) -> ProxyInstance:

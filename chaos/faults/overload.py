@@ -26,7 +26,7 @@ class Overload:
     Args:
         profile: `requests`, `handshakes`, `bodies` or `slow-readers`.
         server: namespace/workload that is called.
-        address: host:port that is called.
+        address: host:port that is called; path, status: of the requests, and of an answer that is well.
         seconds: the aggressor's own deadline.
         max_rate: requests a second that the ramp may reach; without a proxy nothing else may bound it.
         saturate_seconds: longest wait for the path to give out.
@@ -39,6 +39,8 @@ class Overload:
     needs: ClassVar[tuple[Need, ...]] = (Need.LOADER,)
     server: str
     address: str = "server:80"
+    path: str = "/"
+    status: int = 200
     profile: str = "requests"
     seconds: float = 30.0
     start_rate: float = 500.0
@@ -50,7 +52,7 @@ class Overload:
 
     def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
         wish = {"profile": self.profile, "server": self.server, "target": self.address, "seconds": self.seconds,
-                "start_rate": self.start_rate, "max_rate": self.max_rate}
+                "start_rate": self.start_rate, "max_rate": self.max_rate, "path": self.path, "expect_status": self.status}
         at = time.time_ns()
         _ask(cluster, receipt.target, "POST", "/aggressor", wish)
 

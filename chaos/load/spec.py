@@ -98,6 +98,8 @@ class AggressorSpec:
     keep_every: int = 10
     arrival: Arrival = Arrival.UNIFORM
     seed: int = 0
+    path: str = "/"
+    expect_status: int = 200
 
 
 _Spec = TypeVar("_Spec", FlowSpec, AggressorSpec)
@@ -182,6 +184,7 @@ def aggressor_flow(spec: AggressorSpec) -> FlowSpec:
         name=f"aggressor-{profile}", label=f"aggressor-{profile}", server=spec.server, target=spec.target,
         protocol=spec.protocol, rate=spec.start_rate, arrival=spec.arrival, seed=spec.seed,
         connections=spec.connections, in_flight=spec.in_flight, timeout=spec.timeout, keep_every=spec.keep_every,
+        path=spec.path, expect_status=spec.expect_status,
         new_connections=profile is Profile.HANDSHAKES,
         method="POST" if profile is Profile.BODIES else "GET",
         body_bytes=spec.body_bytes if profile is Profile.BODIES else 0,

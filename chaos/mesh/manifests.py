@@ -14,11 +14,12 @@ from typing import Any, Final
 import yaml
 
 from chaos.errors import Misuse
-from chaos.names import IMAGE
+from chaos.names import DEFAULT_NAME, IMAGE, NAME
 from chaos.resources import shipped
 
 Object = dict[str, Any]
 _NAME: Final = re.compile(r"\$\{([a-z0-9_]+)\}")
+_OURS: Final = re.compile(rf"\b{DEFAULT_NAME}([.]io|-)")  # of labels, namespaces, names: not of the image
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DUMPER: Final = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
@@ -93,7 +94,25 @@ def load(name: str, values: Mapping[str, Any]) -> list[Object]:
     file = shipped("manifests") / name
     if not file.exists():
         return []
-    return [_text_values(obj) for obj in fill(read(file), {"image": IMAGE, **values}, source=f"manifests/{name}")]
+    filled = fill(read(file), {"image": IMAGE, **values}, source=f"manifests/{name}")
+    return [_text_values(obj) for obj in (filled if NAME == DEFAULT_NAME else renamed(filled, NAME))]
+
+
+def renamed(objects: Iterable[Object], name: str) -> list[Object]:
+    """The objects under another installation's name, and its containers told of it; paths inside them stay. Pure."""
+    def walk(node: Any) -> Any:
+        if isinstance(node, str):
+            return _OURS.sub(rf"{name}\1", node)
+        if isinstance(node, list):
+            return [walk(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        found = {walk(key): walk(item) for key, item in node.items()}
+        if found.get("image") == IMAGE:
+            found["env"] = [*(found.get("env") or []), {"name": "SHAREDFATE_NAME", "value": name}]
+        return found
+
+    return [walk(obj) for obj in objects]
 
 
 def _text_values(obj: Object) -> Object:

@@ -116,6 +116,12 @@ def quantity_bytes(text: str | int) -> int:
     return int(float(value))
 
 
+def quantity_millicores(text: str | int) -> int:
+    """Kubernetes' CPU quantity in millicores."""
+    value = str(text)
+    return int(value.removesuffix("m")) if value.endswith("m") else int(float(value) * 1000)
+
+
 def picture(placement: Placement) -> str:
     """For people: each proxy with its scope, budget, identities, and the pods that share it."""
     lines = [f"mode {placement.mode.name}: {len(placement.proxies)} proxies, {len(placement.pods)} application pods"]

@@ -15,4 +15,4 @@ def app_rolled_out(trial: Trial) -> None:
     tenant = trial.deployment.tenants[0]
     own = Flow(tenant.client, tenant.server)
     trial.expect_fate_of(fault_kind=FaultKind.PULSE, exempt=[own])
-    trial.break_and_watch(Restart(), trial.workload("Deployment", tenant.server))
+    trial.break_and_watch(Restart(), trial.workload_named(tenant.server))

@@ -16,7 +16,8 @@ from chaos.verdict import FaultKind
 READY_SECONDS = 60.0  # longest wait for the added pod, once the control plane is back
 
 
-@scenario("control-plane-down", applies=has_proxies, spoils=True)  # the new control plane knows nothing of the keys handed out before
+# It spoils: the new control plane knows nothing of the keys handed out before.
+@scenario("control-plane-down", applies=has_proxies, spoils=True, ours_alone="it stops our own control plane")
 def control_plane_down(trial: Trial) -> None:
     """Without its control plane running traffic goes on, and a new pod waits instead of speaking plain text."""
     tenant = trial.deployment.tenants[0]

@@ -8,7 +8,7 @@ from chaos.engine.scenario import scenario
 from chaos.engine.trial import Trial
 
 
-@scenario("features")
+@scenario("features", ours_alone="it asks the reference apps what our own modes promise")
 def every_feature(trial: Trial) -> None:
     """Mutual TLS, policy, balancing, retries, timeouts, metrics and identities work as the mode says."""
     try:

@@ -8,7 +8,7 @@ from chaos.engine.scenario import has_proxies, scenario
 from chaos.engine.trial import Trial
 
 
-@scenario("identities-exposed", applies=has_proxies)
+@scenario("identities-exposed", applies=has_proxies, ours_alone="it reads keys out of our own proxies' admin port")
 def identities_exposed(trial: Trial) -> None:
     """Each proxy holds the private keys of just those that it serves, a waypoint its own alone."""
     try:

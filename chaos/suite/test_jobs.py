@@ -18,10 +18,11 @@ def jobs_end(mode: ProxyMode) -> str:
     return "a Job does not end in this mode: job-completes shows that" if mode.holds_jobs else ""
 
 
+NO_JOB = "it deploys a Job of the reference apps, and a target file declares none"
 TRIES = 8  # of each request, with a growing pause: a Job that minds its dependencies
 
 
-@scenario("job-completes")
+@scenario("job-completes", ours_alone=NO_JOB)
 def job_completes(trial: Trial) -> None:
     """A Job ends when its application does, but where a proxy is an ordinary container of its pod: there it must be seen not to."""
     with JobRun(trial, "completes", tries=TRIES) as job:
@@ -34,7 +35,7 @@ def job_completes(trial: Trial) -> None:
         else f"the Job was complete {seen.after_app:.1f} s after its application", seen.after_app, "s"))
 
 
-@scenario("job-proxy-killed", applies=jobs_end)
+@scenario("job-proxy-killed", applies=jobs_end, ours_alone=NO_JOB)
 def job_proxy_killed(trial: Trial) -> None:
     """A Job whose proxy is killed half-way still completes; its retries are counted."""
     with JobRun(trial, "proxy-killed", requests=80, interval=0.05, tries=TRIES) as job:
@@ -47,7 +48,7 @@ def job_proxy_killed(trial: Trial) -> None:
     trial.show(decided("retries of its requests", seen.complete, f"{seen.retried} requests were tried again", seen.retried, "requests"))
 
 
-@scenario("job-starts-before-proxy", applies=has_proxies)
+@scenario("job-starts-before-proxy", applies=has_proxies, ours_alone=NO_JOB)
 def job_starts_before_proxy(trial: Trial) -> None:
     """Where the proxy does not start before the application, a Job's first request fails while the proxy is slow to come."""
     target = trial.workload("Deployment", f"{SYSTEM_NAMESPACE}/{CONTROL_PLANE}")

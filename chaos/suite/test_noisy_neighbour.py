@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from chaos.engine.drowned import filled
 from chaos.engine.scenario import scenario
 from chaos.engine.trial import Trial
-from chaos.faults.overload import Overload
 from chaos.history.model import EventKind, Flow, Window
 from chaos.verdict import FaultKind
 
@@ -31,7 +30,7 @@ def overload(trial: Trial, profile: str) -> None:
         trial.note(EventKind.NOTE, {"drowned": [str(proxy) for proxy in seen.drowned],
                                     "strained": [str(proxy) for proxy in seen.strained]})
 
-    trial.switchback(Overload(server=noisy.server, seconds=20.0, profile=profile), trial.client_container(noisy), aggressor=noisy,
+    trial.switchback(trial.deployment.overload(noisy, profile=profile, seconds=20.0), trial.client_container(noisy), aggressor=noisy,
                      before_look=expect)
 
 
@@ -47,7 +46,7 @@ def noisy_handshakes(trial: Trial) -> None:
     overload(trial, "handshakes")
 
 
-@scenario("noisy-bodies")
+@scenario("noisy-bodies", ours_alone="whether an application of yours takes large bodies is not known: noisy-neighbour asks plainly")
 def noisy_bodies(trial: Trial) -> None:
     """A tenant that sends large bodies hurts those who share its proxy, and no other."""
     overload(trial, "bodies")

@@ -15,7 +15,7 @@ def proxy_upgraded(trial: Trial) -> None:
     upgrade.watch(trial, Restart())
 
 
-@scenario("proxy-recreated")
+@scenario("proxy-recreated", ours_alone="it would delete a workload of yours: proxy-upgraded restarts it")
 def proxy_recreated(trial: Trial) -> None:
     """Proxies that are deleted and created anew restart the applications that hold them, and no other; its price is counted."""
     upgrade.watch(trial, Recreate())

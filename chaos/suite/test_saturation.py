@@ -7,7 +7,6 @@ import statistics
 from chaos.engine.features.check import decided
 from chaos.engine.scenario import scenario
 from chaos.engine.trial import Trial
-from chaos.faults.overload import Overload
 
 RAMPS = 3
 
@@ -22,7 +21,7 @@ def saturation(trial: Trial) -> None:
     bound: set[str] = set()
     for _ in range(RAMPS):
         trial.deployment.pause(tenant)
-        with trial.fault(Overload(server=tenant.server, seconds=20.0, start_rate=200.0), target) as (receipt,):
+        with trial.fault(trial.deployment.overload(tenant, seconds=20.0, start_rate=200.0), target) as (receipt,):
             rates.append(float(receipt.evidence["saturated_at"]))
             bound.add(str(receipt.evidence["why"]) if not receipt.evidence["loader_bound"] else "loader")
         trial.heal(tenant)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,8 @@ from chaos.engine.settings import Settings, chosen, parse_settings
 from chaos.engine.upgrade import application_restarts, streams_cut
 from chaos.errors import Misuse
 from chaos.history.model import SAMPLE, Event, EventKind, Flag, Outcome, Window, WindowKind
-from chaos.mesh.fate import ProxyInstance
-from chaos.mesh.modes import MODES, Layer, Scope
+from chaos.mesh.fate import Placement, PodRef, ProxyInstance
+from chaos.mesh.modes import MODES, Layer, Scope, mode_named
 
 
 def settings(**changes: object) -> Settings:
@@ -83,10 +84,14 @@ def test_replaced_applications_are_told_from_replaced_proxies() -> None:
         return ContainerState(namespace, "pod", container, identifier, 0)
 
     before = {("u1", "server"): state("tenant-a", "server", "1"), ("u1", "proxy"): state("tenant-a", "proxy", "2"),
-              ("u2", "client"): state("tenant-a", "client", "3"), ("u3", "proxy"): state("sharedfate-system", "proxy", "4")}
+              ("u2", "client"): state("tenant-a", "client", "3"), ("u3", "proxy"): state("sharedfate-system", "proxy", "4"),
+              ("u1", "capture"): replace(state("tenant-a", "capture", "5"), init=True)}
     after = {("u2", "client"): state("tenant-a", "client", "3")}
-    assert application_restarts(before, after) == {("u1", "server")}
-    assert application_restarts(before, before) == set()
+    pods = tuple(PodRef("tenant-a", "pod", uid, "n1", "a", role, role, "default") for uid, role in (("u1", "server"), ("u2", "client")))
+    proxies = tuple(ProxyInstance("tenant-a", "pod", "proxy", uid, "n1", frozenset(), Scope.POD, uid, "default") for uid in ("u1", "u3"))
+    placement = Placement(mode_named("sidecar"), pods, proxies, ())
+    assert application_restarts(placement, before, after) == {("u1", "server")}
+    assert application_restarts(placement, before, before) == set()
 
 
 def test_a_stream_counts_as_cut_when_a_new_connection_answers() -> None:

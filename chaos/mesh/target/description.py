@@ -12,7 +12,7 @@ from chaos.mesh.modes import Balancing, Hop, Layer, PlacedBy, ProxyMode, Scope, 
 from chaos.mesh.target.fields import Fields
 from chaos.resources import shipped
 
-_KNOWN: Final = ("name", "stands-for", "status", "detect", "balancing", "proxies", "path")
+_KNOWN: Final = ("name", "stands-for", "status", "detect", "balancing", "proxies", "path", "loader")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,22 @@ class ProxyRule:
 
 
 @dataclass(frozen=True, slots=True)
+class LoaderRule:
+    """What a loader's pod needs so that the mesh carries it as it carries the clients, and leaves its control port alone.
+
+    Attributes:
+        containers: of the client's pod, copied into the loader's with their volumes: for a mesh whose proxies were put there
+            when the manifests were written, and not by a webhook.
+        gates: readiness gates, of a mesh that says by one when it carries a pod.
+    """
+
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    containers: tuple[str, ...] = ()
+    gates: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class MeshDescription:
     """A mesh."""
 
@@ -55,6 +71,7 @@ class MeshDescription:
     namespace_annotations: Mapping[str, str] = field(default_factory=dict)
     pod_labels: tuple[str, ...] = ()
     daemonset_pods: Mapping[str, str] = field(default_factory=dict)
+    loader: LoaderRule = LoaderRule()
 
     def rule(self, name: str) -> ProxyRule:
         return next(rule for rule in self.rules if rule.name == name)
@@ -73,6 +90,7 @@ def parse_description(value: Any, *, source: str, where: str = "") -> MeshDescri
     problems: list[str] = []
     top = Fields(value, where, problems, known=_KNOWN)
     detect = top.inside("detect", known=("namespace-labels", "namespace-annotations", "pod-labels", "daemonset-pods"))
+    loader = top.inside("loader", known=("labels", "annotations", "containers", "readiness-gates"))
     rules = tuple(_rule(one, f"{where + '.' if where else ''}proxies[{i}]", problems)
                   for i, one in enumerate(top.items("proxies", needed=True)))
     steps = []
@@ -90,6 +108,8 @@ def parse_description(value: Any, *, source: str, where: str = "") -> MeshDescri
         rules=rules, path=tuple(steps), namespace_labels=detect.texts("namespace-labels"),
         namespace_annotations=detect.texts("namespace-annotations"), pod_labels=tuple(map(str, detect.items("pod-labels"))),
         daemonset_pods=detect.texts("daemonset-pods"),
+        loader=LoaderRule(loader.texts("labels"), loader.texts("annotations"), tuple(map(str, loader.items("containers"))),
+                          tuple(map(str, loader.items("readiness-gates")))),
     )
     if problems:
         raise Misuse(f"{source}: {'; '.join(problems)}")
@@ -114,6 +134,9 @@ def _rule(value: Any, where: str, problems: list[str]) -> ProxyRule:
         named_by=serves.text("pod-label", default=""))
 
 
+NO_MESH: Final = MeshDescription("none", "no mesh", "nothing to describe", Balancing.CONNECTION, (), ())
+
+
 def descriptions() -> dict[str, MeshDescription]:
     """The built-in ones by name."""
     found = {}
@@ -127,5 +150,5 @@ def built_in(name: str) -> MeshDescription:
     """The built-in description of that name; raises Misuse naming all that exist."""
     known = descriptions()
     if name not in known:
-        raise Misuse(f"unknown mesh {name!r}: known are {', '.join(known)}, auto, or a description of your own")
+        raise Misuse(f"unknown mesh {name!r}: known are {', '.join(known)}, auto, none, or a description of your own")
     return known[name]

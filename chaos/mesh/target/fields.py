@@ -33,6 +33,14 @@ class Fields:
             return value
         return default or (one_of[0] if one_of else "")
 
+    def number(self, name: str, *, default: float) -> float:
+        """A number above 0."""
+        value = self.values.get(name, default)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
+            self.wrong(name, f"is {value!r}, and should be a number above 0")
+            return default
+        return value
+
     def items(self, name: str, *, needed: bool = False) -> list[Any]:
         """A list."""
         value = self.values.get(name, [])

@@ -10,10 +10,12 @@ from typing import Any, Final
 import yaml
 
 from chaos.errors import Misuse
-from chaos.mesh.target.description import MeshDescription, built_in, parse_description
+from chaos.mesh.modes import MODES
+from chaos.mesh.target.description import NO_MESH, MeshDescription, built_in, parse_description
 from chaos.mesh.target.fields import Fields
 
 _KEY: Final = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
+AUTO: Final = "auto"
 _REACH: Final = re.compile(r"[^/:\s]+:\d+")
 
 
@@ -23,13 +25,15 @@ class Call:
 
     Attributes:
         reach: HOST:PORT by which a loader in the client's namespace reaches the server; "" when none is to be loaded.
-        path: of the requests.
+        path: of the requests; rate: how many a second; status: of an answer that is well.
     """
 
     client: str
     server: str
     reach: str = ""
     path: str = "/"
+    rate: float = 200.0
+    status: int = 200
 
     @property
     def namespaces(self) -> tuple[str, str]:
@@ -43,6 +47,11 @@ class Target:
     tenants: dict[str, tuple[str, ...]]  # tenant -> its namespaces
     calls: tuple[Call, ...]
     mesh: MeshDescription | None
+
+    @property
+    def name(self) -> str:
+        """The mesh's, as a proxy mode in reports."""
+        return self.mesh.name if self.mesh else AUTO
 
     @property
     def namespaces(self) -> tuple[str, ...]:
@@ -78,12 +87,19 @@ def parse_target(document: Any, *, source: str) -> Target:
     if twice := sorted({space for space in spaces if spaces.count(space) > 1}):
         top.wrong("tenants", f"have {', '.join(twice)} more than once: a namespace belongs to one tenant")
     calls = tuple(_call(one, f"calls[{i}]", problems, spaces) for i, one in enumerate(top.items("calls", needed=True)))
+    pairs = [(call.client, call.server) for call in calls]
+    if repeated := sorted({f"{client} -> {server}" for client, server in pairs if pairs.count((client, server)) > 1}):
+        top.wrong("calls", f"have {', '.join(repeated)} more than once: one flow is judged of each")
     mesh: MeshDescription | None = None
-    said = top.values.get("mesh", "auto")
+    said = top.values.get("mesh", AUTO)
     try:
         if isinstance(said, dict):
             mesh = parse_description(said, source=source, where="mesh")
-        elif said != "auto":
+            if mesh.name in MODES:
+                problems.append(f"mesh.name is {mesh.name!r}, a proxy mode of our own: take another")
+        elif said == NO_MESH.name:
+            mesh = NO_MESH
+        elif said != AUTO:
             mesh = built_in(str(said))
     except Misuse as error:
         problems.append(str(error).removeprefix(f"{source}: "))
@@ -93,7 +109,7 @@ def parse_target(document: Any, *, source: str) -> Target:
 
 
 def _call(value: Any, where: str, problems: list[str], spaces: list[str]) -> Call:
-    entry = Fields(value, where, problems, known=("client", "server", "reach", "path"))
+    entry = Fields(value, where, problems, known=("client", "server", "reach", "path", "rate", "status"))
     ends = {name: entry.text(name) for name in ("client", "server")}
     for name, key in ends.items():
         if not key:
@@ -105,4 +121,5 @@ def _call(value: Any, where: str, problems: list[str], spaces: list[str]) -> Cal
     reach = entry.text("reach", default="")
     if reach and not _REACH.fullmatch(reach):
         entry.wrong("reach", f"is {reach!r}, and should be HOST:PORT")
-    return Call(ends["client"], ends["server"], reach, entry.text("path", default="/"))
+    return Call(ends["client"], ends["server"], reach, entry.text("path", default="/"), entry.number("rate", default=200.0),
+                int(entry.number("status", default=200)))

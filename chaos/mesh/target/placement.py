@@ -9,7 +9,7 @@ from chaos.cluster.client import Cluster
 from chaos.errors import ExperimentFailure, Misuse
 from chaos.mesh.fate import Placement, PodRef, ProxyInstance, Role
 from chaos.mesh.modes import Scope
-from chaos.mesh.placement import is_live, quantity_bytes, workload
+from chaos.mesh.placement import is_live, quantity_bytes, quantity_millicores, workload
 from chaos.mesh.target.description import MeshDescription, ProxyRule, descriptions
 from chaos.mesh.target.detection import detect_mesh
 from chaos.mesh.target.file import Target
@@ -112,5 +112,5 @@ def _instance(rule: ProxyRule, pod: Object, key: str) -> ProxyInstance:
     return ProxyInstance(
         namespace=meta["namespace"], pod=meta["name"], container=rule.container, uid=meta["uid"], node=pod["spec"]["nodeName"],
         layers=rule.layers, scope=rule.scope, key=key, service_account=pod["spec"].get("serviceAccountName", "default"),
-        memory_bytes=quantity_bytes(limits.get("memory", "0")),
+        cpu_millicores=quantity_millicores(limits.get("cpu", "0")), memory_bytes=quantity_bytes(limits.get("memory", "0")),
         container_id=next((one.get("containerID", "") for one in states if one["name"] == rule.container), ""))

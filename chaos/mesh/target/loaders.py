@@ -1,0 +1,100 @@
+"""The loaders of a target: a pod of ours beside one of each client's, in its namespace, on its node, under its account.
+
+Its traffic passes what the client's passes, and it measures, so the flows that are judged are the loader's: in the placement it
+stands as a client of its own. Everything else of the tenants is left as it is. Pure; `chaos.mesh.target.beside` applies it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from chaos.errors import ExperimentFailure, Misuse
+from chaos.mesh.placement import is_live, workload
+from chaos.mesh.target.description import LoaderRule
+from chaos.mesh.target.file import Call, Target
+from chaos.names import IMAGE, LABEL_ROLE, LABEL_RUN, LABEL_TENANT, PORT_CONTROL
+
+Object = Mapping[str, Any]
+_PREFIX: Final = "sharedfate-"
+_TOKEN: Final = "kube-api-access-"  # of the client's own account: nothing in the loader's pod asks the API server
+
+
+def loader_name(client: str) -> str:
+    """Name of the loader that stands beside a client workload (namespace/name)."""
+    return f"{_PREFIX}{client.partition('/')[2]}"[:63].rstrip("-.")
+
+
+def loaded(target: Target) -> Target:
+    """The target with its loaders in their clients' places, and the calls that are loaded alone. Raises Misuse when none is."""
+    calls = tuple(_by_loader(call) for call in target.calls if call.reach)
+    if not calls:
+        raise Misuse("no call of the target file says how its server is reached (reach: HOST:PORT): there is nothing to load")
+    return replace(target, calls=calls)
+
+
+def _by_loader(call: Call) -> Call:
+    return replace(call, client=f"{call.namespaces[0]}/{loader_name(call.client)}")
+
+
+def plan_loaders(target: Target, rule: LoaderRule, pods: Iterable[Object], *, run: str) -> list[dict[str, Any]]:
+    """A pod for each client that is to be loaded from. `pods`: of the tenants. Raises when a client has no live pod, or when two
+    clients would have loaders of one name."""
+    live = sorted((pod for pod in pods if is_live(pod)), key=lambda pod: str(pod["metadata"]["name"]))
+    planned: dict[str, dict[str, Any]] = {}
+    for client in dict.fromkeys(call.client for call in target.calls if call.reach):
+        namespace = client.partition("/")[0]
+        beside = next((pod for pod in live if f"{pod['metadata']['namespace']}/{workload(pod)}" == client), None)
+        if beside is None:
+            raise ExperimentFailure(f"no live pod of {client}: there is nothing to stand beside")
+        name = f"{namespace}/{loader_name(client)}"
+        if name in planned:
+            raise Misuse(f"{client}: its loader would be named {name}, as another's: the names agree in their first 50 letters")
+        planned[name] = plan_loader(client, target.tenant_of(namespace), beside, rule, run=run)
+    return list(planned.values())
+
+
+def plan_loader(client: str, tenant: str, beside: Object, rule: LoaderRule, *, run: str) -> dict[str, Any]:
+    """The loader's pod, beside one of the client's. Raises Misuse when the client has none of a container that is to be copied."""
+    spec = beside["spec"]
+    containers, first, volumes = _copied(client, spec, rule.containers)
+    program = {
+        "name": "loader", "image": IMAGE, "imagePullPolicy": "IfNotPresent", "command": ["python", "-m", "chaos.load.agent"],
+        "env": [{"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+                {"name": "POD_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
+                {"name": "WORKLOAD", "value": loader_name(client)}],
+        "ports": [{"name": "control", "containerPort": PORT_CONTROL}],
+        "readinessProbe": {"httpGet": {"path": "/healthz", "port": PORT_CONTROL}, "periodSeconds": 1},
+        "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"cpu": "500m", "memory": "512Mi"}},
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+    }
+    return {
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {
+            "name": loader_name(client), "namespace": client.partition("/")[0],
+            "labels": {**rule.labels, LABEL_RUN: run, LABEL_TENANT: tenant, LABEL_ROLE: "client"},
+            "annotations": dict(rule.annotations)},
+        "spec": {
+            "serviceAccountName": spec.get("serviceAccountName", "default"), "automountServiceAccountToken": False,
+            "terminationGracePeriodSeconds": 5, "tolerations": spec.get("tolerations") or [],
+            "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+                {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [spec["nodeName"]]}]}]}}},
+            "containers": [program, *containers],
+            **({"initContainers": first} if first else {}), **({"volumes": volumes} if volumes else {}),
+            **({"readinessGates": [{"conditionType": gate} for gate in rule.gates]} if rule.gates else {}),
+        },
+    }
+
+
+def _copied(client: str, spec: Object, names: Sequence[str]) -> tuple[list[Any], list[Any], list[Any]]:
+    """(containers, init containers, volumes) of the client's pod that are to stand in the loader's too."""
+    def chosen(part: str) -> list[dict[str, Any]]:
+        return [{**one, "volumeMounts": [mount for mount in one.get("volumeMounts") or [] if not mount["name"].startswith(_TOKEN)]}
+                for one in spec.get(part) or [] if one["name"] in names]
+
+    containers, first = chosen("containers"), chosen("initContainers")
+    if missing := sorted(set(names) - {one["name"] for one in (*containers, *first)}):
+        raise Misuse(f"loader.containers has {', '.join(missing)}, and the pods of {client} have no such container")
+    mounted = {mount["name"] for one in (*containers, *first) for mount in one["volumeMounts"]}
+    return containers, first, [volume for volume in spec.get("volumes") or [] if volume["name"] in mounted]
