@@ -53,6 +53,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--chaos-nodes", type=int, default=2, help="nodes of a cluster that is made (default: 2)")
     add("--chaos-out", default="sharedfate-out", help="run directory: reports and histories (default: sharedfate-out)")
     add("--chaos-budget", type=int, default=900, help="CPU of all proxies together, in millicores (default: 900)")
+    add("--chaos-every", type=float, default=0.2, metavar="SECONDS", help="between two questions for each loader's samples; more "
+        "spares the API server of a large cluster (default: 0.2)")
     add("--chaos-seed", type=int, default=None, help="seed of every random choice (default: drawn, and shown)")
     add("--chaos-keep", action="store_true", help="leave the cluster running")
     add("--chaos-inconclusive", default="retry", help="what a trial without a clear answer counts as: fail, skip or retry")
@@ -83,7 +85,7 @@ def settings_of(config: pytest.Config) -> Settings:
                 out=spread.directory(config, o.chaos_out), budget=o.chaos_budget, seed=spread.seed(config, o.chaos_seed), keep=o.chaos_keep,
                 inconclusive=o.chaos_inconclusive, baseline=o.chaos_baseline, known_scenarios=scenario_names(),
                 allow_production=o.chaos_allow_production, namespaces=o.chaos_namespaces, kind_image=o.chaos_kind_image,
-                image_archive=o.chaos_image_archive, target=o.chaos_target)
+                image_archive=o.chaos_image_archive, target=o.chaos_target, every=o.chaos_every)
         except Misuse as error:
             raise pytest.UsageError(str(error)) from error
     return config.stash[_SETTINGS]

@@ -338,12 +338,13 @@ class Cluster:
             response.close()
 
     def follow(self, kind: str, namespace: str | None = None, *, labels: str | None = None,
-               stop: threading.Event | None = None) -> Iterator[Change]:
+               stop: threading.Event | None = None, seconds: int = 60) -> Iterator[Change]:
         """List, then watch for ever: resumes after a closed connection and an API server that is away, lists again after 410.
 
         Ends when `stop` is set; raises ApiError only for what waiting does not mend (401, 403, a bad request).
 
-        After a new list every object comes again as MODIFIED, and the ones that went meanwhile as DELETED.
+        After a new list every object comes again as MODIFIED, and the ones that went meanwhile as DELETED. `seconds`: length of one
+        watch, after which it is asked for anew.
         """
         known: dict[str, Object] = {}
         version: str | None = None
@@ -364,7 +365,7 @@ class Cluster:
                     yield Change("MODIFIED" if uid in known else "ADDED", item)
                 known = fresh
             try:
-                for change in self.watch(kind, namespace, labels=labels, since=version, seconds=60):
+                for change in self.watch(kind, namespace, labels=labels, since=version, seconds=seconds):
                     version = change.object["metadata"]["resourceVersion"]
                     backoff.reset()
                     if change.type == "BOOKMARK":
@@ -410,9 +411,7 @@ class Cluster:
         if self.guard is not None:
             self.guard.check("POST", path)
         url = self.host + path + "?" + urllib.parse.urlencode(query)
-        from kubernetes.stream import ws_client
-
-        stream = ws_client.WSClient(self.configuration, ws_client.get_websocket_url(url), self._headers(), capture_all=True)
+        stream = self._exec_stream(path, url)
         try:
             stream.run_forever(timeout=seconds)
             if stream.is_open():
@@ -422,6 +421,21 @@ class Cluster:
         finally:
             if stream.sock.sock is not None:  # the stream forgets its socket when the other side has ended
                 stream.sock.sock.close()
+
+    def _exec_stream(self, path: str, url: str) -> Any:
+        """The WebSocket of an exec; opened again once when the credentials were refused and have been read again."""
+        from kubernetes.stream import ws_client
+        from websocket import WebSocketBadStatusException
+
+        for attempt in (1, 2):
+            renewals = self._renewals
+            try:
+                return ws_client.WSClient(self.configuration, ws_client.get_websocket_url(url), self._headers(), capture_all=True)
+            except WebSocketBadStatusException as error:
+                if error.status_code != 401 or attempt == 2:
+                    raise _api_error("GET", path, error.status_code, error.resp_body or b"") from error
+                self._renew(renewals)
+        raise AssertionError("the second attempt returns or raises")
 
     def pod_http(self, namespace: str, pod: str, port: int, path: str, *, method: str = "GET", body: bytes | None = None,
                  timeout: float = 10.0) -> bytes:

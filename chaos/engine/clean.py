@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from chaos.cluster.client import Cluster
-from chaos.errors import ExperimentFailure, NotReady
+from chaos.errors import ExperimentFailure, Misuse, NotReady
 from chaos.faults.injection import undo_overdue
 from chaos.names import (
     CONDITION_CAPTURED,
@@ -33,7 +33,7 @@ _AGENT_SECONDS: Final = 5.0
 def remove_runs(cluster: Cluster, *, run: str = "", seconds: float = 90.0) -> list[str]:
     """Remove everything of one run or of all; a line for each thing that was removed.
 
-    Raises ExceptionGroup at the end with the faults that could not be undone, after everything else was tried.
+    Raises ExceptionGroup at the end with what could not be undone, after everything else was tried.
     """
     label = f"{LABEL_RUN}={run}" if run else LABEL_RUN
     ours = {n["metadata"]["name"]: n for n in cluster.list("Namespace", labels=label)}
@@ -53,6 +53,10 @@ def remove_runs(cluster: Cluster, *, run: str = "", seconds: float = 90.0) -> li
             for obj in cluster.list(kind, namespace, labels=label):
                 if cluster.delete(kind, obj["metadata"]["name"], namespace):
                     removed.append(f"{kind} {namespace}/{obj['metadata']['name']}")
+    try:
+        removed += _remove_loaders(cluster, label, left_to_others={*ours, *staying})
+    except Misuse as error:  # their namespace has to be listed again; the rest goes all the same
+        failures.append(error)
     tenants = [name for name in ours if name != SYSTEM_NAMESPACE]
     removed += _delete_namespaces(cluster, tenants, seconds)
     for kind in _CLUSTER_WIDE:
@@ -61,7 +65,17 @@ def remove_runs(cluster: Cluster, *, run: str = "", seconds: float = 90.0) -> li
                 removed.append(f"{kind} {obj['metadata']['name']}")
     removed += _delete_namespaces(cluster, [name for name in ours if name == SYSTEM_NAMESPACE], seconds)
     if failures:
-        raise ExceptionGroup(f"removed {len(removed)} things, but {len(failures)} faults were not undone", failures)
+        raise ExceptionGroup(f"removed {len(removed)} things, but {len(failures)} things were not undone", failures)
+    return removed
+
+
+def _remove_loaders(cluster: Cluster, label: str, *, left_to_others: set[str]) -> list[str]:
+    """Pods of ours in namespaces that know nothing of us: the loaders of a target."""
+    removed = []
+    for pod in cluster.list("Pod", labels=f"{label},{LABEL_ROLE}=client"):
+        namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
+        if namespace not in left_to_others and cluster.delete("Pod", name, namespace):
+            removed.append(f"loader {namespace}/{name}")
     return removed
 
 

@@ -97,7 +97,7 @@ class Deployment:
     def _begin_load(self) -> None:
         for tenant in self.tenants:
             self._set_flows(tenant, self.rate(tenant))
-        self.recorder = Recorder(self.cluster, self.namespaces).start()
+        self.recorder = Recorder(self.cluster, self.namespaces, every=max(1.0, self.settings.every)).start()
         self.since = self.sound_since = time.time_ns() + 500_000_000  # the first connections of every flow are not steady load
 
     def stop(self) -> None:

@@ -19,7 +19,7 @@ from chaos.engine.progress import Progress
 from chaos.engine.result import TrialResult
 from chaos.engine.scenario import NotHere, Scenario
 from chaos.engine.settings import RUN_FILE, Inconclusive, Settings
-from chaos.engine.target import TargetDeployment
+from chaos.engine.target import TargetDeployment, require_consent
 from chaos.engine.trial import Trial, TrialInconclusive
 from chaos.errors import Misuse
 from chaos.faults.injection import undo_overdue
@@ -51,6 +51,8 @@ class Run:
                              consent=settings.consent, kind_options=settings.kind))
             for notice in self.cluster.notices:
                 self.progress.step(notice)
+            if settings.target is not None:
+                require_consent(self.cluster, settings.target, settings.consent)
             undo_overdue(self.cluster, now=time.time_ns())
             self._make_room()
         except BaseException:

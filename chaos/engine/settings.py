@@ -46,13 +46,14 @@ class Settings:
     rate: float = 200.0  # requests a second of each flow
     consent: Consent = field(default_factory=Consent)  # to break things in a cluster that is not ours
     kind: KindOptions = field(default_factory=KindOptions)
+    every: float = 0.2  # seconds between two questions for a loader's samples
     target: Target | None = None  # a mesh that is not ours, in the modes' place
 
 
 def parse_settings(*, cluster: str, modes: str, scenarios: str, nodes: int, out: str, budget: int, seed: int | None,
                    keep: bool, inconclusive: str, baseline: str | None, known_scenarios: Sequence[str],
                    allow_production: bool = False, namespaces: str = "", kind_image: str | None = None,
-                   image_archive: str | None = None, target: str | None = None) -> Settings:
+                   image_archive: str | None = None, target: str | None = None, every: float = 0.2) -> Settings:
     """Settings from option texts; raises one Misuse with every problem."""
     problems: list[str] = []
     own: Target | None = None
@@ -72,6 +73,8 @@ def parse_settings(*, cluster: str, modes: str, scenarios: str, nodes: int, out:
     wanted = _chosen(scenarios, (), list(known_scenarios), "scenario", problems)
     if nodes < 2:
         problems.append(f"{nodes} nodes: sharing needs at least 2")
+    if not 0.05 <= every <= 60:
+        problems.append(f"samples every {every:g} s: want 0.05 to 60")
     if budget < 100:
         problems.append(f"a budget of {budget} millicores: at least 100 are needed")
     if inconclusive not in list(Inconclusive):
@@ -91,7 +94,8 @@ def parse_settings(*, cluster: str, modes: str, scenarios: str, nodes: int, out:
     if own:
         chosen, wanted = (own.name,), wanted or ON_TARGET
     return Settings(cluster, chosen, wanted, nodes, Path(out), budget, secrets.randbelow(2**31) if seed is None else seed,
-                    keep, Inconclusive(inconclusive), Path(baseline) if baseline else None, consent=consent, kind=kind, target=own)
+                    keep, Inconclusive(inconclusive), Path(baseline) if baseline else None, consent=consent, kind=kind, every=every,
+                    target=own)
 
 
 def _chosen(text: str, default: tuple[str, ...], known: Sequence[str], what: str, problems: list[str]) -> tuple[str, ...]:

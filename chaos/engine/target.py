@@ -14,7 +14,7 @@ from typing import Any
 
 from chaos.chance import Clock
 from chaos.cluster.client import Cluster
-from chaos.cluster.consent import NAMESPACES_OPTION
+from chaos.cluster.consent import NAMESPACES_OPTION, Consent
 from chaos.engine.deployment import REQUEST_TIMEOUT, SENTINEL_RATE, Deployment
 from chaos.engine.progress import Progress
 from chaos.engine.settings import Settings
@@ -59,6 +59,12 @@ def plan_callers(target: Target) -> tuple[Caller, ...]:
     return tuple(Caller(target.tenant_of(call.namespaces[0]), (), (), call) for call in target.calls)
 
 
+def require_consent(cluster: Cluster, target: Target, consent: Consent) -> None:
+    """Looks at the target, and raises Misuse unless all that its trials would harm was listed. Changes nothing."""
+    _, placement = read_target_placement(cluster, target)
+    refuse_unlisted(placement, target, consent.namespaces)
+
+
 def refuse_unlisted(placement: Placement, target: Target, listed: Sequence[str]) -> None:
     """Raises Misuse unless every namespace that a trial would harm was listed: the tenants', and those of their proxies.
 
@@ -89,7 +95,6 @@ class TargetDeployment(Deployment):
     def __init__(self, cluster: Cluster, target: Target, *, run: str, settings: Settings, progress: Progress,
                  clock: Clock | None = None) -> None:
         description, before = read_target_placement(cluster, target)
-        refuse_unlisted(before, target, settings.consent.namespaces)
         super().__init__(cluster, before.mode, run=run, settings=settings, progress=progress, clock=clock)
         self.mesh = Beside(cluster, target, description, before, run=run)
         self.target = self.mesh.target

@@ -73,7 +73,7 @@ class Trial:
         self._recording = ExitStack()
         if deployment.recorder is not None:
             self._recording.enter_context(deployment.recorder.into(self._writer))
-        self._collector = Collector(self.cluster, deployment.loaders(), self._writer)
+        self._collector = Collector(self.cluster, deployment.loaders(), self._writer, every=deployment.settings.every)
         self.note(EventKind.TRIAL, {"mode": self.mesh.mode.name, "scenario": scenario, "seed": seed.value})
         self.note(EventKind.PLACEMENT, {"pods": [asdict(pod) for pod in self.placement.pods],
                                         "proxies": [_proxy_json(p) for p in self.placement.proxies]})

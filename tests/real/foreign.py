@@ -23,7 +23,8 @@ NAMESPACES: Final = (*PLACES, f"{NAME}-system")
 _IN_POD: Final = {
     "path": ["sidecar@client", "sidecar@server"],
     "proxies": [{"name": "sidecar", "layers": ["l4", "l7"], "scope": "pod", "container": "proxy"}],
-    "loader": {"labels": {f"{NAME}.io/mode": "sidecar"}, "containers": ["capture", "proxy"]}}
+    "loader": {"labels": {f"{NAME}.io/mode": "sidecar"}, "annotations": {f"{NAME}.io/proxy-container": "proxy"},
+               "containers": ["capture", "proxy"]}}
 _NODE_PODS: Final = {"namespace": f"{NAME}-system", "labels": {"app": "node-proxy"}}
 _CARRIED: Final = {"readiness-gates": [f"{NAME}.io/captured"]}
 # How the mesh looks in each of our modes, to somebody who writes a target file.
