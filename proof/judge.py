@@ -1,10 +1,9 @@
 """The judge's error rates: how often it is wrong, how often it cannot tell, and how many seconds it takes.
 
-    python -m proof.judge synthetic --out docs/judge-error-rates.md     histories whose truth is known (minutes)
-    python -m proof.judge live RUN... --out docs/judge-live.md          A/A windows of saved runs without a fault
+    python -m proof.judge --out docs/judge-error-rates.md     histories whose truth is known (a quarter of an hour on one core)
 
-The synthetic part runs the very `judge` that trials run, on whole histories from `proof.synthetic`; nothing is
-re-implemented for speed. Variants of the judge with one guard taken away show what that guard is for.
+It runs the very `judge` that trials run, on whole histories from `proof.synthetic`; nothing is re-implemented for speed.
+Variants of the judge with one guard taken away show what that guard is for. The same for live histories: `proof.live`.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import math
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -22,11 +21,11 @@ from pathlib import Path
 
 import numpy as np
 
-from chaos.history.model import Flow, Outcome, Samples, Window, WindowKind
-from chaos.verdict import Evidence, Expectation, FaultKind, Finding, Harm, HistoryView, Thresholds, judge, view_from
+from chaos.history.model import WindowKind
+from chaos.verdict import EffectKind, Expectation, FaultKind, Finding, Harm, Thresholds, judge
 from chaos.verdict.proportions import Count, Limits, clopper_pearson
-from chaos.verdict.tally import Series
-from proof.synthetic import NANO, HarmDone, Noise, Plan, flows, switchback, true_rise, view
+from proof.information import least_seconds
+from proof.synthetic import HarmDone, Noise, Plan, flows, slow_share, switchback, true_rise, view
 
 FLOWS = 4
 PLANS: dict[FaultKind, Plan] = {
@@ -83,6 +82,7 @@ class Tallied:
     truths: Counter[tuple[str, Finding]] = field(default_factory=Counter)  # (above | below, finding)
     seconds: list[float] = field(default_factory=list)
     rises: list[tuple[float, float]] = field(default_factory=list)
+    usual: list[float] = field(default_factory=list)  # share of slow requests without the harm, for each trial's tau
 
     @property
     def n(self) -> int:
@@ -94,148 +94,29 @@ def run_cell(cell: Cell, *, trials: int, seed: int) -> Tallied:
     out = Tallied()
     for trial in range(trials):
         rng = np.random.default_rng([seed, trial])
-        names = flows(FLOWS)
-        seen = view(rng, cell.plan or PLANS[cell.kind], cell.noise, dict.fromkeys(names, cell.harm))
+        names, plan = flows(FLOWS), cell.plan or PLANS[cell.kind]
+        seen = view(rng, plan, cell.noise, dict.fromkeys(names, cell.harm))
         expected = Expectation.nobody(names, harm=HARMS[cell.kind], fault_kind=cell.kind)
         judgement = judge(seen, expected, cell.thresholds)
         if not judgement.flows:
             raise RuntimeError(f"{cell.name}: {judgement.reason}")
         for verdict in judgement.flows:
-            errors, slow = true_rise(cell.harm, cell.noise, cell.plan or PLANS[cell.kind], verdict.tau)
+            errors, slow = true_rise(cell.harm, cell.noise, plan, verdict.tau)
             above = errors > cell.thresholds.errors_margin or slow > cell.thresholds.slow_margin
             out.findings[verdict.finding] += 1
             out.truths["above" if above else "below", verdict.finding] += 1
             out.rises.append((errors, slow))
+            out.usual.append(slow_share(cell.noise, plan, verdict.tau))
             if verdict.decided_after is not None:
                 out.seconds.append(verdict.decided_after)
     return out
 
 
-def least_seconds(harm: HarmDone, thresholds: Thresholds, rate: float) -> float:
-    """The least mean time in which any test that errs with alpha on either side can decide, independent requests given.
-
-    n >= kl(alpha, 1 - alpha) / KL(share, margin): Kaufmann, Cappe and Garivier, JMLR 17, 2016, lemma 1, with a
-    baseline known for certain. NaN for harm that is slowness (its share depends on each trial's tau) or at the margin.
-    """
-    share, margin = harm.error_share, thresholds.errors_margin
-    if harm.slow_factor != 1.0 or share == margin:
-        return math.nan
-    information = (share * math.log(share / margin) if share else 0.0) + (1 - share) * math.log((1 - share) / (1 - margin))
-    alpha = thresholds.alpha
-    return ((1 - 2 * alpha) * math.log((1 - alpha) / alpha)) / information / rate
-
-
-# A/A windows of live runs
-
-
-def aa_views(seen: HistoryView, *, begin: int, end: int, baseline: float, fault: float) -> Iterator[HistoryView]:
-    """Cuts steady load into histories without a fault: baseline, then a window that is judged as if it were one.
-
-    They follow each other without overlap, so that their answers are as independent as the machine lets them be.
-    """
-    at = begin
-    while at + round((baseline + fault) * NANO) <= end:
-        middle, last = at + round(baseline * NANO), at + round((baseline + fault) * NANO)
-        part = {flow: rows[(rows["due"] >= at) & (rows["due"] < last)] for flow, rows in seen.flows.items()}
-        windows = (Window(WindowKind.BASELINE, at, middle), Window(WindowKind.FAULT, middle, last))
-        yield HistoryView(part, windows, Evidence(True, True, middle, last), last)
-        at = last
-
-
-def judge_aa(views: Sequence[HistoryView], names: Sequence[Flow], thresholds: Thresholds) -> Counter[Finding]:
-    """Findings of all flows in all windows; each *hurt* among them is wrong."""
-    found: Counter[Finding] = Counter()
-    for seen in views:
-        judgement = judge(seen, Expectation.nobody(list(names)), thresholds)
-        if judgement.flows:
-            found.update(flow.finding for flow in judgement.flows)
-        else:
-            found[Finding.INCONCLUSIVE] += len(names)
-    return found
-
-
-def spiked(seen: HistoryView, harm: HarmDone, rng: np.random.Generator) -> tuple[HistoryView, dict[Flow, float]]:
-    """A live A/A window with harm of known size laid over its real samples, and the rise of errors in it per flow.
-
-    Slowness has no such truth apart from the judge's own tau, so its rise is read with tau as `Series` computes it.
-    """
-    (fault,) = seen.windows_of(WindowKind.FAULT)
-    hurt: dict[Flow, Samples] = {}
-    for flow, rows in seen.flows.items():
-        hurt[flow] = rows
-        if not flow.sentinel:
-            hurt[flow] = rows = rows.copy()
-            during = (rows["due"] >= fault.begin) & (rows["due"] < fault.end)
-            rows["outcome"][during & (rng.random(len(rows)) < harm.error_share)] = Outcome.UNKNOWN
-            longer = np.round((rows["done"] - rows["due"]) * harm.slow_factor).astype(np.int64)
-            rows["done"] = np.where(during, rows["due"] + longer, rows["done"])
-    after = replace(seen, flows=hurt)
-    rises: dict[Flow, float] = {}
-    for flow in hurt:
-        if not flow.sentinel:
-            before, now = Series(seen, flow, DEFAULT), Series(after, flow, DEFAULT)
-            inside = now.within((fault,))
-            slow = float(np.mean(now.slow[inside])) - float(np.mean(before.slow[inside]))
-            rises[flow] = max(harm.error_share / DEFAULT.errors_margin, slow / DEFAULT.slow_margin)
-    return after, rises
-
-
-def judge_spiked(views: Sequence[HistoryView], harm: HarmDone, *, seed: int) -> tuple[Counter[Finding], int, int]:
-    """Findings, windows truly above a margin, and *not hurt* among those (wrong)."""
-    found: Counter[Finding] = Counter()
-    above = missed = 0
-    for number, seen in enumerate(views):
-        after, rises = spiked(seen, harm, np.random.default_rng([seed, number]))
-        for verdict in judge(after, Expectation.nobody(rises), DEFAULT).flows:
-            found[verdict.finding] += 1
-            above += rises[verdict.flow] > 1
-            missed += rises[verdict.flow] > 1 and verdict.finding is Finding.NOT_HURT
-    return found, above, missed
-
-
-def live(runs: Sequence[Path], *, baseline: float, fault: float) -> str:
-    """The table of A/A windows from saved trials: each directory below `runs` that holds a history."""
-    from chaos.history.store import History
-
-    rows, total, everything = [], Counter[Finding](), list[HistoryView]()
-    for trial in sorted({path.parent for run in runs for path in run.rglob("samples.arrows")}):
-        saved = History.load(trial)
-        seen = view_from(saved.samples, saved.events, flows=saved.flows)
-        faults = seen.windows_of(WindowKind.FAULT)
-        steady = seen.windows_of(WindowKind.BASELINE)
-        if not steady:
-            continue
-        begin, end = steady[0].begin, min([w.begin for w in faults], default=seen.until)
-        names = [flow for flow, samples in seen.flows.items() if not flow.sentinel and len(samples)]
-        views = list(aa_views(seen, begin=begin, end=end, baseline=baseline, fault=fault))
-        found = judge_aa(views, names, DEFAULT)
-        total += found
-        everything += views
-        rows.append(f"| {trial.parent.name}/{trial.name} | {sum(found.values())} | {_counts(found)} |")
-    n = sum(total.values())
-    bound = clopper_pearson(Count(total[Finding.HURT], n), 0.025)[1] if n else 1.0
-    harms = [(f"{share:.1%} errors", HarmDone(error_share=share)) for share in ERRORS]
-    harms += [(f"{factor:g} x latency", HarmDone(slow_factor=factor)) for factor in SLOWER]
-    spikes = []
-    for seed, (name, harm) in enumerate(harms):
-        findings, above, missed = judge_spiked(everything, harm, seed=seed)
-        spikes.append(f"| {name} | {sum(findings.values())} | {_counts(findings)} | {above} | {missed} |")
-    return "\n".join([
-        "# A/A windows of live runs", "", _stamp(), "",
-        f"{n} windows ({baseline:g} s baseline, {fault:g} s judged): {total[Finding.HURT]} wrong *hurt*, "
-        f"at most {bound:.2%} (Clopper-Pearson, 97.5 %), {total[Finding.INCONCLUSIVE] / max(1, n):.1%} inconclusive.", "",
-        "| trial | windows | hurt | not hurt | inconclusive |", "|---|---|---|---|---|", *rows, "",
-        "## The same windows with harm of known size laid over their real samples", "",
-        "| harm | windows | hurt | not hurt | inconclusive | truly above a margin | of these *not hurt* |",
-        "|---|---|---|---|---|---|---|", *spikes, "",
-    ])
+# Synthetic tables
 
 
 def _counts(found: Counter[Finding]) -> str:
     return " | ".join(str(found[finding]) for finding in Finding)
-
-
-# Synthetic tables
 
 
 def synthetic(*, trials: int, workers: int) -> str:
@@ -309,8 +190,11 @@ def _row_aa(cell: Cell, found: Tallied) -> str:
 def _row_power(cell: Cell, found: Tallied) -> str:
     errors, slow = np.mean(found.rises, axis=0)
     wrong = found.truths["above", Finding.NOT_HURT] + found.truths["below", Finding.HURT]
-    least = least_seconds(cell.harm, cell.thresholds, PLANS[cell.kind].rate)
-    shown = "-" if math.isnan(least) else f"{least:.1f}"
+    by_slowness = cell.harm.slow_factor != 1.0
+    base, rise_of = (float(np.mean(found.usual)), slow) if by_slowness else (0.0, cell.harm.error_share)
+    margin = cell.thresholds.margin(EffectKind.SLOW if by_slowness else EffectKind.ERRORS)
+    least = least_seconds(base + rise_of, base + margin, cell.thresholds.alpha, PLANS[cell.kind].rate)
+    shown = "-" if math.isnan(least) else f"{least:.2f}"
     rise = f"{100 * max(errors, slow):.1f}"
     return f"| {cell.kind} | {cell.name} | {rise} | {_shares(found)} | {wrong} | {_seconds(found)} | {shown} |"
 
@@ -337,21 +221,11 @@ def _stamp() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True)
-    made = commands.add_parser("synthetic")
-    made.add_argument("--trials", type=int, default=500)
-    made.add_argument("--workers", type=int, default=1)
-    saved = commands.add_parser("live")
-    saved.add_argument("runs", type=Path, nargs="+")
-    saved.add_argument("--baseline", type=float, default=6.0)
-    saved.add_argument("--fault", type=float, default=8.0)
-    for command in (made, saved):
-        command.add_argument("--out", type=Path)
+    parser.add_argument("--trials", type=int, default=150, help="of each row, with four flows each")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    if options.command == "synthetic":
-        text = synthetic(trials=options.trials, workers=options.workers)
-    else:
-        text = live(options.runs, baseline=options.baseline, fault=options.fault)
+    text = synthetic(trials=options.trials, workers=options.workers)
     if options.out is None:
         print(text)
     else:

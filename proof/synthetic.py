@@ -110,16 +110,18 @@ def true_rise(harm: HarmDone, noise: Noise, plan: Plan, tau: float) -> tuple[flo
 
     Beside the same fault windows without harm: what drift does to both is no harm.
     """
+    slow = slow_share(noise, plan, tau, harm.slow_factor) - slow_share(noise, plan, tau)
+    return (1 - noise.error_share) * harm.error_share, slow
+
+
+def slow_share(noise: Noise, plan: Plan, tau: float, factor: float = 1.0) -> float:
+    """The share of requests slower than tau, in the long run, in the fault windows of a plan when latency is so many times the usual."""
     faults = [(begin, end) for kind, begin, end in plan.cut() if kind is WindowKind.FAULT]
     instants = [begin + (end - begin) * (i + 0.5) / 20 for begin, end in faults for i in range(20)]
     last = max(end for _, end in faults)
-
-    def slow(factor: float) -> float:
-        machine = [noise.step * noise.drift ** (at / last) for at in instants]
-        shift = [math.log(tau / (noise.median * factor * now)) / noise.sigma for now in machine]
-        return sum(1 - _NORMAL.cdf(z) for z in shift) / len(shift)
-
-    return (1 - noise.error_share) * harm.error_share, slow(harm.slow_factor) - slow(1.0)
+    machine = [noise.step * noise.drift ** (at / last) for at in instants]
+    shift = [math.log(tau / (noise.median * factor * now)) / noise.sigma for now in machine]
+    return sum(1 - _NORMAL.cdf(z) for z in shift) / len(shift)
 
 
 def _requests(

@@ -1,0 +1,5 @@
+from __future__ import annotations
+
+from proof.live.command import main
+
+main()
