@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 NEEDED := runc:runc nft:nftables ip:iproute2
 test proof: NEEDED += curl:curl
 
-.PHONY: demo test proof lint clean tools
+.PHONY: demo test proof proof-judge lint clean tools
 
 demo: $(STAMP) tools
 	$(BIN)/sharedfate run --modes none,sidecar,node --scenarios proxy-killed,noisy-neighbour
@@ -18,6 +18,14 @@ test: $(STAMP) tools lint
 
 proof: $(STAMP) tools
 	$(BIN)/pytest tests -q -m slow
+	$(MAKE) proof-judge
+
+# How often the judge errs, and what the loader costs: an hour, of a machine that has nothing else to do. Writes docs and benchmarks/results.
+proof-judge: NEEDED += wrk:wrk
+proof-judge: $(STAMP) tools
+	$(BIN)/python -m proof.judge --workers $$(nproc) --out docs/judge-error-rates.md
+	$(BIN)/python benchmarks/load.py --write
+	$(BIN)/python -m proof.live --out sharedfate-proof --page docs/judge-live.md
 
 lint: $(STAMP)
 	$(BIN)/ruff check chaos tests examples

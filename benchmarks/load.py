@@ -1,7 +1,8 @@
 """The loader beside wrk and httpx on the same server, and what each says of a server that stalls.
 
-`python benchmarks/load.py [--write]`: under a minute on loopback, nothing left behind. Requests per second per core are
-requests per CPU second of the client's process, so that neither the server nor other work on the machine decides them.
+`python benchmarks/load.py [--write]`: under a minute on loopback, nothing left behind. It needs wrk (`apt install wrk`), which
+nothing else of the project does. Requests per second per core are requests per CPU second of the client's process, so that
+neither the server nor other work on the machine decides them.
 """
 
 from __future__ import annotations
@@ -181,7 +182,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name}")
     write = parser.parse_args().write
     if shutil.which("wrk") is None:
-        raise SystemExit("this benchmark compares with wrk: install it first")
+        raise SystemExit("this benchmark compares with wrk: apt install wrk")
     with program("chaos.apps.server", CONTROL, HTTP_PORT=str(HTTP), TCP_PORT="29000", POD_NAME="server-1") as server:
         costs = [measure_wrk(), measure_loader(10_000), measure_loader(15_000), measure_httpx()]
         waits = {"what users waited": truth(), "sharedfate": stalled_loader(server), "wrk": stalled_wrk(server),

@@ -63,6 +63,8 @@ class Trial:
         self.judgement: Judgement | None = None
         self.target = ""
         self.began = time.time_ns()
+        # Steady load of this trial: what earlier ones did to the load is no noise of the machine.
+        self.since = max(deployment.since, deployment.quiet_since)
         self.unexpected_restarts: list[str] = []
         self.pairs_done = 0  # on/off pairs of a gradual fault
         self.may_restart: set[str] = set()  # UIDs of pods whose restart the model expects
@@ -95,7 +97,7 @@ class Trial:
         shares = flow_shares(self.placement, proxies)
         self.expectation = Expectation({Flow(*call): share for call, share in shares.items()}, exempt=frozenset(exempt),
                                        harm=harm, fault_kind=fault_kind)
-        self._writer.note(since=self.deployment.since, expectation={
+        self._writer.note(since=self.since, expectation={
             "shares": {str(flow): share for flow, share in self.expectation.shares.items()},
             "exempt": [str(flow) for flow in exempt], "harm": str(harm), "fault_kind": str(fault_kind)},
             thresholds=asdict(self.thresholds))
@@ -307,7 +309,7 @@ class Trial:
         """What the judge sees at that instant."""
         pending = self._collector.pending()
         samples, events = self._writer.snapshot()
-        return view_from(samples, events, flows=self._writer.flows, until=until, pending=pending, since=self.deployment.since)
+        return view_from(samples, events, flows=self._writer.flows, until=until, pending=pending, since=self.since)
 
     def events(self) -> list[Event]:
         """The log so far."""

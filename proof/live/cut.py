@@ -66,7 +66,8 @@ def groups(flows: Mapping[Flow, Samples]) -> list[list[Flow]]:
     return [[flow for flow in flows if not flow.sentinel and group_of(flow) == number] for number in numbers]
 
 
-def part(flows: Mapping[Flow, Samples], members: Sequence[Flow], windows: tuple[Window, ...], evidence: Evidence, until: int) -> HistoryView:
+def part(flows: Mapping[Flow, Samples], members: Sequence[Flow], windows: tuple[Window, ...], evidence: Evidence,
+         until: int) -> HistoryView:
     """What a trial's judge would see: the members and all sentinels, from the baseline's begin to `until`."""
     begin = min(window.begin for window in windows)
     seen = {}
@@ -120,8 +121,9 @@ def _switchback_view(flows: Mapping[Flow, Samples], members: Sequence[Flow], *, 
     return part(flows, members, tuple(windows), Evidence(True, True, first, until), until)
 
 
-def judged(view: HistoryView, members: Sequence[Flow], kind: FaultKind, thresholds: Thresholds, *, origin: int) -> tuple[list[Judged], Judgement]:
-    """The judge's answer to one window, flow by flow. Raises RuntimeError when it was not fit to be judged at all."""
+def judged(view: HistoryView, members: Sequence[Flow], kind: FaultKind, thresholds: Thresholds, *,
+           origin: int) -> tuple[list[Judged], Judgement]:
+    """The judge's answer to one window, flow by flow. A window that is not fit to be judged is inconclusive, as a trial would be."""
     harm = Harm.ERRORS if kind is FaultKind.PULSE else Harm.EITHER
     answer = judge(view, Expectation.nobody(members, harm=harm, fault_kind=kind), thresholds)
     fault = view.windows_of(WindowKind.FAULT)[0].begin

@@ -24,7 +24,7 @@ import numpy as np
 from chaos.engine.progress import Progress
 from chaos.history.model import EventKind, Flow, Samples
 from chaos.history.store import History
-from chaos.verdict import FaultKind, Finding
+from chaos.verdict import FaultKind
 from chaos.verdict.tally import Series
 from proof.live.cut import APART, DEFAULT, INJECT, NANO, Judged, by_flow, groups, held_view, judged
 from proof.live.record import Session, session

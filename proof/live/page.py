@@ -21,6 +21,7 @@ from proof.information import least_seconds
 from proof.live.cut import DEFAULT, NANO, Judged, by_flow, judge_quiet
 from proof.live.harm import Given, Harmed, Way, judge_harm
 from proof.live.machine import Machine
+from proof.live.overlay import SIZES, judge_overlaid
 from proof.live.record import FLOWS, RATE, load
 
 ONE_SIDED: Final = 0.05  # of the upper Clopper-Pearson bounds
@@ -91,7 +92,8 @@ def write(out: Path, page: Path) -> None:
         "## Nothing was done (A/A)", "", *_aa(windows), "", *_wrong(windows), "",
         "## What the machine did meanwhile", "", *_weather(quiet), "",
         "## The judge with one number changed, on the same windows", "", *_variants(quiet), "",
-        "## Harm of a known size", "", HARM, "", *_harm(done), "",
+        "## Harm of a known size, done by real servers", "", HARM, "", *_harm(done), "",
+        "## Harm of a known size, laid over the real samples above", "", OVERLAID, "", *_overlaid(quiet), "",
     ]))
     with page.with_suffix(".csv").open("w", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
@@ -153,17 +155,20 @@ def _weather(recorded: Sequence[Recorded]) -> list[str]:
              "|---|---|---|---|---|---|---|---|---|---|"]
     for one in recorded:
         flows = by_flow(one.history)
-        cut = {flow: rows[(rows["due"] >= one.history.header["begin"]) & (rows["due"] < one.history.header["end"])] for flow, rows in flows.items()}
+        begin, end = one.history.header["begin"], one.history.header["end"]
+        cut = {flow: rows[(rows["due"] >= begin) & (rows["due"] < end)] for flow, rows in flows.items()}
         rows, sentinel = (np.concatenate([rows for flow, rows in cut.items() if flow.sentinel is wanted]) for wanted in (False, True))
         waits = [(part["done"] - part["due"]) / 1e6 for part in (rows, sentinel)]
-        figures = [f"{np.quantile(wait, q):.2f}" for wait in waits for q in (0.5, 0.99)]
-        lines.append(f"| {one.machine} | `{one.mode}` | {one.seconds:.0f} | {len(rows) / one.seconds:,.0f} | {figures[0]} | {figures[1]} | "
-                     f"{np.mean(rows['outcome'] != 0):.3%} | {np.mean((rows['flags'] & Flag.LATE) != 0):.1%} | {figures[2]} | {figures[3]} |")
+        quick, slow, bare_quick, bare_slow = (f"{np.quantile(wait, q):.2f}" for wait in waits for q in (0.5, 0.99))
+        failed, late = np.mean(rows["outcome"] != 0), np.mean((rows["flags"] & Flag.LATE) != 0)
+        lines.append(f"| {one.machine} | `{one.mode}` | {one.seconds:.0f} | {len(rows) / one.seconds:,.0f} | {quick} | {slow} | "
+                     f"{failed:.3%} | {late:.1%} | {bare_quick} | {bare_slow} |")
     return lines
 
 
 def _variants(recorded: Sequence[Recorded]) -> list[str]:
-    lines = ["| judge | windows | wrong *hurt*: idle | busy | noisy | inconclusive: idle | busy | noisy |", "|---|---|---|---|---|---|---|---|"]
+    lines = ["| judge | windows | wrong *hurt*: idle | busy | noisy | inconclusive: idle | busy | noisy |",
+             "|---|---|---|---|---|---|---|---|"]
     for name, thresholds in VARIANTS.items():
         found = {machine: [said.finding for one in recorded if one.machine is machine
                            for said in judge_quiet(one.history, thresholds=thresholds)] for machine in Machine}
@@ -202,8 +207,8 @@ def truth_of(harm: Given, cases: Sequence[Harmed]) -> Truth:
 
 
 def _harm(done: Sequence[tuple[Recorded, Harmed]]) -> list[str]:
-    lines = ["| machine, mode | harm | true rise, points | side | windows | hurt | not hurt | inconclusive | wrong | s to a decision | least s |",
-             "|---|---|---|---|---|---|---|---|---|---|---|"]
+    lines = ["| machine, mode | harm | true rise, points | side | windows | hurt | not hurt | inconclusive | wrong | s to a decision | "
+             "least s |", "|---|---|---|---|---|---|---|---|---|---|---|"]
     sides = {side: [0, 0, 0] for side in ("above", "below", "at the margin")}  # windows, wrong, inconclusive
     keys = sorted({(list(Machine).index(one.machine), one.mode, list(Way).index(h.harm.way), h.harm.size) for one, h in done})
     for place, mode, way, size in keys:
@@ -218,9 +223,9 @@ def _harm(done: Sequence[tuple[Recorded, Harmed]]) -> list[str]:
             sides[side][place_in] += value
         decided = [case.said.decided for case in cases if case.said.decided is not None]
         least = least_seconds(true.base + true.rise, true.base + margin, DEFAULT.alpha, RATE)
-        n = len(cases)
+        n, doubt = len(cases), f" ± {2 * true.error * 100:.1f}" if true.error else ""
         lines.append(
-            f"| {machine}, `{mode}` | {harm} | {true.rise * 100:.1f}{f' ± {2 * true.error * 100:.1f}' if true.error else ''} | {side} | {n} | "
+            f"| {machine}, `{mode}` | {harm} | {true.rise * 100:.1f}{doubt} | {side} | {n} | "
             + " | ".join(f"{count[finding] / n:.0%}" for finding in Finding)
             + f" | {wrong} | {f'{np.mean(decided):.1f}' if decided else '-'} | {'-' if math.isnan(least) else f'{least:.2f}'} |")
     lines += ["", f"- Above the margins: {sides['above'][1]} wrong *not hurt* in {sides['above'][0]} windows, at most "
@@ -231,20 +236,55 @@ def _harm(done: Sequence[tuple[Recorded, Harmed]]) -> list[str]:
     return lines
 
 
-INTRODUCTION: Final = f"""Recorded from real deployments on the embedded cluster: real Envoys, the reference tenants, their loaders and
-sentinels at the rates of a trial ({RATE:g} requests a second of each flow). *Idle*: the machine does nothing else. *Busy*: a loop fills one
-core. *Noisy*: loops fill both cores, and twice as many more come and go (0.4 s in the mean of every 1.6 s).
+def _overlaid(recorded: Sequence[Recorded]) -> list[str]:
+    lines = ["| harm | machine | windows | hurt | not hurt | inconclusive | wrong | s to a decision | least s |",
+             "|---|---|---|---|---|---|---|---|---|"]
+    totals = {side: [0, 0] for side in ("above", "below")}
+    for seed, harm in enumerate(SIZES):
+        margin = DEFAULT.margin(EffectKind.ERRORS if harm.way is Way.ERRORS else EffectKind.SLOW)
+        side = "above" if harm.size > margin else "below"
+        wrongly = Finding.NOT_HURT if side == "above" else Finding.HURT
+        least = least_seconds(harm.size, margin, DEFAULT.alpha, RATE)
+        for machine in Machine:
+            found = [said for number, one in enumerate(recorded) if one.machine is machine
+                     for said in judge_overlaid(one.history, harm, seed=100 * seed + number)]
+            if not found:
+                continue
+            count = {finding: sum(said.finding is finding for said in found) for finding in Finding}
+            decided = [said.decided for said in found if said.decided is not None]
+            totals[side][0] += len(found)
+            totals[side][1] += count[wrongly]
+            lines.append(f"| {harm} | {machine} | {len(found)} | " + " | ".join(f"{count[finding] / len(found):.0%}" for finding in Finding)
+                         + f" | {count[wrongly]} | {f'{np.mean(decided):.1f}' if decided else '-'} | {least:.2f} |")
+    lines.append("")
+    for side, name in (("above", "not hurt"), ("below", "hurt")):
+        n, wrong = totals[side]
+        lines.append(f"- {side.capitalize()} the margins: {wrong} wrong *{name}* in {n} windows, at most {bound(wrong, n)}.")
+    return lines
 
-A window is one flow in one (baseline, window) pair, cut as a trial would and judged by the same code (`proof/live/cut.py`): held and pulse
-from a baseline of 5 s and looks at 1 to 30 s until the judge has decided, gradual from three or six pairs. Flows are judged in threes, one of
-each tenant, as in a trial. Within a group and a kind no two windows share a request. They are not wholly independent: windows of one
-recording share its minutes, groups lie beside each other in time (a stall of the machine meets all of them), and the three kinds are three cuts
-of the same recordings. Inflation is learnt from the 5 s of baseline alone, as in the first trial of a deployment.
-*At most* is the upper end of a one-sided 95 % Clopper-Pearson interval, as if windows were independent. *s to a decision*: mean of those that were
-decided; *s used*: of all, up to 30 s (gradual: the time that the fault was held). A window that the recording's end cut short is inconclusive."""
 
-HARM: Final = """Servers answer errors, or late, with a set probability (`proof/live/harm.py`): each tenant has its own harm, held until the judge has
-decided for every flow. Sentinels do not feel it. The truth of errors and of slowed shares is what was set; of a factor, it is the mean
-rise over all its windows, ± two standard errors, and a side is claimed only beyond these. *Wrong* is *not hurt* above a margin and *hurt* below.
-*Least s*: the mean time that any test with alpha 0.001 on either side needs at this rate, from the information in independent
-requests and a baseline known for certain (Kaufmann, Cappé and Garivier 2016)."""
+INTRODUCTION: Final = f"""\
+Recorded from real deployments on the embedded cluster: real Envoys, the reference tenants, their loaders and sentinels at the rates
+of a trial ({RATE:g} requests a second of each flow). *Idle*: the machine does nothing else. *Busy*: a loop fills one core. *Noisy*:
+loops fill both cores, and twice as many more come and go (0.4 s in the mean of every 1.6 s).
+
+A window is one flow in one (baseline, window) pair, cut as a trial would and judged by the same code (`proof/live/cut.py`): held
+and pulse from a baseline of 5 s and looks at 1 to 30 s until the judge has decided, gradual from three or six pairs. Flows are
+judged in threes, one of each tenant, as in a trial. Within a group and a kind no two windows share a request. They are not wholly
+independent: windows of one recording share its minutes, groups lie beside each other in time (a stall of the machine meets all of
+them), and the three kinds are three cuts of the same recordings. Inflation is learnt from the 5 s of baseline alone, as in the
+first trial of a deployment. *At most* is the upper end of a one-sided 95 % Clopper-Pearson interval, as if windows were
+independent. *s to a decision*: mean of those that were decided; *s used*: of all, up to 30 s (gradual: the time that the fault was
+held). A window that the recording's end cut short is inconclusive."""
+
+HARM: Final = """\
+Servers answer errors, or late, with a set probability (`proof/live/harm.py`): each tenant has its own harm, held until the judge
+has decided for every flow. Sentinels do not feel it. The truth of errors and of slowed shares is what was set; of a factor, it is
+the mean rise over all its windows, ± two standard errors, and a side is claimed only beyond these. *Wrong* is *not hurt* above a
+margin and *hurt* below. *Least s*: the mean time that any test with alpha 0.001 on either side needs at this rate, from the
+information in independent requests and a baseline known for certain (Kaufmann, Cappé and Garivier 2016)."""
+
+OVERLAID: Final = """\
+Held windows of the recordings without a fault, in which requests of the fault window were turned into failures, or made 60 ms
+slower, with the given probability. It costs no time on the machine, and so there are many. *Least s* as above, for a baseline
+without any failure or slow request. A window above a margin that is *not hurt* is wrong, and so is one below that is *hurt*."""

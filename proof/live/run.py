@@ -32,7 +32,7 @@ class Part:
 PARTS: Final = (
     *(Part("aa", machine, mode, seconds) for machine in Machine
       for mode, seconds in (("none", 110.0), ("node", 150.0), ("sidecar", 110.0), ("ambient-namespace", 70.0))),
-    Part("harm", Machine.IDLE, "none", 330.0), Part("harm", Machine.IDLE, "node", 240.0), Part("harm", Machine.NOISY, "node", 120.0),
+    Part("harm", Machine.IDLE, "none", 450.0), Part("harm", Machine.IDLE, "node", 200.0), Part("harm", Machine.NOISY, "node", 100.0),
 )
 
 
