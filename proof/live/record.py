@@ -26,7 +26,7 @@ from chaos.names import PORT_CONTROL
 
 RATE: Final = 200.0
 SETTLE: Final = 2.0  # s after the load began: first connections, certificates
-FLOWS: Final = {"none": 6, "node": 2, "sidecar": 2, "ambient-namespace": 2}  # what the proxies' usual budget bears with room to spare
+FLOWS: Final = {"none": 6, "node": 2, "sidecar": 1, "ambient-namespace": 2}  # what the proxies' usual budget bears with room to spare
 
 
 @dataclass
