@@ -1,4 +1,4 @@
-"""What else the machine does while a history is recorded: nothing, one core's work, or more than all its cores can do.
+"""What else the machine does while a history is recorded: nothing, one core's work, all cores' work, or far more than that in bursts.
 
 Loops of arithmetic at the usual priority, each with a deadline of its own, so that nothing outlives a harness that died.
 """
@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import StrEnum
 
 # Works for `on` seconds in the mean, rests for `off` (both exponential); off 0: never rests. Ends by itself.
@@ -31,24 +32,39 @@ class Machine(StrEnum):
 
     IDLE = "idle"
     BUSY = "busy"  # one core's worth of work, all the time
-    NOISY = "noisy"  # as many loops as cores, all the time, and twice as many more that come and go
+    FULL = "full"  # as many loops as cores, all the time, and twice as many more that come and go, each by itself
+    NOISY = "noisy"  # as many loops as cores, all the time, and bursts of six more a core, all at once
 
 
 BURST_ON, BURST_OFF = 0.4, 1.2  # seconds in the mean
 
 
-def plan_loops(machine: Machine, cores: int) -> list[tuple[float, float]]:
-    """Of each loop, the mean seconds of work and of rest."""
-    steady, bursts = {Machine.IDLE: (0, 0), Machine.BUSY: (1, 0), Machine.NOISY: (cores, 2 * cores)}[machine]
-    return [(1.0, 0.0)] * steady + [(BURST_ON, BURST_OFF)] * bursts
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """One process: mean seconds of work and of rest (0: it never rests). Loops of one seed work and rest together."""
+
+    on: float
+    off: float
+    seed: int
+
+
+def plan_loops(machine: Machine, cores: int) -> list[Loop]:
+    """The processes that make that state."""
+    steady = {Machine.IDLE: 0, Machine.BUSY: 1, Machine.FULL: cores, Machine.NOISY: cores}[machine]
+    loops = [Loop(1.0, 0.0, number) for number in range(steady)]
+    if machine is Machine.FULL:
+        loops += [Loop(BURST_ON, BURST_OFF, 100 + number) for number in range(2 * cores)]
+    if machine is Machine.NOISY:
+        loops += [Loop(BURST_ON, BURST_OFF, 100)] * (6 * cores)
+    return loops
 
 
 @contextmanager
-def occupied(machine: Machine, *, seconds: float, seed: int = 1) -> Iterator[None]:
+def occupied(machine: Machine, *, seconds: float) -> Iterator[None]:
     """The machine in that state until left, and no longer than `seconds`."""
     loops = [
-        subprocess.Popen([sys.executable, "-c", _LOOP, str(seconds), str(on), str(off), str(seed + number)])
-        for number, (on, off) in enumerate(plan_loops(machine, os.cpu_count() or 1))
+        subprocess.Popen([sys.executable, "-c", _LOOP, str(seconds), str(loop.on), str(loop.off), str(loop.seed)])
+        for loop in plan_loops(machine, os.cpu_count() or 1)
     ]
     try:
         yield

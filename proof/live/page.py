@@ -122,6 +122,8 @@ def _aa(windows: Sequence[Windowed]) -> list[str]:
     header = ["| machine | windows | wrong *hurt* | at most | inconclusive | s to a decision | s used |", "|---|---|---|---|---|---|---|"]
     lines = list(header)
     for machine in Machine:
+        if not any(w.machine is machine for w in windows):
+            continue
         for kind in FaultKind:
             lines.append(_aa_row(f"{machine}, {kind}", [w for w in windows if w.machine is machine and w.said.kind is kind]))
         lines.append(_aa_row(f"**{machine}**", [w for w in windows if w.machine is machine]))
@@ -129,14 +131,15 @@ def _aa(windows: Sequence[Windowed]) -> list[str]:
     lines += ["", *[line.replace("machine", "mode, machine") for line in header]]
     for mode in dict.fromkeys(w.mode for w in windows):
         for machine in Machine:
-            lines.append(_aa_row(f"`{mode}`, {machine}", [w for w in windows if w.machine is machine and w.mode == mode]))
+            if mine := [w for w in windows if w.machine is machine and w.mode == mode]:
+                lines.append(_aa_row(f"`{mode}`, {machine}", mine))
     return lines
 
 
 def _aa_row(name: str, windows: Sequence[Windowed]) -> str:
     n, wrong = len(windows), sum(w.said.finding is Finding.HURT for w in windows)
     if not n:
-        return f"| {name} | 0 | - | - | - | - | - |"
+        return f"| {name} | 0 | - | - | - | - | - |"  # a recording too short for any
     open_ = sum(w.said.finding is Finding.INCONCLUSIVE for w in windows)
     decided = [w.said.decided for w in windows if w.said.decided is not None]
     mean = f"{np.mean(decided):.1f}" if decided else "-"
@@ -167,8 +170,8 @@ def _weather(recorded: Sequence[Recorded]) -> list[str]:
 
 
 def _variants(recorded: Sequence[Recorded]) -> list[str]:
-    lines = ["| judge | windows | wrong *hurt*: idle | busy | noisy | inconclusive: idle | busy | noisy |",
-             "|---|---|---|---|---|---|---|---|"]
+    states = " | ".join(Machine)
+    lines = [f"| judge | windows | wrong *hurt*: {states} | inconclusive: {states} |", "|---|---|" + "---|" * (2 * len(Machine))]
     for name, thresholds in VARIANTS.items():
         found = {machine: [said.finding for one in recorded if one.machine is machine
                            for said in judge_quiet(one.history, thresholds=thresholds)] for machine in Machine}
@@ -265,8 +268,9 @@ def _overlaid(recorded: Sequence[Recorded]) -> list[str]:
 
 INTRODUCTION: Final = f"""\
 Recorded from real deployments on the embedded cluster: real Envoys, the reference tenants, their loaders and sentinels at the rates
-of a trial ({RATE:g} requests a second of each flow). *Idle*: the machine does nothing else. *Busy*: a loop fills one core. *Noisy*:
-loops fill both cores, and twice as many more come and go (0.4 s in the mean of every 1.6 s).
+of a trial ({RATE:g} requests a second of each flow). *Idle*: the machine does nothing else. *Busy*: a loop fills one core. *Full*:
+loops fill both cores, and twice as many more come and go (0.4 s in the mean of every 1.6 s). *Noisy*: loops fill both cores, and
+bursts of six more a core begin and end together (again 0.4 s of 1.6 s).
 
 A window is one flow in one (baseline, window) pair, cut as a trial would and judged by the same code (`proof/live/cut.py`): held
 and pulse from a baseline of 5 s and looks at 1 to 30 s until the judge has decided, gradual from three or six pairs. Flows are

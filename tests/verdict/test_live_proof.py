@@ -113,12 +113,13 @@ def test_laid_over_harm_is_found_above_the_margins_and_not_below(harm: Given, fi
     assert {one.finding for one in judge_overlaid(recorded(40.0), harm, seed=5)} == {finding}
 
 
-def test_a_noisy_machine_has_more_loops_than_cores_and_an_idle_one_none() -> None:
+def test_a_noisy_machine_has_many_loops_that_burst_together_and_an_idle_one_none() -> None:
     assert plan_loops(Machine.IDLE, 2) == []
-    assert plan_loops(Machine.BUSY, 2) == [(1.0, 0.0)]
-    noisy = plan_loops(Machine.NOISY, 2)
-    assert sum(off == 0 for _, off in noisy) == 2
-    assert len(noisy) == 6
+    assert [loop.off for loop in plan_loops(Machine.BUSY, 2)] == [0.0]
+    full, noisy = (plan_loops(machine, 2) for machine in (Machine.FULL, Machine.NOISY))
+    assert sum(loop.off == 0 for loop in full) == sum(loop.off == 0 for loop in noisy) == 2
+    assert len({loop.seed for loop in full if loop.off}) == 4
+    assert [len(noisy) - 2, len({loop.seed for loop in noisy if loop.off})] == [12, 1]
 
 
 def test_loops_end_by_themselves_and_when_the_state_is_left() -> None:
