@@ -69,7 +69,8 @@ def test_a_window_that_the_recording_cuts_short_is_counted_once_it_could_be_deci
 
 def test_harm_that_a_round_did_is_found_and_its_truth_is_what_was_set() -> None:
     begin, fault, end = EPOCH, EPOCH + round(5.3 * NANO), EPOCH + round(13.3 * NANO)
-    given = {TENANTS[0].client: Given(Way.ERRORS, 0.10), TENANTS[1].client: Given(Way.SLOWED, 0.05), TENANTS[2].client: Given(Way.SLOWED, 0.5)}
+    harms = Given(Way.ERRORS, 0.10), Given(Way.SLOWED, 0.05), Given(Way.SLOWED, 0.5)
+    given = {flow.client: harm for flow, harm in zip(TENANTS, harms, strict=True)}
     note = Event(end, EventKind.NOTE, {"round": 0, "begin": begin, "fault": fault, "end": end, "harms": {
         client: {"way": str(harm.way), "size": harm.size} for client, harm in given.items()}})
     quiet = recorded(14.0, events=(note,))
