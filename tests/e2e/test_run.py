@@ -26,3 +26,18 @@ def test_a_run_ends_with_reports_and_without_its_cluster(tmp_path: Path) -> None
     for name in ("report.html", "report.md", "junit.xml", "trials/none/proxy-killed/samples.arrows"):
         assert (out / name).is_file(), name
     assert not (Path("/run/sharedfate") / f"sf-{report['run']}").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.privileged
+def test_what_an_earlier_trial_did_to_the_load_is_no_noise_of_a_later_one(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "chaos.cli", "run", "--modes", "node", "--scenarios", "proxy-killed,proxy-paused", "--out", str(out)]
+    subprocess.run(command, capture_output=True, text=True, timeout=400, cwd=tmp_path, check=False)
+    homes = [out / "trials" / "node" / name for name in ("proxy-killed", "proxy-paused")]
+    headers = [json.loads((home / "trial.json").read_text()) for home in homes]
+    first, second = sorted(range(2), key=lambda number: headers[number]["since"])
+    events = [json.loads(line) for line in (homes[first] / "events.jsonl").read_text().splitlines()]
+    restored = [event["at"] for event in events if event["kind"] == "fault" and event["data"]["phase"] == "restored"]
+    assert restored
+    assert headers[second]["since"] > max(restored)

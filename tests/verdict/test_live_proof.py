@@ -13,7 +13,7 @@ import pytest
 
 from chaos.history.model import Event, EventKind, Flow, Outcome
 from chaos.history.store import History
-from chaos.verdict import FaultKind, Finding
+from chaos.verdict import Expectation, FaultKind, Finding, judge
 from proof.live.cut import DEFAULT, NANO, group_of, judge_quiet
 from proof.live.harm import FAR, Given, Harmed, Way, judge_harm
 from proof.live.machine import Machine, occupied, plan_loops
@@ -140,3 +140,17 @@ def test_a_short_recording_of_the_live_system_is_judged_and_written_down(tmp_pat
     assert "errors | " in text
     assert sum(row.startswith("aa,") for row in rows) >= 12
     assert sum(row.startswith("harm,") for row in rows) >= 3
+
+
+def test_an_outage_before_steady_load_is_no_noise_of_the_machine() -> None:
+    flow = TENANTS[0]
+    seen = view(np.random.default_rng(6), Plan(baseline=20.0, fault=10.0), Noise(), {flow: HarmDone()})
+    rows = seen.flows[flow].copy()
+    rows["outcome"][(rows["due"] >= EPOCH + 2 * NANO) & (rows["due"] < EPOCH + 3 * NANO)] = Outcome.UNKNOWN
+    baseline, *rest = seen.windows
+    later = (replace(baseline, begin=EPOCH + 10 * NANO), *rest)
+    after = replace(seen, flows={**seen.flows, flow: rows}, windows=later)
+    grades = {name: judge(replace(after, since=since), Expectation.nobody([flow]), DEFAULT).flows[0].errors.inflation
+              for name, since in (("all load", EPOCH), ("steady load", EPOCH + 4 * NANO))}
+    assert grades["all load"] > 20
+    assert grades["steady load"] == DEFAULT.inflation
