@@ -56,10 +56,10 @@ class Deployment:
     """A mode, deployed. `start` waits until every tenant is ready and under load; `stop` leaves nothing."""
 
     def __init__(self, cluster: Cluster, mode: ProxyMode | str, *, run: str, settings: Settings, progress: Progress,
-                 clock: Clock | None = None) -> None:
+                 clock: Clock | None = None, mesh: type[Mesh] = Mesh) -> None:
         self.cluster, self.run, self.settings, self.progress = cluster, run, settings, progress
         self.clock = clock or SystemClock()
-        self.mesh = Mesh(cluster, mode, run=run, budget=Budget(settings.budget))
+        self.mesh = mesh(cluster, mode, run=run, budget=Budget(settings.budget))
         self.tenants: tuple[Tenant, ...] = ()
         self.since = 0  # ns: begin of steady load
         self.sound_since = 0  # ns: every flow has been sound since then, as `heal` saw it

@@ -24,16 +24,22 @@ from chaos.engine.trial import Trial, TrialInconclusive
 from chaos.errors import Misuse
 from chaos.faults.injection import undo_overdue
 from chaos.history.model import EventKind
+from chaos.mesh.install import Mesh
 from chaos.mesh.modes import ProxyMode, mode_named
 from chaos.names import LABEL_RUN, SYSTEM_NAMESPACE
 
 
 class Run:
-    """Opens the cluster on entering; takes deployments and the cluster down on leaving, whatever happened."""
+    """Opens the cluster on entering; takes deployments and the cluster down on leaving, whatever happened.
 
-    def __init__(self, settings: Settings, *, progress: Progress) -> None:
+    Args:
+        mesh: what deploys the modes; the tests of the scenarios give meshes that are wrong on purpose.
+    """
+
+    def __init__(self, settings: Settings, *, progress: Progress, mesh: type[Mesh] = Mesh) -> None:
         self.settings = settings
         self.progress = progress
+        self.mesh = mesh
         self.seed = Seed(settings.seed)
         self.id = uuid.uuid4().hex[:8]
         self.began = time.time()
@@ -101,7 +107,7 @@ class Run:
         settings = self.settings
         if settings.target is not None:
             return TargetDeployment(self.cluster, settings.target, run=self.id, settings=settings, progress=self.progress)
-        return Deployment(self.cluster, mode, run=self.id, settings=settings, progress=self.progress)
+        return Deployment(self.cluster, mode, run=self.id, settings=settings, progress=self.progress, mesh=self.mesh)
 
     def redeploy(self, mode: str) -> Deployment:
         """A fresh deployment of the mode, for one that did not come back from what an earlier trial did to it."""

@@ -15,8 +15,8 @@ from chaos.report.words import (
     effect_text,
     flows_of,
     measure_text,
-    name_flows,
     observed_text,
+    predicted_text,
     short_flows,
 )
 
@@ -63,7 +63,7 @@ def _table(trials: Sequence[TrialRecord]) -> str:
     for trial in trials:
         short = short_flows(flows_of(trial))
         beside = bystander(trial)
-        cells = [trial.mode, trial.scenario, name_flows(trial.predicted["hurt"], short), observed_text(trial, short),
+        cells = [trial.mode, trial.scenario, predicted_text(trial, short), observed_text(trial, short),
                  effect_text(trial),
                  f"{short.get(beside.flow, beside.flow)}: {beside.kind} at most {beside.high:+.1f} points" if beside else DASH,
                  MARKS[trial.verdict]]

@@ -22,7 +22,7 @@ from chaos.report.records import RunRecord, TrialRecord
 from chaos.report.sharing import Sharing, cpu_statement, emulated
 from chaos.report.terminal import tally
 from chaos.report.timeline import Mark, timeline_of
-from chaos.report.words import DASH, duration, effect_text, flows_of, measure_text, name_flows, number, observed_text, short_flows
+from chaos.report.words import DASH, duration, effect_text, flows_of, measure_text, number, observed_text, predicted_text, short_flows
 
 LIMIT: Final = 2_000_000  # bytes of the page
 BINS: Final = (160, 110, 75, 50, 30, 16, 0)  # of a timeline; the first that fits is taken. 0: no timelines
@@ -115,7 +115,7 @@ def _view(trial: TrialRecord, sharing: Sharing | None, bins: int) -> TrialView:
     short = short_flows(flows_of(trial))
     figures, marks, causes, unread = _figures(trial, short, bins)
     return TrialView(
-        record=trial, effect=effect_text(trial), predicted=name_flows(trial.predicted["hurt"], short),
+        record=trial, effect=effect_text(trial), predicted=predicted_text(trial, short),
         observed=observed_text(trial, short),
         nodes=plan_drawing(sharing, trial) if sharing else (), flows=tuple(_row(trial, flow, short) for flow in _judged(trial)),
         measures=tuple((name, measure_text(measure)) for name, measure in sorted(trial.measures.items())),

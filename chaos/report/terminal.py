@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from chaos.report.records import Result, mode_rank
-from chaos.report.words import effect_text, flows_of, name_flows, observed_text, short_flows
+from chaos.report.words import effect_text, flows_of, observed_text, predicted_text, short_flows
 
 _MARKS = {"pass": "pass", "fail": "FAIL", "inconclusive": "??  "}
 HEADINGS = ("trial", "verdict", "predicted hurt", "observed hurt", "effect")
@@ -34,5 +34,5 @@ def tally(results: Sequence[Result]) -> str:
 
 def _row(trial: Result) -> tuple[str, ...]:
     short = short_flows(flows_of(trial))
-    return (f"{trial.scenario}[{trial.mode}]", _MARKS[trial.verdict], name_flows(trial.predicted["hurt"], short),
+    return (f"{trial.scenario}[{trial.mode}]", _MARKS[trial.verdict], predicted_text(trial, short),
             observed_text(trial, short), effect_text(trial))

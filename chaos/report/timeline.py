@@ -62,19 +62,27 @@ class Timeline:
 
 
 def timeline_of(history: History, *, bins: int) -> Timeline | None:
-    """At most `bins` bins; None when no request was recorded."""
+    """At most `bins` bins, from the baseline (or the trial's begin) on; None when no request was recorded.
+
+    A history holds what the loaders sent since they were deployed: what came before is of other trials.
+    """
     if not len(history.samples) or bins < 1:
         return None
     windows = _windows(history)
     faults = [window for window in windows if window.kind is WindowKind.FAULT]
-    first, last = int(history.samples["due"].min()), int(history.samples["due"].max())
+    began = min((event.at for event in history.events if event.kind is EventKind.TRIAL), default=0)
+    began = min((window.begin for window in windows if window.kind is WindowKind.BASELINE), default=began)
+    samples = history.samples[history.samples["due"] >= began]
+    if not len(samples):
+        return None
+    first, last = int(samples["due"].min()), int(samples["due"].max())
     origin = faults[0].begin if faults else first
     width = bin_width((last - first) / NANO, bins)
     begin = np.floor((first - origin) / NANO / width)
     count = int(np.floor((last - origin) / NANO / width) - begin) + 1
     edges = (begin + np.arange(count + 1)) * width
     flows = tuple(series for number, flow in enumerate(history.flows) if not flow.sentinel
-                  if (series := _series(flow, history.samples[history.samples["flow"] == number], origin, edges, faults)))
+                  if (series := _series(flow, samples[samples["flow"] == number], origin, edges, faults)))
     shown = [(str(w.kind), (w.begin - origin) / NANO, (w.end - origin) / NANO) for w in windows]
     marks = [mark for mark in marks_of(history.events, origin) if edges[0] <= mark.at <= edges[-1]]
     return Timeline(edges, flows, tuple(shown), tuple(sorted(marks, key=lambda mark: mark.at)))

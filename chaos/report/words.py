@@ -48,6 +48,11 @@ def name_flows(flows: Sequence[str], short: Mapping[str, str]) -> str:
     return ", ".join(short.get(flow, flow) for flow in flows) or "nobody"
 
 
+def predicted_text(trial: Result, short: Mapping[str, str]) -> str:
+    """Who was to be hurt; a dash when a trial of claims predicted nothing of any flow."""
+    return name_flows(trial.predicted["hurt"], short) if any(trial.predicted.values()) else DASH
+
+
 def observed_text(trial: Result, short: Mapping[str, str]) -> str:
     """Who was seen to be hurt; *not known* when no flow could be judged, for silence is no acquittal."""
     hurt, unsure = trial.observed["hurt"], trial.observed["inconclusive"]

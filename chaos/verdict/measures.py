@@ -71,7 +71,7 @@ def recovered_after(series: Series, origin: int, until: int) -> Measure | None:
 def requests_lost(series: Series, begin: int, origin: int, back: Measure | None, until: int) -> Measure | None:
     """Failed or unknown requests from the fault's begin until recovery, beyond what the load before it would have lost.
 
-    The interval is the baseline's alone (95 %): the lost requests themselves were counted, not sampled.
+    The interval is the baseline's alone (95 %): the lost requests themselves were counted, not sampled. Never below 0.
     """
     end = min(until, origin + round((back.high if back is not None else QUIET) * NANO))
     first, last = np.searchsorted(series.due, [begin, end])
@@ -81,4 +81,4 @@ def requests_lost(series: Series, begin: int, origin: int, back: Measure | None,
     if not n or not base.n:
         return None
     low, high = clopper_pearson(base, 0.025)
-    return Measure(seen - n * base.share, seen - n * high, seen - n * low, "requests")
+    return Measure(max(0.0, seen - n * base.share), max(0.0, seen - n * high), max(0.0, seen - n * low), "requests")

@@ -13,14 +13,14 @@ from chaos.engine.features.site import site
 from chaos.engine.features.wire import check_wire
 from chaos.mesh import manifests
 from chaos.verdict import Verdict
-from tests.mesh.features.shared_sidecar import SecretlySharedSidecar
+from tests.meshes import SecretlySharedSidecar
 
 pytestmark = [pytest.mark.privileged, pytest.mark.slow]
 
 
 def test_a_sidecar_that_is_secretly_shared_is_caught() -> None:
     with open_cluster("embedded", name=f"msecret{os.getpid()}", nodes=2) as cluster:
-        mesh = SecretlySharedSidecar(cluster, run="feat-secret")
+        mesh = SecretlySharedSidecar(cluster, "sidecar", run="feat-secret")
         mesh.start(manifests.reference(*sorted(n["metadata"]["name"] for n in cluster.list("Node"))))
         with site(mesh) as found:
             traffic, = check_paths(found)

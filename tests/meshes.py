@@ -1,0 +1,101 @@
+"""Meshes that are not what they say: what a scenario must not believe."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+from chaos.cluster.client import Cluster
+from chaos.mesh.budget import Budget
+from chaos.mesh.fate import Placement
+from chaos.mesh.install import Mesh
+from chaos.mesh.modes import mode_named
+from chaos.mesh.placement import read_placement
+from chaos.mesh.proxyconfig import placebo
+from chaos.names import ANNOTATION_PROXY_CONTAINER, IMAGE, LABEL_LAYER, LABEL_SCOPE
+
+Object = dict[str, Any]
+
+
+class Disguised(Mesh):
+    """A mesh of mode `real` that says that it is of the mode it was asked for."""
+
+    real: ClassVar[str]
+
+    def __init__(self, cluster: Cluster, mode: str, *, run: str, budget: Budget | None = None) -> None:
+        super().__init__(cluster, self.real, run=run, budget=budget)
+        self.mode = self.claimed = mode_named(mode)
+
+    @contextmanager
+    def _undisguised(self) -> Iterator[None]:
+        before, self.mode = self.mode, mode_named(self.real)
+        try:
+            yield
+        finally:
+            self.mode = before
+
+    def start(self, objects: Iterable[Object], *, seconds: float = 60.0) -> None:
+        with self._undisguised():
+            super().start(objects, seconds=seconds)
+
+    def inject(self, objects: Iterable[Object]) -> list[Object]:
+        with self._undisguised():
+            return super().inject(objects)
+
+    def system_manifests(self) -> list[Object]:
+        with self._undisguised():
+            return super().system_manifests()
+
+    def uninstall(self, *, seconds: float = 60.0, namespace: bool = True) -> None:
+        with self._undisguised():
+            super().uninstall(seconds=seconds, namespace=namespace)
+
+    def placement(self, calls: Sequence[tuple[str, str]] | None = None) -> Placement:
+        return read_placement(self.cluster, self.claimed, run=self.run, calls=calls)
+
+
+class ClassicSidecar(Disguised):
+    """Its proxies are ordinary containers, whatever it says."""
+
+    real = "sidecar"
+
+
+class NativeSidecar(Disguised):
+    """Its proxies are init containers that stay, whatever it says."""
+
+    real = "native-sidecar"
+
+
+class SecretlySharedSidecar(Disguised):
+    """Mode `node` in the clothes of mode `sidecar`: each pod holds a container that is called its proxy and does nothing; the
+    node's proxy, which says of itself that it is none, carries everything."""
+
+    real = "node"
+
+    def system_manifests(self) -> list[Object]:
+        found = super().system_manifests()
+        for obj in found:
+            if obj["kind"] == "DaemonSet":
+                del obj["spec"]["template"]["metadata"]["annotations"][ANNOTATION_PROXY_CONTAINER]
+        return found
+
+    def inject(self, objects: Iterable[Object]) -> list[Object]:
+        found = super().inject(objects)
+        for obj in found:
+            if obj["kind"] == "Deployment":
+                template = obj["spec"]["template"]
+                template["metadata"]["annotations"] = {
+                    ANNOTATION_PROXY_CONTAINER: "proxy", LABEL_LAYER: "l4-l7", LABEL_SCOPE: "pod"}
+                template["spec"]["containers"].append({
+                    "name": "proxy", "image": IMAGE, "command": ["envoy", "--config-yaml", json.dumps(placebo()), "--concurrency", "1",
+                                                                 "--disable-hot-restart", "--log-level", "error"]})
+        return found
+
+
+class Unbounded(Mesh):
+    """Its proxies may use ten times the budget that they are said to share."""
+
+    def __init__(self, cluster: Cluster, mode: str, *, run: str, budget: Budget | None = None) -> None:
+        super().__init__(cluster, mode, run=run, budget=Budget((budget or Budget()).cpu_millicores * 10))
