@@ -47,7 +47,7 @@ for command in (doctor, clean, cluster, image, status, target, experiment, injec
 @main.command(context_settings={"ignore_unknown_options": True})
 @click.option("--modes", default="default", show_default=True, help="proxy modes, comma separated, all, or default")
 @click.option("--scenarios", default="default", show_default=True, help="scenarios, comma separated, all, or default")
-@click.option("--cluster", default="embedded", show_default=True, help="embedded, kind[:NAME], or context:NAME")
+@click.option("--cluster", default="embedded", show_default=True, help="embedded, kind[:NAME], k3d[:NAME], or context:NAME")
 @click.option("--target", default="", metavar="FILE", help="target file: run on the mesh that it describes, instead of on modes")
 @click.option("--out", default="sharedfate-out", show_default=True, help="run directory")
 @click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)

@@ -41,7 +41,7 @@ _PROGRESS: pytest.StashKey[TerminalProgress] = pytest.StashKey()
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("sharedfate", "sharedfate: who is hurt when a shared proxy dies or drowns")
     add = group.addoption
-    add("--chaos-cluster", default="embedded", help="embedded (default), kind[:NAME], or context:NAME for an existing cluster")
+    add("--chaos-cluster", default="embedded", help="embedded (default), kind[:NAME], k3d[:NAME], or context:NAME for an existing one")
     add("--chaos-allow-production", action="store_true", help="context:NAME looks like production, and is meant all the same")
     add("--chaos-namespaces", default="", help="namespaces that are not ours and may be changed, comma separated (default: none)")
     add("--chaos-kind-image", default=None, help="node image of a kind cluster (default: one that is pinned by digest)")

@@ -32,7 +32,7 @@ class KindOptions:
     """How a kind cluster is made.
 
     Attributes:
-        node_image: of its nodes; another Kubernetes version is another image.
+        node_image: of its nodes; another Kubernetes version is another image. k3d takes its own default for kind's.
         archive: of our image; None: it is built from this checkout.
         workers: beside one control-plane node.
         engine: what builds the image; "" takes what is installed.
@@ -86,13 +86,7 @@ def kind_cluster(runner: Runner, name: str, options: KindOptions, *, keep: bool,
                      f"with `kind delete cluster --name {name}`")
     with tempfile.TemporaryDirectory(prefix="sharedfate-kind-") as scratch:
         folder = Path(scratch)
-        archive = options.archive
-        if archive is None:  # first, because it is what fails most often, and nothing is made yet
-            archive = folder / "image.tar"
-            checkout = Path(__file__).resolve().parents[2]
-            build_and_save(runner, find_engine(runner, options.engine), Build(IMAGE, checkout), archive)
-        elif not archive.is_file():
-            raise Misuse(f"{archive}: no image archive there")
+        archive = image_archive(runner, options, folder)  # first, because it is what fails most often, and nothing is made yet
         kubeconfig = folder / "kubeconfig"
         usable = False
         try:
@@ -116,6 +110,17 @@ def kind_cluster(runner: Runner, name: str, options: KindOptions, *, keep: bool,
         finally:
             if not keep or not (usable or name in there):  # what is half made is of no use to anybody
                 must(runner, "kind", "delete", "cluster", "--name", name, seconds=120, environment=environment)
+
+
+def image_archive(runner: Runner, options: KindOptions, folder: Path) -> Path:
+    """The archive of our image that the options name, or one that is built from this checkout into the folder."""
+    if options.archive is None:
+        built = folder / "image.tar"
+        build_and_save(runner, find_engine(runner, options.engine), Build(IMAGE, Path(__file__).resolve().parents[2]), built)
+        return built
+    if not options.archive.is_file():
+        raise Misuse(f"{options.archive}: no image archive there")
+    return options.archive
 
 
 def _take_logs(runner: Runner, name: str, options: KindOptions, environment: Mapping[str, str]) -> None:

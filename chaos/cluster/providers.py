@@ -1,4 +1,4 @@
-"""Opens the cluster that an option names: `embedded`, `kind[:NAME]` or `context:NAME`. Nothing above knows which it got."""
+"""Opens the cluster that an option names: `embedded`, `kind[:NAME]`, `k3d[:NAME]` or `context:NAME`. Nothing above knows which it got."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ from chaos.errors import ApiError, Misuse
 class Kind(StrEnum):
     EMBEDDED = "embedded"
     KIND = "kind"
+    K3D = "k3d"
     CONTEXT = "context"
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterSpec:
-    """A cluster option, parsed: `context:NAME` and `kind:NAME` carry a name."""
+    """A cluster option, parsed: all but `embedded` carry a name."""
 
     kind: Kind
     name: str = ""
@@ -39,11 +40,11 @@ def parse_spec(text: str) -> ClusterSpec:
         return ClusterSpec(Kind.CONTEXT, name)
     if kind == Kind.CONTEXT:
         raise Misuse("a cluster of yours has to be named: context:NAME (`kubectl config get-contexts` lists them)")
-    if kind == Kind.KIND and (name or not colon):
-        return ClusterSpec(Kind.KIND, name or DEFAULT_NAME)
+    if kind in (Kind.KIND, Kind.K3D) and (name or not colon):
+        return ClusterSpec(Kind(kind), name or DEFAULT_NAME)
     if text == Kind.EMBEDDED:
         return ClusterSpec(Kind.EMBEDDED)
-    raise Misuse(f"unknown cluster {text!r}: known are embedded, kind[:NAME] and context:NAME")
+    raise Misuse(f"unknown cluster {text!r}: known are embedded, kind[:NAME], k3d[:NAME] and context:NAME")
 
 
 @contextmanager
@@ -53,12 +54,12 @@ def open_cluster(text: str, *, name: str = "sharedfate", nodes: int = 2, keep: b
     """The cluster of that option; one that we made is gone afterwards, unless `keep`.
 
     Args:
-        text: `embedded`, `kind[:NAME]` or `context:NAME`.
+        text: `embedded`, `kind[:NAME]`, `k3d[:NAME]` or `context:NAME`.
         name: of an embedded cluster; two of different names live side by side.
         nodes: that take pods, of a cluster that we make.
         kubeconfig: for `context:NAME`; None for the user's own ($KUBECONFIG, ~/.kube/config).
         consent: for `context:NAME`: what was agreed to beyond the name.
-        kind_options: for `kind`; its `workers` are `nodes`.
+        kind_options: for `kind` and `k3d`; its `workers` are `nodes`.
 
     Raises Misuse for an unknown option or missing consent and EnvironmentUnfit when this machine cannot run it, before anything
     is started.
@@ -82,6 +83,12 @@ def open_cluster(text: str, *, name: str = "sharedfate", nodes: int = 2, keep: b
             with kind_cluster(Shell(), spec.name, options, keep=keep, failed=failed) as path:
                 yield from _client(Cluster(path, context=f"kind-{spec.name}", kind="kind", name=spec.name, ours=True,
                                            failures=failed))
+        case Kind.K3D:
+            from chaos.cluster.commands import Shell
+            from chaos.cluster.k3d import PREFIX, k3d_cluster
+
+            with k3d_cluster(Shell(), spec.name, kind_options or KindOptions(workers=nodes), keep=keep) as path:
+                yield from _client(Cluster(path, context=f"{PREFIX}{spec.name}", kind="k3d", name=spec.name, ours=True))
         case Kind.CONTEXT:
             yield from _client(connect(spec.name, kubeconfig=kubeconfig, consent=consent or Consent()))
 

@@ -26,7 +26,7 @@ def _scenarios() -> dict[str, dict[str, tuple[str, ...] | str]]:
 
 
 @click.command()
-@click.option("--cluster", default="embedded", show_default=True, help="embedded, kind[:NAME], or context:NAME")
+@click.option("--cluster", default="embedded", show_default=True, help="embedded, kind[:NAME], k3d[:NAME], or context:NAME")
 def doctor(cluster: str) -> None:
     """Say what can run in a cluster and why not; changes nothing. Exit code 0: something can; 4: nothing can."""
     from chaos.cluster.consent import Consent
@@ -47,6 +47,12 @@ def doctor(cluster: str) -> None:
             plan_environment(Shell())
             click.echo("kind can be called here; once the cluster is there: sharedfate doctor --cluster context:kind-"
                        f"{spec.name}")
+        case Kind.K3D:
+            from chaos.cluster.commands import Shell
+            from chaos.cluster.k3d import PREFIX, refuse_missing
+
+            refuse_missing(Shell())
+            click.echo(f"k3d can be called here; once the cluster is there: sharedfate doctor --cluster context:{PREFIX}{spec.name}")
         case Kind.CONTEXT:
             from chaos.doctor.facts import read_facts
             from chaos.doctor.findings import blockers, findings

@@ -30,7 +30,8 @@ def _which(function: Callable[..., Any]) -> Callable[..., Any]:
     function = click.option("--namespaces", default="", help="that are not ours and may be changed, comma separated")(function)
     function = click.option("--kubeconfig", type=click.Path(path_type=Path), help="of context:NAME; default: yours")(function)
     function = click.option("--name", default="sharedfate", show_default=True, help="of the embedded cluster")(function)
-    return click.option("--cluster", "spec", default="embedded", show_default=True, help="embedded, kind[:NAME] or context:NAME")(function)
+    return click.option("--cluster", "spec", default="embedded", show_default=True,
+                        help="embedded, kind[:NAME], k3d[:NAME] or context:NAME")(function)
 
 
 @contextmanager
@@ -49,7 +50,7 @@ def connected(spec: str, name: str, kubeconfig: Path | None, namespaces: str = "
             raise EnvironmentUnfit(f"no embedded cluster named {name!r} is up: start one with `sharedfate cluster up --name {name}`")
         cluster = Cluster(status.kubeconfig, kind="embedded", name=name, ours=True)
     else:
-        context = f"kind-{parsed.name}" if parsed.kind is Kind.KIND else parsed.name
+        context = {Kind.KIND: "kind-", Kind.K3D: "k3d-"}.get(parsed.kind, "") + parsed.name
         listed = tuple(part.strip() for part in namespaces.split(",") if part.strip())
         cluster = connect(context, kubeconfig=kubeconfig, consent=Consent(namespaces=listed))
     try:

@@ -61,7 +61,7 @@ def save(engine: str, archive: Path) -> None:
 
 @image.command("load")
 @_engine
-@click.option("--cluster", default="", help="kind[:NAME], or embedded:NAME; without it, into the engine itself")
+@click.option("--cluster", default="", help="kind[:NAME], k3d[:NAME], or embedded:NAME; without it, into the engine itself")
 @click.argument("archive", type=click.Path(path_type=Path, exists=True))
 def load(engine: str, cluster: str, archive: Path) -> None:
     """Bring an archive into the engine, or into the nodes of a cluster of ours."""
@@ -81,6 +81,9 @@ def load(engine: str, cluster: str, archive: Path) -> None:
         click.echo("\n".join(load_image(name or "sharedfate", archive)))
         return
     spec = parse_spec(cluster)
+    if spec.kind is Kind.K3D:
+        must(shell, "k3d", "image", "import", str(archive), "--cluster", spec.name, seconds=MOVE_SECONDS)
+        return
     if spec.kind is not Kind.KIND:
         raise Misuse(f"{cluster}: nodes of a cluster that is not ours: import {archive} there by hand, on each node: "
                      "ctr -n k8s.io images import, or podman load for CRI-O")

@@ -172,6 +172,14 @@ def clean_cluster(text: str, *, run: str = "", namespaces: tuple[str, ...] = ())
                 return []
             must(shell, "kind", "delete", "cluster", "--name", spec.name, seconds=120, environment=environment)
             return [f"kind cluster {spec.name}"]
+        case Kind.K3D:
+            from chaos.cluster.k3d import names
+
+            shell = Shell()
+            if spec.name not in names(shell):
+                return []
+            must(shell, "k3d", "cluster", "delete", spec.name, seconds=120)
+            return [f"k3d cluster {spec.name}"]
         case Kind.CONTEXT:
             # Cleaning needs no second consent, even in production: it removes what is ours and nothing else.
             cluster = connect(spec.name, consent=Consent(production=True, namespaces=namespaces))

@@ -1,0 +1,64 @@
+"""A k3d cluster of our own, on the seam of `chaos.cluster.kind`: made, given the image, handed out, deleted.
+
+k3d (https://k3d.io) runs k3s in containers. Its server takes pods too, beside the agents. It exports no logs; what it said of a
+failure is in the error. Not yet run: no k3d cluster was ever made by this code.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from chaos.cluster.commands import Runner, must
+from chaos.cluster.kind import CREATE_SECONDS, LOAD_SECONDS, NODE_IMAGE, KindOptions, image_archive
+from chaos.errors import EnvironmentUnfit, Misuse
+
+PREFIX: Final = "k3d-"  # of the context that its kubeconfig has
+
+
+def plan_create(name: str, options: KindOptions) -> tuple[str, ...]:
+    """The command that creates. The user's own kubeconfig is left alone, and nothing waits on ports 80 and 443."""
+    image = () if options.node_image == NODE_IMAGE else ("--image", options.node_image)
+    return ("k3d", "cluster", "create", name, "--servers", "1", "--agents", str(options.workers), *image, "--no-lb",
+            "--k3s-arg", "--disable=traefik@server:*", "--kubeconfig-update-default=false", "--kubeconfig-switch-context=false",
+            "--wait", "--timeout", "180s")
+
+
+def refuse_missing(runner: Runner) -> None:
+    """Raises EnvironmentUnfit when k3d or docker is missing."""
+    for program in ("k3d", "docker"):
+        if runner.which(program) is None:
+            raise EnvironmentUnfit(f"{program} is not on PATH: install it (https://k3d.io), or leave --chaos-cluster at embedded")
+
+
+def names(runner: Runner) -> list[str]:
+    """Of the k3d clusters that there are."""
+    return [line.split()[0] for line in must(runner, "k3d", "cluster", "list", "--no-headers").splitlines() if line.strip()]
+
+
+@contextmanager
+def k3d_cluster(runner: Runner, name: str, options: KindOptions, *, keep: bool) -> Iterator[Path]:
+    """The kubeconfig of a k3d cluster of that name, with our image in its nodes; gone afterwards, unless `keep`.
+
+    Raises EnvironmentUnfit when k3d or docker is missing and Misuse when the name is taken, before anything is made.
+    """
+    refuse_missing(runner)
+    there = name in names(runner)
+    if there and not keep:
+        raise Misuse(f"a k3d cluster named {name!r} is there already: add --chaos-keep to use it, choose k3d:OTHER, or end it with "
+                     f"`k3d cluster delete {name}`")
+    with tempfile.TemporaryDirectory(prefix="sharedfate-k3d-") as scratch:
+        archive, kubeconfig, usable = image_archive(runner, options, Path(scratch)), Path(scratch) / "kubeconfig", False
+        try:
+            if not there:
+                must(runner, *plan_create(name, options), seconds=CREATE_SECONDS)
+            kubeconfig.write_text(must(runner, "k3d", "kubeconfig", "get", name))
+            must(runner, "k3d", "image", "import", str(archive), "--cluster", name, seconds=LOAD_SECONDS)
+            usable = True
+            yield kubeconfig
+        finally:
+            if not keep or not (usable or there):  # what is half made is of no use to anybody
+                must(runner, "k3d", "cluster", "delete", name, seconds=120)
