@@ -71,11 +71,6 @@ def pods(cluster: Stranger) -> set[str]:
 def test_the_death_of_a_foreign_node_proxy_hurts_whom_the_description_says(tmp_path: Path) -> None:
     with theirs("node", tmp_path, namespaces=("shop", "post"), rate=200.0) as (cluster, file):
         before = pods(cluster)
-        refused, _ = run(cluster, file, "proxy-killed", tmp_path / "refused", "-q")
-        assert refused.returncode == 4
-        assert "post, shop, stranger-system was not listed. Nothing was changed" in refused.stderr + refused.stdout
-        assert cluster.admin.find("Namespace", SYSTEM_NAMESPACE) is None
-
         done, trials = run(cluster, file, "proxy-killed,job-completes", tmp_path / "out")
         assert "it deploys a Job of the reference apps, and a target file declares none" in done.stdout
         trial = trials["proxy-killed"]
@@ -117,6 +112,17 @@ def test_what_only_needs_faults_load_and_placement_runs_on_a_foreign_mesh(tmp_pa
             as_predicted(trial)
         assert set(trials["proxy-paused"]["predicted"]["hurt"]) == {SHOP, BANK}
         nothing_left(cluster, pods(cluster))  # rolling restarts gave pods new names
+
+
+@pytest.mark.slow
+def test_a_run_whose_namespaces_were_not_listed_is_refused_before_anything_is_changed(tmp_path: Path) -> None:
+    with theirs("node", tmp_path, namespaces=("shop", "post")) as (cluster, file):
+        for listed, missing in (("-q", "post, shop, stranger-system"), ("--chaos-namespaces=shop,post", "stranger-system")):
+            refused, _ = run(cluster, file, "proxy-killed", tmp_path / "refused", listed)
+            assert refused.returncode == 4
+            assert f"{missing} was not listed. Nothing was changed" in refused.stderr + refused.stdout
+            assert cluster.admin.find("Namespace", SYSTEM_NAMESPACE) is None
+            assert cluster.admin.list("Pod", labels=LABEL_RUN) == []
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from chaos.cluster.client import Change, Cluster
 from chaos.errors import ApiError
 from tests.embedded.api.conftest import World
 
-HOURS = 3
+HOURS = 2
 LIFE = 3600  # seconds for which a token holds
 
 
