@@ -86,7 +86,7 @@ def kubectl(admin: Cluster, *arguments: str) -> str:
     return done.stdout
 
 
-def target_file(mode: str, *, namespaces: Iterable[str] = PLACES, rate: float = 100.0) -> dict[str, Any]:
+def target_file(mode: str, *, namespaces: Iterable[str] = PLACES, rate: float = 200.0) -> dict[str, Any]:
     """What a user would write of it."""
     names = list(namespaces)
     mesh: Any = "none" if mode == "none" else {"name": f"their-{mode}", **LOOKS[mode]}

@@ -27,13 +27,12 @@ SHOP, BANK, POST = (f"{name}/sharedfate-frontend -> {name}/backend" for name in 
 
 
 @contextmanager
-def theirs(mode: str, folder: Path, *, namespaces: Sequence[str] = tuple(foreign.PLACES), rate: float = 100.0,
-           ) -> Iterator[tuple[Stranger, Path]]:
+def theirs(mode: str, folder: Path, *, namespaces: Sequence[str] = tuple(foreign.PLACES)) -> Iterator[tuple[Stranger, Path]]:
     """A stranger's cluster with a mesh in it, and the target file that describes it."""
     with stranger(folder) as cluster:
         foreign.install(cluster.admin, mode, folder, namespaces=namespaces)
         file = folder / "target.yaml"
-        file.write_text(yaml.safe_dump(foreign.target_file(mode, namespaces=namespaces, rate=rate)))
+        file.write_text(yaml.safe_dump(foreign.target_file(mode, namespaces=namespaces)))
         yield cluster, file
 
 
@@ -69,7 +68,7 @@ def pods(cluster: Stranger) -> set[str]:
 
 
 def test_the_death_of_a_foreign_node_proxy_hurts_whom_the_description_says(tmp_path: Path) -> None:
-    with theirs("node", tmp_path, namespaces=("shop", "post"), rate=200.0) as (cluster, file):
+    with theirs("node", tmp_path, namespaces=("shop", "post")) as (cluster, file):
         before = pods(cluster)
         done, trials = run(cluster, file, "proxy-killed,job-completes", tmp_path / "out")
         assert "it deploys a Job of the reference apps, and a target file declares none" in done.stdout

@@ -95,7 +95,7 @@ def test_containers_that_were_written_into_the_client_are_copied_with_their_volu
     target = parse_target({**DOCUMENT, "calls": [DOCUMENT["calls"][0]]}, source="t")
     rule = LoaderRule({"mesh": "on"}, {"ports": "9990"}, ("proxy", "capture"), ("captured",))
     planned, = plan_loaders(target, rule, [client], run="r")
-    assert [one["name"] for one in planned["spec"]["containers"]] == ["loader", "proxy"]
+    assert [one["name"] for one in planned["spec"]["containers"]] == ["client", "proxy"]
     assert [one["name"] for one in planned["spec"]["initContainers"]] == ["capture"]
     assert planned["spec"]["volumes"] == [{"name": "bootstrap", "emptyDir": {}}]
     assert planned["spec"]["containers"][1]["volumeMounts"] == [{"name": "bootstrap", "mountPath": "/b"}]

@@ -60,7 +60,7 @@ def plan_loader(client: str, tenant: str, beside: Object, rule: LoaderRule, *, r
     spec = beside["spec"]
     containers, first, volumes = _copied(client, spec, rule.containers)
     program = {
-        "name": "loader", "image": IMAGE, "imagePullPolicy": "IfNotPresent", "command": ["python", "-m", "chaos.load.agent"],
+        "name": "client", "image": IMAGE, "imagePullPolicy": "IfNotPresent", "command": ["python", "-m", "chaos.load.agent"],
         "env": [{"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
                 {"name": "POD_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
                 {"name": "WORKLOAD", "value": loader_name(client)}],
