@@ -17,6 +17,7 @@ test: $(STAMP) tools lint
 	$(BIN)/pytest tests -q -m "not slow"
 
 proof: $(STAMP) tools
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[proof]'
 	$(BIN)/pytest tests -q -m slow
 	$(MAKE) proof-judge
 

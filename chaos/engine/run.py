@@ -114,6 +114,10 @@ class Run:
         self._end_deployment()
         return self.deployment(mode)
 
+    def discard(self) -> None:
+        """Take the deployment down: what was done to it would be seen by the next trial, which gets one made anew."""
+        self._end_deployment()
+
     def trial(self, mode: str, scenario: str) -> Trial:
         """A new trial in the mode's deployment, once every flow is sound."""
         directory = self.settings.out / "trials" / mode / scenario
@@ -148,7 +152,7 @@ class Run:
         finally:
             trial.close()
             if scenario.spoils:
-                self._end_deployment()
+                self.discard()
 
     def _end_deployment(self) -> None:
         deployment, self._deployment = self._deployment, None

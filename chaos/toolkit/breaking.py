@@ -44,6 +44,7 @@ class Breaker:
         self.trial = trial
         self.overdue: list[str] = []  # undos by deadline that failed
         self.first_effect = 0  # ns; 0: nothing was broken yet
+        self.spoiled = False  # whole workloads or nodes were broken: a later experiment would see what that did
         self._lock = threading.RLock()
         self._held: list[Held] = []
         self._broken: list[ProxyInstance] = []
@@ -55,7 +56,7 @@ class Breaker:
 
     def break_spared(self, fault: Fault, proxy: ProxyInstance, *, deadline: float) -> list[Receipt]:
         """Inject into one proxy whose fate group may or may not be hurt: it is reported, and only the others are judged."""
-        self._spare(flows_behind(self.trial.deployment.placement(), [proxy]))
+        self._spare(fault, flows_behind(self.trial.deployment.placement(), [proxy]))
         return self.inject(fault, self.trial.container(proxy), deadline=deadline)
 
     def break_workload(self, fault: Fault, workload: str, namespace: str, *, deadline: float) -> list[Receipt]:
@@ -65,7 +66,8 @@ class Breaker:
         placement = self.trial.deployment.placement()
         inside = [p for p in placement.proxies if p.namespace == namespace and p.pod.startswith(f"{name}-")]
         own = {Flow(*call) for call in placement.calls if f"{namespace}/{name}" in call}
-        self._spare(own | flows_behind(placement, inside))
+        self._spare(fault, own | flows_behind(placement, inside))
+        self.spoiled = True
         self.trial.may_restart.update(pod["metadata"]["uid"] for pod in self.trial.cluster.list("Pod", namespace)
                                       if pod["metadata"]["name"].startswith(f"{name}-"))
         self.trial.target = ", ".join(map(str, targets))
@@ -77,15 +79,17 @@ class Breaker:
         chosen = {"first": tenants[0].client_nodes[0], "second": tenants[-1].client_nodes[0]}.get(node, node)
         targets = select(self.trial.cluster, frozenset({"node"}), Selector(node=chosen))
         placement = self.trial.deployment.placement()
-        self._spare(flows_at(placement, chosen))
+        self._spare(fault, flows_at(placement, chosen))
+        self.spoiled = True
         self.trial.may_restart.update(pod.uid for pod in placement.pods if pod.node == chosen)
         self.trial.may_restart.update(proxy.uid for proxy in placement.proxies if proxy.node == chosen)
         self.trial.target = ", ".join(map(str, targets))
         return self.inject(fault, *targets, deadline=deadline)
 
-    def _spare(self, flows: set[Flow]) -> None:
-        """Expect nothing of these flows, and no harm to any other."""
-        self.trial.expect_fate_of(*self._broken, fault_kind=FaultKind.HELD, harm=Harm.EITHER, exempt=sorted(flows))
+    def _spare(self, fault: Fault, flows: set[Flow]) -> None:
+        """Expect nothing of these flows, and no harm to any other. What is not over by itself is held until it is undone."""
+        kind = FaultKind.PULSE if fault.shape == "pulse" else FaultKind.HELD
+        self.trial.expect_fate_of(*self._broken, fault_kind=kind, harm=Harm.EITHER, exempt=sorted(flows))
 
     def inject(self, fault: Fault, *targets: Target, deadline: float, noisy: Tenant | None = None) -> list[Receipt]:
         """Inject; a held fault is in force until `recover` or its deadline. The expectation must be stated before.

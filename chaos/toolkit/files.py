@@ -42,12 +42,34 @@ def load(path: Path) -> Experiment:
     except OSError as error:
         raise Misuse(f"{path}: cannot be read: {error.strerror}") from error
     try:
-        found = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        found = json.loads(text, object_pairs_hook=_once) if path.suffix == ".json" else yaml.load(text, _OnceLoader)  # a SafeLoader
     except (yaml.YAMLError, ValueError) as error:
         raise Misuse(f"{path}: cannot be parsed: {' '.join(str(error).split())}") from error
     if not isinstance(found, dict):
         raise Misuse(f"{path}: holds a {type(found).__name__}, and an experiment is a mapping")
     return found
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """JSON takes the last of two fields of the same name in silence: what the first said would never run."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} stands there twice: only the last would count")
+    return found
+
+
+class _OnceLoader(yaml.SafeLoader):
+    """The same for YAML."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands there twice: only the last would count",
+                                                        key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
 
 
 def load_checked(path: Path, variables: Mapping[str, Any] | None = None) -> Experiment:

@@ -65,7 +65,9 @@ def _praise(journal: Journal) -> str:
     checks = len(states.get("during") or []) + sum(states.get(when) is not None for when in ("before", "after"))
     said = [f"{len(journal['run'])} activities succeeded"]
     said += [f"the hypothesis was met {checks} times"] if checks else []
-    said += ["just those were hurt whom the sharing model names"] if (journal.get(KEY) or {}).get("trial") else []
+    if trial := (journal.get(KEY) or {}).get("trial"):
+        judged = any((trial.get("predicted") or {}).values())
+        said.append("just those were hurt whom the sharing model names" if judged else "what the scenario claims was shown")
     return ", ".join(said)
 
 

@@ -13,8 +13,8 @@ from chaos.toolkit.readings import NOBODY, Names, Reading
 from chaos.toolkit.session import current
 from chaos.verdict import Verdict
 
-__all__ = ["await_job", "blast_radius", "claim", "error_share", "footprint", "hurt_tenants", "identities", "job_completion",
-           "latency_shift", "measure", "model_verdict", "requests_lost", "restarts", "watch", "wrongly_hurt"]
+__all__ = ["added_servers", "await_job", "blast_radius", "claim", "error_share", "footprint", "hurt_tenants", "identities",
+           "job_completion", "latency_shift", "measure", "model_verdict", "requests_lost", "restarts", "watch", "wrongly_hurt"]
 
 QUANTILES = (0.5, 0.9, 0.99)
 
@@ -159,6 +159,13 @@ def identities(tenant: str = "tenant-a", layer: str = "any", side: str = "client
     """
     session = current()
     return readings.names(session.identities_of(session.proxy_of(tenant, layer, side)), (), "private keys in the proxy's memory")
+
+
+def added_servers() -> Reading:
+    """Servers that were added and take part: they are ready, or have answered a request. Open: those without an address yet."""
+    seen = current().added_servers()
+    serving = [f"{tenant}/{pod.name}" for tenant, pod in seen.items() if pod is not None and (pod.ready or pod.requests)]
+    return readings.names(serving, [tenant for tenant, pod in seen.items() if pod is None], "servers that were added and take part")
 
 
 def claim(name: str = "") -> Reading:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 from chaos.engine.catalogue import scenario_names
+from chaos.engine.deployment import AddedPod
 from chaos.engine.progress import Progress
 from chaos.engine.restarts import Snapshot, container_snapshot
 from chaos.engine.result import TrialResult
@@ -73,6 +74,8 @@ class Session:
         self._lock = threading.RLock()
         self._finished = False
         self._jobs: list[tuple[str, str]] = []
+        self._added: dict[str, Callable[[], AddedPod | None]] = {}  # tenant -> how the server is that was added to it
+        self._adding = ExitStack()
         self._identities: dict[str, list[str]] = {}
         self._looked: tuple[float, Judgement] | None = None
 
@@ -135,6 +138,10 @@ class Session:
             for namespace, name in self._jobs:
                 self.trial.cluster.delete("Job", name, namespace)
             self._jobs.clear()
+            try:
+                self.remove_servers()
+            except Exception as error:
+                problems.append(f"a server that was added did not go: {error}")
             if hasattr(self, "trial"):
                 closing.directory = self.trial.directory
                 if not self._finished and (self.trial.expectation is not None or self.trial.checks):
@@ -142,6 +149,8 @@ class Session:
                     with self._resampling():
                         closing.result = self.trial.finish()
                     closing.reports = self._report()
+                if self._lent is not None and getattr(self, "breaker", None) and self.breaker.spoiled:
+                    self._lent.discard()
         return closing
 
     def _report(self) -> list[str]:
@@ -174,6 +183,7 @@ class Session:
         if why := found.applies(self.trial.mesh.mode):
             raise NoTargets(f"{scenario} does not apply to mode {self.wish.mode}: {why}")
         self.breaker.first_effect = time.time_ns()
+        self.breaker.spoiled |= found.spoils
         found.run(self.trial)
 
     # ---- jobs
@@ -181,6 +191,26 @@ class Session:
     def job_started(self, namespace: str, name: str) -> None:
         """Remember a Job, to delete it at the end."""
         self._jobs.append((namespace, name))
+
+    # ---- servers that are added
+
+    def add_server(self, tenant: str) -> None:
+        """One server more, until `remove_servers` or the session's end."""
+        owner = self.tenant(tenant)
+        if owner.namespace in self._added:
+            raise Misuse(f"{owner.namespace} has one server more already")
+        self._added[owner.namespace] = self._adding.enter_context(self.trial.deployment.one_more_server(owner))
+
+    def added_servers(self) -> dict[str, AddedPod | None]:
+        """tenant's namespace -> how its added server is; None while it has no address yet."""
+        return {tenant: look() for tenant, look in self._added.items()}
+
+    def remove_servers(self) -> int:
+        """Take them away, and see them gone; how many."""
+        number = len(self._added)
+        self._added.clear()
+        self._adding.close()
+        return number
 
     # ---- looking
 

@@ -1,4 +1,4 @@
-"""Actions on whole workloads: roll-outs, and trouble of the control plane. Each held one has the action that undoes it.
+"""Actions on whole workloads: roll-outs, servers that are added, trouble of the control plane. Each held one has its undo.
 
 A roll-out may be gentle: whoever's traffic passes the workload is reported and not judged; the others must not be hurt.
 Annotations and parameters are as chaos.toolkit.actions says.
@@ -16,9 +16,9 @@ from chaos.toolkit.breaking import told
 from chaos.toolkit.readings import NO_READING, NOBODY, Names, Reading
 from chaos.toolkit.session import current, recover
 
-__all__ = ["disturb_api", "disturb_control_plane", "expire_certificates", "recreate_workload", "renew_certificates",
-           "restart_workload", "roll_back_workload", "scale_back_workload", "scale_workload", "soothe_api",
-           "soothe_control_plane", "upgrade_workload"]
+__all__ = ["add_server", "disturb_api", "disturb_control_plane", "expire_certificates", "recreate_workload", "remove_servers",
+           "renew_certificates", "restart_workload", "roll_back_workload", "scale_back_workload", "scale_workload",
+           "soothe_api", "soothe_control_plane", "upgrade_workload"]
 
 
 def restart_workload(workload: str = "DaemonSet/node-proxy", namespace: str = SYSTEM_NAMESPACE, ready_seconds: float = 180.0,
@@ -62,6 +62,18 @@ def upgrade_workload(workload: str = "DaemonSet/node-proxy", namespace: str = SY
 def roll_back_workload() -> int:
     """Roll upgraded workloads back; how many."""
     return recover("upgrade")
+
+
+def add_server(tenant: str = "tenant-a") -> str:
+    """Ask for one server more of a tenant, and wait for nothing; until `remove_servers`, or the experiment's end."""
+    session = current()
+    session.add_server(tenant)
+    return session.tenant(tenant).server
+
+
+def remove_servers() -> int:
+    """Take added servers away, and see them gone; how many."""
+    return current().remove_servers()
 
 
 def scale_workload(workload: str = "Deployment/control-plane", namespace: str = SYSTEM_NAMESPACE, replicas: int = 0,

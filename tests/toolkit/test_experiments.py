@@ -76,6 +76,10 @@ OUTCOMES = [  # experiment, mode where its claim holds, mode where it does not
     ("identities-exposed", "sidecar", "node"),
     ("proxy-replaced", "node", "sidecar"),
     ("proxy-upgraded", "node", "sidecar"),
+    ("proxy-crash-loop", "sidecar", "node"),
+    ("proxy-out-of-memory", "sidecar", "node"),
+    ("control-plane-down", "sidecar", "none"),
+    ("saturation", "node", "sidecar"),
 ]
 
 
@@ -107,19 +111,20 @@ def test_stock_chaos_run_needs_nothing_but_the_file(mode: str, code: int, tmp_pa
     assert (beside / "samples.arrows").is_file()
 
 
-def run_written(experiment: dict[str, Any], directory: Path) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
+def run_written(experiment: dict[str, Any], directory: Path, *,
+                seconds: float = 200) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
     """`sharedfate experiment run` of an experiment that a test wrote; and its journal."""
     name = experiment["controls"][0]["provider"]["arguments"]["name"]
     file = directory / f"{name}.json"
     file.write_text(json.dumps(experiment))
     done = subprocess.run([sys.executable, "-m", "chaos.cli", "experiment", "run", str(file)], capture_output=True, text=True,
-                          timeout=200, cwd=directory, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)})
+                          timeout=seconds, cwd=directory, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)})
     found, = (directory / "sharedfate-out").glob("*/trials/*/*/journal.json")
     return done, json.loads(found.read_text())
 
 
-def written(name: str, mode: str, *method: dict[str, Any]) -> dict[str, Any]:
-    control = {"type": "python", "module": "chaos.toolkit.control", "arguments": {"mode": mode, "name": name}}
+def written(name: str, mode: str, *method: dict[str, Any], **arguments: Any) -> dict[str, Any]:
+    control = {"type": "python", "module": "chaos.toolkit.control", "arguments": {"mode": mode, "name": name, **arguments}}
     undo = {"type": "python", "module": "chaos.toolkit.actions", "func": "recover_all"}
     return {"title": name, "description": name, "controls": [{"name": "sharedfate", "provider": control}], "method": list(method),
             "rollbacks": [{"type": "action", "name": "undo", "provider": undo}]}

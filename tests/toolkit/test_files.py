@@ -150,7 +150,9 @@ def test_chaos_validate_refuses_a_mode_that_is_written_out(right: Experiment, tm
 
 
 @pytest.mark.parametrize(("name", "text", "says"), [
-    ("x.yaml", "title: [", "cannot be parsed"), ("x.json", "{", "line 1"), ("x.toml", "", "ends with"), ("x.yaml", "- 1", "holds a list")])
+    ("x.yaml", "title: [", "cannot be parsed"), ("x.json", "{", "line 1"), ("x.toml", "", "ends with"), ("x.yaml", "- 1", "holds a list"),
+    ("x.yaml", "title: a\nmethod: []\ntitle: b\n", "'title' stands there twice.*line 3"),
+    ("x.json", '{"title": "a", "method": [{"name": "a", "name": "b"}]}', "'name' stands there twice")])
 def test_what_is_no_experiment_file_is_refused(name: str, text: str, says: str, tmp_path: Path) -> None:
     file = tmp_path / name
     file.write_text(text)
