@@ -186,7 +186,8 @@ def main() -> None:
     print("\n".join(lines))
     if options.write:
         RESULTS.parent.mkdir(exist_ok=True)
-        RESULTS.write_text("\n".join(lines))
+        _, heading, updates = (RESULTS.read_text() if RESULTS.exists() else "").partition("## Updates")  # benchmarks/updates.py's
+        RESULTS.write_text("\n".join(lines) + (f"\n{heading}{updates}" if heading else ""))
 
 
 if __name__ == "__main__":

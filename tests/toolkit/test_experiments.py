@@ -80,6 +80,7 @@ OUTCOMES = [  # experiment, mode where its claim holds, mode where it does not
     ("proxy-out-of-memory", "sidecar", "node"),
     ("control-plane-down", "sidecar", "none"),
     ("saturation", "node", "sidecar"),
+    ("job-starts-before-proxy", "native-sidecar", "sidecar"),
 ]
 
 

@@ -15,7 +15,10 @@ from chaos.mesh.fate import PodRef
 from chaos.names import IMAGE
 
 SECONDS: Final = 5.0
+READY_SECONDS: Final = 60.0  # longest wait for one more pod
 NAME: Final = "check-leaver"
+SERVED: Final = "one more pod is served without help"
+LEAVES: Final = "a pod that goes leaves nothing"
 
 
 def plan_leaver(client: PodRef) -> dict[str, Any]:
@@ -33,14 +36,17 @@ def plan_leaver(client: PodRef) -> dict[str, Any]:
     }
 
 
-def check_leaving(site: Site) -> list[Check]:
+def check_leaving(site: Site, *, ready_seconds: float = READY_SECONDS) -> list[Check]:
     """Add a pod, let it call, delete it, and look for what is left of it on the node."""
     node, begin = site.client.node, time.monotonic()
     before = set(site.look(node, "pins")["links"])
     pod = site.mesh.inject([plan_leaver(site.client)])[-1]
     try:
         site.cluster.create(pod)
-        site.mesh.wait_ready([pod])
+        try:
+            site.mesh.wait_ready([pod], seconds=ready_seconds)
+        except NotReady as error:
+            return [decided(SERVED, False, str(error)), undecided(LEAVES, "it never came so far")]
         served = time.monotonic() - begin
         found = site.cluster.get("Pod", NAME, site.client.namespace)
         leaver = PodRef(site.client.namespace, NAME, found["metadata"]["uid"], node, "", "", NAME, site.client.service_account)
@@ -51,10 +57,10 @@ def check_leaving(site: Site) -> list[Check]:
     begin = time.monotonic()
     added = set(seen["links"]) - before
     answered = sum(reply.status == 200 for reply in replies)
-    first = decided("one more pod is served without help", answered == len(replies),
+    first = decided(SERVED, answered == len(replies),
                     f"ready {served:.1f} s after it was asked for; {answered} of {len(replies)} of its requests were answered", served, "s")
     if not added:
-        return [first, undecided("a pod that goes leaves nothing", "no link of its own was seen on the node")]
+        return [first, undecided(LEAVES, "no link of its own was seen on the node")]
     left: dict[str, Any] = {}
 
     def gone() -> bool:
@@ -68,5 +74,5 @@ def check_leaving(site: Site) -> list[Check]:
     took, by = left["at"] - begin, time.monotonic() - begin  # the last look began and ended then
     holding = [name for name, there in (("the pod itself", left["there"]), ("its link", added & set(left["links"])),
                                         (f"a socket of its network namespace in process {left['holders']}", left["holders"])) if there]
-    return [first, decided("a pod that goes leaves nothing", not holding and took < SECONDS,
+    return [first, decided(LEAVES, not holding and took < SECONDS,
                            f"after {by:.1f} s {' and '.join(holding) or 'nothing'} was left of it", by, "s")]

@@ -18,6 +18,7 @@ class Defect(StrEnum):
     NO_TIMEOUT = "no-timeout"
     NO_EJECTION = "no-ejection"  # a server that only fails is asked for ever
     NO_POLICY = "no-policy"  # everything is allowed
+    COUNTED_TWICE = "counted-twice"  # golden metrics count each request two times
     UNTRACED = "untraced"  # trace context passes, and the proxies are not in it
 
 

@@ -138,8 +138,8 @@ def requests(name: str, cluster: str, features: Features, *, acting: bool, sourc
             "envoy.tracers.opentelemetry", "envoy.config.trace.v3.OpenTelemetryConfig", {
                 "service_name": "sharedfate", "http_service": {"http_uri": {  # one is asked for; there is no such cluster
                     "uri": "http://nowhere/v1/traces", "cluster": "nowhere", "timeout": "1s"}}})}}),
-        "access_log": access_log(features, source=source, destination=destination, requests=True,
-                                 prefix=GOLDEN if counted else ""),
+        "access_log": access_log(features, source=source, destination=destination, requests=True, prefix=GOLDEN if counted else "",
+                                 each=2 if Defect.COUNTED_TWICE in defects else 1),
     })
 
 

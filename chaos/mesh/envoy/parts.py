@@ -183,10 +183,11 @@ _CONNECTION_LINE: Final = ('%START_TIME% TCP %RESPONSE_FLAGS% %DURATION%ms in=%B
                            '{source} -> {destination} %UPSTREAM_HOST% %UPSTREAM_TRANSPORT_FAILURE_REASON%\n')
 
 
-def access_log(features: Features, *, source: str, destination: str, requests: bool, prefix: str = "") -> list[Config]:
+def access_log(features: Features, *, source: str, destination: str, requests: bool, prefix: str = "", each: int = 1) -> list[Config]:
     """Compact lines on standard output; and with a `prefix`, golden metrics labelled by source and destination.
 
     Counted once, on the server's side of the path: `<prefix>.requests`, `.request_ms`; `.connections`, `.bytes_*` for TCP.
+    `each`: how much a request counts.
     """
     found: list[Config] = []
     if features.access_log is not AccessLog.OFF:
@@ -206,7 +207,7 @@ def access_log(features: Features, *, source: str, destination: str, requests: b
             stats: Config = {
                 "counters": [{"stat": {"name": "requests",
                                        "tags": [*tags, {"name": "code", "value_format": "%RESPONSE_CODE%"}]},
-                              "value_fixed": "1"}],
+                              "value_fixed": str(each)}],
                 "histograms": [{"stat": {"name": "request_ms", "tags": tags}, "unit": "Milliseconds",
                                 "value_format": "%DURATION%"}]}
         else:

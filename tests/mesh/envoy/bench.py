@@ -145,8 +145,8 @@ class Bench:
         space.run("ip", "route", "add", "default", "via", GATEWAY)
         return space
 
-    def pod(self, tenant: str, name: str, number: int, account: str = "") -> Pod:
-        """A pod; servers run the reference server."""
+    def pod(self, tenant: str, name: str, number: int, account: str = "", module: str = "chaos.apps.server") -> Pod:
+        """A pod; servers run the reference server, or another module."""
         ip = f"10.244.1.{number}"
         space = self.attach(name, ip)
         uid = f"{number:08d}-0000-0000-0000-000000000000"
@@ -156,7 +156,7 @@ class Bench:
         pod = Pod(uid, tenant, name, "node-1", ip, account or role, ready=True, captured=True, sandbox=sandbox)
         self.pods[uid] = pod
         if role == "server":
-            self.start(space, sys.executable, "-m", "chaos.apps.server", env={"POD_NAME": name})
+            self.start(space, sys.executable, "-m", module, env={"POD_NAME": name})
         return pod
 
     def start(self, space: Namespace, *command: str, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:

@@ -5,14 +5,15 @@ Apart from the tests that all is well: what an over-generous control plane gave 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from chaos.engine.features.balancing import check_balancing
 from chaos.engine.features.check import Check
 from chaos.engine.features.identities import check_identities, check_refusals
-from chaos.engine.features.leaving import check_leaving
+from chaos.engine.features.leaving import LEAVES, SERVED, check_leaving
 from chaos.engine.features.metrics import check_metrics
 from chaos.engine.features.outliers import check_outliers
 from chaos.engine.features.plain import check_plain
@@ -22,7 +23,12 @@ from chaos.engine.features.site import Site
 from chaos.engine.features.tracing import check_tracing
 from chaos.engine.features.tunnels import check_tunnels
 from chaos.engine.features.wire import check_wire
+from chaos.faults.control_plane import ControlPlane
+from chaos.faults.injection import injected
+from chaos.faults.selection import workload_target
 from chaos.mesh.envoy.defects import Defect
+from chaos.mesh.fate import PodRef
+from chaos.names import CONTROL_PLANE, SYSTEM_NAMESPACE
 from chaos.verdict import Verdict
 
 pytestmark = pytest.mark.privileged
@@ -34,6 +40,7 @@ CAUGHT: list[tuple[str, Defect, Callable[[Site], list[Check]], str]] = [
     ("sidecar", Defect.OVER_GENEROUS, check_identities, "private keys in memory are those that the model says"),
     ("sidecar", Defect.OVER_GENEROUS, check_refusals, "asked for another's identity, the control plane refuses and logs it"),
     ("sidecar", Defect.RETRY_ALL, check_retries, "a request that is not idempotent is never retried"),
+    ("sidecar", Defect.COUNTED_TWICE, check_metrics, "metrics agree with the loader's counts"),
     ("node", Defect.PLAIN_TEXT_HOP, check_wire, "TLS on the wire, one node"),
     ("node", Defect.UNHASHED_IDENTITY, check_metrics, "tenants' identities never cross"),
     ("node", Defect.OVER_GENEROUS, check_identities, "identities handed out are those that the model says"),
@@ -67,3 +74,49 @@ def test_a_mesh_that_is_broken_on_purpose_is_caught(where: Site, defect: Defect,
     finally:
         where.mesh.set_defects(())
     assert found[claim].verdict is Verdict.FAIL, found[claim]
+
+
+CAPTURE = """
+import sys
+from pathlib import Path
+from chaos.faults.helper import processes
+from chaos.mesh import capture
+pid = processes(sys.argv[1], "")[0]
+node = sys.argv[2:] or capture.node_addresses([], Path(f"/proc/{pid}/net"))
+rules = capture.plan_capture(inbound=capture.Inbound.REDIRECT, node=node)
+capture.apply_rules(rules, netns=f"/proc/{pid}/ns/net")
+"""
+
+
+@contextmanager
+def captured_for(where: Site, *node: str) -> Iterator[None]:
+    """The client's servers are captured by rules that know the node under another address."""
+    def capture(server: PodRef, *addresses: str) -> None:
+        done = where.cluster.exec(SYSTEM_NAMESPACE, where.stations[server.node], ["python", "-c", CAPTURE, server.uid, *addresses])
+        assert done.code == 0, done.stderr
+
+    for server in where.servers:
+        capture(server, *node)
+    try:
+        yield
+    finally:
+        for server in where.servers:
+            capture(server)
+
+
+@pytest.mark.parametrize("where", [QUICK], indirect=True, scope="module")
+def test_capture_that_does_not_know_its_node_is_caught(where: Site) -> None:
+    with captured_for(where, "192.0.2.1"):
+        found = {one.name: one for one in check_plain(where)}
+    assert found["the kubelet's probes pass"].verdict is Verdict.FAIL
+    assert {one.name: one.verdict for one in check_plain(where)} == dict.fromkeys(found, Verdict.PASS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", [QUICK], indirect=True, scope="module")
+def test_a_mesh_that_serves_no_pod_more_is_caught(where: Site) -> None:
+    control_plane = workload_target(where.cluster.get("Deployment", CONTROL_PLANE, SYSTEM_NAMESPACE))
+    with injected(where.cluster, ControlPlane(), control_plane, run=where.mesh.run):
+        found = {one.name: one for one in check_leaving(where, ready_seconds=5)}
+    assert (found[SERVED].verdict, found[LEAVES].verdict) == (Verdict.FAIL, Verdict.INCONCLUSIVE), found[SERVED]
+    assert {one.name: one.verdict for one in check_leaving(where)} == {SERVED: Verdict.PASS, LEAVES: Verdict.PASS}
