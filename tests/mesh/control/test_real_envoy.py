@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from benchmarks.updates import measure
 
 pytestmark = pytest.mark.privileged
 ROOT = Path(__file__).resolve().parents[3]
@@ -30,6 +33,12 @@ def test_envoy_takes_every_resource(result: Any) -> None:
 
 def test_envoy_has_an_update_within_half_a_second(result: Any) -> None:
     assert result["update_seconds"] < 0.5
+
+
+@pytest.mark.slow
+def test_a_hundred_real_envoys_have_an_update_within_half_a_second() -> None:
+    found = asyncio.run(measure(100, updates=10))
+    assert min(found.seconds) < 0.5, found.sentence
 
 
 def test_envoy_uses_a_renewed_certificate(result: Any) -> None:

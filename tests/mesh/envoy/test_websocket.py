@@ -11,10 +11,10 @@ from tests.mesh.envoy.worlds import MESHED
 
 pytestmark = pytest.mark.privileged
 
-QUICK = "sidecar"
+QUICK = ("sidecar", "ambient-namespace")  # HTTP/2 between proxies, and tunnels
 
 
-@pytest.mark.parametrize("mode", [pytest.param(m, marks=[] if m == QUICK else [pytest.mark.slow]) for m in MESHED])
+@pytest.mark.parametrize("mode", [pytest.param(m, marks=[] if m in QUICK else [pytest.mark.slow]) for m in MESHED])
 def test_a_websocket_is_opened_and_carries_both_directions(mode: str) -> None:
     with bench(mode) as made:
         made.pod("tenant-a", "client-a", 10)
