@@ -44,7 +44,8 @@ ACTIONS = {  # fault -> the action that injects it, and the one that undoes it (
     "cut-node": (nodes.cut_node, nodes.reconnect_node),
     "stop-kubelet": (nodes.stop_kubelet, nodes.start_kubelet),
 }
-OURS = {"seconds": "deadline", "server": "tenant", "address": None, "path": None, "status": None}  # a fault's setting -> the action's parameter
+# a fault's setting -> the action's parameter
+OURS = {"seconds": "deadline", "server": "tenant", "address": None, "path": None, "status": None}
 
 
 @pytest.fixture(scope="module")
