@@ -19,7 +19,6 @@ from chaos.engine.recorder import Recorder
 from chaos.engine.settings import Settings
 from chaos.engine.topology import Tenant, plan_tenants
 from chaos.errors import ApiError, ExperimentFailure
-from chaos.faults.overload import Overload
 from chaos.faults.selection import Pick, pick
 from chaos.history.model import Flow
 from chaos.load.collector import Loader
@@ -197,9 +196,9 @@ class Deployment:
         del tenant
         return self.settings.rate
 
-    def overload(self, tenant: Tenant, *, profile: str = "requests", **wish: Any) -> Overload:
-        """The fault by which a tenant's loader overloads the tenant's path."""
-        return Overload(server=tenant.server, profile=profile, **wish)
+    def called(self, tenant: Tenant) -> dict[str, Any]:
+        """Whom and how the tenant's loader calls, as the fault `Overload` is told of it."""
+        return {"server": tenant.server}
 
     def pause(self, tenant: Tenant) -> None:
         """No requests of the tenant's own flow until `resume` or `heal`; its sentinel goes on."""

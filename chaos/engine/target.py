@@ -20,7 +20,6 @@ from chaos.engine.progress import Progress
 from chaos.engine.settings import Settings
 from chaos.engine.topology import Tenant
 from chaos.errors import ExperimentFailure, Misuse
-from chaos.faults.overload import Overload
 from chaos.history.model import Flow
 from chaos.mesh.fate import Placement, ProxyInstance, path
 from chaos.mesh.modes import Layer
@@ -148,9 +147,9 @@ class TargetDeployment(Deployment):
     def rate(self, tenant: Tenant) -> float:
         return _call(tenant).rate
 
-    def overload(self, tenant: Tenant, *, profile: str = "requests", **wish: Any) -> Overload:
+    def called(self, tenant: Tenant) -> dict[str, Any]:
         call = _call(tenant)
-        return Overload(server=tenant.server, address=call.reach, path=call.path, status=call.status, profile=profile, **wish)
+        return {"server": tenant.server, "address": call.reach, "path": call.path, "status": call.status}
 
     def _ledger(self, tenant: Tenant, name: str = "") -> dict[str, Any]:
         assert isinstance(tenant, Caller)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from chaos.engine.drowned import filled
 from chaos.engine.scenario import scenario
 from chaos.engine.trial import Trial
+from chaos.faults.overload import Overload
 from chaos.history.model import EventKind, Flow, Window
 from chaos.verdict import FaultKind
 
@@ -30,8 +31,8 @@ def overload(trial: Trial, profile: str) -> None:
         trial.note(EventKind.NOTE, {"drowned": [str(proxy) for proxy in seen.drowned],
                                     "strained": [str(proxy) for proxy in seen.strained]})
 
-    trial.switchback(trial.deployment.overload(noisy, profile=profile, seconds=20.0), trial.client_container(noisy), aggressor=noisy,
-                     before_look=expect)
+    trial.switchback(Overload(**trial.deployment.called(noisy), seconds=20.0, profile=profile), trial.client_container(noisy),
+                     aggressor=noisy, before_look=expect)
 
 
 @scenario("noisy-neighbour")

@@ -9,6 +9,7 @@ from chaos.engine.drowned import filled
 from chaos.engine.features.check import decided, measured
 from chaos.engine.scenario import scenario
 from chaos.engine.trial import Trial
+from chaos.faults.overload import Overload
 from chaos.history.model import Window, WindowKind
 
 RAMPS = 3
@@ -26,7 +27,7 @@ def saturation(trial: Trial) -> None:
     bounds: set[str] = set()
     for _ in range(RAMPS):
         trial.deployment.pause(tenant)
-        with trial.fault(trial.deployment.overload(tenant, seconds=20.0, start_rate=200.0), target) as (receipt,):
+        with trial.fault(Overload(**trial.deployment.called(tenant), seconds=20.0, start_rate=200.0), target) as (receipt,):
             rates.append(float(receipt.evidence["saturated_at"]))
             bounds.add(str(receipt.evidence["why"]) if not receipt.evidence["loader_bound"] else "loader")
             begin = time.time_ns()
