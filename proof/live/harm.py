@@ -72,9 +72,9 @@ ROUNDS: Final[dict[str, tuple[Given, ...]]] = {
     "latency above": _round(Way.LATENCY, 2.0, 3.0, 5.0),
     "slowed": _round(Way.SLOWED, 0.10, 0.20, 0.30),
 }
-# The rounds near a margin take 30 s each and tell most; those far above are quick.
-SCHEDULE: Final = ("errors near", "latency above", "errors above", "latency near", "errors near", "latency above", "errors above",
-                   "slowed", "errors below", "latency above", "errors above")
+# Rounds near a margin take 30 s each; those far above it are quick, and so many.
+SCHEDULE: Final = ("latency above", "errors near", "errors above", "latency above", "slowed", "errors above", "latency near",
+                   "latency above", "errors near", "errors above", "errors below")
 
 
 def harm_session(mode: str, directory: Path, *, seconds: float, flows: int, progress: Progress, facts: dict[str, str]) -> None:

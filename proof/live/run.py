@@ -33,7 +33,7 @@ SECONDS: Final = {"none": 110.0, "node": 150.0, "sidecar": 110.0, "ambient-names
 PARTS: Final = (
     *(Part("aa", machine, mode, seconds) for machine in Machine for mode, seconds in SECONDS.items()
       if machine is not Machine.FULL or mode in ("none", "node")),
-    Part("harm", Machine.IDLE, "none", 330.0), Part("harm", Machine.IDLE, "node", 180.0), Part("harm", Machine.NOISY, "node", 100.0),
+    Part("harm", Machine.IDLE, "none", 300.0), Part("harm", Machine.IDLE, "node", 110.0),
 )
 
 
