@@ -123,11 +123,16 @@ class _Bench:
 
     kind: EffectKind
     acute: tuple[Tally, ...]
+    firm: tuple[Tally, ...]  # acute, of what can be held against the system
     whole: tuple[Tally, ...]
     inflation: float  # in the acute windows and before
     whole_inflation: float  # in the whole windows and before: a pulse's own outage is a burst in it
     allowance: float  # rise that the machine may have caused, by the sentinel
     obstacle: str  # why neither claim can be made
+    trouble: str  # why requests that ran out of time are no evidence of harm
+
+    def firm_counts(self) -> list[tuple[Count, Count]]:
+        return [(t.before(self.inflation), t.after(self.inflation)) for t in self.firm]
 
     def acute_counts(self) -> list[tuple[Count, Count]]:
         return [(t.before(self.inflation), t.after(self.inflation)) for t in self.acute]
@@ -150,6 +155,7 @@ class Court:
         self.sentinels = [flow for flow in self.series if flow.sentinel]
         self.hurt: dict[tuple[Flow, EffectKind], float] = {}  # seconds after the fault's begin
         self.not_hurt: dict[Flow, float] = {}
+        self.trouble: dict[Flow, str] = {}  # of the machine, since the look at which it showed
         self.effects: dict[Flow, dict[EffectKind, Effect]] = {}
         self.look: Look | None = None
         self.notes: list[str] = []
@@ -181,6 +187,9 @@ class Court:
         """Takes one look: tests all flows, and remembers."""
         self.look = look
         seconds = (look.cut - self._begin) / NANO
+        for flow in self.reported:
+            if trouble := self._trouble(flow, look):
+                self.trouble.setdefault(flow, trouble)
         benches = {(flow, kind): self._bench(flow, kind, look) for flow in self.reported for kind in EffectKind}
         for key in self._claims_of_hurt(benches, look):
             self.hurt.setdefault(key, seconds)
@@ -193,27 +202,47 @@ class Court:
 
     def _bench(self, flow: Flow, kind: EffectKind, look: Look) -> _Bench:
         series = self.series[flow]
-        acute = tuple(series.tally(kind, pair, look.cut) for pair in look.acute)
+        acute = firm = tuple(series.tally(kind, pair, look.cut) for pair in look.acute)
+        if trouble := self.trouble.get(flow, ""):
+            firm = tuple(series.tally(kind, pair, look.cut, timeouts=False) for pair in look.acute)
         grade = series.inflation(kind, look.acute, look.cut)
         whole, whole_grade = acute, grade
         if look.whole != look.acute:
             whole = tuple(series.tally(kind, pair, look.cut) for pair in look.whole)
             whole_grade = series.inflation(kind, look.whole, look.cut)
         obstacle = self._obstacle(flow, kind, look, acute)
-        return _Bench(kind, acute, whole, grade, whole_grade, self._allowance(flow, kind, look), obstacle)
+        return _Bench(kind, acute, firm, whole, grade, whole_grade, self._allowance(flow, kind, look), obstacle, trouble)
 
     def _obstacle(self, flow: Flow, kind: EffectKind, look: Look, acute: Sequence[Tally]) -> str:
         fewest, need = min((t.most_n1 for t in acute), default=0), self.thresholds.window_requests
         if fewest < need:
             return f"{fewest} requests in the fault window, {need} are needed"
-        if kind is EffectKind.SLOW:
-            late = self.series[flow].late_share([w for pair in look.whole for w in (*pair.before, *pair.after)])
-            if late > self.thresholds.late_share:
-                return f"the loader itself was late for {late:.0%} of the requests"
+        return self._lateness(flow, look) if kind is EffectKind.SLOW else ""
+
+    def _lateness(self, flow: Flow, look: Look) -> str:
+        late = self.series[flow].late_share([w for pair in look.whole for w in (*pair.before, *pair.after)])
+        if late > self.thresholds.late_share:
+            return f"the loader itself was late for {late:.0%} of the requests"
         return ""
+
+    def _trouble(self, flow: Flow, look: Look) -> str:
+        """Whether the machine was so slow that requests ran out of time by it: empty when it was not.
+
+        A proxy that a stall has driven into time-outs stays there when the machine is well again (each of them costs its
+        connection, and each new one a handshake), so that trouble at one look counts at all later ones.
+        """
+        if lateness := self._lateness(flow, look):
+            return lateness
+        rise = self._sentinel_rise(flow, EffectKind.SLOW, look)
+        return sentences.sentinel_slow(rise) if rise > self.thresholds.slow_margin else ""
 
     def _allowance(self, flow: Flow, kind: EffectKind, look: Look) -> float:
         """The rise that machine trouble may explain: sentinel_factor times that of the client's moved sentinel."""
+        rise = self._sentinel_rise(flow, kind, look)
+        return self.thresholds.sentinel_factor * rise if rise > self.thresholds.sentinel_share * self.thresholds.margin(kind) else 0.0
+
+    def _sentinel_rise(self, flow: Flow, kind: EffectKind, look: Look) -> float:
+        """By how much the share of the client's sentinel rose in the windows of the hurt test; 0 when too little is known of it."""
         worst = 0.0
         for sentinel in self.sentinels:
             if sentinel.client != flow.client:
@@ -221,8 +250,7 @@ class Court:
             tallies = [self.series[sentinel].tally(kind, pair, look.cut) for pair in look.acute]
             if min(t.n1 for t in tallies) >= self.thresholds.window_requests and min(t.n0 for t in tallies) > 0:
                 worst = max(worst, _change([(t.before(1.0), t.after(1.0)) for t in tallies]))
-        moved = worst > self.thresholds.sentinel_share * self.thresholds.margin(kind)
-        return self.thresholds.sentinel_factor * worst if moved else 0.0
+        return worst
 
     def _claims_of_hurt(self, benches: Mapping[_Key, _Bench], look: Look) -> list[_Key]:
         """Holm's step-down over the family of judged flows and effects; exempt flows are tested without a family."""
@@ -240,7 +268,7 @@ class Court:
 
     def _is_hurt(self, bench: _Bench, alpha: float) -> bool:
         margin = self.thresholds.margin(bench.kind) + bench.allowance
-        counts = bench.acute_counts()
+        counts = bench.firm_counts()
         if bench.obstacle or _change(counts) <= margin:
             return False
         if len(counts) > 1 and any(after.share <= before.share for before, after in counts):
@@ -278,8 +306,10 @@ class Court:
         counts = bench.acute_counts()
         if why and bench.allowance and _change(counts) > margin:
             why = sentences.machine_trouble(bench.kind, _change(counts), bench.allowance / thresholds.sentinel_factor)
+        elif why and bench.trouble and _change(counts) > margin:
+            why = sentences.ran_out_of_time(bench.kind, _change(counts), _change(bench.firm_counts()), bench.trouble)
         family = max(1, 2 * len(self.judged))
-        low = stratified(counts, level / family, thresholds.limits)[0]
+        low = stratified(bench.firm_counts(), level / family, thresholds.limits)[0]
         worst = bench.acute_at_worst() if finding is Finding.HURT else bench.whole_at_worst()
         high = stratified(worst, thresholds.alpha * look.spent, thresholds.limits)[1]
         n0, n1 = sum(t.n0 for t in bench.acute), sum(t.n1 for t in bench.acute)

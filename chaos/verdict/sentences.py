@@ -42,6 +42,17 @@ def machine_trouble(kind: EffectKind, change: float, sentinel: float) -> str:
     )
 
 
+def sentinel_slow(rise: float) -> str:
+    return f"the sentinel, which passes no proxy, was slow too ({points(rise, sign=True)} points)"
+
+
+def ran_out_of_time(kind: EffectKind, change: float, firm: float, trouble: str) -> str:
+    return (
+        f"{kind.value} {points(change, sign=True)} points, but only {points(firm, sign=True)} without requests that ran out of time, "
+        f"and {trouble}: machine trouble"
+    )
+
+
 def _worst(flow: FlowVerdict) -> str:
     """The effect that the flow is hurt by, with its bound."""
     hurt = [effect for effect in (flow.errors, flow.slow) if effect.finding is Finding.HURT]

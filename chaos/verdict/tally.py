@@ -14,13 +14,15 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from chaos.history.model import Flag, Flow, Outcome, Window, WindowKind
+from chaos.history.model import Cause, Flag, Flow, Outcome, Samples, Window, WindowKind
 from chaos.verdict.inflation import inflation
 from chaos.verdict.model import NANO, EffectKind, FaultKind, HistoryView, Thresholds
 from chaos.verdict.proportions import Count
 from chaos.verdict.quantiles import tau
 
 _NEVER = np.iinfo(np.int64).max
+_WAITED = (Cause.TIMEOUT, Cause.CONNECT_TIMEOUT, Cause.SHED, Cause.DNS)
+_GATEWAY_TIMEOUT = 504
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,13 @@ class Tally:
         return Count(self.most_hits1 / inflation, self.most_n1 / inflation)
 
 
+def ran_out_of_time(samples: Samples) -> NDArray[np.bool_]:
+    """Which requests failed by nothing but time: a machine that stands still does that to them as a proxy does that is paused."""
+    found: NDArray[np.bool_] = (samples["outcome"] != Outcome.OK) & (
+        np.isin(samples["cause"], _WAITED) | (samples["status"] == _GATEWAY_TIMEOUT))
+    return found
+
+
 class Series:
     """The requests of one flow, and what its baseline makes of them. Not judged, only counted."""
 
@@ -67,6 +76,7 @@ class Series:
         self.done: NDArray[np.int64] = np.concatenate([samples["done"], np.full(len(waiting), _NEVER)])[order]
         padding = np.zeros(len(waiting), bool)
         self.errors = np.concatenate([samples["outcome"] != Outcome.OK, padding])[order]
+        self.waited = np.concatenate([ran_out_of_time(samples), padding])[order]
         self.late = np.concatenate([(samples["flags"] & Flag.LATE) != 0, padding])[order]
         self._thresholds = thresholds
         self._baseline = view.windows_of(WindowKind.BASELINE)
@@ -115,19 +125,23 @@ class Series:
         waited: NDArray[np.float64] = (cut - self.due) / NANO
         return waited
 
-    def tally(self, kind: EffectKind, pair: Pair, cut: int) -> Tally:
-        """Counts as they stood at `cut`. Late samples are left out of slowness: their latency is the loader's own."""
+    def tally(self, kind: EffectKind, pair: Pair, cut: int, *, timeouts: bool = True) -> Tally:
+        """Counts as they stood at `cut`. Late samples are left out of slowness: their latency is the loader's own.
+
+        `timeouts`: whether a request that ran out of time, or has not been answered yet, counts as harm.
+        """
         before, after = self.within(pair.before), self.within(pair.after)
         known = self.done <= cut
         if kind is EffectKind.ERRORS:
             hanging = after & ~known & (self._waited(cut) > self._patience)
             more = int(np.count_nonzero(hanging))
+            errors = self.errors if timeouts else self.errors & ~self.waited
             n1 = int(np.count_nonzero(after & known))
-            hits1 = int(np.count_nonzero(after & known & self.errors))
-            n0, hits0 = int(np.count_nonzero(before & known)), int(np.count_nonzero(before & known & self.errors))
+            hits1 = int(np.count_nonzero(after & known & errors))
+            n0, hits0 = int(np.count_nonzero(before & known)), int(np.count_nonzero(before & known & errors))
             return Tally(n0, hits0, n1, hits1, n1 + more, hits1 + more)
         fit = ~self.late & (known | (self._waited(cut) > self.tau))
-        slow = self.slow & fit
+        slow = self.slow & fit if timeouts else self.slow & fit & known & ~self.waited
         n0, hits0 = int(np.count_nonzero(before & fit)), int(np.count_nonzero(before & slow))
         n1, hits1 = int(np.count_nonzero(after & fit)), int(np.count_nonzero(after & slow))
         return Tally(n0, hits0, n1, hits1, n1, hits1)

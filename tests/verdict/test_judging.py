@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from chaos.errors import Misuse
-from chaos.history.model import SAMPLE, Event, EventKind, Flag, Flow, Outcome, Window, WindowKind
+from chaos.history.model import SAMPLE, Cause, Event, EventKind, Flag, Flow, Outcome, Window, WindowKind
 from chaos.verdict import (
     Evidence,
     Expectation,
@@ -254,6 +254,52 @@ def test_a_machine_that_stalls_for_everybody_is_not_a_proxys_harm() -> None:
 def test_plain_refusals_are_hurt_even_while_the_sentinel_is_slow() -> None:
     judgement = judge(history({A: DEAD}, noise=Noise(step=1.7)), Expectation({A: 1.0}), FAST)
     assert findings(judgement)[A] is Finding.HURT
+
+
+def timing_out(seen: HistoryView, flow: Flow) -> HistoryView:
+    """What failed in a flow did so by running out of time."""
+    samples = seen.flows[flow]
+    failed = samples["outcome"] != Outcome.OK
+    return change(seen, flow, cause=np.where(failed, Cause.TIMEOUT, Cause.NONE),
+                  done=np.where(failed, samples["due"] + NANO, samples["done"]))
+
+
+def stalled(seen: HistoryView, flow: Flow, *, seconds: float) -> HistoryView:
+    """The flow's client was slow from the fault's begin on, for so long."""
+    sentinel = replace(flow, sentinel=True)
+    samples, begin = seen.flows[sentinel], seen.windows_of(WindowKind.FAULT)[0].begin
+    during = (samples["due"] >= begin) & (samples["due"] < begin + seconds * NANO)
+    return change(seen, sentinel, done=np.where(during, samples["due"] + NANO // 5, samples["done"]))
+
+
+def test_time_outs_are_harm_while_the_machine_is_well() -> None:
+    judgement = judge(timing_out(history({A: DEAD}), A), Expectation({A: 1.0}), FAST)
+    assert findings(judgement)[A] is Finding.HURT
+
+
+def test_time_outs_that_began_with_a_stall_of_the_machine_are_not_a_proxys_harm_even_when_it_is_over() -> None:
+    """Recorded so: all proxies of three tenants went on timing out for seconds after the machine had stood still for one."""
+    seen = stalled(timing_out(history({A: DEAD}), A), A, seconds=0.5)
+    judgement = judge(seen, Expectation.nobody([A]), FAST)
+    assert findings(judgement)[A] is Finding.INCONCLUSIVE
+    assert "without requests that ran out of time" in judgement.flows[0].errors.why
+    assert judgement.seconds == FAST.looks[-1]
+    blind = judge(without(seen, replace(A, sentinel=True)), Expectation.nobody([A]), FAST)
+    assert findings(blind)[A] is Finding.HURT, "without the sentinel the same history must look like harm"
+
+
+def test_resets_are_hurt_even_when_they_began_with_a_stall_of_the_machine() -> None:
+    judgement = judge(stalled(history({A: DEAD}), A, seconds=0.5), Expectation({A: 1.0}), FAST)
+    assert judgement.flows[0].errors.finding is Finding.HURT
+
+
+def test_time_outs_are_no_harm_where_the_loader_itself_was_late() -> None:
+    seen = timing_out(history({A: DEAD}, noise=Noise(late_share=0.2)), A)
+    judgement = judge(seen, Expectation.nobody([A]), FAST)
+    assert findings(judgement)[A] is Finding.INCONCLUSIVE
+    assert "the loader itself was late" in judgement.flows[0].errors.why
+    quiet = judge(seen, Expectation.nobody([A]), replace(FAST, late_share=0.9))
+    assert findings(quiet)[A] is Finding.HURT
 
 
 def killed_for(seconds: float) -> Plan:
