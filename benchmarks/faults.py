@@ -130,7 +130,8 @@ def table(found: dict[str, list[Times]]) -> str:
     lines = [
         "# Faults: seconds to the first effect, and to none", "",
         f"{date.today()}, {os.cpu_count()} cores, {os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 1024**3:.0f} GiB, "
-        f"Linux {platform.release().split('-')[0]}, Python {platform.python_version()}, load average {os.getloadavg()[0]:.1f}; embedded cluster, two nodes, mode `sidecar`. Again: `python benchmarks/faults.py --write`.", "",
+        f"Linux {platform.release().split('-')[0]}, Python {platform.python_version()}, load average "
+        f"{os.getloadavg()[0]:.1f}; embedded cluster, two nodes, mode `sidecar`. Again: `python benchmarks/faults.py --write`.", "",
         "Median seconds. *Effect*: from the call of `inject` to the moment that the evidence names. *Seen*: until it has read the",
         "evidence back. *None*: from the call of `recover` until it has seen the target whole. Where the effect waits for a helper",
         "pod, most of it is that pod's start. `expire-certificates` waits for their life, `crash-loop` for the kubelet's",

@@ -5,34 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from chaos.cluster.client import Cluster
-from chaos.faults import node
-from chaos.faults.model import EXISTENCE, Evidence, Facts, FaultShape, Receipt, Target
-from chaos.faults.needs import Need
+from chaos.faults.node import NodeFault
 
 
 @dataclass(frozen=True, slots=True)
-class CutNode:
-    """Take a node off the network: its processes live, nobody reaches it and it reaches nobody, the API included.
-
-    Args:
-        noticed: wait until the cluster says NotReady (about 40 s) before the fault counts as injected.
-        ready_seconds: longest wait for the node to be Ready again.
-    """
+class CutNode(NodeFault):
+    """Take a node off the network: its processes live, nobody reaches it and it reaches nobody, the API included."""
 
     name: ClassVar[str] = "cut-node"
-    shape: ClassVar[FaultShape] = "held"
-    targets: ClassVar[frozenset[str]] = frozenset({"node"})
-    touches: ClassVar[frozenset[str]] = frozenset({EXISTENCE})
-    needs: ClassVar[tuple[Need, ...]] = (Need.NODE_POWER,)
-    noticed: bool = False
-    ready_seconds: float = 90.0
-
-    def plan(self, cluster: Cluster, target: Target) -> Facts:
-        return node.plan(cluster, target)
-
-    def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
-        return node.broken(cluster, receipt, "cut-link", noticed=self.noticed)
-
-    def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
-        return node.mended(cluster, receipt, "restore-link", seconds=self.ready_seconds)
+    breaks: ClassVar[str] = "cut-link"
+    mends: ClassVar[str] = "restore-link"

@@ -1,4 +1,4 @@
-"""What a cluster that owns its nodes can do to one; shared by the faults that do it.
+"""What a cluster that owns its nodes can do to one: the base of the faults that do it, each of which names two operations.
 
 The embedded cluster offers it through a path of its own (`/embedded/nodes/NODE/OPERATION`); on another cluster there is no
 such door in the Kubernetes API, and the fault says so before anything is changed.
@@ -7,25 +7,77 @@ such door in the Kubernetes API, and the fault says so before anything is change
 from __future__ import annotations
 
 import time
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
 
 from chaos.cluster.client import Cluster, Object
 from chaos.errors import ApiError, EnvironmentUnfit, NoEffect, NotReady, RecoveryFailed, TargetVanished
-from chaos.faults.model import Evidence, Facts, Receipt, Target
+from chaos.faults.model import EXISTENCE, Evidence, Facts, FaultShape, Receipt, Target
 from chaos.faults.needs import Need, offers
 
 UNHEARD: Final = 60.0  # seconds until the cluster notices that a node is silent: its own grace of 40 s, and some
 
 
-def plan(cluster: Cluster, target: Target) -> Facts:
-    """What is there now. Raises EnvironmentUnfit where the cluster offers no such thing."""
-    if not offers(cluster, Need.NODE_POWER):
-        raise EnvironmentUnfit(f"cluster {cluster.name} offers no way to stop or cut off a node: its machines are not ours. "
-                               "`drain` works everywhere; the embedded cluster has the rest")
-    found = cluster.find("Node", target.name)
-    if found is None:
-        raise TargetVanished(f"no node {target.name}")
-    return {"boot": found["status"]["nodeInfo"]["bootID"], "containers": sorted(_containers(cluster, target.name))}
+@dataclass(frozen=True, slots=True)
+class NodeFault:
+    """Break a node by one operation of the cluster's, and mend it by another. Recovered when it is Ready, and its pods are.
+
+    Args:
+        noticed: wait until the cluster says NotReady (about 40 s) before the fault counts as injected.
+        ready_seconds: longest wait for the node to be Ready again.
+    """
+
+    name: ClassVar[str]
+    shape: ClassVar[FaultShape] = "held"
+    targets: ClassVar[frozenset[str]] = frozenset({"node"})
+    touches: ClassVar[frozenset[str]] = frozenset({EXISTENCE})
+    needs: ClassVar[tuple[Need, ...]] = (Need.NODE_POWER,)
+    breaks: ClassVar[str]  # the operation
+    mends: ClassVar[str]  # its inverse
+    noticed: bool = False
+    ready_seconds: float = 90.0
+
+    def plan(self, cluster: Cluster, target: Target) -> Facts:
+        """What is there now. Raises EnvironmentUnfit where the cluster offers no such thing."""
+        if not offers(cluster, Need.NODE_POWER):
+            raise EnvironmentUnfit(f"cluster {cluster.name} offers no way to stop or cut off a node: its machines are not ours. "
+                                   "`drain` works everywhere; the embedded cluster has the rest")
+        found = cluster.find("Node", target.name)
+        if found is None:
+            raise TargetVanished(f"no node {target.name}")
+        return {"boot": found["status"]["nodeInfo"]["bootID"], "containers": sorted(_containers(cluster, target.name))}
+
+    def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
+        """Do it, and see it done; `noticed`: by the rest of the cluster too."""
+        node, at = receipt.target.name, time.time_ns()
+        _operate(cluster, node, self.breaks)
+        seen = _shown(cluster, node)
+        if all(seen.values()):
+            raise NoEffect(f"node {node}: {self.breaks} was answered, and it runs on: {seen}")
+        if self.noticed:
+            try:
+                cluster.wait(f"node {node} NotReady", lambda: not _ready(cluster.get("Node", node)), seconds=UNHEARD, every=0.25)
+            except NotReady as error:
+                raise NoEffect(f"node {node}: {self.breaks}, and nobody noticed: {error}") from error
+        return Evidence(at, {**seen, "noticed": self.noticed})
+
+    def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
+        """Undo, and wait until the node and its pods are whole. A node that has booted since has other containers: what its
+        pods' status says of the old ones is out of date until then."""
+        node, since = receipt.target.name, time.time()
+        _operate(cluster, node, self.mends)
+
+        def whole() -> dict[str, Any]:
+            seen, found = _shown(cluster, node), cluster.get("Node", node)
+            booted = found["status"]["nodeInfo"]["bootID"] != receipt.facts["boot"]
+            fresh = not booted or not _containers(cluster, node) & set(receipt.facts["containers"])
+            return seen if all(seen.values()) and _ready(found) and fresh and _pods_run(cluster, node) else {}
+
+        try:
+            seen = cluster.wait(f"node {node} Ready, and its pods", whole, seconds=self.ready_seconds, every=0.2)
+        except NotReady as error:
+            raise RecoveryFailed(str(error)) from error
+        return Evidence(time.time_ns(), {**seen, "after_seconds": round(time.time() - since, 2)})
 
 
 def _operate(cluster: Cluster, node: str, operation: str) -> None:
@@ -41,40 +93,6 @@ def _shown(cluster: Cluster, node: str) -> dict[str, Any]:
     """What the cluster knows of the node itself: `power`, `kubelet`, `link`."""
     found: dict[str, Any] = cluster.request("GET", "/embedded/nodes").get(node, {})
     return found
-
-
-def broken(cluster: Cluster, receipt: Receipt, operation: str, *, noticed: bool) -> Evidence:
-    """Do it, and see it done; `noticed`: by the rest of the cluster too."""
-    node, at = receipt.target.name, time.time_ns()
-    _operate(cluster, node, operation)
-    seen = _shown(cluster, node)
-    if all(seen.values()):
-        raise NoEffect(f"node {node}: {operation} was answered, and it runs on: {seen}")
-    if noticed:
-        try:
-            cluster.wait(f"node {node} NotReady", lambda: not _ready(cluster.get("Node", node)), seconds=UNHEARD, every=0.25)
-        except NotReady as error:
-            raise NoEffect(f"node {node}: {operation}, and nobody noticed: {error}") from error
-    return Evidence(at, {**seen, "noticed": noticed})
-
-
-def mended(cluster: Cluster, receipt: Receipt, operation: str, *, seconds: float) -> Evidence:
-    """Undo, and wait until the node and its pods are whole. A node that has booted since has other containers: what its pods'
-    status says of the old ones is out of date until then."""
-    node, since = receipt.target.name, time.time()
-    _operate(cluster, node, operation)
-
-    def whole() -> dict[str, Any]:
-        seen, found = _shown(cluster, node), cluster.get("Node", node)
-        booted = found["status"]["nodeInfo"]["bootID"] != receipt.facts["boot"]
-        fresh = not booted or not _containers(cluster, node) & set(receipt.facts["containers"])
-        return seen if all(seen.values()) and _ready(found) and fresh and _pods_run(cluster, node) else {}
-
-    try:
-        seen = cluster.wait(f"node {node} Ready, and its pods", whole, seconds=seconds, every=0.2)
-    except NotReady as error:
-        raise RecoveryFailed(str(error)) from error
-    return Evidence(time.time_ns(), {**seen, "after_seconds": round(time.time() - since, 2)})
 
 
 def _ready(node: Object) -> bool:
