@@ -22,6 +22,7 @@ from chaos.faults.cut_node import CutNode
 from chaos.faults.delete_pod import DeletePod
 from chaos.faults.drain import Drain
 from chaos.faults.guards import Guard
+from chaos.faults.helper_pod import LABEL_HELPED
 from chaos.faults.hog import Hog
 from chaos.faults.injection import held, injected, undo_overdue
 from chaos.faults.kill import Kill
@@ -55,12 +56,13 @@ pytestmark = pytest.mark.privileged
 def world() -> Iterator[World]:
     with small_world("faults-test") as made:
         yield made
+        made.nothing_left()
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left(world: World) -> Iterator[None]:
+def nothing_is_held(world: World) -> Iterator[None]:
     yield
-    world.nothing_left()
+    world.nothing_held()
 
 
 def closed(world: World, fault: Fault, target: Target) -> Receipt:
@@ -153,7 +155,7 @@ def test_a_hog_eats_beside_its_target(world: World) -> None:
     with injected(world.cluster, Hog(cores=1, memory_mib=64), target, run=RUN) as (receipt,):
         assert receipt.evidence["cores"] > 0.05
         assert receipt.evidence["resident_mib"] >= 64
-        pods = world.cluster.list("Pod", SYSTEM_NAMESPACE, labels="sharedfate.io/role=helper")
+        pods = [pod for pod in world.helpers() if pod["metadata"]["labels"][LABEL_HELPED] == receipt.id]
         assert [pod["spec"]["nodeName"] for pod in pods] == [target.node]
 
 

@@ -24,12 +24,13 @@ pytestmark = pytest.mark.privileged
 def world() -> Iterator[World]:
     with small_world("faults-mesh", "sidecar") as made:
         yield made
+        made.nothing_left()
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left(world: World) -> Iterator[None]:
+def nothing_is_held(world: World) -> Iterator[None]:
     yield
-    world.nothing_left()
+    world.nothing_held()
 
 
 def test_a_tenants_sidecars_are_found_by_layer_and_cut_off(world: World) -> None:

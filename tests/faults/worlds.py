@@ -139,13 +139,22 @@ class World:
         """All but a few requests end well."""
         return self.until(lambda found: found.ok > 0.9, f"{flow} well", flow=flow, seconds=90, tenant=tenant)
 
+    def helpers(self) -> list[Object]:
+        """The helper pods that are there."""
+        return self.cluster.list("Pod", SYSTEM_NAMESPACE, labels="sharedfate.io/role=helper")
+
+    def nothing_held(self) -> None:
+        """No receipt is open, soon, and every helper pod was told to go; when it has gone is the kubelet's affair."""
+        def let_go() -> bool:
+            staying = [pod for pod in self.helpers() if "deletionTimestamp" not in pod["metadata"]]
+            return not staying and not receipts.open_receipts(self.cluster)
+
+        self.cluster.wait("no receipt is open and no helper stays", let_go, seconds=30)
+
     def nothing_left(self, *, seconds: float = 30.0) -> None:
         """No receipt and no helper pod, soon."""
-        def clean() -> bool:
-            helpers = self.cluster.list("Pod", SYSTEM_NAMESPACE, labels="sharedfate.io/role=helper")
-            return not helpers and not receipts.open_receipts(self.cluster)
-
-        self.cluster.wait("no receipt and no helper left", clean, seconds=seconds)
+        self.cluster.wait("no receipt and no helper left", lambda: not self.helpers() and not receipts.open_receipts(self.cluster),
+                          seconds=seconds)
 
 
 def _without_restarts(template: Object) -> Object:

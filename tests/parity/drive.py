@@ -28,12 +28,14 @@ from chaos.cluster.embedded.kubelet.machine import SHARED
 from chaos.cluster.embedded.network import ClusterNetwork
 from chaos.cluster.embedded.resources import EVENT, NAMESPACE, POD, SERVICE_ACCOUNT, Object, Resource
 from chaos.cluster.embedded.store import NotFound, Store
-from tests.parity.compare import compare, sequences
+from tests.parity.compare import SUMMARY, compare
 from tests.parity.replay import KINDS, Row, applied, rows
 
 IMAGE = "docker.io/library/python-demo:local"
 RECORDED_STATE = "/tmp/rig/state"
 WATCHED = ("Pod", "Service", "Job", "Deployment", "ReplicaSet", "DaemonSet", "StatefulSet", "EndpointSlice")
+MOMENT = 1.5  # seconds: what comes of a last step, such as its Events, has come by then
+Steps = dict[tuple[str, int], list[tuple[float, Any]]]
 
 
 def recorded_seconds(folder: Path) -> float:
@@ -56,6 +58,29 @@ def _daemon_node(pod: Object) -> str:
     affinity = pod["spec"].get("affinity", {}).get("nodeAffinity", {})
     terms = affinity.get("requiredDuringSchedulingIgnoredDuringExecution", {}).get("nodeSelectorTerms", ())
     return next((str(field["values"][0]) for term in terms for field in term.get("matchFields", ())), "")
+
+
+def moments(found: Sequence[Row]) -> Steps:
+    """When each Pod and Job, in order of creation, came to each of its summaries (`compare.py`'s `sequences`, with the moments)."""
+    names: dict[str, tuple[str, int]] = {}
+    out: Steps = {}
+    for row in found:
+        if row["kind"] not in SUMMARY:
+            continue
+        uid = row["object"]["metadata"]["uid"]
+        if uid not in names:
+            names[uid] = (row["kind"], sum(kind == row["kind"] for kind, _ in names.values()))
+        steps = out.setdefault(names[uid], [])
+        summary = "gone" if row["type"] == "DELETED" else SUMMARY[row["kind"]](row["object"])
+        if not steps or steps[-1][1] != summary:
+            steps.append((row["rel"], summary))
+    return out
+
+
+def came_as_far(ours: Steps, recorded: Steps) -> float | None:
+    """The moment at which all of ours had come (last) to where the recorded ones ended; None when some have not."""
+    came = [max((at for at, summary in ours.get(key, ()) if summary == steps[-1][1]), default=None) for key, steps in recorded.items()]
+    return None if None in came else max(at for at in came if at is not None)
 
 
 class Bench:
@@ -229,20 +254,18 @@ class Drive:
         await session.wait()
 
     async def _end(self) -> None:
-        """As long as was recorded, and then until ours has come as far, within back-off's jitter."""
-        recorded = self.folder
-        length = recorded_seconds(recorded)
+        """Watch for as long after the last step as the recording did: back-off is jittered, and adds up."""
+        recorded = moments(self.recorded)
+        length = recorded_seconds(self.folder)
+        rest = max(MOMENT, length - max(steps[-1][0] for steps in recorded.values()))
         await asyncio.sleep(max(0.0, length - self._now()))
-        final = {key: steps[-1][0] for key, steps in sequences(recorded).items()}
-
-        def there() -> bool:
-            self._write()
-            return {key: steps[-1][0] for key, steps in sequences(self.out).items()} == final
-
-        end = time.monotonic() + 0.5 * length + 5
-        while not there() and time.monotonic() < end:
-            await asyncio.sleep(0.5)
-        await asyncio.sleep(1.5)
+        latest = time.monotonic() + 0.5 * length + 5
+        while (came := came_as_far(moments(self.watch), recorded)) is None and time.monotonic() < latest:
+            await asyncio.sleep(0.2)
+        if came is not None:
+            await asyncio.sleep(max(0.0, came + rest - self._now()))
+            for found in (self.watch, self.events):
+                found[:] = [row for row in found if row["rel"] <= came + rest]
 
 
 def _status(pod: Object, container: str) -> Any:
