@@ -345,7 +345,7 @@ def test_the_cluster_says_which_faults_it_allows(world: World) -> None:
 
 
 def test_a_fault_whose_runner_is_killed_is_over_after_its_deadline(world: World) -> None:
-    process = spawn(world, Pause(seconds=300), world.server(), 4)
+    process = spawn(world, Pause(seconds=300), world.server(), 3)
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"

@@ -108,7 +108,7 @@ class World:
                                        body=data)
         return json.loads(answer)
 
-    def shares(self, flow: str = "fresh", *, requests: int = 30, tenant: str = "a") -> Shares:
+    def shares(self, flow: str = "fresh", *, requests: int = 20, tenant: str = "a") -> Shares:
         """Of the next requests that end."""
 
         def counts() -> tuple[int, int]:
