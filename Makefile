@@ -18,7 +18,9 @@ test: $(STAMP) tools lint
 
 proof: $(STAMP) tools
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[proof]'
-	$(BIN)/pytest tests -q -m slow
+	mkdir -p sharedfate-proof && rm -f sharedfate-proof/faults.jsonl
+	SHAREDFATE_PROOF_LOG=$(CURDIR)/sharedfate-proof/faults.jsonl $(BIN)/pytest tests -q -m slow
+	$(BIN)/python -m proof.faults --log sharedfate-proof/faults.jsonl
 	$(MAKE) proof-judge
 
 # How often the judge errs, and what the loader costs: an hour, of a machine that has nothing else to do. Writes docs and benchmarks/results.
