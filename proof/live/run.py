@@ -34,6 +34,7 @@ PARTS: Final = (
     *(Part("aa", machine, mode, seconds) for machine in Machine for mode, seconds in SECONDS.items()
       if machine is not Machine.FULL or mode in ("none", "node")),
     Part("harm", Machine.IDLE, "none", 300.0), Part("harm", Machine.IDLE, "node", 110.0),
+    Part("harm", Machine.NOISY, "none", 200.0),
 )
 
 
