@@ -48,6 +48,7 @@ class Breaker:
         self._lock = threading.RLock()
         self._held: list[Held] = []
         self._broken: list[ProxyInstance] = []
+        self._spared: set[Flow] = set()  # of which nothing is expected, for what a fault of earlier did to them is in the history
 
     def break_proxy(self, fault: Fault, proxy: ProxyInstance, *, deadline: float, harm: Harm = Harm.EITHER) -> list[Receipt]:
         """Inject into one proxy and expect harm to just its fate group. A pulse is over when this returns."""
@@ -88,8 +89,9 @@ class Breaker:
 
     def _spare(self, fault: Fault, flows: set[Flow]) -> None:
         """Expect nothing of these flows, and no harm to any other. What is not over by itself is held until it is undone."""
+        self._spared |= flows
         kind = FaultKind.PULSE if fault.shape == "pulse" else FaultKind.HELD
-        self.trial.expect_fate_of(*self._broken, fault_kind=kind, harm=Harm.EITHER, exempt=sorted(flows))
+        self.trial.expect_fate_of(*self._broken, fault_kind=kind, harm=Harm.EITHER, exempt=sorted(self._spared))
 
     def inject(self, fault: Fault, *targets: Target, deadline: float, noisy: Tenant | None = None) -> list[Receipt]:
         """Inject; a held fault is in force until `recover` or its deadline. The expectation must be stated before.
@@ -198,7 +200,7 @@ class Breaker:
     def expect(self, proxies: Sequence[ProxyInstance], shape: str, harm: Harm, exempt: Sequence[Flow] = ()) -> None:
         """Expect harm to just the flows behind these proxies, and behind all that were broken before."""
         self._broken += [proxy for proxy in proxies if proxy not in self._broken]
-        self.trial.expect_fate_of(*self._broken, fault_kind=_KINDS[shape], harm=harm, exempt=exempt)
+        self.trial.expect_fate_of(*self._broken, fault_kind=_KINDS[shape], harm=harm, exempt=sorted(self._spared | {*exempt}))
 
     def _note(self, text: str) -> None:
         self.trial.note(EventKind.NOTE, {"chaos toolkit": text})

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from chaos.toolkit.discovery import KINDS
+from chaos.toolkit.gate import KEY
 from tests.toolkit.test_discovery import ACTIONS
 from tests.toolkit.test_experiments import act, run_written, written
 
@@ -73,3 +74,5 @@ def test_each_action_has_its_effect_and_each_undo_ends_it(module: str, tmp_path:
     assert {key: run["exception"][-1] for key, run in played.items() if run["status"] != "succeeded"} == {}
     assert {key: run["output"] for key, run in played.items() if key.partition(" ")[2] in UNDOS and run["output"] != 1} == {}
     assert journal["rollbacks"][0]["output"] == 0  # nothing was left to undo
+    judged = journal[KEY]["trial"] or {"verdict": "none: the loaders of a drained node are gone"}
+    assert judged["verdict"] != "fail", judged["reason"]
