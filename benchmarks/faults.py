@@ -106,9 +106,11 @@ def once(world: World, make: Make) -> Times:
     return Times((receipt.injected_at - began) / 1e9, (seen - began) / 1e9, (receipt.recovered_at - undoing) / 1e9)
 
 
-def measured(world: World, repeats: int) -> dict[str, list[Times]]:
+def measured(world: World, repeats: int, only: str) -> dict[str, list[Times]]:
     found: dict[str, list[Times]] = {}
     for name, make in ROWS.items():
+        if not name.startswith(tuple(only.split(","))):
+            continue
         for _ in range(1 if name == "crash-loop" else repeats):
             if name in FRESH:
                 world.cluster.delete("Pod", world.server().name, "tenant-a", grace=0)
@@ -147,11 +149,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true", help=f"write {RESULTS}")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--only", default="", help="rows that begin so, comma separated; printed, never written")
     options = parser.parse_args()
     with small_world("faults-bench", "sidecar") as world:
-        text = table(measured(world, options.repeats))
+        text = table(measured(world, options.repeats, options.only))
     print(text)
-    if options.write:
+    if options.write and not options.only:
         RESULTS.write_text(text)
 
 
