@@ -72,8 +72,8 @@ def page(lines: Sequence[Line], *, machine: str) -> str:
                     f"{sum(line.held for line in mine)} | {len({fault for line in mine for fault in line.faults})} | "
                     f"{statistics.median(seconds):.1f} | {max(seconds):.1f} |" if mine else f"| `{mode}` | not run |||||||")
     text += ["", "## And something else killed as well", "",
-             "The runner is killed while the fault is held, and so is what the column names; seconds until all was well. -: no such thing "
-             "in this mode.", "",
+             "The runner is killed while the fault is held, and so is what the column names; seconds until all was well. "
+             "-: not run, or no such thing in this mode.", "",
              "| mode | " + " | ".join(f"{killed}; {fault}" for killed, fault in others) + " |", "|---|" + "---:|" * len(others)]
     for mode in modes:
         found = {line.killed: line for line in lines if line.mode == mode}
