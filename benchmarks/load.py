@@ -188,7 +188,7 @@ def main() -> None:
         costs = [measure_wrk(), *(measure_loader(rate) for rate in RATES), measure_httpx()]
         waits = {"what users waited": truth(), "sharedfate": stalled_loader(server), "wrk": stalled_wrk(server),
                  "closed loop, uncorrected": stalled_closed_loop(server)}
-    wrk, best, httpx = costs[0].per_core, max(cost.per_core for cost in costs[1:-1]), costs[3].per_core
+    wrk, best, httpx = costs[0].per_core, max(cost.per_core for cost in costs[1:-1]), costs[-1].per_core
     lines = [
         "# The loader beside wrk and httpx", "",
         f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, Linux {platform.release().split('-')[0]}, "
