@@ -141,7 +141,7 @@ def overload_path(tenant: str = "tenant-a", profile: str = "requests", pairs: in
     owner = session.tenant(tenant)
     fault = Overload(server=owner.server, profile=profile, seconds=deadline + GRACE, start_rate=start_rate, max_rate=max_rate,
                      saturate_seconds=saturate_seconds)
-    target, proxies = session.trial.client_container(owner), session.trial.deployment.proxies_of_client(owner)
+    target, proxies = session.trial.client_container(owner), session.trial.deployment.proxies_of_client(owner, whole=bool(pairs))
     if not pairs:
         session.breaker.expect(proxies, "held", Harm.EITHER, [Flow(owner.client, owner.server)])
         return told(session.breaker.inject(fault, target, deadline=deadline, noisy=owner))

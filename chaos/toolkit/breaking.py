@@ -13,12 +13,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Final
 
+from chaos.engine.drowned import filled
 from chaos.engine.topology import Tenant
 from chaos.engine.trial import RECOVERY_SECONDS, SWITCH_SECONDS, Trial
 from chaos.errors import Misuse
 from chaos.faults.model import Fault, Receipt, Target
 from chaos.faults.selection import Selector, select
-from chaos.history.model import EventKind, Flow, WindowKind
+from chaos.history.model import EventKind, Flow, Window, WindowKind
 from chaos.mesh.fate import ProxyInstance
 from chaos.toolkit.targets import flows_at, flows_behind
 from chaos.verdict import FaultKind, Harm
@@ -164,21 +165,28 @@ class Breaker:
         """On and off until the judge has decided, at most so many times: what bites by degrees needs it, for drift cancels.
 
         Args:
-            noisy: the tenant whose aggressor stands in the place of its own flow, which is reported and not judged.
+            noisy: the tenant whose aggressor stands in the place of its own flow, which is reported and not judged. Which of the
+                proxies on its path it filled is seen in their CPU: the weakest gives out first, and shields the others.
 
         Returns the pairs done.
         """
         if pairs not in (steps := self.trial.thresholds.pairs):
             raise Misuse(f"pairs is {pairs}: the judge looks after {' or '.join(map(str, steps))}")
-        self.expect(proxies, "gradual", Harm.EITHER, [Flow(noisy.client, noisy.server)] if noisy else ())
+        own, before, held = [Flow(noisy.client, noisy.server)] if noisy else [], list(self._broken), []
+        self.expect(proxies, "gradual", Harm.EITHER, own)
         for number in range(1, pairs + 1):
-            self._switch_once(fault, target, deadline, noisy)
+            held.append(self._switch_once(fault, target, deadline, noisy))
             self.trial.pairs_done = number
+            if noisy:
+                seen = filled(proxies, self.trial.events(), held)
+                unsaid = self.trial.flows_behind(*seen.strained) - self.trial.flows_behind(*seen.drowned) - {*own}
+                self._broken = [*before]
+                self.expect(seen.drowned, "gradual", Harm.EITHER, [*own, *sorted(unsaid)])
             if number in steps and self.trial.look().done:
                 break
         return self.trial.pairs_done
 
-    def _switch_once(self, fault: Fault, target: Target, deadline: float, noisy: Tenant | None) -> None:
+    def _switch_once(self, fault: Fault, target: Target, deadline: float, noisy: Tenant | None) -> Window:
         hold = self.trial.thresholds.settle + SWITCH_SECONDS
         if noisy:
             self.trial.deployment.pause(noisy)
@@ -196,6 +204,7 @@ class Breaker:
         quiet = time.time_ns()
         self.trial.hold(hold)
         self.trial.window(WindowKind.RECOVERY, quiet, time.time_ns(), f"{fault.name} ended")
+        return Window(WindowKind.FAULT, begin, end)
 
     def expect(self, proxies: Sequence[ProxyInstance], shape: str, harm: Harm, exempt: Sequence[Flow] = ()) -> None:
         """Expect harm to just the flows behind these proxies, and behind all that were broken before."""
