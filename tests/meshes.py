@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from chaos.cluster.client import Cluster
 from chaos.mesh.budget import Budget
+from chaos.mesh.envoy.defects import Defect
 from chaos.mesh.fate import Placement
 from chaos.mesh.install import Mesh
 from chaos.mesh.modes import mode_named
@@ -99,3 +100,10 @@ class Unbounded(Mesh):
 
     def __init__(self, cluster: Cluster, mode: str, *, run: str, budget: Budget | None = None) -> None:
         super().__init__(cluster, mode, run=run, budget=Budget((budget or Budget()).cpu_millicores * 10))
+
+
+class Generous(Mesh):
+    """Its control plane gives every proxy every identity."""
+
+    def __init__(self, cluster: Cluster, mode: str, *, run: str, budget: Budget | None = None) -> None:
+        super().__init__(cluster, mode, run=run, budget=budget, defects={Defect.OVER_GENEROUS})

@@ -24,7 +24,7 @@ from chaos.errors import RecoveryFailed
 from chaos.faults.model import Evidence, Receipt
 from chaos.mesh.install import Mesh
 from chaos.names import LABEL_ROLE, SYSTEM_NAMESPACE
-from tests.meshes import ClassicSidecar, NativeSidecar, SecretlySharedSidecar, Unbounded
+from tests.meshes import ClassicSidecar, Generous, NativeSidecar, SecretlySharedSidecar, Unbounded
 
 pytestmark = pytest.mark.privileged
 
@@ -39,7 +39,7 @@ LYING: list[tuple[str, str, type[Mesh]]] = [
     ("noisy-neighbour", "sidecar", SecretlySharedSidecar),
     ("noisy-handshakes", "sidecar", SecretlySharedSidecar),
     ("noisy-bodies", "sidecar", SecretlySharedSidecar),
-    ("identities-exposed", "sidecar", SecretlySharedSidecar),
+    ("identities-exposed", "sidecar", Generous),
     ("footprint", "sidecar", Unbounded),
     ("saturation", "sidecar", Unbounded),
 ]
