@@ -274,3 +274,24 @@ def test_a_process_that_outlives_its_cluster_is_caught() -> None:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
         assert survivors(before) == set()
+
+
+def test_what_a_process_assembled_by_itself_is_left_alone_while_it_lives_and_cleaned_once_it_is_killed() -> None:
+    name = f"claimed{os.getpid()}"
+    command = ("import sys, time; from chaos.cluster.embedded.provider import claimed; from chaos.cluster.embedded.kubelet import cgroups; "
+               "import os\n"
+               "with claimed(sys.argv[1]) as run_dir:\n"
+               "    (run_dir / 'something').write_text('x')\n"
+               "    for root in set(cgroups.controllers().values()):\n"
+               "        os.makedirs(root + cgroups.ROOT + '/' + sys.argv[1] + '/node', exist_ok=True)\n"
+               "    print('made', flush=True); time.sleep(60)\n")
+    with subprocess.Popen([sys.executable, "-c", command, name], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "made\n"
+        tops = [Path(root + cgroups.ROOT) / name for root in set(cgroups.controllers().values())]
+        assert provider.clean(name) == []
+        assert all(top.is_dir() for top in tops)
+        process.kill()
+    assert f"cgroup {cgroups.ROOT}/{name}" in provider.clean(name)
+    assert not any(top.exists() for top in tops)
+    assert not provider.run_directory(name).exists()

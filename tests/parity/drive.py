@@ -15,6 +15,7 @@ import shutil
 import signal
 import tempfile
 import time
+import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from chaos.cluster.embedded.kubelet import Node
 from chaos.cluster.embedded.kubelet.images import ALIASES, Images
 from chaos.cluster.embedded.kubelet.machine import SHARED
 from chaos.cluster.embedded.network import ClusterNetwork
+from chaos.cluster.embedded.provider import claimed
 from chaos.cluster.embedded.resources import EVENT, NAMESPACE, POD, SERVICE_ACCOUNT, Object, Resource
 from chaos.cluster.embedded.store import NotFound, Store
 from tests.parity.compare import SUMMARY, compare
@@ -95,12 +97,22 @@ class Bench:
 
 @contextlib.asynccontextmanager
 async def bench(nodes: Sequence[str] = ("n1", "n2", "n3")) -> AsyncIterator[Bench]:
-    """A running Bench; nothing is left of it afterwards."""
+    """A running Bench; nothing is left of it afterwards, and what a killed one left, `sharedfate clean` finds."""
     os.environ[ALIASES] = IMAGE
-    run_dir = Path(tempfile.mkdtemp(prefix="parity-", dir="/run"))
     shared = Path(tempfile.mkdtemp(prefix="parity-"))
     os.environ[SHARED] = str(shared)
-    found = Bench(shared)
+    try:
+        with claimed(f"parity-{uuid.uuid4().hex[:8]}") as run_dir:
+            async with _assembled(Bench(shared), run_dir, nodes) as found:
+                yield found
+    finally:
+        for name in (SHARED, ALIASES):
+            os.environ.pop(name, None)
+        shutil.rmtree(shared, ignore_errors=True)
+
+
+@contextlib.asynccontextmanager
+async def _assembled(found: Bench, run_dir: Path, nodes: Sequence[str]) -> AsyncIterator[Bench]:
     for name in ("default", "kube-node-lease"):
         found.store.create(
             NAMESPACE, {"metadata": {"name": name}, "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}}
@@ -119,10 +131,6 @@ async def bench(nodes: Sequence[str] = ("n1", "n2", "n3")) -> AsyncIterator[Benc
         await asyncio.gather(controllers, return_exceptions=True)
         await asyncio.gather(*(node.stop() for node in found.nodes.values()), return_exceptions=True)
         await found.network.stop()
-        for name in (SHARED, ALIASES):
-            os.environ.pop(name, None)
-        shutil.rmtree(run_dir, ignore_errors=True)
-        shutil.rmtree(shared, ignore_errors=True)
 
 
 class Drive:

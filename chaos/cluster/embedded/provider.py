@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -95,6 +95,23 @@ def _lock(directory: Path) -> int | None:
         os.close(descriptor)
         return None
     return descriptor
+
+
+@contextlib.contextmanager
+def claimed(name: str) -> Iterator[Path]:
+    """A run directory for a cluster that this process assembles by itself: `clean` leaves it alone while the process lives, and
+    finds what is left of it when it was killed. Misuse when it is taken."""
+    directory = run_directory(name)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = _lock(directory)
+    if lock is None:
+        raise Misuse(f"a cluster named {name!r} runs already: choose another name")
+    try:
+        _remove_remains(directory, keep_lock=True)
+        yield directory
+    finally:
+        _remove_remains(directory, keep_lock=False)
+        os.close(lock)
 
 
 def up(name: str = "sharedfate", *, nodes: int | Sequence[str] = 2, keep: bool = False) -> Path:
