@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,18 +10,15 @@ from typing import Any
 
 import pytest
 
-from chaos.cluster.client import Cluster
-from chaos.cluster.providers import open_cluster
 from chaos.engine.features.leaving import NAME, check_leaving, plan_leaver
-from chaos.engine.features.site import Site, site
+from chaos.engine.features.site import Site
 from chaos.errors import NotReady
-from chaos.mesh import manifests
 from chaos.mesh.fate import PodRef
-from chaos.mesh.install import Mesh
 from chaos.names import LABEL_LAYER, PORT_CONTROL, PORT_HTTP, SYSTEM_NAMESPACE
 from chaos.verdict import Verdict
 
-pytestmark = [pytest.mark.privileged, pytest.mark.slow]
+pytestmark = [pytest.mark.privileged, pytest.mark.slow,
+              pytest.mark.parametrize("where", ["node", "ambient-namespace"], indirect=True, scope="module")]
 
 SIGNAL = """
 import os, sys
@@ -30,23 +26,6 @@ from chaos.faults.helper import processes
 for pid in processes(sys.argv[1], sys.argv[2]):
     os.kill(pid, int(sys.argv[3]))
 """
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    with open_cluster("embedded", name=f"mchg{os.getpid()}", nodes=2) as found:
-        yield found
-
-
-@pytest.fixture(scope="module", params=["node", "ambient-namespace"])
-def where(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Site]:
-    mesh = Mesh(cluster, request.param, run=f"chg-{request.param}")
-    try:
-        mesh.start(manifests.reference(*sorted(n["metadata"]["name"] for n in cluster.list("Node"))))
-        with site(mesh) as found:
-            yield found
-    finally:
-        mesh.uninstall()
 
 
 def agents(where: Site) -> list[dict[str, Any]]:
