@@ -8,7 +8,7 @@ STAMP  := $(VENV)/.installed
 NEEDED := runc:runc nft:nftables ip:iproute2
 test proof: NEEDED += curl:curl
 
-.PHONY: demo test proof proof-judge lint clean tools
+.PHONY: demo test proof proof-judge proof-matrix lint clean tools
 
 demo: $(STAMP) tools
 	$(BIN)/sharedfate run --modes none,sidecar,node --scenarios proxy-killed,noisy-neighbour
@@ -29,6 +29,10 @@ proof-judge: $(STAMP) tools
 	$(BIN)/python -m proof.judge --workers $$(nproc) --out docs/judge-error-rates.md
 	$(BIN)/python benchmarks/load.py --write
 	$(BIN)/python -m proof.live --out sharedfate-proof --page docs/judge-live.md
+
+# How often a trial of the suite is wrong: the default matrix ten times, three times on busy cores, and everything once. Three hours.
+proof-matrix: $(STAMP) tools
+	$(BIN)/python -m proof.matrix --out sharedfate-proof/matrix
 
 lint: $(STAMP)
 	$(BIN)/ruff check chaos tests examples

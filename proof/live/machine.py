@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -60,16 +60,21 @@ def plan_loops(machine: Machine, cores: int) -> list[Loop]:
 
 
 @contextmanager
-def occupied(machine: Machine, *, seconds: float) -> Iterator[None]:
-    """The machine in that state until left, and no longer than `seconds`."""
-    loops = [
-        subprocess.Popen([sys.executable, "-c", _LOOP, str(seconds), str(loop.on), str(loop.off), str(loop.seed)])
-        for loop in plan_loops(machine, os.cpu_count() or 1)
-    ]
+def working(loops: Sequence[Loop], *, seconds: float) -> Iterator[None]:
+    """Those loops run until left, and no longer than `seconds`."""
+    processes = [subprocess.Popen([sys.executable, "-c", _LOOP, str(seconds), str(loop.on), str(loop.off), str(loop.seed)])
+                 for loop in loops]
     try:
         yield
     finally:
-        for loop in loops:
-            loop.kill()
-        for loop in loops:
-            loop.wait()
+        for process in processes:
+            process.kill()
+        for process in processes:
+            process.wait()
+
+
+@contextmanager
+def occupied(machine: Machine, *, seconds: float) -> Iterator[None]:
+    """The machine in that state until left, and no longer than `seconds`."""
+    with working(plan_loops(machine, os.cpu_count() or 1), seconds=seconds):
+        yield
