@@ -36,6 +36,7 @@ LONGEST = 7200.0  # seconds of a run, and of the loops beside it
 EVERY = 3.0  # seconds between two readings of memory
 MEMORY = "memory.txt"
 NANO = 1e9
+ERROR = "error"  # begun, and ended by something else than a verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class Trial:
 
     @property
     def wrong(self) -> bool:
-        return self.verdict == "fail" or bool(self.amiss)
+        return self.verdict in ("fail", ERROR) or bool(self.amiss)
 
     @property
     def observed(self) -> float:
@@ -93,6 +94,9 @@ def read(directory: Path) -> Made:
                    if event["kind"] == "window" and event["data"]["end"]]
         trials.append(Trial(f"{one['scenario']}[{one['mode']}]", one["verdict"], one["seconds"], covered(windows) / NANO,
                             tuple(sorted(set(one["observed"]["hurt"]) & set(one["predicted"]["unhurt"])))))
+    for begun in sorted(directory.glob("trials/*/*")):
+        if not (begun / "result.json").exists():
+            trials.append(Trial(f"{begun.name}[{begun.parent.name}]", ERROR, 0.0, 0.0, ()))
     memory = directory / MEMORY
     readings = [float(line) for line in memory.read_text().split()] if memory.exists() else []
     return Made(directory.name.partition("-")[0], report["seconds"], tuple(trials), max(readings, default=0.0))

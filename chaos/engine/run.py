@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 import uuid
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from chaos.engine.result import TrialResult
 from chaos.engine.scenario import NotHere, Scenario
 from chaos.engine.settings import RUN_FILE, Inconclusive, Settings
 from chaos.engine.target import TargetDeployment, require_consent
-from chaos.engine.trial import Trial, TrialInconclusive
+from chaos.engine.trial import Trial, TrialFailed, TrialInconclusive
 from chaos.errors import Misuse
 from chaos.faults.injection import undo_overdue
 from chaos.history.model import EventKind
@@ -145,13 +145,18 @@ class Run:
         return self._once(mode, scenario)
 
     def _once(self, mode: str, scenario: Scenario) -> TrialResult:
-        trial = self.trial(mode, scenario.name)
+        whole = False
         try:
-            scenario.run(trial)
-            return trial.conclude()
+            with closing(self.trial(mode, scenario.name)) as trial:
+                scenario.run(trial)
+                result = trial.conclude()
+            whole = True
+            return result
+        except (TrialFailed, TrialInconclusive):
+            whole = True
+            raise
         finally:
-            trial.close()
-            if scenario.spoils:
+            if scenario.spoils or not whole:  # what ended in the midst of a fault is no ground for the next trial
                 self.discard()
 
     def _end_deployment(self) -> None:

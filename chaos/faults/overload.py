@@ -29,6 +29,7 @@ class Overload:
         address: host:port that is called; path, status: of the requests, and of an answer that is well.
         seconds: the aggressor's own deadline.
         max_rate: requests a second that the ramp may reach; without a proxy nothing else may bound it.
+        in_flight: requests that wait for their answers at most; with large bodies, this much is what proxies must hold in memory.
         saturate_seconds: longest wait for the path to give out.
     """
 
@@ -45,6 +46,7 @@ class Overload:
     seconds: float = 30.0
     start_rate: float = 500.0
     max_rate: float = 4000.0
+    in_flight: int = 1024
     saturate_seconds: float = 8.0
 
     def plan(self, cluster: Cluster, target: Target) -> Facts:
@@ -52,7 +54,8 @@ class Overload:
 
     def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
         wish = {"profile": self.profile, "server": self.server, "target": self.address, "seconds": self.seconds,
-                "start_rate": self.start_rate, "max_rate": self.max_rate, "path": self.path, "expect_status": self.status}
+                "start_rate": self.start_rate, "max_rate": self.max_rate, "in_flight": self.in_flight,
+                "path": self.path, "expect_status": self.status}
         at = time.time_ns()
         _ask(cluster, receipt.target, "POST", "/aggressor", wish)
 

@@ -7,6 +7,7 @@ so slow that their answers fill the tunnel that others share.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from chaos.engine.drowned import filled
 from chaos.engine.scenario import scenario
@@ -15,11 +16,14 @@ from chaos.faults.overload import Overload
 from chaos.history.model import EventKind, Flow, Window
 from chaos.verdict import FaultKind
 
+BODIES = 192  # of 256 KiB at a time: 48 MiB, which a sidecar's share of the memory bears, so that CPU is what gives out
+SLOW_READERS = 10.0  # requests a second: 20 answers of 1 MiB wait at once, each to be given up after 2 s, beside a tunnel of 16 MiB
 
-def overload(trial: Trial, profile: str) -> None:
-    """The first tenant overloads its path in the way that the profile says. Whoever shares a proxy that it filled must be hurt:
-    the weakest proxy of the path gives out first, and shields the others. Of those who share one that it nearly filled, and none
-    that it did, nothing is predicted."""
+
+def overload(trial: Trial, profile: str, **options: Any) -> None:
+    """The first tenant overloads its path in the way that the profile says, with options of Overload. Whoever shares a proxy that
+    it filled must be hurt: the weakest proxy of the path gives out first, and shields the others. Of those who share one that it
+    nearly filled, and none that it did, nothing is predicted."""
     noisy = trial.deployment.tenants[0]
     path, own = trial.deployment.proxies_of_client(noisy, whole=True), Flow(noisy.client, noisy.server)
 
@@ -31,7 +35,7 @@ def overload(trial: Trial, profile: str) -> None:
         trial.note(EventKind.NOTE, {"drowned": [str(proxy) for proxy in seen.drowned],
                                     "strained": [str(proxy) for proxy in seen.strained]})
 
-    trial.switchback(Overload(**trial.deployment.called(noisy), seconds=20.0, profile=profile), trial.client_container(noisy),
+    trial.switchback(Overload(**trial.deployment.called(noisy), seconds=20.0, profile=profile, **options), trial.client_container(noisy),
                      aggressor=noisy, before_look=expect)
 
 
@@ -50,4 +54,10 @@ def noisy_handshakes(trial: Trial) -> None:
 @scenario("noisy-bodies", ours_alone="whether an application of yours takes large bodies is not known: noisy-neighbour asks plainly")
 def noisy_bodies(trial: Trial) -> None:
     """A tenant that sends large bodies hurts those who share its proxy, and no other."""
-    overload(trial, "bodies")
+    overload(trial, "bodies", in_flight=BODIES)
+
+
+@scenario("noisy-slow-readers", ours_alone="what makes an application of yours answer at length is not known: noisy-neighbour asks plainly")
+def noisy_slow_readers(trial: Trial) -> None:
+    """A tenant whose large answers are read slowly fills the tunnels of its own identity, and no other's."""
+    overload(trial, "slow-readers", start_rate=SLOW_READERS, max_rate=SLOW_READERS)

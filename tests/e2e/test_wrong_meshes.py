@@ -81,6 +81,7 @@ SPREADING: list[tuple[str, str, str, Callable[[Cluster], None]]] = [
     ("waypoint-killed", "ambient-namespace", "Kill", take_node_proxies_along),
     ("proxy-upgraded", "node", "Restart", take_a_neighbour_along),
     ("proxy-recreated", "node", "Recreate", take_a_neighbour_along),
+    ("noisy-slow-readers", "node", "Overload", take_a_neighbour_along),
 ]
 
 

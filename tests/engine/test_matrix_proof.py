@@ -38,6 +38,13 @@ def test_a_trial_that_fails_or_finds_hurt_whom_the_model_spares_is_wrong(tmp_pat
     assert "| `proxy-killed[node]` | loaded | pass | c | 1 |" in text
 
 
+def test_a_trial_that_was_begun_and_has_no_result_is_wrong(tmp_path: Path) -> None:
+    begun = tmp_path / "all-1" / "trials" / "sidecar" / "noisy-bodies"
+    begun.mkdir(parents=True)
+    (tmp_path / "all-1" / "report.json").write_text(json.dumps({"seconds": 30.0, "trials": []}))
+    assert [(one.name, one.wrong) for one in read(tmp_path / "all-1").trials] == [("noisy-bodies[sidecar]", True)]
+
+
 def test_a_trial_is_observed_for_its_windows_or_for_all_of_it_where_it_judges_no_traffic() -> None:
     run = Made("idle", 30.0, (Trial("a", "pass", 10.0, 6.0, ()), Trial("job", "pass", 4.0, 0.0, ())))
     assert run.ratio == 3.0

@@ -161,7 +161,8 @@ def test_what_deploys_parts_of_our_own_says_why_it_does_not_run_on_a_target() ->
     assert set(ON_TARGET) <= {name for name in names if not SCENARIOS[name].ours_alone}
     told = {name for name in names if SCENARIOS[name].ours_alone}
     assert told == {"features", "footprint", "identities-exposed", "control-plane-down", "proxy-recreated", "job-completes",
-                    "job-proxy-killed", "job-starts-before-proxy", "noisy-bodies"}
+                    "job-proxy-killed", "job-starts-before-proxy", "noisy-bodies",
+                    "noisy-slow-readers"}
 
 
 def test_another_installations_name_is_everywhere_and_its_containers_are_told_of_it() -> None:
