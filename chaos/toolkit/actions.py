@@ -127,20 +127,21 @@ def restore_proxy_cpu() -> int:
 
 
 def overload_path(tenant: str = "tenant-a", profile: str = "requests", pairs: int = 6, start_rate: float = 500.0,
-                  max_rate: float = 4000.0, saturate_seconds: float = 8.0, deadline: float = 20.0) -> Reading:
+                  max_rate: float = 4000.0, in_flight: int = 1024, saturate_seconds: float = 8.0, deadline: float = 20.0) -> Reading:
     """Let one tenant overload its own path until it gives out; its own flow is reported and not judged.
 
     Args:
         profile: `requests`, `handshakes`, `bodies` or `slow-readers`.
         pairs: on and off at most so often (3 or 6), until the judge has decided; 0: on, until `stop_overload`.
         start_rate, max_rate: requests a second of the ramp.
+        in_flight: requests that wait for their answers at most.
         saturate_seconds: longest wait for the path to give out.
         deadline: seconds after which the aggressor ends by itself.
     """
     session = current()
     owner = session.tenant(tenant)
     fault = Overload(server=owner.server, profile=profile, seconds=deadline + GRACE, start_rate=start_rate, max_rate=max_rate,
-                     saturate_seconds=saturate_seconds)
+                     in_flight=in_flight, saturate_seconds=saturate_seconds)
     target, proxies = session.trial.client_container(owner), session.trial.deployment.proxies_of_client(owner, whole=bool(pairs))
     if not pairs:
         session.breaker.expect(proxies, "held", Harm.EITHER, [Flow(owner.client, owner.server)])
