@@ -94,9 +94,7 @@ def read(directory: Path) -> Made:
                    if event["kind"] == "window" and event["data"]["end"]]
         trials.append(Trial(f"{one['scenario']}[{one['mode']}]", one["verdict"], one["seconds"], covered(windows) / NANO,
                             tuple(sorted(set(one["observed"]["hurt"]) & set(one["predicted"]["unhurt"])))))
-    for begun in sorted(directory.glob("trials/*/*")):
-        if not (begun / "result.json").exists():
-            trials.append(Trial(f"{begun.name}[{begun.parent.name}]", ERROR, 0.0, 0.0, ()))
+    trials += [Trial(name, ERROR, 0.0, 0.0, ()) for name in report.get("unfinished", ())]
     memory = directory / MEMORY
     readings = [float(line) for line in memory.read_text().split()] if memory.exists() else []
     return Made(directory.name.partition("-")[0], report["seconds"], tuple(trials), max(readings, default=0.0))

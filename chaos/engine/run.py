@@ -145,18 +145,18 @@ class Run:
         return self._once(mode, scenario)
 
     def _once(self, mode: str, scenario: Scenario) -> TrialResult:
-        whole = False
+        spoiled = True  # what ended in the midst of a fault is no ground for the next trial
         try:
             with closing(self.trial(mode, scenario.name)) as trial:
                 scenario.run(trial)
                 result = trial.conclude()
-            whole = True
+            spoiled = scenario.spoils
             return result
         except (TrialFailed, TrialInconclusive):
-            whole = True
+            spoiled = scenario.spoils
             raise
         finally:
-            if scenario.spoils or not whole:  # what ended in the midst of a fault is no ground for the next trial
+            if spoiled:
                 self.discard()
 
     def _end_deployment(self) -> None:

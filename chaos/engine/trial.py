@@ -25,7 +25,7 @@ from chaos.faults.injection import injected
 from chaos.faults.model import Fault, Receipt, Target
 from chaos.faults.selection import container_target, workload_target
 from chaos.faults.workload import KINDS
-from chaos.history.model import Event, EventKind, Flow, Outcome, Window, WindowKind
+from chaos.history.model import Event, EventKind, Flow, Outcome, Samples, Window, WindowKind
 from chaos.history.store import HistoryWriter
 from chaos.load.collector import Collector
 from chaos.mesh.fate import Placement, ProxyInstance, flow_shares
@@ -310,6 +310,13 @@ class Trial:
         pending = self._collector.pending()
         samples, events = self._writer.snapshot()
         return view_from(samples, events, flows=self._writer.flows, until=until, pending=pending, since=self.since)
+
+    def samples_of(self, flow: Flow) -> Samples:
+        """The samples of one flow so far."""
+        self._collector.poll_now()
+        found: Samples = self._writer.snapshot()[0]
+        rows: Samples = found[found["flow"] == self._writer.flows.index(flow)]
+        return rows
 
     def events(self) -> list[Event]:
         """The log so far."""

@@ -31,6 +31,7 @@ def document(run: RunRecord) -> dict[str, Any]:
         "seconds": round(run.seconds, 3),
         "cluster": {key: run.cluster[key] for key in ("kind", "version", "nodes")},
         "trials": [_trial(trial) for trial in run.trials],
+        "unfinished": list(run.unfinished),
     }
 
 

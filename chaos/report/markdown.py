@@ -28,7 +28,7 @@ def markdown(run: RunRecord, sharings: Sequence[Sharing | None]) -> str:
     cluster = run.cluster
     parts = [
         "# sharedfate: who is hurt when a shared proxy dies or drowns",
-        f"**{tally(run.trials)}** in {duration(run.seconds)}, cluster {_cell(str(cluster['kind']))} "
+        f"**{tally(run.trials, run.unfinished)}** in {duration(run.seconds)}, cluster {_cell(str(cluster['kind']))} "
         f"{_cell(str(cluster['version']))}, {cluster['nodes']} nodes, seed {run.header.get('seed', DASH)}, "
         f"run {_cell(str(run.header['run']))}, started {_cell(str(run.header['started']))}.",
         "## Mode by scenario", _matrix(run),

@@ -96,7 +96,7 @@ def _render(run: RunRecord, sharings: Sequence[Sharing | None], bins: int) -> st
     cells = {(mode, scenario): [view for view in views if (view.record.mode, view.record.scenario) == (mode, scenario)]
              for mode in run.modes for scenario in run.scenarios}
     return environment.get_template("page.html.j2").render(
-        run=run, tally=tally(run.trials), took=duration(run.seconds), views=views, cells=cells, words=WORDS, signs=SIGNS,
+        run=run, tally=tally(run.trials, run.unfinished), took=duration(run.seconds), views=views, cells=cells, words=WORDS, signs=SIGNS,
         answers=answers(run.trials, sharings), cpu=cpu_statement(run, sharings), emulated=emulated(run.cluster),
         used_causes={cause for view in views for cause in view.causes}, environment=_environment(run), dash=DASH,
         observation=duration(sum(trial.seconds for trial in run.trials)))

@@ -25,11 +25,14 @@ def terminal_table(results: Sequence[Result]) -> str:
     return "\n".join([*lines, tally(results)])
 
 
-def tally(results: Sequence[Result]) -> str:
-    """`12 trials: 10 pass, 1 fail, 1 inconclusive`."""
+def tally(results: Sequence[Result], unfinished: Sequence[str] = ()) -> str:
+    """`12 trials: 9 pass, 1 fail, 1 inconclusive, 1 without a result`."""
     verdicts = [trial.verdict for trial in results]
     parts = [f"{verdicts.count(verdict)} {verdict}" for verdict in ("pass", "fail", "inconclusive") if verdict in verdicts]
-    return f"{len(results)} trial{'s' if len(results) != 1 else ''}: {', '.join(parts) or 'nothing was tested'}"
+    if unfinished:
+        parts.append(f"{len(unfinished)} without a result")
+    total = len(results) + len(unfinished)
+    return f"{total} trial{'s' if total != 1 else ''}: {', '.join(parts) or 'nothing was tested'}"
 
 
 def _row(trial: Result) -> tuple[str, ...]:

@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from chaos.engine.drowned import filled
+from chaos.engine.features.check import decided
 from chaos.engine.scenario import scenario
 from chaos.engine.trial import Trial
 from chaos.faults.overload import Overload
 from chaos.history.model import EventKind, Flow, Window
+from chaos.history.words import Cause
 from chaos.verdict import FaultKind
 
 BODIES = 192  # of 256 KiB at a time: 48 MiB, which a sidecar's share of the memory bears, so that CPU is what gives out
@@ -59,5 +61,10 @@ def noisy_bodies(trial: Trial) -> None:
 
 @scenario("noisy-slow-readers", ours_alone="what makes an application of yours answer at length is not known: noisy-neighbour asks plainly")
 def noisy_slow_readers(trial: Trial) -> None:
-    """A tenant whose large answers are read slowly fills the tunnels of its own identity, and no other's."""
+    """A tenant that reads large answers slowly, so that they wait in its proxies, hurts nobody whose tunnels are others."""
     overload(trial, "slow-readers", start_rate=SLOW_READERS, max_rate=SLOW_READERS)
+    noisy = trial.deployment.tenants[0]
+    samples = trial.samples_of(Flow(noisy.client, noisy.server, label="aggressor-slow-readers"))
+    waited = int((samples["cause"] == Cause.TIMEOUT).sum())
+    trial.show(decided("answers wait for their slow readers", waited > len(samples) / 2,
+                       f"{waited} of {len(samples)} requests looked at were given up before their answer was read"))

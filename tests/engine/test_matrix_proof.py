@@ -15,9 +15,9 @@ def trial(**given: object) -> dict[str, object]:
             "predicted": {"hurt": ["a"], "unhurt": ["c"]}, "observed": {"hurt": ["a"], "unhurt": ["c"]}, **given}
 
 
-def made(directory: Path, *trials: dict[str, object]) -> Made:
+def made(directory: Path, *trials: dict[str, object], unfinished: list[str] | None = None) -> Made:
     directory.mkdir()
-    (directory / "report.json").write_text(json.dumps({"seconds": 30.0, "trials": list(trials)}))
+    (directory / "report.json").write_text(json.dumps({"seconds": 30.0, "trials": list(trials), "unfinished": unfinished or []}))
     return read(directory)
 
 
@@ -38,11 +38,9 @@ def test_a_trial_that_fails_or_finds_hurt_whom_the_model_spares_is_wrong(tmp_pat
     assert "| `proxy-killed[node]` | loaded | pass | c | 1 |" in text
 
 
-def test_a_trial_that_was_begun_and_has_no_result_is_wrong(tmp_path: Path) -> None:
-    begun = tmp_path / "all-1" / "trials" / "sidecar" / "noisy-bodies"
-    begun.mkdir(parents=True)
-    (tmp_path / "all-1" / "report.json").write_text(json.dumps({"seconds": 30.0, "trials": []}))
-    assert [(one.name, one.wrong) for one in read(tmp_path / "all-1").trials] == [("noisy-bodies[sidecar]", True)]
+def test_a_trial_that_came_to_no_result_is_wrong(tmp_path: Path) -> None:
+    run = made(tmp_path / "all-1", trial(), unfinished=["noisy-bodies[sidecar]"])
+    assert [(one.name, one.wrong) for one in run.trials] == [("proxy-killed[node]", False), ("noisy-bodies[sidecar]", True)]
 
 
 def test_a_trial_is_observed_for_its_windows_or_for_all_of_it_where_it_judges_no_traffic() -> None:

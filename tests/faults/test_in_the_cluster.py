@@ -360,7 +360,9 @@ def test_a_fault_whose_runner_is_killed_is_over_after_its_deadline(world: World)
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_ctrl_c_undoes_before_it_ends(world: World, number: int) -> None:
     command = [sys.executable, "-m", "chaos.cli", "inject", "pause", "--name", "faults-test", "--labels", "app=server", "--for", "5m"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    # In a shell's background a process inherits that SIGINT is ignored; Ctrl-C reaches only a process that it does not.
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True,
+                               preexec_fn=lambda: signal.signal(number, signal.SIG_DFL))
     try:
         assert process.stdout is not None
         while not process.stdout.readline().startswith("injected"):

@@ -29,7 +29,7 @@ def edit(directory: Path, **changes: object) -> None:
 
 def test_the_json_has_the_fields_of_version_1_and_no_other(run: Path) -> None:
     report = json.loads((run / "report.json").read_text())
-    assert set(report) == {"version", "run", "started", "seconds", "cluster", "trials"}
+    assert set(report) == {"version", "run", "started", "seconds", "cluster", "trials", "unfinished"}
     assert (report["version"], report["run"], report["seconds"]) == (1, "0badcafe", 61.5)
     assert [trial["mode"] for trial in report["trials"]] == ["none", "sidecar", "node"]
     node = report["trials"][2]

@@ -13,7 +13,6 @@ import os
 import shutil
 import stat
 import sys
-import tarfile
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -25,6 +24,11 @@ import orjson
 from chaos.cluster.embedded.kubelet.machine import HOME
 from chaos.errors import Misuse
 from chaos.names import IMAGE
+
+if sys.version_info >= (3, 11, 4):
+    import tarfile
+else:  # Debian 12 has 3.11.2, whose tarfile does not check what it unpacks
+    from backports import tarfile
 
 ALIASES: Final = "SHAREDFATE_IMAGE_ALIASES"
 SYSTEM_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
