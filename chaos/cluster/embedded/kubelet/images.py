@@ -28,7 +28,7 @@ from chaos.names import IMAGE
 if sys.version_info >= (3, 11, 4):
     import tarfile
 else:  # Debian 12 has 3.11.2, whose tarfile does not check what it unpacks
-    from backports import tarfile
+    from backports import tarfile  # type: ignore[no-redef]
 
 ALIASES: Final = "SHAREDFATE_IMAGE_ALIASES"
 SYSTEM_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
