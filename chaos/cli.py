@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +25,7 @@ REFUSED: Final = 4  # pytest's code for a usage error
 
 
 class _Commands(click.Group):
-    """Turns our own errors into one line and an exit code."""
+    """Turns our own errors into a line each and an exit code."""
 
     def invoke(self, ctx: click.Context) -> object:
         try:
@@ -32,6 +33,19 @@ class _Commands(click.Group):
         except SharedfateError as error:
             click.echo(f"sharedfate: {error}", err=True)
             ctx.exit(REFUSED if isinstance(error, (Misuse, EnvironmentUnfit)) else 1)
+        except ExceptionGroup as group:
+            if group.split(SharedfateError)[1] is not None:
+                raise  # one of them is nobody's on purpose: its trace is needed
+            click.echo("\n  ".join([f"sharedfate: {group.message}", *map(str, _each(group))]), err=True)
+            ctx.exit(1)
+
+
+def _each(group: BaseExceptionGroup) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _each(error)
+        else:
+            yield error
 
 
 @click.group(cls=_Commands)

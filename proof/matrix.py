@@ -30,8 +30,8 @@ from proof.live.machine import Loop, working
 PAGE = Path(__file__).parent.parent / "benchmarks" / "results" / "matrix.md"
 IDLE, LOADED, ALL = "idle", "loaded", "all"
 TITLES = {IDLE: "default matrix, nothing else runs", LOADED: "default matrix, a loop of arithmetic on each core",
-          ALL: "every scenario in every mode, two workers"}
-EVERYTHING = ("--chaos-modes=all", "--chaos-scenarios=all", "-n", "2")
+          ALL: "every scenario in every mode"}
+EVERYTHING = ("--chaos-modes=all", "--chaos-scenarios=all")
 LONGEST = 7200.0  # seconds of a run, and of the loops beside it
 EVERY = 3.0  # seconds between two readings of memory
 MEMORY = "memory.txt"
@@ -70,7 +70,7 @@ class Made:
 
     @property
     def ratio(self) -> float:
-        """Wall time to observation; with two workers below 1 is possible."""
+        """Wall time to observation."""
         return self.seconds / sum(trial.observed for trial in self.trials)
 
 

@@ -52,7 +52,9 @@ class JobRun(AbstractContextManager["JobRun"]):
         self.tenant = trial.deployment.tenants[0]
         objects = manifests.job(self.name, tenant=self.tenant.name, nodes=self.tenant.client_nodes, requests=requests,
                                 interval=interval, tries=tries, deadline_seconds=int(SECONDS))
-        self._objects = [obj for obj in trial.mesh.inject(objects) if obj["kind"] != "Namespace"]
+        ours = {(obj["kind"], obj["metadata"]["name"]) for obj in objects}
+        # Injection brings what a mode has in each namespace besides, as a waypoint: that is there, and stays when the Job goes.
+        self._objects = [obj for obj in trial.mesh.inject(objects) if (obj["kind"], obj["metadata"]["name"]) in ours]
         self._began = 0.0
 
     def __enter__(self) -> JobRun:

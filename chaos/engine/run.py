@@ -20,8 +20,8 @@ from chaos.engine.result import TrialResult
 from chaos.engine.scenario import NotHere, Scenario
 from chaos.engine.settings import RUN_FILE, Inconclusive, Settings
 from chaos.engine.target import TargetDeployment, require_consent
-from chaos.engine.trial import Trial, TrialFailed, TrialInconclusive
-from chaos.errors import Misuse
+from chaos.engine.trial import Trial, TrialInconclusive
+from chaos.errors import Misuse, NoEffect
 from chaos.faults.injection import undo_overdue
 from chaos.history.model import EventKind
 from chaos.mesh.install import Mesh
@@ -148,13 +148,12 @@ class Run:
         spoiled = True  # what ended in the midst of a fault is no ground for the next trial
         try:
             with closing(self.trial(mode, scenario.name)) as trial:
-                scenario.run(trial)
-                result = trial.conclude()
-            spoiled = scenario.spoils
-            return result
-        except (TrialFailed, TrialInconclusive):
-            spoiled = scenario.spoils
-            raise
+                try:
+                    scenario.run(trial)
+                    spoiled = scenario.spoils
+                except NoEffect as error:
+                    trial.without_effect(error)
+                return trial.conclude()
         finally:
             if spoiled:
                 self.discard()

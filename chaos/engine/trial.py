@@ -12,15 +12,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from chaos.chance import Seed
-from chaos.engine.deployment import REQUEST_TIMEOUT, Deployment
-from chaos.engine.features.check import Check
+from chaos.engine.deployment import REQUEST_TIMEOUT, SOUND_SECONDS, Deployment
+from chaos.engine.features.check import Check, undecided
 from chaos.engine.progress import Progress
 from chaos.engine.restarts import compare_restarts, container_snapshot
 from chaos.engine.result import TrialResult
 from chaos.engine.shown import combined, judgement_of, measures_of
 from chaos.engine.topology import Tenant
-from chaos.errors import ExperimentFailure, NotReady
+from chaos.errors import ExperimentFailure, NoEffect, NotReady
 from chaos.faults.injection import injected
 from chaos.faults.model import Fault, Receipt, Target
 from chaos.faults.selection import container_target, workload_target
@@ -28,7 +31,7 @@ from chaos.faults.workload import KINDS
 from chaos.history.model import Event, EventKind, Flow, Outcome, Samples, Window, WindowKind
 from chaos.history.store import HistoryWriter
 from chaos.load.collector import Collector
-from chaos.mesh.fate import Placement, ProxyInstance, flow_shares
+from chaos.mesh.fate import Placement, ProxyInstance, flow_shares, may_move
 from chaos.verdict import Expectation, FaultKind, Finding, Harm, HistoryView, Judgement, Thresholds, Verdict, judge, view_from
 
 SWITCH_SECONDS: Final = 2.5  # of each window of a switchback that is judged: three pairs at 200/s exclude the margin of errors
@@ -93,13 +96,15 @@ class Trial:
 
     def expect_fate_of(self, *proxies: ProxyInstance, fault_kind: FaultKind, harm: Harm = Harm.EITHER,
                        exempt: Sequence[Flow] = ()) -> Expectation:
-        """Expect harm to just the flows whose pairs lie behind the proxies, by the share of them that does."""
+        """Expect harm to just the flows whose pairs lie behind the proxies, by the share of them that does. Flows whose clients may
+        move to other paths are exempt."""
         shares = flow_shares(self.placement, proxies)
-        self.expectation = Expectation({Flow(*call): share for call, share in shares.items()}, exempt=frozenset(exempt),
-                                       harm=harm, fault_kind=fault_kind)
+        spared = frozenset(exempt) | {Flow(*call) for call in may_move(self.placement, proxies)}
+        self.expectation = Expectation({Flow(*call): share for call, share in shares.items()}, exempt=spared, harm=harm,
+                                       fault_kind=fault_kind)
         self._writer.note(since=self.since, expectation={
             "shares": {str(flow): share for flow, share in self.expectation.shares.items()},
-            "exempt": [str(flow) for flow in exempt], "harm": str(harm), "fault_kind": str(fault_kind)},
+            "exempt": sorted(map(str, spared)), "harm": str(harm), "fault_kind": str(fault_kind)},
             thresholds=asdict(self.thresholds))
         return self.expectation
 
@@ -125,6 +130,11 @@ class Trial:
         self.note(EventKind.NOTE, {"check": check.name, "verdict": str(check.verdict), "sentence": check.sentence,
                                    "value": check.value, "unit": check.unit})
         self.checks.append(check)
+
+    def without_effect(self, error: NoEffect) -> None:
+        """The fault was not seen to act: nobody's fate was tried, so nothing is judged, and the trial is inconclusive."""
+        self.expectation = None
+        self.show(undecided("effect", str(error)))
 
     def workload(self, kind: str, key: str) -> Target:
         """A workload, by namespace/name, as a fault's target."""
@@ -170,15 +180,14 @@ class Trial:
 
     def _baseline_begin(self) -> int:
         """Since when flows have been sound. Quiet time before this trial counts, unless a request failed in it."""
-        deployment = self.deployment
-        sound = max(deployment.sound_since, deployment.since)
-        quiet = max(deployment.quiet_since, deployment.since, sound - int(self.thresholds.baseline_seconds * 1e9))
-        if quiet >= sound:
-            return sound
+        sound = max(self.deployment.sound_since, self.deployment.since)
         self._collector.poll_now()
         samples, _ = self._writer.snapshot()
-        before = samples[(samples["due"] >= quiet) & (samples["due"] < sound)]
-        return sound if (before["outcome"] != Outcome.OK).any() else quiet
+        failed = samples["due"][samples["outcome"] != Outcome.OK]
+        self.since = steady_since(failed[failed < sound], self.since)
+        self._writer.note(since=self.since)
+        quiet = max(self.since, sound - int(self.thresholds.baseline_seconds * 1e9))
+        return sound if quiet >= sound or ((failed >= quiet) & (failed < sound)).any() else quiet
 
     @contextmanager
     def fault(self, fault: Fault, *targets: Target, seconds: float = 60.0) -> Iterator[tuple[Receipt, ...]]:
@@ -201,13 +210,15 @@ class Trial:
         with injected(self.cluster, fault, *targets, run=self.deployment.run, seconds=seconds, tell=tell) as receipts:
             yield receipts
 
-    def _pods_of(self, target: Target) -> list[str]:
-        """UIDs of the pods that a fault on the target may restart."""
+    def _pods_of(self, target: Target) -> set[str]:
+        """UIDs of the pods that a fault on the target may restart, and of what goes with them: a pod's own waypoint."""
         if target.kind != "workload":
-            return [target.uid]
+            return {target.uid}
         selector = self.cluster.get(target.workload_kind, target.name, target.namespace)["spec"]["selector"]["matchLabels"]
         labels = ",".join(f"{name}={value}" for name, value in selector.items())
-        return [pod["metadata"]["uid"] for pod in self.cluster.list("Pod", target.namespace, labels=labels)]
+        pods = {pod["metadata"]["uid"] for pod in self.cluster.list("Pod", target.namespace, labels=labels)}
+        return pods | {pod["metadata"]["uid"] for pod in self.cluster.list("Pod", target.namespace)
+                       if any(owner["uid"] in pods for owner in pod["metadata"].get("ownerReferences") or [])}
 
     def switchback(self, fault: Fault, *targets: Target, aggressor: Tenant | None = None,
                    before_look: Callable[[Sequence[Window]], None] = lambda _: None) -> Judgement:
@@ -407,6 +418,18 @@ class Trial:
         if total:
             errors = sum(rate.per_second * rate.errors for rate in rates) / total
             self.progress.live(rate=total, errors=errors, text=self.name)
+
+
+def steady_since(failed: NDArray[np.int64], quiet: int) -> int:
+    """When the load is steady: from the quiet instant on, once no request failed for half a second. What an earlier trial broke
+    may fail for a while after it was mended, as clients learn of it, and is no noise of the machine.
+
+    Args:
+        failed: when the requests that failed were due, ns.
+    """
+    edges = np.concatenate(([quiet], np.sort(failed[failed >= quiet])))
+    apart = np.flatnonzero(np.diff(edges) >= SOUND_SECONDS * 1e9)
+    return int(edges[apart[0] if len(apart) else -1])
 
 
 def _proxy_json(proxy: ProxyInstance) -> dict[str, Any]:

@@ -6,12 +6,12 @@ never assumed; these functions neither read nor wait.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from chaos.errors import ExperimentFailure
-from chaos.mesh.modes import Hop, Layer, ProxyMode, Scope, Side
+from chaos.mesh.modes import Balancing, Hop, Layer, ProxyMode, Scope, Side
 
 
 class Role(StrEnum):
@@ -138,11 +138,28 @@ def flow_shares(placement: Placement, instances: Iterable[ProxyInstance]) -> Map
     targets = list(instances)
     shares: dict[tuple[str, str], list[float]] = {call: [] for call in placement.calls}
     for pair in placement.pairs():
-        untouched = 1.0
-        for instance in targets:
-            untouched *= 1.0 - share_behind(placement, pair, instance)
-        shares[pair.client.workload_key, pair.server.workload_key].append(1.0 - untouched)
+        shares[pair.client.workload_key, pair.server.workload_key].append(_share_behind_any(placement, pair, targets))
     return {call: sum(values) / len(values) if values else 0.0 for call, values in shares.items()}
+
+
+def may_move(placement: Placement, instances: Iterable[ProxyInstance]) -> frozenset[tuple[str, str]]:
+    """The flows of which nothing can be predicted when the instances break: each connection is balanced once, and a client with
+    connections behind them has others that are not. It drops those that fail and goes on with the rest, by its own patience."""
+    if placement.mode.balancing is not Balancing.CONNECTION:
+        return frozenset()
+    targets = list(instances)
+    by_client: dict[tuple[str, str, str], list[float]] = {}
+    for pair in placement.pairs():
+        by_client.setdefault((pair.client.workload_key, pair.server.workload_key, pair.client.uid), []).append(
+            _share_behind_any(placement, pair, targets))
+    return frozenset((client, server) for (client, server, _), shares in by_client.items() if 0 < sum(shares) < len(shares))
+
+
+def _share_behind_any(placement: Placement, pair: Pair, instances: Sequence[ProxyInstance]) -> float:
+    missed = 1.0
+    for instance in instances:
+        missed *= 1.0 - share_behind(placement, pair, instance)
+    return 1.0 - missed
 
 
 def identities_held(placement: Placement, instance: ProxyInstance) -> frozenset[tuple[str, str]]:

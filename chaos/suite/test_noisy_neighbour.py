@@ -1,7 +1,7 @@
 """One tenant overloads its own path. Who else slows down is who shares a proxy with it.
 
 A scenario for each way to overload: many requests; a new connection, and so a TLS handshake, for each; large bodies; readers
-so slow that their answers fill the tunnel that others share.
+so slow that their answers wait in its proxies.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from chaos.history.model import EventKind, Flow, Window
 from chaos.history.words import Cause
 from chaos.verdict import FaultKind
 
-BODIES = 192  # of 256 KiB at a time: 48 MiB, which a sidecar's share of the memory bears, so that CPU is what gives out
+BODIES = 64  # of 256 KiB at a time: 16 MiB, which the smallest proxy bears on top of what other overloads left in its heap
 SLOW_READERS = 10.0  # requests a second: 20 answers of 1 MiB wait at once, each to be given up after 2 s, beside a tunnel of 16 MiB
 
 

@@ -7,13 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from chaos.cluster.client import Cluster
+from chaos.engine.features.check import decided
 from chaos.engine.progress import Silent
 from chaos.engine.run import Run
 from chaos.engine.scenario import Scenario
-from chaos.engine.settings import Settings
-from chaos.engine.trial import Trial, TrialFailed
-from chaos.errors import RecoveryFailed
+from chaos.engine.settings import Inconclusive, Settings
+from chaos.engine.trial import Trial, TrialFailed, TrialInconclusive
+from chaos.errors import NoEffect, RecoveryFailed
+from chaos.faults.model import Evidence, Receipt
+from chaos.faults.throttle import Throttle
 from chaos.report import write_reports
+from chaos.verdict import FaultKind
 
 pytestmark = pytest.mark.privileged
 
@@ -24,19 +29,36 @@ def breaks(trial: Trial) -> None:
 
 
 def fails(trial: Trial) -> None:
-    raise TrialFailed(f"{trial.name}: somebody was hurt")
+    trial.show(decided("claim", False, "it does not hold"))
+
+
+class Unnoticed(Throttle):
+    def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
+        raise NoEffect(f"{receipt.target}: nothing was seen to change")
+
+
+def does_nothing(trial: Trial) -> None:
+    proxy = trial.deployment.proxy_to_break()
+    trial.expect_fate_of(proxy, fault_kind=FaultKind.GRADUAL)
+    trial.switchback(Unnoticed(), trial.container(proxy))
 
 
 def test_after_an_error_the_next_trial_gets_a_deployment_made_anew_and_after_a_verdict_it_does_not(tmp_path: Path) -> None:
-    with Run(Settings(out=tmp_path / "out", modes=("none",), seed=5), progress=Silent()) as run:
-        first = run.deployment("none")
-        with pytest.raises(TrialFailed):
-            run.attempt("none", Scenario("fails", fails, claim=""))
-        assert run.deployment("none") is first
+    settings = Settings(out=tmp_path / "out", modes=("node",), seed=5, inconclusive=Inconclusive.FAIL)
+    with Run(settings, progress=Silent()) as run:
+        first = run.deployment("node")
+        with pytest.raises(TrialFailed, match="it does not hold"):
+            run.attempt("node", Scenario("fails", fails, claim=""))
+        assert run.deployment("node") is first
         with pytest.raises(RecoveryFailed):
-            run.attempt("none", Scenario("breaks", breaks, claim=""))
-        assert run.deployment("none") is not first
+            run.attempt("node", Scenario("breaks", breaks, claim=""))
+        second = run.deployment("node")
+        assert second is not first
+        with pytest.raises(TrialInconclusive, match="nothing was seen to change"):
+            run.attempt("node", Scenario("does-nothing", does_nothing, claim=""))
+        assert run.deployment("node") is not second
     write_reports(tmp_path / "out", seconds=1.0)
     report = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert report["unfinished"] == ["breaks[none]", "fails[none]"]
-    assert "2 trials: 2 without a result" in (tmp_path / "out" / "report.md").read_text()
+    assert report["unfinished"] == ["breaks[node]"]
+    assert {trial["scenario"]: trial["verdict"] for trial in report["trials"]} == {"fails": "fail", "does-nothing": "inconclusive"}
+    assert "3 trials: 1 fail, 1 inconclusive, 1 without a result" in (tmp_path / "out" / "report.md").read_text()

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import cast
+from unittest.mock import Mock
+
+import numpy as np
 import pytest
 
 from chaos.chance import Seed
 from chaos.engine.catalogue import scenario_names
+from chaos.engine.jobs import JobRun
 from chaos.engine.restarts import ContainerState, compare_restarts
 from chaos.engine.settings import parse_settings
 from chaos.engine.topology import plan_tenants
+from chaos.engine.trial import Trial, steady_since
 from chaos.errors import Misuse
+from chaos.mesh.install import Mesh
+from chaos.mesh.modes import MODES
 
 
 def state(*, container_id: str = "c1", restarts: int = 0) -> ContainerState:
@@ -71,3 +80,30 @@ def test_the_third_tenant_shares_no_node_with_the_first() -> None:
 def test_named_children_of_a_seed_repeat_and_differ() -> None:
     assert Seed(1).child("x").number() == Seed(1).child("x").number()
     assert Seed(1).child("x").number() != Seed(1).child("y").number() != Seed(2).child("y").number()
+
+
+SECOND = 1_000_000_000
+
+
+@pytest.mark.parametrize(("failed", "steady"), [
+    ([], 10.0),
+    ([9.0, 9.9], 10.0),  # before anything was quiet
+    ([10.0, 10.4, 10.6, 11.0], 11.0),  # what was broken before, until clients have found their way
+    ([10.2, 11.0, 13.0], 10.2),  # what fails after half a second without a failure is the load's own
+    ([12.0], 10.0),
+])
+def test_the_load_is_steady_once_what_an_earlier_trial_broke_fails_no_more(failed: list[float], steady: float) -> None:
+    due = (np.array(failed) * SECOND).astype(np.int64)
+    assert steady_since(due, 10 * SECOND) == int(steady * SECOND)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_job_that_goes_takes_nothing_with_it_that_its_namespace_had(mode: str) -> None:
+    site = SimpleNamespace(mesh=Mesh(Mock(), mode, run="jobs"), cluster=Mock(), may_restart=set(),
+                           deployment=SimpleNamespace(tenants=plan_tenants(["n1", "n2"])))
+    site.cluster.list.return_value = []
+    with JobRun(cast(Trial, site), "x"):
+        pass
+    deleted = [call.args for call in site.cluster.delete.call_args_list]
+    assert deleted == [("Job", "job-x", "tenant-a")]
+    assert [call.args[0]["kind"] for call in site.cluster.apply.call_args_list] == ["Job"]

@@ -139,8 +139,9 @@ def test_what_a_killed_runner_left_beside_a_foreign_mesh_is_cleaned_where_its_na
             runner.send_signal(signal.SIGKILL)
             runner.wait()
         unlisted = command("clean", *WHERE, KUBECONFIG=str(cluster.kubeconfig))
-        assert unlisted.returncode != 0
+        assert unlisted.returncode == 1
         assert "is not ours" in unlisted.stderr
+        assert "Traceback" not in unlisted.stderr
         spaces = ",".join(foreign.NAMESPACES)
         cleaned = command("clean", *WHERE, "--namespaces", spaces, KUBECONFIG=str(cluster.kubeconfig))
         assert "loader shop/sharedfate-frontend" in cleaned.stdout, cleaned.stderr

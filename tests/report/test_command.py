@@ -1,13 +1,16 @@
-"""`sharedfate report` and `sharedfate compare`, as a gate calls them."""
+"""The command as a gate calls it: its exit codes, and what it says of errors."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from chaos.cli import main
+from chaos.engine import clean
+from chaos.errors import Misuse, NotReady
 from chaos.report import write_reports
 from tests.report.synthetic import make_run
 
@@ -50,3 +53,17 @@ def test_the_exit_code_of_compare_is_0_1_or_4(tmp_path: Path) -> None:
     code, said = run(tmp_path, tmp_path / "missing.json")
     assert code == 4
     assert "missing.json: no such file" in said
+
+
+def test_several_errors_are_a_line_each_and_one_that_nobody_meant_keeps_its_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    failures: list[Exception] = [Misuse("namespace shop is not ours"), ExceptionGroup("two faults", [NotReady("gone")])]
+
+    def fails(*_: object, **__: object) -> list[str]:
+        raise ExceptionGroup("removed 3 things, but 2 things were not undone", failures)
+
+    monkeypatch.setattr(clean, "clean_cluster", fails)
+    said = CliRunner().invoke(main, ["clean"])
+    assert (said.exit_code, said.output.splitlines()) == (1, [
+        "sharedfate: removed 3 things, but 2 things were not undone", "  namespace shop is not ours", "  gone"])
+    failures.append(KeyError("uid"))
+    assert isinstance(CliRunner().invoke(main, ["clean"]).exception, ExceptionGroup)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chaos.mesh.fate import Placement, flow_shares
+from chaos.mesh.fate import Placement, flow_shares, may_move
 from chaos.mesh.placement import picture
 from chaos.mesh.target.description import MeshDescription
 
@@ -11,6 +11,8 @@ def told(mesh: MeshDescription, placement: Placement) -> str:
     """The placement's picture, and for each proxy the flows behind it with their share."""
     lines = [f"{mesh.name}: {mesh.stands_for} ({mesh.status})", picture(placement), "when it dies"]
     for instance in placement.proxies:
-        hurt = [f"{client} -> {server} by {share:.0%}" for (client, server), share in flow_shares(placement, [instance]).items() if share]
+        moving = may_move(placement, [instance])
+        hurt = [f"{client} -> {server} by {share:.0%}{' (its clients may move: not judged)' if (client, server) in moving else ''}"
+                for (client, server), share in flow_shares(placement, [instance]).items() if share]
         lines.append(f"  {instance}: {', '.join(hurt) or 'nobody'}")
     return "\n".join(lines)

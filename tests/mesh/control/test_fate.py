@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from chaos.errors import ExperimentFailure
 from chaos.mesh import fate
 from chaos.mesh.fate import Pair, Placement, PodRef, ProxyInstance, Role
-from chaos.mesh.modes import MODES, Layer, ProxyMode, Scope, Side
+from chaos.mesh.modes import MODES, Balancing, Layer, ProxyMode, Scope, Side
 from chaos.names import spiffe_id
 from tests.mesh.envoy.worlds import MESHED, proxies, world
 
@@ -93,6 +93,28 @@ def test_shares_never_shrink_when_one_more_instance_breaks(placement: Placement)
         more = fate.flow_shares(placement, placement.proxies[: count + 1])
         assert all(more[call] >= shares[call] - 1e-12 for call in more)
         shares = more
+
+
+@given(placements())
+def test_only_flows_with_a_path_past_the_instance_may_move_and_none_where_requests_are_balanced(placement: Placement) -> None:
+    for instance in placement.proxies:
+        moving, shares = fate.may_move(placement, [instance]), fate.flow_shares(placement, [instance])
+        assert all(0.0 < shares[call] < 1.0 for call in moving)
+        if placement.mode.balancing is not Balancing.CONNECTION:
+            assert not moving
+
+
+def test_a_client_moves_only_between_paths_of_its_own() -> None:
+    def pod(name: str, role: Role, node: str) -> PodRef:
+        return PodRef("tenant-a", name, name, node, "a", role, role, role)
+
+    mode, call = MODES["ambient-pod"], ("tenant-a/client", "tenant-a/server")
+    one, other = pod("c1", Role.CLIENT, "node-1"), pod("c2", Role.CLIENT, "node-2")
+    servers = pod("s1", Role.SERVER, "node-1"), pod("s2", Role.SERVER, "node-2")
+    for pods, moving in (((other, *servers), {call}), ((one, other, servers[1]), set()), ((one, servers[0]), set())):
+        placement = Placement(mode, pods, proxies_of(mode, pods), (call,))
+        first = next(p for p in placement.proxies if p.layers == {Layer.L4} and p.key == "node-1")
+        assert fate.may_move(placement, [first]) == moving
 
 
 @given(placements())
