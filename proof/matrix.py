@@ -48,6 +48,7 @@ class Trial:
     seconds: float
     windows: float
     amiss: tuple[str, ...]  # flows found hurt that the model says are not
+    twice: bool = False  # inconclusive at first, and made again with fresh pods
 
     @property
     def wrong(self) -> bool:
@@ -88,12 +89,13 @@ def read(directory: Path) -> Made:
     report: dict[str, Any] = json.loads((directory / "report.json").read_text())
     trials = []
     for one in report["trials"]:
-        events = directory / "trials" / one["mode"] / one["scenario"] / "events.jsonl"
+        place = directory / "trials" / one["mode"] / one["scenario"]
+        events = place / "events.jsonl"
         shown = [json.loads(line) for line in events.read_text().splitlines()] if events.exists() else []
         windows = [(event["data"]["begin"], event["data"]["end"]) for event in shown
                    if event["kind"] == "window" and event["data"]["end"]]
         trials.append(Trial(f"{one['scenario']}[{one['mode']}]", one["verdict"], one["seconds"], covered(windows) / NANO,
-                            tuple(sorted(set(one["observed"]["hurt"]) & set(one["predicted"]["unhurt"])))))
+                            tuple(sorted(set(one["observed"]["hurt"]) & set(one["predicted"]["unhurt"]))), (place / "attempt-1").exists()))
     trials += [Trial(name, ERROR, 0.0, 0.0, ()) for name in report.get("unfinished", ())]
     memory = directory / MEMORY
     readings = [float(line) for line in memory.read_text().split()] if memory.exists() else []
@@ -105,10 +107,11 @@ def page(runs: Sequence[Made], *, machine: str) -> str:
     text = ["# How often a trial of the suite is wrong, and what a run costs", "",
             f"{machine}; embedded cluster, two nodes. Again: `python -m proof.matrix`.", "",
             "The mesh is sound: a trial that fails is wrong, and so is one that finds somebody hurt of whom the model says that nobody "
-            "is. *Observation*: the windows in which traffic is judged, and the whole of those trials that judge none (Jobs, keys, "
-            "footprint, features). *Outside the pods*: PSS of the runner and the cluster's own processes, at most.", "",
-            "| runs | how | trials a run | trials in all | wrong | inconclusive | wall, s: median (least to most) | observation, s | "
-            "wall to observation | MiB outside the pods |", "|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|"]
+            "is. *Made twice*: inconclusive at first, and with fresh pods not. *Observation*: the windows in which traffic is judged, and "
+            "the whole of those trials that judge none (Jobs, keys, footprint, features). "
+            "*Outside the pods*: PSS of the runner and the cluster's own processes, at most.", "",
+            "| runs | how | trials a run | trials in all | wrong | inconclusive | made twice | wall, s: median (least to most) | "
+            "observation, s | wall to observation | MiB outside the pods |", "|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|"]
     for kind, title in TITLES.items():
         if not (mine := [run for run in runs if run.kind == kind]):
             continue
@@ -118,6 +121,7 @@ def page(runs: Sequence[Made], *, machine: str) -> str:
         text.append(
             f"| {len(mine)} | {title} | {statistics.median(len(run.trials) for run in mine):.0f} | {len(trials)} | "
             f"{sum(trial.wrong for trial in trials)} | {sum(trial.verdict == 'inconclusive' for trial in trials)} | "
+            f"{sum(trial.twice for trial in trials)} | "
             f"{statistics.median(walls):.0f} ({min(walls):.0f} to {max(walls):.0f}) | "
             f"{statistics.median(sum(trial.observed for trial in run.trials) for run in mine):.0f} | "
             f"{statistics.median(run.ratio for run in mine):.2f} | {f'{max(held):.0f}' if held else '-'} |")

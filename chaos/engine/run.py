@@ -121,6 +121,7 @@ class Run:
     def trial(self, mode: str, scenario: str) -> Trial:
         """A new trial in the mode's deployment, once every flow is sound."""
         directory = self.settings.out / "trials" / mode / scenario
+        directory.mkdir(parents=True, exist_ok=True)  # it has begun, even if no load gets sound
         deployment = self.deployment(mode)
         helped = deployment.heal()
         trial = Trial(deployment, scenario, directory, seed=self.seed.child(mode, scenario), progress=self.progress)

@@ -110,7 +110,7 @@ def read_run(run_dir: Path, *, seconds: float) -> RunRecord:
         raise Misuse(f"{run_dir / 'run.json'}: cluster must hold kind, version and nodes")
     trials = [read_trial(path) for path in (run_dir / "trials").glob("*/*/result.json")]
     trials.sort(key=lambda trial: (mode_rank(trial.mode), trial.scenario, str(trial.directory)))
-    begun = sorted(path.parent for path in (run_dir / "trials").glob("*/*/trial.json"))
+    begun = sorted(path for path in (run_dir / "trials").glob("*/*") if path.is_dir())
     unfinished = tuple(f"{path.name}[{path.parent.name}]" for path in begun if not (path / "result.json").exists())
     return RunRecord(header, tuple(trials), seconds, unfinished)
 

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from chaos.cluster.client import Cluster
+from chaos.engine.deployment import Deployment
 from chaos.engine.features.check import decided
 from chaos.engine.progress import Silent
 from chaos.engine.run import Run
 from chaos.engine.scenario import Scenario
 from chaos.engine.settings import Inconclusive, Settings
 from chaos.engine.trial import Trial, TrialFailed, TrialInconclusive
-from chaos.errors import NoEffect, RecoveryFailed
+from chaos.errors import NoEffect, NotReady, RecoveryFailed
 from chaos.faults.model import Evidence, Receipt
 from chaos.faults.throttle import Throttle
 from chaos.report import write_reports
@@ -43,7 +44,12 @@ def does_nothing(trial: Trial) -> None:
     trial.switchback(Unnoticed(), trial.container(proxy))
 
 
-def test_after_an_error_the_next_trial_gets_a_deployment_made_anew_and_after_a_verdict_it_does_not(tmp_path: Path) -> None:
+def never_sound(deployment: Deployment) -> list[str]:
+    raise NotReady(f"{deployment.run}: its load does not get sound")
+
+
+def test_after_an_error_the_next_trial_gets_a_deployment_made_anew_and_after_a_verdict_it_does_not(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(out=tmp_path / "out", modes=("node",), seed=5, inconclusive=Inconclusive.FAIL)
     with Run(settings, progress=Silent()) as run:
         first = run.deployment("node")
@@ -56,9 +62,14 @@ def test_after_an_error_the_next_trial_gets_a_deployment_made_anew_and_after_a_v
         assert second is not first
         with pytest.raises(TrialInconclusive, match="nothing was seen to change"):
             run.attempt("node", Scenario("does-nothing", does_nothing, claim=""))
-        assert run.deployment("node") is not second
+        third = run.deployment("node")
+        assert third is not second
+        monkeypatch.setattr(Deployment, "heal", never_sound)
+        with pytest.raises(NotReady):
+            run.attempt("node", Scenario("sound", fails, claim=""))
+        assert run.deployment("node") is not third
     write_reports(tmp_path / "out", seconds=1.0)
     report = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert report["unfinished"] == ["breaks[node]"]
+    assert report["unfinished"] == ["breaks[node]", "sound[node]"]
     assert {trial["scenario"]: trial["verdict"] for trial in report["trials"]} == {"fails": "fail", "does-nothing": "inconclusive"}
-    assert "3 trials: 1 fail, 1 inconclusive, 1 without a result" in (tmp_path / "out" / "report.md").read_text()
+    assert "4 trials: 1 fail, 1 inconclusive, 2 without a result" in (tmp_path / "out" / "report.md").read_text()

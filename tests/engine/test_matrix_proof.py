@@ -16,7 +16,7 @@ def trial(**given: object) -> dict[str, object]:
 
 
 def made(directory: Path, *trials: dict[str, object], unfinished: list[str] | None = None) -> Made:
-    directory.mkdir()
+    directory.mkdir(exist_ok=True)
     (directory / "report.json").write_text(json.dumps({"seconds": 30.0, "trials": list(trials), "unfinished": unfinished or []}))
     return read(directory)
 
@@ -27,14 +27,15 @@ def test_windows_that_overlap_count_once() -> None:
 
 
 def test_a_trial_that_fails_or_finds_hurt_whom_the_model_spares_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "idle-1" / "trials" / "node" / "proxy-killed" / "attempt-1").mkdir(parents=True)
     sound = made(tmp_path / "idle-1", trial())
     assert [one.wrong for one in sound.trials] == [False]
     odd = made(tmp_path / "loaded-1", trial(verdict="fail"), trial(observed={"hurt": ["a", "c"], "unhurt": []}),
                trial(verdict="inconclusive"))
     assert (odd.kind, [one.wrong for one in odd.trials]) == ("loaded", [True, True, False])
     text = page([sound, odd], machine="here")
-    assert "| 1 | default matrix, nothing else runs | 1 | 1 | 0 | 0 |" in text
-    assert "| 1 | default matrix, a loop of arithmetic on each core | 3 | 3 | 2 | 1 |" in text
+    assert "| 1 | default matrix, nothing else runs | 1 | 1 | 0 | 0 | 1 |" in text
+    assert "| 1 | default matrix, a loop of arithmetic on each core | 3 | 3 | 2 | 1 | 0 |" in text
     assert "| `proxy-killed[node]` | loaded | pass | c | 1 |" in text
 
 
