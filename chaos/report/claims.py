@@ -12,7 +12,7 @@ from typing import Final
 
 from chaos.report.records import TrialRecord
 from chaos.report.sharing import Sharing
-from chaos.report.words import bystander, effects, flows_of, measure_text, number, short_flows
+from chaos.report.words import bystander, effects, flows_of, measure_text, number, short_flows, unpredicted_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +110,8 @@ def figure_of(claim: Claim, trial: TrialRecord, sharing: Sharing | None) -> Figu
         parts.append(text)
         if (beside := bystander(trial)) is not None:
             parts.append(f"others at most {beside.kind} {beside.high:+.1f} points")
+        if seen := unpredicted_text(trial, short):
+            parts.append(seen)
     if sharing is not None and (behind := _behind_target(trial, sharing)):
         parts.append(behind)
     names = [name for name in claim.measures if name in trial.measures]

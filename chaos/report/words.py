@@ -58,7 +58,15 @@ def observed_text(trial: Result, short: Mapping[str, str]) -> str:
     hurt, unsure = trial.observed["hurt"], trial.observed["inconclusive"]
     if not any(trial.observed.values()):
         return "not known" if flows_of(trial) else DASH
-    return name_flows(hurt, short) + (f"; cannot tell: {name_flows(unsure, short)}" if unsure else "")
+    parts = [name_flows(hurt, short), f"cannot tell: {name_flows(unsure, short)}" if unsure else "", unpredicted_text(trial, short)]
+    return "; ".join(part for part in parts if part)
+
+
+def unpredicted_text(trial: Result, short: Mapping[str, str]) -> str:
+    """What was seen of the flows of which nothing was predicted; of a flow that sent nothing meanwhile, nothing was seen."""
+    seen = [f"{short.get(str(flow['flow']), flow['flow'])} ({flow['finding']})" for flow in trial.judgement.get("flows", ())
+            if flow.get("expected_share") is None and any((flow.get(kind) or {}).get("n") for kind in ("errors", "slow"))]
+    return f"not predicted: {', '.join(seen)}" if seen else ""
 
 
 def effects(trial: Result) -> list[Effect]:

@@ -154,3 +154,24 @@ def test_a_trial_in_which_no_flow_was_judged_does_not_say_that_nobody_was_hurt(t
     assert "| tenant-a, tenant-b | not known |" in reports.markdown.read_text()
     assert "hurt: not known" in reports.html.read_text()
     assert "not known" in terminal_table(read_run(tmp_path, seconds=1).trials)
+
+
+def test_what_was_seen_of_a_flow_of_which_nothing_was_predicted_is_told_and_a_paused_one_is_not(tmp_path: Path) -> None:
+    directory = make_run(tmp_path, modes=("node",))
+    (trial,) = directory.glob("trials/node/*")
+    result = json.loads((trial / "result.json").read_text())
+    a, b = (f"tenant-{name}/client -> tenant-{name}/server" for name in "ab")
+    flows = result["judgement"]["flows"]
+    next(flow for flow in flows if flow["flow"] == b)["expected_share"] = None
+    flows.append({"flow": "tenant-d/client -> tenant-d/server", "expected_share": None, "finding": "inconclusive",
+                  "errors": {"n": 0}, "slow": {"n": 0}})
+    edit(trial, judgement={**result["judgement"], "flows": flows}, predicted={**result["predicted"], "hurt": [a]},
+         observed={**result["observed"], "hurt": [a]})
+    write_reports(directory, seconds=1.0)
+    said = "tenant-a; not predicted: tenant-b (hurt)"
+    assert f"| {said} |" in (directory / "report.md").read_text()
+    assert said in terminal_table(read_run(directory, seconds=1.0).trials)
+    page = (directory / "report.html").read_text()
+    assert said in page
+    assert "1 of 2 flows hurt" in page
+    assert "tenant-d (" not in page
