@@ -7,7 +7,7 @@ in the legend. Coordinates are rounded to whole units: it halves the page and no
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from markupsafe import Markup, escape
@@ -66,10 +66,8 @@ class _Plot:
         def y(value: float) -> int:
             return round(RATE_BOTTOM - value / top * (RATE_BOTTOM - RATE_TOP))
 
-        yield _text(LEFT, RATE_TOP - 7, "requests/s, errors by cause", "start")
-        for value in (0.0, top):
-            yield _text(LEFT - 4, y(value) + 4, f"{value:g}", "end")
-            yield f'<path class="grid" d="M{LEFT} {y(value)}H{RIGHT}"/>'
+        yield _text(LEFT, RATE_TOP - 7, "requests/s")
+        yield from _grid((0.0, top), y)
         floor = np.zeros_like(series.rate)
         for cause, share in sorted(series.causes.items(), key=lambda item: -float(item[1].sum())):
             head = floor + share * series.rate
@@ -97,7 +95,7 @@ class _Plot:
 
     def latency(self, series: FlowSeries) -> Iterable[str]:
         known = series.latency[np.isfinite(series.latency)]
-        yield _text(LEFT, LATENCY_TOP - 5, "latency of answers, ms: p50, to p95, to p99", "start")
+        yield _text(LEFT, LATENCY_TOP - 5, "latency, ms")
         if not len(known):
             yield _text((LEFT + RIGHT) // 2, (LATENCY_TOP + LATENCY_BOTTOM) // 2, "no request was answered", "middle")
             return
@@ -108,9 +106,7 @@ class _Plot:
             share = (math.log10(max(value, 10.0**low)) - low) / (high - low)
             return round(LATENCY_BOTTOM - share * (LATENCY_BOTTOM - LATENCY_TOP))
 
-        for power in range(low, high + 1):
-            yield _text(LEFT - 4, y(10.0**power) + 4, f"{10.0**power:g}", "end")
-            yield f'<path class="grid" d="M{LEFT} {y(10.0**power)}H{RIGHT}"/>'
+        yield from _grid([10.0**power for power in range(low, high + 1)], y)
         middle = [(a + b) // 2 for a, b in zip(self.edges, self.edges[1:], strict=False)]
         for name, lower, upper in (("p99", 1, 2), ("p95", 0, 1)):
             path = ""
@@ -124,19 +120,27 @@ class _Plot:
         yield f'<path class="p50" d="{"".join(lines)}"/>'
 
     def marks(self) -> Iterable[str]:
-        for mark in self.timeline.marks:
-            at = self.x(mark.at)
-            shape = f"M{at - 4} {LATENCY_BOTTOM + 7}L{at + 4} {LATENCY_BOTTOM + 7}L{at} {LATENCY_BOTTOM}Z"
-            if mark.kind == "restart":
-                yield (f'<g class="restart"><title>{escape(mark.text)}</title><path d="M{at} {RATE_TOP}V{LATENCY_BOTTOM}"/>'
-                       f'<path class="tip" d="{shape}"/></g>')
+        """Where something restarted; the page says beside the charts what did."""
+        places = sorted({self.x(mark.at) for mark in self.timeline.marks if mark.kind == "restart"})
+        if places:
+            lines = "".join(f"M{at} {RATE_TOP}V{LATENCY_BOTTOM}" for at in places)
+            tips = "".join(f"M{at - 4} {LATENCY_BOTTOM + 7}h8L{at} {LATENCY_BOTTOM}Z" for at in places)
+            yield f'<path class="restart" d="{lines}"/><path class="tip" d="{tips}"/>'
 
     def time_axis(self) -> Iterable[str]:
-        yield f'<path class="axis" d="M{LEFT} {LATENCY_BOTTOM}H{RIGHT}M{LEFT} {RATE_BOTTOM}H{RIGHT}"/>'
-        for value in ticks(self.low, self.high):
-            at = self.x(value)
-            yield f'<path class="axis" d="M{at} {LATENCY_BOTTOM}v4"/>'
-            yield _text(at, HEIGHT - 8, f"{value:g}" + (" s" if value == 0 else ""), "middle")
+        values = ticks(self.low, self.high)
+        lines = [f"M{LEFT} {bottom}H{RIGHT}" for bottom in (LATENCY_BOTTOM, RATE_BOTTOM)]
+        lines += [f"M{self.x(value)} {LATENCY_BOTTOM}v4" for value in values]
+        yield f'<path class="axis" d="{"".join(lines)}"/>'
+        for value in values:
+            yield _text(self.x(value), HEIGHT - 8, f"{value:g}" + (" s" if value == 0 else ""), "middle")
+
+
+def _grid(values: Sequence[float], y: Callable[[float], int]) -> Iterable[str]:
+    for value in values:
+        yield _text(LEFT - 4, y(value) + 4, f"{value:g}", "end")
+    lines = "".join(f"M{LEFT} {y(value)}H{RIGHT}" for value in values)
+    yield f'<path class="grid" d="{lines}"/>'
 
 
 def _merge(steps: list[str]) -> list[str]:
@@ -164,5 +168,7 @@ def _class_of(cause: str) -> str:
     return "cause-" + cause.replace(" ", "-")
 
 
-def _text(x: int, y: int, text: str, anchor: str) -> str:
-    return f'<text x="{x}" y="{y}" text-anchor="{anchor}">{escape(text)}</text>'
+def _text(x: int, y: int, text: str, anchor: str = "") -> str:
+    """`anchor`: a class of the page, "" (start), middle or end."""
+    kind = f' class="{anchor}"' if anchor else ""
+    return f'<text x="{x}" y="{y}"{kind}>{escape(text)}</text>'

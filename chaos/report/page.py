@@ -6,7 +6,7 @@ This module prepares what the template shows; the template escapes everything bu
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -25,7 +25,7 @@ from chaos.report.timeline import Mark, timeline_of
 from chaos.report.words import DASH, duration, effect_text, flows_of, measure_text, number, observed_text, predicted_text, short_flows
 
 LIMIT: Final = 2_000_000  # bytes of the page
-BINS: Final = (160, 110, 75, 50, 30, 16, 0)  # of a timeline; the first that fits is taken. 0: no timelines
+BINS: Final = (160, 110, 75, 50, 30, 16, 10, 0)  # of a timeline; the first that fits is taken. 0: no timelines
 WORDS: Final = {"pass": "pass", "fail": "fail", "inconclusive": "cannot tell"}
 SIGNS: Final = {"pass": "✓", "fail": "✗", "inconclusive": "?"}
 _log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class TrialView:
     measures: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
     figures: tuple[Figure, ...]
-    marks: tuple[Mark, ...]
+    marks: tuple[str, ...]  # what happened on the timeline
     causes: tuple[str, ...]
     unread: str  # why there is no timeline
     seconds: str
@@ -128,7 +128,7 @@ def _judged(trial: TrialRecord) -> list[Mapping[str, Any]]:
 
 
 def _figures(trial: TrialRecord, short: Mapping[str, str],
-             bins: int) -> tuple[tuple[Figure, ...], tuple[Mark, ...], tuple[str, ...], str]:
+             bins: int) -> tuple[tuple[Figure, ...], tuple[str, ...], tuple[str, ...], str]:
     if not bins:
         return (), (), (), "This run has too many trials for timelines within the page's size."
     if not (trial.directory / HEADER_FILE).exists():
@@ -144,7 +144,16 @@ def _figures(trial: TrialRecord, short: Mapping[str, str],
     figures = tuple(Figure(names[series.flow], chart(timeline, series, name=names[series.flow]), series.said)
                     for series in sorted(timeline.flows, key=lambda series: (series.flow.endswith("]"), series.flow)))
     causes = tuple(dict.fromkeys(cause for series in timeline.flows for cause in series.causes))
-    return figures, timeline.marks, causes, ""
+    return figures, told(timeline.marks), causes, ""
+
+
+def told(marks: Iterable[Mark]) -> tuple[str, ...]:
+    """A line for each thing that happened, with its time; what happened again is counted in the line of its first time."""
+    times: dict[str, list[float]] = {}
+    for mark in marks:
+        times.setdefault(mark.text, []).append(mark.at)
+    return tuple(f"{at[0]:+.2f} s: {text}" + (f" ({len(at)} times, until {at[-1]:+.2f} s)" if len(at) > 1 else "")
+                 for text, at in times.items())
 
 
 def _row(trial: TrialRecord, flow: Mapping[str, Any], short: Mapping[str, str]) -> FlowRow:

@@ -10,7 +10,8 @@ import pytest
 
 from chaos.history.store import History
 from chaos.report.charts import ceiling, chart, ticks
-from chaos.report.timeline import Timeline, bin_width, detect_restart, timeline_of
+from chaos.report.page import told
+from chaos.report.timeline import Mark, Timeline, bin_width, detect_restart, timeline_of
 from tests.report.synthetic import BASELINE, FAULT, RECOVERY, make_trial
 
 
@@ -123,3 +124,9 @@ def test_a_container_that_starts_is_no_restart_and_one_that_comes_back_or_ends_i
     assert detect_restart(running, again) == "restarted (1 time, after OOMKilled)"
     assert detect_restart(running, {"state": "terminated", "reason": "Error", "exit_code": 137}) == "ended (Error, exit code 137)"
     assert detect_restart(running, {"state": "gone"}) == "gone"
+
+
+def test_what_happens_again_is_counted_in_one_line() -> None:
+    marks = [Mark(0.0, "fault", "pause injected"), Mark(1.2, "restart", "Unhealthy Pod/x"), Mark(2.0, "restart", "Killing Pod/y"),
+             Mark(3.4, "restart", "Unhealthy Pod/x")]
+    assert told(marks) == ("+0.00 s: pause injected", "+1.20 s: Unhealthy Pod/x (2 times, until +3.40 s)", "+2.00 s: Killing Pod/y")
