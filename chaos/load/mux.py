@@ -6,6 +6,7 @@ once; one that gave no sign for a whole timeout while answers were awaited is gi
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from time import monotonic_ns
 from typing import Final
 
@@ -18,7 +19,7 @@ _NEW: Final = int(Flag.NEW_CONNECTION)
 _UNKNOWN: Final = int(Outcome.UNKNOWN)
 
 
-class Mux(Socket):
+class Mux(Socket, ABC):
     """One shared connection. A subclass writes requests and reads answers."""
 
     __slots__ = ("awaiting", "fresh", "heard", "line", "pending", "slot")
@@ -38,9 +39,9 @@ class Mux(Socket):
     def greet(self) -> None:
         """Just connected: what comes before the first request."""
 
+    @abstractmethod
     def write(self, request: Request) -> None:
         """Send the request and put it into `awaiting`."""
-        raise NotImplementedError
 
     def gone(self, request: Request, number: int) -> None:
         """An awaited request ran out of time: its answer is no longer wanted."""
@@ -120,7 +121,7 @@ class Mux(Socket):
             self.line.drop(self)
 
 
-class MuxLine:
+class MuxLine(ABC):
     """A flow's shared connections."""
 
     def __init__(self, engine: Engine, resolver: Resolver) -> None:
@@ -132,8 +133,9 @@ class MuxLine:
         self._turn = 0
         self._unaddressed: list[Request] = []
 
+    @abstractmethod
     def make(self, slot: int, address: Address) -> Mux:
-        raise NotImplementedError
+        """A connection to the address, begun."""
 
     def submit(self, request: Request) -> None:
         spec = self.engine.spec

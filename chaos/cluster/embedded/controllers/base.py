@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Final
@@ -72,7 +73,7 @@ class WorkQueue:
         self._timers.clear()
 
 
-class Controller:
+class Controller(ABC):
     """Base of the controllers; a subclass gives `name`, `sources` and `reconcile`."""
 
     name: ClassVar[str]
@@ -84,13 +85,13 @@ class Controller:
         self.recorder = EventRecorder(store, self.name, instance=self.event_instance, clock=clock)
         self.queue = WorkQueue()
 
+    @abstractmethod
     def sources(self) -> Sequence[Source]:
         """Watched kinds, and for a change of one the keys that it concerns."""
-        raise NotImplementedError
 
+    @abstractmethod
     def reconcile(self, key: Key) -> float | None:
         """Bring one object nearer to what it should be; seconds until the next look, or None."""
-        raise NotImplementedError
 
     def enqueue(self, keys: Keys, event: WatchEvent) -> None:
         """Queue keys for a change; overridden where changes are batched."""

@@ -6,7 +6,6 @@ One `Machine` per power cycle of a node: when it is powered off, everything in i
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import pwd
 import shutil
@@ -183,9 +182,9 @@ class Machine:
     def _lost(self) -> None:
         if self._control is None:
             return
-        asyncio.get_running_loop().remove_reader(self._control.fileno())
-        with contextlib.suppress(NotImplementedError):
-            asyncio.get_running_loop().remove_writer(self._control.fileno())
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._control.fileno())
+        loop.remove_writer(self._control.fileno())
         self._control.close()
         self._control = None
         down = MachineDown(f"node {self.name} is off")
