@@ -49,7 +49,7 @@ class Run:
     def __enter__(self) -> Run:
         settings = self.settings
         set_aside(settings.out)
-        settings.out.mkdir(parents=True)
+        settings.out.mkdir(parents=True, exist_ok=True)
         self.progress.step(f"cluster {settings.cluster}: starting")
         try:
             self.cluster = self._stack.enter_context(
@@ -175,11 +175,8 @@ class Run:
 
 def set_aside(out: Path) -> None:
     """Make room for a run: an earlier one there becomes `OUT.previous`, in place of the one before it."""
-    if not out.exists():
-        return
     if not (out / RUN_FILE).is_file():
-        out.rmdir()  # parse_settings has refused one that holds anything else
-        return
+        return  # there is none, or one that holds no run: parse_settings has refused any other
     previous = out.with_name(f"{out.name}.previous")
     shutil.rmtree(previous, ignore_errors=True)
     out.rename(previous)

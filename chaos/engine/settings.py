@@ -26,6 +26,7 @@ class Inconclusive(StrEnum):
 
 
 RUN_FILE = "run.json"  # in a run directory: what the run was
+OF_REFUSED = {"junit.xml"}  # what a run that was refused leaves there
 DEFAULT_MATRIX = "default"  # of modes or scenarios: what the default matrix holds
 
 
@@ -84,7 +85,7 @@ def parse_settings(*, cluster: str, modes: str, scenarios: str, nodes: int, out:
     if image_archive is not None and not Path(image_archive).is_file():
         problems.append(f"image archive {image_archive}: no file there (`sharedfate image save FILE` writes one)")
     if (directory := Path(out)).exists() and not (directory / RUN_FILE).is_file() and (
-            not directory.is_dir() or any(directory.iterdir())):
+            not directory.is_dir() or {path.name for path in directory.iterdir()} - OF_REFUSED):
         problems.append(f"run directory {out}: exists, and is none of an earlier run: take another with --chaos-out")
     if problems:
         raise Misuse("; ".join(problems))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,6 +72,19 @@ def test_an_earlier_run_is_set_aside_and_anything_else_refused(tmp_path: Path) -
     with pytest.raises(Misuse, match="none of an earlier run"):
         settings(out=str(tmp_path / "mine"))
     assert (tmp_path / "mine" / "thesis.txt").exists()
+
+
+def test_a_run_that_was_refused_does_not_stand_in_the_way_of_the_next(tmp_path: Path) -> None:
+    earlier, out = tmp_path / "out.previous", tmp_path / "out"
+    earlier.mkdir()
+    (earlier / "run.json").write_text("sound")
+    command = [sys.executable, "-m", "chaos.cli", "run", "--cluster", "context:nobodys", "--out", str(out)]
+    for _ in range(2):
+        refused = subprocess.run(command, env={**os.environ, "KUBECONFIG": "/nonexistent"}, capture_output=True, text=True, check=False)
+        assert refused.returncode == 4
+        assert "no kubeconfig at /nonexistent" in refused.stdout + refused.stderr
+        assert [path.name for path in out.iterdir()] == ["junit.xml"]
+    assert (earlier / "run.json").read_text() == "sound"
 
 
 def test_the_first_attempt_of_a_trial_is_kept(tmp_path: Path) -> None:
