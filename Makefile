@@ -35,7 +35,8 @@ proof-matrix: $(STAMP) tools
 	$(BIN)/python -m proof.matrix --out sharedfate-proof/matrix
 
 lint: $(STAMP)
-	$(BIN)/ruff check chaos tests examples
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check --quiet
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

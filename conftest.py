@@ -1,9 +1,9 @@
 """Top of the checkout's tests.
 
-Privileged tests fail in CI, and skip elsewhere, when this machine cannot run them. Live tests, those that watch real processes
-against the clock, are tried once more when they fail, and are then listed as RERUN in the summary: a machine that stalls for
-seconds must not turn the gate red, and a test that needs its second try more than once in a while has a defect to be found.
-Tests of pure functions get one try.
+Privileged tests fail in CI, and skip elsewhere, when this machine cannot run them. Live tests, those that watch real
+processes against the clock, are tried once more when they fail, and are then listed as RERUN in the summary: a machine
+that stalls for seconds must not turn the gate red, and a test that needs its second try more than once in a while has a
+defect to be found. Tests of pure functions get one try.
 """
 
 from __future__ import annotations

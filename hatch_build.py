@@ -1,7 +1,7 @@
 """Names the import package in the distribution's metadata, as setuptools does and hatchling does not.
 
-`chaos discover sharedfate` looks for it there (`importlib.metadata.packages_distributions`). From an ordinary wheel it can
-be inferred; from an editable one, which lists no module, Python 3.11 cannot.
+`chaos discover sharedfate` looks for it there (`importlib.metadata.packages_distributions`). From an ordinary wheel it
+can be inferred; from an editable one, which lists no module, Python 3.11 cannot.
 """
 
 from __future__ import annotations

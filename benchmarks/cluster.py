@@ -1,7 +1,9 @@
-"""The embedded cluster in figures: how fast it comes and goes, what 150 pods cost, and its memory under a day's worth of Events.
+"""The embedded cluster in figures: how fast it comes and goes, what 150 pods cost, and its memory under a day's worth
+of Events.
 
-`python benchmarks/cluster.py [--write] [starts] [pods] [events]`: all three without a name; as root, some three minutes. A cluster of its
-own each time, and nothing left behind. A real Kubernetes 1.36 on two cores took 8.3 s for one node, 19.5 s for three, 0.69 s for a pod.
+`python benchmarks/cluster.py [--write] [starts] [pods] [events]`: all three without a name; as root, some three
+minutes. A cluster of its own each time, and nothing left behind. A real Kubernetes 1.36 on two cores took 8.3 s for one
+node, 19.5 s for three, 0.69 s for a pod.
 """
 
 from __future__ import annotations
@@ -23,12 +25,12 @@ from typing import Any, Final
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for the tests' own event loop, whose time jumps
 
 from chaos.cluster.client import Cluster
-from chaos.cluster.embedded import provider
-from chaos.cluster.embedded.controllers import run_controllers
-from chaos.cluster.embedded.events import EventRecorder
-from chaos.cluster.embedded.kubelet import cgroups
-from chaos.cluster.embedded.resources import EVENT, NAMESPACE
-from chaos.cluster.embedded.store import Store
+from chaos.embedded import provider
+from chaos.embedded.controllers import run_controllers
+from chaos.embedded.events import EventRecorder
+from chaos.embedded.kubelet import cgroups
+from chaos.embedded.resources import EVENT, NAMESPACE
+from chaos.embedded.store import Store
 from chaos.names import IMAGE
 from tests.parity.warp import WarpLoop, run_warped
 
@@ -48,9 +50,14 @@ def quantiles(values: Sequence[float]) -> str:
 
 def starts() -> list[str]:
     """Up (until all nodes are Ready) and down (until nothing is left), some times each."""
-    lines = ["## Up and down", "",
-             f"Seconds, of {STARTS}: `provider.up` until its nodes are Ready, `provider.down` until nothing is left.", "",
-             "| | median | least | 90 % | most |", "|---|---:|---:|---:|---:|"]
+    lines = [
+        "## Up and down",
+        "",
+        f"Seconds, of {STARTS}: `provider.up` until its nodes are Ready, `provider.down` until nothing is left.",
+        "",
+        "| | median | least | 90 % | most |",
+        "|---|---:|---:|---:|---:|",
+    ]
     for nodes in (1, 2, 3):
         up, down = [], []
         for _ in range(STARTS if nodes == 2 else STARTS // 4):
@@ -71,9 +78,14 @@ def resident(pid: int) -> float:
 
 
 def whole_tree() -> float:
-    """MiB that the cluster's processes share out among them (PSS): the server, the nodes' first processes, pauses, containers."""
+    """MiB that the cluster's processes share out among them (PSS): the server, the nodes' first processes, pauses,
+    containers.
+    """
     total = 0
-    pids = {provider._pid(provider.RUN / NAME) or 0, *provider._processes(provider.RUN / NAME, f"{cgroups.ROOT}/{NAME}")}
+    pids = {
+        provider._pid(provider.RUN / NAME) or 0,
+        *provider._processes(provider.RUN / NAME, f"{cgroups.ROOT}/{NAME}"),
+    }
     for pid in pids:
         try:
             rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
@@ -85,12 +97,16 @@ def whole_tree() -> float:
 
 @contextmanager
 def latencies(cluster: Cluster, say: Callable[[str], None]) -> Iterator[list[float]]:
-    """Milliseconds from sending a change to its arrival at a watcher, one change every 20 ms for as long as the block runs."""
+    """Milliseconds from sending a change to its arrival at a watcher, one change every 20 ms for as long as the block
+    runs.
+    """
     found: list[float] = []
     sent: dict[str, float] = {}
     over = threading.Event()
     last = "last"
-    cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "clock", "namespace": "default"}, "data": {}})
+    cluster.apply(
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "clock", "namespace": "default"}, "data": {}}
+    )
     _, since = cluster.list_at("ConfigMap", "default")
 
     def follow() -> None:
@@ -138,9 +154,21 @@ def pods() -> list[str]:
                 pass
             app = {"name": "app", "image": IMAGE, "command": ["sleep", "100000"]}
             began = time.monotonic()
-            cluster.create({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "many", "namespace": "default"}, "spec": {
-                "replicas": PODS, "selector": {"matchLabels": {"app": "many"}}, "template": {
-                    "metadata": {"labels": {"app": "many"}}, "spec": {"terminationGracePeriodSeconds": 0, "containers": [app]}}}})
+            cluster.create(
+                {
+                    "apiVersion": "apps/v1",
+                    "kind": "Deployment",
+                    "metadata": {"name": "many", "namespace": "default"},
+                    "spec": {
+                        "replicas": PODS,
+                        "selector": {"matchLabels": {"app": "many"}},
+                        "template": {
+                            "metadata": {"labels": {"app": "many"}},
+                            "spec": {"terminationGracePeriodSeconds": 0, "containers": [app]},
+                        },
+                    },
+                }
+            )
             with latencies(other, print) as busy:
                 cluster.wait(f"{PODS} pods Ready", lambda: ready(cluster) == PODS, seconds=280, every=0.2)
                 took = time.monotonic() - began
@@ -154,16 +182,26 @@ def pods() -> list[str]:
     finally:
         began = time.monotonic()
         provider.down(NAME)
-    return [f"## {PODS} pods of one container on two nodes", "",
-            f"All Ready {took:.1f} s after the Deployment was made ({PODS / took:.1f} a second); all gone {gone:.1f} s after its deletion.",
-            "",
-            "| MiB | before | with the pods | a pod |", "|---|---:|---:|---:|",
-            f"| the cluster's process, resident | {before:.0f} | {after:.0f} | {(after - before) / PODS:.2f} |",
-            f"| everything, shared pages shared out | {before_all:.0f} | {after_all:.0f} | {(after_all - before_all) / PODS:.2f} |", "",
-            "Milliseconds from sending a change to its arrival at a watch:", "",
-            "| | median | least | 90 % | most |", "|---|---:|---:|---:|---:|",
-            f"| without pods | {quantiles(quiet)} |", f"| while they start | {quantiles(busy)} |",
-            f"| with {PODS} pods | {quantiles(settled)} |"]
+    return [
+        f"## {PODS} pods of one container on two nodes",
+        "",
+        f"All Ready {took:.1f} s after the Deployment was made ({PODS / took:.1f} a second); all gone {gone:.1f} s "
+        "after its deletion.",
+        "",
+        "| MiB | before | with the pods | a pod |",
+        "|---|---:|---:|---:|",
+        f"| the cluster's process, resident | {before:.0f} | {after:.0f} | {(after - before) / PODS:.2f} |",
+        f"| everything, shared pages shared out | {before_all:.0f} | {after_all:.0f} | "
+        f"{(after_all - before_all) / PODS:.2f} |",
+        "",
+        "Milliseconds from sending a change to its arrival at a watch:",
+        "",
+        "| | median | least | 90 % | most |",
+        "|---|---:|---:|---:|---:|",
+        f"| without pods | {quantiles(quiet)} |",
+        f"| while they start | {quantiles(busy)} |",
+        f"| with {PODS} pods | {quantiles(settled)} |",
+    ]
 
 
 def ready(cluster: Cluster) -> int:
@@ -195,11 +233,17 @@ def events() -> list[str]:
     began = time.monotonic()
     run_warped(day(), loop)
     took = time.monotonic() - began
-    return ["## A day of Events", "",
-            f"{EVENTS_A_SECOND * 86400:,} different Events, {EVENTS_A_SECOND} a second, in {took:.0f} s. They expire after an hour, "
-            "so that memory is that of one hour (and of 4,096 changes for watches) whatever the day was like.", "",
-            "| hour | Events kept | process, MiB |", "|---:|---:|---:|",
-            *(f"| {hour} | {count:,} | {memory:.0f} |" for hour, count, memory in rows)]
+    return [
+        "## A day of Events",
+        "",
+        f"{EVENTS_A_SECOND * 86400:,} different Events, {EVENTS_A_SECOND} a second, in {took:.0f} s. They expire "
+        "after an hour, "
+        "so that memory is that of one hour (and of 4,096 changes for watches) whatever the day was like.",
+        "",
+        "| hour | Events kept | process, MiB |",
+        "|---:|---:|---:|",
+        *(f"| {hour} | {count:,} | {memory:.0f} |" for hour, count, memory in rows),
+    ]
 
 
 def main() -> None:
@@ -209,10 +253,12 @@ def main() -> None:
     chosen = parser.parse_args()
     kinds: dict[str, Callable[[], list[str]]] = {"starts": starts, "pods": pods, "events": events}
     sections = {name: "\n".join(kinds[name]()) for name in chosen.parts or kinds}
-    title = (f"# The embedded cluster in figures\n\n{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, "
-             f"Linux {platform.release().split('-')[0]}, Python {platform.python_version()}, "
-             f"cgroup v{2 if '' in cgroups.controllers() else 1}, load average "
-             f"{os.getloadavg()[0]:.1f} at the end. Again: `python benchmarks/cluster.py --write`.")
+    title = (
+        f"# The embedded cluster in figures\n\n{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, "
+        f"Linux {platform.release().split('-')[0]}, Python {platform.python_version()}, "
+        f"cgroup v{2 if '' in cgroups.controllers() else 1}, load average "
+        f"{os.getloadavg()[0]:.1f} at the end. Again: `python benchmarks/cluster.py --write`."
+    )
     text = "\n\n".join([title, *sections.values()]) + "\n"
     print(text)
     if chosen.write:

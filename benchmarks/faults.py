@@ -1,7 +1,8 @@
 """Seconds from `inject` to the first effect, and from `recover` to none, for every fault, on the embedded cluster.
 
-`python benchmarks/faults.py [--write] [--repeats N]`: a few minutes, root, nothing left behind. The first effect is the moment that a
-fault's own evidence names; "seen" is when `inject` returns, the evidence read back; "none" is when `recover` has seen it whole.
+`python benchmarks/faults.py [--write] [--repeats N]`: a few minutes, root, nothing left behind. The first effect is the
+moment that a fault's own evidence names; "seen" is when `inject` returns, the evidence read back; "none" is when
+`recover` has seen it whole.
 """
 
 from __future__ import annotations
@@ -67,7 +68,10 @@ ROWS: dict[str, Make] = {
     "hog": lambda w: (Hog(cores=1, memory_mib=64), w.server()),
     "overload": lambda w: (Overload(server="tenant-a/server", start_rate=200, max_rate=400), w.client()),
     "control-plane (errors)": lambda w: (ControlPlane(), w.workload("control-plane", SYSTEM_NAMESPACE)),
-    "control-plane (slow)": lambda w: (ControlPlane(answer="slow", delay=1), w.workload("control-plane", SYSTEM_NAMESPACE)),
+    "control-plane (slow)": lambda w: (
+        ControlPlane(answer="slow", delay=1),
+        w.workload("control-plane", SYSTEM_NAMESPACE),
+    ),
     "expire-certificates (1 s)": lambda w: (ExpireCertificates(life=1), w.workload("control-plane", SYSTEM_NAMESPACE)),
     "api-trouble": lambda w: (ApiTrouble(code=503), w.workload("control-plane", SYSTEM_NAMESPACE)),
     "scale (to none)": lambda w: (Scale(), w.workload()),
@@ -83,7 +87,9 @@ ROWS: dict[str, Make] = {
     "out-of-memory": lambda w: (OutOfMemory(), w.server("proxy")),
     "crash-loop": lambda w: (CrashLoop(), w.server("proxy")),
 }
-FRESH = frozenset({"kill (SIGKILL)", "kill (SIGTERM)", "out-of-memory", "crash-loop"})  # back-off counts: a new pod for each
+FRESH = frozenset(
+    {"kill (SIGKILL)", "kill (SIGTERM)", "out-of-memory", "crash-loop"}
+)  # back-off counts: a new pod for each
 
 
 @dataclass(frozen=True)
@@ -130,15 +136,25 @@ def median(times: list[Times]) -> tuple[float, float, float]:
 
 def table(found: dict[str, list[Times]]) -> str:
     lines = [
-        "# Faults: seconds to the first effect, and to none", "",
-        f"{date.today()}, {os.cpu_count()} cores, {os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 1024**3:.0f} GiB, "
+        "# Faults: seconds to the first effect, and to none",
+        "",
+        f"{date.today()}, {os.cpu_count()} cores, "
+        f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 1024**3:.0f} GiB, "
         f"Linux {platform.release().split('-')[0]}, Python {platform.python_version()}, load average "
-        f"{os.getloadavg()[0]:.1f}; embedded cluster, two nodes, mode `sidecar`. Again: `python benchmarks/faults.py --write`.", "",
-        "Median seconds. *Effect*: from the call of `inject` to the moment that the evidence names. *Seen*: until it has read the",
-        "evidence back. *None*: from the call of `recover` until it has seen the target whole. Where the effect waits for a helper",
-        "pod, most of it is that pod's start. `expire-certificates` waits for their life, `crash-loop` for the kubelet's",
-        "back-off, twice.", "",
-        "| fault | effect | seen | none | goes |", "|---|---:|---:|---:|---:|"]
+        f"{os.getloadavg()[0]:.1f}; embedded cluster, two nodes, mode `sidecar`. Again: `python benchmarks/faults.py "
+        "--write`.",
+        "",
+        "Median seconds. *Effect*: from the call of `inject` to the moment that the evidence names. *Seen*: until it "
+        "has read the",
+        "evidence back. *None*: from the call of `recover` until it has seen the target whole. Where the effect waits "
+        "for a helper",
+        "pod, most of it is that pod's start. `expire-certificates` waits for their life, `crash-loop` for the "
+        "kubelet's",
+        "back-off, twice.",
+        "",
+        "| fault | effect | seen | none | goes |",
+        "|---|---:|---:|---:|---:|",
+    ]
     for name, times in found.items():
         effect, seen, none = median(times)
         lines.append(f"| {name} | {max(0.0, effect):.2f} | {seen:.2f} | {max(0.0, none):.2f} | {len(times)} |")

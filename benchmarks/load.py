@@ -1,8 +1,8 @@
 """The loader beside wrk and httpx on the same server, and what each says of a server that stalls.
 
-`python benchmarks/load.py [--write]`: under a minute on loopback, nothing left behind. It needs wrk (`apt install wrk`), which
-nothing else of the project does. Requests per second per core are requests per CPU second of the client's process, so that
-neither the server nor other work on the machine decides them.
+`python benchmarks/load.py [--write]`: under a minute on loopback, nothing left behind. It needs wrk
+(`apt install wrk`), which nothing else of the project does. Requests per second per core are requests per CPU second of
+the client's process, so that neither the server nor other work on the machine decides them.
 """
 
 from __future__ import annotations
@@ -71,8 +71,10 @@ def get(port: int, path: str) -> bytes:
 
 @contextmanager
 def program(module: str, port: int, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen([sys.executable, "-m", module], env={
-        **os.environ, "LISTEN": "127.0.0.1", "CONTROL_PORT": str(port), **environment})
+    process = subprocess.Popen(
+        [sys.executable, "-m", module],
+        env={**os.environ, "LISTEN": "127.0.0.1", "CONTROL_PORT": str(port), **environment},
+    )
     try:
         end = time.monotonic() + 10
         while True:
@@ -103,13 +105,19 @@ def measure_loader(rate: float) -> Cost:
         end, cpu = json.loads(get(LOADER, "/state"))["flows"][0], cpu_of(process.pid) - cpu
     done = end["ok"] - begin["ok"]
     assert end["stored"] == end["done"], "a sample was not kept"
-    return Cost(f"sharedfate, open loop at {rate:,.0f}/s", done, cpu, f"{done / SECONDS:,.0f}/s answered, every sample kept")
+    return Cost(
+        f"sharedfate, open loop at {rate:,.0f}/s", done, cpu, f"{done / SECONDS:,.0f}/s answered, every sample kept"
+    )
 
 
 def measure_wrk() -> Cost:
     before = os.times()
-    text = subprocess.run(["wrk", "-t1", "-c16", f"-d{SECONDS:.0f}s", f"http://127.0.0.1:{HTTP}/"], capture_output=True,
-                          text=True, check=True).stdout
+    text = subprocess.run(
+        ["wrk", "-t1", "-c16", f"-d{SECONDS:.0f}s", f"http://127.0.0.1:{HTTP}/"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     after = os.times()
     count = int(re.search(r"(\d+) requests in", text)[1])
     cpu = after.children_user + after.children_system - before.children_user - before.children_system
@@ -117,9 +125,15 @@ def measure_wrk() -> Cost:
 
 
 def measure_httpx() -> Cost:
-    text = subprocess.run([sys.executable, "-c", HTTPX, f"http://127.0.0.1:{HTTP}/", str(SECONDS)], capture_output=True,
-                          text=True, check=True).stdout.split()
-    return Cost("httpx, one client, closed loop", int(text[0]), float(text[1]), f"{int(text[0]) / SECONDS:,.0f}/s answered")
+    text = subprocess.run(
+        [sys.executable, "-c", HTTPX, f"http://127.0.0.1:{HTTP}/", str(SECONDS)],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    return Cost(
+        "httpx, one client, closed loop", int(text[0]), float(text[1]), f"{int(text[0]) / SECONDS:,.0f}/s answered"
+    )
 
 
 def stall(process: subprocess.Popen[bytes]) -> None:
@@ -131,8 +145,11 @@ def stall(process: subprocess.Popen[bytes]) -> None:
 
 
 def stalled_wrk(server: subprocess.Popen[bytes]) -> dict[str, float]:
-    with subprocess.Popen(["wrk", "-t1", "-c8", f"-d{STALL_TOTAL:.0f}s", "--latency", f"http://127.0.0.1:{HTTP}/"],
-                          stdout=subprocess.PIPE, text=True) as wrk:
+    with subprocess.Popen(
+        ["wrk", "-t1", "-c8", f"-d{STALL_TOTAL:.0f}s", "--latency", f"http://127.0.0.1:{HTTP}/"],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as wrk:
         stall(server)
         text, _ = wrk.communicate(timeout=10)
     unit = {"us": 1e-3, "ms": 1.0, "s": 1e3}
@@ -173,7 +190,9 @@ def stalled_closed_loop(server: subprocess.Popen[bytes]) -> dict[str, float]:
 
 
 def truth() -> dict[str, float]:
-    """Of requests that fall due evenly while the server stands still for part of the time: what their users waited, in ms."""
+    """Of requests that fall due evenly while the server stands still for part of the time: what their users waited, in
+    ms.
+    """
     share = STALL / STALL_TOTAL
     return {name: max(0.0, (int(name) / 100 - (1 - share)) / share) * STALL * 1e3 for name in ("50", "75", "90", "99")}
 
@@ -186,28 +205,54 @@ def main() -> None:
         raise SystemExit("this benchmark compares with wrk: apt install wrk")
     with program("chaos.apps.server", CONTROL, HTTP_PORT=str(HTTP), TCP_PORT="29000", POD_NAME="server-1") as server:
         costs = [measure_wrk(), *(measure_loader(rate) for rate in RATES), measure_httpx()]
-        waits = {"what users waited": truth(), "sharedfate": stalled_loader(server), "wrk": stalled_wrk(server),
-                 "closed loop, uncorrected": stalled_closed_loop(server)}
+        waits = {
+            "what users waited": truth(),
+            "sharedfate": stalled_loader(server),
+            "wrk": stalled_wrk(server),
+            "closed loop, uncorrected": stalled_closed_loop(server),
+        }
     wrk, best, httpx = costs[0].per_core, max(cost.per_core for cost in costs[1:-1]), costs[-1].per_core
     lines = [
-        "# The loader beside wrk and httpx", "",
+        "# The loader beside wrk and httpx",
+        "",
         f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, Linux {platform.release().split('-')[0]}, "
-        f"Python {platform.python_version()}, load average {os.getloadavg()[0]:.1f}; server `chaos.apps.server` on loopback. "
-        "Again: `python benchmarks/load.py --write`.", "",
-        "## Requests per second per core", "",
-        "Requests per CPU second of the client's process (user and system). wrk and httpx ask as fast as they can. An open loop "
-        "below its utmost wakes for each request alone, and shares the cost of a wake-up among several only near it.", "",
-        "| client | per core | CPU per request | |", "|---|---:|---:|---|",
-        *(f"| {cost.client} | {cost.per_core:,.0f} | {cost.cpu / cost.requests * 1e6:.1f} us | {cost.note} |" for cost in costs),
-        "", f"wrk / sharedfate: {wrk / best:.1f} (bound: 4). sharedfate / httpx: {best / httpx:.0f} (bound: 10).", "",
-        "## A server that stalls", "",
-        f"The server's process stands still for {STALL:g} s of {STALL_TOTAL:g} s. A closed loop sends nothing meanwhile: it "
-        "sees one slow request on each connection, and lost among thousands of quick ones. wrk 4 sees no more than that, but "
-        "adds invented samples at its own mean interval afterwards (`stats_correct`); that mends its quantiles when the "
-        "server is otherwise steady, and says neither when it stalled nor what an application at its own rate felt. An open "
-        "loop's requests fall due all the same, and each is kept.", "",
-        "| latency, ms | p50 | p75 | p90 | p99 |", "|---|---:|---:|---:|---:|",
-        *(f"| {name} | " + " | ".join(f"{value:,.1f}" for value in found.values()) + " |" for name, found in waits.items()),
+        f"Python {platform.python_version()}, load average {os.getloadavg()[0]:.1f}; server `chaos.apps.server` on "
+        "loopback. "
+        "Again: `python benchmarks/load.py --write`.",
+        "",
+        "## Requests per second per core",
+        "",
+        "Requests per CPU second of the client's process (user and system). wrk and httpx ask as fast as they can. An "
+        "open loop "
+        "below its utmost wakes for each request alone, and shares the cost of a wake-up among several only near it.",
+        "",
+        "| client | per core | CPU per request | |",
+        "|---|---:|---:|---|",
+        *(
+            f"| {cost.client} | {cost.per_core:,.0f} | {cost.cpu / cost.requests * 1e6:.1f} us | {cost.note} |"
+            for cost in costs
+        ),
+        "",
+        f"wrk / sharedfate: {wrk / best:.1f} (bound: 4). sharedfate / httpx: {best / httpx:.0f} (bound: 10).",
+        "",
+        "## A server that stalls",
+        "",
+        f"The server's process stands still for {STALL:g} s of {STALL_TOTAL:g} s. A closed loop sends nothing "
+        "meanwhile: it "
+        "sees one slow request on each connection, and lost among thousands of quick ones. wrk 4 sees no more than "
+        "that, but "
+        "adds invented samples at its own mean interval afterwards (`stats_correct`); that mends its quantiles when "
+        "the "
+        "server is otherwise steady, and says neither when it stalled nor what an application at its own rate felt. "
+        "An open "
+        "loop's requests fall due all the same, and each is kept.",
+        "",
+        "| latency, ms | p50 | p75 | p90 | p99 |",
+        "|---|---:|---:|---:|---:|",
+        *(
+            f"| {name} | " + " | ".join(f"{value:,.1f}" for value in found.values()) + " |"
+            for name, found in waits.items()
+        ),
         "",
     ]
     print("\n".join(lines))

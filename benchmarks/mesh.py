@@ -1,8 +1,8 @@
 """What each proxy mode costs, beside no mesh: latency, CPU, memory, time to be ready, time for one more pod.
 
-`python benchmarks/mesh.py [--write] [--modes M,..]`: about four minutes on the embedded cluster, nothing left behind. Each mode
-is applied by stock kubectl from what `sharedfate render` prints. Requests per second per core are requests per CPU second
-of the processes concerned, so that neither the rate nor other work on the machine decides them.
+`python benchmarks/mesh.py [--write] [--modes M,..]`: about four minutes on the embedded cluster, nothing left behind.
+Each mode is applied by stock kubectl from what `sharedfate render` prints. Requests per second per core are requests
+per CPU second of the processes concerned, so that neither the rate nor other work on the machine decides them.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ for key in sys.argv[1:]:
     cpu = memory = 0
     for pid in processes(uid, container):
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        cpu += sum(int((task / "schedstat").read_text().split()[0]) for task in Path(f"/proc/{pid}/task").iterdir()) / 1e9
+        cpu += sum(
+            int((task / "schedstat").read_text().split()[0]) for task in Path(f"/proc/{pid}/task").iterdir()
+        ) / 1e9
         memory += int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
     found[key] = [cpu, memory]
 print(json.dumps(found))
@@ -72,9 +74,12 @@ class Cost:
     @property
     def row(self) -> str:
         per_core = f"{self.requests / self.proxy_cpu:,.0f}" if self.mode != "none" else "-"
-        return (f"| `{self.mode}` | {self.p50:.2f} | {self.p99:.2f} | {per_core} | {self.requests / self.all_cpu:,.0f} | {self.proxies} | "
-                f"{self.memory / self.proxies / 2**20:.0f} | {self.memory / self.pods / 2**20:.0f} | {self.ready:.1f} | "
-                f"{statistics.median(self.more):.2f} |")
+        return (
+            f"| `{self.mode}` | {self.p50:.2f} | {self.p99:.2f} | {per_core} | {self.requests / self.all_cpu:,.0f} | "
+            f"{self.proxies} | "
+            f"{self.memory / self.proxies / 2**20:.0f} | {self.memory / self.pods / 2**20:.0f} | {self.ready:.1f} | "
+            f"{statistics.median(self.more):.2f} |"
+        )
 
 
 def containers(where: Site) -> dict[str, list[str]]:
@@ -92,22 +97,35 @@ def usage(where: Site, keys: dict[str, list[str]]) -> dict[str, list[float]]:
     """CPU seconds and resident bytes of each."""
     found: dict[str, list[float]] = {}
     for node, names in keys.items():
-        done = where.cluster.exec("sharedfate-system", where.stations[node], ["python", "-c", LOOK, *names], container="station")
+        done = where.cluster.exec(
+            "sharedfate-system", where.stations[node], ["python", "-c", LOOK, *names], container="station"
+        )
         assert done.code == 0, done.stderr
         found |= json.loads(done.stdout)
     return found
 
 
 def ask(cluster: Cluster, pod: PodRef, path: str, body: Any = None) -> bytes:
-    return cluster.pod_http(pod.namespace, pod.name, PORT_CONTROL, path, method="GET" if body is None else "POST",
-                            body=None if body is None else json.dumps(body).encode())
+    return cluster.pod_http(
+        pod.namespace,
+        pod.name,
+        PORT_CONTROL,
+        path,
+        method="GET" if body is None else "POST",
+        body=None if body is None else json.dumps(body).encode(),
+    )
 
 
 def under_load(where: Site, cost: Cost) -> None:
     """All clients at RATE for SECONDS: their latencies, and everybody's CPU meanwhile."""
     clients = [pod for pod in where.placement.pods if pod.role == Role.CLIENT]
     for pod in clients:
-        ask(where.cluster, pod, "/flows", [{"name": "bench", "server": f"{pod.namespace}/server", "target": "server:80", "rate": RATE}])
+        ask(
+            where.cluster,
+            pod,
+            "/flows",
+            [{"name": "bench", "server": f"{pod.namespace}/server", "target": "server:80", "rate": RATE}],
+        )
     time.sleep(2)  # connections are made
     keys = containers(where)
     begin, before = time.time_ns(), usage(where, keys)
@@ -125,7 +143,11 @@ def under_load(where: Site, cost: Cost) -> None:
     spent = {key: after[key][0] - before[key][0] for key in after}
     cost.requests, cost.p50, cost.p99 = len(every), float(np.quantile(every, 0.5)), float(np.quantile(every, 0.99))
     cost.proxy_cpu, cost.all_cpu = sum(spent[key] for key in proxies), sum(spent.values())
-    cost.proxies, cost.memory, cost.pods = len(proxies), int(sum(after[key][1] for key in proxies)), len(where.placement.pods)
+    cost.proxies, cost.memory, cost.pods = (
+        len(proxies),
+        int(sum(after[key][1] for key in proxies)),
+        len(where.placement.pods),
+    )
 
 
 def kubectl_apply(cluster: Cluster, text: str) -> None:
@@ -133,7 +155,9 @@ def kubectl_apply(cluster: Cluster, text: str) -> None:
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
         file.write(text)
         file.flush()
-        done = subprocess.run([kubectl, "--kubeconfig", str(cluster.kubeconfig), "apply", "-f", file.name], capture_output=True, text=True)
+        done = subprocess.run(
+            [kubectl, "--kubeconfig", str(cluster.kubeconfig), "apply", "-f", file.name], capture_output=True, text=True
+        )
         if done.returncode:
             raise SystemExit(done.stderr)
 
@@ -167,26 +191,53 @@ def main() -> None:
     with open_cluster("embedded", name="bench", nodes=2) as cluster:
         costs = [measure(cluster, mode) for mode in options.modes.split(",")]
     base = next((cost for cost in costs if cost.mode == "none"), None)
-    added = [] if base is None else [
-        "## Added latency", "", "| mode | p50, ms | p99, ms |", "|---|---:|---:|",
-        *(f"| `{cost.mode}` | +{cost.p50 - base.p50:.2f} | {cost.p99 - base.p99:+.2f} |" for cost in costs if cost is not base), ""]
+    added = (
+        []
+        if base is None
+        else [
+            "## Added latency",
+            "",
+            "| mode | p50, ms | p99, ms |",
+            "|---|---:|---:|",
+            *(
+                f"| `{cost.mode}` | +{cost.p50 - base.p50:.2f} | {cost.p99 - base.p99:+.2f} |"
+                for cost in costs
+                if cost is not base
+            ),
+            "",
+        ]
+    )
     lines = [
-        "# What each proxy mode costs", "",
+        "# What each proxy mode costs",
+        "",
         f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, Linux {platform.release().split('-')[0]}, "
-        f"Python {platform.python_version()}, load average {os.getloadavg()[0]:.1f}; embedded cluster of two nodes, the reference "
+        f"Python {platform.python_version()}, load average {os.getloadavg()[0]:.1f}; embedded cluster of two nodes, "
+        "the reference "
         f"tenants (9 pods), each of 3 clients at {RATE} requests/s for {SECONDS:g} s, budget 900 millicores in all. "
-        "Again: `python benchmarks/mesh.py --write`.", "",
-        "| mode | p50, ms | p99, ms | requests/s per core of proxies | of all | proxies | MiB a proxy | MiB of proxies a pod | "
-        "`kubectl apply` to ready, s | one more pod served, s |", "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
-        *(cost.row for cost in costs), "", *added,
-        "Requests per second per core are requests per CPU second: of the proxies alone, and of proxies, clients and servers "
-        "together. A request in a sidecar or node mode passes two proxies, in an ambient mode three. In mode `none` the two "
-        "proxies are the placebo. Memory is resident, so pages of Envoy's binary that processes share count in each of them. "
-        f"One more pod: from its creation to ready, captured where the mode captures; median of {MORE}.", ""]
+        "Again: `python benchmarks/mesh.py --write`.",
+        "",
+        "| mode | p50, ms | p99, ms | requests/s per core of proxies | of all | proxies | MiB a proxy | MiB of "
+        "proxies a pod | "
+        "`kubectl apply` to ready, s | one more pod served, s |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+        *(cost.row for cost in costs),
+        "",
+        *added,
+        "Requests per second per core are requests per CPU second: of the proxies alone, and of proxies, clients and "
+        "servers "
+        "together. A request in a sidecar or node mode passes two proxies, in an ambient mode three. In mode `none` "
+        "the two "
+        "proxies are the placebo. Memory is resident, so pages of Envoy's binary that processes share count in each "
+        "of them. "
+        f"One more pod: from its creation to ready, captured where the mode captures; median of {MORE}.",
+        "",
+    ]
     print("\n".join(lines))
     if options.write:
         RESULTS.parent.mkdir(exist_ok=True)
-        _, heading, updates = (RESULTS.read_text() if RESULTS.exists() else "").partition("## Updates")  # benchmarks/updates.py's
+        _, heading, updates = (RESULTS.read_text() if RESULTS.exists() else "").partition(
+            "## Updates"
+        )  # benchmarks/updates.py's
         RESULTS.write_text("\n".join(lines) + (f"\n{heading}{updates}" if heading else ""))
 
 

@@ -1,7 +1,8 @@
 """What many tenants ask of the runner: measured per tenant with the real collector, and multiplied.
 
-`python benchmarks/scale.py [--write]`: simulated loaders answer the collector's questions with real pages of samples, through
-the real client over HTTP on loopback (no TLS), into a real history. CPU is the asking thread's own. Half a minute.
+`python benchmarks/scale.py [--write]`: simulated loaders answer the collector's questions with real pages of samples,
+through the real client over HTTP on loopback (no TLS), into a real history. CPU is the asking thread's own. Half a
+minute.
 """
 
 from __future__ import annotations
@@ -41,14 +42,40 @@ class Loader:
     def page(self, first: int) -> bytes:
         count = self.upto - first
         begin = time.time_ns()
-        records = b"".join(RECORD.pack(i % 5 == 0, 0, i % 2, 0, 0, 200, 0, begin + i * 4_000_000, begin + i * 4_000_000 + 60_000,
-                                       begin + i * 4_000_000 + 1_900_000 + (i * 7919) % 800_000) for i in range(first, first + count))
-        ledgers = [Ledger(n, name=name, server="server", sentinel=name == "sentinel", label="", keep_every=1)
-                   for n, name in enumerate(("http", "sentinel"))]
-        state = {"pod": f"client-{self.number}", "client": f"tenant-{self.number}/client", "epoch": "e", "clock": time.time_ns(),
-                 "total": self.upto, "under_way": 2, "servers": [f"tenant-{self.number}/server-1", f"tenant-{self.number}/server-2"],
-                 "flows": [one.show() for one in ledgers], "aggressors": [],
-                 "lateness": {"tolerance_ns": 1, "stalls": 0, "worst_ns": 0}, "from": first, "count": count, "pending": {"0": [begin]}}
+        records = b"".join(
+            RECORD.pack(
+                i % 5 == 0,
+                0,
+                i % 2,
+                0,
+                0,
+                200,
+                0,
+                begin + i * 4_000_000,
+                begin + i * 4_000_000 + 60_000,
+                begin + i * 4_000_000 + 1_900_000 + (i * 7919) % 800_000,
+            )
+            for i in range(first, first + count)
+        )
+        ledgers = [
+            Ledger(n, name=name, server="server", sentinel=name == "sentinel", label="", keep_every=1)
+            for n, name in enumerate(("http", "sentinel"))
+        ]
+        state = {
+            "pod": f"client-{self.number}",
+            "client": f"tenant-{self.number}/client",
+            "epoch": "e",
+            "clock": time.time_ns(),
+            "total": self.upto,
+            "under_way": 2,
+            "servers": [f"tenant-{self.number}/server-1", f"tenant-{self.number}/server-2"],
+            "flows": [one.show() for one in ledgers],
+            "aggressors": [],
+            "lateness": {"tolerance_ns": 1, "stalls": 0, "worst_ns": 0},
+            "from": first,
+            "count": count,
+            "pending": {"0": [begin]},
+        }
         preamble = json.dumps(state).encode()
         return len(preamble).to_bytes(4, "little") + preamble + records
 
@@ -98,13 +125,27 @@ def measure(every: float) -> Measured:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     with tempfile.TemporaryDirectory() as scratch:
         config = Path(scratch) / "config"
-        config.write_text(json.dumps({
-            "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_address[1]}"}}], "users": [],
-            "contexts": [{"name": "c", "context": {"cluster": "c", "user": ""}}], "current-context": "c"}))
+        config.write_text(
+            json.dumps(
+                {
+                    "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.server_address[1]}"}}],
+                    "users": [],
+                    "contexts": [{"name": "c", "context": {"cluster": "c", "user": ""}}],
+                    "current-context": "c",
+                }
+            )
+        )
         cluster = Cluster(config)
         writer = HistoryWriter(Path(scratch) / "history", {"mode": "none"})
-        feeds = [LoaderFeed(lambda path, body, n=n: cluster.pod_http(f"tenant-{n}", f"client-{n}", 9990, path), writer,  # type: ignore[misc]
-                            namespace=f"tenant-{n}", pod=f"client-{n}") for n in range(TENANTS)]
+        feeds = [
+            LoaderFeed(
+                lambda path, body, n=n: cluster.pod_http(f"tenant-{n}", f"client-{n}", 9990, path),
+                writer,  # type: ignore[misc]
+                namespace=f"tenant-{n}",
+                pod=f"client-{n}",
+            )
+            for n in range(TENANTS)
+        ]
         steps = int(SECONDS / every)
         before = resident()
         cpu = time.thread_time()
@@ -126,16 +167,28 @@ def measure(every: float) -> Measured:
 
 def one_tenant(found: list[Measured]) -> list[str]:
     """The measured figures."""
-    lines = ["| asked every | API calls/s | CPU, millicores | kB/s | history, kB/s | memory, kB/s |", "|---:|---:|---:|---:|---:|---:|"]
-    return lines + [f"| {one.every:g} s | {one.calls:g} | {one.cpu * 1e3:.2f} | {one.sent / 1e3:.1f} | {one.disk / 1e3:.1f} | "
-                    f"{one.memory / 1e3:.1f} |" for one in found]
+    lines = [
+        "| asked every | API calls/s | CPU, millicores | kB/s | history, kB/s | memory, kB/s |",
+        "|---:|---:|---:|---:|---:|---:|",
+    ]
+    return lines + [
+        f"| {one.every:g} s | {one.calls:g} | {one.cpu * 1e3:.2f} | {one.sent / 1e3:.1f} | {one.disk / 1e3:.1f} | "
+        f"{one.memory / 1e3:.1f} |"
+        for one in found
+    ]
 
 
 def many(found: list[Measured], tenants: int) -> list[str]:
     """The same for many, by multiplication."""
-    lines = ["| asked every | API calls/s | cores | MB/s | history, MB/min | memory, MB/min |", "|---:|---:|---:|---:|---:|---:|"]
-    return lines + [f"| {one.every:g} s | {one.calls * tenants:,.0f} | {one.cpu * tenants:.2f} | {one.sent * tenants / 1e6:.1f} | "
-                    f"{one.disk * tenants * 60 / 1e6:.0f} | {one.memory * tenants * 60 / 1e6:.0f} |" for one in found]
+    lines = [
+        "| asked every | API calls/s | cores | MB/s | history, MB/min | memory, MB/min |",
+        "|---:|---:|---:|---:|---:|---:|",
+    ]
+    return lines + [
+        f"| {one.every:g} s | {one.calls * tenants:,.0f} | {one.cpu * tenants:.2f} | {one.sent * tenants / 1e6:.1f} | "
+        f"{one.disk * tenants * 60 / 1e6:.0f} | {one.memory * tenants * 60 / 1e6:.0f} |"
+        for one in found
+    ]
 
 
 def main() -> int:
@@ -144,12 +197,25 @@ def main() -> int:
     options = parser.parse_args()
     found = [measure(every) for every in (0.2, 1.0, 2.0, 10.0)]
     version = ".".join(map(str, sys.version_info[:3]))
-    text = "\n".join([
-        "# What many tenants ask of the runner", "",
-        f"Measured with {TENANTS} simulated loaders at {RATE:g} samples a second each, for {SECONDS:g} s of load: the real collector, "
-        f"client and history, HTTP on loopback without TLS. Linux {platform.release()}, Python {version}. Again: "
-        "`python benchmarks/scale.py --write`.", "",
-        "## One tenant", "", *one_tenant(found), "", "## 1,000 tenants on 100 nodes: the same, times 1,000", "", *many(found, 1000), ""])
+    text = "\n".join(
+        [
+            "# What many tenants ask of the runner",
+            "",
+            f"Measured with {TENANTS} simulated loaders at {RATE:g} samples a second each, for {SECONDS:g} s of load: "
+            "the real collector, "
+            f"client and history, HTTP on loopback without TLS. Linux {platform.release()}, Python {version}. Again: "
+            "`python benchmarks/scale.py --write`.",
+            "",
+            "## One tenant",
+            "",
+            *one_tenant(found),
+            "",
+            "## 1,000 tenants on 100 nodes: the same, times 1,000",
+            "",
+            *many(found, 1000),
+            "",
+        ]
+    )
     print(text)
     if options.write:
         RESULTS.write_text(text)

@@ -1,8 +1,9 @@
 """How fast a change reaches many real proxies: from the control plane's own event to the last Envoy's acknowledgement.
 
-`python -m benchmarks.updates [--proxies 100] [--write]`: sidecars of one Service, each a real Envoy in a network namespace of its
-own, under the real control plane, over TLS on a socket of the file system. A pod of the Service comes or goes, and each
-proxy is sent its new endpoints. About a minute; an Envoy takes some 30 MB of its own. Nothing is left behind.
+`python -m benchmarks.updates [--proxies 100] [--write]`: sidecars of one Service, each a real Envoy in a network
+namespace of its own, under the real control plane, over TLS on a socket of the file system. A pod of the Service comes
+or goes, and each proxy is sent its new endpoints. About a minute; an Envoy takes some 30 MB of its own. Nothing is left
+behind.
 """
 
 from __future__ import annotations
@@ -51,10 +52,14 @@ class Measured:
 
     @property
     def sentence(self) -> str:
-        return (f"A pod of a Service came or went, and the last of {self.proxies} real Envoys (sidecars) had acknowledged its endpoints "
-                f"after {statistics.median(self.seconds) * 1e3:.0f} ms (median of {len(self.seconds)} updates; "
-                f"{min(self.seconds) * 1e3:.0f} to {max(self.seconds) * 1e3:.0f} ms). An Envoy held {self.resident / 2**20:.0f} MiB, "
-                f"{self.own / 2**20:.0f} MiB of them its own.")
+        return (
+            f"A pod of a Service came or went, and the last of {self.proxies} real Envoys (sidecars) had acknowledged "
+            "its endpoints "
+            f"after {statistics.median(self.seconds) * 1e3:.0f} ms (median of {len(self.seconds)} updates; "
+            f"{min(self.seconds) * 1e3:.0f} to {max(self.seconds) * 1e3:.0f} ms). An Envoy held "
+            f"{self.resident / 2**20:.0f} MiB, "
+            f"{self.own / 2**20:.0f} MiB of them its own."
+        )
 
 
 def versions(plane: Plane) -> list[str]:
@@ -95,7 +100,10 @@ def memory(pid: int) -> tuple[int, int]:
 async def measure(number: int, updates: int = UPDATES) -> Measured:
     """Start that many proxies, change the Service that often, and end them."""
     proxied = {"sharedfate.io/proxy-container": "proxy"}
-    pods = [pod(f"p{n}", ip=f"10.0.{1 + n // 200}.{1 + n % 200}", mode="sidecar", annotations=proxied) for n in range(number)]
+    pods = [
+        pod(f"p{n}", ip=f"10.0.{1 + n // 200}.{1 + n % 200}", mode="sidecar", annotations=proxied)
+        for n in range(number)
+    ]
     plane = Plane(Reviews(*pods), Authority.new(), build=build)  # type: ignore[arg-type]
     for obj in (config("sidecar"), node("node-1"), namespace("tenant-a"), service(), slice_of(*pods), *pods):
         plane.fold(obj["kind"], "ADDED", obj)
@@ -108,7 +116,7 @@ async def measure(number: int, updates: int = UPDATES) -> Measured:
         try:
             (folder / "ca.pem").write_bytes(plane.authority.root_pem)
             for begin in range(0, number, BATCH):
-                envoys += [start(folder, p["metadata"]["name"]) for p in pods[begin:begin + BATCH]]
+                envoys += [start(folder, p["metadata"]["name"]) for p in pods[begin : begin + BATCH]]
                 await until(partial(has, plane, len(envoys)), 120, every=0.05)
             seconds = []
             for turn in range(updates):
@@ -135,17 +143,30 @@ def start(folder: Path, name: str) -> subprocess.Popen[bytes]:
     own = folder / name
     own.mkdir()
     (own / "token").write_text(name)
-    found = bootstrap(node_id=name, server_name=SERVER_NAMES[0], ca_path=str(folder / "ca.pem"), token_path=str(own / "token"))
+    found = bootstrap(
+        node_id=name, server_name=SERVER_NAMES[0], ca_path=str(folder / "ca.pem"), token_path=str(own / "token")
+    )
     xds: dict[str, Any] = found["static_resources"]["clusters"][0]
     for key in ("upstream_bind_config", "dns_lookup_family", "respect_dns_ttl"):
         del xds[key]
     xds["type"] = "STATIC"
-    xds["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"] = {"pipe": {"path": str(folder / "xds.sock")}}
+    xds["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"] = {
+        "pipe": {"path": str(folder / "xds.sock")}
+    }
     file = own / "bootstrap.json"
     file.write_text(json.dumps(found))
     with (own / "log").open("wb") as log:
-        return subprocess.Popen(["unshare", "--net", "sh", "-c", f"ip link set lo up; exec {ENVOY} -c {file} --concurrency 1 "
-                                 "--disable-hot-restart --log-level warning"], stdout=log, stderr=log)
+        return subprocess.Popen(
+            [
+                "unshare",
+                "--net",
+                "sh",
+                "-c",
+                f"ip link set lo up; exec {ENVOY} -c {file} --concurrency 1 --disable-hot-restart --log-level warning",
+            ],
+            stdout=log,
+            stderr=log,
+        )
 
 
 def main() -> None:
@@ -157,8 +178,11 @@ def main() -> None:
     print(found.sentence)
     if options.write:
         rest, _, _ = RESULTS.read_text().partition(HEADING)
-        RESULTS.write_text(f"{rest.rstrip()}\n\n{HEADING}\n\n{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, "
-                           f"Linux {platform.release().split('-')[0]}. {found.sentence} Again: `python -m benchmarks.updates --write`.\n")
+        RESULTS.write_text(
+            f"{rest.rstrip()}\n\n{HEADING}\n\n{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, "
+            f"Linux {platform.release().split('-')[0]}. {found.sentence} Again: `python -m benchmarks.updates "
+            "--write`.\n"
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""The `sharedfate` command. Each sub-command imports only what it needs; a refused input is one line and exit code 4."""
+"""The `sharedfate` command. Each sub-command imports only what it needs; a refused input is one line and exit code
+4.
+"""
 
 from __future__ import annotations
 
@@ -61,8 +63,12 @@ for command in (doctor, clean, cluster, image, status, target, experiment, injec
 @main.command(context_settings={"ignore_unknown_options": True})
 @click.option("--modes", default="default", show_default=True, help="proxy modes, comma separated, all, or default")
 @click.option("--scenarios", default="default", show_default=True, help="scenarios, comma separated, all, or default")
-@click.option("--cluster", default="embedded", show_default=True, help="embedded, kind[:NAME], k3d[:NAME], or context:NAME")
-@click.option("--target", default="", metavar="FILE", help="target file: run on the mesh that it describes, instead of on modes")
+@click.option(
+    "--cluster", default="embedded", show_default=True, help="embedded, kind[:NAME], k3d[:NAME], or context:NAME"
+)
+@click.option(
+    "--target", default="", metavar="FILE", help="target file: run on the mesh that it describes, instead of on modes"
+)
 @click.option("--out", default="sharedfate-out", show_default=True, help="run directory")
 @click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)
 def run(modes: str, scenarios: str, cluster: str, target: str, out: str, pytest_arguments: tuple[str, ...]) -> None:
@@ -72,14 +78,29 @@ def run(modes: str, scenarios: str, cluster: str, target: str, out: str, pytest_
     where = [f"--chaos-target={target}"] if target else []
     if not target or modes != "default":
         where.append(f"--chaos-modes={modes}")
-    os.execv(sys.executable, [sys.executable, "-m", "pytest", suite, *where, f"--chaos-scenarios={scenarios}",
-                              f"--chaos-cluster={cluster}", f"--chaos-out={out}", f"--junitxml={out}/junit.xml", "-q",
-                              *pytest_arguments])
+    os.execv(
+        sys.executable,
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            suite,
+            *where,
+            f"--chaos-scenarios={scenarios}",
+            f"--chaos-cluster={cluster}",
+            f"--chaos-out={out}",
+            f"--junitxml={out}/junit.xml",
+            "-q",
+            *pytest_arguments,
+        ],
+    )
 
 
 @main.command()
 @click.option("--mode", "mode", required=True, help="proxy mode")
-@click.option("--file", "-f", "files", multiple=True, type=click.Path(path_type=Path), help="manifests of your applications")
+@click.option(
+    "--file", "-f", "files", multiple=True, type=click.Path(path_type=Path), help="manifests of your applications"
+)
 @click.option("--run", "run_name", default="rendered", show_default=True, help="value of the run's label")
 @click.option("--budget", default=900, show_default=True, help="CPU of all proxies together, in millicores")
 @click.option("--memory", default=1152, show_default=True, help="memory of all proxies together, in MiB")
@@ -120,7 +141,9 @@ def report(run_directory: Path) -> None:
 @main.command()
 @click.argument("base", type=click.Path(path_type=Path))
 @click.argument("new", type=click.Path(path_type=Path))
-@click.option("--policy", type=click.Path(path_type=Path), help="YAML: what may be inconclusive or missing, and tolerances")
+@click.option(
+    "--policy", type=click.Path(path_type=Path), help="YAML: what may be inconclusive or missing, and tolerances"
+)
 def compare(base: Path, new: Path, policy: Path | None) -> None:
     """What got worse between two report.json (or run directories). Exit code 0: nothing; 1: something; 4: refused."""
     from chaos.report.compare import comparability, exit_code, load_policy, load_report

@@ -81,8 +81,15 @@ class ApiError(ExperimentFailure):
         retry_after: seconds after which the server wants to be asked again; None when it said nothing.
     """
 
-    def __init__(self, message: str, *, code: int, reason: str = "", status: Mapping[str, Any] | None = None,
-                 retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: int,
+        reason: str = "",
+        status: Mapping[str, Any] | None = None,
+        retry_after: float | None = None,
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.reason = reason

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import Final
 
-# An installation's own name. SHAREDFATE_NAME gives another, so that two live in one cluster and know nothing of each other:
-# a mesh that `render` printed for good, say, and a run of the suite on it.
+# An installation's own name. SHAREDFATE_NAME gives another, so that two live in one cluster and know nothing of each
+# other: a mesh that `render` printed for good, say, and a run of the suite on it.
 DEFAULT_NAME: Final = "sharedfate"
 NAME: Final = os.environ.get("SHAREDFATE_NAME") or DEFAULT_NAME
 GROUP: Final = f"{NAME}.io"
@@ -40,7 +40,8 @@ MESH_CONFIG: Final = "mesh"  # ConfigMap in the system namespace: mode and featu
 AUTHORITY_SECRET: Final = "mesh-authority"  # Secret in the system namespace: the mesh's own certificate authority
 TOKEN_AUDIENCE: Final = GROUP  # of the tokens by which proxies show who they are
 TOKEN_PATH: Final = "/var/run/secrets/sharedfate/token"
-# The one image; SHAREDFATE_IMAGE names it as a private registry does. The embedded cluster runs the installation itself under it.
+# The one image; SHAREDFATE_IMAGE names it as a private registry does. The embedded cluster runs the installation itself
+# under it.
 IMAGE: Final = os.environ.get("SHAREDFATE_IMAGE") or "sharedfate/sharedfate:0.1.0"
 TRUST_DOMAIN: Final = "cluster.local"
 

@@ -41,23 +41,54 @@ _PROGRESS: pytest.StashKey[TerminalProgress] = pytest.StashKey()
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("sharedfate", "sharedfate: who is hurt when a shared proxy dies or drowns")
     add = group.addoption
-    add("--chaos-cluster", default="embedded", help="embedded (default), kind[:NAME], k3d[:NAME], or context:NAME for an existing one")
-    add("--chaos-allow-production", action="store_true", help="context:NAME looks like production, and is meant all the same")
-    add("--chaos-namespaces", default="", help="namespaces that are not ours and may be changed, comma separated (default: none)")
+    add(
+        "--chaos-cluster",
+        default="embedded",
+        help="embedded (default), kind[:NAME], k3d[:NAME], or context:NAME for an existing one",
+    )
+    add(
+        "--chaos-allow-production",
+        action="store_true",
+        help="context:NAME looks like production, and is meant all the same",
+    )
+    add(
+        "--chaos-namespaces",
+        default="",
+        help="namespaces that are not ours and may be changed, comma separated (default: none)",
+    )
     add("--chaos-kind-image", default=None, help="node image of a kind cluster (default: one that is pinned by digest)")
-    add("--chaos-image-archive", default=None, help="archive of our image for a kind cluster (default: built from the checkout)")
+    add(
+        "--chaos-image-archive",
+        default=None,
+        help="archive of our image for a kind cluster (default: built from the checkout)",
+    )
     add("--chaos-modes", default=None, help="proxy modes, comma separated, all, or default")
     add("--chaos-scenarios", default=None, help="scenarios, comma separated, all, or default: the default matrix")
-    add("--chaos-target", default=None, metavar="FILE", help="target file: run on the mesh and the apps that it describes, in a "
-        "cluster of yours, instead of deploying modes")
+    add(
+        "--chaos-target",
+        default=None,
+        metavar="FILE",
+        help="target file: run on the mesh and the apps that it describes, in a "
+        "cluster of yours, instead of deploying modes",
+    )
     add("--chaos-nodes", type=int, default=2, help="nodes of a cluster that is made (default: 2)")
     add("--chaos-out", default="sharedfate-out", help="run directory: reports and histories (default: sharedfate-out)")
     add("--chaos-budget", type=int, default=900, help="CPU of all proxies together, in millicores (default: 900)")
-    add("--chaos-every", type=float, default=0.2, metavar="SECONDS", help="between two questions for each loader's samples; more "
-        "spares the API server of a large cluster (default: 0.2)")
+    add(
+        "--chaos-every",
+        type=float,
+        default=0.2,
+        metavar="SECONDS",
+        help="between two questions for each loader's samples; more "
+        "spares the API server of a large cluster (default: 0.2)",
+    )
     add("--chaos-seed", type=int, default=None, help="seed of every random choice (default: drawn, and shown)")
     add("--chaos-keep", action="store_true", help="leave the cluster running")
-    add("--chaos-inconclusive", default="retry", help="what a trial without a clear answer counts as: fail, skip or retry")
+    add(
+        "--chaos-inconclusive",
+        default="retry",
+        help="what a trial without a clear answer counts as: fail, skip or retry",
+    )
     add("--chaos-baseline", default=None, help="report.json of an earlier run: regressions against it fail the run")
 
 
@@ -81,11 +112,24 @@ def settings_of(config: pytest.Config) -> Settings:
         o = config.option
         try:
             config.stash[_SETTINGS] = parse_settings(
-                cluster=o.chaos_cluster, modes=o.chaos_modes or "", scenarios=o.chaos_scenarios or "", nodes=o.chaos_nodes,
-                out=spread.directory(config, o.chaos_out), budget=o.chaos_budget, seed=spread.seed(config, o.chaos_seed), keep=o.chaos_keep,
-                inconclusive=o.chaos_inconclusive, baseline=o.chaos_baseline, known_scenarios=scenario_names(),
-                allow_production=o.chaos_allow_production, namespaces=o.chaos_namespaces, kind_image=o.chaos_kind_image,
-                image_archive=o.chaos_image_archive, target=o.chaos_target, every=o.chaos_every)
+                cluster=o.chaos_cluster,
+                modes=o.chaos_modes or "",
+                scenarios=o.chaos_scenarios or "",
+                nodes=o.chaos_nodes,
+                out=spread.directory(config, o.chaos_out),
+                budget=o.chaos_budget,
+                seed=spread.seed(config, o.chaos_seed),
+                keep=o.chaos_keep,
+                inconclusive=o.chaos_inconclusive,
+                baseline=o.chaos_baseline,
+                known_scenarios=scenario_names(),
+                allow_production=o.chaos_allow_production,
+                namespaces=o.chaos_namespaces,
+                kind_image=o.chaos_kind_image,
+                image_archive=o.chaos_image_archive,
+                target=o.chaos_target,
+                every=o.chaos_every,
+            )
         except Misuse as error:
             raise pytest.UsageError(str(error)) from error
     return config.stash[_SETTINGS]
@@ -100,8 +144,13 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
     from chaos.toolkit.items import collect
 
     config = parent.config
-    return collect(file_path, parent, settings=lambda: settings_of(config), modes=config.option.chaos_modes is not None,
-                   progress=_progress(config))
+    return collect(
+        file_path,
+        parent,
+        settings=lambda: settings_of(config),
+        modes=config.option.chaos_modes is not None,
+        progress=_progress(config),
+    )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -169,7 +218,9 @@ def chaos_run(request: pytest.FixtureRequest) -> Iterator[Run]:
 
 @pytest.fixture
 def chaos(chaos_run: Run) -> Iterator[Chaos]:
-    """Faults by hand in the run's cluster: `with chaos.inject(Kill(), chaos.one(layer="l7", tenant="a")) as receipt:`."""
+    """Faults by hand in the run's cluster:
+    `with chaos.inject(Kill(), chaos.one(layer="l7", tenant="a")) as receipt:`.
+    """
     from chaos.faults.session import Chaos
 
     made = Chaos(chaos_run.cluster, run=chaos_run.id, seed=chaos_run.seed.child("chaos").number())
@@ -185,7 +236,9 @@ def cluster(chaos_run: Run) -> Cluster:
 
 @pytest.fixture
 def load(chaos_run: Run, chaos_mode: str) -> Deployment:
-    """The mode's deployment with its load: `tenants`, `flows`, `pause`, `heal`, `streams`, `one_more_server`, `placement`."""
+    """The mode's deployment with its load: `tenants`, `flows`, `pause`, `heal`, `streams`, `one_more_server`,
+    `placement`.
+    """
     return chaos_run.deployment(chaos_mode)
 
 
@@ -197,7 +250,9 @@ def mesh(load: Deployment) -> Mesh:
 
 @pytest.fixture
 def tenants(load: Deployment) -> tuple[Tenant, ...]:
-    """The reference tenants: each a client that calls its own server; see `chaos.engine.topology` for who lies where."""
+    """The reference tenants: each a client that calls its own server; see `chaos.engine.topology` for who lies
+    where.
+    """
     return load.tenants
 
 
@@ -226,7 +281,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Skips, with its reason, what does not apply to a target's mesh, and (`--chaos-inconclusive=skip`) what has no clear answer."""
+    """Skips, with its reason, what does not apply to a target's mesh, and (`--chaos-inconclusive=skip`) what has no
+    clear answer.
+    """
     if "chaos_mode" not in getattr(item, "fixturenames", ()):
         return (yield)
     from chaos.engine.scenario import NotHere

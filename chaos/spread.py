@@ -1,7 +1,8 @@
 """The suite under pytest-xdist: each worker is a run of its own, with a cluster of its own; the session is their sum.
 
-Trials of one mode stay on one worker, for they share a deployment. Workers on one machine disturb each other: the judge then
-says *inconclusive* more often, so `-n` pays on machines with more cores than two clusters use, or with a cluster each.
+Trials of one mode stay on one worker, for they share a deployment. Workers on one machine disturb each other: the judge
+then says *inconclusive* more often, so `-n` pays on machines with more cores than two clusters use, or with a cluster
+each.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ import math
 def least_seconds(share: float, bound: float, alpha: float, rate: float) -> float:
     """The least mean time in which any test that errs with alpha on either side can decide, independent requests given.
 
-    n >= kl(alpha, 1 - alpha) / KL(share, bound): Kaufmann, Cappe and Garivier, JMLR 17, 2016, lemma 1, with a baseline known for
-    certain. NaN at the bound itself, where no test ever can.
+    n >= kl(alpha, 1 - alpha) / KL(share, bound): Kaufmann, Cappe and Garivier, JMLR 17, 2016, lemma 1, with a baseline
+    known for certain. NaN at the bound itself, where no test ever can.
     """
     if share == bound:
         return math.nan

@@ -1,9 +1,11 @@
 """The judge's error rates: how often it is wrong, how often it cannot tell, and how many seconds it takes.
 
-    python -m proof.judge --out docs/judge-error-rates.md     histories whose truth is known (a quarter of an hour on one core)
+    python -m proof.judge --out docs/judge-error-rates.md     histories whose truth is known (a quarter of an hour on
+    one core)
 
-It runs the very `judge` that trials run, on whole histories from `proof.synthetic`; nothing is re-implemented for speed.
-Variants of the judge with one guard taken away show what that guard is for. The same for live histories: `proof.live`.
+It runs the very `judge` that trials run, on whole histories from `proof.synthetic`; nothing is re-implemented for
+speed. Variants of the judge with one guard taken away show what that guard is for. The same for live histories:
+`proof.live`.
 """
 
 from __future__ import annotations
@@ -137,10 +139,13 @@ def synthetic(*, trials: int, workers: int) -> str:
     missed = sum(f.truths["above", Finding.NOT_HURT] for f in above)
     out_of = sum(v for f in above for (side, _), v in f.truths.items() if side == "above")
     parts += [
-        "", "## In all", "",
+        "",
+        "## In all",
+        "",
         f"- A/A: {wrong} wrong *hurt* in {n} windows, at most {clopper_pearson(Count(wrong, n), 0.025)[1]:.3%}.",
         f"- Above the margins: {missed} wrong *not hurt* in {out_of} windows, at most "
-        f"{clopper_pearson(Count(missed, out_of), 0.025)[1]:.3%}.", "",
+        f"{clopper_pearson(Count(missed, out_of), 0.025)[1]:.3%}.",
+        "",
     ]
     return "\n".join(parts)
 
@@ -150,25 +155,48 @@ def _cells() -> Iterator[tuple[str, Cell]]:
         for name, noise in NOISES.items():
             yield "aa", Cell(name, noise, HarmDone(), kind)
     for share in ERRORS:
-        yield "errors", Cell(f"{share:.1%}, quiet, baseline of 30 s", NOISES["quiet"], HarmDone(error_share=share),
-                             plan=Plan(baseline=30.0))
+        yield (
+            "errors",
+            Cell(
+                f"{share:.1%}, quiet, baseline of 30 s",
+                NOISES["quiet"],
+                HarmDone(error_share=share),
+                plan=Plan(baseline=30.0),
+            ),
+        )
     for label in ("quiet", "memory 0.1 s, 0.5 % failures"):
         for share in ERRORS:
             yield "errors", Cell(f"{share:.1%}, {label}", NOISES[label], HarmDone(error_share=share))
         for factor in SLOWER:
             yield "slow", Cell(f"{factor:g} x, {label}", NOISES[label], HarmDone(slow_factor=factor))
     for factor in SLOWER:
-        yield "slow", Cell(f"{factor:g} x, drift to 1.3 x", NOISES["drift to 1.3 x"], HarmDone(slow_factor=factor),
-                           FaultKind.GRADUAL)
+        yield (
+            "slow",
+            Cell(
+                f"{factor:g} x, drift to 1.3 x",
+                NOISES["drift to 1.3 x"],
+                HarmDone(slow_factor=factor),
+                FaultKind.GRADUAL,
+            ),
+        )
     for memory in (0.05, 0.25, 1.0):
         for share in (0.03, 0.05, 0.10):
-            yield "clusters", Cell(f"{share:.0%} in clusters of {memory:g} s", Noise(),
-                                   HarmDone(error_share=share, memory=memory))
+            yield (
+                "clusters",
+                Cell(f"{share:.0%} in clusters of {memory:g} s", Noise(), HarmDone(error_share=share, memory=memory)),
+            )
     for name, thresholds in VARIANTS.items():
         for label in ("memory 0.5 s, 1 % failures", "stalls of one flow, 1 in 2 s", "step to 1.6 x (machine)"):
             yield "variants", Cell(f"{name}: A/A, {label}", NOISES[label], HarmDone(), thresholds=thresholds)
-        yield "variants", Cell(f"{name}: 2.5 % errors", Noise(memory=0.1, error_share=0.005),
-                               HarmDone(error_share=0.025), thresholds=thresholds)
+        yield (
+            "variants",
+            Cell(
+                f"{name}: 2.5 % errors",
+                Noise(memory=0.1, error_share=0.005),
+                HarmDone(error_share=0.025),
+                thresholds=thresholds,
+            ),
+        )
         yield "variants", Cell(f"{name}: quiet", Noise(), HarmDone(), thresholds=thresholds)
 
 
@@ -184,7 +212,9 @@ def _row_aa(cell: Cell, found: Tallied) -> str:
     wrong = found.findings[Finding.HURT]
     bound = clopper_pearson(Count(wrong, found.n), 0.025)[1]
     inconclusive = found.findings[Finding.INCONCLUSIVE] / found.n
-    return f"| {cell.kind} | {cell.name} | {wrong} of {found.n} | {bound:.2%} | {inconclusive:.1%} | {_seconds(found)} |"
+    return (
+        f"| {cell.kind} | {cell.name} | {wrong} of {found.n} | {bound:.2%} | {inconclusive:.1%} | {_seconds(found)} |"
+    )
 
 
 def _row_power(cell: Cell, found: Tallied) -> str:

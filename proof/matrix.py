@@ -1,10 +1,11 @@
-"""The default matrix again and again, on an idle machine and on one that is busy, and everything once: how often a trial is wrong.
+"""The default matrix again and again, on an idle machine and on one that is busy, and everything once: how often a
+trial is wrong.
 
-    python -m proof.matrix                     ten runs, three on busy cores, `all` once (three hours, root), and write the page
-    python -m proof.matrix --read              the page from the runs that lie in --out
+    python -m proof.matrix                     ten runs, three on busy cores, `all` once (three hours, root), and write
+    the page python -m proof.matrix --read              the page from the runs that lie in --out
 
-The mesh is sound, so a trial that fails is wrong, and so is one that passes with somebody hurt of whom the model says that nobody
-is. A run is the command that everybody gives; what it costs beside the pods is read from outside of it.
+The mesh is sound, so a trial that fails is wrong, and so is one that passes with somebody hurt of whom the model says
+that nobody is. A run is the command that everybody gives; what it costs beside the pods is read from outside of it.
 """
 
 from __future__ import annotations
@@ -23,14 +24,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chaos.cluster.embedded.kubelet import cgroups
+from chaos.embedded.kubelet import cgroups
 from proof.faults import machine
 from proof.live.machine import Loop, working
 
 PAGE = Path(__file__).parent.parent / "benchmarks" / "results" / "matrix.md"
 IDLE, LOADED, ALL = "idle", "loaded", "all"
-TITLES = {IDLE: "default matrix, nothing else runs", LOADED: "default matrix, a loop of arithmetic on each core",
-          ALL: "every scenario in every mode"}
+TITLES = {
+    IDLE: "default matrix, nothing else runs",
+    LOADED: "default matrix, a loop of arithmetic on each core",
+    ALL: "every scenario in every mode",
+}
 EVERYTHING = ("--chaos-modes=all", "--chaos-scenarios=all")
 LONGEST = 7200.0  # seconds of a run, and of the loops beside it
 EVERY = 3.0  # seconds between two readings of memory
@@ -41,7 +45,9 @@ ERROR = "error"  # begun, and ended by something else than a verdict
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One trial of a run: where, what came of it, its seconds, and those of them in which traffic was judged (0: it judges no traffic)."""
+    """One trial of a run: where, what came of it, its seconds, and those of them in which traffic was judged (0: it
+    judges no traffic).
+    """
 
     name: str
     verdict: str
@@ -62,7 +68,9 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """One run: its kind, wall seconds, trials, and the most MiB that its processes outside the pods held (0: not read)."""
+    """One run: its kind, wall seconds, trials, and the most MiB that its processes outside the pods held (0: not
+    read).
+    """
 
     kind: str
     seconds: float
@@ -92,10 +100,21 @@ def read(directory: Path) -> Made:
         place = directory / "trials" / one["mode"] / one["scenario"]
         events = place / "events.jsonl"
         shown = [json.loads(line) for line in events.read_text().splitlines()] if events.exists() else []
-        windows = [(event["data"]["begin"], event["data"]["end"]) for event in shown
-                   if event["kind"] == "window" and event["data"]["end"]]
-        trials.append(Trial(f"{one['scenario']}[{one['mode']}]", one["verdict"], one["seconds"], covered(windows) / NANO,
-                            tuple(sorted(set(one["observed"]["hurt"]) & set(one["predicted"]["unhurt"]))), (place / "attempt-1").exists()))
+        windows = [
+            (event["data"]["begin"], event["data"]["end"])
+            for event in shown
+            if event["kind"] == "window" and event["data"]["end"]
+        ]
+        trials.append(
+            Trial(
+                f"{one['scenario']}[{one['mode']}]",
+                one["verdict"],
+                one["seconds"],
+                covered(windows) / NANO,
+                tuple(sorted(set(one["observed"]["hurt"]) & set(one["predicted"]["unhurt"]))),
+                (place / "attempt-1").exists(),
+            )
+        )
     trials += [Trial(name, ERROR, 0.0, 0.0, ()) for name in report.get("unfinished", ())]
     memory = directory / MEMORY
     readings = [float(line) for line in memory.read_text().split()] if memory.exists() else []
@@ -104,14 +123,23 @@ def read(directory: Path) -> Made:
 
 def page(runs: Sequence[Made], *, machine: str) -> str:
     """The page, pure."""
-    text = ["# How often a trial of the suite is wrong, and what a run costs", "",
-            f"{machine}; embedded cluster, two nodes. Again: `python -m proof.matrix`.", "",
-            "The mesh is sound: a trial that fails is wrong, and so is one that finds somebody hurt of whom the model says that nobody "
-            "is. *Made twice*: inconclusive at first, and with fresh pods not. *Observation*: the windows in which traffic is judged, and "
-            "the whole of those trials that judge none (Jobs, keys, footprint, features). "
-            "*Outside the pods*: PSS of the runner and the cluster's own processes, at most.", "",
-            "| runs | how | trials a run | trials in all | wrong | inconclusive | made twice | wall, s: median (least to most) | "
-            "observation, s | wall to observation | MiB outside the pods |", "|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|"]
+    text = [
+        "# How often a trial of the suite is wrong, and what a run costs",
+        "",
+        f"{machine}; embedded cluster, two nodes. Again: `python -m proof.matrix`.",
+        "",
+        "The mesh is sound: a trial that fails is wrong, and so is one that finds somebody hurt of whom the model "
+        "says that nobody "
+        "is. *Made twice*: inconclusive at first, and with fresh pods not. *Observation*: the windows in which "
+        "traffic is judged, and "
+        "the whole of those trials that judge none (Jobs, keys, footprint, features). "
+        "*Outside the pods*: PSS of the runner and the cluster's own processes, at most.",
+        "",
+        "| runs | how | trials a run | trials in all | wrong | inconclusive | made twice | wall, s: median (least to "
+        "most) | "
+        "observation, s | wall to observation | MiB outside the pods |",
+        "|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
     for kind, title in TITLES.items():
         if not (mine := [run for run in runs if run.kind == kind]):
             continue
@@ -124,14 +152,26 @@ def page(runs: Sequence[Made], *, machine: str) -> str:
             f"{sum(trial.twice for trial in trials)} | "
             f"{statistics.median(walls):.0f} ({min(walls):.0f} to {max(walls):.0f}) | "
             f"{statistics.median(sum(trial.observed for trial in run.trials) for run in mine):.0f} | "
-            f"{statistics.median(run.ratio for run in mine):.2f} | {f'{max(held):.0f}' if held else '-'} |")
-    odd = Counter((run.kind, trial.name, trial.verdict, trial.amiss) for run in runs for trial in run.trials
-                  if trial.wrong or trial.verdict == "inconclusive")
+            f"{statistics.median(run.ratio for run in mine):.2f} | {f'{max(held):.0f}' if held else '-'} |"
+        )
+    odd = Counter(
+        (run.kind, trial.name, trial.verdict, trial.amiss)
+        for run in runs
+        for trial in run.trials
+        if trial.wrong or trial.verdict == "inconclusive"
+    )
     if odd:
-        text += ["", "## Which were not as they should be", "", "| trial | run | verdict | hurt, against the model | times |",
-                 "|---|---|---|---|---:|"]
-        text += [f"| `{name}` | {kind} | {verdict} | {', '.join(amiss) or '-'} | {times} |"
-                 for (kind, name, verdict, amiss), times in sorted(odd.items())]
+        text += [
+            "",
+            "## Which were not as they should be",
+            "",
+            "| trial | run | verdict | hurt, against the model | times |",
+            "|---|---|---|---|---:|",
+        ]
+        text += [
+            f"| `{name}` | {kind} | {verdict} | {', '.join(amiss) or '-'} | {times} |"
+            for (kind, name, verdict, amiss), times in sorted(odd.items())
+        ]
     return "\n".join(text) + "\n"
 
 
@@ -162,7 +202,17 @@ def outside(root: int) -> float:
 
 def run(directory: Path, options: Sequence[str]) -> None:
     """One run of the suite into a directory, its memory read meanwhile."""
-    command = [sys.executable, "-m", "pytest", "--pyargs", "chaos.suite", f"--chaos-out={directory}", "-p", "no:cacheprovider", *options]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--pyargs",
+        "chaos.suite",
+        f"--chaos-out={directory}",
+        "-p",
+        "no:cacheprovider",
+        *options,
+    ]
     readings: list[float] = []
     end = time.monotonic() + LONGEST
     with subprocess.Popen(command) as process:
@@ -176,9 +226,12 @@ def run(directory: Path, options: Sequence[str]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m proof.matrix", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--idle", type=int, default=10, help="runs of the default matrix with nothing else on the machine")
+    parser = argparse.ArgumentParser(
+        prog="python -m proof.matrix", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--idle", type=int, default=10, help="runs of the default matrix with nothing else on the machine"
+    )
     parser.add_argument("--loaded", type=int, default=3, help="runs of it with a loop on each core")
     parser.add_argument("--all", type=int, default=1, help="runs of every scenario in every mode")
     parser.add_argument("--read", action="store_true", help="run nothing: write the page from what lies in --out")

@@ -115,7 +115,9 @@ def true_rise(harm: HarmDone, noise: Noise, plan: Plan, tau: float) -> tuple[flo
 
 
 def slow_share(noise: Noise, plan: Plan, tau: float, factor: float = 1.0) -> float:
-    """The share of requests slower than tau, in the long run, in the fault windows of a plan when latency is so many times the usual."""
+    """The share of requests slower than tau, in the long run, in the fault windows of a plan when latency is so many
+    times the usual.
+    """
     faults = [(begin, end) for kind, begin, end in plan.cut() if kind is WindowKind.FAULT]
     instants = [begin + (end - begin) * (i + 0.5) / 20 for begin, end in faults for i in range(20)]
     last = max(end for _, end in faults)
@@ -125,8 +127,13 @@ def slow_share(noise: Noise, plan: Plan, tau: float, factor: float = 1.0) -> flo
 
 
 def _requests(
-    rng: np.random.Generator, plan: Plan, noise: Noise, harm: HarmDone, rate: float,
-    faults: Sequence[tuple[float, float]], stalls: Sequence[tuple[float, float]],
+    rng: np.random.Generator,
+    plan: Plan,
+    noise: Noise,
+    harm: HarmDone,
+    rate: float,
+    faults: Sequence[tuple[float, float]],
+    stalls: Sequence[tuple[float, float]],
 ) -> Samples:
     count = round(plan.seconds * rate)
     due: NDArray[np.floating[Any]] = (np.arange(count) + rng.random()) / rate

@@ -70,8 +70,8 @@ class NativeSidecar(Disguised):
 
 
 class SecretlySharedSidecar(Disguised):
-    """Mode `node` in the clothes of mode `sidecar`: each pod holds a container that is called its proxy and does nothing; the
-    node's proxy, which says of itself that it is none, carries everything."""
+    """Mode `node` in the clothes of mode `sidecar`: each pod holds a container that is called its proxy and does
+    nothing; the node's proxy, which says of itself that it is none, carries everything."""
 
     real = "node"
 
@@ -88,10 +88,26 @@ class SecretlySharedSidecar(Disguised):
             if obj["kind"] == "Deployment":
                 template = obj["spec"]["template"]
                 template["metadata"]["annotations"] = {
-                    ANNOTATION_PROXY_CONTAINER: "proxy", LABEL_LAYER: "l4-l7", LABEL_SCOPE: "pod"}
-                template["spec"]["containers"].append({
-                    "name": "proxy", "image": IMAGE, "command": ["envoy", "--config-yaml", json.dumps(placebo()), "--concurrency", "1",
-                                                                 "--disable-hot-restart", "--log-level", "error"]})
+                    ANNOTATION_PROXY_CONTAINER: "proxy",
+                    LABEL_LAYER: "l4-l7",
+                    LABEL_SCOPE: "pod",
+                }
+                template["spec"]["containers"].append(
+                    {
+                        "name": "proxy",
+                        "image": IMAGE,
+                        "command": [
+                            "envoy",
+                            "--config-yaml",
+                            json.dumps(placebo()),
+                            "--concurrency",
+                            "1",
+                            "--disable-hot-restart",
+                            "--log-level",
+                            "error",
+                        ],
+                    }
+                )
         return found
 
 

@@ -16,8 +16,14 @@ if TYPE_CHECKING:
     from chaos.apps.service import Answer, Service
 
 _MAX_HEAD: Final = 65536
-_REASONS: Final = {200: b"OK", 202: b"Accepted", 400: b"Bad Request", 404: b"Not Found", 500: b"Internal Server Error",
-                   503: b"Service Unavailable"}
+_REASONS: Final = {
+    200: b"OK",
+    202: b"Accepted",
+    400: b"Bad Request",
+    404: b"Not Found",
+    500: b"Internal Server Error",
+    503: b"Service Unavailable",
+}
 
 
 class Http1(asyncio.Protocol):
@@ -115,9 +121,17 @@ class Http1(asyncio.Protocol):
             return
         status, extra, body = answer
         closing = self.service.draining
-        self.transport.write(b"HTTP/1.1 %d %b\r\ncontent-length: %d\r\n%b%b\r\n%b" % (
-            status, _REASONS.get(status, b"Status"), len(body), extra, b"connection: close\r\n" if closing else b"",
-            body))
+        self.transport.write(
+            b"HTTP/1.1 %d %b\r\ncontent-length: %d\r\n%b%b\r\n%b"
+            % (
+                status,
+                _REASONS.get(status, b"Status"),
+                len(body),
+                extra,
+                b"connection: close\r\n" if closing else b"",
+                body,
+            )
+        )
         if closing:
             self.transport.close()
         elif self.buffer and not self.looping:

@@ -1,9 +1,11 @@
-"""The batch Job: `python -m chaos.apps.job` makes some requests to a service and ends, 0 when all went well, 1 otherwise.
+"""The batch Job: `python -m chaos.apps.job` makes some requests to a service and ends, 0 when all went well, 1
+otherwise.
 
-It knows nothing of a mesh; `WAIT_FOR_PROXY` stands for the workaround that teams put into their Jobs: ask a health address
-until it answers. One line of JSON on standard output tells what happened. Environment:
-`TARGET` (http://host[:port][/path]), `REQUESTS` (default 10), `INTERVAL` (seconds between them, 0), `TIMEOUT` (seconds of
-each, 2), `TRIES` (of each request, 1), `WAIT_FOR_PROXY` (an http address; empty: start at once), `WAIT_SECONDS` (30).
+It knows nothing of a mesh; `WAIT_FOR_PROXY` stands for the workaround that teams put into their Jobs: ask a health
+address until it answers. One line of JSON on standard output tells what happened. Environment:
+`TARGET` (http://host[:port][/path]), `REQUESTS` (default 10), `INTERVAL` (seconds between them, 0), `TIMEOUT` (seconds
+of each, 2), `TRIES` (of each request, 1), `WAIT_FOR_PROXY` (an http address; empty: start at once), `WAIT_SECONDS`
+(30).
 """
 
 from __future__ import annotations
@@ -54,7 +56,9 @@ def wait_for(url: str, seconds: float) -> float:
     return time.monotonic() - begin
 
 
-def run(target: str, *, requests: int, interval: float, timeout: float, tries: int, wait: str, wait_seconds: float) -> Report:
+def run(
+    target: str, *, requests: int, interval: float, timeout: float, tries: int, wait: str, wait_seconds: float
+) -> Report:
     """All requests, one after the other."""
     report, begin = Report(), time.monotonic()
     if wait:
@@ -83,9 +87,15 @@ def run(target: str, *, requests: int, interval: float, timeout: float, tries: i
 def main() -> None:
     env = os.environ
     try:
-        report = run(env["TARGET"], requests=int(env.get("REQUESTS", "10")), interval=float(env.get("INTERVAL", "0")),
-                     timeout=float(env.get("TIMEOUT", "2")), tries=int(env.get("TRIES", "1")),
-                     wait=env.get("WAIT_FOR_PROXY", ""), wait_seconds=float(env.get("WAIT_SECONDS", "30")))
+        report = run(
+            env["TARGET"],
+            requests=int(env.get("REQUESTS", "10")),
+            interval=float(env.get("INTERVAL", "0")),
+            timeout=float(env.get("TIMEOUT", "2")),
+            tries=int(env.get("TRIES", "1")),
+            wait=env.get("WAIT_FOR_PROXY", ""),
+            wait_seconds=float(env.get("WAIT_SECONDS", "30")),
+        )
     except KeyError as error:
         raise SystemExit(f"job: the environment lacks {error}") from error
     except TimeoutError as error:

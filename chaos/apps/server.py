@@ -58,11 +58,18 @@ async def serve(*, host: str, pod: str, http: int, tcp: int, control: int) -> No
 
 
 def main() -> None:
-    ports = {name: int(os.environ.get(f"{name.upper()}_PORT", default))
-             for name, default in (("http", PORT_HTTP), ("tcp", PORT_TCP), ("control", PORT_CONTROL))}
+    ports = {
+        name: int(os.environ.get(f"{name.upper()}_PORT", default))
+        for name, default in (("http", PORT_HTTP), ("tcp", PORT_TCP), ("control", PORT_CONTROL))
+    }
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(host=os.environ.get("LISTEN", "0.0.0.0"),
-                         pod=os.environ.get("POD_NAME") or socket.gethostname(), **ports))
+        runner.run(
+            serve(
+                host=os.environ.get("LISTEN", "0.0.0.0"),
+                pod=os.environ.get("POD_NAME") or socket.gethostname(),
+                **ports,
+            )
+        )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """`Cluster`: the one way in which sharedfate speaks to Kubernetes, whichever cluster it is.
 
-Objects are plain JSON dictionaries, because the same manifests are rendered, applied, read back and recorded. Transport,
-TLS and authentication are the official `kubernetes` client's; what is safe to retry is retried with jitter (tenacity).
-Thread-safe: collectors, waits and faults call it from several threads.
+Objects are plain JSON dictionaries, because the same manifests are rendered, applied, read back and recorded.
+Transport, TLS and authentication are the official `kubernetes` client's; what is safe to retry is retried with jitter
+(tenacity). Thread-safe: collectors, waits and faults call it from several threads.
 """
 
 from __future__ import annotations
@@ -86,7 +86,9 @@ class Change:
     object: Object
 
 
-def object_path(kind: str, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
+def object_path(
+    kind: str, namespace: str | None = None, name: str | None = None, subresource: str | None = None
+) -> str:
     """The API path of a collection, an object or a subresource."""
     try:
         prefix, plural, namespaced = KINDS[kind]
@@ -123,8 +125,17 @@ class Cluster:
         failures: what went wrong with a run, for whoever takes the cluster down (kind: takes its logs first).
     """
 
-    def __init__(self, kubeconfig: Path | None, *, context: str | None = None, kind: str = "context", name: str = "",
-                 patience: float = PATIENCE, ours: bool = False, failures: builtins.list[str] | None = None) -> None:
+    def __init__(
+        self,
+        kubeconfig: Path | None,
+        *,
+        context: str | None = None,
+        kind: str = "context",
+        name: str = "",
+        patience: float = PATIENCE,
+        ours: bool = False,
+        failures: builtins.list[str] | None = None,
+    ) -> None:
         self.kubeconfig = kubeconfig
         self.context = context
         self.kind = kind
@@ -148,10 +159,15 @@ class Cluster:
             self._configuration = _configuration(self.kubeconfig, self.context)
             from kubernetes import client as k8s
 
-            self.host, self._pool = self._configuration.host, k8s.ApiClient(self._configuration).rest_client.pool_manager
+            self.host, self._pool = (
+                self._configuration.host,
+                k8s.ApiClient(self._configuration).rest_client.pool_manager,
+            )
 
     def _renew(self, seen: int) -> None:
-        """Read the credentials again, once for all threads that saw them refused: tokens and certificates are rotated in place."""
+        """Read the credentials again, once for all threads that saw them refused: tokens and certificates are rotated
+        in place.
+        """
         with self._renewing:
             if self._renewals == seen:
                 self._connect()
@@ -175,12 +191,21 @@ class Cluster:
                 headers[setting["key"]] = setting["value"]
         return headers
 
-    def open(self, method: str, path: str, *, body: bytes | None = None, query: Mapping[str, Any] | None = None,
-             content_type: str = "application/json", timeout: float = 15.0, read_timeout: float | None = None,
-             ) -> urllib3.BaseHTTPResponse:
+    def open(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        query: Mapping[str, Any] | None = None,
+        content_type: str = "application/json",
+        timeout: float = 15.0,
+        read_timeout: float | None = None,
+    ) -> urllib3.BaseHTTPResponse:
         """One HTTP exchange, its answer not yet read; raises ApiError for a status of 400 and above.
 
-        Done again only when the credentials were refused (401) and have been read again; whoever calls retries the rest.
+        Done again only when the credentials were refused (401) and have been read again; whoever calls retries the
+        rest.
         """
         if self.guard is not None:
             self.guard.check(method, path, body, query)
@@ -193,7 +218,12 @@ class Cluster:
             if body is not None:
                 headers["Content-Type"] = content_type
             response = self._pool.request(
-                method, url, body=body, headers=headers, preload_content=False, redirect=False,
+                method,
+                url,
+                body=body,
+                headers=headers,
+                preload_content=False,
+                redirect=False,
                 timeout=urllib3.Timeout(connect=timeout, read=read_timeout or timeout),
             )
             if response.status < 400:
@@ -205,9 +235,20 @@ class Cluster:
             self._renew(renewals)
         raise _api_error(method, path, response.status, text, response.headers.get("Retry-After"))
 
-    def request(self, method: str, path: str, body: Any = None, *, query: Mapping[str, Any] | None = None,
-                content_type: str = "application/json", timeout: float = 15.0, retry: bool | None = None) -> Any:
-        """One JSON exchange, retried as `chaos.cluster.retrying` says; `retry`: doing it twice is the same as once (reads are)."""
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        query: Mapping[str, Any] | None = None,
+        content_type: str = "application/json",
+        timeout: float = 15.0,
+        retry: bool | None = None,
+    ) -> Any:
+        """One JSON exchange, retried as `chaos.cluster.retrying` says; `retry`: doing it twice is the same as once
+        (reads are).
+        """
         data = None if body is None else json.dumps(body).encode()
 
         def once() -> Any:
@@ -218,7 +259,9 @@ class Cluster:
                 response.release_conn()
             return json.loads(text) if text else None
 
-        if path.endswith("/eviction"):  # its 429 is the disruption budget's answer, whoever evicts decides what it means
+        if path.endswith(
+            "/eviction"
+        ):  # its 429 is the disruption budget's answer, whoever evicts decides what it means
             return once()
         return retrying(once, twice=method == "GET" if retry is None else retry, patience=self.patience)
 
@@ -237,14 +280,16 @@ class Cluster:
                 return None
             raise
 
-    def list(self, kind: str, namespace: str | None = None, *, labels: str | None = None, fields: str | None = None,
-             ) -> Objects:
+    def list(
+        self, kind: str, namespace: str | None = None, *, labels: str | None = None, fields: str | None = None
+    ) -> Objects:
         """All objects of a kind, in a namespace or (None) in all; each with its kind and apiVersion filled in."""
         items, _ = self.list_at(kind, namespace, labels=labels, fields=fields)
         return items
 
-    def list_at(self, kind: str, namespace: str | None = None, *, labels: str | None = None, fields: str | None = None,
-                ) -> tuple[Objects, str]:
+    def list_at(
+        self, kind: str, namespace: str | None = None, *, labels: str | None = None, fields: str | None = None
+    ) -> tuple[Objects, str]:
         """Like `list`, with the version to watch from."""
         items: Objects = []
         query: dict[str, Any] = {"labelSelector": labels, "fieldSelector": fields, "limit": 500}
@@ -261,7 +306,8 @@ class Cluster:
     def create(self, obj: Object, *, unique: bool = False) -> Object:
         """Create; raises ApiError (reason AlreadyExists) when it is there.
 
-        `unique`: nobody else makes one of that name. Then a try whose answer was lost is done again, and what is there is ours.
+        `unique`: nobody else makes one of that name. Then a try whose answer was lost is done again, and what is there
+            is ours.
         """
         kind, name = obj["kind"], obj["metadata"].get("name")
         namespace = obj["metadata"].get("namespace", "default") if KINDS[kind][2] else None
@@ -291,8 +337,16 @@ class Cluster:
                 raise
         return self.patch(obj["kind"], obj["metadata"]["name"], obj, obj["metadata"].get("namespace"), how="strategic")
 
-    def patch(self, kind: str, name: str, patch: Any, namespace: str | None = None, *, how: PatchType = "merge",
-              subresource: str | None = None) -> Object:
+    def patch(
+        self,
+        kind: str,
+        name: str,
+        patch: Any,
+        namespace: str | None = None,
+        *,
+        how: PatchType = "merge",
+        subresource: str | None = None,
+    ) -> Object:
         """Patch an object or a subresource of it."""
         path = object_path(kind, namespace, name, subresource)
         twice = how != "json"  # a JSON patch may add to a list, or test what it has changed itself
@@ -302,8 +356,16 @@ class Cluster:
         """PUT the object; raises ApiError (409) when it changed meanwhile."""
         return self.request("PUT", path_of(obj, subresource), obj)  # type: ignore[no-any-return]
 
-    def delete(self, kind: str, name: str, namespace: str | None = None, *, grace: int | None = None,
-               propagation: str = "Background", uid: str | None = None) -> bool:
+    def delete(
+        self,
+        kind: str,
+        name: str,
+        namespace: str | None = None,
+        *,
+        grace: int | None = None,
+        propagation: str = "Background",
+        uid: str | None = None,
+    ) -> bool:
         """Delete; False when there was nothing. Does not wait."""
         options: Object = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": propagation}
         if grace is not None:
@@ -320,11 +382,27 @@ class Cluster:
 
     # ---- watching and waiting
 
-    def watch(self, kind: str, namespace: str | None = None, *, labels: str | None = None, fields: str | None = None,
-              since: str | None = None, seconds: int = 300) -> Iterator[Change]:
-        """One watch call: changes after `since` until the server closes it. Raises ApiError (410) when `since` is too old."""
-        query = {"watch": "1", "labelSelector": labels, "fieldSelector": fields, "resourceVersion": since,
-                 "timeoutSeconds": seconds, "allowWatchBookmarks": "true"}
+    def watch(
+        self,
+        kind: str,
+        namespace: str | None = None,
+        *,
+        labels: str | None = None,
+        fields: str | None = None,
+        since: str | None = None,
+        seconds: int = 300,
+    ) -> Iterator[Change]:
+        """One watch call: changes after `since` until the server closes it. Raises ApiError (410) when `since` is too
+        old.
+        """
+        query = {
+            "watch": "1",
+            "labelSelector": labels,
+            "fieldSelector": fields,
+            "resourceVersion": since,
+            "timeoutSeconds": seconds,
+            "allowWatchBookmarks": "true",
+        }
         response = self.open("GET", object_path(kind, namespace), query=query, read_timeout=seconds + 10)
         try:
             buffer = b""
@@ -337,14 +415,22 @@ class Cluster:
         finally:
             response.close()
 
-    def follow(self, kind: str, namespace: str | None = None, *, labels: str | None = None,
-               stop: threading.Event | None = None, seconds: int = 60) -> Iterator[Change]:
-        """List, then watch for ever: resumes after a closed connection and an API server that is away, lists again after 410.
+    def follow(
+        self,
+        kind: str,
+        namespace: str | None = None,
+        *,
+        labels: str | None = None,
+        stop: threading.Event | None = None,
+        seconds: int = 60,
+    ) -> Iterator[Change]:
+        """List, then watch for ever: resumes after a closed connection and an API server that is away, lists again
+        after 410.
 
         Ends when `stop` is set; raises ApiError only for what waiting does not mend (401, 403, a bad request).
 
-        After a new list every object comes again as MODIFIED, and the ones that went meanwhile as DELETED. `seconds`: length of one
-        watch, after which it is asked for anew.
+        After a new list every object comes again as MODIFIED, and the ones that went meanwhile as DELETED. `seconds`:
+        length of one watch, after which it is asked for anew.
         """
         known: dict[str, Object] = {}
         version: str | None = None
@@ -400,8 +486,9 @@ class Cluster:
 
     # ---- pods
 
-    def exec(self, namespace: str, pod: str, command: Sequence[str], *, container: str | None = None,
-             seconds: float = 30.0) -> ExecResult:
+    def exec(
+        self, namespace: str, pod: str, command: Sequence[str], *, container: str | None = None, seconds: float = 30.0
+    ) -> ExecResult:
         """Run a command in a container and wait for it; raises NotReady when it takes longer than `seconds`."""
         query: builtins.list[tuple[str, str]] = [("command", part) for part in command]
         query += [("stdout", "true"), ("stderr", "true")]
@@ -416,8 +503,9 @@ class Cluster:
             stream.run_forever(timeout=seconds)
             if stream.is_open():
                 raise NotReady(f"{namespace}/{pod}: {' '.join(command)}: still running after {seconds:g} s")
-            return ExecResult(stream.returncode or 0, stream.read_stdout(timeout=0) or "",
-                              stream.read_stderr(timeout=0) or "")
+            return ExecResult(
+                stream.returncode or 0, stream.read_stdout(timeout=0) or "", stream.read_stderr(timeout=0) or ""
+            )
         finally:
             if stream.sock.sock is not None:  # the stream forgets its socket when the other side has ended
                 stream.sock.sock.close()
@@ -430,25 +518,42 @@ class Cluster:
         for attempt in (1, 2):
             renewals = self._renewals
             try:
-                return ws_client.WSClient(self.configuration, ws_client.get_websocket_url(url), self._headers(), capture_all=True)
+                return ws_client.WSClient(
+                    self.configuration, ws_client.get_websocket_url(url), self._headers(), capture_all=True
+                )
             except WebSocketBadStatusException as error:
                 if error.status_code != 401 or attempt == 2:
                     raise _api_error("GET", path, error.status_code, error.resp_body or b"") from error
                 self._renew(renewals)
         raise AssertionError("the second attempt returns or raises")
 
-    def pod_http(self, namespace: str, pod: str, port: int, path: str, *, method: str = "GET", body: bytes | None = None,
-                 timeout: float = 10.0) -> bytes:
+    def pod_http(
+        self,
+        namespace: str,
+        pod: str,
+        port: int,
+        path: str,
+        *,
+        method: str = "GET",
+        body: bytes | None = None,
+        timeout: float = 10.0,
+    ) -> bytes:
         """An HTTP exchange with a pod's port through the API server's proxy: passes no proxy of the mesh."""
-        response = self.open(method, f"/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy{path}", body=body,
-                             content_type="application/octet-stream", timeout=timeout)
+        response = self.open(
+            method,
+            f"/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy{path}",
+            body=body,
+            content_type="application/octet-stream",
+            timeout=timeout,
+        )
         try:
             return response.read(decode_content=True)
         finally:
             response.release_conn()
 
-    def logs(self, namespace: str, pod: str, *, container: str | None = None, previous: bool = False,
-             tail: int | None = None) -> str:
+    def logs(
+        self, namespace: str, pod: str, *, container: str | None = None, previous: bool = False, tail: int | None = None
+    ) -> str:
         """A container's log."""
         query = {"container": container, "previous": "true" if previous else None, "tailLines": tail}
         response = self.open("GET", object_path("Pod", namespace, pod, "log"), query=query)
@@ -477,7 +582,8 @@ class _Token:
 
 
 def _in_pod() -> tuple[str, urllib3.PoolManager, _Token]:
-    """The API from inside a pod, as the official client's `load_incluster_config` finds it, but without the import of that
+    """The API from inside a pod, as the official client's `load_incluster_config` finds it, but without the import of
+    that
     client: control plane and agents start while everything else does, and it is most of their start."""
     folder = Path("/var/run/secrets/kubernetes.io/serviceaccount")
     try:
@@ -486,7 +592,9 @@ def _in_pod() -> tuple[str, urllib3.PoolManager, _Token]:
         url = f"https://{host}:{os.environ['KUBERNETES_SERVICE_PORT']}"
         token = _Token(folder / "token")
         token.read()
-        pool = urllib3.PoolManager(maxsize=_CONNECTIONS, ca_certs=str(folder / "ca.crt"), retries=urllib3.Retry(total=0))
+        pool = urllib3.PoolManager(
+            maxsize=_CONNECTIONS, ca_certs=str(folder / "ca.crt"), retries=urllib3.Retry(total=0)
+        )
     except (KeyError, ValueError, OSError) as error:
         raise EnvironmentUnfit(f"no kubeconfig given, and this is not a pod with a service account: {error}") from error
     return url, pool, token
@@ -501,8 +609,9 @@ def _configuration(kubeconfig: Path | None, context: str | None) -> Any:
         if kubeconfig is None:
             k8s_config.load_incluster_config(client_configuration=configuration)
         else:
-            k8s_config.load_kube_config(str(kubeconfig), context=context, client_configuration=configuration,
-                                        persist_config=False)
+            k8s_config.load_kube_config(
+                str(kubeconfig), context=context, client_configuration=configuration, persist_config=False
+            )
     except k8s_config.ConfigException as error:
         raise EnvironmentUnfit(f"cannot use kubeconfig {kubeconfig}: {error}") from error
     configuration.connection_pool_maxsize = _CONNECTIONS
@@ -521,8 +630,12 @@ def _change(line: bytes) -> Change:
     event = json.loads(line)
     if event["type"] == "ERROR":
         status = event["object"]
-        raise ApiError(f"watch: {status.get('message')}", code=status.get("code", 500), reason=status.get("reason", ""),
-                       status=status)
+        raise ApiError(
+            f"watch: {status.get('message')}",
+            code=status.get("code", 500),
+            reason=status.get("reason", ""),
+            status=status,
+        )
     return Change(event["type"], event["object"])
 
 
@@ -536,5 +649,10 @@ def _api_error(method: str, path: str, code: int, text: bytes, retry_after: str 
     if code == 401:
         message += ": the credentials were read again and are still refused: they have expired, or were revoked"
     seconds = float(retry_after) if retry_after is not None and retry_after.isdigit() else None
-    return ApiError(f"{method} {path}: {code}: {message}", code=code, reason=status.get("reason", ""), status=status,
-                    retry_after=seconds)
+    return ApiError(
+        f"{method} {path}: {code}: {message}",
+        code=code,
+        reason=status.get("reason", ""),
+        status=status,
+        retry_after=seconds,
+    )

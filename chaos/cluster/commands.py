@@ -1,6 +1,8 @@
-"""The one seam through which other programs are run (kind, docker, podman, buildah): a small protocol and its real form.
+"""The one seam through which other programs are run (kind, docker, podman, buildah): a small protocol and its real
+form.
 
-Tests put a recorded exchange in its place and check the exact argument lists, their order, and what is undone on failure.
+Tests put a recorded exchange in its place and check the exact argument lists, their order, and what is undone on
+failure.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ class Runner(Protocol):
         ...
 
     def run(self, arguments: Sequence[str], *, seconds: float, environment: Mapping[str, str] | None = None) -> Done:
-        """Run to the end, at most `seconds` long; a program that overruns is ended, and that raises ExperimentFailure."""
+        """Run to the end, at most `seconds` long; a program that overruns is ended, and that raises
+        ExperimentFailure.
+        """
         ...
 
 
@@ -44,8 +48,16 @@ class Shell:
 
     def run(self, arguments: Sequence[str], *, seconds: float, environment: Mapping[str, str] | None = None) -> Done:
         try:
-            done = subprocess.run(list(arguments), capture_output=True, text=True, errors="replace", timeout=seconds, check=False,
-                                  stdin=subprocess.DEVNULL, env={**os.environ, **(environment or {})})
+            done = subprocess.run(
+                list(arguments),
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=seconds,
+                check=False,
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, **(environment or {})},
+            )
         except FileNotFoundError as error:
             raise EnvironmentUnfit(f"{arguments[0]} is not installed, or not on PATH") from error
         except subprocess.TimeoutExpired as error:

@@ -1,8 +1,8 @@
 """Consent to break things in a cluster that is not ours: what was agreed to, and what is refused without it.
 
-A context has to be named (`context:NAME`: there is no "current context" here). One that looks like production is refused
-without a second, explicit option, because the name in a shell's history is typed again too easily. Namespaces that are
-not ours are touched only when they are listed; `chaos.cluster.guard` holds every write against that list.
+A context has to be named (`context:NAME`: there is no "current context" here). One that looks like production is
+refused without a second, explicit option, because the name in a shell's history is typed again too easily. Namespaces
+that are not ours are touched only when they are listed; `chaos.cluster.guard` holds every write against that list.
 """
 
 from __future__ import annotations
@@ -56,15 +56,18 @@ def refuse_production(facts: ContextFacts, consent: Consent, objects: Iterable[M
     reasons = detect_production(facts, objects)
     if reasons and not consent.production:
         more = f" (and {len(reasons) - 3} more)" if len(reasons) > 3 else ""
-        raise Misuse(f"context {facts.name!r} looks like production: {'; '.join(reasons[:3])}{more}. Faults would harm whoever "
-                     f"uses it. If you do mean it, add {ALLOW_OPTION}")
+        raise Misuse(
+            f"context {facts.name!r} looks like production: {'; '.join(reasons[:3])}{more}. Faults would harm whoever "
+            f"uses it. If you do mean it, add {ALLOW_OPTION}"
+        )
 
 
 def plan_touched(facts: ContextFacts, consent: Consent) -> list[str]:
     """What a run will touch there, a line each, for people to read before anything is changed."""
     lines = [
         f"cluster {facts.cluster} at {facts.server}, as {facts.user} (context {facts.name}, {facts.source})",
-        f"creates and deletes namespaces {SYSTEM_NAMESPACE} and tenant-*; everything that is created carries {LABEL_RUN}",
+        f"creates and deletes namespaces {SYSTEM_NAMESPACE} and tenant-*; everything that is created carries "
+        f"{LABEL_RUN}",
         f"creates and deletes ClusterRoles and ClusterRoleBindings sharedfate-*; image {IMAGE}",
         f"runs privileged pods (node proxies and fault helpers, hostPID) in {SYSTEM_NAMESPACE} alone",
     ]

@@ -1,4 +1,6 @@
-"""What a kubeconfig says of a context, read without contacting anything: consent is asked before the first connection."""
+"""What a kubeconfig says of a context, read without contacting anything: consent is asked before the first
+connection.
+"""
 
 from __future__ import annotations
 
@@ -39,11 +41,15 @@ def joined(paths: Sequence[Path]) -> Path:
 
 
 def context_facts(name: str, kubeconfig: Path | None = None) -> ContextFacts:
-    """The context of that name. Raises EnvironmentUnfit without a kubeconfig, and Misuse that lists the contexts there are."""
+    """The context of that name. Raises EnvironmentUnfit without a kubeconfig, and Misuse that lists the contexts there
+    are.
+    """
     paths = kubeconfig_paths(kubeconfig)
     found = [path for path in paths if path.is_file()]
     if not found:
-        raise EnvironmentUnfit(f"no kubeconfig at {', '.join(map(str, paths))}: set KUBECONFIG, or write one with your cluster's tool")
+        raise EnvironmentUnfit(
+            f"no kubeconfig at {', '.join(map(str, paths))}: set KUBECONFIG, or write one with your cluster's tool"
+        )
     contexts: dict[str, tuple[dict[str, Any], Path]] = {}
     clusters: dict[str, dict[str, Any]] = {}
     for path in found:
@@ -57,7 +63,9 @@ def context_facts(name: str, kubeconfig: Path | None = None) -> ContextFacts:
         raise Misuse(f"no context {name!r} in {', '.join(map(str, found))}: known are {known}")
     context, path = contexts[name]
     cluster = str(context.get("cluster", ""))
-    return ContextFacts(name, cluster, str(clusters.get(cluster, {}).get("server", "")), str(context.get("user", "")), path)
+    return ContextFacts(
+        name, cluster, str(clusters.get(cluster, {}).get("server", "")), str(context.get("user", "")), path
+    )
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -66,5 +74,7 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, yaml.YAMLError) as error:
         raise EnvironmentUnfit(f"{path}: cannot be read as a kubeconfig: {' '.join(str(error).split())}") from error
     if not isinstance(document, dict):
-        raise EnvironmentUnfit(f"{path}: not a kubeconfig: holds a {type(document).__name__}, and should hold an object")
+        raise EnvironmentUnfit(
+            f"{path}: not a kubeconfig: holds a {type(document).__name__}, and should hold an object"
+        )
     return document

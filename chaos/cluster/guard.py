@@ -1,7 +1,8 @@
 """The guard: every write to a cluster that is not ours is held against what is ours, before it is sent.
 
-Ours is a namespace that this process made, one that carries a run's label, and one that was listed. A cluster-wide object
-is ours when it carries the label. One door, so that a mistake anywhere above cannot reach a stranger's namespace.
+Ours is a namespace that this process made, one that carries a run's label, and one that was listed. A cluster-wide
+object is ours when it carries the label. One door, so that a mistake anywhere above cannot reach a stranger's
+namespace.
 """
 
 from __future__ import annotations
@@ -41,15 +42,22 @@ class Guard:
         namespace, rest = split_path(path)
         if namespace:
             if not self._is_ours(namespace, deletes=method == "DELETE" and not rest):
-                raise Misuse(f"{method} {path}: namespace {namespace!r} is not ours: it carries no {LABEL_RUN} label and was not "
-                             "listed. Nothing was changed. If it may be touched, list it: --chaos-namespaces")
+                raise Misuse(
+                    f"{method} {path}: namespace {namespace!r} is not ours: it carries no {LABEL_RUN} label and was "
+                    "not "
+                    "listed. Nothing was changed. If it may be touched, list it: --chaos-namespaces"
+                )
         elif method == "POST":
             meta = json.loads(body or b"{}").get("metadata") or {}
             listed = path.endswith("/namespaces") and meta.get("name") in self._listed
             if LABEL_RUN not in (meta.get("labels") or {}) and not listed:
-                raise Misuse(f"{method} {path}: a cluster-wide object without the label {LABEL_RUN}: clean-up would not find it")
+                raise Misuse(
+                    f"{method} {path}: a cluster-wide object without the label {LABEL_RUN}: clean-up would not find it"
+                )
         elif self._label(path.partition("?")[0]) is False:
-            raise Misuse(f"{method} {path}: the object is not ours: it carries no {LABEL_RUN} label. Nothing was changed")
+            raise Misuse(
+                f"{method} {path}: the object is not ours: it carries no {LABEL_RUN} label. Nothing was changed"
+            )
 
     def _is_ours(self, namespace: str, *, deletes: bool) -> bool:
         # A listed namespace may be changed, never deleted; and before a deletion the label is read afresh.

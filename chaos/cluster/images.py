@@ -63,7 +63,16 @@ def plan_build(engine: Engine, build: Build) -> Command:
         options.append("--pull=false" if engine is Engine.DOCKER else "--pull-never")
     if engine is Engine.DOCKER and not build.pull:
         options.remove("--pull=false")  # docker takes what is there unless told to pull
-    return (engine.value, "build", *options, "--tag", build.name, "--file", str(build.folder / "Dockerfile"), str(build.folder))
+    return (
+        engine.value,
+        "build",
+        *options,
+        "--tag",
+        build.name,
+        "--file",
+        str(build.folder / "Dockerfile"),
+        str(build.folder),
+    )
 
 
 def plan_save(engine: Engine, name: str, archive: Path) -> list[Command]:
@@ -89,7 +98,9 @@ def plan_load(engine: Engine, archive: Path) -> list[Command]:
 
 
 def plan_push(engine: Engine, name: str, to: str) -> list[Command]:
-    """The commands that push to a registry under another name. Who may push is the engine's business (`docker login`)."""
+    """The commands that push to a registry under another name. Who may push is the engine's business
+    (`docker login`).
+    """
     if "/" not in to or ("." not in to.partition("/")[0] and ":" not in to.partition("/")[0]):
         raise Misuse(f"push to {to!r}: want REGISTRY/NAME:TAG, e.g. registry.example:5000/sharedfate:0.1.0")
     match engine:
@@ -112,7 +123,9 @@ def find_engine(runner: Runner, wanted: str = "") -> Engine:
     for engine in Engine:
         if runner.which(engine) is not None:
             return engine
-    raise EnvironmentUnfit(f"none of {', '.join(Engine)} is installed: install one, or bring an archive that was built elsewhere")
+    raise EnvironmentUnfit(
+        f"none of {', '.join(Engine)} is installed: install one, or bring an archive that was built elsewhere"
+    )
 
 
 def apply(runner: Runner, commands: Sequence[Command], *, seconds: float = MOVE_SECONDS) -> None:

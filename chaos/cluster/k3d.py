@@ -1,7 +1,7 @@
 """A k3d cluster of our own, on the seam of `chaos.cluster.kind`: made, given the image, handed out, deleted.
 
-k3d (https://k3d.io) runs k3s in containers. Its server takes pods too, beside the agents. It exports no logs; what it said of a
-failure is in the error. Not yet run: no k3d cluster was ever made by this code.
+k3d (https://k3d.io) runs k3s in containers. Its server takes pods too, beside the agents. It exports no logs; what it
+said of a failure is in the error. Not yet run: no k3d cluster was ever made by this code.
 """
 
 from __future__ import annotations
@@ -22,21 +22,41 @@ PREFIX: Final = "k3d-"  # of the context that its kubeconfig has
 def plan_create(name: str, options: KindOptions) -> tuple[str, ...]:
     """The command that creates. The user's own kubeconfig is left alone, and nothing waits on ports 80 and 443."""
     image = () if options.node_image == NODE_IMAGE else ("--image", options.node_image)
-    return ("k3d", "cluster", "create", name, "--servers", "1", "--agents", str(options.workers), *image, "--no-lb",
-            "--k3s-arg", "--disable=traefik@server:*", "--kubeconfig-update-default=false", "--kubeconfig-switch-context=false",
-            "--wait", "--timeout", "180s")
+    return (
+        "k3d",
+        "cluster",
+        "create",
+        name,
+        "--servers",
+        "1",
+        "--agents",
+        str(options.workers),
+        *image,
+        "--no-lb",
+        "--k3s-arg",
+        "--disable=traefik@server:*",
+        "--kubeconfig-update-default=false",
+        "--kubeconfig-switch-context=false",
+        "--wait",
+        "--timeout",
+        "180s",
+    )
 
 
 def refuse_missing(runner: Runner) -> None:
     """Raises EnvironmentUnfit when k3d or docker is missing."""
     for program in ("k3d", "docker"):
         if runner.which(program) is None:
-            raise EnvironmentUnfit(f"{program} is not on PATH: install it (https://k3d.io), or leave --chaos-cluster at embedded")
+            raise EnvironmentUnfit(
+                f"{program} is not on PATH: install it (https://k3d.io), or leave --chaos-cluster at embedded"
+            )
 
 
 def names(runner: Runner) -> list[str]:
     """Of the k3d clusters that there are."""
-    return [line.split()[0] for line in must(runner, "k3d", "cluster", "list", "--no-headers").splitlines() if line.strip()]
+    return [
+        line.split()[0] for line in must(runner, "k3d", "cluster", "list", "--no-headers").splitlines() if line.strip()
+    ]
 
 
 @contextmanager
@@ -48,8 +68,11 @@ def k3d_cluster(runner: Runner, name: str, options: KindOptions, *, keep: bool) 
     refuse_missing(runner)
     there = name in names(runner)
     if there and not keep:
-        raise Misuse(f"a k3d cluster named {name!r} is there already: add --chaos-keep to use it, choose k3d:OTHER, or end it with "
-                     f"`k3d cluster delete {name}`")
+        raise Misuse(
+            f"a k3d cluster named {name!r} is there already: add --chaos-keep to use it, choose k3d:OTHER, or end it "
+            "with "
+            f"`k3d cluster delete {name}`"
+        )
     with tempfile.TemporaryDirectory(prefix="sharedfate-k3d-") as scratch:
         archive, kubeconfig, usable = image_archive(runner, options, Path(scratch)), Path(scratch) / "kubeconfig", False
         try:

@@ -1,7 +1,7 @@
 """A kind cluster of our own: created, given the image, handed out, its logs taken on failure, deleted.
 
-Every command goes through the one seam, so that the exact exchanges are tested where no Docker is. The name comes from the
-option (`kind:NAME`), so that two live side by side; its kubeconfig is a file of its own, never the user's.
+Every command goes through the one seam, so that the exact exchanges are tested where no Docker is. The name comes from
+the option (`kind:NAME`), so that two live side by side; its kubeconfig is a file of its own, never the user's.
 """
 
 from __future__ import annotations
@@ -48,20 +48,39 @@ class KindOptions:
 
 def plan_config(workers: int) -> dict[str, object]:
     """kind's configuration: https://kind.sigs.k8s.io/docs/user/configuration."""
-    return {"kind": "Cluster", "apiVersion": "kind.x-k8s.io/v1alpha4",
-            "nodes": [{"role": "control-plane"}, *({"role": "worker"} for _ in range(workers))]}
+    return {
+        "kind": "Cluster",
+        "apiVersion": "kind.x-k8s.io/v1alpha4",
+        "nodes": [{"role": "control-plane"}, *({"role": "worker"} for _ in range(workers))],
+    }
 
 
 def plan_create(name: str, options: KindOptions, *, config: Path, kubeconfig: Path) -> tuple[str, ...]:
     """The command that creates. `--retain`: a node that failed is kept until its logs are taken."""
-    return ("kind", "create", "cluster", "--name", name, "--image", options.node_image, "--config", str(config),
-            "--kubeconfig", str(kubeconfig), "--wait", "180s", "--retain")
+    return (
+        "kind",
+        "create",
+        "cluster",
+        "--name",
+        name,
+        "--image",
+        options.node_image,
+        "--config",
+        str(config),
+        "--kubeconfig",
+        str(kubeconfig),
+        "--wait",
+        "180s",
+        "--retain",
+    )
 
 
 def plan_environment(runner: Runner) -> Mapping[str, str]:
     """What kind is told of the container engine. Raises EnvironmentUnfit when kind or an engine is missing."""
     if runner.which("kind") is None:
-        raise EnvironmentUnfit("kind is not on PATH: install it (https://kind.sigs.k8s.io), or leave --chaos-cluster at embedded")
+        raise EnvironmentUnfit(
+            "kind is not on PATH: install it (https://kind.sigs.k8s.io), or leave --chaos-cluster at embedded"
+        )
     if runner.which("docker") is not None:
         return {}
     if runner.which("podman") is not None:
@@ -70,7 +89,9 @@ def plan_environment(runner: Runner) -> Mapping[str, str]:
 
 
 @contextmanager
-def kind_cluster(runner: Runner, name: str, options: KindOptions, *, keep: bool, failed: list[str] | None = None) -> Iterator[Path]:
+def kind_cluster(
+    runner: Runner, name: str, options: KindOptions, *, keep: bool, failed: list[str] | None = None
+) -> Iterator[Path]:
     """The kubeconfig of a kind cluster of that name, with our image in its nodes; gone afterwards, unless `keep`.
 
     Args:
@@ -82,23 +103,42 @@ def kind_cluster(runner: Runner, name: str, options: KindOptions, *, keep: bool,
     environment = plan_environment(runner)
     there = must(runner, "kind", "get", "clusters", environment=environment).split()
     if name in there and not keep:
-        raise Misuse(f"a kind cluster named {name!r} is there already: add --chaos-keep to use it, choose kind:OTHER, or end it "
-                     f"with `kind delete cluster --name {name}`")
+        raise Misuse(
+            f"a kind cluster named {name!r} is there already: add --chaos-keep to use it, choose kind:OTHER, or end it "
+            f"with `kind delete cluster --name {name}`"
+        )
     with tempfile.TemporaryDirectory(prefix="sharedfate-kind-") as scratch:
         folder = Path(scratch)
-        archive = image_archive(runner, options, folder)  # first, because it is what fails most often, and nothing is made yet
+        archive = image_archive(
+            runner, options, folder
+        )  # first, because it is what fails most often, and nothing is made yet
         kubeconfig = folder / "kubeconfig"
         usable = False
         try:
             if name in there:
-                kubeconfig.write_text(must(runner, "kind", "get", "kubeconfig", "--name", name, environment=environment))
+                kubeconfig.write_text(
+                    must(runner, "kind", "get", "kubeconfig", "--name", name, environment=environment)
+                )
             else:
                 config = folder / "kind.yaml"
                 config.write_text(yaml.safe_dump(plan_config(options.workers), sort_keys=False))
-                must(runner, *plan_create(name, options, config=config, kubeconfig=kubeconfig), seconds=CREATE_SECONDS,
-                     environment=environment)
-            must(runner, "kind", "load", "image-archive", str(archive), "--name", name, seconds=LOAD_SECONDS,
-                 environment=environment)
+                must(
+                    runner,
+                    *plan_create(name, options, config=config, kubeconfig=kubeconfig),
+                    seconds=CREATE_SECONDS,
+                    environment=environment,
+                )
+            must(
+                runner,
+                "kind",
+                "load",
+                "image-archive",
+                str(archive),
+                "--name",
+                name,
+                seconds=LOAD_SECONDS,
+                environment=environment,
+            )
             usable = True
             yield kubeconfig
         except BaseException:
@@ -116,7 +156,9 @@ def image_archive(runner: Runner, options: KindOptions, folder: Path) -> Path:
     """The archive of our image that the options name, or one that is built from this checkout into the folder."""
     if options.archive is None:
         built = folder / "image.tar"
-        build_and_save(runner, find_engine(runner, options.engine), Build(IMAGE, Path(__file__).resolve().parents[2]), built)
+        build_and_save(
+            runner, find_engine(runner, options.engine), Build(IMAGE, Path(__file__).resolve().parents[2]), built
+        )
         return built
     if not options.archive.is_file():
         raise Misuse(f"{options.archive}: no image archive there")
@@ -127,4 +169,14 @@ def _take_logs(runner: Runner, name: str, options: KindOptions, environment: Map
     """As far as they can be had: the failure itself must not be hidden by this one."""
     if options.logs is not None:
         with suppress(SharedfateError):
-            must(runner, "kind", "export", "logs", str(options.logs), "--name", name, seconds=120, environment=environment)
+            must(
+                runner,
+                "kind",
+                "export",
+                "logs",
+                str(options.logs),
+                "--name",
+                name,
+                seconds=120,
+                environment=environment,
+            )

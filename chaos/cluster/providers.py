@@ -1,4 +1,6 @@
-"""Opens the cluster that an option names: `embedded`, `kind[:NAME]`, `k3d[:NAME]` or `context:NAME`. Nothing above knows which it got."""
+"""Opens the cluster that an option names: `embedded`, `kind[:NAME]`, `k3d[:NAME]` or `context:NAME`. Nothing above
+knows which it got.
+"""
 
 from __future__ import annotations
 
@@ -48,9 +50,16 @@ def parse_spec(text: str) -> ClusterSpec:
 
 
 @contextmanager
-def open_cluster(text: str, *, name: str = "sharedfate", nodes: int = 2, keep: bool = False,
-                 kubeconfig: Path | None = None, consent: Consent | None = None, kind_options: KindOptions | None = None,
-                 ) -> Iterator[Cluster]:
+def open_cluster(
+    text: str,
+    *,
+    name: str = "sharedfate",
+    nodes: int = 2,
+    keep: bool = False,
+    kubeconfig: Path | None = None,
+    consent: Consent | None = None,
+    kind_options: KindOptions | None = None,
+) -> Iterator[Cluster]:
     """The cluster of that option; one that we made is gone afterwards, unless `keep`.
 
     Args:
@@ -61,13 +70,13 @@ def open_cluster(text: str, *, name: str = "sharedfate", nodes: int = 2, keep: b
         consent: for `context:NAME`: what was agreed to beyond the name.
         kind_options: for `kind` and `k3d`; its `workers` are `nodes`.
 
-    Raises Misuse for an unknown option or missing consent and EnvironmentUnfit when this machine cannot run it, before anything
-    is started.
+    Raises Misuse for an unknown option or missing consent and EnvironmentUnfit when this machine cannot run it, before
+    anything is started.
     """
     spec = parse_spec(text)
     match spec.kind:
         case Kind.EMBEDDED:
-            from chaos.cluster.embedded.provider import down, up
+            from chaos.embedded.provider import down, up
 
             path = up(name, nodes=nodes, keep=keep)
             try:
@@ -81,8 +90,9 @@ def open_cluster(text: str, *, name: str = "sharedfate", nodes: int = 2, keep: b
             options = kind_options or KindOptions(workers=nodes)
             failed: list[str] = []
             with kind_cluster(Shell(), spec.name, options, keep=keep, failed=failed) as path:
-                yield from _client(Cluster(path, context=f"kind-{spec.name}", kind="kind", name=spec.name, ours=True,
-                                           failures=failed))
+                yield from _client(
+                    Cluster(path, context=f"kind-{spec.name}", kind="kind", name=spec.name, ours=True, failures=failed)
+                )
         case Kind.K3D:
             from chaos.cluster.commands import Shell
             from chaos.cluster.k3d import PREFIX, k3d_cluster

@@ -1,8 +1,8 @@
 """What is safe to do again, and when: the policies by which the client retries.
 
-As client-go does (k8s.io/client-go/rest/with_retry.go): an answer of 429 or 5xx with `Retry-After` was not acted on and is
-asked again whatever the verb. A connection that never came about carried nothing. Everything else is only done again when
-doing it twice is the same as doing it once: reads, merge patches, deletions.
+As client-go does (k8s.io/client-go/rest/with_retry.go): an answer of 429 or 5xx with `Retry-After` was not acted on and
+is asked again whatever the verb. A connection that never came about carried nothing. Everything else is only done again
+when doing it twice is the same as doing it once: reads, merge patches, deletions.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ class Backoff:
         self._tries = 0
 
 
-def retrying(call: Callable[[], T], *, twice: bool, patience: float = PATIENCE, sleep: Callable[[float], None] = time.sleep) -> T:
+def retrying(
+    call: Callable[[], T], *, twice: bool, patience: float = PATIENCE, sleep: Callable[[float], None] = time.sleep
+) -> T:
     """Call until it succeeds, its error is not one to retry, or patience ends: then that error is raised.
 
     Args:
@@ -70,6 +72,9 @@ def retrying(call: Callable[[], T], *, twice: bool, patience: float = PATIENCE, 
 
     policy = tenacity.Retrying(
         retry=tenacity.retry_if_exception(lambda e: was_not_acted_on(e) or (twice and is_transient(e))),
-        wait=wait, stop=tenacity.stop_after_delay(patience), reraise=True, sleep=sleep,
+        wait=wait,
+        stop=tenacity.stop_after_delay(patience),
+        reraise=True,
+        sleep=sleep,
     )
     return policy(call)

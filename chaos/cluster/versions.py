@@ -24,5 +24,7 @@ def parse_version(answer: Mapping[str, Any]) -> tuple[int, int]:
 def refuse_too_old(version: tuple[int, int]) -> None:
     """Raises EnvironmentUnfit below the oldest version."""
     if version < OLDEST:
-        raise EnvironmentUnfit(f"Kubernetes {version[0]}.{version[1]}: at least {OLDEST[0]}.{OLDEST[1]} is needed (tested up to "
-                               f"{NEWEST[0]}.{NEWEST[1]})")
+        raise EnvironmentUnfit(
+            f"Kubernetes {version[0]}.{version[1]}: at least {OLDEST[0]}.{OLDEST[1]} is needed (tested up to "
+            f"{NEWEST[0]}.{NEWEST[1]})"
+        )

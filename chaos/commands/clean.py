@@ -6,7 +6,9 @@ import click
 
 
 @click.command()
-@click.option("--cluster", default="embedded", show_default=True, help="embedded, kind[:NAME], k3d[:NAME], or context:NAME")
+@click.option(
+    "--cluster", default="embedded", show_default=True, help="embedded, kind[:NAME], k3d[:NAME], or context:NAME"
+)
 @click.option("--run", "run_name", default="", help="of one run only (default: all runs)")
 @click.option("--namespaces", default="", help="namespaces that are not ours and took part, comma separated")
 def clean(cluster: str, run_name: str, namespaces: str) -> None:

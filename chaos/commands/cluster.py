@@ -18,7 +18,7 @@ def cluster() -> None:
 @click.option("--nodes", default=2, show_default=True)
 def cluster_up(name: str, nodes: int) -> None:
     """Start it, and print the path of its kubeconfig; it stays until `cluster down`."""
-    from chaos.cluster.embedded import provider
+    from chaos.embedded import provider
 
     click.echo(provider.up(name, nodes=nodes, keep=True))
 
@@ -27,7 +27,7 @@ def cluster_up(name: str, nodes: int) -> None:
 @click.option("--name", default="sharedfate", show_default=True)
 def cluster_down(name: str) -> None:
     """Stop it and remove all that it made."""
-    from chaos.cluster.embedded import provider
+    from chaos.embedded import provider
 
     provider.down(name)
 
@@ -36,7 +36,7 @@ def cluster_down(name: str) -> None:
 @click.option("--name", default="sharedfate", show_default=True)
 def cluster_status(name: str) -> None:
     """Say whether it runs."""
-    from chaos.cluster.embedded import provider
+    from chaos.embedded import provider
 
     click.echo(json.dumps(provider.status(name), indent=1, default=str))
 
@@ -45,7 +45,7 @@ def cluster_status(name: str) -> None:
 @click.option("--name", default="sharedfate", show_default=True)
 def cluster_kubeconfig(name: str) -> None:
     """Print the path of its kubeconfig: export KUBECONFIG=$(sharedfate cluster kubeconfig)."""
-    from chaos.cluster.embedded import provider
+    from chaos.embedded import provider
 
     click.echo(provider.running(name).kubeconfig)
 
@@ -55,7 +55,7 @@ def cluster_kubeconfig(name: str) -> None:
 @click.argument("archives", nargs=-1, required=True, type=click.Path(path_type=Path))
 def cluster_load_image(name: str, archives: tuple[Path, ...]) -> None:
     """Unpack image archives (docker save, or OCI) for all nodes; print the images' names."""
-    from chaos.cluster.embedded import provider
+    from chaos.embedded import provider
 
     for archive in archives:
         click.echo("\n".join(provider.load_image(name, archive)))
@@ -67,6 +67,6 @@ def cluster_load_image(name: str, archives: tuple[Path, ...]) -> None:
 @click.argument("operation")
 def cluster_node(name: str, node: str, operation: str) -> None:
     """Break or mend a node: power-off, power-on, cut-link, restore-link, stop-kubelet, start-kubelet."""
-    from chaos.cluster.embedded import provider
+    from chaos.embedded import provider
 
     provider.operate(name, node, operation)

@@ -19,14 +19,23 @@ def _scenarios() -> dict[str, dict[str, tuple[str, ...] | str]]:
     for name in scenario_names():
         scenario = SCENARIOS[name]
         names = scenario.run.__globals__.values()
-        faults = tuple(sorted({spelt[key] for one in names if isinstance(one, type)
-                               and (key := f"{one.__module__}.{one.__qualname__}") in spelt}))
+        faults = tuple(
+            sorted(
+                {
+                    spelt[key]
+                    for one in names
+                    if isinstance(one, type) and (key := f"{one.__module__}.{one.__qualname__}") in spelt
+                }
+            )
+        )
         found[name] = {mode.name: scenario.applies(mode) or faults for mode in MODES.values()}
     return found
 
 
 @click.command()
-@click.option("--cluster", default="embedded", show_default=True, help="embedded, kind[:NAME], k3d[:NAME], or context:NAME")
+@click.option(
+    "--cluster", default="embedded", show_default=True, help="embedded, kind[:NAME], k3d[:NAME], or context:NAME"
+)
 def doctor(cluster: str) -> None:
     """Say what can run in a cluster and why not; changes nothing. Exit code 0: something can; 4: nothing can."""
     from chaos.cluster.consent import Consent
@@ -35,7 +44,7 @@ def doctor(cluster: str) -> None:
     spec = parse_spec(cluster)
     match spec.kind:
         case Kind.EMBEDDED:
-            from chaos.cluster.embedded.provider import preflight
+            from chaos.embedded.provider import preflight
 
             missing = preflight()
             click.echo("\n".join(missing) if missing else "the embedded cluster can run here, and every scenario in it")
@@ -45,14 +54,19 @@ def doctor(cluster: str) -> None:
             from chaos.cluster.kind import plan_environment
 
             plan_environment(Shell())
-            click.echo("kind can be called here; once the cluster is there: sharedfate doctor --cluster context:kind-"
-                       f"{spec.name}")
+            click.echo(
+                "kind can be called here; once the cluster is there: sharedfate doctor --cluster context:kind-"
+                f"{spec.name}"
+            )
         case Kind.K3D:
             from chaos.cluster.commands import Shell
             from chaos.cluster.k3d import PREFIX, refuse_missing
 
             refuse_missing(Shell())
-            click.echo(f"k3d can be called here; once the cluster is there: sharedfate doctor --cluster context:{PREFIX}{spec.name}")
+            click.echo(
+                "k3d can be called here; once the cluster is there: sharedfate doctor --cluster "
+                f"context:{PREFIX}{spec.name}"
+            )
         case Kind.CONTEXT:
             from chaos.doctor.facts import read_facts
             from chaos.doctor.findings import blockers, findings

@@ -27,11 +27,20 @@ _TARGETS = ("layer", "tenant", "namespace", "labels", "node", "pod", "container"
 
 def _which(function: Callable[..., Any]) -> Callable[..., Any]:
     """The options that say which cluster."""
-    function = click.option("--namespaces", default="", help="that are not ours and may be changed, comma separated")(function)
-    function = click.option("--kubeconfig", type=click.Path(path_type=Path), help="of context:NAME; default: yours")(function)
+    function = click.option("--namespaces", default="", help="that are not ours and may be changed, comma separated")(
+        function
+    )
+    function = click.option("--kubeconfig", type=click.Path(path_type=Path), help="of context:NAME; default: yours")(
+        function
+    )
     function = click.option("--name", default="sharedfate", show_default=True, help="of the embedded cluster")(function)
-    return click.option("--cluster", "spec", default="embedded", show_default=True,
-                        help="embedded, kind[:NAME], k3d[:NAME] or context:NAME")(function)
+    return click.option(
+        "--cluster",
+        "spec",
+        default="embedded",
+        show_default=True,
+        help="embedded, kind[:NAME], k3d[:NAME] or context:NAME",
+    )(function)
 
 
 @contextmanager
@@ -43,11 +52,13 @@ def connected(spec: str, name: str, kubeconfig: Path | None, namespaces: str = "
 
     parsed = parse_spec(spec)
     if parsed.kind is Kind.EMBEDDED:
-        from chaos.cluster.embedded import provider
+        from chaos.embedded import provider
 
         status = provider.status(name)
         if status is None or status.state != "up":
-            raise EnvironmentUnfit(f"no embedded cluster named {name!r} is up: start one with `sharedfate cluster up --name {name}`")
+            raise EnvironmentUnfit(
+                f"no embedded cluster named {name!r} is up: start one with `sharedfate cluster up --name {name}`"
+            )
         cluster = Cluster(status.kubeconfig, kind="embedded", name=name, ours=True)
     else:
         context = {Kind.KIND: "kind-", Kind.K3D: "k3d-"}.get(parsed.kind, "") + parsed.name
@@ -119,16 +130,30 @@ def _value(hint: Any, text: str) -> Any:
 @click.option("--behind", default="", help="NAMESPACE/POD of a proxy: the application's pods that it serves")
 @click.option("--pick", default="one", show_default=True, type=click.Choice(["one", "all", "random"]))
 @click.option("--seed", default=0, show_default=True, help="of the random choice")
-@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="a setting of the fault, see `sharedfate faults`")
+@click.option(
+    "--set", "settings", multiple=True, metavar="NAME=VALUE", help="a setting of the fault, see `sharedfate faults`"
+)
 @click.option("--run", default="by-hand", show_default=True, help="value of the run's label on the receipt")
 @click.option("--dry-run", is_flag=True, help="print what would be written, and write nothing")
 @_which
-def inject(fault: str, span: str, pick: str, seed: int, settings: tuple[str, ...], run: str, dry_run: bool, spec: str, name: str,
-           kubeconfig: Path | None, namespaces: str, **wishes: str) -> None:
+def inject(
+    fault: str,
+    span: str,
+    pick: str,
+    seed: int,
+    settings: tuple[str, ...],
+    run: str,
+    dry_run: bool,
+    spec: str,
+    name: str,
+    kubeconfig: Path | None,
+    namespaces: str,
+    **wishes: str,
+) -> None:
     """Inject a fault, hold it, undo it: `sharedfate inject kill --layer l7 --tenant a --for 10s`.
 
-    Ctrl-C, SIGTERM, `sharedfate stop`, the stop file (SHAREDFATE_STOP_FILE) and the stop port (SHAREDFATE_STOP_PORT) end it at
-    once; if this process dies, its deadline does.
+    Ctrl-C, SIGTERM, `sharedfate stop`, the stop file (SHAREDFATE_STOP_FILE) and the stop port (SHAREDFATE_STOP_PORT)
+    end it at once; if this process dies, its deadline does.
     """
     from chaos.faults.catalogue import fault_class
     from chaos.faults.injection import held
@@ -169,6 +194,7 @@ def _hold(button: StopButton, seconds: float, receipts: tuple[Receipt, ...]) -> 
 @contextmanager
 def _terminable() -> Iterator[None]:
     """SIGTERM ends the command as Ctrl-C does: through its undo."""
+
     def told(number: int, frame: FrameType | None) -> None:
         del number, frame
         raise KeyboardInterrupt
@@ -194,7 +220,9 @@ def stop(lift: bool, spec: str, name: str, kubeconfig: Path | None, namespaces: 
             return
         stopping.press(cluster, why=f"by {os.environ.get('USER', 'somebody')}")
         found = undo_overdue(cluster, now=time.time_ns(), everything=True)
-        click.echo("\n".join(f"undone: {one.fault} on {one.target} (run {one.run})" for one in found) or "nothing was held")
+        click.echo(
+            "\n".join(f"undone: {one.fault} on {one.target} (run {one.run})" for one in found) or "nothing was held"
+        )
 
 
 @click.command()
@@ -213,8 +241,10 @@ def faults(check: bool, spec: str, name: str, kubeconfig: Path | None, namespace
         kind = fault_class(fault)
         purpose = (sys.modules[kind.__module__].__doc__ or "").strip().partition("\n")[0]
         click.echo(f"{fault} ({kind.shape}, on {' or '.join(sorted(kind.targets))}): {purpose}")
-        fields = [f"{one.name}={'(required)' if one.default is one.default_factory is dataclasses.MISSING else one.default!r}"
-                  for one in dataclasses.fields(kind)]  # type: ignore[arg-type]
+        fields = [
+            f"{one.name}={'(required)' if one.default is one.default_factory is dataclasses.MISSING else one.default!r}"
+            for one in dataclasses.fields(kind)  # type: ignore[arg-type]
+        ]
         click.echo(f"    settings: {', '.join(fields) or 'none'}")
         click.echo(f"    needs: {', '.join(kind.needs)}")
         if check:

@@ -18,13 +18,22 @@ _engine = click.option("--engine", default="", help="docker, podman or buildah (
 @image.command("build")
 @_engine
 @click.option("--python-image", default="", help="base image, instead of the Dockerfile's pinned one")
-@click.option("--build-arg", "build_args", multiple=True, metavar="NAME=VALUE", help="another argument of the Dockerfile")
+@click.option(
+    "--build-arg", "build_args", multiple=True, metavar="NAME=VALUE", help="another argument of the Dockerfile"
+)
 @click.option("--isolation", default="", help="buildah's: chroot, where containers cannot be nested")
 @click.option("--network", default="", help="network of the build, e.g. host")
 @click.option("--no-pull", is_flag=True, help="take the base image as it is on this machine")
 @click.option("--folder", type=click.Path(path_type=Path), default=Path("."), show_default=True, help="a checkout")
-def build(engine: str, python_image: str, build_args: tuple[str, ...], isolation: str, network: str, no_pull: bool,
-          folder: Path) -> None:
+def build(
+    engine: str,
+    python_image: str,
+    build_args: tuple[str, ...],
+    isolation: str,
+    network: str,
+    no_pull: bool,
+    folder: Path,
+) -> None:
     """Build it from a checkout."""
     from chaos.cluster.commands import Shell
     from chaos.cluster.images import BUILD_SECONDS, Build, apply, find_engine, plan_build
@@ -61,7 +70,9 @@ def save(engine: str, archive: Path) -> None:
 
 @image.command("load")
 @_engine
-@click.option("--cluster", default="", help="kind[:NAME], k3d[:NAME], or embedded:NAME; without it, into the engine itself")
+@click.option(
+    "--cluster", default="", help="kind[:NAME], k3d[:NAME], or embedded:NAME; without it, into the engine itself"
+)
 @click.argument("archive", type=click.Path(path_type=Path, exists=True))
 def load(engine: str, cluster: str, archive: Path) -> None:
     """Bring an archive into the engine, or into the nodes of a cluster of ours."""
@@ -76,7 +87,7 @@ def load(engine: str, cluster: str, archive: Path) -> None:
         return
     kind, _, name = cluster.partition(":")
     if kind == Kind.EMBEDDED:
-        from chaos.cluster.embedded.provider import load_image
+        from chaos.embedded.provider import load_image
 
         click.echo("\n".join(load_image(name or "sharedfate", archive)))
         return
@@ -85,8 +96,10 @@ def load(engine: str, cluster: str, archive: Path) -> None:
         must(shell, "k3d", "image", "import", str(archive), "--cluster", spec.name, seconds=MOVE_SECONDS)
         return
     if spec.kind is not Kind.KIND:
-        raise Misuse(f"{cluster}: nodes of a cluster that is not ours: import {archive} there by hand, on each node: "
-                     "ctr -n k8s.io images import, or podman load for CRI-O")
+        raise Misuse(
+            f"{cluster}: nodes of a cluster that is not ours: import {archive} there by hand, on each node: "
+            "ctr -n k8s.io images import, or podman load for CRI-O"
+        )
     must(shell, "kind", "load", "image-archive", str(archive), "--name", spec.name, seconds=MOVE_SECONDS)
 
 

@@ -1,4 +1,6 @@
-"""`sharedfate status`: the mesh as it is in a cluster now: proxies with scope, budget and identities, and who shares them."""
+"""`sharedfate status`: the mesh as it is in a cluster now: proxies with scope, budget and identities, and who shares
+them.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +10,24 @@ import click
 
 
 @click.command()
-@click.option("--cluster", "name", default="sharedfate", show_default=True, help="name of an embedded cluster that runs")
+@click.option(
+    "--cluster", "name", default="sharedfate", show_default=True, help="name of an embedded cluster that runs"
+)
 @click.option("--kubeconfig", type=click.Path(path_type=Path), help="of another cluster instead")
 @click.option("--context", default=None, help="context in that kubeconfig")
 def status(name: str, kubeconfig: Path | None, context: str | None) -> None:
     """Show each proxy with its scope, its budget, the identities that it holds and the pods that share it."""
     from chaos.cluster.client import Cluster
-    from chaos.cluster.embedded import provider
+    from chaos.embedded import provider
     from chaos.errors import Misuse
     from chaos.mesh.status import read_status
 
     if kubeconfig is None:
         found = provider.status(name)
         if found is None or found.state != "up":
-            raise Misuse(f"no embedded cluster {name!r} runs: start one with `sharedfate cluster up`, or name a --kubeconfig")
+            raise Misuse(
+                f"no embedded cluster {name!r} runs: start one with `sharedfate cluster up`, or name a --kubeconfig"
+            )
         kubeconfig = found.kubeconfig
     cluster = Cluster(kubeconfig, context=context)
     try:

@@ -1,4 +1,5 @@
-"""What the runner may do: its role (manifests/rbac/runner.yaml) taken apart, each part asked for by a SelfSubjectAccessReview.
+"""What the runner may do: its role (manifests/rbac/runner.yaml) taken apart, each part asked for by a
+SelfSubjectAccessReview.
 
 The manifest is the truth: what the suite needs is written there once, and here it is only asked for.
 """
@@ -34,15 +35,26 @@ class Access:
         resource, _, subresource = self.resource.partition("/")
         attributes = {"verb": self.verb, "group": self.group, "resource": resource}
         attributes |= {key: value for key, value in (("subresource", subresource), ("name", self.name)) if value}
-        return {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "metadata": {},
-                "spec": {"resourceAttributes": attributes}}
+        return {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "metadata": {},
+            "spec": {"resourceAttributes": attributes},
+        }
 
 
 def expand(rules: Iterable[Mapping[str, Any]]) -> list[Access]:
     """Every single thing that the rules of a role allow, sorted."""
-    return sorted({Access(group, resource, verb, name) for rule in rules for group in rule.get("apiGroups") or []
-                   for resource in rule.get("resources") or [] for verb in rule["verbs"]
-                   for name in rule.get("resourceNames") or [""]})
+    return sorted(
+        {
+            Access(group, resource, verb, name)
+            for rule in rules
+            for group in rule.get("apiGroups") or []
+            for resource in rule.get("resources") or []
+            for verb in rule["verbs"]
+            for name in rule.get("resourceNames") or [""]
+        }
+    )
 
 
 def rules_in(file: str, kinds: Sequence[str] = ("ClusterRole", "Role")) -> list[Mapping[str, Any]]:
@@ -57,8 +69,11 @@ def needed() -> list[Access]:
 
 def refused(cluster: Cluster, wanted: Sequence[Access]) -> list[Access]:
     """Those that this user may not, by the API server's own word."""
+
     def asked(one: Access) -> bool:
-        answer = cluster.request("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", one.review(), retry=True)
+        answer = cluster.request(
+            "POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", one.review(), retry=True
+        )
         return bool(answer["status"].get("allowed"))
 
     with ThreadPoolExecutor(8) as pool:

@@ -1,4 +1,6 @@
-"""Reads what the findings are made of: one `Facts`, from reads and questions alone; nothing is stored in the cluster."""
+"""Reads what the findings are made of: one `Facts`, from reads and questions alone; nothing is stored in the
+cluster.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,18 @@ Object = Mapping[str, Any]
 PRIVILEGED: Final = "privileged"
 CAPTURE: Final = "capture"
 # A DaemonSet's name, or its beginning -> the network plugin.
-_PLUGINS: Final = {"kindnet": "kindnet", "calico": "Calico", "cilium": "Cilium", "kube-flannel": "Flannel", "aws-node": "AWS VPC CNI",
-                   "weave": "Weave Net", "antrea": "Antrea", "kube-router": "kube-router", "azure-cni": "Azure CNI",
-                   "canal": "Canal"}
+_PLUGINS: Final = {
+    "kindnet": "kindnet",
+    "calico": "Calico",
+    "cilium": "Cilium",
+    "kube-flannel": "Flannel",
+    "aws-node": "AWS VPC CNI",
+    "weave": "Weave Net",
+    "antrea": "Antrea",
+    "kube-router": "kube-router",
+    "azure-cni": "Azure CNI",
+    "canal": "Canal",
+}
 _POLICIES: Final = frozenset({"Calico", "Cilium", "Antrea", "Canal", "kube-router", "Weave Net", "kindnet"})
 BINARIES: Final = ("runc", "nft", "ip", "kubectl", "kind", "docker", "podman", "buildah")
 
@@ -52,7 +63,9 @@ class Facts:
     taken: str = ""  # the run whose system namespace is there already
     unread: tuple[str, ...] = ()  # what this user may not look at
     binaries: Mapping[str, str | None] = field(default_factory=dict)
-    lacking: Mapping[Need, str] = field(default_factory=dict)  # what some faults need, and this cluster does not allow or offer
+    lacking: Mapping[Need, str] = field(
+        default_factory=dict
+    )  # what some faults need, and this cluster does not allow or offer
 
     @property
     def policies(self) -> bool | None:
@@ -78,12 +91,18 @@ def read_facts(cluster: Cluster) -> Facts:
     served = {one["name"] for one in cluster.request("GET", "/api/v1")["resources"]}
     groups = {one["name"] for one in cluster.request("GET", "/apis")["groups"]}
     return Facts(
-        name=cluster.name, version=version, nodes=nodes, refused=tuple(refused(cluster, needed())),
-        resize="pods/resize" in served, metrics="metrics.k8s.io" in groups,
+        name=cluster.name,
+        version=version,
+        nodes=nodes,
+        refused=tuple(refused(cluster, needed())),
+        resize="pods/resize" in served,
+        metrics="metrics.k8s.io" in groups,
         pod_security={kind: try_pod(cluster, kind) for kind in (PRIVILEGED, CAPTURE)},
-        network=detect_plugins(daemons), guarded=cluster.guard is not None,
+        network=detect_plugins(daemons),
+        guarded=cluster.guard is not None,
         taken="" if system is None else (system["metadata"].get("labels") or {}).get(LABEL_RUN, "somebody else"),
-        unread=tuple(unread), binaries={name: shutil.which(name) for name in BINARIES},
+        unread=tuple(unread),
+        binaries={name: shutil.which(name) for name in BINARIES},
         lacking={need: "; ".join(lines) for need in Need if (lines := missing(cluster, [need]))},
     )
 
@@ -92,16 +111,24 @@ def takes_pods(node: Object) -> bool:
     """Whether the reference tenants may lie there: ready, schedulable, and without a taint that keeps pods away."""
     ready = any(c["type"] == "Ready" and c["status"] == "True" for c in node.get("status", {}).get("conditions") or [])
     taints = node["spec"].get("taints") or []
-    return ready and not node["spec"].get("unschedulable") and not any(
-        t["effect"] in ("NoSchedule", "NoExecute") for t in taints)
+    return (
+        ready
+        and not node["spec"].get("unschedulable")
+        and not any(t["effect"] in ("NoSchedule", "NoExecute") for t in taints)
+    )
 
 
 def node_facts(node: Object) -> NodeFacts:
     status = node.get("status") or {}
     info = status.get("nodeInfo") or {}
     names = {name for image in status.get("images") or [] for name in image.get("names") or []}
-    return NodeFacts(node["metadata"]["name"], info.get("kubeletVersion", ""), info.get("kernelVersion", ""),
-                     info.get("containerRuntimeVersion", ""), any(is_our_image(name) for name in names))
+    return NodeFacts(
+        node["metadata"]["name"],
+        info.get("kubeletVersion", ""),
+        info.get("kernelVersion", ""),
+        info.get("containerRuntimeVersion", ""),
+        any(is_our_image(name) for name in names),
+    )
 
 
 def is_our_image(name: str) -> bool:
@@ -116,18 +143,31 @@ def detect_plugins(daemons: Iterable[Object]) -> tuple[str, ...]:
 
 
 def plan_try(kind: str) -> dict[str, Any]:
-    """A pod of the sort that is asked about: `privileged` as node proxies and helpers are, `capture` as in sidecar modes."""
-    context: dict[str, Any] = {"privileged": True, "runAsUser": 0} if kind == PRIVILEGED else {
-        "runAsUser": 0, "capabilities": {"drop": ["ALL"], "add": ["NET_ADMIN"]}}
-    spec: dict[str, Any] = {"containers": [{"name": "try", "image": IMAGE, "command": ["true"], "securityContext": context}]}
+    """A pod of the sort that is asked about: `privileged` as node proxies and helpers are, `capture` as in sidecar
+    modes.
+    """
+    context: dict[str, Any] = (
+        {"privileged": True, "runAsUser": 0}
+        if kind == PRIVILEGED
+        else {"runAsUser": 0, "capabilities": {"drop": ["ALL"], "add": ["NET_ADMIN"]}}
+    )
+    spec: dict[str, Any] = {
+        "containers": [{"name": "try", "image": IMAGE, "command": ["true"], "securityContext": context}]
+    }
     if kind == PRIVILEGED:
         spec["hostPID"] = True
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"sharedfate-doctor-{kind}", "namespace": "default",
-                                                           "labels": {LABEL_RUN: "doctor"}}, "spec": spec}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": f"sharedfate-doctor-{kind}", "namespace": "default", "labels": {LABEL_RUN: "doctor"}},
+        "spec": spec,
+    }
 
 
 def try_pod(cluster: Cluster, kind: str) -> str:
-    """Whether the cluster's default level admits such a pod, by a dry run; "" or what the API server says against it."""
+    """Whether the cluster's default level admits such a pod, by a dry run; "" or what the API server says against
+    it.
+    """
     try:
         cluster.request("POST", "/api/v1/namespaces/default/pods", plan_try(kind), query={"dryRun": "All"})
     except ApiError as error:

@@ -19,7 +19,9 @@ _OPTIONAL: Final = frozenset({"metrics.k8s.io"})
 # Needs of faults that reach whoever shares the node or the API server.
 _OF_OTHERS: Final = frozenset({Need.NODES, Need.NODE_POWER, Need.API_TROUBLE})
 _RESIZE: Final = ("", "pods/resize")
-BUDGET: Final = "pods/resize is not served (Kubernetes 1.33 and newer): the proxies' CPU cannot be limited while they run"
+BUDGET: Final = (
+    "pods/resize is not served (Kubernetes 1.33 and newer): the proxies' CPU cannot be limited while they run"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,9 @@ def blockers(facts: Facts) -> list[str]:
         shown = ", ".join(map(str, missing[:6])) + (f" and {len(missing) - 6} more" if len(missing) > 6 else "")
         found.append(f"you may not {shown}: bind manifests/rbac/runner.yaml to your user")
     if facts.taken:
-        found.append(f"namespace {SYSTEM_NAMESPACE} is there already (run {facts.taken}): another run goes on, or was left")
+        found.append(
+            f"namespace {SYSTEM_NAMESPACE} is there already (run {facts.taken}): another run goes on, or was left"
+        )
     return found
 
 
@@ -72,8 +76,10 @@ def of_fault(facts: Facts, name: str) -> Finding:
             return Finding(f"fault {name}", f"you may not {denied[0]}")
     needs = fault_class(name).needs
     if facts.guarded and _OF_OTHERS.intersection(needs):
-        return Finding(f"fault {name}", "acts on whole nodes, or on the API server, and so on what is not ours: only in a cluster "
-                                        "that we made")
+        return Finding(
+            f"fault {name}",
+            "acts on whole nodes, or on the API server, and so on what is not ours: only in a cluster that we made",
+        )
     lacking = [facts.lacking[need] for need in needs if need in facts.lacking]
     return Finding(f"fault {name}", "; ".join(lacking))
 
@@ -99,18 +105,26 @@ def warnings(facts: Facts) -> list[str]:
     """What does not keep anything from running, and should be known."""
     found = [f"you may not look at {one}" for one in facts.unread]
     if facts.version > NEWEST:
-        found.append(f"Kubernetes {facts.version[0]}.{facts.version[1]} is newer than what was tested ({NEWEST[0]}.{NEWEST[1]})")
+        found.append(
+            f"Kubernetes {facts.version[0]}.{facts.version[1]} is newer than what was tested ({NEWEST[0]}.{NEWEST[1]})"
+        )
     if without := [node.name for node in facts.nodes if not node.has_image]:
-        found.append(f"image {IMAGE} is not listed on {', '.join(without[:4])}{' ...' if len(without) > 4 else ''}: it will be pulled "
-                     "there; without a registry, import an archive on each node (`sharedfate image save FILE`)")
+        found.append(
+            f"image {IMAGE} is not listed on {', '.join(without[:4])}{' ...' if len(without) > 4 else ''}: it will be "
+            "pulled "
+            "there; without a registry, import an archive on each node (`sharedfate image save FILE`)"
+        )
     if not facts.metrics:
         found.append("metrics.k8s.io is not served: histories will hold no CPU and memory use (install metrics-server)")
     if not facts.resize:
         found.append(f"{BUDGET}; proxies run without a CPU limit, and what hangs on the budget is not run")
     if "Cilium" in facts.network:
-        found.append("Cilium: with kube-proxy replacement its socket load balancing resolves Services in the client's own connect(), "
-                     "before capture sees the Service's address: set socketLB.hostNamespaceOnly=true, as its documentation says "
-                     "for other meshes")
+        found.append(
+            "Cilium: with kube-proxy replacement its socket load balancing resolves Services in the client's own "
+            "connect(), "
+            "before capture sees the Service's address: set socketLB.hostNamespaceOnly=true, as its documentation says "
+            "for other meshes"
+        )
     if facts.policies is False:
         found.append(f"{', '.join(facts.network)} enforces no NetworkPolicy")
     return found
@@ -119,11 +133,19 @@ def warnings(facts: Facts) -> list[str]:
 def machine(facts: Facts) -> list[str]:
     """The programs of this machine that matter, and what each is for."""
     purposes: Mapping[str, str] = {
-        "runc": "--chaos-cluster=embedded", "nft": "--chaos-cluster=embedded", "ip": "--chaos-cluster=embedded",
-        "kubectl": "looking around; nothing here calls it", "kind": "--chaos-cluster=kind", "docker": "kind, `sharedfate image`",
-        "podman": "kind, `sharedfate image`", "buildah": "`sharedfate image`"}
-    return [f"Python {sys.version.split()[0]}",
-            *(f"{name}: {path or 'not installed'} (for {purposes[name]})" for name, path in facts.binaries.items())]
+        "runc": "--chaos-cluster=embedded",
+        "nft": "--chaos-cluster=embedded",
+        "ip": "--chaos-cluster=embedded",
+        "kubectl": "looking around; nothing here calls it",
+        "kind": "--chaos-cluster=kind",
+        "docker": "kind, `sharedfate image`",
+        "podman": "kind, `sharedfate image`",
+        "buildah": "`sharedfate image`",
+    }
+    return [
+        f"Python {sys.version.split()[0]}",
+        *(f"{name}: {path or 'not installed'} (for {purposes[name]})" for name, path in facts.binaries.items()),
+    ]
 
 
 def findings(facts: Facts, scenarios: Mapping[str, Mapping[str, tuple[str, ...] | str]]) -> list[Finding]:
@@ -136,6 +158,9 @@ def findings(facts: Facts, scenarios: Mapping[str, Mapping[str, tuple[str, ...] 
     found += [of_fault(facts, name) for name in FAULTS]
     for name, by_mode in scenarios.items():
         for mode, faults in by_mode.items():
-            found.append(Finding(f"{name}[{mode}]", f"does not apply: {faults}") if isinstance(faults, str)
-                         else of_scenario(facts, name, MODES[mode], faults))
+            found.append(
+                Finding(f"{name}[{mode}]", f"does not apply: {faults}")
+                if isinstance(faults, str)
+                else of_scenario(facts, name, MODES[mode], faults)
+            )
     return found

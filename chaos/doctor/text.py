@@ -10,14 +10,19 @@ from chaos.doctor.findings import Finding, blockers, machine, warnings
 
 def report(facts: Facts, found: Sequence[Finding]) -> str:
     """The whole report."""
-    lines = [f"cluster {facts.name}: Kubernetes {facts.version[0]}.{facts.version[1]}, {len(facts.nodes)} nodes that take pods"]
+    lines = [
+        f"cluster {facts.name}: Kubernetes {facts.version[0]}.{facts.version[1]}, {len(facts.nodes)} nodes that take "
+        "pods"
+    ]
     lines += [f"  {node.name}: {node.version}, {node.runtime}, Linux {node.kernel}" for node in facts.nodes]
     policies = {True: "enforced", False: "not enforced", None: "unknown"}[facts.policies]
     lines += [
         f"  network plugin: {', '.join(facts.network) or 'not recognised'}; NetworkPolicies: {policies}",
         f"  pods/resize: {_yes(facts.resize)}; metrics.k8s.io: {_yes(facts.metrics)}",
-        *(f"  Pod Security, a {kind} pod in a namespace without labels: {why or 'admitted'}"
-          for kind, why in facts.pod_security.items()),
+        *(
+            f"  Pod Security, a {kind} pod in a namespace without labels: {why or 'admitted'}"
+            for kind, why in facts.pod_security.items()
+        ),
         f"  permissions refused: {', '.join(map(str, facts.refused)) or 'none'}",
         "this machine",
         *(f"  {line}" for line in machine(facts)),
@@ -53,4 +58,6 @@ def _grouped(found: Iterable[Finding]) -> list[str]:
     by_why: dict[str, list[str]] = {}
     for one in found:
         by_why.setdefault(one.why, []).append(one.subject)
-    return [line for why, subjects in by_why.items() for line in (why, *(f"  {part}" for part in _wrapped(subjects, 106)))]
+    return [
+        line for why, subjects in by_why.items() for line in (why, *(f"  {part}" for part in _wrapped(subjects, 106)))
+    ]

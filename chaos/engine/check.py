@@ -15,7 +15,9 @@ from chaos.verdict import Expectation, FaultKind, Harm, judge, thresholds_from, 
 
 
 def check_run(run: Path) -> Iterator[tuple[str, str, str]]:
-    """Of each trial: its name, the verdict that was reported, and today's with its sentence. Raises Misuse when empty."""
+    """Of each trial: its name, the verdict that was reported, and today's with its sentence. Raises Misuse when
+    empty.
+    """
     results = results_of(run)
     if not results:
         raise Misuse(f"{run}: no trial with a result there (trials/MODE/SCENARIO/result.json)")
@@ -34,9 +36,12 @@ def judged_again(trial: Path) -> dict[str, Any]:
     header = history.header
     stated = header["expectation"]
     by_name = {str(flow): flow for flow in history.flows}
-    expectation = Expectation({_flow(by_name, name): share for name, share in stated["shares"].items()},
-                              exempt=frozenset(_flow(by_name, name) for name in stated["exempt"]),
-                              harm=Harm(stated["harm"]), fault_kind=FaultKind(stated["fault_kind"]))
+    expectation = Expectation(
+        {_flow(by_name, name): share for name, share in stated["shares"].items()},
+        exempt=frozenset(_flow(by_name, name) for name in stated["exempt"]),
+        harm=Harm(stated["harm"]),
+        fault_kind=FaultKind(stated["fault_kind"]),
+    )
     thresholds = thresholds_from(header.get("thresholds", {}))
     view = view_from(history.samples, history.events, flows=history.flows, since=header.get("since"))
     return judge(view, expectation, thresholds).as_dict()

@@ -1,7 +1,8 @@
 """Removes what runs left in a cluster: everything that carries a run's label, in the order in which nothing is harmed.
 
-Faults are undone from their receipts; pods that stay are un-captured on every node; then tenants, cluster-wide objects, and
-last the system namespace. A normal run leaves nothing to do. Called by `sharedfate clean`, and before a run in a cluster of ours.
+Faults are undone from their receipts; pods that stay are un-captured on every node; then tenants, cluster-wide objects,
+and last the system namespace. A normal run leaves nothing to do. Called by `sharedfate clean`, and before a run in a
+cluster of ours.
 """
 
 from __future__ import annotations
@@ -13,20 +14,22 @@ from typing import Any, Final
 from chaos.cluster.client import Cluster
 from chaos.errors import ExperimentFailure, Misuse, NotReady
 from chaos.faults.injection import undo_overdue
-from chaos.names import (
-    CONDITION_CAPTURED,
-    IMAGE,
-    LABEL_MESH,
-    LABEL_MODE,
-    LABEL_ROLE,
-    LABEL_RUN,
-    SYSTEM_NAMESPACE,
-)
+from chaos.names import CONDITION_CAPTURED, IMAGE, LABEL_MESH, LABEL_MODE, LABEL_ROLE, LABEL_RUN, SYSTEM_NAMESPACE
 
 Object = dict[str, Any]
 _CLUSTER_WIDE: Final = ("ClusterRoleBinding", "ClusterRole")
 # What injection may put into a namespace that stays; Secrets lie in the system namespace alone.
-_INSIDE: Final = ("Deployment", "DaemonSet", "StatefulSet", "CronJob", "Job", "Pod", "Service", "ConfigMap", "ServiceAccount")
+_INSIDE: Final = (
+    "Deployment",
+    "DaemonSet",
+    "StatefulSet",
+    "CronJob",
+    "Job",
+    "Pod",
+    "Service",
+    "ConfigMap",
+    "ServiceAccount",
+)
 _AGENT_SECONDS: Final = 5.0
 
 
@@ -45,8 +48,11 @@ def remove_runs(cluster: Cluster, *, run: str = "", seconds: float = 90.0) -> li
             removed += [f"fault {receipt.fault} on {receipt.target}, undone" for receipt in undone]
         except ExceptionGroup as group:
             failures += group.exceptions
-    staying = [n["metadata"]["name"] for n in cluster.list("Namespace", labels=f"{LABEL_MESH}=enabled")
-               if n["metadata"]["name"] not in ours]
+    staying = [
+        n["metadata"]["name"]
+        for n in cluster.list("Namespace", labels=f"{LABEL_MESH}=enabled")
+        if n["metadata"]["name"] not in ours
+    ]
     removed += _release(cluster, staying)
     for namespace in staying:
         for kind in _INSIDE:
@@ -83,11 +89,16 @@ def _delete_namespaces(cluster: Cluster, names: Iterable[str], seconds: float) -
     wanted = [name for name in names if cluster.delete("Namespace", name)]
     for name in wanted:
         try:
-            cluster.wait(f"namespace {name} is gone", lambda name=name: cluster.find("Namespace", name) is None,  # type: ignore[misc]
-                         seconds=seconds, every=0.1)
+            cluster.wait(
+                f"namespace {name} is gone",
+                lambda name=name: cluster.find("Namespace", name) is None,  # type: ignore[misc]
+                seconds=seconds,
+                every=0.1,
+            )
         except NotReady as error:
-            raise ExperimentFailure(f"{error}: a finalizer, or a node that does not answer, may hold it: kubectl get all -n "
-                                    f"{name}") from error
+            raise ExperimentFailure(
+                f"{error}: a finalizer, or a node that does not answer, may hold it: kubectl get all -n {name}"
+            ) from error
     return [f"Namespace {name}, with all that was in it" for name in wanted]
 
 
@@ -102,7 +113,9 @@ def captured_by_node(pods: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
 
 
 def _release(cluster: Cluster, staying: list[str]) -> list[str]:
-    """Take the staying namespaces out of the mesh: agents release their pods; where none does, a pod of ours does it."""
+    """Take the staying namespaces out of the mesh: agents release their pods; where none does, a pod of ours does
+    it.
+    """
     for name in staying:
         cluster.patch("Namespace", name, {"metadata": {"labels": {LABEL_MESH: None, LABEL_MODE: None}}})
 
@@ -120,17 +133,22 @@ def _release(cluster: Cluster, staying: list[str]) -> list[str]:
     for node, uids in left().items():
         pod = plan_release_pod(node, uids)
         if cluster.find("Namespace", SYSTEM_NAMESPACE) is None:
-            raise ExperimentFailure(f"{len(uids)} pods on node {node} are captured, and {SYSTEM_NAMESPACE} is gone: restart them")
+            raise ExperimentFailure(
+                f"{len(uids)} pods on node {node} are captured, and {SYSTEM_NAMESPACE} is gone: restart them"
+            )
         cluster.delete("Pod", pod["metadata"]["name"], SYSTEM_NAMESPACE, grace=0)
         cluster.create(pod)
         name = pod["metadata"]["name"]
 
         def ended(name: str = name) -> str:
             return {"Succeeded": "ok", "Failed": "failed"}.get(
-                cluster.get("Pod", name, SYSTEM_NAMESPACE)["status"].get("phase", ""), "")
+                cluster.get("Pod", name, SYSTEM_NAMESPACE)["status"].get("phase", ""), ""
+            )
 
         if cluster.wait(f"pods on node {node} released", ended, seconds=60, every=0.1) != "ok":
-            raise ExperimentFailure(f"node {node}: {cluster.logs(SYSTEM_NAMESPACE, name).strip() or 'no log'}: restart its pods")
+            raise ExperimentFailure(
+                f"node {node}: {cluster.logs(SYSTEM_NAMESPACE, name).strip() or 'no log'}: restart its pods"
+            )
         released.append(f"capture of {len(uids)} pods on node {node}, by a pod of ours")
     return released
 
@@ -138,21 +156,38 @@ def _release(cluster: Cluster, staying: list[str]) -> list[str]:
 def plan_release_pod(node: str, uids: Iterable[str]) -> Object:
     """The pod that un-captures pods of a node when its agent is gone."""
     return {
-        "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": f"release-{node}"[:63].rstrip("-."), "namespace": SYSTEM_NAMESPACE,
-                     "labels": {LABEL_RUN: "clean", LABEL_ROLE: "helper"}},
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": f"release-{node}"[:63].rstrip("-."),
+            "namespace": SYSTEM_NAMESPACE,
+            "labels": {LABEL_RUN: "clean", LABEL_ROLE: "helper"},
+        },
         "spec": {
-            "nodeName": node, "hostPID": True, "restartPolicy": "Never", "activeDeadlineSeconds": 60,
-            "automountServiceAccountToken": False, "enableServiceLinks": False, "tolerations": [{"operator": "Exists"}],
-            "containers": [{"name": "release", "image": IMAGE, "imagePullPolicy": "IfNotPresent",
-                            "command": ["python", "-m", "chaos.mesh.agent.release", *uids],
-                            "securityContext": {"privileged": True, "runAsUser": 0}}],
+            "nodeName": node,
+            "hostPID": True,
+            "restartPolicy": "Never",
+            "activeDeadlineSeconds": 60,
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "tolerations": [{"operator": "Exists"}],
+            "containers": [
+                {
+                    "name": "release",
+                    "image": IMAGE,
+                    "imagePullPolicy": "IfNotPresent",
+                    "command": ["python", "-m", "chaos.mesh.agent.release", *uids],
+                    "securityContext": {"privileged": True, "runAsUser": 0},
+                }
+            ],
         },
     }
 
 
 def clean_cluster(text: str, *, run: str = "", namespaces: tuple[str, ...] = ()) -> list[str]:
-    """Clean the cluster that an option names: an embedded or kind cluster is ours and goes whole, a context loses its runs."""
+    """Clean the cluster that an option names: an embedded or kind cluster is ours and goes whole, a context loses its
+    runs.
+    """
     from chaos.cluster.commands import Shell, must
     from chaos.cluster.consent import Consent
     from chaos.cluster.providers import Kind, connect, parse_spec
@@ -160,7 +195,7 @@ def clean_cluster(text: str, *, run: str = "", namespaces: tuple[str, ...] = ())
     spec = parse_spec(text)
     match spec.kind:
         case Kind.EMBEDDED:
-            from chaos.cluster.embedded import provider
+            from chaos.embedded import provider
 
             return list(map(str, provider.clean()))
         case Kind.KIND:

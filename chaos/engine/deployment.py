@@ -54,8 +54,17 @@ class AddedPod:
 class Deployment:
     """A mode, deployed. `start` waits until every tenant is ready and under load; `stop` leaves nothing."""
 
-    def __init__(self, cluster: Cluster, mode: ProxyMode | str, *, run: str, settings: Settings, progress: Progress,
-                 clock: Clock | None = None, mesh: type[Mesh] = Mesh) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        mode: ProxyMode | str,
+        *,
+        run: str,
+        settings: Settings,
+        progress: Progress,
+        clock: Clock | None = None,
+        mesh: type[Mesh] = Mesh,
+    ) -> None:
         self.cluster, self.run, self.settings, self.progress = cluster, run, settings, progress
         self.clock = clock or SystemClock()
         self.mesh = mesh(cluster, mode, run=run, budget=Budget(settings.budget))
@@ -97,7 +106,9 @@ class Deployment:
         for tenant in self.tenants:
             self._set_flows(tenant, self.rate(tenant))
         self.recorder = Recorder(self.cluster, self.namespaces, every=max(1.0, self.settings.every)).start()
-        self.since = self.sound_since = time.time_ns() + 500_000_000  # the first connections of every flow are not steady load
+        self.since = self.sound_since = (
+            time.time_ns() + 500_000_000
+        )  # the first connections of every flow are not steady load
 
     def stop(self) -> None:
         """Take the tenants and the mesh down."""
@@ -117,7 +128,9 @@ class Deployment:
         """The pod of a tenant's loader."""
         pods = self.cluster.list("Pod", tenant.namespace, labels=f"{LABEL_ROLE}=client")
         live = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
-        return pick(live, Pick.ONE, what=f"loader of tenant {tenant.name}", name=lambda pod: str(pod["metadata"]["name"]))[0]
+        return pick(
+            live, Pick.ONE, what=f"loader of tenant {tenant.name}", name=lambda pod: str(pod["metadata"]["name"])
+        )[0]
 
     def proxies_of_client(self, tenant: Tenant, *, whole: bool = False) -> list[ProxyInstance]:
         """The proxies of the first hop of a tenant's path, or of its whole path. None in mode `none`."""
@@ -144,7 +157,9 @@ class Deployment:
 
     @contextmanager
     def one_more_server(self, tenant: Tenant) -> Iterator[Callable[[], AddedPod | None]]:
-        """A tenant's server has one replica more until left; the function says how the added pod is, None while there is none."""
+        """A tenant's server has one replica more until left; the function says how the added pod is, None while there
+        is none.
+        """
         name = tenant.server.rpartition("/")[2]
         had = {pod["metadata"]["uid"] for pod in self._servers(tenant)}
 
@@ -176,11 +191,16 @@ class Deployment:
 
     @contextmanager
     def streams(self, number: int) -> Iterator[list[Flow]]:
-        """So many long-lived TCP connections of each tenant, in use until left; the flows that they are in the history."""
+        """So many long-lived TCP connections of each tenant, in use until left; the flows that they are in the
+        history.
+        """
         for tenant in self.tenants:
             self._tell_loader(tenant, [self._stream(tenant, number, STREAM_RATE)])
-        self.cluster.wait("every stream is open", lambda: all(
-            self._ledger(tenant, STREAM)["opened"] >= number for tenant in self.tenants), seconds=HEAL_SECONDS)
+        self.cluster.wait(
+            "every stream is open",
+            lambda: all(self._ledger(tenant, STREAM)["opened"] >= number for tenant in self.tenants),
+            seconds=HEAL_SECONDS,
+        )
         try:
             yield [Flow(tenant.client, tenant.server, label=STREAM) for tenant in self.tenants]
         finally:
@@ -188,8 +208,16 @@ class Deployment:
                 self._tell_loader(tenant, [self._stream(tenant, number, 0.0)])
 
     def _stream(self, tenant: Tenant, number: int, rate: float) -> dict[str, Any]:
-        return {"name": STREAM, "label": STREAM, "server": tenant.server, "target": f"server:{PORT_TCP}", "protocol": "tcp",
-                "connections": number, "rate": rate, "timeout": REQUEST_TIMEOUT}
+        return {
+            "name": STREAM,
+            "label": STREAM,
+            "server": tenant.server,
+            "target": f"server:{PORT_TCP}",
+            "protocol": "tcp",
+            "connections": number,
+            "rate": rate,
+            "timeout": REQUEST_TIMEOUT,
+        }
 
     def rate(self, tenant: Tenant) -> float:
         """Requests a second of the tenant's own flow."""
@@ -212,8 +240,8 @@ class Deployment:
         """See that flows are sound, and help those that are not; returns what was done, a sentence each.
 
         A proxy that an overload drove into time-outs stays there under the load that it bore before: each request that
-        times out costs its connection, and each new connection a handshake. So a flow that is not sound starts slowly, as
-        clients that back off do. Raises NotReady naming the flow that does not come back.
+        times out costs its connection, and each new connection a handshake. So a flow that is not sound starts slowly,
+        as clients that back off do. Raises NotReady naming the flow that does not come back.
 
         Args:
             tenants: whose flows were paused; by default every tenant, and only flows that fail are touched.
@@ -225,14 +253,19 @@ class Deployment:
             self._await_sound(tenant, "answers a slow start")
             self._set_flows(tenant, self.rate(tenant))
             self._await_sound(tenant, "bears its load")
-            done.append(f"{tenant.client} -> {tenant.server} was started slowly, and was sound again after "
-                        f"{(self.clock.now() - started) / 1e9:.1f} s")
+            done.append(
+                f"{tenant.client} -> {tenant.server} was started slowly, and was sound again after "
+                f"{(self.clock.now() - started) / 1e9:.1f} s"
+            )
         self.sound_since = self.clock.now() if done else begin
         return done
 
     def _await_sound(self, tenant: Tenant, what: str) -> None:
-        self.cluster.wait(f"{tenant.client} -> {tenant.server} {what}", lambda: tenant not in self._unsound(SOUND_SECONDS, [tenant]),
-                          seconds=HEAL_SECONDS)
+        self.cluster.wait(
+            f"{tenant.client} -> {tenant.server} {what}",
+            lambda: tenant not in self._unsound(SOUND_SECONDS, [tenant]),
+            seconds=HEAL_SECONDS,
+        )
 
     def _unsound(self, seconds: float, tenants: Sequence[Tenant] | None = None) -> list[Tenant]:
         """The tenants whose flows do not answer as they should, by what their loaders count in that time."""
@@ -257,8 +290,15 @@ class Deployment:
         address = sorted(pod["status"]["podIP"] for pod in self._servers(tenant))[0]
         flows = [
             {"name": FLOW, "server": tenant.server, "target": "server:80", "rate": rate, "timeout": REQUEST_TIMEOUT},
-            {"name": "sentinel", "server": tenant.server, "target": f"{address}:{PORT_CONTROL}", "path": "/sentinel",
-             "rate": SENTINEL_RATE, "sentinel": True, "timeout": REQUEST_TIMEOUT},
+            {
+                "name": "sentinel",
+                "server": tenant.server,
+                "target": f"{address}:{PORT_CONTROL}",
+                "path": "/sentinel",
+                "rate": SENTINEL_RATE,
+                "sentinel": True,
+                "timeout": REQUEST_TIMEOUT,
+            },
         ]
         self._tell_loader(tenant, flows)
 
@@ -269,4 +309,6 @@ class Deployment:
     def _tell_loader(self, tenant: Tenant, flows: Sequence[dict[str, Any]]) -> None:
         self.disturbed()
         loader = self.client_pod(tenant)["metadata"]["name"]
-        self.cluster.pod_http(tenant.namespace, loader, PORT_CONTROL, "/flows", method="POST", body=json.dumps(list(flows)).encode())
+        self.cluster.pod_http(
+            tenant.namespace, loader, PORT_CONTROL, "/flows", method="POST", body=json.dumps(list(flows)).encode()
+        )

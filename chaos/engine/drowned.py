@@ -1,10 +1,12 @@
 """Which proxies an overload drowned: those on its path that used up their CPU limit while it was held. Pure.
 
-Where a path passes several proxies, the weakest gives out first and shields the others: a waypoint of a tenant's own keeps
-the overload from the node's proxy that all share. Which one that is depends on what layers cost, so it is read, not assumed.
+Where a path passes several proxies, the weakest gives out first and shields the others: a waypoint of a tenant's own
+keeps the overload from the node's proxy that all share. Which one that is depends on what layers cost, so it is read,
+not assumed.
 
-Between idle and full lies a use at which a queue already slows whoever shares the proxy, by how much depends on the traffic
-(M/D/1: the wait is a service time at 0.67, four and a half at 0.9). Of flows behind such a proxy the model says nothing.
+Between idle and full lies a use at which a queue already slows whoever shares the proxy, by how much depends on the
+traffic (M/D/1: the wait is a service time at 0.67, four and a half at 0.9). Of flows behind such a proxy the model says
+nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +31,10 @@ def use(proxy: ProxyInstance, events: Iterable[Event], held: Sequence[Window]) -
         return None
     readings = []
     for event in events:
-        if event.kind is not EventKind.USAGE or (event.data["namespace"], event.data["pod"]) != (proxy.namespace, proxy.pod):
+        if event.kind is not EventKind.USAGE or (event.data["namespace"], event.data["pod"]) != (
+            proxy.namespace,
+            proxy.pod,
+        ):
             continue
         container = event.data["containers"].get(proxy.container)
         if container and any(window.begin + _LEAD_NS <= event.at <= window.end + _LAG_NS for window in held):
@@ -51,5 +56,7 @@ def filled(path: Sequence[ProxyInstance], events: Sequence[Event], held: Sequenc
     read = {proxy: share for proxy, share in used.items() if share is not None}
     if not read:
         return Filled(tuple(path))
-    return Filled(tuple(proxy for proxy, share in read.items() if share >= FULL),
-                  tuple(proxy for proxy, share in read.items() if STRAINED <= share < FULL))
+    return Filled(
+        tuple(proxy for proxy, share in read.items() if share >= FULL),
+        tuple(proxy for proxy, share in read.items() if STRAINED <= share < FULL),
+    )

@@ -1,4 +1,6 @@
-"""CPU and memory of proxies and applications under steady load, from the metrics API, with intervals over its windows."""
+"""CPU and memory of proxies and applications under steady load, from the metrics API, with intervals over its
+windows.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,17 @@ from chaos.errors import ApiError
 
 SECONDS: Final = 10.0  # of steady load
 EVERY: Final = 1.0
-_T_95: Final = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26)  # Student's t, two-sided 95 %, 1 to 9 degrees of freedom
+_T_95: Final = (
+    12.71,
+    4.30,
+    3.18,
+    2.78,
+    2.57,
+    2.45,
+    2.36,
+    2.31,
+    2.26,
+)  # Student's t, two-sided 95 %, 1 to 9 degrees of freedom
 
 
 def measure(trial: Trial) -> list[Check]:
@@ -32,12 +44,25 @@ def measure(trial: Trial) -> list[Check]:
     apps = statistics.fmean(total(row, {key for key in row if key[0] in tenants} - everyone, "cores") for row in rows)
     used, (low, high), pods = statistics.fmean(cores), interval(cores), len(placement.pods)
     thousand = 1000 * used / (deployment.settings.rate * len(deployment.flows))
-    budget, limits = deployment.settings.budget / 1000, sum(p.cpu_millicores for p in placement.proxies if p.layers) / 1000
+    budget, limits = (
+        deployment.settings.budget / 1000,
+        sum(p.cpu_millicores for p in placement.proxies if p.layers) / 1000,
+    )
     return [
-        decided("the proxies' CPU limits together are the budget", not proxies or abs(limits - budget) <= 0.05 * budget,
-                f"{len(proxies)} proxies share {limits:.2f} of {budget:.2f} cores", limits, "cores"),
-        decided("CPU of all proxies", not proxies or 0 < used <= 1.1 * budget, f"{used:.3f} cores ({low:.3f} to {high:.3f})",
-                used, "cores"),
+        decided(
+            "the proxies' CPU limits together are the budget",
+            not proxies or abs(limits - budget) <= 0.05 * budget,
+            f"{len(proxies)} proxies share {limits:.2f} of {budget:.2f} cores",
+            limits,
+            "cores",
+        ),
+        decided(
+            "CPU of all proxies",
+            not proxies or 0 < used <= 1.1 * budget,
+            f"{used:.3f} cores ({low:.3f} to {high:.3f})",
+            used,
+            "cores",
+        ),
         decided("memory of all proxies", not proxies or mib > 0, f"{mib:.0f} MiB", mib, "MiB"),
         measured("memory of proxies per pod", f"{mib / pods:.1f} MiB for each of {pods} pods", mib / pods, "MiB"),
         measured("CPU of proxies per 1,000 requests", f"{thousand:.2f} core-seconds", thousand, "core-seconds"),

@@ -1,4 +1,6 @@
-"""A Job of a tenant, run in a trial's mode: whether its application ended, whether the Job did, and what was tried again."""
+"""A Job of a tenant, run in a trial's mode: whether its application ended, whether the Job did, and what was tried
+again.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,10 @@ class JobSeen:
         """What the application came to, in words."""
         if self.app_exit is None:
             return "its application did not end"
-        return f"its application ended with {self.app_exit} after {self.app_seconds:.1f} s: {self.report.get('ok', 0)} requests answered"
+        return (
+            f"its application ended with {self.app_exit} after {self.app_seconds:.1f} s: "
+            f"{self.report.get('ok', 0)} requests answered"
+        )
 
 
 class JobRun(AbstractContextManager["JobRun"]):
@@ -50,10 +55,18 @@ class JobRun(AbstractContextManager["JobRun"]):
     def __init__(self, trial: Trial, name: str, *, requests: int = 20, interval: float = 0.0, tries: int = 1) -> None:
         self.trial, self.cluster, self.name = trial, trial.cluster, f"job-{name}"
         self.tenant = trial.deployment.tenants[0]
-        objects = manifests.job(self.name, tenant=self.tenant.name, nodes=self.tenant.client_nodes, requests=requests,
-                                interval=interval, tries=tries, deadline_seconds=int(SECONDS))
+        objects = manifests.job(
+            self.name,
+            tenant=self.tenant.name,
+            nodes=self.tenant.client_nodes,
+            requests=requests,
+            interval=interval,
+            tries=tries,
+            deadline_seconds=int(SECONDS),
+        )
         ours = {(obj["kind"], obj["metadata"]["name"]) for obj in objects}
-        # Injection brings what a mode has in each namespace besides, as a waypoint: that is there, and stays when the Job goes.
+        # Injection brings what a mode has in each namespace besides, as a waypoint: that is there, and stays when the
+        # Job goes.
         self._objects = [obj for obj in trial.mesh.inject(objects) if (obj["kind"], obj["metadata"]["name"]) in ours]
         self._began = 0.0
 
@@ -63,7 +76,9 @@ class JobRun(AbstractContextManager["JobRun"]):
             self.cluster.apply(obj)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.trial.may_restart.update(pod["metadata"]["uid"] for pod in self.pods())
         for obj in self._objects:
             assert KINDS[obj["kind"]][2]
@@ -77,8 +92,11 @@ class JobRun(AbstractContextManager["JobRun"]):
 
     def proxy(self, *, seconds: float = 30.0) -> ProxyInstance:
         """The L4 proxy that serves the running Job; in mode `none` the placebo of its node."""
+
         def running() -> dict[str, Any] | None:
-            return next((pod for pod in self.pods() if "running" in container_status(pod, CONTAINER).get("state", {})), None)
+            return next(
+                (pod for pod in self.pods() if "running" in container_status(pod, CONTAINER).get("state", {})), None
+            )
 
         pod = self.cluster.wait(f"{self.name} runs", running, seconds=seconds)
         who = application(pod)
@@ -105,13 +123,21 @@ class JobRun(AbstractContextManager["JobRun"]):
             self.trial.hold(0.1)
         raise ExperimentFailure(f"{self.name}: neither its application nor the Job ended within {SECONDS:g} s")
 
-    def _seen(self, conditions: set[str], pods: list[dict[str, Any]], state: dict[str, Any], ended_at: float) -> JobSeen:
+    def _seen(
+        self, conditions: set[str], pods: list[dict[str, Any]], state: dict[str, Any], ended_at: float
+    ) -> JobSeen:
         reports = [report for pod in pods if (report := self._report(pod))]
         return JobSeen(
-            complete="Complete" in conditions, failed="Failed" in conditions, pods=len(pods),
-            app_exit=state.get("terminated", {}).get("exitCode"), app_seconds=ended_at - self._began,
-            after_app=time.monotonic() - ended_at, first=str(reports[0].get("first", "")) if reports else "",
-            retried=sum(int(report.get("retried", 0)) for report in reports), report=reports[-1] if reports else {})
+            complete="Complete" in conditions,
+            failed="Failed" in conditions,
+            pods=len(pods),
+            app_exit=state.get("terminated", {}).get("exitCode"),
+            app_seconds=ended_at - self._began,
+            after_app=time.monotonic() - ended_at,
+            first=str(reports[0].get("first", "")) if reports else "",
+            retried=sum(int(report.get("retried", 0)) for report in reports),
+            report=reports[-1] if reports else {},
+        )
 
     def _report(self, pod: dict[str, Any]) -> dict[str, Any]:
         """The line of JSON that the application prints as it ends; empty when there is none."""

@@ -7,18 +7,50 @@ from typing import Final
 
 DEFAULT: Final[Mapping[str, tuple[str, ...]]] = {
     "none": ("noisy-neighbour", "proxy-killed", "job-completes", "app-rolled-out"),
-    "sidecar": ("noisy-neighbour", "proxy-killed", "proxy-throttled", "proxy-upgraded", "app-rolled-out", "job-completes",
-                "identities-exposed", "footprint"),
+    "sidecar": (
+        "noisy-neighbour",
+        "proxy-killed",
+        "proxy-throttled",
+        "proxy-upgraded",
+        "app-rolled-out",
+        "job-completes",
+        "identities-exposed",
+        "footprint",
+    ),
     "native-sidecar": ("proxy-killed", "job-completes", "job-proxy-killed", "job-starts-before-proxy"),
-    "node": ("noisy-neighbour", "proxy-killed", "proxy-paused", "proxy-out-of-memory", "proxy-throttled", "proxy-upgraded",
-             "job-completes", "job-proxy-killed", "job-starts-before-proxy", "control-plane-down", "identities-exposed", "footprint",
-             "saturation"),
-    "ambient-namespace": ("noisy-neighbour", "proxy-killed", "waypoint-killed", "features", "identities-exposed", "footprint"),
+    "node": (
+        "noisy-neighbour",
+        "proxy-killed",
+        "proxy-paused",
+        "proxy-out-of-memory",
+        "proxy-throttled",
+        "proxy-upgraded",
+        "job-completes",
+        "job-proxy-killed",
+        "job-starts-before-proxy",
+        "control-plane-down",
+        "identities-exposed",
+        "footprint",
+        "saturation",
+    ),
+    "ambient-namespace": (
+        "noisy-neighbour",
+        "proxy-killed",
+        "waypoint-killed",
+        "features",
+        "identities-exposed",
+        "footprint",
+    ),
     "ambient-node": ("waypoint-killed",),
     "ambient-pod": ("noisy-neighbour", "proxy-killed"),
 }
 
-ON_TARGET: Final = ("noisy-neighbour", "proxy-killed", "waypoint-killed", "proxy-paused")  # a target's mesh, unless others are named
+ON_TARGET: Final = (
+    "noisy-neighbour",
+    "proxy-killed",
+    "waypoint-killed",
+    "proxy-paused",
+)  # a target's mesh, unless others are named
 
 
 def in_matrix(mode: str, scenario: str) -> bool:

@@ -6,11 +6,19 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-# Seconds of a scenario's trial on two cores, the median of runs of the default matrix; its share of a deployment included.
+# Seconds of a scenario's trial on two cores, the median of runs of the default matrix; its share of a deployment
+# included.
 USUAL: Final = {
-    "noisy-neighbour": 30.0, "noisy-handshakes": 30.0, "noisy-bodies": 30.0, "noisy-slow-readers": 30.0,
+    "noisy-neighbour": 30.0,
+    "noisy-handshakes": 30.0,
+    "noisy-bodies": 30.0,
+    "noisy-slow-readers": 30.0,
     "proxy-throttled": 35.0,
-    "saturation": 22.0, "features": 24.0, "footprint": 16.0, "proxy-paused": 13.0, "control-plane-down": 13.0,
+    "saturation": 22.0,
+    "features": 24.0,
+    "footprint": 16.0,
+    "proxy-paused": 13.0,
+    "control-plane-down": 13.0,
 }
 _OTHERS: Final = 9.0  # seconds
 

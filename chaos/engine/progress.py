@@ -1,4 +1,6 @@
-"""Tells a waiting person what is being done. The runner reports steps and live figures; plugin and command line show them."""
+"""Tells a waiting person what is being done. The runner reports steps and live figures; plugin and command line show
+them.
+"""
 
 from __future__ import annotations
 

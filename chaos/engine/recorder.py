@@ -24,8 +24,16 @@ from chaos.history.store import HistoryWriter
 Object = Mapping[str, Any]
 
 _SUFFIXES: Final = {
-    "n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3"), "k": Decimal(10) ** 3, "M": Decimal(10) ** 6,
-    "G": Decimal(10) ** 9, "T": Decimal(10) ** 12, "Ki": Decimal(2) ** 10, "Mi": Decimal(2) ** 20, "Gi": Decimal(2) ** 30,
+    "n": Decimal("1e-9"),
+    "u": Decimal("1e-6"),
+    "m": Decimal("1e-3"),
+    "k": Decimal(10) ** 3,
+    "M": Decimal(10) ** 6,
+    "G": Decimal(10) ** 9,
+    "T": Decimal(10) ** 12,
+    "Ki": Decimal(2) ** 10,
+    "Mi": Decimal(2) ** 20,
+    "Gi": Decimal(2) ** 30,
     "Ti": Decimal(2) ** 40,
 }
 
@@ -66,12 +74,22 @@ def containers_of(pod: Object) -> dict[str, ContainerSeen]:
             state, inside = next(iter((one.get("state") or {"waiting": {}}).items()))
             last = (one.get("lastState") or {}).get("terminated") or {}
             found[one["name"]] = ContainerSeen(
-                namespace=meta["namespace"], pod=meta["name"], uid=meta["uid"], node=pod["spec"].get("nodeName", ""),
-                container=one["name"], init=part == "initContainerStatuses", state=state,
-                reason=(inside or {}).get("reason", ""), exit_code=(inside or {}).get("exitCode"),
-                signal=(inside or {}).get("signal"), restarts=one.get("restartCount", 0),
-                container_id=one.get("containerID", ""), ready=bool(one.get("ready")),
-                last_reason=last.get("reason", ""), last_exit_code=last.get("exitCode"))
+                namespace=meta["namespace"],
+                pod=meta["name"],
+                uid=meta["uid"],
+                node=pod["spec"].get("nodeName", ""),
+                container=one["name"],
+                init=part == "initContainerStatuses",
+                state=state,
+                reason=(inside or {}).get("reason", ""),
+                exit_code=(inside or {}).get("exitCode"),
+                signal=(inside or {}).get("signal"),
+                restarts=one.get("restartCount", 0),
+                container_id=one.get("containerID", ""),
+                ready=bool(one.get("ready")),
+                last_reason=last.get("reason", ""),
+                last_exit_code=last.get("exitCode"),
+            )
     return found
 
 
@@ -85,10 +103,14 @@ def event_facts(event: Object) -> dict[str, Any]:
     about = event.get("involvedObject") or event.get("regarding") or {}
     series = event.get("series") or {}
     return {
-        "namespace": event["metadata"].get("namespace", ""), "type": event.get("type", ""), "reason": event.get("reason", ""),
+        "namespace": event["metadata"].get("namespace", ""),
+        "type": event.get("type", ""),
+        "reason": event.get("reason", ""),
         "message": event.get("message") or event.get("note") or "",
-        "object": f"{about.get('kind', '')}/{about.get('name', '')}", "uid": about.get("uid", ""),
-        "field": about.get("fieldPath", ""), "count": series.get("count") or event.get("count") or 1,
+        "object": f"{about.get('kind', '')}/{about.get('name', '')}",
+        "uid": about.get("uid", ""),
+        "field": about.get("fieldPath", ""),
+        "count": series.get("count") or event.get("count") or 1,
         "time": event.get("lastTimestamp") or series.get("lastObservedTime") or event.get("eventTime") or "",
     }
 
@@ -96,10 +118,14 @@ def event_facts(event: Object) -> dict[str, Any]:
 def usage_facts(metrics: Object) -> dict[str, Any]:
     """A PodMetrics in cores and bytes."""
     return {
-        "namespace": metrics["metadata"].get("namespace", ""), "pod": metrics["metadata"]["name"],
-        "time": metrics.get("timestamp", ""), "window": metrics.get("window", ""),
-        "containers": {one["name"]: {"cores": quantity(one["usage"]["cpu"]), "bytes": int(quantity(one["usage"]["memory"]))}
-                       for one in metrics.get("containers") or []},
+        "namespace": metrics["metadata"].get("namespace", ""),
+        "pod": metrics["metadata"]["name"],
+        "time": metrics.get("timestamp", ""),
+        "window": metrics.get("window", ""),
+        "containers": {
+            one["name"]: {"cores": quantity(one["usage"]["cpu"]), "bytes": int(quantity(one["usage"]["memory"]))}
+            for one in metrics.get("containers") or []
+        },
     }
 
 
@@ -180,8 +206,15 @@ class Recorder:
             if change == "DELETED":
                 self._pods.pop(uid, None)
                 if self._writer is not None:
-                    self._writer.event(EventKind.CONTAINER, {"namespace": pod["metadata"]["namespace"], "uid": uid,
-                                                             "pod": pod["metadata"]["name"], "state": "gone"})
+                    self._writer.event(
+                        EventKind.CONTAINER,
+                        {
+                            "namespace": pod["metadata"]["namespace"],
+                            "uid": uid,
+                            "pod": pod["metadata"]["name"],
+                            "state": "gone",
+                        },
+                    )
                 return
             now = containers_of(pod)
             changes = detect_changes(self._pods.get(uid, {}), now)
@@ -191,8 +224,9 @@ class Recorder:
                     self._writer.event(EventKind.CONTAINER, asdict(seen))
 
     def _follow_events(self, namespace: str) -> None:
-        listed = {one["metadata"]["uid"]: one["metadata"]["resourceVersion"]
-                  for one in self.cluster.list("Event", namespace)}
+        listed = {
+            one["metadata"]["uid"]: one["metadata"]["resourceVersion"] for one in self.cluster.list("Event", namespace)
+        }
         for change in self.cluster.follow("Event", namespace, stop=self._stop):
             meta = change.object["metadata"]
             if listed.get(meta["uid"]) == meta["resourceVersion"]:

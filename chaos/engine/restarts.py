@@ -32,8 +32,13 @@ def container_snapshot(cluster: Cluster, namespaces: Iterable[str]) -> Snapshot:
             for part in ("initContainerStatuses", "containerStatuses"):
                 for state in status.get(part) or []:
                     found[meta["uid"], state["name"]] = ContainerState(
-                        namespace, meta["name"], state["name"], state.get("containerID", ""), state.get("restartCount", 0),
-                        part == "initContainerStatuses")
+                        namespace,
+                        meta["name"],
+                        state["name"],
+                        state.get("containerID", ""),
+                        state.get("restartCount", 0),
+                        part == "initContainerStatuses",
+                    )
     return found
 
 
@@ -41,7 +46,9 @@ def compare_restarts(before: Snapshot, after: Snapshot, *, expected: Iterable[st
     """A sentence for each container that was replaced or went, but for those of the expected pods' UIDs."""
     allowed = set(expected)
     problems = []
-    for (uid, container), old in sorted(before.items(), key=lambda item: (item[1].namespace, item[1].pod, item[1].container)):
+    for (uid, container), old in sorted(
+        before.items(), key=lambda item: (item[1].namespace, item[1].pod, item[1].container)
+    ):
         if uid in allowed:
             continue
         new = after.get((uid, container))

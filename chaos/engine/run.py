@@ -53,8 +53,15 @@ class Run:
         self.progress.step(f"cluster {settings.cluster}: starting")
         try:
             self.cluster = self._stack.enter_context(
-                open_cluster(settings.cluster, name=f"sf-{self.id}", nodes=settings.nodes, keep=settings.keep,
-                             consent=settings.consent, kind_options=settings.kind))
+                open_cluster(
+                    settings.cluster,
+                    name=f"sf-{self.id}",
+                    nodes=settings.nodes,
+                    keep=settings.keep,
+                    consent=settings.consent,
+                    kind_options=settings.kind,
+                )
+            )
             for notice in self.cluster.notices:
                 self.progress.step(notice)
             if settings.target is not None:
@@ -77,8 +84,11 @@ class Run:
             remove_runs(self.cluster)
             return
         other = (there["metadata"].get("labels") or {}).get(LABEL_RUN, "of somebody else")
-        raise Misuse(f"{self.cluster.name}: namespace {SYSTEM_NAMESPACE} is there already (run {other}): another run goes on, or "
-                     f"was left. If it was left: sharedfate clean --cluster {self.settings.cluster}")
+        raise Misuse(
+            f"{self.cluster.name}: namespace {SYSTEM_NAMESPACE} is there already (run {other}): another run goes on, "
+            "or "
+            f"was left. If it was left: sharedfate clean --cluster {self.settings.cluster}"
+        )
 
     def __exit__(self, *_: object) -> None:
         try:
@@ -106,7 +116,9 @@ class Run:
     def _planned(self, mode: str) -> Deployment:
         settings = self.settings
         if settings.target is not None:
-            return TargetDeployment(self.cluster, settings.target, run=self.id, settings=settings, progress=self.progress)
+            return TargetDeployment(
+                self.cluster, settings.target, run=self.id, settings=settings, progress=self.progress
+            )
         return Deployment(self.cluster, mode, run=self.id, settings=settings, progress=self.progress, mesh=self.mesh)
 
     def redeploy(self, mode: str) -> Deployment:
@@ -130,9 +142,11 @@ class Run:
         return trial
 
     def attempt(self, mode: str, scenario: Scenario) -> TrialResult:
-        """The whole trial of a scenario in a mode, once more with fresh pods when it cannot tell and the settings allow.
+        """The whole trial of a scenario in a mode, once more with fresh pods when it cannot tell and the settings
+        allow.
 
-        Raises TrialFailed or TrialInconclusive unless it passed, and NotHere where it does not apply to a target's mesh.
+        Raises TrialFailed or TrialInconclusive unless it passed, and NotHere where it does not apply to a target's
+        mesh.
         """
         if self.settings.target is not None and (why := scenario.applies(self.deployment(mode).mesh.mode)):
             raise NotHere(why)
@@ -166,10 +180,19 @@ class Run:
             deployment.stop()
 
     def _describe(self, cluster: dict[str, Any]) -> None:
-        header = {"version": 1, "run": self.id, "started": datetime.fromtimestamp(self.began, UTC).isoformat(),
-                  "seed": self.settings.seed, "budget_millicores": self.settings.budget, "cluster": cluster}
+        header = {
+            "version": 1,
+            "run": self.id,
+            "started": datetime.fromtimestamp(self.began, UTC).isoformat(),
+            "seed": self.settings.seed,
+            "budget_millicores": self.settings.budget,
+            "cluster": cluster,
+        }
         if (target := self.settings.target) is not None:
-            header["target"] = {"mesh": target.name, "tenants": {name: list(spaces) for name, spaces in target.tenants.items()}}
+            header["target"] = {
+                "mesh": target.name,
+                "tenants": {name: list(spaces) for name, spaces in target.tenants.items()},
+            }
         (self.settings.out / RUN_FILE).write_text(json.dumps(header, indent=1) + "\n")
 
 

@@ -1,7 +1,7 @@
 """What a scenario is, and the register that options, reports and the suite read.
 
-A scenario is one function in chaos/suite, decorated: `@scenario("proxy-killed")`. pytest collects it under that name, so
-that an item reads `proxy-killed[node]`.
+A scenario is one function in chaos/suite, decorated: `@scenario("proxy-killed")`. pytest collects it under that name,
+so that an item reads `proxy-killed[node]`.
 """
 
 from __future__ import annotations
@@ -53,8 +53,9 @@ class NotHere(Exception):  # no error: the reason is shown, and the trial is ski
     """A scenario does not apply to the mesh that a target turned out to have."""
 
 
-def scenario(name: str, *, applies: Applies = _always, spoils: bool = False, ours_alone: str = "",
-             ) -> Callable[[Callable[[Trial], None]], object]:
+def scenario(
+    name: str, *, applies: Applies = _always, spoils: bool = False, ours_alone: str = ""
+) -> Callable[[Callable[[Trial], None]], object]:
     """Register a scenario, and make pytest collect it under its own name in the module that defines it."""
 
     def register(function: Callable[[Trial], None]) -> object:

@@ -51,10 +51,26 @@ class Settings:
     target: Target | None = None  # a mesh that is not ours, in the modes' place
 
 
-def parse_settings(*, cluster: str, modes: str, scenarios: str, nodes: int, out: str, budget: int, seed: int | None,
-                   keep: bool, inconclusive: str, baseline: str | None, known_scenarios: Sequence[str],
-                   allow_production: bool = False, namespaces: str = "", kind_image: str | None = None,
-                   image_archive: str | None = None, target: str | None = None, every: float = 0.2) -> Settings:
+def parse_settings(
+    *,
+    cluster: str,
+    modes: str,
+    scenarios: str,
+    nodes: int,
+    out: str,
+    budget: int,
+    seed: int | None,
+    keep: bool,
+    inconclusive: str,
+    baseline: str | None,
+    known_scenarios: Sequence[str],
+    allow_production: bool = False,
+    namespaces: str = "",
+    kind_image: str | None = None,
+    image_archive: str | None = None,
+    target: str | None = None,
+    every: float = 0.2,
+) -> Settings:
     """Settings from option texts; raises one Misuse with every problem."""
     problems: list[str] = []
     own: Target | None = None
@@ -84,31 +100,57 @@ def parse_settings(*, cluster: str, modes: str, scenarios: str, nodes: int, out:
         problems.append(f"baseline {baseline}: no report.json there")
     if image_archive is not None and not Path(image_archive).is_file():
         problems.append(f"image archive {image_archive}: no file there (`sharedfate image save FILE` writes one)")
-    if (directory := Path(out)).exists() and not (directory / RUN_FILE).is_file() and (
-            not directory.is_dir() or {path.name for path in directory.iterdir()} - OF_REFUSED):
+    if (
+        (directory := Path(out)).exists()
+        and not (directory / RUN_FILE).is_file()
+        and (not directory.is_dir() or {path.name for path in directory.iterdir()} - OF_REFUSED)
+    ):
         problems.append(f"run directory {out}: exists, and is none of an earlier run: take another with --chaos-out")
     if problems:
         raise Misuse("; ".join(problems))
     consent = Consent(allow_production, tuple(part.strip() for part in namespaces.split(",") if part.strip()))
-    kind = KindOptions(node_image=kind_image or NODE_IMAGE, archive=Path(image_archive) if image_archive else None, workers=nodes,
-                       logs=Path(out) / "kind-logs")
+    kind = KindOptions(
+        node_image=kind_image or NODE_IMAGE,
+        archive=Path(image_archive) if image_archive else None,
+        workers=nodes,
+        logs=Path(out) / "kind-logs",
+    )
     if own:
         chosen, wanted = (own.name,), wanted or ON_TARGET
-    return Settings(cluster, chosen, wanted, nodes, Path(out), budget, secrets.randbelow(2**31) if seed is None else seed,
-                    keep, Inconclusive(inconclusive), Path(baseline) if baseline else None, consent=consent, kind=kind, every=every,
-                    target=own)
+    return Settings(
+        cluster,
+        chosen,
+        wanted,
+        nodes,
+        Path(out),
+        budget,
+        secrets.randbelow(2**31) if seed is None else seed,
+        keep,
+        Inconclusive(inconclusive),
+        Path(baseline) if baseline else None,
+        consent=consent,
+        kind=kind,
+        every=every,
+        target=own,
+    )
 
 
-def _chosen(text: str, default: tuple[str, ...], known: Sequence[str], what: str, problems: list[str]) -> tuple[str, ...]:
+def _chosen(
+    text: str, default: tuple[str, ...], known: Sequence[str], what: str, problems: list[str]
+) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     if names == ("all",):
         return tuple(known)
     if names == (DEFAULT_MATRIX,):
         return default
-    problems += [f"unknown {what} {name!r}: known are {', '.join(known)}, all, default" for name in names if name not in known]
+    problems += [
+        f"unknown {what} {name!r}: known are {', '.join(known)}, all, default" for name in names if name not in known
+    ]
     return names or default
 
 
 def chosen(settings: Settings, mode: str, scenario: str) -> bool:
     """Whether a run takes that trial."""
-    return mode in settings.modes and (scenario in settings.scenarios if settings.scenarios else in_matrix(mode, scenario))
+    return mode in settings.modes and (
+        scenario in settings.scenarios if settings.scenarios else in_matrix(mode, scenario)
+    )

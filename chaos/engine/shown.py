@@ -23,7 +23,9 @@ def reason_of(checks: Sequence[Check]) -> str:
 
 
 def combined(judgement: Mapping[str, Any] | None, checks: Sequence[Check]) -> tuple[Verdict, str]:
-    """(verdict, reason) of a trial with a judged fault, with claims, or with both: the worst of them, and whose it is."""
+    """(verdict, reason) of a trial with a judged fault, with claims, or with both: the worst of them, and whose it
+    is.
+    """
     parts = [(Verdict(judgement["verdict"]), str(judgement["reason"]))] if judgement else []
     parts += [(merged(checks), reason_of(checks))] if checks else []
     verdict = merge([verdict for verdict, _ in parts])
@@ -43,7 +45,11 @@ def judgement_of(judgement: Mapping[str, Any] | None, checks: Sequence[Check]) -
 
 def measures_of(checks: Sequence[Check]) -> dict[str, Mapping[str, Any]]:
     """The figures that checks measured, by the check's name."""
-    return {check.name: {"value": check.value, "low": None, "high": None, "unit": check.unit} for check in checks if check.unit}
+    return {
+        check.name: {"value": check.value, "low": None, "high": None, "unit": check.unit}
+        for check in checks
+        if check.unit
+    }
 
 
 def checks_of(judgement: Mapping[str, Any]) -> list[Check]:

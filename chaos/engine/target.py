@@ -1,7 +1,8 @@
 """A mesh that is not ours, under load of our own: what the trials of a target share, in a `Deployment`'s place.
 
-Nothing of a mesh or of an application is deployed, and none is taken away. Loaders stand beside the clients; each call of the
-file that says how its server is reached is what a reference tenant is elsewhere: a flow that is loaded, and judged.
+Nothing of a mesh or of an application is deployed, and none is taken away. Loaders stand beside the clients; each call
+of the file that says how its server is reached is what a reference tenant is elsewhere: a flow that is loaded, and
+judged.
 """
 
 from __future__ import annotations
@@ -54,7 +55,9 @@ class Caller(Tenant):
 
 
 def plan_callers(target: Target) -> tuple[Caller, ...]:
-    """The calls of a target with loaders in it, in the file's order: the first is the noisy one, and its path is broken."""
+    """The calls of a target with loaders in it, in the file's order: the first is the noisy one, and its path is
+    broken.
+    """
     return tuple(Caller(target.tenant_of(call.namespaces[0]), (), (), call) for call in target.calls)
 
 
@@ -65,19 +68,23 @@ def require_consent(cluster: Cluster, target: Target, consent: Consent) -> None:
 
 
 def refuse_unlisted(placement: Placement, target: Target, listed: Sequence[str]) -> None:
-    """Raises Misuse unless every namespace that a trial would harm was listed: the tenants', and those of their proxies.
+    """Raises Misuse unless every namespace that a trial would harm was listed: the tenants', and those of their
+    proxies.
 
     A signal is no write to the API server, so the client's own guard would not see it.
     """
     touched = sorted({*target.namespaces, *(proxy.namespace for proxy in placement.proxies)})
     if missing := [name for name in touched if name not in listed]:
-        raise Misuse(f"a trial would break proxies and place loaders in {', '.join(touched)}, and {', '.join(missing)} was not listed. "
-                     f"Nothing was changed. If they may be harmed: {NAMESPACES_OPTION} {','.join(touched)}")
+        raise Misuse(
+            f"a trial would break proxies and place loaders in {', '.join(touched)}, and {', '.join(missing)} was not "
+            "listed. "
+            f"Nothing was changed. If they may be harmed: {NAMESPACES_OPTION} {','.join(touched)}"
+        )
 
 
 def breakable(placement: Placement, client: str, layer: Layer) -> ProxyInstance | None:
-    """The proxy that a trial breaks: the first of that layer (else of any) on the client's path that is not in the client's own
-    pod, which is a loader's. None where there is no mesh. Pure."""
+    """The proxy that a trial breaks: the first of that layer (else of any) on the client's path that is not in the
+    client's own pod, which is a loader's. None where there is no mesh. Pure."""
     for pair in placement.pairs():
         if pair.client.workload_key == client and placement.mode.hops:
             own = [hop[0] for hop in path(placement, pair)]
@@ -87,18 +94,30 @@ def breakable(placement: Placement, client: str, layer: Layer) -> ProxyInstance 
 
 
 class TargetDeployment(Deployment):
-    """A target under load. `start` places the loaders and waits until they are carried; `stop` leaves what was there before."""
+    """A target under load. `start` places the loaders and waits until they are carried; `stop` leaves what was there
+    before.
+    """
 
     mesh: Beside
 
-    def __init__(self, cluster: Cluster, target: Target, *, run: str, settings: Settings, progress: Progress,
-                 clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        target: Target,
+        *,
+        run: str,
+        settings: Settings,
+        progress: Progress,
+        clock: Clock | None = None,
+    ) -> None:
         description, before = read_target_placement(cluster, target)
         super().__init__(cluster, before.mode, run=run, settings=settings, progress=progress, clock=clock)
         self.mesh = Beside(cluster, target, description, before, run=run)
         self.target = self.mesh.target
         self.tenants = plan_callers(self.target)
-        self._elsewhere = sorted({proxy.namespace for proxy in before.proxies} - {SYSTEM_NAMESPACE, *self.target.namespaces})
+        self._elsewhere = sorted(
+            {proxy.namespace for proxy in before.proxies} - {SYSTEM_NAMESPACE, *self.target.namespaces}
+        )
 
     @property
     def namespaces(self) -> list[str]:
@@ -158,11 +177,25 @@ class TargetDeployment(Deployment):
     def _set_flows(self, tenant: Tenant, rate: float) -> None:
         assert isinstance(tenant, Caller)
         call = tenant.call
-        flow = {"name": tenant.flow_name, "server": tenant.server, "target": call.reach, "path": call.path, "rate": rate,
-                "expect_status": call.status, "timeout": REQUEST_TIMEOUT}
+        flow = {
+            "name": tenant.flow_name,
+            "server": tenant.server,
+            "target": call.reach,
+            "path": call.path,
+            "rate": rate,
+            "expect_status": call.status,
+            "timeout": REQUEST_TIMEOUT,
+        }
         # No mesh carries a pod's loop-back: what moves this flow is the machine, or the loader itself.
-        sentinel = {"name": "sentinel", "server": tenant.client, "target": f"127.0.0.1:{PORT_CONTROL}", "path": "/healthz",
-                    "rate": SENTINEL_RATE, "sentinel": True, "timeout": REQUEST_TIMEOUT}
+        sentinel = {
+            "name": "sentinel",
+            "server": tenant.client,
+            "target": f"127.0.0.1:{PORT_CONTROL}",
+            "path": "/healthz",
+            "rate": SENTINEL_RATE,
+            "sentinel": True,
+            "timeout": REQUEST_TIMEOUT,
+        }
         self._tell_loader(tenant, [flow, sentinel])
 
 

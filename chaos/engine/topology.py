@@ -1,4 +1,5 @@
-"""Where the reference tenants' pods lie, so that each node proxy is shared by several tenants and one tenant shares none.
+"""Where the reference tenants' pods lie, so that each node proxy is shared by several tenants and one tenant shares
+none.
 
     tenant a   client on the first node, both servers there too
     tenant b   client on the second node, a server on each
@@ -42,8 +43,4 @@ def plan_tenants(nodes: Sequence[str]) -> tuple[Tenant, ...]:
     if len(nodes) < 2:
         raise Misuse(f"the reference tenants need two nodes that take pods, and the cluster has {len(nodes)}")
     first, second = nodes[0], nodes[1]
-    return (
-        Tenant("a", (first,), (first,)),
-        Tenant("b", (second,), (first, second)),
-        Tenant("c", (second,), (second,)),
-    )
+    return (Tenant("a", (first,), (first,)), Tenant("b", (second,), (first, second)), Tenant("c", (second,), (second,)))

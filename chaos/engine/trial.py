@@ -32,9 +32,22 @@ from chaos.history.model import Event, EventKind, Flow, Outcome, Samples, Window
 from chaos.history.store import HistoryWriter
 from chaos.load.collector import Collector
 from chaos.mesh.fate import Placement, ProxyInstance, flow_shares, may_move
-from chaos.verdict import Expectation, FaultKind, Finding, Harm, HistoryView, Judgement, Thresholds, Verdict, judge, view_from
+from chaos.verdict import (
+    Expectation,
+    FaultKind,
+    Finding,
+    Harm,
+    HistoryView,
+    Judgement,
+    Thresholds,
+    Verdict,
+    judge,
+    view_from,
+)
 
-SWITCH_SECONDS: Final = 2.5  # of each window of a switchback that is judged: three pairs at 200/s exclude the margin of errors
+SWITCH_SECONDS: Final = (
+    2.5  # of each window of a switchback that is judged: three pairs at 200/s exclude the margin of errors
+)
 RECOVERY_SECONDS: Final = 3.0  # watched after a held fault is undone
 _ANSWER_POLL: Final = 50_000_000  # ns
 
@@ -50,8 +63,16 @@ class TrialInconclusive(AssertionError):
 class Trial:
     """What a scenario is given. `directory` takes the history and the result."""
 
-    def __init__(self, deployment: Deployment, scenario: str, directory: Path, *, seed: Seed, progress: Progress,
-                 thresholds: Thresholds | None = None) -> None:
+    def __init__(
+        self,
+        deployment: Deployment,
+        scenario: str,
+        directory: Path,
+        *,
+        seed: Seed,
+        progress: Progress,
+        thresholds: Thresholds | None = None,
+    ) -> None:
         self.deployment = deployment
         self.mesh = deployment.mesh
         self.cluster = deployment.cluster
@@ -80,8 +101,13 @@ class Trial:
             self._recording.enter_context(deployment.recorder.into(self._writer))
         self._collector = Collector(self.cluster, deployment.loaders(), self._writer, every=deployment.settings.every)
         self.note(EventKind.TRIAL, {"mode": self.mesh.mode.name, "scenario": scenario, "seed": seed.value})
-        self.note(EventKind.PLACEMENT, {"pods": [asdict(pod) for pod in self.placement.pods],
-                                        "proxies": [_proxy_json(p) for p in self.placement.proxies]})
+        self.note(
+            EventKind.PLACEMENT,
+            {
+                "pods": [asdict(pod) for pod in self.placement.pods],
+                "proxies": [_proxy_json(p) for p in self.placement.proxies],
+            },
+        )
 
     # ---- the log
 
@@ -94,18 +120,26 @@ class Trial:
 
     # ---- what the model says
 
-    def expect_fate_of(self, *proxies: ProxyInstance, fault_kind: FaultKind, harm: Harm = Harm.EITHER,
-                       exempt: Sequence[Flow] = ()) -> Expectation:
-        """Expect harm to just the flows whose pairs lie behind the proxies, by the share of them that does. Flows whose clients may
-        move to other paths are exempt."""
+    def expect_fate_of(
+        self, *proxies: ProxyInstance, fault_kind: FaultKind, harm: Harm = Harm.EITHER, exempt: Sequence[Flow] = ()
+    ) -> Expectation:
+        """Expect harm to just the flows whose pairs lie behind the proxies, by the share of them that does. Flows whose
+        clients may move to other paths are exempt."""
         shares = flow_shares(self.placement, proxies)
         spared = frozenset(exempt) | {Flow(*call) for call in may_move(self.placement, proxies)}
-        self.expectation = Expectation({Flow(*call): share for call, share in shares.items()}, exempt=spared, harm=harm,
-                                       fault_kind=fault_kind)
-        self._writer.note(since=self.since, expectation={
-            "shares": {str(flow): share for flow, share in self.expectation.shares.items()},
-            "exempt": sorted(map(str, spared)), "harm": str(harm), "fault_kind": str(fault_kind)},
-            thresholds=asdict(self.thresholds))
+        self.expectation = Expectation(
+            {Flow(*call): share for call, share in shares.items()}, exempt=spared, harm=harm, fault_kind=fault_kind
+        )
+        self._writer.note(
+            since=self.since,
+            expectation={
+                "shares": {str(flow): share for flow, share in self.expectation.shares.items()},
+                "exempt": sorted(map(str, spared)),
+                "harm": str(harm),
+                "fault_kind": str(fault_kind),
+            },
+            thresholds=asdict(self.thresholds),
+        )
         return self.expectation
 
     def flows_behind(self, *proxies: ProxyInstance) -> frozenset[Flow]:
@@ -127,12 +161,22 @@ class Trial:
     def show(self, check: Check) -> None:
         """A claim was looked at. A trial that shows claims needs no expectation: its verdict is the worst of theirs."""
         self.progress.step(f"{self.name}: {check}")
-        self.note(EventKind.NOTE, {"check": check.name, "verdict": str(check.verdict), "sentence": check.sentence,
-                                   "value": check.value, "unit": check.unit})
+        self.note(
+            EventKind.NOTE,
+            {
+                "check": check.name,
+                "verdict": str(check.verdict),
+                "sentence": check.sentence,
+                "value": check.value,
+                "unit": check.unit,
+            },
+        )
         self.checks.append(check)
 
     def without_effect(self, error: NoEffect) -> None:
-        """The fault was not seen to act: nobody's fate was tried, so nothing is judged, and the trial is inconclusive."""
+        """The fault was not seen to act: nobody's fate was tried, so nothing is judged, and the trial is
+        inconclusive.
+        """
         self.expectation = None
         self.show(undecided("effect", str(error)))
 
@@ -158,7 +202,9 @@ class Trial:
     # ---- the course of a trial
 
     def baseline(self) -> None:
-        """Let every flow have its baseline: seconds and requests as the thresholds ask, of the time that flows have been sound."""
+        """Let every flow have its baseline: seconds and requests as the thresholds ask, of the time that flows have
+        been sound.
+        """
         self.progress.step(f"{self.name}: baseline")
         begin, need = self._baseline_begin(), self.thresholds
 
@@ -214,22 +260,32 @@ class Trial:
         """UIDs of the pods that a fault on the target may restart, and of what goes with them: a pod's own waypoint."""
         if target.kind != "workload":
             return {target.uid}
-        selector = self.cluster.get(target.workload_kind, target.name, target.namespace)["spec"]["selector"]["matchLabels"]
+        selector = self.cluster.get(target.workload_kind, target.name, target.namespace)["spec"]["selector"][
+            "matchLabels"
+        ]
         labels = ",".join(f"{name}={value}" for name, value in selector.items())
         pods = {pod["metadata"]["uid"] for pod in self.cluster.list("Pod", target.namespace, labels=labels)}
-        return pods | {pod["metadata"]["uid"] for pod in self.cluster.list("Pod", target.namespace)
-                       if any(owner["uid"] in pods for owner in pod["metadata"].get("ownerReferences") or [])}
+        return pods | {
+            pod["metadata"]["uid"]
+            for pod in self.cluster.list("Pod", target.namespace)
+            if any(owner["uid"] in pods for owner in pod["metadata"].get("ownerReferences") or [])
+        }
 
-    def switchback(self, fault: Fault, *targets: Target, aggressor: Tenant | None = None,
-                   before_look: Callable[[Sequence[Window]], None] = lambda _: None) -> Judgement:
+    def switchback(
+        self,
+        fault: Fault,
+        *targets: Target,
+        aggressor: Tenant | None = None,
+        before_look: Callable[[Sequence[Window]], None] = lambda _: None,
+    ) -> Judgement:
         """Baseline, then on/off pairs of a fault that bites by degrees, until the judge needs no more of them.
 
         The ramp before the effect belongs to neither window, nor does the time that flows take to be sound again.
 
         Args:
             aggressor: the tenant that is the fault itself: its own flow pauses meanwhile.
-            before_look: told of the windows in which the fault was held, before the judge looks: time to state an expectation
-                that rests on what was seen of the fault.
+            before_look: told of the windows in which the fault was held, before the judge looks: time to state an
+                expectation that rests on what was seen of the fault.
         """
         held: list[Window] = []
         self.baseline()
@@ -244,7 +300,12 @@ class Trial:
                     self.hold(hold)
                     end = time.time_ns()
                 held.append(Window(WindowKind.FAULT, begin, end))
-                self.window(WindowKind.FAULT, begin, end, f"held: {'; '.join(str(r.evidence.get('why', fault.name)) for r in receipts)}")
+                self.window(
+                    WindowKind.FAULT,
+                    begin,
+                    end,
+                    f"held: {'; '.join(str(r.evidence.get('why', fault.name)) for r in receipts)}",
+                )
                 if aggressor is not None:
                     self.deployment.resume(aggressor)
                 self.heal_what_fails()
@@ -260,7 +321,9 @@ class Trial:
         return judgement
 
     def break_and_watch(self, fault: Fault, *targets: Target, seconds: float = 60.0) -> Judgement:
-        """Baseline, fault, looks and recovery of a fault that is over by itself (pulse) or acts until it is undone (held)."""
+        """Baseline, fault, looks and recovery of a fault that is over by itself (pulse) or acts until it is undone
+        (held).
+        """
         self.baseline()
         if fault.shape == "pulse":
             with self.fault(fault, *targets, seconds=seconds) as receipts:
@@ -281,7 +344,9 @@ class Trial:
         return judgement
 
     def heal(self, *tenants: Tenant) -> None:
-        """Start the paused flows of these tenants again, slowly, and write down how long their paths took to bear them."""
+        """Start the paused flows of these tenants again, slowly, and write down how long their paths took to bear
+        them.
+        """
         for sentence in self.deployment.heal(tenants):
             self.note(EventKind.NOTE, {"healed": sentence})
 
@@ -291,7 +356,9 @@ class Trial:
             self.note(EventKind.NOTE, {"healed": sentence})
 
     def look_until_done(self, begin: int, *, end: int | None = None) -> Judgement:
-        """Judge at each look of the schedule until nothing more can change; looks wait for samples, not for the clock."""
+        """Judge at each look of the schedule until nothing more can change; looks wait for samples, not for the
+        clock.
+        """
         expectation = self._expected()
         judgement: Judgement | None = None
         for index, after in enumerate(self.thresholds.looks):
@@ -350,22 +417,55 @@ class Trial:
         whole = judgement_of(judgement.as_dict() if judgement else None, self.checks)
         return self._write_result(
             *combined(judgement.as_dict() if judgement else None, self.checks),
-            predicted={"hurt": [str(f) for f, s in shares.items() if s > 0], "unhurt": [str(f) for f, s in shares.items() if s == 0]},
-            observed={name: judgement.observed(finding) if judgement else [] for name, finding in (
-                ("hurt", Finding.HURT), ("unhurt", Finding.NOT_HURT), ("inconclusive", Finding.INCONCLUSIVE))},
-            measures={**({name: asdict(measure) for name, measure in judgement.measures.items()} if judgement else {}),
-                      **measures_of(self.checks)},
-            judgement=whole)
+            predicted={
+                "hurt": [str(f) for f, s in shares.items() if s > 0],
+                "unhurt": [str(f) for f, s in shares.items() if s == 0],
+            },
+            observed={
+                name: judgement.observed(finding) if judgement else []
+                for name, finding in (
+                    ("hurt", Finding.HURT),
+                    ("unhurt", Finding.NOT_HURT),
+                    ("inconclusive", Finding.INCONCLUSIVE),
+                )
+            },
+            measures={
+                **({name: asdict(measure) for name, measure in judgement.measures.items()} if judgement else {}),
+                **measures_of(self.checks),
+            },
+            judgement=whole,
+        )
 
-    def _write_result(self, verdict: Verdict, reason: str, *, predicted: Mapping[str, list[str]], observed: Mapping[str, list[str]],
-                      measures: Mapping[str, Mapping[str, Any]], judgement: Mapping[str, Any]) -> TrialResult:
+    def _write_result(
+        self,
+        verdict: Verdict,
+        reason: str,
+        *,
+        predicted: Mapping[str, list[str]],
+        observed: Mapping[str, list[str]],
+        measures: Mapping[str, Mapping[str, Any]],
+        judgement: Mapping[str, Any],
+    ) -> TrialResult:
         """The trial's result, beside its history. A restart that nobody expected fails it, whatever was judged."""
         if self.unexpected_restarts:
-            verdict, reason = Verdict.FAIL, f"containers restarted that should not have: {'; '.join(self.unexpected_restarts)}"
+            verdict, reason = (
+                Verdict.FAIL,
+                f"containers restarted that should not have: {'; '.join(self.unexpected_restarts)}",
+            )
         result = TrialResult(
-            mode=self.mesh.mode.name, scenario=self.scenario, target=self.target, seed=self.seed.value,
-            seconds=(time.time_ns() - self.began) / 1e9, predicted=predicted, observed=observed, measures=measures,
-            verdict=str(verdict), reason=reason, history=f"trials/{self.mesh.mode.name}/{self.scenario}", judgement=judgement)
+            mode=self.mesh.mode.name,
+            scenario=self.scenario,
+            target=self.target,
+            seed=self.seed.value,
+            seconds=(time.time_ns() - self.began) / 1e9,
+            predicted=predicted,
+            observed=observed,
+            measures=measures,
+            verdict=str(verdict),
+            reason=reason,
+            history=f"trials/{self.mesh.mode.name}/{self.scenario}",
+            judgement=judgement,
+        )
         self.note(EventKind.TRIAL, {"end": True, "verdict": str(verdict), "reason": reason})
         self._recording.close()
         self._writer.close()
@@ -384,9 +484,11 @@ class Trial:
         result = self.finish()
         if result.verdict != Verdict.PASS:
             kind = TrialFailed if result.verdict == Verdict.FAIL else TrialInconclusive
-            raise kind(f"{self.name}: {result.reason}\n  predicted hurt: {', '.join(result.predicted['hurt']) or 'nobody'}"
-                       f"\n  observed hurt: {', '.join(result.observed['hurt']) or 'nobody'}"
-                       f"\n  seed {self.seed}, history {self.directory}")
+            raise kind(
+                f"{self.name}: {result.reason}\n  predicted hurt: {', '.join(result.predicted['hurt']) or 'nobody'}"
+                f"\n  observed hurt: {', '.join(result.observed['hurt']) or 'nobody'}"
+                f"\n  seed {self.seed}, history {self.directory}"
+            )
         return result
 
     @property
@@ -421,8 +523,8 @@ class Trial:
 
 
 def steady_since(failed: NDArray[np.int64], quiet: int) -> int:
-    """When the load is steady: from the quiet instant on, once no request failed for half a second. What an earlier trial broke
-    may fail for a while after it was mended, as clients learn of it, and is no noise of the machine.
+    """When the load is steady: from the quiet instant on, once no request failed for half a second. What an earlier
+    trial broke may fail for a while after it was mended, as clients learn of it, and is no noise of the machine.
 
     Args:
         failed: when the requests that failed were due, ns.
@@ -433,9 +535,17 @@ def steady_since(failed: NDArray[np.int64], quiet: int) -> int:
 
 
 def _proxy_json(proxy: ProxyInstance) -> dict[str, Any]:
-    return {"namespace": proxy.namespace, "pod": proxy.pod, "container": proxy.container, "node": proxy.node,
-            "layers": sorted(proxy.layers), "scope": str(proxy.scope), "key": proxy.key, "container_id": proxy.container_id,
-            "cpu_millicores": proxy.cpu_millicores}
+    return {
+        "namespace": proxy.namespace,
+        "pod": proxy.pod,
+        "container": proxy.container,
+        "node": proxy.node,
+        "layers": sorted(proxy.layers),
+        "scope": str(proxy.scope),
+        "key": proxy.key,
+        "container_id": proxy.container_id,
+        "cpu_millicores": proxy.cpu_millicores,
+    }
 
 
 def _look(index: int, judgement: Judgement) -> dict[str, Any]:

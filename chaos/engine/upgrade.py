@@ -19,8 +19,8 @@ _QUIET_SECONDS: Final = 1.0
 def watch(trial: Trial, fault: Fault) -> None:
     """Roll out the proxies before the first tenant's servers, and show what that did.
 
-    Where a proxy is a container of the application's pod, its roll-out is the application's: the model says so, and both
-    directions are looked at.
+    Where a proxy is a container of the application's pod, its roll-out is the application's: the model says so, and
+    both directions are looked at.
     """
     deployment = trial.deployment
     target = trial.workload_of(_proxy_before(trial))
@@ -34,23 +34,40 @@ def watch(trial: Trial, fault: Fault) -> None:
         trial.hold(_QUIET_SECONDS)
         after, until = container_snapshot(trial.cluster, deployment.namespaces), time.time_ns()
     seconds = (end - begin) / 1e9
-    trial.show(decided("the roll-out was seen", seconds > 0, f"{fault.name} of {target} took {seconds:.1f} s", seconds, "s"))
+    trial.show(
+        decided("the roll-out was seen", seconds > 0, f"{fault.name} of {target} took {seconds:.1f} s", seconds, "s")
+    )
 
     restarted = application_restarts(trial.placement, before, after)
     here = {key for key in applications(trial.placement, before) if key[0] in trial.may_restart}
     names = ", ".join(sorted({f"{before[key].namespace}/{before[key].container}" for key in restarted})) or "none"
-    trial.show(decided(
-        "applications restart exactly where the proxy is a part of their pod",
-        restarted == here and bool(here) == trial.mesh.mode.in_pod,
-        f"{len(restarted)} application containers were replaced: {names}", len(restarted), "containers"))
+    trial.show(
+        decided(
+            "applications restart exactly where the proxy is a part of their pod",
+            restarted == here and bool(here) == trial.mesh.mode.in_pod,
+            f"{len(restarted)} application containers were replaced: {names}",
+            len(restarted),
+            "containers",
+        )
+    )
     view = trial.view(until=until)
     for flow in deployment.flows:
         lost = int((_during(view.flows[flow], begin, until)["outcome"] != Outcome.OK).sum())
-        trial.show(measured(f"requests lost by {flow}", f"{lost} requests did not end well during the roll-out", lost, "requests"))
+        trial.show(
+            measured(
+                f"requests lost by {flow}", f"{lost} requests did not end well during the roll-out", lost, "requests"
+            )
+        )
     for flow in streams:
         cut = streams_cut(_during(view.flows[flow], begin, until))
-        trial.show(measured(f"long streams cut of {flow.client}", f"{cut} connections had to be made again for {STREAMS} streams",
-                           cut, "connections"))
+        trial.show(
+            measured(
+                f"long streams cut of {flow.client}",
+                f"{cut} connections had to be made again for {STREAMS} streams",
+                cut,
+                "connections",
+            )
+        )
 
 
 def streams_cut(samples: Samples) -> int:
@@ -66,8 +83,11 @@ def applications(placement: Placement, seen: Snapshot) -> set[tuple[str, str]]:
 
 def application_restarts(placement: Placement, before: Snapshot, after: Snapshot) -> set[tuple[str, str]]:
     """Those of them that are not what they were. Pure."""
-    return {key for key in applications(placement, before)
-            if key not in after or after[key].container_id != before[key].container_id}
+    return {
+        key
+        for key in applications(placement, before)
+        if key not in after or after[key].container_id != before[key].container_id
+    }
 
 
 def _proxy_before(trial: Trial) -> ProxyInstance:

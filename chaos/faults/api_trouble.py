@@ -36,21 +36,34 @@ class ApiTrouble:
 
     def __post_init__(self) -> None:
         if not (self.code or self.delay or self.silent) or not 0 < self.share <= 1:
-            raise Misuse("fault api-trouble: set code (400 to 599), delay (seconds) or silent, and a share above 0 and at most 1")
+            raise Misuse(
+                "fault api-trouble: set code (400 to 599), delay (seconds) or silent, and a share above 0 and at most 1"
+            )
 
     def plan(self, cluster: Cluster, target: Target) -> Facts:
         if not offers(cluster, Need.API_TROUBLE):
-            raise EnvironmentUnfit(f"cluster {cluster.name}: its API server does not misbehave on request: only the embedded "
-                                   "cluster's does. `partition` of the control plane cuts it off anywhere")
+            raise EnvironmentUnfit(
+                f"cluster {cluster.name}: its API server does not misbehave on request: only the embedded "
+                "cluster's does. `partition` of the control plane cuts it off anywhere"
+            )
         spec = workload.living(cluster, target)["spec"]["template"]["spec"]
         return {"user": f"system:serviceaccount:{target.namespace}:{spec.get('serviceAccountName', 'default')}"}
 
     def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
         at = time.time_ns()
         seconds = min(600.0, max(1.0, (receipt.deadline - at) / 1e9))
-        seen = cluster.request("POST", f"/embedded/trouble/{receipt.id}", {
-            "user": receipt.facts["user"], "share": self.share, "code": self.code, "delay": self.delay, "silent": self.silent,
-            "seconds": seconds})
+        seen = cluster.request(
+            "POST",
+            f"/embedded/trouble/{receipt.id}",
+            {
+                "user": receipt.facts["user"],
+                "share": self.share,
+                "code": self.code,
+                "delay": self.delay,
+                "silent": self.silent,
+                "seconds": seconds,
+            },
+        )
         return Evidence(at, seen)
 
     def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:

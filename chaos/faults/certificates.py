@@ -17,8 +17,8 @@ from chaos.faults.needs import Need
 class ExpireCertificates:
     """Let every certificate that our control plane has handed out expire; recover has all issued anew.
 
-    Connections that stand go on, and TLS sessions that were begun in time can be resumed: a certificate is looked at in a full
-    handshake alone. Such a one is refused after the expiry.
+    Connections that stand go on, and TLS sessions that were begun in time can be resumed: a certificate is looked at in
+    a full handshake alone. Such a one is refused after the expiry.
 
     Args:
         life: seconds of the short-lived certificates.
@@ -40,13 +40,20 @@ class ExpireCertificates:
     def plan(self, cluster: Cluster, target: Target) -> Facts:
         facts = plane.plan(cluster, target)
         if not newest(plane.page(cluster)):
-            raise Misuse(f"{target}: no connected proxy holds a certificate, so none could expire: does this mode use mutual TLS?")
+            raise Misuse(
+                f"{target}: no connected proxy holds a certificate, so none could expire: does this mode use mutual "
+                "TLS?"
+            )
         return facts
 
     def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
         def expired(page: plane.Page) -> Facts:
             ends, now = newest(page), time.time()
-            return {"certificates": len(ends), "expired_at": max(ends.values())} if ends and max(ends.values()) < now else {}
+            return (
+                {"certificates": len(ends), "expired_at": max(ends.values())}
+                if ends and max(ends.values()) < now
+                else {}
+            )
 
         asked = {"certificate_seconds": self.life}
         seen = plane.request(cluster, receipt, asked, expired, seconds=self.life + self.seconds)
@@ -56,14 +63,20 @@ class ExpireCertificates:
         def good(page: plane.Page) -> Facts:
             ends, soon = newest(page), time.time() + 30
             over = page.get("trouble", {}).get("certificate_seconds") == 0
-            return {"certificates": len(ends), "valid": True} if over and all(end > soon for end in ends.values()) else {}
+            return (
+                {"certificates": len(ends), "valid": True} if over and all(end > soon for end in ends.values()) else {}
+            )
 
         over = plane.withdraw(cluster, receipt, good, seconds=self.seconds)
         return Evidence(time.time_ns(), over)
 
 
 def newest(page: plane.Page) -> dict[tuple[str, str], float]:
-    """When the certificate that each connected proxy got last for each identity ends: (proxy UID, identity) -> seconds. Pure."""
+    """When the certificate that each connected proxy got last for each identity ends: (proxy UID, identity) -> seconds.
+    Pure.
+    """
     connected = {proxy["uid"] for proxy in page.get("proxies", ())}
-    lines: list[dict[str, Any]] = [line for line in page.get("identities", ()) if not line["refused"] and line["proxy_uid"] in connected]
+    lines: list[dict[str, Any]] = [
+        line for line in page.get("identities", ()) if not line["refused"] and line["proxy_uid"] in connected
+    ]
     return {(line["proxy_uid"], line["identity"]): line["not_after"] for line in lines}

@@ -36,7 +36,10 @@ def detect_clash(one: tuple[Fault, Target], other: tuple[Fault, Target]) -> str:
     (fault, target), (second, place) = one, other
     aspects = fault.touches & second.touches
     existence = EXISTENCE in fault.touches | second.touches
-    same_pod = {target.kind, place.kind} == {"container"} and (target.namespace, target.name) == (place.namespace, place.name)
+    same_pod = {target.kind, place.kind} == {"container"} and (target.namespace, target.name) == (
+        place.namespace,
+        place.name,
+    )
     met = overlap(target, place) or (same_pod and (existence or bool(aspects & _POD_WIDE)))
     if not met or not (aspects or existence):
         return ""

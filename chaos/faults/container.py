@@ -20,7 +20,9 @@ def container_status(pod: dict[str, Any], container: str) -> dict[str, Any]:
 
 
 def serving_endpoint(pod: dict[str, Any], container: str) -> str:
-    """`PORT[/path]` of a container's readiness probe, by which it shows that it serves; "" when it has none over TCP."""
+    """`PORT[/path]` of a container's readiness probe, by which it shows that it serves; "" when it has none over
+    TCP.
+    """
     specs = [*pod["spec"].get("containers", []), *(pod["spec"].get("initContainers") or [])]
     spec: dict[str, Any] = next((one for one in specs if one["name"] == container), {})
     probe = spec.get("readinessProbe") or {}
@@ -33,7 +35,9 @@ def serving_endpoint(pod: dict[str, Any], container: str) -> str:
 
 
 def running_container(cluster: Cluster, target: Target) -> Facts:
-    """Container ID and restart count of a running target; raises TargetVanished when it is another one or not running."""
+    """Container ID and restart count of a running target; raises TargetVanished when it is another one or not
+    running.
+    """
     pod = cluster.find("Pod", target.name, target.namespace)
     if pod is None or pod["metadata"]["uid"] != target.uid:
         raise TargetVanished(f"{target}: no such pod any longer")

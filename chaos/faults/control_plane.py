@@ -34,7 +34,10 @@ class ControlPlane:
 
     def __post_init__(self) -> None:
         if self.answer not in ("errors", "slow") or not 0 < self.delay <= 60:
-            raise Misuse(f"fault control-plane: answer is {self.answer!r} (errors or slow), delay {self.delay} (above 0, at most 60)")
+            raise Misuse(
+                f"fault control-plane: answer is {self.answer!r} (errors or slow), delay {self.delay} (above 0, at "
+                "most 60)"
+            )
 
     def plan(self, cluster: Cluster, target: Target) -> Facts:
         return {**plane.plan(cluster, target), "proxies": len(plane.page(cluster).get("proxies", ()))}

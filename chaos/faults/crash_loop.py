@@ -42,15 +42,24 @@ class CrashLoop:
 
     def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
         seconds = helper_pod.hold_seconds(receipt, self.seconds)
-        arguments = [*helper_pod.container_arguments(receipt.target), "--signal", str(self.signal), "--for", str(seconds)]
+        arguments = [
+            *helper_pod.container_arguments(receipt.target),
+            "--signal",
+            str(self.signal),
+            "--for",
+            str(seconds),
+        ]
         first = helper_pod.run(cluster, receipt, "crash-loop", arguments, awaited="injected", seconds=seconds)
 
         def backs_off() -> dict[str, Any]:
             status = container_status(refuse_vanished(cluster, receipt.target), receipt.target.container)
             state, restarts = status.get("state", {}), status["restartCount"]
             waiting = state.get("waiting", {}).get("reason", "")
-            # A kubelet mostly shows a back-off as the end of the last process, and CrashLoopBackOff just before the next start.
-            backing_off = waiting == "CrashLoopBackOff" or ("terminated" in state and restarts > receipt.facts["restarts"])
+            # A kubelet mostly shows a back-off as the end of the last process, and CrashLoopBackOff just before the
+            # next start.
+            backing_off = waiting == "CrashLoopBackOff" or (
+                "terminated" in state and restarts > receipt.facts["restarts"]
+            )
             return {"waiting": waiting or "terminated", "restarts": restarts} if backing_off else {}
 
         try:
@@ -70,7 +79,9 @@ class CrashLoop:
             return status if new and status.get("ready") and "running" in status.get("state", {}) else {}
 
         try:
-            status = cluster.wait(f"{receipt.target}: a container that lives, ready", lives, seconds=self.restart_seconds)
+            status = cluster.wait(
+                f"{receipt.target}: a container that lives, ready", lives, seconds=self.restart_seconds
+            )
         except NotReady as error:
             raise RecoveryFailed(str(error)) from error
         return Evidence(time.time_ns(), {"container_id": status["containerID"], "restarts": status["restartCount"]})

@@ -69,8 +69,12 @@ class DeletePod:
                 return {"gone": True}
             owned = _owned(cluster, target.namespace, facts["owner"])
             ready = [p for p in owned if _ready(p) and p["metadata"]["uid"] != target.uid]
-            new = [p["metadata"]["name"] for p in ready if p["metadata"]["uid"] not in facts["siblings"]
-                   and (not facts["on_node"] or p["spec"].get("nodeName") == target.node)]
+            new = [
+                p["metadata"]["name"]
+                for p in ready
+                if p["metadata"]["uid"] not in facts["siblings"]
+                and (not facts["on_node"] or p["spec"].get("nodeName") == target.node)
+            ]
             return {"replacement": new} if new and len(ready) >= len(facts["siblings"]) else {}
 
         try:
@@ -86,8 +90,11 @@ def _untouched(cluster: Cluster, target: Target) -> bool:
 
 
 def _owned(cluster: Cluster, namespace: str, owner: str) -> list[dict[str, Any]]:
-    return [p for p in cluster.list("Pod", namespace)
-            if any(o["uid"] == owner for o in p["metadata"].get("ownerReferences", []))]
+    return [
+        p
+        for p in cluster.list("Pod", namespace)
+        if any(o["uid"] == owner for o in p["metadata"].get("ownerReferences", []))
+    ]
 
 
 def _ready(pod: dict[str, Any]) -> bool:

@@ -37,9 +37,13 @@ class Drain:
         if node is None:
             raise TargetVanished(f"no node {target.name}")
         evicted = [pod for pod in _pods(cluster, target.name) if self._meant(pod)]
-        return {"unschedulable": bool(node["spec"].get("unschedulable")),
-                "pods": [[pod["metadata"]["namespace"], pod["metadata"]["name"], pod["metadata"]["uid"]] for pod in evicted],
-                "owners": sorted({one for pod in evicted if (one := _owner(pod))})}
+        return {
+            "unschedulable": bool(node["spec"].get("unschedulable")),
+            "pods": [
+                [pod["metadata"]["namespace"], pod["metadata"]["name"], pod["metadata"]["uid"]] for pod in evicted
+            ],
+            "owners": sorted({one for pod in evicted if (one := _owner(pod))}),
+        }
 
     def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
         at = time.time_ns()
@@ -80,12 +84,16 @@ class Drain:
 
 
 def _pods(cluster: Cluster, node: str) -> list[Object]:
-    return [pod for pod in cluster.list("Pod", fields=f"spec.nodeName={node}") if "deletionTimestamp" not in pod["metadata"]]
+    return [
+        pod for pod in cluster.list("Pod", fields=f"spec.nodeName={node}") if "deletionTimestamp" not in pod["metadata"]
+    ]
 
 
 def _cordon(cluster: Cluster, receipt: Receipt, cordoned: bool) -> None:
-    patch = {"metadata": {"annotations": {ANNOTATION_DRAINED: receipt.id if cordoned else None}},
-             "spec": {"unschedulable": True if cordoned else None}}
+    patch = {
+        "metadata": {"annotations": {ANNOTATION_DRAINED: receipt.id if cordoned else None}},
+        "spec": {"unschedulable": True if cordoned else None},
+    }
     cluster.patch("Node", receipt.target.name, patch)
 
 

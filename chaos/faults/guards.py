@@ -12,8 +12,8 @@ class Guard:
 
     Args:
         name: of the measure, for people.
-        measure: called a few times a second from a thread of its own; an exception of its own ends the faults too, because
-            a guard that cannot see does not guard.
+        measure: called a few times a second from a thread of its own; an exception of its own ends the faults too,
+            because a guard that cannot see does not guard.
     """
 
     name: str
@@ -28,7 +28,9 @@ class Guard:
         except Exception as error:  # the measure is the user's: whatever it raises, it does not measure any more
             return f"{self.name} cannot be measured: {type(error).__name__}: {error}"
         wrong = value < self.limit if self.below else value > self.limit
-        return f"{self.name} is {value:g}, {'below' if self.below else 'above'} its limit {self.limit:g}" if wrong else ""
+        return (
+            f"{self.name} is {value:g}, {'below' if self.below else 'above'} its limit {self.limit:g}" if wrong else ""
+        )
 
 
 def first_tripped(guards: Sequence[Guard]) -> str:

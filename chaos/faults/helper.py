@@ -1,9 +1,10 @@
 """What runs inside a helper pod: sends signals to one container's processes, from the node's own PID namespace.
 
-`python -m chaos.faults.helper kill|crash-loop|pause|resume|look --uid POD --container ID …`, in a privileged pod with hostPID on the
-target's node. From inside the container's own PID namespace SIGKILL and SIGSTOP to its first process silently do
-nothing, so they must come from here. Prints one JSON line a phase: `{"phase": …, "at": ns, …}`; exits 3 when the target
-is not there and 4 when nothing was seen to change. Standard library only: its start-up is part of every fault's delay.
+`python -m chaos.faults.helper kill|crash-loop|pause|resume|look --uid POD --container ID …`, in a privileged pod with
+hostPID on the target's node. From inside the container's own PID namespace SIGKILL and SIGSTOP to its first process
+silently do nothing, so they must come from here. Prints one JSON line a phase: `{"phase": …, "at": ns, …}`; exits 3
+when the target is not there and 4 when nothing was seen to change. Standard library only: its start-up is part of every
+fault's delay.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ def say(phase: str, **seen: Any) -> None:
 def processes(uid: str, container_id: str, proc: Path = Path("/proc")) -> list[int]:
     """PIDs of a container, its first process first: those whose cgroup names both the pod and the container.
 
-    containerd, CRI-O and cri-dockerd write `…pod<UID>/<id>` or, under systemd, `…pod<UID with _>.slice/cri-…-<id>.scope`.
+    containerd, CRI-O and cri-dockerd write `…pod<UID>/<id>` or, under systemd,
+    `…pod<UID with _>.slice/cri-…-<id>.scope`.
     """
     found = []
     spellings = (uid, uid.replace("-", "_"))
@@ -121,8 +123,8 @@ def command_line(pid: int) -> bytes:
 def crash_loop(uid: str, pids: list[int], number: int, seconds: float) -> int:
     """End a container's first process, and each successor as it comes, until SIGTERM or the deadline.
 
-    A successor has another container id, which is not known here: it is the pod's process with the same arguments, first of
-    its own PID namespace.
+    A successor has another container id, which is not known here: it is the pod's process with the same arguments,
+    first of its own PID namespace.
     """
     command, end, kills = command_line(pids[0]), time.monotonic() + seconds, 1
     if not kill(pids, number, 5.0):
@@ -147,7 +149,9 @@ def set_stopped(uid: str, container_id: str, stopped: bool, seconds: float = 2.0
             return pids
         for pid in wrong:
             os.kill(pid, signal.SIGSTOP if stopped else signal.SIGCONT)
-        time.sleep(0.002)  # a stop signal is delivered at the process's next return to user mode: there is no event for it
+        time.sleep(
+            0.002
+        )  # a stop signal is delivered at the process's next return to user mode: there is no event for it
     return []
 
 
@@ -164,7 +168,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--container", required=True)
     parser.add_argument("--signal", type=int, default=int(signal.SIGKILL))
     parser.add_argument("--for", dest="seconds", type=float, default=10.0)
-    parser.add_argument("--serving", default="", help="PORT[/path] by which the killed container's successor shows that it serves")
+    parser.add_argument(
+        "--serving", default="", help="PORT[/path] by which the killed container's successor shows that it serves"
+    )
     options = parser.parse_args(arguments)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     pids = processes(options.uid, options.container)

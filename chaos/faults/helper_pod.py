@@ -25,8 +25,17 @@ def pod_name(receipt: Receipt, action: str) -> str:
     return f"helper-{action}-{receipt.id}"
 
 
-def plan_pod(receipt: Receipt, action: str, arguments: Sequence[str], *, seconds: float, module: str = "chaos.faults.helper",
-             node: str = "", privileged: bool = True, resources: dict[str, Any] | None = None) -> dict[str, Any]:
+def plan_pod(
+    receipt: Receipt,
+    action: str,
+    arguments: Sequence[str],
+    *,
+    seconds: float,
+    module: str = "chaos.faults.helper",
+    node: str = "",
+    privileged: bool = True,
+    resources: dict[str, Any] | None = None,
+) -> dict[str, Any]:
     """The helper pod's manifest. Named after the receipt: a second one for the same action cannot exist."""
     return {
         "apiVersion": "v1",
@@ -59,16 +68,37 @@ def plan_pod(receipt: Receipt, action: str, arguments: Sequence[str], *, seconds
     }
 
 
-def run(cluster: Cluster, receipt: Receipt, action: str, arguments: Sequence[str], *, awaited: str, seconds: float,
-        module: str = "chaos.faults.helper", node: str = "", privileged: bool = True,
-        resources: dict[str, Any] | None = None) -> Evidence:
+def run(
+    cluster: Cluster,
+    receipt: Receipt,
+    action: str,
+    arguments: Sequence[str],
+    *,
+    awaited: str,
+    seconds: float,
+    module: str = "chaos.faults.helper",
+    node: str = "",
+    privileged: bool = True,
+    resources: dict[str, Any] | None = None,
+) -> Evidence:
     """Start a helper and wait until it says the awaited phase; it goes on holding what it holds.
 
     Raises TargetVanished or NoEffect, as the helper found.
     """
     try:
-        cluster.create(plan_pod(receipt, action, arguments, seconds=seconds, module=module, node=node, privileged=privileged,
-                                resources=resources), unique=True)
+        cluster.create(
+            plan_pod(
+                receipt,
+                action,
+                arguments,
+                seconds=seconds,
+                module=module,
+                node=node,
+                privileged=privileged,
+                resources=resources,
+            ),
+            unique=True,
+        )
     except ApiError as error:
         if error.reason != "AlreadyExists":
             raise
@@ -82,8 +112,12 @@ def run(cluster: Cluster, receipt: Receipt, action: str, arguments: Sequence[str
         if said.get("phase") == awaited:
             return Evidence(int(said.get("effect", said["at"])), said)
         if said.get("phase") == "vanished":
-            raise TargetVanished(f"{receipt.fault}: {receipt.target} has no process on node {receipt.target.node} any longer")
-    raise NoEffect(f"{receipt.fault} on {receipt.target}: the helper ended without saying {awaited!r}: {' | '.join(lines[-5:])}")
+            raise TargetVanished(
+                f"{receipt.fault}: {receipt.target} has no process on node {receipt.target.node} any longer"
+            )
+    raise NoEffect(
+        f"{receipt.fault} on {receipt.target}: the helper ended without saying {awaited!r}: {' | '.join(lines[-5:])}"
+    )
 
 
 def said(cluster: Cluster, receipt: Receipt, action: str, phase: str) -> dict[str, Any]:
@@ -113,9 +147,13 @@ def end(cluster: Cluster, receipt: Receipt, action: str, *, seconds: float = 20.
     name = pod_name(receipt, action)
     dismiss(cluster, receipt, action)
     try:
-        cluster.wait(f"helper pod {name} gone", lambda: cluster.find("Pod", name, SYSTEM_NAMESPACE) is None, seconds=seconds)
+        cluster.wait(
+            f"helper pod {name} gone", lambda: cluster.find("Pod", name, SYSTEM_NAMESPACE) is None, seconds=seconds
+        )
     except NotReady as error:
-        raise RecoveryFailed(f"{receipt.target}: its helper may still act: {error}: is node {receipt.target.node} up?") from error
+        raise RecoveryFailed(
+            f"{receipt.target}: its helper may still act: {error}: is node {receipt.target.node} up?"
+        ) from error
 
 
 def sweep(cluster: Cluster, receipt: Receipt) -> None:
@@ -143,11 +181,14 @@ def _lines(cluster: Cluster, name: str, seconds: float) -> Iterator[str]:
         statuses = pod.get("status", {}).get("containerStatuses") or [{}]
         waiting = statuses[0].get("state", {}).get("waiting", {})
         if str(waiting.get("reason", "")).startswith(("Err", "Image", "Create", "RunContainer")):
-            raise ExperimentFailure(f"helper pod {name} cannot start: {waiting.get('reason')}: {waiting.get('message')}")
+            raise ExperimentFailure(
+                f"helper pod {name} cannot start: {waiting.get('reason')}: {waiting.get('message')}"
+            )
         if not {"running", "terminated"} & statuses[0].get("state", {}).keys():
             return None
-        return cluster.open("GET", object_path("Pod", SYSTEM_NAMESPACE, name, "log"), query={"follow": "true"},
-                            read_timeout=seconds)
+        return cluster.open(
+            "GET", object_path("Pod", SYSTEM_NAMESPACE, name, "log"), query={"follow": "true"}, read_timeout=seconds
+        )
 
     response = cluster.wait(f"helper pod {name} running", open_log, seconds=30, every=0.02)
     try:

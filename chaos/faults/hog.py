@@ -34,7 +34,9 @@ class Hog:
 
     def __post_init__(self) -> None:
         if self.cores < 0 or self.memory_mib < 0 or not (self.cores or self.memory_mib):
-            raise Misuse(f"fault hog: cores is {self.cores} and memory_mib {self.memory_mib}: want one above 0, none below")
+            raise Misuse(
+                f"fault hog: cores is {self.cores} and memory_mib {self.memory_mib}: want one above 0, none below"
+            )
 
     def plan(self, cluster: Cluster, target: Target) -> Facts:
         node = target.name if target.kind == "node" else target.node
@@ -47,9 +49,18 @@ class Hog:
         arguments = ["--cores", str(self.cores), "--memory", str(self.memory_mib), "--for", str(seconds)]
         limits: dict[str, Any] = {"cpu": str(self.cores)} if self.cores else {"cpu": "1"}
         limits["memory"] = f"{self.memory_mib + 96}Mi"
-        return helper_pod.run(cluster, receipt, "hog", arguments, awaited="injected", seconds=seconds,
-                              module="chaos.faults.hog_process", node=receipt.facts["node"], privileged=False,
-                              resources={"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": limits})
+        return helper_pod.run(
+            cluster,
+            receipt,
+            "hog",
+            arguments,
+            awaited="injected",
+            seconds=seconds,
+            module="chaos.faults.hog_process",
+            node=receipt.facts["node"],
+            privileged=False,
+            resources={"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": limits},
+        )
 
     def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
         helper_pod.end(cluster, receipt, "hog")

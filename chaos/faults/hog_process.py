@@ -1,7 +1,7 @@
 """What runs inside a hog's pod: `python -m chaos.faults.hog_process hog --cores N --memory MIB --for SECONDS`.
 
-Says `injected` with what it has got: CPU seconds burnt in its first moments, and memory that is really resident. Standard
-library only.
+Says `injected` with what it has got: CPU seconds burnt in its first moments, and memory that is really resident.
+Standard library only.
 """
 
 from __future__ import annotations

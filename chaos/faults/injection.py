@@ -1,7 +1,7 @@
 """The life of a fault: plan, receipt, inject, evidence, hold, recover, evidence, receipt closed.
 
-`with injected(cluster, fault, target, …) as receipts:` is the one door; pytest, Chaos Toolkit and the command line use it.
-`held` is the same for several different faults at once.
+`with injected(cluster, fault, target, …) as receipts:` is the one door; pytest, Chaos Toolkit and the command line use
+it. `held` is the same for several different faults at once.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ Planned = tuple[Fault, Target]
 _LOOK: Final = 0.5  # seconds between looks at guards and at the stop button
 
 
-def begin(cluster: Cluster, fault: Fault, target: Target, *, run: str, seconds: float,
-          tell: Listener = lambda *_: None) -> Receipt:
+def begin(
+    cluster: Cluster, fault: Fault, target: Target, *, run: str, seconds: float, tell: Listener = lambda *_: None
+) -> Receipt:
     """Inject one fault into one target, and return its receipt. Undone again when injecting fails half-way.
 
     `seconds`: the deadline, after which whoever sees the receipt undoes it.
@@ -49,7 +50,9 @@ def begin(cluster: Cluster, fault: Fault, target: Target, *, run: str, seconds: 
     tell("receipt", receipt)
     try:
         evidence = fault.inject(cluster, receipt)
-        receipt = receipts.update(cluster, receipt, phase=Phase.INJECTED, injected_at=evidence.at, evidence=dict(evidence.seen))
+        receipt = receipts.update(
+            cluster, receipt, phase=Phase.INJECTED, injected_at=evidence.at, evidence=dict(evidence.seen)
+        )
         tell("injected", receipt)
     except BaseException as error:
         # What was done half-way is not known: the undo is idempotent, and the receipt stays when it fails.
@@ -59,26 +62,36 @@ def begin(cluster: Cluster, fault: Fault, target: Target, *, run: str, seconds: 
         except Exception as undo:  # the cause is what the caller must see; the undo is the watchdog's now
             error.add_note(f"its undo failed too, and is left to the watchdog: {undo}")
         if isinstance(error, ApiError) and error.code == 404 and "/configmaps/" in str(error):
-            raise UndoneEarly(f"{fault.name} on {target}: it took longer to inject than its deadline of {seconds:g} s") from error
+            raise UndoneEarly(
+                f"{fault.name} on {target}: it took longer to inject than its deadline of {seconds:g} s"
+            ) from error
         raise
     return receipt
 
 
 def end(cluster: Cluster, receipt: Receipt, *, tell: Listener = lambda *_: None, half_way: bool = False) -> Receipt:
-    """Undo a fault from its receipt alone, and close the receipt. Safe to repeat; the receipt stays when the undo fails.
+    """Undo a fault from its receipt alone, and close the receipt. Safe to repeat; the receipt stays when the undo
+    fails.
 
-    Raises TargetVanished when the target went while the fault was held (the receipt is closed: nothing is left to undo), and
-    UndoneEarly when somebody else closed the receipt before us. `half_way`: the fault may not have come to an effect; then
-    neither is an error.
+    Raises TargetVanished when the target went while the fault was held (the receipt is closed: nothing is left to
+    undo), and UndoneEarly when somebody else closed the receipt before us. `half_way`: the fault may not have come to
+    an effect; then neither is an error.
     """
-    early = UndoneEarly(f"{receipt.fault} on {receipt.target}: somebody else had undone it: its deadline passed, or it was stopped")
+    early = UndoneEarly(
+        f"{receipt.fault} on {receipt.target}: somebody else had undone it: its deadline passed, or it was stopped"
+    )
     if not half_way and not receipts.is_open(cluster, receipt):
         raise early
     fault = fault_from(receipt.fault, receipt.settings)
     try:
         evidence = fault.recover(cluster, receipt)
-        receipt = receipts.update(cluster, receipt, phase=Phase.RECOVERED, recovered_at=evidence.at or time.time_ns(),
-                                  evidence={**receipt.evidence, "recovery": dict(evidence.seen)})
+        receipt = receipts.update(
+            cluster,
+            receipt,
+            phase=Phase.RECOVERED,
+            recovered_at=evidence.at or time.time_ns(),
+            evidence={**receipt.evidence, "recovery": dict(evidence.seen)},
+        )
     except TargetVanished:
         helper_pod.sweep(cluster, receipt)
         receipts.close(cluster, receipt)
@@ -99,27 +112,43 @@ def end(cluster: Cluster, receipt: Receipt, *, tell: Listener = lambda *_: None,
 
 
 @contextmanager
-def injected(cluster: Cluster, fault: Fault, *targets: Target, run: str, seconds: float = 60.0,
-             tell: Listener = lambda *_: None, guards: Sequence[Guard] = (), stop: StopButton | None = None,
-             ) -> Iterator[tuple[Receipt, ...]]:
+def injected(
+    cluster: Cluster,
+    fault: Fault,
+    *targets: Target,
+    run: str,
+    seconds: float = 60.0,
+    tell: Listener = lambda *_: None,
+    guards: Sequence[Guard] = (),
+    stop: StopButton | None = None,
+) -> Iterator[tuple[Receipt, ...]]:
     """Inject a fault into each target; undo all on leaving, however the block ends.
 
     Raises NoTargets for an empty selection, and one ExceptionGroup with every undo that failed.
     """
     if not targets:
         raise NoTargets(f"fault {fault.name}: no target was selected, so nothing would be tested")
-    with held(cluster, [(fault, target) for target in targets], run=run, seconds=seconds, tell=tell, guards=guards,
-              stop=stop) as found:
+    with held(
+        cluster, [(fault, target) for target in targets], run=run, seconds=seconds, tell=tell, guards=guards, stop=stop
+    ) as found:
         yield found
 
 
 @contextmanager
-def held(cluster: Cluster, planned: Sequence[Planned], *, run: str, seconds: float = 60.0, tell: Listener = lambda *_: None,
-         guards: Sequence[Guard] = (), stop: StopButton | None = None) -> Iterator[tuple[Receipt, ...]]:
+def held(
+    cluster: Cluster,
+    planned: Sequence[Planned],
+    *,
+    run: str,
+    seconds: float = 60.0,
+    tell: Listener = lambda *_: None,
+    guards: Sequence[Guard] = (),
+    stop: StopButton | None = None,
+) -> Iterator[tuple[Receipt, ...]]:
     """Inject several faults, in order; undo all, in reverse, on leaving, however the block ends.
 
-    Clashes are refused before anything is changed. While the block runs, the guards and the stop button are looked at; when
-    one speaks, everything is undone at once, and leaving the block raises GuardTripped or Stopped.
+    Clashes are refused before anything is changed. While the block runs, the guards and the stop button are looked at;
+    when one speaks, everything is undone at once, and leaving the block raises GuardTripped or Stopped.
     """
     if not planned:
         raise NoTargets("no fault has a target, so nothing would be tested")
@@ -147,8 +176,9 @@ def held(cluster: Cluster, planned: Sequence[Planned], *, run: str, seconds: flo
 class _Watch:
     """Looks at guards and the stop button from a thread, and ends what is held once: there or on leaving the block."""
 
-    def __init__(self, cluster: Cluster, begun: list[Receipt], *, guards: Sequence[Guard], button: StopButton,
-                 tell: Listener) -> None:
+    def __init__(
+        self, cluster: Cluster, begun: list[Receipt], *, guards: Sequence[Guard], button: StopButton, tell: Listener
+    ) -> None:
         self._cluster, self._begun, self._guards, self._button, self._tell = cluster, begun, guards, button, tell
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look, name="fault-watch", daemon=True)
@@ -190,7 +220,9 @@ class _Watch:
             return
 
 
-def end_all(cluster: Cluster, begun: Iterable[Receipt], *, tell: Listener = lambda *_: None, early: bool = False) -> None:
+def end_all(
+    cluster: Cluster, begun: Iterable[Receipt], *, tell: Listener = lambda *_: None, early: bool = False
+) -> None:
     """Undo them all; one that fails, however it fails, does not stop the others. `early`: another's undo is fine."""
     failures: list[Exception] = []
     for receipt in begun:
@@ -204,7 +236,9 @@ def end_all(cluster: Cluster, begun: Iterable[Receipt], *, tell: Listener = lamb
     if len(failures) == 1 and isinstance(failures[0], (TargetVanished, UndoneEarly)):
         raise failures[0]
     if failures:
-        raise ExceptionGroup(f"{len(failures)} faults did not end as they should; `sharedfate stop` undoes what is left", failures)
+        raise ExceptionGroup(
+            f"{len(failures)} faults did not end as they should; `sharedfate stop` undoes what is left", failures
+        )
 
 
 @contextmanager

@@ -19,8 +19,8 @@ from chaos.faults.needs import Need
 class Kill:
     """End a container's first process and see it gone; recovered when its successor runs and is ready.
 
-    When it began to serve again is read off the successor itself, many times a second; its readiness, by which the kubelet
-    goes, comes up to a probe's period later, and the traffic in between is sound already.
+    When it began to serve again is read off the successor itself, many times a second; its readiness, by which the
+    kubelet goes, comes up to a probe's period later, and the traffic in between is sound already.
 
     Args:
         signal: number; 9 (SIGKILL) or 15 (SIGTERM).
@@ -37,10 +37,19 @@ class Kill:
 
     def plan(self, cluster: Cluster, target: Target) -> Facts:
         facts = running_container(cluster, target)
-        return {**facts, "serving": serving_endpoint(cluster.get("Pod", target.name, target.namespace), target.container)}
+        return {
+            **facts,
+            "serving": serving_endpoint(cluster.get("Pod", target.name, target.namespace), target.container),
+        }
 
     def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
-        arguments = [*helper_pod.container_arguments(receipt.target), "--signal", str(self.signal), "--for", str(self.restart_seconds)]
+        arguments = [
+            *helper_pod.container_arguments(receipt.target),
+            "--signal",
+            str(self.signal),
+            "--for",
+            str(self.restart_seconds),
+        ]
         arguments += serving_arguments(receipt)
         return helper_pod.run(cluster, receipt, "kill", arguments, awaited="injected", seconds=self.restart_seconds)
 
@@ -51,34 +60,45 @@ class Kill:
 
 
 def serving_arguments(receipt: Receipt) -> list[str]:
-    """By which a helper that ended a container's process knows its successor; none when the container has no such probe."""
+    """By which a helper that ended a container's process knows its successor; none when the container has no such
+    probe.
+    """
     endpoint = receipt.facts.get("serving")
     return ["--serving", str(endpoint)] if endpoint else []
 
 
 def successor(cluster: Cluster, receipt: Receipt, action: str, seconds: float) -> Evidence:
-    """Wait for the container's next process to be ready; the evidence is of when it began to serve, where the helper saw it.
+    """Wait for the container's next process to be ready; the evidence is of when it began to serve, where the helper
+    saw it.
 
     Raises RecoveryFailed.
     """
     try:
-        status = cluster.wait(f"{receipt.target}: a new container, ready",
-                              lambda: replaced_and_ready(cluster, receipt.target, dict(receipt.facts)), seconds=seconds, every=0.03)
+        status = cluster.wait(
+            f"{receipt.target}: a new container, ready",
+            lambda: replaced_and_ready(cluster, receipt.target, dict(receipt.facts)),
+            seconds=seconds,
+            every=0.03,
+        )
     except NotReady as error:
         helper_pod.dismiss(cluster, receipt, action)
         raise RecoveryFailed(str(error)) from error
     ready = time.time_ns()
     serving = helper_pod.said(cluster, receipt, action, "serving")
     helper_pod.dismiss(cluster, receipt, action)
-    return Evidence(int(serving.get("effect", ready)), {
-        "container_id": status["containerID"], "restarts": status["restartCount"], "ready_at": ready})
+    return Evidence(
+        int(serving.get("effect", ready)),
+        {"container_id": status["containerID"], "restarts": status["restartCount"], "ready_at": ready},
+    )
 
 
 def untouched(cluster: Cluster, receipt: Receipt, action: str) -> bool:
     """Whether the container's process lives on, once the helper that was to end it can do so no more."""
     helper_pod.end(cluster, receipt, action)
     try:
-        helper_pod.run(cluster, receipt, "look", helper_pod.container_arguments(receipt.target), awaited="present", seconds=15)
+        helper_pod.run(
+            cluster, receipt, "look", helper_pod.container_arguments(receipt.target), awaited="present", seconds=15
+        )
     except TargetVanished:
         return False
     return True

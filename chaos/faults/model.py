@@ -1,4 +1,5 @@
-"""What a fault is: it breaks and mends exactly one target. Choosing, looping, recording and undoing are the framework's.
+"""What a fault is: it breaks and mends exactly one target. Choosing, looping, recording and undoing are the
+framework's.
 
 A fault's author writes three small methods for **one** target:
 
@@ -128,4 +129,6 @@ def settings_of(fault: Fault) -> Facts:
 def refuse_wrong_target(fault: Fault, target: Target) -> None:
     """Raise Misuse when the fault does not take that kind of target."""
     if target.kind not in fault.targets:
-        raise Misuse(f"fault {fault.name} acts on {' or '.join(sorted(fault.targets))}, and {target} is a {target.kind}")
+        raise Misuse(
+            f"fault {fault.name} acts on {' or '.join(sorted(fault.targets))}, and {target} is a {target.kind}"
+        )

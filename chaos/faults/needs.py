@@ -57,12 +57,18 @@ def _each(verbs: str, resource: str, group: str = "", namespace: str = "") -> tu
 
 RECEIPTS: Final = _each("get list create patch delete", "configmaps", namespace=SYSTEM_NAMESPACE)
 PERMISSIONS: Final[Mapping[Need, tuple[Permission, ...]]] = {
-    Need.HELPERS: (*_each("get create delete", "pods", namespace=SYSTEM_NAMESPACE), *_each("get", "pods/log", "", SYSTEM_NAMESPACE)),
+    Need.HELPERS: (
+        *_each("get create delete", "pods", namespace=SYSTEM_NAMESPACE),
+        *_each("get", "pods/log", "", SYSTEM_NAMESPACE),
+    ),
     Need.PODS: _each("get list delete", "pods"),
     Need.RESIZE: (*_each("patch", "pods"), *_each("patch", "pods/resize")),
     Need.LOADER: _each("get create", "pods/proxy"),
-    Need.WORKLOADS: tuple(one for kind in ("deployments", "daemonsets", "statefulsets")
-                          for one in _each("get create patch delete", kind, "apps")),
+    Need.WORKLOADS: tuple(
+        one
+        for kind in ("deployments", "daemonsets", "statefulsets")
+        for one in _each("get create patch delete", kind, "apps")
+    ),
     Need.NODES: (*_each("get patch", "nodes"), *_each("create", "pods/eviction")),
     Need.PLANE: _each("get patch", "configmaps", namespace=SYSTEM_NAMESPACE),
     Need.NODE_POWER: (Permission("create", path="/embedded/nodes/any/power-off"),),
@@ -72,8 +78,14 @@ PERMISSIONS: Final[Mapping[Need, tuple[Permission, ...]]] = {
 
 def allowed(cluster: Cluster, permission: Permission) -> bool:
     """Whether whoever `cluster` speaks as may do it."""
-    review = cluster.create({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "metadata": {},
-                             "spec": permission.attributes()})
+    review = cluster.create(
+        {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "metadata": {},
+            "spec": permission.attributes(),
+        }
+    )
     return bool(review["status"]["allowed"])
 
 
@@ -82,8 +94,11 @@ def missing(cluster: Cluster, needs: Iterable[Need]) -> list[str]:
     asked = dict.fromkeys([*RECEIPTS, *(one for need in needs for one in PERMISSIONS[need])])
     lines = [f"not permitted: {one}" for one in asked if not allowed(cluster, one)]
     needs = set(needs)
-    lines += [f"not offered here: {need}" for need in sorted({Need.NODE_POWER, Need.API_TROUBLE} & needs)
-              if not offers(cluster, need)]
+    lines += [
+        f"not offered here: {need}"
+        for need in sorted({Need.NODE_POWER, Need.API_TROUBLE} & needs)
+        if not offers(cluster, need)
+    ]
     if Need.RESIZE in needs and not _serves_resize(cluster):
         lines.append("not served here: pods/resize (Kubernetes 1.33 and later serve it by default)")
     return lines

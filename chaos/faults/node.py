@@ -1,7 +1,8 @@
-"""What a cluster that owns its nodes can do to one: the base of the faults that do it, each of which names two operations.
+"""What a cluster that owns its nodes can do to one: the base of the faults that do it, each of which names two
+operations.
 
-The embedded cluster offers it through a path of its own (`/embedded/nodes/NODE/OPERATION`); on another cluster there is no
-such door in the Kubernetes API, and the fault says so before anything is changed.
+The embedded cluster offers it through a path of its own (`/embedded/nodes/NODE/OPERATION`); on another cluster there is
+no such door in the Kubernetes API, and the fault says so before anything is changed.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ UNHEARD: Final = 60.0  # seconds until the cluster notices that a node is silent
 
 @dataclass(frozen=True, slots=True)
 class NodeFault:
-    """Break a node by one operation of the cluster's, and mend it by another. Recovered when it is Ready, and its pods are.
+    """Break a node by one operation of the cluster's, and mend it by another. Recovered when it is Ready, and its pods
+    are.
 
     Args:
         noticed: wait until the cluster says NotReady (about 40 s) before the fault counts as injected.
@@ -40,8 +42,10 @@ class NodeFault:
     def plan(self, cluster: Cluster, target: Target) -> Facts:
         """What is there now. Raises EnvironmentUnfit where the cluster offers no such thing."""
         if not offers(cluster, Need.NODE_POWER):
-            raise EnvironmentUnfit(f"cluster {cluster.name} offers no way to stop or cut off a node: its machines are not ours. "
-                                   "`drain` works everywhere; the embedded cluster has the rest")
+            raise EnvironmentUnfit(
+                f"cluster {cluster.name} offers no way to stop or cut off a node: its machines are not ours. "
+                "`drain` works everywhere; the embedded cluster has the rest"
+            )
         found = cluster.find("Node", target.name)
         if found is None:
             raise TargetVanished(f"no node {target.name}")
@@ -56,14 +60,16 @@ class NodeFault:
             raise NoEffect(f"node {node}: {self.breaks} was answered, and it runs on: {seen}")
         if self.noticed:
             try:
-                cluster.wait(f"node {node} NotReady", lambda: not _ready(cluster.get("Node", node)), seconds=UNHEARD, every=0.25)
+                cluster.wait(
+                    f"node {node} NotReady", lambda: not _ready(cluster.get("Node", node)), seconds=UNHEARD, every=0.25
+                )
             except NotReady as error:
                 raise NoEffect(f"node {node}: {self.breaks}, and nobody noticed: {error}") from error
         return Evidence(at, {**seen, "noticed": self.noticed})
 
     def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
-        """Undo, and wait until the node and its pods are whole. A node that has booted since has other containers: what its
-        pods' status says of the old ones is out of date until then."""
+        """Undo, and wait until the node and its pods are whole. A node that has booted since has other containers: what
+        its pods' status says of the old ones is out of date until then."""
         node, since = receipt.target.name, time.time()
         _operate(cluster, node, self.mends)
 
@@ -96,17 +102,25 @@ def _shown(cluster: Cluster, node: str) -> dict[str, Any]:
 
 
 def _ready(node: Object) -> bool:
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in node.get("status", {}).get("conditions", []))
+    return any(
+        one["type"] == "Ready" and one["status"] == "True" for one in node.get("status", {}).get("conditions", [])
+    )
 
 
 def _pods(cluster: Cluster, node: str) -> list[Object]:
-    return [pod for pod in cluster.list("Pod", fields=f"spec.nodeName={node}") if "deletionTimestamp" not in pod["metadata"]]
+    return [
+        pod for pod in cluster.list("Pod", fields=f"spec.nodeName={node}") if "deletionTimestamp" not in pod["metadata"]
+    ]
 
 
 def _containers(cluster: Cluster, node: str) -> set[str]:
     """IDs of the containers that are said to run there, but for init containers that have ended."""
-    statuses = (one for pod in _pods(cluster, node) for part in ("initContainerStatuses", "containerStatuses")
-                for one in pod.get("status", {}).get(part) or [])
+    statuses = (
+        one
+        for pod in _pods(cluster, node)
+        for part in ("initContainerStatuses", "containerStatuses")
+        for one in pod.get("status", {}).get(part) or []
+    )
     return {one["containerID"] for one in statuses if "running" in one.get("state", {}) and "containerID" in one}
 
 

@@ -1,9 +1,9 @@
 """What runs inside a helper pod to fill a container's memory: `python -m chaos.faults.oom_helper out-of-memory …`.
 
-A child joins the container's cgroup and takes memory until the container's first process dies; then, or when it has taken
-more than the limit, it is gone at once. The kernel kills whom it scores worst: the container's first process is given the
-worst score, and the child, where we may (CAP_SYS_RESOURCE), the best. Works with both versions of cgroups, whatever part of
-the tree is seen here. Standard library only.
+A child joins the container's cgroup and takes memory until the container's first process dies; then, or when it has
+taken more than the limit, it is gone at once. The kernel kills whom it scores worst: the container's first process is
+given the worst score, and the child, where we may (CAP_SYS_RESOURCE), the best. Works with both versions of cgroups,
+whatever part of the tree is seen here. Standard library only.
 """
 
 from __future__ import annotations
@@ -36,8 +36,14 @@ def detect_directory(mountinfo: str, cgroups: str) -> tuple[str, str]:
         if kind == "cgroup2" or (kind == "cgroup" and "memory" in options.split(",")):
             mounts[kind] = before.split()[3:5]  # root within the hierarchy, mount point
     for kind, controller, limit in (("cgroup", "memory", "memory.limit_in_bytes"), ("cgroup2", "", "memory.max")):
-        path = next((path for _, names, path in (line.split(":", 2) for line in cgroups.splitlines())
-                     if (controller in names.split(",") if controller else names == "")), None)
+        path = next(
+            (
+                path
+                for _, names, path in (line.split(":", 2) for line in cgroups.splitlines())
+                if (controller in names.split(",") if controller else names == "")
+            ),
+            None,
+        )
         if kind in mounts and path is not None:
             root, point = mounts[kind]
             return posixpath.normpath(posixpath.join(point, posixpath.relpath(path, root))), limit
@@ -76,7 +82,9 @@ def main(arguments: list[str] | None = None) -> int:
     if not pids:
         say("vanished")
         return VANISHED
-    directory, name = detect_directory(Path("/proc/self/mountinfo").read_text(), Path(f"/proc/{pids[0]}/cgroup").read_text())
+    directory, name = detect_directory(
+        Path("/proc/self/mountinfo").read_text(), Path(f"/proc/{pids[0]}/cgroup").read_text()
+    )
     text = Path(directory, name).read_text().strip()
     if text == "max" or int(text) > options.most << 20:
         say("refused", why=f"its limit is {text} bytes, more than {options.most} MiB")

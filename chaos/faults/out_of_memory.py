@@ -19,8 +19,8 @@ from chaos.faults.needs import Need
 class OutOfMemory:
     """Fill a container's memory limit until it is OOMKilled, as its status says; recovered when its successor is ready.
 
-    The memory is taken by a process of ours that the kernel may not kill, in the container's cgroup, and is given back the
-    moment the container dies. The limit itself is not changed: its successor starts with what it had.
+    The memory is taken by a process of ours that the kernel may not kill, in the container's cgroup, and is given back
+    the moment the container dies. The limit itself is not changed: its successor starts with what it had.
 
     Args:
         most_mib: refuse a container whose limit is higher: so much would really be taken from the node.
@@ -38,17 +38,37 @@ class OutOfMemory:
     def plan(self, cluster: Cluster, target: Target) -> Facts:
         facts = running_container(cluster, target)
         pod = cluster.get("Pod", target.name, target.namespace)
-        spec = next(one for part in ("containers", "initContainers") for one in pod["spec"].get(part) or []
-                    if one["name"] == target.container)
+        spec = next(
+            one
+            for part in ("containers", "initContainers")
+            for one in pod["spec"].get(part) or []
+            if one["name"] == target.container
+        )
         if "memory" not in spec.get("resources", {}).get("limits", {}):
-            raise Misuse(f"{target} has no memory limit: only the node's own memory could run out, and that is no fault of one target")
+            raise Misuse(
+                f"{target} has no memory limit: only the node's own memory could run out, and that is no fault of one "
+                "target"
+            )
         return {**facts, "serving": serving_endpoint(pod, target.container)}
 
     def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
-        arguments = [*helper_pod.container_arguments(receipt.target), "--most", str(self.most_mib), "--for", str(self.restart_seconds),
-                     *serving_arguments(receipt)]
-        first = helper_pod.run(cluster, receipt, "out-of-memory", arguments, awaited="injected", seconds=30 + self.restart_seconds,
-                               module="chaos.faults.oom_helper")
+        arguments = [
+            *helper_pod.container_arguments(receipt.target),
+            "--most",
+            str(self.most_mib),
+            "--for",
+            str(self.restart_seconds),
+            *serving_arguments(receipt),
+        ]
+        first = helper_pod.run(
+            cluster,
+            receipt,
+            "out-of-memory",
+            arguments,
+            awaited="injected",
+            seconds=30 + self.restart_seconds,
+            module="chaos.faults.oom_helper",
+        )
 
         def said() -> dict[str, Any]:
             status = container_status(refuse_vanished(cluster, receipt.target), receipt.target.container)

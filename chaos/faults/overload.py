@@ -1,7 +1,7 @@
 """One tenant overloads its own path: its loader raises its rate until the path gives out, and holds it there.
 
-The loader ends it by itself at the deadline; recover ends it sooner. It acts through the loader's control port, which no
-proxy of the mesh carries.
+The loader ends it by itself at the deadline; recover ends it sooner. It acts through the loader's control port, which
+no proxy of the mesh carries.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ class Overload:
         address: host:port that is called; path, status: of the requests, and of an answer that is well.
         seconds: the aggressor's own deadline.
         max_rate: requests a second that the ramp may reach; without a proxy nothing else may bound it.
-        in_flight: requests that wait for their answers at most; with large bodies, this much is what proxies must hold in memory.
+        in_flight: requests that wait for their answers at most; with large bodies, this much is what proxies must hold
+            in memory.
         saturate_seconds: longest wait for the path to give out.
     """
 
@@ -53,9 +54,17 @@ class Overload:
         return {"aggressors": len(_running(_ask(cluster, target, "GET", "/state")["aggressors"]))}
 
     def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
-        wish = {"profile": self.profile, "server": self.server, "target": self.address, "seconds": self.seconds,
-                "start_rate": self.start_rate, "max_rate": self.max_rate, "in_flight": self.in_flight,
-                "path": self.path, "expect_status": self.status}
+        wish = {
+            "profile": self.profile,
+            "server": self.server,
+            "target": self.address,
+            "seconds": self.seconds,
+            "start_rate": self.start_rate,
+            "max_rate": self.max_rate,
+            "in_flight": self.in_flight,
+            "path": self.path,
+            "expect_status": self.status,
+        }
         at = time.time_ns()
         _ask(cluster, receipt.target, "POST", "/aggressor", wish)
 

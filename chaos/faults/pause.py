@@ -1,4 +1,6 @@
-"""SIGSTOP to every process of a container, SIGCONT to end it: a gray failure, connections stay open and nothing answers."""
+"""SIGSTOP to every process of a container, SIGCONT to end it: a gray failure, connections stay open and nothing
+answers.
+"""
 
 from __future__ import annotations
 
@@ -49,4 +51,6 @@ class Pause:
             raise RecoveryFailed(f"{receipt.target}: still stopped: {error}") from error
         except TargetVanished:  # by the helper's word, or by ours
             refuse_vanished(cluster, receipt.target)
-            return Evidence(time.time_ns(), {"replaced": True})  # the kubelet did: a liveness probe, or its process was ended
+            return Evidence(
+                time.time_ns(), {"replaced": True}
+            )  # the kubelet did: a liveness probe, or its process was ended

@@ -1,7 +1,7 @@
 """Trouble that the mesh's own control plane makes on request; shared by the faults that ask for it.
 
-The request is a key of the ConfigMap `mesh`, named after the receipt: it does not touch the mesh's settings, two faults do
-not meet, and the undo is to take the key away. What the control plane makes of it is read from its /debug page.
+The request is a key of the ConfigMap `mesh`, named after the receipt: it does not touch the mesh's settings, two faults
+do not meet, and the undo is to take the key away. What the control plane makes of it is read from its /debug page.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ Page = Mapping[str, Any]
 def plan(cluster: Cluster, target: Target) -> Facts:
     """Refuses a workload that is not our control plane: another mesh's does nothing on request."""
     if (target.namespace, target.name) != (SYSTEM_NAMESPACE, CONTROL_PLANE):
-        raise EnvironmentUnfit(f"{target} is not sharedfate's own control plane, and makes no trouble on request: "
-                               "scale, pause, degrade or partition act on any")
+        raise EnvironmentUnfit(
+            f"{target} is not sharedfate's own control plane, and makes no trouble on request: "
+            "scale, pause, degrade or partition act on any"
+        )
     workload.living(cluster, target)
     cluster.get("ConfigMap", MESH_CONFIG, SYSTEM_NAMESPACE)
     return {}
@@ -34,18 +36,22 @@ def page(cluster: Cluster) -> Page:
     for pod in cluster.list("Pod", SYSTEM_NAMESPACE, labels=f"app={CONTROL_PLANE}"):
         if "deletionTimestamp" not in pod["metadata"] and pod.get("status", {}).get("phase") == "Running":
             try:
-                return json.loads(cluster.pod_http(SYSTEM_NAMESPACE, pod["metadata"]["name"], PORT_XDS_STATUS, "/debug"))  # type: ignore[no-any-return]
+                answer = cluster.pod_http(SYSTEM_NAMESPACE, pod["metadata"]["name"], PORT_XDS_STATUS, "/debug")
+                return json.loads(answer)  # type: ignore[no-any-return]
             except ApiError:
                 continue
     return {}
 
 
-def request(cluster: Cluster, receipt: Receipt, trouble: Mapping[str, Any], seen: Callable[[Page], Facts], *,
-            seconds: float) -> Facts:
+def request(
+    cluster: Cluster, receipt: Receipt, trouble: Mapping[str, Any], seen: Callable[[Page], Facts], *, seconds: float
+) -> Facts:
     """Ask for trouble and wait until `seen` finds it on the page; raises NoEffect."""
     _put(cluster, receipt, json.dumps(dict(trouble)))
     try:
-        return dict(cluster.wait(f"{receipt.fault}: seen by the control plane", lambda: seen(page(cluster)), seconds=seconds))
+        return dict(
+            cluster.wait(f"{receipt.fault}: seen by the control plane", lambda: seen(page(cluster)), seconds=seconds)
+        )
     except NotReady as error:
         raise NoEffect(f"{receipt.target}: {error}") from error
 

@@ -54,8 +54,10 @@ def is_open(cluster: Cluster, receipt: Receipt) -> bool:
 def open_receipts(cluster: Cluster, run: str | None = None) -> list[Receipt]:
     """All receipts that are not closed, of one run or (None) of all, the newest last."""
     labels = LABEL_RECEIPT if run is None else f"{LABEL_RECEIPT},{LABEL_RUN}={run}"
-    found = [Receipt.from_json(json.loads(item["data"]["receipt"]))
-             for item in cluster.list("ConfigMap", SYSTEM_NAMESPACE, labels=labels)]
+    found = [
+        Receipt.from_json(json.loads(item["data"]["receipt"]))
+        for item in cluster.list("ConfigMap", SYSTEM_NAMESPACE, labels=labels)
+    ]
     return sorted((r for r in found if r.phase is not Phase.CLOSED), key=lambda receipt: receipt.id)
 
 

@@ -35,7 +35,9 @@ class Recreate:
 
     def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
         target, at = receipt.target, time.time_ns()
-        cluster.delete(target.workload_kind, target.name, target.namespace, uid=target.uid or None, propagation="Foreground")
+        cluster.delete(
+            target.workload_kind, target.name, target.namespace, uid=target.uid or None, propagation="Foreground"
+        )
 
         def gone() -> dict[str, Any]:
             found = cluster.find(target.workload_kind, target.name, target.namespace)

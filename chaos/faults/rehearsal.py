@@ -1,7 +1,8 @@
-"""A dry run that says exactly what would happen: the fault's own code runs, its reads are real, its writes are only noted.
+"""A dry run that says exactly what would happen: the fault's own code runs, its reads are real, its writes are only
+noted.
 
-What it has deleted it does not find again. It ends at the first wait for what does not come; every fault writes first and
-waits then.
+What it has deleted it does not find again. It ends at the first wait for what does not come; every fault writes first
+and waits then.
 """
 
 from __future__ import annotations
@@ -34,17 +35,35 @@ class Rehearsal(Cluster):
         self.written: list[tuple[str, str, Any]] = []
         self._deleted: set[str] = set()
 
-    def open(self, method: str, path: str, *, body: bytes | None = None, query: Mapping[str, Any] | None = None,
-             content_type: str = "application/json", timeout: float = 15.0, read_timeout: float | None = None,
-             ) -> urllib3.BaseHTTPResponse:
+    def open(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        query: Mapping[str, Any] | None = None,
+        content_type: str = "application/json",
+        timeout: float = 15.0,
+        read_timeout: float | None = None,
+    ) -> urllib3.BaseHTTPResponse:
         if method != "GET":
             self._note(method, path, json.loads(body) if body else None)
             raise _Over
-        return super().open(method, path, body=body, query=query, content_type=content_type, timeout=timeout,
-                            read_timeout=read_timeout)
+        return super().open(
+            method, path, body=body, query=query, content_type=content_type, timeout=timeout, read_timeout=read_timeout
+        )
 
-    def request(self, method: str, path: str, body: Any = None, *, query: Mapping[str, Any] | None = None,
-                content_type: str = "application/json", timeout: float = 15.0, retry: bool | None = None) -> Any:
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        query: Mapping[str, Any] | None = None,
+        content_type: str = "application/json",
+        timeout: float = 15.0,
+        retry: bool | None = None,
+    ) -> Any:
         if method == "DELETE":
             self._deleted.add(path)
         if method != "GET":
@@ -63,8 +82,12 @@ class Rehearsal(Cluster):
         self.written.append((method, path, body))
 
 
-def rehearse(cluster: Cluster, planned: Sequence[tuple[Fault, Target]], *, run: str, seconds: float, now: int) -> list[str]:
-    """What injecting and undoing would write, one line each; every refusal is raised as it would be. Changes nothing."""
+def rehearse(
+    cluster: Cluster, planned: Sequence[tuple[Fault, Target]], *, run: str, seconds: float, now: int
+) -> list[str]:
+    """What injecting and undoing would write, one line each; every refusal is raised as it would be. Changes
+    nothing.
+    """
     for fault, target in planned:
         refuse_wrong_target(fault, target)
     refuse_clashes(planned)
@@ -73,15 +96,20 @@ def rehearse(cluster: Cluster, planned: Sequence[tuple[Fault, Target]], *, run: 
         facts = fault.plan(cluster, target)
         receipt = Receipt("RECEIPT", run, fault.name, settings_of(fault), target, now + int(seconds * 1e9), facts=facts)
         said = {name: value for name, value in settings_of(fault).items() if value not in ("", (), 0, {})}
-        lines.append(f"{fault.name} on {target}" + (f" (node {target.node})" if target.node else "") + f", settings {said}, "
-                     f"undone by anybody {seconds:g} s after it began")
+        lines.append(
+            f"{fault.name} on {target}" + (f" (node {target.node})" if target.node else "") + f", settings {said}, "
+            f"undone by anybody {seconds:g} s after it began"
+        )
         rehearsal = Rehearsal(cluster)
         injected = Receipt.from_json({**receipt.to_json(), "phase": Phase.INJECTED})
         undo = fault_from(fault.name, settings_of(fault))
         lines += [f"  store    {line}" for line in _written(rehearsal, partial(receipts.store, receipt=receipt))]
         lines += [f"  inject   {line}" for line in _written(rehearsal, partial(fault.inject, receipt=receipt))]
-        lines += [f"  recover  {line}" for line in _written(rehearsal, partial(undo.recover, receipt=injected))
-                  or ["nothing: it is waited for, and seen to be over"]]
+        lines += [
+            f"  recover  {line}"
+            for line in _written(rehearsal, partial(undo.recover, receipt=injected))
+            or ["nothing: it is waited for, and seen to be over"]
+        ]
         lines += [f"  close    {line}" for line in _written(rehearsal, partial(receipts.close, receipt=receipt))]
     return lines
 
@@ -91,8 +119,10 @@ def _written(rehearsal: Rehearsal, act: Callable[[Cluster], Any]) -> list[str]:
     # the wait, or a read of what a write would have brought: nothing more can be told before it happens
     with contextlib.suppress(_Over, SharedfateError, KeyError):
         act(rehearsal)
-    return [f"{method} {path}" + (f" {_brief(body)}" if body is not None else "")
-            for method, path, body in rehearsal.written[before:]]
+    return [
+        f"{method} {path}" + (f" {_brief(body)}" if body is not None else "")
+        for method, path, body in rehearsal.written[before:]
+    ]
 
 
 def _brief(body: Any) -> str:

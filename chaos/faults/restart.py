@@ -13,7 +13,9 @@ from chaos.faults.model import EXISTENCE, Evidence, Facts, FaultShape, Receipt, 
 from chaos.faults.needs import Need
 from chaos.names import GROUP
 
-ANNOTATION_RESTARTED = f"{GROUP}/restarted-by"  # on the pod template: the receipt. It stays: taking it away would restart again
+ANNOTATION_RESTARTED = (
+    f"{GROUP}/restarted-by"  # on the pod template: the receipt. It stays: taking it away would restart again
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,9 @@ class Restart:
             found = workload.living(cluster, target)
             status = found.get("status") or {}
             new = status.get("updatedNumberScheduled" if found["kind"] == "DaemonSet" else "updatedReplicas", 0)
-            seen = status.get("observedGeneration", 0) > receipt.facts["generation"] and (new > 0 or not workload.rolled_out(found))
+            seen = status.get("observedGeneration", 0) > receipt.facts["generation"] and (
+                new > 0 or not workload.rolled_out(found)
+            )
             return {"generation": found["metadata"]["generation"], "updated": new} if seen else {}
 
         try:

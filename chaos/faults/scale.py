@@ -32,7 +32,9 @@ class Scale:
 
     def plan(self, cluster: Cluster, target: Target) -> Facts:
         if target.workload_kind == "DaemonSet":
-            raise Misuse(f"{target} is a DaemonSet, which has no number of replicas: pause or crash-loop its containers instead")
+            raise Misuse(
+                f"{target} is a DaemonSet, which has no number of replicas: pause or crash-loop its containers instead"
+            )
         replicas = workload.living(cluster, target)["spec"].get("replicas", 1)
         if replicas <= self.replicas:
             raise Misuse(f"{target} has {replicas} replicas: {self.replicas} would not be fewer")

@@ -1,6 +1,7 @@
 """Chooses targets: never an empty selection, and the same one for the same seed.
 
-Only what carries a run's label can be chosen; a shared proxy belongs to a tenant when it serves one of the tenant's pods.
+Only what carries a run's label can be chosen; a shared proxy belongs to a tenant when it serves one of the tenant's
+pods.
 """
 
 from __future__ import annotations
@@ -90,8 +91,14 @@ class Selector:
         return ", ".join(f"{name} {value}" for name, value in said if value)
 
 
-def pick(candidates: Iterable[T], how: Pick, *, what: str, name: Callable[[T], str] = str,
-         chance: random.Random | None = None) -> list[T]:
+def pick(
+    candidates: Iterable[T],
+    how: Pick,
+    *,
+    what: str,
+    name: Callable[[T], str] = str,
+    chance: random.Random | None = None,
+) -> list[T]:
     """The chosen candidates; raises NoTargets naming `what` when there are none."""
     ordered = sorted(candidates, key=name)
     if not ordered:
@@ -134,8 +141,14 @@ def container_target(pod: Mapping[str, Any], container: str) -> Target:
 def workload_target(workload: Mapping[str, Any]) -> Target:
     """The target that is a whole workload."""
     meta = workload["metadata"]
-    return Target("workload", meta["name"], meta["namespace"], meta["uid"], workload_kind=workload["kind"],
-                  tenant=(meta.get("labels") or {}).get(LABEL_TENANT, ""))
+    return Target(
+        "workload",
+        meta["name"],
+        meta["namespace"],
+        meta["uid"],
+        workload_kind=workload["kind"],
+        tenant=(meta.get("labels") or {}).get(LABEL_TENANT, ""),
+    )
 
 
 def node_target(node: Mapping[str, Any]) -> Target:
@@ -143,8 +156,9 @@ def node_target(node: Mapping[str, Any]) -> Target:
     return Target("node", node["metadata"]["name"], uid=node["metadata"]["uid"], node=node["metadata"]["name"])
 
 
-def containers(cluster: Cluster, namespace: str, container: str, *, labels: str | None = None, node: str | None = None,
-               ) -> Sequence[Target]:
+def containers(
+    cluster: Cluster, namespace: str, container: str, *, labels: str | None = None, node: str | None = None
+) -> Sequence[Target]:
     """Running containers of that name, by namespace, labels and node; may be empty: `pick` refuses that."""
     return [
         container_target(pod, container)
@@ -166,7 +180,9 @@ def _annotations(pod: Object) -> Mapping[str, str]:
 
 
 def layers(pod: Object) -> frozenset[str]:
-    """Of the proxy in a pod: a proxy's own pod says it by label, an injected one by annotation; none without a proxy. Pure."""
+    """Of the proxy in a pod: a proxy's own pod says it by label, an injected one by annotation; none without a proxy.
+    Pure.
+    """
     text = _labels(pod).get(LABEL_LAYER) or _annotations(pod).get(LABEL_LAYER) or ""
     return frozenset(text.split("-")) - {""}
 
@@ -178,7 +194,10 @@ def serves(proxy: Object, pod: Object) -> bool:
     match scope:
         case "pod":
             same = proxy["metadata"]["uid"] == pod["metadata"]["uid"]
-            return bool(same or (key == pod["metadata"]["name"] and proxy["metadata"]["namespace"] == pod["metadata"]["namespace"]))
+            return bool(
+                same
+                or (key == pod["metadata"]["name"] and proxy["metadata"]["namespace"] == pod["metadata"]["namespace"])
+            )
         case "node":
             return bool(proxy["spec"].get("nodeName") == pod["spec"].get("nodeName"))
         case "namespace":
@@ -201,10 +220,14 @@ def _pods(cluster: Cluster, selector: Selector) -> list[tuple[Object, str]]:
     chosen = []
     for pod in everyone:
         meta = pod["metadata"]
-        right = (selector.namespace in ("", meta["namespace"]) and selector.node in ("", pod["spec"].get("nodeName"))
-                 and selector.pod in ("", meta["name"]) and (named is None or meta["uid"] in named)
-                 and (proxy is None or (_is_application(pod) and serves(proxy, pod)))
-                 and _of_tenant(pod, selector, everyone))
+        right = (
+            selector.namespace in ("", meta["namespace"])
+            and selector.node in ("", pod["spec"].get("nodeName"))
+            and selector.pod in ("", meta["name"])
+            and (named is None or meta["uid"] in named)
+            and (proxy is None or (_is_application(pod) and serves(proxy, pod)))
+            and _of_tenant(pod, selector, everyone)
+        )
         container = _container(pod, selector) if right else ""
         if container:
             chosen.append((pod, container))
@@ -225,7 +248,10 @@ def _of_tenant(pod: Object, selector: Selector, everyone: Sequence[Object]) -> b
     if not selector.tenant or _labels(pod).get(LABEL_TENANT) == selector.tenant:
         return True
     return _labels(pod).get(LABEL_ROLE) == "proxy" and any(
-        serves(pod, other) for other in everyone if _labels(other).get(LABEL_TENANT) == selector.tenant and _is_application(other))
+        serves(pod, other)
+        for other in everyone
+        if _labels(other).get(LABEL_TENANT) == selector.tenant and _is_application(other)
+    )
 
 
 def _container(pod: Object, selector: Selector) -> str:
@@ -252,8 +278,11 @@ def _container(pod: Object, selector: Selector) -> str:
 
 
 def _containers(cluster: Cluster, selector: Selector) -> list[Target]:
-    return [container_target(pod, name) for pod, name in _pods(cluster, selector)
-            if "running" in container_status(pod, name).get("state", {})]
+    return [
+        container_target(pod, name)
+        for pod, name in _pods(cluster, selector)
+        if "running" in container_status(pod, name).get("state", {})
+    ]
 
 
 def _workloads(cluster: Cluster, selector: Selector) -> list[Target]:

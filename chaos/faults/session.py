@@ -33,14 +33,24 @@ class Chaos:
         tell: told of each phase of each fault.
     """
 
-    def __init__(self, cluster: Cluster, *, run: str, seed: int = 0, seconds: float = 60.0, tell: Listener = lambda *_: None,
-                 stop: StopButton | None = None) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        *,
+        run: str,
+        seed: int = 0,
+        seconds: float = 60.0,
+        tell: Listener = lambda *_: None,
+        stop: StopButton | None = None,
+    ) -> None:
         self.cluster, self.run, self.seed, self.seconds = cluster, run, seed, seconds
         self._tell = tell
         self._stop = stop
 
     @contextmanager
-    def inject(self, fault: Fault, target: Target, *, seconds: float | None = None, guards: Sequence[Guard] = ()) -> Iterator[Receipt]:
+    def inject(
+        self, fault: Fault, target: Target, *, seconds: float | None = None, guards: Sequence[Guard] = ()
+    ) -> Iterator[Receipt]:
         """One fault on one target, undone when the block is left, however it ends.
 
         Raises TargetVanished, NoEffect, RecoveryFailed, Stopped, GuardTripped or UndoneEarly: each is its own story.
@@ -49,11 +59,19 @@ class Chaos:
             yield receipts[0]
 
     @contextmanager
-    def inject_all(self, planned: Sequence[Planned], *, seconds: float | None = None, guards: Sequence[Guard] = (),
-                   ) -> Iterator[tuple[Receipt, ...]]:
+    def inject_all(
+        self, planned: Sequence[Planned], *, seconds: float | None = None, guards: Sequence[Guard] = ()
+    ) -> Iterator[tuple[Receipt, ...]]:
         """Several faults at once, (fault, target) each; clashes are refused before anything is changed."""
-        with held(self.cluster, planned, run=self.run, seconds=self.seconds if seconds is None else seconds, tell=self._tell,
-                  guards=guards, stop=self._stop) as receipts:
+        with held(
+            self.cluster,
+            planned,
+            run=self.run,
+            seconds=self.seconds if seconds is None else seconds,
+            tell=self._tell,
+            guards=guards,
+            stop=self._stop,
+        ) as receipts:
             yield receipts
 
     def select(self, fault: Fault, **wishes: Any) -> list[Target]:
@@ -66,8 +84,13 @@ class Chaos:
 
     def rehearse(self, planned: Sequence[Planned], *, seconds: float | None = None) -> list[str]:
         """What injecting and undoing would write, in lines; changes nothing."""
-        return rehearse(self.cluster, planned, run=self.run, seconds=self.seconds if seconds is None else seconds,
-                        now=time.time_ns())
+        return rehearse(
+            self.cluster,
+            planned,
+            run=self.run,
+            seconds=self.seconds if seconds is None else seconds,
+            now=time.time_ns(),
+        )
 
     def undo_all(self) -> list[Receipt]:
         """Undo whatever this run still holds."""

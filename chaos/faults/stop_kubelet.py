@@ -1,4 +1,6 @@
-"""A node loses its kubelet: what runs goes on, and nobody looks after it. Only where the cluster owns its nodes (see `node`)."""
+"""A node loses its kubelet: what runs goes on, and nobody looks after it. Only where the cluster owns its nodes (see
+`node`).
+"""
 
 from __future__ import annotations
 

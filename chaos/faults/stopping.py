@@ -1,8 +1,8 @@
 """The stop button: what an operator does to end all faults at once, and how a runner sees that it was pressed.
 
 Three ways, any of which is enough: `sharedfate stop` (a ConfigMap in the system namespace), a file that appears
-(`SHAREDFATE_STOP_FILE`), an HTTP POST to a port on loopback (`SHAREDFATE_STOP_PORT`). A press counts for the runners that
-had begun before it; a runner that starts afterwards is not stopped by an old press.
+(`SHAREDFATE_STOP_FILE`), an HTTP POST to a port on loopback (`SHAREDFATE_STOP_PORT`). A press counts for the runners
+that had begun before it; a runner that starts afterwards is not stopped by an old press.
 """
 
 from __future__ import annotations
@@ -29,7 +29,11 @@ def press(cluster: Cluster, *, why: str, now: int | None = None) -> None:
     """Tell every runner of the cluster to stop; what is held must be undone apart (`undo_overdue`)."""
     if cluster.find("Namespace", SYSTEM_NAMESPACE) is None:
         return  # then no fault has a receipt, and no runner holds one
-    meta = {"name": MARK, "namespace": SYSTEM_NAMESPACE, "annotations": {ANNOTATION_PRESSED: str(now or time.time_ns())}}
+    meta = {
+        "name": MARK,
+        "namespace": SYSTEM_NAMESPACE,
+        "annotations": {ANNOTATION_PRESSED: str(now or time.time_ns())},
+    }
     cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"why": why}})
 
 
@@ -39,9 +43,13 @@ def lift(cluster: Cluster) -> bool:
 
 
 class StopButton:
-    """What a runner asks while it holds faults. `file`, `port`: None for what the environment says, "" and 0 for none."""
+    """What a runner asks while it holds faults. `file`, `port`: None for what the environment says, "" and 0 for
+    none.
+    """
 
-    def __init__(self, cluster: Cluster, *, file: str | None = None, port: int | None = None, since: int = _BEGAN) -> None:
+    def __init__(
+        self, cluster: Cluster, *, file: str | None = None, port: int | None = None, since: int = _BEGAN
+    ) -> None:
         self._cluster = cluster
         self._since = since
         named = os.environ.get("SHAREDFATE_STOP_FILE", "") if file is None else file

@@ -32,7 +32,9 @@ class Throttle:
         facts["limit"] = spec.get("resources", {}).get("limits", {}).get("cpu")
         facts["budget"] = pod["metadata"].get("annotations", {}).get(ANNOTATION_BUDGET)
         if facts["limit"] is None:
-            raise TargetVanished(f"{target} has no CPU limit: a cut limit could not be given back. Is its budget applied yet?")
+            raise TargetVanished(
+                f"{target} has no CPU limit: a cut limit could not be given back. Is its budget applied yet?"
+            )
         return facts
 
     def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
@@ -70,7 +72,9 @@ def _hold(cluster: Cluster, receipt: Receipt, mark: str | None) -> None:
     """Say, on the pod of a proxy, that its CPU limit belongs to a fault (None: not any more)."""
     if receipt.facts["budget"] is not None:
         target = receipt.target
-        cluster.patch("Pod", target.name, {"metadata": {"annotations": {ANNOTATION_BUDGET_HOLD: mark}}}, target.namespace)
+        cluster.patch(
+            "Pod", target.name, {"metadata": {"annotations": {ANNOTATION_BUDGET_HOLD: mark}}}, target.namespace
+        )
 
 
 def _resize(cluster: Cluster, receipt: Receipt, limit: str) -> None:

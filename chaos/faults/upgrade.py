@@ -23,8 +23,8 @@ class Upgrade:
         image: the new image; "" keeps the old one.
         env: variables that are added or changed.
         args: the new arguments; none keeps the old ones.
-        whole: see the roll-out through before the fault counts as injected; else its first new pod is enough (an image that
-            does not exist never gets further).
+        whole: see the roll-out through before the fault counts as injected; else its first new pod is enough (an image
+            that does not exist never gets further).
         seconds: longest wait for the roll-out, and for the way back.
     """
 
@@ -47,7 +47,11 @@ class Upgrade:
     def plan(self, cluster: Cluster, target: Target) -> Facts:
         found = workload.living(cluster, target)
         template = found["spec"]["template"]
-        return {"template": template, "changed": plan_template(template, self), "generation": found["metadata"].get("generation", 1)}
+        return {
+            "template": template,
+            "changed": plan_template(template, self),
+            "generation": found["metadata"].get("generation", 1),
+        }
 
     def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
         target, at = receipt.target, time.time_ns()
@@ -86,8 +90,12 @@ def plan_template(template: Mapping[str, Any], upgrade: Upgrade) -> Object:
         if one["name"] == name:
             env = [item for item in one.get("env") or [] if item["name"] not in upgrade.env]
             env += [{"name": key, "value": str(value)} for key, value in upgrade.env.items()]
-            one = {**one, **({"image": upgrade.image} if upgrade.image else {}), **({"env": env} if upgrade.env else {}),
-                   **({"args": list(upgrade.args)} if upgrade.args else {})}
+            one = {
+                **one,
+                **({"image": upgrade.image} if upgrade.image else {}),
+                **({"env": env} if upgrade.env else {}),
+                **({"args": list(upgrade.args)} if upgrade.args else {}),
+            }
         changed.append(one)
     if changed == containers:
         raise Misuse("fault upgrade: the template is so already: nothing would be rolled out")
@@ -96,5 +104,10 @@ def plan_template(template: Mapping[str, Any], upgrade: Upgrade) -> Object:
 
 def _put(cluster: Cluster, target: Target, template: Object) -> None:
     """Exactly that template: a merge would leave behind what the other one added."""
-    cluster.patch(target.workload_kind, target.name, [{"op": "replace", "path": "/spec/template", "value": template}],
-                  target.namespace, how="json")
+    cluster.patch(
+        target.workload_kind,
+        target.name,
+        [{"op": "replace", "path": "/spec/template", "value": template}],
+        target.namespace,
+        how="json",
+    )

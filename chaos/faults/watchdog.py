@@ -1,9 +1,10 @@
 """The watchdog: undoes overdue receipts when the runner that stored them is gone. `python -m chaos.faults.watchdog`.
 
-Runs in the system namespace, two replicas on different nodes: a fault may take one node with it. It looks once a second;
-each overdue receipt is undone in a thread of its own, so that one that takes its time, or fails, does not hold up the
-others, and one that fails is tried again until it is undone. Undoing is idempotent and the receipt tells who was first, so
-that two watchdogs and a runner may do it at once. It holds nothing in memory: killed and restarted, it goes on.
+Runs in the system namespace, two replicas on different nodes: a fault may take one node with it. It looks once a
+second; each overdue receipt is undone in a thread of its own, so that one that takes its time, or fails, does not hold
+up the others, and one that fails is tried again until it is undone. Undoing is idempotent and the receipt tells who was
+first, so that two watchdogs and a runner may do it at once. It holds nothing in memory: killed and restarted, it goes
+on.
 """
 
 from __future__ import annotations

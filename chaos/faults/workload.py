@@ -10,8 +10,16 @@ from chaos.errors import NotReady, RecoveryFailed, TargetVanished
 from chaos.faults.model import Evidence, Target
 
 KINDS: Final = ("Deployment", "DaemonSet", "StatefulSet")
-_STATUS: Final = ("uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "selfLink", "deletionTimestamp",
-                  "deletionGracePeriodSeconds")
+_STATUS: Final = (
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "managedFields",
+    "selfLink",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+)
 
 
 def living(cluster: Cluster, target: Target) -> Object:
@@ -25,8 +33,14 @@ def living(cluster: Cluster, target: Target) -> Object:
 def bare(workload: Object) -> Object:
     """The object as it can be created again: without what the server wrote. Pure."""
     meta = {key: value for key, value in workload["metadata"].items() if key not in _STATUS}
-    annotations = {key: value for key, value in (meta.get("annotations") or {}).items() if not key.startswith("deployment.kubernetes.io/")}
-    meta = {key: value for key, value in meta.items() if key != "annotations"} | ({"annotations": annotations} if annotations else {})
+    annotations = {
+        key: value
+        for key, value in (meta.get("annotations") or {}).items()
+        if not key.startswith("deployment.kubernetes.io/")
+    }
+    meta = {key: value for key, value in meta.items() if key != "annotations"} | (
+        {"annotations": annotations} if annotations else {}
+    )
     return {"apiVersion": "apps/v1", "kind": workload["kind"], "metadata": meta, "spec": workload["spec"]}
 
 
@@ -47,6 +61,7 @@ def rolled_out(workload: Object) -> dict[str, Any]:
 
 def recovered(cluster: Cluster, target: Target, *, seconds: float, uid: bool = True) -> Evidence:
     """Wait until the workload is rolled out. Raises RecoveryFailed. `uid`: it must be the same object as before."""
+
     def done() -> dict[str, Any]:
         found = living(cluster, target) if uid else cluster.get(target.workload_kind, target.name, target.namespace)
         return rolled_out(found)

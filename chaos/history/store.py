@@ -1,8 +1,8 @@
 """A trial's directory: `samples.arrows`, `events.jsonl`, `trial.json`; written as it happens, loaded for judging again.
 
-`samples.arrows` is an Arrow IPC stream of compressed batches: what was written before a crash loads, a torn tail is left
-out. Instants are timestamps in ns (UTC), null when there is none (`sent` of a request that was never sent, `server` of an
-answer that named no pod). Anything that reads Arrow reads it:
+`samples.arrows` is an Arrow IPC stream of compressed batches: what was written before a crash loads, a torn tail is
+left out. Instants are timestamps in ns (UTC), null when there is none (`sent` of a request that was never sent,
+`server` of an answer that named no pod). Anything that reads Arrow reads it:
 
     pandas:  pyarrow.ipc.open_stream("samples.arrows").read_pandas()
     polars:  polars.read_ipc_stream("samples.arrows")
@@ -37,11 +37,16 @@ _BATCH_ROWS: Final = 8192
 _BATCH_SECONDS: Final = 0.5
 _INSTANT: Final = pa.timestamp("ns", tz="UTC")
 _NULLS: Final = {"server": NO_POD, "sent": 0}  # what stands for "none" in SAMPLE
-SCHEMA: Final = pa.schema([
-    pa.field(name, _INSTANT if SAMPLE[name] == np.dtype("<i8") else pa.from_numpy_dtype(SAMPLE[name]),
-             nullable=name in _NULLS)
-    for name in SAMPLE.names or ()
-])
+SCHEMA: Final = pa.schema(
+    [
+        pa.field(
+            name,
+            _INSTANT if SAMPLE[name] == np.dtype("<i8") else pa.from_numpy_dtype(SAMPLE[name]),
+            nullable=name in _NULLS,
+        )
+        for name in SAMPLE.names or ()
+    ]
+)
 
 
 def batch_of(samples: Samples) -> pa.RecordBatch:
@@ -223,7 +228,12 @@ class HistoryWriter:
             self._save_header()
 
     def _save_header(self) -> None:
-        header = {"version": VERSION, **self._header, "flows": [asdict(flow) for flow in self._flows], "pods": self._pods}
+        header = {
+            "version": VERSION,
+            **self._header,
+            "flows": [asdict(flow) for flow in self._flows],
+            "pods": self._pods,
+        }
         path = self.directory / HEADER_FILE
         fresh = path.with_suffix(".tmp")
         fresh.write_text(json.dumps(header, indent=1) + "\n")
@@ -292,11 +302,14 @@ class HistoryWriter:
             self._log.close()
             path = self.directory / SAMPLES_FILE
             fresh = path.with_suffix(".tmp")
-            with pa.OSFile(str(fresh), "wb") as sink, pa.ipc.new_stream(
-                sink, SCHEMA, options=pa.ipc.IpcWriteOptions(compression="zstd")
-            ) as stream:
-                for batch in pa.Table.from_batches([batch_of(part) for part in self._saved], SCHEMA).combine_chunks().to_batches(
-                    max_chunksize=1 << 20
+            with (
+                pa.OSFile(str(fresh), "wb") as sink,
+                pa.ipc.new_stream(sink, SCHEMA, options=pa.ipc.IpcWriteOptions(compression="zstd")) as stream,
+            ):
+                for batch in (
+                    pa.Table.from_batches([batch_of(part) for part in self._saved], SCHEMA)
+                    .combine_chunks()
+                    .to_batches(max_chunksize=1 << 20)
                 ):
                     stream.write_batch(batch)
             os.replace(fresh, path)

@@ -1,8 +1,9 @@
 """The loader: `python -m chaos.load.agent` in a tenant's client pod, from when the tenant is deployed until it goes.
 
 One process, one thread, one loop: flows, aggressors and the control port share it. Environment:
-`LOADER_FLOWS` (JSON list, `chaos.load.spec`), `POD_NAME` (default: the host's name), `POD_NAMESPACE`, `WORKLOAD` (default
-`client`), `LISTEN` (default 0.0.0.0), `CONTROL_PORT`. SIGTERM: no more requests, what is under way ends, exit 0.
+`LOADER_FLOWS` (JSON list, `chaos.load.spec`), `POD_NAME` (default: the host's name), `POD_NAMESPACE`, `WORKLOAD`
+(default `client`), `LISTEN` (default 0.0.0.0), `CONTROL_PORT`. SIGTERM: no more requests, what is under way ends, exit
+0.
 """
 
 from __future__ import annotations
@@ -49,14 +50,20 @@ class Agent:
         self.engines: dict[str, Engine] = {}
         self.aggressors: dict[str, Aggressor] = {}
         self.retired: list[Engine] = []
-        self.control = Control(self.reactor, host, port, {
-            "/healthz": lambda method, query, body: (200, b"ok\n"),
-            "/state": lambda method, query, body: (200, as_json(self.state())),
-            "/samples": self._samples,
-            "/flows": self._flows,
-            "/stop": self._stop,
-            "/aggressor": self._aggressor,
-        }, pod)
+        self.control = Control(
+            self.reactor,
+            host,
+            port,
+            {
+                "/healthz": lambda method, query, body: (200, b"ok\n"),
+                "/state": lambda method, query, body: (200, as_json(self.state())),
+                "/samples": self._samples,
+                "/flows": self._flows,
+                "/stop": self._stop,
+                "/aggressor": self._aggressor,
+            },
+            pod,
+        )
 
     # ---- flows
 
@@ -70,11 +77,21 @@ class Agent:
                 return
             self._retire(old)
         ledger = next((one for one in self.ledgers if one.name == spec.name), None)
-        if ledger is not None and (ledger.server, ledger.sentinel, ledger.label) != (spec.server, spec.sentinel, spec.label):
+        if ledger is not None and (ledger.server, ledger.sentinel, ledger.label) != (
+            spec.server,
+            spec.sentinel,
+            spec.label,
+        ):
             raise Misuse(f"loader: {spec.name}: already counts {ledger.server} [{ledger.label}]: take another name")
         if ledger is None:
-            ledger = Ledger(len(self.ledgers), name=spec.name, server=spec.server, sentinel=spec.sentinel,
-                            label=spec.label, keep_every=spec.keep_every)
+            ledger = Ledger(
+                len(self.ledgers),
+                name=spec.name,
+                server=spec.server,
+                sentinel=spec.sentinel,
+                label=spec.label,
+                keep_every=spec.keep_every,
+            )
             self.ledgers.append(ledger)
         ledger.keep_every = spec.keep_every
         engine = self.engines[spec.name] = Engine(self.reactor, self.recorder, ledger, spec)
@@ -137,8 +154,13 @@ class Agent:
         """Counts at this end, and the loader's own lateness."""
         reactor = self.reactor
         return {
-            "pod": self.pod, "client": self.workload, "epoch": self.epoch, "clock": monotonic_ns() + self.recorder.base,
-            "total": self.log.total, "under_way": self.under_way(), "servers": self.recorder.servers,
+            "pod": self.pod,
+            "client": self.workload,
+            "epoch": self.epoch,
+            "clock": monotonic_ns() + self.recorder.base,
+            "total": self.log.total,
+            "under_way": self.under_way(),
+            "servers": self.recorder.servers,
             "flows": [one.show() for one in self.ledgers],
             "aggressors": [one.show() for one in self.aggressors.values()],
             "lateness": {"tolerance_ns": TOLERANCE, "stalls": reactor.stalls, "worst_ns": reactor.worst},
@@ -191,7 +213,8 @@ def main() -> None:
         agent = Agent(
             pod=os.environ.get("POD_NAME") or socket.gethostname(),
             workload=f"{os.environ.get('POD_NAMESPACE', 'default')}/{os.environ.get('WORKLOAD', 'client')}",
-            host=os.environ.get("LISTEN", "0.0.0.0"), port=int(os.environ.get("CONTROL_PORT", PORT_CONTROL)),
+            host=os.environ.get("LISTEN", "0.0.0.0"),
+            port=int(os.environ.get("CONTROL_PORT", PORT_CONTROL)),
         )
         for flow in flows:
             agent.set_flow(flow)

@@ -74,7 +74,9 @@ class Aggressor:
             self._seen = counts
             latencies = sorted(self.engine.last_latencies)
             median = latencies[len(latencies) // 2] if latencies else 0
-            why = detect_saturation(offered=offered, lost=lost, shed=shed, median=median, first_median=self._first_median)
+            why = detect_saturation(
+                offered=offered, lost=lost, shed=shed, median=median, first_median=self._first_median
+            )
             self._first_median = self._first_median or median
             late = reactor.stalls - self._stalls
             self._stalls = reactor.stalls
@@ -101,5 +103,12 @@ class Aggressor:
 
     def show(self) -> dict[str, str | float | bool]:
         left = max(0.0, (self._deadline - monotonic_ns()) / 1e9) if self.phase is not Phase.ENDED else 0.0
-        return {"profile": str(self.spec.profile), "phase": str(self.phase), "rate": self.rate, "why": self.why,
-                "saturated_at": self.saturated_at, "loader_bound": self.loader_bound, "seconds_left": left}
+        return {
+            "profile": str(self.spec.profile),
+            "phase": str(self.phase),
+            "rate": self.rate,
+            "why": self.why,
+            "saturated_at": self.saturated_at,
+            "loader_bound": self.loader_bound,
+            "seconds_left": left,
+        }

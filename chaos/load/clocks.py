@@ -1,9 +1,9 @@
 """Aligns a loader's clock with the runner's by round trips. Pure; the collector feeds it.
 
 A loader's answer holds its clock at a moment between the question and the answer, so each round trip bounds the offset
-(loader minus runner) from both sides; the bounds of many round trips meet. They are widened with age, because clocks drift.
-When zero lies within them, the clocks agree as far as can be known, and nothing is taken out: two processes of one
-machine are never made to disagree by the asymmetry of a round trip.
+(loader minus runner) from both sides; the bounds of many round trips meet. They are widened with age, because clocks
+drift. When zero lies within them, the clocks agree as far as can be known, and nothing is taken out: two processes of
+one machine are never made to disagree by the asymmetry of a round trip.
 """
 
 from __future__ import annotations

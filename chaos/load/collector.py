@@ -1,8 +1,9 @@
 """The runner's side of the load: a thread for each loader asks for its samples and appends them to the history.
 
-Samples come through the API server (`Cluster.pod_http`) to the loader's control port, so no proxy under test carries them.
-A loader keeps all it measured, so a runner that stops asking, or starts again, loses nothing; a loader whose container
-started again begins a new epoch and is counted anew. At the end both sides' counts must be equal, or `LostSamples`.
+Samples come through the API server (`Cluster.pod_http`) to the loader's control port, so no proxy under test carries
+them. A loader keeps all it measured, so a runner that stops asking, or starts again, loses nothing; a loader whose
+container started again begins a new epoch and is counted anew. At the end both sides' counts must be equal, or
+`LostSamples`.
 """
 
 from __future__ import annotations
@@ -110,8 +111,14 @@ class LoaderFeed:
         self.clock.hear(asked=asked, answered=answered, clock=state["clock"])
         if epoch is None or epoch.name != state["epoch"]:
             if epoch is not None:
-                self.writer.event(EventKind.LOADER, {
-                    "pod": f"{self.namespace}/{self.pod}", "phase": "restarted", "uncollected": epoch.total - epoch.next})
+                self.writer.event(
+                    EventKind.LOADER,
+                    {
+                        "pod": f"{self.namespace}/{self.pod}",
+                        "phase": "restarted",
+                        "uncollected": epoch.total - epoch.next,
+                    },
+                )
             epoch = _Epoch(state["epoch"])
             self.epochs.append(epoch)
             self._stated = None
@@ -122,17 +129,18 @@ class LoaderFeed:
         state = page.state
         if state["from"] != epoch.next:
             raise LostSamples(f"{self.pod}: asked for samples from {epoch.next}, got them from {state['from']}")
-        for ledger in state["flows"][len(epoch.flows):]:
+        for ledger in state["flows"][len(epoch.flows) :]:
             flow = Flow(state["client"], ledger["server"], ledger["sentinel"], ledger["label"])
             epoch.flows[ledger["id"]] = self.writer.flow(flow)
-        for name in state["servers"][len(epoch.servers):]:
+        for name in state["servers"][len(epoch.servers) :]:
             epoch.servers.append(self.writer.pod(name))
         offset = self.clock.offset
         stated = self._stated
         if stated is None or offset.error < 0.5 * stated.error or abs(offset.value - stated.value) > stated.error:
             self._stated = offset
-            self.writer.event(EventKind.CLOCK, {"pod": f"{self.namespace}/{self.pod}", "offset": offset.value,
-                                                "error": offset.error})
+            self.writer.event(
+                EventKind.CLOCK, {"pod": f"{self.namespace}/{self.pod}", "offset": offset.value, "error": offset.error}
+            )
         records = page.records.copy()
         for number, count in zip(*np.unique(records["flow"], return_counts=True), strict=True):
             epoch.arrived[int(number)] = epoch.arrived.get(int(number), 0) + int(count)
@@ -152,7 +160,8 @@ class LoaderFeed:
         table = self.writer.flows
         self.pending = {
             table[epoch.flows[int(number)]]: np.array(due, dtype=np.int64) - offset.value
-            for number, due in state["pending"].items() if due
+            for number, due in state["pending"].items()
+            if due
         }
 
     def drain(self, seconds: float) -> None:
@@ -164,8 +173,10 @@ class LoaderFeed:
             if not more and not epoch.under_way:
                 return
             if time.monotonic() >= end:
-                raise LostSamples(f"{self.pod}: {epoch.under_way} requests still under way, "
-                                  f"{epoch.total - epoch.next} samples not fetched after {seconds:g} s")
+                raise LostSamples(
+                    f"{self.pod}: {epoch.under_way} requests still under way, "
+                    f"{epoch.total - epoch.next} samples not fetched after {seconds:g} s"
+                )
             if not more:
                 time.sleep(0.02)
 
@@ -191,11 +202,26 @@ class LoaderFeed:
     def tell(self) -> None:
         """The loader's own counts as an event."""
         for epoch in self.epochs:
-            self.writer.event(EventKind.LOADER, {
-                "pod": f"{self.namespace}/{self.pod}", "phase": "counts", "epoch": epoch.name, "total": epoch.total,
-                "flows": [{"flow": epoch.flows[one["id"]], "name": one["name"], "keep_every": one["keep_every"],
-                           **{name: one[name] for name in _COUNTED}} for one in epoch.ledgers],
-                "lateness": self.state.get("lateness", {}), "aggressors": self.state.get("aggressors", [])})
+            self.writer.event(
+                EventKind.LOADER,
+                {
+                    "pod": f"{self.namespace}/{self.pod}",
+                    "phase": "counts",
+                    "epoch": epoch.name,
+                    "total": epoch.total,
+                    "flows": [
+                        {
+                            "flow": epoch.flows[one["id"]],
+                            "name": one["name"],
+                            "keep_every": one["keep_every"],
+                            **{name: one[name] for name in _COUNTED},
+                        }
+                        for one in epoch.ledgers
+                    ],
+                    "lateness": self.state.get("lateness", {}),
+                    "aggressors": self.state.get("aggressors", []),
+                },
+            )
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -214,8 +240,15 @@ class Collector:
         patience: seconds for which a loader may be unreachable before its thread gives up (`failures` then says why).
     """
 
-    def __init__(self, cluster: Cluster, loaders: Sequence[Loader], writer: HistoryWriter, *, every: float = 0.2,
-                 patience: float = 30.0) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        loaders: Sequence[Loader],
+        writer: HistoryWriter,
+        *,
+        every: float = 0.2,
+        patience: float = 30.0,
+    ) -> None:
         self.cluster, self.writer, self.every, self.patience = cluster, writer, every, patience
         self.failures: dict[Loader, str] = {}
         self._feeds: dict[Loader, LoaderFeed] = {}
@@ -235,8 +268,9 @@ class Collector:
         """Gather from one more loader (a pod that came meanwhile)."""
         if loader in self._feeds:
             return
-        self._feeds[loader] = LoaderFeed(lambda path, body: self.ask(loader, path, body), self.writer,
-                                         namespace=loader.namespace, pod=loader.pod)
+        self._feeds[loader] = LoaderFeed(
+            lambda path, body: self.ask(loader, path, body), self.writer, namespace=loader.namespace, pod=loader.pod
+        )
         self._locks[loader] = threading.Lock()
         thread = threading.Thread(target=self._run, args=(loader,), name=f"samples-{loader.pod}", daemon=True)
         self._threads.append(thread)
@@ -301,23 +335,40 @@ class Collector:
             mine = recent[recent["flow"] == number]
             if len(mine):
                 latency = (mine["done"] - mine["due"]) / 1e9
-                found.append(Rate(flow, len(mine) / seconds, float((mine["outcome"] != Outcome.OK).mean()),
-                                  float(np.quantile(latency, 0.5)), float(np.quantile(latency, 0.99))))
+                found.append(
+                    Rate(
+                        flow,
+                        len(mine) / seconds,
+                        float((mine["outcome"] != Outcome.OK).mean()),
+                        float(np.quantile(latency, 0.5)),
+                        float(np.quantile(latency, 0.99)),
+                    )
+                )
         return found
 
     def wait_for(self, requests: int, *, seconds: float = 30.0) -> None:
         """Until every flow of every loader has that many samples here; raises NotReady."""
+
         def enough() -> bool:
             self._raise_failures()
             epochs = [feed.epochs[-1] if feed.epochs else None for feed in self._feeds.values()]
-            return all(epoch is not None and epoch.ledgers and all(
-                epoch.arrived.get(one["id"], 0) >= min(requests, requests / one["keep_every"]) for one in epoch.ledgers)
-                for epoch in epochs)
+            return all(
+                epoch is not None
+                and epoch.ledgers
+                and all(
+                    epoch.arrived.get(one["id"], 0) >= min(requests, requests / one["keep_every"])
+                    for one in epoch.ledgers
+                )
+                for epoch in epochs
+            )
+
         self.cluster.wait(f"{requests} requests of each flow", enough, seconds=seconds)
 
     def _raise_failures(self) -> None:
         if self.failures:
-            raise NotReady("; ".join(f"{loader.namespace}/{loader.pod}: {why}" for loader, why in self.failures.items()))
+            raise NotReady(
+                "; ".join(f"{loader.namespace}/{loader.pod}: {why}" for loader, why in self.failures.items())
+            )
 
     def finish(self, *, seconds: float = 10.0, stop_flows: bool = True) -> None:
         """Stop the load, fetch the rest, compare the counts of both ends; raises LostSamples."""

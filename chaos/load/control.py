@@ -25,7 +25,9 @@ _MAX_REQUEST: Final = 4 * 1024 * 1024
 
 
 class Control:
-    """A small HTTP/1.1 server. `routes`: path -> handler; a Misuse that a handler raises becomes a 400 with its text."""
+    """A small HTTP/1.1 server. `routes`: path -> handler; a Misuse that a handler raises becomes a 400 with its
+    text.
+    """
 
     def __init__(self, reactor: Reactor, host: str, port: int, routes: dict[str, Handler], pod: str) -> None:
         self.reactor, self.routes, self.pod = reactor, routes, pod
@@ -110,9 +112,17 @@ class _Visitor:
         self.closing = header(head, b"connection").lower() == b"close"
         status, answer = self.control.handle(words[0], words[1], body)
         seq = header(head, b"x-seq")
-        self.out = memoryview(b"HTTP/1.1 %d %b\r\ncontent-length: %d\r\nx-pod: %b\r\n%b\r\n%b" % (
-            status, b"OK" if status == 200 else b"Error", len(answer), self.control.pod.encode(),
-            b"x-seq: %b\r\n" % seq if seq else b"", answer))
+        self.out = memoryview(
+            b"HTTP/1.1 %d %b\r\ncontent-length: %d\r\nx-pod: %b\r\n%b\r\n%b"
+            % (
+                status,
+                b"OK" if status == 200 else b"Error",
+                len(answer),
+                self.control.pod.encode(),
+                b"x-seq: %b\r\n" % seq if seq else b"",
+                answer,
+            )
+        )
         self._write()
 
     def _write(self) -> None:

@@ -1,7 +1,7 @@
 """One flow's requests: when each is due, which are under way, how each ended. Open loop: nothing waits for an answer.
 
-How the bytes travel is the line's business (`lines.open_line`): the engine hands it requests and is told how they ended.
-Used by the agent (which owns the reactor and the log) and by aggressors (which turn the rate).
+How the bytes travel is the line's business (`lines.open_line`): the engine hands it requests and is told how they
+ended. Used by the agent (which owns the reactor and the log) and by aggressors (which turn the rate).
 """
 
 from __future__ import annotations
@@ -194,5 +194,15 @@ class Engine:
             recorder = self.recorder
             base = recorder.base
             ledger.stored += 1
-            recorder.log.add(ledger.id, 0, server, outcome, cause, status, flags, request.due + base,
-                             request.sent + base if request.sent else 0, now + base)
+            recorder.log.add(
+                ledger.id,
+                0,
+                server,
+                outcome,
+                cause,
+                status,
+                flags,
+                request.due + base,
+                request.sent + base if request.sent else 0,
+                now + base,
+            )

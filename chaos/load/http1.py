@@ -1,9 +1,9 @@
 """HTTP/1.1 on the client's side: one request at a time on each connection, as little parsing as a right answer needs.
 
-The first requests open a connection each, until there are as many as the flow keeps: where connections are balanced, not
-requests, one alone would go to one server. From then on each due request takes the connection that was idle longest, or
-opens another at once: an answer that does not come never holds the next request back. After a reset the next due request
-reconnects at once.
+The first requests open a connection each, until there are as many as the flow keeps: where connections are balanced,
+not requests, one alone would go to one server. From then on each due request takes the connection that was idle
+longest, or opens another at once: an answer that does not come never holds the next request back. After a reset the
+next due request reconnects at once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ _OK: Final = int(Outcome.OK)
 _NEW: Final = int(Flag.NEW_CONNECTION)
 _RETRIED: Final = int(Flag.RETRIED)
 _SLOW_TICK: Final = 50_000_000  # ns between a slow reader's reads
-_SURPLUS: Final = 1_000_000_000  # ns without need of another connection, after which those beyond `connections` are closed
+_SURPLUS: Final = (
+    1_000_000_000  # ns without need of another connection, after which those beyond `connections` are closed
+)
 _KEPT_OF_ERROR: Final = 2048  # bytes of an unexpected answer's body that are looked at
 
 
@@ -218,8 +220,12 @@ class Exchange(Socket):
         head = data[:end]
         length = header(head, b"content-length")
         if length.isdigit():
-            self._take(head.lower().replace(b"\r\ncontent-length:", b"\r\nx-given-length:")
-                       + b"\r\ncontent-length: " + length + data[end:])
+            self._take(
+                head.lower().replace(b"\r\ncontent-length:", b"\r\nx-given-length:")
+                + b"\r\ncontent-length: "
+                + length
+                + data[end:]
+            )
         elif b"chunked" in header(head, b"transfer-encoding").lower():
             try:
                 cut = cut_chunked(data, end + 4)
@@ -253,14 +259,19 @@ class Exchange(Socket):
         if text != line.expect:
             verdict = unexpected_status(head, body[:_KEPT_OF_ERROR], retried=bool(request.flags & _RETRIED))
             outcome, cause = int(verdict[0]), int(verdict[1])
-        elif not whole or (server != NO_POD and not self._answers(head, request)) or (
-            size != line.body_size and text == b"200"
+        elif (
+            not whole
+            or (server != NO_POD and not self._answers(head, request))
+            or (size != line.body_size and text == b"200")
         ):
             outcome, cause = int(Outcome.UNKNOWN), int(Cause.WRONG_BODY)
         self._head, self._body, self._need = b"", b"", 0
         self.request = None
-        if not whole or b"onnection: close" in head or line.engine.spec.new_connections or (
-            len(line.idle) >= line.engine.spec.connections and monotonic_ns() - line.opened > _SURPLUS
+        if (
+            not whole
+            or b"onnection: close" in head
+            or line.engine.spec.new_connections
+            or (len(line.idle) >= line.engine.spec.connections and monotonic_ns() - line.opened > _SURPLUS)
         ):
             self.drop()
         else:

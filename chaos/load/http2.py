@@ -56,8 +56,12 @@ class Http2Line(MuxLine):
         path = f"/bytes/{spec.answer_bytes}" if spec.answer_bytes else spec.path
         if self.grpc and path == "/":
             path = _GRPC_PATH
-        fields = [(":method", "POST" if self.grpc else spec.method), (":scheme", "http"),
-                  (":authority", spec.host if spec.port == 80 else spec.target), (":path", path)]
+        fields = [
+            (":method", "POST" if self.grpc else spec.method),
+            (":scheme", "http"),
+            (":authority", spec.host if spec.port == 80 else spec.target),
+            (":path", path),
+        ]
         if self.grpc:
             fields += [("content-type", "application/grpc"), ("te", "trailers")]
         elif payload:

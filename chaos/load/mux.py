@@ -1,7 +1,8 @@
 """A fixed number of long-lived connections, each shared by many requests: raw TCP streams, HTTP/2, gRPC.
 
-Request n goes over connection n modulo their number. A connection that was reset is made again by the next due request, at
-once; one that gave no sign for a whole timeout while answers were awaited is given up, as an application's keep-alive would.
+Request n goes over connection n modulo their number. A connection that was reset is made again by the next due request,
+at once; one that gave no sign for a whole timeout while answers were awaited is given up, as an application's
+keep-alive would.
 """
 
 from __future__ import annotations

@@ -27,12 +27,24 @@ class SampleLog:
         self._offset = self._end = 0
         self.total = 0
 
-    def add(self, flow: int, client: int, server: int, outcome: int, cause: int, status: int, flags: int,
-            due: int, sent: int, done: int) -> None:
+    def add(
+        self,
+        flow: int,
+        client: int,
+        server: int,
+        outcome: int,
+        cause: int,
+        status: int,
+        flags: int,
+        due: int,
+        sent: int,
+        done: int,
+    ) -> None:
         if self._offset == self._end:
             self._grow()
-        RECORD.pack_into(self._chunk, self._offset, flow, client, server, outcome, cause, status, flags, due, sent,
-                         done)
+        RECORD.pack_into(
+            self._chunk, self._offset, flow, client, server, outcome, cause, status, flags, due, sent, done
+        )
         self._offset += SIZE
         self.total += 1
 
@@ -66,8 +78,24 @@ class SampleLog:
 class Ledger:
     """One flow's counts at the loader's end: they say what must arrive at the other."""
 
-    __slots__ = ("done", "due", "failed", "id", "keep_every", "label", "late", "name", "ok", "opened", "sent",
-                 "sentinel", "server", "shed", "stored", "unknown")
+    __slots__ = (
+        "done",
+        "due",
+        "failed",
+        "id",
+        "keep_every",
+        "label",
+        "late",
+        "name",
+        "ok",
+        "opened",
+        "sent",
+        "sentinel",
+        "server",
+        "shed",
+        "stored",
+        "unknown",
+    )
 
     def __init__(self, number: int, *, name: str, server: str, sentinel: bool, label: str, keep_every: int) -> None:
         self.id, self.name, self.server, self.sentinel, self.label = number, name, server, sentinel, label

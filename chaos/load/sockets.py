@@ -160,7 +160,8 @@ class Socket:
 
     def _ready(self, mask: int) -> None:
         if self._connecting:
-            # A second connect tells the first one's result, and is right even for an event of a descriptor's former owner.
+            # A second connect tells the first one's result, and is right even for an event of a descriptor's former
+            # owner.
             code = self.sock.connect_ex(self.address[1])
             if code in (errno.EALREADY, errno.EINPROGRESS):
                 return

@@ -1,7 +1,7 @@
 """Where the mesh's authority is kept: a Secret in the system namespace, made by whoever comes first.
 
-The runner makes it while it installs a mesh, so that proxies can start beside the control plane; after `kubectl apply` of
-rendered manifests the control plane does.
+The runner makes it while it installs a mesh, so that proxies can start beside the control plane; after `kubectl apply`
+of rendered manifests the control plane does.
 """
 
 from __future__ import annotations
@@ -34,7 +34,12 @@ def stored_authority(cluster: Cluster, *, run: str) -> Authority:
 def secret(made: Authority, *, run: str) -> dict[str, Any]:
     """The Secret that holds it."""
     return {
-        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": "kubernetes.io/tls",
         "metadata": {"name": AUTHORITY_SECRET, "namespace": SYSTEM_NAMESPACE, "labels": {LABEL_RUN: run}},
-        "data": {"tls.crt": base64.b64encode(made.root_pem).decode(), "tls.key": base64.b64encode(made.key_pem).decode()},
+        "data": {
+            "tls.crt": base64.b64encode(made.root_pem).decode(),
+            "tls.key": base64.b64encode(made.key_pem).decode(),
+        },
     }

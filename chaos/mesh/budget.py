@@ -23,11 +23,13 @@ class Budget:
 
     def __post_init__(self) -> None:
         problems = [
-            text for wrong, text in (
+            text
+            for wrong, text in (
                 (self.cpu_millicores < 1, f"cpu_millicores is {self.cpu_millicores}, and should be at least 1"),
                 (self.memory_mib < 1, f"memory_mib is {self.memory_mib}, and should be at least 1"),
                 (not 0 < self.l7_share < 1, f"l7_share is {self.l7_share}, and should lie between 0 and 1"),
-            ) if wrong
+            )
+            if wrong
         ]
         if problems:
             raise Misuse(f"budget: {'; '.join(problems)}")
@@ -77,7 +79,8 @@ def divide(mode: ProxyMode, budget: Budget = Budget(), reference: Reference = Re
     counts = instances(mode, reference)
     parts = {"l4": 1 - budget.l7_share, "l7": budget.l7_share} if len(counts) == 2 else {}
     return {
-        name: Share(int(budget.cpu_millicores * parts.get(name, 1) / count),
-                    int(budget.memory_mib * parts.get(name, 1) / count))
+        name: Share(
+            int(budget.cpu_millicores * parts.get(name, 1) / count), int(budget.memory_mib * parts.get(name, 1) / count)
+        )
         for name, count in counts.items()
     }

@@ -49,13 +49,20 @@ class Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "sharedfate mesh root")])
         certificate = (
-            x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-            .serial_number(x509.random_serial_number()).not_valid_before(now - _SKEW).not_valid_after(now + _ROOT_LIFE)
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - _SKEW)
+            .not_valid_after(now + _ROOT_LIFE)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(_usage(sign=True), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(f"spiffe://{TRUST_DOMAIN}")]),
-                           critical=False)
+            .add_extension(
+                x509.SubjectAlternativeName([x509.UniformResourceIdentifier(f"spiffe://{TRUST_DOMAIN}")]),
+                critical=False,
+            )
             .sign(key, hashes.SHA256())
         )
         return cls(certificate, key)
@@ -81,40 +88,68 @@ class Authority:
         """A certificate for DNS names: the control plane's own."""
         return self._issue([x509.DNSName(name) for name in names], names[0], seconds, None)
 
-    def _issue(self, alternatives: list[x509.GeneralName], common_name: str | None, seconds: float,
-               now: datetime.datetime | None) -> Issued:
+    def _issue(
+        self,
+        alternatives: list[x509.GeneralName],
+        common_name: str | None,
+        seconds: float,
+        now: datetime.datetime | None,
+    ) -> Issued:
         now = now or datetime.datetime.now(datetime.UTC)
         key = ec.generate_private_key(ec.SECP256R1())
         serial = x509.random_serial_number()
         end = now + datetime.timedelta(seconds=seconds)
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)] if common_name else [])
         certificate = (
-            x509.CertificateBuilder().subject_name(subject).issuer_name(self._certificate.subject)
-            .public_key(key.public_key()).serial_number(serial).not_valid_before(now - _SKEW).not_valid_after(end)
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._certificate.subject)
+            .public_key(key.public_key())
+            .serial_number(serial)
+            .not_valid_before(now - _SKEW)
+            .not_valid_after(end)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(sign=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
-                           critical=False)
+            .add_extension(
+                x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
+                critical=False,
+            )
             .add_extension(x509.SubjectAlternativeName(alternatives), critical=common_name is None)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
             .sign(self._key, hashes.SHA256())
         )
-        return Issued(certificate.public_bytes(serialization.Encoding.PEM), _key_pem(key), f"{serial:x}",
-                      fingerprint(key.public_key()), now.timestamp(), end.timestamp())
+        return Issued(
+            certificate.public_bytes(serialization.Encoding.PEM),
+            _key_pem(key),
+            f"{serial:x}",
+            fingerprint(key.public_key()),
+            now.timestamp(),
+            end.timestamp(),
+        )
 
 
 def _usage(*, sign: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(digital_signature=not sign, key_cert_sign=sign, crl_sign=sign, content_commitment=False,
-                         key_encipherment=False, data_encipherment=False, key_agreement=False, encipher_only=False,
-                         decipher_only=False)
+    return x509.KeyUsage(
+        digital_signature=not sign,
+        key_cert_sign=sign,
+        crl_sign=sign,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
 
 
 def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
-                             serialization.NoEncryption())
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
 
 
 def fingerprint(public_key: ec.EllipticCurvePublicKey) -> str:
     """SHA-256 of a public key's SubjectPublicKeyInfo, in hex."""
-    return hashlib.sha256(public_key.public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+    return hashlib.sha256(
+        public_key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    ).hexdigest()

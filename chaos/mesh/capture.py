@@ -1,12 +1,12 @@
 """Capture: the nftables rules in a pod's own network namespace that lead its TCP traffic through the mesh.
 
-`plan_capture` is pure; `python -m chaos.mesh.capture` applies it where it runs (the init container of sidecar modes, which
-needs NET_ADMIN only), and the node agent applies the same plan inside the pods' namespaces from outside.
+`plan_capture` is pure; `python -m chaos.mesh.capture` applies it where it runs (the init container of sidecar modes,
+which needs NET_ADMIN only), and the node agent applies the same plan inside the pods' namespaces from outside.
 
-What passes untouched: loop-back; what a proxy sends (marked); the control and status ports in both directions; and, inbound,
-the node itself, whose kubelet probes. Anything else that is TCP meets a proxy or is refused: when no proxy listens, that
-is a reset, never plain text. TCP over IPv6 is refused both ways, because the proxies speak IPv4 only. A redirect keeps
-the original destination, which the proxy asks the kernel for.
+What passes untouched: loop-back; what a proxy sends (marked); the control and status ports in both directions; and,
+inbound, the node itself, whose kubelet probes. Anything else that is TCP meets a proxy or is refused: when no proxy
+listens, that is a reset, never plain text. TCP over IPv6 is refused both ways, because the proxies speak IPv4 only. A
+redirect keeps the original destination, which the proxy asks the kernel for.
 """
 
 from __future__ import annotations
@@ -121,7 +121,9 @@ def apply_rules(rules: str, *, netns: str = "") -> None:
         command = ["nsenter", f"--net={netns}", *command]
     done = _run(command, rules)
     if done.returncode:
-        raise EnvironmentUnfit(f"capture: nft refused the rules ({done.stderr.strip()}): NET_ADMIN and nf_tables are needed")
+        raise EnvironmentUnfit(
+            f"capture: nft refused the rules ({done.stderr.strip()}): NET_ADMIN and nf_tables are needed"
+        )
 
 
 def is_applied(plan: str, *, netns: str = "") -> bool:
@@ -155,8 +157,13 @@ def main() -> int:
     """Capture this pod, in place: the init container of sidecar modes."""
     net = Path("/proc/self/net")
     try:
-        apply_rules(plan_capture(inbound=Inbound.REDIRECT, ipv6=has_ipv6(net),
-                                 node=node_addresses(os.environ.get("NODE_IP", "").split(","), net)))
+        apply_rules(
+            plan_capture(
+                inbound=Inbound.REDIRECT,
+                ipv6=has_ipv6(net),
+                node=node_addresses(os.environ.get("NODE_IP", "").split(","), net),
+            )
+        )
     except SharedfateError as error:
         print(error, file=sys.stderr)
         return 1

@@ -143,16 +143,20 @@ def flow_shares(placement: Placement, instances: Iterable[ProxyInstance]) -> Map
 
 
 def may_move(placement: Placement, instances: Iterable[ProxyInstance]) -> frozenset[tuple[str, str]]:
-    """The flows of which nothing can be predicted when the instances break: each connection is balanced once, and a client with
-    connections behind them has others that are not. It drops those that fail and goes on with the rest, by its own patience."""
+    """The flows of which nothing can be predicted when the instances break: each connection is balanced once, and a
+    client with connections behind them has others that are not. It drops those that fail and goes on with the rest, by
+    its own patience."""
     if placement.mode.balancing is not Balancing.CONNECTION:
         return frozenset()
     targets = list(instances)
     by_client: dict[tuple[str, str, str], list[float]] = {}
     for pair in placement.pairs():
         by_client.setdefault((pair.client.workload_key, pair.server.workload_key, pair.client.uid), []).append(
-            _share_behind_any(placement, pair, targets))
-    return frozenset((client, server) for (client, server, _), shares in by_client.items() if 0 < sum(shares) < len(shares))
+            _share_behind_any(placement, pair, targets)
+        )
+    return frozenset(
+        (client, server) for (client, server, _), shares in by_client.items() if 0 < sum(shares) < len(shares)
+    )
 
 
 def _share_behind_any(placement: Placement, pair: Pair, instances: Sequence[ProxyInstance]) -> float:

@@ -60,19 +60,24 @@ def inject(objects: Iterable[Object], mode: ProxyMode, *, run: str, values: Mapp
     """Patched copies, each with the run's label. Mode `none` has no patch: nothing else changes.
 
     Left alone: pods with hostNetwork (there is no namespace of theirs to capture), pods with the label
-    `sharedfate.io/mesh: disabled`, and pods that are injected already. A namespace that the objects use and do not hold is
-    put in front of them, with the mesh's labels alone. Raises Misuse for a pod that has a container or
+    `sharedfate.io/mesh: disabled`, and pods that are injected already. A namespace that the objects use and do not hold
+    is put in front of them, with the mesh's labels alone. Raises Misuse for a pod that has a container or
     volume of the proxy's name.
     """
     filled = {"mode": mode.name, "run": run, **values}
     patches = manifests.load(f"modes/{mode.name}/pod.yaml", filled)
     injected: list[Object] = []
     own = stamp(objects, run)
-    if patches:  # namespaces that are not ours: labelled for the mesh, without the run's label that allows deleting them
+    if (
+        patches
+    ):  # namespaces that are not ours: labelled for the mesh, without the run's label that allows deleting them
         declared = {obj["metadata"]["name"] for obj in own if obj.get("kind") == "Namespace"}
         used = namespaces_of(obj for obj in own if pod_template(obj) is not None)
-        own = [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {}}}
-               for name in used if name not in declared] + own
+        own = [
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {}}}
+            for name in used
+            if name not in declared
+        ] + own
     for obj in own:
         template = pod_template(obj)
         if patches and obj.get("kind") == "Namespace":
@@ -90,8 +95,11 @@ def inject(objects: Iterable[Object], mode: ProxyMode, *, run: str, values: Mapp
 
 def _wants(template: Object) -> bool:
     labels = (template.get("metadata") or {}).get("labels") or {}
-    return (not (template.get("spec") or {}).get("hostNetwork") and labels.get(LABEL_MESH) != "disabled"
-            and LABEL_MODE not in labels)
+    return (
+        not (template.get("spec") or {}).get("hostNetwork")
+        and labels.get(LABEL_MESH) != "disabled"
+        and LABEL_MODE not in labels
+    )
 
 
 def _refuse_clashes(obj: Object, template: Object, patch: Object) -> None:
@@ -100,8 +108,10 @@ def _refuse_clashes(obj: Object, template: Object, patch: Object) -> None:
         if isinstance(ours, list) and field in ("containers", "initContainers", "volumes"):
             taken = {item["name"] for item in ours} & {item.get("name") for item in spec.get(field) or []}
             if taken:
-                raise Misuse(f"{obj['kind']} {obj['metadata'].get('name')}: spec.{field} has {', '.join(sorted(taken))}"
-                             ", names that injection needs: rename it")
+                raise Misuse(
+                    f"{obj['kind']} {obj['metadata'].get('name')}: spec.{field} has {', '.join(sorted(taken))}"
+                    ", names that injection needs: rename it"
+                )
 
 
 def apply_patch(template: Object, patch: Object) -> None:

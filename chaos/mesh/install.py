@@ -57,9 +57,18 @@ class Mesh:
         defects: what to break on purpose, for tests of the checks.
     """
 
-    def __init__(self, cluster: Cluster, mode: ProxyMode | str, *, run: str, budget: Budget | None = None,
-                 features: Features | None = None, reference: Reference | None = None,
-                 certificate_seconds: float = 3600.0, defects: Iterable[Defect] = ()) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        mode: ProxyMode | str,
+        *,
+        run: str,
+        budget: Budget | None = None,
+        features: Features | None = None,
+        reference: Reference | None = None,
+        certificate_seconds: float = 3600.0,
+        defects: Iterable[Defect] = (),
+    ) -> None:
         self.cluster = cluster
         self.mode = mode_named(mode) if isinstance(mode, str) else mode
         self.run = run
@@ -74,24 +83,32 @@ class Mesh:
     @property
     def values(self) -> Mapping[str, int]:
         """What the mode's manifests ask for: `l4_l7_cpu` (millicores), `l4_l7_memory` (Mi), ... per layer."""
-        return {f"{name.replace('-', '_')}_{part}": value for name, share in self.shares.items()
-                for part, value in (("cpu", share.cpu_millicores), ("memory", share.memory_mib))}
+        return {
+            f"{name.replace('-', '_')}_{part}": value
+            for name, share in self.shares.items()
+            for part, value in (("cpu", share.cpu_millicores), ("memory", share.memory_mib))
+        }
 
     def system_manifests(self) -> list[Object]:
         """The mesh's own parts: namespace, RBAC, control plane, the mode's components."""
         values = {**self.values, "mode": self.mode.name, "run": self.run, "mesh_json": self._settings()}
         components = manifests.load(f"modes/{self.mode.name}/components.yaml", values)
-        privileged = any((inject.pod_template(c) or {}).get("spec", {}).get("serviceAccountName") == NODE_PROXY_ACCOUNT
-                         for c in components)
-        return inject.stamp([
-            *manifests.load("namespace.yaml", values),
-            *manifests.load("rbac/control-plane.yaml", values),
-            *(manifests.load("rbac/node-proxy.yaml", values) if privileged else []),
-            *manifests.load("control-plane.yaml", values),
-            *manifests.load("rbac/watchdog.yaml", values),
-            *manifests.load("watchdog.yaml", values),
-            *components,
-        ], self.run)
+        privileged = any(
+            (inject.pod_template(c) or {}).get("spec", {}).get("serviceAccountName") == NODE_PROXY_ACCOUNT
+            for c in components
+        )
+        return inject.stamp(
+            [
+                *manifests.load("namespace.yaml", values),
+                *manifests.load("rbac/control-plane.yaml", values),
+                *(manifests.load("rbac/node-proxy.yaml", values) if privileged else []),
+                *manifests.load("control-plane.yaml", values),
+                *manifests.load("rbac/watchdog.yaml", values),
+                *manifests.load("watchdog.yaml", values),
+                *components,
+            ],
+            self.run,
+        )
 
     def inject(self, objects: Iterable[Object]) -> list[Object]:
         """The application's manifests, patched for the mode."""
@@ -103,8 +120,14 @@ class Mesh:
 
     def _settings(self) -> str:
         features = {f.name: getattr(self.features, f.name) for f in fields(Features)}
-        return settings(self.mode.name, run=self.run, features=features, values=self.values,
-                        certificate_seconds=self.certificate_seconds, defects=self.defects)
+        return settings(
+            self.mode.name,
+            run=self.run,
+            features=features,
+            values=self.values,
+            certificate_seconds=self.certificate_seconds,
+            defects=self.defects,
+        )
 
     # ---- life
 
@@ -129,15 +152,20 @@ class Mesh:
         injected = self.inject(objects)
         self._deployed += injected
         self._apply(obj for obj in injected if obj["kind"] == "Namespace")
-        meshed = [o["metadata"]["name"] for o in injected if o["kind"] == "Namespace"
-                  and o["metadata"]["labels"].get(LABEL_MESH) == "enabled"]
+        meshed = [
+            o["metadata"]["name"]
+            for o in injected
+            if o["kind"] == "Namespace" and o["metadata"]["labels"].get(LABEL_MESH) == "enabled"
+        ]
         self._publish(meshed)
         self._apply(obj for obj in injected if obj["kind"] != "Namespace")
         self.wait_ready(injected, seconds=seconds)
         self.cluster.wait(f"mode {self.mode.name}: a proxy at every hop of every path", self._is_whole, seconds=seconds)
 
     def _publish(self, namespaces: Sequence[str]) -> None:
-        """The proxies' bootstrap and trust bundle, which the control plane then keeps: their pods need not wait for it."""
+        """The proxies' bootstrap and trust bundle, which the control plane then keeps: their pods need not wait
+        for it.
+        """
         if namespaces:
             root = stored_authority(self.cluster, run=self.run).root_pem.decode()
             data = proxy_config(self.mode.name, root)
@@ -163,8 +191,10 @@ class Mesh:
         self._set_settings(seconds)
 
     def _set_settings(self, seconds: float) -> None:
-        self.await_pushed(self.cluster.patch(
-            "ConfigMap", MESH_CONFIG, {"data": {"mesh.json": self._settings()}}, SYSTEM_NAMESPACE), seconds=seconds)
+        self.await_pushed(
+            self.cluster.patch("ConfigMap", MESH_CONFIG, {"data": {"mesh.json": self._settings()}}, SYSTEM_NAMESPACE),
+            seconds=seconds,
+        )
 
     def await_withdrawn(self, namespace: str, name: str, *, seconds: float = 30.0) -> None:
         """Until every connected proxy has answered for a world without that policy."""
@@ -172,8 +202,8 @@ class Mesh:
         self._await_pushed(f"without {key}", lambda seen: key not in seen, seconds)
 
     def await_pushed(self, settings: Mapping[str, Any], *, seconds: float = 30.0) -> None:
-        """Until every connected proxy has answered for a world that holds this ConfigMap (settings or a policy); one that
-        went holds up nobody. Raises NotReady naming the ones that have not."""
+        """Until every connected proxy has answered for a world that holds this ConfigMap (settings or a policy); one
+        that went holds up nobody. Raises NotReady naming the ones that have not."""
         meta = settings["metadata"]
         key, version = f"{meta['namespace']}/{meta['name']}", meta["resourceVersion"]
         self._await_pushed(f"with {key} at version {version}", lambda seen: seen.get(key) == version, seconds)
@@ -184,8 +214,11 @@ class Mesh:
         def done() -> bool:
             page = self.control_plane()
             if seen(page["settings"]):
-                behind[:] = [f"{proxy['namespace']}/{proxy['pod']}" for proxy in page["proxies"] if not proxy["current"]
-                             or any(kind["pending"] for kind in proxy["resources"].values())]
+                behind[:] = [
+                    f"{proxy['namespace']}/{proxy['pod']}"
+                    for proxy in page["proxies"]
+                    if not proxy["current"] or any(kind["pending"] for kind in proxy["resources"].values())
+                ]
             return not behind
 
         try:
@@ -196,42 +229,66 @@ class Mesh:
     def uninstall(self, *, seconds: float = 60.0, namespace: bool = True) -> None:
         """Take everything away: first un-capture on every node, then delete; waits until it is gone. Safe to repeat.
 
-        An agent that is merely deleted would leave rules that refuse its pods' traffic. `namespace`: the system namespace
-        too, with whatever else of this run is in it.
+        An agent that is merely deleted would leave rules that refuse its pods' traffic. `namespace`: the system
+        namespace too, with whatever else of this run is in it.
         """
-        ours = [n for n in self.cluster.list("Namespace", labels=f"{LABEL_RUN}={self.run}")
-                if n["metadata"]["name"] != SYSTEM_NAMESPACE]
+        ours = [
+            n
+            for n in self.cluster.list("Namespace", labels=f"{LABEL_RUN}={self.run}")
+            if n["metadata"]["name"] != SYSTEM_NAMESPACE
+        ]
         names = {n["metadata"]["name"] for n in ours}
         self._release(names, seconds)
         self._parallel(lambda n: self.cluster.delete("Namespace", n["metadata"]["name"]), ours)
-        self._parallel(self._delete, [o for o in self._deployed if o["kind"] != "Namespace"
-                                      and o["metadata"].get("namespace") not in names])
+        self._parallel(
+            self._delete,
+            [o for o in self._deployed if o["kind"] != "Namespace" and o["metadata"].get("namespace") not in names],
+        )
         self._deployed = []
-        self.cluster.wait("the application's pods are gone",
-                          lambda: not [p for p in self._pods() if p["metadata"]["namespace"] != SYSTEM_NAMESPACE],
-                          seconds=seconds)
+        self.cluster.wait(
+            "the application's pods are gone",
+            lambda: not [p for p in self._pods() if p["metadata"]["namespace"] != SYSTEM_NAMESPACE],
+            seconds=seconds,
+        )
         system = [obj for obj in self.system_manifests() if namespace or obj["kind"] != "Namespace"]
         self._parallel(self._delete, list(reversed(system)))
         own = {o["metadata"]["name"] for o in system if o["kind"] in ("Deployment", "DaemonSet")}
-        self.cluster.wait("the mesh's pods are gone", lambda: not [
-            p for p in self._pods() if p["metadata"]["labels"].get("app") in own], seconds=seconds)
+        self.cluster.wait(
+            "the mesh's pods are gone",
+            lambda: not [p for p in self._pods() if p["metadata"]["labels"].get("app") in own],
+            seconds=seconds,
+        )
         # last, because the control plane would publish it again
         self.cluster.delete("ConfigMap", PROXY_CONFIG, SYSTEM_NAMESPACE)
         self.cluster.delete("Secret", AUTHORITY_SECRET, SYSTEM_NAMESPACE)
         gone = names | ({SYSTEM_NAMESPACE} if namespace else set())
-        self.cluster.wait("the namespaces are gone", lambda: not [
-            n for n in self.cluster.list("Namespace", labels=f"{LABEL_RUN}={self.run}")
-            if n["metadata"]["name"] in gone], seconds=seconds)
+        self.cluster.wait(
+            "the namespaces are gone",
+            lambda: (
+                not [
+                    n
+                    for n in self.cluster.list("Namespace", labels=f"{LABEL_RUN}={self.run}")
+                    if n["metadata"]["name"] in gone
+                ]
+            ),
+            seconds=seconds,
+        )
 
     def _release(self, deleted: set[str], seconds: float) -> None:
         """Un-capture the namespaces that stay when the mesh goes; the others' pods take their rules with them."""
-        staying = [n["metadata"]["name"] for n in self.cluster.list("Namespace", labels=f"{LABEL_MESH}=enabled")
-                   if n["metadata"]["name"] not in deleted and n["metadata"]["labels"].get(LABEL_MODE) == self.mode.name]
+        staying = [
+            n["metadata"]["name"]
+            for n in self.cluster.list("Namespace", labels=f"{LABEL_MESH}=enabled")
+            if n["metadata"]["name"] not in deleted and n["metadata"]["labels"].get(LABEL_MODE) == self.mode.name
+        ]
         for name in staying:
             self.cluster.patch("Namespace", name, {"metadata": {"labels": {LABEL_MESH: None, LABEL_MODE: None}}})
         if staying and not self.mode.in_pod:
-            self.cluster.wait("every pod is released from capture", lambda: not [
-                pod for name in staying for pod in self.cluster.list("Pod", name) if _captured(pod)], seconds=seconds)
+            self.cluster.wait(
+                "every pod is released from capture",
+                lambda: not [pod for name in staying for pod in self.cluster.list("Pod", name) if _captured(pod)],
+                seconds=seconds,
+            )
 
     # ---- looking
 
@@ -254,8 +311,11 @@ class Mesh:
 
     def wait_ready(self, objects: Iterable[Object], *, seconds: float = 60.0) -> None:
         """Until the workloads among the objects are rolled out and ready; raises NotReady with what their pods say."""
-        waiting = [(o["kind"], o["metadata"]["name"], o["metadata"].get("namespace", "default"))
-                   for o in objects if o["kind"] in ("Deployment", "DaemonSet", "StatefulSet", "Pod")]
+        waiting = [
+            (o["kind"], o["metadata"]["name"], o["metadata"].get("namespace", "default"))
+            for o in objects
+            if o["kind"] in ("Deployment", "DaemonSet", "StatefulSet", "Pod")
+        ]
 
         def done() -> bool:
             while waiting:
@@ -273,8 +333,11 @@ class Mesh:
             raise NotReady(f"not ready after {seconds:g} s: {missing}. {'; '.join(self._complaints())}") from error
 
     def _complaints(self) -> list[str]:
-        return [f"pod {pod['metadata']['namespace']}/{pod['metadata']['name']}: {text}" for pod in self._pods()
-                if (text := complaint(pod))][:8]
+        return [
+            f"pod {pod['metadata']['namespace']}/{pod['metadata']['name']}: {text}"
+            for pod in self._pods()
+            if (text := complaint(pod))
+        ][:8]
 
     def _pods(self) -> list[Object]:
         return self.cluster.list("Pod", labels=f"{LABEL_RUN}={self.run}")
@@ -288,14 +351,20 @@ class Mesh:
         if unknown:
             raise Misuse(f"kinds that sharedfate does not apply: {', '.join(unknown)}; apply them yourself first")
         for wave in (_FIRST, None, _LAST):
-            self._parallel(self.cluster.apply, [
-                obj for obj in everything
-                if (obj["kind"] in wave if wave else obj["kind"] not in _FIRST and obj["kind"] not in _LAST)])
+            self._parallel(
+                self.cluster.apply,
+                [
+                    obj
+                    for obj in everything
+                    if (obj["kind"] in wave if wave else obj["kind"] not in _FIRST and obj["kind"] not in _LAST)
+                ],
+            )
 
     def _delete(self, obj: Object) -> None:
         namespaced = KINDS[obj["kind"]][2]
-        self.cluster.delete(obj["kind"], obj["metadata"]["name"],
-                            obj["metadata"].get("namespace", "default") if namespaced else None)
+        self.cluster.delete(
+            obj["kind"], obj["metadata"]["name"], obj["metadata"].get("namespace", "default") if namespaced else None
+        )
 
     @staticmethod
     def _parallel(function: Callable[[Object], Any], objects: Sequence[Object]) -> None:
@@ -323,7 +392,9 @@ def is_ready(obj: Mapping[str, Any]) -> bool:
         wanted = status.get("desiredNumberScheduled", 0)
         return bool(wanted > 0 and status.get("updatedNumberScheduled", 0) == status.get("numberReady", 0) == wanted)
     wanted = obj["spec"].get("replicas", 1)
-    return bool(status.get("replicas", 0) == status.get("updatedReplicas", 0) == status.get("readyReplicas", 0) == wanted)
+    return bool(
+        status.get("replicas", 0) == status.get("updatedReplicas", 0) == status.get("readyReplicas", 0) == wanted
+    )
 
 
 def complaint(pod: Mapping[str, Any]) -> str:
@@ -337,8 +408,14 @@ def complaint(pod: Mapping[str, Any]) -> str:
                 found = state.get(kind) or {}
                 if found.get("reason") not in (None, "Completed", "PodInitializing"):
                     return f"{container['name']} {found['reason']} {found.get('message', '')}".strip()
-    return next((f"{c['type']} is False: {c.get('message') or c.get('reason', '')}" for c in status.get("conditions") or []
-                 if c["status"] != "True"), str(status.get("phase", "no status")))
+    return next(
+        (
+            f"{c['type']} is False: {c.get('message') or c.get('reason', '')}"
+            for c in status.get("conditions") or []
+            if c["status"] != "True"
+        ),
+        str(status.get("phase", "no status")),
+    )
 
 
 def _pod_ready(pod: Mapping[str, Any]) -> bool:

@@ -55,8 +55,11 @@ def check(objects: Iterable[Object], *, source: str) -> None:
     problems = [
         f"document {number}: {field} is missing"
         for number, obj in enumerate(objects, 1)
-        for field, there in (("apiVersion", obj.get("apiVersion")), ("kind", obj.get("kind")),
-                             ("metadata.name", (obj.get("metadata") or {}).get("name")))
+        for field, there in (
+            ("apiVersion", obj.get("apiVersion")),
+            ("kind", obj.get("kind")),
+            ("metadata.name", (obj.get("metadata") or {}).get("name")),
+        )
         if not there
     ]
     if problems:
@@ -100,6 +103,7 @@ def load(name: str, values: Mapping[str, Any]) -> list[Object]:
 
 def renamed(objects: Iterable[Object], name: str) -> list[Object]:
     """The objects under another installation's name, and its containers told of it; paths inside them stay. Pure."""
+
     def walk(node: Any) -> Any:
         if isinstance(node, str):
             return _OURS.sub(rf"{name}\1", node)
@@ -136,20 +140,56 @@ def _metadatas(node: Any) -> Iterable[Object]:
             yield from _metadatas(item)
 
 
-def tenant(name: str, *, client_nodes: Sequence[str], server_nodes: Sequence[str], clients: int = 1, servers: int = 2,
-           client_cpu: int = 500, server_cpu: int = 300) -> list[Object]:
+def tenant(
+    name: str,
+    *,
+    client_nodes: Sequence[str],
+    server_nodes: Sequence[str],
+    clients: int = 1,
+    servers: int = 2,
+    client_cpu: int = 500,
+    server_cpu: int = 300,
+) -> list[Object]:
     """The reference apps of one tenant (manifests/apps/tenant.yaml), on the nodes named; CPU limits in millicores."""
-    return load("apps/tenant.yaml", {
-        "tenant": name, "client_nodes": list(client_nodes), "server_nodes": list(server_nodes),
-        "client_replicas": clients, "server_replicas": servers, "client_cpu": client_cpu, "server_cpu": server_cpu,
-    })
+    return load(
+        "apps/tenant.yaml",
+        {
+            "tenant": name,
+            "client_nodes": list(client_nodes),
+            "server_nodes": list(server_nodes),
+            "client_replicas": clients,
+            "server_replicas": servers,
+            "client_cpu": client_cpu,
+            "server_cpu": server_cpu,
+        },
+    )
 
 
-def job(name: str, *, tenant: str, nodes: Sequence[str], requests: int = 20, interval: float = 0.0, tries: int = 1,
-        deadline_seconds: int = 60) -> list[Object]:
-    """A batch Job of a tenant (manifests/apps/job.yaml): so many requests, `interval` seconds apart, each tried so often."""
-    return load("apps/job.yaml", {"name": name, "tenant": tenant, "nodes": list(nodes), "requests": str(requests),
-                                  "interval": str(interval), "tries": str(tries), "deadline_seconds": deadline_seconds})
+def job(
+    name: str,
+    *,
+    tenant: str,
+    nodes: Sequence[str],
+    requests: int = 20,
+    interval: float = 0.0,
+    tries: int = 1,
+    deadline_seconds: int = 60,
+) -> list[Object]:
+    """A batch Job of a tenant (manifests/apps/job.yaml): so many requests, `interval` seconds apart, each tried so
+    often.
+    """
+    return load(
+        "apps/job.yaml",
+        {
+            "name": name,
+            "tenant": tenant,
+            "nodes": list(nodes),
+            "requests": str(requests),
+            "interval": str(interval),
+            "tries": str(tries),
+            "deadline_seconds": deadline_seconds,
+        },
+    )
 
 
 def reference(first: str, second: str) -> list[Object]:

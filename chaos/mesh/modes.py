@@ -82,7 +82,9 @@ class ProxyMode:
 
     @property
     def ready_before_app(self) -> bool:
-        """Whether an application's first request finds its path whole: there is none, or it starts before the application."""
+        """Whether an application's first request finds its path whole: there is none, or it starts before the
+        application.
+        """
         return not self.placed_by or self.placed_by[0] is PlacedBy.INIT_CONTAINER
 
     @property
@@ -108,20 +110,61 @@ MODES: Final[dict[str, ProxyMode]] = {
     mode.name: mode
     for mode in (
         ProxyMode("none", None, None, (), (), Balancing.CONNECTION, "baseline"),
-        ProxyMode("sidecar", Scope.POD, Scope.POD, (PlacedBy.CONTAINER,), _both_ends(Scope.POD), Balancing.REQUEST,
-                  "Istio's classic sidecars, Linkerd before native sidecars"),
-        ProxyMode("native-sidecar", Scope.POD, Scope.POD, (PlacedBy.INIT_CONTAINER,), _both_ends(Scope.POD),
-                  Balancing.REQUEST, "Linkerd (default since 2.20), Istio (since 1.27)"),
-        ProxyMode("node", Scope.NODE, Scope.NODE, (PlacedBy.DAEMON_SET,), _both_ends(Scope.NODE), Balancing.REQUEST,
-                  "Linkerd 1.x, per-node Envoy"),
-        ProxyMode("ambient-namespace", Scope.NODE, Scope.NAMESPACE, (PlacedBy.DAEMON_SET, PlacedBy.DEPLOYMENT),
-                  _ambient(Hop(Scope.NAMESPACE, Side.SERVER, _L7)), Balancing.REQUEST,
-                  "Istio ambient's default waypoint"),
+        ProxyMode(
+            "sidecar",
+            Scope.POD,
+            Scope.POD,
+            (PlacedBy.CONTAINER,),
+            _both_ends(Scope.POD),
+            Balancing.REQUEST,
+            "Istio's classic sidecars, Linkerd before native sidecars",
+        ),
+        ProxyMode(
+            "native-sidecar",
+            Scope.POD,
+            Scope.POD,
+            (PlacedBy.INIT_CONTAINER,),
+            _both_ends(Scope.POD),
+            Balancing.REQUEST,
+            "Linkerd (default since 2.20), Istio (since 1.27)",
+        ),
+        ProxyMode(
+            "node",
+            Scope.NODE,
+            Scope.NODE,
+            (PlacedBy.DAEMON_SET,),
+            _both_ends(Scope.NODE),
+            Balancing.REQUEST,
+            "Linkerd 1.x, per-node Envoy",
+        ),
+        ProxyMode(
+            "ambient-namespace",
+            Scope.NODE,
+            Scope.NAMESPACE,
+            (PlacedBy.DAEMON_SET, PlacedBy.DEPLOYMENT),
+            _ambient(Hop(Scope.NAMESPACE, Side.SERVER, _L7)),
+            Balancing.REQUEST,
+            "Istio ambient's default waypoint",
+        ),
         # The waypoint of the client's node: one beside the server could not spread requests over other nodes' servers.
-        ProxyMode("ambient-node", Scope.NODE, Scope.NODE, (PlacedBy.DAEMON_SET, PlacedBy.DAEMON_SET),
-                  _ambient(Hop(Scope.NODE, Side.CLIENT, _L7)), Balancing.REQUEST, "ambient, waypoint per node"),
-        ProxyMode("ambient-pod", Scope.NODE, Scope.POD, (PlacedBy.DAEMON_SET, PlacedBy.DEPLOYMENT),
-                  _ambient(Hop(Scope.POD, Side.SERVER, _L7)), Balancing.CONNECTION, "ambient run as a sidecar"),
+        ProxyMode(
+            "ambient-node",
+            Scope.NODE,
+            Scope.NODE,
+            (PlacedBy.DAEMON_SET, PlacedBy.DAEMON_SET),
+            _ambient(Hop(Scope.NODE, Side.CLIENT, _L7)),
+            Balancing.REQUEST,
+            "ambient, waypoint per node",
+        ),
+        ProxyMode(
+            "ambient-pod",
+            Scope.NODE,
+            Scope.POD,
+            (PlacedBy.DAEMON_SET, PlacedBy.DEPLOYMENT),
+            _ambient(Hop(Scope.POD, Side.SERVER, _L7)),
+            Balancing.CONNECTION,
+            "ambient run as a sidecar",
+        ),
     )
 }
 

@@ -25,23 +25,26 @@ Object = Mapping[str, Any]
 _UNITS = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "k": 10**3, "M": 10**6, "G": 10**9}
 
 
-def read_placement(cluster: Cluster, mode: ProxyMode, *, run: str,
-                   calls: Sequence[tuple[str, str]] | None = None) -> Placement:
+def read_placement(
+    cluster: Cluster, mode: ProxyMode, *, run: str, calls: Sequence[tuple[str, str]] | None = None
+) -> Placement:
     """What is where now. `calls`: (client workload, server workload) as "namespace/name"; None: within each namespace,
     every client workload calls every server workload."""
     return plan_placement(cluster.list("Pod", labels=f"{LABEL_RUN}={run}"), mode, calls=calls)
 
 
-def plan_placement(pods: Iterable[Object], mode: ProxyMode, *,
-                   calls: Sequence[tuple[str, str]] | None = None) -> Placement:
+def plan_placement(
+    pods: Iterable[Object], mode: ProxyMode, *, calls: Sequence[tuple[str, str]] | None = None
+) -> Placement:
     """The placement that the pods make: live pods with a node only."""
     live = [pod for pod in pods if is_live(pod)]
     found = tuple(sorted(ref for pod in live if (ref := application(pod)) is not None))
     uids = {(ref.namespace, ref.name): ref.uid for ref in found}
     proxies = tuple(sorted((p for pod in live if (p := proxy(pod, uids)) is not None), key=str))
     if calls is None:
-        clients, servers = ({(p.namespace, p.workload_key) for p in found if p.role == role}
-                            for role in (Role.CLIENT, Role.SERVER))
+        clients, servers = (
+            {(p.namespace, p.workload_key) for p in found if p.role == role} for role in (Role.CLIENT, Role.SERVER)
+        )
         calls = sorted((client, server) for space, client in clients for other, server in servers if space == other)
     return Placement(mode, found, proxies, tuple(calls))
 
@@ -49,8 +52,11 @@ def plan_placement(pods: Iterable[Object], mode: ProxyMode, *,
 def is_live(pod: Object) -> bool:
     """Whether the pod is bound to a node and has not ended, nor is about to."""
     status = pod.get("status", {})
-    return (bool(pod["spec"].get("nodeName")) and "deletionTimestamp" not in pod["metadata"]
-            and status.get("phase") not in ("Succeeded", "Failed"))
+    return (
+        bool(pod["spec"].get("nodeName"))
+        and "deletionTimestamp" not in pod["metadata"]
+        and status.get("phase") not in ("Succeeded", "Failed")
+    )
 
 
 def application(pod: Object) -> PodRef | None:
@@ -61,9 +67,15 @@ def application(pod: Object) -> PodRef | None:
     if meta["namespace"] == SYSTEM_NAMESPACE or role == "proxy":
         return None
     return PodRef(
-        namespace=meta["namespace"], name=meta["name"], uid=meta["uid"], node=pod["spec"]["nodeName"],
-        tenant=labels.get(LABEL_TENANT, meta["namespace"]), role=role, workload=workload(pod),
-        service_account=pod["spec"].get("serviceAccountName", "default"), ip=pod.get("status", {}).get("podIP", ""),
+        namespace=meta["namespace"],
+        name=meta["name"],
+        uid=meta["uid"],
+        node=pod["spec"]["nodeName"],
+        tenant=labels.get(LABEL_TENANT, meta["namespace"]),
+        role=role,
+        workload=workload(pod),
+        service_account=pod["spec"].get("serviceAccountName", "default"),
+        ip=pod.get("status", {}).get("podIP", ""),
     )
 
 
@@ -99,10 +111,17 @@ def proxy(pod: Object, uids: Mapping[tuple[str, str], str]) -> ProxyInstance | N
     status: Object = next((s for s in statuses if s["name"] == name), {})
     limits = (container.get("resources") or {}).get("limits") or {}
     return ProxyInstance(
-        namespace=meta["namespace"], pod=meta["name"], container=name, uid=meta["uid"], node=spec["nodeName"],
+        namespace=meta["namespace"],
+        pod=meta["name"],
+        container=name,
+        uid=meta["uid"],
+        node=spec["nodeName"],
         layers=frozenset(Layer(part) for part in layers.split("-")) if layers != "none" else frozenset(),
-        scope=scope, key=key, service_account=spec.get("serviceAccountName", "default"),
-        cpu_millicores=int(annotations.get(ANNOTATION_BUDGET, 0)), memory_bytes=quantity_bytes(limits.get("memory", "0")),
+        scope=scope,
+        key=key,
+        service_account=spec.get("serviceAccountName", "default"),
+        cpu_millicores=int(annotations.get(ANNOTATION_BUDGET, 0)),
+        memory_bytes=quantity_bytes(limits.get("memory", "0")),
         container_id=status.get("containerID", ""),
     )
 

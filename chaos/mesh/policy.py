@@ -1,4 +1,6 @@
-"""A namespace's allow-list as the ConfigMap that the control plane reads: by source identity (L4), method and path (L7)."""
+"""A namespace's allow-list as the ConfigMap that the control plane reads: by source identity (L4), method and path
+(L7).
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,9 @@ from chaos.names import LABEL_POLICY, LABEL_RUN
 
 def policy_config_map(namespace: str, name: str, rules: Iterable[Rule], *, run: str) -> dict[str, Any]:
     """With such a ConfigMap in a namespace, what none of its rules allows is refused there."""
-    return {"apiVersion": "v1", "kind": "ConfigMap",
-            "metadata": {"name": name, "namespace": namespace, "labels": {LABEL_POLICY: "enabled", LABEL_RUN: run}},
-            "data": {"policy.json": json.dumps({"rules": [asdict(rule) for rule in rules]}, indent=2)}}
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": name, "namespace": namespace, "labels": {LABEL_POLICY: "enabled", LABEL_RUN: run}},
+        "data": {"policy.json": json.dumps({"rules": [asdict(rule) for rule in rules]}, indent=2)},
+    }

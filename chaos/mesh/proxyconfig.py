@@ -21,8 +21,12 @@ def proxy_config(mode: str, root_pem: str) -> dict[str, str]:
 
 
 def config_map(namespace: str, data: Mapping[str, str], run: str) -> dict[str, Any]:
-    return {"apiVersion": "v1", "kind": "ConfigMap", "data": dict(data),
-            "metadata": {"name": PROXY_CONFIG, "namespace": namespace, "labels": {LABEL_RUN: run}}}
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "data": dict(data),
+        "metadata": {"name": PROXY_CONFIG, "namespace": namespace, "labels": {LABEL_RUN: run}},
+    }
 
 
 def placebo() -> dict[str, Any]:
@@ -30,17 +34,42 @@ def placebo() -> dict[str, Any]:
     hcm = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
     router = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
     manager = {
-        "@type": hcm, "stat_prefix": "status", "http_filters": [
-            {"name": "envoy.filters.http.router", "typed_config": {"@type": router}}],
-        "route_config": {"virtual_hosts": [{"name": "status", "domains": ["*"], "routes": [
-            {"match": {"prefix": path}, "route": {"cluster": "admin"}} for path in ("/ready", "/stats/prometheus")]}]},
+        "@type": hcm,
+        "stat_prefix": "status",
+        "http_filters": [{"name": "envoy.filters.http.router", "typed_config": {"@type": router}}],
+        "route_config": {
+            "virtual_hosts": [
+                {
+                    "name": "status",
+                    "domains": ["*"],
+                    "routes": [
+                        {"match": {"prefix": path}, "route": {"cluster": "admin"}}
+                        for path in ("/ready", "/stats/prometheus")
+                    ],
+                }
+            ]
+        },
     }
-    listener = {"name": "status", "address": _address("0.0.0.0", PORT_STATUS), "filter_chains": [
-        {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}]}
-    admin = {"name": "admin", "type": "STATIC", "load_assignment": {"cluster_name": "admin", "endpoints": [
-        {"lb_endpoints": [{"endpoint": {"address": _address("127.0.0.1", PORT_ADMIN)}}]}]}}
-    return {"node": {"cluster": "placebo", "id": "placebo"}, "admin": {"address": _address("127.0.0.1", PORT_ADMIN)},
-            "static_resources": {"listeners": [listener], "clusters": [admin]}}
+    listener = {
+        "name": "status",
+        "address": _address("0.0.0.0", PORT_STATUS),
+        "filter_chains": [
+            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+        ],
+    }
+    admin = {
+        "name": "admin",
+        "type": "STATIC",
+        "load_assignment": {
+            "cluster_name": "admin",
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _address("127.0.0.1", PORT_ADMIN)}}]}],
+        },
+    }
+    return {
+        "node": {"cluster": "placebo", "id": "placebo"},
+        "admin": {"address": _address("127.0.0.1", PORT_ADMIN)},
+        "static_resources": {"listeners": [listener], "clusters": [admin]},
+    }
 
 
 def _address(host: str, port: int) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What `sharedfate status` prints: the mesh that is installed in a cluster, read from the cluster itself.
 
-Proxies are found in the live pods; what they were handed and whether their configuration is current is the control plane's
-word, beside the model's.
+Proxies are found in the live pods; what they were handed and whether their configuration is current is the control
+plane's word, beside the model's.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ def read_status(cluster: Cluster) -> str:
     """The picture, for people; raises Misuse when the cluster has no mesh of ours."""
     settings = cluster.find("ConfigMap", MESH_CONFIG, SYSTEM_NAMESPACE)
     if settings is None:
-        raise Misuse(f"no mesh is installed here (no ConfigMap {SYSTEM_NAMESPACE}/{MESH_CONFIG}): "
-                     "`sharedfate render --mode M | kubectl apply -f -` installs one")
+        raise Misuse(
+            f"no mesh is installed here (no ConfigMap {SYSTEM_NAMESPACE}/{MESH_CONFIG}): "
+            "`sharedfate render --mode M | kubectl apply -f -` installs one"
+        )
     found = json.loads(settings["data"]["mesh.json"])
     mode = mode_named(found["mode"])
     placement = read_placement(cluster, mode, run=found["run"])
@@ -42,17 +44,26 @@ def control_plane_lines(placement: Placement, page: Mapping[str, Any]) -> str:
     connected = {proxy["uid"]: proxy for proxy in page["proxies"]}
     expected = [proxy for proxy in placement.proxies if proxy.layers]
     current = sum(connected.get(proxy.uid, {}).get("current", False) for proxy in expected)
-    lines = [f"control plane: {len(connected)} proxies connected, {current} of {len(expected)} have the newest configuration"]
+    lines = [
+        f"control plane: {len(connected)} proxies connected, {current} of {len(expected)} have the newest configuration"
+    ]
     for proxy in expected:
         if proxy.uid not in connected:
             lines.append(f"    {proxy} is not connected")
             continue
         for kind, state in connected[proxy.uid]["resources"].items():
-            lines += [f"    {proxy} refused {kind} {name}: {refusal['message']}" for name, refusal in state["refused"].items()]
-        handed = {line["identity"] for line in page["identities"] if line["proxy_uid"] == proxy.uid and not line["refused"]}
+            lines += [
+                f"    {proxy} refused {kind} {name}: {refusal['message']}" for name, refusal in state["refused"].items()
+            ]
+        handed = {
+            line["identity"] for line in page["identities"] if line["proxy_uid"] == proxy.uid and not line["refused"]
+        }
         if extra := handed - {spiffe_id(*held) for held in identities_held(placement, proxy)}:
             lines.append(f"    {proxy} was handed more than the model says: {', '.join(sorted(extra))}")
-    lines += [f"    refused: {line['proxy']} asked for {line['identity']}: {line['reason']}"
-              for line in page["identities"] if line["refused"]]
+    lines += [
+        f"    refused: {line['proxy']} asked for {line['identity']}: {line['reason']}"
+        for line in page["identities"]
+        if line["refused"]
+    ]
     lines += [f"    refused a stream from {line['peer']}: {line['reason']}" for line in page["refused_streams"][-5:]]
     return "\n".join(lines)

@@ -162,7 +162,8 @@ class ProxyIdentity:
     @property
     def layers(self) -> frozenset[Layer]:
         return {ProxyRole.L4: frozenset({Layer.L4}), ProxyRole.WAYPOINT: frozenset({Layer.L7})}.get(
-            self.role, frozenset(Layer))
+            self.role, frozenset(Layer)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,14 +179,17 @@ class World:
 
     def served_by(self, proxy: ProxyIdentity) -> tuple[Pod, ...]:
         """The meshed pods that the proxy serves, in the order of their UIDs."""
+
         def key(pod: Pod) -> str:
             return {Scope.POD: pod.uid, Scope.NODE: pod.node, Scope.NAMESPACE: pod.namespace}[proxy.scope]
 
-        return tuple(sorted((p for p in self.pods.values() if p.meshed and key(p) == proxy.key), key=lambda pod: pod.uid))
+        return tuple(
+            sorted((p for p in self.pods.values() if p.meshed and key(p) == proxy.key), key=lambda pod: pod.uid)
+        )
 
     def identities(self, proxy: ProxyIdentity) -> frozenset[str]:
-        """The SPIFFE ids whose keys the proxy may hold: a waypoint and a sidecar their own, any other those of the pods that
-        it serves."""
+        """The SPIFFE ids whose keys the proxy may hold: a waypoint and a sidecar their own, any other those of the pods
+        that it serves."""
         if Defect.OVER_GENEROUS in self.defects:
             return self.everybody()
         if proxy.role in (ProxyRole.WAYPOINT, ProxyRole.SIDECAR):  # a sidecar runs before its pod has an address
@@ -194,4 +198,6 @@ class World:
 
     def everybody(self) -> frozenset[str]:
         """Every SPIFFE id that some proxy may hold."""
-        return frozenset({pod.identity for pod in self.pods.values() if pod.meshed} | {w.identity for w in self.waypoints})
+        return frozenset(
+            {pod.identity for pod in self.pods.values() if pod.meshed} | {w.identity for w in self.waypoints}
+        )

@@ -60,7 +60,9 @@ class _Plot:
         """Shades over the areas, which they let through."""
         for begin, end in self.timeline.faults:
             left, width = self.x(begin), max(2, self.x(end) - self.x(begin))
-            yield f'<rect class="fault" x="{left}" y="{RATE_TOP}" width="{width}" height="{LATENCY_BOTTOM - RATE_TOP}"/>'
+            yield (
+                f'<rect class="fault" x="{left}" y="{RATE_TOP}" width="{width}" height="{LATENCY_BOTTOM - RATE_TOP}"/>'
+            )
 
     def rate(self, series: FlowSeries, top: float) -> Iterable[str]:
         def y(value: float) -> int:
@@ -75,8 +77,9 @@ class _Plot:
             floor = head
         yield self._step_area("answered", floor, series.rate, y)
 
-    def _step_area(self, name: str, low: NDArray[np.float64], high: NDArray[np.float64],
-                   y: Callable[[float], int]) -> str:
+    def _step_area(
+        self, name: str, low: NDArray[np.float64], high: NDArray[np.float64], y: Callable[[float], int]
+    ) -> str:
         """The area between two step lines, for the bins where it has a height; equal neighbours are one step."""
         path, number, bins = [], 0, len(low)
         tops, bottoms = [y(v) for v in high], [y(v) for v in low]
@@ -115,8 +118,10 @@ class _Plot:
                 back = [f"{middle[k]} {y(float(series.latency[lower, k]))}" for k in reversed(run)]
                 path += "M" + "L".join([*forth, *back]) + "Z"
             yield f'<path class="{name}" d="{path}"/>'
-        lines = ("M" + "L".join(f"{middle[k]} {y(float(series.latency[0, k]))}" for k in run)
-                 for run in _runs(np.isfinite(series.latency[0])))
+        lines = (
+            "M" + "L".join(f"{middle[k]} {y(float(series.latency[0, k]))}" for k in run)
+            for run in _runs(np.isfinite(series.latency[0]))
+        )
         yield f'<path class="p50" d="{"".join(lines)}"/>'
 
     def marks(self) -> Iterable[str]:

@@ -47,25 +47,42 @@ class Answer:
 _SIDECARS, _SHARING, _BOTH = "for sidecars", "for sharing", "of both sides"
 
 CLAIMS: Final[tuple[Claim, ...]] = (
-    Claim("A shared proxy is a single point of failure: its death takes down everyone behind it, a sidecar's only its pod.",
-          "proxy-killed", _SIDECARS, ("requests lost",)),
+    Claim(
+        "A shared proxy is a single point of failure: its death takes down everyone behind it, a sidecar's only its "
+        "pod.",
+        "proxy-killed",
+        _SIDECARS,
+        ("requests lost",),
+    ),
     Claim("Behind a shared proxy, one noisy tenant slows its neighbours.", "noisy-neighbour", _SIDECARS),
     Claim("A shared proxy that hangs is worse than one that dies: nothing restarts it.", "proxy-paused", _SIDECARS),
-    Claim("A shared proxy that keeps crashing takes its whole scope with it for as long as the back-off lasts.",
-          "proxy-crash-loop", _SIDECARS),
+    Claim(
+        "A shared proxy that keeps crashing takes its whole scope with it for as long as the back-off lasts.",
+        "proxy-crash-loop",
+        _SIDECARS,
+    ),
     Claim("One tenant can exhaust the memory of a shared proxy for all.", "proxy-out-of-memory", _SIDECARS),
     Claim("A shared proxy is hard to size: too little CPU slows all who share it.", "proxy-throttled", _SIDECARS),
-    Claim("A shared budget gives out for all at once; sidecars give out one by one, and waste what idles.", "saturation", _BOTH),
+    Claim(
+        "A shared budget gives out for all at once; sidecars give out one by one, and waste what idles.",
+        "saturation",
+        _BOTH,
+    ),
     Claim("A shared proxy holds the keys of many identities, a sidecar those of one.", "identities-exposed", _SIDECARS),
-    Claim("Upgrading a sidecar restarts the application; upgrading a shared proxy does not.", "proxy-upgraded", _SHARING),
+    Claim(
+        "Upgrading a sidecar restarts the application; upgrading a shared proxy does not.", "proxy-upgraded", _SHARING
+    ),
     Claim("A sidecar keeps a Job from ever completing (native sidecars do not).", "job-completes", _SHARING),
     Claim("A Job's first requests fail while its proxy starts.", "job-starts-before-proxy", _SHARING),
     Claim("A Job survives the death of its proxy.", "job-proxy-killed", _BOTH),
     Claim("Sidecars cost CPU and memory for each pod; shared proxies cost less.", "footprint", _SHARING),
     Claim("The mesh loses requests when an application is rolled out.", "app-rolled-out", _BOTH),
     Claim("A proxy that is cut off from the network hurts just those behind it.", "proxy-partitioned", _BOTH),
-    Claim("Without its control plane a mesh goes on serving, and new pods are not left without protection.",
-          "control-plane-down", _BOTH),
+    Claim(
+        "Without its control plane a mesh goes on serving, and new pods are not left without protection.",
+        "control-plane-down",
+        _BOTH,
+    ),
     Claim("Every mode does the same: mutual TLS, retries, timeouts, balancing, policy, metrics.", "features", _BOTH),
 )
 
@@ -75,7 +92,9 @@ def answers(trials: Sequence[TrialRecord], sharings: Sequence[Sharing | None]) -
     placed = dict(zip((trial.directory for trial in trials), sharings, strict=True))
     found = []
     for claim in CLAIMS:
-        figures = tuple(figure_of(claim, trial, placed[trial.directory]) for trial in trials if trial.scenario == claim.scenario)
+        figures = tuple(
+            figure_of(claim, trial, placed[trial.directory]) for trial in trials if trial.scenario == claim.scenario
+        )
         found.append(Answer(claim, said_of(figures), figures))
     return found
 
@@ -83,7 +102,9 @@ def answers(trials: Sequence[TrialRecord], sharings: Sequence[Sharing | None]) -
 def said_of(figures: Sequence[Figure]) -> str:
     if not figures:
         return "Not measured in this run"
-    count = {verdict: sum(figure.verdict == verdict for figure in figures) for verdict in ("pass", "fail", "inconclusive")}
+    count = {
+        verdict: sum(figure.verdict == verdict for figure in figures) for verdict in ("pass", "fail", "inconclusive")
+    }
     of = f"of {len(figures)} mode{'s' if len(figures) != 1 else ''}"
     parts = [f"as the sharing model says in {count['pass']} {of}"]
     if count["fail"]:
@@ -130,6 +151,8 @@ def _behind_target(trial: TrialRecord, sharing: Sharing) -> str:
             if not pods:
                 return "the target served nobody"
             tenants = {pod.namespace for pod in pods}
-            return f"the target served {number(len(pods))} pod{'s' if len(pods) != 1 else ''} of {len(tenants)} tenant" + (
-                "s" if len(tenants) != 1 else "")
+            return (
+                f"the target served {number(len(pods))} pod{'s' if len(pods) != 1 else ''} of {len(tenants)} tenant"
+                + ("s" if len(tenants) != 1 else "")
+            )
     return ""

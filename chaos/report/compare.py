@@ -1,6 +1,7 @@
 """What got worse from one `report.json` to another: `sharedfate compare BASE NEW`, and `--chaos-baseline`.
 
-A raw difference says nothing: each line here rests on the reports' intervals (`chaos.verdict.regressions`). What counts:
+A raw difference says nothing: each line here rests on the reports' intervals (`chaos.verdict.regressions`). What
+counts:
 
     a verdict that was pass or inconclusive and is fail now
     a verdict that became inconclusive, unless the policy lets that trial be so
@@ -75,7 +76,9 @@ class Policy:
     alpha: float = 0.01
 
 
-def compare(base_report: Mapping[str, Any], new_report: Mapping[str, Any], policy: Policy | None = None) -> list[Regression]:
+def compare(
+    base_report: Mapping[str, Any], new_report: Mapping[str, Any], policy: Policy | None = None
+) -> list[Regression]:
     """What got worse, the worst first; empty when nothing did. Both are parsed reports that passed `load_report`."""
     policy = policy or Policy()
     changes = changes_between(base_report, new_report, alpha=policy.alpha, tolerance=policy.tolerance)
@@ -85,7 +88,9 @@ def compare(base_report: Mapping[str, Any], new_report: Mapping[str, Any], polic
 def detect_regression(change: Change, policy: Policy) -> str:
     """Why a change is a regression; empty when it is none."""
     if change.moved is Moved.REGRESSED:
-        return f"worse by more than the intervals and {policy.tolerance:.0%} explain" if change.measure else "it fails now"
+        return (
+            f"worse by more than the intervals and {policy.tolerance:.0%} explain" if change.measure else "it fails now"
+        )
     if change.moved is Moved.MISSING:
         if any(pattern.matches(change) for pattern in policy.may_be_missing):
             return ""
@@ -105,8 +110,11 @@ def exit_code(regressions: Sequence[Regression]) -> int:
 def comparability(base_report: Mapping[str, Any], new_report: Mapping[str, Any]) -> list[str]:
     """Reasons to distrust a comparison of the measures: printed, and no regression by themselves."""
     base, new = base_report["cluster"], new_report["cluster"]
-    return [f"the cluster's {key} differs: {base[key]} and {new[key]}" for key in ("kind", "version", "nodes")
-            if base[key] != new[key]]
+    return [
+        f"the cluster's {key} differs: {base[key]} and {new[key]}"
+        for key in ("kind", "version", "nodes")
+        if base[key] != new[key]
+    ]
 
 
 def load_report(path: Path) -> dict[str, Any]:
@@ -144,8 +152,12 @@ def load_policy(path: Path) -> Policy:
             continue
         good = []
         for number, entry in enumerate(entries):
-            if not isinstance(entry, dict) or not entry or not entry.keys() <= {"scenario", "mode"} or not all(
-                    isinstance(value, str) for value in entry.values()):
+            if (
+                not isinstance(entry, dict)
+                or not entry
+                or not entry.keys() <= {"scenario", "mode"}
+                or not all(isinstance(value, str) for value in entry.values())
+            ):
                 problems.append(f"{name}[{number}] must hold scenario, mode or both, as text")
             else:
                 good.append(TrialPattern(**entry))
@@ -155,7 +167,9 @@ def load_policy(path: Path) -> Policy:
         value = raw.get(name, default)
         number_given = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not number_given or not 0 <= value <= top or (name == "alpha" and not value):
-            problems.append(f"{name} is {value!r}, and should be a number from {'above ' * (name == 'alpha')}0 to {top:g}")
+            problems.append(
+                f"{name} is {value!r}, and should be a number from {'above ' * (name == 'alpha')}0 to {top:g}"
+            )
         else:
             numbers[name] = float(value)
     if problems:

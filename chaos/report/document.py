@@ -37,10 +37,16 @@ def document(run: RunRecord) -> dict[str, Any]:
 
 def _trial(trial: TrialRecord) -> dict[str, Any]:
     return {
-        "mode": trial.mode, "scenario": trial.scenario, "target": trial.target, "seed": trial.seed,
-        "seconds": round(trial.seconds, 3), "predicted": dict(trial.predicted), "observed": dict(trial.observed),
+        "mode": trial.mode,
+        "scenario": trial.scenario,
+        "target": trial.target,
+        "seed": trial.seed,
+        "seconds": round(trial.seconds, 3),
+        "predicted": dict(trial.predicted),
+        "observed": dict(trial.observed),
         "measures": {name: dict(measure) for name, measure in trial.measures.items()},
-        "verdict": trial.verdict, "reason": trial.reason,
+        "verdict": trial.verdict,
+        "reason": trial.reason,
     }
 
 

@@ -57,9 +57,17 @@ def plan_drawing(sharing: Sharing, trial: TrialRecord) -> tuple[NodeBox, ...]:
         for pod in sorted((p for p in sharing.pods if p.node == node), key=lambda p: (p.namespace, p.role, p.name)):
             own = [p for p in sharing.proxies if (p.namespace, p.pod) == (pod.namespace, pod.name)]
             behind = target is not None and target.serves(pod)
-            pods.append(PodBox(f"{pod.namespace} {pod.role}", f"{pod.namespace}/{pod.name}", pod.role,
-                               state_of(pod.workload, trial), behind,
-                               pod.workload in unforeseen, tuple(_proxy(p, sharing, target) for p in own)))
+            pods.append(
+                PodBox(
+                    f"{pod.namespace} {pod.role}",
+                    f"{pod.namespace}/{pod.name}",
+                    pod.role,
+                    state_of(pod.workload, trial),
+                    behind,
+                    pod.workload in unforeseen,
+                    tuple(_proxy(p, sharing, target) for p in own),
+                )
+            )
         apart = [p for p in sharing.proxies if p.node == node and (p.namespace, p.pod) not in inside]
         boxes.append(NodeBox(node, tuple(pods), tuple(_proxy(p, sharing, target) for p in apart)))
     return tuple(boxes)
@@ -82,9 +90,14 @@ def _ends(flows: Iterable[str]) -> set[str]:
 
 
 def _proxy(proxy: Proxy, sharing: Sharing, target: Proxy | None) -> ProxyBox:
-    return ProxyBox(proxy.container if proxy.scope == "pod" else f"{proxy.scope} proxy", str(proxy),
-                    "+".join(layer.upper() for layer in sorted(proxy.layers)) or "placebo",
-                    served(proxy, sharing.pods), proxy == target, proxy.millicores)
+    return ProxyBox(
+        proxy.container if proxy.scope == "pod" else f"{proxy.scope} proxy",
+        str(proxy),
+        "+".join(layer.upper() for layer in sorted(proxy.layers)) or "placebo",
+        served(proxy, sharing.pods),
+        proxy == target,
+        proxy.millicores,
+    )
 
 
 def served(proxy: Proxy, pods: Sequence[Pod]) -> str:

@@ -31,15 +31,21 @@ def markdown(run: RunRecord, sharings: Sequence[Sharing | None]) -> str:
         f"**{tally(run.trials, run.unfinished)}** in {duration(run.seconds)}, cluster {_cell(str(cluster['kind']))} "
         f"{_cell(str(cluster['version']))}, {cluster['nodes']} nodes, seed {run.header.get('seed', DASH)}, "
         f"run {_cell(str(run.header['run']))}, started {_cell(str(run.header['started']))}.",
-        "## Mode by scenario", _matrix(run),
-        "## Predicted and observed", _table(run.trials),
-        "## In a sentence each", _sentences(run.trials),
-        "## The sidecar-or-sharing debate, measured here", _claims(answers(run.trials, sharings)),
+        "## Mode by scenario",
+        _matrix(run),
+        "## Predicted and observed",
+        _table(run.trials),
+        "## In a sentence each",
+        _sentences(run.trials),
+        "## The sidecar-or-sharing debate, measured here",
+        _claims(answers(run.trials, sharings)),
         "## How to read this",
         "- " + cpu_statement(run, sharings),
         "- " + emulated(cluster),
-        "- *Predicted* comes from the sharing model and the live placement, *observed* from the clients. An effect is the change "
-        "of the share of requests that failed, or were slow, from baseline to fault, in percentage points, with its interval.",
+        "- *Predicted* comes from the sharing model and the live placement, *observed* from the clients. An effect is "
+        "the change "
+        "of the share of requests that failed, or were slow, from baseline to fault, in percentage points, with its "
+        "interval.",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -49,7 +55,9 @@ def _matrix(run: RunRecord) -> str:
         return "\n".join(["No trial came to a result: nothing was tested.", *_unfinished(run)])
     lines = ["| mode | " + " | ".join(map(_cell, run.scenarios)) + " |", "|---" * (len(run.scenarios) + 1) + "|"]
     for mode in run.modes:
-        cells = [", ".join(MARKS[trial.verdict] for trial in run.of(mode, scenario)) or DASH for scenario in run.scenarios]
+        cells = [
+            ", ".join(MARKS[trial.verdict] for trial in run.of(mode, scenario)) or DASH for scenario in run.scenarios
+        ]
         lines.append(f"| {_cell(mode)} | " + " | ".join(cells) + " |")
     return "\n".join([*lines, *_unfinished(run)])
 
@@ -59,14 +67,24 @@ def _unfinished(run: RunRecord) -> list[str]:
 
 
 def _table(trials: Sequence[TrialRecord]) -> str:
-    lines = ["| mode | scenario | predicted hurt | observed hurt | effect | worst bystander | verdict |", "|---" * 7 + "|"]
+    lines = [
+        "| mode | scenario | predicted hurt | observed hurt | effect | worst bystander | verdict |",
+        "|---" * 7 + "|",
+    ]
     for trial in trials:
         short = short_flows(flows_of(trial))
         beside = bystander(trial)
-        cells = [trial.mode, trial.scenario, predicted_text(trial, short), observed_text(trial, short),
-                 effect_text(trial),
-                 f"{short.get(beside.flow, beside.flow)}: {beside.kind} at most {beside.high:+.1f} points" if beside else DASH,
-                 MARKS[trial.verdict]]
+        cells = [
+            trial.mode,
+            trial.scenario,
+            predicted_text(trial, short),
+            observed_text(trial, short),
+            effect_text(trial),
+            f"{short.get(beside.flow, beside.flow)}: {beside.kind} at most {beside.high:+.1f} points"
+            if beside
+            else DASH,
+            MARKS[trial.verdict],
+        ]
         lines.append("| " + " | ".join(map(_cell, cells)) + " |")
     return "\n".join(lines)
 
@@ -88,8 +106,10 @@ def _claims(found: Sequence[Answer]) -> str:
             lines.append(f"- **{_cell(answer.claim.text)}** {answer.said}.")
             lines += [f"  - {_cell(figure.mode)}: {_cell(figure.text)}" for figure in answer.figures]
     if unmeasured := [answer.claim for answer in found if not answer.figures]:
-        lines.append(f"- Not measured in this run: {len(unmeasured)} of {len(found)} claims (scenarios "
-                     f"{', '.join(claim.scenario for claim in unmeasured)}).")
+        lines.append(
+            f"- Not measured in this run: {len(unmeasured)} of {len(found)} claims (scenarios "
+            f"{', '.join(claim.scenario for claim in unmeasured)})."
+        )
     return "\n".join(lines)
 
 

@@ -22,7 +22,17 @@ from chaos.report.records import RunRecord, TrialRecord
 from chaos.report.sharing import Sharing, cpu_statement, emulated
 from chaos.report.terminal import tally
 from chaos.report.timeline import Mark, timeline_of
-from chaos.report.words import DASH, duration, effect_text, flows_of, measure_text, number, observed_text, predicted_text, short_flows
+from chaos.report.words import (
+    DASH,
+    duration,
+    effect_text,
+    flows_of,
+    measure_text,
+    number,
+    observed_text,
+    predicted_text,
+    short_flows,
+)
 
 LIMIT: Final = 2_000_000  # bytes of the page
 BINS: Final = (160, 110, 75, 50, 30, 16, 10, 0)  # of a timeline; the first that fits is taken. 0: no timelines
@@ -90,23 +100,48 @@ def page(run: RunRecord, sharings: Sequence[Sharing | None], *, limit: int = LIM
 
 
 def _render(run: RunRecord, sharings: Sequence[Sharing | None], bins: int) -> str:
-    environment = jinja2.Environment(loader=jinja2.PackageLoader("chaos.report", ""), autoescape=True, trim_blocks=True,
-                                     lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("chaos.report", ""),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
     views = [_view(trial, sharing, bins) for trial, sharing in zip(run.trials, sharings, strict=True)]
-    cells = {(mode, scenario): [view for view in views if (view.record.mode, view.record.scenario) == (mode, scenario)]
-             for mode in run.modes for scenario in run.scenarios}
+    cells = {
+        (mode, scenario): [view for view in views if (view.record.mode, view.record.scenario) == (mode, scenario)]
+        for mode in run.modes
+        for scenario in run.scenarios
+    }
     return environment.get_template("page.html.j2").render(
-        run=run, tally=tally(run.trials, run.unfinished), took=duration(run.seconds), views=views, cells=cells, words=WORDS, signs=SIGNS,
-        answers=answers(run.trials, sharings), cpu=cpu_statement(run, sharings), emulated=emulated(run.cluster),
-        used_causes={cause for view in views for cause in view.causes}, environment=_environment(run), dash=DASH,
-        observation=duration(sum(trial.seconds for trial in run.trials)))
+        run=run,
+        tally=tally(run.trials, run.unfinished),
+        took=duration(run.seconds),
+        views=views,
+        cells=cells,
+        words=WORDS,
+        signs=SIGNS,
+        answers=answers(run.trials, sharings),
+        cpu=cpu_statement(run, sharings),
+        emulated=emulated(run.cluster),
+        used_causes={cause for view in views for cause in view.causes},
+        environment=_environment(run),
+        dash=DASH,
+        observation=duration(sum(trial.seconds for trial in run.trials)),
+    )
 
 
 def _environment(run: RunRecord) -> list[tuple[str, str]]:
-    facts = [("run", run.header["run"]), ("started", run.header["started"]), ("wall time", duration(run.seconds)),
-             ("cluster", run.cluster["kind"]), ("Kubernetes", run.cluster["version"]), ("nodes", run.cluster["nodes"]),
-             ("seed", run.header.get("seed", DASH)),
-             ("CPU of all proxies", f"{run.header.get('budget_millicores', DASH)} millicores")]
+    facts = [
+        ("run", run.header["run"]),
+        ("started", run.header["started"]),
+        ("wall time", duration(run.seconds)),
+        ("cluster", run.cluster["kind"]),
+        ("Kubernetes", run.cluster["version"]),
+        ("nodes", run.cluster["nodes"]),
+        ("seed", run.header.get("seed", DASH)),
+        ("CPU of all proxies", f"{run.header.get('budget_millicores', DASH)} millicores"),
+    ]
     more = run.header.get("environment")
     return [(name, str(value)) for name, value in [*facts, *(more.items() if isinstance(more, Mapping) else ())]]
 
@@ -115,20 +150,29 @@ def _view(trial: TrialRecord, sharing: Sharing | None, bins: int) -> TrialView:
     short = short_flows(flows_of(trial))
     figures, marks, causes, unread = _figures(trial, short, bins)
     return TrialView(
-        record=trial, effect=effect_text(trial), predicted=predicted_text(trial, short),
+        record=trial,
+        effect=effect_text(trial),
+        predicted=predicted_text(trial, short),
         observed=observed_text(trial, short),
-        nodes=plan_drawing(sharing, trial) if sharing else (), flows=tuple(_row(trial, flow, short) for flow in _judged(trial)),
+        nodes=plan_drawing(sharing, trial) if sharing else (),
+        flows=tuple(_row(trial, flow, short) for flow in _judged(trial)),
         measures=tuple((name, measure_text(measure)) for name, measure in sorted(trial.measures.items())),
-        notes=tuple(str(note) for note in trial.judgement.get("notes", ())), figures=figures, marks=marks, causes=causes,
-        unread=unread, seconds=duration(trial.seconds))
+        notes=tuple(str(note) for note in trial.judgement.get("notes", ())),
+        figures=figures,
+        marks=marks,
+        causes=causes,
+        unread=unread,
+        seconds=duration(trial.seconds),
+    )
 
 
 def _judged(trial: TrialRecord) -> list[Mapping[str, Any]]:
     return [flow for flow in trial.judgement.get("flows", ()) if isinstance(flow, Mapping)]
 
 
-def _figures(trial: TrialRecord, short: Mapping[str, str],
-             bins: int) -> tuple[tuple[Figure, ...], tuple[str, ...], tuple[str, ...], str]:
+def _figures(
+    trial: TrialRecord, short: Mapping[str, str], bins: int
+) -> tuple[tuple[Figure, ...], tuple[str, ...], tuple[str, ...], str]:
     if not bins:
         return (), (), (), "This run has too many trials for timelines within the page's size."
     if not (trial.directory / HEADER_FILE).exists():
@@ -141,19 +185,25 @@ def _figures(trial: TrialRecord, short: Mapping[str, str],
     if timeline is None:
         return (), (), (), "The history of this trial holds no request."
     names = {**short_flows(series.flow for series in timeline.flows), **short}
-    figures = tuple(Figure(names[series.flow], chart(timeline, series, name=names[series.flow]), series.said)
-                    for series in sorted(timeline.flows, key=lambda series: (series.flow.endswith("]"), series.flow)))
+    figures = tuple(
+        Figure(names[series.flow], chart(timeline, series, name=names[series.flow]), series.said)
+        for series in sorted(timeline.flows, key=lambda series: (series.flow.endswith("]"), series.flow))
+    )
     causes = tuple(dict.fromkeys(cause for series in timeline.flows for cause in series.causes))
     return figures, told(timeline.marks), causes, ""
 
 
 def told(marks: Iterable[Mark]) -> tuple[str, ...]:
-    """A line for each thing that happened, with its time; what happened again is counted in the line of its first time."""
+    """A line for each thing that happened, with its time; what happened again is counted in the line of its first
+    time.
+    """
     times: dict[str, list[float]] = {}
     for mark in marks:
         times.setdefault(mark.text, []).append(mark.at)
-    return tuple(f"{at[0]:+.2f} s: {text}" + (f" ({len(at)} times, until {at[-1]:+.2f} s)" if len(at) > 1 else "")
-                 for text, at in times.items())
+    return tuple(
+        f"{at[0]:+.2f} s: {text}" + (f" ({len(at)} times, until {at[-1]:+.2f} s)" if len(at) > 1 else "")
+        for text, at in times.items()
+    )
 
 
 def _row(trial: TrialRecord, flow: Mapping[str, Any], short: Mapping[str, str]) -> FlowRow:
@@ -162,12 +212,20 @@ def _row(trial: TrialRecord, flow: Mapping[str, Any], short: Mapping[str, str]) 
     shifts = {shift["quantile"]: shift for shift in flow.get("shifts") or ()}
     recovered, lost = flow.get("recovered_after"), flow.get("requests_lost")
     return FlowRow(
-        name=short.get(name, name), title=name, share=DASH if share is None else f"{100 * share:.0f} %", predicted=predicted,
-        observed=finding, surprise={finding, predicted} == {"hurt", "not hurt"},
+        name=short.get(name, name),
+        title=name,
+        share=DASH if share is None else f"{100 * share:.0f} %",
+        predicted=predicted,
+        observed=finding,
+        surprise={finding, predicted} == {"hurt", "not hurt"},
         errors=_effect(flow.get("errors")),
-        slow=_effect(flow.get("slow")), lost=measure_text(lost) if lost else DASH,
-        recovered=measure_text(recovered) if recovered else DASH, p50=_shift(shifts, 0.5), p99=_shift(shifts, 0.99),
-        why=str(flow.get("why") or ""))
+        slow=_effect(flow.get("slow")),
+        lost=measure_text(lost) if lost else DASH,
+        recovered=measure_text(recovered) if recovered else DASH,
+        p50=_shift(shifts, 0.5),
+        p99=_shift(shifts, 0.99),
+        why=str(flow.get("why") or ""),
+    )
 
 
 def _effect(effect: Mapping[str, Any] | None) -> str:

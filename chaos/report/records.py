@@ -1,7 +1,8 @@
-"""A run directory, read back: the run's header and what each trial came to. Everything in chaos/report starts from here.
+"""A run directory, read back: the run's header and what each trial came to. Everything in chaos/report starts from
+here.
 
-The engine writes `run.json` and, trial by trial, `trials/<mode>/<scenario>/result.json`. They are read as plain JSON: the
-report lies below the engine, and works on a directory that was copied from another machine years ago.
+The engine writes `run.json` and, trial by trial, `trials/<mode>/<scenario>/result.json`. They are read as plain JSON:
+the report lies below the engine, and works on a directory that was copied from another machine years ago.
 """
 
 from __future__ import annotations
@@ -122,13 +123,19 @@ def read_trial(path: Path) -> TrialRecord:
         if raw["verdict"] not in VERDICTS:
             raise Misuse(f"{path}: verdict is {raw['verdict']!r}, and should be one of {', '.join(VERDICTS)}")
         return TrialRecord(
-            mode=str(raw["mode"]), scenario=str(raw["scenario"]), target=str(raw["target"]), seed=int(raw["seed"]),
+            mode=str(raw["mode"]),
+            scenario=str(raw["scenario"]),
+            target=str(raw["target"]),
+            seed=int(raw["seed"]),
             seconds=float(raw["seconds"]),
             predicted={key: _texts(raw["predicted"][key]) for key in ("hurt", "unhurt")},
             observed={key: _texts(raw["observed"][key]) for key in ("hurt", "unhurt", "inconclusive")},
             measures={str(name): _measure(measure) for name, measure in raw["measures"].items()},
-            verdict=raw["verdict"], reason=str(raw["reason"]), directory=path.parent,
-            judgement=_finite(raw.get("judgement") or {}))
+            verdict=raw["verdict"],
+            reason=str(raw["reason"]),
+            directory=path.parent,
+            judgement=_finite(raw.get("judgement") or {}),
+        )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise Misuse(f"{path}: not a trial's result: {error!r}") from error
 

@@ -41,7 +41,9 @@ class Proxy:
         return f"{self.namespace}/{self.pod}[{self.container}]"
 
     def serves(self, pod: Pod) -> bool:
-        return bool(self.layers) and self.key == {"pod": pod.uid, "node": pod.node, "namespace": pod.namespace}.get(self.scope)
+        return bool(self.layers) and self.key == {"pod": pod.uid, "node": pod.node, "namespace": pod.namespace}.get(
+            self.scope
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +65,24 @@ class Sharing:
 def sharing_from(data: Mapping[str, Any]) -> Sharing:
     """The data of a `placement` event."""
     return Sharing(
-        tuple(Pod(p["namespace"], p["name"], p["uid"], p["node"], f"{p['namespace']}/{p['workload']}", p["role"])
-              for p in data["pods"]),
-        tuple(Proxy(p["namespace"], p["pod"], p["container"], p["node"], tuple(p["layers"]), p["scope"], p["key"],
-                    int(p.get("cpu_millicores", 0))) for p in data["proxies"]))
+        tuple(
+            Pod(p["namespace"], p["name"], p["uid"], p["node"], f"{p['namespace']}/{p['workload']}", p["role"])
+            for p in data["pods"]
+        ),
+        tuple(
+            Proxy(
+                p["namespace"],
+                p["pod"],
+                p["container"],
+                p["node"],
+                tuple(p["layers"]),
+                p["scope"],
+                p["key"],
+                int(p.get("cpu_millicores", 0)),
+            )
+            for p in data["proxies"]
+        ),
+    )
 
 
 def read_sharing(directory: Path) -> Sharing | None:
@@ -100,20 +116,31 @@ def cpu_statement(run: RunRecord, sharings: Sequence[Sharing | None]) -> str:
     budget = run.header.get("budget_millicores")
     wanted = int(budget) if budget else max(max(values) for values in sums.values())
     # A budget that is divided equally loses less than a millicore an instance
-    odd = [mode for mode, values in sums.items() if not all(wanted - counts[mode] <= value <= wanted for value in values)]
+    odd = [
+        mode for mode, values in sums.items() if not all(wanted - counts[mode] <= value <= wanted for value in values)
+    ]
     if odd:
-        return (f"The proxies did NOT have the same CPU in each mode ({text} instances; the budget is {wanted}m): "
-                f"do not compare {', '.join(sorted(odd))} with the others.")
+        return (
+            f"The proxies did NOT have the same CPU in each mode ({text} instances; the budget is {wanted}m): "
+            f"do not compare {', '.join(sorted(odd))} with the others."
+        )
     if not all(value for values in sums.values() for value in values):
         return "The proxies had no CPU limit on record, so whether the modes are comparable is not known."
-    return (f"All proxies of a mode together may use the same CPU in each mode: {wanted} millicores, divided equally over the "
-            f"instances of a layer ({text} instances). What differs is who shares a proxy with whom.")
+    return (
+        f"All proxies of a mode together may use the same CPU in each mode: {wanted} millicores, divided equally over "
+        "the "
+        f"instances of a layer ({text} instances). What differs is who shares a proxy with whom."
+    )
 
 
 def emulated(cluster: Mapping[str, Any]) -> str:
     """Which results come from an emulated control plane."""
     if cluster["kind"] == "embedded":
-        return ("Emulated: the Kubernetes API, scheduler, controllers and kubelets (one process, held against recordings of a "
-                "real Kubernetes); nodes are network, mount and PID namespaces of one machine, which share its cores. Real: the "
-                "proxies (Envoy), the kernel's networking, mutual TLS, CPU and memory limits, and signals.")
+        return (
+            "Emulated: the Kubernetes API, scheduler, controllers and kubelets (one process, held against recordings "
+            "of a "
+            "real Kubernetes); nodes are network, mount and PID namespaces of one machine, which share its cores. "
+            "Real: the "
+            "proxies (Envoy), the kernel's networking, mutual TLS, CPU and memory limits, and signals."
+        )
     return f"Nothing is emulated: this is a cluster of kind {cluster['kind']}."

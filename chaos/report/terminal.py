@@ -28,7 +28,9 @@ def terminal_table(results: Sequence[Result]) -> str:
 def tally(results: Sequence[Result], unfinished: Sequence[str] = ()) -> str:
     """`12 trials: 9 pass, 1 fail, 1 inconclusive, 1 without a result`."""
     verdicts = [trial.verdict for trial in results]
-    parts = [f"{verdicts.count(verdict)} {verdict}" for verdict in ("pass", "fail", "inconclusive") if verdict in verdicts]
+    parts = [
+        f"{verdicts.count(verdict)} {verdict}" for verdict in ("pass", "fail", "inconclusive") if verdict in verdicts
+    ]
     if unfinished:
         parts.append(f"{len(unfinished)} without a result")
     total = len(results) + len(unfinished)
@@ -37,5 +39,10 @@ def tally(results: Sequence[Result], unfinished: Sequence[str] = ()) -> str:
 
 def _row(trial: Result) -> tuple[str, ...]:
     short = short_flows(flows_of(trial))
-    return (f"{trial.scenario}[{trial.mode}]", _MARKS[trial.verdict], predicted_text(trial, short),
-            observed_text(trial, short), effect_text(trial))
+    return (
+        f"{trial.scenario}[{trial.mode}]",
+        _MARKS[trial.verdict],
+        predicted_text(trial, short),
+        observed_text(trial, short),
+        effect_text(trial),
+    )

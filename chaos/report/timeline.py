@@ -1,4 +1,5 @@
-"""A trial's history in few enough numbers to draw: per flow and bin of time the rate, the causes of errors, the latencies.
+"""A trial's history in few enough numbers to draw: per flow and bin of time the rate, the causes of errors, the
+latencies.
 
 Pure: a history in, a `Timeline` out. A bin counts requests by the instant they were due, as the judge does.
 """
@@ -81,8 +82,12 @@ def timeline_of(history: History, *, bins: int) -> Timeline | None:
     begin = np.floor((first - origin) / NANO / width)
     count = int(np.floor((last - origin) / NANO / width) - begin) + 1
     edges = (begin + np.arange(count + 1)) * width
-    flows = tuple(series for number, flow in enumerate(history.flows) if not flow.sentinel
-                  if (series := _series(flow, samples[samples["flow"] == number], origin, edges, faults)))
+    flows = tuple(
+        series
+        for number, flow in enumerate(history.flows)
+        if not flow.sentinel
+        if (series := _series(flow, samples[samples["flow"] == number], origin, edges, faults))
+    )
     shown = [(str(w.kind), (w.begin - origin) / NANO, (w.end - origin) / NANO) for w in windows]
     marks = [mark for mark in marks_of(history.events, origin) if edges[0] <= mark.at <= edges[-1]]
     return Timeline(edges, flows, tuple(shown), tuple(sorted(marks, key=lambda mark: mark.at)))
@@ -90,7 +95,9 @@ def timeline_of(history: History, *, bins: int) -> Timeline | None:
 
 def bin_width(seconds: float, bins: int) -> float:
     """The narrowest of the widths that a reader can count in with which so many bins suffice."""
-    return next((width for width in _WIDTHS if seconds / width <= bins - 1), max(_WIDTHS[-1], 1.05 * seconds / max(1, bins - 1)))
+    return next(
+        (width for width in _WIDTHS if seconds / width <= bins - 1), max(_WIDTHS[-1], 1.05 * seconds / max(1, bins - 1))
+    )
 
 
 def _windows(history: History) -> tuple[Window, ...]:
@@ -100,7 +107,9 @@ def _windows(history: History) -> tuple[Window, ...]:
         return ()  # a trial that died early has none that can be read; its requests are still worth a look
 
 
-def _series(flow: Flow, samples: Samples, origin: int, edges: NDArray[np.float64], faults: Sequence[Window]) -> FlowSeries | None:
+def _series(
+    flow: Flow, samples: Samples, origin: int, edges: NDArray[np.float64], faults: Sequence[Window]
+) -> FlowSeries | None:
     if not len(samples):
         return None
     at = (samples["due"] - origin) / NANO
@@ -180,7 +189,9 @@ def marks_of(events: Iterable[Event], origin: int) -> list[Mark]:
 
 
 def detect_restart(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> str:
-    """What became of a container between two looks at it; empty when it only started, became ready, or was first seen."""
+    """What became of a container between two looks at it; empty when it only started, became ready, or was first
+    seen.
+    """
     if new.get("state") == "gone":
         return "gone"
     if old is None:

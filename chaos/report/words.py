@@ -29,7 +29,10 @@ def short_flows(flows: Iterable[str]) -> dict[str, str]:
     """A short name for each flow: its tenant's namespace where that tells it from the others, else the whole."""
     known = list(dict.fromkeys(flows))
     tenants = [_tenant(flow) for flow in known]
-    return {flow: tenant if tenant and tenants.count(tenant) == 1 else flow for flow, tenant in zip(known, tenants, strict=True)}
+    return {
+        flow: tenant if tenant and tenants.count(tenant) == 1 else flow
+        for flow, tenant in zip(known, tenants, strict=True)
+    }
 
 
 def _tenant(flow: str) -> str:
@@ -58,14 +61,23 @@ def observed_text(trial: Result, short: Mapping[str, str]) -> str:
     hurt, unsure = trial.observed["hurt"], trial.observed["inconclusive"]
     if not any(trial.observed.values()):
         return "not known" if flows_of(trial) else DASH
-    parts = [name_flows(hurt, short), f"cannot tell: {name_flows(unsure, short)}" if unsure else "", unpredicted_text(trial, short)]
+    parts = [
+        name_flows(hurt, short),
+        f"cannot tell: {name_flows(unsure, short)}" if unsure else "",
+        unpredicted_text(trial, short),
+    ]
     return "; ".join(part for part in parts if part)
 
 
 def unpredicted_text(trial: Result, short: Mapping[str, str]) -> str:
-    """What was seen of the flows of which nothing was predicted; of a flow that sent nothing meanwhile, nothing was seen."""
-    seen = [f"{short.get(str(flow['flow']), flow['flow'])} ({flow['finding']})" for flow in trial.judgement.get("flows", ())
-            if flow.get("expected_share") is None and any((flow.get(kind) or {}).get("n") for kind in ("errors", "slow"))]
+    """What was seen of the flows of which nothing was predicted; of a flow that sent nothing meanwhile, nothing was
+    seen.
+    """
+    seen = [
+        f"{short.get(str(flow['flow']), flow['flow'])} ({flow['finding']})"
+        for flow in trial.judgement.get("flows", ())
+        if flow.get("expected_share") is None and any((flow.get(kind) or {}).get("n") for kind in ("errors", "slow"))
+    ]
     return f"not predicted: {', '.join(seen)}" if seen else ""
 
 

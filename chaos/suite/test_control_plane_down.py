@@ -1,4 +1,6 @@
-"""The control plane is gone, and then a pod is added. Running traffic does not notice; the new pod waits where a mesh is."""
+"""The control plane is gone, and then a pod is added. Running traffic does not notice; the new pod waits where a mesh
+is.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ def control_plane_down(trial: Trial) -> None:
     trial.expect_fate_of(fault_kind=FaultKind.HELD)
     trial.baseline()
     with ExitStack() as later:  # the added pod outlives the fault, and goes before the trial ends
-        with trial.fault(Scale(), trial.workload("Deployment", f"{SYSTEM_NAMESPACE}/{CONTROL_PLANE}"), seconds=180.0) as receipts:
+        with trial.fault(
+            Scale(), trial.workload("Deployment", f"{SYSTEM_NAMESPACE}/{CONTROL_PLANE}"), seconds=180.0
+        ) as receipts:
             begin = min(receipt.injected_at for receipt in receipts)
             trial.window(WindowKind.FAULT, begin, None, "first effect")
             added = later.enter_context(trial.deployment.one_more_server(tenant))
@@ -34,9 +38,24 @@ def control_plane_down(trial: Trial) -> None:
         trial.window(WindowKind.FAULT, begin, end, "first effect until it was undone")
         trial.window(WindowKind.RECOVERY, trial.mended_at, None, "undone, and seen so")
         how, answered = "ready" if pod.ready else "not ready", pod.requests or 0
-        trial.show(decided("a new pod waits for the control plane", not pod.ready and not answered,
-                           f"the pod added meanwhile was {how}, and had answered {answered} requests", answered, "requests"))
-        trial.cluster.wait("the added pod is ready", lambda: (one := added()) is not None and one.ready, seconds=READY_SECONDS)
+        trial.show(
+            decided(
+                "a new pod waits for the control plane",
+                not pod.ready and not answered,
+                f"the pod added meanwhile was {how}, and had answered {answered} requests",
+                answered,
+                "requests",
+            )
+        )
+        trial.cluster.wait(
+            "the added pod is ready", lambda: (one := added()) is not None and one.ready, seconds=READY_SECONDS
+        )
         seconds = (time.time_ns() - trial.mended_at) / 1e9
-        trial.show(measured("a new pod is ready once the control plane is back", f"it was ready {seconds:.1f} s afterwards",
-                           seconds, "s"))
+        trial.show(
+            measured(
+                "a new pod is ready once the control plane is back",
+                f"it was ready {seconds:.1f} s afterwards",
+                seconds,
+                "s",
+            )
+        )

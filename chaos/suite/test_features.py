@@ -1,4 +1,6 @@
-"""Nothing is broken: each feature that the mode promises is shown to work, in a mesh that nobody else uses meanwhile."""
+"""Nothing is broken: each feature that the mode promises is shown to work, in a mesh that nobody else uses
+meanwhile.
+"""
 
 from __future__ import annotations
 

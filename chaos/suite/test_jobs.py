@@ -1,4 +1,6 @@
-"""Batch Jobs beside proxies: whether they end, whether they bear a proxy's death, and whether they may start before it."""
+"""Batch Jobs beside proxies: whether they end, whether they bear a proxy's death, and whether they may start
+before it.
+"""
 
 from __future__ import annotations
 
@@ -24,15 +26,26 @@ TRIES = 8  # of each request, with a growing pause: a Job that minds its depende
 
 @scenario("job-completes", ours_alone=NO_JOB)
 def job_completes(trial: Trial) -> None:
-    """A Job ends when its application does, but where a proxy is an ordinary container of its pod: there it must be seen not to."""
+    """A Job ends when its application does, but where a proxy is an ordinary container of its pod: there it must be
+    seen not to.
+    """
     with JobRun(trial, "completes", tries=TRIES) as job:
         seen = job.watch()
     held = trial.mesh.mode.holds_jobs
-    trial.show(decided("the Job's application did its work", seen.app_exit == 0, seen.application(), seen.app_seconds, "s"))
-    trial.show(decided(
-        "the Job never ends" if held else "the Job completes", seen.complete is not held and not seen.failed,
-        f"{LINGERS:g} s after its application the Job was still running" if not seen.complete
-        else f"the Job was complete {seen.after_app:.1f} s after its application", seen.after_app, "s"))
+    trial.show(
+        decided("the Job's application did its work", seen.app_exit == 0, seen.application(), seen.app_seconds, "s")
+    )
+    trial.show(
+        decided(
+            "the Job never ends" if held else "the Job completes",
+            seen.complete is not held and not seen.failed,
+            f"{LINGERS:g} s after its application the Job was still running"
+            if not seen.complete
+            else f"the Job was complete {seen.after_app:.1f} s after its application",
+            seen.after_app,
+            "s",
+        )
+    )
 
 
 @scenario("job-proxy-killed", applies=jobs_end, ours_alone=NO_JOB)
@@ -40,21 +53,39 @@ def job_proxy_killed(trial: Trial) -> None:
     """A Job whose proxy is killed half-way still completes; its retries are counted."""
     with JobRun(trial, "proxy-killed", requests=80, interval=0.05, tries=TRIES) as job:
         proxy = job.proxy()
-        with trial.fault(Kill(), container_target(trial.cluster.get("Pod", proxy.pod, proxy.namespace), proxy.container)):
+        with trial.fault(
+            Kill(), container_target(trial.cluster.get("Pod", proxy.pod, proxy.namespace), proxy.container)
+        ):
             pass
         seen = job.watch()
     trial.show(decided("the Job completes", seen.complete, seen.application()))
     trial.show(measured("retries of the Job", f"{seen.pods} pods were needed", seen.pods - 1, "pods"))
-    trial.show(measured("retries of its requests", f"{seen.retried} requests were tried again", seen.retried, "requests"))
+    trial.show(
+        measured("retries of its requests", f"{seen.retried} requests were tried again", seen.retried, "requests")
+    )
 
 
 @scenario("job-starts-before-proxy", applies=has_proxies, ours_alone=NO_JOB)
 def job_starts_before_proxy(trial: Trial) -> None:
-    """Where the proxy does not start before the application, a Job's first request fails while the proxy is slow to come."""
+    """Where the proxy does not start before the application, a Job's first request fails while the proxy is slow to
+    come.
+    """
     target = trial.workload("Deployment", f"{SYSTEM_NAMESPACE}/{CONTROL_PLANE}")
-    with trial.fault(ControlPlane(answer="slow", delay=2.0), target), JobRun(trial, "starts-early", requests=3, tries=30) as job:
+    with (
+        trial.fault(ControlPlane(answer="slow", delay=2.0), target),
+        JobRun(trial, "starts-early", requests=3, tries=30) as job,
+    ):
         seen = job.watch()
     sound = trial.mesh.mode.ready_before_app
-    trial.show(decided("the first request is answered" if sound else "the first request comes too early",
-                       (seen.first == "ok") is sound, f"the first request of the Job ended as {seen.first or 'nothing at all'!r}"))
-    trial.show(decided("the Job's requests are answered in the end", seen.app_exit == 0, seen.application(), seen.app_seconds, "s"))
+    trial.show(
+        decided(
+            "the first request is answered" if sound else "the first request comes too early",
+            (seen.first == "ok") is sound,
+            f"the first request of the Job ended as {seen.first or 'nothing at all'!r}",
+        )
+    )
+    trial.show(
+        decided(
+            "the Job's requests are answered in the end", seen.app_exit == 0, seen.application(), seen.app_seconds, "s"
+        )
+    )

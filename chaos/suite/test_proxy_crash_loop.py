@@ -8,7 +8,9 @@ from chaos.faults.crash_loop import CrashLoop
 from chaos.verdict import FaultKind, Harm
 
 
-@scenario("proxy-crash-loop", spoils=True)  # the back-off stays: who breaks this proxy next waits minutes for its successor
+@scenario(
+    "proxy-crash-loop", spoils=True
+)  # the back-off stays: who breaks this proxy next waits minutes for its successor
 def proxy_crash_loop(trial: Trial) -> None:
     """A proxy that crashes again and again hurts the flows behind it all the while, and no other."""
     proxy = trial.deployment.proxy_to_break()

@@ -1,4 +1,6 @@
-"""One proxy stops answering and keeps its connections: a gray failure, which nothing that watches connections notices."""
+"""One proxy stops answering and keeps its connections: a gray failure, which nothing that watches connections
+notices.
+"""
 
 from __future__ import annotations
 

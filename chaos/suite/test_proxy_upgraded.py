@@ -17,5 +17,7 @@ def proxy_upgraded(trial: Trial) -> None:
 
 @scenario("proxy-recreated", ours_alone="it would delete a workload of yours: proxy-upgraded restarts it")
 def proxy_recreated(trial: Trial) -> None:
-    """Proxies that are deleted and created anew restart the applications that hold them, and no other; its price is counted."""
+    """Proxies that are deleted and created anew restart the applications that hold them, and no other; its price is
+    counted.
+    """
     upgrade.watch(trial, Recreate())

@@ -19,7 +19,9 @@ HELD = 1.6  # seconds at the rate that was too much: a reading of CPU use covers
 
 @scenario("saturation")
 def saturation(trial: Trial) -> None:
-    """A tenant's path gives out where a proxy has used up its share of the budget; the rate at which it does is measured."""
+    """A tenant's path gives out where a proxy has used up its share of the budget; the rate at which it does is
+    measured.
+    """
     tenant = trial.deployment.tenants[0]
     target, path = trial.client_container(tenant), trial.deployment.proxies_of_client(tenant, whole=True)
     trial.baseline()
@@ -28,8 +30,9 @@ def saturation(trial: Trial) -> None:
     bounds: set[str] = set()
     for _ in range(RAMPS):
         trial.deployment.pause(tenant)
-        with trial.fault(Overload(**trial.deployment.called(tenant), seconds=20.0, start_rate=200.0, max_rate=MAX_RATE),
-                         target) as (receipt,):
+        with trial.fault(
+            Overload(**trial.deployment.called(tenant), seconds=20.0, start_rate=200.0, max_rate=MAX_RATE), target
+        ) as (receipt,):
             rates.append(float(receipt.evidence["saturated_at"]))
             bounds.add(str(receipt.evidence["why"]) if not receipt.evidence["loader_bound"] else "loader")
             begin = time.time_ns()
@@ -37,10 +40,21 @@ def saturation(trial: Trial) -> None:
             held.append(Window(WindowKind.FAULT, begin, time.time_ns()))
         trial.heal(tenant)
     least = "at least " if bounds <= {"max-rate", "loader"} else ""
-    trial.show(measured("the rate at which the path gives out",
-                        f"{least}{statistics.median(rates):.0f} requests/s ({min(rates):.0f} to {max(rates):.0f} in {RAMPS} ramps; "
-                        f"{', '.join(sorted(bounds))})", statistics.median(rates), "requests/s"))
+    trial.show(
+        measured(
+            "the rate at which the path gives out",
+            f"{least}{statistics.median(rates):.0f} requests/s ({min(rates):.0f} to {max(rates):.0f} in {RAMPS} ramps; "
+            f"{', '.join(sorted(bounds))})",
+            statistics.median(rates),
+            "requests/s",
+        )
+    )
     if any(proxy.cpu_millicores for proxy in path):
         full = filled(path, trial.events(), held).drowned
-        trial.show(decided("a proxy's share of the budget is what gives out", bool(full) and not bounds & {"max-rate", "loader"},
-                           f"full were {', '.join(map(str, full)) or 'none of its proxies'}"))
+        trial.show(
+            decided(
+                "a proxy's share of the budget is what gives out",
+                bool(full) and not bounds & {"max-rate", "loader"},
+                f"full were {', '.join(map(str, full)) or 'none of its proxies'}",
+            )
+        )

@@ -4,8 +4,8 @@
 derived from the mode and the live placement when the fault is injected. Nothing selected, or nothing seen to change,
 raises. Undoing what is not in force is no error, so that rollbacks may always name it.
 
-The annotations are real ones, not postponed (`chaos discover` shows those as "object"), and the parameters positional (it
-drops keyword-only ones).
+The annotations are real ones, not postponed (`chaos discover` shows those as "object"), and the parameters positional
+(it drops keyword-only ones).
 """
 
 from chaos.errors import Misuse
@@ -29,14 +29,43 @@ from chaos.toolkit.readings import NOBODY, Names, Reading
 from chaos.toolkit.session import current, recover
 from chaos.verdict import Harm
 
-__all__ = ["break_connections", "crash_loop_proxy", "degrade_proxy", "delete_proxy_pod", "drop_packets", "fill_proxy_memory",
-           "hold", "keep_connections", "kill_proxy", "mend_dns", "mend_proxy_link", "overload_path", "partition_proxy",
-           "pass_packets", "pause_proxy", "play_scenario", "recover_all", "restore_proxy_cpu", "resume_proxy", "reunite_proxy",
-           "spoil_dns", "start_job", "stop_crash_loop", "stop_overload", "throttle_proxy"]
+__all__ = [
+    "break_connections",
+    "crash_loop_proxy",
+    "degrade_proxy",
+    "delete_proxy_pod",
+    "drop_packets",
+    "fill_proxy_memory",
+    "hold",
+    "keep_connections",
+    "kill_proxy",
+    "mend_dns",
+    "mend_proxy_link",
+    "overload_path",
+    "partition_proxy",
+    "pass_packets",
+    "pause_proxy",
+    "play_scenario",
+    "recover_all",
+    "restore_proxy_cpu",
+    "resume_proxy",
+    "reunite_proxy",
+    "spoil_dns",
+    "start_job",
+    "stop_crash_loop",
+    "stop_overload",
+    "throttle_proxy",
+]
 
 
-def kill_proxy(tenant: str = "tenant-a", layer: str = "any", side: str = "client", signal: int = 9, restart_seconds: float = 90.0,
-               deadline: float = 120.0) -> Reading:
+def kill_proxy(
+    tenant: str = "tenant-a",
+    layer: str = "any",
+    side: str = "client",
+    signal: int = 9,
+    restart_seconds: float = 90.0,
+    deadline: float = 120.0,
+) -> Reading:
     """Kill one proxy of a tenant's path, and see its successor serve.
 
     Args:
@@ -51,9 +80,16 @@ def kill_proxy(tenant: str = "tenant-a", layer: str = "any", side: str = "client
     return told(break_proxy(fault, tenant, layer, side, deadline=deadline, harm=Harm.ERRORS))
 
 
-def delete_proxy_pod(tenant: str = "tenant-a", layer: str = "any", side: str = "client", grace: int = -1, seconds: float = 90.0,
-                     deadline: float = 120.0) -> Reading:
-    """Delete the pod that holds a proxy of a tenant's path (with a sidecar: the application with it), and see it replaced.
+def delete_proxy_pod(
+    tenant: str = "tenant-a",
+    layer: str = "any",
+    side: str = "client",
+    grace: int = -1,
+    seconds: float = 90.0,
+    deadline: float = 120.0,
+) -> Reading:
+    """Delete the pod that holds a proxy of a tenant's path (with a sidecar: the application with it), and see it
+    replaced.
 
     It may be gentle: those behind it are reported and not judged, the others must not be hurt.
 
@@ -75,8 +111,15 @@ def resume_proxy() -> int:
     return recover("pause")
 
 
-def crash_loop_proxy(tenant: str = "tenant-a", layer: str = "any", side: str = "client", signal: int = 9,
-                     back_off_seconds: float = 30.0, restart_seconds: float = 330.0, deadline: float = 120.0) -> Reading:
+def crash_loop_proxy(
+    tenant: str = "tenant-a",
+    layer: str = "any",
+    side: str = "client",
+    signal: int = 9,
+    back_off_seconds: float = 30.0,
+    restart_seconds: float = 330.0,
+    deadline: float = 120.0,
+) -> Reading:
     """Kill one proxy of a tenant's path, and every successor, until `stop_crash_loop`, at most `deadline` seconds.
 
     Args:
@@ -92,8 +135,14 @@ def stop_crash_loop() -> int:
     return recover("crash-loop")
 
 
-def fill_proxy_memory(tenant: str = "tenant-a", layer: str = "any", side: str = "client", most_mib: int = 2048,
-                      restart_seconds: float = 90.0, deadline: float = 120.0) -> Reading:
+def fill_proxy_memory(
+    tenant: str = "tenant-a",
+    layer: str = "any",
+    side: str = "client",
+    most_mib: int = 2048,
+    restart_seconds: float = 90.0,
+    deadline: float = 120.0,
+) -> Reading:
     """Fill the memory limit of one proxy of a tenant's path until it is OOMKilled, and see its successor serve.
 
     Args:
@@ -104,8 +153,14 @@ def fill_proxy_memory(tenant: str = "tenant-a", layer: str = "any", side: str = 
     return told(break_proxy(fault, tenant, layer, side, deadline=deadline, harm=Harm.ERRORS))
 
 
-def throttle_proxy(tenant: str = "tenant-a", layer: str = "any", side: str = "client", millicores: int = 10, pairs: int = 6,
-                   deadline: float = 60.0) -> Reading:
+def throttle_proxy(
+    tenant: str = "tenant-a",
+    layer: str = "any",
+    side: str = "client",
+    millicores: int = 10,
+    pairs: int = 6,
+    deadline: float = 60.0,
+) -> Reading:
     """Cut the CPU limit of one proxy of a tenant's path.
 
     Args:
@@ -117,8 +172,11 @@ def throttle_proxy(tenant: str = "tenant-a", layer: str = "any", side: str = "cl
     if not pairs:
         return told(break_proxy(fault, tenant, layer, side, deadline=deadline))
     proxy = session.proxy_of(tenant, layer, side)
-    return {"fault": fault.name, "target": str(proxy),
-            "pairs": session.breaker.switch(fault, session.trial.container(proxy), [proxy], deadline=deadline, pairs=pairs)}
+    return {
+        "fault": fault.name,
+        "target": str(proxy),
+        "pairs": session.breaker.switch(fault, session.trial.container(proxy), [proxy], deadline=deadline, pairs=pairs),
+    }
 
 
 def restore_proxy_cpu() -> int:
@@ -126,8 +184,16 @@ def restore_proxy_cpu() -> int:
     return recover("throttle")
 
 
-def overload_path(tenant: str = "tenant-a", profile: str = "requests", pairs: int = 6, start_rate: float = 500.0,
-                  max_rate: float = 4000.0, in_flight: int = 1024, saturate_seconds: float = 8.0, deadline: float = 20.0) -> Reading:
+def overload_path(
+    tenant: str = "tenant-a",
+    profile: str = "requests",
+    pairs: int = 6,
+    start_rate: float = 500.0,
+    max_rate: float = 4000.0,
+    in_flight: int = 1024,
+    saturate_seconds: float = 8.0,
+    deadline: float = 20.0,
+) -> Reading:
     """Let one tenant overload its own path until it gives out; its own flow is reported and not judged.
 
     Args:
@@ -140,9 +206,19 @@ def overload_path(tenant: str = "tenant-a", profile: str = "requests", pairs: in
     """
     session = current()
     owner = session.tenant(tenant)
-    fault = Overload(server=owner.server, profile=profile, seconds=deadline + GRACE, start_rate=start_rate, max_rate=max_rate,
-                     in_flight=in_flight, saturate_seconds=saturate_seconds)
-    target, proxies = session.trial.client_container(owner), session.trial.deployment.proxies_of_client(owner, whole=bool(pairs))
+    fault = Overload(
+        server=owner.server,
+        profile=profile,
+        seconds=deadline + GRACE,
+        start_rate=start_rate,
+        max_rate=max_rate,
+        in_flight=in_flight,
+        saturate_seconds=saturate_seconds,
+    )
+    target, proxies = (
+        session.trial.client_container(owner),
+        session.trial.deployment.proxies_of_client(owner, whole=bool(pairs)),
+    )
     if not pairs:
         session.breaker.expect(proxies, "held", Harm.EITHER, [Flow(owner.client, owner.server)])
         return told(session.breaker.inject(fault, target, deadline=deadline, noisy=owner))
@@ -155,8 +231,13 @@ def stop_overload() -> int:
     return recover("overload")
 
 
-def partition_proxy(tenant: str = "tenant-a", layer: str = "any", side: str = "client", spare_status: bool = True,
-                    deadline: float = 60.0) -> Reading:
+def partition_proxy(
+    tenant: str = "tenant-a",
+    layer: str = "any",
+    side: str = "client",
+    spare_status: bool = True,
+    deadline: float = 60.0,
+) -> Reading:
     """Lose every packet of one proxy of a tenant's path until `reunite_proxy`, at most `deadline` seconds.
 
     Args:
@@ -170,8 +251,17 @@ def reunite_proxy() -> int:
     return recover("partition")
 
 
-def degrade_proxy(tenant: str = "tenant-a", layer: str = "any", side: str = "client", delay_ms: float = 0.0,
-                  jitter_ms: float = 0.0, loss: float = 0.0, rate_kbit: int = 0, seed: int = 0, deadline: float = 60.0) -> Reading:
+def degrade_proxy(
+    tenant: str = "tenant-a",
+    layer: str = "any",
+    side: str = "client",
+    delay_ms: float = 0.0,
+    jitter_ms: float = 0.0,
+    loss: float = 0.0,
+    rate_kbit: int = 0,
+    seed: int = 0,
+    deadline: float = 60.0,
+) -> Reading:
     """Delay, slow or lose what the pod of a tenant's proxy sends until `mend_proxy_link`, at most `deadline` seconds.
 
     Args:
@@ -188,8 +278,15 @@ def mend_proxy_link() -> int:
     return recover("degrade")
 
 
-def drop_packets(tenant: str = "tenant-a", layer: str = "any", side: str = "client", peers: Names = NOBODY,
-                 ports: Names = NOBODY, direction: str = "both", deadline: float = 60.0) -> Reading:
+def drop_packets(
+    tenant: str = "tenant-a",
+    layer: str = "any",
+    side: str = "client",
+    peers: Names = NOBODY,
+    ports: Names = NOBODY,
+    direction: str = "both",
+    deadline: float = 60.0,
+) -> Reading:
     """Lose packets of the pod of a tenant's proxy until `pass_packets`, at most `deadline` seconds.
 
     Args:
@@ -206,8 +303,14 @@ def pass_packets() -> int:
     return recover("drop")
 
 
-def break_connections(tenant: str = "tenant-a", layer: str = "any", side: str = "client", peers: Names = NOBODY,
-                      ports: Names = NOBODY, deadline: float = 60.0) -> Reading:
+def break_connections(
+    tenant: str = "tenant-a",
+    layer: str = "any",
+    side: str = "client",
+    peers: Names = NOBODY,
+    ports: Names = NOBODY,
+    deadline: float = 60.0,
+) -> Reading:
     """Reset connections of the pod of a tenant's proxy until `keep_connections`; arguments as `drop_packets`."""
     fault = Reset(peers=tuple(peers), ports=_ports(ports))
     return told(break_proxy(fault, tenant, layer, side, deadline=deadline))
@@ -218,8 +321,15 @@ def keep_connections() -> int:
     return recover("reset")
 
 
-def spoil_dns(tenant: str = "tenant-a", layer: str = "any", side: str = "client", answer: str = "servfail", names: Names = NOBODY,
-              address: str = "192.0.2.1", deadline: float = 60.0) -> Reading:
+def spoil_dns(
+    tenant: str = "tenant-a",
+    layer: str = "any",
+    side: str = "client",
+    answer: str = "servfail",
+    names: Names = NOBODY,
+    address: str = "192.0.2.1",
+    deadline: float = 60.0,
+) -> Reading:
     """Answer the DNS questions of the pod of a tenant's proxy wrongly until `mend_dns`.
 
     What it has resolved already goes on: those behind it are reported and not judged, the others must not be hurt.
@@ -251,8 +361,9 @@ def hold(seconds: float = 5.0) -> int:
     return sum(len(samples) for samples in session.trial.view().flows.values())
 
 
-def start_job(name: str = "job", tenant: str = "tenant-a", requests: int = 20, tries: int = 20,
-              deadline_seconds: int = 120) -> Reading:
+def start_job(
+    name: str = "job", tenant: str = "tenant-a", requests: int = 20, tries: int = 20, deadline_seconds: int = 120
+) -> Reading:
     """Start a batch Job of a tenant: some requests to its server, then the end. It is deleted when the experiment ends.
 
     Args:
@@ -260,7 +371,9 @@ def start_job(name: str = "job", tenant: str = "tenant-a", requests: int = 20, t
     """
     session = current()
     owner = session.tenant(tenant)
-    found = manifests.job(name, tenant=owner.name, nodes=owner.client_nodes, requests=requests, deadline_seconds=deadline_seconds)
+    found = manifests.job(
+        name, tenant=owner.name, nodes=owner.client_nodes, requests=requests, deadline_seconds=deadline_seconds
+    )
     for job in found:
         job["spec"]["template"]["spec"]["containers"][0]["env"].append({"name": "TRIES", "value": str(tries)})
     session.job_started(owner.namespace, name)
@@ -269,12 +382,16 @@ def start_job(name: str = "job", tenant: str = "tenant-a", requests: int = 20, t
 
 
 def play_scenario(name: str) -> str:
-    """Play a shipped scenario, whole: what `sharedfate run --scenarios NAME` does, with the hypothesis checked beside it."""
+    """Play a shipped scenario, whole: what `sharedfate run --scenarios NAME` does, with the hypothesis checked beside
+    it.
+    """
     current().play(name)
     return name
 
 
-def break_proxy(fault: Fault, tenant: str, layer: str, side: str, *, deadline: float, harm: Harm = Harm.EITHER) -> list[Receipt]:
+def break_proxy(
+    fault: Fault, tenant: str, layer: str, side: str, *, deadline: float, harm: Harm = Harm.EITHER
+) -> list[Receipt]:
     """Break the chosen proxy and expect harm to just those behind it."""
     session = current()
     return session.breaker.break_proxy(fault, session.proxy_of(tenant, layer, side), deadline=deadline, harm=harm)

@@ -1,4 +1,6 @@
-"""One activity of an experiment file, held against the function that it names: kind, arguments, types, values, tolerance."""
+"""One activity of an experiment file, held against the function that it names: kind, arguments, types, values,
+tolerance.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ from chaos.toolkit.targets import SIDES
 
 Problem = tuple[str, str]  # path within the activity, what is wrong and what would be right
 
-KINDS: Final = {module: "probe" if kind == "tolerance" else kind for module, kind in discovery.KINDS.items() if kind != "control"}
+KINDS: Final = {
+    module: "probe" if kind == "tolerance" else kind for module, kind in discovery.KINDS.items() if kind != "control"
+}
 CHOICES: Final[Mapping[str, tuple[Any, ...]]] = {  # of our own functions' parameters, by their names
     "layer": ("any", *(str(layer) for layer in Layer)),
     "side": SIDES,
@@ -29,8 +33,10 @@ CHOICES: Final[Mapping[str, tuple[Any, ...]]] = {  # of our own functions' param
     "resource": ("cpu", "memory"),
     "expected": ("pass", "fail", "inconclusive"),
 }
-RIGHT: Final = ("want {type: probe, name: …, provider: {type: python, module: chaos.toolkit.tolerances, "
-                "func: nobody | only | at_most | at_least | between | within | verdict_is, arguments: {doubt: …}}}")
+RIGHT: Final = (
+    "want {type: probe, name: …, provider: {type: python, module: chaos.toolkit.tolerances, "
+    "func: nobody | only | at_most | at_least | between | within | verdict_is, arguments: {doubt: …}}}"
+)
 
 
 def detect_problems(step: Any, configuration: Mapping[str, Any], names: Iterable[Any]) -> Iterator[Problem]:
@@ -78,20 +84,31 @@ def _call(step: Mapping[str, Any], provider: Mapping[str, Any], configuration: M
         yield f".provider.arguments.{name}", what
 
 
-def _arguments(function: Any, arguments: Mapping[str, Any], configuration: Mapping[str, Any], *, ours: bool) -> Iterator[Problem]:
+def _arguments(
+    function: Any, arguments: Mapping[str, Any], configuration: Mapping[str, Any], *, ours: bool
+) -> Iterator[Problem]:
     parameters = inspect.signature(function).parameters
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     injected = {"configuration", "secrets"}
     for name, parameter in parameters.items():
-        if parameter.default is parameter.empty and name not in arguments and name not in injected and parameter.kind not in (
-                parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+        if (
+            parameter.default is parameter.empty
+            and name not in arguments
+            and name not in injected
+            and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+        ):
             yield name, f"is missing: {function.__name__} needs it ({_type_name(parameter.annotation)})"
     for name, given in arguments.items():
         if name not in parameters:
             if not open_ended:
                 near = difflib.get_close_matches(name, parameters, 1)
-                yield name, (f"is no argument of {function.__name__}{f', did you mean {near[0]}' if near else ''}: "
-                             f"it takes {', '.join(parameters) or 'none'}")
+                yield (
+                    name,
+                    (
+                        f"is no argument of {function.__name__}{f', did you mean {near[0]}' if near else ''}: "
+                        f"it takes {', '.join(parameters) or 'none'}"
+                    ),
+                )
             continue
         value = substituted(given, configuration)
         if isinstance(value, str) and value.startswith("${"):
@@ -102,7 +119,10 @@ def _arguments(function: Any, arguments: Mapping[str, Any], configuration: Mappi
             yield name, f"is {value!r}, a {type(value).__name__}: want {_type_name(wanted)}"
         elif ours and name in CHOICES and value not in CHOICES[name]:
             near = difflib.get_close_matches(str(value), list(map(str, CHOICES[name])), 1)
-            yield name, f"is {value!r}{f', did you mean {near[0]}' if near else ''}: want {', '.join(map(str, CHOICES[name]))}"
+            yield (
+                name,
+                f"is {value!r}{f', did you mean {near[0]}' if near else ''}: want {', '.join(map(str, CHOICES[name]))}",
+            )
 
 
 def detect_tolerance_problems(probe: Mapping[str, Any], configuration: Mapping[str, Any]) -> Iterator[Problem]:
@@ -118,7 +138,10 @@ def detect_tolerance_problems(probe: Mapping[str, Any], configuration: Mapping[s
         yield from detect_problems(tolerance, configuration, ())
         provider = tolerance.get("provider")
         if isinstance(provider, dict) and "arguments" not in provider:
-            yield ".provider.arguments", "is missing: Chaos Toolkit puts the probe's value in it, and fails without: `arguments: {}`"
+            yield (
+                ".provider.arguments",
+                "is missing: Chaos Toolkit puts the probe's value in it, and fails without: `arguments: {}`",
+            )
         if isinstance(provider, dict) and tolerances.is_ours(provider) and not is_ours(probe):
             yield ".provider.func", f"{provider['func']} weighs readings, and the probe is none of chaos.toolkit.probes"
         return
@@ -127,7 +150,12 @@ def detect_tolerance_problems(probe: Mapping[str, Any], configuration: Mapping[s
     except ChaosException as error:
         yield "", f"{error}{f': {RIGHT}' if is_ours(probe) else ''}"
         return
-    if isinstance(tolerance, dict) and is_ours(probe) and tolerance.get("type") == "regex" and "target" not in tolerance:
+    if (
+        isinstance(tolerance, dict)
+        and is_ours(probe)
+        and tolerance.get("type") == "regex"
+        and "target" not in tolerance
+    ):
         yield "", f"a regex searches a text, and the probe gives a reading: name its field in `target`, or {RIGHT}"
 
 
@@ -158,7 +186,9 @@ def substituted(value: Any, configuration: Mapping[str, Any]) -> Any:
 
 
 def fits(value: Any, annotation: Any) -> bool:
-    """Whether a value of a file may be given for a parameter; an annotation that is not understood lets everything pass."""
+    """Whether a value of a file may be given for a parameter; an annotation that is not understood lets everything
+    pass.
+    """
     origin = getattr(annotation, "__origin__", annotation)
     match origin:
         case _ if origin is bool:
@@ -174,5 +204,12 @@ def fits(value: Any, annotation: Any) -> bool:
 
 
 def _type_name(annotation: Any) -> str:
-    names = {bool: "true or false", int: "an integer", float: "a number", str: "a text", list: "a list", dict: "a mapping"}
+    names = {
+        bool: "true or false",
+        int: "an integer",
+        float: "a number",
+        str: "a text",
+        list: "a list",
+        dict: "a mapping",
+    }
     return names.get(annotation, str(getattr(annotation, "__name__", annotation)))

@@ -1,7 +1,7 @@
 """Breaks and mends in a trial: what is in force, whom it must hurt by the sharing model, and when it undoes itself.
 
-Windows are cut by evidence, as the engine's own scenarios cut them; here a fault may be left in force from one activity to
-a later one, which they cannot.
+Windows are cut by evidence, as the engine's own scenarios cut them; here a fault may be left in force from one activity
+to a later one, which they cannot.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from chaos.mesh.fate import ProxyInstance
 from chaos.toolkit.targets import flows_at, flows_behind
 from chaos.verdict import FaultKind, Harm
 
-GRACE: Final = 5.0  # s after a fault's deadline: until then its undo is this runner's; then the helper's own, and the watchdog's
+GRACE: Final = (
+    5.0  # s after a fault's deadline: until then its undo is this runner's; then the helper's own, and the watchdog's
+)
 _KINDS: Final = {"pulse": FaultKind.PULSE, "held": FaultKind.HELD, "gradual": FaultKind.GRADUAL}
 
 
@@ -49,20 +51,28 @@ class Breaker:
         self._lock = threading.RLock()
         self._held: list[Held] = []
         self._broken: list[ProxyInstance] = []
-        self._spared: set[Flow] = set()  # of which nothing is expected, for what a fault of earlier did to them is in the history
+        self._spared: set[Flow] = (
+            set()
+        )  # of which nothing is expected, for what a fault of earlier did to them is in the history
 
-    def break_proxy(self, fault: Fault, proxy: ProxyInstance, *, deadline: float, harm: Harm = Harm.EITHER) -> list[Receipt]:
+    def break_proxy(
+        self, fault: Fault, proxy: ProxyInstance, *, deadline: float, harm: Harm = Harm.EITHER
+    ) -> list[Receipt]:
         """Inject into one proxy and expect harm to just its fate group. A pulse is over when this returns."""
         self.expect([proxy], fault.shape, harm)
         return self.inject(fault, self.trial.container(proxy), deadline=deadline)
 
     def break_spared(self, fault: Fault, proxy: ProxyInstance, *, deadline: float) -> list[Receipt]:
-        """Inject into one proxy whose fate group may or may not be hurt: it is reported, and only the others are judged."""
+        """Inject into one proxy whose fate group may or may not be hurt: it is reported, and only the others are
+        judged.
+        """
         self._spare(fault, flows_behind(self.trial.deployment.placement(), [proxy]))
         return self.inject(fault, self.trial.container(proxy), deadline=deadline)
 
     def break_workload(self, fault: Fault, workload: str, namespace: str, *, deadline: float) -> list[Receipt]:
-        """Inject into a workload. Flows through its pods are reported, the others must not be hurt; its pods may restart."""
+        """Inject into a workload. Flows through its pods are reported, the others must not be hurt; its pods may
+        restart.
+        """
         targets = select(self.trial.cluster, fault.targets, Selector(workload=workload, namespace=namespace))
         name = workload.partition("/")[2]
         placement = self.trial.deployment.placement()
@@ -70,8 +80,11 @@ class Breaker:
         own = {Flow(*call) for call in placement.calls if f"{namespace}/{name}" in call}
         self._spare(fault, own | flows_behind(placement, inside))
         self.spoiled = True
-        self.trial.may_restart.update(pod["metadata"]["uid"] for pod in self.trial.cluster.list("Pod", namespace)
-                                      if pod["metadata"]["name"].startswith(f"{name}-"))
+        self.trial.may_restart.update(
+            pod["metadata"]["uid"]
+            for pod in self.trial.cluster.list("Pod", namespace)
+            if pod["metadata"]["name"].startswith(f"{name}-")
+        )
         self.trial.target = ", ".join(map(str, targets))
         return self.inject(fault, *targets, deadline=deadline)
 
@@ -89,7 +102,9 @@ class Breaker:
         return self.inject(fault, *targets, deadline=deadline)
 
     def _spare(self, fault: Fault, flows: set[Flow]) -> None:
-        """Expect nothing of these flows, and no harm to any other. What is not over by itself is held until it is undone."""
+        """Expect nothing of these flows, and no harm to any other. What is not over by itself is held until it is
+        undone.
+        """
         self._spared |= flows
         kind = FaultKind.PULSE if fault.shape == "pulse" else FaultKind.HELD
         self.trial.expect_fate_of(*self._broken, fault_kind=kind, harm=Harm.EITHER, exempt=sorted(self._spared))
@@ -120,7 +135,8 @@ class Breaker:
         return receipts
 
     def recover(self, fault: str = "", *, observe: float = RECOVERY_SECONDS) -> int:
-        """Undo the faults of that name (or all), newest first; how many. Nothing in force is no error: an undo is idempotent.
+        """Undo the faults of that name (or all), newest first; how many. Nothing in force is no error: an undo is
+        idempotent.
 
         Args:
             observe: seconds of load to watch afterwards, so that recovery is seen.
@@ -160,13 +176,23 @@ class Breaker:
             except Exception as error:
                 self.overdue.append(f"{held.fault.name}: not undone by its deadline of {deadline:g} s: {error}")
 
-    def switch(self, fault: Fault, target: Target, proxies: Sequence[ProxyInstance], *, deadline: float, pairs: int,
-               noisy: Tenant | None = None) -> int:
-        """On and off until the judge has decided, at most so many times: what bites by degrees needs it, for drift cancels.
+    def switch(
+        self,
+        fault: Fault,
+        target: Target,
+        proxies: Sequence[ProxyInstance],
+        *,
+        deadline: float,
+        pairs: int,
+        noisy: Tenant | None = None,
+    ) -> int:
+        """On and off until the judge has decided, at most so many times: what bites by degrees needs it, for drift
+        cancels.
 
         Args:
-            noisy: the tenant whose aggressor stands in the place of its own flow, which is reported and not judged. Which of the
-                proxies on its path it filled is seen in their CPU: the weakest gives out first, and shields the others.
+            noisy: the tenant whose aggressor stands in the place of its own flow, which is reported and not judged.
+                Which of the proxies on its path it filled is seen in their CPU: the weakest gives out first, and
+                shields the others.
 
         Returns the pairs done.
         """
@@ -209,7 +235,9 @@ class Breaker:
     def expect(self, proxies: Sequence[ProxyInstance], shape: str, harm: Harm, exempt: Sequence[Flow] = ()) -> None:
         """Expect harm to just the flows behind these proxies, and behind all that were broken before."""
         self._broken += [proxy for proxy in proxies if proxy not in self._broken]
-        self.trial.expect_fate_of(*self._broken, fault_kind=_KINDS[shape], harm=harm, exempt=sorted(self._spared | {*exempt}))
+        self.trial.expect_fate_of(
+            *self._broken, fault_kind=_KINDS[shape], harm=harm, exempt=sorted(self._spared | {*exempt})
+        )
 
     def _note(self, text: str) -> None:
         self.trial.note(EventKind.NOTE, {"chaos toolkit": text})
@@ -218,5 +246,9 @@ class Breaker:
 def told(receipts: list[Receipt]) -> dict[str, Any]:
     """What an action says of its fault, for the journal."""
     first = receipts[0]
-    return {"fault": first.fault, "targets": [str(receipt.target) for receipt in receipts], "injected_at": first.injected_at,
-            "evidence": dict(first.evidence)}
+    return {
+        "fault": first.fault,
+        "targets": [str(receipt.target) for receipt in receipts],
+        "injected_at": first.injected_at,
+        "evidence": dict(first.evidence),
+    }

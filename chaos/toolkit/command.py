@@ -45,11 +45,24 @@ def validate(files: tuple[Path, ...], variables: tuple[str, ...]) -> None:
 
 @experiment.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--var", "variables", multiple=True, metavar="NAME=VALUE", help="override a configuration variable, such as mode=node")
-@click.option("--out", default="sharedfate-out", show_default=True, type=click.Path(path_type=Path),
-              help="where a journal goes that has no history to lie beside")
+@click.option(
+    "--var",
+    "variables",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="override a configuration variable, such as mode=node",
+)
+@click.option(
+    "--out",
+    default="sharedfate-out",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="where a journal goes that has no history to lie beside",
+)
 def run(files: tuple[Path, ...], variables: tuple[str, ...], out: Path) -> None:
-    """Run experiments. Green is what was proved: everything ran, the hypothesis held throughout, nothing was swallowed."""
+    """Run experiments. Green is what was proved: everything ran, the hypothesis held throughout, nothing was
+    swallowed.
+    """
     from chaos.toolkit.files import load_checked
     from chaos.toolkit.runner import run_file
     from chaos.verdict import Verdict
@@ -89,7 +102,9 @@ def find(file: Path) -> Path:
     for path in shipped_files():
         if file.name in (path.name, path.stem) and file.parent in (Path(), Path("experiments")):
             return path
-    raise Misuse(f"{file}: no such file, nor a shipped experiment: those are {', '.join(p.stem for p in shipped_files())}")
+    raise Misuse(
+        f"{file}: no such file, nor a shipped experiment: those are {', '.join(p.stem for p in shipped_files())}"
+    )
 
 
 def parse_variables(texts: tuple[str, ...]) -> dict[str, str]:

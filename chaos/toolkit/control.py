@@ -1,16 +1,17 @@
-"""The control: first in an experiment's `controls`, it deploys a mode with its tenants under load and judges in the end.
+"""The control: first in an experiment's `controls`, it deploys a mode with its tenants under load and judges in the
+end.
 
     controls:
       - name: sharedfate
         provider: {type: python, module: chaos.toolkit.control, arguments: {mode: "${mode}", cluster: "${cluster}"}}
 
-Before the experiment: cluster, mode, tenants, load, baseline; a failure here interrupts it before anything is broken. While
-it runs, the load goes on, each activity is noted in the history, and the guard aborts when a bystander is hurt that the
-sharing model spares. Afterwards it undoes what is in force, attaches history, judgement and reports to the journal, and sets
-the journal's status by the gate, so that stock `chaos run` exits with 1 for whatever is not proved.
+Before the experiment: cluster, mode, tenants, load, baseline; a failure here interrupts it before anything is broken.
+While it runs, the load goes on, each activity is noted in the history, and the guard aborts when a bystander is hurt
+that the sharing model spares. Afterwards it undoes what is in force, attaches history, judgement and reports to the
+journal, and sets the journal's status by the gate, so that stock `chaos run` exits with 1 for whatever is not proved.
 
-Chaos Toolkit swallows what a control raises, unless it is InterruptExecution. So nothing here may fail silently: the gate
-speaks last, from the library's final event, and the status is "aborted" until it has spoken.
+Chaos Toolkit swallows what a control raises, unless it is InterruptExecution. So nothing here may fail silently: the
+gate speaks last, from the library's final event, and the status is "aborted" until it has spoken.
 """
 
 from typing import Any
@@ -22,14 +23,35 @@ from chaos.toolkit.readings import NO_READING
 from chaos.toolkit.readings import Reading as Mapping
 from chaos.toolkit.wishes import check_arguments
 
-__all__ = ["after_activity_control", "after_experiment_control", "after_method_control", "before_activity_control",
-           "before_experiment_control", "before_method_control", "cleanup_control", "configure_control", "validate_control"]
+__all__ = [
+    "after_activity_control",
+    "after_experiment_control",
+    "after_method_control",
+    "before_activity_control",
+    "before_experiment_control",
+    "before_method_control",
+    "cleanup_control",
+    "configure_control",
+    "validate_control",
+]
 
 
-def configure_control(mode: str = "sidecar", cluster: str = "embedded", out: str = "sharedfate-out", name: str = "",
-                      nodes: int = 2, seed: int = 1, budget: int = 900, guard: bool = True, namespaces: str = "",
-                      allow_production: bool = False, deploy: bool = True, experiment: Mapping = NO_READING,
-                      event_registry: Any = None, **others: Any) -> None:
+def configure_control(
+    mode: str = "sidecar",
+    cluster: str = "embedded",
+    out: str = "sharedfate-out",
+    name: str = "",
+    nodes: int = 2,
+    seed: int = 1,
+    budget: int = 900,
+    guard: bool = True,
+    namespaces: str = "",
+    allow_production: bool = False,
+    deploy: bool = True,
+    experiment: Mapping = NO_READING,
+    event_registry: Any = None,
+    **others: Any,
+) -> None:
     """Begin to listen, before any other control does; nothing is started yet.
 
     Args:

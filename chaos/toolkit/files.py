@@ -1,8 +1,8 @@
 """Experiment files: loaded, and held against everything that would go wrong, before anything is started.
 
-Chaos Toolkit's own validation stops at the first problem, knows no types, no values and no paths, and lets pass what makes
-a run green for a wrong reason: a misspelt rollback strategy that plays none, a tolerance that can never be compared with
-what the probe gives. Here every problem is named: file, path within the file, and what would be right.
+Chaos Toolkit's own validation stops at the first problem, knows no types, no values and no paths, and lets pass what
+makes a run green for a wrong reason: a misspelt rollback strategy that plays none, a tolerance that can never be
+compared with what the probe gives. Here every problem is named: file, path within the file, and what would be right.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ def load(path: Path) -> Experiment:
     except OSError as error:
         raise Misuse(f"{path}: cannot be read: {error.strerror}") from error
     try:
-        found = json.loads(text, object_pairs_hook=_once) if path.suffix == ".json" else yaml.load(text, _OnceLoader)  # a SafeLoader
+        found = (
+            json.loads(text, object_pairs_hook=_once) if path.suffix == ".json" else yaml.load(text, _OnceLoader)
+        )  # a SafeLoader
     except (yaml.YAMLError, ValueError) as error:
         raise Misuse(f"{path}: cannot be parsed: {' '.join(str(error).split())}") from error
     if not isinstance(found, dict):
@@ -55,7 +57,9 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} stands there twice: only the last would count")
+        raise ValueError(
+            f"{next(name for name in names if names.count(name) > 1)!r} stands there twice: only the last would count"
+        )
     return found
 
 
@@ -66,8 +70,9 @@ class _OnceLoader(yaml.SafeLoader):
         seen: set[str] = set()
         for key, _ in node.value:
             if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands there twice: only the last would count",
-                                                        key.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key.value!r} stands there twice: only the last would count", key.start_mark
+                )
             seen.add(str(key.value))
         return super().construct_mapping(node, deep)
 
@@ -89,8 +94,16 @@ def detect_problems(experiment: Experiment, variables: Mapping[str, Any]) -> Ite
     for name in ("title", "description"):
         if not isinstance(experiment.get(name), str) or not experiment[name]:
             yield name, "is missing: a sentence"
-    for shaped, kind in (("method", list), ("rollbacks", list), ("controls", list), ("tags", list), ("configuration", dict),
-                         ("contributions", dict), ("runtime", dict), ("steady-state-hypothesis", dict)):
+    for shaped, kind in (
+        ("method", list),
+        ("rollbacks", list),
+        ("controls", list),
+        ("tags", list),
+        ("configuration", dict),
+        ("contributions", dict),
+        ("runtime", dict),
+        ("steady-state-hypothesis", dict),
+    ):
         if shaped in experiment and not isinstance(experiment[shaped], kind):
             yield shaped, f"is a {type(experiment[shaped]).__name__}: want a {'list' if kind is list else 'mapping'}"
             return
@@ -104,7 +117,11 @@ def detect_problems(experiment: Experiment, variables: Mapping[str, Any]) -> Ite
     except (ChaosException, ValueError, KeyError, AttributeError) as error:
         yield "configuration", f"{error}: give it a default, or set it"
     for name in sorted(set(variables) - set(experiment.get("configuration") or {})):
-        yield "configuration", f"has no {name!r}, which was to be set: it has {', '.join(experiment.get('configuration') or {}) or 'none'}"
+        yield (
+            "configuration",
+            f"has no {name!r}, which was to be set: it has "
+            f"{', '.join(experiment.get('configuration') or {}) or 'none'}",
+        )
     yield from _controls(experiment, configuration)
     names = {step.get("name") for _, step in _activities(experiment) if isinstance(step, dict)}
     for where, step in _activities(experiment):
@@ -115,7 +132,11 @@ def detect_problems(experiment: Experiment, variables: Mapping[str, Any]) -> Ite
             for path, what in activities.detect_tolerance_problems(probe, configuration):
                 yield f"steady-state-hypothesis.probes[{number}].tolerance{path}", what
     if not has_control(experiment) and (waiting := list(_waiting(experiment))):
-        yield waiting[0], f"doubt: wait passes what is not proved, and only the control {CONTROL} finds it again: add it to `controls`"
+        yield (
+            waiting[0],
+            f"doubt: wait passes what is not proved, and only the control {CONTROL} finds it again: add it to "
+            "`controls`",
+        )
 
 
 def _activities(experiment: Experiment) -> list[tuple[str, Any]]:
@@ -138,7 +159,10 @@ def _runtime(runtime: Mapping[str, Any]) -> Iterator[Problem]:
         strategy = (runtime.get(part) or {}).get("strategy", "default")
         if strategy not in known:
             near = difflib.get_close_matches(str(strategy), known, 1)
-            yield f"runtime.{part}.strategy", f"is {strategy!r}{f', did you mean {near[0]}' if near else ''}: want {', '.join(known)}"
+            yield (
+                f"runtime.{part}.strategy",
+                f"is {strategy!r}{f', did you mean {near[0]}' if near else ''}: want {', '.join(known)}",
+            )
     for part in sorted(set(runtime) - {"hypothesis", "rollbacks"}):
         yield f"runtime.{part}", "is unknown: runtime holds hypothesis and rollbacks"
 
@@ -152,7 +176,10 @@ def _controls(experiment: Experiment, configuration: Mapping[str, Any]) -> Itera
             yield where, "want a name and a provider {type: python, module: …}"
             continue
         if provider.get("type") == "python" and not activities.importable(str(provider.get("module"))):
-            yield f"{where}.provider.module", f"{provider.get('module')!r} cannot be imported, and would be left out silently"
+            yield (
+                f"{where}.provider.module",
+                f"{provider.get('module')!r} cannot be imported, and would be left out silently",
+            )
         if provider.get("module") != CONTROL:
             continue
         ours = True
@@ -177,13 +204,20 @@ def _controls(experiment: Experiment, configuration: Mapping[str, Any]) -> Itera
 
 def has_control(experiment: Experiment) -> bool:
     """Whether our control keeps the experiment."""
-    return any(isinstance(c, dict) and (c.get("provider") or {}).get("module") == CONTROL for c in experiment.get("controls") or [])
+    return any(
+        isinstance(c, dict) and (c.get("provider") or {}).get("module") == CONTROL
+        for c in experiment.get("controls") or []
+    )
 
 
 def deploys(experiment: Experiment) -> bool:
     """Whether our control is there and makes a deployment."""
-    return any(isinstance(c, dict) and (c.get("provider") or {}).get("module") == CONTROL
-               and ((c["provider"].get("arguments") or {}).get("deploy", True)) for c in experiment.get("controls") or [])
+    return any(
+        isinstance(c, dict)
+        and (c.get("provider") or {}).get("module") == CONTROL
+        and ((c["provider"].get("arguments") or {}).get("deploy", True))
+        for c in experiment.get("controls") or []
+    )
 
 
 def mode_variable(experiment: Experiment) -> str:
@@ -200,6 +234,8 @@ def mode_variable(experiment: Experiment) -> str:
 def _waiting(experiment: Experiment) -> Iterator[str]:
     for number, probe in enumerate((experiment.get("steady-state-hypothesis") or {}).get("probes") or []):
         tolerance = probe.get("tolerance") if isinstance(probe, dict) else None
-        if isinstance(tolerance, dict) and ((tolerance.get("provider") or {}).get("arguments") or {}).get("doubt") == "wait":
+        if (
+            isinstance(tolerance, dict)
+            and ((tolerance.get("provider") or {}).get("arguments") or {}).get("doubt") == "wait"
+        ):
             yield f"steady-state-hypothesis.probes[{number}].tolerance.provider.arguments.doubt"
-

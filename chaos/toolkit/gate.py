@@ -1,5 +1,5 @@
-"""The verdict on a whole journal. Chaos Toolkit's own exit code knows its status and one deviation, and is green when the
-method never ran, when an action or a rollback raised, when a hypothesis failed and recovered, when a control died.
+"""The verdict on a whole journal. Chaos Toolkit's own exit code knows its status and one deviation, and is green when
+the method never ran, when an action or a rollback raised, when a hypothesis failed and recovered, when a control died.
 
 Pure: a journal and what the witness heard -> pass, fail or inconclusive, with a sentence for each reason. *Fail*: the
 system did not hold what the experiment claims, or did not recover. *Inconclusive*: it was not found out.
@@ -67,7 +67,9 @@ def _praise(journal: Journal) -> str:
     said += [f"the hypothesis was met {checks} times"] if checks else []
     if trial := (journal.get(KEY) or {}).get("trial"):
         judged = any((trial.get("predicted") or {}).values())
-        said.append("just those were hurt whom the sharing model names" if judged else "what the scenario claims was shown")
+        said.append(
+            "just those were hurt whom the sharing model names" if judged else "what the scenario claims was shown"
+        )
     return ", ".join(said)
 
 
@@ -116,7 +118,10 @@ def detect_during(journal: Journal) -> Iterator[Finding]:
     states = journal["steady_states"].get("during") or []
     failed = [state for state in states if state is not None and not state.get("steady_state_met")]
     if failed:
-        yield Verdict.FAIL, f"the hypothesis failed {len(failed)} of {len(states)} times during the method: {_broken(failed[0])}"
+        yield (
+            Verdict.FAIL,
+            f"the hypothesis failed {len(failed)} of {len(states)} times during the method: {_broken(failed[0])}",
+        )
     if not states and _has_hypothesis(journal) and _strategy(journal) in _DURING and journal.get("run"):
         yield Verdict.INCONCLUSIVE, "the hypothesis was not checked during the method"
 
@@ -148,7 +153,10 @@ def detect_doubts(journal: Journal) -> Iterator[Finding]:
 
 def detect_nothing_checked(journal: Journal) -> Iterator[Finding]:
     if _last_state(journal) is None and not (journal.get(KEY) or {}).get("trial"):
-        yield Verdict.INCONCLUSIVE, "nothing was checked: there is no hypothesis, and nothing was broken that the sharing model judges"
+        yield (
+            Verdict.INCONCLUSIVE,
+            "nothing was checked: there is no hypothesis, and nothing was broken that the sharing model judges",
+        )
 
 
 def detect_trial(journal: Journal) -> Iterator[Finding]:

@@ -1,4 +1,6 @@
-"""Watches the bystanders while the method runs, and ends the experiment when one is hurt that the sharing model spares."""
+"""Watches the bystanders while the method runs, and ends the experiment when one is hurt that the sharing model
+spares.
+"""
 
 from __future__ import annotations
 

@@ -12,10 +12,19 @@ UNKNOWN = "a key that nobody was handed"
 
 
 def in_memory(cluster: Cluster, mesh: Mesh, proxy: ProxyInstance) -> list[str]:
-    """`namespace/service-account` of every private key in the proxy's memory, by the public halves in the control plane's log."""
+    """`namespace/service-account` of every private key in the proxy's memory, by the public halves in the control
+    plane's log.
+    """
     with stations(cluster, [proxy.node], run=mesh.run) as made:
-        keys = program(cluster, SYSTEM_NAMESPACE, made[proxy.node], "station", "keys", proxy.uid,
-                       proxy.container_id.rpartition("//")[2])
+        keys = program(
+            cluster,
+            SYSTEM_NAMESPACE,
+            made[proxy.node],
+            "station",
+            "keys",
+            proxy.uid,
+            proxy.container_id.rpartition("//")[2],
+        )
     log = mesh.control_plane()["identities"]
     whose = {line["public_key_sha256"]: short(line["identity"]) for line in log if line["public_key_sha256"]}
     return sorted({whose.get(key, UNKNOWN) for key in keys})

@@ -1,7 +1,8 @@
-"""`pytest experiments/`: each experiment file an item, or one for each mode of `--chaos-modes`; green is what the gate passes.
+"""`pytest experiments/`: each experiment file an item, or one for each mode of `--chaos-modes`; green is what the gate
+passes.
 
-Experiments of one session share its cluster, and those in the same mode its deployment. A file is taken for an experiment
-when it names our control or is named outright on the command line.
+Experiments of one session share its cluster, and those in the same mode its deployment. A file is taken for an
+experiment when it names our control or is named outright on the command line.
 """
 
 from __future__ import annotations
@@ -94,16 +95,23 @@ class ExperimentItem(pytest.Item):
             shared = self.config.stash[_RUNS] = Shared(settings, parent.progress)
             self.config.add_cleanup(shared.close)
         run = shared.run() if files.deploys(self.experiment) else None
-        outcome = run_loaded(self.experiment, variables=self.variables, out=settings.out / _OUT, run=run, progress=parent.progress)
+        outcome = run_loaded(
+            self.experiment, variables=self.variables, out=settings.out / _OUT, run=run, progress=parent.progress
+        )
         if outcome.ruling.verdict is Verdict.INCONCLUSIVE and settings.inconclusive is Inconclusive.RETRY:
             if run is not None and outcome.journal and (mode := outcome.journal[KEY].get("mode")):
                 run.redeploy(mode)  # fresh pods: a second fault on the same ones meets what the first has left
-            outcome = run_loaded(self.experiment, variables=self.variables, out=settings.out / _OUT, run=run, progress=parent.progress)
+            outcome = run_loaded(
+                self.experiment, variables=self.variables, out=settings.out / _OUT, run=run, progress=parent.progress
+            )
         if outcome.ruling.verdict is Verdict.INCONCLUSIVE and settings.inconclusive is Inconclusive.SKIP:
             pytest.skip(str(outcome.ruling))
         if outcome.ruling.verdict is not Verdict.PASS:
-            raise NotProved(f"{self.experiment['title']}\n  " + "\n  ".join([str(outcome.ruling.verdict), *outcome.ruling.reasons])
-                            + f"\n  journal {outcome.path}")
+            raise NotProved(
+                f"{self.experiment['title']}\n  "
+                + "\n  ".join([str(outcome.ruling.verdict), *outcome.ruling.reasons])
+                + f"\n  journal {outcome.path}"
+            )
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         return str(excinfo.value) if isinstance(excinfo.value, NotProved) else super().repr_failure(excinfo, style)
@@ -113,14 +121,18 @@ class ExperimentItem(pytest.Item):
 
 
 def grouped(items: list[pytest.Item]) -> None:
-    """Bring the experiments of one mode together, in place: they share its deployment, and each change of mode costs one."""
+    """Bring the experiments of one mode together, in place: they share its deployment, and each change of mode costs
+    one.
+    """
     places = [n for n, item in enumerate(items) if isinstance(item, ExperimentItem)]
     order = {mode: n for n, mode in reversed(list(enumerate(items[n].name for n in places)))}
     for place, item in zip(places, sorted((items[n] for n in places), key=lambda item: order[item.name]), strict=True):
         items[place] = item
 
 
-def collect(path: Path, parent: pytest.Collector, *, settings: Callable[[], Settings], modes: bool, progress: Any) -> ExperimentFile | None:
+def collect(
+    path: Path, parent: pytest.Collector, *, settings: Callable[[], Settings], modes: bool, progress: Any
+) -> ExperimentFile | None:
     """The collector of an experiment file; None for any other. `modes`: the settings' modes were asked for."""
     if not is_experiment(path, parent.session.isinitpath(path)):
         return None

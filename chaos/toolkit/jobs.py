@@ -25,7 +25,11 @@ def detect_fate(job: dict[str, Any], pods: list[dict[str, Any]], *, now: datetim
         if condition["status"] == "True" and condition["type"] == "Complete":
             return opinion("complete", Verdict.PASS, "the job completed")
         if condition["status"] == "True" and condition["type"] == "Failed":
-            return opinion("failed", Verdict.FAIL, f"the job failed: {condition.get('reason', '')} {condition.get('message', '')}".strip())
+            return opinion(
+                "failed",
+                Verdict.FAIL,
+                f"the job failed: {condition.get('reason', '')} {condition.get('message', '')}".strip(),
+            )
     for pod in pods:
         states = {c["name"]: c.get("state", {}) for c in pod.get("status", {}).get("containerStatuses") or []}
         ended = states.get("job", {}).get("terminated")
@@ -33,7 +37,10 @@ def detect_fate(job: dict[str, Any], pods: list[dict[str, Any]], *, now: datetim
         if ended and beside:
             since = (now - datetime.fromisoformat(ended["finishedAt"])).total_seconds()
             if since > patience:
-                why = f"its work ended {since:.0f} s ago (exit code {ended.get('exitCode')}), and {', '.join(beside)} keeps its pod running"
+                why = (
+                    f"its work ended {since:.0f} s ago (exit code {ended.get('exitCode')}), "
+                    f"and {', '.join(beside)} keeps its pod running"
+                )
                 return opinion("held by its proxy", Verdict.FAIL, why)
     return opinion("running", Verdict.INCONCLUSIVE, "the job runs")
 

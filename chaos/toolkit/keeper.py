@@ -95,7 +95,8 @@ class Keeper(RunEventHandler):  # type: ignore[misc]  # chaoslib has no types
             self.session.note(text)
 
     def heed(self) -> None:
-        """SIGTERM inside an activity becomes a mere failed activity in the library; here it ends the experiment after all.
+        """SIGTERM inside an activity becomes a mere failed activity in the library; here it ends the experiment after
+        all.
 
         Once: the rollbacks that follow are not to be interrupted again.
         """
@@ -122,7 +123,9 @@ class Keeper(RunEventHandler):  # type: ignore[misc]  # chaoslib has no types
     # ---- the library's last event
 
     def finish(self, journal: dict[str, Any]) -> None:
-        """Rule on the journal, and set its status. Errors here are swallowed by the library: so "aborted" until all is said."""
+        """Rule on the journal, and set its status. Errors here are swallowed by the library: so "aborted" until all is
+        said.
+        """
         if self.finished:
             return
         status, journal["status"] = journal.get("status"), "aborted"
@@ -159,8 +162,14 @@ class Keeper(RunEventHandler):  # type: ignore[misc]  # chaoslib has no types
         }
         if (result := closing.result) is not None:
             facts["trial"] = {
-                "target": result.target, "seed": result.seed, "predicted": dict(result.predicted), "observed": dict(result.observed),
-                "measures": dict(result.measures), "verdict": result.verdict, "reason": result.reason}
+                "target": result.target,
+                "seed": result.seed,
+                "predicted": dict(result.predicted),
+                "observed": dict(result.observed),
+                "measures": dict(result.measures),
+                "verdict": result.verdict,
+                "reason": result.reason,
+            }
         return facts
 
     def keep(self, journal: Mapping[str, Any]) -> None:

@@ -1,8 +1,8 @@
 """Actions on nodes. Each has the action that undoes it.
 
 Whoever has a pod on the node, or a proxy on his path there, is reported and not judged; the others must not be hurt.
-`node`: by its name, or `first` and `second` for those of the reference tenants: tenant-a lives on the first, tenant-c on
-the second, tenant-b on both. Annotations and parameters are as chaos.toolkit.actions says.
+`node`: by its name, or `first` and `second` for those of the reference tenants: tenant-a lives on the first, tenant-c
+on the second, tenant-b on both. Annotations and parameters are as chaos.toolkit.actions says.
 """
 
 from chaos.faults.cut_node import CutNode
@@ -14,8 +14,18 @@ from chaos.toolkit.breaking import told
 from chaos.toolkit.readings import Reading
 from chaos.toolkit.session import current, recover
 
-__all__ = ["cut_node", "drain_node", "hog_node", "reconnect_node", "release_node", "start_kubelet", "start_node", "stop_kubelet",
-           "stop_node", "uncordon_node"]
+__all__ = [
+    "cut_node",
+    "drain_node",
+    "hog_node",
+    "reconnect_node",
+    "release_node",
+    "start_kubelet",
+    "start_node",
+    "stop_kubelet",
+    "stop_node",
+    "uncordon_node",
+]
 
 
 def drain_node(node: str = "first", everyone: bool = False, seconds: float = 120.0, deadline: float = 240.0) -> Reading:
@@ -33,14 +43,18 @@ def uncordon_node() -> int:
     return recover("drain")
 
 
-def stop_node(node: str = "first", noticed: bool = False, ready_seconds: float = 90.0, deadline: float = 180.0) -> Reading:
+def stop_node(
+    node: str = "first", noticed: bool = False, ready_seconds: float = 90.0, deadline: float = 180.0
+) -> Reading:
     """Pull a node's plug, until `start_node`.
 
     Args:
         noticed: wait until the cluster says NotReady, about 40 s.
         ready_seconds: longest wait for it to be Ready again.
     """
-    return told(current().breaker.break_node(StopNode(noticed=noticed, ready_seconds=ready_seconds), node, deadline=deadline))
+    return told(
+        current().breaker.break_node(StopNode(noticed=noticed, ready_seconds=ready_seconds), node, deadline=deadline)
+    )
 
 
 def start_node() -> int:
@@ -48,9 +62,13 @@ def start_node() -> int:
     return recover("stop-node")
 
 
-def cut_node(node: str = "first", noticed: bool = False, ready_seconds: float = 90.0, deadline: float = 180.0) -> Reading:
+def cut_node(
+    node: str = "first", noticed: bool = False, ready_seconds: float = 90.0, deadline: float = 180.0
+) -> Reading:
     """Take a node off the network, until `reconnect_node`; arguments as `stop_node`."""
-    return told(current().breaker.break_node(CutNode(noticed=noticed, ready_seconds=ready_seconds), node, deadline=deadline))
+    return told(
+        current().breaker.break_node(CutNode(noticed=noticed, ready_seconds=ready_seconds), node, deadline=deadline)
+    )
 
 
 def reconnect_node() -> int:
@@ -58,9 +76,13 @@ def reconnect_node() -> int:
     return recover("cut-node")
 
 
-def stop_kubelet(node: str = "first", noticed: bool = False, ready_seconds: float = 90.0, deadline: float = 180.0) -> Reading:
+def stop_kubelet(
+    node: str = "first", noticed: bool = False, ready_seconds: float = 90.0, deadline: float = 180.0
+) -> Reading:
     """Stop a node's kubelet, until `start_kubelet`; arguments as `stop_node`."""
-    return told(current().breaker.break_node(StopKubelet(noticed=noticed, ready_seconds=ready_seconds), node, deadline=deadline))
+    return told(
+        current().breaker.break_node(StopKubelet(noticed=noticed, ready_seconds=ready_seconds), node, deadline=deadline)
+    )
 
 
 def start_kubelet() -> int:

@@ -13,8 +13,24 @@ from chaos.toolkit.readings import NOBODY, Names, Reading
 from chaos.toolkit.session import current
 from chaos.verdict import Verdict
 
-__all__ = ["added_servers", "await_job", "blast_radius", "claim", "error_share", "footprint", "hurt_tenants", "identities",
-           "job_completion", "latency_shift", "measure", "model_verdict", "requests_lost", "restarts", "watch", "wrongly_hurt"]
+__all__ = [
+    "added_servers",
+    "await_job",
+    "blast_radius",
+    "claim",
+    "error_share",
+    "footprint",
+    "hurt_tenants",
+    "identities",
+    "job_completion",
+    "latency_shift",
+    "measure",
+    "model_verdict",
+    "requests_lost",
+    "restarts",
+    "watch",
+    "wrongly_hurt",
+]
 
 QUANTILES = (0.5, 0.9, 0.99)
 
@@ -33,8 +49,9 @@ def hurt_tenants(besides: Names = NOBODY) -> Reading:
     if judgement is None:
         return readings.unsteady_tenants(session.trial.view(), left_out, session.trial.thresholds)
     if not judgement.flows:  # the judge has no look yet: of nobody can it be told
-        return readings.names((), (t.namespace for t in session.trial.deployment.tenants if t.namespace not in left_out),
-                              judgement.reason)
+        return readings.names(
+            (), (t.namespace for t in session.trial.deployment.tenants if t.namespace not in left_out), judgement.reason
+        )
     return readings.hurt_tenants(judgement, left_out)
 
 
@@ -47,7 +64,9 @@ def error_share(tenant: str = "tenant-a") -> Reading:
     """Share of a tenant's requests that failed while the fault acted (before it: of late), with a 95 % interval."""
     session = current()
     owner = session.tenant(tenant)
-    return readings.error_share(session.trial.view(), Flow(owner.client, owner.server), bool(session.breaker.first_effect))
+    return readings.error_share(
+        session.trial.view(), Flow(owner.client, owner.server), bool(session.breaker.first_effect)
+    )
 
 
 def latency_shift(tenant: str = "tenant-a", quantile: float = 0.99) -> Reading:
@@ -63,7 +82,11 @@ def latency_shift(tenant: str = "tenant-a", quantile: float = 0.99) -> Reading:
 def blast_radius() -> Reading:
     """Share of the flows that are hurt; its interval holds those of which it cannot be told. Nobody before a fault."""
     judgement = current().judgement()
-    return readings.number(0.0, 0.0, 0.0, "share", "nothing was broken yet") if judgement is None else readings.blast_radius(judgement)
+    return (
+        readings.number(0.0, 0.0, 0.0, "share", "nothing was broken yet")
+        if judgement is None
+        else readings.blast_radius(judgement)
+    )
 
 
 def requests_lost(tenant: str = "tenant-a") -> Reading:
@@ -81,7 +104,8 @@ def restarts(of: str = "applications") -> Reading:
     """Containers that restarted or went since the experiment began.
 
     Args:
-        of: `applications` (in their pods, but for the proxies there), `proxies`, or `all`: those of the mesh's own pods too.
+        of: `applications` (in their pods, but for the proxies there), `proxies`, or `all`: those of the mesh's own pods
+            too.
     """
     if of not in ("applications", "proxies", "all"):
         raise Misuse(f"of is {of!r}: it is applications, proxies or all")
@@ -110,7 +134,9 @@ def job_completion(name: str = "job", tenant: str = "tenant-a", patience: float 
 
 
 def await_job(name: str = "job", tenant: str = "tenant-a", seconds: float = 90.0, patience: float = 10.0) -> Reading:
-    """Wait, at most so many seconds, until it is known what became of a Job; its reading as `job_completion` gives it."""
+    """Wait, at most so many seconds, until it is known what became of a Job; its reading as `job_completion` gives
+    it.
+    """
     session = current()
     namespace = session.tenant(tenant).namespace
     if session.trial.cluster.find("Job", name, namespace) is None:
@@ -120,7 +146,9 @@ def await_job(name: str = "job", tenant: str = "tenant-a", seconds: float = 90.0
         found = jobs.completion(session.trial.cluster, namespace, name, patience)
         return found if found["verdict"] != Verdict.INCONCLUSIVE else {}
 
-    fate: Reading = session.trial.cluster.wait(f"job {namespace}/{name}: complete, failed or held", known, seconds=seconds, every=0.5)
+    fate: Reading = session.trial.cluster.wait(
+        f"job {namespace}/{name}: complete, failed or held", known, seconds=seconds, every=0.5
+    )
     return fate
 
 
@@ -148,33 +176,51 @@ def footprint(resource: str = "cpu", of: str = "proxies") -> Reading:
                     seen += 1
     wanted = len(proxies) if of == "proxies" else len(pods)
     if seen < wanted:
-        raise ExperimentFailure(f"the metrics API tells of {seen} containers of {of}, there are {wanted}: is it served, and warm?")
+        raise ExperimentFailure(
+            f"the metrics API tells of {seen} containers of {of}, there are {wanted}: is it served, and warm?"
+        )
     return readings.number(total, total, total, "cores" if resource == "cpu" else "bytes", f"{seen} containers of {of}")
 
 
 def identities(tenant: str = "tenant-a", layer: str = "any", side: str = "client") -> Reading:
     """Whose private keys one proxy of a tenant's path holds in memory: `namespace/service-account`, each. Read once.
 
-    It needs a helper pod that sees the proxy's process. Its verdict is *fail* as soon as there is one: weigh it with `only`.
+    It needs a helper pod that sees the proxy's process. Its verdict is *fail* as soon as there is one: weigh it with
+    `only`.
     """
     session = current()
-    return readings.names(session.identities_of(session.proxy_of(tenant, layer, side)), (), "private keys in the proxy's memory")
+    return readings.names(
+        session.identities_of(session.proxy_of(tenant, layer, side)), (), "private keys in the proxy's memory"
+    )
 
 
 def added_servers() -> Reading:
-    """Servers that were added and take part: they are ready, or have answered a request. Open: those without an address yet."""
+    """Servers that were added and take part: they are ready, or have answered a request. Open: those without an address
+    yet.
+    """
     seen = current().added_servers()
-    serving = [f"{tenant}/{pod.name}" for tenant, pod in seen.items() if pod is not None and (pod.ready or pod.requests)]
-    return readings.names(serving, [tenant for tenant, pod in seen.items() if pod is None], "servers that were added and take part")
+    serving = [
+        f"{tenant}/{pod.name}" for tenant, pod in seen.items() if pod is not None and (pod.ready or pod.requests)
+    ]
+    return readings.names(
+        serving, [tenant for tenant, pod in seen.items() if pod is None], "servers that were added and take part"
+    )
 
 
 def claim(name: str = "") -> Reading:
-    """What a scenario that was played showed: the claim of that name, or the worst of all; its value where it has one."""
+    """What a scenario that was played showed: the claim of that name, or the worst of all; its value where it has
+    one.
+    """
     shown = [check for check in current().trial.checks if name in ("", check.name)]
     if not shown:
         known = ", ".join(check.name for check in current().trial.checks) or "none yet"
         return readings.opinion(None, Verdict.INCONCLUSIVE, f"no claim {name!r} was shown: {known}")
-    worst = next(check for verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS) for check in shown if check.verdict is verdict)
+    worst = next(
+        check
+        for verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS)
+        for check in shown
+        if check.verdict is verdict
+    )
     return {**readings.opinion(worst.value, worst.verdict, str(worst)), "unit": worst.unit}
 
 
@@ -189,7 +235,9 @@ def measure(name: str) -> Reading:
 
 
 def model_verdict() -> Reading:
-    """Whether just those are hurt whom the sharing model names: pass, fail or inconclusive, with the judge's sentence."""
+    """Whether just those are hurt whom the sharing model names: pass, fail or inconclusive, with the judge's
+    sentence.
+    """
     judgement = current().judgement()
     if judgement is None:
         return readings.opinion(None, Verdict.INCONCLUSIVE, "nothing was broken yet")
@@ -197,7 +245,9 @@ def model_verdict() -> Reading:
 
 
 def watch(seconds: float = 30.0) -> Reading:
-    """Let the load go on until the judge has decided about every flow, at most so many seconds; then as `model_verdict`."""
+    """Let the load go on until the judge has decided about every flow, at most so many seconds; then as
+    `model_verdict`.
+    """
     session = current()
     left = seconds
     while left > 0:

@@ -1,11 +1,12 @@
-"""What probes give: a reading, as JSON. One shape for all, so that any tolerance takes any probe that makes sense to it.
+"""What probes give: a reading, as JSON. One shape for all, so that any tolerance takes any probe that makes sense to
+it.
 
-    value      a number, a text, a list of names, or None when there is nothing to measure yet
-    low, high  the interval of a number
-    open       of a list of names: those of which it cannot be told (yet)
-    unit       of a number
-    verdict    pass, fail or inconclusive, where the probe itself has an opinion
-    why        one sentence
+value      a number, a text, a list of names, or None when there is nothing to measure yet
+low, high  the interval of a number
+open       of a list of names: those of which it cannot be told (yet)
+unit       of a number
+verdict    pass, fail or inconclusive, where the probe itself has an opinion
+why        one sentence
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ def hurt_tenants(judgement: Judgement, besides: Sequence[str]) -> Reading:
 
 
 def error_counts(view: HistoryView, flow: Flow, begin: int) -> Count:
-    """Effective failures among effective requests that fell due since `begin`: halved, as the judge's least inflation does."""
+    """Effective failures among effective requests that fell due since `begin`: halved, as the judge's least inflation
+    does.
+    """
     samples = view.flows[flow]
     recent = samples[samples["due"] >= begin]
     errors = int(np.count_nonzero(recent["outcome"] != Outcome.OK))
@@ -119,4 +122,6 @@ def blast_radius(judgement: Judgement) -> Reading:
     hurt = sum(flow.finding is Finding.HURT for flow in judged)
     undecided = sum(flow.finding is Finding.INCONCLUSIVE for flow in judged)
     total = len(judged)
-    return number(hurt / total, hurt / total, (hurt + undecided) / total, "share", f"{hurt} of {total} flows, {undecided} open")
+    return number(
+        hurt / total, hurt / total, (hurt + undecided) / total, "share", f"{hurt} of {total} flows, {undecided} open"
+    )

@@ -33,8 +33,14 @@ class Outcome:
     path: Path | None  # where the journal lies
 
 
-def run_file(path: Path, *, variables: Mapping[str, Any] | None = None, out: Path = Path("sharedfate-out"),
-             run: Run | None = None, progress: Progress | None = None) -> Outcome:
+def run_file(
+    path: Path,
+    *,
+    variables: Mapping[str, Any] | None = None,
+    out: Path = Path("sharedfate-out"),
+    run: Run | None = None,
+    progress: Progress | None = None,
+) -> Outcome:
     """Run it. Raises Misuse, before anything is started, when the file is not right.
 
     Args:
@@ -45,8 +51,14 @@ def run_file(path: Path, *, variables: Mapping[str, Any] | None = None, out: Pat
     return run_loaded(files.load_checked(path, variables), variables=variables, out=out, run=run, progress=progress)
 
 
-def run_loaded(experiment: Mapping[str, Any], *, variables: Mapping[str, Any] | None = None, out: Path = Path("sharedfate-out"),
-               run: Run | None = None, progress: Progress | None = None) -> Outcome:
+def run_loaded(
+    experiment: Mapping[str, Any],
+    *,
+    variables: Mapping[str, Any] | None = None,
+    out: Path = Path("sharedfate-out"),
+    run: Run | None = None,
+    progress: Progress | None = None,
+) -> Outcome:
     """Run an experiment that was loaded and checked."""
     chosen = deepcopy(dict(experiment))
     runtime = chosen.get("runtime") or {}
@@ -57,8 +69,13 @@ def run_loaded(experiment: Mapping[str, Any], *, variables: Mapping[str, Any] | 
     with Witness() as witness:
         keeper.lend(keeper.Lent(run, witness, progress or LogProgress()))
         try:
-            journal = run_experiment(chosen, settings=settings, experiment_vars=(dict(variables or {}), {}), strategy=strategy,
-                                     schedule=Schedule())
+            journal = run_experiment(
+                chosen,
+                settings=settings,
+                experiment_vars=(dict(variables or {}), {}),
+                strategy=strategy,
+                schedule=Schedule(),
+            )
         except Exception as error:  # the library's own failure is an answer too: it was not found out
             witness.heard.append(f"the library failed: {type(error).__name__}: {error}")
         finally:

@@ -1,7 +1,8 @@
-"""The experiment that is running: its cluster, its trial, the faults in force. Actions, probes and the control share it.
+"""The experiment that is running: its cluster, its trial, the faults in force. Actions, probes and the control share
+it.
 
-The one module of the toolkit that holds the engine's objects, so that activities stay a few lines each. There is at most
-one session in a process: Chaos Toolkit itself runs one experiment at a time.
+The one module of the toolkit that holds the engine's objects, so that activities stay a few lines each. There is at
+most one session in a process: Chaos Toolkit itself runs one experiment at a time.
 """
 
 from __future__ import annotations
@@ -96,7 +97,9 @@ class Session:
         self._stack.callback(self.trial.close)
         self.breaker = Breaker(self.trial)
         if unsteady := self.unsteady():
-            raise ExperimentFailure(f"{', '.join(unsteady)} had errors before anything was broken: is the machine too busy?")
+            raise ExperimentFailure(
+                f"{', '.join(unsteady)} had errors before anything was broken: is the machine too busy?"
+            )
 
     def _take_baseline(self) -> list[str]:
         """A new trial and its baseline; the tenants that are not steady in it."""
@@ -215,7 +218,9 @@ class Session:
     # ---- looking
 
     def judgement(self) -> Judgement | None:
-        """What the judge says now; None before anything was broken. Asked again within a second, the same: looks cost CPU."""
+        """What the judge says now; None before anything was broken. Asked again within a second, the same: looks cost
+        CPU.
+        """
         if self.trial.expectation is None or not self.breaker.first_effect:
             return None
         with self._lock:
@@ -247,8 +252,13 @@ class Session:
     def wrongly_hurt(self) -> list[str]:
         """Bystanders that are hurt though none of their pairs is behind what was broken: what a guard aborts on."""
         judgement = self.judgement()
-        return [] if judgement is None else [
-            str(flow.flow) for flow in judgement.flows if flow.expected_share == 0 and flow.finding is Finding.HURT]
+        return (
+            []
+            if judgement is None
+            else [
+                str(flow.flow) for flow in judgement.flows if flow.expected_share == 0 and flow.finding is Finding.HURT
+            ]
+        )
 
 
 _open: list[Session] = []
@@ -257,7 +267,9 @@ _open: list[Session] = []
 def current() -> Session:
     """The session of the running experiment; raises ExperimentFailure that says how to get one."""
     if not _open:
-        raise ExperimentFailure("no mode is deployed: the experiment needs the control chaos.toolkit.control, first in `controls`")
+        raise ExperimentFailure(
+            "no mode is deployed: the experiment needs the control chaos.toolkit.control, first in `controls`"
+        )
     return _open[-1]
 
 
@@ -279,5 +291,3 @@ def leave() -> None:
 def recover(fault: str) -> int:
     """Undo the faults of that name, or all (""); how many. A rollback may come when nothing was deployed: then none."""
     return current().breaker.recover(fault) if is_open() and hasattr(current(), "breaker") else 0
-
-

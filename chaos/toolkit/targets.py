@@ -1,4 +1,6 @@
-"""Whom an activity means: a tenant by its name, a proxy by where it stands on a tenant's path. Read live, never assumed."""
+"""Whom an activity means: a tenant by its name, a proxy by where it stands on a tenant's path. Read live, never
+assumed.
+"""
 
 from __future__ import annotations
 
@@ -34,12 +36,19 @@ def proxy_on_path(trial: Trial, tenant: str, layer: str, side: str = "client") -
     owner = tenant_named(trial, tenant)
     if not placement.mode.hops:
         return trial.deployment.proxy_to_break()
-    passed = [proxy for pair in placement.pairs() if pair.client.workload_key == owner.client
-              for hop in path(placement, pair) for proxy in hop]
+    passed = [
+        proxy
+        for pair in placement.pairs()
+        if pair.client.workload_key == owner.client
+        for hop in path(placement, pair)
+        for proxy in hop
+    ]
     for proxy in passed if side == "client" else reversed(passed):
         if layer == "any" or Layer(layer) in proxy.layers:
             return proxy
-    raise NoTargets(f"no {layer} proxy on the path of {owner.namespace} in mode {placement.mode.name}: nothing would be tested")
+    raise NoTargets(
+        f"no {layer} proxy on the path of {owner.namespace} in mode {placement.mode.name}: nothing would be tested"
+    )
 
 
 def flows_behind(placement: Placement, proxies: list[ProxyInstance]) -> set[Flow]:
@@ -49,6 +58,9 @@ def flows_behind(placement: Placement, proxies: list[ProxyInstance]) -> set[Flow
 
 def flows_at(placement: Placement, node: str) -> set[Flow]:
     """The flows with a pod on the node, or a proxy on their path there."""
-    there = {Flow(pair.client.workload_key, pair.server.workload_key) for pair in placement.pairs()
-             if node in (pair.client.node, pair.server.node)}
+    there = {
+        Flow(pair.client.workload_key, pair.server.workload_key)
+        for pair in placement.pairs()
+        if node in (pair.client.node, pair.server.node)
+    }
     return there | flows_behind(placement, [proxy for proxy in placement.proxies if proxy.node == node])

@@ -1,7 +1,8 @@
 """Tolerances that know intervals and three-valued verdicts. Chaos Toolkit itself knows only yes and no.
 
-Each takes a probe's reading (chaos.toolkit.probes) as `value`. A reading that refutes the claim is out of tolerance, one
-that proves it is within. What lies between is doubt: `doubt: refuse` (the default) takes it as out of tolerance; with
+Each takes a probe's reading (chaos.toolkit.probes) as `value`. A reading that refutes the claim is out of tolerance,
+one that proves it is within. What lies between is doubt: `doubt: refuse` (the default) takes it as out of tolerance;
+with
 `doubt: wait`, right for a hypothesis that is checked continuously, it passes for now, and the gate of the control says
 *inconclusive* when it is still there at the end. A doubt is never green.
 
@@ -67,7 +68,10 @@ def weigh(name: str, value: Any, arguments: Mapping[str, Any]) -> Verdict:
     Pure; the gate asks it again about the journal's readings. Raises Misuse for what is no reading.
     """
     if not isinstance(value, Mapping) or "value" not in value:
-        raise Misuse(f"{name}: {value!r} is no reading: probes of chaos.toolkit.probes give one (value, low, high, open, verdict)")
+        raise Misuse(
+            f"{name}: {value!r} is no reading: probes of chaos.toolkit.probes give one (value, low, high, open, "
+            "verdict)"
+        )
     match name:
         case "nobody":
             return _listed(value, ())

@@ -34,8 +34,10 @@ def check_arguments(arguments: Mapping[str, Any]) -> list[str]:
     for name, value in arguments.items():
         if name not in DEFAULTS:
             near = difflib.get_close_matches(name, DEFAULTS, 1)
-            problems.append(f"{name}: no such argument of the control{f', did you mean {near[0]}' if near else ''}: "
-                            f"it takes {', '.join(DEFAULTS)}")
+            problems.append(
+                f"{name}: no such argument of the control{f', did you mean {near[0]}' if near else ''}: "
+                f"it takes {', '.join(DEFAULTS)}"
+            )
         elif not (isinstance(value, str) and "${" in value):
             wanted = type(DEFAULTS[name])
             if not isinstance(value, wanted) or (wanted is int and isinstance(value, bool)):
@@ -60,9 +62,21 @@ def wish_from(arguments: Mapping[str, Any], *, title: str) -> Wish:
         raise Misuse(f"name: {name!r}: want lower case letters, digits, dots and dashes")
     mode = str(chosen["mode"])
     out = Path(chosen["out"]) / f"{name}-{mode}"
-    settings = parse_settings(cluster=chosen["cluster"], modes=mode, scenarios="", nodes=chosen["nodes"], out=str(out),
-                              budget=chosen["budget"], seed=chosen["seed"], keep=False, inconclusive="fail", baseline=None,
-                              known_scenarios=(), namespaces=chosen["namespaces"], allow_production=chosen["allow_production"])
+    settings = parse_settings(
+        cluster=chosen["cluster"],
+        modes=mode,
+        scenarios="",
+        nodes=chosen["nodes"],
+        out=str(out),
+        budget=chosen["budget"],
+        seed=chosen["seed"],
+        keep=False,
+        inconclusive="fail",
+        baseline=None,
+        known_scenarios=(),
+        namespaces=chosen["namespaces"],
+        allow_production=chosen["allow_production"],
+    )
     return Wish(settings, mode, name, chosen["guard"])
 
 

@@ -1,8 +1,8 @@
 """Hears what Chaos Toolkit swallows: controls that raised, event handlers that failed, SIGTERM inside an activity.
 
-The library keeps such errors out of the journal and out of the exit code; the only trace is a record of its logger, most of
-them at level DEBUG. So this listens there. The wording is the library's own, the same from 1.44 to 1.45; a test runs each
-case through the real library, so that another wording shows as a failing test and not as a silent gate.
+The library keeps such errors out of the journal and out of the exit code; the only trace is a record of its logger,
+most of them at level DEBUG. So this listens there. The wording is the library's own, the same from 1.44 to 1.45; a test
+runs each case through the real library, so that another wording shows as a failing test and not as a silent gate.
 """
 
 from __future__ import annotations
@@ -80,7 +80,9 @@ class Witness(logging.Handler):
                     handler.setLevel(level)
 
     def _lift(self, record: logging.LogRecord) -> bool:
-        """Records below what the logger let through before are for this witness alone: they do not go on to the root."""
+        """Records below what the logger let through before are for this witness alone: they do not go on to the
+        root.
+        """
         if record.levelno < (self._before[0] or logging.getLogger().getEffectiveLevel()):
             self.emit(record)
             return False

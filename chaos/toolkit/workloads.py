@@ -1,4 +1,5 @@
-"""Actions on whole workloads: roll-outs, servers that are added, trouble of the control plane. Each held one has its undo.
+"""Actions on whole workloads: roll-outs, servers that are added, trouble of the control plane. Each held one has its
+undo.
 
 A roll-out may be gentle: whoever's traffic passes the workload is reported and not judged; the others must not be hurt.
 Annotations and parameters are as chaos.toolkit.actions says.
@@ -16,24 +17,48 @@ from chaos.toolkit.breaking import told
 from chaos.toolkit.readings import NO_READING, NOBODY, Names, Reading
 from chaos.toolkit.session import current, recover
 
-__all__ = ["add_server", "disturb_api", "disturb_control_plane", "expire_certificates", "recreate_workload", "remove_servers",
-           "renew_certificates", "restart_workload", "roll_back_workload", "scale_back_workload", "scale_workload",
-           "soothe_api", "soothe_control_plane", "upgrade_workload"]
+__all__ = [
+    "add_server",
+    "disturb_api",
+    "disturb_control_plane",
+    "expire_certificates",
+    "recreate_workload",
+    "remove_servers",
+    "renew_certificates",
+    "restart_workload",
+    "roll_back_workload",
+    "scale_back_workload",
+    "scale_workload",
+    "soothe_api",
+    "soothe_control_plane",
+    "upgrade_workload",
+]
 
 
-def restart_workload(workload: str = "DaemonSet/node-proxy", namespace: str = SYSTEM_NAMESPACE, ready_seconds: float = 180.0,
-                     deadline: float = 240.0) -> Reading:
+def restart_workload(
+    workload: str = "DaemonSet/node-proxy",
+    namespace: str = SYSTEM_NAMESPACE,
+    ready_seconds: float = 180.0,
+    deadline: float = 240.0,
+) -> Reading:
     """Restart a workload pod by pod, as `kubectl rollout restart` does, and see all of it ready.
 
     Args:
         workload: `Deployment/NAME`, `DaemonSet/NAME` or `StatefulSet/NAME`.
         ready_seconds: longest wait for that.
     """
-    return told(current().breaker.break_workload(Restart(ready_seconds=ready_seconds), workload, namespace, deadline=deadline))
+    return told(
+        current().breaker.break_workload(Restart(ready_seconds=ready_seconds), workload, namespace, deadline=deadline)
+    )
 
 
-def recreate_workload(workload: str = "DaemonSet/node-proxy", namespace: str = SYSTEM_NAMESPACE, gone_seconds: float = 90.0,
-                      ready_seconds: float = 180.0, deadline: float = 300.0) -> Reading:
+def recreate_workload(
+    workload: str = "DaemonSet/node-proxy",
+    namespace: str = SYSTEM_NAMESPACE,
+    gone_seconds: float = 90.0,
+    ready_seconds: float = 180.0,
+    deadline: float = 300.0,
+) -> Reading:
     """Delete a workload, see it gone, and see the same one rolled out again.
 
     Args:
@@ -44,9 +69,17 @@ def recreate_workload(workload: str = "DaemonSet/node-proxy", namespace: str = S
     return told(current().breaker.break_workload(fault, workload, namespace, deadline=deadline))
 
 
-def upgrade_workload(workload: str = "DaemonSet/node-proxy", namespace: str = SYSTEM_NAMESPACE, container: str = "",
-                     image: str = "", env: Reading = NO_READING, args: Names = NOBODY, whole: bool = True, seconds: float = 180.0,
-                     deadline: float = 300.0) -> Reading:
+def upgrade_workload(
+    workload: str = "DaemonSet/node-proxy",
+    namespace: str = SYSTEM_NAMESPACE,
+    container: str = "",
+    image: str = "",
+    env: Reading = NO_READING,
+    args: Names = NOBODY,
+    whole: bool = True,
+    seconds: float = 180.0,
+    deadline: float = 300.0,
+) -> Reading:
     """Roll out a changed pod template, until `roll_back_workload`.
 
     Args:
@@ -76,15 +109,24 @@ def remove_servers() -> int:
     return current().remove_servers()
 
 
-def scale_workload(workload: str = "Deployment/control-plane", namespace: str = SYSTEM_NAMESPACE, replicas: int = 0,
-                   seconds: float = 90.0, deadline: float = 180.0) -> Reading:
+def scale_workload(
+    workload: str = "Deployment/control-plane",
+    namespace: str = SYSTEM_NAMESPACE,
+    replicas: int = 0,
+    seconds: float = 90.0,
+    deadline: float = 180.0,
+) -> Reading:
     """Set a Deployment's or StatefulSet's replicas, until `scale_back_workload`.
 
     Args:
         replicas: how many are left.
         seconds: longest wait, each way.
     """
-    return told(current().breaker.break_workload(Scale(replicas=replicas, seconds=seconds), workload, namespace, deadline=deadline))
+    return told(
+        current().breaker.break_workload(
+            Scale(replicas=replicas, seconds=seconds), workload, namespace, deadline=deadline
+        )
+    )
 
 
 def scale_back_workload() -> int:
@@ -92,7 +134,9 @@ def scale_back_workload() -> int:
     return recover("scale")
 
 
-def disturb_control_plane(answer: str = "errors", delay: float = 5.0, seconds: float = 60.0, deadline: float = 120.0) -> Reading:
+def disturb_control_plane(
+    answer: str = "errors", delay: float = 5.0, seconds: float = 60.0, deadline: float = 120.0
+) -> Reading:
     """Have our control plane refuse every stream (`errors`) or push late (`slow`), until `soothe_control_plane`.
 
     Args:
@@ -100,7 +144,9 @@ def disturb_control_plane(answer: str = "errors", delay: float = 5.0, seconds: f
         seconds: longest wait for it to say so, and for the proxies to be back afterwards.
     """
     fault = ControlPlane(answer=answer, delay=delay, seconds=seconds)  # type: ignore[arg-type]  # checked by the fault
-    return told(current().breaker.break_workload(fault, f"Deployment/{CONTROL_PLANE}", SYSTEM_NAMESPACE, deadline=deadline))
+    return told(
+        current().breaker.break_workload(fault, f"Deployment/{CONTROL_PLANE}", SYSTEM_NAMESPACE, deadline=deadline)
+    )
 
 
 def soothe_control_plane() -> int:
@@ -116,7 +162,9 @@ def expire_certificates(life: float = 2.0, seconds: float = 30.0, deadline: floa
         seconds: longest wait, each way.
     """
     fault = ExpireCertificates(life=life, seconds=seconds)
-    return told(current().breaker.break_workload(fault, f"Deployment/{CONTROL_PLANE}", SYSTEM_NAMESPACE, deadline=deadline))
+    return told(
+        current().breaker.break_workload(fault, f"Deployment/{CONTROL_PLANE}", SYSTEM_NAMESPACE, deadline=deadline)
+    )
 
 
 def renew_certificates() -> int:
@@ -124,8 +172,15 @@ def renew_certificates() -> int:
     return recover("expire-certificates")
 
 
-def disturb_api(workload: str = "Deployment/control-plane", namespace: str = SYSTEM_NAMESPACE, share: float = 1.0, code: int = 0,
-                delay: float = 0.0, silent: bool = False, deadline: float = 60.0) -> Reading:
+def disturb_api(
+    workload: str = "Deployment/control-plane",
+    namespace: str = SYSTEM_NAMESPACE,
+    share: float = 1.0,
+    code: int = 0,
+    delay: float = 0.0,
+    silent: bool = False,
+    deadline: float = 60.0,
+) -> Reading:
     """Give a workload's account trouble with the Kubernetes API (the embedded cluster's alone), until `soothe_api`.
 
     Args:

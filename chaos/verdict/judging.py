@@ -211,7 +211,9 @@ class Court:
             whole = tuple(series.tally(kind, pair, look.cut) for pair in look.whole)
             whole_grade = series.inflation(kind, look.whole, look.cut)
         obstacle = self._obstacle(flow, kind, look, acute)
-        return _Bench(kind, acute, firm, whole, grade, whole_grade, self._allowance(flow, kind, look), obstacle, trouble)
+        return _Bench(
+            kind, acute, firm, whole, grade, whole_grade, self._allowance(flow, kind, look), obstacle, trouble
+        )
 
     def _obstacle(self, flow: Flow, kind: EffectKind, look: Look, acute: Sequence[Tally]) -> str:
         fewest, need = min((t.most_n1 for t in acute), default=0), self.thresholds.window_requests
@@ -228,8 +230,8 @@ class Court:
     def _trouble(self, flow: Flow, look: Look) -> str:
         """Whether the machine was so slow that requests ran out of time by it: empty when it was not.
 
-        A proxy that a stall has driven into time-outs stays there when the machine is well again (each of them costs its
-        connection, and each new one a handshake), so that trouble at one look counts at all later ones.
+        A proxy that a stall has driven into time-outs stays there when the machine is well again (each of them costs
+        its connection, and each new one a handshake), so that trouble at one look counts at all later ones.
         """
         if lateness := self._lateness(flow, look):
             return lateness
@@ -239,10 +241,16 @@ class Court:
     def _allowance(self, flow: Flow, kind: EffectKind, look: Look) -> float:
         """The rise that machine trouble may explain: sentinel_factor times that of the client's moved sentinel."""
         rise = self._sentinel_rise(flow, kind, look)
-        return self.thresholds.sentinel_factor * rise if rise > self.thresholds.sentinel_share * self.thresholds.margin(kind) else 0.0
+        return (
+            self.thresholds.sentinel_factor * rise
+            if rise > self.thresholds.sentinel_share * self.thresholds.margin(kind)
+            else 0.0
+        )
 
     def _sentinel_rise(self, flow: Flow, kind: EffectKind, look: Look) -> float:
-        """By how much the share of the client's sentinel rose in the windows of the hurt test; 0 when too little is known of it."""
+        """By how much the share of the client's sentinel rose in the windows of the hurt test; 0 when too little is
+        known of it.
+        """
         worst = 0.0
         for sentinel in self.sentinels:
             if sentinel.client != flow.client:
@@ -316,8 +324,20 @@ class Court:
         change = _change(counts)
         before = sum(t.hits0 for t in bench.acute) / n0 if n0 else math.nan
         after = sum(t.hits1 for t in bench.acute) / n1 if n1 else math.nan
-        return Effect(bench.kind, finding, change, low, max(high, change), before, after, n0, n1, n1 / bench.inflation,
-                      bench.inflation, why)
+        return Effect(
+            bench.kind,
+            finding,
+            change,
+            low,
+            max(high, change),
+            before,
+            after,
+            n0,
+            n1,
+            n1 / bench.inflation,
+            bench.inflation,
+            why,
+        )
 
     # What is said in the end
 
@@ -333,8 +353,14 @@ class Court:
             said = ["the system was not seen to recover after the fault was undone", *said]
         last = look.index + 1 >= look.parts
         return Judgement(
-            verdict, sentences.reason(verdict, said), flows, self.decided or last, look.index, look.seconds,
-            self._measures(flows), tuple(self.notes),
+            verdict,
+            sentences.reason(verdict, said),
+            flows,
+            self.decided or last,
+            look.index,
+            look.seconds,
+            self._measures(flows),
+            tuple(self.notes),
         )
 
     def _flow_verdict(self, flow: Flow, look: Look) -> FlowVerdict:
@@ -355,8 +381,9 @@ class Court:
         shift = shifts(series.baseline_latency, during, resamples=thresholds.bootstrap)
         lost = measures.requests_lost(series, self._begin, origin, back, self.view.until)
         share = None if flow in self.expectation.exempt else self.expectation.shares[flow]
-        return FlowVerdict(flow, share, finding, errors, slow, affected, series.tau, lost, decided, back, curve, shift,
-                           why)
+        return FlowVerdict(
+            flow, share, finding, errors, slow, affected, series.tau, lost, decided, back, curve, shift, why
+        )
 
     def _origin(self) -> int:
         ends = [w.end for w in self.view.windows_of(WindowKind.FAULT)]
@@ -396,8 +423,9 @@ class Court:
             if len(back) == len(hurt):
                 found["time to recover"] = max(back, key=lambda measure: measure.value)
             lost = [flow.requests_lost for flow in hurt if flow.requests_lost is not None]
-            found["requests lost"] = Measure(sum(m.value for m in lost), sum(m.low for m in lost),
-                                             sum(m.high for m in lost), "requests")
+            found["requests lost"] = Measure(
+                sum(m.value for m in lost), sum(m.low for m in lost), sum(m.high for m in lost), "requests"
+            )
         spared = [flow for flow in flows if flow.expected_share == 0]
         for kind in EffectKind:
             effects = [flow.errors if kind is EffectKind.ERRORS else flow.slow for flow in spared]

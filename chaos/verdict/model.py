@@ -135,8 +135,16 @@ class Thresholds:
     def __post_init__(self) -> None:
         problems = [
             f"{name} = {getattr(self, name)} must lie in (0, 1)"
-            for name in ("errors_margin", "slow_margin", "pulse_margin", "alpha", "tau_quantile", "late_share",
-                         "sentinel_share", "share_slack")
+            for name in (
+                "errors_margin",
+                "slow_margin",
+                "pulse_margin",
+                "alpha",
+                "tau_quantile",
+                "late_share",
+                "sentinel_share",
+                "share_slack",
+            )
             if not 0 < getattr(self, name) < 1
         ]
         rising: dict[str, tuple[float, ...]] = {"looks": self.looks, "pairs": self.pairs, "scales": self.scales}

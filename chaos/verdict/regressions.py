@@ -3,8 +3,8 @@
 Used by `sharedfate compare BASE NEW` and `--chaos-baseline`. Plain data in and out: no file is read here.
 
 A measure regressed when the lower limit of its worsening exceeds the tolerance. The limits of a difference come from
-the limits of the two values by squares and sums (MOVER: Zou and Donner 2008), as for proportions. The reports' limits are
-95 % ones; for m measures compared at once they are widened by z(1 - alpha / 2m) / z(0.975), as if normal.
+the limits of the two values by squares and sums (MOVER: Zou and Donner 2008), as for proportions. The reports' limits
+are 95 % ones; for m measures compared at once they are widened by z(1 - alpha / 2m) / z(0.975), as if normal.
 """
 
 from __future__ import annotations
@@ -69,7 +69,9 @@ def compare(
     targets) are compared in order.
     """
     before, after = _by_name(base["trials"]), _by_name(new["trials"])
-    shared = sum(len(_measures(before[key]).keys() & _measures(after[key]).keys()) for key in before.keys() & after.keys())
+    shared = sum(
+        len(_measures(before[key]).keys() & _measures(after[key]).keys()) for key in before.keys() & after.keys()
+    )
     widen = NormalDist().inv_cdf(1 - alpha / (2 * max(1, shared))) / _Z95
     changes: list[Change] = []
     for key in sorted(before.keys() | after.keys()):
@@ -103,7 +105,11 @@ def _compare_trial(
     if base is None or new is None:
         moved = Moved.ADDED if base is None else Moved.MISSING
         return [Change(mode, scenario, "", moved, _verdict(base), _verdict(new))]
-    changes = [Change(mode, scenario, "", detect_verdict_change(base["verdict"], new["verdict"]), _verdict(base), _verdict(new))]
+    changes = [
+        Change(
+            mode, scenario, "", detect_verdict_change(base["verdict"], new["verdict"]), _verdict(base), _verdict(new)
+        )
+    ]
     for name in sorted(_measures(base).keys() | _measures(new).keys()):
         first, second = _measure(_measures(base).get(name)), _measure(_measures(new).get(name))
         if first is None or second is None:
@@ -135,7 +141,9 @@ def detect_verdict_change(base: str, new: str) -> Moved:
     """pass -> fail is a regression; whatever becomes inconclusive is unknown."""
     if base == new:
         return Moved.SAME
-    return {Verdict.PASS: Moved.IMPROVED, Verdict.FAIL: Moved.REGRESSED, Verdict.INCONCLUSIVE: Moved.UNKNOWN}[Verdict(new)]
+    return {Verdict.PASS: Moved.IMPROVED, Verdict.FAIL: Moved.REGRESSED, Verdict.INCONCLUSIVE: Moved.UNKNOWN}[
+        Verdict(new)
+    ]
 
 
 def detect_shift(base: Measure, new: Measure, *, widen: float, tolerance: float) -> tuple[Moved, float, float]:

@@ -48,7 +48,8 @@ def sentinel_slow(rise: float) -> str:
 
 def ran_out_of_time(kind: EffectKind, change: float, firm: float, trouble: str) -> str:
     return (
-        f"{kind.value} {points(change, sign=True)} points, but only {points(firm, sign=True)} without requests that ran out of time, "
+        f"{kind.value} {points(change, sign=True)} points, but only {points(firm, sign=True)} without requests that "
+        "ran out of time, "
         f"and {trouble}: machine trouble"
     )
 

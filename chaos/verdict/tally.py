@@ -55,9 +55,12 @@ class Tally:
 
 
 def ran_out_of_time(samples: Samples) -> NDArray[np.bool_]:
-    """Which requests failed by nothing but time: a machine that stands still does that to them as a proxy does that is paused."""
+    """Which requests failed by nothing but time: a machine that stands still does that to them as a proxy does that is
+    paused.
+    """
     found: NDArray[np.bool_] = (samples["outcome"] != Outcome.OK) & (
-        np.isin(samples["cause"], _WAITED) | (samples["status"] == _GATEWAY_TIMEOUT))
+        np.isin(samples["cause"], _WAITED) | (samples["status"] == _GATEWAY_TIMEOUT)
+    )
     return found
 
 
@@ -243,8 +246,15 @@ def _plan_timed(view: HistoryView, fault_kind: FaultKind, thresholds: Thresholds
         whole = acute if fault_kind is FaultKind.HELD else (Window(WindowKind.FAULT, start, whole_end),)
         over = view.evidence.restored is not None or closed < view.until
         looks.append(
-            Look(index, cut, len(thresholds.looks), thresholds.spending[index], (Pair(baseline, acute),),
-                 (Pair(baseline, whole),), over and closed <= cut)
+            Look(
+                index,
+                cut,
+                len(thresholds.looks),
+                thresholds.spending[index],
+                (Pair(baseline, acute),),
+                (Pair(baseline, whole),),
+                over and closed <= cut,
+            )
         )
         if fault_kind is FaultKind.HELD and closed <= due_at:
             break

@@ -2,14 +2,14 @@
 
 The same `judge`, thresholds, looks and sentinels as in `chaos.engine.trial`; lengths and gaps are a trial's:
 
-    held      a baseline of 5 s; 0.3 s in which a fault would be injected; looks at 1, 2, 4, ... 30 s until it is decided
-    pulse     the same, with an evidence window of 0.6 s
+    held      a baseline of 5 s; 0.3 s in which a fault would be injected; looks at 1, 2, 4, ... 30 s until it is
+    decided pulse     the same, with an evidence window of 0.6 s
     gradual   a baseline of 5 s, then three, or six, pairs of 3 s on and 3 s off, 0.6 s apart
 
-Inflation is known from the baseline alone, as in the first trial of a deployment: the least that a judge ever knows. The next pair
-begins 1.2 s after the look that decided, so that pairs of one group and kind share no request. Groups lie in time beside each
-other, and the three kinds are three cuts of one history: windows of one history are not independent, those of one kind and group
-are as independent as the machine lets them be.
+Inflation is known from the baseline alone, as in the first trial of a deployment: the least that a judge ever knows.
+The next pair begins 1.2 s after the look that decided, so that pairs of one group and kind share no request. Groups lie
+in time beside each other, and the three kinds are three cuts of one history: windows of one history are not
+independent, those of one kind and group are as independent as the machine lets them be.
 """
 
 from __future__ import annotations
@@ -26,7 +26,11 @@ from chaos.history.store import History
 from chaos.verdict import Evidence, Expectation, FaultKind, Finding, Harm, HistoryView, Judgement, Thresholds, judge
 
 NANO: Final = 1_000_000_000
-INJECT, BETWEEN, APART = 0.3, 0.6, 1.2  # s: to inject; to undo and see flows sound; from a decision to the next baseline
+INJECT, BETWEEN, APART = (
+    0.3,
+    0.6,
+    1.2,
+)  # s: to inject; to undo and see flows sound; from a decision to the next baseline
 EVIDENCE: Final = 0.6  # s: window of a pulse
 LEAST: Final = 4.0  # s: a window that the end of the history cuts shorter than this look is not counted
 STAGGER: Final = 2.3  # s: between the first baselines of two groups
@@ -66,8 +70,9 @@ def groups(flows: Mapping[Flow, Samples]) -> list[list[Flow]]:
     return [[flow for flow in flows if not flow.sentinel and group_of(flow) == number] for number in numbers]
 
 
-def part(flows: Mapping[Flow, Samples], members: Sequence[Flow], windows: tuple[Window, ...], evidence: Evidence,
-         until: int) -> HistoryView:
+def part(
+    flows: Mapping[Flow, Samples], members: Sequence[Flow], windows: tuple[Window, ...], evidence: Evidence, until: int
+) -> HistoryView:
     """What a trial's judge would see: the members and all sentinels, from the baseline's begin to `until`."""
     begin = min(window.begin for window in windows)
     seen = {}
@@ -78,14 +83,23 @@ def part(flows: Mapping[Flow, Samples], members: Sequence[Flow], windows: tuple[
     return HistoryView(seen, windows, evidence, until)
 
 
-def held_view(flows: Mapping[Flow, Samples], members: Sequence[Flow], *, begin: int, fault: int, until: int) -> HistoryView:
+def held_view(
+    flows: Mapping[Flow, Samples], members: Sequence[Flow], *, begin: int, fault: int, until: int
+) -> HistoryView:
     """A baseline from `begin`, and a fault that has acted since `fault`."""
     baseline = Window(WindowKind.BASELINE, begin, fault - round(INJECT * NANO))
     return part(flows, members, (baseline, Window(WindowKind.FAULT, fault, until)), Evidence(True, None, fault), until)
 
 
-def quiet_views(flows: Mapping[Flow, Samples], members: Sequence[Flow], kind: FaultKind, *, begin: int, end: int,
-                thresholds: Thresholds) -> HistoryView | None:
+def quiet_views(
+    flows: Mapping[Flow, Samples],
+    members: Sequence[Flow],
+    kind: FaultKind,
+    *,
+    begin: int,
+    end: int,
+    thresholds: Thresholds,
+) -> HistoryView | None:
     """The history of a trial that begins then, as far as the recording goes; None when that is not far enough."""
     base = round(thresholds.baseline_seconds * NANO)
     fault = begin + base + round(INJECT * NANO)
@@ -97,13 +111,17 @@ def quiet_views(flows: Mapping[Flow, Samples], members: Sequence[Flow], kind: Fa
     if kind is FaultKind.HELD:
         return held_view(flows, members, begin=begin, fault=fault, until=until)
     over = fault + round(EVIDENCE * NANO)
-    windows = (Window(WindowKind.BASELINE, begin, begin + base), Window(WindowKind.FAULT, fault, over),
-               Window(WindowKind.RECOVERY, over, until))
+    windows = (
+        Window(WindowKind.BASELINE, begin, begin + base),
+        Window(WindowKind.FAULT, fault, over),
+        Window(WindowKind.RECOVERY, over, until),
+    )
     return part(flows, members, windows, Evidence(True, True, fault, over), until)
 
 
-def _switchback_view(flows: Mapping[Flow, Samples], members: Sequence[Flow], *, begin: int, end: int,
-                     thresholds: Thresholds) -> HistoryView | None:
+def _switchback_view(
+    flows: Mapping[Flow, Samples], members: Sequence[Flow], *, begin: int, end: int, thresholds: Thresholds
+) -> HistoryView | None:
     hold = round((thresholds.settle + SWITCH_SECONDS) * NANO)
     at = begin + round(thresholds.baseline_seconds * NANO)
     windows = [Window(WindowKind.BASELINE, begin, at)]
@@ -121,23 +139,53 @@ def _switchback_view(flows: Mapping[Flow, Samples], members: Sequence[Flow], *, 
     return part(flows, members, tuple(windows), Evidence(True, True, first, until), until)
 
 
-def judged(view: HistoryView, members: Sequence[Flow], kind: FaultKind, thresholds: Thresholds, *,
-           origin: int) -> tuple[list[Judged], Judgement]:
-    """The judge's answer to one window, flow by flow. A window that is not fit to be judged is inconclusive, as a trial would be."""
+def judged(
+    view: HistoryView, members: Sequence[Flow], kind: FaultKind, thresholds: Thresholds, *, origin: int
+) -> tuple[list[Judged], Judgement]:
+    """The judge's answer to one window, flow by flow. A window that is not fit to be judged is inconclusive, as a trial
+    would be.
+    """
     harm = Harm.ERRORS if kind is FaultKind.PULSE else Harm.EITHER
     answer = judge(view, Expectation.nobody(members, harm=harm, fault_kind=kind), thresholds)
     fault = view.windows_of(WindowKind.FAULT)[0].begin
     if not answer.flows:
-        return [Judged(kind, group_of(flow), (fault - origin) / NANO, flow, Finding.INCONCLUSIVE, None, 0.0, 0.0, 0.0, (0.0, 0.0),
-                       answer.reason) for flow in members], answer
+        return [
+            Judged(
+                kind,
+                group_of(flow),
+                (fault - origin) / NANO,
+                flow,
+                Finding.INCONCLUSIVE,
+                None,
+                0.0,
+                0.0,
+                0.0,
+                (0.0, 0.0),
+                answer.reason,
+            )
+            for flow in members
+        ], answer
     return [
-        Judged(kind, group_of(one.flow), (fault - origin) / NANO, one.flow, one.finding, one.decided_after, answer.seconds,
-               one.errors.change, one.slow.change, (one.errors.inflation, one.slow.inflation), one.why)
+        Judged(
+            kind,
+            group_of(one.flow),
+            (fault - origin) / NANO,
+            one.flow,
+            one.finding,
+            one.decided_after,
+            answer.seconds,
+            one.errors.change,
+            one.slow.change,
+            (one.errors.inflation, one.slow.inflation),
+            one.why,
+        )
         for one in answer.flows
     ], answer
 
 
-def judge_quiet(history: History, *, kinds: Sequence[FaultKind] = tuple(FaultKind), thresholds: Thresholds = DEFAULT) -> Iterator[Judged]:
+def judge_quiet(
+    history: History, *, kinds: Sequence[FaultKind] = tuple(FaultKind), thresholds: Thresholds = DEFAULT
+) -> Iterator[Judged]:
     """Every window of a history without a fault. Each *hurt* among them is wrong."""
     flows = by_flow(history)
     origin, end = int(history.header["begin"]), int(history.header["end"])

@@ -1,13 +1,13 @@
 """Harm of a known size on the live path: servers that answer errors, or answer late, with a set probability.
 
-The knobs of the reference server act on its application port alone, so that sentinels do not feel them, and turn back by
-themselves. A *round* gives each tenant one harm, holds it until the judge has decided for every group (looked at as a trial is),
-and turns it off. All servers have a service time of 3 ms and an exponential of 1 ms besides, so that a latency of 1.2 to 5 times
-the usual one lies on both sides of tau.
+The knobs of the reference server act on its application port alone, so that sentinels do not feel them, and turn back
+by themselves. A *round* gives each tenant one harm, holds it until the judge has decided for every group (looked at as
+a trial is), and turns it off. All servers have a service time of 3 ms and an exponential of 1 ms besides, so that a
+latency of 1.2 to 5 times the usual one lies on both sides of tau.
 
-What is true: of errors and of delayed shares, the probability that was set. Of k times the latency, a fixed delay of k - 1 times the
-median that the tenant had just before was added; the rise of the slow share that it makes depends on each window's tau, and is taken
-over all requests of all rounds of that harm.
+What is true: of errors and of delayed shares, the probability that was set. Of k times the latency, a fixed delay of k
+- 1 times the median that the tenant had just before was added; the rise of the slow share that it makes depends on each
+window's tau, and is taken over all requests of all rounds of that harm.
 """
 
 from __future__ import annotations
@@ -48,8 +48,11 @@ class Given:
     size: float
 
     def __str__(self) -> str:
-        return {Way.ERRORS: f"{self.size:.1%} errors", Way.LATENCY: f"{self.size:g} x latency",
-                Way.SLOWED: f"{self.size:.0%} slowed by {FAR:g} ms"}[self.way]
+        return {
+            Way.ERRORS: f"{self.size:.1%} errors",
+            Way.LATENCY: f"{self.size:g} x latency",
+            Way.SLOWED: f"{self.size:.0%} slowed by {FAR:g} ms",
+        }[self.way]
 
     def knobs(self, median: float) -> dict[str, float]:
         """For a flow with that median latency, in s."""
@@ -73,11 +76,24 @@ ROUNDS: Final[dict[str, tuple[Given, ...]]] = {
     "slowed": _round(Way.SLOWED, 0.10, 0.20, 0.30),
 }
 # Rounds near a margin take 30 s each; those far above it are quick, and so many.
-SCHEDULE: Final = ("latency above", "errors near", "errors above", "latency above", "slowed", "errors above", "latency near",
-                   "latency above", "errors near", "errors above", "errors below")
+SCHEDULE: Final = (
+    "latency above",
+    "errors near",
+    "errors above",
+    "latency above",
+    "slowed",
+    "errors above",
+    "latency near",
+    "latency above",
+    "errors near",
+    "errors above",
+    "errors below",
+)
 
 
-def harm_session(mode: str, directory: Path, *, seconds: float, flows: int, progress: Progress, facts: dict[str, str]) -> None:
+def harm_session(
+    mode: str, directory: Path, *, seconds: float, flows: int, progress: Progress, facts: dict[str, str]
+) -> None:
     """Records rounds, in the order of the schedule and with the tenants changing places, for about so many seconds."""
     with session(mode, directory, flows=flows, progress=progress, facts=facts) as made:
         tenants = made.deployment.tenants
@@ -98,8 +114,11 @@ def _hold_round(made: Session, number: int, harms: Sequence[Given]) -> None:
     tenants = made.deployment.tenants
     begin = time.time_ns()
     made.hold(DEFAULT.baseline_seconds + INJECT)
-    medians = {flow: float(np.median((rows["done"] - rows["due"])[rows["due"] >= begin])) / NANO
-               for flow, rows in _so_far(made).items() if not flow.sentinel}
+    medians = {
+        flow: float(np.median((rows["done"] - rows["due"])[rows["due"] >= begin])) / NANO
+        for flow, rows in _so_far(made).items()
+        if not flow.sentinel
+    }
     for tenant, harm in zip(tenants, harms, strict=True):
         usual = float(np.median([median for flow, median in medians.items() if flow.client == tenant.client]))
         made.set_knobs(tenant, {**harm.knobs(usual), "seconds": DEADLINE, "seed": number + 2})
@@ -108,15 +127,31 @@ def _hold_round(made: Session, number: int, harms: Sequence[Given]) -> None:
         made.hold(fault / 1e9 + after - time.time())
         seen = _so_far(made)
         until = fault + round(after * NANO)
-        answers = [judged(held_view(seen, members, begin=begin, fault=fault, until=until), members, FaultKind.HELD, DEFAULT,
-                          origin=begin)[1] for members in groups(seen)]
+        answers = [
+            judged(
+                held_view(seen, members, begin=begin, fault=fault, until=until),
+                members,
+                FaultKind.HELD,
+                DEFAULT,
+                origin=begin,
+            )[1]
+            for members in groups(seen)
+        ]
         if all(answer.done for answer in answers):
             break
     end = time.time_ns()
     for tenant in tenants:
         made.set_knobs(tenant, {**SERVICE, "seconds": DEADLINE, "seed": 1})
-    made.writer.event(EventKind.NOTE, {"round": number, "begin": begin, "fault": fault, "end": end, "harms": {
-        tenant.client: asdict(harm) for tenant, harm in zip(tenants, harms, strict=True)}})
+    made.writer.event(
+        EventKind.NOTE,
+        {
+            "round": number,
+            "begin": begin,
+            "fault": fault,
+            "end": end,
+            "harms": {tenant.client: asdict(harm) for tenant, harm in zip(tenants, harms, strict=True)},
+        },
+    )
     made.hold(APART)
 
 
@@ -157,5 +192,10 @@ def judge_harm(history: History) -> Iterator[Harmed]:
                 series = Series(view, said.flow, DEFAULT)
                 during = series.within(view.windows[1:]) & ~series.late
                 before = series.within(view.windows[:1]) & ~series.late
-                yield Harmed(Given(Way(given["way"]), given["size"]), said, int(during.sum()),
-                             int((series.slow & during).sum()), float(np.mean(series.slow[before])) if before.any() else 0.0)
+                yield Harmed(
+                    Given(Way(given["way"]), given["size"]),
+                    said,
+                    int(during.sum()),
+                    int((series.slow & during).sum()),
+                    float(np.mean(series.slow[before])) if before.any() else 0.0,
+                )

@@ -1,6 +1,8 @@
-"""What else the machine does while a history is recorded: nothing, one core's work, all cores' work, or far more than that in bursts.
+"""What else the machine does while a history is recorded: nothing, one core's work, all cores' work, or far more than
+that in bursts.
 
-Loops of arithmetic at the usual priority, each with a deadline of its own, so that nothing outlives a harness that died.
+Loops of arithmetic at the usual priority, each with a deadline of its own, so that nothing outlives a harness that
+died.
 """
 
 from __future__ import annotations
@@ -62,8 +64,10 @@ def plan_loops(machine: Machine, cores: int) -> list[Loop]:
 @contextmanager
 def working(loops: Sequence[Loop], *, seconds: float) -> Iterator[None]:
     """Those loops run until left, and no longer than `seconds`."""
-    processes = [subprocess.Popen([sys.executable, "-c", _LOOP, str(seconds), str(loop.on), str(loop.off), str(loop.seed)])
-                 for loop in loops]
+    processes = [
+        subprocess.Popen([sys.executable, "-c", _LOOP, str(seconds), str(loop.on), str(loop.off), str(loop.seed)])
+        for loop in loops
+    ]
     try:
         yield
     finally:

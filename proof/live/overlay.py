@@ -1,7 +1,8 @@
 """Harm of a known size laid over the real samples of quiet recordings: many windows, in every state of the machine.
 
-Beside the harm that real servers did (`proof.live.harm`), which is slow to record. Requests of the fault window are turned into
-failures, or made 60 ms slower, each with the given probability: what a machine in trouble does to them stays as it was.
+Beside the harm that real servers did (`proof.live.harm`), which is slow to record. Requests of the fault window are
+turned into failures, or made 60 ms slower, each with the given probability: what a machine in trouble does to them
+stays as it was.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from chaos.verdict import FaultKind
 from proof.live.cut import APART, DEFAULT, NANO, STAGGER, Judged, by_flow, groups, judged, last_instant, quiet_views
 from proof.live.harm import FAR, Given, Way
 
-SIZES: Final = (*(Given(Way.ERRORS, size) for size in (0.005, 0.01, 0.015, 0.025, 0.03, 0.04, 0.05, 0.07, 0.10)),
-                *(Given(Way.SLOWED, size) for size in (0.05, 0.10, 0.20, 0.25, 0.30, 0.50)))
+SIZES: Final = (
+    *(Given(Way.ERRORS, size) for size in (0.005, 0.01, 0.015, 0.025, 0.03, 0.04, 0.05, 0.07, 0.10)),
+    *(Given(Way.SLOWED, size) for size in (0.05, 0.10, 0.20, 0.25, 0.30, 0.50)),
+)
 
 
 def harmed(rows: Samples, harm: Given, *, begin: int, rng: np.random.Generator) -> Samples:
@@ -42,9 +45,10 @@ def judge_overlaid(history: History, harm: Given, *, seed: int) -> Iterator[Judg
         at = origin + round(number * STAGGER * NANO)
         while (view := quiet_views(flows, members, FaultKind.HELD, begin=at, end=end, thresholds=DEFAULT)) is not None:
             fault = view.windows_of(WindowKind.FAULT)[0].begin
-            seen: dict[Flow, Samples] = {flow: harmed(rows, harm, begin=fault, rng=rng) if flow in members else rows
-                                         for flow, rows in view.flows.items()}
-            found, answer = judged(replace(view, flows=seen), members, FaultKind.HELD, DEFAULT,
-                                   origin=origin)
+            seen: dict[Flow, Samples] = {
+                flow: harmed(rows, harm, begin=fault, rng=rng) if flow in members else rows
+                for flow, rows in view.flows.items()
+            }
+            found, answer = judged(replace(view, flows=seen), members, FaultKind.HELD, DEFAULT, origin=origin)
             yield from found
             at = last_instant(view, FaultKind.HELD, answer, DEFAULT) + round(APART * NANO)

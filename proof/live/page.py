@@ -87,18 +87,64 @@ def write(out: Path, page: Path) -> None:
     quiet, harmed = read(out, "aa"), read(out, "harm")
     windows = [Windowed(one.machine, one.mode, said) for one in quiet for said in judge_quiet(one.history)]
     done = [(one, harm) for one in harmed for harm in judge_harm(one.history)]
-    page.write_text("\n".join([
-        "# How often the judge errs: live histories", "", stamp(quiet + harmed), "", INTRODUCTION, "",
-        "## Nothing was done (A/A)", "", *_aa(windows), "", *_wrong(windows), "",
-        "## What the machine did meanwhile", "", *_weather(quiet), "",
-        "## The judge with one number changed, on the same windows", "", *_variants(quiet), "",
-        "## Harm of a known size, done by real servers", "", HARM, "", *_harm(done), "",
-        "## Harm of a known size, laid over the real samples above", "", OVERLAID, "", *_overlaid(quiet), "",
-    ]))
+    page.write_text(
+        "\n".join(
+            [
+                "# How often the judge errs: live histories",
+                "",
+                stamp(quiet + harmed),
+                "",
+                INTRODUCTION,
+                "",
+                "## Nothing was done (A/A)",
+                "",
+                *_aa(windows),
+                "",
+                *_wrong(windows),
+                "",
+                "## What the machine did meanwhile",
+                "",
+                *_weather(quiet),
+                "",
+                "## The judge with one number changed, on the same windows",
+                "",
+                *_variants(quiet),
+                "",
+                "## Harm of a known size, done by real servers",
+                "",
+                HARM,
+                "",
+                *_harm(done),
+                "",
+                "## Harm of a known size, laid over the real samples above",
+                "",
+                OVERLAID,
+                "",
+                *_overlaid(quiet),
+                "",
+            ]
+        )
+    )
     with page.with_suffix(".csv").open("w", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
-        table.writerow(["what", "machine", "mode", "kind", "begin_s", "flow", "harm", "finding", "decided_s", "used_s", "errors_rise",
-                        "slow_rise", "errors_inflation", "slow_inflation"])
+        table.writerow(
+            [
+                "what",
+                "machine",
+                "mode",
+                "kind",
+                "begin_s",
+                "flow",
+                "harm",
+                "finding",
+                "decided_s",
+                "used_s",
+                "errors_rise",
+                "slow_rise",
+                "errors_inflation",
+                "slow_inflation",
+            ]
+        )
         for one in windows:
             table.writerow(["aa", one.machine, one.mode, *_cells(one.said, "")])
         for recorded, harm in done:
@@ -106,26 +152,47 @@ def write(out: Path, page: Path) -> None:
 
 
 def _cells(said: Judged, harm: str) -> list[str]:
-    return [said.kind, f"{said.begin:.1f}", str(said.flow), harm, said.finding, "" if said.decided is None else f"{said.decided:g}",
-            f"{said.seconds:.2f}", f"{said.errors:.4f}", f"{said.slow:.4f}", *(f"{value:.1f}" for value in said.inflation)]
+    return [
+        said.kind,
+        f"{said.begin:.1f}",
+        str(said.flow),
+        harm,
+        said.finding,
+        "" if said.decided is None else f"{said.decided:g}",
+        f"{said.seconds:.2f}",
+        f"{said.errors:.4f}",
+        f"{said.slow:.4f}",
+        *(f"{value:.1f}" for value in said.inflation),
+    ]
 
 
 def stamp(recorded: Iterable[Recorded]) -> str:
     """Date and machine."""
     days = sorted({str(one.history.header["when"]) for one in recorded})
-    memory = next(int(line.split()[1]) for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal"))
-    return (f"{' and '.join(days)}, {os.cpu_count()} cores, {memory / 2**20:.0f} GiB, Linux {platform.release().split('-')[0]}, "
-            f"numpy {np.__version__}; by `python -m proof.live --page docs/judge-live.md`. Every window: [judge-live.csv](judge-live.csv).")
+    memory = next(
+        int(line.split()[1]) for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal")
+    )
+    return (
+        f"{' and '.join(days)}, {os.cpu_count()} cores, {memory / 2**20:.0f} GiB, Linux "
+        f"{platform.release().split('-')[0]}, "
+        f"numpy {np.__version__}; by `python -m proof.live --page docs/judge-live.md`. Every window: "
+        "[judge-live.csv](judge-live.csv)."
+    )
 
 
 def _aa(windows: Sequence[Windowed]) -> list[str]:
-    header = ["| machine | windows | wrong *hurt* | at most | inconclusive | s to a decision | s used |", "|---|---|---|---|---|---|---|"]
+    header = [
+        "| machine | windows | wrong *hurt* | at most | inconclusive | s to a decision | s used |",
+        "|---|---|---|---|---|---|---|",
+    ]
     lines = list(header)
     for machine in Machine:
         if not any(w.machine is machine for w in windows):
             continue
         for kind in FaultKind:
-            lines.append(_aa_row(f"{machine}, {kind}", [w for w in windows if w.machine is machine and w.said.kind is kind]))
+            lines.append(
+                _aa_row(f"{machine}, {kind}", [w for w in windows if w.machine is machine and w.said.kind is kind])
+            )
         lines.append(_aa_row(f"**{machine}**", [w for w in windows if w.machine is machine]))
     lines.append(_aa_row("**in all**", windows))
     lines += ["", *[line.replace("machine", "mode, machine") for line in header]]
@@ -148,33 +215,55 @@ def _aa_row(name: str, windows: Sequence[Windowed]) -> str:
 
 def _wrong(windows: Sequence[Windowed]) -> list[str]:
     wrong = [w for w in windows if w.said.finding is Finding.HURT]
-    return [f"- wrong *hurt*: {w.machine}, `{w.mode}`, {w.said.kind}, {w.said.flow}, {w.said.begin:.1f} s into the recording, at the "
-            f"{w.said.decided:g} s look: errors {w.said.errors:+.1%}, slow {w.said.slow:+.1%}, inflation {w.said.inflation[0]:.0f} and "
-            f"{w.said.inflation[1]:.0f}" for w in wrong] or ["No window was called *hurt*."]
+    return [
+        f"- wrong *hurt*: {w.machine}, `{w.mode}`, {w.said.kind}, {w.said.flow}, {w.said.begin:.1f} s into the "
+        "recording, at the "
+        f"{w.said.decided:g} s look: errors {w.said.errors:+.1%}, slow {w.said.slow:+.1%}, inflation "
+        f"{w.said.inflation[0]:.0f} and "
+        f"{w.said.inflation[1]:.0f}"
+        for w in wrong
+    ] or ["No window was called *hurt*."]
 
 
 def _weather(recorded: Sequence[Recorded]) -> list[str]:
-    lines = ["| machine | mode | s | requests/s | median, ms | p99, ms | failed | late | sentinel median, ms | sentinel p99, ms |",
-             "|---|---|---|---|---|---|---|---|---|---|"]
+    lines = [
+        "| machine | mode | s | requests/s | median, ms | p99, ms | failed | late | sentinel median, ms | sentinel "
+        "p99, ms |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
     for one in recorded:
         flows = by_flow(one.history)
         begin, end = one.history.header["begin"], one.history.header["end"]
         cut = {flow: rows[(rows["due"] >= begin) & (rows["due"] < end)] for flow, rows in flows.items()}
-        rows, sentinel = (np.concatenate([rows for flow, rows in cut.items() if flow.sentinel is wanted]) for wanted in (False, True))
+        rows, sentinel = (
+            np.concatenate([rows for flow, rows in cut.items() if flow.sentinel is wanted]) for wanted in (False, True)
+        )
         waits = [(part["done"] - part["due"]) / 1e6 for part in (rows, sentinel)]
         quick, slow, bare_quick, bare_slow = (f"{np.quantile(wait, q):.2f}" for wait in waits for q in (0.5, 0.99))
         failed, late = np.mean(rows["outcome"] != 0), np.mean((rows["flags"] & Flag.LATE) != 0)
-        lines.append(f"| {one.machine} | `{one.mode}` | {one.seconds:.0f} | {len(rows) / one.seconds:,.0f} | {quick} | {slow} | "
-                     f"{failed:.3%} | {late:.1%} | {bare_quick} | {bare_slow} |")
+        lines.append(
+            f"| {one.machine} | `{one.mode}` | {one.seconds:.0f} | {len(rows) / one.seconds:,.0f} | {quick} | {slow} | "
+            f"{failed:.3%} | {late:.1%} | {bare_quick} | {bare_slow} |"
+        )
     return lines
 
 
 def _variants(recorded: Sequence[Recorded]) -> list[str]:
     states = " | ".join(Machine)
-    lines = [f"| judge | windows | wrong *hurt*: {states} | inconclusive: {states} |", "|---|---|" + "---|" * (2 * len(Machine))]
+    lines = [
+        f"| judge | windows | wrong *hurt*: {states} | inconclusive: {states} |",
+        "|---|---|" + "---|" * (2 * len(Machine)),
+    ]
     for name, thresholds in VARIANTS.items():
-        found = {machine: [said.finding for one in recorded if one.machine is machine
-                           for said in judge_quiet(one.history, thresholds=thresholds)] for machine in Machine}
+        found = {
+            machine: [
+                said.finding
+                for one in recorded
+                if one.machine is machine
+                for said in judge_quiet(one.history, thresholds=thresholds)
+            ]
+            for machine in Machine
+        }
         wrong = [str(said.count(Finding.HURT)) for said in found.values()]
         left = [f"{said.count(Finding.INCONCLUSIVE) / max(1, len(said)):.0%}" for said in found.values()]
         lines.append(f"| {name} | {sum(map(len, found.values()))} | {' | '.join(wrong)} | {' | '.join(left)} |")
@@ -183,7 +272,9 @@ def _variants(recorded: Sequence[Recorded]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What a harm did to one kind of effect in all rounds of one recording, as a rise of a share; and how well that is known."""
+    """What a harm did to one kind of effect in all rounds of one recording, as a rise of a share; and how well that is
+    known.
+    """
 
     kind: EffectKind
     rise: float
@@ -210,10 +301,16 @@ def truth_of(harm: Given, cases: Sequence[Harmed]) -> Truth:
 
 
 def _harm(done: Sequence[tuple[Recorded, Harmed]]) -> list[str]:
-    lines = ["| machine, mode | harm | true rise, points | side | windows | hurt | not hurt | inconclusive | wrong | s to a decision | "
-             "least s |", "|---|---|---|---|---|---|---|---|---|---|---|"]
+    lines = [
+        "| machine, mode | harm | true rise, points | side | windows | hurt | not hurt | inconclusive | wrong | s to "
+        "a decision | "
+        "least s |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
     sides = {side: [0, 0, 0] for side in ("above", "below", "at the margin")}  # windows, wrong, inconclusive
-    keys = sorted({(list(Machine).index(one.machine), one.mode, list(Way).index(h.harm.way), h.harm.size) for one, h in done})
+    keys = sorted(
+        {(list(Machine).index(one.machine), one.mode, list(Way).index(h.harm.way), h.harm.size) for one, h in done}
+    )
     for place, mode, way, size in keys:
         machine, harm = list(Machine)[place], Given(list(Way)[way], size)
         cases = [h for one, h in done if one.machine is machine and one.mode == mode and h.harm == harm]
@@ -230,18 +327,26 @@ def _harm(done: Sequence[tuple[Recorded, Harmed]]) -> list[str]:
         lines.append(
             f"| {machine}, `{mode}` | {harm} | {true.rise * 100:.1f}{doubt} | {side} | {n} | "
             + " | ".join(f"{count[finding] / n:.0%}" for finding in Finding)
-            + f" | {wrong} | {f'{np.mean(decided):.1f}' if decided else '-'} | {'-' if math.isnan(least) else f'{least:.2f}'} |")
-    lines += ["", f"- Above the margins: {sides['above'][1]} wrong *not hurt* in {sides['above'][0]} windows, at most "
-                  f"{bound(sides['above'][1], sides['above'][0])}; {sides['above'][2] / max(1, sides['above'][0]):.0%} inconclusive.",
-              f"- Below the margins: {sides['below'][1]} wrong *hurt* in {sides['below'][0]} windows, at most "
-              f"{bound(sides['below'][1], sides['below'][0])}; {sides['below'][2] / max(1, sides['below'][0]):.0%} inconclusive.",
-              f"- At a margin, no answer wrong: {sides['at the margin'][0]} windows."]
+            + f" | {wrong} | {f'{np.mean(decided):.1f}' if decided else '-'} | {'-' if math.isnan(least) else f'{least:.2f}'} |"
+        )
+    lines += [
+        "",
+        f"- Above the margins: {sides['above'][1]} wrong *not hurt* in {sides['above'][0]} windows, at most "
+        f"{bound(sides['above'][1], sides['above'][0])}; {sides['above'][2] / max(1, sides['above'][0]):.0%} "
+        "inconclusive.",
+        f"- Below the margins: {sides['below'][1]} wrong *hurt* in {sides['below'][0]} windows, at most "
+        f"{bound(sides['below'][1], sides['below'][0])}; {sides['below'][2] / max(1, sides['below'][0]):.0%} "
+        "inconclusive.",
+        f"- At a margin, no answer wrong: {sides['at the margin'][0]} windows.",
+    ]
     return lines
 
 
 def _overlaid(recorded: Sequence[Recorded]) -> list[str]:
-    lines = ["| harm | machine | windows | hurt | not hurt | inconclusive | wrong | s to a decision | least s |",
-             "|---|---|---|---|---|---|---|---|---|"]
+    lines = [
+        "| harm | machine | windows | hurt | not hurt | inconclusive | wrong | s to a decision | least s |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
     totals = {side: [0, 0] for side in ("above", "below")}
     for seed, harm in enumerate(SIZES):
         margin = DEFAULT.margin(EffectKind.ERRORS if harm.way is Way.ERRORS else EffectKind.SLOW)
@@ -249,20 +354,29 @@ def _overlaid(recorded: Sequence[Recorded]) -> list[str]:
         wrongly = Finding.NOT_HURT if side == "above" else Finding.HURT
         least = least_seconds(harm.size, margin, DEFAULT.alpha, RATE)
         for machine in Machine:
-            found = [said for number, one in enumerate(recorded) if one.machine is machine
-                     for said in judge_overlaid(one.history, harm, seed=100 * seed + number)]
+            found = [
+                said
+                for number, one in enumerate(recorded)
+                if one.machine is machine
+                for said in judge_overlaid(one.history, harm, seed=100 * seed + number)
+            ]
             if not found:
                 continue
             count = {finding: sum(said.finding is finding for said in found) for finding in Finding}
             decided = [said.decided for said in found if said.decided is not None]
             totals[side][0] += len(found)
             totals[side][1] += count[wrongly]
-            lines.append(f"| {harm} | {machine} | {len(found)} | " + " | ".join(f"{count[finding] / len(found):.0%}" for finding in Finding)
-                         + f" | {count[wrongly]} | {f'{np.mean(decided):.1f}' if decided else '-'} | {least:.2f} |")
+            lines.append(
+                f"| {harm} | {machine} | {len(found)} | "
+                + " | ".join(f"{count[finding] / len(found):.0%}" for finding in Finding)
+                + f" | {count[wrongly]} | {f'{np.mean(decided):.1f}' if decided else '-'} | {least:.2f} |"
+            )
     lines.append("")
     for side, name in (("above", "not hurt"), ("below", "hurt")):
         n, wrong = totals[side]
-        lines.append(f"- {side.capitalize()} the margins: {wrong} wrong *{name}* in {n} windows, at most {bound(wrong, n)}.")
+        lines.append(
+            f"- {side.capitalize()} the margins: {wrong} wrong *{name}* in {n} windows, at most {bound(wrong, n)}."
+        )
     return lines
 
 

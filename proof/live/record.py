@@ -1,7 +1,7 @@
 """Records one history of a live deployment: the reference tenants, with several flows each, under their usual load.
 
-Each tenant has `flows` flows of 200 requests a second to its own server, and its sentinel, as in a trial; flow number k of all
-tenants together is *group* k, and each group is judged as one trial, for a trial has one flow of each tenant.
+Each tenant has `flows` flows of 200 requests a second to its own server, and its sentinel, as in a trial; flow number k
+of all tenants together is *group* k, and each group is judged as one trial, for a trial has one flow of each tenant.
 """
 
 from __future__ import annotations
@@ -26,7 +26,12 @@ from chaos.names import PORT_CONTROL
 
 RATE: Final = 200.0
 SETTLE: Final = 2.0  # s after the load began: first connections, certificates
-FLOWS: Final = {"none": 6, "node": 2, "sidecar": 1, "ambient-namespace": 2}  # what the proxies' usual budget bears with room to spare
+FLOWS: Final = {
+    "none": 6,
+    "node": 2,
+    "sidecar": 1,
+    "ambient-namespace": 2,
+}  # what the proxies' usual budget bears with room to spare
 
 
 @dataclass
@@ -45,16 +50,26 @@ class Session:
             raise RuntimeError(f"a loader was lost: {self.collector.failures}")
 
     def set_knobs(self, tenant: Tenant, knobs: dict[str, float]) -> None:
-        """How every server of a tenant treats its requests from now on; they turn back by themselves after `seconds` of them."""
+        """How every server of a tenant treats its requests from now on; they turn back by themselves after `seconds` of
+        them.
+        """
         cluster = self.deployment.cluster
         for pod in cluster.list("Pod", tenant.namespace, labels="sharedfate.io/role=server"):
-            cluster.pod_http(tenant.namespace, pod["metadata"]["name"], PORT_CONTROL, "/knobs", method="POST",
-                             body=json.dumps(knobs).encode())
+            cluster.pod_http(
+                tenant.namespace,
+                pod["metadata"]["name"],
+                PORT_CONTROL,
+                "/knobs",
+                method="POST",
+                body=json.dumps(knobs).encode(),
+            )
 
 
 @contextmanager
 def session(mode: str, directory: Path, *, flows: int, progress: Progress, facts: dict[str, str]) -> Iterator[Session]:
-    """A mode on a cluster of its own, under load, its history growing in `directory` until left; saved whole, or LostSamples."""
+    """A mode on a cluster of its own, under load, its history growing in `directory` until left; saved whole, or
+    LostSamples.
+    """
     settings = Settings(modes=(mode,), out=directory / "run", rate=RATE)
     with Run(settings, progress=progress) as run:
         deployment = run.deployment(mode)
@@ -75,12 +90,25 @@ def session(mode: str, directory: Path, *, flows: int, progress: Progress, facts
 
 def _more_flows(collector: Collector, deployment: Deployment, tenant: Tenant, flows: int) -> None:
     loader = Loader(tenant.namespace, deployment.client_pod(tenant)["metadata"]["name"])
-    collector.set_flows(loader, [
-        {"name": f"http-{number}", "label": str(number), "server": tenant.server, "target": "server:80", "rate": RATE,
-         "timeout": REQUEST_TIMEOUT} for number in range(1, flows)])
+    collector.set_flows(
+        loader,
+        [
+            {
+                "name": f"http-{number}",
+                "label": str(number),
+                "server": tenant.server,
+                "target": "server:80",
+                "rate": RATE,
+                "timeout": REQUEST_TIMEOUT,
+            }
+            for number in range(1, flows)
+        ],
+    )
 
 
-def record_quiet(mode: str, directory: Path, *, seconds: float, flows: int, progress: Progress, facts: dict[str, str]) -> None:
+def record_quiet(
+    mode: str, directory: Path, *, seconds: float, flows: int, progress: Progress, facts: dict[str, str]
+) -> None:
     """A history in which nothing was done to anything."""
     with session(mode, directory, flows=flows, progress=progress, facts=facts) as made:
         end = time.monotonic() + seconds

@@ -31,9 +31,14 @@ class Part:
 
 SECONDS: Final = {"none": 110.0, "node": 150.0, "sidecar": 110.0, "ambient-namespace": 70.0}
 PARTS: Final = (
-    *(Part("aa", machine, mode, seconds) for machine in Machine for mode, seconds in SECONDS.items()
-      if machine is not Machine.FULL or mode in ("none", "node")),
-    Part("harm", Machine.IDLE, "none", 300.0), Part("harm", Machine.IDLE, "node", 110.0),
+    *(
+        Part("aa", machine, mode, seconds)
+        for machine in Machine
+        for mode, seconds in SECONDS.items()
+        if machine is not Machine.FULL or mode in ("none", "node")
+    ),
+    Part("harm", Machine.IDLE, "none", 300.0),
+    Part("harm", Machine.IDLE, "node", 110.0),
     Part("harm", Machine.NOISY, "none", 200.0),
 )
 
@@ -55,5 +60,11 @@ def make(parts: Sequence[Part], out: Path, *, scale: float) -> None:
         Told().step(f"{part.name}: {seconds:.0f} s")
         record: Callable[..., None] = record_quiet if part.what == "aa" else harm_session
         with occupied(part.machine, seconds=seconds + SLACK):
-            record(part.mode, directory, seconds=seconds, flows=FLOWS[part.mode], progress=Told(),
-                   facts={"what": part.what, "machine": str(part.machine), "when": time.strftime("%Y-%m-%d")})
+            record(
+                part.mode,
+                directory,
+                seconds=seconds,
+                flows=FLOWS[part.mode],
+                progress=Told(),
+                facts={"what": part.what, "machine": str(part.machine), "when": time.strftime("%Y-%m-%d")},
+            )

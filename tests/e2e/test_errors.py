@@ -49,7 +49,8 @@ def never_sound(deployment: Deployment) -> list[str]:
 
 
 def test_after_an_error_the_next_trial_gets_a_deployment_made_anew_and_after_a_verdict_it_does_not(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = Settings(out=tmp_path / "out", modes=("node",), seed=5, inconclusive=Inconclusive.FAIL)
     with Run(settings, progress=Silent()) as run:
         first = run.deployment("node")
@@ -71,5 +72,8 @@ def test_after_an_error_the_next_trial_gets_a_deployment_made_anew_and_after_a_v
     write_reports(tmp_path / "out", seconds=1.0)
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["unfinished"] == ["breaks[node]", "sound[node]"]
-    assert {trial["scenario"]: trial["verdict"] for trial in report["trials"]} == {"fails": "fail", "does-nothing": "inconclusive"}
+    assert {trial["scenario"]: trial["verdict"] for trial in report["trials"]} == {
+        "fails": "fail",
+        "does-nothing": "inconclusive",
+    }
     assert "4 trials: 1 fail, 1 inconclusive, 2 without a result" in (tmp_path / "out" / "report.md").read_text()

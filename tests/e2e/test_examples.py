@@ -15,8 +15,17 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 def test_a_test_of_ones_own_runs_with_the_plugins_fixtures(tmp_path: Path) -> None:
     assert len((EXAMPLES / "test_my_mesh.py").read_text().splitlines()) <= 30
     # A busy machine may leave the judge without an answer, and that is a skip here; a wrong answer is not.
-    command = [sys.executable, "-m", "pytest", str(EXAMPLES), "--chaos-modes=node", "--chaos-inconclusive=skip",
-               f"--chaos-out={tmp_path / 'out'}", "-p", "no:cacheprovider"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        str(EXAMPLES),
+        "--chaos-modes=node",
+        "--chaos-inconclusive=skip",
+        f"--chaos-out={tmp_path / 'out'}",
+        "-p",
+        "no:cacheprovider",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
     assert "1 passed" in done.stdout or "1 skipped" in done.stdout

@@ -13,11 +13,22 @@ import pytest
 @pytest.mark.privileged
 def test_a_run_ends_with_reports_and_without_its_cluster(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "chaos.cli", "run", "--modes", "none", "--scenarios", "proxy-killed", "--out", str(out)]
+    command = [
+        sys.executable,
+        "-m",
+        "chaos.cli",
+        "run",
+        "--modes",
+        "none",
+        "--scenarios",
+        "proxy-killed",
+        "--out",
+        str(out),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=tmp_path, check=False)
     assert (out / "report.json").is_file(), done.stdout[-3000:] + done.stderr[-2000:]
     report = json.loads((out / "report.json").read_text())
-    trial, = report["trials"]
+    (trial,) = report["trials"]
     # A busy machine may leave the judge without an answer; it must never make the placebo's death hurt somebody.
     assert (trial["mode"], trial["scenario"]) == ("none", "proxy-killed")
     assert trial["predicted"]["hurt"] == trial["observed"]["hurt"] == []
@@ -32,7 +43,18 @@ def test_a_run_ends_with_reports_and_without_its_cluster(tmp_path: Path) -> None
 @pytest.mark.privileged
 def test_what_an_earlier_trial_did_to_the_load_is_no_noise_of_a_later_one(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "chaos.cli", "run", "--modes", "node", "--scenarios", "proxy-killed,proxy-paused", "--out", str(out)]
+    command = [
+        sys.executable,
+        "-m",
+        "chaos.cli",
+        "run",
+        "--modes",
+        "node",
+        "--scenarios",
+        "proxy-killed,proxy-paused",
+        "--out",
+        str(out),
+    ]
     subprocess.run(command, capture_output=True, text=True, timeout=400, cwd=tmp_path, check=False)
     homes = [out / "trials" / "node" / name for name in ("proxy-killed", "proxy-paused")]
     headers = [json.loads((home / "trial.json").read_text()) for home in homes]

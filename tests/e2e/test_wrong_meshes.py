@@ -1,7 +1,7 @@
 """Each scenario is seen to fail a mesh that is wrong: one that lies about who shares, or that breaks more than it says.
 
-Where the mesh's proxies are what they say, the wrong is done beside the fault: a mesh whose node proxies restart whenever an
-application rolls out, say, is one where the roll-out deletes them.
+Where the mesh's proxies are what they say, the wrong is done beside the fault: a mesh whose node proxies restart
+whenever an application rolls out, say, is one where the roll-out deletes them.
 """
 
 from __future__ import annotations
@@ -44,8 +44,12 @@ LYING: list[tuple[str, str, type[Mesh]]] = [
     ("saturation", "sidecar", Unbounded),
 ]
 # What every test run shows: one of each kind of lie. The others take ten minutes.
-QUICK = {("job-completes", ClassicSidecar), ("proxy-paused", SecretlySharedSidecar), ("identities-exposed", Generous),
-         ("waypoint-killed", "Kill")}
+QUICK = {
+    ("job-completes", ClassicSidecar),
+    ("proxy-paused", SecretlySharedSidecar),
+    ("identities-exposed", Generous),
+    ("waypoint-killed", "Kill"),
+}
 
 
 def marks(scenario: str, lie: object) -> list[pytest.MarkDecorator]:
@@ -58,8 +62,10 @@ def attempt(scenario: str, mode: str, out: Path, mesh: type[Mesh] = Mesh) -> Non
         run.attempt(mode, SCENARIOS[scenario])
 
 
-@pytest.mark.parametrize(("scenario", "mode", "mesh"), [
-    pytest.param(*row, marks=marks(row[0], row[2]), id=f"{row[0]}-{row[2].__name__}") for row in LYING])
+@pytest.mark.parametrize(
+    ("scenario", "mode", "mesh"),
+    [pytest.param(*row, marks=marks(row[0], row[2]), id=f"{row[0]}-{row[2].__name__}") for row in LYING],
+)
 def test_a_mesh_that_lies_about_its_proxies_fails(scenario: str, mode: str, mesh: type[Mesh], tmp_path: Path) -> None:
     with pytest.raises((TrialFailed, ExceptionGroup)) as caught:
         attempt(scenario, mode, tmp_path / "out", mesh)
@@ -91,10 +97,18 @@ SPREADING: list[tuple[str, str, str, Callable[[Cluster], None]]] = [
 ]
 
 
-@pytest.mark.parametrize(("scenario", "mode", "fault", "also"), [
-    pytest.param(*row, marks=marks(row[0], row[2]), id=row[0]) for row in SPREADING])
-def test_a_mesh_that_breaks_more_than_it_says_fails(scenario: str, mode: str, fault: str, also: Callable[[Cluster], None], tmp_path: Path,
-                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("scenario", "mode", "fault", "also"),
+    [pytest.param(*row, marks=marks(row[0], row[2]), id=row[0]) for row in SPREADING],
+)
+def test_a_mesh_that_breaks_more_than_it_says_fails(
+    scenario: str,
+    mode: str,
+    fault: str,
+    also: Callable[[Cluster], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     scenario_names()
     module = import_module(SCENARIOS[scenario].run.__module__)
     sound = getattr(module, fault)

@@ -1,4 +1,6 @@
-"""`sharedfate cluster` end to end: a cluster for kubectl, images from archives, nodes that lose power, link or kubelet."""
+"""`sharedfate cluster` end to end: a cluster for kubectl, images from archives, nodes that lose power, link or
+kubelet.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def sharedfate(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "chaos.cli", *arguments], capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "chaos.cli", *arguments], capture_output=True, text=True, timeout=120, check=False
+    )
 
 
 def cluster(*arguments: str) -> str:
@@ -72,15 +76,21 @@ def make_oci(docker: Path, path: Path, name: str) -> None:
         return {"mediaType": f"application/vnd.oci.image.{kind}", "digest": f"sha256:{digest}", "size": len(data)}
 
     with tarfile.open(docker) as tar:
+
         def member(name: str) -> bytes:
             file = tar.extractfile(name)
             assert file is not None
             return file.read()
 
         row = json.loads(member("manifest.json"))[0]
-        manifest = {"schemaVersion": 2, "config": blob(member(row["Config"]), "config.v1+json"),
-                    "layers": [blob(gzip.compress(member(layer)), "layer.v1.tar+gzip") for layer in row["Layers"]]}
-    entry = blob(json.dumps(manifest).encode(), "manifest.v1+json") | {"annotations": {"io.containerd.image.name": name}}
+        manifest = {
+            "schemaVersion": 2,
+            "config": blob(member(row["Config"]), "config.v1+json"),
+            "layers": [blob(gzip.compress(member(layer)), "layer.v1.tar+gzip") for layer in row["Layers"]],
+        }
+    entry = blob(json.dumps(manifest).encode(), "manifest.v1+json") | {
+        "annotations": {"io.containerd.image.name": name}
+    }
     (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
     (folder / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
     with tarfile.open(path, "w") as tar:
@@ -90,8 +100,11 @@ def make_oci(docker: Path, path: Path, name: str) -> None:
 
 def test_images_from_docker_and_oci_archives_run_under_their_names(k: Callable[..., str], tmp_path: Path) -> None:
     docker, oci = tmp_path / "docker.tar", tmp_path / "oci.tar"
-    make_archive(docker, "demo:1", {"Cmd": ["/bin/sh", "-c", "echo $GREETING; exec /bin/sleep 600"],
-                                    "Env": ["GREETING=hello", "PATH=/bin"]})
+    make_archive(
+        docker,
+        "demo:1",
+        {"Cmd": ["/bin/sh", "-c", "echo $GREETING; exec /bin/sleep 600"], "Env": ["GREETING=hello", "PATH=/bin"]},
+    )
     make_oci(docker, oci, "example.com/team/demo:2")
     k("run", "early", "--image=demo:1", "--restart=Never")
     await_true(lambda: "sharedfate cluster load-image" in k("describe", "pod", "early"))
@@ -117,7 +130,17 @@ def test_what_is_no_image_archive_is_refused_with_its_name(k: Callable[..., str]
 def test_a_node_loses_power_link_and_kubelet_by_command_and_gets_them_back(k: Callable[..., str]) -> None:
     from chaos.names import IMAGE
 
-    k("run", "p", f"--image={IMAGE}", "--overrides", json.dumps({"spec": {"nodeName": "node-2"}}), "--command", "--", "sleep", "1000")
+    k(
+        "run",
+        "p",
+        f"--image={IMAGE}",
+        "--overrides",
+        json.dumps({"spec": {"nodeName": "node-2"}}),
+        "--command",
+        "--",
+        "sleep",
+        "1000",
+    )
     k("wait", "--for=condition=Ready", "pod/p", "--timeout=60s")
     restarts = "jsonpath={.status.containerStatuses[0].restartCount}"
     for off, on in (("stop-kubelet", "start-kubelet"), ("cut-link", "restore-link"), ("power-off", "power-on")):

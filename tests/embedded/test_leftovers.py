@@ -1,9 +1,10 @@
-"""Whatever way and at whatever moment a cluster ends, nothing of it is left: processes, namespaces, mounts, cgroups, files.
+"""Whatever way and at whatever moment a cluster ends, nothing of it is left: processes, namespaces, mounts, cgroups,
+files.
 
-Each trial starts a runner in a process of its own, which brings a cluster up, makes and deletes pods without pause, and takes
-the cluster down. At a random moment of one of these phases something ends: the runner by itself, the runner or the cluster by a
-signal. Then nothing at all has to be done, but after SIGKILL of the cluster, which `sharedfate clean` has to follow. A second
-cluster runs beside all of them, and must not notice.
+Each trial starts a runner in a process of its own, which brings a cluster up, makes and deletes pods without pause, and
+takes the cluster down. At a random moment of one of these phases something ends: the runner by itself, the runner or
+the cluster by a signal. Then nothing at all has to be done, but after SIGKILL of the cluster, which `sharedfate clean`
+has to follow. A second cluster runs beside all of them, and must not notice.
 
 Orphans come to the test's own process (it is their subreaper), so that no survivor can hide.
 """
@@ -26,8 +27,8 @@ from typing import Any, Final
 import pytest
 
 from chaos.cluster.client import Cluster
-from chaos.cluster.embedded import provider
-from chaos.cluster.embedded.kubelet import cgroups
+from chaos.embedded import provider
+from chaos.embedded.kubelet import cgroups
 from chaos.names import IMAGE
 from tests.embedded.network.conftest import host_network
 from tests.embedded.network.test_network import differences, held_namespaces
@@ -36,12 +37,19 @@ pytestmark = pytest.mark.privileged
 SET_CHILD_SUBREAPER: Final = 36
 GONE_SECONDS: Final = 60.0
 PHASES: Final = {"start": 1.0, "churn": 1.5, "stop": 0.4}  # seconds within which the moment lies
-WAYS: Final = ("exit", "SIGINT to runner", "SIGTERM to runner", "SIGKILL to runner", "SIGINT to cluster", "SIGTERM to cluster",
-               "SIGKILL to cluster")
+WAYS: Final = (
+    "exit",
+    "SIGINT to runner",
+    "SIGTERM to runner",
+    "SIGKILL to runner",
+    "SIGINT to cluster",
+    "SIGTERM to cluster",
+    "SIGKILL to cluster",
+)
 RUNNER: Final = """
 import signal, sys, threading
 from chaos.cluster.client import Cluster
-from chaos.cluster.embedded import provider
+from chaos.embedded import provider
 
 name, image = sys.argv[1:]
 print("start", flush=True)
@@ -59,9 +67,11 @@ number = 0
 try:
     while not ending.is_set():
         number += 1
-        cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"p{number}", "namespace": "default"}, "spec": {
-            "terminationGracePeriodSeconds": 1, "containers": [{"name": "app", "image": image, "command": ["sleep", "1000"]}],
-            "volumes": [{"name": "m", "emptyDir": {"medium": "Memory"}}]}})
+        meta = {"name": f"p{number}", "namespace": "default"}
+        app = {"name": "app", "image": image, "command": ["sleep", "1000"]}
+        volumes = [{"name": "m", "emptyDir": {"medium": "Memory"}}]
+        spec = {"terminationGracePeriodSeconds": 1, "containers": [app], "volumes": volumes}
+        cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec})
         if number > 3:
             cluster.delete("Pod", f"p{number - 3}", "default", grace=number % 2)
         ending.wait(0.1)
@@ -133,8 +143,12 @@ def survivors(before: set[int]) -> set[int]:
 
 def leftovers(name: str) -> list[str]:
     """What a machine still holds of a cluster, but for its run directory."""
-    found = [f"cgroup {path}" for root in set(cgroups.controllers().values()) for path in [Path(root + cgroups.ROOT, name)]
-             if path.exists()]
+    found = [
+        f"cgroup {path}"
+        for root in set(cgroups.controllers().values())
+        for path in [Path(root + cgroups.ROOT, name)]
+        if path.exists()
+    ]
     found += [f"mount {path}" for path in provider._mounts(provider.RUN / name)]
     for folder in ("/run", "/tmp", "/var/lib", "/var/tmp", "/dev/shm", "/run/sharedfate", "/run/netns", "/run/runc"):
         with contextlib.suppress(OSError):
@@ -152,8 +166,14 @@ def live(trial: Trial, name: str, scratch: Path) -> None:
     """Start, disturb, wait, and look: AssertionError with what is left."""
     before = descendants(os.getpid())
     environment = {**os.environ, "TMPDIR": str(scratch)}
-    runner = subprocess.Popen([sys.executable, "-c", RUNNER, name, IMAGE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                              stderr=subprocess.DEVNULL, env=environment)
+    runner = subprocess.Popen(
+        [sys.executable, "-c", RUNNER, name, IMAGE],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+    )
     spaces: set[int] = set()
     try:
         assert runner.stdin is not None
@@ -223,8 +243,14 @@ def strike(trial: Trial, runner: subprocess.Popen[str], name: str) -> None:
 def start_bystander(name: str) -> Cluster:
     """Another cluster, with a pod on it."""
     cluster = Cluster(provider.up(name, nodes=1))
-    cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "default"},
-                    "spec": {"containers": [{"name": "app", "image": IMAGE, "command": ["sleep", "1000"]}]}})
+    cluster.create(
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "p", "namespace": "default"},
+            "spec": {"containers": [{"name": "app", "image": IMAGE, "command": ["sleep", "1000"]}]},
+        }
+    )
     cluster.wait("the bystander's pod runs", lambda: bystander_pod(cluster)["phase"] == "Running")
     return cluster
 
@@ -254,7 +280,9 @@ def run_trials(trials: list[Trial], scratch: Path) -> None:
 
 
 def test_nothing_is_left_of_a_cluster_that_ends_at_a_random_moment(tmp_path: Path) -> None:
-    run_trials([Trial("exit", "churn", 0.5), Trial("SIGKILL to cluster", "churn", 0.7), *plan_trials(4, seed=7)], tmp_path)
+    run_trials(
+        [Trial("exit", "churn", 0.5), Trial("SIGKILL to cluster", "churn", 0.7), *plan_trials(4, seed=7)], tmp_path
+    )
 
 
 @pytest.mark.slow
@@ -265,8 +293,10 @@ def test_nothing_is_left_of_clusters_that_end_at_fifty_random_moments(tmp_path: 
 def test_a_process_that_outlives_its_cluster_is_caught() -> None:
     with orphans_come_here():
         before = descendants(os.getpid())
-        command = ("import subprocess, sys; child = [sys.executable, '-c', 'import time; time.sleep(60)']; "
-                   "print(subprocess.Popen(child, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).pid)")
+        command = (
+            "import subprocess, sys; child = [sys.executable, '-c', 'import time; time.sleep(60)']; "
+            "print(subprocess.Popen(child, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).pid)"
+        )
         done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
         left = survivors(before)
         assert left == {int(done.stdout)}
@@ -278,13 +308,15 @@ def test_a_process_that_outlives_its_cluster_is_caught() -> None:
 
 def test_what_a_process_assembled_by_itself_is_left_alone_while_it_lives_and_cleaned_once_it_is_killed() -> None:
     name = f"claimed{os.getpid()}"
-    command = ("import sys, time; from chaos.cluster.embedded.provider import claimed; from chaos.cluster.embedded.kubelet import cgroups; "
-               "import os\n"
-               "with claimed(sys.argv[1]) as run_dir:\n"
-               "    (run_dir / 'something').write_text('x')\n"
-               "    for root in set(cgroups.controllers().values()):\n"
-               "        os.makedirs(root + cgroups.ROOT + '/' + sys.argv[1] + '/node', exist_ok=True)\n"
-               "    print('made', flush=True); time.sleep(60)\n")
+    command = (
+        "import sys, time; from chaos.embedded.provider import claimed; from chaos.embedded.kubelet import cgroups; "
+        "import os\n"
+        "with claimed(sys.argv[1]) as run_dir:\n"
+        "    (run_dir / 'something').write_text('x')\n"
+        "    for root in set(cgroups.controllers().values()):\n"
+        "        os.makedirs(root + cgroups.ROOT + '/' + sys.argv[1] + '/node', exist_ok=True)\n"
+        "    print('made', flush=True); time.sleep(60)\n"
+    )
     with subprocess.Popen([sys.executable, "-c", command, name], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "made\n"

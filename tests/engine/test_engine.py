@@ -45,8 +45,18 @@ def test_nothing_changed_is_no_problem() -> None:
 
 def settings(**changes: object) -> object:
     values: dict[str, object] = {
-        "cluster": "embedded", "modes": "", "scenarios": "", "nodes": 2, "out": "out", "budget": 900, "seed": 7,
-        "keep": False, "inconclusive": "retry", "baseline": None, "known_scenarios": scenario_names()}
+        "cluster": "embedded",
+        "modes": "",
+        "scenarios": "",
+        "nodes": 2,
+        "out": "out",
+        "budget": 900,
+        "seed": 7,
+        "keep": False,
+        "inconclusive": "retry",
+        "baseline": None,
+        "known_scenarios": scenario_names(),
+    }
     return parse_settings(**{**values, **changes})  # type: ignore[arg-type]
 
 
@@ -85,13 +95,16 @@ def test_named_children_of_a_seed_repeat_and_differ() -> None:
 SECOND = 1_000_000_000
 
 
-@pytest.mark.parametrize(("failed", "steady"), [
-    ([], 10.0),
-    ([9.0, 9.9], 10.0),  # before anything was quiet
-    ([10.0, 10.4, 10.6, 11.0], 11.0),  # what was broken before, until clients have found their way
-    ([10.2, 11.0, 13.0], 10.2),  # what fails after half a second without a failure is the load's own
-    ([12.0], 10.0),
-])
+@pytest.mark.parametrize(
+    ("failed", "steady"),
+    [
+        ([], 10.0),
+        ([9.0, 9.9], 10.0),  # before anything was quiet
+        ([10.0, 10.4, 10.6, 11.0], 11.0),  # what was broken before, until clients have found their way
+        ([10.2, 11.0, 13.0], 10.2),  # what fails after half a second without a failure is the load's own
+        ([12.0], 10.0),
+    ],
+)
 def test_the_load_is_steady_once_what_an_earlier_trial_broke_fails_no_more(failed: list[float], steady: float) -> None:
     due = (np.array(failed) * SECOND).astype(np.int64)
     assert steady_since(due, 10 * SECOND) == int(steady * SECOND)
@@ -99,8 +112,12 @@ def test_the_load_is_steady_once_what_an_earlier_trial_broke_fails_no_more(faile
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_job_that_goes_takes_nothing_with_it_that_its_namespace_had(mode: str) -> None:
-    site = SimpleNamespace(mesh=Mesh(Mock(), mode, run="jobs"), cluster=Mock(), may_restart=set(),
-                           deployment=SimpleNamespace(tenants=plan_tenants(["n1", "n2"])))
+    site = SimpleNamespace(
+        mesh=Mesh(Mock(), mode, run="jobs"),
+        cluster=Mock(),
+        may_restart=set(),
+        deployment=SimpleNamespace(tenants=plan_tenants(["n1", "n2"])),
+    )
     site.cluster.list.return_value = []
     with JobRun(cast(Trial, site), "x"):
         pass

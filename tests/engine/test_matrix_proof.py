@@ -11,13 +11,22 @@ from proof.matrix import Made, Trial, covered, outside, page, read
 
 
 def trial(**given: object) -> dict[str, object]:
-    return {"mode": "node", "scenario": "proxy-killed", "verdict": "pass", "seconds": 9.0,
-            "predicted": {"hurt": ["a"], "unhurt": ["c"]}, "observed": {"hurt": ["a"], "unhurt": ["c"]}, **given}
+    return {
+        "mode": "node",
+        "scenario": "proxy-killed",
+        "verdict": "pass",
+        "seconds": 9.0,
+        "predicted": {"hurt": ["a"], "unhurt": ["c"]},
+        "observed": {"hurt": ["a"], "unhurt": ["c"]},
+        **given,
+    }
 
 
 def made(directory: Path, *trials: dict[str, object], unfinished: list[str] | None = None) -> Made:
     directory.mkdir(exist_ok=True)
-    (directory / "report.json").write_text(json.dumps({"seconds": 30.0, "trials": list(trials), "unfinished": unfinished or []}))
+    (directory / "report.json").write_text(
+        json.dumps({"seconds": 30.0, "trials": list(trials), "unfinished": unfinished or []})
+    )
     return read(directory)
 
 
@@ -30,8 +39,12 @@ def test_a_trial_that_fails_or_finds_hurt_whom_the_model_spares_is_wrong(tmp_pat
     (tmp_path / "idle-1" / "trials" / "node" / "proxy-killed" / "attempt-1").mkdir(parents=True)
     sound = made(tmp_path / "idle-1", trial())
     assert [one.wrong for one in sound.trials] == [False]
-    odd = made(tmp_path / "loaded-1", trial(verdict="fail"), trial(observed={"hurt": ["a", "c"], "unhurt": []}),
-               trial(verdict="inconclusive"))
+    odd = made(
+        tmp_path / "loaded-1",
+        trial(verdict="fail"),
+        trial(observed={"hurt": ["a", "c"], "unhurt": []}),
+        trial(verdict="inconclusive"),
+    )
     assert (odd.kind, [one.wrong for one in odd.trials]) == ("loaded", [True, True, False])
     text = page([sound, odd], machine="here")
     assert "| 1 | default matrix, nothing else runs | 1 | 1 | 0 | 0 | 1 |" in text
@@ -41,7 +54,10 @@ def test_a_trial_that_fails_or_finds_hurt_whom_the_model_spares_is_wrong(tmp_pat
 
 def test_a_trial_that_came_to_no_result_is_wrong(tmp_path: Path) -> None:
     run = made(tmp_path / "all-1", trial(), unfinished=["noisy-bodies[sidecar]"])
-    assert [(one.name, one.wrong) for one in run.trials] == [("proxy-killed[node]", False), ("noisy-bodies[sidecar]", True)]
+    assert [(one.name, one.wrong) for one in run.trials] == [
+        ("proxy-killed[node]", False),
+        ("noisy-bodies[sidecar]", True),
+    ]
 
 
 def test_a_trial_is_observed_for_its_windows_or_for_all_of_it_where_it_judges_no_traffic() -> None:
@@ -51,8 +67,11 @@ def test_a_trial_is_observed_for_its_windows_or_for_all_of_it_where_it_judges_no
 
 def test_memory_is_that_of_a_process_and_of_its_children() -> None:
     child = "x = bytearray(60 << 20); x[::4096] = b'1' * len(x[::4096]); print(flush=True); input()"
-    with subprocess.Popen([sys.executable, "-c", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"],
-                          stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdout.readline()

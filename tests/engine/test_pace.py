@@ -6,7 +6,10 @@ from chaos.engine.pace import Pace
 
 
 def test_before_the_first_trial_the_usual_times_are_all_there_is() -> None:
-    assert Pace(["proxy-killed", "noisy-neighbour"], clock=lambda: 0.0).next("proxy-killed") == "trial 1 of 2, about 39 s left"
+    assert (
+        Pace(["proxy-killed", "noisy-neighbour"], clock=lambda: 0.0).next("proxy-killed")
+        == "trial 1 of 2, about 39 s left"
+    )
 
 
 def test_a_machine_twice_as_slow_has_twice_as_long_to_go() -> None:

@@ -17,19 +17,43 @@ from chaos.history.model import Event, EventKind
 from chaos.history.store import HistoryWriter
 
 
-def pod(state: dict[str, Any], *, restarts: int = 0, last: dict[str, Any] | None = None, version: str = "1") -> dict[str, Any]:
-    return {"metadata": {"namespace": "tenant-a", "name": "server-1", "uid": "u1", "resourceVersion": version},
-            "spec": {"nodeName": "node-1"},
-            "status": {"containerStatuses": [{"name": "server", "state": state, "restartCount": restarts, "ready": True,
-                                              "containerID": f"x://{restarts}", "lastState": last or {}}]}}
+def pod(
+    state: dict[str, Any], *, restarts: int = 0, last: dict[str, Any] | None = None, version: str = "1"
+) -> dict[str, Any]:
+    return {
+        "metadata": {"namespace": "tenant-a", "name": "server-1", "uid": "u1", "resourceVersion": version},
+        "spec": {"nodeName": "node-1"},
+        "status": {
+            "containerStatuses": [
+                {
+                    "name": "server",
+                    "state": state,
+                    "restartCount": restarts,
+                    "ready": True,
+                    "containerID": f"x://{restarts}",
+                    "lastState": last or {},
+                }
+            ]
+        },
+    }
 
 
 RUNNING = {"running": {"startedAt": "2025-01-01T00:00:00Z"}}
 KILLED = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
 
 
-@pytest.mark.parametrize(("text", "value"), [("250m", 0.25), ("1", 1.0), ("12345n", 12345e-9), ("64Mi", 64 * 2**20),
-                                             ("1500k", 1.5e6), ("0", 0.0), ("7u", 7e-6)])
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("250m", 0.25),
+        ("1", 1.0),
+        ("12345n", 12345e-9),
+        ("64Mi", 64 * 2**20),
+        ("1500k", 1.5e6),
+        ("0", 0.0),
+        ("7u", 7e-6),
+    ],
+)
 def test_quantities_are_read_in_base_units(text, value):
     assert quantity(text) == pytest.approx(value)
 
@@ -41,20 +65,41 @@ def test_a_container_that_is_as_it_was_is_no_change():
 def test_a_restart_is_a_change_that_tells_how_the_last_one_ended():
     changes = detect_changes(containers_of(pod(RUNNING)), containers_of(pod(RUNNING, restarts=1, last=KILLED)))
     assert [(one.container, one.restarts, one.last_reason, one.last_exit_code) for one in changes] == [
-        ("server", 1, "OOMKilled", 137)]
+        ("server", 1, "OOMKilled", 137)
+    ]
 
 
 def test_events_of_both_apis_are_read():
-    old = event_facts({"metadata": {"namespace": "n"}, "reason": "Killing", "message": "m", "count": 3,
-                       "involvedObject": {"kind": "Pod", "name": "p"}, "lastTimestamp": "t"})
-    new = event_facts({"metadata": {"namespace": "n"}, "reason": "Killing", "note": "m", "series": {"count": 3},
-                       "regarding": {"kind": "Pod", "name": "p"}, "eventTime": "t"})
+    old = event_facts(
+        {
+            "metadata": {"namespace": "n"},
+            "reason": "Killing",
+            "message": "m",
+            "count": 3,
+            "involvedObject": {"kind": "Pod", "name": "p"},
+            "lastTimestamp": "t",
+        }
+    )
+    new = event_facts(
+        {
+            "metadata": {"namespace": "n"},
+            "reason": "Killing",
+            "note": "m",
+            "series": {"count": 3},
+            "regarding": {"kind": "Pod", "name": "p"},
+            "eventTime": "t",
+        }
+    )
     assert old == new
 
 
 def test_usage_is_in_cores_and_bytes():
-    facts = usage_facts({"metadata": {"name": "p", "namespace": "n"}, "containers": [
-        {"name": "c", "usage": {"cpu": "5000000n", "memory": "2Ki"}}]})
+    facts = usage_facts(
+        {
+            "metadata": {"name": "p", "namespace": "n"},
+            "containers": [{"name": "c", "usage": {"cpu": "5000000n", "memory": "2Ki"}}],
+        }
+    )
     assert facts["containers"] == {"c": {"cores": 0.005, "bytes": 2048}}
 
 

@@ -22,11 +22,30 @@ def written(run: Path, checks: list[Check]) -> None:
     directory = run / "trials" / "node" / "features"
     directory.mkdir(parents=True)
     came = judgement_of(None, checks)
-    TrialResult(mode="node", scenario="features", target="", seed=1, seconds=2.0, predicted={"hurt": [], "unhurt": []},
-                observed={"hurt": [], "unhurt": [], "inconclusive": []}, measures=measures_of(checks), verdict=came["verdict"],
-                reason=came["reason"], history="trials/node/features", judgement=came).write(directory)
-    (run / "run.json").write_text(json.dumps({"version": 1, "run": "r", "started": "2026-01-01T00:00:00+00:00",
-                                              "cluster": {"kind": "embedded", "version": "v1", "nodes": 2}}))
+    TrialResult(
+        mode="node",
+        scenario="features",
+        target="",
+        seed=1,
+        seconds=2.0,
+        predicted={"hurt": [], "unhurt": []},
+        observed={"hurt": [], "unhurt": [], "inconclusive": []},
+        measures=measures_of(checks),
+        verdict=came["verdict"],
+        reason=came["reason"],
+        history="trials/node/features",
+        judgement=came,
+    ).write(directory)
+    (run / "run.json").write_text(
+        json.dumps(
+            {
+                "version": 1,
+                "run": "r",
+                "started": "2026-01-01T00:00:00+00:00",
+                "cluster": {"kind": "embedded", "version": "v1", "nodes": 2},
+            }
+        )
+    )
 
 
 def test_what_was_not_shown_is_the_reason() -> None:
@@ -41,15 +60,19 @@ def test_a_saved_judgement_gives_the_same_verdict_again() -> None:
         assert combined(None, checks_of(saved)) == (saved["verdict"], saved["reason"])
 
 
-@pytest.mark.parametrize(("judged", "claims", "verdict", "reason"), [
-    ("pass", [GOOD], "pass", "flows: fine; a holds: 3 of 3"),
-    ("pass", [BAD], "fail", "b holds: 1 of 3"),
-    ("fail", [GOOD], "fail", "flows: fine"),
-    ("inconclusive", [GOOD], "inconclusive", "flows: fine"),
-    ("inconclusive", [BAD], "fail", "b holds: 1 of 3"),
-])
-def test_a_trial_with_flows_and_claims_is_as_good_as_the_worse_of_them(judged: str, claims: list[Check], verdict: str,
-                                                                       reason: str) -> None:
+@pytest.mark.parametrize(
+    ("judged", "claims", "verdict", "reason"),
+    [
+        ("pass", [GOOD], "pass", "flows: fine; a holds: 3 of 3"),
+        ("pass", [BAD], "fail", "b holds: 1 of 3"),
+        ("fail", [GOOD], "fail", "flows: fine"),
+        ("inconclusive", [GOOD], "inconclusive", "flows: fine"),
+        ("inconclusive", [BAD], "fail", "b holds: 1 of 3"),
+    ],
+)
+def test_a_trial_with_flows_and_claims_is_as_good_as_the_worse_of_them(
+    judged: str, claims: list[Check], verdict: str, reason: str
+) -> None:
     assert combined({"verdict": judged, "reason": "flows: fine"}, claims) == (verdict, reason)
 
 
@@ -59,10 +82,10 @@ def test_a_trial_that_checked_nothing_is_inconclusive() -> None:
 
 def test_a_result_of_checks_is_judged_again_and_reported(tmp_path: Path) -> None:
     written(tmp_path, [GOOD, BAD])
-    (name, before, now), = check_run(tmp_path)
+    ((name, before, now),) = check_run(tmp_path)
     assert (name, before) == ("features[node]", now)
     assert now == "fail: b holds: 1 of 3"
     reports = write_reports(tmp_path, seconds=3.0)
-    trial, = json.loads(reports.json.read_text())["trials"]
+    (trial,) = json.loads(reports.json.read_text())["trials"]
     assert (trial["verdict"], trial["measures"]["b holds"]["value"]) == ("fail", 1)
     assert "b holds" in reports.html.read_text()

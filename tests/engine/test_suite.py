@@ -28,8 +28,18 @@ from chaos.mesh.modes import MODES, Layer, Scope, mode_named
 
 def settings(**changes: object) -> Settings:
     values: dict[str, object] = {
-        "cluster": "embedded", "modes": "", "scenarios": "", "nodes": 2, "out": "out", "budget": 900, "seed": 7,
-        "keep": False, "inconclusive": "retry", "baseline": None, "known_scenarios": scenario_names()}
+        "cluster": "embedded",
+        "modes": "",
+        "scenarios": "",
+        "nodes": 2,
+        "out": "out",
+        "budget": 900,
+        "seed": 7,
+        "keep": False,
+        "inconclusive": "retry",
+        "baseline": None,
+        "known_scenarios": scenario_names(),
+    }
     return parse_settings(**{**values, **changes})  # type: ignore[arg-type]
 
 
@@ -48,14 +58,17 @@ def test_every_scenario_says_what_it_claims() -> None:
     assert [name for name, found in SCENARIOS.items() if not found.claim.endswith(".")] == []
 
 
-@pytest.mark.parametrize(("asked", "mode", "scenario", "taken"), [
-    ({}, "node", "proxy-paused", True),
-    ({}, "none", "proxy-paused", False),  # not in the default matrix
-    ({"scenarios": "all"}, "none", "proxy-paused", True),
-    ({"modes": "none", "scenarios": "proxy-paused"}, "none", "proxy-paused", True),
-    ({"modes": "none", "scenarios": "proxy-paused"}, "node", "proxy-paused", False),
-    ({"modes": "all", "scenarios": "default"}, "ambient-pod", "features", False),
-])
+@pytest.mark.parametrize(
+    ("asked", "mode", "scenario", "taken"),
+    [
+        ({}, "node", "proxy-paused", True),
+        ({}, "none", "proxy-paused", False),  # not in the default matrix
+        ({"scenarios": "all"}, "none", "proxy-paused", True),
+        ({"modes": "none", "scenarios": "proxy-paused"}, "none", "proxy-paused", True),
+        ({"modes": "none", "scenarios": "proxy-paused"}, "node", "proxy-paused", False),
+        ({"modes": "all", "scenarios": "default"}, "ambient-pod", "features", False),
+    ],
+)
 def test_a_run_takes_what_was_asked_for(asked: dict[str, str], mode: str, scenario: str, taken: bool) -> None:
     assert chosen(settings(**asked), mode, scenario) is taken
 
@@ -80,7 +93,9 @@ def test_a_run_that_was_refused_does_not_stand_in_the_way_of_the_next(tmp_path: 
     (earlier / "run.json").write_text("sound")
     command = [sys.executable, "-m", "chaos.cli", "run", "--cluster", "context:nobodys", "--out", str(out)]
     for _ in range(2):
-        refused = subprocess.run(command, env={**os.environ, "KUBECONFIG": "/nonexistent"}, capture_output=True, text=True, check=False)
+        refused = subprocess.run(
+            command, env={**os.environ, "KUBECONFIG": "/nonexistent"}, capture_output=True, text=True, check=False
+        )
         assert refused.returncode == 4
         assert "no kubeconfig at /nonexistent" in refused.stdout + refused.stderr
         assert [path.name for path in out.iterdir()] == ["junit.xml"]
@@ -99,12 +114,22 @@ def test_replaced_applications_are_told_from_replaced_proxies() -> None:
     def state(namespace: str, container: str, identifier: str) -> ContainerState:
         return ContainerState(namespace, "pod", container, identifier, 0)
 
-    before = {("u1", "server"): state("tenant-a", "server", "1"), ("u1", "proxy"): state("tenant-a", "proxy", "2"),
-              ("u2", "client"): state("tenant-a", "client", "3"), ("u3", "proxy"): state("sharedfate-system", "proxy", "4"),
-              ("u1", "capture"): replace(state("tenant-a", "capture", "5"), init=True)}
+    before = {
+        ("u1", "server"): state("tenant-a", "server", "1"),
+        ("u1", "proxy"): state("tenant-a", "proxy", "2"),
+        ("u2", "client"): state("tenant-a", "client", "3"),
+        ("u3", "proxy"): state("sharedfate-system", "proxy", "4"),
+        ("u1", "capture"): replace(state("tenant-a", "capture", "5"), init=True),
+    }
     after = {("u2", "client"): state("tenant-a", "client", "3")}
-    pods = tuple(PodRef("tenant-a", "pod", uid, "n1", "a", role, role, "default") for uid, role in (("u1", "server"), ("u2", "client")))
-    proxies = tuple(ProxyInstance("tenant-a", "pod", "proxy", uid, "n1", frozenset(), Scope.POD, uid, "default") for uid in ("u1", "u3"))
+    pods = tuple(
+        PodRef("tenant-a", "pod", uid, "n1", "a", role, role, "default")
+        for uid, role in (("u1", "server"), ("u2", "client"))
+    )
+    proxies = tuple(
+        ProxyInstance("tenant-a", "pod", "proxy", uid, "n1", frozenset(), Scope.POD, uid, "default")
+        for uid in ("u1", "u3")
+    )
     placement = Placement(mode_named("sidecar"), pods, proxies, ())
     assert application_restarts(placement, before, after) == {("u1", "server")}
     assert application_restarts(placement, before, before) == set()
@@ -129,19 +154,29 @@ def test_a_total_counts_the_containers_that_are_named_and_there() -> None:
 
 
 def proxy(name: str, millicores: int = 100) -> ProxyInstance:
-    return ProxyInstance("sharedfate-system", name, "proxy", name, "node-1", frozenset(Layer), Scope.NODE, "node-1", "a", millicores)
+    return ProxyInstance(
+        "sharedfate-system", name, "proxy", name, "node-1", frozenset(Layer), Scope.NODE, "node-1", "a", millicores
+    )
 
 
 def test_the_proxy_that_used_up_its_limit_is_the_drowned_one_and_the_nearly_full_one_is_strained() -> None:
     def reading(pod: str, at: float, cores: float) -> Event:
-        return Event(int(at * 1e9), EventKind.USAGE, {"namespace": "sharedfate-system", "pod": pod,
-                                                      "containers": {"proxy": {"cores": cores, "bytes": 1}}})
+        return Event(
+            int(at * 1e9),
+            EventKind.USAGE,
+            {"namespace": "sharedfate-system", "pod": pod, "containers": {"proxy": {"cores": cores, "bytes": 1}}},
+        )
 
     held = [Window(WindowKind.FAULT, int(10e9), int(13e9))]
     cores = {"full": 0.099, "busy": 0.08, "half": 0.05}
-    events = [reading("full", 9.0, 0.02), *(reading(pod, at, used) for pod, used in cores.items() for at in (11.5, 12.5)),
-              reading("full", 14.0, 0.01)]
-    assert filled([proxy("full"), proxy("busy"), proxy("half")], events, held) == Filled((proxy("full"),), (proxy("busy"),))
+    events = [
+        reading("full", 9.0, 0.02),
+        *(reading(pod, at, used) for pod, used in cores.items() for at in (11.5, 12.5)),
+        reading("full", 14.0, 0.01),
+    ]
+    assert filled([proxy("full"), proxy("busy"), proxy("half")], events, held) == Filled(
+        (proxy("full"),), (proxy("busy"),)
+    )
     assert filled([proxy("half")], events, held) == Filled(())
     assert filled([proxy("unseen")], events, held) == Filled((proxy("unseen"),))
     assert filled([], events, held) == Filled(())

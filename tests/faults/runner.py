@@ -22,8 +22,16 @@ from tests.faults.worlds import World
 
 def spawn(world: World, fault: Fault, target: Target, seconds: float) -> subprocess.Popen[str]:
     """The runner as a process of its own; its first line is `held`."""
-    command = [sys.executable, "-m", "tests.faults.runner", str(world.cluster.kubeconfig), fault.name,
-               json.dumps(settings_of(fault)), json.dumps(dataclasses.asdict(target)), str(seconds)]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.faults.runner",
+        str(world.cluster.kubeconfig),
+        fault.name,
+        json.dumps(settings_of(fault)),
+        json.dumps(dataclasses.asdict(target)),
+        str(seconds),
+    ]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
 

@@ -86,11 +86,14 @@ def fake_proc(folder: Path, pid: int, cgroup: str, inner: int = 1) -> None:
     (folder / str(pid) / "status").write_text(f"Name:\tx\nNSpid:\t{pid}\t{inner}\n")
 
 
-@pytest.mark.parametrize("cgroup", [
-    "/kubepods/burstable/pod0a-1b/abc",
-    "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod0a_1b.slice/cri-containerd-abc.scope",
-    "/kubepods.slice/kubepods-pod0a_1b.slice/crio-abc.scope",
-])
+@pytest.mark.parametrize(
+    "cgroup",
+    [
+        "/kubepods/burstable/pod0a-1b/abc",
+        "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod0a_1b.slice/cri-containerd-abc.scope",
+        "/kubepods.slice/kubepods-pod0a_1b.slice/crio-abc.scope",
+    ],
+)
 def test_a_containers_processes_are_found_by_its_cgroup_first_process_first(tmp_path: Path, cgroup: str) -> None:
     fake_proc(tmp_path, 20, cgroup, inner=7)
     fake_proc(tmp_path, 30, cgroup, inner=1)
@@ -108,7 +111,9 @@ def test_a_signal_that_ends_nothing_is_no_effect(child: subprocess.Popen[bytes])
     assert not helper.kill([child.pid], signal.SIGCONT, 0.1)
 
 
-def test_a_stopped_process_is_seen_stopped_and_then_not(child: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_process_is_seen_stopped_and_then_not(
+    child: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(helper, "processes", lambda uid, container_id: [child.pid])
     assert helper.set_stopped("u", "c", True) == [child.pid]
     assert helper.state(child.pid) == "T"

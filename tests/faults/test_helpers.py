@@ -1,4 +1,6 @@
-"""What runs inside helper pods, on real processes: the memory of a real cgroup filled, a real hog, a loop of real deaths."""
+"""What runs inside helper pods, on real processes: the memory of a real cgroup filled, a real hog, a loop of real
+deaths.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +16,16 @@ from pathlib import Path
 
 import pytest
 
-from chaos.cluster.embedded.kubelet import cgroups
+from chaos.embedded.kubelet import cgroups
 from chaos.faults import helper
 from chaos.faults.oom_helper import detect_directory
 
 pytestmark = pytest.mark.privileged
 LIMIT = 48 << 20
-_OOM = ("import sys; from chaos.faults import oom_helper; pids = [int(sys.argv.pop(1))]; "
-        "oom_helper.processes = lambda uid, container: pids; sys.exit(oom_helper.main(sys.argv[1:]))")
+_OOM = (
+    "import sys; from chaos.faults import oom_helper; pids = [int(sys.argv.pop(1))]; "
+    "oom_helper.processes = lambda uid, container: pids; sys.exit(oom_helper.main(sys.argv[1:]))"
+)
 
 
 @pytest.fixture
@@ -51,7 +55,19 @@ def confined() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def test_a_full_memory_cgroup_kills_the_container_and_not_the_filler(confined: subprocess.Popen[bytes]) -> None:
-    command = [sys.executable, "-c", _OOM, str(confined.pid), "out-of-memory", "--uid", "u", "--container", "c", "--most", "64"]
+    command = [
+        sys.executable,
+        "-c",
+        _OOM,
+        str(confined.pid),
+        "out-of-memory",
+        "--uid",
+        "u",
+        "--container",
+        "c",
+        "--most",
+        "64",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     said = json.loads(done.stdout)
     assert (said["phase"], said.get("limit")) == ("injected", LIMIT), said
@@ -59,14 +75,28 @@ def test_a_full_memory_cgroup_kills_the_container_and_not_the_filler(confined: s
 
 
 def test_a_limit_that_is_too_high_is_not_filled(confined: subprocess.Popen[bytes]) -> None:
-    command = [sys.executable, "-c", _OOM, str(confined.pid), "out-of-memory", "--uid", "u", "--container", "c", "--most", "16"]
+    command = [
+        sys.executable,
+        "-c",
+        _OOM,
+        str(confined.pid),
+        "out-of-memory",
+        "--uid",
+        "u",
+        "--container",
+        "c",
+        "--most",
+        "16",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, json.loads(done.stdout)["phase"]) == (helper.NO_EFFECT, "refused")
     assert confined.poll() is None
 
 
 def test_the_directory_that_is_detected_holds_the_process(confined: subprocess.Popen[bytes]) -> None:
-    directory, limit = detect_directory(Path("/proc/self/mountinfo").read_text(), Path(f"/proc/{confined.pid}/cgroup").read_text())
+    directory, limit = detect_directory(
+        Path("/proc/self/mountinfo").read_text(), Path(f"/proc/{confined.pid}/cgroup").read_text()
+    )
     assert str(confined.pid) in Path(directory, "cgroup.procs").read_text().split()
     assert int(Path(directory, limit).read_text()) == LIMIT
 
@@ -93,7 +123,8 @@ from chaos.faults import helper
 def mine(uid, container):
     pids = [int(entry.name) for entry in helper.Path("/proc").iterdir() if entry.name.isdigit()]
     parts = {pid: helper.command_line(pid).split(bytes(1)) for pid in pids if helper.state(pid)}
-    return sorted(pid for pid, line in parts.items() if sys.argv[1].encode() in line and b"import time; time.sleep(60)" in line)
+    wanted = (sys.argv[1].encode(), b"import time; time.sleep(60)")
+    return sorted(pid for pid, line in parts.items() if all(part in line for part in wanted))
 helper.processes = mine
 sys.exit(helper.main(["crash-loop", "--uid", "u", "--container", "c", "--for", "20"]))
 """

@@ -88,8 +88,11 @@ def test_a_paused_server_answers_nobody_and_then_everybody(world: World) -> None
     world.well("kept")
 
 
-@pytest.mark.parametrize("fault", [Partition(), Drop(ports=(8080,)), pytest.param(Drop(direction="in"), marks=pytest.mark.slow), Reset()],
-                         ids=["partition", "drop-port", "drop-in", "reset"])
+@pytest.mark.parametrize(
+    "fault",
+    [Partition(), Drop(ports=(8080,)), pytest.param(Drop(direction="in"), marks=pytest.mark.slow), Reset()],
+    ids=["partition", "drop-port", "drop-in", "reset"],
+)
 def test_packets_that_are_lost_are_missed(world: World, fault: Fault) -> None:
     with injected(world.cluster, fault, world.server(), run=RUN):
         world.ill("kept")
@@ -126,7 +129,10 @@ def test_names_fail_or_lie(world: World, answer: str) -> None:
 
 def test_only_the_names_that_are_meant_lie(world: World) -> None:
     client = world.client()
-    code = "import socket; print(*(socket.gethostbyname(n + '.svc.cluster.local') for n in ('server.tenant-a', 'kubernetes.default')))"
+    code = (
+        "import socket; print(*("
+        "socket.gethostbyname(n + '.svc.cluster.local') for n in ('server.tenant-a', 'kubernetes.default')))"
+    )
     with injected(world.cluster, Dns(answer="lie", names=("server.tenant-a.svc.cluster.local",)), client, run=RUN):
         lied, right = world.cluster.exec("tenant-a", client.name, [sys.executable, "-c", code]).stdout.split()
     assert (lied, right) == ("192.0.2.1", "10.96.0.1")
@@ -215,7 +221,9 @@ def test_without_its_kubelet_a_node_goes_on_and_restarts_nothing(world: World) -
 def test_the_api_server_fails_one_workload_alone(world: World) -> None:
     closed(world, ApiTrouble(silent=True), world.workload("control-plane", SYSTEM_NAMESPACE))
     world.cluster.wait("the control plane watches again", lambda: world.mesh.control_plane("/readyz"), seconds=30)
-    with injected(world.cluster, ApiTrouble(code=503), world.workload("watchdog", SYSTEM_NAMESPACE), run=RUN) as (receipt,):
+    with injected(world.cluster, ApiTrouble(code=503), world.workload("watchdog", SYSTEM_NAMESPACE), run=RUN) as (
+        receipt,
+    ):
         shown = world.cluster.wait("a request met it", lambda: world.trouble(receipt.id)["met"], seconds=20)
         assert shown >= 1
         assert world.cluster.list("Node")  # we are not meant
@@ -245,7 +253,9 @@ def test_an_overload_takes_effect_and_ends(world: World, profile: str) -> None:
 
 
 def test_two_faults_are_held_at_once(world: World) -> None:
-    with held(world.cluster, [(Throttle(millicores=50), world.proxy()), (Pause(), world.server())], run=RUN) as receipts:
+    with held(
+        world.cluster, [(Throttle(millicores=50), world.proxy()), (Pause(), world.server())], run=RUN
+    ) as receipts:
         assert [receipt.fault for receipt in receipts] == ["throttle", "pause"]
         world.ill("kept")
     world.well("kept")
@@ -263,7 +273,9 @@ def test_a_target_that_vanishes_while_it_is_broken_is_said_so(world: World) -> N
     def course() -> None:
         with injected(world.cluster, Pause(), target, run=RUN):
             world.cluster.delete("Pod", target.name, target.namespace, grace=0)
-            world.cluster.wait("the pod gone", lambda: world.cluster.find("Pod", target.name, target.namespace) is None, seconds=20)
+            world.cluster.wait(
+                "the pod gone", lambda: world.cluster.find("Pod", target.name, target.namespace) is None, seconds=20
+            )
 
     with pytest.raises(TargetVanished, match="while the fault was held"):
         course()
@@ -317,13 +329,18 @@ def test_the_stop_file_ends_everything_and_lets_nothing_begin(world: World, tmp_
 
     with pytest.raises(Stopped, match="the file"):
         course()
-    with pytest.raises(Stopped, match="before anything"), injected(world.cluster, Pause(), world.server(), run=RUN, stop=button):
+    with (
+        pytest.raises(Stopped, match="before anything"),
+        injected(world.cluster, Pause(), world.server(), run=RUN, stop=button),
+    ):
         pytest.fail("the block must not run")
 
 
 def test_a_rehearsal_names_every_write_and_makes_none(world: World) -> None:
     target = world.proxy()
-    lines = rehearse(world.cluster, [(Throttle(millicores=20), target), (Pause(), world.server())], run=RUN, seconds=60, now=0)
+    lines = rehearse(
+        world.cluster, [(Throttle(millicores=20), target), (Pause(), world.server())], run=RUN, seconds=60, now=0
+    )
     text = "\n".join(lines)
     assert '"cpu": "20m"' in text
     assert '"cpu": "450m"' in text  # the way back
@@ -333,7 +350,20 @@ def test_a_rehearsal_names_every_write_and_makes_none(world: World) -> None:
 
 
 def test_the_command_injects_holds_and_undoes(world: World) -> None:
-    arguments = ["inject", "pause", "--name", "faults-test", "--layer", "app", "--tenant", "a", "--labels", "app=server", "--for", "1s"]
+    arguments = [
+        "inject",
+        "pause",
+        "--name",
+        "faults-test",
+        "--layer",
+        "app",
+        "--tenant",
+        "a",
+        "--labels",
+        "app=server",
+        "--for",
+        "1s",
+    ]
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 0, done.output
     assert [line.split()[0] for line in done.output.splitlines()] == ["receipt", "injected", "recovered"]
@@ -359,10 +389,23 @@ def test_a_fault_whose_runner_is_killed_is_over_after_its_deadline(world: World)
 
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_ctrl_c_undoes_before_it_ends(world: World, number: int) -> None:
-    command = [sys.executable, "-m", "chaos.cli", "inject", "pause", "--name", "faults-test", "--labels", "app=server", "--for", "5m"]
+    command = [
+        sys.executable,
+        "-m",
+        "chaos.cli",
+        "inject",
+        "pause",
+        "--name",
+        "faults-test",
+        "--labels",
+        "app=server",
+        "--for",
+        "5m",
+    ]
     # In a shell's background a process inherits that SIGINT is ignored; Ctrl-C reaches only a process that it does not.
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True,
-                               preexec_fn=lambda: signal.signal(number, signal.SIG_DFL))
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, preexec_fn=lambda: signal.signal(number, signal.SIG_DFL)
+    )
     try:
         assert process.stdout is not None
         while not process.stdout.readline().startswith("injected"):

@@ -42,14 +42,18 @@ def test_a_tenants_sidecars_are_found_by_layer_and_cut_off(world: World) -> None
 
 
 def test_a_control_plane_that_refuses_loses_its_proxies_and_no_traffic(world: World) -> None:
-    with injected(world.cluster, ControlPlane(), world.workload("control-plane", SYSTEM_NAMESPACE), run=RUN) as (receipt,):
+    with injected(world.cluster, ControlPlane(), world.workload("control-plane", SYSTEM_NAMESPACE), run=RUN) as (
+        receipt,
+    ):
         assert receipt.evidence["proxies"] == 0
         world.well()
     assert len(world.mesh.control_plane()["proxies"]) == 2
 
 
 def test_a_slow_control_plane_says_so_and_is_quick_again(world: World) -> None:
-    with injected(world.cluster, ControlPlane(answer="slow", delay=3), world.workload("control-plane", SYSTEM_NAMESPACE), run=RUN):
+    with injected(
+        world.cluster, ControlPlane(answer="slow", delay=3), world.workload("control-plane", SYSTEM_NAMESPACE), run=RUN
+    ):
         assert world.mesh.control_plane()["trouble"]["delay"] == 3
     assert world.mesh.control_plane()["trouble"]["delay"] == 0
 
@@ -57,12 +61,17 @@ def test_a_slow_control_plane_says_so_and_is_quick_again(world: World) -> None:
 def test_a_stopped_control_plane_is_gone_and_comes_back(world: World) -> None:
     with injected(world.cluster, Scale(), world.workload("control-plane", SYSTEM_NAMESPACE), run=RUN):
         world.well()  # what runs goes on
-        world.cluster.wait("its pod gone", lambda: not world.cluster.list("Pod", SYSTEM_NAMESPACE, labels="app=control-plane"), seconds=20)
+        world.cluster.wait(
+            "its pod gone",
+            lambda: not world.cluster.list("Pod", SYSTEM_NAMESPACE, labels="app=control-plane"),
+            seconds=20,
+        )
     assert world.mesh.control_plane("/readyz")["ready"]
 
 
 def certificates(world: World) -> dict[tuple[str, str], float]:
     """When those that are held end, once both proxies hold one."""
+
     def held() -> dict[tuple[str, str], float]:
         found = newest(world.mesh.control_plane())
         return found if len(found) >= 2 else {}
@@ -72,7 +81,9 @@ def certificates(world: World) -> dict[tuple[str, str], float]:
 
 def test_every_certificate_expires_and_is_issued_anew(world: World) -> None:
     assert min(certificates(world).values()) > time.time() + 30
-    with injected(world.cluster, ExpireCertificates(life=1), world.workload("control-plane", SYSTEM_NAMESPACE), run=RUN) as (receipt,):
+    with injected(
+        world.cluster, ExpireCertificates(life=1), world.workload("control-plane", SYSTEM_NAMESPACE), run=RUN
+    ) as (receipt,):
         assert receipt.evidence["certificates"] >= 2
         assert max(certificates(world).values()) < time.time()
     assert min(certificates(world).values()) > time.time() + 30
@@ -82,8 +93,11 @@ def test_every_certificate_expires_and_is_issued_anew(world: World) -> None:
 @pytest.mark.slow
 def test_with_expired_certificates_a_proxy_that_starts_again_is_not_spoken_to(world: World) -> None:
     certificates(world)
-    with injected(world.cluster, ExpireCertificates(life=1), world.workload("control-plane", SYSTEM_NAMESPACE), run=RUN):
-        # Connections that stand go on, and a TLS session that was begun in time can be resumed: a new process knows of neither.
+    with injected(
+        world.cluster, ExpireCertificates(life=1), world.workload("control-plane", SYSTEM_NAMESPACE), run=RUN
+    ):
+        # Connections that stand go on, and a TLS session that was begun in time can be resumed: a new process knows of
+        # neither.
         with injected(world.cluster, Kill(), world.server("proxy"), run=RUN):
             pass
         world.ill()

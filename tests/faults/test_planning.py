@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from chaos.cluster.embedded.api.errors import StatusError
-from chaos.cluster.embedded.api.trouble import parse_trouble
 from chaos.commands.faults import parse_seconds, parse_settings
+from chaos.embedded.api.errors import StatusError
+from chaos.embedded.api.trouble import parse_trouble
 from chaos.errors import Misuse
 from chaos.faults.clashes import detect_clash, overlap, refuse_clashes
 from chaos.faults.delete_pod import DeletePod
@@ -42,20 +42,24 @@ SERVER = Target("workload", "server", "ns", "u3", workload_kind="Deployment")
 NODE = Target("node", "n1", node="n1")
 
 
-@pytest.mark.parametrize(("one", "other", "clash"), [
-    ((Kill(), PROXY), (Pause(), PROXY), True),  # the same life
-    ((Kill(), PROXY), (Pause(), APP), False),  # another container's
-    ((Kill(), PROXY), (Throttle(), PROXY), False),  # another aspect
-    ((Degrade(loss=0.1), PROXY), (Degrade(delay_ms=5), APP), True),  # a pod has one link
-    ((DeletePod(), PROXY), (Throttle(), APP), True),  # the whole pod goes
-    ((Restart(), SERVER), (Throttle(), PROXY), True),  # one of its pods
-    ((Restart(), SERVER), (Throttle(), ELSEWHERE), False),
-    ((Drain(), NODE), (Pause(), APP), True),
-    ((Drain(), NODE), (Pause(), ELSEWHERE), False),
-    ((Hog(), PROXY), (Hog(), PROXY), False),  # neighbours get along
-])
-def test_faults_clash_when_one_would_undo_what_the_other_broke(one: tuple[Fault, Target], other: tuple[Fault, Target],
-                                                              clash: bool) -> None:
+@pytest.mark.parametrize(
+    ("one", "other", "clash"),
+    [
+        ((Kill(), PROXY), (Pause(), PROXY), True),  # the same life
+        ((Kill(), PROXY), (Pause(), APP), False),  # another container's
+        ((Kill(), PROXY), (Throttle(), PROXY), False),  # another aspect
+        ((Degrade(loss=0.1), PROXY), (Degrade(delay_ms=5), APP), True),  # a pod has one link
+        ((DeletePod(), PROXY), (Throttle(), APP), True),  # the whole pod goes
+        ((Restart(), SERVER), (Throttle(), PROXY), True),  # one of its pods
+        ((Restart(), SERVER), (Throttle(), ELSEWHERE), False),
+        ((Drain(), NODE), (Pause(), APP), True),
+        ((Drain(), NODE), (Pause(), ELSEWHERE), False),
+        ((Hog(), PROXY), (Hog(), PROXY), False),  # neighbours get along
+    ],
+)
+def test_faults_clash_when_one_would_undo_what_the_other_broke(
+    one: tuple[Fault, Target], other: tuple[Fault, Target], clash: bool
+) -> None:
     assert bool(detect_clash(one, other)) is clash
     assert bool(detect_clash(other, one)) is clash
 
@@ -92,7 +96,9 @@ def test_a_post_to_the_stop_port_presses_the_button() -> None:
         port = probe.getsockname()[1]
     button = StopButton(Unmarked(), port=port)  # type: ignore[arg-type]
     assert button.pressed() == ""
-    with urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{port}/stop", method="POST"), timeout=5) as answer:
+    with urllib.request.urlopen(
+        urllib.request.Request(f"http://127.0.0.1:{port}/stop", method="POST"), timeout=5
+    ) as answer:
         assert answer.status == 202
     assert button.pressed() == "a POST to the stop port"
 
@@ -110,7 +116,9 @@ def test_an_old_press_does_not_stop_a_new_runner() -> None:
 
 
 def test_the_newest_overdue_receipt_is_undone_first() -> None:
-    made = [Receipt(str(number), "r", "kill", {}, PROXY, deadline) for number, deadline in ((1, 10), (2, 20), (3, 10**12))]
+    made = [
+        Receipt(str(number), "r", "kill", {}, PROXY, deadline) for number, deadline in ((1, 10), (2, 20), (3, 10**12))
+    ]
     assert [one.id for one in plan_due(made, now=10**9, grace=0.5)] == ["2", "1"]
     assert plan_due(made, now=10**9, grace=2.0) == []
     assert 0 <= grace_of("watchdog-abc") <= 1.5
@@ -119,15 +127,31 @@ def test_the_newest_overdue_receipt_is_undone_first() -> None:
 # ---- selection
 
 
-def pod(name: str, node: str, *, labels: dict[str, str] | None = None, annotations: dict[str, str] | None = None,
-        namespace: str = "tenant-a") -> dict[str, Any]:
-    return {"metadata": {"name": name, "namespace": namespace, "uid": name, "labels": labels or {}, "annotations": annotations or {}},
-            "spec": {"nodeName": node}}
+def pod(
+    name: str,
+    node: str,
+    *,
+    labels: dict[str, str] | None = None,
+    annotations: dict[str, str] | None = None,
+    namespace: str = "tenant-a",
+) -> dict[str, Any]:
+    return {
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "uid": name,
+            "labels": labels or {},
+            "annotations": annotations or {},
+        },
+        "spec": {"nodeName": node},
+    }
 
 
 def test_a_proxy_serves_by_its_scope() -> None:
     here, there = pod("app", "n1"), pod("other", "n2", namespace="tenant-b")
-    node = pod("node-proxy", "n1", labels={"sharedfate.io/scope": "node", "sharedfate.io/layer": "l4-l7"}, namespace="system")
+    node = pod(
+        "node-proxy", "n1", labels={"sharedfate.io/scope": "node", "sharedfate.io/layer": "l4-l7"}, namespace="system"
+    )
     waypoint = pod("waypoint", "n2", labels={"sharedfate.io/scope": "namespace", "sharedfate.io/scope-key": "tenant-a"})
     sidecar = pod("app", "n1", annotations={"sharedfate.io/scope": "pod", "sharedfate.io/layer": "l7"})
     assert [serves(node, here), serves(node, there)] == [True, False]
@@ -159,7 +183,10 @@ def test_a_wrong_time_is_refused() -> None:
 
 def test_settings_are_read_as_the_faults_own_types() -> None:
     assert parse_settings(Drop, ("ports=80,443", "peers=10.0.0.1", "direction=in")) == {
-        "ports": (80, 443), "peers": ("10.0.0.1",), "direction": "in"}
+        "ports": (80, 443),
+        "peers": ("10.0.0.1",),
+        "direction": "in",
+    }
     assert parse_settings(DeletePod, ("grace=0",)) == {"grace": 0}
     assert parse_settings(DeletePod, ("grace=none",)) == {"grace": None}
     assert parse_settings(Upgrade, ("env=A=1,B=2", "whole=false")) == {"env": {"A": "1", "B": "2"}, "whole": False}
@@ -170,8 +197,18 @@ def test_wrong_settings_are_all_named() -> None:
         parse_settings(Kill, ("signal=x", "grace=1"))
 
 
-@pytest.mark.parametrize("make", [lambda: Drop(direction="up"), lambda: Drop(ports=(0,)), lambda: Drop(peers=("nobody",)),  # type: ignore[arg-type]
-                                  lambda: Dns(answer="maybe"), lambda: Dns(address="x"), lambda: Hog(cores=0), lambda: Upgrade()])  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Drop(direction="up"),
+        lambda: Drop(ports=(0,)),
+        lambda: Drop(peers=("nobody",)),  # type: ignore[arg-type]
+        lambda: Dns(answer="maybe"),
+        lambda: Dns(address="x"),
+        lambda: Hog(cores=0),
+        lambda: Upgrade(),
+    ],
+)  # type: ignore[arg-type]
 def test_a_setting_that_means_nothing_is_refused(make: Any) -> None:
     with pytest.raises(Misuse):
         make()
@@ -181,14 +218,18 @@ def test_a_setting_that_means_nothing_is_refused(make: Any) -> None:
 
 
 def test_packets_of_one_peer_one_port_and_one_direction_are_meant_and_no_others() -> None:
-    script = plan_isolation("r", Isolation(frozenset(), whole=True, peers=("10.0.0.1",), only=frozenset({80}), out=False))
+    script = plan_isolation(
+        "r", Isolation(frozenset(), whole=True, peers=("10.0.0.1",), only=frozenset({80}), out=False)
+    )
     into, out = script.split("chain out")
     assert "ip saddr { 10.0.0.1 } meta l4proto { tcp, udp } th dport { 80 } counter drop" in into
     assert "drop" not in out
 
 
 def test_a_reset_answers_tcp_alone() -> None:
-    assert "meta l4proto tcp counter reject with tcp reset" in plan_isolation("r", Isolation(frozenset(), whole=True, reset=True))
+    assert "meta l4proto tcp counter reject with tcp reset" in plan_isolation(
+        "r", Isolation(frozenset(), whole=True, reset=True)
+    )
 
 
 def test_a_lie_answers_addresses_and_a_failure_says_its_code() -> None:
@@ -208,7 +249,11 @@ def test_a_lie_answers_addresses_and_a_failure_says_its_code() -> None:
 def test_names_are_meant_by_their_ends() -> None:
     wrong = Wrong("lie", "192.0.2.1", ("tenant-a.svc",))
     assert [wrong.meant(name) for name in ("x.tenant-a.svc", "tenant-a.svc", "xtenant-a.svc", "y.tenant-b.svc")] == [
-        True, True, False, False]
+        True,
+        True,
+        False,
+        False,
+    ]
 
 
 def test_what_is_no_question_is_not_answered() -> None:
@@ -222,14 +267,29 @@ def test_the_first_name_server_is_asked() -> None:
         nameserver("search x\n")
 
 
-@pytest.mark.parametrize(("mounts", "cgroups", "found"), [
-    ("1 2 0:1 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n", "4:memory:/kubepods/podX/c\n0::/\n",
-     ("/sys/fs/cgroup/memory/kubepods/podX/c", "memory.limit_in_bytes")),
-    ("1 2 0:1 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n", "0::/kubepods.slice/c.scope\n",
-     ("/sys/fs/cgroup/kubepods.slice/c.scope", "memory.max")),
-    ("1 2 0:1 /../.. /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n", "0::/../../kubepods/c\n", ("/sys/fs/cgroup/kubepods/c", "memory.max")),
-])
-def test_a_containers_memory_cgroup_is_found_in_both_versions(mounts: str, cgroups: str, found: tuple[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("mounts", "cgroups", "found"),
+    [
+        (
+            "1 2 0:1 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n",
+            "4:memory:/kubepods/podX/c\n0::/\n",
+            ("/sys/fs/cgroup/memory/kubepods/podX/c", "memory.limit_in_bytes"),
+        ),
+        (
+            "1 2 0:1 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n",
+            "0::/kubepods.slice/c.scope\n",
+            ("/sys/fs/cgroup/kubepods.slice/c.scope", "memory.max"),
+        ),
+        (
+            "1 2 0:1 /../.. /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n",
+            "0::/../../kubepods/c\n",
+            ("/sys/fs/cgroup/kubepods/c", "memory.max"),
+        ),
+    ],
+)
+def test_a_containers_memory_cgroup_is_found_in_both_versions(
+    mounts: str, cgroups: str, found: tuple[str, str]
+) -> None:
     assert detect_directory(mounts, cgroups) == found
 
 
@@ -237,15 +297,34 @@ def test_a_containers_memory_cgroup_is_found_in_both_versions(mounts: str, cgrou
 
 
 def test_a_workload_is_created_again_without_what_the_server_wrote() -> None:
-    made = {"kind": "Deployment", "metadata": {"name": "x", "namespace": "n", "uid": "1", "resourceVersion": "2", "labels": {"a": "b"},
-            "annotations": {"deployment.kubernetes.io/revision": "3", "own": "4"}}, "spec": {"replicas": 1}, "status": {"replicas": 1}}
-    assert bare(made) == {"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"replicas": 1}, "metadata": {
-        "name": "x", "namespace": "n", "labels": {"a": "b"}, "annotations": {"own": "4"}}}
+    made = {
+        "kind": "Deployment",
+        "metadata": {
+            "name": "x",
+            "namespace": "n",
+            "uid": "1",
+            "resourceVersion": "2",
+            "labels": {"a": "b"},
+            "annotations": {"deployment.kubernetes.io/revision": "3", "own": "4"},
+        },
+        "spec": {"replicas": 1},
+        "status": {"replicas": 1},
+    }
+    assert bare(made) == {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "spec": {"replicas": 1},
+        "metadata": {"name": "x", "namespace": "n", "labels": {"a": "b"}, "annotations": {"own": "4"}},
+    }
 
 
 def test_a_workload_is_rolled_out_when_its_newest_pods_are_all_ready() -> None:
-    whole = {"kind": "Deployment", "metadata": {"generation": 2}, "spec": {"replicas": 2},
-             "status": {"observedGeneration": 2, "replicas": 2, "readyReplicas": 2, "updatedReplicas": 2}}
+    whole = {
+        "kind": "Deployment",
+        "metadata": {"generation": 2},
+        "spec": {"replicas": 2},
+        "status": {"observedGeneration": 2, "replicas": 2, "readyReplicas": 2, "updatedReplicas": 2},
+    }
     assert rolled_out(whole)
     for part, value in (("observedGeneration", 1), ("replicas", 3), ("readyReplicas", 1), ("updatedReplicas", 1)):
         assert not rolled_out({**whole, "status": {**whole["status"], part: value}})  # type: ignore[dict-item]
@@ -262,8 +341,12 @@ def test_an_upgrade_that_changes_nothing_is_refused() -> None:
 
 
 def test_the_control_plane_makes_the_worst_of_what_is_asked() -> None:
-    asked = {"mesh.json": "{}", "fault-1.json": '{"delay": 2}', "fault-2.json": '{"delay": 5, "certificate_seconds": 9}',
-             "fault-3.json": '{"certificate_seconds": 3}'}
+    asked = {
+        "mesh.json": "{}",
+        "fault-1.json": '{"delay": 2}',
+        "fault-2.json": '{"delay": 5, "certificate_seconds": 9}',
+        "fault-3.json": '{"certificate_seconds": 3}',
+    }
     assert detect_trouble(asked) == Trouble(False, 5.0, 3.0)
     assert detect_trouble({"mesh.json": "{}"}) == Trouble()
 

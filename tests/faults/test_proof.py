@@ -7,7 +7,9 @@ import json
 from proof.faults import Line, page
 
 
-def line(mode: str, killed: str, ran: int, held: int, *seconds: float, faults: tuple[str, ...] = ("pause", "kill")) -> Line:
+def line(
+    mode: str, killed: str, ran: int, held: int, *seconds: float, faults: tuple[str, ...] = ("pause", "kill")
+) -> Line:
     text = json.dumps({"mode": mode, "killed": killed, "faults": faults, "ran": ran, "held": held, "seconds": seconds})
     return Line.parse(text)
 
@@ -17,7 +19,10 @@ def rows(text: str) -> list[str]:
 
 
 def test_runners_are_counted_by_mode_and_in_all() -> None:
-    text = page([line("node", "runner", 2, 1, 3.0, 5.0), line("node", "runner", 1, 0, 9.0), line("none", "runner", 2, 2, 1.0)], machine="m")
+    text = page(
+        [line("node", "runner", 2, 1, 3.0, 5.0), line("node", "runner", 1, 0, 9.0), line("none", "runner", 2, 2, 1.0)],
+        machine="m",
+    )
     assert "6 runners over 2 kinds of fault in 2 modes. 5 were killed" in text
     assert rows(text)[:2] == ["| `none` | 2 | 2 | 2 | 2 | 1.0 | 1.0 |", "| `node` | 4 | 3 | 1 | 2 | 5.0 | 9.0 |"]
 

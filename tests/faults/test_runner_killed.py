@@ -72,7 +72,10 @@ OF_TENANTS: dict[str, Make] = {
     "out-of-memory": lambda w, t: (OutOfMemory(), w.server(tenant=t)),
     "throttle": lambda w, t: (Throttle(millicores=10), w.server(tenant=t)),
     "hog": lambda w, t: (Hog(cores=1), w.server(tenant=t)),
-    "overload": lambda w, t: (Overload(server=f"tenant-{t}/server", start_rate=200, max_rate=400, seconds=8), w.client(tenant=t)),
+    "overload": lambda w, t: (
+        Overload(server=f"tenant-{t}/server", start_rate=200, max_rate=400, seconds=8),
+        w.client(tenant=t),
+    ),
     "delete-pod": lambda w, t: (DeletePod(grace=0), w.server(tenant=t)),
     "restart": lambda w, t: (Restart(), w.workload(namespace=f"tenant-{t}")),
     "recreate": lambda w, t: (Recreate(), w.workload(namespace=f"tenant-{t}")),
@@ -134,7 +137,9 @@ def end_at(process: subprocess.Popen[str], seconds: float) -> Kills:
 
 
 def all_is_well(world: World, before: dict[str, object], story: str) -> float:
-    """Wait until no fault is left, all tenants' traffic is well and everything is as it was; the seconds that it took."""
+    """Wait until no fault is left, all tenants' traffic is well and everything is as it was; the seconds that it
+    took.
+    """
     began = time.monotonic()
     try:
         world.nothing_left(seconds=120)
@@ -159,23 +164,45 @@ def kill_them(world: World, made: list[tuple[tuple[Fault, Target], float]]) -> K
 @pytest.mark.parametrize("part", range(PARTS))
 def test_runners_killed_at_random_moments_leave_no_fault(world: World, part: int) -> None:
     before, chance = world.picture(), random.Random(f"{SEED}/{world.mesh.mode.name}/{part}")
-    everybody = {**OF_ALL, **({} if world.mesh.mode.name == "none" else {
-        "expire-certificates": lambda w, t: (ExpireCertificates(life=1), w.workload("control-plane", SYSTEM_NAMESPACE))})}
-    groups = [[(everybody[name], name, "a", chance.uniform(0.3, KILLED_UNTIL))] for name in chance.sample(sorted(everybody), 4)]
+    everybody = {
+        **OF_ALL,
+        **(
+            {}
+            if world.mesh.mode.name == "none"
+            else {
+                "expire-certificates": lambda w, t: (
+                    ExpireCertificates(life=1),
+                    w.workload("control-plane", SYSTEM_NAMESPACE),
+                )
+            }
+        ),
+    }
+    groups = [
+        [(everybody[name], name, "a", chance.uniform(0.3, KILLED_UNTIL))]
+        for name in chance.sample(sorted(everybody), 4)
+    ]
     for _ in range(2):
-        groups.append([(OF_TENANTS[name], name, tenant, chance.uniform(0.3, KILLED_UNTIL))
-                       for name, tenant in zip(chance.sample(sorted(OF_TENANTS), 4), TENANTS, strict=True)])
+        groups.append(
+            [
+                (OF_TENANTS[name], name, tenant, chance.uniform(0.3, KILLED_UNTIL))
+                for name, tenant in zip(chance.sample(sorted(OF_TENANTS), 4), TENANTS, strict=True)
+            ]
+        )
     kills, seconds = Kills(0, 0), []
     for group in groups:
         kills += kill_them(world, [(make(world, tenant), moment) for make, _, tenant, moment in group])
-        story = ", ".join(f"{name} on tenant {tenant}, killed after {moment:.2f} s" for _, name, tenant, moment in group)
+        story = ", ".join(
+            f"{name} on tenant {tenant}, killed after {moment:.2f} s" for _, name, tenant, moment in group
+        )
         seconds.append(all_is_well(world, before, f"mode {world.mesh.mode.name}, part {part}: {story}"))
     assert kills.ran >= 6
     record(world, "runner", [name for group in groups for _, name, _, _ in group], kills, seconds)
 
 
 def record(world: World, killed: str, faults: list[str], kills: Kills, seconds: list[float]) -> None:
-    """A line for `proof.faults`: what ended while which faults were held, and the seconds until all was well, of each group."""
+    """A line for `proof.faults`: what ended while which faults were held, and the seconds until all was well, of each
+    group.
+    """
     if path := os.environ.get(LOG):
         line = {"mode": world.mesh.mode.name, "killed": killed, "faults": faults, **asdict(kills), "seconds": seconds}
         with open(path, "a") as file:

@@ -40,11 +40,18 @@ class World:
 
     def start(self) -> None:
         first, last = self.nodes[0], self.nodes[-1]
-        self.mesh.start([obj for name in self.tenants
-                         for obj in manifests.tenant(name, client_nodes=[first], server_nodes=[last], servers=1)])
+        self.mesh.start(
+            [
+                obj
+                for name in self.tenants
+                for obj in manifests.tenant(name, client_nodes=[first], server_nodes=[last], servers=1)
+            ]
+        )
         for tenant in self.tenants:
             base = {"server": f"tenant-{tenant}/server", "target": "server:80", "rate": 60.0, "timeout": 0.4}
-            self.ask("/flows", [{**base, "name": "kept"}, {**base, "name": "fresh", "new_connections": True}], tenant=tenant)
+            self.ask(
+                "/flows", [{**base, "name": "kept"}, {**base, "name": "fresh", "new_connections": True}], tenant=tenant
+            )
         for tenant in self.tenants:
             self.well(tenant=tenant)
 
@@ -56,8 +63,11 @@ class World:
         def ready() -> Object:
             for pod in self.cluster.list("Pod", namespace, labels=f"app={app}"):
                 conditions = {one["type"]: one["status"] for one in pod.get("status", {}).get("conditions", [])}
-                if ("deletionTimestamp" not in pod["metadata"] and conditions.get("Ready") == "True"
-                        and node in ("", pod["spec"]["nodeName"])):
+                if (
+                    "deletionTimestamp" not in pod["metadata"]
+                    and conditions.get("Ready") == "True"
+                    and node in ("", pod["spec"]["nodeName"])
+                ):
                     return pod
             return {}
 
@@ -85,27 +95,41 @@ class World:
 
     def picture(self) -> dict[str, Any]:
         """All that a fault changes and must put back, but for what only traffic shows."""
-        workloads = {f"{one['kind']} {one['metadata']['namespace']}/{one['metadata']['name']}":
-                     [one["spec"].get("replicas"), _without_restarts(one["spec"]["template"])]
-                     for kind in ("Deployment", "DaemonSet") for one in self.cluster.list(kind, labels=f"sharedfate.io/run={RUN}")}
+        workloads = {
+            f"{one['kind']} {one['metadata']['namespace']}/{one['metadata']['name']}": [
+                one["spec"].get("replicas"),
+                _without_restarts(one["spec"]["template"]),
+            ]
+            for kind in ("Deployment", "DaemonSet")
+            for one in self.cluster.list(kind, labels=f"sharedfate.io/run={RUN}")
+        }
         return {
             "workloads": workloads,
-            "cordoned": [one["metadata"]["name"] for one in self.cluster.list("Node") if one["spec"].get("unschedulable")],
-            "drained": [one["metadata"]["name"] for one in self.cluster.list("Node")
-                        if "sharedfate.io/drained-by" in one["metadata"].get("annotations", {})],
+            "cordoned": [
+                one["metadata"]["name"] for one in self.cluster.list("Node") if one["spec"].get("unschedulable")
+            ],
+            "drained": [
+                one["metadata"]["name"]
+                for one in self.cluster.list("Node")
+                if "sharedfate.io/drained-by" in one["metadata"].get("annotations", {})
+            ],
             "nodes": self.cluster.request("GET", "/embedded/nodes"),
             "trouble": self.cluster.request("GET", "/embedded/trouble"),
             "mesh": sorted(self.cluster.get("ConfigMap", MESH_CONFIG, SYSTEM_NAMESPACE)["data"]),
-            "held": [one["metadata"]["name"] for one in self.cluster.list("Pod")
-                     if "sharedfate.io/cpu-budget-hold" in one["metadata"].get("annotations", {})],
+            "held": [
+                one["metadata"]["name"]
+                for one in self.cluster.list("Pod")
+                if "sharedfate.io/cpu-budget-hold" in one["metadata"].get("annotations", {})
+            ],
         }
 
     def ask(self, path: str, body: Any = None, *, tenant: str = "a") -> Any:
         """Of the loader's control port, which no fault here touches."""
         client = self.pod(f"tenant-{tenant}", "client")["metadata"]["name"]
         data = None if body is None else json.dumps(body).encode()
-        answer = self.cluster.pod_http(f"tenant-{tenant}", client, PORT_CONTROL, path, method="GET" if data is None else "POST",
-                                       body=data)
+        answer = self.cluster.pod_http(
+            f"tenant-{tenant}", client, PORT_CONTROL, path, method="GET" if data is None else "POST", body=data
+        )
         return json.loads(answer)
 
     def shares(self, flow: str = "fresh", *, requests: int = 20, tenant: str = "a") -> Shares:
@@ -123,8 +147,15 @@ class World:
 
         return self.cluster.wait(f"{requests} requests of {flow}", enough, seconds=60, every=0.1)
 
-    def until(self, good: Callable[[Shares], bool], what: str, *, flow: str = "fresh", seconds: float = 30.0,
-              tenant: str = "a") -> Shares:
+    def until(
+        self,
+        good: Callable[[Shares], bool],
+        what: str,
+        *,
+        flow: str = "fresh",
+        seconds: float = 30.0,
+        tenant: str = "a",
+    ) -> Shares:
         """The first window of which it is true: windows overlap a change, so the first may not be the one."""
         end = time.monotonic() + seconds
         while not good(found := self.shares(flow, tenant=tenant)):
@@ -145,6 +176,7 @@ class World:
 
     def nothing_held(self) -> None:
         """No receipt is open, soon, and every helper pod was told to go; when it has gone is the kubelet's affair."""
+
         def let_go() -> bool:
             staying = [pod for pod in self.helpers() if "deletionTimestamp" not in pod["metadata"]]
             return not staying and not receipts.open_receipts(self.cluster)
@@ -153,14 +185,19 @@ class World:
 
     def nothing_left(self, *, seconds: float = 30.0) -> None:
         """No receipt and no helper pod, soon."""
-        self.cluster.wait("no receipt and no helper left", lambda: not self.helpers() and not receipts.open_receipts(self.cluster),
-                          seconds=seconds)
+        self.cluster.wait(
+            "no receipt and no helper left",
+            lambda: not self.helpers() and not receipts.open_receipts(self.cluster),
+            seconds=seconds,
+        )
 
 
 def _without_restarts(template: Object) -> Object:
     """A rolling restart leaves its mark on the template, as kubectl's does."""
     meta = dict(template.get("metadata") or {})
-    meta["annotations"] = {k: v for k, v in (meta.get("annotations") or {}).items() if k != "sharedfate.io/restarted-by"}
+    meta["annotations"] = {
+        k: v for k, v in (meta.get("annotations") or {}).items() if k != "sharedfate.io/restarted-by"
+    }
     return {**template, "metadata": meta}
 
 

@@ -48,7 +48,9 @@ def test_a_history_loads_as_it_was_written(tmp_path: Path):
     assert history.flows == (FLOW, Flow("a/b", "c/d", True, "x"))
     assert history.pods == ("tenant-a/server-1",)
     assert (history.header["mode"], history.header["seed"], history.header["verdict"]) == ("node", 7, "pass")
-    assert [(event.at, event.kind, event.data) for event in history.events] == [(5, EventKind.FAULT, {"phase": "injected"})]
+    assert [(event.at, event.kind, event.data) for event in history.events] == [
+        (5, EventKind.FAULT, {"phase": "injected"})
+    ]
     assert not history.torn
     assert len(history.of_flow(FLOW)) == 20
 
@@ -150,6 +152,7 @@ def test_none_is_null_for_other_readers(tmp_path: Path):
 
 def test_writers_of_several_threads_lose_nothing_and_the_header_stays_whole(tmp_path: Path):
     with HistoryWriter(tmp_path, {}) as writer:
+
         def write(number: int) -> None:
             for part in range(40):
                 samples = some(25, part)

@@ -82,24 +82,33 @@ class Programs:
         self._stack = stack
 
     def _start(self, module: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen([sys.executable, "-m", module],
-                                   env={**os.environ, "LISTEN": "127.0.0.1", **environment})
+        process = subprocess.Popen(
+            [sys.executable, "-m", module], env={**os.environ, "LISTEN": "127.0.0.1", **environment}
+        )
         self._stack.callback(process.wait, 10)
         self._stack.callback(process.kill)
         return process
 
     def server(self, name: str = "server-1", *, ports: tuple[int, int, int] | None = None) -> Server:
         http, tcp, control = ports or (free_port(), free_port(), free_port())
-        process = self._start("chaos.apps.server", {
-            "POD_NAME": name, "HTTP_PORT": str(http), "TCP_PORT": str(tcp), "CONTROL_PORT": str(control)})
+        process = self._start(
+            "chaos.apps.server",
+            {"POD_NAME": name, "HTTP_PORT": str(http), "TCP_PORT": str(tcp), "CONTROL_PORT": str(control)},
+        )
         eventually(lambda: reachable(control))
         return Server(process, http, tcp, control)
 
     def loader(self, *flows: dict[str, Any], port: int | None = None) -> Loader:
         control = port or free_port()
-        process = self._start("chaos.load.agent", {
-            "POD_NAME": "client-1", "POD_NAMESPACE": "tenant-a", "CONTROL_PORT": str(control),
-            "LOADER_FLOWS": json.dumps(list(flows))})
+        process = self._start(
+            "chaos.load.agent",
+            {
+                "POD_NAME": "client-1",
+                "POD_NAMESPACE": "tenant-a",
+                "CONTROL_PORT": str(control),
+                "LOADER_FLOWS": json.dumps(list(flows)),
+            },
+        )
         eventually(lambda: reachable(control))
         return Loader(process, control, list(flows))
 

@@ -13,21 +13,33 @@ from tests.load.conftest import Programs, eventually, fetch
 MS = 1_000_000
 
 
-@pytest.mark.parametrize(("seen", "expected"), [
-    ({"offered": 100, "lost": 0, "shed": 0, "median": 2 * MS, "first_median": 1 * MS}, ""),
-    ({"offered": 100, "lost": 0, "shed": 0, "median": 15 * MS, "first_median": 1 * MS}, ""),
-    ({"offered": 100, "lost": 0, "shed": 0, "median": 90 * MS, "first_median": 1 * MS}, "slow"),
-    ({"offered": 100, "lost": 40, "shed": 0, "median": 1 * MS, "first_median": 1 * MS}, "errors"),
-    ({"offered": 100, "lost": 0, "shed": 10, "median": 1 * MS, "first_median": 1 * MS}, "shed"),
-    ({"offered": 4, "lost": 4, "shed": 0, "median": 0, "first_median": 0}, ""),
-])
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        ({"offered": 100, "lost": 0, "shed": 0, "median": 2 * MS, "first_median": 1 * MS}, ""),
+        ({"offered": 100, "lost": 0, "shed": 0, "median": 15 * MS, "first_median": 1 * MS}, ""),
+        ({"offered": 100, "lost": 0, "shed": 0, "median": 90 * MS, "first_median": 1 * MS}, "slow"),
+        ({"offered": 100, "lost": 40, "shed": 0, "median": 1 * MS, "first_median": 1 * MS}, "errors"),
+        ({"offered": 100, "lost": 0, "shed": 10, "median": 1 * MS, "first_median": 1 * MS}, "shed"),
+        ({"offered": 4, "lost": 4, "shed": 0, "median": 0, "first_median": 0}, ""),
+    ],
+)
 def test_saturation_is_told_from_noise(seen, expected):
     assert detect_saturation(**seen) == expected
 
 
 def wish(port: int, **more: object) -> bytes:
-    return json.dumps({"profile": "requests", "server": "tenant-a/server", "target": f"127.0.0.1:{port}",
-                       "seconds": 1.0, "start_rate": 50, "step": 0.1, **more}).encode()
+    return json.dumps(
+        {
+            "profile": "requests",
+            "server": "tenant-a/server",
+            "target": f"127.0.0.1:{port}",
+            "seconds": 1.0,
+            "start_rate": 50,
+            "step": 0.1,
+            **more,
+        }
+    ).encode()
 
 
 def test_an_aggressor_ramps_holds_and_ends_at_its_own_deadline(programs: Programs):
@@ -60,8 +72,18 @@ def test_an_aggressor_stops_when_told_and_a_second_one_is_refused(programs: Prog
 @pytest.mark.parametrize("profile", ["handshakes", "bodies", "slow-readers"])
 def test_each_profile_presses_in_its_own_way(programs: Programs, profile: str):
     server, loader = programs.server(), programs.loader()
-    loader.ask("/aggressor", wish(server.http, profile=profile, max_rate=60, seconds=1.2, answer_bytes=400_000,
-                                  body_bytes=100_000, timeout=0.8))
+    loader.ask(
+        "/aggressor",
+        wish(
+            server.http,
+            profile=profile,
+            max_rate=60,
+            seconds=1.2,
+            answer_bytes=400_000,
+            body_bytes=100_000,
+            timeout=0.8,
+        ),
+    )
     eventually(lambda: loader.state()["aggressors"][0]["phase"] == "ended")
     flow = loader.state()["flows"][0]
     stats = json.loads(fetch(server.control, "/stats"))

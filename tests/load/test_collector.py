@@ -41,6 +41,7 @@ def tampered(loader: Loader, change: Callable[[dict, bytes], tuple[dict, bytes]]
         state, records = change(json.loads(answer[4 : 4 + size]), answer[4 + size :])
         text = json.dumps(state).encode()
         return len(text).to_bytes(4, "little") + text + records
+
     return ask
 
 
@@ -93,13 +94,19 @@ def test_a_thinned_flow_is_counted_whole(programs: Programs, tmp_path: Path):
     assert arrived.flows
 
 
-@pytest.mark.parametrize(("name", "change"), [
-    ("a page that was cut", lambda state, records: ({**state, "count": state["count"] - 1}, records[:-36])),
-    ("a page from elsewhere", lambda state, records: ({**state, "from": state["from"] + 1}, records)),
-    ("a sample of another flow", lambda state, records: (state, b"\1\0" + records[2:] if records[:2] == b"\0\0" else records)),
-    ("counts that do not add up", lambda state, records: (changed(state, "ok", -1), records)),
-    ("requests that never ended", lambda state, records: (changed(state, "due", 1), records)),
-])
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("a page that was cut", lambda state, records: ({**state, "count": state["count"] - 1}, records[:-36])),
+        ("a page from elsewhere", lambda state, records: ({**state, "from": state["from"] + 1}, records)),
+        (
+            "a sample of another flow",
+            lambda state, records: (state, b"\1\0" + records[2:] if records[:2] == b"\0\0" else records),
+        ),
+        ("counts that do not add up", lambda state, records: (changed(state, "ok", -1), records)),
+        ("requests that never ended", lambda state, records: (changed(state, "due", 1), records)),
+    ],
+)
 def test_lost_samples_are_noticed(programs: Programs, tmp_path: Path, name, change):
     loader = started(programs)
     with HistoryWriter(tmp_path / "trial", {}) as writer, pytest.raises(LostSamples):
@@ -154,8 +161,17 @@ class _Direct:
     def __init__(self, loaders: dict[str, Loader]) -> None:
         self.loaders = loaders
 
-    def pod_http(self, namespace: str, pod: str, port: int, path: str, *, method: str = "GET", body: bytes | None = None,
-                 timeout: float = 10.0) -> bytes:
+    def pod_http(
+        self,
+        namespace: str,
+        pod: str,
+        port: int,
+        path: str,
+        *,
+        method: str = "GET",
+        body: bytes | None = None,
+        timeout: float = 10.0,
+    ) -> bytes:
         return self.loaders[pod].ask(path, body)
 
     def wait(self, what: str, ready: Callable[[], object], *, seconds: float = 60.0) -> object:
@@ -164,9 +180,10 @@ class _Direct:
 
 def test_a_collector_gathers_while_it_runs_and_checks_at_the_end(programs: Programs, tmp_path: Path):
     loaders = {"client-1": started(programs), "client-2": started(programs)}
-    with HistoryWriter(tmp_path / "trial", {}) as writer, Collector(
-        _Direct(loaders), [Where("tenant-a", name) for name in loaders], writer, every=0.05
-    ) as collector:
+    with (
+        HistoryWriter(tmp_path / "trial", {}) as writer,
+        Collector(_Direct(loaders), [Where("tenant-a", name) for name in loaders], writer, every=0.05) as collector,
+    ):
         collector.wait_for(50)
         rates = {rate.flow: rate for rate in collector.rates()}
         assert 120 < rates[HTTP].per_second < 280  # two loaders, a hundred a second each
@@ -182,9 +199,12 @@ def test_a_collector_gathers_while_it_runs_and_checks_at_the_end(programs: Progr
 
 def test_a_collector_says_why_a_loader_gives_nothing(programs: Programs, tmp_path: Path):
     loader = started(programs)
-    with HistoryWriter(tmp_path / "trial", {}) as writer, Collector(
-        _Direct({"client-1": loader}), [Where("tenant-a", "client-1")], writer, every=0.02, patience=0.2
-    ) as collector:
+    with (
+        HistoryWriter(tmp_path / "trial", {}) as writer,
+        Collector(
+            _Direct({"client-1": loader}), [Where("tenant-a", "client-1")], writer, every=0.02, patience=0.2
+        ) as collector,
+    ):
         loader.process.kill()
         eventually(lambda: collector.failures)
         assert "unreachable" in collector.failures[Where("tenant-a", "client-1")]

@@ -33,7 +33,9 @@ def deployed(cluster: Cluster) -> dict[str, dict]:
 
     def ready() -> dict[str, dict]:
         pods = {pod["metadata"]["labels"]["app"]: pod for pod in cluster.list("Pod", "tenant-a")}
-        conditions = [one for pod in pods.values() for one in pod["status"].get("conditions", []) if one["type"] == "Ready"]
+        conditions = [
+            one for pod in pods.values() for one in pod["status"].get("conditions", []) if one["type"] == "Ready"
+        ]
         return pods if len(conditions) == 2 and all(one["status"] == "True" for one in conditions) else {}
 
     return cluster.wait("tenant a ready", ready, seconds=30)
@@ -43,15 +45,33 @@ def test_load_of_every_protocol_reaches_the_history_whole(cluster: Cluster, tmp_
     pods = deployed(cluster)
     loader = Loader("tenant-a", pods["client"]["metadata"]["name"])
     base = {"server": "tenant-a/server", "rate": 40, "timeout": 5}
-    with HistoryWriter(tmp_path / "trial", {}) as writer, Recorder(cluster, ["tenant-a"]) as recorder, recorder.into(writer):
+    with (
+        HistoryWriter(tmp_path / "trial", {}) as writer,
+        Recorder(cluster, ["tenant-a"]) as recorder,
+        recorder.into(writer),
+    ):
         with Collector(cluster, [loader], writer) as collector:
-            collector.set_flows(loader, [
-                {**base, "name": "http", "target": "server:80"},
-                {**base, "name": "tcp", "target": "server:9000", "protocol": "tcp", "label": "tcp"},
-                {**base, "name": "grpc", "target": "server.tenant-a.svc.cluster.local:80", "protocol": "grpc", "label": "grpc"},
-                {**base, "name": "sentinel", "target": f"{pods['server']['status']['podIP']}:9990", "path": "/sentinel",
-                 "sentinel": True},
-            ])
+            collector.set_flows(
+                loader,
+                [
+                    {**base, "name": "http", "target": "server:80"},
+                    {**base, "name": "tcp", "target": "server:9000", "protocol": "tcp", "label": "tcp"},
+                    {
+                        **base,
+                        "name": "grpc",
+                        "target": "server.tenant-a.svc.cluster.local:80",
+                        "protocol": "grpc",
+                        "label": "grpc",
+                    },
+                    {
+                        **base,
+                        "name": "sentinel",
+                        "target": f"{pods['server']['status']['podIP']}:9990",
+                        "path": "/sentinel",
+                        "sentinel": True,
+                    },
+                ],
+            )
             collector.wait_for(40)
             collector.finish()
             assert not collector.failures
@@ -60,6 +80,8 @@ def test_load_of_every_protocol_reaches_the_history_whole(cluster: Cluster, tmp_
     assert len(history.flows) == 4
     assert Flow("tenant-a/client", "tenant-a/server", sentinel=True) in history.flows
     assert np.all(history.samples["outcome"] == Outcome.OK)
-    assert {history.pods[number] for number in history.samples["server"]} == {f"tenant-a/{pods['server']['metadata']['name']}"}
+    assert {history.pods[number] for number in history.samples["server"]} == {
+        f"tenant-a/{pods['server']['metadata']['name']}"
+    }
     kinds = {event.kind for event in history.events}
     assert {EventKind.CLOCK, EventKind.LOADER, EventKind.CONTAINER, EventKind.USAGE} <= kinds

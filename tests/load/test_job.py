@@ -11,8 +11,14 @@ from tests.load.conftest import Programs, free_port
 
 
 def job(**environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "chaos.apps.job"], env={**os.environ, **environment}, timeout=30,
-                          capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "chaos.apps.job"],
+        env={**os.environ, **environment},
+        timeout=30,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def test_a_job_whose_requests_are_answered_completes(programs: Programs):
@@ -38,12 +44,17 @@ def test_a_job_that_waits_for_a_proxy_that_never_comes_gives_up():
 
 def test_a_job_that_waits_starts_when_the_proxy_answers(programs: Programs):
     server = programs.server()
-    done = job(TARGET=f"http://127.0.0.1:{server.http}", REQUESTS="1",
-               WAIT_FOR_PROXY=f"http://127.0.0.1:{server.control}/healthz")
+    done = job(
+        TARGET=f"http://127.0.0.1:{server.http}",
+        REQUESTS="1",
+        WAIT_FOR_PROXY=f"http://127.0.0.1:{server.control}/healthz",
+    )
     assert done.returncode == 0
 
 
 def test_a_job_without_a_target_says_so():
-    done = subprocess.run([sys.executable, "-m", "chaos.apps.job"], timeout=30, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "chaos.apps.job"], timeout=30, capture_output=True, text=True, check=False
+    )
     assert "TARGET" in done.stderr
     assert done.returncode == 1

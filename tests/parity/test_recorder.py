@@ -1,4 +1,6 @@
-"""The whole embedded cluster from outside: `record.py` and stock kubectl record scenarios, `compare.py` finds them the same."""
+"""The whole embedded cluster from outside: `record.py` and stock kubectl record scenarios, `compare.py` finds them the
+same.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from chaos.cluster.embedded import provider
-from chaos.cluster.embedded.kubelet.images import ALIASES
-from chaos.cluster.embedded.kubelet.machine import SHARED
+from chaos.embedded import provider
+from chaos.embedded.kubelet.images import ALIASES
+from chaos.embedded.kubelet.machine import SHARED
 from tests.parity.compare import compare
 from tests.parity.drive import IMAGE, recorded_seconds
 from tests.parity.test_embedded import LONG, QUICK, RECORDINGS
@@ -26,8 +28,8 @@ FEW = (
     "statefulset-pod-deleted",
 )
 
-# left to test_embedded, which watches until ours has come as far: six jittered waits add up to a minute more or less, so
-# that a watch of fixed length ends before or after the last restart by chance
+# left to test_embedded, which watches until ours has come as far: six jittered waits add up to a minute more or less,
+# so that a watch of fixed length ends before or after the last restart by chance
 BY_CHANCE = "deployment-container-exits-repeatedly"
 
 pytestmark = pytest.mark.privileged
@@ -50,7 +52,16 @@ def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def record(kubeconfig: Path, out: Path, scenarios: list[str]) -> dict[str, list[str]]:
     """Differences of each scenario, recorded side by side."""
     scenarios = sorted(scenarios, key=lambda name: recorded_seconds(RECORDINGS / name), reverse=True)
-    command = [sys.executable, str(HERE / "record.py"), "--kubeconfig", str(kubeconfig), "--out", str(out), "--parallel", "10"]
+    command = [
+        sys.executable,
+        str(HERE / "record.py"),
+        "--kubeconfig",
+        str(kubeconfig),
+        "--out",
+        str(out),
+        "--parallel",
+        "10",
+    ]
     limit = 60 + 3 * max(recorded_seconds(RECORDINGS / name) for name in scenarios) + 10 * len(scenarios)
     done = subprocess.run([*command, *scenarios], capture_output=True, text=True, timeout=limit, check=False)
     assert done.returncode == 0, done.stderr

@@ -17,8 +17,15 @@ pytestmark = [pytest.mark.privileged, pytest.mark.slow]
 
 def run(*arguments: str | Path, where: Path, seconds: float = 300) -> str:
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
-    done = subprocess.run([str(one) for one in arguments], capture_output=True, text=True, timeout=seconds, check=False, cwd=where,
-                          env=environment)
+    done = subprocess.run(
+        [str(one) for one in arguments],
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+        cwd=where,
+        env=environment,
+    )
     assert done.returncode == 0, f"{' '.join(map(str, arguments))}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
     return done.stdout
 
@@ -27,8 +34,20 @@ def run(*arguments: str | Path, where: Path, seconds: float = 300) -> str:
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The `bin` of a new environment into which the wheel was installed, with its dependencies from the index."""
     folder = tmp_path_factory.mktemp("installed")
-    run(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--disable-pip-version-check", "-w", folder, ROOT, where=folder)
-    wheel, = folder.glob("*.whl")
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "--disable-pip-version-check",
+        "-w",
+        folder,
+        ROOT,
+        where=folder,
+    )
+    (wheel,) = folder.glob("*.whl")
     run(sys.executable, "-m", "venv", folder / "venv", where=folder)
     run(folder / "venv/bin/pip", "install", "-q", "--disable-pip-version-check", wheel, where=folder, seconds=900)
     return folder / "venv/bin"
@@ -42,10 +61,24 @@ def test_the_installed_package_is_the_wheels_and_renders_a_mode(programs: Path, 
 
 
 def test_the_installed_suite_runs_a_trial(programs: Path, tmp_path: Path) -> None:
-    run(programs / "pytest", "--pyargs", "chaos.suite", "--chaos-modes=none", "--chaos-scenarios=proxy-killed", "--chaos-out=out",
-        "--chaos-every=0.5", "-q", where=tmp_path)
-    trial, = json.loads((tmp_path / "out/report.json").read_text())["trials"]
-    assert (trial["mode"], trial["scenario"], trial["verdict"], trial["observed"]["hurt"]) == ("none", "proxy-killed", "pass", [])
+    run(
+        programs / "pytest",
+        "--pyargs",
+        "chaos.suite",
+        "--chaos-modes=none",
+        "--chaos-scenarios=proxy-killed",
+        "--chaos-out=out",
+        "--chaos-every=0.5",
+        "-q",
+        where=tmp_path,
+    )
+    (trial,) = json.loads((tmp_path / "out/report.json").read_text())["trials"]
+    assert (trial["mode"], trial["scenario"], trial["verdict"], trial["observed"]["hurt"]) == (
+        "none",
+        "proxy-killed",
+        "pass",
+        [],
+    )
 
 
 def test_the_installed_package_runs_one_of_its_experiments(programs: Path, tmp_path: Path) -> None:

@@ -7,10 +7,13 @@ import pytest
 pytest_plugins = ["pytester"]
 
 
-@pytest.mark.parametrize(("option", "says"), [
-    ("--chaos-modes=sidecart", "unknown proxy mode 'sidecart': known are none, sidecar"),
-    ("--chaos-scenarios=proxy-kiled", "unknown scenario 'proxy-kiled'"),
-])
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        ("--chaos-modes=sidecart", "unknown proxy mode 'sidecart': known are none, sidecar"),
+        ("--chaos-scenarios=proxy-kiled", "unknown scenario 'proxy-kiled'"),
+    ],
+)
 def test_a_wrong_option_is_one_line_and_exit_code_4(pytester: pytest.Pytester, option: str, says: str) -> None:
     result = pytester.runpytest_subprocess(option)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
@@ -24,6 +27,8 @@ def test_an_unknown_cluster_is_refused_before_anything_is_collected(pytester: py
 
 
 def test_items_are_named_scenario_and_mode(pytester: pytest.Pytester) -> None:
-    result = pytester.runpytest_subprocess("--collect-only", "-q", "--chaos-modes=sidecar,node", "--chaos-scenarios=proxy-killed")
+    result = pytester.runpytest_subprocess(
+        "--collect-only", "-q", "--chaos-modes=sidecar,node", "--chaos-scenarios=proxy-killed"
+    )
     result.stdout.fnmatch_lines(["*::proxy-killed[[]sidecar]", "*::proxy-killed[[]node]"])
     result.stdout.no_fnmatch_line("*noisy*")

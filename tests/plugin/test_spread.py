@@ -15,12 +15,15 @@ from chaos.spread import gather, group_of, prepare
 pytest_plugins = ["pytester"]
 
 
-@pytest.mark.parametrize(("nodeid", "group"), [
-    ("chaos/suite/test_proxy_killed.py::proxy-killed[node]", "node"),
-    ("test_mine.py::test_x[ambient-pod]", "ambient-pod"),
-    ("test_mine.py::test_x[3-node]", "test_mine.py::test_x[3-node]"),
-    ("test_mine.py::test_x", "test_mine.py::test_x"),
-])
+@pytest.mark.parametrize(
+    ("nodeid", "group"),
+    [
+        ("chaos/suite/test_proxy_killed.py::proxy-killed[node]", "node"),
+        ("test_mine.py::test_x[ambient-pod]", "ambient-pod"),
+        ("test_mine.py::test_x[3-node]", "test_mine.py::test_x[3-node]"),
+        ("test_mine.py::test_x", "test_mine.py::test_x"),
+    ],
+)
 def test_the_trials_of_a_mode_go_to_one_worker(nodeid: str, group: str) -> None:
     assert group_of(nodeid) == group
 
@@ -38,7 +41,9 @@ def test_the_workers_trials_become_the_sessions(pytester: pytest.Pytester) -> No
     (out / "workers" / "gw2").mkdir()
     assert gather(config, out) >= 0
     assert {path.relative_to(out).as_posix() for path in out.rglob("result.json")} == {
-        "trials/none/proxy-killed/result.json", "trials/node/proxy-killed/result.json"}
+        "trials/none/proxy-killed/result.json",
+        "trials/node/proxy-killed/result.json",
+    }
     assert json.loads((out / RUN_FILE).read_text()) == {"seed": 7}
     assert not (out / "workers").exists()
 
@@ -46,9 +51,22 @@ def test_the_workers_trials_become_the_sessions(pytester: pytest.Pytester) -> No
 @pytest.mark.privileged
 @pytest.mark.slow
 def test_two_workers_make_one_report(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pytest", "--chaos-modes=none,native-sidecar", "--chaos-scenarios=job-completes", "-n", "2",
-               "--chaos-out=out", "-p", "no:cacheprovider"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--chaos-modes=none,native-sidecar",
+        "--chaos-scenarios=job-completes",
+        "-n",
+        "2",
+        "--chaos-out=out",
+        "-p",
+        "no:cacheprovider",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-2000:]
     report = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert {(trial["mode"], trial["verdict"]) for trial in report["trials"]} == {("none", "pass"), ("native-sidecar", "pass")}
+    assert {(trial["mode"], trial["verdict"]) for trial in report["trials"]} == {
+        ("none", "pass"),
+        ("native-sidecar", "pass"),
+    }

@@ -7,8 +7,8 @@ import urllib.parse
 from dataclasses import dataclass
 from pathlib import Path
 
-from chaos.cluster.embedded.api.server import parse_path
 from chaos.doctor.access import Access
+from chaos.embedded.api.server import parse_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,9 @@ def entries(log: Path) -> list[Entry]:
         target = parse_path(path)
         if not target.resource:
             continue
-        verb = {"GET": "get", "POST": "create", "PATCH": "patch", "DELETE": "delete", "PUT": "update"}.get(row["verb"], row["verb"])
+        verb = {"GET": "get", "POST": "create", "PATCH": "patch", "DELETE": "delete", "PUT": "update"}.get(
+            row["verb"], row["verb"]
+        )
         if verb == "get" and not target.name:  # a refused request is noted with its method alone
             verb = "watch" if "watch=1" in row["uri"] else "list"
         resource = f"{target.resource}/{target.subresource}" if target.subresource else target.resource

@@ -1,4 +1,6 @@
-"""An embedded cluster as a stranger's: reached through a kubeconfig alone, as a user who holds the runner's role and no more."""
+"""An embedded cluster as a stranger's: reached through a kubeconfig alone, as a user who holds the runner's role and no
+more.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chaos.cluster.client import Cluster
-from chaos.cluster.embedded.provider import run_directory
+from chaos.embedded.provider import run_directory
 from chaos.mesh import manifests
 
 RUNNER = "system:serviceaccount:ci:runner"
@@ -35,8 +37,14 @@ class Stranger:
 
 def command(*arguments: str, seconds: float = 240, **environment: str) -> subprocess.CompletedProcess[str]:
     """`sharedfate ARGUMENTS` in a process of its own."""
-    return subprocess.run([sys.executable, "-m", "chaos.cli", *arguments], capture_output=True, text=True, timeout=seconds, check=False,
-                          env={**os.environ, **environment})
+    return subprocess.run(
+        [sys.executable, "-m", "chaos.cli", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+        env={**os.environ, **environment},
+    )
 
 
 @contextlib.contextmanager
@@ -61,21 +69,34 @@ def stranger(folder: Path, *, nodes: int = 2) -> Iterator[Stranger]:
 
 def grant(admin: Cluster) -> None:
     """The runner's account and role, as manifests/rbac/runner.yaml has it."""
-    for obj in ({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "ci"}},
-                {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "runner", "namespace": "ci"}},
-                *manifests.load("rbac/runner.yaml", {}),
-                {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "runner"},
-                 "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "sharedfate-runner"},
-                 "subjects": [{"kind": "ServiceAccount", "name": "runner", "namespace": "ci"}]}):
+    for obj in (
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "ci"}},
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "runner", "namespace": "ci"}},
+        *manifests.load("rbac/runner.yaml", {}),
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": "runner"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "sharedfate-runner"},
+            "subjects": [{"kind": "ServiceAccount", "name": "runner", "namespace": "ci"}],
+        },
+    ):
         admin.create(obj)
 
 
 def runner_config(admin: Cluster, config: dict[str, object]) -> dict[str, object]:
     """The administrator's kubeconfig with the runner's token in it."""
-    answer = admin.request("POST", "/api/v1/namespaces/ci/serviceaccounts/runner/token",
-                           {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 7200}})
+    answer = admin.request(
+        "POST",
+        "/api/v1/namespaces/ci/serviceaccounts/runner/token",
+        {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 7200}},
+    )
     cluster = config["clusters"][0]["cluster"]  # type: ignore[index]
-    return {"apiVersion": "v1", "kind": "Config", "current-context": "",
-            "clusters": [{"name": "theirs", "cluster": cluster}],
-            "users": [{"name": "runner", "user": {"token": answer["status"]["token"]}}],
-            "contexts": [{"name": CONTEXT, "context": {"cluster": "theirs", "user": "runner"}}]}
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "",
+        "clusters": [{"name": "theirs", "cluster": cluster}],
+        "users": [{"name": "runner", "user": {"token": answer["status"]["token"]}}],
+        "contexts": [{"name": CONTEXT, "context": {"cluster": "theirs", "user": "runner"}}],
+    }

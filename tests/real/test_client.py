@@ -76,9 +76,16 @@ def serving(script: Script, folder: Path, *, token: str = "", patience: float = 
         server.server_close()
 
 
-POD = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "n", "uid": "u", "resourceVersion": "7"}}
+POD = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"name": "p", "namespace": "n", "uid": "u", "resourceVersion": "7"},
+}
 BUSY, AWAY = (429, {"message": "too many"}, {"Retry-After": "0"}), (503, {"message": "starting"}, {"Retry-After": "0"})
-BROKEN, EXISTS = (500, {"message": "etcdserver: leader changed"}), (409, {"reason": "AlreadyExists", "message": "there"})
+BROKEN, EXISTS = (
+    (500, {"message": "etcdserver: leader changed"}),
+    (409, {"reason": "AlreadyExists", "message": "there"}),
+)
 
 
 def test_a_read_is_repeated_through_busy_broken_and_hung_up_answers(tmp_path: Path) -> None:
@@ -91,7 +98,10 @@ def test_a_read_is_repeated_through_busy_broken_and_hung_up_answers(tmp_path: Pa
 def test_a_creation_is_repeated_when_it_was_not_acted_on_and_not_otherwise(tmp_path: Path) -> None:
     with serving(Script(BUSY, AWAY, (201, POD)), tmp_path) as cluster:
         assert cluster.create(POD)["metadata"]["uid"] == "u"
-    for answer, says in ((BROKEN, "leader changed"), ((429, {"message": "would violate the pod's disruption budget"}), "would violate")):
+    for answer, says in (
+        (BROKEN, "leader changed"),
+        ((429, {"message": "would violate the pod's disruption budget"}), "would violate"),
+    ):
         with serving(Script(answer), tmp_path) as cluster:
             with pytest.raises(ApiError, match=says):
                 cluster.create(POD)
@@ -158,7 +168,9 @@ def test_a_server_that_is_away_is_waited_for(tmp_path: Path) -> None:
         port = cluster.host.rpartition(":")[2]
     cluster = Cluster(plain_config(tmp_path / "config", int(port)), patience=10)
     found: list[Any] = []
-    waiting = threading.Thread(target=lambda: found.append(cluster.create(POD)))  # refused connections carried nothing: safe
+    waiting = threading.Thread(
+        target=lambda: found.append(cluster.create(POD))
+    )  # refused connections carried nothing: safe
     waiting.start()
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -202,11 +214,22 @@ def test_credentials_that_stay_refused_say_so(tmp_path: Path) -> None:
 
 
 def line(kind: str, version: str, uid: str = "u") -> bytes:
-    return json.dumps({"type": kind, "object": {"kind": "Pod", "metadata": {"uid": uid, "resourceVersion": version}}}).encode() + b"\n"
+    return (
+        json.dumps(
+            {"type": kind, "object": {"kind": "Pod", "metadata": {"uid": uid, "resourceVersion": version}}}
+        ).encode()
+        + b"\n"
+    )
 
 
 def listed(version: str, *uids: str) -> Answer:
-    return (200, {"metadata": {"resourceVersion": version}, "items": [{"metadata": {"uid": uid, "resourceVersion": "1"}} for uid in uids]})
+    return (
+        200,
+        {
+            "metadata": {"resourceVersion": version},
+            "items": [{"metadata": {"uid": uid, "resourceVersion": "1"}} for uid in uids],
+        },
+    )
 
 
 def follow(script: Script, folder: Path, count: int) -> list[tuple[str, str]]:
@@ -220,7 +243,11 @@ def follow(script: Script, folder: Path, count: int) -> list[tuple[str, str]]:
 
 
 def test_a_watch_that_is_cut_in_the_middle_of_a_line_resumes_after_the_last_whole_one(tmp_path: Path) -> None:
-    script = Script(listed("5", "a"), (200, line("MODIFIED", "6", "a") + line("MODIFIED", "7", "a")[:20]), (200, line("DELETED", "7", "a")))
+    script = Script(
+        listed("5", "a"),
+        (200, line("MODIFIED", "6", "a") + line("MODIFIED", "7", "a")[:20]),
+        (200, line("DELETED", "7", "a")),
+    )
     assert follow(script, tmp_path, 3) == [("ADDED", "a"), ("MODIFIED", "a"), ("DELETED", "a")]
     assert "resourceVersion=5" in script.asked[1]
     assert "resourceVersion=6" in script.asked[2]
@@ -240,7 +267,13 @@ def test_a_list_that_outlasts_patience_is_begun_again(tmp_path: Path) -> None:
 def test_an_expired_version_lists_again_and_tells_what_went_meanwhile(tmp_path: Path) -> None:
     gone = {"type": "ERROR", "object": {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}}
     script = Script(listed("5", "a", "b"), (200, json.dumps(gone).encode() + b"\n"), listed("9", "b", "c"))
-    assert sorted(follow(script, tmp_path, 5)) == [("ADDED", "a"), ("ADDED", "b"), ("ADDED", "c"), ("DELETED", "a"), ("MODIFIED", "b")]
+    assert sorted(follow(script, tmp_path, 5)) == [
+        ("ADDED", "a"),
+        ("ADDED", "b"),
+        ("ADDED", "c"),
+        ("DELETED", "a"),
+        ("MODIFIED", "b"),
+    ]
 
 
 def test_a_watch_that_may_not_be_is_an_error_and_not_a_loop(tmp_path: Path) -> None:

@@ -17,23 +17,32 @@ from chaos.errors import ApiError, EnvironmentUnfit, Misuse
 from chaos.names import LABEL_RUN
 
 
-def facts(name: str = "staging", cluster: str = "c", server: str = "https://10.0.0.1", user: str = "me") -> ContextFacts:
+def facts(
+    name: str = "staging", cluster: str = "c", server: str = "https://10.0.0.1", user: str = "me"
+) -> ContextFacts:
     return ContextFacts(name, cluster, server, user, Path("config"))
 
 
-@pytest.mark.parametrize("name", ["prod", "eu-prod-1", "production", "arn:aws:eks:eu:1:cluster/live", "PRD_a", "gke_x_prod2"])
+@pytest.mark.parametrize(
+    "name", ["prod", "eu-prod-1", "production", "arn:aws:eks:eu:1:cluster/live", "PRD_a", "gke_x_prod2"]
+)
 def test_a_name_of_production_is_seen(name: str) -> None:
     assert detect_production(facts(name))
     assert detect_production(facts(server=f"https://{name}.example"))
 
 
-@pytest.mark.parametrize("name", ["staging", "product-demo", "reproduce", "kind-a", "alive", "delivery", "preprod-less", "nonprods"])
+@pytest.mark.parametrize(
+    "name", ["staging", "product-demo", "reproduce", "kind-a", "alive", "delivery", "preprod-less", "nonprods"]
+)
 def test_a_name_that_only_holds_the_letters_is_not(name: str) -> None:
     assert detect_production(facts(name)) == []
 
 
 def test_a_nodes_label_tells_too() -> None:
-    node = {"kind": "Node", "metadata": {"name": "n1", "labels": {"company.example/environment": "production", "zone": "prod"}}}
+    node = {
+        "kind": "Node",
+        "metadata": {"name": "n1", "labels": {"company.example/environment": "production", "zone": "prod"}},
+    }
     assert detect_production(facts(), [node]) == ["Node n1 is labelled company.example/environment=production"]
 
 
@@ -50,13 +59,24 @@ def test_what_will_be_touched_names_server_user_label_and_listed_namespaces() ->
 
 
 def write_config(path: Path, **contexts: str) -> Path:
-    path.write_text(json.dumps({
-        "contexts": [{"name": name, "context": {"cluster": cluster, "user": "u"}} for name, cluster in contexts.items()],
-        "clusters": [{"name": cluster, "cluster": {"server": f"https://{cluster}"}} for cluster in contexts.values()]}))
+    path.write_text(
+        json.dumps(
+            {
+                "contexts": [
+                    {"name": name, "context": {"cluster": cluster, "user": "u"}} for name, cluster in contexts.items()
+                ],
+                "clusters": [
+                    {"name": cluster, "cluster": {"server": f"https://{cluster}"}} for cluster in contexts.values()
+                ],
+            }
+        )
+    )
     return path
 
 
-def test_a_context_is_found_in_any_file_of_kubeconfig_and_the_first_one_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_context_is_found_in_any_file_of_kubeconfig_and_the_first_one_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one, two = write_config(tmp_path / "1", a="first"), write_config(tmp_path / "2", a="second", b="other")
     monkeypatch.setenv("KUBECONFIG", f"{one}:{two}")
     assert kubeconfig_paths() == (one, two)
@@ -82,7 +102,9 @@ def test_a_context_has_to_be_named() -> None:
     assert parse_spec("kind:two") == ClusterSpec(Kind.KIND, "two")
 
 
-@pytest.mark.parametrize(("answer", "version"), [({"major": "1", "minor": "29+"}, (1, 29)), ({"major": "1", "minor": "37"}, (1, 37))])
+@pytest.mark.parametrize(
+    ("answer", "version"), [({"major": "1", "minor": "29+"}, (1, 29)), ({"major": "1", "minor": "37"}, (1, 37))]
+)
 def test_versions_are_read_as_clouds_write_them(answer: dict[str, str], version: tuple[int, int]) -> None:
     assert parse_version(answer) == version
     refuse_too_old(version)
@@ -116,9 +138,12 @@ def test_a_write_to_a_strangers_namespace_is_refused_and_a_read_is_not() -> None
     guard = Guard(Objects(shop=THEIRS, tenant_a=OURS))
     guard.check("GET", "/api/v1/namespaces/shop/pods")
     guard.check("POST", "/api/v1/namespaces/tenant-a/pods")
-    for method, path in (("POST", "/api/v1/namespaces/shop/pods"), ("DELETE", "/api/v1/namespaces/shop"),
-                         ("PATCH", "/apis/apps/v1/namespaces/shop/deployments/web"),
-                         ("POST", "/api/v1/namespaces/shop/pods/x/proxy/flows")):
+    for method, path in (
+        ("POST", "/api/v1/namespaces/shop/pods"),
+        ("DELETE", "/api/v1/namespaces/shop"),
+        ("PATCH", "/apis/apps/v1/namespaces/shop/deployments/web"),
+        ("POST", "/api/v1/namespaces/shop/pods/x/proxy/flows"),
+    ):
         with pytest.raises(Misuse, match="namespace 'shop' is not ours"):
             guard.check(method, path)
 
@@ -173,11 +198,16 @@ def test_questions_and_dry_runs_store_nothing_and_pass() -> None:
         guard.check("POST", "/api/v1/namespaces/default/pods", b"{}", {"dryRun": ""})
 
 
-@pytest.mark.parametrize(("path", "parts"), [
-    ("/api/v1/namespaces", ("", "")), ("/api/v1/namespaces/a", ("a", "")), ("/api/v1/nodes/n", ("", "")),
-    ("/apis/apps/v1/namespaces/a/deployments/b", ("a", "deployments/b")),
-    ("/api/v1/namespaces/a/pods/p:80/proxy/namespaces/b", ("a", "pods/p:80/proxy/namespaces/b")),
-    ("/api/v1/nodes/n/proxy/namespaces/b", ("", "")),
-])
+@pytest.mark.parametrize(
+    ("path", "parts"),
+    [
+        ("/api/v1/namespaces", ("", "")),
+        ("/api/v1/namespaces/a", ("a", "")),
+        ("/api/v1/nodes/n", ("", "")),
+        ("/apis/apps/v1/namespaces/a/deployments/b", ("a", "deployments/b")),
+        ("/api/v1/namespaces/a/pods/p:80/proxy/namespaces/b", ("a", "pods/p:80/proxy/namespaces/b")),
+        ("/api/v1/nodes/n/proxy/namespaces/b", ("", "")),
+    ],
+)
 def test_a_paths_namespace_is_the_first_one(path: str, parts: tuple[str, str]) -> None:
     assert split_path(path) == parts

@@ -1,5 +1,5 @@
-"""A cluster that is not ours, reached through its kubeconfig alone, under exactly the runner's role: a run, a rehearsal of
-what else the suite does, and the API server's audit log held against the roles."""
+"""A cluster that is not ours, reached through its kubeconfig alone, under exactly the runner's role: a run, a rehearsal
+of what else the suite does, and the API server's audit log held against the roles."""
 
 from __future__ import annotations
 
@@ -41,12 +41,20 @@ WATCHDOG = "system:serviceaccount:sharedfate-system:watchdog"
 AGENT = "system:serviceaccount:sharedfate-system:node-proxy"
 # Only met when a proxy's stream comes before the watch's event of its pod: a race that no test can force.
 RACES = {CONTROL_PLANE: {Access("", "pods", "get")}}
-# What the watchdog needs for faults that are never injected in a cluster of another (whole nodes), or that act on other kinds
-# of workload and on a loader: exercised where those faults are.
-ELSEWHERE = {Access("", "nodes", verb) for verb in ("get", "list", "patch")} | {
-    Access("apps", kind, verb) for kind in ("daemonsets", "statefulsets") for verb in ("get", "create", "patch")} | {
-    Access("apps", "replicasets", "get"), Access("apps", "deployments", "create"), Access("", "pods/proxy", "create"),
-    Access("", "pods/proxy", "get"), Access("", "configmaps", "get"), Access("", "pods", "list")}
+# What the watchdog needs for faults that are never injected in a cluster of another (whole nodes), or that act on other
+# kinds of workload and on a loader: exercised where those faults are.
+ELSEWHERE = (
+    {Access("", "nodes", verb) for verb in ("get", "list", "patch")}
+    | {Access("apps", kind, verb) for kind in ("daemonsets", "statefulsets") for verb in ("get", "create", "patch")}
+    | {
+        Access("apps", "replicasets", "get"),
+        Access("apps", "deployments", "create"),
+        Access("", "pods/proxy", "create"),
+        Access("", "pods/proxy", "get"),
+        Access("", "configmaps", "get"),
+        Access("", "pods", "list"),
+    }
+)
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +64,24 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stranger]:
 
 
 @pytest.mark.parametrize("modes", ["none", pytest.param("sidecar,node", marks=pytest.mark.slow)])
-def test_a_run_in_a_cluster_of_another_needs_its_kubeconfig_and_the_runners_role_alone(theirs: Stranger, tmp_path: Path, modes: str,
-                                                                                       ) -> None:
+def test_a_run_in_a_cluster_of_another_needs_its_kubeconfig_and_the_runners_role_alone(
+    theirs: Stranger, tmp_path: Path, modes: str
+) -> None:
     out = tmp_path / "out"
-    done = command("run", "--cluster", f"context:{CONTEXT}", "--modes", modes, "--scenarios", "proxy-killed", "--out", str(out),
-                   "--", "--chaos-inconclusive=fail", KUBECONFIG=str(theirs.kubeconfig))
+    done = command(
+        "run",
+        "--cluster",
+        f"context:{CONTEXT}",
+        "--modes",
+        modes,
+        "--scenarios",
+        "proxy-killed",
+        "--out",
+        str(out),
+        "--",
+        "--chaos-inconclusive=fail",
+        KUBECONFIG=str(theirs.kubeconfig),
+    )
     assert (out / "report.json").is_file(), done.stdout[-3000:] + done.stderr[-2000:]
     assert "touches no other namespace" in done.stderr + done.stdout
     report = json.loads((out / "report.json").read_text())
@@ -82,7 +103,10 @@ def test_the_audit_log_of_a_rehearsal_holds_no_refusal_and_no_rule_of_any_role_i
     # not 401: the token of a pod ends with the pod, which may ask once more while it is taken down
     refusals = [(row.user, str(row.access), row.namespace) for row in rows if row.code == 403]
     assert refusals == []
-    granted = {CONTROL_PLANE: expand(rules_in("rbac/control-plane.yaml")), AGENT: expand(rules_in("rbac/node-proxy.yaml"))}
+    granted = {
+        CONTROL_PLANE: expand(rules_in("rbac/control-plane.yaml")),
+        AGENT: expand(rules_in("rbac/node-proxy.yaml")),
+    }
     for user, rules in granted.items():
         assert unused(rules, rows, user) - RACES.get(user, set()) == set(), user
     granted[WATCHDOG] = expand(rules_in("rbac/watchdog.yaml"))
@@ -95,13 +119,15 @@ def test_the_audit_log_of_a_rehearsal_holds_no_refusal_and_no_rule_of_any_role_i
 def test_a_refusal_and_an_unused_rule_are_both_seen(theirs: Stranger) -> None:
     cluster = connect(CONTEXT, kubeconfig=theirs.kubeconfig, consent=Consent())
     try:
-        with pytest.raises(ApiError, match="cannot list resource \"secrets\""):
+        with pytest.raises(ApiError, match='cannot list resource "secrets"'):
             cluster.list("Secret", "kube-system")
     finally:
         cluster.close()
     rows = settled_entries(theirs)
     assert [row for row in rows if row.user == RUNNER and row.code == 403 and row.namespace == "kube-system"]
-    assert unused([Access("apps", "deployments", "escalate")], rows, RUNNER) == {Access("apps", "deployments", "escalate")}
+    assert unused([Access("apps", "deployments", "escalate")], rows, RUNNER) == {
+        Access("apps", "deployments", "escalate")
+    }
 
 
 def settled_entries(theirs: Stranger) -> list[Entry]:
@@ -144,12 +170,19 @@ def rehearse(theirs: Stranger) -> None:
         with Recorder(cluster, [SYSTEM_NAMESPACE, "tenant-a"], every=0.2):
             break_things(cluster, mesh)
         cluster.delete("ConfigMap", PROXY_CONFIG, "tenant-a")
-        cluster.wait("the control plane publishes again",
-                     lambda: [c for c in cluster.list("ConfigMap", "tenant-a") if c["metadata"]["name"] == PROXY_CONFIG])
+        cluster.wait(
+            "the control plane publishes again",
+            lambda: [c for c in cluster.list("ConfigMap", "tenant-a") if c["metadata"]["name"] == PROXY_CONFIG],
+        )
         cluster.patch("ConfigMap", PROXY_CONFIG, {"data": {"bootstrap.json": "broken"}}, "tenant-a")
-        cluster.wait("the control plane mends it", lambda: [
-            c for c in cluster.list("ConfigMap", "tenant-a")
-            if c["metadata"]["name"] == PROXY_CONFIG and c["data"].get("bootstrap.json") != "broken"])
+        cluster.wait(
+            "the control plane mends it",
+            lambda: [
+                c
+                for c in cluster.list("ConfigMap", "tenant-a")
+                if c["metadata"]["name"] == PROXY_CONFIG and c["data"].get("bootstrap.json") != "broken"
+            ],
+        )
         removed = remove_runs(cluster)
         assert any("Namespace tenant-a" in line for line in removed)
         assert any(line == "Deployment shop/web" for line in removed)
@@ -161,12 +194,27 @@ def rehearse(theirs: Stranger) -> None:
 
 def the_same_fate_through_a_target_file(cluster: Cluster, mesh: Mesh) -> None:
     """Our own mesh, described as a stranger's would be: the model says the same of its node proxies."""
-    target = parse_target({
-        "version": 1, "tenants": [{"name": "a", "namespaces": ["tenant-a"]}],
-        "calls": [{"client": "tenant-a/client", "server": "tenant-a/server"}],
-        "mesh": {"name": "theirs", "path": ["l4@client", "l4@server"], "proxies": [{
-            "name": "l4", "layers": ["l4"], "scope": "node", "container": "proxy",
-            "pods": {"namespace": SYSTEM_NAMESPACE, "labels": {"app": "node-proxy"}}}]}}, source="rehearsal")
+    target = parse_target(
+        {
+            "version": 1,
+            "tenants": [{"name": "a", "namespaces": ["tenant-a"]}],
+            "calls": [{"client": "tenant-a/client", "server": "tenant-a/server"}],
+            "mesh": {
+                "name": "theirs",
+                "path": ["l4@client", "l4@server"],
+                "proxies": [
+                    {
+                        "name": "l4",
+                        "layers": ["l4"],
+                        "scope": "node",
+                        "container": "proxy",
+                        "pods": {"namespace": SYSTEM_NAMESPACE, "labels": {"app": "node-proxy"}},
+                    }
+                ],
+            },
+        },
+        source="rehearsal",
+    )
     _, described = read_target_placement(cluster, target)
     own = {proxy.pod: proxy for proxy in mesh.placement().proxies}
     said = {proxy.node: flow_shares(described, [proxy]) for proxy in described.proxies}
@@ -176,8 +224,11 @@ def the_same_fate_through_a_target_file(cluster: Cluster, mesh: Mesh) -> None:
 
 def install_as_kubectl_does(mesh: Mesh) -> None:
     """Apply what `render` prints, and nothing before it: the control plane makes its own key and publishes it."""
-    for wave in (("Namespace",), ("ServiceAccount", "ClusterRole", "Role", "ClusterRoleBinding", "RoleBinding", "ConfigMap", "Service"),
-                 ("Deployment", "DaemonSet")):
+    for wave in (
+        ("Namespace",),
+        ("ServiceAccount", "ClusterRole", "Role", "ClusterRoleBinding", "RoleBinding", "ConfigMap", "Service"),
+        ("Deployment", "DaemonSet"),
+    ):
         for obj in mesh.system_manifests():
             if obj["kind"] in wave:
                 mesh.cluster.apply(obj)
@@ -187,22 +238,46 @@ def install_as_kubectl_does(mesh: Mesh) -> None:
 
 def inject_everywhere(mesh: Mesh, node: str) -> None:
     """Workloads of every kind, some in a listed namespace that stays."""
+
     def template(**spec: object) -> dict[str, object]:
-        return {"metadata": {"labels": {"app": "web"}}, "spec": {"nodeName": node, "containers": [
-            {"name": "web", "image": manifests.IMAGE, "command": ["sleep", "600"]}], "terminationGracePeriodSeconds": 0, **spec}}
+        return {
+            "metadata": {"labels": {"app": "web"}},
+            "spec": {
+                "nodeName": node,
+                "containers": [{"name": "web", "image": manifests.IMAGE, "command": ["sleep", "600"]}],
+                "terminationGracePeriodSeconds": 0,
+                **spec,
+            },
+        }
 
     job = {"backoffLimit": 0, "template": template(restartPolicy="Never")}
     selector = {"matchLabels": {"app": "web"}}
-    specs = {"Deployment": {"replicas": 0, "selector": selector, "template": template()},
-             "DaemonSet": {"selector": selector, "template": template(nodeName="", nodeSelector={"no": "such"})},
-             "StatefulSet": {"replicas": 0, "serviceName": "web", "selector": selector, "template": template()},
-             "Job": {**job, "suspend": True}, "CronJob": {"schedule": "0 0 1 1 *", "jobTemplate": {"spec": job}}}
+    specs = {
+        "Deployment": {"replicas": 0, "selector": selector, "template": template()},
+        "DaemonSet": {"selector": selector, "template": template(nodeName="", nodeSelector={"no": "such"})},
+        "StatefulSet": {"replicas": 0, "serviceName": "web", "selector": selector, "template": template()},
+        "Job": {**job, "suspend": True},
+        "CronJob": {"schedule": "0 0 1 1 *", "jobTemplate": {"spec": job}},
+    }
     groups = {"Job": "batch/v1", "CronJob": "batch/v1"}
-    objects = [{"apiVersion": groups.get(kind, "apps/v1"), "kind": kind, "metadata": {"name": "web", "namespace": "shop"}, "spec": spec}
-               for kind, spec in specs.items()]
-    objects += [{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "shop"},
-                 "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]}},
-                {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "web", "namespace": "shop"}}]
+    objects = [
+        {
+            "apiVersion": groups.get(kind, "apps/v1"),
+            "kind": kind,
+            "metadata": {"name": "web", "namespace": "shop"},
+            "spec": spec,
+        }
+        for kind, spec in specs.items()
+    ]
+    objects += [
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "web", "namespace": "shop"},
+            "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]},
+        },
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "web", "namespace": "shop"}},
+    ]
     for _ in range(2):
         for obj in mesh.inject(objects):
             mesh.cluster.apply(obj)
@@ -231,9 +306,20 @@ def break_things(cluster: Cluster, mesh: Mesh) -> None:
         with injected(cluster, fault, container_target(waypoint(), "proxy"), run="rehearsal", seconds=30):
             pass
     # and what a runner that died leaves to the watchdog
-    server = Target(kind="workload", workload_kind="Deployment", name="server", namespace="tenant-a",
-                    uid=cluster.get("Deployment", "server", "tenant-a")["metadata"]["uid"])
+    server = Target(
+        kind="workload",
+        workload_kind="Deployment",
+        name="server",
+        namespace="tenant-a",
+        uid=cluster.get("Deployment", "server", "tenant-a")["metadata"]["uid"],
+    )
     paused = container_target(cluster.get("Pod", client["metadata"]["name"], "tenant-a"), "client")
-    for left, target in ((Throttle(millicores=20), container_target(waypoint(), "proxy")), (Pause(), paused), (Scale(), server)):
-        begin(cluster, left, target, run="rehearsal", seconds=1)  # one after another: without its server a waypoint goes
+    for left, target in (
+        (Throttle(millicores=20), container_target(waypoint(), "proxy")),
+        (Pause(), paused),
+        (Scale(), server),
+    ):
+        begin(
+            cluster, left, target, run="rehearsal", seconds=1
+        )  # one after another: without its server a waypoint goes
         cluster.wait("the watchdog undoes what is overdue", lambda: not open_receipts(cluster, "rehearsal"), seconds=60)

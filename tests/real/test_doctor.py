@@ -14,8 +14,16 @@ from chaos.mesh.modes import MODES
 from chaos.names import IMAGE
 
 NODE = NodeFacts("n1", "v1.36.2", "6.8.0", "containerd://2.0.1", True)
-FACTS = Facts("theirs", (1, 36), (NODE, dataclasses.replace(NODE, name="n2")), (), True, True, {PRIVILEGED: "", CAPTURE: ""},
-              network=("Calico",))
+FACTS = Facts(
+    "theirs",
+    (1, 36),
+    (NODE, dataclasses.replace(NODE, name="n2")),
+    (),
+    True,
+    True,
+    {PRIVILEGED: "", CAPTURE: ""},
+    network=("Calico",),
+)
 
 
 def facts(**changes: Any) -> Facts:
@@ -24,7 +32,9 @@ def facts(**changes: Any) -> Facts:
 
 def test_a_cluster_with_everything_runs_everything() -> None:
     found = findings(FACTS, _scenarios())
-    assert [one for one in found if not one.can and "does not apply" not in one.why and "only in a cluster" not in one.why] == []
+    assert [
+        one for one in found if not one.can and "does not apply" not in one.why and "only in a cluster" not in one.why
+    ] == []
     assert any(one.subject == "proxy-killed[ambient-node]" for one in found)
     assert warnings(FACTS) == []
 
@@ -36,7 +46,7 @@ def test_one_node_is_in_the_way_of_everything() -> None:
 
 
 def test_a_missing_permission_names_itself_and_the_manifest() -> None:
-    why, = blockers(facts(refused=(Access("", "pods", "create"), Access("", "pods/log", "get"))))
+    (why,) = blockers(facts(refused=(Access("", "pods", "create"), Access("", "pods/log", "get"))))
     assert why == "you may not create pods, get pods/log: bind manifests/rbac/runner.yaml to your user"
 
 
@@ -69,7 +79,7 @@ def test_faults_of_whole_nodes_are_for_clusters_of_ours_alone() -> None:
 
 
 def test_a_restrictive_default_of_pod_security_forbids_sidecars_and_not_node_proxies() -> None:
-    strict = facts(pod_security={PRIVILEGED: "", CAPTURE: "violates PodSecurity \"baseline:latest\""})
+    strict = facts(pod_security={PRIVILEGED: "", CAPTURE: 'violates PodSecurity "baseline:latest"'})
     assert "NET_ADMIN" in of_mode(strict, MODES["sidecar"]).why
     assert "NET_ADMIN" in of_mode(strict, MODES["native-sidecar"]).why
     assert of_mode(strict, MODES["node"]).can
@@ -82,8 +92,16 @@ def test_an_old_version_and_a_run_that_is_there_are_in_the_way() -> None:
 
 
 def test_what_should_be_known_is_said() -> None:
-    told = "\n".join(warnings(facts(version=(1, 38), network=("Cilium",), unread=("DaemonSet: Forbidden",),
-                                    nodes=(dataclasses.replace(NODE, has_image=False),))))
+    told = "\n".join(
+        warnings(
+            facts(
+                version=(1, 38),
+                network=("Cilium",),
+                unread=("DaemonSet: Forbidden",),
+                nodes=(dataclasses.replace(NODE, has_image=False),),
+            )
+        )
+    )
     for part in ("1.38 is newer", "socketLB.hostNamespaceOnly", "may not look at DaemonSet", "not listed on n1"):
         assert part in told
     assert "Flannel enforces no NetworkPolicy" in "\n".join(warnings(facts(network=("Flannel",))))
@@ -109,7 +127,9 @@ def test_a_tainted_or_cordoned_node_takes_no_pods() -> None:
     node: dict[str, Any] = {"spec": {}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}}
     assert takes_pods(node)
     assert not takes_pods({**node, "spec": {"unschedulable": True}})
-    assert not takes_pods({**node, "spec": {"taints": [{"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}]}})
+    assert not takes_pods(
+        {**node, "spec": {"taints": [{"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}]}}
+    )
     assert takes_pods({**node, "spec": {"taints": [{"key": "x", "effect": "PreferNoSchedule"}]}})
     assert not takes_pods({"spec": {}, "status": {}})
 
@@ -133,10 +153,18 @@ def test_the_pods_that_are_tried_need_what_ours_need() -> None:
 def test_a_role_is_taken_apart_into_single_questions() -> None:
     one = Access("", "secrets", "get", "mesh-authority")
     assert one in needed()
-    assert one.review()["spec"]["resourceAttributes"] == {"verb": "get", "group": "", "resource": "secrets", "name": "mesh-authority"}
+    assert one.review()["spec"]["resourceAttributes"] == {
+        "verb": "get",
+        "group": "",
+        "resource": "secrets",
+        "name": "mesh-authority",
+    }
     log = Access("", "pods/log", "get").review()["spec"]["resourceAttributes"]
     assert (log["resource"], log["subresource"]) == ("pods", "log")
-    assert expand([{"apiGroups": ["a"], "resources": ["b", "c"], "verbs": ["get"]}]) == [Access("a", "b", "get"), Access("a", "c", "get")]
+    assert expand([{"apiGroups": ["a"], "resources": ["b", "c"], "verbs": ["get"]}]) == [
+        Access("a", "b", "get"),
+        Access("a", "c", "get"),
+    ]
 
 
 def test_the_runner_holds_everything_that_it_grants() -> None:
@@ -144,7 +172,9 @@ def test_the_runner_holds_everything_that_it_grants() -> None:
     held = set(needed())
     for file in ("rbac/control-plane.yaml", "rbac/node-proxy.yaml", "rbac/watchdog.yaml"):
         granted = set(expand(rules_in(file)))
-        assert {one for one in granted if one not in held and dataclasses.replace(one, name="") not in held} == set(), file
+        assert {one for one in granted if one not in held and dataclasses.replace(one, name="") not in held} == set(), (
+            file
+        )
 
 
 def test_no_role_of_ours_has_a_star() -> None:

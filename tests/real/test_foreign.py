@@ -1,5 +1,5 @@
-"""The suite on a mesh that we did not deploy: our own under another name, applied with kubectl, described by a target file and broken
-under the runner's role alone. Whom it hurts is what the model says of the description."""
+"""The suite on a mesh that we did not deploy: our own under another name, applied with kubectl, described by a target
+file and broken under the runner's role alone. Whom it hurts is what the model says of the description."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ SHOP, BANK, POST = (f"{name}/sharedfate-frontend -> {name}/backend" for name in 
 
 
 @contextmanager
-def theirs(mode: str, folder: Path, *, namespaces: Sequence[str] = tuple(foreign.PLACES)) -> Iterator[tuple[Stranger, Path]]:
+def theirs(
+    mode: str, folder: Path, *, namespaces: Sequence[str] = tuple(foreign.PLACES)
+) -> Iterator[tuple[Stranger, Path]]:
     """A stranger's cluster with a mesh in it, and the target file that describes it."""
     with stranger(folder) as cluster:
         foreign.install(cluster.admin, mode, folder, namespaces=namespaces)
@@ -36,11 +38,25 @@ def theirs(mode: str, folder: Path, *, namespaces: Sequence[str] = tuple(foreign
         yield cluster, file
 
 
-def run(cluster: Stranger, file: Path, scenarios: str, out: Path, *options: str) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
+def run(
+    cluster: Stranger, file: Path, scenarios: str, out: Path, *options: str
+) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
     """The ordinary command, and what its report says by scenario."""
     listed = [f"--chaos-namespaces={','.join(foreign.NAMESPACES)}"] if not options else list(options)
-    done = command("run", *WHERE, "--target", str(file), "--scenarios", scenarios, "--out", str(out), "--", *listed,
-                   KUBECONFIG=str(cluster.kubeconfig), seconds=600)
+    done = command(
+        "run",
+        *WHERE,
+        "--target",
+        str(file),
+        "--scenarios",
+        scenarios,
+        "--out",
+        str(out),
+        "--",
+        *listed,
+        KUBECONFIG=str(cluster.kubeconfig),
+        seconds=600,
+    )
     report = out / "report.json"
     trials = json.loads(report.read_text())["trials"] if report.is_file() else []
     return done, {trial["scenario"]: trial for trial in trials}
@@ -63,8 +79,11 @@ def nothing_left(cluster: Stranger, before: set[str]) -> None:
 
 def pods(cluster: Stranger) -> set[str]:
     """Names of all pods that live."""
-    return {f"{pod['metadata']['namespace']}/{pod['metadata']['name']}" for pod in cluster.admin.list("Pod")
-            if "deletionTimestamp" not in pod["metadata"]}
+    return {
+        f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
+        for pod in cluster.admin.list("Pod")
+        if "deletionTimestamp" not in pod["metadata"]
+    }
 
 
 def test_the_death_of_a_foreign_node_proxy_hurts_whom_the_description_says(tmp_path: Path) -> None:
@@ -81,14 +100,18 @@ def test_the_death_of_a_foreign_node_proxy_hurts_whom_the_description_says(tmp_p
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("mode", "killed", "drowned"), [
-    ("sidecar", [SHOP], []),  # the first proxy that is not in the loader's own pod: one of two servers'
-    ("node", [SHOP, BANK], [BANK]),
-    ("ambient-namespace", [SHOP, BANK], None),  # which layer gives out first is read, not said
-    ("none", [], []),
-])
-def test_each_kind_of_foreign_mesh_is_broken_and_drowned_as_the_model_says(tmp_path: Path, mode: str, killed: list[str],
-                                                                          drowned: list[str] | None) -> None:
+@pytest.mark.parametrize(
+    ("mode", "killed", "drowned"),
+    [
+        ("sidecar", [SHOP], []),  # the first proxy that is not in the loader's own pod: one of two servers'
+        ("node", [SHOP, BANK], [BANK]),
+        ("ambient-namespace", [SHOP, BANK], None),  # which layer gives out first is read, not said
+        ("none", [], []),
+    ],
+)
+def test_each_kind_of_foreign_mesh_is_broken_and_drowned_as_the_model_says(
+    tmp_path: Path, mode: str, killed: list[str], drowned: list[str] | None
+) -> None:
     with theirs(mode, tmp_path) as (cluster, file):
         before = pods(cluster)
         done, trials = run(cluster, file, "proxy-killed,noisy-neighbour", tmp_path / "out")
@@ -116,7 +139,10 @@ def test_what_only_needs_faults_load_and_placement_runs_on_a_foreign_mesh(tmp_pa
 @pytest.mark.slow
 def test_a_run_whose_namespaces_were_not_listed_is_refused_before_anything_is_changed(tmp_path: Path) -> None:
     with theirs("node", tmp_path, namespaces=("shop", "post")) as (cluster, file):
-        for listed, missing in (("-q", "post, shop, stranger-system"), ("--chaos-namespaces=shop,post", "stranger-system")):
+        for listed, missing in (
+            ("-q", "post, shop, stranger-system"),
+            ("--chaos-namespaces=shop,post", "stranger-system"),
+        ):
             refused, _ = run(cluster, file, "proxy-killed", tmp_path / "refused", listed)
             assert refused.returncode == 4
             assert f"{missing} was not listed. Nothing was changed" in refused.stderr + refused.stdout
@@ -125,16 +151,42 @@ def test_a_run_whose_namespaces_were_not_listed_is_refused_before_anything_is_ch
 
 
 @pytest.mark.slow
-def test_what_a_killed_runner_left_beside_a_foreign_mesh_is_cleaned_where_its_namespaces_are_listed(tmp_path: Path) -> None:
+def test_what_a_killed_runner_left_beside_a_foreign_mesh_is_cleaned_where_its_namespaces_are_listed(
+    tmp_path: Path,
+) -> None:
     with theirs("node", tmp_path, namespaces=("shop", "post")) as (cluster, file):
         before = pods(cluster)
-        arguments = [sys.executable, "-m", "chaos.cli", "run", *WHERE, "--target", str(file), "--scenarios", "proxy-paused", "--out",
-                     str(tmp_path / "out"), "--", f"--chaos-namespaces={','.join(foreign.NAMESPACES)}"]
-        runner = subprocess.Popen(arguments, env={**os.environ, "KUBECONFIG": str(cluster.kubeconfig)}, stdout=subprocess.DEVNULL,
-                                  stderr=subprocess.DEVNULL)
+        arguments = [
+            sys.executable,
+            "-m",
+            "chaos.cli",
+            "run",
+            *WHERE,
+            "--target",
+            str(file),
+            "--scenarios",
+            "proxy-paused",
+            "--out",
+            str(tmp_path / "out"),
+            "--",
+            f"--chaos-namespaces={','.join(foreign.NAMESPACES)}",
+        ]
+        runner = subprocess.Popen(
+            arguments,
+            env={**os.environ, "KUBECONFIG": str(cluster.kubeconfig)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         try:
-            cluster.admin.wait("a receipt", lambda: [c for c in cluster.admin.list("ConfigMap", labels=LABEL_RUN)
-                                                     if c["metadata"]["name"].startswith("receipt-")], seconds=90)
+            cluster.admin.wait(
+                "a receipt",
+                lambda: [
+                    c
+                    for c in cluster.admin.list("ConfigMap", labels=LABEL_RUN)
+                    if c["metadata"]["name"].startswith("receipt-")
+                ],
+                seconds=90,
+            )
         finally:
             runner.send_signal(signal.SIGKILL)
             runner.wait()

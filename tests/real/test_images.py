@@ -18,11 +18,14 @@ def lines(commands: list[tuple[str, ...]]) -> list[str]:
     return [" ".join(command) for command in commands]
 
 
-@pytest.mark.parametrize(("engine", "options"), [("docker", ""), ("podman", "--pull-never "), ("buildah", "--pull-never ")])
+@pytest.mark.parametrize(
+    ("engine", "options"), [("docker", ""), ("podman", "--pull-never "), ("buildah", "--pull-never ")]
+)
 def test_a_build_without_pulling(engine: str, options: str) -> None:
     build = Build(NAME, Path("/src"), {"PYTHON_IMAGE": "localhost/base"}, pull=False)
     assert " ".join(plan_build(Engine(engine), build)) == (
-        f"{engine} build --build-arg=PYTHON_IMAGE=localhost/base {options}--tag {NAME} --file /src/Dockerfile /src")
+        f"{engine} build --build-arg=PYTHON_IMAGE=localhost/base {options}--tag {NAME} --file /src/Dockerfile /src"
+    )
 
 
 def test_isolation_is_buildahs_alone() -> None:

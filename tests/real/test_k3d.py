@@ -17,8 +17,11 @@ from chaos.cluster.providers import ClusterSpec, Kind, parse_spec
 from chaos.errors import EnvironmentUnfit, ExperimentFailure, Misuse
 from tests.real.exchanges import Recorded
 
-CREATE = ("k3d cluster create a --servers 1 --agents 2 --no-lb --k3s-arg --disable=traefik@server:* --kubeconfig-update-default=false "
-          "--kubeconfig-switch-context=false --wait --timeout 180s")
+CREATE = (
+    "k3d cluster create a --servers 1 --agents 2 --no-lb --k3s-arg --disable=traefik@server:* "
+    "--kubeconfig-update-default=false "
+    "--kubeconfig-switch-context=false --wait --timeout 180s"
+)
 THERE = {"k3d cluster list": Done(0, "a   1/1   2/2   false\n"), "k3d kubeconfig get": Done(0, "apiVersion: v1")}
 
 
@@ -42,18 +45,30 @@ def use(runner: Recorded, options: KindOptions, *, keep: bool = False) -> list[s
 
 def test_a_cluster_is_made_loaded_used_and_deleted_in_this_order(archive: Path) -> None:
     assert use(Recorded("k3d", "docker"), KindOptions(archive=archive)) == [
-        "k3d cluster list --no-headers", CREATE, "k3d kubeconfig get a", f"k3d image import {archive} --cluster a", "(used)",
-        "k3d cluster delete a"]
+        "k3d cluster list --no-headers",
+        CREATE,
+        "k3d kubeconfig get a",
+        f"k3d image import {archive} --cluster a",
+        "(used)",
+        "k3d cluster delete a",
+    ]
 
 
 def test_another_image_and_number_of_nodes_can_be_set(archive: Path) -> None:
-    calls = use(Recorded("k3d", "docker"), KindOptions(archive=archive, node_image="rancher/k3s:v1.33.1-k3s1", workers=3))
+    calls = use(
+        Recorded("k3d", "docker"), KindOptions(archive=archive, node_image="rancher/k3s:v1.33.1-k3s1", workers=3)
+    )
     assert "--agents 3 --image rancher/k3s:v1.33.1-k3s1 " in calls[1]
 
 
 def test_without_an_archive_the_image_is_built_and_saved_before_anything_is_made() -> None:
     calls = use(Recorded("k3d", "docker"), KindOptions())
-    assert [call.split(" --")[0] for call in calls[:4]] == ["k3d cluster list", "docker build", "docker save", "k3d cluster create a"]
+    assert [call.split(" --")[0] for call in calls[:4]] == [
+        "k3d cluster list",
+        "docker build",
+        "docker save",
+        "k3d cluster create a",
+    ]
 
 
 @pytest.mark.parametrize("keep", [False, True])
@@ -67,7 +82,11 @@ def test_what_is_half_made_is_deleted_even_when_it_should_be_kept(archive: Path,
 
 def test_a_kept_cluster_is_used_again_and_a_taken_name_is_refused_otherwise(archive: Path) -> None:
     assert use(Recorded("k3d", "docker", answers=THERE), KindOptions(archive=archive), keep=True) == [
-        "k3d cluster list --no-headers", "k3d kubeconfig get a", f"k3d image import {archive} --cluster a", "(used)"]
+        "k3d cluster list --no-headers",
+        "k3d kubeconfig get a",
+        f"k3d image import {archive} --cluster a",
+        "(used)",
+    ]
     runner = Recorded("k3d", "docker", answers=THERE)
     with pytest.raises(Misuse, match=r"there already: add --chaos-keep.*k3d:OTHER.*k3d cluster delete a"):
         use(runner, KindOptions(archive=archive))

@@ -23,7 +23,9 @@ def archive(tmp_path: Path) -> Path:
     return path
 
 
-def use(runner: Recorded, options: KindOptions, *, name: str = "a", keep: bool = False, failed: list[str] | None = None) -> list[str]:
+def use(
+    runner: Recorded, options: KindOptions, *, name: str = "a", keep: bool = False, failed: list[str] | None = None
+) -> list[str]:
     """Enter and leave, and the commands with the temporary folder's name taken out."""
     try:
         with kind_cluster(runner, name, options, keep=keep, failed=failed) as kubeconfig:
@@ -34,13 +36,21 @@ def use(runner: Recorded, options: KindOptions, *, name: str = "a", keep: bool =
     return runner.calls
 
 
-CREATE = (f"kind create cluster --name a --image {NODE_IMAGE} --config TMP/kind.yaml --kubeconfig TMP/kubeconfig --wait 180s --retain")
+CREATE = (
+    f"kind create cluster --name a --image {NODE_IMAGE} --config TMP/kind.yaml "
+    "--kubeconfig TMP/kubeconfig --wait 180s --retain"
+)
 
 
 def test_a_cluster_is_made_loaded_used_and_deleted_in_this_order(archive: Path) -> None:
     runner = Recorded("kind", "docker")
     assert use(runner, KindOptions(archive=archive)) == [
-        "kind get clusters", CREATE, f"kind load image-archive {archive} --name a", "(used)", "kind delete cluster --name a"]
+        "kind get clusters",
+        CREATE,
+        f"kind load image-archive {archive} --name a",
+        "(used)",
+        "kind delete cluster --name a",
+    ]
 
 
 def test_the_node_image_can_be_set(archive: Path) -> None:
@@ -55,8 +65,14 @@ def test_the_default_node_image_is_pinned_by_digest() -> None:
 def test_without_an_archive_the_image_is_built_and_saved_before_anything_is_made() -> None:
     calls = use(Recorded("kind", "docker"), KindOptions())
     assert [call.split(" --")[0] for call in calls] == [
-        "kind get clusters", "docker build", "docker save", "kind create cluster", "kind load image-archive TMP/image.tar", "(used)",
-        "kind delete cluster"]
+        "kind get clusters",
+        "docker build",
+        "docker save",
+        "kind create cluster",
+        "kind load image-archive TMP/image.tar",
+        "(used)",
+        "kind delete cluster",
+    ]
 
 
 def test_a_build_that_fails_makes_no_cluster() -> None:
@@ -67,7 +83,9 @@ def test_a_build_that_fails_makes_no_cluster() -> None:
 
 
 @pytest.mark.parametrize("keep", [False, True])
-def test_a_cluster_that_cannot_be_made_gives_its_logs_and_is_deleted_even_when_it_should_be_kept(archive: Path, keep: bool) -> None:
+def test_a_cluster_that_cannot_be_made_gives_its_logs_and_is_deleted_even_when_it_should_be_kept(
+    archive: Path, keep: bool
+) -> None:
     runner = Recorded("kind", "docker", answers={"kind create": Done(1, stderr="ERROR: failed to create cluster")})
     with pytest.raises(ExperimentFailure, match="failed to create cluster"):
         use(runner, KindOptions(archive=archive, logs=Path("out/kind-logs")), keep=keep)
@@ -96,7 +114,9 @@ def test_a_run_with_failed_trials_gives_logs_and_one_without_does_not(archive: P
 
 
 def test_logs_that_cannot_be_taken_do_not_hide_the_failure_nor_keep_the_cluster(archive: Path) -> None:
-    runner = Recorded("kind", "docker", answers={"kind load": Done(1, stderr="disk full"), "kind export": Done(1, stderr="gone")})
+    runner = Recorded(
+        "kind", "docker", answers={"kind load": Done(1, stderr="disk full"), "kind export": Done(1, stderr="gone")}
+    )
     with pytest.raises(ExperimentFailure, match="disk full"):
         use(runner, KindOptions(archive=archive, logs=Path("logs")))
     assert runner.calls[-1] == "kind delete cluster --name a"
@@ -109,9 +129,17 @@ def test_a_cluster_that_cannot_be_deleted_is_said(archive: Path) -> None:
 
 
 def test_a_kept_cluster_is_used_again_with_a_kubeconfig_of_its_own(archive: Path) -> None:
-    runner = Recorded("kind", "docker", answers={"kind get clusters": Done(0, "a\nb\n"), "kind get kubeconfig": Done(0, "apiVersion: v1")})
+    runner = Recorded(
+        "kind",
+        "docker",
+        answers={"kind get clusters": Done(0, "a\nb\n"), "kind get kubeconfig": Done(0, "apiVersion: v1")},
+    )
     assert use(runner, KindOptions(archive=archive), keep=True) == [
-        "kind get clusters", "kind get kubeconfig --name a", f"kind load image-archive {archive} --name a", "(used)"]
+        "kind get clusters",
+        "kind get kubeconfig --name a",
+        f"kind load image-archive {archive} --name a",
+        "(used)",
+    ]
 
 
 def test_a_name_that_is_taken_is_refused_unless_it_is_kept(archive: Path) -> None:
@@ -133,7 +161,11 @@ def test_podman_is_told_to_kind_in_its_environment(archive: Path) -> None:
     runner = Recorded("kind", "podman")
     use(runner, KindOptions(archive=archive))
     told = {"KIND_EXPERIMENTAL_PROVIDER": "podman"}
-    assert all(environment == told for call, environment in zip(runner.calls, runner.environments, strict=False) if call != "(used)")
+    assert all(
+        environment == told
+        for call, environment in zip(runner.calls, runner.environments, strict=False)
+        if call != "(used)"
+    )
 
 
 def test_what_is_missing_is_named_before_anything_is_called() -> None:
@@ -162,8 +194,13 @@ def test_the_installed_kind_takes_every_flag_that_is_used() -> None:
     shell = Shell()
     if shell.which("kind") is None:
         pytest.skip("kind is not installed")
-    for words, flags in (("create cluster", ("--name", "--image", "--config", "--kubeconfig", "--wait", "--retain")),
-                         ("load image-archive", ("--name",)), ("export logs", ("--name",)), ("delete cluster", ("--name",)),
-                         ("get kubeconfig", ("--name",)), ("get clusters", ())):
+    for words, flags in (
+        ("create cluster", ("--name", "--image", "--config", "--kubeconfig", "--wait", "--retain")),
+        ("load image-archive", ("--name",)),
+        ("export logs", ("--name",)),
+        ("delete cluster", ("--name",)),
+        ("get kubeconfig", ("--name",)),
+        ("get clusters", ()),
+    ):
         text = must(shell, "kind", *words.split(), "--help")
         assert all(flag in text for flag in flags), words

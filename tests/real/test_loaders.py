@@ -1,4 +1,6 @@
-"""What a run puts beside a mesh that is not ours, and what it may break there: planned from objects, without a cluster."""
+"""What a run puts beside a mesh that is not ours, and what it may break there: planned from objects, without a
+cluster.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +27,16 @@ from chaos.names import IMAGE, LABEL_RUN
 from tests.real import foreign, meshes
 from tests.real.test_target import DOCUMENT
 
-TARGET = parse_target({**DOCUMENT, "calls": [
-    {**DOCUMENT["calls"][0], "rate": 50, "status": 204}, {**DOCUMENT["calls"][1], "reach": "core.bank:80"}]}, source="t")
+TARGET = parse_target(
+    {
+        **DOCUMENT,
+        "calls": [
+            {**DOCUMENT["calls"][0], "rate": 50, "status": 204},
+            {**DOCUMENT["calls"][1], "reach": "core.bank:80"},
+        ],
+    },
+    source="t",
+)
 
 
 def with_loaders(objects: tuple[list[Any], list[Any]], rule: LoaderRule | None = None) -> list[dict[str, Any]]:
@@ -35,8 +45,10 @@ def with_loaders(objects: tuple[list[Any], list[Any]], rule: LoaderRule | None =
     planned = plan_loaders(TARGET, rule or LoaderRule(), pods, run="r")
     for number, one in enumerate(planned):
         one["metadata"]["uid"] = f"loader-{number}"
-        where = one["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
-        one["spec"]["nodeName"], = where[0]["matchFields"][0]["values"]
+        where = one["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][
+            "nodeSelectorTerms"
+        ]
+        (one["spec"]["nodeName"],) = where[0]["matchFields"][0]["values"]
         one["status"] = {"phase": "Running"}
     return planned
 
@@ -54,7 +66,9 @@ def test_a_loader_stands_on_its_clients_node_under_its_account_and_carries_the_r
 
 def test_the_flows_that_are_judged_are_the_loaders_and_the_clients_are_none() -> None:
     spaces, pods = meshes.ISTIO_AMBIENT
-    placement = plan_target_placement(loaded(TARGET), built_in("istio-ambient"), spaces, [*pods, *with_loaders(meshes.ISTIO_AMBIENT)])
+    placement = plan_target_placement(
+        loaded(TARGET), built_in("istio-ambient"), spaces, [*pods, *with_loaders(meshes.ISTIO_AMBIENT)]
+    )
     shop, bank = ("shop/sharedfate-web", "shop/api"), ("bank/sharedfate-app", "bank/core")
     assert set(placement.calls) == {shop, bank}
     assert {pod.workload_key for pod in placement.pods} == {*shop, *bank}
@@ -83,18 +97,33 @@ def test_a_mesh_without_the_layer_gives_what_it_has_and_no_mesh_gives_nothing() 
     target = parse_target({**DOCUMENT, "mesh": "none"}, source="t")
     assert target.name == "none"
     assert target.mesh is not None
-    assert breakable(plan_target_placement(target, target.mesh, meshes.namespaces(), meshes.apps()), "shop/web", Layer.L4) is None
+    assert (
+        breakable(plan_target_placement(target, target.mesh, meshes.namespaces(), meshes.apps()), "shop/web", Layer.L4)
+        is None
+    )
 
 
 def test_containers_that_were_written_into_the_client_are_copied_with_their_volumes_and_without_its_token() -> None:
     client = meshes.pod("shop", "web", "n1")
-    client["spec"]["containers"] += [{"name": "proxy", "image": "p", "volumeMounts": [
-        {"name": "bootstrap", "mountPath": "/b"}, {"name": "kube-api-access-x1", "mountPath": "/t"}]}]
+    client["spec"]["containers"] += [
+        {
+            "name": "proxy",
+            "image": "p",
+            "volumeMounts": [
+                {"name": "bootstrap", "mountPath": "/b"},
+                {"name": "kube-api-access-x1", "mountPath": "/t"},
+            ],
+        }
+    ]
     client["spec"]["initContainers"] = [{"name": "capture", "image": "c"}, {"name": "migrate", "image": "m"}]
-    client["spec"]["volumes"] = [{"name": "bootstrap", "emptyDir": {}}, {"name": "data", "emptyDir": {}}, {"name": "kube-api-access-x1"}]
+    client["spec"]["volumes"] = [
+        {"name": "bootstrap", "emptyDir": {}},
+        {"name": "data", "emptyDir": {}},
+        {"name": "kube-api-access-x1"},
+    ]
     target = parse_target({**DOCUMENT, "calls": [DOCUMENT["calls"][0]]}, source="t")
     rule = LoaderRule({"mesh": "on"}, {"ports": "9990"}, ("proxy", "capture"), ("captured",))
-    planned, = plan_loaders(target, rule, [client], run="r")
+    (planned,) = plan_loaders(target, rule, [client], run="r")
     assert [one["name"] for one in planned["spec"]["containers"]] == ["client", "proxy"]
     assert [one["name"] for one in planned["spec"]["initContainers"]] == ["capture"]
     assert planned["spec"]["volumes"] == [{"name": "bootstrap", "emptyDir": {}}]
@@ -133,14 +162,30 @@ def test_wrong_numbers_repeated_calls_and_a_name_of_ours_are_refused_together() 
     call = {**DOCUMENT["calls"][0], "rate": 0, "status": "ok"}
     with pytest.raises(Misuse) as caught:
         parse_target({**DOCUMENT, "calls": [call, call], "mesh": {"name": "node", **foreign.LOOKS["node"]}}, source="t")
-    for part in ("calls[0].rate is 0, and should be a number above 0", "calls[1].status is 'ok'", "shop/web -> shop/api more than once",
-                 "mesh.name is 'node', a proxy mode of our own"):
+    for part in (
+        "calls[0].rate is 0, and should be a number above 0",
+        "calls[1].status is 'ok'",
+        "shop/web -> shop/api more than once",
+        "mesh.name is 'node', a proxy mode of our own",
+    ):
         assert part in str(caught.value), caught.value
 
 
 def settings(file: Path, **changes: Any) -> Any:
-    values = {"cluster": "context:theirs", "modes": "", "scenarios": "", "nodes": 2, "out": "out", "budget": 900, "seed": 7, "keep": False,
-              "inconclusive": "retry", "baseline": None, "known_scenarios": scenario_names(), "target": str(file)}
+    values = {
+        "cluster": "context:theirs",
+        "modes": "",
+        "scenarios": "",
+        "nodes": 2,
+        "out": "out",
+        "budget": 900,
+        "seed": 7,
+        "keep": False,
+        "inconclusive": "retry",
+        "baseline": None,
+        "known_scenarios": scenario_names(),
+        "target": str(file),
+    }
     return parse_settings(**{**values, **changes})
 
 
@@ -160,20 +205,38 @@ def test_what_deploys_parts_of_our_own_says_why_it_does_not_run_on_a_target() ->
     names = set(scenario_names())
     assert set(ON_TARGET) <= {name for name in names if not SCENARIOS[name].ours_alone}
     told = {name for name in names if SCENARIOS[name].ours_alone}
-    assert told == {"features", "footprint", "identities-exposed", "control-plane-down", "proxy-recreated", "job-completes",
-                    "job-proxy-killed", "job-starts-before-proxy", "noisy-bodies",
-                    "noisy-slow-readers"}
+    assert told == {
+        "features",
+        "footprint",
+        "identities-exposed",
+        "control-plane-down",
+        "proxy-recreated",
+        "job-completes",
+        "job-proxy-killed",
+        "job-starts-before-proxy",
+        "noisy-bodies",
+        "noisy-slow-readers",
+    }
 
 
 def test_another_installations_name_is_everywhere_and_its_containers_are_told_of_it() -> None:
-    objects = [obj for file in ("namespace.yaml", "control-plane.yaml", "rbac/watchdog.yaml", "modes/node/components.yaml")
-               for obj in manifests.load(file, {"mode": "node", "run": "r", "mesh_json": "{}", "l4_l7_cpu": 1, "l4_l7_memory": 1})]
+    objects = [
+        obj
+        for file in ("namespace.yaml", "control-plane.yaml", "rbac/watchdog.yaml", "modes/node/components.yaml")
+        for obj in manifests.load(
+            file, {"mode": "node", "run": "r", "mesh_json": "{}", "l4_l7_cpu": 1, "l4_l7_memory": 1}
+        )
+    ]
     renamed = manifests.renamed(objects, "blue")
     text = yaml.safe_dump(renamed).replace(IMAGE, "")
     assert "sharedfate.io" not in text
     assert "sharedfate-" not in text
     assert "/etc/sharedfate" in text  # paths inside containers stay
-    told = [one["env"][-1] for obj in renamed if obj["kind"] in ("Deployment", "DaemonSet")
-            for one in obj["spec"]["template"]["spec"]["containers"]]
+    told = [
+        one["env"][-1]
+        for obj in renamed
+        if obj["kind"] in ("Deployment", "DaemonSet")
+        for one in obj["spec"]["template"]["spec"]["containers"]
+    ]
     assert told == [{"name": "SHAREDFATE_NAME", "value": "blue"}] * 3
     assert manifests.renamed(objects, "sharedfate")[0] == objects[0]

@@ -18,12 +18,19 @@ from tests.real import meshes
 DOCUMENT: dict[str, Any] = {
     "version": 1,
     "tenants": [{"name": "shop", "namespaces": ["shop"]}, {"name": "bank", "namespaces": ["bank"]}],
-    "calls": [{"client": "shop/web", "server": "shop/api", "reach": "api.shop:80", "path": "/healthz"},
-              {"client": "bank/app", "server": "bank/core"}],
+    "calls": [
+        {"client": "shop/web", "server": "shop/api", "reach": "api.shop:80", "path": "/healthz"},
+        {"client": "bank/app", "server": "bank/core"},
+    ],
 }
 TARGET = parse_target(DOCUMENT, source="t")
 SHOP, BANK = ("shop/web", "shop/api"), ("bank/app", "bank/core")
-ALL = {"linkerd": meshes.LINKERD, "istio-sidecar": meshes.ISTIO_SIDECAR, "istio-ambient": meshes.ISTIO_AMBIENT, "cilium": meshes.CILIUM}
+ALL = {
+    "linkerd": meshes.LINKERD,
+    "istio-sidecar": meshes.ISTIO_SIDECAR,
+    "istio-ambient": meshes.ISTIO_AMBIENT,
+    "cilium": meshes.CILIUM,
+}
 
 
 def placed(name: str, objects: tuple[list[Any], list[Any]]) -> Placement:
@@ -48,9 +55,14 @@ def test_no_mesh_is_said_to_have_been_run(name: str) -> None:
     assert "not yet run on a live installation" in told(built_in(name), placed(name, ALL[name]))
 
 
-@pytest.mark.parametrize(("name", "objects", "container"), [
-    ("linkerd", meshes.LINKERD, "linkerd-proxy"), ("linkerd", meshes.LINKERD_NATIVE, "linkerd-proxy"),
-    ("istio-sidecar", meshes.ISTIO_SIDECAR, "istio-proxy")])
+@pytest.mark.parametrize(
+    ("name", "objects", "container"),
+    [
+        ("linkerd", meshes.LINKERD, "linkerd-proxy"),
+        ("linkerd", meshes.LINKERD_NATIVE, "linkerd-proxy"),
+        ("istio-sidecar", meshes.ISTIO_SIDECAR, "istio-proxy"),
+    ],
+)
 def test_a_sidecars_death_hurts_its_own_pod_alone(name: str, objects: Any, container: str) -> None:
     placement = placed(name, objects)
     assert len(placement.proxies) == 5
@@ -72,7 +84,9 @@ def test_a_waypoint_with_two_replicas_is_one_hop_of_two() -> None:
     assert [len(pod.name) for pod in placement.pods if pod.workload == "waypoint"] == []
     shop = [proxy for proxy in placement.proxies if proxy.namespace == "shop"]
     assert {str(flow_shares(placement, [one])) for one in shop} == {str({SHOP: 0.5, BANK: 0.0})}
-    assert flow_shares(placement, shop)[SHOP] == pytest.approx(0.75)  # each is drawn by chance: one miss in four escapes both
+    assert flow_shares(placement, shop)[SHOP] == pytest.approx(
+        0.75
+    )  # each is drawn by chance: one miss in four escapes both
     bank = [proxy for proxy in placement.proxies if proxy.namespace == "bank"]
     assert flow_shares(placement, bank) == {SHOP: 0.0, BANK: 1.0}
 
@@ -125,10 +139,25 @@ def test_pods_that_end_are_not_there() -> None:
 
 
 def test_a_mesh_of_ones_own_is_described_in_the_file() -> None:
-    target = parse_target({**DOCUMENT, "mesh": {
-        "name": "ours", "proxies": [{"name": "edge", "layers": ["l4", "l7"], "scope": "node", "container": "ztunnel-like",
-                                     "pods": {"namespace": "edge", "labels": {"app": "edge"}}}],
-        "path": ["edge@client"]}}, source="t")
+    target = parse_target(
+        {
+            **DOCUMENT,
+            "mesh": {
+                "name": "ours",
+                "proxies": [
+                    {
+                        "name": "edge",
+                        "layers": ["l4", "l7"],
+                        "scope": "node",
+                        "container": "ztunnel-like",
+                        "pods": {"namespace": "edge", "labels": {"app": "edge"}},
+                    }
+                ],
+                "path": ["edge@client"],
+            },
+        },
+        source="t",
+    )
     assert target.mesh is not None
     edge = meshes.daemons("edge", "edge", {"app": "edge"}, "ztunnel-like")
     placement = plan_target_placement(target, target.mesh, meshes.namespaces(), meshes.apps() + edge)
@@ -139,21 +168,43 @@ def test_a_mesh_of_ones_own_is_described_in_the_file() -> None:
 
 def test_a_wrong_target_file_names_itself_and_every_field(tmp_path: Path) -> None:
     file = tmp_path / "target.yaml"
-    file.write_text(yaml.safe_dump({
-        "version": 2, "tenant": [], "tenants": [{"name": "shop", "namespaces": ["shop"]}, {"name": "b", "namespaces": ["shop"]}],
-        "calls": [{"client": "web", "server": "bank/core", "reach": "core"}],
-        "mesh": {"name": "x", "proxies": [{"name": "p", "layers": ["l5"], "scope": "rack", "container": "c"}], "path": ["q@client"]}}))
+    file.write_text(
+        yaml.safe_dump(
+            {
+                "version": 2,
+                "tenant": [],
+                "tenants": [{"name": "shop", "namespaces": ["shop"]}, {"name": "b", "namespaces": ["shop"]}],
+                "calls": [{"client": "web", "server": "bank/core", "reach": "core"}],
+                "mesh": {
+                    "name": "x",
+                    "proxies": [{"name": "p", "layers": ["l5"], "scope": "rack", "container": "c"}],
+                    "path": ["q@client"],
+                },
+            }
+        )
+    )
     with pytest.raises(Misuse) as caught:
         read_target(file)
     text = str(caught.value)
-    for part in (f"{file}: ", "version is 2", "tenant is not known here", "shop more than once", "client is 'web', and should be NAMESPACE",
-                 "no tenant has namespace 'bank'", "reach is 'core', and should be HOST:PORT", "mesh.proxies[0].layers has l5",
-                 "mesh.proxies[0].scope is 'rack'", "mesh.path[0] is 'q@client'"):
+    for part in (
+        f"{file}: ",
+        "version is 2",
+        "tenant is not known here",
+        "shop more than once",
+        "client is 'web', and should be NAMESPACE",
+        "no tenant has namespace 'bank'",
+        "reach is 'core', and should be HOST:PORT",
+        "mesh.proxies[0].layers has l5",
+        "mesh.proxies[0].scope is 'rack'",
+        "mesh.path[0] is 'q@client'",
+    ):
         assert part in text, (part, text)
 
 
 def test_an_unknown_mesh_and_a_file_that_is_none_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(Misuse, match=r"unknown mesh 'consul': known are cilium, istio-ambient, istio-sidecar, linkerd, auto"):
+    with pytest.raises(
+        Misuse, match=r"unknown mesh 'consul': known are cilium, istio-ambient, istio-sidecar, linkerd, auto"
+    ):
         parse_target({**DOCUMENT, "mesh": "consul"}, source="t")
     with pytest.raises(Misuse, match="cannot be read"):
         read_target(tmp_path / "none")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from chaos.cluster.client import Cluster
-from chaos.cluster.embedded.provider import down, up
+from chaos.embedded.provider import down, up
 from chaos.mesh import manifests
 from chaos.mesh.fate import path
 from chaos.mesh.install import Mesh
@@ -34,7 +34,9 @@ def test_a_mesh_goes_up_and_down_although_every_fourth_request_fails(tmp_path: P
             poor.close()
         for kind in ("Namespace", "ClusterRole", "ClusterRoleBinding", "Pod"):
             assert cluster.list(kind, labels=LABEL_RUN) == [], kind
-        assert all(weather.seen[kind] for kind in ("busy", "unavailable", "broken", "lost_before", "lost_after")), weather.seen
+        assert all(weather.seen[kind] for kind in ("busy", "unavailable", "broken", "lost_before", "lost_after")), (
+            weather.seen
+        )
     finally:
         cluster.close()
         down(name)

@@ -66,13 +66,21 @@ def _handler(weather: Weather) -> type[http.server.BaseHTTPRequestHandler]:
                 self._hang_up()
                 return
             if code := {"busy": 429, "unavailable": 503, "broken": 500}.get(fate):
-                self._answer(code, json.dumps({"kind": "Status", "message": fate, "code": code}).encode(),
-                             after=fate if fate != "broken" else "")
+                self._answer(
+                    code,
+                    json.dumps({"kind": "Status", "message": fate, "code": code}).encode(),
+                    after=fate if fate != "broken" else "",
+                )
                 return
             path, _, query = self.path.partition("?")
             try:
-                response = weather.cluster.open(self.command, path + ("?" + query if query else ""), body=body, read_timeout=100,
-                                                content_type=self.headers.get("Content-Type", "application/json"))
+                response = weather.cluster.open(
+                    self.command,
+                    path + ("?" + query if query else ""),
+                    body=body,
+                    read_timeout=100,
+                    content_type=self.headers.get("Content-Type", "application/json"),
+                )
             except ApiError as error:
                 self._answer(error.code, json.dumps(error.status).encode())
                 return
@@ -142,9 +150,16 @@ def bad_weather(cluster: Cluster, climate: Climate, folder: Path, *, seed: int) 
 
 def plain_config(path: Path, port: int, token: str = "") -> Path:
     """A kubeconfig for a plain server on loopback."""
-    path.write_text(json.dumps({
-        "apiVersion": "v1", "kind": "Config", "current-context": "w",
-        "clusters": [{"name": "w", "cluster": {"server": f"http://127.0.0.1:{port}"}}],
-        "users": [{"name": "w", "user": {"token": token} if token else {}}],
-        "contexts": [{"name": "w", "context": {"cluster": "w", "user": "w"}}]}))
+    path.write_text(
+        json.dumps(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "current-context": "w",
+                "clusters": [{"name": "w", "cluster": {"server": f"http://127.0.0.1:{port}"}}],
+                "users": [{"name": "w", "user": {"token": token} if token else {}}],
+                "contexts": [{"name": "w", "context": {"cluster": "w", "user": "w"}}],
+            }
+        )
+    )
     return path

@@ -55,7 +55,9 @@ def test_the_exit_code_of_compare_is_0_1_or_4(tmp_path: Path) -> None:
     assert "missing.json: no such file" in said
 
 
-def test_several_errors_are_a_line_each_and_one_that_nobody_meant_keeps_its_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_errors_are_a_line_each_and_one_that_nobody_meant_keeps_its_trace(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     failures: list[Exception] = [Misuse("namespace shop is not ours"), ExceptionGroup("two faults", [NotReady("gone")])]
 
     def fails(*_: object, **__: object) -> list[str]:
@@ -63,7 +65,9 @@ def test_several_errors_are_a_line_each_and_one_that_nobody_meant_keeps_its_trac
 
     monkeypatch.setattr(clean, "clean_cluster", fails)
     said = CliRunner().invoke(main, ["clean"])
-    assert (said.exit_code, said.output.splitlines()) == (1, [
-        "sharedfate: removed 3 things, but 2 things were not undone", "  namespace shop is not ours", "  gone"])
+    assert (said.exit_code, said.output.splitlines()) == (
+        1,
+        ["sharedfate: removed 3 things, but 2 things were not undone", "  namespace shop is not ours", "  gone"],
+    )
     failures.append(KeyError("uid"))
     assert isinstance(CliRunner().invoke(main, ["clean"]).exception, ExceptionGroup)

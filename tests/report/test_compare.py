@@ -11,15 +11,7 @@ import pytest
 
 from chaos.errors import Misuse
 from chaos.report import write_reports
-from chaos.report.compare import (
-    Policy,
-    TrialPattern,
-    comparability,
-    compare,
-    exit_code,
-    load_policy,
-    load_report,
-)
+from chaos.report.compare import Policy, TrialPattern, comparability, compare, exit_code, load_policy, load_report
 from tests.report.synthetic import make_run
 
 

@@ -33,18 +33,39 @@ def test_the_json_has_the_fields_of_version_1_and_no_other(run: Path) -> None:
     assert (report["version"], report["run"], report["seconds"]) == (1, "0badcafe", 61.5)
     assert [trial["mode"] for trial in report["trials"]] == ["none", "sidecar", "node"]
     node = report["trials"][2]
-    assert set(node) == {"mode", "scenario", "target", "seed", "seconds", "predicted", "observed", "measures", "verdict",
-                         "reason"}
+    assert set(node) == {
+        "mode",
+        "scenario",
+        "target",
+        "seed",
+        "seconds",
+        "predicted",
+        "observed",
+        "measures",
+        "verdict",
+        "reason",
+    }
     assert node["observed"]["hurt"] == ["tenant-a/client -> tenant-a/server", "tenant-b/client -> tenant-b/server"]
     assert node["measures"]["requests lost"]["value"] > 250
 
 
-@pytest.mark.parametrize(("where", "wrong"), [
-    (("version",), 2), (("trials", 0, "verdict"), "maybe"), (("trials", 0, "seed"), "x"), (("extra",), 1),
-    (("trials", 0, "predicted"), {"hurt": []}), (("trials", 0, "measures"), {"x": {"value": 1}}), (("cluster", "nodes"), 0),
-    (("trials", 0, "observed", "hurt"), ["just a name"]), (("started",), "yesterday"),
-])
-def test_the_schema_refuses_a_report_that_breaks_the_contract(run: Path, where: tuple[str | int, ...], wrong: object) -> None:
+@pytest.mark.parametrize(
+    ("where", "wrong"),
+    [
+        (("version",), 2),
+        (("trials", 0, "verdict"), "maybe"),
+        (("trials", 0, "seed"), "x"),
+        (("extra",), 1),
+        (("trials", 0, "predicted"), {"hurt": []}),
+        (("trials", 0, "measures"), {"x": {"value": 1}}),
+        (("cluster", "nodes"), 0),
+        (("trials", 0, "observed", "hurt"), ["just a name"]),
+        (("started",), "yesterday"),
+    ],
+)
+def test_the_schema_refuses_a_report_that_breaks_the_contract(
+    run: Path, where: tuple[str | int, ...], wrong: object
+) -> None:
     report = json.loads((run / "report.json").read_text())
     check(report)
     place = report
@@ -148,8 +169,13 @@ def test_a_trial_that_came_to_no_result_is_named_in_every_page(tmp_path: Path) -
 
 def test_a_trial_in_which_no_flow_was_judged_does_not_say_that_nobody_was_hurt(tmp_path: Path) -> None:
     make_run(tmp_path, modes=("node",))
-    edit(tmp_path / "trials/node/proxy-killed", verdict="inconclusive", judgement={}, measures={},
-         observed={"hurt": [], "unhurt": [], "inconclusive": []})
+    edit(
+        tmp_path / "trials/node/proxy-killed",
+        verdict="inconclusive",
+        judgement={},
+        measures={},
+        observed={"hurt": [], "unhurt": [], "inconclusive": []},
+    )
     reports = write_reports(tmp_path, seconds=1)
     assert "| tenant-a, tenant-b | not known |" in reports.markdown.read_text()
     assert "hurt: not known" in reports.html.read_text()
@@ -163,10 +189,21 @@ def test_what_was_seen_of_a_flow_of_which_nothing_was_predicted_is_told_and_a_pa
     a, b = (f"tenant-{name}/client -> tenant-{name}/server" for name in "ab")
     flows = result["judgement"]["flows"]
     next(flow for flow in flows if flow["flow"] == b)["expected_share"] = None
-    flows.append({"flow": "tenant-d/client -> tenant-d/server", "expected_share": None, "finding": "inconclusive",
-                  "errors": {"n": 0}, "slow": {"n": 0}})
-    edit(trial, judgement={**result["judgement"], "flows": flows}, predicted={**result["predicted"], "hurt": [a]},
-         observed={**result["observed"], "hurt": [a]})
+    flows.append(
+        {
+            "flow": "tenant-d/client -> tenant-d/server",
+            "expected_share": None,
+            "finding": "inconclusive",
+            "errors": {"n": 0},
+            "slow": {"n": 0},
+        }
+    )
+    edit(
+        trial,
+        judgement={**result["judgement"], "flows": flows},
+        predicted={**result["predicted"], "hurt": [a]},
+        observed={**result["observed"], "hurt": [a]},
+    )
     write_reports(directory, seconds=1.0)
     said = "tenant-a; not predicted: tenant-b (hurt)"
     assert f"| {said} |" in (directory / "report.md").read_text()

@@ -121,10 +121,20 @@ def test_what_comes_from_the_cluster_is_escaped_everywhere(tmp_path: Path) -> No
     evil = "<script>alert(1)</script>\"'&"
     raw = json.loads(path.read_text())
     flow = f"tenant-a/{evil} -> tenant-a/server"
-    path.write_text(json.dumps({**raw, "target": evil, "reason": evil, "observed": {**raw["observed"], "hurt": [flow]}}))
+    path.write_text(
+        json.dumps({**raw, "target": evil, "reason": evil, "observed": {**raw["observed"], "hurt": [flow]}})
+    )
     with (path.parent / "events.jsonl").open("a") as log:
-        log.write(json.dumps({"at": 1780000005 * 10**9, "kind": "container",
-                              "data": {"namespace": evil, "pod": evil, "state": "gone"}}) + "\n")
+        log.write(
+            json.dumps(
+                {
+                    "at": 1780000005 * 10**9,
+                    "kind": "container",
+                    "data": {"namespace": evil, "pod": evil, "state": "gone"},
+                }
+            )
+            + "\n"
+        )
     header = json.loads((path.parent / "trial.json").read_text())
     header["flows"][0]["client"] = evil
     (path.parent / "trial.json").write_text(json.dumps(header))
@@ -181,9 +191,10 @@ def test_a_run_without_a_trial_says_that_nothing_was_tested(tmp_path: Path) -> N
 
 def contrast(first: str, second: str) -> float:
     """The contrast ratio of two colours (WCAG 2.2, 1.4.3)."""
+
     def luminance(colour: str) -> float:
         digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
-        parts = [int(digits[k:k + 2], 16) / 255 for k in (0, 2, 4)]
+        parts = [int(digits[k : k + 2], 16) / 255 for k in (0, 2, 4)]
         red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
         return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
@@ -194,9 +205,24 @@ def contrast(first: str, second: str) -> float:
 def test_text_can_be_read_in_light_and_in_dark(text: str) -> None:
     light, dark = (dict(re.findall(r"--([\w-]+): (#\w+)", part)) for part in re.findall(r":root \{([^}]*)\}", text))
     assert set(light) == set(dark)
-    pairs = [("ink", "paper"), ("soft", "paper"), ("soft", "box"), ("link", "paper"), ("ink", "fail-box"), ("ink", "pass-box"),
-             ("ink", "unsure-box"), ("pass", "pass-box"), ("fail", "fail-box"), ("unsure", "unsure-box"), ("soft", "pass-box"),
-             ("soft", "fail-box"), ("soft", "unsure-box"), ("fail", "paper")]
+    pairs = [
+        ("ink", "paper"),
+        ("soft", "paper"),
+        ("soft", "box"),
+        ("link", "paper"),
+        ("ink", "fail-box"),
+        ("ink", "pass-box"),
+        ("ink", "unsure-box"),
+        ("pass", "pass-box"),
+        ("fail", "fail-box"),
+        ("unsure", "unsure-box"),
+        ("soft", "pass-box"),
+        ("soft", "fail-box"),
+        ("soft", "unsure-box"),
+        ("fail", "paper"),
+    ]
     for colours in (light, dark):
-        assert {pair: round(ratio, 2) for pair in pairs if (ratio := contrast(colours[pair[0]], colours[pair[1]])) < 4.5} == {}
+        assert {
+            pair: round(ratio, 2) for pair in pairs if (ratio := contrast(colours[pair[0]], colours[pair[1]])) < 4.5
+        } == {}
     assert contrast("#777", "#fff") < 4.5 < contrast("#000", "#fff")

@@ -68,7 +68,9 @@ def test_there_are_never_more_bins_than_asked_for(history: History, bins: int) -
     assert len(found.edges) - 1 <= bins + 1  # a bin may be cut in two by the fault's begin
 
 
-@pytest.mark.parametrize(("seconds", "bins", "width"), [(12, 160, 0.1), (60, 160, 0.5), (3600, 160, 30.0), (3600, 10, 420.0)])
+@pytest.mark.parametrize(
+    ("seconds", "bins", "width"), [(12, 160, 0.1), (60, 160, 0.5), (3600, 160, 30.0), (3600, 10, 420.0)]
+)
 def test_bins_are_as_narrow_as_their_number_allows(seconds: float, bins: int, width: float) -> None:
     assert bin_width(seconds, bins) == pytest.approx(width)
 
@@ -96,9 +98,13 @@ def test_the_areas_of_a_chart_are_as_large_as_their_counts(timeline: Timeline) -
         for part in (found.group(1) if found else "").split("Z")[:-1]:
             points, x, y = [], 0.0, 0.0
             for command, first, second in re.findall(r"([MHV])(-?\d+)(?: (-?\d+))?", part):
-                x, y = {"M": (float(first), float(second or 0)), "H": (float(first), y), "V": (x, float(first))}[command]
+                x, y = {"M": (float(first), float(second or 0)), "H": (float(first), y), "V": (x, float(first))}[
+                    command
+                ]
                 points.append((x, y))
-            total += abs(sum(a[0] * b[1] - b[0] * a[1] for a, b in zip(points, [*points[1:], points[0]], strict=True))) / 2
+            total += (
+                abs(sum(a[0] * b[1] - b[0] * a[1] for a, b in zip(points, [*points[1:], points[0]], strict=True))) / 2
+            )
         return total
 
     svg = str(chart(timeline, timeline.flows[0], name="x"))
@@ -122,11 +128,22 @@ def test_a_container_that_starts_is_no_restart_and_one_that_comes_back_or_ends_i
     assert detect_restart(running, {**running, "ready": True}) == ""
     again = {**running, "restarts": 1, "last_reason": "OOMKilled"}
     assert detect_restart(running, again) == "restarted (1 time, after OOMKilled)"
-    assert detect_restart(running, {"state": "terminated", "reason": "Error", "exit_code": 137}) == "ended (Error, exit code 137)"
+    assert (
+        detect_restart(running, {"state": "terminated", "reason": "Error", "exit_code": 137})
+        == "ended (Error, exit code 137)"
+    )
     assert detect_restart(running, {"state": "gone"}) == "gone"
 
 
 def test_what_happens_again_is_counted_in_one_line() -> None:
-    marks = [Mark(0.0, "fault", "pause injected"), Mark(1.2, "restart", "Unhealthy Pod/x"), Mark(2.0, "restart", "Killing Pod/y"),
-             Mark(3.4, "restart", "Unhealthy Pod/x")]
-    assert told(marks) == ("+0.00 s: pause injected", "+1.20 s: Unhealthy Pod/x (2 times, until +3.40 s)", "+2.00 s: Killing Pod/y")
+    marks = [
+        Mark(0.0, "fault", "pause injected"),
+        Mark(1.2, "restart", "Unhealthy Pod/x"),
+        Mark(2.0, "restart", "Killing Pod/y"),
+        Mark(3.4, "restart", "Unhealthy Pod/x"),
+    ]
+    assert told(marks) == (
+        "+0.00 s: pause injected",
+        "+1.20 s: Unhealthy Pod/x (2 times, until +3.40 s)",
+        "+2.00 s: Killing Pod/y",
+    )

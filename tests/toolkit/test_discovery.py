@@ -1,4 +1,6 @@
-"""`chaos discover --no-install sharedfate`: the whole table, each activity with its kind, its parameters and their types."""
+"""`chaos discover --no-install sharedfate`: the whole table, each activity with its kind, its parameters and their
+types.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,13 @@ OURS = {"seconds": "deadline", "server": "tenant", "address": None, "path": None
 @pytest.fixture(scope="module")
 def discovered(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     directory = tmp_path_factory.mktemp("discovery")
-    command = [str(Path(sys.executable).with_name("chaos")), "--no-version-check", "discover", "--no-install", "sharedfate"]
+    command = [
+        str(Path(sys.executable).with_name("chaos")),
+        "--no-version-check",
+        "discover",
+        "--no-install",
+        "sharedfate",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, cwd=directory, check=False, timeout=60)
     found = directory / "discovery.json"
     assert found.is_file(), done.stderr
@@ -86,7 +94,9 @@ def test_no_parameter_is_dropped_and_no_type_unknown(discovered: list[dict[str, 
 
 
 def test_every_fault_has_an_action_with_its_settings_and_an_undo() -> None:
-    assert set(ACTIONS) == set(FAULTS), "a fault without an action: write one in chaos/toolkit/actions.py, and name it here"
+    assert set(ACTIONS) == set(FAULTS), (
+        "a fault without an action: write one in chaos/toolkit/actions.py, and name it here"
+    )
     for fault, (inject, undo) in ACTIONS.items():
         kind = fault_class(fault)
         assert (undo is None) == (kind.shape == "pulse")

@@ -23,10 +23,22 @@ EXPERIMENTS = ROOT / "experiments"
 Journals = Mapping[tuple[str, str], dict[str, Any]]  # (experiment, mode) -> its last journal
 
 
-def pytest_run(out: Path, names: list[str], modes: str, inconclusive: str) -> tuple[subprocess.CompletedProcess[str], Journals]:
+def pytest_run(
+    out: Path, names: list[str], modes: str, inconclusive: str
+) -> tuple[subprocess.CompletedProcess[str], Journals]:
     """`pytest experiments/…`, in a process of its own."""
-    command = [sys.executable, "-m", "pytest", *(str(EXPERIMENTS / f"{name}.yaml") for name in names), "-q", "-p", "no:cacheprovider",
-               f"--chaos-modes={modes}", f"--chaos-out={out}", f"--chaos-inconclusive={inconclusive}"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        *(str(EXPERIMENTS / f"{name}.yaml") for name in names),
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        f"--chaos-modes={modes}",
+        f"--chaos-out={out}",
+        f"--chaos-inconclusive={inconclusive}",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, cwd=out.parent, check=False)
     journals = {}
     for path in sorted((out / "trials").glob("*/*/journal.json"), key=lambda path: path.stat().st_mtime):
@@ -41,9 +53,12 @@ def verdict(journal: dict[str, Any]) -> str:
 
 
 CONTRARY = {  # what a case of the short test must not come to
-    ("job-completes", "sidecar"): "pass", ("job-completes", "node"): "fail",
-    ("footprint", "sidecar"): "pass", ("footprint", "node"): "fail",
-    ("proxy-killed", "sidecar"): "fail", ("proxy-killed", "node"): "pass",
+    ("job-completes", "sidecar"): "pass",
+    ("job-completes", "node"): "fail",
+    ("footprint", "sidecar"): "pass",
+    ("footprint", "node"): "fail",
+    ("proxy-killed", "sidecar"): "fail",
+    ("proxy-killed", "node"): "pass",
 }
 
 
@@ -102,9 +117,21 @@ def test_a_claim_holds_in_one_mode_and_not_in_the_other(name: str, holds: str, f
 @pytest.mark.slow
 @pytest.mark.parametrize(("mode", "code"), [("sidecar", 0), ("node", 1)])
 def test_stock_chaos_run_needs_nothing_but_the_file(mode: str, code: int, tmp_path: Path) -> None:
-    command = [str(Path(sys.executable).with_name("chaos")), "--no-version-check", "run", str(EXPERIMENTS / "proxy-paused.yaml")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path, check=False,
-                          env={**os.environ, "SHAREDFATE_MODE": mode})
+    command = [
+        str(Path(sys.executable).with_name("chaos")),
+        "--no-version-check",
+        "run",
+        str(EXPERIMENTS / "proxy-paused.yaml"),
+    ]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=tmp_path,
+        check=False,
+        env={**os.environ, "SHAREDFATE_MODE": mode},
+    )
     journal = json.loads((tmp_path / "journal.json").read_text())
     assert done.returncode == code, verdict(journal)
     beside = tmp_path / "sharedfate-out" / f"proxy-paused-{mode}" / "trials" / mode / "proxy-paused"
@@ -112,33 +139,56 @@ def test_stock_chaos_run_needs_nothing_but_the_file(mode: str, code: int, tmp_pa
     assert (beside / "samples.arrows").is_file()
 
 
-def run_written(experiment: dict[str, Any], directory: Path, *,
-                seconds: float = 200) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
+def run_written(
+    experiment: dict[str, Any], directory: Path, *, seconds: float = 200
+) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
     """`sharedfate experiment run` of an experiment that a test wrote; and its journal."""
     name = experiment["controls"][0]["provider"]["arguments"]["name"]
     file = directory / f"{name}.json"
     file.write_text(json.dumps(experiment))
-    done = subprocess.run([sys.executable, "-m", "chaos.cli", "experiment", "run", str(file)], capture_output=True, text=True,
-                          timeout=seconds, cwd=directory, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)})
-    found, = (directory / "sharedfate-out").glob("*/trials/*/*/journal.json")
+    done = subprocess.run(
+        [sys.executable, "-m", "chaos.cli", "experiment", "run", str(file)],
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        cwd=directory,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    (found,) = (directory / "sharedfate-out").glob("*/trials/*/*/journal.json")
     return done, json.loads(found.read_text())
 
 
 def written(name: str, mode: str, *method: dict[str, Any], **arguments: Any) -> dict[str, Any]:
-    control = {"type": "python", "module": "chaos.toolkit.control", "arguments": {"mode": mode, "name": name, **arguments}}
+    control = {
+        "type": "python",
+        "module": "chaos.toolkit.control",
+        "arguments": {"mode": mode, "name": name, **arguments},
+    }
     undo = {"type": "python", "module": "chaos.toolkit.actions", "func": "recover_all"}
-    return {"title": name, "description": name, "controls": [{"name": "sharedfate", "provider": control}], "method": list(method),
-            "rollbacks": [{"type": "action", "name": "undo", "provider": undo}]}
+    return {
+        "title": name,
+        "description": name,
+        "controls": [{"name": "sharedfate", "provider": control}],
+        "method": list(method),
+        "rollbacks": [{"type": "action", "name": "undo", "provider": undo}],
+    }
 
 
 def act(func: str, module: str = "chaos.toolkit.actions", **arguments: Any) -> dict[str, Any]:
-    return {"type": "action", "name": func, "provider": {"type": "python", "module": module, "func": func, "arguments": arguments}}
+    return {
+        "type": "action",
+        "name": func,
+        "provider": {"type": "python", "module": module, "func": func, "arguments": arguments},
+    }
 
 
 @pytest.mark.privileged
 @pytest.mark.slow
 def test_an_overload_that_nothing_notices_is_not_green(tmp_path: Path) -> None:
-    """In the third of a second that it is given, the ramp does not come to where a path gives out: the real fault says so."""
+    """In the third of a second that it is given, the ramp does not come to where a path gives out: the real fault says
+    so.
+    """
     weak = act("overload_path", pairs=0, start_rate=10.0, max_rate=4000.0, saturate_seconds=0.3)
     done, journal = run_written(written("no-effect", "none", weak), tmp_path)
     assert done.returncode == 1, done.stderr
@@ -149,7 +199,9 @@ def test_an_overload_that_nothing_notices_is_not_green(tmp_path: Path) -> None:
 @pytest.mark.privileged
 @pytest.mark.slow
 def test_a_fault_undoes_itself_at_its_deadline(tmp_path: Path) -> None:
-    done, journal = run_written(written("deadline", "sidecar", act("pause_proxy", deadline=4.0), act("hold", seconds=8.0)), tmp_path)
+    done, journal = run_written(
+        written("deadline", "sidecar", act("pause_proxy", deadline=4.0), act("hold", seconds=8.0)), tmp_path
+    )
     events = [json.loads(line) for line in (Path(journal[KEY]["history"]) / "events.jsonl").read_text().splitlines()]
     notes = [event["data"].get("chaos toolkit", "") for event in events if event["kind"] == "note"]
     assert "pause: undone by its deadline of 4 s" in notes, done.stderr
@@ -161,8 +213,17 @@ def test_a_fault_undoes_itself_at_its_deadline(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_guard_aborts_when_a_bystander_is_hurt_whom_the_model_spares(tmp_path: Path) -> None:
     steps = "tests.toolkit.steps"
-    done, journal = run_written(written("guard", "sidecar", act("pause_proxy"), act("pause_secretly", steps, tenant="tenant-c"),
-                                        act("hold", seconds=60.0), act("act", steps)), tmp_path)
+    done, journal = run_written(
+        written(
+            "guard",
+            "sidecar",
+            act("pause_proxy"),
+            act("pause_secretly", steps, tenant="tenant-c"),
+            act("hold", seconds=60.0),
+            act("act", steps),
+        ),
+        tmp_path,
+    )
     assert done.returncode == 1, done.stderr
     assert (journal["status"], journal[KEY]["verdict"]) == ("interrupted", "fail")
     assert "aborted by the guard: tenant-c/client -> tenant-c/server hurt" in done.stdout

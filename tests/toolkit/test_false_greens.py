@@ -32,34 +32,69 @@ Case = tuple[Callable[[str, bool], Experiment], Verdict, str]
 
 CASES: dict[str, Case] = {
     "the gate was not met and the method never ran": (
-        lambda _, c: experiment(probes=[probe("steady", value=False)], control=c), DOUBT, "method, which never ran"),
+        lambda _, c: experiment(probes=[probe("steady", value=False)], control=c),
+        DOUBT,
+        "method, which never ran",
+    ),
     "an action raised": (
-        lambda _, c: experiment([step("fail"), step("act")], control=c), DOUBT, "action 'fail' raised"),
+        lambda _, c: experiment([step("fail"), step("act")], control=c),
+        DOUBT,
+        "action 'fail' raised",
+    ),
     "a rollback raised": (
-        lambda _, c: experiment(rollbacks=[step("fail_to_recover")], control=c), FAIL, "rollback 'fail to recover' raised"),
+        lambda _, c: experiment(rollbacks=[step("fail_to_recover")], control=c),
+        FAIL,
+        "rollback 'fail to recover' raised",
+    ),
     "a continuous hypothesis failed and recovered": (
-        lambda file, c: experiment([step("wait")], probes=[probe("flicker", counter=file, failing=3)],
-                                   strategy="continuously", control=c), FAIL, "failed 1 of"),
+        lambda file, c: experiment(
+            [step("wait")], probes=[probe("flicker", counter=file, failing=3)], strategy="continuously", control=c
+        ),
+        FAIL,
+        "failed 1 of",
+    ),
     "a during-only hypothesis failed and recovered": (
-        lambda file, c: experiment([step("wait")], probes=[probe("flicker", counter=file, failing=2)],
-                                   strategy="during-method-only", control=c), FAIL, "failed 1 of"),
-    "a control raised": (
-        lambda _, c: experiment(controls=[RAISING], control=c), DOUBT, "the safeguard did not work"),
+        lambda file, c: experiment(
+            [step("wait")], probes=[probe("flicker", counter=file, failing=2)], strategy="during-method-only", control=c
+        ),
+        FAIL,
+        "failed 1 of",
+    ),
+    "a control raised": (lambda _, c: experiment(controls=[RAISING], control=c), DOUBT, "the safeguard did not work"),
     "a control is not installed": (
-        lambda _, c: experiment(controls=[MISSING], control=c), DOUBT, "could not be loaded"),
+        lambda _, c: experiment(controls=[MISSING], control=c),
+        DOUBT,
+        "could not be loaded",
+    ),
     "SIGTERM came inside an action": (
-        lambda _, c: experiment([step("take_sigterm"), step("act")], control=c), DOUBT, "SIGTERM"),
+        lambda _, c: experiment([step("take_sigterm"), step("act")], control=c),
+        DOUBT,
+        "SIGTERM",
+    ),
     "nothing was selected": (
-        lambda _, c: experiment([step("select_nothing")], control=c), DOUBT, "nothing matches, so nothing would be tested"),
+        lambda _, c: experiment([step("select_nothing")], control=c),
+        DOUBT,
+        "nothing matches, so nothing would be tested",
+    ),
     "no effect was seen": (
-        lambda _, c: experiment([step("have_no_effect")], control=c), DOUBT, "nothing was seen to change"),
+        lambda _, c: experiment([step("have_no_effect")], control=c),
+        DOUBT,
+        "nothing was seen to change",
+    ),
     "the method is empty": (
-        lambda _, c: experiment([], probes=[probe("steady")], control=c), DOUBT, "no activity of the method ran"),
-    "nothing was checked": (
-        lambda _, c: experiment(control=c), DOUBT, "nothing was checked"),
+        lambda _, c: experiment([], probes=[probe("steady")], control=c),
+        DOUBT,
+        "no activity of the method ran",
+    ),
+    "nothing was checked": (lambda _, c: experiment(control=c), DOUBT, "nothing was checked"),
     "a reading stayed in doubt": (
-        lambda _, c: experiment(probes=[probe("reading", tolerance("at_most", limit=0.02, doubt="wait"),
-                                              value=0.01, low=0.0, high=0.05)], control=c), DOUBT, "cannot tell"),
+        lambda _, c: experiment(
+            probes=[probe("reading", tolerance("at_most", limit=0.02, doubt="wait"), value=0.01, low=0.0, high=0.05)],
+            control=c,
+        ),
+        DOUBT,
+        "cannot tell",
+    ),
 }
 case = pytest.mark.parametrize("name", list(CASES))
 
@@ -115,10 +150,25 @@ def chaos_run(found: Experiment, directory: Path, *options: str) -> Done:
     """Stock `chaos run`, as a user types it."""
     file, journal = directory / "experiment.json", directory / "journal.json"
     file.write_text(json.dumps(found))
-    command = [str(Path(sys.executable).with_name("chaos")), "--no-version-check", *options, "run", "--no-validation",
-               "--journal-path", str(journal), str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=directory, check=False, timeout=60,
-                          env={**os.environ, "PYTHONPATH": str(ROOT)})
+    command = [
+        str(Path(sys.executable).with_name("chaos")),
+        "--no-version-check",
+        *options,
+        "run",
+        "--no-validation",
+        "--journal-path",
+        str(journal),
+        str(file),
+    ]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        cwd=directory,
+        check=False,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
     return done, json.loads(journal.read_text())
 
 
@@ -148,8 +198,10 @@ def test_a_control_before_ours_is_not_trusted(tmp_path: Path) -> None:
 
 def test_an_unknown_mode_interrupts_before_anything_is_started(tmp_path: Path) -> None:
     found = experiment(control=True)
-    found["controls"][0] = {"name": "sharedfate", "provider": {
-        "type": "python", "module": "chaos.toolkit.control", "arguments": {"mode": "${mode}"}}}
+    found["controls"][0] = {
+        "name": "sharedfate",
+        "provider": {"type": "python", "module": "chaos.toolkit.control", "arguments": {"mode": "${mode}"}},
+    }
     found["configuration"] = {"mode": "sidecart"}
     done, journal = chaos_run(found, tmp_path)
     assert done.returncode == 1
@@ -182,7 +234,9 @@ def test_rollbacks_are_played_although_the_experiment_was_interrupted(tmp_path: 
 
 
 def test_a_deviation_fails(tmp_path: Path) -> None:
-    outcome = run_loaded(experiment(probes=[probe("flicker", counter=str(tmp_path / "calls"), failing=2)]), out=tmp_path)
+    outcome = run_loaded(
+        experiment(probes=[probe("flicker", counter=str(tmp_path / "calls"), failing=2)]), out=tmp_path
+    )
     assert outcome.ruling.verdict is FAIL
     assert "did not hold after the method" in str(outcome.ruling)
 

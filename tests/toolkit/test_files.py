@@ -34,6 +34,7 @@ def put(*path: Any, value: Any) -> Callable[[Experiment], None]:
         for part in path[:-1]:
             place = place[part]
         place[path[-1]] = value
+
     return change
 
 
@@ -43,6 +44,7 @@ def take(*path: Any) -> Callable[[Experiment], None]:
         for part in path[:-1]:
             place = place[part]
         del place[path[-1]]
+
     return change
 
 
@@ -50,42 +52,107 @@ ARGUMENTS = ("method", 0, "provider", "arguments")
 TOLERANCE = (PROBES, "probes", 0, "tolerance")
 
 WRONG: dict[str, tuple[Callable[[Experiment], None], str, str]] = {
-    "unknown mode": (put("configuration", "mode", value="sidecart"), "controls[0].provider.arguments",
-                     "unknown proxy mode 'sidecart': known are none"),
-    "unknown cluster": (put("configuration", "cluster", value="minikub"), "controls[0].provider.arguments", "unknown cluster 'minikub'"),
-    "unknown argument of the control": (put("controls", 0, "provider", "arguments", "moed", value="node"), "controls[0].provider.arguments",
-                                        "did you mean mode"),
-    "a variable that is not there": (put("controls", 0, "provider", "arguments", "mode", value="${mood}"),
-                                     "controls[0].provider.arguments.mode", "not in `configuration`"),
-    "unknown argument": (put(*ARGUMENTS, value={"tenent": "tenant-a"}), "method[0].provider.arguments.tenent", "did you mean tenant"),
+    "unknown mode": (
+        put("configuration", "mode", value="sidecart"),
+        "controls[0].provider.arguments",
+        "unknown proxy mode 'sidecart': known are none",
+    ),
+    "unknown cluster": (
+        put("configuration", "cluster", value="minikub"),
+        "controls[0].provider.arguments",
+        "unknown cluster 'minikub'",
+    ),
+    "unknown argument of the control": (
+        put("controls", 0, "provider", "arguments", "moed", value="node"),
+        "controls[0].provider.arguments",
+        "did you mean mode",
+    ),
+    "a variable that is not there": (
+        put("controls", 0, "provider", "arguments", "mode", value="${mood}"),
+        "controls[0].provider.arguments.mode",
+        "not in `configuration`",
+    ),
+    "unknown argument": (
+        put(*ARGUMENTS, value={"tenent": "tenant-a"}),
+        "method[0].provider.arguments.tenent",
+        "did you mean tenant",
+    ),
     "wrong type": (put(*ARGUMENTS, value={"signal": "KILL"}), "method[0].provider.arguments.signal", "want an integer"),
-    "a boolean for a number": (put(*ARGUMENTS, value={"deadline": True}), "method[0].provider.arguments.deadline", "want a number"),
+    "a boolean for a number": (
+        put(*ARGUMENTS, value={"deadline": True}),
+        "method[0].provider.arguments.deadline",
+        "want a number",
+    ),
     "wrong value": (put(*ARGUMENTS, value={"layer": "l5"}), "method[0].provider.arguments.layer", "want any, l4, l7"),
-    "missing argument": (put("method", 0, "provider", value={"type": "python", "module": "chaos.toolkit.probes", "func": "measure"}),
-                         "method[0].provider.arguments.name", "is missing"),
-    "unknown function": (put("method", 0, "provider", "func", value="kil_proxy"), "method[0].provider.func", "did you mean kill_proxy"),
-    "unknown module": (put("method", 0, "provider", "module", value="chaos.toolkit.action"), "method[0].provider.module",
-                       "cannot be imported"),
-    "a probe called an action": (put("method", 1, "type", value="action"), "method[1].type", "watch is one of the probes"),
-    "a plain value for a reading": (put(*TOLERANCE, value=0), "steady-state-hypothesis.probes[0].tolerance", "want {type: probe"),
-    "a pair for a reading": (put(*TOLERANCE, value=[0, 1]), "steady-state-hypothesis.probes[0].tolerance", "want {type: probe"),
-    "a tolerance of no known type": (put(*TOLERANCE, "type", value="interval"), "steady-state-hypothesis.probes[0].tolerance",
-                                     "unsupported"),
-    "a tolerance without arguments": (take(*TOLERANCE, "provider", "arguments"),
-                                      "steady-state-hypothesis.probes[0].tolerance.provider.arguments", "is missing"),
-    "an unknown doubt": (put(*TOLERANCE, "provider", "arguments", "doubt", value="wiat"),
-                         "steady-state-hypothesis.probes[0].tolerance.provider.arguments.doubt", "did you mean wait"),
+    "missing argument": (
+        put("method", 0, "provider", value={"type": "python", "module": "chaos.toolkit.probes", "func": "measure"}),
+        "method[0].provider.arguments.name",
+        "is missing",
+    ),
+    "unknown function": (
+        put("method", 0, "provider", "func", value="kil_proxy"),
+        "method[0].provider.func",
+        "did you mean kill_proxy",
+    ),
+    "unknown module": (
+        put("method", 0, "provider", "module", value="chaos.toolkit.action"),
+        "method[0].provider.module",
+        "cannot be imported",
+    ),
+    "a probe called an action": (
+        put("method", 1, "type", value="action"),
+        "method[1].type",
+        "watch is one of the probes",
+    ),
+    "a plain value for a reading": (
+        put(*TOLERANCE, value=0),
+        "steady-state-hypothesis.probes[0].tolerance",
+        "want {type: probe",
+    ),
+    "a pair for a reading": (
+        put(*TOLERANCE, value=[0, 1]),
+        "steady-state-hypothesis.probes[0].tolerance",
+        "want {type: probe",
+    ),
+    "a tolerance of no known type": (
+        put(*TOLERANCE, "type", value="interval"),
+        "steady-state-hypothesis.probes[0].tolerance",
+        "unsupported",
+    ),
+    "a tolerance without arguments": (
+        take(*TOLERANCE, "provider", "arguments"),
+        "steady-state-hypothesis.probes[0].tolerance.provider.arguments",
+        "is missing",
+    ),
+    "an unknown doubt": (
+        put(*TOLERANCE, "provider", "arguments", "doubt", value="wiat"),
+        "steady-state-hypothesis.probes[0].tolerance.provider.arguments.doubt",
+        "did you mean wait",
+    ),
     "no tolerance": (take(*TOLERANCE), "steady-state-hypothesis.probes[0].tolerance", "is missing"),
-    "a misspelt rollback strategy": (put("runtime", "rollbacks", "strategy", value="allways"), "runtime.rollbacks.strategy",
-                                     "did you mean always"),
-    "a misspelt hypothesis strategy": (put("runtime", "hypothesis", "strategy", value="continuous"), "runtime.hypothesis.strategy",
-                                       "did you mean continuously"),
+    "a misspelt rollback strategy": (
+        put("runtime", "rollbacks", "strategy", value="allways"),
+        "runtime.rollbacks.strategy",
+        "did you mean always",
+    ),
+    "a misspelt hypothesis strategy": (
+        put("runtime", "hypothesis", "strategy", value="continuous"),
+        "runtime.hypothesis.strategy",
+        "did you mean continuously",
+    ),
     "no control": (put("controls", value=[]), "controls", "add the control chaos.toolkit.control"),
-    "our control second": (lambda e: e["controls"].insert(0, {"name": "x", "provider": {"type": "python", "module": "json"}}),
-                           "controls[1]", "must be the first"),
+    "our control second": (
+        lambda e: e["controls"].insert(0, {"name": "x", "provider": {"type": "python", "module": "json"}}),
+        "controls[1]",
+        "must be the first",
+    ),
     "an empty method": (put("method", value=[]), "method", "proves nothing"),
     "no title": (take("title"), "title", "is missing"),
-    "an unknown contribution": (put("contributions", "security", value="very"), "contributions.security", "want high, medium, low, none"),
+    "an unknown contribution": (
+        put("contributions", "security", value="very"),
+        "contributions.security",
+        "want high, medium, low, none",
+    ),
     "a method that is no list": (put("method", value={}), "method", "want a list"),
     "a reference to nothing": (put("method", 1, value={"ref": "kill"}), "method[1].ref", "no activity is named 'kill'"),
 }
@@ -133,8 +200,14 @@ def test_a_shipped_experiment_is_right_in_every_mode(path: Path) -> None:
 def test_chaos_validate_takes_every_shipped_experiment(tmp_path: Path) -> None:
     chaos = str(Path(sys.executable).with_name("chaos"))
     for path in SHIPPED:
-        done = subprocess.run([chaos, "--no-version-check", "validate", str(path)], capture_output=True, text=True, cwd=tmp_path,
-                              check=False, timeout=60)
+        done = subprocess.run(
+            [chaos, "--no-version-check", "validate", str(path)],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            check=False,
+            timeout=60,
+        )
         assert done.returncode == 0, done.stderr
         assert "WARNING" not in done.stderr
 
@@ -143,16 +216,29 @@ def test_chaos_validate_refuses_a_mode_that_is_written_out(right: Experiment, tm
     right["controls"][0]["provider"]["arguments"]["mode"] = "sidecart"
     file = tmp_path / "wrong.json"
     file.write_text(json.dumps(right))
-    done = subprocess.run([str(Path(sys.executable).with_name("chaos")), "--no-version-check", "validate", str(file)],
-                          capture_output=True, text=True, cwd=tmp_path, check=False, timeout=60)
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("chaos")), "--no-version-check", "validate", str(file)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+        timeout=60,
+    )
     assert done.returncode == 1
     assert "unknown proxy mode 'sidecart'" in done.stderr
 
 
-@pytest.mark.parametrize(("name", "text", "says"), [
-    ("x.yaml", "title: [", "cannot be parsed"), ("x.json", "{", "line 1"), ("x.toml", "", "ends with"), ("x.yaml", "- 1", "holds a list"),
-    ("x.yaml", "title: a\nmethod: []\ntitle: b\n", "'title' stands there twice.*line 3"),
-    ("x.json", '{"title": "a", "method": [{"name": "a", "name": "b"}]}', "'name' stands there twice")])
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("x.yaml", "title: [", "cannot be parsed"),
+        ("x.json", "{", "line 1"),
+        ("x.toml", "", "ends with"),
+        ("x.yaml", "- 1", "holds a list"),
+        ("x.yaml", "title: a\nmethod: []\ntitle: b\n", "'title' stands there twice.*line 3"),
+        ("x.json", '{"title": "a", "method": [{"name": "a", "name": "b"}]}', "'name' stands there twice"),
+    ],
+)
 def test_what_is_no_experiment_file_is_refused(name: str, text: str, says: str, tmp_path: Path) -> None:
     file = tmp_path / name
     file.write_text(text)
@@ -165,8 +251,14 @@ def test_the_command_refuses_with_exit_code_4(right: Experiment, tmp_path: Path)
     file = tmp_path / "wrong.json"
     file.write_text(json.dumps(right))
     for action in ("validate", "run"):
-        done = subprocess.run([sys.executable, "-m", "chaos.cli", "experiment", action, str(file)], capture_output=True, text=True,
-                              cwd=tmp_path, check=False, timeout=60)
+        done = subprocess.run(
+            [sys.executable, "-m", "chaos.cli", "experiment", action, str(file)],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            check=False,
+            timeout=60,
+        )
         assert done.returncode == 4
         assert f"{file}: controls[0].provider.arguments: mode: unknown proxy mode 'sidecart'" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["wrong.json"]

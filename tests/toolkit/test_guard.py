@@ -49,8 +49,14 @@ def test_a_guard_that_raised_makes_the_experiment_inconclusive() -> None:
     guard._thread.join(5)
     kept = keeper.Keeper(keeper.Lent())
     kept.guard = guard
-    journal = {"status": "completed", "deviated": False, "experiment": {"method": []}, "run": [{"status": "succeeded", "activity": {}}],
-               "rollbacks": [], "steady_states": {"before": None, "after": None, "during": []}}
+    journal = {
+        "status": "completed",
+        "deviated": False,
+        "experiment": {"method": []},
+        "run": [{"status": "succeeded", "activity": {}}],
+        "rollbacks": [],
+        "steady_states": {"before": None, "after": None, "during": []},
+    }
     kept.finish(journal)
     assert journal[KEY]["doubts"] == ["the guard failed: ValueError: no samples"]  # type: ignore[index]
     assert journal["status"] == "failed"
@@ -58,7 +64,13 @@ def test_a_guard_that_raised_makes_the_experiment_inconclusive() -> None:
 
 
 def test_an_alarm_fails_the_experiment() -> None:
-    journal = {"status": "interrupted", "deviated": False, "experiment": {}, "run": [{"status": "succeeded", "activity": {}}],
-               "rollbacks": [], "steady_states": {"before": None, "after": None, "during": []},
-               KEY: {"alarm": "tenant-c hurt"}}
+    journal = {
+        "status": "interrupted",
+        "deviated": False,
+        "experiment": {},
+        "run": [{"status": "succeeded", "activity": {}}],
+        "rollbacks": [],
+        "steady_states": {"before": None, "after": None, "during": []},
+        KEY: {"alarm": "tenant-c hurt"},
+    }
     assert rule(journal).verdict is Verdict.FAIL

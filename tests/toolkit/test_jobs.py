@@ -19,15 +19,20 @@ def pod(ended: float | None, *, beside: bool, exit_code: int = 0) -> dict[str, A
     return {"status": {"containerStatuses": [{"name": "job", "state": work}, *proxy]}}
 
 
-@pytest.mark.parametrize(("conditions", "pods", "value", "verdict"), [
-    ([{"type": "Complete", "status": "True"}], [], "complete", "pass"),
-    ([{"type": "Failed", "status": "True", "reason": "DeadlineExceeded"}], [], "failed", "fail"),
-    ([], [pod(60, beside=True)], "held by its proxy", "fail"),
-    ([], [pod(2, beside=True)], "running", "inconclusive"),
-    ([], [pod(60, beside=False)], "running", "inconclusive"),
-    ([], [pod(60, beside=True, exit_code=1)], "held by its proxy", "fail"),
-    ([], [pod(None, beside=True)], "running", "inconclusive"),
-])
-def test_the_fate_of_a_job(conditions: list[dict[str, str]], pods: list[dict[str, Any]], value: str, verdict: str) -> None:
+@pytest.mark.parametrize(
+    ("conditions", "pods", "value", "verdict"),
+    [
+        ([{"type": "Complete", "status": "True"}], [], "complete", "pass"),
+        ([{"type": "Failed", "status": "True", "reason": "DeadlineExceeded"}], [], "failed", "fail"),
+        ([], [pod(60, beside=True)], "held by its proxy", "fail"),
+        ([], [pod(2, beside=True)], "running", "inconclusive"),
+        ([], [pod(60, beside=False)], "running", "inconclusive"),
+        ([], [pod(60, beside=True, exit_code=1)], "held by its proxy", "fail"),
+        ([], [pod(None, beside=True)], "running", "inconclusive"),
+    ],
+)
+def test_the_fate_of_a_job(
+    conditions: list[dict[str, str]], pods: list[dict[str, Any]], value: str, verdict: str
+) -> None:
     found = detect_fate({"status": {"conditions": conditions}}, pods, now=NOW, patience=10)
     assert (found["value"], found["verdict"]) == (value, verdict)

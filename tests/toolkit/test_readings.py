@@ -13,7 +13,9 @@ NANO = 1_000_000_000
 A, B, C = (Flow(f"tenant-{name}/client", f"tenant-{name}/server") for name in "abc")
 
 
-def requests(number: int, seconds: float, *, failing: tuple[float, float] = (0, 0), share: float = 1.0, rate: int = 200) -> Samples:
+def requests(
+    number: int, seconds: float, *, failing: tuple[float, float] = (0, 0), share: float = 1.0, rate: int = 200
+) -> Samples:
     """Requests that fall due evenly, answered after 2 ms; within `failing` that share of them times out."""
     due = np.arange(0, seconds, 1 / rate)
     found = np.zeros(len(due), dtype=SAMPLE)
@@ -28,9 +30,15 @@ def requests(number: int, seconds: float, *, failing: tuple[float, float] = (0, 
 
 def view(*, a: float = 0.0, b: float = 0.0, until: float = 20.0, fault: bool = True) -> HistoryView:
     """A baseline of ten seconds and a fault until the end, in which those shares of the requests of a and b fail."""
-    windows = (Window(WindowKind.BASELINE, 0, 10 * NANO), *([Window(WindowKind.FAULT, 10 * NANO, int(until * NANO))] if fault else []))
-    flows = {A: requests(0, until, failing=(10, until), share=a), B: requests(1, until, failing=(10, until), share=b),
-             C: requests(2, until)}
+    windows = (
+        Window(WindowKind.BASELINE, 0, 10 * NANO),
+        *([Window(WindowKind.FAULT, 10 * NANO, int(until * NANO))] if fault else []),
+    )
+    flows = {
+        A: requests(0, until, failing=(10, until), share=a),
+        B: requests(1, until, failing=(10, until), share=b),
+        C: requests(2, until),
+    }
     return HistoryView(flows, windows, Evidence(effect_seen=True, injected=10 * NANO), int((until + 2) * NANO), since=0)
 
 

@@ -31,9 +31,7 @@ from proof.synthetic import EPOCH, NANO, HarmDone, Noise, Plan, flows, switchbac
 A, B, C = flows(3)
 NONE, DEAD, HALF = HarmDone(), HarmDone(error_share=1.0), HarmDone(error_share=0.5)
 FAST = Thresholds(bootstrap=0)
-PULSE = Plan(
-    windows=((WindowKind.BASELINE, 0.0, 6.0), (WindowKind.FAULT, 6.0, 6.5), (WindowKind.RECOVERY, 6.5, 40.0))
-)
+PULSE = Plan(windows=((WindowKind.BASELINE, 0.0, 6.0), (WindowKind.FAULT, 6.0, 6.5), (WindowKind.RECOVERY, 6.5, 40.0)))
 KILLED = Expectation({A: 1.0, B: 0.5, C: 0.0}, harm=Harm.ERRORS, fault_kind=FaultKind.PULSE)
 HELD = Expectation({A: 1.0, B: 0.5, C: 0.0})
 
@@ -260,8 +258,12 @@ def timing_out(seen: HistoryView, flow: Flow) -> HistoryView:
     """What failed in a flow did so by running out of time."""
     samples = seen.flows[flow]
     failed = samples["outcome"] != Outcome.OK
-    return change(seen, flow, cause=np.where(failed, Cause.TIMEOUT, Cause.NONE),
-                  done=np.where(failed, samples["due"] + NANO, samples["done"]))
+    return change(
+        seen,
+        flow,
+        cause=np.where(failed, Cause.TIMEOUT, Cause.NONE),
+        done=np.where(failed, samples["due"] + NANO, samples["done"]),
+    )
 
 
 def stalled(seen: HistoryView, flow: Flow, *, seconds: float) -> HistoryView:
@@ -278,7 +280,9 @@ def test_time_outs_are_harm_while_the_machine_is_well() -> None:
 
 
 def test_time_outs_that_began_with_a_stall_of_the_machine_are_not_a_proxys_harm_even_when_it_is_over() -> None:
-    """Recorded so: all proxies of three tenants went on timing out for seconds after the machine had stood still for one."""
+    """Recorded so: all proxies of three tenants went on timing out for seconds after the machine had stood still for
+    one.
+    """
     seen = stalled(timing_out(history({A: DEAD}), A), A, seconds=0.5)
     judgement = judge(seen, Expectation.nobody([A]), FAST)
     assert findings(judgement)[A] is Finding.INCONCLUSIVE
@@ -303,8 +307,13 @@ def test_time_outs_are_no_harm_where_the_loader_itself_was_late() -> None:
 
 
 def killed_for(seconds: float) -> Plan:
-    return Plan(windows=((WindowKind.BASELINE, 0.0, 6.0), (WindowKind.FAULT, 6.0, 6.0 + seconds),
-                         (WindowKind.RECOVERY, 6.0 + seconds, 40.0)))
+    return Plan(
+        windows=(
+            (WindowKind.BASELINE, 0.0, 6.0),
+            (WindowKind.FAULT, 6.0, 6.0 + seconds),
+            (WindowKind.RECOVERY, 6.0 + seconds, 40.0),
+        )
+    )
 
 
 def test_a_fault_that_is_too_short_to_judge_a_bystander_is_inconclusive() -> None:

@@ -1,4 +1,6 @@
-"""The harness that measures the judge on live histories, itself held against histories whose truth is known. The real thing is slow."""
+"""The harness that measures the judge on live histories, itself held against histories whose truth is known. The real
+thing is slow.
+"""
 
 from __future__ import annotations
 
@@ -26,12 +28,22 @@ TENANTS = [Flow(f"tenant-{name}/client", f"tenant-{name}/server") for name in "a
 SECOND = [replace(flow, label="1") for flow in TENANTS]
 
 
-def recorded(seconds: float, *, noise: Noise | None = None, flows: list[Flow] | None = None, seed: int = 1,
-             events: tuple[Event, ...] = ()) -> History:
+def recorded(
+    seconds: float,
+    *,
+    noise: Noise | None = None,
+    flows: list[Flow] | None = None,
+    seed: int = 1,
+    events: tuple[Event, ...] = (),
+) -> History:
     """A recording of so many seconds in which nothing was done."""
     chosen = TENANTS if flows is None else flows
-    made = view(np.random.default_rng(seed), Plan(baseline=seconds, fault=1.0, after=0.0), noise or Noise(),
-                dict.fromkeys(chosen, HarmDone()))
+    made = view(
+        np.random.default_rng(seed),
+        Plan(baseline=seconds, fault=1.0, after=0.0),
+        noise or Noise(),
+        dict.fromkeys(chosen, HarmDone()),
+    )
     table = list(made.flows)
     parts = []
     for number, flow in enumerate(table):
@@ -71,8 +83,17 @@ def test_harm_that_a_round_did_is_found_and_its_truth_is_what_was_set() -> None:
     begin, fault, end = EPOCH, EPOCH + round(5.3 * NANO), EPOCH + round(13.3 * NANO)
     harms = Given(Way.ERRORS, 0.10), Given(Way.SLOWED, 0.05), Given(Way.SLOWED, 0.5)
     given = {flow.client: harm for flow, harm in zip(TENANTS, harms, strict=True)}
-    note = Event(end, EventKind.NOTE, {"round": 0, "begin": begin, "fault": fault, "end": end, "harms": {
-        client: {"way": str(harm.way), "size": harm.size} for client, harm in given.items()}})
+    note = Event(
+        end,
+        EventKind.NOTE,
+        {
+            "round": 0,
+            "begin": begin,
+            "fault": fault,
+            "end": end,
+            "harms": {client: {"way": str(harm.way), "size": harm.size} for client, harm in given.items()},
+        },
+    )
     quiet = recorded(14.0, events=(note,))
     rng = np.random.default_rng(3)
     parts = []
@@ -108,8 +129,14 @@ def test_harm_is_laid_over_the_fault_window_alone() -> None:
     assert set(np.unique(slower["done"] - rows["done"])) == {0, round(FAR * 1e6)}
 
 
-@pytest.mark.parametrize(("harm", "finding"), [(Given(Way.ERRORS, 0.10), Finding.HURT), (Given(Way.SLOWED, 0.5), Finding.HURT),
-                                               (Given(Way.SLOWED, 0.0), Finding.NOT_HURT)])
+@pytest.mark.parametrize(
+    ("harm", "finding"),
+    [
+        (Given(Way.ERRORS, 0.10), Finding.HURT),
+        (Given(Way.SLOWED, 0.5), Finding.HURT),
+        (Given(Way.SLOWED, 0.0), Finding.NOT_HURT),
+    ],
+)
 def test_laid_over_harm_is_found_above_the_margins_and_not_below(harm: Given, finding: Finding) -> None:
     assert {one.finding for one in judge_overlaid(recorded(40.0), harm, seed=5)} == {finding}
 
@@ -150,7 +177,9 @@ def test_an_outage_before_steady_load_is_no_noise_of_the_machine() -> None:
     baseline, *rest = seen.windows
     later = (replace(baseline, begin=EPOCH + 10 * NANO), *rest)
     after = replace(seen, flows={**seen.flows, flow: rows}, windows=later)
-    grades = {name: judge(replace(after, since=since), Expectation.nobody([flow]), DEFAULT).flows[0].errors.inflation
-              for name, since in (("all load", EPOCH), ("steady load", EPOCH + 4 * NANO))}
+    grades = {
+        name: judge(replace(after, since=since), Expectation.nobody([flow]), DEFAULT).flows[0].errors.inflation
+        for name, since in (("all load", EPOCH), ("steady load", EPOCH + 4 * NANO))
+    }
     assert grades["all load"] > 20
     assert grades["steady load"] == DEFAULT.inflation

@@ -43,7 +43,10 @@ def test_a_clear_change_below_the_tolerance_is_no_regression() -> None:
 
 
 def test_more_requests_per_second_are_better_and_fewer_are_worse() -> None:
-    fast, slow = trial(saturation=(900.0, 890.0, 910.0, "requests/s")), trial(saturation=(500.0, 490.0, 510.0, "requests/s"))
+    fast, slow = (
+        trial(saturation=(900.0, 890.0, 910.0, "requests/s")),
+        trial(saturation=(500.0, 490.0, 510.0, "requests/s")),
+    )
     assert moved(fast, slow)["saturation"] is Moved.REGRESSED
     assert moved(slow, fast)["saturation"] is Moved.IMPROVED
 

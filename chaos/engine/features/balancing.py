@@ -21,8 +21,8 @@ ALPHA: Final = 1e-5  # a spread that is even fails once in so many; one that is 
 
 
 def chi_squared(counts: Sequence[int]) -> tuple[float, float]:
-    """(statistic, p) of Pearson's test that all counts come from equal shares (Pearson 1900); p by the closed forms of the
-    chi-squared distribution (Abramowitz and Stegun, 26.4.4 and 26.4.5). At least two counts, not all zero."""
+    """(statistic, p) of Pearson's test that all counts come from equal shares (Pearson 1900); p by the closed forms of
+    the chi-squared distribution (Abramowitz and Stegun, 26.4.4 and 26.4.5). At least two counts, not all zero."""
     freedom = len(counts) - 1
     if freedom < 1 or not sum(counts):
         raise ValueError(f"nothing to test in {list(counts)}")
@@ -53,7 +53,13 @@ def judge_spread(name: str, counts: Mapping[str, int], *, asked: int, evenly: bo
     if got < asked * 0.9:
         return undecided(name, f"only {got} of {asked} requests were answered ({shown})")
     if not evenly:
-        return decided(name, max(counts.values()) == got, f"all by one server is expected: {shown}", max(counts.values()) / got, "share")
+        return decided(
+            name,
+            max(counts.values()) == got,
+            f"all by one server is expected: {shown}",
+            max(counts.values()) / got,
+            "share",
+        )
     statistic, p = chi_squared(list(counts.values()))
     return decided(name, p > ALPHA, f"{shown}: chi-squared {statistic:.2f}, p = {p:.3g}", p, "p")
 
@@ -67,7 +73,9 @@ def check_balancing(site: Site) -> list[Check]:
     grpc = site.call(site.client, requests=REQUESTS, keep=True, protocol="grpc")
     many = site.call(site.client, requests=REQUESTS)
     return [
-        judge_spread(f"requests of one kept connection {what}", spread(kept, servers), asked=REQUESTS, evenly=by_request),
+        judge_spread(
+            f"requests of one kept connection {what}", spread(kept, servers), asked=REQUESTS, evenly=by_request
+        ),
         judge_spread(f"calls of one gRPC connection {what}", spread(grpc, servers), asked=REQUESTS, evenly=by_request),
         judge_spread("connections are spread over all servers", spread(many, servers), asked=REQUESTS, evenly=True),
     ]

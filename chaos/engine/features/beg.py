@@ -1,4 +1,5 @@
-"""Runs on a node: asks the control plane for an identity with another proxy's token, as whoever took that proxy over would.
+"""Runs on a node: asks the control plane for an identity with another proxy's token, as whoever took that proxy over
+would.
 
 `python -m chaos.engine.features.beg JSON`: `{"uid", "container_id", "trusted", "identities"}`, in a privileged pod with
 hostPID. Prints `{"given", "refused", "error"}`: the names of what came back, never a key.
@@ -30,7 +31,8 @@ def beg(token: str, trusted: str, identities: list[str]) -> dict[str, Any]:
     request = DeltaDiscoveryRequest(type_url=SECRET, resource_names_subscribe=identities)
     with grpc.secure_channel(address, grpc.ssl_channel_credentials(trusted.encode())) as channel:
         stream = SecretDiscoveryServiceStub(channel).DeltaSecrets(
-            iter([request]), timeout=SECONDS, metadata=[("authorization", token)])
+            iter([request]), timeout=SECONDS, metadata=[("authorization", token)]
+        )
         try:
             for response in stream:
                 found["given"] += [resource.name for resource in response.resources]
@@ -44,7 +46,9 @@ def beg(token: str, trusted: str, identities: list[str]) -> dict[str, Any]:
 
 
 def within(root: Path, path: str) -> Path:
-    """The file as a process whose root that is would find it: an absolute link (/var/run) leads to its own, not to ours."""
+    """The file as a process whose root that is would find it: an absolute link (/var/run) leads to its own, not to
+    ours.
+    """
     found = root
     for part in Path(path).parts[1:]:
         found = found / part

@@ -1,7 +1,7 @@
 """Runs inside a pod: makes a few calls as an application would, and says of each what came back.
 
-`python -m chaos.engine.features.caller JSON`, a list of objects with the fields of `Call`; prints for each a JSON list of
-replies. One request after the other: the checks count and compare requests, they do not load anything.
+`python -m chaos.engine.features.caller JSON`, a list of objects with the fields of `Call`; prints for each a JSON list
+of replies. One request after the other: the checks count and compare requests, they do not load anything.
 """
 
 from __future__ import annotations
@@ -58,7 +58,12 @@ class _Http1:
         self.connection.request(call.method, call.path, call.body.encode() or None, call.headers)
         answer = self.connection.getresponse()
         body = answer.read().decode(errors="replace")
-        return Reply(answer.status, answer.headers.get("x-pod", ""), int(answer.headers.get("x-envoy-attempt-count", 0)), body=body)
+        return Reply(
+            answer.status,
+            answer.headers.get("x-pod", ""),
+            int(answer.headers.get("x-envoy-attempt-count", 0)),
+            body=body,
+        )
 
     def close(self) -> None:
         self.connection.close()
@@ -79,8 +84,17 @@ class _Grpc:
     def ask(self) -> Reply:
         call, payload = self.call, self.call.body.encode()
         stream = self.h2.get_next_available_stream_id()
-        self.h2.send_headers(stream, [(":method", "POST"), (":scheme", "http"), (":authority", call.host),
-                                      (":path", "/sharedfate.Echo/Unary"), *_GRPC, *call.headers.items()])
+        self.h2.send_headers(
+            stream,
+            [
+                (":method", "POST"),
+                (":scheme", "http"),
+                (":authority", call.host),
+                (":path", "/sharedfate.Echo/Unary"),
+                *_GRPC,
+                *call.headers.items(),
+            ],
+        )
         self.h2.send_data(stream, b"\0" + len(payload).to_bytes(4, "big") + payload, end_stream=True)
         fields: dict[str, str] = {}
         body = b""
@@ -103,9 +117,13 @@ class _Grpc:
                 elif kind == "StreamEnded":
                     self.socket.sendall(self.h2.data_to_send())
                     good = fields.get("grpc-status") == "0"
-                    return Reply(200 if good else int(fields[":status"]) if fields[":status"] != "200" else 500,
-                                 fields.get("x-pod", ""), int(fields.get("x-envoy-attempt-count", 0)),
-                                 body=body[5:].decode(errors="replace"), error="" if good else str(fields.get("grpc-message", "")))
+                    return Reply(
+                        200 if good else int(fields[":status"]) if fields[":status"] != "200" else 500,
+                        fields.get("x-pod", ""),
+                        int(fields.get("x-envoy-attempt-count", 0)),
+                        body=body[5:].decode(errors="replace"),
+                        error="" if good else str(fields.get("grpc-message", "")),
+                    )
 
     def close(self) -> None:
         self.socket.close()

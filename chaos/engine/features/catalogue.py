@@ -19,9 +19,24 @@ from chaos.engine.features.tracing import check_tracing
 from chaos.engine.features.tunnels import check_tunnels
 from chaos.engine.features.wire import check_wire
 
-_ALWAYS = (check_balancing, check_paths, check_wire, check_plain, check_leaving)  # in mode `none` they are the control group
-_MESHED = (check_tracing, check_policy, check_retries, check_timeouts, check_outliers, check_metrics, check_tunnels, check_identities,
-           check_refusals)
+_ALWAYS = (
+    check_balancing,
+    check_paths,
+    check_wire,
+    check_plain,
+    check_leaving,
+)  # in mode `none` they are the control group
+_MESHED = (
+    check_tracing,
+    check_policy,
+    check_retries,
+    check_timeouts,
+    check_outliers,
+    check_metrics,
+    check_tunnels,
+    check_identities,
+    check_refusals,
+)
 
 
 def applicable(where: Site) -> tuple[Callable[[Site], list[Check]], ...]:

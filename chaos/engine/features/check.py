@@ -40,4 +40,6 @@ def undecided(name: str, sentence: str) -> Check:
 def merged(checks: Iterable[Check]) -> Verdict:
     """The worst of all; no check at all decides nothing."""
     verdicts = {check.verdict for check in checks}
-    return next((one for one in (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS) if one in verdicts), Verdict.INCONCLUSIVE)
+    return next(
+        (one for one in (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS) if one in verdicts), Verdict.INCONCLUSIVE
+    )

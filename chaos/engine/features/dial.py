@@ -2,8 +2,8 @@
 
 `python -m chaos.engine.features.dial JSON`: `{"host", "port", "certificate", "key", "authority"}`, PEM texts; without a
 certificate the peer shows none. With an authority it asks for a CONNECT to that authority over HTTP/2 (and when it is
-given, for `/echo` through the tunnel), without one for `/echo` itself over HTTP/1.1. Prints `{"status", "body", "error"}`:
-the status of the CONNECT or of the request, 0 when the connection was refused.
+given, for `/echo` through the tunnel), without one for `/echo` itself over HTTP/1.1. Prints
+`{"status", "body", "error"}`: the status of the CONNECT or of the request, 0 when the connection was refused.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ def connect(stream: ssl.SSLSocket, authority: str) -> tuple[int, str]:
     return status, body.decode(errors="replace")
 
 
-def dial(host: str, port: int, *, certificate: str = "", key: str = "", authority: str = "", timeout: float = 3.0) -> dict[str, Any]:
+def dial(
+    host: str, port: int, *, certificate: str = "", key: str = "", authority: str = "", timeout: float = 3.0
+) -> dict[str, Any]:
     """Status and body, or status 0 and the error."""
     try:
         with socket.create_connection((host, port), timeout) as plain:

@@ -11,7 +11,7 @@ from chaos.cluster.client import Cluster
 from chaos.mesh.fate import Placement, ProxyInstance
 from chaos.names import PORT_STATUS
 
-_LINE: Final = re.compile(r'^(\w+)\{([^}]*)\} ([0-9.e+]+)$', re.MULTILINE)
+_LINE: Final = re.compile(r"^(\w+)\{([^}]*)\} ([0-9.e+]+)$", re.MULTILINE)
 _LABEL: Final = re.compile(r'(\w+)="([^"]*)"')
 _OWN: Final = frozenset({"xds", "admin"})  # clusters that carry no application's traffic
 GOLDEN: Final = "envoy_sharedfate_requests"
@@ -25,8 +25,13 @@ def series(text: str) -> Iterator[tuple[str, Mapping[str, str], float]]:
 
 def carried(text: str) -> int:
     """Bytes that a proxy has sent on for applications."""
-    return int(sum(value for name, labels, value in series(text)
-                   if name == "envoy_cluster_upstream_cx_tx_bytes_total" and labels.get("envoy_cluster_name") not in _OWN))
+    return int(
+        sum(
+            value
+            for name, labels, value in series(text)
+            if name == "envoy_cluster_upstream_cx_tx_bytes_total" and labels.get("envoy_cluster_name") not in _OWN
+        )
+    )
 
 
 def golden(text: str) -> Counter[tuple[str, str, str]]:
@@ -40,5 +45,7 @@ def golden(text: str) -> Counter[tuple[str, str, str]]:
 
 def pages(cluster: Cluster, placement: Placement) -> dict[ProxyInstance, str]:
     """Each proxy's page."""
-    return {proxy: cluster.pod_http(proxy.namespace, proxy.pod, PORT_STATUS, "/stats/prometheus").decode(errors="replace")
-            for proxy in placement.proxies}
+    return {
+        proxy: cluster.pod_http(proxy.namespace, proxy.pod, PORT_STATUS, "/stats/prometheus").decode(errors="replace")
+        for proxy in placement.proxies
+    }

@@ -1,7 +1,8 @@
 """The private keys that each proxy holds are exactly `identities_held`: by the control plane's log, and by its memory.
 
-The log says what was handed out; memory says what is there. Envoy's /certs alone would miss certificates that it asks for
-on demand. Every issued key has its own public half, so a key found in memory tells whose it is and to whom it was given.
+The log says what was handed out; memory says what is there. Envoy's /certs alone would miss certificates that it asks
+for on demand. Every issued key has its own public half, so a key found in memory tells whose it is and to whom it was
+given.
 """
 
 from __future__ import annotations
@@ -25,9 +26,12 @@ def handed_to(log: Iterable[Mapping[str, Any]], proxy: ProxyInstance) -> set[str
 
 def differences(expected: Mapping[ProxyInstance, set[str]], found: Mapping[ProxyInstance, set[str]]) -> list[str]:
     """Where the two differ, in words. Pure."""
-    return [f"{proxy} {word} {', '.join(sorted(who.rpartition('/ns/')[2] or who for who in names))}"
-            for proxy in expected
-            for word, names in (("lacks", expected[proxy] - found[proxy]), ("also holds", found[proxy] - expected[proxy])) if names]
+    return [
+        f"{proxy} {word} {', '.join(sorted(who.rpartition('/ns/')[2] or who for who in names))}"
+        for proxy in expected
+        for word, names in (("lacks", expected[proxy] - found[proxy]), ("also holds", found[proxy] - expected[proxy]))
+        if names
+    ]
 
 
 def check_identities(site: Site) -> list[Check]:
@@ -43,16 +47,27 @@ def check_identities(site: Site) -> list[Check]:
             keys[proxy] = site.look(proxy.node, "keys", proxy.uid, proxy.container_id.rpartition("//")[2])
     except ExperimentFailure as error:
         return [undecided("private keys in memory are those that the model says", str(error))]
-    in_memory = {proxy: {whose.get(key, "a key that nobody was handed") for key in found} for proxy, found in keys.items()}
+    in_memory = {
+        proxy: {whose.get(key, "a key that nobody was handed") for key in found} for proxy, found in keys.items()
+    }
     by_log, by_memory = differences(expected, handed), differences(expected, in_memory)
     total = sum(map(len, expected.values()))
     return [
-        decided("identities handed out are those that the model says", not by_log,
-                "; ".join(by_log) or f"{len(expected)} proxies were handed {total} identities",
-                max(map(len, handed.values()), default=0), "identities, the most of one proxy"),
-        decided("private keys in memory are those that the model says", not by_memory,
-                "; ".join(by_memory) or f"{sum(map(len, keys.values()))} keys were found in the memory of {len(expected)} proxies",
-                max(map(len, in_memory.values()), default=0), "identities, the most of one proxy"),
+        decided(
+            "identities handed out are those that the model says",
+            not by_log,
+            "; ".join(by_log) or f"{len(expected)} proxies were handed {total} identities",
+            max(map(len, handed.values()), default=0),
+            "identities, the most of one proxy",
+        ),
+        decided(
+            "private keys in memory are those that the model says",
+            not by_memory,
+            "; ".join(by_memory)
+            or f"{sum(map(len, keys.values()))} keys were found in the memory of {len(expected)} proxies",
+            max(map(len, in_memory.values()), default=0),
+            "identities, the most of one proxy",
+        ),
     ]
 
 
@@ -65,13 +80,34 @@ def check_refusals(site: Site) -> list[Check]:
     others = {spiffe_id(*held) for one in placement.proxies for held in identities_held(placement, one)} - own
     others.add(spiffe_id("nowhere", "nobody"))
     asked = sorted(own | others)
-    found = site.look(proxy.node, "beg", json.dumps({
-        "uid": proxy.uid, "container_id": proxy.container_id.rpartition("//")[2], "identities": asked,
-        "trusted": stored_authority(site.cluster, run=site.mesh.run).root_pem.decode()}))
+    found = site.look(
+        proxy.node,
+        "beg",
+        json.dumps(
+            {
+                "uid": proxy.uid,
+                "container_id": proxy.container_id.rpartition("//")[2],
+                "identities": asked,
+                "trusted": stored_authority(site.cluster, run=site.mesh.run).root_pem.decode(),
+            }
+        ),
+    )
     if not own & set(found["given"]):
         return [undecided(name, f"not even its own identity was given to {proxy}: {found['error']}")]
-    logged = {line["identity"] for line in site.mesh.control_plane()["identities"] if line["refused"] and line["proxy_uid"] == proxy.uid}
+    logged = {
+        line["identity"]
+        for line in site.mesh.control_plane()["identities"]
+        if line["refused"] and line["proxy_uid"] == proxy.uid
+    }
     wrong = others & set(found["given"])
-    return [decided(name, not wrong and others <= logged,
-                    f"{proxy} asked for {len(asked)}, was given {len(own & set(found['given']))} of its own and {len(wrong)} of others; "
-                    f"{len(others & logged)} of {len(others)} refusals are in the log", len(wrong), "identities of others")]
+    return [
+        decided(
+            name,
+            not wrong and others <= logged,
+            f"{proxy} asked for {len(asked)}, was given {len(own & set(found['given']))} of its own and {len(wrong)} "
+            "of others; "
+            f"{len(others & logged)} of {len(others)} refusals are in the log",
+            len(wrong),
+            "identities of others",
+        )
+    ]

@@ -19,13 +19,17 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from chaos.faults.helper import processes
 from chaos.mesh.ca import fingerprint
 
-_PEM: Final = re.compile(rb"-----BEGIN (?:EC )?PRIVATE KEY-----[A-Za-z0-9+/=\r\n]{40,4000}?-----END (?:EC )?PRIVATE KEY-----")
+_PEM: Final = re.compile(
+    rb"-----BEGIN (?:EC )?PRIVATE KEY-----[A-Za-z0-9+/=\r\n]{40,4000}?-----END (?:EC )?PRIVATE KEY-----"
+)
 _PIECE: Final = 4 << 20
 _OVERLAP: Final = 8192  # a key lies whole in one of two pieces
 
 
 def readable(maps: str) -> Iterator[tuple[int, int]]:
-    """Begin and end of the writable private mappings in the text of /proc/PID/maps: where a process keeps what it is told."""
+    """Begin and end of the writable private mappings in the text of /proc/PID/maps: where a process keeps what it is
+    told.
+    """
     for line in maps.splitlines():
         span, flags, *_ = line.split(maxsplit=2)
         if flags.startswith("rw"):

@@ -1,5 +1,5 @@
-"""One more pod is served without anybody's help, and one that goes leaves nothing: its network namespace and its link are
-gone soon, although it used the node's proxy a moment ago.
+"""One more pod is served without anybody's help, and one that goes leaves nothing: its network namespace and its link
+are gone soon, although it used the node's proxy a moment ago.
 """
 
 from __future__ import annotations
@@ -24,14 +24,32 @@ LEAVES: Final = "a pod that goes leaves nothing"
 def plan_leaver(client: PodRef) -> dict[str, Any]:
     """A pod that knows no mesh, under the client's identity, on its node."""
     return {
-        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": NAME, "namespace": client.namespace, "labels": {"app": NAME}},
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": NAME, "namespace": client.namespace, "labels": {"app": NAME}},
         "spec": {
-            "serviceAccountName": client.service_account, "automountServiceAccountToken": False, "restartPolicy": "Never",
+            "serviceAccountName": client.service_account,
+            "automountServiceAccountToken": False,
+            "restartPolicy": "Never",
             "terminationGracePeriodSeconds": 1,
-            "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
-                {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [client.node]}]}]}}},
-            "containers": [{"name": "client", "image": IMAGE, "imagePullPolicy": "IfNotPresent",
-                            "command": ["python", "-m", "chaos.apps.server"], "resources": {"limits": {"memory": "128Mi"}}}],
+            "affinity": {
+                "nodeAffinity": {
+                    "requiredDuringSchedulingIgnoredDuringExecution": {
+                        "nodeSelectorTerms": [
+                            {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [client.node]}]}
+                        ]
+                    }
+                }
+            },
+            "containers": [
+                {
+                    "name": "client",
+                    "image": IMAGE,
+                    "imagePullPolicy": "IfNotPresent",
+                    "command": ["python", "-m", "chaos.apps.server"],
+                    "resources": {"limits": {"memory": "128Mi"}},
+                }
+            ],
         },
     }
 
@@ -49,7 +67,9 @@ def check_leaving(site: Site, *, ready_seconds: float = READY_SECONDS) -> list[C
             return [decided(SERVED, False, str(error)), undecided(LEAVES, "it never came so far")]
         served = time.monotonic() - begin
         found = site.cluster.get("Pod", NAME, site.client.namespace)
-        leaver = PodRef(site.client.namespace, NAME, found["metadata"]["uid"], node, "", "", NAME, site.client.service_account)
+        leaver = PodRef(
+            site.client.namespace, NAME, found["metadata"]["uid"], node, "", "", NAME, site.client.service_account
+        )
         replies = site.call(leaver, requests=8)
         seen = site.look(node, "pins", leaver.uid)
     finally:
@@ -57,8 +77,13 @@ def check_leaving(site: Site, *, ready_seconds: float = READY_SECONDS) -> list[C
     begin = time.monotonic()
     added = set(seen["links"]) - before
     answered = sum(reply.status == 200 for reply in replies)
-    first = decided(SERVED, answered == len(replies),
-                    f"ready {served:.1f} s after it was asked for; {answered} of {len(replies)} of its requests were answered", served, "s")
+    first = decided(
+        SERVED,
+        answered == len(replies),
+        f"ready {served:.1f} s after it was asked for; {answered} of {len(replies)} of its requests were answered",
+        served,
+        "s",
+    )
     if not added:
         return [first, undecided(LEAVES, "no link of its own was seen on the node")]
     left: dict[str, Any] = {}
@@ -72,7 +97,22 @@ def check_leaving(site: Site, *, ready_seconds: float = READY_SECONDS) -> list[C
     with suppress(NotReady):  # what is left says why
         site.cluster.wait("nothing is left of the pod", gone, seconds=SECONDS * 2, every=0.2)
     took, by = left["at"] - begin, time.monotonic() - begin  # the last look began and ended then
-    holding = [name for name, there in (("the pod itself", left["there"]), ("its link", added & set(left["links"])),
-                                        (f"a socket of its network namespace in process {left['holders']}", left["holders"])) if there]
-    return [first, decided(LEAVES, not holding and took < SECONDS,
-                           f"after {by:.1f} s {' and '.join(holding) or 'nothing'} was left of it", by, "s")]
+    holding = [
+        name
+        for name, there in (
+            ("the pod itself", left["there"]),
+            ("its link", added & set(left["links"])),
+            (f"a socket of its network namespace in process {left['holders']}", left["holders"]),
+        )
+        if there
+    ]
+    return [
+        first,
+        decided(
+            LEAVES,
+            not holding and took < SECONDS,
+            f"after {by:.1f} s {' and '.join(holding) or 'nothing'} was left of it",
+            by,
+            "s",
+        ),
+    ]

@@ -44,8 +44,10 @@ def judge_counts(name: str, expected: Mapping[str, int], counted: Mapping[str, i
     """Whether both sides counted the same. Pure."""
     if not sum(expected.values()):
         return undecided(name, "no request was answered")
-    shown = "; ".join(f"{who.rpartition('/ns/')[2]}: {counted.get(who, 0)} of {expected.get(who, 0)}"
-                      for who in sorted({*expected, *(w for w, n in counted.items() if n)}))
+    shown = "; ".join(
+        f"{who.rpartition('/ns/')[2]}: {counted.get(who, 0)} of {expected.get(who, 0)}"
+        for who in sorted({*expected, *(w for w, n in counted.items() if n)})
+    )
     wrong = sum(abs(counted.get(who, 0) - expected.get(who, 0)) for who in {*expected, *counted})
     return decided(name, wrong == 0, shown, wrong, "requests differ")
 
@@ -59,7 +61,9 @@ def check_metrics(site: Site) -> list[Check]:
     both = (site.client, site.stranger)
     with ThreadPoolExecutor(len(both)) as pool:
         replies = list(pool.map(lambda pod: site.call(pod, requests=TOGETHER, keep=True, pause=PAUSE), both))
-    sent = {identity(pod): sum(reply.status == 200 for reply in found) for pod, found in zip(both, replies, strict=True)}
+    sent = {
+        identity(pod): sum(reply.status == 200 for reply in found) for pod, found in zip(both, replies, strict=True)
+    }
     crossed = judge_counts("tenants' identities never cross", sent, by_source(site) - after)
     return [first, crossed]
 
@@ -67,13 +71,27 @@ def check_metrics(site: Site) -> list[Check]:
 def _load(site: Site) -> int:
     """Let the client's loader make requests; how many of them it saw answered."""
     pod = site.client
-    flow = {"name": FLOW, "server": f"{pod.namespace}/server", "label": FLOW, "target": f"{site.host}:80", "rate": RATE,
-            "timeout": 10.0}
+    flow = {
+        "name": FLOW,
+        "server": f"{pod.namespace}/server",
+        "label": FLOW,
+        "target": f"{site.host}:80",
+        "rate": RATE,
+        "timeout": 10.0,
+    }
 
     def ask(path: str, body: Any = None) -> Any:
         method = "GET" if body is None else "POST"
-        return json.loads(site.cluster.pod_http(pod.namespace, pod.name, PORT_CONTROL, path, method=method,
-                                                body=None if body is None else json.dumps(body).encode()))
+        return json.loads(
+            site.cluster.pod_http(
+                pod.namespace,
+                pod.name,
+                PORT_CONTROL,
+                path,
+                method=method,
+                body=None if body is None else json.dumps(body).encode(),
+            )
+        )
 
     def counts() -> dict[str, int]:
         found: dict[str, int] = next((one for one in ask("/flows") if one["name"] == FLOW), {})

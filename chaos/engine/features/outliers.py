@@ -22,9 +22,17 @@ def check_outliers(site: Site) -> list[Check]:
         with site.features(outlier_detection=True):
             replies = site.call(site.client, requests=REQUESTS, keep=True)
     failed = [reply.status != 200 for reply in replies]
-    late, before = sum(failed[REQUESTS // 2:]), sum(reply.status != 200 for reply in without)
+    late, before = sum(failed[REQUESTS // 2 :]), sum(reply.status != 200 for reply in without)
     if not before or not any(failed):
         return [undecided(NAME, "the server that should fail did not")]
-    return [decided(NAME, before >= REQUESTS / 3 and not late,
-                    f"without outlier detection {before} of {REQUESTS} requests failed; with it {sum(failed)}, the last as number "
-                    f"{REQUESTS - failed[::-1].index(True)}", sum(failed), "requests failed")]
+    return [
+        decided(
+            NAME,
+            before >= REQUESTS / 3 and not late,
+            f"without outlier detection {before} of {REQUESTS} requests failed; with it {sum(failed)}, the last as "
+            "number "
+            f"{REQUESTS - failed[::-1].index(True)}",
+            sum(failed),
+            "requests failed",
+        )
+    ]

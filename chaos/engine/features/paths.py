@@ -1,7 +1,7 @@
 """Traffic passes just the proxies that the model says: each one's own count of bytes, before and after.
 
-A sidecar that is secretly shared, or a hop that traffic bypasses, is seen here: somebody carried what the model says that
-another one carries.
+A sidecar that is secretly shared, or a hop that traffic bypasses, is seen here: somebody carried what the model says
+that another one carries.
 """
 
 from __future__ import annotations
@@ -22,22 +22,37 @@ BODY: Final = 20_000
 def expected_requests(placement: Placement, client: PodRef, answered: Mapping[str, int]) -> dict[ProxyInstance, float]:
     """Of the requests that each server answered, how many passed each proxy. Pure."""
     servers = {pod.name: pod for pod in placement.pods if pod.namespace == client.namespace}
-    return {proxy: sum(count * share_behind(placement, Pair(client, servers[name]), proxy) for name, count in answered.items())
-            for proxy in placement.proxies}
+    return {
+        proxy: sum(
+            count * share_behind(placement, Pair(client, servers[name]), proxy) for name, count in answered.items()
+        )
+        for proxy in placement.proxies
+    }
 
 
 def judge_paths(expected: Mapping[ProxyInstance, float], sent: Mapping[ProxyInstance, int], *, body: int) -> Check:
     """Whether each proxy carried what it should have, and the others nothing. Pure."""
     name = "traffic passes just the proxies that the model says"
     total = max(expected.values(), default=0.0)
-    idle = [f"{proxy} carried {sent[proxy]} bytes of {count:.0f} requests" for proxy, count in expected.items()
-            if sent[proxy] < 0.9 * count * body]
-    secret = [f"{proxy}, which is on no path, carried {sent[proxy]} bytes" for proxy, count in expected.items()
-              if not count and sent[proxy] > 0.1 * REQUESTS * body]
+    idle = [
+        f"{proxy} carried {sent[proxy]} bytes of {count:.0f} requests"
+        for proxy, count in expected.items()
+        if sent[proxy] < 0.9 * count * body
+    ]
+    secret = [
+        f"{proxy}, which is on no path, carried {sent[proxy]} bytes"
+        for proxy, count in expected.items()
+        if not count and sent[proxy] > 0.1 * REQUESTS * body
+    ]
     problems = idle + secret
     on_path = sum(count > 0 for count in expected.values())
-    return decided(name, not problems, "; ".join(problems) or f"{on_path} proxies carried them and {len(expected) - on_path} did not",
-                   total, "requests through the busiest")
+    return decided(
+        name,
+        not problems,
+        "; ".join(problems) or f"{on_path} proxies carried them and {len(expected) - on_path} did not",
+        total,
+        "requests through the busiest",
+    )
 
 
 def check_paths(site: Site) -> list[Check]:
@@ -47,6 +62,11 @@ def check_paths(site: Site) -> list[Check]:
     after = pages(site.cluster, site.placement)
     answered = Counter(reply.pod for reply in replies if reply.status == 200)
     if sum(answered.values()) < REQUESTS * 0.9:
-        return [undecided("traffic passes just the proxies that the model says", f"only {sum(answered.values())} of {REQUESTS} answered")]
+        return [
+            undecided(
+                "traffic passes just the proxies that the model says",
+                f"only {sum(answered.values())} of {REQUESTS} answered",
+            )
+        ]
     sent = {proxy: carried(after[proxy]) - carried(before[proxy]) for proxy in site.placement.proxies}
     return [judge_paths(expected_requests(site.placement, site.client, answered), sent, body=BODY)]

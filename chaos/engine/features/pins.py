@@ -1,8 +1,9 @@
 """Runs on a node: which processes hold sockets of a network namespace, and which links the node has.
 
-`python -m chaos.engine.features.pins POD_UID` prints `{"cookie", "links"}` of a pod that lives; with `--cookie N` instead,
-`{"holders", "links"}`: the processes that still hold a socket of that namespace, whoever lives in it or nobody. A pooled
-connection that is merely idle keeps the namespace of a pod that went, and its link. In a privileged pod with hostPID.
+`python -m chaos.engine.features.pins POD_UID` prints `{"cookie", "links"}` of a pod that lives; with `--cookie N`
+instead, `{"holders", "links"}`: the processes that still hold a socket of that namespace, whoever lives in it or
+nobody. A pooled connection that is merely idle keeps the namespace of a pod that went, and its link. In a privileged
+pod with hostPID.
 """
 
 from __future__ import annotations
@@ -39,7 +40,11 @@ def holders(cookie: int, proc: Path = Path("/proc")) -> list[int]:
         except OSError:
             continue
         try:
-            if any(_cookie_at(process, int(handle.name)) == cookie for handle in (entry / "fd").iterdir() if _is_socket(handle)):
+            if any(
+                _cookie_at(process, int(handle.name)) == cookie
+                for handle in (entry / "fd").iterdir()
+                if _is_socket(handle)
+            ):
                 found.append(int(entry.name))
         except OSError:
             continue  # it ended while we looked

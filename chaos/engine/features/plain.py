@@ -10,8 +10,10 @@ from chaos.names import PORT_ADMIN, PORT_CONTROL, PORT_HBONE, PORT_HTTP, PORT_IN
 
 def calls_to(ip: str, *, meshed: bool) -> list[Call]:
     """What an outsider tries on a server: its application, and where there are any, its proxy's ports."""
-    found = [Call(host=ip, port=port, protocol=protocol, method="POST", path="/echo", body="x", timeout=2.0)
-             for port, protocol in ((PORT_HTTP, "http1"), (PORT_HTTP, "grpc"), (PORT_TCP, "tcp"))]
+    found = [
+        Call(host=ip, port=port, protocol=protocol, method="POST", path="/echo", body="x", timeout=2.0)
+        for port, protocol in ((PORT_HTTP, "http1"), (PORT_HTTP, "grpc"), (PORT_TCP, "tcp"))
+    ]
     own = (PORT_ADMIN, PORT_OUTBOUND, PORT_INBOUND, PORT_HBONE) if meshed else ()
     return found + [Call(host=ip, port=port, path="/echo", timeout=2.0) for port in own]
 
@@ -25,16 +27,34 @@ def check_plain(site: Site) -> list[Check]:
         for call, replies in zip(calls, site.call_from_outside(node, calls), strict=True):
             tried.append((f"{call.protocol} to {call.host}:{call.port} from {node}", replies[0].status))
     server = site.servers[0]
-    control = site.call_from_outside(server.node, [Call(host=server.ip, port=PORT_CONTROL, path="/healthz")])[0][0].status
+    control = site.call_from_outside(server.node, [Call(host=server.ip, port=PORT_CONTROL, path="/healthz")])[0][
+        0
+    ].status
     answered = [what for what, status in tried if status]
     if not meshed:
-        return [decided("plain text is answered without a mesh", len(answered) == len(tried) and control == 200,
-                        f"{len(answered)} of {len(tried)} calls from outside were answered", len(answered), "calls")]
+        return [
+            decided(
+                "plain text is answered without a mesh",
+                len(answered) == len(tried) and control == 200,
+                f"{len(answered)} of {len(tried)} calls from outside were answered",
+                len(answered),
+                "calls",
+            )
+        ]
     probe = site.look(server.node, "probe", server.ip, str(PORT_HTTP))
     return [
-        decided("plain text into a meshed pod is refused", not answered and control == 200,
-                f"{len(answered)} of {len(tried)} calls in plain text were answered{': ' if answered else ''}{', '.join(answered[:3])}"
-                f"; the control port, which is not captured, answered {control}", len(answered), "calls answered"),
-        decided("the kubelet's probes pass", probe["status"] == 200,
-                f"a request from the node's own address was answered {probe['status']} {probe['error']}".rstrip()),
+        decided(
+            "plain text into a meshed pod is refused",
+            not answered and control == 200,
+            f"{len(answered)} of {len(tried)} calls in plain text were "
+            f"answered{': ' if answered else ''}{', '.join(answered[:3])}"
+            f"; the control port, which is not captured, answered {control}",
+            len(answered),
+            "calls answered",
+        ),
+        decided(
+            "the kubelet's probes pass",
+            probe["status"] == 200,
+            f"a request from the node's own address was answered {probe['status']} {probe['error']}".rstrip(),
+        ),
     ]

@@ -1,7 +1,7 @@
 """The wrong identity is refused: on connections (L4) by who it is, on requests (L7) also by method and path.
 
-A changed policy holds for new connections at once, and for those that stand when they have drained: the checks wait until
-it is seen, and then look at more.
+A changed policy holds for new connections at once, and for those that stand when they have drained: the checks wait
+until it is seen, and then look at more.
 """
 
 from __future__ import annotations
@@ -31,11 +31,15 @@ def check_policy(site: Site) -> list[Check]:
 
     open_before = stranger() == _statuses(streams(False)) == {200}
     with site.allowed(Rule((own,), ("GET",), ("/allowed*",))):
-        _seen(site, lambda: stranger() == {403} and _statuses(site.call(site.client, path="/other", requests=4)) == {403})
+        _seen(
+            site, lambda: stranger() == {403} and _statuses(site.call(site.client, path="/other", requests=4)) == {403}
+        )
         requests = {
             "the client's GET /allowed/x": _statuses(site.call(site.client, path="/allowed/x", requests=8)),
             "the client's GET /other": _statuses(site.call(site.client, path="/other", requests=8)),
-            "the client's POST /allowed": _statuses(site.call(site.client, path="/allowed", method="POST", body="x", requests=8)),
+            "the client's POST /allowed": _statuses(
+                site.call(site.client, path="/allowed", method="POST", body="x", requests=8)
+            ),
             "a stranger's GET /allowed/x": stranger(),
         }
         by_request = _statuses(streams(True))
@@ -45,12 +49,18 @@ def check_policy(site: Site) -> list[Check]:
     _seen(site, lambda: stranger() == {200})
     before = "" if open_before else "; before, not all was open"
     return [
-        decided("wrong identity, method or path is refused at L7",
-                open_before and list(requests.values()) == [{200}, {403}, {403}, {403}],
-                "; ".join(f"{name}: {_shown(found)}" for name, found in requests.items()) + before),
-        decided("wrong identity is refused at L4", open_before and (mine, others, by_request) == ({200}, {0}, {0}),
-                f"the client's streams: {_shown(mine)}; a stranger's: {_shown(others)}; with a rule that needs requests the "
-                f"client's: {_shown(by_request)}{before}"),
+        decided(
+            "wrong identity, method or path is refused at L7",
+            open_before and list(requests.values()) == [{200}, {403}, {403}, {403}],
+            "; ".join(f"{name}: {_shown(found)}" for name, found in requests.items()) + before,
+        ),
+        decided(
+            "wrong identity is refused at L4",
+            open_before and (mine, others, by_request) == ({200}, {0}, {0}),
+            f"the client's streams: {_shown(mine)}; a stranger's: {_shown(others)}; with a rule that needs requests "
+            "the "
+            f"client's: {_shown(by_request)}{before}",
+        ),
     ]
 
 

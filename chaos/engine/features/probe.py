@@ -14,7 +14,7 @@ from chaos.engine.features.sniffer import enter
 
 def main() -> None:
     enter("/proc/1/ns/net")
-    reply, = run(Call(host=sys.argv[1], port=int(sys.argv[2]), path="/healthz"))
+    (reply,) = run(Call(host=sys.argv[1], port=int(sys.argv[2]), path="/healthz"))
     print(json.dumps({"status": reply.status, "error": reply.error}))
 
 

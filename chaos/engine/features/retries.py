@@ -27,17 +27,28 @@ def check_retries(site: Site) -> list[Check]:
     with site.knobs(reset_share=SHARE, seed=7):
         without = site.call(site.client, requests=REQUESTS, method="PUT", path="/echo", body="x")
     tries = {method: after[method] - before[method] for method in after}
-    failed = {name: sum(reply.status != 200 for reply in replies)
-              for name, replies in (("PUT", puts), ("POST", posts), ("without", without))}
+    failed = {
+        name: sum(reply.status != 200 for reply in replies)
+        for name, replies in (("PUT", puts), ("POST", posts), ("without", without))
+    }
     if not failed["without"] or not failed["POST"]:
         return [undecided("killed connections are retried where allowed", "the servers dropped no connection")]
     return [
-        decided("killed connections are retried where allowed", tries["PUT"] > REQUESTS and failed["PUT"] < failed["without"] / 2,
-                f"{REQUESTS} PUTs reached the servers {tries['PUT']} times and {failed['PUT']} failed; without retries "
-                f"{failed['without']} of {REQUESTS} failed", tries["PUT"] - REQUESTS, "retries"),
-        decided("a request that is not idempotent is never retried", tries["POST"] == REQUESTS,
-                f"{REQUESTS} POSTs reached the servers {tries['POST']} times, and {failed['POST']} failed",
-                tries["POST"] - REQUESTS, "retries"),
+        decided(
+            "killed connections are retried where allowed",
+            tries["PUT"] > REQUESTS and failed["PUT"] < failed["without"] / 2,
+            f"{REQUESTS} PUTs reached the servers {tries['PUT']} times and {failed['PUT']} failed; without retries "
+            f"{failed['without']} of {REQUESTS} failed",
+            tries["PUT"] - REQUESTS,
+            "retries",
+        ),
+        decided(
+            "a request that is not idempotent is never retried",
+            tries["POST"] == REQUESTS,
+            f"{REQUESTS} POSTs reached the servers {tries['POST']} times, and {failed['POST']} failed",
+            tries["POST"] - REQUESTS,
+            "retries",
+        ),
     ]
 
 
@@ -47,16 +58,30 @@ def _counts(site: Site) -> dict[str, int]:
 
 
 def check_timeouts(site: Site) -> list[Check]:
-    """A request that takes longer than the timeout is answered 504 when it has run out; a shorter one is not touched."""
+    """A request that takes longer than the timeout is answered 504 when it has run out; a shorter one is not
+    touched.
+    """
     with site.features(timeout_seconds=TIMEOUT):
         slow = site.call(site.client, path=f"/delay/{LONG * 1e3:.0f}", requests=2, timeout=2 * LONG)
         quick = site.call(site.client, path="/delay/20", requests=3)
-    without, = site.call(site.client, path=f"/delay/{TIMEOUT * 2000:.0f}")
+    (without,) = site.call(site.client, path=f"/delay/{TIMEOUT * 2000:.0f}")
     waited = min(reply.ms for reply in slow)
     longest = max(reply.ms for reply in slow)
-    good = ({reply.status for reply in slow} == {504} and waited >= TIMEOUT * 1e3 - 5 and longest < LONG * 1e3
-            and {reply.status for reply in quick} == {200} and without.status == 200)
-    return [decided("timeouts hold", good,
-                    f"with a timeout of {TIMEOUT * 1e3:.0f} ms, requests of {LONG * 1e3:.0f} ms were answered "
-                    f"{sorted({reply.status for reply in slow})} after {waited:.0f} to {longest:.0f} ms, those of 20 ms "
-                    f"{sorted({reply.status for reply in quick})}; without one {without.status}", waited, "ms")]
+    good = (
+        {reply.status for reply in slow} == {504}
+        and waited >= TIMEOUT * 1e3 - 5
+        and longest < LONG * 1e3
+        and {reply.status for reply in quick} == {200}
+        and without.status == 200
+    )
+    return [
+        decided(
+            "timeouts hold",
+            good,
+            f"with a timeout of {TIMEOUT * 1e3:.0f} ms, requests of {LONG * 1e3:.0f} ms were answered "
+            f"{sorted({reply.status for reply in slow})} after {waited:.0f} to {longest:.0f} ms, those of 20 ms "
+            f"{sorted({reply.status for reply in quick})}; without one {without.status}",
+            waited,
+            "ms",
+        )
+    ]

@@ -1,4 +1,6 @@
-"""`Site`: what the checks of the mesh's features are given: the running mesh, its tenants, and stations to look from."""
+"""`Site`: what the checks of the mesh's features are given: the running mesh, its tenants, and stations to look
+from.
+"""
 
 from __future__ import annotations
 
@@ -66,21 +68,33 @@ class Site:
         found = program(self.cluster, namespace, pod, container, "caller", text, seconds=seconds)
         return [[Reply(**reply) for reply in replies] for replies in found]
 
-    def dial(self, node: str, host: str, port: int, *, identity: str = "", authority: str = "", trusted: Authority | None = None,
-             ) -> dict[str, Any]:
-        """A connection from outside of the mesh that shows a certificate for that identity, of the mesh's authority (or of
-        another); none when the identity is empty."""
+    def dial(
+        self,
+        node: str,
+        host: str,
+        port: int,
+        *,
+        identity: str = "",
+        authority: str = "",
+        trusted: Authority | None = None,
+    ) -> dict[str, Any]:
+        """A connection from outside of the mesh that shows a certificate for that identity, of the mesh's authority (or
+        of another); none when the identity is empty."""
         asked = {"host": host, "port": port, "authority": authority}
         if identity:
             issuer = trusted or stored_authority(self.cluster, run=self.mesh.run)
             issued = issuer.issue(identity, seconds=DIAL_SECONDS)
             asked |= {"certificate": issued.certificate.decode(), "key": issued.key.decode()}
-        found: dict[str, Any] = program(self.cluster, SYSTEM_NAMESPACE, self.stations[node], "station", "dial", json.dumps(asked))
+        found: dict[str, Any] = program(
+            self.cluster, SYSTEM_NAMESPACE, self.stations[node], "station", "dial", json.dumps(asked)
+        )
         return found
 
     def look(self, node: str, module: str, *arguments: str, seconds: float = 60.0) -> Any:
         """Run a program in the node's station."""
-        return program(self.cluster, SYSTEM_NAMESPACE, self.stations[node], "station", module, *arguments, seconds=seconds)
+        return program(
+            self.cluster, SYSTEM_NAMESPACE, self.stations[node], "station", module, *arguments, seconds=seconds
+        )
 
     # ---- reading and turning
 
@@ -100,8 +114,9 @@ class Site:
 
     def _turn(self, knobs: Mapping[str, Any], servers: Sequence[PodRef]) -> None:
         for server in servers:
-            self.cluster.pod_http(server.namespace, server.name, PORT_CONTROL, "/knobs", method="POST",
-                                  body=json.dumps(knobs).encode())
+            self.cluster.pod_http(
+                server.namespace, server.name, PORT_CONTROL, "/knobs", method="POST", body=json.dumps(knobs).encode()
+            )
 
     @contextmanager
     def features(self, **changes: Any) -> Iterator[Features]:
@@ -127,8 +142,8 @@ class Site:
 
 @contextmanager
 def site(mesh: Mesh) -> Iterator[Site]:
-    """Put stations on the nodes of a running mesh, and silence its loaders; raises ExperimentFailure when its tenants are
-    too few. Whoever needs the load afterwards starts it again."""
+    """Put stations on the nodes of a running mesh, and silence its loaders; raises ExperimentFailure when its tenants
+    are too few. Whoever needs the load afterwards starts it again."""
     placement = mesh.placement()
     client, servers, stranger = choose(placement)
     for pod in placement.pods:
@@ -147,7 +162,9 @@ def choose(placement: Placement) -> tuple[PodRef, tuple[PodRef, ...], PodRef]:
             servers.setdefault(pod.namespace, []).append(pod)
     clients = sorted(p for p in placement.pods if p.role == Role.CLIENT and len(servers.get(p.namespace, [])) > 1)
     if len({client.namespace for client in clients}) < 2:
-        raise ExperimentFailure("the checks of the mesh's features need two tenants, each with a client and two servers")
+        raise ExperimentFailure(
+            "the checks of the mesh's features need two tenants, each with a client and two servers"
+        )
     client = max(clients, key=lambda pod: len({server.node for server in servers[pod.namespace]}))
     others = [pod for pod in clients if pod.namespace != client.namespace]
     stranger = next((pod for pod in others if pod.node == client.node), others[0])

@@ -39,8 +39,13 @@ class Heard:
 
 def is_record(payload: bytes) -> bool:
     """Whether it begins with the header of a TLS record (RFC 8446, 5.1): type, version 3.x, length."""
-    return (len(payload) >= 5 and 20 <= payload[0] <= 23 and payload[1] == 3 and payload[2] <= 4
-            and 0 < int.from_bytes(payload[3:5], "big") <= 16_640)
+    return (
+        len(payload) >= 5
+        and 20 <= payload[0] <= 23
+        and payload[1] == 3
+        and payload[2] <= 4
+        and 0 < int.from_bytes(payload[3:5], "big") <= 16_640
+    )
 
 
 def take(packet: bytes, marker: bytes, heard: dict[tuple[str, int, str, int], Heard]) -> None:
@@ -51,8 +56,12 @@ def take(packet: bytes, marker: bytes, heard: dict[tuple[str, int, str, int], He
     data = packet[head + (packet[head + 12] >> 4) * 4 : int.from_bytes(packet[2:4], "big") or len(packet)]
     if not data:
         return
-    key = (socket.inet_ntoa(packet[12:16]), int.from_bytes(packet[head : head + 2], "big"),
-           socket.inet_ntoa(packet[16:20]), int.from_bytes(packet[head + 2 : head + 4], "big"))
+    key = (
+        socket.inet_ntoa(packet[12:16]),
+        int.from_bytes(packet[head : head + 2], "big"),
+        socket.inet_ntoa(packet[16:20]),
+        int.from_bytes(packet[head + 2 : head + 4], "big"),
+    )
     one = heard.get(key)
     if one is None:
         one = heard[key] = Heard(*key)

@@ -23,15 +23,27 @@ DEADLINE = 600  # seconds
 def plan_station(node: str, *, run: str, name: str) -> dict[str, Any]:
     """The pod's manifest. Its own network namespace is that of a pod which is not in the mesh."""
     return {
-        "apiVersion": "v1", "kind": "Pod",
+        "apiVersion": "v1",
+        "kind": "Pod",
         "metadata": {"name": name, "namespace": SYSTEM_NAMESPACE, "labels": {LABEL_RUN: run, LABEL_ROLE: "helper"}},
         "spec": {
-            "nodeName": node, "hostPID": True, "restartPolicy": "Never", "terminationGracePeriodSeconds": 0,
-            "activeDeadlineSeconds": DEADLINE, "automountServiceAccountToken": False, "enableServiceLinks": False,
+            "nodeName": node,
+            "hostPID": True,
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": 0,
+            "activeDeadlineSeconds": DEADLINE,
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
             "tolerations": [{"operator": "Exists"}],
-            "containers": [{
-                "name": "station", "image": IMAGE, "imagePullPolicy": "IfNotPresent", "command": ["sleep", str(DEADLINE)],
-                "securityContext": {"privileged": True, "runAsUser": 0}}],
+            "containers": [
+                {
+                    "name": "station",
+                    "image": IMAGE,
+                    "imagePullPolicy": "IfNotPresent",
+                    "command": ["sleep", str(DEADLINE)],
+                    "securityContext": {"privileged": True, "runAsUser": 0},
+                }
+            ],
         },
     }
 
@@ -56,8 +68,12 @@ def _running(cluster: Cluster, name: str) -> bool:
     return "running" in (statuses[0].get("state") or {})
 
 
-def program(cluster: Cluster, namespace: str, pod: str, container: str, module: str, *arguments: str, seconds: float = 60.0) -> Any:
-    """Run one of this package's programs in a container and read its JSON; raises ExperimentFailure with its last words."""
+def program(
+    cluster: Cluster, namespace: str, pod: str, container: str, module: str, *arguments: str, seconds: float = 60.0
+) -> Any:
+    """Run one of this package's programs in a container and read its JSON; raises ExperimentFailure with its last
+    words.
+    """
     command = ["python", "-m", f"chaos.engine.features.{module}", *arguments]
     done = cluster.exec(namespace, pod, command, container=container, seconds=seconds)
     if done.code:

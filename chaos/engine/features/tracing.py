@@ -1,4 +1,6 @@
-"""W3C trace context goes through: a trace that the client began is the one that the server sees, with a span of its own."""
+"""W3C trace context goes through: a trace that the client began is the one that the server sees, with a span of its
+own.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,13 @@ from chaos.engine.features.site import Site
 def check_tracing(site: Site) -> list[Check]:
     """Send a traceparent, and read what arrived."""
     trace, span = secrets.token_hex(16), secrets.token_hex(8)
-    reply, = site.call(site.client, path="/headers", headers={"traceparent": f"00-{trace}-{span}-01"})
+    (reply,) = site.call(site.client, path="/headers", headers={"traceparent": f"00-{trace}-{span}-01"})
     seen = json.loads(reply.body or "{}").get("headers", {}).get("traceparent", "") if reply.status == 200 else ""
     arrived = seen.split("-")[1:3]
-    return [decided("trace context goes through", len(arrived) == 2 and arrived[0] == trace and arrived[1] != span,
-                    f"sent trace {trace} span {span}, the server saw {seen or 'none'}")]
+    return [
+        decided(
+            "trace context goes through",
+            len(arrived) == 2 and arrived[0] == trace and arrived[1] != span,
+            f"sent trace {trace} span {span}, the server saw {seen or 'none'}",
+        )
+    ]

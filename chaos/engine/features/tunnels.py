@@ -1,5 +1,5 @@
-"""Who may connect to a destination, and how far: a pod that has a waypoint accepts only that one, and a CONNECT ends at the
-pod itself. Without the limit on its authority a CONNECT terminator is an open proxy.
+"""Who may connect to a destination, and how far: a pod that has a waypoint accepts only that one, and a CONNECT ends at
+the pod itself. Without the limit on its authority a CONNECT terminator is an open proxy.
 """
 
 from __future__ import annotations
@@ -31,16 +31,24 @@ def _direct(site: Site, server: PodRef) -> list[Check]:
     node, member = server.node, spiffe_id(site.client.namespace, site.client.service_account)
 
     def dial(identity: str = member, authority: str = "", trusted: Authority | None = None) -> int:
-        found: int = site.dial(node, server.ip, PORT_HTTP, identity=identity, authority=authority, trusted=trusted)["status"]
+        found: int = site.dial(node, server.ip, PORT_HTTP, identity=identity, authority=authority, trusted=trusted)[
+            "status"
+        ]
         return found
 
-    strangers = {"nobody": dial(identity=""), "another trust domain": dial("spiffe://elsewhere/ns/x/sa/y"),
-                 "a foreign authority": dial(trusted=Authority.new())}
+    strangers = {
+        "nobody": dial(identity=""),
+        "another trust domain": dial("spiffe://elsewhere/ns/x/sa/y"),
+        "a foreign authority": dial(trusted=Authority.new()),
+    }
     control = dial()
     elsewhere = {authority: dial(authority=authority) for authority in _elsewhere(site, server)}
     return [
-        decided("only members of the trust domain reach a meshed pod", control == 200 and not any(strangers.values()),
-                f"a member was answered {control}; " + "; ".join(f"{who}: {status}" for who, status in strangers.items())),
+        decided(
+            "only members of the trust domain reach a meshed pod",
+            control == 200 and not any(strangers.values()),
+            f"a member was answered {control}; " + "; ".join(f"{who}: {status}" for who, status in strangers.items()),
+        ),
         _nowhere(elsewhere, control == 200),
     ]
 
@@ -63,9 +71,12 @@ def _ambient(site: Site, server: PodRef, waypoint: ProxyInstance) -> list[Check]
     client = spiffe_id(site.client.namespace, site.client.service_account)
     elsewhere[f"{here} at the waypoint"] = int(dial(here, client, at_waypoint)["status"])
     return [
-        decided("a destination that has a waypoint accepts only that waypoint", served and not any(strangers.values()),
-                f"the waypoint was answered {control['status']}; "
-                + "; ".join(f"{who.rpartition('/ns/')[2] or who}: {status}" for who, status in strangers.items())),
+        decided(
+            "a destination that has a waypoint accepts only that waypoint",
+            served and not any(strangers.values()),
+            f"the waypoint was answered {control['status']}; "
+            + "; ".join(f"{who.rpartition('/ns/')[2] or who}: {status}" for who, status in strangers.items()),
+        ),
         _nowhere(elsewhere, served),
     ]
 
@@ -75,11 +86,22 @@ def _elsewhere(site: Site, server: PodRef) -> list[str]:
     other = next(one for one in (*site.servers, site.stranger) if one.name != server.name)
     node = site.cluster.get("Node", server.node)
     address = next(one["address"] for one in node["status"]["addresses"] if one["type"] == "InternalIP")
-    return [f"{other.ip}:{PORT_HTTP}", f"{other.ip}:{PORT_CONTROL}", f"{address}:22", f"127.0.0.1:{PORT_ADMIN}",
-            f"{server.ip}:{PORT_ADMIN}", f"{server.ip}:{PORT_HBONE}"]
+    return [
+        f"{other.ip}:{PORT_HTTP}",
+        f"{other.ip}:{PORT_CONTROL}",
+        f"{address}:22",
+        f"127.0.0.1:{PORT_ADMIN}",
+        f"{server.ip}:{PORT_ADMIN}",
+        f"{server.ip}:{PORT_HBONE}",
+    ]
 
 
 def _nowhere(statuses: dict[str, int], control: bool) -> Check:
     led = [authority for authority, status in statuses.items() if status == 200]
-    return decided("a CONNECT to anywhere else is refused", control and not led,
-                   f"{len(led)} of {len(statuses)} led somewhere{': ' if led else ''}{', '.join(led)}", len(led), "open ways")
+    return decided(
+        "a CONNECT to anywhere else is refused",
+        control and not led,
+        f"{len(led)} of {len(statuses)} led somewhere{': ' if led else ''}{', '.join(led)}",
+        len(led),
+        "open ways",
+    )

@@ -58,7 +58,9 @@ def judge_pair(name: str, directions: Mapping[str, Direction], *, meshed: bool) 
     sentence = f"of {packets} packets {records} begin with a TLS record and {marked} show the marker"
     if not meshed:
         readable = all(seen.marked for seen in directions.values())
-        return decided(name, readable, f"{sentence}; without a mesh it must be readable in both directions", marked, "packets")
+        return decided(
+            name, readable, f"{sentence}; without a mesh it must be readable in both directions", marked, "packets"
+        )
     good = not marked and all(seen.records for seen in directions.values())
     return decided(name, good, sentence, marked, "readable packets")
 
@@ -74,15 +76,20 @@ def check_wire(site: Site) -> list[Check]:
     marker = f"sharedfate{secrets.token_hex(12)}"
     name = f"wire-{marker[-6:]}"
     with ExitStack() as stack, ThreadPoolExecutor(len(site.stations)) as pool:
+
         def silence() -> None:
             for pod in site.stations.values():
                 site.cluster.exec(SYSTEM_NAMESPACE, pod, ["touch", f"/tmp/{name}.off"], container="station")
 
-        listening = {node: pool.submit(site.look, node, "sniffer", name, marker, str(SECONDS), seconds=SECONDS + 20)
-                     for node in site.stations}
+        listening = {
+            node: pool.submit(site.look, node, "sniffer", name, marker, str(SECONDS), seconds=SECONDS + 20)
+            for node in site.stations
+        }
         stack.callback(silence)
         for node, pod in site.stations.items():
-            site.cluster.wait(f"the reader on {node} listens", partial(_listens, site, pod, name, listening[node]), seconds=30)
+            site.cluster.wait(
+                f"the reader on {node} listens", partial(_listens, site, pod, name, listening[node]), seconds=30
+            )
         replies = site.call(site.client, requests=REQUESTS, method="POST", path="/echo", body=marker)
         stack.close()
         heard = [one for found in listening.values() for one in found.result()]
@@ -92,8 +99,14 @@ def check_wire(site: Site) -> list[Check]:
     return [
         judge_pair(
             f"TLS on the wire, {'one node' if server.node == site.client.node else 'two nodes'}",
-            {"to the server": (of_server := toward(heard, server))[0], "from the server": of_server[1],
-             "from the client": (of_client := toward(heard, site.client))[1], "to the client": of_client[0]},
-            meshed=bool(site.mode.hops))
-        for server in site.servers if server.name in answered
+            {
+                "to the server": (of_server := toward(heard, server))[0],
+                "from the server": of_server[1],
+                "from the client": (of_client := toward(heard, site.client))[1],
+                "to the client": of_client[0],
+            },
+            meshed=bool(site.mode.hops),
+        )
+        for server in site.servers
+        if server.name in answered
     ]

@@ -42,12 +42,21 @@ class Degrade:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        wrong = [f"{name} is {value}: {right}" for name, value, good, right in (
-            ("delay_ms", self.delay_ms, 0 <= self.delay_ms <= 10_000, "0 to 10000"),
-            ("jitter_ms", self.jitter_ms, 0 <= self.jitter_ms <= self.delay_ms, "0 to delay_ms"),
-            ("loss", self.loss, 0 <= self.loss <= 1, "0 to 1"),
-            ("rate_kbit", self.rate_kbit, self.rate_kbit == 0 or self.rate_kbit >= 64, "0 (no limit) or at least 64"),
-        ) if not good]
+        wrong = [
+            f"{name} is {value}: {right}"
+            for name, value, good, right in (
+                ("delay_ms", self.delay_ms, 0 <= self.delay_ms <= 10_000, "0 to 10000"),
+                ("jitter_ms", self.jitter_ms, 0 <= self.jitter_ms <= self.delay_ms, "0 to delay_ms"),
+                ("loss", self.loss, 0 <= self.loss <= 1, "0 to 1"),
+                (
+                    "rate_kbit",
+                    self.rate_kbit,
+                    self.rate_kbit == 0 or self.rate_kbit >= 64,
+                    "0 (no limit) or at least 64",
+                ),
+            )
+            if not good
+        ]
         if not wrong and not (self.delay_ms or self.loss or self.rate_kbit):
             wrong.append("nothing is degraded: set delay_ms, loss or rate_kbit")
         if wrong:
@@ -58,10 +67,26 @@ class Degrade:
 
     def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
         seconds = helper_pod.hold_seconds(receipt, self.seconds)
-        arguments = ["--receipt", receipt.id, *helper_pod.container_arguments(receipt.target), "--for", str(seconds),
-                     "--delay", str(self.delay_ms), "--jitter", str(self.jitter_ms), "--loss", str(self.loss),
-                     "--rate", str(self.rate_kbit), "--seed", str(self.seed)]
-        return helper_pod.run(cluster, receipt, "degrade", arguments, awaited="injected", seconds=seconds, module=MODULE)
+        arguments = [
+            "--receipt",
+            receipt.id,
+            *helper_pod.container_arguments(receipt.target),
+            "--for",
+            str(seconds),
+            "--delay",
+            str(self.delay_ms),
+            "--jitter",
+            str(self.jitter_ms),
+            "--loss",
+            str(self.loss),
+            "--rate",
+            str(self.rate_kbit),
+            "--seed",
+            str(self.seed),
+        ]
+        return helper_pod.run(
+            cluster, receipt, "degrade", arguments, awaited="injected", seconds=seconds, module=MODULE
+        )
 
     def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
         # The holder first, so that what it still holds in its queue is sent; then whatever a dead one left.

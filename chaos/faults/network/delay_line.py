@@ -48,7 +48,9 @@ class Uplink:
 
 
 def detect_uplink(routes: list[dict[str, Any]], addresses: list[dict[str, Any]]) -> Uplink:
-    """The default route, from `ip -j route` and `ip -j address`. Raises LookupError when there is none through a gateway."""
+    """The default route, from `ip -j route` and `ip -j address`. Raises LookupError when there is none through a
+    gateway.
+    """
     route = next((one for one in routes if one.get("dst") == "default" and "gateway" in one), None)
     if route is None:
         raise LookupError("no default route through a gateway: nothing leaves this namespace that could be delayed")
@@ -173,5 +175,3 @@ class DelayLine:
             self.passed += 1
         except OSError:  # the link is down or full: a wire loses packets then
             self.dropped += 1
-
-

@@ -53,10 +53,27 @@ class Dns:
 
     def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
         seconds = helper_pod.hold_seconds(receipt, self.seconds)
-        arguments = ["--receipt", receipt.id, *helper_pod.container_arguments(receipt.target), "--for", str(seconds),
-                     "--answer", self.answer, "--address", self.address, *(["--names", *self.names] if self.names else [])]
-        return helper_pod.run(cluster, receipt, "dns", arguments, awaited="injected", seconds=seconds,
-                              module="chaos.faults.network.dns_helper")
+        arguments = [
+            "--receipt",
+            receipt.id,
+            *helper_pod.container_arguments(receipt.target),
+            "--for",
+            str(seconds),
+            "--answer",
+            self.answer,
+            "--address",
+            self.address,
+            *(["--names", *self.names] if self.names else []),
+        ]
+        return helper_pod.run(
+            cluster,
+            receipt,
+            "dns",
+            arguments,
+            awaited="injected",
+            seconds=seconds,
+            module="chaos.faults.network.dns_helper",
+        )
 
     def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
         return mended(cluster, receipt, "dns", [])

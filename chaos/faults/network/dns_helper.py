@@ -1,8 +1,9 @@
-"""What runs inside a helper pod to answer another pod's DNS questions: `python -m chaos.faults.network.dns_helper dns …`.
+"""What runs inside a helper pod to answer another pod's DNS questions:
+`python -m chaos.faults.network.dns_helper dns …`.
 
-Enters the target's network namespace, answers on a port of its own there, and has nftables lead port 53 to it. Before it
-says `injected` it asks a question as the pod would, and sees the wrong answer. Undone at SIGTERM or its deadline; what a
-killed one left, `chaos.faults.network.helper mend` undoes. Standard library only.
+Enters the target's network namespace, answers on a port of its own there, and has nftables lead port 53 to it. Before
+it says `injected` it asks a question as the pod would, and sees the wrong answer. Undone at SIGTERM or its deadline;
+what a killed one left, `chaos.faults.network.helper mend` undoes. Standard library only.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Some packets of the target are lost without a word: of one peer, one port, one direction, or any of these together."""
+"""Some packets of the target are lost without a word: of one peer, one port, one direction, or any of these
+together.
+"""
 
 from __future__ import annotations
 
@@ -53,8 +55,14 @@ class Drop:
 
 def narrowed(peers: tuple[str, ...], ports: tuple[int, ...], direction: Direction) -> list[str]:
     """The helper's arguments."""
-    return ["--direction", direction, "--spare", *map(str, (one for one in SPARED if one not in ports)),
-            *(["--peer", *peers] if peers else []), *(["--only", *map(str, ports)] if ports else [])]
+    return [
+        "--direction",
+        direction,
+        "--spare",
+        *map(str, (one for one in SPARED if one not in ports)),
+        *(["--peer", *peers] if peers else []),
+        *(["--only", *map(str, ports)] if ports else []),
+    ]
 
 
 def refuse_wrong(name: str, peers: tuple[str, ...], ports: tuple[int, ...], direction: str) -> None:

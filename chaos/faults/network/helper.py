@@ -41,8 +41,12 @@ def dropped(receipt: str) -> int | None:
 
 def counted(listing: dict[str, Any]) -> int:
     """Sum of the packet counters in `nft -j list table`."""
-    return sum(part["counter"]["packets"] for item in listing["nftables"] for part in item.get("rule", {}).get("expr", ())
-               if isinstance(part.get("counter"), dict))
+    return sum(
+        part["counter"]["packets"]
+        for item in listing["nftables"]
+        for part in item.get("rule", {}).get("expr", ())
+        if isinstance(part.get("counter"), dict)
+    )
 
 
 def undo(receipt: str) -> dict[str, Any]:
@@ -70,8 +74,17 @@ def isolate(options: argparse.Namespace, pids: list[int]) -> int:
     spared = frozenset(options.spare)
 
     def isolation(ports: frozenset[int], whole: bool) -> rules.Isolation:
-        return rules.Isolation(ports, options.mark, whole, spared, tuple(options.peer), frozenset(options.only),
-                               options.direction != "out", options.direction != "in", options.reset)
+        return rules.Isolation(
+            ports,
+            options.mark,
+            whole,
+            spared,
+            tuple(options.peer),
+            frozenset(options.only),
+            options.direction != "out",
+            options.direction != "in",
+            options.reset,
+        )
 
     homes = sandboxes.namespaces()
     home = os.stat(f"/proc/{pids[0]}/ns/net").st_ino
@@ -97,7 +110,10 @@ def isolate(options: argparse.Namespace, pids: list[int]) -> int:
 
 def degrade(options: argparse.Namespace, pids: list[int]) -> int:
     """Delay, lose or slow what a pod sends (and, for loss, receives)."""
-    from chaos.faults.network.delay_line import DelayLine, uplink  # only here: the isolation's helper starts quicker without
+    from chaos.faults.network.delay_line import (
+        DelayLine,
+        uplink,
+    )  # only here: the isolation's helper starts quicker without
 
     handle = sandboxes.opened(pids[0])
     reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -120,11 +136,21 @@ def degrade(options: argparse.Namespace, pids: list[int]) -> int:
         wait: Callable[[int, float], str] = _wait
         line: DelayLine | None = None
         if late and not netem:  # this kernel has no netem
-            line = stack.enter_context(DelayLine(delay=options.delay / 1000, jitter=options.jitter / 1000, seed=options.seed))
+            line = stack.enter_context(
+                DelayLine(delay=options.delay / 1000, jitter=options.jitter / 1000, seed=options.seed)
+            )
             wait = line.run
         means = "tc-netem" if netem else "user-space delay line" if line else "nftables and tc-tbf"
-        say("injected", effect=at, device=link.device, means=means, delay_ms=options.delay, jitter_ms=options.jitter, loss=options.loss,
-            rate_kbit=options.rate)
+        say(
+            "injected",
+            effect=at,
+            device=link.device,
+            means=means,
+            delay_ms=options.delay,
+            jitter_ms=options.jitter,
+            loss=options.loss,
+            rate_kbit=options.rate,
+        )
         why = wait(reader, options.seconds)
         seen = {"dropped": dropped(options.receipt), "delayed": line.passed if line else None}
     say("recovered", why=why, effect=time.time_ns(), **seen)
@@ -154,7 +180,9 @@ def mend(options: argparse.Namespace, pids: list[int]) -> int:
         handle = sandboxes.opened(pids[0])
         with sandboxes.inside(handle):
             seen["rule"] = remove_rule()
-            shaped = subprocess.run(rules.plan_rate_removal(uplink().device), capture_output=True, text=True, check=False)
+            shaped = subprocess.run(
+                rules.plan_rate_removal(uplink().device), capture_output=True, text=True, check=False
+            )
             seen["rate"] = shaped.returncode == 0  # refused when there is nothing to remove
         os.close(handle)
     say("recovered", effect=time.time_ns(), **seen)
@@ -169,7 +197,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--container", required=True)
     parser.add_argument("--for", dest="seconds", type=float, default=10.0)
     parser.add_argument("--whole", action="store_true", help="isolate: lose everything in the process's own namespace")
-    parser.add_argument("--mark", type=lambda text: int(text, 0), default=0, help="isolate: SO_MARK of what the process sends")
+    parser.add_argument(
+        "--mark", type=lambda text: int(text, 0), default=0, help="isolate: SO_MARK of what the process sends"
+    )
     parser.add_argument("--spare", type=int, nargs="*", default=[], help="isolate: ports that stay open")
     parser.add_argument("--peer", nargs="*", default=[], help="isolate: only packets from and to these addresses")
     parser.add_argument("--only", type=int, nargs="*", default=[], help="isolate: only packets from or to these ports")

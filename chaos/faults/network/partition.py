@@ -1,4 +1,5 @@
-"""Every packet of one proxy is lost, both ways and without a word: the process lives, and nobody reaches it or hears it.
+"""Every packet of one proxy is lost, both ways and without a word: the process lives, and nobody reaches it or hears
+it.
 
 What is lost follows the proxy, not its pod: a node's proxy listens inside the namespaces of the pods that it serves,
 and that is where its packets are (`sandboxes.served`). In a pod that is all proxy everything but loopback is lost; in
@@ -61,8 +62,17 @@ def network_facts(cluster: Cluster, target: Target) -> Facts:
 def isolated(cluster: Cluster, receipt: Receipt, seconds: float, more: list[str]) -> Evidence:
     """Have a helper put the rules of an isolation in place, and hold them."""
     seconds = helper_pod.hold_seconds(receipt, seconds)
-    arguments = ["--receipt", receipt.id, *helper_pod.container_arguments(receipt.target), "--for", str(seconds),
-                 "--mark", hex(MARK_PROXY), *(["--whole"] if receipt.facts["whole"] else []), *more]
+    arguments = [
+        "--receipt",
+        receipt.id,
+        *helper_pod.container_arguments(receipt.target),
+        "--for",
+        str(seconds),
+        "--mark",
+        hex(MARK_PROXY),
+        *(["--whole"] if receipt.facts["whole"] else []),
+        *more,
+    ]
     return helper_pod.run(cluster, receipt, "isolate", arguments, awaited="injected", seconds=seconds, module=MODULE)
 
 

@@ -1,4 +1,6 @@
-"""TCP connections of the target are reset, both those that stand and those that begin: it is reachable, and nothing lasts."""
+"""TCP connections of the target are reset, both those that stand and those that begin: it is reachable, and nothing
+lasts.
+"""
 
 from __future__ import annotations
 

@@ -65,8 +65,11 @@ def plan_isolation(receipt: str, isolation: Isolation) -> str:
             before_in.append(f"tcp dport {_set(isolation.spared)} accept")
             before_out.append(f"tcp sport {_set(isolation.spared)} accept")
     end = "meta l4proto tcp counter reject with tcp reset" if isolation.reset else "counter drop"
-    return _table(receipt, [*before_in, *(f"{match} {end}".strip() for match in into if isolation.into)],
-                  [*before_out, *(f"{match} {end}".strip() for match in out if isolation.out)])
+    return _table(
+        receipt,
+        [*before_in, *(f"{match} {end}".strip() for match in into if isolation.into)],
+        [*before_out, *(f"{match} {end}".strip() for match in out if isolation.out)],
+    )
 
 
 def _matches(isolation: Isolation, way: Literal["in", "out"]) -> list[str]:
@@ -79,8 +82,11 @@ def _matches(isolation: Isolation, way: Literal["in", "out"]) -> list[str]:
         if isolation.mark and way == "out":
             bases.append(f"meta mark {isolation.mark:#x}")
     peers = f"ip {'saddr' if way == 'in' else 'daddr'} {_set(isolation.peers)}" if isolation.peers else ""
-    sides = [f"meta l4proto {{ tcp, udp }} th {side} {_set(isolation.only)}" for side in ("sport", "dport")] \
-        if isolation.only else [""]
+    sides = (
+        [f"meta l4proto {{ tcp, udp }} th {side} {_set(isolation.only)}" for side in ("sport", "dport")]
+        if isolation.only
+        else [""]
+    )
     return [" ".join(part for part in (base, peers, side) if part) for base in bases for side in sides]
 
 
@@ -92,11 +98,17 @@ def plan_loss(receipt: str, share: float) -> str:
 
 def plan_redirect(receipt: str, port: int, mark: int) -> str:
     """Rules that lead the namespace's DNS questions to a port of its own, but those of whoever marks its packets."""
-    return "\n".join([
-        plan_removal(receipt) + f"table inet {table(receipt)} {{",
-        f"chain names {{ type nat hook output priority {_BEFORE_CAPTURE};",
-        f"meta mark != {mark:#x} udp dport 53 counter redirect to :{port}",
-        f"meta mark != {mark:#x} tcp dport 53 counter redirect to :{port}", "}", "}", ""])
+    return "\n".join(
+        [
+            plan_removal(receipt) + f"table inet {table(receipt)} {{",
+            f"chain names {{ type nat hook output priority {_BEFORE_CAPTURE};",
+            f"meta mark != {mark:#x} udp dport 53 counter redirect to :{port}",
+            f"meta mark != {mark:#x} tcp dport 53 counter redirect to :{port}",
+            "}",
+            "}",
+            "",
+        ]
+    )
 
 
 def plan_removal(receipt: str) -> str:
@@ -105,21 +117,57 @@ def plan_removal(receipt: str) -> str:
 
 
 def _table(receipt: str, into: Sequence[str], out: Sequence[str]) -> str:
-    return "\n".join([
-        plan_removal(receipt) + f"table inet {table(receipt)} {{",
-        f"chain into {{ type filter hook input priority {_BEFORE_ALL};", *into, "}",
-        f"chain out {{ type filter hook output priority {_BEFORE_ALL};", *out, "}", "}", ""])
+    return "\n".join(
+        [
+            plan_removal(receipt) + f"table inet {table(receipt)} {{",
+            f"chain into {{ type filter hook input priority {_BEFORE_ALL};",
+            *into,
+            "}",
+            f"chain out {{ type filter hook output priority {_BEFORE_ALL};",
+            *out,
+            "}",
+            "}",
+            "",
+        ]
+    )
 
 
 def plan_rate(device: str, kilobits: int) -> list[str]:
     """The `tc` command that lets at most so many kilobits a second leave by the device (token bucket)."""
-    return ["tc", "qdisc", "replace", "dev", device, "root", "tbf", "rate", f"{kilobits}kbit",
-            "burst", str(_BURST_BYTES), "latency", f"{_QUEUE_MS}ms"]
+    return [
+        "tc",
+        "qdisc",
+        "replace",
+        "dev",
+        device,
+        "root",
+        "tbf",
+        "rate",
+        f"{kilobits}kbit",
+        "burst",
+        str(_BURST_BYTES),
+        "latency",
+        f"{_QUEUE_MS}ms",
+    ]
 
 
 def plan_netem(device: str, delay_ms: float, jitter_ms: float, kilobits: int) -> list[str]:
-    """The `tc` command that has the kernel delay, and slow, what leaves by the device; refused where there is no netem."""
-    command = ["tc", "qdisc", "replace", "dev", device, "root", "netem", "limit", str(_NETEM_PACKETS), "delay", f"{delay_ms}ms"]
+    """The `tc` command that has the kernel delay, and slow, what leaves by the device; refused where there is no
+    netem.
+    """
+    command = [
+        "tc",
+        "qdisc",
+        "replace",
+        "dev",
+        device,
+        "root",
+        "netem",
+        "limit",
+        str(_NETEM_PACKETS),
+        "delay",
+        f"{delay_ms}ms",
+    ]
     return [*command, *([f"{jitter_ms}ms"] if jitter_ms else []), *(["rate", f"{kilobits}kbit"] if kilobits else [])]
 
 

@@ -25,7 +25,9 @@ log = logging.getLogger("agent")
 _Item = tuple[str, str, Object]
 
 
-def _follow(cluster: Cluster, kind: str, labels: str | None, changes: queue.Queue[_Item], stop: threading.Event) -> None:
+def _follow(
+    cluster: Cluster, kind: str, labels: str | None, changes: queue.Queue[_Item], stop: threading.Event
+) -> None:
     while not stop.is_set():
         try:
             for change in cluster.follow(kind, labels=labels, stop=stop):

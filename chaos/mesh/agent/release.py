@@ -1,7 +1,7 @@
 """Un-capture pods of this node when no agent is left to do it: `python -m chaos.mesh.agent.release UID…`, with hostPID.
 
-An agent that was merely deleted leaves rules that refuse its pods' traffic. Says one JSON line a pod; exits 0 when every
-pod that still has a process here is free of our rules.
+An agent that was merely deleted leaves rules that refuse its pods' traffic. Says one JSON line a pod; exits 0 when
+every pod that still has a process here is free of our rules.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ def release(uids: Sequence[str], proc: Path = Path("/proc")) -> dict[str, str]:
             continue
         place = proc / str(sandbox.pid)
         try:
-            capture.apply_rules(capture.plan_release(ipv6=capture.has_ipv6(place / "net")), netns=str(place / "ns" / "net"))
+            capture.apply_rules(
+                capture.plan_release(ipv6=capture.has_ipv6(place / "net")), netns=str(place / "ns" / "net")
+            )
             done[uid] = "released"
         except EnvironmentUnfit as error:
             done[uid] = str(error)

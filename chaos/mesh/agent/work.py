@@ -1,9 +1,9 @@
 """The agent's work: `plan_pods` says which pods are whose business, `Agent.step` brings each of them one step further.
 
 A pod's way: its sandbox is found -> linked for Envoy and noted in its annotation (so that the control plane sends the
-listeners) -> Envoy is seen to listen in its namespace -> its traffic is captured -> its readiness gate says so. The order
-is the safety: captured before anything listens would refuse traffic, ready before captured would let plain text pass.
-A namespace that leaves the mesh has its pods released; a pod that goes takes its rules with it.
+listeners) -> Envoy is seen to listen in its namespace -> its traffic is captured -> its readiness gate says so. The
+order is the safety: captured before anything listens would refuse traffic, ready before captured would let plain text
+pass. A namespace that leaves the mesh has its pods released; a pod that goes takes its rules with it.
 """
 
 from __future__ import annotations
@@ -41,8 +41,16 @@ _EAGER_SECONDS: Final = 10.0  # how long a pod whose sandbox is not found yet is
 class Api(Protocol):
     """What the agent asks of the API: chaos.cluster.client.Cluster is one."""
 
-    def patch(self, kind: str, name: str, patch: Any, namespace: str | None = None, *,
-              how: Literal["merge", "strategic", "json"] = "merge", subresource: str | None = None) -> Any: ...
+    def patch(
+        self,
+        kind: str,
+        name: str,
+        patch: Any,
+        namespace: str | None = None,
+        *,
+        how: Literal["merge", "strategic", "json"] = "merge",
+        subresource: str | None = None,
+    ) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +80,27 @@ def plan_pods(pods: Iterable[Object], meshed: Collection[str], node: str) -> tup
         meta, spec, status = pod["metadata"], pod["spec"], pod.get("status") or {}
         labels = meta.get("labels") or {}
         mode = MODES.get(labels.get(LABEL_MODE, ""))
-        if (spec.get("nodeName") != node or spec.get("hostNetwork") or labels.get(LABEL_ROLE) == "proxy"
-                or status.get("phase") in ("Succeeded", "Failed") or mode is None or mode.in_pod or not mode.hops):
+        if (
+            spec.get("nodeName") != node
+            or spec.get("hostNetwork")
+            or labels.get(LABEL_ROLE) == "proxy"
+            or status.get("phase") in ("Succeeded", "Failed")
+            or mode is None
+            or mode.in_pod
+            or not mode.hops
+        ):
             continue
-        captured = any(c["type"] == CONDITION_CAPTURED and c["status"] == "True" for c in status.get("conditions") or [])
-        wanted = Wanted(meta["uid"], meta["namespace"], meta["name"], mode.name,
-                        (meta.get("annotations") or {}).get(ANNOTATION_SANDBOX, ""), captured)
+        captured = any(
+            c["type"] == CONDITION_CAPTURED and c["status"] == "True" for c in status.get("conditions") or []
+        )
+        wanted = Wanted(
+            meta["uid"],
+            meta["namespace"],
+            meta["name"],
+            mode.name,
+            (meta.get("annotations") or {}).get(ANNOTATION_SANDBOX, ""),
+            captured,
+        )
         if meta["namespace"] in meshed:
             serve.append(wanted)
         elif captured or wanted.annotated:
@@ -168,7 +191,9 @@ class Agent:
         """One pod, as far as it goes; whether it is finished."""
         link(self.folder, sandbox, self.proc)
         if pod.annotated != sandbox.name:
-            self.api.patch("Pod", pod.name, {"metadata": {"annotations": {ANNOTATION_SANDBOX: sandbox.name}}}, pod.namespace)
+            self.api.patch(
+                "Pod", pod.name, {"metadata": {"annotations": {ANNOTATION_SANDBOX: sandbox.name}}}, pod.namespace
+            )
             self._note(pod.uid, annotation=sandbox.name)
         if self.done.get(pod.uid) != sandbox.name:
             missing = pod.ports - listening_ports(sandbox.pid, self.proc)
@@ -177,8 +202,9 @@ class Agent:
                 self.problems[pod.uid] = waiting
                 return False
             net = self.proc / str(sandbox.pid) / "net"
-            plan = capture.plan_capture(inbound=pod.inbound, ipv6=capture.has_ipv6(net),
-                                        node=capture.node_addresses(self.node_ips, net))
+            plan = capture.plan_capture(
+                inbound=pod.inbound, ipv6=capture.has_ipv6(net), node=capture.node_addresses(self.node_ips, net)
+            )
             netns = str(self.proc / str(sandbox.pid) / "ns" / "net")
             if not capture.is_applied(plan, netns=netns):
                 if missing:
@@ -195,8 +221,9 @@ class Agent:
     def _release(self, pod: Wanted) -> None:
         if sandbox := self._known.get(pod.uid):
             net = self.proc / str(sandbox.pid) / "net"
-            capture.apply_rules(capture.plan_release(ipv6=capture.has_ipv6(net)),
-                                netns=str(self.proc / str(sandbox.pid) / "ns" / "net"))
+            capture.apply_rules(
+                capture.plan_release(ipv6=capture.has_ipv6(net)), netns=str(self.proc / str(sandbox.pid) / "ns" / "net")
+            )
         self.done.pop(pod.uid, None)
         if pod.captured:
             self._condition(pod, False)
@@ -208,8 +235,14 @@ class Agent:
     def _condition(self, pod: Wanted, captured: bool) -> None:
         now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         condition = {"type": CONDITION_CAPTURED, "status": "True" if captured else "False", "lastTransitionTime": now}
-        self.api.patch("Pod", pod.name, {"status": {"conditions": [condition]}}, pod.namespace,  # merged by type
-                       how="strategic", subresource="status")
+        self.api.patch(
+            "Pod",
+            pod.name,
+            {"status": {"conditions": [condition]}},
+            pod.namespace,  # merged by type
+            how="strategic",
+            subresource="status",
+        )
         self._note(pod.uid, condition=condition)
 
     def _note(self, uid: str, *, annotation: str | None = "", condition: Mapping[str, str] | None = None) -> None:

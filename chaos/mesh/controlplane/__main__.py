@@ -43,11 +43,15 @@ async def run(cluster: Cluster, *, labelled: str, host: str, port: int, status_p
     watches = Watches(cluster, KINDS, fold=plane.fold, whole=plane.whole)
     watches.start()
     server, _ = await start_server(plane, f"{host}:{port}")
-    status = await start_status({
-        "/healthz": lambda: (200, {"ok": True}),
-        "/readyz": lambda: (200 if plane.synced.is_set() else 503, {"ready": plane.synced.is_set()}),
-        "/debug": lambda: (200, {**plane.status(), "failed_writes": writers.failures}),
-    }, host=host, port=status_port)
+    status = await start_status(
+        {
+            "/healthz": lambda: (200, {"ok": True}),
+            "/readyz": lambda: (200 if plane.synced.is_set() else 503, {"ready": plane.synced.is_set()}),
+            "/debug": lambda: (200, {**plane.status(), "failed_writes": writers.failures}),
+        },
+        host=host,
+        port=status_port,
+    )
     await stopping.wait()
     watches.stop()
     status.close()
@@ -63,8 +67,15 @@ def main() -> None:
     parser.add_argument("--status-port", type=int, default=PORT_XDS_STATUS)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    asyncio.run(run(Cluster(options.kubeconfig), labelled=options.run, host=options.host, port=options.port,
-                    status_port=options.status_port))
+    asyncio.run(
+        run(
+            Cluster(options.kubeconfig),
+            labelled=options.run,
+            host=options.host,
+            port=options.port,
+            status_port=options.status_port,
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -94,6 +94,7 @@ def detect_proxy(reviewed: Reviewed, pod: Mapping[str, Any] | None, served_uid: 
     if layer not in _NODE_ROLES:
         raise Refused(f"pod {meta['namespace']}/{meta['name']}: no proxy has layer {layer!r}")
     if (meta["namespace"], account) != (SYSTEM_NAMESPACE, NODE_PROXY_ACCOUNT):
-        raise Refused(f"only {SYSTEM_NAMESPACE}/{NODE_PROXY_ACCOUNT} may serve a node, "
-                      f"not {meta['namespace']}/{account}")
+        raise Refused(
+            f"only {SYSTEM_NAMESPACE}/{NODE_PROXY_ACCOUNT} may serve a node, not {meta['namespace']}/{account}"
+        )
     return proxy(_NODE_ROLES[layer], Scope.NODE, node)

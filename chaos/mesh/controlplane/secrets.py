@@ -63,8 +63,9 @@ class HandedLog:
 class ProxySecrets:
     """The secrets of one proxy's stream."""
 
-    def __init__(self, proxy: ProxyIdentity, authority: Authority, log: HandedLog, *, seconds: float,
-                 clock: Callable[[], float]) -> None:
+    def __init__(
+        self, proxy: ProxyIdentity, authority: Authority, log: HandedLog, *, seconds: float, clock: Callable[[], float]
+    ) -> None:
         self._proxy = proxy
         self._who = f"{proxy.namespace}/{proxy.name}"
         self._authority = authority
@@ -78,7 +79,9 @@ class ProxySecrets:
         root.validation_context.trusted_ca.inline_bytes = authority.root_pem
         self._root = _packed(root)
 
-    def wanted(self, asked: Collection[str], allowed: Collection[str], *, life: float = 0.0) -> dict[str, SecretResource]:
+    def wanted(
+        self, asked: Collection[str], allowed: Collection[str], *, life: float = 0.0
+    ) -> dict[str, SecretResource]:
         """The resources for the names asked for; names that are not allowed are left out, and logged once.
 
         `life`: seconds that a fault asks for instead of the usual ones; such certificates are left to expire.
@@ -108,8 +111,18 @@ class ProxySecrets:
         secret.tls_certificate.private_key.inline_bytes = issued.key
         resource = _packed(secret)
         self._issued[name] = issued, resource
-        self._log.add(Handed(now, self._who, self._proxy.uid, self._proxy.node, name, serial=issued.serial,
-                             public_key_sha256=issued.public_key_sha256, not_after=issued.not_after))
+        self._log.add(
+            Handed(
+                now,
+                self._who,
+                self._proxy.uid,
+                self._proxy.node,
+                name,
+                serial=issued.serial,
+                public_key_sha256=issued.public_key_sha256,
+                not_after=issued.not_after,
+            )
+        )
         return resource
 
     @staticmethod
@@ -125,5 +138,6 @@ class ProxySecrets:
 
 def _packed(secret: Any) -> SecretResource:
     data = secret.SerializeToString(deterministic=True)
-    return SecretResource(secret.name, hashlib.blake2b(data, digest_size=8).hexdigest(),
-                          AnyMessage(type_url=SECRET, value=data))
+    return SecretResource(
+        secret.name, hashlib.blake2b(data, digest_size=8).hexdigest(), AnyMessage(type_url=SECRET, value=data)
+    )

@@ -63,8 +63,14 @@ class Stream:
 class Plane:
     """Keeps the world, and serves it. All methods on one event loop."""
 
-    def __init__(self, cluster: Cluster, authority: Authority, *, build: Build,
-                 on_world: Callable[[Tables], None] = lambda tables: None) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        authority: Authority,
+        *,
+        build: Build,
+        on_world: Callable[[Tables], None] = lambda tables: None,
+    ) -> None:
         self.cluster = cluster
         self.authority = authority
         self.tables = Tables()
@@ -120,10 +126,15 @@ class Plane:
 
     async def recognise(self, token: str) -> ProxyIdentity:
         """The proxy that this token belongs to; raises Refused."""
-        review = await asyncio.to_thread(self.cluster.create, {
-            "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "metadata": {},
-            "spec": {"token": token, "audiences": [TOKEN_AUDIENCE]},
-        })
+        review = await asyncio.to_thread(
+            self.cluster.create,
+            {
+                "apiVersion": "authentication.k8s.io/v1",
+                "kind": "TokenReview",
+                "metadata": {},
+                "spec": {"token": token, "audiences": [TOKEN_AUDIENCE]},
+            },
+        )
         reviewed = detect_reviewed(review, TOKEN_AUDIENCE)
         pod = self.tables.pod(reviewed.pod_uid)
         if pod is None or not pod["spec"].get("nodeName"):  # newer than our watch
@@ -132,8 +143,14 @@ class Plane:
 
     def _served_by_waypoint(self, reviewed: Reviewed, pod: Mapping[str, Any] | None) -> str:
         name = labels_of(pod).get(LABEL_SCOPE_KEY, "") if pod else ""
-        return next((uid for uid, other in self.tables.objects["Pod"].items()
-                     if other["metadata"]["name"] == name and other["metadata"]["namespace"] == reviewed.namespace), "")
+        return next(
+            (
+                uid
+                for uid, other in self.tables.objects["Pod"].items()
+                if other["metadata"]["name"] == name and other["metadata"]["namespace"] == reviewed.namespace
+            ),
+            "",
+        )
 
     async def serve(self, context: Any) -> None:
         """One delta stream, from its token to its end."""
@@ -165,8 +182,13 @@ class Plane:
             while (request := await context.read()) is not grpc.aio.EOF:
                 answer = stream.session.request(request, time.monotonic())
                 if answer.refused:
-                    log.warning("%s/%s refused %s: %s", stream.proxy.namespace, stream.proxy.name,
-                                ", ".join(answer.refused), answer.message)
+                    log.warning(
+                        "%s/%s refused %s: %s",
+                        stream.proxy.namespace,
+                        stream.proxy.name,
+                        ", ".join(answer.refused),
+                        answer.message,
+                    )
                 stream.wake.set()
         except (grpc.aio.AioRpcError, grpc.aio.UsageError):
             log.info("%s/%s: the stream broke", stream.proxy.namespace, stream.proxy.name)
@@ -222,9 +244,19 @@ class Plane:
             "trouble": self.trouble.as_json(),
             "settings": self.settings,
             "proxies": [
-                {"namespace": s.proxy.namespace, "pod": s.proxy.name, "uid": s.proxy.uid, "node": s.proxy.node,
-                 "role": s.proxy.role, "scope": s.proxy.scope, "key": s.proxy.key, "since": s.since,
-                 "pushed_at": s.pushed_at, "current": s.world is self.world, "resources": s.session.status()}
+                {
+                    "namespace": s.proxy.namespace,
+                    "pod": s.proxy.name,
+                    "uid": s.proxy.uid,
+                    "node": s.proxy.node,
+                    "role": s.proxy.role,
+                    "scope": s.proxy.scope,
+                    "key": s.proxy.key,
+                    "since": s.since,
+                    "pushed_at": s.pushed_at,
+                    "current": s.world is self.world,
+                    "resources": s.session.status(),
+                }
                 for s in sorted(self.streams, key=lambda s: (s.proxy.namespace, s.proxy.name))
             ],
             "identities": self.handed.as_json(),
@@ -250,9 +282,14 @@ class _Secrets(sds_pb2_grpc.SecretDiscoveryServiceServicer):  # type: ignore[mis
 
 async def start_server(plane: Plane, address: str) -> tuple[grpc.aio.Server, int]:
     """Serve delta ADS and delta SDS over TLS, the server's certificate from the mesh's own authority."""
-    server = grpc.aio.server(options=[("grpc.keepalive_time_ms", 10_000), ("grpc.keepalive_timeout_ms", 5_000),
-                                      ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-                                      ("grpc.so_reuseport", 0)])
+    server = grpc.aio.server(
+        options=[
+            ("grpc.keepalive_time_ms", 10_000),
+            ("grpc.keepalive_timeout_ms", 5_000),
+            ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+            ("grpc.so_reuseport", 0),
+        ]
+    )
     ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(_Discovery(plane), server)
     sds_pb2_grpc.add_SecretDiscoveryServiceServicer_to_server(_Secrets(plane), server)
     made_at = time.time()

@@ -20,8 +20,11 @@ async def start_status(pages: dict[str, Callable[[], Answer]], *, host: str, por
             path = head.split(b" ", 2)[1].decode().split("?")[0]
             status, value = pages.get(path, lambda: (404, {"error": f"no such page: {', '.join(pages)}"}))()
             body = json.dumps(value).encode()
-            writer.write(b"HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
-                         % (status, _REASONS[status].encode(), len(body)) + body)
+            writer.write(
+                b"HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"
+                % (status, _REASONS[status].encode(), len(body))
+                + body
+            )
             await writer.drain()
         except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError, IndexError):
             pass  # a probe that went away, or not HTTP: nobody is left to answer

@@ -74,8 +74,11 @@ class Tables:
             self.objects[kind][obj["metadata"]["uid"]] = obj
 
     def meshed_namespaces(self) -> frozenset[str]:
-        return frozenset(n["metadata"]["name"] for n in self.objects["Namespace"].values()
-                         if labels_of(n).get(LABEL_MESH) == "enabled")
+        return frozenset(
+            n["metadata"]["name"]
+            for n in self.objects["Namespace"].values()
+            if labels_of(n).get(LABEL_MESH) == "enabled"
+        )
 
     def pod(self, uid: str) -> Object | None:
         return self.objects["Pod"].get(uid)
@@ -101,16 +104,22 @@ class Tables:
         if (config := self.config()) is None:
             return None
         meshed = self.meshed_namespaces()
-        pods = {uid: found for uid, pod in self.objects["Pod"].items()
-                if (found := application_pod(pod, meshed)) is not None}
+        pods = {
+            uid: found
+            for uid, pod in self.objects["Pod"].items()
+            if (found := application_pod(pod, meshed)) is not None
+        }
         return World(
             mode=mode_named(config["mode"]),
             features=features(config.get("features", {})),
-            nodes={n["metadata"]["name"]: node_address(n) for n in
-                   sorted(self.objects["Node"].values(), key=lambda n: n["metadata"]["name"])},
+            nodes={
+                n["metadata"]["name"]: node_address(n)
+                for n in sorted(self.objects["Node"].values(), key=lambda n: n["metadata"]["name"])
+            },
             pods=dict(sorted(pods.items())),
-            services=services(self.objects["Service"].values(), self.objects["EndpointSlice"].values(), meshed,
-                              self.objects["Pod"]),
+            services=services(
+                self.objects["Service"].values(), self.objects["EndpointSlice"].values(), meshed, self.objects["Pod"]
+            ),
             waypoints=waypoints(self.objects["Pod"].values()),
             policies=policies(self.objects["ConfigMap"].values()),
             defects=frozenset(Defect(name) for name in config.get("defects", ())),
@@ -121,7 +130,9 @@ class Tables:
         found = {}
         for item in self.objects["ConfigMap"].values():
             meta = item["metadata"]
-            if (meta["namespace"], meta["name"]) == (SYSTEM_NAMESPACE, MESH_CONFIG) or labels_of(item).get(LABEL_POLICY):
+            if (meta["namespace"], meta["name"]) == (SYSTEM_NAMESPACE, MESH_CONFIG) or labels_of(item).get(
+                LABEL_POLICY
+            ):
                 found[f"{meta['namespace']}/{meta['name']}"] = meta["resourceVersion"]
         return found
 
@@ -141,13 +152,26 @@ def node_address(node: Object) -> str:
 def application_pod(pod: Object, meshed: frozenset[str]) -> Pod | None:
     """The world's view of a pod; None for pods of other namespaces, proxies, and pods without an address."""
     meta, spec, status = pod["metadata"], pod["spec"], pod.get("status", {})
-    if (meta["namespace"] not in meshed or not is_live(pod) or not spec.get("nodeName") or not status.get("podIP")
-            or labels_of(pod).get(LABEL_ROLE) == "proxy" or spec.get("hostNetwork")):
+    if (
+        meta["namespace"] not in meshed
+        or not is_live(pod)
+        or not spec.get("nodeName")
+        or not status.get("podIP")
+        or labels_of(pod).get(LABEL_ROLE) == "proxy"
+        or spec.get("hostNetwork")
+    ):
         return None
     return Pod(
-        uid=meta["uid"], namespace=meta["namespace"], name=meta["name"], node=spec["nodeName"], ip=status["podIP"],
-        service_account=spec.get("serviceAccountName", "default"), labels=tuple(sorted(labels_of(pod).items())),
-        ready=condition(pod, "Ready"), meshed=LABEL_MODE in labels_of(pod), captured=condition(pod, CONDITION_CAPTURED),
+        uid=meta["uid"],
+        namespace=meta["namespace"],
+        name=meta["name"],
+        node=spec["nodeName"],
+        ip=status["podIP"],
+        service_account=spec.get("serviceAccountName", "default"),
+        labels=tuple(sorted(labels_of(pod).items())),
+        ready=condition(pod, "Ready"),
+        meshed=LABEL_MODE in labels_of(pod),
+        captured=condition(pod, CONDITION_CAPTURED),
         sandbox=(meta.get("annotations") or {}).get(ANNOTATION_SANDBOX, ""),
     )
 
@@ -158,8 +182,9 @@ def protocol(port: Object) -> AppProtocol:
     return AppProtocol.HTTP if text.rsplit("/", 1)[-1].lower() in ("http", "http2", "h2c", "grpc") else AppProtocol.TCP
 
 
-def services(found: Iterable[Object], slices: Iterable[Object], meshed: frozenset[str],
-             pods: Mapping[str, Object]) -> tuple[Service, ...]:
+def services(
+    found: Iterable[Object], slices: Iterable[Object], meshed: frozenset[str], pods: Mapping[str, Object]
+) -> tuple[Service, ...]:
     """Services of meshed namespaces that have a cluster IP, with their ready endpoints and the accounts behind them."""
     by_service: dict[tuple[str, str], list[Object]] = {}
     for piece in slices:
@@ -173,9 +198,14 @@ def services(found: Iterable[Object], slices: Iterable[Object], meshed: frozense
             continue
         pieces = by_service.get((meta["namespace"], meta["name"]), [])
         ports = tuple(
-            ServicePort(port=port["port"], protocol=protocol(port), endpoints=endpoints(pieces, port),
-                        target_port=port["targetPort"] if isinstance(port.get("targetPort"), int) else 0)
-            for port in spec.get("ports") or [] if port.get("protocol", "TCP") == "TCP"
+            ServicePort(
+                port=port["port"],
+                protocol=protocol(port),
+                endpoints=endpoints(pieces, port),
+                target_port=port["targetPort"] if isinstance(port.get("targetPort"), int) else 0,
+            )
+            for port in spec.get("ports") or []
+            if port.get("protocol", "TCP") == "TCP"
         )
         result.append(Service(meta["namespace"], meta["name"], spec["clusterIP"], ports, accounts(pieces, pods)))
     return tuple(sorted(result, key=lambda s: (s.namespace, s.name)))
@@ -183,15 +213,20 @@ def services(found: Iterable[Object], slices: Iterable[Object], meshed: frozense
 
 def backing(pieces: Iterable[Object]) -> frozenset[str]:
     """The UIDs of the pods behind a Service, ready or not."""
-    return frozenset(item["targetRef"]["uid"] for piece in pieces for item in piece.get("endpoints") or []
-                     if (item.get("targetRef") or {}).get("kind") == "Pod")
+    return frozenset(
+        item["targetRef"]["uid"]
+        for piece in pieces
+        for item in piece.get("endpoints") or []
+        if (item.get("targetRef") or {}).get("kind") == "Pod"
+    )
 
 
 def accounts(pieces: Iterable[Object], pods: Mapping[str, Object]) -> tuple[str, ...]:
     """The SPIFFE ids of the pods behind a Service, ready or not, sorted."""
     found = (pods[uid] for uid in backing(pieces) if uid in pods)
-    return tuple(sorted({spiffe_id(p["metadata"]["namespace"], p["spec"].get("serviceAccountName", "default"))
-                         for p in found}))
+    return tuple(
+        sorted({spiffe_id(p["metadata"]["namespace"], p["spec"].get("serviceAccountName", "default")) for p in found})
+    )
 
 
 def endpoints(pieces: Iterable[Object], port: Object) -> tuple[Endpoint, ...]:
@@ -217,12 +252,24 @@ def waypoints(pods: Iterable[Object]) -> tuple[Waypoint, ...]:
         if labels.get(LABEL_ROLE) != "proxy" or labels.get(LABEL_LAYER) != "l7" or not is_live(pod):
             continue
         scope = Scope(labels[LABEL_SCOPE])
-        key = {Scope.NODE: pod["spec"].get("nodeName", ""), Scope.NAMESPACE: meta["namespace"],
-               Scope.POD: uids.get((meta["namespace"], labels.get(LABEL_SCOPE_KEY, "")), "")}[scope]
+        key = {
+            Scope.NODE: pod["spec"].get("nodeName", ""),
+            Scope.NAMESPACE: meta["namespace"],
+            Scope.POD: uids.get((meta["namespace"], labels.get(LABEL_SCOPE_KEY, "")), ""),
+        }[scope]
         if key and pod.get("status", {}).get("podIP"):
-            result.append(Waypoint(meta["uid"], pod["status"]["podIP"], pod["spec"]["nodeName"], meta["namespace"],
-                                   pod["spec"].get("serviceAccountName", "default"), scope, key,
-                                   condition(pod, "Ready")))
+            result.append(
+                Waypoint(
+                    meta["uid"],
+                    pod["status"]["podIP"],
+                    pod["spec"]["nodeName"],
+                    meta["namespace"],
+                    pod["spec"].get("serviceAccountName", "default"),
+                    scope,
+                    key,
+                    condition(pod, "Ready"),
+                )
+            )
     return tuple(sorted(result))
 
 
@@ -243,4 +290,3 @@ def policies(config_maps: Iterable[Object]) -> tuple[Policy, ...]:
             rules = ()
         result.append(Policy(meta["namespace"], meta["name"], rules))
     return tuple(sorted(result, key=lambda p: (p.namespace, p.name)))
-

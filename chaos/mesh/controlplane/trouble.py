@@ -1,8 +1,8 @@
 """Trouble on request: what faults ask of the control plane itself, in keys `fault-….json` of the ConfigMap `mesh`.
 
 `{"refuse": true}`: every stream is answered UNAVAILABLE. `{"delay": 2.5}`: every push comes that many seconds late.
-`{"certificate_seconds": 3}`: every certificate is issued anew with so short a life, and not renewed. The key is taken away
-again when the fault is recovered, and with it the trouble; the mesh's own settings are never touched.
+`{"certificate_seconds": 3}`: every certificate is issued anew with so short a life, and not renewed. The key is taken
+away again when the fault is recovered, and with it the trouble; the mesh's own settings are never touched.
 """
 
 from __future__ import annotations
@@ -31,5 +31,8 @@ def detect_trouble(data: Mapping[str, str]) -> Trouble:
     """The worst of each that the ConfigMap's keys ask for. Raises ValueError for what cannot be read."""
     asked = [json.loads(text) for key, text in data.items() if key.startswith(PREFIX)]
     lives = [float(one["certificate_seconds"]) for one in asked if one.get("certificate_seconds")]
-    return Trouble(any(one.get("refuse") for one in asked), max((float(one.get("delay", 0)) for one in asked), default=0.0),
-                   min(lives, default=0.0))
+    return Trouble(
+        any(one.get("refuse") for one in asked),
+        max((float(one.get("delay", 0)) for one in asked), default=0.0),
+        min(lives, default=0.0),
+    )

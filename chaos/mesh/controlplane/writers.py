@@ -1,5 +1,6 @@
 """What the control plane writes to Kubernetes: the proxies' CPU budgets, the trust bundle with the bootstrap in each
-meshed namespace, and (where a mode has one waypoint per pod) the waypoints. Pure plans first; `Writers` carries them out.
+meshed namespace, and (where a mode has one waypoint per pod) the waypoints. Pure plans first; `Writers` carries them
+out.
 """
 
 from __future__ import annotations
@@ -105,13 +106,19 @@ def millicores(quantity: str | int | float) -> int:
 
 def plan_publications(tables: Tables, data: Mapping[str, str], run: str) -> list[dict[str, Any]]:
     """The ConfigMaps `sharedfate-proxy` that are missing or differ."""
-    present = {item["metadata"]["namespace"]: item.get("data") for item in tables.objects["ConfigMap"].values()
-               if item["metadata"]["name"] == PROXY_CONFIG}
-    terminating = {n["metadata"]["name"] for n in tables.objects["Namespace"].values()
-                   if "deletionTimestamp" in n["metadata"]}
-    return [config_map(namespace, data, run)
-            for namespace in sorted({SYSTEM_NAMESPACE, *tables.meshed_namespaces()} - terminating)
-            if present.get(namespace) != data]
+    present = {
+        item["metadata"]["namespace"]: item.get("data")
+        for item in tables.objects["ConfigMap"].values()
+        if item["metadata"]["name"] == PROXY_CONFIG
+    }
+    terminating = {
+        n["metadata"]["name"] for n in tables.objects["Namespace"].values() if "deletionTimestamp" in n["metadata"]
+    }
+    return [
+        config_map(namespace, data, run)
+        for namespace in sorted({SYSTEM_NAMESPACE, *tables.meshed_namespaces()} - terminating)
+        if present.get(namespace) != data
+    ]
 
 
 def plan_waypoints(tables: Tables, config: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -122,13 +129,25 @@ def plan_waypoints(tables: Tables, config: Mapping[str, Any]) -> list[dict[str, 
     planned = []
     for uid in sorted(behind & pods.keys()):
         meta, spec = pods[uid]["metadata"], pods[uid]["spec"]
-        if (LABEL_MODE not in labels_of(pods[uid]) or labels_of(pods[uid]).get(LABEL_ROLE) == "proxy"
-                or not is_live(pods[uid]) or (meta["namespace"], f"waypoint-{meta['name']}") in present):
+        if (
+            LABEL_MODE not in labels_of(pods[uid])
+            or labels_of(pods[uid]).get(LABEL_ROLE) == "proxy"
+            or not is_live(pods[uid])
+            or (meta["namespace"], f"waypoint-{meta['name']}") in present
+        ):
             continue
-        planned += manifests.load(f"modes/{config['mode']}/waypoint.yaml", {
-            **config["values"], "mode": config["mode"], "run": config["run"], "pod_name": meta["name"], "pod_uid": uid,
-            "namespace": meta["namespace"], "node": spec["nodeName"],
-        })
+        planned += manifests.load(
+            f"modes/{config['mode']}/waypoint.yaml",
+            {
+                **config["values"],
+                "mode": config["mode"],
+                "run": config["run"],
+                "pod_name": meta["name"],
+                "pod_uid": uid,
+                "namespace": meta["namespace"],
+                "node": spec["nodeName"],
+            },
+        )
     return planned
 
 

@@ -139,14 +139,15 @@ class Session:
 
     @staticmethod
     def _tell_again(endpoints: _Type, clusters: list[DeltaDiscoveryResponse]) -> None:
-        """A changed cluster is a new one to Envoy, which waits for its endpoints without asking for them again (it knows
-        the name), and acknowledges no cluster until they come."""
+        """A changed cluster is a new one to Envoy, which waits for its endpoints without asking for them again (it
+        knows the name), and acknowledges no cluster until they come."""
         for response in clusters:
             for resource in response.resources:
                 endpoints.sent.pop(resource.name, None)
 
-    def _additions(self, type_url: str, kind: _Type, wanted: Mapping[str, Offered], now: float,
-                   ) -> list[DeltaDiscoveryResponse]:
+    def _additions(
+        self, type_url: str, kind: _Type, wanted: Mapping[str, Offered], now: float
+    ) -> list[DeltaDiscoveryResponse]:
         names = wanted if kind.wildcard else [name for name in kind.names if name in wanted]
         changed = []
         for name in names:
@@ -167,8 +168,11 @@ class Session:
         return [response]
 
     def _removals(self, type_url: str, kind: _Type, wanted: Mapping[str, Offered]) -> list[DeltaDiscoveryResponse]:
-        gone = [name for name, version in kind.sent.items() if version != _ABSENT and name not in wanted
-                and (kind.wildcard or name in kind.names)]
+        gone = [
+            name
+            for name, version in kind.sent.items()
+            if version != _ABSENT and name not in wanted and (kind.wildcard or name in kind.names)
+        ]
         gone += [name for name in kind.names if name not in wanted and name not in kind.sent]  # no such thing
         if not gone:
             return []
@@ -185,8 +189,15 @@ class Session:
 
     def next_retry(self) -> float | None:
         """When a refused resource is due to be offered again."""
-        return min((refusal.retry_at for kind in self._types.values() for name, refusal in kind.refused.items()
-                    if not any(name in sent for sent in kind.pending.values())), default=None)
+        return min(
+            (
+                refusal.retry_at
+                for kind in self._types.values()
+                for name, refusal in kind.refused.items()
+                if not any(name in sent for sent in kind.pending.values())
+            ),
+            default=None,
+        )
 
     def status(self) -> dict[str, Any]:
         """Per type: versions acknowledged, names refused with the proxy's message, responses not yet answered."""

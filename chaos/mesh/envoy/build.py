@@ -1,4 +1,6 @@
-"""`build`: one proxy's whole configuration out of the world. Pure; its parts are cached, so a change costs what it changes."""
+"""`build`: one proxy's whole configuration out of the world. Pure; its parts are cached, so a change costs what it
+changes.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +31,12 @@ from chaos.mesh.world import ROOT_SECRET, AppProtocol, Pod, ProxyIdentity, Proxy
 def build(proxy: ProxyIdentity, world: World, *, defects: Defects = NO_DEFECTS) -> Resources:
     """All listeners, clusters and endpoints of the proxy, and the secrets that it may ask for."""
     defects |= world.defects
-    make = {ProxyRole.SIDECAR: _both_layers, ProxyRole.NODE: _both_layers,
-            ProxyRole.L4: _connections, ProxyRole.WAYPOINT: _waypoint}[proxy.role]
+    make = {
+        ProxyRole.SIDECAR: _both_layers,
+        ProxyRole.NODE: _both_layers,
+        ProxyRole.L4: _connections,
+        ProxyRole.WAYPOINT: _waypoint,
+    }[proxy.role]
     items = [*make(proxy, world, defects)]
     if Defect.OVER_GENEROUS in defects:
         own = replace(world, defects=NO_DEFECTS).identities(proxy)
@@ -60,8 +66,9 @@ def _both_layers(proxy: ProxyIdentity, world: World, defects: Defects) -> Iterat
     for service, port in service_ports(world):
         name = service_cluster(service, port)
         peers = tuple(kind for peer in peers_of(service) for kind in peer.items())
-        yield clusters.service(name, peers, features, own=own, shared=shared, http2=port.protocol is AppProtocol.HTTP,
-                               defects=defects)
+        yield clusters.service(
+            name, peers, features, own=own, shared=shared, http2=port.protocol is AppProtocol.HTTP, defects=defects
+        )
         yield clusters.endpoints(name, meshed_endpoints(world, port.endpoints), defects)
     yield clusters.plain(clusters.INBOUND, features, shared=shared, defects=defects)
     yield clusters.plain(clusters.INBOUND_HTTP1, features, shared=shared, protocol="http1", defects=defects)
@@ -70,8 +77,9 @@ def _both_layers(proxy: ProxyIdentity, world: World, defects: Defects) -> Iterat
     everything = targets(world)
     for key, netns, pod in _reachable(proxy, world):
         yield listeners.outbound(key, _facts(pod), netns, everything, features, tunnel=False, defects=defects)
-        yield listeners.inbound(key, _facts(pod), netns, pod_ports(world, pod), features,
-                                policies_of(world, pod.namespace), defects=defects)
+        yield listeners.inbound(
+            key, _facts(pod), netns, pod_ports(world, pod), features, policies_of(world, pod.namespace), defects=defects
+        )
 
 
 def _connections(proxy: ProxyIdentity, world: World, defects: Defects) -> Iterator[Resource]:
@@ -81,8 +89,16 @@ def _connections(proxy: ProxyIdentity, world: World, defects: Defects) -> Iterat
         name = service_cluster(service, port)
         before = waypoints_before(world, service, port, proxy.node)
         peers = tuple(("exact", account) for account in sorted({w.identity for w in before} or accounts))
-        yield clusters.service(name, peers or (("exact", "spiffe://nobody"),), features, own="", shared=True, http2=True, tunnel=True,
-                               defects=defects)
+        yield clusters.service(
+            name,
+            peers or (("exact", "spiffe://nobody"),),
+            features,
+            own="",
+            shared=True,
+            http2=True,
+            tunnel=True,
+            defects=defects,
+        )
         yield clusters.endpoints(name, waypoint_endpoints(before), defects - {Defect.UNBALANCED})
     yield clusters.connect_target(features, defects)
     yield clusters.plain(clusters.PASSTHROUGH, features, shared=True, defects=defects)
@@ -120,5 +136,12 @@ def _waypoint(proxy: ProxyIdentity, world: World, defects: Defects) -> Iterator[
 
 def _stable(pod: Pod) -> Pod:
     """The pod without what changes while it lives: readiness must not touch its listeners."""
-    return Pod(uid=pod.uid, namespace=pod.namespace, name=pod.name, node=pod.node, ip=pod.ip,
-               service_account=pod.service_account, sandbox=pod.sandbox)
+    return Pod(
+        uid=pod.uid,
+        namespace=pod.namespace,
+        name=pod.name,
+        node=pod.node,
+        ip=pod.ip,
+        service_account=pod.service_account,
+        sandbox=pod.sandbox,
+    )

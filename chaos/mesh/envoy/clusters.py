@@ -1,4 +1,6 @@
-"""Clusters and their endpoints: the Service ports, the way to an application, tunnels. Cached by what they depend on."""
+"""Clusters and their endpoints: the Service ports, the way to an application, tunnels. Cached by what they depend
+on.
+"""
 
 from __future__ import annotations
 
@@ -35,98 +37,179 @@ Peers = tuple[tuple[str, str], ...]  # ((match kind, value), ...): the identitie
 
 
 def _cluster(config: Config) -> Resource:
-    return Resource.of(message("envoy.config.cluster.v3.Cluster", {
-        "connect_timeout": CONNECT_TIMEOUT, "alt_stat_name": stat_name(config["name"]), **config}))
+    return Resource.of(
+        message(
+            "envoy.config.cluster.v3.Cluster",
+            {"connect_timeout": CONNECT_TIMEOUT, "alt_stat_name": stat_name(config["name"]), **config},
+        )
+    )
 
 
 def _outlier(features: Features, defects: Defects) -> Config:
     if not features.outlier_detection or Defect.NO_EJECTION in defects:
         return {}
-    return {"outlier_detection": {"consecutive_5xx": 5, "consecutive_gateway_failure": 3, "interval": "1s",
-                                  "base_ejection_time": "5s", "max_ejection_percent": 50,
-                                  "enforcing_success_rate": 0, "enforcing_consecutive_gateway_failure": 100}}
+    return {
+        "outlier_detection": {
+            "consecutive_5xx": 5,
+            "consecutive_gateway_failure": 3,
+            "interval": "1s",
+            "base_ejection_time": "5s",
+            "max_ejection_percent": 50,
+            "enforcing_success_rate": 0,
+            "enforcing_consecutive_gateway_failure": 100,
+        }
+    }
 
 
 @lru_cache(CACHE)
-def service(name: str, peers: Peers, features: Features, *, own: str, shared: bool, http2: bool, tunnel: bool = False,
-            defects: Defects) -> Resource:
+def service(
+    name: str,
+    peers: Peers,
+    features: Features,
+    *,
+    own: str,
+    shared: bool,
+    http2: bool,
+    tunnel: bool = False,
+    defects: Defects,
+) -> Resource:
     """A Service port's endpoints, over mutual TLS.
 
     Args:
         own: the one identity that the proxy speaks as; empty: whom each connection's state names.
         shared: the proxy stands outside of the pods that it serves, and connects from inside theirs.
-        http2: requests share HTTP/2 connections, whatever the client speaks: one that is given up ends its stream and not
+        http2: requests share HTTP/2 connections, whatever the client speaks: one that is given up ends its stream and
+        not
             the connection, or every time-out would cost a handshake and an overloaded proxy never come out of it.
         tunnel: the endpoints are waypoints, reached by CONNECT over HTTP/2.
     """
-    return _cluster({
-        "name": name, "type": "EDS", "eds_cluster_config": {"eds_config": ADS}, "lb_policy": "ROUND_ROBIN",
-        "circuit_breakers": circuit_breakers(features),
-        "typed_extension_protocol_options": http_options("http2" if http2 or tunnel else "downstream", defects),
-        "transport_socket": upstream_tls(own, [{k: v} for k, v in peers], alpn=("h2",) if http2 or tunnel else (), defects=defects),
-        "upstream_bind_config": bind_config(shared=shared),
-        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
-        **({} if tunnel else _outlier(features, defects)),
-    })
+    return _cluster(
+        {
+            "name": name,
+            "type": "EDS",
+            "eds_cluster_config": {"eds_config": ADS},
+            "lb_policy": "ROUND_ROBIN",
+            "circuit_breakers": circuit_breakers(features),
+            "typed_extension_protocol_options": http_options("http2" if http2 or tunnel else "downstream", defects),
+            "transport_socket": upstream_tls(
+                own, [{k: v} for k, v in peers], alpn=("h2",) if http2 or tunnel else (), defects=defects
+            ),
+            "upstream_bind_config": bind_config(shared=shared),
+            "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+            **({} if tunnel else _outlier(features, defects)),
+        }
+    )
 
 
 @lru_cache(CACHE)
 def tunnelled_service(name: str, features: Features, defects: Defects) -> Resource:
     """A Service port's endpoints as a waypoint reaches them: each through the internal listener that opens tunnels."""
-    return _cluster({
-        "name": name, "type": "EDS", "eds_cluster_config": {"eds_config": ADS}, "lb_policy": "ROUND_ROBIN",
-        "circuit_breakers": circuit_breakers(features), "typed_extension_protocol_options": http_options(defects=defects),
-        "transport_socket": internal_upstream([ORIGINAL_DST_METADATA, TUNNEL_METADATA]),
-        "common_lb_config": {"healthy_panic_threshold": {"value": 0}}, **_outlier(features, defects),
-    })
+    return _cluster(
+        {
+            "name": name,
+            "type": "EDS",
+            "eds_cluster_config": {"eds_config": ADS},
+            "lb_policy": "ROUND_ROBIN",
+            "circuit_breakers": circuit_breakers(features),
+            "typed_extension_protocol_options": http_options(defects=defects),
+            "transport_socket": internal_upstream([ORIGINAL_DST_METADATA, TUNNEL_METADATA]),
+            "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+            **_outlier(features, defects),
+        }
+    )
 
 
 @lru_cache(CACHE)
 def plain(name: str, features: Features, *, shared: bool, protocol: str = "downstream", defects: Defects) -> Resource:
     """Plain text to the address that the client meant: the application itself, or the world outside of the mesh."""
-    return _cluster({
-        "name": name, "type": "ORIGINAL_DST", "lb_policy": "CLUSTER_PROVIDED",
-        "circuit_breakers": circuit_breakers(features), "typed_extension_protocol_options": http_options(protocol, defects),
-        "upstream_bind_config": bind_config(shared=shared)})
+    return _cluster(
+        {
+            "name": name,
+            "type": "ORIGINAL_DST",
+            "lb_policy": "CLUSTER_PROVIDED",
+            "circuit_breakers": circuit_breakers(features),
+            "typed_extension_protocol_options": http_options(protocol, defects),
+            "upstream_bind_config": bind_config(shared=shared),
+        }
+    )
 
 
 @lru_cache(CACHE)
 def connect_target(features: Features, defects: Defects) -> Resource:
     """A pod's application as its L4 proxy reaches it: at the address that the CONNECT names."""
-    return _cluster({
-        "name": INBOUND, "type": "ORIGINAL_DST", "lb_policy": "CLUSTER_PROVIDED",
-        "original_dst_lb_config": {"use_http_header": True, "http_header_name": ":authority"},
-        "circuit_breakers": circuit_breakers(features), "typed_extension_protocol_options": http_options(defects=defects),
-        "upstream_bind_config": bind_config(shared=True)})
+    return _cluster(
+        {
+            "name": INBOUND,
+            "type": "ORIGINAL_DST",
+            "lb_policy": "CLUSTER_PROVIDED",
+            "original_dst_lb_config": {"use_http_header": True, "http_header_name": ":authority"},
+            "circuit_breakers": circuit_breakers(features),
+            "typed_extension_protocol_options": http_options(defects=defects),
+            "upstream_bind_config": bind_config(shared=True),
+        }
+    )
 
 
 @lru_cache(CACHE)
 def tunnel_origin(own: str, features: Features, *, defects: Defects) -> Resource:
-    """From a waypoint to the 15008 of whichever pod the internal connection is meant for; which identity must answer there
-    comes with the connection (`listeners.waypoint_exit`), on top of the trust domain."""
-    return _cluster({
-        "name": TUNNEL_LISTENER, "type": "ORIGINAL_DST", "lb_policy": "CLUSTER_PROVIDED",
-        "original_dst_lb_config": {"upstream_port_override": PORT_HBONE},
-        "circuit_breakers": circuit_breakers(features), "typed_extension_protocol_options": http_options("http2", defects),
-        "transport_socket": upstream_tls(own, [ANY_MEMBER], alpn=("h2",), defects=defects),
-        "upstream_bind_config": bind_config(shared=False)})
+    """From a waypoint to the 15008 of whichever pod the internal connection is meant for; which identity must answer
+    there comes with the connection (`listeners.waypoint_exit`), on top of the trust domain."""
+    return _cluster(
+        {
+            "name": TUNNEL_LISTENER,
+            "type": "ORIGINAL_DST",
+            "lb_policy": "CLUSTER_PROVIDED",
+            "original_dst_lb_config": {"upstream_port_override": PORT_HBONE},
+            "circuit_breakers": circuit_breakers(features),
+            "typed_extension_protocol_options": http_options("http2", defects),
+            "transport_socket": upstream_tls(own, [ANY_MEMBER], alpn=("h2",), defects=defects),
+            "upstream_bind_config": bind_config(shared=False),
+        }
+    )
 
 
 @lru_cache(CACHE)
 def hoard(identity: str) -> Resource:
     """Leads nowhere and asks for a certificate: how an over-generous control plane gives away what nobody needs."""
-    return _cluster({"name": f"hoard|{identity}", "type": "STATIC",
-                     "transport_socket": upstream_tls(identity, [ANY_MEMBER], defects=NO_DEFECTS)})
+    return _cluster(
+        {
+            "name": f"hoard|{identity}",
+            "type": "STATIC",
+            "transport_socket": upstream_tls(identity, [ANY_MEMBER], defects=NO_DEFECTS),
+        }
+    )
 
 
 @lru_cache(CACHE)
 def internal(name: str, listener: str, features: Features) -> Resource:
     """To a listener inside the same Envoy."""
-    return _cluster({
-        "name": name, "type": "STATIC", "circuit_breakers": circuit_breakers(features),
-        "transport_socket": internal_upstream(),
-        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [{"endpoint": {"address": {
-            "envoy_internal_address": {"server_listener_name": listener, "endpoint_id": name}}}}]}]}})
+    return _cluster(
+        {
+            "name": name,
+            "type": "STATIC",
+            "circuit_breakers": circuit_breakers(features),
+            "transport_socket": internal_upstream(),
+            "load_assignment": {
+                "cluster_name": name,
+                "endpoints": [
+                    {
+                        "lb_endpoints": [
+                            {
+                                "endpoint": {
+                                    "address": {
+                                        "envoy_internal_address": {
+                                            "server_listener_name": listener,
+                                            "endpoint_id": name,
+                                        }
+                                    }
+                                }
+                            }
+                        ]
+                    }
+                ],
+            },
+        }
+    )
 
 
 @lru_cache(CACHE)
@@ -134,9 +217,22 @@ def endpoints(name: str, addresses: tuple[Endpoint, ...], defects: Defects) -> R
     """Plain EDS: one endpoint an address."""
     if Defect.UNBALANCED in defects:
         addresses = addresses[:1]
-    return Resource.of(message("envoy.config.endpoint.v3.ClusterLoadAssignment", {
-        "cluster_name": name, "endpoints": [{"lb_endpoints": [
-            {"endpoint": {"address": {"socket_address": {"address": e.ip, "port_value": e.port}}}} for e in addresses]}]}))
+    return Resource.of(
+        message(
+            "envoy.config.endpoint.v3.ClusterLoadAssignment",
+            {
+                "cluster_name": name,
+                "endpoints": [
+                    {
+                        "lb_endpoints": [
+                            {"endpoint": {"address": {"socket_address": {"address": e.ip, "port_value": e.port}}}}
+                            for e in addresses
+                        ]
+                    }
+                ],
+            },
+        )
+    )
 
 
 @lru_cache(CACHE)
@@ -144,10 +240,34 @@ def tunnelled_endpoints(name: str, addresses: tuple[tuple[Endpoint, str], ...], 
     """EDS of a waypoint: each endpoint is a tunnel, whose metadata says where to and whose identity must answer."""
     if Defect.UNBALANCED in defects:
         addresses = addresses[:1]
-    return Resource.of(message("envoy.config.endpoint.v3.ClusterLoadAssignment", {
-        "cluster_name": name, "endpoints": [{"lb_endpoints": [{
-            "endpoint": {"address": {"envoy_internal_address": {
-                "server_listener_name": TUNNEL_LISTENER, "endpoint_id": f"{e.ip}:{e.port}"}}},
-            "metadata": {"filter_metadata": {ORIGINAL_DST_METADATA: {"local": f"{e.ip}:{e.port}"},
-                                             TUNNEL_METADATA: {"identity": identity}}},
-        } for e, identity in addresses]}]}))
+    return Resource.of(
+        message(
+            "envoy.config.endpoint.v3.ClusterLoadAssignment",
+            {
+                "cluster_name": name,
+                "endpoints": [
+                    {
+                        "lb_endpoints": [
+                            {
+                                "endpoint": {
+                                    "address": {
+                                        "envoy_internal_address": {
+                                            "server_listener_name": TUNNEL_LISTENER,
+                                            "endpoint_id": f"{e.ip}:{e.port}",
+                                        }
+                                    }
+                                },
+                                "metadata": {
+                                    "filter_metadata": {
+                                        ORIGINAL_DST_METADATA: {"local": f"{e.ip}:{e.port}"},
+                                        TUNNEL_METADATA: {"identity": identity},
+                                    }
+                                },
+                            }
+                            for e, identity in addresses
+                        ]
+                    }
+                ],
+            },
+        )
+    )

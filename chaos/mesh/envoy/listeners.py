@@ -1,4 +1,5 @@
-"""Listeners of every role. Each depends on its own pod, on Service ports (not on endpoints) and on features: nothing else.
+"""Listeners of every role. Each depends on its own pod, on Service ports (not on endpoints) and on features: nothing
+else.
 
 A listener of a proxy outside of the pod is opened inside the pod's namespace; its name holds the sandbox, because a new
 namespace under an old name would open nothing.
@@ -22,10 +23,12 @@ from chaos.names import PORT_HBONE, PORT_INBOUND, PORT_OUTBOUND
 
 _LISTENER: Final = "envoy.config.listener.v3.Listener"
 _CHAIN: Final = "envoy.config.listener.v3.FilterChain"
-# filters of no kind close a connection at once: the proxy's own ports and the loop-back network are nobody's destination
+# filters of no kind close a connection at once: the proxy's own ports and the loop-back network are nobody's
+# destination
 _NO_LOOPS: Final[list[Config]] = [
     {"name": "loop-back", "filter_chain_match": {"prefix_ranges": [{"address_prefix": "127.0.0.0", "prefix_len": 8}]}},
-    *({"name": f"own-{port}", "filter_chain_match": {"destination_port": port}} for port in PROXY_PORTS)]
+    *({"name": f"own-{port}", "filter_chain_match": {"destination_port": port}} for port in PROXY_PORTS),
+]
 
 
 def _listener(config: Config, chains: Sequence[Any] = ()) -> Resource:
@@ -39,26 +42,54 @@ def _only(address: str, port: int) -> Config:
 
 
 @lru_cache(CACHE)
-def _outbound_chain(pod: tuple[str, str, str], target: Target, features: Features, netns: str, tunnel: bool,
-                    defects: Defects) -> Any:
+def _outbound_chain(
+    pod: tuple[str, str, str], target: Target, features: Features, netns: str, tunnel: bool, defects: Defects
+) -> Any:
     identity, namespace, name = pod
     source = f"{namespace}/{name}"
     if tunnel:
-        last = l7.connections(target.cluster, target.cluster, features, source=source, destination=target.host,
-                              tunnel_to="%DOWNSTREAM_LOCAL_ADDRESS%")
+        last = l7.connections(
+            target.cluster,
+            target.cluster,
+            features,
+            source=source,
+            destination=target.host,
+            tunnel_to="%DOWNSTREAM_LOCAL_ADDRESS%",
+        )
     elif target.protocol is AppProtocol.HTTP:
-        last = l7.requests(target.cluster, target.cluster, features, acting=True, source=source, destination=target.host,
-                           defects=defects)
+        last = l7.requests(
+            target.cluster,
+            target.cluster,
+            features,
+            acting=True,
+            source=source,
+            destination=target.host,
+            defects=defects,
+        )
     else:
         last = l7.connections(target.cluster, target.cluster, features, source=source, destination=target.host)
     state = pod_state(identity, netns, defects)
-    return message(_CHAIN, {"name": target.cluster, "filter_chain_match": _only(target.cluster_ip, target.port),
-                            "filters": [*state, last]})
+    return message(
+        _CHAIN,
+        {
+            "name": target.cluster,
+            "filter_chain_match": _only(target.cluster_ip, target.port),
+            "filters": [*state, last],
+        },
+    )
 
 
 @lru_cache(CACHE)
-def outbound(key: str, pod: tuple[str, str, str], netns: str, targets: tuple[Target, ...], features: Features, *,
-             tunnel: bool, defects: Defects) -> Resource:
+def outbound(
+    key: str,
+    pod: tuple[str, str, str],
+    netns: str,
+    targets: tuple[Target, ...],
+    features: Features,
+    *,
+    tunnel: bool,
+    defects: Defects,
+) -> Resource:
     """What the pod's applications call: a chain for each Service port, and the rest as it is.
 
     Args:
@@ -69,17 +100,33 @@ def outbound(key: str, pod: tuple[str, str, str], netns: str, targets: tuple[Tar
     identity, namespace, name = pod
     chains = [_outbound_chain(pod, target, features, netns, tunnel, defects) for target in targets]
     passing = l7.connections(PASSTHROUGH, PASSTHROUGH, features, source=f"{namespace}/{name}", destination="outside")
-    return _listener({
-        "name": f"outbound|{key}", "address": socket_address("127.0.0.1", PORT_OUTBOUND, netns),
-        "traffic_direction": "OUTBOUND", "listener_filters": [original_dst()], "filter_chains": _NO_LOOPS,
-        "default_filter_chain": {"name": PASSTHROUGH, "filters": [*pod_state(identity, netns, defects), passing]},
-    }, chains)
+    return _listener(
+        {
+            "name": f"outbound|{key}",
+            "address": socket_address("127.0.0.1", PORT_OUTBOUND, netns),
+            "traffic_direction": "OUTBOUND",
+            "listener_filters": [original_dst()],
+            "filter_chains": _NO_LOOPS,
+            "default_filter_chain": {"name": PASSTHROUGH, "filters": [*pod_state(identity, netns, defects), passing]},
+        },
+        chains,
+    )
 
 
 @lru_cache(CACHE)
-def inbound(key: str, pod: tuple[str, str, str], netns: str, ports: tuple[tuple[int, AppProtocol], ...],
-            features: Features, policies: tuple[Policy, ...], *, defects: Defects) -> Resource:
-    """What calls the pod, of a proxy that holds both layers: mutual TLS or nothing, then policy, then the application."""
+def inbound(
+    key: str,
+    pod: tuple[str, str, str],
+    netns: str,
+    ports: tuple[tuple[int, AppProtocol], ...],
+    features: Features,
+    policies: tuple[Policy, ...],
+    *,
+    defects: Defects,
+) -> Resource:
+    """What calls the pod, of a proxy that holds both layers: mutual TLS or nothing, then policy, then the
+    application.
+    """
     identity, namespace, name = pod
     tls = downstream_tls(identity, shared=bool(netns), defects=defects)
     state = pod_state(identity, netns, defects)
@@ -87,24 +134,53 @@ def inbound(key: str, pod: tuple[str, str, str], netns: str, ports: tuple[tuple[
     for port, protocol in ports:
         label = f"{INBOUND}|{port}|{name}.{namespace}"
         if protocol is AppProtocol.HTTP:
-            filters = [l7.requests(label, INBOUND, features, acting=False, source=l7.PEER, destination=f"{namespace}/{name}",
-                                   counted=True, policies=policies, defects=defects)]
+            filters = [
+                l7.requests(
+                    label,
+                    INBOUND,
+                    features,
+                    acting=False,
+                    source=l7.PEER,
+                    destination=f"{namespace}/{name}",
+                    counted=True,
+                    policies=policies,
+                    defects=defects,
+                )
+            ]
         else:
             filters = _inbound_connections(label, pod, features, policies)
-        chains.append({"name": label, "filter_chain_match": {"destination_port": port}, "transport_socket": tls,
-                       "filters": [*state, *filters]})
+        chains.append(
+            {
+                "name": label,
+                "filter_chain_match": {"destination_port": port},
+                "transport_socket": tls,
+                "filters": [*state, *filters],
+            }
+        )
     label = f"{INBOUND}|{name}.{namespace}"
-    return _listener({
-        "name": f"inbound|{key}", "address": socket_address("0.0.0.0", PORT_INBOUND, netns),
-        "traffic_direction": "INBOUND", "listener_filters": [original_dst()], "filter_chains": chains,
-        "default_filter_chain": {"name": label, "transport_socket": tls,
-                                 "filters": [*state, *_inbound_connections(label, pod, features, policies)]},
-    })
+    return _listener(
+        {
+            "name": f"inbound|{key}",
+            "address": socket_address("0.0.0.0", PORT_INBOUND, netns),
+            "traffic_direction": "INBOUND",
+            "listener_filters": [original_dst()],
+            "filter_chains": chains,
+            "default_filter_chain": {
+                "name": label,
+                "transport_socket": tls,
+                "filters": [*state, *_inbound_connections(label, pod, features, policies)],
+            },
+        }
+    )
 
 
-def _inbound_connections(label: str, pod: tuple[str, str, str], features: Features, policies: Sequence[Policy]) -> list[Config]:
-    return [*l7.connection_policy(policies, tunnelled=False),
-            l7.connections(label, INBOUND, features, source=l7.PEER, destination=f"{pod[1]}/{pod[2]}", counted=True)]
+def _inbound_connections(
+    label: str, pod: tuple[str, str, str], features: Features, policies: Sequence[Policy]
+) -> list[Config]:
+    return [
+        *l7.connection_policy(policies, tunnelled=False),
+        l7.connections(label, INBOUND, features, source=l7.PEER, destination=f"{pod[1]}/{pod[2]}", counted=True),
+    ]
 
 
 @lru_cache(CACHE)
@@ -115,23 +191,43 @@ def hbone(key: str, pod: Pod, netns: str, peers: tuple[str, ...], features: Feat
     """
     anywhere = Defect.OPEN_CONNECT in defects
     own_ports = "|".join(str(port) for port in PROXY_PORTS)
-    refused: Config = {"match": {"connect_matcher": {}, "headers": [{"name": ":authority", "string_match": {
-        "safe_regex": {"regex": f".*:({own_ports})"}}}]}, "direct_response": {"status": 403}}
-    host = {"name": "pod", "domains": ["*"] if anywhere else [f"{pod.ip}:*"],
-            "routes": [*([] if anywhere else [refused]), l7.connect_route(INBOUND)]}
+    refused: Config = {
+        "match": {
+            "connect_matcher": {},
+            "headers": [{"name": ":authority", "string_match": {"safe_regex": {"regex": f".*:({own_ports})"}}}],
+        },
+        "direct_response": {"status": 403},
+    }
+    host = {
+        "name": "pod",
+        "domains": ["*"] if anywhere else [f"{pod.ip}:*"],
+        "routes": [*([] if anywhere else [refused]), l7.connect_route(INBOUND)],
+    }
     allowed = [{"authenticated": {"principal_name": {"exact": peer}}} for peer in peers]
     policies = {"waypoint": {"permissions": [{"any": True}], "principals": allowed}} if allowed else {}
     rules = [] if Defect.ANY_PEER in defects else [l7.network_rbac({"action": "ALLOW", "policies": policies})]
-    return _listener({
-        "name": f"hbone|{key}", "address": socket_address("0.0.0.0", PORT_HBONE, netns), "traffic_direction": "INBOUND",
-        "filter_chains": [{"name": "hbone",
-                           "transport_socket": downstream_tls(pod.identity, shared=True, alpn=("h2",), defects=defects),
-                           "filters": [*pod_state(pod.identity, netns, defects), *rules,
-                                       l7.tunnels(f"hbone|{pod.name}.{pod.namespace}", [host], features)]}],
-    })
+    return _listener(
+        {
+            "name": f"hbone|{key}",
+            "address": socket_address("0.0.0.0", PORT_HBONE, netns),
+            "traffic_direction": "INBOUND",
+            "filter_chains": [
+                {
+                    "name": "hbone",
+                    "transport_socket": downstream_tls(pod.identity, shared=True, alpn=("h2",), defects=defects),
+                    "filters": [
+                        *pod_state(pod.identity, netns, defects),
+                        *rules,
+                        l7.tunnels(f"hbone|{pod.name}.{pod.namespace}", [host], features),
+                    ],
+                }
+            ],
+        }
+    )
 
 
 # ---- waypoints
+
 
 def inner_name(target: Target) -> str:
     return target.cluster.replace("outbound|", "inner|", 1)
@@ -140,36 +236,81 @@ def inner_name(target: Target) -> str:
 @lru_cache(CACHE)
 def waypoint_entry(identity: str, targets: tuple[Target, ...], features: Features, *, defects: Defects) -> Resource:
     """A waypoint's 15008: a CONNECT names a Service's address; anything else is refused."""
-    hosts = [{"name": t.cluster, "domains": [t.authority], "routes": [l7.connect_route(inner_name(t))]} for t in targets]
-    return _listener({
-        "name": "hbone", "address": socket_address("0.0.0.0", PORT_HBONE), "traffic_direction": "INBOUND",
-        "filter_chains": [{"name": "hbone",
-                           "transport_socket": downstream_tls(identity, shared=False, alpn=("h2",), defects=defects),
-                           "filters": [l7.tunnels("hbone", hosts, features, source_state=True)]}],
-    })
+    hosts = [
+        {"name": t.cluster, "domains": [t.authority], "routes": [l7.connect_route(inner_name(t))]} for t in targets
+    ]
+    return _listener(
+        {
+            "name": "hbone",
+            "address": socket_address("0.0.0.0", PORT_HBONE),
+            "traffic_direction": "INBOUND",
+            "filter_chains": [
+                {
+                    "name": "hbone",
+                    "transport_socket": downstream_tls(identity, shared=False, alpn=("h2",), defects=defects),
+                    "filters": [l7.tunnels("hbone", hosts, features, source_state=True)],
+                }
+            ],
+        }
+    )
 
 
 @lru_cache(CACHE)
 def waypoint_inner(target: Target, features: Features, policies: tuple[Policy, ...], *, defects: Defects) -> Resource:
     """What a tunnel to the Service port holds: requests or connections, with policy on the tunnel's source."""
     if target.protocol is AppProtocol.HTTP:
-        filters = [l7.requests(target.cluster, target.cluster, features, acting=True, source=l7.TUNNELLED,
-                               destination=target.host, counted=True, policies=policies, tunnelled=True, defects=defects)]
+        filters = [
+            l7.requests(
+                target.cluster,
+                target.cluster,
+                features,
+                acting=True,
+                source=l7.TUNNELLED,
+                destination=target.host,
+                counted=True,
+                policies=policies,
+                tunnelled=True,
+                defects=defects,
+            )
+        ]
     else:
-        filters = [*l7.connection_policy(policies, tunnelled=True),
-                   l7.connections(target.cluster, target.cluster, features, source=l7.TUNNELLED, destination=target.host,
-                                  counted=True)]
-    return _listener({"name": inner_name(target), "internal_listener": {},
-                      "filter_chains": [{"name": "all", "filters": filters}]})
+        filters = [
+            *l7.connection_policy(policies, tunnelled=True),
+            l7.connections(
+                target.cluster, target.cluster, features, source=l7.TUNNELLED, destination=target.host, counted=True
+            ),
+        ]
+    return _listener(
+        {"name": inner_name(target), "internal_listener": {}, "filter_chains": [{"name": "all", "filters": filters}]}
+    )
 
 
 @lru_cache(CACHE)
 def waypoint_exit(features: Features) -> Resource:
-    """Wraps each connection to an endpoint into a CONNECT to that pod's 15008; the pod's own identity must answer there."""
-    expected = filter_state("envoy.network.upstream_subject_alt_names", f"%DYNAMIC_METADATA({TUNNEL_METADATA}:identity)%")
-    state = extension("envoy.filters.network.set_filter_state", "extensions.filters.network.set_filter_state.v3.Config",
-                      {"on_new_connection": [expected]})
-    tunnel = l7.connections(TUNNEL_LISTENER, TUNNEL_LISTENER, features, source="waypoint", destination="pod",
-                            tunnel_to="%DOWNSTREAM_LOCAL_ADDRESS%")
-    return _listener({"name": TUNNEL_LISTENER, "internal_listener": {}, "listener_filters": [original_dst()],
-                      "filter_chains": [{"name": "all", "filters": [state, tunnel]}]})
+    """Wraps each connection to an endpoint into a CONNECT to that pod's 15008; the pod's own identity must answer
+    there.
+    """
+    expected = filter_state(
+        "envoy.network.upstream_subject_alt_names", f"%DYNAMIC_METADATA({TUNNEL_METADATA}:identity)%"
+    )
+    state = extension(
+        "envoy.filters.network.set_filter_state",
+        "extensions.filters.network.set_filter_state.v3.Config",
+        {"on_new_connection": [expected]},
+    )
+    tunnel = l7.connections(
+        TUNNEL_LISTENER,
+        TUNNEL_LISTENER,
+        features,
+        source="waypoint",
+        destination="pod",
+        tunnel_to="%DOWNSTREAM_LOCAL_ADDRESS%",
+    )
+    return _listener(
+        {
+            "name": TUNNEL_LISTENER,
+            "internal_listener": {},
+            "listener_filters": [original_dst()],
+            "filter_chains": [{"name": "all", "filters": [state, tunnel]}],
+        }
+    )

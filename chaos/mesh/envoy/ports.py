@@ -42,8 +42,8 @@ def policies_of(world: World, namespace: str) -> tuple[Policy, ...]:
 
 
 def pod_ports(world: World, pod: Pod) -> tuple[tuple[int, AppProtocol], ...]:
-    """The pod's known ports, sorted: the target ports of its namespace's Services (so that they are known before the pod
-    is ready), and where it is an endpoint itself, what that Service says."""
+    """The pod's known ports, sorted: the target ports of its namespace's Services (so that they are known before the
+    pod is ready), and where it is an endpoint itself, what that Service says."""
     found: dict[int, AppProtocol] = {}
     own: dict[int, AppProtocol] = {}
     for service in world.services:
@@ -95,7 +95,9 @@ def waypoint_endpoints(waypoints: Iterable[Waypoint]) -> tuple[Endpoint, ...]:
     return tuple(sorted(Endpoint(w.pod_uid, w.ip, PORT_HBONE) for w in waypoints if w.ready and w.ip))
 
 
-def served_endpoints(world: World, waypoint_scope: Scope, key: str, service: Service, port: ServicePort) -> tuple[Endpoint, ...]:
+def served_endpoints(
+    world: World, waypoint_scope: Scope, key: str, service: Service, port: ServicePort
+) -> tuple[Endpoint, ...]:
     """The endpoints that a waypoint sends the Service's requests to; none for a Service that is not its own."""
     hop = l7_hop(world)
     if hop is not None and hop.side is Side.CLIENT:
@@ -131,7 +133,14 @@ class Target:
 def targets(world: World, namespace: str | None = None) -> tuple[Target, ...]:
     """All Service ports with a cluster IP, of one namespace when it is given."""
     return tuple(
-        Target(host_name(service), service.namespace, service.cluster_ip, port.port, port.protocol,
-               service_cluster(service, port))
+        Target(
+            host_name(service),
+            service.namespace,
+            service.cluster_ip,
+            port.port,
+            port.protocol,
+            service_cluster(service, port),
+        )
         for service, port in service_ports(world)
-        if service.cluster_ip not in ("", "None") and namespace in (None, service.namespace))
+        if service.cluster_ip not in ("", "None") and namespace in (None, service.namespace)
+    )

@@ -16,20 +16,34 @@ from google.protobuf import descriptor_pb2, descriptor_pool, json_format, messag
 Config = dict[str, Any]
 
 _EXTENSIONS: Final = (
-    "access_loggers.stats.v3.stats", "access_loggers.stream.v3.stream",
+    "access_loggers.stats.v3.stats",
+    "access_loggers.stream.v3.stream",
     "bootstrap.internal_listener.v3.internal_listener",
-    "filters.http.credential_injector.v3.credential_injector", "filters.http.rbac.v3.rbac",
-    "filters.http.router.v3.router", "filters.http.set_filter_state.v3.set_filter_state",
-    "filters.http.upstream_codec.v3.upstream_codec", "filters.listener.original_dst.v3.original_dst",
-    "filters.network.http_connection_manager.v3.http_connection_manager", "filters.network.rbac.v3.rbac",
-    "filters.network.set_filter_state.v3.set_filter_state", "filters.network.tcp_proxy.v3.tcp_proxy",
-    "http.injected_credentials.generic.v3.generic", "local_address_selectors.filter_state_override.v3.config",
-    "retry.host.previous_hosts.v3.previous_hosts", "transport_sockets.internal_upstream.v3.internal_upstream",
-    "transport_sockets.raw_buffer.v3.raw_buffer", "transport_sockets.tls.v3.tls",
+    "filters.http.credential_injector.v3.credential_injector",
+    "filters.http.rbac.v3.rbac",
+    "filters.http.router.v3.router",
+    "filters.http.set_filter_state.v3.set_filter_state",
+    "filters.http.upstream_codec.v3.upstream_codec",
+    "filters.listener.original_dst.v3.original_dst",
+    "filters.network.http_connection_manager.v3.http_connection_manager",
+    "filters.network.rbac.v3.rbac",
+    "filters.network.set_filter_state.v3.set_filter_state",
+    "filters.network.tcp_proxy.v3.tcp_proxy",
+    "http.injected_credentials.generic.v3.generic",
+    "local_address_selectors.filter_state_override.v3.config",
+    "retry.host.previous_hosts.v3.previous_hosts",
+    "transport_sockets.internal_upstream.v3.internal_upstream",
+    "transport_sockets.raw_buffer.v3.raw_buffer",
+    "transport_sockets.tls.v3.tls",
     "upstreams.http.v3.http_protocol_options",
 )
-for _module in (*(f"envoy.extensions.{name}" for name in _EXTENSIONS), "envoy.config.trace.v3.opentelemetry",
-                "envoy.config.cluster.v3.cluster", "envoy.config.listener.v3.listener", "envoy.config.endpoint.v3.endpoint"):
+for _module in (
+    *(f"envoy.extensions.{name}" for name in _EXTENSIONS),
+    "envoy.config.trace.v3.opentelemetry",
+    "envoy.config.cluster.v3.cluster",
+    "envoy.config.listener.v3.listener",
+    "envoy.config.endpoint.v3.endpoint",
+):
     importlib.import_module(f"{_module}_pb2")
 
 _TLS: Final = "envoy.extensions.transport_sockets.tls"
@@ -58,12 +72,16 @@ def _declare_missing() -> None:
         except KeyError:
             pass
         file = descriptor_pb2.FileDescriptorProto(
-            name=package.replace(".", "/") + "/config.proto", package=package, syntax="proto3",
-            dependency=["envoy/config/core/v3/config_source.proto", "envoy/config/core/v3/extension.proto"])
+            name=package.replace(".", "/") + "/config.proto",
+            package=package,
+            syntax="proto3",
+            dependency=["envoy/config/core/v3/config_source.proto", "envoy/config/core/v3/extension.proto"],
+        )
         message = file.message_type.add(name=_named(package))
         for name, number, type_name, repeated in fields:
-            field = message.field.add(name=name, number=number,
-                                      label=kinds.LABEL_REPEATED if repeated else kinds.LABEL_OPTIONAL)
+            field = message.field.add(
+                name=name, number=number, label=kinds.LABEL_REPEATED if repeated else kinds.LABEL_OPTIONAL
+            )
             if type_name is None:
                 field.type = kinds.TYPE_STRING
             else:
@@ -76,7 +94,9 @@ _declare_missing()
 
 
 def message(type_name: str, config: Mapping[str, Any]) -> Any:
-    """A message of that full name (`envoy.config.listener.v3.Listener`); raises ParseError for a field that is not one."""
+    """A message of that full name (`envoy.config.listener.v3.Listener`); raises ParseError for a field that is not
+    one.
+    """
     cls = message_factory.GetMessageClass(_POOL.FindMessageTypeByName(type_name))
     return json_format.ParseDict(config, cls(), descriptor_pool=_POOL)
 

@@ -1,8 +1,8 @@
 """The user's own apps and mesh: a file says which namespaces are tenants and how to find the proxies and their scope.
 
-`description` is what a mesh looks like (YAML under manifests/meshes, or in the file itself), `file` reads a target file,
-`detection` tells which mesh it is, and `placement` makes the fate model's own Placement of live objects: from there on
-nothing knows that the mesh is not ours.
+`description` is what a mesh looks like (YAML under manifests/meshes, or in the file itself), `file` reads a target
+file, `detection` tells which mesh it is, and `placement` makes the fate model's own Placement of live objects: from
+there on nothing knows that the mesh is not ours.
 """
 
 from __future__ import annotations
@@ -12,5 +12,15 @@ from chaos.mesh.target.detection import detect_mesh
 from chaos.mesh.target.file import Call, Target, parse_target, read_target
 from chaos.mesh.target.placement import plan_target_placement, read_target_placement
 
-__all__ = ["Call", "MeshDescription", "Target", "built_in", "descriptions", "detect_mesh", "parse_target", "plan_target_placement",
-           "read_target", "read_target_placement"]
+__all__ = [
+    "Call",
+    "MeshDescription",
+    "Target",
+    "built_in",
+    "descriptions",
+    "detect_mesh",
+    "parse_target",
+    "plan_target_placement",
+    "read_target",
+    "read_target_placement",
+]

@@ -1,7 +1,8 @@
 """What a run puts beside a mesh that is not ours: a namespace for helpers and receipts, the watchdog, and the loaders.
 
-A `Mesh` to whoever asks for its mode and its placement; but nothing of a mesh is installed, and none is taken away: the mode is
-what the description makes of the proxies that are there. Without a mesh (`mesh: none`) it holds the placebo, as our mode `none`.
+A `Mesh` to whoever asks for its mode and its placement; but nothing of a mesh is installed, and none is taken away: the
+mode is what the description makes of the proxies that are there. Without a mesh (`mesh: none`) it holds the placebo, as
+our mode `none`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ class Beside(Mesh):
         before: the placement of the tenants' own pods, from which the mode is known.
     """
 
-    def __init__(self, cluster: Cluster, target: Target, description: MeshDescription, before: Placement, *, run: str) -> None:
+    def __init__(
+        self, cluster: Cluster, target: Target, description: MeshDescription, before: Placement, *, run: str
+    ) -> None:
         super().__init__(cluster, replace(before.mode, name=target.name), run=run)
         self.description = description
         self.target = loaded(replace(target, mesh=description))
@@ -39,7 +42,12 @@ class Beside(Mesh):
     def system_manifests(self) -> list[Object]:
         """The run's own namespace and the watchdog; without a mesh the placebo too."""
         values = {**self.values, "mode": self.mode.name, "run": self.run}
-        files = ["namespace.yaml", "rbac/watchdog.yaml", "watchdog.yaml", *([] if self.mode.hops else ["modes/none/components.yaml"])]
+        files = [
+            "namespace.yaml",
+            "rbac/watchdog.yaml",
+            "watchdog.yaml",
+            *([] if self.mode.hops else ["modes/none/components.yaml"]),
+        ]
         return inject.stamp([obj for file in files for obj in manifests.load(file, values)], self.run)
 
     def loaders(self) -> list[Object]:
@@ -55,7 +63,11 @@ class Beside(Mesh):
         """What is where now: of the loaders, the servers and the mesh's proxies."""
         del calls  # the file says who calls whom
         _, found = read_target_placement(self.cluster, self.target)
-        placebos = [] if self.mode.hops else self.cluster.list("Pod", SYSTEM_NAMESPACE, labels=f"{LABEL_RUN}={self.run},{LABEL_ROLE}=proxy")
+        placebos = (
+            []
+            if self.mode.hops
+            else self.cluster.list("Pod", SYSTEM_NAMESPACE, labels=f"{LABEL_RUN}={self.run},{LABEL_ROLE}=proxy")
+        )
         own = tuple(instance for pod in placebos if (instance := proxy(pod, {})) is not None)
         return replace(found, mode=replace(found.mode, name=self.mode.name), proxies=(*found.proxies, *own))
 

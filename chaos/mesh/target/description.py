@@ -1,4 +1,6 @@
-"""What a mesh looks like: its proxies, whom each serves, and which of them a request passes. Data, as our own modes are."""
+"""What a mesh looks like: its proxies, whom each serves, and which of them a request passes. Data, as our own modes
+are.
+"""
 
 from __future__ import annotations
 
@@ -38,16 +40,19 @@ class ProxyRule:
 
     @property
     def placed_by(self) -> PlacedBy:
-        return {Scope.POD: PlacedBy.CONTAINER, Scope.NODE: PlacedBy.DAEMON_SET, Scope.NAMESPACE: PlacedBy.DEPLOYMENT}[self.scope]
+        return {Scope.POD: PlacedBy.CONTAINER, Scope.NODE: PlacedBy.DAEMON_SET, Scope.NAMESPACE: PlacedBy.DEPLOYMENT}[
+            self.scope
+        ]
 
 
 @dataclass(frozen=True, slots=True)
 class LoaderRule:
-    """What a loader's pod needs so that the mesh carries it as it carries the clients, and leaves its control port alone.
+    """What a loader's pod needs so that the mesh carries it as it carries the clients, and leaves its control port
+    alone.
 
     Attributes:
-        containers: of the client's pod, copied into the loader's with their volumes: for a mesh whose proxies were put there
-            when the manifests were written, and not by a webhook.
+        containers: of the client's pod, copied into the loader's with their volumes: for a mesh whose proxies were put
+            there when the manifests were written, and not by a webhook.
         gates: readiness gates, of a mesh that says by one when it carries a pod.
     """
 
@@ -80,9 +85,18 @@ class MeshDescription:
         """The mesh as a proxy mode, without the hops of rules that this installation has no proxy of."""
         used = [rule for rule in self.rules if rule.name not in without]
         scopes = {layer: rule.scope for rule in used for layer in rule.layers}
-        hops = tuple(Hop(self.rule(name).scope, side, self.rule(name).layers) for name, side in self.path if name not in without)
-        return ProxyMode(self.name, scopes.get(Layer.L4), scopes.get(Layer.L7), tuple(rule.placed_by for rule in used), hops,
-                         self.balancing, self.stands_for)
+        hops = tuple(
+            Hop(self.rule(name).scope, side, self.rule(name).layers) for name, side in self.path if name not in without
+        )
+        return ProxyMode(
+            self.name,
+            scopes.get(Layer.L4),
+            scopes.get(Layer.L7),
+            tuple(rule.placed_by for rule in used),
+            hops,
+            self.balancing,
+            self.stands_for,
+        )
 
 
 def parse_description(value: Any, *, source: str, where: str = "") -> MeshDescription:
@@ -91,8 +105,10 @@ def parse_description(value: Any, *, source: str, where: str = "") -> MeshDescri
     top = Fields(value, where, problems, known=_KNOWN)
     detect = top.inside("detect", known=("namespace-labels", "namespace-annotations", "pod-labels", "daemonset-pods"))
     loader = top.inside("loader", known=("labels", "annotations", "containers", "readiness-gates"))
-    rules = tuple(_rule(one, f"{where + '.' if where else ''}proxies[{i}]", problems)
-                  for i, one in enumerate(top.items("proxies", needed=True)))
+    rules = tuple(
+        _rule(one, f"{where + '.' if where else ''}proxies[{i}]", problems)
+        for i, one in enumerate(top.items("proxies", needed=True))
+    )
     steps = []
     for i, text in enumerate(top.items("path", needed=True)):
         name, _, side = str(text).partition("@")
@@ -102,14 +118,24 @@ def parse_description(value: Any, *, source: str, where: str = "") -> MeshDescri
         else:
             steps.append((name, Side(side)))
     found = MeshDescription(
-        name=top.text("name"), stands_for=top.text("stands-for", default="a mesh of yours"),
-        status=top.text("status", default="described by you"), balancing=Balancing(top.text(
-            "balancing", default=Balancing.REQUEST.value, one_of=[one.value for one in Balancing])),
-        rules=rules, path=tuple(steps), namespace_labels=detect.texts("namespace-labels"),
-        namespace_annotations=detect.texts("namespace-annotations"), pod_labels=tuple(map(str, detect.items("pod-labels"))),
+        name=top.text("name"),
+        stands_for=top.text("stands-for", default="a mesh of yours"),
+        status=top.text("status", default="described by you"),
+        balancing=Balancing(
+            top.text("balancing", default=Balancing.REQUEST.value, one_of=[one.value for one in Balancing])
+        ),
+        rules=rules,
+        path=tuple(steps),
+        namespace_labels=detect.texts("namespace-labels"),
+        namespace_annotations=detect.texts("namespace-annotations"),
+        pod_labels=tuple(map(str, detect.items("pod-labels"))),
         daemonset_pods=detect.texts("daemonset-pods"),
-        loader=LoaderRule(loader.texts("labels"), loader.texts("annotations"), tuple(map(str, loader.items("containers"))),
-                          tuple(map(str, loader.items("readiness-gates")))),
+        loader=LoaderRule(
+            loader.texts("labels"),
+            loader.texts("annotations"),
+            tuple(map(str, loader.items("containers"))),
+            tuple(map(str, loader.items("readiness-gates"))),
+        ),
     )
     if problems:
         raise Misuse(f"{source}: {'; '.join(problems)}")
@@ -128,10 +154,16 @@ def _rule(value: Any, where: str, problems: list[str]) -> ProxyRule:
     if scope is not Scope.POD and not labels:
         top.wrong("pods.labels", f"is missing: without it no pod of a {scope}'s proxy can be told from others")
     return ProxyRule(
-        name=top.text("name"), layers=frozenset(Layer(one) for one in layers if one in list(Layer)), scope=scope,
-        container=top.text("container"), namespace=pods.text("namespace", default=""), labels=labels,
-        optional=top.values.get("optional") is True, serves_label=serves.text("namespace-label", default=""),
-        named_by=serves.text("pod-label", default=""))
+        name=top.text("name"),
+        layers=frozenset(Layer(one) for one in layers if one in list(Layer)),
+        scope=scope,
+        container=top.text("container"),
+        namespace=pods.text("namespace", default=""),
+        labels=labels,
+        optional=top.values.get("optional") is True,
+        serves_label=serves.text("namespace-label", default=""),
+        named_by=serves.text("pod-label", default=""),
+    )
 
 
 NO_MESH: Final = MeshDescription("none", "no mesh", "nothing to describe", Balancing.CONNECTION, (), ())
@@ -141,7 +173,7 @@ def descriptions() -> dict[str, MeshDescription]:
     """The built-in ones by name."""
     found = {}
     for file in sorted((shipped("manifests") / "meshes").glob("*.yaml")):
-        document, = manifests.read(file)
+        (document,) = manifests.read(file)
         found[file.stem] = parse_description(document, source=f"manifests/meshes/{file.name}")
     return found
 

@@ -16,24 +16,41 @@ def why_it_is(description: MeshDescription, namespaces: Iterable[Object], pods: 
     reasons = []
     for space in namespaces:
         meta = space["metadata"]
-        for field, wanted in (("labels", description.namespace_labels), ("annotations", description.namespace_annotations)):
-            reasons += [f"namespace {meta['name']} has {key}={value}" for key, value in wanted.items()
-                        if (meta.get(field) or {}).get(key) == value]
+        for field, wanted in (
+            ("labels", description.namespace_labels),
+            ("annotations", description.namespace_annotations),
+        ):
+            reasons += [
+                f"namespace {meta['name']} has {key}={value}"
+                for key, value in wanted.items()
+                if (meta.get(field) or {}).get(key) == value
+            ]
     for pod in pods:
         labels = pod["metadata"].get("labels") or {}
         name = f"pod {pod['metadata']['namespace']}/{pod['metadata']['name']}"
         reasons += [f"{name} has label {key}" for key in description.pod_labels if key in labels]
-        if description.daemonset_pods and all(labels.get(key) == value for key, value in description.daemonset_pods.items()):
+        if description.daemonset_pods and all(
+            labels.get(key) == value for key, value in description.daemonset_pods.items()
+        ):
             reasons.append(f"{name} is there")
     return reasons
 
 
-def detect_mesh(known: Iterable[MeshDescription], namespaces: Sequence[Object], pods: Sequence[Object]) -> MeshDescription:
-    """The one mesh that something speaks for. Raises Misuse when it is none, or more than one: then the file has to say."""
+def detect_mesh(
+    known: Iterable[MeshDescription], namespaces: Sequence[Object], pods: Sequence[Object]
+) -> MeshDescription:
+    """The one mesh that something speaks for. Raises Misuse when it is none, or more than one: then the file has to
+    say.
+    """
     found = [(one, reasons) for one in known if (reasons := why_it_is(one, namespaces, pods))]
     if not found:
-        raise Misuse("mesh: auto finds no mesh: no namespace or pod of the tenants carries a label of one. Name it in the target file")
+        raise Misuse(
+            "mesh: auto finds no mesh: no namespace or pod of the tenants carries a label of one. Name it in the "
+            "target file"
+        )
     if len(found) > 1:
         said = "; ".join(f"{one.name} ({reasons[0]})" for one, reasons in found)
-        raise Misuse(f"mesh: auto finds more than one: {said}. Name the one that carries the tenants' traffic in the target file")
+        raise Misuse(
+            f"mesh: auto finds more than one: {said}. Name the one that carries the tenants' traffic in the target file"
+        )
     return found[0][0]

@@ -61,4 +61,6 @@ class Fields:
 
     def inside(self, name: str, *, known: Sequence[str]) -> Fields:
         """A mapping inside this one; an empty one when it is not there."""
-        return Fields(self.values.get(name, {}), f"{self.where}.{name}" if self.where else name, self.problems, known=known)
+        return Fields(
+            self.values.get(name, {}), f"{self.where}.{name}" if self.where else name, self.problems, known=known
+        )

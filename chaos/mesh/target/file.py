@@ -121,5 +121,11 @@ def _call(value: Any, where: str, problems: list[str], spaces: list[str]) -> Cal
     reach = entry.text("reach", default="")
     if reach and not _REACH.fullmatch(reach):
         entry.wrong("reach", f"is {reach!r}, and should be HOST:PORT")
-    return Call(ends["client"], ends["server"], reach, entry.text("path", default="/"), entry.number("rate", default=200.0),
-                int(entry.number("status", default=200)))
+    return Call(
+        ends["client"],
+        ends["server"],
+        reach,
+        entry.text("path", default="/"),
+        entry.number("rate", default=200.0),
+        int(entry.number("status", default=200)),
+    )

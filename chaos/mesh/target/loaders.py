@@ -1,7 +1,8 @@
 """The loaders of a target: a pod of ours beside one of each client's, in its namespace, on its node, under its account.
 
-Its traffic passes what the client's passes, and it measures, so the flows that are judged are the loader's: in the placement it
-stands as a client of its own. Everything else of the tenants is left as it is. Pure; `chaos.mesh.target.beside` applies it.
+Its traffic passes what the client's passes, and it measures, so the flows that are judged are the loader's: in the
+placement it stands as a client of its own. Everything else of the tenants is left as it is. Pure;
+`chaos.mesh.target.beside` applies it.
 """
 
 from __future__ import annotations
@@ -27,10 +28,14 @@ def loader_name(client: str) -> str:
 
 
 def loaded(target: Target) -> Target:
-    """The target with its loaders in their clients' places, and the calls that are loaded alone. Raises Misuse when none is."""
+    """The target with its loaders in their clients' places, and the calls that are loaded alone. Raises Misuse when
+    none is.
+    """
     calls = tuple(_by_loader(call) for call in target.calls if call.reach)
     if not calls:
-        raise Misuse("no call of the target file says how its server is reached (reach: HOST:PORT): there is nothing to load")
+        raise Misuse(
+            "no call of the target file says how its server is reached (reach: HOST:PORT): there is nothing to load"
+        )
     return replace(target, calls=calls)
 
 
@@ -39,8 +44,8 @@ def _by_loader(call: Call) -> Call:
 
 
 def plan_loaders(target: Target, rule: LoaderRule, pods: Iterable[Object], *, run: str) -> list[dict[str, Any]]:
-    """A pod for each client that is to be loaded from. `pods`: of the tenants. Raises when a client has no live pod, or when two
-    clients would have loaders of one name."""
+    """A pod for each client that is to be loaded from. `pods`: of the tenants. Raises when a client has no live pod, or
+    when two clients would have loaders of one name."""
     live = sorted((pod for pod in pods if is_live(pod)), key=lambda pod: str(pod["metadata"]["name"]))
     planned: dict[str, dict[str, Any]] = {}
     for client in dict.fromkeys(call.client for call in target.calls if call.reach):
@@ -50,38 +55,60 @@ def plan_loaders(target: Target, rule: LoaderRule, pods: Iterable[Object], *, ru
             raise ExperimentFailure(f"no live pod of {client}: there is nothing to stand beside")
         name = f"{namespace}/{loader_name(client)}"
         if name in planned:
-            raise Misuse(f"{client}: its loader would be named {name}, as another's: the names agree in their first 50 letters")
+            raise Misuse(
+                f"{client}: its loader would be named {name}, as another's: the names agree in their first 50 letters"
+            )
         planned[name] = plan_loader(client, target.tenant_of(namespace), beside, rule, run=run)
     return list(planned.values())
 
 
 def plan_loader(client: str, tenant: str, beside: Object, rule: LoaderRule, *, run: str) -> dict[str, Any]:
-    """The loader's pod, beside one of the client's. Raises Misuse when the client has none of a container that is to be copied."""
+    """The loader's pod, beside one of the client's. Raises Misuse when the client has none of a container that is to be
+    copied.
+    """
     spec = beside["spec"]
     containers, first, volumes = _copied(client, spec, rule.containers)
     program = {
-        "name": "client", "image": IMAGE, "imagePullPolicy": "IfNotPresent", "command": ["python", "-m", "chaos.load.agent"],
-        "env": [{"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
-                {"name": "POD_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
-                {"name": "WORKLOAD", "value": loader_name(client)}],
+        "name": "client",
+        "image": IMAGE,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["python", "-m", "chaos.load.agent"],
+        "env": [
+            {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+            {"name": "POD_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
+            {"name": "WORKLOAD", "value": loader_name(client)},
+        ],
         "ports": [{"name": "control", "containerPort": PORT_CONTROL}],
         "readinessProbe": {"httpGet": {"path": "/healthz", "port": PORT_CONTROL}, "periodSeconds": 1},
         "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"cpu": "500m", "memory": "512Mi"}},
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
     }
     return {
-        "apiVersion": "v1", "kind": "Pod",
+        "apiVersion": "v1",
+        "kind": "Pod",
         "metadata": {
-            "name": loader_name(client), "namespace": client.partition("/")[0],
+            "name": loader_name(client),
+            "namespace": client.partition("/")[0],
             "labels": {**rule.labels, LABEL_RUN: run, LABEL_TENANT: tenant, LABEL_ROLE: "client"},
-            "annotations": dict(rule.annotations)},
+            "annotations": dict(rule.annotations),
+        },
         "spec": {
-            "serviceAccountName": spec.get("serviceAccountName", "default"), "automountServiceAccountToken": False,
-            "terminationGracePeriodSeconds": 5, "tolerations": spec.get("tolerations") or [],
-            "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
-                {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [spec["nodeName"]]}]}]}}},
+            "serviceAccountName": spec.get("serviceAccountName", "default"),
+            "automountServiceAccountToken": False,
+            "terminationGracePeriodSeconds": 5,
+            "tolerations": spec.get("tolerations") or [],
+            "affinity": {
+                "nodeAffinity": {
+                    "requiredDuringSchedulingIgnoredDuringExecution": {
+                        "nodeSelectorTerms": [
+                            {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [spec["nodeName"]]}]}
+                        ]
+                    }
+                }
+            },
             "containers": [program, *containers],
-            **({"initContainers": first} if first else {}), **({"volumes": volumes} if volumes else {}),
+            **({"initContainers": first} if first else {}),
+            **({"volumes": volumes} if volumes else {}),
             **({"readinessGates": [{"conditionType": gate} for gate in rule.gates]} if rule.gates else {}),
         },
     }
@@ -89,9 +116,18 @@ def plan_loader(client: str, tenant: str, beside: Object, rule: LoaderRule, *, r
 
 def _copied(client: str, spec: Object, names: Sequence[str]) -> tuple[list[Any], list[Any], list[Any]]:
     """(containers, init containers, volumes) of the client's pod that are to stand in the loader's too."""
+
     def chosen(part: str) -> list[dict[str, Any]]:
-        return [{**one, "volumeMounts": [mount for mount in one.get("volumeMounts") or [] if not mount["name"].startswith(_TOKEN)]}
-                for one in spec.get(part) or [] if one["name"] in names]
+        return [
+            {
+                **one,
+                "volumeMounts": [
+                    mount for mount in one.get("volumeMounts") or [] if not mount["name"].startswith(_TOKEN)
+                ],
+            }
+            for one in spec.get(part) or []
+            if one["name"] in names
+        ]
 
     containers, first = chosen("containers"), chosen("initContainers")
     if missing := sorted(set(names) - {one["name"] for one in (*containers, *first)}):

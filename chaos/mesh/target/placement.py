@@ -1,4 +1,6 @@
-"""The live placement of a mesh that is not ours: the same `Placement` that our modes give, so that the fate model applies."""
+"""The live placement of a mesh that is not ours: the same `Placement` that our modes give, so that the fate model
+applies.
+"""
 
 from __future__ import annotations
 
@@ -22,16 +24,28 @@ def read_target_placement(cluster: Cluster, target: Target) -> tuple[MeshDescrip
     namespaces = [cluster.get("Namespace", name) for name in target.namespaces]
     pods = [pod for name in target.namespaces for pod in cluster.list("Pod", name)]
     known = [target.mesh] if target.mesh else list(descriptions().values())
-    elsewhere = sorted({rule.namespace for mesh in known for rule in mesh.rules if rule.namespace} - set(target.namespaces))
+    elsewhere = sorted(
+        {rule.namespace for mesh in known for rule in mesh.rules if rule.namespace} - set(target.namespaces)
+    )
     pods += [pod for name in elsewhere for pod in cluster.list("Pod", name)]
     mesh = target.mesh or detect_mesh(known, namespaces, pods)
     return mesh, plan_target_placement(target, mesh, namespaces, pods)
 
 
-def plan_target_placement(target: Target, mesh: MeshDescription, namespaces: Sequence[Object], pods: Iterable[Object]) -> Placement:
-    """The placement that the objects make. Raises Misuse for what the model cannot say, ExperimentFailure when a call has no pod."""
+def plan_target_placement(
+    target: Target, mesh: MeshDescription, namespaces: Sequence[Object], pods: Iterable[Object]
+) -> Placement:
+    """The placement that the objects make. Raises Misuse for what the model cannot say, ExperimentFailure when a call
+    has no pod.
+    """
     live = [pod for pod in pods if is_live(pod)]
-    apart = {pod["metadata"]["uid"] for rule in mesh.rules if rule.scope is not Scope.POD for pod in live if _matches(rule, pod, target)}
+    apart = {
+        pod["metadata"]["uid"]
+        for rule in mesh.rules
+        if rule.scope is not Scope.POD
+        for pod in live
+        if _matches(rule, pod, target)
+    }
     ends = {key for call in target.calls for key in (call.client, call.server)}
     clients = {call.client for call in target.calls}
     found = []
@@ -39,13 +53,23 @@ def plan_target_placement(target: Target, mesh: MeshDescription, namespaces: Seq
         meta = pod["metadata"]
         key = f"{meta['namespace']}/{workload(pod)}"
         if meta["uid"] not in apart and key in ends:
-            found.append(PodRef(
-                namespace=meta["namespace"], name=meta["name"], uid=meta["uid"], node=pod["spec"]["nodeName"],
-                tenant=target.tenant_of(meta["namespace"]), role=Role.CLIENT if key in clients else Role.SERVER,
-                workload=workload(pod), service_account=pod["spec"].get("serviceAccountName", "default"),
-                ip=pod.get("status", {}).get("podIP", "")))
+            found.append(
+                PodRef(
+                    namespace=meta["namespace"],
+                    name=meta["name"],
+                    uid=meta["uid"],
+                    node=pod["spec"]["nodeName"],
+                    tenant=target.tenant_of(meta["namespace"]),
+                    role=Role.CLIENT if key in clients else Role.SERVER,
+                    workload=workload(pod),
+                    service_account=pod["spec"].get("serviceAccountName", "default"),
+                    ip=pod.get("status", {}).get("podIP", ""),
+                )
+            )
     if empty := sorted(ends - {ref.workload_key for ref in found}):
-        raise ExperimentFailure(f"no live pod of {', '.join(empty)}: is the name that of its Deployment, StatefulSet or DaemonSet?")
+        raise ExperimentFailure(
+            f"no live pod of {', '.join(empty)}: is the name that of its Deployment, StatefulSet or DaemonSet?"
+        )
     by_uid = {pod["metadata"]["uid"]: pod for pod in live}
     proxies: list[ProxyInstance] = []
     without = set()
@@ -60,11 +84,16 @@ def plan_target_placement(target: Target, mesh: MeshDescription, namespaces: Seq
     return Placement(mesh.mode(frozenset(without)), tuple(sorted(found)), tuple(sorted(proxies, key=str)), calls)
 
 
-def _instances(rule: ProxyRule, target: Target, namespaces: Sequence[Object], live: Sequence[Object],
-               apps: Sequence[Object]) -> list[ProxyInstance]:
+def _instances(
+    rule: ProxyRule, target: Target, namespaces: Sequence[Object], live: Sequence[Object], apps: Sequence[Object]
+) -> list[ProxyInstance]:
     match rule.scope:
         case Scope.POD:
-            return [_instance(rule, pod, pod["metadata"]["uid"]) for pod in apps if _container(pod, rule.container) is not None]
+            return [
+                _instance(rule, pod, pod["metadata"]["uid"])
+                for pod in apps
+                if _container(pod, rule.container) is not None
+            ]
         case Scope.NODE:
             return [_instance(rule, pod, pod["spec"]["nodeName"]) for pod in live if _matches(rule, pod, target)]
         case Scope.NAMESPACE:
@@ -74,9 +103,13 @@ def _instances(rule: ProxyRule, target: Target, namespaces: Sequence[Object], li
                 wanted = labels.get(rule.serves_label, "") if rule.serves_label else "*"
                 if wanted in ("", "none"):
                     continue
-                found += [_instance(rule, pod, name) for pod in live
-                          if _matches(rule, pod, target) and pod["metadata"]["namespace"] == name
-                          and (wanted == "*" or (pod["metadata"].get("labels") or {}).get(rule.named_by) == wanted)]
+                found += [
+                    _instance(rule, pod, name)
+                    for pod in live
+                    if _matches(rule, pod, target)
+                    and pod["metadata"]["namespace"] == name
+                    and (wanted == "*" or (pod["metadata"].get("labels") or {}).get(rule.named_by) == wanted)
+                ]
             return found
 
 
@@ -85,16 +118,23 @@ def _refuse_half(rule: ProxyRule, target: Target, instances: Sequence[ProxyInsta
     served = {instance.key for instance in instances}
     servers = {call.namespaces[1] for call in target.calls}
     if rule.scope is Scope.NAMESPACE and (bare := sorted(servers - served)):
-        raise Misuse(f"{', '.join(sorted(served))} has a {rule.name} and {', '.join(bare)} has none: a mode has one path. Write a target "
-                     "file for each kind")
+        raise Misuse(
+            f"{', '.join(sorted(served))} has a {rule.name} and {', '.join(bare)} has none: a mode has one path. "
+            "Write a target "
+            "file for each kind"
+        )
 
 
 def _matches(rule: ProxyRule, pod: Object, target: Target) -> bool:
     meta = pod["metadata"]
     places = (rule.namespace,) if rule.namespace else target.namespaces
     labels = meta.get("labels") or {}
-    return (rule.scope is not Scope.POD and meta["namespace"] in places and _container(pod, rule.container) is not None
-            and all(key in labels and value in ("*", labels[key]) for key, value in rule.labels.items()))
+    return (
+        rule.scope is not Scope.POD
+        and meta["namespace"] in places
+        and _container(pod, rule.container) is not None
+        and all(key in labels and value in ("*", labels[key]) for key, value in rule.labels.items())
+    )
 
 
 def _container(pod: Object, name: str) -> Object | None:
@@ -110,7 +150,16 @@ def _instance(rule: ProxyRule, pod: Object, key: str) -> ProxyInstance:
     states = [*(status.get("containerStatuses") or []), *(status.get("initContainerStatuses") or [])]
     limits = (container.get("resources") or {}).get("limits") or {}
     return ProxyInstance(
-        namespace=meta["namespace"], pod=meta["name"], container=rule.container, uid=meta["uid"], node=pod["spec"]["nodeName"],
-        layers=rule.layers, scope=rule.scope, key=key, service_account=pod["spec"].get("serviceAccountName", "default"),
-        cpu_millicores=quantity_millicores(limits.get("cpu", "0")), memory_bytes=quantity_bytes(limits.get("memory", "0")),
-        container_id=next((one.get("containerID", "") for one in states if one["name"] == rule.container), ""))
+        namespace=meta["namespace"],
+        pod=meta["name"],
+        container=rule.container,
+        uid=meta["uid"],
+        node=pod["spec"]["nodeName"],
+        layers=rule.layers,
+        scope=rule.scope,
+        key=key,
+        service_account=pod["spec"].get("serviceAccountName", "default"),
+        cpu_millicores=quantity_millicores(limits.get("cpu", "0")),
+        memory_bytes=quantity_bytes(limits.get("memory", "0")),
+        container_id=next((one.get("containerID", "") for one in states if one["name"] == rule.container), ""),
+    )

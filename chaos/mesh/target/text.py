@@ -12,7 +12,11 @@ def told(mesh: MeshDescription, placement: Placement) -> str:
     lines = [f"{mesh.name}: {mesh.stands_for} ({mesh.status})", picture(placement), "when it dies"]
     for instance in placement.proxies:
         moving = may_move(placement, [instance])
-        hurt = [f"{client} -> {server} by {share:.0%}{' (its clients may move: not judged)' if (client, server) in moving else ''}"
-                for (client, server), share in flow_shares(placement, [instance]).items() if share]
+        hurt = [
+            f"{client} -> {server} by "
+            f"{share:.0%}{' (its clients may move: not judged)' if (client, server) in moving else ''}"
+            for (client, server), share in flow_shares(placement, [instance]).items()
+            if share
+        ]
         lines.append(f"  {instance}: {', '.join(hurt) or 'nobody'}")
     return "\n".join(lines)

@@ -19,12 +19,12 @@ import pytest
 import urllib3
 
 from chaos.cluster.client import Cluster
-from chaos.cluster.embedded.api.bootstrap import create_bootstrap
-from chaos.cluster.embedded.api.pki import Authority, kubeconfig, server_context
-from chaos.cluster.embedded.api.server import ApiServer
-from chaos.cluster.embedded.api.tokens import TokenIssuer
-from chaos.cluster.embedded.controllers import run_controllers
-from chaos.cluster.embedded.store import Store
+from chaos.embedded.api.bootstrap import create_bootstrap
+from chaos.embedded.api.pki import Authority, kubeconfig, server_context
+from chaos.embedded.api.server import ApiServer
+from chaos.embedded.api.tokens import TokenIssuer
+from chaos.embedded.controllers import run_controllers
+from chaos.embedded.store import Store
 
 
 @dataclass
@@ -42,6 +42,7 @@ class World:
 
     def call(self, work: Callable[[], Any]) -> Any:
         """Run something on the server's own loop, where the store may be touched."""
+
         async def run() -> Any:
             return work()
 
@@ -65,8 +66,9 @@ class World:
     def user(self, name: str, *groups: str) -> Cluster:
         """A client with a certificate of its own."""
         path = self.directory / f"user-{name}"
-        path.write_bytes(kubeconfig(name, self.url, self.authority, self.authority.issue(name, organizations=groups),
-                                    self.directory))
+        path.write_bytes(
+            kubeconfig(name, self.url, self.authority, self.authority.issue(name, organizations=groups), self.directory)
+        )
         return Cluster(path)
 
 
@@ -85,8 +87,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     url = f"https://127.0.0.1:{listening.getsockname()[1]}"
     pair = authority.issue("kube-apiserver", names=("localhost",), addresses=("127.0.0.1",))
     config = directory / "kubeconfig"
-    config.write_bytes(kubeconfig("test", url, authority, authority.issue("admin", organizations=("system:masters",)),
-                                 directory))
+    config.write_bytes(
+        kubeconfig("test", url, authority, authority.issue("admin", organizations=("system:masters",)), directory)
+    )
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
@@ -138,8 +141,12 @@ def namespace(world: World) -> str:
 
 
 def pod(name: str, namespace: str, **spec: Any) -> dict[str, Any]:
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace, "labels": {"app": name}},
-            "spec": {"containers": [{"name": "app", "image": "example:1"}], **spec}}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": namespace, "labels": {"app": name}},
+        "spec": {"containers": [{"name": "app", "image": "example:1"}], **spec},
+    }
 
 
 def config_map(name: str, namespace: str, **data: str) -> dict[str, Any]:
@@ -148,8 +155,12 @@ def config_map(name: str, namespace: str, **data: str) -> dict[str, Any]:
 
 def deployment(name: str, namespace: str, replicas: int = 1) -> dict[str, Any]:
     template = {"metadata": {"labels": {"app": name}}, "spec": {"containers": [{"name": "app", "image": "example:1"}]}}
-    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": namespace},
-            "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": name}}, "template": template}}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": name}}, "template": template},
+    }
 
 
 def shown(value: Any) -> str:

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from chaos.cluster.client import Cluster
-from chaos.cluster.embedded.api.admission import admit_create
-from chaos.cluster.embedded.resources import (
+from chaos.embedded.api.admission import admit_create
+from chaos.embedded.resources import (
     DAEMON_SET,
     DEPLOYMENT,
     JOB,
@@ -23,7 +23,7 @@ from chaos.cluster.embedded.resources import (
     STATEFUL_SET,
     Resource,
 )
-from chaos.cluster.embedded.store import Store
+from chaos.embedded.store import Store
 from chaos.errors import ApiError
 from tests.embedded.api.conftest import config_map, deployment, pod
 
@@ -50,8 +50,11 @@ def comparable(value: Any, names: dict[str, str]) -> Any:
             if key not in ("uid", "resourceVersion", "creationTimestamp")
         }
     if isinstance(value, list):
-        return [comparable(item, names) for item in value
-                if not (isinstance(item, dict) and (item.get("configMap") or {}).get("name") == "openshift-service-ca.crt")]
+        return [
+            comparable(item, names)
+            for item in value
+            if not (isinstance(item, dict) and (item.get("configMap") or {}).get("name") == "openshift-service-ca.crt")
+        ]
     if isinstance(value, str):
         if value.startswith("kube-api-access-"):
             return "kube-api-access"
@@ -59,7 +62,9 @@ def comparable(value: Any, names: dict[str, str]) -> Any:
     return value
 
 
-@pytest.mark.parametrize("scenario", sorted(path.name for path in RECORDINGS.iterdir() if (path / "manifest.yaml").exists()))
+@pytest.mark.parametrize(
+    "scenario", sorted(path.name for path in RECORDINGS.iterdir() if (path / "manifest.yaml").exists())
+)
 def test_defaults_are_those_of_a_real_api_server(scenario: str) -> None:
     recorded = first_objects(RECORDINGS / scenario)
     namespace = next(iter(recorded.values()))["metadata"]["namespace"]
@@ -94,8 +99,14 @@ def test_defaults_are_those_of_a_real_api_server(scenario: str) -> None:
         (lambda d: d["spec"]["template"]["spec"].update(containers=[]), "spec.template.spec.containers"),
         (lambda d: d["spec"].update(replicas=-1), "spec.replicas"),
         (lambda d: d["spec"]["selector"].update(matchLabels={"app": "else"}), "spec.template.metadata.labels"),
-        (lambda d: d["spec"]["template"]["spec"]["containers"][0].update(name="Not_OK"), "spec.template.spec.containers[0].name"),
-        (lambda d: d["spec"]["template"]["spec"]["containers"][0].pop("image"), "spec.template.spec.containers[0].image"),
+        (
+            lambda d: d["spec"]["template"]["spec"]["containers"][0].update(name="Not_OK"),
+            "spec.template.spec.containers[0].name",
+        ),
+        (
+            lambda d: d["spec"]["template"]["spec"]["containers"][0].pop("image"),
+            "spec.template.spec.containers[0].image",
+        ),
         (
             lambda d: d["spec"]["template"]["spec"]["containers"].append({"name": "app", "image": "x"}),
             "spec.template.spec.containers[1].name",
@@ -116,7 +127,9 @@ def test_defaults_are_those_of_a_real_api_server(scenario: str) -> None:
             "spec.template.spec.containers[0].livenessProbe",
         ),
         (
-            lambda d: d["spec"]["template"]["spec"]["containers"][0].update(volumeMounts=[{"name": "no", "mountPath": "/x"}]),
+            lambda d: d["spec"]["template"]["spec"]["containers"][0].update(
+                volumeMounts=[{"name": "no", "mountPath": "/x"}]
+            ),
             "spec.template.spec.containers[0].volumeMounts[0].name",
         ),
         (
@@ -124,14 +137,18 @@ def test_defaults_are_those_of_a_real_api_server(scenario: str) -> None:
             "spec.template.spec.containers[0].ports[0].containerPort",
         ),
         (
-            lambda d: d["spec"].update(strategy={"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 0}}),
+            lambda d: d["spec"].update(
+                strategy={"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 0}}
+            ),
             "spec.strategy.rollingUpdate.maxUnavailable",
         ),
         (lambda d: d["metadata"].update(labels={"a b": "c"}), "metadata.labels"),
         (lambda d: d["metadata"].update(name="Upper"), "metadata.name"),
     ],
 )
-def test_an_invalid_deployment_answers_422_and_names_the_field(cluster: Cluster, namespace: str, change: Any, field: str) -> None:
+def test_an_invalid_deployment_answers_422_and_names_the_field(
+    cluster: Cluster, namespace: str, change: Any, field: str
+) -> None:
     body = deployment("d", namespace)
     change(body)
     with pytest.raises(ApiError) as error:
@@ -144,21 +161,31 @@ def test_an_invalid_deployment_answers_422_and_names_the_field(cluster: Cluster,
 def test_a_wrong_type_answers_400_and_names_the_field(cluster: Cluster, namespace: str) -> None:
     body = deployment("d", namespace)
     body["spec"]["replicas"] = "three"
-    with pytest.raises(ApiError, match=r"cannot unmarshal string into Go struct field spec.replicas of type int32") as error:
+    with pytest.raises(
+        ApiError, match=r"cannot unmarshal string into Go struct field spec.replicas of type int32"
+    ) as error:
         cluster.create(body)
     assert error.value.code == 400
 
 
 @pytest.mark.parametrize("value", [1e308, 0.5, 2**31, -(2**40)])
-def test_a_number_that_is_no_int32_is_neither_a_number_nor_a_percentage(cluster: Cluster, namespace: str, value: float) -> None:
-    budget = {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "b", "namespace": namespace},
-              "spec": {"minAvailable": value}}
+def test_a_number_that_is_no_int32_is_neither_a_number_nor_a_percentage(
+    cluster: Cluster, namespace: str, value: float
+) -> None:
+    budget = {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": "b", "namespace": namespace},
+        "spec": {"minAvailable": value},
+    }
     with pytest.raises(ApiError, match="minAvailable") as error:
         cluster.create(budget)
     assert error.value.code == 400
 
 
-@pytest.mark.parametrize(("version", "kind"), [("policy/v1", "PodDisruptionBudget"), ("coordination.k8s.io/v1", "Lease")])
+@pytest.mark.parametrize(
+    ("version", "kind"), [("policy/v1", "PodDisruptionBudget"), ("coordination.k8s.io/v1", "Lease")]
+)
 def test_an_object_without_a_spec_has_an_empty_one(cluster: Cluster, namespace: str, version: str, kind: str) -> None:
     made = cluster.create({"apiVersion": version, "kind": kind, "metadata": {"name": "b", "namespace": namespace}})
     assert made["spec"] == {}
@@ -183,7 +210,9 @@ def test_an_unknown_field_is_dropped_warned_about_or_refused(cluster: Cluster, n
 
 def test_a_pods_spec_cannot_be_changed_but_for_its_image(cluster: Cluster, namespace: str) -> None:
     cluster.create(pod("p", namespace, schedulerName="nobody"))
-    cluster.patch("Pod", "p", {"spec": {"containers": [{"name": "app", "image": "example:2"}]}}, namespace, how="strategic")
+    cluster.patch(
+        "Pod", "p", {"spec": {"containers": [{"name": "app", "image": "example:2"}]}}, namespace, how="strategic"
+    )
     with pytest.raises(ApiError, match="pod updates may not change fields other than") as error:
         cluster.patch("Pod", "p", {"spec": {"hostname": "other"}}, namespace)
     assert error.value.code == 422
@@ -197,7 +226,12 @@ def test_resize_changes_cpu_and_memory_and_keeps_the_qos_class(cluster: Cluster,
 
     def resize(**changed: Any) -> Any:
         return cluster.patch(
-            "Pod", "p", {"spec": {"containers": [{"name": "app", **changed}]}}, namespace, how="strategic", subresource="resize"
+            "Pod",
+            "p",
+            {"spec": {"containers": [{"name": "app", **changed}]}},
+            namespace,
+            how="strategic",
+            subresource="resize",
         )
 
     after = resize(resources={"limits": {"cpu": "200m"}})
@@ -212,19 +246,33 @@ def test_resize_changes_cpu_and_memory_and_keeps_the_qos_class(cluster: Cluster,
 def test_selectors_and_job_templates_are_immutable(cluster: Cluster, namespace: str) -> None:
     cluster.create(deployment("d", namespace, 0))
     with pytest.raises(ApiError, match=r"spec.selector: Invalid value: .*field is immutable"):
-        cluster.patch("Deployment", "d", {"spec": {"selector": {"matchLabels": {"more": "x"}},
-                                                   "template": {"metadata": {"labels": {"more": "x"}}}}}, namespace)
+        cluster.patch(
+            "Deployment",
+            "d",
+            {"spec": {"selector": {"matchLabels": {"more": "x"}}, "template": {"metadata": {"labels": {"more": "x"}}}}},
+            namespace,
+        )
     template = {"spec": {"restartPolicy": "Never", "containers": [{"name": "app", "image": "x"}]}}
-    cluster.create({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j", "namespace": namespace},
-                    "spec": {"template": template, "suspend": True, "parallelism": 0}})
+    cluster.create(
+        {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": {"name": "j", "namespace": namespace},
+            "spec": {"template": template, "suspend": True, "parallelism": 0},
+        }
+    )
     with pytest.raises(ApiError, match=r"spec.template: Invalid value: .*field is immutable"):
         cluster.patch("Job", "j", {"spec": {"template": {"spec": {"terminationGracePeriodSeconds": 1}}}}, namespace)
 
 
 def test_services_get_addresses_of_their_own_and_keep_them(cluster: Cluster, namespace: str) -> None:
     def service(name: str, **spec: Any) -> dict[str, Any]:
-        return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": namespace},
-                "spec": {"ports": [{"port": 80}], "selector": {"app": "x"}, **spec}}
+        return {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": {"ports": [{"port": 80}], "selector": {"app": "x"}, **spec},
+        }
 
     made = [cluster.create(service(f"s{n}"))["spec"]["clusterIP"] for n in range(30)]
     assert len(set(made)) == 30
@@ -239,15 +287,24 @@ def test_services_get_addresses_of_their_own_and_keep_them(cluster: Cluster, nam
 
 
 def test_a_pod_of_an_unknown_service_account_is_forbidden(cluster: Cluster, namespace: str) -> None:
-    with pytest.raises(ApiError, match=r'error looking up service account .*/ghost: serviceaccount "ghost" not found') as error:
+    with pytest.raises(
+        ApiError, match=r'error looking up service account .*/ghost: serviceaccount "ghost" not found'
+    ) as error:
         cluster.create(pod("p", namespace, serviceAccountName="ghost"))
     assert error.value.code == 403
 
 
 def test_a_limit_range_fills_in_what_a_container_leaves_out(cluster: Cluster, namespace: str) -> None:
-    cluster.request("POST", f"/api/v1/namespaces/{namespace}/limitranges", {
-        "apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "l"},
-        "spec": {"limits": [{"type": "Container", "default": {"cpu": "500m"}, "defaultRequest": {"cpu": "50m"}}]}})
+    cluster.request(
+        "POST",
+        f"/api/v1/namespaces/{namespace}/limitranges",
+        {
+            "apiVersion": "v1",
+            "kind": "LimitRange",
+            "metadata": {"name": "l"},
+            "spec": {"limits": [{"type": "Container", "default": {"cpu": "500m"}, "defaultRequest": {"cpu": "50m"}}]},
+        },
+    )
     made = cluster.create(pod("p", namespace, schedulerName="nobody"))
     assert made["spec"]["containers"][0]["resources"] == {"limits": {"cpu": "500m"}, "requests": {"cpu": "50m"}}
     assert made["status"]["qosClass"] == "Burstable"

@@ -14,12 +14,21 @@ from tests.embedded.api.conftest import World, config_map, pod
 RBAC = "rbac.authorization.k8s.io"
 
 
-def grant(cluster: Cluster, namespace: str, subject: dict[str, str], rules: list[dict[str, Any]], name: str = "r") -> None:
+def grant(
+    cluster: Cluster, namespace: str, subject: dict[str, str], rules: list[dict[str, Any]], name: str = "r"
+) -> None:
     cluster.create(
         {"apiVersion": f"{RBAC}/v1", "kind": "Role", "metadata": {"name": name, "namespace": namespace}, "rules": rules}
     )
-    cluster.create({"apiVersion": f"{RBAC}/v1", "kind": "RoleBinding", "metadata": {"name": name, "namespace": namespace},
-                    "roleRef": {"apiGroup": RBAC, "kind": "Role", "name": name}, "subjects": [subject]})
+    cluster.create(
+        {
+            "apiVersion": f"{RBAC}/v1",
+            "kind": "RoleBinding",
+            "metadata": {"name": name, "namespace": namespace},
+            "roleRef": {"apiGroup": RBAC, "kind": "Role", "name": name},
+            "subjects": [subject],
+        }
+    )
 
 
 def token_for(cluster: Cluster, namespace: str, account: str = "default", **spec: Any) -> str:
@@ -38,8 +47,10 @@ def test_anonymous_may_ask_for_health_and_nothing_else(world: World) -> None:
     assert get(world, "/healthz") == (200, "ok")
     code, status = get(world, "/api/v1/namespaces/default/pods")
     assert code == 403
-    assert status["message"] == ('pods is forbidden: User "system:anonymous" cannot list resource "pods" in API group "" in the '
-                                 'namespace "default"')
+    assert status["message"] == (
+        'pods is forbidden: User "system:anonymous" cannot list resource "pods" in API group "" in the '
+        'namespace "default"'
+    )
 
 
 @pytest.mark.parametrize("token", ["rubbish", "a.b.c", "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0.", "é"])
@@ -51,7 +62,7 @@ def test_a_bad_token_answers_401(world: World, token: str) -> None:
 
 
 def test_a_certificate_of_another_authority_is_refused(world: World, tmp_path: Any) -> None:
-    from chaos.cluster.embedded.api.pki import Authority, kubeconfig
+    from chaos.embedded.api.pki import Authority, kubeconfig
 
     stranger = Authority().issue("admin", organizations=("system:masters",))
     path = tmp_path / "kubeconfig"
@@ -68,16 +79,26 @@ def test_a_kubeconfig_holds_no_key_that_a_client_would_copy_to_a_file_of_its_own
 
 def test_a_role_allows_what_it_lists_where_it_is_bound(world: World, namespace: str) -> None:
     cluster, user = world.cluster, world.user("jane")
-    grant(cluster, namespace, {"kind": "User", "name": "jane", "apiGroup": RBAC}, [
-        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list"]},
-        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["update", "patch"], "resourceNames": ["mine"]}])
+    grant(
+        cluster,
+        namespace,
+        {"kind": "User", "name": "jane", "apiGroup": RBAC},
+        [
+            {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list"]},
+            {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["update", "patch"], "resourceNames": ["mine"]},
+        ],
+    )
     cluster.create(config_map("mine", namespace))
     cluster.create(config_map("other", namespace))
     assert len(user.list("ConfigMap", namespace)) == 3
     user.patch("ConfigMap", "mine", {"data": {"a": "b"}}, namespace)
-    for forbidden in (lambda: user.patch("ConfigMap", "other", {"data": {"a": "b"}}, namespace),
-                      lambda: user.list("ConfigMap", "default"), lambda: user.list("Secret", namespace),
-                      lambda: user.create(config_map("new", namespace)), lambda: user.delete("ConfigMap", "mine", namespace)):
+    for forbidden in (
+        lambda: user.patch("ConfigMap", "other", {"data": {"a": "b"}}, namespace),
+        lambda: user.list("ConfigMap", "default"),
+        lambda: user.list("Secret", namespace),
+        lambda: user.create(config_map("new", namespace)),
+        lambda: user.delete("ConfigMap", "mine", namespace),
+    ):
         with pytest.raises(ApiError, match='User "jane" cannot') as error:
             forbidden()
         assert (error.value.code, error.value.reason) == (403, "Forbidden")
@@ -85,7 +106,12 @@ def test_a_role_allows_what_it_lists_where_it_is_bound(world: World, namespace: 
 
 def test_subresources_need_their_own_permission(world: World, namespace: str) -> None:
     user = world.user("joe")
-    grant(world.cluster, namespace, {"kind": "User", "name": "joe"}, [{"apiGroups": [""], "resources": ["pods"], "verbs": ["*"]}])
+    grant(
+        world.cluster,
+        namespace,
+        {"kind": "User", "name": "joe"},
+        [{"apiGroups": [""], "resources": ["pods"], "verbs": ["*"]}],
+    )
     user.create(pod("p", namespace, schedulerName="nobody"))
     with pytest.raises(ApiError, match='resource "pods/log"'):
         user.logs(namespace, "p")
@@ -95,16 +121,29 @@ def test_subresources_need_their_own_permission(world: World, namespace: str) ->
 
 def test_nobody_grants_more_than_he_has(world: World, namespace: str) -> None:
     user = world.user("clerk")
-    grant(world.cluster, namespace, {"kind": "User", "name": "clerk"}, [
-        {"apiGroups": [RBAC], "resources": ["roles", "rolebindings"], "verbs": ["create"]},
-        {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list"]}])
+    grant(
+        world.cluster,
+        namespace,
+        {"kind": "User", "name": "clerk"},
+        [
+            {"apiGroups": [RBAC], "resources": ["roles", "rolebindings"], "verbs": ["create"]},
+            {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list"]},
+        ],
+    )
     role = {"apiVersion": f"{RBAC}/v1", "kind": "Role", "metadata": {"name": "wide", "namespace": namespace}}
     with pytest.raises(ApiError, match="attempting to grant RBAC permissions not currently held"):
         user.create(role | {"rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]})
     user.create(role | {"rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}]})
     with pytest.raises(ApiError, match="attempting to grant"):
-        user.create({"apiVersion": f"{RBAC}/v1", "kind": "RoleBinding", "metadata": {"name": "b", "namespace": namespace},
-                     "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": "cluster-admin"}, "subjects": []})
+        user.create(
+            {
+                "apiVersion": f"{RBAC}/v1",
+                "kind": "RoleBinding",
+                "metadata": {"name": "b", "namespace": namespace},
+                "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": "cluster-admin"},
+                "subjects": [],
+            }
+        )
 
 
 def test_a_bound_token_speaks_for_its_pod_and_dies_with_it(world: World, namespace: str) -> None:
@@ -121,7 +160,11 @@ def test_a_bound_token_speaks_for_its_pod_and_dies_with_it(world: World, namespa
         return cluster.request(
             "POST",
             "/apis/authentication.k8s.io/v1/tokenreviews",
-            {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token, "audiences": [audience]}},
+            {
+                "apiVersion": "authentication.k8s.io/v1",
+                "kind": "TokenReview",
+                "spec": {"token": token, "audiences": [audience]},
+            },
         )["status"]
 
     found = review("mesh")
@@ -148,8 +191,12 @@ def test_a_token_changed_by_one_letter_is_worthless(world: World, namespace: str
 def test_a_service_account_is_bound_by_name_and_group(world: World, namespace: str) -> None:
     token = token_for(world.cluster, namespace)
     assert get(world, f"/api/v1/namespaces/{namespace}/pods", token)[0] == 403
-    grant(world.cluster, namespace, {"kind": "ServiceAccount", "name": "default", "namespace": namespace},
-          [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}])
+    grant(
+        world.cluster,
+        namespace,
+        {"kind": "ServiceAccount", "name": "default", "namespace": namespace},
+        [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}],
+    )
     assert get(world, f"/api/v1/namespaces/{namespace}/pods", token)[0] == 200
 
 
@@ -163,9 +210,17 @@ def test_reviews_answer_as_requests_would(world: World, namespace: str) -> None:
     )
 
     def can(verb: str, group: str, resource: str, where: str) -> bool:
-        answer = user.request("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", {
-            "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
-            "spec": {"resourceAttributes": {"verb": verb, "group": group, "resource": resource, "namespace": where}}})
+        answer = user.request(
+            "POST",
+            "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+            {
+                "apiVersion": "authorization.k8s.io/v1",
+                "kind": "SelfSubjectAccessReview",
+                "spec": {
+                    "resourceAttributes": {"verb": verb, "group": group, "resource": resource, "namespace": where}
+                },
+            },
+        )
         return bool(answer["status"]["allowed"])
 
     assert can("get", "apps", "deployments", namespace)
@@ -178,12 +233,17 @@ def test_reviews_answer_as_requests_would(world: World, namespace: str) -> None:
 def test_impersonation_needs_permission_and_then_acts_as_the_other(world: World, namespace: str) -> None:
     def as_jim(cluster: Cluster) -> int:
         headers = {**cluster._headers(), "Impersonate-User": "jim"}
-        return int(cluster._pool.request("GET", f"{world.url}/api/v1/namespaces/{namespace}/pods", headers=headers).status)
+        return int(
+            cluster._pool.request("GET", f"{world.url}/api/v1/namespaces/{namespace}/pods", headers=headers).status
+        )
 
     assert as_jim(world.user("nobody")) == 403
     assert as_jim(world.cluster) == 403
     grant(
-        world.cluster, namespace, {"kind": "User", "name": "jim"}, [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}]
+        world.cluster,
+        namespace,
+        {"kind": "User", "name": "jim"},
+        [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}],
     )
     assert as_jim(world.cluster) == 200
 
@@ -196,5 +256,6 @@ def test_every_request_is_in_the_audit_log(world: World, namespace: str) -> None
     world.cluster.list("Pod", namespace)
     rows = [json.loads(line) for line in (world.directory / "audit.jsonl").read_text().splitlines()]
     assert any(
-        row["user"] == "admin" and row["verb"] == "list" and namespace in row["uri"] and row["code"] == 200 for row in rows
+        row["user"] == "admin" and row["verb"] == "list" and namespace in row["uri"] and row["code"] == 200
+        for row in rows
     )

@@ -19,13 +19,16 @@ from typing import Any
 
 import pytest
 
-from chaos.cluster.embedded import provider
+from chaos.embedded import provider
 from chaos.names import IMAGE
 from tests.embedded.api.conftest import kubectl
 
 pytestmark = pytest.mark.privileged
 NAME = f"kubectl-{os.getpid()}"
-SERVE = "import http.server; http.server.ThreadingHTTPServer(('', 8080), http.server.SimpleHTTPRequestHandler).serve_forever()"
+SERVE = (
+    "import http.server; "
+    "http.server.ThreadingHTTPServer(('', 8080), http.server.SimpleHTTPRequestHandler).serve_forever()"
+)
 WEB = f"""
 apiVersion: apps/v1
 kind: Deployment
@@ -90,8 +93,14 @@ def ready_pod(k: Kubectl) -> str:
     """A pod of the Deployment that is ready and stays."""
     k("rollout", "status", "deployment/web", "--timeout=30s")
     pods = json.loads(k("get", "pods", "-l", "app=web", "-o", "json"))["items"]
-    return next(str(one["metadata"]["name"]) for one in pods if "deletionTimestamp" not in one["metadata"] and any(
-        condition["type"] == "Ready" and condition["status"] == "True" for condition in one["status"]["conditions"]))
+    return next(
+        str(one["metadata"]["name"])
+        for one in pods
+        if "deletionTimestamp" not in one["metadata"]
+        and any(
+            condition["type"] == "Ready" and condition["status"] == "True" for condition in one["status"]["conditions"]
+        )
+    )
 
 
 def test_get_prints_kubernetes_columns(k: Kubectl, web: str) -> None:
@@ -166,8 +175,12 @@ def test_a_terminal_is_a_terminal(config: Path, web: str) -> None:
     import pty
 
     master, slave = pty.openpty()
-    process = subprocess.Popen([kubectl(), "--kubeconfig", str(config), "exec", "-it", web, "--", "sh", "-c", "tty; stty size"],
-                               stdin=slave, stdout=slave, stderr=slave)
+    process = subprocess.Popen(
+        [kubectl(), "--kubeconfig", str(config), "exec", "-it", web, "--", "sh", "-c", "tty; stty size"],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+    )
     os.close(slave)
     assert process.wait(20) == 0
     with contextlib.closing(os.fdopen(master, "rb", buffering=0)) as terminal:
@@ -175,8 +188,12 @@ def test_a_terminal_is_a_terminal(config: Path, web: str) -> None:
 
 
 def test_port_forward_carries_http(config: Path, web: str) -> None:
-    with subprocess.Popen([kubectl(), "--kubeconfig", str(config), "port-forward", f"pod/{web}", ":8080"], stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, text=True) as process:
+    with subprocess.Popen(
+        [kubectl(), "--kubeconfig", str(config), "port-forward", f"pod/{web}", ":8080"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
         try:
             assert process.stdout is not None
             line = process.stdout.readline()
@@ -263,7 +280,9 @@ def test_events_are_listed_and_selected(k: Kubectl, web: str) -> None:
     assert "ScalingReplicaSet" in k("get", "events", "--field-selector=reason=ScalingReplicaSet")
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the client leaves sockets to the collector
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # the client leaves sockets to the collector
 def test_the_official_client_watches_execs_and_forwards(config: Path, web: str) -> None:
     from kubernetes import client, watch
     from kubernetes import config as loader
@@ -281,10 +300,14 @@ def test_the_official_client_watches_execs_and_forwards(config: Path, web: str) 
             if "seen" in made:
                 break
         assert "seen" in made
-        told = stream(core.connect_get_namespaced_pod_exec, pod, "default", command=["cat", "/etc/hostname"], stdout=True)
+        told = stream(
+            core.connect_get_namespaced_pod_exec, pod, "default", command=["cat", "/etc/hostname"], stdout=True
+        )
         assert told.strip() == pod
     with client.ApiClient(configuration) as api:
-        forward = portforward(client.CoreV1Api(api).connect_get_namespaced_pod_portforward, pod, "default", ports="8080")
+        forward = portforward(
+            client.CoreV1Api(api).connect_get_namespaced_pod_portforward, pod, "default", ports="8080"
+        )
         tunnel: socket.socket = forward.socket(8080)
         tunnel.settimeout(10)
         tunnel.sendall(b"GET /hostname HTTP/1.0\r\n\r\n")
@@ -346,11 +369,13 @@ def test_chaos_toolkits_kubernetes_extension_works_unchanged(config: Path, web: 
 
 
 def test_pods_reach_the_api_server_with_their_token(k: Kubectl, web: str) -> None:
-    script = ("import json, ssl, urllib.request as u; d = '/var/run/secrets/kubernetes.io/serviceaccount/'; "
-              "c = ssl.create_default_context(cafile=d + 'ca.crt'); "
-              "h = {'Authorization': 'Bearer ' + open(d + 'token').read()}; "
-              "r = u.Request('https://kubernetes.default.svc/apis', headers=h); "
-              "print(json.load(u.urlopen(r, context=c))['kind'])")
+    script = (
+        "import json, ssl, urllib.request as u; d = '/var/run/secrets/kubernetes.io/serviceaccount/'; "
+        "c = ssl.create_default_context(cafile=d + 'ca.crt'); "
+        "h = {'Authorization': 'Bearer ' + open(d + 'token').read()}; "
+        "r = u.Request('https://kubernetes.default.svc/apis', headers=h); "
+        "print(json.load(u.urlopen(r, context=c))['kind'])"
+    )
     pod = ready_pod(k)
     assert k("exec", pod, "--", "python", "-c", script) == "APIGroupList\n"
 

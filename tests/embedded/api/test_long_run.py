@@ -34,16 +34,29 @@ def warped(world: World) -> Iterator[list[float]]:
 
 def runner(world: World, namespace: str, folder: Path) -> tuple[Cluster, Path]:
     """A client whose kubeconfig names a file that holds a token, as a CI runner's does; and that file."""
-    world.cluster.create({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": namespace},
-                          "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
-                          "subjects": [{"kind": "ServiceAccount", "name": "default", "namespace": namespace}]})
+    world.cluster.create(
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": namespace},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+            "subjects": [{"kind": "ServiceAccount", "name": "default", "namespace": namespace}],
+        }
+    )
     token, config = folder / "token", folder / "kubeconfig"
     authority = base64.b64encode(world.authority.pem).decode()
-    config.write_text(json.dumps({
-        "apiVersion": "v1", "kind": "Config", "current-context": "run",
-        "clusters": [{"name": "c", "cluster": {"server": world.url, "certificate-authority-data": authority}}],
-        "users": [{"name": "u", "user": {"tokenFile": str(token)}}],
-        "contexts": [{"name": "run", "context": {"cluster": "c", "user": "u"}}]}))
+    config.write_text(
+        json.dumps(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "current-context": "run",
+                "clusters": [{"name": "c", "cluster": {"server": world.url, "certificate-authority-data": authority}}],
+                "users": [{"name": "u", "user": {"tokenFile": str(token)}}],
+                "contexts": [{"name": "run", "context": {"cluster": "c", "user": "u"}}],
+            }
+        )
+    )
     rotate(world, namespace, token)
     return Cluster(config), token
 
@@ -57,8 +70,9 @@ def marker(namespace: str, name: str) -> dict[str, object]:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": namespace}}
 
 
-def test_a_run_of_hours_outlives_each_of_its_tokens_and_its_watch_misses_nothing(world: World, namespace: str, tmp_path: Path,
-                                                                                monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_of_hours_outlives_each_of_its_tokens_and_its_watch_misses_nothing(
+    world: World, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cluster, token = runner(world, namespace, tmp_path)
     seen: list[str] = []
     begun: list[float] = []
@@ -87,8 +101,12 @@ def test_a_run_of_hours_outlives_each_of_its_tokens_and_its_watch_misses_nothing
                 rotate(world, namespace, token)  # the old one is refused from now on
                 watches = len(begun)
                 cluster.create(marker(namespace, f"hour-{hour}"))
-                cluster.wait("the watch is asked for anew", lambda watches=watches: len(begun) > watches or failures, seconds=20)
-                cluster.wait(f"hour {hour} is seen", lambda name=f"ADDED hour-{hour}": name in seen or failures, seconds=20)
+                cluster.wait(
+                    "the watch is asked for anew", lambda watches=watches: len(begun) > watches or failures, seconds=20
+                )
+                cluster.wait(
+                    f"hour {hour} is seen", lambda name=f"ADDED hour-{hour}": name in seen or failures, seconds=20
+                )
                 with pytest.raises(ApiError) as caught:  # an exec too: there is no such pod, and that is what is said
                     cluster.exec(namespace, "none", ["true"])
                 assert caught.value.code == 404
@@ -100,7 +118,9 @@ def test_a_run_of_hours_outlives_each_of_its_tokens_and_its_watch_misses_nothing
     assert [one for one in seen if " hour-" in one] == [f"ADDED hour-{hour}" for hour in range(1, HOURS + 1)]
 
 
-def test_an_exec_is_the_first_to_meet_an_expired_token_and_goes_through(world: World, namespace: str, tmp_path: Path) -> None:
+def test_an_exec_is_the_first_to_meet_an_expired_token_and_goes_through(
+    world: World, namespace: str, tmp_path: Path
+) -> None:
     cluster, token = runner(world, namespace, tmp_path)
     try:
         cluster.list("ConfigMap", namespace)

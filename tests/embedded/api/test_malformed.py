@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from chaos.cluster.embedded.api import discovery
-from chaos.cluster.embedded.network.policies import plan_policies, render_policies
-from chaos.cluster.embedded.network.services import plan_host_ports, plan_services, render_services
-from chaos.cluster.embedded.resources import ENDPOINT_SLICE, NAMESPACE, NETWORK_POLICY, POD, SERVICE
-from chaos.cluster.embedded.store import copy
+from chaos.embedded.api import discovery
+from chaos.embedded.network.policies import plan_policies, render_policies
+from chaos.embedded.network.services import plan_host_ports, plan_services, render_services
+from chaos.embedded.resources import ENDPOINT_SLICE, NAMESPACE, NETWORK_POLICY, POD, SERVICE
+from chaos.embedded.store import copy
 from tests.embedded.api.conftest import World, config_map, deployment, pod
 
 WEIRD: list[Any] = [
@@ -81,7 +81,9 @@ def seeds(namespace: str) -> list[dict[str, Any]]:
         namespace,
         nodeSelector={"a": "b"},
         tolerations=[{"key": "k", "operator": "Exists"}],
-        initContainers=[{"name": "i", "image": "x", "restartPolicy": "Always", "startupProbe": {"httpGet": {"port": 1}}}],
+        initContainers=[
+            {"name": "i", "image": "x", "restartPolicy": "Always", "startupProbe": {"httpGet": {"port": 1}}}
+        ],
         volumes=[
             {"name": "v", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}},
             {"name": "w", "emptyDir": {}},
@@ -127,8 +129,12 @@ def seeds(namespace: str) -> list[dict[str, Any]]:
             "metadata": meta,
             "spec": {
                 "podSelector": {"matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}]},
-                "ingress": [{"from": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16", "10.1.2.3/24"]}}],
-                             "ports": [{"port": 1, "endPort": 9}]}],
+                "ingress": [
+                    {
+                        "from": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16", "10.1.2.3/24"]}}],
+                        "ports": [{"port": 1, "endPort": 9}],
+                    }
+                ],
             },
         },
         {
@@ -174,7 +180,9 @@ def seeds(namespace: str) -> list[dict[str, Any]]:
 
 
 def collection(body: dict[str, Any], namespace: str) -> str:
-    resource = next(one for one in discovery.SERVED.values() if (one.api_version, one.kind) == (body["apiVersion"], body["kind"]))
+    resource = next(
+        one for one in discovery.SERVED.values() if (one.api_version, one.kind) == (body["apiVersion"], body["kind"])
+    )
     prefix = f"/apis/{resource.api_version}" if resource.group else "/api/v1"
     return f"{prefix}/namespaces/{namespace}/{resource.plural}"
 
@@ -193,18 +201,44 @@ def one_request(chance: random.Random, namespace: str) -> tuple[str, str, bytes,
     if kind == 2 and isinstance(changed, dict):
         status = {"podIP": "10.244.1.9", "podIPs": [{"ip": "10.244.1.9"}], "phase": "Running"}
         changed = {**changed, "status": mutated(chance, status)}
-        return ("PATCH", f"{path}/{body['metadata']['name']}{chance.choice(('', '/status'))}", json.dumps(changed).encode(),
-                chance.choice(TYPES[2:4]))
+        return (
+            "PATCH",
+            f"{path}/{body['metadata']['name']}{chance.choice(('', '/status'))}",
+            json.dumps(changed).encode(),
+            chance.choice(TYPES[2:4]),
+        )
     if kind == 3:
-        operations = [{"op": chance.choice(("add", "remove", "replace", "move", "copy", "test", "x")), "path": chance.choice(
-            ("/spec", "/metadata/labels/a", "/spec/containers/0", "/spec/containers/-", "/metadata", "", "/spec/replicas", 7)),
-            "value": chance.choice(WEIRD), "from": chance.choice(("/spec", "", None))} for _ in range(chance.randrange(4))]
+        operations = [
+            {
+                "op": chance.choice(("add", "remove", "replace", "move", "copy", "test", "x")),
+                "path": chance.choice(
+                    (
+                        "/spec",
+                        "/metadata/labels/a",
+                        "/spec/containers/0",
+                        "/spec/containers/-",
+                        "/metadata",
+                        "",
+                        "/spec/replicas",
+                        7,
+                    )
+                ),
+                "value": chance.choice(WEIRD),
+                "from": chance.choice(("/spec", "", None)),
+            }
+            for _ in range(chance.randrange(4))
+        ]
         return "PATCH", f"{path}/{body['metadata']['name']}", json.dumps(operations).encode(), TYPES[4]
     if kind == 4:
         return "PATCH", f"{path}/{body['metadata']['name']}?fieldManager=m&force=true", data, TYPES[5]
     if kind == 5:
         junk = bytes(chance.randrange(256) for _ in range(chance.randrange(200)))
-        return chance.choice(METHODS), path + chance.choice(("", "/x", "/x/status", "/x/scale")), junk, chance.choice(TYPES)
+        return (
+            chance.choice(METHODS),
+            path + chance.choice(("", "/x", "/x/status", "/x/scale")),
+            junk,
+            chance.choice(TYPES),
+        )
     if kind == 6:
         names = (
             "limit",
@@ -224,10 +258,8 @@ def one_request(chance: random.Random, namespace: str) -> tuple[str, str, bytes,
             "command",
             "pretty",
         )
-        query = "&".join(
-            f"{chance.choice(names)}={chance.choice(('', '1', '-1', 'x', '%00', 'a in (', '%ff', '=', 'null', '9' * 30))}"
-            for _ in range(3)
-        )
+        values = ("", "1", "-1", "x", "%00", "a in (", "%ff", "=", "null", "9" * 30)
+        query = "&".join(f"{chance.choice(names)}={chance.choice(values)}" for _ in range(3))
         tail = chance.choice(
             (
                 "",
@@ -261,7 +293,12 @@ def one_request(chance: random.Random, namespace: str) -> tuple[str, str, bytes,
         "proxy",
         "é",
     ]
-    return chance.choice(METHODS), "/" + "/".join(chance.choices(parts, k=chance.randrange(1, 7))), data, chance.choice(TYPES)
+    return (
+        chance.choice(METHODS),
+        "/" + "/".join(chance.choices(parts, k=chance.randrange(1, 7))),
+        data,
+        chance.choice(TYPES),
+    )
 
 
 def check_rules(world: World, namespace: str, where: object) -> None:
@@ -281,7 +318,9 @@ def check_rules(world: World, namespace: str, where: object) -> None:
     text = world.call(plan)
     if os.geteuid() == 0 and text not in _CHECKED:
         _CHECKED.add(text)
-        done = subprocess.run(["unshare", "--net", "nft", "--check", "-f", "-"], input=text, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["unshare", "--net", "nft", "--check", "-f", "-"], input=text, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, (where, done.stderr[:500], text[-1500:])
 
 
@@ -296,17 +335,34 @@ def attack(world: World, namespace: str, count: int, seed: int) -> None:
             check_rules(world, namespace, (seed, number))
         method, path, sent, content_type = one_request(chance, namespace)
         query = "&" if "?" in path else "?"
-        response = cluster._pool.request(method, world.url + path.replace(" ", "+") + f"{query}timeoutSeconds=1", body=sent,
-                                         headers={"Content-Type": content_type}, timeout=10.0)
+        response = cluster._pool.request(
+            method,
+            world.url + path.replace(" ", "+") + f"{query}timeoutSeconds=1",
+            body=sent,
+            headers={"Content-Type": content_type},
+            timeout=10.0,
+        )
         text = response.data[:300]
-        honest = (501, 503) if "/proxy" in path else (501,)  # a Service without endpoints is unavailable, as in Kubernetes
-        assert response.status < 500 or response.status in honest, (seed, number, method, path, content_type, sent[:1500], text)
+        honest = (
+            (501, 503) if "/proxy" in path else (501,)
+        )  # a Service without endpoints is unavailable, as in Kubernetes
+        assert response.status < 500 or response.status in honest, (
+            seed,
+            number,
+            method,
+            path,
+            content_type,
+            sent[:1500],
+            text,
+        )
         if response.status >= 400 and method != "HEAD":
             assert json.loads(response.data)["kind"] == "Status", (seed, number, method, path)
     everything = cluster.request("GET", "/openapi/v3")
     assert everything["paths"]
     cluster.delete("Namespace", namespace)
-    cluster.wait(f"namespace {namespace} gone (seed {seed})", lambda: cluster.find("Namespace", namespace) is None, seconds=20)
+    cluster.wait(
+        f"namespace {namespace} gone (seed {seed})", lambda: cluster.find("Namespace", namespace) is None, seconds=20
+    )
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -327,8 +383,15 @@ def test_a_body_over_three_megabytes_is_refused(world: World, namespace: str) ->
 
 def test_a_text_that_unfolds_is_refused(world: World, namespace: str) -> None:
     bomb = "a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n"
-    response = world.cluster._pool.request("POST", f"{world.url}/api/v1/namespaces/{namespace}/configmaps", body=bomb,
-                                           headers={"Content-Type": "application/yaml"})
+    response = world.cluster._pool.request(
+        "POST",
+        f"{world.url}/api/v1/namespaces/{namespace}/configmaps",
+        body=bomb,
+        headers={"Content-Type": "application/yaml"},
+    )
     assert response.status == 400
     deep = b'{"a":' * 500 + b"1" + b"}" * 500
-    assert world.cluster._pool.request("POST", f"{world.url}/api/v1/namespaces/{namespace}/configmaps", body=deep).status == 400
+    assert (
+        world.cluster._pool.request("POST", f"{world.url}/api/v1/namespaces/{namespace}/configmaps", body=deep).status
+        == 400
+    )

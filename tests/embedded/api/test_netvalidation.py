@@ -1,4 +1,6 @@
-"""What would be written into a node's rules is refused by the API when it is not an address, a network, a port or a protocol."""
+"""What would be written into a node's rules is refused by the API when it is not an address, a network, a port or a
+protocol.
+"""
 
 from __future__ import annotations
 
@@ -7,35 +9,44 @@ from typing import Any
 import pytest
 
 from chaos.cluster.client import Cluster
-from chaos.cluster.embedded.network.policies import canonical_networks
+from chaos.embedded.network.policies import canonical_networks
 from chaos.errors import ApiError
 from tests.embedded.api.conftest import pod
 
 
 def policy(namespace: str, rule: dict[str, Any]) -> dict[str, Any]:
-    return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "n", "namespace": namespace},
-            "spec": {"podSelector": {}, "ingress": [rule]}}
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "n", "namespace": namespace},
+        "spec": {"podSelector": {}, "ingress": [rule]},
+    }
 
 
 def block(cidr: str, *excepted: str) -> dict[str, Any]:
     return {"from": [{"ipBlock": {"cidr": cidr, "except": list(excepted)}}]}
 
 
-@pytest.mark.parametrize(("rule", "field"), [
-    (block("10.0.0.0/8 } return\n"), "from[0].ipBlock.cidr"),
-    (block("10.0.0.1"), "from[0].ipBlock.cidr"),
-    (block("10.0.0.0/33"), "from[0].ipBlock.cidr"),
-    (block("10.0.0.0/8", "11.0.0.0/16"), "from[0].ipBlock.except[0]"),
-    (block("10.0.0.0/8", "10.0.0.0/8"), "from[0].ipBlock.except[0]"),
-    ({"from": [{}]}, "from[0]"),
-    ({"from": [{"ipBlock": {"cidr": "10.0.0.0/8"}, "podSelector": {}}]}, "from[0]"),
-    ({"ports": [{"port": 0}]}, "ports[0].port"),
-    ({"ports": [{"port": "no name"}]}, "ports[0].port"),
-    ({"ports": [{"protocol": "ICMP"}]}, "ports[0].protocol"),
-    ({"ports": [{"port": 9, "endPort": 8}]}, "ports[0].endPort"),
-    ({"ports": [{"port": "http", "endPort": 8}]}, "ports[0].endPort"),
-])
-def test_a_policy_rule_that_means_nothing_is_refused_by_its_field(cluster: Cluster, namespace: str, rule: Any, field: str) -> None:
+@pytest.mark.parametrize(
+    ("rule", "field"),
+    [
+        (block("10.0.0.0/8 } return\n"), "from[0].ipBlock.cidr"),
+        (block("10.0.0.1"), "from[0].ipBlock.cidr"),
+        (block("10.0.0.0/33"), "from[0].ipBlock.cidr"),
+        (block("10.0.0.0/8", "11.0.0.0/16"), "from[0].ipBlock.except[0]"),
+        (block("10.0.0.0/8", "10.0.0.0/8"), "from[0].ipBlock.except[0]"),
+        ({"from": [{}]}, "from[0]"),
+        ({"from": [{"ipBlock": {"cidr": "10.0.0.0/8"}, "podSelector": {}}]}, "from[0]"),
+        ({"ports": [{"port": 0}]}, "ports[0].port"),
+        ({"ports": [{"port": "no name"}]}, "ports[0].port"),
+        ({"ports": [{"protocol": "ICMP"}]}, "ports[0].protocol"),
+        ({"ports": [{"port": 9, "endPort": 8}]}, "ports[0].endPort"),
+        ({"ports": [{"port": "http", "endPort": 8}]}, "ports[0].endPort"),
+    ],
+)
+def test_a_policy_rule_that_means_nothing_is_refused_by_its_field(
+    cluster: Cluster, namespace: str, rule: Any, field: str
+) -> None:
     with pytest.raises(ApiError) as error:
         cluster.create(policy(namespace, rule))
     assert error.value.code == 422
@@ -43,26 +54,43 @@ def test_a_policy_rule_that_means_nothing_is_refused_by_its_field(cluster: Clust
 
 
 def test_a_policy_rule_that_means_something_is_taken(cluster: Cluster, namespace: str) -> None:
-    rule = block("10.0.0.0/8", "10.1.0.0/16", "10.1.2.0/24") | {"ports": [{"port": 80, "endPort": 90}, {"port": "http-alt"}]}
+    rule = block("10.0.0.0/8", "10.1.0.0/16", "10.1.2.0/24") | {
+        "ports": [{"port": 80, "endPort": 90}, {"port": "http-alt"}]
+    }
     assert cluster.create(policy(namespace, rule))["spec"]["ingress"] == [
-        rule | {"ports": [port | {"protocol": "TCP"} for port in rule["ports"]]}]
+        rule | {"ports": [port | {"protocol": "TCP"} for port in rule["ports"]]}
+    ]
 
 
 def test_networks_lose_their_overlaps_and_host_bits_before_they_become_a_set() -> None:
-    assert canonical_networks(["10.1.2.3/24", "10.1.0.0/16", "fd00::/8", "10.2.0.0/16"]) == ("10.1.0.0/16", "10.2.0.0/16")
+    assert canonical_networks(["10.1.2.3/24", "10.1.0.0/16", "fd00::/8", "10.2.0.0/16"]) == (
+        "10.1.0.0/16",
+        "10.2.0.0/16",
+    )
 
 
-@pytest.mark.parametrize(("change", "field"), [
-    ({"endpoints": [{"addresses": ["10.0.0.1 } accept"]}]}, "endpoints[0].addresses[0]"),
-    ({"endpoints": [{"addresses": ["fd00::1"]}]}, "endpoints[0].addresses[0]"),
-    ({"endpoints": [{"addresses": []}]}, "endpoints[0].addresses"),
-    ({"addressType": "IPX"}, "addressType"),
-    ({"ports": [{"port": 70000}]}, "ports[0].port"),
-    ({"ports": [{"port": 80, "protocol": "http"}]}, "ports[0].protocol"),
-])
-def test_an_endpoint_slice_that_leads_nowhere_is_refused_by_its_field(cluster: Cluster, namespace: str, change: Any, field: str) -> None:
-    good = {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": {"name": "e", "namespace": namespace},
-            "addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1"]}], "ports": [{"port": 80}]}
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"endpoints": [{"addresses": ["10.0.0.1 } accept"]}]}, "endpoints[0].addresses[0]"),
+        ({"endpoints": [{"addresses": ["fd00::1"]}]}, "endpoints[0].addresses[0]"),
+        ({"endpoints": [{"addresses": []}]}, "endpoints[0].addresses"),
+        ({"addressType": "IPX"}, "addressType"),
+        ({"ports": [{"port": 70000}]}, "ports[0].port"),
+        ({"ports": [{"port": 80, "protocol": "http"}]}, "ports[0].protocol"),
+    ],
+)
+def test_an_endpoint_slice_that_leads_nowhere_is_refused_by_its_field(
+    cluster: Cluster, namespace: str, change: Any, field: str
+) -> None:
+    good = {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {"name": "e", "namespace": namespace},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": ["10.0.0.1"]}],
+        "ports": [{"port": 80}],
+    }
     with pytest.raises(ApiError) as error:
         cluster.create(good | change)
     assert error.value.code == 422

@@ -58,7 +58,9 @@ def test_storing_what_is_there_keeps_the_version(cluster: Cluster, namespace: st
 def test_generation_counts_changes_of_the_spec_and_not_of_labels(cluster: Cluster, namespace: str) -> None:
     made = cluster.create(deployment("d", namespace, 0))
     assert made["metadata"]["generation"] == 1
-    assert cluster.patch("Deployment", "d", {"metadata": {"labels": {"x": "y"}}}, namespace)["metadata"]["generation"] == 1
+    assert (
+        cluster.patch("Deployment", "d", {"metadata": {"labels": {"x": "y"}}}, namespace)["metadata"]["generation"] == 1
+    )
     assert cluster.patch("Deployment", "d", {"spec": {"replicas": 1}}, namespace)["metadata"]["generation"] >= 2
 
 
@@ -80,8 +82,13 @@ def test_status_is_written_by_its_subresource_alone(cluster: Cluster, namespace:
     cluster.create(deployment("d", namespace, 0))
     cluster.patch("Deployment", "d", {"status": {"replicas": 7}, "spec": {"paused": True}}, namespace)
     assert cluster.get("Deployment", "d", namespace).get("status", {}).get("replicas", 0) != 7
-    cluster.patch("Deployment", "d", {"spec": {"paused": False, "replicas": 9}, "status": {"collisionCount": 5}}, namespace,
-                  subresource="status")
+    cluster.patch(
+        "Deployment",
+        "d",
+        {"spec": {"paused": False, "replicas": 9}, "status": {"collisionCount": 5}},
+        namespace,
+        subresource="status",
+    )
     after = cluster.get("Deployment", "d", namespace)
     assert after["spec"]["replicas"] == 0
     assert after["spec"]["paused"] is True
@@ -95,7 +102,9 @@ def test_a_finalizer_holds_a_deleted_object(cluster: Cluster, namespace: str) ->
     cluster.delete("ConfigMap", "a", namespace)
     assert "deletionTimestamp" in cluster.get("ConfigMap", "a", namespace)["metadata"]
     with pytest.raises(ApiError, match="no new finalizers"):
-        cluster.patch("ConfigMap", "a", {"metadata": {"finalizers": ["example.com/hold", "example.com/more"]}}, namespace)
+        cluster.patch(
+            "ConfigMap", "a", {"metadata": {"finalizers": ["example.com/hold", "example.com/more"]}}, namespace
+        )
     cluster.patch("ConfigMap", "a", {"metadata": {"finalizers": None}}, namespace)
     assert cluster.find("ConfigMap", "a", namespace) is None
 
@@ -173,11 +182,20 @@ def test_lists_are_selected_by_labels_and_fields(cluster: Cluster, namespace: st
     assert names(fields="status.phase=Pending", labels="app==b") == ["b"]
 
 
-@pytest.mark.parametrize(("query", "words"), [
-    ({"labelSelector": "a in (b"}, "not a label selector"), ({"labelSelector": "=b"}, "not a label selector"),
-    ({"fieldSelector": "spec.colour=red"}, "field label not supported: spec.colour"), ({"limit": "many"}, "invalid syntax"),
-    ({"continue": "rubbish"}, "continue key is not valid"), ({"resourceVersion": "new"}, "invalid syntax")])
-def test_a_bad_list_option_answers_400_and_says_what(cluster: Cluster, namespace: str, query: dict[str, str], words: str) -> None:
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ({"labelSelector": "a in (b"}, "not a label selector"),
+        ({"labelSelector": "=b"}, "not a label selector"),
+        ({"fieldSelector": "spec.colour=red"}, "field label not supported: spec.colour"),
+        ({"limit": "many"}, "invalid syntax"),
+        ({"continue": "rubbish"}, "continue key is not valid"),
+        ({"resourceVersion": "new"}, "invalid syntax"),
+    ],
+)
+def test_a_bad_list_option_answers_400_and_says_what(
+    cluster: Cluster, namespace: str, query: dict[str, str], words: str
+) -> None:
     with pytest.raises(ApiError, match=words) as error:
         cluster.request("GET", f"/api/v1/namespaces/{namespace}/pods", query=query)
     assert refused(error) == (400, "BadRequest")
@@ -222,10 +240,20 @@ def test_nothing_can_be_made_in_a_namespace_that_is_going(cluster: Cluster, name
 def test_an_eviction_waits_for_its_disruption_budget(world: World, namespace: str) -> None:
     cluster = world.cluster
     cluster.create(pod("p", namespace, nodeName="far"))
-    cluster.request("PUT", f"/api/v1/namespaces/{namespace}/pods/p/status", cluster.get("Pod", "p", namespace) | {
-        "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}})
-    cluster.create({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "b", "namespace": namespace},
-                    "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "p"}}}})
+    cluster.request(
+        "PUT",
+        f"/api/v1/namespaces/{namespace}/pods/p/status",
+        cluster.get("Pod", "p", namespace)
+        | {"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}},
+    )
+    cluster.create(
+        {
+            "apiVersion": "policy/v1",
+            "kind": "PodDisruptionBudget",
+            "metadata": {"name": "b", "namespace": namespace},
+            "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "p"}}},
+        }
+    )
     body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p", "namespace": namespace}}
     with pytest.raises(ApiError, match="violate the pod's disruption budget") as error:
         cluster.request("POST", f"/api/v1/namespaces/{namespace}/pods/p/eviction", body)

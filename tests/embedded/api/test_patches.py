@@ -6,18 +6,23 @@ from typing import Any
 
 import pytest
 
-from chaos.cluster.embedded.api import schema as schemas
-from chaos.cluster.embedded.api.errors import StatusError
-from chaos.cluster.embedded.api.patches import json_patch, merge, strategic
-from chaos.cluster.embedded.resources import DEPLOYMENT, POD, SERVICE
+from chaos.embedded.api import schema as schemas
+from chaos.embedded.api.errors import StatusError
+from chaos.embedded.api.patches import json_patch, merge, strategic
+from chaos.embedded.resources import DEPLOYMENT, POD, SERVICE
 
 
 def test_merge_patch_follows_the_examples_of_rfc_7386() -> None:
     for target, patch, result in [
-        ({"a": "b"}, {"a": "c"}, {"a": "c"}), ({"a": "b"}, {"b": "c"}, {"a": "b", "b": "c"}), ({"a": "b"}, {"a": None}, {}),
-        ({"a": ["b"]}, {"a": "c"}, {"a": "c"}), ({"a": {"b": "c"}}, {"a": {"b": "d", "c": None}}, {"a": {"b": "d"}}),
-        ({"a": [{"b": "c"}]}, {"a": [1]}, {"a": [1]}), ({"e": None}, {"a": 1}, {"e": None, "a": 1}),
-        ([1, 2], {"a": "b", "c": None}, {"a": "b"}), ({}, {"a": {"bb": {"ccc": None}}}, {"a": {"bb": {}}}),
+        ({"a": "b"}, {"a": "c"}, {"a": "c"}),
+        ({"a": "b"}, {"b": "c"}, {"a": "b", "b": "c"}),
+        ({"a": "b"}, {"a": None}, {}),
+        ({"a": ["b"]}, {"a": "c"}, {"a": "c"}),
+        ({"a": {"b": "c"}}, {"a": {"b": "d", "c": None}}, {"a": {"b": "d"}}),
+        ({"a": [{"b": "c"}]}, {"a": [1]}, {"a": [1]}),
+        ({"e": None}, {"a": 1}, {"e": None, "a": 1}),
+        ([1, 2], {"a": "b", "c": None}, {"a": "b"}),
+        ({}, {"a": {"bb": {"ccc": None}}}, {"a": {"bb": {}}}),
     ]:
         assert merge(target, patch) == result
 
@@ -67,13 +72,31 @@ def patched(resource: Any, target: Any, patch: Any) -> Any:
 
 def test_containers_merge_by_name_and_keep_their_order() -> None:
     target = {
-        "spec": {"containers": [{"name": "a", "image": "1", "env": [{"name": "X", "value": "1"}]}, {"name": "b", "image": "1"}]}
+        "spec": {
+            "containers": [
+                {"name": "a", "image": "1", "env": [{"name": "X", "value": "1"}]},
+                {"name": "b", "image": "1"},
+            ]
+        }
     }
-    result = patched(POD, target, {"spec": {"containers": [{"name": "b", "image": "2"}, {"name": "c", "image": "3"},
-                                                           {"name": "a", "env": [{"name": "Y", "value": "2"}]}]}})
+    result = patched(
+        POD,
+        target,
+        {
+            "spec": {
+                "containers": [
+                    {"name": "b", "image": "2"},
+                    {"name": "c", "image": "3"},
+                    {"name": "a", "env": [{"name": "Y", "value": "2"}]},
+                ]
+            }
+        },
+    )
     assert result["spec"]["containers"] == [
         {"name": "a", "image": "1", "env": [{"name": "X", "value": "1"}, {"name": "Y", "value": "2"}]},
-        {"name": "b", "image": "2"}, {"name": "c", "image": "3"}]
+        {"name": "b", "image": "2"},
+        {"name": "c", "image": "3"},
+    ]
 
 
 def test_directives_delete_replace_and_order() -> None:
@@ -82,8 +105,16 @@ def test_directives_delete_replace_and_order() -> None:
     assert [c["name"] for c in gone["spec"]["containers"]] == ["b"]
     new = patched(POD, target, {"spec": {"containers": [{"name": "z", "image": "9"}, {"$patch": "replace"}]}})
     assert [c["name"] for c in new["spec"]["containers"]] == ["z"] or new["spec"]["containers"][-1]["name"] == "z"
-    ordered = patched(POD, target, {"spec": {"$setElementOrder/containers": [{"name": "b"}, {"name": "a"}],
-                                             "containers": [{"name": "a", "image": "2"}]}})
+    ordered = patched(
+        POD,
+        target,
+        {
+            "spec": {
+                "$setElementOrder/containers": [{"name": "b"}, {"name": "a"}],
+                "containers": [{"name": "a", "image": "2"}],
+            }
+        },
+    )
     assert [(c["name"], c["image"]) for c in ordered["spec"]["containers"]] == [("b", "1"), ("a", "2")]
 
 
@@ -96,7 +127,9 @@ def test_retained_keys_drop_the_other_member_of_a_union() -> None:
 def test_finalizers_are_a_set_and_can_be_taken_out_by_value() -> None:
     target = {"metadata": {"finalizers": ["a", "b"]}}
     assert patched(POD, target, {"metadata": {"finalizers": ["b", "c"]}})["metadata"]["finalizers"] == ["a", "b", "c"]
-    assert patched(POD, target, {"metadata": {"$deleteFromPrimitiveList/finalizers": ["a"]}})["metadata"]["finalizers"] == ["b"]
+    assert patched(POD, target, {"metadata": {"$deleteFromPrimitiveList/finalizers": ["a"]}})["metadata"][
+        "finalizers"
+    ] == ["b"]
 
 
 def test_service_ports_merge_by_port_and_atomic_lists_are_replaced() -> None:

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from chaos.cluster.client import Cluster
-from chaos.cluster.embedded import provider
-from chaos.cluster.embedded.kubelet import cgroups
+from chaos.embedded import provider
+from chaos.embedded.kubelet import cgroups
 from chaos.errors import ApiError, EnvironmentUnfit, Misuse
 from chaos.names import IMAGE
 
@@ -63,7 +63,8 @@ def busy(config: Path, name: str) -> None:
                 }
             )
         cluster.wait(
-            "pods running", lambda: all(one.get("status", {}).get("phase") == "Running" for one in cluster.list("Pod", "default"))
+            "pods running",
+            lambda: all(one.get("status", {}).get("phase") == "Running" for one in cluster.list("Pod", "default")),
         )
     finally:
         cluster.close()
@@ -106,7 +107,7 @@ def test_a_second_cluster_of_the_same_name_is_refused(name: str) -> None:
 
 def test_a_cluster_dies_with_its_runner(name: str) -> None:
     script = (
-        f"from chaos.cluster.embedded import provider; import time; provider.up({name!r}, nodes=1); print('up', flush=True); "
+        f"from chaos.embedded import provider; import time; provider.up({name!r}, nodes=1); print('up', flush=True); "
         "time.sleep(100)"
     )
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as runner:
@@ -122,7 +123,7 @@ def test_a_cluster_dies_with_its_runner(name: str) -> None:
 
 
 def test_a_kept_cluster_outlives_its_runner(name: str) -> None:
-    script = f"from chaos.cluster.embedded import provider; provider.up({name!r}, nodes=1, keep=True)"
+    script = f"from chaos.embedded import provider; provider.up({name!r}, nodes=1, keep=True)"
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
     found = provider.status(name)
     assert found is not None
@@ -141,7 +142,7 @@ def test_clean_after_sigkill_leaves_nothing(name: str, moment: float | str) -> N
         assert found.pid is not None
         os.kill(found.pid, signal.SIGKILL)
     else:
-        script = f"from chaos.cluster.embedded import provider; provider.up({name!r}, nodes=2)"
+        script = f"from chaos.embedded import provider; provider.up({name!r}, nodes=2)"
         with subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL) as runner:
             directory = provider.RUN / name
             while not (directory / "pid").exists():
@@ -181,8 +182,17 @@ def test_a_signal_takes_the_cluster_down_in_order(name: str, number: signal.Sign
 
 def test_a_node_can_lose_its_power_its_link_and_its_kubelet(name: str) -> None:
     cluster = Cluster(provider.up(name, nodes=["n1", "n2"]))
-    cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "default"}, "spec": {
-        "nodeName": "n2", "containers": [{"name": "app", "image": IMAGE, "command": ["sh", "-c", "echo said; sleep 1000"]}]}})
+    cluster.create(
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "p", "namespace": "default"},
+            "spec": {
+                "nodeName": "n2",
+                "containers": [{"name": "app", "image": IMAGE, "command": ["sh", "-c", "echo said; sleep 1000"]}],
+            },
+        }
+    )
     cluster.wait("a log", lambda: cluster.get("Pod", "p", "default")["status"]["phase"] == "Running")
     for off, on in (("cut-link", "restore-link"), ("stop-kubelet", "start-kubelet"), ("power-off", "power-on")):
         cluster.request("POST", f"/embedded/nodes/n2/{off}")
@@ -211,7 +221,9 @@ def test_a_missing_binary_is_named_with_what_installs_it(monkeypatch: pytest.Mon
     assert traces(name) == []
 
 
-def test_the_log_of_a_cluster_that_did_not_come_up_is_kept_until_it_is_cleaned(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_log_of_a_cluster_that_did_not_come_up_is_kept_until_it_is_cleaned(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(provider, "UP_SECONDS", 0.01)
     log = provider.RUN / name / "log"
     with pytest.raises(EnvironmentUnfit, match=f"did not come up: .*{log}"):

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from chaos.cluster.embedded.api.protobuf import decode
+from chaos.embedded.api.protobuf import decode
 
 
 def field(number: int, value: bytes | int | str) -> bytes:
@@ -32,7 +32,12 @@ def test_a_namespace_of_kubectl_create_is_read_without_its_zero_values() -> None
     meta = field(1, "shop") + field(2, "") + field(7, 0) + field(8, b"") + field(11, field(1, "app") + field(2, "x"))
     raw = field(1, meta) + field(2, b"") + field(3, field(1, ""))
     assert decode(body("v1", "Namespace", raw)) == {
-        "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop", "labels": {"app": "x"}}, "spec": {}, "status": {}}
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": "shop", "labels": {"app": "x"}},
+        "spec": {},
+        "status": {},
+    }
 
 
 def test_a_pointers_zero_is_meant() -> None:

@@ -96,9 +96,15 @@ def test_whoever_holds_the_runners_role_can_grant_the_mesh_and_the_watchdog_thei
     world.cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "sharedfate-system"}})
     for obj in manifests.load("rbac/runner.yaml", {}):
         world.cluster.apply(obj)
-    world.cluster.apply({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "runner"},
-                         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "sharedfate-runner"},
-                         "subjects": [{"kind": "User", "name": "ci", "apiGroup": "rbac.authorization.k8s.io"}]})
+    world.cluster.apply(
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": "runner"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "sharedfate-runner"},
+            "subjects": [{"kind": "User", "name": "ci", "apiGroup": "rbac.authorization.k8s.io"}],
+        }
+    )
     with contextlib.closing(world.user("ci")) as runner:
         for file in ("control-plane", "node-proxy", "watchdog"):
             for obj in manifests.load(f"rbac/{file}.yaml", {}):

@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 
 from chaos.cluster.client import Change, Cluster
-from chaos.cluster.embedded import store as stores
+from chaos.embedded import store as stores
 from chaos.errors import ApiError
 from tests.embedded.api.conftest import World, config_map, pod
 
 
-def collect(cluster: Cluster, namespace: str, since: str, count: int, kind: str = "ConfigMap", **options: str) -> list[Change]:
+def collect(
+    cluster: Cluster, namespace: str, since: str, count: int, kind: str = "ConfigMap", **options: str
+) -> list[Change]:
     found = []
     for change in cluster.watch(kind, namespace, since=since, seconds=20, **options):
         if change.type != "BOOKMARK":
@@ -32,7 +34,11 @@ def test_a_watch_from_a_version_gives_every_change_after_it(cluster: Cluster, na
     cluster.patch("ConfigMap", "a", {"data": {"k": "2"}}, namespace)
     cluster.delete("ConfigMap", "a", namespace)
     changes = collect(cluster, namespace, since, 3)
-    assert [(one.type, one.object["data"]["k"]) for one in changes] == [("ADDED", "1"), ("MODIFIED", "2"), ("DELETED", "2")]
+    assert [(one.type, one.object["data"]["k"]) for one in changes] == [
+        ("ADDED", "1"),
+        ("MODIFIED", "2"),
+        ("DELETED", "2"),
+    ]
     versions = [int(one.object["metadata"]["resourceVersion"]) for one in changes]
     assert versions == sorted(set(versions))
 
@@ -67,7 +73,7 @@ def test_a_watch_from_an_expired_version_answers_410(world: World, namespace: st
         new["data"] = {"n": str(number)}
 
     def churn() -> None:
-        from chaos.cluster.embedded.resources import CONFIG_MAP
+        from chaos.embedded.resources import CONFIG_MAP
 
         world.store.create(CONFIG_MAP, config_map("churn", namespace))
         for number in range(stores.HISTORY + 2):
@@ -87,9 +93,17 @@ def test_bookmarks_are_sent_when_asked_for(cluster: Cluster, namespace: str) -> 
 
 
 def test_initial_events_end_with_a_marked_bookmark(cluster: Cluster, namespace: str) -> None:
-    response = cluster.open("GET", f"/api/v1/namespaces/{namespace}/configmaps", query={
-        "watch": "1", "sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan", "allowWatchBookmarks": "true",
-        "timeoutSeconds": "1"})
+    response = cluster.open(
+        "GET",
+        f"/api/v1/namespaces/{namespace}/configmaps",
+        query={
+            "watch": "1",
+            "sendInitialEvents": "true",
+            "resourceVersionMatch": "NotOlderThan",
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": "1",
+        },
+    )
     events = [json.loads(line) for line in response.read().splitlines()]
     assert [one["type"] for one in events[:2]] == ["ADDED", "BOOKMARK"]
     assert events[1]["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
@@ -119,7 +133,7 @@ def test_a_change_reaches_a_watcher_that_waits_for_it(cluster: Cluster, namespac
 
 
 def test_a_watcher_that_went_away_is_forgotten(world: World, namespace: str) -> None:
-    from chaos.cluster.embedded.resources import CONFIG_MAP
+    from chaos.embedded.resources import CONFIG_MAP
 
     def watchers() -> int:
         return int(world.call(lambda: len(world.store._table(CONFIG_MAP).watches)))

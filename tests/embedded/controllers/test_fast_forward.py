@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import tracemalloc
 
-from chaos.cluster.embedded import store as stores
-from chaos.cluster.embedded.controllers import run_controllers
-from chaos.cluster.embedded.events import EventRecorder
-from chaos.cluster.embedded.resources import EVENT, NAMESPACE
-from chaos.cluster.embedded.store import Store
+from chaos.embedded import store as stores
+from chaos.embedded.controllers import run_controllers
+from chaos.embedded.events import EventRecorder
+from chaos.embedded.resources import EVENT, NAMESPACE
+from chaos.embedded.store import Store
 from tests.parity.warp import WarpLoop, run_warped
 
 HOUR = 3600

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from chaos.cluster.embedded.clock import SettableClock, stamp
-from chaos.cluster.embedded.controllers.cronjob import next_after, parse_schedule
-from chaos.cluster.embedded.controllers.job import Backoff, format_indexes, parse_indexes
-from chaos.cluster.embedded.controllers.nodes import NodeLifecycle, toleration_left
-from chaos.cluster.embedded.deletion import delete
-from chaos.cluster.embedded.resources import (
+from chaos.embedded.clock import SettableClock, stamp
+from chaos.embedded.controllers.cronjob import next_after, parse_schedule
+from chaos.embedded.controllers.job import Backoff, format_indexes, parse_indexes
+from chaos.embedded.controllers.nodes import NodeLifecycle, toleration_left
+from chaos.embedded.deletion import delete
+from chaos.embedded.resources import (
     CRON_JOB,
     DEPLOYMENT,
     EVENT,
@@ -26,7 +26,7 @@ from chaos.cluster.embedded.resources import (
     REPLICA_SET,
     STATEFUL_SET,
 )
-from chaos.cluster.embedded.store import Store, WatchEvent
+from chaos.embedded.store import Store, WatchEvent
 from tests.embedded.controllers.worlds import NS, World, node, pod, workload, world
 
 
@@ -43,6 +43,7 @@ def true_conditions(obj: Any) -> list[tuple[str, str]]:
 
 
 # ---- Jobs
+
 
 def test_a_job_announces_its_success_before_it_is_complete_and_counts_its_pod_once() -> None:
     async def check(w: World) -> None:
@@ -73,8 +74,12 @@ def test_a_job_past_its_backoff_limit_fails() -> None:
         w.create(JOB, workload("Job", "j", backoffLimit=0))
         await w.until(lambda: w.pods() and w.pods()[0]["status"]["phase"] == "Running")
         w.nodes.say(w.pods()[0], "Failed")
-        await w.until(lambda: true_conditions(w.store.get(JOB, NS, "j")) == [
-            ("FailureTarget", "BackoffLimitExceeded"), ("Failed", "BackoffLimitExceeded")])
+        await w.until(
+            lambda: (
+                true_conditions(w.store.get(JOB, NS, "j"))
+                == [("FailureTarget", "BackoffLimitExceeded"), ("Failed", "BackoffLimitExceeded")]
+            )
+        )
         assert w.store.get(JOB, NS, "j")["status"]["failed"] == 1
 
     run(check)
@@ -106,7 +111,11 @@ def test_an_indexed_job_completes_every_index() -> None:
         w.create(JOB, workload("Job", "j", completions=3, parallelism=2, completionMode="Indexed"))
         await w.until(lambda: ("Complete", "CompletionsReached") in true_conditions(w.store.get(JOB, NS, "j")), 10)
         assert w.store.get(JOB, NS, "j")["status"]["completedIndexes"] == "0-2"
-        assert {p["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"] for p in w.pods()} == {"0", "1", "2"}
+        assert {p["metadata"]["labels"]["batch.kubernetes.io/job-completion-index"] for p in w.pods()} == {
+            "0",
+            "1",
+            "2",
+        }
 
     run(check)
 
@@ -144,8 +153,14 @@ def test_job_pods_of_a_deleted_job_are_not_held_by_their_finalizer() -> None:
 
 def ended(seconds: float, phase: str = "Failed") -> dict[str, Any]:
     at = stamp(datetime.fromtimestamp(1000 + seconds, UTC))
-    return {"metadata": {"creationTimestamp": at}, "spec": {}, "status": {"phase": phase, "containerStatuses": [
-        {"name": "app", "state": {"terminated": {"finishedAt": at, "exitCode": 1}}}]}}
+    return {
+        "metadata": {"creationTimestamp": at},
+        "spec": {},
+        "status": {
+            "phase": phase,
+            "containerStatuses": [{"name": "app", "state": {"terminated": {"finishedAt": at, "exitCode": 1}}}],
+        },
+    }
 
 
 def test_job_retries_wait_ten_seconds_doubling_from_the_end_of_the_failure_and_start_afresh_after_a_success() -> None:
@@ -164,6 +179,7 @@ def test_index_lists_survive_a_round_trip(text: str) -> None:
 
 
 # ---- StatefulSets
+
 
 def test_a_stateful_set_starts_in_order_and_waits_for_each_to_be_ready() -> None:
     async def check(w: World) -> None:
@@ -187,20 +203,26 @@ def test_a_stateful_set_update_goes_from_the_top_down_to_its_partition() -> None
         order = []
         with w.store.watch(POD) as watch:
             w.store.mutate(
-                STATEFUL_SET, NS, "s", lambda new: new["spec"]["template"]["spec"]["containers"][0]["env"][0].update(value="2")
+                STATEFUL_SET,
+                NS,
+                "s",
+                lambda new: new["spec"]["template"]["spec"]["containers"][0]["env"][0].update(value="2"),
             )
             while w.store.get(STATEFUL_SET, NS, "s")["status"].get("updatedReplicas") != 2 or len(order) < 2:
                 event = await watch.next(5)
                 order += [event.object["metadata"]["name"]] if event.type == "ADDED" else []
         assert order == ["s-2", "s-1"]
         delete(w.store, POD, NS, "s-0")
-        await w.until(lambda: w.store.find(POD, NS, "s-0") and "deletionTimestamp" not in w.store.get(POD, NS, "s-0")["metadata"])
+        await w.until(
+            lambda: w.store.find(POD, NS, "s-0") and "deletionTimestamp" not in w.store.get(POD, NS, "s-0")["metadata"]
+        )
         assert w.store.get(POD, NS, "s-0")["spec"]["containers"][0]["env"][0]["value"] == "1"
 
     run(check)
 
 
 # ---- garbage
+
 
 def test_foreground_deletion_keeps_the_owner_until_its_pods_are_gone() -> None:
     async def check(w: World) -> None:
@@ -243,6 +265,7 @@ def test_background_deletion_of_a_deployment_takes_replica_sets_and_pods() -> No
 
 # ---- nodes
 
+
 def lifecycle(store: Store, clock: SettableClock) -> NodeLifecycle:
     controller = NodeLifecycle(store, clock)
     for one in store.list(NODE):
@@ -254,7 +277,8 @@ def test_a_silent_node_turns_unknown_after_fifty_seconds_and_its_pods_unready() 
     store, clock = Store(), SettableClock(datetime(2026, 1, 1, tzinfo=UTC))
     store.create(NODE, node("n1"))
     store.create(
-        POD, pod("p", nodeName="n1") | {"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}}
+        POD,
+        pod("p", nodeName="n1") | {"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}},
     )
     controller = lifecycle(store, clock)
     clock.advance(45)
@@ -268,7 +292,9 @@ def test_a_silent_node_turns_unknown_after_fifty_seconds_and_its_pods_unready() 
     found = store.get(NODE, "", "n1")
     assert {c["type"]: c["status"] for c in found["status"]["conditions"]}["Ready"] == "Unknown"
     assert [(t["key"], t["effect"]) for t in found["spec"]["taints"]] == [
-        ("node.kubernetes.io/unreachable", "NoSchedule"), ("node.kubernetes.io/unreachable", "NoExecute")]
+        ("node.kubernetes.io/unreachable", "NoSchedule"),
+        ("node.kubernetes.io/unreachable", "NoExecute"),
+    ]
     assert store.get(POD, NS, "p")["status"]["conditions"][0]["status"] == "False"
 
 
@@ -278,8 +304,12 @@ def test_a_node_that_posts_again_loses_its_taints() -> None:
     controller = lifecycle(store, clock)
     clock.advance(60)
     controller.reconcile(("", "n1"))
-    back = store.mutate(NODE, "", "n1", lambda new: new["status"].update(conditions=[{"type": "Ready", "status": "True",
-                                                                                      "lastHeartbeatTime": "now"}]))
+    back = store.mutate(
+        NODE,
+        "",
+        "n1",
+        lambda new: new["status"].update(conditions=[{"type": "Ready", "status": "True", "lastHeartbeatTime": "now"}]),
+    )
     controller._node(WatchEvent("MODIFIED", back, 0, before=None))
     controller.reconcile(("", "n1"))
     assert "taints" not in store.get(NODE, "", "n1")["spec"]
@@ -289,7 +319,9 @@ def test_tolerations_end_twenty_seconds_after_the_taint() -> None:
     now = datetime(2026, 1, 1, tzinfo=UTC)
     taint = {"key": "node.kubernetes.io/unreachable", "effect": "NoExecute", "timeAdded": stamp(now)}
     tolerant = {
-        "spec": {"tolerations": [{"key": taint["key"], "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 20}]}
+        "spec": {
+            "tolerations": [{"key": taint["key"], "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 20}]
+        }
     }
     assert toleration_left(tolerant, [taint], now + timedelta(seconds=5)) == 15
     assert toleration_left(tolerant, [taint], now + timedelta(seconds=25)) == 0
@@ -302,8 +334,14 @@ def test_a_pod_on_a_tainted_node_is_evicted_and_replaced_elsewhere() -> None:
         w.create(DEPLOYMENT, workload("Deployment", "d", replicas=1))
         await w.until(lambda: w.pods() and w.pods()[0]["status"]["phase"] == "Running")
         where = w.pods()[0]["spec"]["nodeName"]
-        w.store.mutate(NODE, "", where, lambda new: new["spec"].update(taints=[
-            {"key": "x", "effect": "NoExecute", "timeAdded": stamp(datetime.now(UTC))}]))
+        w.store.mutate(
+            NODE,
+            "",
+            where,
+            lambda new: new["spec"].update(
+                taints=[{"key": "x", "effect": "NoExecute", "timeAdded": stamp(datetime.now(UTC))}]
+            ),
+        )
         await w.until(lambda: w.pods() and w.pods()[0]["spec"].get("nodeName") not in (None, where))
 
     run(check, node("n1"), node("n2"))
@@ -311,26 +349,37 @@ def test_a_pod_on_a_tainted_node_is_evicted_and_replaced_elsewhere() -> None:
 
 # ---- budgets and cron
 
+
 def test_a_budget_allows_what_is_healthy_beyond_its_minimum() -> None:
     async def check(w: World) -> None:
-        w.create(POD_DISRUPTION_BUDGET, {"metadata": {"name": "b", "namespace": NS, "generation": 1},
-                                               "spec": {"minAvailable": 2, "selector": {"matchLabels": {"app": "d"}}}})
+        w.create(
+            POD_DISRUPTION_BUDGET,
+            {
+                "metadata": {"name": "b", "namespace": NS, "generation": 1},
+                "spec": {"minAvailable": 2, "selector": {"matchLabels": {"app": "d"}}},
+            },
+        )
         w.create(DEPLOYMENT, workload("Deployment", "d", replicas=3))
-        await w.until(lambda: w.store.get(POD_DISRUPTION_BUDGET, NS, "b").get("status", {}).get("disruptionsAllowed") == 1)
+        await w.until(
+            lambda: w.store.get(POD_DISRUPTION_BUDGET, NS, "b").get("status", {}).get("disruptionsAllowed") == 1
+        )
         w.nodes.say(w.pods()[0], "Running", ready=False)
         await w.until(lambda: w.store.get(POD_DISRUPTION_BUDGET, NS, "b")["status"]["disruptionsAllowed"] == 0)
 
     run(check)
 
 
-@pytest.mark.parametrize(("line", "after", "expected"), [
-    ("*/15 * * * *", "2026-01-01T00:01:30", "2026-01-01T00:15:00"),
-    ("0 9 * * mon", "2026-01-01T00:00:00", "2026-01-05T09:00:00"),
-    ("30 23 31 * *", "2026-02-01T00:00:00", "2026-03-31T23:30:00"),
-    ("@hourly", "2026-01-01T10:00:00", "2026-01-01T11:00:00"),
-    ("0 0 29 2 *", "2026-01-01T00:00:00", "2028-02-29T00:00:00"),
-    ("0 0 13 * fri", "2026-01-03T00:00:00", "2026-01-09T00:00:00"),
-])
+@pytest.mark.parametrize(
+    ("line", "after", "expected"),
+    [
+        ("*/15 * * * *", "2026-01-01T00:01:30", "2026-01-01T00:15:00"),
+        ("0 9 * * mon", "2026-01-01T00:00:00", "2026-01-05T09:00:00"),
+        ("30 23 31 * *", "2026-02-01T00:00:00", "2026-03-31T23:30:00"),
+        ("@hourly", "2026-01-01T10:00:00", "2026-01-01T11:00:00"),
+        ("0 0 29 2 *", "2026-01-01T00:00:00", "2028-02-29T00:00:00"),
+        ("0 0 13 * fri", "2026-01-03T00:00:00", "2026-01-09T00:00:00"),
+    ],
+)
 def test_cron_lines_mean_what_cron_means(line: str, after: str, expected: str) -> None:
     assert next_after(parse_schedule(line), datetime.fromisoformat(after)) == datetime.fromisoformat(expected)
 
@@ -343,9 +392,14 @@ def test_a_wrong_cron_line_is_refused(line: str) -> None:
 
 def test_a_cron_job_starts_the_minute_that_it_missed() -> None:
     async def check(w: World) -> None:
-        cron = {"metadata": {"name": "c", "namespace": NS}, "spec": {"schedule": "* * * * *", "jobTemplate": {
-            "spec": {"template": workload("Job", "x")["spec"]["template"]}}}, "status": {
-            "lastScheduleTime": stamp(datetime.now(UTC) - timedelta(seconds=61))}}
+        cron = {
+            "metadata": {"name": "c", "namespace": NS},
+            "spec": {
+                "schedule": "* * * * *",
+                "jobTemplate": {"spec": {"template": workload("Job", "x")["spec"]["template"]}},
+            },
+            "status": {"lastScheduleTime": stamp(datetime.now(UTC) - timedelta(seconds=61))},
+        }
         w.store.create(CRON_JOB, cron)
         await w.until(lambda: w.store.list(JOB, NS) and w.pods())
         assert w.store.list(JOB, NS)[0]["metadata"]["name"].startswith("c-")

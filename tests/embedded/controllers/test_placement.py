@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from chaos.cluster.embedded.controllers.placement import NodeInfo, failure_message, filter_node, tolerates
-from chaos.cluster.embedded.controllers.scheduler import choose
-from chaos.cluster.embedded.quantity import parse_quantity, pod_requests
+from chaos.embedded.controllers.placement import NodeInfo, failure_message, filter_node, tolerates
+from chaos.embedded.controllers.scheduler import choose
+from chaos.embedded.quantity import parse_quantity, pod_requests
 from tests.embedded.controllers.worlds import node, pod
 
 
@@ -37,20 +37,25 @@ def test_quantities(text: str, value: float) -> None:
 def test_the_greediest_init_container_counts_beside_the_sidecars_started_before_it() -> None:
     one = pod("p")
     one["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "100m"}}
-    one["spec"]["initContainers"] = [{"name": "s", "restartPolicy": "Always", "resources": {"requests": {"cpu": "50m"}}},
-                                     {"name": "i", "resources": {"requests": {"cpu": "400m"}}}]
+    one["spec"]["initContainers"] = [
+        {"name": "s", "restartPolicy": "Always", "resources": {"requests": {"cpu": "50m"}}},
+        {"name": "i", "resources": {"requests": {"cpu": "400m"}}},
+    ]
     assert pod_requests(one)["cpu"] == parse_quantity("450m")
 
 
 def test_a_node_selector_is_obeyed() -> None:
-    assert place(pod("p", nodeSelector={"disk": "fast"}), infos(node("n1"), node("n2", labels={"disk": "fast"}))) == "n2"
+    assert (
+        place(pod("p", nodeSelector={"disk": "fast"}), infos(node("n1"), node("n2", labels={"disk": "fast"}))) == "n2"
+    )
 
 
 def test_nothing_fitting_gives_the_default_schedulers_sentence() -> None:
     reasons = place(pod("p", nodeSelector={"no": "such"}), infos(node("n1"), node("n2"), node("n3")))
     assert failure_message(reasons) == (
         "0/3 nodes are available: 3 node(s) didn't match Pod's node affinity/selector. no new claims to deallocate, "
-        "preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling.")
+        "preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling."
+    )
 
 
 def test_a_full_node_is_not_chosen_and_says_of_what() -> None:
@@ -78,7 +83,11 @@ def test_replicas_spread_over_equal_nodes() -> None:
 
 def test_anti_affinity_keeps_two_apart_in_both_directions() -> None:
     term = {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "x"}}}
-    shy = pod("a", labels={"app": "x"}, affinity={"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}})
+    shy = pod(
+        "a",
+        labels={"app": "x"},
+        affinity={"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}},
+    )
     nodes = infos(node("n1"), node("n2"))
     nodes[0].pods.append(shy)
     assert place(pod("b", labels={"app": "x"}), nodes) == "n2"
@@ -87,7 +96,9 @@ def test_anti_affinity_keeps_two_apart_in_both_directions() -> None:
 
 def test_affinity_to_oneself_may_start_anywhere_and_then_stays_together() -> None:
     term = {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "x"}}}
-    friendly = pod("a", labels={"app": "x"}, affinity={"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}})
+    friendly = pod(
+        "a", labels={"app": "x"}, affinity={"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+    )
     nodes = infos(node("n1"), node("n2"))
     assert place(friendly, nodes) in ("n1", "n2")
     nodes[1].pods.append(friendly)

@@ -6,8 +6,8 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 
-from chaos.cluster.embedded.deletion import delete
-from chaos.cluster.embedded.resources import (
+from chaos.embedded.deletion import delete
+from chaos.embedded.resources import (
     CONFIG_MAP,
     DAEMON_SET,
     DEPLOYMENT,
@@ -21,7 +21,7 @@ from chaos.cluster.embedded.resources import (
     SERVICE,
     SERVICE_ACCOUNT,
 )
-from chaos.cluster.embedded.store import Store
+from chaos.embedded.store import Store
 from tests.embedded.controllers.worlds import NS, World, node, pod, workload, world
 
 
@@ -44,7 +44,9 @@ def test_a_deployment_becomes_available_and_spreads_over_the_nodes() -> None:
         assert {p["spec"]["nodeName"] for p in w.pods()} == {"n1", "n2", "n3"}
         status = w.store.get(DEPLOYMENT, NS, "d")["status"]
         assert {c["type"]: c["reason"] for c in status["conditions"]} == {
-            "Available": "MinimumReplicasAvailable", "Progressing": "NewReplicaSetAvailable"}
+            "Available": "MinimumReplicasAvailable",
+            "Progressing": "NewReplicaSetAvailable",
+        }
         assert reasons(w.store) == {"ScalingReplicaSet": 1, "SuccessfulCreate": 3, "Scheduled": 3}
 
     run(check)
@@ -57,6 +59,7 @@ def test_a_rolling_update_never_has_fewer_than_the_wanted_pods_without_unavailab
         await w.until(lambda: w.store.get(DEPLOYMENT, NS, "d").get("status", {}).get("availableReplicas") == 3)
         counts = []
         with w.store.watch(POD) as watch:
+
             def change(new: dict) -> None:
                 new["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"] = "2"
                 new["metadata"]["generation"] = 2
@@ -65,7 +68,9 @@ def test_a_rolling_update_never_has_fewer_than_the_wanted_pods_without_unavailab
 
             def done() -> bool:
                 status = w.store.get(DEPLOYMENT, NS, "d")["status"]
-                return status["observedGeneration"] == 2 and status.get("updatedReplicas") == 3 and status["replicas"] == 3
+                return (
+                    status["observedGeneration"] == 2 and status.get("updatedReplicas") == 3 and status["replicas"] == 3
+                )
 
             while not done():
                 await watch.next(5)
@@ -83,14 +88,23 @@ def test_a_rollback_reuses_the_old_replica_set_under_a_new_revision() -> None:
     async def check(w: World) -> None:
         w.create(DEPLOYMENT, workload("Deployment", "d", replicas=1))
         for number, value in enumerate(("1", "2", "1"), start=1):
+
             def change(new: dict, value: str = value, number: int = number) -> None:
                 new["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"] = value
                 new["metadata"]["generation"] = number
 
             w.store.mutate(DEPLOYMENT, NS, "d", change)
-            await w.until(lambda n=number: (d := w.store.get(DEPLOYMENT, NS, "d"))["metadata"].get("annotations", {}).get(
-                "deployment.kubernetes.io/revision") == str(n) and d["status"].get("updatedReplicas") == 1
-                and d["status"].get("availableReplicas") == 1 and d["status"]["replicas"] == 1)
+            await w.until(
+                lambda n=number: (
+                    (d := w.store.get(DEPLOYMENT, NS, "d"))["metadata"]
+                    .get("annotations", {})
+                    .get("deployment.kubernetes.io/revision")
+                    == str(n)
+                    and d["status"].get("updatedReplicas") == 1
+                    and d["status"].get("availableReplicas") == 1
+                    and d["status"]["replicas"] == 1
+                )
+            )
         first = min(w.store.list(REPLICA_SET, NS), key=lambda s: s["metadata"]["creationTimestamp"])
         found = [s for s in w.store.list(REPLICA_SET, NS) if s["spec"]["replicas"]]
         assert len(w.store.list(REPLICA_SET, NS)) == 2
@@ -107,7 +121,10 @@ def test_recreate_starts_nothing_new_while_an_old_pod_lives() -> None:
         await w.until(lambda: w.store.get(DEPLOYMENT, NS, "d").get("status", {}).get("availableReplicas") == 2)
         w.nodes.behave = lambda p: "Stuck" if p["spec"]["containers"][0]["env"][0]["value"] == "1" else "Running"
         w.store.mutate(
-            DEPLOYMENT, NS, "d", lambda new: new["spec"]["template"]["spec"]["containers"][0]["env"][0].update(value="2")
+            DEPLOYMENT,
+            NS,
+            "d",
+            lambda new: new["spec"]["template"]["spec"]["containers"][0]["env"][0].update(value="2"),
         )
         await w.until(lambda: all("deletionTimestamp" in p["metadata"] for p in w.pods()))
         await asyncio.sleep(0.1)
@@ -155,10 +172,18 @@ def test_a_deployment_lives_with_conditions_that_do_not_say_since_when() -> None
         w.create(DEPLOYMENT, workload("Deployment", "d", replicas=1))
         await w.until(lambda: w.store.get(DEPLOYMENT, NS, "d").get("status", {}).get("availableReplicas") == 1)
         w.store.mutate(DEPLOYMENT, NS, "d", lambda new: _forget_since_when(new["status"]))
-        w.store.mutate(DEPLOYMENT, NS, "d", lambda new: new["spec"].update(
-            template=workload("Deployment", "d", version="2")["spec"]["template"]))
-        await w.until(lambda: {c["type"]: c.get("lastTransitionTime", "") for c in w.store.get(DEPLOYMENT, NS, "d")["status"][
-            "conditions"]}["Progressing"])
+        w.store.mutate(
+            DEPLOYMENT,
+            NS,
+            "d",
+            lambda new: new["spec"].update(template=workload("Deployment", "d", version="2")["spec"]["template"]),
+        )
+        await w.until(
+            lambda: {
+                c["type"]: c.get("lastTransitionTime", "")
+                for c in w.store.get(DEPLOYMENT, NS, "d")["status"]["conditions"]
+            }["Progressing"]
+        )
 
     run(check)
 
@@ -189,21 +214,36 @@ def test_a_daemon_set_runs_one_pod_on_each_node_that_fits_and_follows_new_nodes(
 
 def test_a_daemon_set_rolls_one_node_at_a_time() -> None:
     async def check(w: World) -> None:
-        w.create(DAEMON_SET, workload("DaemonSet", "ds", updateStrategy={"type": "RollingUpdate", "rollingUpdate": {
-            "maxUnavailable": 1, "maxSurge": 0}}))
+        w.create(
+            DAEMON_SET,
+            workload(
+                "DaemonSet",
+                "ds",
+                updateStrategy={"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1, "maxSurge": 0}},
+            ),
+        )
         await w.until(lambda: w.store.get(DAEMON_SET, NS, "ds").get("status", {}).get("numberAvailable") == 3)
         fewest = 3
         with w.store.watch(POD) as watch:
             w.store.mutate(
-                DAEMON_SET, NS, "ds", lambda new: new["spec"]["template"]["spec"]["containers"][0]["env"][0].update(value="2")
+                DAEMON_SET,
+                NS,
+                "ds",
+                lambda new: new["spec"]["template"]["spec"]["containers"][0]["env"][0].update(value="2"),
             )
             while (
-                sum(p["spec"]["containers"][0]["env"][0]["value"] == "2" and p["status"]["phase"] == "Running" for p in w.pods())
+                sum(
+                    p["spec"]["containers"][0]["env"][0]["value"] == "2" and p["status"]["phase"] == "Running"
+                    for p in w.pods()
+                )
                 < 3
             ):
                 await watch.next(5)
                 fewest = min(
-                    fewest, sum(p["status"]["phase"] == "Running" and "deletionTimestamp" not in p["metadata"] for p in w.pods())
+                    fewest,
+                    sum(
+                        p["status"]["phase"] == "Running" and "deletionTimestamp" not in p["metadata"] for p in w.pods()
+                    ),
                 )
         assert fewest == 2
 
@@ -212,8 +252,17 @@ def test_a_daemon_set_rolls_one_node_at_a_time() -> None:
 
 def test_endpoints_follow_readiness_and_keep_a_terminating_pod_serving() -> None:
     async def check(w: World) -> None:
-        w.store.create(SERVICE, {"metadata": {"name": "svc", "namespace": NS}, "spec": {
-            "selector": {"app": "x"}, "clusterIP": "10.96.0.9", "ports": [{"port": 80, "targetPort": 8080, "protocol": "TCP"}]}})
+        w.store.create(
+            SERVICE,
+            {
+                "metadata": {"name": "svc", "namespace": NS},
+                "spec": {
+                    "selector": {"app": "x"},
+                    "clusterIP": "10.96.0.9",
+                    "ports": [{"port": 80, "targetPort": 8080, "protocol": "TCP"}],
+                },
+            },
+        )
         await w.until(lambda: w.store.list(ENDPOINT_SLICE, NS))
         assert w.store.list(ENDPOINT_SLICE, NS)[0]["endpoints"] == []
         w.store.create(POD, pod("p", labels={"app": "x"}))
@@ -238,7 +287,9 @@ def test_endpoints_follow_readiness_and_keep_a_terminating_pod_serving() -> None
 
 def test_a_namespace_gets_its_service_account_and_ca_and_empties_itself_when_deleted() -> None:
     async def check(w: World) -> None:
-        await w.until(lambda: w.store.find(SERVICE_ACCOUNT, NS, "default") and w.store.find(CONFIG_MAP, NS, "kube-root-ca.crt"))
+        await w.until(
+            lambda: w.store.find(SERVICE_ACCOUNT, NS, "default") and w.store.find(CONFIG_MAP, NS, "kube-root-ca.crt")
+        )
         delete(w.store, SERVICE_ACCOUNT, NS, "default")
         await w.until(lambda: w.store.find(SERVICE_ACCOUNT, NS, "default"))
         w.create(DEPLOYMENT, workload("Deployment", "d", replicas=2))
@@ -258,7 +309,8 @@ def test_a_refused_pod_is_told_on_the_replica_set_and_the_deployment_and_made_on
         w.create(DEPLOYMENT, d)
         await w.until(
             lambda: any(
-                c["type"] == "ReplicaFailure" for c in w.store.get(DEPLOYMENT, NS, "d").get("status", {}).get("conditions", [])
+                c["type"] == "ReplicaFailure"
+                for c in w.store.get(DEPLOYMENT, NS, "d").get("status", {}).get("conditions", [])
             )
         )
         assert reasons(w.store)["FailedCreate"] >= 1
@@ -274,8 +326,11 @@ def test_a_complete_deployment_that_is_paused_settles() -> None:
         w.create(DEPLOYMENT, workload("Deployment", "d", replicas=0))
         await w.until(lambda: w.store.get(DEPLOYMENT, NS, "d").get("status", {}).get("conditions"))
         w.store.mutate(DEPLOYMENT, NS, "d", lambda new: new["spec"].__setitem__("paused", True))
-        await w.until(lambda: any(c["reason"] == "DeploymentPaused"
-                                  for c in w.store.get(DEPLOYMENT, NS, "d")["status"]["conditions"]))
+        await w.until(
+            lambda: any(
+                c["reason"] == "DeploymentPaused" for c in w.store.get(DEPLOYMENT, NS, "d")["status"]["conditions"]
+            )
+        )
         seen = [w.store.version]
         while len(seen) < 2 or seen[-1] != seen[-2]:  # what has settled writes nothing more
             assert len(seen) < 20

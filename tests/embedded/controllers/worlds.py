@@ -1,4 +1,6 @@
-"""A store with all controllers running, and a stand-in for the kubelets that says of each bound pod what a test wants said."""
+"""A store with all controllers running, and a stand-in for the kubelets that says of each bound pod what a test wants
+said.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +9,12 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from chaos.cluster.embedded.api.admission import admit_create
-from chaos.cluster.embedded.clock import SystemClock, stamp
-from chaos.cluster.embedded.controllers import run_controllers
-from chaos.cluster.embedded.deletion import delete
-from chaos.cluster.embedded.resources import NAMESPACE, NODE, POD, Object, Resource
-from chaos.cluster.embedded.store import NotFound, Store, copy
+from chaos.embedded.api.admission import admit_create
+from chaos.embedded.clock import SystemClock, stamp
+from chaos.embedded.controllers import run_controllers
+from chaos.embedded.deletion import delete
+from chaos.embedded.resources import NAMESPACE, NODE, POD, Object, Resource
+from chaos.embedded.store import NotFound, Store, copy
 
 NS = "shop"
 
@@ -21,10 +23,16 @@ def node(
     name: str, *, cpu: str = "2", labels: dict[str, str] | None = None, taints: list[dict[str, str]] | None = None
 ) -> dict[str, Any]:
     spec: dict[str, Any] = {"taints": taints} if taints else {}
-    return {"apiVersion": "v1", "kind": "Node",
-            "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name, **(labels or {})}}, "spec": spec,
-            "status": {"allocatable": {"cpu": cpu, "memory": "8Gi", "pods": "110"},
-                       "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady"}]}}
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name, **(labels or {})}},
+        "spec": spec,
+        "status": {
+            "allocatable": {"cpu": cpu, "memory": "8Gi", "pods": "110"},
+            "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady"}],
+        },
+    }
 
 
 def pod(name: str, *, labels: dict[str, str] | None = None, **spec: Any) -> dict[str, Any]:
@@ -39,14 +47,24 @@ def pod(name: str, *, labels: dict[str, str] | None = None, **spec: Any) -> dict
 
 def workload(kind: str, name: str, *, group: str = "apps/v1", version: str = "1", **spec: Any) -> dict[str, Any]:
     labels = {"app": name}
-    template = {"metadata": {"labels": labels},
-                "spec": {"containers": [{"name": "app", "image": "i", "env": [{"name": "V", "value": version}]}]}}
+    template = {
+        "metadata": {"labels": labels},
+        "spec": {"containers": [{"name": "app", "image": "i", "env": [{"name": "V", "value": version}]}]},
+    }
     if kind == "Job":
         template["spec"]["restartPolicy"] = spec.pop("restartPolicy", "Never")  # type: ignore[index]
-        return {"apiVersion": "batch/v1", "kind": kind, "metadata": {"name": name, "namespace": NS, "generation": 1},
-                "spec": {"template": template, **spec}}
-    return {"apiVersion": group, "kind": kind, "metadata": {"name": name, "namespace": NS, "generation": 1},
-            "spec": {"selector": {"matchLabels": labels}, "template": template, **spec}}
+        return {
+            "apiVersion": "batch/v1",
+            "kind": kind,
+            "metadata": {"name": name, "namespace": NS, "generation": 1},
+            "spec": {"template": template, **spec},
+        }
+    return {
+        "apiVersion": group,
+        "kind": kind,
+        "metadata": {"name": name, "namespace": NS, "generation": 1},
+        "spec": {"selector": {"matchLabels": labels}, "template": template, **spec},
+    }
 
 
 class Nodes:
@@ -65,7 +83,11 @@ class Nodes:
 
     def _act(self, seen: Object) -> None:
         current = self.store.find(POD, seen["metadata"]["namespace"], seen["metadata"]["name"])
-        if current is None or current["metadata"]["uid"] != seen["metadata"]["uid"] or not current["spec"].get("nodeName"):
+        if (
+            current is None
+            or current["metadata"]["uid"] != seen["metadata"]["uid"]
+            or not current["spec"].get("nodeName")
+        ):
             return
         key = current["metadata"]["namespace"], current["metadata"]["name"]
         if "deletionTimestamp" in current["metadata"]:
@@ -84,10 +106,16 @@ class Nodes:
             status["phase"] = phase
             status["podIP"] = address or status.get("podIP")
             status["conditions"] = [c for c in status.get("conditions", []) if c["type"] != "Ready"] + [
-                {"type": "Ready", "status": "True" if is_ready else "False", "lastTransitionTime": at}]
+                {"type": "Ready", "status": "True" if is_ready else "False", "lastTransitionTime": at}
+            ]
             if phase in ("Succeeded", "Failed"):
-                status["containerStatuses"] = [{"name": "app", "restartCount": 0, "state": {"terminated": {
-                    "exitCode": 0 if phase == "Succeeded" else 1, "finishedAt": at}}}]
+                status["containerStatuses"] = [
+                    {
+                        "name": "app",
+                        "restartCount": 0,
+                        "state": {"terminated": {"exitCode": 0 if phase == "Succeeded" else 1, "finishedAt": at}},
+                    }
+                ]
 
         self.store.mutate(POD, pod["metadata"]["namespace"], pod["metadata"]["name"], change)
 
@@ -111,7 +139,9 @@ class World:
                 while not (found := check()):
                     await asyncio.sleep(0.01)
             except asyncio.CancelledError:
-                print([(p["metadata"]["name"], p["status"].get("phase"), p["spec"].get("nodeName")) for p in self.pods()])
+                print(
+                    [(p["metadata"]["name"], p["status"].get("phase"), p["spec"].get("nodeName")) for p in self.pods()]
+                )
                 raise
             return found
 
@@ -119,7 +149,9 @@ class World:
 @contextlib.asynccontextmanager
 async def world(*nodes: dict[str, Any]) -> AsyncIterator[World]:
     store = Store()
-    store.create(NAMESPACE, {"metadata": {"name": NS}, "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}})
+    store.create(
+        NAMESPACE, {"metadata": {"name": NS}, "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}}
+    )
     for one in nodes or (node("n1"), node("n2"), node("n3")):
         store.create(NODE, one)
     kubelets = Nodes(store)

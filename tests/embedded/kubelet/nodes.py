@@ -10,13 +10,13 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from chaos.cluster.embedded.deletion import delete
-from chaos.cluster.embedded.kubelet import Images, Node
-from chaos.cluster.embedded.kubelet.cgroups import controllers
-from chaos.cluster.embedded.network import ClusterNetwork
-from chaos.cluster.embedded.node_api import LogOptions
-from chaos.cluster.embedded.resources import EVENT, POD, Object, Resource
-from chaos.cluster.embedded.store import Store
+from chaos.embedded.deletion import delete
+from chaos.embedded.kubelet import Images, Node
+from chaos.embedded.kubelet.cgroups import controllers
+from chaos.embedded.network import ClusterNetwork
+from chaos.embedded.node_api import LogOptions
+from chaos.embedded.resources import EVENT, POD, Object, Resource
+from chaos.embedded.store import Store
 from chaos.names import IMAGE
 
 
@@ -29,12 +29,20 @@ def shell(name: str, script: str, **more: Any) -> dict[str, Any]:
 
 
 def pod(name: str, *containers: dict[str, Any], node: str = "node-1", **spec: Any) -> dict[str, Any]:
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default", "generation": 1,
-                                                            "labels": {"app": name}},
-            "spec": {"nodeName": node, "restartPolicy": "Always", "terminationGracePeriodSeconds": 5,
-                     "serviceAccountName": "default",
-                     **spec, "containers": list(containers)},
-            "status": {"phase": "Pending"}}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": "default", "generation": 1, "labels": {"app": name}},
+        "spec": {
+            "nodeName": node,
+            "restartPolicy": "Always",
+            "terminationGracePeriodSeconds": 5,
+            "serviceAccountName": "default",
+            **spec,
+            "containers": list(containers),
+        },
+        "status": {"phase": "Pending"},
+    }
 
 
 class World:
@@ -51,8 +59,9 @@ class World:
         await self.network.start()
         for number in range(1, count + 1):
             name = f"node-{number}"
-            self.nodes[name] = Node(self.store, name, run_dir=self.run_dir, network=self.network, images=self.images,
-                                    tokens=self._token)
+            self.nodes[name] = Node(
+                self.store, name, run_dir=self.run_dir, network=self.network, images=self.images, tokens=self._token
+            )
             await self.nodes[name].start()
 
     @staticmethod
@@ -99,9 +108,14 @@ class World:
                         except TimeoutError:
                             continue
             except TimeoutError:
-                states = {p["metadata"]["name"]: (p["status"].get("phase"),
-                                                  [c["state"] for c in p["status"].get("containerStatuses", [])],
-                                                  self.events(p["metadata"]["name"])) for p in self.store.list(POD)}
+                states = {
+                    p["metadata"]["name"]: (
+                        p["status"].get("phase"),
+                        [c["state"] for c in p["status"].get("containerStatuses", [])],
+                        self.events(p["metadata"]["name"]),
+                    )
+                    for p in self.store.list(POD)
+                }
                 raise AssertionError(f"not within {seconds} s: {states}") from None
 
     async def ready(self, name: str, *, seconds: float = 15.0) -> None:
@@ -116,7 +130,9 @@ class World:
 
     async def logs(self, name: str, container: str, **options: Any) -> str:
         node = self.nodes[self.store.get(POD, "default", name)["spec"]["nodeName"]]
-        return b"".join([chunk async for chunk in node.logs("default", name, container, LogOptions(**options))]).decode()
+        return b"".join(
+            [chunk async for chunk in node.logs("default", name, container, LogOptions(**options))]
+        ).decode()
 
     async def says(self, name: str, container: str, text: str, *, seconds: float = 15.0) -> None:
         """Wait until the container's log holds the text; TimeoutError when it does not in time."""
@@ -124,8 +140,9 @@ class World:
             while text not in await self.logs(name, container):
                 await asyncio.sleep(0.02)
 
-    async def run(self, name: str, container: str, *command: str, stdin: bytes | None = None,
-                  tty: bool = False) -> tuple[int, str]:
+    async def run(
+        self, name: str, container: str, *command: str, stdin: bytes | None = None, tty: bool = False
+    ) -> tuple[int, str]:
         """`kubectl exec`: exit code and output."""
         node = self.nodes[self.store.get(POD, "default", name)["spec"]["nodeName"]]
         session = await node.exec("default", name, container, command, stdin=stdin is not None, tty=tty)

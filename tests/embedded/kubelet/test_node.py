@@ -16,10 +16,10 @@ from pathlib import Path
 import orjson
 import pytest
 
-from chaos.cluster.embedded import store
-from chaos.cluster.embedded.kubelet import worker
-from chaos.cluster.embedded.kubelet.cgroups import controllers, remove_tree
-from chaos.cluster.embedded.resources import LEASE, NODE, POD
+from chaos.embedded import store
+from chaos.embedded.kubelet import worker
+from chaos.embedded.kubelet.cgroups import controllers, remove_tree
+from chaos.embedded.resources import LEASE, NODE, POD
 from tests.embedded.kubelet.nodes import World, container, in_world, pod, shell
 
 pytestmark = pytest.mark.privileged
@@ -33,11 +33,21 @@ def test_a_node_sees_neither_the_machines_processes_nor_its_siblings() -> None:
             everything = {"hostPID": True}
             privileged = {"securityContext": {"privileged": True}}
             for number in (1, 2):
-                world.create(pod(f"p{number}", container("app", "python3", "-c", "import time; time.sleep(600)",
-                                                         f"{marker}-{number}"),
-                                 node=f"node-{number}"))
-                world.create(pod(f"spy{number}", shell("app", "exec sleep 600", **privileged), node=f"node-{number}",
-                                 **everything))
+                world.create(
+                    pod(
+                        f"p{number}",
+                        container("app", "python3", "-c", "import time; time.sleep(600)", f"{marker}-{number}"),
+                        node=f"node-{number}",
+                    )
+                )
+                world.create(
+                    pod(
+                        f"spy{number}",
+                        shell("app", "exec sleep 600", **privileged),
+                        node=f"node-{number}",
+                        **everything,
+                    )
+                )
             for name in ("p1", "p2", "spy1", "spy2"):
                 await world.ready(name)
             for number in (1, 2):
@@ -45,8 +55,9 @@ def test_a_node_sees_neither_the_machines_processes_nor_its_siblings() -> None:
                 assert f"{marker}-{number}" in seen
                 assert f"{marker}-{3 - number}" not in seen
                 assert f"{marker}-machine" not in seen
-                _, refused = await world.run(f"spy{number}", "app", "sh", "-c",
-                                             f"kill -9 {outside.pid} || kill -9 -{outside.pid}")
+                _, refused = await world.run(
+                    f"spy{number}", "app", "sh", "-c", f"kill -9 {outside.pid} || kill -9 -{outside.pid}"
+                )
                 assert "No such process" in refused
             assert outside.poll() is None
             assert all(world.status(name, "app")["restartCount"] == 0 for name in ("p1", "p2"))
@@ -84,7 +95,9 @@ def test_a_pod_whose_sandbox_was_killed_gets_a_new_one() -> None:
         uid = world.store.get(POD, "default", "p")["metadata"]["uid"]
         find = f"grep -l pod{uid}/sandbox /proc/[0-9]*/cgroup | cut -d/ -f3"
         assert await world.run("helper", "app", "sh", "-c", f"kill -9 $({find})") == (0, "")
-        await world.until(lambda: world.status("p", "app")["restartCount"] == 1 and world.conditions("p")["Ready"] == "True")
+        await world.until(
+            lambda: world.status("p", "app")["restartCount"] == 1 and world.conditions("p")["Ready"] == "True"
+        )
         assert any(reason == "SandboxChanged" for reason, _ in world.events("p"))
         await world.delete("p")
 
@@ -96,17 +109,30 @@ def test_homes_and_credentials_are_masked_and_the_installation_is_there() -> Non
         secret = Path(f"/tmp/kubelet-test-secret-{os.getpid()}")
         secret.write_text("secret")
         try:
-            world.create(pod("p", shell("app", "exec sleep 600", securityContext={"privileged": True}), hostPID=True,
-                             volumes=[{"name": "root", "hostPath": {"path": "/"}}]))
+            world.create(
+                pod(
+                    "p",
+                    shell("app", "exec sleep 600", securityContext={"privileged": True}),
+                    hostPID=True,
+                    volumes=[{"name": "root", "hostPath": {"path": "/"}}],
+                )
+            )
             await world.ready("p")
             for root in ("", "/proc/1/root"):
-                _, said = await world.run("p", "app", "sh", "-c",
-                                          f"cat {root}/etc/shadow {root}{secret}; ls -A {root}/home {root}/run/sharedfate")
+                _, said = await world.run(
+                    "p",
+                    "app",
+                    "sh",
+                    "-c",
+                    f"cat {root}/etc/shadow {root}{secret}; ls -A {root}/home {root}/run/sharedfate",
+                )
                 assert said.count("No such file") >= 2
                 assert world.run_dir.name not in said
                 _, homes = await world.run("p", "app", "sh", "-c", f"ls -A {root}{Path.home()}")
                 assert set(homes.split()) <= {part for path in world.node.machine().binds for part in path.split("/")}
-            code, said = await world.run("p", "app", "python", "-c", "import chaos.names, aiohttp; print(chaos.names.IMAGE)")
+            code, said = await world.run(
+                "p", "app", "python", "-c", "import chaos.names, aiohttp; print(chaos.names.IMAGE)"
+            )
             assert (code, said.strip()) == (0, "sharedfate/sharedfate:0.1.0")
             code, said = await world.run("p", "app", "envoy", "--version")
             assert code == 0
@@ -141,7 +167,9 @@ def test_after_a_power_cycle_containers_read_unknown_and_run_again_in_a_new_sand
         assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
         renewed = world.store.get(LEASE, "kube-node-lease", "node-1")["spec"]["renewTime"]
         await world.node.power_on()
-        await world.until(lambda: world.status("p", "app")["restartCount"] == 1 and world.conditions("p")["Ready"] == "True")
+        await world.until(
+            lambda: world.status("p", "app")["restartCount"] == 1 and world.conditions("p")["Ready"] == "True"
+        )
         last = world.status("p", "app")["lastState"]["terminated"]
         assert (last["exitCode"], last["reason"]) == (255, "Unknown")
         assert ("SandboxChanged", "Pod sandbox changed, it will be killed and re-created.") in world.events("p")
@@ -197,7 +225,9 @@ def test_a_kubelet_that_fell_too_far_behind_behind_a_cut_link_lists_again(monkey
         await world.ready("p")
         await world.network.cut_link("node-1")
         for number in range(2 * store.BACKLOG):
-            world.store.mutate(POD, "default", "p", lambda new, number=number: new["metadata"].update(annotations={"n": str(number)}))
+            world.store.mutate(
+                POD, "default", "p", lambda new, number=number: new["metadata"].update(annotations={"n": str(number)})
+            )
         world.create(pod("late", shell("app", "exec sleep 600")))
         world.store.remove(POD, "default", "p")
         await world.network.restore_link("node-1")
@@ -244,7 +274,11 @@ def test_the_node_object_has_what_schedulers_and_people_look_for() -> None:
         node = world.store.get(NODE, "", "node-1")
         assert node["spec"]["podCIDR"] == "10.244.1.0/24"
         assert {c["type"]: c["status"] for c in node["status"]["conditions"]} == {
-            "MemoryPressure": "False", "DiskPressure": "False", "PIDPressure": "False", "Ready": "True"}
+            "MemoryPressure": "False",
+            "DiskPressure": "False",
+            "PIDPressure": "False",
+            "Ready": "True",
+        }
         assert node["status"]["capacity"]["cpu"] == str(os.cpu_count())
         assert node["status"]["nodeInfo"]["kubeletVersion"].startswith("v1.36.")
         assert node["metadata"]["labels"]["kubernetes.io/hostname"] == "node-1"
@@ -298,8 +332,18 @@ def test_exec_passes_input_output_exit_codes_and_terminals() -> None:
 
 def test_connect_reaches_a_port_inside_the_pod() -> None:
     async def body(world: World) -> None:
-        world.create(pod("p", container("app", "python3", "-c", "import socket\ns = socket.create_server(('127.0.0.1', 7000))\n"
-                                        "while True: c, _ = s.accept(); c.sendall(b'inside'); c.close()")))
+        world.create(
+            pod(
+                "p",
+                container(
+                    "app",
+                    "python3",
+                    "-c",
+                    "import socket\ns = socket.create_server(('127.0.0.1', 7000))\n"
+                    "while True: c, _ = s.accept(); c.sendall(b'inside'); c.close()",
+                ),
+            )
+        )
         await world.ready("p")
         async with asyncio.timeout(20):
             while True:
@@ -317,8 +361,13 @@ def test_connect_reaches_a_port_inside_the_pod() -> None:
 
 def test_usage_tells_cpu_and_memory_of_each_container() -> None:
     async def body(world: World) -> None:
-        world.create(pod("p", container("busy", "python3", "-c", "while True: pass", resources={"limits": {"cpu": "200m"}}),
-                         shell("idle", "exec sleep 600")))
+        world.create(
+            pod(
+                "p",
+                container("busy", "python3", "-c", "while True: pass", resources={"limits": {"cpu": "200m"}}),
+                shell("idle", "exec sleep 600"),
+            )
+        )
         await world.ready("p")
         world.node.usage()
         await asyncio.sleep(1.5)
@@ -333,8 +382,15 @@ def test_usage_tells_cpu_and_memory_of_each_container() -> None:
 def test_an_image_from_an_archive_runs_with_its_own_settings() -> None:
     async def body(world: World) -> None:
         archive = world.run_dir / "app.tar"
-        make_archive(archive, "demo:1", {"Cmd": ["/bin/sh", "-c", "echo $GREETING from $(pwd); exec /bin/sleep 600"],
-                                         "Env": ["GREETING=hello", "PATH=/bin"], "WorkingDir": "/srv"})
+        make_archive(
+            archive,
+            "demo:1",
+            {
+                "Cmd": ["/bin/sh", "-c", "echo $GREETING from $(pwd); exec /bin/sleep 600"],
+                "Env": ["GREETING=hello", "PATH=/bin"],
+                "WorkingDir": "/srv",
+            },
+        )
         assert world.images.load(archive) == ["docker.io/library/demo:1"]
         world.create(pod("p", {"name": "app", "image": "demo:1"}))
         await world.ready("p")
@@ -347,7 +403,9 @@ def test_an_image_from_an_archive_runs_with_its_own_settings() -> None:
 
 
 def make_archive(path: Path, name: str, config: dict[str, object]) -> None:
-    """A `docker save` archive of two layers, whose second takes away a file of the first: dash, sleep and their libraries."""
+    """A `docker save` archive of two layers, whose second takes away a file of the first: dash, sleep and their
+    libraries.
+    """
     programs = {"/bin/sh": "/bin/dash", "/bin/sleep": "/bin/sleep"}
     for program in tuple(programs.values()):
         for word in subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout.split():
@@ -363,11 +421,18 @@ def make_archive(path: Path, name: str, config: dict[str, object]) -> None:
                 tar.addfile(info, io.BytesIO(data))
         return buffer.getvalue()
 
-    first = layer({target: Path(source).read_bytes() for target, source in programs.items()} | {"/gone": b"x", "/srv/keep": b""})
+    first = layer(
+        {target: Path(source).read_bytes() for target, source in programs.items()} | {"/gone": b"x", "/srv/keep": b""}
+    )
     second = layer({"/.wh.gone": b""})
-    parts = {"config.json": orjson.dumps({"config": config}), "1/layer.tar": first, "2/layer.tar": second,
-             "manifest.json": orjson.dumps([{"Config": "config.json", "RepoTags": [name], "Layers": ["1/layer.tar",
-                                                                                                     "2/layer.tar"]}])}
+    parts = {
+        "config.json": orjson.dumps({"config": config}),
+        "1/layer.tar": first,
+        "2/layer.tar": second,
+        "manifest.json": orjson.dumps(
+            [{"Config": "config.json", "RepoTags": [name], "Layers": ["1/layer.tar", "2/layer.tar"]}]
+        ),
+    }
     with tarfile.open(path, "w") as tar:
         for member, data in parts.items():
             info = tarfile.TarInfo(member)
@@ -396,11 +461,15 @@ def test_a_node_that_goes_leaves_no_process_no_cgroup_and_no_mount() -> None:
 
 
 def test_a_node_dies_with_its_server_even_when_that_is_killed_outright() -> None:
-    script = ("import asyncio, sys\nfrom tests.embedded.kubelet.nodes import *\nasync def body(world):\n"
-              " world.create(pod('p', shell('app', 'exec sleep 600')))\n await world.ready('p')\n"
-              " print(world.run_dir.name, world.node.machine().pid, *world.processes('p', 'app'), flush=True)\n"
-              " await asyncio.sleep(60)\nin_world(body)")
-    server = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3])
+    script = (
+        "import asyncio, sys\nfrom tests.embedded.kubelet.nodes import *\nasync def body(world):\n"
+        " world.create(pod('p', shell('app', 'exec sleep 600')))\n await world.ready('p')\n"
+        " print(world.run_dir.name, world.node.machine().pid, *world.processes('p', 'app'), flush=True)\n"
+        " await asyncio.sleep(60)\nin_world(body)"
+    )
+    server = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[3]
+    )
     assert server.stdout is not None
     name, *pids = server.stdout.readline().split()
     assert all(Path("/proc", pid).exists() for pid in pids)

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from chaos.cluster.embedded.kubelet import cgroups
-from chaos.cluster.embedded.kubelet.environment import ConfigError, container_environment, expand, field_value, resource_value
-from chaos.cluster.embedded.kubelet.images import Image, normal
-from chaos.cluster.embedded.kubelet.logs import render
-from chaos.cluster.embedded.kubelet.machine import plan_binds, plan_masks
-from chaos.cluster.embedded.kubelet.sandbox import plan_hostname, plan_resolv
-from chaos.cluster.embedded.kubelet.spec import (
+from chaos.embedded.kubelet import cgroups
+from chaos.embedded.kubelet.environment import ConfigError, container_environment, expand, field_value, resource_value
+from chaos.embedded.kubelet.images import Image, normal
+from chaos.embedded.kubelet.logs import render
+from chaos.embedded.kubelet.machine import plan_binds, plan_masks
+from chaos.embedded.kubelet.sandbox import plan_hostname, plan_resolv
+from chaos.embedded.kubelet.spec import (
     SpecError,
     Surroundings,
     plan_arguments,
@@ -21,23 +21,34 @@ from chaos.cluster.embedded.kubelet.spec import (
     plan_oom_score,
     plan_spec,
 )
-from chaos.cluster.embedded.kubelet.volumes import plan_volumes, write_files
+from chaos.embedded.kubelet.volumes import plan_volumes, write_files
 
 IMAGE = Image("i", "sha256:x", ("/l",), entrypoint=("/entry",), command=("default",), directory="/w")
-POD: dict[str, Any] = {"metadata": {"name": "p", "namespace": "n", "uid": "u", "labels": {"b": '2"', "a": "1"}},
-                       "spec": {"containers": []}}
+POD: dict[str, Any] = {
+    "metadata": {"name": "p", "namespace": "n", "uid": "u", "labels": {"b": '2"', "a": "1"}},
+    "spec": {"containers": []},
+}
 NODE = {"name": "node", "ip": "1.2.3.4", "memory": "4096", "cpu": "2"}
 
 
 def spec(container: dict[str, Any], **more: Any) -> dict[str, Any]:
     around = Surroundings(7, "/root", "p", installation=["/inst"])
-    return plan_spec(POD | {"spec": {"containers": [container], **more}}, container, IMAGE, {"A": "b"}, around,
-                     limits=cgroups.Limits(),
-                     cgroup="/kubepods/podu/c", oom_score=None)
+    return plan_spec(
+        POD | {"spec": {"containers": [container], **more}},
+        container,
+        IMAGE,
+        {"A": "b"},
+        around,
+        limits=cgroups.Limits(),
+        cgroup="/kubepods/podu/c",
+        oom_score=None,
+    )
 
 
-@pytest.mark.parametrize(("text", "expected"), [("$(A)", "x"), ("$$(A)", "$(A)"), ("$(B)", "$(B)"), ("a$", "a$"), ("$(A", "$(A"),
-                                                ("$$$(A)", "$x")])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("$(A)", "x"), ("$$(A)", "$(A)"), ("$(B)", "$(B)"), ("a$", "a$"), ("$(A", "$(A"), ("$$$(A)", "$x")],
+)
 def test_references_are_expanded_as_kubernetes_does(text: str, expected: str) -> None:
     assert expand(text, {"A": "x"}) == expected
 
@@ -59,8 +70,10 @@ def test_a_missing_limit_reads_as_the_nodes_capacity_and_figures_are_rounded_up(
 
 def test_a_missing_key_is_an_error_unless_it_is_optional() -> None:
     def env(optional: bool) -> dict[str, Any]:
-        return {"name": "c", "env": [{"name": "X", "valueFrom": {"configMapKeyRef": {"name": "m", "key": "k",
-                                                                                     "optional": optional}}}]}
+        return {
+            "name": "c",
+            "env": [{"name": "X", "valueFrom": {"configMapKeyRef": {"name": "m", "key": "k", "optional": optional}}}],
+        }
 
     assert container_environment(POD, env(True), {}, {}, lambda *_: {}, NODE) == {}
     with pytest.raises(ConfigError, match="couldn't find key k in ConfigMap n/m"):
@@ -80,23 +93,34 @@ def test_a_command_replaces_the_images_entrypoint_and_its_arguments() -> None:
 def test_capabilities_are_the_default_ones_changed_and_never_more_than_are_held() -> None:
     held = ["CAP_CHOWN", "CAP_NET_ADMIN", "CAP_KILL"]
     assert plan_capabilities({}, held) == ["CAP_CHOWN", "CAP_KILL"]
-    assert plan_capabilities({"capabilities": {"add": ["NET_ADMIN", "SYS_RESOURCE"], "drop": ["KILL"]}}, held) == held[:2]
+    assert (
+        plan_capabilities({"capabilities": {"add": ["NET_ADMIN", "SYS_RESOURCE"], "drop": ["KILL"]}}, held) == held[:2]
+    )
     assert plan_capabilities({"capabilities": {"drop": ["ALL"], "add": ["KILL"]}}, held) == ["CAP_KILL"]
     assert plan_capabilities({"privileged": True}, held) == held
 
 
 def test_namespaces_are_the_pods_unless_it_asks_for_the_nodes() -> None:
     def kinds(**more: Any) -> dict[str, str]:
-        return {n["type"]: n.get("path", "new") for n in spec({"name": "c", "image": "i"}, **more)["linux"]["namespaces"]}
+        return {
+            n["type"]: n.get("path", "new") for n in spec({"name": "c", "image": "i"}, **more)["linux"]["namespaces"]
+        }
 
-    assert kinds() == {"mount": "new", "pid": "new", "network": "/proc/7/ns/net", "ipc": "/proc/7/ns/ipc",
-                       "uts": "/proc/7/ns/uts"}
+    assert kinds() == {
+        "mount": "new",
+        "pid": "new",
+        "network": "/proc/7/ns/net",
+        "ipc": "/proc/7/ns/ipc",
+        "uts": "/proc/7/ns/uts",
+    }
     assert "pid" not in kinds(hostPID=True)
     assert "network" not in kinds(hostNetwork=True)
 
 
 def test_only_a_privileged_container_sees_everything() -> None:
-    plain, privileged = (spec({"name": "c", "image": "i", "securityContext": {"privileged": p}})["linux"] for p in (False, True))
+    plain, privileged = (
+        spec({"name": "c", "image": "i", "securityContext": {"privileged": p}})["linux"] for p in (False, True)
+    )
     assert "/proc/kcore" in plain["maskedPaths"]
     assert privileged["maskedPaths"] == []
     assert plain["resources"]["devices"] == [{"allow": False, "access": "rwm"}]
@@ -108,7 +132,9 @@ def test_a_mount_of_a_volume_that_is_not_there_is_refused_and_so_is_a_sub_path_u
 
 
 def test_cgroup_figures_are_the_kubelets() -> None:
-    limits = cgroups.container_limits({"resources": {"requests": {"cpu": "100m"}, "limits": {"cpu": "1500m", "memory": "1Gi"}}})
+    limits = cgroups.container_limits(
+        {"resources": {"requests": {"cpu": "100m"}, "limits": {"cpu": "1500m", "memory": "1Gi"}}}
+    )
     assert limits == cgroups.Limits(102, 150_000, 1 << 30)
     assert cgroups.container_limits({}) == cgroups.Limits(2, None, None)
     assert cgroups.container_limits({"resources": {"limits": {"cpu": "1m"}}}).quota == cgroups.MIN_QUOTA
@@ -138,15 +164,22 @@ def test_dns_follows_the_pods_policy() -> None:
     assert plan_resolv(POD | {"spec": {}}, host).startswith("search n.svc.cluster.local")
     assert plan_resolv(POD | {"spec": {"dnsPolicy": "Default"}}, host) == host
     assert plan_resolv(POD | {"spec": {"hostNetwork": True}}, host) == host
-    assert plan_resolv(POD | {"spec": {"dnsPolicy": "None", "dnsConfig": {"nameservers": ["8.8.8.8"]}}},
-                       host) == "nameserver 8.8.8.8\n"
+    assert (
+        plan_resolv(POD | {"spec": {"dnsPolicy": "None", "dnsConfig": {"nameservers": ["8.8.8.8"]}}}, host)
+        == "nameserver 8.8.8.8\n"
+    )
     assert plan_hostname({"metadata": {"name": "x" * 70}, "spec": {}}, "node") == "x" * 63
 
 
 def test_a_token_is_readable_for_every_container_unless_they_all_are_one_user() -> None:
     def tokens(spec: dict[str, object]) -> tuple[int, dict[str, int]]:
-        volume = {"name": "v", "projected": {"defaultMode": 0o644, "sources": [{"serviceAccountToken": {"path": "token"}}]}}
-        plan = plan_volumes(POD | {"spec": {"volumes": [volume], **spec}}, "/r", lambda *_: {}, lambda *_, **__: "tok", NODE)
+        volume = {
+            "name": "v",
+            "projected": {"defaultMode": 0o644, "sources": [{"serviceAccountToken": {"path": "token"}}]},
+        }
+        plan = plan_volumes(
+            POD | {"spec": {"volumes": [volume], **spec}}, "/r", lambda *_: {}, lambda *_, **__: "tok", NODE
+        )
         return plan.files["v"]["token"][1], plan.owners["v"]
 
     root, other, silent = ({"name": "c", "securityContext": {"runAsUser": user}} for user in (0, 65532, None))
@@ -167,14 +200,30 @@ def test_images_have_one_full_name() -> None:
 
 
 def test_projected_volumes_gather_their_sources_and_name_what_is_missing() -> None:
-    pod = POD | {"spec": {"volumes": [{"name": "v", "projected": {"defaultMode": 0o644, "sources": [
-        {"serviceAccountToken": {"path": "token"}}, {"configMap": {"name": "m", "items": [{"key": "k", "path": "f"}]}}]}}]}}
+    pod = POD | {
+        "spec": {
+            "volumes": [
+                {
+                    "name": "v",
+                    "projected": {
+                        "defaultMode": 0o644,
+                        "sources": [
+                            {"serviceAccountToken": {"path": "token"}},
+                            {"configMap": {"name": "m", "items": [{"key": "k", "path": "f"}]}},
+                        ],
+                    },
+                }
+            ]
+        }
+    }
     plan = plan_volumes(pod, "/r", lambda *_: {"k": b"v"}, lambda *_, **__: "tok", NODE)
     assert plan.files["v"] == {"token": (b"tok", 0o644), "f": (b"v", 0o644)}
     with pytest.raises(ConfigError, match='volume "v" : configmap "m" not found'):
         plan_volumes(pod, "/r", lambda *_: None, lambda *_, **__: "tok", NODE)
     with pytest.raises(ConfigError, match="not supported"):
-        plan_volumes(POD | {"spec": {"volumes": [{"name": "n", "nfs": {}}]}}, "/r", lambda *_: None, lambda *_, **__: "", NODE)
+        plan_volumes(
+            POD | {"spec": {"volumes": [{"name": "n", "nfs": {}}]}}, "/r", lambda *_: None, lambda *_, **__: "", NODE
+        )
 
 
 def test_files_of_a_volume_change_all_at_once_and_only_when_they_differ(tmp_path: Path) -> None:

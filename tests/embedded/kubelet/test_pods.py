@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from chaos.cluster.embedded.deletion import delete
-from chaos.cluster.embedded.kubelet.cgroups import controllers
-from chaos.cluster.embedded.resources import CONFIG_MAP, POD, SECRET, SERVICE
+from chaos.embedded.deletion import delete
+from chaos.embedded.kubelet.cgroups import controllers
+from chaos.embedded.resources import CONFIG_MAP, POD, SECRET, SERVICE
 from tests.embedded.kubelet.nodes import World, container, in_world, pod, shell
 
 pytestmark = pytest.mark.privileged
@@ -51,8 +51,9 @@ def test_a_killed_container_runs_again_without_back_off_and_the_pod_tells_how_it
         await world.ready("p")
         untouched = world.status("p", "other")["containerID"]
         os.kill(min(world.processes("p", "app")), signal.SIGKILL)
-        await world.until(lambda: world.status("p", "app")["restartCount"] == 1 and "running" in world.status("p",
-                                                                                                              "app")["state"])
+        await world.until(
+            lambda: world.status("p", "app")["restartCount"] == 1 and "running" in world.status("p", "app")["state"]
+        )
         assert "BackOff" not in [reason for reason, _ in world.events("p")]
         last = world.status("p", "app")["lastState"]["terminated"]
         assert (last["exitCode"], last["reason"]) == (137, "Error")
@@ -63,8 +64,14 @@ def test_a_killed_container_runs_again_without_back_off_and_the_pod_tells_how_it
 
 def test_nothing_of_a_deleted_pod_is_left() -> None:
     async def body(world: World) -> None:
-        world.create(pod("p", shell("app", "exec sleep 600"), terminationGracePeriodSeconds=1,
-                         volumes=[{"name": "m", "emptyDir": {"medium": "Memory"}}]))
+        world.create(
+            pod(
+                "p",
+                shell("app", "exec sleep 600"),
+                terminationGracePeriodSeconds=1,
+                volumes=[{"name": "m", "emptyDir": {"medium": "Memory"}}],
+            )
+        )
         await world.ready("p")
         uid = world.store.get(POD, "default", "p")["metadata"]["uid"]
         links = _links(world)
@@ -105,8 +112,11 @@ def test_native_sidecars_start_first_and_end_last_in_reverse_order() -> None:
     async def body(world: World) -> None:
         main = SIDECAR.replace("print(", "time.sleep(1); print(")
         sidecars = [container(f"s{n}", "python3", "-c", SIDECAR, restartPolicy="Always") for n in (1, 2)]
-        world.create(pod("p", container("main", "python3", "-c", main), initContainers=sidecars,
-                         terminationGracePeriodSeconds=10))
+        world.create(
+            pod(
+                "p", container("main", "python3", "-c", main), initContainers=sidecars, terminationGracePeriodSeconds=10
+            )
+        )
         await world.ready("p")
         followed = {name: asyncio.create_task(world.logs("p", name, follow=True)) for name in ("main", "s1", "s2")}
         for name in ("main", "s1", "s2"):
@@ -120,8 +130,14 @@ def test_native_sidecars_start_first_and_end_last_in_reverse_order() -> None:
 
 def test_a_native_sidecar_does_not_keep_a_finished_pod_alive() -> None:
     async def body(world: World) -> None:
-        world.create(pod("p", shell("main", "exit 0"), restartPolicy="Never",
-                         initContainers=[container("s", "python3", "-c", SIDECAR, restartPolicy="Always")]))
+        world.create(
+            pod(
+                "p",
+                shell("main", "exit 0"),
+                restartPolicy="Never",
+                initContainers=[container("s", "python3", "-c", SIDECAR, restartPolicy="Always")],
+            )
+        )
         await world.phase("p", "Succeeded")
         assert "terminated" in world.status("p", "s")["state"]
 
@@ -131,9 +147,14 @@ def test_a_native_sidecar_does_not_keep_a_finished_pod_alive() -> None:
 def test_init_containers_run_one_after_the_other_before_the_rest() -> None:
     async def body(world: World) -> None:
         mount = {"volumeMounts": [{"name": "v", "mountPath": "/v"}]}
-        world.create(pod("p", shell("main", "cat /v/order; exec sleep 600", **mount),
-                         initContainers=[shell(f"i{n}", f"echo {n} >> /v/order", **mount) for n in (1, 2)],
-                         volumes=[{"name": "v", "emptyDir": {}}]))
+        world.create(
+            pod(
+                "p",
+                shell("main", "cat /v/order; exec sleep 600", **mount),
+                initContainers=[shell(f"i{n}", f"echo {n} >> /v/order", **mount) for n in (1, 2)],
+                volumes=[{"name": "v", "emptyDir": {}}],
+            )
+        )
         await world.ready("p")
         assert await _whole_log(world, "p", "main") == "1\n2\n"
 
@@ -142,7 +163,9 @@ def test_init_containers_run_one_after_the_other_before_the_rest() -> None:
 
 def test_a_failing_init_container_fails_a_pod_that_is_never_restarted() -> None:
     async def body(world: World) -> None:
-        world.create(pod("p", shell("main", "exec sleep 600"), restartPolicy="Never", initContainers=[shell("i", "exit 7")]))
+        world.create(
+            pod("p", shell("main", "exec sleep 600"), restartPolicy="Never", initContainers=[shell("i", "exit 7")])
+        )
         await world.phase("p", "Failed")
         assert world.status("p", "i")["state"]["terminated"]["exitCode"] == 7
         assert "running" not in world.status("p", "main")["state"]
@@ -168,8 +191,13 @@ def test_restart_policies_decide_who_runs_again_and_back_off_follows_the_second_
 def test_memory_above_the_limit_reads_oomkilled() -> None:
     async def body(world: World) -> None:
         greedy = "b = bytearray(200 << 20)\nfor i in range(0, len(b), 4096): b[i] = 1"
-        world.create(pod("p", container("app", "python3", "-c", greedy, resources={"limits": {"memory": "32Mi"}}),
-                         restartPolicy="Never"))
+        world.create(
+            pod(
+                "p",
+                container("app", "python3", "-c", greedy, resources={"limits": {"memory": "32Mi"}}),
+                restartPolicy="Never",
+            )
+        )
         world.create(pod("q", shell("app", "exit 137"), restartPolicy="Never"))
         await world.phase("p", "Failed")
         await world.phase("q", "Failed")
@@ -182,9 +210,17 @@ def test_memory_above_the_limit_reads_oomkilled() -> None:
 def test_a_failed_liveness_probe_restarts_and_a_failed_readiness_probe_only_unreadies() -> None:
     async def body(world: World) -> None:
         quick = {"periodSeconds": 1, "failureThreshold": 1}
-        world.create(pod("p", shell("app", "touch /live /good; exec sleep 600",
-                                    livenessProbe={"exec": {"command": ["test", "-f", "/live"]}, **quick},
-                                    readinessProbe={"exec": {"command": ["test", "-f", "/good"]}, **quick})))
+        world.create(
+            pod(
+                "p",
+                shell(
+                    "app",
+                    "touch /live /good; exec sleep 600",
+                    livenessProbe={"exec": {"command": ["test", "-f", "/live"]}, **quick},
+                    readinessProbe={"exec": {"command": ["test", "-f", "/good"]}, **quick},
+                ),
+            )
+        )
         await world.ready("p")
         await world.run("p", "app", "rm", "/good")
         await world.until(lambda: world.conditions("p")["Ready"] == "False")
@@ -199,14 +235,31 @@ def test_a_failed_liveness_probe_restarts_and_a_failed_readiness_probe_only_unre
 
 def test_network_probes_come_from_the_nodes_own_address_and_wait_for_the_startup_probe() -> None:
     async def body(world: World) -> None:
-        server = ("import http.server, os, time\nclass H(http.server.BaseHTTPRequestHandler):\n def do_GET(self):\n"
-                  "  print(self.path, self.client_address[0], flush=True); self.send_response(200); self.end_headers()\n"
-                  "while not os.path.exists('/go'): time.sleep(0.05)\nhttp.server.HTTPServer(('', 8080), H).serve_forever()")
-        world.create(pod("p", container("web", "python3", "-c", server, ports=[{"name": "http", "containerPort": 8080}],
-                                        startupProbe={"tcpSocket": {"port": 8080}, "periodSeconds": 1},
-                                        readinessProbe={"httpGet": {"port": "http", "path": "/ready"}, "periodSeconds": 1})))
-        await world.until(lambda: any(reason == "Unhealthy" and message.startswith("Startup probe failed: dial tcp")
-                                      for reason, message in world.events("p")))
+        server = (
+            "import http.server, os, time\nclass H(http.server.BaseHTTPRequestHandler):\n def do_GET(self):\n"
+            "  print(self.path, self.client_address[0], flush=True); self.send_response(200); self.end_headers()\n"
+            "while not os.path.exists('/go'): time.sleep(0.05)\nhttp.server.HTTPServer(('', 8080), H).serve_forever()"
+        )
+        world.create(
+            pod(
+                "p",
+                container(
+                    "web",
+                    "python3",
+                    "-c",
+                    server,
+                    ports=[{"name": "http", "containerPort": 8080}],
+                    startupProbe={"tcpSocket": {"port": 8080}, "periodSeconds": 1},
+                    readinessProbe={"httpGet": {"port": "http", "path": "/ready"}, "periodSeconds": 1},
+                ),
+            )
+        )
+        await world.until(
+            lambda: any(
+                reason == "Unhealthy" and message.startswith("Startup probe failed: dial tcp")
+                for reason, message in world.events("p")
+            )
+        )
         assert (world.status("p", "web")["started"], world.status("p", "web")["ready"]) == (False, False)
         assert await world.run("p", "web", "touch", "/go") == (0, "")
         await world.ready("p")
@@ -223,7 +276,9 @@ def test_readiness_gates_hold_a_pod_back_until_their_condition_is_true() -> None
         assert world.conditions("p")["Ready"] == "False"
 
         def open_gate(obj: dict[str, Any]) -> None:
-            obj["status"]["conditions"].append({"type": "example.com/gate", "status": "True", "lastTransitionTime": None})
+            obj["status"]["conditions"].append(
+                {"type": "example.com/gate", "status": "True", "lastTransitionTime": None}
+            )
 
         world.store.mutate(POD, "default", "p", open_gate)
         await world.ready("p")
@@ -234,33 +289,68 @@ def test_readiness_gates_hold_a_pod_back_until_their_condition_is_true() -> None
 
 def test_environment_and_files_come_from_everywhere() -> None:
     async def body(world: World) -> None:
-        world.create({"metadata": {"name": "cm", "namespace": "default"}, "data": {"KEY": "from-map",
-                                                                                   "file.txt": "text"}}, CONFIG_MAP)
+        world.create(
+            {"metadata": {"name": "cm", "namespace": "default"}, "data": {"KEY": "from-map", "file.txt": "text"}},
+            CONFIG_MAP,
+        )
         world.create({"metadata": {"name": "se", "namespace": "default"}, "data": {"PASS": "c2VjcmV0"}}, SECRET)
-        world.create({"metadata": {"name": "web", "namespace": "default"}, "spec": {"clusterIP": "10.96.0.77",
-                                                                                    "ports": [{"port": 80}]}}, SERVICE)
-        env = [{"name": "MAP", "valueFrom": {"configMapKeyRef": {"name": "cm", "key": "KEY"}}},
-               {"name": "SEC", "valueFrom": {"secretKeyRef": {"name": "se", "key": "PASS"}}},
-               {"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
-               {"name": "CPU", "valueFrom": {"resourceFieldRef": {"resource": "limits.memory"}}},
-               {"name": "BOTH", "value": "$(MAP)-$(SEC)-$$(MAP)"}]
-        projected = {"name": "all", "projected": {"sources": [
-            {"serviceAccountToken": {"path": "token", "audience": "there", "expirationSeconds": 600}},
-            {"configMap": {"name": "cm", "items": [{"key": "file.txt", "path": "sub/file"}]}},
-            {"downwardAPI": {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}}]}}
+        world.create(
+            {
+                "metadata": {"name": "web", "namespace": "default"},
+                "spec": {"clusterIP": "10.96.0.77", "ports": [{"port": 80}]},
+            },
+            SERVICE,
+        )
+        env = [
+            {"name": "MAP", "valueFrom": {"configMapKeyRef": {"name": "cm", "key": "KEY"}}},
+            {"name": "SEC", "valueFrom": {"secretKeyRef": {"name": "se", "key": "PASS"}}},
+            {"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+            {"name": "CPU", "valueFrom": {"resourceFieldRef": {"resource": "limits.memory"}}},
+            {"name": "BOTH", "value": "$(MAP)-$(SEC)-$$(MAP)"},
+        ]
+        projected = {
+            "name": "all",
+            "projected": {
+                "sources": [
+                    {"serviceAccountToken": {"path": "token", "audience": "there", "expirationSeconds": 600}},
+                    {"configMap": {"name": "cm", "items": [{"key": "file.txt", "path": "sub/file"}]}},
+                    {"downwardAPI": {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}},
+                ]
+            },
+        }
         files = "/all/token /all/sub/file /all/labels /sec/PASS"
         script = f"env; for f in {files}; do echo $f=$(cat $f); done; touch /all/x; exec sleep 600"
-        world.create(pod("p", shell("app", script, env=env, envFrom=[{"configMapRef": {"name": "cm"}, "prefix": "PRE_"}],
-                                    resources={"limits": {"memory": "64Mi"}}, volumeMounts=[{"name": "all", "mountPath": "/all"},
-                                                                                            {"name": "sec",
-                                                                                             "mountPath": "/sec"}]),
-                         volumes=[projected, {"name": "sec", "secret": {"secretName": "se", "defaultMode": 0o400}}]))
+        world.create(
+            pod(
+                "p",
+                shell(
+                    "app",
+                    script,
+                    env=env,
+                    envFrom=[{"configMapRef": {"name": "cm"}, "prefix": "PRE_"}],
+                    resources={"limits": {"memory": "64Mi"}},
+                    volumeMounts=[{"name": "all", "mountPath": "/all"}, {"name": "sec", "mountPath": "/sec"}],
+                ),
+                volumes=[projected, {"name": "sec", "secret": {"secretName": "se", "defaultMode": 0o400}}],
+            )
+        )
         await world.ready("p")
         said = set((await _whole_log(world, "p", "app")).splitlines())
-        assert {"MAP=from-map", "SEC=secret", "BOTH=from-map-secret-$(MAP)", "PRE_KEY=from-map",
-                f"IP={world.status('p')['podIP']}",
-                f"CPU={64 << 20}", "WEB_SERVICE_HOST=10.96.0.77", "WEB_PORT_80_TCP_PORT=80", "HOSTNAME=p",
-                "/all/token=token of p for there, 600 s", "/all/sub/file=text", '/all/labels=app="p"', "/sec/PASS=secret"} <= said
+        assert {
+            "MAP=from-map",
+            "SEC=secret",
+            "BOTH=from-map-secret-$(MAP)",
+            "PRE_KEY=from-map",
+            f"IP={world.status('p')['podIP']}",
+            f"CPU={64 << 20}",
+            "WEB_SERVICE_HOST=10.96.0.77",
+            "WEB_PORT_80_TCP_PORT=80",
+            "HOSTNAME=p",
+            "/all/token=token of p for there, 600 s",
+            "/all/sub/file=text",
+            '/all/labels=app="p"',
+            "/sec/PASS=secret",
+        } <= said
         assert any("Read-only file system" in line for line in said)
 
     in_world(body)
@@ -280,8 +370,13 @@ async def _whole_log(world: World, name: str, container_name: str) -> str:
 
 def test_a_missing_config_map_keeps_the_pod_waiting_until_it_is_there() -> None:
     async def body(world: World) -> None:
-        world.create(pod("p", shell("app", "cat /c/k; exec sleep 600", volumeMounts=[{"name": "c", "mountPath": "/c"}]),
-                         volumes=[{"name": "c", "configMap": {"name": "late"}}]))
+        world.create(
+            pod(
+                "p",
+                shell("app", "cat /c/k; exec sleep 600", volumeMounts=[{"name": "c", "mountPath": "/c"}]),
+                volumes=[{"name": "c", "configMap": {"name": "late"}}],
+            )
+        )
         await world.until(lambda: any(reason == "FailedMount" for reason, _ in world.events("p")))
         assert any('configmap "late" not found' in message for _, message in world.events("p"))
         world.create({"metadata": {"name": "late", "namespace": "default"}, "data": {"k": "v"}}, CONFIG_MAP)
@@ -293,12 +388,22 @@ def test_a_missing_config_map_keeps_the_pod_waiting_until_it_is_there() -> None:
 def test_a_host_path_is_the_nodes_and_an_empty_dir_is_shared_by_the_pod() -> None:
     async def body(world: World) -> None:
         mounts = [{"name": "h", "mountPath": "/h"}, {"name": "e", "mountPath": "/e"}]
-        world.create(pod("p", shell("a", "echo hello > /h/x; echo shared > /e/y; exec sleep 600", volumeMounts=mounts),
-                         shell("b", "sleep 0.5; cat /e/y; exec sleep 600", volumeMounts=mounts),
-                         volumes=[{"name": "h", "hostPath": {"path": "/tmp/kubelet-test/dir"}}, {"name": "e", "emptyDir": {}}]))
+        world.create(
+            pod(
+                "p",
+                shell("a", "echo hello > /h/x; echo shared > /e/y; exec sleep 600", volumeMounts=mounts),
+                shell("b", "sleep 0.5; cat /e/y; exec sleep 600", volumeMounts=mounts),
+                volumes=[{"name": "h", "hostPath": {"path": "/tmp/kubelet-test/dir"}}, {"name": "e", "emptyDir": {}}],
+            )
+        )
         await world.ready("p")
-        world.create(pod("q", shell("a", "cat /h/x; exec sleep 600", volumeMounts=mounts[:1]),
-                         volumes=[{"name": "h", "hostPath": {"path": "/tmp/kubelet-test/dir", "type": "Directory"}}]))
+        world.create(
+            pod(
+                "q",
+                shell("a", "cat /h/x; exec sleep 600", volumeMounts=mounts[:1]),
+                volumes=[{"name": "h", "hostPath": {"path": "/tmp/kubelet-test/dir", "type": "Directory"}}],
+            )
+        )
         await world.ready("q")
         assert await _whole_log(world, "q", "a") == "hello\n"
         assert await _whole_log(world, "p", "b") == "shared\n"
@@ -309,13 +414,34 @@ def test_a_host_path_is_the_nodes_and_an_empty_dir_is_shared_by_the_pod() -> Non
 
 def test_security_context_is_kept() -> None:
     async def body(world: World) -> None:
-        strict = {"runAsUser": 1234, "runAsGroup": 2345, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
-                  "allowPrivilegeEscalation": False}
-        world.create(pod("p", shell("app", "id -u; id -g; touch /x; grep CapEff /proc/self/status; exec sleep 600",
-                                    securityContext=strict)))
+        strict = {
+            "runAsUser": 1234,
+            "runAsGroup": 2345,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+            "allowPrivilegeEscalation": False,
+        }
+        world.create(
+            pod(
+                "p",
+                shell(
+                    "app",
+                    "id -u; id -g; touch /x; grep CapEff /proc/self/status; exec sleep 600",
+                    securityContext=strict,
+                ),
+            )
+        )
         world.create(pod("root", shell("app", "true", securityContext={"runAsNonRoot": True})))
-        world.create(pod("admin", shell("app", "ip link set lo mtu 1400 && echo made; exec sleep 600",
-                                        securityContext={"capabilities": {"add": ["NET_ADMIN"]}})))
+        world.create(
+            pod(
+                "admin",
+                shell(
+                    "app",
+                    "ip link set lo mtu 1400 && echo made; exec sleep 600",
+                    securityContext={"capabilities": {"add": ["NET_ADMIN"]}},
+                ),
+            )
+        )
         world.create(pod("plain", shell("app", "ip link set lo mtu 1400 && echo made; exec sleep 600")))
         await world.ready("p")
         await world.ready("admin")
@@ -327,8 +453,11 @@ def test_security_context_is_kept() -> None:
         assert world.status("p", "app")["user"]["linux"]["uid"] == 1234
         assert await _whole_log(world, "admin", "app") == "made\n"
         assert "made" not in await _whole_log(world, "plain", "app")
-        await world.until(lambda: world.status("root", "app")["state"].get("waiting",
-                                                                           {}).get("reason") == "CreateContainerConfigError")
+        await world.until(
+            lambda: (
+                world.status("root", "app")["state"].get("waiting", {}).get("reason") == "CreateContainerConfigError"
+            )
+        )
 
     in_world(body)
 
@@ -340,12 +469,16 @@ def test_resources_of_a_running_container_change_without_a_restart() -> None:
         before = world.status("p", "app")
 
         def resize(obj: dict[str, Any]) -> None:
-            obj["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "100m"}, "limits": {"cpu": "200m", "memory": "64Mi"}}
+            obj["spec"]["containers"][0]["resources"] = {
+                "requests": {"cpu": "100m"},
+                "limits": {"cpu": "200m", "memory": "64Mi"},
+            }
             obj["metadata"]["generation"] = 2
 
         world.store.mutate(POD, "default", "p", resize)
-        await world.until(lambda: world.status("p", "app").get("resources", {}).get("limits") == {"cpu": "200m",
-                                                                                                  "memory": "64Mi"})
+        await world.until(
+            lambda: world.status("p", "app").get("resources", {}).get("limits") == {"cpu": "200m", "memory": "64Mi"}
+        )
         cid = before["containerID"].partition("://")[2]
         where = controllers()
         if "cpu" in where:
@@ -360,8 +493,13 @@ def test_resources_of_a_running_container_change_without_a_restart() -> None:
 
 def test_a_change_that_a_status_write_meets_first_is_acted_upon() -> None:
     async def body(world: World) -> None:
-        world.create(pod("p", shell("app", "exec sleep 600", resources={"requests": {"cpu": "100m"}}),
-                         terminationGracePeriodSeconds=1))
+        world.create(
+            pod(
+                "p",
+                shell("app", "exec sleep 600", resources={"requests": {"cpu": "100m"}}),
+                terminationGracePeriodSeconds=1,
+            )
+        )
         await world.ready("p")
         worker = next(iter(world.node._workers.values()))
 
@@ -381,10 +519,22 @@ def test_a_change_that_a_status_write_meets_first_is_acted_upon() -> None:
 
 def test_hooks_run_after_the_start_and_before_the_end() -> None:
     async def body(world: World) -> None:
-        hooks = {"postStart": {"exec": {"command": ["sh", "-c", "echo started > /v/post"]}},
-                 "preStop": {"exec": {"command": ["sh", "-c", "echo stopping > /proc/1/fd/1; sleep 0.5"]}}}
-        world.create(pod("p", shell("app", "trap 'echo term; exit 0' TERM; echo up; while :; do sleep 0.1; done", lifecycle=hooks,
-                                    volumeMounts=[{"name": "v", "mountPath": "/v"}]), volumes=[{"name": "v", "emptyDir": {}}]))
+        hooks = {
+            "postStart": {"exec": {"command": ["sh", "-c", "echo started > /v/post"]}},
+            "preStop": {"exec": {"command": ["sh", "-c", "echo stopping > /proc/1/fd/1; sleep 0.5"]}},
+        }
+        world.create(
+            pod(
+                "p",
+                shell(
+                    "app",
+                    "trap 'echo term; exit 0' TERM; echo up; while :; do sleep 0.1; done",
+                    lifecycle=hooks,
+                    volumeMounts=[{"name": "v", "mountPath": "/v"}],
+                ),
+                volumes=[{"name": "v", "emptyDir": {}}],
+            )
+        )
         await world.ready("p")
         assert (await world.run("p", "app", "cat", "/v/post"))[1] == "started\n"
         following = asyncio.create_task(world.logs("p", "app", follow=True))
@@ -397,9 +547,14 @@ def test_hooks_run_after_the_start_and_before_the_end() -> None:
 
 def test_the_termination_message_is_what_the_container_left() -> None:
     async def body(world: World) -> None:
-        world.create(pod("p", shell("file", "echo why > /dev/termination-log; exit 3"),
-                         shell("logs", "echo last words; exit 4", terminationMessagePolicy="FallbackToLogsOnError"),
-                         restartPolicy="Never"))
+        world.create(
+            pod(
+                "p",
+                shell("file", "echo why > /dev/termination-log; exit 3"),
+                shell("logs", "echo last words; exit 4", terminationMessagePolicy="FallbackToLogsOnError"),
+                restartPolicy="Never",
+            )
+        )
         await world.phase("p", "Failed")
         assert world.status("p", "file")["state"]["terminated"]["message"] == "why\n"
         assert world.status("p", "logs")["state"]["terminated"]["message"] == "last words\n"
@@ -409,10 +564,16 @@ def test_the_termination_message_is_what_the_container_left() -> None:
 
 def test_names_are_found_by_the_pods_own_files() -> None:
     async def body(world: World) -> None:
-        world.create(pod("p", shell("app", "cat /etc/hosts /etc/resolv.conf; hostname; exec sleep 600"), hostname="box",
-                         subdomain="sub",
-                         hostAliases=[{"ip": "10.1.2.3", "hostnames": ["far", "away"]}],
-                         dnsConfig={"options": [{"name": "timeout", "value": "1"}]}))
+        world.create(
+            pod(
+                "p",
+                shell("app", "cat /etc/hosts /etc/resolv.conf; hostname; exec sleep 600"),
+                hostname="box",
+                subdomain="sub",
+                hostAliases=[{"ip": "10.1.2.3", "hostnames": ["far", "away"]}],
+                dnsConfig={"options": [{"name": "timeout", "value": "1"}]},
+            )
+        )
         world.create(pod("h", shell("app", "hostname; ip -o -4 addr show eth0; exec sleep 600"), hostNetwork=True))
         await world.ready("p")
         await world.ready("h")
@@ -443,9 +604,15 @@ def test_an_unknown_image_says_how_to_load_it_and_a_forbidden_pull_says_so() -> 
         world.create(pod("p", shell("app", "true") | {"image": "nginx", "imagePullPolicy": "IfNotPresent"}))
         world.create(pod("q", shell("app", "true") | {"image": "nginx", "imagePullPolicy": "Never"}))
         await world.until(lambda: any("load-image" in message for _, message in world.events("p")))
-        await world.until(lambda: world.status("p", "app")["state"].get("waiting", {}).get("reason") in ("ErrImagePull",
-                                                                                                         "ImagePullBackOff"))
-        await world.until(lambda: world.status("q", "app")["state"].get("waiting", {}).get("reason") == "ErrImageNeverPull")
+        await world.until(
+            lambda: (
+                world.status("p", "app")["state"].get("waiting", {}).get("reason")
+                in ("ErrImagePull", "ImagePullBackOff")
+            )
+        )
+        await world.until(
+            lambda: world.status("q", "app")["state"].get("waiting", {}).get("reason") == "ErrImageNeverPull"
+        )
 
     in_world(body)
 
@@ -453,7 +620,9 @@ def test_an_unknown_image_says_how_to_load_it_and_a_forbidden_pull_says_so() -> 
 def test_a_command_that_does_not_exist_reads_as_a_start_error() -> None:
     async def body(world: World) -> None:
         world.create(pod("p", container("app", "/no/such")))
-        await world.until(lambda: world.status("p", "app")["state"].get("waiting", {}).get("reason") == "RunContainerError")
+        await world.until(
+            lambda: world.status("p", "app")["state"].get("waiting", {}).get("reason") == "RunContainerError"
+        )
         last = world.status("p", "app")["lastState"]["terminated"]
         assert (last["exitCode"], last["reason"]) == (128, "StartError")
         assert 'runc create failed: unable to start container process: exec: "/no/such"' in last["message"]
@@ -464,8 +633,14 @@ def test_a_command_that_does_not_exist_reads_as_a_start_error() -> None:
 def test_a_resize_that_asks_for_a_restart_restarts_that_container_only() -> None:
     async def body(world: World) -> None:
         policy = [{"resourceName": "memory", "restartPolicy": "RestartContainer"}]
-        world.create(pod("p", shell("app", "exec sleep 600", resizePolicy=policy, resources={"limits": {"memory": "64Mi"}}),
-                         shell("other", "exec sleep 600"), terminationGracePeriodSeconds=1))
+        world.create(
+            pod(
+                "p",
+                shell("app", "exec sleep 600", resizePolicy=policy, resources={"limits": {"memory": "64Mi"}}),
+                shell("other", "exec sleep 600"),
+                terminationGracePeriodSeconds=1,
+            )
+        )
         await world.ready("p")
         other = world.status("p", "other")["containerID"]
 
@@ -473,7 +648,9 @@ def test_a_resize_that_asks_for_a_restart_restarts_that_container_only() -> None
             obj["spec"]["containers"][0]["resources"] = {"limits": {"memory": "128Mi"}}
 
         world.store.mutate(POD, "default", "p", resize)
-        await world.until(lambda: world.status("p", "app")["restartCount"] == 1 and world.conditions("p")["Ready"] == "True")
+        await world.until(
+            lambda: world.status("p", "app")["restartCount"] == 1 and world.conditions("p")["Ready"] == "True"
+        )
         assert world.status("p", "app")["resources"] == {"limits": {"memory": "128Mi"}}
         assert world.status("p", "other")["containerID"] == other
 
@@ -483,8 +660,15 @@ def test_a_resize_that_asks_for_a_restart_restarts_that_container_only() -> None
 def test_containers_share_processes_only_when_the_pod_says_so() -> None:
     async def body(world: World) -> None:
         for name, shared in (("shared", True), ("apart", False)):
-            world.create(pod(name, container("a", "sleep", "600"), container("b", "sleep", "700"), shareProcessNamespace=shared,
-                             terminationGracePeriodSeconds=1))
+            world.create(
+                pod(
+                    name,
+                    container("a", "sleep", "600"),
+                    container("b", "sleep", "700"),
+                    shareProcessNamespace=shared,
+                    terminationGracePeriodSeconds=1,
+                )
+            )
         await world.ready("shared")
         await world.ready("apart")
         listing = ("sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
@@ -503,13 +687,15 @@ def test_an_ephemeral_container_joins_a_running_pod_and_its_target() -> None:
         before = world.status("p", "app")["containerID"]
 
         def visit(obj: dict[str, Any]) -> None:
-            obj["spec"]["ephemeralContainers"] = [shell("debug", "cat /proc/[0-9]*/cmdline; echo; exec sleep 600",
-                                                        targetContainerName="app")]
+            obj["spec"]["ephemeralContainers"] = [
+                shell("debug", "cat /proc/[0-9]*/cmdline; echo; exec sleep 600", targetContainerName="app")
+            ]
             obj["metadata"]["generation"] = 2
 
         world.store.mutate(POD, "default", "p", visit)
-        await world.until(lambda: any("running" in row["state"]
-                                      for row in world.status("p").get("ephemeralContainerStatuses", [])))
+        await world.until(
+            lambda: any("running" in row["state"] for row in world.status("p").get("ephemeralContainerStatuses", []))
+        )
         assert "654" in await _whole_log(world, "p", "debug")
         assert world.status("p", "app")["containerID"] == before
         assert world.conditions("p")["Ready"] == "True"

@@ -1,4 +1,6 @@
-"""Status, actions and back-off are pure: each rule beside the input that would break it, and real statuses re-derived."""
+"""Status, actions and back-off are pure: each rule beside the input that would break it, and real statuses
+re-derived.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +11,26 @@ from typing import Any
 
 import pytest
 
-from chaos.cluster.embedded.clock import parse_time
-from chaos.cluster.embedded.kubelet.actions import Actions, plan_actions
-from chaos.cluster.embedded.kubelet.records import Backoff, PodState, ProbeState, Record
-from chaos.cluster.embedded.kubelet.status import pod_status
+from chaos.embedded.clock import parse_time
+from chaos.embedded.kubelet.actions import Actions, plan_actions
+from chaos.embedded.kubelet.records import Backoff, PodState, ProbeState, Record
+from chaos.embedded.kubelet.status import pod_status
 
 RECORDINGS = Path(__file__).parents[2] / "parity" / "recordings"
 NOW = "2026-01-01T00:00:00Z"
 
 
 def pod(*mains: str, inits: tuple[dict[str, Any], ...] = (), policy: str = "Always", **spec: Any) -> dict[str, Any]:
-    return {"metadata": {"name": "p", "namespace": "n", "uid": "u"},
-            "spec": {"restartPolicy": policy, "containers": [{"name": name, "image": "i"} for name in mains],
-                     "initContainers": list(inits), **spec}, "status": {}}
+    return {
+        "metadata": {"name": "p", "namespace": "n", "uid": "u"},
+        "spec": {
+            "restartPolicy": policy,
+            "containers": [{"name": name, "image": "i"} for name in mains],
+            "initContainers": list(inits),
+            **spec,
+        },
+        "status": {},
+    }
 
 
 def running(state: PodState, name: str, *, ready: bool = True, started: bool = True, attempt: int = 0) -> Record:
@@ -57,10 +66,17 @@ def test_a_pod_is_running_once_all_its_containers_were_started() -> None:
     assert phase(pod("a", "b"), known) == "Running"
 
 
-@pytest.mark.parametrize(("policy", "code", "expected"), [("Never", 0, "Succeeded"), ("Never", 1, "Failed"), ("OnFailure",
-                                                                                                              0, "Succeeded"),
-                                                          ("OnFailure", 1, "Running"), ("Always", 0, "Running"),
-                                                          ("Always", 1, "Running")])
+@pytest.mark.parametrize(
+    ("policy", "code", "expected"),
+    [
+        ("Never", 0, "Succeeded"),
+        ("Never", 1, "Failed"),
+        ("OnFailure", 0, "Succeeded"),
+        ("OnFailure", 1, "Running"),
+        ("Always", 0, "Running"),
+        ("Always", 1, "Running"),
+    ],
+)
 def test_what_an_ended_container_means_depends_on_the_restart_policy(policy: str, code: int, expected: str) -> None:
     known = state()
     ended(known, "a", code)
@@ -105,8 +121,12 @@ def test_a_restarting_sidecar_does_not_make_a_running_pod_pending_or_uninitialis
     status = pod_status(pod("a", inits=(SIDECAR,)), known, host="h", now=NOW)
     assert status["phase"] == "Running"
     assert {c["type"]: c["status"] for c in status["conditions"]} | {"PodScheduled": "True"} == {
-        "PodReadyToStartContainers": "True", "Initialized": "True", "Ready": "False", "ContainersReady": "False",
-        "PodScheduled": "True"}
+        "PodReadyToStartContainers": "True",
+        "Initialized": "True",
+        "Ready": "False",
+        "ContainersReady": "False",
+        "PodScheduled": "True",
+    }
 
 
 def test_a_condition_keeps_its_transition_time_until_its_status_changes() -> None:
@@ -188,7 +208,11 @@ def _terminations() -> list[tuple[str, dict[str, Any]]]:
     for path in sorted(RECORDINGS.glob("[!n]*/watch.jsonl")):  # node-*: there the node controller writes, too
         for line in path.read_text().splitlines():
             row = json.loads(line)
-            if row["kind"] == "Pod" and row["type"] != "DELETED" and row["object"].get("status", {}).get("containerStatuses"):
+            if (
+                row["kind"] == "Pod"
+                and row["type"] != "DELETED"
+                and row["object"].get("status", {}).get("containerStatuses")
+            ):
                 found.append((path.parent.name, row["object"]))
     return random.Random(1).sample(found, min(250, len(found)))
 
@@ -204,7 +228,11 @@ def _state_of(obj: dict[str, Any]) -> PodState:
             record.end(end["exitCode"], parse_time(end["finishedAt"]).timestamp(), oom=False, reason=end["reason"])
         if "running" in row["state"]:
             running(known, row["name"], ready=row["ready"], started=row["started"], attempt=9)
-        elif (reason := row["state"].get("waiting", {}).get("reason")) not in (None, "ContainerCreating", "PodInitializing"):
+        elif (reason := row["state"].get("waiting", {}).get("reason")) not in (
+            None,
+            "ContainerCreating",
+            "PodInitializing",
+        ):
             known.waiting[row["name"]] = (reason, "")
     deleted = "deletionTimestamp" in obj["metadata"]
     dead = not known.running() and any(known.records.values())
@@ -222,12 +250,18 @@ def test_statuses_of_a_real_kubernetes_follow_from_what_its_kubelet_knew() -> No
         label = f"{scenario}: {json.dumps(obj['status'])}"
         assert derived["phase"] == obj["status"]["phase"], label
         for kind in ("Initialized", "Ready", "ContainersReady"):
-            ours, real = (next(c for c in rows if c["type"] == kind) for rows in (derived["conditions"],
-                                                                                  obj["status"]["conditions"]))
-            assert (ours["status"], ours.get("reason"), ours.get("message")) == (real["status"], real.get("reason"),
-                                                                                 real.get("message")), \
-                f"{kind} of {label}"
+            ours, real = (
+                next(c for c in rows if c["type"] == kind)
+                for rows in (derived["conditions"], obj["status"]["conditions"])
+            )
+            assert (ours["status"], ours.get("reason"), ours.get("message")) == (
+                real["status"],
+                real.get("reason"),
+                real.get("message"),
+            ), f"{kind} of {label}"
         for part in ("initContainerStatuses", "containerStatuses"):
             for ours, real in zip(derived.get(part, []), obj["status"].get(part, []), strict=True):
                 assert list(ours["state"]) == list(real["state"]), label
-                assert (ours["ready"], ours["started"]) == (real["ready"], real["started"]), f"{ours['name']} of {label}"
+                assert (ours["ready"], ours["started"]) == (real["ready"], real["started"]), (
+                    f"{ours['name']} of {label}"
+                )

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from chaos.cluster.embedded.network import ClusterNetwork
-from chaos.cluster.embedded.network.dns import serve_dns
-from chaos.cluster.embedded.network.netns import Namespace
-from chaos.cluster.embedded.network.rules import run_policies, run_services
-from chaos.cluster.embedded.resources import ENDPOINT_SLICE, NAMESPACE, POD, SERVICE
-from chaos.cluster.embedded.store import Store
+from chaos.embedded.network import ClusterNetwork
+from chaos.embedded.network.dns import serve_dns
+from chaos.embedded.network.netns import Namespace
+from chaos.embedded.network.rules import run_policies, run_services
+from chaos.embedded.resources import ENDPOINT_SLICE, NAMESPACE, POD, SERVICE
+from chaos.embedded.store import Store
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -53,29 +53,48 @@ class World:
         namespace = self.namespaces[name] = Namespace.create()
         return await self.network.add_node(name, f"/proc/self/fd/{namespace.fd}")
 
-    async def pod(self, name: str, node: str, *, namespace: str = "default", labels: dict[str, str] | None = None,
-                  ports: list[dict[str, Any]] | None = None) -> str:
+    async def pod(
+        self,
+        name: str,
+        node: str,
+        *,
+        namespace: str = "default",
+        labels: dict[str, str] | None = None,
+        ports: list[dict[str, Any]] | None = None,
+    ) -> str:
         """A pod of that name; its address."""
         own = self.namespaces[name] = Namespace.create()
         address = await self.network.attach_pod(node, uid(name), f"/proc/self/fd/{own.fd}")
-        self.store.create(POD, {
-            "metadata": {"name": name, "namespace": namespace, "labels": labels or {}},
-            "spec": {"nodeName": node, "containers": [{"name": "main", "ports": ports or []}]},
-            "status": {"phase": "Running", "podIP": address}})
+        self.store.create(
+            POD,
+            {
+                "metadata": {"name": name, "namespace": namespace, "labels": labels or {}},
+                "spec": {"nodeName": node, "containers": [{"name": "main", "ports": ports or []}]},
+                "status": {"phase": "Running", "podIP": address},
+            },
+        )
         return address
 
-    def service(self, name: str, address: str, backends: list[tuple[str, int]], *, namespace: str = "default",
-                **spec: Any) -> None:
-        self.store.create(SERVICE, {"metadata": {"name": name, "namespace": namespace},
-                                    "spec": {"clusterIP": address, "ports": [{"port": 80, "name": "http"}], **spec}})
+    def service(
+        self, name: str, address: str, backends: list[tuple[str, int]], *, namespace: str = "default", **spec: Any
+    ) -> None:
+        self.store.create(
+            SERVICE,
+            {
+                "metadata": {"name": name, "namespace": namespace},
+                "spec": {"clusterIP": address, "ports": [{"port": 80, "name": "http"}], **spec},
+            },
+        )
         self.endpoints(name, backends, namespace=namespace)
 
     def endpoints(self, name: str, backends: list[tuple[str, int]], *, namespace: str = "default") -> None:
         """Set a Service's ready endpoints; all with the port of the first."""
         slice_ = {
             "metadata": {"name": name, "namespace": namespace, "labels": {"kubernetes.io/service-name": name}},
-            "addressType": "IPv4", "ports": [{"name": "http", "port": backends[0][1] if backends else 1}],
-            "endpoints": [{"addresses": [address], "conditions": {"ready": True}} for address, _ in backends]}
+            "addressType": "IPv4",
+            "ports": [{"name": "http", "port": backends[0][1] if backends else 1}],
+            "endpoints": [{"addresses": [address], "conditions": {"ready": True}} for address, _ in backends],
+        }
         if self.store.find(ENDPOINT_SLICE, namespace, name):
             self.store.update(ENDPOINT_SLICE, slice_)
         else:
@@ -158,10 +177,19 @@ def cookie(namespace: Namespace) -> int:
 
 def host_network() -> dict[str, str]:
     """Everything of the host's own network that a cluster must not touch, as text."""
-    seen = {" ".join(command): subprocess.run(command, capture_output=True, text=True, check=True).stdout for command in (
-        ["ip", "-j", "link"], ["ip", "-j", "address"], ["ip", "-j", "route", "show", "table", "all"],
-        ["ip", "-j", "rule"], ["ip", "-j", "-6", "rule"], ["ip", "-j", "-6", "route", "show", "table", "all"],
-        ["nft", "list", "ruleset"], ["ip", "netns", "list"])}
+    seen = {
+        " ".join(command): subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        for command in (
+            ["ip", "-j", "link"],
+            ["ip", "-j", "address"],
+            ["ip", "-j", "route", "show", "table", "all"],
+            ["ip", "-j", "rule"],
+            ["ip", "-j", "-6", "rule"],
+            ["ip", "-j", "-6", "route", "show", "table", "all"],
+            ["nft", "list", "ruleset"],
+            ["ip", "netns", "list"],
+        )
+    }
     for folder, _, names in os.walk("/proc/sys/net"):
         for name in names:
             path = os.path.join(folder, name)

@@ -41,8 +41,14 @@ def cluster(seen: dict[str, dict[str, str]]) -> Iterator[Cluster]:
         cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM_NAMESPACE}})
         for name, node in (("web-1", "node-1"), ("web-2", "node-2")):
             run_pod(cluster, name, node, SERVER, labels={"app": "web"})
-        cluster.create({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "default"},
-                        "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]}})
+        cluster.create(
+            {
+                "apiVersion": "v1",
+                "kind": "Service",
+                "metadata": {"name": "web", "namespace": "default"},
+                "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]},
+            }
+        )
         for name in ("web-1", "web-2"):
             cluster.wait(f"{name} ready", lambda name=name: ready(cluster, name), seconds=20)  # type: ignore[misc]
         yield cluster
@@ -50,11 +56,22 @@ def cluster(seen: dict[str, dict[str, str]]) -> Iterator[Cluster]:
     assert differences(seen["before"], seen["after"]) == {}
 
 
-def run_pod(cluster: Cluster, name: str, node: str, command: list[str], *, labels: dict[str, str] | None = None) -> None:
-    cluster.create({
-        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default", "labels": labels or {}},
-        "spec": {"nodeName": node, "restartPolicy": "Never", "terminationGracePeriodSeconds": 0,
-                 "containers": [{"name": "main", "image": IMAGE, "command": command}]}})
+def run_pod(
+    cluster: Cluster, name: str, node: str, command: list[str], *, labels: dict[str, str] | None = None
+) -> None:
+    cluster.create(
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": name, "namespace": "default", "labels": labels or {}},
+            "spec": {
+                "nodeName": node,
+                "restartPolicy": "Never",
+                "terminationGracePeriodSeconds": 0,
+                "containers": [{"name": "main", "image": IMAGE, "command": command}],
+            },
+        }
+    )
 
 
 def ready(cluster: Cluster, name: str) -> bool:
@@ -78,17 +95,34 @@ def test_a_name_that_does_not_exist_fails_at_once(cluster: Cluster) -> None:
     assert (status, seconds < 4) == ("URLError", True)  # a resolver that waits in vain does so for 5 s and more
 
 
-def test_the_hosts_own_network_is_the_same_while_a_cluster_runs(cluster: Cluster, seen: dict[str, dict[str, str]]) -> None:
+def test_the_hosts_own_network_is_the_same_while_a_cluster_runs(
+    cluster: Cluster, seen: dict[str, dict[str, str]]
+) -> None:
     assert differences(seen["before"], host_network()) == {}
 
 
 def receipt(cluster: Cluster, fault: Fault) -> Receipt:
     pod = cluster.get("Pod", "web-1", "default")
-    target = Target("container", "web-1", "default", pod["metadata"]["uid"], "main",
-                    pod["status"]["containerStatuses"][0]["containerID"], "node-1")
+    target = Target(
+        "container",
+        "web-1",
+        "default",
+        pod["metadata"]["uid"],
+        "main",
+        pod["status"]["containerStatuses"][0]["containerID"],
+        "node-1",
+    )
     deadline = time.time_ns() + 60 * 10**9
-    return Receipt(f"test-{fault.name}", "test", fault.name, settings_of(fault), target, deadline, Phase.INJECTED,
-                   facts=fault.plan(cluster, target))
+    return Receipt(
+        f"test-{fault.name}",
+        "test",
+        fault.name,
+        settings_of(fault),
+        target,
+        deadline,
+        Phase.INJECTED,
+        facts=fault.plan(cluster, target),
+    )
 
 
 def test_a_partitioned_container_is_unreachable_until_it_is_mended(cluster: Cluster) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from chaos.cluster.embedded.network.dns import answer, publish_dns
-from chaos.cluster.embedded.network.dnswire import (
+from chaos.embedded.network.dns import answer, publish_dns
+from chaos.embedded.network.dnswire import (
     AAAA,
     CNAME,
     FORMERR,
@@ -31,8 +31,8 @@ from chaos.cluster.embedded.network.dnswire import (
     encode_answer,
     encode_name,
 )  # fmt: skip
-from chaos.cluster.embedded.resources import ENDPOINT_SLICE, NAMESPACE, SERVICE
-from chaos.cluster.embedded.store import Store
+from chaos.embedded.resources import ENDPOINT_SLICE, NAMESPACE, SERVICE
+from chaos.embedded.store import Store
 from tests.embedded.network.conftest import World, eventually
 
 
@@ -46,18 +46,29 @@ def store() -> Store:
     def service(name: str, **spec: Any) -> None:
         store.create(SERVICE, {"metadata": {"name": name, "namespace": "default"}, "spec": spec})
 
-    service("web", clusterIP="10.96.0.50", ports=[{"name": "http", "port": 80}, {"name": "dns", "port": 53, "protocol": "UDP"}])
+    service(
+        "web",
+        clusterIP="10.96.0.50",
+        ports=[{"name": "http", "port": 80}, {"name": "dns", "port": 53, "protocol": "UDP"}],
+    )
     service("db", clusterIP="None", ports=[{"name": "sql", "port": 5432}])
     service("idle", clusterIP="None", ports=[{"name": "sql", "port": 5432}])
     service("away", type="ExternalName", externalName="example.org")
     service("alias", type="ExternalName", externalName="web.default.svc.cluster.local")
     service("broken", type="ExternalName", externalName="x" * 64 + ".org")
-    store.create(ENDPOINT_SLICE, {
-        "metadata": {"name": "db-1", "namespace": "default", "labels": {"kubernetes.io/service-name": "db"}},
-        "addressType": "IPv4", "ports": [{"name": "sql", "port": 5432, "protocol": "TCP"}], "endpoints": [
-            {"addresses": ["10.244.1.2"], "hostname": "db-0", "conditions": {"ready": True}},
-            {"addresses": ["10.244.1.3"], "conditions": {"ready": True}},
-            {"addresses": ["10.244.1.4"], "hostname": "db-2", "conditions": {"ready": False}}]})
+    store.create(
+        ENDPOINT_SLICE,
+        {
+            "metadata": {"name": "db-1", "namespace": "default", "labels": {"kubernetes.io/service-name": "db"}},
+            "addressType": "IPv4",
+            "ports": [{"name": "sql", "port": 5432, "protocol": "TCP"}],
+            "endpoints": [
+                {"addresses": ["10.244.1.2"], "hostname": "db-0", "conditions": {"ready": True}},
+                {"addresses": ["10.244.1.3"], "conditions": {"ready": True}},
+                {"addresses": ["10.244.1.4"], "hostname": "db-2", "conditions": {"ready": False}},
+            ],
+        },
+    )
     return store
 
 
@@ -86,18 +97,29 @@ def test_a_headless_service_has_its_ready_endpoints(store: Store) -> None:
     assert addresses(store, "10-244-1-3.db.default.svc.cluster.local") == ["10.244.1.3"]
 
 
-@pytest.mark.parametrize("name", [
-    "nobody.default.svc.cluster.local", "web.nowhere.svc.cluster.local", "idle.default.svc.cluster.local",
-    "db-2.db.default.svc.cluster.local",
-    "x.web.default.svc.cluster.local", "nowhere.svc.cluster.local", "a.b.c.d.pod.cluster.local", "web.cluster.local",
-    "web.default.svc.cluster.local.default.svc.cluster.local", "300-1-1-1.default.pod.cluster.local", "99.0.96.10.in-addr.arpa",
-])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "nobody.default.svc.cluster.local",
+        "web.nowhere.svc.cluster.local",
+        "idle.default.svc.cluster.local",
+        "db-2.db.default.svc.cluster.local",
+        "x.web.default.svc.cluster.local",
+        "nowhere.svc.cluster.local",
+        "a.b.c.d.pod.cluster.local",
+        "web.cluster.local",
+        "web.default.svc.cluster.local.default.svc.cluster.local",
+        "300-1-1-1.default.pod.cluster.local",
+        "99.0.96.10.in-addr.arpa",
+    ],
+)
 def test_a_name_that_is_nobodys_is_denied(store: Store, name: str) -> None:
     assert ask(store, name)[0] == NXDOMAIN
 
 
-@pytest.mark.parametrize("name", [
-    "cluster.local", "svc.cluster.local", "default.svc.cluster.local", "_tcp.web.default.svc.cluster.local"])
+@pytest.mark.parametrize(
+    "name", ["cluster.local", "svc.cluster.local", "default.svc.cluster.local", "_tcp.web.default.svc.cluster.local"]
+)
 def test_a_name_that_only_has_names_below_is_empty_but_there(store: Store, name: str) -> None:
     assert ask(store, name) == (NOERROR, [])
 
@@ -114,12 +136,17 @@ def test_ports_have_srv_records(store: Store) -> None:
     found = answer(store, Query(1, "_sql._tcp.db.default.svc.cluster.local", SRV))
     targets = {encode_name(f"{one}.db.default.svc.cluster.local") for one in ("db-0", "10-244-1-3")}
     assert {record.data[6:] for record in found.records} == targets
-    assert {record.data for record in found.additional} == {socket.inet_aton("10.244.1.2"), socket.inet_aton("10.244.1.3")}
+    assert {record.data for record in found.additional} == {
+        socket.inet_aton("10.244.1.2"),
+        socket.inet_aton("10.244.1.3"),
+    }
     assert ask(store, "_http._udp.web.default.svc.cluster.local", SRV)[0] == NXDOMAIN
 
 
 def test_an_external_name_is_an_alias_followed_inside_the_cluster(store: Store) -> None:
-    assert [record[1:] for record in ask(store, "away.default.svc.cluster.local")[1]] == [(CNAME, encode_name("example.org"))]
+    assert [record[1:] for record in ask(store, "away.default.svc.cluster.local")[1]] == [
+        (CNAME, encode_name("example.org"))
+    ]
     assert addresses(store, "alias.default.svc.cluster.local") == ["10.96.0.50"]
 
 
@@ -153,12 +180,20 @@ def test_case_is_kept_in_the_question_and_ignored_in_the_name(store: Store) -> N
 
 
 def test_an_answer_that_is_too_long_is_marked_so_that_the_client_asks_over_tcp(store: Store) -> None:
-    store.update(ENDPOINT_SLICE, {
-        "metadata": {"name": "db-1", "namespace": "default", "labels": {"kubernetes.io/service-name": "db"}},
-        "addressType": "IPv4", "ports": [{"name": "sql", "port": 5432}], "endpoints": [
-            {"addresses": [f"10.244.1.{number}"]} for number in range(2, 60)]})
+    store.update(
+        ENDPOINT_SLICE,
+        {
+            "metadata": {"name": "db-1", "namespace": "default", "labels": {"kubernetes.io/service-name": "db"}},
+            "addressType": "IPv4",
+            "ports": [{"name": "sql", "port": 5432}],
+            "endpoints": [{"addresses": [f"10.244.1.{number}"]} for number in range(2, 60)],
+        },
+    )
     asked = decode_query(query("db.default.svc.cluster.local"))
-    short, whole = encode_answer(asked, answer(store, asked), limit=asked.size), encode_answer(asked, answer(store, asked))
+    short, whole = (
+        encode_answer(asked, answer(store, asked), limit=asked.size),
+        encode_answer(asked, answer(store, asked)),
+    )
     assert (short[2] & 0x02, len(short) <= 512, struct.unpack(">H", whole[6:8])) == (2, True, (58,))
     option = b"\0" + struct.pack(">HHIH", 41, 4096, 0, 0)
     roomy = decode_query(query("db.default.svc.cluster.local", more=option, extra=1))
@@ -192,7 +227,8 @@ def test_a_damaged_query_gets_an_answer_or_silence_and_never_an_exception(store:
 @pytest.mark.privileged
 @pytest.mark.parametrize("kind", [socket.SOCK_DGRAM, socket.SOCK_STREAM])
 def test_a_pod_asks_the_dns_service_over_udp_and_tcp(
-        kind: int, run_in_world: Callable[[Callable[[World], Awaitable[None]]], None]) -> None:
+    kind: int, run_in_world: Callable[[Callable[[World], Awaitable[None]]], None]
+) -> None:
     async def body(world: World) -> None:
         await world.pod("a", "node-2")
         world.service("web", "10.96.0.50", [])

@@ -15,9 +15,9 @@ from contextlib import suppress
 
 import pytest
 
-from chaos.cluster.embedded.network import ClusterNetwork
-from chaos.cluster.embedded.network.netns import Namespace
-from chaos.cluster.embedded.resources import NETWORK_POLICY, POD
+from chaos.embedded.network import ClusterNetwork
+from chaos.embedded.network.netns import Namespace
+from chaos.embedded.resources import NETWORK_POLICY, POD
 from tests.embedded.network.conftest import World, cookie, eventually, host_network, uid
 
 pytestmark = pytest.mark.privileged
@@ -62,7 +62,10 @@ def test_a_service_spreads_connections_over_its_endpoints_and_keeps_the_source(r
             seen = [await world.call("a", "10.96.0.50", 80) for _ in range(60)]
             assert set(seen) == {("b", a), ("c", a)}
             assert 10 <= seen.count(("b", a)) <= 50  # a fair coin leaves this range once in 10^7 runs
-            assert {server for server, _ in [await world.call("node-1", "10.96.0.50", 80) for _ in range(30)]} == {"b", "c"}
+            assert {server for server, _ in [await world.call("node-1", "10.96.0.50", 80) for _ in range(30)]} == {
+                "b",
+                "c",
+            }
 
     run_in_world(body)
 
@@ -250,8 +253,14 @@ def test_a_policy_lets_through_what_it_allows_and_nothing_else(run_in_world: InW
             await world.pod(f"s{number}", f"node-{number}", labels=stranger)
         async with world.server("b", 80), world.server("b", 81):
             await eventually(lambda: answers(world, "s1", b, 80))
-            world.store.create(NETWORK_POLICY, policy("only-friends", podSelector={"matchLabels": {"app": "b"}}, ingress=[
-                {"from": [{"podSelector": {"matchLabels": friend}}], "ports": [{"port": 80}]}]))
+            world.store.create(
+                NETWORK_POLICY,
+                policy(
+                    "only-friends",
+                    podSelector={"matchLabels": {"app": "b"}},
+                    ingress=[{"from": [{"podSelector": {"matchLabels": friend}}], "ports": [{"port": 80}]}],
+                ),
+            )
             await eventually(lambda: _not(answers(world, "s1", b, 80)))
             assert [await answers(world, who, b, 80) for who in ("f1", "f2", "s1", "s2")] == [True, True, False, False]
             assert not await answers(world, "f1", b, 81)
@@ -269,8 +278,15 @@ def test_an_egress_policy_holds_behind_a_service_too(run_in_world: InWorld) -> N
         world.service("web", "10.96.0.50", [(b, 8080)])
         async with world.server("b", 8080), world.server("c", 8080):
             await eventually(lambda: answers(world, "a", "10.96.0.50", 80))
-            world.store.create(NETWORK_POLICY, policy("only-c", podSelector={"matchLabels": {"app": "a"}}, policyTypes=["Egress"],
-                                                      egress=[{"to": [{"podSelector": {"matchLabels": {"app": "c"}}}]}]))
+            world.store.create(
+                NETWORK_POLICY,
+                policy(
+                    "only-c",
+                    podSelector={"matchLabels": {"app": "a"}},
+                    policyTypes=["Egress"],
+                    egress=[{"to": [{"podSelector": {"matchLabels": {"app": "c"}}}]}],
+                ),
+            )
             await eventually(lambda: _not(answers(world, "a", "10.96.0.50", 80)))
             await eventually(lambda: answers(world, "a", c, 8080))
 
@@ -285,7 +301,9 @@ def test_attaching_a_pod_takes_less_than_five_milliseconds(run_in_world: InWorld
                 began = time.perf_counter()
                 await world.network.attach_pod("node-1", uid(f"p{number}"), f"/proc/self/fd/{namespace.fd}")
                 spent.append(time.perf_counter() - began)
-        assert sorted(spent)[4] < 0.005  # the quicker ones: the machine may be busy; a subprocess each would never do it
+        assert (
+            sorted(spent)[4] < 0.005
+        )  # the quicker ones: the machine may be busy; a subprocess each would never do it
 
     run_in_world(body)
 

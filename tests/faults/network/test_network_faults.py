@@ -44,10 +44,12 @@ def test_removal_names_the_receipts_own_table_only() -> None:
 
 
 def test_only_listening_sockets_that_the_process_holds_count() -> None:
-    table = ("  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
-             "   0: 0100007F:3A99 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 111 1\n"
-             "   1: 00000000:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 222 1\n"
-             "   2: 0100007F:3A99 0100007F:9999 01 00000000:00000000 00:00000000 00000000     0        0 333 1\n")
+    table = (
+        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+        "   0: 0100007F:3A99 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 111 1\n"
+        "   1: 00000000:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 222 1\n"
+        "   2: 0100007F:3A99 0100007F:9999 01 00000000:00000000 00:00000000 00000000     0        0 333 1\n"
+    )
     assert sandboxes.listening(table, frozenset({111, 333})) == {15001}
 
 
@@ -62,7 +64,9 @@ def test_a_namespace_without_a_gateway_cannot_be_delayed() -> None:
 
 
 def test_where_the_kernel_has_netem_it_delays_and_slows_in_one() -> None:
-    assert " ".join(rules.plan_netem("eth0", 80.0, 10.0, 2000)).endswith("root netem limit 20000 delay 80.0ms 10.0ms rate 2000kbit")
+    assert " ".join(rules.plan_netem("eth0", 80.0, 10.0, 2000)).endswith(
+        "root netem limit 20000 delay 80.0ms 10.0ms rate 2000kbit"
+    )
     assert " ".join(rules.plan_netem("eth0", 80.0, 0.0, 0)).endswith("delay 80.0ms")
 
 
@@ -93,8 +97,10 @@ libc.setns(home, 0x40000000)
 print("ready", flush=True)
 threading.Event().wait()
 """
-_HELPER = ("import sys; from chaos.faults.network import helper; pids = [int(sys.argv.pop(1))]; "
-           "helper.processes = lambda uid, container: pids; sys.exit(helper.main(sys.argv[1:]))")
+_HELPER = (
+    "import sys; from chaos.faults.network import helper; pids = [int(sys.argv.pop(1))]; "
+    "helper.processes = lambda uid, container: pids; sys.exit(helper.main(sys.argv[1:]))"
+)
 
 
 class Scene:
@@ -175,12 +181,15 @@ def play(body: Callable[[Scene], Awaitable[None]]) -> None:
 def test_a_partition_follows_the_proxy_into_the_pods_that_it_serves_and_leaves_the_application_alone() -> None:
     async def body(stage: Scene) -> None:
         async with stage.world.server("app", 8080):
+
             async def open_ports() -> list[bool]:
                 places = [(stage.app, 15001), (stage.app, 15021), (stage.app, 8080), (stage.home, 15008)]
                 return [await stage.answers(*place) for place in places]
 
             assert await open_ports() == [True] * 4
-            helper = stage.helper(stage.proxy.pid, "isolate", "--for", "20", "--whole", "--mark", "0x539", "--spare", "15021")
+            helper = stage.helper(
+                stage.proxy.pid, "isolate", "--for", "20", "--whole", "--mark", "0x539", "--spare", "15021"
+            )
             said = await stage.said(helper)
             assert sorted(map(str, said["namespaces"].values())) == ["[15001]", "everything"]
             assert await open_ports() == [False, True, True, False]
@@ -198,13 +207,16 @@ def test_a_partition_follows_the_proxy_into_the_pods_that_it_serves_and_leaves_t
 def test_a_partition_loses_what_the_proxy_marks_and_nothing_else() -> None:
     async def body(stage: Scene) -> None:
         async with stage.world.server("node-1", 7000):
+
             async def marked(mark: int) -> bool:
                 with stage.world.namespaces["app"].socket() as client:
                     client.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
                     client.setblocking(False)
                     try:
                         async with asyncio.timeout(0.3):
-                            await asyncio.get_running_loop().sock_connect(client, (stage.world.network.gateway("node-1"), 7000))
+                            await asyncio.get_running_loop().sock_connect(
+                                client, (stage.world.network.gateway("node-1"), 7000)
+                            )
                     except TimeoutError:
                         return False
                     return True
@@ -275,8 +287,10 @@ def test_a_delay_is_added_to_what_the_pod_sends_and_vanishes_with_its_helper() -
 @needs_root
 def test_a_lossy_link_loses_about_its_share() -> None:
     async def body(stage: Scene) -> None:
-        with stage.world.namespaces["node-1"].socket(kind=socket.SOCK_DGRAM) as ear, \
-                stage.world.namespaces["app"].socket(kind=socket.SOCK_DGRAM) as mouth:
+        with (
+            stage.world.namespaces["node-1"].socket(kind=socket.SOCK_DGRAM) as ear,
+            stage.world.namespaces["app"].socket(kind=socket.SOCK_DGRAM) as mouth,
+        ):
             gateway = (stage.world.network.gateway("node-1"), 7001)
             ear.bind(gateway)
             ear.setblocking(False)

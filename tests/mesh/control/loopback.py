@@ -1,4 +1,5 @@
-"""A real Envoy under the real control plane, in a network namespace of its own (see test_real_envoy.py, which runs this).
+"""A real Envoy under the real control plane, in a network namespace of its own (see test_real_envoy.py, which runs
+this).
 
 Prints one JSON line: what the proxy acknowledged, what it refused, how fast updates came, and what it reports itself.
 """
@@ -51,8 +52,15 @@ async def main() -> None:
     me = pod("me", mode="sidecar", ip="127.0.0.1", annotations={"sharedfate.io/proxy-container": "proxy"})
     other = pod("other", mode="sidecar", ip="127.0.0.2", annotations={"sharedfate.io/proxy-container": "proxy"})
     plane = Plane(Reviews(me, other), Authority.new(), build=build)  # type: ignore[arg-type]
-    for obj in (config("sidecar", certificate_seconds=4), node("node-1"), namespace("tenant-a"), me, other, service(),
-                slice_of(other)):
+    for obj in (
+        config("sidecar", certificate_seconds=4),
+        node("node-1"),
+        namespace("tenant-a"),
+        me,
+        other,
+        service(),
+        slice_of(other),
+    ):
         plane.fold(obj["kind"], "ADDED", obj)
     for kind in KINDS:
         plane.whole(kind)
@@ -62,26 +70,48 @@ async def main() -> None:
         ca, token, file = (Path(folder, name) for name in ("ca.pem", "token", "bootstrap.json"))
         ca.write_bytes(plane.authority.root_pem)
         token.write_text("me")
-        file.write_text(json.dumps(bootstrap(xds_host="127.0.0.1", xds_port=port, server_name=SERVER_NAMES[0],
-                                             ca_path=str(ca), token_path=str(token))))
-        envoy = subprocess.Popen([ENVOY, "-c", str(file), "--concurrency", "1", "--disable-hot-restart",
-                                  "--log-level", "warning"])
+        file.write_text(
+            json.dumps(
+                bootstrap(
+                    xds_host="127.0.0.1",
+                    xds_port=port,
+                    server_name=SERVER_NAMES[0],
+                    ca_path=str(ca),
+                    token_path=str(token),
+                )
+            )
+        )
+        envoy = subprocess.Popen(
+            [ENVOY, "-c", str(file), "--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]
+        )
         try:
             await until(lambda: admin("/server_info")["state"] == "LIVE")
-            await until(lambda: plane.streams and not any(
-                t["pending"] for s in plane.streams for t in s.session.status().values()))
+            await until(
+                lambda: (
+                    plane.streams and not any(t["pending"] for s in plane.streams for t in s.session.status().values())
+                )
+            )
             [stream] = plane.streams
             result["status"] = stream.session.status()
             before = stat("cluster_manager.cds.update_success")
             began = time.monotonic()
-            plane.fold("Service", "ADDED", {**service("second"), "spec": {**service()["spec"], "clusterIP": "10.96.0.21"}})
+            plane.fold(
+                "Service", "ADDED", {**service("second"), "spec": {**service()["spec"], "clusterIP": "10.96.0.21"}}
+            )
             await until(lambda: stat("cluster_manager.cds.update_success") > before)
             result["update_seconds"] = time.monotonic() - began
             serial = [line["serial"] for line in plane.handed.as_json()][-1]
             await until(lambda: [line["serial"] for line in plane.handed.as_json()][-1] != serial)
-            result["rotated"] = await until(lambda: any(
-                int(c["serial_number"], 16) == int(plane.handed.as_json()[-1]["serial"], 16)
-                for entry in admin("/certs")["certificates"] for c in entry["cert_chain"])) >= 0
+            result["rotated"] = (
+                await until(
+                    lambda: any(
+                        int(c["serial_number"], 16) == int(plane.handed.as_json()[-1]["serial"], 16)
+                        for entry in admin("/certs")["certificates"]
+                        for c in entry["cert_chain"]
+                    )
+                )
+                >= 0
+            )
             await server.stop(0)
             server, _ = await start_server(plane, f"127.0.0.1:{port}")
             listeners = stat("listener_manager.lds.update_success")

@@ -11,25 +11,56 @@ from chaos.names import LABEL_MESH, LABEL_MODE, SYSTEM_NAMESPACE
 Object = dict[str, Any]
 
 
-def pod(name: str, *, namespace: str = "tenant-a", node: str = "node-1", account: str = "server", ip: str = "10.0.0.1",
-        labels: dict[str, str] | None = None, annotations: dict[str, str] | None = None, ready: bool = True,
-        mode: str = "node", **spec: Any) -> Object:
+def pod(
+    name: str,
+    *,
+    namespace: str = "tenant-a",
+    node: str = "node-1",
+    account: str = "server",
+    ip: str = "10.0.0.1",
+    labels: dict[str, str] | None = None,
+    annotations: dict[str, str] | None = None,
+    ready: bool = True,
+    mode: str = "node",
+    **spec: Any,
+) -> Object:
     return {
-        "kind": "Pod", "apiVersion": "v1",
-        "metadata": {"name": name, "namespace": namespace, "uid": f"uid-{name}", "resourceVersion": "1",
-                     "labels": {LABEL_MODE: mode, **(labels or {})}, "annotations": annotations or {}},
+        "kind": "Pod",
+        "apiVersion": "v1",
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "uid": f"uid-{name}",
+            "resourceVersion": "1",
+            "labels": {LABEL_MODE: mode, **(labels or {})},
+            "annotations": annotations or {},
+        },
         "spec": {"nodeName": node, "serviceAccountName": account, "containers": [{"name": "app"}], **spec},
         "status": {"phase": "Running", "podIP": ip, "conditions": [{"type": "Ready", "status": str(ready)}]},
     }
 
 
-def proxy_pod(name: str = "node-proxy-1", *, node: str = "node-1", namespace: str = SYSTEM_NAMESPACE,
-              account: str = "node-proxy", layer: str = "l4-l7", scope: str = "node", key: str = "") -> Object:
+def proxy_pod(
+    name: str = "node-proxy-1",
+    *,
+    node: str = "node-1",
+    namespace: str = SYSTEM_NAMESPACE,
+    account: str = "node-proxy",
+    layer: str = "l4-l7",
+    scope: str = "node",
+    key: str = "",
+) -> Object:
     labels = {"sharedfate.io/role": "proxy", "sharedfate.io/layer": layer, "sharedfate.io/scope": scope}
     if key:
         labels["sharedfate.io/scope-key"] = key
-    return pod(name, namespace=namespace, node=node, account=account, labels=labels,
-               annotations={"sharedfate.io/proxy-container": "proxy", "sharedfate.io/cpu-budget": "450"})
+    return pod(
+        name,
+        namespace=namespace,
+        node=node,
+        account=account,
+        labels=labels,
+        annotations={"sharedfate.io/proxy-container": "proxy", "sharedfate.io/cpu-budget": "450"},
+    )
 
 
 def namespace(name: str) -> Object:
@@ -37,31 +68,51 @@ def namespace(name: str) -> Object:
 
 
 def node(name: str, ip: str = "172.30.0.11") -> Object:
-    return {"kind": "Node", "metadata": {"name": name, "uid": f"uid-{name}"},
-            "status": {"addresses": [{"type": "InternalIP", "address": ip}]}}
+    return {
+        "kind": "Node",
+        "metadata": {"name": name, "uid": f"uid-{name}"},
+        "status": {"addresses": [{"type": "InternalIP", "address": ip}]},
+    }
 
 
 def config(mode: str = "node", **more: Any) -> Object:
     data = {"mode": mode, "run": "r1", "features": {}, "values": {"l7_cpu": 75, "l7_memory": 96}, **more}
-    return {"kind": "ConfigMap", "metadata": {"name": "mesh", "namespace": SYSTEM_NAMESPACE, "uid": "uid-mesh",
-                                               "resourceVersion": "1"},
-            "data": {"mesh.json": json.dumps(data)}}
+    return {
+        "kind": "ConfigMap",
+        "metadata": {"name": "mesh", "namespace": SYSTEM_NAMESPACE, "uid": "uid-mesh", "resourceVersion": "1"},
+        "data": {"mesh.json": json.dumps(data)},
+    }
 
 
 def service(name: str = "server", *, space: str = "tenant-a") -> Object:
-    return {"kind": "Service", "metadata": {"name": name, "namespace": space, "uid": f"uid-svc-{name}"},
-            "spec": {"clusterIP": "10.96.0.20", "ports": [{"name": "http", "port": 80, "targetPort": 8080,
-                                                           "appProtocol": "http", "protocol": "TCP"}]}}
+    return {
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": space, "uid": f"uid-svc-{name}"},
+        "spec": {
+            "clusterIP": "10.96.0.20",
+            "ports": [{"name": "http", "port": 80, "targetPort": 8080, "appProtocol": "http", "protocol": "TCP"}],
+        },
+    }
 
 
 def slice_of(*pods: Object, service: str = "server") -> Object:
     return {
         "kind": "EndpointSlice",
-        "metadata": {"name": f"{service}-x", "namespace": "tenant-a", "uid": f"uid-slice-{service}",
-                     "labels": {"kubernetes.io/service-name": service}},
+        "metadata": {
+            "name": f"{service}-x",
+            "namespace": "tenant-a",
+            "uid": f"uid-slice-{service}",
+            "labels": {"kubernetes.io/service-name": service},
+        },
         "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
-        "endpoints": [{"addresses": [p["status"]["podIP"]], "targetRef": {"kind": "Pod", "uid": p["metadata"]["uid"]},
-                       "conditions": {"ready": p["status"]["conditions"][0]["status"] == "True"}} for p in pods],
+        "endpoints": [
+            {
+                "addresses": [p["status"]["podIP"]],
+                "targetRef": {"kind": "Pod", "uid": p["metadata"]["uid"]},
+                "conditions": {"ready": p["status"]["conditions"][0]["status"] == "True"},
+            }
+            for p in pods
+        ],
     }
 
 

@@ -12,8 +12,11 @@ EXTRA = {"authentication.kubernetes.io/pod-name": ["x"], "authentication.kuberne
 
 
 def review(**changes: object) -> Object:
-    status = {"authenticated": True, "audiences": ["sharedfate.io"],
-              "user": {"username": "system:serviceaccount:tenant-a:server", "extra": EXTRA}}
+    status = {
+        "authenticated": True,
+        "audiences": ["sharedfate.io"],
+        "user": {"username": "system:serviceaccount:tenant-a:server", "extra": EXTRA},
+    }
     return {"status": {**status, **changes}}
 
 
@@ -26,12 +29,15 @@ def test_a_pods_token_for_our_audience_names_its_pod() -> None:
     assert detect_reviewed(review(), "sharedfate.io") == Reviewed("tenant-a", "server", "x", "uid-x")
 
 
-@pytest.mark.parametrize(("changes", "why"), [
-    ({"authenticated": False, "error": "expired"}, "expired"),
-    ({"audiences": ["https://kubernetes.default.svc"]}, "not for sharedfate.io"),
-    ({"user": {"username": "kubernetes-admin"}}, "is not a service account"),
-    ({"user": {"username": "system:serviceaccount:a:b", "extra": {}}}, "not bound to a pod"),
-])
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"authenticated": False, "error": "expired"}, "expired"),
+        ({"audiences": ["https://kubernetes.default.svc"]}, "not for sharedfate.io"),
+        ({"user": {"username": "kubernetes-admin"}}, "is not a service account"),
+        ({"user": {"username": "system:serviceaccount:a:b", "extra": {}}}, "not bound to a pod"),
+    ],
+)
 def test_any_other_token_is_refused_with_its_reason(changes: dict[str, object], why: str) -> None:
     with pytest.raises(Refused, match=why):
         detect_reviewed(review(**changes), "sharedfate.io")
@@ -48,15 +54,18 @@ def test_the_node_proxy_serves_the_node_that_it_runs_on() -> None:
     assert (detect_proxy(of(obj), obj).role, detect_proxy(of(obj), obj).key) == (ProxyRole.NODE, "node-2")
 
 
-@pytest.mark.parametrize("obj", [
-    proxy_pod(namespace="tenant-a", account="node-proxy"),  # a tenant that labels its own pod as a node's proxy
-    proxy_pod(account="waypoint"),
-    proxy_pod(layer="l4", namespace="tenant-a", account="server"),
-    proxy_pod(layer="l7", scope="namespace", key="tenant-b", namespace="tenant-a", account="waypoint"),
-    proxy_pod(layer="l7", scope="node", namespace="tenant-a", account="waypoint"),
-    proxy_pod(layer="none"),
-    pod("x"),  # no proxy in it
-])
+@pytest.mark.parametrize(
+    "obj",
+    [
+        proxy_pod(namespace="tenant-a", account="node-proxy"),  # a tenant that labels its own pod as a node's proxy
+        proxy_pod(account="waypoint"),
+        proxy_pod(layer="l4", namespace="tenant-a", account="server"),
+        proxy_pod(layer="l7", scope="namespace", key="tenant-b", namespace="tenant-a", account="waypoint"),
+        proxy_pod(layer="l7", scope="node", namespace="tenant-a", account="waypoint"),
+        proxy_pod(layer="none"),
+        pod("x"),  # no proxy in it
+    ],
+)
 def test_labels_alone_give_no_power(obj: Object) -> None:
     with pytest.raises(Refused):
         detect_proxy(of(obj), obj)

@@ -21,13 +21,19 @@ def proxies_of(mode: ProxyMode, pods: tuple[PodRef, ...]) -> tuple[ProxyInstance
     found: dict[str, ProxyInstance] = {}
     for hop in mode.hops:
         for pod in pods:
-            if hop.scope is Scope.POD and hop.side is Side.SERVER and len({h.layers for h in mode.hops}) > 1 \
-                    and pod.role != Role.SERVER:
+            if (
+                hop.scope is Scope.POD
+                and hop.side is Side.SERVER
+                and len({h.layers for h in mode.hops}) > 1
+                and pod.role != Role.SERVER
+            ):
                 continue
             key = {Scope.POD: pod.uid, Scope.NODE: pod.node, Scope.NAMESPACE: pod.namespace}[hop.scope]
             name = f"{'-'.join(sorted(hop.layers))}-{hop.scope}-{key}"
             namespace = "sharedfate-system" if hop.scope is Scope.NODE else pod.namespace
-            found[name] = ProxyInstance(namespace, name, "proxy", name, pod.node, hop.layers, hop.scope, key, "waypoint")
+            found[name] = ProxyInstance(
+                namespace, name, "proxy", name, pod.node, hop.layers, hop.scope, key, "waypoint"
+            )
     return tuple(sorted(found.values(), key=str))
 
 
@@ -96,7 +102,9 @@ def test_shares_never_shrink_when_one_more_instance_breaks(placement: Placement)
 
 
 @given(placements())
-def test_only_flows_with_a_path_past_the_instance_may_move_and_none_where_requests_are_balanced(placement: Placement) -> None:
+def test_only_flows_with_a_path_past_the_instance_may_move_and_none_where_requests_are_balanced(
+    placement: Placement,
+) -> None:
     for instance in placement.proxies:
         moving, shares = fate.may_move(placement, [instance]), fate.flow_shares(placement, [instance])
         assert all(0.0 < shares[call] < 1.0 for call in moving)
@@ -156,11 +164,16 @@ def test_a_namespaces_proxy_is_on_no_path_to_another_namespaces_servers(placemen
 @given(placements())
 def test_a_pods_proxy_serves_one_pod_and_a_nodes_none_of_another_node_on_its_side(placement: Placement) -> None:
     for instance in placement.proxies:
-        sides = {hop.side for hop in placement.mode.hops if (hop.scope, hop.layers) == (instance.scope, instance.layers)}
+        sides = {
+            hop.side for hop in placement.mode.hops if (hop.scope, hop.layers) == (instance.scope, instance.layers)
+        }
         for pair in fate.fate_group(placement, instance):
             ends = [end for side, end in ((Side.CLIENT, pair.client), (Side.SERVER, pair.server)) if side in sides]
-            keys = {Scope.POD: {end.uid for end in ends}, Scope.NODE: {end.node for end in ends},
-                    Scope.NAMESPACE: {end.namespace for end in ends}}[instance.scope]
+            keys = {
+                Scope.POD: {end.uid for end in ends},
+                Scope.NODE: {end.node for end in ends},
+                Scope.NAMESPACE: {end.namespace for end in ends},
+            }[instance.scope]
             assert instance.key in keys
 
 
@@ -168,10 +181,21 @@ def test_a_pods_proxy_serves_one_pod_and_a_nodes_none_of_another_node_on_its_sid
 def test_the_control_plane_hands_out_what_the_model_says(mode: str) -> None:
     """Two independent answers: the model's from a placement, the control plane's from its own world."""
     made = world(mode)
-    pods = tuple(PodRef(p.namespace, p.name, p.uid, p.node, p.namespace, "", "", p.service_account) for p in made.pods.values())
+    pods = tuple(
+        PodRef(p.namespace, p.name, p.uid, p.node, p.namespace, "", "", p.service_account) for p in made.pods.values()
+    )
     for proxy in proxies(made):
-        instance = ProxyInstance(proxy.namespace, proxy.name, "proxy", proxy.uid, proxy.node, proxy.layers, proxy.scope, proxy.key,
-                                 proxy.service_account)
+        instance = ProxyInstance(
+            proxy.namespace,
+            proxy.name,
+            "proxy",
+            proxy.uid,
+            proxy.node,
+            proxy.layers,
+            proxy.scope,
+            proxy.key,
+            proxy.service_account,
+        )
         held = fate.identities_held(Placement(made.mode, pods, (instance,), ()), instance)
         assert made.identities(proxy) == {spiffe_id(*one) for one in held}
 
@@ -183,8 +207,9 @@ def test_a_sidecar_holds_exactly_one_identity(placement: Placement) -> None:
 
 @given(placements(mode=MODES["none"]))
 def test_the_placebo_is_on_no_path_hurts_nobody_and_holds_nothing(placement: Placement) -> None:
-    placebo = ProxyInstance("sharedfate-system", "placebo-x", "proxy", "u", "node-1", frozenset(), Scope.NODE, "node-1",
-                            "default")
+    placebo = ProxyInstance(
+        "sharedfate-system", "placebo-x", "proxy", "u", "node-1", frozenset(), Scope.NODE, "node-1", "default"
+    )
     with_it = Placement(placement.mode, placement.pods, (placebo,), placement.calls)
     assert fate.fate_group(with_it, placebo) == []
     assert set(fate.flow_shares(with_it, [placebo]).values()) <= {0.0}
@@ -205,8 +230,17 @@ def test_two_replicas_of_a_waypoint_share_the_pair() -> None:
     server = PodRef("tenant-a", "s", "s", "node-1", "a", Role.SERVER, "server", "server")
     base = proxies_of(mode, (client, server))
     waypoint = next(p for p in base if p.layers == frozenset({Layer.L7}))
-    second = ProxyInstance(waypoint.namespace, "second", "proxy", "second", "node-2", waypoint.layers, waypoint.scope,
-                           waypoint.key, "waypoint")
+    second = ProxyInstance(
+        waypoint.namespace,
+        "second",
+        "proxy",
+        "second",
+        "node-2",
+        waypoint.layers,
+        waypoint.scope,
+        waypoint.key,
+        "waypoint",
+    )
     placement = Placement(mode, (client, server), (*base, second), (("tenant-a/client", "tenant-a/server"),))
     assert fate.flow_shares(placement, [second]) == {("tenant-a/client", "tenant-a/server"): 0.5}
     assert fate.flow_shares(placement, [waypoint, second]) == {("tenant-a/client", "tenant-a/server"): 0.75}

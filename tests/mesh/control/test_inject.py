@@ -20,8 +20,11 @@ REFERENCE = manifests.reference("node-1", "node-2")
 
 
 def values(mode: str) -> dict[str, int]:
-    return {f"{name.replace('-', '_')}_{part}": value for name, share in divide(MODES[mode]).items()
-            for part, value in (("cpu", share.cpu_millicores), ("memory", share.memory_mib))}
+    return {
+        f"{name.replace('-', '_')}_{part}": value
+        for name, share in divide(MODES[mode]).items()
+        for part, value in (("cpu", share.cpu_millicores), ("memory", share.memory_mib))
+    }
 
 
 def injected(mode: str, objects: list[dict[str, Any]] = REFERENCE) -> list[dict[str, Any]]:
@@ -29,7 +32,9 @@ def injected(mode: str, objects: list[dict[str, Any]] = REFERENCE) -> list[dict[
 
 
 def workloads(objects: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [t for o in objects if o["metadata"].get("name") in ("client", "server") and (t := pod_template(o)) is not None]
+    return [
+        t for o in objects if o["metadata"].get("name") in ("client", "server") and (t := pod_template(o)) is not None
+    ]
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -85,7 +90,8 @@ def test_pods_of_shared_proxies_wait_until_they_are_captured(mode: str) -> None:
 def test_every_kind_that_makes_pods_is_injected(kind: str) -> None:
     pod = {"metadata": {}, "spec": {"containers": [{"name": "app", "image": "x"}]}}
     spec: dict[str, Any] = {
-        "Pod": pod["spec"], "CronJob": {"schedule": "* * * * *", "jobTemplate": {"spec": {"template": pod}}},
+        "Pod": pod["spec"],
+        "CronJob": {"schedule": "* * * * *", "jobTemplate": {"spec": {"template": pod}}},
     }.get(kind, {"template": pod})
     obj = {"apiVersion": "v1", "kind": kind, "metadata": {"name": "x"}, "spec": spec}
     space, result = injected("sidecar", [obj])
@@ -103,8 +109,12 @@ def test_injecting_twice_injects_once() -> None:
 
 @pytest.mark.parametrize(("field", "value"), [("hostNetwork", True), ("label", "disabled")])
 def test_pods_that_cannot_or_do_not_want_to_be_meshed_are_left_alone(field: str, value: Any) -> None:
-    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x", "labels": {}},
-           "spec": {"containers": [{"name": "app"}]}}
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "x", "labels": {}},
+        "spec": {"containers": [{"name": "app"}]},
+    }
     if field == "label":
         pod["metadata"]["labels"][LABEL_MESH] = value  # type: ignore[index]
     else:
@@ -152,13 +162,17 @@ def test_a_budget_that_cannot_be_names_every_wrong_field() -> None:
 
 
 def test_another_budget_is_rendered_into_every_proxy() -> None:
-    plain, double = (list(yaml.safe_load_all(render_mode("node", [], run="r", budget=Budget(cpu, memory))))
-                     for cpu, memory in ((900, 1152), (1800, 2304)))
+    plain, double = (
+        list(yaml.safe_load_all(render_mode("node", [], run="r", budget=Budget(cpu, memory))))
+        for cpu, memory in ((900, 1152), (1800, 2304))
+    )
 
     def proxy(objects: list[Any]) -> tuple[int, str]:
         template = next(o for o in objects if o["kind"] == "DaemonSet")["spec"]["template"]
-        return (int(template["metadata"]["annotations"]["sharedfate.io/cpu-budget"]),
-                template["spec"]["containers"][0]["resources"]["limits"]["memory"])
+        return (
+            int(template["metadata"]["annotations"]["sharedfate.io/cpu-budget"]),
+            template["spec"]["containers"][0]["resources"]["limits"]["memory"],
+        )
 
     assert (proxy(plain), proxy(double)) == ((450, "576Mi"), (900, "1152Mi"))
 

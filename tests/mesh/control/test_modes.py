@@ -55,12 +55,18 @@ def mesh(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Mesh]:
     finally:
         found.uninstall()
         assert cluster.list("Pod", labels=f"{LABEL_RUN}={found.run}") == []
-        assert [n for n in cluster.list("Namespace") if n["metadata"]["name"].startswith(("tenant-", "sharedfate"))] == []
+        assert [
+            n for n in cluster.list("Namespace") if n["metadata"]["name"].startswith(("tenant-", "sharedfate"))
+        ] == []
 
 
 def calls(mesh: Mesh, namespace: str, pod: str, url: str, count: int = 20, *, seconds: float = 0) -> Counter[str]:
-    result = mesh.cluster.exec(namespace, pod, ["python", "-c", CALLS, url, str(count), str(seconds)],
-                               container="client" if pod.startswith("client") else None)
+    result = mesh.cluster.exec(
+        namespace,
+        pod,
+        ["python", "-c", CALLS, url, str(count), str(seconds)],
+        container="client" if pod.startswith("client") else None,
+    )
     assert result.code == 0, result.stderr
     return Counter(json.loads(result.stdout))
 
@@ -81,9 +87,15 @@ def test_every_client_reaches_its_own_servers_and_no_call_fails(mesh: Mesh) -> N
 
 def test_plain_text_from_outside_the_mesh_is_refused(mesh: Mesh) -> None:
     server = next(p for p in mesh.placement().pods if p.role == "server")
-    outsider = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "outsider", "namespace": "default"},
-                "spec": {"terminationGracePeriodSeconds": 0, "containers": [
-                    {"name": "outsider", "image": IMAGE, "command": ["sleep", "600"]}]}}
+    outsider = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "outsider", "namespace": "default"},
+        "spec": {
+            "terminationGracePeriodSeconds": 0,
+            "containers": [{"name": "outsider", "image": IMAGE, "command": ["sleep", "600"]}],
+        },
+    }
     mesh.cluster.apply(outsider)
     try:
         mesh.wait_ready([outsider], seconds=20)
@@ -110,8 +122,12 @@ def test_every_ready_proxy_has_its_budget(mesh: Mesh) -> None:
         wanted, found = [], []
         for instance in mesh.placement().proxies:
             pod = mesh.cluster.get("Pod", instance.pod, instance.namespace)
-            spec = next(c for field in ("containers", "initContainers") for c in pod["spec"].get(field) or []
-                        if c["name"] == instance.container)
+            spec = next(
+                c
+                for field in ("containers", "initContainers")
+                for c in pod["spec"].get(field) or []
+                if c["name"] == instance.container
+            )
             wanted.append(f"{instance.cpu_millicores}m")
             found.append((spec["resources"].get("limits") or {}).get("cpu"))
         return wanted == found
@@ -128,7 +144,9 @@ def test_the_placebo_shares_fate_with_nobody(mesh: Mesh) -> None:
 
 def test_traffic_goes_on_while_the_control_plane_restarts_and_certificates_are_renewed(mesh: Mesh) -> None:
     namespace, client = clients(mesh)[1]
-    calls(mesh, namespace, client, "http://server/", 4)  # running traffic: an identity's first use needs the control plane
+    calls(
+        mesh, namespace, client, "http://server/", 4
+    )  # running traffic: an identity's first use needs the control plane
     with ThreadPoolExecutor(1) as pool:
         traffic = pool.submit(calls, mesh, namespace, client, "http://server/", seconds=LIFE + 1)
         [old] = mesh.cluster.list("Pod", SYSTEM_NAMESPACE, labels="app=control-plane")
@@ -143,9 +161,22 @@ def test_traffic_goes_on_while_the_control_plane_restarts_and_certificates_are_r
 
 def test_a_namespace_that_is_not_ours_is_released_and_stays(cluster: Cluster) -> None:
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}})
-    objects = [o for o in manifests.load("apps/tenant.yaml", {
-        "tenant": "shop", "client_nodes": ["node-1"], "server_nodes": ["node-1"], "client_replicas": 1, "server_replicas": 1,
-        "client_cpu": 500, "server_cpu": 500}) if o["kind"] != "Namespace"]
+    objects = [
+        o
+        for o in manifests.load(
+            "apps/tenant.yaml",
+            {
+                "tenant": "shop",
+                "client_nodes": ["node-1"],
+                "server_nodes": ["node-1"],
+                "client_replicas": 1,
+                "server_replicas": 1,
+                "client_cpu": 500,
+                "server_cpu": 500,
+            },
+        )
+        if o["kind"] != "Namespace"
+    ]
     for obj in objects:
         obj["metadata"]["namespace"] = "shop"
     mesh = Mesh(cluster, "node", run="t-shop")
@@ -153,16 +184,36 @@ def test_a_namespace_that_is_not_ours_is_released_and_stays(cluster: Cluster) ->
         mesh.start(objects)
         bare = mesh.cluster.list("Pod", "shop", labels="app=server")[0]
         # stands for a pod that outlives the mesh: it loses the owner and the label by which it would be deleted
-        cluster.patch("Pod", bare["metadata"]["name"], {"metadata": {"ownerReferences": None, "labels": {
-            LABEL_RUN: None, "pod-template-hash": None, "app": "kept"}}}, "shop")
+        cluster.patch(
+            "Pod",
+            bare["metadata"]["name"],
+            {
+                "metadata": {
+                    "ownerReferences": None,
+                    "labels": {LABEL_RUN: None, "pod-template-hash": None, "app": "kept"},
+                }
+            },
+            "shop",
+        )
         mesh.uninstall()
         labels = cluster.get("Namespace", "shop")["metadata"].get("labels") or {}
         assert not [label for label in labels if label.startswith("sharedfate.io")]
-        seen = Counter(json.loads(cluster.exec("shop", bare["metadata"]["name"], [
-            "python", "-c", CALLS, f"http://{bare['status']['podIP']}:8080/", "3", "0"]).stdout))
+        seen = Counter(
+            json.loads(
+                cluster.exec(
+                    "shop",
+                    bare["metadata"]["name"],
+                    ["python", "-c", CALLS, f"http://{bare['status']['podIP']}:8080/", "3", "0"],
+                ).stdout
+            )
+        )
         assert set(seen) == {bare["metadata"]["name"]}
-        assert {o["kind"] for kind in ("Deployment", "Service", "ServiceAccount") for o in cluster.list(kind, "shop")
-                if LABEL_RUN in (o["metadata"].get("labels") or {})} == set()
+        assert {
+            o["kind"]
+            for kind in ("Deployment", "Service", "ServiceAccount")
+            for o in cluster.list(kind, "shop")
+            if LABEL_RUN in (o["metadata"].get("labels") or {})
+        } == set()
     finally:
         mesh.uninstall()
         cluster.delete("Namespace", "shop")
@@ -175,17 +226,27 @@ def test_what_render_prints_is_a_working_mesh_by_kubectl_alone(cluster: Cluster,
     app, file = tmp_path / "app.yaml", tmp_path / "mesh.yaml"
     app.write_text(manifests.dump(objects))
     command = Path(sys.executable).with_name("sharedfate")
-    file.write_text(subprocess.run([command, "render", "--mode", mode, "-f", str(app)], capture_output=True, text=True, check=True).stdout)
+    file.write_text(
+        subprocess.run(
+            [command, "render", "--mode", mode, "-f", str(app)], capture_output=True, text=True, check=True
+        ).stdout
+    )
     kubectl = next(Path(sys.executable).parent.glob("kubectl*"))
     try:
-        done = subprocess.run([kubectl, "--kubeconfig", str(cluster.kubeconfig), "apply", "-f", str(file)],
-                              capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            [kubectl, "--kubeconfig", str(cluster.kubeconfig), "apply", "-f", str(file)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
         assert done.returncode == 0, done.stderr
         mesh.wait_ready([*mesh.system_manifests(), *mesh.inject(objects)], seconds=60)
         cluster.wait("a proxy at every hop", mesh._is_whole, seconds=30)
         [(namespace, client)] = clients(mesh)
         assert not [key for key in calls(mesh, namespace, client, "http://server/") if key.startswith("error")]
-        shown = subprocess.run([command, "status", "--kubeconfig", str(cluster.kubeconfig)], capture_output=True, text=True, check=True)
+        shown = subprocess.run(
+            [command, "status", "--kubeconfig", str(cluster.kubeconfig)], capture_output=True, text=True, check=True
+        )
         assert f"mode {mode}: {len(mesh.placement().proxies)} proxies, 3 application pods" in shown.stdout
         assert all(f"{proxy}  node {proxy.node}" in shown.stdout for proxy in mesh.placement().proxies)
         assert "have the newest configuration" in shown.stdout
@@ -198,9 +259,22 @@ def test_uninstalling_leaves_nothing_in_a_system_namespace_that_stays(cluster: C
     try:
         mesh.install()
         mesh.uninstall(namespace=False)
-        left = [(kind, o["metadata"]["name"]) for kind in ("Deployment", "DaemonSet", "ConfigMap", "Secret", "Service",
-                "ServiceAccount", "Role", "ClusterRole", "ClusterRoleBinding", "Pod")
-                for o in cluster.list(kind, labels=f"{LABEL_RUN}=t-left")]
+        left = [
+            (kind, o["metadata"]["name"])
+            for kind in (
+                "Deployment",
+                "DaemonSet",
+                "ConfigMap",
+                "Secret",
+                "Service",
+                "ServiceAccount",
+                "Role",
+                "ClusterRole",
+                "ClusterRoleBinding",
+                "Pod",
+            )
+            for o in cluster.list(kind, labels=f"{LABEL_RUN}=t-left")
+        ]
         assert left == []
     finally:
         mesh.uninstall()

@@ -39,10 +39,19 @@ class Reviews:
         if found is None:
             return {"status": {"authenticated": False, "error": "unknown token"}}
         meta = found["metadata"]
-        return {"status": {"authenticated": True, "audiences": obj["spec"]["audiences"], "user": {
-            "username": f"system:serviceaccount:{meta['namespace']}:{found['spec']['serviceAccountName']}",
-            "extra": {"authentication.kubernetes.io/pod-name": [meta["name"]],
-                      "authentication.kubernetes.io/pod-uid": [meta["uid"]]}}}}
+        return {
+            "status": {
+                "authenticated": True,
+                "audiences": obj["spec"]["audiences"],
+                "user": {
+                    "username": f"system:serviceaccount:{meta['namespace']}:{found['spec']['serviceAccountName']}",
+                    "extra": {
+                        "authentication.kubernetes.io/pod-name": [meta["name"]],
+                        "authentication.kubernetes.io/pod-uid": [meta["uid"]],
+                    },
+                },
+            }
+        }
 
     def find(self, kind: str, name: str, namespace: str) -> Object | None:
         return self.pods.get(name)
@@ -82,8 +91,7 @@ class Client:
 
 
 @asynccontextmanager
-async def serving(*objects: Object, token: str = "node-proxy-1",
-                  ) -> AsyncIterator[tuple[Plane, Callable[..., Client]]]:
+async def serving(*objects: Object, token: str = "node-proxy-1") -> AsyncIterator[tuple[Plane, Callable[..., Client]]]:
     plane = Plane(Reviews(*(o for o in objects if o["kind"] == "Pod")), Authority.new(), build=build)  # type: ignore[arg-type]
     for obj in objects:
         plane.fold(obj["kind"], "ADDED", obj)
@@ -98,8 +106,16 @@ async def serving(*objects: Object, token: str = "node-proxy-1",
     await server.stop(0)
 
 
-CLUSTER_OBJECTS = (config(), node("node-1"), namespace("tenant-a"), namespace("tenant-b"), proxy_pod(),
-                   pod("a-1"), pod("b-1", namespace="tenant-b", node="node-2", ip="10.0.0.2"), service())
+CLUSTER_OBJECTS = (
+    config(),
+    node("node-1"),
+    namespace("tenant-a"),
+    namespace("tenant-b"),
+    proxy_pod(),
+    pod("a-1"),
+    pod("b-1", namespace="tenant-b", node="node-2", ip="10.0.0.2"),
+    service(),
+)
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
@@ -258,8 +274,10 @@ def test_one_more_pod_reaches_a_hundred_proxies_within_half_a_second() -> None:
     from chaos.mesh.envoy.build import build as real
 
     async def test() -> None:
-        pods = [pod(f"p{n}", ip=f"10.0.1.{n}", mode="sidecar", annotations={"sharedfate.io/proxy-container": "proxy"})
-                for n in range(100)]
+        pods = [
+            pod(f"p{n}", ip=f"10.0.1.{n}", mode="sidecar", annotations={"sharedfate.io/proxy-container": "proxy"})
+            for n in range(100)
+        ]
         objects = (config("sidecar"), node("node-1"), namespace("tenant-a"), service(), slice_of(*pods), *pods)
         async with serving(*objects) as (plane, connect):
             plane._build = real

@@ -10,14 +10,21 @@ from chaos.mesh.status import control_plane_lines
 
 CLIENT = PodRef("tenant-a", "client-x", "u1", "node-1", "a", Role.CLIENT, "client", "client")
 SERVER = PodRef("tenant-b", "server-x", "u2", "node-2", "b", Role.SERVER, "server", "server")
-PROXY = ProxyInstance("sharedfate-system", "np-1", "proxy", "p1", "node-1", frozenset(Layer), Scope.NODE, "node-1", "node-proxy")
+PROXY = ProxyInstance(
+    "sharedfate-system", "np-1", "proxy", "p1", "node-1", frozenset(Layer), Scope.NODE, "node-1", "node-proxy"
+)
 PLACEMENT = Placement(MODES["node"], (CLIENT, SERVER), (PROXY,), ())
 
 
 def page(*identities: str, refused: bool = False, resources: dict[str, Any] | None = None) -> dict[str, Any]:
-    return {"proxies": [{"uid": "p1", "current": True, "resources": resources or {}}], "refused_streams": [],
-            "identities": [{"proxy_uid": "p1", "proxy": "sharedfate-system/np-1", "identity": one, "refused": refused, "reason": "no"}
-                           for one in identities]}
+    return {
+        "proxies": [{"uid": "p1", "current": True, "resources": resources or {}}],
+        "refused_streams": [],
+        "identities": [
+            {"proxy_uid": "p1", "proxy": "sharedfate-system/np-1", "identity": one, "refused": refused, "reason": "no"}
+            for one in identities
+        ],
+    }
 
 
 def test_a_mesh_in_order_is_one_line() -> None:

@@ -47,11 +47,17 @@ def test_what_no_configuration_depends_on_leaves_the_world_equal() -> None:
     assert world(before) == world(after)
 
 
-@pytest.mark.parametrize(("port", "found"), [
-    ({"appProtocol": "http"}, AppProtocol.HTTP), ({"appProtocol": "kubernetes.io/h2c"}, AppProtocol.HTTP),
-    ({"appProtocol": "tcp", "name": "http"}, AppProtocol.TCP), ({"name": "grpc-api"}, AppProtocol.HTTP),
-    ({"name": "postgres"}, AppProtocol.TCP), ({}, AppProtocol.TCP),
-])
+@pytest.mark.parametrize(
+    ("port", "found"),
+    [
+        ({"appProtocol": "http"}, AppProtocol.HTTP),
+        ({"appProtocol": "kubernetes.io/h2c"}, AppProtocol.HTTP),
+        ({"appProtocol": "tcp", "name": "http"}, AppProtocol.TCP),
+        ({"name": "grpc-api"}, AppProtocol.HTTP),
+        ({"name": "postgres"}, AppProtocol.TCP),
+        ({}, AppProtocol.TCP),
+    ],
+)
 def test_a_ports_protocol_is_what_it_says_and_tcp_otherwise(port: Object, found: AppProtocol) -> None:
     assert protocol(port) is found
 

@@ -10,9 +10,16 @@ from tests.mesh.control.objects import Object, config, namespace, pod, proxy_pod
 
 def running(obj: Object, *, ready: bool, container: str = "c1", limit: str | None = None) -> Object:
     resources: dict[str, Any] = {} if limit is None else {"limits": {"cpu": limit}}
-    return {**obj, "spec": {**obj["spec"], "containers": [{"name": "proxy", "resources": resources}]},
-            "status": {**obj["status"], "containerStatuses": [
-                {"name": "proxy", "ready": ready, "containerID": container, "state": {"running": {}}}]}}
+    return {
+        **obj,
+        "spec": {**obj["spec"], "containers": [{"name": "proxy", "resources": resources}]},
+        "status": {
+            **obj["status"],
+            "containerStatuses": [
+                {"name": "proxy", "ready": ready, "containerID": container, "state": {"running": {}}}
+            ],
+        },
+    }
 
 
 def limits(settled: Settled, obj: Object) -> list[int]:
@@ -50,9 +57,14 @@ def test_a_fault_that_holds_the_limit_is_left_alone() -> None:
 
 
 def test_a_native_sidecar_is_resized_among_the_init_containers() -> None:
-    obj = pod("x", annotations={"sharedfate.io/proxy-container": "proxy", "sharedfate.io/cpu-budget": "100"},
-              initContainers=[{"name": "proxy"}])
-    obj["status"]["initContainerStatuses"] = [{"name": "proxy", "ready": True, "containerID": "c", "state": {"running": {}}}]
+    obj = pod(
+        "x",
+        annotations={"sharedfate.io/proxy-container": "proxy", "sharedfate.io/cpu-budget": "100"},
+        initContainers=[{"name": "proxy"}],
+    )
+    obj["status"]["initContainerStatuses"] = [
+        {"name": "proxy", "ready": True, "containerID": "c", "state": {"running": {}}}
+    ]
     [resize] = Settled().plan([obj])
     assert resize.patch() == {"spec": {"initContainers": [{"name": "proxy", "resources": {"limits": {"cpu": "100m"}}}]}}
 
@@ -68,7 +80,9 @@ def test_each_meshed_namespace_gets_the_bootstrap_once() -> None:
 def test_every_server_pod_gets_one_waypoint_that_goes_with_it() -> None:
     server, client = pod("server-1", ready=False), pod("client-1", account="client")
     known = [namespace("tenant-a"), service(), server, client, slice_of(server)]
-    [made] = plan_waypoints(tables(*known), {"mode": "ambient-pod", "run": "r1", "values": {"l7_cpu": 75, "l7_memory": 96}})
+    [made] = plan_waypoints(
+        tables(*known), {"mode": "ambient-pod", "run": "r1", "values": {"l7_cpu": 75, "l7_memory": 96}}
+    )
     assert made["metadata"]["name"] == "waypoint-server-1"
     assert made["metadata"]["ownerReferences"][0]["uid"] == "uid-server-1"
     assert made["metadata"]["annotations"]["sharedfate.io/cpu-budget"] == "75"

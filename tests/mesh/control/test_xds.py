@@ -66,7 +66,9 @@ def test_a_refused_resource_is_offered_again_alone_and_later() -> None:
     session = Session()
     session.request(ask(LISTENER), 0)
     [response] = session.plan(wanted(LISTENER, good="1", bad="1"), 0)
-    answer = session.request(nack(LISTENER, response.nonce, "Error adding/updating listener(s) bad: no such file"), 10.0)
+    answer = session.request(
+        nack(LISTENER, response.nonce, "Error adding/updating listener(s) bad: no such file"), 10.0
+    )
     assert answer.refused == ("bad",)
     assert session.plan(wanted(LISTENER, good="1", bad="1"), 10.0) == []
     due = session.next_retry()

@@ -1,6 +1,8 @@
-"""A node's worth of pods as bare network namespaces, the real Envoy, and a small xDS server over a socket of the file system.
+"""A node's worth of pods as bare network namespaces, the real Envoy, and a small xDS server over a socket of the file
+system.
 
-Nothing touches the host: each namespace belongs to a process of ours and vanishes with it, the links stand between them.
+Nothing touches the host: each namespace belongs to a process of ours and vanishes with it, the links stand between
+them.
 """
 
 from __future__ import annotations
@@ -162,7 +164,9 @@ class Bench:
     def start(self, space: Namespace, *command: str, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
         name = f"{len(self.processes)}-{Path(command[0]).name}.log"
         with (self.folder / name).open("wb") as log:
-            process = subprocess.Popen(space.command(*command), stdout=log, stderr=log, env={**os.environ, **(env or {})})
+            process = subprocess.Popen(
+                space.command(*command), stdout=log, stderr=log, env={**os.environ, **(env or {})}
+            )
         self.processes.append(process)
         return process
 
@@ -172,14 +176,29 @@ class Bench:
         services = []
         tenants = sorted({p.namespace for p in self.pods.values()})
         for number, tenant in enumerate(tenants, 1):
-            ends = sorted((p for p in self.pods.values() if p.namespace == tenant and "server" in p.name),
-                          key=lambda p: p.uid)
-            services.append(Service(tenant, "server", f"10.96.0.{number}", (
-                ServicePort(80, AppProtocol.HTTP, tuple(Endpoint(p.uid, p.ip, PORT_HTTP) for p in ends), PORT_HTTP),
-                ServicePort(9000, AppProtocol.TCP, tuple(Endpoint(p.uid, p.ip, PORT_TCP) for p in ends), PORT_TCP)),
-                tuple(sorted({p.identity for p in ends}))))
-        return replace(World(MODES[self.mode], self.features, {"node-1": GATEWAY}, dict(self.pods), tuple(services),
-                             waypoints), **changes)
+            ends = sorted(
+                (p for p in self.pods.values() if p.namespace == tenant and "server" in p.name), key=lambda p: p.uid
+            )
+            services.append(
+                Service(
+                    tenant,
+                    "server",
+                    f"10.96.0.{number}",
+                    (
+                        ServicePort(
+                            80, AppProtocol.HTTP, tuple(Endpoint(p.uid, p.ip, PORT_HTTP) for p in ends), PORT_HTTP
+                        ),
+                        ServicePort(
+                            9000, AppProtocol.TCP, tuple(Endpoint(p.uid, p.ip, PORT_TCP) for p in ends), PORT_TCP
+                        ),
+                    ),
+                    tuple(sorted({p.identity for p in ends})),
+                )
+            )
+        return replace(
+            World(MODES[self.mode], self.features, {"node-1": GATEWAY}, dict(self.pods), tuple(services), waypoints),
+            **changes,
+        )
 
     def push(self, world: World) -> None:
         self.world = world
@@ -187,8 +206,17 @@ class Bench:
             assert self._loop is not None
             self._loop.call_soon_threadsafe(event.set)
 
-    def proxy(self, role: ProxyRole, space: Namespace, name: str, *, scope: Scope, key: str, namespace: str = "sharedfate-system",
-              account: str = "node-proxy") -> subprocess.Popen[bytes]:
+    def proxy(
+        self,
+        role: ProxyRole,
+        space: Namespace,
+        name: str,
+        *,
+        scope: Scope,
+        key: str,
+        namespace: str = "sharedfate-system",
+        account: str = "node-proxy",
+    ) -> subprocess.Popen[bytes]:
         """Start an Envoy in that namespace and wait until it is ready."""
         self.proxies[name] = ProxyIdentity(role, namespace, name, f"uid-{name}", "node-1", scope, key, account)
         config = bootstrap(node_id=name, token_path="")
@@ -197,12 +225,27 @@ class Bench:
             xds.pop(key_)
         xds["type"] = "STATIC"
         xds["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"] = {
-            "pipe": {"path": str(self.folder / "xds.sock")}}
+            "pipe": {"path": str(self.folder / "xds.sock")}
+        }
         file = self.folder / f"{name}.json"
         file.write_text(json.dumps(config))
-        process = self.start(space, ENVOY, "-c", str(file), "--concurrency", "1", "--disable-hot-restart",
-                             "--drain-time-s", "1", "--file-flush-interval-msec", "200", "--component-log-level", "misc:error",
-                             "--log-level", os.environ.get("MENV_LOG", "warning"))
+        process = self.start(
+            space,
+            ENVOY,
+            "-c",
+            str(file),
+            "--concurrency",
+            "1",
+            "--disable-hot-restart",
+            "--drain-time-s",
+            "1",
+            "--file-flush-interval-msec",
+            "200",
+            "--component-log-level",
+            "misc:error",
+            "--log-level",
+            os.environ.get("MENV_LOG", "warning"),
+        )
         until(lambda: "LIVE" in space.run("curl", "-s", "-m1", "127.0.0.1:15021/ready", check=False))
         return process
 
@@ -218,16 +261,30 @@ class Bench:
             self.push(self.make_world(self.waypoints()))
         if mode.in_pod:
             for pod in list(self.pods.values()):
-                self.proxy(ProxyRole.SIDECAR, self.spaces[pod.name], f"sidecar-{pod.name}", scope=Scope.POD, key=pod.uid,
-                           namespace=pod.namespace, account=pod.service_account)
+                self.proxy(
+                    ProxyRole.SIDECAR,
+                    self.spaces[pod.name],
+                    f"sidecar-{pod.name}",
+                    scope=Scope.POD,
+                    key=pod.uid,
+                    namespace=pod.namespace,
+                    account=pod.service_account,
+                )
         elif "node" not in self.spaces:
             role = ProxyRole.L4 if mode.separate_layers else ProxyRole.NODE
             self.proxy(role, self.attach("node", "10.244.1.200"), "node", scope=Scope.NODE, key="node-1")
         for waypoint in self.world.waypoints:
             name = next(p.name for p in self.proxies.values() if p.uid == waypoint.pod_uid)
             proxy = self.proxies[name]
-            self.proxy(ProxyRole.WAYPOINT, self.spaces[name], name, scope=proxy.scope, key=proxy.key,
-                       namespace=proxy.namespace, account=proxy.service_account)
+            self.proxy(
+                ProxyRole.WAYPOINT,
+                self.spaces[name],
+                name,
+                scope=proxy.scope,
+                key=proxy.key,
+                namespace=proxy.namespace,
+                account=proxy.service_account,
+            )
         for pod in self.pods.values():
             until(lambda pod=pod: ports <= self.listening(pod))
             self.capture(pod, inbound)
@@ -238,19 +295,24 @@ class Bench:
         if hop is None:
             return ()
         servers = [p for p in self.pods.values() if "server" in p.name]
-        wanted = {Scope.NAMESPACE: {(p.namespace, p.namespace) for p in servers}, Scope.NODE: {("node-1", "sharedfate-system")},
-                  Scope.POD: {(p.uid, p.namespace) for p in servers}}[hop.scope]
+        wanted = {
+            Scope.NAMESPACE: {(p.namespace, p.namespace) for p in servers},
+            Scope.NODE: {("node-1", "sharedfate-system")},
+            Scope.POD: {(p.uid, p.namespace) for p in servers},
+        }[hop.scope]
         found = []
         for number, (key, namespace) in enumerate(sorted(wanted)):
             ip, name = f"10.244.1.{210 + number}", f"waypoint-{number}"
             self.attach(name, ip)
-            self.proxies[name] = ProxyIdentity(ProxyRole.WAYPOINT, namespace, name, f"uid-{name}", "node-1", hop.scope, key,
-                                               "waypoint")
+            self.proxies[name] = ProxyIdentity(
+                ProxyRole.WAYPOINT, namespace, name, f"uid-{name}", "node-1", hop.scope, key, "waypoint"
+            )
             found.append(Waypoint(f"uid-{name}", ip, "node-1", namespace, "waypoint", hop.scope, key))
         return tuple(sorted(found))
 
     def listening(self, pod: Pod) -> set[int]:
         from chaos.mesh.agent.sandboxes import listening_ports
+
         return listening_ports(self.spaces[pod.name].process.pid)
 
     # ---- looking
@@ -311,7 +373,9 @@ class Bench:
             while (request := await context.read()) is not grpc.aio.EOF:
                 if not name:
                     name = request.node.id
-                    secrets = ProxySecrets(self.proxies[name], self.authority, self.log, seconds=self.seconds, clock=time.time)
+                    secrets = ProxySecrets(
+                        self.proxies[name], self.authority, self.log, seconds=self.seconds, clock=time.time
+                    )
                     self._streams[name] = wake
                 answer = session.request(request, time.monotonic())
                 if answer.refused:

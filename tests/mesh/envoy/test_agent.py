@@ -23,12 +23,17 @@ from tests.mesh.envoy.worlds import uid
 UID = uid(1)
 
 
-def pod_object(mode: str = "node", *, namespace: str = "tenant-a", captured: bool = False, **spec: Any) -> dict[str, Any]:
+def pod_object(
+    mode: str = "node", *, namespace: str = "tenant-a", captured: bool = False, **spec: Any
+) -> dict[str, Any]:
     conditions = [{"type": "Ready", "status": "True"}]
     if captured:
         conditions.append({"type": CONDITION_CAPTURED, "status": "True"})
-    return {"metadata": {"uid": UID, "namespace": namespace, "name": "p", "labels": {LABEL_MODE: mode}},
-            "spec": {"nodeName": "node-1", **spec}, "status": {"phase": "Running", "conditions": conditions}}
+    return {
+        "metadata": {"uid": UID, "namespace": namespace, "name": "p", "labels": {LABEL_MODE: mode}},
+        "spec": {"nodeName": "node-1", **spec},
+        "status": {"phase": "Running", "conditions": conditions},
+    }
 
 
 def test_only_the_nodes_own_application_pods_of_the_mesh_are_served() -> None:
@@ -37,8 +42,16 @@ def test_only_the_nodes_own_application_pods_of_the_mesh_are_served() -> None:
     proxy["metadata"]["labels"][LABEL_ROLE] = "proxy"
     done = pod_object()
     done["status"]["phase"] = "Succeeded"
-    others = [pod_object("sidecar"), pod_object("none"), pod_object("unheard-of"), pod_object(hostNetwork=True),
-              pod_object(nodeName="node-2"), proxy, done, pod_object(namespace="elsewhere")]
+    others = [
+        pod_object("sidecar"),
+        pod_object("none"),
+        pod_object("unheard-of"),
+        pod_object(hostNetwork=True),
+        pod_object(nodeName="node-2"),
+        proxy,
+        done,
+        pod_object(namespace="elsewhere"),
+    ]
     serve, release = plan_pods([served, *others], {"tenant-a"}, "node-1")
     assert [(pod.namespace, pod.mode) for pod in serve] == [("tenant-a", "node")]
     assert release == []
@@ -56,8 +69,16 @@ class Api:
     written: list[tuple[str, Any]] = field(default_factory=list)
     broken: bool = False
 
-    def patch(self, kind: str, name: str, patch: Any, namespace: str | None = None, *, how: str = "merge",
-              subresource: str | None = None) -> Any:
+    def patch(
+        self,
+        kind: str,
+        name: str,
+        patch: Any,
+        namespace: str | None = None,
+        *,
+        how: str = "merge",
+        subresource: str | None = None,
+    ) -> Any:
         if self.broken:
             raise ApiError("no", code=503)
         self.written.append((subresource or how, patch))
@@ -85,9 +106,7 @@ def api_of(agent: Agent) -> Api:
 
 
 def listen(space: Namespace, *ports: int) -> subprocess.Popen[bytes]:
-    script = ("import socket, time\n"
-              f"s = [socket.create_server(('127.0.0.1', p)) for p in {ports!r}]\n"
-              "time.sleep(60)")
+    script = f"import socket, time\ns = [socket.create_server(('127.0.0.1', p)) for p in {ports!r}]\ntime.sleep(60)"
     process = subprocess.Popen(space.command(sys.executable, "-c", script))
     until(lambda: set(ports) <= listening_ports(space.process.pid))
     return process
@@ -99,12 +118,15 @@ def rules(space: Namespace) -> str:
 
 @pytest.mark.privileged
 @pytest.mark.parametrize(("mode", "ports"), [("node", (15001, 15006)), ("ambient-node", (15001, 15008))])
-def test_a_pod_is_captured_once_envoy_listens_and_not_before(agent: Agent, space: Namespace, mode: str,
-                                                             ports: tuple[int, ...]) -> None:
+def test_a_pod_is_captured_once_envoy_listens_and_not_before(
+    agent: Agent, space: Namespace, mode: str, ports: tuple[int, ...]
+) -> None:
     agent.take("Pod", "ADDED", pod_object(mode))
     assert agent.step() < 0.1
     assert (agent.folder / f"{UID}-{space.inode}").readlink() == Path(space.path)
-    assert api_of(agent).written == [("merge", {"metadata": {"annotations": {ANNOTATION_SANDBOX: f"{UID}-{space.inode}"}}})]
+    assert api_of(agent).written == [
+        ("merge", {"metadata": {"annotations": {ANNOTATION_SANDBOX: f"{UID}-{space.inode}"}}})
+    ]
     assert "redirect" not in rules(space)
     envoy = listen(space, *ports)
     try:

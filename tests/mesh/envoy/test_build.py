@@ -25,7 +25,9 @@ from tests.mesh.envoy.bench import ENVOY
 from tests.mesh.envoy.worlds import MESHED, pod, proxies, uid, world
 
 FULL = Features(retries=True, outlier_detection=True, timeout_seconds=3, access_log=AccessLog.ALL)
-POLICY = Policy("tenant-a", "p", (Rule(("spiffe://cluster.local/ns/tenant-a/sa/client",), ("GET",), ("/x", "/y*")), Rule()))
+POLICY = Policy(
+    "tenant-a", "p", (Rule(("spiffe://cluster.local/ns/tenant-a/sa/client",), ("GET",), ("/x", "/y*")), Rule())
+)
 
 
 def changed(before: Resources, after: Resources) -> set[tuple[str, str]]:
@@ -65,8 +67,13 @@ def test_envoy_accepts_every_configuration(mode: str, features: Features, tmp_pa
                     cluster.eds_cluster_config.eds_config.resource_api_version = 2
         file = tmp_path / f"{proxy.role}.pb"
         file.write_bytes(config.SerializeToString())
-        done = subprocess.run([ENVOY, "--mode", "validate", "-c", str(file), "--log-level", "error"], capture_output=True,
-                              text=True, timeout=30, check=False)
+        done = subprocess.run(
+            [ENVOY, "--mode", "validate", "-c", str(file), "--log-level", "error"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
         assert done.returncode == 0, done.stderr + done.stdout
 
 
@@ -123,7 +130,9 @@ def test_an_endpoint_without_a_proxy_is_never_called(mode: str) -> None:
     bare = replace(made.pods[uid(1)], meshed=False)
     made = replace(made, pods={**made.pods, bare.uid: bare})
     for proxy in proxies(made):
-        assert bare.ip not in str([read(build(proxy, made), ENDPOINTS, n) for n in build(proxy, made).by_type[ENDPOINTS]])
+        assert bare.ip not in str(
+            [read(build(proxy, made), ENDPOINTS, n) for n in build(proxy, made).by_type[ENDPOINTS]]
+        )
 
 
 def _l7(mode: str, defects: frozenset[Defect] = frozenset()) -> list[dict[str, Any]]:
@@ -144,8 +153,13 @@ def _l7(mode: str, defects: frozenset[Defect] = frozenset()) -> list[dict[str, A
 
 def test_requests_are_routed_retried_and_timed_out_alike_in_every_mode() -> None:
     found = [route for mode in MESHED for route in _l7(mode)]
-    for route in found:  # where two proxies of both layers speak with one another, in HTTP/2, one says what its client spoke
-        assert all(added["header"]["key"] == "x-sharedfate-protocol" for added in route["virtualHosts"][0].pop("requestHeadersToAdd", []))
+    for (
+        route
+    ) in found:  # where two proxies of both layers speak with one another, in HTTP/2, one says what its client spoke
+        assert all(
+            added["header"]["key"] == "x-sharedfate-protocol"
+            for added in route["virtualHosts"][0].pop("requestHeadersToAdd", [])
+        )
     seen = {json.dumps(route, sort_keys=True) for route in found}
     assert len(seen) == 1
     host = json.loads(seen.pop())["virtualHosts"][0]
@@ -169,8 +183,12 @@ def test_no_circuit_breaker_differs_between_modes(mode: str) -> None:
         built = build(proxy, made)
         for name in built.by_type[CLUSTER]:
             limits = read(built, CLUSTER, name).circuit_breakers.thresholds[0]
-            assert {limits.max_connections.value, limits.max_pending_requests.value, limits.max_requests.value,
-                    limits.max_retries.value} == {4_000_000_000}
+            assert {
+                limits.max_connections.value,
+                limits.max_pending_requests.value,
+                limits.max_requests.value,
+                limits.max_retries.value,
+            } == {4_000_000_000}
 
 
 @pytest.mark.parametrize("mode", MESHED)
@@ -194,6 +212,6 @@ def test_a_change_at_a_hundred_pods_is_cheap() -> None:
 
 def test_a_sidecar_may_ask_for_its_own_identity_before_its_pod_has_an_address() -> None:
     made = world("native-sidecar")
-    proxy, = proxies(made)
+    (proxy,) = proxies(made)
     pods = {key: pod for key, pod in made.pods.items() if key != proxy.uid}
     assert build(proxy, replace(made, pods=pods)).secrets == {proxy.identity, ROOT_SECRET}

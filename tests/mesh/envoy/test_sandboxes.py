@@ -13,21 +13,27 @@ UID = "0b1e6f8a-3c55-4a7e-9c0e-2f1d7d5a9b10"
 CID = "c" * 64
 
 
-@pytest.mark.parametrize("line", [
-    f"0::/kubepods/burstable/pod{UID}/{CID}",
-    f"12:cpu,cpuacct:/kubepods/besteffort/pod{UID}/{CID}",
-    f"0::/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{UID.replace('-', '_')}.slice/cri-containerd-{CID}.scope",
-    f"0::/kubepods.slice/kubepods-pod{UID.replace('-', '_')}.slice/crio-{CID}.scope",
-    f"0::/../../pod{UID}/{CID}",
-    f"0::/../kubepods-burstable-pod{UID.replace('-', '_')}.slice/cri-containerd-{CID}.scope",
-    f"3:memory:/kubelet/kubepods/pod{UID}/{CID}",
-], ids=["cgroupfs", "v1", "containerd", "crio", "namespaced", "namespaced-systemd", "kind"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"0::/kubepods/burstable/pod{UID}/{CID}",
+        f"12:cpu,cpuacct:/kubepods/besteffort/pod{UID}/{CID}",
+        f"0::/kubepods.slice/kubepods-burstable.slice/"
+        f"kubepods-burstable-pod{UID.replace('-', '_')}.slice/cri-containerd-{CID}.scope",
+        f"0::/kubepods.slice/kubepods-pod{UID.replace('-', '_')}.slice/crio-{CID}.scope",
+        f"0::/../../pod{UID}/{CID}",
+        f"0::/../kubepods-burstable-pod{UID.replace('-', '_')}.slice/cri-containerd-{CID}.scope",
+        f"3:memory:/kubelet/kubepods/pod{UID}/{CID}",
+    ],
+    ids=["cgroupfs", "v1", "containerd", "crio", "namespaced", "namespaced-systemd", "kind"],
+)
 def test_a_pod_is_recognised_in_every_layout(line: str) -> None:
     assert detect_pod(f"1:name=systemd:/\n{line}\n") == UID
 
 
-@pytest.mark.parametrize("line", ["0::/system.slice/ssh.service", "0::/", "0::/kubepods/podless/abc",
-                                  f"0::/kubepods/pod{UID[:-1]}/x"])
+@pytest.mark.parametrize(
+    "line", ["0::/system.slice/ssh.service", "0::/", "0::/kubepods/podless/abc", f"0::/kubepods/pod{UID[:-1]}/x"]
+)
 def test_other_processes_are_no_pods(line: str) -> None:
     assert detect_pod(line) is None
 

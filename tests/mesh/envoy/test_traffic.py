@@ -1,4 +1,6 @@
-"""Every mode's data path with the real Envoy in namespaces, and each trap as a broken variant that the same check catches."""
+"""Every mode's data path with the real Envoy in namespaces, and each trap as a broken variant that the same check
+catches.
+"""
 
 from __future__ import annotations
 
@@ -49,8 +51,9 @@ def tenants(mode: str, **options: Any) -> Iterator[Bench]:
 QUICK = ("sidecar", "node", "ambient-namespace")  # one of each kind; the others differ from them in placement alone
 
 
-@pytest.fixture(scope="module", params=[
-    pytest.param(m, marks=[] if m in QUICK else [pytest.mark.slow]) for m in MESHED])
+@pytest.fixture(
+    scope="module", params=[pytest.param(m, marks=[] if m in QUICK else [pytest.mark.slow]) for m in MESHED]
+)
 def mesh(request: pytest.FixtureRequest) -> Iterator[Bench]:
     with tenants(request.param) as made:
         yield made
@@ -81,7 +84,9 @@ def sources(made: Bench) -> Counter[str]:
 def wire(made: Bench, secret: str) -> bool:
     """Whether a request's body can be read on the node's bridge."""
     name = f"{made.folder.name}-{secret}"
-    command = made.spaces["fabric"].command(sys.executable, "-m", "chaos.engine.features.sniffer", name, secret, "20", "here")
+    command = made.spaces["fabric"].command(
+        sys.executable, "-m", "chaos.engine.features.sniffer", name, secret, "20", "here"
+    )
     reader = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     on, off = (Path("/tmp") / f"{name}.{state}" for state in ("on", "off"))
     try:
@@ -101,12 +106,19 @@ def wire(made: Bench, secret: str) -> bool:
 def dial(made: Bench, space: str, ip: str, authority: str, identity: str) -> str:
     """Status of a CONNECT, and the first line of what came through it."""
     issued = made.authority.issue(identity, seconds=600)
-    asked = {"host": ip, "port": 15008, "authority": authority, "certificate": issued.certificate.decode(), "key": issued.key.decode()}
+    asked = {
+        "host": ip,
+        "port": 15008,
+        "authority": authority,
+        "certificate": issued.certificate.decode(),
+        "key": issued.key.decode(),
+    }
     found = json.loads(made.spaces[space].run(sys.executable, "-m", "chaos.engine.features.dial", json.dumps(asked)))
     return f"{found['status']} {found['body'].partition(chr(13))[0]}"
 
 
 # ---- every mode
+
 
 def test_requests_arrive_and_are_balanced_as_the_mode_says(mesh: Bench) -> None:
     seen = spread(mesh)
@@ -124,8 +136,10 @@ def test_http2_with_prior_knowledge_arrives(mesh: Bench) -> None:
 
 def test_raw_tcp_arrives(mesh: Bench) -> None:
     frame = FRAME.pack(4, 4, 7) + b"mesh"
-    script = ("import socket; s = socket.create_connection(('10.96.0.1', 9000), 3); s.settimeout(3)\n"
-              f"s.sendall({frame!r}); print(s.recv(64).hex())")
+    script = (
+        "import socket; s = socket.create_connection(('10.96.0.1', 9000), 3); s.settimeout(3)\n"
+        f"s.sendall({frame!r}); print(s.recv(64).hex())"
+    )
     assert mesh.spaces["client-a"].run(sys.executable, "-c", script).strip().endswith(b"xxxx".hex())
 
 
@@ -160,8 +174,8 @@ def test_certificates_of_interleaved_tenants_never_cross(mesh: Bench) -> None:
 
 
 def interleave(made: Bench) -> None:
-    """Both clients call tenant a's Service by turns, each time both of its endpoints: one's connections stand idle in the
-    pools when the other calls."""
+    """Both clients call tenant a's Service by turns, each time both of its endpoints: one's connections stand idle in
+    the pools when the other calls."""
     for _ in range(20):
         for client in ("client-a", "client-b"):
             made.spaces[client].run("curl", "-s", "-m", "5", *[f"http://{SERVICE_A}/echo"] * 2)
@@ -169,7 +183,9 @@ def interleave(made: Bench) -> None:
 
 def test_trace_context_and_the_attempt_count_are_on(mesh: Bench) -> None:
     trace = "0af7651916cd43dd8448eb211c80319c"
-    status, text = mesh.curl("client-a", f"http://{SERVICE_A}/echo", "-H", f"traceparent: 00-{trace}-b7ad6b7169203331-01")
+    status, text = mesh.curl(
+        "client-a", f"http://{SERVICE_A}/echo", "-H", f"traceparent: 00-{trace}-b7ad6b7169203331-01"
+    )
     assert status == 200
     assert "x-envoy-attempt-count: 1" in text.lower()
     until(lambda: any(trace in file.read_text(errors="replace") for file in mesh.folder.glob("*envoy.log")))
@@ -195,7 +211,9 @@ def test_policy_allows_by_source_and_by_request(mesh: Bench) -> None:
 def test_retries_hide_a_refusing_endpoint_from_idempotent_requests_only(mesh: Bench) -> None:
     if MODES[mesh.mode].balancing is not Balancing.REQUEST:
         pytest.skip("a waypoint of one pod has no other endpoint")
-    if "server-a-9" not in mesh.spaces:  # an endpoint whose application does not listen: the proxy's connection is refused
+    if (
+        "server-a-9" not in mesh.spaces
+    ):  # an endpoint whose application does not listen: the proxy's connection is refused
         dead = mesh.pod("tenant-a", "server-a-9", 29)
         mesh.processes[-1].kill()
         mesh.processes[-1].wait()
@@ -239,12 +257,16 @@ def test_a_certificate_is_held_before_the_first_request() -> None:
 
 # ---- waypoints and tunnels
 
+
 @pytest.mark.parametrize("mode", [pytest.param(m, marks=[] if m in QUICK else [pytest.mark.slow]) for m in AMBIENT])
 def test_tunnels_end_only_for_the_waypoint_and_only_at_the_pod(mode: str) -> None:
     with tenants(mode) as made:
         waypoint = made.world.waypoints[0]
-        serves = {Scope.NAMESPACE: "10.244.1.20", Scope.NODE: "10.244.1.20", Scope.POD: made.pods[waypoint.key].ip
-                  if waypoint.key in made.pods else ""}[waypoint.scope]
+        serves = {
+            Scope.NAMESPACE: "10.244.1.20",
+            Scope.NODE: "10.244.1.20",
+            Scope.POD: made.pods[waypoint.key].ip if waypoint.key in made.pods else "",
+        }[waypoint.scope]
         made.attach("peer", "10.244.1.98")
         assert dial(made, "peer", serves, f"{serves}:8080", waypoint.identity).startswith("200 HTTP/1.1 200")
         assert dial(made, "peer", serves, f"{serves}:8080", spiffe_id("tenant-b", "client")).startswith("0")
@@ -270,6 +292,7 @@ def test_a_destination_that_accepts_anybody_is_caught() -> None:
 
 # ---- broken variants of what every mode is checked for
 
+
 def test_certificates_that_cross_are_caught() -> None:
     with tenants("node", defects=frozenset({Defect.UNHASHED_IDENTITY})) as made:
         interleave(made)
@@ -287,6 +310,7 @@ def test_a_proxy_that_does_not_balance_is_caught() -> None:
 
 
 # ---- change under traffic
+
 
 class Caller:
     """Calls tenant a's Service from client a until stopped, and counts what comes back."""

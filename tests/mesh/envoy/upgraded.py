@@ -1,4 +1,6 @@
-"""An application that speaks WebSocket's handshake (RFC 6455), and echoes what comes after it. With `call ADDRESS`: its client."""
+"""An application that speaks WebSocket's handshake (RFC 6455), and echoes what comes after it. With `call ADDRESS`: its
+client.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ def accepted(key: str) -> str:
 
 
 def head(stream: socket.socket) -> dict[str, str]:
-    """The first line (as "") and the fields of what the other side begins with, byte by byte: what follows is not HTTP."""
+    """The first line (as "") and the fields of what the other side begins with, byte by byte: what follows is not
+    HTTP.
+    """
     text = b""
     while not text.endswith(b"\r\n\r\n"):
         byte = stream.recv(1)
@@ -36,8 +40,12 @@ class Handler(socketserver.BaseRequestHandler):
         if asked.get("upgrade") != "websocket":
             self.request.sendall(b"HTTP/1.1 426 Upgrade Required\r\nContent-Length: 0\r\n\r\n")
             return
-        self.request.sendall((f"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                              f"Sec-WebSocket-Accept: {accepted(asked['sec-websocket-key'])}\r\n\r\n").encode())
+        self.request.sendall(
+            (
+                f"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                f"Sec-WebSocket-Accept: {accepted(asked['sec-websocket-key'])}\r\n\r\n"
+            ).encode()
+        )
         self.request.sendall(b"hello from the server")  # it speaks first: nothing of it may wait for the client
         while data := self.request.recv(4096):
             self.request.sendall(data.upper())
@@ -53,8 +61,12 @@ def call(address: str) -> None:
     key = base64.b64encode(os.urandom(16)).decode()
     with socket.create_connection((address, 80), 5) as stream:
         stream.settimeout(5)
-        stream.sendall((f"GET /chat HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                        f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n").encode())
+        stream.sendall(
+            (
+                f"GET /chat HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
+            ).encode()
+        )
         answer = head(stream)
         print(answer[""].split()[1], answer.get("sec-websocket-accept") == accepted(key))
         for said in (b"", b"one", b"two"):

@@ -28,23 +28,52 @@ def uid(number: int) -> str:
 
 
 def pod(number: int, tenant: str, account: str, node: str = "node-1") -> Pod:
-    return Pod(uid(number), f"tenant-{tenant}", f"{account}-{number}", node, f"10.244.{number // 200 + 1}.{number % 200 + 2}",
-               account, ready=True, captured=True, sandbox=f"{uid(number)}-{4026530000 + number}")
+    return Pod(
+        uid(number),
+        f"tenant-{tenant}",
+        f"{account}-{number}",
+        node,
+        f"10.244.{number // 200 + 1}.{number % 200 + 2}",
+        account,
+        ready=True,
+        captured=True,
+        sandbox=f"{uid(number)}-{4026530000 + number}",
+    )
 
 
 def world(mode: str, *, pods: int = 9, **changes: Any) -> World:
     """Three tenants on two nodes; pods beyond nine are clients of tenant c on node-1."""
-    found = [pod(3 * n + k, tenant, account, f"node-{(n + k) % 2 + 1}") for n, tenant in enumerate("abc")
-             for k, account in enumerate(("client", "server", "server"))]
+    found = [
+        pod(3 * n + k, tenant, account, f"node-{(n + k) % 2 + 1}")
+        for n, tenant in enumerate("abc")
+        for k, account in enumerate(("client", "server", "server"))
+    ]
     found += [pod(100 + n, "c", "client") for n in range(pods - 9)]
     services = tuple(
-        Service(f"tenant-{tenant}", "server", f"10.96.0.{ord(tenant)}", tuple(
-            ServicePort(port, protocol, tuple(Endpoint(p.uid, p.ip, target) for p in found
-                                              if p.namespace == f"tenant-{tenant}" and p.service_account == "server"), target)
-            for port, target, protocol in ((80, 8080, AppProtocol.HTTP), (9000, 9000, AppProtocol.TCP))),
-            (f"spiffe://cluster.local/ns/tenant-{tenant}/sa/server",))
-        for tenant in "abc")
-    made = World(MODES[mode], Features(), {"node-1": "172.30.0.11", "node-2": "172.30.0.12"}, {p.uid: p for p in found}, services)
+        Service(
+            f"tenant-{tenant}",
+            "server",
+            f"10.96.0.{ord(tenant)}",
+            tuple(
+                ServicePort(
+                    port,
+                    protocol,
+                    tuple(
+                        Endpoint(p.uid, p.ip, target)
+                        for p in found
+                        if p.namespace == f"tenant-{tenant}" and p.service_account == "server"
+                    ),
+                    target,
+                )
+                for port, target, protocol in ((80, 8080, AppProtocol.HTTP), (9000, 9000, AppProtocol.TCP))
+            ),
+            (f"spiffe://cluster.local/ns/tenant-{tenant}/sa/server",),
+        )
+        for tenant in "abc"
+    )
+    made = World(
+        MODES[mode], Features(), {"node-1": "172.30.0.11", "node-2": "172.30.0.12"}, {p.uid: p for p in found}, services
+    )
     return replace(made, waypoints=waypoints(made), **changes)
 
 
@@ -52,23 +81,42 @@ def waypoints(made: World) -> tuple[Waypoint, ...]:
     hop = l7_hop(made)
     if hop is None:
         return ()
-    keys = {Scope.NAMESPACE: [(f"tenant-{t}", f"tenant-{t}") for t in "abc"],
-            Scope.NODE: [(node, "sharedfate-system") for node in made.nodes],
-            Scope.POD: [(p.uid, p.namespace) for p in made.pods.values() if p.service_account == "server"]}[hop.scope]
-    return tuple(sorted(Waypoint(f"w-{n}", f"10.244.9.{n + 1}", "node-1", namespace, "waypoint", hop.scope, key)
-                        for n, (key, namespace) in enumerate(keys)))
+    keys = {
+        Scope.NAMESPACE: [(f"tenant-{t}", f"tenant-{t}") for t in "abc"],
+        Scope.NODE: [(node, "sharedfate-system") for node in made.nodes],
+        Scope.POD: [(p.uid, p.namespace) for p in made.pods.values() if p.service_account == "server"],
+    }[hop.scope]
+    return tuple(
+        sorted(
+            Waypoint(f"w-{n}", f"10.244.9.{n + 1}", "node-1", namespace, "waypoint", hop.scope, key)
+            for n, (key, namespace) in enumerate(keys)
+        )
+    )
 
 
 def proxies(made: World) -> list[ProxyIdentity]:
     """One of each kind that the mode has."""
     mode, first = made.mode, made.pods[uid(1)]
     if mode.in_pod:
-        return [ProxyIdentity(ProxyRole.SIDECAR, first.namespace, first.name, first.uid, first.node, Scope.POD, first.uid,
-                              first.service_account)]
+        return [
+            ProxyIdentity(
+                ProxyRole.SIDECAR,
+                first.namespace,
+                first.name,
+                first.uid,
+                first.node,
+                Scope.POD,
+                first.uid,
+                first.service_account,
+            )
+        ]
     role = ProxyRole.L4 if mode.separate_layers else ProxyRole.NODE
     found = [ProxyIdentity(role, "sharedfate-system", "node-proxy", "np", "node-1", Scope.NODE, "node-1", "node-proxy")]
     if made.waypoints:
         w = made.waypoints[0]
-        found.append(ProxyIdentity(ProxyRole.WAYPOINT, w.namespace, "waypoint", w.pod_uid, w.node, w.scope, w.key,
-                                   w.service_account))
+        found.append(
+            ProxyIdentity(
+                ProxyRole.WAYPOINT, w.namespace, "waypoint", w.pod_uid, w.node, w.scope, w.key, w.service_account
+            )
+        )
     return found

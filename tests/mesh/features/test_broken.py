@@ -38,7 +38,12 @@ CAUGHT: list[tuple[str, Defect, Callable[[Site], list[Check]], str]] = [
     ("sidecar", Defect.PLAIN_TEXT_HOP, check_wire, "TLS on the wire, two nodes"),
     ("sidecar", Defect.UNBALANCED, check_balancing, "requests of one kept connection are spread over all servers"),
     ("sidecar", Defect.OVER_GENEROUS, check_identities, "private keys in memory are those that the model says"),
-    ("sidecar", Defect.OVER_GENEROUS, check_refusals, "asked for another's identity, the control plane refuses and logs it"),
+    (
+        "sidecar",
+        Defect.OVER_GENEROUS,
+        check_refusals,
+        "asked for another's identity, the control plane refuses and logs it",
+    ),
     ("sidecar", Defect.RETRY_ALL, check_retries, "a request that is not idempotent is never retried"),
     ("sidecar", Defect.COUNTED_TWICE, check_metrics, "metrics agree with the loader's counts"),
     ("node", Defect.PLAIN_TEXT_HOP, check_wire, "TLS on the wire, one node"),
@@ -53,9 +58,24 @@ CAUGHT: list[tuple[str, Defect, Callable[[Site], list[Check]], str]] = [
     ("node", Defect.UNTRACED, check_tracing, "trace context goes through"),
     ("ambient-namespace", Defect.NO_POLICY, check_policy, "wrong identity is refused at L4"),
     ("ambient-namespace", Defect.OPEN_CONNECT, check_tunnels, "a CONNECT to anywhere else is refused"),
-    ("ambient-namespace", Defect.ANY_PEER, check_tunnels, "a destination that has a waypoint accepts only that waypoint"),
-    ("ambient-namespace", Defect.UNBALANCED, check_balancing, "calls of one gRPC connection are spread over all servers"),
-    ("ambient-namespace", Defect.OVER_GENEROUS, check_identities, "private keys in memory are those that the model says"),
+    (
+        "ambient-namespace",
+        Defect.ANY_PEER,
+        check_tunnels,
+        "a destination that has a waypoint accepts only that waypoint",
+    ),
+    (
+        "ambient-namespace",
+        Defect.UNBALANCED,
+        check_balancing,
+        "calls of one gRPC connection are spread over all servers",
+    ),
+    (
+        "ambient-namespace",
+        Defect.OVER_GENEROUS,
+        check_identities,
+        "private keys in memory are those that the model says",
+    ),
 ]
 
 
@@ -63,11 +83,15 @@ def slow_unless(mode: str) -> list[pytest.MarkDecorator]:
     return [] if mode == QUICK else [pytest.mark.slow]
 
 
-@pytest.mark.parametrize(("where", "defect", "check", "claim"), [
-    pytest.param(*row, marks=slow_unless(row[0]), id=f"{row[0]}-{row[1]}-{row[2].__name__}") for row in CAUGHT],
-    indirect=["where"], scope="module")
-def test_a_mesh_that_is_broken_on_purpose_is_caught(where: Site, defect: Defect, check: Callable[[Site], list[Check]],
-                                                    claim: str) -> None:
+@pytest.mark.parametrize(
+    ("where", "defect", "check", "claim"),
+    [pytest.param(*row, marks=slow_unless(row[0]), id=f"{row[0]}-{row[1]}-{row[2].__name__}") for row in CAUGHT],
+    indirect=["where"],
+    scope="module",
+)
+def test_a_mesh_that_is_broken_on_purpose_is_caught(
+    where: Site, defect: Defect, check: Callable[[Site], list[Check]], claim: str
+) -> None:
     where.mesh.set_defects({defect})
     try:
         found = {one.name: one for one in check(where)}
@@ -91,8 +115,11 @@ capture.apply_rules(rules, netns=f"/proc/{pid}/ns/net")
 @contextmanager
 def captured_for(where: Site, *node: str) -> Iterator[None]:
     """The client's servers are captured by rules that know the node under another address."""
+
     def capture(server: PodRef, *addresses: str) -> None:
-        done = where.cluster.exec(SYSTEM_NAMESPACE, where.stations[server.node], ["python", "-c", CAPTURE, server.uid, *addresses])
+        done = where.cluster.exec(
+            SYSTEM_NAMESPACE, where.stations[server.node], ["python", "-c", CAPTURE, server.uid, *addresses]
+        )
         assert done.code == 0, done.stderr
 
     for server in where.servers:

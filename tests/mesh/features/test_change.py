@@ -17,8 +17,11 @@ from chaos.mesh.fate import PodRef
 from chaos.names import LABEL_LAYER, PORT_CONTROL, PORT_HTTP, SYSTEM_NAMESPACE
 from chaos.verdict import Verdict
 
-pytestmark = [pytest.mark.privileged, pytest.mark.slow,
-              pytest.mark.parametrize("where", ["node", "ambient-namespace"], indirect=True, scope="module")]
+pytestmark = [
+    pytest.mark.privileged,
+    pytest.mark.slow,
+    pytest.mark.parametrize("where", ["node", "ambient-namespace"], indirect=True, scope="module"),
+]
 
 SIGNAL = """
 import os, sys
@@ -40,8 +43,18 @@ def agent_status(pod: dict[str, Any]) -> dict[str, Any]:
 def signal_agents(where: Site, number: int) -> None:
     """Send a signal to every node's agent, from its node."""
     for pod in agents(where):
-        done = where.cluster.exec(SYSTEM_NAMESPACE, where.stations[pod["spec"]["nodeName"]], [
-            "python", "-c", SIGNAL, pod["metadata"]["uid"], agent_status(pod)["containerID"].rpartition("//")[2], str(number)])
+        done = where.cluster.exec(
+            SYSTEM_NAMESPACE,
+            where.stations[pod["spec"]["nodeName"]],
+            [
+                "python",
+                "-c",
+                SIGNAL,
+                pod["metadata"]["uid"],
+                agent_status(pod)["containerID"].rpartition("//")[2],
+                str(number),
+            ],
+        )
         assert done.code == 0, done.stderr
 
 
@@ -51,12 +64,31 @@ def load(where: Site) -> Iterator[dict[str, int]]:
     pod, found = where.client, {}
 
     def ask(path: str, body: Any = None) -> Any:
-        return json.loads(where.cluster.pod_http(pod.namespace, pod.name, PORT_CONTROL, path, method="GET" if body is None else "POST",
-                                                 body=None if body is None else json.dumps(body).encode()))
+        return json.loads(
+            where.cluster.pod_http(
+                pod.namespace,
+                pod.name,
+                PORT_CONTROL,
+                path,
+                method="GET" if body is None else "POST",
+                body=None if body is None else json.dumps(body).encode(),
+            )
+        )
 
     name = f"change-{time.monotonic_ns()}"
-    ask("/flows", [{"name": name, "server": f"{pod.namespace}/server", "label": name, "target": f"{where.host}:80", "rate": 100,
-                    "timeout": 3.0}])
+    ask(
+        "/flows",
+        [
+            {
+                "name": name,
+                "server": f"{pod.namespace}/server",
+                "label": name,
+                "target": f"{where.host}:80",
+                "rate": 100,
+                "timeout": 3.0,
+            }
+        ],
+    )
     try:
         yield found
     finally:
@@ -71,9 +103,14 @@ def test_an_agent_that_is_killed_harms_no_traffic_and_goes_on_with_its_work(wher
     with load(where) as counts:
         time.sleep(0.5)
         signal_agents(where, 9)
-        where.cluster.wait("both agents are back", lambda: all(
-            agent_status(pod)["ready"] and agent_status(pod)["restartCount"] == restarts[pod["metadata"]["uid"]] + 1
-            for pod in agents(where)), seconds=40)
+        where.cluster.wait(
+            "both agents are back",
+            lambda: all(
+                agent_status(pod)["ready"] and agent_status(pod)["restartCount"] == restarts[pod["metadata"]["uid"]] + 1
+                for pod in agents(where)
+            ),
+            seconds=40,
+        )
         time.sleep(0.5)
     assert counts["ok"] > 100
     assert (counts["failed"], counts["unknown"]) == (0, 0)
@@ -86,8 +123,15 @@ def test_a_pod_that_is_not_captured_yet_is_not_ready_and_speaks_to_no_meshed_one
     signal_agents(where, 19)
     try:
         where.cluster.create(pod)
-        where.cluster.wait("its container runs", lambda: where.cluster.get("Pod", NAME, where.client.namespace)["status"].get(
-            "containerStatuses", [{}])[0].get("ready"), seconds=30)
+        where.cluster.wait(
+            "its container runs",
+            lambda: (
+                where.cluster.get("Pod", NAME, where.client.namespace)["status"]
+                .get("containerStatuses", [{}])[0]
+                .get("ready")
+            ),
+            seconds=30,
+        )
         with pytest.raises(NotReady):
             where.mesh.wait_ready([pod], seconds=2)
         found = where.cluster.get("Pod", NAME, where.client.namespace)
@@ -101,4 +145,6 @@ def test_a_pod_that_is_not_captured_yet_is_not_ready_and_speaks_to_no_meshed_one
     finally:
         signal_agents(where, 18)
         where.cluster.delete("Pod", NAME, where.client.namespace)
-        where.cluster.wait("it is gone", lambda: where.cluster.find("Pod", NAME, where.client.namespace) is None, seconds=20)
+        where.cluster.wait(
+            "it is gone", lambda: where.cluster.find("Pod", NAME, where.client.namespace) is None, seconds=20
+        )

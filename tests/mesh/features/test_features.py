@@ -14,8 +14,12 @@ pytestmark = pytest.mark.privileged
 QUICK = "sidecar"
 
 
-@pytest.mark.parametrize("where", [pytest.param(mode, marks=[] if mode == QUICK else [pytest.mark.slow]) for mode in MODES],
-                         indirect=True, scope="module")
+@pytest.mark.parametrize(
+    "where",
+    [pytest.param(mode, marks=[] if mode == QUICK else [pytest.mark.slow]) for mode in MODES],
+    indirect=True,
+    scope="module",
+)
 def test_every_feature_of_the_mode_is_shown(where: Site) -> None:
     checks = list(check_features(where))
     assert [str(check) for check in checks if check.verdict is not Verdict.PASS] == []

@@ -22,7 +22,9 @@ from chaos.verdict import Verdict
 
 
 def proxy(name: str) -> ProxyInstance:
-    return ProxyInstance("tenant-a", name, "proxy", f"uid-{name}", "node-1", frozenset(Layer), Scope.POD, name, "client")
+    return ProxyInstance(
+        "tenant-a", name, "proxy", f"uid-{name}", "node-1", frozenset(Layer), Scope.POD, name, "client"
+    )
 
 
 def test_the_worst_check_decides_and_no_check_decides_nothing() -> None:
@@ -47,10 +49,17 @@ def test_chi_squared_of_nothing_is_refused(counts: list[int]) -> None:
         balancing.chi_squared(counts)
 
 
-@pytest.mark.parametrize(("counts", "evenly", "verdict"), [
-    ({"a": 40, "b": 40}, True, Verdict.PASS), ({"a": 80, "b": 0}, True, Verdict.FAIL), ({"a": 60, "b": 20}, True, Verdict.FAIL),
-    ({"a": 80, "b": 0}, False, Verdict.PASS), ({"a": 79, "b": 1}, False, Verdict.FAIL), ({"a": 20, "b": 20}, True, Verdict.INCONCLUSIVE),
-])
+@pytest.mark.parametrize(
+    ("counts", "evenly", "verdict"),
+    [
+        ({"a": 40, "b": 40}, True, Verdict.PASS),
+        ({"a": 80, "b": 0}, True, Verdict.FAIL),
+        ({"a": 60, "b": 20}, True, Verdict.FAIL),
+        ({"a": 80, "b": 0}, False, Verdict.PASS),
+        ({"a": 79, "b": 1}, False, Verdict.FAIL),
+        ({"a": 20, "b": 20}, True, Verdict.INCONCLUSIVE),
+    ],
+)
 def test_a_spread_is_even_uneven_or_too_small_to_tell(counts: dict[str, int], evenly: bool, verdict: Verdict) -> None:
     assert balancing.judge_spread("x", counts, asked=80, evenly=evenly).verdict is verdict
 
@@ -59,14 +68,21 @@ def pair(**seen: Direction) -> Mapping[str, Direction]:
     return {name: seen.get(name, Direction(10, 10, 0)) for name in ("there", "back")}
 
 
-@pytest.mark.parametrize(("seen", "meshed", "verdict"), [
-    (pair(), True, Verdict.PASS),
-    (pair(back=Direction(10, 9, 1)), True, Verdict.FAIL),
-    (pair(back=Direction(10, 0, 0)), True, Verdict.FAIL),  # unreadable, but no TLS either
-    (pair(back=Direction(0, 0, 0)), True, Verdict.INCONCLUSIVE),
-    (pair(there=Direction(9, 0, 3), back=Direction(9, 0, 3)), False, Verdict.PASS),
-    (pair(there=Direction(9, 0, 3), back=Direction(9, 0, 0)), False, Verdict.FAIL),  # a reader that reads one direction
-])
+@pytest.mark.parametrize(
+    ("seen", "meshed", "verdict"),
+    [
+        (pair(), True, Verdict.PASS),
+        (pair(back=Direction(10, 9, 1)), True, Verdict.FAIL),
+        (pair(back=Direction(10, 0, 0)), True, Verdict.FAIL),  # unreadable, but no TLS either
+        (pair(back=Direction(0, 0, 0)), True, Verdict.INCONCLUSIVE),
+        (pair(there=Direction(9, 0, 3), back=Direction(9, 0, 3)), False, Verdict.PASS),
+        (
+            pair(there=Direction(9, 0, 3), back=Direction(9, 0, 0)),
+            False,
+            Verdict.FAIL,
+        ),  # a reader that reads one direction
+    ],
+)
 def test_the_wire_is_judged_in_both_directions(seen: Mapping[str, Direction], meshed: bool, verdict: Verdict) -> None:
     assert wire.judge_pair("x", seen, meshed=meshed).verdict is verdict
 
@@ -81,7 +97,7 @@ def test_the_reader_tells_tls_records_from_plain_text() -> None:
     heard: dict[tuple[str, int, str, int], sniffer.Heard] = {}
     for payload in (b"\x17\x03\x03\x00\x20" + bytes(32), b"GET /secret HTTP/1.1\r\n", b""):
         sniffer.take(packet(payload), b"secret", heard)
-    one, = heard.values()
+    (one,) = heard.values()
     assert (one.source, one.target, one.target_port) == ("10.0.0.1", "10.0.0.2", 80)
     assert (one.packets, one.records, one.marked) == (2, 1, 1)
 
@@ -93,7 +109,15 @@ def test_the_reader_survives_any_packet(data: bytes) -> None:
 
 def test_control_ports_are_not_the_meshs_business() -> None:
     pod = PodRef("n", "p", "u", "node-1", "t", "server", "w", "s", "10.0.0.2")
-    one = {"source": "10.0.0.9", "source_port": 5, "target": pod.ip, "target_port": 9990, "packets": 1, "records": 0, "marked": 1}
+    one = {
+        "source": "10.0.0.9",
+        "source_port": 5,
+        "target": pod.ip,
+        "target_port": 9990,
+        "packets": 1,
+        "records": 0,
+        "marked": 1,
+    }
     assert wire.toward([one], pod)[0] == Direction(0, 0, 0)
     assert wire.toward([{**one, "target_port": 8080}], pod)[0] == Direction(1, 0, 1)
 
@@ -121,9 +145,15 @@ def test_figures_are_read_from_a_prometheus_page() -> None:
     assert figures.golden(PAGE) == {("spiffe://cluster.local/ns/a/sa/c", "a/s", "200"): 12}
 
 
-@pytest.mark.parametrize(("counted", "verdict"), [
-    ({"a": 20, "b": 20}, Verdict.PASS), ({"a": 21, "b": 19}, Verdict.FAIL), ({"a": 20}, Verdict.FAIL),
-    ({"a": 20, "b": 20, "c": 1}, Verdict.FAIL)])
+@pytest.mark.parametrize(
+    ("counted", "verdict"),
+    [
+        ({"a": 20, "b": 20}, Verdict.PASS),
+        ({"a": 21, "b": 19}, Verdict.FAIL),
+        ({"a": 20}, Verdict.FAIL),
+        ({"a": 20, "b": 20, "c": 1}, Verdict.FAIL),
+    ],
+)
 def test_counts_agree_or_differ(counted: dict[str, int], verdict: Verdict) -> None:
     assert metrics.judge_counts("x", {"a": 20, "b": 20}, counted).verdict is verdict
 

@@ -1,4 +1,6 @@
-"""A mesh that says it has sidecars and has one proxy a node is seen through: by who carries traffic, and by who holds keys."""
+"""A mesh that says it has sidecars and has one proxy a node is seen through: by who carries traffic, and by who holds
+keys.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ def test_a_sidecar_that_is_secretly_shared_is_caught() -> None:
         mesh = SecretlySharedSidecar(cluster, "sidecar", run="feat-secret")
         mesh.start(manifests.reference(*sorted(n["metadata"]["name"] for n in cluster.list("Node"))))
         with site(mesh) as found:
-            traffic, = check_paths(found)
+            (traffic,) = check_paths(found)
             _, memory = check_identities(found)
             tls = check_wire(found)
     assert traffic.verdict is Verdict.FAIL, traffic

@@ -17,8 +17,10 @@ from chaos.names import PORT_INBOUND, SYSTEM_NAMESPACE
 
 def pods(tenant: str, client: str, *servers: str) -> list[PodRef]:
     found = [PodRef(f"tenant-{tenant}", "client", f"{tenant}-c", client, tenant, Role.CLIENT, "client", "client")]
-    return found + [PodRef(f"tenant-{tenant}", f"server-{n}", f"{tenant}-s{n}", node, tenant, Role.SERVER, "server", "server")
-                    for n, node in enumerate(servers)]
+    return found + [
+        PodRef(f"tenant-{tenant}", f"server-{n}", f"{tenant}-s{n}", node, tenant, Role.SERVER, "server", "server")
+        for n, node in enumerate(servers)
+    ]
 
 
 REFERENCE = [*pods("a", "n1", "n1", "n1"), *pods("b", "n2", "n1", "n2"), *pods("c", "n2", "n2", "n2")]
@@ -41,8 +43,10 @@ def test_tenants_that_are_too_few_are_refused(found: list[PodRef]) -> None:
 
 
 def test_what_each_proxy_should_carry_follows_from_who_answered() -> None:
-    nodes = tuple(ProxyInstance(SYSTEM_NAMESPACE, f"np-{n}", "proxy", f"np-{n}", n, frozenset(Layer), Scope.NODE, n, "node-proxy")
-                  for n in ("n1", "n2"))
+    nodes = tuple(
+        ProxyInstance(SYSTEM_NAMESPACE, f"np-{n}", "proxy", f"np-{n}", n, frozenset(Layer), Scope.NODE, n, "node-proxy")
+        for n in ("n1", "n2")
+    )
     client = next(pod for pod in REFERENCE if pod.uid == "b-c")
     expected = expected_requests(placement(*REFERENCE, proxies=nodes), client, {"server-0": 10, "server-1": 30})
     assert [expected[node] for node in nodes] == [10, 40]  # server-0 lies on n1; all begin on n2

@@ -1,0 +1,469 @@
+"""What stands between a request and the store: defaults, the service account's token, addresses, generations,
+validation.
+
+`admit_create` and `admit_update` are used by the API server and by the controllers alike, so that a pod made by a
+ReplicaSet is the same as one made by hand. They return the object to store; nothing is written here.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import Any, Final
+
+from chaos.embedded.api.defaults import apply_defaults, fresh_status
+from chaos.embedded.api.errors import Cause, StatusError, forbidden, invalid, not_found, wrong
+from chaos.embedded.api.immutable import immutable_changes, resize_changes
+from chaos.embedded.api.validation import validate
+from chaos.embedded.api.validation.network import pod_addresses
+from chaos.embedded.quantity import parse_quantity
+from chaos.embedded.resources import (
+    LIMIT_RANGE,
+    NAMESPACE,
+    POD,
+    PRIORITY_CLASS,
+    SERVICE,
+    SERVICE_ACCOUNT,
+    Object,
+    Resource,
+)
+from chaos.embedded.store import Store, copy, random_suffix
+
+Json = dict[str, Any]
+
+TOKEN_PATH: Final = "/var/run/secrets/kubernetes.io/serviceaccount"
+_COUNTED: Final = (
+    "Pod",
+    "Deployment",
+    "ReplicaSet",
+    "DaemonSet",
+    "StatefulSet",
+    "Job",
+    "CronJob",
+    "EndpointSlice",
+    "PodDisruptionBudget",
+    "NetworkPolicy",
+)  # kinds with a generation
+_TEMPLATE_GENERATION: Final = "deprecated.daemonset.template.generation"
+_NODE_PORTS: Final = range(30000, 32768)
+
+
+def quality(pod: Object) -> str:
+    """The pod's QoS class (k8s.io/kubernetes/pkg/apis/core/v1/helper/qos)."""
+    guaranteed, any_set = True, False
+    for container in [*pod["spec"].get("initContainers", []), *pod["spec"].get("containers", [])]:
+        resources = container.get("resources") or {}
+        limits, requests = resources.get("limits") or {}, resources.get("requests") or {}
+        for name in ("cpu", "memory"):
+            limit = parse_quantity(limits[name]) if name in limits else 0
+            request = parse_quantity(requests[name]) if name in requests else 0
+            any_set = any_set or bool(limit or request)
+            guaranteed = guaranteed and bool(limit) and request in (0, limit)
+    return "BestEffort" if not any_set else "Guaranteed" if guaranteed else "Burstable"
+
+
+def admit_create(store: Store, resource: Resource, obj: Object) -> Json:
+    """The object as it is to be created; raises StatusError."""
+    new = copy(obj)
+    meta = new.setdefault("metadata", {})
+    for name in (
+        "uid",
+        "resourceVersion",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "selfLink",
+        "managedFields",
+    ):
+        meta.pop(name, None)
+    new["apiVersion"], new["kind"] = resource.api_version, resource.kind
+    if not meta.get("name") and meta.get("generateName"):
+        meta["name"] = _generated(store, resource, meta)
+    if not resource.namespaced:
+        meta.pop("namespace", None)
+    if resource.kind in _COUNTED:
+        meta["generation"] = 1
+    _admit(store, resource, new)
+    causes = validate(resource, new)
+    if causes:
+        raise invalid(resource, meta.get("name", ""), causes)
+    if resource.namespaced:
+        _check_namespace(store, resource, meta)
+    if (status := fresh_status(resource.kind)) is not None:
+        new["status"] = status
+    if resource is POD:
+        new["status"] = {"phase": "Pending", "qosClass": quality(new)}
+    elif resource is SERVICE:
+        _allocate(store, new, None)
+    return new
+
+
+def _generated(store: Store, resource: Resource, meta: Mapping[str, Any]) -> str:
+    base = str(meta["generateName"])[:58] if len(str(meta["generateName"])) > 58 else str(meta["generateName"])
+    namespace = meta.get("namespace", "") if resource.namespaced else ""
+    while store.find(resource, namespace, name := base + random_suffix()) is not None:
+        pass
+    return name
+
+
+def _check_namespace(store: Store, resource: Resource, meta: Mapping[str, Any]) -> None:
+    name = meta.get("namespace", "")
+    namespace = store.find(NAMESPACE, "", name)
+    if namespace is None:
+        raise not_found(NAMESPACE, name)
+    if "deletionTimestamp" in namespace["metadata"] and resource.kind != "Event":
+        raise forbidden(
+            resource,
+            meta.get("name", ""),
+            f"unable to create new content in namespace {name} because it is being terminated",
+            cause=Cause("NamespaceTerminating", "metadata.namespace", f"namespace {name} is being terminated"),
+        )
+
+
+def _admit(store: Store, resource: Resource, new: Json) -> None:
+    """Defaults and what else is filled in on creation, before validation."""
+    if resource is POD:
+        _limit_ranges(store, new)
+        apply_defaults("Pod", new)
+        _admit_pod(store, new)
+    else:
+        apply_defaults(resource.kind, new)
+    if resource.kind == "Job":
+        _admit_job(new)
+    elif resource.kind == "DaemonSet":
+        new["metadata"].setdefault("annotations", {})[_TEMPLATE_GENERATION] = "1"
+
+
+def _limit_ranges(store: Store, pod: Json) -> None:
+    """Default limits and requests of the namespace's LimitRanges."""
+    for limit_range in store.list(LIMIT_RANGE, pod["metadata"].get("namespace", "")):
+        for item in limit_range.get("spec", {}).get("limits", []):
+            if item.get("type") != "Container":
+                continue
+            for container in [*(pod["spec"].get("initContainers") or []), *(pod["spec"].get("containers") or [])]:
+                resources = container.setdefault("resources", {})
+                for name, value in (item.get("default") or {}).items():
+                    resources.setdefault("limits", {}).setdefault(name, value)
+                for name, value in (item.get("defaultRequest") or {}).items():
+                    resources.setdefault("requests", {}).setdefault(name, value)
+
+
+def _admit_pod(store: Store, pod: Json) -> None:
+    """Service account, its token, priority, and tolerations of a node's short absence."""
+    spec, meta = pod["spec"], pod["metadata"]
+    name = spec.get("serviceAccountName") or "default"
+    spec["serviceAccountName"] = spec["serviceAccount"] = name
+    namespace = meta.get("namespace", "")
+    account = store.find(SERVICE_ACCOUNT, namespace, name)
+    if account is None:
+        if store.find(NAMESPACE, "", namespace) is None:
+            raise not_found(NAMESPACE, namespace)
+        _check_namespace(store, POD, meta)
+        raise forbidden(
+            POD,
+            meta.get("name", ""),
+            f'error looking up service account {namespace}/{name}: serviceaccount "{name}" not found',
+        )
+    if spec.get("automountServiceAccountToken", account.get("automountServiceAccountToken", True)):
+        _mount_token(spec)
+    if account.get("imagePullSecrets") and not spec.get("imagePullSecrets"):
+        spec["imagePullSecrets"] = account["imagePullSecrets"]
+    _priority(store, pod)
+    tolerations = spec.setdefault("tolerations", [])
+    for key in ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"):
+        if not any(
+            t.get("key") in (key, None, "") and t.get("effect", "NoExecute") in ("NoExecute", "") for t in tolerations
+        ):
+            tolerations.append({"effect": "NoExecute", "key": key, "operator": "Exists", "tolerationSeconds": 300})
+
+
+def _mount_token(spec: Json) -> None:
+    containers = [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]
+    bare = [c for c in containers if not any(m.get("mountPath") == TOKEN_PATH for m in c.get("volumeMounts") or [])]
+    if not bare:
+        return
+    volumes = spec.setdefault("volumes", [])
+    name = next((v["name"] for v in volumes if str(v.get("name", "")).startswith("kube-api-access-")), "")
+    if not name:
+        name = f"kube-api-access-{random_suffix()}"
+        volumes.append(
+            {
+                "name": name,
+                "projected": {
+                    "defaultMode": 420,
+                    "sources": [
+                        {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
+                        {"configMap": {"items": [{"key": "ca.crt", "path": "ca.crt"}], "name": "kube-root-ca.crt"}},
+                        {
+                            "downwardAPI": {
+                                "items": [
+                                    {
+                                        "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"},
+                                        "path": "namespace",
+                                    }
+                                ]
+                            }
+                        },
+                    ],
+                },
+            }
+        )
+    for container in bare:
+        container.setdefault("volumeMounts", []).append({"mountPath": TOKEN_PATH, "name": name, "readOnly": True})
+
+
+def _priority(store: Store, pod: Json) -> None:
+    spec = pod["spec"]
+    name = spec.get("priorityClassName")
+    if name:
+        chosen = store.find(PRIORITY_CLASS, "", name)
+        if chosen is None:
+            raise forbidden(POD, pod["metadata"].get("name", ""), f"no PriorityClass with name {name} was found")
+    else:
+        chosen = next((one for one in store.list(PRIORITY_CLASS) if one.get("globalDefault")), None)
+        if chosen is not None:
+            spec["priorityClassName"] = chosen["metadata"]["name"]
+    spec["priority"] = chosen["value"] if chosen is not None else 0
+    spec.setdefault("preemptionPolicy", (chosen or {}).get("preemptionPolicy", "PreemptLowerPriority"))
+
+
+def _admit_job(job: Json) -> None:
+    """The labels and the selector by which a Job knows its pods; they carry the UID, so it is given here."""
+    spec, meta = job["spec"], job["metadata"]
+    if spec.get("manualSelector"):
+        return
+    meta["uid"] = str(uuid.uuid4())
+    labels = {
+        "batch.kubernetes.io/controller-uid": meta["uid"],
+        "batch.kubernetes.io/job-name": meta.get("name", ""),
+        "controller-uid": meta["uid"],
+        "job-name": meta.get("name", ""),
+    }
+    template = spec["template"].setdefault("metadata", {})
+    template["labels"] = (template.get("labels") or {}) | labels
+    meta["labels"] = dict(template["labels"]) if not meta.get("labels") else meta["labels"]
+    spec["selector"] = {"matchLabels": {"batch.kubernetes.io/controller-uid": meta["uid"]}}
+
+
+def _allocate(store: Store, service: Json, old: Object | None) -> None:
+    """ClusterIP and node ports; 422 when one asked for is taken."""
+    spec, meta = service["spec"], service["metadata"]
+    others = [
+        one
+        for one in store.list(SERVICE)
+        if (one["metadata"]["namespace"], one["metadata"]["name"]) != (meta.get("namespace"), meta.get("name"))
+    ]
+    kind = spec["type"]
+    if kind == "ExternalName":
+        for name in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
+            spec.pop(name, None)
+        return
+    taken = {one["spec"].get("clusterIP") for one in others}
+    wanted = spec.get("clusterIP") or (spec.get("clusterIPs") or [""])[0]
+    if wanted and wanted != "None" and wanted in taken:
+        raise invalid(
+            SERVICE,
+            meta["name"],
+            [wrong("spec.clusterIPs", [wanted], f"failed to allocate IP {wanted}: provided IP is already allocated")],
+        )
+    if wanted and wanted != "None" and not wanted.startswith("10.96."):
+        raise invalid(
+            SERVICE,
+            meta["name"],
+            [
+                wrong(
+                    "spec.clusterIPs",
+                    [wanted],
+                    f"failed to allocate IP {wanted}: the provided "
+                    f"IP ({wanted}) is not in the valid range. The range of valid IPs is 10.96.0.0/16",
+                )
+            ],
+        )
+    if not wanted:
+        seed = uuid.uuid4().int  # any free one of the range's upper part, as the allocator prefers
+        wanted = next(
+            ip
+            for step in range(1 << 16)
+            for number in [256 + (seed + step) % 65000]
+            if (ip := f"10.96.{number >> 8}.{number & 255}") not in taken and 0 < number & 255 < 255
+        )
+    spec["clusterIP"], spec["clusterIPs"] = wanted, [wanted]
+    if kind not in ("NodePort", "LoadBalancer"):
+        for port in spec.get("ports") or []:
+            if old is not None and old["spec"]["type"] != kind:
+                port.pop("nodePort", None)
+        return
+    used = {port["nodePort"] for one in others for port in one["spec"].get("ports", []) if "nodePort" in port}
+    held = {
+        (port["port"], port["protocol"]): port["nodePort"]
+        for port in (old or {}).get("spec", {}).get("ports", [])
+        if "nodePort" in port
+    }
+    for index, port in enumerate(spec.get("ports") or []):
+        asked = port.get("nodePort") or held.get((port["port"], port["protocol"]))
+        if asked in used:
+            raise invalid(
+                SERVICE,
+                meta["name"],
+                [wrong(f"spec.ports[{index}].nodePort", asked, "provided port is already allocated")],
+            )
+        if asked and asked not in _NODE_PORTS:
+            raise invalid(
+                SERVICE,
+                meta["name"],
+                [
+                    wrong(
+                        f"spec.ports[{index}].nodePort",
+                        asked,
+                        "provided port is not in the valid range. The range of valid ports is 30000-32767",
+                    )
+                ],
+            )
+        if not asked:
+            start = uuid.uuid4().int % len(_NODE_PORTS)
+            asked = next(
+                p
+                for step in range(len(_NODE_PORTS))
+                if (p := _NODE_PORTS[(start + step) % len(_NODE_PORTS)]) not in used
+            )
+        port["nodePort"] = asked
+        used.add(asked)
+
+
+# Updates
+
+
+def admit_update(store: Store, resource: Resource, old: Object, obj: Object, subresource: str = "") -> Json:
+    """The object as it is to be stored over `old`; raises StatusError.
+
+    A plain update keeps the status where the kind has a status subresource; `status` keeps all but the status (and
+    labels, annotations); `resize` and `ephemeralcontainers` keep all but what they are for.
+    """
+    new = copy(obj)
+    meta, held = new["metadata"], old["metadata"]
+    new["apiVersion"], new["kind"] = resource.api_version, resource.kind
+    for name in (
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "generateName",
+        "creationTimestamp",
+        "selfLink",
+    ):
+        meta.pop(name, None)
+        if name in held:
+            meta[name] = held[name]
+    if subresource == "status":
+        return _status_update(resource, old, new)
+    if subresource in ("resize", "ephemeralcontainers"):
+        return _pod_part_update(store, old, new, subresource)
+    if "status" in resource.subresources or resource.kind == "ResourceQuota":
+        new.pop("status", None)
+        if "status" in old:
+            new["status"] = copy(old["status"])
+    if resource.kind == "Service":
+        kept = old["spec"]
+        if (
+            new.get("spec", {}).get("type", "ClusterIP") != "ExternalName"
+            and kept.get("clusterIP")
+            and not new.get("spec", {}).get("clusterIP")
+        ):
+            new.setdefault("spec", {}).update(clusterIP=kept["clusterIP"], clusterIPs=list(kept["clusterIPs"]))
+    _defaults_of_update(resource, old, new)
+    causes = [*validate(resource, new), *immutable_changes(resource.kind, old, new)]
+    if causes:
+        raise invalid(resource, held["name"], causes)
+    if resource is SERVICE:
+        _allocate(store, new, old)
+    if resource.kind in _COUNTED and _counts(resource.kind, old, new):
+        meta["generation"] = held.get("generation", 0) + 1
+    return new
+
+
+def _defaults_of_update(resource: Resource, old: Object, new: Json) -> None:
+    apply_defaults(resource.kind, new)
+    if resource.kind == "Namespace":
+        new["spec"] = copy(old.get("spec", {}))
+    elif resource.kind == "Job":
+        for name in ("selector", "template"):
+            if name == "selector" and "selector" not in new["spec"] and "selector" in old["spec"]:
+                new["spec"]["selector"] = copy(old["spec"]["selector"])
+        labels = old["spec"]["template"].get("metadata", {}).get("labels") or {}
+        given = new["spec"]["template"].setdefault("metadata", {}).setdefault("labels", {})
+        for key in ("batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name", "controller-uid", "job-name"):
+            if key in labels:
+                given.setdefault(key, labels[key])
+    elif resource.kind == "DaemonSet":
+        annotations = new["metadata"].setdefault("annotations", {})
+        number = int(old["metadata"].get("annotations", {}).get(_TEMPLATE_GENERATION, "1"))
+        changed = old["spec"]["template"] != new["spec"]["template"]
+        annotations[_TEMPLATE_GENERATION] = str(number + changed)
+    elif resource.kind == "Pod":
+        for name in ("priority", "preemptionPolicy", "nodeName", "serviceAccountName", "serviceAccount"):
+            if name in old["spec"]:
+                new["spec"].setdefault(name, old["spec"][name])
+
+
+def _counts(kind: str, old: Object, new: Object) -> bool:
+    """Whether the change is one of what is wanted, not of what was seen or noted."""
+    if kind == "EndpointSlice":
+        return any(old.get(name) != new.get(name) for name in ("endpoints", "ports"))
+    if kind == "Deployment" and old["metadata"].get("annotations", {}) != new["metadata"].get("annotations", {}):
+        return True
+    return bool(old.get("spec") != new.get("spec"))
+
+
+def _status_update(resource: Resource, old: Object, new: Json) -> Json:
+    result = copy(old)
+    for name in ("resourceVersion", "uid"):  # preconditions
+        if name in new["metadata"]:
+            result["metadata"][name] = new["metadata"][name]
+    for name in ("labels", "annotations"):
+        if name in new["metadata"] and resource.kind in ("Node", "Pod"):
+            result["metadata"][name] = new["metadata"][name]
+    result["status"] = new.get("status", {})
+    if resource is POD and (causes := list(pod_addresses(result["status"]))):
+        raise invalid(resource, old["metadata"]["name"], causes)
+    return result
+
+
+def _pod_part_update(store: Store, old: Object, new: Json, subresource: str) -> Json:
+    apply_defaults("Pod", new)
+    spec = copy(old["spec"])
+    if subresource == "ephemeralcontainers":
+        before = [c["name"] for c in old["spec"].get("ephemeralContainers", [])]
+        given = new["spec"].get("ephemeralContainers", [])
+        if [c.get("name") for c in given][: len(before)] != before:
+            raise invalid(
+                POD,
+                old["metadata"]["name"],
+                [
+                    Cause(
+                        "FieldValueForbidden",
+                        "spec.ephemeralContainers",
+                        "Forbidden: existing ephemeral containers may not be removed or changed",
+                    )
+                ],
+            )
+        spec["ephemeralContainers"] = given
+    else:
+        causes = list(resize_changes(old, new))
+        if not causes and quality(new) != quality(old):
+            causes = [wrong("spec", quality(new), "Pod QOS Class may not change as a result of resizing")]
+        if causes:
+            raise invalid(POD, old["metadata"]["name"], causes)
+        spec = new["spec"]
+    result = copy(old)
+    result["spec"] = spec
+    for name in ("resourceVersion", "uid"):
+        if name in new["metadata"]:
+            result["metadata"][name] = new["metadata"][name]
+    if causes := validate(POD, result):
+        raise invalid(POD, old["metadata"]["name"], causes)
+    if result["spec"] != old["spec"]:
+        result["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
+    return result
+
+
+__all__ = ["StatusError", "admit_create", "admit_update", "quality"]

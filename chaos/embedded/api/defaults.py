@@ -1,0 +1,331 @@
+"""What the API server fills in: the defaults of every served kind, as recordings of a real cluster show them.
+
+Pure: changes only the object given (k8s.io/kubernetes/pkg/apis/*/v1/defaults.go). Called by admission on every write,
+so each default must leave alone what is set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+Json = dict[str, Any]
+
+
+def default_pod_spec(spec: Json) -> None:
+    """Of a pod or of a template."""
+    for name, value in (
+        ("dnsPolicy", "ClusterFirst"),
+        ("restartPolicy", "Always"),
+        ("schedulerName", "default-scheduler"),
+        ("terminationGracePeriodSeconds", 30),
+    ):
+        spec.setdefault(name, value)
+    spec.setdefault("securityContext", {})
+    if spec.get("serviceAccount") and not spec.get("serviceAccountName"):
+        spec["serviceAccountName"] = spec["serviceAccount"]
+    elif spec.get("serviceAccountName"):
+        spec["serviceAccount"] = spec["serviceAccountName"]
+    for kind in ("initContainers", "containers", "ephemeralContainers"):
+        for container in spec.get(kind) or []:
+            _container(container, host_network=bool(spec.get("hostNetwork")))
+    if "initContainers" in spec and not spec["initContainers"]:
+        del spec["initContainers"]
+    for volume in spec.get("volumes") or []:
+        _volume(volume)
+
+
+def _container(container: Json, *, host_network: bool) -> None:
+    image = container.get("image", "")
+    tag = image.rpartition("/")[2]
+    latest = "@" not in tag and (":" not in tag or tag.endswith(":latest"))
+    container.setdefault("imagePullPolicy", "Always" if latest else "IfNotPresent")
+    container.setdefault("terminationMessagePath", "/dev/termination-log")
+    container.setdefault("terminationMessagePolicy", "File")
+    resources = container.setdefault("resources", {})
+    for name, value in resources.get("limits", {}).items():
+        resources.setdefault("requests", {}).setdefault(name, value)
+    for port in container.get("ports") or []:
+        port.setdefault("protocol", "TCP")
+        if host_network and "hostPort" not in port and "containerPort" in port:
+            port["hostPort"] = port["containerPort"]
+    for name in ("livenessProbe", "readinessProbe", "startupProbe"):
+        if probe := container.get(name):
+            for field, value in (
+                ("failureThreshold", 3),
+                ("periodSeconds", 10),
+                ("successThreshold", 1),
+                ("timeoutSeconds", 1),
+            ):
+                if not probe.get(field):
+                    probe[field] = value
+            _handler(probe)
+            if "grpc" in probe:
+                probe["grpc"].setdefault("service", "")
+    for hook in (container.get("lifecycle") or {}).values():
+        if isinstance(hook, dict):
+            _handler(hook)
+    for variable in container.get("env") or []:
+        reference = (variable.get("valueFrom") or {}).get("fieldRef")
+        if reference is not None:
+            reference.setdefault("apiVersion", "v1")
+
+
+def _handler(handler: Json) -> None:
+    if (request := handler.get("httpGet")) is not None:
+        request.setdefault("path", "/")
+        request.setdefault("scheme", "HTTP")
+
+
+def _volume(volume: Json) -> None:
+    if not set(volume) - {"name"}:
+        volume["emptyDir"] = {}
+    for kind in ("secret", "configMap", "downwardAPI", "projected"):
+        if (source := volume.get(kind)) is not None:
+            source.setdefault("defaultMode", 420)
+    for item in (volume.get("downwardAPI") or {}).get("items") or []:
+        if "fieldRef" in item:
+            item["fieldRef"].setdefault("apiVersion", "v1")
+    for source in (volume.get("projected") or {}).get("sources") or []:
+        if "serviceAccountToken" in source:
+            source["serviceAccountToken"].setdefault("expirationSeconds", 3600)
+        for item in (source.get("downwardAPI") or {}).get("items") or []:
+            if "fieldRef" in item:
+                item["fieldRef"].setdefault("apiVersion", "v1")
+    if "hostPath" in volume:
+        volume["hostPath"].setdefault("type", "")
+
+
+def _pod(obj: Json) -> None:
+    spec = obj.setdefault("spec", {})
+    default_pod_spec(spec)
+    spec.setdefault("enableServiceLinks", True)
+
+
+def _template(spec: Json) -> None:
+    template = spec.setdefault("template", {})
+    template.setdefault("metadata", {})
+    default_pod_spec(template.setdefault("spec", {}))
+
+
+def _deployment(obj: Json) -> None:
+    spec = obj.setdefault("spec", {})
+    for name, value in (("progressDeadlineSeconds", 600), ("replicas", 1), ("revisionHistoryLimit", 10)):
+        spec.setdefault(name, value)
+    strategy = spec.setdefault("strategy", {})
+    if strategy.setdefault("type", "RollingUpdate") == "RollingUpdate":
+        rolling = strategy.setdefault("rollingUpdate", {})
+        rolling.setdefault("maxSurge", "25%")
+        rolling.setdefault("maxUnavailable", "25%")
+    _template(spec)
+
+
+def _replica_set(obj: Json) -> None:
+    spec = obj.setdefault("spec", {})
+    spec.setdefault("replicas", 1)
+    _template(spec)
+
+
+def _daemon_set(obj: Json) -> None:
+    spec = obj.setdefault("spec", {})
+    spec.setdefault("revisionHistoryLimit", 10)
+    strategy = spec.setdefault("updateStrategy", {})
+    if strategy.setdefault("type", "RollingUpdate") == "RollingUpdate":
+        rolling = strategy.setdefault("rollingUpdate", {})
+        rolling.setdefault("maxSurge", 0)
+        rolling.setdefault("maxUnavailable", 1)
+    _template(spec)
+
+
+def _stateful_set(obj: Json) -> None:
+    spec = obj.setdefault("spec", {})
+    for name, value in (("podManagementPolicy", "OrderedReady"), ("replicas", 1), ("revisionHistoryLimit", 10)):
+        spec.setdefault(name, value)
+    retention = spec.setdefault("persistentVolumeClaimRetentionPolicy", {})
+    retention.setdefault("whenDeleted", "Retain")
+    retention.setdefault("whenScaled", "Retain")
+    strategy = spec.setdefault("updateStrategy", {})
+    if strategy.setdefault("type", "RollingUpdate") == "RollingUpdate":
+        strategy.setdefault("rollingUpdate", {}).setdefault("partition", 0)
+    _template(spec)
+
+
+def _job_spec(spec: Json) -> None:
+    if "completions" not in spec and "parallelism" not in spec:
+        spec["completions"] = 1
+    for name, value in (
+        ("parallelism", 1),
+        ("completionMode", "NonIndexed"),
+        ("manualSelector", False),
+        ("suspend", False),
+    ):
+        spec.setdefault(name, value)
+    if "backoffLimit" not in spec:
+        spec["backoffLimit"] = 2147483647 if "backoffLimitPerIndex" in spec else 6
+    policy = spec.get("podFailurePolicy")
+    spec.setdefault("podReplacementPolicy", "Failed" if policy else "TerminatingOrFailed")
+    for rule in (policy or {}).get("rules") or []:
+        for pattern in rule.get("onPodConditions") or []:
+            pattern.setdefault("status", "True")
+    _template(spec)
+
+
+def _job(obj: Json) -> None:
+    _job_spec(obj.setdefault("spec", {}))
+
+
+def _cron_job(obj: Json) -> None:
+    spec = obj.setdefault("spec", {})
+    for name, value in (
+        ("concurrencyPolicy", "Allow"),
+        ("failedJobsHistoryLimit", 1),
+        ("successfulJobsHistoryLimit", 3),
+        ("suspend", False),
+    ):
+        spec.setdefault(name, value)
+    template = spec.setdefault("jobTemplate", {})
+    template.setdefault("metadata", {})
+    _template(template.setdefault("spec", {}))
+
+
+def _service(obj: Json) -> None:
+    spec = obj.setdefault("spec", {})
+    kind = spec.setdefault("type", "ClusterIP")
+    spec.setdefault("sessionAffinity", "None")
+    if spec["sessionAffinity"] == "ClientIP":
+        spec.setdefault("sessionAffinityConfig", {}).setdefault("clientIP", {}).setdefault("timeoutSeconds", 10800)
+    for port in spec.get("ports") or []:
+        port.setdefault("protocol", "TCP")
+        if "port" in port and not port.get("targetPort"):
+            port["targetPort"] = port["port"]
+    if kind != "ExternalName":
+        spec.setdefault("internalTrafficPolicy", "Cluster")
+        spec.setdefault("ipFamilies", ["IPv4"])
+        spec.setdefault("ipFamilyPolicy", "SingleStack")
+    if kind in ("NodePort", "LoadBalancer"):
+        spec.setdefault("externalTrafficPolicy", "Cluster")
+    if kind == "LoadBalancer":
+        spec.setdefault("allocateLoadBalancerNodePorts", True)
+
+
+def _namespace(obj: Json) -> None:
+    obj.setdefault("spec", {}).setdefault("finalizers", ["kubernetes"])
+    meta = obj["metadata"]
+    if meta.get("name"):
+        meta.setdefault("labels", {})["kubernetes.io/metadata.name"] = meta["name"]
+
+
+def _secret(obj: Json) -> None:
+    import base64
+
+    obj.setdefault("type", "Opaque")
+    for name, value in (obj.pop("stringData", None) or {}).items():
+        obj.setdefault("data", {})[name] = base64.b64encode(value.encode()).decode()
+
+
+def _endpoints(obj: Json) -> None:
+    for subset in obj.get("subsets") or []:
+        for port in subset.get("ports") or []:
+            port.setdefault("protocol", "TCP")
+
+
+def _endpoint_slice(obj: Json) -> None:
+    obj.setdefault("endpoints", None)
+    obj.setdefault("ports", None)
+    for port in obj["ports"] or []:
+        port.setdefault("name", "")
+        port.setdefault("protocol", "TCP")
+    for endpoint in obj["endpoints"] or []:
+        endpoint.setdefault("conditions", {}).setdefault("ready", True)
+
+
+def _network_policy(obj: Json) -> None:
+    spec = obj.setdefault("spec", {})
+    if not spec.get("policyTypes"):
+        spec["policyTypes"] = ["Ingress", *(["Egress"] if spec.get("egress") else [])]
+    for rule in [*(spec.get("ingress") or []), *(spec.get("egress") or [])]:
+        for port in rule.get("ports") or []:
+            port.setdefault("protocol", "TCP")
+
+
+def _subjects(obj: Json) -> None:
+    for subject in obj.get("subjects") or []:
+        if subject.get("kind") in ("User", "Group"):
+            subject.setdefault("apiGroup", "rbac.authorization.k8s.io")
+    if "roleRef" in obj:
+        obj["roleRef"].setdefault("apiGroup", "rbac.authorization.k8s.io")
+
+
+def _role(obj: Json) -> None:
+    obj.setdefault("rules", None)
+
+
+def _spec(obj: Json) -> None:
+    obj.setdefault("spec", {})  # a struct in Kubernetes' own types, so that it is always there
+
+
+def _node(obj: Json) -> None:
+    _spec(obj)
+    status = obj.setdefault("status", {})
+    if "capacity" in status:
+        status.setdefault("allocatable", dict(status["capacity"]))
+
+
+_DEFAULTS: Final[dict[str, Callable[[Json], None]]] = {
+    "Pod": _pod,
+    "Deployment": _deployment,
+    "ReplicaSet": _replica_set,
+    "DaemonSet": _daemon_set,
+    "StatefulSet": _stateful_set,
+    "Job": _job,
+    "CronJob": _cron_job,
+    "Service": _service,
+    "Namespace": _namespace,
+    "Secret": _secret,
+    "Node": _node,
+    "Endpoints": _endpoints,
+    "EndpointSlice": _endpoint_slice,
+    "NetworkPolicy": _network_policy,
+    "RoleBinding": _subjects,
+    "ClusterRoleBinding": _subjects,
+    "Role": _role,
+    "ClusterRole": _role,
+    "PodDisruptionBudget": _spec,
+    "Lease": _spec,
+    "LimitRange": _spec,
+    "ResourceQuota": _spec,
+    "PersistentVolumeClaim": _spec,
+}
+
+
+def apply_defaults(kind: str, obj: Json) -> None:
+    """Fill in the kind's defaults, in place."""
+    if (fill := _DEFAULTS.get(kind)) is not None:
+        fill(obj)
+
+
+_FRESH_STATUS: Final[dict[str, Json]] = {
+    "Deployment": {},
+    "ReplicaSet": {"replicas": 0},
+    "StatefulSet": {"availableReplicas": 0, "replicas": 0},
+    "Job": {},
+    "CronJob": {},
+    "Service": {"loadBalancer": {}},
+    "Namespace": {"phase": "Active"},
+    "ResourceQuota": {},
+    "DaemonSet": {"currentNumberScheduled": 0, "desiredNumberScheduled": 0, "numberMisscheduled": 0, "numberReady": 0},
+    "PodDisruptionBudget": {"currentHealthy": 0, "desiredHealthy": 0, "disruptionsAllowed": 0, "expectedPods": 0},
+    "PersistentVolumeClaim": {"phase": "Pending"},
+}
+
+
+def fresh_status(kind: str) -> Json | None:
+    """The status that an object of the kind is born with, whatever its creator wrote; None: it has none, or keeps its
+    own.
+    """
+    status = _FRESH_STATUS.get(kind)
+    return (
+        None
+        if status is None
+        else {key: dict(value) if isinstance(value, dict) else value for key, value in status.items()}
+    )

@@ -1,0 +1,190 @@
+"""`Status` errors: Kubernetes' codes, reasons, messages and causes, raised anywhere below a request and answered as
+JSON.
+
+The wording follows k8s.io/apimachinery/pkg/api/errors and .../util/validation/field, because people (and tests) match
+on it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from chaos.embedded.resources import Resource
+
+_REASONS: Final = {
+    400: "BadRequest",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "NotFound",
+    405: "MethodNotAllowed",
+    406: "NotAcceptable",
+    409: "Conflict",
+    410: "Expired",
+    413: "RequestEntityTooLarge",
+    415: "UnsupportedMediaType",
+    422: "Invalid",
+    429: "TooManyRequests",
+    500: "InternalError",
+    501: "NotImplemented",
+    503: "ServiceUnavailable",
+    504: "Timeout",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """One field that is wrong. `reason` is Kubernetes' CauseType, such as FieldValueInvalid."""
+
+    reason: str
+    field: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.message}" if self.field else self.message
+
+
+class StatusError(Exception):
+    """An answer other than success."""
+
+    def __init__(
+        self,
+        code: int,
+        message: str,
+        *,
+        reason: str | None = None,
+        details: dict[str, Any] | None = None,
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.reason = _REASONS.get(code, "") if reason is None else reason
+        self.details = details
+        self.retry_after = retry_after
+
+    def status(self) -> dict[str, Any]:
+        """The `Status` object."""
+        body: dict[str, Any] = {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "message": self.message,
+            "reason": self.reason,
+        }
+        if self.details:
+            body["details"] = self.details
+        return body | {"code": self.code}
+
+
+def qualified(resource: Resource) -> str:
+    """`deployments.apps`, `pods`: as messages name a kind of objects."""
+    return f"{resource.plural}.{resource.group}" if resource.group else resource.plural
+
+
+def _details(resource: Resource, name: str) -> dict[str, Any]:
+    details: dict[str, Any] = {"name": name} if name else {}
+    if resource.group:
+        details["group"] = resource.group
+    return details | {"kind": resource.plural}
+
+
+def bad_request(message: str) -> StatusError:
+    return StatusError(400, message)
+
+
+def not_found(resource: Resource, name: str) -> StatusError:
+    return StatusError(404, f'{qualified(resource)} "{name}" not found', details=_details(resource, name))
+
+
+def no_such_path() -> StatusError:
+    return StatusError(404, "the server could not find the requested resource", details={})
+
+
+def not_served(what: str) -> StatusError:
+    """Kubernetes has it and this cluster has not."""
+    return StatusError(501, f"the embedded cluster does not serve {what}")
+
+
+def already_exists(resource: Resource, name: str) -> StatusError:
+    return StatusError(
+        409, f'{qualified(resource)} "{name}" already exists', reason="AlreadyExists", details=_details(resource, name)
+    )
+
+
+def conflict(resource: Resource, name: str, why: str = "") -> StatusError:
+    why = why or "the object has been modified; please apply your changes to the latest version and try again"
+    return StatusError(
+        409, f'Operation cannot be fulfilled on {qualified(resource)} "{name}": {why}', details=_details(resource, name)
+    )
+
+
+def forbidden(resource: Resource, name: str, why: str, *, cause: Cause | None = None) -> StatusError:
+    details = _details(resource, name)
+    if cause is not None:
+        details["causes"] = [{"reason": cause.reason, "message": cause.message, "field": cause.field}]
+    subject = f'{qualified(resource)} "{name}"' if name else qualified(resource)
+    return StatusError(403, f"{subject} is forbidden: {why}", details=details)
+
+
+def invalid(resource: Resource, name: str, causes: Sequence[Cause]) -> StatusError:
+    """422 with every field that is wrong."""
+    text = str(causes[0]) if len(causes) == 1 else "[" + ", ".join(map(str, causes)) + "]"
+    kind = f"{resource.kind}.{resource.group}" if resource.group else resource.kind
+    details: dict[str, Any] = {
+        "name": name,
+        "group": resource.group,
+        "kind": resource.kind,
+        "causes": [{"reason": cause.reason, "message": cause.message, "field": cause.field} for cause in causes],
+    }
+    if not resource.group:
+        del details["group"]
+    return StatusError(422, f'{kind} "{name}" is invalid: {text}', details=details)
+
+
+def method_not_allowed() -> StatusError:
+    return StatusError(405, "the server does not allow this method on the requested resource", details={})
+
+
+def unsupported_media(got: str, accepted: Sequence[str]) -> StatusError:
+    return StatusError(
+        415,
+        "the body of the request was in an unknown format - accepted media types include: "
+        f"{', '.join(accepted)}; it was {got or 'not named'}",
+    )
+
+
+# Causes, in the words of field.Error
+
+
+def required(field: str, detail: str = "") -> Cause:
+    return Cause("FieldValueRequired", field, f"Required value: {detail}" if detail else "Required value")
+
+
+def wrong(field: str, value: Any, detail: str) -> Cause:
+    return Cause("FieldValueInvalid", field, f"Invalid value: {_shown(value)}: {detail}")
+
+
+def unsupported(field: str, value: Any, supported: Sequence[str]) -> Cause:
+    listed = ", ".join(f'"{one}"' for one in sorted(supported))
+    return Cause("FieldValueNotSupported", field, f"Unsupported value: {_shown(value)}: supported values: {listed}")
+
+
+def not_allowed(field: str, detail: str) -> Cause:
+    return Cause("FieldValueForbidden", field, f"Forbidden: {detail}")
+
+
+def duplicate(field: str, value: Any) -> Cause:
+    return Cause("FieldValueDuplicate", field, f"Duplicate value: {_shown(value)}")
+
+
+def dangling(field: str, value: Any) -> Cause:
+    return Cause("FieldValueNotFound", field, f"Not found: {_shown(value)}")
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) < 400 else text[:400] + "…"

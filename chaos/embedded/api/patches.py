@@ -1,0 +1,243 @@
+"""The three kinds of patches as pure functions: RFC 6902, RFC 7386, and Kubernetes' strategic merge.
+
+Strategic merge follows k8s.io/apimachinery/pkg/util/strategicpatch: lists with a merge key are merged by it, `$patch:
+delete|replace`, `$retainKeys`, `$deleteFromPrimitiveList` and `$setElementOrder` are obeyed. Merge keys come from the
+published schemas. Each function returns a new object and raises StatusError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from chaos.embedded.api import schema as schemas
+from chaos.embedded.api.errors import StatusError, bad_request
+from chaos.embedded.api.schema import Schema
+from chaos.embedded.store import copy
+
+MAX_OPERATIONS = 10_000  # as Kubernetes' own limit
+
+
+# JSON merge patch
+
+
+def merge(target: Any, patch: Any) -> Any:
+    """RFC 7386."""
+    if not isinstance(patch, dict):
+        return patch
+    result = dict(target) if isinstance(target, Mapping) else {}
+    for key, value in patch.items():
+        if value is None:
+            result.pop(key, None)
+        else:
+            result[key] = merge(result.get(key), value)
+    return result
+
+
+# JSON patch
+
+
+def _pointer(path: Any) -> list[str]:
+    if not isinstance(path, str) or (path and not path.startswith("/")):
+        raise bad_request(f"json patch: path {path!r} is not a JSON pointer")
+    return [part.replace("~1", "/").replace("~0", "~") for part in path.split("/")[1:]]
+
+
+def _unprocessable(text: str) -> StatusError:
+    return StatusError(422, f"the server rejected our request due to an error in our request: {text}")
+
+
+def _step(here: Any, part: str, path: str) -> Any:
+    if isinstance(here, dict) and part in here:
+        return here[part]
+    if isinstance(here, list):
+        return here[_index(here, part, path)]
+    raise _unprocessable(f"json patch: no such path: {path}")
+
+
+def _index(here: list[Any], part: str, path: str, *, insert: bool = False) -> int:
+    if insert and part == "-":
+        return len(here)
+    if not part.isascii() or not part.isdigit() or int(part) >= len(here) + insert:
+        raise _unprocessable(f"json patch: no such index: {path}")
+    return int(part)
+
+
+def _find(document: Any, path: str) -> Any:
+    for part in _pointer(path):
+        document = _step(document, part, path)
+    return document
+
+
+def _set(document: Any, path: str, value: Any, *, replace: bool) -> Any:
+    parts = _pointer(path)
+    if not parts:
+        return value
+    holder = document
+    for part in parts[:-1]:
+        holder = _step(holder, part, path)
+    last = parts[-1]
+    if isinstance(holder, list):
+        index = _index(holder, last, path, insert=not replace)
+        if replace:
+            holder[index] = value
+        else:
+            holder.insert(index, value)
+    elif isinstance(holder, dict):
+        if replace and last not in holder:
+            raise _unprocessable(f"json patch: replace of a missing key: {path}")
+        holder[last] = value
+    else:
+        raise _unprocessable(f"json patch: no such path: {path}")
+    return document
+
+
+def _remove(document: Any, path: str) -> Any:
+    parts = _pointer(path)
+    if not parts:
+        raise _unprocessable("json patch: the whole document cannot be removed")
+    holder = document
+    for part in parts[:-1]:
+        holder = _step(holder, part, path)
+    if isinstance(holder, list):
+        return holder.pop(_index(holder, parts[-1], path))
+    if isinstance(holder, dict) and parts[-1] in holder:
+        return holder.pop(parts[-1])
+    raise _unprocessable(f"json patch: no such path: {path}")
+
+
+def json_patch(target: Any, operations: Any) -> Any:
+    """RFC 6902. 400 for a malformed patch, 422 for one that does not fit the object."""
+    if not isinstance(operations, list):
+        raise bad_request("a JSON patch is an array of operations")
+    if len(operations) > MAX_OPERATIONS:
+        raise StatusError(
+            413, f"the allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {len(operations)}"
+        )
+    document = copy(target)
+    for operation in operations:
+        if not isinstance(operation, dict):
+            raise bad_request("each operation of a JSON patch is an object")
+        kind, path = operation.get("op"), operation.get("path")
+        if kind not in ("add", "remove", "replace", "move", "copy", "test"):
+            raise bad_request(f"json patch: unknown operation {kind!r}")
+        _pointer(path)
+        assert isinstance(path, str)
+        if kind in ("add", "replace", "test") and "value" not in operation:
+            raise bad_request(f"json patch: operation {kind} lacks its value")
+        if kind in ("add", "replace"):
+            document = _set(document, path, operation["value"], replace=kind == "replace")
+        elif kind == "remove":
+            _remove(document, path)
+        elif kind == "test":
+            if _find(document, path) != operation["value"]:
+                raise _unprocessable(f"json patch: testing value {path} failed")
+        else:
+            source = operation.get("from")
+            _pointer(source)
+            assert isinstance(source, str)
+            if kind == "move" and path.startswith(f"{source}/"):
+                raise _unprocessable(f"json patch: {source} cannot be moved into itself")
+            found = _find(document, source)
+            value = copy({"v": found})["v"]
+            if kind == "move":
+                _remove(document, source)
+            document = _set(document, path, value, replace=False)
+    return document
+
+
+# Strategic merge patch
+
+
+def strategic(target: Any, patch: Any, schema: Schema) -> Any:
+    """Kubernetes' own merge, by the schema's patch strategies and merge keys."""
+    if not isinstance(patch, dict):
+        raise bad_request("a strategic merge patch is a JSON object")
+    return _merge_map(target if isinstance(target, Mapping) else {}, patch, schema)
+
+
+def _merge_map(target: Mapping[str, Any], patch: Mapping[str, Any], schema: Schema) -> Any:
+    directive = patch.get("$patch")
+    if directive == "replace":
+        return {key: value for key, value in patch.items() if key != "$patch"}
+    if directive == "delete":
+        return {}
+    if directive not in (None, "merge"):
+        raise bad_request(f"Unknown patch type found: {directive}")
+    result = dict(target)
+    retain = patch.get("$retainKeys")
+    if retain is not None:
+        if not isinstance(retain, list):
+            raise bad_request("$retainKeys holds a list of keys")
+        result = {key: value for key, value in result.items() if key in retain}
+    for key, value in patch.items():
+        if key in ("$patch", "$retainKeys") or key.startswith("$setElementOrder/"):
+            continue
+        if key.startswith("$deleteFromPrimitiveList/"):
+            field = key.partition("/")[2]
+            if not isinstance(value, list):
+                raise bad_request(f"{key} holds a list")
+            if isinstance(result.get(field), list):
+                result[field] = [item for item in result[field] if item not in value]
+            continue
+        if value is None:
+            result.pop(key, None)
+            continue
+        result[key] = _merge_value(
+            result.get(key), value, schemas.child(schema, key), patch.get(f"$setElementOrder/{key}")
+        )
+    for key in patch:  # an order for a list of which nothing else changes
+        field = key.partition("/")[2]
+        if key.startswith("$setElementOrder/") and field not in patch and isinstance(result.get(field), list):
+            merge_key = schemas.child(schema, field).get("x-kubernetes-patch-merge-key")
+            result[field] = _ordered(result[field], patch[key], merge_key)
+    return result
+
+
+def _merge_value(held: Any, value: Any, schema: Schema, order: Any) -> Any:
+    if isinstance(value, dict):
+        return _merge_map(held if isinstance(held, Mapping) else {}, value, schema)
+    if isinstance(value, list):
+        strategy = str(schema.get("x-kubernetes-patch-strategy", "")).split(",")
+        if "merge" in strategy:
+            return _merge_list(held if isinstance(held, list) else [], value, schema, order)
+        return [item for item in value if not (isinstance(item, dict) and "$patch" in item)]
+    return value
+
+
+def _merge_list(held: list[Any], patch: list[Any], schema: Schema, order: Any) -> list[Any]:
+    key = schema.get("x-kubernetes-patch-merge-key")
+    items = schema.get("items", {})
+    if key is None:  # a set of plain values
+        merged = [*held, *(value for value in patch if value not in held)]
+        return _ordered(merged, order, None)
+    if any(isinstance(item, dict) and item.get("$patch") == "replace" and len(item) == 1 for item in patch):
+        return [item for item in patch if not (isinstance(item, dict) and "$patch" in item)]
+    result = list(held)
+    for item in patch:
+        if not isinstance(item, dict):
+            raise bad_request(f"an element of a list merged by {key} is not an object")
+        if key not in item:
+            raise bad_request(f"map: {item} does not contain declared merge key: {key}")
+        at = next((i for i, one in enumerate(result) if isinstance(one, Mapping) and one.get(key) == item[key]), None)
+        if item.get("$patch") == "delete":
+            if at is not None:
+                del result[at]
+        elif at is None:
+            result.append(_merge_map({}, item, items))
+        else:
+            result[at] = _merge_map(result[at], item, items)
+    return _ordered(result, order, key)
+
+
+def _ordered(items: list[Any], order: Any, key: str | None) -> list[Any]:
+    """By the order asked for; what the order does not name keeps its place after those before it."""
+    if not isinstance(order, list):
+        return items
+    wanted = [one.get(key) if isinstance(one, Mapping) and key else one for one in order]
+
+    def place(item: Any) -> Any:
+        return item.get(key) if isinstance(item, Mapping) and key else item
+
+    named = iter(sorted((item for item in items if place(item) in wanted), key=lambda item: wanted.index(place(item))))
+    return [next(named) if place(item) in wanted else item for item in items]

@@ -1,0 +1,257 @@
+"""Subresources that are answered in JSON: binding, eviction, scale, token. Called by the server."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from chaos.embedded.api import decode
+from chaos.embedded.api.admission import admit_update
+from chaos.embedded.api.errors import (
+    Cause,
+    StatusError,
+    bad_request,
+    conflict,
+    invalid,
+    method_not_allowed,
+    not_found,
+    required,
+    wrong,
+)
+from chaos.embedded.api.rest import APPLY, PATCH_TYPES, Call, Reply, Rest, patched_object
+from chaos.embedded.api.tokens import TokenIssuer
+from chaos.embedded.clock import stamp
+from chaos.embedded.controllers.labels import matches
+from chaos.embedded.deletion import delete
+from chaos.embedded.resources import POD, POD_DISRUPTION_BUDGET, SERVICE_ACCOUNT, Object, Resource
+from chaos.embedded.store import Conflict, copy, now
+
+_SUCCESS: Final = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
+_SCALE: Final = Resource("autoscaling", "v1", "Scale", "scales")
+_BINDING: Final = Resource("", "v1", "Binding", "bindings")
+_EVICTION: Final = Resource("policy", "v1", "Eviction", "evictions")
+_TOKEN_REQUEST: Final = Resource("authentication.k8s.io", "v1", "TokenRequest", "tokenrequests")
+_DAY: Final = 86400
+
+
+def _body(call: Call, resource: Resource) -> dict[str, Any]:
+    value = decode.parse(call.body, call.content_type) if call.body.strip() else {}
+    if resource is _EVICTION and isinstance(value, dict) and value.get("apiVersion") == "policy/v1beta1":
+        value["apiVersion"] = "policy/v1"
+    return decode.as_object(resource, value).object
+
+
+def bind(rest: Rest, call: Call) -> Reply:
+    """POST pods/binding: put the pod on a node."""
+    body = _body(call, _BINDING)
+    node = (body.get("target") or {}).get("name", "")
+    if not node:
+        raise invalid(_BINDING, call.name, [required("target.name")])
+    pod = rest.find(call)
+    if pod["spec"].get("nodeName"):
+        raise conflict(POD, call.name, f'pod {call.name} is already assigned to node "{pod["spec"]["nodeName"]}"')
+    if "deletionTimestamp" in pod["metadata"]:
+        raise conflict(POD, call.name, f"pod {call.name} is being deleted, cannot be assigned to a host")
+
+    def change(new: dict[str, Any]) -> None:
+        new["spec"]["nodeName"] = node
+        conditions = new.setdefault("status", {}).setdefault("conditions", [])
+        conditions[:] = [c for c in conditions if c["type"] != "PodScheduled"]
+        conditions.append(
+            {"type": "PodScheduled", "status": "True", "lastProbeTime": None, "lastTransitionTime": now()}
+        )
+
+    if not call.dry:
+        rest.store.mutate(POD, call.namespace, call.name, change)
+    return Reply(_SUCCESS, 201)
+
+
+def evict(rest: Rest, call: Call) -> Reply:
+    """POST pods/eviction: delete the pod unless a disruption budget forbids it (429)."""
+    body = _body(call, _EVICTION)
+    options = body.get("deleteOptions") or {}
+    pod = rest.find(call)
+    wanted = (options.get("preconditions") or {}).get("uid")
+    if wanted not in (None, pod["metadata"]["uid"]):
+        raise conflict(
+            POD,
+            call.name,
+            f"Precondition failed: UID in precondition: {wanted}, UID in object meta: {pod['metadata']['uid']}",
+        )
+    ended = (
+        pod.get("status", {}).get("phase") in ("Succeeded", "Failed", "Pending")
+        or "deletionTimestamp" in pod["metadata"]
+    )
+    budgets = (
+        []
+        if ended
+        else [
+            one
+            for one in rest.store.list(POD_DISRUPTION_BUDGET, call.namespace)
+            if matches(one.get("spec", {}).get("selector"), pod["metadata"].get("labels"))
+        ]
+    )
+    if len(budgets) > 1:
+        raise StatusError(
+            500, "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
+        )
+    for budget in budgets:
+        _spend(rest, call, budget)
+    if not call.dry:
+        delete(rest.store, POD, call.namespace, call.name, grace=options.get("gracePeriodSeconds"), clock=rest.clock)
+    return Reply(_SUCCESS, 201)
+
+
+def _spend(rest: Rest, call: Call, budget: Object) -> None:
+    name, status = budget["metadata"]["name"], budget.get("status", {})
+    if status.get("disruptionsAllowed", 0) <= 0 or status.get("observedGeneration", 0) < budget["metadata"].get(
+        "generation", 0
+    ):
+        why = (
+            f"The disruption budget {name} needs {status.get('desiredHealthy', 0)} healthy pods and has "
+            f"{status.get('currentHealthy', 0)} currently"
+        )
+        raise StatusError(
+            429,
+            "Cannot evict pod as it would violate the pod's disruption budget.",
+            retry_after=10,
+            details={"causes": [{"reason": "DisruptionBudget", "message": why}], "retryAfterSeconds": 10},
+        )
+
+    def change(new: dict[str, Any]) -> None:
+        new["status"]["disruptionsAllowed"] -= 1
+        new["status"].setdefault("disruptedPods", {})[call.name] = stamp(rest.clock.now())
+
+    if not call.dry:
+        rest.store.mutate(POD_DISRUPTION_BUDGET, call.namespace, name, change)
+
+
+def _scale_of(obj: Object) -> dict[str, Any]:
+    meta, spec, status = obj["metadata"], obj["spec"], obj.get("status", {})
+    selector = spec.get("selector") or {}
+    text = ",".join(
+        [
+            *(f"{k}={v}" for k, v in sorted((selector.get("matchLabels") or {}).items())),
+            *(_expression(one) for one in selector.get("matchExpressions") or []),
+        ]
+    )
+    return {
+        "kind": "Scale",
+        "apiVersion": "autoscaling/v1",
+        "metadata": {
+            key: meta[key]
+            for key in ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
+            if key in meta
+        },
+        "spec": {"replicas": spec.get("replicas", 1)},
+        "status": {"replicas": status.get("replicas", 0), **({"selector": text} if text else {})},
+    }
+
+
+def _expression(one: Any) -> str:
+    values = ",".join(one.get("values") or [])
+    texts: dict[str, str] = {
+        "In": f"{one['key']} in ({values})",
+        "NotIn": f"{one['key']} notin ({values})",
+        "Exists": one["key"],
+        "DoesNotExist": f"!{one['key']}",
+    }
+    return texts[one["operator"]]
+
+
+def scale(rest: Rest, call: Call) -> Reply:
+    """GET, PUT, PATCH of the scale subresource."""
+    old = rest.find(call)
+    if call.verb == "get":
+        return Reply(_scale_of(old))
+    if call.verb == "update":
+        value = decode.parse(call.body, call.content_type)
+    else:
+        kind = call.content_type.partition(";")[0].strip().lower()
+        if kind not in PATCH_TYPES or kind == APPLY:
+            raise bad_request(f"scale cannot be patched with {kind or 'a body of no type'}")
+        value = patched_object(_SCALE, _scale_of(old), kind, decode.parse(call.body, "application/json"))
+    wanted = decode.as_object(_SCALE, value).object
+    replicas = (wanted.get("spec") or {}).get("replicas", 0)
+    if replicas < 0:
+        raise invalid(_SCALE, call.name, [wrong("spec.replicas", replicas, "must be greater than or equal to 0")])
+    new = copy(old)
+    new["spec"]["replicas"] = replicas
+    meta = wanted.get("metadata") or {}
+    if meta.get("resourceVersion"):
+        new["metadata"]["resourceVersion"] = meta["resourceVersion"]
+    admitted = admit_update(rest.store, call.stored, old, new)
+    if call.dry:
+        return Reply(_scale_of(admitted))
+    try:
+        return Reply(_scale_of(rest.store.update(call.stored, admitted)))
+    except Conflict:
+        raise conflict(call.resource, call.name) from None
+
+
+def token(rest: Rest, issuer: TokenIssuer, call: Call) -> Reply:
+    """POST serviceaccounts/token: TokenRequest."""
+    body = _body(call, _TOKEN_REQUEST)
+    spec = body.setdefault("spec", {})
+    if rest.store.find(SERVICE_ACCOUNT, call.namespace, call.name) is None:
+        raise not_found(SERVICE_ACCOUNT, call.name)
+    seconds = spec.get("expirationSeconds", 3600)
+    causes: list[Cause] = []
+    if seconds < 600:
+        causes.append(wrong("spec.expirationSeconds", seconds, "may not specify a duration less than 10 minutes"))
+    if seconds > 1 << 32:
+        causes.append(wrong("spec.expirationSeconds", seconds, "may not specify a duration larger than 2^32 seconds"))
+    if causes:
+        raise invalid(_TOKEN_REQUEST, call.name, causes)
+    pod = None
+    if bound := spec.get("boundObjectRef"):
+        if bound.get("kind") != "Pod":
+            raise bad_request(f"cannot bind token to object of kind {bound.get('kind')!r}: only Pod is served")
+        pod = rest.store.find(POD, call.namespace, bound.get("name", ""))
+        if pod is None:
+            raise not_found(POD, bound.get("name", ""))
+        if bound.get("uid") not in (None, "", pod["metadata"]["uid"]):
+            raise conflict(
+                POD,
+                bound["name"],
+                f"the UID in the bound object reference ({bound['uid']}) does not match the UID in record. "
+                "The object might have been deleted and then recreated",
+            )
+        if pod["spec"].get("serviceAccountName") != call.name:
+            raise bad_request(
+                f"cannot bind token for serviceaccount {call.name!r} to pod running with different serviceaccount name."
+            )
+    text, end = issuer.issue(
+        call.namespace, call.name, audiences=spec.get("audiences") or (), seconds=min(seconds, _DAY), pod=pod
+    )
+    from datetime import UTC, datetime
+
+    spec["expirationSeconds"] = min(seconds, _DAY)
+    return Reply(
+        {
+            "kind": "TokenRequest",
+            "apiVersion": "authentication.k8s.io/v1",
+            "metadata": {"name": call.name, "namespace": call.namespace, "creationTimestamp": now()},
+            "spec": spec,
+            "status": {"token": text, "expirationTimestamp": stamp(datetime.fromtimestamp(end, UTC))},
+        },
+        201,
+    )
+
+
+def dispatch(rest: Rest, issuer: TokenIssuer, call: Call) -> Reply | None:
+    """The answer of one of these subresources, or None when the call is for another."""
+    if call.subresource == "scale":
+        return scale(rest, call)
+    table = {
+        "binding": lambda: bind(rest, call),
+        "eviction": lambda: evict(rest, call),
+        "token": lambda: token(rest, issuer, call),
+    }
+    if call.subresource not in table:
+        return None
+    if call.verb != "create":
+        raise method_not_allowed()
+    return table[call.subresource]()
+
+
+__all__ = ["dispatch"]

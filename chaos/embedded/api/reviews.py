@@ -1,0 +1,97 @@
+"""Questions to the API server that store nothing: who is this token, may this user, who am I. Called by the server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chaos.embedded.api import decode
+from chaos.embedded.api.auth import Attributes, Authorizer, User, user_of_identity
+from chaos.embedded.api.errors import bad_request
+from chaos.embedded.api.rest import Call, Reply
+from chaos.embedded.api.tokens import ISSUER, BadToken, TokenIssuer
+from chaos.embedded.store import now
+
+
+def _user_info(user: User) -> dict[str, Any]:
+    info: dict[str, Any] = {"username": user.name, "groups": list(user.groups)}
+    if user.uid:
+        info["uid"] = user.uid
+    if user.extra:
+        info["extra"] = dict(user.extra)
+    return info
+
+
+class Reviews:
+    """Answers the review kinds."""
+
+    def __init__(self, issuer: TokenIssuer, authorizer: Authorizer) -> None:
+        self._issuer, self._authorizer = issuer, authorizer
+
+    def answer(self, call: Call) -> Reply:
+        """The review with its status filled in."""
+        strictness = decode.strictness_of(call.query.get("fieldValidation", ""))
+        review = decode.as_object(
+            call.resource, decode.parse(call.body, call.content_type), strictness=strictness
+        ).object
+        review.setdefault("metadata", {}).setdefault("creationTimestamp", None)
+        spec = review.get("spec") or {}
+        kind = call.resource.kind
+        if kind == "TokenReview":
+            review["status"] = self._token(spec)
+        elif kind == "SelfSubjectReview":
+            review["metadata"]["creationTimestamp"] = now()
+            review["status"] = {"userInfo": _user_info(call.user)}
+        elif kind == "SelfSubjectRulesReview":
+            review["status"] = self._rules(call.user, spec.get("namespace", ""))
+        else:
+            user = call.user
+            if kind != "SelfSubjectAccessReview":
+                if not spec.get("user") and not spec.get("groups"):
+                    raise bad_request('spec.user: Invalid value: "": at least one of user or group must be specified')
+                user = User(
+                    spec.get("user", ""), tuple(spec.get("groups") or []), spec.get("uid", ""), spec.get("extra") or {}
+                )
+            review["status"] = self._access(user, spec)
+        return Reply(review, 201)
+
+    def _token(self, spec: dict[str, Any]) -> dict[str, Any]:
+        audiences = spec.get("audiences") or [ISSUER]
+        try:
+            identity = self._issuer.verify(spec.get("token", ""), audiences)
+        except BadToken as error:
+            return {"authenticated": False, "error": f"[invalid bearer token, {error}]", "user": {}}
+        return {
+            "authenticated": True,
+            "audiences": list(identity.audiences),
+            "user": _user_info(user_of_identity(identity)),
+        }
+
+    def _access(self, user: User, spec: dict[str, Any]) -> dict[str, Any]:
+        about: Any = spec.get("resourceAttributes")
+        path: Any = spec.get("nonResourceAttributes")
+        if (about is None) == (path is None):
+            raise bad_request("exactly one of spec.resourceAttributes and spec.nonResourceAttributes must be specified")
+        if path is not None:
+            asked = Attributes(path.get("verb", ""), path=path.get("path", ""))
+        else:
+            asked = Attributes(
+                about.get("verb", ""),
+                about.get("group", ""),
+                about.get("resource", ""),
+                about.get("subresource", ""),
+                about.get("namespace", ""),
+                about.get("name", ""),
+            )
+        return {"allowed": self._authorizer.allowed(user, asked)}
+
+    def _rules(self, user: User, namespace: str) -> dict[str, Any]:
+        everything: list[Any] = [
+            {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]},
+            {"verbs": ["*"], "nonResourceURLs": ["*"]},
+        ]
+        rules = everything if "system:masters" in user.groups else list(self._authorizer.rules(user, namespace))
+        return {
+            "incomplete": False,
+            "resourceRules": [rule for rule in rules if not rule.get("nonResourceURLs")],
+            "nonResourceRules": [rule for rule in rules if rule.get("nonResourceURLs")],
+        }

@@ -1,0 +1,519 @@
+"""The API server: HTTP over TLS, from a request's path to the verb that answers it.
+
+One low-level aiohttp handler: authenticate, tell what is asked, authorize, answer, note it in the audit log. Whatever
+fails below as StatusError becomes a `Status`; anything else is a fault of ours, logged, and the only way to a 500.
+It listens on sockets that are open already, so that one of them may lie in the cluster's own network namespace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import ssl
+import time
+import urllib.parse
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from socket import socket
+from typing import Any, Final
+
+import orjson
+from aiohttp import web
+
+from chaos.embedded.api import decode, discovery, podops, streams
+from chaos.embedded.api.audit import AuditLog
+from chaos.embedded.api.auth import Attributes, Authorizer, User, authenticate
+from chaos.embedded.api.errors import StatusError, bad_request, forbidden, method_not_allowed, no_such_path, not_served
+from chaos.embedded.api.metrics import metrics
+from chaos.embedded.api.rest import Call, Reply, Rest
+from chaos.embedded.api.reviews import Reviews
+from chaos.embedded.api.spdy import tunnel
+from chaos.embedded.api.tokens import TokenIssuer
+from chaos.embedded.api.trouble import Troubles
+from chaos.embedded.api.watching import watch_lines
+from chaos.embedded.clock import Clock, SystemClock
+from chaos.embedded.node_api import Kubelet
+from chaos.embedded.resources import ENDPOINT_SLICE, POD, Object
+from chaos.embedded.store import Store
+
+log = logging.getLogger(__name__)
+
+_VERBS: Final = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+_RBAC: Final = "rbac.authorization.k8s.io"
+_STREAMING: Final = ("exec", "attach", "portforward", "log", "proxy")
+_KNOWN_GROUPS: Final = (
+    "autoscaling",
+    "storage.k8s.io",
+    "apiextensions.k8s.io",
+    "admissionregistration.k8s.io",
+    "certificates.k8s.io",
+    "node.k8s.io",
+    "resource.k8s.io",
+    "apiregistration.k8s.io",
+    "flowcontrol.apiserver.k8s.io",
+)
+
+
+# what can be done to a node from outside, by name: `POST /embedded/nodes/NODE/power-off`; not a part of Kubernetes' API
+Operations = Mapping[str, Callable[[str], Awaitable[None]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a path names. `resource` is empty for paths that are no resource; `rest` is what follows `proxy`."""
+
+    group: str = ""
+    version: str = ""
+    namespace: str = ""
+    resource: str = ""
+    name: str = ""
+    subresource: str = ""
+    rest: str = ""
+
+
+def parse_path(path: str) -> Target:
+    """Take a decoded path apart, as k8s.io/apiserver/pkg/endpoints/request does."""
+    parts = path.strip("/").split("/")
+    if parts[0] == "api" and len(parts) > 2:
+        group, version, parts = "", parts[1], parts[2:]
+    elif parts[0] == "apis" and len(parts) > 3:
+        group, version, parts = parts[1], parts[2], parts[3:]
+    else:
+        return Target()
+    namespace = ""
+    if (
+        parts[0] == "namespaces"
+        and len(parts) > 2
+        and not (group == "" and parts[2] in ("status", "finalize") and len(parts) == 3)
+    ):
+        namespace, parts = parts[1], parts[2:]
+    name, subresource = (parts[1] if len(parts) > 1 else ""), (parts[2] if len(parts) > 2 else "")
+    rest = "/".join(parts[3:])
+    return Target(group, version, namespace, parts[0], name, subresource, rest)
+
+
+class ApiServer:
+    """Serves a store."""
+
+    def __init__(
+        self,
+        store: Store,
+        issuer: TokenIssuer,
+        *,
+        kubelets: Mapping[str, Kubelet],
+        clock: Clock | None = None,
+        audit: Path | None = None,
+        operations: Operations | None = None,
+        nodes: Callable[[], Mapping[str, Any]] = dict,
+    ) -> None:
+        self.store = store
+        self.clock = clock or SystemClock()
+        self._issuer = issuer
+        self._kubelets = kubelets
+        self._authorizer = Authorizer(store)
+        self._rest = Rest(store, self.clock, self._guard)
+        self._reviews = Reviews(issuer, self._authorizer)
+        self._operations = operations or {}
+        self._nodes = nodes
+        self._troubles = Troubles()
+        self._operating: set[asyncio.Future[None]] = set()
+        self._one_at_a_time = asyncio.Lock()
+        self._audit = AuditLog(audit) if audit is not None else None
+        self._runner: web.ServerRunner | None = None
+
+    async def serve(self, sockets: Sequence[socket], context: ssl.SSLContext) -> None:
+        """Begin to serve on the sockets, which listen already; `stop` ends it."""
+        server = web.Server(
+            self._handle,
+            handler_cancellation=True,
+            access_log=None,
+            keepalive_timeout=600,
+            max_line_size=65536,
+            max_field_size=65536,
+        )
+        self._runner = web.ServerRunner(server, shutdown_timeout=0.2)
+        await self._runner.setup()
+        for one in sockets:
+            await web.SockSite(self._runner, one, ssl_context=context).start()
+
+    async def stop(self) -> None:
+        """End all connections."""
+        if self._runner is not None:
+            server = self._runner.server
+            transports = [one.transport for one in server.connections if one.transport is not None] if server else []
+            with contextlib.suppress(TimeoutError):
+                await self._runner.cleanup()
+            for transport in transports:
+                transport.abort()  # a TLS transport would wait half a minute for a good-bye from a client that has gone
+            self._runner = None
+        if self._audit is not None:
+            self._audit.close()
+
+    # ---- one request
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        begun = time.perf_counter()
+        user, code, verb = User("?"), 500, request.method
+        try:
+            user = self._user(request)
+            await self._troubles.meet(user, request)
+            response, verb = await self._answer(request, user)
+            code = response.status
+        except StatusError as error:
+            code = error.code
+            response = _json(error.status(), error.code)
+            if error.retry_after is not None:
+                response.headers["Retry-After"] = str(error.retry_after)
+        except ConnectionError:
+            raise  # the client went away; there is nobody to answer
+        except Exception as error:  # the one place where any fault of ours is an answer
+            log.exception("%s %s", request.method, request.rel_url)
+            response = _json(
+                StatusError(500, f"Internal error occurred: {type(error).__name__}: {error}").status(), 500
+            )
+        finally:
+            if self._audit is not None:
+                self._audit.write(user.name, verb, str(request.rel_url), code, time.perf_counter() - begun)
+        return response
+
+    def _user(self, request: web.BaseRequest) -> User:
+        transport = request.transport
+        certificate = transport.get_extra_info("peercert") if transport is not None else None
+        user = authenticate(self._issuer, request.headers.get("Authorization", ""), certificate)
+        name = request.headers.get("Impersonate-User")
+        if name is None:
+            return user
+        for kind, value in (
+            ("users", name),
+            *(("groups", one) for one in request.headers.getall("Impersonate-Group", [])),
+        ):
+            self._authorize(user, Attributes("impersonate", resource=kind, name=value))
+        groups = request.headers.getall("Impersonate-Group", [])
+        if name.startswith("system:serviceaccount:") and not groups:
+            groups = ["system:serviceaccounts", f"system:serviceaccounts:{name.split(':')[2]}"]
+        return User(name, (*groups, "system:authenticated"))
+
+    def _authorize(self, user: User, asked: Attributes) -> None:
+        if self._authorizer.allowed(user, asked):
+            return
+        if asked.path:
+            raise StatusError(403, f'forbidden: User "{user.name}" cannot {asked.verb} path "{asked.path}"', details={})
+        scope = f' in the namespace "{asked.namespace}"' if asked.namespace else " at the cluster scope"
+        subject = f"{asked.resource}{'.' + asked.group if asked.group else ''}"
+        details: dict[str, Any] = {"kind": asked.resource}
+        if asked.name:
+            subject, details = f'{subject} "{asked.name}"', details | {"name": asked.name}
+        if asked.group:
+            details["group"] = asked.group
+        raise StatusError(
+            403,
+            f'{subject} is forbidden: User "{user.name}" cannot {asked.verb} resource "{asked.target}" in API group '
+            f'"{asked.group}"{scope}',
+            details=details,
+        )
+
+    async def _answer(self, request: web.BaseRequest, user: User) -> tuple[web.StreamResponse, str]:
+        path = urllib.parse.unquote(request.rel_url.raw_path, errors="replace")
+        if request.method not in _VERBS:
+            raise method_not_allowed()
+        target = parse_path(path)
+        if not target.resource:
+            verb = request.method.lower()  # of what is no resource, as RBAC names it
+            self._authorize(user, Attributes(verb, path=path))
+            if path.startswith("/embedded/"):
+                return await self._embedded(request, path), verb
+            return self._static(request, path), verb
+        query = dict(request.query.items())
+        verb = _verb(request.method, target, query)
+        port = ""
+        if target.resource in ("pods", "services") and target.subresource == "proxy":
+            name, port = _split_port(target.name)
+            target = replace(target, name=name)
+        self._authorize(
+            user, Attributes(verb, target.group, target.resource, target.subresource, target.namespace, target.name)
+        )
+        call = self._call(user, verb, target, query, request)
+        if target.subresource in _STREAMING:
+            return await self._stream(request, call, target, port), verb
+        if verb == "watch":
+            return await self._watch(request, call), verb
+        if request.body_exists:
+            call = replace(call, body=await _read(request))
+        reply = self._reply(call)
+        response = _json(reply.body, reply.code)
+        for warning in reply.warnings:
+            response.headers.add("Warning", "299 - " + orjson.dumps(warning).decode())
+        return response, verb
+
+    def _call(self, user: User, verb: str, target: Target, query: Mapping[str, str], request: web.BaseRequest) -> Call:
+        resource = discovery.SERVED.get((target.group, target.version, target.resource))
+        if resource is None:
+            if target.group in _KNOWN_GROUPS:
+                raise not_served(f"{target.group}/{target.version} {target.resource}")
+            raise no_such_path()
+        if target.subresource and target.subresource not in resource.subresources:
+            raise no_such_path()
+        if not resource.namespaced and target.namespace:
+            raise no_such_path()
+        if target.rest and target.subresource != "proxy":
+            raise no_such_path()
+        if resource.namespaced and not target.namespace and (target.name or verb not in ("list", "watch")):
+            raise method_not_allowed() if not target.name else no_such_path()
+        if not target.subresource and verb not in resource.verbs:
+            raise method_not_allowed()
+        if target.name in ("", None) and verb in ("update", "patch"):
+            raise method_not_allowed()
+        if target.name and verb == "create" and not target.subresource:
+            raise method_not_allowed()
+        return Call(
+            user,
+            verb,
+            resource,
+            target.namespace,
+            target.name,
+            target.subresource,
+            query,
+            request.headers.get("Content-Type", "application/json"),
+            request.headers.get("Accept", ""),
+        )
+
+    def _reply(self, call: Call) -> Reply:
+        group = call.resource.group
+        if group in ("authentication.k8s.io", "authorization.k8s.io"):
+            return self._reviews.answer(call)
+        if group == "metrics.k8s.io":
+            return metrics(self.store, self._kubelets, call)
+        if call.subresource and (reply := podops.dispatch(self._rest, self._issuer, call)) is not None:
+            return reply
+        if call.subresource and call.verb not in ("get", "update", "patch"):
+            raise method_not_allowed()
+        verbs = {
+            "get": self._rest.get,
+            "list": self._rest.list,
+            "create": self._rest.create,
+            "update": self._rest.update,
+            "patch": self._rest.patch,
+            "delete": self._rest.delete,
+            "deletecollection": self._rest.delete_collection,
+        }
+        return verbs[call.verb](call)
+
+    def _guard(self, call: Call, new: Object) -> None:
+        """Nobody grants more than he has: k8s.io/kubernetes/pkg/registry/rbac/{escalation_check,rest}."""
+        if call.resource.group != _RBAC:
+            return
+        user, name = call.user, new["metadata"]["name"]
+        asked = Attributes("escalate", _RBAC, call.resource.plural, "", call.namespace, name)
+        if call.resource.kind.endswith("Binding"):
+            reference = new["roleRef"]
+            plural = "clusterroles" if reference["kind"] == "ClusterRole" else "roles"
+            asked = Attributes("bind", _RBAC, plural, "", call.namespace, reference["name"])
+            rules = self._authorizer.role_rules(reference, call.namespace)
+        else:
+            rules = list(new.get("rules") or [])
+        if self._authorizer.allowed(user, asked):
+            return
+        missing = self._authorizer.uncovered(user, rules, call.namespace)
+        if missing is not None:
+            raise forbidden(
+                call.resource,
+                name,
+                f'user "{user.name}" (groups={list(user.groups)}) is attempting to grant RBAC '
+                f"permissions not currently held: {missing}",
+            )
+
+    # ---- what is not a resource
+
+    async def _embedded(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
+        """What is no part of Kubernetes: our nodes' switches, and trouble on request."""
+        if path.startswith("/embedded/trouble"):
+            return _json(await self._troubles.answer(request, path, self._server()))
+        if request.method == "POST":
+            return await self._operate(path)
+        if path == "/embedded/nodes":
+            return _json(self._nodes())
+        raise no_such_path()
+
+    def _server(self) -> web.Server | None:
+        return self._runner.server if self._runner is not None else None
+
+    async def _operate(self, path: str) -> web.StreamResponse:
+        """Node faults: power, link, kubelet."""
+        parts = path.strip("/").split("/")
+        if len(parts) != 4 or parts[3] not in self._operations:
+            raise bad_request(f"want /embedded/nodes/NODE/OPERATION with OPERATION one of {sorted(self._operations)}")
+        # A client that goes away must not leave a node half switched: what was begun is finished, one after the other.
+        operation = asyncio.ensure_future(self._exclusively(self._operations[parts[3]], parts[2]))
+        self._operating.add(operation)
+        operation.add_done_callback(self._operating.discard)
+        try:
+            await asyncio.shield(operation)
+        except KeyError:
+            raise StatusError(404, f'there is no node "{parts[2]}", or it is off') from None
+        return _json({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"})
+
+    async def _exclusively(self, operation: Callable[[str], Awaitable[None]], node: str) -> None:
+        async with self._one_at_a_time:
+            await operation(node)
+
+    def _static(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
+        if request.method not in ("GET", "HEAD"):
+            raise method_not_allowed()
+        parts = path.strip("/").split("/")
+        whole = "as=APIGroupDiscoveryList" in request.headers.get("Accept", "") and "v=v2" in request.headers.get(
+            "Accept", ""
+        )
+        if parts[0] in ("healthz", "livez", "readyz"):
+            return web.Response(text="ok")
+        if parts == ["version"]:
+            return _json(discovery.VERSION)
+        if parts in (["api"], ["apis"]):
+            if whole:
+                kind = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+                return _json(discovery.aggregated(core=parts == ["api"]), content_type=kind)
+            return _json(discovery.api_versions() if parts == ["api"] else discovery.api_groups())
+        if parts[0] == "api" and len(parts) == 2:
+            return _found(discovery.resource_list("", parts[1]))
+        if parts[0] == "apis" and len(parts) == 2:
+            return _found(discovery.api_group(parts[1]))
+        if parts[0] == "apis" and len(parts) == 3:
+            return _found(discovery.resource_list(parts[1], parts[2]))
+        if parts == ["openapi", "v3"]:
+            return _json(discovery.openapi_index())
+        if parts[:2] == ["openapi", "v3"] and len(parts) in (4, 5):
+            group, version = (parts[3], parts[4]) if len(parts) == 5 else ("", parts[3])
+            document = discovery.openapi(group, version)
+            if document is not None:
+                return web.Response(body=document, content_type="application/json")
+        if parts == [""]:
+            return _json(
+                {"paths": ["/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v3", "/readyz", "/version"]}
+            )
+        raise no_such_path()
+
+    # ---- streams
+
+    async def _watch(self, request: web.BaseRequest, call: Call) -> web.StreamResponse:
+        lines = watch_lines(self._rest, call)
+        await anext(lines)  # raises for a bad request, before the answer begins
+        response = web.StreamResponse(
+            headers={"Content-Type": "application/json", "Cache-Control": "no-cache, private"}
+        )
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        async with contextlib.aclosing(lines):
+            async for line in lines:
+                if line:
+                    await response.write(line)
+        await response.write_eof()
+        return response
+
+    async def _stream(self, request: web.BaseRequest, call: Call, target: Target, port: str) -> web.StreamResponse:
+        if call.resource.kind == "Service":
+            pod, number = self._behind(call, port)
+            return await self._proxy(request, pod, number, target.rest)
+        pod = self._rest.find(call)
+        if call.subresource == "proxy":
+            return await self._proxy(request, pod, streams.proxied_port(pod, port), target.rest)
+        if call.subresource == "log":
+            return await self._log(request, pod, call)
+        if call.subresource == "exec":
+            return await streams.exec_in(request, self._kubelets, pod, call, streams.exec_command(request.query))
+        if call.subresource == "attach":
+            return await streams.attach(request, self._kubelets, pod, call)
+        protocols = request.headers.get("Sec-WebSocket-Protocol", "")
+        if "SPDY/3.1+portforward.k8s.io" in protocols:
+            return await tunnel(request, streams.kubelet_of(self._kubelets, pod), pod)
+        return await streams.portforward(
+            request, self._kubelets, pod, call, streams.parse_ports(request.query.getall("ports", []))
+        )
+
+    async def _proxy(self, request: web.BaseRequest, pod: Object, port: int, rest: str) -> web.StreamResponse:
+        body = await _read(request) if request.body_exists else b""
+        path = "/" + urllib.parse.quote(rest, safe="/:@!$&'()*+,;=~")
+        return await streams.proxy(request, streams.kubelet_of(self._kubelets, pod), pod, port, path, body)
+
+    def _behind(self, call: Call, port: str) -> tuple[Object, int]:
+        """A ready pod behind a Service, and the port that the Service's port leads to there."""
+        service = self._rest.find(call)
+        ports = service["spec"].get("ports") or []
+        chosen = next((p for p in ports if port in ("", p.get("name"), str(p["port"]))), None)
+        if chosen is None:
+            raise StatusError(
+                503, f'no service port "{port}" found for service "{call.name}"', reason="ServiceUnavailable"
+            )
+        for piece in self.store.list(ENDPOINT_SLICE, call.namespace):
+            if (piece["metadata"].get("labels") or {}).get("kubernetes.io/service-name") != call.name:
+                continue
+            number = next(
+                (p["port"] for p in piece.get("ports") or [] if p.get("name", "") == chosen.get("name", "")), None
+            )
+            for endpoint in piece.get("endpoints") or []:
+                reference = endpoint.get("targetRef") or {}
+                if number and endpoint.get("conditions", {}).get("ready") and reference.get("kind") == "Pod":
+                    pod = self.store.find(POD, call.namespace, reference["name"])
+                    if pod is not None:
+                        return pod, int(number)
+        raise StatusError(503, f'no endpoints available for service "{call.name}"', reason="ServiceUnavailable")
+
+    async def _log(self, request: web.BaseRequest, pod: Object, call: Call) -> web.StreamResponse:
+        chunks = streams.log_chunks(self._kubelets, pod, call, self.clock.now())
+        response = web.StreamResponse(headers={"Content-Type": "text/plain"})
+        response.enable_chunked_encoding()
+        following = call.query.get("follow") in ("true", "1")
+        async for chunk in chunks:
+            if not response.prepared:
+                await response.prepare(request)
+            await response.write(chunk)
+            if not following:
+                continue
+        if not response.prepared:
+            await response.prepare(request)
+        await response.write_eof()
+        return response
+
+
+def _verb(method: str, target: Target, query: Mapping[str, str]) -> str:
+    verb = _VERBS[method]
+    if verb == "get" and not target.name:
+        return "watch" if query.get("watch", "") in ("1", "true", "True") else "list"
+    if verb == "get" and query.get("watch", "") in ("1", "true", "True") and not target.subresource:
+        return "watch"
+    return "deletecollection" if verb == "delete" and not target.name else verb
+
+
+def _split_port(name: str) -> tuple[str, str]:
+    """`[scheme:]name[:port]` of a proxy path."""
+    parts = name.split(":")
+    if len(parts) == 3:
+        if parts[0] not in ("", "http"):
+            raise not_served(f"proxying with scheme {parts[0]!r}")
+        return parts[1], parts[2]
+    if len(parts) > 3:
+        raise bad_request(f"invalid pod request {name!r}")
+    return parts[0], parts[1] if len(parts) == 2 else ""
+
+
+async def _read(request: web.BaseRequest) -> bytes:
+    body = bytearray()
+    async for chunk in request.content.iter_any():
+        body += chunk
+        if len(body) > decode.MAX_BODY:
+            raise StatusError(413, f"Request entity too large: limit is {decode.MAX_BODY}")
+    return bytes(body)
+
+
+def _json(body: Any, code: int = 200, *, content_type: str = "application/json") -> web.Response:
+    return web.Response(
+        body=orjson.dumps(body),
+        status=code,
+        headers={"Content-Type": content_type, "Cache-Control": "no-cache, private"},
+    )
+
+
+def _found(body: Any) -> web.Response:
+    if body is None:
+        raise no_such_path()
+    return _json(body)

@@ -1,0 +1,417 @@
+"""Connections into pods: log, exec, attach, portforward over WebSockets, and the HTTP proxy. Called by the server.
+
+exec and attach speak `v5.channel.k8s.io` and `v4.channel.k8s.io` (first byte of each message: 0 stdin, 1 stdout, 2
+stderr, 3 the final Status, 4 terminal size, 255 end of a stream), portforward `v4.channel.k8s.io` (two channels a port,
+each beginning with the port's number), as k8s.io/apimachinery/pkg/util/remotecommand and the `kubernetes` client do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from aiohttp import WSMsgType, web
+
+from chaos.embedded.api.errors import StatusError, bad_request, not_served
+from chaos.embedded.api.rest import Call, _natural
+from chaos.embedded.clock import parse_time
+from chaos.embedded.node_api import ExecSession, Kubelet, LogOptions
+from chaos.embedded.resources import Object
+
+STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
+_EXEC_PROTOCOLS: Final = ("v5.channel.k8s.io", "v4.channel.k8s.io")
+_FORWARD_PROTOCOLS: Final = ("v4.channel.k8s.io",)
+_CHUNK: Final = 32768
+_MAX_MESSAGE: Final = 4 << 20
+_HOP_HEADERS: Final = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "host",
+        "authorization",
+        "content-length",
+    }
+)
+
+
+def _true(query: Mapping[str, str], name: str) -> bool:
+    return query.get(name, "") in ("true", "1", "True")
+
+
+def kubelet_of(kubelets: Mapping[str, Kubelet], pod: Object) -> Kubelet:
+    """The kubelet of the pod's node; StatusError when there is none to talk to."""
+    meta, node = pod["metadata"], pod["spec"].get("nodeName", "")
+    if not node:
+        raise bad_request(f"pod {meta['name']} does not have a host assigned")
+    if node not in kubelets:
+        raise StatusError(503, f"node {node} has no kubelet that can be reached")
+    return kubelets[node]
+
+
+def container_of(pod: Object, asked: str) -> str:
+    """The container meant; StatusError 400 as Kubernetes words it."""
+    spec, meta = pod["spec"], pod["metadata"]
+    known = [
+        c["name"] for kind in ("containers", "initContainers", "ephemeralContainers") for c in spec.get(kind) or []
+    ]
+    if asked:
+        if asked not in known:
+            raise bad_request(f"container {asked} is not valid for pod {meta['name']}")
+        return asked
+    default = (meta.get("annotations") or {}).get("kubectl.kubernetes.io/default-container")
+    if default in known:
+        return str(default)
+    if len(spec["containers"]) == 1:
+        return str(known[0])
+    inits = [c["name"] for c in spec.get("initContainers") or []]
+    more = f" or one of the init containers: [{' '.join(inits)}]" if inits else ""
+    raise bad_request(
+        f"a container name must be specified for pod {meta['name']}, choose one of: "
+        f"[{' '.join(c['name'] for c in spec['containers'])}]{more}"
+    )
+
+
+def _no_log(pod: Object, container: str, *, previous: bool) -> StatusError:
+    name = pod["metadata"]["name"]
+    if previous:
+        return bad_request(f'previous terminated container "{container}" in pod "{name}" not found')
+    statuses = [
+        s for kind in ("containerStatuses", "initContainerStatuses") for s in pod.get("status", {}).get(kind, [])
+    ]
+    status: dict[str, Any] = next((s for s in statuses if s["name"] == container), {})
+    reason = (status.get("state", {}).get("waiting") or {}).get("reason", "ContainerCreating")
+    return bad_request(f'container "{container}" in pod "{name}" is waiting to start: {reason}')
+
+
+def log_chunks(kubelets: Mapping[str, Kubelet], pod: Object, call: Call, now: datetime) -> AsyncIterator[bytes]:
+    """The log, as asked for in the query; raises StatusError at the first chunk."""
+    query = call.query
+    container = container_of(pod, query.get("container", ""))
+    since = _natural(query.get("sinceSeconds", ""), "sinceSeconds")
+    seconds = None if since is None else float(since)
+    if "sinceTime" in query:
+        try:
+            seconds = max(0.0, (now - parse_time(query["sinceTime"])).total_seconds())
+        except (ValueError, TypeError):
+            raise bad_request(f"sinceTime: {query['sinceTime']!r} is not an RFC 3339 time") from None
+    previous = _true(query, "previous")
+    options = LogOptions(
+        follow=_true(query, "follow"),
+        previous=previous,
+        timestamps=_true(query, "timestamps"),
+        tail_lines=_natural(query.get("tailLines", ""), "tailLines"),
+        since_seconds=seconds,
+        limit_bytes=_natural(query.get("limitBytes", ""), "limitBytes"),
+    )
+    if not pod["spec"].get("nodeName"):
+        raise _no_log(pod, container, previous=previous)
+    kubelet = kubelet_of(kubelets, pod)
+
+    async def chunks() -> AsyncIterator[bytes]:
+        try:
+            async for chunk in kubelet.logs(call.namespace, call.name, container, options):
+                yield chunk
+        except LookupError:
+            raise _no_log(pod, container, previous=previous) from None
+
+    return chunks()
+
+
+def _status(code: int) -> bytes:
+    """The Status that ends an exec."""
+    if code == 0:
+        return b'{"metadata":{},"status":"Success"}'
+    return json.dumps(
+        {
+            "metadata": {},
+            "status": "Failure",
+            "reason": "NonZeroExitCode",
+            "message": f"command terminated with non-zero exit code: exit status {code}",
+            "details": {"causes": [{"reason": "ExitCode", "message": str(code)}]},
+        }
+    ).encode()
+
+
+def _upgrade(request: web.BaseRequest, protocols: Sequence[str]) -> web.WebSocketResponse:
+    if request.headers.get("Upgrade", "").lower() != "websocket":
+        if "spdy" in request.headers.get("Upgrade", "").lower():
+            raise not_served("SPDY: use a client that speaks WebSockets (kubectl 1.31 and later does)")
+        raise bad_request("unable to upgrade: missing upgrade headers in request")
+    offered = [one.strip() for one in request.headers.get("Sec-WebSocket-Protocol", "").split(",") if one.strip()]
+    if offered and not set(offered) & set(protocols):
+        raise bad_request(
+            f"unable to upgrade: none of the sub-protocols {offered} is served; served are {list(protocols)}"
+        )
+    return web.WebSocketResponse(protocols=protocols, max_msg_size=_MAX_MESSAGE, compress=False, timeout=1.0)
+
+
+async def exec_in(
+    request: web.BaseRequest, kubelets: Mapping[str, Kubelet], pod: Object, call: Call, command: Sequence[str]
+) -> web.StreamResponse:
+    """Run a command in a container and stream its input and output."""
+    if not command:
+        raise bad_request("you must specify at least 1 command for the container")
+    container = container_of(pod, call.query.get("container", ""))
+    if pod.get("status", {}).get("phase") in ("Succeeded", "Failed"):
+        raise bad_request(f"cannot exec into a container in a completed pod; current phase is {pod['status']['phase']}")
+    kubelet = kubelet_of(kubelets, pod)
+    socket = _upgrade(request, _EXEC_PROTOCOLS)
+    wants_input, tty = _true(call.query, "stdin"), _true(call.query, "tty")
+    try:
+        session = await kubelet.exec(call.namespace, call.name, container, command, stdin=wants_input, tty=tty)
+    except LookupError as error:
+        raise bad_request(f'unable to upgrade connection: container not found ("{container}"): {error}') from None
+    try:
+        await socket.prepare(request)
+        await _converse(socket, session)
+    finally:
+        session.kill()
+    return socket
+
+
+async def _converse(socket: web.WebSocketResponse, session: ExecSession) -> None:
+    pumps = [asyncio.create_task(_send(socket, STDOUT, session.stdout))]
+    if session.stderr is not None:
+        pumps.append(asyncio.create_task(_send(socket, STDERR, session.stderr)))
+    listener = asyncio.create_task(_listen(socket, session))
+    waiter = asyncio.create_task(session.wait())
+    try:
+        await asyncio.wait({listener, waiter}, return_when=asyncio.FIRST_COMPLETED)
+        if waiter.done():
+            await asyncio.wait(pumps, timeout=5.0)  # a child may keep the pipes open for ever
+            if not socket.closed:
+                with contextlib.suppress(ConnectionError):
+                    await socket.send_bytes(bytes([ERROR]) + _status(waiter.result()))
+                    await socket.close()
+    finally:
+        for task in (*pumps, listener, waiter):
+            task.cancel()
+        await asyncio.gather(*pumps, listener, waiter, return_exceptions=True)
+
+
+async def _send(socket: web.WebSocketResponse, channel: int, stream: asyncio.StreamReader) -> None:
+    prefix = bytes([channel])
+    await socket.send_bytes(prefix)  # clients learn by it that the channel is there
+    while chunk := await stream.read(_CHUNK):
+        await socket.send_bytes(prefix + chunk)
+
+
+async def _listen(socket: web.WebSocketResponse, session: ExecSession) -> None:
+    """Input and terminal sizes, until the client goes."""
+    async for message in socket:
+        if message.type not in (WSMsgType.BINARY, WSMsgType.TEXT):
+            return
+        data = message.data.encode() if isinstance(message.data, str) else message.data
+        if not data:
+            continue
+        channel, payload = data[0], data[1:]
+        if channel == STDIN and session.stdin is not None:
+            if not payload:
+                continue
+            session.stdin.write(payload)
+            with contextlib.suppress(ConnectionError):
+                await session.stdin.drain()
+        elif channel == CLOSE and payload[:1] == bytes([STDIN]) and session.stdin is not None:
+            session.stdin.close()
+        elif channel == RESIZE:
+            with contextlib.suppress(ValueError, KeyError, TypeError):
+                size = json.loads(payload)
+                session.resize(int(size["Width"]), int(size["Height"]))
+
+
+async def attach(
+    request: web.BaseRequest, kubelets: Mapping[str, Kubelet], pod: Object, call: Call
+) -> web.StreamResponse:
+    """What the container prints from now on. Its standard input cannot be reached: said, not ignored."""
+    container = container_of(pod, call.query.get("container", ""))
+    if _true(call.query, "stdin"):
+        raise not_served("attach with standard input: use exec")
+    kubelet = kubelet_of(kubelets, pod)
+    socket = _upgrade(request, _EXEC_PROTOCOLS)
+    await socket.prepare(request)
+
+    async def follow() -> None:
+        with contextlib.suppress(LookupError):
+            async for chunk in kubelet.logs(
+                call.namespace, call.name, container, LogOptions(follow=True, tail_lines=0)
+            ):
+                await socket.send_bytes(bytes([STDOUT]) + chunk)
+
+    follower = asyncio.create_task(follow())
+    gone = asyncio.create_task(_until_closed(socket))
+    await asyncio.wait({follower, gone}, return_when=asyncio.FIRST_COMPLETED)
+    for task in (follower, gone):
+        task.cancel()
+    await asyncio.gather(follower, gone, return_exceptions=True)
+    if not socket.closed:
+        await socket.send_bytes(bytes([ERROR]) + _status(0))
+        await socket.close()
+    return socket
+
+
+async def _until_closed(socket: web.WebSocketResponse) -> None:
+    async for message in socket:
+        if message.type in (WSMsgType.CLOSE, WSMsgType.ERROR):
+            return
+
+
+def parse_ports(texts: Sequence[str]) -> list[int]:
+    """The `ports` of a portforward query."""
+    ports = [part for text in texts for part in text.split(",") if part]
+    if not ports or any(not part.isdigit() or not 0 < int(part) < 65536 for part in ports):
+        raise bad_request(f"portforward: want ports=1..65535, got {ports}")
+    return [int(part) for part in ports]
+
+
+async def portforward(
+    request: web.BaseRequest, kubelets: Mapping[str, Kubelet], pod: Object, call: Call, ports: Sequence[int]
+) -> web.StreamResponse:
+    """One TCP connection for each port asked for."""
+    kubelet = kubelet_of(kubelets, pod)
+    if pod.get("status", {}).get("phase") != "Running":
+        raise bad_request(
+            f"unable to forward port because pod is not running. Current status={pod.get('status', {}).get('phase')}"
+        )
+    socket = _upgrade(request, _FORWARD_PROTOCOLS)
+    await socket.prepare(request)
+    writers: dict[int, asyncio.StreamWriter] = {}
+    tasks: list[asyncio.Task[None]] = []
+    try:
+        for index, port in enumerate(ports):
+            number = port.to_bytes(2, "little")
+            await socket.send_bytes(bytes([2 * index]) + number)
+            await socket.send_bytes(bytes([2 * index + 1]) + number)
+            try:
+                reader, writers[index] = await kubelet.connect(call.namespace, call.name, port)
+            except (OSError, LookupError) as error:
+                await socket.send_bytes(
+                    bytes([2 * index + 1]) + f"error forwarding port {port} to pod: {error}".encode()
+                )
+                continue
+            tasks.append(asyncio.create_task(_from_pod(socket, 2 * index, reader)))
+        async for message in socket:
+            if message.type is not WSMsgType.BINARY or not message.data:
+                continue
+            writer = writers.get(message.data[0] // 2)
+            if writer is not None and message.data[0] % 2 == 0:
+                writer.write(message.data[1:])
+                with contextlib.suppress(ConnectionError):
+                    await writer.drain()
+    finally:
+        for task in tasks:
+            task.cancel()
+        for writer in writers.values():
+            writer.close()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    return socket
+
+
+async def _from_pod(socket: web.WebSocketResponse, channel: int, reader: asyncio.StreamReader) -> None:
+    with contextlib.suppress(ConnectionError):
+        while chunk := await reader.read(_CHUNK):
+            await socket.send_bytes(bytes([channel]) + chunk)
+        await socket.close()
+
+
+# The HTTP proxy
+
+
+def proxied_port(pod: Object, text: str) -> int:
+    """The port of `pods/NAME:PORT/proxy`; the first container port when none is named."""
+    ports = [port for container in pod["spec"]["containers"] for port in container.get("ports") or []]
+    if not text:
+        return int(ports[0]["containerPort"]) if ports else 80
+    if text.isdigit() and 0 < int(text) < 65536:
+        return int(text)
+    named = next((port["containerPort"] for port in ports if port.get("name") == text), None)
+    if named is None:
+        raise StatusError(503, f'no port named "{text}" in pod {pod["metadata"]["name"]}', reason="ServiceUnavailable")
+    return int(named)
+
+
+async def proxy(
+    request: web.BaseRequest, kubelet: Kubelet, pod: Object, port: int, path: str, body: bytes
+) -> web.StreamResponse:
+    """One HTTP/1.1 exchange with a port of a pod, streamed; StatusError 503 when nothing answers."""
+    name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
+    try:
+        reader, writer = await kubelet.connect(namespace, name, port)
+    except (OSError, LookupError) as error:
+        raise StatusError(503, f"error trying to reach service: {error}", reason="ServiceUnavailable") from None
+    try:
+        query = f"?{request.query_string}" if request.query_string else ""
+        lines = [
+            f"{request.method} {path}{query} HTTP/1.1",
+            f"Host: {name}:{port}",
+            "Connection: close",
+            f"Content-Length: {len(body)}",
+        ]
+        lines += [f"{key}: {value}" for key, value in request.headers.items() if key.lower() not in _HOP_HEADERS]
+        writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+        await writer.drain()
+        status, headers = await _head(reader)
+        response = web.StreamResponse(
+            status=status, headers=[(k, v) for k, v in headers if k.lower() not in _HOP_HEADERS]
+        )
+        length = next((value for key, value in headers if key.lower() == "content-length"), None)
+        chunked = any(key.lower() == "transfer-encoding" and "chunked" in value.lower() for key, value in headers)
+        empty = request.method == "HEAD" or status in (204, 304)
+        if length is not None and not chunked:
+            response.content_length = int(length)
+        await response.prepare(request)
+        if not empty:
+            async for chunk in _content(reader, chunked=chunked, length=int(length) if length is not None else None):
+                await response.write(chunk)
+        await response.write_eof()
+        return response
+    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError, ConnectionError) as error:
+        raise StatusError(
+            503, f"error trying to reach service: {type(error).__name__}: {error}", reason="ServiceUnavailable"
+        ) from None
+    finally:
+        writer.close()
+
+
+async def _head(reader: asyncio.StreamReader) -> tuple[int, list[tuple[str, str]]]:
+    while True:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        version, _, rest = head[0].partition(" ")
+        if not version.startswith("HTTP/"):
+            raise ValueError(f"not HTTP: {head[0][:60]!r}")
+        status = int(rest.split(" ", 1)[0])
+        if status >= 200:
+            return status, [
+                (k.strip(), v.strip()) for k, colon, v in (line.partition(":") for line in head[1:]) if colon
+            ]
+
+
+async def _content(reader: asyncio.StreamReader, *, chunked: bool, length: int | None) -> AsyncIterator[bytes]:
+    if chunked:
+        while size := int((await reader.readuntil(b"\r\n")).partition(b";")[0], 16):
+            yield await reader.readexactly(size)
+            await reader.readexactly(2)
+        return
+    left = length
+    while left is None or left > 0:
+        chunk = await reader.read(65536 if left is None else min(65536, left))
+        if not chunk:
+            if left:
+                raise asyncio.IncompleteReadError(b"", left)
+            return
+        left = None if left is None else left - len(chunk)
+        yield chunk
+
+
+def exec_command(query: Any) -> list[str]:
+    """All `command` parameters, in order."""
+    return list(query.getall("command", []))

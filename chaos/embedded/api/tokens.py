@@ -1,0 +1,142 @@
+"""Service-account tokens: JWTs signed with the cluster's key and bound to a pod, as the TokenRequest API gives them
+out.
+
+The claims are Kubernetes' own (k8s.io/kubernetes/pkg/serviceaccount/claims.go), so that a verifier that reads them (the
+mesh's control plane does, by TokenReview) learns pod and node. Called by the API server (`serviceaccounts/token`,
+authentication, TokenReview) and by the kubelets, which put a token into each pod.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
+
+from chaos.embedded.resources import POD, SERVICE_ACCOUNT, Object
+from chaos.embedded.store import Store
+
+ISSUER: Final = "https://kubernetes.default.svc.cluster.local"
+_ALGORITHM: Final = ec.ECDSA(hashes.SHA256())
+
+
+class BadToken(ValueError):
+    """The token is not one of ours, or no longer holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a token speaks for."""
+
+    namespace: str
+    account: str
+    uid: str
+    audiences: tuple[str, ...]
+    extra: Mapping[str, list[str]]
+
+    @property
+    def user(self) -> str:
+        return f"system:serviceaccount:{self.namespace}:{self.account}"
+
+
+def _encode(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _decode(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+class TokenIssuer:
+    """Issues and verifies; holds the signing key, made when it is made."""
+
+    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
+        self._store = store
+        self._clock = clock
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._public = self._key.public_key()
+
+    def issue(
+        self,
+        namespace: str,
+        account: str,
+        *,
+        audiences: Sequence[str] = (),
+        seconds: int = 3600,
+        pod: Object | None = None,
+    ) -> tuple[str, float]:
+        """A token for the account and the Unix time at which it ends; NotFound when there is no such account."""
+        held = self._store.get(SERVICE_ACCOUNT, namespace, account)
+        now = self._clock()
+        end = now + seconds
+        about: dict[str, Any] = {
+            "namespace": namespace,
+            "serviceaccount": {"name": account, "uid": held["metadata"]["uid"]},
+        }
+        if pod is not None:
+            about["pod"] = {"name": pod["metadata"]["name"], "uid": pod["metadata"]["uid"]}
+            if node := pod["spec"].get("nodeName"):
+                about["node"] = {"name": node}
+            about["warnafter"] = int(now + min(seconds, 3607))
+        claims = {
+            "aud": list(audiences) or [ISSUER],
+            "exp": int(end),
+            "iat": int(now),
+            "nbf": int(now),
+            "iss": ISSUER,
+            "jti": str(uuid.uuid4()),
+            "kubernetes.io": about,
+            "sub": f"system:serviceaccount:{namespace}:{account}",
+        }
+        signed = f"{_encode(orjson.dumps({'alg': 'ES256', 'typ': 'JWT'}))}.{_encode(orjson.dumps(claims))}"
+        r, s = decode_dss_signature(self._key.sign(signed.encode(), _ALGORITHM))
+        return f"{signed}.{_encode(r.to_bytes(32, 'big') + s.to_bytes(32, 'big'))}", end
+
+    def verify(self, token: str, audiences: Sequence[str] = (ISSUER,)) -> Identity:
+        """Who holds the token; raises BadToken when it is forged, expired, for others, or its pod or account is
+        gone.
+        """
+        claims = self._claims(token)
+        now = self._clock()
+        if not claims["nbf"] - 60 <= now < claims["exp"]:
+            raise BadToken("token has expired")
+        accepted = tuple(one for one in claims["aud"] if one in audiences)
+        if not accepted:
+            raise BadToken(f"token audiences {claims['aud']} are invalid for {list(audiences)}")
+        about = claims["kubernetes.io"]
+        namespace, account = about["namespace"], about["serviceaccount"]
+        held = self._store.find(SERVICE_ACCOUNT, namespace, account["name"])
+        if held is None or held["metadata"]["uid"] != account["uid"]:
+            raise BadToken("service account has been deleted")
+        extra: dict[str, list[str]] = {"authentication.kubernetes.io/credential-id": [f"JTI={claims['jti']}"]}
+        if bound := about.get("pod"):
+            pod = self._store.find(POD, namespace, bound["name"])
+            if pod is None or pod["metadata"]["uid"] != bound["uid"]:
+                raise BadToken("pod has been deleted")
+            extra["authentication.kubernetes.io/pod-name"] = [bound["name"]]
+            extra["authentication.kubernetes.io/pod-uid"] = [bound["uid"]]
+            if node := about.get("node"):
+                extra["authentication.kubernetes.io/node-name"] = [node["name"]]
+        return Identity(namespace, account["name"], account["uid"], accepted, extra)
+
+    def _claims(self, token: str) -> dict[str, Any]:
+        try:
+            signed, _, signature = token.rpartition(".")
+            raw = _decode(signature)
+            if len(raw) != 64:
+                raise BadToken("invalid bearer token")
+            der = encode_dss_signature(int.from_bytes(raw[:32], "big"), int.from_bytes(raw[32:], "big"))
+            self._public.verify(der, signed.encode(), _ALGORITHM)
+            claims: dict[str, Any] = orjson.loads(_decode(signed.partition(".")[2]))
+        except (InvalidSignature, binascii.Error, ValueError) as error:
+            raise BadToken("invalid bearer token") from error
+        return claims

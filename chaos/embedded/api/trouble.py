@@ -1,0 +1,154 @@
+"""Trouble on request: the API server answers some users late, with errors, or not at all, for a time that it is told.
+
+`POST /embedded/trouble/NAME` with
+`{"user": "...", "share": 0.5, "code": 503, "delay": 0, "silent": false, "seconds": 30}`,
+`POST /embedded/trouble/NAME/end`, `GET /embedded/trouble`. It ends by itself: whoever asked may be among those who get
+no answer. `/embedded/` itself is never troubled, so that an undo always comes through.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from aiohttp import web
+
+from chaos.embedded.api.auth import User
+from chaos.embedded.api.errors import StatusError, bad_request, no_such_path
+
+MOST_SECONDS: Final = 600.0
+_FIELDS: Final = ("user", "share", "code", "delay", "silent", "seconds")
+
+
+@dataclass(slots=True)
+class Trouble:
+    """Whom it meets and what happens to them.
+
+    Attributes:
+        user: a user's name; "" for everybody.
+        share: of their requests, 0 to 1.
+        code: HTTP status instead of an answer; 0: the right answer.
+        delay: seconds before the answer.
+        silent: no answer until the trouble is over; then the connection is closed. Watches are cut when it begins.
+        until: monotonic time.
+        met: requests that it met so far.
+    """
+
+    user: str
+    share: float
+    code: int
+    delay: float
+    silent: bool
+    until: float
+    met: int = 0
+    chance: random.Random = field(default_factory=lambda: random.Random(0))
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def shown(self) -> dict[str, Any]:
+        return {
+            "user": self.user,
+            "share": self.share,
+            "code": self.code,
+            "delay": self.delay,
+            "silent": self.silent,
+            "seconds_left": max(0.0, self.until - time.monotonic()),
+            "met": self.met,
+        }
+
+
+def parse_trouble(data: Any) -> Trouble:
+    """From JSON; a bad request that lists every problem."""
+    if not isinstance(data, dict):
+        raise bad_request("trouble: want a JSON object")
+    wrong = [f"unknown field {name}" for name in data if name not in _FIELDS]
+    share, code, delay, seconds = (
+        data.get("share", 1.0),
+        data.get("code", 0),
+        data.get("delay", 0.0),
+        data.get("seconds", 0.0),
+    )
+    wrong += [
+        f"{name}: want {right}"
+        for name, good, right in (
+            ("user", isinstance(data.get("user", ""), str), "a name"),
+            ("share", isinstance(share, (int, float)) and 0 < share <= 1, "above 0, at most 1"),
+            ("code", code == 0 or (isinstance(code, int) and 400 <= code <= 599), "0 or 400 to 599"),
+            ("delay", isinstance(delay, (int, float)) and 0 <= delay <= 60, "0 to 60 seconds"),
+            ("silent", isinstance(data.get("silent", False), bool), "true or false"),
+            (
+                "seconds",
+                isinstance(seconds, (int, float)) and 0 < seconds <= MOST_SECONDS,
+                f"above 0, at most {MOST_SECONDS:g}",
+            ),
+        )
+        if not good
+    ]
+    if not wrong and not (code or delay or data.get("silent")):
+        wrong.append("nothing would happen: set code, delay or silent")
+    if wrong:
+        raise bad_request("trouble: " + "; ".join(wrong))
+    return Trouble(
+        data.get("user", ""), float(share), code, float(delay), data.get("silent", False), time.monotonic() + seconds
+    )
+
+
+class Troubles:
+    """Those that are in force, by name."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, Trouble] = {}
+
+    async def meet(self, user: User, request: web.BaseRequest) -> None:
+        """Let a request meet the first trouble that means it. Raises StatusError for the answer that it gets
+        instead.
+        """
+        if not self._found or request.path.startswith("/embedded/"):
+            return
+        now = time.monotonic()
+        self._found = {name: one for name, one in self._found.items() if one.until > now}
+        for one in self._found.values():
+            if one.user in ("", user.name) and one.chance.random() < one.share:
+                one.met += 1
+                await self._suffer(one, request)
+                return
+
+    async def _suffer(self, one: Trouble, request: web.BaseRequest) -> None:
+        wait = one.until - time.monotonic() if one.silent else min(one.delay, one.until - time.monotonic())
+        try:
+            async with asyncio.timeout(max(0.0, wait)):
+                await one.over.wait()
+        except TimeoutError:
+            pass
+        if one.silent:
+            if request.transport is not None:
+                request.transport.abort()
+            raise StatusError(503, "silent, on request")  # for the audit log: nobody is there to read it
+        if one.code:
+            raise StatusError(one.code, "trouble, on request")
+
+    async def answer(self, request: web.BaseRequest, path: str, server: web.Server | None) -> Any:
+        """The requests of this module's own path."""
+        parts = path.strip("/").split("/")[2:]
+        if request.method == "GET" and not parts:
+            return {name: one.shown() for name, one in self._found.items()}
+        if request.method != "POST" or not 1 <= len(parts) <= 2 or parts[1:] not in ([], ["end"]):
+            raise no_such_path()
+        if parts[1:]:
+            found = self._found.pop(parts[0], None)
+            if found is not None:
+                found.over.set()
+            return found.shown() if found is not None else {}
+        try:
+            trouble = parse_trouble(json.loads(await request.read()))
+        except ValueError as error:
+            raise bad_request(f"trouble: not JSON: {error}") from error
+        self._found[parts[0]] = trouble
+        if trouble.silent and server is not None:
+            for connection in server.connections:
+                if connection.transport is not None and connection.transport is not request.transport:
+                    connection.transport.abort()  # watches that stand would go on being fed
+        return trouble.shown()

@@ -1,0 +1,51 @@
+"""Validation beyond types: the rules that manifests most often break, each naming its field.
+
+Follows k8s.io/kubernetes/pkg/apis/*/validation in field names and wording. Pure: yields causes, raises nothing. Called
+by admission once an object has its defaults. A file for each family of kinds; `names` holds what all of them share.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from chaos.embedded.api.errors import Cause
+from chaos.embedded.api.validation import access, network, plain, pods, workloads
+from chaos.embedded.api.validation.names import Causes, validate_meta
+from chaos.embedded.resources import Object, Resource
+
+
+def _pod(obj: Object) -> Causes:
+    yield from pods.validate_pod_spec(obj["spec"])
+    yield from network.pod_addresses(obj.get("status") or {})
+
+
+_RULES: Final = {
+    "Pod": _pod,
+    "Deployment": workloads.deployment,
+    "ReplicaSet": workloads.selected_template,
+    "DaemonSet": workloads.daemon_set,
+    "StatefulSet": workloads.stateful_set,
+    "Job": workloads.job,
+    "CronJob": workloads.cron_job,
+    "PodDisruptionBudget": workloads.budget,
+    "Service": network.service,
+    "EndpointSlice": network.endpoint_slice,
+    "Endpoints": network.endpoints,
+    "NetworkPolicy": network.network_policy,
+    "ConfigMap": plain.config_map,
+    "Secret": plain.config_map,
+    "Lease": plain.lease,
+    "Event": plain.event,
+    "Role": access.rules,
+    "ClusterRole": access.rules,
+    "RoleBinding": access.binding,
+    "ClusterRoleBinding": access.binding,
+}
+
+
+def validate(resource: Resource, obj: Object) -> list[Cause]:
+    """All that is wrong with an object that has its defaults and fits its schema."""
+    causes = list(validate_meta(resource, obj["metadata"]))
+    if (rules := _RULES.get(resource.kind)) is not None:
+        causes += rules(obj)
+    return causes

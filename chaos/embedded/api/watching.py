@@ -1,0 +1,133 @@
+"""One watch call: changes after a version as lines of JSON, with bookmarks, 410 when too old, initial events when
+asked.
+
+Called by the server, which owns the HTTP response; this module turns store events into lines.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any, Final
+
+import orjson
+
+from chaos.embedded.api import tables
+from chaos.embedded.api.convert import to_events_group
+from chaos.embedded.api.errors import StatusError, bad_request
+from chaos.embedded.api.rest import Call, Rest, _natural, wants_metadata, wants_table
+from chaos.embedded.api.selectors import Predicate
+from chaos.embedded.resources import EVENTS_EVENT, Object
+from chaos.embedded.store import Expired, WatchEvent
+
+BOOKMARK_SECONDS: Final = 60.0
+LONGEST: Final = 1800.0
+
+
+def seen_as(event: WatchEvent, predicate: Predicate | None) -> str | None:
+    """The change as a watcher with that selector sees it: an object may come into it or leave it. None: not at all."""
+    if predicate is None:
+        return event.type
+    after = predicate(event.object)
+    before = event.before is not None and predicate(event.before)
+    if event.type == "DELETED":
+        return "DELETED" if before or after else None
+    if after:
+        return "MODIFIED" if before else "ADDED"
+    return "DELETED" if before else None
+
+
+class Lines:
+    """Writes the events of one watch."""
+
+    def __init__(self, rest: Rest, call: Call) -> None:
+        self._rest, self._call = rest, call
+        self._table, self._metadata = wants_table(call.accept), wants_metadata(call.accept)
+        self._header = True
+
+    def event(self, kind: str, obj: Object) -> bytes:
+        return orjson.dumps({"type": kind, "object": self._shown(obj)}) + b"\n"
+
+    def _shown(self, obj: Object) -> Any:
+        call = self._call
+        if self._table:
+            header, self._header = self._header, False
+            return tables.table(
+                call.stored,
+                [obj],
+                self._rest.clock.now(),
+                call.query.get("includeObject", "Metadata"),
+                {"resourceVersion": obj["metadata"]["resourceVersion"]},
+                header=header,
+            )
+        if self._metadata:
+            return {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": obj["metadata"]}
+        return to_events_group(obj) if call.resource is EVENTS_EVENT else obj
+
+    def bookmark(self, version: int, *, initial_end: bool = False) -> bytes:
+        meta: dict[str, Any] = {"resourceVersion": str(version), "creationTimestamp": None}
+        if initial_end:
+            meta["annotations"] = {"k8s.io/initial-events-end": "true"}
+        resource = self._call.resource
+        body: Mapping[str, Any] = {"kind": resource.kind, "apiVersion": resource.api_version, "metadata": meta}
+        if self._table:
+            body = {
+                "kind": "Table",
+                "apiVersion": "meta.k8s.io/v1",
+                "metadata": meta,
+                "columnDefinitions": None,
+                "rows": [],
+            }
+        return orjson.dumps({"type": "BOOKMARK", "object": body}) + b"\n"
+
+
+def error_line(error: StatusError) -> bytes:
+    return orjson.dumps({"type": "ERROR", "object": error.status()}) + b"\n"
+
+
+async def watch_lines(rest: Rest, call: Call) -> AsyncGenerator[bytes, None]:
+    """Lines until the call's time is over; raises StatusError before the first line for a bad request."""
+    query = call.query
+    predicate, lines = rest.predicate(call), Lines(rest, call)
+    since = _natural(query.get("resourceVersion", ""), "resourceVersion")
+    seconds = min(float(_natural(query.get("timeoutSeconds", ""), "timeoutSeconds") or LONGEST), LONGEST)
+    bookmarks = query.get("allowWatchBookmarks", "") in ("true", "1")
+    initial = query.get("sendInitialEvents", "") in ("true", "1")
+    if initial and (query.get("resourceVersionMatch") != "NotOlderThan" or not bookmarks):
+        raise bad_request("sendInitialEvents requires resourceVersionMatch=NotOlderThan and allowWatchBookmarks=true")
+    yield b""  # the request is good: the answer may begin
+    fresh = initial or not since
+    try:
+        watch = rest.store.watch(call.stored, call.namespace or None, None if fresh else since)
+    except Expired as error:
+        yield error_line(StatusError(410, str(error)))
+        return
+    with watch:
+        version = rest.store.version
+        if fresh:
+            held = [
+                obj
+                for obj in rest.store.list(call.stored, call.namespace or None)
+                if predicate is None or predicate(obj)
+            ]
+            yield b"".join(lines.event("ADDED", obj) for obj in held)
+            if initial:
+                yield lines.bookmark(version, initial_end=True)
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            try:
+                events = await watch.batch(min(left, BOOKMARK_SECONDS))
+            except TimeoutError:
+                if bookmarks and left > BOOKMARK_SECONDS:
+                    yield lines.bookmark(rest.store.version)
+                continue
+            out = []
+            for event in events:
+                if event is not None and (kind := seen_as(event, predicate)) is not None:
+                    out.append(lines.event(kind, event.object))
+            if out:
+                yield b"".join(out)
+            if None in events:
+                return
+        if bookmarks:
+            yield lines.bookmark(rest.store.version)

@@ -1,0 +1,257 @@
+"""Puts the embedded cluster together, in order, and takes it apart again: the one process that is the cluster.
+
+Order of start: network fabric, store with its first objects, API server, controllers, Services and DNS, nodes. Down is
+the inverse. The run directory's lock is held from before the first effect until after the last, by this process alone,
+so that `provider` can tell a living cluster from the remains of a dead one. Started by `__main__`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from chaos.embedded.api.bootstrap import KUBERNETES_IP, create_bootstrap
+from chaos.embedded.api.pki import Authority, kubeconfig, server_context, write_private
+from chaos.embedded.api.server import ApiServer
+from chaos.embedded.api.tokens import TokenIssuer
+from chaos.embedded.clock import SystemClock
+from chaos.embedded.controllers import run_controllers
+from chaos.embedded.kubelet import Images, Node, cgroups
+from chaos.embedded.network import ClusterNetwork, run_policies, run_services, serve_dns
+from chaos.embedded.network.addresses import API_PORT, FABRIC_ADDRESS
+from chaos.embedded.node_api import Kubelet
+from chaos.embedded.resources import NODE, Object
+from chaos.embedded.store import Store
+
+log = logging.getLogger(__name__)
+
+NODES_READY_SECONDS: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to run a cluster.
+
+    Attributes:
+        directory: its run directory, made and locked by the caller.
+        nodes: their names.
+        runner: told when the cluster is ready; when it closes the cluster goes down, unless `keep`.
+    """
+
+    directory: Path
+    name: str
+    nodes: tuple[str, ...]
+    runner: socket.socket | None = None
+    keep: bool = False
+
+
+class Reachable(Mapping[str, Kubelet]):
+    """The kubelets that the API server can speak to: those that run, on nodes whose link is up."""
+
+    def __init__(self, nodes: Mapping[str, Node]) -> None:
+        self._nodes = nodes
+
+    def __getitem__(self, name: str) -> Kubelet:
+        node = self._nodes[name]
+        if not node.reachable():
+            raise KeyError(name)
+        return node
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, node in self._nodes.items() if node.reachable())
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+class ClusterProcess:
+    """The parts, and their order."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._clock = SystemClock()
+        self._store = Store()
+        self._network = ClusterNetwork()
+        self._issuer = TokenIssuer(self._store)
+        self._nodes: dict[str, Node] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._over = asyncio.Event()
+        self._failed: BaseException | None = None
+        self._server = ApiServer(
+            self._store,
+            self._issuer,
+            kubelets=Reachable(self._nodes),
+            clock=self._clock,
+            audit=options.directory / "audit.jsonl",
+            operations=self._operations(),
+            nodes=lambda: {name: node.shown() for name, node in self._nodes.items()},
+        )
+
+    def _operations(self) -> dict[str, Callable[[str], Awaitable[None]]]:
+        def of_node(operation: Callable[[Node], Awaitable[None]]) -> Callable[[str], Awaitable[None]]:
+            return lambda name: operation(self._nodes[name])
+
+        return {
+            "power-off": of_node(Node.power_off),
+            "power-on": of_node(Node.power_on),
+            "stop-kubelet": of_node(Node.stop_kubelet),
+            "start-kubelet": of_node(Node.start_kubelet),
+            "cut-link": self._network.cut_link,
+            "restore-link": self._network.restore_link,
+        }
+
+    async def run(self) -> None:
+        """Start, serve until told to end, stop. Raises what made it fail."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._over.set)
+        if self._options.runner is not None:
+            self._options.runner.setblocking(False)
+            loop.add_reader(self._options.runner, self._on_runner)
+        try:
+            starting = asyncio.create_task(self._start())
+            ended = asyncio.create_task(self._over.wait())
+            await asyncio.wait({starting, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if not starting.done():
+                starting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await starting
+            await ended
+        finally:
+            await self._stop()
+        if self._failed is not None:
+            raise self._failed
+
+    def _on_runner(self) -> None:
+        """The runner never speaks: readable means that it is gone."""
+        runner = self._options.runner
+        if runner is None:
+            return
+        with contextlib.suppress(BlockingIOError):
+            with contextlib.suppress(ConnectionError):
+                if runner.recv(64):
+                    return
+            asyncio.get_running_loop().remove_reader(runner)
+            if not self._options.keep:
+                log.info("the runner is gone: going down")
+                self._over.set()
+
+    # ---- start
+
+    async def _start(self) -> None:
+        options = self._options
+        await self._network.start()
+        authority = Authority()
+        inside = self._network.listen(API_PORT)
+        outside = socket.create_server(("127.0.0.1", 0), backlog=512)
+        outside.setblocking(False)
+        port = outside.getsockname()[1]
+        serving = authority.issue(
+            "kube-apiserver",
+            names=(
+                "localhost",
+                "kubernetes",
+                "kubernetes.default",
+                "kubernetes.default.svc",
+                "kubernetes.default.svc.cluster.local",
+            ),
+            addresses=("127.0.0.1", KUBERNETES_IP, FABRIC_ADDRESS),
+        )
+        folder = options.directory / "pki"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        create_bootstrap(self._store, address=FABRIC_ADDRESS, port=API_PORT)
+        await self._server.serve([outside, inside], server_context(authority, serving, folder))
+        admin = authority.issue("kubernetes-admin", organizations=("system:masters",))
+        write_private(
+            options.directory / "kubeconfig",
+            kubeconfig(options.name, f"https://127.0.0.1:{port}", authority, admin, folder),
+        )
+        self._task("controllers", run_controllers(self._store, self._clock, root_ca=authority.pem.decode()))
+        self._task("services", run_services(self._store, self._network))
+        self._task("policies", run_policies(self._store, self._network))
+        self._task("dns", serve_dns(self._store, self._network))
+        await self._start_nodes()
+        write_private(options.directory / "ready", f"{os.getpid()}\n".encode())
+        gc.collect()
+        gc.freeze()  # what is there now stays: the collector need not walk it again
+        if options.runner is not None:
+            with contextlib.suppress(ConnectionError):
+                options.runner.send(b"ready\n")
+        log.info("ready: https://127.0.0.1:%d, nodes %s", port, ", ".join(options.nodes))
+
+    def _task(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        async def guarded() -> None:
+            try:
+                await work
+            except Exception as error:  # without one of its parts there is no cluster: say why, and end
+                log.exception("%s failed", name)
+                self._failed = error
+                self._over.set()
+
+        self._tasks.append(asyncio.create_task(guarded(), name=name))
+
+    async def _start_nodes(self) -> None:
+        images = Images(self._options.directory / "images")
+
+        def token(pod: Object, *, audiences: list[str], seconds: int) -> str:
+            return self._issuer.issue(
+                pod["metadata"]["namespace"],
+                pod["spec"].get("serviceAccountName", "default"),
+                audiences=audiences,
+                seconds=seconds,
+                pod=pod,
+            )[0]
+
+        for name in self._options.nodes:
+            self._nodes[name] = Node(
+                self._store,
+                name,
+                run_dir=self._options.directory,
+                network=self._network,
+                images=images,
+                tokens=token,
+                clock=self._clock,
+            )
+        with self._store.watch(NODE) as watch:
+            async with asyncio.TaskGroup() as group:
+                for node in self._nodes.values():
+                    group.create_task(node.start())
+            async with asyncio.timeout(NODES_READY_SECONDS):
+                while not all(_is_ready(self._store.find(NODE, "", name)) for name in self._options.nodes):
+                    await watch.next()
+
+    # ---- stop
+
+    async def _stop(self) -> None:
+        options = self._options
+        (options.directory / "ready").unlink(missing_ok=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        ends = await asyncio.gather(
+            self._server.stop(), *(node.stop() for node in self._nodes.values()), return_exceptions=True
+        )
+        ends.append(await _caught(self._network.stop()))
+        for end in ends:
+            if isinstance(end, BaseException):
+                log.error("going down: %r", end)
+        await asyncio.to_thread(cgroups.remove_tree, f"{cgroups.ROOT}/{options.directory.name}")
+        log.info("down")
+
+
+async def _caught(work: Awaitable[None]) -> BaseException | None:
+    return (await asyncio.gather(work, return_exceptions=True))[0]
+
+
+def _is_ready(node: Object | None) -> bool:
+    conditions = (node or {}).get("status", {}).get("conditions", [])
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)

@@ -1,0 +1,78 @@
+"""The control loops of the embedded cluster, one file each: what kube-scheduler and kube-controller-manager do.
+
+`run_controllers` runs them all until cancelled; the assembly calls it once the API server serves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from chaos.embedded.clock import Clock, SystemClock
+from chaos.embedded.controllers.base import Controller
+from chaos.embedded.store import Store
+
+__all__ = ["all_controllers", "run_controllers"]
+
+log = logging.getLogger(__name__)
+
+
+def all_controllers(store: Store, clock: Clock, root_ca: str) -> list[Controller]:
+    """A fresh set of all controllers."""
+    from chaos.embedded.controllers.cleanup import EventExpiry, JobTtl
+    from chaos.embedded.controllers.cronjob import CronJobController
+    from chaos.embedded.controllers.daemonset import DaemonSetController
+    from chaos.embedded.controllers.deployment import DeploymentController
+    from chaos.embedded.controllers.disruption import DisruptionController
+    from chaos.embedded.controllers.endpoints import EndpointsController
+    from chaos.embedded.controllers.garbage import GarbageCollector
+    from chaos.embedded.controllers.job import JobController
+    from chaos.embedded.controllers.namespaces import NamespaceController, NamespaceDefaults
+    from chaos.embedded.controllers.nodes import NodeLifecycle, PodCollector, TaintEviction
+    from chaos.embedded.controllers.replicaset import ReplicaSetController
+    from chaos.embedded.controllers.scheduler import Scheduler
+    from chaos.embedded.controllers.statefulset import StatefulSetController
+
+    kinds = (
+        NamespaceController,
+        Scheduler,
+        EndpointsController,
+        DeploymentController,
+        ReplicaSetController,
+        DaemonSetController,
+        StatefulSetController,
+        JobController,
+        CronJobController,
+        GarbageCollector,
+        NodeLifecycle,
+        TaintEviction,
+        PodCollector,
+        DisruptionController,
+        JobTtl,
+        EventExpiry,
+    )
+    return [NamespaceDefaults(store, clock, root_ca), *(kind(store, clock) for kind in kinds)]
+
+
+async def run_controllers(store: Store, clock: Clock | None = None, *, root_ca: str = "") -> None:
+    """Run all controllers until cancelled. `root_ca` (PEM) is what pods trust the API server by."""
+    controllers = all_controllers(store, clock or SystemClock(), root_ca)
+    tasks = [asyncio.create_task(_supervise(controller), name=controller.name) for controller in controllers]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _supervise(controller: Controller) -> None:
+    """One controller for ever: a crash of its loop is logged, and it starts again with growing delay."""
+    delay = 0.1
+    while True:
+        try:
+            await controller.run()
+        except Exception:  # a crashed loop must not take the cluster with it
+            log.exception("%s crashed; again in %.1f s", controller.name, delay)
+            await asyncio.sleep(delay)
+            delay = min(30.0, delay * 2)

@@ -1,0 +1,200 @@
+"""StatefulSet: pods with a number and a lasting name, started and replaced in order.
+
+(No volume claims: the embedded cluster has no storage classes.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from chaos.embedded.api.errors import StatusError
+from chaos.embedded.controllers.base import (
+    Controller,
+    Source,
+    available_in,
+    is_finished,
+    is_ready,
+    is_terminating,
+    its_controller_or_adopter,
+    itself,
+    key_of,
+    phase,
+    pod_from_template,
+)
+from chaos.embedded.controllers.revisions import REVISION_HASH, current_revision, revisions_of
+from chaos.embedded.resources import POD, STATEFUL_SET, Object
+from chaos.embedded.store import Key
+
+INDEX: Final = "apps.kubernetes.io/pod-index"
+POD_NAME: Final = "statefulset.kubernetes.io/pod-name"
+
+
+def ordinal(stateful_set: Object, pod: Object) -> int | None:
+    """The pod's number; None when its name is not one of this set's."""
+    prefix, _, number = pod["metadata"]["name"].rpartition("-")
+    return int(number) if prefix == stateful_set["metadata"]["name"] and number.isdigit() else None
+
+
+def stateful_pod(stateful_set: Object, number: int, template: dict[str, Any], revision: str) -> dict[str, Any]:
+    """The pod of this number, from the template of this revision."""
+    pod = pod_from_template(template, owner_resource=STATEFUL_SET, owner=stateful_set)
+    name = f"{stateful_set['metadata']['name']}-{number}"
+    pod["metadata"]["name"] = name
+    pod["metadata"].setdefault("labels", {}).update({POD_NAME: name, INDEX: str(number), REVISION_HASH: revision})
+    pod["spec"]["hostname"] = name
+    if stateful_set["spec"].get("serviceName"):
+        pod["spec"]["subdomain"] = stateful_set["spec"]["serviceName"]
+    return pod
+
+
+class StatefulSetController(Controller):
+    name = "statefulset-controller"
+
+    def sources(self) -> Sequence[Source]:
+        return [(STATEFUL_SET, itself), (POD, its_controller_or_adopter(self.store, STATEFUL_SET))]
+
+    def reconcile(self, key: Key) -> float | None:
+        stateful_set = self.store.find(STATEFUL_SET, *key)
+        if stateful_set is None:
+            return None
+        pods = {
+            number: pod
+            for pod in self.claim(STATEFUL_SET, stateful_set)
+            if (number := ordinal(stateful_set, pod)) is not None
+        }
+        newest = current_revision(self.store, STATEFUL_SET, stateful_set)
+        update = newest["metadata"]["name"]
+        current = self._current(stateful_set, update)
+        again: float | None = None
+        if not is_terminating(stateful_set):
+            again = self._step(stateful_set, pods, current, newest)
+        self._status(stateful_set, current, update)
+        return again
+
+    def _current(self, stateful_set: Object, update: str) -> str:
+        """The revision that pods below the partition keep: the last one that was rolled out wholly."""
+        held = stateful_set.get("status", {}).get("currentRevision")
+        known = {one["metadata"]["name"] for one in revisions_of(self.store, stateful_set)}
+        return str(held) if held in known else update
+
+    def _step(self, stateful_set: Object, pods: dict[int, Object], current: str, newest: Object) -> float | None:
+        """One move, in order; in parallel mode all moves at once. Returns seconds until availability may change."""
+        spec = stateful_set["spec"]
+        first = (spec.get("ordinals") or {}).get("start", 0)
+        wanted = range(first, first + spec["replicas"])
+        parallel = spec.get("podManagementPolicy") == "Parallel"
+        now = self.clock.now()
+        waits = [wait for pod in pods.values() if (wait := available_in(pod, spec.get("minReadySeconds", 0), now))]
+        again = min(waits, default=None)
+        for number in wanted:
+            pod = pods.get(number)
+            if pod is None:
+                self._create(stateful_set, number, self._revision_for(stateful_set, number, current, newest))
+                if not parallel:
+                    return again
+            elif is_finished(pod) and not is_terminating(pod):
+                self._replace(stateful_set, pod)
+                if not parallel:
+                    return again
+            elif (is_terminating(pod) or available_in(pod, spec.get("minReadySeconds", 0), now) != 0) and not parallel:
+                return again
+        for number in sorted((n for n in pods if n not in wanted), reverse=True):
+            pod = pods[number]
+            if not is_terminating(pod):
+                self._delete(stateful_set, pod)
+            if not parallel:
+                return again
+        self._roll(stateful_set, pods, wanted, newest)
+        return again
+
+    def _revision_for(self, stateful_set: Object, number: int, current: str, newest: Object) -> Object:
+        """Below the partition the current revision, above it the newest."""
+        rolling = stateful_set["spec"].get("updateStrategy", {})
+        partition = (rolling.get("rollingUpdate") or {}).get("partition", 0)
+        if (
+            rolling.get("type", "RollingUpdate") != "RollingUpdate"
+            or number >= partition
+            or current == newest["metadata"]["name"]
+        ):
+            return newest
+        return next(one for one in revisions_of(self.store, stateful_set) if one["metadata"]["name"] == current)
+
+    def _roll(self, stateful_set: Object, pods: dict[int, Object], wanted: range, newest: Object) -> None:
+        """Delete the highest outdated pod at or above the partition, when all above it are well."""
+        strategy = stateful_set["spec"].get("updateStrategy", {})
+        if strategy.get("type", "RollingUpdate") != "RollingUpdate":
+            return
+        partition = (strategy.get("rollingUpdate") or {}).get("partition", 0)
+        for number in sorted(wanted, reverse=True):
+            pod = pods.get(number)
+            if number < partition or pod is None:
+                return
+            if pod["metadata"]["labels"].get(REVISION_HASH) != newest["metadata"]["name"]:
+                if not is_terminating(pod):
+                    self._delete(stateful_set, pod)
+                return
+            if not is_ready(pod) or is_terminating(pod):
+                return
+
+    def _replace(self, stateful_set: Object, pod: Object) -> None:
+        reason, text = (
+            ("RecreatingFailedPod", "failed") if phase(pod) == "Failed" else ("RecreatingTerminatedPod", "terminated")
+        )
+        self.recorder.event(
+            stateful_set,
+            "Warning" if phase(pod) == "Failed" else "Normal",
+            reason,
+            f"StatefulSet {'/'.join(key_of(stateful_set))} is recreating {text} Pod {pod['metadata']['name']}",
+        )
+        self._delete(stateful_set, pod)
+
+    def _create(self, stateful_set: Object, number: int, revision: Object) -> None:
+        template = {name: value for name, value in revision["data"]["spec"]["template"].items() if name != "$patch"}
+        pod = stateful_pod(stateful_set, number, template, revision["metadata"]["name"])
+        what = f"Pod {pod['metadata']['name']} in StatefulSet {stateful_set['metadata']['name']}"
+        try:
+            self.create(POD, pod)
+        except StatusError as error:
+            self.recorder.event(stateful_set, "Warning", "FailedCreate", f"create {what} failed error: {error}")
+            raise
+        self.recorder.event(stateful_set, "Normal", "SuccessfulCreate", f"Create {what} successful")
+
+    def _delete(self, stateful_set: Object, pod: Object) -> None:
+        self.delete(POD, pod)
+        self.recorder.event(
+            stateful_set,
+            "Normal",
+            "SuccessfulDelete",
+            f"Delete Pod {pod['metadata']['name']} in StatefulSet {stateful_set['metadata']['name']} successful",
+        )
+
+    def _status(self, stateful_set: Object, current: str, update: str) -> None:
+        """Counters over the pods as they stand now; when all are new, the update becomes the current revision."""
+        pods = [pod for pod in self.claim(STATEFUL_SET, stateful_set) if ordinal(stateful_set, pod) is not None]
+        now, seconds = self.clock.now(), stateful_set["spec"].get("minReadySeconds", 0)
+        live = [pod for pod in pods if not is_terminating(pod)]
+
+        def at(revision: str) -> int:
+            return sum(pod["metadata"]["labels"].get(REVISION_HASH) == revision for pod in live)
+
+        wanted = stateful_set["spec"]["replicas"]
+        ready = sum(is_ready(pod) for pod in pods)
+        if current != update and at(update) == wanted == ready == len(live):
+            current = update
+        status: dict[str, Any] = {
+            "replicas": len(pods),
+            "availableReplicas": sum(available_in(pod, seconds, now) == 0 for pod in pods),
+            "collisionCount": 0,
+            "currentRevision": current,
+            "updateRevision": update,
+            "observedGeneration": stateful_set["metadata"].get("generation", 1),
+        }
+        for name, number in (
+            ("readyReplicas", ready),
+            ("currentReplicas", at(current)),
+            ("updatedReplicas", at(update)),
+        ):
+            if number:
+                status[name] = number
+        self.set_status(STATEFUL_SET, stateful_set, status)

@@ -1,0 +1,11 @@
+"""Nodes of the embedded cluster: each a little machine of its own, with a kubelet that runs pods as real containers.
+
+Read in this order: `records` (what is known), `actions` and `status` (pure), `worker` (one pod's life), `containers`
+and `sandbox` (effects), `machine` and `nodeinit` (the node's first process), `node` (all of it together).
+"""
+
+from chaos.embedded.kubelet.images import Images
+from chaos.embedded.kubelet.node import Node
+from chaos.embedded.kubelet.volumes import TokenIssuer
+
+__all__ = ["Images", "Node", "TokenIssuer"]

@@ -1,0 +1,91 @@
+"""What to do next for a pod: which containers to start, which to kill, or to end it all. Pure.
+
+Kubernetes' computePodActions (pkg/kubelet/kuberuntime): init containers one by one, native sidecars among them until
+they have started, then the others together. Back-off is not decided here: whoever starts a container asks for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from chaos.embedded.kubelet.records import PodState, Record, is_sidecar
+from chaos.embedded.kubelet.status import should_restart
+from chaos.embedded.resources import Object
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """A container to end, and what its Event says."""
+
+    record: Record
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Actions:
+    """To be done in this order."""
+
+    sandbox: bool = False  # a (new) sandbox is needed first
+    kill: tuple[Kill, ...] = ()
+    start: tuple[str, ...] = ()
+    end: bool = False  # the pod has run its course: end what still runs
+
+
+def plan_actions(pod: Object, state: PodState) -> Actions:
+    """The next step. Nothing to do is `Actions()`."""
+    spec = pod["spec"]
+    if not state.sandbox_ready:
+        ran_out = state.sandbox >= 0 and spec.get("restartPolicy") == "Never" and any(state.records.values())
+        return Actions(end=True) if ran_out else Actions(sandbox=True)
+    kills: list[Kill] = []
+    starts: list[str] = []
+    inits = spec.get("initContainers", [])
+    mains_created = any(state.current(c["name"]) for c in spec["containers"])
+    for container in inits:
+        record = state.current(container["name"])
+        if is_sidecar(container):
+            again = _check(pod, container, record, state, kills)
+            if again:
+                starts.append(container["name"])
+            probes = state.probes.get(record.id) if record is not None else None
+            if not mains_created and (again or probes is None or not probes.started):
+                return Actions(kill=tuple(kills), start=tuple(starts))
+        elif not mains_created:
+            if record is None:
+                return Actions(kill=tuple(kills), start=(*starts, container["name"]))
+            if record.state == "running":
+                return Actions(kill=tuple(kills), start=tuple(starts))
+            if record.exit_code != 0:
+                if spec.get("restartPolicy") == "Never":
+                    return Actions(end=True)
+                return Actions(kill=tuple(kills), start=(*starts, container["name"]))
+    over = True
+    for container in spec["containers"]:
+        record = state.current(container["name"])
+        if _check(pod, container, record, state, kills):
+            starts.append(container["name"])
+            over = False
+        elif record is not None and record.state == "running":
+            over = over and any(kill.record is record for kill in kills)
+    if over:
+        return Actions(end=True)
+    return Actions(kill=tuple(kills), start=tuple(starts))
+
+
+def _check(
+    pod: Object, container: Mapping[str, Any], record: Record | None, state: PodState, kills: list[Kill]
+) -> bool:
+    """Whether to start the container (again); adds it to `kills` when a probe has condemned it."""
+    if record is None:
+        return True
+    if record.state == "exited":
+        return should_restart(pod, container, record, terminal=state.terminal)
+    probes = state.probes.get(record.id)
+    if probes is None or not probes.failed:
+        return False
+    policy = container.get("restartPolicy") or pod["spec"].get("restartPolicy", "Always")
+    tail = ", will be restarted" if policy != "Never" else ""
+    kills.append(Kill(record, f"Container {record.name} failed {probes.failed} probe{tail}"))
+    return bool(policy != "Never")

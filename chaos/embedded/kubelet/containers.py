@@ -1,0 +1,515 @@
+"""The containers of one pod on a node: starting, killing, resizing, and learning of their ends.
+
+Effects only; what is to be done was decided in actions.py. Events and their words are the kubelet's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import signal
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from chaos.embedded.kubelet import cgroups
+from chaos.embedded.kubelet.environment import ConfigError, container_environment, service_variables
+from chaos.embedded.kubelet.hooks import run_hook
+from chaos.embedded.kubelet.images import Image, Images
+from chaos.embedded.kubelet.logs import tail_text
+from chaos.embedded.kubelet.machine import HOME, Exit, Machine, MachineDown, MachineError
+from chaos.embedded.kubelet.probes import MakeSocket, ProbeFailed, Probes, RunCommand, Target
+from chaos.embedded.kubelet.records import Backoff, PodState, ProbeState, Record
+from chaos.embedded.kubelet.sandbox import Sandbox
+from chaos.embedded.kubelet.spec import SpecError, Surroundings, held_capabilities, plan_oom_score, plan_spec, plan_user
+from chaos.embedded.resources import SERVICE, Object
+from chaos.embedded.store import Store
+
+MESSAGE: Final = 4096  # bytes of a termination message
+RUNC: Final = "failed to create containerd task: failed to create shim task: OCI runtime create failed: "
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """Outcome of an attempt to start a container."""
+
+    began: bool = False
+    retry: float | None = None  # seconds until another attempt makes sense
+
+
+class ContainerFailed(Exception):
+    """A container could not be made: its waiting reason, and the message."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def needs_restart(record: Record, wanted: Mapping[str, Any]) -> bool:
+    """Whether the change from what is in effect to what is wanted may not be made live, by the container's
+    resizePolicy.
+    """
+    policies = {p["resourceName"]: p["restartPolicy"] for p in wanted.get("resizePolicy") or []}
+    new = wanted.get("resources") or {}
+    changed = {
+        name
+        for kind in ("requests", "limits")
+        for name in {*new.get(kind, {}), *record.resources.get(kind, {})}
+        if new.get(kind, {}).get(name) != record.resources.get(kind, {}).get(name)
+    }
+    return any(policies.get(name) == "RestartContainer" for name in changed)
+
+
+class Containers:
+    """All incarnations of one pod's containers."""
+
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        *,
+        machine: Callable[[], Machine],
+        images: Images,
+        store: Store,
+        backoff: Backoff,
+        pulls: Backoff,
+        event: Callable[..., None],
+        facts: Callable[[], Mapping[str, str]],
+        make_socket: MakeSocket,
+        command: Callable[[str], RunCommand],
+        cgroup_root: str,
+    ) -> None:
+        self.state = PodState()
+        self.changed: Callable[[], None] = lambda: None
+        self.cgroup_root = cgroup_root
+        self._sandbox = sandbox
+        self._machine = machine
+        self._images = images
+        self._store = store
+        self._backoff = backoff
+        self._pulls = pulls
+        self._event = event
+        self._facts = facts
+        self._make_socket = make_socket
+        self._command = command
+        self._probes: dict[str, Probes] = {}
+        self._ended: dict[str, asyncio.Event] = {}
+        self._early: dict[str, tuple[int, float, bool]] = {}
+        self._pod_limits: cgroups.Limits | None = None  # as last put into effect here, on the pod's own cgroup
+        self._chores: set[asyncio.Task[None]] = set()
+
+    @staticmethod
+    def field_path(pod: Object, name: str) -> str:
+        kind = next(
+            (
+                kind
+                for kind in ("initContainers", "ephemeralContainers")
+                if any(c["name"] == name for c in pod["spec"].get(kind) or [])
+            ),
+            "containers",
+        )
+        return f"spec.{kind}{{{name}}}"
+
+    # starting
+
+    async def start(self, pod: Object, container: Mapping[str, Any], before: Record | None) -> Started:
+        """Start a container (again), unless its back-off forbids it.
+
+        `before` is the last incarnation that had ended when the pass began: one that this very pass has killed does not
+        count, so that a first failure of a liveness probe is followed by a restart at once.
+        """
+        name = container["name"]
+        meta = pod["metadata"]
+        key = f"{meta['uid']}/{name}"
+        path = self.field_path(pod, name)
+        label = f"{name} in pod {meta['name']}_{meta['namespace']}({meta['uid']})"
+        now = time.time()
+        last = self.state.latest(name)
+        first_try = name not in self.state.waiting
+        if before is not None:
+            if left := self._backoff.remaining(key, before.finished_at, now):
+                self._event(pod, "Warning", "BackOff", f"Back-off restarting failed container {label}", path)
+                seconds = self._backoff.seconds(key)
+                self.state.waiting[name] = (
+                    "CrashLoopBackOff",
+                    f"back-off {seconds:g}s restarting failed container={name} "
+                    f"pod={meta['name']}_{meta['namespace']}({meta['uid']})",
+                )
+                return Started(retry=left)
+            self._backoff.next(key, before.finished_at, now)
+        try:
+            image = self._find_image(pod, container, path)
+            await self._create(pod, container, image, last.attempt + 1 if last else 0, path)
+        except ContainerFailed as error:
+            self.state.waiting[name] = (error.reason, str(error))
+            soon = error.reason in ("RunContainerError", "PostStartHookError") or first_try  # the next look sees to it
+            return Started(retry=0.5 if soon else 10.0)
+        self.state.waiting.pop(name, None)
+        return Started(began=True)
+
+    def _find_image(self, pod: Object, container: Mapping[str, Any], path: str) -> Image:
+        name = container["image"]
+        image = self._images.find(name)
+        if image is not None:
+            self._event(
+                pod,
+                "Normal",
+                "Pulled",
+                f'Container image "{name}" already present on machine and can be accessed by the pod',
+                path,
+            )
+            return image
+        if container.get("imagePullPolicy") == "Never":
+            message = f'Container image "{name}" is not present with pull policy of Never'
+            self._event(pod, "Warning", "ErrImageNeverPull", message, path)
+            self._event(pod, "Warning", "Failed", "Error: ErrImageNeverPull", path)
+            raise ContainerFailed("ErrImageNeverPull", message)
+        key, now = f"{pod['metadata']['uid']}/{name}", time.time()
+        if self._pulls.remaining_since_update(key, now):
+            self._event(pod, "Normal", "BackOff", f'Back-off pulling image "{name}"', path)
+            self._event(pod, "Warning", "Failed", "Error: ImagePullBackOff", path)
+            raise ContainerFailed("ImagePullBackOff", f'Back-off pulling image "{name}"')
+        self._pulls.next(key, now, now)
+        message = (
+            f'failed to pull image "{name}": the embedded cluster has no registry; load it: '
+            f"docker save {name} -o image.tar && "
+            "sharedfate cluster load-image image.tar"
+        )
+        self._event(pod, "Normal", "Pulling", f'Pulling image "{name}"', path)
+        self._event(pod, "Warning", "Failed", message[:1].upper() + message[1:], path)
+        self._event(pod, "Warning", "Failed", "Error: ErrImagePull", path)
+        raise ContainerFailed("ErrImagePull", message)
+
+    def _variables(self, pod: Object, container: Mapping[str, Any], image: Image) -> dict[str, str]:
+        namespace = pod["metadata"]["namespace"]
+
+        def lookup(kind: str, name: str) -> Mapping[str, str] | None:
+            data = self._sandbox.read(namespace, kind, name)
+            return None if data is None else {key: value.decode(errors="replace") for key, value in data.items()}
+
+        base = {
+            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOSTNAME": self._sandbox.hostname,
+            **image.environment,
+        }
+        services = service_variables(
+            self._store.list(SERVICE), namespace, links=pod["spec"].get("enableServiceLinks", True)
+        )
+        facts = dict(self._facts()) | {"pod_ip": self.state.address}
+        return container_environment(pod, container, base, services, lookup, facts)
+
+    async def _create(self, pod: Object, container: Mapping[str, Any], image: Image, attempt: int, path: str) -> None:
+        """Raises ContainerFailed, after its Events."""
+        name, cid = container["name"], secrets.token_hex(32)
+        bundle = self._sandbox.directory / "containers" / cid
+        inside = f"{self._sandbox.inside}/containers/{cid}"
+        limits = cgroups.container_limits(container)
+        facts = self._facts()
+        record = Record(
+            cid,
+            name,
+            attempt,
+            self.state.sandbox,
+            container["image"],
+            image.digest,
+            container,
+            resources=container.get("resources") or {},
+            cgroup=f"{self._sandbox.cgroup}/{cid}",
+            log=str(self._sandbox.directory / "logs" / name / f"{attempt}.log"),
+        )
+        score = plan_oom_score(pod, container, cgroups.quality(pod), int(facts["memory_bytes"]))
+        around = Surroundings(
+            self._sandbox.pause,
+            f"{HOME}/c/{cid}/root",
+            self._sandbox.hostname,
+            self._sandbox.files(),
+            self._sandbox.volumes,
+            self._machine().binds,
+            f"{inside}/termination-log",
+            self._pid_namespace(pod, container),
+        )
+        try:
+            variables = self._variables(pod, container, image)
+            config = plan_spec(
+                pod,
+                container,
+                image,
+                variables,
+                around,
+                limits=limits,
+                cgroup=record.cgroup,
+                oom_score=score if score >= 0 or "CAP_SYS_RESOURCE" in held_capabilities() else None,
+            )
+            user = plan_user(pod, container, image)
+        except (ConfigError, SpecError) as error:
+            self._event(pod, "Warning", "Failed", f"Error: {error}", path)
+            raise ContainerFailed("CreateContainerConfigError", str(error)) from error
+        record.user = {"uid": user["uid"], "gid": user["gid"], "supplementalGroups": user["additionalGids"]}
+        bundle.mkdir(parents=True)
+        bundle.joinpath("config.json").write_bytes(orjson.dumps(config))
+        bundle.joinpath("termination-log").touch(mode=0o666)
+        bundle.joinpath("termination-log").chmod(0o666)
+        self._make_subpaths(container)
+        self._event(pod, "Normal", "Created", "Container created", path)
+        self._ended[cid] = asyncio.Event()
+        try:
+            reply, _ = await self._machine().ask(
+                "run",
+                container=cid,
+                bundle=inside,
+                cgroup=record.cgroup,
+                lower=list(image.lower),
+                log=f"{self._sandbox.inside}/logs/{name}/{attempt}.log",
+            )
+        except MachineError as error:
+            message = RUNC + str(error).replace("runc run failed", "runc create failed")
+            record.end(128, time.time(), oom=False, reason="StartError", message=message)
+            record.started_at = 0.0
+            self._remember(record)
+            self._event(pod, "Warning", "Failed", f"Error: {message}", path)
+            raise ContainerFailed("RunContainerError", message) from error
+        record.pid = reply["pid"]
+        record.started_at = time.time()
+        record.unseen = self._early.get(cid)  # it may have ended before we came to know of its start
+        self._remember(record)
+        self._event(pod, "Normal", "Started", "Container started", path)
+        if hook := (container.get("lifecycle") or {}).get("postStart"):
+            await self._post_start(pod, record, hook, path)
+        self._begin_probes(pod, record)
+
+    def _pid_namespace(self, pod: Object, container: Mapping[str, Any]) -> str:
+        """The one to join: the pod's when it shares one, that of an ephemeral container's target; else none."""
+        target = self.state.latest(container.get("targetContainerName") or "")
+        if pod["spec"].get("shareProcessNamespace"):
+            return f"/proc/{self._sandbox.pause}/ns/pid"
+        return f"/proc/{target.pid}/ns/pid" if target is not None and target.state == "running" else ""
+
+    def _make_subpaths(self, container: Mapping[str, Any]) -> None:
+        """A subPath of an emptyDir that does not exist is made, as a kubelet does."""
+        for mount in container.get("volumeMounts") or []:
+            volume = self._sandbox.volumes.get(mount["name"])
+            if (
+                mount.get("subPath")
+                and volume is not None
+                and not volume.files
+                and volume.host_type is None
+                and not volume.tmpfs
+            ):
+                (self._sandbox.directory / "volumes" / volume.name / mount["subPath"]).mkdir(
+                    parents=True, exist_ok=True
+                )
+
+    def _remember(self, record: Record) -> None:
+        for old in self.state.add(record):
+            self.state.probes.pop(old.id, None)
+            self._ended.pop(old.id, None)
+            self._early.pop(old.id, None)
+            Path(old.log).unlink(missing_ok=True)
+            Path(old.log + ".1").unlink(missing_ok=True)
+
+    def _target(self, record: Record) -> Target:
+        return Target(self.state.address, record.spec, self._make_socket, self._command(record.id))
+
+    def _begin_probes(self, pod: Object, record: Record) -> None:
+        state = self.state.probes.setdefault(record.id, ProbeState())
+        path = self.field_path(pod, record.name)
+
+        def unhealthy(kind: str, output: str) -> None:
+            self._event(pod, "Warning", "Unhealthy", f"{kind.capitalize()} probe failed: {output}", path)
+
+        self._probes[record.id] = Probes(record, self._target(record), state, changed=self.changed, unhealthy=unhealthy)
+
+    async def _post_start(self, pod: Object, record: Record, hook: Mapping[str, Any], path: str) -> None:
+        try:
+            await run_hook(hook, self._target(record))
+        except ProbeFailed as error:
+            self._event(pod, "Warning", "FailedPostStartHook", "PostStartHook failed", path)
+            self._event(pod, "Normal", "Killing", "FailedPostStartHook", path)
+            await self.kill(pod, record, lambda: 2.0)
+            self.absorb()
+            raise ContainerFailed("PostStartHookError", f"PostStartHook failed: {error}") from error
+
+    # probes
+
+    def poke(self) -> None:
+        """Status was written: containers that are not ready are asked again."""
+        for cid, probes in self._probes.items():
+            if not self.state.probes[cid].ready:
+                probes.poke()
+
+    def stop_probes(self) -> None:
+        for probes in self._probes.values():
+            probes.close()
+        self._probes.clear()
+
+    def start_probes(self, pod: Object) -> None:
+        """After a pause of the kubelet: probes begin anew, with what was known."""
+        for record in self.state.running():
+            if record.id not in self._probes and record.unseen is None:
+                known = self.state.probes.get(record.id, ProbeState())
+                ready, started = known.ready, known.started
+                self._begin_probes(pod, record)
+                known = self.state.probes[record.id]
+                known.ready, known.started = known.ready or ready, known.started or started
+
+    # ends
+
+    def on_exit(self, end: Exit) -> bool:
+        """The node says that a container ended. -> whether it is one of ours. The kubelet has not looked yet."""
+        for records in self.state.records.values():
+            for record in records:
+                if record.id == end.container:
+                    record.unseen = (end.code, end.at, end.oom)
+        if end.container not in self._ended:
+            return False
+        self._early[end.container] = (end.code, end.at, end.oom)
+        self._ended[end.container].set()
+        return True
+
+    def lose_all(self) -> None:
+        """The node lost power: every container ended, and nobody knows how."""
+        for record in self.state.running():
+            record.end(255, time.time(), oom=False, reason="Unknown")
+            if record.id in self._ended:
+                self._ended[record.id].set()
+        self.stop_probes()
+
+    def absorb(self) -> bool:
+        """Look: learn of the ends that happened. -> whether there were any."""
+        found = False
+        for record in self.state.running():
+            cid = record.id
+            if record.unseen is None:
+                continue
+            code, at, oom = record.unseen
+            record.end(code, at, oom=oom, message=self._termination_message(record, code))
+            if probes := self._probes.pop(cid, None):
+                probes.close()
+            chore = asyncio.create_task(self._forget(cid))
+            self._chores.add(chore)
+            chore.add_done_callback(self._chores.discard)
+            found = True
+        return found
+
+    def _termination_message(self, record: Record, code: int) -> str:
+        text = ""
+        with contextlib.suppress(OSError):
+            data = (self._sandbox.directory / "containers" / record.id / "termination-log").read_bytes()
+            text = data[:MESSAGE].decode(errors="replace")
+        if not text and code and record.spec.get("terminationMessagePolicy") == "FallbackToLogsOnError":
+            text = tail_text(record.log, lines=80, limit=2048)
+        return text
+
+    async def _forget(self, cid: str) -> None:
+        with contextlib.suppress(MachineDown, MachineError):
+            await self._machine().ask("forget", container=cid)
+
+    async def forget_all(self) -> None:
+        """Wait until nothing is left on the node of containers that ended."""
+        if self._chores:
+            await asyncio.gather(*self._chores)
+        self.stop_probes()
+
+    # killing
+
+    async def kill(
+        self,
+        pod: Object,
+        record: Record,
+        grace: Callable[[], float],
+        shortened: Callable[[], asyncio.Event] = asyncio.Event,
+    ) -> None:
+        """preStop, SIGTERM, and after the grace period SIGKILL; returns when it has ended.
+
+        `grace` may shrink meanwhile; the event that `shortened` gives is set when it does.
+        """
+        ended = self._ended[record.id]
+        if probes := self._probes.pop(record.id, None):
+            probes.close()
+        began = time.monotonic()
+        floor = 0.0  # seconds after `began` until which it is left alone in any case
+
+        def left() -> float:
+            return max(grace(), floor) - (time.monotonic() - began)
+
+        if (hook := (record.spec.get("lifecycle") or {}).get("preStop")) and not ended.is_set():
+            try:
+                async with asyncio.timeout(max(0.0, left())):
+                    await run_hook(hook, self._target(record))
+            except (ProbeFailed, TimeoutError) as error:
+                self._event(
+                    pod,
+                    "Warning",
+                    "FailedPreStopHook",
+                    f"PreStopHook failed: {error}",
+                    self.field_path(pod, record.name),
+                )
+            floor = time.monotonic() - began + 2.0
+        name = (record.spec.get("lifecycle") or {}).get("stopSignal") or "SIGTERM"
+        with contextlib.suppress(MachineError):
+            await self._machine().ask("kill", container=record.id, signal=int(getattr(signal, name, signal.SIGTERM)))
+        while not ended.is_set() and left() > 0:
+            waits = [asyncio.ensure_future(ended.wait()), asyncio.ensure_future(shortened().wait())]
+            await asyncio.wait(waits, timeout=left(), return_when=asyncio.FIRST_COMPLETED)
+            for wait in waits:
+                wait.cancel()
+        if not ended.is_set():
+            with contextlib.suppress(MachineError):
+                await self._machine().ask("kill", container=record.id, signal=int(signal.SIGKILL))
+            await ended.wait()
+        self.absorb()
+
+    # resizing
+
+    async def resize(self, pod: Object) -> None:
+        """Put changed resources of running containers into effect: live, or by a restart where `resizePolicy` says
+        so.
+        """
+        wanted = {c["name"]: c for c in [*pod["spec"]["containers"], *pod["spec"].get("initContainers", [])]}
+        due = [
+            record
+            for record in self.state.running()
+            if record.unseen is None
+            and record.name in wanted
+            and (wanted[record.name].get("resources") or {}) != record.resources
+        ]
+        grace = float(pod["spec"].get("terminationGracePeriodSeconds", 30))
+        for record in [record for record in due if needs_restart(record, wanted[record.name])]:
+            due.remove(record)
+            self._event(
+                pod,
+                "Normal",
+                "Killing",
+                f"Container {record.name} resize requires restart",
+                self.field_path(pod, record.name),
+            )
+            await self.kill(pod, record, lambda: grace)
+            self.changed()
+        pod_cgroup = self.cgroup_root + self._sandbox.cgroup
+        after = cgroups.pod_limits(pod)
+        if not due:
+            if (
+                after != self._pod_limits
+            ):  # a container that is down starts with its new limits: its pod must have the room
+                self._pod_limits = after
+                with contextlib.suppress(OSError):  # no sandbox yet: it is made with these limits
+                    cgroups.apply_limits(pod_cgroup, after)
+            return
+        open_wide = cgroups.Limits(after.shares)  # children first or parent first: with an open parent, either
+        try:
+            cgroups.apply_limits(pod_cgroup, open_wide)
+            for record in due:
+                cgroups.apply_limits(self.cgroup_root + record.cgroup, cgroups.container_limits(wanted[record.name]))
+                record.resources = wanted[record.name].get("resources") or {}
+            cgroups.apply_limits(pod_cgroup, after)
+            self._pod_limits = after
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                cgroups.apply_limits(pod_cgroup, after)
+            if any(record.unseen is not None for record in due):
+                return  # it died on the way; the next one starts with the new limits
+            self._event(pod, "Warning", "ResizeError", f"Error resizing the pod: {error.strerror}: {error.filename}")

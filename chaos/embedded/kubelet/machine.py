@@ -1,0 +1,364 @@
+"""A node's machine as the server holds it: starts `nodeinit`, and turns its datagrams into awaitable calls and
+callbacks.
+
+One `Machine` per power cycle of a node: when it is powered off, everything in it ends with its first process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+import chaos
+from chaos.embedded.kubelet import cgroups
+from chaos.errors import EnvironmentUnfit
+
+HOME: Final = "/var/lib/sharedfate"
+SHARED: Final = "SHAREDFATE_SHARED_DIRS"  # environment: directories, separated by colons
+KUBELET: Final = "/var/lib/kubelet"  # in the node; the same files lie under the node's run directory
+OFF_SECONDS: Final = 2.0
+SEEN: Final = (
+    "bin",
+    "sbin",
+    "lib",
+    "lib32",
+    "lib64",
+    "libx32",
+    "usr",
+    "etc",
+    "opt",
+    "var",
+)  # the rest of `/` is masked
+SECRET: Final = ("/etc/shadow", "/etc/gshadow", "/etc/shadow-", "/etc/gshadow-", "/etc/ssh", "/etc/ssl/private",
+                 "/etc/kubernetes",
+                 "/etc/sudoers", "/etc/sudoers.d", "/var/lib/docker", "/var/lib/containerd", "/var/lib/kubelet",
+                 "/var/lib/sharedfate",
+                 "/var/tmp", "/var/spool", "/var/mail", "/var/backups", "/var/log", "/var/cache")  # fmt: skip
+
+
+class MachineDown(RuntimeError):
+    """The node has no power: what was asked for did not happen, or cannot."""
+
+
+class MachineError(RuntimeError):
+    """The node tried, and could not; the message is the node's (or runc's)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """The end of a container's main process."""
+
+    container: str
+    code: int
+    at: float  # seconds since the epoch
+    oom: bool
+
+
+def installation() -> list[str]:
+    """Directories that the running installation needs: interpreter, environment, and the package when it is a
+    checkout.
+    """
+    package = Path(chaos.__file__).resolve().parent
+    found = [
+        Path(sys.prefix),
+        Path(sys.base_prefix),
+        package,
+        package.parent / "manifests",
+        package.parent / "experiments",
+    ]
+    kept: list[str] = []
+    for path in dict.fromkeys(str(p.resolve()) for p in found if p.exists()):
+        if path != "/" and not any(path == other or path.startswith(other + "/") for other in (*kept, "/usr")):
+            kept.append(path)
+    return kept
+
+
+def plan_masks(run_dir: Path) -> list[str]:
+    """Paths of the machine that no node may see: what is not a system directory, homes, credentials, the run
+    directory.
+    """
+    masks = [
+        f"/{entry.name}"
+        for entry in os.scandir("/")
+        if entry.is_dir(follow_symlinks=False) and entry.name not in SEEN and entry.name not in ("proc", "sys", "dev")
+    ]
+    homes = [entry.pw_dir for entry in pwd.getpwall() if entry.pw_uid >= 1000] + [os.path.expanduser("~")]
+    masks += [
+        path
+        for path in [*sorted(homes), *SECRET, str(run_dir)]
+        if path != "/" and path.count("/") > 1 and os.path.exists(path)
+    ]
+    return [path for path in dict.fromkeys(masks) if not any(_within(path, other) and path != other for other in masks)]
+
+
+def _within(path: str, directory: str) -> bool:
+    return path == directory or path.startswith(directory + "/")
+
+
+def plan_binds(masks: Sequence[str]) -> list[str]:
+    """What is put back into a node, read-only: the installation, and file systems mounted below system directories."""
+    device = os.stat("/").st_dev
+    binds = [
+        path for path in installation() if any(_within(path, mask) for mask in masks) or os.stat(path).st_dev != device
+    ]
+    with open("/proc/self/mountinfo") as file:
+        for line in file:
+            target = line.split()[4]
+            system = target.split("/")[1] in ("usr", "opt", "lib", "lib64", "bin", "sbin") and target.count("/") <= 2
+            if system and target not in binds:
+                binds.append(target)
+    return binds
+
+
+def plan_shared() -> list[str]:
+    """Directories of the machine that its owner shares with every node, writable: none unless asked for."""
+    return [path for path in os.environ.get(SHARED, "").split(":") if os.path.isabs(path) and os.path.isdir(path)]
+
+
+class Machine:
+    """One powered node. `on_exit` is called for each container that ends, `on_sandbox_lost` with a pod's UID when the
+    pod's pause process was killed by somebody else."""
+
+    def __init__(
+        self,
+        name: str,
+        run_dir: Path,
+        images: Path,
+        cgroup: str,
+        *,
+        files: Mapping[str, str],
+        on_exit: Callable[[Exit], None],
+        on_sandbox_lost: Callable[[str], None],
+    ) -> None:
+        self.name = name
+        self.run_dir = run_dir
+        self.images = images
+        self.cgroup = cgroup
+        self.masks = plan_masks(run_dir.parents[1])
+        self.binds = plan_binds(self.masks)
+        self._files = dict(files)
+        self._on_exit = on_exit
+        self._on_sandbox_lost = on_sandbox_lost
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._replies: dict[int, asyncio.Future[tuple[dict[str, Any], list[int]]]] = {}
+        self._jobs: dict[int, asyncio.Future[int]] = {}
+        self._ready: asyncio.Future[None] | None = None
+        self._backlog: list[tuple[bytes, list[int]]] = []
+        self._next = 0
+
+    @property
+    def up(self) -> bool:
+        return self._control is not None
+
+    @property
+    def pid(self) -> int:
+        """The outer process, whose /proc/PID/ns holds the node's namespaces (all but the PID one)."""
+        if self._process is None:
+            raise MachineDown(f"node {self.name} is off")
+        return self._process.pid
+
+    async def start(self) -> None:
+        """Power on; raises EnvironmentUnfit when the machine cannot be made here."""
+        loop = asyncio.get_running_loop()
+        base = self.run_dir / "root"
+        for path in (base, self.run_dir / "kubelet", self.images):
+            path.mkdir(parents=True, exist_ok=True)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for end in (ours, theirs):
+            for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+                end.setsockopt(socket.SOL_SOCKET, option, 1 << 20)
+        config = {
+            "name": self.name, "base": str(base), "kubelet": str(self.run_dir / "kubelet"), "images": str(self.images),
+            "controllers": {name: root + self.cgroup for name, root in cgroups.controllers().items()},
+            "masks": self.masks, "binds": self.binds, "shared": plan_shared(), "files": self._files,
+        }  # fmt: skip
+        cgroups.prepare(self.cgroup)
+        script = str(Path(__file__).with_name("nodeinit.py"))
+        interpreter = os.path.realpath(sys.executable)
+        with open(self.run_dir / "node.log", "ab") as log:
+            self._process = subprocess.Popen(
+                [interpreter, "-I", "-S", script, str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        theirs.close()
+        ours.setblocking(False)
+        self._control = ours
+        self._ready = loop.create_future()
+        loop.add_reader(ours.fileno(), self._on_readable)
+        self._send(orjson.dumps(config), [])
+        try:
+            await asyncio.wait_for(asyncio.shield(self._ready), 20)
+        except TimeoutError:
+            await self.stop()
+            raise EnvironmentUnfit(
+                f"node {self.name} did not come up within 20 s; its words are in {self.run_dir}/node.log"
+            ) from None
+
+    async def stop(self) -> None:
+        """Power off: SIGKILL to all there is, by the kernel, when the node's first process ends. Idempotent."""
+        self._lost()  # its socket closes: that is its sign
+        if self._process is not None:
+            process, self._process = self._process, None
+            await asyncio.to_thread(_await_end, process)
+        await asyncio.to_thread(cgroups.remove_tree, self.cgroup)
+
+    def _lost(self) -> None:
+        if self._control is None:
+            return
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._control.fileno())
+        loop.remove_writer(self._control.fileno())
+        self._control.close()
+        self._control = None
+        down = MachineDown(f"node {self.name} is off")
+        waiting: list[asyncio.Future[Any]] = [*self._replies.values(), *self._jobs.values()]
+        for future in waiting:
+            if not future.done():
+                future.set_exception(down)
+                future.exception()  # marked as seen: nobody may be waiting
+        if self._ready is not None and not self._ready.done():
+            self._ready.set_exception(EnvironmentUnfit(f"node {self.name} died while starting: {self._last_words()}"))
+        self._replies.clear()
+        self._jobs.clear()
+
+    def _last_words(self) -> str:
+        lines = (self.run_dir / "node.log").read_text(errors="replace").splitlines()
+        return lines[-1] if lines else "without a word"
+
+    # datagrams
+
+    def _send(self, data: bytes, fds: list[int]) -> None:
+        if self._control is None:
+            raise MachineDown(f"node {self.name} is off")
+        if self._backlog:
+            self._backlog.append((data, [os.dup(fd) for fd in fds]))
+            return
+        try:
+            socket.send_fds(self._control, [data], fds)
+        except BlockingIOError:
+            self._backlog.append((data, [os.dup(fd) for fd in fds]))
+            asyncio.get_running_loop().add_writer(self._control.fileno(), self._on_writable)
+        except OSError as error:
+            raise MachineDown(f"node {self.name} is off") from error
+
+    def _on_writable(self) -> None:
+        while self._backlog and self._control is not None:
+            data, fds = self._backlog[0]
+            try:
+                socket.send_fds(self._control, [data], fds)
+            except BlockingIOError:
+                return
+            except OSError:
+                self._lost()
+                return
+            for fd in fds:
+                os.close(fd)
+            del self._backlog[0]
+        if self._control is not None:
+            asyncio.get_running_loop().remove_writer(self._control.fileno())
+
+    def _on_readable(self) -> None:
+        for _ in range(64):
+            if self._control is None:
+                return
+            try:
+                data, fds, _, _ = socket.recv_fds(self._control, 1 << 18, 8)
+            except BlockingIOError:
+                return
+            except OSError:
+                data, fds = b"", []
+            if not data:
+                self._lost()
+                return
+            self._on_message(orjson.loads(data), fds)
+
+    def _on_message(self, message: dict[str, Any], fds: list[int]) -> None:
+        match message.get("event"):
+            case "exit":
+                self._on_exit(Exit(message["container"], message["code"], message["at"] / 1e9, message["oom"]))
+            case "sandbox":
+                self._on_sandbox_lost(message["sandbox"])
+            case "done":
+                job = self._jobs.pop(message["job"], None)
+                if job is not None and not job.done():
+                    job.set_result(message["code"])
+            case "ready":
+                if self._ready is not None and not self._ready.done():
+                    self._ready.set_result(None)
+            case "failed":
+                if self._ready is not None and not self._ready.done():
+                    self._ready.set_exception(
+                        EnvironmentUnfit(f"node {self.name} cannot be made on this machine: {message['message']}")
+                    )
+            case _:
+                future = self._replies.pop(message["id"], None)
+                if future is not None and not future.done():
+                    future.set_result((message, fds))
+                else:
+                    for fd in fds:
+                        os.close(fd)
+
+    async def ask(self, do: str, *, fds: Sequence[int] = (), **arguments: Any) -> tuple[dict[str, Any], list[int]]:
+        """One request; raises MachineError with the node's words, MachineDown when there is no power."""
+        self._next += 1
+        number = self._next
+        future: asyncio.Future[tuple[dict[str, Any], list[int]]] = asyncio.get_running_loop().create_future()
+        self._replies[number] = future
+        try:
+            self._send(orjson.dumps({"id": number, "do": do, **arguments}), list(fds))
+        except MachineDown:
+            del self._replies[number]
+            raise
+        reply, passed = await future
+        if "error" in reply:
+            raise MachineError(reply["error"])
+        return reply, passed
+
+    async def spawn(
+        self, arguments: Sequence[str], fds: Sequence[int], *, session: bool = False
+    ) -> tuple[int, asyncio.Future[int]]:
+        """Start a program on the node with three descriptors. -> its pid there, and a future of its exit code."""
+        job: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._jobs[self._next + 1] = (
+            job  # the number that `ask` is about to use: `done` may come right behind the reply
+        )
+        number = self._next + 1
+        try:
+            reply, _ = await self.ask("spawn", arguments=list(arguments), session=session, fds=fds)
+        except (MachineError, MachineDown):
+            self._jobs.pop(number, None)
+            raise
+        return reply["pid"], job
+
+
+def _await_end(process: subprocess.Popen[bytes]) -> None:
+    """Wait for the outer process, which has reaped the node's first one; one that does not end is made to."""
+    try:
+        process.wait(OFF_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def find_runc() -> str:
+    """Path of runc; raises EnvironmentUnfit."""
+    found = shutil.which("runc", path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+    if found is None:
+        raise EnvironmentUnfit("runc is missing: install it (Debian and Ubuntu: apt-get install runc)")
+    return found

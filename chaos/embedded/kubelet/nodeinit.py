@@ -1,0 +1,673 @@
+"""The first process of an emulated node: makes the node's own little machine, then starts and reaps everything in it.
+
+Run by path with the plain interpreter (`python -I -S nodeinit.py FD`), never imported by the server: it must start in a
+few milliseconds and hold nothing of the server's. It moves into the node's cgroup, unshares every namespace, builds a
+root (an overlay over the machine's, in which homes, credentials and everything unknown are masked), and as PID 1 of the
+node obeys the server over a socket of JSON datagrams. It dies with the server, and the kernel ends the node with it.
+
+Requests carry `id` and get one reply with that `id`. Events come unasked: `exit` of a container, `sandbox` (its pause
+process was killed), `done` of a job.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import stat
+import sys
+import time
+from typing import Any, Final, Protocol
+
+LIBC: Final = ctypes.CDLL(None, use_errno=True)
+CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWPID, CLONE_NEWNET = (
+    0x20000, 0x2000000, 0x4000000, 0x8000000, 0x20000000, 0x40000000)  # fmt: skip
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = (
+    1,
+    2,
+    4,
+    8,
+    32,
+    4096,
+    16384,
+    1 << 18,
+)
+MNT_DETACH: Final = 2
+PR_SET_PDEATHSIG: Final = 1
+HOME: Final = (
+    "/var/lib/sharedfate"  # the node's own: containers' writable layers and the image that is the installation
+)
+LINE: Final = 16384  # longest log line in one piece, as containerd's
+LOG_BYTES: Final = 10 << 20  # a log is rotated at this size, as a kubelet's default
+ENVIRONMENT: Final = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+
+
+def call(name: str, *arguments: Any) -> int:
+    """A libc function by name; raises OSError with the function's name in it."""
+    result: int = getattr(LIBC, name)(*arguments)
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{name}{arguments}: {os.strerror(code)}")
+    return result
+
+
+def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = "") -> None:
+    call("mount", source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), data.encode() or None)
+
+
+def bind(source: str, target: str, *, readonly: bool) -> None:
+    if os.path.isdir(source):
+        os.makedirs(target, exist_ok=True)
+    elif not os.path.exists(target):
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o644))
+    mount(source, target, "", MS_BIND | MS_REC)
+    if readonly:
+        mount("", target, "", MS_BIND | MS_REMOUNT | MS_RDONLY)
+
+
+def write(path: str, text: str) -> None:
+    with open(path, "w") as file:
+        file.write(text)
+
+
+# --- becoming a node -------------------------------------------------------------------------------------------------
+
+
+def make_masks(layer: str, masks: list[str]) -> None:
+    """An overlay layer that hides directories (opaque) and files (whiteouts) of the layers below it."""
+    for path in masks:
+        target = layer + path
+        if os.path.islink(path):
+            continue
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        if os.path.isdir(path):
+            os.makedirs(target, exist_ok=True)
+            os.setxattr(target, "trusted.overlay.opaque", b"y")
+            os.chmod(target, 0o1777 if path in ("/tmp", "/var/tmp") else 0o755)
+        elif os.path.exists(path) and not os.path.exists(target):
+            os.mknod(target, stat.S_IFCHR, 0)
+
+
+def make_root(config: dict[str, Any]) -> None:
+    """Mounts of the node, in the new mount namespace; ends with the node's root as `/`."""
+    base = config["base"]
+    mount("", "/", "", MS_REC | MS_PRIVATE)
+    mount("node", base, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0700,size=50%")
+    for name in ("mask", "upper", "work", "root"):
+        os.mkdir(f"{base}/{name}")
+    make_masks(f"{base}/mask", config["masks"])
+    lower = f"{base}/mask:/"
+    root = f"{base}/root"
+    mount("node", root, "overlay", 0, f"lowerdir={lower},upperdir={base}/upper,workdir={base}/work")
+    os.makedirs(root + HOME, exist_ok=True)
+    mount("containers", root + HOME, "tmpfs", 0, "mode=0700,size=50%")
+    for name in ("image", "images", "c"):
+        os.mkdir(f"{root}{HOME}/{name}")
+    mount("image", f"{root}{HOME}/image", "overlay", MS_RDONLY, f"lowerdir={lower}")
+    bind(config["images"], f"{root}{HOME}/images", readonly=True)
+    bind(config["kubelet"], f"{root}/var/lib/kubelet", readonly=False)
+    for path in config["binds"]:
+        bind(path, root + path, readonly=True)
+    for path in config["shared"]:
+        bind(path, root + path, readonly=False)
+    make_dev(root + "/dev")
+    mount("proc", root + "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    mount("sysfs", root + "/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    make_cgroup_mounts(root + "/sys/fs/cgroup", config["controllers"])
+    for path, text in config["files"].items():
+        os.makedirs(os.path.dirname(root + path), exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(root + path)  # a symbolic link would lead out
+        write(root + path, text)
+    os.chdir(root)
+    call("pivot_root", b".", b".")
+    call("umount2", b".", MNT_DETACH)
+    os.chdir("/")
+    for path in ("/run", "/run/lock", "/tmp", "/run/runc"):
+        os.makedirs(path, exist_ok=True)
+
+
+def make_dev(dev: str) -> None:
+    """A /dev of its own: the machine's disks are not the node's."""
+    os.makedirs(dev, exist_ok=True)
+    mount("dev", dev, "tmpfs", MS_NOSUID, "mode=0755,size=1m")
+    for name, major, minor in (
+        ("null", 1, 3),
+        ("zero", 1, 5),
+        ("full", 1, 7),
+        ("random", 1, 8),
+        ("urandom", 1, 9),
+        ("tty", 5, 0),
+        ("net/tun", 10, 200),
+        ("fuse", 10, 229),
+    ):
+        os.makedirs(os.path.dirname(f"{dev}/{name}"), exist_ok=True)
+        os.mknod(f"{dev}/{name}", stat.S_IFCHR | 0o666, os.makedev(major, minor))
+        os.chmod(f"{dev}/{name}", 0o666)
+    for name in ("pts", "shm", "mqueue"):
+        os.mkdir(f"{dev}/{name}")
+    mount("devpts", dev + "/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620")
+    mount("shm", dev + "/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777,size=64m")
+    mount("mqueue", dev + "/mqueue", "mqueue", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    for name, target in (
+        ("ptmx", "pts/ptmx"),
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+    ):
+        os.symlink(target, f"{dev}/{name}")
+
+
+def make_cgroup_mounts(where: str, controllers: dict[str, str]) -> None:
+    """The node's part of each hierarchy, at the places where programs look; "" is the unified hierarchy (version 2)."""
+    if "" in controllers:
+        mount("cgroup2", where, "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC)
+        return
+    mount("cgroup", where, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "mode=0755")
+    for name in controllers:
+        target = f"{where}/{name}"
+        os.mkdir(target)
+        mount("cgroup", target, "cgroup", MS_NOSUID | MS_NODEV | MS_NOEXEC, name)
+
+
+def become_node(config: dict[str, Any]) -> None:
+    """Leaves only in the child, as PID 1 of the node; the outer process waits for it, and each dies with its parent."""
+    call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    for directory in config["controllers"].values():
+        os.makedirs(directory, exist_ok=True)
+        write(f"{directory}/cgroup.procs", "0")
+    call("unshare", CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWNET)
+    child = os.fork()
+    if child:
+        _, status = os.waitpid(child, 0)
+        os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+    call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    os.setsid()
+    socket.sethostname(config["name"])
+    make_root(config)
+    if "" in config["controllers"]:  # version 2: a cgroup with children holds no process of its own
+        os.mkdir("/sys/fs/cgroup/init")
+        write("/sys/fs/cgroup/init/cgroup.procs", "0")
+
+
+# --- being one -------------------------------------------------------------------------------------------------------
+
+
+class Readable(Protocol):
+    """What waits on a file descriptor of the loop."""
+
+    def on_ready(self) -> None: ...
+
+
+class Log:
+    """A container's output in CRI's form (`<time> stdout F <line>`), rotated; both of its streams write here."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        self.fd = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o640)
+        self.size = os.fstat(self.fd).st_size
+        self.users = 0
+
+    def write(self, stream: bytes, lines: list[tuple[bytes, bytes]]) -> None:
+        now = time.time_ns()
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now // 10**9)).encode() + b".%09dZ " % (now % 10**9)
+        data = b"".join(stamp + stream + tag + line + b"\n" for tag, line in lines)
+        with contextlib.suppress(OSError):  # a full disk costs log lines, not the node
+            os.write(self.fd, data)
+        self.size += len(data)
+        if self.size > LOG_BYTES:
+            os.rename(self.path, self.path + ".1")
+            os.close(self.fd)
+            self.fd = os.open(self.path, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o640)
+            self.size = 0
+
+    def release(self) -> None:
+        self.users -= 1
+        if not self.users:
+            os.close(self.fd)
+
+
+class Stream:
+    """The reading end of a container's stdout or stderr."""
+
+    def __init__(self, init: Init, fd: int, name: bytes, log: Log) -> None:
+        self.init, self.fd, self.name, self.log = init, fd, name, log
+        self.rest = b""
+        self.open = True
+        log.users += 1
+        os.set_blocking(fd, False)
+        init.watch(fd, self)
+
+    def on_ready(self) -> None:
+        try:
+            data = os.read(self.fd, 65536)
+        except BlockingIOError:
+            return
+        if not data:
+            self.close()
+            return
+        *whole, self.rest = (self.rest + data).split(b"\n")
+        lines: list[tuple[bytes, bytes]] = []
+        for line in whole:
+            while len(line) > LINE:
+                lines.append((b" P ", line[:LINE]))
+                line = line[LINE:]
+            lines.append((b" F ", line))
+        while len(self.rest) > LINE:
+            lines.append((b" P ", self.rest[:LINE]))
+            self.rest = self.rest[LINE:]
+        if lines:
+            self.log.write(self.name, lines)
+
+    def drain(self) -> None:
+        """What is in the pipe now, at most a pipe's worth many times over: a survivor may go on writing."""
+        for _ in range(64):
+            if not self.open or not select.select([self.fd], [], [], 0)[0]:
+                return
+            self.on_ready()
+
+    def close(self) -> None:
+        if self.open:
+            self.open = False
+            if self.rest:
+                self.log.write(self.name, [(b" P ", self.rest)])
+            self.init.unwatch(self.fd)
+            os.close(self.fd)
+            self.log.release()
+
+
+class Container:
+    """A container being started, running, or dead and not yet forgotten."""
+
+    def __init__(self, request: dict[str, Any]) -> None:
+        self.id: str = request["container"]
+        self.cgroup: str = request["cgroup"]
+        self.directory = f"{HOME}/c/{self.id}"
+        self.bundle: str = request["bundle"]
+        self.request_id: int = request["id"]
+        self.pid = 0
+        self.starter = 0
+        self.streams: list[Stream] = []
+
+
+class Init:
+    """PID 1: obeys the server, reaps, copies output to logs."""
+
+    def __init__(self, control: socket.socket, controllers: list[str]) -> None:
+        self.control = control
+        self.controllers = [f"/sys/fs/cgroup/{name}" if name else "/sys/fs/cgroup" for name in controllers]
+        self.epoll = select.epoll()
+        self.readers: dict[int, Readable] = {}
+        self.containers: dict[str, Container] = {}
+        self.starters: dict[int, Container] = {}
+        self.mains: dict[int, Container] = {}
+        self.jobs: dict[int, int] = {}  # pid -> request id, of processes started by `spawn`
+        self.pauses: dict[str, int] = {}
+        self.orphans: dict[
+            int, tuple[int, int]
+        ] = {}  # exits of processes that nothing is known of yet: pid -> (status, ns)
+        receive, send = socket.socketpair()
+        receive.setblocking(False)
+        send.setblocking(False)
+        self.wakeup, self._wakeup_writer = receive, send
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(send.fileno())
+        self.epoll.register(control.fileno(), select.EPOLLIN)
+        self.epoll.register(receive.fileno(), select.EPOLLIN)
+
+    def watch(self, fd: int, reader: Readable) -> None:
+        self.readers[fd] = reader
+        self.epoll.register(fd, select.EPOLLIN)
+
+    def unwatch(self, fd: int) -> None:
+        self.epoll.unregister(fd)
+        del self.readers[fd]
+
+    def send(self, message: dict[str, Any], fds: list[int] | None = None) -> None:
+        socket.send_fds(self.control, [json.dumps(message).encode()], fds or [])
+
+    def run(self) -> None:
+        while True:
+            for fd, _ in self.epoll.poll():
+                if fd == self.control.fileno():
+                    if not self.on_request():
+                        return
+                elif fd == self.wakeup.fileno():
+                    with contextlib.suppress(BlockingIOError):
+                        self.wakeup.recv(4096)
+                    self.reap()
+                elif fd in self.readers:
+                    self.readers[fd].on_ready()
+
+    def on_request(self) -> bool:
+        data, fds, _, _ = socket.recv_fds(self.control, 1 << 18, 8)
+        if not data:
+            return False
+        request = json.loads(data)
+        try:
+            reply = getattr(self, "do_" + request["do"])(request, fds)
+        except OSError as error:
+            reply = {"error": str(error)}
+        if reply is not None:
+            passed = reply.pop("fds", [])
+            self.send({"id": request["id"], **reply}, passed)
+            for fd in passed:
+                os.close(fd)
+        for fd in fds:
+            os.close(fd)
+        return True
+
+    # requests, each named after what it does
+
+    def do_sandbox(self, request: dict[str, Any], _fds: list[int]) -> dict[str, Any]:
+        """A pause process in new network (unless the node's is used), IPC and UTS namespaces. -> pid, network
+        namespace.
+        """
+        flags = CLONE_NEWIPC | CLONE_NEWUTS | (0 if request["host_network"] else CLONE_NEWNET)
+        shared = request[
+            "share_processes"
+        ]  # then the pause process is PID 1 of all the pod's containers, and reaps for them
+        ready, told = os.pipe()
+        child = os.fork()
+        if not child:
+            try:
+                for directory in self.controllers:
+                    os.makedirs(directory + request["cgroup"], exist_ok=True)
+                    write(f"{directory}{request['cgroup']}/cgroup.procs", "0")
+                call("unshare", flags)
+                if not request["host_network"]:
+                    socket.sethostname(request["hostname"])
+                os.setsid()
+                if shared:
+                    call("unshare", CLONE_NEWPID)
+                    if inner := os.fork():
+                        os.write(told, str(inner).encode())
+                        os._exit(0)
+                    signal.set_wakeup_fd(-1)
+                    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children are reaped by the kernel; kept over execv
+                else:
+                    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                    os.write(told, b"1")
+                os.closerange(0, 3)
+                os.open("/dev/null", os.O_RDWR)
+                os.dup(0)
+                os.dup(0)
+                os.execv("/usr/bin/sleep", ["/pause", "infinity"])
+            except OSError as error:
+                os.write(told, str(error).encode())
+            os._exit(1)
+        os.close(told)
+        text = os.read(ready, 1000)
+        os.close(ready)
+        if shared and text.isdigit():
+            os.waitpid(child, 0)
+            child = int(text)  # now a child of this process, which adopts orphans
+        elif text != b"1":
+            return {"error": text.decode() or "the sandbox died"}
+        self.pauses[request["sandbox"]] = child
+        return {"pid": child, "fds": [os.open(f"/proc/{child}/ns/net", os.O_RDONLY | os.O_CLOEXEC)]}
+
+    def do_drop_sandbox(self, request: dict[str, Any], _fds: list[int]) -> dict[str, Any]:
+        pid = self.pauses.pop(request["sandbox"], 0)
+        if pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+        self.drop_cgroup(request["cgroup"])
+        return {}
+
+    def do_drop_cgroup(self, request: dict[str, Any], _fds: list[int]) -> dict[str, Any]:
+        self.drop_cgroup(request["cgroup"])
+        return {}
+
+    def do_tmpfs(self, request: dict[str, Any], _fds: list[int]) -> dict[str, Any]:
+        os.makedirs(request["path"], exist_ok=True)
+        mount("tmpfs", request["path"], "tmpfs", MS_NOSUID | MS_NODEV, request["options"])
+        return {}
+
+    def do_unmount(self, request: dict[str, Any], _fds: list[int]) -> dict[str, Any]:
+        call("umount2", request["path"].encode(), MNT_DETACH)
+        return {}
+
+    def do_host_path(self, request: dict[str, Any], _fds: list[int]) -> dict[str, Any]:
+        """Check or make a hostPath volume of the node, by its `type`. -> problem, "" when it is fine."""
+        path, kind = request["path"], request["type"]
+        if kind == "DirectoryOrCreate" or (kind == "" and not os.path.lexists(path)):
+            os.makedirs(path, mode=0o755, exist_ok=True)
+        elif kind == "FileOrCreate" and not os.path.exists(path):
+            os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o644))
+        checks = {
+            "Directory": stat.S_ISDIR,
+            "DirectoryOrCreate": stat.S_ISDIR,
+            "File": stat.S_ISREG,
+            "FileOrCreate": stat.S_ISREG,
+            "Socket": stat.S_ISSOCK,
+            "CharDevice": stat.S_ISCHR,
+            "BlockDevice": stat.S_ISBLK,
+        }
+        if kind in checks and not (os.path.exists(path) and checks[kind](os.stat(path).st_mode)):
+            return {"problem": f"hostPath type check failed: {path} is not a {kind}"}
+        return {"problem": ""}
+
+    def do_run(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any] | None:
+        """Mount the container's root and start it with runc; the reply is sent when runc has ended."""
+        container = Container(request)
+        for name in ("up", "work", "root"):
+            os.makedirs(f"{container.directory}/{name}")
+        mount(
+            "container",
+            container.directory + "/root",
+            "overlay",
+            0,
+            f"lowerdir={':'.join(request['lower'])},upperdir={container.directory}/up,workdir={container.directory}/work",
+        )
+        log = Log(request["log"])
+        ends: list[int] = []
+        for stream_name in (b"stdout", b"stderr"):
+            reading, writing = os.pipe()
+            container.streams.append(Stream(self, reading, stream_name, log))
+            ends.append(writing)
+        stdin = fds[0] if fds else os.open("/dev/null", os.O_RDONLY)
+        bundle = container.bundle
+        arguments = [
+            "runc",
+            "--root",
+            "/run/runc",
+            "--log",
+            f"{bundle}/runc.log",
+            "--log-format",
+            "json",
+            "run",
+            "--detach",
+            "--pid-file",
+            f"{bundle}/pid",
+            "--bundle",
+            bundle,
+            container.id,
+        ]
+        container.starter = self.spawn(arguments, [stdin, *ends])
+        for fd in ends:
+            os.close(fd)
+        if not fds:
+            os.close(stdin)
+        self.containers[container.id] = container
+        self.starters[container.starter] = container
+        return None
+
+    def do_spawn(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+        """Start a program of the node's with the three descriptors that came along; its end is an event `done`."""
+        pid = self.spawn(request["arguments"], fds[:3], session=request.get("session", False))
+        self.jobs[pid] = request["id"]
+        return {"pid": pid}
+
+    def do_kill(self, request: dict[str, Any], _fds: list[int]) -> dict[str, Any]:
+        container = self.containers.get(request.get("container", ""))
+        pid = container.pid if container else request.get("pid", 0)
+        if "pid_file" in request:
+            with open(request["pid_file"]) as file:
+                pid = int(file.read())
+        if not pid:
+            return {"error": "no such process"}
+        os.kill(pid, request["signal"])
+        return {}
+
+    def do_forget(self, request: dict[str, Any], _fds: list[int]) -> dict[str, Any]:
+        """Remove what is left of a dead container: processes that outlived it, its cgroup, its root, its output's
+        ends.
+        """
+        container = self.containers.pop(request["container"], None)
+        if container:
+            self.forget(container)
+        return {}
+
+    def forget(self, container: Container) -> None:
+        self.drop_cgroup(container.cgroup)
+        for stream in container.streams:
+            stream.drain()
+            stream.close()
+        with contextlib.suppress(OSError):
+            call("umount2", f"{container.directory}/root".encode(), MNT_DETACH)
+        shutil.rmtree(container.directory, ignore_errors=True)
+        shutil.rmtree(f"/run/runc/{container.id}", ignore_errors=True)
+
+    def spawn(self, arguments: list[str], stdio: list[int], *, session: bool = False) -> int:
+        program = shutil.which(arguments[0], path=ENVIRONMENT["PATH"])
+        if program is None:
+            raise FileNotFoundError(errno.ENOENT, f"{arguments[0]}: not found on the node")
+        lifted = [os.dup(fd) if fd < 3 else fd for fd in stdio]
+        actions = [(os.POSIX_SPAWN_DUP2, fd, index) for index, fd in enumerate(lifted)]
+        pid = os.posix_spawn(
+            program,
+            arguments,
+            ENVIRONMENT,
+            file_actions=actions,
+            setsid=session,
+            setsigdef=[signal.SIGPIPE, signal.SIGCHLD],
+            setsigmask=[],
+        )
+        for fd, original in zip(lifted, stdio, strict=True):
+            if fd != original:
+                os.close(fd)
+        return pid
+
+    def drop_cgroup(self, path: str) -> None:
+        for directory in self.controllers:
+            where = directory + path
+            for _ in range(50):  # a killed process leaves its cgroup within a few milliseconds
+                try:
+                    os.rmdir(where)
+                except FileNotFoundError:
+                    break
+                except OSError as error:
+                    if error.errno not in (errno.EBUSY, errno.ENOTEMPTY):
+                        break
+                    with contextlib.suppress(OSError), open(f"{where}/cgroup.procs") as file:
+                        for pid in file.read().split():
+                            with contextlib.suppress(ProcessLookupError):
+                                os.kill(int(pid), signal.SIGKILL)
+                    with contextlib.suppress(OSError):
+                        for entry in os.scandir(where):
+                            if entry.is_dir():
+                                self.drop_cgroup(f"{path}/{entry.name}")
+                    self.reap()
+                    select.select([], [], [], 0.002)
+                else:
+                    break
+
+    # ends of processes
+
+    def reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            at = time.time_ns()
+            if (starter := self.starters.pop(pid, None)) is not None:
+                self.on_started(starter, os.waitstatus_to_exitcode(status))
+            elif (container := self.mains.pop(pid, None)) is not None:
+                self.on_exit(container, status, at)
+            elif (sandbox := next((s for s, pause in self.pauses.items() if pause == pid), None)) is not None:
+                del self.pauses[sandbox]
+                self.send({"event": "sandbox", "sandbox": sandbox})
+            elif pid in self.jobs:
+                self.send({"event": "done", "job": self.jobs.pop(pid), "code": exit_code(status)})
+            else:
+                self.orphans[pid] = (status, at)
+                while len(self.orphans) > 512:
+                    del self.orphans[next(iter(self.orphans))]
+
+    def on_started(self, container: Container, code: int) -> None:
+        if code:
+            text = ""
+            with contextlib.suppress(OSError), open(f"{container.bundle}/runc.log") as file:
+                lines = [json.loads(line) for line in file if line.startswith("{")]
+                text = next((line["msg"] for line in reversed(lines) if line.get("level") == "error"), "")
+            self.containers.pop(container.id, None)
+            self.forget(container)
+            self.send({"id": container.request_id, "error": text or f"runc ended with {code} and no message"})
+            return
+        with open(f"{container.bundle}/pid") as file:
+            container.pid = int(file.read())
+        self.send({"id": container.request_id, "pid": container.pid, "at": time.time_ns()})
+        if container.pid in self.orphans:
+            self.on_exit(container, *self.orphans.pop(container.pid))
+        else:
+            self.mains[container.pid] = container
+
+    def on_exit(self, container: Container, status: int, at: int) -> None:
+        for stream in container.streams:
+            stream.drain()
+        container.pid = 0
+        self.send(
+            {
+                "event": "exit",
+                "container": container.id,
+                "code": exit_code(status),
+                "at": at,
+                "oom": self.saw_oom(container),
+            }
+        )
+
+    def saw_oom(self, container: Container) -> bool:
+        for directory in self.controllers:
+            for name in ("memory.oom_control", "memory.events"):
+                with contextlib.suppress(OSError), open(f"{directory}{container.cgroup}/{name}") as file:
+                    for line in file:
+                        key, _, value = line.partition(" ")
+                        if key == "oom_kill" and int(value):
+                            return True
+        return False
+
+
+def exit_code(status: int) -> int:
+    code = os.waitstatus_to_exitcode(status)
+    return 128 - code if code < 0 else code
+
+
+def main() -> None:
+    control = socket.socket(fileno=int(sys.argv[1]))
+    config = json.loads(control.recv(1 << 18))
+    try:
+        become_node(config)
+    except OSError as error:
+        control.send(json.dumps({"event": "failed", "message": str(error)}).encode())
+        return
+    init = Init(control, list(config["controllers"]))
+    init.send({"event": "ready"}, [])
+    init.run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,234 @@
+"""A pod's sandbox on a node: its namespaces, its address, its cgroup, its files, its volumes. Made once, ended once.
+
+The worker (worker.py) decides when; this does it. Paths come in pairs: `/var/lib/kubelet/…` in the node is
+`<run dir>/kubelet/…` for the server, which writes files from outside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from chaos.embedded.kubelet import cgroups
+from chaos.embedded.kubelet.environment import ConfigError, decoded
+from chaos.embedded.kubelet.machine import KUBELET, Machine, MachineDown, MachineError
+from chaos.embedded.kubelet.volumes import TokenIssuer, Volume, VolumePlan, plan_volumes, write_files
+from chaos.embedded.network import ClusterNetwork
+from chaos.embedded.network.addresses import DNS_ADDRESS
+from chaos.embedded.network.netns import Namespace
+from chaos.embedded.resources import CONFIG_MAP, SECRET, Object
+from chaos.embedded.store import Store
+
+DOMAIN = "cluster.local"
+
+
+def plan_resolv(pod: Object, node_resolv: str) -> str:
+    """The pod's /etc/resolv.conf, by its dnsPolicy and dnsConfig."""
+    spec, namespace = pod["spec"], pod["metadata"]["namespace"]
+    policy = spec.get("dnsPolicy", "ClusterFirst")
+    config = spec.get("dnsConfig") or {}
+    servers: list[str] = []
+    searches: list[str] = []
+    options: dict[str, str] = {}
+    if policy == "ClusterFirstWithHostNet" or (policy == "ClusterFirst" and not spec.get("hostNetwork")):
+        servers, options = [DNS_ADDRESS], {"ndots": "5"}
+        searches = [f"{namespace}.svc.{DOMAIN}", f"svc.{DOMAIN}", DOMAIN]
+    elif policy != "None":
+        for line in node_resolv.splitlines():
+            word, _, rest = line.strip().partition(" ")
+            if word == "nameserver":
+                servers.append(rest.strip())
+            elif word == "search":
+                searches += rest.split()
+    servers += config.get("nameservers") or []
+    searches += config.get("searches") or []
+    options |= {o["name"]: o.get("value", "") for o in config.get("options") or []}
+    lines = ([f"search {' '.join(searches)}"] if searches else []) + [f"nameserver {server}" for server in servers]
+    if options:
+        lines.append("options " + " ".join(f"{name}:{value}" if value else name for name, value in options.items()))
+    return "\n".join(lines) + "\n"
+
+
+def plan_hosts(pod: Object, address: str, hostname: str) -> str:
+    """The pod's /etc/hosts."""
+    spec = pod["spec"]
+    subdomain = spec.get("subdomain")
+    full = f"{hostname}.{subdomain}.{pod['metadata']['namespace']}.svc.{DOMAIN}\t" if subdomain else ""
+    lines = [
+        "# Kubernetes-managed hosts file.",
+        "127.0.0.1\tlocalhost",
+        "::1\tlocalhost ip6-localhost ip6-loopback",
+        "fe00::0\tip6-localnet",
+        "fe00::0\tip6-mcastprefix",
+        "fe00::1\tip6-allnodes",
+        "fe00::2\tip6-allrouters",
+        f"{address}\t{full}{hostname}",
+    ]
+    aliases = [f"{alias['ip']}\t" + "\t".join(alias.get("hostnames") or []) for alias in spec.get("hostAliases") or []]
+    if aliases:
+        lines += ["", "# Entries added by HostAliases.", *aliases]
+    return "\n".join(lines) + "\n"
+
+
+def plan_hostname(pod: Object, node: str) -> str:
+    spec = pod["spec"]
+    if spec.get("hostNetwork"):
+        return node
+    name: str = spec.get("hostname") or pod["metadata"]["name"]
+    return name[:63].rstrip("-.")
+
+
+class Sandbox:
+    """One pod's place on a node. `make` may be called again after the node has lost it."""
+
+    def __init__(
+        self,
+        pod: Object,
+        node: str,
+        run_dir: Path,
+        machine: Callable[[], Machine],
+        network: ClusterNetwork,
+        store: Store,
+        issue: TokenIssuer,
+        *,
+        cgroup_root: str,
+        resolv: str,
+    ) -> None:
+        self.uid: str = pod["metadata"]["uid"]
+        self.node = node
+        self.directory = run_dir / "kubelet" / "pods" / self.uid  # on the machine
+        self.inside = f"{KUBELET}/pods/{self.uid}"  # the same, in the node
+        self.cgroup = cgroups.pod_path(pod)
+        self.hostname = plan_hostname(pod, node)
+        self.pause = 0
+        self.namespace: Namespace | None = None
+        self.volumes: dict[str, Volume] = {}
+        self._machine = machine
+        self._network = network
+        self._store = store
+        self._issue = issue
+        self._cgroup_root = cgroup_root
+        self._resolv = resolv
+        self._tokens: dict[tuple[tuple[str, ...], int], tuple[str, float]] = {}
+        self._mounted: set[str] = set()
+
+    # volumes
+
+    def read(self, namespace: str, kind: str, name: str) -> Mapping[str, bytes] | None:
+        obj = self._store.find(CONFIG_MAP if kind == "ConfigMap" else SECRET, namespace, name)
+        return None if obj is None else decoded(kind, obj)
+
+    def _token(self, pod: Object, *, audiences: list[str], seconds: int) -> str:
+        """A token, issued anew when four fifths of its life are over."""
+        key = (tuple(audiences), seconds)
+        held = self._tokens.get(key)
+        if held is None or time.time() > held[1] + 0.8 * seconds:
+            self._tokens[key] = held = (self._issue(pod, audiences=audiences, seconds=seconds), time.time())
+        return held[0]
+
+    async def prepare_volumes(self, pod: Object, node: Mapping[str, str]) -> None:
+        """Make or refresh all volumes. Raises ConfigError with the Event's message, MachineDown."""
+        namespace = pod["metadata"]["namespace"]
+        plan = plan_volumes(
+            pod, f"{self.inside}/volumes", lambda kind, name: self.read(namespace, kind, name), self._token, node
+        )
+        group = (pod["spec"].get("securityContext") or {}).get("fsGroup")
+        for volume in plan.volumes:
+            if volume.name in self._mounted:
+                continue
+            if volume.host_type is not None:
+                reply, _ = await self._ask("host_path", path=volume.source, type=volume.host_type)
+                if reply["problem"]:
+                    raise ConfigError(f'MountVolume.SetUp failed for volume "{volume.name}" : {reply["problem"]}')
+            elif volume.tmpfs:
+                await self._ask("tmpfs", path=volume.source, options=volume.tmpfs)
+            if volume.host_type is not None or volume.tmpfs:
+                self._mounted.add(volume.name)
+        await asyncio.to_thread(self._write, plan, group)
+        self.volumes = {volume.name: volume for volume in plan.volumes}
+
+    async def _ask(self, do: str, **arguments: Any) -> tuple[dict[str, str], list[int]]:
+        try:
+            return await self._machine().ask(do, **arguments)
+        except MachineError as error:
+            raise ConfigError(f"MountVolume.SetUp failed: {error}") from error
+
+    def _write(self, plan: VolumePlan, group: int | None) -> None:
+        for volume in plan.volumes:
+            path = self.directory / "volumes" / volume.name
+            if volume.files:
+                write_files(path, plan.files[volume.name], group, plan.owners[volume.name])
+            elif volume.host_type is None and not volume.tmpfs and volume.name not in self._mounted:
+                path.mkdir(parents=True, exist_ok=True)
+                path.chmod(0o777)
+                if group is not None:
+                    os.chown(path, -1, group)
+                    path.chmod(0o2777)
+                self._mounted.add(volume.name)
+
+    # the sandbox itself
+
+    async def make(self, pod: Object, attempt: int) -> str:
+        """Namespaces, address, files, limits. -> the pod's address. Raises MachineError, MachineDown, OSError."""
+        host_network = bool(pod["spec"].get("hostNetwork"))
+        reply, fds = await self._machine().ask(
+            "sandbox",
+            sandbox=self.uid,
+            hostname=self.hostname,
+            host_network=host_network,
+            cgroup=f"{self.cgroup}/sandbox-{attempt}",
+            share_processes=bool(pod["spec"].get("shareProcessNamespace")),
+        )
+        self.pause = reply["pid"]
+        if self.namespace is not None:
+            self.namespace.close()
+        self.namespace = Namespace(fds[0])
+        cgroups.apply_limits(self._cgroup_root + self.cgroup, cgroups.pod_limits(pod))
+        if host_network:
+            address = self._network.node_ip(self.node)
+        else:
+            address = await self._network.attach_pod(self.node, self.uid, f"/proc/self/fd/{fds[0]}")
+        self.directory.mkdir(parents=True, exist_ok=True)
+        for name, text in (
+            ("hosts", plan_hosts(pod, address, self.hostname)),
+            ("hostname", self.hostname + "\n"),
+            ("resolv.conf", plan_resolv(pod, self._resolv)),
+        ):
+            (self.directory / name).write_text(text)
+        return address
+
+    def files(self) -> dict[str, str]:
+        """What containers find under /etc."""
+        return {f"/etc/{name}": f"{self.inside}/{name}" for name in ("hosts", "hostname", "resolv.conf")}
+
+    def lost(self) -> None:
+        """The node lost power: nothing of it is left."""
+        if self.namespace is not None:
+            self.namespace.close()
+            self.namespace = None
+        self.pause = 0
+        self._mounted.clear()
+
+    async def drop(self, *, host_network: bool) -> None:
+        """End the sandbox: its link, its namespaces, its cgroup, at once. Idempotent."""
+        if not host_network:
+            await self._network.detach_pod(self.node, self.uid)
+        if self.namespace is not None:
+            self.namespace.close()
+            self.namespace = None
+        with contextlib.suppress(MachineDown):
+            await self._machine().ask("drop_sandbox", sandbox=self.uid, cgroup=self.cgroup)
+
+    async def remove_files(self) -> None:
+        """Take the pod's directory away; what is mounted below it goes first."""
+        for name, volume in self.volumes.items():
+            if volume.tmpfs and name in self._mounted:
+                with contextlib.suppress(MachineDown, MachineError):
+                    await self._machine().ask("unmount", path=volume.source)
+        await asyncio.to_thread(shutil.rmtree, self.directory, ignore_errors=True)

@@ -1,0 +1,311 @@
+"""A container's OCI configuration for runc, from the pod, its image and its volumes. Pure; the shape is
+containerd's.
+"""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Final
+
+from chaos.embedded.kubelet.cgroups import Limits, oci_resources
+from chaos.embedded.kubelet.environment import expand
+from chaos.embedded.kubelet.images import Image
+from chaos.embedded.kubelet.volumes import Volume
+from chaos.embedded.quantity import parse_quantity
+from chaos.embedded.resources import Object
+
+CAPABILITIES: Final = (
+    "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "MKNOD",
+    "NET_BIND_SERVICE",
+    "NET_RAW",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_CHROOT",
+)
+ALL_CAPABILITIES: Final = (
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+)
+MASKED: Final = (
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+)
+READ_ONLY: Final = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+OPEN_FILES: Final = 65_536  # a server's figure; a login shell's 1,024 would end a proxy's experiment early
+PLAIN: Final = ("nosuid", "noexec", "nodev")
+
+
+class SpecError(ValueError):
+    """The container cannot be made as asked: CreateContainerConfigError or CreateContainerError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a container gets from its pod and node."""
+
+    pause: int  # pid of the sandbox's pause process, in the node
+    root: str  # path of the container's root file system, in the node
+    hostname: str
+    files: Mapping[str, str] = field(default_factory=dict)  # path in the container -> path in the node
+    volumes: Mapping[str, Volume] = field(default_factory=dict)
+    installation: Sequence[str] = ()
+    termination_log: str = ""
+    pid_namespace: str = ""  # one to join instead of a new one
+
+
+@cache
+def held_capabilities() -> tuple[str, ...]:
+    """Those that this process may hand on: its bounding set."""
+    with open("/proc/self/status") as file:
+        bits = next(int(line.split()[1], 16) for line in file if line.startswith("CapBnd:"))
+    return tuple(f"CAP_{name}" for number, name in enumerate(ALL_CAPABILITIES) if bits >> number & 1)
+
+
+def plan_capabilities(context: Mapping[str, Any], held: Sequence[str]) -> list[str]:
+    """The container's capabilities: the default ones with what is added and dropped, or all that there are."""
+    if context.get("privileged"):
+        return list(held)
+    change = context.get("capabilities") or {}
+    added = {name.upper().removeprefix("CAP_") for name in change.get("add") or []}
+    dropped = {name.upper().removeprefix("CAP_") for name in change.get("drop") or []}
+    chosen = set(ALL_CAPABILITIES) if "ALL" in added else set(CAPABILITIES)
+    chosen = set() if "ALL" in dropped else chosen - dropped
+    chosen |= added - {"ALL"}
+    return [name for name in held if name.removeprefix("CAP_") in chosen]
+
+
+def plan_user(pod: Object, container: Mapping[str, Any], image: Image) -> dict[str, Any]:
+    """uid, gid, additionalGids. Raises SpecError when runAsNonRoot is not kept."""
+    context = {**(pod["spec"].get("securityContext") or {}), **(container.get("securityContext") or {})}
+    name, _, group = image.user.partition(":")
+    uid = context.get("runAsUser")
+    if uid is None:
+        if name and not name.isdigit() and name != "root":
+            raise SpecError(
+                f"container has runAsUser by name ({name}), which needs a number here: set securityContext.runAsUser"
+            )
+        uid = int(name) if name.isdigit() else 0
+    gid = context.get("runAsGroup", int(group) if group.isdigit() else 0)
+    if context.get("runAsNonRoot") and uid == 0:
+        raise SpecError(
+            "container has runAsNonRoot and image will run as root "
+            f'(pod: "{pod["metadata"]["name"]}_{pod["metadata"]["namespace"]}({pod["metadata"]["uid"]})", '
+            f"container: {container['name']})"
+        )
+    extra = list(context.get("supplementalGroups") or [])
+    if (fs_group := context.get("fsGroup")) is not None:
+        extra.append(fs_group)
+    return {"uid": uid, "gid": gid, "additionalGids": sorted({gid, *extra})}
+
+
+def plan_arguments(container: Mapping[str, Any], image: Image, variables: Mapping[str, str]) -> list[str]:
+    """The container's command line. Raises SpecError when there is none."""
+    command = [expand(part, variables) for part in container.get("command") or []]
+    arguments = [expand(part, variables) for part in container.get("args") or []]
+    if not command:
+        command = list(image.entrypoint)
+        arguments = arguments or list(image.command)
+    if not command + arguments:
+        raise SpecError("no command specified: the image has none, so give the container a `command`")
+    return command + arguments
+
+
+def plan_oom_score(pod: Object, container: Mapping[str, Any], quality: str, memory: int) -> int:
+    """pkg/kubelet/qos: who is killed first when the machine runs out."""
+    if quality == "Guaranteed":
+        return -997
+    if quality == "BestEffort":
+        return 1000
+    request = container.get("resources", {}).get("requests", {}).get("memory", 0)
+    return int(min(999, max(3, 1000 - 1000 * int(parse_quantity(request)) // max(1, memory))))
+
+
+def plan_mounts(
+    pod: Object,
+    container: Mapping[str, Any],
+    around: Surroundings,
+    image: Image,
+    variables: Mapping[str, str],
+    *,
+    privileged: bool,
+) -> list[dict[str, Any]]:
+    """All mounts, in order. Raises SpecError for a volume that the pod does not have."""
+    mounts: list[dict[str, Any]] = [
+        {"destination": "/proc", "type": "proc", "source": "proc", "options": list(PLAIN)},
+        {
+            "destination": "/dev",
+            "type": "tmpfs",
+            "source": "tmpfs",
+            "options": ["nosuid", "strictatime", "mode=755", "size=65536k"],
+        },
+        {
+            "destination": "/dev/pts",
+            "type": "devpts",
+            "source": "devpts",
+            "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+        },
+        {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": [*PLAIN, "mode=1777", "size=65536k"]},
+        {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": list(PLAIN)},
+        {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": [*PLAIN, "rw" if privileged else "ro"]},
+    ]
+    if privileged:  # runs the node's own tools: it sees the node's cgroups
+        mounts.append(_bind("/sys/fs/cgroup", "/sys/fs/cgroup", readonly=False))
+    if image.installation:
+        mounts += [_bind(path, path, readonly=True) for path in around.installation]
+    mounts += [_bind(source, path, readonly=False) for path, source in around.files.items()]
+    if around.termination_log:
+        mounts.append(
+            _bind(
+                around.termination_log,
+                container.get("terminationMessagePath") or "/dev/termination-log",
+                readonly=False,
+            )
+        )
+    for mount in container.get("volumeMounts") or []:
+        volume = around.volumes.get(mount["name"])
+        if volume is None:
+            raise SpecError(f'volume "{mount["name"]}" not found in the pod')
+        part = expand(
+            mount.get("subPathExpr") or mount.get("subPath") or "", variables if mount.get("subPathExpr") else {}
+        )
+        if ".." in part.split("/"):
+            raise SpecError(f"subPath {part!r} of volume {mount['name']} must not hold '..'")
+        source = f"{volume.source}/{part}" if part else volume.source
+        entry = _bind(source, mount["mountPath"], readonly=bool(mount.get("readOnly")) or volume.files)
+        if (spread := mount.get("mountPropagation")) in ("Bidirectional", "HostToContainer"):
+            entry["options"] = [o for o in entry["options"] if o != "rprivate"] + [
+                "rshared" if spread == "Bidirectional" else "rslave"
+            ]
+        mounts.append(entry)
+    return mounts
+
+
+def _bind(source: str, destination: str, *, readonly: bool) -> dict[str, Any]:
+    options = ["rbind", "rprivate", "ro" if readonly else "rw"]
+    return {"destination": destination, "type": "bind", "source": source, "options": options}
+
+
+def plan_spec(
+    pod: Object,
+    container: Mapping[str, Any],
+    image: Image,
+    variables: Mapping[str, str],
+    around: Surroundings,
+    *,
+    limits: Limits,
+    cgroup: str,
+    oom_score: int | None,
+) -> dict[str, Any]:
+    """config.json for runc. Raises SpecError."""
+    spec = pod["spec"]
+    context = container.get("securityContext") or {}
+    privileged = bool(context.get("privileged"))
+    user = plan_user(pod, container, image)
+    capabilities = plan_capabilities(context, held_capabilities())
+    namespaces = [{"type": "mount"}]
+    if around.pid_namespace:
+        namespaces.append({"type": "pid", "path": around.pid_namespace})
+    elif not spec.get("hostPID"):
+        namespaces.append({"type": "pid"})
+    if not spec.get("hostNetwork"):
+        namespaces.append({"type": "network", "path": f"/proc/{around.pause}/ns/net"})
+    if not spec.get("hostIPC"):
+        namespaces.append({"type": "ipc", "path": f"/proc/{around.pause}/ns/ipc"})
+    namespaces.append({"type": "uts", "path": f"/proc/{around.pause}/ns/uts"})
+    devices = (
+        [
+            {"path": "/dev/net/tun", "type": "c", "major": 10, "minor": 200, "fileMode": 0o666},
+            {"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229, "fileMode": 0o666},
+        ]
+        if privileged
+        else []
+    )
+    rules = [{"allow": True, "access": "rwm"}] if privileged else [{"allow": False, "access": "rwm"}]
+    process: dict[str, Any] = {
+        "terminal": False,
+        "user": user,
+        "args": plan_arguments(container, image, variables),
+        "env": [f"{key}={value}" for key, value in variables.items()],
+        "cwd": container.get("workingDir") or image.directory or "/",
+        "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), capabilities),
+        "noNewPrivileges": context.get("allowPrivilegeEscalation") is False,
+    }
+    if oom_score is not None:
+        process["oomScoreAdj"] = oom_score
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    process["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": min(most, OPEN_FILES), "hard": most}]
+    sysctls = {s["name"]: s["value"] for s in (spec.get("securityContext") or {}).get("sysctls") or []}
+    return {
+        "ociVersion": "1.0.2",
+        "process": process,
+        "root": {"path": around.root, "readonly": bool(context.get("readOnlyRootFilesystem"))},
+        "hostname": around.hostname,
+        "mounts": plan_mounts(pod, container, around, image, variables, privileged=privileged),
+        "linux": {
+            "namespaces": namespaces,
+            "cgroupsPath": cgroup,
+            "devices": devices,
+            "sysctl": sysctls,
+            "resources": oci_resources(limits) | {"devices": rules},
+            "maskedPaths": [] if privileged or context.get("procMount") == "Unmasked" else list(MASKED),
+            "readonlyPaths": [] if privileged or context.get("procMount") == "Unmasked" else list(READ_ONLY),
+        },
+    }

@@ -1,0 +1,374 @@
+"""One pod's life on a node: a task that compares what is wanted with what runs, acts, and reports, until the pod is
+gone.
+
+The shape is the kubelet's: `sync` writes status first, then acts (actions.py), and is run again when something happened
+(the pod changed, the once-a-second look at containers found a death, a probe's result, a back-off ran out). What it
+does on the node goes through sandbox.py and containers.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+from chaos.embedded.clock import parse_time
+from chaos.embedded.kubelet.actions import plan_actions
+from chaos.embedded.kubelet.containers import Containers
+from chaos.embedded.kubelet.environment import ConfigError
+from chaos.embedded.kubelet.machine import MachineDown, MachineError
+from chaos.embedded.kubelet.records import Backoff, PodState, Record, is_sidecar
+from chaos.embedded.kubelet.sandbox import Sandbox
+from chaos.embedded.kubelet.status import pod_status, stamp
+from chaos.embedded.resources import POD, Object
+from chaos.embedded.store import Conflict, NotFound, Store
+
+log = logging.getLogger(__name__)
+RESYNC: Final = 60.0  # seconds between looks at a pod in which nothing happens, times 1 to 1.5
+RETRY: Final = 10.0  # after a failure, likewise
+MOUNT_RETRY: Final = 0.5  # doubling to a minute
+
+
+class Host(Protocol):
+    """What a worker needs of its node."""
+
+    name: str
+    store: Store
+    address: str
+    backoff: Backoff
+
+    def jitter(self, seconds: float) -> float: ...
+    def reachable(self) -> bool: ...
+    def event(self, pod: Object, kind: str, reason: str, message: str, field_path: str = "") -> None: ...
+    def facts(self) -> Mapping[str, str]: ...
+    async def next_look(self) -> None: ...
+    def finished(self, uid: str) -> None: ...
+
+
+class PodWorker:
+    """One pod."""
+
+    def __init__(self, host: Host, pod: Object, sandbox: Sandbox, containers: Containers) -> None:
+        self.host = host
+        self.pod = pod
+        self.uid: str = pod["metadata"]["uid"]
+        self.state: PodState = containers.state
+        self.sandbox = sandbox
+        self.containers = containers
+        self.removed = False  # the API has no such pod any longer
+        self.sandbox_lost = False  # somebody killed its pause process
+        self._wake = asyncio.Event()
+        self._shortened = asyncio.Event()
+        self._mount_retry = MOUNT_RETRY
+        self._task: asyncio.Task[None] | None = None
+        containers.changed = self.wake
+
+    # from outside
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name=f"pod {self.pod['metadata']['name']}")
+
+    async def pause(self) -> None:
+        """The kubelet stops, or its node has no power: containers are left as they are, and so is the memory of
+        them.
+        """
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+        self.containers.stop_probes()
+
+    def resume(self) -> None:
+        self.containers.start_probes(self.pod)
+        self.start()
+        self.wake()
+
+    def update(self, pod: Object) -> None:
+        """A newer version of the pod: from the watch, or what a write of its status came back with.
+
+        A status write is laid over the latest version, so it may be the first that this worker sees of a change which
+        the watch has yet to deliver. Whoever hears of a change first wakes the next pass, and older news are dropped.
+        """
+        if int(pod["metadata"]["resourceVersion"]) <= int(self.pod["metadata"]["resourceVersion"]):
+            return
+        before, self.pod = self.pod, pod
+        if "deletionTimestamp" in pod["metadata"]:
+            self._shorten()
+        old, new = before["metadata"], pod["metadata"]
+        if (
+            before["spec"] != pod["spec"]
+            or old.get("deletionTimestamp") != new.get("deletionTimestamp")
+            or old.get("generation") != new.get("generation")
+            or _gates(before) != _gates(pod)
+            or old.get("labels") != new.get("labels")
+            or old.get("annotations") != new.get("annotations")
+        ):
+            self.wake()
+
+    def remove(self, pod: Object) -> None:
+        """The API let go of the pod without waiting for us."""
+        self.pod = pod
+        self.removed = True
+        self._shorten()
+        self.wake()
+
+    def _shorten(self) -> None:
+        """Grace may be less than it was: who waits for an end reckons anew. An event each, so that none is missed."""
+        shortened, self._shortened = self._shortened, asyncio.Event()
+        shortened.set()
+
+    def look(self) -> None:
+        """The once-a-second look: learn of the deaths since the last one."""
+        if self.containers.absorb() or self.sandbox_lost:
+            self.wake()
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    # the life
+
+    async def _run(self) -> None:
+        while True:
+            self._wake.clear()
+            try:
+                delay = await self._sync()
+            except MachineDown:
+                return  # the node resumes its workers when it has power again
+            except Exception:  # whatever one pod provokes: said, and tried again, as a kubelet does
+                log.exception(
+                    "pod %s/%s: a pass failed", self.pod["metadata"]["namespace"], self.pod["metadata"]["name"]
+                )
+                delay = self.host.jitter(RETRY)
+            if delay is None:
+                self.host.finished(self.uid)
+                return
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), delay)
+
+    async def _sync(self) -> float | None:
+        """One pass. -> seconds until the next one at the latest; None when the pod is gone."""
+        meta = self.pod["metadata"]
+        if self.removed or "deletionTimestamp" in meta or self.state.terminal:
+            return await self._end()
+        if self.pod.get("status", {}).get("phase") in ("Succeeded", "Failed"):  # so it was before this kubelet knew it
+            self.state.terminal = self.state.stopped = True
+            return RESYNC
+        self.state.started_at = self.state.started_at or stamp(time.time())
+        left = self._deadline()
+        if left is not None and left <= 0:
+            self.state.reason, self.state.message = (
+                "DeadlineExceeded",
+                "Pod was active on the node longer than the specified deadline",
+            )
+            self.host.event(self.pod, "Normal", "DeadlineExceeded", self.state.message)
+            return await self._end()
+        if self.sandbox_lost:
+            await self._lose_sandbox()
+        self.write_status()
+        self.containers.poke()
+        actions = plan_actions(self.pod, self.state)
+        if actions.end:
+            return await self._end()
+        wait = min(self.host.jitter(RESYNC), left + 0.01 if left is not None else RESYNC * 2)
+        if not self.state.records or actions.sandbox:
+            wait_for_volumes = await self._volumes()
+            if wait_for_volumes:
+                return wait_for_volumes
+        if actions.sandbox:
+            return await self._make_sandbox()
+        await self.containers.resize(self.pod)
+        before = {
+            name: next((r for r in reversed(self.state.records.get(name, [])) if r.state == "exited"), None)
+            for name in actions.start
+        }
+        if actions.kill:
+            await asyncio.gather(*(self._kill_one(kill.record, kill.message) for kill in actions.kill))
+        for container in self.pod["spec"].get("ephemeralContainers") or []:
+            if self.state.latest(container["name"]) is None and container["name"] not in self.state.waiting:
+                await self.containers.start(self.pod, container, None)
+                self.write_status()
+        began = False
+        for name in actions.start:
+            container = next(
+                c
+                for c in [*self.pod["spec"].get("initContainers", []), *self.pod["spec"]["containers"]]
+                if c["name"] == name
+            )
+            started = await self.containers.start(self.pod, container, before[name])
+            began = began or started.began
+            if started.retry is not None:
+                wait = min(wait, self.host.jitter(min(started.retry, RESYNC)))
+        if began:
+            return 0.0
+        if not actions.start and not actions.kill:
+            await self._volumes()
+            self.write_status()
+        return wait
+
+    def _deadline(self) -> float | None:
+        """Seconds left of activeDeadlineSeconds."""
+        limit = self.pod["spec"].get("activeDeadlineSeconds")
+        if limit is None:
+            return None
+        return float(parse_time(self.state.started_at).timestamp() + limit - time.time())
+
+    async def _volumes(self) -> float | None:
+        """Make or refresh the volumes. -> seconds to wait when they cannot be made."""
+        facts = dict(self.host.facts()) | {"pod_ip": self.state.address}
+        try:
+            await self.sandbox.prepare_volumes(self.pod, facts)
+        except (ConfigError, OSError) as error:
+            self.host.event(self.pod, "Warning", "FailedMount", str(error))
+            wait, self._mount_retry = self._mount_retry, min(self._mount_retry * 2, 60.0)
+            return wait
+        self._mount_retry = MOUNT_RETRY
+        return None
+
+    async def _make_sandbox(self) -> float:
+        if self.state.sandbox >= 0:
+            self.host.event(
+                self.pod, "Normal", "SandboxChanged", "Pod sandbox changed, it will be killed and re-created."
+            )
+        try:
+            address = await self.sandbox.make(self.pod, self.state.sandbox + 1)
+        except (MachineError, OSError) as error:
+            self.host.event(self.pod, "Warning", "FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
+            await self.sandbox.drop(host_network=bool(self.pod["spec"].get("hostNetwork")))
+            return self.host.jitter(RETRY)
+        self.state.sandbox += 1
+        self.state.sandbox_ready = True
+        self.state.address = address
+        return 0.0
+
+    async def _lose_sandbox(self) -> None:
+        """Containers without their sandbox are ended; a new sandbox and new containers follow."""
+        self.sandbox_lost = False
+        if self.state.sandbox_ready:
+            await asyncio.gather(
+                *(
+                    self.containers.kill(self.pod, record, self._grace, self._shortening)
+                    for record in self.state.running()
+                    if record.unseen is None
+                )
+            )
+            self.containers.absorb()
+            await self.sandbox.drop(host_network=bool(self.pod["spec"].get("hostNetwork")))
+            self.state.sandbox_ready = False
+            self.state.address = ""
+
+    async def _kill_one(self, record: Record, message: str) -> None:
+        self.host.event(self.pod, "Normal", "Killing", message, self.containers.field_path(self.pod, record.name))
+        failed = self.state.probes[record.id].failed
+        probe = record.spec.get(f"{failed}Probe") or {}
+        grace = probe.get("terminationGracePeriodSeconds") or self.pod["spec"].get("terminationGracePeriodSeconds", 30)
+        await self.containers.kill(self.pod, record, lambda: max(1.0, float(grace)), self._shortening)
+
+    # the end
+
+    def _shortening(self) -> asyncio.Event:
+        return self._shortened
+
+    def _grace(self) -> float:
+        """Seconds that the pod has to end, as the kubelet reckons: never less than one, and a forced 0 means the pod's
+        own.
+        """
+        meta, spec = self.pod["metadata"], self.pod["spec"]
+        own = spec.get("terminationGracePeriodSeconds", 30)
+        asked = meta.get("deletionGracePeriodSeconds") or own
+        return max(1.0, float(min(asked, own) if not meta.get("deletionTimestamp") else asked))
+
+    async def _end(self) -> float | None:
+        """Stop everything, report, and (when the pod is deleted) let go of it."""
+        deleted = self.removed or "deletionTimestamp" in self.pod["metadata"]
+        self.state.terminal = True
+        if not self.state.stopped:
+            self.write_status()
+            sidecars = any(is_sidecar(record.spec) for record in self.state.running())
+            await self._stop_all()
+            await self.sandbox.drop(host_network=bool(self.pod["spec"].get("hostNetwork")))
+            self.state.sandbox_ready = False
+            if not deleted and not self.removed:
+                self.write_status()
+                await self.host.next_look()
+                if sidecars:  # their end is seen at one look, and acted upon at the next
+                    await self.host.next_look()
+            self.state.stopped = True
+        self.write_status()
+        deleted = self.removed or "deletionTimestamp" in self.pod["metadata"]
+        if not deleted:
+            return RESYNC
+        await self.containers.forget_all()
+        await self.sandbox.remove_files()
+        self.host.backoff.forget(lambda key: key.startswith(self.uid))
+        self._let_go()
+        return None if self._is_gone() else 1.0
+
+    async def _stop_all(self) -> None:
+        """Containers together, then native sidecars one by one in reverse order of their start; Events all at once."""
+        pod, spec = self.pod, self.pod["spec"]
+        sidecars = [c["name"] for c in spec.get("initContainers", []) if is_sidecar(c)]
+        running = {record.name: record for record in self.state.running() if record.unseen is None}
+        for name in running:
+            self.host.event(
+                pod, "Normal", "Killing", f"Stopping container {name}", self.containers.field_path(pod, name)
+            )
+        began = time.monotonic()
+        left = lambda: max(2.0 if time.monotonic() - began > 0.5 else 0.0, self._grace() - (time.monotonic() - began))  # noqa: E731
+        await asyncio.gather(
+            *(
+                self.containers.kill(self.pod, record, self._grace, self._shortening)
+                for name, record in running.items()
+                if name not in sidecars
+            )
+        )
+        for name in reversed(sidecars):
+            if name in running:
+                await self.containers.kill(self.pod, running[name], left, self._shortening)
+        self.containers.absorb()
+
+    def _let_go(self) -> None:
+        """The kubelet's last word: grace 0, upon which the API lets the pod go (when no finalizer holds it)."""
+        if self.removed or not self.host.reachable():
+            return
+        meta = self.pod["metadata"]
+
+        def end(pod: dict[str, Any]) -> None:
+            pod["metadata"]["deletionGracePeriodSeconds"] = 0
+
+        with contextlib.suppress(NotFound, Conflict):
+            self.host.store.mutate(POD, meta["namespace"], meta["name"], end, uid=self.uid)
+
+    def _is_gone(self) -> bool:
+        meta = self.pod["metadata"]
+        held = self.host.store.find(POD, meta["namespace"], meta["name"])
+        return self.removed or (self.host.reachable() and (held is None or held["metadata"]["uid"] != self.uid))
+
+    # status
+
+    def write_status(self) -> None:
+        """Report what is known, when the API can be reached and anything differs."""
+        if self.removed or not self.host.reachable():
+            return
+        meta = self.pod["metadata"]
+        now = stamp(time.time())
+
+        def change(pod: dict[str, Any]) -> None:
+            pod["status"] = pod_status(pod, self.state, host=self.host.address, now=now)
+            if pod["spec"].get("hostNetwork"):
+                pod["status"] |= {"podIP": self.host.address, "podIPs": [{"ip": self.host.address}]}
+
+        with contextlib.suppress(NotFound, Conflict):
+            self.update(self.host.store.mutate(POD, meta["namespace"], meta["name"], change, uid=self.uid))
+
+    def usage_paths(self) -> list[tuple[Record, str]]:
+        """(record, its cgroup on the machine) of what runs."""
+        return [(record, self.containers.cgroup_root + record.cgroup) for record in self.state.running()]
+
+
+def _gates(pod: Object) -> list[tuple[str, str]]:
+    """Conditions that others write, on which readiness may depend."""
+    wanted = {gate["conditionType"] for gate in pod["spec"].get("readinessGates") or []}
+    return [(c["type"], c["status"]) for c in pod.get("status", {}).get("conditions", []) if c["type"] in wanted]

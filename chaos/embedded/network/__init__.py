@@ -1,0 +1,16 @@
+"""The embedded cluster's network: nodes, pods, Services, DNS, all inside namespaces of its own.
+
+Nothing of it stands in the host's namespace. One anonymous namespace per cluster (the *fabric*) holds a bridge that
+links the nodes and the sockets that pods reach the cluster's own servers by; each node's namespace holds a bridge for
+its pods and the nftables rules of its Services. Namespaces live as long as a process or an open descriptor holds them,
+so that a killed cluster leaves none behind.
+
+`assembly` starts a `ClusterNetwork`, then `run_services`, `run_policies` and `serve_dns` as tasks; each node's kubelet
+attaches its pods.
+"""
+
+from chaos.embedded.network.dns import serve_dns
+from chaos.embedded.network.fabric import ClusterNetwork
+from chaos.embedded.network.rules import run_policies, run_services
+
+__all__ = ["ClusterNetwork", "run_policies", "run_services", "serve_dns"]

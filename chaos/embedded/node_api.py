@@ -1,0 +1,73 @@
+"""What the API server asks of a node's kubelet: logs, exec, and connections into a pod. Protocols only.
+
+`kubelet/` implements them and `api/` calls them, so that either can be read and tested alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class LogOptions:
+    """Query of a pod's `log` subresource."""
+
+    follow: bool = False
+    previous: bool = False
+    timestamps: bool = False
+    tail_lines: int | None = None
+    since_seconds: float | None = None
+    limit_bytes: int | None = None
+
+
+class ExecSession(Protocol):
+    """A process started in a container."""
+
+    stdin: asyncio.StreamWriter | None
+    stdout: asyncio.StreamReader
+    stderr: asyncio.StreamReader | None  # None with a terminal: both go to stdout
+
+    def resize(self, columns: int, rows: int) -> None: ...
+    async def wait(self) -> int:
+        """The exit code; 128 + signal when killed by one."""
+        ...
+
+    def kill(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerUsage:
+    """One container's resource use, from its cgroup."""
+
+    namespace: str
+    pod: str
+    container: str
+    cpu_seconds: float  # cumulative
+    cpu_nanocores: int  # over the last sampling interval
+    memory_bytes: int  # working set
+    at: str  # RFC 3339 with fraction
+
+
+class Kubelet(Protocol):
+    """One node's kubelet, as the API server sees it."""
+
+    def logs(self, namespace: str, pod: str, container: str, options: LogOptions) -> AsyncIterator[bytes]:
+        """Chunks of whole lines. Raises LookupError when the container has no log (yet)."""
+        ...
+
+    async def exec(
+        self, namespace: str, pod: str, container: str, command: Sequence[str], *, stdin: bool, tty: bool
+    ) -> ExecSession:
+        """Start a process in the running container; raises LookupError when it is not running."""
+        ...
+
+    async def connect(self, namespace: str, pod: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A TCP connection to the port, made inside the pod's network namespace to 127.0.0.1 (portforward, proxy)."""
+        ...
+
+    def usage(self) -> list[ContainerUsage]:
+        """Latest figures of all containers of the node."""
+        ...

@@ -1,0 +1,408 @@
+"""Embedded clusters from outside: up, down, status, clean. What the command line, the plugin and tests call.
+
+A cluster is a process with a run directory, /run/sharedfate/NAME. The process holds the directory's lock for as long as
+it lives; a directory that nobody holds is the remains of a dead cluster, and `clean` removes them: processes (found by
+their cgroup), mounts, cgroups, files. Network namespaces, links and rules are gone with the processes that held them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.parse
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from chaos.errors import ApiError, EnvironmentUnfit, ExperimentFailure, Misuse
+
+RUN: Final = Path("/run/sharedfate")
+UP_SECONDS: Final = 60.0
+DOWN_SECONDS: Final = 15.0
+_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?")
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A cluster as seen from outside."""
+
+    name: str
+    state: str  # up | starting | dead
+    pid: int | None
+    kubeconfig: Path
+
+
+@dataclass(slots=True)
+class _Child:
+    process: subprocess.Popen[bytes]
+    line: socket.socket
+
+
+_children: dict[str, _Child] = {}  # clusters that this process started
+
+
+def preflight() -> list[str]:
+    """What this machine lacks to run a cluster, one line each; empty when nothing."""
+    missing = []
+    if sys.platform != "linux":
+        return [f"the embedded cluster needs Linux, this is {sys.platform}: use --chaos-cluster context:NAME"]
+    if os.geteuid() != 0:
+        missing.append(
+            "not root: the embedded cluster makes namespaces, mounts and cgroups; run it with sudo or in a privileged "
+            "container"
+        )
+    for binary, package in (("runc", "runc"), ("nft", "nftables"), ("ip", "iproute2")):
+        if shutil.which(binary) is None:
+            missing.append(f"{binary} is not on PATH: install it, e.g. apt-get install {package}")
+    if "overlay" not in Path("/proc/filesystems").read_text():
+        missing.append("the kernel has no overlay file system: modprobe overlay")
+    for kind in ("net", "mnt", "pid", "cgroup"):
+        if not Path(f"/proc/self/ns/{kind}").exists():
+            missing.append(f"the kernel has no {kind} namespaces")
+    from chaos.embedded.kubelet import cgroups
+
+    try:
+        found = cgroups.controllers()
+        if "" not in found:
+            missing += [f"cgroup controller {name} is not mounted" for name in ("cpu", "memory") if name not in found]
+    except EnvironmentUnfit as error:
+        missing.append(str(error))
+    return missing
+
+
+def run_directory(name: str) -> Path:
+    """Where a cluster of that name lives; Misuse for a name that cannot be one."""
+    if not _NAME.fullmatch(name):
+        raise Misuse(f"cluster name {name!r}: want lower case letters, digits and dashes, at most 40")
+    return RUN / name
+
+
+def _lock(directory: Path) -> int | None:
+    """The directory's lock, or None when a living cluster holds it."""
+    descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+@contextlib.contextmanager
+def claimed(name: str) -> Iterator[Path]:
+    """A run directory for a cluster that this process assembles by itself: `clean` leaves it alone while the process
+    lives, and finds what is left of it when it was killed. Misuse when it is taken."""
+    directory = run_directory(name)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = _lock(directory)
+    if lock is None:
+        raise Misuse(f"a cluster named {name!r} runs already: choose another name")
+    try:
+        _remove_remains(directory, keep_lock=True)
+        yield directory
+    finally:
+        _remove_remains(directory, keep_lock=False)
+        os.close(lock)
+
+
+def up(name: str = "sharedfate", *, nodes: int | Sequence[str] = 2, keep: bool = False) -> Path:
+    """Start a cluster and wait until its nodes are Ready; the path of its kubeconfig.
+
+    Without `keep` it ends when this process does, however this process ends. Raises EnvironmentUnfit, before anything
+    is started, when the machine lacks something, and Misuse when a cluster of that name runs already (with `keep` that
+    one is used).
+    """
+    directory = run_directory(name)
+    wanted = str(nodes) if isinstance(nodes, int) else ",".join(nodes)
+    if missing := preflight():
+        raise EnvironmentUnfit("; ".join(missing))
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = _lock(directory)
+    if lock is None:
+        if keep and (directory / "ready").exists():
+            return directory / "kubeconfig"
+        raise Misuse(
+            f"a cluster named {name!r} runs already (pid {_pid(directory)}): choose another name, or end it with "
+            f"`sharedfate cluster down --name {name}`"
+        )
+    try:
+        _remove_remains(directory, keep_lock=True)
+        ours, theirs = socket.socketpair()
+        command = [
+            sys.executable,
+            "-m",
+            "chaos.embedded",
+            "--dir",
+            str(directory),
+            "--name",
+            name,
+            "--nodes",
+            wanted,
+            "--runner-fd",
+            str(theirs.fileno()),
+            "--lock-fd",
+            str(lock),
+            *(["--keep"] if keep else []),
+        ]
+        with open(directory / "log", "ab") as out:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                pass_fds=[theirs.fileno(), lock],
+                start_new_session=True,
+            )
+        theirs.close()
+    finally:
+        os.close(lock)
+    _children[name] = _Child(process, ours)
+    words = _first_words(ours)
+    if words == "ready":
+        return directory / "kubeconfig"
+    tail = words.removeprefix("failed: ") or _last_line(directory / "log") or "it said nothing"
+    log = directory / "log"
+    said = log.read_bytes() if log.exists() else b""
+    down(name)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    log.write_bytes(said)
+    raise EnvironmentUnfit(f"the embedded cluster did not come up: {tail} (its log, until the next clean: {log})")
+
+
+def _first_words(line: socket.socket) -> str:
+    """What the cluster says first: `ready`, `failed: …`, or nothing when it died or is too slow."""
+    line.settimeout(UP_SECONDS)
+    words = b""
+    try:
+        while not words.endswith(b"\n"):
+            chunk = line.recv(4096)
+            if not chunk:
+                break
+            words += chunk
+    except (TimeoutError, ConnectionError):
+        return f"failed: not ready after {UP_SECONDS:g} s"
+    return words.decode(errors="replace").strip()
+
+
+def _last_line(path: Path) -> str:
+    with contextlib.suppress(OSError):
+        lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
+        return lines[-1][:300] if lines else ""
+    return ""
+
+
+def _pid(directory: Path) -> int | None:
+    with contextlib.suppress(OSError, ValueError):
+        return int((directory / "pid").read_text())
+    return None
+
+
+def down(name: str = "sharedfate") -> bool:
+    """End a cluster and remove its run directory; False when there was none. ExperimentFailure when something stays."""
+    directory = run_directory(name)
+    pid = _pid(directory) if _is_alive(directory) else None
+    if pid is not None:
+        _end(pid)
+    _reap(name)
+    if not directory.exists():
+        return False
+    if left := clean(name):
+        remains = [one for one in left if not one.startswith("directory")]
+        if remains and pid is not None:
+            raise ExperimentFailure(f"cluster {name} went down and left behind: {'; '.join(remains)} (removed now)")
+    return True
+
+
+def _reap(name: str) -> None:
+    """Let go of a cluster that this process started: its line, and its exit status."""
+    child = _children.pop(name, None)
+    if child is None:
+        return
+    child.line.close()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.process.wait(DOWN_SECONDS)
+
+
+def _end(pid: int) -> None:
+    """SIGTERM, then SIGKILL; returns when the process is gone."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        signal.pidfd_send_signal(descriptor, signal.SIGTERM)
+        if not select.select([descriptor], [], [], DOWN_SECONDS)[0]:
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            select.select([descriptor], [], [], DOWN_SECONDS)
+    except ProcessLookupError:
+        pass
+    finally:
+        os.close(descriptor)
+
+
+def _is_alive(directory: Path) -> bool:
+    if not directory.exists():
+        return False
+    lock = _lock(directory)
+    if lock is None:
+        return True
+    os.close(lock)
+    return False
+
+
+def status(name: str = "sharedfate") -> Status | None:
+    """The cluster of that name; None when there is nothing."""
+    directory = run_directory(name)
+    if not directory.exists():
+        return None
+    alive = _is_alive(directory)
+    state = ("up" if (directory / "ready").exists() else "starting") if alive else "dead"
+    return Status(name, state, _pid(directory) if alive else None, directory / "kubeconfig")
+
+
+def names() -> list[str]:
+    """All names of which something is there: run directories and cgroups."""
+    from chaos.embedded.kubelet import cgroups
+
+    found = {path.name for path in RUN.iterdir() if path.is_dir()} if RUN.is_dir() else set()
+    with contextlib.suppress(EnvironmentUnfit):
+        for root in cgroups.controllers().values():
+            top = Path(root + cgroups.ROOT)
+            if top.is_dir():
+                found |= {path.name for path in top.iterdir() if path.is_dir()}
+    return sorted(name for name in found if _NAME.fullmatch(name))
+
+
+def clean(name: str | None = None) -> list[str]:
+    """Remove what dead clusters left, of one name or of all; what was removed, one line each. A living one is left
+    alone.
+    """
+    removed = []
+    for one in [name] if name is not None else names():
+        directory = run_directory(one)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = _lock(directory)
+        if lock is None:
+            continue
+        try:
+            _reap(one)
+            removed += _remove_remains(directory, keep_lock=False)
+        finally:
+            os.close(lock)
+    return removed
+
+
+def running(name: str) -> Status:
+    """The cluster of that name; Misuse when it is not up."""
+    found = status(name)
+    if found is None or found.state != "up":
+        raise Misuse(f"no cluster named {name!r} is up: start it with `sharedfate cluster up --name {name}`")
+    return found
+
+
+def load_image(name: str, archive: Path) -> list[str]:
+    """Unpack an OCI or docker archive into a cluster; names of its images."""
+    from chaos.embedded.kubelet import Images
+
+    return Images(running(name).kubeconfig.parent / "images").load(archive)
+
+
+def operate(name: str, node: str, operation: str) -> None:
+    """Break or mend a node of a running cluster, as `POST /embedded/nodes/NODE/OPERATION` does. Misuse for what is not
+    there.
+    """
+    from chaos.cluster.client import Cluster
+
+    with contextlib.closing(Cluster(running(name).kubeconfig)) as cluster:
+        try:
+            cluster.request(
+                "POST", f"/embedded/nodes/{urllib.parse.quote(node, safe='')}/{urllib.parse.quote(operation, safe='')}"
+            )
+        except ApiError as error:
+            if error.code in (400, 404):
+                raise Misuse(str(error)) from error
+            raise
+
+
+def _remove_remains(directory: Path, *, keep_lock: bool) -> list[str]:
+    """Everything of a cluster that no process answers for; the caller holds the lock."""
+    from chaos.embedded.kubelet import cgroups
+
+    removed = []
+    tree = f"{cgroups.ROOT}/{directory.name}"
+    roots = [Path(root + tree) for root in set(cgroups.controllers().values())]
+    removed += [f"process {pid}" for pid in sorted(_kill_all(directory, tree))]
+    if any(root.exists() for root in roots):
+        cgroups.remove_tree(tree)
+        removed.append(f"cgroup {tree}")
+    for mount in _mounts(directory):
+        done = subprocess.run(["umount", "--lazy", mount], capture_output=True, text=True, check=False)
+        removed.append(f"mount {mount}" if done.returncode == 0 else f"mount {mount}: {done.stderr.strip()}")
+    entries = [path for path in directory.iterdir() if not (keep_lock and path.name == "lock")]
+    if any(path.name != "lock" for path in entries):
+        removed.append(f"directory {directory}")
+    for path in entries:
+        _delete(path)
+    if not keep_lock:
+        with contextlib.suppress(OSError):
+            directory.rmdir()
+    return removed
+
+
+def _delete(path: Path) -> None:
+    for _ in range(50):  # a killed process may still be closing its files
+        try:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+            return
+        except OSError:
+            time.sleep(0.02)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _kill_all(directory: Path, tree: str) -> set[int]:
+    """Kill what belongs to the cluster until nothing does: one just started may start another before it is killed."""
+    killed: set[int] = set()
+    end = time.monotonic() + DOWN_SECONDS
+    while (found := _processes(directory, tree)) and time.monotonic() < end:
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        killed |= set(found)
+        time.sleep(0.005)
+    return killed
+
+
+def _processes(directory: Path, tree: str) -> list[int]:
+    """Processes in a cgroup at or below the tree, and those not yet in it that write into the run directory."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            groups = [line.split(":", 2)[2] for line in (entry / "cgroup").read_text().splitlines()]
+            output = os.readlink(entry / "fd" / "2")
+            if any(group == tree or group.startswith(f"{tree}/") for group in groups) or output.startswith(
+                f"{directory}/"
+            ):
+                found.append(int(entry.name))
+    return found
+
+
+def _mounts(directory: Path) -> list[str]:
+    """Mount points at or below the directory, innermost first."""
+    prefix = str(directory)
+    points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    return sorted((one for one in points if one == prefix or one.startswith(prefix + "/")), key=len, reverse=True)

@@ -1,0 +1,107 @@
+"""The kinds that the embedded cluster serves: their groups, plurals, scope and short names. Data only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+Object = Mapping[str, Any]  # a Kubernetes object as JSON; never changed in place once it is stored
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One served kind. `group` is "" for core."""
+
+    group: str
+    version: str
+    kind: str
+    plural: str
+    namespaced: bool = True
+    short_names: tuple[str, ...] = ()
+    subresources: tuple[str, ...] = ()
+    verbs: tuple[str, ...] = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
+
+    @property
+    def api_version(self) -> str:
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+    @property
+    def singular(self) -> str:
+        return self.kind.lower()
+
+
+NAMESPACE: Final = Resource("", "v1", "Namespace", "namespaces", False, ("ns",), ("status", "finalize"))
+NODE: Final = Resource("", "v1", "Node", "nodes", False, ("no",), ("status",))
+POD: Final = Resource(
+    "",
+    "v1",
+    "Pod",
+    "pods",
+    True,
+    ("po",),
+    ("status", "log", "exec", "attach", "portforward", "proxy", "eviction", "binding", "resize", "ephemeralcontainers"),
+)
+SERVICE: Final = Resource("", "v1", "Service", "services", True, ("svc",), ("status", "proxy"))
+ENDPOINTS: Final = Resource("", "v1", "Endpoints", "endpoints", True, ("ep",))
+CONFIG_MAP: Final = Resource("", "v1", "ConfigMap", "configmaps", True, ("cm",))
+SECRET: Final = Resource("", "v1", "Secret", "secrets")
+SERVICE_ACCOUNT: Final = Resource("", "v1", "ServiceAccount", "serviceaccounts", True, ("sa",), ("token",))
+EVENT: Final = Resource("", "v1", "Event", "events", True, ("ev",))
+EVENTS_EVENT: Final = Resource("events.k8s.io", "v1", "Event", "events", True, ("ev",))  # the same objects as EVENT
+LIMIT_RANGE: Final = Resource("", "v1", "LimitRange", "limitranges", True, ("limits",))
+RESOURCE_QUOTA: Final = Resource("", "v1", "ResourceQuota", "resourcequotas", True, ("quota",), ("status",))
+PERSISTENT_VOLUME_CLAIM: Final = Resource(
+    "", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", True, ("pvc",), ("status",)
+)
+LEASE: Final = Resource("coordination.k8s.io", "v1", "Lease", "leases")
+DEPLOYMENT: Final = Resource("apps", "v1", "Deployment", "deployments", True, ("deploy",), ("status", "scale"))
+REPLICA_SET: Final = Resource("apps", "v1", "ReplicaSet", "replicasets", True, ("rs",), ("status", "scale"))
+DAEMON_SET: Final = Resource("apps", "v1", "DaemonSet", "daemonsets", True, ("ds",), ("status",))
+STATEFUL_SET: Final = Resource("apps", "v1", "StatefulSet", "statefulsets", True, ("sts",), ("status", "scale"))
+CONTROLLER_REVISION: Final = Resource("apps", "v1", "ControllerRevision", "controllerrevisions")
+JOB: Final = Resource("batch", "v1", "Job", "jobs", True, (), ("status",))
+CRON_JOB: Final = Resource("batch", "v1", "CronJob", "cronjobs", True, ("cj",), ("status",))
+ENDPOINT_SLICE: Final = Resource("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices")
+POD_DISRUPTION_BUDGET: Final = Resource(
+    "policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", True, ("pdb",), ("status",)
+)
+NETWORK_POLICY: Final = Resource("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", True, ("netpol",))
+ROLE: Final = Resource("rbac.authorization.k8s.io", "v1", "Role", "roles")
+ROLE_BINDING: Final = Resource("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings")
+CLUSTER_ROLE: Final = Resource("rbac.authorization.k8s.io", "v1", "ClusterRole", "clusterroles", False)
+CLUSTER_ROLE_BINDING: Final = Resource(
+    "rbac.authorization.k8s.io", "v1", "ClusterRoleBinding", "clusterrolebindings", False
+)
+PRIORITY_CLASS: Final = Resource("scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses", False, ("pc",))
+
+RESOURCES: Final[tuple[Resource, ...]] = (
+    NAMESPACE,
+    NODE,
+    POD,
+    SERVICE,
+    ENDPOINTS,
+    CONFIG_MAP,
+    SECRET,
+    SERVICE_ACCOUNT,
+    EVENT,
+    LIMIT_RANGE,
+    RESOURCE_QUOTA,
+    PERSISTENT_VOLUME_CLAIM,
+    LEASE,
+    DEPLOYMENT,
+    REPLICA_SET,
+    DAEMON_SET,
+    STATEFUL_SET,
+    CONTROLLER_REVISION,
+    JOB,
+    CRON_JOB,
+    ENDPOINT_SLICE,
+    POD_DISRUPTION_BUDGET,
+    NETWORK_POLICY,
+    ROLE,
+    ROLE_BINDING,
+    CLUSTER_ROLE,
+    CLUSTER_ROLE_BINDING,
+    PRIORITY_CLASS,
+)

@@ -1,0 +1,267 @@
+"""The cluster's state: versioned objects and their watches, in memory, on one event loop.
+
+Everything inside the embedded cluster (API server, controllers, kubelets) reads and writes here. The store knows
+versions, conflicts, finalizers and watches; it does not know defaults, validation or permissions (the API server's).
+Stored objects are never changed in place: `mutate` hands its function a deep copy. All calls are synchronous and
+atomic, because everything runs on one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, Literal
+
+import orjson
+
+from chaos.embedded.resources import Object, Resource
+
+Key = tuple[str, str]  # (namespace or "", name)
+Change = Literal["ADDED", "MODIFIED", "DELETED"]
+BACKLOG: Final = 50_000  # changes that a watch may be behind before it is closed
+HISTORY: Final = 4096  # watch events kept per resource; a watch from before them is told 410 Expired
+
+
+class NotFound(LookupError):
+    """No object of that name."""
+
+
+class AlreadyExists(ValueError):
+    """An object of that name exists."""
+
+
+class Conflict(ValueError):
+    """The object changed since the version that the caller read, or its UID is another."""
+
+
+class Expired(ValueError):
+    """The version asked for is older than what is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchEvent:
+    """One change of one object, with the version at which it happened."""
+
+    type: Change
+    object: Object
+    version: int
+    before: Object | None = None  # the object before the change: a selector may match one and not the other
+
+
+def now() -> str:
+    """RFC 3339 in whole seconds, as Kubernetes' metav1.Time."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def copy(obj: Object) -> dict[str, Any]:
+    """A deep copy of a JSON object."""
+    result: dict[str, Any] = orjson.loads(orjson.dumps(obj))
+    return result
+
+
+class Watch:
+    """A subscription: an asynchronous iterator of WatchEvents; close it, or leave its `with`."""
+
+    def __init__(self, table: _Table, namespace: str | None, backlog: list[WatchEvent]) -> None:
+        self._table = table
+        self._namespace = namespace
+        self._queue: asyncio.Queue[WatchEvent | None] = asyncio.Queue()
+        for event in backlog:
+            self.offer(event)
+
+    def offer(self, event: WatchEvent) -> None:
+        if self._namespace is None or event.object["metadata"].get("namespace", "") == self._namespace:
+            if self._queue.qsize() >= BACKLOG:  # its reader sleeps: it must list again
+                self.close()
+            else:
+                self._queue.put_nowait(event)
+
+    def close(self) -> None:
+        self._table.watches.discard(self)
+        self._queue.put_nowait(None)
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def batch(self, timeout: float) -> list[WatchEvent | None]:
+        """All changes that are there, at least one; None in it means closed. Raises TimeoutError after `timeout`
+        seconds.
+        """
+        events = [await asyncio.wait_for(self._queue.get(), timeout)]
+        while not self._queue.empty():
+            events.append(self._queue.get_nowait())
+        return events
+
+    async def next(self, timeout: float | None = None) -> WatchEvent | None:
+        """The next change; None when closed. Raises TimeoutError after `timeout` seconds."""
+        return await asyncio.wait_for(self._queue.get(), timeout)
+
+    async def __aiter__(self) -> AsyncIterator[WatchEvent]:
+        while (event := await self._queue.get()) is not None:
+            yield event
+
+
+class _Table:
+    __slots__ = ("history", "objects", "oldest", "watches")
+
+    def __init__(self) -> None:
+        self.objects: dict[Key, Object] = {}
+        self.history: deque[WatchEvent] = deque(maxlen=HISTORY)
+        self.oldest = 0  # versions at or below this can no longer be watched from
+        self.watches: set[Watch] = set()
+
+
+class Store:
+    """Versioned objects of all served kinds."""
+
+    def __init__(self) -> None:
+        self.version = 1
+        self._tables: dict[tuple[str, str], _Table] = {}
+
+    def _table(self, resource: Resource) -> _Table:
+        return self._tables.setdefault((resource.group, resource.plural), _Table())
+
+    def get(self, resource: Resource, namespace: str, name: str) -> Object:
+        """The object; raises NotFound. `namespace` is "" for cluster-scoped kinds."""
+        try:
+            return self._table(resource).objects[namespace, name]
+        except KeyError:
+            raise NotFound(f'{resource.plural} "{name}" not found') from None
+
+    def find(self, resource: Resource, namespace: str, name: str) -> Object | None:
+        """The object, or None."""
+        return self._table(resource).objects.get((namespace, name))
+
+    def list(self, resource: Resource, namespace: str | None = None) -> list[Object]:
+        """All objects of a kind, of one namespace or (None) of all, in order of their keys."""
+        objects = self._table(resource).objects
+        return [objects[key] for key in sorted(objects) if namespace is None or key[0] == namespace]
+
+    def create(self, resource: Resource, obj: Object) -> Object:
+        """Store a new object with fresh UID, version and creation time; raises AlreadyExists."""
+        new = copy(obj)
+        meta = new.setdefault("metadata", {})
+        if not meta.get("name"):
+            meta["name"] = meta["generateName"] + random_suffix()
+        key = (meta.get("namespace", ""), meta["name"])
+        table = self._table(resource)
+        if key in table.objects:
+            raise AlreadyExists(f'{resource.plural} "{key[1]}" already exists')
+        new.setdefault("apiVersion", resource.api_version)
+        new.setdefault("kind", resource.kind)
+        meta["uid"] = meta.get("uid") or str(uuid.uuid4())  # a Job's is given by admission, its selector holds it
+        meta["creationTimestamp"] = now()
+        return self._commit(table, "ADDED", key, new, None)
+
+    def update(self, resource: Resource, obj: Object) -> Object:
+        """Replace an object; raises NotFound, and Conflict when `metadata.resourceVersion` or `uid` is given and stale.
+
+        Storing what is there already changes nothing and makes no event. An object that is being deleted and has lost
+        its last finalizer goes.
+        """
+        meta = obj["metadata"]
+        key = (meta.get("namespace", ""), meta["name"])
+        table = self._table(resource)
+        before = table.objects.get(key)
+        if before is None:
+            raise NotFound(f'{resource.plural} "{key[1]}" not found')
+        held = before["metadata"]
+        if (meta.get("resourceVersion") or held["resourceVersion"]) != held["resourceVersion"]:
+            raise Conflict(
+                f'Operation cannot be fulfilled on {resource.plural} "{key[1]}": the object has been modified; '
+                "please apply your changes to the latest version and try again"
+            )
+        if (meta.get("uid") or held["uid"]) != held["uid"]:
+            raise Conflict(
+                f"Precondition failed: UID in precondition: {meta['uid']}, UID in object meta: {held['uid']}"
+            )
+        new = copy(obj)
+        for name in ("uid", "creationTimestamp", "resourceVersion"):
+            new["metadata"][name] = held[name]
+        if new == before:
+            return before
+        if self._gone(resource, new):
+            return self._commit(table, "DELETED", key, new, before)
+        return self._commit(table, "MODIFIED", key, new, before)
+
+    def mutate(
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        change: Callable[[dict[str, Any]], object],
+        *,
+        uid: str | None = None,
+    ) -> Object:
+        """Change a copy of the object in place with `change`, and store it. Raises NotFound, and Conflict for another
+        UID.
+        """
+        current = self.get(resource, namespace, name)
+        if uid is not None and current["metadata"]["uid"] != uid:
+            raise Conflict(
+                f"Precondition failed: UID in precondition: {uid}, UID in object meta: {current['metadata']['uid']}"
+            )
+        new = copy(current)
+        change(new)
+        return self.update(resource, new)
+
+    def remove(self, resource: Resource, namespace: str, name: str, *, uid: str | None = None) -> Object:
+        """Take the object out at once, whatever its finalizers; raises NotFound or Conflict. The kubelet's last word on
+        a pod.
+        """
+        current = self.get(resource, namespace, name)
+        if uid is not None and current["metadata"]["uid"] != uid:
+            raise Conflict(
+                f"Precondition failed: UID in precondition: {uid}, UID in object meta: {current['metadata']['uid']}"
+            )
+        return self._commit(self._table(resource), "DELETED", (namespace, name), copy(current), current)
+
+    def watch(self, resource: Resource, namespace: str | None = None, since: int | None = None) -> Watch:
+        """Changes after version `since` (None: from now on). Raises Expired when they are no longer kept."""
+        table = self._table(resource)
+        if since is not None and since < table.oldest:
+            raise Expired(f"too old resource version: {since} ({table.oldest})")
+        backlog = [] if since is None else [event for event in table.history if event.version > since]
+        watch = Watch(table, namespace, backlog)
+        table.watches.add(watch)
+        return watch
+
+    @staticmethod
+    def _gone(resource: Resource, obj: Mapping[str, Any]) -> bool:
+        """Whether nothing holds a deleted object any longer. A pod on a node waits for its kubelet (grace period 0)."""
+        meta = obj["metadata"]
+        if "deletionTimestamp" not in meta or meta.get("finalizers"):
+            return False
+        if resource.kind == "Namespace":
+            return not obj.get("spec", {}).get("finalizers")
+        return bool(resource.kind != "Pod" or meta.get("deletionGracePeriodSeconds", 0) == 0)
+
+    def _commit(self, table: _Table, change: Change, key: Key, obj: dict[str, Any], before: Object | None) -> Object:
+        self.version += 1
+        obj["metadata"]["resourceVersion"] = str(self.version)
+        if change == "DELETED":
+            del table.objects[key]
+        else:
+            table.objects[key] = obj
+        event = WatchEvent(change, obj, self.version, before)
+        if len(table.history) == HISTORY:
+            table.oldest = table.history[0].version
+        table.history.append(event)
+        for watch in tuple(table.watches):
+            watch.offer(event)
+        return obj
+
+
+_ALPHABET: Final = "bcdfghjklmnpqrstvwxz2456789"  # Kubernetes' rand.String: no vowels, no look-alikes
+
+
+def random_suffix(length: int = 5) -> str:
+    """A suffix for generateName, from Kubernetes' own alphabet (k8s.io/apimachinery/pkg/util/rand)."""
+    return "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in uuid.uuid4().bytes[:length])
