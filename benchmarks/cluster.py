@@ -24,13 +24,13 @@ from typing import Any, Final
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # for the tests' own event loop, whose time jumps
 
-from chaos.cluster.client import Cluster
 from chaos.embedded import provider
 from chaos.embedded.controllers import run_controllers
 from chaos.embedded.events import EventRecorder
 from chaos.embedded.kubelet import cgroups
 from chaos.embedded.resources import EVENT, NAMESPACE
 from chaos.embedded.store import Store
+from chaos.kube.client import Cluster
 from chaos.names import IMAGE
 from tests.parity.warp import WarpLoop, run_warped
 

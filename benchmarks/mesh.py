@@ -22,15 +22,15 @@ from typing import Any
 
 import numpy as np
 
-from chaos.cluster.client import Cluster
 from chaos.cluster.providers import open_cluster
 from chaos.engine.features.leaving import check_leaving
 from chaos.engine.features.site import Site, site
+from chaos.kube.client import Cluster
 from chaos.load.collector import parse_page
 from chaos.mesh import manifests
-from chaos.mesh.fate import PodRef, Role
 from chaos.mesh.install import Mesh
-from chaos.mesh.modes import MODES
+from chaos.model.fate import PodRef, Role
+from chaos.model.modes import MODES
 from chaos.names import PORT_CONTROL
 
 RESULTS = Path(__file__).parent / "results" / "mesh.md"
@@ -39,7 +39,7 @@ RATE, SECONDS, MORE = 100, 6.0, 3
 LOOK = """
 import json, os, sys
 from pathlib import Path
-from chaos.faults.helper import processes
+from chaos.inpod.process_helper import processes
 found = {}
 for key in sys.argv[1:]:
     uid, container = key.split("/")

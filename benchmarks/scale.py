@@ -20,9 +20,9 @@ import urllib.parse
 from dataclasses import dataclass
 from pathlib import Path
 
-from chaos.cluster.client import Cluster
 from chaos.history.store import HistoryWriter
 from chaos.history.words import RECORD
+from chaos.kube.client import Cluster
 from chaos.load.collector import LoaderFeed
 from chaos.load.samples import Ledger
 

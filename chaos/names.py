@@ -67,3 +67,8 @@ MARK_PROXY: Final = 0x539  # SO_MARK of what a proxy sends: capture lets it pass
 def spiffe_id(namespace: str, service_account: str) -> str:
     """`spiffe://cluster.local/ns/NS/sa/SA`, the identity in a workload's certificate."""
     return f"spiffe://{TRUST_DOMAIN}/ns/{namespace}/sa/{service_account}"
+
+
+def summary_of(doc: str | None) -> str:
+    """The first paragraph of a docstring on one line; "" without one."""
+    return " ".join((doc or "").strip().partition("\n\n")[0].split())

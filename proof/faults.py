@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from chaos.mesh.modes import MODES
+from chaos.model.modes import MODES
 
 TEST = "tests/faults/test_runner_killed.py"
 LOG = "SHAREDFATE_PROOF_LOG"

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
-from chaos.cluster.client import Cluster
+from chaos.kube.client import Cluster
+from chaos.kube.placement import read_placement
 from chaos.mesh.budget import Budget
 from chaos.mesh.envoy.defects import Defect
-from chaos.mesh.fate import Placement
 from chaos.mesh.install import Mesh
-from chaos.mesh.modes import mode_named
-from chaos.mesh.placement import read_placement
 from chaos.mesh.proxyconfig import placebo
+from chaos.model.fate import Placement
+from chaos.model.modes import mode_named
 from chaos.names import ANNOTATION_PROXY_CONTAINER, IMAGE, LABEL_LAYER, LABEL_SCOPE
 
 Object = dict[str, Any]

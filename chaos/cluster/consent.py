@@ -2,7 +2,7 @@
 
 A context has to be named (`context:NAME`: there is no "current context" here). One that looks like production is
 refused without a second, explicit option, because the name in a shell's history is typed again too easily. Namespaces
-that are not ours are touched only when they are listed; `chaos.cluster.guard` holds every write against that list.
+that are not ours are touched only when they are listed; `chaos.kube.write_guard` holds every write against that list.
 """
 
 from __future__ import annotations

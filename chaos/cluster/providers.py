@@ -11,13 +11,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from chaos.cluster.client import Cluster
 from chaos.cluster.consent import Consent, plan_touched, refuse_production
 from chaos.cluster.contexts import context_facts, joined, kubeconfig_paths
-from chaos.cluster.guard import Guard
 from chaos.cluster.kind import DEFAULT_NAME, KindOptions, kind_cluster
 from chaos.cluster.versions import parse_version, refuse_too_old
 from chaos.errors import ApiError, Misuse
+from chaos.kube.client import Cluster
+from chaos.kube.write_guard import Guard
 
 
 class Kind(StrEnum):

@@ -12,7 +12,7 @@ def _scenarios() -> dict[str, dict[str, tuple[str, ...] | str]]:
     from chaos.engine.catalogue import scenario_names
     from chaos.engine.scenario import SCENARIOS
     from chaos.faults.catalogue import FAULTS
-    from chaos.mesh.modes import MODES
+    from chaos.model.modes import MODES
 
     spelt = {place.replace(":", "."): name for name, place in FAULTS.items()}
     found: dict[str, dict[str, tuple[str, ...] | str]] = {}

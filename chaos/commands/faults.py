@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 import click
 
 from chaos.errors import EnvironmentUnfit, Misuse, Stopped
+from chaos.names import summary_of
 
 if TYPE_CHECKING:
-    from chaos.cluster.client import Cluster
     from chaos.faults.model import Fault, Receipt
     from chaos.faults.stopping import StopButton
+    from chaos.kube.client import Cluster
 
 _TARGETS = ("layer", "tenant", "namespace", "labels", "node", "pod", "container", "workload", "behind")
 
@@ -46,9 +47,9 @@ def _which(function: Callable[..., Any]) -> Callable[..., Any]:
 @contextmanager
 def connected(spec: str, name: str, kubeconfig: Path | None, namespaces: str = "") -> Iterator[Cluster]:
     """The cluster, which must run already: a fault by hand starts none."""
-    from chaos.cluster.client import Cluster
     from chaos.cluster.consent import Consent
     from chaos.cluster.providers import Kind, connect, parse_spec
+    from chaos.kube.client import Cluster
 
     parsed = parse_spec(spec)
     if parsed.kind is Kind.EMBEDDED:
@@ -239,7 +240,7 @@ def faults(check: bool, spec: str, name: str, kubeconfig: Path | None, namespace
             lacking = {fault: missing(cluster, fault_class(fault).needs) for fault in FAULTS}
     for fault in sorted(FAULTS):
         kind = fault_class(fault)
-        purpose = (sys.modules[kind.__module__].__doc__ or "").strip().partition("\n")[0]
+        purpose = summary_of(sys.modules[kind.__module__].__doc__)
         click.echo(f"{fault} ({kind.shape}, on {' or '.join(sorted(kind.targets))}): {purpose}")
         fields = [
             f"{one.name}={'(required)' if one.default is one.default_factory is dataclasses.MISSING else one.default!r}"

@@ -17,9 +17,9 @@ import click
 @click.option("--context", default=None, help="context in that kubeconfig")
 def status(name: str, kubeconfig: Path | None, context: str | None) -> None:
     """Show each proxy with its scope, its budget, the identities that it holds and the pods that share it."""
-    from chaos.cluster.client import Cluster
     from chaos.embedded import provider
     from chaos.errors import Misuse
+    from chaos.kube.client import Cluster
     from chaos.mesh.status import read_status
 
     if kubeconfig is None:

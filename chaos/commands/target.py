@@ -15,8 +15,8 @@ def target(file: Path, cluster: str) -> None:
     from chaos.cluster.consent import Consent
     from chaos.cluster.providers import Kind, connect, parse_spec
     from chaos.errors import Misuse
-    from chaos.mesh.target import read_target, read_target_placement
-    from chaos.mesh.target.text import told
+    from chaos.external import read_target, read_target_placement
+    from chaos.external.text import told
 
     wanted = read_target(file)
     spec = parse_spec(cluster)

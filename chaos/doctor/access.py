@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
-from chaos.cluster.client import Cluster
+from chaos.kube.client import Cluster
 from chaos.mesh import manifests
 
 RUNNER_ROLE: Final = "rbac/runner.yaml"

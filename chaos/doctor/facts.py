@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from chaos.cluster.client import Cluster
 from chaos.cluster.versions import parse_version
 from chaos.doctor.access import Access, needed, refused
 from chaos.errors import ApiError
 from chaos.faults.needs import Need, missing
+from chaos.kube.client import Cluster
 from chaos.names import IMAGE, LABEL_RUN, SYSTEM_NAMESPACE
 
 Object = Mapping[str, Any]

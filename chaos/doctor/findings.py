@@ -11,7 +11,7 @@ from chaos.cluster.versions import NEWEST, OLDEST
 from chaos.doctor.facts import CAPTURE, Facts
 from chaos.faults.catalogue import FAULTS, fault_class
 from chaos.faults.needs import Need
-from chaos.mesh.modes import MODES, PlacedBy, ProxyMode
+from chaos.model.modes import MODES, PlacedBy, ProxyMode
 from chaos.names import IMAGE, SYSTEM_NAMESPACE
 
 # What is wanted, and done without: usage is then missing in the history, and nothing else.

@@ -321,7 +321,7 @@ def operate(name: str, node: str, operation: str) -> None:
     """Break or mend a node of a running cluster, as `POST /embedded/nodes/NODE/OPERATION` does. Misuse for what is not
     there.
     """
-    from chaos.cluster.client import Cluster
+    from chaos.kube.client import Cluster
 
     with contextlib.closing(Cluster(running(name).kubeconfig)) as cluster:
         try:

@@ -11,9 +11,9 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from chaos.cluster.client import Cluster
 from chaos.errors import ExperimentFailure, Misuse, NotReady
 from chaos.faults.injection import undo_overdue
+from chaos.kube.client import Cluster
 from chaos.names import CONDITION_CAPTURED, IMAGE, LABEL_MESH, LABEL_MODE, LABEL_ROLE, LABEL_RUN, SYSTEM_NAMESPACE
 
 Object = dict[str, Any]

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from chaos.chance import Clock, SystemClock
-from chaos.cluster.client import Cluster
 from chaos.engine.progress import Progress
 from chaos.engine.recorder import Recorder
 from chaos.engine.settings import Settings
@@ -21,12 +20,13 @@ from chaos.engine.topology import Tenant, plan_tenants
 from chaos.errors import ApiError, ExperimentFailure
 from chaos.faults.selection import Pick, pick
 from chaos.history.model import Flow
+from chaos.kube.client import Cluster
 from chaos.load.collector import Loader
 from chaos.mesh import manifests
 from chaos.mesh.budget import Budget
-from chaos.mesh.fate import Placement, ProxyInstance, path
 from chaos.mesh.install import Mesh
-from chaos.mesh.modes import Layer, ProxyMode
+from chaos.model.fate import Placement, ProxyInstance, path
+from chaos.model.modes import Layer, ProxyMode
 from chaos.names import LABEL_ROLE, PORT_CONTROL, PORT_TCP, SYSTEM_NAMESPACE
 
 REQUEST_TIMEOUT = 1.0  # seconds from when a request was due

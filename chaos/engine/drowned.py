@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from chaos.history.model import Event, EventKind, Window
-from chaos.mesh.fate import ProxyInstance
+from chaos.model.fate import ProxyInstance
 
 FULL: Final = 0.9  # of its limit: a CFS quota that is used up reads as 0.95 to 1.02
 STRAINED: Final = 0.67  # of its limit

@@ -9,10 +9,10 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from chaos.engine.features.check import Check, decided, measured, undecided
 from chaos.engine.recorder import usage_facts
 from chaos.engine.trial import Trial
 from chaos.errors import ApiError
+from chaos.verdict.check import Check, decided, measured, undecided
 
 SECONDS: Final = 10.0  # of steady load
 EVERY: Final = 1.0

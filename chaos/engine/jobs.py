@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final
 
-from chaos.cluster.client import KINDS
 from chaos.engine.trial import Trial
 from chaos.errors import ApiError, ExperimentFailure
 from chaos.faults.container import container_status
+from chaos.kube.client import KINDS
+from chaos.kube.placement import application
 from chaos.mesh import manifests
-from chaos.mesh.fate import ProxyInstance, serves
-from chaos.mesh.modes import Layer
-from chaos.mesh.placement import application
+from chaos.model.fate import ProxyInstance, serves
+from chaos.model.modes import Layer
 
 LINGERS: Final = 6.0  # seconds after its application's end, by which a Job that ends at all has ended
 SECONDS: Final = 90.0  # longest wait for a Job

@@ -16,10 +16,10 @@ from typing import Any, Final
 
 import urllib3
 
-from chaos.cluster.client import Cluster
 from chaos.errors import ApiError
 from chaos.history.model import EventKind
 from chaos.history.store import HistoryWriter
+from chaos.kube.client import Cluster
 
 Object = Mapping[str, Any]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from chaos.cluster.client import Cluster
+from chaos.kube.client import Cluster
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from chaos.errors import Misuse, NoEffect
 from chaos.faults.injection import undo_overdue
 from chaos.history.model import EventKind
 from chaos.mesh.install import Mesh
-from chaos.mesh.modes import ProxyMode, mode_named
+from chaos.model.modes import ProxyMode, mode_named
 from chaos.names import LABEL_RUN, SYSTEM_NAMESPACE
 
 

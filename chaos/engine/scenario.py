@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from chaos.mesh.modes import ProxyMode
+from chaos.model.modes import ProxyMode
+from chaos.names import summary_of
 
 if TYPE_CHECKING:
     from chaos.engine.run import Run
@@ -59,7 +60,7 @@ def scenario(
     """Register a scenario, and make pytest collect it under its own name in the module that defines it."""
 
     def register(function: Callable[[Trial], None]) -> object:
-        claim = (function.__doc__ or "").strip().partition("\n")[0]
+        claim = summary_of(function.__doc__)
         found = Scenario(name, function, claim, applies, spoils, ours_alone)
         SCENARIOS[name] = found
 

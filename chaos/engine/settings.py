@@ -13,8 +13,8 @@ from chaos.cluster.kind import NODE_IMAGE, KindOptions
 from chaos.cluster.providers import Kind, parse_spec
 from chaos.engine.matrix import DEFAULT, ON_TARGET, in_matrix
 from chaos.errors import Misuse
-from chaos.mesh.modes import MODES
-from chaos.mesh.target.file import Target, read_target
+from chaos.external.file import Target, read_target
+from chaos.model.modes import MODES
 
 
 class Inconclusive(StrEnum):

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
-from chaos.engine.features.check import Check, merged
 from chaos.verdict import Verdict, merge
+from chaos.verdict.check import Check, merged
 
 _FEW: Final = 4  # claims that are told one by one when they hold
 

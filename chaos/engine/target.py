@@ -14,19 +14,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chaos.chance import Clock
-from chaos.cluster.client import Cluster
 from chaos.cluster.consent import NAMESPACES_OPTION, Consent
 from chaos.engine.deployment import REQUEST_TIMEOUT, SENTINEL_RATE, Deployment
 from chaos.engine.progress import Progress
 from chaos.engine.settings import Settings
 from chaos.engine.topology import Tenant
 from chaos.errors import ExperimentFailure, Misuse
+from chaos.external.beside import Beside
+from chaos.external.file import Call, Target
+from chaos.external.placement import read_target_placement
 from chaos.history.model import Flow
-from chaos.mesh.fate import Placement, ProxyInstance, path
-from chaos.mesh.modes import Layer
-from chaos.mesh.target.beside import Beside
-from chaos.mesh.target.file import Call, Target
-from chaos.mesh.target.placement import read_target_placement
+from chaos.kube.client import Cluster
+from chaos.model.fate import Placement, ProxyInstance, path
+from chaos.model.modes import Layer
 from chaos.names import PORT_CONTROL, SYSTEM_NAMESPACE
 
 

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from chaos.chance import Seed
 from chaos.engine.deployment import REQUEST_TIMEOUT, SOUND_SECONDS, Deployment
-from chaos.engine.features.check import Check, undecided
 from chaos.engine.progress import Progress
 from chaos.engine.restarts import compare_restarts, container_snapshot
 from chaos.engine.result import TrialResult
@@ -31,7 +30,7 @@ from chaos.faults.workload import KINDS
 from chaos.history.model import Event, EventKind, Flow, Outcome, Samples, Window, WindowKind
 from chaos.history.store import HistoryWriter
 from chaos.load.collector import Collector
-from chaos.mesh.fate import Placement, ProxyInstance, flow_shares, may_move
+from chaos.model.fate import Placement, ProxyInstance, flow_shares, may_move
 from chaos.verdict import (
     Expectation,
     FaultKind,
@@ -44,6 +43,7 @@ from chaos.verdict import (
     judge,
     view_from,
 )
+from chaos.verdict.check import Check, undecided
 
 SWITCH_SECONDS: Final = (
     2.5  # of each window of a switchback that is judged: three pairs at 200/s exclude the margin of errors

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from chaos.engine.features.check import decided, measured
 from chaos.engine.restarts import Snapshot, container_snapshot
 from chaos.engine.trial import Trial
 from chaos.faults.model import Fault
 from chaos.history.model import Flag, Outcome, Samples, WindowKind
-from chaos.mesh.fate import Placement, ProxyInstance, path
+from chaos.model.fate import Placement, ProxyInstance, path
+from chaos.verdict.check import decided, measured
 
 STREAMS: Final = 4  # long-lived connections of each tenant
 _QUIET_SECONDS: Final = 1.0

@@ -6,11 +6,11 @@ import time
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from chaos.cluster.client import Cluster
 from chaos.errors import EnvironmentUnfit, Misuse, RecoveryFailed
 from chaos.faults import workload
 from chaos.faults.model import Evidence, Facts, FaultShape, Receipt, Target
 from chaos.faults.needs import Need, offers
+from chaos.kube.client import Cluster
 
 
 @dataclass(frozen=True, slots=True)

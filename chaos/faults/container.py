@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from chaos.cluster.client import Cluster
 from chaos.errors import TargetVanished
 from chaos.faults.model import Facts, Target
+from chaos.kube.client import Cluster
 
 
 def container_status(pod: dict[str, Any], container: str) -> dict[str, Any]:

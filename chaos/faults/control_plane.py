@@ -6,11 +6,11 @@ import time
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from chaos.cluster.client import Cluster
 from chaos.errors import Misuse
 from chaos.faults import plane
 from chaos.faults.model import Evidence, Facts, FaultShape, Receipt, Target
 from chaos.faults.needs import Need
+from chaos.kube.client import Cluster
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,13 @@ import time
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from chaos.cluster.client import Cluster
 from chaos.errors import NoEffect, NotReady, RecoveryFailed
 from chaos.faults import helper_pod
 from chaos.faults.container import container_status, refuse_vanished, running_container
 from chaos.faults.kill import untouched
 from chaos.faults.model import Evidence, Facts, FaultShape, Phase, Receipt, Target
 from chaos.faults.needs import Need
+from chaos.kube.client import Cluster
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ import time
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from chaos.cluster.client import Cluster
 from chaos.errors import NotReady, RecoveryFailed, TargetVanished
 from chaos.faults.model import Evidence, Facts, FaultShape, Phase, Receipt, Target
 from chaos.faults.needs import Need
+from chaos.kube.client import Cluster
 
 
 @dataclass(frozen=True, slots=True)

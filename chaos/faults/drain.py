@@ -6,10 +6,10 @@ import time
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from chaos.cluster.client import Cluster, Object, object_path
 from chaos.errors import ApiError, NoEffect, NotReady, RecoveryFailed, TargetVanished
 from chaos.faults.model import EXISTENCE, Evidence, Facts, FaultShape, Receipt, Target
 from chaos.faults.needs import Need
+from chaos.kube.client import Cluster, Object, object_path
 from chaos.names import GROUP, LABEL_RUN
 
 ANNOTATION_DRAINED = f"{GROUP}/drained-by"  # on the node: the receipt, so that another's cordon is never lifted

@@ -1,4 +1,4 @@
-"""Short-lived privileged pods on a target's node, in which `chaos.faults.helper` runs.
+"""Short-lived privileged pods on a target's node, in which `chaos.inpod.process_helper` runs.
 
 They live in our own system namespace, carry the run's label, see the node's processes (hostPID), and end by themselves
 at their deadline, so that what they hold is undone even when nobody is left to say so.
@@ -13,9 +13,9 @@ from typing import Any, Final
 
 import urllib3
 
-from chaos.cluster.client import Cluster, object_path
 from chaos.errors import ApiError, ExperimentFailure, NoEffect, NotReady, RecoveryFailed, TargetVanished
 from chaos.faults.model import Evidence, Receipt, Target
+from chaos.kube.client import Cluster, object_path
 from chaos.names import GROUP, IMAGE, LABEL_ROLE, LABEL_RUN, SYSTEM_NAMESPACE
 
 LABEL_HELPED: Final = f"{GROUP}/receipt"  # on a helper pod: the receipt that it works for
@@ -31,7 +31,7 @@ def plan_pod(
     arguments: Sequence[str],
     *,
     seconds: float,
-    module: str = "chaos.faults.helper",
+    module: str = "chaos.inpod.process_helper",
     node: str = "",
     privileged: bool = True,
     resources: dict[str, Any] | None = None,
@@ -76,7 +76,7 @@ def run(
     *,
     awaited: str,
     seconds: float,
-    module: str = "chaos.faults.helper",
+    module: str = "chaos.inpod.process_helper",
     node: str = "",
     privileged: bool = True,
     resources: dict[str, Any] | None = None,

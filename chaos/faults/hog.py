@@ -6,11 +6,11 @@ import time
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from chaos.cluster.client import Cluster
 from chaos.errors import Misuse, TargetVanished
 from chaos.faults import helper_pod
 from chaos.faults.model import Evidence, Facts, FaultShape, Receipt, Target
 from chaos.faults.needs import Need
+from chaos.kube.client import Cluster
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Hog:
             arguments,
             awaited="injected",
             seconds=seconds,
-            module="chaos.faults.hog_process",
+            module="chaos.inpod.hog",
             node=receipt.facts["node"],
             privileged=False,
             resources={"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": limits},

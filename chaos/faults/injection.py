@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Final
 
-from chaos.cluster.client import Cluster
 from chaos.errors import ApiError, GuardTripped, NoTargets, SharedfateError, Stopped, TargetVanished, UndoneEarly
 from chaos.faults import helper_pod, receipts
 from chaos.faults.catalogue import fault_from
@@ -23,6 +22,7 @@ from chaos.faults.clashes import refuse_clashes
 from chaos.faults.guards import Guard, first_tripped
 from chaos.faults.model import Fault, Phase, Receipt, Target, refuse_wrong_target, settings_of
 from chaos.faults.stopping import StopButton
+from chaos.kube.client import Cluster
 
 Listener = Callable[[str, Receipt], None]  # told of each phase: receipt, injected, recovered, vanished
 Planned = tuple[Fault, Target]

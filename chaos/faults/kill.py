@@ -7,12 +7,12 @@ import time
 from dataclasses import dataclass
 from typing import ClassVar
 
-from chaos.cluster.client import Cluster
 from chaos.errors import NotReady, RecoveryFailed, TargetVanished
 from chaos.faults import helper_pod
 from chaos.faults.container import replaced_and_ready, running_container, serving_endpoint
 from chaos.faults.model import Evidence, Facts, FaultShape, Phase, Receipt, Target
 from chaos.faults.needs import Need
+from chaos.kube.client import Cluster
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
-from chaos.cluster.client import Cluster
 from chaos.errors import Misuse
 from chaos.faults.needs import Need
+from chaos.kube.client import Cluster
 
 Facts = dict[str, Any]  # JSON
 

@@ -11,10 +11,10 @@ import time
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
-from chaos.cluster.client import Cluster, Object
 from chaos.errors import ApiError, EnvironmentUnfit, NoEffect, NotReady, RecoveryFailed, TargetVanished
 from chaos.faults.model import EXISTENCE, Evidence, Facts, FaultShape, Receipt, Target
 from chaos.faults.needs import Need, offers
+from chaos.kube.client import Cluster, Object
 
 UNHEARD: Final = 60.0  # seconds until the cluster notices that a node is silent: its own grace of 40 s, and some
 

@@ -6,13 +6,13 @@ import time
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from chaos.cluster.client import Cluster
 from chaos.errors import Misuse, NoEffect, NotReady
 from chaos.faults import helper_pod
 from chaos.faults.container import container_status, refuse_vanished, running_container, serving_endpoint
 from chaos.faults.kill import serving_arguments, successor, untouched
 from chaos.faults.model import Evidence, Facts, FaultShape, Phase, Receipt, Target
 from chaos.faults.needs import Need
+from chaos.kube.client import Cluster
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class OutOfMemory:
             arguments,
             awaited="injected",
             seconds=30 + self.restart_seconds,
-            module="chaos.faults.oom_helper",
+            module="chaos.inpod.oom_helper",
         )
 
         def said() -> dict[str, Any]:

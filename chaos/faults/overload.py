@@ -11,11 +11,11 @@ import time
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from chaos.cluster.client import Cluster
 from chaos.errors import ApiError, NoEffect, NotReady, RecoveryFailed, TargetVanished
 from chaos.faults.container import refuse_vanished
 from chaos.faults.model import Evidence, Facts, FaultShape, Receipt, Target
 from chaos.faults.needs import Need
+from chaos.kube.client import Cluster
 from chaos.names import PORT_CONTROL
 
 

@@ -8,12 +8,12 @@ import time
 from dataclasses import dataclass
 from typing import ClassVar
 
-from chaos.cluster.client import Cluster
 from chaos.errors import NoEffect, RecoveryFailed, TargetVanished
 from chaos.faults import helper_pod
 from chaos.faults.container import refuse_vanished, running_container
 from chaos.faults.model import Evidence, Facts, FaultShape, Phase, Receipt, Target
 from chaos.faults.needs import Need
+from chaos.kube.client import Cluster
 
 
 @dataclass(frozen=True, slots=True)

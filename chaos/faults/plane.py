@@ -10,10 +10,10 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from chaos.cluster.client import Cluster
 from chaos.errors import ApiError, EnvironmentUnfit, NoEffect, NotReady, RecoveryFailed
 from chaos.faults import workload
 from chaos.faults.model import Facts, Receipt, Target
+from chaos.kube.client import Cluster
 from chaos.names import CONTROL_PLANE, MESH_CONFIG, PORT_XDS_STATUS, SYSTEM_NAMESPACE
 
 Page = Mapping[str, Any]

@@ -9,8 +9,8 @@ import json
 from dataclasses import replace
 from typing import Any, Final
 
-from chaos.cluster.client import Cluster
 from chaos.faults.model import Phase, Receipt
+from chaos.kube.client import Cluster
 from chaos.names import GROUP, LABEL_RUN, SYSTEM_NAMESPACE
 
 LABEL_RECEIPT: Final = f"{GROUP}/receipt"

@@ -15,12 +15,12 @@ from typing import Any
 
 import urllib3
 
-from chaos.cluster.client import Cluster
 from chaos.errors import ApiError, SharedfateError
 from chaos.faults import receipts
 from chaos.faults.catalogue import fault_from
 from chaos.faults.clashes import refuse_clashes
 from chaos.faults.model import Fault, Phase, Receipt, Target, refuse_wrong_target, settings_of
+from chaos.kube.client import Cluster
 
 
 class _Over(Exception):

@@ -6,11 +6,11 @@ import time
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from chaos.cluster.client import Cluster
 from chaos.errors import Misuse, NoEffect, NotReady
 from chaos.faults import workload
 from chaos.faults.model import EXISTENCE, Evidence, Facts, FaultShape, Receipt, Target
 from chaos.faults.needs import Need
+from chaos.kube.client import Cluster
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,11 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, Final, TypeVar
 
-from chaos.cluster.client import Cluster, Object
 from chaos.errors import Misuse, NoTargets
 from chaos.faults.container import container_status
 from chaos.faults.model import Target
 from chaos.faults.workload import KINDS as WORKLOADS
+from chaos.kube.client import Cluster, Object
 from chaos.names import (
     ANNOTATION_PROXY_CONTAINER,
     LABEL_LAYER,

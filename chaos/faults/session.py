@@ -13,13 +13,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from chaos.cluster.client import Cluster
 from chaos.faults.guards import Guard
 from chaos.faults.injection import Listener, Planned, held, undo_overdue
 from chaos.faults.model import Fault, Receipt, Target
 from chaos.faults.rehearsal import rehearse
 from chaos.faults.selection import Pick, Selector, select
 from chaos.faults.stopping import StopButton, press
+from chaos.kube.client import Cluster
 
 _CONTAINERS = frozenset({"container"})
 

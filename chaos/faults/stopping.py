@@ -16,8 +16,8 @@ from typing import Final
 
 import urllib3
 
-from chaos.cluster.client import Cluster
 from chaos.errors import ApiError, Misuse
+from chaos.kube.client import Cluster
 from chaos.names import GROUP, SYSTEM_NAMESPACE
 
 MARK: Final = "sharedfate-stop"  # the ConfigMap

@@ -6,11 +6,11 @@ import time
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from chaos.cluster.client import Cluster
 from chaos.errors import NoEffect, NotReady, RecoveryFailed, TargetVanished
 from chaos.faults.container import container_status, refuse_vanished, running_container
 from chaos.faults.model import Evidence, Facts, FaultShape, Receipt, Target
 from chaos.faults.needs import Need
+from chaos.kube.client import Cluster
 from chaos.names import ANNOTATION_BUDGET, ANNOTATION_BUDGET_HOLD
 
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from chaos.cluster.client import Cluster, Object
 from chaos.errors import Misuse, NoEffect, NotReady
 from chaos.faults import workload
 from chaos.faults.model import EXISTENCE, Evidence, Facts, FaultShape, Receipt, Target
 from chaos.faults.needs import Need
+from chaos.kube.client import Cluster, Object
 
 
 @dataclass(frozen=True, slots=True)

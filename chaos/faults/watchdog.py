@@ -22,10 +22,10 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Final
 
-from chaos.cluster.client import Cluster
 from chaos.faults import receipts
 from chaos.faults.injection import end
 from chaos.faults.model import Receipt
+from chaos.kube.client import Cluster
 from chaos.names import PORT_WATCHDOG
 
 log = logging.getLogger(__name__)

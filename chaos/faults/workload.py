@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any, Final
 
-from chaos.cluster.client import Cluster, Object
 from chaos.errors import NotReady, RecoveryFailed, TargetVanished
 from chaos.faults.model import Evidence, Target
+from chaos.kube.client import Cluster, Object
 
 KINDS: Final = ("Deployment", "DaemonSet", "StatefulSet")
 _STATUS: Final = (

@@ -19,10 +19,10 @@ import numpy as np
 import urllib3
 from numpy.typing import NDArray
 
-from chaos.cluster.client import Cluster
 from chaos.errors import ApiError, ExperimentFailure, NotReady
 from chaos.history.model import NO_POD, SAMPLE, EventKind, Flow, Outcome, Samples
 from chaos.history.store import HistoryWriter
+from chaos.kube.client import Cluster
 from chaos.load.clocks import Clock, Offset
 from chaos.names import PORT_CONTROL
 

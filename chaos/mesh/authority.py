@@ -9,8 +9,8 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from chaos.cluster.client import Cluster
 from chaos.errors import ApiError
+from chaos.kube.client import Cluster
 from chaos.mesh.ca import Authority
 from chaos.names import AUTHORITY_SECRET, LABEL_RUN, SYSTEM_NAMESPACE
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from chaos.errors import Misuse
-from chaos.mesh.modes import Layer, ProxyMode, Scope, Side
+from chaos.model.modes import ProxyMode, Scope, Side, layer_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +51,6 @@ class Share:
 
     cpu_millicores: int
     memory_mib: int
-
-
-def layer_name(layers: frozenset[Layer]) -> str:
-    """As in the label `layer`: l4, l7, l4-l7, and none for the placebo."""
-    return "-".join(sorted(layers)) or "none"
 
 
 def instances(mode: ProxyMode, reference: Reference = Reference()) -> Mapping[str, int]:

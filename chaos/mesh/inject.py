@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from chaos.errors import Misuse
 from chaos.mesh import manifests
-from chaos.mesh.modes import ProxyMode
+from chaos.model.modes import ProxyMode
 from chaos.names import LABEL_MESH, LABEL_MODE, LABEL_RUN
 
 Object = dict[str, Any]

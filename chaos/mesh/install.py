@@ -11,18 +11,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from typing import Any, Final
 
-from chaos.cluster.client import KINDS, Cluster
 from chaos.errors import ApiError, ExperimentFailure, Misuse, NotReady
+from chaos.kube.client import KINDS, Cluster
+from chaos.kube.placement import picture, read_placement
 from chaos.mesh import inject, manifests
 from chaos.mesh.authority import stored_authority
 from chaos.mesh.budget import Budget, Reference, divide
 from chaos.mesh.controlplane.settings import settings
 from chaos.mesh.envoy.defects import Defect
-from chaos.mesh.fate import Placement, path
-from chaos.mesh.modes import ProxyMode, mode_named
-from chaos.mesh.placement import picture, read_placement
 from chaos.mesh.proxyconfig import config_map, proxy_config
 from chaos.mesh.world import Features
+from chaos.model.fate import Placement, path
+from chaos.model.modes import ProxyMode, mode_named
 from chaos.names import (
     AUTHORITY_SECRET,
     CONDITION_CAPTURED,

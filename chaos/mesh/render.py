@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, cast
 
-from chaos.cluster.client import Cluster
+from chaos.kube.client import Cluster
 from chaos.mesh import manifests
 from chaos.mesh.budget import Budget
 from chaos.mesh.install import Mesh

@@ -12,12 +12,12 @@ from typing import Any
 
 import urllib3
 
-from chaos.cluster.client import Cluster
 from chaos.errors import ApiError, Misuse, NotReady
-from chaos.mesh.fate import Placement, identities_held
+from chaos.kube.client import Cluster
+from chaos.kube.placement import picture, read_placement
 from chaos.mesh.install import Mesh
-from chaos.mesh.modes import mode_named
-from chaos.mesh.placement import picture, read_placement
+from chaos.model.fate import Placement, identities_held
+from chaos.model.modes import mode_named
 from chaos.names import MESH_CONFIG, SYSTEM_NAMESPACE, spiffe_id
 
 

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Final
 
 from chaos.mesh.envoy.defects import NO_DEFECTS, Defect, Defects
-from chaos.mesh.modes import Layer, ProxyMode, Scope
+from chaos.model.modes import Layer, ProxyMode, Scope
 from chaos.names import spiffe_id
 
 SANDBOX_DIR: Final = "/run/sharedfate/sandboxes"  # emptyDir that agent and Envoy share: <sandbox> -> /proc/<pid>/ns/net

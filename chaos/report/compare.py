@@ -1,6 +1,6 @@
 """What got worse from one `report.json` to another: `sharedfate compare BASE NEW`, and `--chaos-baseline`.
 
-A raw difference says nothing: each line here rests on the reports' intervals (`chaos.verdict.regressions`). What
+A raw difference says nothing: each line here rests on the reports' intervals (`chaos.report.regressions`). What
 counts:
 
     a verdict that was pass or inconclusive and is fail now
@@ -37,8 +37,8 @@ import yaml
 
 from chaos.errors import Misuse
 from chaos.report.document import check
-from chaos.verdict.regressions import Change, Moved
-from chaos.verdict.regressions import compare as changes_between
+from chaos.report.regressions import Change, Moved
+from chaos.report.regressions import compare as changes_between
 
 OK: Final = 0
 REGRESSED: Final = 1

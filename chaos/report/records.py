@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from chaos.errors import Misuse
-from chaos.mesh.modes import MODES
+from chaos.model.modes import MODES
 
 VERDICTS: Final = ("pass", "fail", "inconclusive")
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 
-from chaos.engine.features.check import decided, measured
 from chaos.engine.scenario import has_proxies, scenario
 from chaos.engine.trial import Trial
 from chaos.faults.scale import Scale
 from chaos.history.model import WindowKind
 from chaos.names import CONTROL_PLANE, SYSTEM_NAMESPACE
 from chaos.verdict import FaultKind
+from chaos.verdict.check import decided, measured
 
 READY_SECONDS = 60.0  # longest wait for the added pod, once the control plane is back
 

@@ -4,15 +4,15 @@ before it.
 
 from __future__ import annotations
 
-from chaos.engine.features.check import decided, measured
 from chaos.engine.jobs import LINGERS, JobRun
 from chaos.engine.scenario import has_proxies, scenario
 from chaos.engine.trial import Trial
 from chaos.faults.control_plane import ControlPlane
 from chaos.faults.kill import Kill
 from chaos.faults.selection import container_target
-from chaos.mesh.modes import ProxyMode
+from chaos.model.modes import ProxyMode
 from chaos.names import CONTROL_PLANE, SYSTEM_NAMESPACE
+from chaos.verdict.check import decided, measured
 
 
 def jobs_end(mode: ProxyMode) -> str:

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from chaos.engine.drowned import filled
-from chaos.engine.features.check import decided
 from chaos.engine.scenario import scenario
 from chaos.engine.trial import Trial
 from chaos.faults.overload import Overload
 from chaos.history.model import EventKind, Flow, Window
 from chaos.history.words import Cause
 from chaos.verdict import FaultKind
+from chaos.verdict.check import decided
 
 BODIES = (
     64  # of 256 KiB at a time: 16 MiB, which the smallest proxy bears on top of what other overloads left in its heap

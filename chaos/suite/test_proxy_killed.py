@@ -5,7 +5,7 @@ from __future__ import annotations
 from chaos.engine.scenario import has_waypoints, scenario
 from chaos.engine.trial import Trial
 from chaos.faults.kill import Kill
-from chaos.mesh.modes import Layer
+from chaos.model.modes import Layer
 from chaos.verdict import FaultKind, Harm
 
 

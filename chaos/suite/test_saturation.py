@@ -6,11 +6,11 @@ import statistics
 import time
 
 from chaos.engine.drowned import filled
-from chaos.engine.features.check import decided, measured
 from chaos.engine.scenario import scenario
 from chaos.engine.trial import Trial
 from chaos.faults.overload import Overload
 from chaos.history.model import Window, WindowKind
+from chaos.verdict.check import decided, measured
 
 RAMPS = 3
 MAX_RATE = 16_000.0  # requests a second: more than the default budget bears, so that the path is the bound

@@ -14,7 +14,7 @@ from chaoslib import substitute
 from chaoslib.exceptions import ChaosException
 from chaoslib.hypothesis import ensure_hypothesis_tolerance_is_valid
 
-from chaos.mesh.modes import Layer
+from chaos.model.modes import Layer
 from chaos.toolkit import discovery, tolerances
 from chaos.toolkit.probes import QUANTILES
 from chaos.toolkit.targets import SIDES

@@ -20,7 +20,7 @@ from chaos.errors import Misuse
 from chaos.faults.model import Fault, Receipt, Target
 from chaos.faults.selection import Selector, select
 from chaos.history.model import EventKind, Flow, Window, WindowKind
-from chaos.mesh.fate import ProxyInstance
+from chaos.model.fate import ProxyInstance
 from chaos.toolkit.targets import flows_at, flows_behind
 from chaos.verdict import FaultKind, Harm
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from chaos.cluster.client import Cluster
 from chaos.engine.features.station import program, stations
-from chaos.mesh.fate import ProxyInstance
+from chaos.kube.client import Cluster
 from chaos.mesh.install import Mesh
+from chaos.model.fate import ProxyInstance
 from chaos.names import SYSTEM_NAMESPACE, spiffe_id
 
 UNKNOWN = "a key that nobody was handed"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from chaos.cluster.client import Cluster
+from chaos.kube.client import Cluster
 from chaos.toolkit.readings import Reading, opinion
 from chaos.verdict import Verdict
 

@@ -28,7 +28,7 @@ from chaos.engine.topology import Tenant
 from chaos.engine.trial import Trial
 from chaos.errors import ExperimentFailure, Misuse, NoTargets
 from chaos.history.model import EventKind
-from chaos.mesh.fate import ProxyInstance
+from chaos.model.fate import ProxyInstance
 from chaos.toolkit.breaking import Breaker
 from chaos.toolkit.identities import in_memory
 from chaos.toolkit.readings import unsteady_tenants

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from chaos.engine.settings import parse_settings
 from chaos.errors import Misuse
-from chaos.mesh.modes import mode_named
+from chaos.model.modes import mode_named
 from chaos.toolkit.session import Wish
 
 DEFAULTS: Final[Mapping[str, Any]] = {

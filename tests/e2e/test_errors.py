@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos.cluster.client import Cluster
 from chaos.engine.deployment import Deployment
-from chaos.engine.features.check import decided
 from chaos.engine.progress import Silent
 from chaos.engine.run import Run
 from chaos.engine.scenario import Scenario
@@ -18,8 +16,10 @@ from chaos.engine.trial import Trial, TrialFailed, TrialInconclusive
 from chaos.errors import NoEffect, NotReady, RecoveryFailed
 from chaos.faults.model import Evidence, Receipt
 from chaos.faults.throttle import Throttle
+from chaos.kube.client import Cluster
 from chaos.report import write_reports
 from chaos.verdict import FaultKind
+from chaos.verdict.check import decided
 
 pytestmark = pytest.mark.privileged
 

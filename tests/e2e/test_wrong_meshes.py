@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from chaos.cluster.client import Cluster
 from chaos.engine.catalogue import scenario_names
 from chaos.engine.progress import Silent
 from chaos.engine.run import Run
@@ -22,6 +21,7 @@ from chaos.engine.settings import Settings
 from chaos.engine.trial import TrialFailed
 from chaos.errors import RecoveryFailed
 from chaos.faults.model import Evidence, Receipt
+from chaos.kube.client import Cluster
 from chaos.mesh.install import Mesh
 from chaos.names import LABEL_ROLE, SYSTEM_NAMESPACE
 from tests.meshes import ClassicSidecar, Generous, NativeSidecar, SecretlySharedSidecar, Unbounded

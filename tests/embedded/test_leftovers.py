@@ -26,9 +26,9 @@ from typing import Any, Final
 
 import pytest
 
-from chaos.cluster.client import Cluster
 from chaos.embedded import provider
 from chaos.embedded.kubelet import cgroups
+from chaos.kube.client import Cluster
 from chaos.names import IMAGE
 from tests.embedded.network.conftest import host_network
 from tests.embedded.network.test_network import differences, held_namespaces
@@ -48,7 +48,7 @@ WAYS: Final = (
 )
 RUNNER: Final = """
 import signal, sys, threading
-from chaos.cluster.client import Cluster
+from chaos.kube.client import Cluster
 from chaos.embedded import provider
 
 name, image = sys.argv[1:]

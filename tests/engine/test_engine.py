@@ -18,7 +18,7 @@ from chaos.engine.topology import plan_tenants
 from chaos.engine.trial import Trial, steady_since
 from chaos.errors import Misuse
 from chaos.mesh.install import Mesh
-from chaos.mesh.modes import MODES
+from chaos.model.modes import MODES
 
 
 def state(*, container_id: str = "c1", restarts: int = 0) -> ContainerState:

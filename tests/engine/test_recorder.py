@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from chaos.cluster.client import Change
 from chaos.engine.recorder import Recorder, containers_of, detect_changes, event_facts, quantity, usage_facts
 from chaos.errors import ApiError
 from chaos.history.model import Event, EventKind
 from chaos.history.store import HistoryWriter
+from chaos.kube.client import Change
 
 
 def pod(

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from chaos.engine.check import check_run
-from chaos.engine.features.check import Check, decided, undecided
 from chaos.engine.result import TrialResult
 from chaos.engine.shown import checks_of, combined, judgement_of, measures_of, reason_of
 from chaos.report import write_reports
+from chaos.verdict.check import Check, decided, undecided
 
 GOOD = decided("a holds", True, "3 of 3", 3, "calls")
 BAD = decided("b holds", False, "1 of 3", 1, "calls")

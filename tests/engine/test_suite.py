@@ -22,8 +22,8 @@ from chaos.engine.settings import Settings, chosen, parse_settings
 from chaos.engine.upgrade import application_restarts, streams_cut
 from chaos.errors import Misuse
 from chaos.history.model import SAMPLE, Event, EventKind, Flag, Outcome, Window, WindowKind
-from chaos.mesh.fate import Placement, PodRef, ProxyInstance
-from chaos.mesh.modes import MODES, Layer, Scope, mode_named
+from chaos.model.fate import Placement, PodRef, ProxyInstance
+from chaos.model.modes import MODES, Layer, Scope, mode_named
 
 
 def settings(**changes: object) -> Settings:

@@ -12,11 +12,11 @@ import sys
 import time
 from pathlib import Path
 
-from chaos.cluster.client import Cluster
 from chaos.faults.catalogue import fault_from
 from chaos.faults.injection import injected
 from chaos.faults.model import Fault, Target, settings_of
 from chaos.faults.stopping import StopButton
+from chaos.kube.client import Cluster
 from tests.faults.worlds import World
 
 

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from chaos.errors import Misuse, NoTargets
-from chaos.faults import helper
 from chaos.faults.catalogue import FAULTS, fault_class, fault_from
 from chaos.faults.injection import injected
 from chaos.faults.kill import Kill
 from chaos.faults.model import Fault, Receipt, Target, refuse_wrong_target, settings_of
 from chaos.faults.selection import Pick, pick
+from chaos.inpod import process_helper as helper
 
 TARGET = Target("container", "p", "ns", "0a-1b", "proxy", "containerd://abc", "n1")
 

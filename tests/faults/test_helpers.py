@@ -17,13 +17,13 @@ from pathlib import Path
 import pytest
 
 from chaos.embedded.kubelet import cgroups
-from chaos.faults import helper
-from chaos.faults.oom_helper import detect_directory
+from chaos.inpod import process_helper as helper
+from chaos.inpod.oom_helper import detect_directory
 
 pytestmark = pytest.mark.privileged
 LIMIT = 48 << 20
 _OOM = (
-    "import sys; from chaos.faults import oom_helper; pids = [int(sys.argv.pop(1))]; "
+    "import sys; from chaos.inpod import oom_helper; pids = [int(sys.argv.pop(1))]; "
     "oom_helper.processes = lambda uid, container: pids; sys.exit(oom_helper.main(sys.argv[1:]))"
 )
 
@@ -102,7 +102,7 @@ def test_the_directory_that_is_detected_holds_the_process(confined: subprocess.P
 
 
 def test_a_hog_says_what_it_got_and_ends_when_it_is_told() -> None:
-    command = [sys.executable, "-m", "chaos.faults.hog_process", "hog", "--cores", "1", "--memory", "24", "--for", "30"]
+    command = [sys.executable, "-m", "chaos.inpod.hog", "hog", "--cores", "1", "--memory", "24", "--for", "30"]
     hog = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert hog.stdout is not None
@@ -119,7 +119,7 @@ def test_a_hog_says_what_it_got_and_ends_when_it_is_told() -> None:
 
 _LOOP = """
 import sys
-from chaos.faults import helper
+from chaos.inpod import process_helper as helper
 def mine(uid, container):
     pids = [int(entry.name) for entry in helper.Path("/proc").iterdir() if entry.name.isdigit()]
     parts = {pid: helper.command_line(pid).split(bytes(1)) for pid in pids if helper.state(pid)}

@@ -344,7 +344,7 @@ def test_a_rehearsal_names_every_write_and_makes_none(world: World) -> None:
     text = "\n".join(lines)
     assert '"cpu": "20m"' in text
     assert '"cpu": "450m"' in text  # the way back
-    assert "chaos.faults.helper pause --uid" in text
+    assert "chaos.inpod.process_helper pause --uid" in text
     assert not receipts.open_receipts(world.cluster)
     world.well("kept")
 

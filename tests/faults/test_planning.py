@@ -21,10 +21,7 @@ from chaos.faults.kill import Kill
 from chaos.faults.model import Fault, Receipt, Target
 from chaos.faults.network.degrade import Degrade
 from chaos.faults.network.dns import Dns
-from chaos.faults.network.dns_helper import Wrong, nameserver, plan_answer, plan_question, question
 from chaos.faults.network.drop import Drop
-from chaos.faults.network.rules import Isolation, plan_isolation
-from chaos.faults.oom_helper import detect_directory
 from chaos.faults.pause import Pause
 from chaos.faults.restart import Restart
 from chaos.faults.selection import Selector, layers, serves
@@ -33,6 +30,9 @@ from chaos.faults.throttle import Throttle
 from chaos.faults.upgrade import Upgrade, plan_template
 from chaos.faults.watchdog import grace_of, plan_due
 from chaos.faults.workload import bare, rolled_out
+from chaos.inpod.dns_helper import Wrong, nameserver, plan_answer, plan_question, question
+from chaos.inpod.oom_helper import detect_directory
+from chaos.inpod.rules import Isolation, plan_isolation
 from chaos.mesh.controlplane.trouble import Trouble, detect_trouble
 
 PROXY = Target("container", "server-1-x", "ns", "u1", "proxy", "containerd://1", "n1")

@@ -47,7 +47,7 @@ from chaos.faults.stop_kubelet import StopKubelet
 from chaos.faults.stop_node import StopNode
 from chaos.faults.throttle import Throttle
 from chaos.faults.upgrade import Upgrade
-from chaos.mesh.modes import MODES
+from chaos.model.modes import MODES
 from chaos.names import SYSTEM_NAMESPACE
 from tests.faults.runner import spawn
 from tests.faults.worlds import World, small_world

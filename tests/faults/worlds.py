@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from chaos.cluster.client import Cluster, Object
 from chaos.cluster.providers import open_cluster
 from chaos.faults import receipts
 from chaos.faults.model import Target
 from chaos.faults.selection import container_target, node_target, workload_target
+from chaos.kube.client import Cluster, Object
 from chaos.mesh import manifests
 from chaos.mesh.install import Mesh
 from chaos.names import MESH_CONFIG, PORT_CONTROL, SYSTEM_NAMESPACE

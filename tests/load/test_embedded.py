@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chaos.cluster.client import Cluster
 from chaos.cluster.providers import open_cluster
 from chaos.engine.recorder import Recorder
 from chaos.history.model import EventKind, Flow, Outcome
 from chaos.history.store import History, HistoryWriter
+from chaos.kube.client import Cluster
 from chaos.load.collector import Collector, Loader
 from chaos.mesh import manifests
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from chaos.engine.catalogue import scenario_names
-from chaos.mesh.modes import MODES
+from chaos.model.modes import MODES
 
 TOP = Path(__file__).resolve().parents[2]
 FILES = ("action.yml", ".github/workflows/chaos.yml", "examples/gitlab-ci.yml")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from chaos.engine.settings import RUN_FILE, Settings
-from chaos.spread import gather, group_of, prepare
+from chaos.plugin.xdist import gather, group_of, prepare
 
 pytest_plugins = ["pytester"]
 

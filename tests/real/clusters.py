@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from chaos.cluster.client import Cluster
 from chaos.embedded.provider import run_directory
+from chaos.kube.client import Cluster
 from chaos.mesh import manifests
 
 RUNNER = "system:serviceaccount:ci:runner"

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import yaml
 
-from chaos.cluster.client import Cluster
+from chaos.kube.client import Cluster
 from chaos.mesh import manifests
 from chaos.mesh.install import is_ready
 

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from chaos.cluster.client import Cluster
 from chaos.embedded.provider import down, load_image, up
+from chaos.kube.client import Cluster
 from tests.real.clusters import command
 
 pytestmark = [

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import urllib3
 
-from chaos.cluster.client import Cluster
-from chaos.cluster.retrying import Backoff, is_transient, retrying, was_not_acted_on
 from chaos.errors import ApiError
+from chaos.kube.client import Cluster
+from chaos.kube.retrying import Backoff, is_transient, retrying, was_not_acted_on
 from tests.real.weather import plain_config
 
 Answer = tuple[int, Any] | tuple[int, Any, dict[str, str]] | None  # None: hang up without an answer

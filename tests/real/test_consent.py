@@ -10,10 +10,10 @@ import pytest
 
 from chaos.cluster.consent import Consent, detect_production, plan_touched, refuse_production
 from chaos.cluster.contexts import ContextFacts, context_facts, kubeconfig_paths
-from chaos.cluster.guard import Guard, split_path
 from chaos.cluster.providers import ClusterSpec, Kind, parse_spec
 from chaos.cluster.versions import parse_version, refuse_too_old
 from chaos.errors import ApiError, EnvironmentUnfit, Misuse
+from chaos.kube.write_guard import Guard, split_path
 from chaos.names import LABEL_RUN
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from chaos.cluster.client import Cluster
 from chaos.cluster.consent import Consent
 from chaos.cluster.providers import connect
 from chaos.doctor.access import Access, expand, needed, rules_in
@@ -18,6 +17,7 @@ from chaos.doctor.facts import read_facts
 from chaos.engine.clean import remove_runs
 from chaos.engine.recorder import Recorder
 from chaos.errors import ApiError
+from chaos.external import parse_target, read_target_placement
 from chaos.faults.injection import begin, injected
 from chaos.faults.kill import Kill
 from chaos.faults.model import Target
@@ -26,10 +26,10 @@ from chaos.faults.receipts import open_receipts
 from chaos.faults.scale import Scale
 from chaos.faults.selection import container_target
 from chaos.faults.throttle import Throttle
+from chaos.kube.client import Cluster
 from chaos.mesh import manifests
-from chaos.mesh.fate import flow_shares
 from chaos.mesh.install import Mesh
-from chaos.mesh.target import parse_target, read_target_placement
+from chaos.model.fate import flow_shares
 from chaos.names import LABEL_ROLE, PORT_CONTROL, PROXY_CONFIG, SYSTEM_NAMESPACE
 from tests.real.audit import Entry, entries, used
 from tests.real.clusters import CONTEXT, RUNNER, Stranger, command, stranger

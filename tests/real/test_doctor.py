@@ -10,7 +10,7 @@ from chaos.doctor.access import Access, expand, needed, rules_in
 from chaos.doctor.facts import CAPTURE, PRIVILEGED, Facts, NodeFacts, detect_plugins, is_our_image, plan_try, takes_pods
 from chaos.doctor.findings import BUDGET, blockers, findings, of_fault, of_mode, of_scenario, warnings
 from chaos.doctor.text import report
-from chaos.mesh.modes import MODES
+from chaos.model.modes import MODES
 from chaos.names import IMAGE
 
 NODE = NodeFacts("n1", "v1.36.2", "6.8.0", "containerd://2.0.1", True)

@@ -17,12 +17,12 @@ from chaos.engine.scenario import SCENARIOS
 from chaos.engine.settings import parse_settings
 from chaos.engine.target import breakable, plan_callers, refuse_unlisted
 from chaos.errors import ExperimentFailure, Misuse
+from chaos.external import built_in, parse_target, plan_target_placement
+from chaos.external.description import LoaderRule
+from chaos.external.loaders import loaded, plan_loaders
 from chaos.mesh import manifests
-from chaos.mesh.fate import flow_shares
-from chaos.mesh.modes import Layer
-from chaos.mesh.target import built_in, parse_target, plan_target_placement
-from chaos.mesh.target.description import LoaderRule
-from chaos.mesh.target.loaders import loaded, plan_loaders
+from chaos.model.fate import flow_shares
+from chaos.model.modes import Layer
 from chaos.names import IMAGE, LABEL_RUN
 from tests.real import foreign, meshes
 from tests.real.test_target import DOCUMENT

@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 from chaos.errors import ExperimentFailure, Misuse
-from chaos.mesh.fate import Placement, flow_shares
-from chaos.mesh.modes import Layer, Scope
-from chaos.mesh.target import built_in, descriptions, detect_mesh, parse_target, plan_target_placement, read_target
-from chaos.mesh.target.text import told
+from chaos.external import built_in, descriptions, detect_mesh, parse_target, plan_target_placement, read_target
+from chaos.external.text import told
+from chaos.model.fate import Placement, flow_shares
+from chaos.model.modes import Layer, Scope
 from tests.real import meshes
 
 DOCUMENT: dict[str, Any] = {

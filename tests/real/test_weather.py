@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from chaos.cluster.client import Cluster
 from chaos.embedded.provider import down, up
+from chaos.kube.client import Cluster
 from chaos.mesh import manifests
-from chaos.mesh.fate import path
 from chaos.mesh.install import Mesh
+from chaos.model.fate import path
 from chaos.names import LABEL_RUN
 from tests.real.weather import Climate, bad_weather
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import urllib3
 
-from chaos.cluster.client import Cluster
 from chaos.errors import ApiError
+from chaos.kube.client import Cluster
 
 
 @dataclass(frozen=True, slots=True)

@@ -184,7 +184,7 @@ def test_every_problem_is_named_at_once(right: Experiment, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_a_shipped_experiment_is_right_in_every_mode(path: Path) -> None:
-    from chaos.mesh.modes import MODES
+    from chaos.model.modes import MODES
 
     experiment = files.load(path)
     for mode in MODES:

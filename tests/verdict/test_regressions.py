@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from chaos.report.regressions import Moved, compare, detect_shift, detect_verdict_change
 from chaos.verdict.model import Measure
-from chaos.verdict.regressions import Moved, compare, detect_shift, detect_verdict_change
 
 
 def trial(verdict: str = "pass", mode: str = "node", **measures: tuple[float, float, float, str]) -> dict[str, Any]:

@@ -11,10 +11,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from chaos.engine.features.caller import Reply
-from chaos.engine.features.check import Check, decided, undecided
 from chaos.engine.features.site import Site
-from chaos.mesh.modes import Balancing
+from chaos.inpod.caller import Reply
+from chaos.model.modes import Balancing
+from chaos.verdict.check import Check, decided, undecided
 
 REQUESTS: Final = 80
 ALPHA: Final = 1e-5  # a spread that is even fails once in so many; one that is not is far beyond it

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from chaos.engine.features.balancing import check_balancing
-from chaos.engine.features.check import Check
 from chaos.engine.features.identities import check_identities, check_refusals
 from chaos.engine.features.leaving import check_leaving
 from chaos.engine.features.metrics import check_metrics
@@ -18,6 +17,7 @@ from chaos.engine.features.site import Site
 from chaos.engine.features.tracing import check_tracing
 from chaos.engine.features.tunnels import check_tunnels
 from chaos.engine.features.wire import check_wire
+from chaos.verdict.check import Check
 
 _ALWAYS = (
     check_balancing,

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from chaos.cluster.client import Cluster
-from chaos.mesh.fate import Placement, ProxyInstance
+from chaos.kube.client import Cluster
+from chaos.model.fate import Placement, ProxyInstance
 from chaos.names import PORT_STATUS
 
 _LINE: Final = re.compile(r"^(\w+)\{([^}]*)\} ([0-9.e+]+)$", re.MULTILINE)

@@ -11,12 +11,12 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from chaos.engine.features.check import Check, decided, undecided
 from chaos.engine.features.site import Site
 from chaos.errors import ExperimentFailure
 from chaos.mesh.authority import stored_authority
-from chaos.mesh.fate import Pair, ProxyInstance, identities_held, path
+from chaos.model.fate import Pair, ProxyInstance, identities_held, path
 from chaos.names import spiffe_id
+from chaos.verdict.check import Check, decided, undecided
 
 
 def handed_to(log: Iterable[Mapping[str, Any]], proxy: ProxyInstance) -> set[str]:

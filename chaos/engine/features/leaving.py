@@ -8,11 +8,11 @@ import time
 from contextlib import suppress
 from typing import Any, Final
 
-from chaos.engine.features.check import Check, decided, undecided
 from chaos.engine.features.site import Site
 from chaos.errors import NotReady
-from chaos.mesh.fate import PodRef
+from chaos.model.fate import PodRef
 from chaos.names import IMAGE
+from chaos.verdict.check import Check, decided, undecided
 
 SECONDS: Final = 5.0
 READY_SECONDS: Final = 60.0  # longest wait for one more pod

@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
-from chaos.engine.features.check import Check, decided, undecided
 from chaos.engine.features.figures import golden, pages
 from chaos.engine.features.site import Site
-from chaos.mesh.fate import PodRef
+from chaos.model.fate import PodRef
 from chaos.names import PORT_CONTROL, spiffe_id
+from chaos.verdict.check import Check, decided, undecided
 
 RATE: Final = 100.0
 SECONDS: Final = 2.0

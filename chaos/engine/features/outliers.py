@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from chaos.engine.features.check import Check, decided, undecided
 from chaos.engine.features.site import Site
-from chaos.mesh.modes import Balancing
+from chaos.model.modes import Balancing
+from chaos.verdict.check import Check, decided, undecided
 
 REQUESTS: Final = 40
 NAME: Final = "a server that only fails is left out"

@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
-from chaos.engine.features.check import Check, decided, undecided
 from chaos.engine.features.figures import carried, pages
 from chaos.engine.features.site import Site
-from chaos.mesh.fate import Pair, Placement, PodRef, ProxyInstance, share_behind
+from chaos.model.fate import Pair, Placement, PodRef, ProxyInstance, share_behind
+from chaos.verdict.check import Check, decided, undecided
 
 REQUESTS: Final = 40
 BODY: Final = 20_000

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from chaos.engine.features.caller import Call
-from chaos.engine.features.check import Check, decided
 from chaos.engine.features.site import Site
+from chaos.inpod.caller import Call
 from chaos.names import PORT_ADMIN, PORT_CONTROL, PORT_HBONE, PORT_HTTP, PORT_INBOUND, PORT_OUTBOUND, PORT_TCP
+from chaos.verdict.check import Check, decided
 
 
 def calls_to(ip: str, *, meshed: bool) -> list[Call]:

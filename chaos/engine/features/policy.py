@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from chaos.engine.features.caller import Reply
-from chaos.engine.features.check import Check, decided
 from chaos.engine.features.site import Site
 from chaos.errors import NotReady
+from chaos.inpod.caller import Reply
 from chaos.mesh.world import Rule
 from chaos.names import PORT_TCP, spiffe_id
+from chaos.verdict.check import Check, decided
 
 DRAINED: Final = 10.0  # seconds until a policy must be seen to hold for all
 

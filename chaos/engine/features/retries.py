@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from chaos.engine.features.check import Check, decided, undecided
 from chaos.engine.features.site import Site
+from chaos.verdict.check import Check, decided, undecided
 
 REQUESTS: Final = 60
 SHARE: Final = 0.3

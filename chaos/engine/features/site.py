@@ -10,17 +10,17 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from chaos.cluster.client import Cluster
-from chaos.engine.features.caller import Call, Reply
 from chaos.engine.features.station import program, stations
 from chaos.errors import ExperimentFailure
+from chaos.inpod.caller import Call, Reply
+from chaos.kube.client import Cluster
 from chaos.mesh.authority import stored_authority
 from chaos.mesh.ca import Authority
-from chaos.mesh.fate import Placement, PodRef, Role
 from chaos.mesh.install import Mesh
-from chaos.mesh.modes import ProxyMode
 from chaos.mesh.policy import policy_config_map
 from chaos.mesh.world import Features, Rule
+from chaos.model.fate import Placement, PodRef, Role
+from chaos.model.modes import ProxyMode
 from chaos.names import PORT_CONTROL, SYSTEM_NAMESPACE
 
 SERVICE = "server"  # the Service of a reference tenant

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from chaos.cluster.client import Cluster
 from chaos.errors import ExperimentFailure
+from chaos.kube.client import Cluster
 from chaos.names import IMAGE, LABEL_ROLE, LABEL_RUN, SYSTEM_NAMESPACE
 
 DEADLINE = 600  # seconds

@@ -7,8 +7,8 @@ from __future__ import annotations
 import json
 import secrets
 
-from chaos.engine.features.check import Check, decided
 from chaos.engine.features.site import Site
+from chaos.verdict.check import Check, decided
 
 
 def check_tracing(site: Site) -> list[Check]:

@@ -4,12 +4,12 @@ the pod itself. Without the limit on its authority a CONNECT terminator is an op
 
 from __future__ import annotations
 
-from chaos.engine.features.check import Check, decided
 from chaos.engine.features.site import Site
 from chaos.mesh.ca import Authority
-from chaos.mesh.fate import Pair, PodRef, ProxyInstance, path
-from chaos.mesh.modes import Layer
+from chaos.model.fate import Pair, PodRef, ProxyInstance, path
+from chaos.model.modes import Layer
 from chaos.names import PORT_ADMIN, PORT_CONTROL, PORT_HBONE, PORT_HTTP, spiffe_id
+from chaos.verdict.check import Check, decided
 
 _L7 = frozenset({Layer.L7})
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from chaos.engine.features.check import Check, decided, undecided
 from chaos.engine.features.site import Site
 from chaos.errors import ExperimentFailure
-from chaos.mesh.fate import PodRef
+from chaos.model.fate import PodRef
 from chaos.names import PORT_AGENT, PORT_CONTROL, PORT_STATUS, PORT_XDS, PORT_XDS_STATUS, SYSTEM_NAMESPACE
+from chaos.verdict.check import Check, decided, undecided
 
 REQUESTS: Final = 24
 SECONDS: Final = 40.0

@@ -8,13 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from chaos.cluster.client import Cluster
 from chaos.errors import Misuse
 from chaos.faults import helper_pod
 from chaos.faults.container import running_container
 from chaos.faults.model import Evidence, Facts, FaultShape, Receipt, Target
 from chaos.faults.needs import Need
 from chaos.faults.network.partition import MODULE, mended
+from chaos.kube.client import Cluster
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,13 @@ import ipaddress
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from chaos.cluster.client import Cluster
 from chaos.errors import Misuse
 from chaos.faults import helper_pod
 from chaos.faults.container import running_container
 from chaos.faults.model import Evidence, Facts, FaultShape, Receipt, Target
 from chaos.faults.needs import Need
 from chaos.faults.network.partition import mended
+from chaos.kube.client import Cluster
 
 ANSWERS = ("servfail", "nxdomain", "silence", "lie")
 
@@ -66,13 +66,7 @@ class Dns:
             *(["--names", *self.names] if self.names else []),
         ]
         return helper_pod.run(
-            cluster,
-            receipt,
-            "dns",
-            arguments,
-            awaited="injected",
-            seconds=seconds,
-            module="chaos.faults.network.dns_helper",
+            cluster, receipt, "dns", arguments, awaited="injected", seconds=seconds, module="chaos.inpod.dns_helper"
         )
 
     def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:

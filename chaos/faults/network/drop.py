@@ -8,11 +8,11 @@ import ipaddress
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from chaos.cluster.client import Cluster
 from chaos.errors import Misuse
 from chaos.faults.model import Evidence, Facts, FaultShape, Receipt, Target
 from chaos.faults.needs import Need
 from chaos.faults.network.partition import isolated, mended, network_facts
+from chaos.kube.client import Cluster
 from chaos.names import PORT_CONTROL, PORT_STATUS
 
 Direction = Literal["both", "in", "out"]

@@ -12,15 +12,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from chaos.cluster.client import Cluster
 from chaos.errors import NoEffect, RecoveryFailed
 from chaos.faults import helper_pod
 from chaos.faults.container import refuse_vanished, running_container
 from chaos.faults.model import Evidence, Facts, FaultShape, Phase, Receipt, Target
 from chaos.faults.needs import Need
+from chaos.kube.client import Cluster
 from chaos.names import ANNOTATION_PROXY_CONTAINER, LABEL_ROLE, MARK_PROXY, PORT_STATUS, PROXY_CONTAINER
 
-MODULE = "chaos.faults.network.helper"
+MODULE = "chaos.inpod.network_helper"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from chaos.cluster.client import Cluster
 from chaos.faults.model import Evidence, Facts, FaultShape, Receipt, Target
 from chaos.faults.needs import Need
 from chaos.faults.network.drop import narrowed, refuse_wrong
 from chaos.faults.network.partition import isolated, mended, network_facts
+from chaos.kube.client import Cluster
 
 
 @dataclass(frozen=True, slots=True)

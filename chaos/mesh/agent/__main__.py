@@ -15,8 +15,8 @@ import sys
 import threading
 from pathlib import Path
 
-from chaos.cluster.client import Cluster, Object
 from chaos.errors import ApiError, SharedfateError
+from chaos.kube.client import Cluster, Object
 from chaos.mesh.agent.work import Agent
 from chaos.mesh.world import SANDBOX_DIR
 from chaos.names import LABEL_MESH, LABEL_MODE, PORT_AGENT

@@ -19,7 +19,7 @@ from typing import Any, Final, Literal, Protocol
 from chaos.errors import ApiError, EnvironmentUnfit
 from chaos.mesh import capture
 from chaos.mesh.agent.sandboxes import Sandbox, find_sandboxes, link, listening_ports, prune
-from chaos.mesh.modes import MODES
+from chaos.model.modes import MODES
 from chaos.names import (
     ANNOTATION_SANDBOX,
     CONDITION_CAPTURED,
@@ -39,7 +39,7 @@ _EAGER_SECONDS: Final = 10.0  # how long a pod whose sandbox is not found yet is
 
 
 class Api(Protocol):
-    """What the agent asks of the API: chaos.cluster.client.Cluster is one."""
+    """What the agent asks of the API: chaos.kube.client.Cluster is one."""
 
     def patch(
         self,

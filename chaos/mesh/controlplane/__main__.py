@@ -9,7 +9,7 @@ import os
 import signal
 from pathlib import Path
 
-from chaos.cluster.client import Cluster
+from chaos.kube.client import Cluster
 from chaos.mesh.authority import stored_authority
 from chaos.mesh.controlplane.server import Plane, start_server
 from chaos.mesh.controlplane.status import start_status

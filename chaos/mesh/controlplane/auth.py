@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from chaos.mesh.controlplane.tables import is_live, labels_of
-from chaos.mesh.modes import Scope
 from chaos.mesh.world import ProxyIdentity, ProxyRole
+from chaos.model.modes import Scope
 from chaos.names import (
     ANNOTATION_PROXY_CONTAINER,
     LABEL_LAYER,

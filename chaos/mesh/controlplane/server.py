@@ -17,8 +17,8 @@ import grpc
 from envoy.service.discovery.v3 import ads_pb2_grpc
 from envoy.service.secret.v3 import sds_pb2_grpc
 
-from chaos.cluster.client import Cluster, Object
 from chaos.errors import Misuse
+from chaos.kube.client import Cluster, Object
 from chaos.mesh.ca import Authority
 from chaos.mesh.controlplane.auth import Refused, Reviewed, detect_proxy, detect_reviewed
 from chaos.mesh.controlplane.secrets import HandedLog, ProxySecrets

@@ -13,7 +13,6 @@ from typing import Any, Final
 from chaos.errors import Misuse
 from chaos.mesh.controlplane.trouble import Trouble, detect_trouble
 from chaos.mesh.envoy.defects import Defect
-from chaos.mesh.modes import Scope, mode_named
 from chaos.mesh.world import (
     AccessLog,
     AppProtocol,
@@ -27,6 +26,7 @@ from chaos.mesh.world import (
     Waypoint,
     World,
 )
+from chaos.model.modes import Scope, mode_named
 from chaos.names import (
     ANNOTATION_SANDBOX,
     CONDITION_CAPTURED,

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 
 import urllib3
 
-from chaos.cluster.client import Cluster, Object
 from chaos.errors import ApiError
+from chaos.kube.client import Cluster, Object
 
 Fold = Callable[[str, str, Object], None]  # kind, ADDED | MODIFIED | DELETED, object
 _PAUSE = 0.3

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import urllib3
 
-from chaos.cluster.client import Cluster
 from chaos.errors import ApiError, SharedfateError
+from chaos.kube.client import Cluster
 from chaos.mesh import manifests
 from chaos.mesh.controlplane.tables import Tables, backing, is_live, labels_of
 from chaos.mesh.proxyconfig import config_map

@@ -24,8 +24,8 @@ from chaos.mesh.envoy.ports import (
     waypoints_of,
 )
 from chaos.mesh.envoy.resources import Resource, Resources
-from chaos.mesh.modes import Scope
 from chaos.mesh.world import ROOT_SECRET, AppProtocol, Pod, ProxyIdentity, ProxyRole, World
+from chaos.model.modes import Scope
 
 
 def build(proxy: ProxyIdentity, world: World, *, defects: Defects = NO_DEFECTS) -> Resources:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from chaos.mesh.envoy.defects import Defect
-from chaos.mesh.modes import Hop, Layer, Scope, Side
 from chaos.mesh.world import AppProtocol, Endpoint, Pod, Policy, Service, ServicePort, Waypoint, World
+from chaos.model.modes import Hop, Layer, Scope, Side
 from chaos.names import PORT_ADMIN, PORT_HBONE, PORT_INBOUND, PORT_OUTBOUND, PORT_STATUS, TRUST_DOMAIN
 
 PROXY_PORTS: Final = (PORT_ADMIN, PORT_OUTBOUND, PORT_INBOUND, PORT_HBONE, PORT_STATUS)

@@ -18,13 +18,13 @@ from typing import Any
 import pytest
 import urllib3
 
-from chaos.cluster.client import Cluster
 from chaos.embedded.api.bootstrap import create_bootstrap
 from chaos.embedded.api.pki import Authority, kubeconfig, server_context
 from chaos.embedded.api.server import ApiServer
 from chaos.embedded.api.tokens import TokenIssuer
 from chaos.embedded.controllers import run_controllers
 from chaos.embedded.store import Store
+from chaos.kube.client import Cluster
 
 
 @dataclass

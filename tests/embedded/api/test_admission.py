@@ -10,7 +10,6 @@ import orjson
 import pytest
 import yaml
 
-from chaos.cluster.client import Cluster
 from chaos.embedded.api.admission import admit_create
 from chaos.embedded.resources import (
     DAEMON_SET,
@@ -25,6 +24,7 @@ from chaos.embedded.resources import (
 )
 from chaos.embedded.store import Store
 from chaos.errors import ApiError
+from chaos.kube.client import Cluster
 from tests.embedded.api.conftest import config_map, deployment, pod
 
 RECORDINGS = Path(__file__).parents[2] / "parity" / "recordings"

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from chaos.cluster.client import Cluster
 from chaos.errors import ApiError
+from chaos.kube.client import Cluster
 from tests.embedded.api.conftest import World, config_map, pod
 
 RBAC = "rbac.authorization.k8s.io"

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from chaos.cluster.client import Change, Cluster
 from chaos.errors import ApiError
+from chaos.kube.client import Change, Cluster
 from tests.embedded.api.conftest import World
 
 HOURS = 2

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from chaos.cluster.client import Cluster
 from chaos.embedded.network.policies import canonical_networks
 from chaos.errors import ApiError
+from chaos.kube.client import Cluster
 from tests.embedded.api.conftest import pod
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from chaos.cluster.client import Cluster
 from chaos.errors import ApiError
+from chaos.kube.client import Cluster
 from tests.embedded.api.conftest import World, config_map, deployment, pod
 
 

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from chaos.cluster.client import Cluster
 from chaos.embedded import provider
 from chaos.embedded.kubelet import cgroups
 from chaos.errors import ApiError, EnvironmentUnfit, Misuse
+from chaos.kube.client import Cluster
 from chaos.names import IMAGE
 
 pytestmark = pytest.mark.privileged

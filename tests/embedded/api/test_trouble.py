@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import urllib3
 
-from chaos.cluster.client import Cluster
 from chaos.errors import ApiError
+from chaos.kube.client import Cluster
 from chaos.mesh import manifests
 from tests.embedded.api.conftest import World
 

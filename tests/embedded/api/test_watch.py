@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from chaos.cluster.client import Change, Cluster
 from chaos.embedded import store as stores
 from chaos.errors import ApiError
+from chaos.kube.client import Change, Cluster
 from tests.embedded.api.conftest import World, config_map, pod
 
 

@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 
 from chaos.errors import Misuse
-from chaos.faults.network import rules, sandboxes
 from chaos.faults.network.degrade import Degrade
-from chaos.faults.network.delay_line import detect_uplink
-from chaos.faults.network.helper import counted
+from chaos.inpod import rules, sandboxes
+from chaos.inpod.delay_line import detect_uplink
+from chaos.inpod.network_helper import counted
 from tests.embedded.network.conftest import World
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0 and not os.environ.get("CI"), reason="needs root: network namespaces")
@@ -98,7 +98,7 @@ print("ready", flush=True)
 threading.Event().wait()
 """
 _HELPER = (
-    "import sys; from chaos.faults.network import helper; pids = [int(sys.argv.pop(1))]; "
+    "import sys; from chaos.inpod import network_helper as helper; pids = [int(sys.argv.pop(1))]; "
     "helper.processes = lambda uid, container: pids; sys.exit(helper.main(sys.argv[1:]))"
 )
 
@@ -354,7 +354,7 @@ def test_a_slow_link_takes_its_time_and_is_quick_afterwards() -> None:
 
 
 def test_the_helper_imports_little() -> None:
-    code = "import sys, chaos.faults.network.helper; print(*sorted(sys.modules))"
+    code = "import sys, chaos.inpod.network_helper; print(*sorted(sys.modules))"
     names = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"kubernetes", "numpy", "urllib3", "asyncio"} & set(names)
     assert Path(sandboxes.__file__).exists()

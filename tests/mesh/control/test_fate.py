@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chaos.errors import ExperimentFailure
-from chaos.mesh import fate
-from chaos.mesh.fate import Pair, Placement, PodRef, ProxyInstance, Role
-from chaos.mesh.modes import MODES, Balancing, Layer, ProxyMode, Scope, Side
+from chaos.model import fate
+from chaos.model.fate import Pair, Placement, PodRef, ProxyInstance, Role
+from chaos.model.modes import MODES, Balancing, Layer, ProxyMode, Scope, Side
 from chaos.names import spiffe_id
 from tests.mesh.envoy.worlds import MESHED, proxies, world
 

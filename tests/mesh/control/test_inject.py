@@ -8,12 +8,12 @@ import pytest
 import yaml
 
 from chaos.errors import Misuse
+from chaos.kube.placement import plan_placement
 from chaos.mesh import manifests
 from chaos.mesh.budget import Budget, Reference, Share, divide, instances
 from chaos.mesh.inject import inject, pod_template
-from chaos.mesh.modes import MODES
-from chaos.mesh.placement import plan_placement
 from chaos.mesh.render import render_mode
+from chaos.model.modes import MODES
 from chaos.names import LABEL_MESH, LABEL_RUN
 
 REFERENCE = manifests.reference("node-1", "node-2")

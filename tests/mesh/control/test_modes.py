@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from chaos.cluster.client import Cluster
 from chaos.cluster.providers import open_cluster
+from chaos.kube.client import Cluster
 from chaos.mesh import manifests
-from chaos.mesh.fate import fate_group, identities_held
 from chaos.mesh.install import Mesh
-from chaos.mesh.modes import MODES, Balancing
+from chaos.model.fate import fate_group, identities_held
+from chaos.model.modes import MODES, Balancing
 from chaos.names import IMAGE, LABEL_RUN, SYSTEM_NAMESPACE, spiffe_id
 
 pytestmark = [pytest.mark.privileged, pytest.mark.slow]

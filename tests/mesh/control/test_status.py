@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from chaos.mesh.fate import Placement, PodRef, ProxyInstance, Role
-from chaos.mesh.modes import MODES, Layer, Scope
 from chaos.mesh.status import control_plane_lines
+from chaos.model.fate import Placement, PodRef, ProxyInstance, Role
+from chaos.model.modes import MODES, Layer, Scope
 
 CLIENT = PodRef("tenant-a", "client-x", "u1", "node-1", "a", Role.CLIENT, "client", "client")
 SERVER = PodRef("tenant-b", "server-x", "u2", "node-2", "b", Role.SERVER, "server", "server")

@@ -33,7 +33,6 @@ from chaos.mesh.envoy import bootstrap, parts
 from chaos.mesh.envoy.build import build
 from chaos.mesh.envoy.defects import NO_DEFECTS, Defects
 from chaos.mesh.envoy.ports import l7_hop
-from chaos.mesh.modes import MODES, Scope
 from chaos.mesh.world import (
     AccessLog,
     AppProtocol,
@@ -47,6 +46,7 @@ from chaos.mesh.world import (
     Waypoint,
     World,
 )
+from chaos.model.modes import MODES, Scope
 from chaos.names import PORT_HTTP, PORT_TCP
 
 GATEWAY = "10.244.1.1"

@@ -22,8 +22,8 @@ import pytest
 from chaos.apps.wire import FRAME
 from chaos.mesh import capture
 from chaos.mesh.envoy.defects import Defect
-from chaos.mesh.modes import MODES, Balancing, Scope
 from chaos.mesh.world import Endpoint, Features, Policy, Rule
+from chaos.model.modes import MODES, Balancing, Scope
 from chaos.names import spiffe_id
 from tests.mesh.envoy.bench import Bench, bench, until
 from tests.mesh.envoy.worlds import MESHED
@@ -84,9 +84,7 @@ def sources(made: Bench) -> Counter[str]:
 def wire(made: Bench, secret: str) -> bool:
     """Whether a request's body can be read on the node's bridge."""
     name = f"{made.folder.name}-{secret}"
-    command = made.spaces["fabric"].command(
-        sys.executable, "-m", "chaos.engine.features.sniffer", name, secret, "20", "here"
-    )
+    command = made.spaces["fabric"].command(sys.executable, "-m", "chaos.inpod.sniffer", name, secret, "20", "here")
     reader = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     on, off = (Path("/tmp") / f"{name}.{state}" for state in ("on", "off"))
     try:
@@ -113,7 +111,7 @@ def dial(made: Bench, space: str, ip: str, authority: str, identity: str) -> str
         "certificate": issued.certificate.decode(),
         "key": issued.key.decode(),
     }
-    found = json.loads(made.spaces[space].run(sys.executable, "-m", "chaos.engine.features.dial", json.dumps(asked)))
+    found = json.loads(made.spaces[space].run(sys.executable, "-m", "chaos.inpod.dial", json.dumps(asked)))
     return f"{found['status']} {found['body'].partition(chr(13))[0]}"
 
 

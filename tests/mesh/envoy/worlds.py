@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 from chaos.mesh.envoy.ports import l7_hop
-from chaos.mesh.modes import MODES, Scope
 from chaos.mesh.world import (
     AppProtocol,
     Endpoint,
@@ -19,6 +18,7 @@ from chaos.mesh.world import (
     Waypoint,
     World,
 )
+from chaos.model.modes import MODES, Scope
 
 MESHED = [name for name, mode in MODES.items() if mode.hops]
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from chaos.cluster.client import Cluster
 from chaos.cluster.providers import open_cluster
 from chaos.engine.features.site import Site, site
+from chaos.kube.client import Cluster
 from chaos.mesh import manifests
 from chaos.mesh.install import Mesh
 

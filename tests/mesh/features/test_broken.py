@@ -11,7 +11,6 @@ from contextlib import contextmanager
 import pytest
 
 from chaos.engine.features.balancing import check_balancing
-from chaos.engine.features.check import Check
 from chaos.engine.features.identities import check_identities, check_refusals
 from chaos.engine.features.leaving import LEAVES, SERVED, check_leaving
 from chaos.engine.features.metrics import check_metrics
@@ -27,9 +26,10 @@ from chaos.faults.control_plane import ControlPlane
 from chaos.faults.injection import injected
 from chaos.faults.selection import workload_target
 from chaos.mesh.envoy.defects import Defect
-from chaos.mesh.fate import PodRef
+from chaos.model.fate import PodRef
 from chaos.names import CONTROL_PLANE, SYSTEM_NAMESPACE
 from chaos.verdict import Verdict
+from chaos.verdict.check import Check
 
 pytestmark = pytest.mark.privileged
 
@@ -103,7 +103,7 @@ def test_a_mesh_that_is_broken_on_purpose_is_caught(
 CAPTURE = """
 import sys
 from pathlib import Path
-from chaos.faults.helper import processes
+from chaos.inpod.process_helper import processes
 from chaos.mesh import capture
 pid = processes(sys.argv[1], "")[0]
 node = sys.argv[2:] or capture.node_addresses([], Path(f"/proc/{pid}/net"))

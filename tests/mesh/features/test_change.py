@@ -13,7 +13,7 @@ import pytest
 from chaos.engine.features.leaving import NAME, check_leaving, plan_leaver
 from chaos.engine.features.site import Site
 from chaos.errors import NotReady
-from chaos.mesh.fate import PodRef
+from chaos.model.fate import PodRef
 from chaos.names import LABEL_LAYER, PORT_CONTROL, PORT_HTTP, SYSTEM_NAMESPACE
 from chaos.verdict import Verdict
 
@@ -25,7 +25,7 @@ pytestmark = [
 
 SIGNAL = """
 import os, sys
-from chaos.faults.helper import processes
+from chaos.inpod.process_helper import processes
 for pid in processes(sys.argv[1], sys.argv[2]):
     os.kill(pid, int(sys.argv[3]))
 """

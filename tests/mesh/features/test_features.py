@@ -6,7 +6,7 @@ import pytest
 
 from chaos.engine.features.catalogue import check_features
 from chaos.engine.features.site import Site
-from chaos.mesh.modes import MODES
+from chaos.model.modes import MODES
 from chaos.verdict import Verdict
 
 pytestmark = pytest.mark.privileged

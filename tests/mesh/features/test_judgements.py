@@ -12,13 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from chaos.engine.features import balancing, beg, figures, identities, keys, metrics, paths, sniffer, wire
-from chaos.engine.features.check import Check, decided, merged, undecided
+from chaos.engine.features import balancing, figures, identities, metrics, paths, wire
 from chaos.engine.features.wire import Direction
+from chaos.inpod import beg, keys, sniffer
 from chaos.mesh.ca import Authority
-from chaos.mesh.fate import PodRef, ProxyInstance
-from chaos.mesh.modes import Layer, Scope
+from chaos.model.fate import PodRef, ProxyInstance
+from chaos.model.modes import Layer, Scope
 from chaos.verdict import Verdict
+from chaos.verdict.check import Check, decided, merged, undecided
 
 
 def proxy(name: str) -> ProxyInstance:

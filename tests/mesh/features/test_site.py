@@ -10,8 +10,8 @@ from chaos.engine.features.plain import calls_to
 from chaos.engine.features.site import choose
 from chaos.engine.features.station import plan_station
 from chaos.errors import ExperimentFailure
-from chaos.mesh.fate import Placement, PodRef, ProxyInstance, Role
-from chaos.mesh.modes import MODES, Layer, Scope
+from chaos.model.fate import Placement, PodRef, ProxyInstance, Role
+from chaos.model.modes import MODES, Layer, Scope
 from chaos.names import PORT_INBOUND, SYSTEM_NAMESPACE
 
 

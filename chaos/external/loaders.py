@@ -2,7 +2,7 @@
 
 Its traffic passes what the client's passes, and it measures, so the flows that are judged are the loader's: in the
 placement it stands as a client of its own. Everything else of the tenants is left as it is. Pure;
-`chaos.mesh.target.beside` applies it.
+`chaos.external.beside` applies it.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import replace
 from typing import Any, Final
 
 from chaos.errors import ExperimentFailure, Misuse
-from chaos.mesh.placement import is_live, workload
-from chaos.mesh.target.description import LoaderRule
-from chaos.mesh.target.file import Call, Target
+from chaos.external.description import LoaderRule
+from chaos.external.file import Call, Target
+from chaos.kube.placement import is_live, workload
 from chaos.names import IMAGE, LABEL_ROLE, LABEL_RUN, LABEL_TENANT, PORT_CONTROL
 
 Object = Mapping[str, Any]

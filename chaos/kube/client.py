@@ -21,9 +21,9 @@ from typing import Any, Final, Literal
 
 import urllib3
 
-from chaos.cluster.guard import Guard
-from chaos.cluster.retrying import PATIENCE, Backoff, is_transient, retrying
 from chaos.errors import ApiError, EnvironmentUnfit, Misuse, NotReady
+from chaos.kube.retrying import PATIENCE, Backoff, is_transient, retrying
+from chaos.kube.write_guard import Guard
 
 Object = dict[str, Any]
 Objects = list[Object]
@@ -246,7 +246,7 @@ class Cluster:
         timeout: float = 15.0,
         retry: bool | None = None,
     ) -> Any:
-        """One JSON exchange, retried as `chaos.cluster.retrying` says; `retry`: doing it twice is the same as once
+        """One JSON exchange, retried as `chaos.kube.retrying` says; `retry`: doing it twice is the same as once
         (reads are).
         """
         data = None if body is None else json.dumps(body).encode()

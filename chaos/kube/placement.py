@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from chaos.cluster.client import Cluster
-from chaos.mesh.budget import layer_name
-from chaos.mesh.fate import Placement, PodRef, ProxyInstance, Role, identities_held, serves
-from chaos.mesh.modes import Layer, ProxyMode, Scope
+from chaos.kube.client import Cluster
+from chaos.model.fate import Placement, PodRef, ProxyInstance, Role, identities_held, serves
+from chaos.model.modes import Layer, ProxyMode, Scope, layer_name
 from chaos.names import (
     ANNOTATION_BUDGET,
     ANNOTATION_PROXY_CONTAINER,

@@ -1,6 +1,6 @@
 """Who shares fate with whom: `path`, `fate_group` and `identities_held`, pure functions of a mode and a live placement.
 
-Every expectation of every scenario comes from here. A placement is read from the live cluster (`chaos.mesh.placement`),
+Every expectation of every scenario comes from here. A placement is read from the live cluster (`chaos.kube.placement`),
 never assumed; these functions neither read nor wait.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from chaos.errors import ExperimentFailure
-from chaos.mesh.modes import Balancing, Hop, Layer, ProxyMode, Scope, Side
+from chaos.model.modes import Balancing, Hop, Layer, ProxyMode, Scope, Side
 
 
 class Role(StrEnum):

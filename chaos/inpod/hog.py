@@ -1,4 +1,4 @@
-"""What runs inside a hog's pod: `python -m chaos.faults.hog_process hog --cores N --memory MIB --for SECONDS`.
+"""What runs inside a hog's pod: `python -m chaos.inpod.hog hog --cores N --memory MIB --for SECONDS`.
 
 Says `injected` with what it has got: CPU seconds burnt in its first moments, and memory that is really resident.
 Standard library only.
@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 
-from chaos.faults.helper import NO_EFFECT, hold, say
+from chaos.inpod.process_helper import NO_EFFECT, hold, say
 
 _LOOK = 0.5  # seconds of burning after which it is measured
 _LEAST = 0.05  # cores that must have been got: on a full machine a hog gets little, and still eats
@@ -31,7 +31,7 @@ def burn() -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="chaos.faults.hog_process")
+    parser = argparse.ArgumentParser(prog="chaos.inpod.hog")
     parser.add_argument("action", choices=["hog"])
     parser.add_argument("--cores", type=int, default=0)
     parser.add_argument("--memory", type=int, default=0)

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from chaos.errors import Misuse
+from chaos.external.fields import Fields
 from chaos.mesh import manifests
-from chaos.mesh.modes import Balancing, Hop, Layer, PlacedBy, ProxyMode, Scope, Side
-from chaos.mesh.target.fields import Fields
+from chaos.model.modes import Balancing, Hop, Layer, PlacedBy, ProxyMode, Scope, Side
 from chaos.resources import shipped
 
 _KNOWN: Final = ("name", "stands-for", "status", "detect", "balancing", "proxies", "path", "loader")

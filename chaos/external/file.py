@@ -10,9 +10,9 @@ from typing import Any, Final
 import yaml
 
 from chaos.errors import Misuse
-from chaos.mesh.modes import MODES
-from chaos.mesh.target.description import NO_MESH, MeshDescription, built_in, parse_description
-from chaos.mesh.target.fields import Fields
+from chaos.external.description import NO_MESH, MeshDescription, built_in, parse_description
+from chaos.external.fields import Fields
+from chaos.model.modes import MODES
 
 _KEY: Final = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 AUTO: Final = "auto"

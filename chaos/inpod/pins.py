@@ -1,6 +1,6 @@
 """Runs on a node: which processes hold sockets of a network namespace, and which links the node has.
 
-`python -m chaos.engine.features.pins POD_UID` prints `{"cookie", "links"}` of a pod that lives; with `--cookie N`
+`python -m chaos.inpod.pins POD_UID` prints `{"cookie", "links"}` of a pod that lives; with `--cookie N`
 instead, `{"holders", "links"}`: the processes that still hold a socket of that namespace, whoever lives in it or
 nobody. A pooled connection that is merely idle keeps the namespace of a pod that went, and its link. In a privileged
 pod with hostPID.
@@ -16,8 +16,8 @@ import socket
 from pathlib import Path
 from typing import Final
 
-from chaos.engine.features.sniffer import enter
-from chaos.faults.helper import processes
+from chaos.inpod.process_helper import processes
+from chaos.inpod.sniffer import enter
 
 _PIDFD_GETFD: Final = 438
 _COOKIE: Final = 71  # SO_NETNS_COOKIE, Linux 5.14
@@ -77,7 +77,7 @@ def links() -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="chaos.engine.features.pins")
+    parser = argparse.ArgumentParser(prog="chaos.inpod.pins")
     parser.add_argument("uid", nargs="?", default="")
     parser.add_argument("--cookie", type=int, default=0)
     options = parser.parse_args()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from chaos.mesh.fate import Placement, flow_shares, may_move
-from chaos.mesh.placement import picture
-from chaos.mesh.target.description import MeshDescription
+from chaos.external.description import MeshDescription
+from chaos.kube.placement import picture
+from chaos.model.fate import Placement, flow_shares, may_move
 
 
 def told(mesh: MeshDescription, placement: Placement) -> str:

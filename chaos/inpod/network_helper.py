@@ -1,9 +1,9 @@
-"""What runs inside a helper pod to harm a network: `python -m chaos.faults.network.helper isolate|degrade|mend …`.
+"""What runs inside a helper pod to harm a network: `python -m chaos.inpod.network_helper isolate|degrade|mend …`.
 
 In a privileged pod with hostPID on the target's node. Enters the network namespaces that are concerned, applies, says
 `{"phase": "injected", …}`, holds until SIGTERM or its deadline, undoes, says `{"phase": "recovered", …}`. `mend`
 undoes what a killed helper left: it looks through every namespace of the node for the receipt's name. Exit codes as in
-`chaos.faults.helper`.
+`chaos.inpod.process_helper`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
-from chaos.faults.helper import NO_EFFECT, VANISHED, hold, processes, say
-from chaos.faults.network import rules, sandboxes
+from chaos.inpod import rules, sandboxes
+from chaos.inpod.process_helper import NO_EFFECT, VANISHED, hold, processes, say
 
 
 def nft(script: str) -> None:
@@ -110,10 +110,7 @@ def isolate(options: argparse.Namespace, pids: list[int]) -> int:
 
 def degrade(options: argparse.Namespace, pids: list[int]) -> int:
     """Delay, lose or slow what a pod sends (and, for loss, receives)."""
-    from chaos.faults.network.delay_line import (
-        DelayLine,
-        uplink,
-    )  # only here: the isolation's helper starts quicker without
+    from chaos.inpod.delay_line import DelayLine, uplink  # only here: the isolation's helper starts quicker without
 
     handle = sandboxes.opened(pids[0])
     reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -173,7 +170,7 @@ def _tc(command: list[str]) -> None:
 
 def mend(options: argparse.Namespace, pids: list[int]) -> int:
     """Undo what a killed helper of this receipt left behind; `pids` are the pod's, whatever container they are of."""
-    from chaos.faults.network.delay_line import remove_rule, uplink
+    from chaos.inpod.delay_line import remove_rule, uplink
 
     seen = undo(options.receipt)
     if options.degraded and pids:
@@ -190,7 +187,7 @@ def mend(options: argparse.Namespace, pids: list[int]) -> int:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="chaos.faults.network.helper")
+    parser = argparse.ArgumentParser(prog="chaos.inpod.network_helper")
     parser.add_argument("action", choices=["isolate", "degrade", "mend"])
     parser.add_argument("--receipt", required=True)
     parser.add_argument("--uid", required=True)

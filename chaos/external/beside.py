@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from chaos.cluster.client import Cluster
+from chaos.external.description import MeshDescription
+from chaos.external.file import Target
+from chaos.external.loaders import loaded, plan_loaders
+from chaos.external.placement import read_target_placement
+from chaos.kube.client import Cluster
+from chaos.kube.placement import proxy
 from chaos.mesh import inject, manifests
-from chaos.mesh.fate import Placement
 from chaos.mesh.install import Mesh, Object
-from chaos.mesh.placement import proxy
 from chaos.mesh.proxyconfig import config_map, proxy_config
-from chaos.mesh.target.description import MeshDescription
-from chaos.mesh.target.file import Target
-from chaos.mesh.target.loaders import loaded, plan_loaders
-from chaos.mesh.target.placement import read_target_placement
+from chaos.model.fate import Placement
 from chaos.names import LABEL_ROLE, LABEL_RUN, SYSTEM_NAMESPACE
 
 

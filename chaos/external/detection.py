@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from chaos.errors import Misuse
-from chaos.mesh.target.description import MeshDescription
+from chaos.external.description import MeshDescription
 
 Object = Mapping[str, Any]
 

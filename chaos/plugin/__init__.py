@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chaos import spread
+from chaos.plugin import xdist as spread
 
 if TYPE_CHECKING:
-    from chaos.cluster.client import Cluster
     from chaos.engine.deployment import Deployment
     from chaos.engine.pace import Pace
     from chaos.engine.result import TrialResult
@@ -26,10 +25,11 @@ if TYPE_CHECKING:
     from chaos.engine.topology import Tenant
     from chaos.engine.trial import Trial
     from chaos.faults.session import Chaos
+    from chaos.kube.client import Cluster
     from chaos.mesh.install import Mesh
     from chaos.report import Reports
 
-_SUITE = Path(__file__).resolve().parent / "suite"
+_SUITE = Path(__file__).resolve().parents[1] / "suite"
 _SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
 _RUN: pytest.StashKey[Run] = pytest.StashKey()
 _REPORTS: pytest.StashKey[Reports] = pytest.StashKey()
@@ -169,7 +169,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not any("chaos_mode" in getattr(item, "fixturenames", ()) for item in items):
         return
     from chaos.engine.settings import chosen as is_chosen
-    from chaos.mesh.modes import mode_named
+    from chaos.model.modes import mode_named
 
     settings = settings_of(config)
     chosen: list[pytest.Item] = []

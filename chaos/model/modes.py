@@ -169,6 +169,11 @@ MODES: Final[dict[str, ProxyMode]] = {
 }
 
 
+def layer_name(layers: frozenset[Layer]) -> str:
+    """As in the label `layer`: l4, l7, l4-l7, and none for the placebo."""
+    return "-".join(sorted(layers)) or "none"
+
+
 def mode_named(name: str) -> ProxyMode:
     """The mode of that name; raises `Misuse` naming all that exist."""
     try:

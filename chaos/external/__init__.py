@@ -7,10 +7,10 @@ there on nothing knows that the mesh is not ours.
 
 from __future__ import annotations
 
-from chaos.mesh.target.description import MeshDescription, built_in, descriptions
-from chaos.mesh.target.detection import detect_mesh
-from chaos.mesh.target.file import Call, Target, parse_target, read_target
-from chaos.mesh.target.placement import plan_target_placement, read_target_placement
+from chaos.external.description import MeshDescription, built_in, descriptions
+from chaos.external.detection import detect_mesh
+from chaos.external.file import Call, Target, parse_target, read_target
+from chaos.external.placement import plan_target_placement, read_target_placement
 
 __all__ = [
     "Call",

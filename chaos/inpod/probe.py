@@ -1,6 +1,6 @@
 """Runs on a node: one request to a pod from the node's own network, as its kubelet makes it.
 
-`python -m chaos.engine.features.probe IP PORT`, in a privileged pod with hostPID. Prints `{"status", "error"}`.
+`python -m chaos.inpod.probe IP PORT`, in a privileged pod with hostPID. Prints `{"status", "error"}`.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import sys
 
-from chaos.engine.features.caller import Call, run
-from chaos.engine.features.sniffer import enter
+from chaos.inpod.caller import Call, run
+from chaos.inpod.sniffer import enter
 
 
 def main() -> None:

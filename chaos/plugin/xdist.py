@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chaos.mesh.modes import MODES
+from chaos.model.modes import MODES
 
 if TYPE_CHECKING:
     from chaos.engine.settings import Settings

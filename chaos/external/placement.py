@@ -7,14 +7,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from chaos.cluster.client import Cluster
 from chaos.errors import ExperimentFailure, Misuse
-from chaos.mesh.fate import Placement, PodRef, ProxyInstance, Role
-from chaos.mesh.modes import Scope
-from chaos.mesh.placement import is_live, quantity_bytes, quantity_millicores, workload
-from chaos.mesh.target.description import MeshDescription, ProxyRule, descriptions
-from chaos.mesh.target.detection import detect_mesh
-from chaos.mesh.target.file import Target
+from chaos.external.description import MeshDescription, ProxyRule, descriptions
+from chaos.external.detection import detect_mesh
+from chaos.external.file import Target
+from chaos.kube.client import Cluster
+from chaos.kube.placement import is_live, quantity_bytes, quantity_millicores, workload
+from chaos.model.fate import Placement, PodRef, ProxyInstance, Role
+from chaos.model.modes import Scope
 
 Object = Mapping[str, Any]
 

@@ -1,6 +1,6 @@
 """Runs on a node: which private keys lie in the memory of one container's processes.
 
-`python -m chaos.engine.features.keys POD_UID CONTAINER_ID`, in a privileged pod with hostPID. Prints a JSON list of the
+`python -m chaos.inpod.keys POD_UID CONTAINER_ID`, in a privileged pod with hostPID. Prints a JSON list of the
 SHA-256 of the public half of each PEM private key that /proc/PID/mem holds: it names a key and does not give it away.
 """
 
@@ -16,7 +16,7 @@ from typing import Final
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
-from chaos.faults.helper import processes
+from chaos.inpod.process_helper import processes
 from chaos.mesh.ca import fingerprint
 
 _PEM: Final = re.compile(

@@ -1,4 +1,4 @@
-"""What runs inside a helper pod to fill a container's memory: `python -m chaos.faults.oom_helper out-of-memory …`.
+"""What runs inside a helper pod to fill a container's memory: `python -m chaos.inpod.oom_helper out-of-memory …`.
 
 A child joins the container's cgroup and takes memory until the container's first process dies; then, or when it has
 taken more than the limit, it is gone at once. The kernel kills whom it scores worst: the container's first process is
@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Final, NoReturn
 
-from chaos.faults.helper import NO_EFFECT, VANISHED, await_serving, enter_network, processes, say
+from chaos.inpod.process_helper import NO_EFFECT, VANISHED, await_serving, enter_network, processes, say
 
 _STEP: Final = 1 << 20
 _PATIENCE: Final = 15.0  # seconds of filling at most
@@ -70,7 +70,7 @@ def fill(directory: str, target: int, most: int) -> NoReturn:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="chaos.faults.oom_helper")
+    parser = argparse.ArgumentParser(prog="chaos.inpod.oom_helper")
     parser.add_argument("action", choices=["out-of-memory"])
     parser.add_argument("--uid", required=True)
     parser.add_argument("--container", required=True)

@@ -1,7 +1,7 @@
 """Runs on a node: asks the control plane for an identity with another proxy's token, as whoever took that proxy over
 would.
 
-`python -m chaos.engine.features.beg JSON`: `{"uid", "container_id", "trusted", "identities"}`, in a privileged pod with
+`python -m chaos.inpod.beg JSON`: `{"uid", "container_id", "trusted", "identities"}`, in a privileged pod with
 hostPID. Prints `{"given", "refused", "error"}`: the names of what came back, never a key.
 """
 
@@ -17,7 +17,7 @@ import grpc
 from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest
 from envoy.service.secret.v3.sds_pb2_grpc import SecretDiscoveryServiceStub
 
-from chaos.faults.helper import processes
+from chaos.inpod.process_helper import processes
 from chaos.mesh.controlplane.xds import SECRET
 from chaos.names import CONTROL_PLANE, PORT_XDS, SYSTEM_NAMESPACE, TOKEN_PATH
 

@@ -1,9 +1,9 @@
 """What runs inside a helper pod to answer another pod's DNS questions:
-`python -m chaos.faults.network.dns_helper dns …`.
+`python -m chaos.inpod.dns_helper dns …`.
 
 Enters the target's network namespace, answers on a port of its own there, and has nftables lead port 53 to it. Before
 it says `injected` it asks a question as the pod would, and sees the wrong answer. Undone at SIGTERM or its deadline;
-what a killed one left, `chaos.faults.network.helper mend` undoes. Standard library only.
+what a killed one left, `chaos.inpod.network_helper mend` undoes. Standard library only.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from chaos.faults.helper import NO_EFFECT, VANISHED, processes, say
-from chaos.faults.network import rules, sandboxes
-from chaos.faults.network.helper import dropped, nft
+from chaos.inpod import rules, sandboxes
+from chaos.inpod.network_helper import dropped, nft
+from chaos.inpod.process_helper import NO_EFFECT, VANISHED, processes, say
 
 MARK: Final = 0x53F  # SO_MARK of the questions that we pass on ourselves
 _SERVFAIL, _NXDOMAIN, _A, _IN = 2, 3, 1, 1
@@ -156,7 +156,7 @@ def sees(server: str, wrong: Wrong, responder: Responder) -> bool:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="chaos.faults.network.dns_helper")
+    parser = argparse.ArgumentParser(prog="chaos.inpod.dns_helper")
     parser.add_argument("action", choices=["dns"])
     parser.add_argument("--receipt", required=True)
     parser.add_argument("--uid", required=True)

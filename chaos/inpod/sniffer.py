@@ -1,6 +1,6 @@
 """Runs on a node: reads every TCP packet that crosses the node's network, and says who sent what in which form.
 
-`python -m chaos.engine.features.sniffer NAME MARKER SECONDS`, in a privileged pod with hostPID: enters the network
+`python -m chaos.inpod.sniffer NAME MARKER SECONDS`, in a privileged pod with hostPID: enters the network
 namespace of the node's first process, makes /tmp/NAME.on once it listens, and ends when /tmp/NAME.off is there or the
 time is over. Prints one JSON object for each direction of each connection. Standard library only.
 """
