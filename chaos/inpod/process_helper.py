@@ -1,10 +1,10 @@
 """What runs inside a helper pod: sends signals to one container's processes, from the node's own PID namespace.
 
-`python -m chaos.inpod.process_helper kill|crash-loop|pause|resume|look --uid POD --container ID …`, in a privileged pod
-with hostPID on the target's node. From inside the container's own PID namespace SIGKILL and SIGSTOP to its first
-process silently do nothing, so they must come from here. Prints one JSON line a phase: `{"phase": …, "at": ns, …}`; exits 3
-when the target is not there and 4 when nothing was seen to change. Standard library only: its start-up is part of
-every fault's delay.
+`python -m chaos.inpod.process_helper kill|crash-loop|pause|resume|look --uid POD --container ID …`, in a privileged
+pod with hostPID on the target's node. From inside the container's own PID namespace SIGKILL and SIGSTOP to its first
+process silently do nothing, so they must come from here. Prints one JSON line a phase: `{"phase": …, "at": ns, …}`;
+exits 3 when the target is not there and 4 when nothing was seen to change. Standard library only: its start-up is
+part of every fault's delay.
 """
 
 from __future__ import annotations
