@@ -171,6 +171,8 @@ def held(
             watch.end_all()
     if watch.why is not None:
         raise watch.why
+    if text := button.pressed():  # between two looks: who was told to stop is not green
+        raise Stopped(f"{', '.join(f'{one.fault} on {one.target}' for one in begun)}: stopped by an operator: {text}")
 
 
 class _Watch:
