@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
-from chaos.load.collector import parse_page
+from chaos.load.client import parse_page
 
 RESULTS = Path(__file__).parent / "results" / "load.md"
 HTTP, CONTROL, LOADER = 28080, 29990, 29991

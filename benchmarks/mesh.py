@@ -18,7 +18,6 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -26,12 +25,11 @@ from chaos.cluster.providers import open_cluster
 from chaos.engine.features.leaving import check_leaving
 from chaos.engine.features.site import Site, site
 from chaos.kube.client import Cluster
-from chaos.load.collector import parse_page
+from chaos.load.client import LoaderClient
 from chaos.mesh import manifests
 from chaos.mesh.install import Mesh
-from chaos.model.fate import PodRef, Role
+from chaos.model.fate import Role
 from chaos.model.modes import MODES
-from chaos.names import PORT_CONTROL
 
 RESULTS = Path(__file__).parent / "results" / "mesh.md"
 RATE, SECONDS, MORE = 100, 6.0, 3
@@ -105,37 +103,22 @@ def usage(where: Site, keys: dict[str, list[str]]) -> dict[str, list[float]]:
     return found
 
 
-def ask(cluster: Cluster, pod: PodRef, path: str, body: Any = None) -> bytes:
-    return cluster.pod_http(
-        pod.namespace,
-        pod.name,
-        PORT_CONTROL,
-        path,
-        method="GET" if body is None else "POST",
-        body=None if body is None else json.dumps(body).encode(),
-    )
-
-
 def under_load(where: Site, cost: Cost) -> None:
     """All clients at RATE for SECONDS: their latencies, and everybody's CPU meanwhile."""
     clients = [pod for pod in where.placement.pods if pod.role == Role.CLIENT]
-    for pod in clients:
-        ask(
-            where.cluster,
-            pod,
-            "/flows",
-            [{"name": "bench", "server": f"{pod.namespace}/server", "target": "server:80", "rate": RATE}],
-        )
+    loaders = [LoaderClient.of(where.cluster, pod.namespace, pod.name) for pod in clients]
+    for pod, loader in zip(clients, loaders, strict=True):
+        loader.set_flows([{"name": "bench", "server": f"{pod.namespace}/server", "target": "server:80", "rate": RATE}])
     time.sleep(2)  # connections are made
     keys = containers(where)
     begin, before = time.time_ns(), usage(where, keys)
     time.sleep(SECONDS)
     end, after = time.time_ns(), usage(where, keys)
-    for pod in clients:
-        ask(where.cluster, pod, "/stop", {})
+    for loader in loaders:
+        loader.stop_flows()
     latencies = []
-    for pod in clients:
-        records = parse_page(ask(where.cluster, pod, "/samples?from=0")).records
+    for loader in loaders:
+        records = loader.samples().records
         records = records[(records["due"] >= begin) & (records["done"] <= end) & (records["outcome"] == 0)]
         latencies.append((records["done"] - records["due"]) / 1e6)
     every = np.concatenate(latencies)

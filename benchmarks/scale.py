@@ -23,6 +23,7 @@ from pathlib import Path
 from chaos.history.store import HistoryWriter
 from chaos.history.words import RECORD
 from chaos.kube.client import Cluster
+from chaos.load.client import LoaderClient
 from chaos.load.collector import LoaderFeed
 from chaos.load.samples import Ledger
 
@@ -139,8 +140,8 @@ def measure(every: float) -> Measured:
         writer = HistoryWriter(Path(scratch) / "history", {"mode": "none"})
         feeds = [
             LoaderFeed(
-                lambda path, body, n=n: cluster.pod_http(f"tenant-{n}", f"client-{n}", 9990, path),
-                writer,  # type: ignore[misc]
+                LoaderClient.of(cluster, f"tenant-{n}", f"client-{n}"),
+                writer,
                 namespace=f"tenant-{n}",
                 pod=f"client-{n}",
             )

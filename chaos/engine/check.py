@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from chaos.engine.result import results_of
 from chaos.engine.shown import checks_of, combined
 from chaos.errors import Misuse
-from chaos.history.model import Flow
+from chaos.history.result import results_of
 from chaos.history.store import History
-from chaos.verdict import Expectation, FaultKind, Harm, judge, thresholds_from, view_from
+from chaos.verdict import Expectation, judge, thresholds_from, view_from
 
 
 def check_run(run: Path) -> Iterator[tuple[str, str, str]]:
@@ -34,21 +33,7 @@ def judged_again(trial: Path) -> dict[str, Any]:
     """The judge's answer to a saved history, with the thresholds that it was judged with."""
     history = History.load(trial)
     header = history.header
-    stated = header["expectation"]
-    by_name = {str(flow): flow for flow in history.flows}
-    expectation = Expectation(
-        {_flow(by_name, name): share for name, share in stated["shares"].items()},
-        exempt=frozenset(_flow(by_name, name) for name in stated["exempt"]),
-        harm=Harm(stated["harm"]),
-        fault_kind=FaultKind(stated["fault_kind"]),
-    )
+    expectation = Expectation.from_dict(header["expectation"], history.flows)
     thresholds = thresholds_from(header.get("thresholds", {}))
     view = view_from(history.samples, history.events, flows=history.flows, since=header.get("since"))
     return judge(view, expectation, thresholds).as_dict()
-
-
-def _flow(by_name: dict[str, Flow], name: str) -> Flow:
-    try:
-        return by_name[name]
-    except KeyError:
-        raise Misuse(f"the history has no flow {name!r}: it has {', '.join(by_name)}") from None

@@ -5,7 +5,6 @@ Load runs from the moment the tenants are ready until they go; each trial gather
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from chaos.errors import ApiError, ExperimentFailure
 from chaos.faults.selection import Pick, pick
 from chaos.history.model import Flow
 from chaos.kube.client import Cluster
+from chaos.load.client import LoaderClient, ServerClient
 from chaos.load.collector import Loader
 from chaos.mesh import manifests
 from chaos.mesh.budget import Budget
@@ -182,7 +182,7 @@ class Deployment:
     def _added(self, tenant: Tenant, pod: dict[str, Any]) -> AddedPod:
         ready = any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions") or [])
         try:
-            seen = json.loads(self.cluster.pod_http(tenant.namespace, pod["metadata"]["name"], PORT_CONTROL, "/stats"))
+            seen = ServerClient.of(self.cluster, tenant.namespace, pod["metadata"]["name"]).stats()
         except ApiError:
             return AddedPod(pod["metadata"]["name"], ready, None)  # it does not run yet
         return AddedPod(pod["metadata"]["name"], ready, sum(seen.get(kind, 0) for kind in ANSWERED))
@@ -282,9 +282,12 @@ class Deployment:
 
     def _ledger(self, tenant: Tenant, name: str = FLOW) -> dict[str, Any]:
         """The loader's own counts of one of the tenant's flows."""
-        loader = self.client_pod(tenant)["metadata"]["name"]
-        state = json.loads(self.cluster.pod_http(tenant.namespace, loader, PORT_CONTROL, "/state"))
-        return dict(next(flow for flow in state["flows"] if flow["name"] == name))
+        if (counts := self._loader(tenant).flow(name)) is None:
+            raise ExperimentFailure(f"the loader of {tenant.client} has no flow {name!r}: was it started again?")
+        return counts
+
+    def _loader(self, tenant: Tenant) -> LoaderClient:
+        return LoaderClient.of(self.cluster, tenant.namespace, self.client_pod(tenant)["metadata"]["name"])
 
     def _set_flows(self, tenant: Tenant, rate: float) -> None:
         address = sorted(pod["status"]["podIP"] for pod in self._servers(tenant))[0]
@@ -308,7 +311,4 @@ class Deployment:
 
     def _tell_loader(self, tenant: Tenant, flows: Sequence[dict[str, Any]]) -> None:
         self.disturbed()
-        loader = self.client_pod(tenant)["metadata"]["name"]
-        self.cluster.pod_http(
-            tenant.namespace, loader, PORT_CONTROL, "/flows", method="POST", body=json.dumps(list(flows)).encode()
-        )
+        self._loader(tenant).set_flows(flows)

@@ -16,7 +16,6 @@ from chaos.cluster.providers import open_cluster
 from chaos.engine.clean import remove_runs
 from chaos.engine.deployment import Deployment
 from chaos.engine.progress import Progress
-from chaos.engine.result import TrialResult
 from chaos.engine.scenario import NotHere, Scenario
 from chaos.engine.settings import RUN_FILE, Inconclusive, Settings
 from chaos.engine.target import TargetDeployment, require_consent
@@ -24,6 +23,7 @@ from chaos.engine.trial import Trial, TrialInconclusive
 from chaos.errors import Misuse, NoEffect
 from chaos.faults.injection import undo_overdue
 from chaos.history.model import EventKind
+from chaos.history.result import TrialResult
 from chaos.mesh.install import Mesh
 from chaos.model.modes import ProxyMode, mode_named
 from chaos.names import LABEL_RUN, SYSTEM_NAMESPACE

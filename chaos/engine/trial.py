@@ -19,7 +19,6 @@ from chaos.chance import Seed
 from chaos.engine.deployment import REQUEST_TIMEOUT, SOUND_SECONDS, Deployment
 from chaos.engine.progress import Progress
 from chaos.engine.restarts import compare_restarts, container_snapshot
-from chaos.engine.result import TrialResult
 from chaos.engine.shown import combined, judgement_of, measures_of
 from chaos.engine.topology import Tenant
 from chaos.errors import ExperimentFailure, NoEffect, NotReady
@@ -28,6 +27,7 @@ from chaos.faults.model import Fault, Receipt, Target
 from chaos.faults.selection import container_target, workload_target
 from chaos.faults.workload import KINDS
 from chaos.history.model import Event, EventKind, Flow, Outcome, Samples, Window, WindowKind
+from chaos.history.result import TrialResult
 from chaos.history.store import HistoryWriter
 from chaos.load.collector import Collector
 from chaos.model.fate import Placement, ProxyInstance, flow_shares, may_move
@@ -130,16 +130,7 @@ class Trial:
         self.expectation = Expectation(
             {Flow(*call): share for call, share in shares.items()}, exempt=spared, harm=harm, fault_kind=fault_kind
         )
-        self._writer.note(
-            since=self.since,
-            expectation={
-                "shares": {str(flow): share for flow, share in self.expectation.shares.items()},
-                "exempt": sorted(map(str, spared)),
-                "harm": str(harm),
-                "fault_kind": str(fault_kind),
-            },
-            thresholds=asdict(self.thresholds),
-        )
+        self._writer.note(since=self.since, expectation=self.expectation.as_dict(), thresholds=asdict(self.thresholds))
         return self.expectation
 
     def flows_behind(self, *proxies: ProxyInstance) -> frozenset[Flow]:

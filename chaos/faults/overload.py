@@ -6,8 +6,9 @@ no proxy of the mesh carries.
 
 from __future__ import annotations
 
-import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,7 +17,7 @@ from chaos.faults.container import refuse_vanished
 from chaos.faults.model import Evidence, Facts, FaultShape, Receipt, Target
 from chaos.faults.needs import Need
 from chaos.kube.client import Cluster
-from chaos.names import PORT_CONTROL
+from chaos.load.client import LoaderClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +52,11 @@ class Overload:
     saturate_seconds: float = 8.0
 
     def plan(self, cluster: Cluster, target: Target) -> Facts:
-        return {"aggressors": len(_running(_ask(cluster, target, "GET", "/state")["aggressors"]))}
+        with _loader(cluster, target) as loader:
+            return {"aggressors": len(_running(loader.aggressors()))}
 
     def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
-        wish = {
+        spec = {
             "profile": self.profile,
             "server": self.server,
             "target": self.address,
@@ -66,22 +68,24 @@ class Overload:
             "expect_status": self.status,
         }
         at = time.time_ns()
-        _ask(cluster, receipt.target, "POST", "/aggressor", wish)
+        with _loader(cluster, receipt.target) as loader:
+            loader.start_aggressor(spec)
 
-        def holds() -> dict[str, Any]:
-            shown = _ask(cluster, receipt.target, "GET", "/state")["aggressors"]
-            return next((one for one in shown if one["phase"] == "hold"), {})
+            def holds() -> dict[str, Any]:
+                return next((one for one in loader.aggressors() if one["phase"] == "hold"), {})
 
-        try:
-            seen = cluster.wait(f"{receipt.target}: overload held", holds, seconds=self.saturate_seconds, every=0.1)
-        except NotReady as error:
-            raise NoEffect(f"{receipt.target}: its path took all that was offered: {error}") from error
+            try:
+                seen = cluster.wait(f"{receipt.target}: overload held", holds, seconds=self.saturate_seconds, every=0.1)
+            except NotReady as error:
+                raise NoEffect(f"{receipt.target}: its path took all that was offered: {error}") from error
         return Evidence(at, seen)
 
     def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
         refuse_vanished(cluster, receipt.target)
-        _ask(cluster, receipt.target, "POST", "/aggressor", {"stop": True})
-        if left := _running(_ask(cluster, receipt.target, "GET", "/state")["aggressors"]):
+        with _loader(cluster, receipt.target) as loader:
+            loader.stop_aggressors()
+            left = _running(loader.aggressors())
+        if left:
             raise RecoveryFailed(f"{receipt.target}: its aggressor goes on: {left}")
         return Evidence(time.time_ns(), {"stopped": True})
 
@@ -90,10 +94,11 @@ def _running(shown: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [one for one in shown if one["phase"] != "ended"]
 
 
-def _ask(cluster: Cluster, target: Target, method: str, path: str, body: Any = None) -> Any:
-    data = None if body is None else json.dumps(body).encode()
+@contextmanager
+def _loader(cluster: Cluster, target: Target) -> Iterator[LoaderClient]:
+    """The target's loader; TargetVanished when an exchange finds it gone."""
     try:
-        return json.loads(cluster.pod_http(target.namespace, target.name, PORT_CONTROL, path, method=method, body=data))
+        yield LoaderClient.of(cluster, target.namespace, target.name)
     except ApiError as error:
         if error.code == 404:
             raise TargetVanished(f"{target}: its loader is gone: {error}") from error

@@ -14,7 +14,6 @@ replaced in one step whenever a table grows, before the first sample that needs 
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -26,6 +25,7 @@ import numpy as np
 import pyarrow as pa
 
 from chaos.errors import Misuse
+from chaos.history.files import replacing, write_whole
 from chaos.history.model import NO_POD, SAMPLE, Event, EventKind, Flow, Samples
 
 SAMPLES_FILE: Final = "samples.arrows"
@@ -115,11 +115,6 @@ class History:
         samples, torn_samples = _load_samples(directory / SAMPLES_FILE)
         events, torn_events = _load_events(directory / EVENTS_FILE)
         return cls(directory, header, flows, pods, samples, events, torn_samples or torn_events)
-
-    def of_flow(self, flow: Flow) -> Samples:
-        """The samples of one flow."""
-        found: Samples = self.samples[self.samples["flow"] == self.flows.index(flow)]
-        return found
 
     def to_pandas(self) -> Any:
         """A pandas data frame of the samples, with the names of flows and pods beside their numbers (needs pandas)."""
@@ -234,10 +229,7 @@ class HistoryWriter:
             "flows": [asdict(flow) for flow in self._flows],
             "pods": self._pods,
         }
-        path = self.directory / HEADER_FILE
-        fresh = path.with_suffix(".tmp")
-        fresh.write_text(json.dumps(header, indent=1) + "\n")
-        os.replace(fresh, path)
+        write_whole(self.directory / HEADER_FILE, json.dumps(header, indent=1) + "\n")
 
     # ---- content
 
@@ -300,9 +292,8 @@ class HistoryWriter:
             self._stream.close()
             self._sink.close()
             self._log.close()
-            path = self.directory / SAMPLES_FILE
-            fresh = path.with_suffix(".tmp")
             with (
+                replacing(self.directory / SAMPLES_FILE) as fresh,
                 pa.OSFile(str(fresh), "wb") as sink,
                 pa.ipc.new_stream(sink, SCHEMA, options=pa.ipc.IpcWriteOptions(compression="zstd")) as stream,
             ):
@@ -312,7 +303,6 @@ class HistoryWriter:
                     .to_batches(max_chunksize=1 << 20)
                 ):
                     stream.write_batch(batch)
-            os.replace(fresh, path)
 
     def __enter__(self) -> HistoryWriter:
         return self

@@ -8,10 +8,9 @@ container started again begins a new epoch and is counted anew. At the end both 
 
 from __future__ import annotations
 
-import json
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -19,14 +18,12 @@ import numpy as np
 import urllib3
 from numpy.typing import NDArray
 
-from chaos.errors import ApiError, ExperimentFailure, NotReady
-from chaos.history.model import NO_POD, SAMPLE, EventKind, Flow, Outcome, Samples
+from chaos.errors import ApiError, ExperimentFailure
+from chaos.history.model import NO_POD, EventKind, Flow, Outcome
 from chaos.history.store import HistoryWriter
 from chaos.kube.client import Cluster
+from chaos.load.client import LoaderClient, Page
 from chaos.load.clocks import Clock, Offset
-from chaos.names import PORT_CONTROL
-
-Ask = Callable[[str, bytes | None], bytes]  # path, body (POST when given) -> answer's body
 
 _COUNTED: Final = ("due", "sent", "done", "ok", "failed", "unknown", "shed", "stored", "late")
 _UNREACHED: Final = (ApiError, urllib3.exceptions.HTTPError, OSError)
@@ -34,27 +31,6 @@ _UNREACHED: Final = (ApiError, urllib3.exceptions.HTTPError, OSError)
 
 class LostSamples(ExperimentFailure):
     """The loader counted other numbers than arrived: the history is not whole."""
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """One answer of `GET /samples`."""
-
-    state: Mapping[str, Any]
-    records: Samples
-
-
-def parse_page(body: bytes) -> Page:
-    """Take an answer apart; raises ExperimentFailure when it is none of a loader's."""
-    size = int.from_bytes(body[:4], "little")
-    try:
-        state = json.loads(body[4 : 4 + size])
-        records = np.frombuffer(body, dtype=SAMPLE, offset=4 + size)
-    except ValueError as error:
-        raise ExperimentFailure(f"this is not a loader's page of samples ({len(body)} bytes): {error}") from error
-    if len(records) != state["count"]:
-        raise ExperimentFailure(f"a page of {state['count']} samples held {len(records)}")
-    return Page(state, records)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +62,13 @@ class LoaderFeed:
     """One loader's samples into the history. `poll` may be called from one thread at a time.
 
     Args:
-        ask: an HTTP exchange with the loader's control port.
+        client: of the loader.
         namespace: of the loader's pod, whose servers' names are completed by it.
         pod: the loader's pod.
     """
 
-    def __init__(self, ask: Ask, writer: HistoryWriter, *, namespace: str, pod: str) -> None:
-        self.ask, self.writer, self.namespace, self.pod = ask, writer, namespace, pod
+    def __init__(self, client: LoaderClient, writer: HistoryWriter, *, namespace: str, pod: str) -> None:
+        self.client, self.writer, self.namespace, self.pod = client, writer, namespace, pod
         self.clock = Clock()
         self.epochs: list[_Epoch] = []
         self.pending: dict[Flow, NDArray[np.int64]] = {}
@@ -104,8 +80,8 @@ class LoaderFeed:
         """Fetch what is new; True when the loader has more at once."""
         epoch = self.epochs[-1] if self.epochs else None
         asked = time.time_ns()
-        begin = f"from={epoch.next}&epoch={epoch.name}" if epoch else "from=0"
-        page = parse_page(self.ask(f"/samples?{begin}&pending=1", None))
+        first, name = (epoch.next, epoch.name) if epoch else (0, "")
+        page = self.client.samples(first, epoch=name, pending=True)
         answered = time.time_ns()
         state = self.state = page.state
         self.clock.hear(asked=asked, answered=answered, clock=state["clock"])
@@ -268,18 +244,12 @@ class Collector:
         """Gather from one more loader (a pod that came meanwhile)."""
         if loader in self._feeds:
             return
-        self._feeds[loader] = LoaderFeed(
-            lambda path, body: self.ask(loader, path, body), self.writer, namespace=loader.namespace, pod=loader.pod
-        )
+        client = LoaderClient.of(self.cluster, loader.namespace, loader.pod)
+        self._feeds[loader] = LoaderFeed(client, self.writer, namespace=loader.namespace, pod=loader.pod)
         self._locks[loader] = threading.Lock()
         thread = threading.Thread(target=self._run, args=(loader,), name=f"samples-{loader.pod}", daemon=True)
         self._threads.append(thread)
         thread.start()
-
-    def ask(self, loader: Loader, path: str, body: bytes | None = None) -> bytes:
-        """An exchange with a loader's control port."""
-        method = "GET" if body is None else "POST"
-        return self.cluster.pod_http(loader.namespace, loader.pod, PORT_CONTROL, path, method=method, body=body)
 
     def _run(self, loader: Loader) -> None:
         feed, lock = self._feeds[loader], self._locks[loader]
@@ -299,10 +269,6 @@ class Collector:
                 return
             if not more:
                 self._stop.wait(self.every)
-
-    def set_flows(self, loader: Loader, flows: Sequence[Mapping[str, Any]]) -> None:
-        """Start or change a loader's flows (`chaos.load.spec` says what a flow's JSON holds)."""
-        self.ask(loader, "/flows", json.dumps(list(flows)).encode())
 
     def poll_now(self) -> None:
         """Fetch at once from every loader, so that a look sees the present."""
@@ -346,37 +312,13 @@ class Collector:
                 )
         return found
 
-    def wait_for(self, requests: int, *, seconds: float = 30.0) -> None:
-        """Until every flow of every loader has that many samples here; raises NotReady."""
-
-        def enough() -> bool:
-            self._raise_failures()
-            epochs = [feed.epochs[-1] if feed.epochs else None for feed in self._feeds.values()]
-            return all(
-                epoch is not None
-                and epoch.ledgers
-                and all(
-                    epoch.arrived.get(one["id"], 0) >= min(requests, requests / one["keep_every"])
-                    for one in epoch.ledgers
-                )
-                for epoch in epochs
-            )
-
-        self.cluster.wait(f"{requests} requests of each flow", enough, seconds=seconds)
-
-    def _raise_failures(self) -> None:
-        if self.failures:
-            raise NotReady(
-                "; ".join(f"{loader.namespace}/{loader.pod}: {why}" for loader, why in self.failures.items())
-            )
-
     def finish(self, *, seconds: float = 10.0, stop_flows: bool = True) -> None:
         """Stop the load, fetch the rest, compare the counts of both ends; raises LostSamples."""
         self.stop()
-        for loader, feed in self._feeds.items():
+        for feed in self._feeds.values():
             if stop_flows:
-                self.ask(loader, "/aggressor", b'{"stop":true}')
-                self.ask(loader, "/stop", b"")
+                feed.client.stop_aggressors()
+                feed.client.stop_flows()
                 feed.drain(seconds)
             else:
                 while feed.poll():

@@ -18,13 +18,13 @@ from chaos.plugin import xdist as spread
 if TYPE_CHECKING:
     from chaos.engine.deployment import Deployment
     from chaos.engine.pace import Pace
-    from chaos.engine.result import TrialResult
     from chaos.engine.run import Run
     from chaos.engine.settings import Settings
     from chaos.engine.terminal import TerminalProgress
     from chaos.engine.topology import Tenant
     from chaos.engine.trial import Trial
     from chaos.faults.session import Chaos
+    from chaos.history.result import TrialResult
     from chaos.kube.client import Cluster
     from chaos.mesh.install import Mesh
     from chaos.report import Reports
@@ -318,7 +318,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     run = config.stash.get(_RUN, None)
     if spread.works(config) or (run is None and not spread.leads(config)):
         return
-    from chaos.engine.result import results_of
+    from chaos.history.result import results_of
     from chaos.report import write_reports
 
     settings = settings_of(config)
@@ -340,7 +340,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if reports is None:
         return
     settings = settings_of(config)
-    from chaos.engine.result import results_of
+    from chaos.history.result import results_of
     from chaos.report import terminal_table
 
     terminalreporter.section("who was hurt")

@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from chaos.history.files import write_whole
 from chaos.report.document import check, document
 from chaos.report.markdown import markdown
 from chaos.report.page import page
@@ -41,9 +42,9 @@ def write_reports(run_dir: Path, *, seconds: float) -> Reports:
     check(report)
     sharings = [read_sharing(trial.directory) for trial in run.trials]
     reports = Reports(run_dir / "report.json", run_dir / "report.md", run_dir / "report.html")
-    _write(reports.json, json.dumps(report, indent=1, allow_nan=False) + "\n")
-    _write(reports.markdown, markdown(run, sharings))
-    _write(reports.html, page(run, sharings))
+    write_whole(reports.json, json.dumps(report, indent=1, allow_nan=False) + "\n")
+    write_whole(reports.markdown, markdown(run, sharings))
+    write_whole(reports.html, page(run, sharings))
     return reports
 
 
@@ -53,10 +54,3 @@ def recorded_seconds(run_dir: Path) -> float:
         return float(json.loads((run_dir / "report.json").read_text())["seconds"])
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return sum(trial.seconds for trial in read_run(run_dir, seconds=0.0).trials)
-
-
-def _write(path: Path, text: str) -> None:
-    """Written whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

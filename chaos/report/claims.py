@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from chaos.report.records import TrialRecord
+from chaos.history.result import TrialResult
 from chaos.report.sharing import Sharing
 from chaos.report.words import bystander, effects, flows_of, measure_text, number, short_flows, unpredicted_text
 
@@ -87,7 +87,7 @@ CLAIMS: Final[tuple[Claim, ...]] = (
 )
 
 
-def answers(trials: Sequence[TrialRecord], sharings: Sequence[Sharing | None]) -> list[Answer]:
+def answers(trials: Sequence[TrialResult], sharings: Sequence[Sharing | None]) -> list[Answer]:
     """Every claim, answered or said to be not measured."""
     placed = dict(zip((trial.directory for trial in trials), sharings, strict=True))
     found = []
@@ -114,7 +114,7 @@ def said_of(figures: Sequence[Figure]) -> str:
     return "Measured: " + ", ".join(parts)
 
 
-def figure_of(claim: Claim, trial: TrialRecord, sharing: Sharing | None) -> Figure:
+def figure_of(claim: Claim, trial: TrialResult, sharing: Sharing | None) -> Figure:
     """Who was hurt and by how much, what became of the others, and the scenario's own measures."""
     parts = []
     judged = effects(trial)
@@ -144,7 +144,7 @@ def figure_of(claim: Claim, trial: TrialRecord, sharing: Sharing | None) -> Figu
     return Figure(trial.mode, "; ".join([*parts, *([how_sure] if how_sure else [])]), trial.verdict, trial.anchor)
 
 
-def _behind_target(trial: TrialRecord, sharing: Sharing) -> str:
+def _behind_target(trial: TrialResult, sharing: Sharing) -> str:
     for proxy in sharing.proxies:
         if str(proxy) == trial.target:
             pods = [pod for pod in sharing.pods if proxy.serves(pod)]

@@ -10,7 +10,8 @@ from typing import Any
 import jsonschema
 
 from chaos.errors import Misuse
-from chaos.report.records import RunRecord, TrialRecord
+from chaos.history.result import TrialResult
+from chaos.report.records import RunRecord
 
 VERSION = 1
 
@@ -35,7 +36,7 @@ def document(run: RunRecord) -> dict[str, Any]:
     }
 
 
-def _trial(trial: TrialRecord) -> dict[str, Any]:
+def _trial(trial: TrialResult) -> dict[str, Any]:
     return {
         "mode": trial.mode,
         "scenario": trial.scenario,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from chaos.report.records import TrialRecord
+from chaos.history.result import TrialResult
 from chaos.report.sharing import Pod, Proxy, Sharing
 
 
@@ -46,7 +46,7 @@ class NodeBox:
     proxies: tuple[ProxyBox, ...]
 
 
-def plan_drawing(sharing: Sharing, trial: TrialRecord) -> tuple[NodeBox, ...]:
+def plan_drawing(sharing: Sharing, trial: TrialResult) -> tuple[NodeBox, ...]:
     """The boxes of a trial, node by node."""
     target = next((proxy for proxy in sharing.proxies if str(proxy) == trial.target), None)
     unforeseen = _ends(set(trial.observed["hurt"]) & set(trial.predicted["unhurt"]))
@@ -73,7 +73,7 @@ def plan_drawing(sharing: Sharing, trial: TrialRecord) -> tuple[NodeBox, ...]:
     return tuple(boxes)
 
 
-def state_of(workload: str, trial: TrialRecord) -> str:
+def state_of(workload: str, trial: TrialResult) -> str:
     """The worst that was observed of the flows from or to a workload."""
     for key, state in (("hurt", "hurt"), ("inconclusive", "cannot tell"), ("unhurt", "not hurt")):
         if workload in _ends(trial.observed[key]):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from chaos.history.result import TrialResult
 from chaos.report.claims import Answer, answers
-from chaos.report.records import RunRecord, TrialRecord
+from chaos.report.records import RunRecord
 from chaos.report.sharing import Sharing, cpu_statement, emulated
 from chaos.report.terminal import tally
 from chaos.report.words import (
@@ -66,7 +67,7 @@ def _unfinished(run: RunRecord) -> list[str]:
     return ["", f"Began and came to no result: {_cell(', '.join(run.unfinished))}."] if run.unfinished else []
 
 
-def _table(trials: Sequence[TrialRecord]) -> str:
+def _table(trials: Sequence[TrialResult]) -> str:
     lines = [
         "| mode | scenario | predicted hurt | observed hurt | effect | worst bystander | verdict |",
         "|---" * 7 + "|",
@@ -89,7 +90,7 @@ def _table(trials: Sequence[TrialRecord]) -> str:
     return "\n".join(lines)
 
 
-def _sentences(trials: Sequence[TrialRecord]) -> str:
+def _sentences(trials: Sequence[TrialResult]) -> str:
     lines = []
     for trial in trials:
         lines.append(f"- **{_cell(trial.name)}** {MARKS[trial.verdict]}: {_cell(trial.reason)}")

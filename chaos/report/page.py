@@ -14,11 +14,12 @@ import jinja2
 from markupsafe import Markup
 
 from chaos.errors import Misuse
+from chaos.history.result import TrialResult
 from chaos.history.store import HEADER_FILE, History
 from chaos.report.charts import chart
 from chaos.report.claims import answers
 from chaos.report.drawing import NodeBox, plan_drawing
-from chaos.report.records import RunRecord, TrialRecord
+from chaos.report.records import RunRecord
 from chaos.report.sharing import Sharing, cpu_statement, emulated
 from chaos.report.terminal import tally
 from chaos.report.timeline import Mark, timeline_of
@@ -73,7 +74,7 @@ class Figure:
 class TrialView:
     """What the page shows of a trial."""
 
-    record: TrialRecord
+    record: TrialResult
     effect: str
     predicted: str
     observed: str
@@ -146,7 +147,7 @@ def _environment(run: RunRecord) -> list[tuple[str, str]]:
     return [(name, str(value)) for name, value in [*facts, *(more.items() if isinstance(more, Mapping) else ())]]
 
 
-def _view(trial: TrialRecord, sharing: Sharing | None, bins: int) -> TrialView:
+def _view(trial: TrialResult, sharing: Sharing | None, bins: int) -> TrialView:
     short = short_flows(flows_of(trial))
     figures, marks, causes, unread = _figures(trial, short, bins)
     return TrialView(
@@ -166,12 +167,12 @@ def _view(trial: TrialRecord, sharing: Sharing | None, bins: int) -> TrialView:
     )
 
 
-def _judged(trial: TrialRecord) -> list[Mapping[str, Any]]:
+def _judged(trial: TrialResult) -> list[Mapping[str, Any]]:
     return [flow for flow in trial.judgement.get("flows", ()) if isinstance(flow, Mapping)]
 
 
 def _figures(
-    trial: TrialRecord, short: Mapping[str, str], bins: int
+    trial: TrialResult, short: Mapping[str, str], bins: int
 ) -> tuple[tuple[Figure, ...], tuple[str, ...], tuple[str, ...], str]:
     if not bins:
         return (), (), (), "This run has too many trials for timelines within the page's size."
@@ -206,7 +207,7 @@ def told(marks: Iterable[Mark]) -> tuple[str, ...]:
     )
 
 
-def _row(trial: TrialRecord, flow: Mapping[str, Any], short: Mapping[str, str]) -> FlowRow:
+def _row(trial: TrialResult, flow: Mapping[str, Any], short: Mapping[str, str]) -> FlowRow:
     name, share, finding = str(flow["flow"]), flow.get("expected_share"), str(flow.get("finding", DASH))
     predicted = "exempt" if share is None else "hurt" if share > 0 else "not hurt"
     shifts = {shift["quantile"]: shift for shift in flow.get("shifts") or ()}

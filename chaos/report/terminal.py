@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from chaos.report.records import Result, mode_rank
+from chaos.history.result import TrialResult
+from chaos.report.records import mode_rank
 from chaos.report.words import effect_text, flows_of, observed_text, predicted_text, short_flows
 
 _MARKS = {"pass": "pass", "fail": "FAIL", "inconclusive": "??  "}
 HEADINGS = ("trial", "verdict", "predicted hurt", "observed hurt", "effect")
 
 
-def terminal_table(results: Sequence[Result]) -> str:
+def terminal_table(results: Sequence[TrialResult]) -> str:
     """The trials, mode by mode; for each that did not pass its sentence below; last line the sum."""
     if not results:
         return "no trial came to a result"
@@ -25,7 +26,7 @@ def terminal_table(results: Sequence[Result]) -> str:
     return "\n".join([*lines, tally(results)])
 
 
-def tally(results: Sequence[Result], unfinished: Sequence[str] = ()) -> str:
+def tally(results: Sequence[TrialResult], unfinished: Sequence[str] = ()) -> str:
     """`12 trials: 9 pass, 1 fail, 1 inconclusive, 1 without a result`."""
     verdicts = [trial.verdict for trial in results]
     parts = [
@@ -37,7 +38,7 @@ def tally(results: Sequence[Result], unfinished: Sequence[str] = ()) -> str:
     return f"{total} trial{'s' if total != 1 else ''}: {', '.join(parts) or 'nothing was tested'}"
 
 
-def _row(trial: Result) -> tuple[str, ...]:
+def _row(trial: TrialResult) -> tuple[str, ...]:
     short = short_flows(flows_of(trial))
     return (
         f"{trial.scenario}[{trial.mode}]",

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from chaos.report.records import Result
+from chaos.history.result import TrialResult
 
 DASH = "–"
 
@@ -41,7 +41,7 @@ def _tenant(flow: str) -> str:
     return namespace if namespace == server.partition("/")[0] and " [" not in server else ""
 
 
-def flows_of(trial: Result) -> list[str]:
+def flows_of(trial: TrialResult) -> list[str]:
     """Every flow that a trial names; exempt ones are named by the judgement alone."""
     named = {flow for side in (trial.predicted, trial.observed) for flows in side.values() for flow in flows}
     return sorted(named | {str(flow["flow"]) for flow in trial.judgement.get("flows", ())})
@@ -51,12 +51,12 @@ def name_flows(flows: Sequence[str], short: Mapping[str, str]) -> str:
     return ", ".join(short.get(flow, flow) for flow in flows) or "nobody"
 
 
-def predicted_text(trial: Result, short: Mapping[str, str]) -> str:
+def predicted_text(trial: TrialResult, short: Mapping[str, str]) -> str:
     """Who was to be hurt; a dash when a trial of claims predicted nothing of any flow."""
     return name_flows(trial.predicted["hurt"], short) if any(trial.predicted.values()) else DASH
 
 
-def observed_text(trial: Result, short: Mapping[str, str]) -> str:
+def observed_text(trial: TrialResult, short: Mapping[str, str]) -> str:
     """Who was seen to be hurt; *not known* when no flow could be judged, for silence is no acquittal."""
     hurt, unsure = trial.observed["hurt"], trial.observed["inconclusive"]
     if not any(trial.observed.values()):
@@ -69,7 +69,7 @@ def observed_text(trial: Result, short: Mapping[str, str]) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def unpredicted_text(trial: Result, short: Mapping[str, str]) -> str:
+def unpredicted_text(trial: TrialResult, short: Mapping[str, str]) -> str:
     """What was seen of the flows of which nothing was predicted; of a flow that sent nothing meanwhile, nothing was
     seen.
     """
@@ -81,7 +81,7 @@ def unpredicted_text(trial: Result, short: Mapping[str, str]) -> str:
     return f"not predicted: {', '.join(seen)}" if seen else ""
 
 
-def effects(trial: Result) -> list[Effect]:
+def effects(trial: TrialResult) -> list[Effect]:
     """The judged effects of a trial, flow by flow; exempt flows are left out."""
     found = []
     for flow in trial.judgement.get("flows", ()):
@@ -96,7 +96,7 @@ def effects(trial: Result) -> list[Effect]:
     return found
 
 
-def headline(trial: Result) -> Effect | None:
+def headline(trial: TrialResult) -> Effect | None:
     """The effect that tells a trial best: the surest harm of a hurt flow, or, when none was hurt, the highest bound."""
     all_of_them = effects(trial)
     hurt = [effect for effect in all_of_them if effect.flow in trial.observed["hurt"]]
@@ -105,13 +105,13 @@ def headline(trial: Result) -> Effect | None:
     return max(all_of_them, key=lambda effect: effect.high, default=None)
 
 
-def bystander(trial: Result) -> Effect | None:
+def bystander(trial: TrialResult) -> Effect | None:
     """The worst that may have happened to a flow that was not to be hurt."""
     spared = [effect for effect in effects(trial) if effect.flow in trial.predicted["unhurt"]]
     return max(spared, key=lambda effect: effect.high, default=None)
 
 
-def effect_text(trial: Result) -> str:
+def effect_text(trial: TrialResult) -> str:
     """The headline in words; of trials without flows the first of their measures."""
     effect = headline(trial)
     if effect is not None:

@@ -15,6 +15,7 @@ from chaoslib.run import RunEventHandler
 
 from chaos.engine.progress import Progress
 from chaos.engine.run import Run
+from chaos.history.files import write_whole
 from chaos.toolkit import session as sessions
 from chaos.toolkit.gate import KEY, Ruling, rule
 from chaos.toolkit.guard import Guard
@@ -181,9 +182,7 @@ class Keeper(RunEventHandler):  # type: ignore[misc]  # chaoslib has no types
 def write_journal(path: Path, journal: Mapping[str, Any]) -> None:
     """Written whole or not at all; what JSON does not know becomes text."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(journal, indent=2, ensure_ascii=False, default=_plain) + "\n")
-    partial.replace(path)
+    write_whole(path, json.dumps(journal, indent=2, ensure_ascii=False, default=_plain) + "\n")
 
 
 def _plain(value: Any) -> Any:

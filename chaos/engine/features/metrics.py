@@ -6,17 +6,17 @@ proxies' pools: a proxy that shares those sends one tenant's requests under the 
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import Final
 
 from chaos.engine.features.figures import golden, pages
 from chaos.engine.features.site import Site
+from chaos.load.client import LoaderClient
 from chaos.model.fate import PodRef
-from chaos.names import PORT_CONTROL, spiffe_id
+from chaos.names import spiffe_id
 from chaos.verdict.check import Check, decided, undecided
 
 RATE: Final = 100.0
@@ -80,26 +80,11 @@ def _load(site: Site) -> int:
         "timeout": 10.0,
     }
 
-    def ask(path: str, body: Any = None) -> Any:
-        method = "GET" if body is None else "POST"
-        return json.loads(
-            site.cluster.pod_http(
-                pod.namespace,
-                pod.name,
-                PORT_CONTROL,
-                path,
-                method=method,
-                body=None if body is None else json.dumps(body).encode(),
-            )
-        )
-
-    def counts() -> dict[str, int]:
-        found: dict[str, int] = next((one for one in ask("/flows") if one["name"] == FLOW), {})
-        return found
-
-    begin = counts().get("ok", 0)
-    ask("/flows", [flow])
+    loader = LoaderClient.of(site.cluster, pod.namespace, pod.name)
+    begin = (loader.flow(FLOW) or {}).get("ok", 0)
+    loader.set_flows([flow])
     time.sleep(SECONDS)  # the length of an observation
-    ask("/stop", {})
-    site.cluster.wait("the loader's requests have ended", lambda: ask("/stop")["under_way"] == 0, seconds=10)
-    return counts()["ok"] - begin
+    loader.stop_flows()
+    site.cluster.wait("the loader's requests have ended", lambda: loader.under_way() == 0, seconds=10)
+    answered: int = (loader.flow(FLOW) or {}).get("ok", 0) - begin
+    return answered

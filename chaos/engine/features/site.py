@@ -14,6 +14,7 @@ from chaos.engine.features.station import program, stations
 from chaos.errors import ExperimentFailure
 from chaos.inpod.caller import Call, Reply
 from chaos.kube.client import Cluster
+from chaos.load.client import LoaderClient, ServerClient
 from chaos.mesh.authority import stored_authority
 from chaos.mesh.ca import Authority
 from chaos.mesh.install import Mesh
@@ -21,7 +22,7 @@ from chaos.mesh.policy import policy_config_map
 from chaos.mesh.world import Features, Rule
 from chaos.model.fate import Placement, PodRef, Role
 from chaos.model.modes import ProxyMode
-from chaos.names import PORT_CONTROL, SYSTEM_NAMESPACE
+from chaos.names import SYSTEM_NAMESPACE
 
 SERVICE = "server"  # the Service of a reference tenant
 DIAL_SECONDS = 120.0  # life of a certificate that a check makes for itself
@@ -100,8 +101,7 @@ class Site:
 
     def stats(self, pod: PodRef) -> Mapping[str, Any]:
         """What a server has counted."""
-        found: dict[str, Any] = json.loads(self.cluster.pod_http(pod.namespace, pod.name, PORT_CONTROL, "/stats"))
-        return found
+        return ServerClient.of(self.cluster, pod.namespace, pod.name).stats()
 
     @contextmanager
     def knobs(self, *, servers: Sequence[PodRef] | None = None, **knobs: Any) -> Iterator[None]:
@@ -114,9 +114,7 @@ class Site:
 
     def _turn(self, knobs: Mapping[str, Any], servers: Sequence[PodRef]) -> None:
         for server in servers:
-            self.cluster.pod_http(
-                server.namespace, server.name, PORT_CONTROL, "/knobs", method="POST", body=json.dumps(knobs).encode()
-            )
+            ServerClient.of(self.cluster, server.namespace, server.name).misbehave(knobs)
 
     @contextmanager
     def features(self, **changes: Any) -> Iterator[Features]:
@@ -148,7 +146,7 @@ def site(mesh: Mesh) -> Iterator[Site]:
     client, servers, stranger = choose(placement)
     for pod in placement.pods:
         if pod.role == Role.CLIENT:
-            mesh.cluster.pod_http(pod.namespace, pod.name, PORT_CONTROL, "/stop", method="POST", body=b"{}")
+            LoaderClient.of(mesh.cluster, pod.namespace, pod.name).stop_flows()
     nodes = sorted({pod.node for pod in placement.pods})
     with stations(mesh.cluster, nodes, run=mesh.run) as made:
         yield Site(mesh.cluster, mesh, placement, made, client, servers, stranger)

@@ -1,0 +1,125 @@
+"""The control ports of the reference apps, spoken from the runner's side: nothing else knows their paths.
+
+`LoaderClient` speaks to a loader (`chaos.load.agent`), `ServerClient` to a reference server (`chaos.apps.server`). Both
+go through the API server's proxy to the pod's control port, which no proxy of the mesh carries.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from chaos.errors import ExperimentFailure
+from chaos.history.model import SAMPLE, Samples
+from chaos.kube.client import Cluster
+from chaos.names import PORT_CONTROL
+
+Exchange = Callable[[str, bytes | None], bytes]  # path, body (POST when given) -> answer's body
+
+
+def control_port(cluster: Cluster, namespace: str, pod: str) -> Exchange:
+    """The exchange with a pod's control port. It raises ApiError, with code 404 when there is no such pod."""
+
+    def exchange(path: str, body: bytes | None) -> bytes:
+        method = "GET" if body is None else "POST"
+        return cluster.pod_http(namespace, pod, PORT_CONTROL, path, method=method, body=body)
+
+    return exchange
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One answer of `GET /samples`: the loader's state with `from` and `count`, and the records."""
+
+    state: Mapping[str, Any]
+    records: Samples
+
+
+def parse_page(body: bytes) -> Page:
+    """Take an answer apart; raises ExperimentFailure when it is none of a loader's."""
+    size = int.from_bytes(body[:4], "little")
+    try:
+        state = json.loads(body[4 : 4 + size])
+        records = np.frombuffer(body, dtype=SAMPLE, offset=4 + size)
+    except ValueError as error:
+        raise ExperimentFailure(f"this is not a loader's page of samples ({len(body)} bytes): {error}") from error
+    if len(records) != state["count"]:
+        raise ExperimentFailure(f"a page of {state['count']} samples held {len(records)}")
+    return Page(state, records)
+
+
+@dataclass(frozen=True, slots=True)
+class LoaderClient:
+    """One loader. Every method is one exchange, and raises what the exchange raises."""
+
+    exchange: Exchange
+
+    @classmethod
+    def of(cls, cluster: Cluster, namespace: str, pod: str) -> LoaderClient:
+        """The client of the loader in that pod."""
+        return cls(control_port(cluster, namespace, pod))
+
+    def state(self) -> dict[str, Any]:
+        """Counts of every flow and aggressor, and the loader's own lateness."""
+        return dict(json.loads(self.exchange("/state", None)))
+
+    def samples(self, first: int = 0, *, epoch: str = "", pending: bool = False) -> Page:
+        """Records from number `first` of that epoch on; from 0 when the loader has begun another.
+
+        Args:
+            pending: also ask, for each flow, when its requests without a sample yet fell due.
+        """
+        query = [f"from={first}", *([f"epoch={epoch}"] if epoch else []), *(["pending=1"] if pending else [])]
+        return parse_page(self.exchange(f"/samples?{'&'.join(query)}", None))
+
+    def flow(self, name: str) -> dict[str, Any] | None:
+        """The counts of one flow; None when the loader has no flow of that name."""
+        return next((dict(flow) for flow in self.state()["flows"] if flow["name"] == name), None)
+
+    def set_flows(self, flows: Sequence[Mapping[str, Any]]) -> None:
+        """Start or change flows; `chaos.load.spec` says what a flow's JSON holds."""
+        self.exchange("/flows", json.dumps(list(flows)).encode())
+
+    def stop_flows(self) -> None:
+        """Make no more requests, until a flow is set again."""
+        self.exchange("/stop", b"")
+
+    def under_way(self) -> int:
+        """How many requests have no answer yet."""
+        return int(json.loads(self.exchange("/stop", None))["under_way"])
+
+    def aggressors(self) -> list[dict[str, Any]]:
+        """Every aggressor that the loader was given, the ended ones too."""
+        return list(json.loads(self.exchange("/aggressor", None)))
+
+    def start_aggressor(self, spec: Mapping[str, Any]) -> None:
+        """Begin to overload; `chaos.load.spec` says what an aggressor's JSON holds."""
+        self.exchange("/aggressor", json.dumps(dict(spec)).encode())
+
+    def stop_aggressors(self) -> None:
+        """End every aggressor. Safe to repeat."""
+        self.exchange("/aggressor", b'{"stop":true}')
+
+
+@dataclass(frozen=True, slots=True)
+class ServerClient:
+    """One reference server. Every method is one exchange, and raises what the exchange raises."""
+
+    exchange: Exchange
+
+    @classmethod
+    def of(cls, cluster: Cluster, namespace: str, pod: str) -> ServerClient:
+        """The client of the server in that pod."""
+        return cls(control_port(cluster, namespace, pod))
+
+    def stats(self) -> dict[str, Any]:
+        """What the server has counted of its own answers."""
+        return dict(json.loads(self.exchange("/stats", None)))
+
+    def misbehave(self, knobs: Mapping[str, Any]) -> None:
+        """Set how the server misbehaves (`chaos.apps.knobs`); nothing given: as it should."""
+        self.exchange("/knobs", json.dumps(dict(knobs)).encode())
