@@ -179,7 +179,9 @@ class Replay:
         life = self.lives[nth]
         cut = next((i for i, row in enumerate(life) if "deletionTimestamp" in row["object"]["metadata"]), len(life))
         name = life[0]["object"]["metadata"]["name"]
-        by_user = any(action.get("pod") == name and action["action"].startswith("delete") for action in self.actions)
+        by_user = any(
+            action.get("pod") == name and action["action"].startswith(("delete", "evict")) for action in self.actions
+        )
         part = life[cut + 1 :] if deleted else life[1 : cut + 1 if by_user else cut]
         zero = life[cut if deleted else 0]["rel"]
         for row in part:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos.embedded.controllers import job
+from chaos.embedded.controllers import job, job_rules
 from tests.parity.compare import compare
 from tests.parity.replay import replay
 
@@ -27,7 +27,7 @@ def test_controllers_do_what_the_recorded_ones_did(scenario: str, tmp_path: Path
 
 
 def test_a_controller_that_retries_at_once_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job, "BACKOFF_FIRST", 0.0)
+    monkeypatch.setattr(job_rules, "BACKOFF_FIRST", 0.0)
     assert compare(*replay(RECORDINGS / "job-fails-twice-then-succeeds-never", tmp_path))
 
 

@@ -18,7 +18,7 @@ from chaos.embedded.controllers.base import (
     itself,
     owner_reference,
 )
-from chaos.embedded.controllers.job import is_over
+from chaos.embedded.controllers.job_rules import is_over
 from chaos.embedded.resources import CRON_JOB, JOB, Object
 from chaos.embedded.store import AlreadyExists, Key, copy
 

@@ -7,8 +7,6 @@ FailureTarget) before it is final (Complete, Failed), and a retry comes 10 s, 20
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from chaos.embedded.api.errors import StatusError
@@ -24,152 +22,45 @@ from chaos.embedded.controllers.base import (
     is_finished,
     is_ready,
     is_terminating,
-    is_true,
     its_controller,
     itself,
     phase,
     pod_from_template,
 )
+from chaos.embedded.controllers.job_rules import (
+    BACKOFF_FIRST,
+    INDEX,
+    INDEX_FAILURES,
+    INDEX_IGNORED,
+    Backoff,
+    counts_as_failed,
+    failures_with,
+    format_indexes,
+    index_of,
+    index_remaining,
+    is_failed,
+    is_index_failed,
+    is_over,
+    last_failed,
+    limits_each_index,
+    parse_indexes,
+    past_restarts,
+    policy_verdict,
+    removal_order,
+    success_verdict,
+    wanted_active,
+)
 from chaos.embedded.resources import JOB, POD, Object
 from chaos.embedded.store import Key, WatchEvent, copy
 
 TRACKING: Final = "batch.kubernetes.io/job-tracking"
-INDEX: Final = "batch.kubernetes.io/job-completion-index"
 BATCH: Final = 1.0  # seconds
-_EPOCH: Final = datetime.fromtimestamp(0, UTC)
-BACKOFF_FIRST, BACKOFF_MOST = 10.0, 600.0
 
 _LIMIT = ("BackoffLimitExceeded", "Job has reached the specified backoff limit")
 _DEADLINE = ("DeadlineExceeded", "Job was active longer than specified deadline")
+_FAILED_INDEXES = ("FailedIndexes", "Job has failed indexes")
+_FAILED_INDEXES_LIMIT = ("MaxFailedIndexesExceeded", "Job has exceeded the specified maximal number of failed indexes")
 _COMPLETE = ("CompletionsReached", "Reached expected number of succeeded pods")
-
-
-# ---- pure
-
-
-def finished_at(pod: Object) -> datetime:
-    """When a pod ended: its last container's end, else when it turned unready, else when it was deleted, else its
-    birth.
-    """
-    statuses = pod.get("status", {}).get("containerStatuses", [])
-    ends = [(status.get("state") or {}).get("terminated", {}).get("finishedAt") for status in statuses]
-    if ends and all(ends):
-        return max(parse_time(end) for end in ends)
-    ready = condition(pod, "Ready")
-    if ready is not None and ready["status"] == "False" and ready.get("lastTransitionTime"):
-        return parse_time(ready["lastTransitionTime"])
-    meta = pod["metadata"]
-    if "deletionTimestamp" in meta:
-        return parse_time(meta["deletionTimestamp"]) - timedelta(seconds=meta.get("deletionGracePeriodSeconds", 0))
-    return parse_time(meta["creationTimestamp"])
-
-
-@dataclass(frozen=True, slots=True)
-class Backoff:
-    """Failures since the last success."""
-
-    failures: int = 0
-    last: datetime = _EPOCH
-
-    def after(self, ended: Sequence[Object]) -> Backoff:
-        """With these newly ended pods."""
-        found = self
-        for pod in sorted(ended, key=finished_at):
-            at = finished_at(pod)
-            found = Backoff(0, at) if phase(pod) == "Succeeded" else Backoff(found.failures + 1, max(at, found.last))
-        return found
-
-    def remaining(self, now: datetime) -> float:
-        """Seconds until the next pod may be made."""
-        if not self.failures:
-            return 0.0
-        wait = min(BACKOFF_MOST, BACKOFF_FIRST * 2.0 ** min(self.failures - 1, 10))
-        return max(0.0, wait - (now - self.last).total_seconds())
-
-
-def parse_indexes(text: str) -> set[int]:
-    """`1,3-5` as numbers."""
-    found: set[int] = set()
-    for part in filter(None, text.split(",")):
-        first, _, last = part.partition("-")
-        found.update(range(int(first), int(last or first) + 1))
-    return found
-
-
-def format_indexes(indexes: set[int]) -> str:
-    """Numbers as `1,3-5`; two in a row stand apart, as upstream."""
-    parts: list[str] = []
-    ordered = sorted(indexes)
-    start = 0
-    while start < len(ordered):
-        end = start
-        while end + 1 < len(ordered) and ordered[end + 1] == ordered[end] + 1:
-            end += 1
-        if end == start:
-            parts.append(str(ordered[start]))
-        else:
-            parts.append(f"{ordered[start]}{',' if end == start + 1 else '-'}{ordered[end]}")
-        start = end + 1
-    return ",".join(parts)
-
-
-def index_of(pod: Object) -> int:
-    return int(pod["metadata"].get("annotations", {}).get(INDEX, -1))
-
-
-def policy_verdict(job: Object, pod: Object) -> tuple[str, str] | None:
-    """(action, message) of the first rule of podFailurePolicy that a failed pod meets."""
-    for number, rule in enumerate((job["spec"].get("podFailurePolicy") or {}).get("rules", [])):
-        codes = rule.get("onExitCodes")
-        if codes:
-            for status in pod.get("status", {}).get("containerStatuses", []):
-                ended = (status.get("state") or {}).get("terminated")
-                if ended is None or ended["exitCode"] == 0 or codes.get("containerName") not in (None, status["name"]):
-                    continue
-                if (ended["exitCode"] in codes["values"]) == (codes["operator"] == "In"):
-                    return rule["action"], (
-                        f"Container {status['name']} for pod {pod['metadata']['namespace']}/{pod['metadata']['name']} "
-                        f"failed with exit code {ended['exitCode']} matching {rule['action']} rule at index {number}"
-                    )
-        for wanted in rule.get("onPodConditions") or []:
-            held = condition(pod, wanted["type"])
-            if held is not None and held["status"] == wanted.get("status", "True"):
-                return rule["action"], (
-                    f"Pod {pod['metadata']['namespace']}/{pod['metadata']['name']} has condition {wanted['type']} "
-                    f"matching {rule['action']} rule at index {number}"
-                )
-    return None
-
-
-def past_restarts(job: Object, pods: Sequence[Object]) -> bool:
-    """Whether containers of an OnFailure Job restarted too often."""
-    if job["spec"]["template"]["spec"].get("restartPolicy") != "OnFailure":
-        return False
-    restarts = sum(
-        status["restartCount"]
-        for pod in pods
-        if phase(pod) in ("Running", "Pending")
-        for part in ("initContainerStatuses", "containerStatuses")
-        for status in pod.get("status", {}).get(part, [])
-    )
-    limit = job["spec"].get("backoffLimit", 6)
-    return bool(restarts > 0 if limit == 0 else restarts >= limit)
-
-
-def wanted_active(job: Object, active: int, succeeded: int) -> int:
-    """How many pods should be running now."""
-    parallelism = int(job["spec"].get("parallelism", 1))
-    completions = job["spec"].get("completions")
-    if completions is None:
-        return min(active, parallelism) if succeeded else parallelism
-    return max(0, min(int(completions) - succeeded, parallelism))
-
-
-def is_over(job: Object) -> bool:
-    return is_true(job, "Complete") or is_true(job, "Failed")
-
-
-# ---- the controller
 
 
 class JobController(Controller):
@@ -269,45 +160,44 @@ class _Pass:
 
     def _look(self, pods: Sequence[Object]) -> None:
         """Sort the pods: running, going, and ended but not yet counted."""
-        replace_early = self.spec.get(
-            "podReplacementPolicy", "TerminatingOrFailed"
-        ) == "TerminatingOrFailed" and not self.spec.get("podFailurePolicy")
         uncounted = self.status.get("uncountedTerminatedPods") or {}
         self.pods = list(pods)
         self.active = [pod for pod in pods if is_active(pod)]
         self.terminating = sum(is_terminating(pod) and not is_finished(pod) for pod in pods)
-        tracked = [pod for pod in pods if TRACKING in pod["metadata"].get("finalizers", [])]
+        self.tracked = [pod for pod in pods if TRACKING in pod["metadata"].get("finalizers", [])]
         self.succeeded = [
             pod
-            for pod in tracked
-            if phase(pod) == "Succeeded"
-            and not (is_terminating(pod) and replace_early and pod["metadata"]["uid"] in uncounted.get("failed", []))
+            for pod in self.tracked
+            if phase(pod) == "Succeeded" and pod["metadata"]["uid"] not in uncounted.get("failed", [])
         ]
-        lost = [
-            pod
-            for pod in tracked
-            if phase(pod) == "Failed" or (is_terminating(pod) and replace_early and phase(pod) != "Succeeded")
-        ]
-        self.ignored = [pod for pod in lost if (policy_verdict(self.job, pod) or ("", ""))[0] == "Ignore"]
-        self.failed = [pod for pod in lost if pod not in self.ignored]
+        self.lost = [pod for pod in self.tracked if is_failed(self.job, pod)]
+        self.failed_indexes = parse_indexes(self.status.get("failedIndexes", ""))
+        self.waiting: Mapping[int, Object] = {}
+        if limits_each_index(self.job):
+            self.failed_indexes |= {index_of(pod) for pod in self.lost if is_index_failed(self.job, pod)}
+            self.waiting = last_failed(
+                self.job,
+                self.tracked,
+                settled=frozenset(self._done() | self.failed_indexes),
+                active=frozenset(index_of(pod) for pod in self.active),
+            )
 
     def run(self) -> float | None:
         event = self.controller.recorder.event
         suspended = bool(self.spec.get("suspend"))
         if "startTime" not in self.status and not suspended:
             self.status["startTime"] = stamp(self.now)
-        backoff = self.controller.backoff(self.job, [*self.succeeded, *self.failed])
+        backoff = self.controller.backoff(self.job, [*self.succeeded, *self.lost])
+        released: list[Object] = []  # to be let go without being counted
         end = self._end()
         if end is not None:
             kind, reason, message = end
-            self._delete(self.active)
-            self._look(self.controller._claim(self.job))
+            released = self._end_pods(counted=kind == "FailureTarget")
             self._set(kind, "True", reason, message)
         elif suspended:
             if self._set("Suspended", "True", "JobSuspended", "Job suspended"):
                 event(self.job, "Normal", "Suspended", "Job suspended")
-            self._delete(self.active)
-            self._look(self.controller._claim(self.job))
+            self._remove(self.active)
             self.status.pop("startTime", None)
         else:
             if condition({"status": {"conditions": self.conditions}}, "Suspended") is not None and self._set(
@@ -317,8 +207,29 @@ class _Pass:
                 self.status["startTime"] = stamp(self.now)
             self._manage(backoff)
             self._deadline_due()
-        self._write(end)
+        self._write(end, released)
         return self.again
+
+    def _end_pods(self, *, counted: bool) -> list[Object]:
+        """Delete what still runs because the Job ends. A Job that fails counts every pod that has not succeeded as
+        failed, and waits for none; one that succeeds returns the pods to let go uncounted.
+        """
+        rest = [pod for pod in self.tracked if pod not in self.succeeded and pod not in self.lost]
+        for pod in self.active:
+            self._delete(pod)
+        self.terminating += len(self.active)
+        self.active, self.waiting = [], {}
+        if not counted:
+            return rest
+        self.lost += rest
+        return []
+
+    def _remove(self, pods: Sequence[Object]) -> None:
+        """Delete pods that are not wanted now; they count neither as failed nor as succeeded."""
+        for pod in pods:
+            self.controller._untrack(pod)
+            self._delete(pod)
+        self._look(self.controller._claim(self.job))
 
     # ---- deciding
 
@@ -336,15 +247,24 @@ class _Pass:
         for held in self.conditions:
             if held["type"] in ("FailureTarget", "SuccessCriteriaMet") and held["status"] == "True":
                 return held["type"], held["reason"], held["message"]
-        for pod in self.failed:
+        for pod in self.lost:
             verdict = policy_verdict(self.job, pod)
             if verdict is not None and verdict[0] == "FailJob":
                 return "FailureTarget", "PodFailurePolicy", verdict[1]
         limit = self.spec.get("backoffLimit", 6)
-        if self.status.get("failed", 0) + len(self.failed) > limit or past_restarts(self.job, self.pods):
+        failed = self.status.get("failed", 0) + sum(counts_as_failed(self.job, pod) for pod in self.lost)
+        if failed > limit or past_restarts(self.job, self.pods):
             return ("FailureTarget", *_LIMIT)
         if self._overdue() is not None and self._overdue() == 0:
             return ("FailureTarget", *_DEADLINE)
+        if self.failed_indexes:
+            most = self.spec.get("maxFailedIndexes")
+            if most is not None and len(self.failed_indexes) > most:
+                return ("FailureTarget", *_FAILED_INDEXES_LIMIT)
+            if len(self.failed_indexes | self._done()) >= self.spec["completions"]:
+                return ("FailureTarget", *_FAILED_INDEXES)
+        if self.indexed and (met := success_verdict(self.job, self._done())) is not None:
+            return "SuccessCriteriaMet", "SuccessPolicy", met
         completions = self.spec.get("completions")
         if completions is None:
             complete = self._successes() > 0 and not self.active
@@ -369,14 +289,12 @@ class _Pass:
         wanted = wanted_active(self.job, len(self.active), self._successes())
         busy = len(self.active) + (self.terminating if self.spec.get("podReplacementPolicy") == "Failed" else 0)
         if len(self.active) > wanted:
-            spare = sorted(self.active, key=lambda pod: (is_ready(pod), bool(pod["spec"].get("nodeName"))))
-            self._delete(spare[: len(self.active) - wanted])
-            self._look(self.controller._claim(self.job))
+            self._remove(sorted(self.active, key=removal_order)[: len(self.active) - wanted])
             return
         missing = wanted - busy
         if missing <= 0:
             return
-        left = backoff.remaining(self.now)
+        left = 0.0 if limits_each_index(self.job) else backoff.remaining(self.now)
         if left > 0:
             self.again = left
             return
@@ -386,8 +304,15 @@ class _Pass:
             self._create(index)
 
     def _free_indexes(self, number: int) -> list[int]:
-        taken = self._done() | {index_of(pod) for pod in self.active}
-        return [index for index in range(self.spec["completions"]) if index not in taken][:number]
+        """The indexes that may have a pod now; when some must wait for their own back-off, look again in time."""
+        taken = self._done() | self.failed_indexes | {index_of(pod) for pod in self.active}
+        if self.spec.get("podReplacementPolicy") == "Failed":
+            taken |= {index_of(pod) for pod in self.pods if is_terminating(pod) and not is_finished(pod)}
+        free = [index for index in range(self.spec["completions"]) if index not in taken][:number]
+        waits = {index: index_remaining(self.waiting.get(index), self.now) for index in free}
+        if later := [left for left in waits.values() if left > 0]:
+            self.again = min(later)
+        return [index for index in free if not waits[index]]
 
     def _create(self, index: int) -> None:
         meta = self.job["metadata"]
@@ -399,6 +324,11 @@ class _Pass:
                 labels[name] = labels[f"batch.kubernetes.io/{name}"] = value
         if index >= 0:
             _index(pod, index, meta["name"])
+        if limits_each_index(self.job):
+            counted, ignored = failures_with(self.job, self.waiting.get(index))
+            pod["metadata"]["annotations"][INDEX_FAILURES] = str(counted)
+            if ignored:
+                pod["metadata"]["annotations"][INDEX_IGNORED] = str(ignored)
         event = self.controller.recorder.event
         try:
             created = self.controller.create(POD, pod)
@@ -407,14 +337,14 @@ class _Pass:
             self.again = BACKOFF_FIRST
             return
         self.active.append(created)
+        self.waiting = {held: last for held, last in self.waiting.items() if held != index}
         event(self.job, "Normal", "SuccessfulCreate", f"Created pod: {created['metadata']['name']}")
 
-    def _delete(self, pods: Sequence[Object]) -> None:
-        for pod in pods:
-            self.controller.delete(POD, pod)
-            self.controller.recorder.event(
-                self.job, "Normal", "SuccessfulDelete", f"Deleted pod: {pod['metadata']['name']}"
-            )
+    def _delete(self, pod: Object) -> None:
+        self.controller.delete(POD, pod)
+        self.controller.recorder.event(
+            self.job, "Normal", "SuccessfulDelete", f"Deleted pod: {pod['metadata']['name']}"
+        )
 
     # ---- writing
 
@@ -432,7 +362,10 @@ class _Pass:
             "lastProbeTime": at,
             "lastTransitionTime": at,
         }
-        self.conditions = [one for one in self.conditions if one["type"] != kind] + [new]
+        if held is None:
+            self.conditions = [*self.conditions, new]
+        else:
+            self.conditions = [new if one is held else one for one in self.conditions]
         return True
 
     def _counters(self, uncounted: dict[str, list[str]]) -> None:
@@ -444,33 +377,33 @@ class _Pass:
             self.status[name] = number
         if not self.active:
             del self.status["active"]
+        if self.indexed and (done := self._done()):  # an index is enough to count a success once
+            self.status["completedIndexes"], self.status["succeeded"] = format_indexes(done), len(done)
+        if limits_each_index(self.job):
+            self.status["failedIndexes"] = format_indexes(self.failed_indexes)
         self.status["uncountedTerminatedPods"] = uncounted
         if self.conditions:
             self.status["conditions"] = self.conditions
 
-    def _write(self, end: tuple[str, str, str] | None) -> None:
+    def _write(self, end: tuple[str, str, str] | None, released: Sequence[Object]) -> None:
         """First say which pods are about to be counted, then let them go, then count: no crash counts one twice."""
         store_status = self.controller.set_status
+        held = {pod["metadata"]["uid"] for pod in self.waiting.values()}  # until their index has its next pod
+        lost = [pod for pod in self.lost if pod["metadata"]["uid"] not in held]
+        failed = [pod for pod in lost if counts_as_failed(self.job, pod)]
         uncounted = {
             name: [pod["metadata"]["uid"] for pod in pods]
-            for name, pods in (("succeeded", self.succeeded), ("failed", self.failed))
+            for name, pods in (("succeeded", [] if self.indexed else self.succeeded), ("failed", failed))
             if pods
         }
         self._counters(uncounted)
         job = store_status(JOB, self.job, self.status)
-        if uncounted or self.ignored:
-            done = self._done()
-            for pod in (*self.succeeded, *self.failed, *self.ignored):
-                self.controller._untrack(pod)
+        for pod in (*self.succeeded, *lost, *released):
+            self.controller._untrack(pod)
+        if uncounted:
             self.status = copy(self.status)
-            if self.succeeded:
-                self.status["succeeded"] = (
-                    len(done) if self.indexed else self.status.get("succeeded", 0) + len(self.succeeded)
-                )
-            if self.indexed and done:
-                self.status["completedIndexes"] = format_indexes(done)
-            if self.failed:
-                self.status["failed"] = self.status.get("failed", 0) + len(self.failed)
+            for name, pods in uncounted.items():
+                self.status[name] = self.status.get(name, 0) + len(pods)
             self.status["uncountedTerminatedPods"] = {}
         if end is not None and not self.terminating and not self.active:
             self._finish(end)

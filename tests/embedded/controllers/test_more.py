@@ -11,7 +11,7 @@ import pytest
 
 from chaos.embedded.clock import SettableClock, stamp
 from chaos.embedded.controllers.cronjob import next_after, parse_schedule
-from chaos.embedded.controllers.job import Backoff, format_indexes, parse_indexes
+from chaos.embedded.controllers.job_rules import Backoff, format_indexes, parse_indexes
 from chaos.embedded.controllers.nodes import NodeLifecycle, toleration_left
 from chaos.embedded.deletion import delete
 from chaos.embedded.resources import (
