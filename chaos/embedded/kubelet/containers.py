@@ -12,7 +12,6 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import orjson
@@ -26,7 +25,15 @@ from chaos.embedded.kubelet.machine import HOME, Exit, Machine, MachineDown, Mac
 from chaos.embedded.kubelet.probes import MakeSocket, ProbeFailed, Probes, RunCommand, Target
 from chaos.embedded.kubelet.records import Backoff, PodState, ProbeState, Record
 from chaos.embedded.kubelet.sandbox import Sandbox
-from chaos.embedded.kubelet.spec import SpecError, Surroundings, held_capabilities, plan_oom_score, plan_spec, plan_user
+from chaos.embedded.kubelet.spec import (
+    SpecError,
+    Surroundings,
+    held_capabilities,
+    plan_oom_score,
+    plan_parts,
+    plan_spec,
+    plan_user,
+)
 from chaos.embedded.resources import SERVICE, Object
 from chaos.embedded.store import Store
 
@@ -205,7 +212,7 @@ class Containers:
     async def _create(self, pod: Object, container: Mapping[str, Any], image: Image, attempt: int, path: str) -> None:
         """Raises ContainerFailed, after its Events."""
         name, cid = container["name"], secrets.token_hex(32)
-        bundle = self._sandbox.directory / "containers" / cid
+        bundle = self._sandbox.directory.below(f"containers/{cid}")
         inside = f"{self._sandbox.inside}/containers/{cid}"
         limits = cgroups.container_limits(container)
         facts = self._facts()
@@ -219,7 +226,7 @@ class Containers:
             container,
             resources=container.get("resources") or {},
             cgroup=f"{self._sandbox.cgroup}/{cid}",
-            log=str(self._sandbox.directory / "logs" / name / f"{attempt}.log"),
+            log=f"logs/{name}/{attempt}.log",
         )
         score = plan_oom_score(pod, container, cgroups.quality(pod), int(facts["memory_bytes"]))
         around = Surroundings(
@@ -231,9 +238,11 @@ class Containers:
             self._machine().binds,
             f"{inside}/termination-log",
             self._pid_namespace(pod, container),
+            f"{HOME}/c/{cid}/parts",
         )
         try:
             variables = self._variables(pod, container, image)
+            parts = plan_parts(container, self._sandbox.volumes, variables)
             config = plan_spec(
                 pod,
                 container,
@@ -249,11 +258,9 @@ class Containers:
             self._event(pod, "Warning", "Failed", f"Error: {error}", path)
             raise ContainerFailed("CreateContainerConfigError", str(error)) from error
         record.user = {"uid": user["uid"], "gid": user["gid"], "supplementalGroups": user["additionalGids"]}
-        bundle.mkdir(parents=True)
-        bundle.joinpath("config.json").write_bytes(orjson.dumps(config))
-        bundle.joinpath("termination-log").touch(mode=0o666)
-        bundle.joinpath("termination-log").chmod(0o666)
-        self._make_subpaths(container)
+        bundle.make()
+        bundle.write("config.json", orjson.dumps(config), mode=0o600)
+        bundle.write("termination-log", b"", mode=0o666)
         self._event(pod, "Normal", "Created", "Container created", path)
         self._ended[cid] = asyncio.Event()
         try:
@@ -263,6 +270,7 @@ class Containers:
                 bundle=inside,
                 cgroup=record.cgroup,
                 lower=list(image.lower),
+                parts=parts,
                 log=f"{self._sandbox.inside}/logs/{name}/{attempt}.log",
             )
         except MachineError as error:
@@ -288,28 +296,14 @@ class Containers:
             return f"/proc/{self._sandbox.pause}/ns/pid"
         return f"/proc/{target.pid}/ns/pid" if target is not None and target.state == "running" else ""
 
-    def _make_subpaths(self, container: Mapping[str, Any]) -> None:
-        """A subPath of an emptyDir that does not exist is made, as a kubelet does."""
-        for mount in container.get("volumeMounts") or []:
-            volume = self._sandbox.volumes.get(mount["name"])
-            if (
-                mount.get("subPath")
-                and volume is not None
-                and not volume.files
-                and volume.host_type is None
-                and not volume.tmpfs
-            ):
-                (self._sandbox.directory / "volumes" / volume.name / mount["subPath"]).mkdir(
-                    parents=True, exist_ok=True
-                )
-
     def _remember(self, record: Record) -> None:
         for old in self.state.add(record):
             self.state.probes.pop(old.id, None)
             self._ended.pop(old.id, None)
             self._early.pop(old.id, None)
-            Path(old.log).unlink(missing_ok=True)
-            Path(old.log + ".1").unlink(missing_ok=True)
+            for name in (old.log, old.log + ".1"):
+                with contextlib.suppress(OSError):
+                    self._sandbox.directory.remove(name)
 
     def _target(self, record: Record) -> Target:
         return Target(self.state.address, record.spec, self._make_socket, self._command(record.id))
@@ -398,10 +392,10 @@ class Containers:
     def _termination_message(self, record: Record, code: int) -> str:
         text = ""
         with contextlib.suppress(OSError):
-            data = (self._sandbox.directory / "containers" / record.id / "termination-log").read_bytes()
-            text = data[:MESSAGE].decode(errors="replace")
+            data = self._sandbox.directory.read(f"containers/{record.id}/termination-log", MESSAGE)
+            text = data.decode(errors="replace")
         if not text and code and record.spec.get("terminationMessagePolicy") == "FallbackToLogsOnError":
-            text = tail_text(record.log, lines=80, limit=2048)
+            text = tail_text(self._sandbox.directory, record.log, lines=80, limit=2048)
         return text
 
     async def _forget(self, cid: str) -> None:

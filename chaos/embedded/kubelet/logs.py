@@ -1,17 +1,24 @@
-"""Containers' logs: written by the node (nodeinit) in CRI's form, read here for the API's `log` subresource."""
+"""Containers' logs: written by the node (nodeinit) in CRI's form, read here for the API's `log` subresource.
+
+The files lie where a pod with a hostPath volume can write, so they are opened beneath the node's directory, and read
+piece by piece: neither their size nor the length of a line is a promise.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import BinaryIO, Final
 
+from chaos.embedded.beneath import Beneath
 from chaos.embedded.node_api import LogOptions
 
 POLL: Final = 0.05  # seconds between looks at a log that is followed
 CHUNK: Final = 1 << 16
+LONGEST: Final = 1 << 17  # bytes of a line; the node writes 16 KiB at most, the rest is somebody else's doing
 
 
 def render(line: bytes, *, timestamps: bool) -> bytes:
@@ -24,89 +31,142 @@ def render(line: bytes, *, timestamps: bool) -> bytes:
     return stamp + b" " + text if timestamps else text
 
 
-def tail_text(path: str, *, lines: int, limit: int) -> str:
+def tail_text(directory: Beneath, path: str, *, lines: int, limit: int) -> str:
     """The last lines of a log, for termination messages."""
-    kept, _ = _select(path, b"", lines)
-    return b"".join(render(line, timestamps=False) for line in kept)[-limit:].decode(errors="replace")
+    kept = b""
+    with contextlib.ExitStack() as files:
+        opened = [(file, _tail_start(file, end, lines), end) for file, end in _opened(directory, path, files)]
+        for file, start, end in opened[-1:] if opened and opened[-1][1] else opened:
+            file.seek(start)
+            for line in _lines(file, end):
+                kept = (kept + render(line, timestamps=False))[-limit:]
+    return kept.decode(errors="replace")
 
 
-async def read_log(path: str, options: LogOptions, ended: Callable[[], bool]) -> AsyncIterator[bytes]:
+async def read_log(
+    directory: Beneath, path: str, options: LogOptions, ended: Callable[[], bool]
+) -> AsyncGenerator[bytes, None]:
     """Chunks of a log by the API's options. Following ends when `ended` and everything was read. Raises LookupError."""
-    if not os.path.exists(path):
-        raise LookupError("the container has no log")
     since = b""
     if options.since_seconds is not None:
         since = (datetime.now(UTC) - timedelta(seconds=options.since_seconds)).strftime("%Y-%m-%dT%H:%M:%S.%f").encode()
     left = options.limit_bytes
-    kept, position = await asyncio.to_thread(_select, path, since, options.tail_lines)
-    buffer = bytearray()
-    for line in kept:
-        buffer += render(line, timestamps=options.timestamps)
-        if left is not None and len(buffer) >= left:
-            yield bytes(buffer[:left])
+    with contextlib.ExitStack() as stack:
+        files = _opened(directory, path, stack)
+        if not files:
+            raise LookupError("the container has no log")
+        wanted = options.tail_lines
+        starts = []
+        for file, end in reversed(files):
+            start = 0
+            if wanted is not None:
+                start = await asyncio.to_thread(_tail_start, file, end, wanted)
+                if start:
+                    wanted = 0
+                else:
+                    wanted -= min(wanted, await asyncio.to_thread(_count, file, end))
+            starts.append((file, start, end))
+        for file, start, end in reversed(starts):
+            file.seek(start)
+            lines = _lines(file, end)
+            while text := await asyncio.to_thread(_piece, lines, since, timestamps=options.timestamps):
+                if left is not None:
+                    text, left = text[:left], left - len(text[:left])
+                yield text
+                if left == 0:
+                    return
+        if not options.follow:
             return
-        if len(buffer) >= CHUNK:
-            if left is not None:
-                left -= len(buffer)
-            yield bytes(buffer)
-            buffer.clear()
-    if buffer:
-        if left is not None:
-            left -= len(buffer)
-        yield bytes(buffer)
-    if not options.follow:
-        return
-    file = open(path, "rb")  # noqa: SIM115  (kept open: its last lines are read even when the pod's files are gone)
-    try:
-        file.seek(position)
+        file = files[-1][0]
         while True:
             over = ended()
-            text = b"".join(render(line, timestamps=options.timestamps) for line in _whole_lines(file))
+            text = b"".join(render(line, timestamps=options.timestamps) for line in _lines(file, None, most=CHUNK))
             if left is not None:
                 text, left = text[:left], left - len(text[:left])
             if text:
                 yield text
-            elif (gone := _replaced(file, path)) is not None and not gone:  # rotated: the old file is read to its end
-                file.close()
-                file = open(path, "rb")  # noqa: SIM115
+            elif (gone := _replaced(file, directory, path)) is not None and not gone:  # rotated: the old one was read
+                file = stack.enter_context(directory.stream(path))
             elif over or gone:
                 return
             else:
                 await asyncio.sleep(POLL)
             if left == 0:
                 return
-    finally:
-        file.close()
 
 
-def _replaced(file: BinaryIO, path: str) -> bool | None:
-    """None: the open file is the log. False: another one is there. True: none is."""
-    try:
-        return None if os.stat(path).st_ino == os.fstat(file.fileno()).st_ino else False
-    except FileNotFoundError:
-        return True
-
-
-def _select(path: str, since: bytes, tail: int | None) -> tuple[list[bytes], int]:
-    """Lines that are asked for, and the position in the current file up to which they were looked for."""
-    files = []
+def _opened(directory: Beneath, path: str, stack: contextlib.ExitStack) -> list[tuple[BinaryIO, int]]:
+    """The log's files that are there, the older first, each with the size that it has now."""
+    found = []
     for name in (path + ".1", path):
-        try:
-            with open(name, "rb") as file:
-                data = file.read()
-        except FileNotFoundError:
-            data = b""
-        files.append(data[: data.rfind(b"\n") + 1])
-    kept = [line for data in files for line in data.splitlines(keepends=True) if line[: len(since)] >= since]
-    if tail is not None:
-        kept = kept[-tail:] if tail else []
-    return kept, len(files[1])
+        with contextlib.suppress(OSError):
+            file = stack.enter_context(directory.stream(name))
+            found.append((file, os.fstat(file.fileno()).st_size))
+    return found
 
 
-def _whole_lines(file: BinaryIO) -> list[bytes]:
-    """Whole lines from the file's position on; what is not whole yet is left for the next time."""
+def _replaced(file: BinaryIO, directory: Beneath, path: str) -> bool | None:
+    """None: the open file is the log. False: another one is there. True: none is."""
+    inode = directory.inode(path)
+    if inode is None:
+        return True
+    return None if inode == os.fstat(file.fileno()).st_ino else False
+
+
+def _piece(lines: Iterator[bytes], since: bytes, *, timestamps: bool) -> bytes:
+    """About a chunk of what is to be shown of the lines; b"" at their end."""
+    buffer = bytearray()
+    for line in lines:
+        if line[: len(since)] >= since:
+            buffer += render(line, timestamps=timestamps)
+            if len(buffer) >= CHUNK:
+                break
+    return bytes(buffer)
+
+
+def _lines(file: BinaryIO, end: int | None, *, most: int | None = None) -> Iterator[bytes]:
+    """Whole lines from the file's position to `end` (None: to its end), or until `most` bytes were read.
+
+    The position is left behind the last whole line: what is not whole yet is for the next time.
+    """
+    rest, taken = b"", 0
     position = file.tell()
-    data = file.read(1 << 20)
-    whole = data.rfind(b"\n") + 1
-    file.seek(position + whole)
-    return data[:whole].splitlines(keepends=True)
+    try:
+        while (end is None or position + len(rest) < end) and (most is None or taken < most):
+            room = CHUNK if end is None else min(CHUNK, end - position - len(rest))
+            data = file.read(room)
+            if not data:
+                return
+            taken += len(data)
+            *whole, rest = (rest + data).split(b"\n")
+            for line in whole:
+                position += len(line) + 1
+                yield line + b"\n"
+            if len(rest) > LONGEST:
+                position += len(rest)
+                line, rest = rest, b""
+                yield line + b"\n"
+    finally:
+        file.seek(position)
+
+
+def _count(file: BinaryIO, end: int) -> int:
+    """Lines in the first `end` bytes."""
+    file.seek(0)
+    return sum(1 for _ in _lines(file, end))
+
+
+def _tail_start(file: BinaryIO, end: int, lines: int) -> int:
+    """Where the last `lines` whole lines before `end` begin; 0 when there are no more than that."""
+    position, found = end, 0
+    while position > 0:
+        size = min(CHUNK, position)
+        position -= size
+        file.seek(position)
+        data = file.read(size)
+        at = len(data)
+        while (at := data.rfind(b"\n", 0, at)) >= 0:
+            found += 1
+            if found > lines:
+                return position + at + 1
+    return 0

@@ -28,6 +28,7 @@ HOME: Final = "/var/lib/sharedfate"
 SHARED: Final = "SHAREDFATE_SHARED_DIRS"  # environment: directories, separated by colons
 KUBELET: Final = "/var/lib/kubelet"  # in the node; the same files lie under the node's run directory
 OFF_SECONDS: Final = 2.0
+DATAGRAM: Final = 1 << 18  # bytes of a request at most, as nodeinit receives them
 SEEN: Final = (
     "bin",
     "sbin",
@@ -320,9 +321,12 @@ class Machine:
         number = self._next
         future: asyncio.Future[tuple[dict[str, Any], list[int]]] = asyncio.get_running_loop().create_future()
         self._replies[number] = future
+        data = orjson.dumps({"id": number, "do": do, **arguments})
         try:
-            self._send(orjson.dumps({"id": number, "do": do, **arguments}), list(fds))
-        except MachineDown:
+            if len(data) > DATAGRAM:
+                raise MachineError(f"{do}: {len(data)} bytes are more than the node takes ({DATAGRAM})")
+            self._send(data, list(fds))
+        except (MachineDown, MachineError):
             del self._replies[number]
             raise
         reply, passed = await future

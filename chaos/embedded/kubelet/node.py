@@ -23,6 +23,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from chaos.embedded.beneath import Beneath
 from chaos.embedded.clock import Clock, SystemClock, micro_stamp, stamp
 from chaos.embedded.events import EventRecorder
 from chaos.embedded.kubelet import cgroups
@@ -114,7 +115,8 @@ class Node:
         for worker in self._workers.values():
             worker.sandbox.lost()
         self._workers.clear()
-        await asyncio.to_thread(shutil.rmtree, self.run_dir / "kubelet" / "pods", ignore_errors=True)
+        with contextlib.suppress(OSError):
+            await asyncio.to_thread(Beneath(self.run_dir / "kubelet").remove, "pods")
 
     async def power_on(self) -> None:
         """Start the machine and the kubelet. Pods that were here are run again, in new sandboxes."""
@@ -480,8 +482,11 @@ class Node:
         if not records:
             raise LookupError(f'container "{container}" in pod "{pod}" is waiting to start: ContainerCreating')
         record = records[-1]
-        async for chunk in read_log(record.log, options, lambda: record.state == "exited" or record.unseen is not None):
-            yield chunk
+        directory = worker.sandbox.directory
+        chunks = read_log(directory, record.log, options, lambda: record.state == "exited" or record.unseen is not None)
+        async with contextlib.aclosing(chunks):  # its files are closed when nobody reads on
+            async for chunk in chunks:
+                yield chunk
 
     async def exec(
         self, namespace: str, pod: str, container: str, command: Sequence[str], *, stdin: bool, tty: bool

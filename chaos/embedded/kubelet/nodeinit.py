@@ -21,6 +21,7 @@ import shutil
 import signal
 import socket
 import stat
+import struct
 import sys
 import time
 from typing import Any, Final, Protocol
@@ -39,6 +40,8 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVA
     1 << 18,
 )
 MNT_DETACH: Final = 2
+SYS_OPENAT2: Final = 437
+RESOLVE_BENEATH: Final = 0x08 | 0x02  # and through no link of /proc
 PR_SET_PDEATHSIG: Final = 1
 HOME: Final = (
     "/var/lib/sharedfate"  # the node's own: containers' writable layers and the image that is the installation
@@ -75,6 +78,39 @@ def bind(source: str, target: str, *, readonly: bool) -> None:
 def write(path: str, text: str) -> None:
     with open(path, "w") as file:
         file.write(text)
+
+
+def open_beneath(directory: int, path: str, flags: int) -> int:
+    """openat2(2): links are followed, but only to what lies beneath the directory."""
+    how = ctypes.create_string_buffer(struct.pack("QQQ", flags | os.O_CLOEXEC, 0, RESOLVE_BENEATH), 24)
+    return call("syscall", SYS_OPENAT2, directory, path.encode(), how, ctypes.c_size_t(24))
+
+
+def show_part(part: dict[str, Any], target: str) -> str:
+    """Mount a part of a volume at `target`: never what a pod's link in the volume names outside of it. -> `target`."""
+    here = os.open(part["source"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        names = [name for name in part["part"].split("/") if name not in ("", ".")]
+        if part["make"]:
+            for depth in range(len(names)):
+                parent = open_beneath(here, "/".join(names[:depth]) or ".", os.O_PATH)
+                mask = os.umask(0)  # as open as the volume itself: the container's user is to write there
+                with contextlib.suppress(FileExistsError, NotADirectoryError):
+                    os.mkdir(names[depth], 0o777, dir_fd=parent)
+                os.umask(mask)
+                os.close(parent)
+        found = open_beneath(here, "/".join(names) or ".", os.O_PATH)
+    finally:
+        os.close(here)
+    try:
+        if stat.S_ISDIR(os.fstat(found).st_mode):
+            os.mkdir(target)
+        else:
+            os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o644))
+        mount(f"/proc/self/fd/{found}", target, "", MS_BIND | MS_REC)
+    finally:
+        os.close(found)
+    return target
 
 
 # --- becoming a node -------------------------------------------------------------------------------------------------
@@ -297,6 +333,7 @@ class Container:
         self.pid = 0
         self.starter = 0
         self.streams: list[Stream] = []
+        self.mounts: list[str] = []  # of its own, beside its root
 
 
 class Init:
@@ -355,7 +392,7 @@ class Init:
         request = json.loads(data)
         try:
             reply = getattr(self, "do_" + request["do"])(request, fds)
-        except OSError as error:
+        except Exception as error:  # whatever a pod's words provoke is its own trouble: the node goes on
             reply = {"error": str(error)}
         if reply is not None:
             passed = reply.pop("fds", [])
@@ -461,8 +498,14 @@ class Init:
     def do_run(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any] | None:
         """Mount the container's root and start it with runc; the reply is sent when runc has ended."""
         container = Container(request)
-        for name in ("up", "work", "root"):
+        for name in ("up", "work", "root", "parts"):
             os.makedirs(f"{container.directory}/{name}")
+        try:
+            for part in request["parts"]:
+                container.mounts.append(show_part(part, f"{container.directory}/parts/{part['index']}"))
+        except OSError as error:
+            self.forget(container)
+            return {"error": f"failed to prepare subPath {part['part']!r} for volumeMount: {error.strerror}"}
         mount(
             "container",
             container.directory + "/root",
@@ -534,8 +577,9 @@ class Init:
         for stream in container.streams:
             stream.drain()
             stream.close()
-        with contextlib.suppress(OSError):
-            call("umount2", f"{container.directory}/root".encode(), MNT_DETACH)
+        for point in (f"{container.directory}/root", *container.mounts):
+            with contextlib.suppress(OSError):
+                call("umount2", point.encode(), MNT_DETACH)
         shutil.rmtree(container.directory, ignore_errors=True)
         shutil.rmtree(f"/run/runc/{container.id}", ignore_errors=True)
 

@@ -34,7 +34,7 @@ class Record:
     user: Mapping[str, Any] = field(default_factory=dict)
     resources: Mapping[str, Any] = field(default_factory=dict)  # in effect
     cgroup: str = ""  # within the node
-    log: str = ""  # path on the machine
+    log: str = ""  # path below the pod's directory
     pid: int = 0  # in the node
     unseen: tuple[int, float, bool] | None = None  # its end (code, when, oom), before the kubelet has looked
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from chaos.embedded.beneath import Beneath
 from chaos.embedded.kubelet import cgroups
 from chaos.embedded.kubelet.environment import ConfigError, decoded
 from chaos.embedded.kubelet.machine import KUBELET, Machine, MachineDown, MachineError
@@ -102,7 +101,8 @@ class Sandbox:
     ) -> None:
         self.uid: str = pod["metadata"]["uid"]
         self.node = node
-        self.directory = run_dir / "kubelet" / "pods" / self.uid  # on the machine
+        self.kubelet = Beneath(run_dir / "kubelet")  # on the machine
+        self.directory = self.kubelet.below(f"pods/{self.uid}")
         self.inside = f"{KUBELET}/pods/{self.uid}"  # the same, in the node
         self.cgroup = cgroups.pod_path(pod)
         self.hostname = plan_hostname(pod, node)
@@ -161,15 +161,11 @@ class Sandbox:
 
     def _write(self, plan: VolumePlan, group: int | None) -> None:
         for volume in plan.volumes:
-            path = self.directory / "volumes" / volume.name
+            path = self.directory.below(f"volumes/{volume.name}")
             if volume.files:
                 write_files(path, plan.files[volume.name], group, plan.owners[volume.name])
             elif volume.host_type is None and not volume.tmpfs and volume.name not in self._mounted:
-                path.mkdir(parents=True, exist_ok=True)
-                path.chmod(0o777)
-                if group is not None:
-                    os.chown(path, -1, group)
-                    path.chmod(0o2777)
+                path.make(mode=0o777 if group is None else 0o2777, group=group)
                 self._mounted.add(volume.name)
 
     # the sandbox itself
@@ -194,13 +190,13 @@ class Sandbox:
             address = self._network.node_ip(self.node)
         else:
             address = await self._network.attach_pod(self.node, self.uid, f"/proc/self/fd/{fds[0]}")
-        self.directory.mkdir(parents=True, exist_ok=True)
+        self.directory.make()
         for name, text in (
             ("hosts", plan_hosts(pod, address, self.hostname)),
             ("hostname", self.hostname + "\n"),
             ("resolv.conf", plan_resolv(pod, self._resolv)),
         ):
-            (self.directory / name).write_text(text)
+            self.directory.write(name, text.encode())
         return address
 
     def files(self) -> dict[str, str]:
@@ -231,4 +227,5 @@ class Sandbox:
             if volume.tmpfs and name in self._mounted:
                 with contextlib.suppress(MachineDown, MachineError):
                     await self._machine().ask("unmount", path=volume.source)
-        await asyncio.to_thread(shutil.rmtree, self.directory, ignore_errors=True)
+        with contextlib.suppress(OSError):  # what a pod of the node holds on to goes with the cluster's directory
+            await asyncio.to_thread(self.kubelet.remove, f"pods/{self.uid}")

@@ -109,6 +109,7 @@ class Surroundings:
     installation: Sequence[str] = ()
     termination_log: str = ""
     pid_namespace: str = ""  # one to join instead of a new one
+    parts: str = ""  # directory of the node in which it has put the subPaths, by the index of their mount
 
 
 @cache
@@ -178,6 +179,28 @@ def plan_oom_score(pod: Object, container: Mapping[str, Any], quality: str, memo
     return int(min(999, max(3, 1000 - 1000 * int(parse_quantity(request)) // max(1, memory))))
 
 
+def _part(mount: Mapping[str, Any], variables: Mapping[str, str]) -> str:
+    """The part of its volume that a mount shows, "" for all of it. Raises SpecError for one that leads out."""
+    expression = mount.get("subPathExpr")
+    part = expand(expression, variables) if expression else mount.get("subPath") or ""
+    if ".." in part.split("/") or part.startswith("/") or "\0" in part:
+        raise SpecError(f"subPath {part!r} of volume {mount['name']} must be a relative path and not contain '..'")
+    return part
+
+
+def plan_parts(
+    container: Mapping[str, Any], volumes: Mapping[str, Volume], variables: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """The subPaths that the node resolves, each beneath its volume, and makes when they are not there. Raises
+    SpecError.
+    """
+    return [
+        {"index": index, "source": volume.source, "part": part, "make": not volume.files}
+        for index, mount in enumerate(container.get("volumeMounts") or [])
+        if (volume := volumes.get(mount["name"])) is not None and (part := _part(mount, variables))
+    ]
+
+
 def plan_mounts(
     pod: Object,
     container: Mapping[str, Any],
@@ -219,16 +242,11 @@ def plan_mounts(
                 readonly=False,
             )
         )
-    for mount in container.get("volumeMounts") or []:
+    for index, mount in enumerate(container.get("volumeMounts") or []):
         volume = around.volumes.get(mount["name"])
         if volume is None:
             raise SpecError(f'volume "{mount["name"]}" not found in the pod')
-        part = expand(
-            mount.get("subPathExpr") or mount.get("subPath") or "", variables if mount.get("subPathExpr") else {}
-        )
-        if ".." in part.split("/"):
-            raise SpecError(f"subPath {part!r} of volume {mount['name']} must not hold '..'")
-        source = f"{volume.source}/{part}" if part else volume.source
+        source = f"{around.parts}/{index}" if _part(mount, variables) else volume.source
         entry = _bind(source, mount["mountPath"], readonly=bool(mount.get("readOnly")) or volume.files)
         if (spread := mount.get("mountPropagation")) in ("Bidirectional", "HostToContainer"):
             entry["options"] = [o for o in entry["options"] if o != "rprivate"] + [

@@ -6,20 +6,22 @@ kubelet does, so that a reader never sees half an update. emptyDir is a director
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import os
-import shutil
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final, Protocol
 
+from chaos.embedded.beneath import Beneath
 from chaos.embedded.kubelet.environment import ConfigError, field_value, resource_value
 from chaos.embedded.quantity import parse_quantity
 from chaos.embedded.resources import Object
 
 Files = dict[str, tuple[bytes, int]]  # path in the volume -> contents, mode
 Reader = Callable[[str, str], Mapping[str, bytes] | None]  # ("ConfigMap" | "Secret", name) -> contents
+DATA: Final = "..data"  # the link that is switched
+VERSION: Final = re.compile(r"\.\.[1-9][0-9]{0,17}")  # what it names
 FILES: Final = ("configMap", "secret", "projected", "downwardAPI")
 
 
@@ -65,6 +67,9 @@ def plan_volumes(pod: Object, root: str, read: Reader, issue: TokenIssuer, node:
                 )
             elif any(kind in spec for kind in FILES):
                 plan.files[name] = _files(pod, spec, read, issue, node)
+                for path in plan.files[name]:
+                    if why := unsafe_path(path):
+                        raise ConfigError(f"path {path!r} {why}")
                 plan.owners[name] = {} if user is None else dict.fromkeys(token_paths(spec), user)
                 plan.volumes.append(Volume(name, source, files=True))
             elif "emptyDir" in spec:
@@ -163,48 +168,65 @@ def _items(pod: Object, source: Mapping[str, Any], read: Reader, node: Mapping[s
     return result
 
 
+def unsafe_path(path: str) -> str:
+    """Why a file of that name cannot be in a volume of files; "" when it can (Kubernetes' validateLocalNonReservedPath,
+    and a ConfigMap's keys, of objects that were stored before they were checked)."""
+    parts = path.split("/")
+    if not path or path.startswith("/") or "\0" in path:
+        return "must be a relative path"
+    if ".." in parts or path.startswith(".."):
+        return "must not contain '..' or start with it"
+    return "must name a file" if parts[-1] in ("", ".") else ""
+
+
 def write_files(
-    directory: Path, files: Files, group: int | None = None, owners: Mapping[str, int] | None = None
+    directory: Beneath, files: Files, group: int | None = None, owners: Mapping[str, int] | None = None
 ) -> bool:
     """Make `directory` hold exactly these files, switched at once. -> whether anything changed. Safe to repeat.
 
+    The node can write there: whatever lies in the way is replaced, and never followed. Raises OSError.
     `owners`: path -> the user it belongs to, when not root.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    directory.chmod(0o755)
-    current = directory / "..data"
-    if current.is_symlink() and _holds(current, files):
+    directory.make(mode=0o755)
+    old = directory.target(DATA) or ""
+    number = int(old[2:]) if VERSION.fullmatch(old) else 0
+    if number and _holds(directory.below(old), files):
         return False
-    old = os.readlink(current) if current.is_symlink() else None
-    number = int(old.removeprefix("..")) + 1 if old else 1
-    version = directory / f"..{number}"
-    shutil.rmtree(version, ignore_errors=True)
-    version.mkdir()
+    version = directory.below(f"..{number + 1}")
+    directory.remove(f"..{number + 1}")
+    version.make(mode=0o755)
     for path, (data, mode) in files.items():
-        target = version / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
-        target.chmod(mode | 0o040 if group is not None else mode)
-        if group is not None:
-            os.chown(target, -1, group)
-        if owners and path in owners:
-            os.chown(target, owners[path], -1)
-    with contextlib.suppress(FileNotFoundError):
-        (directory / "..new").unlink()
-    os.symlink(version.name, directory / "..new")
-    os.rename(directory / "..new", current)
-    tops = {path.split("/")[0] for path in files}
+        if why := unsafe_path(path):
+            raise OSError(errno.EINVAL, why, path)
+        parent, slash, _ = path.rpartition("/")
+        if slash:
+            version.make(parent)
+        user = (owners or {}).get(path)
+        version.write(path, data, mode=mode | 0o040 if group is not None else mode, user=user, group=group)
+    directory.link(f"..{number + 1}", DATA)
+    tops = {os.path.normpath(path).split("/")[0] for path in files}
+    names = directory.names()
     for top in tops:
-        if not (directory / top).is_symlink():
-            os.symlink(f"..data/{top}", directory / top)
-    for entry in os.scandir(directory):
-        if not entry.name.startswith("..") and entry.name not in tops:
-            os.unlink(entry.path)
-    if old:
-        shutil.rmtree(directory / old, ignore_errors=True)
+        if directory.target(top) != f"{DATA}/{top}":
+            directory.remove(top)
+            directory.link(f"{DATA}/{top}", top)
+    for name in names:
+        if name not in (*tops, DATA, f"..{number + 1}"):
+            directory.remove(name)
     return True
 
 
-def _holds(current: Path, files: Files) -> bool:
-    present = {str(Path(root, name).relative_to(current)) for root, _, names in os.walk(current) for name in names}
-    return present == files.keys() and all((current / path).read_bytes() == data for path, (data, _) in files.items())
+def _holds(version: Beneath, files: Files) -> bool:
+    """Whether a version's directory holds these files and no other."""
+    wanted: dict[str, set[str]] = {"": set()}
+    for path in files:
+        whole = ""
+        for part in os.path.normpath(path).split("/"):
+            wanted.setdefault(whole, set()).add(part)
+            whole = f"{whole}/{part}" if whole else part
+    try:
+        return all(version.names(where).keys() == names for where, names in wanted.items()) and all(
+            version.read(path, len(data) + 1) == data for path, (data, _) in files.items()
+        )
+    except OSError:
+        return False

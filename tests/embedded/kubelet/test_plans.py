@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from chaos.embedded.beneath import Beneath
 from chaos.embedded.kubelet import cgroups
 from chaos.embedded.kubelet.environment import ConfigError, container_environment, expand, field_value, resource_value
 from chaos.embedded.kubelet.images import Image, normal
@@ -227,11 +228,11 @@ def test_projected_volumes_gather_their_sources_and_name_what_is_missing() -> No
 
 
 def test_files_of_a_volume_change_all_at_once_and_only_when_they_differ(tmp_path: Path) -> None:
-    volume = tmp_path / "v"
-    assert write_files(volume, {"a": (b"1", 0o644), "sub/b": (b"2", 0o600)})
-    assert not write_files(volume, {"a": (b"1", 0o644), "sub/b": (b"2", 0o600)})
+    volume = tmp_path / "volume"
+    assert write_files(Beneath(tmp_path, "volume"), {"a": (b"1", 0o644), "sub/b": (b"2", 0o600)})
+    assert not write_files(Beneath(tmp_path, "volume"), {"a": (b"1", 0o644), "sub/b": (b"2", 0o600)})
     held = (volume / "a").resolve()
-    assert write_files(volume, {"a": (b"3", 0o644)})
+    assert write_files(Beneath(tmp_path, "volume"), {"a": (b"3", 0o644)})
     assert (volume / "a").read_bytes() == b"3"
     assert not (volume / "sub").exists()
     assert not held.exists()
