@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from chaos.errors import EnvironmentUnfit, ExperimentFailure
+from chaos.errors import EnvironmentUnfit
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Runner(Protocol):
 
     def run(self, arguments: Sequence[str], *, seconds: float, environment: Mapping[str, str] | None = None) -> Done:
         """Run to the end, at most `seconds` long; a program that overruns is ended, and that raises
-        ExperimentFailure.
+        EnvironmentUnfit.
         """
         ...
 
@@ -61,14 +61,14 @@ class Shell:
         except FileNotFoundError as error:
             raise EnvironmentUnfit(f"{arguments[0]} is not installed, or not on PATH") from error
         except subprocess.TimeoutExpired as error:
-            raise ExperimentFailure(f"{' '.join(arguments)}: not done after {seconds:g} s, ended") from error
+            raise EnvironmentUnfit(f"{' '.join(arguments)}: not done after {seconds:g} s, ended") from error
         return Done(done.returncode, done.stdout, done.stderr)
 
 
 def must(runner: Runner, *arguments: str, seconds: float = 60.0, environment: Mapping[str, str] | None = None) -> str:
-    """Run, and return what it printed; raises ExperimentFailure with the command and its last words when it fails."""
+    """Run, and return what it printed; raises EnvironmentUnfit with the command and its last words when it fails."""
     done = runner.run(arguments, seconds=seconds, environment=environment)
     if done.code != 0:
         words = " | ".join([line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()][-4:])
-        raise ExperimentFailure(f"{' '.join(arguments)}: exit code {done.code}: {words or 'it said nothing'}")
+        raise EnvironmentUnfit(f"{' '.join(arguments)}: exit code {done.code}: {words or 'it said nothing'}")
     return done.stdout

@@ -129,7 +129,7 @@ def find_engine(runner: Runner, wanted: str = "") -> Engine:
 
 
 def apply(runner: Runner, commands: Sequence[Command], *, seconds: float = MOVE_SECONDS) -> None:
-    """Run them in order; the first that fails ends it, as ExperimentFailure with its last words."""
+    """Run them in order; the first that fails ends it, as EnvironmentUnfit with its last words."""
     for command in commands:
         must(runner, *command, seconds=seconds)
 

@@ -75,6 +75,21 @@ def plan_create(name: str, options: KindOptions, *, config: Path, kubeconfig: Pa
     )
 
 
+def plan_delete(name: str, kubeconfig: Path) -> tuple[str, ...]:
+    """The command that deletes. The kubeconfig is ours: without it kind edits the user's own, to take an entry out."""
+    return ("kind", "delete", "cluster", "--name", name, "--kubeconfig", str(kubeconfig))
+
+
+def delete_cluster(runner: Runner, name: str) -> bool:
+    """Delete the kind cluster of that name; False when there is none."""
+    environment = plan_environment(runner)
+    if name not in must(runner, "kind", "get", "clusters", environment=environment).split():
+        return False
+    with tempfile.TemporaryDirectory(prefix="sharedfate-kind-") as scratch:
+        must(runner, *plan_delete(name, Path(scratch) / "kubeconfig"), seconds=120, environment=environment)
+    return True
+
+
 def plan_environment(runner: Runner) -> Mapping[str, str]:
     """What kind is told of the container engine. Raises EnvironmentUnfit when kind or an engine is missing."""
     if runner.which("kind") is None:
@@ -149,7 +164,7 @@ def kind_cluster(
                 _take_logs(runner, name, options, environment)
         finally:
             if not keep or not (usable or name in there):  # what is half made is of no use to anybody
-                must(runner, "kind", "delete", "cluster", "--name", name, seconds=120, environment=environment)
+                must(runner, *plan_delete(name, kubeconfig), seconds=120, environment=environment)
 
 
 def image_archive(runner: Runner, options: KindOptions, folder: Path) -> Path:

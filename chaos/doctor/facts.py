@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from chaos.cluster.nodes import NodeChoice, choose_nodes, has_image
 from chaos.cluster.versions import parse_version
 from chaos.doctor.access import Access, needed, refused
 from chaos.errors import ApiError
@@ -38,7 +39,7 @@ BINARIES: Final = ("runc", "nft", "ip", "kubectl", "kind", "docker", "podman", "
 
 @dataclass(frozen=True, slots=True)
 class NodeFacts:
-    """A node that takes pods."""
+    """A node that takes our pods."""
 
     name: str
     version: str
@@ -53,7 +54,8 @@ class Facts:
 
     name: str
     version: tuple[int, int]
-    nodes: tuple[NodeFacts, ...]
+    choice: NodeChoice
+    nodes: tuple[NodeFacts, ...]  # those of the choice
     refused: tuple[Access, ...]
     resize: bool  # pods/resize is served
     metrics: bool  # metrics.k8s.io is served
@@ -85,7 +87,8 @@ def read_facts(cluster: Cluster) -> Facts:
             return []
 
     version = parse_version(cluster.request("GET", "/version"))
-    nodes = tuple(node_facts(node) for node in listed("Node") if takes_pods(node))
+    seen = {node["metadata"]["name"]: node for node in listed("Node")}
+    choice = choose_nodes(seen.values())
     daemons = listed("DaemonSet")
     system = next((n for n in listed("Namespace") if n["metadata"]["name"] == SYSTEM_NAMESPACE), None)
     served = {one["name"] for one in cluster.request("GET", "/api/v1")["resources"]}
@@ -93,7 +96,8 @@ def read_facts(cluster: Cluster) -> Facts:
     return Facts(
         name=cluster.name,
         version=version,
-        nodes=nodes,
+        choice=choice,
+        nodes=tuple(node_facts(seen[name]) for name in choice.names),
         refused=tuple(refused(cluster, needed())),
         resize="pods/resize" in served,
         metrics="metrics.k8s.io" in groups,
@@ -107,33 +111,16 @@ def read_facts(cluster: Cluster) -> Facts:
     )
 
 
-def takes_pods(node: Object) -> bool:
-    """Whether the reference tenants may lie there: ready, schedulable, and without a taint that keeps pods away."""
-    ready = any(c["type"] == "Ready" and c["status"] == "True" for c in node.get("status", {}).get("conditions") or [])
-    taints = node["spec"].get("taints") or []
-    return (
-        ready
-        and not node["spec"].get("unschedulable")
-        and not any(t["effect"] in ("NoSchedule", "NoExecute") for t in taints)
-    )
-
-
 def node_facts(node: Object) -> NodeFacts:
     status = node.get("status") or {}
     info = status.get("nodeInfo") or {}
-    names = {name for image in status.get("images") or [] for name in image.get("names") or []}
     return NodeFacts(
         node["metadata"]["name"],
         info.get("kubeletVersion", ""),
         info.get("kernelVersion", ""),
         info.get("containerRuntimeVersion", ""),
-        any(is_our_image(name) for name in names),
+        has_image(node),
     )
-
-
-def is_our_image(name: str) -> bool:
-    """Whether a name in a Node's status is our image: runtimes write the registry out (docker.io/...)."""
-    return name == IMAGE or name.endswith(f"/{IMAGE}")
 
 
 def detect_plugins(daemons: Iterable[Object]) -> tuple[str, ...]:

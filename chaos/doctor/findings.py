@@ -41,8 +41,8 @@ def blockers(facts: Facts) -> list[str]:
     found = []
     if facts.version < OLDEST:
         found.append(f"Kubernetes {facts.version[0]}.{facts.version[1]}: at least {OLDEST[0]}.{OLDEST[1]} is needed")
-    if len(facts.nodes) < 2:
-        found.append(f"{len(facts.nodes)} nodes take pods: sharing needs at least 2")
+    if facts.choice.why_not:
+        found.append(facts.choice.why_not)
     missing = [one for one in facts.refused if one.group not in _OPTIONAL and (one.group, one.resource) != _RESIZE]
     if missing:
         shown = ", ".join(map(str, missing[:6])) + (f" and {len(missing) - 6} more" if len(missing) > 6 else "")

@@ -12,9 +12,10 @@ def report(facts: Facts, found: Sequence[Finding]) -> str:
     """The whole report."""
     lines = [
         f"cluster {facts.name}: Kubernetes {facts.version[0]}.{facts.version[1]}, {len(facts.nodes)} nodes that take "
-        "pods"
+        "our pods"
     ]
     lines += [f"  {node.name}: {node.version}, {node.runtime}, Linux {node.kernel}" for node in facts.nodes]
+    lines += [f"  {name}: left out: {why}" for name, why in sorted(facts.choice.left_out.items())]
     policies = {True: "enforced", False: "not enforced", None: "unknown"}[facts.policies]
     lines += [
         f"  network plugin: {', '.join(facts.network) or 'not recognised'}; NetworkPolicies: {policies}",

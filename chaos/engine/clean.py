@@ -199,14 +199,9 @@ def clean_cluster(text: str, *, run: str = "", namespaces: tuple[str, ...] = ())
 
             return list(map(str, provider.clean()))
         case Kind.KIND:
-            from chaos.cluster.kind import plan_environment
+            from chaos.cluster.kind import delete_cluster
 
-            shell = Shell()
-            environment = plan_environment(shell)
-            if spec.name not in must(shell, "kind", "get", "clusters", environment=environment).split():
-                return []
-            must(shell, "kind", "delete", "cluster", "--name", spec.name, seconds=120, environment=environment)
-            return [f"kind cluster {spec.name}"]
+            return [f"kind cluster {spec.name}"] if delete_cluster(Shell(), spec.name) else []
         case Kind.K3D:
             from chaos.cluster.k3d import names
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chaos.chance import Clock, SystemClock
+from chaos.cluster.nodes import read_nodes
 from chaos.engine.progress import Progress
 from chaos.engine.recorder import Recorder
 from chaos.engine.settings import Settings
@@ -92,8 +93,8 @@ class Deployment:
         mode = self.mesh.mode.name
         self.progress.step(f"{mode}: deploying")
         begin = time.monotonic()
-        nodes = sorted(n["metadata"]["name"] for n in self.cluster.list("Node") if not n["spec"].get("unschedulable"))
-        self.tenants = plan_tenants(nodes)
+        self.mesh.nodes = read_nodes(self.cluster)
+        self.tenants = plan_tenants(self.mesh.nodes.names)
         objects: list[dict[str, Any]] = []
         for tenant in self.tenants:
             objects += manifests.tenant(tenant.name, client_nodes=tenant.client_nodes, server_nodes=tenant.server_nodes)

@@ -24,10 +24,15 @@ Snapshot = Mapping[tuple[str, str], ContainerState]  # (pod UID, container) -> s
 
 
 def container_snapshot(cluster: Cluster, namespaces: Iterable[str]) -> Snapshot:
-    """Every container of every pod of the namespaces."""
+    """Every container of every pod of the namespaces; a pod that is ending is as good as gone.
+
+    A Deployment is rolled out while its old pods still end: they are in no count of replicas.
+    """
     found: dict[tuple[str, str], ContainerState] = {}
     for namespace in namespaces:
         for pod in cluster.list("Pod", namespace):
+            if "deletionTimestamp" in pod["metadata"]:
+                continue
             meta, status = pod["metadata"], pod.get("status", {})
             for part in ("initContainerStatuses", "containerStatuses"):
                 for state in status.get(part) or []:

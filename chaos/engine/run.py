@@ -108,9 +108,12 @@ class Run:
         """The deployment of a mode; the one of another mode is taken down first."""
         if self._deployment is None or self._deployment.mesh.mode.name != mode:
             self._end_deployment()
-            deployment = self._planned(mode)
-            deployment.start()
-            self._deployment = deployment
+            self._deployment = self._planned(mode)  # before its first object: whatever a start leaves is taken down
+            try:
+                self._deployment.start()
+            except BaseException:
+                self._end_deployment()
+                raise
         return self._deployment
 
     def _planned(self, mode: str) -> Deployment:

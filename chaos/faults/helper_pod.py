@@ -60,7 +60,8 @@ def plan_pod(
                     "image": IMAGE,
                     "imagePullPolicy": "IfNotPresent",
                     "command": ["python", "-m", module, action, *arguments],
-                    "securityContext": {"privileged": privileged},
+                    # privileged in name only as another user: no capability is effective then
+                    "securityContext": {"privileged": True, "runAsUser": 0} if privileged else {},
                     "resources": resources or {},
                 }
             ],

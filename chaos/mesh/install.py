@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from typing import Any, Final
 
+from chaos.cluster.nodes import NodeChoice
 from chaos.errors import ApiError, ExperimentFailure, Misuse, NotReady
 from chaos.kube.client import KINDS, Cluster
 from chaos.kube.placement import picture, read_placement
@@ -40,6 +41,7 @@ from chaos.names import (
 
 Object = dict[str, Any]
 _FIRST: Final = ("Namespace",)
+_GRANTS: Final = ("RoleBinding", "ClusterRoleBinding")  # refused with 404 while the role that they name is not there
 _LAST: Final = ("Pod", "Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job", "CronJob")
 _PARALLEL: Final = 8
 
@@ -76,6 +78,7 @@ class Mesh:
         self.features = features or Features()
         self.certificate_seconds = certificate_seconds
         self.defects = frozenset(defects)
+        self.nodes: NodeChoice | None = None  # where the mesh's own parts may lie; None: anywhere
         self._deployed: list[Object] = []
 
     # ---- manifests
@@ -97,7 +100,7 @@ class Mesh:
             (inject.pod_template(c) or {}).get("spec", {}).get("serviceAccountName") == NODE_PROXY_ACCOUNT
             for c in components
         )
-        return inject.stamp(
+        objects = inject.stamp(
             [
                 *manifests.load("namespace.yaml", values),
                 *manifests.load("rbac/control-plane.yaml", values),
@@ -109,6 +112,10 @@ class Mesh:
             ],
             self.run,
         )
+        if self.nodes is not None:
+            for template in filter(None, map(inject.pod_template, objects)):
+                template["spec"].setdefault("affinity", self.nodes.affinity())
+        return objects
 
     def inject(self, objects: Iterable[Object]) -> list[Object]:
         """The application's manifests, patched for the mode."""
@@ -345,20 +352,14 @@ class Mesh:
     # ---- writing
 
     def _apply(self, objects: Iterable[Object]) -> None:
-        """In three waves: namespaces, what pods refer to, pods."""
+        """In four waves: namespaces, what others refer to, who is granted it, pods."""
         everything = [copy.deepcopy(obj) for obj in objects]
         unknown = sorted({obj["kind"] for obj in everything} - KINDS.keys())
         if unknown:
             raise Misuse(f"kinds that sharedfate does not apply: {', '.join(unknown)}; apply them yourself first")
-        for wave in (_FIRST, None, _LAST):
-            self._parallel(
-                self.cluster.apply,
-                [
-                    obj
-                    for obj in everything
-                    if (obj["kind"] in wave if wave else obj["kind"] not in _FIRST and obj["kind"] not in _LAST)
-                ],
-            )
+        named = {*_FIRST, *_GRANTS, *_LAST}
+        for wave in (_FIRST, KINDS.keys() - named, _GRANTS, _LAST):
+            self._parallel(self.cluster.apply, [obj for obj in everything if obj["kind"] in wave])
 
     def _delete(self, obj: Object) -> None:
         namespaced = KINDS[obj["kind"]][2]

@@ -140,6 +140,11 @@ def _metadatas(node: Any) -> Iterable[Object]:
             yield from _metadatas(item)
 
 
+def name_terms(nodes: Sequence[str]) -> list[dict[str, Any]]:
+    """nodeSelectorTerms, any of which matches: one node each, because a field selector takes a single value."""
+    return [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": [name]}]} for name in nodes]
+
+
 def tenant(
     name: str,
     *,
@@ -155,8 +160,8 @@ def tenant(
         "apps/tenant.yaml",
         {
             "tenant": name,
-            "client_nodes": list(client_nodes),
-            "server_nodes": list(server_nodes),
+            "client_nodes": name_terms(client_nodes),
+            "server_nodes": name_terms(server_nodes),
             "client_replicas": clients,
             "server_replicas": servers,
             "client_cpu": client_cpu,
@@ -183,7 +188,7 @@ def job(
         {
             "name": name,
             "tenant": tenant,
-            "nodes": list(nodes),
+            "nodes": name_terms(nodes),
             "requests": str(requests),
             "interval": str(interval),
             "tries": str(tries),

@@ -12,11 +12,12 @@ import pytest
 from chaos.chance import Seed
 from chaos.engine.catalogue import scenario_names
 from chaos.engine.jobs import JobRun
-from chaos.engine.restarts import ContainerState, compare_restarts
+from chaos.engine.restarts import ContainerState, compare_restarts, container_snapshot
 from chaos.engine.settings import parse_settings
 from chaos.engine.topology import plan_tenants
 from chaos.engine.trial import Trial, steady_since
 from chaos.errors import Misuse
+from chaos.kube.client import Cluster
 from chaos.mesh.install import Mesh
 from chaos.model.modes import MODES
 
@@ -32,6 +33,17 @@ def test_an_application_container_that_restarted_is_named() -> None:
 
 def test_a_pod_that_went_is_named() -> None:
     assert compare_restarts({("u", "server"): state()}, {}) == ["tenant-a/server-1[server] is gone"]
+
+
+def test_a_pod_that_still_ends_is_as_good_as_gone() -> None:
+    """A Deployment is rolled out while its old pods still end."""
+    status = {"containerStatuses": [{"name": "server", "containerID": "c1", "restartCount": 0}]}
+    pods = [
+        {"metadata": {"uid": "old", "name": "a", "deletionTimestamp": "2026-01-01T00:00:05Z"}, "status": status},
+        {"metadata": {"uid": "new", "name": "b"}, "status": status},
+    ]
+    cluster = SimpleNamespace(list=lambda kind, namespace: pods)
+    assert set(container_snapshot(cast(Cluster, cluster), ["tenant-a"])) == {("new", "server")}
 
 
 def test_the_restart_of_the_target_itself_is_expected() -> None:

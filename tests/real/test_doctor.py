@@ -5,18 +5,19 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from chaos.cluster.nodes import NodeChoice
 from chaos.commands.doctor import _scenarios
 from chaos.doctor.access import Access, expand, needed, rules_in
-from chaos.doctor.facts import CAPTURE, PRIVILEGED, Facts, NodeFacts, detect_plugins, is_our_image, plan_try, takes_pods
+from chaos.doctor.facts import CAPTURE, PRIVILEGED, Facts, NodeFacts, detect_plugins, plan_try
 from chaos.doctor.findings import BUDGET, blockers, findings, of_fault, of_mode, of_scenario, warnings
 from chaos.doctor.text import report
 from chaos.model.modes import MODES
-from chaos.names import IMAGE
 
 NODE = NodeFacts("n1", "v1.36.2", "6.8.0", "containerd://2.0.1", True)
 FACTS = Facts(
     "theirs",
     (1, 36),
+    NodeChoice(("n1", "n2")),
     (NODE, dataclasses.replace(NODE, name="n2")),
     (),
     True,
@@ -24,6 +25,7 @@ FACTS = Facts(
     {PRIVILEGED: "", CAPTURE: ""},
     network=("Calico",),
 )
+ONE = NodeChoice(("n1",), left_out={"cp": "taint x:NoSchedule"})
 
 
 def facts(**changes: Any) -> Facts:
@@ -40,8 +42,8 @@ def test_a_cluster_with_everything_runs_everything() -> None:
 
 
 def test_one_node_is_in_the_way_of_everything() -> None:
-    poor = facts(nodes=(NODE,))
-    assert blockers(poor) == ["1 nodes take pods: sharing needs at least 2"]
+    poor = facts(choice=ONE)
+    assert blockers(poor) == ["1 node takes our pods: sharing needs at least 2 (cp: taint x:NoSchedule)"]
     assert not any(one.can for one in findings(poor, _scenarios()))
 
 
@@ -108,10 +110,10 @@ def test_what_should_be_known_is_said() -> None:
 
 
 def test_the_report_groups_what_cannot_run_by_its_reason() -> None:
-    poor = facts(nodes=(NODE,))
+    poor = facts(choice=ONE)
     text = report(poor, findings(poor, _scenarios()))
     body = text.partition("cannot run")[2]
-    assert body.count("1 nodes take pods") == 1
+    assert body.count("1 node takes our pods") == 1
     assert "proxy-killed[node]" in body
     assert "can run (" not in text.partition("cannot run")[0]
 
@@ -121,23 +123,6 @@ def test_the_faults_of_a_scenario_are_those_that_its_module_uses() -> None:
     assert found["proxy-killed"]["node"] == ("kill",)
     assert found["proxy-paused"]["sidecar"] == ("pause",)
     assert found["noisy-neighbour"]["none"] == ("overload",)
-
-
-def test_a_tainted_or_cordoned_node_takes_no_pods() -> None:
-    node: dict[str, Any] = {"spec": {}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}}
-    assert takes_pods(node)
-    assert not takes_pods({**node, "spec": {"unschedulable": True}})
-    assert not takes_pods(
-        {**node, "spec": {"taints": [{"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}]}}
-    )
-    assert takes_pods({**node, "spec": {"taints": [{"key": "x", "effect": "PreferNoSchedule"}]}})
-    assert not takes_pods({"spec": {}, "status": {}})
-
-
-def test_our_image_is_known_by_the_names_that_runtimes_give_it() -> None:
-    assert is_our_image(IMAGE)
-    assert is_our_image(f"docker.io/{IMAGE}")
-    assert not is_our_image(f"docker.io/{IMAGE}-dev")
 
 
 def test_network_plugins_are_known_by_their_daemonsets() -> None:

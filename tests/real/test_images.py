@@ -8,7 +8,7 @@ import pytest
 
 from chaos.cluster.commands import Done
 from chaos.cluster.images import Build, Engine, build_and_save, find_engine, plan_build, plan_load, plan_push, plan_save
-from chaos.errors import EnvironmentUnfit, ExperimentFailure, Misuse
+from chaos.errors import EnvironmentUnfit, Misuse
 from tests.real.exchanges import Recorded
 
 NAME, TAR = "sharedfate/sharedfate:0.1.0", Path("image.tar")
@@ -67,7 +67,7 @@ def test_the_first_installed_engine_is_taken_and_a_missing_one_is_named() -> Non
 def test_a_build_that_fails_saves_nothing(tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text("FROM scratch\n")
     runner = Recorded("podman", answers={"podman build": Done(125, stderr="Error: no such base")})
-    with pytest.raises(ExperimentFailure, match="no such base"):
+    with pytest.raises(EnvironmentUnfit, match="no such base"):
         build_and_save(runner, Engine.PODMAN, Build(NAME, tmp_path), tmp_path / "image.tar")
     assert len(runner.calls) == 1
 

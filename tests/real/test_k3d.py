@@ -14,7 +14,7 @@ from chaos.cluster.commands import Done
 from chaos.cluster.k3d import k3d_cluster
 from chaos.cluster.kind import KindOptions
 from chaos.cluster.providers import ClusterSpec, Kind, parse_spec
-from chaos.errors import EnvironmentUnfit, ExperimentFailure, Misuse
+from chaos.errors import EnvironmentUnfit, Misuse
 from tests.real.exchanges import Recorded
 
 CREATE = (
@@ -75,7 +75,7 @@ def test_without_an_archive_the_image_is_built_and_saved_before_anything_is_made
 @pytest.mark.parametrize("broken", ["k3d cluster create", "k3d kubeconfig get", "k3d image import"])
 def test_what_is_half_made_is_deleted_even_when_it_should_be_kept(archive: Path, broken: str, keep: bool) -> None:
     runner = Recorded("k3d", "docker", answers={broken: Done(1, stderr="FATA[0001] no space left")})
-    with pytest.raises(ExperimentFailure, match="no space left"):
+    with pytest.raises(EnvironmentUnfit, match="no space left"):
         use(runner, KindOptions(archive=archive), keep=keep)
     assert runner.calls[-1] == "k3d cluster delete a"
 

@@ -12,7 +12,7 @@ import pytest
 
 from chaos.cluster.commands import Done, Shell, must
 from chaos.cluster.kind import NODE_IMAGE, KindOptions, kind_cluster, plan_config, plan_environment
-from chaos.errors import EnvironmentUnfit, ExperimentFailure, Misuse
+from chaos.errors import EnvironmentUnfit, Misuse
 from tests.real.exchanges import Recorded
 
 
@@ -32,8 +32,13 @@ def use(
             assert kubeconfig.name == "kubeconfig"
             runner.calls.append("(used)")
     finally:
-        runner.calls = [re.sub(r"/\S*sharedfate-kind-[^/]+/", "TMP/", call) for call in runner.calls]
+        runner.calls = told(runner)
     return runner.calls
+
+
+def told(runner: Recorded) -> list[str]:
+    """The commands with the temporary folder's name taken out."""
+    return [re.sub(r"/\S*sharedfate-kind-[^/]+/", "TMP/", call) for call in runner.calls]
 
 
 CREATE = (
@@ -49,7 +54,7 @@ def test_a_cluster_is_made_loaded_used_and_deleted_in_this_order(archive: Path) 
         CREATE,
         f"kind load image-archive {archive} --name a",
         "(used)",
-        "kind delete cluster --name a",
+        "kind delete cluster --name a --kubeconfig TMP/kubeconfig",
     ]
 
 
@@ -77,7 +82,7 @@ def test_without_an_archive_the_image_is_built_and_saved_before_anything_is_made
 
 def test_a_build_that_fails_makes_no_cluster() -> None:
     runner = Recorded("kind", "docker", answers={"docker build": Done(1, stderr="no space left on device")})
-    with pytest.raises(ExperimentFailure, match="no space left on device"):
+    with pytest.raises(EnvironmentUnfit, match="no space left on device"):
         use(runner, KindOptions())
     assert not [call for call in runner.calls if call.startswith(("kind create", "kind delete"))]
 
@@ -87,16 +92,22 @@ def test_a_cluster_that_cannot_be_made_gives_its_logs_and_is_deleted_even_when_i
     archive: Path, keep: bool
 ) -> None:
     runner = Recorded("kind", "docker", answers={"kind create": Done(1, stderr="ERROR: failed to create cluster")})
-    with pytest.raises(ExperimentFailure, match="failed to create cluster"):
+    with pytest.raises(EnvironmentUnfit, match="failed to create cluster"):
         use(runner, KindOptions(archive=archive, logs=Path("out/kind-logs")), keep=keep)
-    assert runner.calls[2:] == ["kind export logs out/kind-logs --name a", "kind delete cluster --name a"]
+    assert runner.calls[2:] == [
+        "kind export logs out/kind-logs --name a",
+        "kind delete cluster --name a --kubeconfig TMP/kubeconfig",
+    ]
 
 
 def test_an_image_that_cannot_be_loaded_gives_logs_and_deletes(archive: Path) -> None:
     runner = Recorded("kind", "docker", answers={"kind load": Done(1, stderr="no such file")})
-    with pytest.raises(ExperimentFailure, match="kind load image-archive"):
+    with pytest.raises(EnvironmentUnfit, match="kind load image-archive"):
         use(runner, KindOptions(archive=archive, logs=Path("logs")))
-    assert runner.calls[3:] == ["kind export logs logs --name a", "kind delete cluster --name a"]
+    assert runner.calls[3:] == [
+        "kind export logs logs --name a",
+        "kind delete cluster --name a --kubeconfig TMP/kubeconfig",
+    ]
 
 
 def test_a_run_that_raises_gives_logs_and_deletes(archive: Path) -> None:
@@ -104,7 +115,10 @@ def test_a_run_that_raises_gives_logs_and_deletes(archive: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         with kind_cluster(runner, "a", KindOptions(archive=archive, logs=Path("logs")), keep=False):
             raise ZeroDivisionError
-    assert runner.calls[-2:] == ["kind export logs logs --name a", "kind delete cluster --name a"]
+    assert told(runner)[-2:] == [
+        "kind export logs logs --name a",
+        "kind delete cluster --name a --kubeconfig TMP/kubeconfig",
+    ]
 
 
 def test_a_run_with_failed_trials_gives_logs_and_one_without_does_not(archive: Path) -> None:
@@ -117,14 +131,16 @@ def test_logs_that_cannot_be_taken_do_not_hide_the_failure_nor_keep_the_cluster(
     runner = Recorded(
         "kind", "docker", answers={"kind load": Done(1, stderr="disk full"), "kind export": Done(1, stderr="gone")}
     )
-    with pytest.raises(ExperimentFailure, match="disk full"):
+    with pytest.raises(EnvironmentUnfit, match="disk full"):
         use(runner, KindOptions(archive=archive, logs=Path("logs")))
-    assert runner.calls[-1] == "kind delete cluster --name a"
+    assert runner.calls[-1] == "kind delete cluster --name a --kubeconfig TMP/kubeconfig"
 
 
 def test_a_cluster_that_cannot_be_deleted_is_said(archive: Path) -> None:
     runner = Recorded("kind", "docker", answers={"kind delete": Done(1, stderr="Error response from daemon")})
-    with pytest.raises(ExperimentFailure, match="kind delete cluster --name a: exit code 1: Error response"):
+    with pytest.raises(
+        EnvironmentUnfit, match=r"kind delete cluster --name a --kubeconfig \S+: exit code 1: Error response"
+    ):
         use(runner, KindOptions(archive=archive))
 
 
@@ -154,7 +170,10 @@ def test_two_live_side_by_side_by_name(archive: Path) -> None:
     with kind_cluster(runner, "a", KindOptions(archive=archive), keep=False) as first:
         with kind_cluster(runner, "b", KindOptions(archive=archive), keep=False) as second:
             assert first != second
-    assert runner.calls[-2:] == ["kind delete cluster --name b", "kind delete cluster --name a"]
+    assert told(runner)[-2:] == [
+        "kind delete cluster --name b --kubeconfig TMP/kubeconfig",
+        "kind delete cluster --name a --kubeconfig TMP/kubeconfig",
+    ]
 
 
 def test_podman_is_told_to_kind_in_its_environment(archive: Path) -> None:
@@ -181,11 +200,11 @@ def test_the_configuration_has_a_control_plane_and_the_workers() -> None:
 
 def test_the_real_seam_gives_output_code_and_last_words() -> None:
     assert must(Shell(), "echo", "a b") == "a b\n"
-    with pytest.raises(ExperimentFailure, match="exit code 3: why"):
+    with pytest.raises(EnvironmentUnfit, match="exit code 3: why"):
         must(Shell(), "sh", "-c", "echo why >&2; exit 3")
     with pytest.raises(EnvironmentUnfit, match="no-such-program is not installed"):
         must(Shell(), "no-such-program")
-    with pytest.raises(ExperimentFailure, match=r"not done after 0.1 s"):
+    with pytest.raises(EnvironmentUnfit, match=r"not done after 0.1 s"):
         must(Shell(), "sleep", "5", seconds=0.1)
 
 

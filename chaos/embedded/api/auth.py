@@ -111,19 +111,19 @@ class Authorizer:
         """All rules that bind the user, cluster-wide and in the namespace."""
         for binding in self._store.list(CLUSTER_ROLE_BINDING):
             if _binds(binding, user):
-                yield from self._role(binding["roleRef"], "")
+                yield from self._role(binding["roleRef"], "") or ()
         if namespace:
             for binding in self._store.list(ROLE_BINDING, namespace):
                 if _binds(binding, user):
-                    yield from self._role(binding["roleRef"], namespace)
+                    yield from self._role(binding["roleRef"], namespace) or ()
 
-    def _role(self, reference: Mapping[str, str], namespace: str) -> list[Rule]:
+    def _role(self, reference: Mapping[str, str], namespace: str) -> list[Rule] | None:
         if reference["kind"] == "ClusterRole":
             role = self._store.find(CLUSTER_ROLE, "", reference["name"])
         else:
             role = self._store.find(ROLE, namespace, reference["name"])
         if role is None:
-            return []
+            return None
         rules: list[Rule] = list(role.get("rules") or [])
         for selector in (role.get("aggregationRule") or {}).get("clusterRoleSelectors") or []:
             from chaos.embedded.controllers.labels import matches
@@ -144,7 +144,8 @@ class Authorizer:
                     return rule
         return None
 
-    def role_rules(self, reference: Mapping[str, str], namespace: str) -> list[Rule]:
+    def role_rules(self, reference: Mapping[str, str], namespace: str) -> list[Rule] | None:
+        """The rules of the role that a binding names; None when there is no such role."""
         return self._role(reference, namespace)
 
 

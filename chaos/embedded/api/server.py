@@ -25,7 +25,15 @@ from aiohttp import web
 from chaos.embedded.api import decode, discovery, podops, streams
 from chaos.embedded.api.audit import AuditLog
 from chaos.embedded.api.auth import Attributes, Authorizer, User, authenticate
-from chaos.embedded.api.errors import StatusError, bad_request, forbidden, method_not_allowed, no_such_path, not_served
+from chaos.embedded.api.errors import (
+    StatusError,
+    bad_request,
+    forbidden,
+    method_not_allowed,
+    no_such_path,
+    not_found,
+    not_served,
+)
 from chaos.embedded.api.metrics import metrics
 from chaos.embedded.api.rest import Call, Reply, Rest
 from chaos.embedded.api.reviews import Reviews
@@ -35,7 +43,7 @@ from chaos.embedded.api.trouble import Troubles
 from chaos.embedded.api.watching import watch_lines
 from chaos.embedded.clock import Clock, SystemClock
 from chaos.embedded.node_api import Kubelet
-from chaos.embedded.resources import ENDPOINT_SLICE, POD, Object
+from chaos.embedded.resources import CLUSTER_ROLE, ENDPOINT_SLICE, POD, ROLE, Object
 from chaos.embedded.store import Store
 
 log = logging.getLogger(__name__)
@@ -310,12 +318,14 @@ class ApiServer:
             reference = new["roleRef"]
             plural = "clusterroles" if reference["kind"] == "ClusterRole" else "roles"
             asked = Attributes("bind", _RBAC, plural, "", call.namespace, reference["name"])
-            rules = self._authorizer.role_rules(reference, call.namespace)
+            found = self._authorizer.role_rules(reference, call.namespace)
         else:
-            rules = list(new.get("rules") or [])
+            found = list(new.get("rules") or [])
         if self._authorizer.allowed(user, asked):
             return
-        missing = self._authorizer.uncovered(user, rules, call.namespace)
+        if found is None:  # looked up for this check alone: whoever may bind anything binds what is not there yet
+            raise not_found(CLUSTER_ROLE if plural == "clusterroles" else ROLE, reference["name"])
+        missing = self._authorizer.uncovered(user, found, call.namespace)
         if missing is not None:
             raise forbidden(
                 call.resource,

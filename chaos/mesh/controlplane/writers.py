@@ -82,7 +82,9 @@ class Settled:
             else:
                 if known is not None:
                     alive[meta["uid"]] = known
-                wanted = BOOST if current is not None else None  # type: ignore[assignment]
+                # Only what runs: the kubelet leaves the pod's own control group alone while a container of it is down,
+                # and gives the container's successor the new limit all the same, which cgroup v1 then refuses.
+                wanted = BOOST if process and current is not None else None  # type: ignore[assignment]
             if wanted is not None and wanted != current:
                 resizes.append(Resize(meta["namespace"], meta["name"], meta["uid"], field, name, wanted))
         self._ids = alive

@@ -119,6 +119,26 @@ def test_subresources_need_their_own_permission(world: World, namespace: str) ->
         user.patch("Pod", "p", {"status": {}}, namespace, subresource="status")
 
 
+def test_a_binding_to_a_role_that_is_missing_is_404_for_whoever_may_not_bind_anything(
+    world: World, namespace: str
+) -> None:
+    """The role is looked up when the check against escalation reads its rules, and only then."""
+    rules = [{"apiGroups": [RBAC], "resources": ["rolebindings"], "verbs": ["create"]}]
+    grant(world.cluster, namespace, {"kind": "User", "name": "binder"}, rules)
+    client = world.user("binder")
+    for kind, plural in (("Role", "roles"), ("ClusterRole", "clusterroles")):
+        binding = {
+            "apiVersion": f"{RBAC}/v1",
+            "kind": "RoleBinding",
+            "metadata": {"name": f"late-{kind.lower()}", "namespace": namespace},
+            "roleRef": {"apiGroup": RBAC, "kind": kind, "name": "not-yet"},
+        }
+        with pytest.raises(ApiError, match=rf'{plural}.rbac.authorization.k8s.io "not-yet" not found') as caught:
+            client.create(binding)
+        assert caught.value.code == 404
+        world.cluster.create(binding)
+
+
 def test_nobody_grants_more_than_he_has(world: World, namespace: str) -> None:
     user = world.user("clerk")
     grant(

@@ -40,6 +40,14 @@ def test_a_restarted_process_starts_unthrottled() -> None:
     assert limits(settled, running(proxy_pod(), ready=True, container="c2", limit="1")) == [450]
 
 
+def test_a_proxy_that_waits_to_be_restarted_is_not_resized() -> None:
+    settled = Settled()
+    limits(settled, running(proxy_pod(), ready=True, limit="450m"))
+    down = running(proxy_pod(), ready=False, limit="450m")
+    down["status"]["containerStatuses"][0]["state"] = {"waiting": {"reason": "CrashLoopBackOff"}}
+    assert limits(settled, down) == []
+
+
 def test_a_proxy_that_drowns_gets_no_more_cpu_for_it() -> None:
     settled = Settled()
     limits(settled, running(proxy_pod(), ready=True, limit="450m"))
