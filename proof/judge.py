@@ -23,21 +23,22 @@ from pathlib import Path
 
 import numpy as np
 
-from chaos.history.model import WindowKind
-from chaos.verdict import EffectKind, Expectation, FaultKind, Finding, Harm, Thresholds, judge
+from chaos.model.faulting import FaultShape
+from chaos.model.flow import WindowKind
+from chaos.verdict import EffectKind, Expectation, Finding, Harm, Thresholds, judge
 from chaos.verdict.proportions import Count, Limits, clopper_pearson
 from proof.information import least_seconds
 from proof.synthetic import HarmDone, Noise, Plan, flows, slow_share, switchback, true_rise, view
 
 FLOWS = 4
-PLANS: dict[FaultKind, Plan] = {
-    FaultKind.HELD: Plan(),
-    FaultKind.PULSE: Plan(
+PLANS: dict[FaultShape, Plan] = {
+    FaultShape.HELD: Plan(),
+    FaultShape.PULSE: Plan(
         windows=((WindowKind.BASELINE, 0.0, 6.0), (WindowKind.FAULT, 6.0, 6.5), (WindowKind.RECOVERY, 6.5, 38.0))
     ),
-    FaultKind.GRADUAL: switchback(pairs=6),
+    FaultShape.GRADUAL: switchback(pairs=6),
 }
-HARMS = {FaultKind.HELD: Harm.EITHER, FaultKind.PULSE: Harm.ERRORS, FaultKind.GRADUAL: Harm.SLOW}
+HARMS = {FaultShape.HELD: Harm.EITHER, FaultShape.PULSE: Harm.ERRORS, FaultShape.GRADUAL: Harm.SLOW}
 NOISES: dict[str, Noise] = {
     "quiet": Noise(),
     "Poisson arrivals": Noise(poisson=True),
@@ -73,7 +74,7 @@ class Cell:
     name: str
     noise: Noise
     harm: HarmDone
-    kind: FaultKind = FaultKind.HELD
+    kind: FaultShape = FaultShape.HELD
     thresholds: Thresholds = DEFAULT
     plan: Plan | None = None  # None: the usual one of the kind
 
@@ -98,7 +99,7 @@ def run_cell(cell: Cell, *, trials: int, seed: int) -> Tallied:
         rng = np.random.default_rng([seed, trial])
         names, plan = flows(FLOWS), cell.plan or PLANS[cell.kind]
         seen = view(rng, plan, cell.noise, dict.fromkeys(names, cell.harm))
-        expected = Expectation.nobody(names, harm=HARMS[cell.kind], fault_kind=cell.kind)
+        expected = Expectation.nobody(names, harm=HARMS[cell.kind], fault_shape=cell.kind)
         judgement = judge(seen, expected, cell.thresholds)
         if not judgement.flows:
             raise RuntimeError(f"{cell.name}: {judgement.reason}")
@@ -176,7 +177,7 @@ def _cells() -> Iterator[tuple[str, Cell]]:
                 f"{factor:g} x, drift to 1.3 x",
                 NOISES["drift to 1.3 x"],
                 HarmDone(slow_factor=factor),
-                FaultKind.GRADUAL,
+                FaultShape.GRADUAL,
             ),
         )
     for memory in (0.05, 0.25, 1.0):

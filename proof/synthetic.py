@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chaos.history.model import SAMPLE, Cause, Flag, Flow, Outcome, Samples, Window, WindowKind
+from chaos.history.model import SAMPLE, Cause, Flag, Outcome, Samples
+from chaos.model.flow import Flow, Window, WindowKind
 from chaos.verdict import Evidence, HistoryView
 
 NANO = 1_000_000_000

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 import click
 
 from chaos.errors import EnvironmentUnfit, Misuse, Stopped
+from chaos.model.faulting import FaultPhase, FaultShape
 from chaos.names import summary_of
 
 if TYPE_CHECKING:
@@ -174,14 +175,16 @@ def inject(
             return
         button = StopButton(cluster)
         with _terminable(), held(cluster, planned, run=run, seconds=deadline, tell=_tell, stop=button) as receipts:
-            if made.shape != "pulse":
+            if made.shape is not FaultShape.PULSE:
                 _hold(button, seconds, receipts)
 
 
-def _tell(phase: str, receipt: Receipt) -> None:
-    seen = {"injected": receipt.evidence, "recovered": receipt.evidence.get("recovery", {})}.get(phase, {})
+def _tell(phase: FaultPhase, receipt: Receipt) -> None:
+    seen = {FaultPhase.INJECTED: receipt.evidence, FaultPhase.RECOVERED: receipt.evidence.get("recovery", {})}.get(
+        phase, {}
+    )
     told = ", ".join(f"{key} {value}" for key, value in dict(seen).items() if key not in ("phase", "at", "effect"))
-    click.echo(f"{phase:<9} {receipt.fault} on {receipt.target}" + (f": {told}" if told else f" ({receipt.id})"))
+    click.echo(f"{phase.word:<9} {receipt.fault} on {receipt.target}" + (f": {told}" if told else f" ({receipt.id})"))
 
 
 def _hold(button: StopButton, seconds: float, receipts: tuple[Receipt, ...]) -> None:

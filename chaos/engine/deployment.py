@@ -19,7 +19,6 @@ from chaos.engine.settings import Settings
 from chaos.engine.topology import Tenant, plan_tenants
 from chaos.errors import ApiError, ExperimentFailure
 from chaos.faults.selection import Pick, pick
-from chaos.history.model import Flow
 from chaos.kube.client import Cluster
 from chaos.load.client import LoaderClient, ServerClient
 from chaos.load.collector import Loader
@@ -27,6 +26,7 @@ from chaos.mesh import manifests
 from chaos.mesh.budget import Budget
 from chaos.mesh.install import Mesh
 from chaos.model.fate import Placement, ProxyInstance, path
+from chaos.model.flow import Flow
 from chaos.model.modes import Layer, ProxyMode
 from chaos.names import LABEL_ROLE, PORT_CONTROL, PORT_TCP, SYSTEM_NAMESPACE
 

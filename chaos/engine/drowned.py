@@ -16,8 +16,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from chaos.history.model import Event, EventKind, Window
+from chaos.history.model import Event, EventKind
 from chaos.model.fate import ProxyInstance
+from chaos.model.flow import Window
 
 FULL: Final = 0.9  # of its limit: a CFS quota that is used up reads as 0.95 to 1.02
 STRAINED: Final = 0.67  # of its limit

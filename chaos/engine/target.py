@@ -23,9 +23,9 @@ from chaos.errors import ExperimentFailure, Misuse
 from chaos.external.beside import Beside
 from chaos.external.file import Call, Target
 from chaos.external.placement import read_target_placement
-from chaos.history.model import Flow
 from chaos.kube.client import Cluster
 from chaos.model.fate import Placement, ProxyInstance, path
+from chaos.model.flow import Flow
 from chaos.model.modes import Layer
 from chaos.names import PORT_CONTROL, SYSTEM_NAMESPACE
 

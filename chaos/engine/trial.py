@@ -26,23 +26,14 @@ from chaos.faults.injection import injected
 from chaos.faults.model import Fault, Receipt, Target
 from chaos.faults.selection import container_target, workload_target
 from chaos.faults.workload import KINDS
-from chaos.history.model import Event, EventKind, Flow, Outcome, Samples, Window, WindowKind
+from chaos.history.model import Event, EventKind, Outcome, Samples
 from chaos.history.result import TrialResult
 from chaos.history.store import HistoryWriter
 from chaos.load.collector import Collector
 from chaos.model.fate import Placement, ProxyInstance, flow_shares, may_move
-from chaos.verdict import (
-    Expectation,
-    FaultKind,
-    Finding,
-    Harm,
-    HistoryView,
-    Judgement,
-    Thresholds,
-    Verdict,
-    judge,
-    view_from,
-)
+from chaos.model.faulting import FaultPhase, FaultShape
+from chaos.model.flow import Flow, Window, WindowKind
+from chaos.verdict import Expectation, Finding, Harm, HistoryView, Judgement, Thresholds, Verdict, judge, view_from
 from chaos.verdict.check import Check, undecided
 
 SWITCH_SECONDS: Final = (
@@ -121,14 +112,14 @@ class Trial:
     # ---- what the model says
 
     def expect_fate_of(
-        self, *proxies: ProxyInstance, fault_kind: FaultKind, harm: Harm = Harm.EITHER, exempt: Sequence[Flow] = ()
+        self, *proxies: ProxyInstance, fault_shape: FaultShape, harm: Harm = Harm.EITHER, exempt: Sequence[Flow] = ()
     ) -> Expectation:
         """Expect harm to just the flows whose pairs lie behind the proxies, by the share of them that does. Flows whose
         clients may move to other paths are exempt."""
         shares = flow_shares(self.placement, proxies)
         spared = frozenset(exempt) | {Flow(*call) for call in may_move(self.placement, proxies)}
         self.expectation = Expectation(
-            {Flow(*call): share for call, share in shares.items()}, exempt=spared, harm=harm, fault_kind=fault_kind
+            {Flow(*call): share for call, share in shares.items()}, exempt=spared, harm=harm, fault_shape=fault_shape
         )
         self._writer.note(since=self.since, expectation=self.expectation.as_dict(), thresholds=asdict(self.thresholds))
         return self.expectation
@@ -233,16 +224,14 @@ class Trial:
         for target in targets:
             self.may_restart.update(self._pods_of(target))
 
-        def tell(phase: str, receipt: Receipt) -> None:
-            at = {"injected": receipt.injected_at, "recovered": receipt.recovered_at}.get(phase, 0) or time.time_ns()
-            facts = {"phase": phase, "at": at, "fault": receipt.fault, "target": str(receipt.target)}
+        def tell(phase: FaultPhase, receipt: Receipt) -> None:
+            seen_at = {FaultPhase.INJECTED: receipt.injected_at, FaultPhase.RECOVERED: receipt.recovered_at}
+            at = seen_at.get(phase, 0) or time.time_ns()
+            facts = {"phase": phase.word, "at": at, "fault": receipt.fault, "target": str(receipt.target)}
             self.note(EventKind.FAULT, {**facts, "evidence": dict(receipt.evidence)}, at=at)
-            if phase == "recovered":
+            if phase is FaultPhase.RECOVERED:
                 self.mended_at = max(self.mended_at, at)
                 self.deployment.disturbed()
-            # begin and end have read the evidence back, or they would have raised
-            if seen := {"injected": "evidence", "recovered": "restored"}.get(phase):
-                self.note(EventKind.FAULT, {**facts, "phase": seen, "seen": True}, at=at)
 
         with injected(self.cluster, fault, *targets, run=self.deployment.run, seconds=seconds, tell=tell) as receipts:
             yield receipts
@@ -316,7 +305,7 @@ class Trial:
         (held).
         """
         self.baseline()
-        if fault.shape == "pulse":
+        if fault.shape is FaultShape.PULSE:
             with self.fault(fault, *targets, seconds=seconds) as receipts:
                 begin = min(receipt.injected_at for receipt in receipts)
             # The fault is left only when its recovery was seen, and that says since when the successor has served.

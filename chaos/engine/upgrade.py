@@ -8,8 +8,9 @@ from typing import Final
 from chaos.engine.restarts import Snapshot, container_snapshot
 from chaos.engine.trial import Trial
 from chaos.faults.model import Fault
-from chaos.history.model import Flag, Outcome, Samples, WindowKind
+from chaos.history.model import Flag, Outcome, Samples
 from chaos.model.fate import Placement, ProxyInstance, path
+from chaos.model.flow import WindowKind
 from chaos.verdict.check import decided, measured
 
 STREAMS: Final = 4  # long-lived connections of each tenant

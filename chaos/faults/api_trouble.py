@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 
 from chaos.errors import EnvironmentUnfit, Misuse, RecoveryFailed
 from chaos.faults import workload
-from chaos.faults.model import Evidence, Facts, FaultShape, Receipt, Target
+from chaos.faults.model import Evidence, Facts, Receipt, Target
 from chaos.faults.needs import Need, offers
 from chaos.kube.client import Cluster
+from chaos.model.faulting import FaultShape
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class ApiTrouble:
     """
 
     name: ClassVar[str] = "api-trouble"
-    shape: ClassVar[FaultShape] = "held"
+    shape: ClassVar[FaultShape] = FaultShape.HELD
     targets: ClassVar[frozenset[str]] = frozenset({"workload"})
     touches: ClassVar[frozenset[str]] = frozenset({"api"})
     needs: ClassVar[tuple[Need, ...]] = (Need.API_TROUBLE,)

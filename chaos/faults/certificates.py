@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 
 from chaos.errors import Misuse
 from chaos.faults import plane
-from chaos.faults.model import Evidence, Facts, FaultShape, Receipt, Target
+from chaos.faults.model import Evidence, Facts, Receipt, Target
 from chaos.faults.needs import Need
 from chaos.kube.client import Cluster
+from chaos.model.faulting import FaultShape
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class ExpireCertificates:
     """
 
     name: ClassVar[str] = "expire-certificates"
-    shape: ClassVar[FaultShape] = "held"
+    shape: ClassVar[FaultShape] = FaultShape.HELD
     targets: ClassVar[frozenset[str]] = frozenset({"workload"})
     touches: ClassVar[frozenset[str]] = frozenset({"certificates"})
     needs: ClassVar[tuple[Need, ...]] = (Need.PLANE, Need.LOADER)

@@ -8,9 +8,10 @@ from typing import ClassVar, Literal
 
 from chaos.errors import Misuse
 from chaos.faults import plane
-from chaos.faults.model import Evidence, Facts, FaultShape, Receipt, Target
+from chaos.faults.model import Evidence, Facts, Receipt, Target
 from chaos.faults.needs import Need
 from chaos.kube.client import Cluster
+from chaos.model.faulting import FaultShape
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class ControlPlane:
     """
 
     name: ClassVar[str] = "control-plane"
-    shape: ClassVar[FaultShape] = "held"
+    shape: ClassVar[FaultShape] = FaultShape.HELD
     targets: ClassVar[frozenset[str]] = frozenset({"workload"})
     touches: ClassVar[frozenset[str]] = frozenset({"plane"})
     needs: ClassVar[tuple[Need, ...]] = (Need.PLANE, Need.LOADER)

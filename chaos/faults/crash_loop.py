@@ -11,9 +11,10 @@ from chaos.errors import NoEffect, NotReady, RecoveryFailed
 from chaos.faults import helper_pod
 from chaos.faults.container import container_status, refuse_vanished, running_container
 from chaos.faults.kill import untouched
-from chaos.faults.model import Evidence, Facts, FaultShape, Phase, Receipt, Target
+from chaos.faults.model import Evidence, Facts, Receipt, Target
 from chaos.faults.needs import Need
 from chaos.kube.client import Cluster
+from chaos.model.faulting import FaultPhase, FaultShape
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class CrashLoop:
     """
 
     name: ClassVar[str] = "crash-loop"
-    shape: ClassVar[FaultShape] = "held"
+    shape: ClassVar[FaultShape] = FaultShape.HELD
     targets: ClassVar[frozenset[str]] = frozenset({"container"})
     touches: ClassVar[frozenset[str]] = frozenset({"life"})
     needs: ClassVar[tuple[Need, ...]] = (Need.HELPERS,)
@@ -49,7 +50,7 @@ class CrashLoop:
             "--for",
             str(seconds),
         ]
-        first = helper_pod.run(cluster, receipt, "crash-loop", arguments, awaited="injected", seconds=seconds)
+        first = helper_pod.run(cluster, receipt, "crash-loop", arguments, awaited=FaultPhase.INJECTED, seconds=seconds)
 
         def backs_off() -> dict[str, Any]:
             status = container_status(refuse_vanished(cluster, receipt.target), receipt.target.container)
@@ -69,7 +70,7 @@ class CrashLoop:
         return Evidence(first.at, {**first.seen, **seen})
 
     def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
-        if receipt.phase is Phase.PLANNED and untouched(cluster, receipt, "crash-loop"):
+        if receipt.phase is FaultPhase.PLANNED and untouched(cluster, receipt, "crash-loop"):
             return Evidence(time.time_ns(), {"untouched": True})
         helper_pod.end(cluster, receipt, "crash-loop")  # no successor is killed from now on
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from chaos.errors import NotReady, RecoveryFailed, TargetVanished
-from chaos.faults.model import Evidence, Facts, FaultShape, Phase, Receipt, Target
+from chaos.faults.model import Evidence, Facts, Receipt, Target
 from chaos.faults.needs import Need
 from chaos.kube.client import Cluster
+from chaos.model.faulting import FaultPhase, FaultShape
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +23,7 @@ class DeletePod:
     """
 
     name: ClassVar[str] = "delete-pod"
-    shape: ClassVar[FaultShape] = "pulse"
+    shape: ClassVar[FaultShape] = FaultShape.PULSE
     targets: ClassVar[frozenset[str]] = frozenset({"pod", "container"})
     touches: ClassVar[frozenset[str]] = frozenset({"existence"})
     needs: ClassVar[tuple[Need, ...]] = (Need.PODS,)
@@ -58,7 +59,7 @@ class DeletePod:
 
     def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
         target, facts = receipt.target, receipt.facts
-        if receipt.phase is Phase.PLANNED and _untouched(cluster, target):
+        if receipt.phase is FaultPhase.PLANNED and _untouched(cluster, target):
             return Evidence(time.time_ns(), {"untouched": True})
 
         def replaced() -> dict[str, Any]:

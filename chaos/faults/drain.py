@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from chaos.errors import ApiError, NoEffect, NotReady, RecoveryFailed, TargetVanished
-from chaos.faults.model import EXISTENCE, Evidence, Facts, FaultShape, Receipt, Target
+from chaos.faults.model import EXISTENCE, Evidence, Facts, Receipt, Target
 from chaos.faults.needs import Need
 from chaos.kube.client import Cluster, Object, object_path
+from chaos.model.faulting import FaultShape
 from chaos.names import GROUP, LABEL_RUN
 
 ANNOTATION_DRAINED = f"{GROUP}/drained-by"  # on the node: the receipt, so that another's cordon is never lifted
@@ -25,7 +26,7 @@ class Drain:
     """
 
     name: ClassVar[str] = "drain"
-    shape: ClassVar[FaultShape] = "held"
+    shape: ClassVar[FaultShape] = FaultShape.HELD
     targets: ClassVar[frozenset[str]] = frozenset({"node"})
     touches: ClassVar[frozenset[str]] = frozenset({EXISTENCE})
     needs: ClassVar[tuple[Need, ...]] = (Need.NODES, Need.PODS)

@@ -16,6 +16,7 @@ import urllib3
 from chaos.errors import ApiError, ExperimentFailure, NoEffect, NotReady, RecoveryFailed, TargetVanished
 from chaos.faults.model import Evidence, Receipt, Target
 from chaos.kube.client import Cluster, object_path
+from chaos.model.faulting import FaultPhase
 from chaos.names import GROUP, IMAGE, LABEL_ROLE, LABEL_RUN, SYSTEM_NAMESPACE
 
 LABEL_HELPED: Final = f"{GROUP}/receipt"  # on a helper pod: the receipt that it works for
@@ -112,12 +113,13 @@ def run(
             continue
         if said.get("phase") == awaited:
             return Evidence(int(said.get("effect", said["at"])), said)
-        if said.get("phase") == "vanished":
+        if said.get("phase") == FaultPhase.VANISHED:
             raise TargetVanished(
                 f"{receipt.fault}: {receipt.target} has no process on node {receipt.target.node} any longer"
             )
     raise NoEffect(
-        f"{receipt.fault} on {receipt.target}: the helper ended without saying {awaited!r}: {' | '.join(lines[-5:])}"
+        f"{receipt.fault} on {receipt.target}: the helper ended without saying {str(awaited)!r}: "
+        f"{' | '.join(lines[-5:])}"
     )
 
 

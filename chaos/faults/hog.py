@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 
 from chaos.errors import Misuse, TargetVanished
 from chaos.faults import helper_pod
-from chaos.faults.model import Evidence, Facts, FaultShape, Receipt, Target
+from chaos.faults.model import Evidence, Facts, Receipt, Target
 from chaos.faults.needs import Need
 from chaos.kube.client import Cluster
+from chaos.model.faulting import FaultPhase, FaultShape
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class Hog:
     """
 
     name: ClassVar[str] = "hog"
-    shape: ClassVar[FaultShape] = "gradual"
+    shape: ClassVar[FaultShape] = FaultShape.GRADUAL
     targets: ClassVar[frozenset[str]] = frozenset({"container", "pod", "node"})
     touches: ClassVar[frozenset[str]] = frozenset()  # any number may sit beside each other
     needs: ClassVar[tuple[Need, ...]] = (Need.HELPERS,)
@@ -54,7 +55,7 @@ class Hog:
             receipt,
             "hog",
             arguments,
-            awaited="injected",
+            awaited=FaultPhase.INJECTED,
             seconds=seconds,
             module="chaos.inpod.hog",
             node=receipt.facts["node"],

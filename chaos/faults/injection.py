@@ -20,11 +20,12 @@ from chaos.faults import helper_pod, receipts
 from chaos.faults.catalogue import fault_from
 from chaos.faults.clashes import refuse_clashes
 from chaos.faults.guards import Guard, first_tripped
-from chaos.faults.model import Fault, Phase, Receipt, Target, refuse_wrong_target, settings_of
+from chaos.faults.model import Fault, Receipt, Target, refuse_wrong_target, settings_of
 from chaos.faults.stopping import StopButton
 from chaos.kube.client import Cluster
+from chaos.model.faulting import FaultPhase
 
-Listener = Callable[[str, Receipt], None]  # told of each phase: receipt, injected, recovered, vanished
+Listener = Callable[[FaultPhase, Receipt], None]  # told of each phase
 Planned = tuple[Fault, Target]
 _LOOK: Final = 0.5  # seconds between looks at guards and at the stop button
 
@@ -47,13 +48,13 @@ def begin(
         facts=fault.plan(cluster, target),
     )
     receipts.store(cluster, receipt)
-    tell("receipt", receipt)
+    tell(receipt.phase, receipt)
     try:
         evidence = fault.inject(cluster, receipt)
         receipt = receipts.update(
-            cluster, receipt, phase=Phase.INJECTED, injected_at=evidence.at, evidence=dict(evidence.seen)
+            cluster, receipt, phase=FaultPhase.INJECTED, injected_at=evidence.at, evidence=dict(evidence.seen)
         )
-        tell("injected", receipt)
+        tell(receipt.phase, receipt)
     except BaseException as error:
         # What was done half-way is not known: the undo is idempotent, and the receipt stays when it fails.
         try:
@@ -88,14 +89,14 @@ def end(cluster: Cluster, receipt: Receipt, *, tell: Listener = lambda *_: None,
         receipt = receipts.update(
             cluster,
             receipt,
-            phase=Phase.RECOVERED,
+            phase=FaultPhase.RECOVERED,
             recovered_at=evidence.at or time.time_ns(),
             evidence={**receipt.evidence, "recovery": dict(evidence.seen)},
         )
     except TargetVanished:
         helper_pod.sweep(cluster, receipt)
         receipts.close(cluster, receipt)
-        tell("vanished", receipt)
+        tell(FaultPhase.VANISHED, receipt)
         if half_way:
             return receipt
         raise
@@ -105,7 +106,7 @@ def end(cluster: Cluster, receipt: Receipt, *, tell: Listener = lambda *_: None,
         if half_way:
             return receipt
         raise early from error
-    tell("recovered", receipt)
+    tell(receipt.phase, receipt)
     helper_pod.sweep(cluster, receipt)
     receipts.close(cluster, receipt)
     return receipt

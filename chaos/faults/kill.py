@@ -10,9 +10,10 @@ from typing import ClassVar
 from chaos.errors import NotReady, RecoveryFailed, TargetVanished
 from chaos.faults import helper_pod
 from chaos.faults.container import replaced_and_ready, running_container, serving_endpoint
-from chaos.faults.model import Evidence, Facts, FaultShape, Phase, Receipt, Target
+from chaos.faults.model import Evidence, Facts, Receipt, Target
 from chaos.faults.needs import Need
 from chaos.kube.client import Cluster
+from chaos.model.faulting import FaultPhase, FaultShape
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Kill:
     """
 
     name: ClassVar[str] = "kill"
-    shape: ClassVar[FaultShape] = "pulse"
+    shape: ClassVar[FaultShape] = FaultShape.PULSE
     targets: ClassVar[frozenset[str]] = frozenset({"container"})
     touches: ClassVar[frozenset[str]] = frozenset({"life"})
     needs: ClassVar[tuple[Need, ...]] = (Need.HELPERS,)
@@ -51,10 +52,12 @@ class Kill:
             str(self.restart_seconds),
         ]
         arguments += serving_arguments(receipt)
-        return helper_pod.run(cluster, receipt, "kill", arguments, awaited="injected", seconds=self.restart_seconds)
+        return helper_pod.run(
+            cluster, receipt, "kill", arguments, awaited=FaultPhase.INJECTED, seconds=self.restart_seconds
+        )
 
     def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
-        if receipt.phase is Phase.PLANNED and untouched(cluster, receipt, "kill"):
+        if receipt.phase is FaultPhase.PLANNED and untouched(cluster, receipt, "kill"):
             return Evidence(time.time_ns(), {"untouched": True})
         return successor(cluster, receipt, "kill", self.restart_seconds)
 

@@ -16,16 +16,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from chaos.errors import Misuse
 from chaos.faults.needs import Need
 from chaos.kube.client import Cluster
+from chaos.model.faulting import FaultPhase, FaultShape
 
 Facts = dict[str, Any]  # JSON
 
-FaultShape = Literal["pulse", "held", "gradual"]
 EXISTENCE = "existence"  # in `touches`: the fault takes its target, or all in it, away
 
 
@@ -51,15 +50,6 @@ class Target:
         return f"{place}[{self.container}]" if self.container else place
 
 
-class Phase(StrEnum):
-    """How far a fault has come. Anything but CLOSED may still be harming."""
-
-    PLANNED = "planned"  # the receipt is stored; nothing was changed
-    INJECTED = "injected"
-    RECOVERED = "recovered"  # undone; evidence of it not yet read
-    CLOSED = "closed"
-
-
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """Everything that an undo needs, and what was seen. Stored as a ConfigMap before the first effect."""
@@ -70,7 +60,7 @@ class Receipt:
     settings: Mapping[str, Any]
     target: Target
     deadline: int  # ns since the epoch: overdue receipts are undone by whoever sees them
-    phase: Phase = Phase.PLANNED
+    phase: FaultPhase = FaultPhase.PLANNED
     facts: Mapping[str, Any] = field(default_factory=dict)  # from plan: what undo needs
     injected_at: int = 0  # ns: first effect, as seen
     recovered_at: int = 0  # ns
@@ -83,7 +73,7 @@ class Receipt:
     def from_json(cls, data: Mapping[str, Any]) -> Receipt:
         values = dict(data)
         values["target"] = Target(**values["target"])
-        values["phase"] = Phase(values["phase"])
+        values["phase"] = FaultPhase(values["phase"])
         return cls(**values)
 
 
@@ -100,7 +90,7 @@ class Fault(Protocol):
     """Breaks and mends exactly one target."""
 
     name: ClassVar[str]
-    shape: ClassVar[FaultShape]  # pulse: over by itself; held: acts until recovered; gradual: builds up
+    shape: ClassVar[FaultShape]
     targets: ClassVar[frozenset[str]]  # kinds of target that it takes
     touches: ClassVar[frozenset[str]]  # what of its target it changes (see chaos.faults.clashes)
     needs: ClassVar[tuple[Need, ...]]  # what the cluster must allow

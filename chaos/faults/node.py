@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from chaos.errors import ApiError, EnvironmentUnfit, NoEffect, NotReady, RecoveryFailed, TargetVanished
-from chaos.faults.model import EXISTENCE, Evidence, Facts, FaultShape, Receipt, Target
+from chaos.faults.model import EXISTENCE, Evidence, Facts, Receipt, Target
 from chaos.faults.needs import Need, offers
 from chaos.kube.client import Cluster, Object
+from chaos.model.faulting import FaultShape
 
 UNHEARD: Final = 60.0  # seconds until the cluster notices that a node is silent: its own grace of 40 s, and some
 
@@ -30,7 +31,7 @@ class NodeFault:
     """
 
     name: ClassVar[str]
-    shape: ClassVar[FaultShape] = "held"
+    shape: ClassVar[FaultShape] = FaultShape.HELD
     targets: ClassVar[frozenset[str]] = frozenset({"node"})
     touches: ClassVar[frozenset[str]] = frozenset({EXISTENCE})
     needs: ClassVar[tuple[Need, ...]] = (Need.NODE_POWER,)

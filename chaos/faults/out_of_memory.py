@@ -10,9 +10,10 @@ from chaos.errors import Misuse, NoEffect, NotReady
 from chaos.faults import helper_pod
 from chaos.faults.container import container_status, refuse_vanished, running_container, serving_endpoint
 from chaos.faults.kill import serving_arguments, successor, untouched
-from chaos.faults.model import Evidence, Facts, FaultShape, Phase, Receipt, Target
+from chaos.faults.model import Evidence, Facts, Receipt, Target
 from chaos.faults.needs import Need
 from chaos.kube.client import Cluster
+from chaos.model.faulting import FaultPhase, FaultShape
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class OutOfMemory:
     """
 
     name: ClassVar[str] = "out-of-memory"
-    shape: ClassVar[FaultShape] = "pulse"
+    shape: ClassVar[FaultShape] = FaultShape.PULSE
     targets: ClassVar[frozenset[str]] = frozenset({"container"})
     touches: ClassVar[frozenset[str]] = frozenset({"life", "memory"})
     needs: ClassVar[tuple[Need, ...]] = (Need.HELPERS,)
@@ -65,7 +66,7 @@ class OutOfMemory:
             receipt,
             "out-of-memory",
             arguments,
-            awaited="injected",
+            awaited=FaultPhase.INJECTED,
             seconds=30 + self.restart_seconds,
             module="chaos.inpod.oom_helper",
         )
@@ -85,6 +86,6 @@ class OutOfMemory:
         return Evidence(first.at, {**first.seen, **seen})
 
     def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
-        if receipt.phase is Phase.PLANNED and untouched(cluster, receipt, "out-of-memory"):
+        if receipt.phase is FaultPhase.PLANNED and untouched(cluster, receipt, "out-of-memory"):
             return Evidence(time.time_ns(), {"untouched": True})
         return successor(cluster, receipt, "out-of-memory", self.restart_seconds)

@@ -14,10 +14,11 @@ from typing import Any, ClassVar
 
 from chaos.errors import ApiError, NoEffect, NotReady, RecoveryFailed, TargetVanished
 from chaos.faults.container import refuse_vanished
-from chaos.faults.model import Evidence, Facts, FaultShape, Receipt, Target
+from chaos.faults.model import Evidence, Facts, Receipt, Target
 from chaos.faults.needs import Need
 from chaos.kube.client import Cluster
 from chaos.load.client import LoaderClient
+from chaos.model.faulting import FaultShape
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Overload:
     """
 
     name: ClassVar[str] = "overload"
-    shape: ClassVar[FaultShape] = "gradual"
+    shape: ClassVar[FaultShape] = FaultShape.GRADUAL
     targets: ClassVar[frozenset[str]] = frozenset({"pod", "container"})
     touches: ClassVar[frozenset[str]] = frozenset({"load"})
     needs: ClassVar[tuple[Need, ...]] = (Need.LOADER,)

@@ -11,9 +11,10 @@ from typing import ClassVar
 from chaos.errors import NoEffect, RecoveryFailed, TargetVanished
 from chaos.faults import helper_pod
 from chaos.faults.container import refuse_vanished, running_container
-from chaos.faults.model import Evidence, Facts, FaultShape, Phase, Receipt, Target
+from chaos.faults.model import Evidence, Facts, Receipt, Target
 from chaos.faults.needs import Need
 from chaos.kube.client import Cluster
+from chaos.model.faulting import FaultPhase, FaultShape
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Pause:
     """
 
     name: ClassVar[str] = "pause"
-    shape: ClassVar[FaultShape] = "held"
+    shape: ClassVar[FaultShape] = FaultShape.HELD
     targets: ClassVar[frozenset[str]] = frozenset({"container"})
     touches: ClassVar[frozenset[str]] = frozenset({"life"})
     needs: ClassVar[tuple[Need, ...]] = (Need.HELPERS,)
@@ -37,14 +38,14 @@ class Pause:
     def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
         seconds = helper_pod.hold_seconds(receipt, self.seconds)
         arguments = [*helper_pod.container_arguments(receipt.target), "--for", str(seconds)]
-        return helper_pod.run(cluster, receipt, "pause", arguments, awaited="injected", seconds=seconds)
+        return helper_pod.run(cluster, receipt, "pause", arguments, awaited=FaultPhase.INJECTED, seconds=seconds)
 
     def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
-        if receipt.phase is Phase.PLANNED:
+        if receipt.phase is FaultPhase.PLANNED:
             helper_pod.end(cluster, receipt, "pause")  # it may not have stopped anything yet, and must not do so later
         arguments = helper_pod.container_arguments(receipt.target)
         try:
-            evidence = helper_pod.run(cluster, receipt, "resume", arguments, awaited="recovered", seconds=15)
+            evidence = helper_pod.run(cluster, receipt, "resume", arguments, awaited=FaultPhase.RECOVERED, seconds=15)
             refuse_vanished(cluster, receipt.target)  # its processes may outlive the object
             return evidence
         except NoEffect as error:

@@ -9,7 +9,7 @@ import json
 from dataclasses import replace
 from typing import Any, Final
 
-from chaos.faults.model import Phase, Receipt
+from chaos.faults.model import Receipt
 from chaos.kube.client import Cluster
 from chaos.names import GROUP, LABEL_RUN, SYSTEM_NAMESPACE
 
@@ -58,7 +58,7 @@ def open_receipts(cluster: Cluster, run: str | None = None) -> list[Receipt]:
         Receipt.from_json(json.loads(item["data"]["receipt"]))
         for item in cluster.list("ConfigMap", SYSTEM_NAMESPACE, labels=labels)
     ]
-    return sorted((r for r in found if r.phase is not Phase.CLOSED), key=lambda receipt: receipt.id)
+    return sorted(found, key=lambda receipt: receipt.id)
 
 
 def _name(receipt_id: str) -> str:

@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 
 from chaos.errors import ApiError, NoEffect, NotReady
 from chaos.faults import workload
-from chaos.faults.model import EXISTENCE, Evidence, Facts, FaultShape, Receipt, Target
+from chaos.faults.model import EXISTENCE, Evidence, Facts, Receipt, Target
 from chaos.faults.needs import Need
 from chaos.kube.client import Cluster
+from chaos.model.faulting import FaultShape
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class Recreate:
     """
 
     name: ClassVar[str] = "recreate"
-    shape: ClassVar[FaultShape] = "pulse"
+    shape: ClassVar[FaultShape] = FaultShape.PULSE
     targets: ClassVar[frozenset[str]] = frozenset({"workload"})
     touches: ClassVar[frozenset[str]] = frozenset({EXISTENCE})
     needs: ClassVar[tuple[Need, ...]] = (Need.WORKLOADS,)

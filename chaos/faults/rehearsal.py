@@ -19,8 +19,9 @@ from chaos.errors import ApiError, SharedfateError
 from chaos.faults import receipts
 from chaos.faults.catalogue import fault_from
 from chaos.faults.clashes import refuse_clashes
-from chaos.faults.model import Fault, Phase, Receipt, Target, refuse_wrong_target, settings_of
+from chaos.faults.model import Fault, Receipt, Target, refuse_wrong_target, settings_of
 from chaos.kube.client import Cluster
+from chaos.model.faulting import FaultPhase
 
 
 class _Over(Exception):
@@ -101,7 +102,7 @@ def rehearse(
             f"undone by anybody {seconds:g} s after it began"
         )
         rehearsal = Rehearsal(cluster)
-        injected = Receipt.from_json({**receipt.to_json(), "phase": Phase.INJECTED})
+        injected = Receipt.from_json({**receipt.to_json(), "phase": FaultPhase.INJECTED})
         undo = fault_from(fault.name, settings_of(fault))
         lines += [f"  store    {line}" for line in _written(rehearsal, partial(receipts.store, receipt=receipt))]
         lines += [f"  inject   {line}" for line in _written(rehearsal, partial(fault.inject, receipt=receipt))]

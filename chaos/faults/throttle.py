@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 
 from chaos.errors import NoEffect, NotReady, RecoveryFailed, TargetVanished
 from chaos.faults.container import container_status, refuse_vanished, running_container
-from chaos.faults.model import Evidence, Facts, FaultShape, Receipt, Target
+from chaos.faults.model import Evidence, Facts, Receipt, Target
 from chaos.faults.needs import Need
 from chaos.kube.client import Cluster
+from chaos.model.faulting import FaultShape
 from chaos.names import ANNOTATION_BUDGET, ANNOTATION_BUDGET_HOLD
 
 
@@ -19,7 +20,7 @@ class Throttle:
     """Set a container's CPU limit to `millicores`, seen in the container's status; recover restores the old limit."""
 
     name: ClassVar[str] = "throttle"
-    shape: ClassVar[FaultShape] = "gradual"
+    shape: ClassVar[FaultShape] = FaultShape.GRADUAL
     targets: ClassVar[frozenset[str]] = frozenset({"container"})
     touches: ClassVar[frozenset[str]] = frozenset({"cpu"})
     needs: ClassVar[tuple[Need, ...]] = (Need.RESIZE,)

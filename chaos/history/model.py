@@ -1,4 +1,4 @@
-"""The words of a history: samples, events, flows and windows. Data only; `chaos.history.store` saves and loads them.
+"""The words of a history: samples and events. Data only; `chaos.history.store` saves and loads them.
 
 A sample is one request. All instants are integer nanoseconds since the Unix epoch on the runner's clock: the loader's
 clock offset is taken out when its samples arrive, and the error that remains is an event of kind `clock`.
@@ -36,41 +36,12 @@ SAMPLE: Final = np.dtype(
 Samples = NDArray[np.void]  # of dtype SAMPLE, one row a request
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Flow:
-    """One client workload calling one server workload, by `namespace/workload`."""
-
-    client: str
-    server: str
-    sentinel: bool = False  # excluded port, no proxy: tells the machine's own trouble
-    label: str = ""  # tells several streams of requests between the same two apart: "tcp", "aggressor-requests"
-
-    def __str__(self) -> str:
-        label = f" [{self.label}]" if self.label else ""
-        return f"{self.client} -> {self.server}{label}" + (" (sentinel)" if self.sentinel else "")
-
-
-class WindowKind(StrEnum):
-    BASELINE = "baseline"
-    FAULT = "fault"
-    RECOVERY = "recovery"
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """A part of a trial, half open: [begin, end) in ns. A switchback trial has several of each kind."""
-
-    kind: WindowKind
-    begin: int
-    end: int
-
-
 class EventKind(StrEnum):
     """What the log of events holds."""
 
     TRIAL = "trial"  # begin and end of the trial; `data` of the first is its header
     PLACEMENT = "placement"  # pods, proxies and the fate groups derived from them
-    FAULT = "fault"  # phase: receipt | injected | evidence | recovered | restored; with what was seen
+    FAULT = "fault"  # phase: FaultPhase.word; with what was seen
     WINDOW = "window"  # a window was cut; `data`: kind, begin, end, why
     LOOK = "look"  # the judge looked: which look, what it said of each flow
     KUBERNETES = "kubernetes"  # a Kubernetes Event

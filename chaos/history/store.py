@@ -17,7 +17,7 @@ import json
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,7 +26,8 @@ import pyarrow as pa
 
 from chaos.errors import Misuse
 from chaos.history.files import replacing, write_whole
-from chaos.history.model import NO_POD, SAMPLE, Event, EventKind, Flow, Samples
+from chaos.history.model import NO_POD, SAMPLE, Event, EventKind, Samples
+from chaos.model.flow import Flow
 
 SAMPLES_FILE: Final = "samples.arrows"
 EVENTS_FILE: Final = "events.jsonl"
@@ -105,9 +106,11 @@ class History:
         try:
             header = json.loads(path.read_text())
             if header["version"] != VERSION:
-                raise Misuse(f"{path}: version {header['version']!r}: this release reads version {VERSION}")
-            flows = tuple(Flow(**flow) for flow in header["flows"])
+                raise Misuse(f"version {header['version']!r}: this release reads version {VERSION}")
+            flows = tuple(Flow.from_dict(flow) for flow in header["flows"])
             pods = tuple(header["pods"])
+        except Misuse as error:
+            raise Misuse(f"{path}: {error}") from error
         except FileNotFoundError as error:
             raise Misuse(f"{directory}: no {HEADER_FILE}: not the directory of a trial") from error
         except (ValueError, KeyError, TypeError) as error:
@@ -226,7 +229,7 @@ class HistoryWriter:
         header = {
             "version": VERSION,
             **self._header,
-            "flows": [asdict(flow) for flow in self._flows],
+            "flows": [flow.as_dict() for flow in self._flows],
             "pods": self._pods,
         }
         write_whole(self.directory / HEADER_FILE, json.dumps(header, indent=1) + "\n")

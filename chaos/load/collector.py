@@ -19,11 +19,12 @@ import urllib3
 from numpy.typing import NDArray
 
 from chaos.errors import ApiError, ExperimentFailure
-from chaos.history.model import NO_POD, EventKind, Flow, Outcome
+from chaos.history.model import NO_POD, EventKind, Outcome
 from chaos.history.store import HistoryWriter
 from chaos.kube.client import Cluster
 from chaos.load.client import LoaderClient, Page
 from chaos.load.clocks import Clock, Offset
+from chaos.model.flow import Flow
 
 _COUNTED: Final = ("due", "sent", "done", "ok", "failed", "unknown", "shed", "stored", "late")
 _UNREACHED: Final = (ApiError, urllib3.exceptions.HTTPError, OSError)

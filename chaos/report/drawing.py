@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from chaos.history.result import TrialResult
+from chaos.model.flow import Flow
 from chaos.report.sharing import Pod, Proxy, Sharing
 
 
@@ -82,11 +83,7 @@ def state_of(workload: str, trial: TrialResult) -> str:
 
 
 def _ends(flows: Iterable[str]) -> set[str]:
-    found = set()
-    for flow in flows:
-        client, _, server = flow.partition(" -> ")
-        found |= {client, server.partition(" ")[0]}
-    return found
+    return {end for flow in map(Flow.parse, flows) for end in (flow.client, flow.server)}
 
 
 def _proxy(proxy: Proxy, sharing: Sharing, target: Proxy | None) -> ProxyBox:

@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chaos.errors import Misuse
-from chaos.history.model import Cause, Event, EventKind, Flow, Outcome, Samples, Window, WindowKind
+from chaos.history.model import Cause, Event, EventKind, Outcome, Samples
 from chaos.history.store import History
+from chaos.model.faulting import FaultPhase
+from chaos.model.flow import Flow, Window, WindowKind
 from chaos.verdict.view import view_from
 
 NANO: Final = 1_000_000_000
@@ -173,7 +175,7 @@ def marks_of(events: Iterable[Event], origin: int) -> list[Mark]:
     for event in sorted(events, key=lambda event: event.at):
         data = event.data
         at = (int(data.get("at", event.at)) - origin) / NANO
-        if event.kind is EventKind.FAULT and data.get("phase") in ("injected", "recovered"):
+        if event.kind is EventKind.FAULT and data.get("phase") in (FaultPhase.INJECTED, FaultPhase.RECOVERED):
             what = f"{data.get('fault', 'fault')} {data['phase']}: {data.get('target', '')}"
             found.append(Mark(at, "fault", what.rstrip(": ")))
         elif event.kind is EventKind.KUBERNETES and data.get("reason") in _TOLD:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chaos.history.result import TrialResult
+from chaos.model.flow import Flow
 
 DASH = "–"
 
@@ -36,9 +37,9 @@ def short_flows(flows: Iterable[str]) -> dict[str, str]:
 
 
 def _tenant(flow: str) -> str:
-    client, _, server = flow.partition(" -> ")
-    namespace = client.partition("/")[0]
-    return namespace if namespace == server.partition("/")[0] and " [" not in server else ""
+    found = Flow.parse(flow)
+    namespace = found.client.partition("/")[0]
+    return namespace if namespace == found.server.partition("/")[0] and not found.label else ""
 
 
 def flows_of(trial: TrialResult) -> list[str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from chaos.engine.scenario import scenario
 from chaos.engine.trial import Trial
 from chaos.faults.restart import Restart
-from chaos.history.model import Flow
-from chaos.verdict import FaultKind
+from chaos.model.faulting import FaultShape
+from chaos.model.flow import Flow
 
 
 @scenario("app-rolled-out")
@@ -14,5 +14,5 @@ def app_rolled_out(trial: Trial) -> None:
     """A tenant's own rolling update hurts no other tenant; what it loses itself is counted."""
     tenant = trial.deployment.tenants[0]
     own = Flow(tenant.client, tenant.server)
-    trial.expect_fate_of(fault_kind=FaultKind.PULSE, exempt=[own])
+    trial.expect_fate_of(fault_shape=FaultShape.PULSE, exempt=[own])
     trial.break_and_watch(Restart(), trial.workload_named(tenant.server))

@@ -10,9 +10,9 @@ from contextlib import ExitStack
 from chaos.engine.scenario import has_proxies, scenario
 from chaos.engine.trial import Trial
 from chaos.faults.scale import Scale
-from chaos.history.model import WindowKind
+from chaos.model.faulting import FaultShape
+from chaos.model.flow import WindowKind
 from chaos.names import CONTROL_PLANE, SYSTEM_NAMESPACE
-from chaos.verdict import FaultKind
 from chaos.verdict.check import decided, measured
 
 READY_SECONDS = 60.0  # longest wait for the added pod, once the control plane is back
@@ -23,7 +23,7 @@ READY_SECONDS = 60.0  # longest wait for the added pod, once the control plane i
 def control_plane_down(trial: Trial) -> None:
     """Without its control plane running traffic goes on, and a new pod waits instead of speaking plain text."""
     tenant = trial.deployment.tenants[0]
-    trial.expect_fate_of(fault_kind=FaultKind.HELD)
+    trial.expect_fate_of(fault_shape=FaultShape.HELD)
     trial.baseline()
     with ExitStack() as later:  # the added pod outlives the fault, and goes before the trial ends
         with trial.fault(

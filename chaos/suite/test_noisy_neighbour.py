@@ -13,9 +13,10 @@ from chaos.engine.drowned import filled
 from chaos.engine.scenario import scenario
 from chaos.engine.trial import Trial
 from chaos.faults.overload import Overload
-from chaos.history.model import EventKind, Flow, Window
+from chaos.history.model import EventKind
 from chaos.history.words import Cause
-from chaos.verdict import FaultKind
+from chaos.model.faulting import FaultShape
+from chaos.model.flow import Flow, Window
 from chaos.verdict.check import decided
 
 BODIES = (
@@ -36,7 +37,7 @@ def overload(trial: Trial, profile: str, **options: Any) -> None:
         seen = filled(path, trial.events(), held)
         hurt = trial.flows_behind(*seen.drowned)
         unsaid = trial.flows_behind(*seen.strained) - hurt
-        trial.expect_fate_of(*seen.drowned, fault_kind=FaultKind.GRADUAL, exempt=[own, *sorted(unsaid - {own})])
+        trial.expect_fate_of(*seen.drowned, fault_shape=FaultShape.GRADUAL, exempt=[own, *sorted(unsaid - {own})])
         trial.note(
             EventKind.NOTE,
             {"drowned": [str(proxy) for proxy in seen.drowned], "strained": [str(proxy) for proxy in seen.strained]},

@@ -5,12 +5,12 @@ from __future__ import annotations
 from chaos.engine.scenario import scenario
 from chaos.engine.trial import Trial
 from chaos.faults.throttle import Throttle
-from chaos.verdict import FaultKind
+from chaos.model.faulting import FaultShape
 
 
 @scenario("proxy-throttled")
 def proxy_throttled(trial: Trial) -> None:
     """A proxy that is starved of CPU hurts the flows behind it, and no other."""
     proxy = trial.deployment.proxy_to_break()
-    trial.expect_fate_of(proxy, fault_kind=FaultKind.GRADUAL)
+    trial.expect_fate_of(proxy, fault_shape=FaultShape.GRADUAL)
     trial.switchback(Throttle(millicores=10), trial.container(proxy))

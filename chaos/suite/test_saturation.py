@@ -9,7 +9,7 @@ from chaos.engine.drowned import filled
 from chaos.engine.scenario import scenario
 from chaos.engine.trial import Trial
 from chaos.faults.overload import Overload
-from chaos.history.model import Window, WindowKind
+from chaos.model.flow import Window, WindowKind
 from chaos.verdict.check import decided, measured
 
 RAMPS = 3

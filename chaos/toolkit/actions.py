@@ -22,8 +22,9 @@ from chaos.faults.out_of_memory import OutOfMemory
 from chaos.faults.overload import Overload
 from chaos.faults.pause import Pause
 from chaos.faults.throttle import Throttle
-from chaos.history.model import Flow
 from chaos.mesh import manifests
+from chaos.model.faulting import FaultShape
+from chaos.model.flow import Flow
 from chaos.toolkit.breaking import GRACE, told
 from chaos.toolkit.readings import NOBODY, Names, Reading
 from chaos.toolkit.session import current, recover
@@ -220,7 +221,7 @@ def overload_path(
         session.trial.deployment.proxies_of_client(owner, whole=bool(pairs)),
     )
     if not pairs:
-        session.breaker.expect(proxies, "held", Harm.EITHER, [Flow(owner.client, owner.server)])
+        session.breaker.expect(proxies, FaultShape.HELD, Harm.EITHER, [Flow(owner.client, owner.server)])
         return told(session.breaker.inject(fault, target, deadline=deadline, noisy=owner))
     done = session.breaker.switch(fault, target, proxies, deadline=deadline, pairs=pairs, noisy=owner)
     return {"fault": fault.name, "target": str(target), "pairs": done}

@@ -19,15 +19,16 @@ from chaos.engine.trial import RECOVERY_SECONDS, SWITCH_SECONDS, Trial
 from chaos.errors import Misuse
 from chaos.faults.model import Fault, Receipt, Target
 from chaos.faults.selection import Selector, select
-from chaos.history.model import EventKind, Flow, Window, WindowKind
+from chaos.history.model import EventKind
 from chaos.model.fate import ProxyInstance
+from chaos.model.faulting import FaultShape
+from chaos.model.flow import Flow, Window, WindowKind
 from chaos.toolkit.targets import flows_at, flows_behind
-from chaos.verdict import FaultKind, Harm
+from chaos.verdict import Harm
 
 GRACE: Final = (
     5.0  # s after a fault's deadline: until then its undo is this runner's; then the helper's own, and the watchdog's
 )
-_KINDS: Final = {"pulse": FaultKind.PULSE, "held": FaultKind.HELD, "gradual": FaultKind.GRADUAL}
 
 
 @dataclass(slots=True)
@@ -106,8 +107,8 @@ class Breaker:
         undone.
         """
         self._spared |= flows
-        kind = FaultKind.PULSE if fault.shape == "pulse" else FaultKind.HELD
-        self.trial.expect_fate_of(*self._broken, fault_kind=kind, harm=Harm.EITHER, exempt=sorted(self._spared))
+        kind = FaultShape.PULSE if fault.shape is FaultShape.PULSE else FaultShape.HELD
+        self.trial.expect_fate_of(*self._broken, fault_shape=kind, harm=Harm.EITHER, exempt=sorted(self._spared))
 
     def inject(self, fault: Fault, *targets: Target, deadline: float, noisy: Tenant | None = None) -> list[Receipt]:
         """Inject; a held fault is in force until `recover` or its deadline. The expectation must be stated before.
@@ -126,7 +127,7 @@ class Breaker:
             held = Held(fault, begin, stack.pop_all())
         with self._lock:
             self._held.append(held)
-        if fault.shape == "pulse":
+        if fault.shape is FaultShape.PULSE:
             self.recover(fault.name, observe=0.0)
         else:
             held.timer = threading.Timer(deadline, self._expire, args=(held, deadline))
@@ -161,7 +162,7 @@ class Breaker:
             held.timer.cancel()
         end = time.time_ns()
         held.stack.close()
-        if held.fault.shape == "pulse":  # over by itself: its window ends when the successor was seen to serve
+        if held.fault.shape is FaultShape.PULSE:  # over by itself: its window ends when the successor was seen to serve
             end = self.trial.mended_at
         self.trial.window(WindowKind.FAULT, held.begin, end, "first effect until it was over")
         self.trial.window(WindowKind.RECOVERY, time.time_ns(), None, "undone, and seen so")
@@ -199,7 +200,7 @@ class Breaker:
         if pairs not in (steps := self.trial.thresholds.pairs):
             raise Misuse(f"pairs is {pairs}: the judge looks after {' or '.join(map(str, steps))}")
         own, before, held = [Flow(noisy.client, noisy.server)] if noisy else [], list(self._broken), []
-        self.expect(proxies, "gradual", Harm.EITHER, own)
+        self.expect(proxies, FaultShape.GRADUAL, Harm.EITHER, own)
         for number in range(1, pairs + 1):
             held.append(self._switch_once(fault, target, deadline, noisy))
             self.trial.pairs_done = number
@@ -207,7 +208,7 @@ class Breaker:
                 seen = filled(proxies, self.trial.events(), held)
                 unsaid = self.trial.flows_behind(*seen.strained) - self.trial.flows_behind(*seen.drowned) - {*own}
                 self._broken = [*before]
-                self.expect(seen.drowned, "gradual", Harm.EITHER, [*own, *sorted(unsaid)])
+                self.expect(seen.drowned, FaultShape.GRADUAL, Harm.EITHER, [*own, *sorted(unsaid)])
             if number in steps and self.trial.look().done:
                 break
         return self.trial.pairs_done
@@ -232,12 +233,12 @@ class Breaker:
         self.trial.window(WindowKind.RECOVERY, quiet, time.time_ns(), f"{fault.name} ended")
         return Window(WindowKind.FAULT, begin, end)
 
-    def expect(self, proxies: Sequence[ProxyInstance], shape: str, harm: Harm, exempt: Sequence[Flow] = ()) -> None:
+    def expect(
+        self, proxies: Sequence[ProxyInstance], shape: FaultShape, harm: Harm, exempt: Sequence[Flow] = ()
+    ) -> None:
         """Expect harm to just the flows behind these proxies, and behind all that were broken before."""
         self._broken += [proxy for proxy in proxies if proxy not in self._broken]
-        self.trial.expect_fate_of(
-            *self._broken, fault_kind=_KINDS[shape], harm=harm, exempt=sorted(self._spared | {*exempt})
-        )
+        self.trial.expect_fate_of(*self._broken, fault_shape=shape, harm=harm, exempt=sorted(self._spared | {*exempt}))
 
     def _note(self, text: str) -> None:
         self.trial.note(EventKind.NOTE, {"chaos toolkit": text})

@@ -7,7 +7,7 @@ shows postponed ones as "object". Parameters are positional: it drops keyword-on
 from chaos.engine.recorder import usage_facts
 from chaos.engine.restarts import compare_restarts, container_snapshot
 from chaos.errors import ExperimentFailure, Misuse, NoTargets
-from chaos.history.model import Flow
+from chaos.model.flow import Flow
 from chaos.toolkit import jobs, readings
 from chaos.toolkit.readings import NOBODY, Names, Reading
 from chaos.toolkit.session import current

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from chaos.history.model import Flow, Outcome, WindowKind
+from chaos.history.model import Outcome
+from chaos.model.flow import Flow, WindowKind
 from chaos.verdict import Finding, FlowVerdict, HistoryView, Judgement, Thresholds, Verdict
 from chaos.verdict.proportions import Count, clopper_pearson
 

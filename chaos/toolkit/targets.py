@@ -9,8 +9,8 @@ from typing import Final
 from chaos.engine.topology import Tenant
 from chaos.engine.trial import Trial
 from chaos.errors import Misuse, NoTargets
-from chaos.history.model import Flow
 from chaos.model.fate import Placement, ProxyInstance, flow_shares, path
+from chaos.model.flow import Flow
 from chaos.model.modes import Layer
 
 SIDES: Final = ("client", "server")  # of a path: where it begins, where it ends

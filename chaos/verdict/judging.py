@@ -15,14 +15,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from chaos.history.model import Flow, WindowKind
+from chaos.model.faulting import FaultShape
+from chaos.model.flow import Flow, WindowKind
 from chaos.verdict import measures, sentences
 from chaos.verdict.model import (
     NANO,
     Effect,
     EffectKind,
     Expectation,
-    FaultKind,
     Finding,
     FlowVerdict,
     HistoryView,
@@ -66,9 +66,9 @@ def _judge(view: HistoryView, expectation: Expectation, thresholds: Thresholds, 
     problem = detect_unfit(view, expectation, thresholds)
     if problem:
         return _unknown(problem, done=False)
-    looks = plan_looks(view, expectation.fault_kind, thresholds, last=last)
+    looks = plan_looks(view, expectation.fault_shape, thresholds, last=last)
     if not looks:
-        return _unknown(f"no look yet: {sentences.first_look(expectation.fault_kind, thresholds)}", done=False)
+        return _unknown(f"no look yet: {sentences.first_look(expectation.fault_shape, thresholds)}", done=False)
     court = Court(view, expectation, thresholds)
     for look in looks:
         court.sit(look)
@@ -292,7 +292,7 @@ class Court:
         high = stratified(counts, thresholds.alpha * look.spent, thresholds.limits)[1]
         if high >= margin:
             return sentences.too_wide(bench.kind, _change(counts), high, margin)
-        if self.expectation.fault_kind is FaultKind.PULSE and bench.kind in self.expectation.harm.kinds:
+        if self.expectation.fault_shape is FaultShape.PULSE and bench.kind in self.expectation.harm.kinds:
             if not look.pulse_over:
                 return "the pulse is not over"
             counts = bench.acute_at_worst()
@@ -406,7 +406,7 @@ class Court:
             sure = all(effect.finding is Finding.NOT_HURT for effect in wanted)
             opinion = Verdict.FAIL if sure else Verdict.INCONCLUSIVE
             return opinion, sentences.hurt_otherwise(flow, self.expectation.harm)
-        if self.expectation.fault_kind is not FaultKind.GRADUAL and contradicts(
+        if self.expectation.fault_shape is not FaultShape.GRADUAL and contradicts(
             share, flow.affected[1], flow.affected[2], self.thresholds.share_slack
         ):
             return Verdict.FAIL, sentences.wrong_amount(flow)

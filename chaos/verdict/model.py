@@ -17,7 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chaos.errors import Misuse
-from chaos.history.model import Flow, Samples, Window, WindowKind
+from chaos.history.model import Samples
+from chaos.model.faulting import FaultShape
+from chaos.model.flow import Flow, Window, WindowKind
 from chaos.verdict.proportions import Limits
 
 NANO: Final = 1_000_000_000
@@ -56,14 +58,6 @@ class Harm(StrEnum):
         return tuple(EffectKind) if self is Harm.EITHER else (EffectKind(self.value),)
 
 
-class FaultKind(StrEnum):
-    """How a fault acts in time; decides which windows are compared (docs/verdict.md)."""
-
-    PULSE = "pulse"  # over by itself in about a second (kill): the hurt test looks at the evidence window alone
-    HELD = "held"  # acts until it is undone (pause, partition)
-    GRADUAL = "gradual"  # bites by degrees (throttle, overload): switchback, on/off pairs
-
-
 def merge(verdicts: list[Verdict]) -> Verdict:
     """The worst of them: fail, then inconclusive, then pass; of none: inconclusive, for nothing was checked."""
     for worst in (Verdict.FAIL, Verdict.INCONCLUSIVE):
@@ -80,13 +74,13 @@ class Expectation:
         shares: for each flow the share of its pairs behind the target, in [0, 1]; 0 means that it must not be hurt.
         exempt: flows that are reported and not judged (the aggressor's own).
         harm: what the harm of the flows that must be hurt looks like.
-        fault_kind: how the fault acts in time.
+        fault_shape: how the fault acts in time.
     """
 
     shares: Mapping[Flow, float]
     exempt: frozenset[Flow] = frozenset()
     harm: Harm = Harm.EITHER
-    fault_kind: FaultKind = FaultKind.HELD
+    fault_shape: FaultShape = FaultShape.HELD
 
     def __post_init__(self) -> None:
         problems = [f"{flow}: share {x} is not in [0, 1]" for flow, x in self.shares.items() if not 0 <= x <= 1]
@@ -96,10 +90,10 @@ class Expectation:
 
     @classmethod
     def nobody(
-        cls, flows: Iterable[Flow], *, harm: Harm = Harm.EITHER, fault_kind: FaultKind = FaultKind.HELD
+        cls, flows: Iterable[Flow], *, harm: Harm = Harm.EITHER, fault_shape: FaultShape = FaultShape.HELD
     ) -> Expectation:
         """No flow may be hurt: mode `none`, A/A trials."""
-        return cls({flow: 0.0 for flow in flows if not flow.sentinel}, harm=harm, fault_kind=fault_kind)
+        return cls({flow: 0.0 for flow in flows if not flow.sentinel}, harm=harm, fault_shape=fault_shape)
 
     def as_dict(self) -> dict[str, Any]:
         """As plain JSON types, flows by their names: what the header of a history holds."""
@@ -107,7 +101,7 @@ class Expectation:
             "shares": {str(flow): share for flow, share in self.shares.items()},
             "exempt": sorted(map(str, self.exempt)),
             "harm": str(self.harm),
-            "fault_kind": str(self.fault_kind),
+            "fault_kind": str(self.fault_shape),
         }
 
     @classmethod
@@ -123,7 +117,7 @@ class Expectation:
                 {named[name]: float(share) for name, share in stated["shares"].items()},
                 exempt=frozenset(named[name] for name in stated["exempt"]),
                 harm=Harm(stated["harm"]),
-                fault_kind=FaultKind(stated["fault_kind"]),
+                fault_shape=FaultShape(stated["fault_kind"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise Misuse(f"not an expectation: {error!r}") from error

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from chaos.verdict.model import EffectKind, FaultKind, Finding, FlowVerdict, Harm, Thresholds, Verdict
+from chaos.model.faulting import FaultShape
+from chaos.verdict.model import EffectKind, Finding, FlowVerdict, Harm, Thresholds, Verdict
 
 _MOST_CLAUSES = 4
 
@@ -22,8 +23,8 @@ def reason(verdict: Verdict, clauses: Sequence[str]) -> str:
     return start + "; ".join(shown)
 
 
-def first_look(fault_kind: FaultKind, thresholds: Thresholds) -> str:
-    if fault_kind is FaultKind.GRADUAL:
+def first_look(fault_shape: FaultShape, thresholds: Thresholds) -> str:
+    if fault_shape is FaultShape.GRADUAL:
         return f"the first one needs {thresholds.pairs[0]} on/off pairs"
     return f"the first one is {thresholds.looks[0]:g} s after the fault's begin"
 

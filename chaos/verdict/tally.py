@@ -14,9 +14,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from chaos.history.model import Cause, Flag, Flow, Outcome, Samples, Window, WindowKind
+from chaos.history.model import Cause, Flag, Outcome, Samples
+from chaos.model.faulting import FaultShape
+from chaos.model.flow import Flow, Window, WindowKind
 from chaos.verdict.inflation import inflation
-from chaos.verdict.model import NANO, EffectKind, FaultKind, HistoryView, Thresholds
+from chaos.verdict.model import NANO, EffectKind, HistoryView, Thresholds
 from chaos.verdict.proportions import Count
 from chaos.verdict.quantiles import tau
 
@@ -218,14 +220,14 @@ class Look:
         return sum(w.end - w.begin for pair in self.whole for w in pair.after) / NANO
 
 
-def plan_looks(view: HistoryView, fault_kind: FaultKind, thresholds: Thresholds, *, last: int | None) -> list[Look]:
+def plan_looks(view: HistoryView, fault_shape: FaultShape, thresholds: Thresholds, *, last: int | None) -> list[Look]:
     """The looks that the view has data for, in order, up to index `last`."""
-    gradual = fault_kind is FaultKind.GRADUAL
-    looks = _plan_switchback(view, thresholds) if gradual else _plan_timed(view, fault_kind, thresholds)
+    gradual = fault_shape is FaultShape.GRADUAL
+    looks = _plan_switchback(view, thresholds) if gradual else _plan_timed(view, fault_shape, thresholds)
     return looks if last is None else [look for look in looks if look.index <= last]
 
 
-def _plan_timed(view: HistoryView, fault_kind: FaultKind, thresholds: Thresholds) -> list[Look]:
+def _plan_timed(view: HistoryView, fault_shape: FaultShape, thresholds: Thresholds) -> list[Look]:
     faults = view.windows_of(WindowKind.FAULT)
     baseline = view.windows_of(WindowKind.BASELINE)
     if not faults or not baseline:
@@ -236,14 +238,14 @@ def _plan_timed(view: HistoryView, fault_kind: FaultKind, thresholds: Thresholds
     looks: list[Look] = []
     for index, seconds in enumerate(thresholds.looks):
         due_at = begin + round(seconds * NANO)
-        if fault_kind is FaultKind.PULSE:
+        if fault_shape is FaultShape.PULSE:
             cut, whole_end = due_at, due_at
         else:
             cut, whole_end = min(due_at, closed), min(due_at, closed)
         if cut > view.until:
             break
         acute = tuple(Window(w.kind, w.begin, min(w.end, cut)) for w in faults if w.begin < cut)
-        whole = acute if fault_kind is FaultKind.HELD else (Window(WindowKind.FAULT, start, whole_end),)
+        whole = acute if fault_shape is FaultShape.HELD else (Window(WindowKind.FAULT, start, whole_end),)
         over = view.evidence.restored is not None or closed < view.until
         looks.append(
             Look(
@@ -256,7 +258,7 @@ def _plan_timed(view: HistoryView, fault_kind: FaultKind, thresholds: Thresholds
                 over and closed <= cut,
             )
         )
-        if fault_kind is FaultKind.HELD and closed <= due_at:
+        if fault_shape is FaultShape.HELD and closed <= due_at:
             break
     return looks
 

@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chaos.errors import Misuse
-from chaos.history.model import Event, EventKind, Flow, Samples, Window, WindowKind
+from chaos.history.model import Event, EventKind, Samples
+from chaos.model.faulting import FaultPhase
+from chaos.model.flow import Flow, Window, WindowKind
 from chaos.verdict.model import Evidence, HistoryView
 
 
@@ -30,8 +32,8 @@ def view_from(
         samples: of dtype SAMPLE, in any order.
         events: the log of events. Read are: the `trial` header's `flows` (when `flows` is not given), `window` events
             (`kind`, `begin`, `end`; an `end` of null is an open window; of several with the same kind and begin the
-            last counts) and `fault` events (`phase`: injected | evidence | recovered | restored, `at` unless `data`
-            holds its own `at`; `seen: false` on evidence or restored denies it).
+            last counts) and `fault` events (`phase`: the word of a FaultPhase, `at` unless `data` holds its own `at`;
+            `seen: false` denies it).
         flows: the trial's flows, which the samples' `flow` indexes.
         until: the present, in ns; by default the last thing in the history.
         pending: of each flow the `due` of requests without a sample yet.
@@ -51,10 +53,7 @@ def view_from(
 def _flows_of(log: Sequence[Event]) -> list[Flow]:
     for event in log:
         if event.kind is EventKind.TRIAL and "flows" in event.data:
-            return [
-                Flow(str(f["client"]), str(f["server"]), bool(f.get("sentinel", False)), str(f.get("label", "")))
-                for f in event.data["flows"]
-            ]
+            return [Flow.from_dict(row) for row in event.data["flows"]]
     raise Misuse("this history has no flow table: its first `trial` event must hold `flows`, or pass them")
 
 
@@ -76,12 +75,10 @@ def _evidence_of(log: Sequence[Event]) -> Evidence:
         if event.kind is not EventKind.FAULT:
             continue
         at, seen = int(event.data.get("at", event.at)), bool(event.data.get("seen", True))
-        match event.data.get("phase"):
-            case "injected":
-                injected = at if injected is None else injected
-            case "evidence":
-                effect = effect or seen
-            case "restored":
+        match FaultPhase.from_word(event.data.get("phase", "")):
+            case FaultPhase.INJECTED if seen:
+                injected, effect = at if injected is None else injected, True
+            case FaultPhase.RECOVERED:
                 restored, recovered = (at, True) if seen else (restored, False)
             case _:
                 pass

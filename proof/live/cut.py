@@ -21,9 +21,11 @@ from typing import Final
 import numpy as np
 
 from chaos.engine.trial import SWITCH_SECONDS
-from chaos.history.model import Flow, Samples, Window, WindowKind
+from chaos.history.model import Samples
 from chaos.history.store import History
-from chaos.verdict import Evidence, Expectation, FaultKind, Finding, Harm, HistoryView, Judgement, Thresholds, judge
+from chaos.model.faulting import FaultShape
+from chaos.model.flow import Flow, Window, WindowKind
+from chaos.verdict import Evidence, Expectation, Finding, Harm, HistoryView, Judgement, Thresholds, judge
 
 NANO: Final = 1_000_000_000
 INJECT, BETWEEN, APART = (
@@ -41,7 +43,7 @@ DEFAULT: Final = Thresholds(bootstrap=0)
 class Judged:
     """One flow in one window."""
 
-    kind: FaultKind
+    kind: FaultShape
     group: int
     begin: float  # s from the history's begin to the fault window's
     flow: Flow
@@ -94,7 +96,7 @@ def held_view(
 def quiet_views(
     flows: Mapping[Flow, Samples],
     members: Sequence[Flow],
-    kind: FaultKind,
+    kind: FaultShape,
     *,
     begin: int,
     end: int,
@@ -103,12 +105,12 @@ def quiet_views(
     """The history of a trial that begins then, as far as the recording goes; None when that is not far enough."""
     base = round(thresholds.baseline_seconds * NANO)
     fault = begin + base + round(INJECT * NANO)
-    if kind is FaultKind.GRADUAL:
+    if kind is FaultShape.GRADUAL:
         return _switchback_view(flows, members, begin=begin, end=end, thresholds=thresholds)
     if fault + round(LEAST * NANO) > end:
         return None
     until = min(end, fault + round(thresholds.looks[-1] * NANO))
-    if kind is FaultKind.HELD:
+    if kind is FaultShape.HELD:
         return held_view(flows, members, begin=begin, fault=fault, until=until)
     over = fault + round(EVIDENCE * NANO)
     windows = (
@@ -140,13 +142,13 @@ def _switchback_view(
 
 
 def judged(
-    view: HistoryView, members: Sequence[Flow], kind: FaultKind, thresholds: Thresholds, *, origin: int
+    view: HistoryView, members: Sequence[Flow], kind: FaultShape, thresholds: Thresholds, *, origin: int
 ) -> tuple[list[Judged], Judgement]:
     """The judge's answer to one window, flow by flow. A window that is not fit to be judged is inconclusive, as a trial
     would be.
     """
-    harm = Harm.ERRORS if kind is FaultKind.PULSE else Harm.EITHER
-    answer = judge(view, Expectation.nobody(members, harm=harm, fault_kind=kind), thresholds)
+    harm = Harm.ERRORS if kind is FaultShape.PULSE else Harm.EITHER
+    answer = judge(view, Expectation.nobody(members, harm=harm, fault_shape=kind), thresholds)
     fault = view.windows_of(WindowKind.FAULT)[0].begin
     if not answer.flows:
         return [
@@ -184,7 +186,7 @@ def judged(
 
 
 def judge_quiet(
-    history: History, *, kinds: Sequence[FaultKind] = tuple(FaultKind), thresholds: Thresholds = DEFAULT
+    history: History, *, kinds: Sequence[FaultShape] = tuple(FaultShape), thresholds: Thresholds = DEFAULT
 ) -> Iterator[Judged]:
     """Every window of a history without a fault. Each *hurt* among them is wrong."""
     flows = by_flow(history)
@@ -198,10 +200,10 @@ def judge_quiet(
                 at = last_instant(view, kind, answer, thresholds) + round(APART * NANO)
 
 
-def last_instant(view: HistoryView, kind: FaultKind, answer: Judgement, thresholds: Thresholds) -> int:
+def last_instant(view: HistoryView, kind: FaultShape, answer: Judgement, thresholds: Thresholds) -> int:
     """When the trial would have ended: at the look that decided."""
     if answer.look < 0:
         return view.until
-    if kind is FaultKind.GRADUAL:
+    if kind is FaultShape.GRADUAL:
         return [w.end for w in view.windows_of(WindowKind.RECOVERY)][thresholds.pairs[answer.look] - 1]
     return min(view.until, view.windows_of(WindowKind.FAULT)[0].begin + round(thresholds.looks[answer.look] * NANO))

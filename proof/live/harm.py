@@ -22,9 +22,10 @@ from typing import Any, Final
 import numpy as np
 
 from chaos.engine.progress import Progress
-from chaos.history.model import EventKind, Flow, Samples
+from chaos.history.model import EventKind, Samples
 from chaos.history.store import History
-from chaos.verdict import FaultKind
+from chaos.model.faulting import FaultShape
+from chaos.model.flow import Flow
 from chaos.verdict.tally import Series
 from proof.live.cut import APART, DEFAULT, INJECT, NANO, Judged, by_flow, groups, held_view, judged
 from proof.live.record import Session, session
@@ -131,7 +132,7 @@ def _hold_round(made: Session, number: int, harms: Sequence[Given]) -> None:
             judged(
                 held_view(seen, members, begin=begin, fault=fault, until=until),
                 members,
-                FaultKind.HELD,
+                FaultShape.HELD,
                 DEFAULT,
                 origin=begin,
             )[1]
@@ -186,7 +187,7 @@ def judge_harm(history: History) -> Iterator[Harmed]:
         begin, fault, end = held["begin"], held["fault"], held["end"]
         for members in groups(flows):
             view = held_view(flows, members, begin=begin, fault=fault, until=end)
-            found, _ = judged(view, members, FaultKind.HELD, DEFAULT, origin=int(history.header["begin"]))
+            found, _ = judged(view, members, FaultShape.HELD, DEFAULT, origin=int(history.header["begin"]))
             for said in found:
                 given = held["harms"][said.flow.client]
                 series = Series(view, said.flow, DEFAULT)

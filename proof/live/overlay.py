@@ -13,9 +13,10 @@ from typing import Final
 
 import numpy as np
 
-from chaos.history.model import Flow, Outcome, Samples, WindowKind
+from chaos.history.model import Outcome, Samples
 from chaos.history.store import History
-from chaos.verdict import FaultKind
+from chaos.model.faulting import FaultShape
+from chaos.model.flow import Flow, WindowKind
 from proof.live.cut import APART, DEFAULT, NANO, STAGGER, Judged, by_flow, groups, judged, last_instant, quiet_views
 from proof.live.harm import FAR, Given, Way
 
@@ -43,12 +44,12 @@ def judge_overlaid(history: History, harm: Given, *, seed: int) -> Iterator[Judg
     rng = np.random.default_rng(seed)
     for number, members in enumerate(groups(flows)):
         at = origin + round(number * STAGGER * NANO)
-        while (view := quiet_views(flows, members, FaultKind.HELD, begin=at, end=end, thresholds=DEFAULT)) is not None:
+        while (view := quiet_views(flows, members, FaultShape.HELD, begin=at, end=end, thresholds=DEFAULT)) is not None:
             fault = view.windows_of(WindowKind.FAULT)[0].begin
             seen: dict[Flow, Samples] = {
                 flow: harmed(rows, harm, begin=fault, rng=rng) if flow in members else rows
                 for flow, rows in view.flows.items()
             }
-            found, answer = judged(replace(view, flows=seen), members, FaultKind.HELD, DEFAULT, origin=origin)
+            found, answer = judged(replace(view, flows=seen), members, FaultShape.HELD, DEFAULT, origin=origin)
             yield from found
-            at = last_instant(view, FaultKind.HELD, answer, DEFAULT) + round(APART * NANO)
+            at = last_instant(view, FaultShape.HELD, answer, DEFAULT) + round(APART * NANO)

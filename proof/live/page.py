@@ -15,7 +15,8 @@ import numpy as np
 
 from chaos.history.model import Flag
 from chaos.history.store import History
-from chaos.verdict import EffectKind, FaultKind, Finding, Thresholds
+from chaos.model.faulting import FaultShape
+from chaos.verdict import EffectKind, Finding, Thresholds
 from chaos.verdict.proportions import Count, clopper_pearson
 from proof.information import least_seconds
 from proof.live.cut import DEFAULT, NANO, Judged, by_flow, judge_quiet
@@ -189,7 +190,7 @@ def _aa(windows: Sequence[Windowed]) -> list[str]:
     for machine in Machine:
         if not any(w.machine is machine for w in windows):
             continue
-        for kind in FaultKind:
+        for kind in FaultShape:
             lines.append(
                 _aa_row(f"{machine}, {kind}", [w for w in windows if w.machine is machine and w.said.kind is kind])
             )

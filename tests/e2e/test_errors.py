@@ -17,8 +17,8 @@ from chaos.errors import NoEffect, NotReady, RecoveryFailed
 from chaos.faults.model import Evidence, Receipt
 from chaos.faults.throttle import Throttle
 from chaos.kube.client import Cluster
+from chaos.model.faulting import FaultShape
 from chaos.report import write_reports
-from chaos.verdict import FaultKind
 from chaos.verdict.check import decided
 
 pytestmark = pytest.mark.privileged
@@ -40,7 +40,7 @@ class Unnoticed(Throttle):
 
 def does_nothing(trial: Trial) -> None:
     proxy = trial.deployment.proxy_to_break()
-    trial.expect_fate_of(proxy, fault_kind=FaultKind.GRADUAL)
+    trial.expect_fate_of(proxy, fault_shape=FaultShape.GRADUAL)
     trial.switchback(Unnoticed(), trial.container(proxy))
 
 

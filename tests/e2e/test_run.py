@@ -60,6 +60,6 @@ def test_what_an_earlier_trial_did_to_the_load_is_no_noise_of_a_later_one(tmp_pa
     headers = [json.loads((home / "trial.json").read_text()) for home in homes]
     first, second = sorted(range(2), key=lambda number: headers[number]["since"])
     events = [json.loads(line) for line in (homes[first] / "events.jsonl").read_text().splitlines()]
-    restored = [event["at"] for event in events if event["kind"] == "fault" and event["data"]["phase"] == "restored"]
+    restored = [event["at"] for event in events if event["kind"] == "fault" and event["data"]["phase"] == "recovered"]
     assert restored
     assert headers[second]["since"] > max(restored)

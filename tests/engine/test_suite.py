@@ -21,8 +21,9 @@ from chaos.engine.scenario import SCENARIOS
 from chaos.engine.settings import Settings, chosen, parse_settings
 from chaos.engine.upgrade import application_restarts, streams_cut
 from chaos.errors import Misuse
-from chaos.history.model import SAMPLE, Event, EventKind, Flag, Outcome, Window, WindowKind
+from chaos.history.model import SAMPLE, Event, EventKind, Flag, Outcome
 from chaos.model.fate import Placement, PodRef, ProxyInstance
+from chaos.model.flow import Window, WindowKind
 from chaos.model.modes import MODES, Layer, Scope, mode_named
 
 

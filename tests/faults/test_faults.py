@@ -18,6 +18,7 @@ from chaos.faults.kill import Kill
 from chaos.faults.model import Fault, Receipt, Target, refuse_wrong_target, settings_of
 from chaos.faults.selection import Pick, pick
 from chaos.inpod import process_helper as helper
+from chaos.model.faulting import FaultShape
 
 TARGET = Target("container", "p", "ns", "0a-1b", "proxy", "containerd://abc", "n1")
 
@@ -31,7 +32,7 @@ def test_a_receipt_survives_its_json() -> None:
 def test_every_fault_of_the_catalogue_keeps_the_protocol(name: str) -> None:
     found = fault_class(name)
     assert found.name == name
-    assert found.shape in ("pulse", "held", "gradual")
+    assert found.shape in FaultShape
     assert all(hasattr(found, method) for method in ("plan", "inject", "recover"))
 
 

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hypothesis_numpy
 
 from chaos.errors import Misuse
-from chaos.history.model import NO_POD, SAMPLE, EventKind, Flow, Samples
+from chaos.history.model import NO_POD, SAMPLE, EventKind, Samples
 from chaos.history.store import EVENTS_FILE, HEADER_FILE, SAMPLES_FILE, History, HistoryWriter, batch_of, samples_of
+from chaos.model.flow import Flow
 
 FLOW = Flow("tenant-a/client", "tenant-a/server")
 

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from chaos.errors import ExperimentFailure
-from chaos.history.model import EventKind, Flow, Outcome
+from chaos.history.model import EventKind, Outcome
 from chaos.history.store import History, HistoryWriter
 from chaos.load.client import Exchange, LoaderClient, parse_page
 from chaos.load.collector import Collector, LoaderFeed, LostSamples
 from chaos.load.collector import Loader as Where
+from chaos.model.flow import Flow
 from tests.load.conftest import Loader, Programs, eventually, flow_to, free_port
 
 HTTP = Flow("tenant-a/client", "tenant-a/server")

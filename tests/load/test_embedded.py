@@ -10,11 +10,12 @@ import pytest
 
 from chaos.cluster.providers import open_cluster
 from chaos.engine.recorder import Recorder
-from chaos.history.model import EventKind, Flow, Outcome
+from chaos.history.model import EventKind, Outcome
 from chaos.history.store import History, HistoryWriter
 from chaos.kube.client import Cluster
 from chaos.load.collector import Collector, Loader
 from chaos.mesh import manifests
+from chaos.model.flow import Flow
 
 pytestmark = pytest.mark.privileged
 

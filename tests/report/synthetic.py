@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from chaos.history.model import SAMPLE, Cause, EventKind, Flow, Outcome, Samples, WindowKind
+from chaos.history.model import SAMPLE, Cause, EventKind, Outcome, Samples
 from chaos.history.store import HistoryWriter
-from chaos.verdict import Expectation, FaultKind, Harm, Thresholds, judge, view_from
+from chaos.model.faulting import FaultShape
+from chaos.model.flow import Flow, WindowKind
+from chaos.verdict import Expectation, Harm, Thresholds, judge, view_from
 
 NANO = 1_000_000_000
 BEGIN = 1_780_000_000 * NANO
@@ -148,7 +150,7 @@ def make_trial(
             )
         samples, events = writer.snapshot()
         view = view_from(samples, events, flows=writer.flows)
-        judgement = judge(view, Expectation(expected, harm=Harm.ERRORS, fault_kind=FaultKind.PULSE), Thresholds())
+        judgement = judge(view, Expectation(expected, harm=Harm.ERRORS, fault_shape=FaultShape.PULSE), Thresholds())
     plain = judgement.as_dict()
     of = {
         finding: [f["flow"] for f in plain["flows"] if f["finding"] == finding]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from chaos.history.model import SAMPLE, Flow, Outcome, Samples, Window, WindowKind
+from chaos.history.model import SAMPLE, Outcome, Samples
+from chaos.model.flow import Flow, Window, WindowKind
 from chaos.toolkit import readings
 from chaos.verdict import Evidence, Expectation, HistoryView, Thresholds, judge
 

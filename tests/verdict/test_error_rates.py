@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from chaos.history.model import WindowKind
-from chaos.verdict import FaultKind, Finding
+from chaos.model.faulting import FaultShape
+from chaos.model.flow import WindowKind
+from chaos.verdict import Finding
 from proof.information import least_seconds
 from proof.judge import DEFAULT, NOISES, Cell, run_cell
 from proof.synthetic import NANO, HarmDone, Noise, Plan, flows, true_rise, view
@@ -18,9 +19,9 @@ BURSTS = NOISES["stalls of one flow, 1 in 2 s"]
 CLUSTERS = NOISES["memory 0.5 s, 1 % failures"]
 
 
-@pytest.mark.parametrize("kind", list(FaultKind))
+@pytest.mark.parametrize("kind", list(FaultShape))
 @pytest.mark.parametrize("noise", ["quiet", "memory 0.5 s, 1 % failures", "stalls of one flow, 1 in 2 s"])
-def test_nothing_done_is_never_hurt(kind: FaultKind, noise: str) -> None:
+def test_nothing_done_is_never_hurt(kind: FaultShape, noise: str) -> None:
     found = run_cell(Cell(noise, NOISES[noise], HarmDone(), kind), trials=10, seed=1).findings
     assert found[Finding.HURT] == 0
     assert noise != "quiet" or found[Finding.NOT_HURT] == 40

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from chaos.errors import Misuse
-from chaos.history.model import SAMPLE, Cause, Event, EventKind, Flag, Flow, Outcome, Window, WindowKind
+from chaos.history.model import SAMPLE, Cause, Event, EventKind, Flag, Outcome
+from chaos.model.faulting import FaultShape
+from chaos.model.flow import Flow, Window, WindowKind
 from chaos.verdict import (
     Evidence,
     Expectation,
-    FaultKind,
     Finding,
     Harm,
     HistoryView,
@@ -32,7 +33,7 @@ A, B, C = flows(3)
 NONE, DEAD, HALF = HarmDone(), HarmDone(error_share=1.0), HarmDone(error_share=0.5)
 FAST = Thresholds(bootstrap=0)
 PULSE = Plan(windows=((WindowKind.BASELINE, 0.0, 6.0), (WindowKind.FAULT, 6.0, 6.5), (WindowKind.RECOVERY, 6.5, 40.0)))
-KILLED = Expectation({A: 1.0, B: 0.5, C: 0.0}, harm=Harm.ERRORS, fault_kind=FaultKind.PULSE)
+KILLED = Expectation({A: 1.0, B: 0.5, C: 0.0}, harm=Harm.ERRORS, fault_shape=FaultShape.PULSE)
 HELD = Expectation({A: 1.0, B: 0.5, C: 0.0})
 
 
@@ -84,7 +85,7 @@ def test_nobody_hurt_and_nobody_expected_passes() -> None:
 
 
 def test_switchback_sees_a_slowdown_through_a_drift_that_is_larger() -> None:
-    expected = Expectation({A: 1.0, B: 0.0}, harm=Harm.SLOW, fault_kind=FaultKind.GRADUAL)
+    expected = Expectation({A: 1.0, B: 0.0}, harm=Harm.SLOW, fault_shape=FaultShape.GRADUAL)
     harms = {A: HarmDone(slow_factor=2.5), B: NONE}
     judgement = judge(history(harms, plan=switchback(), noise=Noise(drift=1.6)), expected, FAST)
     assert judgement.verdict is Verdict.PASS, judgement.reason
@@ -325,12 +326,12 @@ def test_a_fault_that_is_too_short_to_judge_a_bystander_is_inconclusive() -> Non
 def test_a_tenth_of_a_second_is_enough_to_clear_a_bystander_and_not_one_that_lost_half() -> None:
     seen = history({A: DEAD, B: HALF, C: NONE}, plan=killed_for(0.12))
     assert findings(judge(seen, KILLED, FAST))[C] is Finding.NOT_HURT
-    nobody = Expectation.nobody([A, B, C], harm=Harm.ERRORS, fault_kind=FaultKind.PULSE)
+    nobody = Expectation.nobody([A, B, C], harm=Harm.ERRORS, fault_shape=FaultShape.PULSE)
     assert findings(judge(seen, nobody, FAST))[B] is not Finding.NOT_HURT
 
 
 def test_a_gradual_fault_needs_three_pairs() -> None:
-    expected = Expectation.nobody([A], fault_kind=FaultKind.GRADUAL)
+    expected = Expectation.nobody([A], fault_shape=FaultShape.GRADUAL)
     assert judge(history({A: NONE}, plan=switchback(pairs=2)), expected, FAST).verdict is Verdict.INCONCLUSIVE
     assert judge(history({A: NONE}, plan=switchback(pairs=3)), expected, FAST).verdict is Verdict.PASS
 

@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chaos.history.model import Event, EventKind, Flow, Outcome
+from chaos.history.model import Event, EventKind, Outcome
 from chaos.history.store import History
-from chaos.verdict import Expectation, FaultKind, Finding, judge
+from chaos.model.faulting import FaultShape
+from chaos.model.flow import Flow
+from chaos.verdict import Expectation, Finding, judge
 from proof.live.cut import DEFAULT, NANO, group_of, judge_quiet
 from proof.live.harm import FAR, Given, Harmed, Way, judge_harm
 from proof.live.machine import Machine, occupied, plan_loops
@@ -54,14 +56,14 @@ def recorded(
     return History(Path("nowhere"), header, tuple(table), (), np.concatenate(parts), events)
 
 
-@pytest.mark.parametrize("kind", list(FaultKind))
-def test_windows_of_one_group_and_kind_share_no_request(kind: FaultKind) -> None:
+@pytest.mark.parametrize("kind", list(FaultShape))
+def test_windows_of_one_group_and_kind_share_no_request(kind: FaultShape) -> None:
     said = list(judge_quiet(recorded(100.0, flows=TENANTS + SECOND), kinds=[kind]))
     assert Counter(one.finding for one in said) == {Finding.NOT_HURT: len(said)}
     for group in (0, 1):
         mine = [one for one in said if one.flow == (TENANTS, SECOND)[group][0]]
         assert len(mine) >= 3
-        lasts = 42.0 if kind is FaultKind.GRADUAL else 0.0  # its used seconds are those with the fault alone
+        lasts = 42.0 if kind is FaultShape.GRADUAL else 0.0  # its used seconds are those with the fault alone
         for before, after in pairwise(mine):
             assert after.begin - 5.3 >= before.begin + max(before.seconds, lasts / 2) + 1.0
         assert {group_of(one.flow) for one in mine} == {group}
@@ -75,8 +77,8 @@ def test_a_judge_without_its_guards_is_caught_by_quiet_recordings() -> None:
 
 
 def test_a_window_that_the_recording_cuts_short_is_counted_once_it_could_be_decided() -> None:
-    assert not list(judge_quiet(recorded(9.0), kinds=[FaultKind.HELD]))
-    assert [one.finding for one in judge_quiet(recorded(9.5), kinds=[FaultKind.HELD])] == [Finding.NOT_HURT] * 3
+    assert not list(judge_quiet(recorded(9.0), kinds=[FaultShape.HELD]))
+    assert [one.finding for one in judge_quiet(recorded(9.5), kinds=[FaultShape.HELD])] == [Finding.NOT_HURT] * 3
 
 
 def test_harm_that_a_round_did_is_found_and_its_truth_is_what_was_set() -> None:
@@ -109,7 +111,7 @@ def test_harm_that_a_round_did_is_found_and_its_truth_is_what_was_set() -> None:
 
 
 def test_the_truth_of_a_factor_is_measured_and_claims_no_side_when_it_is_near() -> None:
-    said = next(iter(judge_quiet(recorded(12.0), kinds=[FaultKind.HELD])))
+    said = next(iter(judge_quiet(recorded(12.0), kinds=[FaultShape.HELD])))
     harm = Given(Way.LATENCY, 1.4)
     cases = [Harmed(harm, said, n=1000, slow=slow, base=0.05) for slow in (100, 200, 300, 250)]
     assert truth_of(harm, cases[:1]).side(0.15) == "at the margin"

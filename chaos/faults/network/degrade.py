@@ -11,10 +11,11 @@ from typing import ClassVar
 from chaos.errors import Misuse
 from chaos.faults import helper_pod
 from chaos.faults.container import running_container
-from chaos.faults.model import Evidence, Facts, FaultShape, Receipt, Target
+from chaos.faults.model import Evidence, Facts, Receipt, Target
 from chaos.faults.needs import Need
 from chaos.faults.network.partition import MODULE, mended
 from chaos.kube.client import Cluster
+from chaos.model.faulting import FaultPhase, FaultShape
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Degrade:
     """
 
     name: ClassVar[str] = "degrade"
-    shape: ClassVar[FaultShape] = "held"
+    shape: ClassVar[FaultShape] = FaultShape.HELD
     targets: ClassVar[frozenset[str]] = frozenset({"container"})
     touches: ClassVar[frozenset[str]] = frozenset({"link"})
     needs: ClassVar[tuple[Need, ...]] = (Need.HELPERS,)
@@ -85,7 +86,7 @@ class Degrade:
             str(self.seed),
         ]
         return helper_pod.run(
-            cluster, receipt, "degrade", arguments, awaited="injected", seconds=seconds, module=MODULE
+            cluster, receipt, "degrade", arguments, awaited=FaultPhase.INJECTED, seconds=seconds, module=MODULE
         )
 
     def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:

@@ -9,10 +9,11 @@ from typing import ClassVar, Literal
 from chaos.errors import Misuse
 from chaos.faults import helper_pod
 from chaos.faults.container import running_container
-from chaos.faults.model import Evidence, Facts, FaultShape, Receipt, Target
+from chaos.faults.model import Evidence, Facts, Receipt, Target
 from chaos.faults.needs import Need
 from chaos.faults.network.partition import mended
 from chaos.kube.client import Cluster
+from chaos.model.faulting import FaultPhase, FaultShape
 
 ANSWERS = ("servfail", "nxdomain", "silence", "lie")
 
@@ -31,7 +32,7 @@ class Dns:
     """
 
     name: ClassVar[str] = "dns"
-    shape: ClassVar[FaultShape] = "held"
+    shape: ClassVar[FaultShape] = FaultShape.HELD
     targets: ClassVar[frozenset[str]] = frozenset({"container"})
     touches: ClassVar[frozenset[str]] = frozenset({"names"})
     needs: ClassVar[tuple[Need, ...]] = (Need.HELPERS,)
@@ -66,7 +67,13 @@ class Dns:
             *(["--names", *self.names] if self.names else []),
         ]
         return helper_pod.run(
-            cluster, receipt, "dns", arguments, awaited="injected", seconds=seconds, module="chaos.inpod.dns_helper"
+            cluster,
+            receipt,
+            "dns",
+            arguments,
+            awaited=FaultPhase.INJECTED,
+            seconds=seconds,
+            module="chaos.inpod.dns_helper",
         )
 
     def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from chaos.errors import Misuse
-from chaos.faults.model import Evidence, Facts, FaultShape, Receipt, Target
+from chaos.faults.model import Evidence, Facts, Receipt, Target
 from chaos.faults.needs import Need
 from chaos.faults.network.partition import isolated, mended, network_facts
 from chaos.kube.client import Cluster
+from chaos.model.faulting import FaultShape
 from chaos.names import PORT_CONTROL, PORT_STATUS
 
 Direction = Literal["both", "in", "out"]
@@ -31,7 +32,7 @@ class Drop:
     """
 
     name: ClassVar[str] = "drop"
-    shape: ClassVar[FaultShape] = "held"
+    shape: ClassVar[FaultShape] = FaultShape.HELD
     targets: ClassVar[frozenset[str]] = frozenset({"container"})
     touches: ClassVar[frozenset[str]] = frozenset({"packets"})
     needs: ClassVar[tuple[Need, ...]] = (Need.HELPERS,)

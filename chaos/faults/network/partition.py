@@ -15,9 +15,10 @@ from typing import ClassVar
 from chaos.errors import NoEffect, RecoveryFailed
 from chaos.faults import helper_pod
 from chaos.faults.container import refuse_vanished, running_container
-from chaos.faults.model import Evidence, Facts, FaultShape, Phase, Receipt, Target
+from chaos.faults.model import Evidence, Facts, Receipt, Target
 from chaos.faults.needs import Need
 from chaos.kube.client import Cluster
+from chaos.model.faulting import FaultPhase, FaultShape
 from chaos.names import ANNOTATION_PROXY_CONTAINER, LABEL_ROLE, MARK_PROXY, PORT_STATUS, PROXY_CONTAINER
 
 MODULE = "chaos.inpod.network_helper"
@@ -33,7 +34,7 @@ class Partition:
     """
 
     name: ClassVar[str] = "partition"
-    shape: ClassVar[FaultShape] = "held"
+    shape: ClassVar[FaultShape] = FaultShape.HELD
     targets: ClassVar[frozenset[str]] = frozenset({"container"})
     touches: ClassVar[frozenset[str]] = frozenset({"packets"})
     needs: ClassVar[tuple[Need, ...]] = (Need.HELPERS,)
@@ -73,16 +74,20 @@ def isolated(cluster: Cluster, receipt: Receipt, seconds: float, more: list[str]
         *(["--whole"] if receipt.facts["whole"] else []),
         *more,
     ]
-    return helper_pod.run(cluster, receipt, "isolate", arguments, awaited="injected", seconds=seconds, module=MODULE)
+    return helper_pod.run(
+        cluster, receipt, "isolate", arguments, awaited=FaultPhase.INJECTED, seconds=seconds, module=MODULE
+    )
 
 
 def mended(cluster: Cluster, receipt: Receipt, action: str, more: list[str]) -> Evidence:
     """Undo by a helper of its own, which finds the receipt's rules wherever they are; then let both helpers go."""
-    if receipt.phase is Phase.PLANNED:
+    if receipt.phase is FaultPhase.PLANNED:
         helper_pod.end(cluster, receipt, action)  # it may not have put anything in place yet, and must not do so later
     arguments = ["--receipt", receipt.id, *helper_pod.container_arguments(receipt.target), *more]
     try:
-        evidence = helper_pod.run(cluster, receipt, "mend", arguments, awaited="recovered", seconds=15, module=MODULE)
+        evidence = helper_pod.run(
+            cluster, receipt, "mend", arguments, awaited=FaultPhase.RECOVERED, seconds=15, module=MODULE
+        )
     except NoEffect as error:
         raise RecoveryFailed(f"{receipt.target}: its network is not mended: {error}") from error
     finally:

@@ -7,11 +7,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from chaos.faults.model import Evidence, Facts, FaultShape, Receipt, Target
+from chaos.faults.model import Evidence, Facts, Receipt, Target
 from chaos.faults.needs import Need
 from chaos.faults.network.drop import narrowed, refuse_wrong
 from chaos.faults.network.partition import isolated, mended, network_facts
 from chaos.kube.client import Cluster
+from chaos.model.faulting import FaultShape
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Reset:
     """
 
     name: ClassVar[str] = "reset"
-    shape: ClassVar[FaultShape] = "held"
+    shape: ClassVar[FaultShape] = FaultShape.HELD
     targets: ClassVar[frozenset[str]] = frozenset({"container"})
     touches: ClassVar[frozenset[str]] = frozenset({"packets"})
     needs: ClassVar[tuple[Need, ...]] = (Need.HELPERS,)

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 import pytest
 
 from chaos.cluster.providers import open_cluster
-from chaos.faults.model import Fault, Phase, Receipt, Target, settings_of
+from chaos.faults.model import Fault, Receipt, Target, settings_of
 from chaos.faults.network.degrade import Degrade
 from chaos.faults.network.partition import Partition
 from chaos.kube.client import Cluster
+from chaos.model.faulting import Phase
 from chaos.names import IMAGE, SYSTEM_NAMESPACE
 from tests.embedded.network.conftest import host_network
 from tests.embedded.network.test_network import differences
