@@ -26,6 +26,10 @@ def config_map(obj: Object) -> Causes:
                     "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. "
                     "'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')",
                 )
+            elif key in (".", ".."):
+                yield wrong(f"{field}[{key}]", key, f"must not be '{key}'")
+            elif key.startswith(".."):
+                yield wrong(f"{field}[{key}]", key, "must not start with '..'")
             if field == "binaryData" or obj["kind"] == "Secret":
                 yield from _base64(value, f"{field}[{key}]")
     if size > 1024 * 1024:

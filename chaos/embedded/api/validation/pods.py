@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from chaos.embedded.api.errors import dangling, duplicate, not_allowed, required, unsupported, wrong
+from chaos.embedded.api.validation import mounts, security
 from chaos.embedded.api.validation.names import SUBDOMAIN, SUBDOMAIN_RULE, Causes, validate_label, validate_labels
 from chaos.embedded.quantity import parse_quantity
 
@@ -25,12 +26,10 @@ def validate_pod_spec(spec: Mapping[str, Any], field: str = "spec") -> Causes:
         names.add(name)
         if len(set(volume) - {"name"}) > 1:
             yield not_allowed(where, "may not specify more than 1 volume type")
-        if "hostPath" in volume and ".." in str(volume["hostPath"].get("path", "")).split("/"):
-            yield wrong(f"{where}.hostPath.path", volume["hostPath"]["path"], "must not contain '..'")
-        if "configMap" in volume and not volume["configMap"].get("name"):
-            yield required(f"{where}.configMap.name")
-        if "secret" in volume and not volume["secret"].get("secretName"):
-            yield required(f"{where}.secret.secretName")
+        yield from mounts.volume_source(volume, where)
+    yield from security.texts(spec, field)
+    yield from security.identity(spec.get("securityContext") or {}, f"{field}.securityContext")
+    yield from security.sysctls(spec, field)
     if not spec.get("containers"):
         yield required(f"{field}.containers")
     seen: set[str] = set()
@@ -53,7 +52,7 @@ def validate_pod_spec(spec: Mapping[str, Any], field: str = "spec") -> Causes:
             spec["terminationGracePeriodSeconds"],
             "must be greater than or equal to 0",
         )
-    if spec.get("activeDeadlineSeconds", 1) < 1:
+    if not 1 <= spec.get("activeDeadlineSeconds", 1) <= 2147483647:
         yield wrong(
             f"{field}.activeDeadlineSeconds",
             spec["activeDeadlineSeconds"],
@@ -102,6 +101,8 @@ def _container(container: Mapping[str, Any], field: str, volumes: set[str], *, i
     if init and container.get("restartPolicy", "Always") not in ("Always", "Never", "OnFailure"):
         yield unsupported(f"{field}.restartPolicy", container["restartPolicy"], ("Always", "Never", "OnFailure"))
     yield from _resources(container.get("resources") or {}, f"{field}.resources")
+    yield from security.container(container, field)
+    yield from mounts.message_path(container, field)
     for index, port in enumerate(container.get("ports") or []):
         for name, lowest in (("containerPort", 1), ("hostPort", 0)):
             if name in port and not lowest <= port[name] <= 65535:
@@ -129,6 +130,7 @@ def _container(container: Mapping[str, Any], field: str, volumes: set[str], *, i
         elif path in mounted:
             yield wrong(f"{where}.mountPath", path, "must be unique")
         mounted.add(path)
+        yield from mounts.mount(mount, where)
     for name in ("livenessProbe", "readinessProbe", "startupProbe"):
         if probe := container.get(name):
             if init and container.get("restartPolicy") != "Always":

@@ -1,0 +1,265 @@
+"""Pods that Kubernetes refuses, each with the field that is wrong: 422, and nothing is stored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from chaos.errors import ApiError
+from tests.embedded.api.conftest import World, config_map, pod
+
+PATHS = (
+    "/etc/cron.d/x",
+    "../x",
+    "a/../../x",
+    "..",
+    "..x",
+    "..data",
+    "..2/x",
+    "",
+    "a/..",
+    "a/",
+    ".",
+    "./.",
+    "x\0y",
+    "//x",
+)
+DESCENDING = ("/etc", "..", "../x", "a/../../b", "a/..", "x\0y")
+C = "spec.containers[0]"
+
+
+def _items(kind: str, path: str) -> tuple[dict[str, Any], str]:
+    """A volume of one kind with a file at the path, and the field that names it."""
+    key = {"key": "k", "path": path}
+    field = {"path": path, "fieldRef": {"fieldPath": "metadata.name"}}
+    volumes: dict[str, tuple[dict[str, Any], str]] = {
+        "configMap": ({"configMap": {"name": "c", "items": [key]}}, "configMap.items[0].path"),
+        "secret": ({"secret": {"secretName": "c", "items": [key]}}, "secret.items[0].path"),
+        "downwardAPI": ({"downwardAPI": {"items": [field]}}, "downwardAPI.items[0].path"),
+        "projected configMap": (
+            {"projected": {"sources": [{"configMap": {"name": "c", "items": [key]}}]}},
+            "projected.sources[0].configMap.items[0].path",
+        ),
+        "projected secret": (
+            {"projected": {"sources": [{"secret": {"name": "c", "items": [key]}}]}},
+            "projected.sources[0].secret.items[0].path",
+        ),
+        "projected downwardAPI": (
+            {"projected": {"sources": [{"downwardAPI": {"items": [field]}}]}},
+            "projected.sources[0].downwardAPI.items[0].path",
+        ),
+        "token": (
+            {"projected": {"sources": [{"serviceAccountToken": {"path": path}}]}},
+            "projected.sources[0].serviceAccountToken.path",
+        ),
+    }
+    return volumes[kind]
+
+
+KINDS = (
+    "configMap", "secret", "downwardAPI", "projected configMap", "projected secret", "projected downwardAPI", "token"
+)  # fmt: skip
+
+
+def _refused(world: World, body: dict[str, Any], field: str) -> str:
+    with pytest.raises(ApiError) as caught:
+        world.cluster.create(body)
+    assert caught.value.code == 422, str(caught.value)
+    assert field in str(caught.value)
+    assert world.cluster.find(body["kind"], body["metadata"]["name"], body["metadata"]["namespace"]) is None
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_of_a_volume_lies_in_the_volume(world: World, namespace: str, kind: str, path: str) -> None:
+    volume, field = _items(kind, path)
+    _refused(world, pod("p", namespace, volumes=[{"name": "v", **volume}]), f"spec.volumes[0].{field}")
+
+
+@pytest.mark.parametrize("path", ["x", "a/b", "x..", "a/..x", ".x", "...", "a/./b"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_files_of_a_volume_are_fine(world: World, namespace: str, kind: str, path: str) -> None:
+    volume, _ = _items(kind, path)
+    if path == "...":
+        _refused(world, pod("p", namespace, volumes=[{"name": "v", **volume}]), "spec.volumes[0]")
+    else:
+        world.cluster.create(pod("p", namespace, volumes=[{"name": "v", **volume}]))
+
+
+@pytest.mark.parametrize("key", [".", "..", "..x", "..data", "...", "a/b", "", "/x", "x\0", "../x"])
+@pytest.mark.parametrize("part", ["data", "binaryData", "secret"])
+def test_a_key_is_a_files_name(world: World, namespace: str, part: str, key: str) -> None:
+    body = config_map("c", namespace)
+    if part == "secret":
+        body |= {"kind": "Secret"}
+    body["data" if part == "secret" else part] = {key: "Yg=="}
+    _refused(world, body, f"{'data' if part == 'secret' else part}[{key}]" if "\0" not in key else "")
+
+
+def _container(**more: Any) -> dict[str, Any]:
+    return {"containers": [{"name": "app", "image": "example:1", **more}]}
+
+
+def _mounted(**more: Any) -> dict[str, Any]:
+    mount = {"name": "v", "mountPath": "/v", **more}
+    return {"volumes": [{"name": "v", "emptyDir": {}}], **_container(volumeMounts=[mount])}
+
+
+def _context(**more: Any) -> dict[str, Any]:
+    return _container(securityContext=more)
+
+
+def _volume(**more: Any) -> dict[str, Any]:
+    return {"volumes": [{"name": "v", **more}]}
+
+
+def _sysctl(name: str, **more: Any) -> dict[str, Any]:
+    return {"securityContext": {"sysctls": [{"name": name, "value": "1"}]}, **more}
+
+
+HOSTILE: list[tuple[str, dict[str, Any]]] = [
+    *((f"{C}.volumeMounts[0].subPath", _mounted(subPath=path)) for path in DESCENDING),
+    *((f"{C}.volumeMounts[0].subPathExpr", _mounted(subPathExpr=path)) for path in DESCENDING),
+    (f"{C}.volumeMounts[0].subPathExpr", _mounted(subPath="a", subPathExpr="b")),
+    (f"{C}.volumeMounts[0].mountPath", _mounted(mountPath="/a:/b")),
+    (f"{C}.volumeMounts[0].mountPath", _mounted(mountPath="/a/../../b")),
+    (f"{C}.volumeMounts[0].mountPath", _mounted(mountPath="..")),
+    (f"{C}.volumeMounts[0].mountPath", _mounted(mountPath="")),
+    (f"{C}.volumeMounts[0].mountPath", _mounted(mountPath="/a\0b")),
+    (f"{C}.volumeMounts[0].mountPropagation", _mounted(mountPropagation="All")),
+    (f"{C}.terminationMessagePath", _container(terminationMessagePath="/../../etc/passwd")),
+    (f"{C}.terminationMessagePath", _container(terminationMessagePath="../x")),
+    (f"{C}.terminationMessagePath", _container(terminationMessagePath="x")),
+    (f"{C}.terminationMessagePath", _container(terminationMessagePath="/x\0")),
+    ("spec.volumes[0].hostPath.path", _volume(hostPath={"path": "/a/../../b"})),
+    ("spec.volumes[0].hostPath.path", _volume(hostPath={"path": ""})),
+    ("spec.volumes[0].hostPath.path", _volume(hostPath={"path": "etc"})),
+    ("spec.volumes[0].hostPath.path", _volume(hostPath={"path": "/a\0"})),
+    ("spec.volumes[0].hostPath.type", _volume(hostPath={"path": "/a", "type": "Anything"})),
+    ("spec.volumes[0].emptyDir.medium", _volume(emptyDir={"medium": "Disk"})),
+    ("spec.volumes[0].emptyDir.sizeLimit", _volume(emptyDir={"sizeLimit": "-1"})),
+    *(
+        (f"spec.volumes[0].{kind}.defaultMode", _volume(**{kind: {name: "c", "defaultMode": mode}}))
+        for mode in (0o7777, 0o1000, -1, 2**31 - 1)
+        for kind, name in (("configMap", "name"), ("secret", "secretName"), ("downwardAPI", "items"))
+        if name != "items"
+    ),
+    ("spec.volumes[0].downwardAPI.defaultMode", _volume(downwardAPI={"defaultMode": 0o7777})),
+    ("spec.volumes[0].projected.defaultMode", _volume(projected={"defaultMode": 0o4755, "sources": []})),
+    (
+        "spec.volumes[0].configMap.items[0].mode",
+        _volume(configMap={"name": "c", "items": [{"key": "k", "path": "p", "mode": 0o4755}]}),
+    ),
+    (
+        "spec.volumes[0].downwardAPI.items[0].mode",
+        _volume(downwardAPI={"items": [{"path": "p", "mode": -1, "fieldRef": {"fieldPath": "metadata.name"}}]}),
+    ),
+    (
+        "spec.volumes[0].projected.sources[0].path",
+        _volume(
+            projected={
+                "sources": [
+                    {"configMap": {"name": "c", "items": [{"key": "a", "path": "x"}, {"key": "b", "path": "x"}]}}
+                ]
+            }
+        ),
+    ),
+    *(
+        (f"{C}.securityContext.{name}", _context(**{name: value}))
+        for name in ("runAsUser", "runAsGroup")
+        for value in (-1, 2**31, 2**32, 2**40, 2**63 - 1, -(2**63))
+    ),
+    *(
+        (f"spec.securityContext.{name}", {"securityContext": {name: value}})
+        for name in ("runAsUser", "runAsGroup", "fsGroup")
+        for value in (-1, 2**31, 2**40)
+    ),
+    ("spec.securityContext.supplementalGroups[1]", {"securityContext": {"supplementalGroups": [1, -1]}}),
+    ("spec.securityContext.supplementalGroups[0]", {"securityContext": {"supplementalGroups": [2**40]}}),
+    *(
+        ("spec.securityContext.sysctls[0].name", _sysctl(name))
+        for name in (
+            "kernel.core_pattern",
+            "kernel.modprobe",
+            "kernel.sysrq",
+            "vm.overcommit_memory",
+            "fs.file-max",
+            "kernel/core_pattern",
+            "user.max_user_namespaces",
+            "dev.tty.ldisc_autoload",
+            "",
+            "../kernel/core_pattern",
+            "net.ipv4..x",
+            "net.x=1",
+            "a b",
+            "kernel.hostname",
+            "net.ipv4.ip_forward\n",
+        )
+    ),
+    ("spec.securityContext.sysctls[0].name", _sysctl("net.ipv4.ip_forward", hostNetwork=True)),
+    ("spec.securityContext.sysctls[0].name", _sysctl("kernel.shmmax", hostIPC=True)),
+    (
+        "spec.securityContext.sysctls[1].name",
+        {"securityContext": {"sysctls": [{"name": "net.core.somaxconn", "value": "1"}] * 2}},
+    ),
+    (f"{C}.env[0].value", _container(env=[{"name": "A", "value": "a\0b"}])),
+    (f"{C}.env[0].name", _container(env=[{"name": "A\0", "value": "b"}])),
+    (f"{C}.command[1]", _container(command=["sh", "\0"])),
+    (f"{C}.args[0]", _container(args=["\0"])),
+    (f"{C}.workingDir", _container(workingDir="/\0")),
+    (f"{C}.image", _container(image="a\0")),
+    (f"{C}.lifecycle.preStop.exec.command[0]", _container(lifecycle={"preStop": {"exec": {"command": ["\0"]}}})),
+    (f"{C}.lifecycle.stopSignal", _container(lifecycle={"stopSignal": "alarm"})),
+    (f"{C}.lifecycle.stopSignal", _container(lifecycle={"stopSignal": "SIG_DFL"})),
+    (f"{C}.resources.limits[memory]", _container(resources={"limits": {"memory": "1"}})),
+    (f"{C}.resources.limits[memory]", _container(resources={"limits": {"memory": "0"}})),
+    (f"{C}.resources.limits[memory]", _container(resources={"limits": {"memory": "100m"}})),
+    (f"{C}.resources.limits[memory]", _container(resources={"limits": {"memory": "-1"}})),
+    (f"{C}.resources.limits[memory]", _container(resources={"limits": {"memory": "999Ki"}})),
+    (f"{C}.securityContext", _context(privileged=True, allowPrivilegeEscalation=False)),
+    (f"{C}.securityContext.procMount", _context(procMount="All")),
+    (f"{C}.securityContext.capabilities.add[0]", _context(capabilities={"add": ["CAP SYS"]})),
+    ("spec.activeDeadlineSeconds", {"activeDeadlineSeconds": 2**40}),
+]
+
+
+@pytest.mark.parametrize(("field", "spec"), HOSTILE, ids=[f"{i}-{row[0]}" for i, row in enumerate(HOSTILE)])
+def test_a_hostile_pod_is_refused_with_its_field(
+    world: World, namespace: str, field: str, spec: dict[str, Any]
+) -> None:
+    _refused(world, pod("p", namespace, **spec), field)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        _mounted(subPath="a/b"),
+        _mounted(subPathExpr="$(A)/b"),
+        _container(terminationMessagePath="/dev/x"),
+        _volume(configMap={"name": "c", "defaultMode": 0o777}),
+        _context(runAsUser=2**31 - 1, runAsGroup=0),
+        _sysctl("net.ipv4.ip_unprivileged_port_start"),
+        _sysctl("net/core/somaxconn"),
+        _container(resources={"limits": {"memory": "16Mi"}}),
+        _container(env=[{"name": "A", "value": "ü\n\t"}]),
+        _context(capabilities={"add": ["NET_ADMIN", "CAP_SYS_ADMIN"], "drop": ["ALL"]}),
+    ],
+)
+def test_a_pod_that_kubernetes_takes_is_taken(world: World, namespace: str, spec: dict[str, Any]) -> None:
+    world.cluster.create(pod("p", namespace, **spec))
+
+
+def test_a_template_is_held_to_the_same_rules(world: World, namespace: str) -> None:
+    for kind, prefix in (("Deployment", "spec.template.spec"), ("DaemonSet", "spec.template.spec")):
+        body = {
+            "apiVersion": "apps/v1",
+            "kind": kind,
+            "metadata": {"name": "x", "namespace": namespace},
+            "spec": {
+                "selector": {"matchLabels": {"a": "b"}},
+                "template": {"metadata": {"labels": {"a": "b"}}, "spec": _mounted(subPath="../x")},
+            },
+        }
+        _refused(world, body, f"{prefix}.containers[0].volumeMounts[0].subPath")
