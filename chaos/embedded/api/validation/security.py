@@ -7,6 +7,7 @@ which no process starts, a sysctl that is not a namespace's own.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
 from collections.abc import Iterator, Mapping
@@ -82,11 +83,10 @@ def container(one: Mapping[str, Any], where: str) -> Causes:
                 yield wrong(f"{where}.securityContext.capabilities.{kind}[{index}]", name, "not a capability's name")
     if context.get("procMount", "Default") not in ("Default", "Unmasked"):
         yield unsupported(f"{where}.securityContext.procMount", context["procMount"], ("Default", "Unmasked"))
-    try:
-        limit = parse_quantity(((one.get("resources") or {}).get("limits") or {}).get("memory", LEAST_MEMORY))
-    except (ValueError, OverflowError):
-        limit = LEAST_MEMORY  # said elsewhere
-    if 0 <= limit < LEAST_MEMORY:
+    limit = ((one.get("resources") or {}).get("limits") or {}).get("memory", LEAST_MEMORY)
+    with contextlib.suppress(ValueError, OverflowError):  # not a quantity: said elsewhere
+        limit = parse_quantity(limit)
+    if not isinstance(limit, str) and 0 <= limit < LEAST_MEMORY:
         yield wrong(
             f"{where}.resources.limits[memory]",
             str(one["resources"]["limits"]["memory"]),
