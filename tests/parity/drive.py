@@ -17,10 +17,16 @@ import tempfile
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from chaos.embedded.api.admission import admit_create
+from chaos.embedded.api.auth import User
+from chaos.embedded.api.errors import StatusError
+from chaos.embedded.api.podops import evict
+from chaos.embedded.api.rest import Call, Reply, Rest
+from chaos.embedded.clock import SystemClock
 from chaos.embedded.controllers import run_controllers
 from chaos.embedded.deletion import delete
 from chaos.embedded.kubelet import Node
@@ -28,14 +34,15 @@ from chaos.embedded.kubelet.images import ALIASES, Images
 from chaos.embedded.kubelet.machine import SHARED
 from chaos.embedded.network import ClusterNetwork
 from chaos.embedded.provider import claimed
-from chaos.embedded.resources import EVENT, NAMESPACE, POD, SERVICE_ACCOUNT, Object, Resource
+from chaos.embedded.resources import EVENT, NAMESPACE, NODE, POD, SERVICE_ACCOUNT, Object, Resource
 from chaos.embedded.store import NotFound, Store
 from tests.parity.compare import SUMMARY, compare
 from tests.parity.replay import KINDS, Row, applied, rows
 
 IMAGE = "docker.io/library/python-demo:local"
 RECORDED_STATE = "/tmp/rig/state"
-WATCHED = ("Pod", "Service", "Job", "Deployment", "ReplicaSet", "DaemonSet", "StatefulSet", "EndpointSlice")
+WATCHED = ("Pod", "Service", "Job", "Deployment", "ReplicaSet", "DaemonSet", "StatefulSet", "CronJob", "EndpointSlice")
+EVICTION = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {}}
 MOMENT = 1.5  # seconds: what comes of a last step, such as its Events, has come by then
 Steps = dict[tuple[str, int], list[tuple[float, Any]]]
 
@@ -44,6 +51,11 @@ def recorded_seconds(folder: Path) -> float:
     """How long a scenario was watched; at least so long that what should not come would have come."""
     moments = [row["rel"] for row in rows(folder / "watch.jsonl") if row["kind"] != "Node"]
     return max(8.0, *moments, *(action["rel"] for action in rows(folder / "actions.jsonl")))
+
+
+def recorded_second(action: Row) -> float:
+    """The second of its minute in which the recording began."""
+    return (datetime.fromisoformat(action["t"]).timestamp() - float(action["rel"])) % 60
 
 
 def names_in_daemon_order(folder: Path) -> dict[str, str]:
@@ -176,6 +188,8 @@ class Drive:
             },
         )
         await self._until(lambda: self.store.find(SERVICE_ACCOUNT, self.namespace, "default"), 5)
+        if any(obj["kind"] == "CronJob" for step in applied(self.folder) for obj in step):
+            await asyncio.sleep((recorded_second(self.actions[0]) - time.time()) % 60)  # its schedule is the clock's
         self.began = time.monotonic()
         watches = [asyncio.create_task(self._watch(KINDS[kind])) for kind in WATCHED] + [
             asyncio.create_task(self._watch(EVENT))
@@ -215,6 +229,7 @@ class Drive:
     async def _act(self) -> None:
         steps = iter(applied(self.folder))
         before = 0.0
+        drains: list[asyncio.Task[None]] = []
         for action in self.actions:
             await asyncio.sleep(max(0.0, action["rel"] - before))
             before = action["rel"]
@@ -230,11 +245,77 @@ class Drive:
                 await self._kill(action)
             elif what.startswith("exec "):
                 await self._exec(action)
+            elif what == "evict":
+                pod = await self._pod(action)
+                self._ask("create", POD, pod["metadata"]["name"], "eviction", EVICTION)
+            elif what == "patch":
+                self._patch(action)
+            elif what == "drain":
+                drains.append(asyncio.create_task(self._drain(action["selector"])))
+            elif what == "uncordon":
+                await asyncio.gather(*drains)
+                self._cordon(action["node"], unschedulable=False)
             elif what.startswith("rig "):
                 node = self.bench.nodes[self.node_names.get(what.split()[-1], what.split()[-1])]
                 await {"kubelet-stop": node.stop_kubelet, "node-stop": node.power_off, "node-start": node.power_on}[
                     what.split()[1]
                 ]()
+
+    def _ask(
+        self, verb: str, resource: Resource, name: str, subresource: str, body: Object, kind: str = "application/json"
+    ) -> Reply:
+        """One request, as the API server answers it to a cluster's administrator."""
+        call = Call(
+            User("admin", ("system:masters",)),
+            verb,
+            resource,
+            self.namespace,
+            name,
+            subresource,
+            content_type=kind,
+            body=json.dumps(body).encode(),
+        )
+        rest = Rest(self.store, SystemClock())
+        if verb == "patch":
+            return rest.patch(call)
+        return evict(rest, call)
+
+    def _patch(self, action: Row) -> None:
+        """Refused when it was refused then, with the same code."""
+        answers = [row["code"] for row in self.actions if row["action"] == "answer" and row["rel"] > action["rel"]]
+        kind = f"application/{action['type']}-patch+json"
+        try:
+            asked = KINDS[action["kind"]], action["name"], action["subresource"], action["patch"]
+            got = self._ask("patch", *asked, kind).code
+        except StatusError as error:
+            got = error.code
+        assert got == answers[0], f"{action}: {got} in place of {answers[0]}"
+
+    def _cordon(self, node: str, *, unschedulable: bool) -> None:
+        def change(new: dict[str, Any]) -> None:
+            if unschedulable:
+                new["spec"]["unschedulable"] = True
+            else:
+                new["spec"].pop("unschedulable", None)
+
+        self.store.mutate(NODE, "", node, change)
+
+    async def _drain(self, selector: str) -> None:
+        """`kubectl drain`: cordon, then evict every pod, again after five seconds where a budget forbids it."""
+        label, _, value = selector.partition("=")
+        chosen = [
+            pod for pod in self.store.list(POD, self.namespace) if pod["metadata"].get("labels", {}).get(label) == value
+        ]
+        self._cordon(chosen[0]["spec"]["nodeName"], unschedulable=True)
+        for pod in chosen:
+            while True:
+                try:
+                    self._ask("create", POD, pod["metadata"]["name"], "eviction", EVICTION)
+                    break
+                except StatusError as error:
+                    if (error.code, error.retry_after) != (429, None):
+                        raise
+                    await asyncio.sleep(5)
 
     def _apply(self, resource: Resource, obj: Object) -> None:
         state = self.bench.shared / self.namespace  # what the recording shared between its nodes

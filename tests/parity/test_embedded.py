@@ -66,7 +66,7 @@ def live(scenarios: list[str], out: Path, *, side_by_side: int = SIDE_BY_SIDE, t
 async def live_on_nodes(scenario: str, out: Path) -> list[str]:
     """Differences of a scenario that breaks nodes: on nodes of its own."""
     names = names_in_daemon_order(RECORDINGS / scenario)
-    async with bench(sorted(names.values())) as on:
+    async with bench(sorted(names.values()) or ("n1", "n2", "n3")) as on:
         return await Drive(on, RECORDINGS / scenario, out, nodes=names).run()
 
 

@@ -97,15 +97,38 @@ def evict(rest: Rest, call: Call) -> Reply:
     for budget in budgets:
         _spend(rest, call, budget)
     if not call.dry:
+        rest.store.mutate(POD, call.namespace, call.name, _mark_evicted)
         delete(rest.store, POD, call.namespace, call.name, grace=options.get("gracePeriodSeconds"), clock=rest.clock)
     return Reply(_SUCCESS, 201)
 
 
+def _mark_evicted(pod: dict[str, Any]) -> None:
+    """Say why the pod goes: a Job's podFailurePolicy tells evictions from failures by it."""
+    conditions = pod.setdefault("status", {}).setdefault("conditions", [])
+    held = next((one for one in conditions if one["type"] == "DisruptionTarget"), None)
+    since = held["lastTransitionTime"] if held is not None and held["status"] == "True" else now()
+    new = {
+        "type": "DisruptionTarget",
+        "status": "True",
+        "lastProbeTime": None,
+        "lastTransitionTime": since,
+        "reason": "EvictionByEvictionAPI",
+        "message": "Eviction API: evicting",
+    }
+    conditions[:] = [new if one is held else one for one in conditions] if held else [*conditions, new]
+
+
 def _spend(rest: Rest, call: Call, budget: Object) -> None:
     name, status = budget["metadata"]["name"], budget.get("status", {})
-    if status.get("disruptionsAllowed", 0) <= 0 or status.get("observedGeneration", 0) < budget["metadata"].get(
-        "generation", 0
-    ):
+    if status.get("observedGeneration", 0) < budget["metadata"].get("generation", 0):
+        why = f"The disruption budget {name} is still being processed by the server."
+        raise StatusError(
+            429,
+            "Cannot evict pod as it would violate the pod's disruption budget.",
+            retry_after=10,
+            details={"causes": [{"reason": "DisruptionBudget", "message": why}], "retryAfterSeconds": 10},
+        )
+    if status.get("disruptionsAllowed", 0) <= 0:
         why = (
             f"The disruption budget {name} needs {status.get('desiredHealthy', 0)} healthy pods and has "
             f"{status.get('currentHealthy', 0)} currently"
@@ -113,8 +136,7 @@ def _spend(rest: Rest, call: Call, budget: Object) -> None:
         raise StatusError(
             429,
             "Cannot evict pod as it would violate the pod's disruption budget.",
-            retry_after=10,
-            details={"causes": [{"reason": "DisruptionBudget", "message": why}], "retryAfterSeconds": 10},
+            details={"causes": [{"reason": "DisruptionBudget", "message": why}]},
         )
 
     def change(new: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from chaos.embedded.kubelet.records import PodState, Record, is_sidecar
+from chaos.embedded.kubelet.records import PodState, Record, is_sidecar, restarts
 from chaos.embedded.kubelet.status import should_restart
 from chaos.embedded.resources import Object
 
@@ -58,7 +58,7 @@ def plan_actions(pod: Object, state: PodState) -> Actions:
             if record.state == "running":
                 return Actions(kill=tuple(kills), start=tuple(starts))
             if record.exit_code != 0:
-                if spec.get("restartPolicy") == "Never":
+                if not restarts(pod, container, record.exit_code):
                     return Actions(end=True)
                 return Actions(kill=tuple(kills), start=(*starts, container["name"]))
     over = True
@@ -85,7 +85,7 @@ def _check(
     probes = state.probes.get(record.id)
     if probes is None or not probes.failed:
         return False
-    policy = container.get("restartPolicy") or pod["spec"].get("restartPolicy", "Always")
-    tail = ", will be restarted" if policy != "Never" else ""
+    again = restarts(pod, container, 137)  # it is about to be killed
+    tail = ", will be restarted" if again else ""
     kills.append(Kill(record, f"Container {record.name} failed {probes.failed} probe{tail}"))
-    return bool(policy != "Never")
+    return again

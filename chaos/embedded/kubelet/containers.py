@@ -10,7 +10,7 @@ import contextlib
 import secrets
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -34,6 +34,7 @@ from chaos.embedded.kubelet.spec import (
     plan_spec,
     plan_user,
 )
+from chaos.embedded.kubelet.status import stamp
 from chaos.embedded.resources import SERVICE, Object
 from chaos.embedded.store import Store
 
@@ -72,6 +73,19 @@ def needs_restart(record: Record, wanted: Mapping[str, Any]) -> bool:
     return any(policies.get(name) == "RestartContainer" for name in changed)
 
 
+def resize_summary(pod: Object) -> str:
+    """What the Events of a resize say: the resources of every container, and the generation that asked for them."""
+    summary: dict[str, Any] = {}
+    for kind in ("initContainers", "containers"):
+        if held := pod["spec"].get(kind):
+            summary[kind] = [{"name": c["name"], "resources": _sorted(c.get("resources") or {})} for c in held]
+    return orjson.dumps(summary | {"generation": pod["metadata"].get("generation", 1)}).decode()
+
+
+def _sorted(value: Any) -> Any:
+    return {key: _sorted(value[key]) for key in sorted(value)} if isinstance(value, dict) else value
+
+
 class Containers:
     """All incarnations of one pod's containers."""
 
@@ -92,6 +106,7 @@ class Containers:
     ) -> None:
         self.state = PodState()
         self.changed: Callable[[], None] = lambda: None
+        self.report: Callable[[], None] = lambda: None  # write the pod's status now
         self.cgroup_root = cgroup_root
         self._sandbox = sandbox
         self._machine = machine
@@ -416,14 +431,17 @@ class Containers:
         record: Record,
         grace: Callable[[], float],
         shortened: Callable[[], asyncio.Event] = asyncio.Event,
+        *,
+        after: Sequence[asyncio.Event] = (),
     ) -> None:
         """preStop, SIGTERM, and after the grace period SIGKILL; returns when it has ended.
 
-        `grace` may shrink meanwhile; the event that `shortened` gives is set when it does.
+        `grace` may shrink meanwhile; the event that `shortened` gives is set when it does. `after`: SIGTERM waits until
+        these have come, for as long as there is grace (a native sidecar's, until those that need it have ended).
         """
         ended = self._ended[record.id]
-        if probes := self._probes.pop(record.id, None):
-            probes.close()
+        if probes := self._probes.get(record.id):
+            probes.ending()
         began = time.monotonic()
         floor = 0.0  # seconds after `began` until which it is left alone in any case
 
@@ -443,6 +461,13 @@ class Containers:
                     self.field_path(pod, record.name),
                 )
             floor = time.monotonic() - began + 2.0
+        if after:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, left())):
+                    for event in after:
+                        await event.wait()
+            if time.monotonic() - began > 0.5:  # the time that it waited is taken off in whole seconds
+                floor = time.monotonic() - began + 2.0
         name = (record.spec.get("lifecycle") or {}).get("stopSignal") or "SIGTERM"
         with contextlib.suppress(MachineError):
             await self._machine().ask("kill", container=record.id, signal=int(getattr(signal, name, signal.SIGTERM)))
@@ -471,6 +496,10 @@ class Containers:
             and record.name in wanted
             and (wanted[record.name].get("resources") or {}) != record.resources
         ]
+        if due and not self.state.resizing:
+            self.state.resizing = stamp(time.time())
+            self._event(pod, "Normal", "ResizeStarted", f"Pod resize started: {resize_summary(pod)}")
+            self.report()
         grace = float(pod["spec"].get("terminationGracePeriodSeconds", 30))
         for record in [record for record in due if needs_restart(record, wanted[record.name])]:
             due.remove(record)
@@ -492,6 +521,7 @@ class Containers:
                 self._pod_limits = after
                 with contextlib.suppress(OSError):  # no sandbox yet: it is made with these limits
                     cgroups.apply_limits(pod_cgroup, after)
+            self._resized(pod, wanted)
             return
         open_wide = cgroups.Limits(after.shares)  # children first or parent first: with an open parent, either
         try:
@@ -507,3 +537,16 @@ class Containers:
             if any(record.unseen is not None for record in due):
                 return  # it died on the way; the next one starts with the new limits
             self._event(pod, "Warning", "ResizeError", f"Error resizing the pod: {error.strerror}: {error.filename}")
+            return
+        self._resized(pod, wanted)
+
+    def _resized(self, pod: Object, wanted: Mapping[str, Mapping[str, Any]]) -> None:
+        """A resize is over once every container has what it is to have, those that had to restart too."""
+        if self.state.resizing and all(
+            (record := self.state.latest(name)) is not None and record.resources == (container.get("resources") or {})
+            for name, container in wanted.items()
+            if name in {one.name for one in self.state.running()}
+        ):
+            self.state.resizing = ""
+            self._event(pod, "Normal", "ResizeCompleted", f"Pod resize completed: {resize_summary(pod)}")
+            self.report()

@@ -226,15 +226,21 @@ class Probes:
         container = record.spec
         state.started = "startupProbe" not in container
         state.ready = state.started and "readinessProbe" not in container
-        self._tasks = [
-            asyncio.create_task(self._run(kind, container[kind + "Probe"]))
+        self._tasks = {
+            kind: asyncio.create_task(self._run(kind, container[kind + "Probe"]))
             for kind in ("startup", "liveness", "readiness")
             if container.get(kind + "Probe")
-        ]
+        }
 
     def close(self) -> None:
-        for task in self._tasks:
+        for task in self._tasks.values():
             task.cancel()
+
+    def ending(self) -> None:
+        """The container is being stopped: only its readiness is asked any more, for those who still send to it."""
+        for kind, task in self._tasks.items():
+            if kind != "readiness":
+                task.cancel()
 
     def poke(self) -> None:
         """Status was written while the container is not ready: its readiness is asked at once, as the kubelet does."""

@@ -118,6 +118,7 @@ class PodState:
     started_at: str = ""
     terminal: bool = False  # it is being, or has been, ended: nothing will be restarted
     stopped: bool = False  # and nothing runs any longer
+    resizing: str = ""  # since when (RFC 3339) a resize is being put into effect; "" when none is
     reason: str = ""  # of the pod, such as DeadlineExceeded
     message: str = ""
 
@@ -140,6 +141,18 @@ class PodState:
 
     def running(self) -> list[Record]:
         return [record for records in self.records.values() for record in records if record.state == "running"]
+
+
+def restarts(pod: Mapping[str, Any], container: Mapping[str, Any], exit_code: int) -> bool:
+    """Whether a container that ended so is to run again: by its own rules, its own policy, or its pod's."""
+    policy = container.get("restartPolicy")
+    if policy:
+        for rule in container.get("restartPolicyRules") or []:
+            codes = rule["exitCodes"]
+            if (exit_code in codes.get("values", [])) == (codes["operator"] == "In"):
+                return bool(rule["action"] == "Restart")
+    policy = policy or pod["spec"].get("restartPolicy", "Always")
+    return policy == "Always" or (policy == "OnFailure" and exit_code != 0)
 
 
 def is_sidecar(container: Mapping[str, Any]) -> bool:

@@ -10,12 +10,19 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from chaos.embedded.kubelet.records import PodState, Record, is_sidecar
+from chaos.embedded.kubelet.records import PodState, Record, is_sidecar, restarts
 from chaos.embedded.resources import Object
 
 RUNTIME: Final = "containerd"
 KEPT: Final = ("qosClass", "nominatedNodeName", "resize")  # others', or the admission's
-OWNED: Final = ("PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled")
+OWNED: Final = (
+    "PodResizeInProgress",
+    "PodReadyToStartContainers",
+    "Initialized",
+    "Ready",
+    "ContainersReady",
+    "PodScheduled",
+)
 
 
 def stamp(at: float) -> str:
@@ -37,8 +44,7 @@ def should_restart(pod: Object, container: Mapping[str, Any], record: Record, *,
     """Whether a container that ended is to run again."""
     if terminal or "deletionTimestamp" in pod["metadata"]:
         return False
-    policy = container.get("restartPolicy") or pod["spec"].get("restartPolicy", "Always")
-    return policy == "Always" or (policy == "OnFailure" and record.exit_code != 0)
+    return restarts(pod, container, record.exit_code)
 
 
 def container_status(
@@ -113,7 +119,8 @@ def container_status(
 def phase(pod: Object, statuses: Mapping[str, Mapping[str, Any]], state: PodState) -> str:
     """getPhase: what the containers' states amount to."""
     spec = pod["spec"]
-    policy = spec.get("restartPolicy", "Always")
+    final = False  # an init container ended for good
+    again = 0  # containers that ended and will run again
     pending = failed_initialisation = waiting = running = stopped = succeeded = pending_sidecars = 0
     main_created = any(state.records.get(c["name"]) for c in spec["containers"])
     for container in spec.get("initContainers", []):
@@ -129,6 +136,7 @@ def phase(pod: Object, statuses: Mapping[str, Mapping[str, Any]], state: PodStat
             pending += 1
         elif "terminated" in status:
             failed_initialisation += status["terminated"]["exitCode"] != 0
+            final = final or not restarts(pod, container, status["terminated"]["exitCode"])
         elif last is not None:
             failed_initialisation += last["exitCode"] != 0
         else:
@@ -140,11 +148,13 @@ def phase(pod: Object, statuses: Mapping[str, Mapping[str, Any]], state: PodStat
         elif "terminated" in status:
             stopped += 1
             succeeded += status["terminated"]["exitCode"] == 0
+            again += restarts(pod, container, status["terminated"]["exitCode"])
         elif statuses[container["name"]]["lastState"].get("terminated"):
             stopped += 1
+            again += 1
         else:
             waiting += 1
-    if failed_initialisation and policy == "Never":
+    if failed_initialisation and final:
         return "Failed"
     if state.terminal and not running:
         return (
@@ -153,18 +163,16 @@ def phase(pod: Object, statuses: Mapping[str, Mapping[str, Any]], state: PodStat
     if pending or failed_initialisation or (pending_sidecars and not main_created) or waiting:
         return "Pending"
     if stopped and stopped == len(spec["containers"]) and not running:
-        if policy == "Always":
+        if again:
             return "Running"
-        if stopped == succeeded:
-            return "Succeeded"
-        return "Failed" if policy == "Never" else "Running"
+        return "Succeeded" if stopped == succeeded else "Failed"
     return "Running" if running else "Pending"
 
 
 def conditions(
     pod: Object, statuses: Mapping[str, Mapping[str, Any]], new_phase: str, state: PodState
 ) -> list[dict[str, Any]]:
-    """The kubelet's five conditions, without times."""
+    """The kubelet's conditions, without times of transition."""
     spec = pod["spec"]
     sidecars = [c["name"] for c in spec.get("initContainers", []) if is_sidecar(c)]
     mains = [c["name"] for c in spec["containers"]]
@@ -220,7 +228,9 @@ def conditions(
         pod_ready = condition("Ready", False, "ReadinessGatesNotReady", "; ".join(missing))
     else:
         pod_ready = ready | {"type": "Ready"}
+    resizing = [condition("PodResizeInProgress", True) | {"lastProbeTime": state.resizing}] if state.resizing else []
     return [
+        *resizing,
         condition("PodReadyToStartContainers", state.sandbox_ready and bool(state.address)),
         initialised,
         pod_ready,
@@ -232,7 +242,7 @@ def conditions(
 def merge_conditions(
     old: list[dict[str, Any]], new: list[dict[str, Any]], generation: int | None, now: str
 ) -> list[dict[str, Any]]:
-    """New conditions with the old ones' transition times, then those that are others' (readiness gates and such)."""
+    """Those that are others' (readiness gates and such), then the new ones with the old ones' transition times."""
     before = {c["type"]: c for c in old}
     merged = []
     for condition in new:
@@ -242,7 +252,7 @@ def merge_conditions(
         if generation is not None:
             full["observedGeneration"] = generation
         merged.append(dict(sorted(full.items())))
-    return merged + [c for c in old if c["type"] not in OWNED]
+    return [c for c in old if c["type"] not in OWNED] + merged
 
 
 def pod_status(pod: Object, state: PodState, *, host: str, now: str) -> dict[str, Any]:

@@ -64,7 +64,8 @@ class PodWorker:
         self._shortened = asyncio.Event()
         self._mount_retry = MOUNT_RETRY
         self._task: asyncio.Task[None] | None = None
-        containers.changed = self.wake
+        containers.changed = self._changed
+        containers.report = self.write_status
 
     # from outside
 
@@ -127,6 +128,12 @@ class PodWorker:
 
     def wake(self) -> None:
         self._wake.set()
+
+    def _changed(self) -> None:
+        """A probe's result has changed; while the pod ends no pass comes that would report it."""
+        if self.state.terminal and not self.state.stopped:
+            self.write_status()
+        self.wake()
 
     # the life
 
@@ -307,7 +314,7 @@ class PodWorker:
         return None if self._is_gone() else 1.0
 
     async def _stop_all(self) -> None:
-        """Containers together, then native sidecars one by one in reverse order of their start; Events all at once."""
+        """Events and preStop hooks all at once; native sidecars get SIGTERM after the others, in reverse of their start."""
         pod, spec = self.pod, self.pod["spec"]
         sidecars = [c["name"] for c in spec.get("initContainers", []) if is_sidecar(c)]
         running = {record.name: record for record in self.state.running() if record.unseen is None}
@@ -315,18 +322,18 @@ class PodWorker:
             self.host.event(
                 pod, "Normal", "Killing", f"Stopping container {name}", self.containers.field_path(pod, name)
             )
-        began = time.monotonic()
-        left = lambda: max(2.0 if time.monotonic() - began > 0.5 else 0.0, self._grace() - (time.monotonic() - began))  # noqa: E731
-        await asyncio.gather(
-            *(
-                self.containers.kill(self.pod, record, self._grace, self._shortening)
-                for name, record in running.items()
-                if name not in sidecars
-            )
-        )
-        for name in reversed(sidecars):
-            if name in running:
-                await self.containers.kill(self.pod, running[name], left, self._shortening)
+        ended = {name: asyncio.Event() for name in running}
+
+        async def stop(name: str, record: Record) -> None:
+            needed_by = sidecars[sidecars.index(name) + 1 :] if name in sidecars else ()
+            after = [ended[other] for other in running if name in sidecars and other not in sidecars]
+            after += [ended[other] for other in needed_by if other in running]
+            try:
+                await self.containers.kill(self.pod, record, self._grace, self._shortening, after=after)
+            finally:
+                ended[name].set()
+
+        await asyncio.gather(*(stop(name, record) for name, record in running.items()))
         self.containers.absorb()
 
     def _let_go(self) -> None:
