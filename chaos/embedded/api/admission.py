@@ -7,8 +7,10 @@ ReplicaSet is the same as one made by hand. They return the object to store; not
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any, Final
 
 from chaos.embedded.api.defaults import apply_defaults, fresh_status
@@ -16,10 +18,11 @@ from chaos.embedded.api.errors import Cause, StatusError, forbidden, invalid, no
 from chaos.embedded.api.immutable import immutable_changes, resize_changes
 from chaos.embedded.api.validation import validate
 from chaos.embedded.api.validation.network import pod_addresses
-from chaos.embedded.quantity import parse_quantity
+from chaos.embedded.quantity import parse_quantity, pod_requests
 from chaos.embedded.resources import (
     LIMIT_RANGE,
     NAMESPACE,
+    NODE,
     POD,
     PRIORITY_CLASS,
     SERVICE,
@@ -334,6 +337,23 @@ def _allocate(store: Store, service: Json, old: Object | None) -> None:
 # Updates
 
 
+def _fits_its_node(store: Store, pod: Object) -> None:
+    """Refuse a resize to more than the pod's node has in all; more than it has free is the kubelet's to defer."""
+    node = store.find(NODE, "", pod["spec"].get("nodeName", ""))
+    allocatable = {} if node is None else node.get("status", {}).get("allocatable", {})
+    for name, scale in (("cpu", 1000), ("memory", 1)):
+        if name not in allocatable:
+            continue
+        asked, held = pod_requests(pod).get(name, Fraction(0)), parse_quantity(allocatable[name])
+        if asked > held:
+            raise forbidden(
+                POD,
+                pod["metadata"]["name"],
+                f"node didn't have enough allocatable resources: {name}, requested: {math.ceil(asked * scale)}, "
+                f"allocatable: {math.ceil(held * scale)}",
+            )
+
+
 def admit_update(store: Store, resource: Resource, old: Object, obj: Object, subresource: str = "") -> Json:
     """The object as it is to be stored over `old`; raises StatusError.
 
@@ -454,6 +474,7 @@ def _pod_part_update(store: Store, old: Object, new: Json, subresource: str) -> 
         if causes:
             raise invalid(POD, old["metadata"]["name"], causes)
         spec = new["spec"]
+        _fits_its_node(store, new)
     result = copy(old)
     result["spec"] = spec
     for name in ("resourceVersion", "uid"):

@@ -314,7 +314,7 @@ class PodWorker:
         return None if self._is_gone() else 1.0
 
     async def _stop_all(self) -> None:
-        """Events and preStop hooks all at once; native sidecars get SIGTERM after the others, in reverse of their start."""
+        """Events and preStop hooks all at once; native sidecars get SIGTERM after the others, last first."""
         pod, spec = self.pod, self.pod["spec"]
         sidecars = [c["name"] for c in spec.get("initContainers", []) if is_sidecar(c)]
         running = {record.name: record for record in self.state.running() if record.unseen is None}
