@@ -11,24 +11,15 @@ import pytest
 import yaml
 
 from chaos.embedded.api.admission import admit_create
-from chaos.embedded.resources import (
-    DAEMON_SET,
-    DEPLOYMENT,
-    JOB,
-    NAMESPACE,
-    POD,
-    SERVICE,
-    SERVICE_ACCOUNT,
-    STATEFUL_SET,
-    Resource,
-)
+from chaos.embedded.resources import EVENT, NAMESPACE, SERVICE_ACCOUNT, Resource
+from chaos.embedded.resources import RESOURCES as ALL
 from chaos.embedded.store import Store
 from chaos.errors import ApiError
 from chaos.kube.client import Cluster
 from tests.embedded.api.conftest import config_map, deployment, pod
 
 RECORDINGS = Path(__file__).parents[2] / "parity" / "recordings"
-RESOURCES: dict[str, Resource] = {one.kind: one for one in (POD, DEPLOYMENT, DAEMON_SET, STATEFUL_SET, JOB, SERVICE)}
+RESOURCES: dict[str, Resource] = {one.kind: one for one in ALL if one is not EVENT}
 
 
 def first_objects(scenario: Path) -> dict[tuple[str, str], dict[str, Any]]:
