@@ -41,7 +41,18 @@ from tests.parity.replay import KINDS, Row, applied, rows
 
 IMAGE = "docker.io/library/python-demo:local"
 RECORDED_STATE = "/tmp/rig/state"
-WATCHED = ("Pod", "Service", "Job", "Deployment", "ReplicaSet", "DaemonSet", "StatefulSet", "CronJob", "EndpointSlice")
+WATCHED = (
+    "Pod",
+    "Service",
+    "Job",
+    "Deployment",
+    "ReplicaSet",
+    "DaemonSet",
+    "StatefulSet",
+    "CronJob",
+    "PodDisruptionBudget",
+    "EndpointSlice",
+)
 EVICTION = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {}}
 MOMENT = 1.5  # seconds: what comes of a last step, such as its Events, has come by then
 Steps = dict[tuple[str, int], list[tuple[float, Any]]]
