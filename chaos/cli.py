@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import click
+import urllib3
 
 from chaos import __version__
 from chaos.commands.clean import clean
@@ -20,10 +21,12 @@ from chaos.commands.faults import faults, inject, stop
 from chaos.commands.image import image
 from chaos.commands.status import status
 from chaos.commands.target import target
-from chaos.errors import EnvironmentUnfit, Misuse, SharedfateError
+from chaos.errors import ApiError, EnvironmentUnfit, Misuse, NotReady, SharedfateError
 from chaos.toolkit.command import experiment
 
 REFUSED: Final = 4  # pytest's code for a usage error
+# What says nothing of a mesh: 1 is left to verdicts, and to faults that did not do what they should.
+_UNFIT: Final = (Misuse, EnvironmentUnfit, ApiError, NotReady)
 
 
 class _Commands(click.Group):
@@ -34,12 +37,15 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except SharedfateError as error:
             click.echo(f"sharedfate: {error}", err=True)
-            ctx.exit(REFUSED if isinstance(error, (Misuse, EnvironmentUnfit)) else 1)
+            ctx.exit(REFUSED if isinstance(error, _UNFIT) else 1)
+        except (urllib3.exceptions.HTTPError, ConnectionError) as error:
+            click.echo(f"sharedfate: the connection to the cluster: {' '.join(str(error).split())}", err=True)
+            ctx.exit(REFUSED)
         except ExceptionGroup as group:
             if group.split(SharedfateError)[1] is not None:
                 raise  # one of them is nobody's on purpose: its trace is needed
             click.echo("\n  ".join([f"sharedfate: {group.message}", *map(str, _each(group))]), err=True)
-            ctx.exit(1)
+            ctx.exit(REFUSED if group.split(_UNFIT)[1] is None else 1)
 
 
 def _each(group: BaseExceptionGroup) -> Iterator[BaseException]:

@@ -3,6 +3,7 @@
     SharedfateError
     ├── Misuse               the caller's: an unknown name, a wrong value, a bad file. Exit code 4, nothing was started.
     ├── EnvironmentUnfit     this machine or cluster cannot run it: what is missing, and how to get it. Exit code 4.
+    │   └── Unreachable      the API server was not reached, or its answer was lost
     └── ExperimentFailure    the system under test, or the experiment itself, broke.
         ├── NoTargets        a selection matched nothing
         ├── TargetVanished   the target went away between selection and injection
@@ -33,6 +34,10 @@ class Misuse(SharedfateError):
 
 class EnvironmentUnfit(SharedfateError):
     """This machine or cluster lacks something: says what, and how to get it."""
+
+
+class Unreachable(EnvironmentUnfit, ConnectionError):
+    """The API server was not reached, or its answer was lost: a connection's error, so that a wait goes on over it."""
 
 
 class ExperimentFailure(SharedfateError):

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from chaos.errors import EnvironmentUnfit, Misuse
+from chaos.kube.kubeconfig import one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +55,22 @@ def context_facts(name: str, kubeconfig: Path | None = None) -> ContextFacts:
     clusters: dict[str, dict[str, Any]] = {}
     for path in found:
         document = _read(path)
-        for entry in document.get("contexts") or []:
-            contexts.setdefault(entry["name"], (entry.get("context") or {}, path))
-        for entry in document.get("clusters") or []:
-            clusters.setdefault(entry["name"], entry.get("cluster") or {})
+        try:
+            for entry in document.get("contexts") or []:
+                contexts.setdefault(entry["name"], (dict(entry.get("context") or {}), path))
+            for entry in document.get("clusters") or []:
+                clusters.setdefault(entry["name"], dict(entry.get("cluster") or {}))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise EnvironmentUnfit(
+                f"{path}: contexts and clusters should be lists of objects, each with its name: {one_line(error)}"
+            ) from error
     if name not in contexts:
         known = ", ".join(sorted(contexts)) or "none"
         raise Misuse(f"no context {name!r} in {', '.join(map(str, found))}: known are {known}")
     context, path = contexts[name]
     cluster = str(context.get("cluster", ""))
+    if not clusters.get(cluster, {}).get("server"):
+        raise EnvironmentUnfit(f"{path}: context {name!r} names cluster {cluster!r}, which has no server there")
     return ContextFacts(
         name, cluster, str(clusters.get(cluster, {}).get("server", "")), str(context.get("user", "")), path
     )
@@ -71,7 +79,7 @@ def context_facts(name: str, kubeconfig: Path | None = None) -> ContextFacts:
 def _read(path: Path) -> dict[str, Any]:
     try:
         document = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise EnvironmentUnfit(f"{path}: cannot be read as a kubeconfig: {' '.join(str(error).split())}") from error
     if not isinstance(document, dict):
         raise EnvironmentUnfit(

@@ -17,6 +17,7 @@ from chaos.cluster.kind import DEFAULT_NAME, KindOptions, kind_cluster
 from chaos.cluster.versions import parse_version, refuse_too_old
 from chaos.errors import ApiError, Misuse
 from chaos.kube.client import Cluster
+from chaos.kube.reach import first_word
 from chaos.kube.write_guard import Guard
 
 
@@ -109,7 +110,7 @@ def connect(context: str, *, kubeconfig: Path | None = None, consent: Consent) -
     refuse_production(facts, consent)
     cluster = Cluster(joined(kubeconfig_paths(kubeconfig)), context=context, kind="context", name=context)
     try:
-        refuse_too_old(parse_version(cluster.request("GET", "/version")))
+        refuse_too_old(parse_version(first_word(cluster)))
         refuse_production(facts, consent, _labelled(cluster))
     except BaseException:
         cluster.close()

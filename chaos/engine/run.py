@@ -11,7 +11,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import urllib3
+
 from chaos.chance import Seed
+from chaos.cluster.nodes import read_nodes
 from chaos.cluster.providers import open_cluster
 from chaos.engine.clean import remove_runs
 from chaos.engine.deployment import Deployment
@@ -20,10 +23,11 @@ from chaos.engine.scenario import NotHere, Scenario
 from chaos.engine.settings import RUN_FILE, Inconclusive, Settings
 from chaos.engine.target import TargetDeployment, require_consent
 from chaos.engine.trial import Trial, TrialInconclusive
-from chaos.errors import Misuse, NoEffect
+from chaos.errors import EnvironmentUnfit, Misuse, NoEffect, SharedfateError
 from chaos.faults.injection import undo_overdue
 from chaos.history.model import EventKind
 from chaos.history.result import TrialResult
+from chaos.kube.kubeconfig import one_line
 from chaos.mesh.install import Mesh
 from chaos.model.modes import ProxyMode, mode_named
 from chaos.names import LABEL_RUN, SYSTEM_NAMESPACE
@@ -45,6 +49,7 @@ class Run:
         self.began = time.time()
         self._stack = ExitStack()
         self._deployment: Deployment | None = None
+        self._undeployable: dict[str, str] = {}  # mode -> why it could not be deployed here
 
     def __enter__(self) -> Run:
         settings = self.settings
@@ -66,6 +71,8 @@ class Run:
                 self.progress.step(notice)
             if settings.target is not None:
                 require_consent(self.cluster, settings.target, settings.consent)
+            else:
+                read_nodes(self.cluster)
             undo_overdue(self.cluster, now=time.time_ns())
             self._make_room()
         except BaseException:
@@ -105,16 +112,33 @@ class Run:
         return mode_named(name)
 
     def deployment(self, mode: str) -> Deployment:
-        """The deployment of a mode; the one of another mode is taken down first."""
+        """The deployment of a mode; the one of another mode is taken down first.
+
+        Raises EnvironmentUnfit when the mode cannot be deployed here, and NotHere from then on: it is tried once.
+        """
+        if (why := self._undeployable.get(mode)) is not None:
+            raise NotHere(f"mode {mode} could not be deployed, and is not tried again: {why}")
         if self._deployment is None or self._deployment.mesh.mode.name != mode:
             self._end_deployment()
             self._deployment = self._planned(mode)  # before its first object: whatever a start leaves is taken down
             try:
                 self._deployment.start()
-            except BaseException:
-                self._end_deployment()
-                raise
+            except BaseException as error:
+                self._end_after(error)
+                if (cause := unfit(error)) is None:
+                    raise
+                self._undeployable[mode] = cause
+                raise EnvironmentUnfit(f"mode {mode} cannot be deployed here: {cause}") from error
         return self._deployment
+
+    def _end_after(self, error: BaseException) -> None:
+        """Take down what a start left; what goes wrong with that is noted, and does not hide the cause."""
+        try:
+            self._end_deployment()
+        except Exception as second:
+            left = f"not all of it was taken down again: {one_line(second)}: sharedfate clean"
+            self.progress.step(left)
+            error.add_note(left)
 
     def _planned(self, mode: str) -> Deployment:
         settings = self.settings
@@ -197,6 +221,16 @@ class Run:
                 "tenants": {name: list(spaces) for name, spaces in target.tenants.items()},
             }
         (self.settings.out / RUN_FILE).write_text(json.dumps(header, indent=1) + "\n")
+
+
+def unfit(error: BaseException) -> str | None:
+    """Why a cluster could not take a deployment, in one line; None for an error that is none of the cluster's."""
+    if isinstance(error, BaseExceptionGroup):
+        causes = [unfit(one) for one in error.exceptions]
+        return None if None in causes else "; ".join(dict.fromkeys(str(cause) for cause in causes))
+    if isinstance(error, (SharedfateError, urllib3.exceptions.HTTPError, ConnectionError)):
+        return one_line(error)
+    return None
 
 
 def set_aside(out: Path) -> None:

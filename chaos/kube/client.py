@@ -21,7 +21,9 @@ from typing import Any, Final, Literal
 
 import urllib3
 
-from chaos.errors import ApiError, EnvironmentUnfit, Misuse, NotReady
+from chaos.errors import ApiError, EnvironmentUnfit, Misuse, NotReady, Unreachable
+from chaos.kube.kubeconfig import load_kubeconfig, one_line
+from chaos.kube.reach import unreachable
 from chaos.kube.retrying import PATIENCE, Backoff, is_transient, retrying
 from chaos.kube.write_guard import Guard
 
@@ -159,10 +161,16 @@ class Cluster:
             self._configuration = _configuration(self.kubeconfig, self.context)
             from kubernetes import client as k8s
 
-            self.host, self._pool = (
-                self._configuration.host,
-                k8s.ApiClient(self._configuration).rest_client.pool_manager,
-            )
+            self.host = self._configuration.host
+            try:
+                self._pool = k8s.ApiClient(self._configuration).rest_client.pool_manager
+            except (
+                OSError,
+                ValueError,
+                ImportError,
+                urllib3.exceptions.HTTPError,
+            ) as error:  # certificates, keys, a proxy's scheme
+                raise EnvironmentUnfit(f"cannot use kubeconfig {self.kubeconfig}: {one_line(error)}") from error
 
     def _renew(self, seen: int) -> None:
         """Read the credentials again, once for all threads that saw them refused: tokens and certificates are rotated
@@ -263,7 +271,14 @@ class Cluster:
             "/eviction"
         ):  # its 429 is the disruption budget's answer, whoever evicts decides what it means
             return once()
-        return retrying(once, twice=method == "GET" if retry is None else retry, patience=self.patience)
+        try:
+            return retrying(once, twice=method == "GET" if retry is None else retry, patience=self.patience)
+        except Unreachable:
+            raise
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise unreachable(self.host, error) from error
+        except ValueError as error:
+            raise EnvironmentUnfit(f"{self.host}{path}: not JSON: is a Kubernetes API server there?") from error
 
     # ---- objects
 
@@ -601,19 +616,7 @@ def _in_pod() -> tuple[str, urllib3.PoolManager, _Token]:
 
 
 def _configuration(kubeconfig: Path | None, context: str | None) -> Any:
-    from kubernetes import client as k8s
-    from kubernetes import config as k8s_config
-
-    configuration = k8s.Configuration()
-    try:
-        if kubeconfig is None:
-            k8s_config.load_incluster_config(client_configuration=configuration)
-        else:
-            k8s_config.load_kube_config(
-                str(kubeconfig), context=context, client_configuration=configuration, persist_config=False
-            )
-    except k8s_config.ConfigException as error:
-        raise EnvironmentUnfit(f"cannot use kubeconfig {kubeconfig}: {error}") from error
+    configuration = load_kubeconfig(kubeconfig, context)
     configuration.connection_pool_maxsize = _CONNECTIONS
     configuration.retries = urllib3.Retry(total=0)
     return configuration

@@ -35,6 +35,7 @@ _RUN: pytest.StashKey[Run] = pytest.StashKey()
 _REPORTS: pytest.StashKey[Reports] = pytest.StashKey()
 _WORSE: pytest.StashKey[list[str]] = pytest.StashKey()
 _PACE: pytest.StashKey[Pace] = pytest.StashKey()
+_UNFIT = "chaos_unfit"  # attribute of a report: it failed because the cluster cannot do it
 _PROGRESS: pytest.StashKey[TerminalProgress] = pytest.StashKey()
 
 
@@ -200,13 +201,16 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 @pytest.fixture(scope="session")
 def chaos_run(request: pytest.FixtureRequest) -> Iterator[Run]:
     """The run: its cluster, its directory, its reports. One a session."""
-    from chaos.engine.run import Run
-    from chaos.errors import EnvironmentUnfit, Misuse
+    from chaos.engine.run import Run, unfit
+    from chaos.errors import EnvironmentUnfit
 
     try:
         run = Run(settings_of(request.config), progress=_progress(request.config)).__enter__()
-    except (EnvironmentUnfit, Misuse) as error:
-        pytest.exit(f"sharedfate: {error}", returncode=pytest.ExitCode.USAGE_ERROR)
+    except BaseException as error:
+        if (why := unfit(error)) is None:
+            raise
+        request.session.shouldstop = f"sharedfate: {why}"  # the next test would need the same cluster
+        raise EnvironmentUnfit(why) from error
     try:
         yield run
     finally:
@@ -300,21 +304,40 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
         pytest.skip(str(error))
 
 
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
-    """A failed trial says its sentence, its numbers and the path of its history, and no trace."""
-    from chaos.errors import SharedfateError
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed trial says its sentence, its numbers and the path of its history, and no trace.
 
-    if call.excinfo is None or "chaos_mode" not in getattr(item, "fixturenames", ()):
-        return
+    A cluster that cannot do it is an error, not a failure of what is tried there: as if a fixture had raised.
+    """
+    if call.excinfo is None or not {"chaos_mode", "chaos_run"} & set(getattr(item, "fixturenames", ())):
+        return (yield)
+    from chaos.engine.run import unfit
     from chaos.engine.trial import TrialFailed, TrialInconclusive
 
-    if isinstance(call.excinfo.value, (TrialFailed, TrialInconclusive, SharedfateError)):
+    error = call.excinfo.value
+    why = unfit(error)
+    if isinstance(error, (TrialFailed, TrialInconclusive)):
         item.repr_failure = lambda excinfo, style=None: str(excinfo.value)  # type: ignore[method-assign,assignment,unused-ignore]
+    report = yield
+    if why is not None:
+        report.longrepr = why
+        setattr(report, _UNFIT, True)  # a worker's report keeps it on its way to the leader
+        if call.when == "call":
+            report.when = "setup"
+    return report
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write the reports, and hold them against those of `--chaos-baseline`: what got worse fails the session."""
+    """Write the reports, and hold them against those of `--chaos-baseline`: what got worse fails the session.
+
+    The exit code is 4 when nothing failed but the cluster.
+    """
     config = session.config
+    if _only_unfit(config):
+        session.exitstatus = pytest.ExitCode.USAGE_ERROR
     run = config.stash.get(_RUN, None)
     if spread.works(config) or (run is None and not spread.leads(config)):
         return
@@ -352,6 +375,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(str(path))
     if xml := getattr(config.option, "xmlpath", None):
         terminalreporter.write_line(str(xml))
+
+
+def _only_unfit(config: pytest.Config) -> bool:
+    """Whether all that failed did so because the cluster, or the machine, cannot do it."""
+    stats = getattr(config.pluginmanager.get_plugin("terminalreporter"), "stats", {})
+    failed = [*stats.get("failed", ()), *stats.get("error", ())]
+    return bool(failed) and all(getattr(one, _UNFIT, False) for one in failed)
 
 
 def _scenario_of(item: pytest.Item) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import urllib3
 
-from chaos.errors import ApiError
+from chaos.errors import ApiError, Unreachable
 from chaos.kube.client import Cluster
 from chaos.kube.retrying import Backoff, is_transient, retrying, was_not_acted_on
 from tests.real.weather import plain_config
@@ -106,7 +106,7 @@ def test_a_creation_is_repeated_when_it_was_not_acted_on_and_not_otherwise(tmp_p
             with pytest.raises(ApiError, match=says):
                 cluster.create(POD)
     with serving(Script(None), tmp_path) as cluster:
-        with pytest.raises(urllib3.exceptions.HTTPError):
+        with pytest.raises(Unreachable):
             cluster.create(POD)
 
 
@@ -134,7 +134,7 @@ def test_a_merge_patch_and_a_deletion_are_repeated_and_a_json_patch_is_not(tmp_p
         cluster.patch("Pod", "p", {}, "n")
     with serving(Script(BROKEN, (200, {})), tmp_path) as cluster:
         assert cluster.delete("Pod", "p", "n")
-    with serving(Script(None), tmp_path) as cluster, pytest.raises(urllib3.exceptions.HTTPError):
+    with serving(Script(None), tmp_path) as cluster, pytest.raises(Unreachable):
         cluster.patch("Pod", "p", [], "n", how="json")
 
 

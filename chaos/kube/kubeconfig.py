@@ -1,0 +1,105 @@
+"""A kubeconfig made into the official client's Configuration, or one sentence that says what is wrong with it.
+
+The client logs what a credential plugin says when it fails and goes on as nobody; here that is an error. It also takes
+proxies from the environment by rules of its own; here they are those of `chaos.kube.proxies`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from chaos.errors import EnvironmentUnfit, SharedfateError
+from chaos.kube.proxies import proxy_for
+
+T = TypeVar("T")
+CREDENTIAL_SECONDS: Final = 15.0  # a plugin that asks a cloud takes two or three
+
+
+def load_kubeconfig(kubeconfig: Path | None, context: str | None) -> Any:
+    """The official client's Configuration of a context (None: the current one; no kubeconfig: this pod's account).
+
+    Raises EnvironmentUnfit, in one line, for a file that cannot be used and for credentials that cannot be had.
+    """
+    from kubernetes import client as k8s
+    from kubernetes import config as k8s_config
+
+    configuration = k8s.Configuration(proxy="", no_proxy="")
+
+    def load() -> None:
+        if kubeconfig is None:
+            k8s_config.load_incluster_config(client_configuration=configuration)
+        else:
+            k8s_config.load_kube_config(
+                str(kubeconfig), context=context, client_configuration=configuration, persist_config=False
+            )
+
+    what = f"kubeconfig {kubeconfig}" + (f", context {context}" if context else "")
+    with _Heard() as heard:
+        try:
+            within(CREDENTIAL_SECONDS, load)
+        except TimeoutError as error:
+            raise EnvironmentUnfit(
+                f"{what}: no credentials after {CREDENTIAL_SECONDS:g} s: does its credential plugin wait for somebody? "
+                "`kubectl version` with the same context shows what it asks"
+            ) from error
+        except SharedfateError:
+            raise
+        except Exception as error:  # whatever a file that people wrote makes the client raise
+            raise EnvironmentUnfit(f"cannot use {what}: {one_line(error)}") from error
+    if heard.words:
+        raise EnvironmentUnfit(f"{what}: its credentials cannot be had: {'; '.join(heard.words)}")
+    configuration.proxy = proxy_for(configuration.host, os.environ, configured=configuration.proxy or "")
+    return configuration
+
+
+def within(seconds: float, function: Callable[[], T]) -> T:
+    """Call it in a thread of its own; raises TimeoutError when it takes longer, and leaves it behind then.
+
+    For what cannot be given a time-out: looking a name up, and another's program.
+    """
+    done: list[T] = []
+    failed: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            done.append(function())
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=call, daemon=True, name="bounded")
+    thread.start()
+    thread.join(seconds)
+    if failed:
+        raise failed[0]
+    if not done:
+        raise TimeoutError(f"not done after {seconds:g} s")
+    return done[0]
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, on one line; its kind when it says nothing, or only a key."""
+    words = " ".join(str(error).split())
+    return f"{type(error).__name__}: {words}" if isinstance(error, (KeyError, TypeError)) or not words else words
+
+
+class _Heard(logging.Handler):
+    """What is logged as an error by the official client meanwhile; it is kept from the terminal."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.words: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.words.append(" ".join(record.getMessage().split()))
+
+    def __enter__(self) -> _Heard:
+        logging.getLogger().addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger().removeHandler(self)
