@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any, Final
 
+from chaos.embedded.api import pod_security
 from chaos.embedded.api.defaults import apply_defaults, fresh_status
 from chaos.embedded.api.errors import Cause, StatusError, forbidden, invalid, not_found, wrong
 from chaos.embedded.api.immutable import immutable_changes, resize_changes
@@ -93,6 +94,7 @@ def admit_create(store: Store, resource: Resource, obj: Object) -> Json:
         raise invalid(resource, meta.get("name", ""), causes)
     if resource.namespaced:
         _check_namespace(store, resource, meta)
+    _enforce_pod_security(store, resource, None, new)
     if (status := fresh_status(resource.kind)) is not None:
         new["status"] = status
     if resource is POD:
@@ -100,6 +102,57 @@ def admit_create(store: Store, resource: Resource, obj: Object) -> Json:
     elif resource is SERVICE:
         _allocate(store, new, None)
     return new
+
+
+def _enforce_pod_security(store: Store, resource: Resource, old: Object | None, new: Object) -> None:
+    """Refuse a pod that its namespace's standard forbids, and labels of a namespace that name none."""
+    if resource is NAMESPACE:
+        problems = pod_security.policy_of(new["metadata"].get("labels") or {})[1]
+        before = [] if old is None else pod_security.policy_of(old["metadata"].get("labels") or {})[1]
+        if problems and problems != before:
+            causes = [wrong(f"metadata.labels[{label}]", value, why) for label, value, why in problems]
+            raise invalid(NAMESPACE, new["metadata"]["name"], causes)
+        return
+    if resource is not POD or (old is not None and not pod_security.is_significant(old, new)):
+        return
+    found = pod_security.review(_labels_of_namespace(store, new), new["metadata"], new["spec"], enforce=True)
+    if found.refused:
+        raise forbidden(POD, new["metadata"]["name"], found.refused)
+
+
+def _labels_of_namespace(store: Store, obj: Object) -> Mapping[str, str]:
+    namespace = store.find(NAMESPACE, "", obj["metadata"].get("namespace", ""))
+    return {} if namespace is None else namespace["metadata"].get("labels") or {}
+
+
+def review_pod_security(
+    store: Store, resource: Resource, old: Object | None, new: Object, subresource: str
+) -> pod_security.Review:
+    """What is to be warned of and noted when this is written; what must be refused, admission has refused."""
+    if subresource not in ("", "resize", "ephemeralcontainers"):
+        return pod_security.Review()
+    if resource is NAMESPACE:
+        asked = pod_security.policy_of(new["metadata"].get("labels") or {})[0].enforce
+        held = pod_security.policy_of((old or {"metadata": {}})["metadata"].get("labels") or {})[0].enforce
+        if (
+            old is None
+            or asked == held
+            or not (asked.minor != held.minor or pod_security.stricter(asked.level, held.level))
+        ):
+            return pod_security.Review()
+        name = new["metadata"]["name"]
+        return pod_security.Review(
+            warnings=tuple(pod_security.warnings_of_namespace(name, asked, store.list(POD, name)))
+        )
+    if resource is POD:
+        if old is not None and not pod_security.is_significant(old, new):
+            return pod_security.Review()
+        template: tuple[Mapping[str, Any], Mapping[str, Any]] | None = new["metadata"], new["spec"]
+    else:
+        template = pod_security.template_of(new) if resource.group in ("apps", "batch") else None
+    if template is None:
+        return pod_security.Review()
+    return pod_security.review(_labels_of_namespace(store, new), *template, enforce=False)
 
 
 def _generated(store: Store, resource: Resource, meta: Mapping[str, Any]) -> str:
@@ -398,6 +451,7 @@ def admit_update(store: Store, resource: Resource, old: Object, obj: Object, sub
         _allocate(store, new, old)
     if resource.kind in _COUNTED and _counts(resource.kind, old, new):
         meta["generation"] = held.get("generation", 0) + 1
+    _enforce_pod_security(store, resource, old, new)
     return new
 
 
@@ -482,9 +536,10 @@ def _pod_part_update(store: Store, old: Object, new: Json, subresource: str) -> 
             result["metadata"][name] = new["metadata"][name]
     if causes := validate(POD, result):
         raise invalid(POD, old["metadata"]["name"], causes)
+    _enforce_pod_security(store, POD, old, result)
     if result["spec"] != old["spec"]:
         result["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
     return result
 
 
-__all__ = ["StatusError", "admit_create", "admit_update", "quality"]
+__all__ = ["StatusError", "admit_create", "admit_update", "quality", "review_pod_security"]

@@ -20,7 +20,7 @@ class AuditLog:
         self._file = path.open("ab")
         self._flushed = time.monotonic()
 
-    def write(self, user: str, verb: str, uri: str, code: int, seconds: float) -> None:
+    def write(self, user: str, verb: str, uri: str, code: int, seconds: float, note: str = "") -> None:
         self._file.write(
             orjson.dumps(
                 {
@@ -30,6 +30,7 @@ class AuditLog:
                     "uri": uri[:2000],
                     "code": code,
                     "ms": round(seconds * 1000, 2),
+                    **({"note": note} if note else {}),
                 }
             )
             + b"\n"

@@ -17,7 +17,7 @@ import orjson
 from chaos.embedded import deletion
 from chaos.embedded.api import apply, decode, patches, selectors, tables
 from chaos.embedded.api import schema as schemas
-from chaos.embedded.api.admission import admit_create, admit_update
+from chaos.embedded.api.admission import admit_create, admit_update, review_pod_security
 from chaos.embedded.api.auth import User
 from chaos.embedded.api.convert import from_events_group, to_events_group
 from chaos.embedded.api.errors import (
@@ -83,6 +83,7 @@ class Reply:
     body: Any
     code: int = 200
     warnings: tuple[str, ...] = ()
+    audit: str = ""  # what the audit log is to say beside the request
 
 
 class Rest:
@@ -205,15 +206,17 @@ class Rest:
         if managed:
             admitted["metadata"]["managedFields"] = managed
         self._guard(call, admitted)
+        said = review_pod_security(self.store, call.stored, None, admitted, call.subresource)
+        warnings = (*_warnings(found), *said.warnings)
         name = admitted["metadata"]["name"]
         if self.store.find(call.stored, call.namespace, name) is not None:
             raise already_exists(call.resource, name)
         if call.dry:
             admitted["metadata"].setdefault("uid", str(uuid.uuid4()))
             admitted["metadata"]["creationTimestamp"] = now()
-            return Reply(self.shown(call, admitted), 201, _warnings(found))
+            return Reply(self.shown(call, admitted), 201, warnings, said.audit)
         try:
-            return Reply(self.shown(call, self.store.create(call.stored, admitted)), 201, _warnings(found))
+            return Reply(self.shown(call, self.store.create(call.stored, admitted)), 201, warnings, said.audit)
         except AlreadyExists:
             raise already_exists(call.resource, name) from None
 
@@ -243,6 +246,8 @@ class Rest:
         else:
             admitted = admit_update(self.store, call.stored, old, new, call.subresource)
         self._guard(call, admitted)
+        said = review_pod_security(self.store, call.stored, old, admitted, call.subresource)
+        warnings = (*_warnings(found), *said.warnings)
         meta = admitted["metadata"]
         held = old["metadata"]
         if "managedFields" in held and "managedFields" not in meta and not call.subresource:
@@ -273,9 +278,9 @@ class Rest:
                     ],
                 )
         if call.dry:
-            return Reply(self.shown(call, admitted), 200, _warnings(found))
+            return Reply(self.shown(call, admitted), 200, warnings, said.audit)
         try:
-            return Reply(self.shown(call, self.store.update(call.stored, admitted)), 200, _warnings(found))
+            return Reply(self.shown(call, self.store.update(call.stored, admitted)), 200, warnings, said.audit)
         except Conflict:
             raise conflict(call.resource, call.name) from None
         except NotFound:

@@ -183,7 +183,9 @@ class ApiServer:
             )
         finally:
             if self._audit is not None:
-                self._audit.write(user.name, verb, str(request.rel_url), code, time.perf_counter() - begun)
+                self._audit.write(
+                    user.name, verb, str(request.rel_url), code, time.perf_counter() - begun, request.get("audit", "")
+                )
         return response
 
     def _user(self, request: web.BaseRequest) -> User:
@@ -250,6 +252,7 @@ class ApiServer:
         if request.body_exists:
             call = replace(call, body=await _read(request))
         reply = self._reply(call)
+        request["audit"] = reply.audit
         response = _json(reply.body, reply.code)
         for warning in reply.warnings:
             response.headers.add("Warning", "299 - " + orjson.dumps(warning).decode())
