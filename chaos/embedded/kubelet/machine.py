@@ -21,7 +21,7 @@ from typing import Any, Final
 import orjson
 
 import chaos
-from chaos.embedded.kubelet import cgroups
+from chaos.embedded.kubelet import cgroups, devices
 from chaos.errors import EnvironmentUnfit
 
 HOME: Final = "/var/lib/sharedfate"
@@ -185,6 +185,7 @@ class Machine:
             "controllers": {name: root + self.cgroup for name, root in cgroups.controllers().items()},
             "masks": self.masks, "binds": self.binds, "shared": plan_shared(), "files": self._files,
         }  # fmt: skip
+        devices.wall(os.path.dirname(self.cgroup))
         cgroups.prepare(self.cgroup)
         script = str(Path(__file__).with_name("nodeinit.py"))
         interpreter = os.path.realpath(sys.executable)

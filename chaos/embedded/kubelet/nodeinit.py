@@ -43,6 +43,28 @@ MNT_DETACH: Final = 2
 SYS_OPENAT2: Final = 437
 RESOLVE_BENEATH: Final = 0x08 | 0x02  # and through no link of /proc
 PR_SET_PDEATHSIG: Final = 1
+PR_CAPBSET_DROP: Final = 24
+LINUX_CAPABILITY_VERSION_3: Final = 0x20080522
+MKNOD: Final = 27
+FORBIDDEN: Final = (
+    2,  # DAC_READ_SEARCH: opens any file of a mounted file system by its handle
+    9,  # LINUX_IMMUTABLE
+    16,  # SYS_MODULE
+    17,  # SYS_RAWIO
+    20,  # SYS_PACCT
+    22,  # SYS_BOOT
+    25,  # SYS_TIME
+    26,  # SYS_TTY_CONFIG
+    MKNOD,
+    30,  # AUDIT_CONTROL
+    32,  # MAC_OVERRIDE
+    33,  # MAC_ADMIN
+    34,  # SYSLOG
+    35,  # WAKE_ALARM
+    36,  # BLOCK_SUSPEND
+    37,  # AUDIT_READ
+    38,  # PERFMON
+)  # capabilities of a node, by their numbers in linux/capability.h: none
 HOME: Final = (
     "/var/lib/sharedfate"  # the node's own: containers' writable layers and the image that is the installation
 )
@@ -157,6 +179,7 @@ def make_root(config: dict[str, Any]) -> None:
     mount("proc", root + "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     mount("sysfs", root + "/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC)
     make_cgroup_mounts(root + "/sys/fs/cgroup", config["controllers"])
+    make_kernel_files_readonly(root)
     for path, text in config["files"].items():
         os.makedirs(os.path.dirname(root + path), exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
@@ -229,9 +252,38 @@ def become_node(config: dict[str, Any]) -> None:
     os.setsid()
     socket.sethostname(config["name"])
     make_root(config)
+    drop_capabilities()
     if "" in config["controllers"]:  # version 2: a cgroup with children holds no process of its own
         os.mkdir("/sys/fs/cgroup/init")
         write("/sys/fs/cgroup/init/cgroup.procs", "0")
+
+
+def make_kernel_files_readonly(root: str) -> None:
+    """What /proc and /sys let root change is the machine's. A container has its own /proc, so nothing needs these; a
+    pod that mounts them by their path would write the machine's core_pattern."""
+    mount("", root + "/sys", "", MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    for name in ("sys", "sysrq-trigger", "irq", "bus", "fs"):
+        if os.path.exists(path := f"{root}/proc/{name}"):
+            mount(path, path, "", MS_BIND | MS_REC)
+            mount("", path, "", MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
+    for name in ("kcore", "keys", "kallsyms"):
+        if os.path.exists(path := f"{root}/proc/{name}"):
+            mount(root + "/dev/null", path, "", MS_BIND)
+
+
+def drop_capabilities() -> None:
+    """Nothing that is started on the node can have them again: they open the machine, not the node."""
+    for number in FORBIDDEN:
+        with contextlib.suppress(OSError):  # a kernel that has fewer
+            call("prctl", PR_CAPBSET_DROP, number, 0, 0, 0)
+    header = struct.pack("Ii", LINUX_CAPABILITY_VERSION_3, 0)
+    held = ctypes.create_string_buffer(24)
+    call("capget", header, held)
+    words = list(struct.unpack("6I", held.raw))
+    for number in set(FORBIDDEN) - {MKNOD}:  # overlayfs makes whiteouts with the mounter's, on kernels before 5.8
+        for which in range(3):
+            words[3 * (number // 32) + which] &= ~(1 << number % 32) & 0xFFFFFFFF
+    call("capset", header, struct.pack("6I", *words))
 
 
 # --- being one -------------------------------------------------------------------------------------------------------

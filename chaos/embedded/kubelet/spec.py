@@ -4,12 +4,15 @@ containerd's.
 
 from __future__ import annotations
 
+import errno
+import platform
 import resource
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final
 
+from chaos.embedded.kubelet import devices as devices_list
 from chaos.embedded.kubelet.cgroups import Limits, oci_resources
 from chaos.embedded.kubelet.environment import expand
 from chaos.embedded.kubelet.images import Image
@@ -24,7 +27,6 @@ CAPABILITIES: Final = (
     "FOWNER",
     "FSETID",
     "KILL",
-    "MKNOD",
     "NET_BIND_SERVICE",
     "NET_RAW",
     "SETFCAP",
@@ -112,12 +114,54 @@ class Surroundings:
     parts: str = ""  # directory of the node in which it has put the subPaths, by the index of their mount
 
 
+# What opens the machine rather than the node: no container has them, privileged or not (nodeinit.FORBIDDEN).
+FORBIDDEN: Final = frozenset(
+    (
+        "DAC_READ_SEARCH",
+        "LINUX_IMMUTABLE",
+        "SYS_MODULE",
+        "SYS_RAWIO",
+        "SYS_PACCT",
+        "SYS_BOOT",
+        "SYS_TIME",
+        "SYS_TTY_CONFIG",
+        "MKNOD",
+        "AUDIT_CONTROL",
+        "MAC_OVERRIDE",
+        "MAC_ADMIN",
+        "SYSLOG",
+        "WAKE_ALARM",
+        "BLOCK_SUSPEND",
+        "AUDIT_READ",
+        "PERFMON",
+    )
+)
+# System calls that no container makes: their subject is the whole machine, or a file system that is not mounted here.
+CALLS: Final = (
+    "open_by_handle_at", "init_module", "finit_module", "delete_module", "kexec_load", "kexec_file_load", "iopl",
+    "ioperm", "swapon", "swapoff", "acct", "quotactl", "quotactl_fd", "settimeofday", "stime", "clock_settime",
+    "clock_settime64", "clock_adjtime", "clock_adjtime64", "adjtimex", "syslog", "reboot", "keyctl", "add_key",
+    "request_key", "perf_event_open", "bpf", "lookup_dcookie", "nfsservctl", "vm86", "vm86old", "uselib",
+)  # fmt: skip
+# With CAP_SYS_ADMIN a container could mount a fresh /proc or /sys, in which nothing is read-only.
+MOUNTS: Final = (
+    "mount", "umount", "umount2", "pivot_root", "fsopen", "fsconfig", "fsmount", "fspick", "open_tree", "move_mount",
+    "mount_setattr",
+)  # fmt: skip
+KERNEL: Final = (
+    *(f"/proc/sys/{name}" for name in ("abi", "crypto", "debug", "dev", "fs", "kernel", "user", "vm", "sunrpc")),
+    *("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sysrq-trigger"),
+)  # read-only for a privileged container: all but its network's own settings
+
+
 @cache
 def held_capabilities() -> tuple[str, ...]:
-    """Those that this process may hand on: its bounding set."""
+    """Those that this process may hand on: its bounding set, without what opens the machine."""
     with open("/proc/self/status") as file:
         bits = next(int(line.split()[1], 16) for line in file if line.startswith("CapBnd:"))
-    return tuple(f"CAP_{name}" for number, name in enumerate(ALL_CAPABILITIES) if bits >> number & 1)
+    return tuple(
+        f"CAP_{name}" for number, name in enumerate(ALL_CAPABILITIES) if bits >> number & 1 and name not in FORBIDDEN
+    )
 
 
 def plan_capabilities(context: Mapping[str, Any], held: Sequence[str]) -> list[str]:
@@ -131,6 +175,20 @@ def plan_capabilities(context: Mapping[str, Any], held: Sequence[str]) -> list[s
     chosen = set() if "ALL" in dropped else chosen - dropped
     chosen |= added - {"ALL"}
     return [name for name in held if name.removeprefix("CAP_") in chosen]
+
+
+def plan_seccomp(capabilities: Sequence[str]) -> dict[str, Any]:
+    """What a container may ask of the kernel: all but a list, for which it hears EPERM."""
+    families = {
+        "x86_64": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
+        "aarch64": ["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"],
+    }
+    names = [*CALLS, *(MOUNTS if "CAP_SYS_ADMIN" in capabilities else ())]
+    return {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "architectures": families.get(platform.machine(), []),
+        "syscalls": [{"names": names, "action": "SCMP_ACT_ERRNO", "errnoRet": errno.EPERM}],
+    }
 
 
 def plan_user(pod: Object, container: Mapping[str, Any], image: Image) -> dict[str, Any]:
@@ -227,7 +285,7 @@ def plan_mounts(
         },
         {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": [*PLAIN, "mode=1777", "size=65536k"]},
         {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": list(PLAIN)},
-        {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": [*PLAIN, "rw" if privileged else "ro"]},
+        {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": [*PLAIN, "ro"]},
     ]
     if privileged:  # runs the node's own tools: it sees the node's cgroups
         mounts.append(_bind("/sys/fs/cgroup", "/sys/fs/cgroup", readonly=False))
@@ -296,7 +354,7 @@ def plan_spec(
         if privileged
         else []
     )
-    rules = [{"allow": True, "access": "rwm"}] if privileged else [{"allow": False, "access": "rwm"}]
+    rules = devices_list.RULES if privileged else [{"allow": False, "access": "rwm"}]
     process: dict[str, Any] = {
         "terminal": False,
         "user": user,
@@ -323,7 +381,8 @@ def plan_spec(
             "devices": devices,
             "sysctl": sysctls,
             "resources": oci_resources(limits) | {"devices": rules},
-            "maskedPaths": [] if privileged or context.get("procMount") == "Unmasked" else list(MASKED),
-            "readonlyPaths": [] if privileged or context.get("procMount") == "Unmasked" else list(READ_ONLY),
+            "seccomp": plan_seccomp(capabilities),
+            "maskedPaths": list(MASKED),
+            "readonlyPaths": list(KERNEL if privileged else READ_ONLY),
         },
     }

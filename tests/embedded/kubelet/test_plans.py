@@ -8,15 +8,18 @@ from typing import Any
 import pytest
 
 from chaos.embedded.beneath import Beneath
-from chaos.embedded.kubelet import cgroups
+from chaos.embedded.kubelet import cgroups, nodeinit
 from chaos.embedded.kubelet.environment import ConfigError, container_environment, expand, field_value, resource_value
 from chaos.embedded.kubelet.images import Image, normal
 from chaos.embedded.kubelet.logs import render
 from chaos.embedded.kubelet.machine import plan_binds, plan_masks
 from chaos.embedded.kubelet.sandbox import plan_hostname, plan_resolv
 from chaos.embedded.kubelet.spec import (
+    ALL_CAPABILITIES,
+    FORBIDDEN,
     SpecError,
     Surroundings,
+    held_capabilities,
     plan_arguments,
     plan_capabilities,
     plan_oom_score,
@@ -99,6 +102,9 @@ def test_capabilities_are_the_default_ones_changed_and_never_more_than_are_held(
     )
     assert plan_capabilities({"capabilities": {"drop": ["ALL"], "add": ["KILL"]}}, held) == ["CAP_KILL"]
     assert plan_capabilities({"privileged": True}, held) == held
+    everything = {name.removeprefix("CAP_") for name in held_capabilities()}
+    assert not everything & FORBIDDEN
+    assert {ALL_CAPABILITIES[number] for number in nodeinit.FORBIDDEN} == FORBIDDEN
 
 
 def test_namespaces_are_the_pods_unless_it_asks_for_the_nodes() -> None:
@@ -118,12 +124,19 @@ def test_namespaces_are_the_pods_unless_it_asks_for_the_nodes() -> None:
     assert "network" not in kinds(hostNetwork=True)
 
 
-def test_only_a_privileged_container_sees_everything() -> None:
+def test_not_even_a_privileged_container_sees_the_machine() -> None:
     plain, privileged = (
         spec({"name": "c", "image": "i", "securityContext": {"privileged": p}})["linux"] for p in (False, True)
     )
     assert "/proc/kcore" in plain["maskedPaths"]
-    assert privileged["maskedPaths"] == []
+    assert privileged["maskedPaths"] == plain["maskedPaths"]
+    assert "/proc/sys/kernel" in privileged["readonlyPaths"]
+    assert "/proc/sys/net" not in privileged["readonlyPaths"]
+    assert {"allow": True, "access": "rwm"} not in privileged["resources"]["devices"]
+    for one, mounts in ((plain, False), (privileged, True)):
+        (row,) = one["seccomp"]["syscalls"]
+        assert "open_by_handle_at" in row["names"]
+        assert ("mount" in row["names"]) is mounts
     assert plain["resources"]["devices"] == [{"allow": False, "access": "rwm"}]
 
 

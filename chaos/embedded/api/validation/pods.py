@@ -30,6 +30,7 @@ def validate_pod_spec(spec: Mapping[str, Any], field: str = "spec") -> Causes:
     yield from security.texts(spec, field)
     yield from security.identity(spec.get("securityContext") or {}, f"{field}.securityContext")
     yield from security.sysctls(spec, field)
+    yield from security.host_users(spec, field)
     if not spec.get("containers"):
         yield required(f"{field}.containers")
     seen: set[str] = set()

@@ -39,6 +39,11 @@ def _id(value: int, field: str) -> Causes:
         yield wrong(field, value, f"must be between 0 and {MOST_ID}, inclusive")
 
 
+def host_users(spec: Mapping[str, Any], where: str) -> Causes:
+    if spec.get("hostUsers") is False:
+        yield not_allowed(f"{where}.hostUsers", "user namespaces are not served by this cluster")
+
+
 def sysctls(spec: Mapping[str, Any], where: str) -> Causes:
     seen: set[str] = set()
     for index, one in enumerate((spec.get("securityContext") or {}).get("sysctls") or []):
@@ -81,7 +86,9 @@ def container(one: Mapping[str, Any], where: str) -> Causes:
         for index, name in enumerate((context.get("capabilities") or {}).get(kind) or []):
             if not _CAPABILITY.fullmatch(name):
                 yield wrong(f"{where}.securityContext.capabilities.{kind}[{index}]", name, "not a capability's name")
-    if context.get("procMount", "Default") not in ("Default", "Unmasked"):
+    if context.get("procMount", "Default") == "Unmasked":
+        yield wrong(f"{where}.securityContext.procMount", "Unmasked", "`hostUsers` must be false to use `Unmasked`")
+    elif context.get("procMount", "Default") != "Default":
         yield unsupported(f"{where}.securityContext.procMount", context["procMount"], ("Default", "Unmasked"))
     limit = ((one.get("resources") or {}).get("limits") or {}).get("memory", LEAST_MEMORY)
     with contextlib.suppress(ValueError, OverflowError):  # not a quantity: said elsewhere
