@@ -250,7 +250,7 @@ class Containers:
             self._sandbox.hostname,
             self._sandbox.files(),
             self._sandbox.volumes,
-            self._machine().binds,
+            self._machine().installation,
             f"{inside}/termination-log",
             self._pid_namespace(pod, container),
             f"{HOME}/c/{cid}/parts",

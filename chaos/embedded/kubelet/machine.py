@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import pwd
 import shutil
 import socket
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -29,23 +29,25 @@ SHARED: Final = "SHAREDFATE_SHARED_DIRS"  # environment: directories, separated 
 KUBELET: Final = "/var/lib/kubelet"  # in the node; the same files lie under the node's run directory
 OFF_SECONDS: Final = 2.0
 DATAGRAM: Final = 1 << 18  # bytes of a request at most, as nodeinit receives them
-SEEN: Final = (
-    "bin",
-    "sbin",
-    "lib",
-    "lib32",
-    "lib64",
-    "libx32",
-    "usr",
-    "etc",
-    "opt",
-    "var",
-)  # the rest of `/` is masked
-SECRET: Final = ("/etc/shadow", "/etc/gshadow", "/etc/shadow-", "/etc/gshadow-", "/etc/ssh", "/etc/ssl/private",
-                 "/etc/kubernetes",
-                 "/etc/sudoers", "/etc/sudoers.d", "/var/lib/docker", "/var/lib/containerd", "/var/lib/kubelet",
-                 "/var/lib/sharedfate",
-                 "/var/tmp", "/var/spool", "/var/mail", "/var/backups", "/var/log", "/var/cache")  # fmt: skip
+# What of the machine a node and its pods may see; all else is not there, whatever it is called.
+PROGRAMS: Final = ("bin", "sbin", "lib", "lib32", "lib64", "libx32", "libexec", "share", "local")  # of /usr
+LOCAL_PROGRAMS: Final = ("bin", "sbin", "lib", "lib32", "lib64", "libexec")  # of /usr/local
+SETTINGS: Final = (
+    "alternatives", "bindresvport.blacklist", "ca-certificates", "ca-certificates.conf", "crypto-policies",
+    "debian_version", "ethertypes", "gai.conf", "host.conf", "iproute2", "ld.so.cache", "ld.so.conf", "ld.so.conf.d",
+    "localtime", "locale.alias", "magic", "magic.mime", "mime.types", "netconfig", "networks", "nsswitch.conf",
+    "os-release", "pki/ca-trust", "pki/tls/cert.pem", "pki/tls/certs", "protocols", "rpc", "services", "shells",
+    "ssl/cert.pem", "ssl/certs", "ssl/openssl.cnf", "terminfo", "timezone", "xattr.conf",
+)  # of /etc, where everybody may read them  # fmt: skip
+EMPTY: Final = (
+    "dev", "etc", "home", "media", "mnt", "opt", "proc", "run", "srv", "sys", "tmp", "usr", "var/cache", "var/lib",
+    "var/local", "var/log", "var/opt", "var/spool", "var/tmp",
+)  # directories  # fmt: skip
+USERS: Final = {
+    "passwd": "root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin\n"
+    "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
+    "group": "root:x:0:\ndaemon:x:1:\ntty:x:5:\nnogroup:x:65534:\n",
+}
 
 
 class MachineDown(RuntimeError):
@@ -80,27 +82,70 @@ def installation() -> list[str]:
     ]
     kept: list[str] = []
     for path in dict.fromkeys(str(p.resolve()) for p in found if p.exists()):
-        if path != "/" and not any(path == other or path.startswith(other + "/") for other in (*kept, "/usr")):
+        if path not in ("/", "/usr") and not any(_within(path, other) for other in kept):
             kept.append(path)
     return kept
 
 
-def plan_masks(run_dir: Path) -> list[str]:
-    """Paths of the machine that no node may see: what is not a system directory, homes, credentials, the run
-    directory.
-    """
-    masks = [
-        f"/{entry.name}"
-        for entry in os.scandir("/")
-        if entry.is_dir(follow_symlinks=False) and entry.name not in SEEN and entry.name not in ("proc", "sys", "dev")
+def program_directories() -> list[str]:
+    """/usr, and those beside it that are directories of their own where /usr is not merged."""
+    beside = [f"/{name}" for name in PROGRAMS if name not in ("share", "local", "libexec")]
+    return ["/usr", *(path for path in beside if os.path.isdir(path) and not os.path.islink(path))]
+
+
+def plan_masks() -> list[str]:
+    """What of the program directories no node sees: whatever is not on the list."""
+    return [
+        f"{directory}/{entry.name}"
+        for directory, allowed in (("/usr", PROGRAMS), ("/usr/local", LOCAL_PROGRAMS))
+        if os.path.isdir(directory)
+        for entry in os.scandir(directory)
+        if entry.name not in allowed
     ]
-    homes = [entry.pw_dir for entry in pwd.getpwall() if entry.pw_uid >= 1000] + [os.path.expanduser("~")]
-    masks += [
-        path
-        for path in [*sorted(homes), *SECRET, str(run_dir)]
-        if path != "/" and path.count("/") > 1 and os.path.exists(path)
-    ]
-    return [path for path in dict.fromkeys(masks) if not any(_within(path, other) and path != other for other in masks)]
+
+
+def make_skeleton(directory: Path) -> None:
+    """The root of nodes and of the image that is the installation, without its programs: empty directories, links,
+    users of its own, and copies of the settings on the list. Nothing to do when it is there."""
+    if directory.is_dir():
+        return
+    new = directory.with_name(f"{directory.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    for name in EMPTY:
+        (new / name).mkdir(parents=True, exist_ok=True)
+    (new / "root").mkdir(mode=0o700)
+    for name in ("tmp", "var/tmp"):
+        (new / name).chmod(0o1777)
+    for name, target in (("var/run", "/run"), ("var/lock", "/run/lock")):
+        (new / name).symlink_to(target)
+    for name in PROGRAMS:
+        if os.path.islink(f"/{name}"):
+            (new / name).symlink_to(os.readlink(f"/{name}"))
+    for name in SETTINGS:
+        _copy_public(Path("/etc", name), new / "etc" / name)
+    for name, text in USERS.items():
+        (new / "etc" / name).write_text(text)
+    new.chmod(0o755)
+    new.rename(directory)
+
+
+def _copy_public(source: Path, target: Path) -> None:
+    """Copy what everybody may read: files, directories of them, links as links."""
+    try:
+        status = source.lstat()
+        if stat.S_ISLNK(status.st_mode):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.symlink_to(os.readlink(source))
+        elif stat.S_ISDIR(status.st_mode) and status.st_mode & 0o005 == 0o005:
+            target.mkdir(parents=True, exist_ok=True)
+            for entry in os.scandir(source):
+                _copy_public(Path(entry.path), target / entry.name)
+        elif stat.S_ISREG(status.st_mode) and status.st_mode & 0o004:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target, follow_symlinks=False)
+            target.chmod(status.st_mode & 0o755)
+    except FileNotFoundError:
+        return  # a machine without it
 
 
 def _within(path: str, directory: str) -> bool:
@@ -108,16 +153,18 @@ def _within(path: str, directory: str) -> bool:
 
 
 def plan_binds(masks: Sequence[str]) -> list[str]:
-    """What is put back into a node, read-only: the installation, and file systems mounted below system directories."""
-    device = os.stat("/").st_dev
-    binds = [
-        path for path in installation() if any(_within(path, mask) for mask in masks) or os.stat(path).st_dev != device
-    ]
+    """What is put into a node as it is, read-only: the installation, and file systems mounted below programs."""
+    shown = program_directories()
+
+    def seen(path: str) -> bool:
+        return any(_within(path, one) for one in shown) and not any(_within(path, mask) for mask in masks)
+
+    device = os.stat("/usr").st_dev
+    binds = [path for path in installation() if not seen(path) or os.stat(path).st_dev != device]
     with open("/proc/self/mountinfo") as file:
         for line in file:
             target = line.split()[4]
-            system = target.split("/")[1] in ("usr", "opt", "lib", "lib64", "bin", "sbin") and target.count("/") <= 2
-            if system and target not in binds:
+            if seen(target) and target not in shown and target.count("/") <= 3 and target not in binds:
                 binds.append(target)
     return binds
 
@@ -146,7 +193,7 @@ class Machine:
         self.run_dir = run_dir
         self.images = images
         self.cgroup = cgroup
-        self.masks = plan_masks(run_dir.parents[1])
+        self.masks = plan_masks()
         self.binds = plan_binds(self.masks)
         self._files = dict(files)
         self._on_exit = on_exit
@@ -158,6 +205,12 @@ class Machine:
         self._ready: asyncio.Future[None] | None = None
         self._backlog: list[tuple[bytes, list[int]]] = []
         self._next = 0
+
+    @property
+    def installation(self) -> dict[str, str]:
+        """What a container of the installation's image is shown, read-only: path in it -> path in the node."""
+        programs = {path: f"{HOME}/programs{path}" for path in program_directories()}
+        return programs | {path: path for path in self.binds}
 
     @property
     def up(self) -> bool:
@@ -180,9 +233,12 @@ class Machine:
         for end in (ours, theirs):
             for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
                 end.setsockopt(socket.SOL_SOCKET, option, 1 << 20)
+        skeleton = self.run_dir.parents[1] / "skeleton"
+        await asyncio.to_thread(make_skeleton, skeleton)
         config = {
             "name": self.name, "base": str(base), "kubelet": str(self.run_dir / "kubelet"), "images": str(self.images),
             "controllers": {name: root + self.cgroup for name, root in cgroups.controllers().items()},
+            "skeleton": str(skeleton), "programs": program_directories(),
             "masks": self.masks, "binds": self.binds, "shared": plan_shared(), "files": self._files,
         }  # fmt: skip
         devices.wall(os.path.dirname(self.cgroup))

@@ -2,7 +2,7 @@
 
 Run by path with the plain interpreter (`python -I -S nodeinit.py FD`), never imported by the server: it must start in a
 few milliseconds and hold nothing of the server's. It moves into the node's cgroup, unshares every namespace, builds a
-root (an overlay over the machine's, in which homes, credentials and everything unknown are masked), and as PID 1 of the
+root (a skeleton with the machine's programs laid into it, and nothing else of the machine's), and as PID 1 of the
 node obeys the server over a socket of JSON datagrams. It dies with the server, and the kernel ends the node with it.
 
 Requests carry `id` and get one reply with that `id`. Events come unasked: `exit` of a container, `sandbox` (its pause
@@ -153,6 +153,11 @@ def make_masks(layer: str, masks: list[str]) -> None:
             os.mknod(target, stat.S_IFCHR, 0)
 
 
+def lay(name: str, target: str, lower: list[str], upper: str, work: str) -> None:
+    """An overlay, writable in `upper`."""
+    mount(name, target, "overlay", 0, f"lowerdir={':'.join(lower)},upperdir={upper},workdir={work}")
+
+
 def make_root(config: dict[str, Any]) -> None:
     """Mounts of the node, in the new mount namespace; ends with the node's root as `/`."""
     base = config["base"]
@@ -161,14 +166,26 @@ def make_root(config: dict[str, Any]) -> None:
     for name in ("mask", "upper", "work", "root"):
         os.mkdir(f"{base}/{name}")
     make_masks(f"{base}/mask", config["masks"])
-    lower = f"{base}/mask:/"
+    for path in config["binds"]:  # places to put them, where a container cannot make any
+        if os.path.isdir(path) and any(path.startswith(program + "/") for program in config["programs"]):
+            os.makedirs(f"{base}/mask{path}", exist_ok=True)
     root = f"{base}/root"
-    mount("node", root, "overlay", 0, f"lowerdir={lower},upperdir={base}/upper,workdir={base}/work")
+    lay("node", root, [config["skeleton"]], f"{base}/upper", f"{base}/work")
+    for index, path in enumerate(config["programs"]):  # the machine's own, below what hides the rest of it
+        os.makedirs(base + "/mask" + path, exist_ok=True)
+        os.makedirs(root + path, exist_ok=True)
+        for name in ("programs-upper", "programs-work"):
+            os.mkdir(f"{base}/{name}-{index}")
+        lower = [base + "/mask" + path, path]
+        lay("programs", root + path, lower, f"{base}/programs-upper-{index}", f"{base}/programs-work-{index}")
     os.makedirs(root + HOME, exist_ok=True)
     mount("containers", root + HOME, "tmpfs", 0, "mode=0700,size=50%")
-    for name in ("image", "images", "c"):
+    for name in ("image", "images", "c", "programs"):
         os.mkdir(f"{root}{HOME}/{name}")
-    mount("image", f"{root}{HOME}/image", "overlay", MS_RDONLY, f"lowerdir={lower}")
+    bind(config["skeleton"], f"{root}{HOME}/image", readonly=True)
+    for path in config["programs"]:
+        os.makedirs(f"{root}{HOME}/programs{path}")
+        mount("image", f"{root}{HOME}/programs{path}", "overlay", MS_RDONLY, f"lowerdir={base}/mask{path}:{path}")
     bind(config["images"], f"{root}{HOME}/images", readonly=True)
     bind(config["kubelet"], f"{root}/var/lib/kubelet", readonly=False)
     for path in config["binds"]:

@@ -108,7 +108,7 @@ class Surroundings:
     hostname: str
     files: Mapping[str, str] = field(default_factory=dict)  # path in the container -> path in the node
     volumes: Mapping[str, Volume] = field(default_factory=dict)
-    installation: Sequence[str] = ()
+    installation: Mapping[str, str] = field(default_factory=dict)  # path in the container -> path in the node
     termination_log: str = ""
     pid_namespace: str = ""  # one to join instead of a new one
     parts: str = ""  # directory of the node in which it has put the subPaths, by the index of their mount
@@ -290,7 +290,7 @@ def plan_mounts(
     if privileged:  # runs the node's own tools: it sees the node's cgroups
         mounts.append(_bind("/sys/fs/cgroup", "/sys/fs/cgroup", readonly=False))
     if image.installation:
-        mounts += [_bind(path, path, readonly=True) for path in around.installation]
+        mounts += [_bind(source, path, readonly=True) for path, source in around.installation.items()]
     mounts += [_bind(source, path, readonly=False) for path, source in around.files.items()]
     if around.termination_log:
         mounts.append(

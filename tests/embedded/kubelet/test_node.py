@@ -145,13 +145,13 @@ def test_homes_and_credentials_are_masked_and_the_installation_is_there() -> Non
 
 def test_what_a_container_writes_stays_in_it() -> None:
     async def body(world: World) -> None:
-        world.create(pod("p", shell("app", "echo x > /usr/kubelet-test; echo y > /etc/kubelet-test; exec sleep 600")))
+        world.create(pod("p", shell("app", "echo x > /opt/kubelet-test; echo y > /etc/kubelet-test; exec sleep 600")))
         world.create(pod("q", shell("app", "exec sleep 600")))
         await world.ready("p")
         await world.ready("q")
-        code, _ = await world.run("q", "app", "test", "-e", "/usr/kubelet-test")
+        code, _ = await world.run("q", "app", "test", "-e", "/opt/kubelet-test")
         assert code == 1
-        assert not Path("/usr/kubelet-test").exists()
+        assert not Path("/opt/kubelet-test").exists()
         assert not Path("/etc/kubelet-test").exists()
 
     in_world(body)

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
+import chaos
 from chaos.embedded.beneath import Beneath
 from chaos.embedded.kubelet import cgroups, nodeinit
 from chaos.embedded.kubelet.environment import ConfigError, container_environment, expand, field_value, resource_value
 from chaos.embedded.kubelet.images import Image, normal
 from chaos.embedded.kubelet.logs import render
-from chaos.embedded.kubelet.machine import plan_binds, plan_masks
+from chaos.embedded.kubelet.machine import SETTINGS, USERS, make_skeleton, plan_binds, plan_masks
 from chaos.embedded.kubelet.sandbox import plan_hostname, plan_resolv
 from chaos.embedded.kubelet.spec import (
     ALL_CAPABILITIES,
@@ -36,7 +37,7 @@ NODE = {"name": "node", "ip": "1.2.3.4", "memory": "4096", "cpu": "2"}
 
 
 def spec(container: dict[str, Any], **more: Any) -> dict[str, Any]:
-    around = Surroundings(7, "/root", "p", installation=["/inst"])
+    around = Surroundings(7, "/root", "p", installation={"/inst": "/inst"})
     return plan_spec(
         POD | {"spec": {"containers": [container], **more}},
         container,
@@ -252,11 +253,24 @@ def test_files_of_a_volume_change_all_at_once_and_only_when_they_differ(tmp_path
 
 
 def test_what_a_node_may_see_is_a_short_list_and_the_installation_is_put_back() -> None:
-    masks = plan_masks(Path("/run/sharedfate"))
-    assert {"/home", "/tmp", "/run", "/etc/shadow"} <= set(masks)
-    assert not any(mask in ("/usr", "/etc", "/proc", "/var") for mask in masks)
-    assert not any(one != other and one.startswith(other + "/") for one in masks for other in masks)
-    assert plan_binds(["/"[:0] + str(Path(__file__).parents[3])])
+    masks = plan_masks()
+    assert {"/usr/src", "/usr/local/etc", "/usr/local/share"} & set(masks) or not Path("/usr/src").exists()
+    assert not {"/usr/bin", "/usr/lib", "/usr/share", "/usr/local"} & set(masks)
+    package = str(Path(chaos.__file__).parent)
+    assert any(package == path or package.startswith(path + "/") for path in plan_binds(masks))
+    assert all(path.startswith("/") and path not in ("/", "/usr", "/etc", "/root") for path in plan_binds(masks))
+
+
+def test_the_skeleton_holds_what_everybody_may_read_of_a_list_and_users_of_its_own(tmp_path: Path) -> None:
+    made = tmp_path / "skeleton"
+    make_skeleton(made)
+    make_skeleton(made)
+    assert {path.name for path in (made / "etc").iterdir()} <= {name.split("/")[0] for name in SETTINGS} | set(USERS)
+    assert not (made / "etc" / "ssl" / "private").exists()
+    assert (made / "etc" / "passwd").read_text() != Path("/etc/passwd").read_text()
+    files = [path for path in made.rglob("*") if path.is_file() and not path.is_symlink()]
+    assert files
+    assert all(path.stat().st_mode & 0o004 and path.is_relative_to(made / "etc") for path in files)
 
 
 def test_a_partial_line_of_a_log_is_joined_and_a_whole_one_ends() -> None:

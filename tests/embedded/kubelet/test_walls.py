@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import subprocess
@@ -100,6 +101,40 @@ def test_no_pod_reaches_a_disk_or_the_kernels_settings(sort: str) -> None:
         from chaos.embedded.kubelet.spec import ALL_CAPABILITIES
 
         assert not {name for number, name in enumerate(ALL_CAPABILITIES) if bits >> number & 1} & FORBIDDEN
+
+    in_world(body)
+
+
+LISTING = r"""
+import json, os
+found = []
+for top in ("/", "/node/"):
+    for name in os.listdir(top) if os.path.isdir(top) else ():
+        if name in ("proc", "sys", "dev", "usr", "node", "run", "tmp") or os.path.islink(top + name):
+            continue
+        for where, directories, names in os.walk(top + name):
+            directories[:] = [one for one in directories if f"{where}/{one}" not in SKIPPED]
+            found += [f"{where}/{one}" for one in names]
+print(json.dumps(found))
+"""
+
+
+def test_of_the_machines_files_a_node_and_its_pods_see_a_list_and_nothing_else() -> None:
+    async def body(world: World) -> None:
+        volumes = [{"name": "root", "hostPath": {"path": "/"}}]
+        mounts = [{"name": "root", "mountPath": "/node"}]
+        world.create(pod("p", shell("app", "exec sleep 600", volumeMounts=mounts), volumes=volumes))
+        await world.ready("p")
+        skipped = [*world.node.machine().binds, "/var/lib/sharedfate", "/var/lib/kubelet"]
+        program = f"SKIPPED = {skipped + ['/node' + one for one in skipped]!r}" + LISTING
+        code, said = await world.run("p", "app", "python3", "-c", program)
+        assert code == 0, said
+        seen = {path.removeprefix("/node") for path in json.loads(said)}
+        skeleton = world.run_dir / "skeleton"
+        copied = [path for path in skeleton.rglob("*") if path.is_file() or path.is_symlink()]
+        known = {f"/{path.relative_to(skeleton)}" for path in copied}
+        assert {"/etc/passwd", "/etc/ssl/certs/ca-certificates.crt"} <= seen or not Path("/etc/ssl/certs").exists()
+        assert seen <= known | {f"/etc/{name}" for name in ("hosts", "hostname", "resolv.conf")}
 
     in_world(body)
 
