@@ -80,8 +80,14 @@ def plan_loader(client: str, tenant: str, beside: Object, rule: LoaderRule, *, r
         ],
         "ports": [{"name": "control", "containerPort": PORT_CONTROL}],
         "readinessProbe": {"httpGet": {"path": "/healthz", "port": PORT_CONTROL}, "periodSeconds": 1},
-        "resources": {"requests": {"cpu": "20m", "memory": "64Mi"}, "limits": {"cpu": "500m", "memory": "512Mi"}},
-        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        # A limit of at most five times the request: usual LimitRanges have a maxLimitRequestRatio of 10 or more.
+        "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"cpu": "500m", "memory": "512Mi"}},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "runAsNonRoot": True,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
     }
     return {
         "apiVersion": "v1",

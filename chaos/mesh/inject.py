@@ -13,7 +13,8 @@ from typing import Any, Final
 from chaos.errors import Misuse
 from chaos.mesh import manifests
 from chaos.model.modes import ProxyMode
-from chaos.names import LABEL_MESH, LABEL_MODE, LABEL_RUN
+from chaos.names import LABEL_MESH, LABEL_MODE, LABEL_POD_SECURITY, LABEL_RUN
+from chaos.resources import shipped
 
 Object = dict[str, Any]
 
@@ -82,6 +83,8 @@ def inject(objects: Iterable[Object], mode: ProxyMode, *, run: str, values: Mapp
         template = pod_template(obj)
         if patches and obj.get("kind") == "Namespace":
             obj["metadata"]["labels"] |= {LABEL_MESH: "enabled", LABEL_MODE: mode.name}
+            if LABEL_POD_SECURITY in obj["metadata"]["labels"] and needs_privileged(mode):
+                obj["metadata"]["labels"][LABEL_POD_SECURITY] = "privileged"
         elif patches and template is not None and _wants(template):
             _refuse_clashes(obj, template, patches[0])
             apply_patch(template, patches[0])
@@ -91,6 +94,21 @@ def inject(objects: Iterable[Object], mode: ProxyMode, *, run: str, values: Mapp
             extra = manifests.load(f"modes/{mode.name}/namespace.yaml", values_here)
             injected.extend(stamp(extra, run))
     return injected
+
+
+def needs_privileged(mode: ProxyMode) -> bool:
+    """Whether the mode puts containers with capabilities of their own into the applications' namespaces: capture beside
+    an application, or waypoints. Pod Security's level there has to be `privileged` then.
+    """
+    folder = shipped("manifests") / "modes" / mode.name
+    files = [folder / name for name in ("pod.yaml", "namespace.yaml", "waypoint.yaml")]
+    return any(_adds_capabilities(manifests.read(file)) for file in files if file.exists())
+
+
+def _adds_capabilities(node: Any) -> bool:
+    if isinstance(node, dict):
+        return bool((node.get("capabilities") or {}).get("add")) or any(map(_adds_capabilities, node.values()))
+    return isinstance(node, list) and any(map(_adds_capabilities, node))
 
 
 def _wants(template: Object) -> bool:

@@ -15,6 +15,7 @@ from chaos.cluster.nodes import NodeChoice
 from chaos.errors import ApiError, ExperimentFailure, Misuse, NotReady
 from chaos.kube.client import KINDS, Cluster
 from chaos.kube.placement import picture, read_placement
+from chaos.kube.readiness import Workload, await_ready
 from chaos.mesh import inject, manifests
 from chaos.mesh.authority import stored_authority
 from chaos.mesh.budget import Budget, Reference, divide
@@ -317,34 +318,13 @@ class Mesh:
         return json.loads(self.cluster.pod_http(SYSTEM_NAMESPACE, pods[0]["metadata"]["name"], PORT_XDS_STATUS, page))
 
     def wait_ready(self, objects: Iterable[Object], *, seconds: float = 60.0) -> None:
-        """Until the workloads among the objects are rolled out and ready; raises NotReady with what their pods say."""
+        """Until the workloads among the objects are rolled out and ready; raises NotReady with the cause of each."""
         waiting = [
-            (o["kind"], o["metadata"]["name"], o["metadata"].get("namespace", "default"))
+            Workload(o["kind"], o["metadata"].get("namespace", "default"), o["metadata"]["name"])
             for o in objects
             if o["kind"] in ("Deployment", "DaemonSet", "StatefulSet", "Pod")
         ]
-
-        def done() -> bool:
-            while waiting:
-                kind, name, namespace = waiting[-1]
-                found = self.cluster.find(kind, name, namespace)
-                if found is None or not is_ready(found):
-                    return False
-                waiting.pop()
-            return True
-
-        try:
-            self.cluster.wait("workloads ready", done, seconds=seconds)
-        except NotReady as error:
-            missing = ", ".join(f"{kind} {namespace}/{name}" for kind, name, namespace in waiting)
-            raise NotReady(f"not ready after {seconds:g} s: {missing}. {'; '.join(self._complaints())}") from error
-
-    def _complaints(self) -> list[str]:
-        return [
-            f"pod {pod['metadata']['namespace']}/{pod['metadata']['name']}: {text}"
-            for pod in self._pods()
-            if (text := complaint(pod))
-        ][:8]
+        await_ready(self.cluster, waiting, is_ready, seconds=seconds)
 
     def _pods(self) -> list[Object]:
         return self.cluster.list("Pod", labels=f"{LABEL_RUN}={self.run}")
@@ -395,27 +375,6 @@ def is_ready(obj: Mapping[str, Any]) -> bool:
     wanted = obj["spec"].get("replicas", 1)
     return bool(
         status.get("replicas", 0) == status.get("updatedReplicas", 0) == status.get("readyReplicas", 0) == wanted
-    )
-
-
-def complaint(pod: Mapping[str, Any]) -> str:
-    """Why the pod is not ready, in the cluster's own words; empty when it is."""
-    if _pod_ready(pod):
-        return ""
-    status = pod.get("status") or {}
-    for container in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
-        for state in (container.get("state") or {}, container.get("lastState") or {}):
-            for kind in ("waiting", "terminated"):
-                found = state.get(kind) or {}
-                if found.get("reason") not in (None, "Completed", "PodInitializing"):
-                    return f"{container['name']} {found['reason']} {found.get('message', '')}".strip()
-    return next(
-        (
-            f"{c['type']} is False: {c.get('message') or c.get('reason', '')}"
-            for c in status.get("conditions") or []
-            if c["status"] != "True"
-        ),
-        str(status.get("phase", "no status")),
     )
 
 

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 import chaos
+from chaos.embedded.api.pod_security import LevelVersion, describe, violations
+from chaos.external.description import LoaderRule
+from chaos.external.loaders import plan_loader
+from chaos.kube.client import Cluster
 from chaos.mesh import manifests
+from chaos.mesh.inject import needs_privileged, pod_template
+from chaos.mesh.install import Mesh
+from chaos.model.modes import MODES
+from chaos.names import LABEL_POD_SECURITY
 from chaos.resources import shipped
 
 CODE = Path(chaos.__file__).parent
@@ -56,3 +64,53 @@ def test_every_privileged_container_that_code_plans_says_that_it_is_root() -> No
     }
     assert found
     assert {place: keys for place, keys in found.items() if "runAsUser" not in keys} == {}
+
+
+def broken(pod: dict[str, Any], level: str) -> str:
+    """What the pod does that Pod Security's level forbids."""
+    return describe(violations(LevelVersion(level), pod["metadata"], pod["spec"]))
+
+
+def level_of(objects: list[dict[str, Any]], namespace: str) -> str:
+    """What Pod Security holds the pods of a namespace to."""
+    (own,) = (o for o in objects if o["kind"] == "Namespace" and o["metadata"]["name"] == namespace)
+    return str(own["metadata"]["labels"][LABEL_POD_SECURITY])
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_pod_keeps_the_standard_of_its_namespace(mode: str) -> None:
+    """Without labels of ours, a cluster whose default is *restricted* would refuse what is judged as *privileged*."""
+    mesh = Mesh(cast(Cluster, None), mode, run="r")
+    apps = [*manifests.reference("n1", "n2"), *manifests.job("j", tenant="a", nodes=["n1"])]
+    objects = [*mesh.system_manifests(), *mesh.inject(apps)]
+    in_tenants = mode in ("sidecar", "native-sidecar", "ambient-namespace", "ambient-pod")
+    assert needs_privileged(MODES[mode]) is in_tenants
+    assert level_of(objects, "tenant-a") == ("privileged" if in_tenants else "restricted")
+    judged = 0
+    for obj in objects:
+        template = pod_template(obj)
+        if template is None:
+            continue
+        level = level_of(objects, obj["metadata"]["namespace"])
+        assert broken(template, level) == "", obj["metadata"]["name"]
+        judged += 1
+    assert judged >= 9
+
+
+def test_what_is_ours_and_needs_no_rights_keeps_restricted_everywhere() -> None:
+    rule = LoaderRule()
+    beside = {"spec": {"nodeName": "n1", "containers": []}}
+    pods = [plan_loader("shop/frontend", "shop", beside, rule, run="r")]
+    pods += [
+        pod_template(obj)
+        for file in ("control-plane.yaml", "watchdog.yaml")
+        for obj in system(file)
+        if pod_template(obj)
+    ]
+    assert len(pods) == 3
+    for pod in pods:
+        assert broken(pod, "restricted") == ""
+
+
+def system(file: str) -> list[dict[str, Any]]:
+    return manifests.load(file, {"run": "r", "mesh_json": "{}"})

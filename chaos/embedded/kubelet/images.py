@@ -31,6 +31,7 @@ else:  # Debian 12 has 3.11.2, whose tarfile does not check what it unpacks
     from backports import tarfile  # type: ignore[no-redef]
 
 ALIASES: Final = "SHAREDFATE_IMAGE_ALIASES"
+OWN_USER: Final = "65532:65532"  # of the installation's image, as its Dockerfile has it
 SYSTEM_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -84,7 +85,12 @@ class Images:
         own = [IMAGE, *(name.strip() for name in os.environ.get(ALIASES, "").split(",") if name.strip())]
         self._own = {
             normal(name): Image(
-                name, digest, (f"{HOME}/image",), installation=True, environment={"PATH": search_path()}
+                name,
+                digest,
+                (f"{HOME}/image",),
+                installation=True,
+                environment={"PATH": search_path()},
+                user=OWN_USER if name == IMAGE else "",  # an alias stands for an image that is not known
             )
             for name in own
         }

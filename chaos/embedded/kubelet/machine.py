@@ -13,6 +13,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,16 +105,24 @@ def plan_masks() -> list[str]:
     ]
 
 
+_MAKING: Final = threading.Lock()
+
+
 def make_skeleton(directory: Path) -> None:
     """The root of nodes and of the image that is the installation, without its programs: empty directories, links,
     users of its own, and copies of the settings on the list. Nothing to do when it is there."""
-    if directory.is_dir():
-        return
+    with _MAKING:  # nodes start at the same time
+        if not directory.is_dir():
+            _make_skeleton(directory)
+
+
+def _make_skeleton(directory: Path) -> None:
     new = directory.with_name(f"{directory.name}.new")
     shutil.rmtree(new, ignore_errors=True)
     for name in EMPTY:
         (new / name).mkdir(parents=True, exist_ok=True)
-    (new / "root").mkdir(mode=0o700)
+    (new / "root").mkdir()
+    (new / "root").chmod(0o711)  # not to be looked into, and passed: the installation may lie below it
     for name in ("tmp", "var/tmp"):
         (new / name).chmod(0o1777)
     for name, target in (("var/run", "/run"), ("var/lock", "/run/lock")):

@@ -38,6 +38,7 @@ def pod(name: str, *containers: dict[str, Any], node: str = "node-1", **spec: An
             "restartPolicy": "Always",
             "terminationGracePeriodSeconds": 5,
             "serviceAccountName": "default",
+            "securityContext": {"runAsUser": 0},  # the image says another
             **spec,
             "containers": list(containers),
         },

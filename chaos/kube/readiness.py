@@ -1,0 +1,253 @@
+"""Why workloads are not ready, in the cluster's own words: conditions of workloads and pods, and their Events.
+
+Pure functions judge what was read; `await_ready` waits. Two things are no wait as others are: an image that is being
+pulled takes as long as it takes, and a pod that admission refuses is not made however long one waits.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from chaos.errors import NotReady
+from chaos.kube.client import Cluster
+
+Object = Mapping[str, Any]
+PULL_SECONDS: Final = 900.0  # for an image of a gigabyte over a slow line
+HOPELESS_AFTER: Final = 8.0  # seconds for which a refusal has to stand: quota and webhooks may come to their senses
+_LOOK_EVERY: Final = 2.0
+_GROUPS: Final = 4  # different causes that are shown
+# Events that say why a pod is not made, not placed or not started, the nearest to the cause first.
+_TELLING: Final = (
+    "FailedCreate",
+    "FailedScheduling",
+    "FailedMount",
+    "FailedAttachVolume",
+    "FailedCreatePodSandBox",
+    "Failed",
+    "ErrImageNeverPull",
+    "InspectFailed",
+    "BackOff",
+    "Unhealthy",
+)
+_REFUSED: Final = re.compile(r"is forbidden|denied the request|admission webhook|exceeded quota|is invalid")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Workload:
+    """One thing that is awaited."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}"
+
+    def owns(self, name: str) -> bool:
+        """Whether an object of that name is itself, or a Deployment's ReplicaSet."""
+        if self.kind != "Deployment":
+            return name == self.name
+        return name == self.name or re.fullmatch(rf"{re.escape(self.name)}-[a-z0-9]+", name) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was read of some namespaces: `objects` are the workloads that were found."""
+
+    objects: Mapping[Workload, Object]
+    pods: Sequence[Object]
+    events: Sequence[Object]
+
+
+def read(cluster: Cluster, waiting: Iterable[Workload]) -> Seen:
+    """The workloads, and all pods and Events of their namespaces."""
+    waiting = list(waiting)
+    namespaces = sorted({one.namespace for one in waiting})
+    found = {one: cluster.find(one.kind, one.name, one.namespace) for one in waiting}
+    return Seen(
+        {one: obj for one, obj in found.items() if obj is not None},
+        [pod for name in namespaces for pod in cluster.list("Pod", name)],
+        [event for name in namespaces for event in cluster.list("Event", name)],
+    )
+
+
+def causes(waiting: Iterable[Workload], seen: Seen) -> list[str]:
+    """A sentence for each different cause, with the workloads that it keeps."""
+    by_cause: dict[str, list[Workload]] = {}
+    for one in waiting:
+        by_cause.setdefault(_cause(one, seen), []).append(one)
+    lines = [f"{', '.join(map(str, kept))}: {cause}" for cause, kept in by_cause.items()]
+    more = len(lines) - _GROUPS
+    return [*lines[:_GROUPS], *([f"and {more} more causes"] if more > 0 else [])]
+
+
+def refusals(waiting: Iterable[Workload], seen: Seen) -> list[str]:
+    """The causes that waiting does not mend: pods of a workload that admission refuses."""
+    refused = [one for one in waiting if _REFUSED.search(_not_made(one, seen))]
+    return causes(refused, seen)
+
+
+def pulling(waiting: Iterable[Workload], seen: Seen) -> list[str]:
+    """The pods whose node is still pulling an image, as their Events have it."""
+    waiting = list(waiting)
+    last: dict[str, Object] = {}
+    for event in sorted(seen.events, key=_when):
+        if event.get("reason") in ("Pulling", "Pulled", "Failed", "BackOff"):
+            last[event["involvedObject"].get("uid", "")] = event
+    return [
+        pod["metadata"]["name"]
+        for pod in seen.pods
+        if last.get(pod["metadata"]["uid"], {}).get("reason") == "Pulling"
+        and (pod.get("status") or {}).get("phase") == "Pending"
+        and any(_is_of(one, pod["metadata"]) for one in waiting)
+    ]
+
+
+def await_ready(
+    cluster: Cluster, waiting: Sequence[Workload], ready: Callable[[Object], bool], *, seconds: float
+) -> None:
+    """Wait until all are ready.
+
+    Time in which an image of theirs is pulled does not count, up to a quarter of an hour. Raises NotReady, with the
+    cause of each, when the time is over, and as soon as a refusal has stood for some seconds.
+    """
+    left = list(waiting)
+    now = begin = looked = time.monotonic()
+    end, pulled, refused_since = now + seconds, 0.0, 0.0
+    while True:
+        while left:
+            found = cluster.find(left[-1].kind, left[-1].name, left[-1].namespace)
+            if found is None or not ready(found):
+                break
+            left.pop()
+        if not left:
+            return
+        now = time.monotonic()
+        if now - looked < _LOOK_EVERY and now < end:
+            time.sleep(0.05)
+            continue
+        seen, since, looked = read(cluster, left), looked, now
+        if pulled < PULL_SECONDS and pulling(left, seen):
+            pulled += now - since
+            end += now - since
+            continue
+        if lines := refusals(left, seen):
+            refused_since = refused_since or now
+            if now - refused_since >= HOPELESS_AFTER:
+                raise NotReady(f"not made after {now - begin:.0f} s: {'; '.join(lines)}")
+        else:
+            refused_since = 0.0
+        if now >= end:
+            raise NotReady(f"not ready after {now - begin - pulled:.0f} s: {'; '.join(causes(left, seen))}")
+
+
+def _cause(one: Workload, seen: Seen) -> str:
+    if one not in seen.objects:
+        return "it is not there: was it deleted meanwhile?"
+    pods = [pod for pod in seen.pods if _is_of(one, pod["metadata"])]
+    if why := _not_made(one, seen):
+        return why
+    texts = [text for pod in pods if (text := complaint(pod))]
+    uids = {pod["metadata"]["uid"] for pod in pods if complaint(pod)}
+    told = _last([event for event in seen.events if event["involvedObject"].get("uid") in uids], _TELLING)
+    if told:
+        return told
+    if texts:
+        return texts[0]
+    if not pods:
+        return "no pod of it was made, and no Event says why: is the controller manager running?"
+    return f"its pods are ready and it is not rolled out: {_state(seen.objects[one])}"
+
+
+def _not_made(one: Workload, seen: Seen) -> str:
+    """Why its controller cannot make its pods."""
+    events = [e for e in seen.events if e["involvedObject"].get("kind") != "Pod" and _involves(one, e)]
+    if told := _last(events, ("FailedCreate",)):
+        made = [pod for pod in seen.pods if _is_of(one, pod["metadata"])]
+        wanted = _wanted(seen.objects.get(one, {}))
+        return told if len(made) < wanted else ""
+    conditions = (seen.objects.get(one, {}).get("status") or {}).get("conditions") or []
+    return next((str(c.get("message", "")) for c in conditions if c["type"] == "ReplicaFailure" and _true(c)), "")
+
+
+def _wanted(obj: Object) -> int:
+    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+    if obj.get("kind") == "DaemonSet":
+        return int(status.get("desiredNumberScheduled") or 1)
+    return int(spec.get("replicas", spec.get("parallelism", 1)) or 1)
+
+
+def complaint(pod: Object) -> str:
+    """Why the pod is not ready, in the cluster's own words; empty when it is."""
+    status = pod.get("status") or {}
+    conditions = status.get("conditions") or []
+    if any(c["type"] == "Ready" and _true(c) for c in conditions) and "deletionTimestamp" not in pod["metadata"]:
+        return ""
+    if "deletionTimestamp" in pod["metadata"]:
+        return "its pod is being deleted"
+    for container in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
+        for state in (container.get("state") or {}, container.get("lastState") or {}):
+            for kind in ("waiting", "terminated"):
+                found = state.get(kind) or {}
+                if found.get("reason") not in (None, "Completed", "PodInitializing", "ContainerCreating"):
+                    code = f"exit code {found['exitCode']}" if found.get("exitCode") else ""
+                    words = [container["name"], found["reason"], code, str(found.get("message", "")).strip()]
+                    return " ".join(word for word in words if word)
+    return next(
+        (
+            f"{c['type']} is False: {c.get('message') or c.get('reason') or 'no reason is given'}"
+            for c in conditions
+            if not _true(c)
+        ),
+        f"its pod is {status.get('phase') or 'without a status: is the node heard of?'}",
+    )
+
+
+def _last(events: Iterable[Object], reasons: Sequence[str]) -> str:
+    """The most telling Event: the first of the reasons that there is, its latest."""
+    found: dict[str, Object] = {}
+    for event in sorted(events, key=_when):
+        if event.get("type") == "Warning" or event.get("reason") == "FailedCreate":
+            found[event.get("reason", "")] = event
+    for reason in reasons:
+        if reason in found:
+            return f"{reason}: {_same(str(found[reason].get('message', '')))}"
+    return ""
+
+
+def _same(message: str) -> str:
+    """The message without the pod's generated name, so that one cause of six pods is one sentence."""
+    words = " ".join(message.split())
+    return re.sub(r'(pods? )"?[a-z0-9.-]+-[a-z0-9]{5}"?(?= is forbidden)', r"\1", words).replace("  ", " ")
+
+
+def _involves(one: Workload, event: Object) -> bool:
+    involved = event["involvedObject"]
+    return involved.get("namespace") == one.namespace and one.owns(str(involved.get("name", "")))
+
+
+def _is_of(one: Workload, meta: Object) -> bool:
+    if meta.get("namespace") != one.namespace:
+        return False
+    if one.kind == "Pod":
+        return bool(meta["name"] == one.name)
+    owners = [owner.get("name", "") for owner in meta.get("ownerReferences") or []]
+    return any(one.owns(owner) for owner in owners)
+
+
+def _when(event: Object) -> str:
+    return str(event.get("lastTimestamp") or event.get("eventTime") or event["metadata"].get("creationTimestamp") or "")
+
+
+def _state(obj: Object) -> str:
+    status = obj.get("status") or {}
+    names = ("replicas", "updatedReplicas", "readyReplicas", "desiredNumberScheduled", "numberReady")
+    return ", ".join(f"{name} {status[name]}" for name in names if name in status) or "it has no status"
+
+
+def _true(condition: Object) -> bool:
+    return bool(condition["status"] == "True")

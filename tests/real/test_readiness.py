@@ -1,0 +1,159 @@
+"""Why workloads are not ready: a table of what clusters say, and the sentence that is made of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from chaos.kube.readiness import Seen, Workload, causes, complaint, pulling, refusals
+
+Object = dict[str, Any]
+SERVER = Workload("Deployment", "tenant-a", "server")
+OTHER = Workload("Deployment", "tenant-a", "server-two")
+PROXY = Workload("DaemonSet", "sharedfate-system", "node-proxy")
+
+
+def deployment(one: Workload = SERVER, **status: Any) -> Object:
+    return {"kind": one.kind, "metadata": {"name": one.name}, "spec": {"replicas": 2}, "status": status}
+
+
+def pod(name: str = "server-5f-abcde", owner: str = "server-5f", **status: Any) -> Object:
+    meta = {"name": name, "namespace": "tenant-a", "uid": name, "ownerReferences": [{"name": owner}]}
+    return {"metadata": meta, "status": {"phase": "Pending", **status}}
+
+
+def event(reason: str, message: str, kind: str, name: str, *, at: str = "1", kept: str = "Warning") -> Object:
+    involved = {"kind": kind, "namespace": "tenant-a", "name": name, "uid": name}
+    return {
+        "type": kept,
+        "reason": reason,
+        "message": message,
+        "involvedObject": involved,
+        "lastTimestamp": at,
+        "metadata": {},
+    }
+
+
+FORBIDDEN = 'Error creating: pods "server-5f-x7k2p" is forbidden: violates PodSecurity "restricted:latest"'
+QUOTA = 'Error creating: pods "server-5f-x7k2p" is forbidden: exceeded quota: small, requested: pods=1'
+DENIED = 'Error creating: admission webhook "deny.example" denied the request: hostPID'
+SCHEDULED: Object = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"}
+
+
+def container(**state: Any) -> Object:
+    return {"containerStatuses": [{"name": "server", "state": state}]}
+
+
+ROWS: dict[str, tuple[list[Object], list[Object], Object, str]] = {
+    "Pod Security": (
+        [],
+        [event("FailedCreate", FORBIDDEN, "ReplicaSet", "server-5f")],
+        deployment(),
+        'FailedCreate: Error creating: pods is forbidden: violates PodSecurity "restricted:latest"',
+    ),
+    "a quota for the second pod": (
+        [pod()],
+        [event("FailedCreate", QUOTA, "ReplicaSet", "server-5f")],
+        deployment(),
+        "FailedCreate: Error creating: pods is forbidden: exceeded quota: small, requested: pods=1",
+    ),
+    "a webhook, by the condition alone": (
+        [],
+        [],
+        deployment(conditions=[{"type": "ReplicaFailure", "status": "True", "message": DENIED}]),
+        DENIED,
+    ),
+    "a quota that let them through in the end": (
+        [pod(conditions=[SCHEDULED]), pod("server-5f-fghij", conditions=[SCHEDULED])],
+        [event("FailedCreate", QUOTA, "ReplicaSet", "server-5f")],
+        deployment(),
+        "PodScheduled is False: 0/3 nodes",
+    ),
+    "no node takes it": (
+        [pod(conditions=[SCHEDULED])],
+        [event("FailedScheduling", "0/3 nodes are available: 3 Insufficient cpu.", "Pod", "server-5f-abcde")],
+        deployment(),
+        "FailedScheduling: 0/3 nodes are available: 3 Insufficient cpu.",
+    ),
+    "a volume": (
+        [pod(**container(waiting={"reason": "ContainerCreating"}))],
+        [event("FailedMount", 'configmap "sharedfate-proxy" not found', "Pod", "server-5f-abcde")],
+        deployment(),
+        'FailedMount: configmap "sharedfate-proxy" not found',
+    ),
+    "an image that cannot be pulled": (
+        [pod(**container(waiting={"reason": "ImagePullBackOff", "message": "Back-off pulling image"}))],
+        [
+            event("BackOff", "Back-off pulling image", "Pod", "server-5f-abcde", at="3"),
+            event("Failed", "Failed to pull image: denied", "Pod", "server-5f-abcde", at="2"),
+        ],
+        deployment(),
+        "Failed: Failed to pull image: denied",
+    ),
+    "a container that ends": (
+        [pod(**container(terminated={"reason": "Error", "exitCode": 127}))],
+        [],
+        deployment(),
+        "server Error exit code 127",
+    ),
+    "not placed, and nobody says why": ([pod()], [], deployment(), "its pod is Pending"),
+    "nothing at all": ([], [], deployment(), "no pod of it was made, and no Event says why"),
+    "another workload's trouble": (
+        [pod("server-two-6-abcde", "server-two-6")],
+        [event("FailedCreate", FORBIDDEN, "ReplicaSet", "server-two-6")],
+        deployment(),
+        "no pod of it was made, and no Event says why",
+    ),
+    "an earlier Event that is over": (
+        [pod(conditions=[{"type": "Ready", "status": "True"}])],
+        [event("FailedScheduling", "0/3 nodes", "Pod", "server-5f-abcde")],
+        deployment(replicas=2, readyReplicas=1),
+        "its pods are ready and it is not rolled out: replicas 2, readyReplicas 1",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_workload_that_is_not_ready_says_why(name: str) -> None:
+    pods, events, obj, said = ROWS[name]
+    (line,) = causes([SERVER], Seen({SERVER: obj}, pods, events))
+    assert line.startswith(f"Deployment tenant-a/server: {said}")
+
+
+def test_one_cause_of_several_workloads_is_one_sentence() -> None:
+    events = [
+        event("FailedCreate", FORBIDDEN, "ReplicaSet", "server-5f"),
+        event("FailedCreate", FORBIDDEN.replace("server-5f-x7k2p", "server-two-6-qqqqq"), "ReplicaSet", "server-two-6"),
+    ]
+    (line,) = causes([SERVER, OTHER], Seen({SERVER: deployment(), OTHER: deployment(OTHER)}, [], events))
+    assert line.startswith("Deployment tenant-a/server, Deployment tenant-a/server-two: FailedCreate")
+
+
+def test_what_was_deleted_is_said() -> None:
+    assert causes([SERVER], Seen({}, [], [])) == [
+        "Deployment tenant-a/server: it is not there: was it deleted meanwhile?"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "hopeless"), [(name, "Pod Security" in name or "quota for" in name or "webhook" in name) for name in ROWS]
+)
+def test_only_a_refusal_of_admission_is_not_waited_for(name: str, hopeless: bool) -> None:
+    pods, events, obj, _ = ROWS[name]
+    assert bool(refusals([SERVER], Seen({SERVER: obj}, pods, events))) is hopeless
+
+
+def test_an_image_is_being_pulled_until_it_was() -> None:
+    begun = event("Pulling", "Pulling image", "Pod", "server-5f-abcde", at="1", kept="Normal")
+    done = event("Pulled", "Pulled image", "Pod", "server-5f-abcde", at="2", kept="Normal")
+    assert pulling([SERVER], Seen({}, [pod()], [begun])) == ["server-5f-abcde"]
+    assert pulling([SERVER], Seen({}, [pod()], [done, begun])) == []
+    assert pulling([OTHER], Seen({}, [pod()], [begun])) == []
+
+
+def test_a_ready_pod_has_no_complaint_unless_it_ends() -> None:
+    ready = pod(conditions=[{"type": "Ready", "status": "True"}])
+    assert complaint(ready) == ""
+    ready["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert complaint(ready) == "its pod is being deleted"
