@@ -28,8 +28,8 @@ from chaos.kube.client import Cluster
 from chaos.load.client import LoaderClient
 from chaos.mesh import manifests
 from chaos.mesh.install import Mesh
-from chaos.model.fate import Role
 from chaos.model.modes import MODES
+from chaos.model.placement import Role
 
 RESULTS = Path(__file__).parent / "results" / "mesh.md"
 RATE, SECONDS, MORE = 100, 6.0, 3

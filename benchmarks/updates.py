@@ -26,11 +26,11 @@ from pathlib import Path
 from typing import Any
 
 from chaos.mesh.ca import Authority
+from chaos.mesh.controlplane.cache import KINDS
 from chaos.mesh.controlplane.server import SERVER_NAMES, Plane, start_server
-from chaos.mesh.controlplane.tables import KINDS
 from chaos.mesh.envoy import bootstrap
 from chaos.mesh.envoy.build import build
-from tests.mesh.control.objects import config, namespace, node, pod, service, slice_of
+from tests.mesh.control.objects import config, namespace, node, service, sidecar_pod, slice_of
 from tests.mesh.control.test_server import Reviews
 
 RESULTS = Path(__file__).parent / "results" / "mesh.md"
@@ -99,11 +99,7 @@ def memory(pid: int) -> tuple[int, int]:
 
 async def measure(number: int, updates: int = UPDATES) -> Measured:
     """Start that many proxies, change the Service that often, and end them."""
-    proxied = {"sharedfate.io/proxy-container": "proxy"}
-    pods = [
-        pod(f"p{n}", ip=f"10.0.{1 + n // 200}.{1 + n % 200}", mode="sidecar", annotations=proxied)
-        for n in range(number)
-    ]
+    pods = [sidecar_pod(f"p{n}", ip=f"10.0.{1 + n // 200}.{1 + n % 200}") for n in range(number)]
     plane = Plane(Reviews(*pods), Authority.new(), build=build)  # type: ignore[arg-type]
     for obj in (config("sidecar"), node("node-1"), namespace("tenant-a"), service(), slice_of(*pods), *pods):
         plane.fold(obj["kind"], "ADDED", obj)

@@ -13,8 +13,8 @@ from chaos.mesh.budget import Budget
 from chaos.mesh.envoy.defects import Defect
 from chaos.mesh.install import Mesh
 from chaos.mesh.proxyconfig import placebo
-from chaos.model.fate import Placement
 from chaos.model.modes import mode_named
+from chaos.model.placement import Placement
 from chaos.names import ANNOTATION_PROXY_CONTAINER, IMAGE, LABEL_LAYER, LABEL_SCOPE
 
 Object = dict[str, Any]
@@ -71,16 +71,9 @@ class NativeSidecar(Disguised):
 
 class SecretlySharedSidecar(Disguised):
     """Mode `node` in the clothes of mode `sidecar`: each pod holds a container that is called its proxy and does
-    nothing; the node's proxy, which says of itself that it is none, carries everything."""
+    nothing; the node's proxy, which is none of a sidecar mode's, carries everything."""
 
     real = "node"
-
-    def system_manifests(self) -> list[Object]:
-        found = super().system_manifests()
-        for obj in found:
-            if obj["kind"] == "DaemonSet":
-                del obj["spec"]["template"]["metadata"]["annotations"][ANNOTATION_PROXY_CONTAINER]
-        return found
 
     def inject(self, objects: Iterable[Object]) -> list[Object]:
         found = super().inject(objects)

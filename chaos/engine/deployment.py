@@ -25,9 +25,10 @@ from chaos.load.collector import Loader
 from chaos.mesh import manifests
 from chaos.mesh.budget import Budget
 from chaos.mesh.install import Mesh
-from chaos.model.fate import Placement, ProxyInstance, path
+from chaos.model.fate import path
 from chaos.model.flow import Flow
 from chaos.model.modes import Layer, ProxyMode
+from chaos.model.placement import Placement, Proxy
 from chaos.names import LABEL_ROLE, PORT_CONTROL, PORT_TCP, SYSTEM_NAMESPACE
 
 REQUEST_TIMEOUT = 1.0  # seconds from when a request was due
@@ -133,17 +134,17 @@ class Deployment:
             live, Pick.ONE, what=f"loader of tenant {tenant.name}", name=lambda pod: str(pod["metadata"]["name"])
         )[0]
 
-    def proxies_of_client(self, tenant: Tenant, *, whole: bool = False) -> list[ProxyInstance]:
+    def proxies_of_client(self, tenant: Tenant, *, whole: bool = False) -> list[Proxy]:
         """The proxies of the first hop of a tenant's path, or of its whole path. None in mode `none`."""
         placement = self.placement()
-        found: dict[ProxyInstance, None] = {}
+        found: dict[Proxy, None] = {}
         for pair in placement.pairs():
             if pair.client.workload_key == tenant.client and placement.mode.hops:
                 hops = path(placement, pair)
                 found.update(dict.fromkeys(proxy for hop in (hops if whole else hops[:1]) for proxy in hop))
         return list(found)
 
-    def proxy_to_break(self, layer: Layer = Layer.L4) -> ProxyInstance:
+    def proxy_to_break(self, layer: Layer = Layer.L4) -> Proxy:
         """The first proxy of that layer on the first tenant's path; in mode `none` a placebo, which no traffic passes.
 
         The reference topology is made so that this one instance shows both directions.

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from chaos.history.model import Event, EventKind
-from chaos.model.fate import ProxyInstance
 from chaos.model.flow import Window
+from chaos.model.placement import Proxy
 
 FULL: Final = 0.9  # of its limit: a CFS quota that is used up reads as 0.95 to 1.02
 STRAINED: Final = 0.67  # of its limit
@@ -26,7 +26,7 @@ _LEAD_NS: Final = 1_200_000_000  # a reading covers the second before it
 _LAG_NS: Final = 200_000_000
 
 
-def use(proxy: ProxyInstance, events: Iterable[Event], held: Sequence[Window]) -> float | None:
+def use(proxy: Proxy, events: Iterable[Event], held: Sequence[Window]) -> float | None:
     """The median share of its CPU limit that a proxy used in the windows; None without a reading or a limit."""
     if not proxy.cpu_millicores:
         return None
@@ -47,11 +47,11 @@ def use(proxy: ProxyInstance, events: Iterable[Event], held: Sequence[Window]) -
 class Filled:
     """The proxies of an overloaded path by how full they were: `drowned` must hurt who shares them, `strained` may."""
 
-    drowned: tuple[ProxyInstance, ...]
-    strained: tuple[ProxyInstance, ...] = ()
+    drowned: tuple[Proxy, ...]
+    strained: tuple[Proxy, ...] = ()
 
 
-def filled(path: Sequence[ProxyInstance], events: Sequence[Event], held: Sequence[Window]) -> Filled:
+def filled(path: Sequence[Proxy], events: Sequence[Event], held: Sequence[Window]) -> Filled:
     """How full the proxies of the path were; without any reading all count as drowned, for nothing is known."""
     used = {proxy: use(proxy, events, held) for proxy in path}
     read = {proxy: share for proxy, share in used.items() if share is not None}

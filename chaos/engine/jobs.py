@@ -17,8 +17,8 @@ from chaos.faults.container import container_status
 from chaos.kube.client import KINDS
 from chaos.kube.placement import application
 from chaos.mesh import manifests
-from chaos.model.fate import ProxyInstance, serves
 from chaos.model.modes import Layer
+from chaos.model.placement import Proxy
 
 LINGERS: Final = 6.0  # seconds after its application's end, by which a Job that ends at all has ended
 SECONDS: Final = 90.0  # longest wait for a Job
@@ -90,7 +90,7 @@ class JobRun(AbstractContextManager["JobRun"]):
         found = self.cluster.list("Pod", self.tenant.namespace, labels=f"job-name={self.name}")
         return sorted(found, key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]))
 
-    def proxy(self, *, seconds: float = 30.0) -> ProxyInstance:
+    def proxy(self, *, seconds: float = 30.0) -> Proxy:
         """The L4 proxy that serves the running Job; in mode `none` the placebo of its node."""
 
         def running() -> dict[str, Any] | None:
@@ -99,10 +99,11 @@ class JobRun(AbstractContextManager["JobRun"]):
             )
 
         pod = self.cluster.wait(f"{self.name} runs", running, seconds=seconds)
-        who = application(pod)
+        who = application(pod, self.trial.mesh.mode)
         assert who is not None
         for proxy in self.trial.deployment.placement().proxies:
-            if serves(proxy, who) and (Layer.L4 in proxy.layers or not proxy.layers):
+            # A placebo serves nobody, and stands where the proxy would.
+            if proxy.key == proxy.scope.key_of(who) and (Layer.L4 in proxy.layers or not proxy.layers):
                 return proxy
         raise ExperimentFailure(f"{self.name}: no proxy serves {who.namespace}/{who.name}")
 

@@ -24,9 +24,10 @@ from chaos.external.beside import Beside
 from chaos.external.file import Call, Target
 from chaos.external.placement import read_target_placement
 from chaos.kube.client import Cluster
-from chaos.model.fate import Placement, ProxyInstance, path
+from chaos.model.fate import path
 from chaos.model.flow import Flow
 from chaos.model.modes import Layer
+from chaos.model.placement import Placement, Proxy
 from chaos.names import PORT_CONTROL, SYSTEM_NAMESPACE
 
 
@@ -82,7 +83,7 @@ def refuse_unlisted(placement: Placement, target: Target, listed: Sequence[str])
         )
 
 
-def breakable(placement: Placement, client: str, layer: Layer) -> ProxyInstance | None:
+def breakable(placement: Placement, client: str, layer: Layer) -> Proxy | None:
     """The proxy that a trial breaks: the first of that layer (else of any) on the client's path that is not in the
     client's own pod, which is a loader's. None where there is no mesh. Pure."""
     for pair in placement.pairs():
@@ -147,7 +148,7 @@ class TargetDeployment(Deployment):
         """The loaders' pods, each once: one may carry several calls."""
         return list(dict.fromkeys(super().loaders()))
 
-    def proxy_to_break(self, layer: Layer = Layer.L4) -> ProxyInstance:
+    def proxy_to_break(self, layer: Layer = Layer.L4) -> Proxy:
         """A proxy on the first call's path; see `breakable`. Without a mesh the placebo."""
         placement = self.placement()
         found = breakable(placement, self.tenants[0].client, layer)

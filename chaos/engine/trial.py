@@ -30,9 +30,10 @@ from chaos.history.model import Event, EventKind, Outcome, Samples
 from chaos.history.result import TrialResult
 from chaos.history.store import HistoryWriter
 from chaos.load.collector import Collector
-from chaos.model.fate import Placement, ProxyInstance, flow_shares, may_move
+from chaos.model.fate import flow_shares, may_move
 from chaos.model.faulting import FaultPhase, FaultShape
 from chaos.model.flow import Flow, Window, WindowKind
+from chaos.model.placement import Placement, Proxy
 from chaos.verdict import Expectation, Finding, Harm, HistoryView, Judgement, Thresholds, Verdict, judge, view_from
 from chaos.verdict.check import Check, undecided
 
@@ -95,8 +96,8 @@ class Trial:
         self.note(
             EventKind.PLACEMENT,
             {
-                "pods": [asdict(pod) for pod in self.placement.pods],
-                "proxies": [_proxy_json(p) for p in self.placement.proxies],
+                "pods": [pod.as_dict() for pod in self.placement.pods],
+                "proxies": [proxy.as_dict() for proxy in self.placement.proxies],
             },
         )
 
@@ -112,7 +113,7 @@ class Trial:
     # ---- what the model says
 
     def expect_fate_of(
-        self, *proxies: ProxyInstance, fault_shape: FaultShape, harm: Harm = Harm.EITHER, exempt: Sequence[Flow] = ()
+        self, *proxies: Proxy, fault_shape: FaultShape, harm: Harm = Harm.EITHER, exempt: Sequence[Flow] = ()
     ) -> Expectation:
         """Expect harm to just the flows whose pairs lie behind the proxies, by the share of them that does. Flows whose
         clients may move to other paths are exempt."""
@@ -124,7 +125,7 @@ class Trial:
         self._writer.note(since=self.since, expectation=self.expectation.as_dict(), thresholds=asdict(self.thresholds))
         return self.expectation
 
-    def flows_behind(self, *proxies: ProxyInstance) -> frozenset[Flow]:
+    def flows_behind(self, *proxies: Proxy) -> frozenset[Flow]:
         """The flows of which any traffic passes one of the proxies."""
         return frozenset(Flow(*call) for call, share in flow_shares(self.placement, proxies).items() if share > 0)
 
@@ -134,7 +135,7 @@ class Trial:
         self.target = f"{tenant.client} overloads {tenant.server}"
         return container_target(pod, "client")
 
-    def container(self, proxy: ProxyInstance) -> Target:
+    def container(self, proxy: Proxy) -> Target:
         """The live container of a proxy, as a fault's target."""
         target = container_target(self.cluster.get("Pod", proxy.pod, proxy.namespace), proxy.container)
         self.target = str(target)
@@ -174,7 +175,7 @@ class Trial:
         namespace, _, name = key.partition("/")
         return self.workload(next((kind for kind in KINDS if self.cluster.find(kind, name, namespace)), KINDS[0]), key)
 
-    def workload_of(self, proxy: ProxyInstance) -> Target:
+    def workload_of(self, proxy: Proxy) -> Target:
         """The workload that a proxy's pod belongs to, as a fault's target."""
         meta = self.cluster.get("Pod", proxy.pod, proxy.namespace)["metadata"]
         while owner := next((one for one in meta.get("ownerReferences") or [] if one.get("controller")), None):
@@ -512,20 +513,6 @@ def steady_since(failed: NDArray[np.int64], quiet: int) -> int:
     edges = np.concatenate(([quiet], np.sort(failed[failed >= quiet])))
     apart = np.flatnonzero(np.diff(edges) >= SOUND_SECONDS * 1e9)
     return int(edges[apart[0] if len(apart) else -1])
-
-
-def _proxy_json(proxy: ProxyInstance) -> dict[str, Any]:
-    return {
-        "namespace": proxy.namespace,
-        "pod": proxy.pod,
-        "container": proxy.container,
-        "node": proxy.node,
-        "layers": sorted(proxy.layers),
-        "scope": str(proxy.scope),
-        "key": proxy.key,
-        "container_id": proxy.container_id,
-        "cpu_millicores": proxy.cpu_millicores,
-    }
 
 
 def _look(index: int, judgement: Judgement) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from chaos.engine.restarts import Snapshot, container_snapshot
 from chaos.engine.trial import Trial
 from chaos.faults.model import Fault
 from chaos.history.model import Flag, Outcome, Samples
-from chaos.model.fate import Placement, ProxyInstance, path
+from chaos.model.fate import path
 from chaos.model.flow import WindowKind
+from chaos.model.placement import Placement, Proxy
 from chaos.verdict.check import decided, measured
 
 STREAMS: Final = 4  # long-lived connections of each tenant
@@ -91,7 +92,7 @@ def application_restarts(placement: Placement, before: Snapshot, after: Snapshot
     }
 
 
-def _proxy_before(trial: Trial) -> ProxyInstance:
+def _proxy_before(trial: Trial) -> Proxy:
     """The last proxy before one of the first tenant's servers; the placebo where there is none."""
     placement, tenant = trial.placement, trial.deployment.tenants[0]
     for pair in placement.pairs():

@@ -15,11 +15,11 @@ from chaos.external.file import Target
 from chaos.external.loaders import loaded, plan_loaders
 from chaos.external.placement import read_target_placement
 from chaos.kube.client import Cluster
-from chaos.kube.placement import proxy
+from chaos.kube.placement import proxy_of
 from chaos.mesh import inject, manifests
 from chaos.mesh.install import Mesh, Object
 from chaos.mesh.proxyconfig import config_map, proxy_config
-from chaos.model.fate import Placement
+from chaos.model.placement import Placement
 from chaos.names import LABEL_ROLE, LABEL_RUN, SYSTEM_NAMESPACE
 
 
@@ -68,7 +68,7 @@ class Beside(Mesh):
             if self.mode.hops
             else self.cluster.list("Pod", SYSTEM_NAMESPACE, labels=f"{LABEL_RUN}={self.run},{LABEL_ROLE}=proxy")
         )
-        own = tuple(instance for pod in placebos if (instance := proxy(pod, {})) is not None)
+        own = tuple(instance for pod in placebos if (instance := proxy_of(pod, self.mode, {})) is not None)
         return replace(found, mode=replace(found.mode, name=self.mode.name), proxies=(*found.proxies, *own))
 
     def _publish(self, namespaces: Sequence[str]) -> None:

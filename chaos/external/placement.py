@@ -12,9 +12,10 @@ from chaos.external.description import MeshDescription, ProxyRule, descriptions
 from chaos.external.detection import detect_mesh
 from chaos.external.file import Target
 from chaos.kube.client import Cluster
-from chaos.kube.placement import is_live, quantity_bytes, quantity_millicores, workload
-from chaos.model.fate import Placement, PodRef, ProxyInstance, Role
+from chaos.kube.placement import is_live, workload
+from chaos.kube.quantity import byte_count, millicores
 from chaos.model.modes import Scope
+from chaos.model.placement import Place, Placement, Pod, Proxy, Role
 
 Object = Mapping[str, Any]
 
@@ -54,7 +55,7 @@ def plan_target_placement(
         key = f"{meta['namespace']}/{workload(pod)}"
         if meta["uid"] not in apart and key in ends:
             found.append(
-                PodRef(
+                Pod(
                     namespace=meta["namespace"],
                     name=meta["name"],
                     uid=meta["uid"],
@@ -71,7 +72,7 @@ def plan_target_placement(
             f"no live pod of {', '.join(empty)}: is the name that of its Deployment, StatefulSet or DaemonSet?"
         )
     by_uid = {pod["metadata"]["uid"]: pod for pod in live}
-    proxies: list[ProxyInstance] = []
+    proxies: list[Proxy] = []
     without = set()
     for rule in mesh.rules:
         instances = _instances(rule, target, namespaces, live, [by_uid[ref.uid] for ref in found])
@@ -86,16 +87,12 @@ def plan_target_placement(
 
 def _instances(
     rule: ProxyRule, target: Target, namespaces: Sequence[Object], live: Sequence[Object], apps: Sequence[Object]
-) -> list[ProxyInstance]:
+) -> list[Proxy]:
     match rule.scope:
         case Scope.POD:
-            return [
-                _instance(rule, pod, pod["metadata"]["uid"])
-                for pod in apps
-                if _container(pod, rule.container) is not None
-            ]
+            return [_instance(rule, pod) for pod in apps if _container(pod, rule.container) is not None]
         case Scope.NODE:
-            return [_instance(rule, pod, pod["spec"]["nodeName"]) for pod in live if _matches(rule, pod, target)]
+            return [_instance(rule, pod) for pod in live if _matches(rule, pod, target)]
         case Scope.NAMESPACE:
             found = []
             for space in namespaces:
@@ -104,7 +101,7 @@ def _instances(
                 if wanted in ("", "none"):
                     continue
                 found += [
-                    _instance(rule, pod, name)
+                    _instance(rule, pod)
                     for pod in live
                     if _matches(rule, pod, target)
                     and pod["metadata"]["namespace"] == name
@@ -113,7 +110,7 @@ def _instances(
             return found
 
 
-def _refuse_half(rule: ProxyRule, target: Target, instances: Sequence[ProxyInstance]) -> None:
+def _refuse_half(rule: ProxyRule, target: Target, instances: Sequence[Proxy]) -> None:
     """An optional hop stands on every path or on none: a mode has one path."""
     served = {instance.key for instance in instances}
     servers = {call.namespaces[1] for call in target.calls}
@@ -144,12 +141,12 @@ def _container(pod: Object, name: str) -> Object | None:
     return next((one for one in [*spec["containers"], *stays] if one["name"] == name), None)
 
 
-def _instance(rule: ProxyRule, pod: Object, key: str) -> ProxyInstance:
+def _instance(rule: ProxyRule, pod: Object) -> Proxy:
     meta, status = pod["metadata"], pod.get("status") or {}
     container = _container(pod, rule.container) or {}
     states = [*(status.get("containerStatuses") or []), *(status.get("initContainerStatuses") or [])]
     limits = (container.get("resources") or {}).get("limits") or {}
-    return ProxyInstance(
+    return Proxy(
         namespace=meta["namespace"],
         pod=meta["name"],
         container=rule.container,
@@ -157,9 +154,9 @@ def _instance(rule: ProxyRule, pod: Object, key: str) -> ProxyInstance:
         node=pod["spec"]["nodeName"],
         layers=rule.layers,
         scope=rule.scope,
-        key=key,
+        key=rule.scope.key_of(Place(meta["uid"], pod["spec"]["nodeName"], meta["namespace"])),
         service_account=pod["spec"].get("serviceAccountName", "default"),
-        cpu_millicores=quantity_millicores(limits.get("cpu", "0")),
-        memory_bytes=quantity_bytes(limits.get("memory", "0")),
+        cpu_millicores=millicores(limits.get("cpu", "0")),
+        memory_bytes=byte_count(limits.get("memory", "0")),
         container_id=next((one.get("containerID", "") for one in states if one["name"] == rule.container), ""),
     )

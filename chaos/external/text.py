@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from chaos.external.description import MeshDescription
-from chaos.kube.placement import picture
-from chaos.model.fate import Placement, flow_shares, may_move
+from chaos.kube.placement import describe
+from chaos.model.fate import flow_shares, may_move
+from chaos.model.placement import Placement
 
 
 def told(mesh: MeshDescription, placement: Placement) -> str:
     """The placement's picture, and for each proxy the flows behind it with their share."""
-    lines = [f"{mesh.name}: {mesh.stands_for} ({mesh.status})", picture(placement), "when it dies"]
+    lines = [f"{mesh.name}: {mesh.stands_for} ({mesh.status})", describe(placement), "when it dies"]
     for instance in placement.proxies:
         moving = may_move(placement, [instance])
         hurt = [

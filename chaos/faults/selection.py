@@ -6,6 +6,7 @@ pods.
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -17,16 +18,10 @@ from chaos.faults.container import container_status
 from chaos.faults.model import Target
 from chaos.faults.workload import KINDS as WORKLOADS
 from chaos.kube.client import Cluster, Object
-from chaos.names import (
-    ANNOTATION_PROXY_CONTAINER,
-    LABEL_LAYER,
-    LABEL_ROLE,
-    LABEL_RUN,
-    LABEL_SCOPE,
-    LABEL_SCOPE_KEY,
-    LABEL_TENANT,
-    PROXY_CONTAINER,
-)
+from chaos.kube.placement import plan_placement
+from chaos.model.modes import ProxyMode, mode_named
+from chaos.model.placement import Pod, Proxy
+from chaos.names import LABEL_ROLE, LABEL_RUN, LABEL_TENANT, MESH_CONFIG, SYSTEM_NAMESPACE
 
 T = TypeVar("T")
 AGENT_CONTAINER: Final = "agent"
@@ -40,8 +35,8 @@ class Pick(StrEnum):
     RANDOM = "random"  # one, by the seed
 
 
-class Layer(StrEnum):
-    """Which part of the system a target belongs to."""
+class Part(StrEnum):
+    """Which part of the system a target belongs to: what `Selector.layer` may say."""
 
     L4 = "l4"  # proxies
     L7 = "l7"
@@ -55,7 +50,7 @@ class Selector:
     """Which targets are meant; what is left empty does not narrow the choice, and something must be said.
 
     Args:
-        layer: see Layer.
+        layer: a Part.
         tenant: its application's pods; of proxies, those that serve one of them.
         namespace, labels, node, pod, container: as in Kubernetes; `labels` is a label selector of pods.
         workload: `Deployment/NAME`, `DaemonSet/NAME` or `StatefulSet/NAME`, with `namespace`.
@@ -76,7 +71,7 @@ class Selector:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        wrong = [f"layer is {self.layer!r}: one of {', '.join(Layer)}"] if self.layer not in ("", *Layer) else []
+        wrong = [f"layer is {self.layer!r}: one of {', '.join(Part)}"] if self.layer not in ("", *Part) else []
         if self.workload and self.workload.partition("/")[0] not in WORKLOADS:
             wrong.append(f"workload is {self.workload!r}: want one of {', '.join(WORKLOADS)}, then /NAME")
         if self.behind and "/" not in self.behind:
@@ -175,101 +170,104 @@ def _labels(pod: Object) -> Mapping[str, str]:
     return pod["metadata"].get("labels") or {}
 
 
-def _annotations(pod: Object) -> Mapping[str, str]:
-    return pod["metadata"].get("annotations") or {}
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The pods of every run that are not being deleted, and what the mesh's placement says of them, by UID."""
+
+    everyone: Sequence[Object]
+    pods: Mapping[str, Pod]
+    proxies: Mapping[str, Proxy]
+
+    @classmethod
+    def of(cls, everyone: Iterable[Object], mode: ProxyMode | None) -> Candidates:
+        """`mode`: of the mesh that is installed; None without one: then nobody is a proxy. Pure."""
+        there = [pod for pod in everyone if "deletionTimestamp" not in pod["metadata"]]
+        if mode is None:
+            return cls(there, {}, {})
+        found = plan_placement(there, mode, calls=())
+        return cls(there, {pod.uid: pod for pod in found.pods}, {proxy.uid: proxy for proxy in found.proxies})
+
+    def proxy(self, pod: Object) -> Proxy | None:
+        """The proxy that the pod holds; None when it holds none."""
+        return self.proxies.get(pod["metadata"]["uid"])
+
+    def serves(self, proxy: Proxy, pod: Object) -> bool:
+        """Whether the proxy serves the pod, which must be an application's."""
+        who = self.pods.get(pod["metadata"]["uid"])
+        return who is not None and proxy.serves(who)
+
+    def is_application(self, pod: Object) -> bool:
+        """Whether the pod is none of the mesh's own."""
+        uid = pod["metadata"]["uid"]
+        return pod["metadata"]["namespace"] != SYSTEM_NAMESPACE and (uid in self.pods or uid not in self.proxies)
 
 
-def layers(pod: Object) -> frozenset[str]:
-    """Of the proxy in a pod: a proxy's own pod says it by label, an injected one by annotation; none without a proxy.
-    Pure.
-    """
-    text = _labels(pod).get(LABEL_LAYER) or _annotations(pod).get(LABEL_LAYER) or ""
-    return frozenset(text.split("-")) - {""}
-
-
-def serves(proxy: Object, pod: Object) -> bool:
-    """Whether a proxy's pod serves an application's pod: they share the pod, the node, or the namespace. Pure."""
-    scope = _labels(proxy).get(LABEL_SCOPE) or _annotations(proxy).get(LABEL_SCOPE) or ""
-    key = _labels(proxy).get(LABEL_SCOPE_KEY, "")
-    match scope:
-        case "pod":
-            same = proxy["metadata"]["uid"] == pod["metadata"]["uid"]
-            return bool(
-                same
-                or (key == pod["metadata"]["name"] and proxy["metadata"]["namespace"] == pod["metadata"]["namespace"])
-            )
-        case "node":
-            return bool(proxy["spec"].get("nodeName") == pod["spec"].get("nodeName"))
-        case "namespace":
-            return bool((key or proxy["metadata"]["namespace"]) == pod["metadata"]["namespace"])
-    return False
-
-
-def _is_application(pod: Object) -> bool:
-    return _labels(pod).get(LABEL_ROLE) not in ("proxy", "control-plane", "helper", "watchdog")
+def _installed_mode(cluster: Cluster) -> ProxyMode | None:
+    """The mode of the mesh that is installed; None without a mesh of ours."""
+    settings = cluster.find("ConfigMap", MESH_CONFIG, SYSTEM_NAMESPACE)
+    return mode_named(json.loads(settings["data"]["mesh.json"])["mode"]) if settings else None
 
 
 def _pods(cluster: Cluster, selector: Selector) -> list[tuple[Object, str]]:
     """(pod, container) of every candidate."""
-    everyone = [pod for pod in cluster.list("Pod", labels=LABEL_RUN) if "deletionTimestamp" not in pod["metadata"]]
+    known = Candidates.of(cluster.list("Pod", labels=LABEL_RUN), _installed_mode(cluster))
     named = None
     if selector.labels:
         found = cluster.list("Pod", selector.namespace or None, labels=f"{LABEL_RUN},{selector.labels}")
         named = {pod["metadata"]["uid"] for pod in found}
-    proxy = _find_proxy(everyone, selector)
+    proxy = _find_proxy(known, selector)
     chosen = []
-    for pod in everyone:
+    for pod in known.everyone:
         meta = pod["metadata"]
         right = (
             selector.namespace in ("", meta["namespace"])
             and selector.node in ("", pod["spec"].get("nodeName"))
             and selector.pod in ("", meta["name"])
             and (named is None or meta["uid"] in named)
-            and (proxy is None or (_is_application(pod) and serves(proxy, pod)))
-            and _of_tenant(pod, selector, everyone)
+            and (proxy is None or known.serves(proxy, pod))
+            and _of_tenant(pod, selector, known)
         )
-        container = _container(pod, selector) if right else ""
+        container = _container(pod, selector, known) if right else ""
         if container:
             chosen.append((pod, container))
     return chosen
 
 
-def _find_proxy(everyone: Sequence[Object], selector: Selector) -> Object | None:
+def _find_proxy(known: Candidates, selector: Selector) -> Proxy | None:
     if not selector.behind:
         return None
-    namespace, _, name = selector.behind.partition("/")
-    for pod in everyone:
-        if (pod["metadata"]["namespace"], pod["metadata"]["name"]) == (namespace, name):
-            return pod
+    for proxy in known.proxies.values():
+        if f"{proxy.namespace}/{proxy.pod}" == selector.behind:
+            return proxy
     raise NoTargets(f"{selector}: there is no proxy {selector.behind}")
 
 
-def _of_tenant(pod: Object, selector: Selector, everyone: Sequence[Object]) -> bool:
+def _of_tenant(pod: Object, selector: Selector, known: Candidates) -> bool:
     if not selector.tenant or _labels(pod).get(LABEL_TENANT) == selector.tenant:
         return True
-    return _labels(pod).get(LABEL_ROLE) == "proxy" and any(
-        serves(pod, other)
-        for other in everyone
-        if _labels(other).get(LABEL_TENANT) == selector.tenant and _is_application(other)
+    proxy = known.proxy(pod)
+    return proxy is not None and any(
+        known.serves(proxy, other) for other in known.everyone if _labels(other).get(LABEL_TENANT) == selector.tenant
     )
 
 
-def _container(pod: Object, selector: Selector) -> str:
+def _container(pod: Object, selector: Selector, known: Candidates) -> str:
     """Which container of the pod is meant; "" when the pod is not of the layer."""
+    proxy = known.proxy(pod)
     names = [one["name"] for part in ("containers", "initContainers") for one in pod["spec"].get(part) or []]
-    proxy = _annotations(pod).get(ANNOTATION_PROXY_CONTAINER, PROXY_CONTAINER)
-    role = _labels(pod).get(LABEL_ROLE)
+    role, system = _labels(pod).get(LABEL_ROLE), pod["metadata"]["namespace"] == SYSTEM_NAMESPACE
     if role == "helper":
         return ""
     match selector.layer:
-        case "l4" | "l7":
-            name = proxy if selector.layer in layers(pod) else ""
-        case "app":
-            name = next((one for one in names if one != proxy), "") if _is_application(pod) else ""
-        case "control-plane":
-            name = names[0] if role == "control-plane" else ""
-        case "node-agent":
-            name = AGENT_CONTAINER if role == "proxy" else ""
+        case Part.L4 | Part.L7:
+            name = proxy.container if proxy is not None and selector.layer in proxy.layers else ""
+        case Part.APP:
+            own = proxy.container if proxy is not None else ""
+            name = next((one for one in names if one != own), "") if known.is_application(pod) else ""
+        case Part.CONTROL_PLANE:
+            name = names[0] if system and role == "control-plane" else ""
+        case Part.NODE_AGENT:
+            name = AGENT_CONTAINER if system and proxy is not None else ""
         case _:
             name = names[0]
     if name and selector.container:

@@ -1,13 +1,20 @@
-"""The live placement: which pods and proxies there are, read from the cluster at one moment, never assumed."""
+"""The live placement: which pods and proxies there are, read from the cluster at one moment, never assumed.
+
+`recognise_proxy` is the one rule for "this pod is that proxy". Configuration, authentication, budgets, placement and
+status all ask it, because whoever may create a pod in a tenant's namespace can write any label and any annotation.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
 from chaos.kube.client import Cluster
-from chaos.model.fate import Placement, PodRef, ProxyInstance, Role, identities_held, serves
-from chaos.model.modes import Layer, ProxyMode, Scope, layer_name
+from chaos.kube.quantity import byte_count
+from chaos.model.fate import identities_held
+from chaos.model.modes import Layer, PlacedBy, ProxyKind, ProxyMode, Scope, layer_name
+from chaos.model.placement import Place, Placement, Pod, Proxy, Role
 from chaos.names import (
     ANNOTATION_BUDGET,
     ANNOTATION_PROXY_CONTAINER,
@@ -17,11 +24,27 @@ from chaos.names import (
     LABEL_SCOPE,
     LABEL_SCOPE_KEY,
     LABEL_TENANT,
+    NODE_PROXY,
+    PLACEBO,
     SYSTEM_NAMESPACE,
+    WAYPOINT,
 )
 
 Object = Mapping[str, Any]
-_UNITS = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "k": 10**3, "M": 10**6, "G": 10**9}
+Homes = Mapping[str, str]  # UID -> namespace of the pods that there are
+_DAEMON_SETS: Final[Mapping[frozenset[Layer], tuple[str, str]]] = {  # layers -> DaemonSet, account
+    frozenset(): (PLACEBO, "default"),
+    frozenset({Layer.L4}): (NODE_PROXY, NODE_PROXY),
+    frozenset({Layer.L7}): (WAYPOINT, WAYPOINT),
+    frozenset(Layer): (NODE_PROXY, NODE_PROXY),
+}
+
+
+_NOBODY: Final[Object] = {}
+
+
+class NotAProxy(Exception):
+    """The pod is no proxy of the mesh; the text says why not."""
 
 
 def read_placement(
@@ -37,9 +60,9 @@ def plan_placement(
 ) -> Placement:
     """The placement that the pods make: live pods with a node only."""
     live = [pod for pod in pods if is_live(pod)]
-    found = tuple(sorted(ref for pod in live if (ref := application(pod)) is not None))
-    uids = {(ref.namespace, ref.name): ref.uid for ref in found}
-    proxies = tuple(sorted((p for pod in live if (p := proxy(pod, uids)) is not None), key=str))
+    found = tuple(sorted(ref for pod in live if (ref := application(pod, mode)) is not None))
+    homes = homes_of(live)
+    proxies = tuple(sorted((p for pod in live if (p := proxy_of(pod, mode, homes)) is not None), key=str))
     if calls is None:
         clients, servers = (
             {(p.namespace, p.workload_key) for p in found if p.role == role} for role in (Role.CLIENT, Role.SERVER)
@@ -58,20 +81,25 @@ def is_live(pod: Object) -> bool:
     )
 
 
-def application(pod: Object) -> PodRef | None:
-    """The application pod; None for the mesh's own."""
+def homes_of(pods: Iterable[Object]) -> Homes:
+    """UID -> namespace of the pods: what `recognise_proxy` looks a waypoint's pod up in."""
+    return {pod["metadata"]["uid"]: pod["metadata"]["namespace"] for pod in pods}
+
+
+def application(pod: Object, mode: ProxyMode) -> Pod | None:
+    """The application pod; None for the mesh's own. A pod that only says that it is a proxy is an application."""
     meta = pod["metadata"]
     labels = meta.get("labels") or {}
-    role = labels.get(LABEL_ROLE, "")
-    if meta["namespace"] == SYSTEM_NAMESPACE or role == "proxy":
+    if stands_apart(pod, mode):
         return None
-    return PodRef(
+    role = labels.get(LABEL_ROLE, "")
+    return Pod(
         namespace=meta["namespace"],
         name=meta["name"],
         uid=meta["uid"],
         node=pod["spec"]["nodeName"],
         tenant=labels.get(LABEL_TENANT, meta["namespace"]),
-        role=role,
+        role=role if role in tuple(Role) else "",
         workload=workload(pod),
         service_account=pod["spec"].get("serviceAccountName", "default"),
         ip=pod.get("status", {}).get("podIP", ""),
@@ -88,63 +116,137 @@ def workload(pod: Object) -> str:
     return str(owner["name"]).removesuffix(f"-{template_hash}") if owner["kind"] == "ReplicaSet" else str(owner["name"])
 
 
-def proxy(pod: Object, uids: Mapping[tuple[str, str], str]) -> ProxyInstance | None:
-    """The proxy that the pod holds: a pod of its own, or a container beside an application. None when it holds none."""
+def stands_apart(pod: Object, mode: ProxyMode) -> bool:
+    """Whether the pod is one of the mesh's own and no application: in the system namespace, or a waypoint."""
+    if pod["metadata"]["namespace"] == SYSTEM_NAMESPACE:
+        return True
+    try:
+        return not _recognise_kind(pod, mode).in_pod
+    except (NotAProxy, KeyError, TypeError, AttributeError):  # nor is what cannot be read
+        return False
+
+
+def recognise_proxy(pod: Object, mode: ProxyMode, homes: Homes) -> Proxy:
+    """The proxy that the pod holds in this mode, and what it serves. Raises NotAProxy with the reason. Pure.
+
+    What a pod says of itself counts only where its namespace, its service account and its owner bear it out: a node's
+    proxies are those of the mesh's DaemonSets in the system namespace; a waypoint in a tenant's namespace is of the
+    Deployment (or, one per pod, of the pod) that it belongs to there, and serves nothing in another namespace. Within a
+    namespace its tenant rules, as over the servers behind the waypoint.
+    """
+    try:
+        return _recognise(pod, mode, homes)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise NotAProxy(f"it cannot be read: {error!r}") from error
+
+
+def _recognise(pod: Object, mode: ProxyMode, homes: Homes) -> Proxy:
+    kind = _recognise_kind(pod, mode)
     meta, spec = pod["metadata"], pod["spec"]
-    labels, annotations = meta.get("labels") or {}, meta.get("annotations") or {}
-    name = annotations.get(ANNOTATION_PROXY_CONTAINER)
-    if name is None:
-        return None
-    alone = labels.get(LABEL_ROLE) == "proxy"
-    says = labels if alone else annotations
-    scope = Scope(says[LABEL_SCOPE])
-    key = {
-        Scope.NODE: spec["nodeName"],
-        Scope.NAMESPACE: labels.get(LABEL_SCOPE_KEY, meta["namespace"]),
-        Scope.POD: uids.get((meta["namespace"], labels.get(LABEL_SCOPE_KEY, "")), "") if alone else meta["uid"],
-    }[scope]
-    layers = says.get(LABEL_LAYER, "none")
-    containers = [c for f in ("containers", "initContainers") for c in spec.get(f) or []]
-    container: Object = next((c for c in containers if c["name"] == name), {})
-    statuses = [s for f in ("containerStatuses", "initContainerStatuses") for s in pod.get("status", {}).get(f) or []]
-    status: Object = next((s for s in statuses if s["name"] == name), {})
-    limits = (container.get("resources") or {}).get("limits") or {}
-    return ProxyInstance(
+    if not spec.get("nodeName"):
+        raise NotAProxy(f"{_name(pod)} is not bound to a node yet")
+    uid = meta["uid"]
+    if not kind.in_pod and kind.scope is Scope.POD:
+        served = _served_pod(pod)["uid"]
+        uid = served if homes.get(served) == meta["namespace"] else ""
+    return Proxy(
         namespace=meta["namespace"],
         pod=meta["name"],
-        container=name,
+        container=(meta.get("annotations") or {})[ANNOTATION_PROXY_CONTAINER],
         uid=meta["uid"],
         node=spec["nodeName"],
-        layers=frozenset(Layer(part) for part in layers.split("-")) if layers != "none" else frozenset(),
-        scope=scope,
-        key=key,
+        layers=kind.layers,
+        scope=kind.scope,
+        key=kind.scope.key_of(Place(uid, spec["nodeName"], meta["namespace"])),
         service_account=spec.get("serviceAccountName", "default"),
-        cpu_millicores=int(annotations.get(ANNOTATION_BUDGET, 0)),
-        memory_bytes=quantity_bytes(limits.get("memory", "0")),
+    )
+
+
+def _recognise_kind(pod: Object, mode: ProxyMode) -> ProxyKind:
+    """Which of the mode's kinds of proxy the pod holds. Raises NotAProxy."""
+    meta = pod["metadata"]
+    labels, annotations = meta.get("labels") or {}, meta.get("annotations") or {}
+    alone = labels.get(LABEL_ROLE) == "proxy"
+    container = annotations.get(ANNOTATION_PROXY_CONTAINER)
+    if container is None or not any(one.get("name") == container for one in _containers(pod)):
+        raise NotAProxy(f"{_name(pod)} holds no proxy")
+    says = labels if alone else annotations
+    layer, scope = says.get(LABEL_LAYER, ""), says.get(LABEL_SCOPE, "")
+    kind = next((k for k in mode.kinds if (layer_name(k.layers), k.scope, k.in_pod) == (layer, scope, not alone)), None)
+    if kind is None:
+        raise NotAProxy(f"{_name(pod)}: mode {mode.name} has no proxy of layer {layer!r} and scope {scope!r}")
+    if problem := _problem(pod, kind):
+        raise NotAProxy(f"{_name(pod)} says that it is a {scope}'s {layer} proxy, and {problem}")
+    return kind
+
+
+def _problem(pod: Object, kind: ProxyKind) -> str:
+    """What speaks against the pod's being of the kind that it says; "" when nothing does."""
+    meta, labels = pod["metadata"], pod["metadata"].get("labels") or {}
+    account = pod["spec"].get("serviceAccountName", "default")
+    owner = next((o for o in meta.get("ownerReferences") or [] if o.get("controller")), _NOBODY)
+    belongs = owner.get("kind"), owner.get("name")
+    if kind.placed_by is PlacedBy.DAEMON_SET:
+        name, wanted = _DAEMON_SETS[kind.layers]
+        if meta["namespace"] != SYSTEM_NAMESPACE:
+            return f"belongs in {SYSTEM_NAMESPACE}"
+        if account != wanted:
+            return f"runs as {account}, not as {wanted}"
+        return "" if belongs == ("DaemonSet", name) else f"is no pod of the DaemonSet {name}"
+    if meta["namespace"] == SYSTEM_NAMESPACE:
+        return f"does not belong in {SYSTEM_NAMESPACE}"
+    if kind.in_pod:
+        return ""  # it is the proxy of itself alone
+    if account != WAYPOINT:
+        return f"runs as {account}, not as {WAYPOINT}"
+    if kind.scope is Scope.POD:
+        served = _served_pod(pod)
+        told = labels.get(LABEL_SCOPE_KEY), meta["name"]
+        return "" if told == (served["name"], f"{WAYPOINT}-{served['name']}") else "belongs to no pod that it names"
+    if labels.get(LABEL_SCOPE_KEY) != meta["namespace"]:
+        return f"may not serve {labels.get(LABEL_SCOPE_KEY)!r}"
+    replica_set = f"{WAYPOINT}-{labels.get('pod-template-hash', '')}"
+    return "" if belongs == ("ReplicaSet", replica_set) else f"is no pod of the Deployment {WAYPOINT}"
+
+
+def _served_pod(pod: Object) -> Mapping[str, str]:
+    """Name and UID of the pod that a pod's own waypoint belongs to; empty ones when it belongs to none."""
+    owners = [o for o in pod["metadata"].get("ownerReferences") or [] if o.get("kind") == "Pod"]
+    return owners[0] if len(owners) == 1 else {"name": "", "uid": ""}
+
+
+def _name(pod: Object) -> str:
+    return f"pod {pod['metadata']['namespace']}/{pod['metadata']['name']}"
+
+
+def _containers(pod: Object) -> list[Object]:
+    return [one for part in ("containers", "initContainers") for one in pod["spec"].get(part) or []]
+
+
+def proxy_of(pod: Object, mode: ProxyMode, homes: Homes) -> Proxy | None:
+    """The proxy that the pod holds, with its budget and its process; None when it holds none."""
+    try:
+        found = recognise_proxy(pod, mode, homes)
+    except NotAProxy:
+        return None
+    container: Object = next((c for c in _containers(pod) if c["name"] == found.container), {})
+    statuses = [s for f in ("containerStatuses", "initContainerStatuses") for s in pod.get("status", {}).get(f) or []]
+    status: Object = next((s for s in statuses if s["name"] == found.container), {})
+    limits = (container.get("resources") or {}).get("limits") or {}
+    budget = (pod["metadata"].get("annotations") or {}).get(ANNOTATION_BUDGET, "")
+    return replace(
+        found,
+        cpu_millicores=int(budget) if budget.isascii() and budget.isdigit() else 0,
+        memory_bytes=byte_count(limits.get("memory", "0")),
         container_id=status.get("containerID", ""),
     )
 
 
-def quantity_bytes(text: str | int) -> int:
-    """Kubernetes' memory quantity in bytes."""
-    value = str(text)
-    for unit, factor in _UNITS.items():
-        if value.endswith(unit):
-            return int(float(value.removesuffix(unit)) * factor)
-    return int(float(value))
-
-
-def quantity_millicores(text: str | int) -> int:
-    """Kubernetes' CPU quantity in millicores."""
-    value = str(text)
-    return int(value.removesuffix("m")) if value.endswith("m") else int(float(value) * 1000)
-
-
-def picture(placement: Placement) -> str:
+def describe(placement: Placement) -> str:
     """For people: each proxy with its scope, budget, identities, and the pods that share it."""
     lines = [f"mode {placement.mode.name}: {len(placement.proxies)} proxies, {len(placement.pods)} application pods"]
     for instance in placement.proxies:
-        who = [f"{pod.namespace}/{pod.name}" for pod in placement.pods if instance.layers and serves(instance, pod)]
+        who = [f"{pod.namespace}/{pod.name}" for pod in placement.pods if instance.serves(pod)]
         held = sorted(f"{space}/{account}" for space, account in identities_held(placement, instance))
         lines += [
             f"{instance}  node {instance.node}  {layer_name(instance.layers)} per {instance.scope}  "

@@ -14,7 +14,7 @@ from typing import Any, Final
 from chaos.cluster.nodes import NodeChoice
 from chaos.errors import ApiError, ExperimentFailure, Misuse, NotReady
 from chaos.kube.client import KINDS, Cluster
-from chaos.kube.placement import picture, read_placement
+from chaos.kube.placement import describe, read_placement
 from chaos.kube.readiness import Workload, await_ready
 from chaos.mesh import inject, manifests
 from chaos.mesh.authority import stored_authority
@@ -23,18 +23,18 @@ from chaos.mesh.controlplane.settings import settings
 from chaos.mesh.envoy.defects import Defect
 from chaos.mesh.proxyconfig import config_map, proxy_config
 from chaos.mesh.world import Features
-from chaos.model.fate import Placement, path
+from chaos.model.fate import path
 from chaos.model.modes import ProxyMode, mode_named
+from chaos.model.placement import Placement
 from chaos.names import (
     AUTHORITY_SECRET,
     CONDITION_CAPTURED,
     CONTROL_PLANE,
     LABEL_MESH,
     LABEL_MODE,
-    LABEL_ROLE,
     LABEL_RUN,
     MESH_CONFIG,
-    NODE_PROXY_ACCOUNT,
+    NODE_PROXY,
     PORT_XDS_STATUS,
     PROXY_CONFIG,
     SYSTEM_NAMESPACE,
@@ -98,8 +98,7 @@ class Mesh:
         values = {**self.values, "mode": self.mode.name, "run": self.run, "mesh_json": self._settings()}
         components = manifests.load(f"modes/{self.mode.name}/components.yaml", values)
         privileged = any(
-            (inject.pod_template(c) or {}).get("spec", {}).get("serviceAccountName") == NODE_PROXY_ACCOUNT
-            for c in components
+            (inject.pod_template(c) or {}).get("spec", {}).get("serviceAccountName") == NODE_PROXY for c in components
         )
         objects = inject.stamp(
             [
@@ -186,7 +185,8 @@ class Mesh:
                 path(placement, pair)
         except ExperimentFailure:
             return False
-        return all(_pod_ready(pod) for pod in self._pods() if pod["metadata"]["labels"].get(LABEL_ROLE) == "proxy")
+        apart = set() if self.mode.in_pod else {proxy.uid for proxy in placement.proxies}
+        return all(_pod_ready(pod) for pod in self._pods() if pod["metadata"]["uid"] in apart)
 
     def set_features(self, features: Features, *, seconds: float = 30.0) -> None:
         """Change the L7 features of the running mesh, and wait until every proxy has taken them."""
@@ -306,7 +306,7 @@ class Mesh:
 
     def status(self) -> str:
         """The picture for people."""
-        return picture(self.placement())
+        return describe(self.placement())
 
     def control_plane(self, page: str = "/debug") -> Any:
         """A page of the control plane's status port, as JSON."""

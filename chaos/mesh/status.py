@@ -14,10 +14,11 @@ import urllib3
 
 from chaos.errors import ApiError, Misuse, NotReady
 from chaos.kube.client import Cluster
-from chaos.kube.placement import picture, read_placement
+from chaos.kube.placement import describe, read_placement
 from chaos.mesh.install import Mesh
-from chaos.model.fate import Placement, identities_held
+from chaos.model.fate import identities_held
 from chaos.model.modes import mode_named
+from chaos.model.placement import Placement
 from chaos.names import MESH_CONFIG, SYSTEM_NAMESPACE, spiffe_id
 
 
@@ -35,8 +36,8 @@ def read_status(cluster: Cluster) -> str:
     try:
         page = Mesh(cluster, mode, run=found["run"]).control_plane()
     except (NotReady, ApiError, urllib3.exceptions.HTTPError) as error:
-        return f"{picture(placement)}\ncontrol plane: not reached ({error})"
-    return f"{picture(placement)}\n{control_plane_lines(placement, page)}"
+        return f"{describe(placement)}\ncontrol plane: not reached ({error})"
+    return f"{describe(placement)}\n{control_plane_lines(placement, page)}"
 
 
 def control_plane_lines(placement: Placement, page: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from typing import Final
 
 from chaos.mesh.envoy.defects import NO_DEFECTS, Defect, Defects
 from chaos.model.modes import Layer, ProxyMode, Scope
+from chaos.model.placement import Proxy
 from chaos.names import spiffe_id
 
 SANDBOX_DIR: Final = "/run/sharedfate/sandboxes"  # emptyDir that agent and Envoy share: <sandbox> -> /proc/<pid>/ns/net
@@ -31,6 +32,15 @@ class ProxyRole(StrEnum):
     NODE = "node"  # both layers of a node's pods
     L4 = "l4"  # connections of a node's pods
     WAYPOINT = "waypoint"  # requests, for whatever its scope says
+
+    @classmethod
+    def of(cls, proxy: Proxy) -> ProxyRole:
+        """The role that follows from the proxy's layers and scope. Raises KeyError for a placebo."""
+        if proxy.scope is Scope.POD and len(proxy.layers) == 2:
+            return cls.SIDECAR
+        return {frozenset(Layer): cls.NODE, frozenset({Layer.L4}): cls.L4, frozenset({Layer.L7}): cls.WAYPOINT}[
+            proxy.layers
+        ]
 
 
 class AccessLog(StrEnum):
@@ -52,8 +62,11 @@ class Features:
 
 
 @dataclass(frozen=True, slots=True)
-class Pod:
-    """An application pod (or any pod that is an endpoint)."""
+class Workload:
+    """A pod as configuration sees it: an application's, or any other that is an endpoint.
+
+    `chaos.model.placement.Pod` is the same pod as the experiment sees it.
+    """
 
     uid: str
     namespace: str
@@ -104,18 +117,13 @@ class Service:
 class Waypoint:
     """An L7 proxy of an ambient mode. One that is not ready gets no traffic, but its account stays accepted."""
 
-    pod_uid: str
+    proxy: Proxy
     ip: str
-    node: str
-    namespace: str  # its own
-    service_account: str
-    scope: Scope
-    key: str  # what it serves: a namespace, a node's name, or a pod's UID
     ready: bool = True
 
     @property
     def identity(self) -> str:
-        return spiffe_id(self.namespace, self.service_account)
+        return identity_of(self.proxy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,28 +150,9 @@ class Policy:
     rules: tuple[Rule, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ProxyIdentity:
-    """One proxy instance as the control plane authenticated it."""
-
-    role: ProxyRole
-    namespace: str
-    name: str
-    uid: str
-    node: str
-    scope: Scope
-    key: str  # sidecar: its pod's UID; node and l4: the node's name; waypoint: as Waypoint.key
-    service_account: str
-
-    @property
-    def identity(self) -> str:
-        return spiffe_id(self.namespace, self.service_account)
-
-    @property
-    def layers(self) -> frozenset[Layer]:
-        return {ProxyRole.L4: frozenset({Layer.L4}), ProxyRole.WAYPOINT: frozenset({Layer.L7})}.get(
-            self.role, frozenset(Layer)
-        )
+def identity_of(proxy: Proxy) -> str:
+    """The SPIFFE id of the proxy's own service account."""
+    return spiffe_id(proxy.namespace, proxy.service_account)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,29 +160,28 @@ class World:
     mode: ProxyMode
     features: Features = Features()
     nodes: Mapping[str, str] = field(default_factory=dict)  # name -> InternalIP
-    pods: Mapping[str, Pod] = field(default_factory=dict)  # by UID; of meshed namespaces
+    pods: Mapping[str, Workload] = field(default_factory=dict)  # by UID; of meshed namespaces
     services: tuple[Service, ...] = ()  # sorted by namespace and name
     waypoints: tuple[Waypoint, ...] = ()  # sorted
     policies: tuple[Policy, ...] = ()  # sorted by namespace and name
     defects: Defects = NO_DEFECTS  # what is broken on purpose: only tests of the checks say so
 
-    def served_by(self, proxy: ProxyIdentity) -> tuple[Pod, ...]:
+    def served_by(self, proxy: Proxy) -> tuple[Workload, ...]:
         """The meshed pods that the proxy serves, in the order of their UIDs."""
+        return tuple(sorted((p for p in self.pods.values() if p.meshed and proxy.serves(p)), key=lambda pod: pod.uid))
 
-        def key(pod: Pod) -> str:
-            return {Scope.POD: pod.uid, Scope.NODE: pod.node, Scope.NAMESPACE: pod.namespace}[proxy.scope]
-
-        return tuple(
-            sorted((p for p in self.pods.values() if p.meshed and key(p) == proxy.key), key=lambda pod: pod.uid)
-        )
-
-    def identities(self, proxy: ProxyIdentity) -> frozenset[str]:
+    def identities(self, proxy: Proxy) -> frozenset[str]:
         """The SPIFFE ids whose keys the proxy may hold: a waypoint and a sidecar their own, any other those of the pods
-        that it serves."""
+        that it serves.
+
+        `chaos.model.fate.identities_held` answers the same for the checks; neither may be built on the other, for each
+        is the check on the other.
+        """
         if Defect.OVER_GENEROUS in self.defects:
             return self.everybody()
-        if proxy.role in (ProxyRole.WAYPOINT, ProxyRole.SIDECAR):  # a sidecar runs before its pod has an address
-            return frozenset({proxy.identity})
+        # A sidecar's own, because it runs before its pod has an address.
+        if ProxyRole.of(proxy) in (ProxyRole.WAYPOINT, ProxyRole.SIDECAR):
+            return frozenset({identity_of(proxy)})
         return frozenset(pod.identity for pod in self.served_by(proxy))
 
     def everybody(self) -> frozenset[str]:

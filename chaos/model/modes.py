@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, Protocol
 
 from chaos.errors import Misuse
 
@@ -17,12 +17,38 @@ class Layer(StrEnum):
     L7 = "l7"  # requests: balancing, retries, timeouts, policy, golden metrics
 
 
+class Located(Protocol):
+    """Whatever lies somewhere: an application pod in any of its views."""
+
+    @property
+    def uid(self) -> str: ...
+
+    @property
+    def node(self) -> str: ...
+
+    @property
+    def namespace(self) -> str: ...
+
+
 class Scope(StrEnum):
     """Who shares one proxy instance."""
 
     POD = "pod"
     NODE = "node"
     NAMESPACE = "namespace"
+
+    def key_of(self, pod: Located) -> str:
+        """What the key of a proxy of this scope must be for it to serve the pod.
+
+        The one rule of sharing: paths, configuration, authentication, placement and reports all ask it.
+        """
+        match self:
+            case Scope.POD:
+                return pod.uid
+            case Scope.NODE:
+                return pod.node
+            case Scope.NAMESPACE:
+                return pod.namespace
 
 
 class PlacedBy(StrEnum):
@@ -59,6 +85,20 @@ class Hop:
 
 
 @dataclass(frozen=True, slots=True)
+class ProxyKind:
+    """One kind of proxy that a mode has."""
+
+    layers: frozenset[Layer]  # none: the placebo
+    scope: Scope
+    placed_by: PlacedBy
+
+    @property
+    def in_pod(self) -> bool:
+        """Whether the proxy is a container of the application's own pod."""
+        return self.placed_by in (PlacedBy.CONTAINER, PlacedBy.INIT_CONTAINER)
+
+
+@dataclass(frozen=True, slots=True)
 class ProxyMode:
     """A row of the table in DESIGN.md, part 3."""
 
@@ -69,6 +109,14 @@ class ProxyMode:
     hops: tuple[Hop, ...]  # what a request passes, in order
     balancing: Balancing
     stands_for: str
+
+    @property
+    def kinds(self) -> tuple[ProxyKind, ...]:
+        """Its kinds of proxy, in the order of `placed_by`; of mode `none` the placebo."""
+        if not self.hops:
+            return (ProxyKind(frozenset(), Scope.NODE, PlacedBy.DAEMON_SET),)
+        apart = dict.fromkeys((hop.layers, hop.scope) for hop in self.hops)
+        return tuple(ProxyKind(*which, placed) for which, placed in zip(apart, self.placed_by, strict=True))
 
     @property
     def separate_layers(self) -> bool:

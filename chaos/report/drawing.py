@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 from chaos.history.result import TrialResult
 from chaos.model.flow import Flow
-from chaos.report.sharing import Pod, Proxy, Sharing
+from chaos.model.modes import Scope
+from chaos.model.placement import Pod, Proxy
+from chaos.report.sharing import Sharing
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +65,9 @@ def plan_drawing(sharing: Sharing, trial: TrialResult) -> tuple[NodeBox, ...]:
                     f"{pod.namespace} {pod.role}",
                     f"{pod.namespace}/{pod.name}",
                     pod.role,
-                    state_of(pod.workload, trial),
+                    state_of(pod.workload_key, trial),
                     behind,
-                    pod.workload in unforeseen,
+                    pod.workload_key in unforeseen,
                     tuple(_proxy(p, sharing, target) for p in own),
                 )
             )
@@ -88,12 +90,12 @@ def _ends(flows: Iterable[str]) -> set[str]:
 
 def _proxy(proxy: Proxy, sharing: Sharing, target: Proxy | None) -> ProxyBox:
     return ProxyBox(
-        proxy.container if proxy.scope == "pod" else f"{proxy.scope} proxy",
+        proxy.container if proxy.scope is Scope.POD else f"{proxy.scope} proxy",
         str(proxy),
         "+".join(layer.upper() for layer in sorted(proxy.layers)) or "placebo",
         served(proxy, sharing.pods),
         proxy == target,
-        proxy.millicores,
+        proxy.cpu_millicores,
     )
 
 

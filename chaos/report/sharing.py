@@ -9,41 +9,8 @@ from typing import Any
 
 from chaos.history.model import EventKind
 from chaos.history.store import EVENTS_FILE, event_from
+from chaos.model.placement import Pod, Proxy
 from chaos.report.records import RunRecord
-
-
-@dataclass(frozen=True, slots=True)
-class Pod:
-    """An application pod."""
-
-    namespace: str
-    name: str
-    uid: str
-    node: str
-    workload: str  # namespace/name
-    role: str
-
-
-@dataclass(frozen=True, slots=True)
-class Proxy:
-    """A proxy instance and what it serves."""
-
-    namespace: str
-    pod: str
-    container: str
-    node: str
-    layers: tuple[str, ...]
-    scope: str  # pod | node | namespace
-    key: str
-    millicores: int
-
-    def __str__(self) -> str:
-        return f"{self.namespace}/{self.pod}[{self.container}]"
-
-    def serves(self, pod: Pod) -> bool:
-        return bool(self.layers) and self.key == {"pod": pod.uid, "node": pod.node, "namespace": pod.namespace}.get(
-            self.scope
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +22,7 @@ class Sharing:
 
     @property
     def millicores(self) -> int:
-        return sum(proxy.millicores for proxy in self.proxies)
+        return sum(proxy.cpu_millicores for proxy in self.proxies)
 
     @property
     def nodes(self) -> list[str]:
@@ -63,26 +30,8 @@ class Sharing:
 
 
 def sharing_from(data: Mapping[str, Any]) -> Sharing:
-    """The data of a `placement` event."""
-    return Sharing(
-        tuple(
-            Pod(p["namespace"], p["name"], p["uid"], p["node"], f"{p['namespace']}/{p['workload']}", p["role"])
-            for p in data["pods"]
-        ),
-        tuple(
-            Proxy(
-                p["namespace"],
-                p["pod"],
-                p["container"],
-                p["node"],
-                tuple(p["layers"]),
-                p["scope"],
-                p["key"],
-                int(p.get("cpu_millicores", 0)),
-            )
-            for p in data["proxies"]
-        ),
-    )
+    """The data of a `placement` event. Raises KeyError or TypeError for anything else."""
+    return Sharing(tuple(map(Pod.from_dict, data["pods"])), tuple(map(Proxy.from_dict, data["proxies"])))
 
 
 def read_sharing(directory: Path) -> Sharing | None:

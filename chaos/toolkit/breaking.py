@@ -20,9 +20,9 @@ from chaos.errors import Misuse
 from chaos.faults.model import Fault, Receipt, Target
 from chaos.faults.selection import Selector, select
 from chaos.history.model import EventKind
-from chaos.model.fate import ProxyInstance
 from chaos.model.faulting import FaultShape
 from chaos.model.flow import Flow, Window, WindowKind
+from chaos.model.placement import Proxy
 from chaos.toolkit.targets import flows_at, flows_behind
 from chaos.verdict import Harm
 
@@ -51,19 +51,17 @@ class Breaker:
         self.spoiled = False  # whole workloads or nodes were broken: a later experiment would see what that did
         self._lock = threading.RLock()
         self._held: list[Held] = []
-        self._broken: list[ProxyInstance] = []
+        self._broken: list[Proxy] = []
         self._spared: set[Flow] = (
             set()
         )  # of which nothing is expected, for what a fault of earlier did to them is in the history
 
-    def break_proxy(
-        self, fault: Fault, proxy: ProxyInstance, *, deadline: float, harm: Harm = Harm.EITHER
-    ) -> list[Receipt]:
+    def break_proxy(self, fault: Fault, proxy: Proxy, *, deadline: float, harm: Harm = Harm.EITHER) -> list[Receipt]:
         """Inject into one proxy and expect harm to just its fate group. A pulse is over when this returns."""
         self.expect([proxy], fault.shape, harm)
         return self.inject(fault, self.trial.container(proxy), deadline=deadline)
 
-    def break_spared(self, fault: Fault, proxy: ProxyInstance, *, deadline: float) -> list[Receipt]:
+    def break_spared(self, fault: Fault, proxy: Proxy, *, deadline: float) -> list[Receipt]:
         """Inject into one proxy whose fate group may or may not be hurt: it is reported, and only the others are
         judged.
         """
@@ -181,7 +179,7 @@ class Breaker:
         self,
         fault: Fault,
         target: Target,
-        proxies: Sequence[ProxyInstance],
+        proxies: Sequence[Proxy],
         *,
         deadline: float,
         pairs: int,
@@ -233,9 +231,7 @@ class Breaker:
         self.trial.window(WindowKind.RECOVERY, quiet, time.time_ns(), f"{fault.name} ended")
         return Window(WindowKind.FAULT, begin, end)
 
-    def expect(
-        self, proxies: Sequence[ProxyInstance], shape: FaultShape, harm: Harm, exempt: Sequence[Flow] = ()
-    ) -> None:
+    def expect(self, proxies: Sequence[Proxy], shape: FaultShape, harm: Harm, exempt: Sequence[Flow] = ()) -> None:
         """Expect harm to just the flows behind these proxies, and behind all that were broken before."""
         self._broken += [proxy for proxy in proxies if proxy not in self._broken]
         self.trial.expect_fate_of(*self._broken, fault_shape=shape, harm=harm, exempt=sorted(self._spared | {*exempt}))

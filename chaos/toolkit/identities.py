@@ -5,13 +5,13 @@ from __future__ import annotations
 from chaos.engine.features.station import program, stations
 from chaos.kube.client import Cluster
 from chaos.mesh.install import Mesh
-from chaos.model.fate import ProxyInstance
+from chaos.model.placement import Proxy
 from chaos.names import SYSTEM_NAMESPACE, spiffe_id
 
 UNKNOWN = "a key that nobody was handed"
 
 
-def in_memory(cluster: Cluster, mesh: Mesh, proxy: ProxyInstance) -> list[str]:
+def in_memory(cluster: Cluster, mesh: Mesh, proxy: Proxy) -> list[str]:
     """`namespace/service-account` of every private key in the proxy's memory, by the public halves in the control
     plane's log.
     """

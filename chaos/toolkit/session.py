@@ -28,7 +28,7 @@ from chaos.engine.trial import Trial
 from chaos.errors import ExperimentFailure, Misuse, NoTargets
 from chaos.history.model import EventKind
 from chaos.history.result import TrialResult
-from chaos.model.fate import ProxyInstance
+from chaos.model.placement import Proxy
 from chaos.toolkit.breaking import Breaker
 from chaos.toolkit.identities import in_memory
 from chaos.toolkit.readings import unsteady_tenants
@@ -172,7 +172,7 @@ class Session:
         """By its name or its namespace."""
         return tenant_named(self.trial, name)
 
-    def proxy_of(self, tenant: str, layer: str, side: str = "client") -> ProxyInstance:
+    def proxy_of(self, tenant: str, layer: str, side: str = "client") -> Proxy:
         """On the path of a tenant's requests: the first of that layer, or (side `server`) the last."""
         return proxy_on_path(self.trial, tenant, layer, side)
 
@@ -242,7 +242,7 @@ class Session:
         finally:
             self.trial.thresholds = live
 
-    def identities_of(self, proxy: ProxyInstance) -> list[str]:
+    def identities_of(self, proxy: Proxy) -> list[str]:
         """Whose private keys the proxy holds; read once, for it costs a helper pod."""
         with self._lock:
             if proxy.container_id not in self._identities:

@@ -9,9 +9,10 @@ from typing import Final
 from chaos.engine.topology import Tenant
 from chaos.engine.trial import Trial
 from chaos.errors import Misuse, NoTargets
-from chaos.model.fate import Placement, ProxyInstance, flow_shares, path
+from chaos.model.fate import flow_shares, path
 from chaos.model.flow import Flow
 from chaos.model.modes import Layer
+from chaos.model.placement import Placement, Proxy
 
 SIDES: Final = ("client", "server")  # of a path: where it begins, where it ends
 
@@ -25,7 +26,7 @@ def tenant_named(trial: Trial, name: str) -> Tenant:
     raise Misuse(f"unknown tenant {name!r}: known are {known}")
 
 
-def proxy_on_path(trial: Trial, tenant: str, layer: str, side: str = "client") -> ProxyInstance:
+def proxy_on_path(trial: Trial, tenant: str, layer: str, side: str = "client") -> Proxy:
     """The proxy of that layer on the path of a tenant's requests that comes first, or (side `server`) last.
 
     The placebo where the mode has no proxy; raises NoTargets where it has none of that layer.
@@ -51,7 +52,7 @@ def proxy_on_path(trial: Trial, tenant: str, layer: str, side: str = "client") -
     )
 
 
-def flows_behind(placement: Placement, proxies: list[ProxyInstance]) -> set[Flow]:
+def flows_behind(placement: Placement, proxies: list[Proxy]) -> set[Flow]:
     """The flows of which any traffic passes one of the proxies."""
     return {Flow(*call) for call, share in flow_shares(placement, proxies).items() if share > 0}
 

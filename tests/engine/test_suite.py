@@ -22,9 +22,9 @@ from chaos.engine.settings import Settings, chosen, parse_settings
 from chaos.engine.upgrade import application_restarts, streams_cut
 from chaos.errors import Misuse
 from chaos.history.model import SAMPLE, Event, EventKind, Flag, Outcome
-from chaos.model.fate import Placement, PodRef, ProxyInstance
 from chaos.model.flow import Window, WindowKind
 from chaos.model.modes import MODES, Layer, Scope, mode_named
+from chaos.model.placement import Placement, Pod, Proxy
 
 
 def settings(**changes: object) -> Settings:
@@ -124,12 +124,11 @@ def test_replaced_applications_are_told_from_replaced_proxies() -> None:
     }
     after = {("u2", "client"): state("tenant-a", "client", "3")}
     pods = tuple(
-        PodRef("tenant-a", "pod", uid, "n1", "a", role, role, "default")
+        Pod("tenant-a", "pod", uid, "n1", "a", role, role, "default")
         for uid, role in (("u1", "server"), ("u2", "client"))
     )
     proxies = tuple(
-        ProxyInstance("tenant-a", "pod", "proxy", uid, "n1", frozenset(), Scope.POD, uid, "default")
-        for uid in ("u1", "u3")
+        Proxy("tenant-a", "pod", "proxy", uid, "n1", frozenset(), Scope.POD, uid, "default") for uid in ("u1", "u3")
     )
     placement = Placement(mode_named("sidecar"), pods, proxies, ())
     assert application_restarts(placement, before, after) == {("u1", "server")}
@@ -154,8 +153,8 @@ def test_a_total_counts_the_containers_that_are_named_and_there() -> None:
     assert total(row, [("n", "p", "proxy"), ("n", "gone", "proxy")], "cores") == 0.5
 
 
-def proxy(name: str, millicores: int = 100) -> ProxyInstance:
-    return ProxyInstance(
+def proxy(name: str, millicores: int = 100) -> Proxy:
+    return Proxy(
         "sharedfate-system", name, "proxy", name, "node-1", frozenset(Layer), Scope.NODE, "node-1", "a", millicores
     )
 

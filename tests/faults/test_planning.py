@@ -24,7 +24,7 @@ from chaos.faults.network.dns import Dns
 from chaos.faults.network.drop import Drop
 from chaos.faults.pause import Pause
 from chaos.faults.restart import Restart
-from chaos.faults.selection import Selector, layers, serves
+from chaos.faults.selection import Candidates, Selector
 from chaos.faults.stopping import StopButton
 from chaos.faults.throttle import Throttle
 from chaos.faults.upgrade import Upgrade, plan_template
@@ -34,6 +34,8 @@ from chaos.inpod.dns_helper import Wrong, nameserver, plan_answer, plan_question
 from chaos.inpod.oom_helper import detect_directory
 from chaos.inpod.rules import Isolation, plan_isolation
 from chaos.mesh.controlplane.trouble import Trouble, detect_trouble
+from chaos.model.modes import MODES
+from tests.mesh.control.objects import Object, pod, proxy_pod, sidecar_pod
 
 PROXY = Target("container", "server-1-x", "ns", "u1", "proxy", "containerd://1", "n1")
 APP = Target("container", "server-1-x", "ns", "u1", "app", "containerd://2", "n1")
@@ -127,38 +129,36 @@ def test_the_newest_overdue_receipt_is_undone_first() -> None:
 # ---- selection
 
 
-def pod(
-    name: str,
-    node: str,
-    *,
-    labels: dict[str, str] | None = None,
-    annotations: dict[str, str] | None = None,
-    namespace: str = "tenant-a",
-) -> dict[str, Any]:
-    return {
-        "metadata": {
-            "name": name,
-            "namespace": namespace,
-            "uid": name,
-            "labels": labels or {},
-            "annotations": annotations or {},
-        },
-        "spec": {"nodeName": node},
-    }
+def candidates(mode: str, *pods: Object) -> Candidates:
+    return Candidates.of(pods, MODES[mode])
 
 
 def test_a_proxy_serves_by_its_scope() -> None:
-    here, there = pod("app", "n1"), pod("other", "n2", namespace="tenant-b")
-    node = pod(
-        "node-proxy", "n1", labels={"sharedfate.io/scope": "node", "sharedfate.io/layer": "l4-l7"}, namespace="system"
-    )
-    waypoint = pod("waypoint", "n2", labels={"sharedfate.io/scope": "namespace", "sharedfate.io/scope-key": "tenant-a"})
-    sidecar = pod("app", "n1", annotations={"sharedfate.io/scope": "pod", "sharedfate.io/layer": "l7"})
-    assert [serves(node, here), serves(node, there)] == [True, False]
-    assert [serves(waypoint, here), serves(waypoint, there)] == [True, False]
-    assert [serves(sidecar, here), serves(sidecar, there)] == [True, False]
-    assert layers(node) == {"l4", "l7"}
-    assert layers(here) == frozenset()
+    here, there = pod("app", node="n1"), pod("other", node="n2", namespace="tenant-b")
+    for mode, proxy, serves in (
+        ("node", proxy_pod(node="n1"), [True, False]),
+        (
+            "ambient-namespace",
+            proxy_pod("w", node="n2", namespace="tenant-a", layer="l7", scope="namespace"),
+            [True, False],
+        ),
+        ("ambient-pod", proxy_pod(node="n2", namespace="tenant-a", layer="l7", scope="pod", key="app"), [True, False]),
+        ("none", proxy_pod(node="n1", layer="none"), [False, False]),
+    ):
+        known = candidates(mode, here, there, proxy)
+        found = known.proxy(proxy)
+        assert found is not None
+        assert [known.serves(found, one) for one in (here, there)] == serves, mode
+    own = sidecar_pod("own", node="n1")
+    known = candidates("sidecar", here, own)
+    sidecar = known.proxy(own)
+    assert sidecar is not None
+    assert [known.serves(sidecar, one) for one in (own, here)] == [True, False]
+    assert known.proxy(here) is None
+
+
+def test_without_a_mesh_nobody_is_a_proxy() -> None:
+    assert Candidates.of([proxy_pod(), sidecar_pod()], None).proxies == {}
 
 
 def test_a_wrong_selector_names_every_problem() -> None:

@@ -11,8 +11,9 @@ import yaml
 from chaos.errors import ExperimentFailure, Misuse
 from chaos.external import built_in, descriptions, detect_mesh, parse_target, plan_target_placement, read_target
 from chaos.external.text import told
-from chaos.model.fate import Placement, flow_shares
+from chaos.model.fate import flow_shares
 from chaos.model.modes import Layer, Scope
+from chaos.model.placement import Placement
 from tests.real import meshes
 
 DOCUMENT: dict[str, Any] = {

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from chaos.kube.client import Cluster
-from chaos.model.fate import Placement, ProxyInstance
+from chaos.model.placement import Placement, Proxy
 from chaos.names import PORT_STATUS
 
 _LINE: Final = re.compile(r"^(\w+)\{([^}]*)\} ([0-9.e+]+)$", re.MULTILINE)
@@ -43,7 +43,7 @@ def golden(text: str) -> Counter[tuple[str, str, str]]:
     return found
 
 
-def pages(cluster: Cluster, placement: Placement) -> dict[ProxyInstance, str]:
+def pages(cluster: Cluster, placement: Placement) -> dict[Proxy, str]:
     """Each proxy's page."""
     return {
         proxy: cluster.pod_http(proxy.namespace, proxy.pod, PORT_STATUS, "/stats/prometheus").decode(errors="replace")

@@ -14,17 +14,18 @@ from typing import Any
 from chaos.engine.features.site import Site
 from chaos.errors import ExperimentFailure
 from chaos.mesh.authority import stored_authority
-from chaos.model.fate import Pair, ProxyInstance, identities_held, path
+from chaos.model.fate import identities_held, path
+from chaos.model.placement import Pair, Proxy
 from chaos.names import spiffe_id
 from chaos.verdict.check import Check, decided, undecided
 
 
-def handed_to(log: Iterable[Mapping[str, Any]], proxy: ProxyInstance) -> set[str]:
+def handed_to(log: Iterable[Mapping[str, Any]], proxy: Proxy) -> set[str]:
     """The identities that the proxy was given."""
     return {line["identity"] for line in log if line["proxy_uid"] == proxy.uid and not line["refused"]}
 
 
-def differences(expected: Mapping[ProxyInstance, set[str]], found: Mapping[ProxyInstance, set[str]]) -> list[str]:
+def differences(expected: Mapping[Proxy, set[str]], found: Mapping[Proxy, set[str]]) -> list[str]:
     """Where the two differ, in words. Pure."""
     return [
         f"{proxy} {word} {', '.join(sorted(who.rpartition('/ns/')[2] or who for who in names))}"
@@ -41,7 +42,7 @@ def check_identities(site: Site) -> list[Check]:
     whose = {line["public_key_sha256"]: line["identity"] for line in log if line["public_key_sha256"]}
     expected = {proxy: {spiffe_id(*held) for held in identities_held(placement, proxy)} for proxy in placement.proxies}
     handed = {proxy: handed_to(log, proxy) for proxy in placement.proxies}
-    keys: dict[ProxyInstance, list[str]] = {}
+    keys: dict[Proxy, list[str]] = {}
     try:
         for proxy in placement.proxies:
             keys[proxy] = site.look(proxy.node, "keys", proxy.uid, proxy.container_id.rpartition("//")[2])

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from chaos.engine.features.site import Site
 from chaos.errors import NotReady
-from chaos.model.fate import PodRef
+from chaos.model.placement import Pod
 from chaos.names import IMAGE
 from chaos.verdict.check import Check, decided, undecided
 
@@ -21,7 +21,7 @@ SERVED: Final = "one more pod is served without help"
 LEAVES: Final = "a pod that goes leaves nothing"
 
 
-def plan_leaver(client: PodRef) -> dict[str, Any]:
+def plan_leaver(client: Pod) -> dict[str, Any]:
     """A pod that knows no mesh, under the client's identity, on its node."""
     return {
         "apiVersion": "v1",
@@ -67,7 +67,7 @@ def check_leaving(site: Site, *, ready_seconds: float = READY_SECONDS) -> list[C
             return [decided(SERVED, False, str(error)), undecided(LEAVES, "it never came so far")]
         served = time.monotonic() - begin
         found = site.cluster.get("Pod", NAME, site.client.namespace)
-        leaver = PodRef(
+        leaver = Pod(
             site.client.namespace, NAME, found["metadata"]["uid"], node, "", "", NAME, site.client.service_account
         )
         replies = site.call(leaver, requests=8)

@@ -15,7 +15,7 @@ from typing import Final
 from chaos.engine.features.figures import golden, pages
 from chaos.engine.features.site import Site
 from chaos.load.client import LoaderClient
-from chaos.model.fate import PodRef
+from chaos.model.placement import Pod
 from chaos.names import spiffe_id
 from chaos.verdict.check import Check, decided, undecided
 
@@ -36,7 +36,7 @@ def by_source(site: Site) -> Counter[str]:
     return found
 
 
-def identity(pod: PodRef) -> str:
+def identity(pod: Pod) -> str:
     return spiffe_id(pod.namespace, pod.service_account)
 
 

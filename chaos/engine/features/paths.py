@@ -12,14 +12,15 @@ from typing import Final
 
 from chaos.engine.features.figures import carried, pages
 from chaos.engine.features.site import Site
-from chaos.model.fate import Pair, Placement, PodRef, ProxyInstance, share_behind
+from chaos.model.fate import share_behind
+from chaos.model.placement import Pair, Placement, Pod, Proxy
 from chaos.verdict.check import Check, decided, undecided
 
 REQUESTS: Final = 40
 BODY: Final = 20_000
 
 
-def expected_requests(placement: Placement, client: PodRef, answered: Mapping[str, int]) -> dict[ProxyInstance, float]:
+def expected_requests(placement: Placement, client: Pod, answered: Mapping[str, int]) -> dict[Proxy, float]:
     """Of the requests that each server answered, how many passed each proxy. Pure."""
     servers = {pod.name: pod for pod in placement.pods if pod.namespace == client.namespace}
     return {
@@ -30,7 +31,7 @@ def expected_requests(placement: Placement, client: PodRef, answered: Mapping[st
     }
 
 
-def judge_paths(expected: Mapping[ProxyInstance, float], sent: Mapping[ProxyInstance, int], *, body: int) -> Check:
+def judge_paths(expected: Mapping[Proxy, float], sent: Mapping[Proxy, int], *, body: int) -> Check:
     """Whether each proxy carried what it should have, and the others nothing. Pure."""
     name = "traffic passes just the proxies that the model says"
     total = max(expected.values(), default=0.0)

@@ -20,8 +20,8 @@ from chaos.mesh.ca import Authority
 from chaos.mesh.install import Mesh
 from chaos.mesh.policy import policy_config_map
 from chaos.mesh.world import Features, Rule
-from chaos.model.fate import Placement, PodRef, Role
 from chaos.model.modes import ProxyMode
+from chaos.model.placement import Placement, Pod, Role
 from chaos.names import SYSTEM_NAMESPACE
 
 SERVICE = "server"  # the Service of a reference tenant
@@ -40,9 +40,9 @@ class Site:
     mesh: Mesh
     placement: Placement
     stations: Mapping[str, str]  # node -> pod
-    client: PodRef
-    servers: tuple[PodRef, ...]
-    stranger: PodRef
+    client: Pod
+    servers: tuple[Pod, ...]
+    stranger: Pod
 
     @property
     def mode(self) -> ProxyMode:
@@ -55,7 +55,7 @@ class Site:
 
     # ---- calling
 
-    def call(self, pod: PodRef, **fields: Any) -> list[Reply]:
+    def call(self, pod: Pod, **fields: Any) -> list[Reply]:
         """Calls from an application's pod: the fields of `Call`; the client's own Service, unless told otherwise."""
         return self._call(pod.namespace, pod.name, "client", [Call(**{"host": self.host, "port": 80, **fields})])[0]
 
@@ -99,12 +99,12 @@ class Site:
 
     # ---- reading and turning
 
-    def stats(self, pod: PodRef) -> Mapping[str, Any]:
+    def stats(self, pod: Pod) -> Mapping[str, Any]:
         """What a server has counted."""
         return ServerClient.of(self.cluster, pod.namespace, pod.name).stats()
 
     @contextmanager
-    def knobs(self, *, servers: Sequence[PodRef] | None = None, **knobs: Any) -> Iterator[None]:
+    def knobs(self, *, servers: Sequence[Pod] | None = None, **knobs: Any) -> Iterator[None]:
         """The client's servers (or these of them) misbehave so, for a while."""
         self._turn({**knobs, "seconds": 60}, servers or self.servers)
         try:
@@ -112,7 +112,7 @@ class Site:
         finally:
             self._turn({}, self.servers)
 
-    def _turn(self, knobs: Mapping[str, Any], servers: Sequence[PodRef]) -> None:
+    def _turn(self, knobs: Mapping[str, Any], servers: Sequence[Pod]) -> None:
         for server in servers:
             ServerClient.of(self.cluster, server.namespace, server.name).misbehave(knobs)
 
@@ -152,9 +152,9 @@ def site(mesh: Mesh) -> Iterator[Site]:
         yield Site(mesh.cluster, mesh, placement, made, client, servers, stranger)
 
 
-def choose(placement: Placement) -> tuple[PodRef, tuple[PodRef, ...], PodRef]:
+def choose(placement: Placement) -> tuple[Pod, tuple[Pod, ...], Pod]:
     """A client, its servers, and another tenant's client."""
-    servers: dict[str, list[PodRef]] = {}
+    servers: dict[str, list[Pod]] = {}
     for pod in placement.pods:
         if pod.role == Role.SERVER:
             servers.setdefault(pod.namespace, []).append(pod)

@@ -6,15 +6,16 @@ from __future__ import annotations
 
 from chaos.engine.features.site import Site
 from chaos.mesh.ca import Authority
-from chaos.model.fate import Pair, PodRef, ProxyInstance, path
+from chaos.model.fate import path
 from chaos.model.modes import Layer
+from chaos.model.placement import Pair, Pod, Proxy
 from chaos.names import PORT_ADMIN, PORT_CONTROL, PORT_HBONE, PORT_HTTP, spiffe_id
 from chaos.verdict.check import Check, decided
 
 _L7 = frozenset({Layer.L7})
 
 
-def waypoint_before(site: Site, server: PodRef) -> ProxyInstance | None:
+def waypoint_before(site: Site, server: Pod) -> Proxy | None:
     """The waypoint on the way to the server; None where one proxy holds both layers."""
     return next((hop[0] for hop in path(site.placement, Pair(site.client, server)) if hop[0].layers == _L7), None)
 
@@ -26,7 +27,7 @@ def check_tunnels(site: Site) -> list[Check]:
     return _ambient(site, server, waypoint) if waypoint else _direct(site, server)
 
 
-def _direct(site: Site, server: PodRef) -> list[Check]:
+def _direct(site: Site, server: Pod) -> list[Check]:
     """One proxy holds both layers: mutual TLS with a member of the trust domain, or nothing."""
     node, member = server.node, spiffe_id(site.client.namespace, site.client.service_account)
 
@@ -53,7 +54,7 @@ def _direct(site: Site, server: PodRef) -> list[Check]:
     ]
 
 
-def _ambient(site: Site, server: PodRef, waypoint: ProxyInstance) -> list[Check]:
+def _ambient(site: Site, server: Pod, waypoint: Proxy) -> list[Check]:
     own = spiffe_id(waypoint.namespace, waypoint.service_account)
     others = {spiffe_id(p.namespace, p.service_account) for p in site.placement.proxies if p.layers == _L7} - {own}
     others |= {spiffe_id(pod.namespace, pod.service_account) for pod in (site.client, site.stranger)}
@@ -81,7 +82,7 @@ def _ambient(site: Site, server: PodRef, waypoint: ProxyInstance) -> list[Check]
     ]
 
 
-def _elsewhere(site: Site, server: PodRef) -> list[str]:
+def _elsewhere(site: Site, server: Pod) -> list[str]:
     """Where a CONNECT to the server must not lead: other pods, the node, the proxy's own ports."""
     other = next(one for one in (*site.servers, site.stranger) if one.name != server.name)
     node = site.cluster.get("Node", server.node)

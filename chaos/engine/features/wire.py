@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from chaos.engine.features.site import Site
 from chaos.errors import ExperimentFailure
-from chaos.model.fate import PodRef
+from chaos.model.placement import Pod
 from chaos.names import PORT_AGENT, PORT_CONTROL, PORT_STATUS, PORT_XDS, PORT_XDS_STATUS, SYSTEM_NAMESPACE
 from chaos.verdict.check import Check, decided, undecided
 
@@ -34,7 +34,7 @@ class Direction:
     marked: int
 
 
-def toward(heard: Iterable[Mapping[str, Any]], pod: PodRef) -> tuple[Direction, Direction]:
+def toward(heard: Iterable[Mapping[str, Any]], pod: Pod) -> tuple[Direction, Direction]:
     """What was sent (to the pod, by the pod), of the traffic that is the mesh's business."""
     to, by = [0, 0, 0], [0, 0, 0]
     for one in heard:

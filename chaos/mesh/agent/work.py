@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
 from chaos.errors import ApiError, EnvironmentUnfit
+from chaos.kube.placement import stands_apart
 from chaos.mesh import capture
 from chaos.mesh.agent.sandboxes import Sandbox, find_sandboxes, link, listening_ports, prune
 from chaos.model.modes import MODES
@@ -25,7 +26,6 @@ from chaos.names import (
     CONDITION_CAPTURED,
     LABEL_MESH,
     LABEL_MODE,
-    LABEL_ROLE,
     PORT_HBONE,
     PORT_INBOUND,
     PORT_OUTBOUND,
@@ -83,11 +83,11 @@ def plan_pods(pods: Iterable[Object], meshed: Collection[str], node: str) -> tup
         if (
             spec.get("nodeName") != node
             or spec.get("hostNetwork")
-            or labels.get(LABEL_ROLE) == "proxy"
             or status.get("phase") in ("Succeeded", "Failed")
             or mode is None
             or mode.in_pod
             or not mode.hops
+            or stands_apart(pod, mode)
         ):
             continue
         captured = any(

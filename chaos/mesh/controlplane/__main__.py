@@ -11,11 +11,11 @@ from pathlib import Path
 
 from chaos.kube.client import Cluster
 from chaos.mesh.authority import stored_authority
+from chaos.mesh.controlplane.cache import KINDS, ObjectCache
+from chaos.mesh.controlplane.reconcilers import Reconcilers
 from chaos.mesh.controlplane.server import Plane, start_server
 from chaos.mesh.controlplane.status import start_status
-from chaos.mesh.controlplane.tables import KINDS, Tables
 from chaos.mesh.controlplane.watch import Watches
-from chaos.mesh.controlplane.writers import Writers
 from chaos.mesh.envoy.build import build
 from chaos.mesh.proxyconfig import proxy_config
 from chaos.names import PORT_XDS, PORT_XDS_STATUS
@@ -30,14 +30,14 @@ async def run(cluster: Cluster, *, labelled: str, host: str, port: int, status_p
     root = await asyncio.to_thread(stored_authority, cluster, run=labelled)
 
     def published() -> dict[str, str]:
-        config = plane.tables.config()
+        config = plane.cache.config()
         assert config is not None
         return proxy_config(config["mode"], root.root_pem.decode())
 
-    writers = Writers(cluster, published=published)
+    reconcilers = Reconcilers(cluster, published=published)
 
-    def on_world(tables: Tables) -> None:
-        writers.on_world(tables, lambda: writers.on_world(plane.tables, plane.refresh))
+    def on_world(cache: ObjectCache) -> None:
+        reconcilers.on_world(cache, lambda: reconcilers.on_world(plane.cache, plane.refresh))
 
     plane = Plane(cluster, root, build=build, on_world=on_world)
     watches = Watches(cluster, KINDS, fold=plane.fold, whole=plane.whole)
@@ -47,7 +47,7 @@ async def run(cluster: Cluster, *, labelled: str, host: str, port: int, status_p
         {
             "/healthz": lambda: (200, {"ok": True}),
             "/readyz": lambda: (200 if plane.synced.is_set() else 503, {"ready": plane.synced.is_set()}),
-            "/debug": lambda: (200, {**plane.status(), "failed_writes": writers.failures}),
+            "/debug": lambda: (200, {**plane.status(), "failed_writes": reconcilers.failures}),
         },
         host=host,
         port=status_port,

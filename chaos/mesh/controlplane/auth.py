@@ -1,7 +1,7 @@
 """Who a proxy is: its service-account token, reviewed by the API server, names its pod; the pod says what it may be.
 
-Labels are only believed where the account backs them: whoever may create pods in a tenant's namespace can write any
-label, but only the system namespace's `node-proxy` account may serve the pods of a node.
+What the pod says of itself is held against `chaos.kube.placement.recognise_proxy`, the rule that placement and
+configuration follow too.
 """
 
 from __future__ import annotations
@@ -10,21 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from chaos.mesh.controlplane.tables import is_live, labels_of
-from chaos.mesh.world import ProxyIdentity, ProxyRole
-from chaos.model.modes import Scope
-from chaos.names import (
-    ANNOTATION_PROXY_CONTAINER,
-    LABEL_LAYER,
-    LABEL_ROLE,
-    LABEL_SCOPE,
-    LABEL_SCOPE_KEY,
-    NODE_PROXY_ACCOUNT,
-    SYSTEM_NAMESPACE,
-)
+from chaos.kube.placement import Homes, NotAProxy, recognise_proxy
+from chaos.mesh.controlplane.reading import is_live
+from chaos.model.modes import ProxyMode
+from chaos.model.placement import Proxy
 
 _EXTRA: Final = "authentication.kubernetes.io/"
-_NODE_ROLES: Final = {"l4-l7": ProxyRole.NODE, "l4": ProxyRole.L4}
 
 
 class Refused(Exception):
@@ -59,42 +50,20 @@ def detect_reviewed(review: Mapping[str, Any], audience: str) -> Reviewed:
         raise Refused("the token is not bound to a pod") from None
 
 
-def detect_proxy(reviewed: Reviewed, pod: Mapping[str, Any] | None, served_uid: str = "") -> ProxyIdentity:
-    """The proxy that this pod holds. `served_uid`: of the pod that a pod's own waypoint serves.
-
-    Raises Refused unless the pod is live, of that account, and of a kind that its account may be.
+def detect_proxy(reviewed: Reviewed, pod: Mapping[str, Any] | None, mode: ProxyMode, homes: Homes) -> Proxy:
+    """The proxy that this pod holds (see `recognise_proxy`). Raises Refused unless the pod is live, of the token's
+    account, a proxy of this mode, and one that gets configuration: a placebo gets none.
     """
     if pod is None or pod["metadata"]["uid"] != reviewed.pod_uid or not is_live(pod):
         raise Refused(f"there is no live pod {reviewed.namespace}/{reviewed.pod} with UID {reviewed.pod_uid}")
-    meta, spec, labels = pod["metadata"], pod["spec"], labels_of(pod)
-    annotations = meta.get("annotations") or {}
-    account = spec.get("serviceAccountName", "default")
+    meta = pod["metadata"]
+    account = pod["spec"].get("serviceAccountName", "default")
     if (meta["namespace"], account) != (reviewed.namespace, reviewed.service_account):
         raise Refused(f"pod {meta['namespace']}/{meta['name']} runs as {account}, not as {reviewed.service_account}")
-    node = spec.get("nodeName", "")
-
-    def proxy(role: ProxyRole, scope: Scope, key: str) -> ProxyIdentity:
-        return ProxyIdentity(role, meta["namespace"], meta["name"], meta["uid"], node, scope, key, account)
-
-    if labels.get(LABEL_ROLE) != "proxy":
-        if ANNOTATION_PROXY_CONTAINER not in annotations:
-            raise Refused(f"pod {meta['namespace']}/{meta['name']} holds no proxy")
-        return proxy(ProxyRole.SIDECAR, Scope.POD, meta["uid"])
-    layer = labels.get(LABEL_LAYER, "")
-    if layer == "l7":
-        scope = Scope(labels.get(LABEL_SCOPE, ""))
-        keys = {Scope.NODE: node, Scope.NAMESPACE: labels.get(LABEL_SCOPE_KEY, ""), Scope.POD: served_uid}
-        if scope is not Scope.NODE and meta["namespace"] == SYSTEM_NAMESPACE:
-            raise Refused(f"a waypoint of scope {scope} does not belong in {SYSTEM_NAMESPACE}")
-        if scope is Scope.NAMESPACE and keys[scope] != meta["namespace"]:
-            raise Refused(f"a waypoint in {meta['namespace']} may not serve {keys[scope]!r}")
-        if scope is Scope.NODE and meta["namespace"] != SYSTEM_NAMESPACE:
-            raise Refused(f"a node's waypoint belongs in {SYSTEM_NAMESPACE}, not in {meta['namespace']}")
-        return proxy(ProxyRole.WAYPOINT, scope, keys[scope])
-    if layer not in _NODE_ROLES:
-        raise Refused(f"pod {meta['namespace']}/{meta['name']}: no proxy has layer {layer!r}")
-    if (meta["namespace"], account) != (SYSTEM_NAMESPACE, NODE_PROXY_ACCOUNT):
-        raise Refused(
-            f"only {SYSTEM_NAMESPACE}/{NODE_PROXY_ACCOUNT} may serve a node, not {meta['namespace']}/{account}"
-        )
-    return proxy(_NODE_ROLES[layer], Scope.NODE, node)
+    try:
+        proxy = recognise_proxy(pod, mode, homes)
+    except NotAProxy as error:
+        raise Refused(str(error)) from error
+    if not proxy.layers:
+        raise Refused(f"pod {meta['namespace']}/{meta['name']} is a placebo: it carries nothing")
+    return proxy

@@ -17,7 +17,8 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 
 from chaos.mesh.ca import Authority, Issued
 from chaos.mesh.controlplane.xds import SECRET
-from chaos.mesh.world import ROOT_SECRET, ProxyIdentity
+from chaos.mesh.world import ROOT_SECRET, ProxyRole
+from chaos.model.placement import Proxy
 
 RENEW_AT: Final = 2 / 3
 
@@ -64,10 +65,10 @@ class ProxySecrets:
     """The secrets of one proxy's stream."""
 
     def __init__(
-        self, proxy: ProxyIdentity, authority: Authority, log: HandedLog, *, seconds: float, clock: Callable[[], float]
+        self, proxy: Proxy, authority: Authority, log: HandedLog, *, seconds: float, clock: Callable[[], float]
     ) -> None:
         self._proxy = proxy
-        self._who = f"{proxy.namespace}/{proxy.name}"
+        self._who = f"{proxy.namespace}/{proxy.pod}"
         self._authority = authority
         self._log = log
         self._seconds = seconds
@@ -95,7 +96,7 @@ class ProxySecrets:
                 found[name] = self._certificate(name, now, life)
             elif name not in self._refused:
                 self._refused.add(name)
-                reason = f"a {self._proxy.role} of {self._proxy.key} may not hold it"
+                reason = f"a {ProxyRole.of(self._proxy)} of {self._proxy.key} may not hold it"
                 self._log.add(Handed(now, self._who, self._proxy.uid, self._proxy.node, name, True, reason))
         for name in self._issued.keys() - found.keys():
             del self._issued[name]

@@ -20,13 +20,14 @@ from envoy.service.secret.v3 import sds_pb2_grpc
 from chaos.errors import Misuse
 from chaos.kube.client import Cluster, Object
 from chaos.mesh.ca import Authority
-from chaos.mesh.controlplane.auth import Refused, Reviewed, detect_proxy, detect_reviewed
+from chaos.mesh.controlplane.auth import Refused, detect_proxy, detect_reviewed
+from chaos.mesh.controlplane.cache import KINDS, ObjectCache
 from chaos.mesh.controlplane.secrets import HandedLog, ProxySecrets
-from chaos.mesh.controlplane.tables import KINDS, Tables, labels_of
 from chaos.mesh.controlplane.trouble import Trouble
 from chaos.mesh.controlplane.xds import SECRET, Offered, Session
-from chaos.mesh.world import ProxyIdentity, World
-from chaos.names import CONTROL_PLANE, LABEL_SCOPE_KEY, SYSTEM_NAMESPACE, TOKEN_AUDIENCE
+from chaos.mesh.world import ProxyRole, World
+from chaos.model.placement import Proxy
+from chaos.names import CONTROL_PLANE, SYSTEM_NAMESPACE, TOKEN_AUDIENCE
 
 log = logging.getLogger(__name__)
 DEBOUNCE: Final = 0.02
@@ -42,14 +43,14 @@ class Built(Protocol):
     def by_type(self) -> Mapping[str, Mapping[str, Offered]]: ...
 
 
-Build = Callable[[ProxyIdentity, World], Built]
+Build = Callable[[Proxy, World], Built]
 
 
 @dataclass(eq=False, slots=True)
 class Stream:
     """A connected proxy."""
 
-    proxy: ProxyIdentity
+    proxy: Proxy
     secrets: ProxySecrets
     since: float
     session: Session = field(default_factory=Session)
@@ -69,11 +70,11 @@ class Plane:
         authority: Authority,
         *,
         build: Build,
-        on_world: Callable[[Tables], None] = lambda tables: None,
+        on_world: Callable[[ObjectCache], None] = lambda cache: None,
     ) -> None:
         self.cluster = cluster
         self.authority = authority
-        self.tables = Tables()
+        self.cache = ObjectCache()
         self.world: World | None = None
         self.world_at = 0.0
         self.trouble = Trouble()
@@ -91,7 +92,7 @@ class Plane:
 
     def fold(self, kind: str, change: str, obj: Object) -> None:
         """Take one watch event (see Watches)."""
-        self.tables.fold(kind, change, obj)
+        self.cache.fold(kind, change, obj)
         self._later()
 
     def whole(self, kind: str) -> None:
@@ -107,24 +108,24 @@ class Plane:
         """Make the world anew from the tables, and wake the streams when it differs."""
         self._timer = None
         try:
-            self.trouble = self.tables.trouble()
-            world = self.tables.world()
-        except (Misuse, ValueError, KeyError) as error:
+            self.trouble = self.cache.trouble()
+            world = self.cache.world()
+        except (Misuse, ValueError, KeyError, TypeError, AttributeError) as error:
             log.error("the mesh's settings cannot be used, the last world stays: %s", error)
             return
         if world is None:
             return
         if world != self.world:
             self.world, self.world_at = world, time.time()
-        self.settings = self.tables.settings_versions()
+        self.settings = self.cache.settings_versions()
         for stream in self.streams:
             stream.wake.set()
         self.synced.set()
-        self._on_world(self.tables)
+        self._on_world(self.cache)
 
     # ---- streams
 
-    async def recognise(self, token: str) -> ProxyIdentity:
+    async def recognise(self, token: str) -> Proxy:
         """The proxy that this token belongs to; raises Refused."""
         review = await asyncio.to_thread(
             self.cluster.create,
@@ -136,21 +137,11 @@ class Plane:
             },
         )
         reviewed = detect_reviewed(review, TOKEN_AUDIENCE)
-        pod = self.tables.pod(reviewed.pod_uid)
-        if pod is None or not pod["spec"].get("nodeName"):  # newer than our watch
+        pod = self.cache.pod(reviewed.pod_uid)
+        if pod is None or not (pod.get("spec") or {}).get("nodeName"):  # newer than our watch
             pod = await asyncio.to_thread(self.cluster.find, "Pod", reviewed.pod, reviewed.namespace)
-        return detect_proxy(reviewed, pod, self._served_by_waypoint(reviewed, pod))
-
-    def _served_by_waypoint(self, reviewed: Reviewed, pod: Mapping[str, Any] | None) -> str:
-        name = labels_of(pod).get(LABEL_SCOPE_KEY, "") if pod else ""
-        return next(
-            (
-                uid
-                for uid, other in self.tables.objects["Pod"].items()
-                if other["metadata"]["name"] == name and other["metadata"]["namespace"] == reviewed.namespace
-            ),
-            "",
-        )
+        assert self.world is not None, "streams wait for the first world"
+        return detect_proxy(reviewed, pod, self.world.mode, self.cache.homes())
 
     async def serve(self, context: Any) -> None:
         """One delta stream, from its token to its end."""
@@ -166,7 +157,7 @@ class Plane:
             del self.refusals[:-500]
             log.warning("refused a stream from %s: %s", context.peer(), error)
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, str(error))
-        seconds = float((self.tables.config() or {}).get("certificate_seconds", 3600))
+        seconds = float((self.cache.config() or {}).get("certificate_seconds", 3600))
         secrets = ProxySecrets(proxy, self.authority, self.handed, seconds=seconds, clock=time.time)
         stream = Stream(proxy, secrets, time.time())
         self.streams.add(stream)
@@ -185,13 +176,13 @@ class Plane:
                     log.warning(
                         "%s/%s refused %s: %s",
                         stream.proxy.namespace,
-                        stream.proxy.name,
+                        stream.proxy.pod,
                         ", ".join(answer.refused),
                         answer.message,
                     )
                 stream.wake.set()
         except (grpc.aio.AioRpcError, grpc.aio.UsageError):
-            log.info("%s/%s: the stream broke", stream.proxy.namespace, stream.proxy.name)
+            log.info("%s/%s: the stream broke", stream.proxy.namespace, stream.proxy.pod)
         finally:
             stream.ended = True
             stream.wake.set()
@@ -200,7 +191,7 @@ class Plane:
         seen = False
         while not stream.ended:
             stream.wake.clear()
-            there = self.tables.pod(stream.proxy.uid) is not None
+            there = self.cache.pod(stream.proxy.uid) is not None
             if seen and not there:
                 await context.abort(grpc.StatusCode.PERMISSION_DENIED, "the pod of this proxy is gone")
             seen = seen or there
@@ -246,10 +237,10 @@ class Plane:
             "proxies": [
                 {
                     "namespace": s.proxy.namespace,
-                    "pod": s.proxy.name,
+                    "pod": s.proxy.pod,
                     "uid": s.proxy.uid,
                     "node": s.proxy.node,
-                    "role": s.proxy.role,
+                    "role": ProxyRole.of(s.proxy),
                     "scope": s.proxy.scope,
                     "key": s.proxy.key,
                     "since": s.since,
@@ -257,10 +248,13 @@ class Plane:
                     "current": s.world is self.world,
                     "resources": s.session.status(),
                 }
-                for s in sorted(self.streams, key=lambda s: (s.proxy.namespace, s.proxy.name))
+                for s in sorted(self.streams, key=lambda s: (s.proxy.namespace, s.proxy.pod))
             ],
             "identities": self.handed.as_json(),
             "refused_streams": self.refusals,
+            "unreadable": self.cache.unreadable,
+            "impostors": self.cache.impostors,
+            "nameless": self.cache.nameless,
         }
 
 

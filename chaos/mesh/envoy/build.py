@@ -24,11 +24,12 @@ from chaos.mesh.envoy.ports import (
     waypoints_of,
 )
 from chaos.mesh.envoy.resources import Resource, Resources
-from chaos.mesh.world import ROOT_SECRET, AppProtocol, Pod, ProxyIdentity, ProxyRole, World
+from chaos.mesh.world import ROOT_SECRET, AppProtocol, ProxyRole, Workload, World, identity_of
 from chaos.model.modes import Scope
+from chaos.model.placement import Proxy
 
 
-def build(proxy: ProxyIdentity, world: World, *, defects: Defects = NO_DEFECTS) -> Resources:
+def build(proxy: Proxy, world: World, *, defects: Defects = NO_DEFECTS) -> Resources:
     """All listeners, clusters and endpoints of the proxy, and the secrets that it may ask for."""
     defects |= world.defects
     make = {
@@ -36,7 +37,7 @@ def build(proxy: ProxyIdentity, world: World, *, defects: Defects = NO_DEFECTS) 
         ProxyRole.NODE: _both_layers,
         ProxyRole.L4: _connections,
         ProxyRole.WAYPOINT: _waypoint,
-    }[proxy.role]
+    }[ProxyRole.of(proxy)]
     items = [*make(proxy, world, defects)]
     if Defect.OVER_GENEROUS in defects:
         own = replace(world, defects=NO_DEFECTS).identities(proxy)
@@ -44,25 +45,25 @@ def build(proxy: ProxyIdentity, world: World, *, defects: Defects = NO_DEFECTS) 
     return Resources.collect(items, {ROOT_SECRET, *world.identities(proxy)})
 
 
-def _reachable(proxy: ProxyIdentity, world: World) -> list[tuple[str, str, Pod]]:
+def _reachable(proxy: Proxy, world: World) -> list[tuple[str, str, Workload]]:
     """(last part of listeners' names, namespace path, pod) of the pods whose namespace the proxy can listen in."""
     found = []
     for pod in world.served_by(proxy):
-        if not pod.ip or not (pod.sandbox or proxy.role is ProxyRole.SIDECAR):
+        if not pod.ip or not (pod.sandbox or ProxyRole.of(proxy) is ProxyRole.SIDECAR):
             continue  # its sandbox is not known yet
         netns = sandbox_path(pod, proxy)
         found.append((pod.sandbox if netns else "pod", netns, pod))
     return found
 
 
-def _facts(pod: Pod) -> tuple[str, str, str]:
+def _facts(pod: Workload) -> tuple[str, str, str]:
     return pod.identity, pod.namespace, pod.name
 
 
-def _both_layers(proxy: ProxyIdentity, world: World, defects: Defects) -> Iterator[Resource]:
+def _both_layers(proxy: Proxy, world: World, defects: Defects) -> Iterator[Resource]:
     features = world.features
-    shared = proxy.role is not ProxyRole.SIDECAR
-    own = "" if shared else proxy.identity
+    shared = ProxyRole.of(proxy) is not ProxyRole.SIDECAR
+    own = "" if shared else identity_of(proxy)
     for service, port in service_ports(world):
         name = service_cluster(service, port)
         peers = tuple(kind for peer in peers_of(service) for kind in peer.items())
@@ -82,7 +83,7 @@ def _both_layers(proxy: ProxyIdentity, world: World, defects: Defects) -> Iterat
         )
 
 
-def _connections(proxy: ProxyIdentity, world: World, defects: Defects) -> Iterator[Resource]:
+def _connections(proxy: Proxy, world: World, defects: Defects) -> Iterator[Resource]:
     features = world.features
     accounts = {w.identity for w in world.waypoints}
     for service, port in service_ports(world):
@@ -109,7 +110,7 @@ def _connections(proxy: ProxyIdentity, world: World, defects: Defects) -> Iterat
         yield listeners.hbone(key, _stable(pod), netns, peers_in, features, defects=defects)
 
 
-def _waypoint(proxy: ProxyIdentity, world: World, defects: Defects) -> Iterator[Resource]:
+def _waypoint(proxy: Proxy, world: World, defects: Defects) -> Iterator[Resource]:
     features = world.features
     namespace: str | None = None
     if proxy.scope is Scope.NAMESPACE:
@@ -123,20 +124,20 @@ def _waypoint(proxy: ProxyIdentity, world: World, defects: Defects) -> Iterator[
         name = service_cluster(service, port)
         if name not in names:
             continue
-        ends = meshed_endpoints(world, served_endpoints(world, proxy.scope, proxy.key, service, port))
+        ends = meshed_endpoints(world, served_endpoints(world, proxy, service, port))
         yield clusters.tunnelled_service(name, features, defects)
         yield clusters.tunnelled_endpoints(name, tuple((e, world.pods[e.pod_uid].identity) for e in ends), defects)
-    yield clusters.tunnel_origin(proxy.identity, features, defects=defects)
+    yield clusters.tunnel_origin(identity_of(proxy), features, defects=defects)
     for target in mine:
         yield clusters.internal(listeners.inner_name(target), listeners.inner_name(target), features)
         yield listeners.waypoint_inner(target, features, policies_of(world, target.namespace), defects=defects)
     yield listeners.waypoint_exit(features)
-    yield listeners.waypoint_entry(proxy.identity, mine, features, defects=defects)
+    yield listeners.waypoint_entry(identity_of(proxy), mine, features, defects=defects)
 
 
-def _stable(pod: Pod) -> Pod:
+def _stable(pod: Workload) -> Workload:
     """The pod without what changes while it lives: readiness must not touch its listeners."""
-    return Pod(
+    return Workload(
         uid=pod.uid,
         namespace=pod.namespace,
         name=pod.name,

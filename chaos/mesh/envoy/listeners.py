@@ -18,7 +18,7 @@ from chaos.mesh.envoy.parts import downstream_tls, filter_state, original_dst, p
 from chaos.mesh.envoy.ports import PROXY_PORTS, Target
 from chaos.mesh.envoy.protos import Config, extension, message
 from chaos.mesh.envoy.resources import Resource
-from chaos.mesh.world import AppProtocol, Features, Pod, Policy
+from chaos.mesh.world import AppProtocol, Features, Policy, Workload
 from chaos.names import PORT_HBONE, PORT_INBOUND, PORT_OUTBOUND
 
 _LISTENER: Final = "envoy.config.listener.v3.Listener"
@@ -184,7 +184,9 @@ def _inbound_connections(
 
 
 @lru_cache(CACHE)
-def hbone(key: str, pod: Pod, netns: str, peers: tuple[str, ...], features: Features, *, defects: Defects) -> Resource:
+def hbone(
+    key: str, pod: Workload, netns: str, peers: tuple[str, ...], features: Features, *, defects: Defects
+) -> Resource:
     """Where tunnels to a pod end, of an L4 proxy: only the pod's waypoint may come, and only to the pod's own address.
 
     Without the limit on the authority a CONNECT terminator is an open proxy.

@@ -9,7 +9,8 @@ from typing import Final
 
 from chaos.mesh.envoy.defects import NO_DEFECTS, Defect, Defects
 from chaos.mesh.envoy.protos import Config, extension, typed
-from chaos.mesh.world import ROOT_SECRET, SANDBOX_DIR, AccessLog, Features, Pod, ProxyIdentity, ProxyRole
+from chaos.mesh.world import ROOT_SECRET, SANDBOX_DIR, AccessLog, Features, ProxyRole, Workload
+from chaos.model.placement import Proxy
 from chaos.names import MARK_PROXY, TRUST_DOMAIN
 
 ADS: Final[Config] = {"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"}
@@ -26,9 +27,9 @@ SOL_SOCKET, SO_MARK = 1, 36
 STDOUT: Final = "extensions.access_loggers.stream.v3.StdoutAccessLog"
 
 
-def sandbox_path(pod: Pod, proxy: ProxyIdentity) -> str:
+def sandbox_path(pod: Workload, proxy: Proxy) -> str:
     """Path of the pod's network namespace for a proxy outside of it; empty for one that lives in it."""
-    return "" if proxy.role is ProxyRole.SIDECAR else f"{SANDBOX_DIR}/{pod.sandbox}"
+    return "" if ProxyRole.of(proxy) is ProxyRole.SIDECAR else f"{SANDBOX_DIR}/{pod.sandbox}"
 
 
 def stat_name(name: str) -> str:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from chaos.mesh.envoy.defects import Defect
-from chaos.mesh.world import AppProtocol, Endpoint, Pod, Policy, Service, ServicePort, Waypoint, World
-from chaos.model.modes import Hop, Layer, Scope, Side
+from chaos.mesh.world import AppProtocol, Endpoint, Policy, Service, ServicePort, Waypoint, Workload, World
+from chaos.model.modes import Hop, Layer, Side
+from chaos.model.placement import Place, Proxy
 from chaos.names import PORT_ADMIN, PORT_HBONE, PORT_INBOUND, PORT_OUTBOUND, PORT_STATUS, TRUST_DOMAIN
 
 PROXY_PORTS: Final = (PORT_ADMIN, PORT_OUTBOUND, PORT_INBOUND, PORT_HBONE, PORT_STATUS)
@@ -41,7 +42,7 @@ def policies_of(world: World, namespace: str) -> tuple[Policy, ...]:
     return tuple(p for p in world.policies if p.namespace == namespace) if heard else ()
 
 
-def pod_ports(world: World, pod: Pod) -> tuple[tuple[int, AppProtocol], ...]:
+def pod_ports(world: World, pod: Workload) -> tuple[tuple[int, AppProtocol], ...]:
     """The pod's known ports, sorted: the target ports of its namespace's Services (so that they are known before the
     pod is ready), and where it is an endpoint itself, what that Service says."""
     found: dict[int, AppProtocol] = {}
@@ -63,15 +64,15 @@ def l7_hop(world: World) -> Hop | None:
     return next((hop for hop in world.mode.hops if hop.layers == frozenset({Layer.L7})), None)
 
 
-def waypoints_of(world: World, pod: Pod) -> tuple[Waypoint, ...]:
+def waypoints_of(world: World, pod: Workload) -> tuple[Waypoint, ...]:
     """All waypoints, ready or not, that may stand before the pod as a destination."""
     hop = l7_hop(world)
     if hop is None:
         return ()
+    found = tuple(w for w in world.waypoints if w.proxy.scope is hop.scope)
     if hop.side is Side.CLIENT:  # any client's: its own surroundings pick the instance
-        return tuple(w for w in world.waypoints if w.scope is hop.scope)
-    key = {Scope.POD: pod.uid, Scope.NODE: pod.node, Scope.NAMESPACE: pod.namespace}[hop.scope]
-    return tuple(w for w in world.waypoints if w.scope is hop.scope and w.key == key)
+        return found
+    return tuple(w for w in found if w.proxy.serves(pod))
 
 
 def waypoints_before(world: World, service: Service, port: ServicePort, client_node: str) -> tuple[Waypoint, ...]:
@@ -79,34 +80,29 @@ def waypoints_before(world: World, service: Service, port: ServicePort, client_n
     hop = l7_hop(world)
     if hop is None:
         return ()
-    if hop.scope is Scope.POD:
-        keys = {e.pod_uid for e in port.endpoints}
-    elif hop.scope is Scope.NAMESPACE:
-        keys = {service.namespace}
-    elif hop.side is Side.CLIENT:
-        keys = {client_node}
-    else:
-        keys = {pod.node for e in port.endpoints if (pod := world.pods.get(e.pod_uid))}
-    return tuple(w for w in world.waypoints if w.scope is hop.scope and w.key in keys)
+    if hop.side is Side.CLIENT:
+        places = [Place(node=client_node)]
+    else:  # the namespace's waypoint stands before a Service that has no endpoint, too
+        places = [Place(namespace=service.namespace), *(_place(world, service, e) for e in port.endpoints)]
+    return tuple(w for w in world.waypoints if w.proxy.scope is hop.scope and any(map(w.proxy.serves, places)))
+
+
+def _place(world: World, service: Service, endpoint: Endpoint) -> Place:
+    pod = world.pods.get(endpoint.pod_uid)
+    return Place(endpoint.pod_uid, pod.node if pod else "", service.namespace)
 
 
 def waypoint_endpoints(waypoints: Iterable[Waypoint]) -> tuple[Endpoint, ...]:
     """Where connections can go now."""
-    return tuple(sorted(Endpoint(w.pod_uid, w.ip, PORT_HBONE) for w in waypoints if w.ready and w.ip))
+    return tuple(sorted(Endpoint(w.proxy.uid, w.ip, PORT_HBONE) for w in waypoints if w.ready and w.ip))
 
 
-def served_endpoints(
-    world: World, waypoint_scope: Scope, key: str, service: Service, port: ServicePort
-) -> tuple[Endpoint, ...]:
+def served_endpoints(world: World, waypoint: Proxy, service: Service, port: ServicePort) -> tuple[Endpoint, ...]:
     """The endpoints that a waypoint sends the Service's requests to; none for a Service that is not its own."""
     hop = l7_hop(world)
     if hop is not None and hop.side is Side.CLIENT:
         return port.endpoints
-    if waypoint_scope is Scope.NAMESPACE:
-        return port.endpoints if service.namespace == key else ()
-    if waypoint_scope is Scope.POD:
-        return tuple(e for e in port.endpoints if e.pod_uid == key)
-    return tuple(e for e in port.endpoints if (pod := world.pods.get(e.pod_uid)) and pod.node == key)
+    return tuple(e for e in port.endpoints if waypoint.serves(_place(world, service, e)))
 
 
 def meshed_endpoints(world: World, endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:

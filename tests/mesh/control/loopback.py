@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from chaos.mesh.ca import Authority
+from chaos.mesh.controlplane.cache import KINDS
 from chaos.mesh.controlplane.server import SERVER_NAMES, Plane, start_server
-from chaos.mesh.controlplane.tables import KINDS
 from chaos.mesh.envoy import bootstrap
 from chaos.mesh.envoy.build import build
-from tests.mesh.control.objects import config, namespace, node, pod, service, slice_of
+from tests.mesh.control.objects import config, namespace, node, service, sidecar_pod, slice_of
 from tests.mesh.control.test_server import Reviews
 
 ENVOY = str(Path(sys.executable).with_name("envoy"))
@@ -49,8 +49,8 @@ async def until(what: Any, seconds: float = 8.0) -> float:
 
 
 async def main() -> None:
-    me = pod("me", mode="sidecar", ip="127.0.0.1", annotations={"sharedfate.io/proxy-container": "proxy"})
-    other = pod("other", mode="sidecar", ip="127.0.0.2", annotations={"sharedfate.io/proxy-container": "proxy"})
+    me = sidecar_pod("me", ip="127.0.0.1")
+    other = sidecar_pod("other", ip="127.0.0.2")
     plane = Plane(Reviews(me, other), Authority.new(), build=build)  # type: ignore[arg-type]
     for obj in (
         config("sidecar", certificate_seconds=4),

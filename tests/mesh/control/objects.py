@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from chaos.mesh.controlplane.tables import KINDS, Tables
+from chaos.mesh.controlplane.cache import KINDS, ObjectCache
 from chaos.names import LABEL_MESH, LABEL_MODE, SYSTEM_NAMESPACE
 
 Object = dict[str, Any]
@@ -45,22 +45,46 @@ def proxy_pod(
     *,
     node: str = "node-1",
     namespace: str = SYSTEM_NAMESPACE,
-    account: str = "node-proxy",
+    account: str = "",
     layer: str = "l4-l7",
     scope: str = "node",
     key: str = "",
+    owner: Object | None = None,
 ) -> Object:
+    """A proxy's own pod, as the mesh's manifests make it: a DaemonSet's, a Deployment's, or (scope pod) the pod's that
+    `key` names.
+    """
+    name = f"waypoint-{key}" if scope == "pod" else name
+    workload = "waypoint" if layer == "l7" else "placebo" if layer == "none" else "node-proxy"
     labels = {"sharedfate.io/role": "proxy", "sharedfate.io/layer": layer, "sharedfate.io/scope": scope}
+    if scope == "namespace":
+        key, labels["pod-template-hash"] = key or namespace, "h1"
     if key:
         labels["sharedfate.io/scope-key"] = key
-    return pod(
+    found = pod(
         name,
         namespace=namespace,
         node=node,
-        account=account,
+        account=account or ("default" if workload == "placebo" else workload),
         labels=labels,
         annotations={"sharedfate.io/proxy-container": "proxy", "sharedfate.io/cpu-budget": "450"},
+        containers=[{"name": "proxy"}],
     )
+    owners = {
+        "node": {"kind": "DaemonSet", "name": workload, "controller": True},
+        "namespace": {"kind": "ReplicaSet", "name": f"{workload}-h1", "controller": True},
+        "pod": {"kind": "Pod", "name": key, "uid": f"uid-{key}"},
+    }
+    found["metadata"]["ownerReferences"] = [owner or owners[scope]]
+    return found
+
+
+def sidecar_pod(name: str = "x", **more: Any) -> Object:
+    """An application's pod with the sidecar that injection gives it."""
+    says = {"proxy-container": "proxy", "layer": "l4-l7", "scope": "pod", "cpu-budget": "100"}
+    annotations = {f"sharedfate.io/{key}": value for key, value in says.items()}
+    containers = [{"name": "app"}, {"name": "proxy"}]
+    return pod(name, annotations=annotations, mode="sidecar", **{"containers": containers, **more})
 
 
 def namespace(name: str) -> Object:
@@ -76,7 +100,13 @@ def node(name: str, ip: str = "172.30.0.11") -> Object:
 
 
 def config(mode: str = "node", **more: Any) -> Object:
-    data = {"mode": mode, "run": "r1", "features": {}, "values": {"l7_cpu": 75, "l7_memory": 96}, **more}
+    data = {
+        "mode": mode,
+        "run": "r1",
+        "features": {},
+        "values": {"l4_l7_cpu": 450, "l7_cpu": 75, "l7_memory": 96},
+        **more,
+    }
     return {
         "kind": "ConfigMap",
         "metadata": {"name": "mesh", "namespace": SYSTEM_NAMESPACE, "uid": "uid-mesh", "resourceVersion": "1"},
@@ -116,8 +146,8 @@ def slice_of(*pods: Object, service: str = "server") -> Object:
     }
 
 
-def tables(*objects: Object) -> Tables:
-    found = Tables()
+def cache(*objects: Object) -> ObjectCache:
+    found = ObjectCache()
     for obj in objects:
         assert obj["kind"] in KINDS
         found.fold(obj["kind"], "ADDED", obj)

@@ -6,7 +6,9 @@ import pytest
 
 from chaos.mesh.controlplane.auth import Refused, Reviewed, detect_proxy, detect_reviewed
 from chaos.mesh.world import ProxyRole
-from tests.mesh.control.objects import Object, pod, proxy_pod
+from chaos.model.modes import MODES
+from chaos.model.placement import Proxy
+from tests.mesh.control.objects import Object, pod, proxy_pod, sidecar_pod
 
 EXTRA = {"authentication.kubernetes.io/pod-name": ["x"], "authentication.kubernetes.io/pod-uid": ["uid-x"]}
 
@@ -23,6 +25,10 @@ def review(**changes: object) -> Object:
 def of(obj: Object) -> Reviewed:
     meta = obj["metadata"]
     return Reviewed(meta["namespace"], obj["spec"]["serviceAccountName"], meta["name"], meta["uid"])
+
+
+def proxy_in(mode: str, obj: Object | None, token_of: Object | None = None, **homes: str) -> Proxy:
+    return detect_proxy(of(token_of or obj or {}), obj, MODES[mode], homes)
 
 
 def test_a_pods_token_for_our_audience_names_its_pod() -> None:
@@ -44,38 +50,38 @@ def test_any_other_token_is_refused_with_its_reason(changes: dict[str, object], 
 
 
 def test_an_injected_pod_is_the_sidecar_of_itself_alone() -> None:
-    obj = pod("x", annotations={"sharedfate.io/proxy-container": "proxy"})
-    proxy = detect_proxy(of(obj), obj)
-    assert (proxy.role, proxy.key) == (ProxyRole.SIDECAR, "uid-x")
+    proxy = proxy_in("sidecar", sidecar_pod("x"))
+    assert (ProxyRole.of(proxy), proxy.key) == (ProxyRole.SIDECAR, "uid-x")
 
 
 def test_the_node_proxy_serves_the_node_that_it_runs_on() -> None:
-    obj = proxy_pod(node="node-2")
-    assert (detect_proxy(of(obj), obj).role, detect_proxy(of(obj), obj).key) == (ProxyRole.NODE, "node-2")
+    proxy = proxy_in("node", proxy_pod(node="node-2"))
+    assert (ProxyRole.of(proxy), proxy.key) == (ProxyRole.NODE, "node-2")
 
 
 @pytest.mark.parametrize(
-    "obj",
+    ("mode", "obj"),
     [
-        proxy_pod(namespace="tenant-a", account="node-proxy"),  # a tenant that labels its own pod as a node's proxy
-        proxy_pod(account="waypoint"),
-        proxy_pod(layer="l4", namespace="tenant-a", account="server"),
-        proxy_pod(layer="l7", scope="namespace", key="tenant-b", namespace="tenant-a", account="waypoint"),
-        proxy_pod(layer="l7", scope="node", namespace="tenant-a", account="waypoint"),
-        proxy_pod(layer="none"),
-        pod("x"),  # no proxy in it
+        ("none", proxy_pod(layer="none")),  # a placebo carries nothing
+        ("node", pod("x")),  # no proxy in it
     ],
 )
-def test_labels_alone_give_no_power(obj: Object) -> None:
+def test_who_carries_nothing_gets_no_configuration(mode: str, obj: Object) -> None:
     with pytest.raises(Refused):
-        detect_proxy(of(obj), obj)
+        proxy_in(mode, obj)
+
+
+def test_a_token_of_another_account_is_refused() -> None:
+    with pytest.raises(Refused, match="runs as node-proxy, not as server"):
+        proxy_in("node", proxy_pod(), {**proxy_pod(), "spec": {"serviceAccountName": "server"}})
 
 
 def test_a_token_of_a_pod_that_is_gone_or_was_replaced_is_refused() -> None:
     obj = proxy_pod()
-    with pytest.raises(Refused, match="no live pod"):
-        detect_proxy(of(obj), None)
-    with pytest.raises(Refused, match="no live pod"):
-        detect_proxy(of(obj), {**obj, "metadata": {**obj["metadata"], "uid": "another"}})
-    with pytest.raises(Refused, match="no live pod"):
-        detect_proxy(of(obj), {**obj, "metadata": {**obj["metadata"], "deletionTimestamp": "now"}})
+    for there in (
+        None,
+        {**obj, "metadata": {**obj["metadata"], "uid": "another"}},
+        {**obj, "metadata": {**obj["metadata"], "deletionTimestamp": "now"}},
+    ):
+        with pytest.raises(Refused, match="no live pod"):
+            proxy_in("node", there, obj)

@@ -15,6 +15,7 @@ from chaos.mesh.inject import inject, pod_template
 from chaos.mesh.render import render_mode
 from chaos.model.modes import MODES
 from chaos.names import LABEL_MESH, LABEL_RUN
+from tests.mesh.control.proxies import of_daemon_set
 
 REFERENCE = manifests.reference("node-1", "node-2")
 
@@ -207,5 +208,5 @@ def test_sidecars_are_found_in_the_pods_that_hold_them_and_ended_pods_are_not() 
 
 def test_the_placebo_has_no_layer() -> None:
     [daemon_set] = manifests.load("modes/none/components.yaml", {**values("none"), "mode": "none"})
-    placement = plan_placement([live(daemon_set["spec"]["template"], "p", "sharedfate-system", "n1")], MODES["none"])
+    placement = plan_placement([of_daemon_set(daemon_set, node="n1", ip="10.0.0.1")], MODES["none"])
     assert [p.layers for p in placement.proxies] == [frozenset()]

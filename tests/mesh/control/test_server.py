@@ -18,12 +18,14 @@ from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest, Delt
 from google.protobuf.any_pb2 import Any as AnyMessage
 
 from chaos.mesh.ca import Authority
+from chaos.mesh.controlplane.cache import KINDS
 from chaos.mesh.controlplane.secrets import HandedLog, ProxySecrets
 from chaos.mesh.controlplane.server import SERVER_NAMES, Plane, start_server
-from chaos.mesh.controlplane.tables import KINDS
 from chaos.mesh.controlplane.xds import ENDPOINTS, LISTENER, SECRET
-from chaos.mesh.world import ROOT_SECRET, ProxyIdentity, ProxyRole, Scope, World
-from tests.mesh.control.objects import Object, config, namespace, node, pod, proxy_pod, service, slice_of
+from chaos.mesh.world import ROOT_SECRET, World
+from chaos.model.modes import Layer, Scope
+from chaos.model.placement import Proxy
+from tests.mesh.control.objects import Object, config, namespace, node, pod, proxy_pod, service, sidecar_pod, slice_of
 
 A, B = "spiffe://cluster.local/ns/tenant-a/sa/server", "spiffe://cluster.local/ns/tenant-b/sa/server"
 
@@ -69,7 +71,7 @@ class Built:
     by_type: dict[str, dict[str, Item]]
 
 
-def build(proxy: ProxyIdentity, world: World) -> Built:
+def build(proxy: Proxy, world: World) -> Built:
     """A listener for each pod served."""
     items = {p.name: Item(p.name, p.ip, AnyMessage(type_url=LISTENER)) for p in world.served_by(proxy)}
     return Built({LISTENER: items})
@@ -164,7 +166,10 @@ def test_a_proxy_is_handed_the_identities_of_its_pods_and_no_other() -> None:
 
 
 def test_the_log_shows_an_over_generous_control_plane() -> None:
-    log, proxy = HandedLog(), ProxyIdentity(ProxyRole.NODE, "s", "p", "u", "node-1", Scope.NODE, "node-1", "node-proxy")
+    log, proxy = (
+        HandedLog(),
+        Proxy("s", "p", "proxy", "u", "node-1", frozenset(Layer), Scope.NODE, "node-1", "node-proxy"),
+    )
     generous = ProxySecrets(proxy, Authority.new(), log, seconds=60, clock=time.time)
     generous.wanted([A, B], allowed=[A, B])  # the defect: whatever is asked for is allowed
     handed = {line["identity"] for line in log.as_json() if not line["refused"]}
@@ -274,10 +279,7 @@ def test_one_more_pod_reaches_a_hundred_proxies_within_half_a_second() -> None:
     from chaos.mesh.envoy.build import build as real
 
     async def test() -> None:
-        pods = [
-            pod(f"p{n}", ip=f"10.0.1.{n}", mode="sidecar", annotations={"sharedfate.io/proxy-container": "proxy"})
-            for n in range(100)
-        ]
+        pods = [sidecar_pod(f"p{n}", ip=f"10.0.1.{n}") for n in range(100)]
         objects = (config("sidecar"), node("node-1"), namespace("tenant-a"), service(), slice_of(*pods), *pods)
         async with serving(*objects) as (plane, connect):
             plane._build = real

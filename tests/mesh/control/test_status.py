@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from chaos.mesh.status import control_plane_lines
-from chaos.model.fate import Placement, PodRef, ProxyInstance, Role
 from chaos.model.modes import MODES, Layer, Scope
+from chaos.model.placement import Placement, Pod, Proxy, Role
 
-CLIENT = PodRef("tenant-a", "client-x", "u1", "node-1", "a", Role.CLIENT, "client", "client")
-SERVER = PodRef("tenant-b", "server-x", "u2", "node-2", "b", Role.SERVER, "server", "server")
-PROXY = ProxyInstance(
+CLIENT = Pod("tenant-a", "client-x", "u1", "node-1", "a", Role.CLIENT, "client", "client")
+SERVER = Pod("tenant-b", "server-x", "u2", "node-2", "b", Role.SERVER, "server", "server")
+PROXY = Proxy(
     "sharedfate-system", "np-1", "proxy", "p1", "node-1", frozenset(Layer), Scope.NODE, "node-1", "node-proxy"
 )
 PLACEMENT = Placement(MODES["node"], (CLIENT, SERVER), (PROXY,), ())

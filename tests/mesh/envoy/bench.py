@@ -38,19 +38,27 @@ from chaos.mesh.world import (
     AppProtocol,
     Endpoint,
     Features,
-    Pod,
-    ProxyIdentity,
     ProxyRole,
     Service,
     ServicePort,
     Waypoint,
+    Workload,
     World,
 )
-from chaos.model.modes import MODES, Scope
+from chaos.model.modes import MODES, Layer, Scope
+from chaos.model.placement import Proxy
 from chaos.names import PORT_HTTP, PORT_TCP
 
 GATEWAY = "10.244.1.1"
 ENVOY = shutil.which("envoy") or str(Path(sys.executable).with_name("envoy"))
+
+
+LAYERS = {
+    ProxyRole.SIDECAR: frozenset(Layer),
+    ProxyRole.NODE: frozenset(Layer),
+    ProxyRole.L4: frozenset({Layer.L4}),
+    ProxyRole.WAYPOINT: frozenset({Layer.L7}),
+}
 
 
 def run(*command: str, text: str = "", check: bool = True) -> str:
@@ -114,8 +122,8 @@ class Bench:
     authority: Authority = field(default_factory=Authority.new)
     log: HandedLog = field(default_factory=HandedLog)
     spaces: dict[str, Namespace] = field(default_factory=dict)
-    pods: dict[str, Pod] = field(default_factory=dict)
-    proxies: dict[str, ProxyIdentity] = field(default_factory=dict)
+    pods: dict[str, Workload] = field(default_factory=dict)
+    proxies: dict[str, Proxy] = field(default_factory=dict)
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
     world: World = None  # type: ignore[assignment]
     seconds: float = 3600.0  # life of certificates
@@ -147,7 +155,9 @@ class Bench:
         space.run("ip", "route", "add", "default", "via", GATEWAY)
         return space
 
-    def pod(self, tenant: str, name: str, number: int, account: str = "", module: str = "chaos.apps.server") -> Pod:
+    def pod(
+        self, tenant: str, name: str, number: int, account: str = "", module: str = "chaos.apps.server"
+    ) -> Workload:
         """A pod; servers run the reference server, or another module."""
         ip = f"10.244.1.{number}"
         space = self.attach(name, ip)
@@ -155,7 +165,7 @@ class Bench:
         sandbox = f"{uid}-{space.inode}"
         (self.folder / "sandboxes" / sandbox).symlink_to(space.path)
         role = "server" if "server" in name else "client"
-        pod = Pod(uid, tenant, name, "node-1", ip, account or role, ready=True, captured=True, sandbox=sandbox)
+        pod = Workload(uid, tenant, name, "node-1", ip, account or role, ready=True, captured=True, sandbox=sandbox)
         self.pods[uid] = pod
         if role == "server":
             self.start(space, sys.executable, "-m", module, env={"POD_NAME": name})
@@ -218,7 +228,7 @@ class Bench:
         account: str = "node-proxy",
     ) -> subprocess.Popen[bytes]:
         """Start an Envoy in that namespace and wait until it is ready."""
-        self.proxies[name] = ProxyIdentity(role, namespace, name, f"uid-{name}", "node-1", scope, key, account)
+        self.proxies[name] = Proxy(namespace, name, "proxy", f"uid-{name}", "node-1", LAYERS[role], scope, key, account)
         config = bootstrap(node_id=name, token_path="")
         xds = config["static_resources"]["clusters"][0]
         for key_ in ("transport_socket", "upstream_bind_config", "dns_lookup_family", "respect_dns_ttl"):
@@ -249,7 +259,7 @@ class Bench:
         until(lambda: "LIVE" in space.run("curl", "-s", "-m1", "127.0.0.1:15021/ready", check=False))
         return process
 
-    def capture(self, pod: Pod, inbound: capture.Inbound) -> None:
+    def capture(self, pod: Workload, inbound: capture.Inbound) -> None:
         capture.apply_rules(capture.plan_capture(inbound=inbound, node=[GATEWAY]), netns=self.spaces[pod.name].path)
 
     def everything(self) -> None:
@@ -274,7 +284,7 @@ class Bench:
             role = ProxyRole.L4 if mode.separate_layers else ProxyRole.NODE
             self.proxy(role, self.attach("node", "10.244.1.200"), "node", scope=Scope.NODE, key="node-1")
         for waypoint in self.world.waypoints:
-            name = next(p.name for p in self.proxies.values() if p.uid == waypoint.pod_uid)
+            name = waypoint.proxy.pod
             proxy = self.proxies[name]
             self.proxy(
                 ProxyRole.WAYPOINT,
@@ -304,13 +314,13 @@ class Bench:
         for number, (key, namespace) in enumerate(sorted(wanted)):
             ip, name = f"10.244.1.{210 + number}", f"waypoint-{number}"
             self.attach(name, ip)
-            self.proxies[name] = ProxyIdentity(
-                ProxyRole.WAYPOINT, namespace, name, f"uid-{name}", "node-1", hop.scope, key, "waypoint"
+            self.proxies[name] = Proxy(
+                namespace, name, "proxy", f"uid-{name}", "node-1", hop.layers, hop.scope, key, "waypoint"
             )
-            found.append(Waypoint(f"uid-{name}", ip, "node-1", namespace, "waypoint", hop.scope, key))
+            found.append(Waypoint(self.proxies[name], ip))
         return tuple(sorted(found))
 
-    def listening(self, pod: Pod) -> set[int]:
+    def listening(self, pod: Workload) -> set[int]:
         from chaos.mesh.agent.sandboxes import listening_ports
 
         return listening_ports(self.spaces[pod.name].process.pid)

@@ -16,7 +16,8 @@ from chaos.mesh import capture
 from chaos.mesh.agent import work
 from chaos.mesh.agent.sandboxes import Sandbox, listening_ports
 from chaos.mesh.agent.work import Agent, plan_pods
-from chaos.names import ANNOTATION_SANDBOX, CONDITION_CAPTURED, LABEL_MODE, LABEL_ROLE
+from chaos.names import ANNOTATION_SANDBOX, CONDITION_CAPTURED, LABEL_MODE
+from tests.mesh.control.objects import proxy_pod
 from tests.mesh.envoy.bench import Namespace, until
 from tests.mesh.envoy.worlds import uid
 
@@ -38,8 +39,8 @@ def pod_object(
 
 def test_only_the_nodes_own_application_pods_of_the_mesh_are_served() -> None:
     served = pod_object()
-    proxy = pod_object()
-    proxy["metadata"]["labels"][LABEL_ROLE] = "proxy"
+    proxy = proxy_pod(layer="l7", namespace="tenant-a", scope="pod", key="x")
+    proxy["metadata"]["labels"][LABEL_MODE] = "ambient-pod"
     done = pod_object()
     done["status"]["phase"] = "Succeeded"
     others = [

@@ -20,7 +20,7 @@ from chaos.mesh.envoy import bootstrap
 from chaos.mesh.envoy.build import build
 from chaos.mesh.envoy.defects import Defect
 from chaos.mesh.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, Resources
-from chaos.mesh.world import ROOT_SECRET, AccessLog, Features, Policy, Rule
+from chaos.mesh.world import ROOT_SECRET, AccessLog, Features, Policy, ProxyRole, Rule, identity_of
 from tests.mesh.envoy.bench import ENVOY
 from tests.mesh.envoy.worlds import MESHED, pod, proxies, uid, world
 
@@ -65,7 +65,7 @@ def test_envoy_accepts_every_configuration(mode: str, features: Features, tmp_pa
                     cluster.ClearField("original_dst_lb_config")
                     cluster.eds_cluster_config.eds_config.ads.SetInParent()
                     cluster.eds_cluster_config.eds_config.resource_api_version = 2
-        file = tmp_path / f"{proxy.role}.pb"
+        file = tmp_path / f"{ProxyRole.of(proxy)}.pb"
         file.write_bytes(config.SerializeToString())
         done = subprocess.run(
             [ENVOY, "--mode", "validate", "-c", str(file), "--log-level", "error"],
@@ -195,7 +195,11 @@ def test_no_circuit_breaker_differs_between_modes(mode: str) -> None:
 def test_a_proxy_may_ask_only_for_the_identities_of_whom_it_serves(mode: str) -> None:
     made = world(mode)
     for proxy in proxies(made):
-        expected = {proxy.identity} if proxy.role == "waypoint" else {p.identity for p in made.served_by(proxy)}
+        expected = (
+            {identity_of(proxy)}
+            if ProxyRole.of(proxy) is ProxyRole.WAYPOINT
+            else {p.identity for p in made.served_by(proxy)}
+        )
         assert build(proxy, made).secrets == {"ROOTCA", *expected}
 
 
@@ -214,4 +218,4 @@ def test_a_sidecar_may_ask_for_its_own_identity_before_its_pod_has_an_address() 
     made = world("native-sidecar")
     (proxy,) = proxies(made)
     pods = {key: pod for key, pod in made.pods.items() if key != proxy.uid}
-    assert build(proxy, replace(made, pods=pods)).secrets == {proxy.identity, ROOT_SECRET}
+    assert build(proxy, replace(made, pods=pods)).secrets == {identity_of(proxy), ROOT_SECRET}

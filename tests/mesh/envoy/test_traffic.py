@@ -263,8 +263,8 @@ def test_tunnels_end_only_for_the_waypoint_and_only_at_the_pod(mode: str) -> Non
         serves = {
             Scope.NAMESPACE: "10.244.1.20",
             Scope.NODE: "10.244.1.20",
-            Scope.POD: made.pods[waypoint.key].ip if waypoint.key in made.pods else "",
-        }[waypoint.scope]
+            Scope.POD: made.pods[waypoint.proxy.key].ip if waypoint.proxy.key in made.pods else "",
+        }[waypoint.proxy.scope]
         made.attach("peer", "10.244.1.98")
         assert dial(made, "peer", serves, f"{serves}:8080", waypoint.identity).startswith("200 HTTP/1.1 200")
         assert dial(made, "peer", serves, f"{serves}:8080", spiffe_id("tenant-b", "client")).startswith("0")

@@ -6,19 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from chaos.mesh.envoy.ports import l7_hop
-from chaos.mesh.world import (
-    AppProtocol,
-    Endpoint,
-    Features,
-    Pod,
-    ProxyIdentity,
-    ProxyRole,
-    Service,
-    ServicePort,
-    Waypoint,
-    World,
-)
-from chaos.model.modes import MODES, Scope
+from chaos.mesh.world import AppProtocol, Endpoint, Features, Service, ServicePort, Waypoint, Workload, World
+from chaos.model.modes import MODES, Layer, Scope
+from chaos.model.placement import Proxy
 
 MESHED = [name for name, mode in MODES.items() if mode.hops]
 
@@ -27,8 +17,8 @@ def uid(number: int) -> str:
     return f"{number:08d}-0000-0000-0000-000000000000"
 
 
-def pod(number: int, tenant: str, account: str, node: str = "node-1") -> Pod:
-    return Pod(
+def pod(number: int, tenant: str, account: str, node: str = "node-1") -> Workload:
+    return Workload(
         uid(number),
         f"tenant-{tenant}",
         f"{account}-{number}",
@@ -88,35 +78,35 @@ def waypoints(made: World) -> tuple[Waypoint, ...]:
     }[hop.scope]
     return tuple(
         sorted(
-            Waypoint(f"w-{n}", f"10.244.9.{n + 1}", "node-1", namespace, "waypoint", hop.scope, key)
+            Waypoint(
+                Proxy(namespace, f"w-{n}", "proxy", f"w-{n}", "node-1", hop.layers, hop.scope, key, "waypoint"),
+                f"10.244.9.{n + 1}",
+            )
             for n, (key, namespace) in enumerate(keys)
         )
     )
 
 
-def proxies(made: World) -> list[ProxyIdentity]:
+def proxies(made: World) -> list[Proxy]:
     """One of each kind that the mode has."""
     mode, first = made.mode, made.pods[uid(1)]
+    both, l4 = frozenset(Layer), frozenset({Layer.L4})
     if mode.in_pod:
         return [
-            ProxyIdentity(
-                ProxyRole.SIDECAR,
+            Proxy(
                 first.namespace,
                 first.name,
+                "proxy",
                 first.uid,
                 first.node,
+                both,
                 Scope.POD,
                 first.uid,
                 first.service_account,
             )
         ]
-    role = ProxyRole.L4 if mode.separate_layers else ProxyRole.NODE
-    found = [ProxyIdentity(role, "sharedfate-system", "node-proxy", "np", "node-1", Scope.NODE, "node-1", "node-proxy")]
-    if made.waypoints:
-        w = made.waypoints[0]
-        found.append(
-            ProxyIdentity(
-                ProxyRole.WAYPOINT, w.namespace, "waypoint", w.pod_uid, w.node, w.scope, w.key, w.service_account
-            )
-        )
-    return found
+    layers = l4 if mode.separate_layers else both
+    found = [
+        Proxy("sharedfate-system", "node-proxy", "proxy", "np", "node-1", layers, Scope.NODE, "node-1", "node-proxy")
+    ]
+    return found + [one.proxy for one in made.waypoints[:1]]

@@ -26,7 +26,7 @@ from chaos.faults.control_plane import ControlPlane
 from chaos.faults.injection import injected
 from chaos.faults.selection import workload_target
 from chaos.mesh.envoy.defects import Defect
-from chaos.model.fate import PodRef
+from chaos.model.placement import Pod
 from chaos.names import CONTROL_PLANE, SYSTEM_NAMESPACE
 from chaos.verdict import Verdict
 from chaos.verdict.check import Check
@@ -116,7 +116,7 @@ capture.apply_rules(rules, netns=f"/proc/{pid}/ns/net")
 def captured_for(where: Site, *node: str) -> Iterator[None]:
     """The client's servers are captured by rules that know the node under another address."""
 
-    def capture(server: PodRef, *addresses: str) -> None:
+    def capture(server: Pod, *addresses: str) -> None:
         done = where.cluster.exec(
             SYSTEM_NAMESPACE, where.stations[server.node], ["python", "-c", CAPTURE, server.uid, *addresses]
         )

@@ -13,7 +13,7 @@ import pytest
 from chaos.engine.features.leaving import NAME, check_leaving, plan_leaver
 from chaos.engine.features.site import Site
 from chaos.errors import NotReady
-from chaos.model.fate import PodRef
+from chaos.model.placement import Pod
 from chaos.names import LABEL_LAYER, PORT_CONTROL, PORT_HTTP, SYSTEM_NAMESPACE
 from chaos.verdict import Verdict
 
@@ -135,7 +135,7 @@ def test_a_pod_that_is_not_captured_yet_is_not_ready_and_speaks_to_no_meshed_one
         with pytest.raises(NotReady):
             where.mesh.wait_ready([pod], seconds=2)
         found = where.cluster.get("Pod", NAME, where.client.namespace)
-        late = PodRef(where.client.namespace, NAME, found["metadata"]["uid"], where.client.node, "", "", NAME, "client")
+        late = Pod(where.client.namespace, NAME, found["metadata"]["uid"], where.client.node, "", "", NAME, "client")
         by_address = where.call(late, host=server.ip, port=PORT_HTTP, requests=2)
         by_name = where.call(late, requests=2)
         assert {reply.status for reply in (*by_address, *by_name)} == {0}

@@ -16,16 +16,14 @@ from chaos.engine.features import balancing, figures, identities, metrics, paths
 from chaos.engine.features.wire import Direction
 from chaos.inpod import beg, keys, sniffer
 from chaos.mesh.ca import Authority
-from chaos.model.fate import PodRef, ProxyInstance
 from chaos.model.modes import Layer, Scope
+from chaos.model.placement import Pod, Proxy
 from chaos.verdict import Verdict
 from chaos.verdict.check import Check, decided, merged, undecided
 
 
-def proxy(name: str) -> ProxyInstance:
-    return ProxyInstance(
-        "tenant-a", name, "proxy", f"uid-{name}", "node-1", frozenset(Layer), Scope.POD, name, "client"
-    )
+def proxy(name: str) -> Proxy:
+    return Proxy("tenant-a", name, "proxy", f"uid-{name}", "node-1", frozenset(Layer), Scope.POD, name, "client")
 
 
 def test_the_worst_check_decides_and_no_check_decides_nothing() -> None:
@@ -109,7 +107,7 @@ def test_the_reader_survives_any_packet(data: bytes) -> None:
 
 
 def test_control_ports_are_not_the_meshs_business() -> None:
-    pod = PodRef("n", "p", "u", "node-1", "t", "server", "w", "s", "10.0.0.2")
+    pod = Pod("n", "p", "u", "node-1", "t", "server", "w", "s", "10.0.0.2")
     one = {
         "source": "10.0.0.9",
         "source_port": 5,

@@ -10,15 +10,15 @@ from chaos.engine.features.plain import calls_to
 from chaos.engine.features.site import choose
 from chaos.engine.features.station import plan_station
 from chaos.errors import ExperimentFailure
-from chaos.model.fate import Placement, PodRef, ProxyInstance, Role
 from chaos.model.modes import MODES, Layer, Scope
+from chaos.model.placement import Placement, Pod, Proxy, Role
 from chaos.names import PORT_INBOUND, SYSTEM_NAMESPACE
 
 
-def pods(tenant: str, client: str, *servers: str) -> list[PodRef]:
-    found = [PodRef(f"tenant-{tenant}", "client", f"{tenant}-c", client, tenant, Role.CLIENT, "client", "client")]
+def pods(tenant: str, client: str, *servers: str) -> list[Pod]:
+    found = [Pod(f"tenant-{tenant}", "client", f"{tenant}-c", client, tenant, Role.CLIENT, "client", "client")]
     return found + [
-        PodRef(f"tenant-{tenant}", f"server-{n}", f"{tenant}-s{n}", node, tenant, Role.SERVER, "server", "server")
+        Pod(f"tenant-{tenant}", f"server-{n}", f"{tenant}-s{n}", node, tenant, Role.SERVER, "server", "server")
         for n, node in enumerate(servers)
     ]
 
@@ -26,7 +26,7 @@ def pods(tenant: str, client: str, *servers: str) -> list[PodRef]:
 REFERENCE = [*pods("a", "n1", "n1", "n1"), *pods("b", "n2", "n1", "n2"), *pods("c", "n2", "n2", "n2")]
 
 
-def placement(*found: PodRef, proxies: tuple[ProxyInstance, ...] = ()) -> Placement:
+def placement(*found: Pod, proxies: tuple[Proxy, ...] = ()) -> Placement:
     return Placement(MODES["node"], tuple(found), proxies, ())
 
 
@@ -37,14 +37,14 @@ def test_the_client_calls_over_two_nodes_and_the_stranger_lives_beside_it() -> N
 
 
 @pytest.mark.parametrize("found", [[], pods("a", "n1", "n1", "n2"), [*pods("a", "n1", "n1"), *pods("b", "n1", "n1")]])
-def test_tenants_that_are_too_few_are_refused(found: list[PodRef]) -> None:
+def test_tenants_that_are_too_few_are_refused(found: list[Pod]) -> None:
     with pytest.raises(ExperimentFailure, match="two tenants"):
         choose(placement(*found))
 
 
 def test_what_each_proxy_should_carry_follows_from_who_answered() -> None:
     nodes = tuple(
-        ProxyInstance(SYSTEM_NAMESPACE, f"np-{n}", "proxy", f"np-{n}", n, frozenset(Layer), Scope.NODE, n, "node-proxy")
+        Proxy(SYSTEM_NAMESPACE, f"np-{n}", "proxy", f"np-{n}", n, frozenset(Layer), Scope.NODE, n, "node-proxy")
         for n in ("n1", "n2")
     )
     client = next(pod for pod in REFERENCE if pod.uid == "b-c")

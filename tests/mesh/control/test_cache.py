@@ -6,20 +6,21 @@ from typing import Any
 
 import pytest
 
-from chaos.mesh.controlplane.tables import protocol
+from chaos.mesh.controlplane.reading import protocol
 from chaos.mesh.policy import policy_config_map
-from chaos.mesh.world import AppProtocol, Rule, Scope
-from tests.mesh.control.objects import Object, config, namespace, node, pod, proxy_pod, slice_of, tables
+from chaos.mesh.world import AppProtocol, Rule
+from chaos.model.modes import Scope
+from tests.mesh.control.objects import Object, cache, config, namespace, node, pod, proxy_pod, slice_of
 
 
-def world(*objects: Object) -> Any:
-    found = tables(config(), node("node-1"), namespace("tenant-a"), *objects).world()
+def world(*objects: Object, mode: str = "node") -> Any:
+    found = cache(config(mode), node("node-1"), namespace("tenant-a"), *objects).world()
     assert found is not None
     return found
 
 
 def test_there_is_no_world_before_the_meshs_settings() -> None:
-    assert tables(node("node-1")).world() is None
+    assert cache(node("node-1")).world() is None
 
 
 def test_a_pod_counts_once_it_has_an_address_and_until_it_ends() -> None:
@@ -63,10 +64,10 @@ def test_a_ports_protocol_is_what_it_says_and_tcp_otherwise(port: Object, found:
 
 
 def test_an_unready_waypoint_is_known_as_such() -> None:
-    waypoint = proxy_pod("w", namespace="tenant-a", account="waypoint", layer="l7", scope="pod", key="x")
+    waypoint = proxy_pod(namespace="tenant-a", layer="l7", scope="pod", key="x")
     waypoint["status"]["conditions"] = []
-    [found] = world(waypoint, pod("x"), slice_of(pod("x"))).waypoints
-    assert (found.scope, found.key, found.ready) == (Scope.POD, "uid-x", False)
+    [found] = world(waypoint, pod("x"), slice_of(pod("x")), mode="ambient-pod").waypoints
+    assert (found.proxy.scope, found.proxy.key, found.ready) == (Scope.POD, "uid-x", False)
 
 
 def test_a_policy_comes_back_as_it_was_written() -> None:

@@ -1,0 +1,159 @@
+"""Kubernetes objects as last seen, folded from watch events, and the `World` that follows from them. Pure.
+
+Only what a proxy's configuration depends on goes into the world: an object whose relevant part did not change leaves it
+equal, and nothing is pushed. An object that cannot be read is skipped and counted: one tenant's oddity must not stop
+the configuration of the others.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, TypeVar
+
+from chaos.kube.placement import Homes, NotAProxy
+from chaos.mesh.controlplane import reading
+from chaos.mesh.controlplane.reading import Object, Slice, Unreadable, labels_of, mapping, meta_of
+from chaos.mesh.controlplane.trouble import Trouble, detect_trouble
+from chaos.mesh.envoy.defects import Defect
+from chaos.mesh.world import World
+from chaos.model.modes import ProxyMode, mode_named
+from chaos.names import LABEL_POLICY, LABEL_ROLE, MESH_CONFIG, SYSTEM_NAMESPACE
+
+log = logging.getLogger(__name__)
+KINDS: Final = ("Namespace", "Node", "Pod", "Service", "EndpointSlice", "ConfigMap")
+_ODD: Final = (Unreadable, KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError)
+T = TypeVar("T")
+
+
+class ObjectCache:
+    """The objects as last seen, by kind and UID. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, dict[str, Object]] = {kind: {} for kind in KINDS}
+        self.unreadable: dict[str, str] = {}  # kind namespace/name -> why it is skipped
+        self.impostors: dict[str, str] = {}  # pod namespace/name -> why it is not the proxy that it says it is
+        self._said: dict[str, str] = {}  # what the log holds already
+        self.nameless = 0  # objects without a UID: nothing could ever take them out again
+
+    def fold(self, kind: str, change: str, obj: Object) -> None:
+        """Take one watch event."""
+        try:
+            uid, _, _ = meta_of(obj)
+        except (Unreadable, AttributeError) as error:
+            self.nameless += 1
+            log.warning("a %s without an identity is skipped: %s", kind, error)
+            return
+        if change == "DELETED":
+            self.objects[kind].pop(uid, None)
+        else:
+            self.objects[kind][uid] = obj
+
+    def read(self, kind: str, reader: Callable[[Object], T | None]) -> Iterator[T]:
+        """What the reader makes of each object of the kind; None and objects that cannot be read are left out."""
+        for obj in self.objects[kind].values():
+            _, namespace, name = meta_of(obj)
+            key = f"{kind} {namespace}/{name}"
+            try:
+                found = reader(obj)
+            except NotAProxy as error:
+                self._note(self.impostors, key, str(error))
+                continue
+            except _ODD as error:
+                self._note(self.unreadable, key, f"{type(error).__name__}: {error}"[:500])
+                continue
+            if found is not None:
+                yield found
+
+    def _note(self, table: dict[str, str], key: str, why: str) -> None:
+        if table.setdefault(key, why) == why and self._said.get(key) != why:
+            self._said[key] = why
+            log.warning("%s is skipped: %s", key, why)
+
+    def meshed_namespaces(self) -> frozenset[str]:
+        """The names of the namespaces that are in the mesh."""
+        return frozenset(self.read("Namespace", reading.meshed_namespace))
+
+    def homes(self) -> Homes:
+        """UID -> namespace of the pods."""
+        return {uid: meta_of(pod)[1] for uid, pod in self.objects["Pod"].items()}
+
+    def pod(self, uid: str) -> Object | None:
+        """The pod of that UID, when it is known."""
+        return self.objects["Pod"].get(uid)
+
+    def slices(self) -> list[Slice]:
+        """The EndpointSlices that belong to a Service."""
+        homes = self.homes()
+        return list(self.read("EndpointSlice", lambda piece: reading.endpoint_slice(piece, homes)))
+
+    def config(self) -> Mapping[str, Any] | None:
+        """The mesh's own settings (ConfigMap `mesh`); None until it is there. Raises ValueError for no JSON."""
+        data = self._settings()
+        return json.loads(data["mesh.json"]) if data else None
+
+    def mode(self) -> ProxyMode | None:
+        """The mode that the settings name; None until they are there. Raises Misuse for an unknown one."""
+        config = self.config()
+        return mode_named(config["mode"]) if config else None
+
+    def trouble(self) -> Trouble:
+        """What faults ask of the control plane, beside the settings. Raises ValueError for what cannot be read."""
+        return detect_trouble(self._settings())
+
+    def _settings(self) -> Mapping[str, str]:
+        for item in self.objects["ConfigMap"].values():
+            _, namespace, name = meta_of(item)
+            if name == MESH_CONFIG and namespace == SYSTEM_NAMESPACE:
+                return item["data"]  # type: ignore[no-any-return]
+        return {}
+
+    def world(self) -> World | None:
+        """The world as the proxies must see it; None while the mesh's settings are missing.
+
+        Raises Misuse, ValueError, KeyError or TypeError for settings that cannot be used.
+        """
+        if (config := self.config()) is None:
+            return None
+        self.unreadable, self.impostors = {}, {}
+        mode, meshed, homes = mode_named(config["mode"]), self.meshed_namespaces(), self.homes()
+        slices: dict[tuple[str, str], list[Slice]] = {}
+        for piece in self.slices():
+            slices.setdefault((piece.namespace, piece.service), []).append(piece)
+        accounts = dict(self.read("Pod", reading.account))
+        pods = {one.uid: one for one in self.read("Pod", lambda pod: reading.workload(pod, mode, meshed))}
+        services = self.read(
+            "Service",
+            lambda obj: (
+                reading.service(obj, slices.get(meta_of(obj)[1:], ()), accounts) if meta_of(obj)[1] in meshed else None
+            ),
+        )
+        found = World(
+            mode=mode,
+            features=reading.features_from(config.get("features", {})),
+            nodes=dict(sorted(self.read("Node", reading.node_address))),
+            pods=dict(sorted(pods.items())),
+            services=tuple(sorted(services, key=lambda one: (one.namespace, one.name))),
+            waypoints=tuple(sorted(self.read("Pod", lambda pod: _claimed_waypoint(pod, mode, homes)))),
+            policies=tuple(sorted(self.read("ConfigMap", reading.policy), key=lambda one: (one.namespace, one.name))),
+            defects=frozenset(Defect(name) for name in config.get("defects", ())),
+        )
+        self._said = {**self.unreadable, **self.impostors}
+        return found
+
+    def settings_versions(self) -> dict[str, str]:
+        """namespace/name -> resourceVersion of the ConfigMaps that the world is made of."""
+
+        def version(item: Object) -> tuple[str, str] | None:
+            _, namespace, name = meta_of(item)
+            if (namespace, name) != (SYSTEM_NAMESPACE, MESH_CONFIG) and not labels_of(item).get(LABEL_POLICY):
+                return None
+            return f"{namespace}/{name}", reading.text(mapping(item["metadata"], "metadata")["resourceVersion"], "")
+
+        return dict(self.read("ConfigMap", version))
+
+
+def _claimed_waypoint(pod: Object, mode: ProxyMode, homes: Homes) -> Any:
+    """The waypoint that a pod is; NotAProxy only for one that says that it is a proxy of the mesh's own."""
+    return reading.waypoint(pod, mode, homes) if labels_of(pod).get(LABEL_ROLE) == "proxy" else None

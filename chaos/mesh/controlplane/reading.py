@@ -1,0 +1,303 @@
+"""Kubernetes objects -> the parts of a World, one object at a time. Pure.
+
+Tenants write most of these objects. Each reader checks the type of what it takes, so that what it returns can be
+sorted, compared and turned into configuration, and raises Unreadable for anything else; the caller skips that object.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from chaos.errors import Misuse
+from chaos.kube.placement import Homes, recognise_proxy, stands_apart
+from chaos.mesh.world import (
+    AccessLog,
+    AppProtocol,
+    Endpoint,
+    Features,
+    Policy,
+    Rule,
+    Service,
+    ServicePort,
+    Waypoint,
+    Workload,
+)
+from chaos.model.modes import Layer, ProxyMode
+from chaos.names import ANNOTATION_SANDBOX, CONDITION_CAPTURED, LABEL_MESH, LABEL_MODE, LABEL_POLICY, spiffe_id
+
+Object = Mapping[str, Any]
+SERVICE_OF_SLICE: Final = "kubernetes.io/service-name"
+_HTTP: Final = ("http", "http2", "h2c", "grpc")
+
+
+class Unreadable(Exception):
+    """The object is not as its kind should be; the text names the field."""
+
+
+# ---- fields
+
+
+def text(value: Any, field: str) -> str:
+    """The value, which must be a text."""
+    if not isinstance(value, str):
+        raise Unreadable(f"{field} is {value!r}")
+    return value
+
+
+def mapping(value: Any, field: str) -> Mapping[str, Any]:
+    """The value, which must be a mapping or missing."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise Unreadable(f"{field} is {value!r}")
+    return value
+
+
+def items(value: Any, field: str) -> Sequence[Mapping[str, Any]]:
+    """The value, which must be a list of mappings or missing."""
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(one, Mapping) for one in value):
+        raise Unreadable(f"{field} is {value!r}")
+    return value
+
+
+def texts(value: Any, field: str) -> Mapping[str, str]:
+    """The value, which must be a mapping of texts or missing: labels, annotations, a ConfigMap's data."""
+    found = mapping(value, field)
+    return {text(name, field): text(one, f"{field}[{name}]") for name, one in found.items()}
+
+
+def address(value: Any, field: str) -> str:
+    """The value, which must be an IP address: Envoy refuses configuration that holds anything else."""
+    try:
+        ipaddress.ip_address(text(value, field))
+    except ValueError as error:
+        raise Unreadable(f"{field}: {error}") from error
+    return str(value)
+
+
+def port_number(value: Any, field: str) -> int:
+    """The value, which must be a port."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 1 << 16:
+        raise Unreadable(f"{field} is {value!r}")
+    return value
+
+
+def meta_of(obj: Object) -> tuple[str, str, str]:
+    """(UID, namespace, name); the namespace of what has none is empty."""
+    meta = mapping(obj.get("metadata"), "metadata")
+    return (
+        text(meta.get("uid"), "metadata.uid"),
+        text(meta.get("namespace", ""), "metadata.namespace"),
+        text(meta.get("name"), "metadata.name"),
+    )
+
+
+def labels_of(obj: Object) -> Mapping[str, str]:
+    """The object's labels."""
+    return texts(mapping(obj.get("metadata"), "metadata").get("labels"), "metadata.labels")
+
+
+def has_condition(pod: Object, kind: str) -> bool:
+    """Whether that condition of the pod is True."""
+    conditions = items(mapping(pod.get("status"), "status").get("conditions"), "status.conditions")
+    return any(one.get("type") == kind and one.get("status") == "True" for one in conditions)
+
+
+def is_live(pod: Object) -> bool:
+    """Whether the pod still exists as far as traffic goes: not deleted and not ended."""
+    status, meta = mapping(pod.get("status"), "status"), mapping(pod.get("metadata"), "metadata")
+    return status.get("phase") not in ("Succeeded", "Failed") and "deletionTimestamp" not in meta
+
+
+# ---- kinds
+
+
+def features_from(raw: Mapping[str, Any]) -> Features:
+    """From the settings' JSON. Raises Misuse for an unknown name."""
+    if unknown := sorted(set(raw) - set(Features.__slots__)):
+        raise Misuse(f"mesh settings: unknown features {', '.join(unknown)}: known are {', '.join(Features.__slots__)}")
+    return Features(**{**raw, **({"access_log": AccessLog(raw["access_log"])} if "access_log" in raw else {})})
+
+
+def meshed_namespace(namespace: Object) -> str | None:
+    """The name of a namespace that is in the mesh; None for another."""
+    _, _, name = meta_of(namespace)
+    return name if labels_of(namespace).get(LABEL_MESH) == "enabled" else None
+
+
+def node_address(node: Object) -> tuple[str, str]:
+    """(name, InternalIP) of a node; the address is "" while it has none."""
+    _, _, name = meta_of(node)
+    found = items(mapping(node.get("status"), "status").get("addresses"), "status.addresses")
+    internal = next((one.get("address") for one in found if one.get("type") == "InternalIP"), None)
+    return name, "" if internal is None else address(internal, "status.addresses")
+
+
+def workload(pod: Object, mode: ProxyMode, meshed: frozenset[str]) -> Workload | None:
+    """The pod as configuration sees it; None for pods of other namespaces, proxies, and pods without an address.
+
+    A pod that only says that it is a proxy is a workload like any other. The sandbox that its annotation names counts
+    only when it is the pod's own: the annotation can be written by whoever may write the pod.
+    """
+    uid, namespace, name = meta_of(pod)
+    spec, status = mapping(pod.get("spec"), "spec"), mapping(pod.get("status"), "status")
+    if namespace not in meshed or not is_live(pod) or spec.get("hostNetwork"):
+        return None
+    if not spec.get("nodeName") or not status.get("podIP") or stands_apart(pod, mode):
+        return None
+    labels = labels_of(pod)
+    annotations = texts(mapping(pod.get("metadata"), "metadata").get("annotations"), "metadata.annotations")
+    sandbox = annotations.get(ANNOTATION_SANDBOX, "")
+    return Workload(
+        uid=uid,
+        namespace=namespace,
+        name=name,
+        node=text(spec["nodeName"], "spec.nodeName"),
+        ip=address(status["podIP"], "status.podIP"),
+        service_account=text(spec.get("serviceAccountName", "default"), "spec.serviceAccountName"),
+        labels=tuple(sorted(labels.items())),
+        ready=has_condition(pod, "Ready"),
+        meshed=LABEL_MODE in labels,
+        captured=has_condition(pod, CONDITION_CAPTURED),
+        sandbox=sandbox if re.fullmatch(rf"{re.escape(uid)}-[0-9]+", sandbox) else "",
+    )
+
+
+def waypoint(pod: Object, mode: ProxyMode, homes: Homes) -> Waypoint | None:
+    """The L7 proxy that the pod is; None for one that serves nothing or has no address, and for any other pod.
+
+    Raises NotAProxy for a pod that is no proxy of the mesh.
+    """
+    proxy = recognise_proxy(pod, mode, homes)
+    ip = mapping(pod.get("status"), "status").get("podIP")
+    if proxy.layers != frozenset({Layer.L7}) or not proxy.key or not ip or not is_live(pod):
+        return None
+    return Waypoint(proxy, address(ip, "status.podIP"), has_condition(pod, "Ready"))
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """An EndpointSlice: who stands behind a Service. Only pods of its own namespace count."""
+
+    namespace: str
+    service: str
+    ports: Mapping[str, int]  # by name, "" for the one without
+    endpoints: tuple[tuple[str, tuple[str, ...], bool], ...]  # pod UID, addresses, ready
+
+    @property
+    def uids(self) -> frozenset[str]:
+        """The UIDs of the pods behind the Service, ready or not."""
+        return frozenset(uid for uid, _, _ in self.endpoints)
+
+
+def endpoint_slice(piece: Object, homes: Homes) -> Slice | None:
+    """The slice; None for one of no Service."""
+    _, namespace, _ = meta_of(piece)
+    service = labels_of(piece).get(SERVICE_OF_SLICE)
+    if not service:
+        return None
+    ports = {
+        text(port.get("name") or "", "ports.name"): port_number(port["port"], "ports.port")
+        for port in items(piece.get("ports"), "ports")
+        if port.get("port") is not None
+    }
+    found = []
+    for one in items(piece.get("endpoints"), "endpoints"):
+        ref = mapping(one.get("targetRef"), "endpoints.targetRef")
+        if ref.get("kind") != "Pod":
+            continue
+        uid = text(ref.get("uid"), "endpoints.targetRef.uid")
+        addresses = one.get("addresses")
+        if not isinstance(addresses, list):
+            raise Unreadable(f"endpoints.addresses is {addresses!r}")
+        there = tuple(address(value, "endpoints.addresses") for value in addresses)
+        ready = mapping(one.get("conditions"), "endpoints.conditions").get("ready") is not False
+        if homes.get(uid) == namespace:
+            found.append((uid, there, ready))
+    return Slice(namespace, service, ports, tuple(found))
+
+
+def protocol(port: Object) -> AppProtocol:
+    """From appProtocol, or the prefix of the port's name."""
+    said = text(port.get("appProtocol") or "", "ports.appProtocol")
+    said = said or text(port.get("name") or "", "ports.name").split("-")[0]
+    return AppProtocol.HTTP if said.rsplit("/", 1)[-1].lower() in _HTTP else AppProtocol.TCP
+
+
+def service(obj: Object, slices: Iterable[Slice], accounts: Mapping[str, str]) -> Service | None:
+    """The Service with its ready endpoints; None for one without a cluster IP.
+
+    Args:
+        slices: those of this Service.
+        accounts: UID of every pod -> its SPIFFE id.
+    """
+    _, namespace, name = meta_of(obj)
+    spec, pieces = mapping(obj.get("spec"), "spec"), list(slices)
+    if spec.get("clusterIP") in (None, "", "None"):
+        return None
+    ports = tuple(
+        ServicePort(
+            port=port_number(port.get("port"), "spec.ports.port"),
+            protocol=protocol(port),
+            endpoints=_endpoints(pieces, text(port.get("name") or "", "spec.ports.name")),
+            target_port=_target_port(port.get("targetPort")),
+        )
+        for port in items(spec.get("ports"), "spec.ports")
+        if port.get("protocol", "TCP") == "TCP"
+    )
+    behind = {accounts[uid] for piece in pieces for uid in piece.uids if uid in accounts}
+    return Service(namespace, name, address(spec["clusterIP"], "spec.clusterIP"), ports, tuple(sorted(behind)))
+
+
+def _target_port(value: Any) -> int:
+    """A target port that is a number; 0 for a name, or for none."""
+    return port_number(value, "spec.ports.targetPort") if isinstance(value, int) else 0
+
+
+def _endpoints(pieces: Iterable[Slice], port: str) -> tuple[Endpoint, ...]:
+    """The ready endpoints of the Service port of that name, sorted."""
+    return tuple(
+        sorted(
+            {
+                Endpoint(uid, there, piece.ports[port])
+                for piece in pieces
+                if port in piece.ports
+                for uid, addresses, ready in piece.endpoints
+                if ready
+                for there in addresses
+            }
+        )
+    )
+
+
+def account(pod: Object) -> tuple[str, str]:
+    """(UID, SPIFFE id) of any pod."""
+    uid, namespace, _ = meta_of(pod)
+    name = mapping(pod.get("spec"), "spec").get("serviceAccountName", "default")
+    return uid, spiffe_id(namespace, text(name, "spec.serviceAccountName"))
+
+
+def policy(config_map: Object) -> Policy | None:
+    """The allow-list of a ConfigMap with the policy's label; None for any other.
+
+    `policy.json` holds `{"rules": [{"sources": [...], "methods": [...], "paths": [...]}]}`. A text that cannot be read
+    allows nothing: a policy with no rule.
+    """
+    if labels_of(config_map).get(LABEL_POLICY) != "enabled":
+        return None
+    _, namespace, name = meta_of(config_map)
+    try:
+        rules = tuple(
+            Rule(*(tuple(str(value) for value in rule.get(part) or ()) for part in ("sources", "methods", "paths")))
+            for rule in json.loads((config_map.get("data") or {})["policy.json"])["rules"]
+        )
+    except (KeyError, ValueError, AttributeError, TypeError, RecursionError):
+        rules = ()
+    return Policy(namespace, name, rules)

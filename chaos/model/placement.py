@@ -1,0 +1,131 @@
+"""What is where, at one moment: application pods, proxies, and who serves whom. Pure data, read from the live cluster
+by `chaos.kube.placement`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from chaos.model.modes import Layer, Located, ProxyMode, Scope, Side
+
+
+class Role(StrEnum):
+    """What a pod of a tenant does in an experiment."""
+
+    CLIENT = "client"
+    SERVER = "server"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where something is, when no pod is at hand."""
+
+    uid: str = ""
+    node: str = ""
+    namespace: str = ""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Pod:
+    """An application pod, as far as sharing is concerned."""
+
+    namespace: str
+    name: str
+    uid: str
+    node: str
+    tenant: str
+    role: str  # a Role; "" for a pod that is neither
+    workload: str  # name of the Deployment
+    service_account: str
+    ip: str = ""
+
+    @property
+    def workload_key(self) -> str:
+        """`namespace/workload`: an end of a flow."""
+        return f"{self.namespace}/{self.workload}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain JSON types, for the history's `placement` event."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any]) -> Pod:
+        """The inverse of `as_dict`. Raises TypeError for other fields."""
+        return cls(**row)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Proxy:
+    """One running proxy process, found from the live cluster."""
+
+    namespace: str
+    pod: str
+    container: str
+    uid: str  # of the pod that holds it
+    node: str
+    layers: frozenset[Layer]  # none: the placebo of mode `none`, on no path
+    scope: Scope
+    key: str  # what it serves, as Scope.key_of says; "" when that is gone
+    service_account: str
+    cpu_millicores: int = 0
+    memory_bytes: int = 0
+    container_id: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.pod}[{self.container}]"
+
+    def serves(self, pod: Located) -> bool:
+        """Whether the proxy carries the pod's traffic on the pod's side. A placebo serves nobody."""
+        return bool(self.layers) and bool(self.key) and self.key == self.scope.key_of(pod)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain JSON types, for the history's `placement` event."""
+        return {**asdict(self), "layers": sorted(self.layers), "scope": str(self.scope)}
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any]) -> Proxy:
+        """The inverse of `as_dict`; `uid` and `service_account` may be missing. Raises KeyError or TypeError."""
+        layers, scope = frozenset(Layer(layer) for layer in row["layers"]), Scope(row["scope"])
+        return cls(**{"uid": "", "service_account": "", **row, "layers": layers, "scope": scope})
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two pods of a flow: a client and a server."""
+
+    client: Pod
+    server: Pod
+
+    def at(self, side: Side) -> Pod:
+        """The pod of that side."""
+        return self.client if side is Side.CLIENT else self.server
+
+    @property
+    def call(self) -> tuple[str, str]:
+        """(client workload key, server workload key): the flow that the pair belongs to."""
+        return self.client.workload_key, self.server.workload_key
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """What is where, at one moment."""
+
+    mode: ProxyMode
+    pods: tuple[Pod, ...]
+    proxies: tuple[Proxy, ...]
+    calls: tuple[tuple[str, str], ...]  # (client workload key, server workload key): the flows that exist
+
+    def pairs(self) -> list[Pair]:
+        """Every (client pod, server pod) pair of every flow."""
+        by_workload: dict[str, list[Pod]] = {}
+        for pod in self.pods:
+            by_workload.setdefault(pod.workload_key, []).append(pod)
+        return [
+            Pair(client, server)
+            for client_key, server_key in self.calls
+            for client in by_workload.get(client_key, [])
+            for server in by_workload.get(server_key, [])
+        ]
