@@ -9,29 +9,32 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import lzma
 import os
-import shutil
-import stat
+import re
 import sys
 import tempfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import orjson
 
+from chaos.embedded.beneath import remove_tree
+from chaos.embedded.kubelet.archives import HOPS, Archive, Budget, TarError, budget_of, digest_of, opened, unpack_layer
 from chaos.embedded.kubelet.machine import HOME
 from chaos.errors import Misuse
 from chaos.names import IMAGE
 
-if sys.version_info >= (3, 11, 4):
-    import tarfile
-else:  # Debian 12 has 3.11.2, whose tarfile does not check what it unpacks
-    from backports import tarfile  # type: ignore[no-redef]
-
 ALIASES: Final = "SHAREDFATE_IMAGE_ALIASES"
 OWN_USER: Final = "65532:65532"  # of the installation's image, as its Dockerfile has it
+_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
+_BROKEN: Final = (
+    TarError, OSError, EOFError, zlib.error, lzma.LZMAError, LookupError, ValueError, TypeError, AttributeError,
+    OverflowError, RecursionError,
+)  # what a stranger's archive may end in  # fmt: skip
 SYSTEM_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -126,21 +129,24 @@ class Images:
                 }
                 self._read_at = at
 
-    def load(self, archive: Path) -> list[str]:
+    def load(self, archive: Path, *, budget: Budget | None = None) -> list[str]:
         """Unpack a `docker save` or OCI archive. -> names of its images. Raises Misuse, naming the file and what is
-        wrong.
+        wrong, and leaves nothing behind then. `budget`: other bounds than the archive's size gives it.
         """
+        fresh: list[Path] = []
         try:
-            with (
-                tempfile.TemporaryDirectory(dir=self.directory, prefix="load-") as scratch,
-                tarfile.open(archive) as tar,
-            ):
-                tar.extractall(scratch, filter="data")
-                found = list(self._read_archive(Path(scratch), archive))
-        except (tarfile.TarError, OSError, KeyError, ValueError) as error:
-            raise Misuse(
-                f"{archive}: not an image archive of docker or OCI form: {' '.join(str(error).split())}"
-            ) from error
+            budget = budget or budget_of(archive, self.directory)
+            with archive.open("rb") as file, opened(file, budget.size) as tar:
+                found = list(self._read_archive(Archive(tar, budget), archive, budget, fresh))
+        except BaseException as error:
+            for path in fresh:
+                with contextlib.suppress(OSError):
+                    remove_tree(path)
+            if isinstance(error, _BROKEN):
+                raise Misuse(
+                    f"{archive}: not an image archive of docker or OCI form: {' '.join(str(error).split())[:500]}"
+                ) from error
+            raise
         self._refresh()
         for image in found:
             self._loaded[image.name] = image
@@ -149,93 +155,88 @@ class Images:
         temporary.rename(self._index)
         return [image.name for image in found]
 
-    def _read_archive(self, scratch: Path, archive: Path) -> list[Image]:
-        if (scratch / "manifest.json").is_file():
-            entries = orjson.loads((scratch / "manifest.json").read_bytes())
-            rows = [
-                (scratch / e["Config"], [scratch / layer for layer in e["Layers"]], e.get("RepoTags") or [])
-                for e in entries
-            ]
-        elif (scratch / "index.json").is_file():
-            manifests = orjson.loads((scratch / "index.json").read_bytes())["manifests"]
-            rows = [row for manifest in manifests for row in self._read_oci(scratch, manifest)]
+    def _read_archive(self, source: Archive, archive: Path, budget: Budget, fresh: list[Path]) -> list[Image]:
+        if source.has("manifest.json"):
+            entries = source.document("manifest.json")
+            rows = [(e["Config"], list(e["Layers"]), e.get("RepoTags") or []) for e in entries]
+        elif source.has("index.json"):
+            manifests = source.document("index.json")["manifests"]
+            rows = [row for manifest in manifests for row in _read_oci(source, manifest)]
         else:
             raise Misuse(f"{archive}: neither manifest.json (docker save) nor index.json (OCI layout) is in it")
-        images = [self._make(config, layers, normal(tag)) for config, layers, tags in rows for tag in tags]
+        images = [
+            self._make(source, config, layers, normal(str(tag)), budget, fresh)
+            for config, layers, tags in rows
+            for tag in tags
+        ]
         if not images:
             raise Misuse(f"{archive}: its images have no name; save them by name: docker save NAME:TAG")
         return images
 
-    def _read_oci(
-        self, scratch: Path, entry: Mapping[str, Any], names: tuple[str, ...] = ()
-    ) -> list[tuple[Path, list[Path], list[str]]]:
-        def blob(digest: str) -> Path:
-            return scratch / "blobs" / digest.replace(":", "/")
-
-        notes = entry.get("annotations", {})
-        found = notes.get("io.containerd.image.name") or notes.get("org.opencontainers.image.ref.name")
-        names = (found,) if found else names
-        manifest = orjson.loads(blob(entry["digest"]).read_bytes())
-        if "manifests" in manifest:
-            machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
-            ours = [m for m in manifest["manifests"] if m.get("platform", {}).get("architecture", machine) == machine]
-            return [row for m in ours for row in self._read_oci(scratch, m, names)]
-        return [
-            (blob(manifest["config"]["digest"]), [blob(layer["digest"]) for layer in manifest["layers"]], list(names))
-        ]
-
-    def _make(self, config: Path, layers: list[Path], name: str) -> Image:
-        raw = config.read_bytes()
+    def _make(
+        self, source: Archive, config: str, layers: list[str], name: str, budget: Budget, fresh: list[Path]
+    ) -> Image:
+        raw = source.text(config)
         wishes = orjson.loads(raw).get("config") or {}
-        lower = [self._unpack(layer) for layer in layers]
+        unpacked = [self._unpack(source, layer, budget, fresh) for layer in layers]
+        for kind, fields in ((list, ("Env", "Entrypoint", "Cmd")), (str, ("WorkingDir", "User"))):
+            for field_name in fields:
+                value = wishes.get(field_name)
+                texts = value if isinstance(value, list) else [value]
+                if value is not None and (not isinstance(value, kind) or not all(isinstance(t, str) for t in texts)):
+                    raise ValueError(f"its configuration's {field_name} is not what it should be")
+                if any("\0" in text for text in texts if text):
+                    raise ValueError(f"its configuration's {field_name} holds a NUL")
         return Image(
             name,
             "sha256:" + hashlib.sha256(raw).hexdigest(),
-            tuple(f"{HOME}/images/{layer}" for layer in reversed(lower)),
+            tuple(f"{HOME}/images/{layer}" for layer, _ in reversed(unpacked)),
             environment=dict(item.partition("=")[::2] for item in wishes.get("Env") or []),
             entrypoint=tuple(wishes.get("Entrypoint") or ()),
             command=tuple(wishes.get("Cmd") or ()),
             directory=wishes.get("WorkingDir") or "/",
             user=wishes.get("User") or "",
-            size=sum(layer.stat().st_size for layer in layers),
+            size=sum(size for _, size in unpacked),
         )
 
-    def _unpack(self, layer: Path) -> str:
-        """Unpack a layer once. -> its directory's name."""
-        with layer.open("rb") as file:
-            name = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-        target = self.directory / name
+    def _unpack(self, source: Archive, layer: str, budget: Budget, fresh: list[Path]) -> tuple[str, int]:
+        """Unpack a layer once. -> its directory's name, its size in the archive."""
+        with source.open(layer) as file:
+            digest = digest_of(file)
+            size = file.tell()
+        declared = layer.removeprefix("blobs/sha256/")
+        if declared != layer and declared != digest:
+            raise ValueError(f"{layer!r} is not what its digest says")
+        target = self.directory / digest[:32]
         if not target.is_dir():
             scratch = Path(tempfile.mkdtemp(dir=self.directory, prefix="layer-"))
-            try:
-                with layer.open("rb") as file:
-                    unpack_layer(file, scratch)
-                scratch.chmod(0o755)
-                scratch.rename(target)
-            except BaseException:
-                shutil.rmtree(scratch, ignore_errors=True)
-                raise
-        return name
+            fresh.append(scratch)
+            with source.open(layer) as file:
+                unpack_layer(file, scratch, budget)
+            scratch.chmod(0o755)
+            scratch.rename(target)
+            fresh.append(target)
+        return target.name, size
 
 
-def unpack_layer(file: IO[bytes], target: Path) -> None:
-    """A layer's tar into overlayfs' form: whiteouts become character devices 0:0, opaque markers an attribute."""
-    with tarfile.open(fileobj=file) as tar:
-        for member in tar:
-            path = target / member.name.lstrip("/")
-            if path.name == ".wh..wh..opq":
-                path.parent.mkdir(parents=True, exist_ok=True)
-                os.setxattr(path.parent, "trusted.overlay.opaque", b"y")
-            elif path.name.startswith(".wh."):
-                if not path.parent.resolve().is_relative_to(target.resolve()):
-                    raise ValueError(f"{member.name} leads out of the image")
-                path.parent.mkdir(parents=True, exist_ok=True)
-                os.mknod(path.with_name(path.name.removeprefix(".wh.")), stat.S_IFCHR, 0)
-            else:
-                tar.extract(member, target, filter=_keep_modes)
+def _read_oci(
+    source: Archive, entry: Mapping[str, Any], names: tuple[str, ...] = (), depth: int = HOPS
+) -> list[tuple[str, list[str], list[str]]]:
+    """(configuration, layers, names) of the images that an entry of an index leads to."""
 
+    def blob(digest: str) -> str:
+        if not _DIGEST.fullmatch(digest):
+            raise ValueError(f"{digest[:100]!r} is not a digest")
+        return "blobs/" + digest.replace(":", "/")
 
-def _keep_modes(member: tarfile.TarInfo, target: str) -> tarfile.TarInfo | None:
-    """tarfile's own check that nothing leads out, but with owners and set-id bits as they are in the image."""
-    checked = tarfile.tar_filter(member, target)
-    return checked.replace(mode=member.mode, uid=member.uid, gid=member.gid, uname="", gname="", deep=False)
+    if not depth:
+        raise ValueError("its indexes lie too deep in one another")
+    notes = entry.get("annotations") or {}
+    found = notes.get("io.containerd.image.name") or notes.get("org.opencontainers.image.ref.name")
+    names = (found,) if found else names
+    manifest = source.document(blob(entry["digest"]))
+    if "manifests" in manifest:
+        machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
+        ours = [m for m in manifest["manifests"] if (m.get("platform") or {}).get("architecture", machine) == machine]
+        return [row for m in ours for row in _read_oci(source, m, names, depth - 1)]
+    return [(blob(manifest["config"]["digest"]), [blob(layer["digest"]) for layer in manifest["layers"]], list(names))]
