@@ -48,7 +48,7 @@ from chaos.faults.stop_node import StopNode
 from chaos.faults.throttle import Throttle
 from chaos.faults.upgrade import Upgrade
 from chaos.names import SYSTEM_NAMESPACE
-from tests.faults.worlds import RUN, World, small_world
+from tests.faults.small_world import RUN, World, small_world
 
 RESULTS = Path(__file__).parent / "results" / "faults.md"
 Make = Callable[[World], tuple[Fault, Target]]

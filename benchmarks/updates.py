@@ -30,8 +30,8 @@ from chaos.mesh.controlplane.cache import KINDS
 from chaos.mesh.controlplane.server import SERVER_NAMES, Plane, start_server
 from chaos.mesh.envoy import bootstrap
 from chaos.mesh.envoy.build import build
-from tests.mesh.control.objects import config, namespace, node, service, sidecar_pod, slice_of
-from tests.mesh.control.test_server import Reviews
+from tests.mesh.controlplane.objects import config, namespace, node, service, sidecar_pod, slice_of
+from tests.mesh.controlplane.test_server import Reviews
 
 RESULTS = Path(__file__).parent / "results" / "mesh.md"
 HEADING = "## Updates"

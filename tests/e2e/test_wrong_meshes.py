@@ -24,7 +24,7 @@ from chaos.faults.model import Evidence, Receipt
 from chaos.kube.client import Cluster
 from chaos.mesh.install import Mesh
 from chaos.names import LABEL_ROLE, SYSTEM_NAMESPACE
-from tests.meshes import ClassicSidecar, Generous, NativeSidecar, SecretlySharedSidecar, Unbounded
+from tests.wrong_meshes import ClassicSidecar, Generous, NativeSidecar, SecretlySharedSidecar, Unbounded
 
 pytestmark = pytest.mark.privileged
 
@@ -125,6 +125,6 @@ def test_a_mesh_that_breaks_more_than_it_says_fails(
 
 
 def test_every_scenario_has_a_mesh_that_it_fails() -> None:
-    shown_elsewhere = {"features"}  # tests/mesh/features/test_broken.py: a defect for each of its checks
+    shown_elsewhere = {"features"}  # tests/engine/features/test_broken.py: a defect for each of its checks
     rows: list[tuple[Any, ...]] = [*LYING, *SPREADING]
     assert {row[0] for row in rows} | shown_elsewhere == set(scenario_names())

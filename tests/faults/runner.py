@@ -17,7 +17,7 @@ from chaos.faults.injection import injected
 from chaos.faults.model import Fault, Target, settings_of
 from chaos.faults.stopping import StopButton
 from chaos.kube.client import Cluster
-from tests.faults.worlds import World
+from tests.faults.small_world import World
 
 
 def spawn(world: World, fault: Fault, target: Target, seconds: float) -> subprocess.Popen[str]:

@@ -47,7 +47,7 @@ from chaos.faults.throttle import Throttle
 from chaos.faults.upgrade import Upgrade
 from chaos.names import SYSTEM_NAMESPACE
 from tests.faults.runner import spawn
-from tests.faults.worlds import RUN, World, small_world
+from tests.faults.small_world import RUN, World, small_world
 
 pytestmark = pytest.mark.privileged
 

@@ -15,7 +15,7 @@ from chaos.faults.network.partition import Partition
 from chaos.faults.scale import Scale
 from chaos.faults.selection import Selector, select
 from chaos.names import SYSTEM_NAMESPACE
-from tests.faults.worlds import RUN, World, small_world
+from tests.faults.small_world import RUN, World, small_world
 
 pytestmark = pytest.mark.privileged
 

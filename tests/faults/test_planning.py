@@ -35,7 +35,7 @@ from chaos.inpod.oom_helper import detect_directory
 from chaos.inpod.rules import Isolation, plan_isolation
 from chaos.mesh.controlplane.trouble import Trouble, detect_trouble
 from chaos.model.modes import MODES
-from tests.mesh.control.objects import Object, pod, proxy_pod, sidecar_pod
+from tests.mesh.controlplane.objects import Object, pod, proxy_pod, sidecar_pod
 
 PROXY = Target("container", "server-1-x", "ns", "u1", "proxy", "containerd://1", "n1")
 APP = Target("container", "server-1-x", "ns", "u1", "app", "containerd://2", "n1")

@@ -50,7 +50,7 @@ from chaos.faults.upgrade import Upgrade
 from chaos.model.modes import MODES
 from chaos.names import SYSTEM_NAMESPACE
 from tests.faults.runner import spawn
-from tests.faults.worlds import World, small_world
+from tests.faults.small_world import World, small_world
 
 pytestmark = [pytest.mark.privileged, pytest.mark.slow]
 

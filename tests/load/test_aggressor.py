@@ -8,7 +8,7 @@ import urllib.error
 import pytest
 
 from chaos.load.aggressor import detect_saturation
-from tests.load.conftest import Programs, eventually, fetch
+from tests.load.programs import Programs, eventually, fetch
 
 MS = 1_000_000
 

@@ -17,7 +17,7 @@ from chaos.load.client import Exchange, LoaderClient, parse_page
 from chaos.load.collector import Collector, LoaderFeed, LostSamples
 from chaos.load.collector import Loader as Where
 from chaos.model.flow import Flow
-from tests.load.conftest import Loader, Programs, eventually, flow_to, free_port
+from tests.load.programs import Loader, Programs, eventually, flow_to, free_port
 
 HTTP = Flow("tenant-a/client", "tenant-a/server")
 TCP = Flow("tenant-a/client", "tenant-a/server", label="tcp")

@@ -16,7 +16,7 @@ import pytest
 
 from chaos.history.model import SAMPLE, Cause, Flag, Outcome, Samples
 from chaos.load.client import parse_page
-from tests.load.conftest import Loader, Programs, eventually, flow_to, free_port
+from tests.load.programs import Loader, Programs, eventually, flow_to, free_port
 
 
 def samples(loader: Loader) -> Samples:

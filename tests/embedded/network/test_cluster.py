@@ -12,7 +12,7 @@ from chaos.faults.model import Fault, Receipt, Target, settings_of
 from chaos.faults.network.degrade import Degrade
 from chaos.faults.network.partition import Partition
 from chaos.kube.client import Cluster
-from chaos.model.faulting import Phase
+from chaos.model.faulting import FaultPhase
 from chaos.names import IMAGE, SYSTEM_NAMESPACE
 from tests.embedded.network.conftest import host_network
 from tests.embedded.network.test_network import differences
@@ -121,7 +121,7 @@ def receipt(cluster: Cluster, fault: Fault) -> Receipt:
         settings_of(fault),
         target,
         deadline,
-        Phase.INJECTED,
+        FaultPhase.INJECTED,
         facts=fault.plan(cluster, target),
     )
 

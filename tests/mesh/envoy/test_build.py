@@ -22,7 +22,7 @@ from chaos.mesh.envoy.defects import Defect
 from chaos.mesh.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, Resources
 from chaos.mesh.world import ROOT_SECRET, AccessLog, Features, Policy, ProxyRole, Rule, identity_of
 from tests.mesh.envoy.bench import ENVOY
-from tests.mesh.envoy.worlds import MESHED, pod, proxies, uid, world
+from tests.mesh.envoy.placements import MESHED, pod, proxies, uid, world
 
 FULL = Features(retries=True, outlier_detection=True, timeout_seconds=3, access_log=AccessLog.ALL)
 POLICY = Policy(

@@ -26,7 +26,7 @@ from chaos.mesh.world import Endpoint, Features, Policy, Rule
 from chaos.model.modes import MODES, Balancing, Scope
 from chaos.names import spiffe_id
 from tests.mesh.envoy.bench import Bench, bench, until
-from tests.mesh.envoy.worlds import MESHED
+from tests.mesh.envoy.placements import MESHED
 
 pytestmark = pytest.mark.privileged
 

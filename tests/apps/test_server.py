@@ -1,0 +1,138 @@
+"""The reference server: answers, knobs, and a good end."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+import urllib.error
+
+import pytest
+
+from chaos.apps.knobs import Act, Knobs, Temper
+from chaos.apps.wire import FRAME, BadMessage, cut_chunked
+from tests.load.programs import Programs, fetch
+
+
+def exchange(port: int, *parts: bytes, seconds: float = 0.5) -> bytes:
+    """Send the parts one after the other, then read until the server closes, or says nothing for that long."""
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as sock:
+        for part in parts:
+            sock.sendall(part)
+            time.sleep(0.02)
+        sock.settimeout(seconds)
+        found = b""
+        try:
+            while data := sock.recv(65536):
+                found += data
+        except TimeoutError:
+            pass
+        return found
+
+
+def test_requests_of_one_connection_are_answered_in_order_however_they_are_cut(programs: Programs):
+    server = programs.server()
+    one = b"POST /echo HTTP/1.1\r\nhost: x\r\nX-Seq: %d\r\ncontent-length: 3\r\n\r\nab%d"
+    requests = b"".join(one % (n, n) for n in range(4))
+    for cut in (1, 30, 70, len(requests)):
+        answer = exchange(server.http, requests[:cut], requests[cut:])
+        assert [part[:3] for part in answer.split(b"\r\n\r\n")[1:]] == [b"ab0", b"ab1", b"ab2", b"ab3"]
+        assert [f"x-seq: {n}".encode() in answer for n in range(4)] == [True] * 4
+
+
+def test_a_chunked_body_comes_back_whole(programs: Programs):
+    server = programs.server()
+    head = b"POST /echo HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+    assert exchange(server.http, head + b"3\r\nabc\r\n2", b"\r\nde\r\n0\r\n\r\n").endswith(b"\r\n\r\nabcde")
+
+
+def test_chunks_are_cut_whole_or_not_at_all():
+    data = b"3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\nNEXT"
+    assert cut_chunked(data, 0) == (b"abcde", len(data) - 4)
+    assert all(cut_chunked(data[:size], 0) is None for size in range(len(data) - 4))
+    with pytest.raises(BadMessage):
+        cut_chunked(b"xyz\r\n", 0)
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"HELLO\r\n\r\n", b"GET / HTTP/9\r\n\r\n", b"POST / HTTP/1.1\r\ncontent-length: x\r\n\r\n"]
+)
+def test_what_is_no_request_is_refused(programs: Programs, garbage):
+    assert exchange(programs.server().http, garbage, seconds=5.0).startswith(b"HTTP/1.1 400")  # and it closes
+
+
+def test_streams_echo_in_order_and_give_as_much_as_was_asked(programs: Programs):
+    server = programs.server()
+    with socket.create_connection(("127.0.0.1", server.tcp), timeout=5) as sock:
+        sock.sendall(FRAME.pack(3, 0, 7) + b"abc" + FRAME.pack(0, 5, 8))
+        wanted = 2 * (16 + len("server-1")) + 3 + 5
+        found = b""
+        while len(found) < wanted:
+            found += sock.recv(65536)
+    assert found == FRAME.pack(3, 8, 7) + b"server-1abc" + FRAME.pack(5, 8, 8) + b"server-1xxxxx"
+
+
+def test_headers_show_what_arrived(programs: Programs):
+    shown = json.loads(fetch(programs.server().http, "/headers"))
+    assert shown["pod"] == "server-1"
+    assert "host" in shown["headers"]
+
+
+def test_knobs_turn_the_application_and_never_the_control_port(programs: Programs):
+    server = programs.server()
+    server.knobs(error_share=1.0, error_status=503, seconds=0.5)
+    with pytest.raises(urllib.error.HTTPError, match="503") as caught:
+        fetch(server.http, "/")
+    caught.value.close()
+    assert fetch(server.control, "/sentinel") == b""
+    time.sleep(0.5)
+    assert fetch(server.http, "/") == b""  # the deadline turned it back
+
+
+@pytest.mark.parametrize("wrong", ['{"error_share": 2}', '{"delay_ms": -1}', '{"wish": 1}', '{"stall": 1}', "[]", "{"])
+def test_wrong_knobs_are_refused(wrong):
+    with pytest.raises(ValueError):
+        Knobs.parse(wrong.encode())
+
+
+def test_knobs_hit_about_their_share_and_the_same_ones_for_the_same_seed():
+    def acts() -> list[tuple[Act, float]]:
+        temper = Temper()
+        temper.set(Knobs(error_share=0.1, reset_share=0.1, delay_ms=5, delay_share=0.5, seed=3))
+        return [temper.decide() for _ in range(4000)]
+
+    first = acts()
+    assert first == acts()
+    for act in (Act.ERROR, Act.RESET):
+        assert 0.08 < sum(one is act for one, _ in first) / 4000 < 0.12
+    assert 0.45 < sum(delay > 0 for _, delay in first) / 4000 < 0.55
+
+
+def test_a_stall_holds_answers_until_it_is_lifted(programs: Programs):
+    server = programs.server()
+    server.knobs(stall=True, seconds=0.4)
+    begin = time.monotonic()
+    fetch(server.http, "/")
+    assert 0.3 < time.monotonic() - begin < 3
+
+
+def test_a_sigterm_ends_what_is_under_way_and_refuses_what_is_new(programs: Programs):
+    server = programs.server()
+    with (
+        socket.create_connection(("127.0.0.1", server.http), timeout=5) as busy,
+        socket.create_connection(("127.0.0.1", server.http), timeout=5) as idle,
+    ):
+        idle.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert idle.recv(1000).startswith(b"HTTP/1.1 200")
+        busy.sendall(b"GET /delay/300 HTTP/1.1\r\nhost: x\r\n\r\n")
+        time.sleep(0.1)
+        begin = time.monotonic()
+        server.process.terminate()
+        assert idle.recv(1000) == b""
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", server.http), timeout=1)
+        answer = busy.recv(1000)
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert b"connection: close" in answer
+        assert server.process.wait(5) == 0
+        assert time.monotonic() - begin < 1.3

@@ -1,0 +1,217 @@
+"""Target files and the four meshes: what is detected, where the proxies are, and whom their death hurts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from chaos.errors import ExperimentFailure, Misuse
+from chaos.external import built_in, descriptions, detect_mesh, parse_target, plan_target_placement, read_target
+from chaos.external.text import told
+from chaos.model.fate import flow_shares
+from chaos.model.modes import Layer, Scope
+from chaos.model.placement import Placement
+from tests.external import known_meshes as meshes
+
+DOCUMENT: dict[str, Any] = {
+    "version": 1,
+    "tenants": [{"name": "shop", "namespaces": ["shop"]}, {"name": "bank", "namespaces": ["bank"]}],
+    "calls": [
+        {"client": "shop/web", "server": "shop/api", "reach": "api.shop:80", "path": "/healthz"},
+        {"client": "bank/app", "server": "bank/core"},
+    ],
+}
+TARGET = parse_target(DOCUMENT, source="t")
+SHOP, BANK = ("shop/web", "shop/api"), ("bank/app", "bank/core")
+ALL = {
+    "linkerd": meshes.LINKERD,
+    "istio-sidecar": meshes.ISTIO_SIDECAR,
+    "istio-ambient": meshes.ISTIO_AMBIENT,
+    "cilium": meshes.CILIUM,
+}
+
+
+def placed(name: str, objects: tuple[list[Any], list[Any]]) -> Placement:
+    return plan_target_placement(TARGET, built_in(name), *objects)
+
+
+def hurt(placement: Placement, pod: str) -> dict[tuple[str, str], float]:
+    """Flows behind the proxies of one pod -> share."""
+    found = [proxy for proxy in placement.proxies if proxy.pod == pod]
+    assert found, [proxy.pod for proxy in placement.proxies]
+    return {flow: share for flow, share in flow_shares(placement, found).items() if share}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_each_mesh_is_detected_by_its_documented_labels_and_is_no_other(name: str) -> None:
+    assert detect_mesh(descriptions().values(), *ALL[name]).name == name
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_no_mesh_is_said_to_have_been_run(name: str) -> None:
+    assert built_in(name).status == "not yet run on a live installation"
+    assert "not yet run on a live installation" in told(built_in(name), placed(name, ALL[name]))
+
+
+@pytest.mark.parametrize(
+    ("name", "objects", "container"),
+    [
+        ("linkerd", meshes.LINKERD, "linkerd-proxy"),
+        ("linkerd", meshes.LINKERD_NATIVE, "linkerd-proxy"),
+        ("istio-sidecar", meshes.ISTIO_SIDECAR, "istio-proxy"),
+    ],
+)
+def test_a_sidecars_death_hurts_its_own_pod_alone(name: str, objects: Any, container: str) -> None:
+    placement = placed(name, objects)
+    assert len(placement.proxies) == 5
+    assert {(p.container, p.scope, p.layers) for p in placement.proxies} == {(container, Scope.POD, frozenset(Layer))}
+    assert hurt(placement, "web-6d4f5-1") == {SHOP: 1.0}
+    assert hurt(placement, "api-6d4f5-2") == {SHOP: 0.5}
+
+
+def test_ztunnels_death_hurts_who_is_on_its_node_across_tenants() -> None:
+    placement = placed("istio-ambient", meshes.ISTIO_AMBIENT)
+    assert placement.mode.l7 is None
+    assert hurt(placement, "ztunnel-1") == {SHOP: 1.0}
+    assert hurt(placement, "ztunnel-2") == {SHOP: 0.5, BANK: 1.0}
+
+
+def test_a_waypoint_with_two_replicas_is_one_hop_of_two() -> None:
+    placement = placed("istio-ambient", meshes.ambient_with_waypoints("shop", "bank"))
+    assert (placement.mode.l4, placement.mode.l7) == (Scope.NODE, Scope.NAMESPACE)
+    assert [len(pod.name) for pod in placement.pods if pod.workload == "waypoint"] == []
+    shop = [proxy for proxy in placement.proxies if proxy.namespace == "shop"]
+    assert {str(flow_shares(placement, [one])) for one in shop} == {str({SHOP: 0.5, BANK: 0.0})}
+    assert flow_shares(placement, shop)[SHOP] == pytest.approx(
+        0.75
+    )  # each is drawn by chance: one miss in four escapes both
+    bank = [proxy for proxy in placement.proxies if proxy.namespace == "bank"]
+    assert flow_shares(placement, bank) == {SHOP: 0.0, BANK: 1.0}
+
+
+def test_a_waypoint_for_one_tenant_and_none_for_the_other_is_refused() -> None:
+    with pytest.raises(Misuse, match="shop has a waypoint and bank has none"):
+        placed("istio-ambient", meshes.ambient_with_waypoints("shop"))
+
+
+def test_a_namespace_that_says_none_has_no_waypoint() -> None:
+    spaces, pods = meshes.ambient_with_waypoints("shop", "bank")
+    for space in spaces:
+        space["metadata"]["labels"]["istio.io/use-waypoint"] = "none"
+    assert placed("istio-ambient", (spaces, pods)).mode.l7 is None
+
+
+def test_ciliums_envoy_stands_before_the_servers_of_its_node() -> None:
+    placement = placed("cilium", meshes.CILIUM)
+    assert hurt(placement, "cilium-envoy-1") == {SHOP: 0.5}
+    assert hurt(placement, "cilium-envoy-2") == {SHOP: 0.5, BANK: 1.0}
+
+
+def test_a_namespace_without_any_mesh_and_one_with_two_are_both_refused_by_auto() -> None:
+    with pytest.raises(Misuse, match="finds no mesh"):
+        detect_mesh(descriptions().values(), meshes.namespaces(), meshes.apps())
+    spaces = meshes.namespaces({"istio-injection": "enabled", "istio.io/dataplane-mode": "ambient"})
+    with pytest.raises(Misuse, match=r"more than one: istio-ambient .* istio-sidecar"):
+        detect_mesh(descriptions().values(), spaces, meshes.apps())
+
+
+def test_a_pod_without_the_proxy_is_found_out_by_the_fate_model() -> None:
+    spaces, pods = meshes.ISTIO_SIDECAR
+    bare = [meshes.pod("shop", "web", "n1"), *(one for one in pods if one["metadata"]["labels"]["app"] != "web")]
+    placement = placed("istio-sidecar", (spaces, bare))
+    with pytest.raises(ExperimentFailure, match="no l4/l7 proxy of scope pod"):
+        flow_shares(placement, placement.proxies)
+
+
+def test_a_workload_without_pods_is_named() -> None:
+    spaces, pods = meshes.LINKERD
+    with pytest.raises(ExperimentFailure, match="no live pod of bank/core"):
+        placed("linkerd", (spaces, [one for one in pods if one["metadata"]["labels"]["app"] != "core"]))
+
+
+def test_pods_that_end_are_not_there() -> None:
+    spaces, pods = meshes.LINKERD
+    ending = {**pods[2], "metadata": {**pods[2]["metadata"], "deletionTimestamp": "now"}}
+    placement = placed("linkerd", (spaces, [*pods[:2], ending, *pods[3:]]))
+    assert hurt(placement, "api-6d4f5-1") == {SHOP: 1.0}
+
+
+def test_a_mesh_of_ones_own_is_described_in_the_file() -> None:
+    target = parse_target(
+        {
+            **DOCUMENT,
+            "mesh": {
+                "name": "ours",
+                "proxies": [
+                    {
+                        "name": "edge",
+                        "layers": ["l4", "l7"],
+                        "scope": "node",
+                        "container": "ztunnel-like",
+                        "pods": {"namespace": "edge", "labels": {"app": "edge"}},
+                    }
+                ],
+                "path": ["edge@client"],
+            },
+        },
+        source="t",
+    )
+    assert target.mesh is not None
+    edge = meshes.daemons("edge", "edge", {"app": "edge"}, "ztunnel-like")
+    placement = plan_target_placement(target, target.mesh, meshes.namespaces(), meshes.apps() + edge)
+    assert hurt(placement, "edge-1") == {SHOP: 1.0}
+    assert hurt(placement, "edge-2") == {BANK: 1.0}
+    assert placement.proxies[0].memory_bytes == 1 << 30
+
+
+def test_a_wrong_target_file_names_itself_and_every_field(tmp_path: Path) -> None:
+    file = tmp_path / "target.yaml"
+    file.write_text(
+        yaml.safe_dump(
+            {
+                "version": 2,
+                "tenant": [],
+                "tenants": [{"name": "shop", "namespaces": ["shop"]}, {"name": "b", "namespaces": ["shop"]}],
+                "calls": [{"client": "web", "server": "bank/core", "reach": "core"}],
+                "mesh": {
+                    "name": "x",
+                    "proxies": [{"name": "p", "layers": ["l5"], "scope": "rack", "container": "c"}],
+                    "path": ["q@client"],
+                },
+            }
+        )
+    )
+    with pytest.raises(Misuse) as caught:
+        read_target(file)
+    text = str(caught.value)
+    for part in (
+        f"{file}: ",
+        "version is 2",
+        "tenant is not known here",
+        "shop more than once",
+        "client is 'web', and should be NAMESPACE",
+        "no tenant has namespace 'bank'",
+        "reach is 'core', and should be HOST:PORT",
+        "mesh.proxies[0].layers has l5",
+        "mesh.proxies[0].scope is 'rack'",
+        "mesh.path[0] is 'q@client'",
+    ):
+        assert part in text, (part, text)
+
+
+def test_an_unknown_mesh_and_a_file_that_is_none_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        Misuse, match=r"unknown mesh 'consul': known are cilium, istio-ambient, istio-sidecar, linkerd, auto"
+    ):
+        parse_target({**DOCUMENT, "mesh": "consul"}, source="t")
+    with pytest.raises(Misuse, match="cannot be read"):
+        read_target(tmp_path / "none")
+    (tmp_path / "list").write_text("- 1\n")
+    with pytest.raises(Misuse, match="is a list, and should be a mapping"):
+        read_target(tmp_path / "list")
+    (tmp_path / "bad").write_text("a: [")
+    with pytest.raises(Misuse, match="not YAML"):
+        read_target(tmp_path / "bad")

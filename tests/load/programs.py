@@ -1,0 +1,123 @@
+"""Real servers and loaders as processes on loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return int(sock.getsockname()[1])
+
+
+def fetch(port: int, path: str, body: bytes | None = None, timeout: float = 10.0) -> bytes:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", body, timeout=timeout) as answer:
+        return bytes(answer.read())
+
+
+def eventually(what: Callable[[], Any], *, seconds: float = 10.0) -> Any:
+    end = time.monotonic() + seconds
+    while True:
+        found = what()
+        if found:
+            return found
+        assert time.monotonic() < end, f"not so within {seconds:g} s: {what}"
+        time.sleep(0.02)
+
+
+def reachable(port: int) -> bool:
+    try:
+        return bool(fetch(port, "/healthz"))
+    except OSError:
+        return False
+
+
+@dataclass
+class Server:
+    process: subprocess.Popen[bytes]
+    http: int
+    tcp: int
+    control: int
+
+    def knobs(self, **values: Any) -> None:
+        fetch(self.control, "/knobs", json.dumps(values).encode())
+
+    def stats(self) -> dict[str, Any]:
+        return dict(json.loads(fetch(self.control, "/stats")))
+
+
+@dataclass
+class Loader:
+    process: subprocess.Popen[bytes]
+    control: int
+    flows: list[dict[str, Any]] = field(default_factory=list)
+
+    def ask(self, path: str, body: bytes | None = None) -> bytes:
+        return fetch(self.control, path, body)
+
+    def state(self) -> dict[str, Any]:
+        return dict(json.loads(self.ask("/state")))
+
+    def flow(self, name: str) -> dict[str, Any]:
+        return next(one for one in self.state()["flows"] if one["name"] == name)
+
+    def set(self, *flows: dict[str, Any]) -> None:
+        self.ask("/flows", json.dumps(list(flows)).encode())
+
+
+class Programs:
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+
+    def _start(self, module: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", module], env={**os.environ, "LISTEN": "127.0.0.1", **environment}
+        )
+        self._stack.callback(process.wait, 10)
+        self._stack.callback(process.kill)
+        return process
+
+    def server(self, name: str = "server-1", *, ports: tuple[int, int, int] | None = None) -> Server:
+        http, tcp, control = ports or (free_port(), free_port(), free_port())
+        process = self._start(
+            "chaos.apps.server",
+            {"POD_NAME": name, "HTTP_PORT": str(http), "TCP_PORT": str(tcp), "CONTROL_PORT": str(control)},
+        )
+        eventually(lambda: reachable(control))
+        return Server(process, http, tcp, control)
+
+    def loader(self, *flows: dict[str, Any], port: int | None = None) -> Loader:
+        control = port or free_port()
+        process = self._start(
+            "chaos.load.agent",
+            {
+                "POD_NAME": "client-1",
+                "POD_NAMESPACE": "tenant-a",
+                "CONTROL_PORT": str(control),
+                "LOADER_FLOWS": json.dumps(list(flows)),
+            },
+        )
+        eventually(lambda: reachable(control))
+        return Loader(process, control, list(flows))
+
+
+@pytest.fixture
+def programs() -> Iterator[Programs]:
+    with ExitStack() as stack:
+        yield Programs(stack)
+
+
+def flow_to(port: int, name: str = "http", **more: Any) -> dict[str, Any]:
+    return {"name": name, "server": "tenant-a/server", "target": f"127.0.0.1:{port}", "rate": 100, **more}

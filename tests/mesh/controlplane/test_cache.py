@@ -1,0 +1,85 @@
+"""Objects in, world out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from chaos.mesh.controlplane.reading import protocol
+from chaos.mesh.policy import policy_config_map
+from chaos.mesh.world import AppProtocol, Rule
+from chaos.model.modes import Scope
+from tests.mesh.controlplane.objects import Object, cache, config, namespace, node, pod, proxy_pod, slice_of
+
+
+def world(*objects: Object, mode: str = "node") -> Any:
+    found = cache(config(mode), node("node-1"), namespace("tenant-a"), *objects).world()
+    assert found is not None
+    return found
+
+
+def test_there_is_no_world_before_the_meshs_settings() -> None:
+    assert cache(node("node-1")).world() is None
+
+
+def test_a_pod_counts_once_it_has_an_address_and_until_it_ends() -> None:
+    waiting, ended, leaving = pod("w"), pod("e"), pod("l")
+    del waiting["status"]["podIP"]
+    ended["status"]["phase"] = "Succeeded"
+    leaving["metadata"]["deletionTimestamp"] = "now"
+    assert [p.name for p in world(pod("x"), waiting, ended, leaving).pods.values()] == ["x"]
+
+
+def test_pods_outside_the_mesh_and_proxies_are_no_applications() -> None:
+    assert world(pod("x", namespace="elsewhere"), proxy_pod(), pod("h", hostNetwork=True)).pods == {}
+
+
+def test_a_pod_without_the_modes_label_is_not_meshed() -> None:
+    plain = pod("x")
+    plain["metadata"]["labels"] = {}
+    assert not next(iter(world(plain).pods.values())).meshed
+
+
+def test_what_no_configuration_depends_on_leaves_the_world_equal() -> None:
+    before, after = pod("x"), pod("x")
+    after["metadata"]["resourceVersion"] = "99"
+    after["status"]["containerStatuses"] = [{"name": "app", "restartCount": 3}]
+    assert world(before) == world(after)
+
+
+@pytest.mark.parametrize(
+    ("port", "found"),
+    [
+        ({"appProtocol": "http"}, AppProtocol.HTTP),
+        ({"appProtocol": "kubernetes.io/h2c"}, AppProtocol.HTTP),
+        ({"appProtocol": "tcp", "name": "http"}, AppProtocol.TCP),
+        ({"name": "grpc-api"}, AppProtocol.HTTP),
+        ({"name": "postgres"}, AppProtocol.TCP),
+        ({}, AppProtocol.TCP),
+    ],
+)
+def test_a_ports_protocol_is_what_it_says_and_tcp_otherwise(port: Object, found: AppProtocol) -> None:
+    assert protocol(port) is found
+
+
+def test_an_unready_waypoint_is_known_as_such() -> None:
+    waypoint = proxy_pod(namespace="tenant-a", layer="l7", scope="pod", key="x")
+    waypoint["status"]["conditions"] = []
+    [found] = world(waypoint, pod("x"), slice_of(pod("x")), mode="ambient-pod").waypoints
+    assert (found.proxy.scope, found.proxy.key, found.ready) == (Scope.POD, "uid-x", False)
+
+
+def test_a_policy_comes_back_as_it_was_written() -> None:
+    rules = (Rule(sources=("spiffe://cluster.local/ns/a/sa/b",)), Rule(methods=("GET",), paths=("/public*",)))
+    written = policy_config_map("tenant-a", "allow", rules, run="r1")
+    written["metadata"]["uid"] = "uid-policy"
+    assert world(written).policies[0].rules == rules
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"rules": 3}', '{"rules": [3]}'])
+def test_a_policy_that_cannot_be_read_allows_nothing(text: str) -> None:
+    broken = policy_config_map("tenant-a", "allow", (), run="r1")
+    broken["metadata"]["uid"] = "uid-policy"
+    broken["data"]["policy.json"] = text
+    assert world(broken).policies[0].rules == ()

@@ -1,0 +1,213 @@
+"""Who is a proxy of the mesh: one rule, and every part that asks it. A tenant may write anything on its own pods."""
+
+from __future__ import annotations
+
+import copy
+from functools import cache as cache_once
+from itertools import product
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from chaos.faults.selection import Candidates
+from chaos.kube.placement import NotAProxy, homes_of, plan_placement, recognise_proxy
+from chaos.mesh.agent.work import plan_pods
+from chaos.mesh.controlplane.auth import Refused, Reviewed, detect_proxy
+from chaos.mesh.controlplane.reconcilers import BudgetReconciler, budgets_of
+from chaos.mesh.envoy.build import build
+from chaos.mesh.world import World
+from chaos.model.fate import fate_group, path
+from chaos.model.modes import MODES, ProxyMode
+from chaos.model.placement import Proxy
+from chaos.names import LABEL_MODE, SYSTEM_NAMESPACE
+from tests.mesh.controlplane.objects import Object, cache, config, namespace, node, service, slice_of
+from tests.mesh.controlplane.proxies import applications, components, forged, values_of, waypoint_of
+
+NODES = {"n1": "10.1.0", "n2": "10.2.0"}
+
+
+def pods_in(mode: ProxyMode, tenants: str = "ab") -> list[Object]:
+    """Tenants on both nodes and every proxy that the mode has for them."""
+    return copy.deepcopy(_pods_in(mode, tenants))
+
+
+@cache_once
+def _pods_in(mode: ProxyMode, tenants: str) -> list[Object]:
+    found = [pod for name, subnet in NODES.items() for pod in components(mode, node=name, subnet=f"{subnet[:-1]}9")]
+    for number, (tenant, where) in enumerate(product(tenants, NODES)):
+        own = applications(mode, tenant, node=where, subnet=f"10.3.{number}")
+        servers = [pod for pod in own if pod["metadata"]["name"].startswith("server")]
+        found += own
+        found += [w for s in servers for w in waypoint_of(mode, s, ip=f"10.4.{number}.1")]
+    return found
+
+
+def everything(mode: ProxyMode, pods: list[Object], tenants: str = "ab") -> list[Object]:
+    """The objects that the control plane of this mode watches."""
+    found = [config(mode.name, values=values_of(mode)), *map(node, NODES), *pods]
+    for tenant in tenants:
+        name = f"tenant-{tenant}"
+        own = [p for p in pods if p["metadata"]["namespace"] == name and "server-" in p["metadata"]["name"][:7]]
+        piece, stands = slice_of(*own), service(space=name)
+        piece["metadata"] |= {"namespace": name, "uid": f"uid-slice-{name}"}
+        stands["metadata"]["uid"] = f"uid-svc-{name}"
+        found += [namespace(name), piece, stands]
+    return found
+
+
+def world_of(mode: ProxyMode, pods: list[Object]) -> World:
+    found = cache(*everything(mode, pods)).world()
+    assert found is not None
+    return found
+
+
+def proxies_in(mode: ProxyMode, pods: list[Object]) -> list[Proxy]:
+    return list(plan_placement(pods, mode).proxies)
+
+
+def token_of(pod: Object) -> Reviewed:
+    meta = pod["metadata"]
+    return Reviewed(meta["namespace"], pod["spec"].get("serviceAccountName", "default"), meta["name"], meta["uid"])
+
+
+ALL_PROXIES = [
+    pytest.param(proxy, id=f"{kind.name}-{layer}")
+    for kind in MODES.values()
+    for layer, proxy in {
+        "-".join(sorted(found.layers)) or "placebo": pod
+        for pod in pods_in(kind)
+        for found in proxies_in(kind, pods_in(kind))
+        if found.uid == pod["metadata"]["uid"]
+    }.items()
+]
+
+
+@pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+def test_the_pods_of_a_modes_own_manifests_are_its_proxies_and_each_pair_has_its_path(mode: ProxyMode) -> None:
+    placement = plan_placement(pods_in(mode), mode)
+    assert {(proxy.layers, proxy.scope) for proxy in placement.proxies} == {(k.layers, k.scope) for k in mode.kinds}
+    assert all(len(path(placement, pair)) == len(mode.hops) for pair in placement.pairs())
+    assert len(placement.pairs()) == 8
+
+
+@pytest.mark.parametrize("as_its_account", [False, True], ids=["account-client", "account-of-the-proxy"])
+@pytest.mark.parametrize("real", ALL_PROXIES)
+@pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+def test_a_tenants_pod_that_says_all_that_a_proxy_says_carries_nothing_for_anybody(
+    mode: ProxyMode, real: Object, as_its_account: bool
+) -> None:
+    pods = pods_in(mode)
+    account = real["spec"].get("serviceAccountName", "default") if as_its_account else "client"
+    fake = forged(real, namespace="tenant-a", account=account)
+    fake["metadata"]["labels"][LABEL_MODE] = mode.name
+    uid = fake["metadata"]["uid"]
+    homes = homes_of([*pods, fake])
+    try:
+        own = recognise_proxy(fake, mode, homes)
+    except NotAProxy:
+        own = None
+    # In a sidecar mode whoever says so is the sidecar of itself, and of nobody else.
+    assert own is None or (
+        mode.in_pod and own.key == uid and not any(map(own.serves, world_of(mode, pods).pods.values()))
+    )
+
+    before, after = world_of(mode, pods), world_of(mode, [*pods, fake])
+    assert after.waypoints == before.waypoints
+    for proxy in proxies_in(mode, pods):
+        if proxy.layers:
+            built = build(proxy, after)
+            assert not [one.name for one in built.items if b"10.9.9.9" in one.packed.value], "it is configured"
+
+    if own is None:
+        with pytest.raises(Refused):
+            detect_proxy(token_of(fake), fake, mode, homes)
+        resizes = BudgetReconciler().plan(
+            cache(*everything(mode, [*pods, fake])), mode, budgets_of({"values": values_of(mode)}, mode)
+        )
+        assert uid not in {resize.uid for resize in resizes}
+        placement = plan_placement([*pods, fake], mode)
+        assert uid not in {proxy.uid for proxy in placement.proxies}
+        assert Candidates.of([*pods, fake], mode).proxy(fake) is None
+        assert uid in {pod.uid for pod in placement.pods}, "it is an application's pod like any other"
+
+
+@pytest.mark.parametrize("real", ALL_PROXIES)
+@pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+def test_even_with_a_forged_owner_it_carries_nothing_outside_its_own_namespace(mode: ProxyMode, real: Object) -> None:
+    pods = pods_in(mode)
+    victim = next(pod for pod in pods if pod["metadata"]["namespace"] == "tenant-b")
+    another = {"kind": "Pod", "name": "forged", "uid": victim["metadata"]["uid"]}
+    for owners in (real["metadata"].get("ownerReferences"), [another]):
+        fake = forged(real, namespace="tenant-a", account=real["spec"].get("serviceAccountName", "default"))
+        fake["metadata"]["ownerReferences"] = copy.deepcopy(owners)
+        fake["metadata"]["labels"] |= {LABEL_MODE: mode.name}
+        for key in ("tenant-b", "tenant-a", victim["metadata"]["name"]):
+            fake["metadata"]["labels"]["sharedfate.io/scope-key"] = key
+            after = world_of(mode, [*pods, fake])
+            others = [pod for pod in after.pods.values() if pod.namespace != "tenant-a"]
+            mine = [w.proxy for w in after.waypoints if w.proxy.uid == fake["metadata"]["uid"]]
+            assert not [pod.name for proxy in mine for pod in others if proxy.serves(pod)]
+
+
+def test_an_impostor_is_named_where_the_mesh_is_looked_at() -> None:
+    mode = MODES["ambient-node"]
+    real = next(p for p in pods_in(mode) if p["metadata"]["name"].startswith("waypoint"))
+    seen = cache(*everything(mode, [*pods_in(mode), forged(real, namespace="tenant-a")]))
+    seen.world()
+    assert list(seen.impostors) == ["Pod tenant-a/forged"]
+    assert f"belongs in {SYSTEM_NAMESPACE}" in seen.impostors["Pod tenant-a/forged"]
+
+
+@pytest.mark.parametrize("mode", [m for m in MODES.values() if m.hops and not m.in_pod], ids=str)
+def test_a_label_keeps_no_pod_from_being_captured(mode: ProxyMode) -> None:
+    real = next(p for p in pods_in(mode) if p["metadata"]["name"].startswith("node-proxy"))
+    fake = forged(real, namespace="tenant-a", node="n1")
+    fake["metadata"]["labels"][LABEL_MODE] = mode.name
+    serve, _ = plan_pods([*pods_in(mode), fake], {"tenant-a", "tenant-b"}, "n1")
+    names = {wanted.name for wanted in serve}
+    assert "forged" in names
+    assert not [name for name in names if name.startswith(("waypoint", "node-proxy"))]
+
+
+@pytest.mark.parametrize("where", ["../../proc/1/ns/net", "uid-tenant-b-server-1", "uid-tenant-a-x-12/../uid", "1"])
+def test_a_pods_word_on_its_sandbox_counts_only_for_a_sandbox_of_its_own(where: str) -> None:
+    mode = MODES["node"]
+    pods = pods_in(mode)
+    pod = next(p for p in pods if p["metadata"]["namespace"] == "tenant-a")
+    for said, found in ((where, ""), (f"{pod['metadata']['uid']}-4026", f"{pod['metadata']['uid']}-4026")):
+        pod["metadata"].setdefault("annotations", {})["sharedfate.io/sandbox"] = said
+        assert world_of(mode, pods).pods[pod["metadata"]["uid"]].sandbox == found
+
+
+# ---- one rule, whoever asks
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.sampled_from(list(MODES.values())), st.data())
+def test_placement_configuration_authentication_selection_and_report_agree_on_who_serves_whom(
+    mode: ProxyMode, data: st.DataObject
+) -> None:
+    whole = pods_in(mode, "abc")
+    pods = data.draw(st.lists(st.sampled_from(whole), unique_by=lambda pod: pod["metadata"]["uid"], min_size=1))
+    placement = plan_placement(pods, mode)
+    world = world_of(mode, pods)
+    homes, known = homes_of(pods), Candidates.of(pods, mode)
+    by_uid = {pod["metadata"]["uid"]: pod for pod in pods}
+    for proxy in placement.proxies:
+        chosen = known.proxies[proxy.uid]
+        served = {pod.uid for pod in placement.pods if proxy.serves(pod)}
+        assert {uid for uid, pod in by_uid.items() if known.serves(chosen, pod)} == served
+        assert {pod.uid for pod in placement.pods if Proxy.from_dict(proxy.as_dict()).serves(pod)} == served
+        if proxy.layers:
+            asked = detect_proxy(token_of(by_uid[proxy.uid]), by_uid[proxy.uid], mode, homes)
+            meshed = {pod.uid for pod in world.pods.values()}
+            assert {pod.uid for pod in world.served_by(asked)} == served & meshed
+        else:
+            assert not served
+    assert {w.proxy.uid for w in world.waypoints} <= {proxy.uid for proxy in placement.proxies}
+    if set(by_uid) >= {pod["metadata"]["uid"] for pod in whole if pod["metadata"]["namespace"] != "tenant-c"}:
+        pairs = placement.pairs()
+        assert {p for proxy in placement.proxies for p in fate_group(placement, proxy)} == (
+            set(pairs) if mode.hops else set()
+        )

@@ -1,0 +1,90 @@
+"""Clusters made odd on purpose: what the doctor says of each is what a run does there, and nothing of ours is left.
+
+A row is an oddity: how it is made, and what both should say ("" when they should run).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chaos.kube.client import Cluster
+from chaos.names import LABEL_RUN
+from tests.stranger.clusters import CONTEXT, Stranger, command, stranger
+
+pytestmark = pytest.mark.privileged
+
+Patch = dict[str, Any]
+HOST = "kubernetes.io/hostname"
+
+
+CONTROL_PLANE: Patch = {"spec": {"taints": [{"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}]}}
+# name -> (patches of nodes, what is said when it cannot run)
+NODES: dict[str, tuple[dict[str, Patch], str]] = {
+    "as kind and kubeadm make it, and hostnames as some clouds have them": (
+        {
+            "node-1": CONTROL_PLANE,
+            "node-2": {"metadata": {"labels": {HOST: "ip-10-0-0-2"}}},
+            "node-3": {"metadata": {"labels": {HOST: "ip-10-0-0-3"}}},
+        },
+        "",
+    ),
+    "one node is left": (
+        {"node-1": CONTROL_PLANE, "node-2": {"metadata": {"labels": {"kubernetes.io/os": "windows"}}}},
+        "1 node takes our pods: sharing needs at least 2 (node-1: taint "
+        "node-role.kubernetes.io/control-plane:NoSchedule; node-2: its operating system is windows)",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def theirs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stranger]:
+    with stranger(tmp_path_factory.mktemp("stranger"), nodes=3) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def nodes(theirs: Stranger) -> Iterator[Cluster]:
+    """The cluster; its nodes are as they were afterwards."""
+    before = {node["metadata"]["name"]: node for node in theirs.admin.list("Node")}
+    yield theirs.admin
+    for name, node in before.items():
+        spec = {"taints": node["spec"].get("taints"), "unschedulable": None}
+        theirs.admin.patch("Node", name, {"metadata": {"labels": node["metadata"]["labels"]}, "spec": spec})
+
+
+def left(cluster: Cluster) -> list[str]:
+    """Everything of ours."""
+    return [
+        f"{kind} {obj['metadata'].get('namespace', '')}/{obj['metadata']['name']}"
+        for kind in ("Namespace", "Pod", "ClusterRole", "ClusterRoleBinding", "ConfigMap", "Deployment")
+        for obj in cluster.list(kind, labels=LABEL_RUN)
+    ]
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_the_doctor_and_the_run_say_the_same_of_odd_nodes(
+    name: str, nodes: Cluster, theirs: Stranger, tmp_path: Path
+) -> None:
+    patches, said = NODES[name]
+    for node, patch in patches.items():
+        nodes.patch("Node", node, patch)
+    where = ("--cluster", f"context:{CONTEXT}")
+    config = str(theirs.kubeconfig)
+    doctor = command("doctor", *where, KUBECONFIG=config)
+    run = command(
+        *("run", *where, "--modes", "none", "--scenarios", "proxy-paused", "--out", str(tmp_path / "out")),
+        *("--", "--chaos-inconclusive=skip"),
+        KUBECONFIG=config,
+    )
+    if said:
+        assert (doctor.returncode, run.returncode) == (4, 4), run.stdout[-2000:] + run.stderr[-2000:]
+        assert said in doctor.stdout
+        assert said in run.stdout + run.stderr
+    else:
+        assert doctor.returncode == 0, doctor.stdout
+        assert run.returncode == 0, run.stdout[-3000:]
+    assert left(nodes) == []
