@@ -86,12 +86,17 @@ class Reply:
     audit: str = ""  # what the audit log is to say beside the request
 
 
+Guard = Callable[[Call, Object | None, Object], None]  # raises for what the user may not write: call, old, new
+
+
+def _anything(_call: Call, _old: Object | None, _new: Object) -> None:
+    """A guard that lets everything pass."""
+
+
 class Rest:
     """The verbs, over a store."""
 
-    def __init__(
-        self, store: Store, clock: Clock, guard: Callable[[Call, Object], None] = lambda _call, _new: None
-    ) -> None:
+    def __init__(self, store: Store, clock: Clock, guard: Guard = _anything) -> None:
         self.store = store
         self.clock = clock
         self._guard = guard  # refuses what the user may not write (roles that grant more than he has)
@@ -205,7 +210,7 @@ class Rest:
         admitted = admit_create(self.store, call.stored, new)
         if managed:
             admitted["metadata"]["managedFields"] = managed
-        self._guard(call, admitted)
+        self._guard(call, None, admitted)
         said = review_pod_security(self.store, call.stored, None, admitted, call.subresource)
         warnings = (*_warnings(found), *said.warnings)
         name = admitted["metadata"]["name"]
@@ -245,7 +250,7 @@ class Rest:
             admitted["spec"] = {"finalizers": new.get("spec", {}).get("finalizers", [])}
         else:
             admitted = admit_update(self.store, call.stored, old, new, call.subresource)
-        self._guard(call, admitted)
+        self._guard(call, old, admitted)
         said = review_pod_security(self.store, call.stored, old, admitted, call.subresource)
         warnings = (*_warnings(found), *said.warnings)
         meta = admitted["metadata"]

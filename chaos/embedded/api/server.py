@@ -25,15 +25,8 @@ from aiohttp import web
 from chaos.embedded.api import decode, discovery, podops, streams
 from chaos.embedded.api.audit import AuditLog
 from chaos.embedded.api.auth import Attributes, Authorizer, User, authenticate
-from chaos.embedded.api.errors import (
-    StatusError,
-    bad_request,
-    forbidden,
-    method_not_allowed,
-    no_such_path,
-    not_found,
-    not_served,
-)
+from chaos.embedded.api.errors import StatusError, bad_request, method_not_allowed, no_such_path, not_served
+from chaos.embedded.api.escalation import impersonated, refuse_escalation
 from chaos.embedded.api.metrics import metrics
 from chaos.embedded.api.rest import Call, Reply, Rest
 from chaos.embedded.api.reviews import Reviews
@@ -43,7 +36,7 @@ from chaos.embedded.api.trouble import Troubles
 from chaos.embedded.api.watching import watch_lines
 from chaos.embedded.clock import Clock, SystemClock
 from chaos.embedded.node_api import Kubelet
-from chaos.embedded.resources import CLUSTER_ROLE, ENDPOINT_SLICE, POD, ROLE, Object
+from chaos.embedded.resources import ENDPOINT_SLICE, POD, Object
 from chaos.embedded.store import Store
 
 log = logging.getLogger(__name__)
@@ -192,18 +185,7 @@ class ApiServer:
         transport = request.transport
         certificate = transport.get_extra_info("peercert") if transport is not None else None
         user = authenticate(self._issuer, request.headers.get("Authorization", ""), certificate)
-        name = request.headers.get("Impersonate-User")
-        if name is None:
-            return user
-        for kind, value in (
-            ("users", name),
-            *(("groups", one) for one in request.headers.getall("Impersonate-Group", [])),
-        ):
-            self._authorize(user, Attributes("impersonate", resource=kind, name=value))
-        groups = request.headers.getall("Impersonate-Group", [])
-        if name.startswith("system:serviceaccount:") and not groups:
-            groups = ["system:serviceaccounts", f"system:serviceaccounts:{name.split(':')[2]}"]
-        return User(name, (*groups, "system:authenticated"))
+        return impersonated(user, list(request.headers.items()), self._authorize)
 
     def _authorize(self, user: User, asked: Attributes) -> None:
         if self._authorizer.allowed(user, asked):
@@ -311,31 +293,12 @@ class ApiServer:
         }
         return verbs[call.verb](call)
 
-    def _guard(self, call: Call, new: Object) -> None:
-        """Nobody grants more than he has: k8s.io/kubernetes/pkg/registry/rbac/{escalation_check,rest}."""
-        if call.resource.group != _RBAC:
-            return
-        user, name = call.user, new["metadata"]["name"]
-        asked = Attributes("escalate", _RBAC, call.resource.plural, "", call.namespace, name)
-        if call.resource.kind.endswith("Binding"):
-            reference = new["roleRef"]
-            plural = "clusterroles" if reference["kind"] == "ClusterRole" else "roles"
-            asked = Attributes("bind", _RBAC, plural, "", call.namespace, reference["name"])
-            found = self._authorizer.role_rules(reference, call.namespace)
-        else:
-            found = list(new.get("rules") or [])
-        if self._authorizer.allowed(user, asked):
-            return
-        if found is None:  # looked up for this check alone: whoever may bind anything binds what is not there yet
-            raise not_found(CLUSTER_ROLE if plural == "clusterroles" else ROLE, reference["name"])
-        missing = self._authorizer.uncovered(user, found, call.namespace)
-        if missing is not None:
-            raise forbidden(
-                call.resource,
-                name,
-                f'user "{user.name}" (groups={list(user.groups)}) is attempting to grant RBAC '
-                f"permissions not currently held: {missing}",
-            )
+    def _guard(self, call: Call, old: Object | None, new: Object) -> None:
+        """What a user may not write although he may write its kind; an apply that creates needs the right to."""
+        if old is None and call.verb == "patch":
+            asked = Attributes("create", call.resource.group, call.resource.plural, "", call.namespace, call.name)
+            self._authorize(call.user, asked)
+        refuse_escalation(self._authorizer, call, old, new)
 
     # ---- what is not a resource
 

@@ -1,0 +1,115 @@
+"""Nobody becomes more than he is: what may be written of roles and bindings, and as whom a request may be made.
+
+Roles and bindings follow k8s.io/kubernetes/pkg/registry/rbac/{role,clusterrole,rolebinding,clusterrolebinding}/
+policybased, for every way of writing: create, update, each kind of patch, apply, and their dry runs. Impersonation
+follows k8s.io/apiserver/pkg/endpoints/filters/impersonation.go.
+"""
+
+from __future__ import annotations
+
+import urllib.parse
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from chaos.embedded.api.auth import MASTERS, Attributes, Authorizer, User
+from chaos.embedded.api.errors import bad_request, forbidden, not_found
+from chaos.embedded.api.rest import Call
+from chaos.embedded.resources import CLUSTER_ROLE, ROLE, Object
+
+RBAC: Final = "rbac.authorization.k8s.io"
+_EVERYTHING: Final[list[Mapping[str, Any]]] = [
+    {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]},
+    {"verbs": ["*"], "nonResourceURLs": ["*"]},
+]
+_COLLECTED: Final = frozenset(("ownerReferences", "finalizers", "managedFields", "resourceVersion"))  # of metadata
+_EXTRA: Final = "impersonate-extra-"
+Headers = Sequence[tuple[str, str]]
+
+
+def refuse_escalation(authorizer: Authorizer, call: Call, old: Object | None, new: Object) -> None:
+    """Refuse a role or a binding that grants what its writer does not hold; `old` is what it replaces. StatusError
+    403, and 404 for a binding to a role that is not there, of whoever may not bind it unseen.
+    """
+    if call.resource.group != RBAC or MASTERS in call.user.groups or _only_collected(old, new):
+        return
+    user, name = call.user, new["metadata"]["name"]
+    if call.resource.kind.endswith("Binding"):
+        reference = new["roleRef"]
+        kind = CLUSTER_ROLE if reference["kind"] == "ClusterRole" else ROLE
+        if authorizer.allowed(user, Attributes("bind", RBAC, kind.plural, "", call.namespace, reference["name"])):
+            return
+        rules = authorizer.role_rules(reference, call.namespace)
+        if rules is None:  # whoever made it later would decide what the binding grants
+            raise not_found(kind, reference["name"])
+    else:
+        if authorizer.allowed(user, Attributes("escalate", RBAC, call.resource.plural, "", call.namespace, name)):
+            return
+        rules = list(new.get("rules") or [])
+        if "aggregationRule" in new or "aggregationRule" in (old or {}):
+            rules += _EVERYTHING  # it may gather anything, now or later
+    missing = authorizer.uncovered(user, rules, call.namespace)
+    if missing is not None:
+        raise forbidden(
+            call.resource,
+            name,
+            f'user "{user.name}" (groups={list(user.groups)}) is attempting to grant RBAC permissions not currently '
+            f"held: {missing}",
+        )
+
+
+def _only_collected(old: Object | None, new: Object) -> bool:
+    """Whether a write changes nothing but what garbage collection needs to."""
+
+    def rest(obj: Object) -> dict[str, Any]:
+        meta = {key: value for key, value in obj["metadata"].items() if key not in _COLLECTED}
+        return {**obj, "metadata": meta}
+
+    return old is not None and rest(old) == rest(new)
+
+
+def plan_impersonation(headers: Headers) -> tuple[User, list[Attributes]] | None:
+    """(who the request is to be made as, what that needs); None when it asks for nobody. StatusError 400 for parts
+    of an identity without a name."""
+    rows = [(key.lower(), value) for key, value in headers]
+    names = [value for key, value in rows if key == "impersonate-user"]
+    groups = [value for key, value in rows if key == "impersonate-group"]
+    uids = [value for key, value in rows if key == "impersonate-uid"]
+    extra: dict[str, list[str]] = {}
+    for key, value in rows:
+        if key.startswith(_EXTRA):
+            extra.setdefault(urllib.parse.unquote(key.removeprefix(_EXTRA)), []).append(value)
+    if not names:
+        if groups or uids or extra:
+            raise bad_request(f"requested {[*groups, *uids, *extra]} without impersonating a user name")
+        return None
+    if len(names) > 1 or not names[0] or len(uids) > 1:
+        raise bad_request("impersonation takes one user name, and one UID at most")
+    name = names[0]
+    parts = name.split(":")
+    if name.startswith("system:serviceaccount:") and len(parts) == 4 and all(parts):
+        needs = [Attributes("impersonate", resource="serviceaccounts", namespace=parts[2], name=parts[3])]
+        derived = () if groups else ("system:serviceaccounts", f"system:serviceaccounts:{parts[2]}")
+    else:
+        needs = [Attributes("impersonate", resource="users", name=name)]
+        derived = ()
+    needs += [Attributes("impersonate", resource="groups", name=group) for group in groups]
+    needs += [Attributes("impersonate", "authentication.k8s.io", "uids", name=uid) for uid in uids]
+    needs += [
+        Attributes("impersonate", "authentication.k8s.io", "userextras", key, name=value)
+        for key, values in extra.items()
+        for value in values
+    ]
+    known = "system:unauthenticated" if name == "system:anonymous" else "system:authenticated"
+    every = tuple(dict.fromkeys((*groups, *derived, known)))
+    return User(name, every, uids[0] if uids else "", extra), needs
+
+
+def impersonated(user: User, headers: Headers, authorize: Callable[[User, Attributes], None]) -> User:
+    """The user as whom a request is made. `authorize` raises StatusError for what he may not."""
+    plan = plan_impersonation(headers)
+    if plan is None:
+        return user
+    other, needs = plan
+    for asked in needs:
+        authorize(user, asked)
+    return other

@@ -1,0 +1,256 @@
+"""Ways to more rights than one has: each is refused, and each is fine for whoever holds what it takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from chaos.embedded.api.escalation import plan_impersonation
+from chaos.errors import ApiError
+from chaos.kube.client import Cluster
+from tests.embedded.api.conftest import World
+
+RBAC = "rbac.authorization.k8s.io"
+WRITE = ["create", "update", "patch", "get", "list", "delete", "deletecollection"]
+KINDS = ("Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding")
+PLURAL = {kind: kind.lower() + "s" for kind in KINDS}
+EVERYTHING = {"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}
+_numbers = iter(range(1, 10**6))
+
+
+def made(kind: str, name: str, namespace: str, **more: Any) -> dict[str, Any]:
+    meta = {"name": name} | ({} if kind.startswith("Cluster") else {"namespace": namespace})
+    return {"apiVersion": f"{RBAC}/v1", "kind": kind, "metadata": meta, **more}
+
+
+def rule(resources: list[str], verbs: list[str], groups: list[str] | None = None, **more: Any) -> dict[str, Any]:
+    return {"apiGroups": groups or [""], "resources": resources, "verbs": verbs, **more}
+
+
+def clerk(world: World, *rules: dict[str, Any]) -> Cluster:
+    """Somebody who may write every kind of role and binding, and reads pods: cluster-wide."""
+    name = f"clerk-{next(_numbers)}"
+    own = [rule(list(PLURAL.values()), WRITE, [RBAC]), rule(["pods", "pods/log"], ["get", "list"]), *rules]
+    world.cluster.create(made("ClusterRole", name, "", rules=own))
+    reference = {"apiGroup": RBAC, "kind": "ClusterRole", "name": name}
+    subjects = [{"kind": "User", "name": name}]
+    world.cluster.create(made("ClusterRoleBinding", name, "", roleRef=reference, subjects=subjects))
+    return world.user(name)
+
+
+def path(kind: str, namespace: str, name: str = "") -> str:
+    where = "" if kind.startswith("Cluster") else f"/namespaces/{namespace}"
+    return f"/apis/{RBAC}/v1{where}/{PLURAL[kind]}" + (f"/{name}" if name else "")
+
+
+# Rules that the clerk does not hold.
+MORE: list[dict[str, Any]] = [
+    EVERYTHING,
+    rule(["secrets"], ["get"]),
+    rule(["pods"], ["get", "delete"]),
+    rule(["pods"], ["*"]),
+    rule(["*"], ["get"]),
+    rule(["pods/exec"], ["get"]),
+    rule(["*/log"], ["get"]),
+    rule(["pods"], ["get"], ["apps"]),
+    rule(["pods"], ["get"], ["*"]),
+    rule(["secrets"], ["get"], resourceNames=["one"]),
+    rule(["pods", "secrets"], ["list"]),
+    rule(["clusterroles"], ["escalate"], [RBAC]),
+    rule(["clusterroles"], ["bind"], [RBAC]),
+    rule(["users", "groups", "serviceaccounts"], ["impersonate"]),
+    rule(["serviceaccounts/token"], ["create"]),
+]
+WAYS = ("create", "update", "merge", "json", "strategic", "apply", "apply anew", "dry run")
+
+
+def write(client: Cluster, way: str, kind: str, namespace: str, name: str, change: dict[str, Any]) -> None:
+    """Write a role in one of the ways; all but two of them change one that is there."""
+    types = {
+        "merge": "application/merge-patch+json",
+        "strategic": "application/strategic-merge-patch+json",
+        "json": "application/json-patch+json",
+        "apply": "application/apply-patch+yaml",
+        "apply anew": "application/apply-patch+yaml",
+    }
+    body = made(kind, name, namespace, **change)
+    if way in ("create", "dry run"):
+        client.request("POST", path(kind, namespace) + ("?dryRun=All" if way == "dry run" else ""), body)
+    elif way == "update":
+        client.request("PUT", path(kind, namespace, name), body)
+    elif way == "json":
+        patch: Any = [{"op": "add", "path": f"/{key}", "value": value} for key, value in change.items()]
+        client.request("PATCH", path(kind, namespace, name), patch, content_type=types[way])
+    elif way.startswith("apply"):
+        query = "?fieldManager=t&force=true"
+        client.request("PATCH", path(kind, namespace, name) + query, body, content_type=types[way])
+    else:
+        client.request("PATCH", path(kind, namespace, name), change, content_type=types[way])
+
+
+def refused(work: Any, *args: Any, code: int = 403) -> None:
+    with pytest.raises(ApiError) as caught:
+        work(*args)
+    assert caught.value.code == code, str(caught.value)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", ["Role", "ClusterRole"])
+def test_a_role_holds_nothing_that_its_writer_does_not(world: World, namespace: str, kind: str, way: str) -> None:
+    client = clerk(world)
+    for more in MORE:
+        name = f"r-{next(_numbers)}"
+        if way not in ("create", "dry run", "apply anew"):
+            client.create(made(kind, name, namespace, rules=[rule(["pods"], ["get"])]))
+        refused(write, client, way, kind, namespace, name, {"rules": [more]})
+    name = f"r-{next(_numbers)}"
+    if way not in ("create", "dry run", "apply anew"):
+        client.create(made(kind, name, namespace, rules=[rule(["pods"], ["get"])]))
+    write(client, way, kind, namespace, name, {"rules": [rule(["pods", "pods/log"], ["get", "list"])]})
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_aggregation_is_everything_and_needs_everything(world: World, namespace: str, way: str) -> None:
+    client = clerk(world)
+    change = {"aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {"a": "b"}}]}}
+    for selectors in (change, {"aggregationRule": {"clusterRoleSelectors": [{}]}}, {"aggregationRule": {}}):
+        name = f"r-{next(_numbers)}"
+        if way not in ("create", "dry run", "apply anew"):
+            client.create(made("ClusterRole", name, "", rules=[rule(["pods"], ["get"])]))
+        refused(write, client, way, "ClusterRole", namespace, name, {"rules": [], **selectors})
+    mighty = clerk(world, EVERYTHING, {"nonResourceURLs": ["*"], "verbs": ["*"]})
+    name = f"r-{next(_numbers)}"
+    if way not in ("create", "dry run", "apply anew"):
+        mighty.create(made("ClusterRole", name, "", rules=[]))
+    write(mighty, way, "ClusterRole", namespace, name, {"rules": [], **change})
+    refused(
+        write, client, "merge", "ClusterRole", namespace, name, {"metadata": {"labels": {"a": "b"}}}
+    ) if way not in ("dry run",) else None
+
+
+def test_what_was_gathered_is_not_taken_over_by_a_change_of_the_gatherer(world: World, namespace: str) -> None:
+    client = clerk(world)
+    rules = {"aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {"x": "y"}}]}}
+    name = f"r-{next(_numbers)}"
+    world.cluster.create(made("ClusterRole", name, "", **rules))
+    for change in ({"aggregationRule": None}, {"aggregationRule": {"clusterRoleSelectors": [{}]}}):
+        refused(write, client, "merge", "ClusterRole", namespace, name, change)
+
+
+@pytest.mark.parametrize("way", ["create", "apply anew", "dry run"])
+@pytest.mark.parametrize("kind", ["RoleBinding", "ClusterRoleBinding"])
+def test_a_binding_grants_nothing_that_its_writer_does_not_hold(
+    world: World, namespace: str, kind: str, way: str
+) -> None:
+    client = clerk(world)
+    gatherer, wide = f"g-{next(_numbers)}", f"w-{next(_numbers)}"
+    world.cluster.create(made("ClusterRole", wide, "", rules=[EVERYTHING]))
+    selectors = {"aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {"of": gatherer}}]}}
+    world.cluster.create(made("ClusterRole", gatherer, "", **selectors))
+    gathered = made("ClusterRole", f"{gatherer}-1", "", rules=[rule(["secrets"], ["get"])])
+    gathered["metadata"]["labels"] = {"of": gatherer}
+    world.cluster.create(gathered)
+    subjects = [{"kind": "User", "name": "me"}]
+    for role in ("cluster-admin", "admin", "edit", wide, gatherer):
+        reference = {"apiGroup": RBAC, "kind": "ClusterRole", "name": role}
+        name = f"b-{next(_numbers)}"
+        refused(write, client, way, kind, namespace, name, {"roleRef": reference, "subjects": subjects})
+    missing = {"apiGroup": RBAC, "kind": "ClusterRole", "name": "not-yet"}
+    refused(write, client, way, kind, namespace, "late", {"roleRef": missing, "subjects": subjects}, code=404)
+    narrow = f"n-{next(_numbers)}"
+    client.create(made("ClusterRole", narrow, "", rules=[rule(["pods"], ["get"])]))
+    reference = {"apiGroup": RBAC, "kind": "ClusterRole", "name": narrow}
+    write(client, way, kind, namespace, f"b-{next(_numbers)}", {"roleRef": reference, "subjects": subjects})
+
+
+@pytest.mark.parametrize("kind", ["RoleBinding", "ClusterRoleBinding"])
+@pytest.mark.parametrize("way", ["update", "merge", "json", "strategic", "apply"])
+def test_nobody_puts_himself_into_a_binding_of_more(world: World, namespace: str, kind: str, way: str) -> None:
+    client = clerk(world)
+    name = f"b-{next(_numbers)}"
+    reference = {"apiGroup": RBAC, "kind": "ClusterRole", "name": "cluster-admin"}
+    world.cluster.create(made(kind, name, namespace, roleRef=reference, subjects=[{"kind": "User", "name": "boss"}]))
+    subjects = [{"kind": "User", "name": "me", "apiGroup": RBAC}]
+    refused(write, client, way, kind, namespace, name, {"subjects": subjects, "roleRef": reference})
+
+
+def test_the_verbs_bind_and_escalate_are_what_lets_one_grant_more(world: World, namespace: str) -> None:
+    binder = clerk(world, rule(["clusterroles"], ["bind"], [RBAC], resourceNames=["view"]))
+    for kind in ("RoleBinding", "ClusterRoleBinding"):
+        for role, fine in (("view", True), ("edit", False)):
+            body = {"roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": role}, "subjects": []}
+            name = f"b-{next(_numbers)}"
+            if fine:
+                write(binder, "create", kind, namespace, name, body)
+            else:
+                refused(write, binder, "create", kind, namespace, name, body)
+    author = clerk(world, rule(["roles"], ["escalate"], [RBAC]))
+    write(author, "create", "Role", namespace, f"r-{next(_numbers)}", {"rules": [EVERYTHING]})
+    refused(write, author, "create", "ClusterRole", namespace, f"r-{next(_numbers)}", {"rules": [EVERYTHING]})
+
+
+def test_an_apply_that_creates_needs_the_right_to_create(world: World, namespace: str) -> None:
+    name = f"patcher-{next(_numbers)}"
+    world.cluster.create(made("ClusterRole", name, "", rules=[rule(["configmaps"], ["patch", "get"])]))
+    reference = {"apiGroup": RBAC, "kind": "ClusterRole", "name": name}
+    subjects = [{"kind": "User", "name": name}]
+    world.cluster.create(made("RoleBinding", name, namespace, roleRef=reference, subjects=subjects))
+    client = world.user(name)
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "namespace": namespace}}
+    where = f"/api/v1/namespaces/{namespace}/configmaps/c?fieldManager=t"
+    refused(lambda: client.request("PATCH", where, body, content_type="application/apply-patch+yaml"))
+    world.cluster.create(body)
+    client.request("PATCH", where, body, content_type="application/apply-patch+yaml")
+
+
+SUBJECTS: list[tuple[dict[str, str], dict[str, Any] | None, int]] = [  # headers, what it takes, code without
+    ({"Impersonate-User": "jim"}, rule(["users"], ["impersonate"]), 403),
+    ({"Impersonate-User": "jim"}, rule(["users"], ["impersonate"], resourceNames=["jim"]), 403),
+    ({"Impersonate-User": "system:serviceaccount:default:default"}, rule(["serviceaccounts"], ["impersonate"]), 403),
+    ({"Impersonate-Group": "system:masters"}, None, 400),
+    ({"Impersonate-Uid": "1"}, None, 400),
+    ({"Impersonate-Extra-scopes": "x"}, None, 400),
+    ({"Impersonate-User": ""}, None, 400),
+]
+
+
+def status(world: World, client: Cluster, headers: dict[str, str]) -> int:
+    url = f"{world.url}/apis/authentication.k8s.io/v1/selfsubjectreviews"
+    body = b'{"apiVersion":"authentication.k8s.io/v1","kind":"SelfSubjectReview"}'
+    every = {**client._headers(), "Content-Type": "application/json", **headers}
+    return int(client._pool.request("POST", url, body=body, headers=every).status)
+
+
+@pytest.mark.parametrize(("headers", "takes", "code"), SUBJECTS)
+def test_to_act_as_another_needs_the_right_to_each_part_of_him(
+    world: World, headers: dict[str, str], takes: dict[str, Any] | None, code: int
+) -> None:
+    assert status(world, clerk(world), headers) == code
+    if takes is not None:
+        allowed = clerk(world, takes)
+        assert status(world, allowed, headers) == 201
+        for more in (
+            {"Impersonate-Group": "system:masters"},
+            {"Impersonate-Uid": "1"},
+            {"Impersonate-Extra-Scopes": "x"},
+            {"Impersonate-Extra-authentication.kubernetes.io%2fnode-name": "node-1"},
+        ):
+            assert status(world, allowed, headers | more) == 403
+        assert status(world, allowed, {"Impersonate-User": "system:serviceaccount:default:x:y"}) in (201, 403)
+
+
+def test_the_other_is_who_was_asked_for() -> None:
+    plan = plan_impersonation(
+        [("Impersonate-User", "system:serviceaccount:n:a"), ("impersonate-uid", "7"), ("Impersonate-Extra-a%2fb", "c")]
+    )
+    assert plan is not None
+    user, needs = plan
+    assert (user.name, user.uid, user.extra) == ("system:serviceaccount:n:a", "7", {"a/b": ["c"]})
+    assert user.groups == ("system:serviceaccounts", "system:serviceaccounts:n", "system:authenticated")
+    assert [(n.target, n.namespace, n.name) for n in needs] == [
+        ("serviceaccounts", "n", "a"),
+        ("uids", "", "7"),
+        ("userextras/a/b", "", "c"),
+    ]
+    assert plan_impersonation([("Accept", "x")]) is None
