@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from fractions import Fraction
 from functools import lru_cache
@@ -29,14 +30,59 @@ _SUFFIXES: Final[Mapping[str, Fraction]] = {
 }
 
 
-@lru_cache(maxsize=1024)
+_FORM: Final = re.compile(r"([+-]?)(\d+\.?\d*|\.\d+)([eEinumkKMGTP]*)([-+]?\d*)", re.ASCII)
+FORM_RULE: Final = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+_DECIMAL: Final = ("n", "u", "m", "", "k", "M", "G", "T", "P", "E")
+_BINARY: Final = ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
+_LARGEST: Final = (1 << 63) - 1
+_MAX_LENGTH: Final = 100
+
+
+def _taken_apart(text: str) -> tuple[Fraction, str]:
+    """The number, rounded up to a billionth and held within 63 bits, and how it was written: the suffix, or `e`."""
+    found = _FORM.fullmatch(text) if len(text) <= _MAX_LENGTH else None
+    if found is None:
+        raise ValueError(FORM_RULE)
+    sign, digits, suffix, exponent = found.groups()
+    if suffix in ("e", "E") and exponent.lstrip("+-"):
+        power = int(exponent)
+        scale, form = (Fraction(10) ** power if abs(power) <= _MAX_LENGTH else Fraction(0)), "e"
+    elif exponent or suffix not in _SUFFIXES:
+        raise ValueError("unable to parse quantity's suffix")
+    else:
+        scale, form = _SUFFIXES[suffix], suffix
+    number = Fraction(digits if not digits.endswith(".") else digits[:-1]) * scale
+    number = min(Fraction(-((-number * 10**9) // 1), 10**9), Fraction(_LARGEST))
+    return (-number if sign == "-" else number), form
+
+
+@lru_cache(maxsize=4096)
 def parse_quantity(text: str | int | float) -> Fraction:
-    """The number that a quantity stands for; raises ValueError."""
-    plain = str(text).strip()
-    number = plain.rstrip("numkKMGTPEi")
-    if number.endswith(("e", "E")) or plain[len(number) :] not in _SUFFIXES:
-        raise ValueError(f"quantities must match the regular expression of Kubernetes, like 100m or 1Gi: {text!r}")
-    return Fraction(number) * _SUFFIXES[plain[len(number) :]]
+    """The number that a quantity stands for; raises ValueError in Kubernetes' words."""
+    return _taken_apart(str(text).strip())[0]
+
+
+@lru_cache(maxsize=4096)
+def canonical_quantity(text: str | int | float) -> str:
+    """A quantity as the API server answers it: "0.5" is "500m", "1024Mi" is "1Gi"; raises ValueError.
+
+    The form (decimal, binary, exponent) is kept; the mantissa is whole and has the largest suffix that leaves it so
+    (k8s.io/apimachinery/pkg/api/resource.Quantity.CanonicalizeBytes).
+    """
+    number, form = _taken_apart(str(text).strip())
+    if number == 0:
+        return "0"
+    if form.endswith("i") and abs(number) >= 1024 and number.denominator == 1:
+        mantissa, step = number.numerator, 0
+        while mantissa % 1024 == 0 and step < len(_BINARY) - 1:
+            mantissa, step = mantissa // 1024, step + 1
+        return f"{mantissa}{_BINARY[step]}"
+    mantissa, power = (number * 10**9).numerator, -9
+    while mantissa % 1000 == 0 and (form == "e" or power < 18):
+        mantissa, power = mantissa // 1000, power + 3
+    if form == "e":
+        return f"{mantissa}e{power}" if power else str(mantissa)
+    return f"{mantissa}{_DECIMAL[power // 3 + 3]}"
 
 
 def pod_requests(pod: Object) -> dict[str, Fraction]:
@@ -60,6 +106,31 @@ def pod_requests(pod: Object) -> dict[str, Fraction]:
     _most(total, peak)
     _add(total, {name: parse_quantity(value) for name, value in spec.get("overhead", {}).items()})
     return total
+
+
+def pod_limits(pod: Object) -> dict[str, Fraction]:
+    """The limits of a pod's containers taken together, as `pod_requests` takes their requests."""
+    spec = pod["spec"]
+    total: dict[str, Fraction] = {}
+    sidecars: dict[str, Fraction] = {}
+    peak: dict[str, Fraction] = {}
+    for container in spec.get("containers", []):
+        _add(total, _limits(container))
+    for container in spec.get("initContainers", []):
+        if container.get("restartPolicy") == "Always":
+            _add(total, _limits(container))
+            _add(sidecars, _limits(container))
+            _most(peak, sidecars)
+        else:
+            alone = dict(sidecars)
+            _add(alone, _limits(container))
+            _most(peak, alone)
+    _most(total, peak)
+    return total
+
+
+def _limits(container: Mapping[str, Any]) -> dict[str, Fraction]:
+    return {name: parse_quantity(value) for name, value in container.get("resources", {}).get("limits", {}).items()}
 
 
 def _requests(container: Mapping[str, Any]) -> dict[str, Fraction]:

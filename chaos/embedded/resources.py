@@ -31,7 +31,16 @@ class Resource:
         return self.kind.lower()
 
 
-NAMESPACE: Final = Resource("", "v1", "Namespace", "namespaces", False, ("ns",), ("status", "finalize"))
+NAMESPACE: Final = Resource(
+    "",
+    "v1",
+    "Namespace",
+    "namespaces",
+    False,
+    ("ns",),
+    ("status", "finalize"),
+    ("create", "delete", "get", "list", "patch", "update", "watch"),
+)
 NODE: Final = Resource("", "v1", "Node", "nodes", False, ("no",), ("status",))
 POD: Final = Resource(
     "",

@@ -13,24 +13,17 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any, Final
 
-from chaos.embedded.api import pod_security
+from chaos.embedded.api import limits, pod_security
 from chaos.embedded.api.defaults import apply_defaults, fresh_status
-from chaos.embedded.api.errors import Cause, StatusError, forbidden, invalid, not_found, wrong
+from chaos.embedded.api.errors import Cause, StatusError, forbidden, invalid, not_found, plain_failure, wrong
 from chaos.embedded.api.immutable import immutable_changes, resize_changes
 from chaos.embedded.api.validation import validate
+from chaos.embedded.api.validation.names import meta_changes
 from chaos.embedded.api.validation.network import pod_addresses
+from chaos.embedded.api.validation.pods import validate_new_pod
+from chaos.embedded.api.validation.workloads import replicas_seen
 from chaos.embedded.quantity import parse_quantity, pod_requests
-from chaos.embedded.resources import (
-    LIMIT_RANGE,
-    NAMESPACE,
-    NODE,
-    POD,
-    PRIORITY_CLASS,
-    SERVICE,
-    SERVICE_ACCOUNT,
-    Object,
-    Resource,
-)
+from chaos.embedded.resources import NAMESPACE, NODE, POD, PRIORITY_CLASS, SERVICE, SERVICE_ACCOUNT, Object, Resource
 from chaos.embedded.store import Store, copy, random_suffix
 
 Json = dict[str, Any]
@@ -47,6 +40,7 @@ _COUNTED: Final = (
     "EndpointSlice",
     "PodDisruptionBudget",
     "NetworkPolicy",
+    "PriorityClass",
 )  # kinds with a generation
 _TEMPLATE_GENERATION: Final = "deprecated.daemonset.template.generation"
 _NODE_PORTS: Final = range(30000, 32768)
@@ -90,13 +84,20 @@ def admit_create(store: Store, resource: Resource, obj: Object) -> Json:
         meta["generation"] = 1
     _admit(store, resource, new)
     causes = validate(resource, new)
+    if resource is POD:
+        causes += validate_new_pod(new)
     if causes:
         raise invalid(resource, meta.get("name", ""), causes)
     if resource.namespaced:
         _check_namespace(store, resource, meta)
+        limits.check_limits(store, resource, new)
     _enforce_pod_security(store, resource, None, new)
+    if resource.namespaced:
+        limits.check_quota(store, resource, new)
     if (status := fresh_status(resource.kind)) is not None:
         new["status"] = status
+    if resource.kind == "Job" and not meta.get("labels"):  # as the template's, the server's own included
+        meta["labels"] = dict(new["spec"]["template"]["metadata"].get("labels") or {})
     if resource is POD:
         new["status"] = {"phase": "Pending", "qosClass": quality(new)}
     elif resource is SERVICE:
@@ -156,7 +157,7 @@ def review_pod_security(
 
 
 def _generated(store: Store, resource: Resource, meta: Mapping[str, Any]) -> str:
-    base = str(meta["generateName"])[:58] if len(str(meta["generateName"])) > 58 else str(meta["generateName"])
+    base = str(meta["generateName"])[:58]
     namespace = meta.get("namespace", "") if resource.namespaced else ""
     while store.find(resource, namespace, name := base + random_suffix()) is not None:
         pass
@@ -179,8 +180,12 @@ def _check_namespace(store: Store, resource: Resource, meta: Mapping[str, Any]) 
 
 def _admit(store: Store, resource: Resource, new: Json) -> None:
     """Defaults and what else is filled in on creation, before validation."""
+    if resource.kind in ("RoleBinding", "ClusterRoleBinding"):
+        kind = (new.get("roleRef") or {}).get("kind", "")
+        if kind not in ("Role", "ClusterRole"):  # its rules are looked for before anything else is
+            raise plain_failure(f'unsupported role reference kind: "{kind}"')
     if resource is POD:
-        _limit_ranges(store, new)
+        limits.default_limits(store, new)
         apply_defaults("Pod", new)
         _admit_pod(store, new)
     else:
@@ -189,20 +194,6 @@ def _admit(store: Store, resource: Resource, new: Json) -> None:
         _admit_job(new)
     elif resource.kind == "DaemonSet":
         new["metadata"].setdefault("annotations", {})[_TEMPLATE_GENERATION] = "1"
-
-
-def _limit_ranges(store: Store, pod: Json) -> None:
-    """Default limits and requests of the namespace's LimitRanges."""
-    for limit_range in store.list(LIMIT_RANGE, pod["metadata"].get("namespace", "")):
-        for item in limit_range.get("spec", {}).get("limits", []):
-            if item.get("type") != "Container":
-                continue
-            for container in [*(pod["spec"].get("initContainers") or []), *(pod["spec"].get("containers") or [])]:
-                resources = container.setdefault("resources", {})
-                for name, value in (item.get("default") or {}).items():
-                    resources.setdefault("limits", {}).setdefault(name, value)
-                for name, value in (item.get("defaultRequest") or {}).items():
-                    resources.setdefault("requests", {}).setdefault(name, value)
 
 
 def _admit_pod(store: Store, pod: Json) -> None:
@@ -226,6 +217,11 @@ def _admit_pod(store: Store, pod: Json) -> None:
     if account.get("imagePullSecrets") and not spec.get("imagePullSecrets"):
         spec["imagePullSecrets"] = account["imagePullSecrets"]
     _priority(store, pod)
+    _tolerate_short_absence(spec)
+
+
+def _tolerate_short_absence(spec: Json) -> None:
+    """Five minutes of a node that is gone or not ready, unless the pod says otherwise."""
     tolerations = spec.setdefault("tolerations", [])
     for key in ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"):
         if not any(
@@ -280,26 +276,35 @@ def _priority(store: Store, pod: Json) -> None:
         chosen = next((one for one in store.list(PRIORITY_CLASS) if one.get("globalDefault")), None)
         if chosen is not None:
             spec["priorityClassName"] = chosen["metadata"]["name"]
-    spec["priority"] = chosen["value"] if chosen is not None else 0
-    spec.setdefault("preemptionPolicy", (chosen or {}).get("preemptionPolicy", "PreemptLowerPriority"))
+    computed = chosen.get("value", 0) if chosen is not None else 0
+    policy = (chosen or {}).get("preemptionPolicy", "PreemptLowerPriority")
+    by = "must not be provided in pod spec; priority admission controller computed"
+    for field, what, given, wanted in (
+        ("priority", "integer value of priority", spec.get("priority"), computed),
+        ("preemptionPolicy", "string value of PreemptionPolicy", spec.get("preemptionPolicy"), policy),
+    ):
+        if given not in (None, wanted):
+            why = f"the {what} ({given}) {by} {wanted} from the given PriorityClass name"
+            raise forbidden(POD, pod["metadata"].get("name", ""), why)
+        spec[field] = wanted
 
 
 def _admit_job(job: Json) -> None:
     """The labels and the selector by which a Job knows its pods; they carry the UID, so it is given here."""
     spec, meta = job["spec"], job["metadata"]
+    template = spec["template"].setdefault("metadata", {})
     if spec.get("manualSelector"):
         return
     meta["uid"] = str(uuid.uuid4())
-    labels = {
+    own = {
         "batch.kubernetes.io/controller-uid": meta["uid"],
         "batch.kubernetes.io/job-name": meta.get("name", ""),
         "controller-uid": meta["uid"],
         "job-name": meta.get("name", ""),
     }
-    template = spec["template"].setdefault("metadata", {})
-    template["labels"] = (template.get("labels") or {}) | labels
-    meta["labels"] = dict(template["labels"]) if not meta.get("labels") else meta["labels"]
-    spec["selector"] = {"matchLabels": {"batch.kubernetes.io/controller-uid": meta["uid"]}}
+    template["labels"] = (template.get("labels") or {}) | own
+    selector = spec.setdefault("selector", {})
+    selector["matchLabels"] = (selector.get("matchLabels") or {}) | {"batch.kubernetes.io/controller-uid": meta["uid"]}
 
 
 def _allocate(store: Store, service: Json, old: Object | None) -> None:
@@ -331,8 +336,7 @@ def _allocate(store: Store, service: Json, old: Object | None) -> None:
                 wrong(
                     "spec.clusterIPs",
                     [wanted],
-                    f"failed to allocate IP {wanted}: the provided "
-                    f"IP ({wanted}) is not in the valid range. The range of valid IPs is 10.96.0.0/16",
+                    f"failed to allocate IP {wanted}: the provided network does not match the current range",
                 )
             ],
         )
@@ -436,15 +440,9 @@ def admit_update(store: Store, resource: Resource, old: Object, obj: Object, sub
         if "status" in old:
             new["status"] = copy(old["status"])
     if resource.kind == "Service":
-        kept = old["spec"]
-        if (
-            new.get("spec", {}).get("type", "ClusterIP") != "ExternalName"
-            and kept.get("clusterIP")
-            and not new.get("spec", {}).get("clusterIP")
-        ):
-            new.setdefault("spec", {}).update(clusterIP=kept["clusterIP"], clusterIPs=list(kept["clusterIPs"]))
+        _keep_address(old["spec"], new.setdefault("spec", {}))
     _defaults_of_update(resource, old, new)
-    causes = [*validate(resource, new), *immutable_changes(resource.kind, old, new)]
+    causes = [*meta_changes(held, meta), *validate(resource, new), *immutable_changes(resource.kind, old, new)]
     if causes:
         raise invalid(resource, held["name"], causes)
     if resource is SERVICE:
@@ -459,15 +457,6 @@ def _defaults_of_update(resource: Resource, old: Object, new: Json) -> None:
     apply_defaults(resource.kind, new)
     if resource.kind == "Namespace":
         new["spec"] = copy(old.get("spec", {}))
-    elif resource.kind == "Job":
-        for name in ("selector", "template"):
-            if name == "selector" and "selector" not in new["spec"] and "selector" in old["spec"]:
-                new["spec"]["selector"] = copy(old["spec"]["selector"])
-        labels = old["spec"]["template"].get("metadata", {}).get("labels") or {}
-        given = new["spec"]["template"].setdefault("metadata", {}).setdefault("labels", {})
-        for key in ("batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name", "controller-uid", "job-name"):
-            if key in labels:
-                given.setdefault(key, labels[key])
     elif resource.kind == "DaemonSet":
         annotations = new["metadata"].setdefault("annotations", {})
         number = int(old["metadata"].get("annotations", {}).get(_TEMPLATE_GENERATION, "1"))
@@ -477,6 +466,44 @@ def _defaults_of_update(resource: Resource, old: Object, new: Json) -> None:
         for name in ("priority", "preemptionPolicy", "nodeName", "serviceAccountName", "serviceAccount"):
             if name in old["spec"]:
                 new["spec"].setdefault(name, old["spec"][name])
+        _tolerate_short_absence(new["spec"])
+    elif resource.kind == "Service":
+        _drop_of_other_types(old, new)
+
+
+def _keep_address(old: Object, new: Json) -> None:
+    """A Service keeps its address; who changes `clusterIP` alone means the first of `clusterIPs` too."""
+    if new.get("type", "ClusterIP") == "ExternalName" or not old.get("clusterIP"):
+        return
+    if not new.get("clusterIP"):
+        new.update(clusterIP=old["clusterIP"], clusterIPs=list(old["clusterIPs"]))
+    elif new["clusterIP"] != old["clusterIP"] and new.get("clusterIPs") == old.get("clusterIPs"):
+        new["clusterIPs"] = [new["clusterIP"], *(old.get("clusterIPs") or [])[1:]]
+
+
+def _drop_of_other_types(old: Object, new: Json) -> None:
+    """What a Service had as the type that it no longer is goes, where the update leaves it as it was."""
+    before, after = old["spec"], new["spec"]
+    kind = after["type"]
+    gone = {
+        "clusterIP": kind == "ExternalName",
+        "clusterIPs": kind == "ExternalName",
+        "ipFamilies": kind == "ExternalName",
+        "ipFamilyPolicy": kind == "ExternalName",
+        "internalTrafficPolicy": kind == "ExternalName",
+        "allocateLoadBalancerNodePorts": kind != "LoadBalancer",
+        "loadBalancerClass": kind != "LoadBalancer",
+        "healthCheckNodePort": kind != "LoadBalancer",
+        "externalTrafficPolicy": kind not in ("NodePort", "LoadBalancer") and not after.get("externalIPs"),
+    }
+    for name, drop in gone.items():
+        if drop and before["type"] != kind and after.get(name) == before.get(name):
+            after.pop(name, None)
+    held = [port.get("nodePort") for port in before.get("ports") or []]
+    if kind not in ("NodePort", "LoadBalancer") and before["type"] != kind:
+        for port in after.get("ports") or []:
+            if port.get("nodePort") in held:
+                port.pop("nodePort", None)
 
 
 def _counts(kind: str, old: Object, new: Object) -> bool:
@@ -497,7 +524,8 @@ def _status_update(resource: Resource, old: Object, new: Json) -> Json:
         if name in new["metadata"] and resource.kind in ("Node", "Pod"):
             result["metadata"][name] = new["metadata"][name]
     result["status"] = new.get("status", {})
-    if resource is POD and (causes := list(pod_addresses(result["status"]))):
+    found = pod_addresses(result["status"]) if resource is POD else replicas_seen(resource.kind, result["status"])
+    if causes := list(found):
         raise invalid(resource, old["metadata"]["name"], causes)
     return result
 

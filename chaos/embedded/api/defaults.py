@@ -62,6 +62,10 @@ def _container(container: Json, *, host_network: bool) -> None:
             _handler(probe)
             if "grpc" in probe:
                 probe["grpc"].setdefault("service", "")
+    if container.get("lifecycle") is not None:
+        container["lifecycle"].pop("stopSignal", None)  # behind a feature gate that Kubernetes 1.36 leaves shut
+        if not container["lifecycle"]:
+            del container["lifecycle"]
     for hook in (container.get("lifecycle") or {}).values():
         if isinstance(hook, dict):
             _handler(hook)
@@ -141,6 +145,10 @@ def _stateful_set(obj: Json) -> None:
     spec = obj.setdefault("spec", {})
     for name, value in (("podManagementPolicy", "OrderedReady"), ("replicas", 1), ("revisionHistoryLimit", 10)):
         spec.setdefault(name, value)
+    spec.setdefault("serviceName", "")
+    for claim in spec.get("volumeClaimTemplates") or []:
+        claim |= {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "status": {"phase": "Pending"}}
+        claim.setdefault("spec", {}).setdefault("volumeMode", "Filesystem")
     retention = spec.setdefault("persistentVolumeClaimRetentionPolicy", {})
     retention.setdefault("whenDeleted", "Retain")
     retention.setdefault("whenScaled", "Retain")
@@ -194,6 +202,8 @@ def _service(obj: Json) -> None:
     spec.setdefault("sessionAffinity", "None")
     if spec["sessionAffinity"] == "ClientIP":
         spec.setdefault("sessionAffinityConfig", {}).setdefault("clientIP", {}).setdefault("timeoutSeconds", 10800)
+    elif spec["sessionAffinity"] == "None":
+        spec.pop("sessionAffinityConfig", None)
     for port in spec.get("ports") or []:
         port.setdefault("protocol", "TCP")
         if "port" in port and not port.get("targetPort"):
@@ -241,6 +251,10 @@ def _endpoint_slice(obj: Json) -> None:
 
 def _network_policy(obj: Json) -> None:
     spec = obj.setdefault("spec", {})
+    spec.setdefault("podSelector", {})
+    for way in ("ingress", "egress"):
+        if way in spec and not spec[way]:
+            del spec[way]
     if not spec.get("policyTypes"):
         spec["policyTypes"] = ["Ingress", *(["Egress"] if spec.get("egress") else [])]
     for rule in [*(spec.get("ingress") or []), *(spec.get("egress") or [])]:
@@ -257,7 +271,24 @@ def _subjects(obj: Json) -> None:
 
 
 def _role(obj: Json) -> None:
-    obj.setdefault("rules", None)
+    if obj.get("aggregationRule") or not obj.get("rules"):
+        obj["rules"] = obj.get("rules") or None
+
+
+def _priority_class(obj: Json) -> None:
+    obj.setdefault("value", 0)
+    obj.setdefault("preemptionPolicy", "PreemptLowerPriority")
+
+
+def _limit_range(obj: Json) -> None:
+    """Where a container's limits are not set, the most is; where its requests are not, the limits, else the least."""
+    for limit in obj.setdefault("spec", {}).setdefault("limits", []) or []:
+        if limit.get("type") != "Container":
+            continue
+        for part, sources in (("default", ("max",)), ("defaultRequest", ("default", "min"))):
+            for source in sources:
+                for name, value in (limit.get(source) or {}).items():
+                    limit.setdefault(part, {}).setdefault(name, value)
 
 
 def _spec(obj: Json) -> None:
@@ -292,7 +323,8 @@ _DEFAULTS: Final[dict[str, Callable[[Json], None]]] = {
     "ClusterRole": _role,
     "PodDisruptionBudget": _spec,
     "Lease": _spec,
-    "LimitRange": _spec,
+    "LimitRange": _limit_range,
+    "PriorityClass": _priority_class,
     "ResourceQuota": _spec,
     "PersistentVolumeClaim": _spec,
 }

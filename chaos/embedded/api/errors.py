@@ -73,9 +73,10 @@ class StatusError(Exception):
             "metadata": {},
             "status": "Failure",
             "message": self.message,
-            "reason": self.reason,
         }
-        if self.details:
+        if self.reason:
+            body["reason"] = self.reason
+        if self.details is not None:
             body["details"] = self.details
         return body | {"code": self.code}
 
@@ -94,6 +95,11 @@ def _details(resource: Resource, name: str) -> dict[str, Any]:
 
 def bad_request(message: str) -> StatusError:
     return StatusError(400, message)
+
+
+def plain_failure(message: str) -> StatusError:
+    """500 without a reason: what Kubernetes answers where its code returns a bare error."""
+    return StatusError(500, message, reason="")
 
 
 def not_found(resource: Resource, name: str) -> StatusError:
@@ -132,21 +138,36 @@ def forbidden(resource: Resource, name: str, why: str, *, cause: Cause | None = 
 
 def invalid(resource: Resource, name: str, causes: Sequence[Cause]) -> StatusError:
     """422 with every field that is wrong."""
-    text = str(causes[0]) if len(causes) == 1 else "[" + ", ".join(map(str, causes)) + "]"
-    kind = f"{resource.kind}.{resource.group}" if resource.group else resource.kind
+    return invalid_kind(resource.group, resource.kind, name, causes)
+
+
+def invalid_kind(group: str, kind: str, name: str, causes: Sequence[Cause]) -> StatusError:
+    """As `invalid`, for what is no resource: `PatchOptions.meta.k8s.io`, or a patch, which has no kind."""
+    told = list(dict.fromkeys(map(str, causes)))  # each once, as field.ErrorList's aggregate does
+    text = told[0] if len(told) == 1 else "[" + ", ".join(told) + "]"
     details: dict[str, Any] = {
         "name": name,
-        "group": resource.group,
-        "kind": resource.kind,
-        "causes": [{"reason": cause.reason, "message": cause.message, "field": cause.field} for cause in causes],
+        "group": group,
+        "kind": kind,
+        "causes": [_cause(cause) for cause in causes],
     }
-    if not resource.group:
-        del details["group"]
-    return StatusError(422, f'{kind} "{name}" is invalid: {text}', details=details)
+    for key in ("name", "group", "kind"):
+        if not details[key]:
+            del details[key]
+    qualified_kind = f"{kind}.{group}" if group else kind
+    return StatusError(422, f'{qualified_kind} "{name}" is invalid: {text}', details=details)
+
+
+def _cause(cause: Cause) -> dict[str, str]:
+    return {"reason": cause.reason, "message": cause.message, "field": cause.field}
 
 
 def method_not_allowed() -> StatusError:
     return StatusError(405, "the server does not allow this method on the requested resource", details={})
+
+
+def not_acceptable(message: str) -> StatusError:
+    return StatusError(406, message)
 
 
 def unsupported_media(got: str, accepted: Sequence[str]) -> StatusError:
@@ -169,7 +190,8 @@ def wrong(field: str, value: Any, detail: str) -> Cause:
 
 
 def unsupported(field: str, value: Any, supported: Sequence[str]) -> Cause:
-    listed = ", ".join(f'"{one}"' for one in sorted(supported))
+    """`supported` in the order in which Kubernetes lists it."""
+    listed = ", ".join(f'"{one}"' for one in supported)
     return Cause("FieldValueNotSupported", field, f"Unsupported value: {_shown(value)}: supported values: {listed}")
 
 
@@ -185,6 +207,17 @@ def dangling(field: str, value: Any) -> Cause:
     return Cause("FieldValueNotFound", field, f"Not found: {_shown(value)}")
 
 
+def too_long(field: str, limit: int) -> Cause:
+    return Cause("FieldValueTooLong", field, f"Too long: may not be more than {limit} bytes")
+
+
+def too_many(field: str, got: int, limit: int) -> Cause:
+    return Cause("FieldValueTooMany", field, f"Too many: {got}: must have at most {limit} items")
+
+
 def _shown(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) < 400 else text[:400] + "…"
+    """A value as Go's encoding/json writes it."""
+    text = json.dumps(value, ensure_ascii=False, default=str, separators=(",", ":"))
+    if isinstance(value, str):
+        return text
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")

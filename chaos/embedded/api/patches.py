@@ -183,34 +183,33 @@ def _merge_map(target: Mapping[str, Any], patch: Mapping[str, Any], schema: Sche
         if value is None:
             result.pop(key, None)
             continue
-        result[key] = _merge_value(
-            result.get(key), value, schemas.child(schema, key), patch.get(f"$setElementOrder/{key}")
-        )
-    for key in patch:  # an order for a list of which nothing else changes
+        result[key] = _merge_value(result.get(key), value, schemas.child(schema, key))
+    for key, order in patch.items():
         field = key.partition("/")[2]
-        if key.startswith("$setElementOrder/") and field not in patch and isinstance(result.get(field), list):
+        if key.startswith("$setElementOrder/") and isinstance(result.get(field), list):
             merge_key = schemas.child(schema, field).get("x-kubernetes-patch-merge-key")
-            result[field] = _ordered(result[field], patch[key], merge_key)
+            held = target.get(field)
+            result[field] = _ordered(result[field], order, held if isinstance(held, list) else [], merge_key)
     return result
 
 
-def _merge_value(held: Any, value: Any, schema: Schema, order: Any) -> Any:
+def _merge_value(held: Any, value: Any, schema: Schema) -> Any:
     if isinstance(value, dict):
         return _merge_map(held if isinstance(held, Mapping) else {}, value, schema)
     if isinstance(value, list):
         strategy = str(schema.get("x-kubernetes-patch-strategy", "")).split(",")
         if "merge" in strategy:
-            return _merge_list(held if isinstance(held, list) else [], value, schema, order)
+            return _merge_list(held if isinstance(held, list) else [], value, schema)
         return [item for item in value if not (isinstance(item, dict) and "$patch" in item)]
     return value
 
 
-def _merge_list(held: list[Any], patch: list[Any], schema: Schema, order: Any) -> list[Any]:
+def _merge_list(held: list[Any], patch: list[Any], schema: Schema) -> list[Any]:
     key = schema.get("x-kubernetes-patch-merge-key")
     items = schema.get("items", {})
     if key is None:  # a set of plain values
         merged = [*held, *(value for value in patch if value not in held)]
-        return _ordered(merged, order, None)
+        return _ordered(merged, patch, held, None)
     if any(isinstance(item, dict) and item.get("$patch") == "replace" and len(item) == 1 for item in patch):
         return [item for item in patch if not (isinstance(item, dict) and "$patch" in item)]
     result = list(held)
@@ -221,23 +220,29 @@ def _merge_list(held: list[Any], patch: list[Any], schema: Schema, order: Any) -
             raise bad_request(f"map: {item} does not contain declared merge key: {key}")
         at = next((i for i, one in enumerate(result) if isinstance(one, Mapping) and one.get(key) == item[key]), None)
         if item.get("$patch") == "delete":
-            if at is not None:
-                del result[at]
+            result = [one for one in result if not (isinstance(one, Mapping) and one.get(key) == item[key])]
         elif at is None:
             result.append(_merge_map({}, item, items))
         else:
             result[at] = _merge_map(result[at], item, items)
-    return _ordered(result, order, key)
+    return _ordered(result, [item for item in patch if item.get("$patch") != "delete"], held, key)
 
 
-def _ordered(items: list[Any], order: Any, key: str | None) -> list[Any]:
-    """By the order asked for; what the order does not name keeps its place after those before it."""
+def _ordered(items: list[Any], order: Any, held: list[Any], key: str | None) -> list[Any]:
+    """The merged list: what `order` names keeps that order, what only the server had keeps its own, and where neither
+    says which comes first, the patch's does (strategicpatch.normalizeElementOrder)."""
     if not isinstance(order, list):
         return items
-    wanted = [one.get(key) if isinstance(one, Mapping) and key else one for one in order]
 
     def place(item: Any) -> Any:
         return item.get(key) if isinstance(item, Mapping) and key else item
 
-    named = iter(sorted((item for item in items if place(item) in wanted), key=lambda item: wanted.index(place(item))))
-    return [next(named) if place(item) in wanted else item for item in items]
+    wanted, before = [place(one) for one in order], [place(one) for one in held]
+    named = sorted((item for item in items if place(item) in wanted), key=lambda item: wanted.index(place(item)))
+    others = [item for item in items if place(item) not in wanted]
+    result: list[Any] = []
+    while named and others:
+        theirs, ours = place(others[0]), place(named[0])
+        first = theirs in before and ours in before and before.index(theirs) < before.index(ours)
+        result.append((others if first else named).pop(0))
+    return result + named + others

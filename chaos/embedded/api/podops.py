@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from chaos.embedded.api import decode
+from chaos.embedded.api import decode, options
 from chaos.embedded.api.admission import admit_update
 from chaos.embedded.api.errors import (
     Cause,
@@ -14,10 +14,20 @@ from chaos.embedded.api.errors import (
     invalid,
     method_not_allowed,
     not_found,
+    plain_failure,
     required,
     wrong,
 )
-from chaos.embedded.api.rest import APPLY, PATCH_TYPES, Call, Reply, Rest, patched_object
+from chaos.embedded.api.rest import (
+    APPLY,
+    PATCH_TYPES,
+    Call,
+    Reply,
+    Rest,
+    check_preconditions,
+    decoded_patch,
+    patched_object,
+)
 from chaos.embedded.api.tokens import TokenIssuer
 from chaos.embedded.clock import stamp
 from chaos.embedded.controllers.labels import matches
@@ -27,6 +37,7 @@ from chaos.embedded.store import Conflict, copy, now
 
 _SUCCESS: Final = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
 _SCALE: Final = Resource("autoscaling", "v1", "Scale", "scales")
+_BOUND: Final = Resource("", "v1", "Pod", "pods/binding")  # as the messages about a binding name it
 _BINDING: Final = Resource("", "v1", "Binding", "bindings")
 _EVICTION: Final = Resource("policy", "v1", "Eviction", "evictions")
 _TOKEN_REQUEST: Final = Resource("authentication.k8s.io", "v1", "TokenRequest", "tokenrequests")
@@ -34,8 +45,10 @@ _DAY: Final = 86400
 
 
 def _body(call: Call, resource: Resource) -> dict[str, Any]:
-    value = decode.parse(call.body, call.content_type) if call.body.strip() else {}
-    if resource is _EVICTION and isinstance(value, dict) and value.get("apiVersion") == "policy/v1beta1":
+    if resource is not _EVICTION:
+        return decode.body_object(resource, call.body or b"{}", call.content_type).object
+    value = decode.parse(call.body or b"{}", call.content_type)
+    if isinstance(value, dict) and value.get("apiVersion") == "policy/v1beta1":
         value["apiVersion"] = "policy/v1"
     return decode.as_object(resource, value).object
 
@@ -48,9 +61,9 @@ def bind(rest: Rest, call: Call) -> Reply:
         raise invalid(_BINDING, call.name, [required("target.name")])
     pod = rest.find(call)
     if pod["spec"].get("nodeName"):
-        raise conflict(POD, call.name, f'pod {call.name} is already assigned to node "{pod["spec"]["nodeName"]}"')
+        raise conflict(_BOUND, call.name, f'pod {call.name} is already assigned to node "{pod["spec"]["nodeName"]}"')
     if "deletionTimestamp" in pod["metadata"]:
-        raise conflict(POD, call.name, f"pod {call.name} is being deleted, cannot be assigned to a host")
+        raise conflict(_BOUND, call.name, f"pod {call.name} is being deleted, cannot be assigned to a host")
 
     def change(new: dict[str, Any]) -> None:
         new["spec"]["nodeName"] = node
@@ -60,23 +73,21 @@ def bind(rest: Rest, call: Call) -> Reply:
             {"type": "PodScheduled", "status": "True", "lastProbeTime": None, "lastTransitionTime": now()}
         )
 
-    if not call.dry:
+    if not call.options().dry:
         rest.store.mutate(POD, call.namespace, call.name, change)
     return Reply(_SUCCESS, 201)
 
 
 def evict(rest: Rest, call: Call) -> Reply:
     """POST pods/eviction: delete the pod unless a disruption budget forbids it (429)."""
+    dry = call.options().dry
     body = _body(call, _EVICTION)
-    options = body.get("deleteOptions") or {}
+    if body["metadata"].get("name") != call.name:
+        raise bad_request("name in URL does not match name in Eviction object")
+    asked = options.options_of_delete(body.get("deleteOptions") or {})
     pod = rest.find(call)
-    wanted = (options.get("preconditions") or {}).get("uid")
-    if wanted not in (None, pod["metadata"]["uid"]):
-        raise conflict(
-            POD,
-            call.name,
-            f"Precondition failed: UID in precondition: {wanted}, UID in object meta: {pod['metadata']['uid']}",
-        )
+    check_preconditions(POD, pod, asked)
+    dry = dry or asked.dry
     ended = (
         pod.get("status", {}).get("phase") in ("Succeeded", "Failed", "Pending")
         or "deletionTimestamp" in pod["metadata"]
@@ -91,14 +102,14 @@ def evict(rest: Rest, call: Call) -> Reply:
         ]
     )
     if len(budgets) > 1:
-        raise StatusError(
-            500, "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
+        raise plain_failure(
+            "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
         )
     for budget in budgets:
-        _spend(rest, call, budget)
-    if not call.dry:
+        _spend(rest, call, budget, dry=dry)
+    if not dry:
         rest.store.mutate(POD, call.namespace, call.name, _mark_evicted)
-        delete(rest.store, POD, call.namespace, call.name, grace=options.get("gracePeriodSeconds"), clock=rest.clock)
+        delete(rest.store, POD, call.namespace, call.name, grace=asked.grace, clock=rest.clock)
     return Reply(_SUCCESS, 201)
 
 
@@ -118,7 +129,7 @@ def _mark_evicted(pod: dict[str, Any]) -> None:
     conditions[:] = [new if one is held else one for one in conditions] if held else [*conditions, new]
 
 
-def _spend(rest: Rest, call: Call, budget: Object) -> None:
+def _spend(rest: Rest, call: Call, budget: Object, *, dry: bool) -> None:
     name, status = budget["metadata"]["name"], budget.get("status", {})
     if status.get("observedGeneration", 0) < budget["metadata"].get("generation", 0):
         why = f"The disruption budget {name} is still being processed by the server."
@@ -143,7 +154,7 @@ def _spend(rest: Rest, call: Call, budget: Object) -> None:
         new["status"]["disruptionsAllowed"] -= 1
         new["status"].setdefault("disruptedPods", {})[call.name] = stamp(rest.clock.now())
 
-    if not call.dry:
+    if not dry:
         rest.store.mutate(POD_DISRUPTION_BUDGET, call.namespace, name, change)
 
 
@@ -164,7 +175,7 @@ def _scale_of(obj: Object) -> dict[str, Any]:
             for key in ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
             if key in meta
         },
-        "spec": {"replicas": spec.get("replicas", 1)},
+        "spec": {"replicas": spec["replicas"]} if spec.get("replicas", 1) else {},
         "status": {"replicas": status.get("replicas", 0), **({"selector": text} if text else {})},
     }
 
@@ -185,14 +196,19 @@ def scale(rest: Rest, call: Call) -> Reply:
     old = rest.find(call)
     if call.verb == "get":
         return Reply(_scale_of(old))
+    dry = call.options().dry
     if call.verb == "update":
-        value = decode.parse(call.body, call.content_type)
+        wanted = _body(call, _SCALE)
     else:
         kind = call.content_type.partition(";")[0].strip().lower()
         if kind not in PATCH_TYPES or kind == APPLY:
             raise bad_request(f"scale cannot be patched with {kind or 'a body of no type'}")
         value = patched_object(_SCALE, _scale_of(old), kind, decode.parse(call.body, "application/json"))
-    wanted = decode.as_object(_SCALE, value).object
+        wanted = decoded_patch(_SCALE, value, call.options().strictness).object
+    if wanted["metadata"].get("name", call.name) != call.name:
+        raise bad_request(
+            f"the name of the object ({wanted['metadata']['name']}) does not match the name on the URL ({call.name})"
+        )
     replicas = (wanted.get("spec") or {}).get("replicas", 0)
     if replicas < 0:
         raise invalid(_SCALE, call.name, [wrong("spec.replicas", replicas, "must be greater than or equal to 0")])
@@ -202,7 +218,7 @@ def scale(rest: Rest, call: Call) -> Reply:
     if meta.get("resourceVersion"):
         new["metadata"]["resourceVersion"] = meta["resourceVersion"]
     admitted = admit_update(rest.store, call.stored, old, new)
-    if call.dry:
+    if dry:
         return Reply(_scale_of(admitted))
     try:
         return Reply(_scale_of(rest.store.update(call.stored, admitted)))

@@ -9,13 +9,13 @@ from __future__ import annotations
 import base64
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import orjson
 
 from chaos.embedded import deletion
-from chaos.embedded.api import apply, decode, patches, selectors, tables
+from chaos.embedded.api import apply, decode, options, patches, selectors, tables, warnings
 from chaos.embedded.api import schema as schemas
 from chaos.embedded.api.admission import admit_create, admit_update, review_pod_security
 from chaos.embedded.api.auth import User
@@ -25,9 +25,15 @@ from chaos.embedded.api.errors import (
     already_exists,
     bad_request,
     conflict,
+    forbidden,
+    invalid,
+    invalid_kind,
     method_not_allowed,
+    not_acceptable,
     not_found,
+    plain_failure,
     unsupported_media,
+    wrong,
 )
 from chaos.embedded.clock import Clock
 from chaos.embedded.resources import EVENT, EVENTS_EVENT, NAMESPACE, POD, Object, Resource
@@ -68,12 +74,9 @@ class Call:
         """The kind under which the objects are stored."""
         return EVENT if self.resource is EVENTS_EVENT else self.resource
 
-    @property
-    def dry(self) -> bool:
-        value = self.query.get("dryRun", "")
-        if value not in ("", "All"):
-            raise bad_request(f'dryRun: Unsupported value: "{value}": supported values: "All"')
-        return value == "All"
+    def options(self, *, applying: bool = False) -> options.WriteOptions:
+        """What a create, update or patch was asked to mind; StatusError 422."""
+        return options.write_options(self.verb, self.query, applying=applying)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +114,12 @@ class Rest:
         return found
 
     def get(self, call: Call) -> Reply:
+        options.version_asked(call.query, self.store.version, listing=False)
+        if wants_metadata_list(call.accept):
+            raise not_acceptable(
+                "you requested PartialObjectMetadataList, but the requested object is not a list "
+                f"(*{_internal(call.resource)}.{call.resource.kind})"
+            )
         return Reply(self.shown(call, self.find(call)))
 
     def shown(self, call: Call, obj: Object) -> Any:
@@ -118,8 +127,9 @@ class Rest:
         if call.resource is EVENTS_EVENT:
             obj = to_events_group(obj)
         if wants_table(call.accept):
+            meta = {"resourceVersion": obj["metadata"].get("resourceVersion", "")}
             return tables.table(
-                call.stored, [self._core(call, obj)], self.clock.now(), call.query.get("includeObject", "Metadata"), {}
+                call.stored, [self._core(call, obj)], self.clock.now(), tables.included(call.query), meta
             )
         if wants_metadata(call.accept):
             return {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": obj["metadata"]}
@@ -140,14 +150,20 @@ class Rest:
         return chosen
 
     def list(self, call: Call) -> Reply:
+        options.check_list(call.query, watching=False)
+        if wants_metadata(call.accept) and not wants_metadata_list(call.accept):
+            raise not_acceptable(
+                "you requested PartialObjectMetadata, but the requested object is a list "
+                f"(*{_internal(call.resource)}.{call.resource.kind}List)"
+            )
         predicate = self.predicate(call)
-        limit = _natural(call.query.get("limit", ""), "limit")
+        limit = options.number(call.query, "limit")
         version, after = self.store.version, None
         if token := call.query.get("continue", ""):
             version, after = _read_continue(token)
             if version > self.store.version:
                 raise bad_request("continue key is not valid: it names a version that is not there yet")
-        _natural(call.query.get("resourceVersion", ""), "resourceVersion")
+        options.version_asked(call.query, self.store.version, listing=True)
         objects = self.store.list(call.stored, call.namespace or None)
         if after is not None:
             bound = after
@@ -155,15 +171,13 @@ class Rest:
         if predicate is not None:
             objects = [obj for obj in objects if predicate(obj)]
         meta: dict[str, Any] = {"resourceVersion": str(version)}
-        if limit and len(objects) > limit:
+        if limit and 0 < limit < len(objects):
             meta["continue"] = _write_continue(version, _key(objects[limit - 1]))
             if predicate is None:
                 meta["remainingItemCount"] = len(objects) - limit
             objects = objects[:limit]
         if wants_table(call.accept):
-            return Reply(
-                tables.table(call.stored, objects, self.clock.now(), call.query.get("includeObject", "Metadata"), meta)
-            )
+            return Reply(tables.table(call.stored, objects, self.clock.now(), tables.included(call.query), meta))
         if wants_metadata(call.accept):
             items: list[Any] = [
                 {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": obj["metadata"]}
@@ -184,19 +198,21 @@ class Rest:
 
     # ---- writing
 
-    def decoded(self, call: Call, value: Any) -> decode.Decoded:
-        """A parsed body as an object of the call's kind, in the group in which it is stored."""
-        strictness = decode.strictness_of(call.query.get("fieldValidation", ""))
-        found = decode.as_object(call.resource, value, strictness=strictness)
-        return (
-            decode.Decoded(from_events_group(found.object), found.unknown) if call.resource is EVENTS_EVENT else found
-        )
+    def _stored_form(self, call: Call, found: decode.Decoded) -> decode.Decoded:
+        """In the group in which objects of the call's kind are stored."""
+        if call.resource is EVENTS_EVENT:
+            return decode.Decoded(from_events_group(found.object), found.faults)
+        return found
+
+    def _body(self, call: Call, strictness: str) -> decode.Decoded:
+        found = decode.body_object(call.resource, call.body, call.content_type, strictness=strictness)
+        return self._stored_form(call, found)
 
     def create(self, call: Call) -> Reply:
-        found = self.decoded(call, decode.parse(call.body, call.content_type))
-        return self._create(call, found)
+        asked = call.options()
+        return self._create(call, self._body(call, asked.strictness), asked)
 
-    def _create(self, call: Call, found: decode.Decoded) -> Reply:
+    def _create(self, call: Call, found: decode.Decoded, asked: options.WriteOptions) -> Reply:
         new, meta = found.object, found.object["metadata"]
         if call.resource.namespaced:
             if meta.get("namespace", call.namespace) != call.namespace:
@@ -205,28 +221,29 @@ class Rest:
                 )
             meta["namespace"] = call.namespace
         if meta.get("resourceVersion"):
-            raise bad_request("resourceVersion should not be set on objects to be created")
+            raise plain_failure("resourceVersion should not be set on objects to be created")
         managed = meta.get("managedFields")
         admitted = admit_create(self.store, call.stored, new)
         if managed:
             admitted["metadata"]["managedFields"] = managed
         self._guard(call, None, admitted)
         said = review_pod_security(self.store, call.stored, None, admitted, call.subresource)
-        warnings = (*_warnings(found), *said.warnings)
         name = admitted["metadata"]["name"]
         if self.store.find(call.stored, call.namespace, name) is not None:
             raise already_exists(call.resource, name)
-        if call.dry:
+        told = (*_warnings(found, call.stored, admitted, None), *said.warnings)
+        if asked.dry:
             admitted["metadata"].setdefault("uid", str(uuid.uuid4()))
             admitted["metadata"]["creationTimestamp"] = now()
-            return Reply(self.shown(call, admitted), 201, warnings, said.audit)
+            return Reply(self.shown(call, admitted), 201, told, said.audit)
         try:
-            return Reply(self.shown(call, self.store.create(call.stored, admitted)), 201, warnings, said.audit)
+            return Reply(self.shown(call, self.store.create(call.stored, admitted)), 201, told, said.audit)
         except AlreadyExists:
             raise already_exists(call.resource, name) from None
 
     def update(self, call: Call) -> Reply:
-        found = self.decoded(call, decode.parse(call.body, call.content_type))
+        asked = call.options()
+        found = self._body(call, asked.strictness)
         meta = found.object["metadata"]
         if meta.get("name", call.name) != call.name:
             raise bad_request(
@@ -238,9 +255,9 @@ class Rest:
                 f"({call.namespace})"
             )
         old = self.find(call)
-        return self._store_update(call, old, found)
+        return self._store_update(call, old, found, asked)
 
-    def _store_update(self, call: Call, old: Object, found: decode.Decoded) -> Reply:
+    def _store_update(self, call: Call, old: Object, found: decode.Decoded, asked: options.WriteOptions) -> Reply:
         new = found.object
         new["metadata"]["name"] = call.name
         if call.resource.namespaced:
@@ -252,40 +269,22 @@ class Rest:
             admitted = admit_update(self.store, call.stored, old, new, call.subresource)
         self._guard(call, old, admitted)
         said = review_pod_security(self.store, call.stored, old, admitted, call.subresource)
-        warnings = (*_warnings(found), *said.warnings)
         meta = admitted["metadata"]
         held = old["metadata"]
         if "managedFields" in held and "managedFields" not in meta and not call.subresource:
             meta["managedFields"] = copy({"v": held["managedFields"]})["v"]
-        for field_name, stored in (("uid", held["uid"]), ("resourceVersion", held["resourceVersion"])):
-            if meta.get(field_name) not in (None, "", stored):
-                raise conflict(
-                    call.resource,
-                    call.name,
-                    f"Precondition failed: UID in precondition: {meta['uid']}, UID in object meta: {stored}"
-                    if field_name == "uid"
-                    else "",
-                )
-        if "deletionTimestamp" in held:
-            fresh = set(meta.get("finalizers", [])) - set(held.get("finalizers", []))
-            if fresh:
-                from chaos.embedded.api.errors import invalid, not_allowed
-
-                raise invalid(
-                    call.resource,
-                    call.name,
-                    [
-                        not_allowed(
-                            "metadata.finalizers",
-                            "no new finalizers can be added if the "
-                            f"object is being deleted, found new finalizers {sorted(fresh)}",
-                        )
-                    ],
-                )
-        if call.dry:
-            return Reply(self.shown(call, admitted), 200, warnings, said.audit)
+        if meta.get("uid") not in (None, "", held["uid"]):
+            why = f"Precondition failed: UID in precondition: {meta['uid']}, UID in object meta: {held['uid']}"
+            raise conflict(call.resource, call.name, why)
+        if meta.get("resourceVersion") not in (None, "", held["resourceVersion"]):
+            raise conflict(call.resource, call.name)
+        told = (*_warnings(found, call.stored, admitted, old), *said.warnings)
+        if asked.dry:
+            for name in ("uid", "resourceVersion", "creationTimestamp"):
+                meta[name] = held[name]
+            return Reply(self.shown(call, admitted), 200, told, said.audit)
         try:
-            return Reply(self.shown(call, self.store.update(call.stored, admitted)), 200, warnings, said.audit)
+            return Reply(self.shown(call, self.store.update(call.stored, admitted)), 200, told, said.audit)
         except Conflict:
             raise conflict(call.resource, call.name) from None
         except NotFound:
@@ -295,29 +294,30 @@ class Rest:
         kind = call.content_type.partition(";")[0].strip().lower()
         if kind not in PATCH_TYPES:
             raise unsupported_media(kind, PATCH_TYPES)
+        asked = call.options(applying=kind == APPLY)
         patch = decode.parse(call.body, APPLY if kind == APPLY else "application/json")
         if kind == APPLY:
-            return self._apply(call, patch)
+            return self._apply(call, patch, asked)
         old = self.find(call)
         shown = to_events_group(old) if call.resource is EVENTS_EVENT else old
         patched = patched_object(call.resource, shown, kind, patch)
-        found = self.decoded(call, patched)
+        found = self._stored_form(call, decoded_patch(call.resource, patched, asked.strictness))
         meta = found.object["metadata"]
-        for name, mine in (("name", call.name), ("namespace", call.namespace)):
-            if meta.get(name, mine) != mine:
-                raise bad_request(
-                    f"the {name} of the object ({meta[name]}) does not match the {name} on the URL ({mine})"
-                )
-        return self._store_update(call, old, found)
-
-    def _apply(self, call: Call, config: Any) -> Reply:
-        """Server-side apply."""
-        manager = call.query.get("fieldManager", "")
-        if not manager:
+        if meta.get("name", call.name) != call.name:
             raise bad_request(
-                "PatchOptions.meta.k8s.io is invalid: fieldManager: Required value: is required for apply patch"
+                f"the name of the object ({meta['name']}) does not match the name on the URL ({call.name})"
             )
-        decoded = self.decoded(call, config)  # types and, when strict, unknown fields of what is applied
+        if call.resource.namespaced and meta.get("namespace", call.namespace) != call.namespace:
+            raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
+        if meta.get("uid") not in (None, "", old["metadata"]["uid"]):  # a precondition of a PUT is a change here
+            raise invalid(call.resource, call.name, [wrong("metadata.uid", meta["uid"], "field is immutable")] * 2)
+        return self._store_update(call, old, found, asked)
+
+    def _apply(self, call: Call, config: Any, asked: options.WriteOptions) -> Reply:
+        """Server-side apply: what is applied may be a part; what comes of it must be a whole object."""
+        given = decode.as_object(call.resource, config, strictness="Ignore")
+        _refuse_undeclared(call, config)
+        decoded = self._stored_form(call, given)
         meta = decoded.object["metadata"]
         if meta.get("managedFields"):
             raise bad_request("metadata.managedFields must be nil")
@@ -327,19 +327,19 @@ class Rest:
             )
         old = self.store.find(call.stored, call.namespace, call.name)
         merged = apply.server_side_apply(
-            call.stored, old, decoded.object, manager=manager, force=call.query.get("force") == "true", at=now()
+            call.stored, old, decoded.object, manager=asked.manager, force=asked.force, at=now()
         )
         if old is None:
             merged["metadata"].setdefault("name", call.name)
-            return self._create(call, decode.Decoded(merged, decoded.unknown))
-        return self._store_update(call, old, decode.Decoded(merged, decoded.unknown))
+            return self._create(call, decode.Decoded(merged), asked)
+        return self._store_update(call, old, decode.Decoded(merged), asked)
 
     # ---- deleting
 
     def delete(self, call: Call) -> Reply:
-        options = _delete_options(call)
+        asked = options.delete_options(call.query, call.body, call.content_type)
         old = self.find(call)
-        obj, gone = self._delete(call, old, options)
+        obj, gone = self._delete(call, old, asked)
         if gone and call.resource.kind not in _RETURNED:
             details: dict[str, Any] = {
                 "name": call.name,
@@ -353,31 +353,12 @@ class Rest:
             )
         return Reply(self.shown(call, obj))
 
-    def _delete(self, call: Call, old: Object, options: Mapping[str, Any]) -> tuple[Object, bool]:
+    def _delete(self, call: Call, old: Object, asked: options.DeleteOptions) -> tuple[Object, bool]:
         name = old["metadata"]["name"]
-        conditions = options.get("preconditions") or {}
-        if conditions.get("resourceVersion") not in (None, old["metadata"]["resourceVersion"]):
-            raise conflict(
-                call.resource,
-                name,
-                f"Precondition failed: ResourceVersion in precondition: {conditions['resourceVersion']}, "
-                f"ResourceVersion in object meta: {old['metadata']['resourceVersion']}",
-            )
-        if conditions.get("uid") not in (None, old["metadata"]["uid"]):
-            raise conflict(
-                call.resource,
-                name,
-                f"Precondition failed: UID in precondition: {conditions['uid']}, UID in object meta: "
-                f"{old['metadata']['uid']}",
-            )
+        check_preconditions(call.resource, old, asked)
         if call.resource is NAMESPACE and name in ("default", "kube-system", "kube-public"):
-            from chaos.embedded.api.errors import forbidden
-
             raise forbidden(NAMESPACE, name, "this namespace may not be deleted")
-        propagation = options.get("propagationPolicy")
-        if options.get("orphanDependents"):
-            propagation = "Orphan"
-        if call.dry:
+        if asked.dry:
             return old, True
         try:
             return deletion.delete(
@@ -385,29 +366,76 @@ class Rest:
                 call.stored,
                 old["metadata"].get("namespace", ""),
                 name,
-                grace=options.get("gracePeriodSeconds") if call.resource is POD else None,
-                propagation=propagation,
+                grace=asked.grace if call.resource is POD else None,
+                propagation=asked.propagation,
                 clock=self.clock,
             )
         except NotFound:
             raise not_found(call.resource, name) from None
 
     def delete_collection(self, call: Call) -> Reply:
-        options = _delete_options(call)
+        asked = options.delete_options(call.query, call.body, call.content_type)
+        options.check_list(call.query, watching=False)
         predicate = self.predicate(call)
         doomed = [
             obj for obj in self.store.list(call.stored, call.namespace or None) if predicate is None or predicate(obj)
         ]
         for obj in doomed:
             if self.store.find(call.stored, obj["metadata"].get("namespace", ""), obj["metadata"]["name"]) is not None:
-                self._delete(call, obj, options)
+                self._delete(call, obj, asked)
         return Reply(
             {
                 "kind": f"{call.resource.kind}List",
                 "apiVersion": call.resource.api_version,
                 "metadata": {"resourceVersion": str(self.store.version)},
-                "items": doomed,
+                "items": [{k: v for k, v in obj.items() if k not in ("kind", "apiVersion")} for obj in doomed],
             }
+        )
+
+
+def check_preconditions(resource: Resource, old: Object, asked: options.DeleteOptions) -> None:
+    """StatusError 409 where the object is not the one that is to be deleted."""
+    meta = old["metadata"]
+    kind = replace(resource, group="", plural=resource.kind)  # these messages name the kind, not the resource
+    if asked.uid not in (None, meta["uid"]):
+        why = (
+            f"the UID in the precondition ({asked.uid}) does not match the UID in record ({meta['uid']}). "
+            "The object might have been deleted and then recreated"
+        )
+        raise conflict(kind, meta["name"], why)
+    if asked.resource_version not in (None, meta["resourceVersion"]):
+        why = (
+            f"the ResourceVersion in the precondition ({asked.resource_version}) does not match the ResourceVersion "
+            f"in record ({meta['resourceVersion']}). The object might have been modified"
+        )
+        raise conflict(kind, meta["name"], why)
+
+
+def decoded_patch(resource: Resource, patched: Any, strictness: str) -> decode.Decoded:
+    """What came of a patch as an object of the kind; 422 for what the patch made of it, as Kubernetes says it."""
+    try:
+        found, unknown = decode.decoded(resource, patched)
+    except StatusError as error:
+        raise _bad_patch(patched, error.message.partition(" cannot be handled as a ")[2].partition(": ")[2]) from None
+    faults = tuple(f'unknown field "{name}"' for name in unknown)
+    if faults and strictness == "Strict":
+        raise _bad_patch(patched, f"strict decoding error: {', '.join(faults)}")
+    return decode.Decoded(found, faults if strictness == "Warn" else ())
+
+
+def _bad_patch(patched: Any, why: str) -> StatusError:
+    return invalid_kind("", "", "", [wrong("patch", orjson.dumps(patched).decode(), why)])
+
+
+def _refuse_undeclared(call: Call, config: Any) -> None:
+    """Server-side apply knows the fields of the schema alone, whatever strictness is asked for."""
+    _, unknown = decode.decoded(call.resource, config)
+    if unknown:
+        about = config.get("metadata") or {}
+        of = f"{call.resource.group}/{call.resource.version}, Kind={call.resource.kind}"
+        subject = f"{about.get('namespace', '')}/{about.get('name', '')}; {of}"
+        raise plain_failure(
+            f"failed to create typed patch object ({subject}): .{unknown[0]}: field not declared in schema"
         )
 
 
@@ -422,48 +450,8 @@ def patched_object(resource: Resource, old: Object, kind: str, patch: Any) -> An
     return patches.strategic(old, patch, schemas.of(resource))
 
 
-def _delete_options(call: Call) -> Mapping[str, Any]:
-    options: dict[str, Any] = {}
-    if call.body.strip():
-        value = decode.parse(call.body, call.content_type)
-        if not isinstance(value, dict) or value.get("kind") not in (None, "DeleteOptions"):
-            raise bad_request("the body of a delete is a DeleteOptions object")
-        schema = schemas.definitions()["io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"]
-        findings = schemas.Findings([], [], [])
-        value.pop("apiVersion", None)
-        options = schemas.clean(value, schema, findings)
-        if findings.mismatches:
-            raise bad_request(f"DeleteOptions cannot be handled: {findings.mismatches[0]}")
-    for name in ("propagationPolicy",):
-        if name in call.query:
-            options.setdefault(name, call.query[name])
-    if "gracePeriodSeconds" in call.query:
-        options.setdefault("gracePeriodSeconds", _natural(call.query["gracePeriodSeconds"], "gracePeriodSeconds"))
-    if options.get("propagationPolicy") not in (None, "Background", "Foreground", "Orphan"):
-        raise StatusError(
-            422,
-            'DeleteOptions.meta.k8s.io "" is invalid: propagationPolicy: Unsupported value: '
-            f'"{options["propagationPolicy"]}": supported values: "Background", "Foreground", "Orphan"',
-        )
-    if (options.get("gracePeriodSeconds") or 0) < 0:
-        raise StatusError(
-            422, 'DeleteOptions.meta.k8s.io "" is invalid: gracePeriodSeconds: must be greater than or equal to 0'
-        )
-    return options
-
-
-def _warnings(found: decode.Decoded) -> tuple[str, ...]:
-    return tuple(f'unknown field "{name}"' for name in found.unknown[:10])
-
-
-def _natural(text: str, name: str) -> int | None:
-    if text == "":
-        return None
-    if not text.isascii() or not text.isdigit() or len(text) > 18:
-        raise bad_request(
-            f'{name}: Invalid value: "{text[:60]}": strconv.ParseUint: parsing "{text[:60]}": invalid syntax'
-        )
-    return int(text)
+def _warnings(found: decode.Decoded, resource: Resource, new: Object, old: Object | None) -> tuple[str, ...]:
+    return (*found.faults, *warnings.of(resource, new, old))
 
 
 def _key(obj: Object) -> tuple[str, str]:
@@ -479,16 +467,32 @@ def _write_continue(version: int, key: tuple[str, str]) -> str:
 
 
 def _read_continue(token: str) -> tuple[int, tuple[str, str]]:
+    why = "invalid continue token: continue key is not valid: "
     try:
-        value = orjson.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+        raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+    except ValueError:
+        bad = next((index for index, char in enumerate(token) if not (char.isalnum() or char in "-_")), len(token))
+        raise bad_request(f"{why}illegal base64 data at input byte {bad}") from None
+    try:
+        value = orjson.loads(raw)
         version, (namespace, name) = int(value["rv"]), value["start"]
         return version, (str(namespace), str(name))
     except (ValueError, TypeError, KeyError, AttributeError):
-        raise bad_request("continue key is not valid: not one that this server gave out") from None
+        first = raw[:1].decode(errors="replace")
+        raise bad_request(f"{why}invalid character '{first}' looking for beginning of value") from None
 
 
 def wants_table(accept: str) -> bool:
     return "as=Table" in accept.partition(",")[0] and "g=meta.k8s.io" in accept
+
+
+def wants_metadata_list(accept: str) -> bool:
+    return "as=PartialObjectMetadataList" in accept.partition(",")[0]
+
+
+def _internal(resource: Resource) -> str:
+    """The Go package of a group's own types, which messages tell."""
+    return resource.group.partition(".")[0] or "core"
 
 
 def wants_metadata(accept: str) -> bool:
@@ -501,6 +505,8 @@ __all__ = [
     "Call",
     "Reply",
     "Rest",
+    "check_preconditions",
+    "decoded_patch",
     "method_not_allowed",
     "patched_object",
     "wants_metadata",

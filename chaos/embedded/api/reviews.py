@@ -29,11 +29,8 @@ class Reviews:
 
     def answer(self, call: Call) -> Reply:
         """The review with its status filled in."""
-        strictness = decode.strictness_of(call.query.get("fieldValidation", ""))
-        review = decode.as_object(
-            call.resource, decode.parse(call.body, call.content_type), strictness=strictness
-        ).object
-        review.setdefault("metadata", {}).setdefault("creationTimestamp", None)
+        asked = call.options()
+        review = decode.body_object(call.resource, call.body, call.content_type, strictness=asked.strictness).object
         spec = review.get("spec") or {}
         kind = call.resource.kind
         if kind == "TokenReview":

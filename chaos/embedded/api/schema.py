@@ -1,5 +1,4 @@
-"""Kubernetes' published schemas (as `kubernetes-validate` carries them): types, required and unknown fields, merge
-keys.
+"""Kubernetes' published schemas (as `kubernetes-validate` carries them): types, unknown fields, merge keys.
 
 The definitions are one JSON file of 1.8 MB, read on first use (about 10 ms) and walked by our own small functions: a
 general JSON Schema library costs 0.2 s of start-up and names fields in its own way. Pure functions of their arguments.
@@ -18,15 +17,15 @@ from typing import Any, Final
 
 import orjson
 
-from chaos.embedded.api.errors import Cause, required
+from chaos.embedded.quantity import FORM_RULE as _QUANTITY_RULE
+from chaos.embedded.quantity import canonical_quantity
 from chaos.embedded.resources import Resource
 from chaos.errors import EnvironmentUnfit
 
 VERSION: Final = "1.36.0"
 _PREFIX: Final = "#/$defs/"
+META: Final = "io.k8s.apimachinery.pkg.apis.meta.v1"
 _INTEGERS: Final = {"int32": 1 << 31, "int64": 1 << 63}
-# `required` in the published schemas also holds fields that the server itself fills in before it validates.
-_FILLED_IN: Final = frozenset({"io.k8s.api.core.v1.EventSource", "io.k8s.api.core.v1.ObjectReference"})
 
 Schema = Mapping[str, Any]
 
@@ -63,6 +62,17 @@ def of(resource: Resource) -> Schema:
     return definitions()[name] if name else {}
 
 
+def reference(resource: Resource) -> Schema:
+    """A reference to the schema of a resource's kind: it keeps the definition's name, which messages tell."""
+    name = definition_name(resource.group, resource.version, resource.kind)
+    return named(name) if name else {}
+
+
+def named(name: str) -> Schema:
+    """A reference to a definition by its full name."""
+    return {"$ref": _PREFIX + name}
+
+
 def resolve(schema: Schema) -> Schema:
     """Follow a reference; merge keys written beside the reference stay with the caller."""
     while "$ref" in schema:
@@ -89,36 +99,67 @@ def types(schema: Schema) -> tuple[str, ...]:
     return tuple(one for one in ([declared] if isinstance(declared, str) else declared) if one != "null")
 
 
-@dataclass(frozen=True, slots=True)
-class Mismatch:
-    """A value of a wrong type: the request cannot even be decoded."""
-
-    path: str
-    got: str
-    wanted: str
-
-    def __str__(self) -> str:
-        return f"json: cannot unmarshal {self.got} into Go struct field {self.path} of type {self.wanted}"
-
-
 @dataclass(slots=True)
 class Findings:
-    """What a walk found: wrong types (400), unknown fields (dropped, warned about or refused), missing fields (422)."""
+    """What a walk found: values that cannot be decoded, in Kubernetes' words (400), and unknown fields, which were
+    dropped (warned about or refused).
+    """
 
-    mismatches: list[Mismatch]
+    mismatches: list[str]
     unknown: list[str]
-    missing: list[Cause]
 
 
-_JSON_TYPES: Final[Mapping[type, str]] = {str: "string", dict: "object", list: "array"}
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a walk is: for unknown fields with indexes (`spec.containers[0].x`); for what cannot be decoded as
+    encoding/json says it, the innermost struct and the fields alone (`Container.spec.containers.image`).
+    """
+
+    path: str = ""
+    struct: str = ""
+    fields: str = ""
+
+    def field(self, key: str, owner: str) -> _Place:
+        path, fields = (f"{before}.{key}" if before else key for before in (self.path, self.fields))
+        return _Place(path, owner, fields)
+
+    def item(self, index: object) -> _Place:
+        path = f"{self.path}[{index}]" if isinstance(index, int) else f"{self.path}.{index}"
+        return _Place(path, self.struct, self.fields)
+
+    def cannot_hold(self, value: object, kind: str) -> str:
+        into = f"struct field {self.struct}.{self.fields}" if self.fields else "value"
+        got = _got(value)
+        if got == "number" and kind.startswith("int"):
+            got = f"number {value}"
+        return f"json: cannot unmarshal {got} into Go {into} of type {kind}"
+
+
+_JSON_TYPES: Final[Mapping[type, str]] = {bool: "bool", str: "string", dict: "object", list: "array"}
+_QUANTITY: Final = "io.k8s.apimachinery.pkg.api.resource.Quantity"
+_INT_OR_STRING: Final = "io.k8s.apimachinery.pkg.util.intstr.IntOrString"
+_MICRO_TIME: Final = "io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime"
+_SCALARS: Final = {"string": "string", "boolean": "bool", "number": "float64"}
 
 
 def _got(value: object) -> str:
-    if isinstance(value, bool):
-        return "bool"
-    if isinstance(value, int | float):
-        return "number" if isinstance(value, int) else f"number {value}"
-    return _JSON_TYPES.get(type(value), "null")
+    return _JSON_TYPES.get(type(value), "number")
+
+
+def _go_type(schema: Schema) -> str:
+    """The Go type that Kubernetes decodes such a value into."""
+    if "$ref" in schema:
+        group, _, kind = schema["$ref"].removeprefix(_PREFIX).rpartition(".")
+        target = resolve(schema)
+        return f"{group.rpartition('.')[2]}.{kind}" if "properties" in target else _go_type(target)
+    allowed = types(schema)
+    if "array" in allowed:
+        return "[]uint8" if schema.get("format") == "byte" else f"[]{_go_type(schema.get('items', {}))}"
+    if "object" in allowed:
+        return f"map[string]{_go_type(_additional(schema))}"
+    if "integer" in allowed:
+        return str(schema.get("format", "int64"))
+    return _SCALARS.get(allowed[0], "interface {}") if allowed else "interface {}"
 
 
 def _fits(value: object, kind: str) -> bool:
@@ -127,70 +168,120 @@ def _fits(value: object, kind: str) -> bool:
     if isinstance(value, int):
         return kind in ("integer", "number")
     if isinstance(value, float):
-        return kind == "number" or (kind == "integer" and value.is_integer())
+        return kind == "number"
     return _JSON_TYPES.get(type(value)) == kind
 
 
-def clean(value: Any, schema: Schema, findings: Findings, path: str = "", *, check_required: bool = True) -> Any:
-    """A copy of the value without nulls and unknown fields, as Kubernetes' decoder leaves it; fills `findings`."""
+def clean(value: Any, schema: Schema, findings: Findings, place: _Place = _Place()) -> Any:
+    """A copy of the value as Kubernetes' decoder leaves it: without nulls and unknown fields, quantities in their
+    canonical form; fills `findings`.
+    """
     name = schema.get("$ref", "").removeprefix(_PREFIX)
+    if name == _QUANTITY:
+        return _quantity(value, findings)
     schema = resolve(schema)
     allowed = types(schema)
+    if name == _INT_OR_STRING:
+        return _int_or_string(value, findings)
     if allowed and not any(_fits(value, kind) for kind in allowed):
-        findings.mismatches.append(Mismatch(path, _got(value), "/".join(schema.get("format") or k for k in allowed)))
+        findings.mismatches.append(place.cannot_hold(value, _go_type(schema if not name else {"$ref": _PREFIX + name})))
         return value
-    whole = "integer" in allowed and "number" not in allowed
-    if isinstance(value, float) and whole:
-        value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool) and whole:
-        form = str(
-            schema.get("format", "int32" if "oneOf" in schema else "int64")
-        )  # of two types there is only IntOrString
+    if isinstance(value, int) and not isinstance(value, bool) and "integer" in allowed:
+        form = str(schema.get("format", "int64"))
         bound = _INTEGERS.get(form, 1 << 63)
         if not -bound <= value < bound:
-            findings.mismatches.append(Mismatch(path, f"number {value}", form))
+            findings.mismatches.append(place.cannot_hold(value, form))
         return value
-    if isinstance(value, str) and schema.get("format") == "date-time" and not _is_time(value):
-        findings.mismatches.append(Mismatch(path, f"string {value[:60]!r}", "Time (RFC 3339)"))
+    if isinstance(value, str):
+        if (wrong := _text_fault(value, str(schema.get("format", "")), micro=name == _MICRO_TIME)) is not None:
+            findings.mismatches.append(wrong)
         return value
     if isinstance(value, dict) and ("properties" in schema or "additionalProperties" in schema):
-        return _clean_object(value, schema, findings, path, check_required and name not in _FILLED_IN)
+        return _clean_object(value, schema, findings, place, name.rpartition(".")[2])
     if isinstance(value, list) and "items" in schema:
         items = schema["items"]
         return [
-            clean(item, items, findings, f"{path}[{index}]", check_required=check_required)
+            clean(_zero(items) if item is None else item, items, findings, place.item(index))
             for index, item in enumerate(value)
-            if item is not None
         ]
     return value
 
 
+def _zero(schema: Schema) -> Any:
+    """What Go makes of a null in a list."""
+    allowed = types(resolve(schema))
+    if "string" in allowed:
+        return ""
+    return 0 if "integer" in allowed else [] if "array" in allowed else {}
+
+
+def _quantity(value: Any, findings: Findings) -> Any:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        findings.mismatches.append(_QUANTITY_RULE)
+        return value
+    try:
+        return canonical_quantity(value)
+    except ValueError as error:
+        findings.mismatches.append(str(error))
+        return value
+
+
+def _int_or_string(value: Any, findings: Findings) -> Any:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int):
+        findings.mismatches.append(f"json: cannot unmarshal {_got(value)} into Go value of type int32")
+    elif not -(1 << 31) <= value < 1 << 31:
+        findings.mismatches.append(f"json: cannot unmarshal number {value} into Go value of type int32")
+    return value
+
+
+def _text_fault(text: str, form: str, *, micro: bool) -> str | None:
+    if form == "byte":
+        return _base64_fault(text)
+    if form != "date-time":
+        return None
+    layout = "2006-01-02T15:04:05.000000Z07:00" if micro else "2006-01-02T15:04:05Z07:00"
+    if not _is_time(text):
+        return f'parsing time "{text}" as "{layout}": cannot parse "{text}" as "2006"'
+    if micro and not re.search(r"\.\d{6}", text):
+        rest = text[19:]
+        return f'parsing time "{text}" as "{layout}": cannot parse "{rest}" as ".000000"'
+    return None
+
+
+_BASE64: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
+
+
+def _base64_fault(text: str) -> str | None:
+    """As Go's encoding/base64 says where it stopped."""
+    plain = text.replace("\n", "").replace("\r", "")
+    body = plain.rstrip("=")
+    at = next((index for index, char in enumerate(body) if char not in _BASE64), None)
+    if at is None:
+        padding = len(plain) - len(body)
+        if len(plain) % 4 == 0 and padding <= 2:
+            return None
+        at = len(body) if padding > (-len(body)) % 4 else len(plain)
+    return f"illegal base64 data at input byte {at}"
+
+
 def _clean_object(
-    value: dict[str, Any], schema: Schema, findings: Findings, path: str, check_required: bool
+    value: dict[str, Any], schema: Schema, findings: Findings, place: _Place, owner: str
 ) -> dict[str, Any]:
     properties, additional = schema.get("properties", {}), schema.get("additionalProperties")
     result: dict[str, Any] = {}
     for key, item in value.items():
-        where = f"{path}.{key}" if path else key
         if key in properties:
             if item is not None:
-                result[key] = clean(item, properties[key], findings, where, check_required=check_required)
+                result[key] = clean(item, properties[key], findings, place.field(key, owner))
         elif isinstance(additional, Mapping):
-            result[key] = clean(
-                "" if item is None and "string" in types(resolve(additional)) else item,
-                additional,
-                findings,
-                f"{path}[{key}]",
-                check_required=check_required,
-            )
+            held = _zero(additional) if item is None else item
+            result[key] = clean(held, additional, findings, place.item(key))
         elif additional or not properties:
             result[key] = item
         else:
-            findings.unknown.append(where)
-    if check_required:
-        findings.missing += [
-            required(f"{path}.{key}" if path else key) for key in schema.get("required", []) if key not in result
-        ]
+            findings.unknown.append(place.field(key, owner).path)
     return result
 
 

@@ -22,12 +22,14 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
-from chaos.embedded.api import decode, discovery, podops, streams
+from chaos.embedded.api import decode, discovery, negotiate, podops, streams
 from chaos.embedded.api.audit import AuditLog
 from chaos.embedded.api.auth import Attributes, Authorizer, User, authenticate
 from chaos.embedded.api.errors import StatusError, bad_request, method_not_allowed, no_such_path, not_served
 from chaos.embedded.api.escalation import impersonated, refuse_escalation
 from chaos.embedded.api.metrics import metrics
+from chaos.embedded.api.negotiate import Media
+from chaos.embedded.api.options import is_true
 from chaos.embedded.api.rest import Call, Reply, Rest
 from chaos.embedded.api.reviews import Reviews
 from chaos.embedded.api.spdy import tunnel
@@ -164,7 +166,7 @@ class ApiServer:
             code = response.status
         except StatusError as error:
             code = error.code
-            response = _json(error.status(), error.code)
+            response = _written(error.status(), _form_of_errors(request), error.code)
             if error.retry_after is not None:
                 response.headers["Retry-After"] = str(error.retry_after)
         except ConnectionError:
@@ -217,7 +219,14 @@ class ApiServer:
             if path.startswith("/embedded/"):
                 return await self._embedded(request, path), verb
             return self._static(request, path), verb
-        query = dict(request.query.items())
+        if target.resource == "watch":  # the deprecated way to ask for a watch
+            target = parse_path(path.replace("/watch/", "/", 1))
+            query = dict(request.query.items()) | {"watch": "1"}
+            if target.name:
+                query["fieldSelector"] = f"metadata.name={target.name}"
+                target = replace(target, name="")
+        else:
+            query = dict(request.query.items())
         verb = _verb(request.method, target, query)
         port = ""
         if target.resource in ("pods", "services") and target.subresource == "proxy":
@@ -227,6 +236,10 @@ class ApiServer:
             user, Attributes(verb, target.group, target.resource, target.subresource, target.namespace, target.name)
         )
         call = self._call(user, verb, target, query, request)
+        media = negotiate.choose(
+            request.headers.get("Accept", ""), text=target.subresource in _STREAMING, watching=verb == "watch"
+        )
+        call = replace(call, accept=media.clause)
         if target.subresource in _STREAMING:
             return await self._stream(request, call, target, port), verb
         if verb == "watch":
@@ -235,7 +248,7 @@ class ApiServer:
             call = replace(call, body=await _read(request))
         reply = self._reply(call)
         request["audit"] = reply.audit
-        response = _json(reply.body, reply.code)
+        response = _written(reply.body, media, reply.code)
         for warning in reply.warnings:
             response.headers.add("Warning", "299 - " + orjson.dumps(warning).decode())
         return response, verb
@@ -254,7 +267,7 @@ class ApiServer:
             raise no_such_path()
         if resource.namespaced and not target.namespace and (target.name or verb not in ("list", "watch")):
             raise method_not_allowed() if not target.name else no_such_path()
-        if not target.subresource and verb not in resource.verbs:
+        if (not target.subresource and verb not in resource.verbs) or request.method == "HEAD":
             raise method_not_allowed()
         if target.name in ("", None) and verb in ("update", "patch"):
             raise method_not_allowed()
@@ -269,7 +282,6 @@ class ApiServer:
             target.subresource,
             query,
             request.headers.get("Content-Type", "application/json"),
-            request.headers.get("Accept", ""),
         )
 
     def _reply(self, call: Call) -> Reply:
@@ -335,14 +347,14 @@ class ApiServer:
             await operation(node)
 
     def _static(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
+        parts = path.strip("/").split("/")
+        if parts[0] in ("healthz", "livez", "readyz"):
+            return _health(parts, request.query)
         if request.method not in ("GET", "HEAD"):
             raise method_not_allowed()
-        parts = path.strip("/").split("/")
         whole = "as=APIGroupDiscoveryList" in request.headers.get("Accept", "") and "v=v2" in request.headers.get(
             "Accept", ""
         )
-        if parts[0] in ("healthz", "livez", "readyz"):
-            return web.Response(text="ok")
         if parts == ["version"]:
             return _json(discovery.VERSION)
         if parts in (["api"], ["apis"]):
@@ -353,8 +365,9 @@ class ApiServer:
         if parts[0] == "api" and len(parts) == 2:
             return _found(discovery.resource_list("", parts[1]))
         if parts[0] == "apis" and len(parts) == 2:
-            return _found(discovery.api_group(parts[1]))
-        if parts[0] == "apis" and len(parts) == 3:
+            known = discovery.api_group(parts[1])
+            return _json(known) if known is not None else _text("404 page not found\n", 404)
+        if parts[0] == "apis" and len(parts) == 3 and discovery.api_group(parts[1]) is not None:
             return _found(discovery.resource_list(parts[1], parts[2]))
         if parts == ["openapi", "v3"]:
             return _json(discovery.openapi_index())
@@ -363,11 +376,12 @@ class ApiServer:
             document = discovery.openapi(group, version)
             if document is not None:
                 return web.Response(body=document, content_type="application/json")
+            return web.Response(status=404, headers={"Content-Type": ""})
         if parts == [""]:
             return _json(
                 {"paths": ["/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v3", "/readyz", "/version"]}
             )
-        raise no_such_path()
+        return _text("404 page not found\n", 404)
 
     # ---- streams
 
@@ -451,12 +465,22 @@ class ApiServer:
         return response
 
 
+_CHECKS: Final = ("ping", "log", "etcd", "informer-sync")  # by name, of /healthz, /livez and /readyz
+
+
+def _health(parts: Sequence[str], query: Mapping[str, str]) -> web.Response:
+    if len(parts) > 2 or (len(parts) == 2 and parts[1] not in _CHECKS):
+        return _text("404 page not found\n", 404)
+    if "verbose" in query and len(parts) == 1:
+        lines = [f"[+]{check} {'excluded: ' if check == query.get('exclude') else ''}ok\n" for check in _CHECKS]
+        return _text("".join(lines) + f"{parts[0]} check passed\n")
+    return _text("ok")
+
+
 def _verb(method: str, target: Target, query: Mapping[str, str]) -> str:
     verb = _VERBS[method]
     if verb == "get" and not target.name:
-        return "watch" if query.get("watch", "") in ("1", "true", "True") else "list"
-    if verb == "get" and query.get("watch", "") in ("1", "true", "True") and not target.subresource:
-        return "watch"
+        return "watch" if is_true(query, "watch") else "list"
     return "deletecollection" if verb == "delete" and not target.name else verb
 
 
@@ -479,6 +503,25 @@ async def _read(request: web.BaseRequest) -> bytes:
         if len(body) > decode.MAX_BODY:
             raise StatusError(413, f"Request entity too large: limit is {decode.MAX_BODY}")
     return bytes(body)
+
+
+def _written(body: Any, media: Media, code: int = 200) -> web.Response:
+    content, kind = negotiate.written(body, media)
+    headers = {"Content-Type": kind, "Cache-Control": "no-cache, private"}
+    return web.Response(body=content, status=code, headers=headers)
+
+
+def _form_of_errors(request: web.BaseRequest) -> Media:
+    """An error is told as the answer would have been, if that can be."""
+    try:
+        return replace(negotiate.choose(request.headers.get("Accept", ""), text=True), clause="")
+    except StatusError:
+        return Media()
+
+
+def _text(text: str, code: int = 200) -> web.Response:
+    headers = {"Cache-Control": "no-cache, private", "X-Content-Type-Options": "nosniff"}
+    return web.Response(text=text, status=code, headers=headers)
 
 
 def _json(body: Any, code: int = 200, *, content_type: str = "application/json") -> web.Response:

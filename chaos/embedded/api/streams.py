@@ -16,11 +16,12 @@ from typing import Any, Final
 
 from aiohttp import WSMsgType, web
 
-from chaos.embedded.api.errors import StatusError, bad_request, not_served
-from chaos.embedded.api.rest import Call, _natural
+from chaos.embedded.api.errors import Cause, StatusError, bad_request, invalid, not_allowed, not_served, wrong
+from chaos.embedded.api.options import is_true, number
+from chaos.embedded.api.rest import Call
 from chaos.embedded.clock import parse_time
 from chaos.embedded.node_api import ExecSession, Kubelet, LogOptions
-from chaos.embedded.resources import Object
+from chaos.embedded.resources import Object, Resource
 
 STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
 _EXEC_PROTOCOLS: Final = ("v5.channel.k8s.io", "v4.channel.k8s.io")
@@ -93,26 +94,49 @@ def _no_log(pod: Object, container: str, *, previous: bool) -> StatusError:
     return bad_request(f'container "{container}" in pod "{name}" is waiting to start: {reason}')
 
 
+_POD_LOG_OPTIONS: Final = Resource("", "v1", "PodLogOptions", "podlogoptions")
+
+
+def _log_options(query: Mapping[str, str], name: str, now: datetime) -> LogOptions:
+    """What a log is asked for; StatusError 400 for what is no number or time, 422 for what makes no sense."""
+    since, tail, most = (number(query, one) for one in ("sinceSeconds", "tailLines", "limitBytes"))
+    seconds = None if since is None else float(since)
+    causes: list[Cause] = []
+    if tail is not None and tail < 0:
+        causes.append(wrong("tailLines", tail, "must be greater than or equal to 0"))
+    if most is not None and most < 1:
+        causes.append(wrong("limitBytes", most, "must be greater than 0"))
+    if since is not None and "sinceTime" in query:
+        causes.append(not_allowed("[]", "at most one of `sinceTime` or `sinceSeconds` may be specified"))
+    elif since is not None and since < 1:
+        causes.append(wrong("sinceSeconds", since, "must be greater than 0"))
+    if "stream" in query:
+        causes.append(not_allowed("stream", "may not be specified"))
+    if "sinceTime" in query:
+        text = query["sinceTime"]
+        try:
+            seconds = max(0.0, (now - parse_time(text)).total_seconds())
+        except (ValueError, TypeError):
+            layout = "2006-01-02T15:04:05Z07:00"
+            raise bad_request(f'parsing time "{text}" as "{layout}": cannot parse "{text}" as "2006"') from None
+    if causes:
+        raise invalid(_POD_LOG_OPTIONS, name, causes)
+    return LogOptions(
+        follow=is_true(query, "follow"),
+        previous=is_true(query, "previous"),
+        timestamps=is_true(query, "timestamps"),
+        tail_lines=tail,
+        since_seconds=seconds,
+        limit_bytes=most,
+    )
+
+
 def log_chunks(kubelets: Mapping[str, Kubelet], pod: Object, call: Call, now: datetime) -> AsyncIterator[bytes]:
     """The log, as asked for in the query; raises StatusError at the first chunk."""
     query = call.query
+    options = _log_options(query, pod["metadata"]["name"], now)
     container = container_of(pod, query.get("container", ""))
-    since = _natural(query.get("sinceSeconds", ""), "sinceSeconds")
-    seconds = None if since is None else float(since)
-    if "sinceTime" in query:
-        try:
-            seconds = max(0.0, (now - parse_time(query["sinceTime"])).total_seconds())
-        except (ValueError, TypeError):
-            raise bad_request(f"sinceTime: {query['sinceTime']!r} is not an RFC 3339 time") from None
-    previous = _true(query, "previous")
-    options = LogOptions(
-        follow=_true(query, "follow"),
-        previous=previous,
-        timestamps=_true(query, "timestamps"),
-        tail_lines=_natural(query.get("tailLines", ""), "tailLines"),
-        since_seconds=seconds,
-        limit_bytes=_natural(query.get("limitBytes", ""), "limitBytes"),
-    )
+    previous = options.previous
     if not pod["spec"].get("nodeName"):
         raise _no_log(pod, container, previous=previous)
     kubelet = kubelet_of(kubelets, pod)

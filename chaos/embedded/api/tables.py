@@ -5,10 +5,11 @@ Follows k8s.io/kubernetes/pkg/printers/internalversion.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
+from chaos.embedded.api.errors import bad_request
 from chaos.embedded.clock import parse_time
 from chaos.embedded.resources import Object, Resource
 
@@ -440,6 +441,17 @@ def columns(resource: Resource) -> list[dict[str, Any]]:
         "priority": 0,
     }
     return [name, *(_column(text) for text in _KINDS.get(resource.kind, ("Age", None))[0].split())]
+
+
+def included(query: Mapping[str, str]) -> str:
+    """`includeObject` of a query; StatusError 400."""
+    asked = query.get("includeObject", "Metadata") or "Metadata"
+    if asked not in ("None", "Metadata", "Object"):
+        raise bad_request(
+            f'Unable to convert to Table as requested: includeObject: Invalid value: "{asked}": '
+            "must be 'Metadata', 'Object', 'None', or empty"
+        )
+    return asked
 
 
 def row(resource: Resource, obj: Object, now: datetime, include: str) -> dict[str, Any]:

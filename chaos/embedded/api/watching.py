@@ -12,10 +12,10 @@ from typing import Any, Final
 
 import orjson
 
-from chaos.embedded.api import tables
+from chaos.embedded.api import options, tables
 from chaos.embedded.api.convert import to_events_group
-from chaos.embedded.api.errors import StatusError, bad_request
-from chaos.embedded.api.rest import Call, Rest, _natural, wants_metadata, wants_table
+from chaos.embedded.api.errors import StatusError
+from chaos.embedded.api.rest import Call, Rest, wants_metadata, wants_table
 from chaos.embedded.api.selectors import Predicate
 from chaos.embedded.resources import EVENTS_EVENT, Object
 from chaos.embedded.store import Expired, WatchEvent
@@ -56,7 +56,7 @@ class Lines:
                 call.stored,
                 [obj],
                 self._rest.clock.now(),
-                call.query.get("includeObject", "Metadata"),
+                tables.included(call.query),
                 {"resourceVersion": obj["metadata"]["resourceVersion"]},
                 header=header,
             )
@@ -65,7 +65,7 @@ class Lines:
         return to_events_group(obj) if call.resource is EVENTS_EVENT else obj
 
     def bookmark(self, version: int, *, initial_end: bool = False) -> bytes:
-        meta: dict[str, Any] = {"resourceVersion": str(version), "creationTimestamp": None}
+        meta: dict[str, Any] = {"resourceVersion": str(version)}
         if initial_end:
             meta["annotations"] = {"k8s.io/initial-events-end": "true"}
         resource = self._call.resource
@@ -85,16 +85,20 @@ def error_line(error: StatusError) -> bytes:
     return orjson.dumps({"type": "ERROR", "object": error.status()}) + b"\n"
 
 
+def _since(query: Mapping[str, str]) -> int | None:
+    """The version to watch from, which may lie ahead; StatusError 500 for what is no number, as Kubernetes has it."""
+    return options.version_asked(query, 1 << 63, listing=False)
+
+
 async def watch_lines(rest: Rest, call: Call) -> AsyncGenerator[bytes, None]:
     """Lines until the call's time is over; raises StatusError before the first line for a bad request."""
     query = call.query
     predicate, lines = rest.predicate(call), Lines(rest, call)
-    since = _natural(query.get("resourceVersion", ""), "resourceVersion")
-    seconds = min(float(_natural(query.get("timeoutSeconds", ""), "timeoutSeconds") or LONGEST), LONGEST)
-    bookmarks = query.get("allowWatchBookmarks", "") in ("true", "1")
-    initial = query.get("sendInitialEvents", "") in ("true", "1")
-    if initial and (query.get("resourceVersionMatch") != "NotOlderThan" or not bookmarks):
-        raise bad_request("sendInitialEvents requires resourceVersionMatch=NotOlderThan and allowWatchBookmarks=true")
+    options.check_list(query, watching=True)
+    since = _since(query)
+    seconds = min(float(options.number(query, "timeoutSeconds") or LONGEST), LONGEST)
+    bookmarks = options.is_true(query, "allowWatchBookmarks")
+    initial = options.is_true(query, "sendInitialEvents")
     yield b""  # the request is good: the answer may begin
     fresh = initial or not since
     try:

@@ -29,6 +29,7 @@ def all_controllers(store: Store, clock: Clock, root_ca: str) -> list[Controller
     from chaos.embedded.controllers.job import JobController
     from chaos.embedded.controllers.namespaces import NamespaceController, NamespaceDefaults
     from chaos.embedded.controllers.nodes import NodeLifecycle, PodCollector, TaintEviction
+    from chaos.embedded.controllers.quotas import QuotaUsage
     from chaos.embedded.controllers.replicaset import ReplicaSetController
     from chaos.embedded.controllers.scheduler import Scheduler
     from chaos.embedded.controllers.statefulset import StatefulSetController
@@ -48,6 +49,7 @@ def all_controllers(store: Store, clock: Clock, root_ca: str) -> list[Controller
         TaintEviction,
         PodCollector,
         DisruptionController,
+        QuotaUsage,
         JobTtl,
         EventExpiry,
     )

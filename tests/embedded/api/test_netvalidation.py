@@ -73,7 +73,7 @@ def test_networks_lose_their_overlaps_and_host_bits_before_they_become_a_set() -
     ("change", "field"),
     [
         ({"endpoints": [{"addresses": ["10.0.0.1 } accept"]}]}, "endpoints[0].addresses[0]"),
-        ({"endpoints": [{"addresses": ["fd00::1"]}]}, "endpoints[0].addresses[0]"),
+        ({"endpoints": [{"addresses": ["fd00::1"]}]}, "endpoints[0].addresses"),
         ({"endpoints": [{"addresses": []}]}, "endpoints[0].addresses"),
         ({"addressType": "IPX"}, "addressType"),
         ({"ports": [{"port": 70000}]}, "ports[0].port"),

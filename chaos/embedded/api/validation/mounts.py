@@ -9,22 +9,41 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from chaos.embedded.api.errors import duplicate, not_allowed, required, unsupported, wrong
+from chaos.embedded.api.errors import dangling, not_allowed, required, unsupported, wrong
 from chaos.embedded.api.validation.names import Causes
+from chaos.embedded.api.validation.references import FILE_FIELDS, field_reference, resource_reference
 from chaos.embedded.quantity import parse_quantity
 
 _MODE: Final = "must be a number between 0 and 0777 (octal), both inclusive"
 _NO_BACKSTEPS: Final = "must not contain '..'"
 _HOST_TYPES: Final = (
     "",
-    "DirectoryOrCreate",
-    "Directory",
-    "FileOrCreate",
-    "File",
-    "Socket",
-    "CharDevice",
     "BlockDevice",
+    "CharDevice",
+    "Directory",
+    "DirectoryOrCreate",
+    "File",
+    "FileOrCreate",
+    "Socket",
 )
+_SOURCES: Final = ("emptyDir", "hostPath", "secret", "nfs", "persistentVolumeClaim", "downwardAPI", "configMap")
+_NEEDED: Final[Mapping[str, tuple[str, ...]]] = {
+    "persistentVolumeClaim": ("claimName",),
+    "nfs": ("server", "path"),
+    "iscsi": ("targetPortal", "iqn"),
+    "glusterfs": ("endpoints", "path"),
+    "gcePersistentDisk": ("pdName",),
+    "awsElasticBlockStore": ("volumeID",),
+    "gitRepo": ("repository",),
+    "rbd": ("monitors", "image"),
+    "cephfs": ("monitors",),
+    "azureFile": ("secretName", "shareName"),
+    "azureDisk": ("diskName", "diskURI"),
+    "flexVolume": ("driver",),
+    "csi": ("driver",),
+    "image": ("reference",),
+    "ephemeral": ("volumeClaimTemplate",),
+}
 _PROPAGATION: Final = ("Bidirectional", "HostToContainer", "None")
 
 
@@ -32,11 +51,10 @@ def local_path(path: str, field: str) -> Causes:
     """A file's place in a volume: relative, without backsteps, not one of the names that the kubelet uses."""
     if not path:
         yield required(field)
-        return
     yield from descending_path(path, field)
     if path.startswith("..") and ".." not in path.split("/"):
         yield wrong(field, path, "must not start with '..'")
-    elif path.split("/")[-1] in ("", "."):
+    elif path and path.split("/")[-1] in ("", "."):
         yield wrong(field, path, "must name a file")
 
 
@@ -60,58 +78,76 @@ def file_mode(holder: Mapping[str, Any], name: str, field: str) -> Causes:
 
 def volume_source(volume: Mapping[str, Any], where: str) -> Causes:
     """What a volume is made of, in its place `where`."""
-    if (host := volume.get("hostPath")) is not None:
-        if not host.get("path"):
-            yield required(f"{where}.hostPath.path")
-        yield from no_backsteps(host.get("path") or "", f"{where}.hostPath.path")
-        if host.get("path") and not host["path"].startswith("/"):
-            yield wrong(f"{where}.hostPath.path", host["path"], "must be an absolute path")
-        if (host.get("type") or "") not in _HOST_TYPES:
-            yield unsupported(f"{where}.hostPath.type", host["type"], _HOST_TYPES)
-    if (empty := volume.get("emptyDir")) is not None:
-        if empty.get("medium", "") not in ("", "Memory") and not str(empty["medium"]).startswith("HugePages"):
-            yield unsupported(f"{where}.emptyDir.medium", empty["medium"], ("", "Memory"))
-        if "sizeLimit" in empty:
-            yield from _size(empty["sizeLimit"], f"{where}.emptyDir.sizeLimit")
-    for kind in ("configMap", "secret"):
-        if (source := volume.get(kind)) is not None:
-            name = "name" if kind == "configMap" else "secretName"
+    kinds = [kind for kind in (*_SOURCES, *(key for key in volume if key not in (*_SOURCES, "name"))) if kind in volume]
+    for kind in kinds[1:]:
+        yield not_allowed(f"{where}.{kind}", "may not specify more than 1 volume type")
+    if not kinds:
+        yield required(where, "must specify a volume type")
+        return
+    kind, source, field = kinds[0], volume[kinds[0]], f"{where}.{kinds[0]}"
+    if kind == "hostPath":
+        yield from _host_path(source, field)
+    elif kind == "emptyDir":
+        if source.get("medium", "") not in ("", "Memory") and not str(source["medium"]).startswith("HugePages"):
+            yield unsupported(f"{field}.medium", source["medium"], ("", "Memory"))
+        if parse_quantity(source.get("sizeLimit", 0)) < 0:
+            yield not_allowed(f"{field}.sizeLimit", "SizeLimit field must be a valid resource quantity")
+    elif kind in ("configMap", "secret"):
+        name = "name" if kind == "configMap" else "secretName"
+        if not source.get(name):
+            yield required(f"{field}.{name}")
+        yield from file_mode(source, "defaultMode", field)
+        yield from _keys(source, field)
+    elif kind == "downwardAPI":
+        yield from file_mode(source, "defaultMode", field)
+        for item in source.get("items") or []:
+            yield from _file(item, field)
+    elif kind == "projected":
+        yield from _projected(source, field)
+    else:
+        for name in _NEEDED.get(kind, ()):
             if not source.get(name):
-                yield required(f"{where}.{kind}.{name}")
-            yield from file_mode(source, "defaultMode", f"{where}.{kind}")
-            yield from _keys(source, f"{where}.{kind}")
-    if (source := volume.get("downwardAPI")) is not None:
-        yield from file_mode(source, "defaultMode", f"{where}.downwardAPI")
-        yield from _fields(source, f"{where}.downwardAPI")
-    if (projected := volume.get("projected")) is not None:
-        yield from _projected(projected, f"{where}.projected")
+                yield required(f"{field}.{name}")
+        if kind == "nfs" and not str(source.get("path", "")).startswith("/"):
+            yield wrong(f"{field}.path", source.get("path", ""), "must be an absolute path")
 
 
-def _size(value: Any, field: str) -> Causes:
-    try:
-        if parse_quantity(value) < 0:
-            yield wrong(field, str(value), "must be greater than or equal to 0")
-    except (ValueError, OverflowError):
-        yield wrong(field, value, "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*)$'")
+def _host_path(source: Mapping[str, Any], field: str) -> Causes:
+    path = source.get("path") or ""
+    if not path:
+        yield required(f"{field}.path")
+        return
+    yield from no_backsteps(path, f"{field}.path")
+    if not path.startswith("/"):
+        yield wrong(f"{field}.path", path, "must be an absolute path")
+    if (source.get("type") or "") not in _HOST_TYPES:
+        yield unsupported(f"{field}.type", source["type"], _HOST_TYPES)
 
 
 def _keys(source: Mapping[str, Any], where: str) -> Causes:
     for index, item in enumerate(source.get("items") or []):
-        if not item.get("key"):
-            yield required(f"{where}.items[{index}].key")
-        yield from local_path(item.get("path") or "", f"{where}.items[{index}].path")
-        yield from file_mode(item, "mode", f"{where}.items[{index}]")
+        yield from _key(item, f"{where}.items[{index}]")
 
 
-def _fields(source: Mapping[str, Any], where: str) -> Causes:
-    for index, item in enumerate(source.get("items") or []):
-        field = f"{where}.items[{index}]"
-        yield from local_path(item.get("path") or "", f"{field}.path")
-        yield from file_mode(item, "mode", field)
-        if item.get("fieldRef") and item.get("resourceFieldRef"):
+def _key(item: Mapping[str, Any], where: str) -> Causes:
+    if not item.get("key"):
+        yield required(f"{where}.key")
+    yield from local_path(item.get("path") or "", f"{where}.path")
+    yield from file_mode(item, "mode", where)
+
+
+def _file(item: Mapping[str, Any], field: str) -> Causes:
+    """One file of the downward API. Kubernetes does not number them in its fields."""
+    yield from local_path(item.get("path") or "", f"{field}.path")
+    if "fieldRef" in item:
+        yield from field_reference(item["fieldRef"], f"{field}.fieldRef", FILE_FIELDS)
+        if "resourceFieldRef" in item:
             yield wrong(field, "resource", "fieldRef and resourceFieldRef can not be specified simultaneously")
-        elif not item.get("fieldRef") and not item.get("resourceFieldRef"):
-            yield required(field, "one of fieldRef and resourceFieldRef is required")
+    elif "resourceFieldRef" in item:
+        yield from resource_reference(item["resourceFieldRef"], f"{field}.resourceFieldRef", in_volume=True)
+    else:
+        yield required(field, "one of fieldRef and resourceFieldRef is required")
+    yield from file_mode(item, "mode", field)
 
 
 def _projected(projected: Mapping[str, Any], where: str) -> Causes:
@@ -119,54 +155,103 @@ def _projected(projected: Mapping[str, Any], where: str) -> Causes:
     taken: set[str] = set()
     for index, source in enumerate(projected.get("sources") or []):
         field = f"{where}.sources[{index}]"
-        kinds = [kind for kind in source if source[kind] is not None]
-        if len(kinds) > 1:
-            yield not_allowed(field, "may not specify more than 1 volume type")
-        paths: list[str] = []
-        for kind in ("configMap", "secret"):
+        for kind in ("secret", "configMap"):
             if (body := source.get(kind)) is not None:
                 if not body.get("name"):
                     yield required(f"{field}.{kind}.name")
-                yield from _keys(body, f"{field}.{kind}")
-                paths += [item.get("path") or "" for item in body.get("items") or []]
+                for number, item in enumerate(body.get("items") or []):
+                    yield from _key(item, f"{field}.{kind}.items[{number}]")
+                    yield from _conflict(item.get("path", ""), taken, where, body.get("name", ""))
         if (body := source.get("downwardAPI")) is not None:
-            yield from _fields(body, f"{field}.downwardAPI")
-            paths += [item.get("path") or "" for item in body.get("items") or []]
+            for item in body.get("items") or []:
+                yield from _file(item, f"{field}.downwardAPI")
+                yield from _conflict(item.get("path", ""), taken, where, item.get("path", ""))
         if (token := source.get("serviceAccountToken")) is not None:
-            seconds = token.get("expirationSeconds", 3600)
-            if seconds < 600:
-                yield wrong(
-                    f"{field}.serviceAccountToken.expirationSeconds",
-                    seconds,
-                    "may not specify a duration less than 10 minutes",
-                )
-            elif seconds > 1 << 32:
-                yield wrong(
-                    f"{field}.serviceAccountToken.expirationSeconds",
-                    seconds,
-                    "may not specify a duration larger than 2^32 seconds",
-                )
-            yield from local_path(token.get("path") or "", f"{field}.serviceAccountToken.path")
-            paths.append(token.get("path") or "")
-        for path in paths:
-            if path and path in taken:
-                yield duplicate(f"{field}.path", path)
-            taken.add(path)
+            yield from _token(token, f"{field}.serviceAccountToken", where)
+        if len([kind for kind in source if source[kind] is not None]) > 1:
+            yield not_allowed(field, "may not specify more than 1 volume type per source")
 
 
-def mount(mount: Mapping[str, Any], where: str) -> Causes:
-    """One of a container's volumeMounts."""
-    path = mount.get("mountPath") or ""
+def _conflict(path: str, taken: set[str], field: str, shown: str) -> Causes:
+    if path and path in taken:
+        yield wrong(field, shown, "conflicting duplicate paths")
+    taken.add(path)
+
+
+def _token(token: Mapping[str, Any], field: str, volume: str) -> Causes:
+    seconds = token.get("expirationSeconds", 3600)
+    if seconds < 600:
+        yield wrong(f"{field}.expirationSeconds", seconds, "may not specify a duration less than 10 minutes")
+    if seconds > 1 << 32:
+        yield wrong(f"{field}.expirationSeconds", seconds, "may not specify a duration larger than 2^32 seconds")
+    yield from local_path(token.get("path") or "", f"{volume}.path")
+
+
+def volume_mounts(container: Mapping[str, Any], field: str, volumes: Mapping[str, Any]) -> Causes:
+    """A container's volumeMounts, of the volumes that its pod has."""
+    devices = {one.get("name"): one.get("devicePath") for one in container.get("volumeDevices") or []}
+    seen: set[str] = set()
+    for index, one in enumerate(container.get("volumeMounts") or []):
+        where, name, path = f"{field}[{index}]", one.get("name", ""), one.get("mountPath", "")
+        if not name:
+            yield required(f"{where}.name")
+        if name not in volumes:
+            yield dangling(f"{where}.name", name)
+        if not path:
+            yield required(f"{where}.mountPath")
+        if path in seen:
+            yield wrong(f"{where}.mountPath", path, "must be unique")
+        seen.add(path)
+        if name in devices:
+            yield wrong(f"{where}.name", name, "must not already exist in volumeDevices")
+        if path in devices.values():
+            yield wrong(f"{where}.mountPath", path, "must not already exist as a path in volumeDevices")
+        yield from mount(one, where, field, container)
+
+
+def volume_devices(container: Mapping[str, Any], field: str, volumes: Mapping[str, Any]) -> Causes:
+    for index, one in enumerate(container.get("volumeDevices") or []):
+        where, name, path = f"{field}[{index}]", one.get("name", ""), one.get("devicePath", "")
+        if not name:
+            yield required(f"{where}.name")
+        if name not in volumes:
+            yield dangling(f"{where}.name", name)
+        elif not volumes[name].keys() & {"persistentVolumeClaim", "ephemeral"}:
+            words = "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode"
+            yield wrong(f"{where}.name", name, words)
+        if not path:
+            yield required(f"{where}.devicePath")
+        elif ".." in path.split("/"):
+            yield wrong(f"{where}.devicePath", path, "can not contain backsteps ('..')")
+
+
+def mount(one: Mapping[str, Any], where: str, field: str, container: Mapping[str, Any]) -> Causes:
+    """One of a container's volumeMounts, in its place `where` of the list `field`: Kubernetes tells the list's name
+    for the parts below."""
+    path = one.get("mountPath") or ""
     if ":" in path:
         yield wrong(f"{where}.mountPath", path, "must not contain ':'")
     yield from no_backsteps(path, f"{where}.mountPath")
-    part, expression = mount.get("subPath") or "", mount.get("subPathExpr") or ""
+    part, expression = one.get("subPath") or "", one.get("subPathExpr") or ""
+    yield from descending_path(part, f"{field}.subPath")
     if part and expression:
         yield wrong(f"{where}.subPathExpr", expression, "subPathExpr and subPath are mutually exclusive")
-    yield from descending_path(part, f"{where}.subPath")
-    yield from descending_path(expression, f"{where}.subPathExpr")
-    if mount.get("mountPropagation", "None") not in _PROPAGATION:
-        yield unsupported(f"{where}.mountPropagation", mount["mountPropagation"], _PROPAGATION)
+    yield from descending_path(expression, f"{field}.subPathExpr")
+    way = one.get("mountPropagation")
+    if way is not None and way not in _PROPAGATION:
+        yield unsupported(f"{field}.mountPropagation", way, _PROPAGATION)
+    if way == "Bidirectional" and not (container.get("securityContext") or {}).get("privileged"):
+        words = "Bidirectional mount propagation is available only to privileged containers"
+        yield not_allowed(f"{field}.mountPropagation", words)
+    deep = one.get("recursiveReadOnly")
+    if deep in ("Enabled", "IfPossible"):
+        if not one.get("readOnly"):
+            yield not_allowed(f"{field}.recursiveReadOnly", "may only be specified when readOnly is true")
+        if way not in (None, "None"):
+            words = "may only be specified when mountPropagation is None or not specified"
+            yield not_allowed(f"{field}.recursiveReadOnly", words)
+    elif deep not in (None, "Disabled"):
+        yield unsupported(f"{field}.recursiveReadOnly", deep, ("Disabled", "Enabled", "IfPossible"))
 
 
 def message_path(container: Mapping[str, Any], where: str) -> Causes:

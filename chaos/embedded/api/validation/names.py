@@ -1,124 +1,332 @@
-"""Names, labels and selectors: what every object's metadata must keep to, each rule in Kubernetes' own words."""
+"""Names, labels and selectors: what every object's metadata must keep to, each rule in Kubernetes' own words.
+
+The rules of a single text (`dns_label`, `qualified` and their like) answer with what is wrong with it, nothing when it
+is right (k8s.io/apimachinery/pkg/util/validation, .../api/validate/content).
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from chaos.embedded.api.errors import Cause, not_allowed, required, wrong
+from chaos.embedded.api.errors import Cause, not_allowed, required, too_long, wrong
 from chaos.embedded.resources import Resource
 
-LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
-SUBDOMAIN: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-_DNS1035: Final = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
-_QUALIFIED: Final = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]")
-
-LABEL_RULE: Final = (
-    "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end "
-    "with an "
-    "alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is "
-    "'[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
-)
-SUBDOMAIN_RULE: Final = (
-    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and "
-    "end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*"
-    "[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
-)
-_DNS1035_RULE: Final = (
-    "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, "
-    "and "
-    "end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is "
-    "'[a-z]([-a-z0-9]*[a-z0-9])?')"
-)
-_LABEL_VALUE_RULE: Final = (
-    "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and "
-    "end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for "
-    "validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
-)
-QUALIFIED_RULE: Final = (
-    "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric "
-    "character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is "
-    "'([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
-)
-_FREE_NAMES: Final = ("Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding")
-
 Causes = Iterator[Cause]
+Rule = Callable[[str], list[str]]
+
+_LABEL: Final = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_UNDERSCORED: Final = "_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?"
+_KEY: Final = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
+LABEL: Final = re.compile(_LABEL)
+SUBDOMAIN: Final = re.compile(rf"{_LABEL}(\.{_LABEL})*")
+_CONFIG_KEY: Final = re.compile(r"[-._a-zA-Z0-9]+")
+_LETTERS: Final = "lower case alphanumeric characters"
+_ENDS: Final = "and must start and end with an alphanumeric character"
+_FREE_NAMES: Final = ("Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding")
+_STANDARD_FINALIZERS: Final = ("kubernetes", "orphan", "foregroundDeletion")
+_ANNOTATIONS: Final = 256 * 1024
+NOT_NEGATIVE: Final = "must be greater than or equal to 0"
+MODE_RULE: Final = "must be a number between 0 and 0777 (octal), both inclusive"
+
+
+def _regex(words: str, pattern: str, *examples: str) -> str:
+    shown = " or ".join(f"'{example}', " for example in examples)
+    return f"{words} (e.g. {shown}regex used for validation is '{pattern}')"
+
+
+def _at_most(value: str, limit: int, unit: str = "characters") -> list[str]:
+    return [f"must be no more than {limit} {unit}"] if len(value.encode()) > limit else []
+
+
+def dns_label(value: str) -> list[str]:
+    """RFC 1123: the names of namespaces, containers, volumes."""
+    faults = _at_most(value, 63)
+    if LABEL.fullmatch(value):
+        return faults
+    if SUBDOMAIN.fullmatch(value):
+        return [*faults, "must not contain dots"]
+    words = f"a lowercase RFC 1123 label must consist of {_LETTERS} or '-', {_ENDS}"
+    return [*faults, _regex(words, _LABEL, "my-name", "123-abc")]
+
+
+def dns_1035(value: str) -> list[str]:
+    """RFC 1035: the names of Services."""
+    faults, pattern = _at_most(value, 63), "[a-z]([-a-z0-9]*[a-z0-9])?"
+    if re.fullmatch(pattern, value):
+        return faults
+    words = (
+        f"a DNS-1035 label must consist of {_LETTERS} or '-', start with an alphabetic character, and end with an "
+        "alphanumeric character"
+    )
+    return [*faults, _regex(words, pattern, "my-name", "abc-123")]
+
+
+def dns_subdomain(value: str) -> list[str]:
+    """The names of most objects."""
+    faults = _at_most(value, 253)
+    if SUBDOMAIN.fullmatch(value):
+        return faults
+    words = f"a lowercase RFC 1123 subdomain must consist of {_LETTERS}, '-' or '.', {_ENDS}"
+    return [*faults, _regex(words, rf"{_LABEL}(\.{_LABEL})*", "example.com")]
+
+
+def underscored_subdomain(value: str) -> list[str]:
+    """Search domains of a pod's DNS."""
+    faults, pattern = _at_most(value, 253), rf"{_UNDERSCORED}(\.{_UNDERSCORED})*"
+    if re.fullmatch(pattern, value):
+        return faults
+    words = f"a lowercase RFC 1123 subdomain must consist of {_LETTERS}, '_', '-' or '.', {_ENDS}"
+    return [*faults, _regex(words, pattern, "example.com")]
+
+
+def qualified(value: str) -> list[str]:
+    """A label's key: a name, or a subdomain, a slash and a name."""
+    words = f"must consist of alphanumeric characters, '-', '_' or '.', {_ENDS}"
+    rule = _regex(words, _KEY, "MyName", "my.name", "123-abc")
+    parts = value.split("/")
+    if len(parts) > 2:
+        return [f"a valid label key {rule} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"]
+    faults: list[str] = []
+    if len(parts) == 2:
+        found = dns_subdomain(parts[0]) if parts[0] else ["must be non-empty"]
+        faults += [f"prefix part {one.replace('characters', 'bytes') if 'no more' in one else one}" for one in found]
+    name = parts[-1]
+    if not name:
+        faults.append("name part must be non-empty")
+    faults += [f"name part {one}" for one in _at_most(name, 63, "bytes")]
+    if not re.fullmatch(_KEY, name):
+        faults.append(f"name part {rule}")
+    return faults
+
+
+def label_value(value: str) -> list[str]:
+    faults = _at_most(value, 63, "bytes")
+    if value and not re.fullmatch(_KEY, value):
+        words = f"a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', {_ENDS}"
+        faults.append(_regex(words, f"({_KEY})?", "MyValue", "my_value", "12345"))
+    return faults
+
+
+def config_key(value: str) -> list[str]:
+    """A key of a ConfigMap or Secret."""
+    faults = _at_most(value, 253)
+    if not _CONFIG_KEY.fullmatch(value):
+        words = "a valid config key must consist of alphanumeric characters, '-', '_' or '.'"
+        faults.append(_regex(words, _CONFIG_KEY.pattern, "key.name", "KEY_NAME", "key-name"))
+    if value in (".", ".."):
+        faults.append(f"must not be '{value}'")
+    elif value.startswith(".."):
+        faults.append("must not start with '..'")
+    return faults
+
+
+def path_segment(value: str) -> list[str]:
+    """Names in RBAC: anything that can be a part of a URL's path."""
+    if value in (".", ".."):
+        return [f"may not be '{value}'"]
+    return [f"may not contain '{char}'" for char in "/%" if char in value]
+
+
+def port_name(value: str) -> list[str]:
+    faults = _at_most(value, 15)
+    if not re.fullmatch("[-a-z0-9]+", value):
+        faults.append("must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)")
+    if not re.search("[a-z]", value):
+        faults.append("must contain at least one letter (a-z)")
+    if "--" in value:
+        faults.append("must not contain consecutive hyphens")
+    if value and "-" in (value[0], value[-1]):
+        faults.append("must not begin or end with a hyphen")
+    return faults
+
+
+def env_name(value: str) -> list[str]:
+    if not value:
+        return ["environment variable name must be non-empty"]
+    if all(" " <= char <= "~" and char != "=" for char in value):
+        return []
+    return ["a valid environment variable name must consist only of printable ASCII characters other than '='"]
+
+
+def percent(value: str) -> list[str]:
+    if re.fullmatch("[0-9]+%", value):
+        return []
+    words = "a valid percent string must be a numeric string followed by an ending '%'"
+    return [_regex(words, "[0-9]+%", "1%", "93%")]
+
+
+def header_name(value: str) -> list[str]:
+    if re.fullmatch("[-A-Za-z0-9]+", value):
+        return []
+    words = "a valid HTTP header must consist of alphanumeric characters or '-'"
+    return [_regex(words, "[-A-Za-z0-9]+", "X-Header-Name")]
+
+
+def domain_path(value: str) -> list[str]:
+    """`acme.io/foo`: a domain and a path (`managedBy` of a Job)."""
+    domain, slash, path = value.partition("/")
+    if not value:
+        return ["must be non-empty"]
+    if not slash or not domain or not path:
+        return ['must be a domain-prefixed path (such as "acme.io/foo")']
+    return dns_subdomain(domain)
+
+
+# ---- causes
+
+
+def each(field: str, value: Any, faults: Iterable[str]) -> Causes:
+    """A cause for each fault of a text."""
+    for fault in faults:
+        yield wrong(field, value, fault)
+
+
+def named(value: str, field: str, rule: Rule) -> Causes:
+    """What must be there and keep to a rule."""
+    if value:
+        yield from each(field, value, rule(value))
+    else:
+        yield required(field)
+
+
+def in_range(value: int, field: str, low: int, high: int) -> Causes:
+    if not low <= value <= high:
+        yield wrong(field, value, f"must be between {low} and {high}, inclusive")
+
+
+def port_number(value: int, field: str) -> Causes:
+    yield from in_range(value, field, 1, 65535)
+
+
+def port(value: Any, field: str) -> Causes:
+    """A port's number or name."""
+    if isinstance(value, str):
+        yield from each(field, value, port_name(value))
+    else:
+        yield from port_number(value or 0, field)
+
+
+def not_negative(value: int | None, field: str) -> Causes:
+    if (value or 0) < 0:
+        yield wrong(field, value, NOT_NEGATIVE)
 
 
 def validate_meta(resource: Resource, meta: Mapping[str, Any]) -> Causes:
     """Name, labels, annotations, owner references, finalizers."""
-    name, generated = meta.get("name"), meta.get("generateName")
-    if not name and not generated:
+    rule = _name_rule(resource)
+    generated, name = meta.get("generateName", ""), meta.get("name", "")
+    if generated:
+        masked = f"{generated[:-2]}a" if len(generated) > 1 and generated.endswith("-") else generated
+        yield from each("metadata.generateName", generated, rule(masked))
+    if name:
+        yield from each("metadata.name", name, rule(name))
+    else:
         yield required("metadata.name", "name or generateName is required")
-    elif name:
-        yield from _object_name(resource, name)
-    elif len(generated or "") > 250 or (resource.kind not in _FREE_NAMES and not SUBDOMAIN.fullmatch(f"{generated}x")):
-        yield wrong("metadata.generateName", generated, SUBDOMAIN_RULE)
+    if resource.namespaced and "namespace" in meta:
+        yield from each("metadata.namespace", meta["namespace"], dns_label(meta["namespace"]))
     yield from validate_labels(meta.get("labels") or {}, "metadata.labels")
-    size = 0
-    for key, value in (meta.get("annotations") or {}).items():
-        size += len(key) + len(value)
-        if not is_qualified(key.lower()):
-            yield wrong("metadata.annotations", key, QUALIFIED_RULE)
-    if size > 256 * 1024:
-        yield Cause("FieldValueTooLong", "metadata.annotations", "Too long: may not be more than 262144 bytes")
-    for index, owner in enumerate(meta.get("ownerReferences") or []):
-        for field in ("apiVersion", "kind", "name", "uid"):
-            if not owner.get(field):
-                yield wrong(f"metadata.ownerReferences[{index}].{field}", "", "must not be empty")
-    if sum(bool(owner.get("controller")) for owner in meta.get("ownerReferences") or []) > 1:
-        yield wrong(
-            "metadata.ownerReferences",
-            len(meta["ownerReferences"]),
-            "Only one reference can have Controller set to true",
-        )
-    for finalizer in meta.get("finalizers") or []:
-        if not is_qualified(finalizer):
-            yield wrong("metadata.finalizers", finalizer, QUALIFIED_RULE)
+    yield from validate_annotations(meta.get("annotations") or {}, "metadata.annotations")
+    yield from _owners(meta.get("ownerReferences") or [])
+    yield from _finalizers(meta.get("finalizers") or [])
 
 
-def _object_name(resource: Resource, name: str) -> Causes:
+def _name_rule(resource: Resource) -> Rule:
     if resource.kind in _FREE_NAMES:
-        if "/" in name or "%" in name or name in (".", ".."):
-            yield wrong("metadata.name", name, "may not be '.' or '..' and may not contain '/' or '%'")
-    elif resource.kind == "Service":
-        if not _DNS1035.fullmatch(name) or len(name) > 63:
-            yield wrong("metadata.name", name, _DNS1035_RULE)
-    elif resource.kind == "Namespace":
-        if not LABEL.fullmatch(name) or len(name) > 63:
-            yield wrong("metadata.name", name, LABEL_RULE)
-    elif not SUBDOMAIN.fullmatch(name) or len(name) > 253:
-        yield wrong("metadata.name", name, SUBDOMAIN_RULE)
+        return path_segment
+    return {"Service": dns_1035, "Namespace": dns_label}.get(resource.kind, dns_subdomain)
 
 
-def is_qualified(key: str) -> bool:
-    prefix, slash, name = key.rpartition("/")
-    return bool(_QUALIFIED.fullmatch(name)) and len(name) <= 63 and (not slash or bool(SUBDOMAIN.fullmatch(prefix)))
+def validate_annotations(annotations: Mapping[str, str], field: str) -> Causes:
+    for key in annotations:
+        yield from each(field, key, qualified(key.lower()))
+    if sum(len(key.encode()) + len(value.encode()) for key, value in annotations.items()) > _ANNOTATIONS:
+        yield too_long(field, _ANNOTATIONS)
+
+
+def _owners(owners: list[Any]) -> Causes:
+    field, first = "metadata.ownerReferences", ""
+    for owner in owners:
+        for name, words in (("apiVersion", "version "), ("kind", ""), ("name", ""), ("uid", "")):
+            if not owner.get(name):
+                yield wrong(f"{field}.{name}", "", f"{words}must not be empty")
+        if owner.get("apiVersion") == "v1" and owner.get("kind") == "Event":
+            yield wrong(field, owner, "/v1, Kind=Event is disallowed from being an owner")
+        if owner.get("controller"):
+            this = f"{owner.get('kind', '')}/{owner.get('name', '')}"
+            if first:
+                yield wrong(
+                    field,
+                    owners,
+                    'Only one reference can have Controller set to true. Found "true" in references for '
+                    f"{first} and {this}",
+                )
+            first = first or this
+
+
+def _finalizers(finalizers: list[str]) -> Causes:
+    field = "metadata.finalizers"
+    for one in finalizers:
+        yield from each(field, one, qualified(one))
+    if "orphan" in finalizers and "foregroundDeletion" in finalizers:
+        yield wrong(field, finalizers, "finalizer orphan and foregroundDeletion cannot be both set")
+    for index, one in enumerate(finalizers):
+        if "/" not in one and one not in _STANDARD_FINALIZERS:
+            yield wrong(f"{field}[{index}]", one, "name is neither a standard finalizer name nor is it fully qualified")
+
+
+def meta_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Causes:
+    """What no update may do to an object's metadata."""
+    if "deletionTimestamp" in old:
+        fresh = sorted(set(new.get("finalizers") or []) - set(old.get("finalizers") or []))
+        if fresh:
+            listed = ", ".join(f'"{one}"' for one in fresh)
+            yield not_allowed(
+                "metadata.finalizers",
+                "no new finalizers can be added if the object is being deleted, found new finalizers "
+                f"[]string{{{listed}}}",
+            )
 
 
 def validate_label(name: str, field: str) -> Causes:
-    if not name:
-        yield required(field)
-    elif not LABEL.fullmatch(name) or len(name) > 63:
-        yield wrong(field, name, LABEL_RULE)
+    """A DNS label that must be there."""
+    yield from named(name, field, dns_label)
+
+
+def validate_label_name(key: str, field: str) -> Causes:
+    yield from each(field, key, qualified(key))
 
 
 def validate_labels(labels: Mapping[str, str], field: str) -> Causes:
-    for key, value in labels.items():
-        if not is_qualified(key):
-            yield wrong(field, key, QUALIFIED_RULE)
-        if value and (not _QUALIFIED.fullmatch(value) or len(value) > 63):
-            yield wrong(field, value, _LABEL_VALUE_RULE)
+    for key, value in sorted(labels.items()):
+        yield from each(field, key, qualified(key))
+        yield from each(field, value, label_value(value))
 
 
-def validate_label_selector(selector: Mapping[str, Any], field: str) -> Causes:
+def validate_label_selector(selector: Mapping[str, Any] | None, field: str) -> Causes:
+    selector = selector or {}
     yield from validate_labels(selector.get("matchLabels") or {}, f"{field}.matchLabels")
     for index, item in enumerate(selector.get("matchExpressions") or []):
-        where, operator = f"{field}.matchExpressions[{index}]", item.get("operator")
-        if operator not in ("In", "NotIn", "Exists", "DoesNotExist"):
+        where, operator = f"{field}.matchExpressions[{index}]", item.get("operator", "")
+        if operator in ("In", "NotIn"):
+            if not item.get("values"):
+                yield required(f"{where}.values", "must be specified when `operator` is 'In' or 'NotIn'")
+        elif operator in ("Exists", "DoesNotExist"):
+            if item.get("values"):
+                yield not_allowed(
+                    f"{where}.values", "may not be specified when `operator` is 'Exists' or 'DoesNotExist'"
+                )
+        else:
             yield wrong(f"{where}.operator", operator, "not a valid selector operator")
-        elif operator in ("In", "NotIn") and not item.get("values"):
-            yield required(f"{where}.values", "must be specified when `operator` is 'In' or 'NotIn'")
-        elif operator in ("Exists", "DoesNotExist") and item.get("values"):
-            yield not_allowed(f"{where}.values", "may not be specified when `operator` is 'Exists' or 'DoesNotExist'")
+        yield from validate_label_name(item.get("key", ""), f"{where}.key")
+        for number, value in enumerate(item.get("values") or []):
+            yield from each(f"{where}.values[{number}]", value, label_value(value))
+
+
+def is_selector(selector: Mapping[str, Any] | None) -> bool:
+    """Whether the selector can be understood at all: what it selects is asked only then."""
+    return not any(
+        one.field.endswith(".operator") or one.field.endswith(".values")
+        for one in validate_label_selector(selector, "")
+    )

@@ -1,59 +1,149 @@
-"""Kinds that hold data and little else: ConfigMap, Secret, Lease, Event."""
+"""Kinds that hold data and little else: ConfigMap, Secret, Lease, Event, PriorityClass, ControllerRevision, Node."""
 
 from __future__ import annotations
 
 import base64
 import binascii
-import re
+import json
+from collections.abc import Mapping
 from typing import Final
 
-from chaos.embedded.api.errors import Cause, wrong
-from chaos.embedded.api.validation.names import Causes
+from chaos.embedded.api.errors import not_allowed, required, too_long, unsupported, wrong
+from chaos.embedded.api.validation import placement
+from chaos.embedded.api.validation.names import Causes, config_key, each, not_negative, qualified
 from chaos.embedded.resources import Object
 
-_CONFIG_KEY: Final = re.compile(r"[-._a-zA-Z0-9]+")
+_LARGEST: Final = 1024 * 1024
+_HIGHEST: Final = 1_000_000_000
+_SYSTEM_CLASSES: Final = {"system-node-critical": 2_000_001_000, "system-cluster-critical": 2_000_000_000}
+_REDACTED: Final = "<secret contents redacted>"
 
 
 def config_map(obj: Object) -> Causes:
-    size = 0
-    for field in ("data", "binaryData"):
-        for key, value in (obj.get(field) or {}).items():
-            size += len(value)
-            if not _CONFIG_KEY.fullmatch(key) or len(key) > 253:
-                yield wrong(
-                    f"{field}[{key}]",
-                    key,
-                    "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. "
-                    "'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')",
-                )
-            elif key in (".", ".."):
-                yield wrong(f"{field}[{key}]", key, f"must not be '{key}'")
-            elif key.startswith(".."):
-                yield wrong(f"{field}[{key}]", key, "must not start with '..'")
-            if field == "binaryData" or obj["kind"] == "Secret":
-                yield from _base64(value, f"{field}[{key}]")
-    if size > 1024 * 1024:
-        yield Cause("FieldValueTooLong", "", "Too long: may not be more than 1048576 bytes")
+    size, binary = 0, obj.get("binaryData") or {}
+    for key, value in sorted((obj.get("data") or {}).items()):
+        yield from each(f"data[{key}]", key, config_key(key))
+        if key in binary:
+            yield wrong(f"data[{key}]", key, "duplicate of key present in binaryData")
+        size += len(value.encode())
+    for key, value in sorted(binary.items()):
+        yield from each(f"binaryData[{key}]", key, config_key(key))
+        size += len(_decoded(value))
+    if size > _LARGEST:
+        yield too_long("[]", _LARGEST)
 
 
-def _base64(value: str, field: str) -> Causes:
+def _decoded(value: str) -> bytes:
     try:
-        base64.b64decode(value, validate=True)
+        return base64.b64decode(value)
     except (binascii.Error, ValueError):
-        yield wrong(field, value, "illegal base64 data")
+        return b""
+
+
+def secret(obj: Object) -> Causes:
+    data: Mapping[str, str] = obj.get("data") or {}
+    for key in sorted(data):
+        yield from each(f"data[{key}]", key, config_key(key))
+    if sum(len(_decoded(value)) for value in data.values()) > _LARGEST:
+        yield too_long("data", _LARGEST)
+    account = "kubernetes.io/service-account.name"
+    match obj.get("type", "Opaque"):
+        case "kubernetes.io/service-account-token":
+            if not (obj["metadata"].get("annotations") or {}).get(account):
+                yield required(f"metadata.annotations[{account}]")
+        case "kubernetes.io/dockercfg":
+            yield from _json_of(data, ".dockercfg")
+        case "kubernetes.io/dockerconfigjson":
+            yield from _json_of(data, ".dockerconfigjson")
+        case "kubernetes.io/basic-auth":
+            if "username" not in data and "password" not in data:
+                yield required("data[username]")
+                yield required("data[password]")
+        case "kubernetes.io/ssh-auth":
+            if not data.get("ssh-privatekey"):
+                yield required("data[ssh-privatekey]")
+        case "kubernetes.io/tls":
+            for key in ("tls.crt", "tls.key"):
+                if key not in data:
+                    yield required(f"data[{key}]")
+
+
+def _json_of(data: Mapping[str, str], key: str) -> Causes:
+    if key not in data:
+        yield required(f"data[{key}]")
+        return
+    text = _decoded(data[key])
+    try:
+        if isinstance(json.loads(text), dict):
+            return
+        fault = "json: cannot unmarshal value into Go value of type map[string]interface {}"
+    except ValueError:
+        first = text[:1].decode(errors="replace")
+        fault = (
+            f"invalid character '{first}' looking for beginning of value" if text else "unexpected end of JSON input"
+        )
+    yield wrong(f"data[{key}]", _REDACTED, fault)
 
 
 def lease(obj: Object) -> Causes:
-    if (obj.get("spec") or {}).get("leaseDurationSeconds", 1) <= 0:
-        yield wrong("spec.leaseDurationSeconds", obj["spec"]["leaseDurationSeconds"], "must be greater than 0")
+    spec = obj.get("spec") or {}
+    if spec.get("leaseDurationSeconds", 1) <= 0:
+        yield wrong("spec.leaseDurationSeconds", spec["leaseDurationSeconds"], "must be greater than 0")
+    yield from not_negative(spec.get("leaseTransitions"), "spec.leaseTransitions")
+    strategy = spec.get("strategy")
+    if strategy is not None and "/" not in strategy and strategy != "OldestEmulationVersion":
+        yield unsupported("spec.strategy.strategy", strategy, ("OldestEmulationVersion",))
+    if spec.get("preferredHolder") and not strategy:
+        yield not_allowed("spec.preferredHolder", "may only be specified if `strategy` is defined")
 
 
 def event(obj: Object) -> Causes:
-    about = obj.get("involvedObject") or {}
-    namespace = about.get("namespace", "")
-    if (
-        namespace
-        and namespace != obj["metadata"].get("namespace")
-        and not (obj["metadata"].get("namespace") == "default" and about.get("kind") in ("Node", "Namespace"))
-    ):
-        yield wrong("involvedObject.namespace", namespace, "does not match event.namespace")
+    about, namespace = obj.get("involvedObject") or {}, obj["metadata"].get("namespace", "")
+    theirs, mismatch = about.get("namespace", ""), "does not match event.namespace"
+    if "eventTime" not in obj or obj["eventTime"] is None:
+        if theirs != namespace and (theirs or namespace not in ("", "default")):
+            yield wrong("involvedObject.namespace", theirs, mismatch)
+        return
+    if not theirs and namespace not in ("default", "kube-system"):
+        yield wrong("involvedObject.namespace", theirs, mismatch)
+    controller = obj.get("reportingComponent", "")
+    if not controller:
+        yield required("reportingComponent")
+    yield from each("reportingComponent", controller, qualified(controller))
+    for name, limit in (("reportingInstance", 128), ("action", 128), ("reason", 128), ("message", 1024)):
+        text = obj.get(name, "")
+        if not text and name != "message":
+            yield required(name)
+        if len(text) > limit:
+            yield wrong(name, "", f"can have at most {limit} characters")
+
+
+def priority_class(obj: Object) -> Causes:
+    name, value = obj["metadata"].get("name", ""), obj.get("value", 0)
+    if name.startswith("system-"):
+        if _SYSTEM_CLASSES.get(name) != value:
+            known = f"{name} is not a known system priority class"
+            if name in _SYSTEM_CLASSES:
+                known = f"value of {name} PriorityClass must be {_SYSTEM_CLASSES[name]}"
+            words = f"priority class names with 'system-' prefix are reserved for system use only. error: {known}"
+            yield not_allowed("metadata.name", words)
+    elif value > _HIGHEST:
+        yield not_allowed("value", f"maximum allowed value of a user defined priority is {_HIGHEST}")
+    policy = obj.get("preemptionPolicy")
+    if policy is not None and policy not in ("PreemptLowerPriority", "Never"):
+        yield unsupported("preemptionPolicy", policy, ("PreemptLowerPriority", "Never"))
+
+
+def controller_revision(obj: Object) -> Causes:
+    yield from not_negative(obj.get("revision"), "revision")
+    if obj.get("data") is None:
+        yield required("data", "data is mandatory")
+
+
+def node(obj: Object) -> Causes:
+    yield from placement.taints((obj.get("spec") or {}).get("taints") or [], "spec.taints")
+
+
+def namespace(obj: Object) -> Causes:
+    for one in (obj.get("spec") or {}).get("finalizers") or []:
+        yield from each("spec.finalizers", one, qualified(one))

@@ -7,13 +7,11 @@ which no process starts, a sysctl that is not a namespace's own.
 
 from __future__ import annotations
 
-import contextlib
 import re
-import signal
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from chaos.embedded.api.errors import duplicate, not_allowed, required, unsupported, wrong
+from chaos.embedded.api.errors import duplicate, not_allowed, required, too_long, unsupported, wrong
 from chaos.embedded.api.validation.names import Causes
 from chaos.embedded.quantity import parse_quantity
 
@@ -22,12 +20,12 @@ LEAST_MEMORY: Final = 1 << 20  # bytes; a container's first process does not sta
 _SYSCTL: Final = re.compile(r"([a-z0-9]([-_a-z0-9]*[a-z0-9])?[./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?")
 _OF_NAMESPACES: Final = ("net.", "kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue.")
 _CAPABILITY: Final = re.compile(r"[A-Za-z_]{1,64}")
-_SIGNALS: Final = frozenset(one.name for one in signal.Signals)
+_SHOWN: Final = "([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?"
 
 
 def identity(context: Mapping[str, Any], where: str) -> Causes:
     """runAsUser, runAsGroup, fsGroup, supplementalGroups."""
-    for name in ("runAsUser", "runAsGroup", "fsGroup"):
+    for name in ("fsGroup", "runAsUser", "runAsGroup"):
         if (value := context.get(name)) is not None:
             yield from _id(value, f"{where}.{name}")
     for index, value in enumerate(context.get("supplementalGroups") or []):
@@ -44,6 +42,25 @@ def host_users(spec: Mapping[str, Any], where: str) -> Causes:
         yield not_allowed(f"{where}.hostUsers", "user namespaces are not served by this cluster")
 
 
+def pod_context(spec: Mapping[str, Any], where: str) -> Causes:
+    """A pod's own securityContext, with what the spec says beside it of the node's namespaces."""
+    given, field = spec.get("securityContext") or {}, f"{where}.securityContext"
+    yield from identity(given, field)
+    if spec.get("shareProcessNamespace") and spec.get("hostPID"):
+        words = "ShareProcessNamespace and HostPID cannot both be enabled"
+        yield wrong(f"{field}.shareProcessNamespace", True, words)
+    yield from sysctls(spec, where)
+    for name, known in (
+        ("fsGroupChangePolicy", ("Always", "OnRootMismatch")),
+        ("supplementalGroupsPolicy", ("Merge", "Strict")),
+        ("seLinuxChangePolicy", ("MountOption", "Recursive")),
+    ):
+        if given.get(name, known[0]) not in known:
+            yield unsupported(f"{field}.{name}", given[name], known)
+    yield from _seccomp(given.get("seccompProfile"), f"{field}.seccompProfile")
+    yield from _app_armor(given.get("appArmorProfile"), f"{field}.appArmorProfile")
+
+
 def sysctls(spec: Mapping[str, Any], where: str) -> Causes:
     seen: set[str] = set()
     for index, one in enumerate((spec.get("securityContext") or {}).get("sysctls") or []):
@@ -53,55 +70,130 @@ def sysctls(spec: Mapping[str, Any], where: str) -> Causes:
         if not name:
             yield required(f"{field}.name")
         elif len(name) > 253 or not _SYSCTL.fullmatch(name):
-            yield wrong(f"{field}.name", name, f"must have at most 253 characters and match regex ^{_SYSCTL.pattern}$")
+            yield wrong(f"{field}.name", name, f"must have at most 253 characters and match regex ^{_SHOWN}$")
         elif not dotted.startswith(_OF_NAMESPACES):
             yield not_allowed(f"{field}.name", f"sysctl {dotted!r} is the whole machine's, not a namespace's")
         elif dotted.startswith("net.") and spec.get("hostNetwork"):
-            yield not_allowed(f"{field}.name", "may not be specified when 'hostNetwork' is true")
+            yield wrong(f"{field}.name", name, "may not be specified when 'hostNetwork' is true")
         elif not dotted.startswith("net.") and spec.get("hostIPC"):
-            yield not_allowed(f"{field}.name", "may not be specified when 'hostIPC' is true")
+            yield wrong(f"{field}.name", name, "may not be specified when 'hostIPC' is true")
         if dotted in seen:
             yield duplicate(f"{field}.name", name)
         seen.add(dotted)
 
 
-def container(one: Mapping[str, Any], where: str) -> Causes:
-    """A container's own context, its memory, and its signal."""
-    context = one.get("securityContext") or {}
-    yield from identity(context, f"{where}.securityContext")
-    if context.get("privileged") and context.get("allowPrivilegeEscalation") is False:
-        yield wrong(
-            f"{where}.securityContext",
-            "privileged",
-            "cannot set `allowPrivilegeEscalation` to false and `privileged` to true",
-        )
-    added = (context.get("capabilities") or {}).get("add") or []
-    if "CAP_SYS_ADMIN" in added and context.get("allowPrivilegeEscalation") is False:
-        yield wrong(
-            f"{where}.securityContext",
-            "CAP_SYS_ADMIN",
-            "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN",
-        )
+def context(given: Mapping[str, Any], where: str, *, host_users: bool) -> Causes:
+    """A container's own securityContext."""
+    yield from identity(given, where)
+    proc = given.get("procMount")
+    if proc is not None and proc not in ("Default", "Unmasked"):
+        yield unsupported(f"{where}.procMount", proc, ("Default", "Unmasked"))
+    if proc == "Unmasked" and host_users:
+        yield wrong(f"{where}.procMount", proc, "`hostUsers` must be false to use `Unmasked`")
+    yield from _seccomp(given.get("seccompProfile"), f"{where}.seccompProfile")
+    if given.get("allowPrivilegeEscalation") is False:
+        words = "cannot set `allowPrivilegeEscalation` to false and"
+        if given.get("privileged"):
+            yield wrong(where, _as_go(given), f"{words} `privileged` to true")
+        if "CAP_SYS_ADMIN" in ((given.get("capabilities") or {}).get("add") or []):
+            yield wrong(where, _as_go(given), f"{words} `capabilities.Add` CAP_SYS_ADMIN")
     for kind in ("add", "drop"):
-        for index, name in enumerate((context.get("capabilities") or {}).get(kind) or []):
+        for index, name in enumerate((given.get("capabilities") or {}).get(kind) or []):
             if not _CAPABILITY.fullmatch(name):
-                yield wrong(f"{where}.securityContext.capabilities.{kind}[{index}]", name, "not a capability's name")
-    if context.get("procMount", "Default") == "Unmasked":
-        yield wrong(f"{where}.securityContext.procMount", "Unmasked", "`hostUsers` must be false to use `Unmasked`")
-    elif context.get("procMount", "Default") != "Default":
-        yield unsupported(f"{where}.securityContext.procMount", context["procMount"], ("Default", "Unmasked"))
-    limit = ((one.get("resources") or {}).get("limits") or {}).get("memory", LEAST_MEMORY)
-    with contextlib.suppress(ValueError, OverflowError):  # not a quantity: said elsewhere
-        limit = parse_quantity(limit)
-    if not isinstance(limit, str) and 0 <= limit < LEAST_MEMORY:
-        yield wrong(
-            f"{where}.resources.limits[memory]",
-            str(one["resources"]["limits"]["memory"]),
-            f"must be at least {LEAST_MEMORY}: no container starts in less",
-        )
-    sign = (one.get("lifecycle") or {}).get("stopSignal")
-    if sign is not None and sign not in _SIGNALS:
-        yield unsupported(f"{where}.lifecycle.stopSignal", sign, tuple(_SIGNALS))
+                yield wrong(f"{where}.capabilities.{kind}[{index}]", name, "not a capability's name")
+    yield from _app_armor(given.get("appArmorProfile"), f"{where}.appArmorProfile")
+
+
+_GO_FIELDS: Final = (
+    "capabilities",
+    "privileged",
+    "seLinuxOptions",
+    "windowsOptions",
+    "runAsUser",
+    "runAsGroup",
+    "runAsNonRoot",
+    "readOnlyRootFilesystem",
+    "allowPrivilegeEscalation",
+    "procMount",
+    "seccompProfile",
+    "appArmorProfile",
+)
+
+
+def _as_go(given: Mapping[str, Any]) -> dict[str, Any]:
+    """A securityContext as messages show it: Kubernetes' own type, with all its fields."""
+    shown = {"seLinuxOptions": "SELinuxOptions", "appArmorProfile": "AppArmorProfile"}
+    found = {shown.get(name, name[0].upper() + name[1:]): given.get(name) for name in _GO_FIELDS}
+    if (held := given.get("capabilities")) is not None:
+        found["Capabilities"] = {"Add": held.get("add"), "Drop": held.get("drop")}
+    return found
+
+
+def _seccomp(profile: Mapping[str, Any] | None, where: str) -> Causes:
+    known = ("Localhost", "RuntimeDefault", "Unconfined")
+    if profile is None:
+        return
+    kind = profile.get("type", "")
+    if not kind:
+        yield required(f"{where}.type", "type is required when seccompProfile is set")
+    elif kind not in known:
+        yield unsupported(f"{where}.type", kind, known)
+    path = profile.get("localhostProfile")
+    if kind == "Localhost":
+        if path is None:
+            yield required(f"{where}.localhostProfile", "must be set when seccomp type is Localhost")
+        else:
+            yield from _descending(path, f"{where}.localhostProfile")
+    elif path is not None:
+        shown = {"Type": kind, "LocalhostProfile": path}
+        yield wrong(f"{where}.localhostProfile", shown, "can only be set when seccomp type is Localhost")
+
+
+def _descending(path: str, field: str) -> Causes:
+    if path.startswith("/"):
+        yield wrong(field, path, "must be a relative path")
+    if ".." in path.split("/"):
+        yield wrong(field, path, "must not contain '..'")
+
+
+def _app_armor(profile: Mapping[str, Any] | None, where: str) -> Causes:
+    known = ("Localhost", "RuntimeDefault", "Unconfined")
+    if profile is None:
+        return
+    kind, path = profile.get("type", ""), profile.get("localhostProfile")
+    field, needed = f"{where}.localhostProfile", "must be set when AppArmor type is Localhost"
+    if kind == "Localhost":
+        if path is None or not path:
+            yield required(field, needed)
+        elif path != path.strip():
+            yield wrong(field, path, "must not be padded with whitespace")
+        elif len(path) > 4095:
+            yield too_long(field, 4095)
+    elif not kind:
+        yield required(f"{where}.type", "type is required when appArmorProfile is set")
+    elif kind not in known:
+        yield unsupported(f"{where}.type", kind, known)
+    elif path is not None:
+        yield wrong(field, path, "can only be set when AppArmor type is Localhost")
+
+
+def no_windows(spec: Mapping[str, Any], where: str) -> Causes:
+    """Of a pod whose os is linux."""
+    words = "windows options cannot be set for a linux pod"
+    if "windowsOptions" in (spec.get("securityContext") or {}):
+        yield not_allowed(f"{where}.securityContext.windowsOptions", words)
+    for kind in ("initContainers", "containers"):
+        for index, one in enumerate(spec.get(kind) or []):
+            if "windowsOptions" in (one.get("securityContext") or {}):
+                yield not_allowed(f"{where}.{kind}[{index}].securityContext.windowsOptions", words)
+
+
+def least_memory(one: Mapping[str, Any], where: str) -> Causes:
+    """A memory limit in which no process starts."""
+    limit = ((one.get("resources") or {}).get("limits") or {}).get("memory")
+    if limit is not None and 0 <= parse_quantity(limit) < LEAST_MEMORY:
+        words = f"must be at least {LEAST_MEMORY}: no container starts in less"
+        yield wrong(f"{where}.resources.limits[memory]", str(limit), words)
 
 
 def texts(value: Any, where: str) -> Causes:

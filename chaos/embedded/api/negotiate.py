@@ -1,0 +1,105 @@
+"""The form of an answer: what the Accept header asks for, and how it is written.
+
+Two steps, as in Kubernetes: a route that can write none of the types answers 406 with the list; then the first clause
+that can be served as it stands, `as=Table` and `as=PartialObjectMetadata` included, is chosen. Protobuf is never
+written: who asks for it alone gets JSON. Pure; called by the server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from chaos.embedded.api.errors import StatusError, not_acceptable
+
+if TYPE_CHECKING:
+    import yaml
+
+_JSON: Final = "application/json"
+YAML: Final = "application/yaml"
+_PROTOBUF: Final = "application/vnd.kubernetes.protobuf"
+_WRITTEN: Final = (_JSON, YAML, _PROTOBUF)
+_TRANSFORMS: Final = ("Table", "PartialObjectMetadata", "PartialObjectMetadataList")
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """The chosen form: a media type, and the clause of the header with its `as=`, empty for the plain object."""
+
+    type: str = _JSON
+    clause: str = ""
+
+
+def choose(header: str, *, text: bool = False, watching: bool = False) -> Media:
+    """What to answer in; StatusError 406. `text`: the route writes plain text too (a log)."""
+    if not header.strip():
+        return Media()
+    clauses = [clause.strip() for clause in header.split(",")]
+    offered = {*_WRITTEN, "*/*", *(("text/plain",) if text else ())}
+    if not any(clause.partition(";")[0].strip() in offered for clause in clauses):
+        listed = ", ".join(_WRITTEN)
+        raise StatusError(406, f"406: Not Acceptable\n\nAvailable representations: {listed}", details={})
+    for clause in sorted(clauses, key=_weight, reverse=True):
+        kind, *more = (part.strip() for part in clause.split(";"))
+        parameters = dict(part.partition("=")[::2] for part in more)
+        if kind not in (*_WRITTEN, "*/*", "application/*") or not _serves(parameters, watching=watching):
+            continue
+        return Media(YAML if kind == YAML else _JSON, clause if "as" in parameters else "")
+    raise not_acceptable(f"only the following media types are accepted: {', '.join(_WRITTEN)}")
+
+
+def _weight(clause: str) -> float:
+    for part in clause.split(";")[1:]:
+        name, _, value = part.strip().partition("=")
+        if name == "q":
+            try:
+                return float(value)
+            except ValueError:
+                return 0.0
+    return 1.0
+
+
+def _serves(parameters: Mapping[str, str], *, watching: bool) -> bool:
+    if "as" not in parameters:
+        return parameters.get("stream", "watch") == "watch" and (watching or "stream" not in parameters)
+    kind, version, group = (parameters.get(name, "") for name in ("as", "v", "g"))
+    return kind in _TRANSFORMS and group == "meta.k8s.io" and version in ("v1", "v1beta1")
+
+
+@cache
+def _dumper() -> type[yaml.SafeDumper]:
+    """YAML as Kubernetes writes it: keys sorted, lists at their key's column, double quotes only where the plain text
+    would be read as something else."""
+    import yaml
+
+    from chaos.embedded.api.decode import yaml_loader
+
+    class Dumper(yaml.SafeDumper):
+        pass
+
+    resolvers = yaml_loader().yaml_implicit_resolvers | {
+        first: [*yaml_loader().yaml_implicit_resolvers.get(first, []), *rules]
+        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+        ambiguous = value == "" or any(pattern.match(value) for _, pattern in resolvers.get(value[:1], []))
+        style = '"' if ambiguous else "|" if "\n" in value else None
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+    Dumper.add_representer(str, text)
+    return Dumper
+
+
+def written(body: Any, media: Media) -> tuple[bytes, str]:
+    """The bytes of an answer and their media type."""
+    if media.type != YAML:
+        return orjson.dumps(body), _JSON
+    import yaml
+
+    plain = orjson.loads(orjson.dumps(body))
+    return yaml.dump(plain, Dumper=_dumper(), allow_unicode=True, width=1 << 30).encode(), YAML

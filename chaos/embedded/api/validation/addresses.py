@@ -1,0 +1,57 @@
+"""IP addresses and networks in objects: what passes here is written into nftables scripts."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Final
+
+from chaos.embedded.api.errors import wrong
+from chaos.embedded.api.validation.names import Causes
+
+ADDRESS_RULE: Final = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
+NETWORK_RULE: Final = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def address_of(text: object) -> Address | None:
+    """The address that a text is; None for anything else."""
+    try:
+        return ipaddress.ip_address(str(text))
+    except ValueError:
+        return None
+
+
+def network_of(text: object) -> Network | None:
+    """The network that a text with a prefix length names; None for anything else."""
+    try:
+        return ipaddress.ip_network(str(text), strict=False) if "/" in str(text) else None
+    except ValueError:
+        return None
+
+
+def legacy_address(text: str, field: str) -> Causes:
+    if address_of(text) is None:
+        yield wrong(field, text, ADDRESS_RULE)
+
+
+def network(text: str, field: str) -> Causes:
+    if network_of(text) is None:
+        yield wrong(field, text, NETWORK_RULE)
+
+
+def endpoint_address(text: str, field: str) -> Causes:
+    """An address that traffic can be sent to."""
+    address = address_of(text)
+    if address is None:
+        yield wrong(field, text, "must be a valid IP address")
+        return
+    if address.is_unspecified:
+        yield wrong(field, text, f"may not be unspecified ({text})")
+    if address.is_loopback:
+        yield wrong(field, text, "may not be in the loopback range (127.0.0.0/8, ::1/128)")
+    if address.is_link_local:
+        yield wrong(field, text, "may not be in the link-local range (169.254.0.0/16, fe80::/10)")
+    if address.is_multicast and str(address).startswith(("224.0.0.", "ff02:")):
+        yield wrong(field, text, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)")

@@ -1,0 +1,192 @@
+"""What is accepted and told to be a mistake: the Warning headers that kubectl prints.
+
+Follows k8s.io/kubernetes/pkg/api/pod/warnings.go and its like. Pure; called by rest for each write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from chaos.embedded.quantity import parse_quantity
+from chaos.embedded.resources import Object, Resource
+
+ENDPOINTS: Final = "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"
+_NODE_LABELS: Final[Mapping[str, str]] = {
+    "beta.kubernetes.io/arch": 'deprecated since v1.14; use "kubernetes.io/arch" instead',
+    "beta.kubernetes.io/os": 'deprecated since v1.14; use "kubernetes.io/os" instead',
+    "failure-domain.beta.kubernetes.io/region": 'deprecated since v1.17; use "topology.kubernetes.io/region" instead',
+    "failure-domain.beta.kubernetes.io/zone": 'deprecated since v1.17; use "topology.kubernetes.io/zone" instead',
+    "beta.kubernetes.io/instance-type": 'deprecated since v1.17; use "node.kubernetes.io/instance-type" instead',
+    "app.kubernetes.io/created-by": "deprecated since v1.9",
+    "scheduler.alpha.kubernetes.io/preferAvoidPods": "deprecated since v1.22; use Taints and Tolerations instead",
+    "node-role.kubernetes.io/master": 'use "node-role.kubernetes.io/control-plane" instead',
+}
+_VOLUMES: Final[Mapping[str, str]] = {
+    "photonPersistentDisk": "deprecated in v1.11, non-functional in v1.16+",
+    "gitRepo": "deprecated in v1.11, and disabled by default in v1.33+",
+    "scaleIO": "deprecated in v1.16, non-functional in v1.22+",
+    "flocker": "deprecated in v1.22, non-functional in v1.25+",
+    "storageos": "deprecated in v1.22, non-functional in v1.25+",
+    "quobyte": "deprecated in v1.22, non-functional in v1.25+",
+    "glusterfs": "deprecated in v1.25, non-functional in v1.26+",
+    "cephfs": "deprecated in v1.28, non-functional in v1.31+",
+    "rbd": "deprecated in v1.28, non-functional in v1.31+",
+}
+_TEMPLATES: Final[Mapping[str, tuple[str, ...]]] = {
+    "Pod": (),
+    **dict.fromkeys(("Deployment", "ReplicaSet", "DaemonSet", "StatefulSet", "Job"), ("spec", "template")),
+    "CronJob": ("spec", "jobTemplate", "spec", "template"),
+}
+
+
+def of(resource: Resource, new: Object, old: Object | None) -> tuple[str, ...]:
+    """Warnings about an object that was written; None as `old` on creation. An update is warned about only where the
+    template changes."""
+    if resource.kind == "Endpoints":
+        return (ENDPOINTS,)
+    path = _TEMPLATES.get(resource.kind)
+    if path is None:
+        return ()
+    template, before = _at(new, path), None if old is None else _at(old, path)
+    if before is not None and (resource.kind == "Pod" or before == template):
+        return ()
+    prefix = ".".join(path) + "." if path else ""
+    return tuple(_template(template, prefix))
+
+
+def _at(obj: Any, path: tuple[str, ...]) -> Any:
+    for part in path:
+        obj = obj.get(part) or {}
+    return obj
+
+
+def _containers(spec: Mapping[str, Any], prefix: str) -> Iterator[tuple[Mapping[str, Any], str]]:
+    for kind in ("initContainers", "containers", "ephemeralContainers"):
+        for index, container in enumerate(spec.get(kind) or []):
+            yield container, f"{prefix}spec.{kind}[{index}]"
+
+
+def _template(template: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    spec, where = template.get("spec") or {}, f"{prefix}spec"
+    for key in spec.get("nodeSelector") or {}:
+        if key in _NODE_LABELS:
+            yield f"{where}.nodeSelector[{key}]: {_NODE_LABELS[key]}"
+    yield from _node_affinity((spec.get("affinity") or {}).get("nodeAffinity") or {}, f"{where}.affinity.nodeAffinity")
+    for index, constraint in enumerate(spec.get("topologySpreadConstraints") or []):
+        at, key = f"{where}.topologySpreadConstraints[{index}]", constraint.get("topologyKey", "")
+        if key in _NODE_LABELS:
+            yield f"{at}.topologyKey: {key} is {_NODE_LABELS[key]}"
+        if "labelSelector" not in constraint:
+            yield f"{at}.labelSelector: a null labelSelector results in matching no pod"
+    for index, volume in enumerate(spec.get("volumes") or []):
+        for kind, words in _VOLUMES.items():
+            if kind in volume:
+                yield f"{where}.volumes[{index}].{kind}: {words}"
+    yield from _repeated(spec.get("hostAliases") or [], "ip", f"{where}.hostAliases")
+    secrets = spec.get("imagePullSecrets") or []
+    yield from _repeated(secrets, "name", f"{where}.imagePullSecrets")
+    for index, one in enumerate(secrets):
+        if not one.get("name"):
+            yield f'{where}.imagePullSecrets[{index}].name: invalid empty name ""'
+    for container, field in _containers(spec, prefix):
+        yield from _fractions(container.get("resources") or {}, f"{field}.resources")
+        yield from _hidden(container.get("env") or [], f"{field}.env")
+    yield from _ports(spec, prefix)
+    if spec.get("terminationGracePeriodSeconds", 0) < 0:
+        words = "must be >= 0; negative values are invalid and will be treated as 1"
+        yield f"{where}.terminationGracePeriodSeconds: {words}"
+    yield from _pod_affinity(spec.get("affinity") or {}, f"{where}.affinity")
+
+
+def _node_affinity(affinity: Mapping[str, Any], field: str) -> Iterator[str]:
+    needed = "requiredDuringSchedulingIgnoredDuringExecution"
+    terms = [
+        (term, f"{field}.{needed}.nodeSelectorTerms[{index}]")
+        for index, term in enumerate((affinity.get(needed) or {}).get("nodeSelectorTerms") or [])
+    ]
+    liked = "preferredDuringSchedulingIgnoredDuringExecution"
+    terms += [
+        (one.get("preference") or {}, f"{field}.{liked}[{index}].preference")
+        for index, one in enumerate(affinity.get(liked) or [])
+    ]
+    for term, at in terms:
+        for index, expression in enumerate(term.get("matchExpressions") or []):
+            if expression.get("key") in _NODE_LABELS:
+                key = expression["key"]
+                yield f"{at}.matchExpressions[{index}].key: {key} is {_NODE_LABELS[key]}"
+
+
+def _repeated(items: list[Any], key: str, field: str) -> Iterator[str]:
+    seen = set()
+    for index, item in enumerate(items):
+        value = item.get(key, "")
+        if value in seen:
+            yield f'{field}[{index}].{key}: duplicate {key} "{value}"'
+        seen.add(value)
+
+
+def _fractions(resources: Mapping[str, Any], field: str) -> Iterator[str]:
+    for name in ("memory", "ephemeral-storage"):
+        for part in ("limits", "requests"):
+            value = (resources.get(part) or {}).get(name)
+            if value is not None and parse_quantity(value).denominator != 1:
+                yield f'{field}.{part}[{name}]: fractional byte value "{value}" is invalid, must be an integer'
+
+
+def _hidden(variables: list[Any], field: str) -> Iterator[str]:
+    seen = set()
+    for index, one in enumerate(variables):
+        name, value = one.get("name", ""), one.get("value", "")
+        itself = f"$({name})"
+        if name in seen and ("valueFrom" in one or value == itself or itself not in value):
+            yield f'{field}[{index}]: hides previous definition of "{name}", which may be dropped when using apply'
+        seen.add(name)
+
+
+def _ports(spec: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    held: dict[tuple[int, str], list[tuple[Mapping[str, Any], str]]] = {}
+    names: dict[str, str] = {}
+    again = []
+    for container, field in _containers(spec, prefix):
+        for index, port in enumerate(container.get("ports") or []):
+            at = f"{field}.ports[{index}]"
+            others = held.setdefault((port.get("containerPort", 0), port.get("protocol", "TCP")), [])
+            for other, where in others:
+                if (words := _clash(port, other)) is not None:
+                    yield f"{at}: {words} with {where}"
+            others.append((port, at))
+            name = port.get("name")
+            if name and name in names:
+                first = names[name]
+                again.append(
+                    f'{at}: duplicate port name "{name}" with {first}, services and probes that select ports by name '
+                    f"will use {first}"
+                )
+            elif name:
+                names[name] = at
+    yield from again
+
+
+def _clash(port: Mapping[str, Any], other: Mapping[str, Any]) -> str | None:
+    (ip, number), (ip2, number2) = ((one.get("hostIP", ""), one.get("hostPort", 0)) for one in (port, other))
+    if (ip, number) == (ip2, number2):
+        return "duplicate port definition"
+    if not number or not number2:
+        return "overlapping port definition"
+    if number == number2 and bool(ip) != bool(ip2):
+        return "dangerously ambiguous port definition"
+    return None
+
+
+def _pod_affinity(affinity: Mapping[str, Any], field: str) -> Iterator[str]:
+    words = "a null labelSelector results in matching no pod"
+    for kind in ("podAffinity", "podAntiAffinity"):
+        part = affinity.get(kind) or {}
+        needed, liked = (f"{how}DuringSchedulingIgnoredDuringExecution" for how in ("required", "preferred"))
+        for index, term in enumerate(part.get(needed) or []):
+            if "labelSelector" not in term:
+                yield f"{field}.{kind}.{needed}[{index}].labelSelector: {words}"
+        for index, one in enumerate(part.get(liked) or []):
+            if "labelSelector" not in (one.get("podAffinityTerm") or {}):
+                yield f"{field}.{kind}.{liked}[{index}].podAffinityTerm.labelSelector: {words}"
