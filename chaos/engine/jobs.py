@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final
 
+from chaos.engine.targets import WHOLE_POD
 from chaos.engine.trial import Trial
 from chaos.errors import ApiError, ExperimentFailure
 from chaos.faults.container import container_status
@@ -79,7 +80,7 @@ class JobRun(AbstractContextManager["JobRun"]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.trial.may_restart.update(pod["metadata"]["uid"] for pod in self.pods())
+        self.trial.excused |= {(pod["metadata"]["uid"], WHOLE_POD) for pod in self.pods()}
         for obj in self._objects:
             assert KINDS[obj["kind"]][2]
             self.cluster.delete(obj["kind"], obj["metadata"]["name"], self.tenant.namespace)

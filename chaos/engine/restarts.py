@@ -24,16 +24,13 @@ Snapshot = Mapping[tuple[str, str], ContainerState]  # (pod UID, container) -> s
 
 
 def container_snapshot(cluster: Cluster, namespaces: Iterable[str]) -> Snapshot:
-    """Every container of every pod of the namespaces; a pod that is ending is as good as gone.
-
-    A Deployment is rolled out while its old pods still end: they are in no count of replicas.
-    """
+    """Every container of every pod of the namespaces. A pod that is being deleted has gone: its successor counts."""
     found: dict[tuple[str, str], ContainerState] = {}
     for namespace in namespaces:
         for pod in cluster.list("Pod", namespace):
-            if "deletionTimestamp" in pod["metadata"]:
-                continue
             meta, status = pod["metadata"], pod.get("status", {})
+            if meta.get("deletionTimestamp"):
+                continue
             for part in ("initContainerStatuses", "containerStatuses"):
                 for state in status.get(part) or []:
                     found[meta["uid"], state["name"]] = ContainerState(
@@ -47,14 +44,18 @@ def container_snapshot(cluster: Cluster, namespaces: Iterable[str]) -> Snapshot:
     return found
 
 
-def compare_restarts(before: Snapshot, after: Snapshot, *, expected: Iterable[str] = ()) -> list[str]:
-    """A sentence for each container that was replaced or went, but for those of the expected pods' UIDs."""
-    allowed = set(expected)
+def compare_restarts(before: Snapshot, after: Snapshot, *, excused: Iterable[tuple[str, str]] = ()) -> list[str]:
+    """A sentence for each container that was replaced or went.
+
+    Args:
+        excused: (pod UID, container) that the model expects to restart; an empty name excuses the whole pod.
+    """
+    allowed = set(excused)
     problems = []
     for (uid, container), old in sorted(
         before.items(), key=lambda item: (item[1].namespace, item[1].pod, item[1].container)
     ):
-        if uid in allowed:
+        if {(uid, container), (uid, "")} & allowed:
             continue
         new = after.get((uid, container))
         name = f"{old.namespace}/{old.pod}[{container}]"

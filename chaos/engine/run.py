@@ -158,11 +158,11 @@ class Run:
         self._end_deployment()
 
     def trial(self, mode: str, scenario: str) -> Trial:
-        """A new trial in the mode's deployment, once every flow is sound."""
+        """A new trial in the mode's deployment, once every flow is healthy."""
         directory = self.settings.out / "trials" / mode / scenario
         directory.mkdir(parents=True, exist_ok=True)  # it has begun, even if no load gets sound
         deployment = self.deployment(mode)
-        helped = deployment.heal()
+        helped = deployment.restore_load()
         trial = Trial(deployment, scenario, directory, seed=self.seed.child(mode, scenario), progress=self.progress)
         for sentence in helped:
             trial.note(EventKind.NOTE, {"healed": sentence})

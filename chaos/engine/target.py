@@ -18,16 +18,16 @@ from chaos.cluster.consent import NAMESPACES_OPTION, Consent
 from chaos.engine.deployment import REQUEST_TIMEOUT, SENTINEL_RATE, Deployment
 from chaos.engine.progress import Progress
 from chaos.engine.settings import Settings
+from chaos.engine.targets import placebo, proxy_on_path
 from chaos.engine.topology import Tenant
-from chaos.errors import ExperimentFailure, Misuse
+from chaos.errors import Misuse
 from chaos.external.beside import Beside
 from chaos.external.file import Call, Target
 from chaos.external.placement import read_target_placement
-from chaos.kube.client import Cluster
-from chaos.model.fate import path
 from chaos.model.flow import Flow
-from chaos.model.modes import Layer
+from chaos.kube.client import Cluster
 from chaos.model.placement import Placement, Proxy
+from chaos.model.modes import Layer
 from chaos.names import PORT_CONTROL, SYSTEM_NAMESPACE
 
 
@@ -86,12 +86,13 @@ def refuse_unlisted(placement: Placement, target: Target, listed: Sequence[str])
 def breakable(placement: Placement, client: str, layer: Layer) -> Proxy | None:
     """The proxy that a trial breaks: the first of that layer (else of any) on the client's path that is not in the
     client's own pod, which is a loader's. None where there is no mesh. Pure."""
-    for pair in placement.pairs():
-        if pair.client.workload_key == client and placement.mode.hops:
-            own = [hop[0] for hop in path(placement, pair)]
-            others = [proxy for proxy in own if proxy.uid != pair.client.uid] or own
-            return next((proxy for proxy in others if layer in proxy.layers), others[0])
-    return None
+    own = next((pair.client.uid for pair in placement.pairs() if pair.client.workload_key == client), "")
+    return (
+        proxy_on_path(placement, client=client, layer=layer, outside=own)
+        or proxy_on_path(placement, client=client, outside=own)
+        or proxy_on_path(placement, client=client, layer=layer)
+        or proxy_on_path(placement, client=client)
+    )
 
 
 class TargetDeployment(Deployment):
@@ -151,10 +152,7 @@ class TargetDeployment(Deployment):
     def proxy_to_break(self, layer: Layer = Layer.L4) -> Proxy:
         """A proxy on the first call's path; see `breakable`. Without a mesh the placebo."""
         placement = self.placement()
-        found = breakable(placement, self.tenants[0].client, layer)
-        if found is None and not placement.proxies:
-            raise ExperimentFailure(f"{self.target.name}: neither a proxy nor a placebo is there")
-        return found or sorted(placement.proxies)[0]
+        return breakable(placement, self.tenants[0].client, layer) or placebo(placement)
 
     @contextmanager
     def streams(self, number: int) -> Iterator[list[Flow]]:
@@ -167,7 +165,7 @@ class TargetDeployment(Deployment):
     def rate(self, tenant: Tenant) -> float:
         return _call(tenant).rate
 
-    def called(self, tenant: Tenant) -> dict[str, Any]:
+    def call_options(self, tenant: Tenant) -> dict[str, Any]:
         call = _call(tenant)
         return {"server": tenant.server, "address": call.reach, "path": call.path, "status": call.status}
 

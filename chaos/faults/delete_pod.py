@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from chaos.errors import NotReady, RecoveryFailed, TargetVanished
-from chaos.faults.model import Evidence, Facts, Receipt, Target
+from chaos.faults.model import Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
 from chaos.kube.client import Cluster
 from chaos.model.faulting import FaultPhase, FaultShape
@@ -26,6 +26,7 @@ class DeletePod:
     shape: ClassVar[FaultShape] = FaultShape.PULSE
     targets: ClassVar[frozenset[str]] = frozenset({"pod", "container"})
     touches: ClassVar[frozenset[str]] = frozenset({"existence"})
+    witness: ClassVar[Witness] = Witness.PODS
     needs: ClassVar[tuple[Need, ...]] = (Need.PODS,)
     grace: int | None = None
     seconds: float = 90.0

@@ -28,6 +28,18 @@ Facts = dict[str, Any]  # JSON
 EXISTENCE = "existence"  # in `touches`: the fault takes its target, or all in it, away
 
 
+class Witness(StrEnum):
+    """By what else than its own word a fault is seen to act; a trial asks it (`chaos.engine.witness`)."""
+
+    CONTAINER = "container"  # container ID and start time, from the API server
+    PODS = "pods"  # UIDs of the target's pods
+    SILENCE = "silence"  # the target does not answer where its readiness probe asks
+    PACKETS = "packets"  # the kernel's counters of the fault's rules
+    LIMIT = "limit"  # the limit that the kubelet says, and the CPU that was used
+    LOADER = "loader"  # the loader's own counts of its aggressor
+    NONE = "none"  # there is none: no claim about sharing rests on this fault
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """What a fault acts on. Fields that a kind does not have are empty.
@@ -44,6 +56,8 @@ class Target:
     node: str = ""
     workload_kind: str = ""  # Deployment | DaemonSet | StatefulSet
     tenant: str = ""
+    labels: str = ""  # of the pod, as `name=value,name=value`
+    selector: str = ""  # of the workload's pods, in the same spelling
 
     def __str__(self) -> str:
         place = f"{self.namespace}/{self.name}" if self.namespace else self.name
@@ -93,6 +107,7 @@ class Fault(Protocol):
     shape: ClassVar[FaultShape]
     targets: ClassVar[frozenset[str]]  # kinds of target that it takes
     touches: ClassVar[frozenset[str]]  # what of its target it changes (see chaos.faults.clashes)
+    witness: ClassVar[Witness]  # by what else it is seen to act
     needs: ClassVar[tuple[Need, ...]]  # what the cluster must allow
 
     def plan(self, cluster: Cluster, target: Target) -> Facts:

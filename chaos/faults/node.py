@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from chaos.errors import ApiError, EnvironmentUnfit, NoEffect, NotReady, RecoveryFailed, TargetVanished
-from chaos.faults.model import EXISTENCE, Evidence, Facts, Receipt, Target
+from chaos.faults.model import EXISTENCE, Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need, offers
 from chaos.kube.client import Cluster, Object
 from chaos.model.faulting import FaultShape
@@ -34,6 +34,7 @@ class NodeFault:
     shape: ClassVar[FaultShape] = FaultShape.HELD
     targets: ClassVar[frozenset[str]] = frozenset({"node"})
     touches: ClassVar[frozenset[str]] = frozenset({EXISTENCE})
+    witness: ClassVar[Witness] = Witness.NONE
     needs: ClassVar[tuple[Need, ...]] = (Need.NODE_POWER,)
     breaks: ClassVar[str]  # the operation
     mends: ClassVar[str]  # its inverse

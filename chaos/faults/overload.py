@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from chaos.errors import ApiError, NoEffect, NotReady, RecoveryFailed, TargetVanished
 from chaos.faults.container import refuse_vanished
-from chaos.faults.model import Evidence, Facts, Receipt, Target
+from chaos.faults.model import Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
 from chaos.kube.client import Cluster
 from chaos.load.client import LoaderClient
@@ -40,6 +40,7 @@ class Overload:
     shape: ClassVar[FaultShape] = FaultShape.GRADUAL
     targets: ClassVar[frozenset[str]] = frozenset({"pod", "container"})
     touches: ClassVar[frozenset[str]] = frozenset({"load"})
+    witness: ClassVar[Witness] = Witness.LOADER
     needs: ClassVar[tuple[Need, ...]] = (Need.LOADER,)
     server: str
     address: str = "server:80"

@@ -130,6 +130,7 @@ def container_target(pod: Mapping[str, Any], container: str) -> Target:
         container_id=container_status(dict(pod), container).get("containerID", ""),
         node=pod["spec"].get("nodeName", ""),
         tenant=meta.get("labels", {}).get(LABEL_TENANT, ""),
+        labels=_spelt(meta.get("labels")),
     )
 
 
@@ -143,7 +144,12 @@ def workload_target(workload: Mapping[str, Any]) -> Target:
         meta["uid"],
         workload_kind=workload["kind"],
         tenant=(meta.get("labels") or {}).get(LABEL_TENANT, ""),
+        selector=_spelt(workload["spec"]["selector"].get("matchLabels")),
     )
+
+
+def _spelt(labels: Mapping[str, str] | None) -> str:
+    return ",".join(f"{name}={value}" for name, value in sorted((labels or {}).items()))
 
 
 def node_target(node: Mapping[str, Any]) -> Target:

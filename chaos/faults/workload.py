@@ -30,6 +30,29 @@ def living(cluster: Cluster, target: Target) -> Object:
     return found
 
 
+def selector_of(workload: Object) -> str:
+    """The label selector of a workload's pods, as the API takes it: labels and set-based requirements."""
+    selector = workload["spec"]["selector"]
+    parts = [f"{name}={value}" for name, value in sorted((selector.get("matchLabels") or {}).items())]
+    for one in selector.get("matchExpressions") or []:
+        values = f"({','.join(one.get('values') or ())})"
+        parts.append(
+            {
+                "In": f"{one['key']} in {values}",
+                "NotIn": f"{one['key']} notin {values}",
+                "Exists": one["key"],
+                "DoesNotExist": f"!{one['key']}",
+            }[one["operator"]]
+        )
+    return ",".join(parts)
+
+
+def pods_of(cluster: Cluster, target: Target) -> list[Object]:
+    """The pods of a workload, by its selector; none when it is gone."""
+    found = cluster.find(target.workload_kind, target.name, target.namespace)
+    return cluster.list("Pod", target.namespace, labels=selector_of(found)) if found is not None else []
+
+
 def bare(workload: Object) -> Object:
     """The object as it can be created again: without what the server wrote. Pure."""
     meta = {key: value for key, value in workload["metadata"].items() if key not in _STATUS}

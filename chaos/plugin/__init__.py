@@ -17,7 +17,7 @@ from chaos.plugin import xdist as spread
 
 if TYPE_CHECKING:
     from chaos.engine.deployment import Deployment
-    from chaos.engine.pace import Pace
+    from chaos.engine.eta import EtaEstimator
     from chaos.engine.run import Run
     from chaos.engine.settings import Settings
     from chaos.engine.terminal import TerminalProgress
@@ -34,7 +34,7 @@ _SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
 _RUN: pytest.StashKey[Run] = pytest.StashKey()
 _REPORTS: pytest.StashKey[Reports] = pytest.StashKey()
 _WORSE: pytest.StashKey[list[str]] = pytest.StashKey()
-_PACE: pytest.StashKey[Pace] = pytest.StashKey()
+_PACE: pytest.StashKey[EtaEstimator] = pytest.StashKey()
 _UNFIT = "chaos_unfit"  # attribute of a report: it failed because the cluster cannot do it
 _PROGRESS: pytest.StashKey[TerminalProgress] = pytest.StashKey()
 
@@ -193,9 +193,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_collection_finish(session: pytest.Session) -> None:
     """What is left after every selection is what the run will take."""
     if names := [name for item in session.items if (name := _scenario_of(item))]:
-        from chaos.engine.pace import Pace
+        from chaos.engine.eta import EtaEstimator
 
-        session.config.stash[_PACE] = Pace(names)
+        session.config.stash[_PACE] = EtaEstimator(names)
 
 
 @pytest.fixture(scope="session")

@@ -18,4 +18,4 @@ def every_feature(trial: Trial) -> None:
             for check in check_features(where):
                 trial.show(check)
     finally:
-        trial.heal(*trial.deployment.tenants)
+        trial.restore_load(*trial.deployment.tenants)

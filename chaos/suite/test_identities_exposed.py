@@ -16,4 +16,4 @@ def identities_exposed(trial: Trial) -> None:
             for check in (*check_identities(where), *check_refusals(where)):
                 trial.show(check)
     finally:
-        trial.heal(*trial.deployment.tenants)
+        trial.restore_load(*trial.deployment.tenants)

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from chaos.engine.jobs import LINGERS, JobRun
 from chaos.engine.scenario import has_proxies, scenario
+from chaos.engine.targets import container_of, workload
 from chaos.engine.trial import Trial
 from chaos.faults.control_plane import ControlPlane
 from chaos.faults.kill import Kill
-from chaos.faults.selection import container_target
 from chaos.model.modes import ProxyMode
 from chaos.names import CONTROL_PLANE, SYSTEM_NAMESPACE
 from chaos.verdict.check import decided, measured
@@ -52,10 +52,7 @@ def job_completes(trial: Trial) -> None:
 def job_proxy_killed(trial: Trial) -> None:
     """A Job whose proxy is killed half-way still completes; its retries are counted."""
     with JobRun(trial, "proxy-killed", requests=80, interval=0.05, tries=TRIES) as job:
-        proxy = job.proxy()
-        with trial.fault(
-            Kill(), container_target(trial.cluster.get("Pod", proxy.pod, proxy.namespace), proxy.container)
-        ):
+        with trial.fault(Kill(), container_of(trial.cluster, job.proxy())):
             pass
         seen = job.watch()
     trial.show(decided("the Job completes", seen.complete, seen.application()))
@@ -70,7 +67,7 @@ def job_starts_before_proxy(trial: Trial) -> None:
     """Where the proxy does not start before the application, a Job's first request fails while the proxy is slow to
     come.
     """
-    target = trial.workload("Deployment", f"{SYSTEM_NAMESPACE}/{CONTROL_PLANE}")
+    target = workload(trial.cluster, f"{SYSTEM_NAMESPACE}/{CONTROL_PLANE}", "Deployment")
     with (
         trial.fault(ControlPlane(answer="slow", delay=2.0), target),
         JobRun(trial, "starts-early", requests=3, tries=30) as job,

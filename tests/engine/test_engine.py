@@ -14,8 +14,9 @@ from chaos.engine.catalogue import scenario_names
 from chaos.engine.jobs import JobRun
 from chaos.engine.restarts import ContainerState, compare_restarts, container_snapshot
 from chaos.engine.settings import parse_settings
+from chaos.engine.steady import steady_since
 from chaos.engine.topology import plan_tenants
-from chaos.engine.trial import Trial, steady_since
+from chaos.engine.trial import Trial
 from chaos.errors import Misuse
 from chaos.kube.client import Cluster
 from chaos.mesh.install import Mesh
@@ -48,7 +49,7 @@ def test_a_pod_that_still_ends_is_as_good_as_gone() -> None:
 
 def test_the_restart_of_the_target_itself_is_expected() -> None:
     before, after = {("u", "server"): state()}, {("u", "server"): state(container_id="c2", restarts=1)}
-    assert compare_restarts(before, after, expected=["u"]) == []
+    assert compare_restarts(before, after, excused=[("u", "server")]) == []
 
 
 def test_nothing_changed_is_no_problem() -> None:
@@ -127,7 +128,7 @@ def test_a_job_that_goes_takes_nothing_with_it_that_its_namespace_had(mode: str)
     site = SimpleNamespace(
         mesh=Mesh(Mock(), mode, run="jobs"),
         cluster=Mock(),
-        may_restart=set(),
+        excused=set(),
         deployment=SimpleNamespace(tenants=plan_tenants(["n1", "n2"])),
     )
     site.cluster.list.return_value = []

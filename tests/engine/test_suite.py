@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from chaos.engine.catalogue import scenario_names
-from chaos.engine.drowned import Filled, filled
 from chaos.engine.footprint import interval, total
 from chaos.engine.matrix import DEFAULT
 from chaos.engine.restarts import ContainerState
 from chaos.engine.run import keep_attempt, set_aside
+from chaos.engine.saturation import Saturation, classify_saturation
 from chaos.engine.scenario import SCENARIOS
 from chaos.engine.settings import Settings, chosen, parse_settings
 from chaos.engine.upgrade import application_restarts, streams_cut
@@ -159,7 +159,7 @@ def proxy(name: str, millicores: int = 100) -> Proxy:
     )
 
 
-def test_the_proxy_that_used_up_its_limit_is_the_drowned_one_and_the_nearly_full_one_is_strained() -> None:
+def test_a_proxy_that_used_up_its_limit_is_saturated_and_one_that_nearly_did_is_near_saturation() -> None:
     def reading(pod: str, at: float, cores: float) -> Event:
         return Event(
             int(at * 1e9),
@@ -174,9 +174,9 @@ def test_the_proxy_that_used_up_its_limit_is_the_drowned_one_and_the_nearly_full
         *(reading(pod, at, used) for pod, used in cores.items() for at in (11.5, 12.5)),
         reading("full", 14.0, 0.01),
     ]
-    assert filled([proxy("full"), proxy("busy"), proxy("half")], events, held) == Filled(
+    assert classify_saturation([proxy("full"), proxy("busy"), proxy("half")], events, held) == Saturation(
         (proxy("full"),), (proxy("busy"),)
     )
-    assert filled([proxy("half")], events, held) == Filled(())
-    assert filled([proxy("unseen")], events, held) == Filled((proxy("unseen"),))
-    assert filled([], events, held) == Filled(())
+    assert classify_saturation([proxy("half")], events, held) == Saturation(())
+    assert classify_saturation([proxy("unseen")], events, held) == Saturation((proxy("unseen"),))
+    assert classify_saturation([], events, held) == Saturation(())
