@@ -22,7 +22,6 @@ from chaos.engine.topology import Tenant, plan_tenants
 from chaos.errors import ApiError, ExperimentFailure
 from chaos.faults.model import Target
 from chaos.faults.selection import Pick, container_target, pick
-from chaos.model.flow import Flow
 from chaos.kube.client import Cluster
 from chaos.load.client import LoaderClient, ServerClient
 from chaos.load.collector import Loader
@@ -30,6 +29,7 @@ from chaos.mesh import manifests
 from chaos.mesh.budget import Budget
 from chaos.mesh.install import Mesh
 from chaos.model.placement import Placement, Proxy
+from chaos.model.flow import Flow
 from chaos.model.modes import Layer, ProxyMode
 from chaos.names import LABEL_ROLE, PORT_CONTROL, PORT_TCP, SYSTEM_NAMESPACE
 
@@ -229,8 +229,8 @@ class Deployment:
         """See that flows are healthy, and help those that are not; returns what was done, a sentence each.
 
         A proxy that an overload drove into time-outs stays there under the load that it bore before: each request that
-        times out costs its connection, and each new connection a handshake. So a flow that is not healthy starts slowly,
-        as clients that back off do. Raises NotReady naming the flow that does not come back.
+        times out costs its connection, and each new connection a handshake. So a flow that is not healthy starts
+        slowly, as clients that back off do. Raises NotReady naming the flow that does not come back.
 
         Args:
             tenants: whose flows were paused; by default every tenant, and only flows that fail are touched.

@@ -12,7 +12,6 @@ evidence that the faults bring back, never by the clock.
 
 from __future__ import annotations
 
-from chaos.model.faulting import FaultShape
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
@@ -26,8 +25,9 @@ from chaos.engine.trial import Injection, Trial
 from chaos.faults.model import Fault, Target
 from chaos.faults.overload import Overload
 from chaos.history.model import EventKind
-from chaos.model.flow import Flow, Window, WindowKind
 from chaos.model.placement import Proxy
+from chaos.model.faulting import FaultShape
+from chaos.model.flow import Flow, Window, WindowKind
 from chaos.verdict import Harm, Judgement
 
 # A held fault's declared time. Harm that comes late in it must show: a bystander that is wholly down from the fifth
@@ -229,7 +229,9 @@ def overload(
         seen = classify_saturation(path, trial.events(), on)
         hurt = flows_behind(trial.placement, seen.saturated)
         unsaid = flows_behind(trial.placement, seen.near) - hurt
-        trial.expect_fate_of(*earlier, *seen.saturated, shape=FaultShape.GRADUAL, exempt=sorted({own, *spared, *unsaid}))
+        trial.expect_fate_of(
+            *earlier, *seen.saturated, shape=FaultShape.GRADUAL, exempt=sorted({own, *spared, *unsaid})
+        )
         trial.nobody_at_risk = (
             ""
             if seen.saturated or not path

@@ -4,9 +4,8 @@ Where a path passes several proxies, the weakest gives out first and shields the
 keeps the overload from the node's proxy that all share. Which one that is depends on what layers cost, so it is read,
 not assumed.
 
-Between idle and saturated lies a use at which a queue already slows whoever shares the proxy, by how much depends on the
-traffic (M/D/1: the wait is a service time at 0.67, four and a half at 0.9). Of flows behind such a proxy the model says
-nothing.
+Near saturation a queue already slows whoever shares the proxy, by how much depends on the traffic (M/D/1: the wait is a
+service time at 0.67, four and a half at 0.9). Of flows behind such a proxy the model says nothing.
 """
 
 from __future__ import annotations

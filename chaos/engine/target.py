@@ -24,9 +24,9 @@ from chaos.errors import Misuse
 from chaos.external.beside import Beside
 from chaos.external.file import Call, Target
 from chaos.external.placement import read_target_placement
-from chaos.model.flow import Flow
 from chaos.kube.client import Cluster
 from chaos.model.placement import Placement, Proxy
+from chaos.model.flow import Flow
 from chaos.model.modes import Layer
 from chaos.names import PORT_CONTROL, SYSTEM_NAMESPACE
 

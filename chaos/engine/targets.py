@@ -12,10 +12,10 @@ from chaos.errors import ExperimentFailure
 from chaos.faults.model import EXISTENCE, Fault, Target
 from chaos.faults.selection import container_target, workload_target
 from chaos.faults.workload import KINDS, pods_of
-from chaos.model.flow import Flow
 from chaos.kube.client import Cluster
 from chaos.model.fate import flow_shares, path
 from chaos.model.placement import Placement, Proxy
+from chaos.model.flow import Flow
 from chaos.model.modes import Layer
 
 SIDES: Final = ("client", "server")  # of a path: where it begins, where it ends
@@ -93,7 +93,7 @@ def flows_at(placement: Placement, node: str) -> frozenset[Flow]:
         for pair in placement.pairs()
         if node in (pair.client.node, pair.server.node)
     }
-    return there | flows_behind(placement, [proxy for proxy in placement.proxies if proxy.node == node])
+    return frozenset(there) | flows_behind(placement, [proxy for proxy in placement.proxies if proxy.node == node])
 
 
 def flows_of_pods(placement: Placement, uids: Iterable[str]) -> frozenset[Flow]:
@@ -104,7 +104,7 @@ def flows_of_pods(placement: Placement, uids: Iterable[str]) -> frozenset[Flow]:
         for pair in placement.pairs()
         if {pair.client.uid, pair.server.uid} & inside
     }
-    return ends | flows_behind(placement, [proxy for proxy in placement.proxies if proxy.uid in inside])
+    return frozenset(ends) | flows_behind(placement, [proxy for proxy in placement.proxies if proxy.uid in inside])
 
 
 # ---- targets

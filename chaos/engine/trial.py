@@ -6,11 +6,10 @@ saved before it is judged.
 
 from __future__ import annotations
 
-from chaos.model.faulting import FaultPhase, FaultShape
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,23 +26,14 @@ from chaos.errors import ExperimentFailure, NoEffect, NotReady
 from chaos.faults.injection import injected
 from chaos.faults.model import Fault, Receipt, Target
 from chaos.history.model import Event, EventKind, Outcome, Samples
-from chaos.model.flow import Flow, WindowKind
 from chaos.history.result import TrialResult
 from chaos.history.store import HistoryWriter
 from chaos.load.collector import Collector
 from chaos.model.fate import flow_shares, may_move
 from chaos.model.placement import Placement, Proxy
-from chaos.verdict import (
-    Expectation,
-    Finding,
-    Harm,
-    HistoryView,
-    Judgement,
-    Thresholds,
-    Verdict,
-    judge,
-    view_from,
-)
+from chaos.model.faulting import FaultPhase, FaultShape
+from chaos.model.flow import Flow, WindowKind
+from chaos.verdict import Expectation, Finding, Harm, HistoryView, Judgement, Thresholds, Verdict, judge, view_from
 from chaos.verdict.check import Check, undecided
 
 _ANSWER_POLL: Final = 50_000_000  # ns
@@ -143,7 +133,11 @@ class Trial:
         shares = flow_shares(self.placement, proxies)
         exempt_flows = frozenset(exempt) | {Flow(*call) for call in may_move(self.placement, proxies)}
         self.expectation = Expectation(
-            {Flow(*call): share for call, share in shares.items()}, exempt=exempt_flows, harm=harm, fault_shape=shape
+            {Flow(*call): share for call, share in shares.items()},
+            exempt=exempt_flows,
+            harm=harm,
+            fault_shape=shape,
+            recovery=True,
         )
         if proxies and self.mesh.mode.hops and not any(shares.values()):
             self.nobody_at_risk = f"no flow passes {', '.join(map(str, proxies))}"
@@ -291,7 +285,7 @@ class Trial:
             if judgement is not None and judgement.done and instant >= end:
                 break
             self.observe_until(instant)
-            judgement = judge(self.view(until=instant), expectation, self.thresholds, look=index)
+            judgement = judge(self.view(until=instant), expectation, self._quick, look=index)
             self.note(EventKind.LOOK, _look(index, judgement))
         self.observe_until(end)
         assert judgement is not None
@@ -301,13 +295,22 @@ class Trial:
         """Let the load go on for that long: the length of an observation, not a wait for something."""
         self.observe_until(time.time_ns() + int(seconds * 1e9))
 
-    def look(self) -> Judgement:
-        """Judge what has come so far (switchback: after so many on/off pairs)."""
+    def look(self, *, shifts: bool = False) -> Judgement:
+        """Judge what has come so far (switchback: after so many on/off pairs).
+
+        Args:
+            shifts: with the intervals of latency quantiles, which cost five times as much.
+        """
         until = time.time_ns()
         self._collector.poll_now()
-        judgement = judge(self.view(until=until), self._expected(), self.thresholds)
+        judgement = judge(self.view(until=until), self._expected(), self.thresholds if shifts else self._quick)
         self.note(EventKind.LOOK, _look(judgement.look, judgement))
         return judgement
+
+    @property
+    def _quick(self) -> Thresholds:
+        """For looks at a live trial, which share the machine with the load."""
+        return replace(self.thresholds, bootstrap=0)
 
     def view(self, until: int | None = None) -> HistoryView:
         """What the judge sees at that instant."""

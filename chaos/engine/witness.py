@@ -10,6 +10,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -156,10 +157,8 @@ class SecondWitness:
 
     def _packets(self, receipt: Receipt) -> Mapping[str, int]:
         """The kernel's counters of the fault's rules, read by a helper of the trial's own."""
-        try:
+        with suppress(ApiError, urllib3.exceptions.HTTPError):  # nothing listens there, and the rules meet a packet
             self.cluster.pod_http(self.target.namespace, self.target.name, 1, "/", timeout=0.5)
-        except (ApiError, urllib3.exceptions.HTTPError):
-            pass  # a packet for rules that nobody's traffic would meet: nothing listens there
         arguments = ["--receipt", receipt.id, *helper_pod.container_arguments(self.target)]
         found = helper_pod.run(
             self.cluster, receipt, "count", arguments, awaited="counted", seconds=10, module=MODULE
@@ -207,7 +206,7 @@ def detect_no_effect(witness: Witness, seen: Mapping[str, Any], *, target: Targe
             ended = int(seen.get("ended") or 0) - int(seen.get("ended_before") or 0)
             need = AGGRESSOR_RATE * float(seen.get("seconds") or 1.0)
             return (
-                "" if ended >= need else f"the loader counted {ended} requests of its aggressor, {need:.0f} are least"
+                "" if ended >= need else f"the loader counted {ended} requests of its aggressor, fewer than {need:.0f}"
             )
 
 

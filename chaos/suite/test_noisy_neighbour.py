@@ -12,8 +12,8 @@ from chaos.engine.designs import overload
 from chaos.engine.scenario import scenario
 from chaos.engine.trial import Trial
 from chaos.faults.overload import Overload
-from chaos.model.flow import Flow
 from chaos.history.words import Cause
+from chaos.model.flow import Flow
 from chaos.verdict.check import decided
 
 BODIES = (

@@ -6,7 +6,6 @@ one, and several may follow each other in one trial.
 
 from __future__ import annotations
 
-from chaos.model.faulting import FaultShape
 import threading
 import time
 from collections.abc import Sequence
@@ -24,8 +23,9 @@ from chaos.faults.overload import Overload
 from chaos.faults.selection import Selector, select
 from chaos.faults.workload import pods_of
 from chaos.history.model import EventKind
-from chaos.model.flow import Flow
 from chaos.model.placement import Proxy
+from chaos.model.faulting import FaultShape
+from chaos.model.flow import Flow
 from chaos.verdict import Harm
 
 # Seconds after a fault's deadline: until then its undo is this runner's, then the helper's own and the watchdog's.
@@ -163,9 +163,10 @@ class FaultDriver:
         on/off design, whose last window has shown it.
         """
         expected = self.trial.expectation
-        if not self._held and self.trial.recovery_origin() and expected is not None:
-            if expected.fault_kind is not FaultShape.GRADUAL:
-                designs.await_recovery(self.trial)
+        if expected is None or self._held or not self.trial.recovery_origin():
+            return
+        if expected.fault_shape is not FaultShape.GRADUAL:
+            designs.await_recovery(self.trial)
 
     def _undo(self, held: Held) -> None:
         self._held.remove(held)

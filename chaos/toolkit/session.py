@@ -10,9 +10,9 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -104,8 +104,6 @@ class Session:
     def _take_baseline(self) -> list[str]:
         """A new trial and its baseline; the tenants that are not steady in it."""
         self.trial: Trial = self.run.trial(self.wish.mode, self._free_name())
-        self._full = self.trial.thresholds
-        self.trial.thresholds = replace(self._full, bootstrap=0)  # looks go on all the time, beside the load
         self.before: Snapshot = container_snapshot(self.trial.cluster, self.trial.deployment.namespaces)
         try:
             self.trial.baseline()
@@ -150,8 +148,7 @@ class Session:
                 closing.directory = self.trial.directory
                 if not self._finished and (self.trial.expectation is not None or self.trial.checks):
                     self._finished = True
-                    with self._resampling():
-                        closing.result = self.trial.finish()
+                    closing.result = self.trial.finish()
                     closing.reports = self._report()
                 if self._lent is not None and getattr(self, "driver", None) and self.driver.spoiled:
                     self._lent.discard()
@@ -231,17 +228,8 @@ class Session:
 
     def judgement_with_shifts(self) -> Judgement | None:
         """The same, with the latency quantiles' intervals, which cost five times as much."""
-        with self._lock, self._resampling():
-            return None if self.judgement() is None else self.trial.look()
-
-    @contextmanager
-    def _resampling(self) -> Iterator[None]:
-        live = self.trial.thresholds
-        self.trial.thresholds = self._full
-        try:
-            yield
-        finally:
-            self.trial.thresholds = live
+        with self._lock:
+            return None if self.judgement() is None else self.trial.look(shifts=True)
 
     def identities_of(self, proxy: Proxy) -> list[str]:
         """Whose private keys the proxy holds; read once, for it costs a helper pod."""

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from chaos.model.faulting import FaultShape
-from chaos.model.flow import Flow, WindowKind
+from chaos.model.flow import Flow, Window, WindowKind
 from chaos.verdict import measures, sentences
 from chaos.verdict.model import (
     NANO,
@@ -34,6 +34,7 @@ from chaos.verdict.model import (
 )
 from chaos.verdict.proportions import Count, stratified
 from chaos.verdict.quantiles import shifts
+from chaos.verdict.recovery import Recovery, Return, judge_recovery
 from chaos.verdict.tally import Look, Pair, Series, Tally, plan_looks
 
 
@@ -72,7 +73,8 @@ def _judge(view: HistoryView, expectation: Expectation, thresholds: Thresholds, 
     court = Court(view, expectation, thresholds)
     for look in looks:
         court.sit(look)
-        if court.decided:
+        # A held fault is watched to its end: what was claimed early may not be true of what comes late.
+        if court.decided and expectation.fault_shape is not FaultShape.HELD:
             break
     return court.pronounce()
 
@@ -101,6 +103,8 @@ def detect_unfit(view: HistoryView, expectation: Expectation, thresholds: Thresh
             return f"{flow} had no answered request in the baseline"
     if not view.evidence.effect_seen:
         return "the fault was not seen to act: no evidence of its effect"
+    if view.evidence.doubt:
+        return f"the fault was not seen to act: {view.evidence.doubt}"
     return ""
 
 
@@ -344,8 +348,11 @@ class Court:
     def pronounce(self) -> Judgement:
         look = self.look
         assert look is not None
+        self._claim_late_harm(look)
         flows = tuple(self._flow_verdict(flow, look) for flow in self.reported)
         opinions = [self._opinion(verdict) for verdict in flows if verdict.expected_share is not None]
+        returns = [self._return(verdict) for verdict in flows if verdict.expected_share is not None]
+        opinions += [opinion for opinion in returns if opinion is not None]
         verdict = merge([opinion for opinion, _ in opinions])
         said = [sentence for opinion, sentence in opinions if opinion is verdict]
         if self.view.evidence.recovered is False:
@@ -361,6 +368,7 @@ class Court:
             look.seconds,
             self._measures(flows),
             tuple(self.notes),
+            all(opinion is None for opinion in returns),
         )
 
     def _flow_verdict(self, flow: Flow, look: Look) -> FlowVerdict:
@@ -381,9 +389,95 @@ class Court:
         shift = shifts(series.baseline_latency, during, resamples=thresholds.bootstrap)
         lost = measures.requests_lost(series, self._begin, origin, back, self.view.until)
         share = None if flow in self.expectation.exempt else self.expectation.shares[flow]
+        after = self._recovery(flow, spared=share == 0 and finding is not Finding.HURT)
         return FlowVerdict(
-            flow, share, finding, errors, slow, affected, series.tau, lost, decided, back, curve, shift, why
+            flow,
+            share,
+            finding,
+            errors,
+            slow,
+            affected,
+            series.tau,
+            lost,
+            decided,
+            back,
+            curve,
+            shift,
+            why,
+            str(after.found) if after else "",
         )
+
+    def _recovery(self, flow: Flow, *, spared: bool) -> Recovery | None:
+        """What is known of a flow after the undo; None while the fault is in force, or where that is not asked."""
+        if not self.expectation.recovery or self.view.evidence.restored is None:
+            return None
+        gradual = self.expectation.fault_shape is FaultShape.GRADUAL
+        origin = self._origin()
+        if gradual:  # flows are helped to come back, and then watched
+            origin = max([w.begin for w in self.view.windows_of(WindowKind.RECOVERY)], default=origin)
+        return judge_recovery(
+            self.series[flow],
+            spared=spared and not gradual,  # an on/off design has looked at its off time all along
+            origin=origin,
+            until=self.view.until,
+            kinds=(EffectKind.ERRORS,) if gradual else tuple(EffectKind),
+            thresholds=self.thresholds,
+            equivalent=self._is_equivalent,
+            worse=self._is_worse,
+        )
+
+    def _bench_of(self, flow: Flow, kind: EffectKind, window: Window) -> tuple[_Bench, Look]:
+        """One effect on one flow in one window after the fault, beside its baseline."""
+        pairs = (Pair(self.view.windows_of(WindowKind.BASELINE), (window,)),)
+        look = Look(0, window.end, 1, 1.0, pairs, pairs)
+        return self._bench(flow, kind, look), look
+
+    def _is_equivalent(self, flow: Flow, kind: EffectKind, window: Window) -> bool:
+        bench, _ = self._bench_of(flow, kind, window)
+        thresholds = self.thresholds
+        high = stratified(bench.whole_at_worst(), thresholds.recovery_alpha, thresholds.limits)[1]
+        return not bench.obstacle and high < thresholds.margin(kind)
+
+    def _is_worse(self, flow: Flow, kind: EffectKind, window: Window) -> bool:
+        """Whether the flow was clearly worse than its baseline, over the window or in a part of it.
+
+        An outage is one long burst, and over a window that holds it and sound time its requests count as few. So the
+        parts are tested too, each by itself, where the whole rise is above the margin as well.
+        """
+        family = max(1, 2 * len(self.judged))
+        whole, _ = self._bench_of(flow, kind, window)
+        if self._is_hurt(whole, self.thresholds.alpha / 2 / family):
+            return True
+        if _change(whole.firm_counts()) <= self.thresholds.margin(kind) + whole.allowance:
+            return False
+        parts = _parts(window)
+        level = self.thresholds.alpha / 2 / family / max(1, len(parts))
+        return any(self._is_hurt(self._bench_of(flow, kind, part)[0], level) for part in parts)
+
+    def _claim_late_harm(self, look: Look) -> None:
+        """Harm that came late in a held fault, and then for good, is too long a burst for the looks at all of it."""
+        if self.expectation.fault_shape is not FaultShape.HELD:
+            return
+        for flow in self.judged:
+            for kind in EffectKind:
+                for window in self.view.windows_of(WindowKind.FAULT):
+                    until = min(window.end, look.cut)
+                    if (flow, kind) not in self.hurt and until > window.begin:
+                        part = Window(window.kind, window.begin, until)
+                        if self._is_worse(flow, kind, part):
+                            self.hurt[flow, kind] = (look.cut - self._begin) / NANO
+                            self.effects[flow][kind] = replace(self.effects[flow][kind], finding=Finding.HURT, why="")
+
+    def _return(self, flow: FlowVerdict) -> tuple[Verdict, str] | None:
+        """What a flow's return, or its absence, says against the system; None when it is back, or that is not asked."""
+        match flow.after_undo:
+            case Return.NOT_BACK:
+                return Verdict.FAIL, sentences.not_back(flow, self.thresholds)
+            case Return.HURT_BY_UNDO:
+                return Verdict.FAIL, sentences.hurt_by_undo(flow)
+            case Return.UNKNOWN:
+                return Verdict.INCONCLUSIVE, sentences.not_seen_back(flow, self.thresholds)
+        return None
 
     def _origin(self) -> int:
         ends = [w.end for w in self.view.windows_of(WindowKind.FAULT)]
@@ -433,6 +527,12 @@ class Court:
                 worst = max(effects, key=lambda effect: effect.change)
                 found[f"worst bystander {kind.value}"] = Measure(worst.change, worst.low, worst.high, "share")
         return found
+
+
+def _parts(window: Window) -> list[Window]:
+    """The window in parts of a second each; what is left over belongs to none."""
+    count = (window.end - window.begin) // NANO
+    return [Window(window.kind, window.begin + n * NANO, window.begin + (n + 1) * NANO) for n in range(count)]
 
 
 def _change(counts: Sequence[tuple[Count, Count]]) -> float:

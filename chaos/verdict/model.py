@@ -75,12 +75,14 @@ class Expectation:
         exempt: flows that are reported and not judged (the aggressor's own).
         harm: what the harm of the flows that must be hurt looks like.
         fault_shape: how the fault acts in time.
+        recovery: whether every judged flow must be seen back after the undo.
     """
 
     shares: Mapping[Flow, float]
     exempt: frozenset[Flow] = frozenset()
     harm: Harm = Harm.EITHER
     fault_shape: FaultShape = FaultShape.HELD
+    recovery: bool = False
 
     def __post_init__(self) -> None:
         problems = [f"{flow}: share {x} is not in [0, 1]" for flow, x in self.shares.items() if not 0 <= x <= 1]
@@ -102,6 +104,7 @@ class Expectation:
             "exempt": sorted(map(str, self.exempt)),
             "harm": str(self.harm),
             "fault_kind": str(self.fault_shape),
+            "recovery": self.recovery,
         }
 
     @classmethod
@@ -118,6 +121,7 @@ class Expectation:
                 exempt=frozenset(named[name] for name in stated["exempt"]),
                 harm=Harm(stated["harm"]),
                 fault_shape=FaultShape(stated["fault_kind"]),
+                recovery=bool(stated.get("recovery", False)),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise Misuse(f"not an expectation: {error!r}") from error
@@ -149,6 +153,9 @@ class Thresholds:
     sentinel_share: float = 0.5  # a sentinel that moves by more than this share of the margin tells machine trouble
     sentinel_factor: float = 3.0  # in machine trouble, a flow is hurt only beyond so many times the sentinel's own move
     share_slack: float = 0.25  # how far the affected share may miss the expected one; see `judging.contradicts`
+    back_seconds: float = 10.0  # after the undo, by which every flow must be back within its baseline
+    stay_seconds: float = 3.0  # for which it must stay there: 600 requests at 200/s show a rise below 2 points
+    recovery_alpha: float = 0.005  # chance of taking a flow for back that is not
     settle: float = 0.5  # skipped at the begin of each window of a switchback
     limits: Limits = Limits.EXACT  # of the single proportions that an interval is made of
     bootstrap: int = 200  # resamples of the quantile shifts; 0: none are reported
@@ -203,6 +210,7 @@ class Evidence:
     recovered: bool | None = None  # the undo was seen to work; None: not known yet
     injected: int | None = None
     restored: int | None = None  # serving again
+    doubt: str = ""  # why the fault was not seen to act by another word than its own; empty when it was
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +296,7 @@ class FlowVerdict:
     recovery: tuple[tuple[float, float], ...] = ()  # shape: (s after the fault's end, affected share)
     shifts: tuple[QuantileShift, ...] = ()
     why: str = ""
+    after_undo: str = ""  # `back`, `did not recover`, `hurt by the undo`, `not seen back`; empty: not asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,6 +314,7 @@ class Judgement:
     seconds: float  # of fault window used
     measures: Mapping[str, Measure] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    recovered: bool = True  # every judged flow was seen back after the undo, or that was not asked
 
     def observed(self, finding: Finding) -> list[str]:
         """Names of the judged flows with that finding, for `report.json`."""

@@ -101,3 +101,15 @@ def wrong_amount(flow: FlowVerdict) -> str:
         f"{flow.flow} was hurt, but {points(value)} % of its requests were affected "
         f"({points(low)} to {points(high)}) where {_pairs(flow)} are behind the target"
     )
+
+
+def not_back(flow: FlowVerdict, thresholds: Thresholds) -> str:
+    return f"{flow.flow} did not recover: it was outside its baseline {thresholds.back_seconds:g} s after the undo"
+
+
+def hurt_by_undo(flow: FlowVerdict) -> str:
+    return f"{flow.flow} was hurt by the undo: the fault had spared it"
+
+
+def not_seen_back(flow: FlowVerdict, thresholds: Thresholds) -> str:
+    return f"{flow.flow} was not seen back within its baseline for {thresholds.stay_seconds:g} s after the undo"

@@ -37,10 +37,11 @@ from chaos.mesh.controlplane.trouble import Trouble, detect_trouble
 from chaos.model.modes import MODES
 from tests.mesh.controlplane.objects import Object, pod, proxy_pod, sidecar_pod
 
-PROXY = Target("container", "server-1-x", "ns", "u1", "proxy", "containerd://1", "n1")
-APP = Target("container", "server-1-x", "ns", "u1", "app", "containerd://2", "n1")
-ELSEWHERE = Target("container", "client-1-y", "ns", "u2", "app", "containerd://3", "n2")
-SERVER = Target("workload", "server", "ns", "u3", workload_kind="Deployment")
+PROXY = Target("container", "server-1-x", "ns", "u1", "proxy", "containerd://1", "n1", labels="app=server,x=1")
+APP = Target("container", "server-1-x", "ns", "u1", "app", "containerd://2", "n1", labels="app=server,x=1")
+ELSEWHERE = Target("container", "client-1-y", "ns", "u2", "app", "containerd://3", "n2", labels="app=client")
+CANARY = Target("container", "server-canary-1-z", "ns", "u4", "app", "containerd://4", "n2", labels="app=server-canary")
+SERVER = Target("workload", "server", "ns", "u3", workload_kind="Deployment", selector="app=server")
 NODE = Target("node", "n1", node="n1")
 
 
@@ -54,6 +55,7 @@ NODE = Target("node", "n1", node="n1")
         ((DeletePod(), PROXY), (Throttle(), APP), True),  # the whole pod goes
         ((Restart(), SERVER), (Throttle(), PROXY), True),  # one of its pods
         ((Restart(), SERVER), (Throttle(), ELSEWHERE), False),
+        ((Restart(), SERVER), (Throttle(), CANARY), False),  # its name begins as the workload's does
         ((Drain(), NODE), (Pause(), APP), True),
         ((Drain(), NODE), (Pause(), ELSEWHERE), False),
         ((Hog(), PROXY), (Hog(), PROXY), False),  # neighbours get along

@@ -5,6 +5,7 @@ import signal
 import time
 from pathlib import Path
 
+from chaos.engine.targets import container_of
 from chaos.errors import NoEffect, RecoveryFailed
 from chaos.faults.pause import Pause
 from chaos.faults.selection import Pick, pick
