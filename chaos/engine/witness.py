@@ -7,7 +7,6 @@ fault that was not seen to act puts nobody at risk, and its trial is *inconclusi
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -30,6 +29,7 @@ from chaos.load.client import LoaderClient
 
 AGGRESSOR_RATE: Final = 5.0  # requests a second that an aggressor must have ended, by the loader's own counts
 USE_SLACK: Final = 1.5  # of its cut limit, which a throttled container may be seen to use: readings lag by a second
+_READING_NS: Final = 1_500_000_000  # a reading of CPU use covers the second before it
 _CLOCK_SLACK_NS: Final = 2_000_000_000  # Kubernetes' stamps are whole seconds
 
 
@@ -69,6 +69,7 @@ class SecondWitness:
                     self.seen["packets"] = self._packets(receipt)
                 case Witness.LIMIT:
                     self.seen["limit"] = self._limit()
+                    self.seen["in_force"] = [receipt.injected_at, time.time_ns()]
                 case Witness.LOADER:
                     self.seen["ended"] = self._aggressor_ended()
                     self.seen["seconds"] = (time.time_ns() - receipt.injected_at) / 1e9
@@ -128,16 +129,17 @@ class SecondWitness:
         return quantity(text) if text else None
 
     def _used(self, events: Sequence[Event]) -> float | None:
-        """Median cores of the container in the readings that lie wholly within the fault."""
+        """Fewest cores that the container used in a reading while the fault was in force; None without a reading."""
+        begin, end = self.seen.get("in_force") or (0, 0)
         readings = [
             event.data["containers"][self.target.container]["cores"]
             for event in events
             if event.kind is EventKind.USAGE
             and (event.data["namespace"], event.data["pod"]) == (self.target.namespace, self.target.name)
             and self.target.container in event.data["containers"]
-            and self.began + _CLOCK_SLACK_NS <= event.at
+            and begin + _READING_NS <= event.at <= end
         ]
-        return statistics.median(readings) if len(readings) > 1 else None
+        return min(readings, default=None)
 
     def _aggressor_ended(self) -> int:
         counts = LoaderClient.of(self.cluster, self.target.namespace, self.target.name).state()["flows"]

@@ -80,6 +80,8 @@ def judge_recovery(
 
 
 def _candidates(series: Series, origin: int, until: int) -> list[int]:
-    """Instants from which the flow may be back: at once, or after its last affected request before a quiet second."""
+    """Instants from which the flow may be back: at once, after its last affected request before a quiet second, or at
+    any half second after that."""
     back = measures.recovered_after(series, origin, until)
-    return [origin, *([origin + round(back.high * NANO)] if back is not None and back.value else [])]
+    first = origin + round(back.high * NANO) if back is not None and back.value else origin
+    return [*dict.fromkeys((origin, first)), *range(first + NANO // 2, until, NANO // 2)]
