@@ -28,9 +28,9 @@ from chaos.load.collector import Loader
 from chaos.mesh import manifests
 from chaos.mesh.budget import Budget
 from chaos.mesh.install import Mesh
-from chaos.model.placement import Placement, Proxy
 from chaos.model.flow import Flow
 from chaos.model.modes import Layer, ProxyMode
+from chaos.model.placement import Placement, Proxy
 from chaos.names import LABEL_ROLE, PORT_CONTROL, PORT_TCP, SYSTEM_NAMESPACE
 
 REQUEST_TIMEOUT = 1.0  # seconds from when a request was due

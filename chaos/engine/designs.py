@@ -25,9 +25,9 @@ from chaos.engine.trial import Injection, Trial
 from chaos.faults.model import Fault, Target
 from chaos.faults.overload import Overload
 from chaos.history.model import EventKind
-from chaos.model.placement import Proxy
 from chaos.model.faulting import FaultShape
 from chaos.model.flow import Flow, Window, WindowKind
+from chaos.model.placement import Proxy
 from chaos.verdict import Harm, Judgement
 
 # A held fault's declared time. Harm that comes late in it must show: a bystander that is wholly down from the fifth

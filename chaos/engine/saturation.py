@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from chaos.history.model import Event, EventKind
-from chaos.model.placement import Proxy
 from chaos.model.flow import Window
+from chaos.model.placement import Proxy
 
 SATURATED: Final = 0.9  # of its limit: a CFS quota that is used up reads as 0.95 to 1.02
 NEAR: Final = 0.67  # of its limit

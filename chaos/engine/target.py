@@ -25,9 +25,9 @@ from chaos.external.beside import Beside
 from chaos.external.file import Call, Target
 from chaos.external.placement import read_target_placement
 from chaos.kube.client import Cluster
-from chaos.model.placement import Placement, Proxy
 from chaos.model.flow import Flow
 from chaos.model.modes import Layer
+from chaos.model.placement import Placement, Proxy
 from chaos.names import PORT_CONTROL, SYSTEM_NAMESPACE
 
 

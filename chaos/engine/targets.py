@@ -14,9 +14,9 @@ from chaos.faults.selection import container_target, workload_target
 from chaos.faults.workload import KINDS, pods_of
 from chaos.kube.client import Cluster
 from chaos.model.fate import flow_shares, path
-from chaos.model.placement import Placement, Proxy
 from chaos.model.flow import Flow
 from chaos.model.modes import Layer
+from chaos.model.placement import Placement, Proxy
 
 SIDES: Final = ("client", "server")  # of a path: where it begins, where it ends
 WHOLE_POD: Final = ""  # in the place of a container's name: every container of the pod

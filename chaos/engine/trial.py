@@ -30,9 +30,9 @@ from chaos.history.result import TrialResult
 from chaos.history.store import HistoryWriter
 from chaos.load.collector import Collector
 from chaos.model.fate import flow_shares, may_move
-from chaos.model.placement import Placement, Proxy
 from chaos.model.faulting import FaultPhase, FaultShape
 from chaos.model.flow import Flow, WindowKind
+from chaos.model.placement import Placement, Proxy
 from chaos.verdict import Expectation, Finding, Harm, HistoryView, Judgement, Thresholds, Verdict, judge, view_from
 from chaos.verdict.check import Check, undecided
 

@@ -10,8 +10,8 @@ from chaos.engine.targets import WHOLE_POD, placebo, proxy_on_path, workload_of
 from chaos.engine.trial import Trial
 from chaos.faults.model import Fault
 from chaos.history.model import Flag, Outcome, Samples
-from chaos.model.placement import Placement
 from chaos.model.flow import WindowKind
+from chaos.model.placement import Placement
 from chaos.verdict.check import decided, measured
 
 STREAMS: Final = 4  # long-lived connections of each tenant

@@ -23,9 +23,9 @@ from chaos.faults.overload import Overload
 from chaos.faults.selection import Selector, select
 from chaos.faults.workload import pods_of
 from chaos.history.model import EventKind
-from chaos.model.placement import Proxy
 from chaos.model.faulting import FaultShape
 from chaos.model.flow import Flow
+from chaos.model.placement import Proxy
 from chaos.verdict import Harm
 
 # Seconds after a fault's deadline: until then its undo is this runner's, then the helper's own and the watchdog's.
@@ -57,9 +57,7 @@ class FaultDriver:
         self._broken: list[Proxy] = []
         self._exempt: set[Flow] = set()  # nothing is expected of them: an earlier fault may have affected them
 
-    def break_proxy(
-        self, fault: Fault, proxy: Proxy, *, deadline: float, harm: Harm = Harm.EITHER
-    ) -> list[Receipt]:
+    def break_proxy(self, fault: Fault, proxy: Proxy, *, deadline: float, harm: Harm = Harm.EITHER) -> list[Receipt]:
         """Inject into one proxy and expect harm to just its fate group. A pulse is over when this returns."""
         self._expect([proxy], fault.shape, harm)
         return self.inject(fault, container_of(self.trial.cluster, proxy), deadline=deadline)

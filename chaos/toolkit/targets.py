@@ -9,8 +9,8 @@ from chaos.engine.targets import SIDES as SIDES
 from chaos.engine.topology import Tenant
 from chaos.engine.trial import Trial
 from chaos.errors import Misuse, NoTargets
-from chaos.model.placement import Proxy
 from chaos.model.modes import Layer
+from chaos.model.placement import Proxy
 
 
 def tenant_named(trial: Trial, name: str) -> Tenant:
