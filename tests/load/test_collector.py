@@ -57,6 +57,7 @@ def finish(loader: Loader, feed: LoaderFeed) -> None:
     feed.check()
 
 
+@pytest.mark.live
 def test_every_sample_of_the_loader_is_in_the_history(programs: Programs, tmp_path: Path):
     loader = started(programs)
     with HistoryWriter(tmp_path / "trial", {}) as writer:
@@ -78,6 +79,7 @@ def test_every_sample_of_the_loader_is_in_the_history(programs: Programs, tmp_pa
     assert clock.data["offset"] == 0  # one machine, one clock
 
 
+@pytest.mark.live
 def test_a_runner_that_starts_again_loses_nothing(programs: Programs, tmp_path: Path):
     loader = started(programs)
     with HistoryWriter(tmp_path / "first", {}) as writer:
@@ -87,6 +89,7 @@ def test_a_runner_that_starts_again_loses_nothing(programs: Programs, tmp_path: 
     assert len(History.load(tmp_path / "second").samples) == loader.state()["total"]
 
 
+@pytest.mark.live
 def test_a_thinned_flow_is_counted_whole(programs: Programs, tmp_path: Path):
     loader = started(programs, keep_every=7)
     with HistoryWriter(tmp_path / "trial", {}) as writer:
@@ -96,6 +99,7 @@ def test_a_thinned_flow_is_counted_whole(programs: Programs, tmp_path: Path):
     assert arrived.flows
 
 
+@pytest.mark.live
 @pytest.mark.parametrize(
     ("name", "change"),
     [
@@ -121,6 +125,7 @@ def test_what_is_no_page_is_no_page():
             parse_page(wrong)
 
 
+@pytest.mark.live
 def test_a_loader_that_started_again_is_counted_anew_and_what_was_lost_is_named(programs: Programs, tmp_path: Path):
     server, port = programs.server(), free_port()
     first = programs.loader(flow_to(server.http), port=port)
@@ -139,6 +144,7 @@ def test_a_loader_that_started_again_is_counted_anew_and_what_was_lost_is_named(
     assert [event.data["uncollected"] for event in events if event.data.get("phase") == "restarted"] == [0]
 
 
+@pytest.mark.live
 def test_another_clock_is_aligned_and_the_error_stated(programs: Programs, tmp_path: Path):
     loader, ahead = started(programs), 5_000_000_000
 
@@ -180,6 +186,7 @@ class _Direct:
         return eventually(ready, seconds=seconds)
 
 
+@pytest.mark.live
 def test_a_collector_gathers_while_it_runs_and_checks_at_the_end(programs: Programs, tmp_path: Path):
     loaders = {"client-1": started(programs), "client-2": started(programs)}
     with (
@@ -199,6 +206,7 @@ def test_a_collector_gathers_while_it_runs_and_checks_at_the_end(programs: Progr
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("samples-")]
 
 
+@pytest.mark.live
 def test_a_collector_says_why_a_loader_gives_nothing(programs: Programs, tmp_path: Path):
     loader = started(programs)
     with (
@@ -212,6 +220,7 @@ def test_a_collector_says_why_a_loader_gives_nothing(programs: Programs, tmp_pat
         assert "unreachable" in collector.failures[Where("tenant-a", "client-1")]
 
 
+@pytest.mark.live
 def test_pending_requests_are_told_while_a_server_stalls(programs: Programs, tmp_path: Path):
     server = programs.server()
     loader = programs.loader(flow_to(server.http, timeout=5))
