@@ -141,7 +141,8 @@ class Trial:
         )
         if proxies and self.mesh.mode.hops and not any(shares.values()):
             self.nobody_at_risk = f"no flow passes {', '.join(map(str, proxies))}"
-        self._writer.note(since=self.since, expectation=self.expectation.as_dict(), thresholds=asdict(self.thresholds))
+        stated = {"expectation": self.expectation.as_dict(), "thresholds": self.thresholds.as_dict()}
+        self._writer.note(since=self.since, **stated)
         return self.expectation
 
     def show(self, check: Check) -> None:

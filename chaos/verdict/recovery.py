@@ -3,7 +3,7 @@
 A flow is *back* from the instant after which it is seen to be equivalent to its baseline, both effects below their
 margins, until the end of the watch, and for `stay_seconds` at least (two one-sided tests, Schuirmann 1987). It must be
 back `back_seconds` after the undo at the latest. A flow that is clearly worse than its baseline after that time *did
-not recover*; a bystander that the fault spared, and that is clearly worse from the undo on, was *hurt by the undo*.
+not recover*; a bystander that the fault did not hurt, and that is clearly worse from the undo on, was *hurt by the undo*.
 What is neither is not known.
 
 Used by `judging` alone, with its tests of one effect in one window.
@@ -48,7 +48,7 @@ class Recovery:
 def judge_recovery(
     series: Series,
     *,
-    spared: bool,
+    not_hurt: bool,
     origin: int,
     until: int,
     kinds: Sequence[EffectKind],
@@ -59,14 +59,14 @@ def judge_recovery(
     """What is known of a flow's return.
 
     Args:
-        spared: the flow was not to be hurt by the fault, and was not.
+        not_hurt: the flow was not to be hurt by the fault, and was not.
         origin: ns, when the fault was seen to be undone.
         until: ns, the end of the watch.
         kinds: effects that must be back.
     """
     flow, stay = series.flow, int(thresholds.stay_seconds * NANO)
     latest = origin + int(thresholds.back_seconds * NANO)
-    if spared and any(worse(flow, kind, Window(WindowKind.RECOVERY, origin, until)) for kind in kinds):
+    if not_hurt and any(worse(flow, kind, Window(WindowKind.RECOVERY, origin, until)) for kind in kinds):
         return Recovery(flow, Return.HURT_BY_UNDO)
     for begin in _candidates(series, origin, until):
         if until - begin + _SLACK_NS < stay or begin > latest:

@@ -30,8 +30,8 @@ def seen(*lost: tuple[Flow, float, float, float]) -> HistoryView:
     for flow, begin, end, share in lost:
         samples = rows[flow].copy()
         after = (samples["due"] - undone) / NANO
-        hit = (after >= begin) & (after < end) & (np.random.default_rng(4).random(len(samples)) < share)
-        samples["outcome"][hit] = Outcome.UNKNOWN
+        event = (after >= begin) & (after < end) & (np.random.default_rng(4).random(len(samples)) < share)
+        samples["outcome"][event] = Outcome.UNKNOWN
         rows[flow] = samples
     evidence = Evidence(effect_seen=True, recovered=True, injected=found.windows[1].begin, restored=undone)
     return replace(found, flows=rows, evidence=evidence)
