@@ -3,7 +3,7 @@
 A flow is *back* from the instant after which it is seen to be equivalent to its baseline, both effects below their
 margins, until the end of the watch, and for `stay_seconds` at least (two one-sided tests, Schuirmann 1987). It must be
 back `back_seconds` after the undo at the latest. A flow that is clearly worse than its baseline after that time *did
-not recover*; a bystander that the fault did not hurt, and that is clearly worse from the undo on, was *hurt by the undo*.
+not recover*; a bystander that was not hurt by the fault, and is clearly worse from the undo on, was *hurt by the undo*.
 What is neither is not known.
 
 Used by `judging` alone, with its tests of one effect in one window.
