@@ -23,6 +23,7 @@ from chaos.errors import ApiError, ExperimentFailure
 from chaos.faults.model import Target
 from chaos.faults.selection import Pick, container_target, pick
 from chaos.kube.client import Cluster
+from chaos.kube.objects import has_condition, is_deleting
 from chaos.load.client import LoaderClient, ServerClient
 from chaos.load.collector import Loader
 from chaos.mesh import manifests
@@ -127,7 +128,7 @@ class Deployment:
     def client_pod(self, tenant: Tenant) -> dict[str, Any]:
         """The pod of a tenant's loader."""
         pods = self.cluster.list("Pod", tenant.namespace, labels=f"{LABEL_ROLE}=client")
-        live = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
+        live = [pod for pod in pods if not is_deleting(pod)]
         return pick(
             live, Pick.ONE, what=f"loader of tenant {tenant.name}", name=lambda pod: str(pod["metadata"]["name"])
         )[0]
@@ -169,7 +170,7 @@ class Deployment:
         return self.cluster.list("Pod", tenant.namespace, labels=f"{LABEL_ROLE}=server")
 
     def _added(self, tenant: Tenant, pod: dict[str, Any]) -> AddedPod:
-        ready = any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions") or [])
+        ready = has_condition(pod, "Ready")
         try:
             seen = ServerClient.of(self.cluster, tenant.namespace, pod["metadata"]["name"]).stats()
         except ApiError:

@@ -14,8 +14,8 @@ from typing import Any, Final
 from chaos.engine.targets import WHOLE_POD
 from chaos.engine.trial import Trial
 from chaos.errors import ApiError, ExperimentFailure
-from chaos.faults.container import container_status
 from chaos.kube.client import KINDS
+from chaos.kube.objects import conditions, container_status
 from chaos.kube.placement import application
 from chaos.mesh import manifests
 from chaos.model.modes import Layer
@@ -114,24 +114,24 @@ class JobRun(AbstractContextManager["JobRun"]):
         end = time.monotonic() + SECONDS
         while time.monotonic() < end:
             status = self.cluster.get("Job", self.name, self.tenant.namespace).get("status", {})
-            conditions = {one["type"] for one in status.get("conditions") or [] if one["status"] == "True"}
+            said = conditions({"status": status})
             pods = self.pods()
             state = container_status(pods[-1], CONTAINER).get("state", {}) if pods else {}
             code = state.get("terminated", {}).get("exitCode")
             if ended_at == 0.0 and (code == 0 or (code is not None and pods[-1]["status"].get("phase") == "Running")):
                 ended_at = time.monotonic()  # well, or badly in a pod that something else keeps from ending
-            if conditions & {"Complete", "Failed"} or (ended_at and time.monotonic() - ended_at > LINGERS):
-                return self._seen(conditions, pods, state, ended_at or time.monotonic())
+            if said & {"Complete", "Failed"} or (ended_at and time.monotonic() - ended_at > LINGERS):
+                return self._seen(said, pods, state, ended_at or time.monotonic())
             self.trial.hold(0.1)
         raise ExperimentFailure(f"{self.name}: neither its application nor the Job ended within {SECONDS:g} s")
 
     def _seen(
-        self, conditions: set[str], pods: list[dict[str, Any]], state: dict[str, Any], ended_at: float
+        self, said: frozenset[str], pods: list[dict[str, Any]], state: dict[str, Any], ended_at: float
     ) -> JobSeen:
         reports = [report for pod in pods if (report := self._report(pod))]
         return JobSeen(
-            complete="Complete" in conditions,
-            failed="Failed" in conditions,
+            complete="Complete" in said,
+            failed="Failed" in said,
             pods=len(pods),
             app_exit=state.get("terminated", {}).get("exitCode"),
             app_seconds=ended_at - self._began,

@@ -3,44 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from chaos.kube.client import Cluster
+from chaos.kube.objects import ContainerSeen, containers_seen, is_deleting
 
-
-@dataclass(frozen=True, slots=True)
-class ContainerState:
-    """One container of one pod at one moment."""
-
-    namespace: str
-    pod: str
-    container: str
-    container_id: str
-    restarts: int
-    init: bool = False  # an init container, native sidecars included
-
-
-Snapshot = Mapping[tuple[str, str], ContainerState]  # (pod UID, container) -> state
+Snapshot = Mapping[tuple[str, str], ContainerSeen]  # (pod UID, container) -> state
 
 
 def container_snapshot(cluster: Cluster, namespaces: Iterable[str]) -> Snapshot:
     """Every container of every pod of the namespaces. A pod that is being deleted has gone: its successor counts."""
-    found: dict[tuple[str, str], ContainerState] = {}
+    found: dict[tuple[str, str], ContainerSeen] = {}
     for namespace in namespaces:
         for pod in cluster.list("Pod", namespace):
-            meta, status = pod["metadata"], pod.get("status", {})
-            if meta.get("deletionTimestamp"):
-                continue
-            for part in ("initContainerStatuses", "containerStatuses"):
-                for state in status.get(part) or []:
-                    found[meta["uid"], state["name"]] = ContainerState(
-                        namespace,
-                        meta["name"],
-                        state["name"],
-                        state.get("containerID", ""),
-                        state.get("restartCount", 0),
-                        part == "initContainerStatuses",
-                    )
+            if not is_deleting(pod):
+                found |= {(one.uid, one.container): one for one in containers_seen(pod).values()}
     return found
 
 

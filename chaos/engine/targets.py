@@ -13,6 +13,7 @@ from chaos.faults.model import EXISTENCE, Fault, Target
 from chaos.faults.selection import container_target, workload_target
 from chaos.faults.workload import KINDS, pods_of
 from chaos.kube.client import Cluster
+from chaos.kube.objects import controller, is_owned_by
 from chaos.model.fate import flow_shares, path
 from chaos.model.flow import Flow
 from chaos.model.modes import Layer
@@ -132,9 +133,8 @@ def workload_of(cluster: Cluster, proxy: Proxy) -> Target:
 def owners_of(cluster: Cluster, found: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The object, its controller, that one's controller, and so on."""
     yield found
-    for owner in found["metadata"].get("ownerReferences") or []:
-        if owner.get("controller"):
-            yield from owners_of(cluster, cluster.get(owner["kind"], owner["name"], found["metadata"]["namespace"]))
+    if owner := controller(found):
+        yield from owners_of(cluster, cluster.get(owner["kind"], owner["name"], found["metadata"]["namespace"]))
 
 
 def described(target: Target) -> str:
@@ -156,9 +156,5 @@ def excused_by(cluster: Cluster, fault: Fault, target: Target) -> set[Excused]:
             uids = {target.uid}
         case _:
             return set() if fault.touches <= {"load"} else {(target.uid, target.container or WHOLE_POD)}
-    owned = {
-        pod["metadata"]["uid"]
-        for pod in cluster.list("Pod", target.namespace or None)
-        if any(owner["uid"] in uids for owner in pod["metadata"].get("ownerReferences") or [])
-    }
+    owned = {pod["metadata"]["uid"] for pod in cluster.list("Pod", target.namespace or None) if is_owned_by(pod, uids)}
     return {(uid, WHOLE_POD) for uid in uids | owned}

@@ -19,12 +19,13 @@ import urllib3
 from chaos.engine.recorder import quantity
 from chaos.errors import ApiError, SharedfateError
 from chaos.faults import helper_pod
-from chaos.faults.container import container_status, serving_endpoint
+from chaos.faults.container import serving_endpoint
 from chaos.faults.model import Fault, Receipt, Target, Witness
 from chaos.faults.network.partition import MODULE
 from chaos.faults.workload import pods_of
 from chaos.history.model import Event, EventKind
 from chaos.kube.client import Cluster
+from chaos.kube.objects import container_status
 from chaos.load.client import LoaderClient
 
 AGGRESSOR_RATE: Final = 5.0  # requests a second that an aggressor must have ended, by the loader's own counts

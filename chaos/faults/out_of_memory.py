@@ -8,11 +8,12 @@ from typing import Any, ClassVar
 
 from chaos.errors import Misuse, NoEffect, NotReady
 from chaos.faults import helper_pod
-from chaos.faults.container import container_status, refuse_vanished, running_container, serving_endpoint
+from chaos.faults.container import refuse_vanished, running_container, serving_endpoint
 from chaos.faults.kill import serving_arguments, successor, untouched
 from chaos.faults.model import Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
 from chaos.kube.client import Cluster
+from chaos.kube.objects import container_status
 from chaos.model.faulting import FaultPhase, FaultShape
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from chaos.errors import ApiError, NoEffect, NotReady, RecoveryFailed, TargetVanished
+from chaos.errors import NoEffect, NotFound, NotReady, RecoveryFailed, TargetVanished
 from chaos.faults.container import refuse_vanished
 from chaos.faults.model import Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
@@ -101,7 +101,5 @@ def _loader(cluster: Cluster, target: Target) -> Iterator[LoaderClient]:
     """The target's loader; TargetVanished when an exchange finds it gone."""
     try:
         yield LoaderClient.of(cluster, target.namespace, target.name)
-    except ApiError as error:
-        if error.code == 404:
-            raise TargetVanished(f"{target}: its loader is gone: {error}") from error
-        raise
+    except NotFound as error:
+        raise TargetVanished(f"{target}: its loader is gone: {error}") from error

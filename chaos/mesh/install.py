@@ -14,6 +14,7 @@ from typing import Any, Final
 from chaos.cluster.nodes import NodeChoice
 from chaos.errors import ApiError, ExperimentFailure, Misuse, NotReady
 from chaos.kube.client import KINDS, Cluster
+from chaos.kube.objects import has_condition, is_ready_pod, is_rolled_out
 from chaos.kube.placement import describe, read_placement
 from chaos.kube.readiness import Workload, await_ready
 from chaos.mesh import inject, manifests
@@ -186,7 +187,7 @@ class Mesh:
         except ExperimentFailure:
             return False
         apart = set() if self.mode.in_pod else {proxy.uid for proxy in placement.proxies}
-        return all(_pod_ready(pod) for pod in self._pods() if pod["metadata"]["uid"] in apart)
+        return all(is_ready_pod(pod) for pod in self._pods() if pod["metadata"]["uid"] in apart)
 
     def set_features(self, features: Features, *, seconds: float = 30.0) -> None:
         """Change the L7 features of the running mesh, and wait until every proxy has taken them."""
@@ -312,7 +313,7 @@ class Mesh:
         """A page of the control plane's status port, as JSON."""
         import json
 
-        pods = [p for p in self._pods() if p["metadata"]["labels"].get("app") == CONTROL_PLANE and _pod_ready(p)]
+        pods = [p for p in self._pods() if p["metadata"]["labels"].get("app") == CONTROL_PLANE and is_ready_pod(p)]
         if not pods:
             raise NotReady("the control plane has no ready pod")
         return json.loads(self.cluster.pod_http(SYSTEM_NAMESPACE, pods[0]["metadata"]["name"], PORT_XDS_STATUS, page))
@@ -364,27 +365,8 @@ class Mesh:
 
 def is_ready(obj: Mapping[str, Any]) -> bool:
     """Whether a workload is rolled out and all of it is ready; a Pod: its condition."""
-    status = obj.get("status") or {}
-    if obj["kind"] == "Pod":
-        return _pod_ready(obj)
-    if status.get("observedGeneration", 0) < obj["metadata"].get("generation", 1):
-        return False
-    if obj["kind"] == "DaemonSet":
-        wanted = status.get("desiredNumberScheduled", 0)
-        return bool(wanted > 0 and status.get("updatedNumberScheduled", 0) == status.get("numberReady", 0) == wanted)
-    wanted = obj["spec"].get("replicas", 1)
-    return bool(
-        status.get("replicas", 0) == status.get("updatedReplicas", 0) == status.get("readyReplicas", 0) == wanted
-    )
-
-
-def _pod_ready(pod: Mapping[str, Any]) -> bool:
-    return _condition(pod, "Ready") and "deletionTimestamp" not in pod["metadata"]
+    return is_ready_pod(obj) if obj["kind"] == "Pod" else is_rolled_out(obj)
 
 
 def _captured(pod: Mapping[str, Any]) -> bool:
-    return _condition(pod, CONDITION_CAPTURED)
-
-
-def _condition(pod: Mapping[str, Any], kind: str) -> bool:
-    return any(c["type"] == kind and c["status"] == "True" for c in (pod.get("status") or {}).get("conditions") or [])
+    return has_condition(pod, CONDITION_CAPTURED)

@@ -12,19 +12,36 @@ import pytest
 from chaos.chance import Seed
 from chaos.engine.catalogue import scenario_names
 from chaos.engine.jobs import JobRun
-from chaos.engine.restarts import ContainerState, compare_restarts, container_snapshot
+from chaos.engine.restarts import compare_restarts, container_snapshot
 from chaos.engine.settings import parse_settings
 from chaos.engine.steady import steady_since
 from chaos.engine.topology import plan_tenants
 from chaos.engine.trial import Trial
 from chaos.errors import Misuse
 from chaos.kube.client import Cluster
+from chaos.kube.objects import ContainerSeen
 from chaos.mesh.install import Mesh
 from chaos.model.modes import MODES
 
 
-def state(*, container_id: str = "c1", restarts: int = 0) -> ContainerState:
-    return ContainerState("tenant-a", "server-1", "server", container_id, restarts)
+def state(*, container_id: str = "c1", restarts: int = 0) -> ContainerSeen:
+    return ContainerSeen(
+        "tenant-a",
+        "server-1",
+        "u",
+        "n1",
+        "server",
+        False,
+        "running",
+        "",
+        None,
+        None,
+        restarts,
+        container_id,
+        True,
+        "",
+        None,
+    )
 
 
 def test_an_application_container_that_restarted_is_named() -> None:
@@ -41,7 +58,7 @@ def test_a_pod_that_still_ends_is_as_good_as_gone() -> None:
     status = {"containerStatuses": [{"name": "server", "containerID": "c1", "restartCount": 0}]}
     pods = [
         {"metadata": {"uid": "old", "name": "a", "deletionTimestamp": "2026-01-01T00:00:05Z"}, "status": status},
-        {"metadata": {"uid": "new", "name": "b"}, "status": status},
+        {"metadata": {"uid": "new", "name": "b", "namespace": "tenant-a"}, "spec": {}, "status": status},
     ]
     cluster = SimpleNamespace(list=lambda kind, namespace: pods)
     assert set(container_snapshot(cast(Cluster, cluster), ["tenant-a"])) == {("new", "server")}

@@ -14,7 +14,6 @@ import pytest
 from chaos.engine.catalogue import scenario_names
 from chaos.engine.footprint import interval, total
 from chaos.engine.matrix import DEFAULT
-from chaos.engine.restarts import ContainerState
 from chaos.engine.run import keep_attempt, set_aside
 from chaos.engine.saturation import Saturation, classify_saturation
 from chaos.engine.scenario import SCENARIOS
@@ -22,6 +21,7 @@ from chaos.engine.settings import Settings, chosen, parse_settings
 from chaos.engine.upgrade import application_restarts, streams_cut
 from chaos.errors import Misuse
 from chaos.history.model import SAMPLE, Event, EventKind, Flag, Outcome
+from chaos.kube.objects import ContainerSeen
 from chaos.model.flow import Window, WindowKind
 from chaos.model.modes import MODES, Layer, Scope, mode_named
 from chaos.model.placement import Placement, Pod, Proxy
@@ -112,8 +112,10 @@ def test_the_first_attempt_of_a_trial_is_kept(tmp_path: Path) -> None:
 
 
 def test_replaced_applications_are_told_from_replaced_proxies() -> None:
-    def state(namespace: str, container: str, identifier: str) -> ContainerState:
-        return ContainerState(namespace, "pod", container, identifier, 0)
+    def state(namespace: str, container: str, identifier: str) -> ContainerSeen:
+        return ContainerSeen(
+            namespace, "pod", "u", "n1", container, False, "running", "", None, None, 0, identifier, True, "", None
+        )
 
     before = {
         ("u1", "server"): state("tenant-a", "server", "1"),

@@ -8,7 +8,6 @@ pass. A namespace that leaves the mesh has its pods released; a pod that goes ta
 
 from __future__ import annotations
 
-import datetime
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
 from chaos.errors import ApiError, EnvironmentUnfit
+from chaos.kube.objects import has_condition, rfc3339
 from chaos.kube.placement import stands_apart
 from chaos.mesh import capture
 from chaos.mesh.agent.sandboxes import Sandbox, find_sandboxes, link, listening_ports, prune
@@ -107,7 +107,7 @@ def _wanted(pod: Object, node: str) -> Wanted | None:
         or stands_apart(pod, mode)
     ):
         return None
-    captured = any(c["type"] == CONDITION_CAPTURED and c["status"] == "True" for c in status.get("conditions") or [])
+    captured = has_condition(pod, CONDITION_CAPTURED)
     names = (meta["uid"], meta["namespace"], meta["name"])
     annotated = (meta.get("annotations") or {}).get(ANNOTATION_SANDBOX, "")
     if not all(isinstance(one, str) for one in (*names, annotated)):
@@ -240,7 +240,7 @@ class Agent:
         log.info("%s/%s is released", pod.namespace, pod.name)
 
     def _condition(self, pod: Wanted, captured: bool) -> None:
-        now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        now = rfc3339()
         condition = {"type": CONDITION_CAPTURED, "status": "True" if captured else "False", "lastTransitionTime": now}
         self.api.patch(
             "Pod",
