@@ -6,7 +6,7 @@ Load runs from the moment the tenants are ready until they go; each trial gather
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,11 +17,12 @@ from chaos.engine.progress import Progress
 from chaos.engine.recorder import Recorder
 from chaos.engine.settings import Settings
 from chaos.engine.steady import SteadyLoad
-from chaos.engine.targets import placebo, proxy_on_path
+from chaos.engine.targets import placebo, proxy_on_path, workload
 from chaos.engine.topology import Tenant, plan_tenants
 from chaos.errors import ApiError, ExperimentFailure
 from chaos.faults.model import Target
 from chaos.faults.selection import Pick, container_target, pick
+from chaos.faults.workload import pods_of
 from chaos.kube.client import Cluster
 from chaos.kube.objects import has_condition, is_deleting
 from chaos.load.client import LoaderClient, ServerClient
@@ -75,6 +76,8 @@ class Deployment:
         self.mesh = mesh(cluster, mode, run=run, budget=Budget(settings.budget))
         self.tenants: tuple[Tenant, ...] = ()
         self.steady = SteadyLoad()
+        self._own: dict[str, set[str]] = {}  # server workload -> `namespace/pod` of every pod that it has had
+        self._counting: dict[str, dict[str, str]] = {}  # tenant -> its servers' containers when the load began
         self.ready_seconds = 0.0
         self.recorder: Recorder | None = None
 
@@ -106,6 +109,7 @@ class Deployment:
         self._begin_load()
 
     def _begin_load(self) -> None:
+        self._counting = {tenant.name: _containers_of(self._servers(tenant)) for tenant in self.tenants}
         for tenant in self.tenants:
             self._set_flows(tenant, self.rate(tenant))
         self.recorder = Recorder(self.cluster, self.namespaces, every=max(1.0, self.settings.every)).start()
@@ -159,6 +163,7 @@ class Deployment:
                     return self._added(tenant, pod)
             return None
 
+        self._counting.pop(tenant.name, None)  # the added pod will take its counts along
         self.cluster.patch("Deployment", name, {"spec": {"replicas": len(had) + 1}}, tenant.namespace)
         try:
             yield added
@@ -176,6 +181,39 @@ class Deployment:
         except ApiError:
             return AddedPod(pod["metadata"]["name"], ready, None)  # it does not run yet
         return AddedPod(pod["metadata"]["name"], ready, sum(seen.get(kind, 0) for kind in ANSWERED))
+
+    # ---- who answers
+
+    def own_servers(self, flow: Flow, names: frozenset[str]) -> frozenset[str] | None:
+        """The pods (`namespace/pod`) of the workload that a flow calls, all that it has had; asked anew when another
+        one answered. None for a flow whose servers do not name themselves.
+        """
+        if flow.server not in {tenant.server for tenant in self.tenants}:
+            return None
+        known = self._own.setdefault(flow.server, set())
+        if names - known:
+            pods = pods_of(self.cluster, workload(self.cluster, flow.server))
+            known |= {f"{pod['metadata']['namespace']}/{pod['metadata']['name']}" for pod in pods}
+        return frozenset(known)
+
+    def read_counts(self) -> dict[str, dict[str, Any]]:
+        """Of each tenant: how many requests its loader says were answered, and how many its servers answered by their
+        own counts. A tenant whose servers are not those of the beginning has none: their counts went with them.
+        """
+        counts: dict[str, dict[str, Any]] = {}
+        for tenant in self.tenants:
+            servers = self._servers(tenant)
+            if not servers or _containers_of(servers) != self._counting.get(tenant.name):
+                continue
+            # The loader first: what it saw answered, the servers have counted by then.
+            ledgers = self._loader(tenant).state()["flows"]
+            answered = sum(int(one["ok"]) for one in ledgers if one["server"] == tenant.server and not one["sentinel"])
+            stats = [
+                ServerClient.of(self.cluster, tenant.namespace, pod["metadata"]["name"]).stats() for pod in servers
+            ]
+            served = sum(int(seen.get(kind, 0)) for seen in stats for kind in ANSWERED)
+            counts[tenant.namespace] = {"answered": answered, "served": served}
+        return counts
 
     # ---- the load
 
@@ -302,3 +340,27 @@ class Deployment:
     def _tell_loader(self, tenant: Tenant, flows: Sequence[dict[str, Any]]) -> None:
         self.mark_disturbed()
         self._loader(tenant).set_flows(flows)
+
+
+def _containers_of(pods: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Pod UID -> the IDs of its containers: another process has other counts."""
+    return {
+        pod["metadata"]["uid"]: " ".join(
+            sorted(one.get("containerID", "") for one in pod.get("status", {}).get("containerStatuses") or [])
+        )
+        for pod in pods
+    }
+
+
+def detect_contradictions(counts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Tenants whose loader says that more was answered than their servers answered: no retry, no lost answer and no
+    skew of the two readings explains that. Pure.
+
+    Args:
+        counts: as `Deployment.read_counts` gives them.
+    """
+    return [
+        f"{tenant}: it counted {one['answered']} answers, and the servers gave {one['served']}"
+        for tenant, one in sorted(counts.items())
+        if one["answered"] > one["served"]
+    ]

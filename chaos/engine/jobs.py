@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import TracebackType
@@ -20,6 +21,7 @@ from chaos.kube.placement import application
 from chaos.mesh import manifests
 from chaos.model.modes import Layer
 from chaos.model.placement import Proxy
+from chaos.verdict.check import Check, decided
 
 LINGERS: Final = 6.0  # seconds after its application's end, by which a Job that ends at all has ended
 SECONDS: Final = 90.0  # longest wait for a Job
@@ -39,6 +41,25 @@ class JobSeen:
     first: str  # how the first request ended
     retried: int
     report: dict[str, Any]
+    exits: tuple[int, ...] = ()  # of every end of its application, in every pod, restarts included
+    answered: int = 0  # requests, over all ends with nothing left undone
+    repeated: int = 0  # requests that an end with something left undone had answered: they were made again
+
+    @property
+    def successes(self) -> int:
+        """How often its application ended with 0."""
+        return self.exits.count(0)
+
+    def once(self, requests: int) -> Check:
+        """Whether its work was done, and done once: a Job that ran to success twice did it twice."""
+        return decided(
+            "the Job's work is done exactly once",
+            self.successes == 1 and self.answered == requests,
+            f"its application ended with {', '.join(map(str, self.exits)) or 'nothing'}; "
+            f"{self.answered} requests were answered, {requests} are its work, {self.repeated} were made again",
+            self.successes,
+            "successes",
+        )
 
     def application(self) -> str:
         """What the application came to, in words."""
@@ -54,7 +75,7 @@ class JobRun(AbstractContextManager["JobRun"]):
     """A Job that is there from entering to leaving, whatever becomes of it. It calls the first tenant's server."""
 
     def __init__(self, trial: Trial, name: str, *, requests: int = 20, interval: float = 0.0, tries: int = 1) -> None:
-        self.trial, self.cluster, self.name = trial, trial.cluster, f"job-{name}"
+        self.trial, self.cluster, self.name, self.requests = trial, trial.cluster, f"job-{name}", requests
         self.tenant = trial.deployment.tenants[0]
         objects = manifests.job(
             self.name,
@@ -139,6 +160,9 @@ class JobRun(AbstractContextManager["JobRun"]):
             first=str(reports[0].get("first", "")) if reports else "",
             retried=sum(int(report.get("retried", 0)) for report in reports),
             report=reports[-1] if reports else {},
+            exits=detect_exits(pods),
+            answered=sum(int(report.get("ok", 0)) for report in reports if not report.get("failed")),
+            repeated=sum(int(report.get("ok", 0)) for report in reports if report.get("failed")),
         )
 
     def _report(self, pod: dict[str, Any]) -> dict[str, Any]:
@@ -153,3 +177,14 @@ class JobRun(AbstractContextManager["JobRun"]):
             except ValueError:
                 continue
         return {}
+
+
+def detect_exits(pods: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
+    """The exit codes of a Job's application: of each pod the one before its last start, then its last. Pure."""
+    found: list[int] = []
+    for pod in pods:
+        status = container_status(dict(pod), CONTAINER)
+        for state in (status.get("lastState"), status.get("state")):
+            if (ended := (state or {}).get("terminated")) is not None:
+                found.append(int(ended["exitCode"]))
+    return tuple(found)

@@ -169,6 +169,14 @@ class TargetDeployment(Deployment):
         call = _call(tenant)
         return {"server": tenant.server, "address": call.reach, "path": call.path, "status": call.status}
 
+    def own_servers(self, flow: Flow, names: frozenset[str]) -> None:
+        """Not known: an application that is not ours does not name its pod in its answers."""
+        del flow, names
+
+    def read_counts(self) -> dict[str, dict[str, Any]]:
+        """None: an application that is not ours does not say how much it answered."""
+        return {}
+
     def _ledger(self, tenant: Tenant, name: str = "") -> dict[str, Any]:
         assert isinstance(tenant, Caller)
         return super()._ledger(tenant, name or tenant.flow_name)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from chaos.chance import Seed
-from chaos.engine.deployment import REQUEST_TIMEOUT, Deployment
+from chaos.engine.deployment import REQUEST_TIMEOUT, Deployment, detect_contradictions
 from chaos.engine.outcome import combined, judgement_of, measures_of
 from chaos.engine.progress import Progress
 from chaos.engine.restarts import compare_restarts, container_snapshot
@@ -28,7 +28,7 @@ from chaos.faults.model import Fault, Receipt, Target
 from chaos.history.model import Event, EventKind, Outcome, Samples
 from chaos.history.result import TrialResult
 from chaos.history.store import HistoryWriter
-from chaos.load.collector import Collector
+from chaos.load.collector import Collector, LostSamples
 from chaos.model.fate import flow_shares, may_move
 from chaos.model.faulting import FaultPhase, FaultShape
 from chaos.model.flow import Flow, WindowKind
@@ -100,7 +100,13 @@ class Trial:
         self._recording = ExitStack()
         if deployment.recorder is not None:
             self._recording.enter_context(deployment.recorder.into(self._writer))
-        self._collector = Collector(self.cluster, deployment.loaders(), self._writer, every=deployment.settings.every)
+        self._collector = Collector(
+            self.cluster,
+            deployment.loaders(),
+            self._writer,
+            every=deployment.settings.every,
+            own_servers=deployment.own_servers,
+        )
         self.note(EventKind.TRIAL, {"mode": self.mesh.mode.name, "scenario": scenario, "seed": seed.value})
         self.note(
             EventKind.PLACEMENT,
@@ -337,7 +343,11 @@ class Trial:
             self.deployment.mark_disturbed()  # whatever was done to show its claims
         self.unexpected_restarts = compare_restarts(self._before, after, excused=self.excused)
         self._await_answers(time.time_ns())
-        self._collector.finish(stop_flows=False)
+        try:
+            self._collector.finish(stop_flows=False)
+        except LostSamples as error:
+            self.doubts.append(f"the loader cannot be trusted: {error}")
+        self._compare_counts()
         judgement: Judgement | None = None
         shares: Mapping[Flow, float] = {}
         if self.expectation is not None or not self.checks:
@@ -365,6 +375,12 @@ class Trial:
             },
             judgement=whole,
         )
+
+    def _compare_counts(self) -> None:
+        """Hold the loaders' counts against the servers' own, and write both down."""
+        counts = self.deployment.read_counts()
+        self.note(EventKind.LOADER, {"phase": "served", "counts": counts})
+        self.doubts += [f"the loader cannot be trusted: {sentence}" for sentence in detect_contradictions(counts)]
 
     def _write_result(
         self,

@@ -35,6 +35,7 @@ def job_completes(trial: Trial) -> None:
     trial.show(
         decided("the Job's application did its work", seen.app_exit == 0, seen.application(), seen.app_seconds, "s")
     )
+    trial.show(seen.once(job.requests))
     trial.show(
         decided(
             "the Job never ends" if held else "the Job completes",
@@ -55,7 +56,9 @@ def job_proxy_killed(trial: Trial) -> None:
         with trial.fault(Kill(), container_of(trial.cluster, job.proxy())):
             pass
         seen = job.watch()
-    trial.show(decided("the Job completes", seen.complete, seen.application()))
+    trial.show(decided("the Job completes", seen.complete and not seen.failed, seen.application()))
+    trial.show(decided("the Job's application did its work", seen.app_exit == 0, seen.application()))
+    trial.show(seen.once(job.requests))
     trial.show(measured("retries of the Job", f"{seen.pods} pods were needed", seen.pods - 1, "pods"))
     trial.show(
         measured("retries of its requests", f"{seen.retried} requests were tried again", seen.retried, "requests")

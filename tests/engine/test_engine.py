@@ -11,7 +11,8 @@ import pytest
 
 from chaos.chance import Seed
 from chaos.engine.catalogue import scenario_names
-from chaos.engine.jobs import JobRun
+from chaos.engine.deployment import detect_contradictions
+from chaos.engine.jobs import JobRun, JobSeen, detect_exits
 from chaos.engine.restarts import compare_restarts, container_snapshot
 from chaos.engine.settings import parse_settings
 from chaos.engine.steady import steady_since
@@ -22,6 +23,7 @@ from chaos.kube.client import Cluster
 from chaos.kube.objects import ContainerSeen
 from chaos.mesh.install import Mesh
 from chaos.model.modes import MODES
+from chaos.verdict import Verdict
 
 
 def state(*, container_id: str = "c1", restarts: int = 0) -> ContainerSeen:
@@ -154,3 +156,39 @@ def test_a_job_that_goes_takes_nothing_with_it_that_its_namespace_had(mode: str)
     deleted = [call.args for call in site.cluster.delete.call_args_list]
     assert deleted == [("Job", "job-x", "tenant-a")]
     assert [call.args[0]["kind"] for call in site.cluster.apply.call_args_list] == ["Job"]
+
+
+@pytest.mark.parametrize(
+    ("answered", "served", "contradiction"), [(900, 900, False), (900, 960, False), (901, 900, True), (10, 0, True)]
+)
+def test_a_loader_that_saw_more_answers_than_were_given_contradicts_the_servers(
+    answered: int, served: int, contradiction: bool
+) -> None:
+    counts = {"tenant-a": {"answered": answered, "served": served}, "tenant-b": {"answered": 1, "served": 1}}
+    assert bool(detect_contradictions(counts)) is contradiction
+
+
+def ended(*codes: int) -> dict[str, object]:
+    states = [{"terminated": {"exitCode": code}} for code in codes]
+    status = {"name": "job", "state": states[-1], **({"lastState": states[0]} if len(states) > 1 else {})}
+    return {"status": {"containerStatuses": [status]}}
+
+
+@pytest.mark.parametrize(
+    ("pods", "answered", "verdict"),
+    [
+        ([ended(0)], 80, Verdict.PASS),
+        ([ended(1)], 80, Verdict.FAIL),
+        ([ended(0), ended(0)], 160, Verdict.FAIL),  # twice, in two pods
+        ([ended(0, 0)], 80, Verdict.FAIL),  # twice, in one
+        ([ended(1), ended(0)], 80, Verdict.PASS),  # tried again, and nothing of the first try counted
+        ([ended(0)], 160, Verdict.FAIL),
+        ([ended(0)], 40, Verdict.FAIL),
+        ([], 0, Verdict.FAIL),
+    ],
+)
+def test_a_jobs_work_is_done_when_it_was_done_once(
+    pods: list[dict[str, object]], answered: int, verdict: Verdict
+) -> None:
+    seen = JobSeen(True, False, len(pods), 0, 1.0, 0.1, "ok", 0, {}, exits=detect_exits(pods), answered=answered)
+    assert seen.once(80).verdict is verdict
