@@ -33,7 +33,7 @@ from chaos.faults.workload import bare, rolled_out
 from chaos.inpod.dns_helper import Wrong, nameserver, plan_answer, plan_question, question
 from chaos.inpod.oom_helper import detect_directory
 from chaos.inpod.rules import Isolation, plan_isolation
-from chaos.mesh.controlplane.trouble import Trouble, detect_trouble
+from chaos.mesh.controlplane.injected_failures import InjectedFailures, detect_injected_failures
 from chaos.model.modes import MODES
 from tests.mesh.controlplane.objects import Object, pod, proxy_pod, sidecar_pod
 
@@ -349,8 +349,8 @@ def test_the_control_plane_makes_the_worst_of_what_is_asked() -> None:
         "fault-2.json": '{"delay": 5, "certificate_seconds": 9}',
         "fault-3.json": '{"certificate_seconds": 3}',
     }
-    assert detect_trouble(asked) == Trouble(False, 5.0, 3.0)
-    assert detect_trouble({"mesh.json": "{}"}) == Trouble()
+    assert detect_injected_failures(asked) == InjectedFailures(False, 5.0, 3.0)
+    assert detect_injected_failures({"mesh.json": "{}"}) == InjectedFailures()
 
 
 def test_trouble_of_the_api_server_that_means_nothing_is_refused() -> None:

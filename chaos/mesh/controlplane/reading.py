@@ -1,4 +1,4 @@
-"""Kubernetes objects -> the parts of a World, one object at a time. Pure.
+"""Kubernetes objects -> the parts of a MeshSnapshot, one object at a time. Pure.
 
 Tenants write most of these objects. Each reader checks the type of what it takes, so that what it returns can be
 sorted, compared and turned into configuration, and raises Unreadable for anything else; the caller skips that object.
@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from chaos.errors import Misuse
 from chaos.kube.placement import Homes, recognise_proxy, stands_apart
-from chaos.mesh.world import (
+from chaos.mesh.snapshot import (
     AccessLog,
     AppProtocol,
     Endpoint,

@@ -175,7 +175,7 @@ class Reconcilers:
         self._again: Callable[[], None] = lambda: None
         self.failures: list[str] = []
 
-    def on_world(self, cache: ObjectCache, again: Callable[[], None]) -> None:
+    def on_snapshot(self, cache: ObjectCache, again: Callable[[], None]) -> None:
         """Plan from the cache as it is; `again` is called when a write ended and another look may be due."""
         config = cache.config()
         if config is None:

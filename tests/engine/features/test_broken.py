@@ -25,7 +25,7 @@ from chaos.engine.features.wire import check_wire
 from chaos.faults.control_plane import ControlPlane
 from chaos.faults.injection import injected
 from chaos.faults.selection import workload_target
-from chaos.mesh.envoy.defects import Defect
+from chaos.mesh.mutations import Defect
 from chaos.model.placement import Pod
 from chaos.names import CONTROL_PLANE, SYSTEM_NAMESPACE
 from chaos.verdict import Verdict

@@ -14,7 +14,7 @@ from chaos.mesh.agent.work import plan_pods
 from chaos.mesh.controlplane.cache import KINDS, ObjectCache
 from chaos.mesh.controlplane.reconcilers import BudgetReconciler, budgets_of, plan_publications, plan_waypoints
 from chaos.mesh.envoy.build import build
-from chaos.mesh.world import World
+from chaos.mesh.snapshot import MeshSnapshot
 from chaos.model.modes import MODES, ProxyMode
 from chaos.names import LABEL_POLICY
 from tests.mesh.controlplane.objects import Object, cache, namespace, node, service, slice_of
@@ -95,7 +95,7 @@ def whole(mode: ProxyMode) -> list[Object]:
     return everything(mode, pods_in(mode))
 
 
-def others_part(world: World) -> Any:
+def others_part(world: MeshSnapshot) -> Any:
     """What tenant-a's pods and callers depend on."""
     return (
         {uid: pod for uid, pod in world.pods.items() if pod.namespace == "tenant-a"},
@@ -106,9 +106,9 @@ def others_part(world: World) -> Any:
     )
 
 
-def look(mode: ProxyMode, seen: ObjectCache) -> World:
+def look(mode: ProxyMode, seen: ObjectCache) -> MeshSnapshot:
     """Everything that the control plane and the agents do with what they watch."""
-    found = seen.world()
+    found = seen.snapshot()
     assert found is not None
     for proxy in plan_placement(pods_in(mode), mode).proxies:
         build(proxy, found)
@@ -152,7 +152,7 @@ def test_each_field_of_each_kind_one_by_one(mode: ProxyMode) -> None:
             for junk, gone in ((None, True), (7, False), ({"odd": [None]}, False)):
                 seen = cache(*base)
                 seen.fold(obj["kind"], "MODIFIED", changed(obj, path, junk, gone=gone))
-                found = seen.world()
+                found = seen.snapshot()
                 assert found is not None
                 assert others_part(found) == before, (obj["kind"], path, junk)
                 tried += 1
@@ -177,12 +177,12 @@ def test_what_is_skipped_is_said_with_its_field(kind: str, obj: Object, why: str
     status = {"podIP": "10.0.0.9"} if kind == "Pod" else obj.get("status", {})
     seen = cache(*whole(MODES["node"]))
     seen.fold(kind, "ADDED", {**obj, "metadata": meta, "status": status})
-    seen.world()
+    seen.snapshot()
     [(name, said)] = seen.unreadable.items()
     assert name == f"{kind} tenant-b/{meta['name']}"
     assert why in said
     seen.fold(kind, "DELETED", {**obj, "metadata": meta})
-    seen.world()
+    seen.snapshot()
     assert seen.unreadable == {}
 
 
@@ -191,7 +191,7 @@ def test_a_slice_that_names_another_tenants_pod_puts_it_behind_no_service() -> N
     victim = next(p for p in pods_in(mode) if p["metadata"]["namespace"] == "tenant-a")
     piece = slice_of(victim, service="server")
     piece["metadata"] |= {"namespace": "tenant-b", "uid": "uid-odd"}
-    found = cache(*whole(mode), piece).world()
+    found = cache(*whole(mode), piece).snapshot()
     assert found is not None
     ports = [port for one in found.services if one.namespace == "tenant-b" for port in one.ports]
     ends = {end.pod_uid for port in ports for end in port.endpoints}

@@ -1,8 +1,18 @@
-"""Configurations that are broken on purpose, so that each check of the mesh is seen to catch what it is there for."""
+"""Mutations of the data plane: configurations broken on purpose, so that each check is seen to catch what it is for.
+
+They exist for tests alone. A control plane takes them from the mesh's settings only when its own Deployment was
+rendered for tests (MUTATIONS_VARIABLE); any other refuses them, whoever may write its settings.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
+from typing import Final
+
+from chaos.errors import Misuse
+
+MUTATIONS_VARIABLE: Final = "SHAREDFATE_MUTATIONS"  # of the control plane: "allowed"
 
 
 class Defect(StrEnum):
@@ -24,3 +34,16 @@ class Defect(StrEnum):
 
 Defects = frozenset[Defect]
 NO_DEFECTS: Defects = frozenset()
+
+
+def allowed_defects(names: Iterable[str], *, mutable: bool) -> Defects:
+    """The defects that a mesh's settings ask for. Raises Misuse where it may not have any, or for an unknown one."""
+    try:
+        asked = frozenset(Defect(name) for name in names)
+    except ValueError as error:
+        raise Misuse(f"mesh settings: {error}: known are {', '.join(Defect)}") from error
+    if asked and not mutable:
+        raise Misuse(
+            f"mesh settings: {', '.join(sorted(asked))}: this mesh was not rendered for tests, and has no defects"
+        )
+    return asked
