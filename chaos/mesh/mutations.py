@@ -29,6 +29,7 @@ class Defect(StrEnum):
     NO_EJECTION = "no-ejection"  # a server that only fails is asked for ever
     NO_POLICY = "no-policy"  # everything is allowed
     COUNTED_TWICE = "counted-twice"  # golden metrics count each request two times
+    BELIEVED_LABELS = "believed-labels"  # any pod that is labelled as a waypoint is one
     UNTRACED = "untraced"  # trace context passes, and the proxies are not in it
 
 

@@ -16,7 +16,7 @@ from chaos.kube.placement import Homes, NotAProxy
 from chaos.mesh.controlplane import reading
 from chaos.mesh.controlplane.injected_failures import InjectedFailures, detect_injected_failures
 from chaos.mesh.controlplane.reading import Object, Slice, Unreadable, labels_of, mapping, meta_of
-from chaos.mesh.mutations import allowed_defects
+from chaos.mesh.mutations import Defect, allowed_defects
 from chaos.mesh.snapshot import MeshSnapshot
 from chaos.model.modes import ProxyMode, mode_named
 from chaos.names import LABEL_POLICY, LABEL_ROLE, MESH_CONFIG, SYSTEM_NAMESPACE
@@ -133,15 +133,19 @@ class ObjectCache:
                 reading.service(obj, slices.get(meta_of(obj)[1:], ()), accounts) if meta_of(obj)[1] in meshed else None
             ),
         )
+        defects = allowed_defects(config.get("defects", ()), mutable=self.mutable)
+        waypoints = set(self.read("Pod", lambda pod: _claimed_waypoint(pod, mode, homes)))
+        if Defect.BELIEVED_LABELS in defects:
+            waypoints |= set(self.read("Pod", reading.believed_waypoint))
         found = MeshSnapshot(
             mode=mode,
             features=reading.features_from(config.get("features", {})),
             nodes=dict(sorted(self.read("Node", reading.node_address))),
             pods=dict(sorted(pods.items())),
             services=tuple(sorted(services, key=lambda one: (one.namespace, one.name))),
-            waypoints=tuple(sorted(self.read("Pod", lambda pod: _claimed_waypoint(pod, mode, homes)))),
+            waypoints=tuple(sorted(waypoints)),
             policies=tuple(sorted(self.read("ConfigMap", reading.policy), key=lambda one: (one.namespace, one.name))),
-            defects=allowed_defects(config.get("defects", ()), mutable=self.mutable),
+            defects=defects,
         )
         self._said = {**self.unreadable, **self.impostors}
         return found
