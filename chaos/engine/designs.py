@@ -130,11 +130,15 @@ def held(trial: Trial, fault: Fault, *targets: Target, seconds: float = 60.0, ho
     return await_recovery(trial)
 
 
-def await_recovery(trial: Trial) -> Judgement:
+def await_recovery(trial: Trial, *, origin: int = 0) -> Judgement:
     """Let the load go on until every flow is seen back within its baseline and stays there, or the stated time is
-    over."""
+    over.
+
+    Args:
+        origin: ns, from when on flows must come back; 0: from when the last fault was seen to be undone.
+    """
     limits = trial.thresholds
-    origin = trial.recovery_origin()
+    origin = origin or trial.recovery_origin()
     end = origin + int((limits.back_seconds + limits.stay_seconds) * 1e9)
     trial.observe_until(origin + int(limits.stay_seconds * 1e9))
     while not (judgement := trial.look()).recovered and time.time_ns() < end:
@@ -177,7 +181,8 @@ def switchback(
         if judgement.done:
             break
     assert judgement is not None
-    return judgement
+    # The last off window has shown it, unless the noise asks for more of it.
+    return judgement if judgement.recovered else await_recovery(trial, origin=trial.deployment.steady.healthy)
 
 
 def _switch(

@@ -10,7 +10,7 @@ from chaos.faults.restart import Restart
 from chaos.model.flow import Flow
 
 
-@scenario("app-rolled-out")
+@scenario("app-rolled-out", faults=(Restart,))
 def app_rolled_out(trial: Trial) -> None:
     """A tenant's own rolling update hurts no other tenant; what it loses itself is counted."""
     tenant = trial.deployment.tenants[0]

@@ -8,7 +8,7 @@ import time
 from contextlib import ExitStack
 
 from chaos.engine.designs import HOLD_SECONDS, await_recovery, put_in_force
-from chaos.engine.scenario import has_proxies, scenario
+from chaos.engine.scenario import scenario, without_proxies
 from chaos.engine.targets import workload
 from chaos.engine.trial import Trial
 from chaos.faults.scale import Scale
@@ -18,8 +18,14 @@ from chaos.verdict.check import decided, measured
 READY_SECONDS = 60.0  # longest wait for the added pod, once the control plane is back
 
 
-# It spoils: the new control plane knows nothing of the keys handed out before.
-@scenario("control-plane-down", applies=has_proxies, spoils=True, ours_alone="it stops our own control plane")
+# The new control plane knows nothing of the keys handed out before.
+@scenario(
+    "control-plane-down",
+    faults=(Scale,),
+    skip_reason=without_proxies,
+    redeploys_after=True,
+    reference_mesh_only="it stops our own control plane",
+)
 def control_plane_down(trial: Trial) -> None:
     """Without its control plane running traffic goes on, and a new pod waits instead of speaking plain text."""
     tenant = trial.deployment.tenants[0]

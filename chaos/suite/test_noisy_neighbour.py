@@ -29,13 +29,13 @@ def noise(trial: Trial, profile: str, **options: Any) -> None:
     overload(trial, Overload(**trial.deployment.call_options(noisy), seconds=20.0, profile=profile, **options), noisy)
 
 
-@scenario("noisy-neighbour")
+@scenario("noisy-neighbour", faults=(Overload,))
 def noisy_neighbour(trial: Trial) -> None:
     """A tenant that overloads its path with requests hurts those who share its proxy, and no other."""
     noise(trial, "requests")
 
 
-@scenario("noisy-handshakes")
+@scenario("noisy-handshakes", faults=(Overload,))
 def noisy_handshakes(trial: Trial) -> None:
     """A tenant that opens a connection for each request hurts those who share its proxy, and no other."""
     noise(trial, "handshakes")
@@ -43,7 +43,8 @@ def noisy_handshakes(trial: Trial) -> None:
 
 @scenario(
     "noisy-bodies",
-    ours_alone="whether an application of yours takes large bodies is not known: noisy-neighbour asks plainly",
+    faults=(Overload,),
+    reference_mesh_only="whether an application of yours takes large bodies is unknown: noisy-neighbour asks plainly",
 )
 def noisy_bodies(trial: Trial) -> None:
     """A tenant that sends large bodies hurts those who share its proxy, and no other."""
@@ -52,7 +53,8 @@ def noisy_bodies(trial: Trial) -> None:
 
 @scenario(
     "noisy-slow-readers",
-    ours_alone="what makes an application of yours answer at length is not known: noisy-neighbour asks plainly",
+    faults=(Overload,),
+    reference_mesh_only="what makes an application of yours answer at length is unknown: noisy-neighbour asks plainly",
 )
 def noisy_slow_readers(trial: Trial) -> None:
     """A tenant that reads large answers slowly, so that they wait in its proxies, hurts nobody whose tunnels are

@@ -10,7 +10,7 @@ from chaos.verdict import Harm
 
 
 @scenario(
-    "proxy-crash-loop", spoils=True
+    "proxy-crash-loop", faults=(CrashLoop,), redeploys_after=True
 )  # the back-off stays: who breaks this proxy next waits minutes for its successor
 def proxy_crash_loop(trial: Trial) -> None:
     """A proxy that crashes again and again hurts the flows behind it all the while, and no other."""

@@ -9,7 +9,7 @@ from chaos.faults.out_of_memory import OutOfMemory
 from chaos.verdict import Harm
 
 
-@scenario("proxy-out-of-memory")
+@scenario("proxy-out-of-memory", faults=(OutOfMemory,))
 def proxy_out_of_memory(trial: Trial) -> None:
     """A proxy that is OOMKilled hurts the flows behind it, by their share, and no other."""
     break_proxy(trial, OutOfMemory(), trial.deployment.proxy_to_break(), harm=Harm.ERRORS)

@@ -8,7 +8,7 @@ from chaos.engine.trial import Trial
 from chaos.faults.network.partition import Partition
 
 
-@scenario("proxy-partitioned")
+@scenario("proxy-partitioned", faults=(Partition,))
 def proxy_partitioned(trial: Trial) -> None:
     """A proxy that is cut off hurts the flows behind it, by their share, and no other."""
     break_proxy(trial, Partition(), trial.deployment.proxy_to_break())

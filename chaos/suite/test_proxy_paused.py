@@ -10,7 +10,7 @@ from chaos.engine.trial import Trial
 from chaos.faults.pause import Pause
 
 
-@scenario("proxy-paused")
+@scenario("proxy-paused", faults=(Pause,))
 def proxy_paused(trial: Trial) -> None:
     """A proxy that hangs hurts the flows behind it, by their share, and no other, until it goes on."""
     break_proxy(trial, Pause(), trial.deployment.proxy_to_break())

@@ -8,7 +8,7 @@ from chaos.engine.trial import Trial
 from chaos.faults.throttle import Throttle
 
 
-@scenario("proxy-throttled")
+@scenario("proxy-throttled", faults=(Throttle,))
 def proxy_throttled(trial: Trial) -> None:
     """A proxy that is starved of CPU hurts the flows behind it, and no other."""
     break_proxy(trial, Throttle(millicores=10), trial.deployment.proxy_to_break())

@@ -18,7 +18,7 @@ MAX_RATE = 16_000.0  # requests a second: more than the default budget bears, so
 HELD = 1.6  # seconds at the rate that was too much: a reading of CPU use covers the second before it
 
 
-@scenario("saturation")
+@scenario("saturation", faults=(Overload,))
 def saturation(trial: Trial) -> None:
     """A tenant's path gives out where a proxy has used up its share of the budget; the rate at which it does is
     measured.

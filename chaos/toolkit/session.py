@@ -181,10 +181,10 @@ class Session:
         if scenario not in scenario_names():
             raise Misuse(f"unknown scenario {scenario!r}: known are {', '.join(scenario_names())}")
         found = SCENARIOS[scenario]
-        if why := found.applies(self.trial.mesh.mode):
+        if why := found.skip_reason(self.trial.mesh.mode):
             raise NoTargets(f"{scenario} does not apply to mode {self.wish.mode}: {why}")
         self.driver.first_effect = time.time_ns()
-        self.driver.spoiled |= found.spoils
+        self.driver.spoiled |= found.redeploys_after
         found.run(self.trial)
 
     # ---- jobs

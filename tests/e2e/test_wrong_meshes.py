@@ -140,6 +140,18 @@ def test_every_scenario_has_a_mesh_that_it_fails() -> None:
 # Faults and meshes that lie about what they did: red, or inconclusive; never green.
 
 
+def put_in_place(
+    monkeypatch: pytest.MonkeyPatch, scenario: str, fault: str, make: Callable[[type[Any]], type[Any]]
+) -> None:
+    """Another fault in place of one of a scenario's, for its injection and, which starts from the receipt, its undo."""
+    scenario_names()
+    module = import_module(SCENARIOS[scenario].run.__module__)
+    sound = getattr(module, fault)
+    lying = make(sound)
+    monkeypatch.setattr(module, fault, lying)
+    monkeypatch.setattr(import_module(sound.__module__), sound.__name__, lying)
+
+
 class IdleKill(Kill):
     """Says that it killed, and that its successor serves; does nothing."""
 
@@ -192,8 +204,7 @@ class IdleRestart(Restart):
 def test_a_fault_that_does_nothing_and_says_it_did_is_never_passed(
     scenario: str, mode: str, fault: str, idle: type[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scenario_names()
-    monkeypatch.setattr(import_module(SCENARIOS[scenario].run.__module__), fault, idle)
+    put_in_place(monkeypatch, scenario, fault, lambda sound: idle)
     with pytest.raises(TrialInconclusive, match="not seen to act"):
         attempt(scenario, mode, tmp_path / "out")
 
@@ -263,10 +274,12 @@ def test_harm_that_comes_with_the_undo_or_late_in_the_fault_fails(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    scenario_names()
-    module = import_module(SCENARIOS[scenario].run.__module__)
-    lying = lying_after(getattr(module, fault), lambda cluster: half_dead(cluster, *harm), seconds=seconds)
-    monkeypatch.setattr(module, fault, lying)
+    put_in_place(
+        monkeypatch,
+        scenario,
+        fault,
+        lambda sound: lying_after(sound, lambda cluster: half_dead(cluster, *harm), seconds=seconds),
+    )
     with pytest.raises(TrialFailed, match=sentence):
         attempt(scenario, mode, tmp_path / "out")
 
@@ -284,9 +297,7 @@ def test_a_tenant_whose_requests_another_tenants_servers_answer_fails(
                 endpoints = [{"addresses": [one], "conditions": {"ready": True}} for one in addresses]
                 cluster.patch("EndpointSlice", piece["metadata"]["name"], {"endpoints": endpoints}, tenant)
 
-    scenario_names()
-    module = import_module(SCENARIOS["proxy-killed"].run.__module__)
-    monkeypatch.setattr(module, "Kill", lying_after(module.Kill, to_another, seconds=None))
+    put_in_place(monkeypatch, "proxy-killed", "Kill", lambda sound: lying_after(sound, to_another, seconds=None))
     with pytest.raises((TrialFailed, TrialInconclusive)):
         attempt("proxy-killed", "none", tmp_path / "out")
 
@@ -300,8 +311,8 @@ def test_a_restart_of_another_container_in_the_targets_pod_fails(
         done = cluster.exec("tenant-a", pod["metadata"]["name"], ["sh", "-c", "kill -TERM 1"], container="client")
         assert done.code == 0, done.stderr
 
-    scenario_names()
-    module = import_module(SCENARIOS["proxy-killed"].run.__module__)
-    monkeypatch.setattr(module, "Kill", lying_after(module.Kill, with_the_application, seconds=None))
+    put_in_place(
+        monkeypatch, "proxy-killed", "Kill", lambda sound: lying_after(sound, with_the_application, seconds=None)
+    )
     with pytest.raises(TrialFailed, match=r"\[client\] restarted"):
         attempt("proxy-killed", "sidecar", tmp_path / "out")
