@@ -18,10 +18,10 @@ from chaos.cluster.nodes import read_nodes
 from chaos.cluster.providers import open_cluster
 from chaos.engine.clean import remove_runs
 from chaos.engine.deployment import Deployment
+from chaos.engine.external import ExternalDeployment, require_consent
 from chaos.engine.progress import Progress
 from chaos.engine.scenario import NotApplicable, Scenario
 from chaos.engine.settings import RUN_FILE, Inconclusive, Settings
-from chaos.engine.target import TargetDeployment, require_consent
 from chaos.engine.trial import Trial, TrialInconclusive
 from chaos.errors import EnvironmentUnfit, Misuse, NoEffect, SharedfateError
 from chaos.faults.injection import undo_overdue
@@ -143,7 +143,7 @@ class Run:
     def _planned(self, mode: str) -> Deployment:
         settings = self.settings
         if settings.target is not None:
-            return TargetDeployment(
+            return ExternalDeployment(
                 self.cluster, settings.target, run=self.id, settings=settings, progress=self.progress
             )
         return Deployment(self.cluster, mode, run=self.id, settings=settings, progress=self.progress, mesh=self.mesh)

@@ -2,7 +2,7 @@
 
 Its traffic passes what the client's passes, and it measures, so the flows that are judged are the loader's: in the
 placement it stands as a client of its own. Everything else of the tenants is left as it is. Pure;
-`chaos.external.beside` applies it.
+`chaos.external.mesh` applies it.
 """
 
 from __future__ import annotations

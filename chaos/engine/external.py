@@ -21,8 +21,8 @@ from chaos.engine.settings import Settings
 from chaos.engine.targets import placebo, proxy_on_path
 from chaos.engine.topology import Tenant
 from chaos.errors import Misuse
-from chaos.external.beside import Beside
 from chaos.external.file import Call, Target
+from chaos.external.mesh import ExternalMesh
 from chaos.external.placement import read_target_placement
 from chaos.kube.client import Cluster
 from chaos.model.flow import Flow
@@ -32,7 +32,7 @@ from chaos.names import PORT_CONTROL, SYSTEM_NAMESPACE
 
 
 @dataclass(frozen=True, slots=True)
-class Caller(Tenant):
+class LoadedCall(Tenant):
     """A loaded call of a target, seen as a tenant: its client is the loader that stands beside the file's client."""
 
     call: Call = field(default_factory=lambda: Call("", ""))
@@ -55,11 +55,11 @@ class Caller(Tenant):
         return f"http-{self.call.server.replace('/', '-')}"
 
 
-def plan_callers(target: Target) -> tuple[Caller, ...]:
+def loaded_calls(target: Target) -> tuple[LoadedCall, ...]:
     """The calls of a target with loaders in it, in the file's order: the first is the noisy one, and its path is
     broken.
     """
-    return tuple(Caller(target.tenant_of(call.namespaces[0]), (), (), call) for call in target.calls)
+    return tuple(LoadedCall(target.tenant_of(call.namespaces[0]), (), (), call) for call in target.calls)
 
 
 def require_consent(cluster: Cluster, target: Target, consent: Consent) -> None:
@@ -95,12 +95,12 @@ def breakable(placement: Placement, client: str, layer: Layer) -> Proxy | None:
     )
 
 
-class TargetDeployment(Deployment):
+class ExternalDeployment(Deployment):
     """A target under load. `start` places the loaders and waits until they are carried; `stop` leaves what was there
     before.
     """
 
-    mesh: Beside
+    mesh: ExternalMesh
 
     def __init__(
         self,
@@ -114,9 +114,9 @@ class TargetDeployment(Deployment):
     ) -> None:
         description, before = read_target_placement(cluster, target)
         super().__init__(cluster, before.mode, run=run, settings=settings, progress=progress, clock=clock)
-        self.mesh = Beside(cluster, target, description, before, run=run)
+        self.mesh = ExternalMesh(cluster, target, description, before, run=run)
         self.target = self.mesh.target
-        self.tenants = plan_callers(self.target)
+        self.tenants = loaded_calls(self.target)
         self._elsewhere = sorted(
             {proxy.namespace for proxy in before.proxies} - {SYSTEM_NAMESPACE, *self.target.namespaces}
         )
@@ -178,11 +178,11 @@ class TargetDeployment(Deployment):
         return {}
 
     def _ledger(self, tenant: Tenant, name: str = "") -> dict[str, Any]:
-        assert isinstance(tenant, Caller)
+        assert isinstance(tenant, LoadedCall)
         return super()._ledger(tenant, name or tenant.flow_name)
 
     def _set_flows(self, tenant: Tenant, rate: float) -> None:
-        assert isinstance(tenant, Caller)
+        assert isinstance(tenant, LoadedCall)
         call = tenant.call
         flow = {
             "name": tenant.flow_name,
@@ -207,5 +207,5 @@ class TargetDeployment(Deployment):
 
 
 def _call(tenant: Tenant) -> Call:
-    assert isinstance(tenant, Caller)
+    assert isinstance(tenant, LoadedCall)
     return tenant.call
