@@ -21,17 +21,7 @@ from typing import Any, Final, Literal
 
 import urllib3
 
-from chaos.errors import (
-    AlreadyExists,
-    ApiError,
-    Conflict,
-    EnvironmentUnfit,
-    Forbidden,
-    Misuse,
-    NotFound,
-    NotReady,
-    Unreachable,
-)
+from chaos.errors import ApiError, EnvironmentUnfit, Misuse, NotReady, Unreachable
 from chaos.kube.kubeconfig import load_kubeconfig, one_line
 from chaos.kube.reach import unreachable
 from chaos.kube.retrying import PATIENCE, Backoff, is_transient, retrying
@@ -293,15 +283,17 @@ class Cluster:
     # ---- objects
 
     def get(self, kind: str, name: str, namespace: str | None = None) -> Object:
-        """The object; raises NotFound when there is none."""
+        """The object; raises ApiError (code 404) when there is none."""
         return self.request("GET", object_path(kind, namespace, name))  # type: ignore[no-any-return]
 
     def find(self, kind: str, name: str, namespace: str | None = None) -> Object | None:
         """The object, or None."""
         try:
             return self.get(kind, name, namespace)
-        except NotFound:
-            return None
+        except ApiError as error:
+            if error.code == 404:
+                return None
+            raise
 
     def list(
         self, kind: str, namespace: str | None = None, *, labels: str | None = None, fields: str | None = None
@@ -327,7 +319,7 @@ class Cluster:
                 return items, page["metadata"]["resourceVersion"]
 
     def create(self, obj: Object, *, unique: bool = False) -> Object:
-        """Create; raises AlreadyExists when it is there.
+        """Create; raises ApiError (reason AlreadyExists) when it is there.
 
         `unique`: nobody else makes one of that name. Then a try whose answer was lost is done again, and what is there
             is ours.
@@ -341,7 +333,7 @@ class Cluster:
             try:
                 return self.request("POST", object_path(kind, namespace), obj)  # type: ignore[no-any-return]
             except ApiError as error:
-                if lost and name and isinstance(error, AlreadyExists):
+                if lost and name and error.reason == "AlreadyExists":
                     return self.get(kind, name, namespace)
                 lost = lost or is_transient(error)
                 raise
@@ -355,8 +347,9 @@ class Cluster:
         """Create the object, or merge it over the one that is there. Safe to repeat."""
         try:
             return self.create(obj, unique=True)
-        except AlreadyExists:
-            pass
+        except ApiError as error:
+            if error.reason != "AlreadyExists":
+                raise
         return self.patch(obj["kind"], obj["metadata"]["name"], obj, obj["metadata"].get("namespace"), how="strategic")
 
     def patch(
@@ -375,7 +368,7 @@ class Cluster:
         return self.request("PATCH", path, patch, content_type=_PATCH_TYPES[how], retry=twice)  # type: ignore[no-any-return]
 
     def replace(self, obj: Object, subresource: str | None = None) -> Object:
-        """PUT the object; raises Conflict when it changed meanwhile."""
+        """PUT the object; raises ApiError (409) when it changed meanwhile."""
         return self.request("PUT", path_of(obj, subresource), obj)  # type: ignore[no-any-return]
 
     def delete(
@@ -396,8 +389,10 @@ class Cluster:
             options["preconditions"] = {"uid": uid}
         try:
             self.request("DELETE", object_path(kind, namespace, name), options, retry=True)
-        except NotFound:
-            return False
+        except ApiError as error:
+            if error.code == 404:
+                return False
+            raise
         return True
 
     # ---- watching and waiting
@@ -638,8 +633,12 @@ def _change(line: bytes) -> Change:
     event = json.loads(line)
     if event["type"] == "ERROR":
         status = event["object"]
-        code, reason = status.get("code", 500), status.get("reason", "")
-        raise _kind_of(code, reason)(f"watch: {status.get('message')}", code=code, reason=reason, status=status)
+        raise ApiError(
+            f"watch: {status.get('message')}",
+            code=status.get("code", 500),
+            reason=status.get("reason", ""),
+            status=status,
+        )
     return Change(event["type"], event["object"])
 
 
@@ -653,11 +652,10 @@ def _api_error(method: str, path: str, code: int, text: bytes, retry_after: str 
     if code == 401:
         message += ": the credentials were read again and are still refused: they have expired, or were revoked"
     seconds = float(retry_after) if retry_after is not None and retry_after.isdigit() else None
-    text_of, reason = f"{method} {path}: {code}: {message}", str(status.get("reason", ""))
-    return _kind_of(code, reason)(text_of, code=code, reason=reason, status=status, retry_after=seconds)
-
-
-def _kind_of(code: int, reason: str) -> type[ApiError]:
-    if reason == "AlreadyExists":
-        return AlreadyExists
-    return {403: Forbidden, 404: NotFound, 409: Conflict}.get(code, ApiError)
+    return ApiError(
+        f"{method} {path}: {code}: {message}",
+        code=code,
+        reason=status.get("reason", ""),
+        status=status,
+        retry_after=seconds,
+    )

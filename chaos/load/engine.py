@@ -83,6 +83,7 @@ class Engine:
         self._next = 0
         self._timer: Timer | None = None
         self._expiry: Timer | None = None
+        self._sequence = 0
         self._servers: dict[bytes, int] = {}
         self._poisson = spec.arrival is Arrival.POISSON
 
@@ -138,7 +139,8 @@ class Engine:
         self._timer = self.reactor.at(self._next, self._fire)
         ledger = self.ledger
         ledger.due += 1
-        request = Request(ledger.due, due, _LATE if monotonic_ns() - due > TOLERANCE else 0)
+        self._sequence += 1
+        request = Request(self._sequence, due, _LATE if monotonic_ns() - due > TOLERANCE else 0)
         if self.under_way >= self.spec.in_flight:
             self.under_way += 1
             ledger.shed += 1
@@ -203,5 +205,4 @@ class Engine:
                 request.due + base,
                 request.sent + base if request.sent else 0,
                 now + base,
-                request.sequence,
             )

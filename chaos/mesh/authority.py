@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from chaos.errors import AlreadyExists
+from chaos.errors import ApiError
 from chaos.kube.client import Cluster
 from chaos.mesh.ca import Authority
 from chaos.names import AUTHORITY_SECRET, LABEL_RUN, SYSTEM_NAMESPACE
@@ -22,7 +22,9 @@ def stored_authority(cluster: Cluster, *, run: str) -> Authority:
         new = Authority.new()
         try:
             cluster.create(secret(new, run=run))
-        except AlreadyExists:
+        except ApiError as error:
+            if error.reason != "AlreadyExists":
+                raise
             found = cluster.get("Secret", AUTHORITY_SECRET, SYSTEM_NAMESPACE)
         else:
             return new

@@ -10,9 +10,9 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -29,7 +29,7 @@ from chaos.errors import ExperimentFailure, Misuse, NoTargets
 from chaos.history.model import EventKind
 from chaos.history.result import TrialResult
 from chaos.model.placement import Proxy
-from chaos.toolkit.driver import FaultDriver
+from chaos.toolkit.breaking import Breaker
 from chaos.toolkit.identities import in_memory
 from chaos.toolkit.readings import unsteady_tenants
 from chaos.toolkit.targets import proxy_on_path, tenant_named
@@ -95,7 +95,7 @@ class Session:
             self.run.redeploy(self.wish.mode)
             self._take_baseline()
         self._stack.callback(self.trial.close)
-        self.driver = FaultDriver(self.trial)
+        self.breaker = Breaker(self.trial)
         if unsteady := self.unsteady():
             raise ExperimentFailure(
                 f"{', '.join(unsteady)} had errors before anything was broken: is the machine too busy?"
@@ -104,6 +104,8 @@ class Session:
     def _take_baseline(self) -> list[str]:
         """A new trial and its baseline; the tenants that are not steady in it."""
         self.trial: Trial = self.run.trial(self.wish.mode, self._free_name())
+        self._full = self.trial.thresholds
+        self.trial.thresholds = replace(self._full, bootstrap=0)  # looks go on all the time, beside the load
         self.before: Snapshot = container_snapshot(self.trial.cluster, self.trial.deployment.namespaces)
         try:
             self.trial.baseline()
@@ -130,13 +132,12 @@ class Session:
         closing = Closing()
         problems = closing.problems
         with self._stack:
-            if hasattr(self, "driver"):
+            if hasattr(self, "breaker"):
                 try:
-                    self.driver.recover(observe=False)
-                    self.driver.await_recovery()
+                    self.breaker.recover(observe=0.0)
                 except Exception as error:
                     problems += [f"a fault was not undone: {one}" for one in getattr(error, "exceptions", (error,))]
-                problems += self.driver.overdue
+                problems += self.breaker.overdue
             for namespace, name in self._jobs:
                 self.trial.cluster.delete("Job", name, namespace)
             self._jobs.clear()
@@ -148,9 +149,10 @@ class Session:
                 closing.directory = self.trial.directory
                 if not self._finished and (self.trial.expectation is not None or self.trial.checks):
                     self._finished = True
-                    closing.result = self.trial.finish()
+                    with self._resampling():
+                        closing.result = self.trial.finish()
                     closing.reports = self._report()
-                if self._lent is not None and getattr(self, "driver", None) and self.driver.spoiled:
+                if self._lent is not None and getattr(self, "breaker", None) and self.breaker.spoiled:
                     self._lent.discard()
         return closing
 
@@ -181,10 +183,10 @@ class Session:
         if scenario not in scenario_names():
             raise Misuse(f"unknown scenario {scenario!r}: known are {', '.join(scenario_names())}")
         found = SCENARIOS[scenario]
-        if why := found.skip_reason(self.trial.mesh.mode):
+        if why := found.applies(self.trial.mesh.mode):
             raise NoTargets(f"{scenario} does not apply to mode {self.wish.mode}: {why}")
-        self.driver.first_effect = time.time_ns()
-        self.driver.spoiled |= found.redeploys_after
+        self.breaker.first_effect = time.time_ns()
+        self.breaker.spoiled |= found.spoils
         found.run(self.trial)
 
     # ---- jobs
@@ -219,7 +221,7 @@ class Session:
         """What the judge says now; None before anything was broken. Asked again within a second, the same: looks cost
         CPU.
         """
-        if self.trial.expectation is None or not self.driver.first_effect:
+        if self.trial.expectation is None or not self.breaker.first_effect:
             return None
         with self._lock:
             if self._looked is None or time.monotonic() - self._looked[0] > LOOK_SECONDS:
@@ -228,8 +230,17 @@ class Session:
 
     def judgement_with_shifts(self) -> Judgement | None:
         """The same, with the latency quantiles' intervals, which cost five times as much."""
-        with self._lock:
-            return None if self.judgement() is None else self.trial.look(shifts=True)
+        with self._lock, self._resampling():
+            return None if self.judgement() is None else self.trial.look()
+
+    @contextmanager
+    def _resampling(self) -> Iterator[None]:
+        live = self.trial.thresholds
+        self.trial.thresholds = self._full
+        try:
+            yield
+        finally:
+            self.trial.thresholds = live
 
     def identities_of(self, proxy: Proxy) -> list[str]:
         """Whose private keys the proxy holds; read once, for it costs a helper pod."""
@@ -279,4 +290,4 @@ def leave() -> None:
 
 def recover(fault: str) -> int:
     """Undo the faults of that name, or all (""); how many. A rollback may come when nothing was deployed: then none."""
-    return current().driver.recover(fault) if is_open() and hasattr(current(), "driver") else 0
+    return current().breaker.recover(fault) if is_open() and hasattr(current(), "breaker") else 0

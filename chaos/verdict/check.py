@@ -1,4 +1,4 @@
-"""A claim about the running mesh: shown or not, with the figure that was measured."""
+"""What a check of the mesh's features comes to: one claim, shown or not, with the figure that was measured."""
 
 from __future__ import annotations
 

@@ -16,13 +16,13 @@ from typing import Any, Final
 from chaos.embedded.api import limits, pod_security
 from chaos.embedded.api.defaults import apply_defaults, fresh_status
 from chaos.embedded.api.errors import Cause, StatusError, forbidden, invalid, not_found, plain_failure, wrong
-from chaos.embedded.api.immutable import immutable_changes, resize_changes
+from chaos.embedded.api.immutable import ephemeral_changes, immutable_changes, resize_changes
 from chaos.embedded.api.validation import validate
 from chaos.embedded.api.validation.names import meta_changes
 from chaos.embedded.api.validation.network import pod_addresses
 from chaos.embedded.api.validation.pods import validate_new_pod
 from chaos.embedded.api.validation.workloads import replicas_seen
-from chaos.embedded.quantity import parse_quantity, pod_requests, qos_class
+from chaos.embedded.quantity import parse_quantity, pod_requests
 from chaos.embedded.resources import NAMESPACE, NODE, POD, PRIORITY_CLASS, SERVICE, SERVICE_ACCOUNT, Object, Resource
 from chaos.embedded.store import Store, copy, random_suffix
 
@@ -44,6 +44,20 @@ _COUNTED: Final = (
 )  # kinds with a generation
 _TEMPLATE_GENERATION: Final = "deprecated.daemonset.template.generation"
 _NODE_PORTS: Final = range(30000, 32768)
+
+
+def quality(pod: Object) -> str:
+    """The pod's QoS class (k8s.io/kubernetes/pkg/apis/core/v1/helper/qos)."""
+    guaranteed, any_set = True, False
+    for container in [*pod["spec"].get("initContainers", []), *pod["spec"].get("containers", [])]:
+        resources = container.get("resources") or {}
+        limits, requests = resources.get("limits") or {}, resources.get("requests") or {}
+        for name in ("cpu", "memory"):
+            limit = parse_quantity(limits[name]) if name in limits else 0
+            request = parse_quantity(requests[name]) if name in requests else 0
+            any_set = any_set or bool(limit or request)
+            guaranteed = guaranteed and bool(limit) and request in (0, limit)
+    return "BestEffort" if not any_set else "Guaranteed" if guaranteed else "Burstable"
 
 
 def admit_create(store: Store, resource: Resource, obj: Object) -> Json:
@@ -85,7 +99,7 @@ def admit_create(store: Store, resource: Resource, obj: Object) -> Json:
     if resource.kind == "Job" and not meta.get("labels"):  # as the template's, the server's own included
         meta["labels"] = dict(new["spec"]["template"]["metadata"].get("labels") or {})
     if resource is POD:
-        new["status"] = {"phase": "Pending", "qosClass": qos_class(new)}
+        new["status"] = {"phase": "Pending", "qosClass": quality(new)}
     elif resource is SERVICE:
         _allocate(store, new, None)
     return new
@@ -516,44 +530,47 @@ def _status_update(resource: Resource, old: Object, new: Json) -> Json:
     return result
 
 
+def _resized(old: Object, new: Object) -> Json:
+    """What a resize may change of a pod's spec; as it was given where containers were added, removed or renamed."""
+    spec = copy(old)
+    for kind in ("containers", "initContainers"):
+        before, after = spec.get(kind) or [], new.get(kind) or []
+        if [one.get("name") for one in before] != [one.get("name") for one in after]:
+            return copy(new)
+        for one, other in zip(before, after, strict=True):
+            for name in ("resources", "resizePolicy"):
+                one.pop(name, None)
+                if name in other:
+                    one[name] = other[name]
+    return spec
+
+
 def _pod_part_update(store: Store, old: Object, new: Json, subresource: str) -> Json:
     apply_defaults("Pod", new)
     spec = copy(old["spec"])
-    if subresource == "ephemeralcontainers":
-        before = [c["name"] for c in old["spec"].get("ephemeralContainers", [])]
-        given = new["spec"].get("ephemeralContainers", [])
-        if [c.get("name") for c in given][: len(before)] != before:
-            raise invalid(
-                POD,
-                old["metadata"]["name"],
-                [
-                    Cause(
-                        "FieldValueForbidden",
-                        "spec.ephemeralContainers",
-                        "Forbidden: existing ephemeral containers may not be removed or changed",
-                    )
-                ],
-            )
-        spec["ephemeralContainers"] = given
-    else:
-        causes = list(resize_changes(old, new))
-        if not causes and qos_class(new) != qos_class(old):
-            causes = [wrong("spec", qos_class(new), "Pod QOS Class may not change as a result of resizing")]
-        if causes:
-            raise invalid(POD, old["metadata"]["name"], causes)
-        spec = new["spec"]
-        _fits_its_node(store, new)
     result = copy(old)
-    result["spec"] = spec
+    if subresource == "ephemeralcontainers":
+        spec["ephemeralContainers"] = new["spec"].get("ephemeralContainers", [])
+        result["spec"] = spec
+        changes = ephemeral_changes(old, new)
+    else:
+        new["spec"] = _resized(old["spec"], new["spec"])
+        result["spec"] = new["spec"]
+        changes = resize_changes(old, new)
     for name in ("resourceVersion", "uid"):
         if name in new["metadata"]:
             result["metadata"][name] = new["metadata"][name]
-    if causes := validate(POD, result):
+    causes = [*validate(POD, result), *changes]
+    if not causes and quality(result) != quality(old):
+        causes = [wrong("spec", quality(old), "Pod QOS Class may not change as a result of resizing")]
+    if causes:
         raise invalid(POD, old["metadata"]["name"], causes)
+    if subresource == "resize":
+        _fits_its_node(store, new)
     _enforce_pod_security(store, POD, old, result)
     if result["spec"] != old["spec"]:
         result["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
     return result
 
 
-__all__ = ["StatusError", "admit_create", "admit_update", "review_pod_security"]
+__all__ = ["StatusError", "admit_create", "admit_update", "quality", "review_pod_security"]

@@ -8,7 +8,7 @@ are tracked, not plain updates: an apply over a field that a plain update set is
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from chaos.embedded.api import schema as schemas
@@ -148,6 +148,22 @@ def _dotted(path: Path) -> str:
     return "".join(f".{one[2:]}" if one.startswith("f:") else f"[{one[2:]}]" for one in path)
 
 
+def _conflicting(clashes: Sequence[tuple[str, str]]) -> StatusError:
+    """409 that tells each field and its manager."""
+    causes = [
+        {"reason": "FieldManagerConflict", "message": f"conflict with {manager}", "field": path}
+        for manager, path in clashes
+    ]
+    if len(clashes) == 1:
+        told = f"1 conflict: conflict with {clashes[0][0]}: {clashes[0][1]}"
+    else:
+        lines = []
+        for manager in sorted({manager for manager, _ in clashes}):
+            lines += [f"conflicts with {manager}:", *(f"- {path}" for by, path in clashes if by == manager)]
+        told = f"{len(clashes)} conflicts: " + "\n".join(lines)
+    return StatusError(409, f"Apply failed with {told}", details={"causes": causes})
+
+
 def server_side_apply(
     resource: Resource, old: Object | None, config: Mapping[str, Any], *, manager: str, force: bool, at: str
 ) -> dict[str, Any]:
@@ -161,7 +177,7 @@ def server_side_apply(
     entries = held.get("metadata", {}).get("managedFields") or []
     others: list[dict[str, Any]] = []
     before: set[Path] = set()
-    clashes: list[str] = []
+    clashes: list[tuple[str, str]] = []
     kept: set[Path] = set()
     for entry in entries:
         theirs = set(_paths(entry.get("fieldsV1") or {}))
@@ -171,19 +187,12 @@ def server_side_apply(
         lost = {
             path for path in theirs & owned if not path[-1].startswith("k:") and _differs(held, given, path, schema)
         }
-        clashes += [f'conflict with "{entry["manager"]}": {_dotted(path)}' for path in sorted(lost)]
+        by = f'"{entry["manager"]}"' + ("" if entry.get("operation") == "Apply" else f" using {entry['apiVersion']}")
+        clashes += [(by, _dotted(path)) for path in sorted(lost)]
         kept |= theirs - lost
         others.append(entry | {"fieldsV1": _fields(theirs - lost)})
     if clashes and not force:
-        causes = [
-            {"reason": "FieldManagerConflict", "message": text.partition(": ")[0], "field": text.partition(": ")[2]}
-            for text in clashes
-        ]
-        raise StatusError(
-            409,
-            f"Apply failed with {len(clashes)} conflict{'s' if len(clashes) > 1 else ''}: {'; '.join(clashes)}",
-            details={"causes": causes},
-        )
+        raise _conflicting(clashes)
     merged = _merge(held, given, schema) if held else given
     for path in sorted(before - owned - kept, key=len, reverse=True):
         if not any(other[: len(path)] == path for other in owned | kept):

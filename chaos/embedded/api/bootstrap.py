@@ -180,14 +180,21 @@ def create_bootstrap(store: Store, *, port: int = 6443, address: str = "") -> No
             },
             labels=standard,
         )
-    for name, value in (("system-node-critical", 2000001000), ("system-cluster-critical", 2000000000)):
+    for name, value, where in (
+        ("system-node-critical", 2000001000, "that must not be moved from their current node"),
+        (
+            "system-cluster-critical",
+            2000000000,
+            "that must run in the cluster, but can be moved to another node if necessary",
+        ),
+    ):
         create(
             PRIORITY_CLASS,
             name,
             {
                 "value": value,
                 "preemptionPolicy": "PreemptLowerPriority",
-                "description": "Used for system critical pods.",
+                "description": f"Used for system critical pods {where}.",
             },
         )
     create(

@@ -6,7 +6,7 @@ Pure; called by rest and the subresources.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
@@ -288,9 +288,29 @@ def cannot_handle(resource: Resource, why: str) -> StatusError:
     return bad_request(f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: {why}')
 
 
+# versions whose kinds Kubernetes can still read, and serves no more
+_RETIRED: Final[Mapping[str, tuple[str, ...]]] = {
+    "apps": ("v1beta1", "v1beta2"),
+    "batch": ("v1beta1",),
+    "coordination.k8s.io": ("v1beta1",),
+    "discovery.k8s.io": ("v1beta1",),
+    "events.k8s.io": ("v1beta1",),
+    "networking.k8s.io": ("v1beta1",),
+    "policy": ("v1beta1",),
+    "rbac.authorization.k8s.io": ("v1alpha1", "v1beta1"),
+    "scheduling.k8s.io": ("v1alpha1", "v1beta1"),
+    "extensions": ("v1beta1",),
+}
+
+
 def _of_another_kind(resource: Resource, value: dict[str, Any], kind: str, api_version: str) -> StatusError:
     group, _, version = api_version.rpartition("/")
     schema = schemas.definition_name(group, version, kind)
+    if kind == resource.kind and (schema is not None or version in _RETIRED.get(group, ())):
+        return bad_request(
+            f"the API version in the data ({api_version}) does not match the expected API version "
+            f"({resource.api_version})"
+        )
     if schema is None:
         why = f'no kind "{kind}" is registered for version "{api_version}" in scheme "pkg/runtime/scheme.go:111"'
     else:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any, Final
 
 import orjson
@@ -17,6 +18,10 @@ from chaos.embedded.resources import EVENTS_EVENT, RESOURCES, Resource
 VERSION: Final = {
     "major": "1",
     "minor": "36",
+    "emulationMajor": "1",
+    "emulationMinor": "36",
+    "minCompatibilityMajor": "1",
+    "minCompatibilityMinor": "35",
     "gitVersion": "v1.36.2+sharedfate",
     "gitCommit": "",
     "gitTreeState": "clean",
@@ -43,35 +48,78 @@ SERVED: Final[Mapping[tuple[str, str, str], Resource]] = {
     (one.group, one.version, one.plural): one for one in (*RESOURCES, EVENTS_EVENT, *_VIRTUAL)
 }
 
-_IN_ALL: Final = ("Pod", "Service", "Deployment", "ReplicaSet", "DaemonSet", "StatefulSet", "Job", "CronJob")
-_READ_WRITE: Final = ("get", "patch", "update")
-_PROXY: Final = ("create", "delete", "get", "patch", "update")
-# subresource -> (kind, its group and version when not the parent's, verbs)
-_SUBRESOURCES: Final[Mapping[str, tuple[str, tuple[str, str] | None, tuple[str, ...]]]] = {
-    "status": ("", None, _READ_WRITE),
-    "finalize": ("", None, ("update",)),
-    "resize": ("", None, _READ_WRITE),
-    "ephemeralcontainers": ("", None, _READ_WRITE),
-    "log": ("", None, ("get",)),
-    "scale": ("Scale", ("autoscaling", "v1"), _READ_WRITE),
-    "exec": ("PodExecOptions", None, ("create", "get")),
-    "attach": ("PodAttachOptions", None, ("create", "get")),
-    "portforward": ("PodPortForwardOptions", None, ("create", "get")),
-    "eviction": ("Eviction", ("policy", "v1"), _CREATE),
-    "binding": ("Binding", None, _CREATE),
-    "token": ("TokenRequest", ("authentication.k8s.io", "v1"), _CREATE),
-    "proxy": ("ProxyOptions", None, _PROXY),
-}
+
+@cache
+def _published() -> list[dict[str, Any]]:
+    """The groups, versions and resources that Kubernetes 1.36 serves unless told otherwise, and then metrics.k8s.io.
+
+    `published.json` is k8s.io/kubernetes/api/discovery, the core group in the same form; of versions the stable ones.
+    """
+    groups: list[dict[str, Any]] = orjson.loads(Path(__file__).with_name("published.json").read_bytes())
+    groups.append({"name": "metrics.k8s.io", "versions": [{"version": "v1beta1", "resources": _metrics()}]})
+    return groups
+
+
+def _metrics() -> list[dict[str, Any]]:
+    return [
+        {
+            "resource": one.plural,
+            "responseKind": {"group": "", "version": "", "kind": one.kind},
+            "scope": "Namespaced" if one.namespaced else "Cluster",
+            "singularResource": "",
+            "verbs": list(one.verbs),
+        }
+        for one in _VIRTUAL
+        if one.group == "metrics.k8s.io"
+    ]
+
+
+@cache
+def listed() -> Mapping[tuple[str, str, str], Resource]:
+    """The resources that Kubernetes serves and this cluster only lists: there are none, and none can be created."""
+    found: dict[tuple[str, str, str], Resource] = {}
+    for group in _published():
+        for version in group["versions"]:
+            for one in version["resources"]:
+                key = (group["name"], version["version"], one["resource"])
+                if key not in SERVED:
+                    found[key] = Resource(
+                        *key[:2],
+                        one["responseKind"]["kind"],
+                        one["resource"],
+                        one["scope"] == "Namespaced",
+                        tuple(one.get("shortNames", ())),
+                        tuple(sub["subresource"] for sub in one.get("subresources", ())),
+                        tuple(one["verbs"]),
+                    )
+    return found
+
+
+def verbs_of(group: str, version: str, plural: str, subresource: str) -> tuple[str, ...]:
+    """What can be done with a subresource."""
+    return _verbs().get((group, version, plural, subresource), ())
+
+
+@cache
+def _verbs() -> Mapping[tuple[str, str, str, str], tuple[str, ...]]:
+    return {
+        (group["name"], version["version"], one["resource"], sub["subresource"]): tuple(sub["verbs"])
+        for group in _published()
+        for version in group["versions"]
+        for one in version["resources"]
+        for sub in one.get("subresources", ())
+    }
 
 
 def group_versions() -> list[tuple[str, str]]:
     """All (group, version), core first."""
-    return list(dict.fromkeys((group, version) for group, version, _ in SERVED))
+    return [(group["name"], version["version"]) for group in _published() for version in group["versions"]]
 
 
-def _group(group: str, version: str) -> dict[str, Any]:
-    entry = {"groupVersion": f"{group}/{version}", "version": version}
-    return {"name": group, "versions": [entry], "preferredVersion": entry}
+def _group(group: Mapping[str, Any]) -> dict[str, Any]:
+    name = group["name"]
+    versions = [{"groupVersion": f"{name}/{one['version']}", "version": one["version"]} for one in group["versions"]]
+    return {"name": name, "versions": versions, "preferredVersion": versions[0]}
 
 
 def api_versions() -> dict[str, Any]:
@@ -79,91 +127,64 @@ def api_versions() -> dict[str, Any]:
 
 
 def api_groups() -> dict[str, Any]:
-    return {"kind": "APIGroupList", "apiVersion": "v1", "groups": [_group(*gv) for gv in group_versions() if gv[0]]}
+    groups = [_group(group) for group in _published() if group["name"]]
+    return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
 
 
-def api_group(group: str) -> dict[str, Any] | None:
-    found = next((gv for gv in group_versions() if gv[0] == group and group), None)
-    return None if found is None else {"kind": "APIGroup", "apiVersion": "v1", **_group(*found)}
+def api_group(name: str) -> dict[str, Any] | None:
+    found = next((group for group in _published() if group["name"] == name and name), None)
+    return None if found is None else {"kind": "APIGroup", "apiVersion": "v1", **_group(found)}
 
 
 def resource_list(group: str, version: str) -> dict[str, Any] | None:
     """The APIResourceList of a group and version, None when it is not served."""
-    found: list[dict[str, Any]] = []
-    for resource in (one for one in SERVED.values() if (one.group, one.version) == (group, version)):
-        entry: dict[str, Any] = {
-            "name": resource.plural,
-            "singularName": resource.singular,
-            "namespaced": resource.namespaced,
-            "kind": resource.kind,
-            "verbs": list(resource.verbs),
-        }
-        if resource.short_names:
-            entry["shortNames"] = list(resource.short_names)
-        if resource.kind in _IN_ALL:
-            entry["categories"] = ["all"]
-        found.append(entry)
-        for name in resource.subresources:
-            kind, gv, verbs = _SUBRESOURCES[name]
-            sub: dict[str, Any] = {
-                "name": f"{resource.plural}/{name}",
-                "singularName": "",
-                "namespaced": resource.namespaced,
-                "kind": kind or resource.kind,
-                "verbs": list(verbs),
-            }
-            if gv is not None:
-                sub |= {"group": gv[0], "version": gv[1]}
-            found.append(sub)
-    if not found:
+    resources = next(
+        (
+            one["resources"]
+            for published in _published()
+            for one in published["versions"]
+            if (published["name"], one["version"]) == (group, version)
+        ),
+        None,
+    )
+    if resources is None:
         return None
-    return {
-        "kind": "APIResourceList",
-        "apiVersion": "v1",
-        "groupVersion": f"{group}/{version}" if group else version,
-        "resources": found,
+    found: list[dict[str, Any]] = []
+    for resource in resources:
+        found.append(_plain(resource, resource, resource["resource"]))
+        found += [
+            _plain(sub, resource, f"{resource['resource']}/{sub['subresource']}")
+            for sub in resource.get("subresources", ())
+        ]
+    head = {"kind": "APIResourceList"} | ({"apiVersion": "v1"} if group else {})
+    return head | {"groupVersion": f"{group}/{version}" if group else version, "resources": found}
+
+
+def _plain(one: Mapping[str, Any], resource: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A resource or subresource of aggregated discovery as an APIResource."""
+    answered = one["responseKind"]
+    entry = {
+        "name": name,
+        "singularName": one.get("singularResource", ""),
+        "namespaced": resource["scope"] == "Namespaced",
+        "kind": answered["kind"],
+        "verbs": one["verbs"],
     }
+    entry |= {key: answered[key] for key in ("group", "version") if answered[key]}
+    return entry | {key: one[key] for key in ("shortNames", "categories") if key in one}
 
 
 def aggregated(*, core: bool) -> dict[str, Any]:
     """APIGroupDiscoveryList: all of /api or /apis in one answer."""
-    items = []
-    for group, version in group_versions():
-        if bool(group) == core:
-            continue
-        resources = []
-        for resource in (one for one in SERVED.values() if (one.group, one.version) == (group, version)):
-            entry: dict[str, Any] = {
-                "resource": resource.plural,
-                "responseKind": {"group": group, "version": version, "kind": resource.kind},
-                "scope": "Namespaced" if resource.namespaced else "Cluster",
-                "singularResource": resource.singular,
-                "verbs": list(resource.verbs),
-            }
-            if resource.short_names:
-                entry["shortNames"] = list(resource.short_names)
-            if resource.kind in _IN_ALL:
-                entry["categories"] = ["all"]
-            if resource.subresources:
-                entry["subresources"] = [_aggregated_subresource(resource, name) for name in resource.subresources]
-            resources.append(entry)
-        items.append(
-            {
-                "metadata": {"name": group, "creationTimestamp": None},
-                "versions": [{"version": version, "resources": resources, "freshness": "Current"}],
-            }
-        )
+    items = [
+        {
+            "metadata": {"name": group["name"]} if group["name"] else {},
+            "versions": [one | {"freshness": "Current"} for one in group["versions"]],
+        }
+        for group in _published()
+        if bool(group["name"]) != core
+    ]
     return {"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items}
-
-
-def _aggregated_subresource(resource: Resource, name: str) -> dict[str, Any]:
-    kind, gv, verbs = _SUBRESOURCES[name]
-    group, version = gv or (resource.group, resource.version)
-    return {
-        "subresource": name,
-        "responseKind": {"group": group, "version": version, "kind": kind or resource.kind},
-        "verbs": list(verbs),
-    }
 
 
 # OpenAPI version 3
@@ -209,7 +230,8 @@ def _operation(resource: Resource, action: str) -> dict[str, Any]:
 @cache
 def openapi(group: str, version: str) -> bytes | None:
     """The OpenAPI document of a group and version."""
-    resources = [one for one in SERVED.values() if (one.group, one.version) == (group, version)]
+    known = (*SERVED.values(), *listed().values())
+    resources = [one for one in known if (one.group, one.version) == (group, version)]
     names = [name for one in resources if (name := schemas.definition_name(group, version, one.kind))]
     if not resources:
         return None
@@ -241,4 +263,6 @@ def openapi_index() -> dict[str, Any]:
         path = f"apis/{group}/{version}" if group else f"api/{version}"
         digest = hashlib.sha256(f"{path}{schemas.VERSION}{len(SERVED)}".encode()).hexdigest()[:16].upper()
         paths[path] = {"serverRelativeURL": f"/openapi/v3/{path}?hash={digest}"}
+    digest = hashlib.sha256(schemas.VERSION.encode()).hexdigest()[:16].upper()
+    paths["version"] = {"serverRelativeURL": f"/openapi/v3/version?hash={digest}"}
     return {"paths": paths}

@@ -11,6 +11,8 @@ import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+import orjson
+
 from chaos.embedded.api.auth import MASTERS, Attributes, Authorizer, User
 from chaos.embedded.api.errors import bad_request, forbidden, not_found
 from chaos.embedded.api.rest import Call
@@ -52,8 +54,8 @@ def refuse_escalation(authorizer: Authorizer, call: Call, old: Object | None, ne
         raise forbidden(
             call.resource,
             name,
-            f'user "{user.name}" (groups={list(user.groups)}) is attempting to grant RBAC permissions not currently '
-            f"held: {missing}",
+            f'user "{user.name}" (groups=[{" ".join(_quoted(one) for one in user.groups)}]) is '
+            f"attempting to grant RBAC permissions not currently held:\n{_rule_as_go(missing)}",
         )
 
 
@@ -80,7 +82,7 @@ def plan_impersonation(headers: Headers) -> tuple[User, list[Attributes]] | None
             extra.setdefault(urllib.parse.unquote(key.removeprefix(_EXTRA)), []).append(value)
     if not names:
         if groups or uids or extra:
-            raise bad_request(f"requested {[*groups, *uids, *extra]} without impersonating a user name")
+            raise bad_request(f"requested {_as_go(groups, uids, extra)} without impersonating a user name")
         return None
     if len(names) > 1 or not names[0] or len(uids) > 1:
         raise bad_request("impersonation takes one user name, and one UID at most")
@@ -113,3 +115,31 @@ def impersonated(user: User, headers: Headers, authorize: Callable[[User, Attrib
     for asked in needs:
         authorize(user, asked)
     return other
+
+
+def _as_go(groups: list[str], uids: list[str], extra: Mapping[str, list[str]]) -> str:
+    """A user without a name as Kubernetes prints it: a Go value."""
+
+    def many(values: list[str]) -> str:
+        return f"[]string{{{', '.join(_quoted(one) for one in values)}}}"
+
+    held = ", ".join(f"{_quoted(key)}:{many(values)}" for key, values in sorted(extra.items()))
+    return (
+        f'&user.DefaultInfo{{Name:"", UID:{_quoted(uids[0] if uids else "")}, '
+        f"Groups:{many(groups) if groups else '[]string(nil)'}, "
+        f"Extra:map[string][]string{f'{{{held}}}' if held else '(nil)'}}}"
+    )
+
+
+def _rule_as_go(rule: Mapping[str, Any]) -> str:
+    names = ("apiGroups", "resources", "resourceNames", "nonResourceURLs", "verbs")
+    parts = [
+        f"{name[0].upper()}{name[1:]}:[{', '.join(_quoted(one) for one in rule[name])}]"
+        for name in names
+        if rule.get(name)
+    ]
+    return "{" + ", ".join(parts).replace('", "', '" "') + "}"
+
+
+def _quoted(text: str) -> str:
+    return orjson.dumps(text).decode()

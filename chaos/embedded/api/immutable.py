@@ -174,6 +174,16 @@ def _job(old: Object, new: Object) -> Iterator[Cause]:
             yield wrong(f"spec.{name}", after.get(name), "field is immutable")
 
 
+def ephemeral_changes(old: Object, new: Object) -> Iterator[Cause]:
+    """Of `pods/ephemeralcontainers`: what is there stays as it is."""
+    held = {one.get("name"): one for one in new["spec"].get("ephemeralContainers") or []}
+    for one in old["spec"].get("ephemeralContainers") or []:
+        fate = "removed" if one["name"] not in held else "changed" if held[one["name"]] != one else ""
+        if fate:
+            words = f'existing ephemeral containers "{one["name"]}" may not be {fate}\n'
+            yield not_allowed("spec.ephemeralContainers", words)
+
+
 def resize_changes(old: Object, new: Object) -> Iterator[Cause]:
     """Of `pods/resize`: only CPU and memory of containers may change, and none may go."""
     stop = False

@@ -32,6 +32,7 @@ class Media:
 
     type: str = _JSON
     clause: str = ""
+    pretty: bool = False  # JSON for a reader's eyes
 
 
 def choose(header: str, *, text: bool = False, watching: bool = False) -> Media:
@@ -50,6 +51,13 @@ def choose(header: str, *, text: bool = False, watching: bool = False) -> Media:
             continue
         return Media(YAML if kind == YAML else _JSON, clause if "as" in parameters else "")
     raise not_acceptable(f"only the following media types are accepted: {', '.join(_WRITTEN)}")
+
+
+def is_pretty(query: Mapping[str, str], agent: str) -> bool:
+    """Whether JSON is to be indented: as asked for, or by default for the clients that people look at."""
+    if asked := query.get("pretty", ""):
+        return asked not in ("false", "0")
+    return agent.startswith(("curl", "Wget", "Mozilla/5.0"))
 
 
 def _weight(clause: str) -> float:
@@ -98,7 +106,8 @@ def _dumper() -> type[yaml.SafeDumper]:
 def written(body: Any, media: Media) -> tuple[bytes, str]:
     """The bytes of an answer and their media type."""
     if media.type != YAML:
-        return orjson.dumps(body), _JSON
+        form = orjson.OPT_APPEND_NEWLINE | (orjson.OPT_INDENT_2 if media.pretty else 0)
+        return orjson.dumps(body, option=form), _JSON
     import yaml
 
     plain = orjson.loads(orjson.dumps(body))

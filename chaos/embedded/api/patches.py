@@ -43,8 +43,9 @@ def _pointer(path: Any) -> list[str]:
     return [part.replace("~1", "/").replace("~0", "~") for part in path.split("/")[1:]]
 
 
-def _unprocessable(text: str) -> StatusError:
-    return StatusError(422, f"the server rejected our request due to an error in our request: {text}")
+def _unprocessable() -> StatusError:
+    """A patch that does not fit the object: Kubernetes says no more than this."""
+    return StatusError(422, "the server rejected our request due to an error in our request", reason="Invalid")
 
 
 def _step(here: Any, part: str, path: str) -> Any:
@@ -52,14 +53,14 @@ def _step(here: Any, part: str, path: str) -> Any:
         return here[part]
     if isinstance(here, list):
         return here[_index(here, part, path)]
-    raise _unprocessable(f"json patch: no such path: {path}")
+    raise _unprocessable()
 
 
 def _index(here: list[Any], part: str, path: str, *, insert: bool = False) -> int:
     if insert and part == "-":
         return len(here)
     if not part.isascii() or not part.isdigit() or int(part) >= len(here) + insert:
-        raise _unprocessable(f"json patch: no such index: {path}")
+        raise _unprocessable()
     return int(part)
 
 
@@ -85,17 +86,17 @@ def _set(document: Any, path: str, value: Any, *, replace: bool) -> Any:
             holder.insert(index, value)
     elif isinstance(holder, dict):
         if replace and last not in holder:
-            raise _unprocessable(f"json patch: replace of a missing key: {path}")
+            raise _unprocessable()
         holder[last] = value
     else:
-        raise _unprocessable(f"json patch: no such path: {path}")
+        raise _unprocessable()
     return document
 
 
 def _remove(document: Any, path: str) -> Any:
     parts = _pointer(path)
     if not parts:
-        raise _unprocessable("json patch: the whole document cannot be removed")
+        raise _unprocessable()
     holder = document
     for part in parts[:-1]:
         holder = _step(holder, part, path)
@@ -103,13 +104,16 @@ def _remove(document: Any, path: str) -> Any:
         return holder.pop(_index(holder, parts[-1], path))
     if isinstance(holder, dict) and parts[-1] in holder:
         return holder.pop(parts[-1])
-    raise _unprocessable(f"json patch: no such path: {path}")
+    raise _unprocessable()
 
 
 def json_patch(target: Any, operations: Any) -> Any:
     """RFC 6902. 400 for a malformed patch, 422 for one that does not fit the object."""
     if not isinstance(operations, list):
-        raise bad_request("a JSON patch is an array of operations")
+        got = {dict: "object", str: "string", bool: "bool", type(None): "null"}.get(type(operations), "number")
+        raise bad_request(
+            f"error decoding patch: json: cannot unmarshal {got} into Go value of type []handlers.jsonPatchOp"
+        )
     if len(operations) > MAX_OPERATIONS:
         raise StatusError(
             413, f"the allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {len(operations)}"
@@ -120,7 +124,7 @@ def json_patch(target: Any, operations: Any) -> Any:
             raise bad_request("each operation of a JSON patch is an object")
         kind, path = operation.get("op"), operation.get("path")
         if kind not in ("add", "remove", "replace", "move", "copy", "test"):
-            raise bad_request(f"json patch: unknown operation {kind!r}")
+            raise _unprocessable()
         _pointer(path)
         assert isinstance(path, str)
         if kind in ("add", "replace", "test") and "value" not in operation:
@@ -131,13 +135,13 @@ def json_patch(target: Any, operations: Any) -> Any:
             _remove(document, path)
         elif kind == "test":
             if _find(document, path) != operation["value"]:
-                raise _unprocessable(f"json patch: testing value {path} failed")
+                raise _unprocessable()
         else:
             source = operation.get("from")
             _pointer(source)
             assert isinstance(source, str)
             if kind == "move" and path.startswith(f"{source}/"):
-                raise _unprocessable(f"json patch: {source} cannot be moved into itself")
+                raise _unprocessable()
             found = _find(document, source)
             value = copy({"v": found})["v"]
             if kind == "move":

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 
-from chaos.embedded.api import decode, options
+from chaos.embedded.api import decode, options, tables
 from chaos.embedded.api.admission import admit_update
 from chaos.embedded.api.errors import (
     Cause,
@@ -27,12 +28,13 @@ from chaos.embedded.api.rest import (
     check_preconditions,
     decoded_patch,
     patched_object,
+    wants_table,
 )
 from chaos.embedded.api.tokens import TokenIssuer
 from chaos.embedded.clock import stamp
 from chaos.embedded.controllers.labels import matches
 from chaos.embedded.deletion import delete
-from chaos.embedded.resources import POD, POD_DISRUPTION_BUDGET, SERVICE_ACCOUNT, Object, Resource
+from chaos.embedded.resources import POD, POD_DISRUPTION_BUDGET, SECRET, SERVICE_ACCOUNT, Object, Resource
 from chaos.embedded.store import Conflict, copy, now
 
 _SUCCESS: Final = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
@@ -54,8 +56,10 @@ def _body(call: Call, resource: Resource) -> dict[str, Any]:
 
 
 def bind(rest: Rest, call: Call) -> Reply:
-    """POST pods/binding: put the pod on a node."""
+    """POST pods/binding, or bindings: put the pod on a node."""
     body = _body(call, _BINDING)
+    if not call.subresource:
+        call = replace(call, resource=POD, name=body["metadata"].get("name", ""))
     node = (body.get("target") or {}).get("name", "")
     if not node:
         raise invalid(_BINDING, call.name, [required("target.name")])
@@ -168,8 +172,8 @@ def _scale_of(obj: Object) -> dict[str, Any]:
         ]
     )
     return {
-        "kind": "Scale",
         "apiVersion": "autoscaling/v1",
+        "kind": "Scale",
         "metadata": {
             key: meta[key]
             for key in ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
@@ -195,7 +199,11 @@ def scale(rest: Rest, call: Call) -> Reply:
     """GET, PUT, PATCH of the scale subresource."""
     old = rest.find(call)
     if call.verb == "get":
-        return Reply(_scale_of(old))
+        found = _scale_of(old)
+        if wants_table(call.accept):
+            meta = {"resourceVersion": found["metadata"]["resourceVersion"]}
+            return Reply(tables.table(_SCALE, [found], rest.clock.now(), tables.included(call.query), meta))
+        return Reply(found)
     dry = call.options().dry
     if call.verb == "update":
         wanted = _body(call, _SCALE)
@@ -230,7 +238,8 @@ def token(rest: Rest, issuer: TokenIssuer, call: Call) -> Reply:
     """POST serviceaccounts/token: TokenRequest."""
     body = _body(call, _TOKEN_REQUEST)
     spec = body.setdefault("spec", {})
-    if rest.store.find(SERVICE_ACCOUNT, call.namespace, call.name) is None:
+    account = rest.store.find(SERVICE_ACCOUNT, call.namespace, call.name)
+    if account is None:
         raise not_found(SERVICE_ACCOUNT, call.name)
     seconds = spec.get("expirationSeconds", 3600)
     causes: list[Cause] = []
@@ -239,9 +248,11 @@ def token(rest: Rest, issuer: TokenIssuer, call: Call) -> Reply:
     if seconds > 1 << 32:
         causes.append(wrong("spec.expirationSeconds", seconds, "may not specify a duration larger than 2^32 seconds"))
     if causes:
-        raise invalid(_TOKEN_REQUEST, call.name, causes)
+        raise invalid(_TOKEN_REQUEST, "", causes)
     pod = None
     if bound := spec.get("boundObjectRef"):
+        if bound.get("kind") == "Secret" and rest.store.find(SECRET, call.namespace, bound.get("name", "")) is None:
+            raise not_found(SECRET, bound.get("name", ""))
         if bound.get("kind") != "Pod":
             raise bad_request(f"cannot bind token to object of kind {bound.get('kind')!r}: only Pod is served")
         pod = rest.store.find(POD, call.namespace, bound.get("name", ""))
@@ -264,11 +275,17 @@ def token(rest: Rest, issuer: TokenIssuer, call: Call) -> Reply:
     from datetime import UTC, datetime
 
     spec["expirationSeconds"] = min(seconds, _DAY)
+    spec.setdefault("boundObjectRef", None)
     return Reply(
         {
             "kind": "TokenRequest",
             "apiVersion": "authentication.k8s.io/v1",
-            "metadata": {"name": call.name, "namespace": call.namespace, "creationTimestamp": now()},
+            "metadata": {
+                "name": call.name,
+                "namespace": call.namespace,
+                "uid": account["metadata"]["uid"],
+                "creationTimestamp": now(),
+            },
             "spec": spec,
             "status": {"token": text, "expirationTimestamp": stamp(datetime.fromtimestamp(end, UTC))},
         },
@@ -280,6 +297,8 @@ def dispatch(rest: Rest, issuer: TokenIssuer, call: Call) -> Reply | None:
     """The answer of one of these subresources, or None when the call is for another."""
     if call.subresource == "scale":
         return scale(rest, call)
+    if call.resource.plural == "bindings":
+        return bind(rest, call)
     table = {
         "binding": lambda: bind(rest, call),
         "eviction": lambda: evict(rest, call),

@@ -15,7 +15,7 @@ from typing import Any, Final
 import orjson
 
 from chaos.embedded import deletion
-from chaos.embedded.api import apply, decode, options, patches, selectors, tables, warnings
+from chaos.embedded.api import apply, decode, discovery, options, patches, selectors, tables, warnings
 from chaos.embedded.api import schema as schemas
 from chaos.embedded.api.admission import admit_create, admit_update, review_pod_security
 from chaos.embedded.api.auth import User
@@ -31,6 +31,7 @@ from chaos.embedded.api.errors import (
     method_not_allowed,
     not_acceptable,
     not_found,
+    not_served,
     plain_failure,
     unsupported_media,
     wrong,
@@ -120,7 +121,7 @@ class Rest:
                 "you requested PartialObjectMetadataList, but the requested object is not a list "
                 f"(*{_internal(call.resource)}.{call.resource.kind})"
             )
-        return Reply(self.shown(call, self.find(call)))
+        return Reply(self.shown(call, self.find(call)), warnings=warnings.of_list(call.resource))
 
     def shown(self, call: Call, obj: Object) -> Any:
         """The object as the asker wants it: as a Table, in the group asked for, or plain."""
@@ -176,15 +177,18 @@ class Rest:
             if predicate is None:
                 meta["remainingItemCount"] = len(objects) - limit
             objects = objects[:limit]
+        said = warnings.of_list(call.resource)
         if wants_table(call.accept):
-            return Reply(tables.table(call.stored, objects, self.clock.now(), tables.included(call.query), meta))
+            shown = tables.table(call.stored, objects, self.clock.now(), tables.included(call.query), meta)
+            return Reply(shown, warnings=said)
         if wants_metadata(call.accept):
             items: list[Any] = [
                 {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": obj["metadata"]}
                 for obj in objects
             ]
             return Reply(
-                {"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": meta, "items": items}
+                {"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": meta, "items": items},
+                warnings=said,
             )
         plain = [to_events_group(obj) for obj in objects] if call.resource is EVENTS_EVENT else objects
         return Reply(
@@ -193,7 +197,8 @@ class Rest:
                 "apiVersion": call.resource.api_version,
                 "metadata": meta,
                 "items": [{k: v for k, v in obj.items() if k not in ("kind", "apiVersion")} for obj in plain],
-            }
+            },
+            warnings=said,
         )
 
     # ---- writing
@@ -209,6 +214,7 @@ class Rest:
         return self._stored_form(call, found)
 
     def create(self, call: Call) -> Reply:
+        refuse_listed(call.resource)
         asked = call.options()
         return self._create(call, self._body(call, asked.strictness), asked)
 
@@ -294,8 +300,10 @@ class Rest:
         kind = call.content_type.partition(";")[0].strip().lower()
         if kind not in PATCH_TYPES:
             raise unsupported_media(kind, PATCH_TYPES)
+        if kind == APPLY:
+            refuse_listed(call.resource)
         asked = call.options(applying=kind == APPLY)
-        patch = decode.parse(call.body, APPLY if kind == APPLY else "application/json")
+        patch = _parsed(call.body, kind)
         if kind == APPLY:
             return self._apply(call, patch, asked)
         old = self.find(call)
@@ -391,6 +399,22 @@ class Rest:
                 "items": [{k: v for k, v in obj.items() if k not in ("kind", "apiVersion")} for obj in doomed],
             }
         )
+
+
+def _parsed(body: bytes, kind: str) -> Any:
+    if kind == APPLY:
+        return decode.parse(body, APPLY)
+    try:
+        return decode.read(body, "application/json").value
+    except decode.Undecodable as error:
+        why = str(error).removeprefix("couldn't get version/kind; json parse error: ")
+        raise bad_request(f"error decoding patch: {why}") from None
+
+
+def refuse_listed(resource: Resource) -> None:
+    """StatusError 501 for a kind of which this cluster can only say that there are none."""
+    if (resource.group, resource.version, resource.plural) in discovery.listed():
+        raise not_served(f"{resource.api_version} {resource.plural}: they can be listed, not created")
 
 
 def check_preconditions(resource: Resource, old: Object, asked: options.DeleteOptions) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from chaos.embedded.api import decode
 from chaos.embedded.api.auth import Attributes, Authorizer, User, user_of_identity
-from chaos.embedded.api.errors import bad_request
+from chaos.embedded.api.errors import StatusError, bad_request, invalid_kind, wrong
 from chaos.embedded.api.rest import Call, Reply
 from chaos.embedded.api.tokens import ISSUER, BadToken, TokenIssuer
 from chaos.embedded.store import now
@@ -19,6 +19,13 @@ def _user_info(user: User) -> dict[str, Any]:
     if user.extra:
         info["extra"] = dict(user.extra)
     return info
+
+
+_INVALID: Final = "invalid bearer token"
+
+
+def _refused(field: str, value: Any, why: str) -> StatusError:
+    return invalid_kind("authorization.k8s.io", "", "", [wrong(field, value, why)])
 
 
 class Reviews:
@@ -34,20 +41,29 @@ class Reviews:
         spec = review.get("spec") or {}
         kind = call.resource.kind
         if kind == "TokenReview":
+            if not spec.get("token"):
+                raise bad_request("token is required for TokenReview in authentication")
             review["status"] = self._token(spec)
         elif kind == "SelfSubjectReview":
             review["metadata"]["creationTimestamp"] = now()
             review["status"] = {"userInfo": _user_info(call.user)}
         elif kind == "SelfSubjectRulesReview":
-            review["status"] = self._rules(call.user, spec.get("namespace", ""))
+            if not spec.get("namespace"):
+                raise bad_request("no namespace on request")
+            review["status"] = self._rules(call.user, spec["namespace"])
         else:
             user = call.user
             if kind != "SelfSubjectAccessReview":
                 if not spec.get("user") and not spec.get("groups"):
-                    raise bad_request('spec.user: Invalid value: "": at least one of user or group must be specified')
+                    raise _refused("spec.user", "", "at least one of user or group must be specified")
                 user = User(
                     spec.get("user", ""), tuple(spec.get("groups") or []), spec.get("uid", ""), spec.get("extra") or {}
                 )
+            if kind == "LocalSubjectAccessReview":
+                review["metadata"]["namespace"] = call.namespace
+                within = (spec.get("resourceAttributes") or {}).get("namespace", "")
+                if within != call.namespace:
+                    raise _refused("spec.resourceAttributes.namespace", within, "must match metadata.namespace")
             review["status"] = self._access(user, spec)
         return Reply(review, 201)
 
@@ -56,7 +72,8 @@ class Reviews:
         try:
             identity = self._issuer.verify(spec.get("token", ""), audiences)
         except BadToken as error:
-            return {"authenticated": False, "error": f"[invalid bearer token, {error}]", "user": {}}
+            why = str(error)
+            return {"user": {}, "error": why if why == _INVALID else f"[{_INVALID}, {why}]"}
         return {
             "authenticated": True,
             "audiences": list(identity.audiences),
@@ -66,8 +83,14 @@ class Reviews:
     def _access(self, user: User, spec: dict[str, Any]) -> dict[str, Any]:
         about: Any = spec.get("resourceAttributes")
         path: Any = spec.get("nonResourceAttributes")
-        if (about is None) == (path is None):
-            raise bad_request("exactly one of spec.resourceAttributes and spec.nonResourceAttributes must be specified")
+        if about is None and path is None:
+            why = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
+            raise _refused("spec.resourceAttributes", None, why)
+        if about is not None and path is not None:
+            value = {"Path": path.get("path", ""), "Verb": path.get("verb", "")}
+            raise _refused(
+                "spec.nonResourceAttributes", value, "cannot be specified in combination with resourceAttributes"
+            )
         if path is not None:
             asked = Attributes(path.get("verb", ""), path=path.get("path", ""))
         else:

@@ -262,7 +262,13 @@ def _base64_fault(text: str) -> str | None:
         padding = len(plain) - len(body)
         if len(plain) % 4 == 0 and padding <= 2:
             return None
-        at = len(body) if padding > (-len(body)) % 4 else len(plain)
+        held = len(body) % 4  # characters of the last, unfinished group of four
+        if not padding:
+            at = len(body) - held
+        elif held < 2:
+            at = len(body)
+        else:
+            at = min(len(plain), len(body) + 4 - held)
     return f"illegal base64 data at input byte {at}"
 
 

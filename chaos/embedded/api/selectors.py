@@ -7,16 +7,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from chaos.embedded.api.errors import bad_request
+from chaos.embedded.api.validation import names
 from chaos.embedded.resources import Object, Resource
 
 Predicate = Callable[[Object], bool]
 
-_KEY: Final = r"(?:[A-Za-z0-9](?:[-A-Za-z0-9.]*[A-Za-z0-9])?/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
-_VALUE: Final = r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?"
-_SET: Final = re.compile(rf"({_KEY})\s+(in|notin)\s*\(([^()]*)\)")
-_EQUALITY: Final = re.compile(rf"({_KEY})\s*(==|=|!=)\s*({_VALUE})")
-_ORDER: Final = re.compile(rf"({_KEY})\s*([<>])\s*(-?\d+)")
-_EXISTS: Final = re.compile(rf"(!?)\s*({_KEY})")
+_OPERATORS: Final = ("in", "notin", "=", "==", "!=", ">", "<")
+_TOKENS: Final = re.compile(r"\s*([^\s=!(),><]+|==|!=|[=!(),><])")
+_SPECIAL: Final = "=!(),><"
 
 # field selectors that Kubernetes supports beside metadata.name and metadata.namespace
 _FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -47,42 +45,111 @@ _FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "Secret": ("type",),
     "Namespace": ("status.phase",),
     "Job": ("status.successful",),
-    "ReplicaSet": ("status.replicas",),
     "Service": ("spec.clusterIP", "spec.type"),
 }
 
 
-def _split(text: str) -> list[str]:
-    """At commas that are not inside parentheses."""
-    parts, depth, start = [], 0, 0
-    for index, char in enumerate(text):
-        depth += (char == "(") - (char == ")")
-        if char == "," and depth == 0:
-            parts.append(text[start:index])
-            start = index + 1
-    return [*parts, text[start:]]
+class _Parser:
+    """The grammar of label selectors, with the words of k8s.io/apimachinery/pkg/labels for what it refuses."""
+
+    def __init__(self, text: str) -> None:
+        self._tokens = _TOKENS.findall(text)
+        self._at = 0
+
+    def _see(self) -> str:
+        return self._tokens[self._at] if self._at < len(self._tokens) else ""
+
+    def _take(self) -> str:
+        token = self._see()
+        self._at += 1
+        return token
+
+    def tests(self) -> list[Callable[[Mapping[str, str]], bool]]:
+        """The requirements; ValueError."""
+        found = []
+        while token := self._see():
+            if token != "!" and token in _SPECIAL + "==!=":
+                raise ValueError(f"found '{token}', expected: !, identifier, or 'end of string'")
+            try:
+                found.append(self._requirement())
+            except ValueError as error:
+                raise ValueError(f"unable to parse requirement: {error}") from None
+            token = self._take()
+            if not token:
+                break
+            if token != ",":
+                raise ValueError(f"found '{token}', expected: ',' or 'end of string'")
+            if (following := self._see()) != "!" and not _is_word(following):
+                raise ValueError(f"found '{following}', expected: identifier after ','")
+        return found
+
+    def _requirement(self) -> Callable[[Mapping[str, str]], bool]:
+        key = self._take()
+        absent = key == "!"
+        if absent:
+            key = self._take()
+        if not _is_word(key):
+            raise ValueError(f"found '{key}', expected: identifier")
+        for why in names.qualified(key):
+            raise ValueError(f'<nil>: Invalid value: "{key}": {why}')
+        if absent or self._see() in ("", ","):
+            return lambda labels: (key in labels) != absent
+        operator = self._take()
+        if operator not in _OPERATORS:
+            raise ValueError(f"found '{operator}', expected: in, notin, =, ==, !=, gt, lt")
+        values = self._values() if operator in ("in", "notin") else {self._value()}
+        return _test(key, operator, values)
+
+    def _value(self) -> str:
+        if self._see() in ("", ","):
+            return ""
+        token = self._take()
+        if not _is_word(token):
+            raise ValueError(f"found '{token}', expected: identifier")
+        return token
+
+    def _values(self) -> set[str]:
+        if (token := self._take()) != "(":
+            raise ValueError(f"found '{token}' expected: '('")
+        if self._see() == ")":
+            self._take()
+            return {""}
+        if (token := self._see()) != "," and not _is_word(token):
+            raise ValueError(f"found '{token}', expected: ',', ')' or identifier")
+        values: set[str] = set()
+        while True:
+            token = self._take()
+            if _is_word(token):
+                values.add(token)
+                if self._see() not in (",", ")"):
+                    raise ValueError(f"found '{self._see()}', expected: ',' or ')'")
+            elif token == ",":
+                values |= {""} if not values or self._see() in (",", ")") else set()
+            else:
+                raise ValueError(f"found '{token}', expected: ',', or identifier")
+            if self._see() == ")":
+                self._take()
+                return values
 
 
-def _requirement(text: str) -> Callable[[Mapping[str, str]], bool]:
-    if match := _SET.fullmatch(text):
-        key, values = match[1], {value.strip() for value in match[3].split(",")}
-        if any(not re.fullmatch(_VALUE, value) for value in values):
-            raise ValueError(text)
-        if match[2] == "in":
-            return lambda labels: labels.get(key) in values
+def _is_word(token: str) -> bool:
+    return bool(token) and token[0] not in _SPECIAL
+
+
+def _test(key: str, operator: str, values: set[str]) -> Callable[[Mapping[str, str]], bool]:
+    for index, value in enumerate(sorted(values)):
+        for why in names.label_value(value):
+            raise ValueError(f'values[{index}][{key}]: Invalid value: "{value}": {why}')
+    if operator in (">", "<"):
+        bound = _number(next(iter(values)))
+        if bound is None:
+            why = "for 'Gt', 'Lt' operators, the value must be an integer"
+            raise ValueError(f'values[0][{key}]: Invalid value: "{next(iter(values))}": {why}')
+        sign = 1 if operator == ">" else -1
+        return lambda labels: (held := _number(labels.get(key))) is not None and sign * held > sign * bound
+    if operator in ("notin", "!="):
         return lambda labels: labels.get(key) not in values
-    if match := _EQUALITY.fullmatch(text):
-        key, value = match[1], match[3]
-        if match[2] == "!=":
-            return lambda labels: labels.get(key) != value
-        return lambda labels: labels.get(key) == value
-    if match := _ORDER.fullmatch(text):
-        key, bound, sign = match[1], int(match[3]), 1 if match[2] == ">" else -1
-        return lambda labels: _number(labels.get(key)) is not None and sign * (_number(labels[key]) or 0) > sign * bound
-    if match := _EXISTS.fullmatch(text):
-        key, wanted = match[2], not match[1]
-        return lambda labels: (key in labels) == wanted
-    raise ValueError(text)
+    return lambda labels: labels.get(key) in values
 
 
 def _number(text: str | None) -> int | None:
@@ -97,9 +164,9 @@ def label_selector(text: str) -> Predicate | None:
     if not text.strip():
         return None
     try:
-        tests = [_requirement(part.strip()) for part in _split(text)]
+        tests = _Parser(text).tests()
     except ValueError as error:
-        raise bad_request(f"unable to parse requirement: {error.args[0]!r} is not a label selector") from None
+        raise bad_request(str(error)) from None
 
     def matches(obj: Object) -> bool:
         labels = obj["metadata"].get("labels") or {}
@@ -120,13 +187,7 @@ def field_value(obj: Object, field: str) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if value is None:
-        return (
-            "false"
-            if field in ("spec.unschedulable", "spec.hostNetwork")
-            else "0"
-            if field == "status.replicas"
-            else ""
-        )
+        return "false" if field in ("spec.unschedulable", "spec.hostNetwork") else ""
     return str(value)
 
 
@@ -138,7 +199,7 @@ def field_selector(resource: Resource, text: str) -> Predicate | None:
             continue
         match = re.fullmatch(r"([^=!]+)(==|=|!=)(.*)", part.strip())
         if match is None:
-            raise bad_request(f"invalid field selector {part!r}: want field=value or field!=value")
+            raise bad_request(f"invalid selector: '{text}'; can't understand '{part}'")
         field = match[1].strip()
         if field not in ("metadata.name", "metadata.namespace", *_FIELDS.get(resource.kind, ())):
             raise bad_request(

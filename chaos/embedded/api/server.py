@@ -46,18 +46,6 @@ log = logging.getLogger(__name__)
 _VERBS: Final = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _RBAC: Final = "rbac.authorization.k8s.io"
 _STREAMING: Final = ("exec", "attach", "portforward", "log", "proxy")
-_KNOWN_GROUPS: Final = (
-    "autoscaling",
-    "storage.k8s.io",
-    "apiextensions.k8s.io",
-    "admissionregistration.k8s.io",
-    "certificates.k8s.io",
-    "node.k8s.io",
-    "resource.k8s.io",
-    "apiregistration.k8s.io",
-    "flowcontrol.apiserver.k8s.io",
-)
-
 
 # what can be done to a node from outside, by name: `POST /embedded/nodes/NODE/power-off`; not a part of Kubernetes' API
 Operations = Mapping[str, Callable[[str], Awaitable[None]]]
@@ -248,26 +236,29 @@ class ApiServer:
             call = replace(call, body=await _read(request))
         reply = self._reply(call)
         request["audit"] = reply.audit
-        response = _written(reply.body, media, reply.code)
+        response = _written(reply.body, _as_read(request, media), reply.code)
         for warning in reply.warnings:
             response.headers.add("Warning", "299 - " + orjson.dumps(warning).decode())
         return response, verb
 
     def _call(self, user: User, verb: str, target: Target, query: Mapping[str, str], request: web.BaseRequest) -> Call:
-        resource = discovery.SERVED.get((target.group, target.version, target.resource))
+        key = (target.group, target.version, target.resource)
+        resource = discovery.SERVED.get(key) or discovery.listed().get(key)
         if resource is None:
-            if target.group in _KNOWN_GROUPS:
-                raise not_served(f"{target.group}/{target.version} {target.resource}")
             raise no_such_path()
         if target.subresource and target.subresource not in resource.subresources:
             raise no_such_path()
         if not resource.namespaced and target.namespace:
             raise no_such_path()
+        if target.subresource and verb not in discovery.verbs_of(*key, target.subresource):
+            raise method_not_allowed()
         if target.rest and target.subresource != "proxy":
             raise no_such_path()
         if resource.namespaced and not target.namespace and (target.name or verb not in ("list", "watch")):
             raise method_not_allowed() if not target.name else no_such_path()
-        if (not target.subresource and verb not in resource.verbs) or request.method == "HEAD":
+        if (not target.subresource and verb not in resource.verbs) or (
+            request.method == "HEAD" and target.subresource != "proxy"
+        ):
             raise method_not_allowed()
         if target.name in ("", None) and verb in ("update", "patch"):
             raise method_not_allowed()
@@ -290,7 +281,9 @@ class ApiServer:
             return self._reviews.answer(call)
         if group == "metrics.k8s.io":
             return metrics(self.store, self._kubelets, call)
-        if call.subresource and (reply := podops.dispatch(self._rest, self._issuer, call)) is not None:
+        if (call.subresource or call.resource.plural == "bindings") and (
+            reply := podops.dispatch(self._rest, self._issuer, call)
+        ) is not None:
             return reply
         if call.subresource and call.verb not in ("get", "update", "patch"):
             raise method_not_allowed()
@@ -350,7 +343,7 @@ class ApiServer:
         parts = path.strip("/").split("/")
         if parts[0] in ("healthz", "livez", "readyz"):
             return _health(parts, request.query)
-        if request.method not in ("GET", "HEAD"):
+        if request.method not in ("GET", "HEAD") and parts != ["apis"]:
             raise method_not_allowed()
         whole = "as=APIGroupDiscoveryList" in request.headers.get("Accept", "") and "v=v2" in request.headers.get(
             "Accept", ""
@@ -370,7 +363,7 @@ class ApiServer:
         if parts[0] == "apis" and len(parts) == 3 and discovery.api_group(parts[1]) is not None:
             return _found(discovery.resource_list(parts[1], parts[2]))
         if parts == ["openapi", "v3"]:
-            return _json(discovery.openapi_index())
+            return _json(discovery.openapi_index(), content_type="text/plain; charset=utf-8")
         if parts[:2] == ["openapi", "v3"] and len(parts) in (4, 5):
             group, version = (parts[3], parts[4]) if len(parts) == 5 else ("", parts[3])
             document = discovery.openapi(group, version)
@@ -401,6 +394,9 @@ class ApiServer:
         return response
 
     async def _stream(self, request: web.BaseRequest, call: Call, target: Target, port: str) -> web.StreamResponse:
+        if request.method in ("GET", "HEAD") and request.path.endswith("/proxy") and not target.rest:
+            # so that what the answer links to is found beside it
+            return web.Response(status=301, headers={"Location": f"{request.path}/", "Content-Type": ""})
         if call.resource.kind == "Service":
             pod, number = self._behind(call, port)
             return await self._proxy(request, pod, number, target.rest)
@@ -416,6 +412,8 @@ class ApiServer:
         protocols = request.headers.get("Sec-WebSocket-Protocol", "")
         if "SPDY/3.1+portforward.k8s.io" in protocols:
             return await tunnel(request, streams.kubelet_of(self._kubelets, pod), pod)
+        if "Upgrade" not in request.headers:
+            raise bad_request("Upgrade request required")
         return await streams.portforward(
             request, self._kubelets, pod, call, streams.parse_ports(request.query.getall("ports", []))
         )
@@ -429,24 +427,29 @@ class ApiServer:
         """A ready pod behind a Service, and the port that the Service's port leads to there."""
         service = self._rest.find(call)
         ports = service["spec"].get("ports") or []
-        chosen = next((p for p in ports if port in ("", p.get("name"), str(p["port"]))), None)
-        if chosen is None:
+        asked = call.name + (f":{port}" if port else "")
+        chosen = next((p for p in ports if port in (p.get("name", ""), str(p["port"]))), None)
+        if chosen is None and port.isdigit():
             raise StatusError(
-                503, f'no service port "{port}" found for service "{call.name}"', reason="ServiceUnavailable"
+                503, f'no service port {port} found for service "{call.name}"', reason="ServiceUnavailable"
             )
-        for piece in self.store.list(ENDPOINT_SLICE, call.namespace):
-            if (piece["metadata"].get("labels") or {}).get("kubernetes.io/service-name") != call.name:
-                continue
-            number = next(
-                (p["port"] for p in piece.get("ports") or [] if p.get("name", "") == chosen.get("name", "")), None
-            )
+        pieces = [
+            piece
+            for piece in self.store.list(ENDPOINT_SLICE, call.namespace)
+            if (piece["metadata"].get("labels") or {}).get("kubernetes.io/service-name") == call.name
+        ]
+        if not any(piece.get("endpoints") for piece in pieces):
+            asked = call.name
+        for piece in pieces if chosen is not None else ():
+            name = (chosen or {}).get("name", "")
+            number = next((p["port"] for p in piece.get("ports") or [] if p.get("name", "") == name), None)
             for endpoint in piece.get("endpoints") or []:
                 reference = endpoint.get("targetRef") or {}
                 if number and endpoint.get("conditions", {}).get("ready") and reference.get("kind") == "Pod":
                     pod = self.store.find(POD, call.namespace, reference["name"])
                     if pod is not None:
                         return pod, int(number)
-        raise StatusError(503, f'no endpoints available for service "{call.name}"', reason="ServiceUnavailable")
+        raise StatusError(503, f'no endpoints available for service "{asked}"', reason="ServiceUnavailable")
 
     async def _log(self, request: web.BaseRequest, pod: Object, call: Call) -> web.StreamResponse:
         chunks = streams.log_chunks(self._kubelets, pod, call, self.clock.now())
@@ -492,7 +495,7 @@ def _split_port(name: str) -> tuple[str, str]:
             raise not_served(f"proxying with scheme {parts[0]!r}")
         return parts[1], parts[2]
     if len(parts) > 3:
-        raise bad_request(f"invalid pod request {name!r}")
+        raise bad_request(f'invalid pod request "{name}"')
     return parts[0], parts[1] if len(parts) == 2 else ""
 
 
@@ -514,9 +517,13 @@ def _written(body: Any, media: Media, code: int = 200) -> web.Response:
 def _form_of_errors(request: web.BaseRequest) -> Media:
     """An error is told as the answer would have been, if that can be."""
     try:
-        return replace(negotiate.choose(request.headers.get("Accept", ""), text=True), clause="")
+        return _as_read(request, replace(negotiate.choose(request.headers.get("Accept", ""), text=True), clause=""))
     except StatusError:
-        return Media()
+        return _as_read(request, Media())
+
+
+def _as_read(request: web.BaseRequest, media: Media) -> Media:
+    return replace(media, pretty=negotiate.is_pretty(request.query, request.headers.get("User-Agent", "")))
 
 
 def _text(text: str, code: int = 200) -> web.Response:
@@ -526,7 +533,7 @@ def _text(text: str, code: int = 200) -> web.Response:
 
 def _json(body: Any, code: int = 200, *, content_type: str = "application/json") -> web.Response:
     return web.Response(
-        body=orjson.dumps(body),
+        body=orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE),
         status=code,
         headers={"Content-Type": content_type, "Cache-Control": "no-cache, private"},
     )

@@ -170,7 +170,7 @@ def _upgrade(request: web.BaseRequest, protocols: Sequence[str]) -> web.WebSocke
     if request.headers.get("Upgrade", "").lower() != "websocket":
         if "spdy" in request.headers.get("Upgrade", "").lower():
             raise not_served("SPDY: use a client that speaks WebSockets (kubectl 1.31 and later does)")
-        raise bad_request("unable to upgrade: missing upgrade headers in request")
+        raise bad_request("Upgrade request required")
     offered = [one.strip() for one in request.headers.get("Sec-WebSocket-Protocol", "").split(",") if one.strip()]
     if offered and not set(offered) & set(protocols):
         raise bad_request(
@@ -183,9 +183,9 @@ async def exec_in(
     request: web.BaseRequest, kubelets: Mapping[str, Kubelet], pod: Object, call: Call, command: Sequence[str]
 ) -> web.StreamResponse:
     """Run a command in a container and stream its input and output."""
-    if not command:
-        raise bad_request("you must specify at least 1 command for the container")
     container = container_of(pod, call.query.get("container", ""))
+    if not command and "Upgrade" in request.headers:
+        raise bad_request("you must specify at least 1 command for the container")
     if pod.get("status", {}).get("phase") in ("Succeeded", "Failed"):
         raise bad_request(f"cannot exec into a container in a completed pod; current phase is {pod['status']['phase']}")
     kubelet = kubelet_of(kubelets, pod)
@@ -371,7 +371,10 @@ async def proxy(
     try:
         reader, writer = await kubelet.connect(namespace, name, port)
     except (OSError, LookupError) as error:
-        raise StatusError(503, f"error trying to reach service: {error}", reason="ServiceUnavailable") from None
+        why = str(error)
+        if isinstance(error, ConnectionRefusedError):
+            why = f"dial tcp {(pod.get('status') or {}).get('podIP', '')}:{port}: connect: connection refused"
+        raise StatusError(503, f"error trying to reach service: {why}", reason="ServiceUnavailable") from None
     try:
         query = f"?{request.query_string}" if request.query_string else ""
         lines = [

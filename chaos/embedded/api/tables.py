@@ -7,8 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import cache
+from pathlib import Path
 from typing import Any, Final
 
+import orjson
+
+from chaos.embedded.api import schema as schemas
 from chaos.embedded.api.errors import bad_request
 from chaos.embedded.clock import parse_time
 from chaos.embedded.resources import Object, Resource
@@ -367,80 +372,104 @@ def _namespace(obj: Object, now: datetime) -> list[Any]:
     return [obj.get("status", {}).get("phase", ""), _age(obj, now)]
 
 
-_WIDE_TEMPLATE: Final = "Containers* Images*"
-# columns after Name ("*": shown with -o wide only; "#": a number), and the row
-_KINDS: Final[dict[str, tuple[str, Row]]] = {
-    "Pod": ("Ready Status Restarts Age IP* Node* Nominated_Node* Readiness_Gates*", _pod),
-    "Deployment": (f"Ready Up-to-date# Available# Age {_WIDE_TEMPLATE} Selector*", _deployment),
-    "ReplicaSet": (f"Desired# Current# Ready# Age {_WIDE_TEMPLATE} Selector*", _replica_set),
-    "DaemonSet": (
-        f"Desired# Current# Ready# Up-to-date# Available# Node_Selector Age {_WIDE_TEMPLATE} Selector*",
-        _daemon_set,
-    ),
-    "StatefulSet": (f"Ready Age {_WIDE_TEMPLATE}", _stateful_set),
-    "Job": (f"Status Completions Duration Age {_WIDE_TEMPLATE} Selector*", _job),
-    "CronJob": (f"Schedule Timezone Suspend Active# Last_Schedule Age {_WIDE_TEMPLATE} Selector*", _cron_job),
-    "Service": ("Type Cluster-IP External-IP Port(s) Age Selector*", _service),
-    "Endpoints": ("Endpoints Age", _endpoints),
-    "EndpointSlice": ("AddressType Ports Endpoints Age", _endpoint_slice),
-    "Node": ("Status Roles Age Version Internal-IP* External-IP* OS-Image* Kernel-Version* Container-Runtime*", _node),
-    "Namespace": ("Status Age", _namespace),
-    "ConfigMap": ("Data# Age", _count("data")),
-    "Secret": ("Type Data# Age", lambda obj, now: [obj.get("type", ""), len(obj.get("data") or {}), _age(obj, now)]),
-    "ServiceAccount": ("Secrets# Age", lambda obj, now: [len(obj.get("secrets") or []), _age(obj, now)]),
-    "PodDisruptionBudget": ("Min_Available Max_Unavailable Allowed_Disruptions# Age", _budget),
-    "NetworkPolicy": ("Pod-Selector Age", lambda obj, now: [_selector(obj["spec"].get("podSelector")), _age(obj, now)]),
-    "Role": ("Created_At", lambda obj, _now: [obj["metadata"].get("creationTimestamp", "")]),
-    "ClusterRole": ("Created_At", lambda obj, _now: [obj["metadata"].get("creationTimestamp", "")]),
-    "RoleBinding": ("Role Age Users* Groups* ServiceAccounts*", _binding),
-    "ClusterRoleBinding": ("Role Age Users* Groups* ServiceAccounts*", _binding),
-    "Lease": ("Holder Age", lambda obj, now: [obj.get("spec", {}).get("holderIdentity", ""), _age(obj, now)]),
-    "PriorityClass": (
-        "Value# Global-Default Age",
-        lambda obj, now: [obj.get("value", 0), str(bool(obj.get("globalDefault"))).lower(), _age(obj, now)],
-    ),
-    "ControllerRevision": (
-        "Controller Revision# Age",
-        lambda obj, now: [
-            next(
-                (
-                    f"{o['kind'].lower()}.{o['apiVersion'].partition('/')[0]}/{o['name']}"
-                    for o in obj["metadata"].get("ownerReferences", [])
-                    if o.get("controller")
-                ),
-                "<none>",
-            ),
-            obj.get("revision", 0),
-            _age(obj, now),
-        ],
-    ),
+def _made(obj: Object, _now: datetime) -> list[Any]:
+    return [obj["metadata"].get("creationTimestamp", "")]
+
+
+def _claim(obj: Object, now: datetime) -> list[Any]:
+    spec, status, meta = obj.get("spec") or {}, obj.get("status") or {}, obj["metadata"]
+    short = {"ReadWriteOnce": "RWO", "ReadOnlyMany": "ROX", "ReadWriteMany": "RWX", "ReadWriteOncePod": "RWOP"}
+    bound = bool(spec.get("volumeName"))
+    modes = [name for mode, name in short.items() if mode in (status.get("accessModes") or ())]
+    chosen = (meta.get("annotations") or {}).get("volume.beta.kubernetes.io/storage-class")
+    return [
+        "Terminating" if "deletionTimestamp" in meta else status.get("phase", ""),
+        spec.get("volumeName", ""),
+        (status.get("capacity") or {}).get("storage", "0") if bound else "",
+        ",".join(modes) if bound else "",
+        chosen if chosen is not None else spec.get("storageClassName", ""),
+        spec.get("volumeAttributesClassName", "<unset>"),
+        _age(obj, now),
+        spec.get("volumeMode", "<unset>"),
+    ]
+
+
+def _quota(obj: Object, now: datetime) -> list[Any]:
+    status = obj.get("status") or {}
+    used, hard = status.get("used") or {}, status.get("hard") or {}
+    amounts = [(name, f"{name}: {used.get(name, '0')}/{hard[name]}") for name in sorted(hard)]
+    return [
+        ", ".join(text for name, text in amounts if not name.startswith("limits.")),
+        ", ".join(text for name, text in amounts if name.startswith("limits.")),
+        _age(obj, now),
+    ]
+
+
+def _revision(obj: Object, now: datetime) -> list[Any]:
+    owners = [one for one in obj["metadata"].get("ownerReferences", []) if one.get("controller")]
+    named = [f"{one['kind'].lower()}.{one['apiVersion'].partition('/')[0]}/{one['name']}" for one in owners]
+    return [named[0] if named else "<none>", obj.get("revision", 0), _age(obj, now)]
+
+
+_ROWS: Final[Mapping[str, Row]] = {
+    "Pod": _pod,
+    "Deployment": _deployment,
+    "ReplicaSet": _replica_set,
+    "DaemonSet": _daemon_set,
+    "StatefulSet": _stateful_set,
+    "Job": _job,
+    "CronJob": _cron_job,
+    "Service": _service,
+    "Endpoints": _endpoints,
+    "EndpointSlice": _endpoint_slice,
+    "Node": _node,
+    "Namespace": _namespace,
+    "PodDisruptionBudget": _budget,
+    "RoleBinding": _binding,
+    "ClusterRoleBinding": _binding,
+    "ConfigMap": _count("data"),
+    "Secret": lambda obj, now: [obj.get("type", ""), len(obj.get("data") or {}), _age(obj, now)],
+    "ServiceAccount": lambda obj, now: [_age(obj, now)],
+    "NetworkPolicy": lambda obj, now: [_selector(obj["spec"].get("podSelector")), _age(obj, now)],
+    "Lease": lambda obj, now: [obj.get("spec", {}).get("holderIdentity", ""), _age(obj, now)],
+    "PriorityClass": lambda obj, now: [
+        obj.get("value", 0),
+        bool(obj.get("globalDefault")),
+        _age(obj, now),
+        obj.get("preemptionPolicy", ""),
+    ],
+    "PersistentVolumeClaim": _claim,
+    "Scale": lambda obj, now: [obj["spec"].get("replicas", 0), obj["status"].get("replicas", 0), _age(obj, now)],
+    "ResourceQuota": _quota,
+    "ControllerRevision": _revision,
 }
-_EVENT_COLUMNS: Final = "Last_Seen Type Reason Object Subobject* Source* Message First_Seen* Count#* Name*"
 
 
-def _column(text: str) -> dict[str, Any]:
-    name = text.rstrip("#*").replace("_", " ")
-    return {
-        "name": name,
-        "type": "integer" if "#" in text else "string",
-        "format": "",
-        "description": name,
-        "priority": 1 if "*" in text else 0,
-    }
+@cache
+def _columns() -> Mapping[str, list[tuple[str, str, str, int, str | tuple[str, str]]]]:
+    """By kind: name, type, format, priority and description, or the definition's field that is described the same.
+
+    `columns.json` is what k8s.io/kubernetes/pkg/printers/internalversion declares; "" is for kinds without columns.
+    """
+    held: Mapping[str, Any] = orjson.loads(Path(__file__).with_name("columns.json").read_bytes())
+    return held
 
 
 def columns(resource: Resource) -> list[dict[str, Any]]:
     """The kind's columns."""
-    if resource.kind == "Event":
-        return [_column(text) for text in _EVENT_COLUMNS.split()]
-    name = {
-        "name": "Name",
-        "type": "string",
-        "format": "name",
-        "description": "Name must be unique within a namespace.",
-        "priority": 0,
-    }
-    return [name, *(_column(text) for text in _KINDS.get(resource.kind, ("Age", None))[0].split())]
+    held = _columns()
+    return [
+        {"name": name, "type": kind, "format": form, "description": _described(about), "priority": priority}
+        for name, kind, form, priority, about in held.get(resource.kind, held[""])
+    ]
+
+
+def _described(about: str | Sequence[str]) -> str:
+    if isinstance(about, str):
+        return about
+    definition, field = about
+    text: str = schemas.definitions()[f"io.k8s.{definition}"]["properties"][field]["description"]
+    return text
 
 
 def included(query: Mapping[str, str]) -> str:
@@ -459,12 +488,14 @@ def row(resource: Resource, obj: Object, now: datetime, include: str) -> dict[st
     if resource.kind == "Event":
         cells = _event(obj, now)
     else:
-        shown = _KINDS.get(resource.kind)
-        cells = [obj["metadata"]["name"], *(shown[1](obj, now) if shown else [_age(obj, now)])]
+        shown = _ROWS.get(resource.kind)
+        cells = [obj["metadata"]["name"], *(shown(obj, now) if shown else _made(obj, now))]
     result: dict[str, Any] = {"cells": cells}
     if include == "Object":
         result["object"] = obj
-    elif include != "None":
+    elif include == "None":
+        result["object"] = None
+    else:
         result["object"] = {
             "kind": "PartialObjectMetadata",
             "apiVersion": "meta.k8s.io/v1",

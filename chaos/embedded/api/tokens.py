@@ -111,7 +111,8 @@ class TokenIssuer:
             raise BadToken("token has expired")
         accepted = tuple(one for one in claims["aud"] if one in audiences)
         if not accepted:
-            raise BadToken(f"token audiences {claims['aud']} are invalid for {list(audiences)}")
+            aud, target = (" ".join(f'"{one}"' for one in names) for names in (claims["aud"], audiences))
+            raise BadToken(f"token audiences [{aud}] is invalid for the target audiences [{target}]")
         about = claims["kubernetes.io"]
         namespace, account = about["namespace"], about["serviceaccount"]
         held = self._store.find(SERVICE_ACCOUNT, namespace, account["name"])

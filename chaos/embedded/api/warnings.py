@@ -12,6 +12,7 @@ from chaos.embedded.quantity import parse_quantity
 from chaos.embedded.resources import Object, Resource
 
 ENDPOINTS: Final = "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"
+COMPONENT_STATUS: Final = "v1 ComponentStatus is deprecated in v1.19+"
 _NODE_LABELS: Final[Mapping[str, str]] = {
     "beta.kubernetes.io/arch": 'deprecated since v1.14; use "kubernetes.io/arch" instead',
     "beta.kubernetes.io/os": 'deprecated since v1.14; use "kubernetes.io/os" instead',
@@ -38,6 +39,11 @@ _TEMPLATES: Final[Mapping[str, tuple[str, ...]]] = {
     **dict.fromkeys(("Deployment", "ReplicaSet", "DaemonSet", "StatefulSet", "Job"), ("spec", "template")),
     "CronJob": ("spec", "jobTemplate", "spec", "template"),
 }
+
+
+def of_list(resource: Resource) -> tuple[str, ...]:
+    """Warnings to whoever reads objects of the kind."""
+    return {"Endpoints": (ENDPOINTS,), "ComponentStatus": (COMPONENT_STATUS,)}.get(resource.kind, ())
 
 
 def of(resource: Resource, new: Object, old: Object | None) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ GRACE: Final = 50.0  # seconds without a heartbeat (kube-controller-manager --no
 LEASES: Final = "kube-node-lease"
 UNREACHABLE: Final = "node.kubernetes.io/unreachable"
 NOT_READY: Final = "node.kubernetes.io/not-ready"
+UNSCHEDULABLE: Final = "node.kubernetes.io/unschedulable"
 ORPHAN_GRACE: Final = 40.0  # seconds that pods outlive their Node object (podgc's quarantine)
 _CONDITIONS: Final = ("MemoryPressure", "DiskPressure", "PIDPressure", "Ready")
 
@@ -129,6 +130,7 @@ class NodeLifecycle(Controller):
         if node is None:
             return None
         now = self.clock.now()
+        node = self._cordoned(node, now)
         silent = (now - self._beat.setdefault(key[1], now)).total_seconds()
         if (
             silent >= GRACE
@@ -165,6 +167,22 @@ class NodeLifecycle(Controller):
                 new["spec"]["taints"] = taints
             else:
                 new["spec"].pop("taints", None)
+
+        return self.store.mutate(NODE, *key_of(node), change)
+
+    def _cordoned(self, node: Object, now: datetime) -> Object:
+        """The taint that says what `spec.unschedulable` says."""
+        cordoned = bool(node["spec"].get("unschedulable"))
+        if cordoned == any(taint["key"] == UNSCHEDULABLE for taint in node["spec"].get("taints", [])):
+            return node
+
+        def change(new: dict[str, Any]) -> None:
+            taints = [taint for taint in new["spec"].get("taints", []) if taint["key"] != UNSCHEDULABLE]
+            if cordoned:
+                taints.append({"key": UNSCHEDULABLE, "effect": "NoSchedule", "timeAdded": stamp(now)})
+            new["spec"]["taints"] = taints
+            if not taints:
+                del new["spec"]["taints"]
 
         return self.store.mutate(NODE, *key_of(node), change)
 

@@ -40,7 +40,6 @@ from chaos.embedded.kubelet.worker import PodWorker
 from chaos.embedded.network import ClusterNetwork
 from chaos.embedded.network.addresses import FABRIC_ADDRESS
 from chaos.embedded.node_api import ContainerUsage, ExecSession, LogOptions
-from chaos.embedded.quantity import qos_class
 from chaos.embedded.resources import LEASE, NODE, POD, Object
 from chaos.embedded.store import Conflict, NotFound, Store
 
@@ -332,7 +331,7 @@ class Node:
 
     def _weigh(self) -> None:
         """CPU shares of the QoS tiers: burstable pods' requests together, best-effort pods almost nothing."""
-        pods = [w.pod for w in self._workers.values() if qos_class(w.pod) == "Burstable" and not w.state.stopped]
+        pods = [w.pod for w in self._workers.values() if cgroups.quality(w.pod) == "Burstable" and not w.state.stopped]
         total = sum(cgroups.pod_limits(pod).shares for pod in pods)
         for tier, shares in (("burstable", max(cgroups.MIN_SHARES, total)), ("besteffort", cgroups.MIN_SHARES)):
             with contextlib.suppress(FileNotFoundError):  # made with its first pod
@@ -418,9 +417,10 @@ class Node:
         machine_id = uuid.uuid5(uuid.NAMESPACE_DNS, f"{self.run_dir}").hex
         return {
             "addresses": [{"address": self.address, "type": "InternalIP"}, {"address": self.name, "type": "Hostname"}],
-            "allocatable": capacity
+            "allocatable": _extended(old.get("allocatable"))
+            | capacity
             | {"memory": f"{(self._memory - RESERVED) >> 10}Ki", "ephemeral-storage": str(disk * 9 // 10)},
-            "capacity": capacity,
+            "capacity": _extended(old.get("capacity")) | capacity,
             "conditions": conditions,
             "daemonEndpoints": {"kubeletEndpoint": {"Port": 10250}},
             "images": [{"names": [name], "sizeBytes": size} for name, size in self._images.names()],
@@ -534,6 +534,11 @@ class Node:
                 result.append(ContainerUsage(meta["namespace"], meta["name"], record.name, seconds, rate, memory, at))
         self._usage, self._scraped, self._scraped_at = seen, result, now
         return list(result)
+
+
+def _extended(amounts: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Resources that somebody else has given the node, such as `example.com/dongle`: a report leaves them."""
+    return {name: amount for name, amount in (amounts or {}).items() if "/" in name}
 
 
 def _arch() -> str:

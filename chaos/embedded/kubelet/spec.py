@@ -289,6 +289,9 @@ def plan_mounts(
     ]
     if privileged:  # runs the node's own tools: it sees the node's cgroups
         mounts.append(_bind("/sys/fs/cgroup", "/sys/fs/cgroup", readonly=False))
+    else:  # its own alone, as programs read their limits
+        options = [*PLAIN, "relatime", "ro"]
+        mounts.append({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": options})
     if image.installation:
         mounts += [_bind(source, path, readonly=True) for path, source in around.installation.items()]
     mounts += [_bind(source, path, readonly=False) for path, source in around.files.items()]

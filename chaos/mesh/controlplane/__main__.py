@@ -17,7 +17,6 @@ from chaos.mesh.controlplane.server import Plane, start_server
 from chaos.mesh.controlplane.status import start_status
 from chaos.mesh.controlplane.watch import Watches
 from chaos.mesh.envoy.build import build
-from chaos.mesh.mutations import MUTATIONS_VARIABLE
 from chaos.mesh.proxyconfig import proxy_config
 from chaos.names import PORT_XDS, PORT_XDS_STATUS
 
@@ -37,11 +36,10 @@ async def run(cluster: Cluster, *, labelled: str, host: str, port: int, status_p
 
     reconcilers = Reconcilers(cluster, published=published)
 
-    def on_snapshot(cache: ObjectCache) -> None:
-        reconcilers.on_snapshot(cache, lambda: reconcilers.on_snapshot(plane.cache, plane.refresh))
+    def on_world(cache: ObjectCache) -> None:
+        reconcilers.on_world(cache, lambda: reconcilers.on_world(plane.cache, plane.refresh))
 
-    mutable = os.environ.get(MUTATIONS_VARIABLE) == "allowed"
-    plane = Plane(cluster, root, build=build, on_snapshot=on_snapshot, mutable=mutable)
+    plane = Plane(cluster, root, build=build, on_world=on_world)
     watches = Watches(cluster, KINDS, fold=plane.fold, whole=plane.whole)
     watches.start()
     server, _ = await start_server(plane, f"{host}:{port}")
