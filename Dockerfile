@@ -1,5 +1,5 @@
 # The one image: applications, loader, control plane, node agent, fault helper and the proxy itself.
-# docker build -t sharedfate/sharedfate:0.1.0 .
+# `sharedfate image build` builds it, and tags it with the package's version.
 ARG PYTHON_IMAGE=python:3.11.11-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build

@@ -1,48 +1,79 @@
-# Two commands are all the set-up there is: `make demo` and `make test`.
+# Two commands are all the set-up there is: `make demo` and `make test`. Needs Linux, Python, pip and make.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-STAMP  := $(VENV)/.installed
 
 # What the embedded cluster needs of the system, command:package; installed only when missing and only by root.
 NEEDED := runc:runc nft:nftables ip:iproute2
 test proof: NEEDED += curl:curl
 
-.PHONY: demo test proof proof-judge proof-matrix lint clean tools
+# The parts that are pure functions, and the tests that hold them.
+PURE       := verdict model history report
+PURE_TESTS := $(PURE:%=tests/%)
+PYTEST     := $(BIN)/pytest -q -m "not slow"
 
-demo: $(STAMP) tools
+.PHONY: help demo test quick pure live lint lock docs proof proof-judge proof-matrix clean tools
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.run tools  ## an embedded cluster, three modes, two scenarios; reports in sharedfate-out/
 	$(BIN)/sharedfate run --modes none,sidecar,node --scenarios proxy-killed,noisy-neighbour
 
-test: $(STAMP) tools lint
-	$(BIN)/pytest tests -q -m "not slow"
+test: lint pure live  ## all that CI runs: lint, types, import contracts, pure tests with coverage, live tests
 
-proof: $(STAMP) tools
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[proof]'
-	mkdir -p sharedfate-proof && rm -f sharedfate-proof/faults.jsonl
-	SHAREDFATE_PROOF_LOG=$(CURDIR)/sharedfate-proof/faults.jsonl $(BIN)/pytest tests -q -m slow
-	$(BIN)/python -m proof.faults --log sharedfate-proof/faults.jsonl
-	$(MAKE) proof-judge
+quick: $(VENV)/.test  ## the pure tests alone, for the inner loop; no root
+	$(PYTEST) tests -m "not slow and not live and not privileged" -x
 
-# How often the judge errs, and what the loader costs: an hour, of a machine that has nothing else to do. Writes docs and benchmarks/results.
-proof-judge: NEEDED += wrk:wrk
-proof-judge: $(STAMP) tools
-	$(BIN)/python -m proof.judge --workers $$(nproc) --out docs/judge-error-rates.md
-	$(BIN)/python benchmarks/load.py --write
-	$(BIN)/python -m proof.live --out sharedfate-proof --page docs/judge-live.md
+pure: $(VENV)/.test  ## the tests of the pure parts, with a floor under their coverage
+	$(PYTESTX
 
-# How often a trial of the suite is wrong: the default matrix ten times, three times on busy cores, and everything once. Three hours.
-proof-matrix: $(STAMP) tools
-	$(BIN)/python -m proof.matrix --out sharedfate-proof/matrix
+live: $(VENV)/.test tools  ## every other test of CI; as root, or what needs root is skipped
+	$(PYTEST) tests $(PURE_TESTS:%=--ignore=%) --durations=20 --durations-min=1
 
-lint: $(STAMP)
+lint: $(VENV)/.test  ## ruff, mypy, import contracts
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check --quiet
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-$(STAMP): pyproject.toml
+docs: $(VENV)/.test  ## write docs/api.md from the public names
+	$(BIN)/python -m proof.api
+
+lock: $(VENV)/.run  ## write constraints.txt from pyproject.toml's ranges, for every Python that is supported
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --upgrade --no-annotate --no-emit-index-url \
+	  --custom-compile-command "make lock" --output-file constraints.txt pyproject.toml
+
+proof: $(VENV)/.test tools  ## what takes hours: whole runs, killed runners, the judge's error rates
+	$(INSTALL) -e '.[lint,test,proof]'
+	mkdir -p sharedfate-proof && rm -f sharedfate-proof/faults.jsonl
+	SHAREDFATE_PROOF_LOG=$(CURDIR)/sharedfate-proof/faults.jsonl $(BIN)/pytest tests -q -m slow
+	$(BIN)/python -m proof.faults --log sharedfate-proof/faults.jsonl
+	$(MAKE) proof-judge
+
+# An hour, of a machine that has nothing else to do. Writes docs and benchmarks/results.
+proof-judge: NEEDED += wrk:wrk
+proof-judge: $(VENV)/.test tools  ## how often the judge errs, and what the loader costs
+	$(BIN)/python -m proof.judge --workers $$(nproc) --out docs/judge-error-rates.md
+	$(BIN)/python benchmarks/load.py --write
+	$(BIN)/python -m proof.live --out sharedfate-proof --page docs/judge-live.md
+
+# The default matrix ten times, three times on busy cores, and everything once. Three hours.
+proof-matrix: $(VENV)/.run tools  ## how often a trial of the suite is wrong
+	$(BIN)/python -m proof.matrix --out sharedfate-proof/matrix
+
+# uv, which pip brings: the whole installation takes a quarter of pip's time, its own included.
+INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt
+
+$(VENV)/.run: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
+	$(INSTALL) -e .
+	touch $@
+
+$(VENV)/.test: $(VENV)/.run
+	$(INSTALL) -e '.[lint,test]'
 	touch $@
 
 tools:
@@ -52,5 +83,5 @@ tools:
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
 	fi
 
-clean:
+clean:  ## the environment, and what tools left
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache

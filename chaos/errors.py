@@ -14,6 +14,10 @@
         ├── GuardTripped     a guard's measure passed its limit, and ended the fault
         ├── NotReady         a wait ran out of time
         └── ApiError         the Kubernetes API answered with a Status that was not expected
+            ├── NotFound     404: there is no such object, or no such path
+            ├── Forbidden    403: this user may not, or a policy refuses the object
+            └── Conflict     409: the object changed meanwhile
+                └── AlreadyExists
 
 A message holds the situation, what was seen, and the likely cause or the next step, in one line where it can.
 """
@@ -100,3 +104,19 @@ class ApiError(ExperimentFailure):
         self.reason = reason
         self.status = dict(status or {})
         self.retry_after = retry_after
+
+
+class NotFound(ApiError):
+    """404: there is no such object, or no such path."""
+
+
+class Forbidden(ApiError):
+    """403: this user may not, or a policy refuses the object."""
+
+
+class Conflict(ApiError):
+    """409: the object changed meanwhile, or something stands in its way."""
+
+
+class AlreadyExists(Conflict):
+    """409 with the reason AlreadyExists: an object of that name is there."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from typing import Final
 
+from chaos import __version__
+
 # An installation's own name. SHAREDFATE_NAME gives another, so that two live in one cluster and know nothing of each
 # other: a mesh that `render` printed for good, say, and a run of the suite on it.
 DEFAULT_NAME: Final = "sharedfate"
@@ -45,7 +47,7 @@ TOKEN_AUDIENCE: Final = GROUP  # of the tokens by which proxies show who they ar
 TOKEN_PATH: Final = "/var/run/secrets/sharedfate/token"
 # The one image; SHAREDFATE_IMAGE names it as a private registry does. The embedded cluster runs the installation itself
 # under it.
-IMAGE: Final = os.environ.get("SHAREDFATE_IMAGE") or "sharedfate/sharedfate:0.1.0"
+IMAGE: Final = os.environ.get("SHAREDFATE_IMAGE") or f"sharedfate/sharedfate:{__version__}"
 TRUST_DOMAIN: Final = "cluster.local"
 
 # Ports in a meshed pod

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from chaos.engine.designs import break_proxy
 from chaos.faults.pause import Pause
-from chaos.model.faulting import FaultShape
 
 
 @pytest.mark.chaos_modes("sidecar", "node")
 def test_a_proxy_that_hangs_hurts_just_those_behind_it(trial, tenants, verdict):
-    proxy = trial.deployment.proxy_to_break()
-    trial.expect_fate_of(proxy, fault_shape=FaultShape.HELD)
-    trial.break_and_watch(Pause(), trial.container(proxy))
+    break_proxy(trial, Pause(), trial.deployment.proxy_to_break())
     result = verdict()
     assert any(tenants[0].client in flow for flow in result.observed["hurt"])

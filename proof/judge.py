@@ -60,7 +60,7 @@ SLOWER = (1.1, 1.2, 1.3, 1.4, 1.5, 1.75, 2.0, 3.0, 5.0)
 DEFAULT = Thresholds(bootstrap=0)
 VARIANTS: dict[str, Thresholds] = {
     "as it is": DEFAULT,
-    "inflation taken as 1": replace(DEFAULT, inflation=1.0, scales=(1e-6,)),
+    "design effect taken as 1": replace(DEFAULT, design_effect=1.0, scales=(1e-6,)),
     "no sentinel": replace(DEFAULT, sentinel_factor=0.0),
     "score limits (Newcombe)": replace(DEFAULT, limits=Limits.SCORE),
     "even spending": replace(DEFAULT, spending=(1 / 6,) * 6),
@@ -85,7 +85,9 @@ class Tallied:
     truths: Counter[tuple[str, Finding]] = field(default_factory=Counter)  # (above | below, finding)
     seconds: list[float] = field(default_factory=list)
     rises: list[tuple[float, float]] = field(default_factory=list)
-    usual: list[float] = field(default_factory=list)  # share of slow requests without the harm, for each trial's tau
+    usual: list[float] = field(
+        default_factory=list
+    )  # share of slow requests without the harm, for each trial's slow threshold
 
     @property
     def n(self) -> int:
@@ -104,12 +106,12 @@ def run_cell(cell: Cell, *, trials: int, seed: int) -> Tallied:
         if not judgement.flows:
             raise RuntimeError(f"{cell.name}: {judgement.reason}")
         for verdict in judgement.flows:
-            errors, slow = true_rise(cell.harm, cell.noise, plan, verdict.tau)
+            errors, slow = true_rise(cell.harm, cell.noise, plan, verdict.slow_threshold)
             above = errors > cell.thresholds.errors_margin or slow > cell.thresholds.slow_margin
             out.findings[verdict.finding] += 1
             out.truths["above" if above else "below", verdict.finding] += 1
             out.rises.append((errors, slow))
-            out.usual.append(slow_share(cell.noise, plan, verdict.tau))
+            out.usual.append(slow_share(cell.noise, plan, verdict.slow_threshold))
             if verdict.decided_after is not None:
                 out.seconds.append(verdict.decided_after)
     return out
@@ -242,8 +244,8 @@ INTRODUCTION = """Each row is {n} windows: trials of four flows of 200 requests/
 the same client, and a baseline of 6 s. `s` is the mean time after which a flow was decided; `least s` is the mean time
 that any test with the same error rates needs, for independent requests and a baseline known for certain (Kaufmann,
 Cappé and Garivier 2016). `wrong` counts *not hurt* above a margin and *hurt* below both. Truth is computed from the
-generator, for each trial's tau. The harm of a cluster row is a long-run share: the window that was judged may have
-held none of it, which is why those rows are not part of the sums."""
+generator, for each trial's own threshold. The harm of a cluster row is a long-run share: the window that was judged may
+have held none of it, which is why those rows are not part of the sums."""
 
 
 def _stamp() -> str:

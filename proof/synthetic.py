@@ -106,24 +106,24 @@ def view(
     return HistoryView(found, windows, evidence, EPOCH + round((plan.seconds + 1) * NANO))
 
 
-def true_rise(harm: HarmDone, noise: Noise, plan: Plan, tau: float) -> tuple[float, float]:
-    """The rise of the share of errors, and of slow requests for this tau, that the harm causes in the long run.
+def true_rise(harm: HarmDone, noise: Noise, plan: Plan, slow_threshold: float) -> tuple[float, float]:
+    """The rise of the share of errors, and of slow requests, that the harm causes in the long run.
 
     Beside the same fault windows without harm: what drift does to both is no harm.
     """
-    slow = slow_share(noise, plan, tau, harm.slow_factor) - slow_share(noise, plan, tau)
+    slow = slow_share(noise, plan, slow_threshold, harm.slow_factor) - slow_share(noise, plan, slow_threshold)
     return (1 - noise.error_share) * harm.error_share, slow
 
 
-def slow_share(noise: Noise, plan: Plan, tau: float, factor: float = 1.0) -> float:
-    """The share of requests slower than tau, in the long run, in the fault windows of a plan when latency is so many
-    times the usual.
+def slow_share(noise: Noise, plan: Plan, slow_threshold: float, factor: float = 1.0) -> float:
+    """The long-run share of requests slower than the threshold in a plan's fault windows, at `factor` times the usual
+    latency.
     """
     faults = [(begin, end) for kind, begin, end in plan.cut() if kind is WindowKind.FAULT]
     instants = [begin + (end - begin) * (i + 0.5) / 20 for begin, end in faults for i in range(20)]
     last = max(end for _, end in faults)
     machine = [noise.step * noise.drift ** (at / last) for at in instants]
-    shift = [math.log(tau / (noise.median * factor * now)) / noise.sigma for now in machine]
+    shift = [math.log(slow_threshold / (noise.median * factor * now)) / noise.sigma for now in machine]
     return sum(1 - _NORMAL.cdf(z) for z in shift) / len(shift)
 
 

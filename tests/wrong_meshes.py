@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 from chaos.kube.client import Cluster
 from chaos.kube.placement import read_placement
 from chaos.mesh.budget import Budget
-from chaos.mesh.envoy.defects import Defect
 from chaos.mesh.install import Mesh
+from chaos.mesh.mutations import Defect
 from chaos.mesh.proxyconfig import placebo
 from chaos.model.modes import mode_named
 from chaos.model.placement import Placement

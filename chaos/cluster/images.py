@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from chaos import __version__
 from chaos.cluster.commands import Runner, must
 from chaos.errors import EnvironmentUnfit, Misuse
 
@@ -102,7 +103,7 @@ def plan_push(engine: Engine, name: str, to: str) -> list[Command]:
     (`docker login`).
     """
     if "/" not in to or ("." not in to.partition("/")[0] and ":" not in to.partition("/")[0]):
-        raise Misuse(f"push to {to!r}: want REGISTRY/NAME:TAG, e.g. registry.example:5000/sharedfate:0.1.0")
+        raise Misuse(f"push to {to!r}: want REGISTRY/NAME:TAG, e.g. registry.example:5000/sharedfate:{__version__}")
     match engine:
         case Engine.DOCKER:
             return [("docker", "tag", name, to), ("docker", "push", to)]

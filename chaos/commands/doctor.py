@@ -8,28 +8,19 @@ import click
 
 
 def _scenarios() -> dict[str, dict[str, tuple[str, ...] | str]]:
-    """Scenario -> mode -> the faults of its module, or why it does not apply there."""
+    """Scenario -> mode -> the faults that it injects, or why it does not apply there."""
     from chaos.engine.catalogue import scenario_names
     from chaos.engine.scenario import SCENARIOS
-    from chaos.faults.catalogue import FAULTS
     from chaos.model.modes import MODES
 
-    spelt = {place.replace(":", "."): name for name, place in FAULTS.items()}
-    found: dict[str, dict[str, tuple[str, ...] | str]] = {}
-    for name in scenario_names():
-        scenario = SCENARIOS[name]
-        names = scenario.run.__globals__.values()
-        faults = tuple(
-            sorted(
-                {
-                    spelt[key]
-                    for one in names
-                    if isinstance(one, type) and (key := f"{one.__module__}.{one.__qualname__}") in spelt
-                }
-            )
-        )
-        found[name] = {mode.name: scenario.applies(mode) or faults for mode in MODES.values()}
-    return found
+    return {
+        name: {
+            mode.name: SCENARIOS[name].skip_reason(mode)
+            or tuple(sorted(fault.name for fault in SCENARIOS[name].faults))
+            for mode in MODES.values()
+        }
+        for name in scenario_names()
+    }
 
 
 @click.command()

@@ -16,7 +16,7 @@ def target(file: Path, cluster: str) -> None:
     from chaos.cluster.providers import Kind, connect, parse_spec
     from chaos.errors import Misuse
     from chaos.external import read_target, read_target_placement
-    from chaos.external.text import told
+    from chaos.external.text import describe_mesh
 
     wanted = read_target(file)
     spec = parse_spec(cluster)
@@ -27,4 +27,4 @@ def target(file: Path, cluster: str) -> None:
         mesh, placement = read_target_placement(client, wanted)
     finally:
         client.close()
-    click.echo(told(mesh, placement))
+    click.echo(describe_mesh(mesh, placement))

@@ -11,9 +11,10 @@ from typing import Any, Final
 
 from chaos.cluster.nodes import NodeChoice, choose_nodes, has_image
 from chaos.cluster.versions import parse_version
-from chaos.doctor.access import Access, needed, refused
+from chaos.doctor.access import needed
 from chaos.errors import ApiError
 from chaos.faults.needs import Need, missing
+from chaos.kube.access import Permission, refused
 from chaos.kube.client import Cluster
 from chaos.names import IMAGE, LABEL_RUN, SYSTEM_NAMESPACE
 
@@ -56,7 +57,7 @@ class Facts:
     version: tuple[int, int]
     choice: NodeChoice
     nodes: tuple[NodeFacts, ...]  # those of the choice
-    refused: tuple[Access, ...]
+    refused: tuple[Permission, ...]
     resize: bool  # pods/resize is served
     metrics: bool  # metrics.k8s.io is served
     pod_security: Mapping[str, str]  # kind of pod -> "" when admitted, else the API server's refusal

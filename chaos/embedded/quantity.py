@@ -85,6 +85,33 @@ def canonical_quantity(text: str | int | float) -> str:
     return f"{mantissa}{_DECIMAL[power // 3 + 3]}"
 
 
+def qos_class(pod: Object) -> str:
+    """The pod's QoS class: Guaranteed, Burstable or BestEffort.
+
+    A quantity of zero counts as not set; a request that is missing is its limit, as the defaults make it
+    (k8s.io/kubernetes/pkg/apis/core/v1/helper/qos.ComputePodQOS).
+    """
+    requests: dict[str, Fraction] = {}
+    limits: dict[str, Fraction] = {}
+    guaranteed = True
+    for container in [*pod["spec"].get("initContainers", []), *pod["spec"].get("containers", [])]:
+        resources = container.get("resources") or {}
+        most = _set_of(resources.get("limits"))
+        least = _set_of({**(resources.get("limits") or {}), **(resources.get("requests") or {})})
+        guaranteed = guaranteed and most.keys() == {"cpu", "memory"}
+        _add(requests, least)
+        _add(limits, most)
+    if not requests and not limits:
+        return "BestEffort"
+    return "Guaranteed" if guaranteed and requests == limits else "Burstable"
+
+
+def _set_of(named: Mapping[str, Any] | None) -> dict[str, Fraction]:
+    """The quantities of CPU and memory that are above zero."""
+    found = {name: parse_quantity(value) for name, value in (named or {}).items() if name in ("cpu", "memory")}
+    return {name: number for name, number in found.items() if number > 0}
+
+
 def pod_requests(pod: Object) -> dict[str, Fraction]:
     """What the scheduler reckons a pod to need: its containers and native sidecars together, or its greediest init
     container beside the sidecars started before it, whichever is more; plus overhead."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from chaos.engine.shown import checks_of, combined
+from chaos.engine.outcome import checks_of, combined
 from chaos.errors import Misuse
 from chaos.history.result import results_of
 from chaos.history.store import History

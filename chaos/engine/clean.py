@@ -14,6 +14,7 @@ from typing import Any, Final
 from chaos.errors import ExperimentFailure, Misuse, NotReady
 from chaos.faults.injection import undo_overdue
 from chaos.kube.client import Cluster
+from chaos.kube.objects import has_condition
 from chaos.names import CONDITION_CAPTURED, IMAGE, LABEL_MESH, LABEL_MODE, LABEL_ROLE, LABEL_RUN, SYSTEM_NAMESPACE
 
 Object = dict[str, Any]
@@ -106,8 +107,7 @@ def captured_by_node(pods: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
     """Node -> UIDs of the pods there whose condition says that they are captured."""
     found: dict[str, list[str]] = {}
     for pod in pods:
-        conditions = (pod.get("status") or {}).get("conditions") or []
-        if any(c["type"] == CONDITION_CAPTURED and c["status"] == "True" for c in conditions):
+        if has_condition(pod, CONDITION_CAPTURED):
             found.setdefault(pod["spec"]["nodeName"], []).append(pod["metadata"]["uid"])
     return found
 

@@ -6,7 +6,7 @@ Load runs from the moment the tenants are ready until they go; each trial gather
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,16 +16,20 @@ from chaos.cluster.nodes import read_nodes
 from chaos.engine.progress import Progress
 from chaos.engine.recorder import Recorder
 from chaos.engine.settings import Settings
+from chaos.engine.steady import SteadyLoad
+from chaos.engine.targets import placebo, proxy_on_path, workload
 from chaos.engine.topology import Tenant, plan_tenants
 from chaos.errors import ApiError, ExperimentFailure
-from chaos.faults.selection import Pick, pick
+from chaos.faults.model import Target
+from chaos.faults.selection import Pick, container_target, pick
+from chaos.faults.workload import pods_of
 from chaos.kube.client import Cluster
+from chaos.kube.objects import has_condition, is_deleting
 from chaos.load.client import LoaderClient, ServerClient
 from chaos.load.collector import Loader
 from chaos.mesh import manifests
 from chaos.mesh.budget import Budget
 from chaos.mesh.install import Mesh
-from chaos.model.fate import path
 from chaos.model.flow import Flow
 from chaos.model.modes import Layer, ProxyMode
 from chaos.model.placement import Placement, Proxy
@@ -39,8 +43,8 @@ FLOW = "http"  # name of a tenant's own flow at its loader
 SLOW_START = 0.05  # of its rate: what a flow whose path gave out begins with again
 ANSWERED = ("GET", "POST", "frames")  # what a server counts of its own answers
 HEALTHY = 0.95  # share of a flow's requests that are answered, above which it needs no help
-SOUND_SECONDS = 0.5  # for which a flow is watched to tell
-HEAL_SECONDS = 20.0  # longest wait for a flow to be sound again
+HEALTHY_SECONDS = 0.5  # for which a flow is watched to tell
+RESTORE_SECONDS = 20.0  # longest wait for a flow to be healthy again
 QUIET_AFTER = 1.0  # seconds after a disturbance before what is seen counts as baseline
 
 
@@ -71,9 +75,9 @@ class Deployment:
         self.clock = clock or SystemClock()
         self.mesh = mesh(cluster, mode, run=run, budget=Budget(settings.budget))
         self.tenants: tuple[Tenant, ...] = ()
-        self.since = 0  # ns: begin of steady load
-        self.sound_since = 0  # ns: every flow has been sound since then, as `heal` saw it
-        self.quiet_since = 0  # ns: nothing has been done to the load or to what carries it since then
+        self.steady = SteadyLoad()
+        self._own: dict[str, set[str]] = {}  # server workload -> `namespace/pod` of every pod that it has had
+        self._counting: dict[str, dict[str, str]] = {}  # tenant -> its servers' containers when the load began
         self.ready_seconds = 0.0
         self.recorder: Recorder | None = None
 
@@ -105,12 +109,11 @@ class Deployment:
         self._begin_load()
 
     def _begin_load(self) -> None:
+        self._counting = {tenant.name: _containers_of(self._servers(tenant)) for tenant in self.tenants}
         for tenant in self.tenants:
             self._set_flows(tenant, self.rate(tenant))
         self.recorder = Recorder(self.cluster, self.namespaces, every=max(1.0, self.settings.every)).start()
-        self.since = self.sound_since = (
-            time.time_ns() + 500_000_000
-        )  # the first connections of every flow are not steady load
+        self.steady = self.steady.begin(time.time_ns() + 500_000_000)  # the first connections are not steady load
 
     def stop(self) -> None:
         """Take the tenants and the mesh down."""
@@ -129,33 +132,22 @@ class Deployment:
     def client_pod(self, tenant: Tenant) -> dict[str, Any]:
         """The pod of a tenant's loader."""
         pods = self.cluster.list("Pod", tenant.namespace, labels=f"{LABEL_ROLE}=client")
-        live = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
+        live = [pod for pod in pods if not is_deleting(pod)]
         return pick(
             live, Pick.ONE, what=f"loader of tenant {tenant.name}", name=lambda pod: str(pod["metadata"]["name"])
         )[0]
-
-    def proxies_of_client(self, tenant: Tenant, *, whole: bool = False) -> list[Proxy]:
-        """The proxies of the first hop of a tenant's path, or of its whole path. None in mode `none`."""
-        placement = self.placement()
-        found: dict[Proxy, None] = {}
-        for pair in placement.pairs():
-            if pair.client.workload_key == tenant.client and placement.mode.hops:
-                hops = path(placement, pair)
-                found.update(dict.fromkeys(proxy for hop in (hops if whole else hops[:1]) for proxy in hop))
-        return list(found)
 
     def proxy_to_break(self, layer: Layer = Layer.L4) -> Proxy:
         """The first proxy of that layer on the first tenant's path; in mode `none` a placebo, which no traffic passes.
 
         The reference topology is made so that this one instance shows both directions.
         """
-        tenant, placement = self.tenants[0], self.placement()
-        for pair in placement.pairs():
-            if pair.client.workload_key == tenant.client and placement.mode.hops:
-                return next(hop[0] for hop in path(placement, pair) if layer in hop[0].layers)
-        if not placement.proxies:
-            raise ExperimentFailure(f"mode {self.mesh.mode.name} has neither a proxy nor a placebo: is the mesh whole?")
-        return sorted(placement.proxies)[0]
+        placement = self.placement()
+        return proxy_on_path(placement, client=self.tenants[0].client, layer=layer) or placebo(placement)
+
+    def loader_target(self, tenant: Tenant) -> Target:
+        """The loader of a tenant, as a fault's target."""
+        return container_target(self.client_pod(tenant), "client")
 
     @contextmanager
     def one_more_server(self, tenant: Tenant) -> Iterator[Callable[[], AddedPod | None]]:
@@ -171,6 +163,7 @@ class Deployment:
                     return self._added(tenant, pod)
             return None
 
+        self._counting.pop(tenant.name, None)  # the added pod will take its counts along
         self.cluster.patch("Deployment", name, {"spec": {"replicas": len(had) + 1}}, tenant.namespace)
         try:
             yield added
@@ -182,12 +175,45 @@ class Deployment:
         return self.cluster.list("Pod", tenant.namespace, labels=f"{LABEL_ROLE}=server")
 
     def _added(self, tenant: Tenant, pod: dict[str, Any]) -> AddedPod:
-        ready = any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions") or [])
+        ready = has_condition(pod, "Ready")
         try:
             seen = ServerClient.of(self.cluster, tenant.namespace, pod["metadata"]["name"]).stats()
         except ApiError:
             return AddedPod(pod["metadata"]["name"], ready, None)  # it does not run yet
         return AddedPod(pod["metadata"]["name"], ready, sum(seen.get(kind, 0) for kind in ANSWERED))
+
+    # ---- who answers
+
+    def own_servers(self, flow: Flow, names: frozenset[str]) -> frozenset[str] | None:
+        """The pods (`namespace/pod`) of the workload that a flow calls, all that it has had; asked anew when another
+        one answered. None for a flow whose servers do not name themselves.
+        """
+        if flow.server not in {tenant.server for tenant in self.tenants}:
+            return None
+        known = self._own.setdefault(flow.server, set())
+        if names - known:
+            pods = pods_of(self.cluster, workload(self.cluster, flow.server))
+            known |= {f"{pod['metadata']['namespace']}/{pod['metadata']['name']}" for pod in pods}
+        return frozenset(known)
+
+    def read_counts(self) -> dict[str, dict[str, Any]]:
+        """Of each tenant: how many requests its loader says were answered, and how many its servers answered by their
+        own counts. A tenant whose servers are not those of the beginning has none: their counts went with them.
+        """
+        counts: dict[str, dict[str, Any]] = {}
+        for tenant in self.tenants:
+            servers = self._servers(tenant)
+            if not servers or _containers_of(servers) != self._counting.get(tenant.name):
+                continue
+            # The loader first: what it saw answered, the servers have counted by then.
+            ledgers = self._loader(tenant).state()["flows"]
+            answered = sum(int(one["ok"]) for one in ledgers if one["server"] == tenant.server and not one["sentinel"])
+            stats = [
+                ServerClient.of(self.cluster, tenant.namespace, pod["metadata"]["name"]).stats() for pod in servers
+            ]
+            served = sum(int(seen.get(kind, 0)) for seen in stats for kind in ANSWERED)
+            counts[tenant.namespace] = {"answered": answered, "served": served}
+        return counts
 
     # ---- the load
 
@@ -201,7 +227,7 @@ class Deployment:
         self.cluster.wait(
             "every stream is open",
             lambda: all(self._ledger(tenant, STREAM)["opened"] >= number for tenant in self.tenants),
-            seconds=HEAL_SECONDS,
+            seconds=RESTORE_SECONDS,
         )
         try:
             yield [Flow(tenant.client, tenant.server, label=STREAM) for tenant in self.tenants]
@@ -226,50 +252,50 @@ class Deployment:
         del tenant
         return self.settings.rate
 
-    def called(self, tenant: Tenant) -> dict[str, Any]:
+    def call_options(self, tenant: Tenant) -> dict[str, Any]:
         """Whom and how the tenant's loader calls, as the fault `Overload` is told of it."""
         return {"server": tenant.server}
 
     def pause(self, tenant: Tenant) -> None:
-        """No requests of the tenant's own flow until `resume` or `heal`; its sentinel goes on."""
+        """No requests of the tenant's own flow until `resume` or `restore_load`; its sentinel goes on."""
         self._set_flows(tenant, 0.0)
 
     def resume(self, tenant: Tenant) -> None:
-        """The tenant's own flow again, at once; `heal` helps it where that is too much."""
+        """The tenant's own flow again, at once; `restore_load` helps it where that is too much."""
         self._set_flows(tenant, self.rate(tenant))
 
-    def heal(self, tenants: Sequence[Tenant] | None = None) -> list[str]:
-        """See that flows are sound, and help those that are not; returns what was done, a sentence each.
+    def restore_load(self, tenants: Sequence[Tenant] | None = None) -> list[str]:
+        """See that flows are healthy, and help those that are not; returns what was done, a sentence each.
 
         A proxy that an overload drove into time-outs stays there under the load that it bore before: each request that
-        times out costs its connection, and each new connection a handshake. So a flow that is not sound starts slowly,
-        as clients that back off do. Raises NotReady naming the flow that does not come back.
+        times out costs its connection, and each new connection a handshake. So a flow that is not healthy starts
+        slowly, as clients that back off do. Raises NotReady naming the flow that does not come back.
 
         Args:
             tenants: whose flows were paused; by default every tenant, and only flows that fail are touched.
         """
         begin, done = self.clock.now(), []
-        for tenant in self._unsound(SOUND_SECONDS) if tenants is None else tenants:
+        for tenant in self._unhealthy(HEALTHY_SECONDS) if tenants is None else tenants:
             started = self.clock.now()
             self._set_flows(tenant, self.rate(tenant) * SLOW_START)
-            self._await_sound(tenant, "answers a slow start")
+            self._await_healthy(tenant, "answers a slow start")
             self._set_flows(tenant, self.rate(tenant))
-            self._await_sound(tenant, "bears its load")
+            self._await_healthy(tenant, "bears its load")
             done.append(
-                f"{tenant.client} -> {tenant.server} was started slowly, and was sound again after "
+                f"{tenant.client} -> {tenant.server} was started slowly, and was healthy again after "
                 f"{(self.clock.now() - started) / 1e9:.1f} s"
             )
-        self.sound_since = self.clock.now() if done else begin
+        self.steady = self.steady.healthy_from(self.clock.now() if done else begin)
         return done
 
-    def _await_sound(self, tenant: Tenant, what: str) -> None:
+    def _await_healthy(self, tenant: Tenant, what: str) -> None:
         self.cluster.wait(
             f"{tenant.client} -> {tenant.server} {what}",
-            lambda: tenant not in self._unsound(SOUND_SECONDS, [tenant]),
-            seconds=HEAL_SECONDS,
+            lambda: tenant not in self._unhealthy(HEALTHY_SECONDS, [tenant]),
+            seconds=RESTORE_SECONDS,
         )
 
-    def _unsound(self, seconds: float, tenants: Sequence[Tenant] | None = None) -> list[Tenant]:
+    def _unhealthy(self, seconds: float, tenants: Sequence[Tenant] | None = None) -> list[Tenant]:
         """The tenants whose flows do not answer as they should, by what their loaders count in that time."""
         watched = self.tenants if tenants is None else tenants
         before = [self._ledger(tenant) for tenant in watched]
@@ -307,10 +333,34 @@ class Deployment:
         ]
         self._tell_loader(tenant, flows)
 
-    def disturbed(self) -> None:
+    def mark_disturbed(self) -> None:
         """Something was done to the load, or to what carries it, until now."""
-        self.quiet_since = self.clock.now() + int(QUIET_AFTER * 1e9)
+        self.steady = self.steady.disturb(self.clock.now() + int(QUIET_AFTER * 1e9))
 
     def _tell_loader(self, tenant: Tenant, flows: Sequence[dict[str, Any]]) -> None:
-        self.disturbed()
+        self.mark_disturbed()
         self._loader(tenant).set_flows(flows)
+
+
+def _containers_of(pods: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Pod UID -> the IDs of its containers: another process has other counts."""
+    return {
+        pod["metadata"]["uid"]: " ".join(
+            sorted(one.get("containerID", "") for one in pod.get("status", {}).get("containerStatuses") or [])
+        )
+        for pod in pods
+    }
+
+
+def detect_contradictions(counts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Tenants whose loader says that more was answered than their servers answered: no retry, no lost answer and no
+    skew of the two readings explains that. Pure.
+
+    Args:
+        counts: as `Deployment.read_counts` gives them.
+    """
+    return [
+        f"{tenant}: it counted {one['answered']} answers, and the servers gave {one['served']}"
+        for tenant, one in sorted(counts.items())
+        if one["answered"] > one["served"]
+    ]

@@ -6,19 +6,22 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final
 
+from chaos.engine.targets import WHOLE_POD
 from chaos.engine.trial import Trial
 from chaos.errors import ApiError, ExperimentFailure
-from chaos.faults.container import container_status
 from chaos.kube.client import KINDS
+from chaos.kube.objects import conditions, container_status
 from chaos.kube.placement import application
 from chaos.mesh import manifests
 from chaos.model.modes import Layer
 from chaos.model.placement import Proxy
+from chaos.verdict.check import Check, decided
 
 LINGERS: Final = 6.0  # seconds after its application's end, by which a Job that ends at all has ended
 SECONDS: Final = 90.0  # longest wait for a Job
@@ -38,6 +41,25 @@ class JobSeen:
     first: str  # how the first request ended
     retried: int
     report: dict[str, Any]
+    exits: tuple[int, ...] = ()  # of every end of its application, in every pod, restarts included
+    answered: int = 0  # requests, over all ends with nothing left undone
+    repeated: int = 0  # requests that an end with something left undone had answered: they were made again
+
+    @property
+    def successes(self) -> int:
+        """How often its application ended with 0."""
+        return self.exits.count(0)
+
+    def once(self, requests: int) -> Check:
+        """Whether its work was done, and done once: a Job that ran to success twice did it twice."""
+        return decided(
+            "the Job's work is done exactly once",
+            self.successes == 1 and self.answered == requests,
+            f"its application ended with {', '.join(map(str, self.exits)) or 'nothing'}; "
+            f"{self.answered} requests were answered, {requests} are its work, {self.repeated} were made again",
+            self.successes,
+            "successes",
+        )
 
     def application(self) -> str:
         """What the application came to, in words."""
@@ -53,7 +75,7 @@ class JobRun(AbstractContextManager["JobRun"]):
     """A Job that is there from entering to leaving, whatever becomes of it. It calls the first tenant's server."""
 
     def __init__(self, trial: Trial, name: str, *, requests: int = 20, interval: float = 0.0, tries: int = 1) -> None:
-        self.trial, self.cluster, self.name = trial, trial.cluster, f"job-{name}"
+        self.trial, self.cluster, self.name, self.requests = trial, trial.cluster, f"job-{name}", requests
         self.tenant = trial.deployment.tenants[0]
         objects = manifests.job(
             self.name,
@@ -79,7 +101,7 @@ class JobRun(AbstractContextManager["JobRun"]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.trial.may_restart.update(pod["metadata"]["uid"] for pod in self.pods())
+        self.trial.excused |= {(pod["metadata"]["uid"], WHOLE_POD) for pod in self.pods()}
         for obj in self._objects:
             assert KINDS[obj["kind"]][2]
             self.cluster.delete(obj["kind"], obj["metadata"]["name"], self.tenant.namespace)
@@ -113,24 +135,24 @@ class JobRun(AbstractContextManager["JobRun"]):
         end = time.monotonic() + SECONDS
         while time.monotonic() < end:
             status = self.cluster.get("Job", self.name, self.tenant.namespace).get("status", {})
-            conditions = {one["type"] for one in status.get("conditions") or [] if one["status"] == "True"}
+            said = conditions({"status": status})
             pods = self.pods()
             state = container_status(pods[-1], CONTAINER).get("state", {}) if pods else {}
             code = state.get("terminated", {}).get("exitCode")
             if ended_at == 0.0 and (code == 0 or (code is not None and pods[-1]["status"].get("phase") == "Running")):
                 ended_at = time.monotonic()  # well, or badly in a pod that something else keeps from ending
-            if conditions & {"Complete", "Failed"} or (ended_at and time.monotonic() - ended_at > LINGERS):
-                return self._seen(conditions, pods, state, ended_at or time.monotonic())
+            if said & {"Complete", "Failed"} or (ended_at and time.monotonic() - ended_at > LINGERS):
+                return self._seen(said, pods, state, ended_at or time.monotonic())
             self.trial.hold(0.1)
         raise ExperimentFailure(f"{self.name}: neither its application nor the Job ended within {SECONDS:g} s")
 
     def _seen(
-        self, conditions: set[str], pods: list[dict[str, Any]], state: dict[str, Any], ended_at: float
+        self, said: frozenset[str], pods: list[dict[str, Any]], state: dict[str, Any], ended_at: float
     ) -> JobSeen:
         reports = [report for pod in pods if (report := self._report(pod))]
         return JobSeen(
-            complete="Complete" in conditions,
-            failed="Failed" in conditions,
+            complete="Complete" in said,
+            failed="Failed" in said,
             pods=len(pods),
             app_exit=state.get("terminated", {}).get("exitCode"),
             app_seconds=ended_at - self._began,
@@ -138,6 +160,9 @@ class JobRun(AbstractContextManager["JobRun"]):
             first=str(reports[0].get("first", "")) if reports else "",
             retried=sum(int(report.get("retried", 0)) for report in reports),
             report=reports[-1] if reports else {},
+            exits=detect_exits(pods),
+            answered=sum(int(report.get("ok", 0)) for report in reports if not report.get("failed")),
+            repeated=sum(int(report.get("ok", 0)) for report in reports if report.get("failed")),
         )
 
     def _report(self, pod: dict[str, Any]) -> dict[str, Any]:
@@ -152,3 +177,14 @@ class JobRun(AbstractContextManager["JobRun"]):
             except ValueError:
                 continue
         return {}
+
+
+def detect_exits(pods: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
+    """The exit codes of a Job's application: of each pod the one before its last start, then its last. Pure."""
+    found: list[int] = []
+    for pod in pods:
+        status = container_status(dict(pod), CONTAINER)
+        for state in (status.get("lastState"), status.get("state")):
+            if (ended := (state or {}).get("terminated")) is not None:
+                found.append(int(ended["exitCode"]))
+    return tuple(found)

@@ -9,10 +9,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from decimal import Decimal
+from dataclasses import asdict
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 import urllib3
 
@@ -20,77 +19,15 @@ from chaos.errors import ApiError
 from chaos.history.model import EventKind
 from chaos.history.store import HistoryWriter
 from chaos.kube.client import Cluster
+from chaos.kube.objects import ContainerSeen, containers_seen
+from chaos.kube.quantity import parse
 
 Object = Mapping[str, Any]
 
-_SUFFIXES: Final = {
-    "n": Decimal("1e-9"),
-    "u": Decimal("1e-6"),
-    "m": Decimal("1e-3"),
-    "k": Decimal(10) ** 3,
-    "M": Decimal(10) ** 6,
-    "G": Decimal(10) ** 9,
-    "T": Decimal(10) ** 12,
-    "Ki": Decimal(2) ** 10,
-    "Mi": Decimal(2) ** 20,
-    "Gi": Decimal(2) ** 30,
-    "Ti": Decimal(2) ** 40,
-}
-
 
 def quantity(text: str) -> float:
-    """A Kubernetes quantity of a usage in its base unit (cores, bytes)."""
-    suffix = text.lstrip("+-.0123456789")
-    return float(Decimal(text[: len(text) - len(suffix)]) * _SUFFIXES.get(suffix, Decimal(1)))
-
-
-@dataclass(frozen=True, slots=True)
-class ContainerSeen:
-    """A container as its pod's status tells it."""
-
-    namespace: str
-    pod: str
-    uid: str
-    node: str
-    container: str
-    init: bool
-    state: str  # waiting | running | terminated
-    reason: str
-    exit_code: int | None
-    signal: int | None
-    restarts: int
-    container_id: str
-    ready: bool
-    last_reason: str  # of the instance before: OOMKilled, Error, ...
-    last_exit_code: int | None
-
-
-def containers_of(pod: Object) -> dict[str, ContainerSeen]:
-    """Every container of a pod that has a status, by name."""
-    meta, status = pod["metadata"], pod.get("status") or {}
-    found: dict[str, ContainerSeen] = {}
-    for part in ("initContainerStatuses", "containerStatuses"):
-        for one in status.get(part) or []:
-            state, inside = next(iter((one.get("state") or {"waiting": {}}).items()))
-            last = (one.get("lastState") or {}).get("terminated") or {}
-            found[one["name"]] = ContainerSeen(
-                namespace=meta["namespace"],
-                pod=meta["name"],
-                uid=meta["uid"],
-                node=pod["spec"].get("nodeName", ""),
-                container=one["name"],
-                init=part == "initContainerStatuses",
-                state=state,
-                reason=(inside or {}).get("reason", ""),
-                exit_code=(inside or {}).get("exitCode"),
-                signal=(inside or {}).get("signal"),
-                restarts=one.get("restartCount", 0),
-                container_id=one.get("containerID", ""),
-                ready=bool(one.get("ready")),
-                last_reason=last.get("reason", ""),
-                last_exit_code=last.get("exitCode"),
-            )
-    return found
+    """A Kubernetes quantity of a usage in its base unit (cores, bytes). Raises ValueError."""
+    return float(parse(text))
 
 
 def detect_changes(old: Mapping[str, ContainerSeen], new: Mapping[str, ContainerSeen]) -> list[ContainerSeen]:
@@ -216,7 +153,7 @@ class Recorder:
                         },
                     )
                 return
-            now = containers_of(pod)
+            now = containers_seen(pod)
             changes = detect_changes(self._pods.get(uid, {}), now)
             self._pods[uid] = now
             if self._writer is not None:

@@ -18,10 +18,10 @@ from chaos.cluster.nodes import read_nodes
 from chaos.cluster.providers import open_cluster
 from chaos.engine.clean import remove_runs
 from chaos.engine.deployment import Deployment
+from chaos.engine.external import ExternalDeployment, require_consent
 from chaos.engine.progress import Progress
-from chaos.engine.scenario import NotHere, Scenario
+from chaos.engine.scenario import NotApplicable, Scenario
 from chaos.engine.settings import RUN_FILE, Inconclusive, Settings
-from chaos.engine.target import TargetDeployment, require_consent
 from chaos.engine.trial import Trial, TrialInconclusive
 from chaos.errors import EnvironmentUnfit, Misuse, NoEffect, SharedfateError
 from chaos.faults.injection import undo_overdue
@@ -114,10 +114,10 @@ class Run:
     def deployment(self, mode: str) -> Deployment:
         """The deployment of a mode; the one of another mode is taken down first.
 
-        Raises EnvironmentUnfit when the mode cannot be deployed here, and NotHere from then on: it is tried once.
+        Raises EnvironmentUnfit when the mode cannot be deployed here, and NotApplicable from then on: it is tried once.
         """
         if (why := self._undeployable.get(mode)) is not None:
-            raise NotHere(f"mode {mode} could not be deployed, and is not tried again: {why}")
+            raise NotApplicable(f"mode {mode} could not be deployed, and is not tried again: {why}")
         if self._deployment is None or self._deployment.mesh.mode.name != mode:
             self._end_deployment()
             self._deployment = self._planned(mode)  # before its first object: whatever a start leaves is taken down
@@ -143,7 +143,7 @@ class Run:
     def _planned(self, mode: str) -> Deployment:
         settings = self.settings
         if settings.target is not None:
-            return TargetDeployment(
+            return ExternalDeployment(
                 self.cluster, settings.target, run=self.id, settings=settings, progress=self.progress
             )
         return Deployment(self.cluster, mode, run=self.id, settings=settings, progress=self.progress, mesh=self.mesh)
@@ -158,11 +158,11 @@ class Run:
         self._end_deployment()
 
     def trial(self, mode: str, scenario: str) -> Trial:
-        """A new trial in the mode's deployment, once every flow is sound."""
+        """A new trial in the mode's deployment, once every flow is healthy."""
         directory = self.settings.out / "trials" / mode / scenario
         directory.mkdir(parents=True, exist_ok=True)  # it has begun, even if no load gets sound
         deployment = self.deployment(mode)
-        helped = deployment.heal()
+        helped = deployment.restore_load()
         trial = Trial(deployment, scenario, directory, seed=self.seed.child(mode, scenario), progress=self.progress)
         for sentence in helped:
             trial.note(EventKind.NOTE, {"healed": sentence})
@@ -172,11 +172,11 @@ class Run:
         """The whole trial of a scenario in a mode, once more with fresh pods when it cannot tell and the settings
         allow.
 
-        Raises TrialFailed or TrialInconclusive unless it passed, and NotHere where it does not apply to a target's
-        mesh.
+        Raises TrialFailed or TrialInconclusive unless it passed, and NotApplicable where it does not apply to a
+        target's mesh.
         """
-        if self.settings.target is not None and (why := scenario.applies(self.deployment(mode).mesh.mode)):
-            raise NotHere(why)
+        if self.settings.target is not None and (why := scenario.skip_reason(self.deployment(mode).mesh.mode)):
+            raise NotApplicable(why)
         if self.settings.inconclusive is Inconclusive.RETRY:
             try:
                 return self._once(mode, scenario)
@@ -192,7 +192,7 @@ class Run:
             with closing(self.trial(mode, scenario.name)) as trial:
                 try:
                     scenario.run(trial)
-                    spoiled = scenario.spoils
+                    spoiled = scenario.redeploys_after
                 except NoEffect as error:
                     trial.without_effect(error)
                 return trial.conclude()

@@ -1,46 +1,41 @@
-"""One trial: one mode, one scenario, one seed. Baseline, fault, looks, recovery, judgement, in nested scopes.
+"""One trial: one mode, one scenario, one seed. The log of what happens, the expectation, the looks, and the result.
 
-Windows are cut by evidence that the faults bring back, never by the clock; the history is saved before it is judged.
+How a fault is laid out in time is in `chaos.engine.designs`, whom it hits in `chaos.engine.targets`. The history is
+saved before it is judged.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from chaos.chance import Seed
-from chaos.engine.deployment import REQUEST_TIMEOUT, SOUND_SECONDS, Deployment
+from chaos.engine.deployment import REQUEST_TIMEOUT, Deployment, detect_contradictions
+from chaos.engine.outcome import combined, judgement_of, measures_of
 from chaos.engine.progress import Progress
 from chaos.engine.restarts import compare_restarts, container_snapshot
-from chaos.engine.shown import combined, judgement_of, measures_of
+from chaos.engine.targets import Excused, excused_by
+from chaos.engine.targets import described as describe
 from chaos.engine.topology import Tenant
+from chaos.engine.witness import SecondWitness
 from chaos.errors import ExperimentFailure, NoEffect, NotReady
 from chaos.faults.injection import injected
 from chaos.faults.model import Fault, Receipt, Target
-from chaos.faults.selection import container_target, workload_target
-from chaos.faults.workload import KINDS
 from chaos.history.model import Event, EventKind, Outcome, Samples
 from chaos.history.result import TrialResult
 from chaos.history.store import HistoryWriter
-from chaos.load.collector import Collector
+from chaos.load.collector import Collector, LostSamples
 from chaos.model.fate import flow_shares, may_move
 from chaos.model.faulting import FaultPhase, FaultShape
-from chaos.model.flow import Flow, Window, WindowKind
+from chaos.model.flow import Flow, WindowKind
 from chaos.model.placement import Placement, Proxy
 from chaos.verdict import Expectation, Finding, Harm, HistoryView, Judgement, Thresholds, Verdict, judge, view_from
 from chaos.verdict.check import Check, undecided
 
-SWITCH_SECONDS: Final = (
-    2.5  # of each window of a switchback that is judged: three pairs at 200/s exclude the margin of errors
-)
-RECOVERY_SECONDS: Final = 3.0  # watched after a held fault is undone
 _ANSWER_POLL: Final = 50_000_000  # ns
 
 
@@ -50,6 +45,19 @@ class TrialFailed(AssertionError):
 
 class TrialInconclusive(AssertionError):
     """The judge could not say."""
+
+
+@dataclass(slots=True)
+class Injection:
+    """A fault in force, by its receipts; when it was seen to be undone (ns), 0 before."""
+
+    receipts: tuple[Receipt, ...] = ()
+    restored_at: int = 0
+
+    @property
+    def begin(self) -> int:
+        """When the first effect was seen, ns."""
+        return min(receipt.injected_at for receipt in self.receipts)
 
 
 class Trial:
@@ -75,23 +83,30 @@ class Trial:
         self.thresholds = thresholds or Thresholds()
         self.placement: Placement = deployment.placement()
         self.expectation: Expectation | None = None
+        self.doubts: list[str] = []  # why the trial cannot be judged, whatever its flows say
         self.checks: list[Check] = []  # of a trial that shows claims instead of breaking something
         self.judgement: Judgement | None = None
-        self.target = ""
+        self.targets: dict[str, None] = {}  # what was broken, as the result names it
         self.began = time.time_ns()
-        # Steady load of this trial: what earlier ones did to the load is no noise of the machine.
-        self.since = max(deployment.since, deployment.quiet_since)
+        self.since = deployment.steady.undisturbed  # what earlier trials did to the load is no noise of the machine
         self.unexpected_restarts: list[str] = []
         self.pairs_done = 0  # on/off pairs of a gradual fault
-        self.may_restart: set[str] = set()  # UIDs of pods whose restart the model expects
-        self.mended_at = 0  # ns: when the last fault was seen to be undone
+        self.excused: set[Excused] = set()  # what the model expects to restart
+        self.nobody_at_risk = ""  # why no claim about sharing can pass
+        self._restored = 0  # ns: when the last fault was seen to be undone
         directory.mkdir(parents=True, exist_ok=True)
         self._writer = HistoryWriter(directory, {"mode": self.mesh.mode.name, "scenario": scenario, "seed": seed.value})
         self._before = container_snapshot(self.cluster, deployment.namespaces)
         self._recording = ExitStack()
         if deployment.recorder is not None:
             self._recording.enter_context(deployment.recorder.into(self._writer))
-        self._collector = Collector(self.cluster, deployment.loaders(), self._writer, every=deployment.settings.every)
+        self._collector = Collector(
+            self.cluster,
+            deployment.loaders(),
+            self._writer,
+            every=deployment.settings.every,
+            own_servers=deployment.own_servers,
+        )
         self.note(EventKind.TRIAL, {"mode": self.mesh.mode.name, "scenario": scenario, "seed": seed.value})
         self.note(
             EventKind.PLACEMENT,
@@ -113,33 +128,28 @@ class Trial:
     # ---- what the model says
 
     def expect_fate_of(
-        self, *proxies: Proxy, fault_shape: FaultShape, harm: Harm = Harm.EITHER, exempt: Sequence[Flow] = ()
+        self, *proxies: Proxy, shape: FaultShape, harm: Harm = Harm.EITHER, exempt: Sequence[Flow] = ()
     ) -> Expectation:
         """Expect harm to just the flows whose pairs lie behind the proxies, by the share of them that does. Flows whose
-        clients may move to other paths are exempt."""
+        clients may move to other paths are exempt.
+
+        Args:
+            shape: of the fault that will break them.
+        """
         shares = flow_shares(self.placement, proxies)
-        spared = frozenset(exempt) | {Flow(*call) for call in may_move(self.placement, proxies)}
+        exempt_flows = frozenset(exempt) | {Flow(*call) for call in may_move(self.placement, proxies)}
         self.expectation = Expectation(
-            {Flow(*call): share for call, share in shares.items()}, exempt=spared, harm=harm, fault_shape=fault_shape
+            {Flow(*call): share for call, share in shares.items()},
+            exempt=exempt_flows,
+            harm=harm,
+            fault_shape=shape,
+            recovery=True,
         )
-        self._writer.note(since=self.since, expectation=self.expectation.as_dict(), thresholds=asdict(self.thresholds))
+        if proxies and self.mesh.mode.hops and not any(shares.values()):
+            self.nobody_at_risk = f"no flow passes {', '.join(map(str, proxies))}"
+        stated = {"expectation": self.expectation.as_dict(), "thresholds": self.thresholds.as_dict()}
+        self._writer.note(since=self.since, **stated)
         return self.expectation
-
-    def flows_behind(self, *proxies: Proxy) -> frozenset[Flow]:
-        """The flows of which any traffic passes one of the proxies."""
-        return frozenset(Flow(*call) for call, share in flow_shares(self.placement, proxies).items() if share > 0)
-
-    def client_container(self, tenant: Tenant) -> Target:
-        """The loader of a tenant, as a fault's target."""
-        pod = self.deployment.client_pod(tenant)
-        self.target = f"{tenant.client} overloads {tenant.server}"
-        return container_target(pod, "client")
-
-    def container(self, proxy: Proxy) -> Target:
-        """The live container of a proxy, as a fault's target."""
-        target = container_target(self.cluster.get("Pod", proxy.pod, proxy.namespace), proxy.container)
-        self.target = str(target)
-        return target
 
     def show(self, check: Check) -> None:
         """A claim was looked at. A trial that shows claims needs no expectation: its verdict is the worst of theirs."""
@@ -163,25 +173,6 @@ class Trial:
         self.expectation = None
         self.show(undecided("effect", str(error)))
 
-    def workload(self, kind: str, key: str) -> Target:
-        """A workload, by namespace/name, as a fault's target."""
-        namespace, _, name = key.partition("/")
-        target: Target = workload_target(self.cluster.get(kind, name, namespace))
-        self.target = f"{kind} {target}"
-        return target
-
-    def workload_named(self, key: str) -> Target:
-        """The workload of a tenant, by namespace/name, whichever kind it is of."""
-        namespace, _, name = key.partition("/")
-        return self.workload(next((kind for kind in KINDS if self.cluster.find(kind, name, namespace)), KINDS[0]), key)
-
-    def workload_of(self, proxy: Proxy) -> Target:
-        """The workload that a proxy's pod belongs to, as a fault's target."""
-        meta = self.cluster.get("Pod", proxy.pod, proxy.namespace)["metadata"]
-        while owner := next((one for one in meta.get("ownerReferences") or [] if one.get("controller")), None):
-            kind, meta = owner["kind"], self.cluster.get(owner["kind"], owner["name"], proxy.namespace)["metadata"]
-        return self.workload(kind, f"{proxy.namespace}/{meta['name']}")
-
     # ---- the course of a trial
 
     def baseline(self) -> None:
@@ -189,7 +180,7 @@ class Trial:
         been sound.
         """
         self.progress.step(f"{self.name}: baseline")
-        begin, need = self._baseline_begin(), self.thresholds
+        begin, need = self._measure_steady_load(), self.thresholds
 
         def enough() -> bool:
             self._show()
@@ -207,162 +198,126 @@ class Trial:
             raise ExperimentFailure(f"{self.name}: {error}: is the load running?") from error
         self.window(WindowKind.BASELINE, begin, time.time_ns(), "enough requests of each flow")
 
-    def _baseline_begin(self) -> int:
-        """Since when flows have been sound. Quiet time before this trial counts, unless a request failed in it."""
-        sound = max(self.deployment.sound_since, self.deployment.since)
+    def _measure_steady_load(self) -> int:
+        """Since when the load has been steady, for the header; returns from where the baseline is read."""
         self._collector.poll_now()
         samples, _ = self._writer.snapshot()
         failed = samples["due"][samples["outcome"] != Outcome.OK]
-        self.since = steady_since(failed[failed < sound], self.since)
+        self.since, begin = self.deployment.steady.measure(failed, seconds=self.thresholds.baseline_seconds)
         self._writer.note(since=self.since)
-        quiet = max(self.since, sound - int(self.thresholds.baseline_seconds * 1e9))
-        return sound if quiet >= sound or ((failed >= quiet) & (failed < sound)).any() else quiet
+        return begin
 
     @contextmanager
-    def fault(self, fault: Fault, *targets: Target, seconds: float = 60.0) -> Iterator[tuple[Receipt, ...]]:
-        """Inject, and undo on leaving; every phase and its evidence goes into the history."""
-        self.progress.step(f"{self.name}: {fault.name} {', '.join(map(str, targets))}")
-        for target in targets:
-            self.may_restart.update(self._pods_of(target))
+    def fault(self, fault: Fault, *targets: Target, seconds: float = 60.0, described: str = "") -> Iterator[Injection]:
+        """Inject, and undo on leaving; every phase, its evidence and what the second witness saw go into the history.
 
-        def tell(phase: FaultPhase, receipt: Receipt) -> None:
+        Args:
+            seconds: deadline, after which whoever sees the receipt undoes it.
+            described: how the result names the target.
+        """
+        self.progress.step(f"{self.name}: {fault.name} {', '.join(map(str, targets))}")
+        self.targets.update(dict.fromkeys([described] if described else map(describe, targets)))
+        for target in targets:
+            self.excused |= excused_by(self.cluster, fault, target)
+        injection = Injection()
+
+        def on_phase(phase: FaultPhase, receipt: Receipt) -> None:
             seen_at = {FaultPhase.INJECTED: receipt.injected_at, FaultPhase.RECOVERED: receipt.recovered_at}
             at = seen_at.get(phase, 0) or time.time_ns()
             facts = {"phase": phase.word, "at": at, "fault": receipt.fault, "target": str(receipt.target)}
             self.note(EventKind.FAULT, {**facts, "evidence": dict(receipt.evidence)}, at=at)
             if phase is FaultPhase.RECOVERED:
-                self.mended_at = max(self.mended_at, at)
-                self.deployment.disturbed()
+                injection.restored_at = max(injection.restored_at, at)
+                self._restored = max(self._restored, at)
+                self.deployment.mark_disturbed()
 
-        with injected(self.cluster, fault, *targets, run=self.deployment.run, seconds=seconds, tell=tell) as receipts:
-            yield receipts
+        witnesses = [SecondWitness(self.cluster, fault, target) for target in targets]
+        for witness in witnesses:
+            witness.before()
+        with injected(
+            self.cluster, fault, *targets, run=self.deployment.run, seconds=seconds, tell=on_phase
+        ) as receipts:
+            injection.receipts = receipts
+            if fault.shape is FaultShape.PULSE:
+                _ask_during(witnesses, receipts)
+            yield injection
+            if fault.shape is not FaultShape.PULSE:
+                _ask_during(witnesses, receipts)
+        for witness in witnesses:
+            self._hear(witness)
 
-    def _pods_of(self, target: Target) -> set[str]:
-        """UIDs of the pods that a fault on the target may restart, and of what goes with them: a pod's own waypoint."""
-        if target.kind != "workload":
-            return {target.uid}
-        selector = self.cluster.get(target.workload_kind, target.name, target.namespace)["spec"]["selector"][
-            "matchLabels"
-        ]
-        labels = ",".join(f"{name}={value}" for name, value in selector.items())
-        pods = {pod["metadata"]["uid"] for pod in self.cluster.list("Pod", target.namespace, labels=labels)}
-        return pods | {
-            pod["metadata"]["uid"]
-            for pod in self.cluster.list("Pod", target.namespace)
-            if any(owner["uid"] in pods for owner in pod["metadata"].get("ownerReferences") or [])
-        }
+    def _hear(self, witness: SecondWitness) -> None:
+        """Write down whether the fault was seen to act by another word than its own."""
+        witness.after(self.events())
+        doubt = witness.doubt()
+        self.note(
+            EventKind.FAULT,
+            {
+                "phase": "witness",
+                "fault": witness.fault.name,
+                "target": str(witness.target),
+                "witness": str(witness.fault.witness),
+                "seen": not doubt,
+                "doubt": doubt,
+                "evidence": witness.seen,
+            },
+            at=witness.began,
+        )
+        if doubt:
+            self.doubts.append(f"the fault was not seen to act: {doubt}")
 
-    def switchback(
-        self,
-        fault: Fault,
-        *targets: Target,
-        aggressor: Tenant | None = None,
-        before_look: Callable[[Sequence[Window]], None] = lambda _: None,
-    ) -> Judgement:
-        """Baseline, then on/off pairs of a fault that bites by degrees, until the judge needs no more of them.
+    def recovery_origin(self) -> int:
+        """When the last fault was seen to be undone, ns: from then on flows must come back. 0: none was."""
+        return self._restored
 
-        The ramp before the effect belongs to neither window, nor does the time that flows take to be sound again.
-
-        Args:
-            aggressor: the tenant that is the fault itself: its own flow pauses meanwhile.
-            before_look: told of the windows in which the fault was held, before the judge looks: time to state an
-                expectation that rests on what was seen of the fault.
-        """
-        held: list[Window] = []
-        self.baseline()
-        hold = self.thresholds.settle + SWITCH_SECONDS
-        judgement: Judgement | None = None
-        for pairs in self.thresholds.pairs:
-            while self.pairs_done < pairs:
-                if aggressor is not None:
-                    self.deployment.pause(aggressor)
-                with self.fault(fault, *targets) as receipts:
-                    begin = time.time_ns()
-                    self.hold(hold)
-                    end = time.time_ns()
-                held.append(Window(WindowKind.FAULT, begin, end))
-                self.window(
-                    WindowKind.FAULT,
-                    begin,
-                    end,
-                    f"held: {'; '.join(str(r.evidence.get('why', fault.name)) for r in receipts)}",
-                )
-                if aggressor is not None:
-                    self.deployment.resume(aggressor)
-                self.heal_what_fails()
-                quiet = self.deployment.sound_since
-                self._observe_until(quiet + int(hold * 1e9))
-                self.window(WindowKind.RECOVERY, quiet, time.time_ns(), "undone, and flows sound")
-                self.pairs_done += 1
-            before_look(held)
-            judgement = self.look()
-            if judgement.done:
-                break
-        assert judgement is not None
-        return judgement
-
-    def break_and_watch(self, fault: Fault, *targets: Target, seconds: float = 60.0) -> Judgement:
-        """Baseline, fault, looks and recovery of a fault that is over by itself (pulse) or acts until it is undone
-        (held).
-        """
-        self.baseline()
-        if fault.shape is FaultShape.PULSE:
-            with self.fault(fault, *targets, seconds=seconds) as receipts:
-                begin = min(receipt.injected_at for receipt in receipts)
-            # The fault is left only when its recovery was seen, and that says since when the successor has served.
-            end = self.mended_at
-            self.window(WindowKind.FAULT, begin, end, "first effect until recovery was seen")
-            self.window(WindowKind.RECOVERY, end, None, "recovery seen")
-            return self.look_until_done(begin, end=end)
-        with self.fault(fault, *targets, seconds=seconds) as receipts:
-            begin = min(receipt.injected_at for receipt in receipts)
-            self.window(WindowKind.FAULT, begin, None, "first effect")
-            judgement = self.look_until_done(begin)
-            end = time.time_ns()
-        self.window(WindowKind.FAULT, begin, end, "first effect until it was undone")
-        self.window(WindowKind.RECOVERY, time.time_ns(), None, "undone, and seen so")
-        self.hold(RECOVERY_SECONDS)
-        return judgement
-
-    def heal(self, *tenants: Tenant) -> None:
+    def restore_load(self, *tenants: Tenant) -> None:
         """Start the paused flows of these tenants again, slowly, and write down how long their paths took to bear
-        them.
+        them; without a tenant, help the flows that do not come back by themselves.
         """
-        for sentence in self.deployment.heal(tenants):
+        for sentence in self.deployment.restore_load(tenants or None):
             self.note(EventKind.NOTE, {"healed": sentence})
 
-    def heal_what_fails(self) -> None:
-        """Help the flows that do not come back by themselves."""
-        for sentence in self.deployment.heal():
-            self.note(EventKind.NOTE, {"healed": sentence})
-
-    def look_until_done(self, begin: int, *, end: int | None = None) -> Judgement:
+    def look_until_done(self, begin: int, *, least: float = 0.0) -> Judgement:
         """Judge at each look of the schedule until nothing more can change; looks wait for samples, not for the
         clock.
+
+        Args:
+            least: seconds after `begin` until which the flows are watched, whatever the judge says before.
         """
         expectation = self._expected()
+        end = begin + int(least * 1e9)
         judgement: Judgement | None = None
         for index, after in enumerate(self.thresholds.looks):
             instant = begin + int(after * 1e9)
-            self._observe_until(instant)
-            judgement = judge(self.view(until=instant), expectation, self.thresholds, look=index)
-            self.note(EventKind.LOOK, _look(index, judgement))
-            if judgement.done and (end is None or instant >= end):
+            if judgement is not None and judgement.done and instant >= end:
                 break
+            self.observe_until(instant)
+            judgement = judge(self.view(until=instant), expectation, self._quick, look=index)
+            self.note(EventKind.LOOK, _look(index, judgement))
+        self.observe_until(end)
         assert judgement is not None
         return judgement
 
     def hold(self, seconds: float) -> None:
         """Let the load go on for that long: the length of an observation, not a wait for something."""
-        self._observe_until(time.time_ns() + int(seconds * 1e9))
+        self.observe_until(time.time_ns() + int(seconds * 1e9))
 
-    def look(self) -> Judgement:
-        """Judge what has come so far (switchback: after so many on/off pairs)."""
+    def look(self, *, shifts: bool = False) -> Judgement:
+        """Judge what has come so far (switchback: after so many on/off pairs).
+
+        Args:
+            shifts: with the intervals of latency quantiles, which cost five times as much.
+        """
         until = time.time_ns()
         self._collector.poll_now()
-        judgement = judge(self.view(until=until), self._expected(), self.thresholds)
+        judgement = judge(self.view(until=until), self._expected(), self.thresholds if shifts else self._quick)
         self.note(EventKind.LOOK, _look(judgement.look, judgement))
         return judgement
+
+    @property
+    def _quick(self) -> Thresholds:
+        """For looks at a live trial, which share the machine with the load."""
+        return replace(self.thresholds, bootstrap=0)
 
     def view(self, until: int | None = None) -> HistoryView:
         """What the judge sees at that instant."""
@@ -385,10 +340,14 @@ class Trial:
         """Compare restarts, save the history, judge it once more as a whole, and write the result."""
         after = container_snapshot(self.cluster, self.deployment.namespaces)
         if self.checks:
-            self.deployment.disturbed()  # whatever was done to show its claims
-        self.unexpected_restarts = compare_restarts(self._before, after, expected=self.may_restart)
+            self.deployment.mark_disturbed()  # whatever was done to show its claims
+        self.unexpected_restarts = compare_restarts(self._before, after, excused=self.excused)
         self._await_answers(time.time_ns())
-        self._collector.finish(stop_flows=False)
+        try:
+            self._collector.finish(stop_flows=False)
+        except LostSamples as error:
+            self.doubts.append(f"the loader cannot be trusted: {error}")
+        self._compare_counts()
         judgement: Judgement | None = None
         shares: Mapping[Flow, float] = {}
         if self.expectation is not None or not self.checks:
@@ -417,6 +376,12 @@ class Trial:
             judgement=whole,
         )
 
+    def _compare_counts(self) -> None:
+        """Hold the loaders' counts against the servers' own, and write both down."""
+        counts = self.deployment.read_counts()
+        self.note(EventKind.LOADER, {"phase": "served", "counts": counts})
+        self.doubts += [f"the loader cannot be trusted: {sentence}" for sentence in detect_contradictions(counts)]
+
     def _write_result(
         self,
         verdict: Verdict,
@@ -428,6 +393,12 @@ class Trial:
         judgement: Mapping[str, Any],
     ) -> TrialResult:
         """The trial's result, beside its history. A restart that nobody expected fails it, whatever was judged."""
+        if verdict is Verdict.PASS and self.nobody_at_risk and not self.checks:
+            self.doubts.append(
+                f"nobody was put at risk, so that nothing was shown about sharing: {self.nobody_at_risk}"
+            )
+        if self.doubts:
+            verdict, reason = Verdict.INCONCLUSIVE, "; ".join(dict.fromkeys(self.doubts))
         if self.unexpected_restarts:
             verdict, reason = (
                 Verdict.FAIL,
@@ -436,7 +407,7 @@ class Trial:
         result = TrialResult(
             mode=self.mesh.mode.name,
             scenario=self.scenario,
-            target=self.target,
+            target=", ".join(self.targets),
             seed=self.seed.value,
             seconds=(time.time_ns() - self.began) / 1e9,
             predicted=predicted,
@@ -481,7 +452,8 @@ class Trial:
             raise ExperimentFailure(f"{self.name}: the scenario stated no expectation, so nothing was tested")
         return self.expectation
 
-    def _observe_until(self, instant: int) -> None:
+    def observe_until(self, instant: int) -> None:
+        """Let the load go on until that instant, ns, and fetch its samples."""
         while (left := instant - time.time_ns()) > 0:
             self.deployment.clock.wait(min(left / 1e9, 0.5))
             self._show()
@@ -491,7 +463,7 @@ class Trial:
         """Until every request that fell due before the instant has ended; each does within its time-out."""
         latest = instant + int(2 * REQUEST_TIMEOUT * 1e9)  # its connection may have been waited for as well
         while time.time_ns() < latest:
-            self._observe_until(time.time_ns() + _ANSWER_POLL)
+            self.observe_until(time.time_ns() + _ANSWER_POLL)
             if not any((due <= instant).any() for due in self._collector.pending().values()):
                 return
 
@@ -503,16 +475,9 @@ class Trial:
             self.progress.live(rate=total, errors=errors, text=self.name)
 
 
-def steady_since(failed: NDArray[np.int64], quiet: int) -> int:
-    """When the load is steady: from the quiet instant on, once no request failed for half a second. What an earlier
-    trial broke may fail for a while after it was mended, as clients learn of it, and is no noise of the machine.
-
-    Args:
-        failed: when the requests that failed were due, ns.
-    """
-    edges = np.concatenate(([quiet], np.sort(failed[failed >= quiet])))
-    apart = np.flatnonzero(np.diff(edges) >= SOUND_SECONDS * 1e9)
-    return int(edges[apart[0] if len(apart) else -1])
+def _ask_during(witnesses: Sequence[SecondWitness], receipts: Sequence[Receipt]) -> None:
+    for witness, receipt in zip(witnesses, receipts, strict=True):
+        witness.during(receipt)
 
 
 def _look(index: int, judgement: Judgement) -> dict[str, Any]:

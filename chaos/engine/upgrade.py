@@ -6,12 +6,12 @@ import time
 from typing import Final
 
 from chaos.engine.restarts import Snapshot, container_snapshot
+from chaos.engine.targets import WHOLE_POD, placebo, proxy_on_path, workload_of
 from chaos.engine.trial import Trial
 from chaos.faults.model import Fault
 from chaos.history.model import Flag, Outcome, Samples
-from chaos.model.fate import path
 from chaos.model.flow import WindowKind
-from chaos.model.placement import Placement, Proxy
+from chaos.model.placement import Placement
 from chaos.verdict.check import decided, measured
 
 STREAMS: Final = 4  # long-lived connections of each tenant
@@ -25,13 +25,14 @@ def watch(trial: Trial, fault: Fault) -> None:
     both directions are looked at.
     """
     deployment = trial.deployment
-    target = trial.workload_of(_proxy_before(trial))
+    last = proxy_on_path(trial.placement, server=deployment.tenants[0].server, side="server")
+    target = workload_of(trial.cluster, last or placebo(trial.placement))
     with deployment.streams(STREAMS) as streams:
         trial.baseline()
         before = container_snapshot(trial.cluster, deployment.namespaces)
-        with trial.fault(fault, target, seconds=240.0) as receipts:
-            begin = min(receipt.injected_at for receipt in receipts)
-        end = trial.mended_at
+        with trial.fault(fault, target, seconds=240.0) as injection:
+            begin = injection.begin
+        end = injection.restored_at
         trial.window(WindowKind.FAULT, begin, end, "first effect until it was rolled out")
         trial.hold(_QUIET_SECONDS)
         after, until = container_snapshot(trial.cluster, deployment.namespaces), time.time_ns()
@@ -41,7 +42,7 @@ def watch(trial: Trial, fault: Fault) -> None:
     )
 
     restarted = application_restarts(trial.placement, before, after)
-    here = {key for key in applications(trial.placement, before) if key[0] in trial.may_restart}
+    here = {key for key in applications(trial.placement, before) if (key[0], WHOLE_POD) in trial.excused}
     names = ", ".join(sorted({f"{before[key].namespace}/{before[key].container}" for key in restarted})) or "none"
     trial.show(
         decided(
@@ -90,15 +91,6 @@ def application_restarts(placement: Placement, before: Snapshot, after: Snapshot
         for key in applications(placement, before)
         if key not in after or after[key].container_id != before[key].container_id
     }
-
-
-def _proxy_before(trial: Trial) -> Proxy:
-    """The last proxy before one of the first tenant's servers; the placebo where there is none."""
-    placement, tenant = trial.placement, trial.deployment.tenants[0]
-    for pair in placement.pairs():
-        if pair.server.workload_key == tenant.server and placement.mode.hops:
-            return path(placement, pair)[-1][0]
-    return sorted(placement.proxies)[0]
 
 
 def _during(samples: Samples, begin: int, until: int) -> Samples:

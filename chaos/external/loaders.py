@@ -2,7 +2,7 @@
 
 Its traffic passes what the client's passes, and it measures, so the flows that are judged are the loader's: in the
 placement it stands as a client of its own. Everything else of the tenants is left as it is. Pure;
-`chaos.external.beside` applies it.
+`chaos.external.mesh` applies it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Final
 from chaos.errors import ExperimentFailure, Misuse
 from chaos.external.description import LoaderRule
 from chaos.external.file import Call, Target
-from chaos.kube.placement import is_live, workload
+from chaos.kube.objects import is_live, workload_name
 from chaos.names import IMAGE, LABEL_ROLE, LABEL_RUN, LABEL_TENANT, PORT_CONTROL
 
 Object = Mapping[str, Any]
@@ -50,7 +50,7 @@ def plan_loaders(target: Target, rule: LoaderRule, pods: Iterable[Object], *, ru
     planned: dict[str, dict[str, Any]] = {}
     for client in dict.fromkeys(call.client for call in target.calls if call.reach):
         namespace = client.partition("/")[0]
-        beside = next((pod for pod in live if f"{pod['metadata']['namespace']}/{workload(pod)}" == client), None)
+        beside = next((pod for pod in live if f"{pod['metadata']['namespace']}/{workload_name(pod)}" == client), None)
         if beside is None:
             raise ExperimentFailure(f"no live pod of {client}: there is nothing to stand beside")
         name = f"{namespace}/{loader_name(client)}"

@@ -12,7 +12,7 @@ from chaos.external.description import MeshDescription, ProxyRule, descriptions
 from chaos.external.detection import detect_mesh
 from chaos.external.file import Target
 from chaos.kube.client import Cluster
-from chaos.kube.placement import is_live, workload
+from chaos.kube.objects import container_status, is_live, workload_name
 from chaos.kube.quantity import byte_count, millicores
 from chaos.model.modes import Scope
 from chaos.model.placement import Place, Placement, Pod, Proxy, Role
@@ -52,7 +52,7 @@ def plan_target_placement(
     found = []
     for pod in live:
         meta = pod["metadata"]
-        key = f"{meta['namespace']}/{workload(pod)}"
+        key = f"{meta['namespace']}/{workload_name(pod)}"
         if meta["uid"] not in apart and key in ends:
             found.append(
                 Pod(
@@ -62,7 +62,7 @@ def plan_target_placement(
                     node=pod["spec"]["nodeName"],
                     tenant=target.tenant_of(meta["namespace"]),
                     role=Role.CLIENT if key in clients else Role.SERVER,
-                    workload=workload(pod),
+                    workload=workload_name(pod),
                     service_account=pod["spec"].get("serviceAccountName", "default"),
                     ip=pod.get("status", {}).get("podIP", ""),
                 )
@@ -142,9 +142,8 @@ def _container(pod: Object, name: str) -> Object | None:
 
 
 def _instance(rule: ProxyRule, pod: Object) -> Proxy:
-    meta, status = pod["metadata"], pod.get("status") or {}
+    meta = pod["metadata"]
     container = _container(pod, rule.container) or {}
-    states = [*(status.get("containerStatuses") or []), *(status.get("initContainerStatuses") or [])]
     limits = (container.get("resources") or {}).get("limits") or {}
     return Proxy(
         namespace=meta["namespace"],
@@ -158,5 +157,5 @@ def _instance(rule: ProxyRule, pod: Object) -> Proxy:
         service_account=pod["spec"].get("serviceAccountName", "default"),
         cpu_millicores=millicores(limits.get("cpu", "0")),
         memory_bytes=byte_count(limits.get("memory", "0")),
-        container_id=next((one.get("containerID", "") for one in states if one["name"] == rule.container), ""),
+        container_id=container_status(pod, rule.container).get("containerID", ""),
     )

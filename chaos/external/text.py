@@ -8,7 +8,7 @@ from chaos.model.fate import flow_shares, may_move
 from chaos.model.placement import Placement
 
 
-def told(mesh: MeshDescription, placement: Placement) -> str:
+def describe_mesh(mesh: MeshDescription, placement: Placement) -> str:
     """The placement's picture, and for each proxy the flows behind it with their share."""
     lines = [f"{mesh.name}: {mesh.stands_for} ({mesh.status})", describe(placement), "when it dies"]
     for instance in placement.proxies:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from chaos.errors import EnvironmentUnfit, Misuse, RecoveryFailed
 from chaos.faults import workload
-from chaos.faults.model import Evidence, Facts, Receipt, Target
+from chaos.faults.model import Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need, offers
 from chaos.kube.client import Cluster
 from chaos.model.faulting import FaultShape
@@ -29,6 +29,7 @@ class ApiTrouble:
     shape: ClassVar[FaultShape] = FaultShape.HELD
     targets: ClassVar[frozenset[str]] = frozenset({"workload"})
     touches: ClassVar[frozenset[str]] = frozenset({"api"})
+    witness: ClassVar[Witness] = Witness.NONE
     needs: ClassVar[tuple[Need, ...]] = (Need.API_TROUBLE,)
     share: float = 1.0
     code: int = 0

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from chaos.errors import Misuse
 from chaos.faults import plane
-from chaos.faults.model import Evidence, Facts, Receipt, Target
+from chaos.faults.model import Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
 from chaos.kube.client import Cluster
 from chaos.model.faulting import FaultShape
@@ -30,6 +30,7 @@ class ExpireCertificates:
     shape: ClassVar[FaultShape] = FaultShape.HELD
     targets: ClassVar[frozenset[str]] = frozenset({"workload"})
     touches: ClassVar[frozenset[str]] = frozenset({"certificates"})
+    witness: ClassVar[Witness] = Witness.NONE
     needs: ClassVar[tuple[Need, ...]] = (Need.PLANE, Need.LOADER)
     life: float = 2.0
     seconds: float = 30.0

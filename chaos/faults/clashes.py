@@ -25,10 +25,15 @@ def overlap(one: Target, other: Target) -> bool:
     match large.kind:
         case "pod":
             return (small.namespace, small.name) == (large.namespace, large.name)
-        case "workload":  # a workload's pods carry its name
-            return small.namespace == large.namespace and small.name.startswith(f"{large.name}-")
+        case "workload":
+            return small.namespace == large.namespace and _selects(large.selector, small.labels)
         case _:
             return small.node == large.name
+
+
+def _selects(selector: str, labels: str) -> bool:
+    """Whether a workload's selector picks a pod with these labels; of an unknown selector everything may be its."""
+    return set(filter(None, selector.split(","))) <= set(labels.split(","))
 
 
 def detect_clash(one: tuple[Fault, Target], other: tuple[Fault, Target]) -> str:

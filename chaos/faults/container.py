@@ -6,25 +6,15 @@ from typing import Any
 
 from chaos.errors import TargetVanished
 from chaos.faults.model import Facts, Target
+from chaos.kube import objects
 from chaos.kube.client import Cluster
-
-
-def container_status(pod: dict[str, Any], container: str) -> dict[str, Any]:
-    """The status of a container or init container; empty when there is none yet."""
-    status = pod.get("status", {})
-    for part in ("containerStatuses", "initContainerStatuses"):
-        for found in status.get(part) or []:
-            if found["name"] == container:
-                return dict(found)
-    return {}
 
 
 def serving_endpoint(pod: dict[str, Any], container: str) -> str:
     """`PORT[/path]` of a container's readiness probe, by which it shows that it serves; "" when it has none over
     TCP.
     """
-    specs = [*pod["spec"].get("containers", []), *(pod["spec"].get("initContainers") or [])]
-    spec: dict[str, Any] = next((one for one in specs if one["name"] == container), {})
+    spec = objects.container(pod, container)
     probe = spec.get("readinessProbe") or {}
     how = probe.get("httpGet") or probe.get("tcpSocket") or {}
     if how.get("scheme", "HTTP") != "HTTP" or how.get("host"):
@@ -41,7 +31,7 @@ def running_container(cluster: Cluster, target: Target) -> Facts:
     pod = cluster.find("Pod", target.name, target.namespace)
     if pod is None or pod["metadata"]["uid"] != target.uid:
         raise TargetVanished(f"{target}: no such pod any longer")
-    status = container_status(pod, target.container)
+    status = objects.container_status(pod, target.container)
     if "running" not in status.get("state", {}):
         raise TargetVanished(f"{target}: its container does not run: {status.get('state')}")
     if status["containerID"] != target.container_id:
@@ -59,6 +49,6 @@ def refuse_vanished(cluster: Cluster, target: Target) -> dict[str, Any]:
 
 def replaced_and_ready(cluster: Cluster, target: Target, before: Facts) -> dict[str, Any]:
     """The new container's status once it runs and is ready, else an empty one."""
-    status = container_status(refuse_vanished(cluster, target), target.container)
+    status = objects.container_status(refuse_vanished(cluster, target), target.container)
     new = status.get("containerID") not in (None, before["container_id"])
     return status if new and status.get("ready") and "running" in status.get("state", {}) else {}

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from chaos.errors import Misuse
 from chaos.faults import plane
-from chaos.faults.model import Evidence, Facts, Receipt, Target
+from chaos.faults.model import Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
 from chaos.kube.client import Cluster
 from chaos.model.faulting import FaultShape
@@ -28,6 +28,7 @@ class ControlPlane:
     shape: ClassVar[FaultShape] = FaultShape.HELD
     targets: ClassVar[frozenset[str]] = frozenset({"workload"})
     touches: ClassVar[frozenset[str]] = frozenset({"plane"})
+    witness: ClassVar[Witness] = Witness.NONE
     needs: ClassVar[tuple[Need, ...]] = (Need.PLANE, Need.LOADER)
     answer: Literal["errors", "slow"] = "errors"
     delay: float = 5.0

@@ -9,11 +9,12 @@ from typing import Any, ClassVar
 
 from chaos.errors import NoEffect, NotReady, RecoveryFailed
 from chaos.faults import helper_pod
-from chaos.faults.container import container_status, refuse_vanished, running_container
+from chaos.faults.container import refuse_vanished, running_container
 from chaos.faults.kill import untouched
-from chaos.faults.model import Evidence, Facts, Receipt, Target
+from chaos.faults.model import Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
 from chaos.kube.client import Cluster
+from chaos.kube.objects import container_status
 from chaos.model.faulting import FaultPhase, FaultShape
 
 
@@ -32,6 +33,7 @@ class CrashLoop:
     shape: ClassVar[FaultShape] = FaultShape.HELD
     targets: ClassVar[frozenset[str]] = frozenset({"container"})
     touches: ClassVar[frozenset[str]] = frozenset({"life"})
+    witness: ClassVar[Witness] = Witness.CONTAINER
     needs: ClassVar[tuple[Need, ...]] = (Need.HELPERS,)
     signal: int = int(signals.SIGKILL)
     back_off_seconds: float = 30.0

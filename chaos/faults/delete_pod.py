@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from chaos.errors import NotReady, RecoveryFailed, TargetVanished
-from chaos.faults.model import Evidence, Facts, Receipt, Target
+from chaos.faults.model import Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
 from chaos.kube.client import Cluster
+from chaos.kube.objects import controller, has_condition, is_deleting, is_owned_by
 from chaos.model.faulting import FaultPhase, FaultShape
 
 
@@ -26,6 +27,7 @@ class DeletePod:
     shape: ClassVar[FaultShape] = FaultShape.PULSE
     targets: ClassVar[frozenset[str]] = frozenset({"pod", "container"})
     touches: ClassVar[frozenset[str]] = frozenset({"existence"})
+    witness: ClassVar[Witness] = Witness.PODS
     needs: ClassVar[tuple[Need, ...]] = (Need.PODS,)
     grace: int | None = None
     seconds: float = 90.0
@@ -34,12 +36,12 @@ class DeletePod:
         pod = cluster.find("Pod", target.name, target.namespace)
         if pod is None or pod["metadata"]["uid"] != target.uid:
             raise TargetVanished(f"{target}: no such pod any longer")
-        owners = [o for o in pod["metadata"].get("ownerReferences", []) if o.get("controller")]
-        siblings = _owned(cluster, target.namespace, owners[0]["uid"]) if owners else []
+        owner = controller(pod)
+        siblings = _owned(cluster, target.namespace, owner["uid"]) if owner else []
         return {
-            "owner": owners[0]["uid"] if owners else "",
+            "owner": owner["uid"] if owner else "",
             "siblings": [p["metadata"]["uid"] for p in siblings],
-            "on_node": bool(owners) and owners[0]["kind"] == "DaemonSet",
+            "on_node": owner is not None and owner["kind"] == "DaemonSet",
         }
 
     def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
@@ -87,16 +89,12 @@ class DeletePod:
 
 def _untouched(cluster: Cluster, target: Target) -> bool:
     pod = cluster.find("Pod", target.name, target.namespace)
-    return pod is not None and pod["metadata"]["uid"] == target.uid and "deletionTimestamp" not in pod["metadata"]
+    return pod is not None and pod["metadata"]["uid"] == target.uid and not is_deleting(pod)
 
 
 def _owned(cluster: Cluster, namespace: str, owner: str) -> list[dict[str, Any]]:
-    return [
-        p
-        for p in cluster.list("Pod", namespace)
-        if any(o["uid"] == owner for o in p["metadata"].get("ownerReferences", []))
-    ]
+    return [pod for pod in cluster.list("Pod", namespace) if is_owned_by(pod, {owner})]
 
 
 def _ready(pod: dict[str, Any]) -> bool:
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in pod.get("status", {}).get("conditions", []))
+    return has_condition(pod, "Ready")

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from chaos.errors import ApiError, NoEffect, NotReady, RecoveryFailed, TargetVanished
-from chaos.faults.model import EXISTENCE, Evidence, Facts, Receipt, Target
+from chaos.faults.model import EXISTENCE, Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
 from chaos.kube.client import Cluster, Object, object_path
+from chaos.kube.objects import controller, is_deleting
 from chaos.model.faulting import FaultShape
 from chaos.names import GROUP, LABEL_RUN
 
@@ -29,6 +30,7 @@ class Drain:
     shape: ClassVar[FaultShape] = FaultShape.HELD
     targets: ClassVar[frozenset[str]] = frozenset({"node"})
     touches: ClassVar[frozenset[str]] = frozenset({EXISTENCE})
+    witness: ClassVar[Witness] = Witness.NONE
     needs: ClassVar[tuple[Need, ...]] = (Need.NODES, Need.PODS)
     everyone: bool = False
     seconds: float = 120.0
@@ -79,15 +81,13 @@ class Drain:
             raise RecoveryFailed(f"node {receipt.target.name}: {error}") from error
 
     def _meant(self, pod: Object) -> bool:
-        owned = {owner["kind"] for owner in pod["metadata"].get("ownerReferences", []) if owner.get("controller")}
+        owner = controller(pod)
         ours = LABEL_RUN in (pod["metadata"].get("labels") or {})
-        return bool(owned) and "DaemonSet" not in owned and (self.everyone or ours)
+        return owner is not None and owner["kind"] != "DaemonSet" and (self.everyone or ours)
 
 
 def _pods(cluster: Cluster, node: str) -> list[Object]:
-    return [
-        pod for pod in cluster.list("Pod", fields=f"spec.nodeName={node}") if "deletionTimestamp" not in pod["metadata"]
-    ]
+    return [pod for pod in cluster.list("Pod", fields=f"spec.nodeName={node}") if not is_deleting(pod)]
 
 
 def _cordon(cluster: Cluster, receipt: Receipt, cordoned: bool) -> None:
@@ -103,7 +103,7 @@ def _evict(cluster: Cluster, namespace: str, name: str, uid: str) -> bool:
     pod = cluster.find("Pod", name, namespace)
     if pod is None or pod["metadata"]["uid"] != uid:
         return True
-    if "deletionTimestamp" not in pod["metadata"]:
+    if not is_deleting(pod):
         body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": namespace}}
         try:
             cluster.request("POST", object_path("Pod", namespace, name, "eviction"), body)
@@ -116,7 +116,7 @@ def _evict(cluster: Cluster, namespace: str, name: str, uid: str) -> bool:
 def _owner(pod: Object) -> str:
     """`namespace/kind/name` of the workload that brings the pod back; "" when none is known to us."""
     meta = pod["metadata"]
-    owner = next((one for one in meta.get("ownerReferences", []) if one.get("controller")), None)
+    owner = controller({"metadata": meta})
     if owner is None or owner["kind"] not in ("ReplicaSet", "StatefulSet"):
         return ""
     return f"{meta['namespace']}/{owner['kind']}/{owner['name']}"

@@ -6,6 +6,7 @@ at their deadline, so that what they hold is undone even when nobody is left to 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -13,9 +14,10 @@ from typing import Any, Final
 
 import urllib3
 
-from chaos.errors import ApiError, ExperimentFailure, NoEffect, NotReady, RecoveryFailed, TargetVanished
+from chaos.errors import AlreadyExists, ApiError, ExperimentFailure, NoEffect, NotReady, RecoveryFailed, TargetVanished
 from chaos.faults.model import Evidence, Receipt, Target
 from chaos.kube.client import Cluster, object_path
+from chaos.kube.objects import container_statuses, is_deleting
 from chaos.model.faulting import FaultPhase
 from chaos.names import GROUP, IMAGE, LABEL_ROLE, LABEL_RUN, SYSTEM_NAMESPACE
 
@@ -87,7 +89,7 @@ def run(
 
     Raises TargetVanished or NoEffect, as the helper found.
     """
-    try:
+    with contextlib.suppress(AlreadyExists):
         cluster.create(
             plan_pod(
                 receipt,
@@ -101,9 +103,6 @@ def run(
             ),
             unique=True,
         )
-    except ApiError as error:
-        if error.reason != "AlreadyExists":
-            raise
     lines = []
     for line in _lines(cluster, pod_name(receipt, action), seconds + 20):
         lines.append(line)
@@ -162,7 +161,7 @@ def end(cluster: Cluster, receipt: Receipt, action: str, *, seconds: float = 20.
 def sweep(cluster: Cluster, receipt: Receipt) -> None:
     """Dismiss whatever helpers of the receipt are left."""
     for pod in cluster.list("Pod", SYSTEM_NAMESPACE, labels=f"{LABEL_HELPED}={receipt.id}"):
-        if "deletionTimestamp" not in pod["metadata"]:
+        if not is_deleting(pod):
             cluster.delete("Pod", pod["metadata"]["name"], SYSTEM_NAMESPACE)
 
 
@@ -181,7 +180,7 @@ def _lines(cluster: Cluster, name: str, seconds: float) -> Iterator[str]:
 
     def open_log() -> urllib3.BaseHTTPResponse | None:
         pod = cluster.get("Pod", name, SYSTEM_NAMESPACE)
-        statuses = pod.get("status", {}).get("containerStatuses") or [{}]
+        statuses = container_statuses(pod) or [{}]
         waiting = statuses[0].get("state", {}).get("waiting", {})
         if str(waiting.get("reason", "")).startswith(("Err", "Image", "Create", "RunContainer")):
             raise ExperimentFailure(

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from chaos.errors import Misuse, TargetVanished
 from chaos.faults import helper_pod
-from chaos.faults.model import Evidence, Facts, Receipt, Target
+from chaos.faults.model import Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
 from chaos.kube.client import Cluster
 from chaos.model.faulting import FaultPhase, FaultShape
@@ -28,6 +28,7 @@ class Hog:
     shape: ClassVar[FaultShape] = FaultShape.GRADUAL
     targets: ClassVar[frozenset[str]] = frozenset({"container", "pod", "node"})
     touches: ClassVar[frozenset[str]] = frozenset()  # any number may sit beside each other
+    witness: ClassVar[Witness] = Witness.NONE
     needs: ClassVar[tuple[Need, ...]] = (Need.HELPERS,)
     cores: int = 1
     memory_mib: int = 0

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Final
 
-from chaos.errors import ApiError, GuardTripped, NoTargets, SharedfateError, Stopped, TargetVanished, UndoneEarly
+from chaos.errors import GuardTripped, NoTargets, NotFound, SharedfateError, Stopped, TargetVanished, UndoneEarly
 from chaos.faults import helper_pod, receipts
 from chaos.faults.catalogue import fault_from
 from chaos.faults.clashes import refuse_clashes
@@ -62,7 +62,7 @@ def begin(
                 end(cluster, receipt, tell=tell, half_way=True)
         except Exception as undo:  # the cause is what the caller must see; the undo is the watchdog's now
             error.add_note(f"its undo failed too, and is left to the watchdog: {undo}")
-        if isinstance(error, ApiError) and error.code == 404 and "/configmaps/" in str(error):
+        if isinstance(error, NotFound) and "/configmaps/" in str(error):
             raise UndoneEarly(
                 f"{fault.name} on {target}: it took longer to inject than its deadline of {seconds:g} s"
             ) from error

@@ -10,7 +10,7 @@ from typing import ClassVar
 from chaos.errors import NotReady, RecoveryFailed, TargetVanished
 from chaos.faults import helper_pod
 from chaos.faults.container import replaced_and_ready, running_container, serving_endpoint
-from chaos.faults.model import Evidence, Facts, Receipt, Target
+from chaos.faults.model import Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
 from chaos.kube.client import Cluster
 from chaos.model.faulting import FaultPhase, FaultShape
@@ -32,6 +32,7 @@ class Kill:
     shape: ClassVar[FaultShape] = FaultShape.PULSE
     targets: ClassVar[frozenset[str]] = frozenset({"container"})
     touches: ClassVar[frozenset[str]] = frozenset({"life"})
+    witness: ClassVar[Witness] = Witness.CONTAINER
     needs: ClassVar[tuple[Need, ...]] = (Need.HELPERS,)
     signal: int = int(signals.SIGKILL)
     restart_seconds: float = 90.0

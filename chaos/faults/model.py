@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from chaos.errors import Misuse
@@ -26,6 +27,18 @@ from chaos.model.faulting import FaultPhase, FaultShape
 Facts = dict[str, Any]  # JSON
 
 EXISTENCE = "existence"  # in `touches`: the fault takes its target, or all in it, away
+
+
+class Witness(StrEnum):
+    """By what else than its own word a fault is seen to act; a trial asks it (`chaos.engine.witness`)."""
+
+    CONTAINER = "container"  # container ID and start time, from the API server
+    PODS = "pods"  # UIDs of the target's pods
+    SILENCE = "silence"  # the target does not answer where its readiness probe asks
+    PACKETS = "packets"  # the kernel's counters of the fault's rules
+    LIMIT = "limit"  # the limit that the kubelet says, and the CPU that was used
+    LOADER = "loader"  # the loader's own counts of its aggressor
+    NONE = "none"  # there is none: no claim about sharing rests on this fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +57,8 @@ class Target:
     node: str = ""
     workload_kind: str = ""  # Deployment | DaemonSet | StatefulSet
     tenant: str = ""
+    labels: str = ""  # of the pod, as `name=value,name=value`
+    selector: str = ""  # of the workload's pods, in the same spelling
 
     def __str__(self) -> str:
         place = f"{self.namespace}/{self.name}" if self.namespace else self.name
@@ -93,6 +108,7 @@ class Fault(Protocol):
     shape: ClassVar[FaultShape]
     targets: ClassVar[frozenset[str]]  # kinds of target that it takes
     touches: ClassVar[frozenset[str]]  # what of its target it changes (see chaos.faults.clashes)
+    witness: ClassVar[Witness]  # by what else it is seen to act
     needs: ClassVar[tuple[Need, ...]]  # what the cluster must allow
 
     def plan(self, cluster: Cluster, target: Target) -> Facts:

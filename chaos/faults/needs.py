@@ -6,11 +6,11 @@ A need is a set of permissions (asked with SelfSubjectAccessReview), or somethin
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from chaos.errors import ApiError
+from chaos.kube.access import Permission, refused
 from chaos.kube.client import Cluster
 from chaos.names import SYSTEM_NAMESPACE
 
@@ -27,28 +27,6 @@ class Need(StrEnum):
     PLANE = "the mesh's own control plane"
     NODE_POWER = "a cluster that can switch its nodes, their links and kubelets"
     API_TROUBLE = "a cluster whose API server misbehaves on request"
-
-
-@dataclass(frozen=True, slots=True)
-class Permission:
-    """A question for SelfSubjectAccessReview. `namespace` "": in all; `path`: of no resource."""
-
-    verb: str
-    resource: str = ""
-    group: str = ""
-    namespace: str = ""
-    path: str = ""
-
-    def attributes(self) -> dict[str, dict[str, str]]:
-        """For the review's spec."""
-        if self.path:
-            return {"nonResourceAttributes": {"verb": self.verb, "path": self.path}}
-        resource, _, subresource = self.resource.partition("/")
-        asked = {"verb": self.verb, "resource": resource, "group": self.group, "namespace": self.namespace}
-        return {"resourceAttributes": asked | ({"subresource": subresource} if subresource else {})}
-
-    def __str__(self) -> str:
-        return f"{self.verb} {self.path or self.resource}" + (f" in {self.namespace}" if self.namespace else "")
 
 
 def _each(verbs: str, resource: str, group: str = "", namespace: str = "") -> tuple[Permission, ...]:
@@ -76,23 +54,11 @@ PERMISSIONS: Final[Mapping[Need, tuple[Permission, ...]]] = {
 }
 
 
-def allowed(cluster: Cluster, permission: Permission) -> bool:
-    """Whether whoever `cluster` speaks as may do it."""
-    review = cluster.create(
-        {
-            "apiVersion": "authorization.k8s.io/v1",
-            "kind": "SelfSubjectAccessReview",
-            "metadata": {},
-            "spec": permission.attributes(),
-        }
-    )
-    return bool(review["status"]["allowed"])
-
-
 def missing(cluster: Cluster, needs: Iterable[Need]) -> list[str]:
     """What this cluster does not allow of the needs (and of the receipts that every fault stores), one line each."""
     asked = dict.fromkeys([*RECEIPTS, *(one for need in needs for one in PERMISSIONS[need])])
-    lines = [f"not permitted: {one}" for one in asked if not allowed(cluster, one)]
+    refusals = set(refused(cluster, asked))
+    lines = [f"not permitted: {one}" for one in asked if one in refusals]
     needs = set(needs)
     lines += [
         f"not offered here: {need}"

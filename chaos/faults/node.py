@@ -11,10 +11,11 @@ import time
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
-from chaos.errors import ApiError, EnvironmentUnfit, NoEffect, NotReady, RecoveryFailed, TargetVanished
-from chaos.faults.model import EXISTENCE, Evidence, Facts, Receipt, Target
+from chaos.errors import EnvironmentUnfit, NoEffect, NotFound, NotReady, RecoveryFailed, TargetVanished
+from chaos.faults.model import EXISTENCE, Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need, offers
 from chaos.kube.client import Cluster, Object
+from chaos.kube.objects import container_statuses, has_condition, is_deleting
 from chaos.model.faulting import FaultShape
 
 UNHEARD: Final = 60.0  # seconds until the cluster notices that a node is silent: its own grace of 40 s, and some
@@ -34,6 +35,7 @@ class NodeFault:
     shape: ClassVar[FaultShape] = FaultShape.HELD
     targets: ClassVar[frozenset[str]] = frozenset({"node"})
     touches: ClassVar[frozenset[str]] = frozenset({EXISTENCE})
+    witness: ClassVar[Witness] = Witness.NONE
     needs: ClassVar[tuple[Need, ...]] = (Need.NODE_POWER,)
     breaks: ClassVar[str]  # the operation
     mends: ClassVar[str]  # its inverse
@@ -90,10 +92,8 @@ class NodeFault:
 def _operate(cluster: Cluster, node: str, operation: str) -> None:
     try:
         cluster.request("POST", f"/embedded/nodes/{node}/{operation}", timeout=60)
-    except ApiError as error:
-        if error.code == 404:
-            raise TargetVanished(f"node {node}: {error}") from error
-        raise
+    except NotFound as error:
+        raise TargetVanished(f"node {node}: {error}") from error
 
 
 def _shown(cluster: Cluster, node: str) -> dict[str, Any]:
@@ -103,25 +103,16 @@ def _shown(cluster: Cluster, node: str) -> dict[str, Any]:
 
 
 def _ready(node: Object) -> bool:
-    return any(
-        one["type"] == "Ready" and one["status"] == "True" for one in node.get("status", {}).get("conditions", [])
-    )
+    return has_condition(node, "Ready")
 
 
 def _pods(cluster: Cluster, node: str) -> list[Object]:
-    return [
-        pod for pod in cluster.list("Pod", fields=f"spec.nodeName={node}") if "deletionTimestamp" not in pod["metadata"]
-    ]
+    return [pod for pod in cluster.list("Pod", fields=f"spec.nodeName={node}") if not is_deleting(pod)]
 
 
 def _containers(cluster: Cluster, node: str) -> set[str]:
     """IDs of the containers that are said to run there, but for init containers that have ended."""
-    statuses = (
-        one
-        for pod in _pods(cluster, node)
-        for part in ("initContainerStatuses", "containerStatuses")
-        for one in pod.get("status", {}).get(part) or []
-    )
+    statuses = (one for pod in _pods(cluster, node) for one in container_statuses(pod))
     return {one["containerID"] for one in statuses if "running" in one.get("state", {}) and "containerID" in one}
 
 

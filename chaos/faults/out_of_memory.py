@@ -8,11 +8,12 @@ from typing import Any, ClassVar
 
 from chaos.errors import Misuse, NoEffect, NotReady
 from chaos.faults import helper_pod
-from chaos.faults.container import container_status, refuse_vanished, running_container, serving_endpoint
+from chaos.faults.container import refuse_vanished, running_container, serving_endpoint
 from chaos.faults.kill import serving_arguments, successor, untouched
-from chaos.faults.model import Evidence, Facts, Receipt, Target
+from chaos.faults.model import Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
 from chaos.kube.client import Cluster
+from chaos.kube.objects import container_status
 from chaos.model.faulting import FaultPhase, FaultShape
 
 
@@ -32,6 +33,7 @@ class OutOfMemory:
     shape: ClassVar[FaultShape] = FaultShape.PULSE
     targets: ClassVar[frozenset[str]] = frozenset({"container"})
     touches: ClassVar[frozenset[str]] = frozenset({"life", "memory"})
+    witness: ClassVar[Witness] = Witness.CONTAINER
     needs: ClassVar[tuple[Need, ...]] = (Need.HELPERS,)
     most_mib: int = 2048
     restart_seconds: float = 90.0

@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from chaos.errors import ApiError, NoEffect, NotReady, RecoveryFailed, TargetVanished
+from chaos.errors import NoEffect, NotFound, NotReady, RecoveryFailed, TargetVanished
 from chaos.faults.container import refuse_vanished
-from chaos.faults.model import Evidence, Facts, Receipt, Target
+from chaos.faults.model import Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
 from chaos.kube.client import Cluster
 from chaos.load.client import LoaderClient
@@ -40,6 +40,7 @@ class Overload:
     shape: ClassVar[FaultShape] = FaultShape.GRADUAL
     targets: ClassVar[frozenset[str]] = frozenset({"pod", "container"})
     touches: ClassVar[frozenset[str]] = frozenset({"load"})
+    witness: ClassVar[Witness] = Witness.LOADER
     needs: ClassVar[tuple[Need, ...]] = (Need.LOADER,)
     server: str
     address: str = "server:80"
@@ -100,7 +101,5 @@ def _loader(cluster: Cluster, target: Target) -> Iterator[LoaderClient]:
     """The target's loader; TargetVanished when an exchange finds it gone."""
     try:
         yield LoaderClient.of(cluster, target.namespace, target.name)
-    except ApiError as error:
-        if error.code == 404:
-            raise TargetVanished(f"{target}: its loader is gone: {error}") from error
-        raise
+    except NotFound as error:
+        raise TargetVanished(f"{target}: its loader is gone: {error}") from error

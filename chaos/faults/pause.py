@@ -11,7 +11,7 @@ from typing import ClassVar
 from chaos.errors import NoEffect, RecoveryFailed, TargetVanished
 from chaos.faults import helper_pod
 from chaos.faults.container import refuse_vanished, running_container
-from chaos.faults.model import Evidence, Facts, Receipt, Target
+from chaos.faults.model import Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
 from chaos.kube.client import Cluster
 from chaos.model.faulting import FaultPhase, FaultShape
@@ -29,6 +29,7 @@ class Pause:
     shape: ClassVar[FaultShape] = FaultShape.HELD
     targets: ClassVar[frozenset[str]] = frozenset({"container"})
     touches: ClassVar[frozenset[str]] = frozenset({"life"})
+    witness: ClassVar[Witness] = Witness.SILENCE
     needs: ClassVar[tuple[Need, ...]] = (Need.HELPERS,)
     seconds: float = 0.0
 

@@ -14,6 +14,7 @@ from chaos.errors import ApiError, EnvironmentUnfit, NoEffect, NotReady, Recover
 from chaos.faults import workload
 from chaos.faults.model import Facts, Receipt, Target
 from chaos.kube.client import Cluster
+from chaos.kube.objects import is_deleting
 from chaos.names import CONTROL_PLANE, MESH_CONFIG, PORT_XDS_STATUS, SYSTEM_NAMESPACE
 
 Page = Mapping[str, Any]
@@ -34,7 +35,7 @@ def plan(cluster: Cluster, target: Target) -> Facts:
 def page(cluster: Cluster) -> Page:
     """The control plane's /debug; empty while none is ready to show it."""
     for pod in cluster.list("Pod", SYSTEM_NAMESPACE, labels=f"app={CONTROL_PLANE}"):
-        if "deletionTimestamp" not in pod["metadata"] and pod.get("status", {}).get("phase") == "Running":
+        if not is_deleting(pod) and pod.get("status", {}).get("phase") == "Running":
             try:
                 answer = cluster.pod_http(SYSTEM_NAMESPACE, pod["metadata"]["name"], PORT_XDS_STATUS, "/debug")
                 return json.loads(answer)  # type: ignore[no-any-return]

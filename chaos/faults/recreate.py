@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from chaos.errors import ApiError, NoEffect, NotReady
+from chaos.errors import AlreadyExists, NoEffect, NotReady
 from chaos.faults import workload
-from chaos.faults.model import EXISTENCE, Evidence, Facts, Receipt, Target
+from chaos.faults.model import EXISTENCE, Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
 from chaos.kube.client import Cluster
+from chaos.kube.objects import is_deleting
 from chaos.model.faulting import FaultShape
 
 
@@ -27,6 +29,7 @@ class Recreate:
     shape: ClassVar[FaultShape] = FaultShape.PULSE
     targets: ClassVar[frozenset[str]] = frozenset({"workload"})
     touches: ClassVar[frozenset[str]] = frozenset({EXISTENCE})
+    witness: ClassVar[Witness] = Witness.PODS
     needs: ClassVar[tuple[Need, ...]] = (Need.WORKLOADS,)
     gone_seconds: float = 90.0
     ready_seconds: float = 180.0
@@ -55,12 +58,9 @@ class Recreate:
         def there() -> bool:
             found = cluster.find(target.workload_kind, target.name, target.namespace)
             if found is not None:  # perhaps the old one on its way out
-                return "deletionTimestamp" not in found["metadata"]
-            try:
+                return not is_deleting(found)
+            with contextlib.suppress(AlreadyExists):
                 cluster.create(dict(receipt.facts["manifest"]))
-            except ApiError as error:
-                if error.reason != "AlreadyExists":
-                    raise
             return True
 
         cluster.wait(f"{target}: created again", there, seconds=self.gone_seconds, every=0.1)

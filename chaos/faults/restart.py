@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from chaos.errors import NoEffect, NotReady
 from chaos.faults import workload
-from chaos.faults.model import EXISTENCE, Evidence, Facts, Receipt, Target
+from chaos.faults.model import EXISTENCE, Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
 from chaos.kube.client import Cluster
 from chaos.model.faulting import FaultShape
@@ -31,6 +31,7 @@ class Restart:
     shape: ClassVar[FaultShape] = FaultShape.PULSE
     targets: ClassVar[frozenset[str]] = frozenset({"workload"})
     touches: ClassVar[frozenset[str]] = frozenset({EXISTENCE})
+    witness: ClassVar[Witness] = Witness.PODS
     needs: ClassVar[tuple[Need, ...]] = (Need.WORKLOADS,)
     ready_seconds: float = 180.0
 

@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 
 from chaos.errors import Misuse, NoEffect, NotReady
 from chaos.faults import workload
-from chaos.faults.model import EXISTENCE, Evidence, Facts, Receipt, Target
+from chaos.faults.model import EXISTENCE, Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
 from chaos.kube.client import Cluster
+from chaos.kube.objects import is_observed, label_selector
 from chaos.model.faulting import FaultShape
 
 
@@ -27,6 +28,7 @@ class Scale:
     shape: ClassVar[FaultShape] = FaultShape.HELD
     targets: ClassVar[frozenset[str]] = frozenset({"workload"})
     touches: ClassVar[frozenset[str]] = frozenset({EXISTENCE})
+    witness: ClassVar[Witness] = Witness.PODS
     needs: ClassVar[tuple[Need, ...]] = (Need.WORKLOADS,)
     replicas: int = 0
     seconds: float = 90.0
@@ -48,11 +50,11 @@ class Scale:
         def fewer() -> dict[str, Any]:
             found = workload.living(cluster, receipt.target)
             status = found.get("status") or {}
-            current = status.get("observedGeneration", 0) >= found["metadata"].get("generation", 1)
+            current = is_observed(found)
             if not current or status.get("replicas", 0) != self.replicas:
                 return {}
             # a pod that is on its way out is counted no more, and goes on working until it has gone
-            selector = ",".join(f"{key}={value}" for key, value in found["spec"]["selector"]["matchLabels"].items())
+            selector = label_selector(found["spec"]["selector"])
             left = cluster.list("Pod", receipt.target.namespace, labels=selector)
             return {"replicas": self.replicas} if len(left) <= self.replicas else {}
 

@@ -14,10 +14,11 @@ from enum import StrEnum
 from typing import Any, Final, TypeVar
 
 from chaos.errors import Misuse, NoTargets
-from chaos.faults.container import container_status
 from chaos.faults.model import Target
 from chaos.faults.workload import KINDS as WORKLOADS
+from chaos.kube import objects
 from chaos.kube.client import Cluster, Object
+from chaos.kube.objects import container_status, controller, is_deleting, is_running
 from chaos.kube.placement import plan_placement
 from chaos.model.modes import ProxyMode, mode_named
 from chaos.model.placement import Pod, Proxy
@@ -130,6 +131,7 @@ def container_target(pod: Mapping[str, Any], container: str) -> Target:
         container_id=container_status(dict(pod), container).get("containerID", ""),
         node=pod["spec"].get("nodeName", ""),
         tenant=meta.get("labels", {}).get(LABEL_TENANT, ""),
+        labels=_spelt(meta.get("labels")),
     )
 
 
@@ -143,7 +145,12 @@ def workload_target(workload: Mapping[str, Any]) -> Target:
         meta["uid"],
         workload_kind=workload["kind"],
         tenant=(meta.get("labels") or {}).get(LABEL_TENANT, ""),
+        selector=_spelt(workload["spec"]["selector"].get("matchLabels")),
     )
+
+
+def _spelt(labels: Mapping[str, str] | None) -> str:
+    return ",".join(f"{name}={value}" for name, value in sorted((labels or {}).items()))
 
 
 def node_target(node: Mapping[str, Any]) -> Target:
@@ -158,8 +165,7 @@ def containers(
     return [
         container_target(pod, container)
         for pod in cluster.list("Pod", namespace, labels=labels)
-        if (node is None or pod["spec"].get("nodeName") == node)
-        and "running" in container_status(pod, container).get("state", {})
+        if (node is None or pod["spec"].get("nodeName") == node) and is_running(pod, container)
     ]
 
 
@@ -181,7 +187,7 @@ class Candidates:
     @classmethod
     def of(cls, everyone: Iterable[Object], mode: ProxyMode | None) -> Candidates:
         """`mode`: of the mesh that is installed; None without one: then nobody is a proxy. Pure."""
-        there = [pod for pod in everyone if "deletionTimestamp" not in pod["metadata"]]
+        there = [pod for pod in everyone if not is_deleting(pod)]
         if mode is None:
             return cls(there, {}, {})
         found = plan_placement(there, mode, calls=())
@@ -254,7 +260,7 @@ def _of_tenant(pod: Object, selector: Selector, known: Candidates) -> bool:
 def _container(pod: Object, selector: Selector, known: Candidates) -> str:
     """Which container of the pod is meant; "" when the pod is not of the layer."""
     proxy = known.proxy(pod)
-    names = [one["name"] for part in ("containers", "initContainers") for one in pod["spec"].get(part) or []]
+    names = [one["name"] for one in objects.containers(pod)]
     role, system = _labels(pod).get(LABEL_ROLE), pod["metadata"]["namespace"] == SYSTEM_NAMESPACE
     if role == "helper":
         return ""
@@ -276,11 +282,7 @@ def _container(pod: Object, selector: Selector, known: Candidates) -> str:
 
 
 def _containers(cluster: Cluster, selector: Selector) -> list[Target]:
-    return [
-        container_target(pod, name)
-        for pod, name in _pods(cluster, selector)
-        if "running" in container_status(pod, name).get("state", {})
-    ]
+    return [container_target(pod, name) for pod, name in _pods(cluster, selector) if is_running(pod, name)]
 
 
 def _workloads(cluster: Cluster, selector: Selector) -> list[Target]:
@@ -300,7 +302,7 @@ def _workload_of(cluster: Cluster, pod: Object) -> Object | None:
     namespace = pod["metadata"]["namespace"]
     found: Object | None = pod
     while found is not None and found["kind"] not in WORKLOADS:
-        owner = next((one for one in found["metadata"].get("ownerReferences", []) if one.get("controller")), None)
+        owner = controller(found)
         if owner is None or owner["kind"] not in (*WORKLOADS, "ReplicaSet"):
             return None
         found = cluster.find(owner["kind"], owner["name"], namespace)

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from chaos.errors import NoEffect, NotReady, RecoveryFailed, TargetVanished
-from chaos.faults.container import container_status, refuse_vanished, running_container
-from chaos.faults.model import Evidence, Facts, Receipt, Target
+from chaos.faults.container import refuse_vanished, running_container
+from chaos.faults.model import Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
 from chaos.kube.client import Cluster
+from chaos.kube.objects import container_status
 from chaos.model.faulting import FaultShape
 from chaos.names import ANNOTATION_BUDGET, ANNOTATION_BUDGET_HOLD
 
@@ -23,6 +24,7 @@ class Throttle:
     shape: ClassVar[FaultShape] = FaultShape.GRADUAL
     targets: ClassVar[frozenset[str]] = frozenset({"container"})
     touches: ClassVar[frozenset[str]] = frozenset({"cpu"})
+    witness: ClassVar[Witness] = Witness.LIMIT
     needs: ClassVar[tuple[Need, ...]] = (Need.RESIZE,)
     millicores: int = 10
 

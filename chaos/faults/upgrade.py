@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from chaos.errors import Misuse, NoEffect, NotReady
 from chaos.faults import workload
-from chaos.faults.model import EXISTENCE, Evidence, Facts, Receipt, Target
+from chaos.faults.model import EXISTENCE, Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
 from chaos.kube.client import Cluster, Object
 from chaos.model.faulting import FaultShape
@@ -33,6 +33,7 @@ class Upgrade:
     shape: ClassVar[FaultShape] = FaultShape.HELD
     targets: ClassVar[frozenset[str]] = frozenset({"workload"})
     touches: ClassVar[frozenset[str]] = frozenset({EXISTENCE})
+    witness: ClassVar[Witness] = Witness.PODS
     needs: ClassVar[tuple[Need, ...]] = (Need.WORKLOADS,)
     container: str = ""
     image: str = ""

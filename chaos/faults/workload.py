@@ -7,7 +7,9 @@ from typing import Any, Final
 
 from chaos.errors import NotReady, RecoveryFailed, TargetVanished
 from chaos.faults.model import Evidence, Target
+from chaos.kube import objects
 from chaos.kube.client import Cluster, Object
+from chaos.kube.objects import is_rolled_out
 
 KINDS: Final = ("Deployment", "DaemonSet", "StatefulSet")
 _STATUS: Final = (
@@ -30,6 +32,12 @@ def living(cluster: Cluster, target: Target) -> Object:
     return found
 
 
+def pods_of(cluster: Cluster, target: Target) -> list[Object]:
+    """The pods of a workload, by its selector; none when it is gone."""
+    found = cluster.find(target.workload_kind, target.name, target.namespace)
+    return objects.pods_of(cluster, found) if found is not None else []
+
+
 def bare(workload: Object) -> Object:
     """The object as it can be created again: without what the server wrote. Pure."""
     meta = {key: value for key, value in workload["metadata"].items() if key not in _STATUS}
@@ -46,17 +54,14 @@ def bare(workload: Object) -> Object:
 
 def rolled_out(workload: Object) -> dict[str, Any]:
     """What the status says once every pod is of the newest template and ready; empty before. Pure."""
-    status, meta = workload.get("status") or {}, workload["metadata"]
-    if status.get("observedGeneration", 0) < meta.get("generation", 1):
+    if not is_rolled_out(workload):
         return {}
-    if workload["kind"] == "DaemonSet":
-        wanted = status.get("desiredNumberScheduled", 0)
-        done = wanted > 0 and status.get("updatedNumberScheduled", 0) == status.get("numberReady", 0) == wanted
-    else:
-        wanted = workload["spec"].get("replicas", 1)
-        ready = status.get("readyReplicas", 0)
-        done = status.get("replicas", 0) == wanted == ready and (status.get("updatedReplicas", 0) == wanted)
-    return {"ready": wanted, "generation": meta.get("generation", 1)} if done else {}
+    wanted = (
+        workload["status"]["desiredNumberScheduled"]
+        if workload["kind"] == "DaemonSet"
+        else workload["spec"].get("replicas", 1)
+    )
+    return {"ready": wanted, "generation": workload["metadata"].get("generation", 1)}
 
 
 def recovered(cluster: Cluster, target: Target, *, seconds: float, uid: bool = True) -> Evidence:

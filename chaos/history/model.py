@@ -31,6 +31,7 @@ SAMPLE: Final = np.dtype(
         ("due", "<i8"),  # ns: when the request was due; latency counts from here
         ("sent", "<i8"),  # ns: first byte handed to the kernel; 0 when never
         ("done", "<i8"),  # ns: answered whole, failed or given up
+        ("sequence", "<u4"),  # of the flow's requests, from 1 on, without gaps; 0: not known
     ]
 )
 Samples = NDArray[np.void]  # of dtype SAMPLE, one row a request

@@ -37,6 +37,7 @@ VERSION: Final = 1
 _BATCH_ROWS: Final = 8192
 _BATCH_SECONDS: Final = 0.5
 _INSTANT: Final = pa.timestamp("ns", tz="UTC")
+_LATER: Final = frozenset({"sequence"})  # columns that histories of earlier releases do not have
 _NULLS: Final = {"server": NO_POD, "sent": 0}  # what stands for "none" in SAMPLE
 SCHEMA: Final = pa.schema(
     [
@@ -64,6 +65,9 @@ def samples_of(batch: pa.RecordBatch) -> Samples:
     """The inverse of `batch_of`."""
     found = np.empty(batch.num_rows, dtype=SAMPLE)
     for name in SAMPLE.names or ():
+        if name in _LATER and name not in batch.schema.names:
+            found[name] = 0
+            continue
         column = batch.column(name)
         if pa.types.is_timestamp(column.type):
             column = column.cast(pa.int64())
@@ -135,7 +139,7 @@ def _load_samples(path: Path) -> tuple[Samples, bool]:
         return np.empty(0, dtype=SAMPLE), True
     try:
         with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as reader:
-            if reader.schema.names != SCHEMA.names:
+            if reader.schema.names not in (SCHEMA.names, [name for name in SCHEMA.names if name not in _LATER]):
                 raise Misuse(f"{path}: columns {reader.schema.names}: expected {SCHEMA.names}")
             batches.extend(samples_of(batch) for batch in reader)
     except (pa.ArrowInvalid, OSError):

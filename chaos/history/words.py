@@ -32,6 +32,8 @@ class Cause(IntEnum):
     WRONG_BODY = 8
     SHED = 9  # never sent: the loader's bound on requests in flight was reached
     DNS = 10
+    MISROUTED = 11  # answered by a server that is none of the flow's own
+    NO_SAMPLE = 12  # fell due, by the loader's numbers, and nothing was kept of it
 
 
 class Flag(IntEnum):
@@ -43,4 +45,4 @@ class Flag(IntEnum):
 
 
 NO_POD: Final = 0xFFFF
-RECORD: Final = Struct("<HHHBBHHqqq")  # flow, client, server, outcome, cause, status, flags, due, sent, done
+RECORD: Final = Struct("<HHHBBHHqqqI")  # flow, client, server, outcome, cause, status, flags, due, sent, done, sequence

@@ -1,4 +1,4 @@
-"""What runs inside a helper pod to harm a network: `python -m chaos.inpod.network_helper isolate|degrade|mend …`.
+"""What runs inside a helper pod to harm a network: `python -m chaos.inpod.network_helper isolate|degrade|mend|count …`.
 
 In a privileged pod with hostPID on the target's node. Enters the network namespaces that are concerned, applies, says
 `{"phase": "injected", …}`, holds until SIGTERM or its deadline, undoes, says `{"phase": "recovered", …}`. `mend`
@@ -49,8 +49,12 @@ def counted(listing: dict[str, Any]) -> int:
     )
 
 
-def undo(receipt: str) -> dict[str, Any]:
-    """Take the receipt's rules out of every namespace of the node; what was found there."""
+def met(receipt: str, remove: bool) -> dict[str, Any]:
+    """The receipt's rules in every namespace of the node: in how many they are, and how many packets they met.
+
+    Args:
+        remove: take them out.
+    """
     seen: dict[str, Any] = {"namespaces": 0, "dropped": 0}
     for member in sandboxes.namespaces().values():
         with ExitStack() as stack:
@@ -62,10 +66,22 @@ def undo(receipt: str) -> dict[str, Any]:
             stack.enter_context(sandboxes.inside(handle))
             packets = dropped(receipt)
             if packets is not None:
-                nft(rules.plan_removal(receipt))
+                if remove:
+                    nft(rules.plan_removal(receipt))
                 seen["namespaces"] += 1
                 seen["dropped"] += packets
     return seen
+
+
+def undo(receipt: str) -> dict[str, Any]:
+    """Take the receipt's rules out of every namespace of the node; what was found there."""
+    return met(receipt, remove=True)
+
+
+def count(options: argparse.Namespace, pids: list[int]) -> int:
+    """Say what the rules of a receipt have met so far; changes nothing."""
+    say("counted", **met(options.receipt, remove=False), effect=time.time_ns())
+    return 0
 
 
 def isolate(options: argparse.Namespace, pids: list[int]) -> int:
@@ -188,7 +204,7 @@ def mend(options: argparse.Namespace, pids: list[int]) -> int:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="chaos.inpod.network_helper")
-    parser.add_argument("action", choices=["isolate", "degrade", "mend"])
+    parser.add_argument("action", choices=["isolate", "degrade", "mend", "count"])
     parser.add_argument("--receipt", required=True)
     parser.add_argument("--uid", required=True)
     parser.add_argument("--container", required=True)
@@ -214,11 +230,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
-    pids = processes(options.uid, "" if options.action == "mend" else options.container)
-    if not pids and options.action != "mend":
+    pids = processes(options.uid, "" if options.action in ("mend", "count") else options.container)
+    if not pids and options.action not in ("mend", "count"):
         say("vanished")
         return VANISHED
-    return {"isolate": isolate, "degrade": degrade, "mend": mend}[options.action](options, pids)
+    return {"isolate": isolate, "degrade": degrade, "mend": mend, "count": count}[options.action](options, pids)
 
 
 if __name__ == "__main__":

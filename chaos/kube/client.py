@@ -21,7 +21,17 @@ from typing import Any, Final, Literal
 
 import urllib3
 
-from chaos.errors import ApiError, EnvironmentUnfit, Misuse, NotReady, Unreachable
+from chaos.errors import (
+    AlreadyExists,
+    ApiError,
+    Conflict,
+    EnvironmentUnfit,
+    Forbidden,
+    Misuse,
+    NotFound,
+    NotReady,
+    Unreachable,
+)
 from chaos.kube.kubeconfig import load_kubeconfig, one_line
 from chaos.kube.reach import unreachable
 from chaos.kube.retrying import PATIENCE, Backoff, is_transient, retrying
@@ -283,17 +293,15 @@ class Cluster:
     # ---- objects
 
     def get(self, kind: str, name: str, namespace: str | None = None) -> Object:
-        """The object; raises ApiError (code 404) when there is none."""
+        """The object; raises NotFound when there is none."""
         return self.request("GET", object_path(kind, namespace, name))  # type: ignore[no-any-return]
 
     def find(self, kind: str, name: str, namespace: str | None = None) -> Object | None:
         """The object, or None."""
         try:
             return self.get(kind, name, namespace)
-        except ApiError as error:
-            if error.code == 404:
-                return None
-            raise
+        except NotFound:
+            return None
 
     def list(
         self, kind: str, namespace: str | None = None, *, labels: str | None = None, fields: str | None = None
@@ -319,7 +327,7 @@ class Cluster:
                 return items, page["metadata"]["resourceVersion"]
 
     def create(self, obj: Object, *, unique: bool = False) -> Object:
-        """Create; raises ApiError (reason AlreadyExists) when it is there.
+        """Create; raises AlreadyExists when it is there.
 
         `unique`: nobody else makes one of that name. Then a try whose answer was lost is done again, and what is there
             is ours.
@@ -333,7 +341,7 @@ class Cluster:
             try:
                 return self.request("POST", object_path(kind, namespace), obj)  # type: ignore[no-any-return]
             except ApiError as error:
-                if lost and name and error.reason == "AlreadyExists":
+                if lost and name and isinstance(error, AlreadyExists):
                     return self.get(kind, name, namespace)
                 lost = lost or is_transient(error)
                 raise
@@ -347,9 +355,8 @@ class Cluster:
         """Create the object, or merge it over the one that is there. Safe to repeat."""
         try:
             return self.create(obj, unique=True)
-        except ApiError as error:
-            if error.reason != "AlreadyExists":
-                raise
+        except AlreadyExists:
+            pass
         return self.patch(obj["kind"], obj["metadata"]["name"], obj, obj["metadata"].get("namespace"), how="strategic")
 
     def patch(
@@ -368,7 +375,7 @@ class Cluster:
         return self.request("PATCH", path, patch, content_type=_PATCH_TYPES[how], retry=twice)  # type: ignore[no-any-return]
 
     def replace(self, obj: Object, subresource: str | None = None) -> Object:
-        """PUT the object; raises ApiError (409) when it changed meanwhile."""
+        """PUT the object; raises Conflict when it changed meanwhile."""
         return self.request("PUT", path_of(obj, subresource), obj)  # type: ignore[no-any-return]
 
     def delete(
@@ -389,10 +396,8 @@ class Cluster:
             options["preconditions"] = {"uid": uid}
         try:
             self.request("DELETE", object_path(kind, namespace, name), options, retry=True)
-        except ApiError as error:
-            if error.code == 404:
-                return False
-            raise
+        except NotFound:
+            return False
         return True
 
     # ---- watching and waiting
@@ -633,12 +638,8 @@ def _change(line: bytes) -> Change:
     event = json.loads(line)
     if event["type"] == "ERROR":
         status = event["object"]
-        raise ApiError(
-            f"watch: {status.get('message')}",
-            code=status.get("code", 500),
-            reason=status.get("reason", ""),
-            status=status,
-        )
+        code, reason = status.get("code", 500), status.get("reason", "")
+        raise _kind_of(code, reason)(f"watch: {status.get('message')}", code=code, reason=reason, status=status)
     return Change(event["type"], event["object"])
 
 
@@ -652,10 +653,11 @@ def _api_error(method: str, path: str, code: int, text: bytes, retry_after: str 
     if code == 401:
         message += ": the credentials were read again and are still refused: they have expired, or were revoked"
     seconds = float(retry_after) if retry_after is not None and retry_after.isdigit() else None
-    return ApiError(
-        f"{method} {path}: {code}: {message}",
-        code=code,
-        reason=status.get("reason", ""),
-        status=status,
-        retry_after=seconds,
-    )
+    text_of, reason = f"{method} {path}: {code}: {message}", str(status.get("reason", ""))
+    return _kind_of(code, reason)(text_of, code=code, reason=reason, status=status, retry_after=seconds)
+
+
+def _kind_of(code: int, reason: str) -> type[ApiError]:
+    if reason == "AlreadyExists":
+        return AlreadyExists
+    return {403: Forbidden, 404: NotFound, 409: Conflict}.get(code, ApiError)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from chaos.kube.client import Cluster
+from chaos.kube.objects import container, container_status, containers, controller, is_live, workload_name
 from chaos.kube.quantity import byte_count
 from chaos.model.fate import identities_held
 from chaos.model.modes import Layer, PlacedBy, ProxyKind, ProxyMode, Scope, layer_name
@@ -38,9 +39,6 @@ _DAEMON_SETS: Final[Mapping[frozenset[Layer], tuple[str, str]]] = {  # layers ->
     frozenset({Layer.L7}): (WAYPOINT, WAYPOINT),
     frozenset(Layer): (NODE_PROXY, NODE_PROXY),
 }
-
-
-_NOBODY: Final[Object] = {}
 
 
 class NotAProxy(Exception):
@@ -71,16 +69,6 @@ def plan_placement(
     return Placement(mode, found, proxies, tuple(calls))
 
 
-def is_live(pod: Object) -> bool:
-    """Whether the pod is bound to a node and has not ended, nor is about to."""
-    status = pod.get("status", {})
-    return (
-        bool(pod["spec"].get("nodeName"))
-        and "deletionTimestamp" not in pod["metadata"]
-        and status.get("phase") not in ("Succeeded", "Failed")
-    )
-
-
 def homes_of(pods: Iterable[Object]) -> Homes:
     """UID -> namespace of the pods: what `recognise_proxy` looks a waypoint's pod up in."""
     return {pod["metadata"]["uid"]: pod["metadata"]["namespace"] for pod in pods}
@@ -100,20 +88,10 @@ def application(pod: Object, mode: ProxyMode) -> Pod | None:
         node=pod["spec"]["nodeName"],
         tenant=labels.get(LABEL_TENANT, meta["namespace"]),
         role=role if role in tuple(Role) else "",
-        workload=workload(pod),
+        workload=workload_name(pod),
         service_account=pod["spec"].get("serviceAccountName", "default"),
         ip=pod.get("status", {}).get("podIP", ""),
     )
-
-
-def workload(pod: Object) -> str:
-    """The name of the Deployment (or other controller) that the pod belongs to; its own when there is none."""
-    meta = pod["metadata"]
-    owner = next((o for o in meta.get("ownerReferences") or [] if o.get("controller")), None)
-    if owner is None:
-        return str(meta["name"])
-    template_hash = (meta.get("labels") or {}).get("pod-template-hash")
-    return str(owner["name"]).removesuffix(f"-{template_hash}") if owner["kind"] == "ReplicaSet" else str(owner["name"])
 
 
 def stands_apart(pod: Object, mode: ProxyMode) -> bool:
@@ -168,7 +146,7 @@ def _recognise_kind(pod: Object, mode: ProxyMode) -> ProxyKind:
     labels, annotations = meta.get("labels") or {}, meta.get("annotations") or {}
     alone = labels.get(LABEL_ROLE) == "proxy"
     container = annotations.get(ANNOTATION_PROXY_CONTAINER)
-    if container is None or not any(one.get("name") == container for one in _containers(pod)):
+    if container is None or not any(one.get("name") == container for one in containers(pod)):
         raise NotAProxy(f"{_name(pod)} holds no proxy")
     says = labels if alone else annotations
     layer, scope = says.get(LABEL_LAYER, ""), says.get(LABEL_SCOPE, "")
@@ -184,7 +162,7 @@ def _problem(pod: Object, kind: ProxyKind) -> str:
     """What speaks against the pod's being of the kind that it says; "" when nothing does."""
     meta, labels = pod["metadata"], pod["metadata"].get("labels") or {}
     account = pod["spec"].get("serviceAccountName", "default")
-    owner = next((o for o in meta.get("ownerReferences") or [] if o.get("controller")), _NOBODY)
+    owner = controller(pod) or {}
     belongs = owner.get("kind"), owner.get("name")
     if kind.placed_by is PlacedBy.DAEMON_SET:
         name, wanted = _DAEMON_SETS[kind.layers]
@@ -219,26 +197,19 @@ def _name(pod: Object) -> str:
     return f"pod {pod['metadata']['namespace']}/{pod['metadata']['name']}"
 
 
-def _containers(pod: Object) -> list[Object]:
-    return [one for part in ("containers", "initContainers") for one in pod["spec"].get(part) or []]
-
-
 def proxy_of(pod: Object, mode: ProxyMode, homes: Homes) -> Proxy | None:
     """The proxy that the pod holds, with its budget and its process; None when it holds none."""
     try:
         found = recognise_proxy(pod, mode, homes)
     except NotAProxy:
         return None
-    container: Object = next((c for c in _containers(pod) if c["name"] == found.container), {})
-    statuses = [s for f in ("containerStatuses", "initContainerStatuses") for s in pod.get("status", {}).get(f) or []]
-    status: Object = next((s for s in statuses if s["name"] == found.container), {})
-    limits = (container.get("resources") or {}).get("limits") or {}
+    limits = (container(pod, found.container).get("resources") or {}).get("limits") or {}
     budget = (pod["metadata"].get("annotations") or {}).get(ANNOTATION_BUDGET, "")
     return replace(
         found,
         cpu_millicores=int(budget) if budget.isascii() and budget.isdigit() else 0,
         memory_bytes=byte_count(limits.get("memory", "0")),
-        container_id=status.get("containerID", ""),
+        container_id=container_status(pod, found.container).get("containerID", ""),
     )
 
 

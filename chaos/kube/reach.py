@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import urllib3
 
-from chaos.errors import ApiError, EnvironmentUnfit, Unreachable
+from chaos.errors import ApiError, EnvironmentUnfit, Forbidden, Unreachable
 from chaos.kube.kubeconfig import one_line, within
 
 if TYPE_CHECKING:
@@ -68,6 +68,6 @@ def _why(error: BaseException) -> str:
 def _refused(error: ApiError) -> str:
     if error.code == 401:
         return f"the API server does not take these credentials ({error})"
-    if error.code == 403:
+    if isinstance(error, Forbidden):
         return f"the API server does not let this user in ({error})"
     return str(error)

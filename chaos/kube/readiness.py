@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from chaos.errors import NotReady
 from chaos.kube.client import Cluster
+from chaos.kube.objects import container_statuses, is_deleting, is_ready_pod
 
 Object = Mapping[str, Any]
 PULL_SECONDS: Final = 900.0  # for an image of a gigabyte over a slow line
@@ -185,11 +186,11 @@ def complaint(pod: Object) -> str:
     """Why the pod is not ready, in the cluster's own words; empty when it is."""
     status = pod.get("status") or {}
     conditions = status.get("conditions") or []
-    if any(c["type"] == "Ready" and _true(c) for c in conditions) and "deletionTimestamp" not in pod["metadata"]:
+    if is_ready_pod(pod):
         return ""
-    if "deletionTimestamp" in pod["metadata"]:
+    if is_deleting(pod):
         return "its pod is being deleted"
-    for container in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
+    for container in container_statuses(pod):
         for state in (container.get("state") or {}, container.get("lastState") or {}):
             for kind in ("waiting", "terminated"):
                 found = state.get(kind) or {}

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from chaos.errors import ApiError, Misuse
+from chaos.errors import Misuse, NotFound
 from chaos.names import LABEL_RUN
 
 Read = Callable[[str], Mapping[str, Any]]  # GET of a path, as JSON; raises ApiError
@@ -73,10 +73,8 @@ class Guard:
         """Whether the object carries the label; None when there is no such object, and the write will say so itself."""
         try:
             found = self._read(path)
-        except ApiError as error:
-            if error.code == 404:
-                return None
-            raise
+        except NotFound:
+            return None
         return LABEL_RUN in (found["metadata"].get("labels") or {})
 
 

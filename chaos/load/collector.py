@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ import urllib3
 from numpy.typing import NDArray
 
 from chaos.errors import ApiError, ExperimentFailure
-from chaos.history.model import NO_POD, EventKind, Outcome
+from chaos.history.model import NO_POD, SAMPLE, Cause, EventKind, Outcome, Samples
 from chaos.history.store import HistoryWriter
 from chaos.kube.client import Cluster
 from chaos.load.client import LoaderClient, Page
@@ -28,6 +28,10 @@ from chaos.model.flow import Flow
 
 _COUNTED: Final = ("due", "sent", "done", "ok", "failed", "unknown", "shed", "stored", "late")
 _UNREACHED: Final = (ApiError, urllib3.exceptions.HTTPError, OSError)
+
+
+# Flow, names of pods that answered it -> its own servers' names; None: they are not known.
+OwnServers = Callable[[Flow, frozenset[str]], Collection[str] | None]
 
 
 class LostSamples(ExperimentFailure):
@@ -57,6 +61,9 @@ class _Epoch:
     ledgers: list[dict[str, Any]] = field(default_factory=list)
     under_way: int = 0
     total: int = 0
+    sequences: dict[int, list[NDArray[np.uint32]]] = field(default_factory=dict)  # by the loader's number of the flow
+    dues: dict[int, list[NDArray[np.int64]]] = field(default_factory=dict)
+    servers_named: list[str] = field(default_factory=list)  # as the history names them
 
 
 class LoaderFeed:
@@ -66,14 +73,24 @@ class LoaderFeed:
         client: of the loader.
         namespace: of the loader's pod, whose servers' names are completed by it.
         pod: the loader's pod.
+        own_servers: which pods may answer a flow; an answer by another is *misrouted*, whatever its status.
     """
 
-    def __init__(self, client: LoaderClient, writer: HistoryWriter, *, namespace: str, pod: str) -> None:
+    def __init__(
+        self,
+        client: LoaderClient,
+        writer: HistoryWriter,
+        *,
+        namespace: str,
+        pod: str,
+        own_servers: OwnServers = lambda flow, names: None,
+    ) -> None:
         self.client, self.writer, self.namespace, self.pod = client, writer, namespace, pod
         self.clock = Clock()
         self.epochs: list[_Epoch] = []
         self.pending: dict[Flow, NDArray[np.int64]] = {}
         self.state: Mapping[str, Any] = {}
+        self._own_servers = own_servers
         self._client = writer.pod(f"{namespace}/{pod}")
         self._stated: Offset | None = None
 
@@ -111,6 +128,7 @@ class LoaderFeed:
             epoch.flows[ledger["id"]] = self.writer.flow(flow)
         for name in state["servers"][len(epoch.servers) :]:
             epoch.servers.append(self.writer.pod(name))
+            epoch.servers_named.append(name)
         offset = self.clock.offset
         stated = self._stated
         if stated is None or offset.error < 0.5 * stated.error or abs(offset.value - stated.value) > stated.error:
@@ -125,6 +143,11 @@ class LoaderFeed:
         epoch.total, epoch.under_way, epoch.ledgers = state["total"], state["under_way"], state["flows"]
         if len(records):
             flows = np.array([epoch.flows[number] for number in range(len(epoch.flows))], dtype=np.uint16)
+            for number in np.unique(records["flow"]):
+                mine = records["flow"] == number
+                epoch.sequences.setdefault(int(number), []).append(records["sequence"][mine].copy())
+                epoch.dues.setdefault(int(number), []).append(records["due"][mine] - offset.value)
+                self._mark_misrouted(records, mine, self.writer.flows[epoch.flows[int(number)]], epoch)
             records["flow"] = flows[records["flow"]]
             servers = np.array([*epoch.servers, NO_POD], dtype=np.uint16)
             records["server"] = servers[np.minimum(records["server"], len(servers) - 1)]
@@ -140,6 +163,56 @@ class LoaderFeed:
             for number, due in state["pending"].items()
             if due
         }
+
+    def _mark_misrouted(self, records: Samples, mine: NDArray[np.bool_], flow: Flow, epoch: _Epoch) -> None:
+        """An answer by a server that is none of the flow's own is no answer: its cause is *misrouted*."""
+        answered = mine & (records["outcome"] == Outcome.OK)
+        if not answered.any():
+            return
+        numbers = np.unique(records["server"][answered])
+        names = {int(n): epoch.servers_named[n] if n < len(epoch.servers_named) else "" for n in numbers}
+        own = self._own_servers(flow, frozenset(names.values()))
+        if own is None:
+            return
+        strange = answered & np.isin(records["server"], [n for n, name in names.items() if name not in own])
+        records["outcome"][strange] = Outcome.UNKNOWN
+        records["cause"][strange] = Cause.MISROUTED
+
+    def restore_missing(self) -> list[str]:
+        """Enter each request that fell due, by the loader's numbers, and left no sample, as a failure; a sentence for
+        each flow that has such, or a number twice.
+        """
+        problems = []
+        for epoch in self.epochs:
+            for ledger in epoch.ledgers:
+                if ledger["keep_every"] != 1 or not epoch.sequences.get(ledger["id"]):
+                    continue
+                flow = self.writer.flows[epoch.flows[ledger["id"]]]
+                numbers, dues = np.concatenate(epoch.sequences[ledger["id"]]), np.concatenate(epoch.dues[ledger["id"]])
+                if not numbers.any():
+                    continue  # a loader that does not number its requests
+                last = epoch is self.epochs[-1]
+                waiting = self.pending.get(flow, np.empty(0, np.int64)) if last else np.empty(0, np.int64)
+                missing = detect_missing(numbers, due=ledger["due"], under_way=len(waiting))
+                if len(missing):
+                    self.writer.append(self._lost(epoch.flows[ledger["id"]], missing, numbers, dues))
+                    problems.append(f"{self.pod}: {flow}: {len(missing)} requests fell due and left no sample")
+                if twice := len(numbers) - len(np.unique(numbers)):
+                    problems.append(f"{self.pod}: {flow}: {twice} requests came twice")
+        return problems
+
+    def _lost(
+        self, flow: int, missing: NDArray[np.int64], numbers: NDArray[np.uint32], dues: NDArray[np.int64]
+    ) -> Samples:
+        order = np.argsort(numbers)
+        begin = int(dues.min())
+        found = np.zeros(len(missing), SAMPLE)
+        found["flow"], found["client"], found["server"] = flow, self._client, NO_POD
+        found["outcome"], found["cause"] = Outcome.FAILED, Cause.NO_SAMPLE
+        found["due"] = begin + np.interp(missing, numbers[order], dues[order] - begin).astype(np.int64)
+        found["done"] = found["due"]
+        found["sequence"] = missing
+        return found
 
     def drain(self, seconds: float) -> None:
         """Poll until nothing is under way and everything has arrived; raises LostSamples when that does not come."""
@@ -201,6 +274,21 @@ class LoaderFeed:
             )
 
 
+def detect_missing(numbers: NDArray[np.uint32], *, due: int, under_way: int) -> NDArray[np.int64]:
+    """The numbers of requests that fell due, have no sample, and are not under way, which are the latest. Pure.
+
+    Args:
+        numbers: of the samples that came.
+        due: how many fell due; they are numbered from 1.
+        under_way: how many of them have not ended.
+    """
+    seen = np.zeros(due + 1, bool)
+    seen[0] = True
+    seen[numbers[numbers <= due]] = True
+    missing = np.flatnonzero(~seen)
+    return missing[: max(0, len(missing) - under_way)]
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Loader:
     """A client pod with a loader in it."""
@@ -225,9 +313,11 @@ class Collector:
         *,
         every: float = 0.2,
         patience: float = 30.0,
+        own_servers: OwnServers = lambda flow, names: None,
     ) -> None:
         self.cluster, self.writer, self.every, self.patience = cluster, writer, every, patience
         self.failures: dict[Loader, str] = {}
+        self._own_servers = own_servers
         self._feeds: dict[Loader, LoaderFeed] = {}
         self._locks: dict[Loader, threading.Lock] = {}
         self._threads: list[threading.Thread] = []
@@ -246,7 +336,9 @@ class Collector:
         if loader in self._feeds:
             return
         client = LoaderClient.of(self.cluster, loader.namespace, loader.pod)
-        self._feeds[loader] = LoaderFeed(client, self.writer, namespace=loader.namespace, pod=loader.pod)
+        self._feeds[loader] = LoaderFeed(
+            client, self.writer, namespace=loader.namespace, pod=loader.pod, own_servers=self._own_servers
+        )
         self._locks[loader] = threading.Lock()
         thread = threading.Thread(target=self._run, args=(loader,), name=f"samples-{loader.pod}", daemon=True)
         self._threads.append(thread)
@@ -314,7 +406,10 @@ class Collector:
         return found
 
     def finish(self, *, seconds: float = 10.0, stop_flows: bool = True) -> None:
-        """Stop the load, fetch the rest, compare the counts of both ends; raises LostSamples."""
+        """Stop the load, fetch the rest, compare the counts of both ends; raises LostSamples.
+
+        A request that fell due and left no sample is entered as a failure first.
+        """
         self.stop()
         for feed in self._feeds.values():
             if stop_flows:
@@ -325,9 +420,15 @@ class Collector:
                 while feed.poll():
                     pass
             feed.tell()
+        problems = [sentence for feed in self._feeds.values() for sentence in feed.restore_missing()]
         self.writer.flush()
         for feed in self._feeds.values():
-            feed.check()
+            try:
+                feed.check()
+            except LostSamples as error:
+                problems.append(str(error))
+        if problems:
+            raise LostSamples("; ".join(problems))
 
     def stop(self) -> None:
         """End the threads; the load goes on. Safe to repeat."""

@@ -83,7 +83,6 @@ class Engine:
         self._next = 0
         self._timer: Timer | None = None
         self._expiry: Timer | None = None
-        self._sequence = 0
         self._servers: dict[bytes, int] = {}
         self._poisson = spec.arrival is Arrival.POISSON
 
@@ -139,8 +138,7 @@ class Engine:
         self._timer = self.reactor.at(self._next, self._fire)
         ledger = self.ledger
         ledger.due += 1
-        self._sequence += 1
-        request = Request(self._sequence, due, _LATE if monotonic_ns() - due > TOLERANCE else 0)
+        request = Request(ledger.due, due, _LATE if monotonic_ns() - due > TOLERANCE else 0)
         if self.under_way >= self.spec.in_flight:
             self.under_way += 1
             ledger.shed += 1
@@ -205,4 +203,5 @@ class Engine:
                 request.due + base,
                 request.sent + base if request.sent else 0,
                 now + base,
+                request.sequence,
             )

@@ -13,7 +13,7 @@ from typing import Final
 from chaos.history.words import RECORD
 
 SIZE: Final = RECORD.size
-CHUNK_RECORDS: Final = 29_127  # just under a megabyte
+CHUNK_RECORDS: Final = 26_214  # just under a megabyte
 
 
 class SampleLog:
@@ -39,11 +39,12 @@ class SampleLog:
         due: int,
         sent: int,
         done: int,
+        sequence: int = 0,
     ) -> None:
         if self._offset == self._end:
             self._grow()
         RECORD.pack_into(
-            self._chunk, self._offset, flow, client, server, outcome, cause, status, flags, due, sent, done
+            self._chunk, self._offset, flow, client, server, outcome, cause, status, flags, due, sent, done, sequence
         )
         self._offset += SIZE
         self.total += 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from chaos.errors import ApiError
+from chaos.errors import AlreadyExists
 from chaos.kube.client import Cluster
 from chaos.mesh.ca import Authority
 from chaos.names import AUTHORITY_SECRET, LABEL_RUN, SYSTEM_NAMESPACE
@@ -22,9 +22,7 @@ def stored_authority(cluster: Cluster, *, run: str) -> Authority:
         new = Authority.new()
         try:
             cluster.create(secret(new, run=run))
-        except ApiError as error:
-            if error.reason != "AlreadyExists":
-                raise
+        except AlreadyExists:
             found = cluster.get("Secret", AUTHORITY_SECRET, SYSTEM_NAMESPACE)
         else:
             return new

@@ -8,21 +8,20 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
 from typing import Any, Final
 
 from chaos.cluster.nodes import NodeChoice
 from chaos.errors import ApiError, ExperimentFailure, Misuse, NotReady
 from chaos.kube.client import KINDS, Cluster
+from chaos.kube.objects import has_condition, is_ready_pod, is_rolled_out
 from chaos.kube.placement import describe, read_placement
 from chaos.kube.readiness import Workload, await_ready
-from chaos.mesh import inject, manifests
 from chaos.mesh.authority import stored_authority
 from chaos.mesh.budget import Budget, Reference, divide
-from chaos.mesh.controlplane.settings import settings
-from chaos.mesh.envoy.defects import Defect
+from chaos.mesh.mutations import Defect
 from chaos.mesh.proxyconfig import config_map, proxy_config
-from chaos.mesh.world import Features
+from chaos.mesh.render import MeshPlan
+from chaos.mesh.snapshot import Features
 from chaos.model.fate import path
 from chaos.model.modes import ProxyMode, mode_named
 from chaos.model.placement import Placement
@@ -34,7 +33,6 @@ from chaos.names import (
     LABEL_MODE,
     LABEL_RUN,
     MESH_CONFIG,
-    NODE_PROXY,
     PORT_XDS_STATUS,
     PROXY_CONFIG,
     SYSTEM_NAMESPACE,
@@ -58,6 +56,7 @@ class Mesh:
         features: of the L7 proxies; can be changed while running (`set_features`).
         certificate_seconds: life of the proxies' certificates.
         defects: what to break on purpose, for tests of the checks.
+        mutable: defects may be set later (`set_defects`).
     """
 
     def __init__(
@@ -71,6 +70,7 @@ class Mesh:
         reference: Reference | None = None,
         certificate_seconds: float = 3600.0,
         defects: Iterable[Defect] = (),
+        mutable: bool = False,
     ) -> None:
         self.cluster = cluster
         self.mode = mode_named(mode) if isinstance(mode, str) else mode
@@ -79,62 +79,38 @@ class Mesh:
         self.features = features or Features()
         self.certificate_seconds = certificate_seconds
         self.defects = frozenset(defects)
+        self.mutable = mutable or bool(self.defects)
         self.nodes: NodeChoice | None = None  # where the mesh's own parts may lie; None: anywhere
         self._deployed: list[Object] = []
 
     # ---- manifests
 
     @property
+    def plan(self) -> MeshPlan:
+        """What its manifests depend on, as it is now."""
+        return MeshPlan(
+            self.mode,
+            self.run,
+            self.shares,
+            self.features,
+            self.certificate_seconds,
+            self.defects,
+            mutable=self.mutable,
+            nodes=self.nodes,
+        )
+
+    @property
     def values(self) -> Mapping[str, int]:
-        """What the mode's manifests ask for: `l4_l7_cpu` (millicores), `l4_l7_memory` (Mi), ... per layer."""
-        return {
-            f"{name.replace('-', '_')}_{part}": value
-            for name, share in self.shares.items()
-            for part, value in (("cpu", share.cpu_millicores), ("memory", share.memory_mib))
-        }
+        """What the mode's manifests ask for, per layer."""
+        return self.plan.values
 
     def system_manifests(self) -> list[Object]:
         """The mesh's own parts: namespace, RBAC, control plane, the mode's components."""
-        values = {**self.values, "mode": self.mode.name, "run": self.run, "mesh_json": self._settings()}
-        components = manifests.load(f"modes/{self.mode.name}/components.yaml", values)
-        privileged = any(
-            (inject.pod_template(c) or {}).get("spec", {}).get("serviceAccountName") == NODE_PROXY for c in components
-        )
-        objects = inject.stamp(
-            [
-                *manifests.load("namespace.yaml", values),
-                *manifests.load("rbac/control-plane.yaml", values),
-                *(manifests.load("rbac/node-proxy.yaml", values) if privileged else []),
-                *manifests.load("control-plane.yaml", values),
-                *manifests.load("rbac/watchdog.yaml", values),
-                *manifests.load("watchdog.yaml", values),
-                *components,
-            ],
-            self.run,
-        )
-        if self.nodes is not None:
-            for template in filter(None, map(inject.pod_template, objects)):
-                template["spec"].setdefault("affinity", self.nodes.affinity())
-        return objects
+        return self.plan.system_manifests()
 
     def inject(self, objects: Iterable[Object]) -> list[Object]:
         """The application's manifests, patched for the mode."""
-        return inject.inject(objects, self.mode, run=self.run, values=self.values)
-
-    def render(self, objects: Iterable[Object]) -> str:
-        """Everything as multi-document YAML that kubectl alone can apply."""
-        return manifests.dump([*self.system_manifests(), *self.inject(objects)])
-
-    def _settings(self) -> str:
-        features = {f.name: getattr(self.features, f.name) for f in fields(Features)}
-        return settings(
-            self.mode.name,
-            run=self.run,
-            features=features,
-            values=self.values,
-            certificate_seconds=self.certificate_seconds,
-            defects=self.defects,
-        )
+        return self.plan.inject(objects)
 
     # ---- life
 
@@ -186,7 +162,7 @@ class Mesh:
         except ExperimentFailure:
             return False
         apart = set() if self.mode.in_pod else {proxy.uid for proxy in placement.proxies}
-        return all(_pod_ready(pod) for pod in self._pods() if pod["metadata"]["uid"] in apart)
+        return all(is_ready_pod(pod) for pod in self._pods() if pod["metadata"]["uid"] in apart)
 
     def set_features(self, features: Features, *, seconds: float = 30.0) -> None:
         """Change the L7 features of the running mesh, and wait until every proxy has taken them."""
@@ -194,23 +170,28 @@ class Mesh:
         self._set_settings(seconds)
 
     def set_defects(self, defects: Iterable[Defect], *, seconds: float = 30.0) -> None:
-        """Break the running mesh on purpose, or mend it (none), so that its checks are seen to catch it."""
+        """Break the running mesh on purpose, or mend it (none), so that its checks are seen to catch it.
+
+        Raises Misuse for a mesh that was not made `mutable`: its control plane would refuse them.
+        """
+        if not self.mutable:
+            raise Misuse("this mesh takes no defects: make it with mutable=True, which is for tests alone")
         self.defects = frozenset(defects)
         self._set_settings(seconds)
 
     def _set_settings(self, seconds: float) -> None:
         self.await_pushed(
-            self.cluster.patch("ConfigMap", MESH_CONFIG, {"data": {"mesh.json": self._settings()}}, SYSTEM_NAMESPACE),
+            self.cluster.patch("ConfigMap", MESH_CONFIG, {"data": {"mesh.json": self.plan.settings}}, SYSTEM_NAMESPACE),
             seconds=seconds,
         )
 
     def await_withdrawn(self, namespace: str, name: str, *, seconds: float = 30.0) -> None:
-        """Until every connected proxy has answered for a world without that policy."""
+        """Until every connected proxy has answered for a snapshot without that policy."""
         key = f"{namespace}/{name}"
         self._await_pushed(f"without {key}", lambda seen: key not in seen, seconds)
 
     def await_pushed(self, settings: Mapping[str, Any], *, seconds: float = 30.0) -> None:
-        """Until every connected proxy has answered for a world that holds this ConfigMap (settings or a policy); one
+        """Until every connected proxy has answered for a snapshot that holds this ConfigMap (settings or a policy); one
         that went holds up nobody. Raises NotReady naming the ones that have not."""
         meta = settings["metadata"]
         key, version = f"{meta['namespace']}/{meta['name']}", meta["resourceVersion"]
@@ -312,7 +293,7 @@ class Mesh:
         """A page of the control plane's status port, as JSON."""
         import json
 
-        pods = [p for p in self._pods() if p["metadata"]["labels"].get("app") == CONTROL_PLANE and _pod_ready(p)]
+        pods = [p for p in self._pods() if p["metadata"]["labels"].get("app") == CONTROL_PLANE and is_ready_pod(p)]
         if not pods:
             raise NotReady("the control plane has no ready pod")
         return json.loads(self.cluster.pod_http(SYSTEM_NAMESPACE, pods[0]["metadata"]["name"], PORT_XDS_STATUS, page))
@@ -364,27 +345,8 @@ class Mesh:
 
 def is_ready(obj: Mapping[str, Any]) -> bool:
     """Whether a workload is rolled out and all of it is ready; a Pod: its condition."""
-    status = obj.get("status") or {}
-    if obj["kind"] == "Pod":
-        return _pod_ready(obj)
-    if status.get("observedGeneration", 0) < obj["metadata"].get("generation", 1):
-        return False
-    if obj["kind"] == "DaemonSet":
-        wanted = status.get("desiredNumberScheduled", 0)
-        return bool(wanted > 0 and status.get("updatedNumberScheduled", 0) == status.get("numberReady", 0) == wanted)
-    wanted = obj["spec"].get("replicas", 1)
-    return bool(
-        status.get("replicas", 0) == status.get("updatedReplicas", 0) == status.get("readyReplicas", 0) == wanted
-    )
-
-
-def _pod_ready(pod: Mapping[str, Any]) -> bool:
-    return _condition(pod, "Ready") and "deletionTimestamp" not in pod["metadata"]
+    return is_ready_pod(obj) if obj["kind"] == "Pod" else is_rolled_out(obj)
 
 
 def _captured(pod: Mapping[str, Any]) -> bool:
-    return _condition(pod, CONDITION_CAPTURED)
-
-
-def _condition(pod: Mapping[str, Any], kind: str) -> bool:
-    return any(c["type"] == kind and c["status"] == "True" for c in (pod.get("status") or {}).get("conditions") or [])
+    return has_condition(pod, CONDITION_CAPTURED)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
-from chaos.mesh.world import Rule
+from chaos.mesh.snapshot import Rule
 from chaos.names import LABEL_POLICY, LABEL_RUN
 
 

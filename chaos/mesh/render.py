@@ -1,22 +1,107 @@
-"""Renders a mode without a cluster: what `sharedfate render` prints, for kubectl or GitOps."""
+"""A mode's manifests as data, without a cluster: what `Mesh` applies, and what `sharedfate render` prints."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, cast
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
 
-from chaos.kube.client import Cluster
-from chaos.mesh import manifests
-from chaos.mesh.budget import Budget
-from chaos.mesh.install import Mesh
+from chaos.cluster.nodes import NodeChoice
+from chaos.mesh import inject, manifests
+from chaos.mesh.budget import Budget, Reference, Share, divide
+from chaos.mesh.controlplane.settings import settings
+from chaos.mesh.mutations import MUTATIONS_VARIABLE, NO_DEFECTS, Defects
+from chaos.mesh.snapshot import Features
+from chaos.model.modes import ProxyMode, mode_named
+from chaos.names import CONTROL_PLANE, NODE_PROXY
+
+Object = dict[str, Any]
 
 
-def render_mode(mode: str, objects: Iterable[dict[str, Any]], *, run: str, budget: Budget | None = None) -> str:
-    """Multi-document YAML: the mesh's parts, then the objects patched for the mode. Raises Misuse for an unknown mode.
+@dataclass(frozen=True, slots=True)
+class MeshPlan:
+    """All that a mesh's manifests depend on.
+
+    Attributes:
+        shares: what one proxy of each layer gets (`chaos.mesh.budget.divide`).
+        certificate_seconds: life of the proxies' certificates.
+        mutable: its control plane takes defects from the settings: for tests of the checks.
+        nodes: where the mesh's own parts may lie; None: anywhere.
+    """
+
+    mode: ProxyMode
+    run: str
+    shares: Mapping[str, Share]
+    features: Features = field(default_factory=Features)
+    certificate_seconds: float = 3600.0
+    defects: Defects = NO_DEFECTS
+    mutable: bool = False
+    nodes: NodeChoice | None = None
+
+    @property
+    def values(self) -> Mapping[str, int]:
+        """What the mode's manifests ask for: `l4_l7_cpu` (millicores), `l4_l7_memory` (Mi), ... per layer."""
+        return {
+            f"{name.replace('-', '_')}_{part}": value
+            for name, share in self.shares.items()
+            for part, value in (("cpu", share.cpu_millicores), ("memory", share.memory_mib))
+        }
+
+    @property
+    def settings(self) -> str:
+        """The text of the ConfigMap `mesh`."""
+        return settings(
+            self.mode.name,
+            run=self.run,
+            features={f.name: getattr(self.features, f.name) for f in fields(Features)},
+            values=self.values,
+            certificate_seconds=self.certificate_seconds,
+            defects=self.defects,
+        )
+
+    def system_manifests(self) -> list[Object]:
+        """The mesh's own parts: namespace, RBAC, control plane, the mode's components."""
+        values = {**self.values, "mode": self.mode.name, "run": self.run, "mesh_json": self.settings}
+        components = manifests.load(f"modes/{self.mode.name}/components.yaml", values)
+        privileged = any(
+            (inject.pod_template(c) or {}).get("spec", {}).get("serviceAccountName") == NODE_PROXY for c in components
+        )
+        objects = inject.stamp(
+            [
+                *manifests.load("namespace.yaml", values),
+                *manifests.load("rbac/control-plane.yaml", values),
+                *(manifests.load("rbac/node-proxy.yaml", values) if privileged else []),
+                *manifests.load("control-plane.yaml", values),
+                *manifests.load("rbac/watchdog.yaml", values),
+                *manifests.load("watchdog.yaml", values),
+                *components,
+            ],
+            self.run,
+        )
+        for obj in objects:
+            if (template := inject.pod_template(obj)) is None:
+                continue
+            if self.nodes is not None:
+                template["spec"].setdefault("affinity", self.nodes.affinity())
+            if self.mutable and obj["metadata"]["name"] == CONTROL_PLANE:
+                template["spec"]["containers"][0]["env"].append({"name": MUTATIONS_VARIABLE, "value": "allowed"})
+        return objects
+
+    def inject(self, objects: Iterable[Object]) -> list[Object]:
+        """The application's manifests, patched for the mode."""
+        return inject.inject(objects, self.mode, run=self.run, values=self.values)
+
+
+def render_mode(mode: str, objects: Iterable[Object], *, run: str, budget: Budget | None = None) -> str:
+    """Multi-document YAML: the mesh's parts, then the objects patched for the mode.
 
     Args:
         budget: CPU and memory of all proxies together, divided over the reference placement; None: the default.
+
+    Raises Misuse for an unknown mode, or an object without kind or name.
     """
     own = list(objects)
     manifests.check(own, source="the manifests given")
-    return Mesh(cast(Cluster, None), mode, run=run, budget=budget).render(own)
+    found = mode_named(mode)
+    plan = MeshPlan(found, run, divide(found, budget or Budget(), Reference()))
+    return manifests.dump([*plan.system_manifests(), *plan.inject(own)])

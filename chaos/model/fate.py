@@ -93,8 +93,8 @@ def identities_held(placement: Placement, proxy: Proxy) -> frozenset[tuple[str, 
     """The (namespace, service account) identities whose private keys the proxy holds.
 
     L4, sidecar and node proxies hold the accounts of the pods that they serve; a waypoint (L7 alone) holds its own; a
-    placebo (no layer) holds none. `chaos.mesh.world` answers the same from the control plane's own data: neither may be
-    built on the other, for each is the check on the other.
+    placebo (no layer) holds none. `chaos.mesh.snapshot` answers the same from the control plane's own data: neither may
+    be built on the other, for each is the check on the other.
     """
     if proxy.layers == frozenset({Layer.L7}):
         return frozenset({(proxy.namespace, proxy.service_account)})

@@ -17,7 +17,7 @@ from chaos.plugin import xdist as spread
 
 if TYPE_CHECKING:
     from chaos.engine.deployment import Deployment
-    from chaos.engine.pace import Pace
+    from chaos.engine.eta import EtaEstimator
     from chaos.engine.run import Run
     from chaos.engine.settings import Settings
     from chaos.engine.terminal import TerminalProgress
@@ -34,7 +34,7 @@ _SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
 _RUN: pytest.StashKey[Run] = pytest.StashKey()
 _REPORTS: pytest.StashKey[Reports] = pytest.StashKey()
 _WORSE: pytest.StashKey[list[str]] = pytest.StashKey()
-_PACE: pytest.StashKey[Pace] = pytest.StashKey()
+_PACE: pytest.StashKey[EtaEstimator] = pytest.StashKey()
 _UNFIT = "chaos_unfit"  # attribute of a report: it failed because the cluster cannot do it
 _PROGRESS: pytest.StashKey[TerminalProgress] = pytest.StashKey()
 
@@ -154,6 +154,21 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
     )
 
 
+def pytest_pycollect_makeitem(
+    collector: pytest.Module | pytest.Class, name: str, obj: object
+) -> list[pytest.Item] | None:
+    """A scenario of the module is an item for each mode, under its own name."""
+    del name
+    if "chaos.engine.scenario" not in sys.modules:
+        return None
+    from chaos.engine.scenario import Scenario
+    from chaos.plugin.scenarios import items_of
+
+    if not isinstance(obj, Scenario) or obj.run.__module__ != collector.obj.__name__:
+        return None
+    return items_of(obj, collector, settings_of(collector.config).modes)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "chaos_mode" in metafunc.fixturenames:
         modes: tuple[str, ...] = settings_of(metafunc.config).modes
@@ -167,7 +182,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         from chaos.toolkit.items import grouped
 
         grouped(items)
-    if not any("chaos_mode" in getattr(item, "fixturenames", ()) for item in items):
+    if not any(_needs_run(item) for item in items):
         return
     from chaos.engine.settings import chosen as is_chosen
     from chaos.model.modes import mode_named
@@ -180,22 +195,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if found is None:
             chosen.append(item)
             continue
-        mode = item.callspec.params["chaos_mode"]  # type: ignore[attr-defined]
+        mode = item.obj.mode  # type: ignore[attr-defined]
         (chosen if is_chosen(settings, mode, found.name) else left).append(item)
         item.user_properties += [("mode", mode), ("scenario", found.name)]
-        if why := found.ours_alone if settings.target is not None else found.applies(mode_named(mode)):
+        if why := found.reference_mesh_only if settings.target is not None else found.skip_reason(mode_named(mode)):
             item.add_marker(pytest.mark.skip(reason=why))
     if left:
         config.hook.pytest_deselected(items=left)
-        items[:] = chosen
+    rank = {mode: number for number, mode in enumerate(settings.modes)}
+    # The trials of one mode share its deployment, and each change of mode costs one.
+    items[:] = sorted(chosen, key=lambda item: rank.get(getattr(getattr(item, "obj", None), "mode", ""), -1))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """What is left after every selection is what the run will take."""
     if names := [name for item in session.items if (name := _scenario_of(item))]:
-        from chaos.engine.pace import Pace
+        from chaos.engine.eta import EtaEstimator
 
-        session.config.stash[_PACE] = Pace(names)
+        session.config.stash[_PACE] = EtaEstimator(names)
 
 
 @pytest.fixture(scope="session")
@@ -288,9 +305,9 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Skips, with its reason, what does not apply to a target's mesh, and (`--chaos-inconclusive=skip`) what has no
     clear answer.
     """
-    if "chaos_mode" not in getattr(item, "fixturenames", ()):
+    if not _needs_run(item):
         return (yield)
-    from chaos.engine.scenario import NotHere
+    from chaos.engine.scenario import NotApplicable
     from chaos.engine.settings import Inconclusive
     from chaos.engine.trial import TrialInconclusive
 
@@ -300,7 +317,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
         if settings_of(item.config).inconclusive is Inconclusive.SKIP:
             pytest.skip(str(error))
         raise
-    except NotHere as error:
+    except NotApplicable as error:
         pytest.skip(str(error))
 
 
@@ -312,7 +329,7 @@ def pytest_runtest_makereport(
 
     A cluster that cannot do it is an error, not a failure of what is tried there: as if a fixture had raised.
     """
-    if call.excinfo is None or not {"chaos_mode", "chaos_run"} & set(getattr(item, "fixturenames", ())):
+    if call.excinfo is None or not _needs_run(item):
         return (yield)
     from chaos.engine.run import unfit
     from chaos.engine.trial import TrialFailed, TrialInconclusive
@@ -382,6 +399,11 @@ def _only_unfit(config: pytest.Config) -> bool:
     stats = getattr(config.pluginmanager.get_plugin("terminalreporter"), "stats", {})
     failed = [*stats.get("failed", ()), *stats.get("error", ())]
     return bool(failed) and all(getattr(one, _UNFIT, False) for one in failed)
+
+
+def _needs_run(item: pytest.Item) -> bool:
+    """Whether an item is tried in the run's cluster."""
+    return bool({"chaos_mode", "chaos_run"} & set(getattr(item, "fixturenames", ())))
 
 
 def _scenario_of(item: pytest.Item) -> str:

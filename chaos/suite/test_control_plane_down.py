@@ -7,36 +7,39 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 
-from chaos.engine.scenario import has_proxies, scenario
+from chaos.engine.designs import HOLD_SECONDS, await_recovery, put_in_force
+from chaos.engine.scenario import scenario, without_proxies
+from chaos.engine.targets import workload
 from chaos.engine.trial import Trial
 from chaos.faults.scale import Scale
-from chaos.model.faulting import FaultShape
-from chaos.model.flow import WindowKind
 from chaos.names import CONTROL_PLANE, SYSTEM_NAMESPACE
 from chaos.verdict.check import decided, measured
 
 READY_SECONDS = 60.0  # longest wait for the added pod, once the control plane is back
 
 
-# It spoils: the new control plane knows nothing of the keys handed out before.
-@scenario("control-plane-down", applies=has_proxies, spoils=True, ours_alone="it stops our own control plane")
+# The new control plane knows nothing of the keys handed out before.
+@scenario(
+    "control-plane-down",
+    faults=(Scale,),
+    skip_reason=without_proxies,
+    redeploys_after=True,
+    reference_mesh_only="it stops our own control plane",
+)
 def control_plane_down(trial: Trial) -> None:
     """Without its control plane running traffic goes on, and a new pod waits instead of speaking plain text."""
     tenant = trial.deployment.tenants[0]
-    trial.expect_fate_of(fault_shape=FaultShape.HELD)
+    trial.expect_fate_of(shape=Scale.shape)
     trial.baseline()
+    control_plane = workload(trial.cluster, f"{SYSTEM_NAMESPACE}/{CONTROL_PLANE}", "Deployment")
     with ExitStack() as later:  # the added pod outlives the fault, and goes before the trial ends
-        with trial.fault(
-            Scale(), trial.workload("Deployment", f"{SYSTEM_NAMESPACE}/{CONTROL_PLANE}"), seconds=180.0
-        ) as receipts:
-            begin = min(receipt.injected_at for receipt in receipts)
-            trial.window(WindowKind.FAULT, begin, None, "first effect")
+        force = put_in_force(trial, Scale(), control_plane, seconds=180.0)
+        try:
             added = later.enter_context(trial.deployment.one_more_server(tenant))
-            trial.look_until_done(begin)
+            trial.look_until_done(force.begin, least=HOLD_SECONDS)
             pod = trial.cluster.wait("the added pod has an address", added, seconds=30)
-            end = time.time_ns()
-        trial.window(WindowKind.FAULT, begin, end, "first effect until it was undone")
-        trial.window(WindowKind.RECOVERY, trial.mended_at, None, "undone, and seen so")
+        finally:
+            restored = force.undo()
         how, answered = "ready" if pod.ready else "not ready", pod.requests or 0
         trial.show(
             decided(
@@ -50,7 +53,7 @@ def control_plane_down(trial: Trial) -> None:
         trial.cluster.wait(
             "the added pod is ready", lambda: (one := added()) is not None and one.ready, seconds=READY_SECONDS
         )
-        seconds = (time.time_ns() - trial.mended_at) / 1e9
+        seconds = (time.time_ns() - restored) / 1e9
         trial.show(
             measured(
                 "a new pod is ready once the control plane is back",
@@ -59,3 +62,4 @@ def control_plane_down(trial: Trial) -> None:
                 "s",
             )
         )
+        await_recovery(trial)

@@ -10,7 +10,7 @@ from chaos.engine.scenario import scenario
 from chaos.engine.trial import Trial
 
 
-@scenario("features", ours_alone="it asks the reference apps what our own modes promise")
+@scenario("features", reference_mesh_only="it asks the reference apps what our own modes promise")
 def every_feature(trial: Trial) -> None:
     """Mutual TLS, policy, balancing, retries, timeouts, metrics and identities work as the mode says."""
     try:
@@ -18,4 +18,4 @@ def every_feature(trial: Trial) -> None:
             for check in check_features(where):
                 trial.show(check)
     finally:
-        trial.heal(*trial.deployment.tenants)
+        trial.restore_load(*trial.deployment.tenants)

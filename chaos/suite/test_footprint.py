@@ -7,7 +7,7 @@ from chaos.engine.scenario import scenario
 from chaos.engine.trial import Trial
 
 
-@scenario("footprint", ours_alone="it holds proxies against the budget that our own modes divide")
+@scenario("footprint", reference_mesh_only="it holds proxies against the budget that our own modes divide")
 def footprint(trial: Trial) -> None:
     """The proxies of every mode live within the same total budget; what they use of it is measured."""
     trial.baseline()

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from chaos.engine.features.identities import check_identities, check_refusals
 from chaos.engine.features.site import site
-from chaos.engine.scenario import has_proxies, scenario
+from chaos.engine.scenario import scenario, without_proxies
 from chaos.engine.trial import Trial
 
 
-@scenario("identities-exposed", applies=has_proxies, ours_alone="it reads keys out of our own proxies' admin port")
+@scenario(
+    "identities-exposed",
+    skip_reason=without_proxies,
+    reference_mesh_only="it reads keys out of our own proxies' admin port",
+)
 def identities_exposed(trial: Trial) -> None:
     """Each proxy holds the private keys of just those that it serves, a waypoint its own alone."""
     try:
@@ -16,4 +20,4 @@ def identities_exposed(trial: Trial) -> None:
             for check in (*check_identities(where), *check_refusals(where)):
                 trial.show(check)
     finally:
-        trial.heal(*trial.deployment.tenants)
+        trial.restore_load(*trial.deployment.tenants)

@@ -5,11 +5,11 @@ before it.
 from __future__ import annotations
 
 from chaos.engine.jobs import LINGERS, JobRun
-from chaos.engine.scenario import has_proxies, scenario
+from chaos.engine.scenario import scenario, without_proxies
+from chaos.engine.targets import container_of, workload
 from chaos.engine.trial import Trial
 from chaos.faults.control_plane import ControlPlane
 from chaos.faults.kill import Kill
-from chaos.faults.selection import container_target
 from chaos.model.modes import ProxyMode
 from chaos.names import CONTROL_PLANE, SYSTEM_NAMESPACE
 from chaos.verdict.check import decided, measured
@@ -24,7 +24,7 @@ NO_JOB = "it deploys a Job of the reference apps, and a target file declares non
 TRIES = 8  # of each request, with a growing pause: a Job that minds its dependencies
 
 
-@scenario("job-completes", ours_alone=NO_JOB)
+@scenario("job-completes", reference_mesh_only=NO_JOB)
 def job_completes(trial: Trial) -> None:
     """A Job ends when its application does, but where a proxy is an ordinary container of its pod: there it must be
     seen not to.
@@ -35,6 +35,7 @@ def job_completes(trial: Trial) -> None:
     trial.show(
         decided("the Job's application did its work", seen.app_exit == 0, seen.application(), seen.app_seconds, "s")
     )
+    trial.show(seen.once(job.requests))
     trial.show(
         decided(
             "the Job never ends" if held else "the Job completes",
@@ -48,29 +49,28 @@ def job_completes(trial: Trial) -> None:
     )
 
 
-@scenario("job-proxy-killed", applies=jobs_end, ours_alone=NO_JOB)
+@scenario("job-proxy-killed", faults=(Kill,), skip_reason=jobs_end, reference_mesh_only=NO_JOB)
 def job_proxy_killed(trial: Trial) -> None:
     """A Job whose proxy is killed half-way still completes; its retries are counted."""
     with JobRun(trial, "proxy-killed", requests=80, interval=0.05, tries=TRIES) as job:
-        proxy = job.proxy()
-        with trial.fault(
-            Kill(), container_target(trial.cluster.get("Pod", proxy.pod, proxy.namespace), proxy.container)
-        ):
+        with trial.fault(Kill(), container_of(trial.cluster, job.proxy())):
             pass
         seen = job.watch()
-    trial.show(decided("the Job completes", seen.complete, seen.application()))
+    trial.show(decided("the Job completes", seen.complete and not seen.failed, seen.application()))
+    trial.show(decided("the Job's application did its work", seen.app_exit == 0, seen.application()))
+    trial.show(seen.once(job.requests))
     trial.show(measured("retries of the Job", f"{seen.pods} pods were needed", seen.pods - 1, "pods"))
     trial.show(
         measured("retries of its requests", f"{seen.retried} requests were tried again", seen.retried, "requests")
     )
 
 
-@scenario("job-starts-before-proxy", applies=has_proxies, ours_alone=NO_JOB)
+@scenario("job-starts-before-proxy", faults=(ControlPlane,), skip_reason=without_proxies, reference_mesh_only=NO_JOB)
 def job_starts_before_proxy(trial: Trial) -> None:
     """Where the proxy does not start before the application, a Job's first request fails while the proxy is slow to
     come.
     """
-    target = trial.workload("Deployment", f"{SYSTEM_NAMESPACE}/{CONTROL_PLANE}")
+    target = workload(trial.cluster, f"{SYSTEM_NAMESPACE}/{CONTROL_PLANE}", "Deployment")
     with (
         trial.fault(ControlPlane(answer="slow", delay=2.0), target),
         JobRun(trial, "starts-early", requests=3, tries=30) as job,

@@ -6,17 +6,14 @@ readers so slow that their answers wait in its proxies.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from chaos.engine.drowned import filled
+from chaos.engine.designs import overload
 from chaos.engine.scenario import scenario
 from chaos.engine.trial import Trial
 from chaos.faults.overload import Overload
-from chaos.history.model import EventKind
 from chaos.history.words import Cause
-from chaos.model.faulting import FaultShape
-from chaos.model.flow import Flow, Window
+from chaos.model.flow import Flow
 from chaos.verdict.check import decided
 
 BODIES = (
@@ -26,61 +23,44 @@ BODIES = (
 SLOW_READERS = 10.0
 
 
-def overload(trial: Trial, profile: str, **options: Any) -> None:
-    """The first tenant overloads its path in the way that the profile says, with options of Overload. Whoever shares a
-    proxy that it filled must be hurt: the weakest proxy of the path gives out first, and shields the others. Of those
-    who share one that it nearly filled, and none that it did, nothing is predicted."""
+def noise(trial: Trial, profile: str, **options: Any) -> None:
+    """The first tenant overloads its path in the way that the profile says, with options of Overload."""
     noisy = trial.deployment.tenants[0]
-    path, own = trial.deployment.proxies_of_client(noisy, whole=True), Flow(noisy.client, noisy.server)
-
-    def expect(held: Sequence[Window]) -> None:
-        seen = filled(path, trial.events(), held)
-        hurt = trial.flows_behind(*seen.drowned)
-        unsaid = trial.flows_behind(*seen.strained) - hurt
-        trial.expect_fate_of(*seen.drowned, fault_shape=FaultShape.GRADUAL, exempt=[own, *sorted(unsaid - {own})])
-        trial.note(
-            EventKind.NOTE,
-            {"drowned": [str(proxy) for proxy in seen.drowned], "strained": [str(proxy) for proxy in seen.strained]},
-        )
-
-    trial.switchback(
-        Overload(**trial.deployment.called(noisy), seconds=20.0, profile=profile, **options),
-        trial.client_container(noisy),
-        aggressor=noisy,
-        before_look=expect,
-    )
+    overload(trial, Overload(**trial.deployment.call_options(noisy), seconds=20.0, profile=profile, **options), noisy)
 
 
-@scenario("noisy-neighbour")
+@scenario("noisy-neighbour", faults=(Overload,))
 def noisy_neighbour(trial: Trial) -> None:
     """A tenant that overloads its path with requests hurts those who share its proxy, and no other."""
-    overload(trial, "requests")
+    noise(trial, "requests")
 
 
-@scenario("noisy-handshakes")
+@scenario("noisy-handshakes", faults=(Overload,))
 def noisy_handshakes(trial: Trial) -> None:
     """A tenant that opens a connection for each request hurts those who share its proxy, and no other."""
-    overload(trial, "handshakes")
+    noise(trial, "handshakes")
 
 
 @scenario(
     "noisy-bodies",
-    ours_alone="whether an application of yours takes large bodies is not known: noisy-neighbour asks plainly",
+    faults=(Overload,),
+    reference_mesh_only="whether an application of yours takes large bodies is unknown: noisy-neighbour asks plainly",
 )
 def noisy_bodies(trial: Trial) -> None:
     """A tenant that sends large bodies hurts those who share its proxy, and no other."""
-    overload(trial, "bodies", in_flight=BODIES)
+    noise(trial, "bodies", in_flight=BODIES)
 
 
 @scenario(
     "noisy-slow-readers",
-    ours_alone="what makes an application of yours answer at length is not known: noisy-neighbour asks plainly",
+    faults=(Overload,),
+    reference_mesh_only="what makes an application of yours answer at length is unknown: noisy-neighbour asks plainly",
 )
 def noisy_slow_readers(trial: Trial) -> None:
     """A tenant that reads large answers slowly, so that they wait in its proxies, hurts nobody whose tunnels are
     others.
     """
-    overload(trial, "slow-readers", start_rate=SLOW_READERS, max_rate=SLOW_READERS)
+    noise(trial, "slow-readers", start_rate=SLOW_READERS, max_rate=SLOW_READERS)
     noisy = trial.deployment.tenants[0]
     samples = trial.samples_of(Flow(noisy.client, noisy.server, label="aggressor-slow-readers"))
     waited = int((samples["cause"] == Cause.TIMEOUT).sum())

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from chaos.engine.scenario import has_waypoints, scenario
+from chaos.engine.designs import break_proxy
+from chaos.engine.scenario import scenario, without_waypoints
 from chaos.engine.trial import Trial
 from chaos.faults.kill import Kill
-from chaos.model.faulting import FaultShape
 from chaos.model.modes import Layer
 from chaos.verdict import Harm
 
 
-@scenario("proxy-killed")
+@scenario("proxy-killed", faults=(Kill,))
 def proxy_killed(trial: Trial) -> None:
     """The death of one proxy hurts the flows behind it, by their share, and no other."""
-    proxy = trial.deployment.proxy_to_break()
-    trial.expect_fate_of(proxy, fault_shape=FaultShape.PULSE, harm=Harm.ERRORS)
-    trial.break_and_watch(Kill(), trial.container(proxy))
+    break_proxy(trial, Kill(), trial.deployment.proxy_to_break(), harm=Harm.ERRORS)
 
 
-@scenario("waypoint-killed", applies=has_waypoints)
+@scenario("waypoint-killed", faults=(Kill,), skip_reason=without_waypoints)
 def waypoint_killed(trial: Trial) -> None:
     """The death of one waypoint hurts the flows behind it, by their share, and no other."""
-    proxy = trial.deployment.proxy_to_break(Layer.L7)
-    trial.expect_fate_of(proxy, fault_shape=FaultShape.PULSE, harm=Harm.ERRORS)
-    trial.break_and_watch(Kill(), trial.container(proxy))
+    break_proxy(trial, Kill(), trial.deployment.proxy_to_break(Layer.L7), harm=Harm.ERRORS)

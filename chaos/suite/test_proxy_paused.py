@@ -4,15 +4,13 @@ notices.
 
 from __future__ import annotations
 
+from chaos.engine.designs import break_proxy
 from chaos.engine.scenario import scenario
 from chaos.engine.trial import Trial
 from chaos.faults.pause import Pause
-from chaos.model.faulting import FaultShape
 
 
-@scenario("proxy-paused")
+@scenario("proxy-paused", faults=(Pause,))
 def proxy_paused(trial: Trial) -> None:
     """A proxy that hangs hurts the flows behind it, by their share, and no other, until it goes on."""
-    proxy = trial.deployment.proxy_to_break()
-    trial.expect_fate_of(proxy, fault_shape=FaultShape.HELD)
-    trial.break_and_watch(Pause(), trial.container(proxy))
+    break_proxy(trial, Pause(), trial.deployment.proxy_to_break())

@@ -9,13 +9,17 @@ from chaos.faults.recreate import Recreate
 from chaos.faults.restart import Restart
 
 
-@scenario("proxy-upgraded")
+@scenario("proxy-upgraded", faults=(Restart,))
 def proxy_upgraded(trial: Trial) -> None:
     """A rolling restart of proxies restarts the applications that hold them, and no other; its price is counted."""
     upgrade.watch(trial, Restart())
 
 
-@scenario("proxy-recreated", ours_alone="it would delete a workload of yours: proxy-upgraded restarts it")
+@scenario(
+    "proxy-recreated",
+    faults=(Recreate,),
+    reference_mesh_only="it would delete a workload of yours: proxy-upgraded restarts it",
+)
 def proxy_recreated(trial: Trial) -> None:
     """Proxies that are deleted and created anew restart the applications that hold them, and no other; its price is
     counted.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import statistics
 import time
 
-from chaos.engine.drowned import filled
+from chaos.engine.saturation import classify_saturation
 from chaos.engine.scenario import scenario
+from chaos.engine.targets import proxies_of_client
 from chaos.engine.trial import Trial
 from chaos.faults.overload import Overload
 from chaos.model.flow import Window, WindowKind
@@ -17,13 +18,13 @@ MAX_RATE = 16_000.0  # requests a second: more than the default budget bears, so
 HELD = 1.6  # seconds at the rate that was too much: a reading of CPU use covers the second before it
 
 
-@scenario("saturation")
+@scenario("saturation", faults=(Overload,))
 def saturation(trial: Trial) -> None:
     """A tenant's path gives out where a proxy has used up its share of the budget; the rate at which it does is
     measured.
     """
     tenant = trial.deployment.tenants[0]
-    target, path = trial.client_container(tenant), trial.deployment.proxies_of_client(tenant, whole=True)
+    target, path = trial.deployment.loader_target(tenant), proxies_of_client(trial.placement, tenant.client, whole=True)
     trial.baseline()
     rates: list[float] = []
     held: list[Window] = []
@@ -31,14 +32,17 @@ def saturation(trial: Trial) -> None:
     for _ in range(RAMPS):
         trial.deployment.pause(tenant)
         with trial.fault(
-            Overload(**trial.deployment.called(tenant), seconds=20.0, start_rate=200.0, max_rate=MAX_RATE), target
-        ) as (receipt,):
+            Overload(**trial.deployment.call_options(tenant), seconds=20.0, start_rate=200.0, max_rate=MAX_RATE),
+            target,
+            described=f"{tenant.client} overloads {tenant.server}",
+        ) as injection:
+            (receipt,) = injection.receipts
             rates.append(float(receipt.evidence["saturated_at"]))
             bounds.add(str(receipt.evidence["why"]) if not receipt.evidence["loader_bound"] else "loader")
             begin = time.time_ns()
             trial.hold(HELD)
             held.append(Window(WindowKind.FAULT, begin, time.time_ns()))
-        trial.heal(tenant)
+        trial.restore_load(tenant)
     least = "at least " if bounds <= {"max-rate", "loader"} else ""
     trial.show(
         measured(
@@ -50,7 +54,7 @@ def saturation(trial: Trial) -> None:
         )
     )
     if any(proxy.cpu_millicores for proxy in path):
-        full = filled(path, trial.events(), held).drowned
+        full = classify_saturation(path, trial.events(), held).saturated
         trial.show(
             decided(
                 "a proxy's share of the budget is what gives out",

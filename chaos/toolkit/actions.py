@@ -23,9 +23,7 @@ from chaos.faults.overload import Overload
 from chaos.faults.pause import Pause
 from chaos.faults.throttle import Throttle
 from chaos.mesh import manifests
-from chaos.model.faulting import FaultShape
-from chaos.model.flow import Flow
-from chaos.toolkit.breaking import GRACE, told
+from chaos.toolkit.driver import GRACE, describe
 from chaos.toolkit.readings import NOBODY, Names, Reading
 from chaos.toolkit.session import current, recover
 from chaos.verdict import Harm
@@ -78,7 +76,7 @@ def kill_proxy(
         deadline: seconds after which others may undo the fault.
     """
     fault = Kill(signal=signal, restart_seconds=restart_seconds)
-    return told(break_proxy(fault, tenant, layer, side, deadline=deadline, harm=Harm.ERRORS))
+    return describe(break_proxy(fault, tenant, layer, side, deadline=deadline, harm=Harm.ERRORS))
 
 
 def delete_proxy_pod(
@@ -99,12 +97,12 @@ def delete_proxy_pod(
         seconds: longest wait for its going, and for its replacement.
     """
     session, fault = current(), DeletePod(grace=None if grace < 0 else grace, seconds=seconds)
-    return told(session.breaker.break_spared(fault, session.proxy_of(tenant, layer, side), deadline=deadline))
+    return describe(session.driver.break_exempt(fault, session.proxy_of(tenant, layer, side), deadline=deadline))
 
 
 def pause_proxy(tenant: str = "tenant-a", layer: str = "any", side: str = "client", deadline: float = 60.0) -> Reading:
     """Stop one proxy of a tenant's path (SIGSTOP) until `resume_proxy`, at most `deadline` seconds."""
-    return told(break_proxy(Pause(), tenant, layer, side, deadline=deadline))
+    return describe(break_proxy(Pause(), tenant, layer, side, deadline=deadline))
 
 
 def resume_proxy() -> int:
@@ -128,7 +126,7 @@ def crash_loop_proxy(
         restart_seconds: longest wait, on recovery, for a successor that lives: the back-off must pass.
     """
     fault = CrashLoop(signal=signal, back_off_seconds=back_off_seconds, restart_seconds=restart_seconds)
-    return told(break_proxy(fault, tenant, layer, side, deadline=deadline, harm=Harm.ERRORS))
+    return describe(break_proxy(fault, tenant, layer, side, deadline=deadline, harm=Harm.ERRORS))
 
 
 def stop_crash_loop() -> int:
@@ -151,7 +149,7 @@ def fill_proxy_memory(
         restart_seconds: longest wait for the successor.
     """
     fault = OutOfMemory(most_mib=most_mib, restart_seconds=restart_seconds)
-    return told(break_proxy(fault, tenant, layer, side, deadline=deadline, harm=Harm.ERRORS))
+    return describe(break_proxy(fault, tenant, layer, side, deadline=deadline, harm=Harm.ERRORS))
 
 
 def throttle_proxy(
@@ -171,13 +169,10 @@ def throttle_proxy(
     """
     session, fault = current(), Throttle(millicores=millicores)
     if not pairs:
-        return told(break_proxy(fault, tenant, layer, side, deadline=deadline))
+        return describe(break_proxy(fault, tenant, layer, side, deadline=deadline))
     proxy = session.proxy_of(tenant, layer, side)
-    return {
-        "fault": fault.name,
-        "target": str(proxy),
-        "pairs": session.breaker.switch(fault, session.trial.container(proxy), [proxy], deadline=deadline, pairs=pairs),
-    }
+    done = session.driver.switch(fault, proxy, deadline=deadline, pairs=pairs)
+    return {"fault": fault.name, "target": str(proxy), "pairs": done}
 
 
 def restore_proxy_cpu() -> int:
@@ -208,7 +203,7 @@ def overload_path(
     session = current()
     owner = session.tenant(tenant)
     fault = Overload(
-        server=owner.server,
+        **session.trial.deployment.call_options(owner),
         profile=profile,
         seconds=deadline + GRACE,
         start_rate=start_rate,
@@ -216,15 +211,10 @@ def overload_path(
         in_flight=in_flight,
         saturate_seconds=saturate_seconds,
     )
-    target, proxies = (
-        session.trial.client_container(owner),
-        session.trial.deployment.proxies_of_client(owner, whole=bool(pairs)),
-    )
     if not pairs:
-        session.breaker.expect(proxies, FaultShape.HELD, Harm.EITHER, [Flow(owner.client, owner.server)])
-        return told(session.breaker.inject(fault, target, deadline=deadline, noisy=owner))
-    done = session.breaker.switch(fault, target, proxies, deadline=deadline, pairs=pairs, noisy=owner)
-    return {"fault": fault.name, "target": str(target), "pairs": done}
+        return describe(session.driver.overload(owner, fault, deadline=deadline))
+    done = session.driver.switch_overload(owner, fault, deadline=deadline, pairs=pairs)
+    return {"fault": fault.name, "target": str(session.trial.deployment.loader_target(owner)), "pairs": done}
 
 
 def stop_overload() -> int:
@@ -244,7 +234,7 @@ def partition_proxy(
     Args:
         spare_status: leave its status port open, so that the kubelet's probes do not notice.
     """
-    return told(break_proxy(Partition(spare_status=spare_status), tenant, layer, side, deadline=deadline))
+    return describe(break_proxy(Partition(spare_status=spare_status), tenant, layer, side, deadline=deadline))
 
 
 def reunite_proxy() -> int:
@@ -271,7 +261,7 @@ def degrade_proxy(
         rate_kbit: most that it sends, in kilobits a second; 0: no limit.
     """
     fault = Degrade(delay_ms=delay_ms, jitter_ms=jitter_ms, loss=loss, rate_kbit=rate_kbit, seed=seed)
-    return told(break_proxy(fault, tenant, layer, side, deadline=deadline))
+    return describe(break_proxy(fault, tenant, layer, side, deadline=deadline))
 
 
 def mend_proxy_link() -> int:
@@ -296,7 +286,7 @@ def drop_packets(
         direction: `in`, `out` or `both`, seen from the pod.
     """
     fault = Drop(peers=tuple(peers), ports=_ports(ports), direction=direction)  # type: ignore[arg-type]
-    return told(break_proxy(fault, tenant, layer, side, deadline=deadline))
+    return describe(break_proxy(fault, tenant, layer, side, deadline=deadline))
 
 
 def pass_packets() -> int:
@@ -314,7 +304,7 @@ def break_connections(
 ) -> Reading:
     """Reset connections of the pod of a tenant's proxy until `keep_connections`; arguments as `drop_packets`."""
     fault = Reset(peers=tuple(peers), ports=_ports(ports))
-    return told(break_proxy(fault, tenant, layer, side, deadline=deadline))
+    return describe(break_proxy(fault, tenant, layer, side, deadline=deadline))
 
 
 def keep_connections() -> int:
@@ -342,7 +332,7 @@ def spoil_dns(
     """
     session = current()
     fault = Dns(answer=answer, names=tuple(names), address=address)  # type: ignore[arg-type]
-    return told(session.breaker.break_spared(fault, session.proxy_of(tenant, layer, side), deadline=deadline))
+    return describe(session.driver.break_exempt(fault, session.proxy_of(tenant, layer, side), deadline=deadline))
 
 
 def mend_dns() -> int:
@@ -395,7 +385,7 @@ def break_proxy(
 ) -> list[Receipt]:
     """Break the chosen proxy and expect harm to just those behind it."""
     session = current()
-    return session.breaker.break_proxy(fault, session.proxy_of(tenant, layer, side), deadline=deadline, harm=harm)
+    return session.driver.break_proxy(fault, session.proxy_of(tenant, layer, side), deadline=deadline, harm=harm)
 
 
 def _ports(given: Names) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from chaos.kube.client import Cluster
+from chaos.kube.objects import container_statuses, has_condition, is_owned_by
 from chaos.toolkit.readings import Reading, opinion
 from chaos.verdict import Verdict
 
@@ -21,17 +22,14 @@ def completion(cluster: Cluster, namespace: str, name: str, patience: float) -> 
 
 def detect_fate(job: dict[str, Any], pods: list[dict[str, Any]], *, now: datetime, patience: float) -> Reading:
     """From a Job and its pods. Pure."""
-    for condition in job.get("status", {}).get("conditions") or []:
-        if condition["status"] == "True" and condition["type"] == "Complete":
-            return opinion("complete", Verdict.PASS, "the job completed")
-        if condition["status"] == "True" and condition["type"] == "Failed":
-            return opinion(
-                "failed",
-                Verdict.FAIL,
-                f"the job failed: {condition.get('reason', '')} {condition.get('message', '')}".strip(),
-            )
+    if has_condition(job, "Complete"):
+        return opinion("complete", Verdict.PASS, "the job completed")
+    if has_condition(job, "Failed"):
+        why = next(one for one in job["status"]["conditions"] if one["type"] == "Failed")
+        text = f"the job failed: {why.get('reason', '')} {why.get('message', '')}".strip()
+        return opinion("failed", Verdict.FAIL, text)
     for pod in pods:
-        states = {c["name"]: c.get("state", {}) for c in pod.get("status", {}).get("containerStatuses") or []}
+        states = {one["name"]: one.get("state", {}) for one in container_statuses(pod)}
         ended = states.get("job", {}).get("terminated")
         beside = [name for name, state in states.items() if name != "job" and "running" in state]
         if ended and beside:
@@ -46,4 +44,4 @@ def detect_fate(job: dict[str, Any], pods: list[dict[str, Any]], *, now: datetim
 
 
 def owned(pod: dict[str, Any], job: dict[str, Any]) -> bool:
-    return any(owner["uid"] == job["metadata"]["uid"] for owner in pod["metadata"].get("ownerReferences") or [])
+    return is_owned_by(pod, {job["metadata"]["uid"]})

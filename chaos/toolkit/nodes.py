@@ -10,7 +10,7 @@ from chaos.faults.drain import Drain
 from chaos.faults.hog import Hog
 from chaos.faults.stop_kubelet import StopKubelet
 from chaos.faults.stop_node import StopNode
-from chaos.toolkit.breaking import told
+from chaos.toolkit.driver import describe
 from chaos.toolkit.readings import Reading
 from chaos.toolkit.session import current, recover
 
@@ -35,7 +35,7 @@ def drain_node(node: str = "first", everyone: bool = False, seconds: float = 120
         everyone: pods of others too, which carry no label of a run.
         seconds: longest wait for them to go, and for new ones to be ready.
     """
-    return told(current().breaker.break_node(Drain(everyone=everyone, seconds=seconds), node, deadline=deadline))
+    return describe(current().driver.break_node(Drain(everyone=everyone, seconds=seconds), node, deadline=deadline))
 
 
 def uncordon_node() -> int:
@@ -52,8 +52,8 @@ def stop_node(
         noticed: wait until the cluster says NotReady, about 40 s.
         ready_seconds: longest wait for it to be Ready again.
     """
-    return told(
-        current().breaker.break_node(StopNode(noticed=noticed, ready_seconds=ready_seconds), node, deadline=deadline)
+    return describe(
+        current().driver.break_node(StopNode(noticed=noticed, ready_seconds=ready_seconds), node, deadline=deadline)
     )
 
 
@@ -66,8 +66,8 @@ def cut_node(
     node: str = "first", noticed: bool = False, ready_seconds: float = 90.0, deadline: float = 180.0
 ) -> Reading:
     """Take a node off the network, until `reconnect_node`; arguments as `stop_node`."""
-    return told(
-        current().breaker.break_node(CutNode(noticed=noticed, ready_seconds=ready_seconds), node, deadline=deadline)
+    return describe(
+        current().driver.break_node(CutNode(noticed=noticed, ready_seconds=ready_seconds), node, deadline=deadline)
     )
 
 
@@ -80,8 +80,8 @@ def stop_kubelet(
     node: str = "first", noticed: bool = False, ready_seconds: float = 90.0, deadline: float = 180.0
 ) -> Reading:
     """Stop a node's kubelet, until `start_kubelet`; arguments as `stop_node`."""
-    return told(
-        current().breaker.break_node(StopKubelet(noticed=noticed, ready_seconds=ready_seconds), node, deadline=deadline)
+    return describe(
+        current().driver.break_node(StopKubelet(noticed=noticed, ready_seconds=ready_seconds), node, deadline=deadline)
     )
 
 
@@ -97,7 +97,7 @@ def hog_node(node: str = "first", cores: int = 1, memory_mib: int = 0, deadline:
         cores: CPU that is asked for; the kernel divides what there is.
         memory_mib: memory that is held.
     """
-    return told(current().breaker.break_node(Hog(cores=cores, memory_mib=memory_mib), node, deadline=deadline))
+    return describe(current().driver.break_node(Hog(cores=cores, memory_mib=memory_mib), node, deadline=deadline))
 
 
 def release_node() -> int:

@@ -65,7 +65,7 @@ def error_share(tenant: str = "tenant-a") -> Reading:
     session = current()
     owner = session.tenant(tenant)
     return readings.error_share(
-        session.trial.view(), Flow(owner.client, owner.server), bool(session.breaker.first_effect)
+        session.trial.view(), Flow(owner.client, owner.server), bool(session.driver.first_effect)
     )
 
 

@@ -62,8 +62,8 @@ def hurt_tenants(judgement: Judgement, besides: Sequence[str]) -> Reading:
 
 
 def error_counts(view: HistoryView, flow: Flow, begin: int) -> Count:
-    """Effective failures among effective requests that fell due since `begin`: halved, as the judge's least inflation
-    does.
+    """Effective failures among effective requests that fell due since `begin`: halved, as the
+    judge's least design effect does.
     """
     samples = view.flows[flow]
     recent = samples[samples["due"] >= begin]
@@ -103,7 +103,7 @@ def error_share(view: HistoryView, flow: Flow, broken: bool) -> Reading:
     if not count.n:
         return number(None, None, None, "share", "no request fell due in the window")
     low, high = clopper_pearson(count, LEVEL)
-    return number(count.share, low, high, "share", f"{2 * count.hits:g} of {2 * count.n:g} requests")
+    return number(count.share, low, high, "share", f"{2 * count.events:g} of {2 * count.n:g} requests")
 
 
 def latency_shift(verdict: FlowVerdict | None, quantile: float) -> Reading:

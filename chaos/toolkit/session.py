@@ -10,9 +10,9 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -29,7 +29,7 @@ from chaos.errors import ExperimentFailure, Misuse, NoTargets
 from chaos.history.model import EventKind
 from chaos.history.result import TrialResult
 from chaos.model.placement import Proxy
-from chaos.toolkit.breaking import Breaker
+from chaos.toolkit.driver import FaultDriver
 from chaos.toolkit.identities import in_memory
 from chaos.toolkit.readings import unsteady_tenants
 from chaos.toolkit.targets import proxy_on_path, tenant_named
@@ -95,7 +95,7 @@ class Session:
             self.run.redeploy(self.wish.mode)
             self._take_baseline()
         self._stack.callback(self.trial.close)
-        self.breaker = Breaker(self.trial)
+        self.driver = FaultDriver(self.trial)
         if unsteady := self.unsteady():
             raise ExperimentFailure(
                 f"{', '.join(unsteady)} had errors before anything was broken: is the machine too busy?"
@@ -104,8 +104,6 @@ class Session:
     def _take_baseline(self) -> list[str]:
         """A new trial and its baseline; the tenants that are not steady in it."""
         self.trial: Trial = self.run.trial(self.wish.mode, self._free_name())
-        self._full = self.trial.thresholds
-        self.trial.thresholds = replace(self._full, bootstrap=0)  # looks go on all the time, beside the load
         self.before: Snapshot = container_snapshot(self.trial.cluster, self.trial.deployment.namespaces)
         try:
             self.trial.baseline()
@@ -132,12 +130,13 @@ class Session:
         closing = Closing()
         problems = closing.problems
         with self._stack:
-            if hasattr(self, "breaker"):
+            if hasattr(self, "driver"):
                 try:
-                    self.breaker.recover(observe=0.0)
+                    self.driver.recover(observe=False)
+                    self.driver.await_recovery()
                 except Exception as error:
                     problems += [f"a fault was not undone: {one}" for one in getattr(error, "exceptions", (error,))]
-                problems += self.breaker.overdue
+                problems += self.driver.overdue
             for namespace, name in self._jobs:
                 self.trial.cluster.delete("Job", name, namespace)
             self._jobs.clear()
@@ -149,10 +148,9 @@ class Session:
                 closing.directory = self.trial.directory
                 if not self._finished and (self.trial.expectation is not None or self.trial.checks):
                     self._finished = True
-                    with self._resampling():
-                        closing.result = self.trial.finish()
+                    closing.result = self.trial.finish()
                     closing.reports = self._report()
-                if self._lent is not None and getattr(self, "breaker", None) and self.breaker.spoiled:
+                if self._lent is not None and getattr(self, "driver", None) and self.driver.spoiled:
                     self._lent.discard()
         return closing
 
@@ -183,10 +181,10 @@ class Session:
         if scenario not in scenario_names():
             raise Misuse(f"unknown scenario {scenario!r}: known are {', '.join(scenario_names())}")
         found = SCENARIOS[scenario]
-        if why := found.applies(self.trial.mesh.mode):
+        if why := found.skip_reason(self.trial.mesh.mode):
             raise NoTargets(f"{scenario} does not apply to mode {self.wish.mode}: {why}")
-        self.breaker.first_effect = time.time_ns()
-        self.breaker.spoiled |= found.spoils
+        self.driver.first_effect = time.time_ns()
+        self.driver.spoiled |= found.redeploys_after
         found.run(self.trial)
 
     # ---- jobs
@@ -221,7 +219,7 @@ class Session:
         """What the judge says now; None before anything was broken. Asked again within a second, the same: looks cost
         CPU.
         """
-        if self.trial.expectation is None or not self.breaker.first_effect:
+        if self.trial.expectation is None or not self.driver.first_effect:
             return None
         with self._lock:
             if self._looked is None or time.monotonic() - self._looked[0] > LOOK_SECONDS:
@@ -230,17 +228,8 @@ class Session:
 
     def judgement_with_shifts(self) -> Judgement | None:
         """The same, with the latency quantiles' intervals, which cost five times as much."""
-        with self._lock, self._resampling():
-            return None if self.judgement() is None else self.trial.look()
-
-    @contextmanager
-    def _resampling(self) -> Iterator[None]:
-        live = self.trial.thresholds
-        self.trial.thresholds = self._full
-        try:
-            yield
-        finally:
-            self.trial.thresholds = live
+        with self._lock:
+            return None if self.judgement() is None else self.trial.look(shifts=True)
 
     def identities_of(self, proxy: Proxy) -> list[str]:
         """Whose private keys the proxy holds; read once, for it costs a helper pod."""
@@ -290,4 +279,4 @@ def leave() -> None:
 
 def recover(fault: str) -> int:
     """Undo the faults of that name, or all (""); how many. A rollback may come when nothing was deployed: then none."""
-    return current().breaker.recover(fault) if is_open() and hasattr(current(), "breaker") else 0
+    return current().driver.recover(fault) if is_open() and hasattr(current(), "driver") else 0

@@ -13,7 +13,7 @@ from chaos.faults.restart import Restart
 from chaos.faults.scale import Scale
 from chaos.faults.upgrade import Upgrade
 from chaos.names import CONTROL_PLANE, SYSTEM_NAMESPACE
-from chaos.toolkit.breaking import told
+from chaos.toolkit.driver import describe
 from chaos.toolkit.readings import NO_READING, NOBODY, Names, Reading
 from chaos.toolkit.session import current, recover
 
@@ -47,8 +47,8 @@ def restart_workload(
         workload: `Deployment/NAME`, `DaemonSet/NAME` or `StatefulSet/NAME`.
         ready_seconds: longest wait for that.
     """
-    return told(
-        current().breaker.break_workload(Restart(ready_seconds=ready_seconds), workload, namespace, deadline=deadline)
+    return describe(
+        current().driver.break_workload(Restart(ready_seconds=ready_seconds), workload, namespace, deadline=deadline)
     )
 
 
@@ -66,7 +66,7 @@ def recreate_workload(
         ready_seconds: longest wait for it to be ready again.
     """
     fault = Recreate(gone_seconds=gone_seconds, ready_seconds=ready_seconds)
-    return told(current().breaker.break_workload(fault, workload, namespace, deadline=deadline))
+    return describe(current().driver.break_workload(fault, workload, namespace, deadline=deadline))
 
 
 def upgrade_workload(
@@ -89,7 +89,7 @@ def upgrade_workload(
         seconds: longest wait for it, and for the way back.
     """
     fault = Upgrade(container=container, image=image, env=dict(env), args=tuple(args), whole=whole, seconds=seconds)
-    return told(current().breaker.break_workload(fault, workload, namespace, deadline=deadline))
+    return describe(current().driver.break_workload(fault, workload, namespace, deadline=deadline))
 
 
 def roll_back_workload() -> int:
@@ -122,8 +122,8 @@ def scale_workload(
         replicas: how many are left.
         seconds: longest wait, each way.
     """
-    return told(
-        current().breaker.break_workload(
+    return describe(
+        current().driver.break_workload(
             Scale(replicas=replicas, seconds=seconds), workload, namespace, deadline=deadline
         )
     )
@@ -144,8 +144,8 @@ def disturb_control_plane(
         seconds: longest wait for it to say so, and for the proxies to be back afterwards.
     """
     fault = ControlPlane(answer=answer, delay=delay, seconds=seconds)  # type: ignore[arg-type]  # checked by the fault
-    return told(
-        current().breaker.break_workload(fault, f"Deployment/{CONTROL_PLANE}", SYSTEM_NAMESPACE, deadline=deadline)
+    return describe(
+        current().driver.break_workload(fault, f"Deployment/{CONTROL_PLANE}", SYSTEM_NAMESPACE, deadline=deadline)
     )
 
 
@@ -162,8 +162,8 @@ def expire_certificates(life: float = 2.0, seconds: float = 30.0, deadline: floa
         seconds: longest wait, each way.
     """
     fault = ExpireCertificates(life=life, seconds=seconds)
-    return told(
-        current().breaker.break_workload(fault, f"Deployment/{CONTROL_PLANE}", SYSTEM_NAMESPACE, deadline=deadline)
+    return describe(
+        current().driver.break_workload(fault, f"Deployment/{CONTROL_PLANE}", SYSTEM_NAMESPACE, deadline=deadline)
     )
 
 
@@ -190,7 +190,7 @@ def disturb_api(
         silent: no answer at all, and open watches are cut.
     """
     fault = ApiTrouble(share=share, code=code, delay=delay, silent=silent)
-    return told(current().breaker.break_workload(fault, workload, namespace, deadline=deadline))
+    return describe(current().driver.break_workload(fault, workload, namespace, deadline=deadline))
 
 
 def soothe_api() -> int:

@@ -1,4 +1,4 @@
-"""What a check of the mesh's features comes to: one claim, shown or not, with the figure that was measured."""
+"""A claim about the running mesh: shown or not, with the figure that was measured."""
 
 from __future__ import annotations
 

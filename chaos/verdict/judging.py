@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from chaos.model.faulting import FaultShape
-from chaos.model.flow import Flow, WindowKind
+from chaos.model.flow import Flow, Window, WindowKind
 from chaos.verdict import measures, sentences
+from chaos.verdict.looks import Contrast, Look, plan_looks
 from chaos.verdict.model import (
     NANO,
     Effect,
@@ -34,7 +35,8 @@ from chaos.verdict.model import (
 )
 from chaos.verdict.proportions import Count, stratified
 from chaos.verdict.quantiles import shifts
-from chaos.verdict.tally import Look, Pair, Series, Tally, plan_looks
+from chaos.verdict.recovery import Recovery, Return, judge_recovery
+from chaos.verdict.tally import Series, Tally
 
 
 def judge(
@@ -69,12 +71,13 @@ def _judge(view: HistoryView, expectation: Expectation, thresholds: Thresholds, 
     looks = plan_looks(view, expectation.fault_shape, thresholds, last=last)
     if not looks:
         return _unknown(f"no look yet: {sentences.first_look(expectation.fault_shape, thresholds)}", done=False)
-    court = Court(view, expectation, thresholds)
+    test = SequentialTest(view, expectation, thresholds)
     for look in looks:
-        court.sit(look)
-        if court.decided:
+        test.take_look(look)
+        # A held fault is watched to its end: what was claimed early may not be true of what comes late.
+        if test.decided and expectation.fault_shape is not FaultShape.HELD:
             break
-    return court.pronounce()
+    return test.conclude()
 
 
 def detect_unfit(view: HistoryView, expectation: Expectation, thresholds: Thresholds) -> str:
@@ -101,6 +104,8 @@ def detect_unfit(view: HistoryView, expectation: Expectation, thresholds: Thresh
             return f"{flow} had no answered request in the baseline"
     if not view.evidence.effect_seen:
         return "the fault was not seen to act: no evidence of its effect"
+    if view.evidence.doubt:
+        return f"the fault was not seen to act: {view.evidence.doubt}"
     return ""
 
 
@@ -118,33 +123,36 @@ _Key = tuple[Flow, EffectKind]
 
 
 @dataclass(frozen=True, slots=True)
-class _Bench:
+class EffectCounts:
     """One effect on one flow at one look: its counts, and what stands against a claim."""
 
     kind: EffectKind
-    acute: tuple[Tally, ...]
-    firm: tuple[Tally, ...]  # acute, of what can be held against the system
-    whole: tuple[Tally, ...]
-    inflation: float  # in the acute windows and before
-    whole_inflation: float  # in the whole windows and before: a pulse's own outage is a burst in it
+    fault_only: tuple[Tally, ...]
+    attributable: tuple[Tally, ...]  # fault-only, of what can be held against the system
+    injection_to_look: tuple[Tally, ...]
+    design_effect: float  # in the fault-only windows and before
+    long_design_effect: float  # in the whole windows and before: a pulse's own outage is a burst in it
     allowance: float  # rise that the machine may have caused, by the sentinel
-    obstacle: str  # why neither claim can be made
-    trouble: str  # why requests that ran out of time are no evidence of harm
+    blocking_reason: str  # why neither claim can be made
+    machine_fault: str  # why requests that ran out of time are no evidence of harm
 
-    def firm_counts(self) -> list[tuple[Count, Count]]:
-        return [(t.before(self.inflation), t.after(self.inflation)) for t in self.firm]
+    def attributable_counts(self) -> list[tuple[Count, Count]]:
+        return [(t.before(self.design_effect), t.after(self.design_effect)) for t in self.attributable]
 
-    def acute_counts(self) -> list[tuple[Count, Count]]:
-        return [(t.before(self.inflation), t.after(self.inflation)) for t in self.acute]
+    def fault_only_counts(self) -> list[tuple[Count, Count]]:
+        return [(t.before(self.design_effect), t.after(self.design_effect)) for t in self.fault_only]
 
-    def acute_at_worst(self) -> list[tuple[Count, Count]]:
-        return [(t.before(self.inflation), t.after_at_worst(self.inflation)) for t in self.acute]
+    def fault_only_at_worst(self) -> list[tuple[Count, Count]]:
+        return [(t.before(self.design_effect), t.after_at_worst(self.design_effect)) for t in self.fault_only]
 
-    def whole_at_worst(self) -> list[tuple[Count, Count]]:
-        return [(t.before(self.whole_inflation), t.after_at_worst(self.whole_inflation)) for t in self.whole]
+    def injection_to_look_at_worst(self) -> list[tuple[Count, Count]]:
+        return [
+            (t.before(self.long_design_effect), t.after_at_worst(self.long_design_effect))
+            for t in self.injection_to_look
+        ]
 
 
-class Court:
+class SequentialTest:
     """The state of a judgement from look to look. One per call of `judge`; no state outlives it."""
 
     def __init__(self, view: HistoryView, expectation: Expectation, thresholds: Thresholds) -> None:
@@ -155,7 +163,7 @@ class Court:
         self.sentinels = [flow for flow in self.series if flow.sentinel]
         self.hurt: dict[tuple[Flow, EffectKind], float] = {}  # seconds after the fault's begin
         self.not_hurt: dict[Flow, float] = {}
-        self.trouble: dict[Flow, str] = {}  # of the machine, since the look at which it showed
+        self.machine_fault: dict[Flow, str] = {}  # of the machine, since the look at which it showed
         self.effects: dict[Flow, dict[EffectKind, Effect]] = {}
         self.look: Look | None = None
         self.notes: list[str] = []
@@ -183,51 +191,59 @@ class Court:
             return Finding.HURT
         return Finding.NOT_HURT if flow in self.not_hurt else Finding.INCONCLUSIVE
 
-    def sit(self, look: Look) -> None:
+    def take_look(self, look: Look) -> None:
         """Takes one look: tests all flows, and remembers."""
         self.look = look
         seconds = (look.cut - self._begin) / NANO
         for flow in self.reported:
-            if trouble := self._trouble(flow, look):
-                self.trouble.setdefault(flow, trouble)
-        benches = {(flow, kind): self._bench(flow, kind, look) for flow in self.reported for kind in EffectKind}
-        for key in self._claims_of_hurt(benches, look):
+            if trouble := self._machine_fault(flow, look):
+                self.machine_fault.setdefault(flow, trouble)
+        counted = {(flow, kind): self._count(flow, kind, look) for flow in self.reported for kind in EffectKind}
+        for key in self._claims_of_hurt(counted, look):
             self.hurt.setdefault(key, seconds)
         for flow in self.reported:
-            self.effects[flow] = {kind: self._effect(flow, benches[flow, kind], look) for kind in EffectKind}
+            self.effects[flow] = {kind: self._effect(flow, counted[flow, kind], look) for kind in EffectKind}
             if all(effect.finding is Finding.NOT_HURT for effect in self.effects[flow].values()):
                 self.not_hurt.setdefault(flow, seconds)
             else:
                 self.not_hurt.pop(flow, None)
 
-    def _bench(self, flow: Flow, kind: EffectKind, look: Look) -> _Bench:
+    def _count(self, flow: Flow, kind: EffectKind, look: Look) -> EffectCounts:
         series = self.series[flow]
-        acute = firm = tuple(series.tally(kind, pair, look.cut) for pair in look.acute)
-        if trouble := self.trouble.get(flow, ""):
-            firm = tuple(series.tally(kind, pair, look.cut, timeouts=False) for pair in look.acute)
-        grade = series.inflation(kind, look.acute, look.cut)
-        whole, whole_grade = acute, grade
-        if look.whole != look.acute:
-            whole = tuple(series.tally(kind, pair, look.cut) for pair in look.whole)
-            whole_grade = series.inflation(kind, look.whole, look.cut)
-        obstacle = self._obstacle(flow, kind, look, acute)
-        return _Bench(
-            kind, acute, firm, whole, grade, whole_grade, self._allowance(flow, kind, look), obstacle, trouble
+        fault_only = attributable = tuple(series.tally(kind, pair, look.cut) for pair in look.fault_only)
+        if trouble := self.machine_fault.get(flow, ""):
+            attributable = tuple(series.tally(kind, pair, look.cut, timeouts=False) for pair in look.fault_only)
+        design_effect = series.design_effect(kind, look.fault_only, look.cut)
+        injection_to_look, long_design_effect = fault_only, design_effect
+        if look.injection_to_look != look.fault_only:
+            injection_to_look = tuple(series.tally(kind, pair, look.cut) for pair in look.injection_to_look)
+            long_design_effect = series.design_effect(kind, look.injection_to_look, look.cut)
+        blocking_reason = self._blocking_reason(flow, kind, look, fault_only)
+        return EffectCounts(
+            kind,
+            fault_only,
+            attributable,
+            injection_to_look,
+            design_effect,
+            long_design_effect,
+            self._allowance(flow, kind, look),
+            blocking_reason,
+            trouble,
         )
 
-    def _obstacle(self, flow: Flow, kind: EffectKind, look: Look, acute: Sequence[Tally]) -> str:
-        fewest, need = min((t.most_n1 for t in acute), default=0), self.thresholds.window_requests
+    def _blocking_reason(self, flow: Flow, kind: EffectKind, look: Look, fault_only: Sequence[Tally]) -> str:
+        fewest, need = min((t.most_n1 for t in fault_only), default=0), self.thresholds.window_requests
         if fewest < need:
             return f"{fewest} requests in the fault window, {need} are needed"
         return self._lateness(flow, look) if kind is EffectKind.SLOW else ""
 
     def _lateness(self, flow: Flow, look: Look) -> str:
-        late = self.series[flow].late_share([w for pair in look.whole for w in (*pair.before, *pair.after)])
+        late = self.series[flow].late_share([w for pair in look.injection_to_look for w in (*pair.before, *pair.after)])
         if late > self.thresholds.late_share:
             return f"the loader itself was late for {late:.0%} of the requests"
         return ""
 
-    def _trouble(self, flow: Flow, look: Look) -> str:
+    def _machine_fault(self, flow: Flow, look: Look) -> str:
         """Whether the machine was so slow that requests ran out of time by it: empty when it was not.
 
         A proxy that a stall has driven into time-outs stays there when the machine is well again (each of them costs
@@ -255,77 +271,90 @@ class Court:
         for sentinel in self.sentinels:
             if sentinel.client != flow.client:
                 continue
-            tallies = [self.series[sentinel].tally(kind, pair, look.cut) for pair in look.acute]
+            tallies = [self.series[sentinel].tally(kind, pair, look.cut) for pair in look.fault_only]
             if min(t.n1 for t in tallies) >= self.thresholds.window_requests and min(t.n0 for t in tallies) > 0:
                 worst = max(worst, _change([(t.before(1.0), t.after(1.0)) for t in tallies]))
         return worst
 
-    def _claims_of_hurt(self, benches: Mapping[_Key, _Bench], look: Look) -> list[_Key]:
+    def _claims_of_hurt(self, counted: Mapping[_Key, EffectCounts], look: Look) -> list[_Key]:
         """Holm's step-down over the family of judged flows and effects; exempt flows are tested without a family."""
         level = self.thresholds.alpha / look.parts
-        family = [key for key in benches if key[0] in self.judged]
-        claimed = [key for key in benches if key not in family and self._is_hurt(benches[key], level)]
+        family = [key for key in counted if key[0] in self.judged]
+        claimed = [key for key in counted if key not in family and self._is_hurt(counted[key], level)]
         remaining = list(family)
         while remaining:
-            found = [key for key in remaining if self._is_hurt(benches[key], level / len(remaining))]
+            found = [key for key in remaining if self._is_hurt(counted[key], level / len(remaining))]
             if not found:
                 break
             claimed += found
             remaining = [key for key in remaining if key not in found]
         return claimed
 
-    def _is_hurt(self, bench: _Bench, alpha: float) -> bool:
-        margin = self.thresholds.margin(bench.kind) + bench.allowance
-        counts = bench.firm_counts()
-        if bench.obstacle or _change(counts) <= margin:
+    def _is_hurt(self, effect_counts: EffectCounts, alpha: float) -> bool:
+        margin = self.thresholds.margin(effect_counts.kind) + effect_counts.allowance
+        counts = effect_counts.attributable_counts()
+        if effect_counts.blocking_reason or _change(counts) <= margin:
             return False
         if len(counts) > 1 and any(after.share <= before.share for before, after in counts):
             return False  # a switchback must show it in each of its pairs: drift does not come and go with the fault
         return stratified(counts, alpha, self.thresholds.limits)[0] > margin
 
-    def _is_not_hurt(self, bench: _Bench, look: Look) -> str:
+    def _is_not_hurt(self, effect_counts: EffectCounts, look: Look) -> str:
         """Why *not hurt* cannot be claimed; empty when it can."""
-        if bench.obstacle:
-            return bench.obstacle
-        thresholds, margin = self.thresholds, self.thresholds.margin(bench.kind)
-        counts = bench.whole_at_worst()
+        if effect_counts.blocking_reason:
+            return effect_counts.blocking_reason
+        thresholds, margin = self.thresholds, self.thresholds.margin(effect_counts.kind)
+        counts = effect_counts.injection_to_look_at_worst()
         high = stratified(counts, thresholds.alpha * look.spent, thresholds.limits)[1]
         if high >= margin:
-            return sentences.too_wide(bench.kind, _change(counts), high, margin)
-        if self.expectation.fault_shape is FaultShape.PULSE and bench.kind in self.expectation.harm.kinds:
+            return sentences.too_wide(effect_counts.kind, _change(counts), high, margin)
+        if self.expectation.fault_shape is FaultShape.PULSE and effect_counts.kind in self.expectation.harm.kinds:
             if not look.pulse_over:
                 return "the pulse is not over"
-            counts = bench.acute_at_worst()
+            counts = effect_counts.fault_only_at_worst()
             high = stratified(counts, thresholds.alpha, thresholds.limits)[1]
             if high >= thresholds.pulse_margin:
-                return "in the pulse " + sentences.too_wide(bench.kind, _change(counts), high, thresholds.pulse_margin)
+                return "in the pulse " + sentences.too_wide(
+                    effect_counts.kind, _change(counts), high, thresholds.pulse_margin
+                )
         return ""
 
-    def _effect(self, flow: Flow, bench: _Bench, look: Look) -> Effect:
+    def _effect(self, flow: Flow, effect_counts: EffectCounts, look: Look) -> Effect:
         thresholds = self.thresholds
         level = thresholds.alpha / look.parts
         why = ""
-        if (flow, bench.kind) in self.hurt:
+        if (flow, effect_counts.kind) in self.hurt:
             finding = Finding.HURT
         else:
-            why = self._is_not_hurt(bench, look)
+            why = self._is_not_hurt(effect_counts, look)
             finding = Finding.INCONCLUSIVE if why else Finding.NOT_HURT
-        margin = thresholds.margin(bench.kind)
-        counts = bench.acute_counts()
-        if why and bench.allowance and _change(counts) > margin:
-            why = sentences.machine_trouble(bench.kind, _change(counts), bench.allowance / thresholds.sentinel_factor)
-        elif why and bench.trouble and _change(counts) > margin:
-            why = sentences.ran_out_of_time(bench.kind, _change(counts), _change(bench.firm_counts()), bench.trouble)
+        margin = thresholds.margin(effect_counts.kind)
+        counts = effect_counts.fault_only_counts()
+        if why and effect_counts.allowance and _change(counts) > margin:
+            why = sentences.machine_trouble(
+                effect_counts.kind, _change(counts), effect_counts.allowance / thresholds.sentinel_factor
+            )
+        elif why and effect_counts.machine_fault and _change(counts) > margin:
+            why = sentences.ran_out_of_time(
+                effect_counts.kind,
+                _change(counts),
+                _change(effect_counts.attributable_counts()),
+                effect_counts.machine_fault,
+            )
         family = max(1, 2 * len(self.judged))
-        low = stratified(bench.firm_counts(), level / family, thresholds.limits)[0]
-        worst = bench.acute_at_worst() if finding is Finding.HURT else bench.whole_at_worst()
+        low = stratified(effect_counts.attributable_counts(), level / family, thresholds.limits)[0]
+        worst = (
+            effect_counts.fault_only_at_worst()
+            if finding is Finding.HURT
+            else effect_counts.injection_to_look_at_worst()
+        )
         high = stratified(worst, thresholds.alpha * look.spent, thresholds.limits)[1]
-        n0, n1 = sum(t.n0 for t in bench.acute), sum(t.n1 for t in bench.acute)
+        n0, n1 = sum(t.n0 for t in effect_counts.fault_only), sum(t.n1 for t in effect_counts.fault_only)
         change = _change(counts)
-        before = sum(t.hits0 for t in bench.acute) / n0 if n0 else math.nan
-        after = sum(t.hits1 for t in bench.acute) / n1 if n1 else math.nan
+        before = sum(t.events0 for t in effect_counts.fault_only) / n0 if n0 else math.nan
+        after = sum(t.events1 for t in effect_counts.fault_only) / n1 if n1 else math.nan
         return Effect(
-            bench.kind,
+            effect_counts.kind,
             finding,
             change,
             low,
@@ -334,18 +363,21 @@ class Court:
             after,
             n0,
             n1,
-            n1 / bench.inflation,
-            bench.inflation,
+            n1 / effect_counts.design_effect,
+            effect_counts.design_effect,
             why,
         )
 
     # What is said in the end
 
-    def pronounce(self) -> Judgement:
+    def conclude(self) -> Judgement:
         look = self.look
         assert look is not None
-        flows = tuple(self._flow_verdict(flow, look) for flow in self.reported)
-        opinions = [self._opinion(verdict) for verdict in flows if verdict.expected_share is not None]
+        self._claim_late_harm(look)
+        flows = tuple(self._summarise_flow(flow, look) for flow in self.reported)
+        opinions = [self._flow_verdict(verdict) for verdict in flows if verdict.expected_share is not None]
+        returns = [self._return(verdict) for verdict in flows if verdict.expected_share is not None]
+        opinions += [opinion for opinion in returns if opinion is not None]
         verdict = merge([opinion for opinion, _ in opinions])
         said = [sentence for opinion, sentence in opinions if opinion is verdict]
         if self.view.evidence.recovered is False:
@@ -361,15 +393,16 @@ class Court:
             look.seconds,
             self._measures(flows),
             tuple(self.notes),
+            all(opinion is None for opinion in returns),
         )
 
-    def _flow_verdict(self, flow: Flow, look: Look) -> FlowVerdict:
+    def _summarise_flow(self, flow: Flow, look: Look) -> FlowVerdict:
         series, thresholds = self.series[flow], self.thresholds
         errors, slow = (self.effects[flow][kind] for kind in EffectKind)
         finding = self.finding(flow)
         why = "" if finding is not Finding.INCONCLUSIVE else "; ".join(e.why for e in (errors, slow) if e.why)
-        tallies = [series.affected(pair, look.cut) for pair in look.acute]
-        counts = [(t.before(errors.inflation), t.after(errors.inflation)) for t in tallies]
+        tallies = [series.affected(pair, look.cut) for pair in look.fault_only]
+        counts = [(t.before(errors.design_effect), t.after(errors.design_effect)) for t in tallies]
         affected = (_change(counts), *stratified(counts, thresholds.alpha, thresholds.limits))
         times = [self.hurt[flow, kind] for kind in EffectKind if (flow, kind) in self.hurt]
         decided = min(times) if times else self.not_hurt.get(flow)
@@ -377,30 +410,116 @@ class Court:
         curve = measures.recovery_curve(series, origin, self.view.until)
         back = measures.recovered_after(series, origin, self.view.until) if finding is Finding.HURT else None
         answered = ~series.errors & ~series.late & (series.done <= look.cut)
-        during = series.latency[series.within([w for pair in look.acute for w in pair.after]) & answered]
+        during = series.latency[series.within([w for pair in look.fault_only for w in pair.after]) & answered]
         shift = shifts(series.baseline_latency, during, resamples=thresholds.bootstrap)
         lost = measures.requests_lost(series, self._begin, origin, back, self.view.until)
         share = None if flow in self.expectation.exempt else self.expectation.shares[flow]
+        after = self._recovery(flow, not_hurt=share == 0 and finding is not Finding.HURT)
         return FlowVerdict(
-            flow, share, finding, errors, slow, affected, series.tau, lost, decided, back, curve, shift, why
+            flow,
+            share,
+            finding,
+            errors,
+            slow,
+            affected,
+            series.slow_threshold,
+            lost,
+            decided,
+            back,
+            curve,
+            shift,
+            why,
+            str(after.found) if after else "",
         )
+
+    def _recovery(self, flow: Flow, *, not_hurt: bool) -> Recovery | None:
+        """What is known of a flow after the undo; None while the fault is in force, or where that is not asked."""
+        if not self.expectation.recovery or self.view.evidence.restored is None:
+            return None
+        gradual = self.expectation.fault_shape is FaultShape.GRADUAL
+        origin = self._origin()
+        if gradual:  # flows are helped to come back, and then watched
+            origin = max([w.begin for w in self.view.windows_of(WindowKind.RECOVERY)], default=origin)
+        return judge_recovery(
+            self.series[flow],
+            not_hurt=not_hurt and not gradual,  # an on/off design has looked at its off time all along
+            origin=origin,
+            until=self.view.until,
+            kinds=(EffectKind.ERRORS,) if gradual else tuple(EffectKind),
+            thresholds=self.thresholds,
+            equivalent=self._is_equivalent,
+            worse=self._is_worse,
+        )
+
+    def _count_of(self, flow: Flow, kind: EffectKind, window: Window) -> tuple[EffectCounts, Look]:
+        """One effect on one flow in one window after the fault, beside its baseline."""
+        pairs = (Contrast(self.view.windows_of(WindowKind.BASELINE), (window,)),)
+        look = Look(0, window.end, 1, 1.0, pairs, pairs)
+        return self._count(flow, kind, look), look
+
+    def _is_equivalent(self, flow: Flow, kind: EffectKind, window: Window) -> bool:
+        effect_counts, _ = self._count_of(flow, kind, window)
+        thresholds = self.thresholds
+        high = stratified(effect_counts.injection_to_look_at_worst(), thresholds.recovery_alpha, thresholds.limits)[1]
+        return not effect_counts.blocking_reason and high < thresholds.margin(kind)
+
+    def _is_worse(self, flow: Flow, kind: EffectKind, window: Window) -> bool:
+        """Whether the flow was clearly worse than its baseline, over the window or in a part of it.
+
+        An outage is one long burst, and over a window that holds it and sound time its requests count as few. So the
+        parts are tested too, each by itself, where the whole rise is above the margin as well.
+        """
+        family = max(1, 2 * len(self.judged))
+        whole, _ = self._count_of(flow, kind, window)
+        if self._is_hurt(whole, self.thresholds.alpha / 2 / family):
+            return True
+        if _change(whole.attributable_counts()) <= self.thresholds.margin(kind) + whole.allowance:
+            return False
+        parts = _parts(window)
+        level = self.thresholds.alpha / 2 / family / max(1, len(parts))
+        return any(self._is_hurt(self._count_of(flow, kind, part)[0], level) for part in parts)
+
+    def _claim_late_harm(self, look: Look) -> None:
+        """Harm that came late in a held fault, and then for good, is too long a burst for the looks at all of it."""
+        if self.expectation.fault_shape is not FaultShape.HELD:
+            return
+        for flow in self.judged:
+            for kind in EffectKind:
+                for window in self.view.windows_of(WindowKind.FAULT):
+                    until = min(window.end, look.cut)
+                    if (flow, kind) not in self.hurt and until > window.begin:
+                        part = Window(window.kind, window.begin, until)
+                        if self._is_worse(flow, kind, part):
+                            self.hurt[flow, kind] = (look.cut - self._begin) / NANO
+                            self.effects[flow][kind] = replace(self.effects[flow][kind], finding=Finding.HURT, why="")
+
+    def _return(self, flow: FlowVerdict) -> tuple[Verdict, str] | None:
+        """What a flow's return, or its absence, says against the system; None when it is back, or that is not asked."""
+        match flow.after_undo:
+            case Return.NOT_BACK:
+                return Verdict.FAIL, sentences.not_back(flow, self.thresholds)
+            case Return.HURT_BY_UNDO:
+                return Verdict.FAIL, sentences.hurt_by_undo(flow)
+            case Return.UNKNOWN:
+                return Verdict.INCONCLUSIVE, sentences.not_seen_back(flow, self.thresholds)
+        return None
 
     def _origin(self) -> int:
         ends = [w.end for w in self.view.windows_of(WindowKind.FAULT)]
         restored = self.view.evidence.restored
         return max(ends) if restored is None else max(restored, self._begin)
 
-    def _opinion(self, flow: FlowVerdict) -> tuple[Verdict, str]:
+    def _flow_verdict(self, flow: FlowVerdict) -> tuple[Verdict, str]:
         """Whether one flow's finding is what the model said, and the clause that says so."""
         share = flow.expected_share or 0.0
         if flow.finding is Finding.INCONCLUSIVE:
             return Verdict.INCONCLUSIVE, sentences.cannot_tell(flow)
         if share <= 0:
             if flow.finding is Finding.NOT_HURT:
-                return Verdict.PASS, sentences.spared(flow)
+                return Verdict.PASS, sentences.rightly_not_hurt(flow)
             return Verdict.FAIL, sentences.wrongly_hurt(flow)
         if flow.finding is Finding.NOT_HURT:
-            return Verdict.FAIL, sentences.wrongly_spared(flow)
+            return Verdict.FAIL, sentences.wrongly_not_hurt(flow)
         wanted = [flow.errors if kind is EffectKind.ERRORS else flow.slow for kind in self.expectation.harm.kinds]
         if not any(effect.finding is Finding.HURT for effect in wanted):
             sure = all(effect.finding is Finding.NOT_HURT for effect in wanted)
@@ -426,18 +545,21 @@ class Court:
             found["requests lost"] = Measure(
                 sum(m.value for m in lost), sum(m.low for m in lost), sum(m.high for m in lost), "requests"
             )
-        spared = [flow for flow in flows if flow.expected_share == 0]
+        bystanders = [flow for flow in flows if flow.expected_share == 0]
         for kind in EffectKind:
-            effects = [flow.errors if kind is EffectKind.ERRORS else flow.slow for flow in spared]
+            effects = [flow.errors if kind is EffectKind.ERRORS else flow.slow for flow in bystanders]
             if effects:
                 worst = max(effects, key=lambda effect: effect.change)
                 found[f"worst bystander {kind.value}"] = Measure(worst.change, worst.low, worst.high, "share")
         return found
 
 
+def _parts(window: Window) -> list[Window]:
+    """The window in parts of a second each; what is left over belongs to none."""
+    count = (window.end - window.begin) // NANO
+    return [Window(window.kind, window.begin + n * NANO, window.begin + (n + 1) * NANO) for n in range(count)]
+
+
 def _change(counts: Sequence[tuple[Count, Count]]) -> float:
     total = sum(after.n for _, after in counts)
     return sum(after.n / total * (after.share - before.share) for before, after in counts) if total else 0.0
-
-
-__all__ = ["Court", "Pair", "contradicts", "detect_unfit", "judge"]

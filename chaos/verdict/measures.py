@@ -17,20 +17,20 @@ QUIET: Final = 1.0  # recovered: from here on, for so many seconds, no more is a
 
 
 def _affected(series: Series) -> NDArray[np.bool_]:
-    hit: NDArray[np.bool_] = series.errors | (series.slow & ~series.late)
-    return hit
+    event: NDArray[np.bool_] = series.errors | (series.slow & ~series.late)
+    return event
 
 
 def recovery_curve(series: Series, origin: int, until: int) -> tuple[tuple[float, float], ...]:
     """(seconds after the fault's end, share of requests affected from there to the next edge)."""
-    hit = _affected(series)
+    event = _affected(series)
     curve: list[tuple[float, float]] = []
     for begin, end in pairwise(CURVE):
         edges = [origin + round(begin * NANO), min(until, origin + round(end * NANO))]
         first, last = np.searchsorted(series.due, edges)
         if last <= first:
             break
-        curve.append((begin, float(np.mean(hit[first:last]))))
+        curve.append((begin, float(np.mean(event[first:last]))))
     return tuple(curve)
 
 
@@ -40,12 +40,12 @@ def recovered_after(series: Series, origin: int, until: int) -> Measure | None:
     A second is quiet when no more of its requests were affected than 99.9 % of such seconds of the usual load would
     have. The interval says between which two requests recovery lies.
     """
-    hit = _affected(series)
-    usual = float(np.mean(hit[series.quiet])) if series.quiet.any() else 1.0
+    event = _affected(series)
+    usual = float(np.mean(event[series.quiet])) if series.quiet.any() else 1.0
     first = int(np.searchsorted(series.due, origin))
-    affected = np.flatnonzero(hit[first:]) + first
-    total = np.concatenate([[0], np.cumsum(hit)])
-    last_hit = first - 1
+    affected = np.flatnonzero(event[first:]) + first
+    total = np.concatenate([[0], np.cumsum(event)])
+    last_event = first - 1
     for start in [first - 1, *affected.tolist()]:
         begin = start + 1
         if begin >= len(series.due):
@@ -57,14 +57,14 @@ def recovered_after(series: Series, origin: int, until: int) -> Measure | None:
         n = end - begin
         allowed = n * usual + 3.1 * np.sqrt(max(n * usual * (1 - usual), 0.0))
         if n and total[end] - total[begin] <= allowed:
-            last_hit = start
+            last_event = start
             break
     else:
         return None
-    if last_hit < first:
+    if last_event < first:
         return Measure(0.0, 0.0, max(0.0, (int(series.due[first]) - origin) / NANO), "s")
-    low = (int(series.due[last_hit]) - origin) / NANO
-    high = (int(series.due[min(last_hit + 1, len(series.due) - 1)]) - origin) / NANO
+    low = (int(series.due[last_event]) - origin) / NANO
+    high = (int(series.due[min(last_event + 1, len(series.due) - 1)]) - origin) / NANO
     return Measure(low, low, high, "s")
 
 

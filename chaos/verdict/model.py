@@ -43,7 +43,7 @@ class EffectKind(StrEnum):
     """The two effects that are judged: shares of a flow's requests."""
 
     ERRORS = "errors"  # failed, or unknown
-    SLOW = "slow"  # slower than the tau of the baseline
+    SLOW = "slow"  # slower than the threshold of the baseline
 
 
 class Harm(StrEnum):
@@ -75,12 +75,14 @@ class Expectation:
         exempt: flows that are reported and not judged (the aggressor's own).
         harm: what the harm of the flows that must be hurt looks like.
         fault_shape: how the fault acts in time.
+        recovery: whether every judged flow must be seen back after the undo.
     """
 
     shares: Mapping[Flow, float]
     exempt: frozenset[Flow] = frozenset()
     harm: Harm = Harm.EITHER
     fault_shape: FaultShape = FaultShape.HELD
+    recovery: bool = False
 
     def __post_init__(self) -> None:
         problems = [f"{flow}: share {x} is not in [0, 1]" for flow, x in self.shares.items() if not 0 <= x <= 1]
@@ -102,6 +104,7 @@ class Expectation:
             "exempt": sorted(map(str, self.exempt)),
             "harm": str(self.harm),
             "fault_kind": str(self.fault_shape),
+            "recovery": self.recovery,
         }
 
     @classmethod
@@ -118,6 +121,7 @@ class Expectation:
                 exempt=frozenset(named[name] for name in stated["exempt"]),
                 harm=Harm(stated["harm"]),
                 fault_shape=FaultShape(stated["fault_kind"]),
+                recovery=bool(stated.get("recovery", False)),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise Misuse(f"not an expectation: {error!r}") from error
@@ -140,15 +144,18 @@ class Thresholds:
     window_requests: int = 20  # fewest requests of a flow in a window that is judged
     baseline_seconds: float = 5.0
     baseline_requests: int = 500
-    inflation: float = 2.0  # least inflation: no traffic is treated as better than half independent
-    scales: tuple[float, ...] = (0.05, 0.25, 1.0)  # batch lengths that inflation is measured on
-    tau_quantile: float = 0.95
-    tau_factor: float = 1.5
-    tau_extra: float = 0.002
+    design_effect: float = 2.0  # least design effect: no traffic is treated as better than half independent
+    scales: tuple[float, ...] = (0.05, 0.25, 1.0)  # batch lengths that design effect is measured on
+    slow_quantile: float = 0.95
+    slow_factor_of_median: float = 1.5
+    slow_extra: float = 0.002
     late_share: float = 0.10  # more late samples than this and slowness is not judged: the loader was slow
     sentinel_share: float = 0.5  # a sentinel that moves by more than this share of the margin tells machine trouble
     sentinel_factor: float = 3.0  # in machine trouble, a flow is hurt only beyond so many times the sentinel's own move
     share_slack: float = 0.25  # how far the affected share may miss the expected one; see `judging.contradicts`
+    back_seconds: float = 10.0  # after the undo, by which every flow must be back within its baseline
+    stay_seconds: float = 3.0  # for which it must stay there: 600 requests at 200/s show a rise below 2 points
+    recovery_alpha: float = 0.005  # chance of taking a flow for back that is not
     settle: float = 0.5  # skipped at the begin of each window of a switchback
     limits: Limits = Limits.EXACT  # of the single proportions that an interval is made of
     bootstrap: int = 200  # resamples of the quantile shifts; 0: none are reported
@@ -161,7 +168,7 @@ class Thresholds:
                 "slow_margin",
                 "pulse_margin",
                 "alpha",
-                "tau_quantile",
+                "slow_quantile",
                 "late_share",
                 "sentinel_share",
                 "share_slack",
@@ -178,20 +185,38 @@ class Thresholds:
             problems.append(f"spending has {len(self.spending)} shares for {len(self.looks)} looks: set both")
         elif min(self.spending) < 0 or not math.isclose(sum(self.spending), 1.0):
             problems.append(f"spending = {self.spending} must be shares that sum to 1")
-        if self.inflation < 1:
-            problems.append(f"inflation = {self.inflation} must be at least 1")
+        if self.design_effect < 1:
+            problems.append(f"design_effect = {self.design_effect} must be at least 1")
         if self.window_requests < 2 or self.baseline_requests < 2:
             problems.append("window_requests and baseline_requests must be at least 2")
         if problems:
             raise Misuse("thresholds: " + "; ".join(problems))
 
+    def as_dict(self) -> dict[str, Any]:
+        """As plain JSON types, in the spelling of saved histories; `thresholds_from` reads them back."""
+        plain: dict[str, Any] = _plain(self)
+        return plain
+
     def margin(self, kind: EffectKind) -> float:
         return self.errors_margin if kind is EffectKind.ERRORS else self.slow_margin
 
 
+# Saved histories and report.json keep the spelling of version 1.
+_SAVED_AS: Final = {
+    "design_effect": "inflation",
+    "slow_threshold": "tau",
+    "slow_quantile": "tau_quantile",
+    "slow_factor_of_median": "tau_factor",
+    "slow_extra": "tau_extra",
+}
+
+
 def thresholds_from(saved: Mapping[str, Any]) -> Thresholds:
     """The thresholds that a history's header holds as JSON; what it does not name has its default."""
-    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()}
+    names = {saved_as: name for name, saved_as in _SAVED_AS.items()}
+    values: dict[str, Any] = {
+        names.get(name, name): tuple(value) if isinstance(value, list) else value for name, value in saved.items()
+    }
     return Thresholds(**{**values, **({"limits": Limits(values["limits"])} if "limits" in values else {})})
 
 
@@ -203,6 +228,7 @@ class Evidence:
     recovered: bool | None = None  # the undo was seen to work; None: not known yet
     injected: int | None = None
     restored: int | None = None  # serving again
+    doubt: str = ""  # why the fault was not seen to act by another word than its own; empty when it was
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +241,7 @@ class HistoryView:
         evidence: what was seen of the fault.
         until: now, or the end of the trial: samples that were done later are pending, as they were at that instant.
         pending: of each flow the `due` of requests without a sample yet (live views; saved histories need none).
-        since: begin of steady load, from which inflation is measured; None: the first baseline window's begin.
+        since: begin of steady load, from which design effect is measured; None: the first baseline window's begin.
     """
 
     flows: Mapping[Flow, Samples]
@@ -246,7 +272,7 @@ class Effect:
     n_baseline: int
     n: int
     n_eff: float
-    inflation: float
+    design_effect: float
     why: str = ""  # of a finding that is inconclusive: what is missing
 
 
@@ -281,13 +307,14 @@ class FlowVerdict:
     errors: Effect
     slow: Effect
     affected: tuple[float, float, float]  # share of requests failed or slow beyond the baseline: value, low, high
-    tau: float  # s; a request is slow above it
+    slow_threshold: float  # s; a request is slow above it
     requests_lost: Measure | None
     decided_after: float | None  # s after the fault's begin (its look); None: not decided
     recovered_after: Measure | None  # s after the fault's end; None: not hurt, or not seen to recover
     recovery: tuple[tuple[float, float], ...] = ()  # shape: (s after the fault's end, affected share)
     shifts: tuple[QuantileShift, ...] = ()
     why: str = ""
+    after_undo: str = ""  # `back`, `did not recover`, `hurt by the undo`, `not seen back`; empty: not asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,6 +332,7 @@ class Judgement:
     seconds: float  # of fault window used
     measures: Mapping[str, Measure] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    recovered: bool = True  # every judged flow was seen back after the undo, or that was not asked
 
     def observed(self, finding: Finding) -> list[str]:
         """Names of the judged flows with that finding, for `report.json`."""
@@ -320,7 +348,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Flow):
         return str(value)
     if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+        return {_SAVED_AS.get(f.name, f.name): _plain(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""Latency quantiles: tau, frozen from the baseline, and shifts with intervals, which are reported and not judged."""
+"""Latency quantiles: the threshold of slowness, frozen from the baseline, and shifts, reported and not judged."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from chaos.verdict.model import QuantileShift, Thresholds
 MOST_RESAMPLED = 20_000  # samples of a window; a longer one is thinned evenly, for quantiles need no more
 
 
-def tau(latency: NDArray[np.float64], thresholds: Thresholds) -> float:
+def slow_threshold(latency: NDArray[np.float64], thresholds: Thresholds) -> float:
     """Above it a request is slow (s): max(quantile, factor x median, median + extra) of the baseline's latencies."""
-    median, high = np.quantile(latency, [0.5, thresholds.tau_quantile])
-    return float(max(high, thresholds.tau_factor * median, median + thresholds.tau_extra))
+    median, high = np.quantile(latency, [0.5, thresholds.slow_quantile])
+    return float(max(high, thresholds.slow_factor_of_median * median, median + thresholds.slow_extra))
 
 
 def shifts(

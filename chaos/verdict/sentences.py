@@ -47,10 +47,10 @@ def sentinel_slow(rise: float) -> str:
     return f"the sentinel, which passes no proxy, was slow too ({points(rise, sign=True)} points)"
 
 
-def ran_out_of_time(kind: EffectKind, change: float, firm: float, trouble: str) -> str:
+def ran_out_of_time(kind: EffectKind, change: float, attributable: float, trouble: str) -> str:
     return (
-        f"{kind.value} {points(change, sign=True)} points, but only {points(firm, sign=True)} without requests that "
-        "ran out of time, "
+        f"{kind.value} {points(change, sign=True)} points, but only {points(attributable, sign=True)} without requests "
+        "that ran out of time, "
         f"and {trouble}: machine trouble"
     )
 
@@ -75,7 +75,7 @@ def cannot_tell(flow: FlowVerdict) -> str:
     return f"{flow.flow}: {flow.why}"
 
 
-def spared(flow: FlowVerdict) -> str:
+def rightly_not_hurt(flow: FlowVerdict) -> str:
     return f"{flow.flow} was not hurt ({_bounds(flow)})"
 
 
@@ -87,7 +87,7 @@ def wrongly_hurt(flow: FlowVerdict) -> str:
     return f"{flow.flow} was hurt ({_worst(flow)}) though none of its pairs is behind the target"
 
 
-def wrongly_spared(flow: FlowVerdict) -> str:
+def wrongly_not_hurt(flow: FlowVerdict) -> str:
     return f"{flow.flow} was not hurt ({_bounds(flow)}) though {_pairs(flow)} are behind the target"
 
 
@@ -101,3 +101,15 @@ def wrong_amount(flow: FlowVerdict) -> str:
         f"{flow.flow} was hurt, but {points(value)} % of its requests were affected "
         f"({points(low)} to {points(high)}) where {_pairs(flow)} are behind the target"
     )
+
+
+def not_back(flow: FlowVerdict, thresholds: Thresholds) -> str:
+    return f"{flow.flow} did not recover: it was outside its baseline {thresholds.back_seconds:g} s after the undo"
+
+
+def hurt_by_undo(flow: FlowVerdict) -> str:
+    return f"{flow.flow} was hurt by the undo: it was not hurt by the fault"
+
+
+def not_seen_back(flow: FlowVerdict, thresholds: Thresholds) -> str:
+    return f"{flow.flow} was not seen back within its baseline for {thresholds.stay_seconds:g} s after the undo"

@@ -71,8 +71,12 @@ def _evidence_of(log: Sequence[Event]) -> Evidence:
     restored: int | None = None
     effect = False
     recovered: bool | None = None
+    doubts: dict[str, None] = {}
     for event in log:
         if event.kind is not EventKind.FAULT:
+            continue
+        if event.data.get("phase") == "witness":
+            doubts |= dict.fromkeys([str(event.data.get("doubt"))] if not event.data.get("seen") else [])
             continue
         at, seen = int(event.data.get("at", event.at)), bool(event.data.get("seen", True))
         match FaultPhase.from_word(event.data.get("phase", "")):
@@ -82,4 +86,4 @@ def _evidence_of(log: Sequence[Event]) -> Evidence:
                 restored, recovered = (at, True) if seen else (restored, False)
             case _:
                 pass
-    return Evidence(effect, recovered, injected, restored)
+    return Evidence(effect, recovered, injected, restored, "; ".join(doubts))

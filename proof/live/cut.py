@@ -6,7 +6,7 @@ The same `judge`, thresholds, looks and sentinels as in `chaos.engine.trial`; le
     decided pulse     the same, with an evidence window of 0.6 s
     gradual   a baseline of 5 s, then three, or six, pairs of 3 s on and 3 s off, 0.6 s apart
 
-Inflation is known from the baseline alone, as in the first trial of a deployment: the least that a judge ever knows.
+The design effect is known from the baseline alone, as in the first trial of a deployment: the least that is known.
 The next pair begins 1.2 s after the look that decided, so that pairs of one group and kind share no request. Groups lie
 in time beside each other, and the three kinds are three cuts of one history: windows of one history are not
 independent, those of one kind and group are as independent as the machine lets them be.
@@ -52,7 +52,7 @@ class Judged:
     seconds: float  # of fault window that were used
     errors: float  # rise, as share
     slow: float
-    inflation: tuple[float, float]
+    design_effect: tuple[float, float]
     why: str
 
 
@@ -178,7 +178,7 @@ def judged(
             answer.seconds,
             one.errors.change,
             one.slow.change,
-            (one.errors.inflation, one.slow.inflation),
+            (one.errors.design_effect, one.slow.design_effect),
             one.why,
         )
         for one in answer.flows

@@ -3,11 +3,11 @@
 The knobs of the reference server act on its application port alone, so that sentinels do not feel them, and turn back
 by themselves. A *round* gives each tenant one harm, holds it until the judge has decided for every group (looked at as
 a trial is), and turns it off. All servers have a service time of 3 ms and an exponential of 1 ms besides, so that a
-latency of 1.2 to 5 times the usual one lies on both sides of tau.
+latency of 1.2 to 5 times the usual one lies on both sides of slow threshold.
 
 What is true: of errors and of delayed shares, the probability that was set. Of k times the latency, a fixed delay of k
 - 1 times the median that the tenant had just before was added; the rise of the slow share that it makes depends on each
-window's tau, and is taken over all requests of all rounds of that harm.
+window's slow threshold, and is taken over all requests of all rounds of that harm.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from proof.live.cut import APART, DEFAULT, INJECT, NANO, Judged, by_flow, groups
 from proof.live.record import Session, session
 
 SERVICE: Final = {"delay_ms": 3.0, "delay_spread_ms": 1.0}
-FAR: Final = 60.0  # ms: a delay that is slow whatever tau is
+FAR: Final = 60.0  # ms: a delay that is slow whatever slow threshold is
 DEADLINE: Final = 900.0  # s after which a server's knobs turn back by themselves
 
 
@@ -169,7 +169,7 @@ class Harmed:
     harm: Given
     said: Judged
     n: int  # requests of the whole time in which it was harmed
-    slow: int  # of these, slower than this window's tau
+    slow: int  # of these, slower than this window's slow threshold
     base: float  # share of slow requests in the baseline
 
 

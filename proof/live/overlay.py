@@ -28,12 +28,12 @@ SIZES: Final = (
 
 def harmed(rows: Samples, harm: Given, *, begin: int, rng: np.random.Generator) -> Samples:
     """The same requests, those that fell due from `begin` on harmed with the harm's probability."""
-    hit = (rows["due"] >= begin) & (rng.random(len(rows)) < harm.size)
+    event = (rows["due"] >= begin) & (rng.random(len(rows)) < harm.size)
     after = rows.copy()
     if harm.way is Way.ERRORS:
-        after["outcome"][hit] = Outcome.UNKNOWN
+        after["outcome"][event] = Outcome.UNKNOWN
     else:
-        after["done"][hit] += round(FAR * 1e6)
+        after["done"][event] += round(FAR * 1e6)
     return after
 
 

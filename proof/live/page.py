@@ -29,15 +29,15 @@ ONE_SIDED: Final = 0.05  # of the upper Clopper-Pearson bounds
 VARIANTS: Final[dict[str, Thresholds]] = {
     "as it is": DEFAULT,
     "no sentinel": replace(DEFAULT, sentinel_factor=0.0),
-    "inflation taken as 1": replace(DEFAULT, inflation=1.0, scales=(1e-6,)),
-    "inflation of 0.25 s alone": replace(DEFAULT, scales=(0.25,)),
-    "neither": replace(DEFAULT, sentinel_factor=0.0, inflation=1.0, scales=(1e-6,)),
+    "design effect taken as 1": replace(DEFAULT, design_effect=1.0, scales=(1e-6,)),
+    "design effect of 0.25 s alone": replace(DEFAULT, scales=(0.25,)),
+    "neither": replace(DEFAULT, sentinel_factor=0.0, design_effect=1.0, scales=(1e-6,)),
     "late samples judged": replace(DEFAULT, late_share=0.999),
     "slow margin of 5 points": replace(DEFAULT, slow_margin=0.05),
     "slow margin of 10 points": replace(DEFAULT, slow_margin=0.10),
     "slow margin of 20 points": replace(DEFAULT, slow_margin=0.20),
     "errors margin of 1 point": replace(DEFAULT, errors_margin=0.01),
-    "tau without the 2 ms": replace(DEFAULT, tau_extra=0.0),
+    "slow threshold without the 2 ms": replace(DEFAULT, slow_extra=0.0),
     "sentinel factor 1": replace(DEFAULT, sentinel_factor=1.0),
     "baseline of 10 s": replace(DEFAULT, baseline_seconds=10.0),
 }
@@ -163,7 +163,7 @@ def _cells(said: Judged, harm: str) -> list[str]:
         f"{said.seconds:.2f}",
         f"{said.errors:.4f}",
         f"{said.slow:.4f}",
-        *(f"{value:.1f}" for value in said.inflation),
+        *(f"{value:.1f}" for value in said.design_effect),
     ]
 
 
@@ -219,9 +219,9 @@ def _wrong(windows: Sequence[Windowed]) -> list[str]:
     return [
         f"- wrong *hurt*: {w.machine}, `{w.mode}`, {w.said.kind}, {w.said.flow}, {w.said.begin:.1f} s into the "
         "recording, at the "
-        f"{w.said.decided:g} s look: errors {w.said.errors:+.1%}, slow {w.said.slow:+.1%}, inflation "
-        f"{w.said.inflation[0]:.0f} and "
-        f"{w.said.inflation[1]:.0f}"
+        f"{w.said.decided:g} s look: errors {w.said.errors:+.1%}, slow {w.said.slow:+.1%}, design_effect "
+        f"{w.said.design_effect[0]:.0f} and "
+        f"{w.said.design_effect[1]:.0f}"
         for w in wrong
     ] or ["No window was called *hurt*."]
 
@@ -391,7 +391,7 @@ A window is one flow in one (baseline, window) pair, cut as a trial would and ju
 and pulse from a baseline of 5 s and looks at 1 to 30 s until the judge has decided, gradual from three or six pairs. Flows are
 judged in threes, one of each tenant, as in a trial. Within a group and a kind no two windows share a request. They are not wholly
 independent: windows of one recording share its minutes, groups lie beside each other in time (a stall of the machine meets all of
-them), and the three kinds are three cuts of the same recordings. Inflation is learnt from the 5 s of baseline alone, as in the
+them), and the three kinds are three cuts of the same recordings. Design effect is learnt from the 5 s of baseline alone, as in the
 first trial of a deployment. *At most* is the upper end of a one-sided 95 % Clopper-Pearson interval, as if windows were
 independent. *s to a decision*: mean of those that were decided; *s used*: of all, up to 30 s (gradual: the time that the fault was
 held). A window that the recording's end cut short is inconclusive."""

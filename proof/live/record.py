@@ -81,7 +81,7 @@ def session(mode: str, directory: Path, *, flows: int, progress: Progress, facts
                     _more_flows(deployment, tenant, flows)
                 made = Session(deployment, collector, writer)
                 made.hold(SETTLE)
-                deployment.heal()
+                deployment.restore_load()
                 writer.note(begin=time.time_ns())
                 yield made
                 writer.note(end=time.time_ns())

@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from tests.load.programs import Programs, free_port
 
 
@@ -21,6 +23,7 @@ def job(**environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.live
 def test_a_job_whose_requests_are_answered_completes(programs: Programs):
     done = job(TARGET=f"http://127.0.0.1:{programs.server().http}", REQUESTS="5")
     report = json.loads(done.stdout)
@@ -42,6 +45,7 @@ def test_a_job_that_waits_for_a_proxy_that_never_comes_gives_up():
     assert "did not answer within" in done.stderr
 
 
+@pytest.mark.live
 def test_a_job_that_waits_starts_when_the_proxy_answers(programs: Programs):
     server = programs.server()
     done = job(

@@ -30,6 +30,7 @@ def exchange(port: int, *parts: bytes, seconds: float = 0.5) -> bytes:
         return found
 
 
+@pytest.mark.live
 def test_requests_of_one_connection_are_answered_in_order_however_they_are_cut(programs: Programs):
     server = programs.server()
     one = b"POST /echo HTTP/1.1\r\nhost: x\r\nX-Seq: %d\r\ncontent-length: 3\r\n\r\nab%d"
@@ -40,6 +41,7 @@ def test_requests_of_one_connection_are_answered_in_order_however_they_are_cut(p
         assert [f"x-seq: {n}".encode() in answer for n in range(4)] == [True] * 4
 
 
+@pytest.mark.live
 def test_a_chunked_body_comes_back_whole(programs: Programs):
     server = programs.server()
     head = b"POST /echo HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -54,6 +56,7 @@ def test_chunks_are_cut_whole_or_not_at_all():
         cut_chunked(b"xyz\r\n", 0)
 
 
+@pytest.mark.live
 @pytest.mark.parametrize(
     "garbage", [b"HELLO\r\n\r\n", b"GET / HTTP/9\r\n\r\n", b"POST / HTTP/1.1\r\ncontent-length: x\r\n\r\n"]
 )
@@ -61,6 +64,7 @@ def test_what_is_no_request_is_refused(programs: Programs, garbage):
     assert exchange(programs.server().http, garbage, seconds=5.0).startswith(b"HTTP/1.1 400")  # and it closes
 
 
+@pytest.mark.live
 def test_streams_echo_in_order_and_give_as_much_as_was_asked(programs: Programs):
     server = programs.server()
     with socket.create_connection(("127.0.0.1", server.tcp), timeout=5) as sock:
@@ -72,12 +76,14 @@ def test_streams_echo_in_order_and_give_as_much_as_was_asked(programs: Programs)
     assert found == FRAME.pack(3, 8, 7) + b"server-1abc" + FRAME.pack(5, 8, 8) + b"server-1xxxxx"
 
 
+@pytest.mark.live
 def test_headers_show_what_arrived(programs: Programs):
     shown = json.loads(fetch(programs.server().http, "/headers"))
     assert shown["pod"] == "server-1"
     assert "host" in shown["headers"]
 
 
+@pytest.mark.live
 def test_knobs_turn_the_application_and_never_the_control_port(programs: Programs):
     server = programs.server()
     server.knobs(error_share=1.0, error_status=503, seconds=0.5)
@@ -108,6 +114,7 @@ def test_knobs_hit_about_their_share_and_the_same_ones_for_the_same_seed():
     assert 0.45 < sum(delay > 0 for _, delay in first) / 4000 < 0.55
 
 
+@pytest.mark.live
 def test_a_stall_holds_answers_until_it_is_lifted(programs: Programs):
     server = programs.server()
     server.knobs(stall=True, seconds=0.4)
@@ -116,6 +123,7 @@ def test_a_stall_holds_answers_until_it_is_lifted(programs: Programs):
     assert 0.3 < time.monotonic() - begin < 3
 
 
+@pytest.mark.live
 def test_a_sigterm_ends_what_is_under_way_and_refuses_what_is_new(programs: Programs):
     server = programs.server()
     with (

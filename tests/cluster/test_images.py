@@ -9,9 +9,10 @@ import pytest
 from chaos.cluster.commands import Done
 from chaos.cluster.images import Build, Engine, build_and_save, find_engine, plan_build, plan_load, plan_push, plan_save
 from chaos.errors import EnvironmentUnfit, Misuse
+from chaos.names import IMAGE
 from tests.cluster.exchanges import Recorded
 
-NAME, TAR = "sharedfate/sharedfate:0.1.0", Path("image.tar")
+NAME, TAR = IMAGE, Path("image.tar")
 
 
 def lines(commands: list[tuple[str, ...]]) -> list[str]:

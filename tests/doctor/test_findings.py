@@ -7,10 +7,11 @@ from typing import Any
 
 from chaos.cluster.nodes import NodeChoice
 from chaos.commands.doctor import _scenarios
-from chaos.doctor.access import Access, expand, needed, rules_in
+from chaos.doctor.access import expand, needed, rules_in
 from chaos.doctor.facts import CAPTURE, PRIVILEGED, Facts, NodeFacts, detect_plugins, plan_try
 from chaos.doctor.findings import BUDGET, blockers, findings, of_fault, of_mode, of_scenario, warnings
 from chaos.doctor.text import report
+from chaos.kube.access import Permission
 from chaos.model.modes import MODES
 
 NODE = NodeFacts("n1", "v1.36.2", "6.8.0", "containerd://2.0.1", True)
@@ -48,12 +49,12 @@ def test_one_node_is_in_the_way_of_everything() -> None:
 
 
 def test_a_missing_permission_names_itself_and_the_manifest() -> None:
-    (why,) = blockers(facts(refused=(Access("", "pods", "create"), Access("", "pods/log", "get"))))
+    (why,) = blockers(facts(refused=(Permission("create", "pods", ""), Permission("get", "pods/log", ""))))
     assert why == "you may not create pods, get pods/log: bind manifests/rbac/runner.yaml to your user"
 
 
 def test_missing_metrics_keep_nothing_from_running() -> None:
-    poor = facts(refused=(Access("metrics.k8s.io", "pods", "list"),), metrics=False)
+    poor = facts(refused=(Permission("list", "pods", "metrics.k8s.io"),), metrics=False)
     assert blockers(poor) == []
     assert any("no CPU and memory use" in line for line in warnings(poor))
 
@@ -68,7 +69,7 @@ def test_without_resize_what_hangs_on_cpu_cannot_run_and_the_rest_can() -> None:
 
 
 def test_resize_that_is_served_and_forbidden_is_the_throttles_affair() -> None:
-    poor = facts(refused=(Access("", "pods/resize", "patch"),))
+    poor = facts(refused=(Permission("patch", "pods/resize", ""),))
     assert blockers(poor) == []
     assert of_fault(poor, "throttle").why == "you may not patch pods/resize"
     assert of_fault(poor, "kill").can
@@ -136,7 +137,7 @@ def test_the_pods_that_are_tried_need_what_ours_need() -> None:
 
 
 def test_a_role_is_taken_apart_into_single_questions() -> None:
-    one = Access("", "secrets", "get", "mesh-authority")
+    one = Permission("get", "secrets", "", name="mesh-authority")
     assert one in needed()
     assert one.review()["spec"]["resourceAttributes"] == {
         "verb": "get",
@@ -144,11 +145,11 @@ def test_a_role_is_taken_apart_into_single_questions() -> None:
         "resource": "secrets",
         "name": "mesh-authority",
     }
-    log = Access("", "pods/log", "get").review()["spec"]["resourceAttributes"]
+    log = Permission("get", "pods/log", "").review()["spec"]["resourceAttributes"]
     assert (log["resource"], log["subresource"]) == ("pods", "log")
     assert expand([{"apiGroups": ["a"], "resources": ["b", "c"], "verbs": ["get"]}]) == [
-        Access("a", "b", "get"),
-        Access("a", "c", "get"),
+        Permission("get", "b", "a"),
+        Permission("get", "c", "a"),
     ]
 
 

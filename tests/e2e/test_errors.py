@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from chaos.engine.deployment import Deployment
+from chaos.engine.designs import break_proxy
 from chaos.engine.progress import Silent
 from chaos.engine.run import Run
 from chaos.engine.scenario import Scenario
@@ -17,7 +18,6 @@ from chaos.errors import NoEffect, NotReady, RecoveryFailed
 from chaos.faults.model import Evidence, Receipt
 from chaos.faults.throttle import Throttle
 from chaos.kube.client import Cluster
-from chaos.model.faulting import FaultShape
 from chaos.report import write_reports
 from chaos.verdict.check import decided
 
@@ -39,13 +39,11 @@ class Unnoticed(Throttle):
 
 
 def does_nothing(trial: Trial) -> None:
-    proxy = trial.deployment.proxy_to_break()
-    trial.expect_fate_of(proxy, fault_shape=FaultShape.GRADUAL)
-    trial.switchback(Unnoticed(), trial.container(proxy))
+    break_proxy(trial, Unnoticed(), trial.deployment.proxy_to_break())
 
 
-def never_sound(deployment: Deployment) -> list[str]:
-    raise NotReady(f"{deployment.run}: its load does not get sound")
+def never_healthy(deployment: Deployment) -> list[str]:
+    raise NotReady(f"{deployment.run}: its load does not get healthy")
 
 
 def test_after_an_error_the_next_trial_gets_a_deployment_made_anew_and_after_a_verdict_it_does_not(
@@ -65,7 +63,7 @@ def test_after_an_error_the_next_trial_gets_a_deployment_made_anew_and_after_a_v
             run.attempt("node", Scenario("does-nothing", does_nothing, claim=""))
         third = run.deployment("node")
         assert third is not second
-        monkeypatch.setattr(Deployment, "heal", never_sound)
+        monkeypatch.setattr(Deployment, "restore_load", never_healthy)
         with pytest.raises(NotReady):
             run.attempt("node", Scenario("sound", fails, claim=""))
         assert run.deployment("node") is not third

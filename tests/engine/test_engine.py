@@ -11,19 +11,39 @@ import pytest
 
 from chaos.chance import Seed
 from chaos.engine.catalogue import scenario_names
-from chaos.engine.jobs import JobRun
-from chaos.engine.restarts import ContainerState, compare_restarts, container_snapshot
+from chaos.engine.deployment import detect_contradictions
+from chaos.engine.jobs import JobRun, JobSeen, detect_exits
+from chaos.engine.restarts import compare_restarts, container_snapshot
 from chaos.engine.settings import parse_settings
+from chaos.engine.steady import steady_since
 from chaos.engine.topology import plan_tenants
-from chaos.engine.trial import Trial, steady_since
+from chaos.engine.trial import Trial
 from chaos.errors import Misuse
 from chaos.kube.client import Cluster
+from chaos.kube.objects import ContainerSeen
 from chaos.mesh.install import Mesh
 from chaos.model.modes import MODES
+from chaos.verdict import Verdict
 
 
-def state(*, container_id: str = "c1", restarts: int = 0) -> ContainerState:
-    return ContainerState("tenant-a", "server-1", "server", container_id, restarts)
+def state(*, container_id: str = "c1", restarts: int = 0) -> ContainerSeen:
+    return ContainerSeen(
+        "tenant-a",
+        "server-1",
+        "u",
+        "n1",
+        "server",
+        False,
+        "running",
+        "",
+        None,
+        None,
+        restarts,
+        container_id,
+        True,
+        "",
+        None,
+    )
 
 
 def test_an_application_container_that_restarted_is_named() -> None:
@@ -40,7 +60,7 @@ def test_a_pod_that_still_ends_is_as_good_as_gone() -> None:
     status = {"containerStatuses": [{"name": "server", "containerID": "c1", "restartCount": 0}]}
     pods = [
         {"metadata": {"uid": "old", "name": "a", "deletionTimestamp": "2026-01-01T00:00:05Z"}, "status": status},
-        {"metadata": {"uid": "new", "name": "b"}, "status": status},
+        {"metadata": {"uid": "new", "name": "b", "namespace": "tenant-a"}, "spec": {}, "status": status},
     ]
     cluster = SimpleNamespace(list=lambda kind, namespace: pods)
     assert set(container_snapshot(cast(Cluster, cluster), ["tenant-a"])) == {("new", "server")}
@@ -48,7 +68,7 @@ def test_a_pod_that_still_ends_is_as_good_as_gone() -> None:
 
 def test_the_restart_of_the_target_itself_is_expected() -> None:
     before, after = {("u", "server"): state()}, {("u", "server"): state(container_id="c2", restarts=1)}
-    assert compare_restarts(before, after, expected=["u"]) == []
+    assert compare_restarts(before, after, excused=[("u", "server")]) == []
 
 
 def test_nothing_changed_is_no_problem() -> None:
@@ -127,7 +147,7 @@ def test_a_job_that_goes_takes_nothing_with_it_that_its_namespace_had(mode: str)
     site = SimpleNamespace(
         mesh=Mesh(Mock(), mode, run="jobs"),
         cluster=Mock(),
-        may_restart=set(),
+        excused=set(),
         deployment=SimpleNamespace(tenants=plan_tenants(["n1", "n2"])),
     )
     site.cluster.list.return_value = []
@@ -136,3 +156,39 @@ def test_a_job_that_goes_takes_nothing_with_it_that_its_namespace_had(mode: str)
     deleted = [call.args for call in site.cluster.delete.call_args_list]
     assert deleted == [("Job", "job-x", "tenant-a")]
     assert [call.args[0]["kind"] for call in site.cluster.apply.call_args_list] == ["Job"]
+
+
+@pytest.mark.parametrize(
+    ("answered", "served", "contradiction"), [(900, 900, False), (900, 960, False), (901, 900, True), (10, 0, True)]
+)
+def test_a_loader_that_saw_more_answers_than_were_given_contradicts_the_servers(
+    answered: int, served: int, contradiction: bool
+) -> None:
+    counts = {"tenant-a": {"answered": answered, "served": served}, "tenant-b": {"answered": 1, "served": 1}}
+    assert bool(detect_contradictions(counts)) is contradiction
+
+
+def ended(*codes: int) -> dict[str, object]:
+    states = [{"terminated": {"exitCode": code}} for code in codes]
+    status = {"name": "job", "state": states[-1], **({"lastState": states[0]} if len(states) > 1 else {})}
+    return {"status": {"containerStatuses": [status]}}
+
+
+@pytest.mark.parametrize(
+    ("pods", "answered", "verdict"),
+    [
+        ([ended(0)], 80, Verdict.PASS),
+        ([ended(1)], 80, Verdict.FAIL),
+        ([ended(0), ended(0)], 160, Verdict.FAIL),  # twice, in two pods
+        ([ended(0, 0)], 80, Verdict.FAIL),  # twice, in one
+        ([ended(1), ended(0)], 80, Verdict.PASS),  # tried again, and nothing of the first try counted
+        ([ended(0)], 160, Verdict.FAIL),
+        ([ended(0)], 40, Verdict.FAIL),
+        ([], 0, Verdict.FAIL),
+    ],
+)
+def test_a_jobs_work_is_done_when_it_was_done_once(
+    pods: list[dict[str, object]], answered: int, verdict: Verdict
+) -> None:
+    seen = JobSeen(True, False, len(pods), 0, 1.0, 0.1, "ok", 0, {}, exits=detect_exits(pods), answered=answered)
+    assert seen.once(80).verdict is verdict

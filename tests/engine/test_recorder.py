@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from chaos.engine.recorder import Recorder, containers_of, detect_changes, event_facts, quantity, usage_facts
+from chaos.engine.recorder import Recorder, detect_changes, event_facts, quantity, usage_facts
 from chaos.errors import ApiError
 from chaos.history.model import Event, EventKind
 from chaos.history.store import HistoryWriter
 from chaos.kube.client import Change
+from chaos.kube.objects import containers_seen
 
 
 def pod(
@@ -59,11 +60,11 @@ def test_quantities_are_read_in_base_units(text, value):
 
 
 def test_a_container_that_is_as_it_was_is_no_change():
-    assert detect_changes(containers_of(pod(RUNNING)), containers_of(pod(RUNNING, version="2"))) == []
+    assert detect_changes(containers_seen(pod(RUNNING)), containers_seen(pod(RUNNING, version="2"))) == []
 
 
 def test_a_restart_is_a_change_that_tells_how_the_last_one_ended():
-    changes = detect_changes(containers_of(pod(RUNNING)), containers_of(pod(RUNNING, restarts=1, last=KILLED)))
+    changes = detect_changes(containers_seen(pod(RUNNING)), containers_seen(pod(RUNNING, restarts=1, last=KILLED)))
     assert [(one.container, one.restarts, one.last_reason, one.last_exit_code) for one in changes] == [
         ("server", 1, "OOMKilled", 137)
     ]

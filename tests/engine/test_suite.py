@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 
 from chaos.engine.catalogue import scenario_names
-from chaos.engine.drowned import Filled, filled
 from chaos.engine.footprint import interval, total
 from chaos.engine.matrix import DEFAULT
-from chaos.engine.restarts import ContainerState
 from chaos.engine.run import keep_attempt, set_aside
+from chaos.engine.saturation import Saturation, classify_saturation
 from chaos.engine.scenario import SCENARIOS
 from chaos.engine.settings import Settings, chosen, parse_settings
 from chaos.engine.upgrade import application_restarts, streams_cut
 from chaos.errors import Misuse
 from chaos.history.model import SAMPLE, Event, EventKind, Flag, Outcome
+from chaos.kube.objects import ContainerSeen
 from chaos.model.flow import Window, WindowKind
 from chaos.model.modes import MODES, Layer, Scope, mode_named
 from chaos.model.placement import Placement, Pod, Proxy
@@ -49,9 +49,18 @@ def test_every_trial_of_the_default_matrix_exists_and_applies() -> None:
     for mode, scenarios in DEFAULT.items():
         for name in scenarios:
             assert name in names, name
-            assert SCENARIOS[name].applies(MODES[mode]) == "", (mode, name)
+            assert SCENARIOS[name].skip_reason(MODES[mode]) == "", (mode, name)
     assert DEFAULT.keys() == MODES.keys()
     assert 30 <= sum(map(len, DEFAULT.values())) <= 40
+
+
+def test_every_scenario_declares_the_faults_that_its_module_names() -> None:
+    scenario_names()
+    for found in SCENARIOS.values():
+        module = vars(sys.modules[found.run.__module__])
+        assert all(module.get(fault.__name__) is fault for fault in found.faults), found.name
+    unbroken = {name for name, found in SCENARIOS.items() if not found.faults}
+    assert unbroken == {"features", "footprint", "identities-exposed", "job-completes"}
 
 
 def test_every_scenario_says_what_it_claims() -> None:
@@ -112,8 +121,10 @@ def test_the_first_attempt_of_a_trial_is_kept(tmp_path: Path) -> None:
 
 
 def test_replaced_applications_are_told_from_replaced_proxies() -> None:
-    def state(namespace: str, container: str, identifier: str) -> ContainerState:
-        return ContainerState(namespace, "pod", container, identifier, 0)
+    def state(namespace: str, container: str, identifier: str) -> ContainerSeen:
+        return ContainerSeen(
+            namespace, "pod", "u", "n1", container, False, "running", "", None, None, 0, identifier, True, "", None
+        )
 
     before = {
         ("u1", "server"): state("tenant-a", "server", "1"),
@@ -159,7 +170,7 @@ def proxy(name: str, millicores: int = 100) -> Proxy:
     )
 
 
-def test_the_proxy_that_used_up_its_limit_is_the_drowned_one_and_the_nearly_full_one_is_strained() -> None:
+def test_a_proxy_that_used_up_its_limit_is_saturated_and_one_that_nearly_did_is_near_saturation() -> None:
     def reading(pod: str, at: float, cores: float) -> Event:
         return Event(
             int(at * 1e9),
@@ -174,9 +185,9 @@ def test_the_proxy_that_used_up_its_limit_is_the_drowned_one_and_the_nearly_full
         *(reading(pod, at, used) for pod, used in cores.items() for at in (11.5, 12.5)),
         reading("full", 14.0, 0.01),
     ]
-    assert filled([proxy("full"), proxy("busy"), proxy("half")], events, held) == Filled(
+    assert classify_saturation([proxy("full"), proxy("busy"), proxy("half")], events, held) == Saturation(
         (proxy("full"),), (proxy("busy"),)
     )
-    assert filled([proxy("half")], events, held) == Filled(())
-    assert filled([proxy("unseen")], events, held) == Filled((proxy("unseen"),))
-    assert filled([], events, held) == Filled(())
+    assert classify_saturation([proxy("half")], events, held) == Saturation(())
+    assert classify_saturation([proxy("unseen")], events, held) == Saturation((proxy("unseen"),))
+    assert classify_saturation([], events, held) == Saturation(())

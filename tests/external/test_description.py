@@ -10,7 +10,7 @@ import yaml
 
 from chaos.errors import ExperimentFailure, Misuse
 from chaos.external import built_in, descriptions, detect_mesh, parse_target, plan_target_placement, read_target
-from chaos.external.text import told
+from chaos.external.text import describe_mesh
 from chaos.model.fate import flow_shares
 from chaos.model.modes import Layer, Scope
 from chaos.model.placement import Placement
@@ -53,7 +53,7 @@ def test_each_mesh_is_detected_by_its_documented_labels_and_is_no_other(name: st
 @pytest.mark.parametrize("name", ALL)
 def test_no_mesh_is_said_to_have_been_run(name: str) -> None:
     assert built_in(name).status == "not yet run on a live installation"
-    assert "not yet run on a live installation" in told(built_in(name), placed(name, ALL[name]))
+    assert "not yet run on a live installation" in describe_mesh(built_in(name), placed(name, ALL[name]))
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ import yaml
 
 from chaos.cluster.consent import Consent
 from chaos.engine.catalogue import scenario_names
+from chaos.engine.external import breakable, loaded_calls, refuse_unlisted
 from chaos.engine.matrix import ON_TARGET
 from chaos.engine.scenario import SCENARIOS
 from chaos.engine.settings import parse_settings
-from chaos.engine.target import breakable, plan_callers, refuse_unlisted
 from chaos.errors import ExperimentFailure, Misuse
 from chaos.external import built_in, parse_target, plan_target_placement
 from chaos.external.description import LoaderRule
@@ -153,7 +153,7 @@ def test_nothing_is_broken_in_a_namespace_that_was_not_listed() -> None:
 
 
 def test_each_call_keeps_its_own_rate_status_and_tenant() -> None:
-    shop, bank = plan_callers(loaded(TARGET))
+    shop, bank = loaded_calls(loaded(TARGET))
     assert (shop.name, shop.namespace, shop.client, shop.server) == ("shop", "shop", "shop/sharedfate-web", "shop/api")
     assert (shop.call.rate, shop.call.status, bank.call.rate) == (50, 204, 200)
     assert shop.flow_name != bank.flow_name
@@ -204,8 +204,8 @@ def test_a_target_takes_the_place_of_the_modes_and_wants_a_cluster_of_yours(tmp_
 
 def test_what_deploys_parts_of_our_own_says_why_it_does_not_run_on_a_target() -> None:
     names = set(scenario_names())
-    assert set(ON_TARGET) <= {name for name in names if not SCENARIOS[name].ours_alone}
-    told = {name for name in names if SCENARIOS[name].ours_alone}
+    assert set(ON_TARGET) <= {name for name in names if not SCENARIOS[name].reference_mesh_only}
+    told = {name for name in names if SCENARIOS[name].reference_mesh_only}
     assert told == {
         "features",
         "footprint",

@@ -54,8 +54,8 @@ def test_a_slow_control_plane_says_so_and_is_quick_again(world: World) -> None:
     with injected(
         world.cluster, ControlPlane(answer="slow", delay=3), world.workload("control-plane", SYSTEM_NAMESPACE), run=RUN
     ):
-        assert world.mesh.control_plane()["trouble"]["delay"] == 3
-    assert world.mesh.control_plane()["trouble"]["delay"] == 0
+        assert world.mesh.control_plane()["injected_failures"]["delay"] == 3
+    assert world.mesh.control_plane()["injected_failures"]["delay"] == 0
 
 
 def test_a_stopped_control_plane_is_gone_and_comes_back(world: World) -> None:

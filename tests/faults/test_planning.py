@@ -33,14 +33,15 @@ from chaos.faults.workload import bare, rolled_out
 from chaos.inpod.dns_helper import Wrong, nameserver, plan_answer, plan_question, question
 from chaos.inpod.oom_helper import detect_directory
 from chaos.inpod.rules import Isolation, plan_isolation
-from chaos.mesh.controlplane.trouble import Trouble, detect_trouble
+from chaos.mesh.controlplane.injected_failures import InjectedFailures, detect_injected_failures
 from chaos.model.modes import MODES
 from tests.mesh.controlplane.objects import Object, pod, proxy_pod, sidecar_pod
 
-PROXY = Target("container", "server-1-x", "ns", "u1", "proxy", "containerd://1", "n1")
-APP = Target("container", "server-1-x", "ns", "u1", "app", "containerd://2", "n1")
-ELSEWHERE = Target("container", "client-1-y", "ns", "u2", "app", "containerd://3", "n2")
-SERVER = Target("workload", "server", "ns", "u3", workload_kind="Deployment")
+PROXY = Target("container", "server-1-x", "ns", "u1", "proxy", "containerd://1", "n1", labels="app=server,x=1")
+APP = Target("container", "server-1-x", "ns", "u1", "app", "containerd://2", "n1", labels="app=server,x=1")
+ELSEWHERE = Target("container", "client-1-y", "ns", "u2", "app", "containerd://3", "n2", labels="app=client")
+CANARY = Target("container", "server-canary-1-z", "ns", "u4", "app", "containerd://4", "n2", labels="app=server-canary")
+SERVER = Target("workload", "server", "ns", "u3", workload_kind="Deployment", selector="app=server")
 NODE = Target("node", "n1", node="n1")
 
 
@@ -54,6 +55,7 @@ NODE = Target("node", "n1", node="n1")
         ((DeletePod(), PROXY), (Throttle(), APP), True),  # the whole pod goes
         ((Restart(), SERVER), (Throttle(), PROXY), True),  # one of its pods
         ((Restart(), SERVER), (Throttle(), ELSEWHERE), False),
+        ((Restart(), SERVER), (Throttle(), CANARY), False),  # its name begins as the workload's does
         ((Drain(), NODE), (Pause(), APP), True),
         ((Drain(), NODE), (Pause(), ELSEWHERE), False),
         ((Hog(), PROXY), (Hog(), PROXY), False),  # neighbours get along
@@ -347,8 +349,8 @@ def test_the_control_plane_makes_the_worst_of_what_is_asked() -> None:
         "fault-2.json": '{"delay": 5, "certificate_seconds": 9}',
         "fault-3.json": '{"certificate_seconds": 3}',
     }
-    assert detect_trouble(asked) == Trouble(False, 5.0, 3.0)
-    assert detect_trouble({"mesh.json": "{}"}) == Trouble()
+    assert detect_injected_failures(asked) == InjectedFailures(False, 5.0, 3.0)
+    assert detect_injected_failures({"mesh.json": "{}"}) == InjectedFailures()
 
 
 def test_trouble_of_the_api_server_that_means_nothing_is_refused() -> None:

@@ -184,3 +184,16 @@ def test_a_snapshot_holds_what_is_not_yet_on_disk(tmp_path: Path):
         assert np.array_equal(writer.snapshot()[0], some(200))
         for rows in (1, 7, 199, 200, 500):
             assert np.array_equal(writer.tail(rows), some(200)[-rows:])
+
+
+def test_a_history_of_an_earlier_release_has_no_numbers_of_requests(tmp_path: Path):
+    with HistoryWriter(tmp_path, {}) as writer:
+        writer.flow(FLOW)
+        writer.append(some(3))
+    path = tmp_path / SAMPLES_FILE
+    with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as reader:
+        table = reader.read_all().drop_columns(["sequence"])
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    history = History.load(tmp_path)
+    assert (len(history.samples), set(history.samples["sequence"]), history.torn) == (3, {0}, False)

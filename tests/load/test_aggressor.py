@@ -42,6 +42,7 @@ def wish(port: int, **more: object) -> bytes:
     ).encode()
 
 
+@pytest.mark.live
 def test_an_aggressor_ramps_holds_and_ends_at_its_own_deadline(programs: Programs):
     server, loader = programs.server(), programs.loader()
     server.knobs(delay_ms=100, seconds=30)
@@ -55,6 +56,7 @@ def test_an_aggressor_ramps_holds_and_ends_at_its_own_deadline(programs: Program
     assert loader.state()["flows"][0]["due"] == due
 
 
+@pytest.mark.live
 def test_an_aggressor_stops_when_told_and_a_second_one_is_refused(programs: Programs):
     server, loader = programs.server(), programs.loader()
     loader.ask("/aggressor", wish(server.http, seconds=30, max_rate=100))
@@ -69,6 +71,7 @@ def test_an_aggressor_stops_when_told_and_a_second_one_is_refused(programs: Prog
     loader.ask("/aggressor", wish(server.http))  # and may be started again
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("profile", ["handshakes", "bodies", "slow-readers"])
 def test_each_profile_presses_in_its_own_way(programs: Programs, profile: str):
     server, loader = programs.server(), programs.loader()

@@ -72,6 +72,7 @@ PROTOCOLS = [
 ]
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("shape", PROTOCOLS, ids=lambda shape: "-".join(f"{k}={v}" for k, v in shape.items()))
 def test_each_protocol_is_answered_by_a_server_that_names_itself(programs: Programs, shape):
     server = programs.server()
@@ -88,6 +89,7 @@ def test_each_protocol_is_answered_by_a_server_that_names_itself(programs: Progr
     assert fresh.all() if shape.get("new_connections") else 1 <= fresh.sum() < len(found) / 2
 
 
+@pytest.mark.live
 def test_refused_is_failed_and_the_next_request_tries_at_once(programs: Programs):
     loader = programs.loader(flow_to(free_port()), flow_to(free_port(), "tcp", protocol="tcp"))
     eventually(lambda: loader.flow("http")["done"] >= 20 and loader.flow("tcp")["done"] >= 20)
@@ -96,6 +98,7 @@ def test_refused_is_failed_and_the_next_request_tries_at_once(programs: Programs
     assert np.all(found["sent"] == 0)
 
 
+@pytest.mark.live
 def test_a_server_that_never_answers_is_unknown_by_timeout(programs: Programs):
     with bad_server(answering(lambda data: b"")) as port:
         loader = programs.loader(
@@ -107,6 +110,7 @@ def test_a_server_that_never_answers_is_unknown_by_timeout(programs: Programs):
     assert kinds(found)[Outcome.UNKNOWN, Cause.TIMEOUT] >= 0.9 * len(found)
 
 
+@pytest.mark.live
 def test_a_server_that_resets_is_unknown(programs: Programs):
     def treat(sock: socket.socket) -> None:
         sock.recv(65536)
@@ -121,6 +125,7 @@ def test_a_server_that_resets_is_unknown(programs: Programs):
     assert kinds(found)[Outcome.UNKNOWN, Cause.RESET] >= 0.9 * len(found)
 
 
+@pytest.mark.live
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
@@ -147,6 +152,7 @@ def test_an_answer_is_believed_only_when_it_is_the_right_one(programs: Programs,
         assert set(kinds(samples(loader))) == {expected}
 
 
+@pytest.mark.live
 def test_a_body_of_another_size_than_asked_for_is_noticed(programs: Programs):
     with bad_server(answering(lambda data: b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nshort")) as port:
         loader = programs.loader(flow_to(port, answer_bytes=10))
@@ -154,6 +160,7 @@ def test_a_body_of_another_size_than_asked_for_is_noticed(programs: Programs):
         assert set(kinds(samples(loader))) == {(Outcome.UNKNOWN, Cause.WRONG_BODY)}
 
 
+@pytest.mark.live
 def test_what_a_proxy_retried_is_flagged(programs: Programs):
     with bad_server(
         answering(lambda data: b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nx-envoy-attempt-count: 2\r\n\r\n")
@@ -163,6 +170,7 @@ def test_what_a_proxy_retried_is_flagged(programs: Programs):
         assert np.all(samples(loader)["flags"] & Flag.RETRIED != 0)
 
 
+@pytest.mark.live
 def test_requests_beyond_the_bound_are_shed_and_still_counted(programs: Programs):
     with bad_server(answering(lambda data: b"")) as port:
         loader = programs.loader(flow_to(port, in_flight=5, timeout=0.5))
@@ -175,12 +183,14 @@ def test_requests_beyond_the_bound_are_shed_and_still_counted(programs: Programs
     assert flow["shed"] >= len(shed)
 
 
+@pytest.mark.live
 def test_a_name_that_is_not_there_fails_as_a_name(programs: Programs):
     loader = programs.loader(flow_to(1, timeout=0.3) | {"target": "server.invalid:80"})
     eventually(lambda: loader.flow("http")["done"] >= 10)
     assert set(kinds(samples(loader))) == {(Outcome.FAILED, Cause.DNS)}
 
 
+@pytest.mark.live
 def test_latency_counts_from_when_a_request_was_due_while_the_server_stalls(programs: Programs):
     server = programs.server()
     loader = programs.loader(flow_to(server.http, timeout=5))
@@ -198,6 +208,7 @@ def test_latency_counts_from_when_a_request_was_due_while_the_server_stalls(prog
     assert 0.35 < slow.mean() < 0.75
 
 
+@pytest.mark.live
 def test_a_loader_that_was_late_marks_its_samples(programs: Programs):
     server = programs.server()
     loader = programs.loader(flow_to(server.http, timeout=5))
@@ -214,6 +225,7 @@ def test_a_loader_that_was_late_marks_its_samples(programs: Programs):
     assert loader.state()["lateness"]["worst_ns"] > 300_000_000
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_after_a_server_went_and_came_every_protocol_is_served_again_at_once(programs: Programs, how: signal.Signals):
     server = programs.server()
@@ -241,6 +253,7 @@ def test_after_a_server_went_and_came_every_protocol_is_served_again_at_once(pro
     assert not np.any(found["cause"] == Cause.TIMEOUT)
 
 
+@pytest.mark.live
 def test_rates_and_gaps_are_kept_uniform_or_poisson(programs: Programs):
     server = programs.server()
     loader = programs.loader(
@@ -255,6 +268,7 @@ def test_rates_and_gaps_are_kept_uniform_or_poisson(programs: Programs):
         assert gaps.std() / gaps.mean() == pytest.approx(spread, abs=0.15)
 
 
+@pytest.mark.live
 def test_a_flow_is_changed_while_it_runs_and_keeps_its_counts(programs: Programs):
     server = programs.server()
     loader = programs.loader(flow_to(server.http))
@@ -270,6 +284,7 @@ def test_a_flow_is_changed_while_it_runs_and_keeps_its_counts(programs: Programs
     assert server.stats()["http2-connections"] == 1
 
 
+@pytest.mark.live
 def test_a_sigterm_ends_the_loader_in_a_second(programs: Programs):
     server = programs.server()
     loader = programs.loader(flow_to(server.http))
@@ -298,6 +313,7 @@ def test_bad_orders_stop_a_loader_before_it_starts():
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.live
 def test_the_dtype_has_what_a_page_brings(programs: Programs):
     server = programs.server()
     loader = programs.loader(flow_to(server.http))

@@ -10,7 +10,7 @@ from chaos.load.samples import CHUNK_RECORDS, SampleLog
 
 
 def test_the_record_and_the_dtype_are_one_layout():
-    values = (1, 2, NO_POD, 1, 9, 503, 5, 10**18, 10**18 + 1, 10**18 + 2)
+    values = (1, 2, NO_POD, 1, 9, 503, 5, 10**18, 10**18 + 1, 10**18 + 2, 7)
     record = np.frombuffer(RECORD.pack(*values), dtype=SAMPLE)
     assert RECORD.size == SAMPLE.itemsize
     assert tuple(int(record[name][0]) for name in SAMPLE.names) == values

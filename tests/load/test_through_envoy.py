@@ -18,6 +18,8 @@ from chaos.history.model import Cause, Flag, Outcome
 from chaos.load.client import parse_page
 from tests.load.programs import Loader, Programs, eventually, flow_to, free_port
 
+pytestmark = pytest.mark.live
+
 HTTP = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 ROUTER = {
     "name": "router",

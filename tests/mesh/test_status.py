@@ -20,6 +20,8 @@ def page(*identities: str, refused: bool = False, resources: dict[str, Any] | No
     return {
         "proxies": [{"uid": "p1", "current": True, "resources": resources or {}}],
         "refused_streams": [],
+        "unreadable": {},
+        "impostors": {},
         "identities": [
             {"proxy_uid": "p1", "proxy": "sharedfate-system/np-1", "identity": one, "refused": refused, "reason": "no"}
             for one in identities
@@ -43,3 +45,14 @@ def test_what_differs_from_the_model_is_named() -> None:
 
 def test_a_proxy_that_is_not_connected_is_named() -> None:
     assert "np-1[proxy] is not connected" in control_plane_lines(PLACEMENT, {**page(), "proxies": []})
+
+
+def test_what_is_skipped_and_who_is_no_proxy_is_said() -> None:
+    seen = {
+        **page(),
+        "unreadable": {"Pod b/odd": "spec is 3"},
+        "impostors": {"Pod b/fake": "pod b/fake belongs elsewhere"},
+    }
+    text = control_plane_lines(PLACEMENT, seen)
+    assert "skipped, for it cannot be read: Pod b/odd: spec is 3" in text
+    assert "no proxy of the mesh: pod b/fake belongs elsewhere" in text

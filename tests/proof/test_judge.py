@@ -29,7 +29,7 @@ def test_nothing_done_is_never_hurt(kind: FaultShape, noise: str) -> None:
 
 @pytest.mark.parametrize("noise", [CLUSTERS, BURSTS])
 def test_a_judge_that_takes_requests_for_independent_is_caught(noise: Noise) -> None:
-    broken = replace(DEFAULT, inflation=1.0, scales=(1e-6,))
+    broken = replace(DEFAULT, design_effect=1.0, scales=(1e-6,))
     found = run_cell(Cell("broken", noise, HarmDone(), thresholds=broken), trials=25, seed=2).findings
     assert found[Finding.HURT] >= 2
 

@@ -71,7 +71,7 @@ def test_windows_of_one_group_and_kind_share_no_request(kind: FaultShape) -> Non
 
 def test_a_judge_without_its_guards_is_caught_by_quiet_recordings() -> None:
     stalls = recorded(200.0, noise=Noise(own_bursts=0.5), seed=2)
-    broken = replace(DEFAULT, inflation=1.0, scales=(1e-6,), slow_margin=0.02)
+    broken = replace(DEFAULT, design_effect=1.0, scales=(1e-6,), slow_margin=0.02)
     assert not any(one.finding is Finding.HURT for one in judge_quiet(stalls))
     assert any(one.finding is Finding.HURT for one in judge_quiet(stalls, thresholds=broken))
 
@@ -180,8 +180,8 @@ def test_an_outage_before_steady_load_is_no_noise_of_the_machine() -> None:
     later = (replace(baseline, begin=EPOCH + 10 * NANO), *rest)
     after = replace(seen, flows={**seen.flows, flow: rows}, windows=later)
     grades = {
-        name: judge(replace(after, since=since), Expectation.nobody([flow]), DEFAULT).flows[0].errors.inflation
+        name: judge(replace(after, since=since), Expectation.nobody([flow]), DEFAULT).flows[0].errors.design_effect
         for name, since in (("all load", EPOCH), ("steady load", EPOCH + 4 * NANO))
     }
     assert grades["all load"] > 20
-    assert grades["steady load"] == DEFAULT.inflation
+    assert grades["steady load"] == DEFAULT.design_effect

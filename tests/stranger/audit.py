@@ -7,8 +7,8 @@ import urllib.parse
 from dataclasses import dataclass
 from pathlib import Path
 
-from chaos.doctor.access import Access
 from chaos.embedded.api.server import parse_path
+from chaos.kube.access import Permission
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,7 @@ class Entry:
     """One request to a resource."""
 
     user: str
-    access: Access
+    access: Permission
     namespace: str
     code: int
 
@@ -37,10 +37,12 @@ def entries(log: Path) -> list[Entry]:
             verb = "watch" if "watch=1" in row["uri"] else "list"
         resource = f"{target.resource}/{target.subresource}" if target.subresource else target.resource
         name = target.name.partition(":")[0] if target.subresource == "proxy" else target.name
-        found.append(Entry(row["user"], Access(target.group, resource, verb, name), target.namespace, row["code"]))
+        found.append(
+            Entry(row["user"], Permission(verb, resource, target.group, name=name), target.namespace, row["code"])
+        )
     return found
 
 
-def used(rows: list[Entry], user: str) -> set[Access]:
+def used(rows: list[Entry], user: str) -> set[Permission]:
     """What a user did, names left out."""
-    return {Access(row.access.group, row.access.resource, row.access.verb) for row in rows if row.user == user}
+    return {Permission(row.access.verb, row.access.resource, row.access.group) for row in rows if row.user == user}

@@ -12,7 +12,7 @@ import pytest
 
 from chaos.cluster.consent import Consent
 from chaos.cluster.providers import connect
-from chaos.doctor.access import Access, expand, needed, rules_in
+from chaos.doctor.access import expand, needed, rules_in
 from chaos.doctor.facts import read_facts
 from chaos.engine.clean import remove_runs
 from chaos.engine.recorder import Recorder
@@ -26,6 +26,7 @@ from chaos.faults.receipts import open_receipts
 from chaos.faults.scale import Scale
 from chaos.faults.selection import container_target
 from chaos.faults.throttle import Throttle
+from chaos.kube.access import Permission
 from chaos.kube.client import Cluster
 from chaos.mesh import manifests
 from chaos.mesh.install import Mesh
@@ -40,19 +41,19 @@ CONTROL_PLANE = "system:serviceaccount:sharedfate-system:control-plane"
 WATCHDOG = "system:serviceaccount:sharedfate-system:watchdog"
 AGENT = "system:serviceaccount:sharedfate-system:node-proxy"
 # Only met when a proxy's stream comes before the watch's event of its pod: a race that no test can force.
-RACES = {CONTROL_PLANE: {Access("", "pods", "get")}}
+RACES = {CONTROL_PLANE: {Permission("get", "pods", "")}}
 # What the watchdog needs for faults that are never injected in a cluster of another (whole nodes), or that act on other
 # kinds of workload and on a loader: exercised where those faults are.
 ELSEWHERE = (
-    {Access("", "nodes", verb) for verb in ("get", "list", "patch")}
-    | {Access("apps", kind, verb) for kind in ("daemonsets", "statefulsets") for verb in ("get", "create", "patch")}
+    {Permission(verb, "nodes", "") for verb in ("get", "list", "patch")}
+    | {Permission(verb, kind, "apps") for kind in ("daemonsets", "statefulsets") for verb in ("get", "create", "patch")}
     | {
-        Access("apps", "replicasets", "get"),
-        Access("apps", "deployments", "create"),
-        Access("", "pods/proxy", "create"),
-        Access("", "pods/proxy", "get"),
-        Access("", "configmaps", "get"),
-        Access("", "pods", "list"),
+        Permission("get", "replicasets", "apps"),
+        Permission("create", "deployments", "apps"),
+        Permission("create", "pods/proxy", ""),
+        Permission("get", "pods/proxy", ""),
+        Permission("get", "configmaps", ""),
+        Permission("list", "pods", ""),
     }
 )
 
@@ -125,8 +126,8 @@ def test_a_refusal_and_an_unused_rule_are_both_seen(theirs: Stranger) -> None:
         cluster.close()
     rows = settled_entries(theirs)
     assert [row for row in rows if row.user == RUNNER and row.code == 403 and row.namespace == "kube-system"]
-    assert unused([Access("apps", "deployments", "escalate")], rows, RUNNER) == {
-        Access("apps", "deployments", "escalate")
+    assert unused([Permission("escalate", "deployments", "apps")], rows, RUNNER) == {
+        Permission("escalate", "deployments", "apps")
     }
 
 
@@ -142,15 +143,15 @@ def settled_entries(theirs: Stranger) -> list[Entry]:
     return entries(theirs.audit)
 
 
-def unused(rules: list[Access], rows: list[Entry], user: str) -> set[Access]:
+def unused(rules: list[Permission], rows: list[Entry], user: str) -> set[Permission]:
     """The rules of a role that no request of its user needed."""
     seen = used(rows, user)
     assert seen, f"{user} did nothing: the rehearsal is not one"
     return {_nameless(rule) for rule in rules} - seen
 
 
-def _nameless(access: Access) -> Access:
-    return Access(access.group, access.resource, access.verb)
+def _nameless(access: Permission) -> Permission:
+    return Permission(access.verb, access.resource, access.group)
 
 
 def rehearse(theirs: Stranger) -> None:

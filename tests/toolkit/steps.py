@@ -5,6 +5,7 @@ import signal
 import time
 from pathlib import Path
 
+from chaos.engine.targets import container_of
 from chaos.errors import NoEffect, RecoveryFailed
 from chaos.faults.pause import Pause
 from chaos.faults.selection import Pick, pick
@@ -59,4 +60,6 @@ def reading(value: float, low: float, high: float) -> dict:  # type: ignore[type
 def pause_secretly(tenant: str) -> None:
     """Break what the experiment does not say: a bystander is hurt whom the sharing model spares."""
     session = current()
-    session.breaker.inject(Pause(seconds=60), session.trial.container(session.proxy_of(tenant, "any")), deadline=60)
+    session.driver.inject(
+        Pause(seconds=60), container_of(session.trial.cluster, session.proxy_of(tenant, "any")), deadline=60
+    )

@@ -22,7 +22,7 @@ from chaos.embedded.api.validation.names import meta_changes
 from chaos.embedded.api.validation.network import pod_addresses
 from chaos.embedded.api.validation.pods import validate_new_pod
 from chaos.embedded.api.validation.workloads import replicas_seen
-from chaos.embedded.quantity import parse_quantity, pod_requests
+from chaos.embedded.quantity import parse_quantity, pod_requests, qos_class
 from chaos.embedded.resources import NAMESPACE, NODE, POD, PRIORITY_CLASS, SERVICE, SERVICE_ACCOUNT, Object, Resource
 from chaos.embedded.store import Store, copy, random_suffix
 
@@ -44,20 +44,6 @@ _COUNTED: Final = (
 )  # kinds with a generation
 _TEMPLATE_GENERATION: Final = "deprecated.daemonset.template.generation"
 _NODE_PORTS: Final = range(30000, 32768)
-
-
-def quality(pod: Object) -> str:
-    """The pod's QoS class (k8s.io/kubernetes/pkg/apis/core/v1/helper/qos)."""
-    guaranteed, any_set = True, False
-    for container in [*pod["spec"].get("initContainers", []), *pod["spec"].get("containers", [])]:
-        resources = container.get("resources") or {}
-        limits, requests = resources.get("limits") or {}, resources.get("requests") or {}
-        for name in ("cpu", "memory"):
-            limit = parse_quantity(limits[name]) if name in limits else 0
-            request = parse_quantity(requests[name]) if name in requests else 0
-            any_set = any_set or bool(limit or request)
-            guaranteed = guaranteed and bool(limit) and request in (0, limit)
-    return "BestEffort" if not any_set else "Guaranteed" if guaranteed else "Burstable"
 
 
 def admit_create(store: Store, resource: Resource, obj: Object) -> Json:
@@ -99,7 +85,7 @@ def admit_create(store: Store, resource: Resource, obj: Object) -> Json:
     if resource.kind == "Job" and not meta.get("labels"):  # as the template's, the server's own included
         meta["labels"] = dict(new["spec"]["template"]["metadata"].get("labels") or {})
     if resource is POD:
-        new["status"] = {"phase": "Pending", "qosClass": quality(new)}
+        new["status"] = {"phase": "Pending", "qosClass": qos_class(new)}
     elif resource is SERVICE:
         _allocate(store, new, None)
     return new
@@ -561,8 +547,8 @@ def _pod_part_update(store: Store, old: Object, new: Json, subresource: str) -> 
         if name in new["metadata"]:
             result["metadata"][name] = new["metadata"][name]
     causes = [*validate(POD, result), *changes]
-    if not causes and quality(result) != quality(old):
-        causes = [wrong("spec", quality(old), "Pod QOS Class may not change as a result of resizing")]
+    if not causes and qos_class(result) != qos_class(old):
+        causes = [wrong("spec", qos_class(old), "Pod QOS Class may not change as a result of resizing")]
     if causes:
         raise invalid(POD, old["metadata"]["name"], causes)
     if subresource == "resize":
@@ -573,4 +559,4 @@ def _pod_part_update(store: Store, old: Object, new: Json, subresource: str) -> 
     return result
 
 
-__all__ = ["StatusError", "admit_create", "admit_update", "quality", "review_pod_security"]
+__all__ = ["StatusError", "admit_create", "admit_update", "review_pod_security"]

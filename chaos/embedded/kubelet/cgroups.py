@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
-from chaos.embedded.quantity import parse_quantity
+from chaos.embedded.quantity import parse_quantity, qos_class
 from chaos.errors import EnvironmentUnfit
 
 ROOT: Final = "/sharedfate"
@@ -157,32 +157,10 @@ def pod_limits(pod: Mapping[str, Any]) -> Limits:
     return Limits(shares(milli), total_quota, total_memory)
 
 
-def quality(pod: Mapping[str, Any]) -> str:
-    """The pod's QoS class (k8s.io/kubernetes/pkg/apis/core/v1/helper/qos)."""
-    containers = [*pod["spec"]["containers"], *pod["spec"].get("initContainers", [])]
-    named = [
-        {
-            kind: {
-                k: parse_quantity(v) for k, v in c.get("resources", {}).get(kind, {}).items() if k in ("cpu", "memory")
-            }
-            for kind in ("requests", "limits")
-        }
-        for c in containers
-    ]
-    if not any(one["requests"] or one["limits"] for one in named):
-        return "BestEffort"
-    if all(
-        one["limits"].keys() == {"cpu", "memory"} and {**one["limits"], **one["requests"]} == one["limits"]
-        for one in named
-    ):
-        return "Guaranteed"
-    return "Burstable"
-
-
 def pod_path(pod: Mapping[str, Any]) -> str:
     """Within the node."""
     tier = {"Guaranteed": "", "Burstable": "/burstable", "BestEffort": "/besteffort"}[
-        pod.get("status", {}).get("qosClass") or quality(pod)
+        pod.get("status", {}).get("qosClass") or qos_class(pod)
     ]
     return f"/kubepods{tier}/pod{pod['metadata']['uid']}"
 

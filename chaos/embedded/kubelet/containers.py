@@ -35,6 +35,7 @@ from chaos.embedded.kubelet.spec import (
     plan_user,
 )
 from chaos.embedded.kubelet.status import stamp
+from chaos.embedded.quantity import qos_class
 from chaos.embedded.resources import SERVICE, Object
 from chaos.embedded.store import Store
 
@@ -243,7 +244,7 @@ class Containers:
             cgroup=f"{self._sandbox.cgroup}/{cid}",
             log=f"logs/{name}/{attempt}.log",
         )
-        score = plan_oom_score(pod, container, cgroups.quality(pod), int(facts["memory_bytes"]))
+        score = plan_oom_score(pod, container, qos_class(pod), int(facts["memory_bytes"]))
         around = Surroundings(
             self._sandbox.pause,
             f"{HOME}/c/{cid}/root",

@@ -40,6 +40,7 @@ from chaos.embedded.kubelet.worker import PodWorker
 from chaos.embedded.network import ClusterNetwork
 from chaos.embedded.network.addresses import FABRIC_ADDRESS
 from chaos.embedded.node_api import ContainerUsage, ExecSession, LogOptions
+from chaos.embedded.quantity import qos_class
 from chaos.embedded.resources import LEASE, NODE, POD, Object
 from chaos.embedded.store import Conflict, NotFound, Store
 
@@ -331,7 +332,7 @@ class Node:
 
     def _weigh(self) -> None:
         """CPU shares of the QoS tiers: burstable pods' requests together, best-effort pods almost nothing."""
-        pods = [w.pod for w in self._workers.values() if cgroups.quality(w.pod) == "Burstable" and not w.state.stopped]
+        pods = [w.pod for w in self._workers.values() if qos_class(w.pod) == "Burstable" and not w.state.stopped]
         total = sum(cgroups.pod_limits(pod).shares for pod in pods)
         for tier, shares in (("burstable", max(cgroups.MIN_SHARES, total)), ("besteffort", cgroups.MIN_SHARES)):
             with contextlib.suppress(FileNotFoundError):  # made with its first pod

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from chaos.engine.features.balancing import check_balancing
+from chaos.engine.features.forged import check_forged
 from chaos.engine.features.identities import check_identities, check_refusals
 from chaos.engine.features.leaving import check_leaving
 from chaos.engine.features.metrics import check_metrics
@@ -36,6 +37,7 @@ _MESHED = (
     check_tunnels,
     check_identities,
     check_refusals,
+    check_forged,
 )
 
 

@@ -12,7 +12,7 @@ from typing import Final
 from chaos.engine.features.site import Site
 from chaos.errors import NotReady
 from chaos.inpod.caller import Reply
-from chaos.mesh.world import Rule
+from chaos.mesh.snapshot import Rule
 from chaos.names import PORT_TCP, spiffe_id
 from chaos.verdict.check import Check, decided
 

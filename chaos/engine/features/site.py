@@ -19,7 +19,7 @@ from chaos.mesh.authority import stored_authority
 from chaos.mesh.ca import Authority
 from chaos.mesh.install import Mesh
 from chaos.mesh.policy import policy_config_map
-from chaos.mesh.world import Features, Rule
+from chaos.mesh.snapshot import Features, Rule
 from chaos.model.modes import ProxyMode
 from chaos.model.placement import Placement, Pod, Role
 from chaos.names import SYSTEM_NAMESPACE

@@ -15,6 +15,7 @@ from typing import Any
 
 from chaos.errors import ExperimentFailure
 from chaos.kube.client import Cluster
+from chaos.kube.objects import container_statuses
 from chaos.names import IMAGE, LABEL_ROLE, LABEL_RUN, SYSTEM_NAMESPACE
 
 DEADLINE = 600  # seconds
@@ -64,8 +65,8 @@ def stations(cluster: Cluster, nodes: Sequence[str], *, run: str) -> Iterator[di
 
 
 def _running(cluster: Cluster, name: str) -> bool:
-    statuses = cluster.get("Pod", name, SYSTEM_NAMESPACE).get("status", {}).get("containerStatuses") or [{}]
-    return "running" in (statuses[0].get("state") or {})
+    statuses = container_statuses(cluster.get("Pod", name, SYSTEM_NAMESPACE))
+    return bool(statuses) and "running" in (statuses[0].get("state") or {})
 
 
 def program(

@@ -11,7 +11,7 @@ from typing import ClassVar
 from chaos.errors import Misuse
 from chaos.faults import helper_pod
 from chaos.faults.container import running_container
-from chaos.faults.model import Evidence, Facts, Receipt, Target
+from chaos.faults.model import Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
 from chaos.faults.network.partition import MODULE, mended
 from chaos.kube.client import Cluster
@@ -34,6 +34,7 @@ class Degrade:
     shape: ClassVar[FaultShape] = FaultShape.HELD
     targets: ClassVar[frozenset[str]] = frozenset({"container"})
     touches: ClassVar[frozenset[str]] = frozenset({"link"})
+    witness: ClassVar[Witness] = Witness.NONE
     needs: ClassVar[tuple[Need, ...]] = (Need.HELPERS,)
     delay_ms: float = 0.0
     jitter_ms: float = 0.0

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 from chaos.errors import Misuse
 from chaos.faults import helper_pod
 from chaos.faults.container import running_container
-from chaos.faults.model import Evidence, Facts, Receipt, Target
+from chaos.faults.model import Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
 from chaos.faults.network.partition import mended
 from chaos.kube.client import Cluster
@@ -35,6 +35,7 @@ class Dns:
     shape: ClassVar[FaultShape] = FaultShape.HELD
     targets: ClassVar[frozenset[str]] = frozenset({"container"})
     touches: ClassVar[frozenset[str]] = frozenset({"names"})
+    witness: ClassVar[Witness] = Witness.NONE
     needs: ClassVar[tuple[Need, ...]] = (Need.HELPERS,)
     answer: Literal["servfail", "nxdomain", "silence", "lie"] = "servfail"
     names: tuple[str, ...] = ()

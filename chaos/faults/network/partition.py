@@ -15,7 +15,7 @@ from typing import ClassVar
 from chaos.errors import NoEffect, RecoveryFailed
 from chaos.faults import helper_pod
 from chaos.faults.container import refuse_vanished, running_container
-from chaos.faults.model import Evidence, Facts, Receipt, Target
+from chaos.faults.model import Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
 from chaos.kube.client import Cluster
 from chaos.model.faulting import FaultPhase, FaultShape
@@ -37,6 +37,7 @@ class Partition:
     shape: ClassVar[FaultShape] = FaultShape.HELD
     targets: ClassVar[frozenset[str]] = frozenset({"container"})
     touches: ClassVar[frozenset[str]] = frozenset({"packets"})
+    witness: ClassVar[Witness] = Witness.PACKETS
     needs: ClassVar[tuple[Need, ...]] = (Need.HELPERS,)
     seconds: float = 0.0
     spare_status: bool = True

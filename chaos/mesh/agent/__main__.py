@@ -18,7 +18,7 @@ from pathlib import Path
 from chaos.errors import ApiError, SharedfateError
 from chaos.kube.client import Cluster, Object
 from chaos.mesh.agent.work import Agent
-from chaos.mesh.world import SANDBOX_DIR
+from chaos.mesh.snapshot import SANDBOX_DIR
 from chaos.names import LABEL_MESH, LABEL_MODE, PORT_AGENT
 
 log = logging.getLogger("agent")

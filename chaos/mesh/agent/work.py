@@ -8,7 +8,6 @@ pass. A namespace that leaves the mesh has its pods released; a pod that goes ta
 
 from __future__ import annotations
 
-import datetime
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
 from chaos.errors import ApiError, EnvironmentUnfit
+from chaos.kube.objects import has_condition, rfc3339
 from chaos.kube.placement import stands_apart
 from chaos.mesh import capture
 from chaos.mesh.agent.sandboxes import Sandbox, find_sandboxes, link, listening_ports, prune
@@ -74,38 +74,45 @@ class Wanted:
 
 
 def plan_pods(pods: Iterable[Object], meshed: Collection[str], node: str) -> tuple[list[Wanted], list[Wanted]]:
-    """(to serve, to release): the node's application pods in the mesh, and those whose namespace has left it."""
+    """(to serve, to release): the node's application pods in the mesh, and those whose namespace has left it.
+
+    A pod that cannot be read is skipped: it must not keep the others from being served.
+    """
     serve, release = [], []
     for pod in pods:
-        meta, spec, status = pod["metadata"], pod["spec"], pod.get("status") or {}
-        labels = meta.get("labels") or {}
-        mode = MODES.get(labels.get(LABEL_MODE, ""))
-        if (
-            spec.get("nodeName") != node
-            or spec.get("hostNetwork")
-            or status.get("phase") in ("Succeeded", "Failed")
-            or mode is None
-            or mode.in_pod
-            or not mode.hops
-            or stands_apart(pod, mode)
-        ):
-            continue
-        captured = any(
-            c["type"] == CONDITION_CAPTURED and c["status"] == "True" for c in status.get("conditions") or []
-        )
-        wanted = Wanted(
-            meta["uid"],
-            meta["namespace"],
-            meta["name"],
-            mode.name,
-            (meta.get("annotations") or {}).get(ANNOTATION_SANDBOX, ""),
-            captured,
-        )
-        if meta["namespace"] in meshed:
-            serve.append(wanted)
-        elif captured or wanted.annotated:
-            release.append(wanted)
+        try:
+            wanted = _wanted(pod, node)
+            if wanted is None:
+                continue
+            if wanted.namespace in meshed:
+                serve.append(wanted)
+            elif wanted.captured or wanted.annotated:
+                release.append(wanted)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            log.warning("a pod is skipped, for it cannot be read: %r", error)
     return serve, release
+
+
+def _wanted(pod: Object, node: str) -> Wanted | None:
+    """The pod, when it lies on this node and its mode captures from outside; raises for one that cannot be read."""
+    meta, spec, status = pod["metadata"], pod["spec"], pod.get("status") or {}
+    mode = MODES.get((meta.get("labels") or {}).get(LABEL_MODE, ""))
+    if (
+        spec.get("nodeName") != node
+        or spec.get("hostNetwork")
+        or status.get("phase") in ("Succeeded", "Failed")
+        or mode is None
+        or mode.in_pod
+        or not mode.hops
+        or stands_apart(pod, mode)
+    ):
+        return None
+    captured = has_condition(pod, CONDITION_CAPTURED)
+    names = (meta["uid"], meta["namespace"], meta["name"])
+    annotated = (meta.get("annotations") or {}).get(ANNOTATION_SANDBOX, "")
+    if not all(isinstance(one, str) for one in (*names, annotated)):
+        raise TypeError(f"{names} and {annotated!r} should be texts")
+    return Wanted(*names, mode.name, annotated, captured)
 
 
 @dataclass(slots=True)
@@ -233,7 +240,7 @@ class Agent:
         log.info("%s/%s is released", pod.namespace, pod.name)
 
     def _condition(self, pod: Wanted, captured: bool) -> None:
-        now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        now = rfc3339()
         condition = {"type": CONDITION_CAPTURED, "status": "True" if captured else "False", "lastTransitionTime": now}
         self.api.patch(
             "Pod",

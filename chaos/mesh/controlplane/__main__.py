@@ -17,6 +17,7 @@ from chaos.mesh.controlplane.server import Plane, start_server
 from chaos.mesh.controlplane.status import start_status
 from chaos.mesh.controlplane.watch import Watches
 from chaos.mesh.envoy.build import build
+from chaos.mesh.mutations import MUTATIONS_VARIABLE
 from chaos.mesh.proxyconfig import proxy_config
 from chaos.names import PORT_XDS, PORT_XDS_STATUS
 
@@ -36,10 +37,11 @@ async def run(cluster: Cluster, *, labelled: str, host: str, port: int, status_p
 
     reconcilers = Reconcilers(cluster, published=published)
 
-    def on_world(cache: ObjectCache) -> None:
-        reconcilers.on_world(cache, lambda: reconcilers.on_world(plane.cache, plane.refresh))
+    def on_snapshot(cache: ObjectCache) -> None:
+        reconcilers.on_snapshot(cache, lambda: reconcilers.on_snapshot(plane.cache, plane.refresh))
 
-    plane = Plane(cluster, root, build=build, on_world=on_world)
+    mutable = os.environ.get(MUTATIONS_VARIABLE) == "allowed"
+    plane = Plane(cluster, root, build=build, on_snapshot=on_snapshot, mutable=mutable)
     watches = Watches(cluster, KINDS, fold=plane.fold, whole=plane.whole)
     watches.start()
     server, _ = await start_server(plane, f"{host}:{port}")

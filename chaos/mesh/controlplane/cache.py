@@ -1,7 +1,7 @@
-"""Kubernetes objects as last seen, folded from watch events, and the `World` that follows from them. Pure.
+"""Kubernetes objects as last seen, folded from watch events, and the `MeshSnapshot` that follows from them. Pure.
 
-Only what a proxy's configuration depends on goes into the world: an object whose relevant part did not change leaves it
-equal, and nothing is pushed. An object that cannot be read is skipped and counted: one tenant's oddity must not stop
+Only what a proxy's configuration depends on goes into the snapshot: an object whose relevant part did not change leaves
+it equal, and nothing is pushed. An object that cannot be read is skipped and counted: one tenant's oddity must not stop
 the configuration of the others.
 """
 
@@ -14,10 +14,10 @@ from typing import Any, Final, TypeVar
 
 from chaos.kube.placement import Homes, NotAProxy
 from chaos.mesh.controlplane import reading
+from chaos.mesh.controlplane.injected_failures import InjectedFailures, detect_injected_failures
 from chaos.mesh.controlplane.reading import Object, Slice, Unreadable, labels_of, mapping, meta_of
-from chaos.mesh.controlplane.trouble import Trouble, detect_trouble
-from chaos.mesh.envoy.defects import Defect
-from chaos.mesh.world import World
+from chaos.mesh.mutations import Defect, allowed_defects
+from chaos.mesh.snapshot import MeshSnapshot
 from chaos.model.modes import ProxyMode, mode_named
 from chaos.names import LABEL_POLICY, LABEL_ROLE, MESH_CONFIG, SYSTEM_NAMESPACE
 
@@ -28,9 +28,13 @@ T = TypeVar("T")
 
 
 class ObjectCache:
-    """The objects as last seen, by kind and UID. Not thread-safe."""
+    """The objects as last seen, by kind and UID. Not thread-safe.
 
-    def __init__(self) -> None:
+    `mutable`: settings may ask for defects; only a control plane that was rendered for tests says so.
+    """
+
+    def __init__(self, *, mutable: bool = False) -> None:
+        self.mutable = mutable
         self.objects: dict[str, dict[str, Object]] = {kind: {} for kind in KINDS}
         self.unreadable: dict[str, str] = {}  # kind namespace/name -> why it is skipped
         self.impostors: dict[str, str] = {}  # pod namespace/name -> why it is not the proxy that it says it is
@@ -98,9 +102,9 @@ class ObjectCache:
         config = self.config()
         return mode_named(config["mode"]) if config else None
 
-    def trouble(self) -> Trouble:
+    def injected_failures(self) -> InjectedFailures:
         """What faults ask of the control plane, beside the settings. Raises ValueError for what cannot be read."""
-        return detect_trouble(self._settings())
+        return detect_injected_failures(self._settings())
 
     def _settings(self) -> Mapping[str, str]:
         for item in self.objects["ConfigMap"].values():
@@ -109,8 +113,8 @@ class ObjectCache:
                 return item["data"]  # type: ignore[no-any-return]
         return {}
 
-    def world(self) -> World | None:
-        """The world as the proxies must see it; None while the mesh's settings are missing.
+    def snapshot(self) -> MeshSnapshot | None:
+        """The snapshot as the proxies must see it; None while the mesh's settings are missing.
 
         Raises Misuse, ValueError, KeyError or TypeError for settings that cannot be used.
         """
@@ -129,21 +133,25 @@ class ObjectCache:
                 reading.service(obj, slices.get(meta_of(obj)[1:], ()), accounts) if meta_of(obj)[1] in meshed else None
             ),
         )
-        found = World(
+        defects = allowed_defects(config.get("defects", ()), mutable=self.mutable)
+        waypoints = set(self.read("Pod", lambda pod: _claimed_waypoint(pod, mode, homes)))
+        if Defect.BELIEVED_LABELS in defects:
+            waypoints |= set(self.read("Pod", reading.believed_waypoint))
+        found = MeshSnapshot(
             mode=mode,
             features=reading.features_from(config.get("features", {})),
             nodes=dict(sorted(self.read("Node", reading.node_address))),
             pods=dict(sorted(pods.items())),
             services=tuple(sorted(services, key=lambda one: (one.namespace, one.name))),
-            waypoints=tuple(sorted(self.read("Pod", lambda pod: _claimed_waypoint(pod, mode, homes)))),
+            waypoints=tuple(sorted(waypoints)),
             policies=tuple(sorted(self.read("ConfigMap", reading.policy), key=lambda one: (one.namespace, one.name))),
-            defects=frozenset(Defect(name) for name in config.get("defects", ())),
+            defects=defects,
         )
         self._said = {**self.unreadable, **self.impostors}
         return found
 
     def settings_versions(self) -> dict[str, str]:
-        """namespace/name -> resourceVersion of the ConfigMaps that the world is made of."""
+        """namespace/name -> resourceVersion of the ConfigMaps that the snapshot is made of."""
 
         def version(item: Object) -> tuple[str, str] | None:
             _, namespace, name = meta_of(item)

@@ -1,4 +1,4 @@
-"""Kubernetes objects -> the parts of a World, one object at a time. Pure.
+"""Kubernetes objects -> the parts of a MeshSnapshot, one object at a time. Pure.
 
 Tenants write most of these objects. Each reader checks the type of what it takes, so that what it returns can be
 sorted, compared and turned into configuration, and raises Unreadable for anything else; the caller skips that object.
@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from chaos.errors import Misuse
 from chaos.kube.placement import Homes, recognise_proxy, stands_apart
-from chaos.mesh.world import (
+from chaos.mesh.snapshot import (
     AccessLog,
     AppProtocol,
     Endpoint,
@@ -27,8 +27,20 @@ from chaos.mesh.world import (
     Waypoint,
     Workload,
 )
-from chaos.model.modes import Layer, ProxyMode
-from chaos.names import ANNOTATION_SANDBOX, CONDITION_CAPTURED, LABEL_MESH, LABEL_MODE, LABEL_POLICY, spiffe_id
+from chaos.model.modes import Layer, ProxyMode, Scope
+from chaos.model.placement import Proxy
+from chaos.names import (
+    ANNOTATION_SANDBOX,
+    CONDITION_CAPTURED,
+    LABEL_LAYER,
+    LABEL_MESH,
+    LABEL_MODE,
+    LABEL_POLICY,
+    LABEL_ROLE,
+    LABEL_SCOPE,
+    LABEL_SCOPE_KEY,
+    spiffe_id,
+)
 
 Object = Mapping[str, Any]
 SERVICE_OF_SLICE: Final = "kubernetes.io/service-name"
@@ -179,6 +191,20 @@ def waypoint(pod: Object, mode: ProxyMode, homes: Homes) -> Waypoint | None:
     ip = mapping(pod.get("status"), "status").get("podIP")
     if proxy.layers != frozenset({Layer.L7}) or not proxy.key or not ip or not is_live(pod):
         return None
+    return Waypoint(proxy, address(ip, "status.podIP"), has_condition(pod, "Ready"))
+
+
+def believed_waypoint(pod: Object) -> Waypoint | None:
+    """The mutation BELIEVED_LABELS: what a control plane would make of a pod that it takes at its word."""
+    uid, namespace, name = meta_of(pod)
+    labels, spec = labels_of(pod), mapping(pod.get("spec"), "spec")
+    ip = mapping(pod.get("status"), "status").get("podIP")
+    if (labels.get(LABEL_ROLE), labels.get(LABEL_LAYER)) != ("proxy", "l7") or not ip or not is_live(pod):
+        return None
+    scope, node = Scope(labels[LABEL_SCOPE]), text(spec.get("nodeName"), "spec.nodeName")
+    key = labels.get(LABEL_SCOPE_KEY, "") if scope is not Scope.NODE else node
+    account_name = text(spec.get("serviceAccountName", "default"), "spec.serviceAccountName")
+    proxy = Proxy(namespace, name, "proxy", uid, node, frozenset({Layer.L7}), scope, key, account_name)
     return Waypoint(proxy, address(ip, "status.podIP"), has_condition(pod, "Ready"))
 
 

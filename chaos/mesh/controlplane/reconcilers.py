@@ -6,6 +6,7 @@ carries them out.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Any, Final
 
 import urllib3
 
-from chaos.errors import ApiError, SharedfateError
+from chaos.errors import AlreadyExists, SharedfateError
 from chaos.kube.client import Cluster
 from chaos.kube.placement import recognise_proxy, stands_apart
 from chaos.kube.quantity import cpu_quantity
@@ -174,7 +175,7 @@ class Reconcilers:
         self._again: Callable[[], None] = lambda: None
         self.failures: list[str] = []
 
-    def on_world(self, cache: ObjectCache, again: Callable[[], None]) -> None:
+    def on_snapshot(self, cache: ObjectCache, again: Callable[[], None]) -> None:
         """Plan from the cache as it is; `again` is called when a write ended and another look may be due."""
         config = cache.config()
         if config is None:
@@ -193,11 +194,8 @@ class Reconcilers:
         self._cluster.patch("Pod", resize.pod, resize.patch(), resize.namespace, how="strategic", subresource="resize")
 
     def _create(self, obj: dict[str, Any]) -> None:
-        try:
+        with contextlib.suppress(AlreadyExists):
             self._cluster.create(obj)
-        except ApiError as error:
-            if error.reason != "AlreadyExists":
-                raise
 
     def _start(self, key: tuple[str, ...], write: Callable[..., Any], *values: Any) -> None:
         if key not in self._busy:

@@ -17,7 +17,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 
 from chaos.mesh.ca import Authority, Issued
 from chaos.mesh.controlplane.xds import SECRET
-from chaos.mesh.world import ROOT_SECRET, ProxyRole
+from chaos.mesh.snapshot import ROOT_SECRET, ProxyRole
 from chaos.model.placement import Proxy
 
 RENEW_AT: Final = 2 / 3

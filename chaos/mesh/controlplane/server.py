@@ -1,6 +1,6 @@
-"""The control plane's heart: one `World`, one stream per proxy, each brought up to date on its own.
+"""The control plane's heart: one `MeshSnapshot`, one stream per proxy, each brought up to date on its own.
 
-A change of the cluster waits for its company (20 ms), then becomes a new world; every stream whose resources differ
+A change of the cluster waits for its company (20 ms), then becomes a new snapshot; every stream whose resources differ
 gets the difference. A stream never waits for another one, nor for an answer of its own proxy.
 """
 
@@ -22,10 +22,10 @@ from chaos.kube.client import Cluster, Object
 from chaos.mesh.ca import Authority
 from chaos.mesh.controlplane.auth import Refused, detect_proxy, detect_reviewed
 from chaos.mesh.controlplane.cache import KINDS, ObjectCache
+from chaos.mesh.controlplane.injected_failures import InjectedFailures
 from chaos.mesh.controlplane.secrets import HandedLog, ProxySecrets
-from chaos.mesh.controlplane.trouble import Trouble
 from chaos.mesh.controlplane.xds import SECRET, Offered, Session
-from chaos.mesh.world import ProxyRole, World
+from chaos.mesh.snapshot import MeshSnapshot, ProxyRole
 from chaos.model.placement import Proxy
 from chaos.names import CONTROL_PLANE, SYSTEM_NAMESPACE, TOKEN_AUDIENCE
 
@@ -43,7 +43,7 @@ class Built(Protocol):
     def by_type(self) -> Mapping[str, Mapping[str, Offered]]: ...
 
 
-Build = Callable[[Proxy, World], Built]
+Build = Callable[[Proxy, MeshSnapshot], Built]
 
 
 @dataclass(eq=False, slots=True)
@@ -55,14 +55,14 @@ class Stream:
     since: float
     session: Session = field(default_factory=Session)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
-    world: World | None = None  # what `built` was built from
+    snapshot: MeshSnapshot | None = None  # what `built` was built from
     built: Mapping[str, Mapping[str, Offered]] = field(default_factory=dict)
     pushed_at: float = 0.0
     ended: bool = False
 
 
 class Plane:
-    """Keeps the world, and serves it. All methods on one event loop."""
+    """Keeps the snapshot, and serves it. All methods on one event loop."""
 
     def __init__(
         self,
@@ -70,25 +70,26 @@ class Plane:
         authority: Authority,
         *,
         build: Build,
-        on_world: Callable[[ObjectCache], None] = lambda cache: None,
+        on_snapshot: Callable[[ObjectCache], None] = lambda cache: None,
+        mutable: bool = False,
     ) -> None:
         self.cluster = cluster
         self.authority = authority
-        self.cache = ObjectCache()
-        self.world: World | None = None
-        self.world_at = 0.0
-        self.trouble = Trouble()
-        self.settings: dict[str, str] = {}  # versions of the settings that the world was made of
+        self.cache = ObjectCache(mutable=mutable)
+        self.snapshot: MeshSnapshot | None = None
+        self.snapshot_at = 0.0
+        self.injected_failures = InjectedFailures()
+        self.settings: dict[str, str] = {}  # versions of the settings that the snapshot was made of
         self.streams: set[Stream] = set()
         self.handed = HandedLog()
         self.refusals: list[dict[str, Any]] = []
         self.synced = asyncio.Event()
         self._build = build
-        self._on_world = on_world
+        self._on_world = on_snapshot
         self._missing = set(KINDS)
         self._timer: asyncio.TimerHandle | None = None
 
-    # ---- the world
+    # ---- the snapshot
 
     def fold(self, kind: str, change: str, obj: Object) -> None:
         """Take one watch event (see Watches)."""
@@ -105,18 +106,18 @@ class Plane:
             self._timer = asyncio.get_running_loop().call_later(DEBOUNCE, self.refresh)
 
     def refresh(self) -> None:
-        """Make the world anew from the tables, and wake the streams when it differs."""
+        """Make the snapshot anew from the tables, and wake the streams when it differs."""
         self._timer = None
         try:
-            self.trouble = self.cache.trouble()
-            world = self.cache.world()
+            self.injected_failures = self.cache.injected_failures()
+            snapshot = self.cache.snapshot()
         except (Misuse, ValueError, KeyError, TypeError, AttributeError) as error:
-            log.error("the mesh's settings cannot be used, the last world stays: %s", error)
+            log.error("the mesh's settings cannot be used, the last snapshot stays: %s", error)
             return
-        if world is None:
+        if snapshot is None:
             return
-        if world != self.world:
-            self.world, self.world_at = world, time.time()
+        if snapshot != self.snapshot:
+            self.snapshot, self.snapshot_at = snapshot, time.time()
         self.settings = self.cache.settings_versions()
         for stream in self.streams:
             stream.wake.set()
@@ -140,15 +141,15 @@ class Plane:
         pod = self.cache.pod(reviewed.pod_uid)
         if pod is None or not (pod.get("spec") or {}).get("nodeName"):  # newer than our watch
             pod = await asyncio.to_thread(self.cluster.find, "Pod", reviewed.pod, reviewed.namespace)
-        assert self.world is not None, "streams wait for the first world"
-        return detect_proxy(reviewed, pod, self.world.mode, self.cache.homes())
+        assert self.snapshot is not None, "streams wait for the first snapshot"
+        return detect_proxy(reviewed, pod, self.snapshot.mode, self.cache.homes())
 
     async def serve(self, context: Any) -> None:
         """One delta stream, from its token to its end."""
         metadata = dict(context.invocation_metadata() or ())
         token = str(metadata.get("authorization", "")).removeprefix("Bearer ").strip()
         await self.synced.wait()
-        if self.trouble.refuse:
+        if self.injected_failures.refuse:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "out of order, on request")
         try:
             proxy = await self.recognise(token)
@@ -195,10 +196,10 @@ class Plane:
             if seen and not there:
                 await context.abort(grpc.StatusCode.PERMISSION_DENIED, "the pod of this proxy is gone")
             seen = seen or there
-            if self.trouble.refuse:
+            if self.injected_failures.refuse:
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "out of order, on request")
-            if self.trouble.delay:
-                await asyncio.sleep(self.trouble.delay)
+            if self.injected_failures.delay:
+                await asyncio.sleep(self.injected_failures.delay)
             for response in self.responses(stream):
                 await context.write(response)
                 stream.pushed_at = time.time()
@@ -209,13 +210,13 @@ class Plane:
 
     def responses(self, stream: Stream) -> list[Any]:
         """What brings the stream up to date."""
-        world = self.world
-        assert world is not None
-        if stream.world is not world:
-            stream.built, stream.world = self._build(stream.proxy, world).by_type, world
+        snapshot = self.snapshot
+        assert snapshot is not None
+        if stream.snapshot is not snapshot:
+            stream.built, stream.snapshot = self._build(stream.proxy, snapshot).by_type, snapshot
         asked = stream.session.subscribed(SECRET)
-        life = self.trouble.certificate_seconds
-        secrets = stream.secrets.wanted(asked, world.identities(stream.proxy), life=life) if asked else {}
+        life = self.injected_failures.certificate_seconds
+        secrets = stream.secrets.wanted(asked, snapshot.identities(stream.proxy), life=life) if asked else {}
         return stream.session.plan({**stream.built, SECRET: secrets}, time.monotonic())
 
     @staticmethod
@@ -230,9 +231,9 @@ class Plane:
     def status(self) -> dict[str, Any]:
         """For /debug: who is connected with what, and which identities were handed to whom."""
         return {
-            "world_at": self.world_at,
-            "mode": self.world.mode.name if self.world else None,
-            "trouble": self.trouble.as_json(),
+            "snapshot_at": self.snapshot_at,
+            "mode": self.snapshot.mode.name if self.snapshot else None,
+            "injected_failures": self.injected_failures.as_json(),
             "settings": self.settings,
             "proxies": [
                 {
@@ -245,7 +246,7 @@ class Plane:
                     "key": s.proxy.key,
                     "since": s.since,
                     "pushed_at": s.pushed_at,
-                    "current": s.world is self.world,
+                    "current": s.snapshot is self.snapshot,
                     "resources": s.session.status(),
                 }
                 for s in sorted(self.streams, key=lambda s: (s.proxy.namespace, s.proxy.pod))

@@ -1,7 +1,7 @@
-"""Envoy's configuration for every proxy of every mode: `build.build(proxy, world)` and `bootstrap(...)`, pure
+"""Envoy's configuration for every proxy of every mode: `build.build(proxy, snapshot)` and `bootstrap(...)`, pure
 functions.
 
-The control plane calls `build` on each change of the world (its module imports Envoy's protobufs); whoever starts a
+The control plane calls `build` on each change of the snapshot (its module imports Envoy's protobufs); whoever starts a
 proxy writes down `bootstrap` for it.
 """
 

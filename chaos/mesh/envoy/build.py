@@ -1,4 +1,4 @@
-"""`build`: one proxy's whole configuration out of the world. Pure; its parts are cached, so a change costs what it
+"""`build`: one proxy's whole configuration out of the snapshot. Pure; its parts are cached, so a change costs what it
 changes.
 """
 
@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from chaos.mesh.envoy import clusters, listeners
-from chaos.mesh.envoy.defects import NO_DEFECTS, Defect, Defects
 from chaos.mesh.envoy.parts import sandbox_path
 from chaos.mesh.envoy.ports import (
     meshed_endpoints,
@@ -24,31 +23,32 @@ from chaos.mesh.envoy.ports import (
     waypoints_of,
 )
 from chaos.mesh.envoy.resources import Resource, Resources
-from chaos.mesh.world import ROOT_SECRET, AppProtocol, ProxyRole, Workload, World, identity_of
+from chaos.mesh.mutations import NO_DEFECTS, Defect, Defects
+from chaos.mesh.snapshot import ROOT_SECRET, AppProtocol, MeshSnapshot, ProxyRole, Workload, identity_of
 from chaos.model.modes import Scope
 from chaos.model.placement import Proxy
 
 
-def build(proxy: Proxy, world: World, *, defects: Defects = NO_DEFECTS) -> Resources:
+def build(proxy: Proxy, snapshot: MeshSnapshot, *, defects: Defects = NO_DEFECTS) -> Resources:
     """All listeners, clusters and endpoints of the proxy, and the secrets that it may ask for."""
-    defects |= world.defects
+    defects |= snapshot.defects
     make = {
         ProxyRole.SIDECAR: _both_layers,
         ProxyRole.NODE: _both_layers,
         ProxyRole.L4: _connections,
         ProxyRole.WAYPOINT: _waypoint,
     }[ProxyRole.of(proxy)]
-    items = [*make(proxy, world, defects)]
+    items = [*make(proxy, snapshot, defects)]
     if Defect.OVER_GENEROUS in defects:
-        own = replace(world, defects=NO_DEFECTS).identities(proxy)
-        items += [clusters.hoard(identity) for identity in sorted(world.everybody() - own)]
-    return Resources.collect(items, {ROOT_SECRET, *world.identities(proxy)})
+        own = replace(snapshot, defects=NO_DEFECTS).identities(proxy)
+        items += [clusters.hoard(identity) for identity in sorted(snapshot.everybody() - own)]
+    return Resources.collect(items, {ROOT_SECRET, *snapshot.identities(proxy)})
 
 
-def _reachable(proxy: Proxy, world: World) -> list[tuple[str, str, Workload]]:
+def _reachable(proxy: Proxy, snapshot: MeshSnapshot) -> list[tuple[str, str, Workload]]:
     """(last part of listeners' names, namespace path, pod) of the pods whose namespace the proxy can listen in."""
     found = []
-    for pod in world.served_by(proxy):
+    for pod in snapshot.served_by(proxy):
         if not pod.ip or not (pod.sandbox or ProxyRole.of(proxy) is ProxyRole.SIDECAR):
             continue  # its sandbox is not known yet
         netns = sandbox_path(pod, proxy)
@@ -60,35 +60,41 @@ def _facts(pod: Workload) -> tuple[str, str, str]:
     return pod.identity, pod.namespace, pod.name
 
 
-def _both_layers(proxy: Proxy, world: World, defects: Defects) -> Iterator[Resource]:
-    features = world.features
+def _both_layers(proxy: Proxy, snapshot: MeshSnapshot, defects: Defects) -> Iterator[Resource]:
+    features = snapshot.features
     shared = ProxyRole.of(proxy) is not ProxyRole.SIDECAR
     own = "" if shared else identity_of(proxy)
-    for service, port in service_ports(world):
+    for service, port in service_ports(snapshot):
         name = service_cluster(service, port)
         peers = tuple(kind for peer in peers_of(service) for kind in peer.items())
         yield clusters.service(
             name, peers, features, own=own, shared=shared, http2=port.protocol is AppProtocol.HTTP, defects=defects
         )
-        yield clusters.endpoints(name, meshed_endpoints(world, port.endpoints), defects)
+        yield clusters.endpoints(name, meshed_endpoints(snapshot, port.endpoints), defects)
     yield clusters.plain(clusters.INBOUND, features, shared=shared, defects=defects)
     yield clusters.plain(clusters.INBOUND_HTTP1, features, shared=shared, protocol="http1", defects=defects)
     yield clusters.plain(clusters.INBOUND_HTTP2, features, shared=shared, protocol="http2", defects=defects)
     yield clusters.plain(clusters.PASSTHROUGH, features, shared=shared, defects=defects)
-    everything = targets(world)
-    for key, netns, pod in _reachable(proxy, world):
+    everything = targets(snapshot)
+    for key, netns, pod in _reachable(proxy, snapshot):
         yield listeners.outbound(key, _facts(pod), netns, everything, features, tunnel=False, defects=defects)
         yield listeners.inbound(
-            key, _facts(pod), netns, pod_ports(world, pod), features, policies_of(world, pod.namespace), defects=defects
+            key,
+            _facts(pod),
+            netns,
+            pod_ports(snapshot, pod),
+            features,
+            policies_of(snapshot, pod.namespace),
+            defects=defects,
         )
 
 
-def _connections(proxy: Proxy, world: World, defects: Defects) -> Iterator[Resource]:
-    features = world.features
-    accounts = {w.identity for w in world.waypoints}
-    for service, port in service_ports(world):
+def _connections(proxy: Proxy, snapshot: MeshSnapshot, defects: Defects) -> Iterator[Resource]:
+    features = snapshot.features
+    accounts = {w.identity for w in snapshot.waypoints}
+    for service, port in service_ports(snapshot):
         name = service_cluster(service, port)
-        before = waypoints_before(world, service, port, proxy.node)
+        before = waypoints_before(snapshot, service, port, proxy.node)
         peers = tuple(("exact", account) for account in sorted({w.identity for w in before} or accounts))
         yield clusters.service(
             name,
@@ -103,34 +109,34 @@ def _connections(proxy: Proxy, world: World, defects: Defects) -> Iterator[Resou
         yield clusters.endpoints(name, waypoint_endpoints(before), defects - {Defect.UNBALANCED})
     yield clusters.connect_target(features, defects)
     yield clusters.plain(clusters.PASSTHROUGH, features, shared=True, defects=defects)
-    everything = targets(world)
-    for key, netns, pod in _reachable(proxy, world):
+    everything = targets(snapshot)
+    for key, netns, pod in _reachable(proxy, snapshot):
         yield listeners.outbound(key, _facts(pod), netns, everything, features, tunnel=True, defects=defects)
-        peers_in = tuple(sorted({w.identity for w in waypoints_of(world, pod)}))
+        peers_in = tuple(sorted({w.identity for w in waypoints_of(snapshot, pod)}))
         yield listeners.hbone(key, _stable(pod), netns, peers_in, features, defects=defects)
 
 
-def _waypoint(proxy: Proxy, world: World, defects: Defects) -> Iterator[Resource]:
-    features = world.features
+def _waypoint(proxy: Proxy, snapshot: MeshSnapshot, defects: Defects) -> Iterator[Resource]:
+    features = snapshot.features
     namespace: str | None = None
     if proxy.scope is Scope.NAMESPACE:
         namespace = proxy.key
     elif proxy.scope is Scope.POD:
-        pod = world.pods.get(proxy.key)
+        pod = snapshot.pods.get(proxy.key)
         namespace = pod.namespace if pod else ""
-    mine = targets(world, namespace)
+    mine = targets(snapshot, namespace)
     names = {t.cluster for t in mine}
-    for service, port in service_ports(world):
+    for service, port in service_ports(snapshot):
         name = service_cluster(service, port)
         if name not in names:
             continue
-        ends = meshed_endpoints(world, served_endpoints(world, proxy, service, port))
+        ends = meshed_endpoints(snapshot, served_endpoints(snapshot, proxy, service, port))
         yield clusters.tunnelled_service(name, features, defects)
-        yield clusters.tunnelled_endpoints(name, tuple((e, world.pods[e.pod_uid].identity) for e in ends), defects)
+        yield clusters.tunnelled_endpoints(name, tuple((e, snapshot.pods[e.pod_uid].identity) for e in ends), defects)
     yield clusters.tunnel_origin(identity_of(proxy), features, defects=defects)
     for target in mine:
         yield clusters.internal(listeners.inner_name(target), listeners.inner_name(target), features)
-        yield listeners.waypoint_inner(target, features, policies_of(world, target.namespace), defects=defects)
+        yield listeners.waypoint_inner(target, features, policies_of(snapshot, target.namespace), defects=defects)
     yield listeners.waypoint_exit(features)
     yield listeners.waypoint_entry(identity_of(proxy), mine, features, defects=defects)
 

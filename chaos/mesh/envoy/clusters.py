@@ -7,7 +7,6 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
-from chaos.mesh.envoy.defects import NO_DEFECTS, Defect, Defects
 from chaos.mesh.envoy.parts import (
     ADS,
     ANY_MEMBER,
@@ -21,7 +20,8 @@ from chaos.mesh.envoy.parts import (
 )
 from chaos.mesh.envoy.protos import Config, message
 from chaos.mesh.envoy.resources import Resource
-from chaos.mesh.world import Endpoint, Features
+from chaos.mesh.mutations import NO_DEFECTS, Defect, Defects
+from chaos.mesh.snapshot import Endpoint, Features
 from chaos.names import PORT_HBONE
 
 CACHE: Final = 16_384
@@ -121,7 +121,7 @@ def tunnelled_service(name: str, features: Features, defects: Defects) -> Resour
 
 @lru_cache(CACHE)
 def plain(name: str, features: Features, *, shared: bool, protocol: str = "downstream", defects: Defects) -> Resource:
-    """Plain text to the address that the client meant: the application itself, or the world outside of the mesh."""
+    """Plain text to the address that the client meant: the application itself, or the snapshot outside of the mesh."""
     return _cluster(
         {
             "name": name,

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from chaos.mesh.envoy.clusters import INBOUND_HTTP1, INBOUND_HTTP2
-from chaos.mesh.envoy.defects import Defect, Defects
 from chaos.mesh.envoy.parts import SOURCE_KEY, access_log, filter_state, stat_name
 from chaos.mesh.envoy.protos import Config, extension
-from chaos.mesh.world import Features, Policy, Rule
+from chaos.mesh.mutations import Defect, Defects
+from chaos.mesh.snapshot import Features, Policy, Rule
 
 _HCM: Final = "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 IDEMPOTENT: Final = "GET|HEAD|OPTIONS|PUT|DELETE|TRACE"

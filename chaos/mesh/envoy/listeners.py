@@ -13,12 +13,12 @@ from typing import Any, Final
 
 from chaos.mesh.envoy import l7
 from chaos.mesh.envoy.clusters import CACHE, INBOUND, PASSTHROUGH, TUNNEL_LISTENER, TUNNEL_METADATA
-from chaos.mesh.envoy.defects import Defect, Defects
 from chaos.mesh.envoy.parts import downstream_tls, filter_state, original_dst, pod_state, socket_address
 from chaos.mesh.envoy.ports import PROXY_PORTS, Target
 from chaos.mesh.envoy.protos import Config, extension, message
 from chaos.mesh.envoy.resources import Resource
-from chaos.mesh.world import AppProtocol, Features, Policy, Workload
+from chaos.mesh.mutations import Defect, Defects
+from chaos.mesh.snapshot import AppProtocol, Features, Policy, Workload
 from chaos.names import PORT_HBONE, PORT_INBOUND, PORT_OUTBOUND
 
 _LISTENER: Final = "envoy.config.listener.v3.Listener"

@@ -7,9 +7,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from chaos.mesh.envoy.defects import NO_DEFECTS, Defect, Defects
 from chaos.mesh.envoy.protos import Config, extension, typed
-from chaos.mesh.world import ROOT_SECRET, SANDBOX_DIR, AccessLog, Features, ProxyRole, Workload
+from chaos.mesh.mutations import NO_DEFECTS, Defect, Defects
+from chaos.mesh.snapshot import ROOT_SECRET, SANDBOX_DIR, AccessLog, Features, ProxyRole, Workload
 from chaos.model.placement import Proxy
 from chaos.names import MARK_PROXY, TRUST_DOMAIN
 

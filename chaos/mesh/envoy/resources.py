@@ -39,7 +39,7 @@ class Resource:
 
 @dataclass(frozen=True)
 class Resources:
-    """All that one proxy needs. `secrets` are the SDS names it may ask for: SPIFFE ids and world.ROOT_SECRET."""
+    """All that one proxy needs. `secrets` are the SDS names it may ask for: SPIFFE ids and snapshot.ROOT_SECRET."""
 
     items: tuple[Resource, ...]
     secrets: frozenset[str]

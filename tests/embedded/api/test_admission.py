@@ -83,6 +83,7 @@ def test_defaults_are_those_of_a_real_api_server(scenario: str) -> None:
     assert compared
 
 
+@pytest.mark.live
 @pytest.mark.parametrize(
     ("change", "field"),
     [
@@ -149,6 +150,7 @@ def test_an_invalid_deployment_answers_422_and_names_the_field(
     assert error.value.status["message"].startswith("Deployment.apps ")
 
 
+@pytest.mark.live
 def test_a_wrong_type_answers_400_and_names_the_field(cluster: Cluster, namespace: str) -> None:
     body = deployment("d", namespace)
     body["spec"]["replicas"] = "three"
@@ -159,6 +161,7 @@ def test_a_wrong_type_answers_400_and_names_the_field(cluster: Cluster, namespac
     assert error.value.code == 400
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("value", [1e308, 0.5, 2**31, -(2**40)])
 def test_a_number_that_is_no_int32_is_neither_a_number_nor_a_percentage(
     cluster: Cluster, namespace: str, value: float
@@ -174,6 +177,7 @@ def test_a_number_that_is_no_int32_is_neither_a_number_nor_a_percentage(
     assert error.value.code == 400
 
 
+@pytest.mark.live
 @pytest.mark.parametrize(
     ("version", "kind"), [("policy/v1", "PodDisruptionBudget"), ("coordination.k8s.io/v1", "Lease")]
 )
@@ -182,12 +186,14 @@ def test_an_object_without_a_spec_has_an_empty_one(cluster: Cluster, namespace: 
     assert made["spec"] == {}
 
 
+@pytest.mark.live
 def test_a_grace_period_that_is_empty_is_none(cluster: Cluster, namespace: str) -> None:
     cluster.create(config_map("a", namespace))
     cluster.request("DELETE", f"/api/v1/namespaces/{namespace}/configmaps/a", query={"gracePeriodSeconds": ""})
     assert cluster.find("ConfigMap", "a", namespace) is None
 
 
+@pytest.mark.live
 def test_an_unknown_field_is_dropped_warned_about_or_refused(cluster: Cluster, namespace: str) -> None:
     body = config_map("a", namespace) | {"colour": "red"}
     path = f"/api/v1/namespaces/{namespace}/configmaps"
@@ -199,6 +205,7 @@ def test_an_unknown_field_is_dropped_warned_about_or_refused(cluster: Cluster, n
     assert "colour" not in json.loads(response.read())
 
 
+@pytest.mark.live
 def test_a_pods_spec_cannot_be_changed_but_for_its_image(cluster: Cluster, namespace: str) -> None:
     cluster.create(pod("p", namespace, schedulerName="nobody"))
     cluster.patch(
@@ -209,6 +216,7 @@ def test_a_pods_spec_cannot_be_changed_but_for_its_image(cluster: Cluster, names
     assert error.value.code == 422
 
 
+@pytest.mark.live
 def test_resize_changes_cpu_and_memory_and_keeps_the_qos_class(cluster: Cluster, namespace: str) -> None:
     resources = {"requests": {"cpu": "100m"}}
     cluster.create(
@@ -234,6 +242,7 @@ def test_resize_changes_cpu_and_memory_and_keeps_the_qos_class(cluster: Cluster,
         resize(image="y")
 
 
+@pytest.mark.live
 def test_selectors_and_job_templates_are_immutable(cluster: Cluster, namespace: str) -> None:
     cluster.create(deployment("d", namespace, 0))
     with pytest.raises(ApiError, match=r"spec.selector: Invalid value: .*field is immutable"):
@@ -256,6 +265,7 @@ def test_selectors_and_job_templates_are_immutable(cluster: Cluster, namespace: 
         cluster.patch("Job", "j", {"spec": {"template": {"spec": {"terminationGracePeriodSeconds": 1}}}}, namespace)
 
 
+@pytest.mark.live
 def test_services_get_addresses_of_their_own_and_keep_them(cluster: Cluster, namespace: str) -> None:
     def service(name: str, **spec: Any) -> dict[str, Any]:
         return {
@@ -277,6 +287,7 @@ def test_services_get_addresses_of_their_own_and_keep_them(cluster: Cluster, nam
     assert all(30000 <= port < 32768 for port in ports)
 
 
+@pytest.mark.live
 def test_a_pod_of_an_unknown_service_account_is_forbidden(cluster: Cluster, namespace: str) -> None:
     with pytest.raises(
         ApiError, match=r'error looking up service account .*/ghost: serviceaccount "ghost" not found'
@@ -285,6 +296,7 @@ def test_a_pod_of_an_unknown_service_account_is_forbidden(cluster: Cluster, name
     assert error.value.code == 403
 
 
+@pytest.mark.live
 def test_a_limit_range_fills_in_what_a_container_leaves_out(cluster: Cluster, namespace: str) -> None:
     cluster.request(
         "POST",

@@ -11,6 +11,8 @@ from chaos.errors import ApiError
 from chaos.kube.client import Cluster
 from tests.embedded.api.conftest import World, config_map, pod
 
+pytestmark = pytest.mark.live
+
 RBAC = "rbac.authorization.k8s.io"
 
 

@@ -95,6 +95,7 @@ def refused(work: Any, *args: Any, code: int = 403) -> None:
     assert caught.value.code == code, str(caught.value)
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", ["Role", "ClusterRole"])
 def test_a_role_holds_nothing_that_its_writer_does_not(world: World, namespace: str, kind: str, way: str) -> None:
@@ -110,6 +111,7 @@ def test_a_role_holds_nothing_that_its_writer_does_not(world: World, namespace: 
     write(client, way, kind, namespace, name, {"rules": [rule(["pods", "pods/log"], ["get", "list"])]})
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("way", WAYS)
 def test_an_aggregation_is_everything_and_needs_everything(world: World, namespace: str, way: str) -> None:
     client = clerk(world)
@@ -129,6 +131,7 @@ def test_an_aggregation_is_everything_and_needs_everything(world: World, namespa
     ) if way not in ("dry run",) else None
 
 
+@pytest.mark.live
 def test_what_was_gathered_is_not_taken_over_by_a_change_of_the_gatherer(world: World, namespace: str) -> None:
     client = clerk(world)
     rules = {"aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {"x": "y"}}]}}
@@ -138,6 +141,7 @@ def test_what_was_gathered_is_not_taken_over_by_a_change_of_the_gatherer(world: 
         refused(write, client, "merge", "ClusterRole", namespace, name, change)
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("way", ["create", "apply anew", "dry run"])
 @pytest.mark.parametrize("kind", ["RoleBinding", "ClusterRoleBinding"])
 def test_a_binding_grants_nothing_that_its_writer_does_not_hold(
@@ -164,6 +168,7 @@ def test_a_binding_grants_nothing_that_its_writer_does_not_hold(
     write(client, way, kind, namespace, f"b-{next(_numbers)}", {"roleRef": reference, "subjects": subjects})
 
 
+@pytest.mark.live
 @pytest.mark.parametrize("kind", ["RoleBinding", "ClusterRoleBinding"])
 @pytest.mark.parametrize("way", ["update", "merge", "json", "strategic", "apply"])
 def test_nobody_puts_himself_into_a_binding_of_more(world: World, namespace: str, kind: str, way: str) -> None:
@@ -175,6 +180,7 @@ def test_nobody_puts_himself_into_a_binding_of_more(world: World, namespace: str
     refused(write, client, way, kind, namespace, name, {"subjects": subjects, "roleRef": reference})
 
 
+@pytest.mark.live
 def test_the_verbs_bind_and_escalate_are_what_lets_one_grant_more(world: World, namespace: str) -> None:
     binder = clerk(world, rule(["clusterroles"], ["bind"], [RBAC], resourceNames=["view"]))
     for kind in ("RoleBinding", "ClusterRoleBinding"):
@@ -190,6 +196,7 @@ def test_the_verbs_bind_and_escalate_are_what_lets_one_grant_more(world: World, 
     refused(write, author, "create", "ClusterRole", namespace, f"r-{next(_numbers)}", {"rules": [EVERYTHING]})
 
 
+@pytest.mark.live
 def test_an_apply_that_creates_needs_the_right_to_create(world: World, namespace: str) -> None:
     name = f"patcher-{next(_numbers)}"
     world.cluster.create(made("ClusterRole", name, "", rules=[rule(["configmaps"], ["patch", "get"])]))
@@ -222,6 +229,7 @@ def status(world: World, client: Cluster, headers: dict[str, str]) -> int:
     return int(client._pool.request("POST", url, body=body, headers=every).status)
 
 
+@pytest.mark.live
 @pytest.mark.parametrize(("headers", "takes", "code"), SUBJECTS)
 def test_to_act_as_another_needs_the_right_to_each_part_of_him(
     world: World, headers: dict[str, str], takes: dict[str, Any] | None, code: int

@@ -9,6 +9,8 @@ import pytest
 from chaos.errors import ApiError
 from tests.embedded.api.conftest import World, config_map, pod
 
+pytestmark = pytest.mark.live
+
 PATHS = (
     "/etc/cron.d/x",
     "../x",

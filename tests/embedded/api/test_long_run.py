@@ -17,6 +17,8 @@ from chaos.errors import ApiError
 from chaos.kube.client import Change, Cluster
 from tests.embedded.api.conftest import World
 
+pytestmark = pytest.mark.live
+
 HOURS = 2
 LIFE = 3600  # seconds for which a token holds
 

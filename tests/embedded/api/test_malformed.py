@@ -18,6 +18,8 @@ from chaos.embedded.resources import ENDPOINT_SLICE, NAMESPACE, NETWORK_POLICY, 
 from chaos.embedded.store import copy
 from tests.embedded.api.conftest import World, config_map, deployment, pod
 
+pytestmark = pytest.mark.live
+
 WEIRD: list[Any] = [
     None,
     True,

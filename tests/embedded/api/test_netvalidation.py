@@ -27,6 +27,7 @@ def block(cidr: str, *excepted: str) -> dict[str, Any]:
     return {"from": [{"ipBlock": {"cidr": cidr, "except": list(excepted)}}]}
 
 
+@pytest.mark.live
 @pytest.mark.parametrize(
     ("rule", "field"),
     [
@@ -53,6 +54,7 @@ def test_a_policy_rule_that_means_nothing_is_refused_by_its_field(
     assert f"spec.ingress[0].{field}" in [cause["field"] for cause in error.value.status["details"]["causes"]]
 
 
+@pytest.mark.live
 def test_a_policy_rule_that_means_something_is_taken(cluster: Cluster, namespace: str) -> None:
     rule = block("10.0.0.0/8", "10.1.0.0/16", "10.1.2.0/24") | {
         "ports": [{"port": 80, "endPort": 90}, {"port": "http-alt"}]
@@ -69,6 +71,7 @@ def test_networks_lose_their_overlaps_and_host_bits_before_they_become_a_set() -
     )
 
 
+@pytest.mark.live
 @pytest.mark.parametrize(
     ("change", "field"),
     [
@@ -97,6 +100,7 @@ def test_an_endpoint_slice_that_leads_nowhere_is_refused_by_its_field(
     assert field in [cause["field"] for cause in error.value.status["details"]["causes"]]
 
 
+@pytest.mark.live
 def test_a_pods_address_is_an_address(cluster: Cluster, namespace: str) -> None:
     cluster.create(pod("p", namespace))
     path = f"/api/v1/namespaces/{namespace}/pods/p/status"

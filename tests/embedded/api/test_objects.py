@@ -8,6 +8,8 @@ from chaos.errors import ApiError
 from chaos.kube.client import Cluster
 from tests.embedded.api.conftest import World, config_map, deployment, pod
 
+pytestmark = pytest.mark.live
+
 
 def refused(error: pytest.ExceptionInfo[ApiError]) -> tuple[int, str]:
     return error.value.code, error.value.reason

@@ -16,6 +16,8 @@ from chaos.kube.client import Cluster
 from chaos.mesh import manifests
 from tests.embedded.api.conftest import World
 
+pytestmark = pytest.mark.live
+
 
 @pytest.fixture
 def jane(world: World) -> Iterator[Cluster]:

@@ -15,6 +15,8 @@ from chaos.errors import ApiError
 from chaos.kube.client import Change, Cluster
 from tests.embedded.api.conftest import World, config_map, pod
 
+pytestmark = pytest.mark.live
+
 
 def collect(
     cluster: Cluster, namespace: str, since: str, count: int, kind: str = "ConfigMap", **options: str

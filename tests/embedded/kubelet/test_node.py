@@ -20,6 +20,7 @@ from chaos.embedded import store
 from chaos.embedded.kubelet import worker
 from chaos.embedded.kubelet.cgroups import controllers, remove_tree
 from chaos.embedded.resources import LEASE, NODE, POD
+from chaos.names import IMAGE
 from tests.embedded.kubelet.nodes import World, container, in_world, pod, shell
 
 pytestmark = pytest.mark.privileged
@@ -133,7 +134,7 @@ def test_homes_and_credentials_are_masked_and_the_installation_is_there() -> Non
             code, said = await world.run(
                 "p", "app", "python", "-c", "import chaos.names, aiohttp; print(chaos.names.IMAGE)"
             )
-            assert (code, said.strip()) == (0, "sharedfate/sharedfate:0.1.0")
+            assert (code, said.strip()) == (0, IMAGE)
             code, said = await world.run("p", "app", "envoy", "--version")
             assert code == 0
             assert "envoy" in said

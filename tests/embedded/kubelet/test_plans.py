@@ -27,6 +27,7 @@ from chaos.embedded.kubelet.spec import (
     plan_spec,
 )
 from chaos.embedded.kubelet.volumes import plan_volumes, write_files
+from chaos.embedded.quantity import qos_class
 
 IMAGE = Image("i", "sha256:x", ("/l",), entrypoint=("/entry",), command=("default",), directory="/w")
 POD: dict[str, Any] = {
@@ -164,13 +165,15 @@ def test_a_pods_limit_is_a_sum_only_when_every_container_has_one() -> None:
 
 def test_quality_of_service_follows_requests_and_limits() -> None:
     def quality(*resources: dict[str, Any]) -> str:
-        return cgroups.quality({"spec": {"containers": [{"name": "c", "resources": r} for r in resources]}})
+        return qos_class({"spec": {"containers": [{"name": "c", "resources": r} for r in resources]}})
 
     both = {"limits": {"cpu": "1", "memory": "1Gi"}}
     assert quality({}) == "BestEffort"
     assert quality(both) == "Guaranteed"
     assert quality(both, {}) == "Burstable"
     assert quality(both | {"requests": {"cpu": "500m"}}) == "Burstable"
+    assert quality(both | {"requests": {"cpu": "0"}}) == "Burstable"  # a request of zero counts as not set
+    assert quality({"requests": {"cpu": "0", "memory": "0"}}) == "BestEffort"
     assert [plan_oom_score(POD, {}, q, 1) for q in ("BestEffort", "Guaranteed", "Burstable")] == [1000, -997, 999]
 
 

@@ -24,7 +24,7 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 @pytest.fixture(scope="module")
 def where(cluster: Cluster, request: pytest.FixtureRequest) -> Iterator[Site]:
     """The mode that the parameter names, deployed with the reference tenants."""
-    mesh = Mesh(cluster, request.param, run=f"feat-{request.param}")
+    mesh = Mesh(cluster, request.param, run=f"feat-{request.param}", mutable=True)
     try:
         mesh.start(manifests.reference(*sorted(n["metadata"]["name"] for n in cluster.list("Node"))))
         with site(mesh) as found:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from chaos.engine.features.balancing import check_balancing
+from chaos.engine.features.forged import check_forged
 from chaos.engine.features.identities import check_identities, check_refusals
 from chaos.engine.features.leaving import LEAVES, SERVED, check_leaving
 from chaos.engine.features.metrics import check_metrics
@@ -25,7 +26,7 @@ from chaos.engine.features.wire import check_wire
 from chaos.faults.control_plane import ControlPlane
 from chaos.faults.injection import injected
 from chaos.faults.selection import workload_target
-from chaos.mesh.envoy.defects import Defect
+from chaos.mesh.mutations import Defect
 from chaos.model.placement import Pod
 from chaos.names import CONTROL_PLANE, SYSTEM_NAMESPACE
 from chaos.verdict import Verdict
@@ -56,6 +57,7 @@ CAUGHT: list[tuple[str, Defect, Callable[[Site], list[Check]], str]] = [
     ("node", Defect.NO_EJECTION, check_outliers, "a server that only fails is left out"),
     ("node", Defect.NO_POLICY, check_policy, "wrong identity, method or path is refused at L7"),
     ("node", Defect.UNTRACED, check_tracing, "trace context goes through"),
+    ("ambient-node", Defect.BELIEVED_LABELS, check_forged, "a forged l7 per-node proxy gets no traffic"),
     ("ambient-namespace", Defect.NO_POLICY, check_policy, "wrong identity is refused at L4"),
     ("ambient-namespace", Defect.OPEN_CONNECT, check_tunnels, "a CONNECT to anywhere else is refused"),
     (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from chaos.mesh.controlplane.auth import Refused, Reviewed, detect_proxy, detect_reviewed
-from chaos.mesh.world import ProxyRole
+from chaos.mesh.snapshot import ProxyRole
 from chaos.model.modes import MODES
 from chaos.model.placement import Proxy
 from tests.mesh.controlplane.objects import Object, pod, proxy_pod, sidecar_pod

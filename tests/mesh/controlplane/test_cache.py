@@ -6,21 +6,26 @@ from typing import Any
 
 import pytest
 
+from chaos.errors import Misuse
+from chaos.mesh.budget import divide
+from chaos.mesh.controlplane.cache import ObjectCache
 from chaos.mesh.controlplane.reading import protocol
+from chaos.mesh.mutations import MUTATIONS_VARIABLE, Defect
 from chaos.mesh.policy import policy_config_map
-from chaos.mesh.world import AppProtocol, Rule
-from chaos.model.modes import Scope
+from chaos.mesh.render import MeshPlan
+from chaos.mesh.snapshot import AppProtocol, Rule
+from chaos.model.modes import MODES, Scope
 from tests.mesh.controlplane.objects import Object, cache, config, namespace, node, pod, proxy_pod, slice_of
 
 
 def world(*objects: Object, mode: str = "node") -> Any:
-    found = cache(config(mode), node("node-1"), namespace("tenant-a"), *objects).world()
+    found = cache(config(mode), node("node-1"), namespace("tenant-a"), *objects).snapshot()
     assert found is not None
     return found
 
 
 def test_there_is_no_world_before_the_meshs_settings() -> None:
-    assert cache(node("node-1")).world() is None
+    assert cache(node("node-1")).snapshot() is None
 
 
 def test_a_pod_counts_once_it_has_an_address_and_until_it_ends() -> None:
@@ -83,3 +88,23 @@ def test_a_policy_that_cannot_be_read_allows_nothing(text: str) -> None:
     broken["metadata"]["uid"] = "uid-policy"
     broken["data"]["policy.json"] = text
     assert world(broken).policies[0].rules == ()
+
+
+def test_only_a_control_plane_rendered_for_tests_takes_defects_from_its_settings() -> None:
+    asked = config(defects=["no-policy"])
+    mutable = ObjectCache(mutable=True)
+    mutable.fold("ConfigMap", "ADDED", asked)
+    found = mutable.snapshot()
+    assert found is not None
+    assert found.defects == {Defect.NO_POLICY}
+    with pytest.raises(Misuse, match="no-policy: this mesh was not rendered for tests"):
+        cache(asked).snapshot()
+
+
+@pytest.mark.parametrize("mutable", [True, False])
+def test_what_is_rendered_says_whether_it_is_for_tests(mutable: bool) -> None:
+    plan = MeshPlan(MODES["node"], "r1", divide(MODES["node"]), mutable=mutable)
+    found = [one for one in plan.system_manifests() if one["kind"] == "Deployment"]
+    [deployment] = [one for one in found if one["metadata"]["name"] == "control-plane"]
+    names = {one["name"] for one in deployment["spec"]["template"]["spec"]["containers"][0]["env"]}
+    assert (MUTATIONS_VARIABLE in names) is mutable

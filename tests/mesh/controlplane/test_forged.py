@@ -16,7 +16,7 @@ from chaos.mesh.agent.work import plan_pods
 from chaos.mesh.controlplane.auth import Refused, Reviewed, detect_proxy
 from chaos.mesh.controlplane.reconcilers import BudgetReconciler, budgets_of
 from chaos.mesh.envoy.build import build
-from chaos.mesh.world import World
+from chaos.mesh.snapshot import MeshSnapshot
 from chaos.model.fate import fate_group, path
 from chaos.model.modes import MODES, ProxyMode
 from chaos.model.placement import Proxy
@@ -56,8 +56,8 @@ def everything(mode: ProxyMode, pods: list[Object], tenants: str = "ab") -> list
     return found
 
 
-def world_of(mode: ProxyMode, pods: list[Object]) -> World:
-    found = cache(*everything(mode, pods)).world()
+def world_of(mode: ProxyMode, pods: list[Object]) -> MeshSnapshot:
+    found = cache(*everything(mode, pods)).snapshot()
     assert found is not None
     return found
 
@@ -154,7 +154,7 @@ def test_an_impostor_is_named_where_the_mesh_is_looked_at() -> None:
     mode = MODES["ambient-node"]
     real = next(p for p in pods_in(mode) if p["metadata"]["name"].startswith("waypoint"))
     seen = cache(*everything(mode, [*pods_in(mode), forged(real, namespace="tenant-a")]))
-    seen.world()
+    seen.snapshot()
     assert list(seen.impostors) == ["Pod tenant-a/forged"]
     assert f"belongs in {SYSTEM_NAMESPACE}" in seen.impostors["Pod tenant-a/forged"]
 

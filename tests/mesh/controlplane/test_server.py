@@ -22,7 +22,7 @@ from chaos.mesh.controlplane.cache import KINDS
 from chaos.mesh.controlplane.secrets import HandedLog, ProxySecrets
 from chaos.mesh.controlplane.server import SERVER_NAMES, Plane, start_server
 from chaos.mesh.controlplane.xds import ENDPOINTS, LISTENER, SECRET
-from chaos.mesh.world import ROOT_SECRET, World
+from chaos.mesh.snapshot import ROOT_SECRET, MeshSnapshot
 from chaos.model.modes import Layer, Scope
 from chaos.model.placement import Proxy
 from tests.mesh.controlplane.objects import (
@@ -81,7 +81,7 @@ class Built:
     by_type: dict[str, dict[str, Item]]
 
 
-def build(proxy: Proxy, world: World) -> Built:
+def build(proxy: Proxy, world: MeshSnapshot) -> Built:
     """A listener for each pod served."""
     items = {p.name: Item(p.name, p.ip, AnyMessage(type_url=LISTENER)) for p in world.served_by(proxy)}
     return Built({LISTENER: items})
@@ -260,10 +260,10 @@ def test_settings_that_cannot_be_read_leave_the_last_world() -> None:
     async def test() -> None:
         async with serving(*CLUSTER_OBJECTS) as (plane, _):
             await asyncio.wait_for(plane.synced.wait(), 2)
-            before = plane.world
+            before = plane.snapshot
             plane.fold("ConfigMap", "MODIFIED", config(features={"retrys": True}))
             await asyncio.sleep(0.1)
-            assert plane.world is before
+            assert plane.snapshot is before
 
     run(test)
 
@@ -273,14 +273,14 @@ def test_services_follow_readiness_and_keep_the_accounts_behind_them() -> None:
         unready = pod("a-1", ready=False)
         async with serving(*CLUSTER_OBJECTS, slice_of(unready)) as (plane, _):
             await asyncio.wait_for(plane.synced.wait(), 2)
-            assert plane.world is not None
-            [found] = plane.world.services
+            assert plane.snapshot is not None
+            [found] = plane.snapshot.services
             assert found.ports[0].endpoints == ()
             assert found.accounts == (A,)
             plane.fold("EndpointSlice", "MODIFIED", slice_of(pod("a-1")))
             await asyncio.sleep(0.1)
-            assert [e.ip for e in plane.world.services[0].ports[0].endpoints] == ["10.0.0.1"]
-            assert replace(plane.world) == plane.world
+            assert [e.ip for e in plane.snapshot.services[0].ports[0].endpoints] == ["10.0.0.1"]
+            assert replace(plane.snapshot) == plane.snapshot
 
     run(test)
 

@@ -31,19 +31,19 @@ from chaos.mesh.controlplane.secrets import HandedLog, ProxySecrets
 from chaos.mesh.controlplane.xds import SECRET, Session
 from chaos.mesh.envoy import bootstrap, parts
 from chaos.mesh.envoy.build import build
-from chaos.mesh.envoy.defects import NO_DEFECTS, Defects
 from chaos.mesh.envoy.ports import l7_hop
-from chaos.mesh.world import (
+from chaos.mesh.mutations import NO_DEFECTS, Defects
+from chaos.mesh.snapshot import (
     AccessLog,
     AppProtocol,
     Endpoint,
     Features,
+    MeshSnapshot,
     ProxyRole,
     Service,
     ServicePort,
     Waypoint,
     Workload,
-    World,
 )
 from chaos.model.modes import MODES, Layer, Scope
 from chaos.model.placement import Proxy
@@ -125,7 +125,7 @@ class Bench:
     pods: dict[str, Workload] = field(default_factory=dict)
     proxies: dict[str, Proxy] = field(default_factory=dict)
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
-    world: World = None  # type: ignore[assignment]
+    world: MeshSnapshot = None  # type: ignore[assignment]
     seconds: float = 3600.0  # life of certificates
     nacks: list[str] = field(default_factory=list)
     _streams: dict[str, asyncio.Event] = field(default_factory=dict)
@@ -182,7 +182,7 @@ class Bench:
 
     # ---- the mesh
 
-    def make_world(self, waypoints: tuple[Waypoint, ...] = (), **changes: Any) -> World:
+    def make_world(self, waypoints: tuple[Waypoint, ...] = (), **changes: Any) -> MeshSnapshot:
         services = []
         tenants = sorted({p.namespace for p in self.pods.values()})
         for number, tenant in enumerate(tenants, 1):
@@ -206,11 +206,13 @@ class Bench:
                 )
             )
         return replace(
-            World(MODES[self.mode], self.features, {"node-1": GATEWAY}, dict(self.pods), tuple(services), waypoints),
+            MeshSnapshot(
+                MODES[self.mode], self.features, {"node-1": GATEWAY}, dict(self.pods), tuple(services), waypoints
+            ),
             **changes,
         )
 
-    def push(self, world: World) -> None:
+    def push(self, world: MeshSnapshot) -> None:
         self.world = world
         for event in list(self._streams.values()):
             assert self._loop is not None
@@ -301,7 +303,7 @@ class Bench:
 
     def waypoints(self) -> tuple[Waypoint, ...]:
         """Namespaces for the waypoints that the mode needs; `everything` starts their Envoys."""
-        hop = l7_hop(World(MODES[self.mode]))
+        hop = l7_hop(MeshSnapshot(MODES[self.mode]))
         if hop is None:
             return ()
         servers = [p for p in self.pods.values() if "server" in p.name]

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from chaos.mesh.envoy.ports import l7_hop
-from chaos.mesh.world import AppProtocol, Endpoint, Features, Service, ServicePort, Waypoint, Workload, World
+from chaos.mesh.snapshot import AppProtocol, Endpoint, Features, MeshSnapshot, Service, ServicePort, Waypoint, Workload
 from chaos.model.modes import MODES, Layer, Scope
 from chaos.model.placement import Proxy
 
@@ -31,7 +31,7 @@ def pod(number: int, tenant: str, account: str, node: str = "node-1") -> Workloa
     )
 
 
-def world(mode: str, *, pods: int = 9, **changes: Any) -> World:
+def world(mode: str, *, pods: int = 9, **changes: Any) -> MeshSnapshot:
     """Three tenants on two nodes; pods beyond nine are clients of tenant c on node-1."""
     found = [
         pod(3 * n + k, tenant, account, f"node-{(n + k) % 2 + 1}")
@@ -61,13 +61,13 @@ def world(mode: str, *, pods: int = 9, **changes: Any) -> World:
         )
         for tenant in "abc"
     )
-    made = World(
+    made = MeshSnapshot(
         MODES[mode], Features(), {"node-1": "172.30.0.11", "node-2": "172.30.0.12"}, {p.uid: p for p in found}, services
     )
     return replace(made, waypoints=waypoints(made), **changes)
 
 
-def waypoints(made: World) -> tuple[Waypoint, ...]:
+def waypoints(made: MeshSnapshot) -> tuple[Waypoint, ...]:
     hop = l7_hop(made)
     if hop is None:
         return ()
@@ -87,7 +87,7 @@ def waypoints(made: World) -> tuple[Waypoint, ...]:
     )
 
 
-def proxies(made: World) -> list[Proxy]:
+def proxies(made: MeshSnapshot) -> list[Proxy]:
     """One of each kind that the mode has."""
     mode, first = made.mode, made.pods[uid(1)]
     both, l4 = frozenset(Layer), frozenset({Layer.L4})

@@ -18,9 +18,9 @@ from google.protobuf import json_format
 
 from chaos.mesh.envoy import bootstrap
 from chaos.mesh.envoy.build import build
-from chaos.mesh.envoy.defects import Defect
 from chaos.mesh.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, Resources
-from chaos.mesh.world import ROOT_SECRET, AccessLog, Features, Policy, ProxyRole, Rule, identity_of
+from chaos.mesh.mutations import Defect
+from chaos.mesh.snapshot import ROOT_SECRET, AccessLog, Features, Policy, ProxyRole, Rule, identity_of
 from tests.mesh.envoy.bench import ENVOY
 from tests.mesh.envoy.placements import MESHED, pod, proxies, uid, world
 

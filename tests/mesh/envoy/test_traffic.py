@@ -21,8 +21,8 @@ import pytest
 
 from chaos.apps.wire import FRAME
 from chaos.mesh import capture
-from chaos.mesh.envoy.defects import Defect
-from chaos.mesh.world import Endpoint, Features, Policy, Rule
+from chaos.mesh.mutations import Defect
+from chaos.mesh.snapshot import Endpoint, Features, Policy, Rule
 from chaos.model.modes import MODES, Balancing, Scope
 from chaos.names import spiffe_id
 from tests.mesh.envoy.bench import Bench, bench, until

@@ -23,7 +23,7 @@ from chaos.model.placement import Placement
 from chaos.names import LABEL_ROLE, LABEL_RUN, SYSTEM_NAMESPACE
 
 
-class Beside(Mesh):
+class ExternalMesh(Mesh):
     """A target's mesh, as the run of its trials sees it.
 
     Args:

@@ -1,12 +1,11 @@
-"""Which proxies an overload drowned: those on its path that used up their CPU limit while it was held. Pure.
+"""Which proxies an overload saturated: those on its path that used up their CPU limit while it was held. Pure.
 
 Where a path passes several proxies, the weakest gives out first and shields the others: a waypoint of a tenant's own
 keeps the overload from the node's proxy that all share. Which one that is depends on what layers cost, so it is read,
 not assumed.
 
-Between idle and full lies a use at which a queue already slows whoever shares the proxy, by how much depends on the
-traffic (M/D/1: the wait is a service time at 0.67, four and a half at 0.9). Of flows behind such a proxy the model says
-nothing.
+Near saturation a queue already slows whoever shares the proxy, by how much depends on the traffic (M/D/1: the wait is a
+service time at 0.67, four and a half at 0.9). Of flows behind such a proxy the model says nothing.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ from chaos.history.model import Event, EventKind
 from chaos.model.flow import Window
 from chaos.model.placement import Proxy
 
-FULL: Final = 0.9  # of its limit: a CFS quota that is used up reads as 0.95 to 1.02
-STRAINED: Final = 0.67  # of its limit
+SATURATED: Final = 0.9  # of its limit: a CFS quota that is used up reads as 0.95 to 1.02
+NEAR: Final = 0.67  # of its limit
 _LEAD_NS: Final = 1_200_000_000  # a reading covers the second before it
 _LAG_NS: Final = 200_000_000
 
@@ -44,20 +43,20 @@ def use(proxy: Proxy, events: Iterable[Event], held: Sequence[Window]) -> float 
 
 
 @dataclass(frozen=True, slots=True)
-class Filled:
-    """The proxies of an overloaded path by how full they were: `drowned` must hurt who shares them, `strained` may."""
+class Saturation:
+    """The proxies of an overloaded path by their use: who shares a `saturated` one must be hurt, a `near` one may."""
 
-    drowned: tuple[Proxy, ...]
-    strained: tuple[Proxy, ...] = ()
+    saturated: tuple[Proxy, ...]
+    near: tuple[Proxy, ...] = ()
 
 
-def filled(path: Sequence[Proxy], events: Sequence[Event], held: Sequence[Window]) -> Filled:
-    """How full the proxies of the path were; without any reading all count as drowned, for nothing is known."""
+def classify_saturation(path: Sequence[Proxy], events: Sequence[Event], held: Sequence[Window]) -> Saturation:
+    """Which proxies of the path were saturated; without any reading all count as such, for nothing is known."""
     used = {proxy: use(proxy, events, held) for proxy in path}
     read = {proxy: share for proxy, share in used.items() if share is not None}
     if not read:
-        return Filled(tuple(path))
-    return Filled(
-        tuple(proxy for proxy, share in read.items() if share >= FULL),
-        tuple(proxy for proxy, share in read.items() if STRAINED <= share < FULL),
+        return Saturation(tuple(path))
+    return Saturation(
+        tuple(proxy for proxy, share in read.items() if share >= SATURATED),
+        tuple(proxy for proxy, share in read.items() if NEAR <= share < SATURATED),
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from chaos.engine.check import check_run
-from chaos.engine.shown import checks_of, combined, judgement_of, measures_of, reason_of
+from chaos.engine.outcome import checks_of, combined, judgement_of, measures_of, reason_of
 from chaos.history.result import TrialResult
 from chaos.report import write_reports
 from chaos.verdict.check import Check, decided, undecided

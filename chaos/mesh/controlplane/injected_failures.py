@@ -1,4 +1,4 @@
-"""Trouble on request: what faults ask of the control plane itself, in keys `fault-….json` of the ConfigMap `mesh`.
+"""What faults ask of the control plane itself, in keys `fault-….json` of the ConfigMap `mesh`.
 
 `{"refuse": true}`: every stream is answered UNAVAILABLE. `{"delay": 2.5}`: every push comes that many seconds late.
 `{"certificate_seconds": 3}`: every certificate is issued anew with so short a life, and not renewed. The key is taken
@@ -16,7 +16,7 @@ PREFIX: Final = "fault-"
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class InjectedFailures:
     """What is asked for; none of it by default."""
 
     refuse: bool = False
@@ -27,11 +27,11 @@ class Trouble:
         return asdict(self)
 
 
-def detect_trouble(data: Mapping[str, str]) -> Trouble:
+def detect_injected_failures(data: Mapping[str, str]) -> InjectedFailures:
     """The worst of each that the ConfigMap's keys ask for. Raises ValueError for what cannot be read."""
     asked = [json.loads(text) for key, text in data.items() if key.startswith(PREFIX)]
     lives = [float(one["certificate_seconds"]) for one in asked if one.get("certificate_seconds")]
-    return Trouble(
+    return InjectedFailures(
         any(one.get("refuse") for one in asked),
         max((float(one.get("delay", 0)) for one in asked), default=0.0),
         min(lives, default=0.0),

@@ -1,8 +1,8 @@
-"""How much less a request tells than an independent one would: inflation, from batch means.
+"""How much less a request tells than an independent one would: design effect, from batch means.
 
 Failures and slowness come in bursts. Requests are put into batches by the time they were due; the variance of the
-batches' shares beside that of independent requests is the inflation (a design effect; Pearson's statistic over its
-degrees of freedom: McCullagh and Nelder, Generalized Linear Models, 1989, part 4.5). n_eff = n / inflation.
+batches' shares beside that of independent requests is the design effect (a design effect; Pearson's statistic over its
+degrees of freedom: McCullagh and Nelder, Generalized Linear Models, 1989, part 4.5). n_eff = n / design effect.
 """
 
 from __future__ import annotations
@@ -16,31 +16,35 @@ from numpy.typing import NDArray
 LEAST_BATCHES: Final = 4  # fewer say nothing about a variance
 
 
-def inflation(
-    due: NDArray[np.int64], hits: NDArray[np.bool_], *, scales: Sequence[float], group: NDArray[np.int64] | None = None
+def design_effect(
+    due: NDArray[np.int64],
+    events: NDArray[np.bool_],
+    *,
+    scales: Sequence[float],
+    group: NDArray[np.int64] | None = None,
 ) -> float:
-    """The largest inflation over the batch lengths, at least 1.
+    """The largest design effect over the batch lengths, at least 1.
 
     Args:
         due: ns, in any order.
-        hits: whether the request failed (or was slow).
+        events: whether the request failed (or was slow).
         scales: batch lengths in seconds.
         group: window that each request belongs to, 0, 1, ...: shares are compared with their own window's, so that
             the harm of a fault is not taken for noise. By default all are of one window.
     """
-    if len(due) < LEAST_BATCHES or not hits.any() or hits.all():
+    if len(due) < LEAST_BATCHES or not events.any() or events.all():
         return 1.0
     windows = np.zeros(len(due), np.int64) if group is None else group
-    return max([1.0] + [_dispersion(due, hits, windows, round(scale * 1e9)) for scale in scales])
+    return max([1.0] + [_dispersion(due, events, windows, round(scale * 1e9)) for scale in scales])
 
 
-def _dispersion(due: NDArray[np.int64], hits: NDArray[np.bool_], group: NDArray[np.int64], length: int) -> float:
+def _dispersion(due: NDArray[np.int64], events: NDArray[np.bool_], group: NDArray[np.int64], length: int) -> float:
     slot = (due - due.min()) // length
     batch = np.unique(group * (int(slot.max()) + 1) + slot, return_inverse=True)[1]
     sizes = np.bincount(batch).astype(float)
-    sums = np.bincount(batch, weights=hits)
+    sums = np.bincount(batch, weights=events)
     window_size = np.bincount(group).astype(float)
-    shares = np.bincount(group, weights=hits) / np.maximum(window_size, 1.0)
+    shares = np.bincount(group, weights=events) / np.maximum(window_size, 1.0)
     of_batch = np.zeros(len(sizes), np.int64)
     of_batch[batch] = group
     freedom = len(sizes) - np.count_nonzero(window_size)

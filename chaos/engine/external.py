@@ -18,13 +18,13 @@ from chaos.cluster.consent import NAMESPACES_OPTION, Consent
 from chaos.engine.deployment import REQUEST_TIMEOUT, SENTINEL_RATE, Deployment
 from chaos.engine.progress import Progress
 from chaos.engine.settings import Settings
+from chaos.engine.targets import placebo, proxy_on_path
 from chaos.engine.topology import Tenant
-from chaos.errors import ExperimentFailure, Misuse
-from chaos.external.beside import Beside
+from chaos.errors import Misuse
 from chaos.external.file import Call, Target
+from chaos.external.mesh import ExternalMesh
 from chaos.external.placement import read_target_placement
 from chaos.kube.client import Cluster
-from chaos.model.fate import path
 from chaos.model.flow import Flow
 from chaos.model.modes import Layer
 from chaos.model.placement import Placement, Proxy
@@ -32,7 +32,7 @@ from chaos.names import PORT_CONTROL, SYSTEM_NAMESPACE
 
 
 @dataclass(frozen=True, slots=True)
-class Caller(Tenant):
+class LoadedCall(Tenant):
     """A loaded call of a target, seen as a tenant: its client is the loader that stands beside the file's client."""
 
     call: Call = field(default_factory=lambda: Call("", ""))
@@ -55,11 +55,11 @@ class Caller(Tenant):
         return f"http-{self.call.server.replace('/', '-')}"
 
 
-def plan_callers(target: Target) -> tuple[Caller, ...]:
+def loaded_calls(target: Target) -> tuple[LoadedCall, ...]:
     """The calls of a target with loaders in it, in the file's order: the first is the noisy one, and its path is
     broken.
     """
-    return tuple(Caller(target.tenant_of(call.namespaces[0]), (), (), call) for call in target.calls)
+    return tuple(LoadedCall(target.tenant_of(call.namespaces[0]), (), (), call) for call in target.calls)
 
 
 def require_consent(cluster: Cluster, target: Target, consent: Consent) -> None:
@@ -86,20 +86,21 @@ def refuse_unlisted(placement: Placement, target: Target, listed: Sequence[str])
 def breakable(placement: Placement, client: str, layer: Layer) -> Proxy | None:
     """The proxy that a trial breaks: the first of that layer (else of any) on the client's path that is not in the
     client's own pod, which is a loader's. None where there is no mesh. Pure."""
-    for pair in placement.pairs():
-        if pair.client.workload_key == client and placement.mode.hops:
-            own = [hop[0] for hop in path(placement, pair)]
-            others = [proxy for proxy in own if proxy.uid != pair.client.uid] or own
-            return next((proxy for proxy in others if layer in proxy.layers), others[0])
-    return None
+    own = next((pair.client.uid for pair in placement.pairs() if pair.client.workload_key == client), "")
+    return (
+        proxy_on_path(placement, client=client, layer=layer, outside=own)
+        or proxy_on_path(placement, client=client, outside=own)
+        or proxy_on_path(placement, client=client, layer=layer)
+        or proxy_on_path(placement, client=client)
+    )
 
 
-class TargetDeployment(Deployment):
+class ExternalDeployment(Deployment):
     """A target under load. `start` places the loaders and waits until they are carried; `stop` leaves what was there
     before.
     """
 
-    mesh: Beside
+    mesh: ExternalMesh
 
     def __init__(
         self,
@@ -113,9 +114,9 @@ class TargetDeployment(Deployment):
     ) -> None:
         description, before = read_target_placement(cluster, target)
         super().__init__(cluster, before.mode, run=run, settings=settings, progress=progress, clock=clock)
-        self.mesh = Beside(cluster, target, description, before, run=run)
+        self.mesh = ExternalMesh(cluster, target, description, before, run=run)
         self.target = self.mesh.target
-        self.tenants = plan_callers(self.target)
+        self.tenants = loaded_calls(self.target)
         self._elsewhere = sorted(
             {proxy.namespace for proxy in before.proxies} - {SYSTEM_NAMESPACE, *self.target.namespaces}
         )
@@ -151,10 +152,7 @@ class TargetDeployment(Deployment):
     def proxy_to_break(self, layer: Layer = Layer.L4) -> Proxy:
         """A proxy on the first call's path; see `breakable`. Without a mesh the placebo."""
         placement = self.placement()
-        found = breakable(placement, self.tenants[0].client, layer)
-        if found is None and not placement.proxies:
-            raise ExperimentFailure(f"{self.target.name}: neither a proxy nor a placebo is there")
-        return found or sorted(placement.proxies)[0]
+        return breakable(placement, self.tenants[0].client, layer) or placebo(placement)
 
     @contextmanager
     def streams(self, number: int) -> Iterator[list[Flow]]:
@@ -167,16 +165,24 @@ class TargetDeployment(Deployment):
     def rate(self, tenant: Tenant) -> float:
         return _call(tenant).rate
 
-    def called(self, tenant: Tenant) -> dict[str, Any]:
+    def call_options(self, tenant: Tenant) -> dict[str, Any]:
         call = _call(tenant)
         return {"server": tenant.server, "address": call.reach, "path": call.path, "status": call.status}
 
+    def own_servers(self, flow: Flow, names: frozenset[str]) -> None:
+        """Not known: an application that is not ours does not name its pod in its answers."""
+        del flow, names
+
+    def read_counts(self) -> dict[str, dict[str, Any]]:
+        """None: an application that is not ours does not say how much it answered."""
+        return {}
+
     def _ledger(self, tenant: Tenant, name: str = "") -> dict[str, Any]:
-        assert isinstance(tenant, Caller)
+        assert isinstance(tenant, LoadedCall)
         return super()._ledger(tenant, name or tenant.flow_name)
 
     def _set_flows(self, tenant: Tenant, rate: float) -> None:
-        assert isinstance(tenant, Caller)
+        assert isinstance(tenant, LoadedCall)
         call = tenant.call
         flow = {
             "name": tenant.flow_name,
@@ -201,5 +207,5 @@ class TargetDeployment(Deployment):
 
 
 def _call(tenant: Tenant) -> Call:
-    assert isinstance(tenant, Caller)
+    assert isinstance(tenant, LoadedCall)
     return tenant.call

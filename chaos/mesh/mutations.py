@@ -1,8 +1,18 @@
-"""Configurations that are broken on purpose, so that each check of the mesh is seen to catch what it is there for."""
+"""Mutations of the data plane: configurations broken on purpose, so that each check is seen to catch what it is for.
+
+They exist for tests alone. A control plane takes them from the mesh's settings only when its own Deployment was
+rendered for tests (MUTATIONS_VARIABLE); any other refuses them, whoever may write its settings.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
+from typing import Final
+
+from chaos.errors import Misuse
+
+MUTATIONS_VARIABLE: Final = "SHAREDFATE_MUTATIONS"  # of the control plane: "allowed"
 
 
 class Defect(StrEnum):
@@ -19,8 +29,22 @@ class Defect(StrEnum):
     NO_EJECTION = "no-ejection"  # a server that only fails is asked for ever
     NO_POLICY = "no-policy"  # everything is allowed
     COUNTED_TWICE = "counted-twice"  # golden metrics count each request two times
+    BELIEVED_LABELS = "believed-labels"  # any pod that is labelled as a waypoint is one
     UNTRACED = "untraced"  # trace context passes, and the proxies are not in it
 
 
 Defects = frozenset[Defect]
 NO_DEFECTS: Defects = frozenset()
+
+
+def allowed_defects(names: Iterable[str], *, mutable: bool) -> Defects:
+    """The defects that a mesh's settings ask for. Raises Misuse where it may not have any, or for an unknown one."""
+    try:
+        asked = frozenset(Defect(name) for name in names)
+    except ValueError as error:
+        raise Misuse(f"mesh settings: {error}: known are {', '.join(Defect)}") from error
+    if asked and not mutable:
+        raise Misuse(
+            f"mesh settings: {', '.join(sorted(asked))}: this mesh was not rendered for tests, and has no defects"
+        )
+    return asked

@@ -23,7 +23,7 @@ USUAL: Final = {
 _OTHERS: Final = 9.0  # seconds
 
 
-class Pace:
+class EtaEstimator:
     """Told of each trial as it begins.
 
     Args:

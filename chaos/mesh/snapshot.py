@@ -1,7 +1,7 @@
 """The mesh's picture of a cluster: what `chaos.mesh.envoy.build` turns into one proxy's configuration.
 
-The control plane keeps a `World` from its watches and replaces it as a whole on each change; its parts are frozen and
-hashable, so that an unchanged pod or service gives the very same (cached) configuration. Pure data: no I/O.
+The control plane makes a `MeshSnapshot` of what it watches, and replaces it as a whole on each change. Its parts are
+frozen and hashable, so that an unchanged pod or service gives the very same (cached) configuration. Pure data: no I/O.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from chaos.mesh.envoy.defects import NO_DEFECTS, Defect, Defects
+from chaos.mesh.mutations import NO_DEFECTS, Defect, Defects
 from chaos.model.modes import Layer, ProxyMode, Scope
 from chaos.model.placement import Proxy
 from chaos.names import spiffe_id
@@ -156,7 +156,7 @@ def identity_of(proxy: Proxy) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class MeshSnapshot:
     mode: ProxyMode
     features: Features = Features()
     nodes: Mapping[str, str] = field(default_factory=dict)  # name -> InternalIP

@@ -1,0 +1,258 @@
+"""The designs of an experiment: how a fault is laid out in time, so that what it does can be told from noise.
+
+    pulse        a fault that is over by itself: its window ends when recovery was seen
+    held         a fault that acts until it is undone: for its whole declared time, whatever the judge says before
+    switchback   a fault that acts by degrees: on and off in turn, so that drift cancels
+    overload     a switchback whose expectation rests on which proxies were seen to be saturated
+
+Each begins with a baseline and ends with every flow seen back, or not. The suite plays them whole; Chaos Toolkit plays
+the halves (`put_in_force`, `InForce.undo`, `await_recovery`) from one activity to a later one. Windows are cut by
+evidence that the faults bring back, never by the clock.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Final
+
+from chaos.engine.saturation import classify_saturation
+from chaos.engine.targets import container_of, flows_behind, proxies_of_client
+from chaos.engine.topology import Tenant
+from chaos.engine.trial import Injection, Trial
+from chaos.faults.model import Fault, Target
+from chaos.faults.overload import Overload
+from chaos.history.model import EventKind
+from chaos.model.faulting import FaultShape
+from chaos.model.flow import Flow, Window, WindowKind
+from chaos.model.placement import Proxy
+from chaos.verdict import Harm, Judgement
+
+# A held fault's declared time. Harm that comes late in it must show: a bystander that is wholly down from the fifth
+# second on has lost half of its requests by then, and one that goes down a quarter of a second before the end still
+# exceeds the margin of errors. Shorter, and the looks at 4 and 8 s would decide alone.
+HOLD_SECONDS: Final = 10.0
+# Of each window of a switchback that is judged: three pairs at 200/s exclude the margin of errors.
+SWITCH_SECONDS: Final = 2.5
+# Between two looks at whether every flow is back.
+RECOVERY_LOOK_SECONDS: Final = 0.5
+
+
+@dataclass(slots=True)
+class InForce:
+    """A fault in force, from its first effect until `undo`."""
+
+    trial: Trial
+    fault: Fault
+    injection: Injection
+    stack: ExitStack
+
+    @property
+    def begin(self) -> int:
+        """When the first effect was seen, ns."""
+        return self.injection.begin
+
+    def undo(self) -> int:
+        """Undo it, cut its windows, and return the instant at which it was seen to be undone."""
+        end = time.time_ns()
+        self.stack.close()
+        restored = self.injection.restored_at or time.time_ns()
+        if self.fault.shape is FaultShape.PULSE:  # over by itself: its window ends when recovery was seen
+            end = restored
+        self.trial.window(WindowKind.FAULT, self.begin, end, "first effect until it was over")
+        self.trial.window(WindowKind.RECOVERY, restored, None, "undone, and seen so")
+        return restored
+
+
+def put_in_force(
+    trial: Trial, fault: Fault, *targets: Target, seconds: float, noisy: Tenant | None = None, described: str = ""
+) -> InForce:
+    """Inject, and open the fault's window. The expectation must be stated before.
+
+    Args:
+        seconds: deadline, after which whoever sees the receipt undoes it.
+        noisy: the tenant whose own flow pauses meanwhile, and starts again slowly.
+        described: how the result names the target.
+    """
+    with ExitStack() as stack:
+        if noisy is not None:
+            stack.callback(trial.restore_load, noisy)
+            trial.deployment.pause(noisy)
+        injection = stack.enter_context(trial.fault(fault, *targets, seconds=seconds, described=described))
+        trial.window(WindowKind.FAULT, injection.begin, None, "first effect")
+        return InForce(trial, fault, injection, stack.pop_all())
+
+
+def break_proxy(
+    trial: Trial, fault: Fault, proxy: Proxy, *, harm: Harm = Harm.EITHER, seconds: float = 60.0
+) -> Judgement:
+    """Expect harm to just the proxy's fate group, and break it by the design that the fault's shape asks for."""
+    target = container_of(trial.cluster, proxy)
+    trial.expect_fate_of(proxy, shape=fault.shape, harm=harm)
+    return break_and_watch(trial, fault, target, seconds=seconds)
+
+
+def break_and_watch(trial: Trial, fault: Fault, *targets: Target, seconds: float = 60.0) -> Judgement:
+    """Baseline, fault, looks and recovery, by the fault's shape. The expectation must be stated before."""
+    match fault.shape:
+        case FaultShape.PULSE:
+            return pulse(trial, fault, *targets, seconds=seconds)
+        case FaultShape.HELD:
+            return held(trial, fault, *targets, seconds=seconds)
+        case FaultShape.GRADUAL:
+            return switchback(trial, fault, *targets, seconds=seconds)
+
+
+def pulse(trial: Trial, fault: Fault, *targets: Target, seconds: float = 60.0) -> Judgement:
+    """A fault that is over by itself. It is left only when its recovery was seen, which says when the successor began
+    to serve."""
+    trial.baseline()
+    force = put_in_force(trial, fault, *targets, seconds=seconds)
+    end = force.undo()
+    trial.look_until_done(force.begin, least=(end - force.begin) / 1e9)
+    return await_recovery(trial)
+
+
+def held(trial: Trial, fault: Fault, *targets: Target, seconds: float = 60.0, hold: float = HOLD_SECONDS) -> Judgement:
+    """A fault that acts until it is undone: held for its whole declared time, and longer while the judge cannot tell.
+
+    Args:
+        hold: the declared time, in seconds.
+    """
+    trial.baseline()
+    force = put_in_force(trial, fault, *targets, seconds=max(seconds, hold + trial.thresholds.looks[-1]))
+    try:
+        trial.look_until_done(force.begin, least=hold)
+    finally:
+        force.undo()
+    return await_recovery(trial)
+
+
+def await_recovery(trial: Trial, *, origin: int = 0) -> Judgement:
+    """Let the load go on until every flow is seen back within its baseline and stays there, or the stated time is
+    over.
+
+    Args:
+        origin: ns, from when on flows must come back; 0: from when the last fault was seen to be undone.
+    """
+    limits = trial.thresholds
+    origin = origin or trial.recovery_origin()
+    end = origin + int((limits.back_seconds + limits.stay_seconds) * 1e9)
+    trial.observe_until(origin + int(limits.stay_seconds * 1e9))
+    while not (judgement := trial.look()).recovered and time.time_ns() < end:
+        trial.observe_until(time.time_ns() + int(RECOVERY_LOOK_SECONDS * 1e9))
+    return judgement
+
+
+def switchback(
+    trial: Trial,
+    fault: Fault,
+    *targets: Target,
+    seconds: float = 60.0,
+    pairs: int = 0,
+    noisy: Tenant | None = None,
+    described: str = "",
+    before_look: Callable[[Sequence[Window]], None] = lambda _: None,
+    baseline: bool = True,
+) -> Judgement:
+    """On/off pairs of a fault that acts by degrees, until the judge needs no more of them.
+
+    The ramp before the effect belongs to neither window, nor does the time that flows take to be healthy again.
+
+    Args:
+        pairs: at most so many, one of the judge's looks; 0: as many as it has looks for.
+        noisy: the tenant that is the fault itself: its own flow pauses meanwhile.
+        before_look: told of the windows in which the fault was held, before the judge looks: time to state an
+            expectation that rests on what was seen of the fault.
+        baseline: False where it was taken already.
+    """
+    if baseline:
+        trial.baseline()
+    on: list[Window] = []
+    judgement: Judgement | None = None
+    for look in (step for step in trial.thresholds.pairs if not pairs or step <= pairs):
+        while len(on) < look:
+            on.append(_switch(trial, fault, targets, seconds, noisy, described))
+            trial.pairs_done = len(on)
+        before_look(on)
+        judgement = trial.look()
+        if judgement.done:
+            break
+    assert judgement is not None
+    # The last off window has shown it, unless the noise asks for more of it.
+    return judgement if judgement.recovered else await_recovery(trial, origin=trial.deployment.steady.healthy)
+
+
+def _switch(
+    trial: Trial, fault: Fault, targets: Sequence[Target], seconds: float, noisy: Tenant | None, described: str
+) -> Window:
+    """One pair; returns the window in which the fault was held."""
+    hold = trial.thresholds.settle + SWITCH_SECONDS
+    if noisy is not None:
+        trial.deployment.pause(noisy)
+    try:
+        with trial.fault(fault, *targets, seconds=seconds, described=described) as injection:
+            begin = time.time_ns()
+            trial.hold(hold)
+            end = time.time_ns()
+    finally:
+        if noisy is not None:
+            trial.deployment.resume(noisy)
+    why = "; ".join(str(receipt.evidence.get("why", fault.name)) for receipt in injection.receipts)
+    trial.window(WindowKind.FAULT, begin, end, f"held: {why}")
+    trial.restore_load()
+    quiet = trial.deployment.steady.healthy
+    trial.observe_until(quiet + int(hold * 1e9))
+    trial.window(WindowKind.RECOVERY, quiet, time.time_ns(), "undone, and flows healthy")
+    return Window(WindowKind.FAULT, begin, end)
+
+
+def overload(
+    trial: Trial,
+    fault: Overload,
+    noisy: Tenant,
+    *,
+    seconds: float = 60.0,
+    pairs: int = 0,
+    broken: Iterable[Proxy] = (),
+    exempt: Iterable[Flow] = (),
+    baseline: bool = True,
+) -> Judgement:
+    """One tenant overloads its own path. Whoever shares a proxy that it saturated must be hurt: the weakest proxy of
+    the path gives out first, and shields the others. Of those who share one that came near saturation, and none that
+    was saturated, nothing is predicted.
+
+    Args:
+        broken, exempt: what earlier faults of the same trial broke, and the flows of which nothing is expected.
+    """
+    path = proxies_of_client(trial.deployment.placement(), noisy.client, whole=True)
+    own, earlier, spared = Flow(noisy.client, noisy.server), tuple(broken), frozenset(exempt)
+
+    def expect(on: Sequence[Window]) -> None:
+        seen = classify_saturation(path, trial.events(), on)
+        hurt = flows_behind(trial.placement, seen.saturated)
+        unsaid = flows_behind(trial.placement, seen.near) - hurt
+        trial.expect_fate_of(
+            *earlier, *seen.saturated, shape=FaultShape.GRADUAL, exempt=sorted({own, *spared, *unsaid})
+        )
+        trial.nobody_at_risk = (
+            ""
+            if seen.saturated or not path
+            else f"the overload saturated none of the {len(path)} proxies on the path of {noisy.client}"
+        )
+        names = {"saturated": seen.saturated, "near saturation": seen.near}
+        trial.note(EventKind.NOTE, {name: [str(proxy) for proxy in found] for name, found in names.items()})
+
+    return switchback(
+        trial,
+        fault,
+        trial.deployment.loader_target(noisy),
+        seconds=seconds,
+        pairs=pairs,
+        noisy=noisy,
+        described=f"{noisy.client} overloads {noisy.server}",
+        before_look=expect,
+        baseline=baseline,
+    )

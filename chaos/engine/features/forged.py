@@ -1,0 +1,121 @@
+"""A tenant's pod that says all that a proxy of the mesh says gets nobody's traffic, no configuration and no key.
+
+One forged pod for each kind of proxy that stands apart, in another tenant's namespace, on the node of the client's own
+proxy. It listens where that proxy would, and writes down who comes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from chaos.engine.features.site import Site
+from chaos.errors import ApiError
+from chaos.model.modes import layer_name
+from chaos.model.placement import Proxy
+from chaos.names import (
+    ANNOTATION_BUDGET,
+    ANNOTATION_PROXY_CONTAINER,
+    IMAGE,
+    LABEL_LAYER,
+    LABEL_ROLE,
+    LABEL_SCOPE,
+    LABEL_SCOPE_KEY,
+    PORT_HBONE,
+    PORT_HTTP,
+    PORT_INBOUND,
+    PORT_OUTBOUND,
+)
+from chaos.verdict.check import Check, decided, undecided
+
+PORTS: Final = (PORT_HTTP, PORT_INBOUND, PORT_HBONE, PORT_OUTBOUND)
+REQUESTS: Final = 40
+PAUSE: Final = 0.05  # seconds between requests: a change of configuration takes less than all of them together
+CLAIM: Final = "a forged {} proxy gets no traffic"
+
+
+def check_forged(site: Site) -> list[Check]:
+    """Forge a proxy of each kind in turn, and let the client call its servers meanwhile."""
+    return [_check(site, proxy) for proxy in _kinds(site)]
+
+
+def _kinds(site: Site) -> list[Proxy]:
+    """A live proxy of each kind that stands apart from the applications' pods."""
+    own = {pod.uid for pod in site.placement.pods}
+    apart = [proxy for proxy in site.placement.proxies if proxy.layers and proxy.uid not in own]
+    apart.sort(key=lambda proxy: proxy.node != site.client.node)
+    return list({(proxy.layers, proxy.scope): proxy for proxy in reversed(apart)}.values())
+
+
+def plan_forged(site: Site, proxy: Proxy) -> dict[str, Any]:
+    """The forged pod: the proxy's labels and annotations, another tenant's namespace and account."""
+    name = f"forged-{layer_name(proxy.layers)}"
+    labels = {LABEL_ROLE: "proxy", LABEL_LAYER: layer_name(proxy.layers), LABEL_SCOPE: str(proxy.scope)}
+    quiet = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": name,
+            "namespace": site.stranger.namespace,
+            "labels": {**labels, LABEL_SCOPE_KEY: site.client.namespace, "app": "waypoint"},
+            "annotations": {ANNOTATION_PROXY_CONTAINER: "proxy", ANNOTATION_BUDGET: "900"},
+        },
+        "spec": {
+            "nodeName": proxy.node,
+            "serviceAccountName": site.stranger.service_account,
+            "automountServiceAccountToken": False,
+            "terminationGracePeriodSeconds": 0,
+            "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [
+                {
+                    "name": "proxy",
+                    "image": IMAGE,
+                    "imagePullPolicy": "IfNotPresent",
+                    "command": ["python", "-m", "chaos.inpod.listener", *map(str, PORTS)],
+                    "securityContext": quiet,
+                    "resources": {"limits": {"memory": "64Mi"}},
+                }
+            ],
+        },
+    }
+
+
+@contextmanager
+def _forged(site: Site, proxy: Proxy) -> Iterator[tuple[str, str]]:
+    """(namespace, name) of the forged pod, while it listens."""
+    made = plan_forged(site, proxy)
+    namespace, name = made["metadata"]["namespace"], made["metadata"]["name"]
+    try:
+        site.cluster.create(made)
+        site.mesh.wait_ready([made], seconds=30)
+        site.cluster.wait(f"{name} listens", lambda: "listens" in site.cluster.logs(namespace, name), seconds=20)
+        yield namespace, name
+    finally:
+        site.cluster.delete("Pod", name, namespace, grace=0)
+
+
+def _check(site: Site, proxy: Proxy) -> Check:
+    claim = CLAIM.format(f"{layer_name(proxy.layers)} per-{proxy.scope}")
+    try:
+        with _forged(site, proxy) as (namespace, name):
+            uid = site.cluster.get("Pod", name, namespace)["metadata"]["uid"]
+            replies = site.call(site.client, requests=REQUESTS, pause=PAUSE)
+            lines = [json.loads(line) for line in site.cluster.logs(namespace, name).splitlines()]
+            page = site.mesh.control_plane()
+    except ApiError as error:
+        return undecided(claim, f"the forged pod could not be made: {error}")
+    came = [line for line in lines if "peer" in line]
+    known = uid in {one["uid"] for one in page["proxies"]} | {one["proxy_uid"] for one in page["identities"]}
+    own = {server.name for server in site.servers}
+    answered = sum(reply.status == 200 and reply.pod in own for reply in replies)
+    return decided(
+        claim,
+        not came and not known and answered == len(replies),
+        f"{len(came)} connections came to it, {answered} of {len(replies)} requests were answered by "
+        f"their own servers, and the control plane {'serves' if known else 'does not know'} it",
+        len(came),
+        "connections",
+    )

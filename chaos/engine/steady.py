@@ -1,0 +1,70 @@
+"""Since when the load of a deployment is steady: what is measured before that is no baseline, and no noise either."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+CALM_SECONDS: Final = 0.5  # without a failed request, after which the load counts as steady
+
+
+@dataclass(frozen=True, slots=True)
+class SteadyLoad:
+    """What was done to a load, and when its flows were seen to be healthy. Instants in ns since the epoch; 0: never.
+
+    Attributes:
+        begun: the load began; before that there are no requests.
+        disturbed: until then something was done to the load, or to what carries it.
+        healthy: every flow was seen to be answered as it should from then on.
+    """
+
+    begun: int = 0
+    disturbed: int = 0
+    healthy: int = 0
+
+    def begin(self, at: int) -> SteadyLoad:
+        """The load as it begins."""
+        return replace(self, begun=at, healthy=at)
+
+    def disturb(self, until: int) -> SteadyLoad:
+        """Something was done to it, until then."""
+        return replace(self, disturbed=max(self.disturbed, until))
+
+    def healthy_from(self, at: int) -> SteadyLoad:
+        """Its flows were seen to be healthy from then on."""
+        return replace(self, healthy=at)
+
+    @property
+    def undisturbed(self) -> int:
+        """Since when nothing was done to it."""
+        return max(self.begun, self.disturbed)
+
+    def measure(self, failed: NDArray[np.int64], *, seconds: float) -> tuple[int, int]:
+        """(since when the load is steady, from where a baseline may be read).
+
+        The baseline may reach back by so many seconds from when flows were seen to be healthy, unless the load was
+        disturbed or a request failed in that time.
+
+        Args:
+            failed: when the requests that failed were due, ns.
+        """
+        healthy = max(self.healthy, self.begun)
+        since = steady_since(failed[failed < healthy], self.undisturbed)
+        early = max(since, healthy - int(seconds * 1e9))
+        return since, healthy if early >= healthy or ((failed >= early) & (failed < healthy)).any() else early
+
+
+def steady_since(failed: NDArray[np.int64], undisturbed: int) -> int:
+    """When the load is steady: from the undisturbed instant on, once no request failed for half a second. What an
+    earlier trial broke may fail for a while after it was mended, as clients learn of it, and is no noise of the
+    machine.
+
+    Args:
+        failed: when the requests that failed were due, ns.
+    """
+    edges = np.concatenate(([undisturbed], np.sort(failed[failed >= undisturbed])))
+    apart = np.flatnonzero(np.diff(edges) >= CALM_SECONDS * 1e9)
+    return int(edges[apart[0] if len(apart) else -1])

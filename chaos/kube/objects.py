@@ -1,0 +1,208 @@
+"""Kubernetes objects as every part reads them: conditions, containers, owners, roll-outs, and a workload's pods. Pure,
+but for `pods_of`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from chaos.kube.client import Cluster
+
+Object = Mapping[str, Any]
+
+
+# ---- any object
+
+
+def is_deleting(obj: Object) -> bool:
+    """Whether the object's deletion has begun."""
+    return "deletionTimestamp" in obj["metadata"]
+
+
+def conditions(obj: Object) -> frozenset[str]:
+    """The types of the object's conditions that are True."""
+    found = (obj.get("status") or {}).get("conditions") or []
+    return frozenset(one["type"] for one in found if one["status"] == "True")
+
+
+def has_condition(obj: Object, kind: str) -> bool:
+    """Whether that condition of the object is True."""
+    return kind in conditions(obj)
+
+
+def controller(obj: Object) -> Object | None:
+    """The owner reference of the object's controller; None without one."""
+    return next((one for one in obj["metadata"].get("ownerReferences") or [] if one.get("controller")), None)
+
+
+def is_owned_by(obj: Object, uids: Collection[str]) -> bool:
+    """Whether any of the object's owners has one of the UIDs."""
+    return any(one["uid"] in uids for one in obj["metadata"].get("ownerReferences") or [])
+
+
+def rfc3339(moment: datetime | None = None) -> str:
+    """A moment (now) as Kubernetes writes it, in whole seconds: 2026-11-28T04:05:06Z."""
+    return (moment or datetime.now(UTC)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+# ---- pods
+
+
+def is_live(pod: Object) -> bool:
+    """Whether the pod is bound to a node and has not ended, nor is about to."""
+    ended = (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+    return bool(pod["spec"].get("nodeName")) and not is_deleting(pod) and not ended
+
+
+def is_ready_pod(pod: Object) -> bool:
+    """Whether the pod is ready and not being deleted."""
+    return has_condition(pod, "Ready") and not is_deleting(pod)
+
+
+def containers(pod: Object) -> list[Object]:
+    """The pod's containers, then its init containers."""
+    spec = pod["spec"]
+    return [*(spec.get("containers") or []), *(spec.get("initContainers") or [])]
+
+
+def container(pod: Object, name: str) -> Object:
+    """The container or init container of that name; empty when there is none."""
+    return next((one for one in containers(pod) if one["name"] == name), {})
+
+
+def container_statuses(pod: Object) -> list[Object]:
+    """The statuses of the pod's containers, then of its init containers."""
+    status = pod.get("status") or {}
+    return [*(status.get("containerStatuses") or []), *(status.get("initContainerStatuses") or [])]
+
+
+def container_status(pod: Object, name: str) -> dict[str, Any]:
+    """The status of a container or init container; empty when there is none yet."""
+    return dict(next((one for one in container_statuses(pod) if one["name"] == name), {}))
+
+
+def is_running(pod: Object, name: str) -> bool:
+    """Whether the container of that name runs."""
+    return "running" in (container_status(pod, name).get("state") or {})
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSeen:
+    """A container as its pod's status tells it."""
+
+    namespace: str
+    pod: str
+    uid: str
+    node: str
+    container: str
+    init: bool  # an init container, native sidecars included
+    state: str  # waiting | running | terminated
+    reason: str
+    exit_code: int | None
+    signal: int | None
+    restarts: int
+    container_id: str
+    ready: bool
+    last_reason: str  # of the instance before: OOMKilled, Error, ...
+    last_exit_code: int | None
+
+
+def containers_seen(pod: Object) -> dict[str, ContainerSeen]:
+    """Every container of a pod that has a status, by name."""
+    return {one.container: one for one in _seen(pod)}
+
+
+def _seen(pod: Object) -> Iterator[ContainerSeen]:
+    meta, status = pod["metadata"], pod.get("status") or {}
+    for part in ("initContainerStatuses", "containerStatuses"):
+        for one in status.get(part) or []:
+            state, inside = next(iter((one.get("state") or {"waiting": {}}).items()))
+            last = (one.get("lastState") or {}).get("terminated") or {}
+            yield ContainerSeen(
+                namespace=meta["namespace"],
+                pod=meta["name"],
+                uid=meta["uid"],
+                node=pod["spec"].get("nodeName", ""),
+                container=one["name"],
+                init=part == "initContainerStatuses",
+                state=state,
+                reason=(inside or {}).get("reason", ""),
+                exit_code=(inside or {}).get("exitCode"),
+                signal=(inside or {}).get("signal"),
+                restarts=one.get("restartCount", 0),
+                container_id=one.get("containerID", ""),
+                ready=bool(one.get("ready")),
+                last_reason=last.get("reason", ""),
+                last_exit_code=last.get("exitCode"),
+            )
+
+
+# ---- workloads
+
+
+def workload_name(pod: Object) -> str:
+    """The name of the Deployment (or other controller) that the pod belongs to; its own when there is none."""
+    owner = controller(pod)
+    if owner is None:
+        return str(pod["metadata"]["name"])
+    template_hash = (pod["metadata"].get("labels") or {}).get("pod-template-hash")
+    return str(owner["name"]).removesuffix(f"-{template_hash}") if owner["kind"] == "ReplicaSet" else str(owner["name"])
+
+
+def is_observed(workload: Object) -> bool:
+    """Whether the workload's status is that of its newest spec."""
+    observed = (workload.get("status") or {}).get("observedGeneration", 0)
+    return bool(observed >= workload["metadata"].get("generation", 1))
+
+
+def is_rolled_out(workload: Object) -> bool:
+    """Whether every pod of a Deployment, DaemonSet or StatefulSet is of the newest template and ready.
+
+    A DaemonSet that is wanted on no node is not: it has nothing to show.
+    """
+    status = workload.get("status") or {}
+    if not is_observed(workload):
+        return False
+    if workload["kind"] == "DaemonSet":
+        wanted = status.get("desiredNumberScheduled", 0)
+        return bool(wanted > 0 and status.get("updatedNumberScheduled", 0) == status.get("numberReady", 0) == wanted)
+    counts = {status.get(name, 0) for name in ("replicas", "updatedReplicas", "readyReplicas")}
+    return counts == {workload["spec"].get("replicas", 1)}
+
+
+def label_selector(selector: Object) -> str:
+    """A workload's selector in the form that a list request takes. Raises KeyError for an unknown operator."""
+    parts = [f"{name}={value}" for name, value in sorted((selector.get("matchLabels") or {}).items())]
+    for one in selector.get("matchExpressions") or []:
+        values = ",".join(one.get("values") or [])
+        parts.append(
+            {
+                "In": f"{one['key']} in ({values})",
+                "NotIn": f"{one['key']} notin ({values})",
+                "Exists": one["key"],
+                "DoesNotExist": f"!{one['key']}",
+            }[one["operator"]]
+        )
+    return ",".join(parts)
+
+
+def pods_of(cluster: Cluster, workload: Object) -> list[dict[str, Any]]:
+    """The workload's pods: those that its selector matches, and no namesake's (`server-canary` beside `server`).
+
+    A pod that another controller owns does not count, whatever its labels say.
+    """
+    meta = workload["metadata"]
+    found = cluster.list("Pod", meta["namespace"], labels=label_selector(workload["spec"]["selector"]))
+    return [pod for pod in found if _may_belong(pod, workload)]
+
+
+def _may_belong(pod: Object, workload: Object) -> bool:
+    owner = controller(pod)
+    if owner is None:
+        return False
+    if workload["kind"] == "Deployment":
+        return bool(owner["kind"] == "ReplicaSet" and workload_name(pod) == workload["metadata"]["name"])
+    return bool(owner["uid"] == workload["metadata"]["uid"])

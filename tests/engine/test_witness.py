@@ -1,0 +1,64 @@
+"""A fault is believed when something else than itself shows that it acted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from chaos.engine.witness import detect_no_effect
+from chaos.faults.catalogue import FAULTS
+from chaos.faults.model import Target, Witness
+
+TARGET = Target("container", "p", "ns", "u", "proxy", "containerd://1", "n1")
+BEGAN = 1_800_000_000_000_000_000
+STARTED, EARLIER = "2027-01-15T08:00:01Z", "2027-01-15T07:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("witness", "seen", "doubt"),
+    [
+        (Witness.CONTAINER, {"container": {"id": "containerd://2", "started": STARTED}}, ""),
+        (Witness.CONTAINER, {"container": {"id": "containerd://1", "started": STARTED}}, "the same container"),
+        (Witness.CONTAINER, {"container": {"id": "containerd://2", "started": EARLIER}}, "started before the fault"),
+        (Witness.CONTAINER, {}, "the same container"),
+        (Witness.PODS, {"pods": ["a", "b"], "pods_after": ["a", "c"]}, ""),
+        (Witness.PODS, {"pods": ["a", "b"], "pods_during": [], "pods_after": ["a", "b"]}, ""),
+        (Witness.PODS, {"pods": ["a"], "pods_during": ["a", "b"], "pods_after": ["a", "b"]}, "still there"),
+        (Witness.PODS, {}, "still there"),
+        (Witness.SILENCE, {"answered_before": True, "answers": False}, ""),
+        (Witness.SILENCE, {"answered_before": True, "answers": True}, "went on answering"),
+        (Witness.SILENCE, {"answered_before": False, "answers": False}, "would say nothing"),
+        (Witness.SILENCE, {"answered_before": None, "answers": None}, "would say nothing"),
+        (Witness.PACKETS, {"packets": {"namespaces": 2, "dropped": 9}}, ""),
+        (Witness.PACKETS, {"packets": {"namespaces": 2, "dropped": 0}}, "met none"),
+        (Witness.PACKETS, {"packets": {"namespaces": 0, "dropped": 0}}, "no rule"),
+        (Witness.PACKETS, {}, "no rule"),
+        (Witness.LIMIT, {"limit_before": 0.45, "limit": 0.01, "used": 0.011}, ""),
+        (Witness.LIMIT, {"limit_before": 0.45, "limit": 0.01, "used": None}, ""),
+        (Witness.LIMIT, {"limit_before": 0.45, "limit": 0.45, "used": 0.1}, "did not say"),
+        (Witness.LIMIT, {"limit_before": 0.45, "limit": 0.01, "used": 0.2}, "with a limit of"),
+        (Witness.LIMIT, {}, "did not say"),
+        (Witness.LOADER, {"ended_before": 10, "ended": 900, "seconds": 3.0}, ""),
+        (Witness.LOADER, {"ended_before": 10, "ended": 11, "seconds": 3.0}, "counted 1 requests"),
+        (Witness.LOADER, {}, "counted 0 requests"),
+        (Witness.NONE, {}, ""),
+    ],
+)
+def test_a_fault_that_nothing_else_saw_was_not_seen_to_act(witness: Witness, seen: dict[str, Any], doubt: str) -> None:
+    found = detect_no_effect(witness, seen, target=TARGET, began=BEGAN)
+    assert bool(found) is bool(doubt)
+    assert doubt in found
+
+
+# What there is no second witness of: no claim of the suite about sharing rests on these.
+UNWITNESSED = {"hog", "dns", "degrade", "drain", "cut-node", "stop-node", "stop-kubelet", "api-trouble"} | {
+    "expire-certificates",
+    "control-plane",
+}
+
+
+def test_every_fault_says_who_its_second_witness_is() -> None:
+    from chaos.faults.catalogue import fault_class
+
+    assert {name for name in FAULTS if fault_class(name).witness is Witness.NONE} == UNWITNESSED
