@@ -9,7 +9,7 @@ from chaos.faults.pause import Pause
 
 
 @pytest.mark.chaos_modes("sidecar", "node")
-def test_a_proxy_that_hangs_hurts_just_those_behind_it(trial, tenants, verdict):
-    break_proxy(trial, Pause(), trial.deployment.proxy_to_break())
-    result = verdict()
-    assert any(tenants[0].client in flow for flow in result.observed["hurt"])
+def test_a_proxy_that_hangs_hurts_just_those_behind_it(chaos_trial, chaos_tenants, chaos_verdict):
+    break_proxy(chaos_trial, Pause(), chaos_trial.deployment.proxy_to_break())
+    result = chaos_verdict()
+    assert any(chaos_tenants[0].client in flow for flow in result.observed["hurt"])

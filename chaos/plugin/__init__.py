@@ -7,90 +7,37 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from chaos.plugin import xdist as spread
+from chaos.plugin.fixtures import RUN
+from chaos.plugin.fixtures import chaos_cluster as chaos_cluster
+from chaos.plugin.fixtures import chaos_faults as chaos_faults
+from chaos.plugin.fixtures import chaos_load as chaos_load
+from chaos.plugin.fixtures import chaos_mesh as chaos_mesh
+from chaos.plugin.fixtures import chaos_run as chaos_run
+from chaos.plugin.fixtures import chaos_tenants as chaos_tenants
+from chaos.plugin.fixtures import chaos_trial as chaos_trial
+from chaos.plugin.fixtures import chaos_verdict as chaos_verdict
+from chaos.plugin.options import add_options, is_asked_for, progress_of, settings_of
 
 if TYPE_CHECKING:
-    from chaos.engine.deployment import Deployment
     from chaos.engine.eta import EtaEstimator
-    from chaos.engine.run import Run
-    from chaos.engine.settings import Settings
-    from chaos.engine.terminal import TerminalProgress
-    from chaos.engine.topology import Tenant
-    from chaos.engine.trial import Trial
-    from chaos.faults.session import Chaos
-    from chaos.history.result import TrialResult
-    from chaos.kube.client import Cluster
-    from chaos.mesh.install import Mesh
     from chaos.report import Reports
 
 _SUITE = Path(__file__).resolve().parents[1] / "suite"
-_SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
-_RUN: pytest.StashKey[Run] = pytest.StashKey()
 _REPORTS: pytest.StashKey[Reports] = pytest.StashKey()
 _WORSE: pytest.StashKey[list[str]] = pytest.StashKey()
 _PACE: pytest.StashKey[EtaEstimator] = pytest.StashKey()
 _UNFIT = "chaos_unfit"  # attribute of a report: it failed because the cluster cannot do it
-_PROGRESS: pytest.StashKey[TerminalProgress] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("sharedfate", "sharedfate: who is hurt when a shared proxy dies or drowns")
-    add = group.addoption
-    add(
-        "--chaos-cluster",
-        default="embedded",
-        help="embedded (default), kind[:NAME], k3d[:NAME], or context:NAME for an existing one",
-    )
-    add(
-        "--chaos-allow-production",
-        action="store_true",
-        help="context:NAME looks like production, and is meant all the same",
-    )
-    add(
-        "--chaos-namespaces",
-        default="",
-        help="namespaces that are not ours and may be changed, comma separated (default: none)",
-    )
-    add("--chaos-kind-image", default=None, help="node image of a kind cluster (default: one that is pinned by digest)")
-    add(
-        "--chaos-image-archive",
-        default=None,
-        help="archive of our image for a kind cluster (default: built from the checkout)",
-    )
-    add("--chaos-modes", default=None, help="proxy modes, comma separated, all, or default")
-    add("--chaos-scenarios", default=None, help="scenarios, comma separated, all, or default: the default matrix")
-    add(
-        "--chaos-target",
-        default=None,
-        metavar="FILE",
-        help="target file: run on the mesh and the apps that it describes, in a "
-        "cluster of yours, instead of deploying modes",
-    )
-    add("--chaos-nodes", type=int, default=2, help="nodes of a cluster that is made (default: 2)")
-    add("--chaos-out", default="sharedfate-out", help="run directory: reports and histories (default: sharedfate-out)")
-    add("--chaos-budget", type=int, default=900, help="CPU of all proxies together, in millicores (default: 900)")
-    add(
-        "--chaos-every",
-        type=float,
-        default=0.2,
-        metavar="SECONDS",
-        help="between two questions for each loader's samples; more "
-        "spares the API server of a large cluster (default: 0.2)",
-    )
-    add("--chaos-seed", type=int, default=None, help="seed of every random choice (default: drawn, and shown)")
-    add("--chaos-keep", action="store_true", help="leave the cluster running")
-    add(
-        "--chaos-inconclusive",
-        default="retry",
-        help="what a trial without a clear answer counts as: fail, skip or retry",
-    )
-    add("--chaos-baseline", default=None, help="report.json of an earlier run: regressions against it fail the run")
+    add_options(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -103,44 +50,14 @@ def pytest_configure(config: pytest.Config) -> None:
         config.args = [str(_SUITE)]
 
 
-def settings_of(config: pytest.Config) -> Settings:
-    """The run's settings; a usage error (exit code 4) with every problem when an option is wrong."""
-    if _SETTINGS not in config.stash:
-        from chaos.engine.catalogue import scenario_names
-        from chaos.engine.settings import parse_settings
-        from chaos.errors import Misuse
-
-        o = config.option
-        try:
-            config.stash[_SETTINGS] = parse_settings(
-                cluster=o.chaos_cluster,
-                modes=o.chaos_modes or "",
-                scenarios=o.chaos_scenarios or "",
-                nodes=o.chaos_nodes,
-                out=spread.directory(config, o.chaos_out),
-                budget=o.chaos_budget,
-                seed=spread.seed(config, o.chaos_seed),
-                keep=o.chaos_keep,
-                inconclusive=o.chaos_inconclusive,
-                baseline=o.chaos_baseline,
-                known_scenarios=scenario_names(),
-                allow_production=o.chaos_allow_production,
-                namespaces=o.chaos_namespaces,
-                kind_image=o.chaos_kind_image,
-                image_archive=o.chaos_image_archive,
-                target=o.chaos_target,
-                every=o.chaos_every,
-            )
-        except Misuse as error:
-            raise pytest.UsageError(str(error)) from error
-    return config.stash[_SETTINGS]
-
-
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    """Chaos Toolkit experiment files, each an item (`chaos.toolkit.items`)."""
+    """Chaos Toolkit experiment files, each an item (`chaos.toolkit.items`): those that are named on the command line,
+    and, where one of our options was given, those below its arguments."""
     if file_path.suffix not in (".yaml", ".yml", ".json"):
         return None
-    if not parent.session.isinitpath(file_path) and b"chaos.toolkit" not in file_path.read_bytes():
+    if not parent.session.isinitpath(file_path) and not (
+        is_asked_for(parent.config) and b"chaos.toolkit" in file_path.read_bytes()
+    ):
         return None
     from chaos.toolkit.items import collect
 
@@ -150,7 +67,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
         parent,
         settings=lambda: settings_of(config),
         modes=config.option.chaos_modes is not None,
-        progress=_progress(config),
+        progress=progress_of(config),
     )
 
 
@@ -215,89 +132,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         session.config.stash[_PACE] = EtaEstimator(names)
 
 
-@pytest.fixture(scope="session")
-def chaos_run(request: pytest.FixtureRequest) -> Iterator[Run]:
-    """The run: its cluster, its directory, its reports. One a session."""
-    from chaos.engine.run import Run, unfit
-    from chaos.errors import EnvironmentUnfit
-
-    try:
-        run = Run(settings_of(request.config), progress=_progress(request.config)).__enter__()
-    except BaseException as error:
-        if (why := unfit(error)) is None:
-            raise
-        request.session.shouldstop = f"sharedfate: {why}"  # the next test would need the same cluster
-        raise EnvironmentUnfit(why) from error
-    try:
-        yield run
-    finally:
-        if request.session.testsfailed:
-            run.cluster.failures.append(f"{request.session.testsfailed} tests failed")
-        run.__exit__(None, None, None)
-        request.config.stash[_RUN] = run
-
-
-@pytest.fixture
-def chaos(chaos_run: Run) -> Iterator[Chaos]:
-    """Faults by hand in the run's cluster:
-    `with chaos.inject(Kill(), chaos.one(layer="l7", tenant="a")) as receipt:`.
-    """
-    from chaos.faults.session import Chaos
-
-    made = Chaos(chaos_run.cluster, run=chaos_run.id, seed=chaos_run.seed.child("chaos").number())
-    yield made
-    made.undo_all()
-
-
-@pytest.fixture
-def cluster(chaos_run: Run) -> Cluster:
-    """The Kubernetes client of the run's cluster: list, get, apply, delete, wait, logs, exec."""
-    return chaos_run.cluster
-
-
-@pytest.fixture
-def load(chaos_run: Run, chaos_mode: str) -> Deployment:
-    """The mode's deployment with its load: `tenants`, `flows`, `pause`, `heal`, `streams`, `one_more_server`,
-    `placement`.
-    """
-    return chaos_run.deployment(chaos_mode)
-
-
-@pytest.fixture
-def mesh(load: Deployment) -> Mesh:
-    """The mesh in that mode: `placement`, `status`, `set_features`, `inject` and `deploy` for manifests of your own."""
-    return load.mesh
-
-
-@pytest.fixture
-def tenants(load: Deployment) -> tuple[Tenant, ...]:
-    """The reference tenants: each a client that calls its own server; see `chaos.engine.topology` for who lies
-    where.
-    """
-    return load.tenants
-
-
-@pytest.fixture
-def verdict(trial: Trial) -> Callable[[], TrialResult]:
-    """Judges the trial: the result, or a failure with its sentence, its numbers and the path of the history."""
-    return trial.conclude
-
-
-@pytest.fixture
-def trial(request: pytest.FixtureRequest, chaos_run: Run, chaos_mode: str) -> Iterator[Trial]:
-    """A trial of your own in the mode: baseline, fault, looks, judgement. It is named after the test."""
-    made = chaos_run.trial(chaos_mode, request.node.originalname or request.node.name)
-    try:
-        yield made
-    finally:
-        made.close()
-
-
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Before a trial: how far the run is, and about how long it will take yet."""
     pace = item.config.stash.get(_PACE, None)
     if pace is not None and (name := _scenario_of(item)) and not spread.works(item.config):
-        _progress(item.config).step(pace.next(name))
+        progress_of(item.config).step(pace.next(name))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -355,7 +194,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     config = session.config
     if _only_unfit(config):
         session.exitstatus = pytest.ExitCode.USAGE_ERROR
-    run = config.stash.get(_RUN, None)
+    run = config.stash.get(RUN, None)
     if spread.works(config) or (run is None and not spread.leads(config)):
         return
     from chaos.history.result import results_of
@@ -410,11 +249,3 @@ def _scenario_of(item: pytest.Item) -> str:
     """The name of the scenario that an item of the suite runs; "" for another test."""
     found = getattr(getattr(item, "obj", None), "scenario", None)
     return found.name if found is not None else ""
-
-
-def _progress(config: pytest.Config) -> TerminalProgress:
-    from chaos.engine.terminal import TerminalProgress
-
-    if _PROGRESS not in config.stash:
-        config.stash[_PROGRESS] = TerminalProgress(config)
-    return config.stash[_PROGRESS]

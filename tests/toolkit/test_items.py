@@ -39,7 +39,7 @@ def test_a_doubtful_experiment_may_be_skipped(pytester: pytest.Pytester, directo
 def test_a_wrong_file_is_a_collection_error_with_its_path(pytester: pytest.Pytester, directory: Path) -> None:
     wrong = experiment([{**step("act"), "type": "acton"}], control=True)
     (directory / "wrong.json").write_text(json.dumps(wrong))
-    result = pytester.runpytest_subprocess("experiments")
+    result = pytester.runpytest_subprocess("experiments/wrong.json")
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*wrong.json: method[[]0].type: is 'acton': want action or probe*"])
 

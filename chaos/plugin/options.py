@@ -1,0 +1,121 @@
+"""The options of the plugin, the settings that they come to, and the progress line of the session."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from chaos.plugin import xdist as spread
+
+if TYPE_CHECKING:
+    from chaos.engine.settings import Settings
+    from chaos.engine.terminal import TerminalProgress
+
+_SETTINGS: pytest.StashKey[Settings] = pytest.StashKey()
+_PROGRESS: pytest.StashKey[TerminalProgress] = pytest.StashKey()
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Every `--chaos-*` option."""
+    group = parser.getgroup("sharedfate", "sharedfate: who is hurt when a shared proxy dies or drowns")
+    add = group.addoption
+    add(
+        "--chaos-cluster",
+        default="embedded",
+        help="embedded (default), kind[:NAME], k3d[:NAME], or context:NAME for an existing one",
+    )
+    add(
+        "--chaos-allow-production",
+        action="store_true",
+        help="context:NAME looks like production, and is meant all the same",
+    )
+    add(
+        "--chaos-namespaces",
+        default="",
+        help="namespaces that are not ours and may be changed, comma separated (default: none)",
+    )
+    add("--chaos-kind-image", default=None, help="node image of a kind cluster (default: one that is pinned by digest)")
+    add(
+        "--chaos-image-archive",
+        default=None,
+        help="archive of our image for a kind cluster (default: built from the checkout)",
+    )
+    add("--chaos-modes", default=None, help="proxy modes, comma separated, all, or default")
+    add("--chaos-scenarios", default=None, help="scenarios, comma separated, all, or default: the default matrix")
+    add(
+        "--chaos-target",
+        default=None,
+        metavar="FILE",
+        help="target file: run on the mesh and the apps that it describes, in a "
+        "cluster of yours, instead of deploying modes",
+    )
+    add("--chaos-nodes", type=int, default=2, help="nodes of a cluster that is made (default: 2)")
+    add("--chaos-out", default="sharedfate-out", help="run directory: reports and histories (default: sharedfate-out)")
+    add("--chaos-budget", type=int, default=900, help="CPU of all proxies together, in millicores (default: 900)")
+    add(
+        "--chaos-every",
+        type=float,
+        default=0.2,
+        metavar="SECONDS",
+        help="between two questions for each loader's samples; more "
+        "spares the API server of a large cluster (default: 0.2)",
+    )
+    add("--chaos-seed", type=int, default=None, help="seed of every random choice (default: drawn, and shown)")
+    add("--chaos-keep", action="store_true", help="leave the cluster running")
+    add(
+        "--chaos-inconclusive",
+        default="retry",
+        help="what a trial without a clear answer counts as: fail, skip or retry",
+    )
+    add("--chaos-baseline", default=None, help="report.json of an earlier run: regressions against it fail the run")
+
+
+def is_asked_for(config: pytest.Config) -> bool:
+    """Whether any of our options was given."""
+    option = config.option
+    chosen = (option.chaos_modes, option.chaos_scenarios, option.chaos_target)
+    given = (str(argument) for argument in config.invocation_params.args)
+    return any(one is not None for one in chosen) or any(one.startswith("--chaos-") for one in given)
+
+
+def settings_of(config: pytest.Config) -> Settings:
+    """The run's settings; a usage error (exit code 4) with every problem when an option is wrong."""
+    if _SETTINGS not in config.stash:
+        from chaos.engine.catalogue import scenario_names
+        from chaos.engine.settings import parse_settings
+        from chaos.errors import Misuse
+
+        o = config.option
+        try:
+            config.stash[_SETTINGS] = parse_settings(
+                cluster=o.chaos_cluster,
+                modes=o.chaos_modes or "",
+                scenarios=o.chaos_scenarios or "",
+                nodes=o.chaos_nodes,
+                out=spread.directory(config, o.chaos_out),
+                budget=o.chaos_budget,
+                seed=spread.seed(config, o.chaos_seed),
+                keep=o.chaos_keep,
+                inconclusive=o.chaos_inconclusive,
+                baseline=o.chaos_baseline,
+                known_scenarios=scenario_names(),
+                allow_production=o.chaos_allow_production,
+                namespaces=o.chaos_namespaces,
+                kind_image=o.chaos_kind_image,
+                image_archive=o.chaos_image_archive,
+                target=o.chaos_target,
+                every=o.chaos_every,
+            )
+        except Misuse as error:
+            raise pytest.UsageError(str(error)) from error
+    return config.stash[_SETTINGS]
+
+
+def progress_of(config: pytest.Config) -> TerminalProgress:
+    """The session's progress line."""
+    from chaos.engine.terminal import TerminalProgress
+
+    if _PROGRESS not in config.stash:
+        config.stash[_PROGRESS] = TerminalProgress(config)
+    return config.stash[_PROGRESS]
