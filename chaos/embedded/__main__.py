@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from chaos.embedded.api.pki import write_private
-from chaos.embedded.assembly import ClusterProcess, Options
+from chaos.embedded.cluster_process import ClusterProcess, Options
 from chaos.errors import SharedfateError
 
 

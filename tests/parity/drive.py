@@ -24,14 +24,14 @@ from typing import Any
 from chaos.embedded.api.admission import admit_create
 from chaos.embedded.api.auth import User
 from chaos.embedded.api.errors import StatusError
-from chaos.embedded.api.podops import evict
 from chaos.embedded.api.rest import Call, Reply, Rest
+from chaos.embedded.api.subresources import evict
 from chaos.embedded.clock import SystemClock
 from chaos.embedded.controllers import run_controllers
 from chaos.embedded.deletion import delete
 from chaos.embedded.kubelet import Node
 from chaos.embedded.kubelet.images import ALIASES, Images
-from chaos.embedded.kubelet.machine import SHARED
+from chaos.embedded.kubelet.node_machine import SHARED
 from chaos.embedded.network import ClusterNetwork
 from chaos.embedded.provider import claimed
 from chaos.embedded.resources import EVENT, NAMESPACE, NODE, POD, SERVICE_ACCOUNT, Object, Resource

@@ -14,7 +14,7 @@ import pytest
 
 from chaos.embedded import provider
 from chaos.embedded.kubelet.images import ALIASES
-from chaos.embedded.kubelet.machine import SHARED
+from chaos.embedded.kubelet.node_machine import SHARED
 from tests.parity.compare import compare
 from tests.parity.drive import IMAGE, recorded_seconds
 from tests.parity.test_embedded import LONG, QUICK, RECORDINGS

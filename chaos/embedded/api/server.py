@@ -22,7 +22,7 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
-from chaos.embedded.api import decode, discovery, negotiate, podops, streams
+from chaos.embedded.api import decode, discovery, negotiate, streams, subresources
 from chaos.embedded.api.audit import AuditLog
 from chaos.embedded.api.auth import Attributes, Authorizer, User, authenticate
 from chaos.embedded.api.errors import StatusError, bad_request, method_not_allowed, no_such_path, not_served
@@ -282,7 +282,7 @@ class ApiServer:
         if group == "metrics.k8s.io":
             return metrics(self.store, self._kubelets, call)
         if (call.subresource or call.resource.plural == "bindings") and (
-            reply := podops.dispatch(self._rest, self._issuer, call)
+            reply := subresources.dispatch(self._rest, self._issuer, call)
         ) is not None:
             return reply
         if call.subresource and call.verb not in ("get", "update", "patch"):

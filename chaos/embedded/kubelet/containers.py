@@ -1,6 +1,6 @@
 """The containers of one pod on a node: starting, killing, resizing, and learning of their ends.
 
-Effects only; what is to be done was decided in actions.py. Events and their words are the kubelet's.
+Effects only; what is to be done was decided in pod_actions.py. Events and their words are the kubelet's.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import Any, Final
 import orjson
 
 from chaos.embedded.kubelet import cgroups
+from chaos.embedded.kubelet.container_records import Backoff, PodState, ProbeState, Record
 from chaos.embedded.kubelet.environment import ConfigError, container_environment, service_variables
 from chaos.embedded.kubelet.hooks import run_hook
 from chaos.embedded.kubelet.images import Image, Images
 from chaos.embedded.kubelet.logs import tail_text
-from chaos.embedded.kubelet.machine import HOME, Exit, Machine, MachineDown, MachineError
+from chaos.embedded.kubelet.node_machine import HOME, Exit, Machine, MachineDown, MachineError
 from chaos.embedded.kubelet.probes import MakeSocket, ProbeFailed, Probes, RunCommand, Target
-from chaos.embedded.kubelet.records import Backoff, PodState, ProbeState, Record
 from chaos.embedded.kubelet.sandbox import Sandbox
 from chaos.embedded.kubelet.spec import (
     SpecError,

@@ -15,7 +15,7 @@ import termios
 from collections.abc import Sequence
 from typing import Any, Final
 
-from chaos.embedded.kubelet.machine import Machine, MachineDown, MachineError
+from chaos.embedded.kubelet.node_machine import Machine, MachineDown, MachineError
 
 OUTPUT: Final = 16 * 1024  # bytes of a probe's output that are kept
 

@@ -24,7 +24,7 @@ import orjson
 
 from chaos.embedded.beneath import remove_tree
 from chaos.embedded.kubelet.archives import HOPS, Archive, Budget, TarError, budget_of, digest_of, opened, unpack_layer
-from chaos.embedded.kubelet.machine import HOME
+from chaos.embedded.kubelet.node_machine import HOME
 from chaos.errors import Misuse
 from chaos.names import IMAGE
 

@@ -27,13 +27,13 @@ from chaos.embedded.beneath import Beneath
 from chaos.embedded.clock import Clock, SystemClock, micro_stamp, stamp
 from chaos.embedded.events import EventRecorder
 from chaos.embedded.kubelet import cgroups
+from chaos.embedded.kubelet.container_records import Backoff, Record
 from chaos.embedded.kubelet.containers import Containers
 from chaos.embedded.kubelet.execs import run_command, start_exec
 from chaos.embedded.kubelet.images import Images
 from chaos.embedded.kubelet.logs import read_log
-from chaos.embedded.kubelet.machine import Exit, Machine, MachineDown, find_runc
+from chaos.embedded.kubelet.node_machine import Exit, Machine, MachineDown, find_runc
 from chaos.embedded.kubelet.probes import ProbeFailed, RunCommand
-from chaos.embedded.kubelet.records import Backoff, Record
 from chaos.embedded.kubelet.sandbox import Sandbox
 from chaos.embedded.kubelet.volumes import TokenIssuer
 from chaos.embedded.kubelet.worker import PodWorker
@@ -195,7 +195,7 @@ class Node:
         """Whether the kubelet can speak to the API."""
         return self._kubelet_up and self._network.link_up(self.name)
 
-    def shown(self) -> dict[str, bool]:
+    def power_state(self) -> dict[str, bool]:
         """What is up of it: its machine, its kubelet, its link."""
         return {
             "power": self._machine is not None,
@@ -302,7 +302,7 @@ class Node:
             await asyncio.sleep(LOOK)
             speaks = self.reachable()
             for worker in tuple(self._workers.values()):
-                worker.look()
+                worker.relist()
                 if speaks and not spoke:
                     worker.wake()  # what could not be said meanwhile is said now
             spoke = speaks

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from chaos.embedded.kubelet.records import ProbeState, Record
+from chaos.embedded.kubelet.container_records import ProbeState, Record
 
 AGENT: Final = "kube-probe/1.36"
 HEAD: Final = 10 * 1024  # bytes of an answer that are read

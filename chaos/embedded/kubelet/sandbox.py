@@ -16,7 +16,7 @@ from typing import Any
 from chaos.embedded.beneath import Beneath
 from chaos.embedded.kubelet import cgroups
 from chaos.embedded.kubelet.environment import ConfigError, decoded
-from chaos.embedded.kubelet.machine import KUBELET, Machine, MachineDown, MachineError
+from chaos.embedded.kubelet.node_machine import KUBELET, Machine, MachineDown, MachineError
 from chaos.embedded.kubelet.volumes import TokenIssuer, Volume, VolumePlan, plan_volumes, write_files
 from chaos.embedded.network import ClusterNetwork
 from chaos.embedded.network.addresses import DNS_ADDRESS

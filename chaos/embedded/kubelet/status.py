@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from chaos.embedded.kubelet.records import PodState, Record, is_sidecar, restarts
+from chaos.embedded.kubelet.container_records import PodState, Record, is_sidecar, restarts
 from chaos.embedded.resources import Object
 
 RUNTIME: Final = "containerd"

@@ -1,7 +1,7 @@
 """One pod's life on a node: a task that compares what is wanted with what runs, acts, and reports, until the pod is
 gone.
 
-The shape is the kubelet's: `sync` writes status first, then acts (actions.py), and is run again when something happened
+The shape is the kubelet's: `sync` writes status first, acts (pod_actions.py), and runs again when something happens
 (the pod changed, the once-a-second look at containers found a death, a probe's result, a back-off ran out). What it
 does on the node goes through sandbox.py and containers.py.
 """
@@ -16,11 +16,11 @@ from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
 from chaos.embedded.clock import parse_time
-from chaos.embedded.kubelet.actions import plan_actions
+from chaos.embedded.kubelet.container_records import Backoff, PodState, Record, is_sidecar
 from chaos.embedded.kubelet.containers import Containers
 from chaos.embedded.kubelet.environment import ConfigError
-from chaos.embedded.kubelet.machine import MachineDown, MachineError
-from chaos.embedded.kubelet.records import Backoff, PodState, Record, is_sidecar
+from chaos.embedded.kubelet.node_machine import MachineDown, MachineError
+from chaos.embedded.kubelet.pod_actions import plan_actions
 from chaos.embedded.kubelet.sandbox import Sandbox
 from chaos.embedded.kubelet.status import pod_status, stamp
 from chaos.embedded.resources import POD, Object
@@ -121,7 +121,7 @@ class PodWorker:
         shortened, self._shortened = self._shortened, asyncio.Event()
         shortened.set()
 
-    def look(self) -> None:
+    def relist(self) -> None:
         """The once-a-second look: learn of the deaths since the last one."""
         if self.containers.absorb() or self.sandbox_lost:
             self.wake()

@@ -11,6 +11,6 @@ attaches its pods.
 
 from chaos.embedded.network.dns import serve_dns
 from chaos.embedded.network.fabric import ClusterNetwork
-from chaos.embedded.network.rules import run_policies, run_services
+from chaos.embedded.network.rule_sync import run_policies, run_services
 
 __all__ = ["ClusterNetwork", "run_policies", "run_services", "serve_dns"]

@@ -13,7 +13,7 @@ from chaos.embedded.kubelet import cgroups, nodeinit
 from chaos.embedded.kubelet.environment import ConfigError, container_environment, expand, field_value, resource_value
 from chaos.embedded.kubelet.images import Image, normal
 from chaos.embedded.kubelet.logs import render
-from chaos.embedded.kubelet.machine import SETTINGS, USERS, make_skeleton, plan_binds, plan_masks
+from chaos.embedded.kubelet.node_machine import SETTINGS, USERS, make_skeleton, plan_binds, plan_masks
 from chaos.embedded.kubelet.sandbox import plan_hostname, plan_resolv
 from chaos.embedded.kubelet.spec import (
     ALL_CAPABILITIES,
@@ -174,6 +174,7 @@ def test_quality_of_service_follows_requests_and_limits() -> None:
     assert quality(both | {"requests": {"cpu": "500m"}}) == "Burstable"
     assert quality(both | {"requests": {"cpu": "0"}}) == "Burstable"  # a request of zero counts as not set
     assert quality({"requests": {"cpu": "0", "memory": "0"}}) == "BestEffort"
+    assert quality({"limits": {"cpu": "1", "memory": "0"}}) == "Burstable"
     assert [plan_oom_score(POD, {}, q, 1) for q in ("BestEffort", "Guaranteed", "Burstable")] == [1000, -997, 999]
 
 

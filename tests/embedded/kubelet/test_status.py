@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from chaos.embedded.clock import parse_time
-from chaos.embedded.kubelet.actions import Actions, plan_actions
-from chaos.embedded.kubelet.records import Backoff, PodState, ProbeState, Record
+from chaos.embedded.kubelet.container_records import Backoff, PodState, ProbeState, Record
+from chaos.embedded.kubelet.pod_actions import Actions, plan_actions
 from chaos.embedded.kubelet.status import pod_status
 
 RECORDINGS = Path(__file__).parents[2] / "parity" / "recordings"

@@ -17,7 +17,7 @@ import pytest
 from chaos.embedded.network import ClusterNetwork
 from chaos.embedded.network.dns import serve_dns
 from chaos.embedded.network.netns import Namespace
-from chaos.embedded.network.rules import run_policies, run_services
+from chaos.embedded.network.rule_sync import run_policies, run_services
 from chaos.embedded.resources import ENDPOINT_SLICE, NAMESPACE, POD, SERVICE
 from chaos.embedded.store import Store
 

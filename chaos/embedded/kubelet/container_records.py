@@ -1,7 +1,7 @@
 """What the kubelet knows of a pod's containers: one record for each incarnation, and the back-off between them.
 
 Records are the kubelet's memory, not the API's: status is computed from them (status.py), and so are actions
-(actions.py).
+(pod_actions.py).
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from chaos.embedded.kubelet.records import PodState, Record, is_sidecar, restarts
+from chaos.embedded.kubelet.container_records import PodState, Record, is_sidecar, restarts
 from chaos.embedded.kubelet.status import should_restart
 from chaos.embedded.resources import Object
 

@@ -54,7 +54,7 @@ class Options:
     keep: bool = False
 
 
-class Reachable(Mapping[str, Kubelet]):
+class ReachableKubelets(Mapping[str, Kubelet]):
     """The kubelets that the API server can speak to: those that run, on nodes whose link is up."""
 
     def __init__(self, nodes: Mapping[str, Node]) -> None:
@@ -89,11 +89,11 @@ class ClusterProcess:
         self._server = ApiServer(
             self._store,
             self._issuer,
-            kubelets=Reachable(self._nodes),
+            kubelets=ReachableKubelets(self._nodes),
             clock=self._clock,
             audit=options.directory / "audit.jsonl",
             operations=self._operations(),
-            nodes=lambda: {name: node.shown() for name, node in self._nodes.items()},
+            nodes=lambda: {name: node.power_state() for name, node in self._nodes.items()},
         )
 
     def _operations(self) -> dict[str, Callable[[str], Awaitable[None]]]:
