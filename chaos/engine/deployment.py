@@ -18,7 +18,7 @@ from chaos.engine.recorder import Recorder
 from chaos.engine.settings import Settings
 from chaos.engine.steady import SteadyLoad
 from chaos.engine.targets import placebo, proxy_on_path, workload
-from chaos.engine.topology import Tenant, plan_tenants
+from chaos.engine.topology import TenantLoad, plan_tenants
 from chaos.errors import ApiError, ExperimentFailure
 from chaos.faults.model import Target
 from chaos.faults.selection import Pick, container_target, pick
@@ -74,7 +74,7 @@ class Deployment:
         self.cluster, self.run, self.settings, self.progress = cluster, run, settings, progress
         self.clock = clock or SystemClock()
         self.mesh = mesh(cluster, mode, run=run, budget=Budget(settings.budget))
-        self.tenants: tuple[Tenant, ...] = ()
+        self.tenants: tuple[TenantLoad, ...] = ()
         self.steady = SteadyLoad()
         self._own: dict[str, set[str]] = {}  # server workload -> `namespace/pod` of every pod that it has had
         self._counting: dict[str, dict[str, str]] = {}  # tenant -> its servers' containers when the load began
@@ -129,7 +129,7 @@ class Deployment:
         """The client pods."""
         return [Loader(tenant.namespace, self.client_pod(tenant)["metadata"]["name"]) for tenant in self.tenants]
 
-    def client_pod(self, tenant: Tenant) -> dict[str, Any]:
+    def client_pod(self, tenant: TenantLoad) -> dict[str, Any]:
         """The pod of a tenant's loader."""
         pods = self.cluster.list("Pod", tenant.namespace, labels=f"{LABEL_ROLE}=client")
         live = [pod for pod in pods if not is_deleting(pod)]
@@ -145,12 +145,12 @@ class Deployment:
         placement = self.placement()
         return proxy_on_path(placement, client=self.tenants[0].client, layer=layer) or placebo(placement)
 
-    def loader_target(self, tenant: Tenant) -> Target:
+    def loader_target(self, tenant: TenantLoad) -> Target:
         """The loader of a tenant, as a fault's target."""
         return container_target(self.client_pod(tenant), "client")
 
     @contextmanager
-    def one_more_server(self, tenant: Tenant) -> Iterator[Callable[[], AddedPod | None]]:
+    def one_more_server(self, tenant: TenantLoad) -> Iterator[Callable[[], AddedPod | None]]:
         """A tenant's server has one replica more until left; the function says how the added pod is, None while there
         is none.
         """
@@ -171,10 +171,10 @@ class Deployment:
             self.cluster.patch("Deployment", name, {"spec": {"replicas": len(had)}}, tenant.namespace)
             self.cluster.wait("the added pod is gone", lambda: len(self._servers(tenant)) == len(had), seconds=60)
 
-    def _servers(self, tenant: Tenant) -> list[dict[str, Any]]:
+    def _servers(self, tenant: TenantLoad) -> list[dict[str, Any]]:
         return self.cluster.list("Pod", tenant.namespace, labels=f"{LABEL_ROLE}=server")
 
-    def _added(self, tenant: Tenant, pod: dict[str, Any]) -> AddedPod:
+    def _added(self, tenant: TenantLoad, pod: dict[str, Any]) -> AddedPod:
         ready = has_condition(pod, "Ready")
         try:
             seen = ServerClient.of(self.cluster, tenant.namespace, pod["metadata"]["name"]).stats()
@@ -235,7 +235,7 @@ class Deployment:
             for tenant in self.tenants:
                 self._tell_loader(tenant, [self._stream(tenant, number, 0.0)])
 
-    def _stream(self, tenant: Tenant, number: int, rate: float) -> dict[str, Any]:
+    def _stream(self, tenant: TenantLoad, number: int, rate: float) -> dict[str, Any]:
         return {
             "name": STREAM,
             "label": STREAM,
@@ -247,24 +247,24 @@ class Deployment:
             "timeout": REQUEST_TIMEOUT,
         }
 
-    def rate(self, tenant: Tenant) -> float:
+    def rate(self, tenant: TenantLoad) -> float:
         """Requests a second of the tenant's own flow."""
         del tenant
         return self.settings.rate
 
-    def call_options(self, tenant: Tenant) -> dict[str, Any]:
+    def call_options(self, tenant: TenantLoad) -> dict[str, Any]:
         """Whom and how the tenant's loader calls, as the fault `Overload` is told of it."""
         return {"server": tenant.server}
 
-    def pause(self, tenant: Tenant) -> None:
+    def pause(self, tenant: TenantLoad) -> None:
         """No requests of the tenant's own flow until `resume` or `restore_load`; its sentinel goes on."""
         self._set_flows(tenant, 0.0)
 
-    def resume(self, tenant: Tenant) -> None:
+    def resume(self, tenant: TenantLoad) -> None:
         """The tenant's own flow again, at once; `restore_load` helps it where that is too much."""
         self._set_flows(tenant, self.rate(tenant))
 
-    def restore_load(self, tenants: Sequence[Tenant] | None = None) -> list[str]:
+    def restore_load(self, tenants: Sequence[TenantLoad] | None = None) -> list[str]:
         """See that flows are healthy, and help those that are not; returns what was done, a sentence each.
 
         A proxy that an overload drove into time-outs stays there under the load that it bore before: each request that
@@ -288,14 +288,14 @@ class Deployment:
         self.steady = self.steady.healthy_from(self.clock.now() if done else begin)
         return done
 
-    def _await_healthy(self, tenant: Tenant, what: str) -> None:
+    def _await_healthy(self, tenant: TenantLoad, what: str) -> None:
         self.cluster.wait(
             f"{tenant.client} -> {tenant.server} {what}",
             lambda: tenant not in self._unhealthy(HEALTHY_SECONDS, [tenant]),
             seconds=RESTORE_SECONDS,
         )
 
-    def _unhealthy(self, seconds: float, tenants: Sequence[Tenant] | None = None) -> list[Tenant]:
+    def _unhealthy(self, seconds: float, tenants: Sequence[TenantLoad] | None = None) -> list[TenantLoad]:
         """The tenants whose flows do not answer as they should, by what their loaders count in that time."""
         watched = self.tenants if tenants is None else tenants
         before = [self._ledger(tenant) for tenant in watched]
@@ -308,16 +308,16 @@ class Deployment:
                 found.append(tenant)
         return found
 
-    def _ledger(self, tenant: Tenant, name: str = FLOW) -> dict[str, Any]:
+    def _ledger(self, tenant: TenantLoad, name: str = FLOW) -> dict[str, Any]:
         """The loader's own counts of one of the tenant's flows."""
         if (counts := self._loader(tenant).flow(name)) is None:
             raise ExperimentFailure(f"the loader of {tenant.client} has no flow {name!r}: was it started again?")
         return counts
 
-    def _loader(self, tenant: Tenant) -> LoaderClient:
+    def _loader(self, tenant: TenantLoad) -> LoaderClient:
         return LoaderClient.of(self.cluster, tenant.namespace, self.client_pod(tenant)["metadata"]["name"])
 
-    def _set_flows(self, tenant: Tenant, rate: float) -> None:
+    def _set_flows(self, tenant: TenantLoad, rate: float) -> None:
         address = sorted(pod["status"]["podIP"] for pod in self._servers(tenant))[0]
         flows = [
             {"name": FLOW, "server": tenant.server, "target": "server:80", "rate": rate, "timeout": REQUEST_TIMEOUT},
@@ -337,7 +337,7 @@ class Deployment:
         """Something was done to the load, or to what carries it, until now."""
         self.steady = self.steady.disturb(self.clock.now() + int(QUIET_AFTER * 1e9))
 
-    def _tell_loader(self, tenant: Tenant, flows: Sequence[dict[str, Any]]) -> None:
+    def _tell_loader(self, tenant: TenantLoad, flows: Sequence[dict[str, Any]]) -> None:
         self.mark_disturbed()
         self._loader(tenant).set_flows(flows)
 

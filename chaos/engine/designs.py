@@ -20,7 +20,7 @@ from typing import Final
 
 from chaos.engine.saturation import classify_saturation
 from chaos.engine.targets import container_of, flows_behind, proxies_of_client
-from chaos.engine.topology import Tenant
+from chaos.engine.topology import TenantLoad
 from chaos.engine.trial import Injection, Trial
 from chaos.faults.model import Fault, Target
 from chaos.faults.overload import Overload
@@ -67,7 +67,7 @@ class InForce:
 
 
 def put_in_force(
-    trial: Trial, fault: Fault, *targets: Target, seconds: float, noisy: Tenant | None = None, described: str = ""
+    trial: Trial, fault: Fault, *targets: Target, seconds: float, noisy: TenantLoad | None = None, described: str = ""
 ) -> InForce:
     """Inject, and open the fault's window. The expectation must be stated before.
 
@@ -152,7 +152,7 @@ def switchback(
     *targets: Target,
     seconds: float = 60.0,
     pairs: int = 0,
-    noisy: Tenant | None = None,
+    noisy: TenantLoad | None = None,
     described: str = "",
     before_look: Callable[[Sequence[Window]], None] = lambda _: None,
     baseline: bool = True,
@@ -186,7 +186,7 @@ def switchback(
 
 
 def _switch(
-    trial: Trial, fault: Fault, targets: Sequence[Target], seconds: float, noisy: Tenant | None, described: str
+    trial: Trial, fault: Fault, targets: Sequence[Target], seconds: float, noisy: TenantLoad | None, described: str
 ) -> Window:
     """One pair; returns the window in which the fault was held."""
     hold = trial.thresholds.settle + SWITCH_SECONDS
@@ -212,7 +212,7 @@ def _switch(
 def overload(
     trial: Trial,
     fault: Overload,
-    noisy: Tenant,
+    noisy: TenantLoad,
     *,
     seconds: float = 60.0,
     pairs: int = 0,

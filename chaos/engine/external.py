@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from chaos.chance import Clock
@@ -19,7 +19,7 @@ from chaos.engine.deployment import REQUEST_TIMEOUT, SENTINEL_RATE, Deployment
 from chaos.engine.progress import Progress
 from chaos.engine.settings import Settings
 from chaos.engine.targets import placebo, proxy_on_path
-from chaos.engine.topology import Tenant
+from chaos.engine.topology import TenantLoad
 from chaos.errors import Misuse
 from chaos.external.file import Call, Target
 from chaos.external.mesh import ExternalMesh
@@ -32,10 +32,11 @@ from chaos.names import PORT_CONTROL, SYSTEM_NAMESPACE
 
 
 @dataclass(frozen=True, slots=True)
-class LoadedCall(Tenant):
+class LoadedCall:
     """A loaded call of a target, seen as a tenant: its client is the loader that stands beside the file's client."""
 
-    call: Call = field(default_factory=lambda: Call("", ""))
+    name: str
+    call: Call
 
     @property
     def namespace(self) -> str:
@@ -59,7 +60,7 @@ def loaded_calls(target: Target) -> tuple[LoadedCall, ...]:
     """The calls of a target with loaders in it, in the file's order: the first is the noisy one, and its path is
     broken.
     """
-    return tuple(LoadedCall(target.tenant_of(call.namespaces[0]), (), (), call) for call in target.calls)
+    return tuple(LoadedCall(target.tenant_of(call.namespaces[0]), call) for call in target.calls)
 
 
 def require_consent(cluster: Cluster, target: Target, consent: Consent) -> None:
@@ -140,7 +141,7 @@ class ExternalDeployment(Deployment):
         self.progress.step(f"{self.target.name}: ready in {self.ready_seconds:.1f} s; starting the load")
         self._begin_load()
 
-    def client_pod(self, tenant: Tenant) -> dict[str, Any]:
+    def client_pod(self, tenant: TenantLoad) -> dict[str, Any]:
         """The pod of a call's loader."""
         namespace, _, name = tenant.client.partition("/")
         return self.cluster.get("Pod", name, namespace)
@@ -162,10 +163,10 @@ class ExternalDeployment(Deployment):
 
     # ---- the load
 
-    def rate(self, tenant: Tenant) -> float:
+    def rate(self, tenant: TenantLoad) -> float:
         return _call(tenant).rate
 
-    def call_options(self, tenant: Tenant) -> dict[str, Any]:
+    def call_options(self, tenant: TenantLoad) -> dict[str, Any]:
         call = _call(tenant)
         return {"server": tenant.server, "address": call.reach, "path": call.path, "status": call.status}
 
@@ -177,11 +178,11 @@ class ExternalDeployment(Deployment):
         """None: an application that is not ours does not say how much it answered."""
         return {}
 
-    def _ledger(self, tenant: Tenant, name: str = "") -> dict[str, Any]:
+    def _ledger(self, tenant: TenantLoad, name: str = "") -> dict[str, Any]:
         assert isinstance(tenant, LoadedCall)
         return super()._ledger(tenant, name or tenant.flow_name)
 
-    def _set_flows(self, tenant: Tenant, rate: float) -> None:
+    def _set_flows(self, tenant: TenantLoad, rate: float) -> None:
         assert isinstance(tenant, LoadedCall)
         call = tenant.call
         flow = {
@@ -206,6 +207,6 @@ class ExternalDeployment(Deployment):
         self._tell_loader(tenant, [flow, sentinel])
 
 
-def _call(tenant: Tenant) -> Call:
+def _call(tenant: TenantLoad) -> Call:
     assert isinstance(tenant, LoadedCall)
     return tenant.call

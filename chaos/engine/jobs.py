@@ -80,7 +80,7 @@ class JobRun(AbstractContextManager["JobRun"]):
         objects = manifests.job(
             self.name,
             tenant=self.tenant.name,
-            nodes=self.tenant.client_nodes,
+            nodes=trial.placement.nodes_of(self.tenant.client),
             requests=requests,
             interval=interval,
             tries=tries,

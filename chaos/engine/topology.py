@@ -13,13 +13,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from chaos.errors import Misuse
 
 
+class TenantLoad(Protocol):
+    """Somebody whose client is under load: a reference tenant, or a loaded call of a system that is not ours.
+
+    `client` and `server` are workloads, as `namespace/name`: the ends of the flow that is judged.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def namespace(self) -> str: ...
+
+    @property
+    def client(self) -> str: ...
+
+    @property
+    def server(self) -> str: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """A tenant and the nodes of its pods."""
+    """A reference tenant and the nodes of its pods."""
 
     name: str
     client_nodes: tuple[str, ...]

@@ -20,7 +20,7 @@ from chaos.engine.progress import Progress
 from chaos.engine.restarts import compare_restarts, container_snapshot
 from chaos.engine.targets import Excused, excused_by
 from chaos.engine.targets import described as describe
-from chaos.engine.topology import Tenant
+from chaos.engine.topology import TenantLoad
 from chaos.engine.witness import SecondWitness
 from chaos.errors import ExperimentFailure, NoEffect, NotReady
 from chaos.faults.injection import injected
@@ -270,7 +270,7 @@ class Trial:
         """When the last fault was seen to be undone, ns: from then on flows must come back. 0: none was."""
         return self._restored
 
-    def restore_load(self, *tenants: Tenant) -> None:
+    def restore_load(self, *tenants: TenantLoad) -> None:
         """Start the paused flows of these tenants again, slowly, and write down how long their paths took to bear
         them; without a tenant, help the flows that do not come back by themselves.
         """

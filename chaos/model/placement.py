@@ -118,6 +118,10 @@ class Placement:
     proxies: tuple[Proxy, ...]
     calls: tuple[tuple[str, str], ...]  # (client workload key, server workload key): the flows that exist
 
+    def nodes_of(self, workload: str) -> list[str]:
+        """The nodes on which the workload (`namespace/name`) has pods, sorted."""
+        return sorted({pod.node for pod in self.pods if pod.workload_key == workload})
+
     def pairs(self) -> list[Pair]:
         """Every (client pod, server pod) pair of every flow."""
         by_workload: dict[str, list[Pod]] = {}

@@ -12,7 +12,7 @@ from chaos.plugin.options import progress_of, settings_of
 if TYPE_CHECKING:
     from chaos.engine.deployment import Deployment
     from chaos.engine.run import Run
-    from chaos.engine.topology import Tenant
+    from chaos.engine.topology import TenantLoad
     from chaos.engine.trial import Trial
     from chaos.faults.session import Chaos
     from chaos.history.result import TrialResult
@@ -77,7 +77,7 @@ def chaos_mesh(chaos_load: Deployment) -> Mesh:
 
 
 @pytest.fixture
-def chaos_tenants(chaos_load: Deployment) -> tuple[Tenant, ...]:
+def chaos_tenants(chaos_load: Deployment) -> tuple[TenantLoad, ...]:
     """The reference tenants: each a client that calls its own server; see `chaos.engine.topology` for who lies
     where.
     """

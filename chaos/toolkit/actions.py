@@ -363,7 +363,11 @@ def start_job(
     session = current()
     owner = session.tenant(tenant)
     found = manifests.job(
-        name, tenant=owner.name, nodes=owner.client_nodes, requests=requests, deadline_seconds=deadline_seconds
+        name,
+        tenant=owner.name,
+        nodes=session.trial.deployment.placement().nodes_of(owner.client),
+        requests=requests,
+        deadline_seconds=deadline_seconds,
     )
     for job in found:
         job["spec"]["template"]["spec"]["containers"][0]["env"].append({"name": "TRIES", "value": str(tries)})

@@ -15,7 +15,7 @@ from typing import Any, Final
 from chaos.engine import designs
 from chaos.engine.designs import InForce, put_in_force
 from chaos.engine.targets import container_of, flows_at, flows_behind, flows_of_pods, proxies_of_client
-from chaos.engine.topology import Tenant
+from chaos.engine.topology import TenantLoad
 from chaos.engine.trial import Trial
 from chaos.errors import Misuse
 from chaos.faults.model import Fault, Receipt, Target
@@ -82,10 +82,11 @@ class FaultDriver:
 
     def break_node(self, fault: Fault, node: str, *, deadline: float) -> list[Receipt]:
         """Inject into a node. Flows with a pod or a proxy on it are reported, the others must not be hurt."""
-        tenants = self.trial.deployment.tenants
-        chosen = {"first": tenants[0].client_nodes[0], "second": tenants[-1].client_nodes[0]}.get(node, node)
+        tenants, placement = self.trial.deployment.tenants, self.trial.deployment.placement()
+        ends = {"first": tenants[0].client, "second": tenants[-1].client}
+        chosen = placement.nodes_of(ends[node])[0] if node in ends else node
         targets = select(self.trial.cluster, frozenset({"node"}), Selector(node=chosen))
-        self._exempt_flows(fault, flows_at(self.trial.deployment.placement(), chosen))
+        self._exempt_flows(fault, flows_at(placement, chosen))
         self.spoiled = True
         return self.inject(fault, *targets, deadline=deadline)
 
@@ -98,7 +99,7 @@ class FaultDriver:
         self._expect([], FaultShape.HELD if shape is FaultShape.GRADUAL else shape, Harm.EITHER)
 
     def inject(
-        self, fault: Fault, *targets: Target, deadline: float, noisy: Tenant | None = None, described: str = ""
+        self, fault: Fault, *targets: Target, deadline: float, noisy: TenantLoad | None = None, described: str = ""
     ) -> list[Receipt]:
         """Inject; a held fault is in force until `recover` or its deadline. The expectation must be stated before.
 
@@ -119,7 +120,7 @@ class FaultDriver:
             held.timer.start()
         return list(force.injection.receipts)
 
-    def overload(self, noisy: Tenant, fault: Overload, *, deadline: float) -> list[Receipt]:
+    def overload(self, noisy: TenantLoad, fault: Overload, *, deadline: float) -> list[Receipt]:
         """One tenant overloads its own path until `recover` or the deadline; its own flow is reported and not
         judged.
         """
@@ -191,7 +192,7 @@ class FaultDriver:
         designs.switchback(self.trial, fault, target, seconds=deadline, pairs=pairs, baseline=False)
         return self.trial.pairs_done
 
-    def switch_overload(self, noisy: Tenant, fault: Overload, *, deadline: float, pairs: int) -> int:
+    def switch_overload(self, noisy: TenantLoad, fault: Overload, *, deadline: float, pairs: int) -> int:
         """One tenant overloads its own path, on and off, as `designs.overload` has it; the pairs done."""
         self._refuse_pairs(pairs)
         self.first_effect = self.first_effect or time.time_ns()

@@ -23,7 +23,7 @@ from chaos.engine.restarts import Snapshot, container_snapshot
 from chaos.engine.run import Run
 from chaos.engine.scenario import SCENARIOS
 from chaos.engine.settings import Settings
-from chaos.engine.topology import Tenant
+from chaos.engine.topology import TenantLoad
 from chaos.engine.trial import Trial
 from chaos.errors import ExperimentFailure, Misuse, NoTargets
 from chaos.history.model import EventKind
@@ -166,7 +166,7 @@ class Session:
 
     # ---- targets
 
-    def tenant(self, name: str) -> Tenant:
+    def tenant(self, name: str) -> TenantLoad:
         """By its name or its namespace."""
         return tenant_named(self.trial, name)
 

@@ -6,14 +6,14 @@ from __future__ import annotations
 
 from chaos.engine import targets
 from chaos.engine.targets import SIDES as SIDES
-from chaos.engine.topology import Tenant
+from chaos.engine.topology import TenantLoad
 from chaos.engine.trial import Trial
 from chaos.errors import Misuse, NoTargets
 from chaos.model.modes import Layer
 from chaos.model.placement import Proxy
 
 
-def tenant_named(trial: Trial, name: str) -> Tenant:
+def tenant_named(trial: Trial, name: str) -> TenantLoad:
     """By its name or its namespace; raises Misuse naming all that exist."""
     for tenant in trial.deployment.tenants:
         if name in (tenant.name, tenant.namespace):

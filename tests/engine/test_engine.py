@@ -23,6 +23,7 @@ from chaos.kube.client import Cluster
 from chaos.kube.objects import ContainerSeen
 from chaos.mesh.install import Mesh
 from chaos.model.modes import MODES
+from chaos.model.placement import Placement
 from chaos.verdict import Verdict
 
 
@@ -148,6 +149,7 @@ def test_a_job_that_goes_takes_nothing_with_it_that_its_namespace_had(mode: str)
         mesh=Mesh(Mock(), mode, run="jobs"),
         cluster=Mock(),
         excused=set(),
+        placement=Placement(MODES[mode], (), (), ()),
         deployment=SimpleNamespace(tenants=plan_tenants(["n1", "n2"])),
     )
     site.cluster.list.return_value = []
