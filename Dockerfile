@@ -6,6 +6,7 @@ FROM ${PYTHON_IMAGE} AS build
 WORKDIR /src
 COPY pyproject.toml hatch_build.py README.md ./
 COPY chaos chaos
+COPY sharedfate sharedfate
 COPY manifests manifests
 COPY experiments experiments
 # `envoy` becomes the binary itself instead of the Python script that starts it, and modules are compiled once, here.

@@ -1,10 +1,270 @@
 """sharedfate: who is hurt when a shared service-mesh proxy dies or drowns.
 
-The import package is `chaos`. This module stays empty of imports: every reference app, loader and proxy
+What users import is `__all__`, here or as `from sharedfate import ...`; docs/api.md lists it. Each name is loaded when
+it is first asked for (PEP 562), and this module stays empty of imports otherwise: every reference app, loader and proxy
 helper starts through it inside a container, and each millisecond of start-up counts there.
 """
 
+TYPE_CHECKING = False  # as typing's, which is not imported
+if TYPE_CHECKING:
+    from chaos.cluster.providers import open_cluster as open_cluster
+    from chaos.engine.designs import break_proxy as break_proxy
+    from chaos.engine.scenario import Scenario as Scenario
+    from chaos.engine.scenario import scenario as scenario
+    from chaos.engine.trial import Trial as Trial
+    from chaos.errors import AlreadyExists as AlreadyExists
+    from chaos.errors import ApiError as ApiError
+    from chaos.errors import Conflict as Conflict
+    from chaos.errors import EnvironmentUnfit as EnvironmentUnfit
+    from chaos.errors import ExperimentFailure as ExperimentFailure
+    from chaos.errors import Forbidden as Forbidden
+    from chaos.errors import GuardTripped as GuardTripped
+    from chaos.errors import Misuse as Misuse
+    from chaos.errors import NoEffect as NoEffect
+    from chaos.errors import NoTargets as NoTargets
+    from chaos.errors import NotFound as NotFound
+    from chaos.errors import NotReady as NotReady
+    from chaos.errors import RecoveryFailed as RecoveryFailed
+    from chaos.errors import SharedfateError as SharedfateError
+    from chaos.errors import Stopped as Stopped
+    from chaos.errors import TargetVanished as TargetVanished
+    from chaos.errors import UndoneEarly as UndoneEarly
+    from chaos.errors import Unreachable as Unreachable
+    from chaos.faults.api_trouble import ApiTrouble as ApiTrouble
+    from chaos.faults.certificates import ExpireCertificates as ExpireCertificates
+    from chaos.faults.control_plane import ControlPlane as ControlPlane
+    from chaos.faults.crash_loop import CrashLoop as CrashLoop
+    from chaos.faults.cut_node import CutNode as CutNode
+    from chaos.faults.delete_pod import DeletePod as DeletePod
+    from chaos.faults.drain import Drain as Drain
+    from chaos.faults.hog import Hog as Hog
+    from chaos.faults.injection import held as held
+    from chaos.faults.injection import injected as injected
+    from chaos.faults.kill import Kill as Kill
+    from chaos.faults.model import Evidence as Evidence
+    from chaos.faults.model import Fault as Fault
+    from chaos.faults.model import Receipt as Receipt
+    from chaos.faults.model import Target as Target
+    from chaos.faults.needs import Need as Need
+    from chaos.faults.network.degrade import Degrade as Degrade
+    from chaos.faults.network.dns import Dns as Dns
+    from chaos.faults.network.drop import Drop as Drop
+    from chaos.faults.network.partition import Partition as Partition
+    from chaos.faults.network.reset import Reset as Reset
+    from chaos.faults.out_of_memory import OutOfMemory as OutOfMemory
+    from chaos.faults.overload import Overload as Overload
+    from chaos.faults.pause import Pause as Pause
+    from chaos.faults.recreate import Recreate as Recreate
+    from chaos.faults.restart import Restart as Restart
+    from chaos.faults.scale import Scale as Scale
+    from chaos.faults.selection import Part as Part
+    from chaos.faults.selection import Pick as Pick
+    from chaos.faults.selection import Selector as Selector
+    from chaos.faults.selection import pick as pick
+    from chaos.faults.selection import select as select
+    from chaos.faults.session import Chaos as Chaos
+    from chaos.faults.stop_kubelet import StopKubelet as StopKubelet
+    from chaos.faults.stop_node import StopNode as StopNode
+    from chaos.faults.throttle import Throttle as Throttle
+    from chaos.faults.upgrade import Upgrade as Upgrade
+    from chaos.history.result import TrialResult as TrialResult
+    from chaos.history.store import History as History
+    from chaos.kube.client import Cluster as Cluster
+    from chaos.mesh.install import Mesh as Mesh
+    from chaos.model.fate import fate_group as fate_group
+    from chaos.model.fate import flow_shares as flow_shares
+    from chaos.model.fate import identities_held as identities_held
+    from chaos.model.fate import path as path
+    from chaos.model.faulting import FaultPhase as FaultPhase
+    from chaos.model.faulting import FaultShape as FaultShape
+    from chaos.model.flow import Flow as Flow
+    from chaos.model.flow import Window as Window
+    from chaos.model.flow import WindowKind as WindowKind
+    from chaos.model.modes import MODES as MODES
+    from chaos.model.modes import Layer as Layer
+    from chaos.model.modes import ProxyMode as ProxyMode
+    from chaos.model.modes import Scope as Scope
+    from chaos.model.modes import mode_named as mode_named
+    from chaos.model.placement import Pair as Pair
+    from chaos.model.placement import Placement as Placement
+    from chaos.model.placement import Pod as Pod
+    from chaos.model.placement import Proxy as Proxy
+    from chaos.verdict import Effect as Effect
+    from chaos.verdict import Expectation as Expectation
+    from chaos.verdict import Finding as Finding
+    from chaos.verdict import Harm as Harm
+    from chaos.verdict import Judgement as Judgement
+    from chaos.verdict import Measure as Measure
+    from chaos.verdict import Thresholds as Thresholds
+    from chaos.verdict import Verdict as Verdict
+    from chaos.verdict import judge as judge
+    from chaos.verdict import merge as merge
+    from chaos.verdict.check import Check as Check
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "MODES",
+    "AlreadyExists",
+    "ApiError",
+    "ApiTrouble",
+    "Chaos",
+    "Check",
+    "Cluster",
+    "Conflict",
+    "ControlPlane",
+    "CrashLoop",
+    "CutNode",
+    "Degrade",
+    "DeletePod",
+    "Dns",
+    "Drain",
+    "Drop",
+    "Effect",
+    "EnvironmentUnfit",
+    "Evidence",
+    "Expectation",
+    "ExperimentFailure",
+    "ExpireCertificates",
+    "Fault",
+    "FaultPhase",
+    "FaultShape",
+    "Finding",
+    "Flow",
+    "Forbidden",
+    "GuardTripped",
+    "Harm",
+    "History",
+    "Hog",
+    "Judgement",
+    "Kill",
+    "Layer",
+    "Measure",
+    "Mesh",
+    "Misuse",
+    "Need",
+    "NoEffect",
+    "NoTargets",
+    "NotFound",
+    "NotReady",
+    "OutOfMemory",
+    "Overload",
+    "Pair",
+    "Part",
+    "Partition",
+    "Pause",
+    "Pick",
+    "Placement",
+    "Pod",
+    "Proxy",
+    "ProxyMode",
+    "Receipt",
+    "RecoveryFailed",
+    "Recreate",
+    "Reset",
+    "Restart",
+    "Scale",
+    "Scenario",
+    "Scope",
+    "Selector",
+    "SharedfateError",
+    "StopKubelet",
+    "StopNode",
+    "Stopped",
+    "Target",
+    "TargetVanished",
+    "Thresholds",
+    "Throttle",
+    "Trial",
+    "TrialResult",
+    "UndoneEarly",
+    "Unreachable",
+    "Upgrade",
+    "Verdict",
+    "Window",
+    "WindowKind",
+    "__version__",
+    "break_proxy",
+    "fate_group",
+    "flow_shares",
+    "held",
+    "identities_held",
+    "injected",
+    "judge",
+    "merge",
+    "mode_named",
+    "open_cluster",
+    "path",
+    "pick",
+    "scenario",
+    "select",
+]
+
+# module: the public names that it defines
+_HOMES = {
+    "chaos.cluster.providers": "open_cluster",
+    "chaos.engine.designs": "break_proxy",
+    "chaos.engine.scenario": "Scenario scenario",
+    "chaos.engine.trial": "Trial",
+    "chaos.errors": "AlreadyExists "
+    "ApiError Conflict EnvironmentUnfit ExperimentFailure Forbidden GuardTripped Misuse NoEffect "
+    "NoTargets NotFound NotReady RecoveryFailed SharedfateError Stopped TargetVanished UndoneEarly Unreachable",
+    "chaos.faults.api_trouble": "ApiTrouble",
+    "chaos.faults.certificates": "ExpireCertificates",
+    "chaos.faults.control_plane": "ControlPlane",
+    "chaos.faults.crash_loop": "CrashLoop",
+    "chaos.faults.cut_node": "CutNode",
+    "chaos.faults.delete_pod": "DeletePod",
+    "chaos.faults.drain": "Drain",
+    "chaos.faults.hog": "Hog",
+    "chaos.faults.injection": "held injected",
+    "chaos.faults.kill": "Kill",
+    "chaos.faults.model": "Evidence Fault Receipt Target",
+    "chaos.faults.needs": "Need",
+    "chaos.faults.network.degrade": "Degrade",
+    "chaos.faults.network.dns": "Dns",
+    "chaos.faults.network.drop": "Drop",
+    "chaos.faults.network.partition": "Partition",
+    "chaos.faults.network.reset": "Reset",
+    "chaos.faults.out_of_memory": "OutOfMemory",
+    "chaos.faults.overload": "Overload",
+    "chaos.faults.pause": "Pause",
+    "chaos.faults.recreate": "Recreate",
+    "chaos.faults.restart": "Restart",
+    "chaos.faults.scale": "Scale",
+    "chaos.faults.selection": "Part Pick Selector pick select",
+    "chaos.faults.session": "Chaos",
+    "chaos.faults.stop_kubelet": "StopKubelet",
+    "chaos.faults.stop_node": "StopNode",
+    "chaos.faults.throttle": "Throttle",
+    "chaos.faults.upgrade": "Upgrade",
+    "chaos.history.result": "TrialResult",
+    "chaos.history.store": "History",
+    "chaos.kube.client": "Cluster",
+    "chaos.mesh.install": "Mesh",
+    "chaos.model.fate": "fate_group flow_shares identities_held path",
+    "chaos.model.faulting": "FaultPhase FaultShape",
+    "chaos.model.flow": "Flow Window WindowKind",
+    "chaos.model.modes": "Layer MODES ProxyMode Scope mode_named",
+    "chaos.model.placement": "Pair Placement Pod Proxy",
+    "chaos.verdict": "Effect Expectation Finding Harm Judgement Measure Thresholds Verdict judge merge",
+    "chaos.verdict.check": "Check",
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> object:
+    """A public name, loaded from the module that defines it."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'chaos' has no public name {name!r}: docs/api.md lists them")
+    from importlib import import_module
+
+    globals()[name] = found = getattr(import_module(_HOME[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def discover(discover_system: bool = True) -> dict:  # type: ignore[type-arg]  # as Chaos Toolkit writes it

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chaos.engine.designs import break_proxy
-from chaos.faults.pause import Pause
+from sharedfate import Pause, break_proxy
 
 
 @pytest.mark.chaos_modes("sidecar", "node")
