@@ -14,6 +14,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
 
 from chaos.model.faulting import FaultShape
 from chaos.model.flow import Flow, Window, WindowKind
@@ -33,7 +36,7 @@ from chaos.verdict.model import (
     Verdict,
     merge,
 )
-from chaos.verdict.proportions import Count, stratified
+from chaos.verdict.proportions import Count, limits, rise_at_most, stratified
 from chaos.verdict.quantiles import shifts
 from chaos.verdict.recovery import Recovery, Return, judge_recovery
 from chaos.verdict.tally import Series, Tally
@@ -109,17 +112,26 @@ def detect_unfit(view: HistoryView, expectation: Expectation, thresholds: Thresh
     return ""
 
 
-def contradicts(share: float, low: float, high: float, slack: float) -> bool:
-    """Whether the affected share, known to lie in [low, high], clearly belies the expected one.
+def tolerated(share: float, slack: float) -> tuple[float, float]:
+    """Between which shares of affected requests an expected share is not belied.
 
-    It does below share x slack, and above 1 - (1 - share) x slack: with slack a quarter, half the pairs behind the
-    target means between 12.5 and 87.5 % of the requests. Wide on purpose: reconnections, pooled connections and the
-    edges of a window move the share, while a wrong model of sharing says 0 or 1 where the other is true.
+    A share of 1 is belied below 1 - slack: so much of the traffic went past the target. In between the bounds are
+    wider, up to slack + 0.3 at a half, for reconnections and pooled connections move the share.
     """
-    return high < share * slack or low > 1 - (1 - share) * slack
+    wide = slack + 1.2 * share * (1 - share)
+    return share * (1 - wide), 1 - (1 - share) * (1 - wide)
+
+
+def contradicts(share: float, low: float, high: float, slack: float) -> bool:
+    """Whether the affected share, known to lie in [low, high], belies the expected one, from either side."""
+    least, most = tolerated(share, slack)
+    return high < least or low > most
 
 
 _Key = tuple[Flow, EffectKind]
+_REPEATS: Final = 3  # pulses from which repeats can be told from a flow's own bursts
+_LATE_SECONDS: Final = (4.5, 9.0)  # e^-4.5 of a flow's own bursts of a second last so long
+_ALL: Final = np.iinfo(np.int64).max - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +142,7 @@ class EffectCounts:
     fault_only: tuple[Tally, ...]
     attributable: tuple[Tally, ...]  # fault-only, of what can be held against the system
     injection_to_look: tuple[Tally, ...]
+    quiet_design_effect: float  # of steady load: deflates the baseline alone
     design_effect: float  # in the fault-only windows and before
     long_design_effect: float  # in the whole windows and before: a pulse's own outage is a burst in it
     allowance: float  # rise that the machine may have caused, by the sentinel
@@ -137,17 +150,17 @@ class EffectCounts:
     machine_fault: str  # why requests that ran out of time are no evidence of harm
 
     def attributable_counts(self) -> list[tuple[Count, Count]]:
-        return [(t.before(self.design_effect), t.after(self.design_effect)) for t in self.attributable]
+        return [(t.before(self.quiet_design_effect), t.after(self.design_effect)) for t in self.attributable]
 
     def fault_only_counts(self) -> list[tuple[Count, Count]]:
-        return [(t.before(self.design_effect), t.after(self.design_effect)) for t in self.fault_only]
+        return [(t.before(self.quiet_design_effect), t.after(self.design_effect)) for t in self.fault_only]
 
     def fault_only_at_worst(self) -> list[tuple[Count, Count]]:
-        return [(t.before(self.design_effect), t.after_at_worst(self.design_effect)) for t in self.fault_only]
+        return [(t.before(self.quiet_design_effect), t.after_at_worst(self.design_effect)) for t in self.fault_only]
 
     def injection_to_look_at_worst(self) -> list[tuple[Count, Count]]:
         return [
-            (t.before(self.long_design_effect), t.after_at_worst(self.long_design_effect))
+            (t.before(self.quiet_design_effect), t.after_at_worst(self.long_design_effect))
             for t in self.injection_to_look
         ]
 
@@ -199,7 +212,14 @@ class SequentialTest:
             if trouble := self._machine_fault(flow, look):
                 self.machine_fault.setdefault(flow, trouble)
         counted = {(flow, kind): self._count(flow, kind, look) for flow in self.reported for kind in EffectKind}
-        for key in self._claims_of_hurt(counted, look):
+        claims = self._claims_of_hurt(counted, look)
+        if self.expectation.fault_shape is FaultShape.HELD:
+            # A burst of the flow's own looks like harm while it lasts: of a flow that should not be hurt the claim
+            # must still stand at the end of the hold.
+            self.hurt = {
+                key: first for key, first in self.hurt.items() if key in claims or self.expectation.shares.get(key[0])
+            }
+        for key in claims:
             self.hurt.setdefault(key, seconds)
         for flow in self.reported:
             self.effects[flow] = {kind: self._effect(flow, counted[flow, kind], look) for kind in EffectKind}
@@ -224,6 +244,7 @@ class SequentialTest:
             fault_only,
             attributable,
             injection_to_look,
+            series.quiet_design_effect(kind),
             design_effect,
             long_design_effect,
             self._allowance(flow, kind, look),
@@ -280,43 +301,68 @@ class SequentialTest:
         """Holm's step-down over the family of judged flows and effects; exempt flows are tested without a family."""
         level = self.thresholds.alpha / look.parts
         family = [key for key in counted if key[0] in self.judged]
-        claimed = [key for key in counted if key not in family and self._is_hurt(counted[key], level)]
+        claimed = [key for key in counted if key not in family and self._is_hurt(key[0], counted[key], look, level)]
         remaining = list(family)
         while remaining:
-            found = [key for key in remaining if self._is_hurt(counted[key], level / len(remaining))]
+            found = [key for key in remaining if self._is_hurt(key[0], counted[key], look, level / len(remaining))]
             if not found:
                 break
             claimed += found
             remaining = [key for key in remaining if key not in found]
         return claimed
 
-    def _is_hurt(self, effect_counts: EffectCounts, alpha: float) -> bool:
+    def _is_hurt(self, flow: Flow, effect_counts: EffectCounts, look: Look, alpha: float) -> bool:
         margin = self.thresholds.margin(effect_counts.kind) + effect_counts.allowance
         counts = effect_counts.attributable_counts()
         if effect_counts.blocking_reason or _change(counts) <= margin:
             return False
         if len(counts) > 1 and any(after.share <= before.share for before, after in counts):
             return False  # a switchback must show it in each of its pairs: drift does not come and go with the fault
+        if not self._in_every_pulse(flow, effect_counts.kind, look):
+            return False
         return stratified(counts, alpha, self.thresholds.limits)[0] > margin
 
-    def _is_not_hurt(self, effect_counts: EffectCounts, look: Look) -> str:
+    def _in_every_pulse(self, flow: Flow, kind: EffectKind, look: Look) -> bool:
+        """Whether repeated pulses each show a rise: a burst of the flow's own meets one of them, not all.
+
+        A single pulse is as short as a flow's own change of speed, so that slowness needs repeats.
+        """
+        if self.expectation.fault_shape is not FaultShape.PULSE:
+            return True
+        pulses = [pulse for contrast in look.fault_only for pulse in contrast.after]
+        if len(pulses) < _REPEATS and kind is EffectKind.SLOW:
+            return False
+        baseline, series = look.fault_only[0].before, self.series[flow]
+        tallies = [series.tally(kind, Contrast(baseline, (pulse,)), look.cut) for pulse in pulses]
+        return all(_change([(t.before(1.0), t.after(1.0))]) > self.thresholds.margin(kind) for t in tallies)
+
+    def _is_not_hurt(self, flow: Flow, effect_counts: EffectCounts, look: Look) -> str:
         """Why *not hurt* cannot be claimed; empty when it can."""
         if effect_counts.blocking_reason:
             return effect_counts.blocking_reason
         thresholds, margin = self.thresholds, self.thresholds.margin(effect_counts.kind)
         counts = effect_counts.injection_to_look_at_worst()
-        high = stratified(counts, thresholds.alpha * look.spent, thresholds.limits)[1]
+        high = rise_at_most(counts, thresholds.alpha * look.spent, thresholds.limits)
         if high >= margin:
             return sentences.too_wide(effect_counts.kind, _change(counts), high, margin)
         if self.expectation.fault_shape is FaultShape.PULSE and effect_counts.kind in self.expectation.harm.kinds:
             if not look.pulse_over:
                 return "the pulse is not over"
-            counts = effect_counts.fault_only_at_worst()
-            high = stratified(counts, thresholds.alpha, thresholds.limits)[1]
-            if high >= thresholds.pulse_margin:
-                return "in the pulse " + sentences.too_wide(
-                    effect_counts.kind, _change(counts), high, thresholds.pulse_margin
-                )
+            return self._pulse_shows_harm(flow, effect_counts, look)
+        return ""
+
+    def _pulse_shows_harm(self, flow: Flow, effect_counts: EffectCounts, look: Look) -> str:
+        """Why a pulse does not allow *not hurt*: a rise above what the baseline explains, or too few requests."""
+        thresholds, counts = self.thresholds, effect_counts.fault_only_at_worst()
+        pulses = len(look.fault_only[0].after)
+        margin = thresholds.pulses_margin if pulses >= _REPEATS else thresholds.pulse_margin
+        where = f"in {pulses} pulses " if pulses > 1 else "in the pulse "
+        explained = max(limits(before, thresholds.pulse_alpha, thresholds.limits)[1] for before, _ in counts)
+        if max(after.share for _, after in counts) > explained:
+            return where + sentences.rise_shows(effect_counts.kind, _change(counts), explained)
+        high = rise_at_most(counts, thresholds.pulse_alpha, thresholds.limits)
+        if high >= margin:
+            return where + sentences.too_wide(effect_counts.kind, _change(counts), high, margin)
         return ""
 
     def _effect(self, flow: Flow, effect_counts: EffectCounts, look: Look) -> Effect:
@@ -326,7 +372,7 @@ class SequentialTest:
         if (flow, effect_counts.kind) in self.hurt:
             finding = Finding.HURT
         else:
-            why = self._is_not_hurt(effect_counts, look)
+            why = self._is_not_hurt(flow, effect_counts, look)
             finding = Finding.INCONCLUSIVE if why else Finding.NOT_HURT
         margin = thresholds.margin(effect_counts.kind)
         counts = effect_counts.fault_only_counts()
@@ -348,7 +394,7 @@ class SequentialTest:
             if finding is Finding.HURT
             else effect_counts.injection_to_look_at_worst()
         )
-        high = stratified(worst, thresholds.alpha * look.spent, thresholds.limits)[1]
+        high = rise_at_most(worst, thresholds.alpha * look.spent, thresholds.limits)
         n0, n1 = sum(t.n0 for t in effect_counts.fault_only), sum(t.n1 for t in effect_counts.fault_only)
         change = _change(counts)
         before = sum(t.events0 for t in effect_counts.fault_only) / n0 if n0 else math.nan
@@ -374,6 +420,8 @@ class SequentialTest:
         look = self.look
         assert look is not None
         self._claim_late_harm(look)
+        self._withdraw_own_slowness(look)
+        self._note_resolution(look)
         flows = tuple(self._summarise_flow(flow, look) for flow in self.reported)
         opinions = [self._flow_verdict(verdict) for verdict in flows if verdict.expected_share is not None]
         returns = [self._return(verdict) for verdict in flows if verdict.expected_share is not None]
@@ -401,9 +449,10 @@ class SequentialTest:
         errors, slow = (self.effects[flow][kind] for kind in EffectKind)
         finding = self.finding(flow)
         why = "" if finding is not Finding.INCONCLUSIVE else "; ".join(e.why for e in (errors, slow) if e.why)
-        tallies = [series.affected(pair, look.cut) for pair in look.fault_only]
-        counts = [(t.before(errors.design_effect), t.after(errors.design_effect)) for t in tallies]
-        affected = (_change(counts), *stratified(counts, thresholds.alpha, thresholds.limits))
+        tallies = [series.affected(pair, look.cut) for pair in self._own_outage(series, look)]
+        quiet = series.quiet_design_effect(EffectKind.ERRORS)
+        counts = [(t.before(quiet), t.after(errors.design_effect)) for t in tallies]
+        affected = (_change(counts), *stratified(counts, thresholds.share_alpha, thresholds.limits))
         times = [self.hurt[flow, kind] for kind in EffectKind if (flow, kind) in self.hurt]
         decided = min(times) if times else self.not_hurt.get(flow)
         origin = self._origin()
@@ -431,6 +480,21 @@ class SequentialTest:
             why,
             str(after.found) if after else "",
         )
+
+    def _own_outage(self, series: Series, look: Look) -> list[Contrast]:
+        """The fault's windows, each until the flow's last affected request: what share of it went by the target is
+        asked of the time in which the target was missing, not of that until its successor was seen."""
+        if self.expectation.fault_shape is FaultShape.GRADUAL:
+            return list(look.fault_only)
+        affected = series.due[series.errors | (series.slow & ~series.late)]
+        found = []
+        for contrast in look.fault_only:
+            trimmed = []
+            for window in contrast.after:
+                inside = affected[(affected >= window.begin) & (affected < window.end)]
+                trimmed.append(Window(window.kind, window.begin, int(inside[-1]) + 1) if len(inside) else window)
+            found.append(Contrast(contrast.before, tuple(trimmed)))
+        return found
 
     def _recovery(self, flow: Flow, *, not_hurt: bool) -> Recovery | None:
         """What is known of a flow after the undo; None while the fault is in force, or where that is not asked."""
@@ -460,7 +524,7 @@ class SequentialTest:
     def _is_equivalent(self, flow: Flow, kind: EffectKind, window: Window) -> bool:
         effect_counts, _ = self._count_of(flow, kind, window)
         thresholds = self.thresholds
-        high = stratified(effect_counts.injection_to_look_at_worst(), thresholds.recovery_alpha, thresholds.limits)[1]
+        high = rise_at_most(effect_counts.injection_to_look_at_worst(), thresholds.recovery_alpha, thresholds.limits)
         return not effect_counts.blocking_reason and high < thresholds.margin(kind)
 
     def _is_worse(self, flow: Flow, kind: EffectKind, window: Window) -> bool:
@@ -470,28 +534,81 @@ class SequentialTest:
         parts are tested too, each by itself, where the whole rise is above the margin as well.
         """
         family = max(1, 2 * len(self.judged))
-        whole, _ = self._count_of(flow, kind, window)
-        if self._is_hurt(whole, self.thresholds.alpha / 2 / family):
+        whole, look = self._count_of(flow, kind, window)
+        if self._is_hurt(flow, whole, look, self.thresholds.alpha / 2 / family):
             return True
         if _change(whole.attributable_counts()) <= self.thresholds.margin(kind) + whole.allowance:
             return False
         parts = _parts(window)
         level = self.thresholds.alpha / 2 / family / max(1, len(parts))
-        return any(self._is_hurt(self._count_of(flow, kind, part)[0], level) for part in parts)
+        return any(self._is_hurt(flow, *self._count_of(flow, kind, part), level) for part in parts)
 
     def _claim_late_harm(self, look: Look) -> None:
-        """Harm that came late in a held fault, and then for good, is too long a burst for the looks at all of it."""
+        """Harm that came late in a held fault, and then stayed, is too long a burst for the looks at all of it.
+
+        It must have stayed for LATE_SECONDS: shorter ones may be a burst of the flow's own. Errors alone: a flow's own
+        change of speed may stay as long.
+        """
         if self.expectation.fault_shape is not FaultShape.HELD:
             return
+        kind, level = EffectKind.ERRORS, self.thresholds.alpha / max(1, 2 * len(self.judged) * len(_LATE_SECONDS))
+        end = min(self.view.windows_of(WindowKind.FAULT)[-1].end, look.cut)
         for flow in self.judged:
-            for kind in EffectKind:
-                for window in self.view.windows_of(WindowKind.FAULT):
-                    until = min(window.end, look.cut)
-                    if (flow, kind) not in self.hurt and until > window.begin:
-                        part = Window(window.kind, window.begin, until)
-                        if self._is_worse(flow, kind, part):
-                            self.hurt[flow, kind] = (look.cut - self._begin) / NANO
-                            self.effects[flow][kind] = replace(self.effects[flow][kind], finding=Finding.HURT, why="")
+            for seconds in _LATE_SECONDS:
+                part = Window(WindowKind.FAULT, end - round(seconds * NANO), end)
+                if (flow, kind) in self.hurt or part.begin <= self._begin:
+                    continue
+                if self._is_hurt(flow, *self._count_of(flow, kind, part), level):
+                    self.hurt[flow, kind] = (look.cut - self._begin) / NANO
+                    self.effects[flow][kind] = replace(self.effects[flow][kind], finding=Finding.HURT, why="")
+                    self.not_hurt.pop(flow, None)
+
+    def _note_resolution(self, look: Look) -> None:
+        """Says which harm *not hurt* cannot exclude: clusters so rare that the watch may have missed all of them."""
+        missed = self._missed(look)
+        if any(finding is Finding.NOT_HURT for finding in map(self.finding, self.judged)):
+            self.notes.append(sentences.unseen_clusters(look.seconds, missed))
+        pulses = sum(len(contrast.after) for contrast in look.fault_only)
+        if self.expectation.fault_shape is FaultShape.PULSE and pulses < _REPEATS:
+            self.notes.append(sentences.few_pulses(pulses, self.thresholds.pulse_margin))
+
+    def _missed(self, look: Look) -> float:
+        """Length of clusters (s) at the margin of errors of which none may show in the watch, with chance 1 %."""
+        return look.seconds * self.thresholds.errors_margin / -math.log(self.thresholds.pulse_alpha)
+
+    def _withdraw_own_slowness(self, look: Look) -> None:
+        """Takes back *hurt* by slowness of a held fault that did not come and go with it.
+
+        A server that switches between two speeds for seconds at a time does so without a fault, and a short baseline
+        need not have seen it. That it does so within half a second of the begin and of the undo is rare.
+        """
+        if self.expectation.fault_shape is not FaultShape.HELD or self.view.until <= self._fault_end + NANO:
+            return
+        for flow in self.reported:
+            if (flow, EffectKind.SLOW) in self.hurt and not self._came_and_went(flow, look):
+                del self.hurt[flow, EffectKind.SLOW]
+                effect = self.effects[flow][EffectKind.SLOW]
+                self.effects[flow][EffectKind.SLOW] = replace(
+                    effect, finding=Finding.INCONCLUSIVE, why=sentences.own_slowness(effect.change)
+                )
+
+    def _came_and_went(self, flow: Flow, look: Look) -> bool:
+        begin, half = self._begin, NANO // 2
+        undone = max(self._fault_end, self.view.evidence.restored or 0)
+        series = self.series[flow]
+
+        def share(start: int) -> float:
+            tally = series.tally(EffectKind.SLOW, Contrast((), (Window(WindowKind.FAULT, start, start + half),)), _ALL)
+            return tally.events1 / tally.n1 if tally.n1 else math.nan
+
+        before, early = share(begin - half), share(begin)
+        late, after = share(self._fault_end - half), share(undone + half)
+        rise = self.effects[flow][EffectKind.SLOW].change / 2
+        return early - before > rise and late - after > rise
+
+    @property
+    def _fault_end(self) -> int:
+        return max(w.end for w in self.view.windows_of(WindowKind.FAULT))
 
     def _return(self, flow: FlowVerdict) -> tuple[Verdict, str] | None:
         """What a flow's return, or its absence, says against the system; None when it is back, or that is not asked."""
@@ -525,10 +642,13 @@ class SequentialTest:
             sure = all(effect.finding is Finding.NOT_HURT for effect in wanted)
             opinion = Verdict.FAIL if sure else Verdict.INCONCLUSIVE
             return opinion, sentences.hurt_otherwise(flow, self.expectation.harm)
-        if self.expectation.fault_shape is not FaultShape.GRADUAL and contradicts(
-            share, flow.affected[1], flow.affected[2], self.thresholds.share_slack
-        ):
-            return Verdict.FAIL, sentences.wrong_amount(flow)
+        if self.expectation.fault_shape is not FaultShape.GRADUAL:
+            least, most = tolerated(share, self.thresholds.share_slack)
+            value, low, high = flow.affected
+            if contradicts(share, low, high, self.thresholds.share_slack):
+                return Verdict.FAIL, sentences.wrong_amount(flow, least, most)
+            if not least <= value <= most:
+                return Verdict.INCONCLUSIVE, sentences.wrong_amount(flow, least, most)
         return Verdict.PASS, sentences.rightly_hurt(flow)
 
     def _measures(self, flows: Sequence[FlowVerdict]) -> dict[str, Measure]:

@@ -50,8 +50,9 @@ def _plan_timed(view: HistoryView, fault_shape: FaultShape, thresholds: Threshol
     baseline = view.windows_of(WindowKind.BASELINE)
     if not faults or not baseline:
         return []
-    begin = faults[0].begin
-    start = begin if view.evidence.injected is None else min(begin, view.evidence.injected)
+    pulses = fault_shape is FaultShape.PULSE
+    begin = faults[-1].begin if pulses else faults[0].begin  # looks are taken after the last of repeated pulses
+    start = faults[0].begin if view.evidence.injected is None else min(faults[0].begin, view.evidence.injected)
     closed = faults[-1].end
     looks: list[Look] = []
     for index, seconds in enumerate(thresholds.looks):
@@ -63,7 +64,7 @@ def _plan_timed(view: HistoryView, fault_shape: FaultShape, thresholds: Threshol
         if cut > view.until:
             break
         fault_only = tuple(Window(w.kind, w.begin, min(w.end, cut)) for w in faults if w.begin < cut)
-        injection_to_look = fault_only if fault_shape is FaultShape.HELD else (Window(WindowKind.FAULT, start, end),)
+        injection_to_look = fault_only if fault_shape is FaultShape.HELD else _after_each(faults, start, seconds, end)
         over = view.evidence.restored is not None or closed < view.until
         looks.append(
             Look(
@@ -79,6 +80,18 @@ def _plan_timed(view: HistoryView, fault_shape: FaultShape, thresholds: Threshol
         if fault_shape is FaultShape.HELD and closed <= due_at:
             break
     return looks
+
+
+def _after_each(pulses: tuple[Window, ...], start: int, seconds: float, until: int) -> tuple[Window, ...]:
+    """From each pulse's begin (the first one's injection) as long as the look waits, and not into the next pulse."""
+    begins = [start, *(pulse.begin for pulse in pulses[1:])]
+    ends = [*begins[1:], until]
+    length = round(seconds * NANO)
+    return tuple(
+        Window(WindowKind.FAULT, begin, min(end, max(begin + length, pulse.end)))
+        for begin, end, pulse in zip(begins, ends, pulses, strict=True)
+        if begin < until
+    )
 
 
 def _plan_switchback(view: HistoryView, thresholds: Thresholds) -> list[Look]:

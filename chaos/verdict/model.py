@@ -136,23 +136,26 @@ class Thresholds:
 
     errors_margin: float = 0.02  # smallest rise of the share of failed or unknown requests that counts as harm
     slow_margin: float = 0.15  # smallest rise of the share of slow requests that counts as harm
-    pulse_margin: float = 0.5  # within a pulse's short window: the share that *not hurt* must exclude
+    pulse_margin: float = 0.09  # within one pulse's short window: the rise of errors that *not hurt* must exclude
+    pulses_margin: float = 0.035  # the same within three pulses or more
+    pulse_alpha: float = 0.01  # chance of missing such a rise
     alpha: float = 0.001  # chance of a wrong claim in a trial, over looks and flows together
-    looks: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # seconds after the fault's begin
-    spending: tuple[float, ...] = (0.05, 0.05, 0.4, 0.25, 0.15, 0.1)  # share of alpha for *not hurt*, look by look
+    looks: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # seconds after the fault's begin
+    spending: tuple[float, ...] = (0, 0, 0.05, 0.05, 0.4, 0.25, 0.15, 0.1)  # share of alpha for *not hurt*, by look
     pairs: tuple[int, ...] = (3, 6)  # looks of a gradual fault: after so many on/off pairs
     window_requests: int = 20  # fewest requests of a flow in a window that is judged
     baseline_seconds: float = 5.0
     baseline_requests: int = 500
     design_effect: float = 2.0  # least design effect: no traffic is treated as better than half independent
-    scales: tuple[float, ...] = (0.05, 0.25, 1.0)  # batch lengths that design effect is measured on
+    scales: tuple[float, ...] = (0.05, 0.25, 1.0, 2.5, 5.0)  # batch lengths that design effect is measured on
     slow_quantile: float = 0.95
     slow_factor_of_median: float = 1.5
     slow_extra: float = 0.002
     late_share: float = 0.10  # more late samples than this and slowness is not judged: the loader was slow
     sentinel_share: float = 0.5  # a sentinel that moves by more than this share of the margin tells machine trouble
     sentinel_factor: float = 3.0  # in machine trouble, a flow is hurt only beyond so many times the sentinel's own move
-    share_slack: float = 0.25  # how far the affected share may miss the expected one; see `judging.contradicts`
+    share_slack: float = 0.2  # how far the affected share may miss the expected one; see `judging.contradicts`
+    share_alpha: float = 0.05  # chance of either bound of the affected share being wrong
     back_seconds: float = 10.0  # after the undo, by which every flow must be back within its baseline
     stay_seconds: float = 3.0  # for which it must stay there: 600 requests at 200/s show a rise below 2 points
     recovery_alpha: float = 0.005  # chance of taking a flow for back that is not
@@ -167,6 +170,8 @@ class Thresholds:
                 "errors_margin",
                 "slow_margin",
                 "pulse_margin",
+                "pulses_margin",
+                "pulse_alpha",
                 "alpha",
                 "slow_quantile",
                 "late_share",

@@ -71,6 +71,23 @@ def limits(count: Count, alpha: float, kind: Limits = Limits.EXACT) -> tuple[flo
     return clopper_pearson(count, alpha) if kind is Limits.EXACT else wilson(count, alpha)
 
 
+def rise_at_most(pairs: Sequence[tuple[Count, Count]], alpha: float, kind: Limits = Limits.EXACT) -> float:
+    """An upper limit of the mean rise over independent (before, after) pairs, weighted by the size of `after`.
+
+    The upper limit of the share after, at nine tenths of alpha, less the lower limits of those before, at the rest: by
+    Bonferroni it keeps its level whatever the shares are, where squares and sums of exact limits exceed theirs up to
+    three times. Counts after are pooled, for a sum of trials of unequal chances has lighter tails than the binomial of
+    their mean (Hoeffding, Ann. Math. Stat. 27, 1956, 713). An alpha of 0 gives 1.
+    """
+    n1 = sum(after.n for _, after in pairs)
+    if n1 <= 0 or alpha <= 0:
+        return 1.0
+    after = Count(sum(after.events for _, after in pairs), n1)
+    high = limits(after, 0.9 * alpha, kind)[1]
+    low = sum(a.n / n1 * limits(before, 0.1 * alpha / len(pairs), kind)[0] for before, a in pairs)
+    return min(1.0, high - low)
+
+
 def stratified(pairs: Sequence[tuple[Count, Count]], alpha: float, kind: Limits = Limits.EXACT) -> tuple[float, float]:
     """Limits of the mean difference over independent (before, after) pairs, weighted by the size of `after`.
 

@@ -35,6 +35,30 @@ def too_wide(kind: EffectKind, change: float, high: float, margin: float) -> str
     return f"{name} {seen} points and perhaps {worst}, the margin is {points(margin)}"
 
 
+def rise_shows(kind: EffectKind, change: float, explained: float) -> str:
+    return f"{kind.value} {points(change, sign=True)} points, above the {points(explained)} % of the baseline"
+
+
+def unseen_clusters(seconds: float, length: float) -> str:
+    return (
+        f"*not hurt* rests on {seconds:.3g} s: harm in clusters longer than {length:.2g} s may have fallen beside them"
+    )
+
+
+def few_pulses(pulses: int, margin: float) -> str:
+    return (
+        f"{'one pulse' if pulses == 1 else f'{pulses} pulses'}: a rise below {points(margin)} points within it may go "
+        "unseen, and a burst of a flow's own looks like harm: repeat it"
+    )
+
+
+def own_slowness(change: float) -> str:
+    return (
+        f"slow {points(change, sign=True)} points, but not from the fault's begin to its undo: "
+        "it may be the flow's own change of speed"
+    )
+
+
 def machine_trouble(kind: EffectKind, change: float, sentinel: float) -> str:
     name = "errors" if kind is EffectKind.ERRORS else "slow"
     return (
@@ -95,11 +119,12 @@ def hurt_otherwise(flow: FlowVerdict, harm: Harm) -> str:
     return f"{flow.flow} was hurt ({_worst(flow)}), but not as expected: {harm.value}"
 
 
-def wrong_amount(flow: FlowVerdict) -> str:
+def wrong_amount(flow: FlowVerdict, least: float, most: float) -> str:
     value, low, high = flow.affected
     return (
         f"{flow.flow} was hurt, but {points(value)} % of its requests were affected "
-        f"({points(low)} to {points(high)}) where {_pairs(flow)} are behind the target"
+        f"({points(low)} to {points(high)}) where {_pairs(flow)} are behind the target: "
+        f"{points(least)} to {points(most)} % would be as expected"
     )
 
 

@@ -159,7 +159,7 @@ class Series:
         The second part is there because a burst that shows only in the fault window is invisible to the first, and
         would otherwise be counted as so many independent witnesses.
         """
-        least, scales = self._thresholds.design_effect, self._thresholds.scales
+        scales = self._thresholds.scales
         group = np.full(len(self.due), -1, np.int64)
         for index, pair in enumerate(pairs):
             group[self.within(pair.after)] = index
@@ -168,7 +168,11 @@ class Series:
             fit &= ~self.late
         events = self.events(kind)
         there = design_effect(self.due[fit], events[fit], scales=scales, group=group[fit])
-        return max(least, self._quiet_design_effect(kind), there)
+        return max(self.quiet_design_effect(kind), there)
+
+    def quiet_design_effect(self, kind: EffectKind) -> float:
+        """That of all steady load before the fault: what deflates the baseline, and nothing that came later does."""
+        return max(self._thresholds.design_effect, self._quiet_design_effect(kind))
 
     @cached_property
     def quiet(self) -> NDArray[np.bool_]:

@@ -63,8 +63,8 @@ def test_a_held_fault_that_hurts_its_fate_group_alone_passes_once_it_was_watched
     judgement = judge(history({A: DEAD, B: HALF, C: NONE}), HELD, FAST)
     assert judgement.verdict is Verdict.PASS, judgement.reason
     assert findings(judgement) == {A: Finding.HURT, B: Finding.HURT, C: Finding.NOT_HURT}
-    assert (judgement.look, judgement.seconds, judgement.done) == (5, 30.0, True)
-    assert judgement.flows[0].decided_after == 1.0
+    assert (judgement.look, judgement.seconds, judgement.done) == (7, 30.0, True)
+    assert judgement.flows[0].decided_after == 0.25
     assert judgement.observed(Finding.HURT) == [str(A), str(B)]
 
 
@@ -74,7 +74,7 @@ def test_a_pulse_of_half_a_second_passes_and_its_losses_are_counted() -> None:
     lost = judgement.flows[0].requests_lost
     assert lost is not None
     assert lost.low <= 100 <= lost.high + 1e-9
-    assert judgement.measures["time to detect"].value == 1.0
+    assert judgement.measures["time to detect"].value <= 0.5
     assert judgement.measures["time to recover"].value < 0.1
 
 
@@ -189,7 +189,7 @@ def _silent_in_the_fault(seen: HistoryView) -> HistoryView:
 
 
 def _stopped_before_the_first_look(seen: HistoryView) -> HistoryView:
-    return replace(seen, until=seen.windows[1].begin + NANO // 2)
+    return replace(seen, until=seen.windows[1].begin + NANO // 5)
 
 
 def _late_loader(seen: HistoryView) -> HistoryView:
@@ -244,7 +244,9 @@ def test_a_machine_that_stalls_for_everybody_is_not_a_proxys_harm() -> None:
     judgement = judge(seen, Expectation.nobody([A, C]), FAST)
     assert judgement.verdict is Verdict.INCONCLUSIVE, judgement.reason
     assert "machine trouble" in judgement.reason
-    alone = replace(seen, flows={flow: rows for flow, rows in seen.flows.items() if not flow.sentinel})
+    alone = replace(
+        seen, flows={flow: rows for flow, rows in seen.flows.items() if not flow.sentinel}, until=seen.windows[1].end
+    )
     blind = judge(alone, Expectation.nobody([A, C]), FAST)
     assert blind.verdict is Verdict.FAIL, "without the sentinel the same history must look like harm"
     assert blind.notes
@@ -323,11 +325,72 @@ def test_a_fault_that_is_too_short_to_judge_a_bystander_is_inconclusive() -> Non
     assert "in the fault window, 20 are needed" in judgement.reason
 
 
-def test_a_tenth_of_a_second_is_enough_to_clear_a_bystander_and_not_one_that_lost_half() -> None:
-    seen = history({A: DEAD, B: HALF, C: NONE}, plan=killed_for(0.12))
-    assert findings(judge(seen, KILLED, FAST))[C] is Finding.NOT_HURT
-    nobody = Expectation.nobody([A, B, C], harm=Harm.ERRORS, fault_shape=FaultShape.PULSE)
-    assert findings(judge(seen, nobody, FAST))[B] is not Finding.NOT_HURT
+def test_half_a_second_clears_a_bystander_of_a_pulse_and_a_tenth_does_not() -> None:
+    for seconds, finding in ((0.12, Finding.INCONCLUSIVE), (0.6, Finding.NOT_HURT)):
+        seen = history({A: DEAD, B: HALF, C: NONE}, plan=killed_for(seconds))
+        assert findings(judge(seen, KILLED, FAST))[C] is finding
+
+
+def killed_again(share: float, *, pulses: int, length: float = 0.5) -> HistoryView:
+    """Pulses 8 s apart, in which C loses that share."""
+    windows = [(WindowKind.BASELINE, 0.0, 6.0)]
+    for begin in (6.0 + 8.0 * number for number in range(pulses)):
+        windows += [(WindowKind.FAULT, begin, begin + length), (WindowKind.RECOVERY, begin + length, begin + 8.0)]
+    return history({A: DEAD, C: HarmDone(error_share=share)}, plan=Plan(windows=tuple(windows)))
+
+
+@pytest.mark.parametrize(
+    ("share", "pulses", "finding"),
+    [
+        (0.0, 1, Finding.NOT_HURT),
+        (0.0, 3, Finding.NOT_HURT),
+        (0.05, 1, Finding.INCONCLUSIVE),
+        (0.05, 3, Finding.INCONCLUSIVE),
+        (0.3, 3, Finding.HURT),
+        (1.0, 1, Finding.HURT),
+    ],
+)
+def test_no_bystander_is_cleared_while_the_pulses_show_a_rise(share: float, pulses: int, finding: Finding) -> None:
+    expected = Expectation({A: 1.0, C: 0.0}, harm=Harm.ERRORS, fault_shape=FaultShape.PULSE)
+    judgement = judge(killed_again(share, pulses=pulses), expected, FAST)
+    assert findings(judgement)[C] is finding, judgement.reason
+    assert any("repeat it" in note for note in judgement.notes) is (pulses < 3)
+
+
+def test_harm_in_one_of_three_pulses_is_not_told_from_a_burst_of_the_flows_own() -> None:
+    seen = killed_again(0.0, pulses=3)
+    samples, first = seen.flows[C], seen.windows_of(WindowKind.FAULT)[0]
+    inside = (samples["due"] >= first.begin) & (samples["due"] < first.end)
+    seen = change(seen, C, outcome=np.where(inside, Outcome.FAILED, Outcome.OK))
+    expected = Expectation({A: 1.0, C: 0.0}, harm=Harm.ERRORS, fault_shape=FaultShape.PULSE)
+    assert findings(judge(seen, expected, FAST))[C] is Finding.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("from_second", [3.0, 4.5, 9.0, 15.0])
+def test_an_outage_that_begins_late_is_hurt_with_three_flows_too(from_second: float) -> None:
+    seen = history({A: DEAD, B: NONE, C: NONE})
+    samples = seen.flows[C]
+    since = (samples["due"] - seen.windows[1].begin) / NANO
+    seen = change(seen, C, outcome=np.where((since >= from_second) & (since < 30), Outcome.FAILED, Outcome.OK))
+    assert findings(judge(seen, Expectation({A: 1.0, B: 0.0, C: 0.0}), FAST))[C] is Finding.HURT
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "finding"),
+    [
+        (0.0, 30.0, Finding.HURT),
+        (-3.0, 30.0, Finding.INCONCLUSIVE),  # began before the fault
+        (4.0, 30.0, Finding.INCONCLUSIVE),  # began well after it
+        (0.0, 32.0, Finding.INCONCLUSIVE),  # outlived it
+    ],
+)
+def test_slowness_is_the_faults_when_it_comes_and_goes_with_it(since: float, until: float, finding: Finding) -> None:
+    seen = history({A: NONE})
+    samples = seen.flows[A]
+    after = (samples["due"] - seen.windows[1].begin) / NANO
+    slow = (after >= since) & (after < until)
+    seen = change(seen, A, done=samples["done"] + np.where(slow, NANO // 100, 0))
+    assert findings(judge(seen, Expectation.nobody([A]), FAST))[A] is finding
 
 
 def test_a_gradual_fault_needs_three_pairs() -> None:
@@ -361,12 +424,13 @@ def test_the_same_history_gives_the_same_text_to_the_last_digit() -> None:
     assert len(texts) == 1
 
 
-def test_hurt_once_is_hurt_even_when_the_flow_heals_later() -> None:
+def test_harm_that_heals_while_the_fault_is_held_counts_for_the_flows_that_were_predicted_hurt_alone() -> None:
     seen = history({A: NONE, C: NONE})
     samples = seen.flows[A]
     since = samples["due"] - seen.windows[1].begin
     seen = change(seen, A, outcome=np.where((since >= 0) & (since < NANO), Outcome.FAILED, Outcome.OK))
-    assert findings(judge(seen, Expectation.nobody([A, C]), FAST))[A] is Finding.HURT
+    assert findings(judge(seen, Expectation({A: 1.0, C: 0.0}), FAST))[A] is Finding.HURT
+    assert findings(judge(seen, Expectation.nobody([A, C]), FAST))[A] is Finding.INCONCLUSIVE
 
 
 def test_exempt_flows_are_reported_and_not_judged() -> None:
@@ -398,12 +462,33 @@ def test_verdicts_merge_to_the_worst_and_nothing_is_not_green() -> None:
     assert merge([]) is Verdict.INCONCLUSIVE
 
 
-def test_share_contradictions_are_wide_on_purpose() -> None:
-    assert not rules.contradicts(0.5, 0.3, 0.4, 0.25)
-    assert rules.contradicts(0.5, 0.0, 0.12, 0.25)
-    assert rules.contradicts(0.5, 0.88, 1.0, 0.25)
-    assert not rules.contradicts(1.0, 0.9, 1.0, 0.25)
-    assert rules.contradicts(1.0, 0.1, 0.24, 0.25)
+@pytest.mark.parametrize(
+    ("share", "low", "high", "belied"),
+    [
+        (0.5, 0.3, 0.4, False),
+        (0.5, 0.0, 0.12, True),
+        (0.5, 0.88, 1.0, True),
+        (1.0, 0.7, 1.0, False),
+        (1.0, 0.5, 0.79, True),
+        (0.25, 0.8, 0.9, True),
+    ],
+)
+def test_a_share_is_belied_from_both_sides(share: float, low: float, high: float, belied: bool) -> None:
+    assert rules.contradicts(share, low, high, FAST.share_slack) is belied
+
+
+@pytest.mark.parametrize("carried", [0.2, 0.4, 0.67])
+@pytest.mark.parametrize("plan", [PULSE, None], ids=["pulse", "held"])
+def test_a_sidecar_that_carries_a_part_of_its_traffic_fails_with_the_tolerance(
+    carried: float, plan: Plan | None
+) -> None:
+    shape = FaultShape.PULSE if plan else FaultShape.HELD
+    expected = Expectation({A: 1.0}, harm=Harm.ERRORS, fault_shape=shape)
+    judgement = judge(history({A: HarmDone(error_share=carried)}, plan=plan), expected, FAST)
+    # A short pulse holds few requests: two thirds of them are not always told from four fifths.
+    least = {Verdict.FAIL, Verdict.INCONCLUSIVE} if plan and carried > 0.5 else {Verdict.FAIL}
+    assert judgement.verdict in least, judgement.reason
+    assert "80.0 to 100.0 % would be as expected" in judgement.reason
 
 
 def test_wrong_thresholds_are_all_named_at_once() -> None:

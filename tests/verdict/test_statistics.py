@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from scipy import stats
 
 from chaos.verdict.design_effect import design_effect
 from chaos.verdict.model import Thresholds
-from chaos.verdict.proportions import Count, Limits, clopper_pearson, stratified, wilson
+from chaos.verdict.proportions import Count, Limits, clopper_pearson, rise_at_most, stratified, wilson
 from chaos.verdict.quantiles import shifts, slow_threshold, stationary_indices
 
 HALF_95 = 0.025
@@ -112,6 +113,28 @@ def test_exact_differences_err_less_than_their_alpha() -> None:
         assert wrong / trials < 2 * alpha * 1.25
 
 
+def level_of(limit: Callable[[Count, Count], float], n0: int, n1: int, p0: float, margin: float) -> float:
+    """The chance, over all outcomes, that a limit lies below a rise of the margin when that is the truth."""
+    before, after, level = stats.binom(n0, p0), stats.binom(n1, p0 + margin), 0.0
+    for x0 in range(int(max(0, before.ppf(1e-9))), int(before.ppf(1 - 1e-9)) + 1):
+        events = 0
+        while events <= n1 and limit(Count(x0, n0), Count(events, n1)) < margin:
+            events += 1
+        level += float(before.pmf(x0) * after.cdf(events - 1))
+    return level
+
+
+@pytest.mark.parametrize("alpha", [0.0004, 0.05])
+@pytest.mark.parametrize("p0", [0.0, 0.002, 0.05])
+@pytest.mark.parametrize(("n0", "n1"), [(600, 400), (600, 3000)])
+def test_the_upper_limit_of_a_rise_keeps_its_level(n0: int, n1: int, p0: float, alpha: float) -> None:
+    assert level_of(lambda a, b: rise_at_most([(a, b)], alpha), n0, n1, p0, 0.02) <= alpha
+
+
+def test_squares_and_sums_of_exact_limits_do_not_keep_theirs() -> None:
+    assert level_of(lambda a, b: stratified([(a, b)], 0.05)[1], 600, 3000, 0.002, 0.02) > 0.1
+
+
 # Design effect
 
 
@@ -119,13 +142,13 @@ def _due(n: int, rate: float = 200.0) -> np.ndarray:
     return (np.arange(n) / rate * 1e9).astype(np.int64)
 
 
-def test_independent_requests_have_an_inflation_near_one() -> None:
+def test_independent_requests_have_a_design_effect_near_one() -> None:
     rng = np.random.default_rng(1)
     seen = [design_effect(_due(12_000), rng.random(12_000) < 0.05, scales=(0.05, 0.25, 1.0)) for _ in range(40)]
     assert 0.95 < float(np.mean(seen)) < 1.3
 
 
-def test_inflation_of_one_scale_is_pearsons_statistic_over_its_freedom() -> None:
+def test_the_design_effect_of_one_scale_is_pearsons_statistic_over_its_freedom() -> None:
     rng = np.random.default_rng(2)
     events = rng.random(2000) < 0.1
     counts = events.reshape(10, 200).sum(axis=1)
@@ -134,7 +157,7 @@ def test_inflation_of_one_scale_is_pearsons_statistic_over_its_freedom() -> None
     assert design_effect(_due(2000), events, scales=(1.0,)) == pytest.approx(max(1.0, expected))
 
 
-def test_requests_that_fail_by_tens_have_an_inflation_of_ten() -> None:
+def test_requests_that_fail_by_tens_have_a_design_effect_of_ten() -> None:
     rng = np.random.default_rng(3)
     events = np.repeat(rng.random(2400) < 0.05, 10)
     assert 8 < design_effect(_due(24_000), events, scales=(0.05, 0.25, 1.0)) < 14
