@@ -131,10 +131,6 @@ def test_the_upper_limit_of_a_rise_keeps_its_level(n0: int, n1: int, p0: float, 
     assert level_of(lambda a, b: rise_at_most([(a, b)], alpha), n0, n1, p0, 0.02) <= alpha
 
 
-def test_squares_and_sums_of_exact_limits_do_not_keep_theirs() -> None:
-    assert level_of(lambda a, b: stratified([(a, b)], 0.05)[1], 600, 3000, 0.002, 0.02) > 0.1
-
-
 # Design effect
 
 
