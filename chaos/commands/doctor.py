@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import click
 
-
-def _scenarios() -> dict[str, dict[str, tuple[str, ...] | str]]:
-    """Scenario -> mode -> the faults that it injects, or why it does not apply there."""
-    from chaos.engine.catalogue import scenario_names
-    from chaos.engine.scenario import SCENARIOS
-    from chaos.model.modes import MODES
-
-    return {
-        name: {
-            mode.name: SCENARIOS[name].skip_reason(mode)
-            or tuple(sorted(fault.name for fault in SCENARIOS[name].faults))
-            for mode in MODES.values()
-        }
-        for name in scenario_names()
-    }
+if TYPE_CHECKING:
+    from chaos.doctor.facts import Facts
+    from chaos.kube.client import Cluster
 
 
 @click.command()
 @click.option(
     "--cluster", default="embedded", show_default=True, help="embedded, kind[:NAME], k3d[:NAME], or context:NAME"
 )
-def doctor(cluster: str) -> None:
-    """Say what can run in a cluster and why not; changes nothing. Exit code 0: something can; 4: nothing can."""
+@click.option(
+    "--try",
+    "trying",
+    is_flag=True,
+    help="try it: pods of each kind, a request, a command, a policy, in namespaces that go again (context:NAME)",
+)
+def doctor(cluster: str, trying: bool) -> None:
+    """Say what can run in a cluster and why not. Exit code 0: something can; 4: nothing can.
+
+    Changes nothing, unless it is told to try.
+    """
     from chaos.cluster.consent import Consent
     from chaos.cluster.providers import Kind, connect, parse_spec
 
@@ -62,11 +61,23 @@ def doctor(cluster: str) -> None:
             from chaos.doctor.facts import read_facts
             from chaos.doctor.findings import blockers, findings
             from chaos.doctor.text import report
+            from chaos.engine.catalogue import faults_of_scenarios
 
             client = connect(spec.name, consent=Consent(production=True))  # looking harms nobody
             try:
                 facts = read_facts(client)
+                if trying and not blockers(facts):
+                    facts = try_out(client, facts)
             finally:
                 client.close()
-            click.echo(report(facts, findings(facts, _scenarios())))
+            click.echo(report(facts, findings(facts, faults_of_scenarios())))
             sys.exit(4 if blockers(facts) else 0)
+
+
+def try_out(client: Cluster, facts: Facts) -> Facts:
+    """The facts with what came of trying every kind of pod; waits until what was made is gone."""
+    from chaos.doctor.preflight import PodKind, await_gone, preflight
+
+    tried = preflight(client, facts.choice, tuple(PodKind), run="doctor")
+    await_gone(client)
+    return replace(facts, tried=tried)

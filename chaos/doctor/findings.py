@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from chaos.cluster.versions import NEWEST, OLDEST
-from chaos.doctor.facts import CAPTURE, Facts
+from chaos.doctor.facts import CAPTURE, PRIVILEGED, Facts
+from chaos.doctor.preflight import PodKind, kinds_of
 from chaos.faults.catalogue import FAULTS, fault_class
 from chaos.faults.needs import Need
-from chaos.model.modes import MODES, PlacedBy, ProxyMode
+from chaos.model.modes import MODES, ProxyMode
 from chaos.names import IMAGE, SYSTEM_NAMESPACE
 
-# What is wanted, and done without: usage is then missing in the history, and nothing else.
-_OPTIONAL: Final = frozenset({"metrics.k8s.io"})
+# What is wanted, and done without: usage is then missing in the history, and it is not tried whether policies act.
+_OPTIONAL: Final = frozenset({"metrics.k8s.io", "networking.k8s.io"})
 # Needs of faults that reach whoever shares the node or the API server.
 _OF_OTHERS: Final = frozenset({Need.NODES, Need.NODE_POWER, Need.API_TROUBLE})
 _RESIZE: Final = ("", "pods/resize")
@@ -43,6 +44,8 @@ def blockers(facts: Facts) -> list[str]:
         found.append(f"Kubernetes {facts.version[0]}.{facts.version[1]}: at least {OLDEST[0]}.{OLDEST[1]} is needed")
     if facts.choice.why_not:
         found.append(facts.choice.why_not)
+    if facts.tried is not None and facts.tried.why_not:
+        found.append(facts.tried.why_not)
     missing = [one for one in facts.refused if one.group not in _OPTIONAL and (one.group, one.resource) != _RESIZE]
     if missing:
         shown = ", ".join(map(str, missing[:6])) + (f" and {len(missing) - 6} more" if len(missing) > 6 else "")
@@ -59,10 +62,12 @@ def of_mode(facts: Facts, mode: ProxyMode) -> Finding:
     subject = f"mode {mode.name}"
     if found := blockers(facts):
         return Finding(subject, found[0])
-    in_pods = PlacedBy.CONTAINER in mode.placed_by or PlacedBy.INIT_CONTAINER in mode.placed_by
-    if in_pods and (why := facts.pod_security.get(CAPTURE)):
-        return Finding(subject, f"tenants' namespaces admit no NET_ADMIN, which capture needs: {why}")
-    return Finding(subject)
+    kinds = kinds_of(mode)
+    if facts.tried is not None:
+        return Finding(subject, facts.tried.of_kinds(kinds))
+    asked = ((PodKind.CAPTURE, CAPTURE), (PodKind.AGENT, PRIVILEGED))
+    refused = [f"{kind}: {why}" for kind, name in asked if kind in kinds and (why := facts.pod_security.get(name))]
+    return Finding(subject, "; ".join(refused))
 
 
 def of_fault(facts: Facts, name: str) -> Finding:
@@ -80,12 +85,22 @@ def of_fault(facts: Facts, name: str) -> Finding:
             f"fault {name}",
             "acts on whole nodes, or on the API server, and so on what is not ours: only in a cluster that we made",
         )
+    if Need.HELPERS in needs and (why := _helpers_refused(facts)):
+        return Finding(f"fault {name}", f"{PodKind.HELPER}: {why}")
     lacking = [facts.lacking[need] for need in needs if need in facts.lacking]
     return Finding(f"fault {name}", "; ".join(lacking))
 
 
+def _helpers_refused(facts: Facts) -> str:
+    if facts.tried is not None:
+        return facts.tried.kinds.get(PodKind.HELPER, "")
+    return facts.pod_security.get(PRIVILEGED, "")
+
+
 # Faults whose effect is a matter of CPU: without the budget, modes cannot be compared by it.
 _OF_CPU: Final = frozenset({"throttle", "overload"})
+
+_OF_COMMANDS: Final = frozenset({"features", "identities-exposed"})  # scenarios that look from inside
 
 
 def of_scenario(facts: Facts, name: str, mode: ProxyMode, faults: Iterable[str]) -> Finding:
@@ -93,6 +108,8 @@ def of_scenario(facts: Facts, name: str, mode: ProxyMode, faults: Iterable[str])
     subject = f"{name}[{mode.name}]"
     if not (found := of_mode(facts, mode)).can:
         return Finding(subject, found.why)
+    if name in _OF_COMMANDS and facts.tried is not None and facts.tried.exec:
+        return Finding(subject, f"it runs commands in pods: {facts.tried.exec}")
     for fault in faults:
         if not (found := of_fault(facts, fault)).can:
             return Finding(subject, found.why)
@@ -126,7 +143,11 @@ def warnings(facts: Facts) -> list[str]:
             "for other meshes"
         )
     if facts.policies is False:
-        found.append(f"{', '.join(facts.network)} enforces no NetworkPolicy")
+        found.append(f"NetworkPolicies are not enforced here ({', '.join(facts.network) or 'unknown network plugin'})")
+    if facts.tried is not None:
+        found += facts.tried.notes
+        if facts.tried.exec:
+            found.append(f"no command can be run in a pod: {facts.tried.exec}")
     return found
 
 

@@ -16,14 +16,11 @@ def report(facts: Facts, found: Sequence[Finding]) -> str:
     ]
     lines += [f"  {node.name}: {node.version}, {node.runtime}, Linux {node.kernel}" for node in facts.nodes]
     lines += [f"  {name}: left out: {why}" for name, why in sorted(facts.choice.left_out.items())]
-    policies = {True: "enforced", False: "not enforced", None: "unknown"}[facts.policies]
+    policies = {True: "enforced", False: "not enforced", None: "not tried"}[facts.policies]
     lines += [
         f"  network plugin: {', '.join(facts.network) or 'not recognised'}; NetworkPolicies: {policies}",
         f"  pods/resize: {_yes(facts.resize)}; metrics.k8s.io: {_yes(facts.metrics)}",
-        *(
-            f"  Pod Security, a {kind} pod in a namespace without labels: {why or 'admitted'}"
-            for kind, why in facts.pod_security.items()
-        ),
+        *_pods(facts),
         f"  permissions refused: {', '.join(map(str, facts.refused)) or 'none'}",
         "this machine",
         *(f"  {line}" for line in machine(facts)),
@@ -33,6 +30,16 @@ def report(facts: Facts, found: Sequence[Finding]) -> str:
     can = [one.subject for one in found if one.can]
     lines += _section(f"can run ({len(can)})", _wrapped(can))
     return "\n".join([*lines, *_section("cannot run", _grouped(one for one in found if not one.can))])
+
+
+def _pods(facts: Facts) -> list[str]:
+    """What became of each kind of pod: as tried, else by a dry run."""
+    if facts.tried is None:
+        return [f"  a {kind} pod, dry run: {why or 'admitted'}" for kind, why in facts.pod_security.items()]
+    tried = facts.tried
+    lines = [f"  {kind}: {why or 'run'}" for kind, why in sorted(tried.kinds.items())]
+    ways = {"samples through the API server": tried.control, "from pod to pod": tried.network, "exec": tried.exec}
+    return [f"  tried in {tried.seconds:.0f} s", *lines, *(f"  {what}: {why or 'well'}" for what, why in ways.items())]
 
 
 def _yes(value: bool) -> str:

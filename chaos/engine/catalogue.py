@@ -7,6 +7,7 @@ import pkgutil
 from collections.abc import Sequence
 
 from chaos.engine.scenario import SCENARIOS
+from chaos.model.modes import MODES
 
 
 def scenario_names(package: str = "chaos.suite") -> Sequence[str]:
@@ -16,3 +17,15 @@ def scenario_names(package: str = "chaos.suite") -> Sequence[str]:
         if module.name.startswith("test_"):
             importlib.import_module(f"{package}.{module.name}")
     return sorted(SCENARIOS)
+
+
+def faults_of_scenarios() -> dict[str, dict[str, tuple[str, ...] | str]]:
+    """Scenario -> mode -> the faults that it injects, or why it does not apply there."""
+    return {
+        name: {
+            mode.name: SCENARIOS[name].skip_reason(mode)
+            or tuple(sorted(fault.name for fault in SCENARIOS[name].faults))
+            for mode in MODES.values()
+        }
+        for name in scenario_names()
+    }

@@ -15,9 +15,12 @@ import urllib3
 
 from chaos.chance import Seed
 from chaos.cluster.nodes import read_nodes
-from chaos.cluster.providers import open_cluster
+from chaos.cluster.providers import Kind, open_cluster
+from chaos.doctor.facts import Facts
+from chaos.doctor.findings import of_scenario
 from chaos.engine.clean import remove_runs
 from chaos.engine.deployment import Deployment
+from chaos.engine.examine import examine
 from chaos.engine.external import ExternalDeployment, require_consent
 from chaos.engine.progress import Progress
 from chaos.engine.scenario import NotApplicable, Scenario
@@ -49,6 +52,8 @@ class Run:
         self.began = time.time()
         self._stack = ExitStack()
         self._deployment: Deployment | None = None
+        self._facts: Facts | None = None  # what is known of a cluster that is not of our own making
+        self._said: set[str] = set()  # why something cannot run, said already
         self._undeployable: dict[str, str] = {}  # mode -> why it could not be deployed here
 
     def __enter__(self) -> Run:
@@ -75,6 +80,8 @@ class Run:
                 read_nodes(self.cluster)
             undo_overdue(self.cluster, now=time.time_ns())
             self._make_room()
+            if self.cluster.kind != Kind.EMBEDDED and settings.target is None:
+                self._facts = examine(self.cluster, settings.modes, run=self.id, said=self.progress.step)
         except BaseException:
             self._stack.close()
             raise
@@ -172,9 +179,11 @@ class Run:
         """The whole trial of a scenario in a mode, once more with fresh pods when it cannot tell and the settings
         allow.
 
-        Raises TrialFailed or TrialInconclusive unless it passed, and NotApplicable where it does not apply to a
-        target's mesh.
+        Raises EnvironmentUnfit where the doctor says that it cannot run, TrialFailed or TrialInconclusive unless it
+        passed, and NotApplicable where it does not apply to a target's mesh.
         """
+        if self._facts is not None:
+            self._refuse(mode, scenario)
         if self.settings.target is not None and (why := scenario.skip_reason(self.deployment(mode).mesh.mode)):
             raise NotApplicable(why)
         if self.settings.inconclusive is Inconclusive.RETRY:
@@ -185,6 +194,18 @@ class Run:
                 self._end_deployment()
                 keep_attempt(self.settings.out / "trials" / mode / scenario.name)
         return self._once(mode, scenario)
+
+    def _refuse(self, mode: str, scenario: Scenario) -> None:
+        """Raises what the doctor says, before anything is made: EnvironmentUnfit once a reason, then NotApplicable."""
+        assert self._facts is not None
+        faults = sorted(fault.name for fault in scenario.faults)
+        found = of_scenario(self._facts, scenario.name, mode_named(mode), faults)
+        if found.can:
+            return
+        if found.why in self._said:
+            raise NotApplicable(f"{found.subject} cannot run here: {found.why}")
+        self._said.add(found.why)
+        raise EnvironmentUnfit(f"{found.subject} cannot run here: {found.why}")
 
     def _once(self, mode: str, scenario: Scenario) -> TrialResult:
         spoiled = True  # what ended in the midst of a fault is no ground for the next trial

@@ -6,10 +6,10 @@ import dataclasses
 from typing import Any
 
 from chaos.cluster.nodes import NodeChoice
-from chaos.commands.doctor import _scenarios
 from chaos.doctor.access import expand, needed, rules_in
 from chaos.doctor.facts import CAPTURE, PRIVILEGED, Facts, NodeFacts, detect_plugins, plan_try
 from chaos.doctor.findings import BUDGET, blockers, findings, of_fault, of_mode, of_scenario, warnings
+from chaos.doctor.preflight import PodKind, Tried
 from chaos.doctor.text import report
 from chaos.kube.access import Permission
 from chaos.model.modes import MODES
@@ -34,7 +34,7 @@ def facts(**changes: Any) -> Facts:
 
 
 def test_a_cluster_with_everything_runs_everything() -> None:
-    found = findings(FACTS, _scenarios())
+    found = findings(FACTS, faults_of_scenarios())
     assert [
         one for one in found if not one.can and "does not apply" not in one.why and "only in a cluster" not in one.why
     ] == []
@@ -45,7 +45,7 @@ def test_a_cluster_with_everything_runs_everything() -> None:
 def test_one_node_is_in_the_way_of_everything() -> None:
     poor = facts(choice=ONE)
     assert blockers(poor) == ["1 node takes our pods: sharing needs at least 2 (cp: taint x:NoSchedule)"]
-    assert not any(one.can for one in findings(poor, _scenarios()))
+    assert not any(one.can for one in findings(poor, faults_of_scenarios()))
 
 
 def test_a_missing_permission_names_itself_and_the_manifest() -> None:
@@ -81,12 +81,30 @@ def test_faults_of_whole_nodes_are_for_clusters_of_ours_alone() -> None:
         assert of_fault(facts(guarded=False), name).can
 
 
-def test_a_restrictive_default_of_pod_security_forbids_sidecars_and_not_node_proxies() -> None:
-    strict = facts(pod_security={PRIVILEGED: "", CAPTURE: 'violates PodSecurity "baseline:latest"'})
-    assert "NET_ADMIN" in of_mode(strict, MODES["sidecar"]).why
-    assert "NET_ADMIN" in of_mode(strict, MODES["native-sidecar"]).why
+def test_a_pod_that_admission_refuses_forbids_the_modes_that_make_such_pods() -> None:
+    strict = facts(pod_security={PRIVILEGED: "", CAPTURE: 'admission webhook "x" denied the request: NET_ADMIN'})
+    for mode in ("none", "sidecar", "native-sidecar", "ambient-namespace", "ambient-pod"):
+        assert 'webhook "x" denied the request: NET_ADMIN' in of_mode(strict, MODES[mode]).why
     assert of_mode(strict, MODES["node"]).can
-    assert of_mode(strict, MODES["none"]).can
+
+
+def test_what_was_tried_goes_before_what_a_dry_run_said() -> None:
+    denied = 'admission webhook "x" denied the request: hostPID'
+    dry = facts(pod_security={PRIVILEGED: denied, CAPTURE: ""})
+    tried = facts(tried=Tried({PodKind.AGENT: denied, PodKind.HELPER: denied}))
+    for seen in (dry, tried):
+        assert denied in of_mode(seen, MODES["node"]).why
+        assert of_mode(seen, MODES["sidecar"]).can
+        assert denied in of_fault(seen, "kill").why
+        assert denied in of_scenario(seen, "proxy-killed", MODES["sidecar"], ("kill",)).why
+        assert of_scenario(seen, "proxy-recreated", MODES["sidecar"], ("recreate",)).can
+
+
+def test_what_was_tried_and_is_essential_is_in_the_way_of_everything() -> None:
+    poor = facts(tried=Tried({PodKind.APP: "FailedCreate: exceeded quota"}))
+    assert blockers(poor) == ["application pods: FailedCreate: exceeded quota"]
+    closed = facts(tried=Tried({}, control="503: dial tcp 10.0.0.1:9990: i/o timeout: let the API server reach it"))
+    assert "9990" in blockers(closed)[0]
 
 
 def test_an_old_version_and_a_run_that_is_there_are_in_the_way() -> None:
@@ -107,12 +125,12 @@ def test_what_should_be_known_is_said() -> None:
     )
     for part in ("1.38 is newer", "socketLB.hostNamespaceOnly", "may not look at DaemonSet", "not listed on n1"):
         assert part in told
-    assert "Flannel enforces no NetworkPolicy" in "\n".join(warnings(facts(network=("Flannel",))))
+    assert "not enforced here (Calico)" in "\n".join(warnings(facts(tried=Tried({}, policies=False))))
 
 
 def test_the_report_groups_what_cannot_run_by_its_reason() -> None:
     poor = facts(choice=ONE)
-    text = report(poor, findings(poor, _scenarios()))
+    text = report(poor, findings(poor, faults_of_scenarios()))
     body = text.partition("cannot run")[2]
     assert body.count("1 node takes our pods") == 1
     assert "proxy-killed[node]" in body
@@ -120,7 +138,7 @@ def test_the_report_groups_what_cannot_run_by_its_reason() -> None:
 
 
 def test_the_faults_of_a_scenario_are_those_that_its_module_uses() -> None:
-    found = _scenarios()
+    found = faults_of_scenarios()
     assert found["proxy-killed"]["node"] == ("kill",)
     assert found["proxy-paused"]["sidecar"] == ("pause",)
     assert found["noisy-neighbour"]["none"] == ("overload",)

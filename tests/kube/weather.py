@@ -41,9 +41,19 @@ class Weather:
         self.seen: Counter[str] = Counter()
         self._chance = random.Random(seed)
         self._lock = threading.Lock()
+        self.over = threading.Event()  # what hangs is let go
 
-    def fate(self) -> str:
+    def rewritten(self, method: str, path: str, body: bytes | None) -> bytes | None:
+        """The body as it goes on to the API server."""
+        del method, path
+        return body
+
+    def acted(self, method: str, path: str) -> None:
+        """The API server has answered well, and the client does not know yet."""
+
+    def fate(self, method: str, path: str) -> str:
         """What happens to the next request; "" for nothing."""
+        del method, path
         with self._lock:
             draw = self._chance.random()
             for name in ("busy", "unavailable", "broken", "lost_before", "lost_after", "cut"):
@@ -61,8 +71,10 @@ def _handler(weather: Weather) -> type[http.server.BaseHTTPRequestHandler]:
 
         def _do(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0)) or None
-            fate = weather.fate()
-            if fate == "lost_before":
+            fate = weather.fate(self.command, self.path)
+            if fate == "hung":
+                weather.over.wait(120)
+            if fate in ("lost_before", "hung"):
                 self._hang_up()
                 return
             if code := {"busy": 429, "unavailable": 503, "broken": 500}.get(fate):
@@ -73,6 +85,7 @@ def _handler(weather: Weather) -> type[http.server.BaseHTTPRequestHandler]:
                 )
                 return
             path, _, query = self.path.partition("?")
+            body = weather.rewritten(self.command, path, body)
             try:
                 response = weather.cluster.open(
                     self.command,
@@ -87,6 +100,7 @@ def _handler(weather: Weather) -> type[http.server.BaseHTTPRequestHandler]:
             except urllib3.exceptions.HTTPError:
                 self._hang_up()
                 return
+            weather.acted(self.command, path)
             with contextlib.closing(response):
                 if fate == "lost_after":
                     self._hang_up()
@@ -136,7 +150,13 @@ def _handler(weather: Weather) -> type[http.server.BaseHTTPRequestHandler]:
 @contextlib.contextmanager
 def bad_weather(cluster: Cluster, climate: Climate, folder: Path, *, seed: int) -> Iterator[tuple[Weather, Path]]:
     """The weather and a kubeconfig that leads through it."""
-    weather = Weather(cluster, climate, seed=seed)
+    with before(Weather(cluster, climate, seed=seed), folder) as (weather, config):
+        yield weather, config
+
+
+@contextlib.contextmanager
+def before(weather: Weather, folder: Path) -> Iterator[tuple[Weather, Path]]:
+    """That weather in front of its cluster, and a kubeconfig that leads through it."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _handler(weather))
     server.daemon_threads = True
     server.block_on_close = False
@@ -144,6 +164,7 @@ def bad_weather(cluster: Cluster, climate: Climate, folder: Path, *, seed: int) 
     try:
         yield weather, plain_config(folder / "weather.json", server.server_address[1])
     finally:
+        weather.over.set()
         server.shutdown()
         server.server_close()
 

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from chaos.kube.client import Cluster
-from chaos.names import LABEL_RUN
+from chaos.names import LABEL_POD_SECURITY, LABEL_RUN
+from tests.kube.weather import before
 from tests.stranger.clusters import CONTEXT, Stranger, command, stranger
+from tests.stranger.gates import Gate, default_deny
 
 pytestmark = pytest.mark.privileged
 
@@ -88,3 +90,42 @@ def test_the_doctor_and_the_run_say_the_same_of_odd_nodes(
         assert doctor.returncode == 0, doctor.stdout
         assert run.returncode == 0, run.stdout[-3000:]
     assert left(nodes) == []
+
+
+# name -> (what stands in front of the API server, modes of the run, what is said)
+POLICIES: dict[str, tuple[dict[str, Any], str, str]] = {
+    "every namespace is held to baseline, whatever its labels": (
+        {"labels": {LABEL_POD_SECURITY: "baseline"}},
+        "sidecar",
+        'violates PodSecurity "baseline:latest": non-default capabilities (container "capture" must not include '
+        '"NET_ADMIN"',
+    ),
+    "a policy that shuts each new namespace": ({"made": default_deny}, "none", "gets no answer from"),
+    "pods are not reached from the API server": (
+        {"shut": {r"(GET|POST) .*/pods/[^/]+/proxy": "broken"}},
+        "none",
+        "let the API server reach port 9990 of pods",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_what_a_policy_refuses_is_found_by_the_preflight_in_the_clusters_words(
+    name: str, theirs: Stranger, tmp_path: Path
+) -> None:
+    does, modes, said = POLICIES[name]
+    gate = Gate(theirs.admin, **does)
+    with before(gate, tmp_path) as (_, kubeconfig):
+        config = str(kubeconfig)
+        doctor = command("doctor", "--try", "--cluster", "context:w", KUBECONFIG=config)
+        run = command(
+            *("run", "--cluster", "context:w", "--modes", modes, "--scenarios", "proxy-paused,job-completes"),
+            *("--out", str(tmp_path / "out")),
+            KUBECONFIG=config,
+        )
+    assert said in doctor.stdout, doctor.stdout + doctor.stderr
+    assert run.returncode == 4, run.stdout[-3000:] + run.stderr[-2000:]
+    assert said in run.stdout
+    assert "1 error" in run.stdout
+    assert "Traceback" not in run.stdout + run.stderr
+    theirs.admin.wait("nothing is left", lambda: left(theirs.admin) == [], seconds=30)

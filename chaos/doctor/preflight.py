@@ -1,0 +1,356 @@
+"""A preflight: what a run needs of a cluster, tried there in namespaces of its own, and taken down again.
+
+Real pods of each kind that is needed go through the real admission, scheduler, image pull and network; one request and
+one answer with samples go through the API server's proxy to a pod's port, one command through exec. What refuses
+answers in its own words. `sharedfate doctor --try` asks for all kinds, a run for those that its modes and faults need.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+import urllib3
+
+from chaos.cluster.nodes import NodeChoice
+from chaos.errors import ApiError, EnvironmentUnfit, NotReady, SharedfateError
+from chaos.kube.access import Permission, is_allowed
+from chaos.kube.client import Cluster
+from chaos.kube.kubeconfig import one_line
+from chaos.kube.readiness import Workload, await_ready
+from chaos.load.client import LoaderClient
+from chaos.mesh import manifests
+from chaos.mesh.inject import needs_privileged
+from chaos.mesh.install import is_ready
+from chaos.model.modes import PlacedBy, ProxyMode
+from chaos.names import IMAGE, LABEL_POD_SECURITY, LABEL_ROLE, LABEL_RUN, NAME, PORT_CONTROL, PORT_HTTP
+
+Object = dict[str, Any]
+PLAIN: Final = f"{NAME}-preflight"  # as tenants' namespaces are
+PRIVILEGED: Final = f"{NAME}-preflight-privileged"  # as the system namespace is, and tenants' where capture needs it
+READY_SECONDS: Final = 60.0
+_ANSWER_SECONDS: Final = 5.0
+_POLICY_SECONDS: Final = 4.0  # within which a network plugin has taken a policy up
+_GONE_SECONDS: Final = 60.0
+INOTIFY_ENOUGH: Final = 256  # instances of one user on a kernel; kind's nodes share it, and 128 are soon used up
+
+
+class PodKind(StrEnum):
+    """A sort of pod, by what it asks of a cluster; its text is what people read."""
+
+    APP = "application pods"
+    LOADER = "loaders"
+    CAPTURE = "pods with NET_ADMIN (capture, waypoints, the placebo)"
+    AGENT = "node agents (a privileged DaemonSet with hostPID)"
+    HELPER = "fault helpers (privileged pods with hostPID)"
+
+
+# Without these nothing can be measured.
+ESSENTIAL: Final = frozenset({PodKind.APP, PodKind.LOADER})
+
+
+def kinds_of(mode: ProxyMode) -> frozenset[PodKind]:
+    """The kinds of pods that a mode's deployment makes; faults' helpers are of no mode."""
+    kinds = {PodKind.APP, PodKind.LOADER}
+    if needs_privileged(mode) or not mode.hops:  # without a mesh the placebo is such a pod
+        kinds.add(PodKind.CAPTURE)
+    if PlacedBy.DAEMON_SET in mode.placed_by:
+        kinds.add(PodKind.AGENT)
+    return frozenset(kinds)
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """What came of it; a text is "" for what went well, else the cluster's words."""
+
+    kinds: Mapping[PodKind, str]
+    control: str = ""  # a pod's control port through the API server
+    network: str = ""  # from a loader to an application's port
+    exec: str = ""
+    policies: bool | None = None  # NetworkPolicies were seen to act; None: not tried
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def why_not(self) -> str:
+        """What keeps everything from running there."""
+        lines = [f"{kind}: {self.kinds[kind]}" for kind in sorted(ESSENTIAL) if self.kinds.get(kind)]
+        lines += [f"{what}: {why}" for what, why in (("samples", self.control), ("network", self.network)) if why]
+        return "; ".join(lines)
+
+    def of_kinds(self, wanted: Iterable[PodKind]) -> str:
+        """What keeps that from running which needs those kinds of pods."""
+        lines = [f"{kind}: {self.kinds[kind]}" for kind in sorted(wanted) if self.kinds.get(kind)]
+        return "; ".join([self.why_not] if self.why_not else lines)
+
+
+@dataclass(slots=True)
+class _Site:
+    cluster: Cluster
+    choice: NodeChoice
+    run: str
+    kinds: Collection[PodKind]
+    refused: dict[PodKind, str] = field(default_factory=dict)
+
+
+def preflight(cluster: Cluster, choice: NodeChoice, kinds: Collection[PodKind], *, run: str) -> Tried:
+    """Try it. Leaves nothing, however it ends.
+
+    Args:
+        choice: of two nodes at least; both are tried.
+        run: value of the label on all that is made.
+
+    Raises EnvironmentUnfit when not even the namespaces can be made.
+    """
+    begin = time.monotonic()
+    site = _Site(cluster, choice, run, frozenset(kinds) | ESSENTIAL)
+    try:
+        for name, level in ((PLAIN, "restricted"), (PRIVILEGED, "privileged")):
+            _make(cluster, plan_namespace(name, level, run))
+        made = _make_pods(site)
+        _await_pods(site, made)
+        tried = _speak(site)
+    finally:
+        _take_down(cluster)
+    return Tried({kind: site.refused.get(kind, "") for kind in site.kinds}, *tried, seconds=time.monotonic() - begin)
+
+
+# ---- plans
+
+
+def plan_namespace(name: str, level: str, run: str) -> Object:
+    """A namespace of the preflight's, held to one of Pod Security's levels."""
+    labels = {LABEL_RUN: run, LABEL_POD_SECURITY: level}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+
+
+_RESTRICTED: Final = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "runAsNonRoot": True,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+_CONTEXTS: Final[Mapping[PodKind, Object]] = {
+    PodKind.APP: _RESTRICTED,
+    PodKind.LOADER: _RESTRICTED,
+    PodKind.CAPTURE: {"runAsUser": 0, "runAsNonRoot": False, "capabilities": {"drop": ["ALL"], "add": ["NET_ADMIN"]}},
+    PodKind.AGENT: {"privileged": True, "runAsUser": 0},
+    PodKind.HELPER: {"privileged": True, "runAsUser": 0},
+}
+_PROGRAMS: Final[Mapping[PodKind, str]] = {PodKind.APP: "chaos.apps.server", PodKind.LOADER: "chaos.load.agent"}
+
+
+def plan_pod(kind: PodKind, nodes: Sequence[str], *, run: str) -> Object:
+    """Metadata and spec of a pod as those of that kind are."""
+    name = kind.name.lower()
+    container: Object = {
+        "name": name,
+        "image": IMAGE,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["python", "-m", _PROGRAMS[kind]] if kind in _PROGRAMS else ["sleep", "600"],
+        "securityContext": _CONTEXTS[kind],
+        "resources": {"requests": {"cpu": "30m", "memory": "64Mi"}, "limits": {"cpu": "300m", "memory": "256Mi"}},
+        "env": [
+            {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+            {"name": "POD_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
+        ],
+    }
+    if kind in _PROGRAMS:
+        container["readinessProbe"] = {"httpGet": {"path": "/healthz", "port": PORT_CONTROL}, "periodSeconds": 1}
+    spec: Object = {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": 0,
+        "containers": [container],
+    }
+    if kind is PodKind.HELPER:  # past the scheduler, as a fault's helper is
+        spec |= {"nodeName": nodes[0], "tolerations": [{"operator": "Exists"}], "restartPolicy": "Never"}
+    else:
+        terms = manifests.name_terms(nodes)
+        spec["affinity"] = {
+            "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
+        }
+    if kind in (PodKind.AGENT, PodKind.HELPER):
+        spec["hostPID"] = True
+    return {"metadata": {"labels": {"app": name, LABEL_ROLE: "preflight", LABEL_RUN: run}}, "spec": spec}
+
+
+def plan_workload(kind: PodKind, nodes: Sequence[str], *, run: str) -> Object:
+    """The object whose controller makes such pods; a helper is a pod by itself."""
+    name = kind.name.lower()
+    namespace = PLAIN if kind in _PROGRAMS else PRIVILEGED
+    pod = plan_pod(kind, nodes, run=run)
+    meta = {"name": name, "namespace": namespace, "labels": {LABEL_RUN: run}}
+    if kind is PodKind.HELPER:
+        pod["metadata"] = {**pod["metadata"], "name": name, "namespace": namespace}
+        return {"apiVersion": "v1", "kind": "Pod", **pod}
+    spec: Object = {"selector": {"matchLabels": {"app": name}}, "template": pod}
+    if kind is not PodKind.AGENT:
+        spec["replicas"] = 1
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet" if kind is PodKind.AGENT else "Deployment",
+        "metadata": meta,
+        "spec": spec,
+    }
+
+
+def plan_policy(*, run: str) -> Object:
+    """A NetworkPolicy that lets nobody in to the pods of the plain namespace."""
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "preflight", "namespace": PLAIN, "labels": {LABEL_RUN: run}},
+        "spec": {"podSelector": {}, "policyTypes": ["Ingress"]},
+    }
+
+
+# ---- steps
+
+
+def _make(cluster: Cluster, obj: Object) -> None:
+    try:
+        cluster.apply(obj)
+    except ApiError as error:
+        raise EnvironmentUnfit(f"{cluster.name}: {one_line(error)}") from error
+
+
+def _make_pods(site: _Site) -> dict[PodKind, Workload]:
+    """Make them; what the API server itself refuses is noted."""
+    first, second = site.choice.names[0], site.choice.names[1]
+    where = {PodKind.APP: [first], PodKind.LOADER: [second], PodKind.CAPTURE: [first]}
+    made: dict[PodKind, Workload] = {}
+    for kind in site.kinds:
+        obj = plan_workload(kind, where.get(kind, [first, second]), run=site.run)
+        try:
+            site.cluster.apply(obj)
+        except ApiError as error:
+            site.refused[kind] = str(error.status.get("message") or error)
+            continue
+        made[kind] = Workload(obj["kind"], obj["metadata"]["namespace"], obj["metadata"]["name"])
+    return made
+
+
+def _await_pods(site: _Site, made: Mapping[PodKind, Workload]) -> None:
+    """Until each is ready; the causes of those that are not are noted."""
+    for kind, workload in made.items():
+        try:
+            await_ready(site.cluster, [workload], is_ready, seconds=READY_SECONDS)
+        except NotReady as error:
+            site.refused[kind] = one_line(error)
+
+
+def _speak(site: _Site) -> tuple[str, str, str, bool | None, tuple[str, ...]]:
+    """One request and one answer with samples by way of the API server, one between pods, one exec."""
+    if any(site.refused.get(kind) for kind in ESSENTIAL):
+        return "", "", "", None, ()
+    cluster = site.cluster
+    app, loader = (_pod(cluster, name) for name in ("app", "loader"))
+    name = loader["metadata"]["name"]
+    client = LoaderClient.of(cluster, PLAIN, name)
+    try:
+        client.state()
+        client.samples()
+    except (SharedfateError, urllib3.exceptions.HTTPError, OSError) as error:
+        return f"{one_line(error)}: {_OPEN}", "", "", None, ()
+    notes, ended = _look(cluster, name)
+    address = str(app["status"].get("podIP", ""))
+    if network := _reaches(client, address):
+        return "", network, ended, None, notes
+    return "", "", ended, _policies_act(site, client, address), notes
+
+
+_OPEN: Final = (
+    f"samples pass `pods/NAME:{PORT_CONTROL}/proxy`: let the API server reach port {PORT_CONTROL} of pods "
+    "(a firewall rule or security group from the control plane to the nodes)"
+)
+_EXEC: Final = Permission("create", "pods/exec")
+_LOOK: Final = (
+    "import json,platform,pathlib\n"
+    "f=pathlib.Path('/proc/sys/fs/inotify/max_user_instances')\n"
+    "print(json.dumps({'machine':platform.machine(),'inotify':int(f.read_text()) if f.exists() else None}))"
+)
+
+
+def _look(cluster: Cluster, pod: str) -> tuple[tuple[str, ...], str]:
+    """What a command in a pod says of its node, and why it could not."""
+    if not is_allowed(cluster, _EXEC):
+        return (), f"you may not {_EXEC}"
+    try:
+        done = cluster.exec(PLAIN, pod, ["python", "-c", _LOOK], seconds=20)
+        if done.code:
+            return (), f"exit code {done.code}: {one_line(ValueError(done.stderr))}"
+        seen = json.loads(done.stdout)
+    except (SharedfateError, OSError, ValueError, urllib3.exceptions.HTTPError) as error:
+        return (), one_line(error)
+    if seen["inotify"] is not None and seen["inotify"] < INOTIFY_ENOUGH:
+        return (
+            f"fs.inotify.max_user_instances is {seen['inotify']} for all pods of a kernel, and kind's nodes share one: "
+            'when kubelets or proxies say "too many open files", raise it: sysctl fs.inotify.max_user_instances=512',
+        ), ""
+    return (), ""
+
+
+def _reaches(client: LoaderClient, address: str) -> str:
+    """Why a loader gets no answer from an application's port; "" when it does."""
+    if ":" in address:
+        return f"pods have IPv6 addresses ({address}), and only IPv4 is supported"
+    if _answers(client, address, "open", seconds=_ANSWER_SECONDS):
+        return ""
+    return (
+        f"a loader in namespace {PLAIN} gets no answer from {address}:{PORT_HTTP} of another pod there: does a "
+        "NetworkPolicy that is made in each new namespace, or for the whole cluster, shut it?"
+    )
+
+
+def _answers(client: LoaderClient, address: str, name: str, *, seconds: float) -> bool:
+    """Whether a flow of new connections is answered within that time."""
+    flow = {"name": name, "server": f"{PLAIN}/app", "target": f"{address}:{PORT_HTTP}", "rate": 10.0, "timeout": 1.0}
+    client.set_flows([flow])
+    end = time.monotonic() + seconds
+    try:
+        while time.monotonic() < end:
+            if (client.flow(name) or {}).get("ok"):
+                return True
+            time.sleep(0.1)
+        return False
+    finally:
+        client.set_flows([{**flow, "rate": 0.0}])
+
+
+def _policies_act(site: _Site, client: LoaderClient, address: str) -> bool | None:
+    """Whether a policy that lets nobody in is seen to act; None when none may be made."""
+    try:
+        site.cluster.create(plan_policy(run=site.run))
+    except ApiError:
+        return None
+    end, number = time.monotonic() + _POLICY_SECONDS, 0
+    while time.monotonic() < end:  # a connection that is open may stay: each look makes new ones
+        number += 1
+        if not _answers(client, address, f"barred-{number}", seconds=0.8):
+            return True
+    return False
+
+
+def _pod(cluster: Cluster, app: str) -> Object:
+    pods = cluster.list("Pod", PLAIN, labels=f"app={app}")
+    return next(pod for pod in pods if "deletionTimestamp" not in pod["metadata"])
+
+
+def _take_down(cluster: Cluster) -> None:
+    for name in (PLAIN, PRIVILEGED):
+        cluster.delete("Namespace", name)
+
+
+def await_gone(cluster: Cluster) -> None:
+    """Until the preflight's namespaces are gone, which takes a cluster some seconds; raises NotReady."""
+    cluster.wait(
+        "the preflight's namespaces are gone",
+        lambda: not any(cluster.find("Namespace", name) for name in (PLAIN, PRIVILEGED)),
+        seconds=_GONE_SECONDS,
+        every=0.2,
+    )

@@ -1,0 +1,33 @@
+"""What a run asks of a cluster before it makes anything there: the doctor's questions, and the preflight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from chaos.doctor.facts import Facts, read_facts
+from chaos.doctor.findings import blockers
+from chaos.doctor.preflight import PodKind, await_gone, kinds_of, preflight
+from chaos.errors import EnvironmentUnfit
+from chaos.kube.client import Cluster
+from chaos.model.modes import MODES
+
+
+def examine(cluster: Cluster, modes: Iterable[str], *, run: str, said: Callable[[str], None]) -> Facts:
+    """All that is known of the cluster; raises EnvironmentUnfit, in the doctor's words, when nothing can run there."""
+
+    def refuse(facts: Facts) -> None:
+        if found := blockers(facts):
+            raise EnvironmentUnfit(f"{cluster.name}: {'; '.join(found)}")
+
+    facts = read_facts(cluster)
+    refuse(facts)
+    said("preflight: pods of each kind that is needed, and the ways to them, are tried")
+    kinds = {PodKind.HELPER}.union(*(kinds_of(MODES[mode]) for mode in modes if mode in MODES))
+    facts = replace(facts, tried=preflight(cluster, facts.choice, kinds, run=run))
+    try:
+        refuse(facts)
+    except EnvironmentUnfit:
+        await_gone(cluster)  # a run that goes on need not wait
+        raise
+    return facts
