@@ -4,7 +4,7 @@ ARG PYTHON_IMAGE=python:3.11.11-slim-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
 WORKDIR /src
-COPY pyproject.toml hatch_build.py README.md ./
+COPY pyproject.toml hatch_build.py README.md Dockerfile .dockerignore ./
 COPY chaos chaos
 COPY sharedfate sharedfate
 COPY manifests manifests

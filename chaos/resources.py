@@ -1,10 +1,11 @@
-"""Where the files that ship with the package are: manifests/ and experiments/.
+"""Where the files that ship with the package are: manifests/, experiments/, and what the image is built from.
 
 In a checkout they stand at the top level, where a reader looks first; in a wheel they travel under chaos/_data.
 """
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Final, Literal
 
@@ -15,3 +16,16 @@ def shipped(folder: Literal["manifests", "experiments"]) -> Path:
     """Folder of shipped files; exists in a checkout and in an installed wheel alike."""
     installed = _PACKAGE / "_data" / folder
     return installed if installed.is_dir() else _PACKAGE.parent / folder
+
+
+def build_context(scratch: Path) -> Path:
+    """A folder from which the image is built: the checkout, or one like it that is put together in `scratch`."""
+    shipped_files = _PACKAGE / "_data" / "build"
+    if not shipped_files.is_dir():
+        return _PACKAGE.parent
+    folder = scratch / "build"
+    shutil.copytree(shipped_files, folder)
+    shutil.copytree(_PACKAGE, folder / "chaos", ignore=shutil.ignore_patterns("_data", "__pycache__"))
+    for name in ("manifests", "experiments"):
+        shutil.copytree(_PACKAGE / "_data" / name, folder / name)
+    return folder

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from chaos.cluster.commands import Runner, must
-from chaos.cluster.kind import CREATE_SECONDS, LOAD_SECONDS, NODE_IMAGE, KindOptions, image_archive
+from chaos.cluster.kind import ALREADY, CREATE_SECONDS, LOAD_SECONDS, NODE_IMAGE, KindOptions, image_archive
 from chaos.errors import EnvironmentUnfit, Misuse
 
 PREFIX: Final = "k3d-"  # of the context that its kubeconfig has
@@ -74,14 +74,19 @@ def k3d_cluster(runner: Runner, name: str, options: KindOptions, *, keep: bool) 
             f"`k3d cluster delete {name}`"
         )
     with tempfile.TemporaryDirectory(prefix="sharedfate-k3d-") as scratch:
-        archive, kubeconfig, usable = image_archive(runner, options, Path(scratch)), Path(scratch) / "kubeconfig", False
+        archive, kubeconfig = image_archive(runner, options, Path(scratch)), Path(scratch) / "kubeconfig"
+        usable = foreign = False
         try:
             if not there:
-                must(runner, *plan_create(name, options), seconds=CREATE_SECONDS)
+                try:
+                    must(runner, *plan_create(name, options), seconds=CREATE_SECONDS)
+                except EnvironmentUnfit as error:
+                    foreign = ALREADY in str(error)  # made by somebody else since we looked: not ours to delete
+                    raise
             kubeconfig.write_text(must(runner, "k3d", "kubeconfig", "get", name))
             must(runner, "k3d", "image", "import", str(archive), "--cluster", name, seconds=LOAD_SECONDS)
             usable = True
             yield kubeconfig
         finally:
-            if not keep or not (usable or there):  # what is half made is of no use to anybody
+            if not foreign and (not keep or not (usable or there)):  # what is half made is of no use to anybody
                 must(runner, "k3d", "cluster", "delete", name, seconds=120)

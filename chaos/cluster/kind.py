@@ -19,12 +19,18 @@ from chaos.cluster.commands import Runner, must
 from chaos.cluster.images import Build, build_and_save, find_engine
 from chaos.errors import EnvironmentUnfit, Misuse, SharedfateError
 from chaos.names import IMAGE
+from chaos.resources import build_context
 
 # Pinned by digest, as kind's own release 0.33 has it: the tag alone may be pushed again.
 NODE_IMAGE: Final = "kindest/node:v1.37.0@sha256:a1ed56cfb0e7b93589bdf97c8cd566405a265939e3620fc4f5de89adff580ae5"
 DEFAULT_NAME: Final = "sharedfate"
 CREATE_SECONDS: Final = 600.0
 LOAD_SECONDS: Final = 600.0
+ALREADY: Final = "already exist"  # what kind and k3d say of a name that is taken
+ONE_PLATFORM: Final = (
+    "an archive of one platform is needed: docker save --platform linux/amd64 (or the nodes' own), or "
+    "`sharedfate image build` on such a machine"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +52,25 @@ class KindOptions:
     logs: Path | None = None
 
 
-def plan_config(workers: int) -> dict[str, object]:
-    """kind's configuration: https://kind.sigs.k8s.io/docs/user/configuration."""
-    return {
+def plan_config(workers: int, *, cgroup_v1: bool = False) -> dict[str, object]:
+    """kind's configuration: https://kind.sigs.k8s.io/docs/user/configuration.
+
+    Args:
+        cgroup_v1: the machine has control groups of version 1, which kubelets since 1.35 refuse unless told otherwise.
+    """
+    config: dict[str, object] = {
         "kind": "Cluster",
         "apiVersion": "kind.x-k8s.io/v1alpha4",
         "nodes": [{"role": "control-plane"}, *({"role": "worker"} for _ in range(workers))],
     }
+    if cgroup_v1:
+        config["kubeadmConfigPatches"] = ["kind: KubeletConfiguration\nfailCgroupV1: false\n"]
+    return config
+
+
+def has_cgroup_v1(mount: Path = Path("/sys/fs/cgroup")) -> bool:
+    """Whether this machine's control groups are of version 1 (or hybrid)."""
+    return mount.is_dir() and not (mount / "cgroup.controllers").exists()
 
 
 def plan_create(name: str, options: KindOptions, *, config: Path, kubeconfig: Path) -> tuple[str, ...]:
@@ -128,7 +146,7 @@ def kind_cluster(
             runner, options, folder
         )  # first, because it is what fails most often, and nothing is made yet
         kubeconfig = folder / "kubeconfig"
-        usable = False
+        usable = foreign = False
         try:
             if name in there:
                 kubeconfig.write_text(
@@ -136,44 +154,42 @@ def kind_cluster(
                 )
             else:
                 config = folder / "kind.yaml"
-                config.write_text(yaml.safe_dump(plan_config(options.workers), sort_keys=False))
-                must(
-                    runner,
-                    *plan_create(name, options, config=config, kubeconfig=kubeconfig),
-                    seconds=CREATE_SECONDS,
-                    environment=environment,
-                )
-            must(
-                runner,
-                "kind",
-                "load",
-                "image-archive",
-                str(archive),
-                "--name",
-                name,
-                seconds=LOAD_SECONDS,
-                environment=environment,
-            )
+                planned = plan_config(options.workers, cgroup_v1=has_cgroup_v1())
+                config.write_text(yaml.safe_dump(planned, sort_keys=False))
+                create = plan_create(name, options, config=config, kubeconfig=kubeconfig)
+                try:
+                    must(runner, *create, seconds=CREATE_SECONDS, environment=environment)
+                except EnvironmentUnfit as error:
+                    foreign = ALREADY in str(error)  # made by somebody else since we looked: not ours to delete
+                    raise
+            load = ("kind", "load", "image-archive", str(archive), "--name", name)
+            try:
+                must(runner, *load, seconds=LOAD_SECONDS, environment=environment)
+            except EnvironmentUnfit as error:
+                if "digest" in str(error):  # containerd looks for the platforms that the archive names and lacks
+                    raise EnvironmentUnfit(f"{error}: {ONE_PLATFORM}") from error
+                raise
             usable = True
             yield kubeconfig
         except BaseException:
-            _take_logs(runner, name, options, environment)
+            if not foreign:
+                _take_logs(runner, name, options, environment)
             raise
         else:
             if failed:
                 _take_logs(runner, name, options, environment)
         finally:
-            if not keep or not (usable or name in there):  # what is half made is of no use to anybody
+            if not foreign and (not keep or not (usable or name in there)):  # what is half made is of no use to anybody
                 must(runner, *plan_delete(name, kubeconfig), seconds=120, environment=environment)
 
 
 def image_archive(runner: Runner, options: KindOptions, folder: Path) -> Path:
-    """The archive of our image that the options name, or one that is built from this checkout into the folder."""
+    """The archive of our image that the options name, or one that is built into the folder, from the sources
+    that this package came with.
+    """
     if options.archive is None:
         built = folder / "image.tar"
-        build_and_save(
-            runner, find_engine(runner, options.engine), Build(IMAGE, Path(__file__).resolve().parents[2]), built
-        )
+        build_and_save(runner, find_engine(runner, options.engine), Build(IMAGE, build_context(folder)), built)
         return built
     if not options.archive.is_file():
         raise Misuse(f"{options.archive}: no image archive there")

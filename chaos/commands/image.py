@@ -24,7 +24,9 @@ _engine = click.option("--engine", default="", help="docker, podman or buildah (
 @click.option("--isolation", default="", help="buildah's: chroot, where containers cannot be nested")
 @click.option("--network", default="", help="network of the build, e.g. host")
 @click.option("--no-pull", is_flag=True, help="take the base image as it is on this machine")
-@click.option("--folder", type=click.Path(path_type=Path), default=Path("."), show_default=True, help="a checkout")
+@click.option(
+    "--folder", type=click.Path(path_type=Path), default=None, help="a checkout (default: the sources of this package)"
+)
 def build(
     engine: str,
     python_image: str,
@@ -32,13 +34,16 @@ def build(
     isolation: str,
     network: str,
     no_pull: bool,
-    folder: Path,
+    folder: Path | None,
 ) -> None:
-    """Build it from a checkout."""
+    """Build it, from the sources that this package came with or from a checkout."""
+    import tempfile
+
     from chaos.cluster.commands import Shell
     from chaos.cluster.images import BUILD_SECONDS, Build, apply, find_engine, plan_build
     from chaos.errors import Misuse
     from chaos.names import IMAGE
+    from chaos.resources import build_context
 
     if wrong := [one for one in build_args if "=" not in one]:
         raise Misuse(f"--build-arg {wrong[0]!r}: want NAME=VALUE")
@@ -46,8 +51,10 @@ def build(
     if python_image:
         arguments["PYTHON_IMAGE"] = python_image
     shell = Shell()
-    wanted = Build(IMAGE, folder, arguments, isolation=isolation, network=network, pull=not no_pull)
-    apply(shell, [plan_build(find_engine(shell, engine), wanted)], seconds=BUILD_SECONDS)
+    with tempfile.TemporaryDirectory(prefix="sharedfate-image-") as scratch:
+        source = folder or build_context(Path(scratch))
+        wanted = Build(IMAGE, source, arguments, isolation=isolation, network=network, pull=not no_pull)
+        apply(shell, [plan_build(find_engine(shell, engine), wanted)], seconds=BUILD_SECONDS)
     click.echo(IMAGE)
 
 

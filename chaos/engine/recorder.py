@@ -15,6 +15,7 @@ from typing import Any
 
 import urllib3
 
+from chaos.engine.outside import disruption_of
 from chaos.errors import ApiError
 from chaos.history.model import EventKind
 from chaos.history.store import HistoryWriter
@@ -79,6 +80,7 @@ class Recorder:
         self._lock = threading.Lock()
         self._writer: HistoryWriter | None = None
         self._pods: dict[str, dict[str, ContainerSeen]] = {}
+        self._disrupted: set[str] = set()  # UIDs of pods whose disruption was told
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
 
@@ -153,6 +155,9 @@ class Recorder:
                         },
                     )
                 return
+            if uid not in self._disrupted and (why := disruption_of(pod)) and self._writer is not None:
+                self._disrupted.add(uid)
+                self._writer.event(EventKind.NOTE, {"disrupted": why})
             now = containers_seen(pod)
             changes = detect_changes(self._pods.get(uid, {}), now)
             self._pods[uid] = now

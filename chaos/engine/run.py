@@ -212,11 +212,16 @@ class Run:
         try:
             with closing(self.trial(mode, scenario.name)) as trial:
                 try:
-                    scenario.run(trial)
-                    spoiled = scenario.redeploys_after
-                except NoEffect as error:
-                    trial.without_effect(error)
-                return trial.conclude()
+                    try:
+                        scenario.run(trial)
+                        spoiled = scenario.redeploys_after
+                    except NoEffect as error:
+                        trial.without_effect(error)
+                    return trial.conclude()
+                except (SharedfateError, urllib3.exceptions.HTTPError) as error:
+                    if not (found := trial.outside()):
+                        raise
+                    raise trial.interrupted(found, error) from error
         finally:
             if spoiled:
                 self.discard()

@@ -13,16 +13,19 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+import urllib3
+
 from chaos.chance import Seed
 from chaos.engine.deployment import REQUEST_TIMEOUT, Deployment, detect_contradictions
 from chaos.engine.outcome import combined, judgement_of, measures_of
+from chaos.engine.outside import FROM_OUTSIDE, detect_outside, read_nodes_of, read_situation
 from chaos.engine.progress import Progress
 from chaos.engine.restarts import compare_restarts, container_snapshot
 from chaos.engine.targets import Excused, excused_by
 from chaos.engine.targets import described as describe
 from chaos.engine.topology import TenantLoad
 from chaos.engine.witness import SecondWitness
-from chaos.errors import ExperimentFailure, NoEffect, NotReady
+from chaos.errors import ExperimentFailure, NoEffect, NotReady, SharedfateError
 from chaos.faults.injection import injected
 from chaos.faults.model import Fault, Receipt, Target
 from chaos.history.model import Event, EventKind, Outcome, Samples
@@ -97,6 +100,9 @@ class Trial:
         directory.mkdir(parents=True, exist_ok=True)
         self._writer = HistoryWriter(directory, {"mode": self.mesh.mode.name, "scenario": scenario, "seed": seed.value})
         self._before = container_snapshot(self.cluster, deployment.namespaces)
+        self._situation = read_situation(self.cluster, deployment.namespaces)
+        self._acts_on_nodes = False
+        self._from_outside: list[str] = []
         self._recording = ExitStack()
         if deployment.recorder is not None:
             self._recording.enter_context(deployment.recorder.into(self._writer))
@@ -231,6 +237,7 @@ class Trial:
                 self._restored = max(self._restored, at)
                 self.deployment.mark_disturbed()
 
+        self._acts_on_nodes |= any(target.kind == "node" for target in targets)
         witnesses = [SecondWitness(self.cluster, fault, target) for target in targets]
         for witness in witnesses:
             witness.before()
@@ -336,9 +343,36 @@ class Trial:
         """The log so far."""
         return list(self._writer.snapshot()[1])
 
+    def outside(self) -> list[str]:
+        """What somebody else did since the trial began, a sentence each; nothing while the cluster is not reached."""
+        try:
+            now = read_nodes_of(self.cluster, self._situation)
+        except (SharedfateError, urllib3.exceptions.HTTPError):
+            return []
+        whole = not self._acts_on_nodes
+        proxies = {proxy.container for proxy in self.placement.proxies}
+        found = detect_outside(self._situation, now, since=self.began / 1e9, proxies=proxies, nodes=whole)
+        told = [str(event.data["disrupted"]) for event in self.events() if "disrupted" in event.data]
+        return [*found, *(told if whole else [])]
+
+    def interrupted(self, outside: Sequence[str], error: BaseException) -> TrialInconclusive:
+        """The trial ended in an error that somebody else's doing explains: the error to raise, its result written."""
+        self._collector.stop()
+        reason = f"{FROM_OUTSIDE}: {'; '.join(outside)} (the trial ended there: {' '.join(str(error).split())})"
+        self._write_result(
+            Verdict.INCONCLUSIVE,
+            reason,
+            predicted={"hurt": [], "unhurt": []},
+            observed={"hurt": [], "unhurt": [], "inconclusive": []},
+            measures={},
+            judgement={"flows": [], "notes": [], "verdict": str(Verdict.INCONCLUSIVE), "reason": reason},
+        )
+        return TrialInconclusive(f"{self.name}: {reason}\n  seed {self.seed}, history {self.directory}")
+
     def finish(self) -> TrialResult:
         """Compare restarts, save the history, judge it once more as a whole, and write the result."""
         after = container_snapshot(self.cluster, self.deployment.namespaces)
+        self._from_outside = self.outside()
         if self.checks:
             self.deployment.mark_disturbed()  # whatever was done to show its claims
         self.unexpected_restarts = compare_restarts(self._before, after, excused=self.excused)
@@ -404,6 +438,8 @@ class Trial:
                 Verdict.FAIL,
                 f"containers restarted that should not have: {'; '.join(self.unexpected_restarts)}",
             )
+        if self._from_outside:
+            verdict, reason = Verdict.INCONCLUSIVE, f"{FROM_OUTSIDE}: {'; '.join(self._from_outside)}"
         result = TrialResult(
             mode=self.mesh.mode.name,
             scenario=self.scenario,

@@ -16,7 +16,7 @@ from chaos.model.modes import MODES
 
 _KEY: Final = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 AUTO: Final = "auto"
-_REACH: Final = re.compile(r"[^/:\s]+:\d+")
+_REACH: Final = re.compile(r"(?:[^/:\s\[\]]+|\[[0-9A-Fa-f:.]+\]):\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ def _call(value: Any, where: str, problems: list[str], spaces: list[str]) -> Cal
             entry.wrong(name, f"is {key!r}, and no tenant has namespace {key.partition('/')[0]!r}")
     reach = entry.text("reach", default="")
     if reach and not _REACH.fullmatch(reach):
-        entry.wrong("reach", f"is {reach!r}, and should be HOST:PORT")
+        entry.wrong("reach", f"is {reach!r}, and should be HOST:PORT, an IPv6 address in brackets")
     return Call(
         ends["client"],
         ends["server"],

@@ -240,13 +240,15 @@ class Mesh:
             seconds=seconds,
         )
         system = [obj for obj in self.system_manifests() if namespace or obj["kind"] != "Namespace"]
-        self._parallel(self._delete, list(reversed(system)))
+        # What runs goes before what it may: a program that is refused while it ends would say so.
+        self._parallel(self._delete, [obj for obj in system if obj["kind"] in _LAST])
         own = {o["metadata"]["name"] for o in system if o["kind"] in ("Deployment", "DaemonSet")}
         self.cluster.wait(
             "the mesh's pods are gone",
             lambda: not [p for p in self._pods() if p["metadata"]["labels"].get("app") in own],
             seconds=seconds,
         )
+        self._parallel(self._delete, [obj for obj in reversed(system) if obj["kind"] not in _LAST])
         # last, because the control plane would publish it again
         self.cluster.delete("ConfigMap", PROXY_CONFIG, SYSTEM_NAMESPACE)
         self.cluster.delete("Secret", AUTHORITY_SECRET, SYSTEM_NAMESPACE)

@@ -39,7 +39,7 @@ def add_options(parser: pytest.Parser) -> None:
     add(
         "--chaos-image-archive",
         default=None,
-        help="archive of our image for a kind cluster (default: built from the checkout)",
+        help="archive of our image for a kind cluster (default: built from the sources of this package)",
     )
     add("--chaos-modes", default=None, help="proxy modes, comma separated, all, or default")
     add("--chaos-scenarios", default=None, help="scenarios, comma separated, all, or default: the default matrix")
@@ -89,7 +89,7 @@ def settings_of(config: pytest.Config) -> Settings:
         o = config.option
         try:
             config.stash[_SETTINGS] = parse_settings(
-                cluster=o.chaos_cluster,
+                cluster=spread.cluster(config, o.chaos_cluster),
                 modes=o.chaos_modes or "",
                 scenarios=o.chaos_scenarios or "",
                 nodes=o.chaos_nodes,

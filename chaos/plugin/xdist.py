@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chaos.model.modes import MODES
+from chaos.names import DEFAULT_NAME
 
 if TYPE_CHECKING:
     from chaos.engine.settings import Settings
@@ -37,6 +38,21 @@ def leads(config: pytest.Config) -> bool:
 def directory(config: pytest.Config, out: str) -> str:
     """The run directory of this process."""
     return f"{out}/{_WORKERS}/{config.workerinput['workerid']}" if works(config) else out  # type: ignore[attr-defined]
+
+
+def cluster(config: pytest.Config, option: str) -> str:
+    """The cluster of this process: workers that make one by name make one each.
+
+    Raises UsageError for a cluster that is there already, which workers would have to share.
+    """
+    kind, _, name = option.partition(":")
+    if kind in ("kind", "k3d") and works(config):
+        return f"{kind}:{name or DEFAULT_NAME}-{config.workerinput['workerid']}"  # type: ignore[attr-defined]
+    if kind in ("context", "in-cluster") and (leads(config) or works(config)):
+        raise pytest.UsageError(
+            f"{option}: workers would share it, and be refused by each other's namespaces: leave -n out"
+        )
+    return option
 
 
 def seed(config: pytest.Config, given: int | None) -> int | None:

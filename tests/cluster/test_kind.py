@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from chaos.cluster.commands import Done, Shell, must
-from chaos.cluster.kind import NODE_IMAGE, KindOptions, kind_cluster, plan_config, plan_environment
+from chaos.cluster.kind import NODE_IMAGE, KindOptions, has_cgroup_v1, kind_cluster, plan_config, plan_environment
 from chaos.errors import EnvironmentUnfit, Misuse
 from tests.cluster.exchanges import Recorded
 
@@ -156,6 +156,32 @@ def test_a_kept_cluster_is_used_again_with_a_kubeconfig_of_its_own(archive: Path
         f"kind load image-archive {archive} --name a",
         "(used)",
     ]
+
+
+def test_a_cluster_that_somebody_else_made_in_the_meantime_is_not_deleted(archive: Path) -> None:
+    taken = Done(1, stderr='ERROR: failed to create cluster: node(s) already exist for a cluster with the name "a"')
+    runner = Recorded("kind", "docker", answers={"kind create": taken})
+    with pytest.raises(EnvironmentUnfit, match="already exist"):
+        use(runner, KindOptions(archive=archive, logs=Path("logs")))
+    assert [call.split()[1] for call in runner.calls] == ["get", "create"]
+
+
+def test_an_archive_of_several_platforms_is_refused_with_the_command_that_makes_one(archive: Path) -> None:
+    words = "ERROR: failed to load image: ctr: content digest sha256:abc: not found"
+    runner = Recorded("kind", "docker", answers={"kind load": Done(1, stderr=words)})
+    with pytest.raises(EnvironmentUnfit, match=r"content digest .* docker save --platform linux/amd64"):
+        use(runner, KindOptions(archive=archive))
+
+
+def test_kubelets_are_told_of_control_groups_of_version_1(tmp_path: Path) -> None:
+    assert "kubeadmConfigPatches" not in plan_config(2)
+    assert plan_config(2, cgroup_v1=True)["kubeadmConfigPatches"] == [
+        "kind: KubeletConfiguration\nfailCgroupV1: false\n"
+    ]
+    assert has_cgroup_v1(tmp_path)
+    (tmp_path / "cgroup.controllers").touch()
+    assert not has_cgroup_v1(tmp_path)
+    assert not has_cgroup_v1(tmp_path / "gone")
 
 
 def test_a_name_that_is_taken_is_refused_unless_it_is_kept(archive: Path) -> None:

@@ -11,6 +11,7 @@ from chaos.doctor.facts import CAPTURE, PRIVILEGED, Facts, NodeFacts, detect_plu
 from chaos.doctor.findings import BUDGET, blockers, findings, of_fault, of_mode, of_scenario, warnings
 from chaos.doctor.preflight import PodKind, Tried
 from chaos.doctor.text import report
+from chaos.engine.catalogue import faults_of_scenarios
 from chaos.kube.access import Permission
 from chaos.model.modes import MODES
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from chaos.engine.settings import RUN_FILE, Settings
+from chaos.plugin.xdist import cluster as cluster_of
 from chaos.plugin.xdist import gather, group_of, prepare
 
 pytest_plugins = ["pytester"]
@@ -26,6 +27,30 @@ pytest_plugins = ["pytester"]
 )
 def test_the_trials_of_a_mode_go_to_one_worker(nodeid: str, group: str) -> None:
     assert group_of(nodeid) == group
+
+
+@pytest.mark.parametrize(
+    ("option", "cluster"),
+    [
+        ("kind", "kind:sharedfate-gw1"),
+        ("kind:mine", "kind:mine-gw1"),
+        ("k3d", "k3d:sharedfate-gw1"),
+        ("embedded", "embedded"),
+    ],
+)
+def test_each_worker_has_a_cluster_of_its_own_name(pytester: pytest.Pytester, option: str, cluster: str) -> None:
+    config = pytester.parseconfig()
+    assert cluster_of(config, option) == option
+    config.workerinput = {"workerid": "gw1"}  # type: ignore[attr-defined]
+    assert cluster_of(config, option) == cluster
+
+
+def test_workers_that_would_share_a_cluster_are_refused_before_they_start(pytester: pytest.Pytester) -> None:
+    done = pytester.runpytest_subprocess(
+        "-n", "2", "-p", "no:randomly", "--chaos-cluster=context:mine", "--chaos-modes=none,node"
+    )
+    assert done.ret == pytest.ExitCode.USAGE_ERROR
+    done.stderr.fnmatch_lines(["*context:mine: workers would share it*leave -n out"])
 
 
 def test_the_workers_trials_become_the_sessions(pytester: pytest.Pytester) -> None:

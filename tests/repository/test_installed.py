@@ -84,3 +84,34 @@ def test_the_installed_suite_runs_a_trial(programs: Path, tmp_path: Path) -> Non
 def test_the_installed_package_runs_one_of_its_experiments(programs: Path, tmp_path: Path) -> None:
     said = run(programs / "sharedfate", "experiment", "run", "proxy-killed", "--var", "mode=none", where=tmp_path)
     assert "pass" in said
+
+
+def test_the_installed_package_builds_the_image_from_what_it_holds(programs: Path, tmp_path: Path) -> None:
+    """An engine of ours says what it was given: an image takes minutes, and a registry."""
+    engine = tmp_path / "bin" / "docker"
+    engine.parent.mkdir()
+    engine.write_text('#!/bin/sh\nfor last; do :; done\ncd "$last" && find . -type f | sort\n')
+    engine.chmod(0o755)
+    path = f"{engine.parent}:{os.environ['PATH']}"
+    copied = run("env", f"PATH={path}", programs / "python", "-c", BUILD, where=tmp_path).split()
+    wanted = {
+        line
+        for line in (ROOT / "Dockerfile").read_text().splitlines()
+        if line.startswith("COPY ") and "--from" not in line
+    }
+    for word in {word for line in wanted for word in line.split()[1:-1]}:
+        assert any(name == f"./{word}" or name.startswith(f"./{word}/") for name in copied), word
+    assert "./chaos/engine/run.py" in copied
+    assert not [name for name in copied if "__pycache__" in name or "_data" in name]
+
+
+BUILD = """
+import pathlib, subprocess, tempfile
+from chaos.cluster.images import Build, Engine, plan_build
+from chaos.resources import build_context
+with tempfile.TemporaryDirectory() as scratch:
+    folder = build_context(pathlib.Path(scratch))
+    assert folder.is_relative_to(scratch), folder
+    command = plan_build(Engine.DOCKER, Build("x:1", folder))
+    print(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+"""

@@ -1,0 +1,173 @@
+"""What somebody else did to a trial: nodes drained, deleted or rebooted, pods evicted, workloads changed.
+
+It is no fault of ours and no word about a mesh, so a trial that it falls into is inconclusive, and says who and when as
+far as the cluster tells (managedFields, conditions of pods that were to go). State is compared before and after the
+trial, when our own faults are undone; `detect_outside` is pure.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from chaos.kube.client import Cluster
+from chaos.mesh.inject import pod_template
+
+Object = Mapping[str, Any]
+FROM_OUTSIDE: Final = "somebody else changed what was tried"  # how such a trial's reason begins
+_WORKLOADS: Final = ("Deployment", "DaemonSet", "StatefulSet", "Job")
+# Field managers that are no hand from outside: ours, and Kubernetes' own controllers.
+_OWN_MANAGERS: Final = ("sharedfate", "kube-controller-manager", "kube-scheduler", "kubelet", "k3s")
+# Why a pod had to go, as its condition DisruptionTarget says.
+_DISRUPTED: Final = {
+    "EvictionByEvictionAPI": "was evicted (kubectl drain, an autoscaler)",
+    "DeletionByTaintManager": "was deleted for a taint of its node",
+    "PreemptionByScheduler": "made room for a pod of higher priority",
+    "TerminationByKubelet": "was ended by its kubelet (the node is short of something, or shuts down)",
+    "DeletionByPodGC": "was deleted with its node",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What of a cluster a trial takes for granted."""
+
+    nodes: Mapping[str, Object] = field(default_factory=dict)  # those on which our pods lay
+    workloads: Mapping[tuple[str, str, str], Object] = field(default_factory=dict)  # (kind, namespace, name)
+
+
+def read_situation(cluster: Cluster, namespaces: Sequence[str]) -> Situation:
+    """The nodes and workloads of those namespaces as they are now."""
+    pods = [pod for name in namespaces for pod in cluster.list("Pod", name)]
+    used = {pod["spec"].get("nodeName") for pod in pods}
+    return Situation(
+        {node["metadata"]["name"]: node for node in cluster.list("Node") if node["metadata"]["name"] in used},
+        {
+            (kind, namespace, obj["metadata"]["name"]): obj
+            for namespace in namespaces
+            for kind in _WORKLOADS
+            for obj in cluster.list(kind, namespace)
+        },
+    )
+
+
+def read_nodes_of(cluster: Cluster, before: Situation) -> Situation:
+    """The same nodes and workloads, as they are now; what is gone is missing."""
+    nodes = {node["metadata"]["name"]: node for node in cluster.list("Node")}
+    found = {key: cluster.find(key[0], key[2], key[1]) for key in before.workloads}
+    return Situation(
+        {name: nodes[name] for name in before.nodes if name in nodes},
+        {key: obj for key, obj in found.items() if obj is not None},
+    )
+
+
+def detect_outside(
+    before: Situation, after: Situation, *, since: float, proxies: Iterable[str] = (), nodes: bool = True
+) -> list[str]:
+    """A sentence for each thing that somebody else did.
+
+    Args:
+        since: seconds since the epoch; who did something is looked for among what was changed later.
+        proxies: names of proxies' containers, whose resources and images are our own to change.
+        nodes: False where a fault of ours acted on whole nodes.
+    """
+    found = _of_nodes(before, after, since) if nodes else []
+    own = set(proxies)
+    for (kind, namespace, name), old in before.workloads.items():
+        new = after.workloads.get((kind, namespace, name))
+        if new is None:
+            if kind != "Job":  # a Job's own end, with its time to live
+                found.append(f"{kind} {namespace}/{name} was deleted")
+            continue
+        if changes := _changes(old, new, own):
+            found.append(f"{kind} {namespace}/{name}: {', '.join(changes)}{_who(new, since)}")
+    return found
+
+
+def disruption_of(pod: Object) -> str:
+    """Why a pod is to go, by its condition DisruptionTarget; "" when it has none."""
+    for one in (pod.get("status") or {}).get("conditions") or []:
+        if one["type"] == "DisruptionTarget" and one["status"] == "True":
+            why = _DISRUPTED.get(one.get("reason", ""), f"is to go ({one.get('reason', 'no reason')})")
+            meta = pod["metadata"]
+            node = (pod.get("spec") or {}).get("nodeName", "")
+            return f"pod {meta['namespace']}/{meta['name']} on {node} {why} at {one.get('lastTransitionTime', '?')}"
+    return ""
+
+
+def _of_nodes(before: Situation, after: Situation, since: float) -> list[str]:
+    found = []
+    for name, old in before.nodes.items():
+        new = after.nodes.get(name)
+        if new is None:
+            found.append(f"node {name} was deleted")
+            continue
+        if _boot(old) and _boot(new) and _boot(old) != _boot(new):
+            found.append(f"node {name} was rebooted")
+        if new["spec"].get("unschedulable") and not old["spec"].get("unschedulable"):
+            found.append(f"node {name} was cordoned (drained?){_who(new, since)}")
+        if _ready(old) and not _ready(new):
+            found.append(f"node {name} is not Ready any longer")
+        taints = [taint["key"] for taint in _keeping(new) if taint["key"] not in {one["key"] for one in _keeping(old)}]
+        if taints and not new["spec"].get("unschedulable") and _ready(new):
+            found.append(f"node {name} was tainted ({', '.join(taints)}){_who(new, since)}")
+    return found
+
+
+def _changes(old: Object, new: Object, proxies: set[str]) -> list[str]:
+    """What is different in a workload's spec that decides how its pods are."""
+    found = []
+    for name in ("replicas", "suspend", "paused"):
+        if old["spec"].get(name) != new["spec"].get(name):
+            found.append(f"{name} {_text(old['spec'].get(name))} -> {_text(new['spec'].get(name))}")
+    before, after = _containers(old), _containers(new)
+    for name in before.keys() - proxies:
+        if name not in after:
+            found.append(f"container {name} was taken out")
+            continue
+        for part in ("image", "resources"):
+            if before[name].get(part) != after[name].get(part):
+                found.append(f"{part} of {name} {_text(before[name].get(part))} -> {_text(after[name].get(part))}")
+    found += [f"container {name} was put in" for name in sorted(after.keys() - before.keys() - proxies)]
+    return found
+
+
+def _who(obj: Object, since: float) -> str:
+    """Who changed it last and when, where the cluster keeps that; "" where it does not."""
+    begin = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(since))
+    entries = [
+        entry
+        for entry in obj["metadata"].get("managedFields") or []
+        if entry.get("time", "") >= begin
+        and entry.get("subresource", "") in ("", "scale", "resize")
+        and not entry.get("manager", "").startswith(_OWN_MANAGERS)
+    ]
+    if not entries:
+        return ""
+    last = max(entries, key=lambda entry: str(entry["time"]))
+    return f", by {last['manager']} at {last['time']}"
+
+
+def _containers(obj: Object) -> dict[str, Object]:
+    template = pod_template(dict(obj)) or {}
+    spec = template.get("spec") or {}
+    return {one["name"]: one for one in [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]}
+
+
+def _boot(node: Object) -> str:
+    return str(((node.get("status") or {}).get("nodeInfo") or {}).get("bootID", ""))
+
+
+def _ready(node: Object) -> bool:
+    conditions = (node.get("status") or {}).get("conditions") or []
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+
+def _keeping(node: Object) -> list[Object]:
+    return [one for one in node["spec"].get("taints") or [] if one["effect"] in ("NoSchedule", "NoExecute")]
+
+
+def _text(value: Any) -> str:
+    return "unset" if value is None else str(value)

@@ -1,0 +1,178 @@
+"""What somebody else does to a trial is told apart from what the trial does: a table, and one trial that is drained."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chaos.engine.check import check_run
+from chaos.engine.outside import Situation, detect_outside, disruption_of
+from chaos.engine.progress import Silent
+from chaos.engine.run import Run
+from chaos.engine.scenario import Scenario
+from chaos.engine.settings import Inconclusive, Settings
+from chaos.engine.trial import Trial, TrialInconclusive
+
+Object = dict[str, Any]
+KEY = ("Deployment", "tenant-a", "server")
+SINCE = 1_767_225_600.0  # 2026-01-01T00:00:00Z
+
+
+def node() -> Object:
+    status = {"nodeInfo": {"bootID": "one"}, "conditions": [{"type": "Ready", "status": "True"}]}
+    return {"metadata": {"name": "n1"}, "spec": {}, "status": status}
+
+
+def deployment() -> Object:
+    containers = [
+        {"name": "server", "image": "app:1", "resources": {"limits": {"cpu": "300m"}}},
+        {"name": "proxy", "image": "proxy:1", "resources": {"limits": {"cpu": "450m"}}},
+    ]
+    spec = {"replicas": 2, "template": {"spec": {"containers": containers}}}
+    return {"kind": "Deployment", "metadata": {"name": "server", "namespace": "tenant-a"}, "spec": spec}
+
+
+def managed(manager: str, at: str, subresource: str = "") -> Object:
+    return {"manager": manager, "time": at, "operation": "Update", "subresource": subresource}
+
+
+def changed(obj: Object, path: str, value: Any) -> Object:
+    made = copy.deepcopy(obj)
+    *steps, last = path.split(".")
+    inside: Any = made
+    for step in steps:
+        inside = inside[int(step)] if step.isdigit() else inside.setdefault(step, {})
+    inside[last] = value
+    return made
+
+
+CONTAINER = "spec.template.spec.containers.0"
+KUBECTL = [managed("sharedfate", "2026-01-01T00:00:09Z"), managed("kubectl-cordon", "2026-01-01T00:00:05Z")]
+NODES: dict[str, tuple[Object | None, list[str]]] = {
+    "nothing": (node(), []),
+    "deleted": (None, ["node n1 was deleted"]),
+    "rebooted": (changed(node(), "status.nodeInfo.bootID", "two"), ["node n1 was rebooted"]),
+    "drained, by whom": (
+        changed(changed(node(), "spec.unschedulable", True), "metadata.managedFields", KUBECTL),
+        ["node n1 was cordoned (drained?), by kubectl-cordon at 2026-01-01T00:00:05Z"],
+    ),
+    "drained earlier by another": (
+        changed(
+            changed(node(), "spec.unschedulable", True),
+            "metadata.managedFields",
+            [managed("karpenter", "2025-12-31T23:59:59Z")],
+        ),
+        ["node n1 was cordoned (drained?)"],
+    ),
+    "lost": (
+        changed(node(), "status.conditions", [{"type": "Ready", "status": "Unknown"}]),
+        ["node n1 is not Ready any longer"],
+    ),
+    "tainted": (
+        changed(node(), "spec.taints", [{"key": "karpenter.sh/disrupted", "effect": "NoSchedule"}]),
+        ["node n1 was tainted (karpenter.sh/disrupted)"],
+    ),
+    "a taint that only asks": (changed(node(), "spec.taints", [{"key": "x", "effect": "PreferNoSchedule"}]), []),
+}
+WORKLOADS: dict[str, tuple[Object | None, list[str]]] = {
+    "nothing": (deployment(), []),
+    "deleted": (None, ["Deployment tenant-a/server was deleted"]),
+    "scaled, by whom": (
+        changed(
+            changed(deployment(), "spec.replicas", 1),
+            "metadata.managedFields",
+            [managed("kubectl", "2026-01-01T00:00:03Z", "scale"), managed("kubelet", "2026-01-01T00:00:09Z", "status")],
+        ),
+        ["Deployment tenant-a/server: replicas 2 -> 1, by kubectl at 2026-01-01T00:00:03Z"],
+    ),
+    "another image": (
+        changed(deployment(), f"{CONTAINER}.image", "app:2"),
+        ["Deployment tenant-a/server: image of server app:1 -> app:2"],
+    ),
+    "other limits": (
+        changed(deployment(), f"{CONTAINER}.resources", {}),
+        ["Deployment tenant-a/server: resources of server {'limits': {'cpu': '300m'}} -> {}"],
+    ),
+    "suspended": (changed(deployment(), "spec.suspend", True), ["Deployment tenant-a/server: suspend unset -> True"]),
+    "a proxy's image and budget are ours": (
+        changed(changed(deployment(), "spec.template.spec.containers.1.image", "proxy:2"), "metadata.generation", 2),
+        [],
+    ),
+    "restarted by a fault": (
+        changed(deployment(), "spec.template.metadata", {"annotations": {"restartedAt": "now"}}),
+        [],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_what_is_done_to_a_node_is_said(name: str) -> None:
+    now, said = NODES[name]
+    before, after = Situation({"n1": node()}), Situation({} if now is None else {"n1": now})
+    assert detect_outside(before, after, since=SINCE) == said
+    assert detect_outside(before, after, since=SINCE, nodes=False) == []  # a fault of ours may have done it
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_what_is_done_to_a_workload_is_said(name: str) -> None:
+    now, said = WORKLOADS[name]
+    before, after = Situation({}, {KEY: deployment()}), Situation({}, {} if now is None else {KEY: now})
+    assert detect_outside(before, after, since=SINCE, proxies=["proxy"]) == said
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("EvictionByEvictionAPI", "was evicted"),
+        ("PreemptionByScheduler", "made room"),
+        ("TerminationByKubelet", "was ended by its kubelet"),
+        ("SomethingNew", "is to go (SomethingNew)"),
+    ],
+)
+def test_a_pod_that_has_to_go_says_why(reason: str, words: str) -> None:
+    condition = {"type": "DisruptionTarget", "status": "True", "reason": reason, "lastTransitionTime": "T"}
+    pod = {
+        "metadata": {"name": "p", "namespace": "a"},
+        "spec": {"nodeName": "n1"},
+        "status": {"conditions": [condition]},
+    }
+    assert disruption_of(pod).startswith(f"pod a/p on n1 {words}")
+    assert disruption_of(pod).endswith("at T")
+    condition["status"] = "False"
+    assert disruption_of(pod) == ""
+
+
+def drained(trial: Trial) -> None:
+    """As `kubectl drain` does it: the first node is cordoned, and what lies on it evicted."""
+    trial.baseline()
+    node = trial.deployment.tenants[0].client_nodes[0]
+    trial.cluster.patch("Node", node, {"spec": {"unschedulable": True}})
+    for pod in trial.cluster.list("Pod", "tenant-a"):
+        meta = pod["metadata"]
+        trial.cluster.request(
+            "POST",
+            f"/api/v1/namespaces/tenant-a/pods/{meta['name']}/eviction",
+            {
+                "apiVersion": "policy/v1",
+                "kind": "Eviction",
+                "metadata": {"name": meta["name"], "namespace": "tenant-a"},
+            },
+        )
+    trial.hold(8)
+
+
+@pytest.mark.privileged
+def test_a_trial_that_is_drained_is_inconclusive_and_says_so(tmp_path: Path) -> None:
+    settings = Settings(out=tmp_path / "out", modes=("none",), seed=5, inconclusive=Inconclusive.FAIL)
+    with Run(settings, progress=Silent()) as run:
+        with pytest.raises(TrialInconclusive, match="somebody else changed what was tried: node node-1 was cordoned"):
+            run.attempt("none", Scenario("drained", drained, claim=""))
+    result = json.loads((tmp_path / "out/trials/none/drained/result.json").read_text())
+    assert result["verdict"] == "inconclusive"
+    assert "was evicted" in result["reason"]
+    ((_, before, now),) = check_run(tmp_path / "out")
+    assert before == now
