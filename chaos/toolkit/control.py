@@ -18,10 +18,10 @@ from typing import Any
 
 from chaoslib.exceptions import InterruptExecution, InvalidActivity
 
-from chaos.toolkit import keeper
+from chaos.toolkit import handler
+from chaos.toolkit.options import check_arguments
 from chaos.toolkit.readings import NO_READING
 from chaos.toolkit.readings import Reading as Mapping
-from chaos.toolkit.wishes import check_arguments
 
 __all__ = [
     "after_activity_control",
@@ -65,7 +65,7 @@ def configure_control(
     """
     # They are read when they are substituted: before_experiment_control.
     del mode, cluster, out, name, nodes, seed, budget, guard, namespaces, allow_production, deploy, others
-    kept = keeper.new()
+    kept = handler.new()
     event_registry.register(kept)
     first = (experiment.get("controls") or [{}])[0].get("provider", {})
     if first.get("module") != __name__:
@@ -74,43 +74,43 @@ def configure_control(
 
 def before_experiment_control(context: Mapping, **arguments: Any) -> None:
     """Deploy the mode and its tenants, start the load, take a baseline."""
-    _keeper().open(arguments, str(context.get("title", "")))
+    _handler().open(arguments, str(context.get("title", "")))
 
 
 def before_method_control(context: Mapping, **arguments: Any) -> None:
     """Begin to guard."""
-    _keeper().begin_method()
+    _handler().begin_method()
 
 
 def after_method_control(context: Mapping, state: Any = None, **arguments: Any) -> None:
     """Stop guarding."""
-    if kept := keeper.current():
+    if kept := handler.current():
         kept.end_method()
 
 
 def before_activity_control(context: Mapping, **arguments: Any) -> None:
     """Note the activity in the history."""
-    kept = _keeper()
-    kept.heed()
+    kept = _handler()
+    kept.raise_if_terminated()
     kept.note(f"{context.get('type')} {context.get('name')}: begin")
 
 
 def after_activity_control(context: Mapping, state: Mapping = NO_READING, **arguments: Any) -> None:
     """Note how it ended."""
-    kept = _keeper()
+    kept = _handler()
     kept.note(f"{context.get('type')} {context.get('name')}: {(state or NO_READING).get('status', 'did not end')}")
-    kept.heed()
+    kept.raise_if_terminated()
 
 
 def after_experiment_control(context: Mapping, state: Mapping = NO_READING, **arguments: Any) -> None:
     """Undo what is in force, judge, write the reports, take down."""
-    if kept := keeper.current():
+    if kept := handler.current():
         kept.close()
 
 
 def cleanup_control() -> None:
     """The same, should the experiment not have come so far."""
-    if kept := keeper.current():
+    if kept := handler.current():
         kept.close()
 
 
@@ -121,8 +121,8 @@ def validate_control(control: Mapping) -> None:
         raise InvalidActivity(f"control '{control.get('name')}': {'; '.join(problems)}")
 
 
-def _keeper() -> keeper.Keeper:
+def _handler() -> handler.ExperimentHandler:
     """Raises InterruptExecution when the control was not configured: without it nothing would be judged."""
-    if (kept := keeper.current()) is None:
+    if (kept := handler.current()) is None:
         raise InterruptExecution("sharedfate: its control could not be configured: see the log at level DEBUG")
     return kept

@@ -21,7 +21,7 @@ from chaoslib.experiment import ensure_experiment_is_valid
 
 from chaos.errors import Misuse
 from chaos.toolkit import activities
-from chaos.toolkit.wishes import check_arguments, wish_from
+from chaos.toolkit.options import check_arguments, options_from
 
 Experiment = dict[str, Any]
 Problem = tuple[str, str]  # path within the file, what is wrong and what would be right
@@ -193,7 +193,7 @@ def _controls(experiment: Experiment, configuration: Mapping[str, Any]) -> Itera
         problems = check_arguments(rest)
         if not problems:
             try:
-                wish_from(rest, title=str(experiment.get("title")))
+                options_from(rest, title=str(experiment.get("title")))
             except Misuse as error:
                 problems = str(error).split("; ")
         for problem in problems:

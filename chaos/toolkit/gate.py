@@ -25,7 +25,7 @@ _AFTER: Final = ("default", "after-method-only", "continuously", "continously")
 
 
 @dataclass(frozen=True, slots=True)
-class Ruling:
+class GateVerdict:
     """The gate's answer. Green is *pass* alone."""
 
     verdict: Verdict
@@ -35,10 +35,10 @@ class Ruling:
         return f"{self.verdict}: {'; '.join(self.reasons)}"
 
 
-def rule(journal: Journal | None, heard: Sequence[str] = (), *, terminated: bool = False) -> Ruling:
+def judge_journal(journal: Journal | None, heard: Sequence[str] = (), *, terminated: bool = False) -> GateVerdict:
     """Read everything. None: there is no journal, for the run ended without one."""
     if journal is None:
-        return Ruling(Verdict.INCONCLUSIVE, ("the run ended without a journal", *heard))
+        return GateVerdict(Verdict.INCONCLUSIVE, ("the run ended without a journal", *heard))
     found = [
         *detect_interruption(journal, terminated),
         *detect_dry_run(journal),
@@ -53,14 +53,14 @@ def rule(journal: Journal | None, heard: Sequence[str] = (), *, terminated: bool
         *((Verdict.INCONCLUSIVE, f"swallowed by the library: {sentence}") for sentence in heard),
     ]
     if not found:
-        return Ruling(Verdict.PASS, (_praise(journal),))
+        return GateVerdict(Verdict.PASS, (_pass_reason(journal),))
     verdict = merge([one for one, _ in found])
     # the worst first: they are what decided
     ordered = sorted(found, key=lambda one: one[0] is not verdict)
-    return Ruling(verdict, tuple(dict.fromkeys(sentence for _, sentence in ordered)))
+    return GateVerdict(verdict, tuple(dict.fromkeys(sentence for _, sentence in ordered)))
 
 
-def _praise(journal: Journal) -> str:
+def _pass_reason(journal: Journal) -> str:
     states = journal["steady_states"]
     checks = len(states.get("during") or []) + sum(states.get(when) is not None for when in ("before", "after"))
     said = [f"{len(journal['run'])} activities succeeded"]

@@ -17,18 +17,18 @@ from chaoslib.types import Schedule, Strategy
 
 from chaos.engine.progress import Progress
 from chaos.engine.run import Run
-from chaos.toolkit import files, keeper
-from chaos.toolkit.gate import KEY, Ruling, rule
-from chaos.toolkit.keeper import JOURNAL_FILE, LogProgress, write_journal
-from chaos.toolkit.wishes import slug
-from chaos.toolkit.witness import Witness
+from chaos.toolkit import files, handler
+from chaos.toolkit.gate import KEY, GateVerdict, judge_journal
+from chaos.toolkit.handler import JOURNAL_FILE, LogProgress, write_journal
+from chaos.toolkit.options import slug
+from chaos.toolkit.swallowed import SwallowedErrorHandler
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What an experiment came to."""
 
-    ruling: Ruling
+    ruling: GateVerdict
     journal: Mapping[str, Any] | None  # None: the library raised
     path: Path | None  # where the journal lies
 
@@ -66,8 +66,8 @@ def run_loaded(
     strategy = Strategy.from_string((runtime.get("hypothesis") or {}).get("strategy", "default"))
     settings = {"runtime": {"rollbacks": {"strategy": rollbacks}}}
     journal: dict[str, Any] | None = None
-    with Witness() as witness:
-        keeper.lend(keeper.Lent(run, witness, progress or LogProgress()))
+    with SwallowedErrorHandler() as witness:
+        handler.lend(handler.SharedRun(run, witness, progress or LogProgress()))
         try:
             journal = run_experiment(
                 chosen,
@@ -79,11 +79,11 @@ def run_loaded(
         except Exception as error:  # the library's own failure is an answer too: it was not found out
             witness.heard.append(f"the library failed: {type(error).__name__}: {error}")
         finally:
-            kept = keeper.last()
-            keeper.lend(keeper.Lent())
+            kept = handler.last()
+            handler.lend(handler.SharedRun())
             if kept is not None:
                 kept.close()  # finds nothing to do, unless the library fell over on its way
-        ruling = rule(journal, witness.heard, terminated=witness.terminated)
+        ruling = judge_journal(journal, witness.heard, terminated=witness.terminated)
     where = kept.closing.directory if kept is not None and kept.closing is not None else None
     if journal is None:
         return Outcome(ruling, None, None)

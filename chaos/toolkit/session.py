@@ -39,7 +39,7 @@ LOOK_SECONDS: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class ControlOptions:
     """What an experiment asks of its session."""
 
     settings: Settings
@@ -49,7 +49,7 @@ class Wish:
 
 
 @dataclass(slots=True)
-class Closing:
+class SessionOutcome:
     """What a session came to."""
 
     result: TrialResult | None = None  # None: the experiment broke nothing, so the model had nothing to say
@@ -62,12 +62,12 @@ class Session:
     """Open from the control's first hook to its last. Every method may be called from any thread.
 
     Args:
-        wish: what is asked.
+        options: what is asked.
         run: a run that somebody else opened and will close, whose deployments are shared; None: one of its own.
     """
 
-    def __init__(self, wish: Wish, *, progress: Progress, run: Run | None = None) -> None:
-        self.wish = wish
+    def __init__(self, options: ControlOptions, *, progress: Progress, run: Run | None = None) -> None:
+        self.options = options
         self.began = time.time()
         self._progress = progress
         self._lent = run
@@ -88,11 +88,11 @@ class Session:
         A deployment that others used before may not have come back from it: then a fresh one is made, once. Raises
         ExperimentFailure when a tenant has errors of its own: nothing that is broken then would prove anything.
         """
-        self.run = self._lent or self._stack.enter_context(Run(self.wish.settings, progress=self._progress))
+        self.run = self._lent or self._stack.enter_context(Run(self.options.settings, progress=self._progress))
         if self._take_baseline() and self._lent is not None:
             self.trial.close()
             shutil.rmtree(self.trial.directory)  # it holds a baseline that nobody asks for
-            self.run.redeploy(self.wish.mode)
+            self.run.redeploy(self.options.mode)
             self._take_baseline()
         self._stack.callback(self.trial.close)
         self.driver = FaultDriver(self.trial)
@@ -103,7 +103,7 @@ class Session:
 
     def _take_baseline(self) -> list[str]:
         """A new trial and its baseline; the tenants that are not steady in it."""
-        self.trial: Trial = self.run.trial(self.wish.mode, self._free_name())
+        self.trial: Trial = self.run.trial(self.options.mode, self._free_name())
         self.before: Snapshot = container_snapshot(self.trial.cluster, self.trial.deployment.namespaces)
         try:
             self.trial.baseline()
@@ -119,15 +119,15 @@ class Session:
 
     def _free_name(self) -> str:
         """Experiments that share a run may be repeated: a history is never written over."""
-        directory, name, number = self.run.settings.out / "trials" / self.wish.mode, self.wish.name, 1
+        directory, name, number = self.run.settings.out / "trials" / self.options.mode, self.options.name, 1
         while (directory / name).exists():
             number += 1
-            name = f"{self.wish.name}-{number}"
+            name = f"{self.options.name}-{number}"
         return name
 
-    def close(self) -> Closing:
+    def close(self) -> SessionOutcome:
         """Undo what is in force, judge the trial, write the reports, take down what is ours. Safe to repeat."""
-        closing = Closing()
+        closing = SessionOutcome()
         problems = closing.problems
         with self._stack:
             if hasattr(self, "driver"):
@@ -182,7 +182,7 @@ class Session:
             raise Misuse(f"unknown scenario {scenario!r}: known are {', '.join(scenario_names())}")
         found = SCENARIOS[scenario]
         if why := found.skip_reason(self.trial.mesh.mode):
-            raise NoTargets(f"{scenario} does not apply to mode {self.wish.mode}: {why}")
+            raise NoTargets(f"{scenario} does not apply to mode {self.options.mode}: {why}")
         self.driver.first_effect = time.time_ns()
         self.driver.spoiled |= found.redeploys_after
         found.run(self.trial)

@@ -16,7 +16,7 @@ import pytest
 from chaoslib.experiment import run_experiment
 from chaoslib.types import Strategy
 
-from chaos.toolkit.gate import KEY, rule
+from chaos.toolkit.gate import KEY, judge_journal
 from chaos.toolkit.runner import run_loaded
 from chaos.verdict import Verdict
 from tests.toolkit.experiments import Experiment, experiment, probe, step, tolerance
@@ -242,4 +242,4 @@ def test_a_deviation_fails(tmp_path: Path) -> None:
 
 
 def test_no_journal_is_inconclusive() -> None:
-    assert rule(None).verdict is DOUBT
+    assert judge_journal(None).verdict is DOUBT

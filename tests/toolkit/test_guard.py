@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from chaos.toolkit import keeper
-from chaos.toolkit.gate import KEY, rule
+from chaos.toolkit import handler
+from chaos.toolkit.gate import KEY, judge_journal
 from chaos.toolkit.guard import Guard
 from chaos.verdict import Verdict
 
@@ -47,7 +47,7 @@ def test_a_guard_that_raised_makes_the_experiment_inconclusive() -> None:
     guard = Guard(look, lambda: pytest.fail("aborted"), every=0.01)
     guard.start()
     guard._thread.join(5)
-    kept = keeper.Keeper(keeper.Lent())
+    kept = handler.ExperimentHandler(handler.SharedRun())
     kept.guard = guard
     journal = {
         "status": "completed",
@@ -60,7 +60,7 @@ def test_a_guard_that_raised_makes_the_experiment_inconclusive() -> None:
     kept.finish(journal)
     assert journal[KEY]["doubts"] == ["the guard failed: ValueError: no samples"]  # type: ignore[index]
     assert journal["status"] == "failed"
-    assert rule(journal).verdict is Verdict.INCONCLUSIVE
+    assert judge_journal(journal).verdict is Verdict.INCONCLUSIVE
 
 
 def test_an_alarm_fails_the_experiment() -> None:
@@ -73,4 +73,4 @@ def test_an_alarm_fails_the_experiment() -> None:
         "steady_states": {"before": None, "after": None, "during": []},
         KEY: {"alarm": "tenant-c hurt"},
     }
-    assert rule(journal).verdict is Verdict.FAIL
+    assert judge_journal(journal).verdict is Verdict.FAIL

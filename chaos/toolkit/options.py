@@ -11,7 +11,7 @@ from typing import Any, Final
 from chaos.engine.settings import parse_settings
 from chaos.errors import Misuse
 from chaos.model.modes import mode_named
-from chaos.toolkit.session import Wish
+from chaos.toolkit.session import ControlOptions
 
 DEFAULTS: Final[Mapping[str, Any]] = {
     "mode": "sidecar",  # proxy mode
@@ -50,7 +50,7 @@ def check_arguments(arguments: Mapping[str, Any]) -> list[str]:
     return problems
 
 
-def wish_from(arguments: Mapping[str, Any], *, title: str) -> Wish:
+def options_from(arguments: Mapping[str, Any], *, title: str) -> ControlOptions:
     """What the arguments, substituted, ask for; raises one Misuse with every problem."""
     if problems := check_arguments(arguments):
         raise Misuse("; ".join(problems))
@@ -77,7 +77,7 @@ def wish_from(arguments: Mapping[str, Any], *, title: str) -> Wish:
         namespaces=chosen["namespaces"],
         allow_production=chosen["allow_production"],
     )
-    return Wish(settings, mode, name, chosen["guard"])
+    return ControlOptions(settings, mode, name, chosen["guard"])
 
 
 def slug(title: str) -> str:

@@ -25,7 +25,7 @@ _SWALLOWED: Final = (
 )
 
 
-class Witness(logging.Handler):
+class SwallowedErrorHandler(logging.Handler):
     """A context manager: hears from entering to leaving. Safe to enter again while it listens.
 
     Attributes:
@@ -51,7 +51,7 @@ class Witness(logging.Handler):
             sentence = text.partition("It will not be registered")[0].strip().rstrip(".")
             self.heard.append(f"{sentence}: {type(cause).__name__}: {cause}" if cause else sentence)
 
-    def __enter__(self) -> Witness:
+    def __enter__(self) -> SwallowedErrorHandler:
         with self._guard:
             self._depth += 1
             if self._depth == 1:

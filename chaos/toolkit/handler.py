@@ -17,11 +17,11 @@ from chaos.engine.progress import Progress
 from chaos.engine.run import Run
 from chaos.history.files import write_whole
 from chaos.toolkit import session as sessions
-from chaos.toolkit.gate import KEY, Ruling, rule
+from chaos.toolkit.gate import KEY, GateVerdict, judge_journal
 from chaos.toolkit.guard import Guard
-from chaos.toolkit.session import Closing, Session
-from chaos.toolkit.wishes import wish_from
-from chaos.toolkit.witness import LOGGER, Witness
+from chaos.toolkit.options import options_from
+from chaos.toolkit.session import Session, SessionOutcome
+from chaos.toolkit.swallowed import LOGGER, SwallowedErrorHandler
 from chaos.verdict import Verdict
 
 JOURNAL_FILE: Final = "journal.json"
@@ -39,25 +39,25 @@ class LogProgress:
 
 
 @dataclass(slots=True)
-class Lent:
+class SharedRun:
     """What whoever runs experiments from Python has already, and takes back."""
 
     run: Run | None = None  # its cluster and deployments are shared by experiments in the same mode
-    witness: Witness | None = None
+    witness: SwallowedErrorHandler | None = None
     progress: Progress = field(default_factory=LogProgress)
 
 
-class Keeper(RunEventHandler):  # type: ignore[misc]  # chaoslib has no types
+class ExperimentHandler(RunEventHandler):  # type: ignore[misc]  # chaoslib has no types
     """Of one experiment, from the control's `configure_control` to the library's last event."""
 
-    def __init__(self, lent: Lent) -> None:
+    def __init__(self, lent: SharedRun) -> None:
         self.lent = lent
-        self.witness = lent.witness or Witness()
+        self.witness = lent.witness or SwallowedErrorHandler()
         self.witness.__enter__()
         self.session: Session | None = None
         self.guard: Guard | None = None
-        self.closing: Closing | None = None
-        self.ruling: Ruling | None = None
+        self.closing: SessionOutcome | None = None
+        self.ruling: GateVerdict | None = None
         self.problems: list[str] = []  # that make the outcome doubtful
         self.mode = ""
         self.heeded = False  # a SIGTERM was passed on
@@ -68,11 +68,11 @@ class Keeper(RunEventHandler):  # type: ignore[misc]  # chaoslib has no types
     def open(self, arguments: Mapping[str, Any], title: str) -> None:
         """Deploy and take a baseline; raises InterruptExecution, the only error that the library heeds."""
         try:
-            wish = wish_from(arguments, title=title)
+            options = options_from(arguments, title=title)
             if not arguments.get("deploy", True):
                 return
-            self.mode = wish.mode
-            self.session = Session(wish, progress=self.lent.progress, run=self.lent.run)
+            self.mode = options.mode
+            self.session = Session(options, progress=self.lent.progress, run=self.lent.run)
             sessions.enter(self.session)
             self.session.open()
         except InterruptExecution:
@@ -82,8 +82,8 @@ class Keeper(RunEventHandler):  # type: ignore[misc]  # chaoslib has no types
             raise InterruptExecution(f"sharedfate: nothing was deployed: {error}") from error
 
     def begin_method(self) -> None:
-        self.heed()
-        if self.session is not None and self.session.wish.guard:
+        self.raise_if_terminated()
+        if self.session is not None and self.session.options.guard:
             self.guard = Guard(self.session.wrongly_hurt, exit_gracefully)
             self.guard.start()
 
@@ -95,7 +95,7 @@ class Keeper(RunEventHandler):  # type: ignore[misc]  # chaoslib has no types
         if self.session is not None and sessions.is_open():
             self.session.note(text)
 
-    def heed(self) -> None:
+    def raise_if_terminated(self) -> None:
         """SIGTERM inside an activity becomes a mere failed activity in the library; here it ends the experiment after
         all.
 
@@ -114,7 +114,7 @@ class Keeper(RunEventHandler):  # type: ignore[misc]  # chaoslib has no types
         try:
             self.closing = session.close()
         except BaseException as error:
-            self.closing = Closing(directory=getattr(getattr(session, "trial", None), "directory", None))
+            self.closing = SessionOutcome(directory=getattr(getattr(session, "trial", None), "directory", None))
             self.closing.problems.append(f"closing failed: {type(error).__name__}: {error}")
             if not isinstance(error, Exception):
                 raise
@@ -133,7 +133,9 @@ class Keeper(RunEventHandler):  # type: ignore[misc]  # chaoslib has no types
         try:
             self.close()
             journal[KEY] = self.facts()
-            self.ruling = rule({**journal, "status": status}, self.witness.heard, terminated=self.witness.terminated)
+            self.ruling = judge_journal(
+                {**journal, "status": status}, self.witness.heard, terminated=self.witness.terminated
+            )
         finally:
             self.finished = True
             self.witness.__exit__()
@@ -148,7 +150,7 @@ class Keeper(RunEventHandler):  # type: ignore[misc]  # chaoslib has no types
 
     def facts(self) -> dict[str, Any]:
         """What a journal holds of us."""
-        closing = self.closing or Closing()
+        closing = self.closing or SessionOutcome()
         guard = self.guard
         doubts = [*self.problems, *([guard.failure] if guard and guard.failure else [])]
         facts: dict[str, Any] = {
@@ -189,27 +191,27 @@ def _plain(value: Any) -> Any:
     return getattr(value, "value", None) or str(value)
 
 
-_lent = Lent()
-_keeper: list[Keeper] = []
+_lent = SharedRun()
+_handler: list[ExperimentHandler] = []
 
 
-def lend(lent: Lent) -> None:
-    """Give the next experiments of this process what they need not make themselves; `Lent()` takes it back."""
+def lend(lent: SharedRun) -> None:
+    """Give the next experiments of this process what they need not make themselves; `SharedRun()` takes it back."""
     global _lent
     _lent = lent
 
 
-def new() -> Keeper:
+def new() -> ExperimentHandler:
     """For an experiment that begins."""
-    _keeper[:] = [Keeper(_lent)]
-    return _keeper[0]
+    _handler[:] = [ExperimentHandler(_lent)]
+    return _handler[0]
 
 
-def current() -> Keeper | None:
+def current() -> ExperimentHandler | None:
     """Of the experiment that runs; None when its control was not configured."""
-    return _keeper[0] if _keeper and not _keeper[0].finished else None
+    return _handler[0] if _handler and not _handler[0].finished else None
 
 
-def last() -> Keeper | None:
+def last() -> ExperimentHandler | None:
     """Of the experiment that ended last in this process."""
-    return _keeper[0] if _keeper else None
+    return _handler[0] if _handler else None
