@@ -25,7 +25,7 @@ class Call:
 
     Attributes:
         reach: HOST:PORT by which a loader in the client's namespace reaches the server; "" when none is to be loaded.
-        path: of the requests; rate: how many a second; status: of an answer that is well.
+        path: of the requests; rate: how many a second; status: the expected one.
     """
 
     client: str

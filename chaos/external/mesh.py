@@ -1,8 +1,8 @@
-"""What a run puts beside a mesh that is not ours: a namespace for helpers and receipts, the watchdog, and the loaders.
+"""`ExternalMesh`: a mesh that is not ours, with what a run adds to it: a namespace for helpers and receipts, the
+watchdog, and the loaders.
 
-A `Mesh` to whoever asks for its mode and its placement; but nothing of a mesh is installed, and none is taken away: the
-mode is what the description makes of the proxies that are there. Without a mesh (`mesh: none`) it holds the placebo, as
-our mode `none`.
+It installs no mesh and removes none. Its mode follows from the description and the proxies that are there. Without a
+mesh (`mesh: none`) it adds the placebo, as our mode `none` does.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from chaos.names import LABEL_ROLE, LABEL_RUN, SYSTEM_NAMESPACE
 
 
 class ExternalMesh(Mesh):
-    """A target's mesh, as the run of its trials sees it.
+    """The mesh of a system under test.
 
     Args:
         target: with the mesh's description in it.
@@ -56,7 +56,7 @@ class ExternalMesh(Mesh):
         return plan_loaders(self._own, self.description.loader, pods, run=self.run)
 
     def inject(self, objects: Iterable[Object]) -> list[Object]:
-        """Nothing is injected: what the mesh does to pods of ours is the mesh's own doing."""
+        """The objects with the run's label; injection is the mesh's own affair."""
         return inject.stamp(objects, self.run)
 
     def placement(self, calls: Sequence[tuple[str, str]] | None = None) -> Placement:

@@ -1,4 +1,4 @@
-"""What whoever a cluster speaks as may do there, by the API server's own word (SelfSubjectAccessReview)."""
+"""What the current user may do in a cluster, as the API server answers (SelfSubjectAccessReview)."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Permission:
 
 
 def is_allowed(cluster: Cluster, permission: Permission) -> bool:
-    """Whether whoever `cluster` speaks as may do it. Raises ApiError when the question is not answered."""
+    """Whether the current user may do it. Raises ApiError when the API server does not answer."""
     path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
     return bool(cluster.request("POST", path, permission.review(), retry=True)["status"].get("allowed"))
 

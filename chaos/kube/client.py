@@ -222,8 +222,7 @@ class Cluster:
     ) -> urllib3.BaseHTTPResponse:
         """One HTTP exchange, its answer not yet read; raises ApiError for a status of 400 and above.
 
-        Done again only when the credentials were refused (401) and have been read again; whoever calls retries the
-        rest.
+        Retried only after a 401, with credentials that were read again; every other retry is the caller's.
         """
         if self.guard is not None:
             self.guard.check(method, path, body, query)

@@ -53,7 +53,7 @@ class Backoff:
         return pause if asked is None else asked + self._chance.uniform(0, 0.2)
 
     def reset(self) -> None:
-        """The last try went well."""
+        """Start again from the shortest pause: the last try succeeded."""
         self._tries = 0
 
 
@@ -63,7 +63,7 @@ def retrying(
     """Call until it succeeds, its error is not one to retry, or patience ends: then that error is raised.
 
     Args:
-        twice: whether doing it twice is the same as once.
+        twice: whether the call is idempotent.
     """
     backoff = Backoff()
 

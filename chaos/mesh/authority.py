@@ -1,4 +1,4 @@
-"""Where the mesh's authority is kept: a Secret in the system namespace, made by whoever comes first.
+"""Where the mesh's authority is kept: a Secret in the system namespace, made by the first that needs it.
 
 The runner makes it while it installs a mesh, so that proxies can start beside the control plane; after `kubectl apply`
 of rendered manifests the control plane does.

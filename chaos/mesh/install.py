@@ -186,13 +186,15 @@ class Mesh:
         )
 
     def await_withdrawn(self, namespace: str, name: str, *, seconds: float = 30.0) -> None:
-        """Until every connected proxy has answered for a snapshot without that policy."""
+        """Wait until every connected proxy has acknowledged configuration without that policy. Raises NotReady."""
         key = f"{namespace}/{name}"
         self._await_pushed(f"without {key}", lambda seen: key not in seen, seconds)
 
     def await_pushed(self, settings: Mapping[str, Any], *, seconds: float = 30.0) -> None:
-        """Until every connected proxy has answered for a snapshot that holds this ConfigMap (settings or a policy); one
-        that went holds up nobody. Raises NotReady naming the ones that have not."""
+        """Wait until every connected proxy has acknowledged what follows from this ConfigMap (settings or policy).
+
+        Proxies that have disconnected are ignored. Raises NotReady naming the ones that are behind.
+        """
         meta = settings["metadata"]
         key, version = f"{meta['namespace']}/{meta['name']}", meta["resourceVersion"]
         self._await_pushed(f"with {key} at version {version}", lambda seen: seen.get(key) == version, seconds)
@@ -288,7 +290,7 @@ class Mesh:
         return read_placement(self.cluster, self.mode, run=self.run, calls=calls)
 
     def status(self) -> str:
-        """The picture for people."""
+        """A description for people: each proxy and who shares it."""
         return describe(self.placement())
 
     def control_plane(self, page: str = "/debug") -> Any:

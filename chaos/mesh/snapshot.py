@@ -1,4 +1,4 @@
-"""The mesh's picture of a cluster: what `chaos.mesh.envoy.build` turns into one proxy's configuration.
+"""The mesh's view of a cluster: what `chaos.mesh.envoy.build` turns into one proxy's configuration.
 
 The control plane makes a `MeshSnapshot` of what it watches, and replaces it as a whole on each change. Its parts are
 frozen and hashable, so that an unchanged pod or service gives the very same (cached) configuration. Pure data: no I/O.

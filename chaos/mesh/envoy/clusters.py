@@ -78,9 +78,8 @@ def service(
     Args:
         own: the one identity that the proxy speaks as; empty: whom each connection's state names.
         shared: the proxy stands outside of the pods that it serves, and connects from inside theirs.
-        http2: requests share HTTP/2 connections, whatever the client speaks: one that is given up ends its stream and
-        not
-            the connection, or every time-out would cost a handshake and an overloaded proxy never come out of it.
+        http2: requests share HTTP/2 connections, whatever the client speaks. A request that times out then ends its
+            stream alone; with HTTP/1.1 each would cost a handshake, and an overloaded proxy would not recover.
         tunnel: the endpoints are waypoints, reached by CONNECT over HTTP/2.
     """
     return _cluster(

@@ -28,12 +28,12 @@ STDOUT: Final = "extensions.access_loggers.stream.v3.StdoutAccessLog"
 
 
 def sandbox_path(pod: Workload, proxy: Proxy) -> str:
-    """Path of the pod's network namespace for a proxy outside of it; empty for one that lives in it."""
+    """Path of the pod's network namespace for a proxy outside the pod; empty for a sidecar."""
     return "" if ProxyRole.of(proxy) is ProxyRole.SIDECAR else f"{SANDBOX_DIR}/{pod.sandbox}"
 
 
 def stat_name(name: str) -> str:
-    """The name in metrics: without dots, at which Envoy would cut the label and make a metric of its own for each."""
+    """The name in metrics, without dots: Envoy cuts labels at dots and makes one metric of each part."""
     return name.replace(".", "_")
 
 
@@ -172,7 +172,7 @@ def downstream_tls(
 
 
 def upstream_tls(own: str, peers: Iterable[Config], *, alpn: Sequence[str] = (), defects: Defects) -> Config:
-    """Mutual TLS as the client `own`, or when empty as whom the connection's state names; only to `peers`."""
+    """Mutual TLS to `peers` only, as identity `own`; if empty, as the identity in the connection's filter state."""
     if Defect.PLAIN_TEXT_HOP in defects:
         return raw_buffer()
     common: Config = {"tls_params": TLS_1_3, "combined_validation_context": _trust(list(peers))}
