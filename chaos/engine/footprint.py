@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from scipy.special import stdtrit
+
 from chaos.engine.recorder import usage_facts
 from chaos.engine.trial import Trial
 from chaos.errors import ApiError
@@ -16,17 +18,6 @@ from chaos.verdict.check import Check, decided, measured, undecided
 
 SECONDS: Final = 10.0  # of steady load
 EVERY: Final = 1.0
-_T_95: Final = (
-    12.71,
-    4.30,
-    3.18,
-    2.78,
-    2.57,
-    2.45,
-    2.36,
-    2.31,
-    2.26,
-)  # Student's t, two-sided 95 %, 1 to 9 degrees of freedom
 
 
 def measure(trial: Trial) -> list[Check]:
@@ -84,7 +75,7 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     mean = statistics.fmean(values)
     if len(values) < 2:
         return 0.0, 2 * mean
-    half = _T_95[min(len(values) - 2, len(_T_95) - 1)] * statistics.stdev(values) / len(values) ** 0.5
+    half = float(stdtrit(len(values) - 1, 0.975)) * statistics.stdev(values) / len(values) ** 0.5
     return mean - half, mean + half
 
 

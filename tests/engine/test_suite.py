@@ -155,7 +155,7 @@ def test_a_stream_counts_as_cut_when_a_new_connection_answers() -> None:
 
 def test_the_interval_of_a_mean_is_students() -> None:
     low, high = interval([1.0, 2.0, 3.0, 4.0])
-    assert (round(low, 3), round(high, 3)) == (0.447, 4.553)  # 2.5 -+ 3.182 x 1.291 / 2 (scipy.stats.t.interval)
+    assert (round(low, 3), round(high, 3)) == (0.446, 4.554)  # 2.5 -+ 3.182 x 1.291 / 2 (scipy.stats.t.interval)
     assert interval([5.0]) == (0.0, 10.0)
 
 

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Final
+
+from prometheus_client.parser import text_string_to_metric_families
 
 from chaos.kube.client import Cluster
 from chaos.model.placement import Placement, Proxy
 from chaos.names import PORT_STATUS
 
-_LINE: Final = re.compile(r"^(\w+)\{([^}]*)\} ([0-9.e+]+)$", re.MULTILINE)
-_LABEL: Final = re.compile(r'(\w+)="([^"]*)"')
 _OWN: Final = frozenset({"xds", "admin"})  # clusters that carry no application's traffic
 GOLDEN: Final = "envoy_sharedfate_requests"
 
 
 def series(text: str) -> Iterator[tuple[str, Mapping[str, str], float]]:
     """(name, labels, value) of each line with labels of a Prometheus page."""
-    for name, labels, value in _LINE.findall(text):
-        yield name, dict(_LABEL.findall(labels)), float(value)
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.labels:
+                yield sample.name, sample.labels, sample.value
 
 
 def carried(text: str) -> int:
