@@ -23,6 +23,10 @@ from chaos.embedded.resources import Object, Resource
 Key = tuple[str, str]  # (namespace or "", name)
 Change = Literal["ADDED", "MODIFIED", "DELETED"]
 BACKLOG: Final = 50_000  # changes that a watch may be behind before it is closed
+BACKLOG_BYTES: Final = 16 << 20  # likewise, of JSON
+BATCH_BYTES: Final = 1 << 20  # of changes that a reader is given at once
+HISTORY_BYTES: Final = 24 << 20  # of JSON, that the watch events of all kinds together hold
+QUOTA: Final = 96 << 20  # of JSON, that all objects together hold: what users write beyond it is refused
 HISTORY: Final = 4096  # watch events kept per resource; a watch from before them is told 410 Expired
 
 
@@ -50,6 +54,7 @@ class WatchEvent:
     object: Object
     version: int
     before: Object | None = None  # the object before the change: a selector may match one and not the other
+    size: int = 0  # of the object, in bytes of JSON
 
 
 def now() -> str:
@@ -70,14 +75,16 @@ class Watch:
         self._table = table
         self._namespace = namespace
         self._queue: asyncio.Queue[WatchEvent | None] = asyncio.Queue()
+        self._behind = 0  # bytes that its reader has yet to take
         for event in backlog:
             self.offer(event)
 
     def offer(self, event: WatchEvent) -> None:
         if self._namespace is None or event.object["metadata"].get("namespace", "") == self._namespace:
-            if self._queue.qsize() >= BACKLOG:  # its reader sleeps: it must list again
+            if self._queue.qsize() >= BACKLOG or self._behind > BACKLOG_BYTES:  # its reader sleeps: it must list again
                 self.close()
             else:
+                self._behind += event.size
                 self._queue.put_nowait(event)
 
     def close(self) -> None:
@@ -91,29 +98,38 @@ class Watch:
         self.close()
 
     async def batch(self, timeout: float) -> list[WatchEvent | None]:
-        """All changes that are there, at least one; None in it means closed. Raises TimeoutError after `timeout`
-        seconds.
+        """Changes that are there, at least one, about BATCH_BYTES of them at most; None in it means closed. Raises
+        TimeoutError after `timeout` seconds.
         """
-        events = [await asyncio.wait_for(self._queue.get(), timeout)]
-        while not self._queue.empty():
-            events.append(self._queue.get_nowait())
+        events = [self._taken(await asyncio.wait_for(self._queue.get(), timeout))]
+        size = events[0].size if events[0] is not None else 0
+        while not self._queue.empty() and size < BATCH_BYTES:
+            event = self._taken(self._queue.get_nowait())
+            events.append(event)
+            size += event.size if event is not None else 0
         return events
+
+    def _taken(self, event: WatchEvent | None) -> WatchEvent | None:
+        if event is not None:
+            self._behind -= event.size
+        return event
 
     async def next(self, timeout: float | None = None) -> WatchEvent | None:
         """The next change; None when closed. Raises TimeoutError after `timeout` seconds."""
-        return await asyncio.wait_for(self._queue.get(), timeout)
+        return self._taken(await asyncio.wait_for(self._queue.get(), timeout))
 
     async def __aiter__(self) -> AsyncIterator[WatchEvent]:
-        while (event := await self._queue.get()) is not None:
+        while (event := self._taken(await self._queue.get())) is not None:
             yield event
 
 
 class _Table:
-    __slots__ = ("history", "objects", "oldest", "watches")
+    __slots__ = ("history", "objects", "oldest", "sizes", "watches")
 
     def __init__(self) -> None:
         self.objects: dict[Key, Object] = {}
-        self.history: deque[WatchEvent] = deque(maxlen=HISTORY)
+        self.history: deque[WatchEvent] = deque()
+        self.sizes: dict[Key, int] = {}  # of the objects, in bytes of JSON
         self.oldest = 0  # versions at or below this can no longer be watched from
         self.watches: set[Watch] = set()
 
@@ -123,6 +139,8 @@ class Store:
 
     def __init__(self) -> None:
         self.version = 1
+        self.size = 0  # bytes of JSON of all objects
+        self._history_size = 0
         self._tables: dict[tuple[str, str], _Table] = {}
 
     def _table(self, resource: Resource) -> _Table:
@@ -246,14 +264,21 @@ class Store:
     def _commit(self, table: _Table, change: Change, key: Key, obj: dict[str, Any], before: Object | None) -> Object:
         self.version += 1
         obj["metadata"]["resourceVersion"] = str(self.version)
+        size = len(orjson.dumps(obj))
+        self.size -= table.sizes.pop(key, 0)
         if change == "DELETED":
             del table.objects[key]
         else:
             table.objects[key] = obj
-        event = WatchEvent(change, obj, self.version, before)
-        if len(table.history) == HISTORY:
-            table.oldest = table.history[0].version
+            table.sizes[key] = size
+            self.size += size
+        event = WatchEvent(change, obj, self.version, before, size)
         table.history.append(event)
+        self._history_size += size
+        while len(table.history) > HISTORY or (self._history_size > HISTORY_BYTES and table.history):
+            gone = table.history.popleft()
+            table.oldest = gone.version
+            self._history_size -= gone.size
         for watch in tuple(table.watches):
             watch.offer(event)
         return obj

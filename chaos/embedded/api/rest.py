@@ -38,7 +38,7 @@ from chaos.embedded.api.errors import (
 )
 from chaos.embedded.clock import Clock
 from chaos.embedded.resources import EVENT, EVENTS_EVENT, NAMESPACE, POD, Object, Resource
-from chaos.embedded.store import AlreadyExists, Conflict, NotFound, Store, copy, now
+from chaos.embedded.store import QUOTA, AlreadyExists, Conflict, NotFound, Store, copy, now
 
 APPLY: Final = "application/apply-patch+yaml"
 PATCH_TYPES: Final = (
@@ -242,10 +242,17 @@ class Rest:
             admitted["metadata"].setdefault("uid", str(uuid.uuid4()))
             admitted["metadata"]["creationTimestamp"] = now()
             return Reply(self.shown(call, admitted), 201, told, said.audit)
+        self._check_room(admitted)
         try:
             return Reply(self.shown(call, self.store.create(call.stored, admitted)), 201, told, said.audit)
         except AlreadyExists:
             raise already_exists(call.resource, name) from None
+
+    def _check_room(self, new: Object, old: Object | None = None) -> None:
+        """Refuse what would grow the store beyond its quota, in etcd's words; what shrinks is always fine."""
+        grows = len(orjson.dumps(new)) - (len(orjson.dumps(old)) if old is not None else 0)
+        if grows > 0 and self.store.size + grows > QUOTA:
+            raise StatusError(507, "etcdserver: mvcc: database space exceeded", reason="InsufficientStorage")
 
     def update(self, call: Call) -> Reply:
         asked = call.options()
@@ -289,6 +296,7 @@ class Rest:
             for name in ("uid", "resourceVersion", "creationTimestamp"):
                 meta[name] = held[name]
             return Reply(self.shown(call, admitted), 200, told, said.audit)
+        self._check_room(admitted, old)
         try:
             return Reply(self.shown(call, self.store.update(call.stored, admitted)), 200, told, said.audit)
         except Conflict:

@@ -13,7 +13,8 @@ import logging
 import ssl
 import time
 import urllib.parse
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
 from socket import socket
@@ -25,6 +26,7 @@ from aiohttp import web
 from chaos.embedded.api import decode, discovery, negotiate, streams, subresources
 from chaos.embedded.api.audit import AuditLog
 from chaos.embedded.api.auth import Attributes, Authorizer, User, authenticate
+from chaos.embedded.api.connections import Connections, Held, Limits
 from chaos.embedded.api.errors import StatusError, bad_request, method_not_allowed, no_such_path, not_served
 from chaos.embedded.api.escalation import impersonated, refuse_escalation
 from chaos.embedded.api.metrics import metrics
@@ -44,7 +46,8 @@ from chaos.embedded.store import Store
 log = logging.getLogger(__name__)
 
 _VERBS: Final = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
-_RBAC: Final = "rbac.authorization.k8s.io"
+_noted: Final[ContextVar[str]] = ContextVar("noted", default="")  # of this request, for the audit log
+_LARGE: Final = 1 << 18  # bytes of an answer that is counted while it is sent
 _STREAMING: Final = ("exec", "attach", "portforward", "log", "proxy")
 
 # what can be done to a node from outside, by name: `POST /embedded/nodes/NODE/power-off`; not a part of Kubernetes' API
@@ -98,8 +101,12 @@ class ApiServer:
         audit: Path | None = None,
         operations: Operations | None = None,
         nodes: Callable[[], Mapping[str, Any]] = dict,
+        limits: Limits | None = None,
     ) -> None:
         self.store = store
+        self._limits = limits or Limits()
+        self._held = Held(self._limits.held)
+        self._connections: Connections | None = None
         self.clock = clock or SystemClock()
         self._issuer = issuer
         self._kubelets = kubelets
@@ -120,17 +127,20 @@ class ApiServer:
             self._handle,
             handler_cancellation=True,
             access_log=None,
-            keepalive_timeout=600,
+            keepalive_timeout=self._limits.idle,
             max_line_size=65536,
             max_field_size=65536,
         )
         self._runner = web.ServerRunner(server, shutdown_timeout=0.2)
         await self._runner.setup()
-        for one in sockets:
-            await web.SockSite(self._runner, one, ssl_context=context).start()
+        self._connections = Connections(server, context, self._limits)
+        self._connections.start(list(sockets))
 
     async def stop(self) -> None:
         """End all connections."""
+        if self._connections is not None:
+            await self._connections.stop()
+            self._connections = None
         if self._runner is not None:
             server = self._runner.server
             transports = [one.transport for one in server.connections if one.transport is not None] if server else []
@@ -146,6 +156,9 @@ class ApiServer:
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         begun = time.perf_counter()
+        _noted.set("")
+        if self._connections is not None:
+            self._connections.used(request)
         user, code, verb = User("?"), 500, request.method
         try:
             user = self._user(request)
@@ -167,7 +180,7 @@ class ApiServer:
         finally:
             if self._audit is not None:
                 self._audit.write(
-                    user.name, verb, str(request.rel_url), code, time.perf_counter() - begun, request.get("audit", "")
+                    user.name, verb, str(request.rel_url), code, time.perf_counter() - begun, _noted.get()
                 )
         return response
 
@@ -233,13 +246,34 @@ class ApiServer:
         if verb == "watch":
             return await self._watch(request, call), verb
         if request.body_exists:
-            call = replace(call, body=await _read(request))
-        reply = self._reply(call)
-        request["audit"] = reply.audit
+            async with self._body(request) as body:
+                reply = self._reply(replace(call, body=body))
+        else:
+            reply = self._reply(call)
+        _noted.set(reply.audit)
         response = _written(reply.body, _as_read(request, media), reply.code)
         for warning in reply.warnings:
             response.headers.add("Warning", "299 - " + orjson.dumps(warning).decode())
+        size = len(response.body) if isinstance(response.body, bytes) else 0
+        if size > _LARGE:  # held until it is sent: whoever reads slowly is counted
+            async with self._held.holding(size):
+                await response.prepare(request)
+                await response.write_eof()
         return response, verb
+
+    @contextlib.asynccontextmanager
+    async def _body(self, request: web.BaseRequest) -> AsyncIterator[bytes]:
+        """A request's body, counted while it is there. StatusError 413 and 429."""
+        body = bytearray()
+        try:
+            async for chunk in request.content.iter_any():
+                if len(body) + len(chunk) > decode.MAX_BODY:
+                    raise StatusError(413, f"Request entity too large: limit is {decode.MAX_BODY}")
+                self._held.take(len(chunk))
+                body += chunk
+            yield bytes(body)
+        finally:
+            self._held.give(len(body))
 
     def _call(self, user: User, verb: str, target: Target, query: Mapping[str, str], request: web.BaseRequest) -> Call:
         key = (target.group, target.version, target.resource)
@@ -419,9 +453,10 @@ class ApiServer:
         )
 
     async def _proxy(self, request: web.BaseRequest, pod: Object, port: int, rest: str) -> web.StreamResponse:
-        body = await _read(request) if request.body_exists else b""
         path = "/" + urllib.parse.quote(rest, safe="/:@!$&'()*+,;=~")
-        return await streams.proxy(request, streams.kubelet_of(self._kubelets, pod), pod, port, path, body)
+        kubelet = streams.kubelet_of(self._kubelets, pod)
+        async with self._body(request) as body:
+            return await streams.proxy(request, kubelet, pod, port, path, body)
 
     def _behind(self, call: Call, port: str) -> tuple[Object, int]:
         """A ready pod behind a Service, and the port that the Service's port leads to there."""
@@ -455,13 +490,10 @@ class ApiServer:
         chunks = streams.log_chunks(self._kubelets, pod, call, self.clock.now())
         response = web.StreamResponse(headers={"Content-Type": "text/plain"})
         response.enable_chunked_encoding()
-        following = call.query.get("follow") in ("true", "1")
         async for chunk in chunks:
             if not response.prepared:
                 await response.prepare(request)
             await response.write(chunk)
-            if not following:
-                continue
         if not response.prepared:
             await response.prepare(request)
         await response.write_eof()
@@ -497,15 +529,6 @@ def _split_port(name: str) -> tuple[str, str]:
     if len(parts) > 3:
         raise bad_request(f'invalid pod request "{name}"')
     return parts[0], parts[1] if len(parts) == 2 else ""
-
-
-async def _read(request: web.BaseRequest) -> bytes:
-    body = bytearray()
-    async for chunk in request.content.iter_any():
-        body += chunk
-        if len(body) > decode.MAX_BODY:
-            raise StatusError(413, f"Request entity too large: limit is {decode.MAX_BODY}")
-    return bytes(body)
 
 
 def _written(body: Any, media: Media, code: int = 200) -> web.Response:

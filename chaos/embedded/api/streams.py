@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -28,6 +29,14 @@ _EXEC_PROTOCOLS: Final = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 _FORWARD_PROTOCOLS: Final = ("v4.channel.k8s.io",)
 _CHUNK: Final = 32768
 _MAX_MESSAGE: Final = 4 << 20
+_PIECE: Final = 1 << 16  # bytes of an answer that are passed on at once
+_INTERIM: Final = 10  # answers of the kind 1xx before the one
+_URL: Final = re.compile(r"[!-~]*")
+_STATUS_LINE: Final = re.compile(r"HTTP/1\.[01] ([1-5][0-9]{2})( .*)?")
+_TOKEN: Final = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
+_VALUE: Final = re.compile(r"[\t -~\x80-\xff]*")
+_LENGTH: Final = re.compile(r"[0-9]{1,18}")
+_CHUNK_SIZE: Final = re.compile(rb"[0-9a-fA-F]{1,15}")
 _HOP_HEADERS: Final = frozenset(
     {
         "connection",
@@ -366,8 +375,24 @@ def proxied_port(pod: Object, text: str) -> int:
 async def proxy(
     request: web.BaseRequest, kubelet: Kubelet, pod: Object, port: int, path: str, body: bytes
 ) -> web.StreamResponse:
-    """One HTTP/1.1 exchange with a port of a pod, streamed; StatusError 503 when nothing answers."""
+    """One HTTP/1.1 exchange with a port of a pod, streamed; StatusError 503 when nothing answers.
+
+    The pod is a stranger: its answer is passed on in pieces, and one that breaks off, or breaks the rules, after its
+    head was passed on ends the caller's connection, so that no part of it is taken for another answer.
+    """
     name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
+    query = request.rel_url.raw_query_string
+    if not _URL.fullmatch(query):
+        raise bad_request("the query of a proxied request must be encoded")
+    lines = [
+        f"{request.method} {path}{'?' + query if query else ''} HTTP/1.1",
+        f"Host: {name}:{port}",
+        "Connection: close",
+        f"Content-Length: {len(body)}",
+    ]
+    lines += [f"{key}: {value}" for key, value in request.headers.items() if key.lower() not in _HOP_HEADERS]
+    if any("\r" in line or "\n" in line for line in lines):
+        raise bad_request("a header of a proxied request holds a line break")
     try:
         reader, writer = await kubelet.connect(namespace, name, port)
     except (OSError, LookupError) as error:
@@ -375,68 +400,92 @@ async def proxy(
         if isinstance(error, ConnectionRefusedError):
             why = f"dial tcp {(pod.get('status') or {}).get('podIP', '')}:{port}: connect: connection refused"
         raise StatusError(503, f"error trying to reach service: {why}", reason="ServiceUnavailable") from None
+    response: web.StreamResponse | None = None
     try:
-        query = f"?{request.query_string}" if request.query_string else ""
-        lines = [
-            f"{request.method} {path}{query} HTTP/1.1",
-            f"Host: {name}:{port}",
-            "Connection: close",
-            f"Content-Length: {len(body)}",
-        ]
-        lines += [f"{key}: {value}" for key, value in request.headers.items() if key.lower() not in _HOP_HEADERS]
-        writer.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+        writer.write("\r\n".join(lines).encode("utf-8", "surrogateescape") + b"\r\n\r\n" + body)
         await writer.drain()
         status, headers = await _head(reader)
-        response = web.StreamResponse(
-            status=status, headers=[(k, v) for k, v in headers if k.lower() not in _HOP_HEADERS]
-        )
-        length = next((value for key, value in headers if key.lower() == "content-length"), None)
-        chunked = any(key.lower() == "transfer-encoding" and "chunked" in value.lower() for key, value in headers)
-        empty = request.method == "HEAD" or status in (204, 304)
-        if length is not None and not chunked:
-            response.content_length = int(length)
-        await response.prepare(request)
-        if not empty:
-            async for chunk in _content(reader, chunked=chunked, length=int(length) if length is not None else None):
+        length, chunked = framing(headers)
+        begun = web.StreamResponse(status=status, headers=[(k, v) for k, v in headers if k.lower() not in _HOP_HEADERS])
+        if length is not None:
+            begun.content_length = length
+        await begun.prepare(request)
+        response = begun
+        if request.method != "HEAD" and status not in (204, 304):
+            async for chunk in _content(reader, chunked=chunked, length=length):
                 await response.write(chunk)
         await response.write_eof()
         return response
     except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError, ConnectionError) as error:
+        if response is not None:
+            if request.transport is not None:
+                request.transport.abort()
+            raise ConnectionResetError(f"the pod's answer broke off: {error}") from None
         raise StatusError(
             503, f"error trying to reach service: {type(error).__name__}: {error}", reason="ServiceUnavailable"
         ) from None
     finally:
-        writer.close()
+        writer.transport.abort()  # what it has not read, it need not read
 
 
 async def _head(reader: asyncio.StreamReader) -> tuple[int, list[tuple[str, str]]]:
-    while True:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-        version, _, rest = head[0].partition(" ")
-        if not version.startswith("HTTP/"):
+    for _ in range(_INTERIM):
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
+        found = _STATUS_LINE.fullmatch(head[0])
+        if found is None:
             raise ValueError(f"not HTTP: {head[0][:60]!r}")
-        status = int(rest.split(" ", 1)[0])
+        status = int(found.group(1))
+        if status == 101:
+            raise ValueError("it switches protocols, which nobody asked for")
         if status >= 200:
-            return status, [
-                (k.strip(), v.strip()) for k, colon, v in (line.partition(":") for line in head[1:]) if colon
-            ]
+            rows = [line.partition(":") for line in head[1:]]
+            if not all(colon and _TOKEN.fullmatch(key) and _VALUE.fullmatch(value) for key, colon, value in rows):
+                raise ValueError("a header of it is malformed")
+            return status, [(key, value.strip(" \t")) for key, _, value in rows]
+    raise ValueError("it announces an answer for ever")
+
+
+def framing(headers: Sequence[tuple[str, str]]) -> tuple[int | None, bool]:
+    """(length of a body or None when it ends with the connection, whether it is chunked). ValueError for headers
+    that two readers could take for different bodies (RFC 9112, 6.3)."""
+    codings = [value.lower() for key, value in headers if key.lower() == "transfer-encoding"]
+    lengths = {value for key, value in headers if key.lower() == "content-length"}
+    if codings:
+        if codings != ["chunked"] or lengths:
+            raise ValueError(f"its body is framed in a way that is not served: {codings}, {sorted(lengths)}")
+        return None, True
+    if len(lengths) > 1 or not all(_LENGTH.fullmatch(value) for value in lengths):
+        raise ValueError(f"its length is {sorted(lengths)}")
+    return (int(lengths.pop()), False) if lengths else (None, False)
 
 
 async def _content(reader: asyncio.StreamReader, *, chunked: bool, length: int | None) -> AsyncIterator[bytes]:
-    if chunked:
-        while size := int((await reader.readuntil(b"\r\n")).partition(b";")[0], 16):
-            yield await reader.readexactly(size)
-            await reader.readexactly(2)
+    if not chunked:
+        async for piece in _pieces(reader, length):
+            yield piece
         return
-    left = length
+    while True:
+        size = (await reader.readuntil(b"\r\n")).removesuffix(b"\r\n").partition(b";")[0].strip(b" \t")
+        if not _CHUNK_SIZE.fullmatch(size):
+            raise ValueError(f"the size of a chunk is {size[:20]!r}")
+        if not (left := int(size, 16)):
+            return
+        async for piece in _pieces(reader, left):
+            yield piece
+        if await reader.readexactly(2) != b"\r\n":
+            raise ValueError("a chunk is longer than it says")
+
+
+async def _pieces(reader: asyncio.StreamReader, left: int | None) -> AsyncIterator[bytes]:
+    """That many bytes, or all to the end, never more than a little at once."""
     while left is None or left > 0:
-        chunk = await reader.read(65536 if left is None else min(65536, left))
-        if not chunk:
+        piece = await reader.read(_PIECE if left is None else min(_PIECE, left))
+        if not piece:
             if left:
                 raise asyncio.IncompleteReadError(b"", left)
             return
-        left = None if left is None else left - len(chunk)
-        yield chunk
+        left = None if left is None else left - len(piece)
+        yield piece
 
 
 def exec_command(query: Any) -> list[str]:
