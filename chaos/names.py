@@ -31,6 +31,11 @@ ANNOTATION_BUDGET: Final = f"{GROUP}/cpu-budget"  # on proxy pods: millicores of
 ANNOTATION_BUDGET_HOLD: Final = f"{GROUP}/cpu-budget-hold"  # on a pod: its proxy's CPU limit belongs to a fault for now
 ANNOTATION_PROXY_CONTAINER: Final = f"{GROUP}/proxy-container"  # name of the container that holds the proxy
 
+# On a run's pods: asks autoscalers (Karpenter, Cluster Autoscaler) to leave their node alone meanwhile.
+KEEP_IN_PLACE: Final = {
+    "karpenter.sh/do-not-disrupt": "true",
+    "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+}
 CONDITION_CAPTURED: Final = f"{GROUP}/captured"  # pod readiness gate of node and ambient modes
 
 # Namespaces and objects

@@ -15,7 +15,7 @@ from chaos.errors import ExperimentFailure, Misuse
 from chaos.external.description import LoaderRule
 from chaos.external.file import Call, Target
 from chaos.kube.objects import is_live, workload_name
-from chaos.names import IMAGE, LABEL_ROLE, LABEL_RUN, LABEL_TENANT, PORT_CONTROL
+from chaos.names import IMAGE, KEEP_IN_PLACE, LABEL_ROLE, LABEL_RUN, LABEL_TENANT, PORT_CONTROL
 
 Object = Mapping[str, Any]
 _PREFIX: Final = "sharedfate-"
@@ -96,7 +96,7 @@ def plan_loader(client: str, tenant: str, beside: Object, rule: LoaderRule, *, r
             "name": loader_name(client),
             "namespace": client.partition("/")[0],
             "labels": {**rule.labels, LABEL_RUN: run, LABEL_TENANT: tenant, LABEL_ROLE: "client"},
-            "annotations": dict(rule.annotations),
+            "annotations": {**KEEP_IN_PLACE, **rule.annotations},
         },
         "spec": {
             "serviceAccountName": spec.get("serviceAccountName", "default"),

@@ -17,7 +17,7 @@ from chaos.mesh import manifests
 from chaos.mesh.inject import needs_privileged, pod_template
 from chaos.mesh.install import Mesh
 from chaos.model.modes import MODES
-from chaos.names import LABEL_POD_SECURITY
+from chaos.names import KEEP_IN_PLACE, LABEL_POD_SECURITY
 from chaos.resources import shipped
 
 CODE = Path(chaos.__file__).parent
@@ -114,3 +114,14 @@ def test_what_is_ours_and_needs_no_rights_keeps_restricted_everywhere() -> None:
 
 def system(file: str) -> list[dict[str, Any]]:
     return manifests.load(file, {"run": "r", "mesh_json": "{}"})
+
+
+def test_tenants_and_loaders_ask_autoscalers_to_leave_their_node_alone() -> None:
+    apps = [*manifests.reference("n1", "n2"), *manifests.job("j", tenant="a", nodes=["n1"])]
+    pods = [pod for obj in apps if (pod := pod_template(obj)) is not None]
+    pods.append(
+        plan_loader("shop/frontend", "shop", {"spec": {"nodeName": "n1", "containers": []}}, LoaderRule(), run="r")
+    )
+    assert len(pods) == 8
+    for pod in pods:
+        assert KEEP_IN_PLACE.items() <= pod["metadata"]["annotations"].items()
