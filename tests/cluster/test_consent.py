@@ -12,7 +12,7 @@ from chaos.cluster.consent import Consent, detect_production, plan_touched, refu
 from chaos.cluster.contexts import ContextFacts, context_facts, kubeconfig_paths
 from chaos.cluster.providers import ClusterSpec, Kind, parse_spec
 from chaos.cluster.versions import parse_version, refuse_too_old
-from chaos.errors import ApiError, EnvironmentUnfit, Misuse
+from chaos.errors import EnvironmentUnfit, Misuse, NotFound
 from chaos.kube.write_guard import Guard, split_path
 from chaos.names import LABEL_RUN
 
@@ -130,7 +130,7 @@ class Objects:
     def __call__(self, path: str) -> dict[str, Any]:
         self.reads.append(path)
         if path not in self.found:
-            raise ApiError("no", code=404)
+            raise NotFound("no", code=404)
         return self.found[path]
 
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from chaos.cli import main
 from chaos.engine import clean
-from chaos.errors import Misuse, NotReady
+from chaos.errors import Misuse, RecoveryFailed
 from chaos.report import write_reports
 from tests.report.synthetic import make_run
 
@@ -58,7 +58,10 @@ def test_the_exit_code_of_compare_is_0_1_or_4(tmp_path: Path) -> None:
 def test_several_errors_are_a_line_each_and_one_that_nobody_meant_keeps_its_trace(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    failures: list[Exception] = [Misuse("namespace shop is not ours"), ExceptionGroup("two faults", [NotReady("gone")])]
+    failures: list[Exception] = [
+        Misuse("namespace shop is not ours"),
+        ExceptionGroup("two faults", [RecoveryFailed("gone")]),
+    ]
 
     def fails(*_: object, **__: object) -> list[str]:
         raise ExceptionGroup("removed 3 things, but 2 things were not undone", failures)
