@@ -134,11 +134,12 @@ def _as_go(groups: list[str], uids: list[str], extra: Mapping[str, list[str]]) -
 def _rule_as_go(rule: Mapping[str, Any]) -> str:
     names = ("apiGroups", "resources", "resourceNames", "nonResourceURLs", "verbs")
     parts = [
-        f"{name[0].upper()}{name[1:]}:[{', '.join(_quoted(one) for one in rule[name])}]"
+        f"{name.replace('api', 'API', 1)[0].upper()}{name.replace('api', 'API', 1)[1:]}:"
+        f"[{' '.join(_quoted(one) for one in rule[name])}]"
         for name in names
         if rule.get(name)
     ]
-    return "{" + ", ".join(parts).replace('", "', '" "') + "}"
+    return "{" + ", ".join(parts) + "}"
 
 
 def _quoted(text: str) -> str:

@@ -120,7 +120,8 @@ def test_an_aggregation_is_everything_and_needs_everything(world: World, namespa
         name = f"r-{next(_numbers)}"
         if way not in ("create", "dry run", "apply anew"):
             client.create(made("ClusterRole", name, "", rules=[rule(["pods"], ["get"])]))
-        refused(write, client, way, "ClusterRole", namespace, name, {"rules": [], **selectors})
+        code = 403 if selectors["aggregationRule"] else 422  # without a selector it is no rule, whoever writes it
+        refused(write, client, way, "ClusterRole", namespace, name, {"rules": [], **selectors}, code=code)
     mighty = clerk(world, EVERYTHING, {"nonResourceURLs": ["*"], "verbs": ["*"]})
     name = f"r-{next(_numbers)}"
     if way not in ("create", "dry run", "apply anew"):

@@ -9,7 +9,6 @@ DIFFERENT: dict[str, str] = {
     "a-create-ingress": "Ingresses cannot be created",
     "a-default-bindings": "fewer default roles",
     "a-explain": "the published schemas hold no lists of values; no OpenAPI 2",
-    "a-rbac-escalation": "wording: the rules that are not held",
     "a-run-attach-stdin": "no attach with standard input",
     "a-ssa-conflict-with-update": "plain updates own no fields",
     "a-ssa-shared-then-drop": "the time of an apply that changed nothing is kept",
