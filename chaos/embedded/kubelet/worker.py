@@ -153,7 +153,8 @@ class PodWorker:
                 self.host.finished(self.uid)
                 return
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), delay)
+                async with asyncio.timeout(delay):  # not wait_for: before Python 3.12 it may swallow a cancellation
+                    await self._wake.wait()
 
     async def _sync(self) -> float | None:
         """One pass. -> seconds until the next one at the latest; None when the pod is gone."""
