@@ -1,6 +1,6 @@
 """An audit of the judge: rows of processes, each a kind of noise or harm that lasts what it says. Each row is data.
 
-    python -m proof.audit --trials 2000 --out docs/judge-error-rates.md
+    python -m proof.audit --trials 2000 --out docs/judge-audit.md
 
 Independent of `proof.synthetic`: errors and speeds are states in continuous time. A burst is a stay in a failing state
 of exponential length; a process with memory is a threshold of an Ornstein-Uhlenbeck path; a server that switches speed

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from chaos.errors import Misuse
 from chaos.history.files import write_whole
+from chaos.history.seal import seal
 
 RESULT_FILE: Final = "result.json"
 VERDICTS: Final = ("pass", "fail", "inconclusive")
@@ -52,9 +53,10 @@ class TrialResult:
         return "trial-" + "-".join(self.directory.parts[-2:])
 
     def write(self, directory: Path) -> None:
-        """Write `result.json` whole or not at all."""
+        """Write `result.json` whole or not at all, and seal the trial's directory: nothing is written after it."""
         kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "directory"}
         write_whole(directory / RESULT_FILE, json.dumps(kept, indent=1, sort_keys=True) + "\n")
+        seal(directory)
 
     @classmethod
     def read(cls, path: Path) -> TrialResult:

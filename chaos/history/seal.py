@@ -1,0 +1,52 @@
+"""The seal of a finished trial: a digest of each of its files, so that `sharedfate check` sees what was touched since.
+
+A seal tells what was changed by accident, by a crash or by a careless hand; it is no signature, for whoever can write
+the files can write the seal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from chaos.history.files import write_whole
+
+SEAL_FILE: Final = "seal.json"
+VERSION: Final = 1
+
+
+def seal(directory: Path) -> None:
+    """Write the digests of all files of a finished trial's directory; directories within it have seals of their own."""
+    write_whole(directory / SEAL_FILE, _text(_digests(directory)))
+
+
+def detect_touched(directory: Path) -> list[str]:
+    """What is not as it was sealed, one sentence each; empty when all is. Never raises."""
+    try:
+        present = _digests(directory)
+        text = (directory / SEAL_FILE).read_bytes()
+        if text == _text(present).encode():
+            return []
+        stated: Any = json.loads(text)
+        sealed = dict(stated["sha256"])
+    except FileNotFoundError:
+        return [f"{SEAL_FILE} is missing: the trial was not finished, or not by this release"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        return [f"{SEAL_FILE} cannot be read: {type(error).__name__}"]
+    found = [
+        *(f"{name} is missing" for name in sorted(sealed.keys() - present.keys())),
+        *(f"{name} was added" for name in sorted(present.keys() - sealed.keys())),
+        *(f"{name} was changed" for name in sorted(sealed.keys() & present.keys()) if sealed[name] != present[name]),
+    ]
+    return found or [f"{SEAL_FILE} was changed"]
+
+
+def _text(digests: dict[str, str]) -> str:
+    return json.dumps({"version": VERSION, "sha256": digests}, indent=1, sort_keys=True) + "\n"
+
+
+def _digests(directory: Path) -> dict[str, str]:
+    files = sorted(path for path in directory.iterdir() if path.is_file() and path.name != SEAL_FILE)
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
