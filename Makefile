@@ -27,7 +27,8 @@ quick: $(VENV)/.test  ## the pure tests alone, for the inner loop; no root
 	$(PYTEST) tests -m "not slow and not live and not privileged" -x
 
 pure: $(VENV)/.test  ## the tests of the pure parts, with a floor under their coverage
-	$(PYTESTX
+	$(BIN)/coverage run -m pytest -q -m "not slow" $(PURE_TESTS) --durations=5 --durations-min=1
+	$(BIN)/coverage report
 
 live: $(VENV)/.test tools  ## every other test of CI; as root, or what needs root is skipped
 	$(PYTEST) tests $(PURE_TESTS:%=--ignore=%) --durations=20 --durations-min=1
