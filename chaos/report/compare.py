@@ -128,6 +128,9 @@ def load_report(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise Misuse(f"{path}: not JSON: {error}") from error
     check(report, name=str(path))
+    names = [(str(trial["scenario"]), str(trial["mode"])) for trial in report["trials"]]
+    if twice := sorted({f"{scenario}[{mode}]" for scenario, mode in names if names.count((scenario, mode)) > 1}):
+        raise Misuse(f"{path}: {', '.join(twice)} stands there twice: a run holds each trial once")
     loaded: dict[str, Any] = report
     return loaded
 
