@@ -1,4 +1,4 @@
-"""One clock and one seeded source of chance, both injectable.
+"""One seeded source of chance.
 
 Every random choice draws from a named child of the run's seed, so that a new draw in one place does not move the others
 and a failure can be repeated from the seed that its message states.
@@ -8,32 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-import threading
-import time
 from dataclasses import dataclass, field
-from typing import Protocol
-
-
-class Clock(Protocol):
-    """What a runner needs of time."""
-
-    def now(self) -> int:
-        """Nanoseconds since the Unix epoch."""
-        ...
-
-    def wait(self, seconds: float, until: threading.Event | None = None) -> bool:
-        """Let `seconds` pass, or less when `until` is set meanwhile; whether it was."""
-        ...
-
-
-class SystemClock:
-    """The machine's clock."""
-
-    def now(self) -> int:
-        return time.time_ns()
-
-    def wait(self, seconds: float, until: threading.Event | None = None) -> bool:
-        return (until or threading.Event()).wait(max(0.0, seconds))
 
 
 @dataclass(frozen=True, slots=True)

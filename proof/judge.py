@@ -63,7 +63,7 @@ VARIANTS: dict[str, Thresholds] = {
     "design effect taken as 1": replace(DEFAULT, design_effect=1.0, scales=(1e-6,)),
     "no sentinel": replace(DEFAULT, sentinel_factor=0.0),
     "score limits (Newcombe)": replace(DEFAULT, limits=Limits.SCORE),
-    "even spending": replace(DEFAULT, spending=(1 / 6,) * 6),
+    "even spending": replace(DEFAULT, spending=(1 / len(DEFAULT.looks),) * len(DEFAULT.looks)),
 }
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import urllib.parse
 from pathlib import Path
 
 import click
@@ -68,5 +70,14 @@ def cluster_load_image(name: str, archives: tuple[Path, ...]) -> None:
 def cluster_node(name: str, node: str, operation: str) -> None:
     """Break or mend a node: power-off, power-on, cut-link, restore-link, stop-kubelet, start-kubelet."""
     from chaos.embedded import provider
+    from chaos.errors import ApiError, Misuse
+    from chaos.kube.client import Cluster
 
-    provider.operate(name, node, operation)
+    path = "/embedded/nodes/" + "/".join(urllib.parse.quote(part, safe="") for part in (node, operation))
+    with contextlib.closing(Cluster(provider.running(name).kubeconfig)) as client:
+        try:
+            client.request("POST", path)
+        except ApiError as error:
+            if error.code in (400, 404):
+                raise Misuse(str(error)) from error
+            raise

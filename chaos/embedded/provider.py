@@ -18,13 +18,12 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.parse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from chaos.errors import ApiError, EnvironmentUnfit, ExperimentFailure, Misuse
+from chaos.errors import EnvironmentUnfit, ExperimentFailure, Misuse
 
 RUN: Final = Path("/run/sharedfate")
 UP_SECONDS: Final = 60.0
@@ -315,23 +314,6 @@ def load_image(name: str, archive: Path) -> list[str]:
     from chaos.embedded.kubelet import Images
 
     return Images(running(name).kubeconfig.parent / "images").load(archive)
-
-
-def operate(name: str, node: str, operation: str) -> None:
-    """Break or mend a node of a running cluster, as `POST /embedded/nodes/NODE/OPERATION` does. Misuse for what is not
-    there.
-    """
-    from chaos.kube.client import Cluster
-
-    with contextlib.closing(Cluster(running(name).kubeconfig)) as cluster:
-        try:
-            cluster.request(
-                "POST", f"/embedded/nodes/{urllib.parse.quote(node, safe='')}/{urllib.parse.quote(operation, safe='')}"
-            )
-        except ApiError as error:
-            if error.code in (400, 404):
-                raise Misuse(str(error)) from error
-            raise
 
 
 def _remove_remains(directory: Path, *, keep_lock: bool) -> list[str]:

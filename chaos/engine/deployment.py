@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from chaos.chance import Clock, SystemClock
+from chaos.clock import Clock, SystemClock
 from chaos.cluster.nodes import read_nodes
 from chaos.engine.progress import Progress
 from chaos.engine.recorder import Recorder

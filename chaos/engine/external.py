@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from chaos.chance import Clock
+from chaos.clock import Clock
 from chaos.cluster.consent import NAMESPACES_OPTION, Consent
 from chaos.engine.deployment import REQUEST_TIMEOUT, SENTINEL_RATE, Deployment
 from chaos.engine.progress import Progress

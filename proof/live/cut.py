@@ -20,7 +20,7 @@ from typing import Final
 
 import numpy as np
 
-from chaos.engine.trial import SWITCH_SECONDS
+from chaos.engine.designs import SWITCH_SECONDS
 from chaos.history.model import Samples
 from chaos.history.store import History
 from chaos.model.faulting import FaultShape
