@@ -40,6 +40,7 @@ class Noise:
     own_bursts: float = 0.0  # stalls per second of one flow alone, which no sentinel sees
     drift: float = 1.0  # latency factor that is reached at the end of the fault window, steadily from the begin
     step: float = 1.0  # latency factor of everything from the fault's begin on
+    passing: float = 1.0  # latency factor of everything while a fault is held, and no longer
     late_share: float = 0.0  # share of requests that the loader sends late, by 1 to 20 ms
     poisson: bool = False
 
@@ -122,7 +123,7 @@ def slow_share(noise: Noise, plan: Plan, slow_threshold: float, factor: float = 
     faults = [(begin, end) for kind, begin, end in plan.cut() if kind is WindowKind.FAULT]
     instants = [begin + (end - begin) * (i + 0.5) / 20 for begin, end in faults for i in range(20)]
     last = max(end for _, end in faults)
-    machine = [noise.step * noise.drift ** (at / last) for at in instants]
+    machine = [noise.step * noise.passing * noise.drift ** (at / last) for at in instants]
     shift = [math.log(slow_threshold / (noise.median * factor * now)) / noise.sigma for now in machine]
     return sum(1 - _NORMAL.cdf(z) for z in shift) / len(shift)
 
@@ -150,7 +151,7 @@ def _requests(
     latency[due >= faults[0][0]] *= noise.step
     for begin, length in stalls:
         latency[(due >= begin) & (due < begin + length)] *= noise.burst_factor
-    latency[during] *= harm.slow_factor
+    latency[during] *= harm.slow_factor * noise.passing
     errors = _clustered(rng, n, noise.error_share, noise.memory * rate)
     errors |= during & _clustered(rng, n, harm.error_share, harm.memory * rate)
     late = rng.random(n) < noise.late_share

@@ -207,7 +207,7 @@ def one_line_and_4(done: Any, seconds: float) -> str:
     return str(text)
 
 
-START_SECONDS = 6.0  # of Python and its imports, on a busy machine
+START_SECONDS = 25.0  # of Python and its imports, on a machine that does much else: a wait without a bound is longer
 
 
 @pytest.mark.parametrize("name", TROUBLE)

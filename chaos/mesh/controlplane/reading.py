@@ -191,7 +191,9 @@ def waypoint(pod: Object, mode: ProxyMode, homes: Homes) -> Waypoint | None:
     ip = mapping(pod.get("status"), "status").get("podIP")
     if proxy.layers != frozenset({Layer.L7}) or not proxy.key or not ip or not is_live(pod):
         return None
-    return Waypoint(proxy, address(ip, "status.podIP"), has_condition(pod, "Ready"))
+    found = Waypoint(proxy, address(ip, "status.podIP"), has_condition(pod, "Ready"))
+    hash(found)  # TypeError for a field that holds an object where a text should stand: such a pod cannot be read
+    return found
 
 
 def believed_waypoint(pod: Object) -> Waypoint | None:

@@ -102,7 +102,7 @@ def others_part(world: MeshSnapshot) -> Any:
         [one for one in world.services if one.namespace == "tenant-a"],
         [one for one in world.waypoints if one.proxy.namespace == "tenant-a"],
         [one for one in world.policies if one.namespace == "tenant-a"],
-        {name: address for name, address in world.nodes.items() if name != "odd"},
+        {name: address for name, address in world.nodes.items() if name in ("n1", "n2")},
     )
 
 
