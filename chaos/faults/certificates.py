@@ -64,7 +64,7 @@ class ExpireCertificates:
     def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
         def good(page: plane.Page) -> Facts:
             ends, soon = newest(page), time.time() + 30
-            over = page.get("trouble", {}).get("certificate_seconds") == 0
+            over = page.get("injected_failures", {}).get("certificate_seconds") == 0
             return (
                 {"certificates": len(ends), "valid": True} if over and all(end > soon for end in ends.values()) else {}
             )

@@ -48,7 +48,7 @@ class ControlPlane:
         at, refuse = time.time_ns(), self.answer == "errors"
 
         def seen(page: plane.Page) -> Facts:
-            trouble = page.get("trouble", {})
+            trouble = page.get("injected_failures", {})
             if refuse:
                 gone = trouble.get("refuse") and not page["proxies"]
                 return {"refuse": True, "proxies": 0} if gone else {}
@@ -59,7 +59,7 @@ class ControlPlane:
 
     def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
         def seen(page: plane.Page) -> Facts:
-            trouble, proxies = page.get("trouble", {"refuse": True}), len(page.get("proxies", ()))
+            trouble, proxies = page.get("injected_failures", {"refuse": True}), len(page.get("proxies", ()))
             quiet = not trouble.get("refuse") and not trouble.get("delay") and proxies >= receipt.facts["proxies"]
             return {"proxies": proxies, "over": True} if quiet else {}
 
