@@ -89,6 +89,7 @@ class SecretlySharedSidecar(Disguised):
                     {
                         "name": "proxy",
                         "image": IMAGE,
+                        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
                         "command": [
                             "envoy",
                             "--config-yaml",
