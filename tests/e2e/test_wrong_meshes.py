@@ -74,7 +74,8 @@ def attempt(scenario: str, mode: str, out: Path, mesh: type[Mesh] = Mesh) -> Non
     [pytest.param(*row, marks=marks(row[0], row[2]), id=f"{row[0]}-{row[2].__name__}") for row in LYING],
 )
 def test_a_mesh_that_lies_about_its_proxies_fails(scenario: str, mode: str, mesh: type[Mesh], tmp_path: Path) -> None:
-    with pytest.raises((TrialFailed, ExceptionGroup)) as caught:
+    # Inconclusive, never green: a proxy that carries nothing may not even answer its probe
+    with pytest.raises((TrialFailed, TrialInconclusive, ExceptionGroup)) as caught:
         attempt(scenario, mode, tmp_path / "out", mesh)
     if isinstance(caught.value, ExceptionGroup):  # a proxy that was killed, and that nobody brings back
         assert caught.group_contains(RecoveryFailed)
