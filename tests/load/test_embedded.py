@@ -13,6 +13,7 @@ from chaos.engine.recorder import Recorder
 from chaos.history.model import EventKind, Outcome
 from chaos.history.store import History, HistoryWriter
 from chaos.kube.client import Cluster
+from chaos.load.client import LoaderClient
 from chaos.load.collector import Collector, Loader
 from chaos.mesh import manifests
 from chaos.model.flow import Flow
@@ -42,6 +43,11 @@ def deployed(cluster: Cluster) -> dict[str, dict]:
     return cluster.wait("tenant a ready", ready, seconds=30)
 
 
+def enough(writer: HistoryWriter) -> bool:
+    seen = np.bincount(writer.tail(1_000_000)["flow"], minlength=4)
+    return len(seen) == 4 and int(seen.min()) >= 40
+
+
 def test_load_of_every_protocol_reaches_the_history_whole(cluster: Cluster, tmp_path: Path):
     pods = deployed(cluster)
     loader = Loader("tenant-a", pods["client"]["metadata"]["name"])
@@ -52,8 +58,7 @@ def test_load_of_every_protocol_reaches_the_history_whole(cluster: Cluster, tmp_
         recorder.into(writer),
     ):
         with Collector(cluster, [loader], writer) as collector:
-            collector.set_flows(
-                loader,
+            LoaderClient.of(cluster, loader.namespace, loader.pod).set_flows(
                 [
                     {**base, "name": "http", "target": "server:80"},
                     {**base, "name": "tcp", "target": "server:9000", "protocol": "tcp", "label": "tcp"},
@@ -71,9 +76,9 @@ def test_load_of_every_protocol_reaches_the_history_whole(cluster: Cluster, tmp_
                         "path": "/sentinel",
                         "sentinel": True,
                     },
-                ],
+                ]
             )
-            collector.wait_for(40)
+            cluster.wait("forty requests of each flow", lambda: enough(writer), seconds=30)
             collector.finish()
             assert not collector.failures
         assert not recorder.failures
