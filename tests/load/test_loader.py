@@ -106,7 +106,9 @@ def test_a_server_that_never_answers_is_unknown_by_timeout(programs: Programs):
         )
         eventually(lambda: all(loader.flow(name)["done"] >= 20 for name in ("http1", "http2", "tcp")))
         found = samples(loader)
-    assert set(kinds(found)) <= {(Outcome.UNKNOWN, Cause.TIMEOUT), (Outcome.FAILED, Cause.CONNECT_TIMEOUT)}
+    # Before the timeout the first may have got no name looked up, or no connection: the machine may stall at the start
+    early = {(Outcome.FAILED, Cause.CONNECT_TIMEOUT), (Outcome.FAILED, Cause.DNS)}
+    assert set(kinds(found)) <= {(Outcome.UNKNOWN, Cause.TIMEOUT), *early}
     assert kinds(found)[Outcome.UNKNOWN, Cause.TIMEOUT] >= 0.9 * len(found)
 
 
