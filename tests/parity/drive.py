@@ -53,7 +53,6 @@ WATCHED = (
     "PodDisruptionBudget",
     "EndpointSlice",
 )
-EVICTION = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {}}
 MOMENT = 1.5  # seconds: what comes of a last step, such as its Events, has come by then
 Steps = dict[tuple[str, int], list[tuple[float, Any]]]
 
@@ -259,7 +258,7 @@ class Drive:
                 await self._exec(action)
             elif what == "evict":
                 pod = await self._pod(action)
-                self._ask("create", POD, pod["metadata"]["name"], "eviction", EVICTION)
+                self._evict(pod["metadata"]["name"])
             elif what == "patch":
                 self._patch(action)
             elif what == "drain":
@@ -292,6 +291,10 @@ class Drive:
             return rest.patch(call)
         return evict(rest, call)
 
+    def _evict(self, name: str) -> None:
+        body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": self.namespace}}
+        self._ask("create", POD, name, "eviction", body)
+
     def _patch(self, action: Row) -> None:
         """Refused when it was refused then, with the same code."""
         answers = [row["code"] for row in self.actions if row["action"] == "answer" and row["rel"] > action["rel"]]
@@ -323,7 +326,7 @@ class Drive:
         for pod in chosen:
             while True:
                 try:
-                    self._ask("create", POD, pod["metadata"]["name"], "eviction", EVICTION)
+                    self._evict(pod["metadata"]["name"])
                     break
                 except StatusError as error:
                     if (error.code, error.retry_after) != (429, None):
