@@ -478,8 +478,16 @@ class SequentialTest:
             curve,
             shift,
             why,
+            self._outage(series) if finding is Finding.HURT else None,
             str(after.found) if after else "",
         )
+
+    def _outage(self, series: Series) -> Measure | None:
+        """How long a flow was out; of a fault that comes and goes it says nothing."""
+        if self.expectation.fault_shape is FaultShape.GRADUAL:
+            return None
+        begins = [window.begin for window in self.view.windows_of(WindowKind.FAULT)]
+        return measures.outage(series, begins, self.view.until)
 
     def _own_outage(self, series: Series, look: Look) -> list[Contrast]:
         """The fault's windows, each until the flow's last affected request: what share of it went by the target is
@@ -661,6 +669,8 @@ class SequentialTest:
             back = [flow.recovered_after for flow in hurt if flow.recovered_after is not None]
             if len(back) == len(hurt):
                 found["time to recover"] = max(back, key=lambda measure: measure.value)
+            if out := [flow.outage for flow in hurt if flow.outage is not None]:
+                found["outage"] = max(out, key=lambda measure: measure.value)
             lost = [flow.requests_lost for flow in hurt if flow.requests_lost is not None]
             found["requests lost"] = Measure(
                 sum(m.value for m in lost), sum(m.low for m in lost), sum(m.high for m in lost), "requests"

@@ -1,7 +1,8 @@
-"""Time to recover, requests lost and the shape of recovery, read from one flow's requests. Reported, not judged."""
+"""Outage, recovery and its shape, and requests lost: read from one flow's requests. Reported, not judged."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
@@ -82,3 +83,36 @@ def requests_lost(series: Series, begin: int, origin: int, back: Measure | None,
         return None
     low, high = clopper_pearson(base, 0.025)
     return Measure(max(0.0, seen - n * base.share), max(0.0, seen - n * high), max(0.0, seen - n * low), "requests")
+
+
+def outage(series: Series, begins: Sequence[int], until: int) -> Measure | None:
+    """Seconds from the first lost request after a fault's begin to the first good one after the last lost one.
+
+    A flow of which only a part passes the target is out until that part is served again. The last lost request is the
+    one before a quiet second, as in `recovered_after`.
+
+    Args:
+        begins: instants at which faults began, ns: each is an outage of its own, and lasts at most until the next.
+
+    Of one outage the interval says between which requests it lies; of several, value is the median, and the interval
+    the shortest and the longest. None when none was lost, or the flow was not seen to answer again.
+    """
+    found: list[Measure] = []
+    edges = sorted(begins)
+    for begin, end in pairwise([*edges, until]):
+        first, last = np.searchsorted(series.due, [begin, end])
+        lost = np.flatnonzero(series.errors[first:last]) + first
+        if not len(lost):
+            continue
+        gaps = np.flatnonzero(np.diff(series.due[lost]) > QUIET * NANO)
+        final = int(lost[gaps[0]] if len(gaps) else lost[-1])
+        if final + 1 >= len(series.due) or int(series.due[final]) + QUIET * NANO > until:
+            return None
+        begun, over = int(series.due[lost[0]]), int(series.due[final + 1])
+        before = int(series.due[max(0, lost[0] - 1)])
+        low, value, high = (int(series.due[final]) - begun), over - begun, over - before
+        found.append(Measure(value / NANO, low / NANO, high / NANO, "s"))
+    if len(found) <= 1:
+        return found[0] if found else None
+    values = sorted(one.value for one in found)
+    return Measure(float(np.median(values)), values[0], values[-1], "s")

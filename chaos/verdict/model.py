@@ -319,6 +319,7 @@ class FlowVerdict:
     recovery: tuple[tuple[float, float], ...] = ()  # shape: (s after the fault's end, affected share)
     shifts: tuple[QuantileShift, ...] = ()
     why: str = ""
+    outage: Measure | None = None  # s, first lost to first good request; None: none lost, or not seen to answer again
     after_undo: str = ""  # `back`, `did not recover`, `hurt by the undo`, `not seen back`; empty: not asked
 
 

@@ -76,6 +76,7 @@ def test_a_pulse_of_half_a_second_passes_and_its_losses_are_counted() -> None:
     assert lost.low <= 100 <= lost.high + 1e-9
     assert judgement.measures["time to detect"].value <= 0.5
     assert judgement.measures["time to recover"].value < 0.1
+    assert judgement.measures["outage"].value == pytest.approx(0.5, abs=0.02)
 
 
 def test_nobody_hurt_and_nobody_expected_passes() -> None:
@@ -453,6 +454,8 @@ def test_recovery_is_timed_from_the_end_of_the_fault() -> None:
     assert dict(verdict.recovery)[4.0] < 0.05
     assert verdict.requests_lost is not None
     assert verdict.requests_lost.value == pytest.approx(340, abs=2)
+    assert verdict.outage is not None
+    assert verdict.outage.low <= 1.7 <= verdict.outage.high
 
 
 def test_verdicts_merge_to_the_worst_and_nothing_is_not_green() -> None:
