@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from chaos.history.result import TrialResult as TrialResult
     from chaos.history.store import History as History
     from chaos.kube.client import Cluster as Cluster
+    from chaos.mesh.handle import MeshHandle as MeshHandle
     from chaos.mesh.install import Mesh as Mesh
     from chaos.model.fate import fate_group as fate_group
     from chaos.model.fate import flow_shares as flow_shares
@@ -141,6 +142,7 @@ __all__ = [
     "Layer",
     "Measure",
     "Mesh",
+    "MeshHandle",
     "Misuse",
     "Need",
     "NoEffect",
@@ -241,6 +243,7 @@ _HOMES = {
     "chaos.history.result": "TrialResult",
     "chaos.history.store": "History",
     "chaos.kube.client": "Cluster",
+    "chaos.mesh.handle": "MeshHandle",
     "chaos.mesh.install": "Mesh",
     "chaos.model.fate": "fate_group flow_shares identities_held path",
     "chaos.model.faulting": "FaultPhase FaultShape",

@@ -19,13 +19,13 @@ import urllib3
 from chaos.cluster.nodes import NodeChoice
 from chaos.errors import ApiError, EnvironmentUnfit, NotReady, SharedfateError
 from chaos.kube.access import Permission, is_allowed
+from chaos.kube.applying import is_ready
 from chaos.kube.client import Cluster
 from chaos.kube.kubeconfig import one_line
 from chaos.kube.readiness import Workload, await_ready
 from chaos.load.client import LoaderClient
 from chaos.mesh import manifests
 from chaos.mesh.inject import needs_privileged
-from chaos.mesh.install import is_ready
 from chaos.model.modes import PlacedBy, ProxyMode
 from chaos.names import IMAGE, LABEL_POD_SECURITY, LABEL_ROLE, LABEL_RUN, NAME, PORT_CONTROL, PORT_HTTP
 

@@ -18,28 +18,26 @@ from chaos.engine.recorder import Recorder
 from chaos.engine.settings import Settings
 from chaos.engine.steady import SteadyLoad
 from chaos.engine.targets import placebo, proxy_on_path, workload
-from chaos.engine.topology import TenantLoad, plan_tenants
-from chaos.errors import ApiError, ExperimentFailure
+from chaos.engine.topology import REQUEST_TIMEOUT, TenantLoad, plan_tenants, servers_of
+from chaos.errors import ApiError, ExperimentFailure, Misuse
 from chaos.faults.model import Target
-from chaos.faults.selection import Pick, container_target, pick
+from chaos.faults.selection import container_target
 from chaos.faults.workload import pods_of
 from chaos.kube.client import Cluster
-from chaos.kube.objects import has_condition, is_deleting
+from chaos.kube.objects import has_condition
 from chaos.load.client import LoaderClient, ServerClient
 from chaos.load.collector import Loader
 from chaos.mesh import manifests
 from chaos.mesh.budget import Budget
+from chaos.mesh.handle import MeshHandle
 from chaos.mesh.install import Mesh
 from chaos.model.flow import Flow
 from chaos.model.modes import Layer, ProxyMode
 from chaos.model.placement import Placement, Proxy
-from chaos.names import LABEL_ROLE, PORT_CONTROL, PORT_TCP, SYSTEM_NAMESPACE
+from chaos.names import PORT_TCP, SYSTEM_NAMESPACE
 
-REQUEST_TIMEOUT = 1.0  # seconds from when a request was due
-SENTINEL_RATE = 50.0
 STREAM = "stream"  # name and label of the long-lived connections
 STREAM_RATE = 20.0  # requests a second, over all of a tenant's streams
-FLOW = "http"  # name of a tenant's own flow at its loader
 SLOW_START = 0.05  # of its rate: what a flow whose path gave out begins with again
 ANSWERED = ("GET", "POST", "frames")  # what a server counts of its own answers
 HEALTHY = 0.95  # share of a flow's requests that are answered, above which it needs no help
@@ -57,33 +55,53 @@ class AddedPod:
     requests: int | None  # that it has answered; None: it cannot be asked yet
 
 
+Breaks = Callable[[Placement, str, Layer], Proxy | None]
+
+
 class Deployment:
-    """A mode, deployed. `start` waits until every tenant is ready and under load; `stop` leaves nothing."""
+    """A mesh and its tenants, deployed. `start` waits until every tenant is under load; `stop` leaves nothing of ours.
+
+    Args:
+        mesh: brings `objects`, the tenants' or only their loaders, and takes them away.
+        tenants: the first is the noisy one, and its path is broken.
+        breaks: the proxy of a layer that a trial breaks, on the path of a client (`namespace/name`) of a placement.
+        elsewhere: namespaces besides the tenants' in which something may restart.
+        title: what it is, for those who wait for it.
+    """
 
     def __init__(
         self,
-        cluster: Cluster,
-        mode: ProxyMode | str,
+        mesh: MeshHandle,
+        tenants: Sequence[TenantLoad],
+        objects: Sequence[dict[str, Any]],
         *,
-        run: str,
+        breaks: Breaks,
         settings: Settings,
         progress: Progress,
         clock: Clock | None = None,
-        mesh: type[Mesh] = Mesh,
+        elsewhere: Sequence[str] = (),
+        title: str,
     ) -> None:
-        self.cluster, self.run, self.settings, self.progress = cluster, run, settings, progress
-        self.clock = clock or SystemClock()
-        self.mesh = mesh(cluster, mode, run=run, budget=Budget(settings.budget))
-        self.tenants: tuple[TenantLoad, ...] = ()
+        self.mesh, self.cluster, self.run = mesh, mesh.cluster, mesh.run
+        self.settings, self.progress, self.clock = settings, progress, clock or SystemClock()
+        self.tenants: tuple[TenantLoad, ...] = tuple(tenants)
         self.steady = SteadyLoad()
-        self._own: dict[str, set[str]] = {}  # server workload -> `namespace/pod` of every pod that it has had
-        self._counting: dict[str, dict[str, str]] = {}  # tenant -> its servers' containers when the load began
         self.ready_seconds = 0.0
         self.recorder: Recorder | None = None
+        self._objects, self._breaks, self._elsewhere, self._title = objects, breaks, elsewhere, title
+        self._own: dict[str, set[str]] = {}  # server workload -> `namespace/pod` of every pod that it has had
+        self._counting: dict[str, dict[str, str]] = {}  # tenant -> its servers' containers when the load began
+
+    @property
+    def reference_mesh(self) -> Mesh:
+        """The mesh, where it is the reference one; raises Misuse for somebody else's, which offers less."""
+        if not isinstance(self.mesh, Mesh):
+            raise Misuse(f"{self.mesh.mode.name} is not the reference mesh: its settings and keys are not ours to read")
+        return self.mesh
 
     @property
     def namespaces(self) -> list[str]:
-        return [SYSTEM_NAMESPACE, *(tenant.namespace for tenant in self.tenants)]
+        return list(dict.fromkeys([SYSTEM_NAMESPACE, *(one.namespace for one in self.tenants), *self._elsewhere]))
 
     @property
     def calls(self) -> list[tuple[str, str]]:
@@ -94,24 +112,19 @@ class Deployment:
         return [Flow(*call) for call in self.calls]
 
     def start(self) -> None:
-        """Install the mesh, deploy the tenants, start the load."""
+        """Bring the mesh and the tenants, and start the load."""
         mode = self.mesh.mode.name
-        self.progress.step(f"{mode}: deploying")
+        self.progress.step(f"{mode}: {self._title}")
         begin = time.monotonic()
-        self.mesh.nodes = read_nodes(self.cluster)
-        self.tenants = plan_tenants(self.mesh.nodes.names)
-        objects: list[dict[str, Any]] = []
-        for tenant in self.tenants:
-            objects += manifests.tenant(tenant.name, client_nodes=tenant.client_nodes, server_nodes=tenant.server_nodes)
-        self.mesh.start(objects)
+        self.mesh.start(self._objects)
         self.ready_seconds = time.monotonic() - begin
         self.progress.step(f"{mode}: ready in {self.ready_seconds:.1f} s; starting the load")
         self._begin_load()
 
     def _begin_load(self) -> None:
-        self._counting = {tenant.name: _containers_of(self._servers(tenant)) for tenant in self.tenants}
+        self._counting = {tenant.name: _containers_of(servers_of(self.cluster, tenant)) for tenant in self.tenants}
         for tenant in self.tenants:
-            self._set_flows(tenant, self.rate(tenant))
+            self._set_flows(tenant, self._rate(tenant))
         self.recorder = Recorder(self.cluster, self.namespaces, every=max(1.0, self.settings.every)).start()
         self.steady = self.steady.begin(time.time_ns() + 500_000_000)  # the first connections are not steady load
 
@@ -127,38 +140,32 @@ class Deployment:
 
     def loaders(self) -> Sequence[Loader]:
         """The client pods."""
-        return [Loader(tenant.namespace, self.client_pod(tenant)["metadata"]["name"]) for tenant in self.tenants]
-
-    def client_pod(self, tenant: TenantLoad) -> dict[str, Any]:
-        """The pod of a tenant's loader."""
-        pods = self.cluster.list("Pod", tenant.namespace, labels=f"{LABEL_ROLE}=client")
-        live = [pod for pod in pods if not is_deleting(pod)]
-        return pick(
-            live, Pick.ONE, what=f"loader of tenant {tenant.name}", name=lambda pod: str(pod["metadata"]["name"])
-        )[0]
+        pods = [(tenant.namespace, tenant.loader(self.cluster)["metadata"]["name"]) for tenant in self.tenants]
+        return [Loader(*pod) for pod in dict.fromkeys(pods)]  # each once: one may carry several calls
 
     def proxy_to_break(self, layer: Layer = Layer.L4) -> Proxy:
-        """The first proxy of that layer on the first tenant's path; in mode `none` a placebo, which no traffic passes.
-
-        The reference topology is made so that this one instance shows both directions.
+        """The proxy of that layer on the first tenant's path that a trial breaks; without a mesh the placebo, which no
+        traffic passes.
         """
         placement = self.placement()
-        return proxy_on_path(placement, client=self.tenants[0].client, layer=layer) or placebo(placement)
+        return self._breaks(placement, self.tenants[0].client, layer) or placebo(placement)
 
     def loader_target(self, tenant: TenantLoad) -> Target:
         """The loader of a tenant, as a fault's target."""
-        return container_target(self.client_pod(tenant), "client")
+        return container_target(tenant.loader(self.cluster), "client")
 
     @contextmanager
     def one_more_server(self, tenant: TenantLoad) -> Iterator[Callable[[], AddedPod | None]]:
         """A tenant's server has one replica more until left; the function says how the added pod is, None while there
         is none.
         """
+        if not tenant.reference_apps:
+            raise Misuse(f"{tenant.server} is not the reference application: its replicas are its owner's affair")
         name = tenant.server.rpartition("/")[2]
-        had = {pod["metadata"]["uid"] for pod in self._servers(tenant)}
+        had = {pod["metadata"]["uid"] for pod in servers_of(self.cluster, tenant)}
 
         def added() -> AddedPod | None:
-            for pod in self._servers(tenant):
+            for pod in servers_of(self.cluster, tenant):
                 if pod["metadata"]["uid"] not in had and pod.get("status", {}).get("podIP"):
                     return self._added(tenant, pod)
             return None
@@ -169,10 +176,9 @@ class Deployment:
             yield added
         finally:
             self.cluster.patch("Deployment", name, {"spec": {"replicas": len(had)}}, tenant.namespace)
-            self.cluster.wait("the added pod is gone", lambda: len(self._servers(tenant)) == len(had), seconds=60)
-
-    def _servers(self, tenant: TenantLoad) -> list[dict[str, Any]]:
-        return self.cluster.list("Pod", tenant.namespace, labels=f"{LABEL_ROLE}=server")
+            self.cluster.wait(
+                "the added pod is gone", lambda: len(servers_of(self.cluster, tenant)) == len(had), seconds=60
+            )
 
     def _added(self, tenant: TenantLoad, pod: dict[str, Any]) -> AddedPod:
         ready = has_condition(pod, "Ready")
@@ -188,7 +194,7 @@ class Deployment:
         """The pods (`namespace/pod`) of the workload that a flow calls, all that it has had; asked anew when another
         one answered. None for a flow whose servers do not name themselves.
         """
-        if flow.server not in {tenant.server for tenant in self.tenants}:
+        if flow.server not in {tenant.server for tenant in self.tenants if tenant.reference_apps}:
             return None
         known = self._own.setdefault(flow.server, set())
         if names - known:
@@ -202,7 +208,7 @@ class Deployment:
         """
         counts: dict[str, dict[str, Any]] = {}
         for tenant in self.tenants:
-            servers = self._servers(tenant)
+            servers = servers_of(self.cluster, tenant)
             if not servers or _containers_of(servers) != self._counting.get(tenant.name):
                 continue
             # The loader first: what it saw answered, the servers have counted by then.
@@ -219,20 +225,21 @@ class Deployment:
 
     @contextmanager
     def streams(self, number: int) -> Iterator[list[Flow]]:
-        """So many long-lived TCP connections of each tenant, in use until left; the flows that they are in the
-        history.
+        """So many long-lived TCP connections of each tenant with reference servers, in use until left; the flows that
+        they are in the history.
         """
-        for tenant in self.tenants:
+        tenants = [tenant for tenant in self.tenants if tenant.reference_apps]
+        for tenant in tenants:
             self._tell_loader(tenant, [self._stream(tenant, number, STREAM_RATE)])
         self.cluster.wait(
             "every stream is open",
-            lambda: all(self._ledger(tenant, STREAM)["opened"] >= number for tenant in self.tenants),
+            lambda: all(self._ledger(tenant, STREAM)["opened"] >= number for tenant in tenants),
             seconds=RESTORE_SECONDS,
         )
         try:
-            yield [Flow(tenant.client, tenant.server, label=STREAM) for tenant in self.tenants]
+            yield [Flow(tenant.client, tenant.server, label=STREAM) for tenant in tenants]
         finally:
-            for tenant in self.tenants:
+            for tenant in tenants:
                 self._tell_loader(tenant, [self._stream(tenant, number, 0.0)])
 
     def _stream(self, tenant: TenantLoad, number: int, rate: float) -> dict[str, Any]:
@@ -247,14 +254,8 @@ class Deployment:
             "timeout": REQUEST_TIMEOUT,
         }
 
-    def rate(self, tenant: TenantLoad) -> float:
-        """Requests a second of the tenant's own flow."""
-        del tenant
-        return self.settings.rate
-
-    def call_options(self, tenant: TenantLoad) -> dict[str, Any]:
-        """Whom and how the tenant's loader calls, as the fault `Overload` is told of it."""
-        return {"server": tenant.server}
+    def _rate(self, tenant: TenantLoad) -> float:
+        return tenant.rate(self.settings.rate)
 
     def pause(self, tenant: TenantLoad) -> None:
         """No requests of the tenant's own flow until `resume` or `restore_load`; its sentinel goes on."""
@@ -262,7 +263,7 @@ class Deployment:
 
     def resume(self, tenant: TenantLoad) -> None:
         """The tenant's own flow again, at once; `restore_load` helps it where that is too much."""
-        self._set_flows(tenant, self.rate(tenant))
+        self._set_flows(tenant, self._rate(tenant))
 
     def restore_load(self, tenants: Sequence[TenantLoad] | None = None) -> list[str]:
         """See that flows are healthy, and help those that are not; returns what was done, a sentence each.
@@ -277,9 +278,9 @@ class Deployment:
         begin, done = self.clock.now(), []
         for tenant in self._unhealthy(HEALTHY_SECONDS) if tenants is None else tenants:
             started = self.clock.now()
-            self._set_flows(tenant, self.rate(tenant) * SLOW_START)
+            self._set_flows(tenant, self._rate(tenant) * SLOW_START)
             self._await_healthy(tenant, "answers a slow start")
-            self._set_flows(tenant, self.rate(tenant))
+            self._set_flows(tenant, self._rate(tenant))
             self._await_healthy(tenant, "bears its load")
             done.append(
                 f"{tenant.client} -> {tenant.server} was started slowly, and was healthy again after "
@@ -308,30 +309,19 @@ class Deployment:
                 found.append(tenant)
         return found
 
-    def _ledger(self, tenant: TenantLoad, name: str = FLOW) -> dict[str, Any]:
-        """The loader's own counts of one of the tenant's flows."""
-        if (counts := self._loader(tenant).flow(name)) is None:
-            raise ExperimentFailure(f"the loader of {tenant.client} has no flow {name!r}: was it started again?")
+    def _ledger(self, tenant: TenantLoad, name: str = "") -> dict[str, Any]:
+        """The loader's own counts of the tenant's own flow, or of another."""
+        if (counts := self._loader(tenant).flow(name or tenant.flow_name)) is None:
+            raise ExperimentFailure(
+                f"the loader of {tenant.client} has no flow {name or tenant.flow_name!r}: was it started again?"
+            )
         return counts
 
     def _loader(self, tenant: TenantLoad) -> LoaderClient:
-        return LoaderClient.of(self.cluster, tenant.namespace, self.client_pod(tenant)["metadata"]["name"])
+        return LoaderClient.of(self.cluster, tenant.namespace, tenant.loader(self.cluster)["metadata"]["name"])
 
     def _set_flows(self, tenant: TenantLoad, rate: float) -> None:
-        address = sorted(pod["status"]["podIP"] for pod in self._servers(tenant))[0]
-        flows = [
-            {"name": FLOW, "server": tenant.server, "target": "server:80", "rate": rate, "timeout": REQUEST_TIMEOUT},
-            {
-                "name": "sentinel",
-                "server": tenant.server,
-                "target": f"{address}:{PORT_CONTROL}",
-                "path": "/sentinel",
-                "rate": SENTINEL_RATE,
-                "sentinel": True,
-                "timeout": REQUEST_TIMEOUT,
-            },
-        ]
-        self._tell_loader(tenant, flows)
+        self._tell_loader(tenant, tenant.flows(self.cluster, rate))
 
     def mark_disturbed(self) -> None:
         """Something was done to the load, or to what carries it, until now."""
@@ -340,6 +330,45 @@ class Deployment:
     def _tell_loader(self, tenant: TenantLoad, flows: Sequence[dict[str, Any]]) -> None:
         self.mark_disturbed()
         self._loader(tenant).set_flows(flows)
+
+
+def reference_deployment(
+    cluster: Cluster,
+    mode: ProxyMode | str,
+    *,
+    run: str,
+    settings: Settings,
+    progress: Progress,
+    clock: Clock | None = None,
+    mesh: type[Mesh] = Mesh,
+) -> Deployment:
+    """The reference tenants in the reference mesh. Reads the nodes, changes nothing; raises Misuse for too few."""
+    made = mesh(cluster, mode, run=run, budget=Budget(settings.budget))
+    made.nodes = read_nodes(cluster)
+    tenants = plan_tenants(made.nodes.names)
+    objects = [
+        obj
+        for tenant in tenants
+        for obj in manifests.tenant(tenant.name, client_nodes=tenant.client_nodes, server_nodes=tenant.server_nodes)
+    ]
+    return Deployment(
+        made,
+        tenants,
+        objects,
+        breaks=first_on_path,
+        settings=settings,
+        progress=progress,
+        clock=clock,
+        title="deploying",
+    )
+
+
+def first_on_path(placement: Placement, client: str, layer: Layer) -> Proxy | None:
+    """The first proxy of that layer on the client's path; None in mode `none`.
+
+    The reference topology is made so that this one instance shows both directions.
+    """
+    return proxy_on_path(placement, client=client, layer=layer)
 
 
 def _containers_of(pods: Sequence[Mapping[str, Any]]) -> dict[str, str]:

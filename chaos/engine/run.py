@@ -19,9 +19,9 @@ from chaos.cluster.providers import Kind, open_cluster
 from chaos.doctor.facts import Facts
 from chaos.doctor.findings import of_scenario
 from chaos.engine.clean import remove_runs
-from chaos.engine.deployment import Deployment
+from chaos.engine.deployment import Deployment, reference_deployment
 from chaos.engine.examine import examine
-from chaos.engine.external import ExternalDeployment, require_consent
+from chaos.engine.external import external_deployment, require_consent
 from chaos.engine.progress import Progress
 from chaos.engine.scenario import NotApplicable, Scenario
 from chaos.engine.settings import RUN_FILE, Inconclusive, Settings
@@ -127,8 +127,8 @@ class Run:
             raise NotApplicable(f"mode {mode} could not be deployed, and is not tried again: {why}")
         if self._deployment is None or self._deployment.mesh.mode.name != mode:
             self._end_deployment()
-            self._deployment = self._planned(mode)  # before its first object: whatever a start leaves is taken down
             try:
+                self._deployment = self._planned(mode)  # before its first object: what a start leaves is taken down
                 self._deployment.start()
             except BaseException as error:
                 self._end_after(error)
@@ -150,10 +150,12 @@ class Run:
     def _planned(self, mode: str) -> Deployment:
         settings = self.settings
         if settings.target is not None:
-            return ExternalDeployment(
+            return external_deployment(
                 self.cluster, settings.target, run=self.id, settings=settings, progress=self.progress
             )
-        return Deployment(self.cluster, mode, run=self.id, settings=settings, progress=self.progress, mesh=self.mesh)
+        return reference_deployment(
+            self.cluster, mode, run=self.id, settings=settings, progress=self.progress, mesh=self.mesh
+        )
 
     def redeploy(self, mode: str) -> Deployment:
         """A fresh deployment of the mode, for one that did not come back from what an earlier trial did to it."""

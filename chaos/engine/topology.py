@@ -13,15 +13,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Final, Protocol
 
 from chaos.errors import Misuse
+from chaos.faults.selection import Pick, pick
+from chaos.kube.client import Cluster
+from chaos.kube.objects import is_deleting
+from chaos.names import LABEL_ROLE, PORT_CONTROL
+
+REQUEST_TIMEOUT: Final = 1.0  # seconds from when a request was due
+SENTINEL_RATE: Final = 50.0  # requests a second of the flow that no mesh carries
+FLOW: Final = "http"  # name of a reference tenant's own flow at its loader
 
 
 class TenantLoad(Protocol):
     """Somebody whose client is under load: a reference tenant, or a loaded call of a system that is not ours.
 
-    `client` and `server` are workloads, as `namespace/name`: the ends of the flow that is judged.
+    Attributes:
+        client, server: workloads, as `namespace/name`: the ends of the flow that is judged.
+        flow_name: of that flow at the loader, which may have several.
+        reference_apps: its servers are the reference application, which names its pod in its answers, counts them, and
+            takes long-lived streams. Of other applications none of that is known.
     """
 
     @property
@@ -35,6 +47,28 @@ class TenantLoad(Protocol):
 
     @property
     def server(self) -> str: ...
+
+    @property
+    def flow_name(self) -> str: ...
+
+    @property
+    def reference_apps(self) -> bool: ...
+
+    def rate(self, default: float) -> float:
+        """Requests a second of its own flow; `default`: what the run's settings ask for."""
+        ...
+
+    def call_options(self) -> dict[str, Any]:
+        """Whom and how its loader calls, as the fault `Overload` is told of it."""
+        ...
+
+    def loader(self, cluster: Cluster) -> dict[str, Any]:
+        """The pod of its loader, as it is now."""
+        ...
+
+    def flows(self, cluster: Cluster, rate: float) -> list[dict[str, Any]]:
+        """Its own flow at that rate and its sentinel, as the loader takes them."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +90,52 @@ class Tenant:
     @property
     def server(self) -> str:
         return f"{self.namespace}/server"
+
+    @property
+    def flow_name(self) -> str:
+        return FLOW
+
+    @property
+    def reference_apps(self) -> bool:
+        return True
+
+    def rate(self, default: float) -> float:
+        return default
+
+    def call_options(self) -> dict[str, Any]:
+        return {"server": self.server}
+
+    def loader(self, cluster: Cluster) -> dict[str, Any]:
+        pods = cluster.list("Pod", self.namespace, labels=f"{LABEL_ROLE}=client")
+        live = [pod for pod in pods if not is_deleting(pod)]
+        return pick(
+            live, Pick.ONE, what=f"loader of tenant {self.name}", name=lambda pod: str(pod["metadata"]["name"])
+        )[0]
+
+    def flows(self, cluster: Cluster, rate: float) -> list[dict[str, Any]]:
+        address = min(pod["status"]["podIP"] for pod in servers_of(cluster, self))
+        return [
+            {"name": FLOW, "server": self.server, "target": "server:80", "rate": rate, "timeout": REQUEST_TIMEOUT},
+            plan_sentinel(self.server, f"{address}:{PORT_CONTROL}", "/sentinel"),
+        ]
+
+
+def servers_of(cluster: Cluster, tenant: TenantLoad) -> list[dict[str, Any]]:
+    """The pods of a tenant's reference servers; none where its servers are other applications."""
+    return cluster.list("Pod", tenant.namespace, labels=f"{LABEL_ROLE}=server") if tenant.reference_apps else []
+
+
+def plan_sentinel(server: str, target: str, path: str) -> dict[str, Any]:
+    """The flow to a port that no mesh captures: what moves it is the machine, or the loader itself."""
+    return {
+        "name": "sentinel",
+        "server": server,
+        "target": target,
+        "path": path,
+        "rate": SENTINEL_RATE,
+        "sentinel": True,
+        "timeout": REQUEST_TIMEOUT,
+    }
 
 
 def plan_tenants(nodes: Sequence[str]) -> tuple[Tenant, ...]:

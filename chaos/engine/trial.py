@@ -16,14 +16,14 @@ from typing import Any, Final
 import urllib3
 
 from chaos.chance import Seed
-from chaos.engine.deployment import REQUEST_TIMEOUT, Deployment, detect_contradictions
+from chaos.engine.deployment import Deployment, detect_contradictions
 from chaos.engine.outcome import combined, judgement_of, measures_of
 from chaos.engine.outside import FROM_OUTSIDE, detect_outside, read_nodes_of, read_situation
 from chaos.engine.progress import Progress
 from chaos.engine.restarts import compare_restarts, container_snapshot
 from chaos.engine.targets import Excused, excused_by
 from chaos.engine.targets import described as describe
-from chaos.engine.topology import TenantLoad
+from chaos.engine.topology import REQUEST_TIMEOUT, TenantLoad
 from chaos.engine.witness import SecondWitness
 from chaos.errors import ExperimentFailure, NoEffect, NotReady, SharedfateError
 from chaos.faults.injection import injected

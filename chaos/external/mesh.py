@@ -14,17 +14,28 @@ from chaos.external.description import MeshDescription
 from chaos.external.file import Target
 from chaos.external.loaders import loaded, plan_loaders
 from chaos.external.placement import read_target_placement
+from chaos.kube.applying import (
+    Object,
+    apply_all,
+    delete_all,
+    delete_system,
+    pods_of_run,
+    wait_all_ready,
+    wait_namespaces_gone,
+)
 from chaos.kube.client import Cluster
 from chaos.kube.placement import proxy_of
 from chaos.mesh import inject, manifests
-from chaos.mesh.install import Mesh, Object
+from chaos.mesh.budget import divide
 from chaos.mesh.proxyconfig import config_map, proxy_config
+from chaos.mesh.render import MeshPlan
+from chaos.model.fate import is_whole
 from chaos.model.placement import Placement
 from chaos.names import LABEL_ROLE, LABEL_RUN, SYSTEM_NAMESPACE
 
 
-class ExternalMesh(Mesh):
-    """The mesh of a system under test.
+class ExternalMesh:
+    """The mesh of a system under test: a `MeshHandle`.
 
     Args:
         target: with the mesh's description in it.
@@ -34,26 +45,51 @@ class ExternalMesh(Mesh):
     def __init__(
         self, cluster: Cluster, target: Target, description: MeshDescription, before: Placement, *, run: str
     ) -> None:
-        super().__init__(cluster, replace(before.mode, name=target.name), run=run)
+        self.cluster, self.run = cluster, run
+        self.mode = replace(before.mode, name=target.name)
         self.description = description
         self.target = loaded(replace(target, mesh=description))
         self._own = target
-
-    def system_manifests(self) -> list[Object]:
-        """The run's own namespace and the watchdog; without a mesh the placebo too."""
-        values = {**self.values, "mode": self.mode.name, "run": self.run}
-        files = [
-            "namespace.yaml",
-            "rbac/watchdog.yaml",
-            "watchdog.yaml",
-            *([] if self.mode.hops else ["modes/none/components.yaml"]),
-        ]
-        return inject.stamp([obj for file in files for obj in manifests.load(file, values)], self.run)
+        self._deployed: list[Object] = []
 
     def loaders(self) -> list[Object]:
         """The loaders' pods, planned from where the clients' are now."""
         pods = [pod for name in self._own.namespaces for pod in self.cluster.list("Pod", name)]
         return plan_loaders(self._own, self.description.loader, pods, run=self.run)
+
+    def start(self, objects: Iterable[Object], *, seconds: float = 60.0) -> None:
+        """Apply the run's own parts and these pods, and wait until the mesh's proxies serve them."""
+        system = self._system()
+        apply_all(self.cluster, (obj for obj in system if obj["kind"] == "Namespace"))
+        if not self.mode.hops:  # the placebo's configuration; no proxy of ours is anywhere else
+            self.cluster.apply(config_map(SYSTEM_NAMESPACE, proxy_config("none", ""), self.run))
+        apply_all(self.cluster, (obj for obj in system if obj["kind"] != "Namespace"))
+        self.deploy(objects, seconds=seconds)
+        wait_all_ready(self.cluster, system, seconds=seconds)
+
+    def deploy(self, objects: Iterable[Object], *, seconds: float = 60.0) -> None:
+        """Apply the pods, and wait until they are ready and every path has its proxies."""
+        stamped = self.inject(objects)
+        self._deployed += stamped
+        apply_all(self.cluster, stamped)
+        wait_all_ready(self.cluster, stamped, seconds=seconds)
+        self.cluster.wait(
+            f"{self.mode.name}: a proxy at every hop of every path", lambda: is_whole(self.placement()), seconds=seconds
+        )
+
+    def uninstall(self, *, seconds: float = 60.0) -> None:
+        """Take the run's own pods and parts away again; the mesh and its tenants stay as they are."""
+        delete_all(self.cluster, self._deployed)
+        self._deployed = []
+        self.cluster.wait(
+            "the run's own pods are gone",
+            lambda: all(
+                pod["metadata"]["namespace"] == SYSTEM_NAMESPACE for pod in pods_of_run(self.cluster, self.run)
+            ),
+            seconds=seconds,
+        )
+        delete_system(self.cluster, self._system(), run=self.run, seconds=seconds)
+        wait_namespaces_gone(self.cluster, [SYSTEM_NAMESPACE], run=self.run, seconds=seconds)
 
     def inject(self, objects: Iterable[Object]) -> list[Object]:
         """The objects with the run's label; injection is the mesh's own affair."""
@@ -71,9 +107,14 @@ class ExternalMesh(Mesh):
         own = tuple(instance for pod in placebos if (instance := proxy_of(pod, self.mode, {})) is not None)
         return replace(found, mode=replace(found.mode, name=self.mode.name), proxies=(*found.proxies, *own))
 
-    def _publish(self, namespaces: Sequence[str]) -> None:
-        if not self.mode.hops:  # the placebo's configuration; no proxy of ours is anywhere else
-            self.cluster.apply(config_map(SYSTEM_NAMESPACE, proxy_config("none", ""), self.run))
-
-    def _release(self, deleted: set[str], seconds: float) -> None:
-        """Nothing was captured by us."""
+    def _system(self) -> list[Object]:
+        """The run's own namespace and the watchdog; without a mesh the placebo too."""
+        plan = MeshPlan(self.mode, self.run, divide(self.mode))
+        values = {**plan.values, "mode": self.mode.name, "run": self.run}
+        files = [
+            "namespace.yaml",
+            "rbac/watchdog.yaml",
+            "watchdog.yaml",
+            *([] if self.mode.hops else ["modes/none/components.yaml"]),
+        ]
+        return inject.stamp([obj for file in files for obj in manifests.load(file, values)], self.run)

@@ -5,24 +5,32 @@ What is applied is what `render` prints. Everything carries the run's label, and
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import Any
 
 from chaos.cluster.nodes import NodeChoice
-from chaos.errors import ApiError, ExperimentFailure, Misuse, NotReady
-from chaos.kube.client import KINDS, Cluster
-from chaos.kube.objects import has_condition, is_ready_pod, is_rolled_out
+from chaos.errors import Misuse, NotReady
+from chaos.kube.applying import (
+    Object,
+    apply_all,
+    delete_all,
+    delete_system,
+    in_parallel,
+    namespaces_of_run,
+    pods_of_run,
+    wait_all_ready,
+    wait_namespaces_gone,
+)
+from chaos.kube.client import Cluster
+from chaos.kube.objects import has_condition, is_ready_pod
 from chaos.kube.placement import describe, read_placement
-from chaos.kube.readiness import Workload, await_ready
 from chaos.mesh.authority import stored_authority
 from chaos.mesh.budget import Budget, Reference, divide
 from chaos.mesh.mutations import Defect
 from chaos.mesh.proxyconfig import config_map, proxy_config
 from chaos.mesh.render import MeshPlan
 from chaos.mesh.snapshot import Features
-from chaos.model.fate import path
+from chaos.model.fate import is_whole
 from chaos.model.modes import ProxyMode, mode_named
 from chaos.model.placement import Placement
 from chaos.names import (
@@ -31,18 +39,11 @@ from chaos.names import (
     CONTROL_PLANE,
     LABEL_MESH,
     LABEL_MODE,
-    LABEL_RUN,
     MESH_CONFIG,
     PORT_XDS_STATUS,
     PROXY_CONFIG,
     SYSTEM_NAMESPACE,
 )
-
-Object = dict[str, Any]
-_FIRST: Final = ("Namespace",)
-_GRANTS: Final = ("RoleBinding", "ClusterRoleBinding")  # refused with 404 while the role that they name is not there
-_LAST: Final = ("Pod", "Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job", "CronJob")
-_PARALLEL: Final = 8
 
 
 class Mesh:
@@ -123,9 +124,9 @@ class Mesh:
     def install(self, *, seconds: float = 60.0, wait: bool = True) -> list[Object]:
         """Apply the mesh's own parts and wait until they are ready; raises NotReady saying which are not."""
         objects = self.system_manifests()
-        self._apply(obj for obj in objects if obj["kind"] == "Namespace")
+        apply_all(self.cluster, (obj for obj in objects if obj["kind"] == "Namespace"))
         self._publish([SYSTEM_NAMESPACE])
-        self._apply(obj for obj in objects if obj["kind"] != "Namespace")
+        apply_all(self.cluster, (obj for obj in objects if obj["kind"] != "Namespace"))
         if wait:
             self.wait_ready(objects, seconds=seconds)
         return objects
@@ -134,14 +135,14 @@ class Mesh:
         """Inject and apply application manifests and wait until they are ready, and every path has its proxies."""
         injected = self.inject(objects)
         self._deployed += injected
-        self._apply(obj for obj in injected if obj["kind"] == "Namespace")
+        apply_all(self.cluster, (obj for obj in injected if obj["kind"] == "Namespace"))
         meshed = [
             o["metadata"]["name"]
             for o in injected
             if o["kind"] == "Namespace" and o["metadata"]["labels"].get(LABEL_MESH) == "enabled"
         ]
         self._publish(meshed)
-        self._apply(obj for obj in injected if obj["kind"] != "Namespace")
+        apply_all(self.cluster, (obj for obj in injected if obj["kind"] != "Namespace"))
         self.wait_ready(injected, seconds=seconds)
         self.cluster.wait(f"mode {self.mode.name}: a proxy at every hop of every path", self._is_whole, seconds=seconds)
 
@@ -152,14 +153,11 @@ class Mesh:
         if namespaces:
             root = stored_authority(self.cluster, run=self.run).root_pem.decode()
             data = proxy_config(self.mode.name, root)
-            self._parallel(self.cluster.apply, [config_map(name, data, self.run) for name in namespaces])
+            in_parallel(self.cluster.apply, [config_map(name, data, self.run) for name in namespaces])
 
     def _is_whole(self) -> bool:
         placement = self.placement()
-        try:
-            for pair in placement.pairs():
-                path(placement, pair)
-        except ExperimentFailure:
+        if not is_whole(placement):
             return False
         apart = set() if self.mode.in_pod else {proxy.uid for proxy in placement.proxies}
         return all(is_ready_pod(pod) for pod in self._pods() if pod["metadata"]["uid"] in apart)
@@ -223,16 +221,14 @@ class Mesh:
         An agent that is merely deleted would leave rules that refuse its pods' traffic. `namespace`: the system
         namespace too, with whatever else of this run is in it.
         """
-        ours = [
-            n
-            for n in self.cluster.list("Namespace", labels=f"{LABEL_RUN}={self.run}")
-            if n["metadata"]["name"] != SYSTEM_NAMESPACE
+        namespaces = [
+            one for one in namespaces_of_run(self.cluster, self.run) if one["metadata"]["name"] != SYSTEM_NAMESPACE
         ]
-        names = {n["metadata"]["name"] for n in ours}
+        names = {one["metadata"]["name"] for one in namespaces}
         self._release(names, seconds)
-        self._parallel(lambda n: self.cluster.delete("Namespace", n["metadata"]["name"]), ours)
-        self._parallel(
-            self._delete,
+        delete_all(self.cluster, namespaces)
+        delete_all(
+            self.cluster,
             [o for o in self._deployed if o["kind"] != "Namespace" and o["metadata"].get("namespace") not in names],
         )
         self._deployed = []
@@ -242,30 +238,12 @@ class Mesh:
             seconds=seconds,
         )
         system = [obj for obj in self.system_manifests() if namespace or obj["kind"] != "Namespace"]
-        # What runs goes before what it may: a program that is refused while it ends would say so.
-        self._parallel(self._delete, [obj for obj in system if obj["kind"] in _LAST])
-        own = {o["metadata"]["name"] for o in system if o["kind"] in ("Deployment", "DaemonSet")}
-        self.cluster.wait(
-            "the mesh's pods are gone",
-            lambda: not [p for p in self._pods() if p["metadata"]["labels"].get("app") in own],
-            seconds=seconds,
-        )
-        self._parallel(self._delete, [obj for obj in reversed(system) if obj["kind"] not in _LAST])
+        delete_system(self.cluster, system, run=self.run, seconds=seconds)
         # last, because the control plane would publish it again
         self.cluster.delete("ConfigMap", PROXY_CONFIG, SYSTEM_NAMESPACE)
         self.cluster.delete("Secret", AUTHORITY_SECRET, SYSTEM_NAMESPACE)
         gone = names | ({SYSTEM_NAMESPACE} if namespace else set())
-        self.cluster.wait(
-            "the namespaces are gone",
-            lambda: (
-                not [
-                    n
-                    for n in self.cluster.list("Namespace", labels=f"{LABEL_RUN}={self.run}")
-                    if n["metadata"]["name"] in gone
-                ]
-            ),
-            seconds=seconds,
-        )
+        wait_namespaces_gone(self.cluster, gone, run=self.run, seconds=seconds)
 
     def _release(self, deleted: set[str], seconds: float) -> None:
         """Un-capture the namespaces that stay when the mesh goes; the others' pods take their rules with them."""
@@ -304,52 +282,10 @@ class Mesh:
 
     def wait_ready(self, objects: Iterable[Object], *, seconds: float = 60.0) -> None:
         """Until the workloads among the objects are rolled out and ready; raises NotReady with the cause of each."""
-        waiting = [
-            Workload(o["kind"], o["metadata"].get("namespace", "default"), o["metadata"]["name"])
-            for o in objects
-            if o["kind"] in ("Deployment", "DaemonSet", "StatefulSet", "Pod")
-        ]
-        await_ready(self.cluster, waiting, is_ready, seconds=seconds)
+        wait_all_ready(self.cluster, objects, seconds=seconds)
 
     def _pods(self) -> list[Object]:
-        return self.cluster.list("Pod", labels=f"{LABEL_RUN}={self.run}")
-
-    # ---- writing
-
-    def _apply(self, objects: Iterable[Object]) -> None:
-        """In four waves: namespaces, what others refer to, who is granted it, pods."""
-        everything = [copy.deepcopy(obj) for obj in objects]
-        unknown = sorted({obj["kind"] for obj in everything} - KINDS.keys())
-        if unknown:
-            raise Misuse(f"kinds that sharedfate does not apply: {', '.join(unknown)}; apply them yourself first")
-        named = {*_FIRST, *_GRANTS, *_LAST}
-        for wave in (_FIRST, KINDS.keys() - named, _GRANTS, _LAST):
-            self._parallel(self.cluster.apply, [obj for obj in everything if obj["kind"] in wave])
-
-    def _delete(self, obj: Object) -> None:
-        namespaced = KINDS[obj["kind"]][2]
-        self.cluster.delete(
-            obj["kind"], obj["metadata"]["name"], obj["metadata"].get("namespace", "default") if namespaced else None
-        )
-
-    @staticmethod
-    def _parallel(function: Callable[[Object], Any], objects: Sequence[Object]) -> None:
-        if not objects:
-            return
-        errors: list[ApiError] = []
-        with ThreadPoolExecutor(min(_PARALLEL, len(objects))) as pool:
-            for future in [pool.submit(function, obj) for obj in objects]:
-                try:
-                    future.result()
-                except ApiError as error:
-                    errors.append(error)
-        if errors:
-            raise ExceptionGroup("writing to the cluster", errors) if len(errors) > 1 else errors[0]
-
-
-def is_ready(obj: Mapping[str, Any]) -> bool:
-    """Whether a workload is rolled out and all of it is ready; a Pod: its condition."""
-    return is_ready_pod(obj) if obj["kind"] == "Pod" else is_rolled_out(obj)
+        return pods_of_run(self.cluster, self.run)
 
 
 def _captured(pod: Mapping[str, Any]) -> bool:

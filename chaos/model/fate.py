@@ -55,6 +55,16 @@ def fate_group(placement: Placement, proxy: Proxy) -> Mapping[Pair, float]:
     return {pair: share for pair, share in shares.items() if share}
 
 
+def is_whole(placement: Placement) -> bool:
+    """Whether every hop of every pair has a proxy."""
+    try:
+        for pair in placement.pairs():
+            path(placement, pair)
+    except ExperimentFailure:
+        return False
+    return True
+
+
 def flow_shares(placement: Placement, proxies: Iterable[Proxy]) -> Mapping[tuple[str, str], float]:
     """For each flow (client key, server key): the share of its traffic that passes at least one of the proxies.
 

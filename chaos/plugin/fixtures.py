@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from chaos.faults.session import Chaos
     from chaos.history.result import TrialResult
     from chaos.kube.client import Cluster
-    from chaos.mesh.install import Mesh
+    from chaos.mesh.handle import MeshHandle
 
 RUN: pytest.StashKey[Run] = pytest.StashKey()
 
@@ -71,8 +71,10 @@ def chaos_load(chaos_run: Run, chaos_mode: str) -> Deployment:
 
 
 @pytest.fixture
-def chaos_mesh(chaos_load: Deployment) -> Mesh:
-    """The mesh in that mode: `placement`, `status`, `set_features`, `inject` and `deploy` for manifests of your own."""
+def chaos_mesh(chaos_load: Deployment) -> MeshHandle:
+    """The mesh in that mode: `placement`, and `inject` and `deploy` for manifests of your own. What only the reference
+    mesh offers (`status`, `set_features`) is in `chaos_load.reference_mesh`.
+    """
     return chaos_load.mesh
 
 

@@ -14,7 +14,7 @@ from chaos.engine.trial import Trial
 def every_feature(trial: Trial) -> None:
     """Mutual TLS, policy, balancing, retries, timeouts, metrics and identities work as the mode says."""
     try:
-        with site(trial.mesh) as where:
+        with site(trial.deployment.reference_mesh) as where:
             for check in check_features(where):
                 trial.show(check)
     finally:

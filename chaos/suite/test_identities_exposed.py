@@ -16,7 +16,7 @@ from chaos.engine.trial import Trial
 def identities_exposed(trial: Trial) -> None:
     """Each proxy holds the private keys of just those that it serves, a waypoint its own alone."""
     try:
-        with site(trial.mesh) as where:
+        with site(trial.deployment.reference_mesh) as where:
             for check in (*check_identities(where), *check_refusals(where)):
                 trial.show(check)
     finally:

@@ -26,7 +26,7 @@ SLOW_READERS = 10.0
 def noise(trial: Trial, profile: str, **options: Any) -> None:
     """The first tenant overloads its path in the way that the profile says, with options of Overload."""
     noisy = trial.deployment.tenants[0]
-    overload(trial, Overload(**trial.deployment.call_options(noisy), seconds=20.0, profile=profile, **options), noisy)
+    overload(trial, Overload(**noisy.call_options(), seconds=20.0, profile=profile, **options), noisy)
 
 
 @scenario("noisy-neighbour", faults=(Overload,))

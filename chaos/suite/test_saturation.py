@@ -32,7 +32,7 @@ def saturation(trial: Trial) -> None:
     for _ in range(RAMPS):
         trial.deployment.pause(tenant)
         with trial.fault(
-            Overload(**trial.deployment.call_options(tenant), seconds=20.0, start_rate=200.0, max_rate=MAX_RATE),
+            Overload(**tenant.call_options(), seconds=20.0, start_rate=200.0, max_rate=MAX_RATE),
             target,
             described=f"{tenant.client} overloads {tenant.server}",
         ) as injection:

@@ -203,7 +203,7 @@ def overload_path(
     session = current()
     owner = session.tenant(tenant)
     fault = Overload(
-        **session.trial.deployment.call_options(owner),
+        **owner.call_options(),
         profile=profile,
         seconds=deadline + GRACE,
         start_rate=start_rate,

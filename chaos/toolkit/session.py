@@ -235,7 +235,9 @@ class Session:
         """Whose private keys the proxy holds; read once, for it costs a helper pod."""
         with self._lock:
             if proxy.container_id not in self._identities:
-                self._identities[proxy.container_id] = in_memory(self.trial.cluster, self.trial.mesh, proxy)
+                self._identities[proxy.container_id] = in_memory(
+                    self.trial.cluster, self.trial.deployment.reference_mesh, proxy
+                )
             return self._identities[proxy.container_id]
 
     def wrongly_hurt(self) -> list[str]:

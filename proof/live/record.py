@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from chaos.engine.deployment import REQUEST_TIMEOUT, Deployment
+from chaos.engine.deployment import Deployment
 from chaos.engine.progress import Progress
 from chaos.engine.run import Run
 from chaos.engine.settings import Settings
-from chaos.engine.topology import Tenant
+from chaos.engine.topology import REQUEST_TIMEOUT, TenantLoad
 from chaos.history.model import EventKind
 from chaos.history.store import History, HistoryWriter
 from chaos.load.client import LoaderClient
@@ -50,7 +50,7 @@ class Session:
         if self.collector.failures:
             raise RuntimeError(f"a loader was lost: {self.collector.failures}")
 
-    def set_knobs(self, tenant: Tenant, knobs: dict[str, float]) -> None:
+    def set_knobs(self, tenant: TenantLoad, knobs: dict[str, float]) -> None:
         """How every server of a tenant treats its requests from now on; they turn back by themselves after `seconds` of
         them.
         """
@@ -89,8 +89,8 @@ def session(mode: str, directory: Path, *, flows: int, progress: Progress, facts
                 collector.finish(stop_flows=False)
 
 
-def _more_flows(deployment: Deployment, tenant: Tenant, flows: int) -> None:
-    pod = deployment.client_pod(tenant)["metadata"]["name"]
+def _more_flows(deployment: Deployment, tenant: TenantLoad, flows: int) -> None:
+    pod = tenant.loader(deployment.cluster)["metadata"]["name"]
     LoaderClient.of(deployment.cluster, tenant.namespace, pod).set_flows(
         [
             {

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import yaml
 
+from chaos.kube.applying import is_ready
 from chaos.kube.client import Cluster
 from chaos.mesh import manifests
-from chaos.mesh.install import is_ready
 
 NAME: Final = "stranger"
 # namespace -> nodes of its client, nodes of its servers: as the reference topology, so that both directions can be seen

@@ -1,0 +1,115 @@
+"""Many objects at once: applied in the order in which Kubernetes takes them, awaited, and deleted again.
+
+What a mesh and a run write goes through here; a single object needs only `Cluster.apply` and `Cluster.delete`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+from chaos.errors import ApiError, Misuse
+from chaos.kube.client import KINDS, Cluster
+from chaos.kube.objects import is_ready_pod, is_rolled_out
+from chaos.kube.readiness import Workload, await_ready
+from chaos.names import LABEL_RUN
+
+Object = dict[str, Any]
+_FIRST: Final = ("Namespace",)
+_GRANTS: Final = ("RoleBinding", "ClusterRoleBinding")  # refused with 404 while the role that they name is not there
+_RUNNING: Final = ("Pod", "Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job", "CronJob")
+_AWAITED: Final = ("Deployment", "DaemonSet", "StatefulSet", "Pod")
+_PARALLEL: Final = 8
+
+
+def apply_all(cluster: Cluster, objects: Iterable[Object]) -> None:
+    """Apply in four waves: namespaces, what others refer to, who is granted it, pods.
+
+    Raises Misuse for kinds that the client does not know, ApiError or an ExceptionGroup of them for refusals.
+    """
+    everything = [copy.deepcopy(obj) for obj in objects]
+    unknown = sorted({obj["kind"] for obj in everything} - KINDS.keys())
+    if unknown:
+        raise Misuse(f"kinds that sharedfate does not apply: {', '.join(unknown)}; apply them yourself first")
+    named = {*_FIRST, *_GRANTS, *_RUNNING}
+    for wave in (_FIRST, KINDS.keys() - named, _GRANTS, _RUNNING):
+        in_parallel(cluster.apply, [obj for obj in everything if obj["kind"] in wave])
+
+
+def delete_all(cluster: Cluster, objects: Sequence[Object]) -> None:
+    """Delete the objects; one that is gone already is no error. Does not wait."""
+
+    def delete(obj: Object) -> None:
+        namespaced = KINDS[obj["kind"]][2]
+        cluster.delete(
+            obj["kind"], obj["metadata"]["name"], obj["metadata"].get("namespace", "default") if namespaced else None
+        )
+
+    in_parallel(delete, objects)
+
+
+def delete_system(cluster: Cluster, objects: Sequence[Object], *, run: str, seconds: float) -> None:
+    """Delete a mesh's own parts: what runs first, and when its pods are gone, what it was allowed.
+
+    A program that is refused while it ends would say so.
+    """
+    delete_all(cluster, [obj for obj in objects if obj["kind"] in _RUNNING])
+    apps = {obj["metadata"]["name"] for obj in objects if obj["kind"] in ("Deployment", "DaemonSet")}
+    cluster.wait(
+        "the mesh's pods are gone",
+        lambda: not [pod for pod in pods_of_run(cluster, run) if pod["metadata"]["labels"].get("app") in apps],
+        seconds=seconds,
+    )
+    delete_all(cluster, [obj for obj in reversed(objects) if obj["kind"] not in _RUNNING])
+
+
+def wait_all_ready(cluster: Cluster, objects: Iterable[Object], *, seconds: float = 60.0) -> None:
+    """Until the workloads among the objects are rolled out and ready; raises NotReady with the cause of each."""
+    waiting = [
+        Workload(obj["kind"], obj["metadata"].get("namespace", "default"), obj["metadata"]["name"])
+        for obj in objects
+        if obj["kind"] in _AWAITED
+    ]
+    await_ready(cluster, waiting, is_ready, seconds=seconds)
+
+
+def wait_namespaces_gone(cluster: Cluster, names: Iterable[str], *, run: str, seconds: float) -> None:
+    """Until none of the run's namespaces of these names is left."""
+    gone = set(names)
+    cluster.wait(
+        "the namespaces are gone",
+        lambda: gone.isdisjoint(one["metadata"]["name"] for one in namespaces_of_run(cluster, run)),
+        seconds=seconds,
+    )
+
+
+def is_ready(obj: Mapping[str, Any]) -> bool:
+    """Whether a workload is rolled out and all of it is ready; a Pod: its condition."""
+    return is_ready_pod(obj) if obj["kind"] == "Pod" else is_rolled_out(obj)
+
+
+def pods_of_run(cluster: Cluster, run: str) -> list[Object]:
+    """Every pod that carries the run's label."""
+    return cluster.list("Pod", labels=f"{LABEL_RUN}={run}")
+
+
+def namespaces_of_run(cluster: Cluster, run: str) -> list[Object]:
+    """Every namespace that carries the run's label."""
+    return cluster.list("Namespace", labels=f"{LABEL_RUN}={run}")
+
+
+def in_parallel(function: Callable[[Object], Any], objects: Sequence[Object]) -> None:
+    """Call it with every object, some at a time. Raises what one call raised, several as an ExceptionGroup."""
+    if not objects:
+        return
+    errors: list[ApiError] = []
+    with ThreadPoolExecutor(min(_PARALLEL, len(objects))) as pool:
+        for future in [pool.submit(function, obj) for obj in objects]:
+            try:
+                future.result()
+            except ApiError as error:
+                errors.append(error)
+    if errors:
+        raise ExceptionGroup("writing to the cluster", errors) if len(errors) > 1 else errors[0]

@@ -1,0 +1,50 @@
+"""`MeshHandle`: what a run asks of a mesh, whoever's it is.
+
+`chaos.mesh.install.Mesh` is the reference mesh, which has much more to offer (features, a control plane to read);
+`chaos.external.mesh.ExternalMesh` is one that somebody else has installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+from chaos.kube.client import Cluster
+from chaos.model.modes import ProxyMode
+from chaos.model.placement import Placement
+
+
+class MeshHandle(Protocol):
+    """A mesh in a cluster. Everything that it applies carries the run's label, and only that is deleted again."""
+
+    @property
+    def cluster(self) -> Cluster: ...
+
+    @property
+    def mode(self) -> ProxyMode: ...
+
+    @property
+    def run(self) -> str: ...
+
+    def start(self, objects: Iterable[dict[str, Any]], *, seconds: float = 60.0) -> None:
+        """Bring the mesh's own parts and these workloads, and wait until every path has its proxies.
+
+        Raises NotReady naming what is not.
+        """
+        ...
+
+    def deploy(self, objects: Iterable[dict[str, Any]], *, seconds: float = 60.0) -> None:
+        """Bring more workloads into the running mesh, and wait in the same way."""
+        ...
+
+    def uninstall(self, *, seconds: float = 60.0) -> None:
+        """Take away all that `start` and `deploy` brought, and wait until it is gone. Safe to repeat."""
+        ...
+
+    def inject(self, objects: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The objects as they are applied: with the run's label, and with what the mode adds."""
+        ...
+
+    def placement(self, calls: Sequence[tuple[str, str]] | None = None) -> Placement:
+        """What is where now. `calls`: who calls whom (`namespace/name`); None: as the mesh knows by itself."""
+        ...
