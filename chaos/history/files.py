@@ -20,7 +20,7 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file whole or not at all, in UTF-8."""
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file whole or not at all; a text in UTF-8."""
     with replacing(path) as fresh:
-        fresh.write_text(text, encoding="utf-8")
+        fresh.write_bytes(content.encode() if isinstance(content, str) else content)

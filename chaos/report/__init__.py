@@ -1,4 +1,5 @@
-"""Reports of a run: `report.json`, `report.md`, `report.html`, and the terminal's table.
+"""Reports of a run: `report.json`, `report.md`, `report.html`, the comparison of modes as a picture, and the terminal's
+table.
 
 Called by the pytest plugin when a session ends, and by `sharedfate report` on a saved run directory. Reads what the
 engine and the history left there; no cluster is needed.
@@ -7,15 +8,19 @@ engine and the history left there; no cluster is needed.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from chaos.history.files import write_whole
+from chaos.report.comparison import compare_modes
 from chaos.report.document import check, document
+from chaos.report.finding import headline
 from chaos.report.markdown import markdown
 from chaos.report.page import page
-from chaos.report.records import read_run
-from chaos.report.sharing import read_sharing
+from chaos.report.picture import Picture, plan_picture, png, svg
+from chaos.report.records import RunRecord, read_run
+from chaos.report.sharing import Sharing, budget_rule, cpu_statement, read_sharing
 from chaos.report.terminal import terminal_table as terminal_table
 
 
@@ -26,6 +31,8 @@ class Reports:
     json: Path
     markdown: Path
     html: Path
+    svg: Path
+    png: Path
 
 
 def write_reports(run_dir: Path, *, seconds: float) -> Reports:
@@ -41,11 +48,29 @@ def write_reports(run_dir: Path, *, seconds: float) -> Reports:
     report = document(run)
     check(report)
     sharings = [read_sharing(trial.directory) for trial in run.trials]
-    reports = Reports(run_dir / "report.json", run_dir / "report.md", run_dir / "report.html")
+    names = ("report.json", "report.md", "report.html", "comparison.svg", "comparison.png")
+    reports = Reports(*(run_dir / name for name in names))
+    picture = comparison_picture(run, sharings)
     write_whole(reports.json, json.dumps(report, indent=1, allow_nan=False) + "\n")
     write_whole(reports.markdown, markdown(run, sharings))
     write_whole(reports.html, page(run, sharings))
+    write_whole(reports.svg, svg(picture))
+    write_whole(reports.png, png(picture))
     return reports
+
+
+def comparison_picture(run: RunRecord, sharings: Sequence[Sharing | None]) -> Picture:
+    """The comparison of modes, with the finding above it and where the figures come from below."""
+    cluster = run.cluster
+    source = (
+        f"sharedfate run {run.header['run']}, {str(run.header['started'])[:10]}, cluster {cluster['kind']} "
+        f"{cluster['version']}, {cluster['nodes']} nodes."
+    )
+    return plan_picture(
+        compare_modes(run, sharings),
+        title=headline(run.trials, run.unfinished),
+        footer=" ".join(part for part in (source, cpu_statement(run, sharings), budget_rule(run, sharings)) if part),
+    )
 
 
 def recorded_seconds(run_dir: Path) -> float:

@@ -12,7 +12,16 @@ from typing import Final
 
 from chaos.history.result import TrialResult
 from chaos.report.sharing import Sharing
-from chaos.report.words import bystander, effects, flows_of, measure_text, number, short_flows, unpredicted_text
+from chaos.report.words import (
+    VERDICTS,
+    bystander,
+    effects,
+    flows_of,
+    measure_line,
+    number,
+    short_flows,
+    unpredicted_text,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,17 +139,17 @@ def figure_of(claim: Claim, trial: TrialResult, sharing: Sharing | None) -> Figu
             text += " (" + "; ".join(f"{short.get(e.flow, e.flow)} {e}" for e in worst) + ")"
         parts.append(text)
         if (beside := bystander(trial)) is not None:
-            parts.append(f"others at most {beside.kind} {beside.high:+.1f} points")
+            parts.append(f"others: {beside.most}")
         if seen := unpredicted_text(trial, short):
             parts.append(seen)
     if sharing is not None and (behind := _behind_target(trial, sharing)):
         parts.append(behind)
     names = [name for name in claim.measures if name in trial.measures]
     names += [name for name in sorted(trial.measures) if name not in names and not name.startswith("worst bystander")]
-    parts += [f"{name} {measure_text(trial.measures[name])}" for name in names[:6]]
+    parts += [measure_line(name, trial.measures[name]) for name in names[:6]]
     if not judged and not names:
         parts.append(trial.reason)
-    how_sure = {"pass": "", "fail": "verdict fail", "inconclusive": "inconclusive"}[trial.verdict]
+    how_sure = "" if trial.verdict == "pass" else VERDICTS[trial.verdict]
     return Figure(trial.mode, "; ".join([*parts, *([how_sure] if how_sure else [])]), trial.verdict, trial.anchor)
 
 

@@ -35,6 +35,7 @@ class PodBox:
     title: str
     role: str
     state: str  # hurt | not hurt | cannot tell | not judged: what its tenant's clients saw
+    said: str  # the same in words that tell whose requests they were
     behind: bool  # the target served it: the model says that harm passes here
     unforeseen: bool  # hurt, by a flow that the model said would not be
     proxies: tuple[ProxyBox, ...]
@@ -65,7 +66,8 @@ def plan_drawing(sharing: Sharing, trial: TrialResult) -> tuple[NodeBox, ...]:
                     f"{pod.namespace} {pod.role}",
                     f"{pod.namespace}/{pod.name}",
                     pod.role,
-                    state_of(pod.workload_key, trial),
+                    state := state_of(pod.workload_key, trial),
+                    f"{'its callers' if pod.role == 'server' else 'its calls'}: {state}",
                     behind,
                     pod.workload_key in unforeseen,
                     tuple(_proxy(p, sharing, target) for p in own),

@@ -6,47 +6,62 @@ from collections.abc import Sequence
 
 from chaos.history.result import TrialResult
 from chaos.report.claims import Answer, answers
+from chaos.report.comparison import Cell, compare_modes
+from chaos.report.finding import findings, headline, otherwise
 from chaos.report.records import RunRecord
-from chaos.report.sharing import Sharing, cpu_statement, emulated
+from chaos.report.sharing import Sharing, budget_rule, cpu_statement, emulated
 from chaos.report.terminal import tally
 from chaos.report.words import (
     DASH,
+    VERDICTS,
     bystander,
     duration,
     effect_text,
     flows_of,
-    measure_text,
+    measure_line,
     observed_text,
     predicted_text,
     short_flows,
+    surprise_text,
 )
 
-MARKS = {"pass": "✅ pass", "fail": "❌ fail", "inconclusive": "❔ inconclusive"}
+_EMOJI = {"pass": "✅", "fail": "❌", "inconclusive": "❔"}
+MARKS = {verdict: f"{sign} {VERDICTS[verdict]}" for verdict, sign in _EMOJI.items()}
 
 
 def markdown(run: RunRecord, sharings: Sequence[Sharing | None]) -> str:
     """The page. `sharings` are the placements of `run.trials`, in order."""
-    cluster = run.cluster
+    cluster, found = run.cluster, findings(run.trials)
     parts = [
-        "# sharedfate: who is hurt when a shared proxy dies or drowns",
+        f"# {_cell(headline(run.trials, run.unfinished))}",
         f"**{tally(run.trials, run.unfinished)}** in {duration(run.seconds)}, cluster {_cell(str(cluster['kind']))} "
         f"{_cell(str(cluster['version']))}, {cluster['nodes']} nodes, seed {run.header.get('seed', DASH)}, "
         f"run {_cell(str(run.header['run']))}, started {_cell(str(run.header['started']))}.",
+        *_otherwise(run.trials),
+        *(["## What was found", "\n".join(f"- {_cell(str(one))}" for one in found)] if found else []),
+        *_comparison(run, sharings),
         "## Mode by scenario",
         _matrix(run),
-        "## Predicted and observed",
+        "<details><summary>Every trial</summary>",
         _table(run.trials),
-        "## In a sentence each",
-        _sentences(run.trials),
-        "## The sidecar-or-sharing debate, measured here",
+        _measures(run.trials),
+        "</details>",
+        "<details><summary>The sidecar-or-sharing debate, measured here</summary>",
         _claims(answers(run.trials, sharings)),
+        "</details>",
         "## How to read this",
-        "- " + cpu_statement(run, sharings),
-        "- " + emulated(cluster),
-        "- *Predicted* comes from the sharing model and the live placement, *observed* from the clients. An effect is "
-        "the change "
-        "of the share of requests that failed, or were slow, from baseline to fault, in percentage points, with its "
-        "interval.",
+        "\n".join(
+            f"- {line}"
+            for line in (
+                "*Predicted* comes from the sharing model and the live placement, *observed* from the clients. An "
+                "effect is the change of the share of requests that failed, or were slow, from baseline to fault, in "
+                "percentage points, with its interval. report.html has a glossary.",
+                cpu_statement(run, sharings),
+                budget_rule(run, sharings),
+                emulated(cluster),
+            )
+            if line
+        ),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -56,11 +71,14 @@ def _matrix(run: RunRecord) -> str:
         return "\n".join(["No trial came to a result: nothing was tested.", *_unfinished(run)])
     lines = ["| mode | " + " | ".join(map(_cell, run.scenarios)) + " |", "|---" * (len(run.scenarios) + 1) + "|"]
     for mode in run.modes:
-        cells = [
-            ", ".join(MARKS[trial.verdict] for trial in run.of(mode, scenario)) or DASH for scenario in run.scenarios
-        ]
+        cells = [", ".join(_mark(trial) for trial in run.of(mode, scenario)) or DASH for scenario in run.scenarios]
         lines.append(f"| {_cell(mode)} | " + " | ".join(cells) + " |")
     return "\n".join([*lines, *_unfinished(run)])
+
+
+def _mark(trial: TrialResult) -> str:
+    surprise = surprise_text(trial, short_flows(flows_of(trial)))
+    return MARKS[trial.verdict] + (f" ({_cell(surprise)})" if surprise else "")
 
 
 def _unfinished(run: RunRecord) -> list[str]:
@@ -81,22 +99,48 @@ def _table(trials: Sequence[TrialResult]) -> str:
             predicted_text(trial, short),
             observed_text(trial, short),
             effect_text(trial),
-            f"{short.get(beside.flow, beside.flow)}: {beside.kind} at most {beside.high:+.1f} points"
-            if beside
-            else DASH,
+            f"{short.get(beside.flow, beside.flow)}: {beside.most}" if beside else DASH,
             MARKS[trial.verdict],
         ]
         lines.append("| " + " | ".join(map(_cell, cells)) + " |")
     return "\n".join(lines)
 
 
-def _sentences(trials: Sequence[TrialResult]) -> str:
+def _otherwise(trials: Sequence[TrialResult]) -> list[str]:
+    """What to look at first: each trial that was not as predicted, or cannot be told, with its reason."""
+    lines = [
+        f"- **{_cell(one.trial.name)}** {MARKS[one.trial.verdict]}: "
+        + _cell("; ".join(part for part in (one.surprise, one.reason) if part))
+        for one in otherwise(trials)
+    ]
+    return ["## Look at these first", "\n".join(lines)] if lines else []
+
+
+def _comparison(run: RunRecord, sharings: Sequence[Sharing | None]) -> list[str]:
+    found = compare_modes(run, sharings)
+    if not found.columns:
+        return []
+    headings = ["mode", *(column.heading for column in found.columns)]
+    lines = ["| " + " | ".join(map(_cell, headings)) + " |", "|---" * len(headings) + "|"]
+    for number, mode in enumerate(found.modes):
+        cells = [mode, *(_answer(column.cells[number]) for column in found.columns)]
+        lines.append("| " + " | ".join(map(_cell, cells)) + " |")
+    text = "\n".join(lines)
+    return ["## Which mode?", text]
+
+
+def _answer(cell: Cell) -> str:
+    """`1 of 9 pods (1 of 3 tenants)`."""
+    beside = "; ".join(part for part in (cell.note, cell.doubt) if part)
+    return f"{cell.text} ({beside})" if beside else cell.text
+
+
+def _measures(trials: Sequence[TrialResult]) -> str:
     lines = []
     for trial in trials:
-        lines.append(f"- **{_cell(trial.name)}** {MARKS[trial.verdict]}: {_cell(trial.reason)}")
-        if trial.measures:
-            measures = "; ".join(f"{name} {measure_text(measure)}" for name, measure in sorted(trial.measures.items()))
-            lines.append(f"  - {_cell(measures)} (target {_cell(trial.target or DASH)}, seed {trial.seed})")
+        told = [measure_line(name, measure) for name, measure in sorted(trial.measures.items())]
+        told += [f"target {trial.target or DASH}", f"seed {trial.seed}"]
+        lines.append(f"- {_cell(trial.name)}: {_cell('; '.join(told))}")
     return "\n".join(lines) or DASH
 
 
@@ -116,5 +160,7 @@ def _claims(found: Sequence[Answer]) -> str:
 
 def _cell(text: str) -> str:
     """Names and sentences come from clusters: nothing in them may end a cell or begin a tag."""
-    escaped = text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace(">", "&gt;")
+    escaped = (
+        text.replace(" -> ", " → ").replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace(">", "&gt;")
+    )
     return " ".join(escaped.replace("`", "\\`").replace("*", "\\*").split())

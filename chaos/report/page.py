@@ -18,27 +18,34 @@ from chaos.history.result import TrialResult
 from chaos.history.store import HEADER_FILE, History
 from chaos.report.charts import chart
 from chaos.report.claims import answers
+from chaos.report.comparison import compare_modes
 from chaos.report.drawing import NodeBox, plan_drawing
+from chaos.report.finding import findings, headline, milliseconds, otherwise
+from chaos.report.glossary import GLOSSARY
+from chaos.report.picture import cell_picture
 from chaos.report.records import RunRecord
-from chaos.report.sharing import Sharing, cpu_statement, emulated
+from chaos.report.sharing import Sharing, budget_rule, cpu_statement, emulated
 from chaos.report.terminal import tally
 from chaos.report.timeline import Mark, timeline_of
 from chaos.report.words import (
     DASH,
+    SIGNS,
+    VERDICTS,
     duration,
     effect_text,
     flows_of,
+    measure_name,
     measure_text,
-    number,
     observed_text,
     predicted_text,
+    resolution,
     short_flows,
+    spell,
+    surprise_text,
 )
 
 LIMIT: Final = 2_000_000  # bytes of the page
 BINS: Final = (160, 110, 75, 50, 30, 16, 10, 0)  # of a timeline; the first that fits is taken. 0: no timelines
-WORDS: Final = {"pass": "pass", "fail": "fail", "inconclusive": "cannot tell"}
-SIGNS: Final = {"pass": "✓", "fail": "✗", "inconclusive": "?"}
 _log = logging.getLogger(__name__)
 
 
@@ -55,6 +62,7 @@ class FlowRow:
     errors: str
     slow: str
     lost: str
+    outage: str
     recovered: str
     p50: str
     p99: str
@@ -78,6 +86,7 @@ class TrialView:
     effect: str
     predicted: str
     observed: str
+    surprise: str  # who was hurt, or not, against the prediction
     nodes: tuple[NodeBox, ...]
     flows: tuple[FlowRow, ...]
     measures: tuple[tuple[str, str], ...]
@@ -116,14 +125,21 @@ def _render(run: RunRecord, sharings: Sequence[Sharing | None], bins: int) -> st
     }
     return environment.get_template("page.html.j2").render(
         run=run,
+        headline=headline(run.trials, run.unfinished),
+        findings=findings(run.trials),
+        otherwise=otherwise(run.trials),
+        comparison=compare_modes(run, sharings),
+        cell_picture=cell_picture,
+        glossary=GLOSSARY,
         tally=tally(run.trials, run.unfinished),
         took=duration(run.seconds),
         views=views,
         cells=cells,
-        words=WORDS,
+        words=VERDICTS,
         signs=SIGNS,
         answers=answers(run.trials, sharings),
         cpu=cpu_statement(run, sharings),
+        budget_rule=budget_rule(run, sharings),
         emulated=emulated(run.cluster),
         used_causes={cause for view in views for cause in view.causes},
         environment=_environment(run),
@@ -155,9 +171,10 @@ def _view(trial: TrialResult, sharing: Sharing | None, bins: int) -> TrialView:
         effect=effect_text(trial),
         predicted=predicted_text(trial, short),
         observed=observed_text(trial, short),
+        surprise=surprise_text(trial, short),
         nodes=plan_drawing(sharing, trial) if sharing else (),
         flows=tuple(_row(trial, flow, short) for flow in _judged(trial)),
-        measures=tuple((name, measure_text(measure)) for name, measure in sorted(trial.measures.items())),
+        measures=tuple((measure_name(name), measure_text(measure)) for name, measure in sorted(trial.measures.items())),
         notes=tuple(str(note) for note in trial.judgement.get("notes", ())),
         figures=figures,
         marks=marks,
@@ -211,7 +228,7 @@ def _row(trial: TrialResult, flow: Mapping[str, Any], short: Mapping[str, str]) 
     name, share, finding = str(flow["flow"]), flow.get("expected_share"), str(flow.get("finding", DASH))
     predicted = "exempt" if share is None else "hurt" if share > 0 else "not hurt"
     shifts = {shift["quantile"]: shift for shift in flow.get("shifts") or ()}
-    recovered, lost = flow.get("recovered_after"), flow.get("requests_lost")
+    recovered, lost, out = flow.get("recovered_after"), flow.get("requests_lost"), flow.get("outage")
     return FlowRow(
         name=short.get(name, name),
         title=name,
@@ -222,6 +239,7 @@ def _row(trial: TrialResult, flow: Mapping[str, Any], short: Mapping[str, str]) 
         errors=_effect(flow.get("errors")),
         slow=_effect(flow.get("slow")),
         lost=measure_text(lost) if lost else DASH,
+        outage=measure_text(out) if out else DASH,
         recovered=measure_text(recovered) if recovered else DASH,
         p50=_shift(shifts, 0.5),
         p99=_shift(shifts, 0.99),
@@ -232,11 +250,14 @@ def _row(trial: TrialResult, flow: Mapping[str, Any], short: Mapping[str, str]) 
 def _effect(effect: Mapping[str, Any] | None) -> str:
     if not effect or any(effect.get(key) is None for key in ("change", "low", "high")):
         return DASH
-    return f"{100 * effect['change']:+.1f} ({100 * effect['low']:+.1f} to {100 * effect['high']:+.1f})"
+    values = [100 * effect[key] for key in ("change", "low", "high")]
+    step = resolution(values[1], values[2], least=0.1, most=1.0)
+    change, low, high = (spell(value, step, sign=True) for value in values)
+    return f"{change} ({low} to {high})"
 
 
 def _shift(shifts: Mapping[float, Mapping[str, Any]], quantile: float) -> str:
     shift = next((found for known, found in shifts.items() if abs(known - quantile) < 1e-6), None)
     if shift is None or shift.get("baseline") is None or shift.get("fault") is None:
         return DASH
-    return f"{number(1000 * shift['baseline'])} → {number(1000 * shift['fault'])} ms"
+    return f"{milliseconds(shift['baseline'])} → {milliseconds(shift['fault'])}"

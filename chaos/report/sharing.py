@@ -10,6 +10,7 @@ from typing import Any
 from chaos.history.model import EventKind
 from chaos.history.store import EVENTS_FILE, event_from
 from chaos.model.placement import Pod, Proxy
+from chaos.report.finding import baseline_latency, milliseconds
 from chaos.report.records import RunRecord
 
 
@@ -79,6 +80,31 @@ def cpu_statement(run: RunRecord, sharings: Sequence[Sharing | None]) -> str:
         f"All proxies of a mode together may use the same CPU in each mode: {wanted} millicores, divided equally over "
         "the "
         f"instances of a layer ({text} instances). What differs is who shares a proxy with whom."
+    )
+
+
+def budget_rule(run: RunRecord, sharings: Sequence[Sharing | None]) -> str:
+    """What the rule of equal CPU does to latency, with the figures of this run; "" where no proxy is smaller than
+    another's.
+    """
+    size: dict[str, int] = {}
+    for trial, sharing in zip(run.trials, sharings, strict=True):
+        if sharing is not None and (limits := [proxy.cpu_millicores for proxy in sharing.proxies if proxy.layers]):
+            size[trial.mode] = min(limits)
+    if len(set(size.values())) < 2 or not all(size.values()):
+        return ""
+    small, large = min(size, key=lambda mode: size[mode]), max(size, key=lambda mode: size[mode])
+    seen = {mode: baseline_latency([one for one in run.trials if one.mode == mode]) for mode in (small, large)}
+    figures = ""
+    if (slow := seen[small]) is not None and (fast := seen[large]) is not None:
+        figures = (
+            f" Here calls had a p99 of {milliseconds(slow[1])} in {small} and of {milliseconds(fast[1])} in {large}."
+        )
+    return (
+        f"The rule has a price for modes of many proxies: one of {small} may use {size[small]}m of a core, one of "
+        f"{large} {size[large]}m. A container that has used up its share waits for the next period of 0.1 s, so small "
+        f"shares stretch the slowest calls even while nothing is wrong.{figures} That is what this rule costs, and "
+        f"not what {small} costs where each proxy may use what it needs: --chaos-budget sets the sum."
     )
 
 

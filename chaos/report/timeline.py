@@ -18,11 +18,14 @@ from chaos.history.model import Cause, Event, EventKind, Outcome, Samples
 from chaos.history.store import History
 from chaos.model.faulting import FaultPhase
 from chaos.model.flow import Flow, Window, WindowKind
+from chaos.names import SYSTEM_NAMESPACE
 from chaos.verdict.view import view_from
 
 NANO: Final = 1_000_000_000
 QUANTILES: Final = (0.50, 0.95, 0.99)
 _WIDTHS: Final = (0.1, 0.2, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)  # s: what a reader can count in
+_FEW: Final = 20  # answers below which no quantile says anything
+_HELPER: Final = "helper-"  # begins the names of the tool's own short-lived pods, in its own namespace
 _TOLD: Final = frozenset({"Killing", "Started", "BackOff", "OOMKilling", "Unhealthy", "Evicted", "Preempting"})
 
 
@@ -158,7 +161,9 @@ def _part(samples: Samples, when: str) -> str:
     if bad.any():
         counts = {_spell(cause): int(np.sum(bad & (samples["cause"] == cause))) for cause in Cause}
         text += " (" + ", ".join(f"{name} {count}" for name, count in counts.items() if count) + ")"
-    if (~bad).any():
+    if (count := int(np.sum(~bad))) < _FEW:
+        text += f", {count} answered: too few for a latency" if count else ", none answered"
+    else:
         answered = (samples["done"] - samples["due"])[~bad] / 1e6
         text += ", latency p50 {:.1f}, p95 {:.1f}, p99 {:.1f} ms".format(*np.quantile(answered, QUANTILES))
     return text
@@ -169,11 +174,16 @@ def _spell(cause: Cause) -> str:
 
 
 def marks_of(events: Iterable[Event], origin: int) -> list[Mark]:
-    """What happened, in order: faults, containers that restarted, stopped or went, and the Events that tell of it."""
+    """What happened, in order: faults, containers that restarted, stopped or went, and the Events that tell of it.
+
+    The tool's own helper pods are left out: they come and go with each fault.
+    """
     found: list[Mark] = []
     seen: dict[tuple[str, str], Mapping[str, Any]] = {}
     for event in sorted(events, key=lambda event: event.at):
         data = event.data
+        if _is_helper(data):
+            continue
         at = (int(data.get("at", event.at)) - origin) / NANO
         if event.kind is EventKind.FAULT and data.get("phase") in (FaultPhase.INJECTED, FaultPhase.RECOVERED):
             what = f"{data.get('fault', 'fault')} {data['phase']}: {data.get('target', '')}"
@@ -188,6 +198,11 @@ def marks_of(events: Iterable[Event], origin: int) -> list[Mark]:
                 found.append(Mark(at, "restart", f"{place}{f'[{key[1]}]' if key[1] else ''} {text}"))
             seen[key] = data
     return found
+
+
+def _is_helper(data: Mapping[str, Any]) -> bool:
+    name = str(data.get("pod") or "") or str(data.get("object") or "").removeprefix("Pod/")
+    return data.get("namespace") == SYSTEM_NAMESPACE and name.startswith(_HELPER)
 
 
 def detect_restart(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> str:

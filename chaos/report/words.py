@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from chaos.history.result import TrialResult
 from chaos.model.flow import Flow
 
 DASH = "–"
+VERDICTS: Final = {"pass": "as predicted", "fail": "not as predicted", "inconclusive": "cannot tell"}
+SIGNS: Final = {"pass": "✓", "fail": "✗", "inconclusive": "?"}
+_COUNTED: Final = ("requests", "pods", "containers", "connections", "identities", "successes")  # units that are whole
+_MEASURES: Final = {  # names of report.json that say less than they should
+    "time to detect": "the judge was sure after",
+    "time to recover": "last harm after the fault was over",
+    "worst bystander errors": "most errors of a bystander",
+    "worst bystander slow": "most slowness of a bystander",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +33,15 @@ class Effect:
     high: float
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.change:+.1f} points ({self.low:+.1f} to {self.high:+.1f})"
+        step = resolution(self.low, self.high, least=0.1, most=1.0)
+        change, low, high = (spell(value, step, sign=True) for value in (self.change, self.low, self.high))
+        return f"{self.kind} {change} points ({low} to {high})"
+
+    @property
+    def most(self) -> str:
+        """Its upper bound: `errors at most +1 points`."""
+        step = resolution(self.low, self.high, least=0.1, most=1.0)
+        return f"{self.kind} at most {spell(self.high, step, sign=True)} points"
 
 
 def short_flows(flows: Iterable[str]) -> dict[str, str]:
@@ -122,18 +140,67 @@ def effect_text(trial: TrialResult) -> str:
     return DASH
 
 
+def surprise_text(trial: TrialResult, short: Mapping[str, str]) -> str:
+    """Who was hurt though the model said otherwise, and who was not though it said so; "" for neither."""
+    hurt = [flow for flow in trial.observed["hurt"] if flow in trial.predicted["unhurt"]]
+    spared = [flow for flow in trial.observed["unhurt"] if flow in trial.predicted["hurt"]]
+    parts = [
+        f"unexpected: {name_flows(hurt, short)}" if hurt else "",
+        f"expected and not hurt: {name_flows(spared, short)}" if spared else "",
+    ]
+    return "; ".join(part for part in parts if part)
+
+
+def measure_name(name: str) -> str:
+    """A measure's name in words."""
+    return _MEASURES.get(name, name)
+
+
 def measure_text(measure: Mapping[str, Any]) -> str:
-    """`12.3 requests (10 to 14)`."""
+    """`12 requests (10 to 14)`, `23 ms (23 to 28)`, `under 5 ms`: rounded to what its limits say is known."""
     value, low, high = measure.get("value"), measure.get("low"), measure.get("high")
     if value is None:
         return DASH
-    unit, scale = str(measure.get("unit", "")), 1.0
+    unit, scale, least = str(measure.get("unit", "")), 1.0, 0.0
     if unit == "share":
-        unit, scale = "%", 100.0
-    text = f"{number(scale * value)} {unit}".rstrip()
-    if low is None or high is None or low == high:
-        return text
-    return f"{text} ({number(scale * low)} to {number(scale * high)})"
+        unit, scale, least = "%", 100.0, 0.1
+    elif unit == "s":
+        unit, scale, least = ("ms", 1000.0, 1.0) if max(abs(value), abs(high or 0.0)) < 0.1 else ("s", 1.0, 0.01)
+    elif unit.startswith(_COUNTED):
+        least = 1.0
+    if low is None or high is None:
+        return f"{spell(value, least) if least >= 1 else number(scale * value)} {unit}".rstrip()
+    value, low, high = (scale * one for one in (value, low, high))
+    counted = least == 1.0 and unit != "ms"
+    step = least if counted else resolution(low, high, least=least, most=1.0 if unit == "%" else math.inf)
+    if unit in ("s", "ms") and high > 0 and round(value / step) == 0:
+        return f"under {spell(math.ceil(high / step - 1e-9) * step, step)} {unit}"
+    texts = [spell(one, step) for one in (value, low, high)]
+    if len(set(texts)) == 1:
+        return f"{texts[0]} {unit}".rstrip()
+    return f"{texts[0]} {unit}".rstrip() + f" ({texts[1]} to {texts[2]})"
+
+
+def measure_line(name: str, measure: Mapping[str, Any]) -> str:
+    """A measure with its name; a unit that the name says already is not said twice."""
+    unit = str(measure.get("unit", ""))
+    text = measure_text(measure)
+    return f"{measure_name(name)} {text.replace(f' {unit}', '', 1) if unit and name.startswith(unit) else text}"
+
+
+def resolution(low: float, high: float, *, least: float = 0.0, most: float = math.inf) -> float:
+    """The decimal step that an interval says a figure is known to: that of its half width; 0: all digits."""
+    half = abs(high - low) / 2
+    return min(most, max(least, 10.0 ** math.floor(math.log10(half)) if half > 0 else 0.0))
+
+
+def spell(value: float, step: float, *, sign: bool = False) -> str:
+    """A number rounded to a decimal step, with as many digits as that has."""
+    if step <= 0:
+        return number(value)
+    digits = max(0, -math.floor(math.log10(step) + 1e-9))
+    rounded = round(round(value / step) * step, digits) + 0.0  # + 0.0: no minus before a zero
+    return f"{rounded:{'+' if sign and rounded else ''},.{digits}f}"
 
 
 def number(value: float) -> str:

@@ -113,14 +113,16 @@ def test_the_markdown_shows_predicted_beside_observed(run: Path) -> None:
     text = (run / "report.md").read_text()
     row = next(line for line in text.splitlines() if line.startswith("| node | proxy-killed |"))
     assert row.count("tenant-a, tenant-b") == 2
-    assert "errors +100.0 points (" in row
-    assert "3 trials: 3 pass" in text
+    assert "errors +100 points (" in row
+    assert "3 trials: 3 as predicted" in text
+    assert "&gt;" not in text
     assert "Emulated: the Kubernetes API" in text
 
 
 def test_markdown_of_hostile_names_keeps_its_table_and_holds_no_tag(tmp_path: Path) -> None:
     make_run(tmp_path, modes=("node",))
-    edit(tmp_path / "trials/node/proxy-killed", target="<script>alert(1)</script>", reason="a | b\n| c <img src=x>")
+    evil = {"target": "<script>alert(1)</script>", "reason": "a | b\n| c <img src=x>", "verdict": "fail"}
+    edit(tmp_path / "trials/node/proxy-killed", **evil)
     write_reports(tmp_path, seconds=1)
     text = (tmp_path / "report.md").read_text()
     assert "<script" not in text
@@ -153,10 +155,11 @@ def test_the_table_tells_of_a_neighbour_that_was_hurt(tmp_path: Path) -> None:
     make_trial(tmp_path, "node", hurt={"a": 1.0, "b": 0.5, "c": 0.6})
     table = terminal_table(read_run(tmp_path, seconds=1).trials)
     lines = table.splitlines()
-    assert lines[2].startswith("proxy-killed[node]")
-    assert "FAIL" in lines[2]
-    assert "tenant-c/client -> tenant-c/server was hurt" in lines[3]
-    assert lines[-1] == "2 trials: 1 pass, 1 fail"
+    assert lines[0].startswith("When one proxy was killed: none: nobody was hurt; node: 3 of 3 tenants were hurt")
+    assert lines[1].startswith("NOT AS PREDICTED: proxy-killed[node]: unexpected: tenant-c; ")
+    assert "tenant-c/client -> tenant-c/server was hurt" in lines[1]
+    assert lines[5].startswith("proxy-killed[node]  NOT AS PREDICTED")
+    assert lines[-1] == "2 trials: 1 as predicted, 1 not as predicted"
 
 
 def test_a_trial_that_came_to_no_result_is_named_in_every_page(tmp_path: Path) -> None:

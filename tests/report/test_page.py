@@ -79,7 +79,11 @@ def test_the_page_needs_no_script_and_no_network(text: str) -> None:
 
 
 def test_every_chart_says_in_words_what_it_shows(text: str) -> None:
-    charts = [attributes for tag, attributes in outline(text).tags if tag == "svg"]
+    drawn = [attributes for tag, attributes in outline(text).tags if tag == "svg"]
+    small = [one for one in drawn if one.get("class") == "mini"]  # these stand beside the same in words
+    assert small
+    assert all(one["aria-hidden"] == "true" for one in small)
+    charts = [one for one in drawn if one not in small]
     assert len(charts) == 12
     assert all(chart["role"] == "img" and "requests" in (chart["aria-label"] or "") for chart in charts)
     assert any("refused" in (chart["aria-label"] or "") for chart in charts)
@@ -103,6 +107,31 @@ def test_a_neighbour_that_was_hurt_against_the_prediction_stands_out(text: str) 
     assert "unforeseen" not in calm.split("</style>")[1]
     assert '<tr class="surprise">' in loud
     assert "unforeseen" in loud
+
+
+def test_the_finding_is_the_heading_and_what_came_out_otherwise_stands_right_below_it(text: str) -> None:
+    heading = re.search("<h1>(.*?)</h1>", text)
+    assert heading is not None
+    assert heading[1].startswith(
+        "The death of one proxy hurt 0 of 3 tenants in mode none, 1 of 3 in sidecar, 2 of 3 in"
+    )
+    assert "3 of 4 trials came out as the sharing model predicts, 1 did not." in heading[1]
+    first = text.index('id="otherwise"')
+    assert first < text.index('id="findings"') < text.index('id="comparison"') < text.index('id="matrix"')
+    told = text[first : text.index('id="findings"')]
+    assert re.findall(r'href="#(trial-[\w-]+)"', told) == ["trial-node-proxy-paused"]
+    assert "unexpected: tenant-c" in told
+
+
+def test_a_run_that_came_out_as_predicted_has_nothing_to_look_at_first(tmp_path: Path) -> None:
+    text = write_reports(make_run(tmp_path, modes=("node",)), seconds=1).html.read_text()
+    assert 'id="otherwise"' not in text
+    assert "Nobody else noticed, as the sharing model predicts (1 of 1 mode)." in text
+
+
+def test_every_word_that_the_page_uses_of_its_own_is_in_the_glossary(text: str) -> None:
+    terms = re.findall("<dt>([^<]+)</dt>", text[text.index('id="glossary"') :])
+    assert {"flow", "behind the target", "points", "placebo", "sentinel", "outage", "as predicted"} <= set(terms)
 
 
 def test_a_flow_that_cannot_be_told_is_no_surprise(tmp_path: Path) -> None:
@@ -177,6 +206,7 @@ def test_the_drawing_puts_the_target_where_it_is_and_colours_who_was_hurt(tmp_pa
             assert [proxy.target for proxy in (*first.proxies, *second.proxies)] == [True, False]
             assert behind == ["tenant-a/client-0", "tenant-a/server-0", "tenant-a/server-1", "tenant-b/server-0"]
             assert [pod.state for pod in second.pods] == ["hurt", "hurt", "not hurt", "not hurt", "not hurt"]
+            assert second.pods[1].said == "its callers: hurt"
         else:
             assert behind == ["tenant-a/client-0"]
             assert first.proxies == ()

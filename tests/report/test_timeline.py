@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from chaos.history.model import Event, EventKind
 from chaos.history.store import History
+from chaos.names import SYSTEM_NAMESPACE
 from chaos.report.charts import ceiling, chart, ticks
 from chaos.report.page import told
-from chaos.report.timeline import Mark, Timeline, bin_width, detect_restart, timeline_of
+from chaos.report.timeline import Mark, Timeline, bin_width, detect_restart, marks_of, timeline_of
 from tests.report.synthetic import BASELINE, FAULT, RECOVERY, make_trial
 
 
@@ -147,3 +149,21 @@ def test_what_happens_again_is_counted_in_one_line() -> None:
         "+1.20 s: Unhealthy Pod/x (2 times, until +3.40 s)",
         "+2.00 s: Killing Pod/y",
     )
+
+
+def test_the_tools_own_helper_pods_are_no_part_of_the_story() -> None:
+    def ended(namespace: str, pod: str) -> Event:
+        data = {"namespace": namespace, "pod": pod, "uid": pod, "container": "main", "state": "gone"}
+        return Event(1, EventKind.CONTAINER, data)
+
+    told_of = {"namespace": SYSTEM_NAMESPACE, "object": "Pod/helper-kill-1", "reason": "Killing", "message": "x"}
+    events = [
+        ended(SYSTEM_NAMESPACE, "helper-kill-1a2b"),
+        Event(2, EventKind.KUBERNETES, told_of),
+        ended(SYSTEM_NAMESPACE, "node-proxy-x"),
+        ended("shop", "helper-desk"),  # somebody's application
+    ]
+    assert [mark.text for mark in marks_of(events, 0)] == [
+        f"{SYSTEM_NAMESPACE}/node-proxy-x[main] gone",
+        "shop/helper-desk[main] gone",
+    ]

@@ -1,0 +1,235 @@
+"""What a run found, in plain sentences: what broke, who was hurt in each mode, for how long, and whether the model said
+so.
+
+Pure: trials in, sentences out. They stand first on the page, in `report.md` and in the terminal.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from chaos.history.result import TrialResult
+from chaos.report.words import VERDICTS, flows_of, measure_text, name_flows, number, short_flows, surprise_text
+
+# What the shipped scenarios do to a mesh; a scenario of somebody else's is told by its name.
+_HAPPENED: Final = {
+    "proxy-killed": "one proxy was killed",
+    "waypoint-killed": "one waypoint was killed",
+    "proxy-paused": "one proxy hung",
+    "proxy-crash-loop": "one proxy kept crashing",
+    "proxy-out-of-memory": "one proxy ran out of memory",
+    "proxy-partitioned": "one proxy was cut off from the network",
+    "proxy-throttled": "the CPU of one proxy was cut",
+    "proxy-upgraded": "the proxies were upgraded",
+    "proxy-recreated": "the proxies were deleted and created anew",
+    "noisy-neighbour": "one tenant sent far too many requests",
+    "noisy-handshakes": "one tenant opened far too many connections",
+    "noisy-bodies": "one tenant sent far too large bodies",
+    "noisy-slow-readers": "one tenant read its answers far too slowly",
+    "app-rolled-out": "one tenant rolled out its own application",
+    "control-plane-down": "the control plane was gone",
+    "job-completes": "a Job ran",
+    "job-proxy-killed": "the proxy of a running Job was killed",
+    "job-starts-before-proxy": "a Job started while its proxy was slow to come",
+    "saturation": "the load rose until something gave out",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ModeFinding:
+    """What one mode came to in a scenario. `said` follows the mode's name in a sentence."""
+
+    trial: TrialResult
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a scenario came to: `When one proxy was killed:`, a clause for each mode, and whether it was foretold."""
+
+    scenario: str
+    when: str
+    modes: tuple[ModeFinding, ...]
+    foretold: str
+
+    def __str__(self) -> str:
+        clauses = "; ".join(f"{mode.trial.mode}: {mode.said}" for mode in self.modes)
+        return f"{self.when}: {clauses}. {self.foretold}"
+
+
+@dataclass(frozen=True, slots=True)
+class Otherwise:
+    """A trial that did not come out as predicted, or of which it cannot be told, with the reason in a sentence."""
+
+    trial: TrialResult
+    surprise: str
+    reason: str
+
+
+def findings(trials: Sequence[TrialResult]) -> list[Finding]:
+    """A finding for each scenario, in the order of the trials' names."""
+    found = []
+    for scenario in sorted({trial.scenario for trial in trials}):
+        some = [trial for trial in trials if trial.scenario == scenario]
+        modes = tuple(ModeFinding(trial, outcome(trial)) for trial in some)
+        found.append(Finding(scenario, f"When {happened(scenario)}", modes, foretold(some)))
+    return found
+
+
+def happened(scenario: str) -> str:
+    """What a scenario does, as a clause in the past."""
+    return _HAPPENED.get(scenario, f"{scenario} was tried")
+
+
+def headline(trials: Sequence[TrialResult], unfinished: Sequence[str] = ()) -> str:
+    """The run in one sentence: the finding itself when there is one scenario, else how often the model was right."""
+    if not trials:
+        return "No trial came to a result: nothing was tested."
+    found = findings(trials)
+    if len(found) == 1:
+        return str(found[0])
+    right, wrong, unsure = (
+        sum(trial.verdict == verdict for trial in trials) for verdict in ("pass", "fail", "inconclusive")
+    )
+    hurt = _most_hurt(trials)
+    parts = [f"{hurt[0].upper()}{hurt[1:]}. " if hurt else ""]
+    parts.append(
+        f"All {right} trials came out as the sharing model predicts"
+        if right == len(trials)
+        else f"{right} of {len(trials)} trials came out as the sharing model predicts"
+    )
+    parts += [f", {wrong} did not" if wrong else "", f", {unsure} cannot be told" if unsure else ""]
+    parts.append(f", {len(unfinished)} came to no result" if unfinished else "")
+    return "".join(parts) + "."
+
+
+def _most_hurt(trials: Sequence[TrialResult]) -> str:
+    """How many tenants one proxy's death took down, mode by mode; "" when that was not tried."""
+    killed = [trial for trial in trials if trial.scenario == "proxy-killed" and _judged(trial)]
+    if not killed:
+        return ""
+    first, *others = [(len(trial.observed["hurt"]), len(_judged(trial)), trial.mode) for trial in killed]
+    clauses = [f"{first[0]} of {first[1]} {_who(killed[0], first[1])} in mode {first[2]}"]
+    clauses += [f"{hurt} of {count} in {mode}" for hurt, count, mode in others]
+    return f"the death of one proxy hurt {', '.join(clauses)}"
+
+
+def otherwise(trials: Iterable[TrialResult]) -> list[Otherwise]:
+    """The trials to look at first: those that came out otherwise, then those of which it cannot be told."""
+    found = [trial for trial in trials if trial.verdict != "pass"]
+    found.sort(key=lambda trial: trial.verdict != "fail")
+    return [
+        Otherwise(
+            trial,
+            surprise_text(trial, short_flows(flows_of(trial))),
+            trial.reason.removeprefix(f"{VERDICTS['inconclusive']}: "),
+        )
+        for trial in found
+    ]
+
+
+def foretold(trials: Sequence[TrialResult]) -> str:
+    """`As the sharing model predicts (2 of 2 modes).`"""
+    right = sum(trial.verdict == "pass" for trial in trials)
+    wrong = [trial.mode for trial in trials if trial.verdict == "fail"]
+    unsure = [trial.mode for trial in trials if trial.verdict == "inconclusive"]
+    of = f"{right} of {len(trials)} mode{'s' if len(trials) != 1 else ''}"
+    if right == len(trials) and any(trial.observed["hurt"] for trial in trials):
+        return f"Nobody else noticed, as the sharing model predicts ({of})."
+    parts = [f"As the sharing model predicts in {of}"] if right else []
+    parts += [f"not as it predicts in {', '.join(wrong)}"] if wrong else []
+    parts += [f"cannot tell in {', '.join(unsure)}"] if unsure else []
+    text = "; ".join(parts)
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def outcome(trial: TrialResult) -> str:
+    """Who was hurt in a trial, for how long, and how many requests it cost; of claims, what was shown."""
+    judged = _judged(trial)
+    if not judged:
+        return _claims(trial)
+    short = short_flows(flows_of(trial))
+    hurt, unsure = trial.observed["hurt"], trial.observed["inconclusive"]
+    if not hurt:
+        text = "nobody was seen to be hurt" if unsure else "nobody was hurt"
+    else:
+        details = [f"{name_flows([flow], short)} {harm(_flow(trial, flow))}".rstrip() for flow in hurt]
+        verb = "was" if len(hurt) == 1 else "were"
+        text = f"{len(hurt)} of {len(judged)} {_who(trial, len(judged))} {verb} hurt ({'; '.join(details)})"
+    if unsure:
+        text += f", of {name_flows(unsure, short)} it cannot be told"
+    if surprise := surprise_text(trial, short):
+        text += f" – {surprise}"
+    return text
+
+
+def harm(flow: Mapping[str, Any]) -> str:
+    """What a flow bore: lost requests and the outage, or how much slower it was."""
+    parts = []
+    lost, out = flow.get("requests_lost"), flow.get("outage")
+    if lost and (lost.get("value") or 0) >= 0.5:
+        parts.append(f"lost {_value(lost)}")
+    if out and out.get("value") is not None:
+        parts.append(f"was out for {_value(out)}")
+    shift = quantile_shift(flow, 0.99)
+    if shift is not None and (flow.get("slow") or {}).get("finding") == "hurt" and shift[1] > shift[0] and not out:
+        parts.append(f"was slowed, p99 {milliseconds(shift[0])} → {milliseconds(shift[1])}")
+    return " and ".join(parts)
+
+
+def quantile_shift(flow: Mapping[str, Any], quantile: float) -> tuple[float, float] | None:
+    """(before, during) of a latency quantile, s."""
+    for shift in flow.get("shifts") or ():
+        if abs(shift["quantile"] - quantile) < 1e-6 and None not in (shift.get("baseline"), shift.get("fault")):
+            return float(shift["baseline"]), float(shift["fault"])
+    return None
+
+
+def baseline_latency(trials: Sequence[TrialResult]) -> tuple[float, float] | None:
+    """(p50, p99) of calls while nothing was wrong, s: the median over flows and trials."""
+    flows = [flow for trial in trials for flow in trial.judgement.get("flows", ())]
+    p50 = [shift[0] for flow in flows if (shift := quantile_shift(flow, 0.5)) is not None]
+    p99 = [shift[0] for flow in flows if (shift := quantile_shift(flow, 0.99)) is not None]
+    return (statistics.median(p50), statistics.median(p99)) if p50 and p99 else None
+
+
+def milliseconds(seconds: float) -> str:
+    """A latency as nobody needs it finer: two figures."""
+    value = 1000 * seconds
+    return f"{value:.0f} ms" if value >= 10 else f"{number(round(value, 1))} ms"
+
+
+def _value(measure: Mapping[str, Any]) -> str:
+    return measure_text(measure).partition(" (")[0]
+
+
+def _judged(trial: TrialResult) -> list[str]:
+    return [flow for flows in trial.observed.values() for flow in flows]
+
+
+def _flow(trial: TrialResult, name: str) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = next((flow for flow in trial.judgement.get("flows", ()) if flow.get("flow") == name), {})
+    return found
+
+
+def _who(trial: TrialResult, count: int) -> str:
+    """What the flows of a trial are called: tenants where each is known by its tenant."""
+    names = short_flows(flows_of(trial)).values()
+    word = "flow" if any(" -> " in name for name in names) else "tenant"
+    return f"{word}s" if count != 1 else word
+
+
+def _claims(trial: TrialResult) -> str:
+    if trial.verdict == "inconclusive":
+        return "cannot tell"
+    if not trial.judgement.get("checks"):
+        return trial.reason
+    names = {str(check["name"]): check for check in trial.judgement["checks"]}
+    for name, said in (("the Job never ends", "the Job hangs"), ("the Job completes", "the Job ends")):
+        if name in names:
+            return said if names[name]["verdict"] == "pass" else f"not shown that {name}"
+    wrong = [name for name, check in names.items() if check["verdict"] != "pass"]
+    return f"not shown: {', '.join(wrong)}" if wrong else f"{len(names)} of {len(names)} claims hold"
