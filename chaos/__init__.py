@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from chaos.faults.delete_pod import DeletePod as DeletePod
     from chaos.faults.drain import Drain as Drain
     from chaos.faults.hog import Hog as Hog
-    from chaos.faults.injection import held as held
+    from chaos.faults.injection import inject_all as inject_all
     from chaos.faults.injection import injected as injected
     from chaos.faults.kill import Kill as Kill
     from chaos.faults.model import Evidence as Evidence
@@ -189,8 +189,8 @@ __all__ = [
     "break_proxy",
     "fate_group",
     "flow_shares",
-    "held",
     "identities_held",
+    "inject_all",
     "injected",
     "judge",
     "merge",
@@ -219,7 +219,7 @@ _HOMES = {
     "chaos.faults.delete_pod": "DeletePod",
     "chaos.faults.drain": "Drain",
     "chaos.faults.hog": "Hog",
-    "chaos.faults.injection": "held injected",
+    "chaos.faults.injection": "inject_all injected",
     "chaos.faults.kill": "Kill",
     "chaos.faults.model": "Evidence Fault Receipt Target",
     "chaos.faults.needs": "Need",

@@ -10,7 +10,7 @@
         ├── NoEffect         the fault was applied and nothing was seen to change
         ├── RecoveryFailed   an undo did not restore what it should
         ├── UndoneEarly      somebody else undid a fault that was thought to be held: its deadline had passed
-        ├── Stopped          an operator pressed the stop button
+        ├── Stopped          an operator asked for a stop
         ├── GuardTripped     a guard's measure passed its limit, and ended the fault
         ├── NotReady         a wait ran out of time
         └── ApiError         the Kubernetes API answered with a Status that was not expected
@@ -69,7 +69,7 @@ class UndoneEarly(ExperimentFailure):
 
 
 class Stopped(ExperimentFailure):
-    """An operator pressed the stop button: faults were undone, and none is injected."""
+    """An operator asked for a stop: faults were undone, and none is injected."""
 
 
 class GuardTripped(ExperimentFailure):

@@ -21,7 +21,7 @@ from chaos.names import summary_of
 
 if TYPE_CHECKING:
     from chaos.faults.model import Fault, Receipt
-    from chaos.faults.stopping import StopButton
+    from chaos.faults.stop_signal import StopSignal
     from chaos.kube.client import Cluster
 
 _TARGETS = ("layer", "tenant", "namespace", "labels", "node", "pod", "container", "workload", "behind")
@@ -158,10 +158,10 @@ def inject(
     end it at once; if this process dies, its deadline does.
     """
     from chaos.faults.catalogue import fault_class
-    from chaos.faults.injection import held
-    from chaos.faults.rehearsal import rehearse
+    from chaos.faults.dry_run import dry_run as write_nothing
+    from chaos.faults.injection import inject_all
     from chaos.faults.selection import Pick, Selector, select
-    from chaos.faults.stopping import StopButton
+    from chaos.faults.stop_signal import StopSignal
 
     seconds = parse_seconds(span)
     kind = fault_class(fault)
@@ -171,12 +171,15 @@ def inject(
     with connected(spec, name, kubeconfig, namespaces) as cluster:
         planned = [(made, target) for target in select(cluster, made.targets, selector)]
         if dry_run:
-            click.echo("\n".join(rehearse(cluster, planned, run=run, seconds=deadline, now=time.time_ns())))
+            click.echo("\n".join(write_nothing(cluster, planned, run=run, seconds=deadline, now=time.time_ns())))
             return
-        button = StopButton(cluster)
-        with _terminable(), held(cluster, planned, run=run, seconds=deadline, tell=_tell, stop=button) as receipts:
+        stop_signal = StopSignal(cluster)
+        with (
+            _terminable(),
+            inject_all(cluster, planned, run=run, seconds=deadline, on_phase=_tell, stop=stop_signal) as receipts,
+        ):
             if made.shape is not FaultShape.PULSE:
-                _hold(button, seconds, receipts)
+                _hold(stop_signal, seconds, receipts)
 
 
 def _tell(phase: FaultPhase, receipt: Receipt) -> None:
@@ -187,10 +190,10 @@ def _tell(phase: FaultPhase, receipt: Receipt) -> None:
     click.echo(f"{phase.word:<9} {receipt.fault} on {receipt.target}" + (f": {told}" if told else f" ({receipt.id})"))
 
 
-def _hold(button: StopButton, seconds: float, receipts: tuple[Receipt, ...]) -> None:
+def _hold(stop_signal: StopSignal, seconds: float, receipts: tuple[Receipt, ...]) -> None:
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
-        if why := button.pressed():
+        if why := stop_signal.requested():
             raise Stopped(f"{len(receipts)} faults stopped by an operator: {why}")
         time.sleep(min(left, 0.5))
 
@@ -215,14 +218,14 @@ def _terminable() -> Iterator[None]:
 @_which
 def stop(lift: bool, spec: str, name: str, kubeconfig: Path | None, namespaces: str) -> None:
     """Undo every fault of the cluster at once, and stop the runners that hold them."""
-    from chaos.faults import stopping
+    from chaos.faults import stop_signal
     from chaos.faults.injection import undo_overdue
 
     with connected(spec, name, kubeconfig, namespaces) as cluster:
         if lift:
-            click.echo("lifted" if stopping.lift(cluster) else "it was not pressed")
+            click.echo("lifted" if stop_signal.clear_stop(cluster) else "nobody had asked for a stop")
             return
-        stopping.press(cluster, why=f"by {os.environ.get('USER', 'somebody')}")
+        stop_signal.request_stop(cluster, why=f"by {os.environ.get('USER', 'somebody')}")
         found = undo_overdue(cluster, now=time.time_ns(), everything=True)
         click.echo(
             "\n".join(f"undone: {one.fault} on {one.target} (run {one.run})" for one in found) or "nothing was held"

@@ -152,9 +152,9 @@ def excused_by(cluster: Cluster, fault: Fault, target: Target) -> set[Excused]:
             uids = {pod["metadata"]["uid"] for pod in pods_of(cluster, target)}
         case "node":
             uids = {pod["metadata"]["uid"] for pod in cluster.list("Pod") if pod["spec"].get("nodeName") == target.name}
-        case _ if EXISTENCE in fault.touches:
+        case _ if EXISTENCE in fault.aspects:
             uids = {target.uid}
         case _:
-            return set() if fault.touches <= {"load"} else {(target.uid, target.container or WHOLE_POD)}
+            return set() if fault.aspects <= {"load"} else {(target.uid, target.container or WHOLE_POD)}
     owned = {pod["metadata"]["uid"] for pod in cluster.list("Pod", target.namespace or None) if is_owned_by(pod, uids)}
     return {(uid, WHOLE_POD) for uid in uids | owned}

@@ -242,7 +242,7 @@ class Trial:
         for witness in witnesses:
             witness.before()
         with injected(
-            self.cluster, fault, *targets, run=self.deployment.run, seconds=seconds, tell=on_phase
+            self.cluster, fault, *targets, run=self.deployment.run, seconds=seconds, on_phase=on_phase
         ) as receipts:
             injection.receipts = receipts
             if fault.shape is FaultShape.PULSE:

@@ -28,7 +28,7 @@ class ApiTrouble:
     name: ClassVar[str] = "api-trouble"
     shape: ClassVar[FaultShape] = FaultShape.HELD
     targets: ClassVar[frozenset[str]] = frozenset({"workload"})
-    touches: ClassVar[frozenset[str]] = frozenset({"api"})
+    aspects: ClassVar[frozenset[str]] = frozenset({"api"})
     witness: ClassVar[Witness] = Witness.NONE
     needs: ClassVar[tuple[Need, ...]] = (Need.API_TROUBLE,)
     share: float = 1.0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from chaos.errors import Misuse
-from chaos.faults import plane
+from chaos.faults import control_plane_requests
 from chaos.faults.model import Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
 from chaos.kube.client import Cluster
@@ -29,7 +29,7 @@ class ExpireCertificates:
     name: ClassVar[str] = "expire-certificates"
     shape: ClassVar[FaultShape] = FaultShape.HELD
     targets: ClassVar[frozenset[str]] = frozenset({"workload"})
-    touches: ClassVar[frozenset[str]] = frozenset({"certificates"})
+    aspects: ClassVar[frozenset[str]] = frozenset({"certificates"})
     witness: ClassVar[Witness] = Witness.NONE
     needs: ClassVar[tuple[Need, ...]] = (Need.PLANE, Need.LOADER)
     life: float = 2.0
@@ -40,8 +40,8 @@ class ExpireCertificates:
             raise Misuse(f"fault expire-certificates: life is {self.life}: 1 to 600 seconds")
 
     def plan(self, cluster: Cluster, target: Target) -> Facts:
-        facts = plane.plan(cluster, target)
-        if not newest(plane.page(cluster)):
+        facts = control_plane_requests.plan(cluster, target)
+        if not newest(control_plane_requests.page(cluster)):
             raise Misuse(
                 f"{target}: no connected proxy holds a certificate, so none could expire: does this mode use mutual "
                 "TLS?"
@@ -49,7 +49,7 @@ class ExpireCertificates:
         return facts
 
     def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
-        def expired(page: plane.Page) -> Facts:
+        def expired(page: control_plane_requests.Page) -> Facts:
             ends, now = newest(page), time.time()
             return (
                 {"certificates": len(ends), "expired_at": max(ends.values())}
@@ -58,22 +58,22 @@ class ExpireCertificates:
             )
 
         asked = {"certificate_seconds": self.life}
-        seen = plane.request(cluster, receipt, asked, expired, seconds=self.life + self.seconds)
+        seen = control_plane_requests.request(cluster, receipt, asked, expired, seconds=self.life + self.seconds)
         return Evidence(int(seen["expired_at"] * 1e9), seen)
 
     def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
-        def good(page: plane.Page) -> Facts:
+        def good(page: control_plane_requests.Page) -> Facts:
             ends, soon = newest(page), time.time() + 30
             over = page.get("injected_failures", {}).get("certificate_seconds") == 0
             return (
                 {"certificates": len(ends), "valid": True} if over and all(end > soon for end in ends.values()) else {}
             )
 
-        over = plane.withdraw(cluster, receipt, good, seconds=self.seconds)
+        over = control_plane_requests.withdraw(cluster, receipt, good, seconds=self.seconds)
         return Evidence(time.time_ns(), over)
 
 
-def newest(page: plane.Page) -> dict[tuple[str, str], float]:
+def newest(page: control_plane_requests.Page) -> dict[tuple[str, str], float]:
     """When the certificate that each connected proxy got last for each identity ends: (proxy UID, identity) -> seconds.
     Pure.
     """

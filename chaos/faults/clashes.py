@@ -39,8 +39,8 @@ def _selects(selector: str, labels: str) -> bool:
 def detect_clash(one: tuple[Fault, Target], other: tuple[Fault, Target]) -> str:
     """Why the two cannot be held at once; "" when they can."""
     (fault, target), (second, place) = one, other
-    aspects = fault.touches & second.touches
-    existence = EXISTENCE in fault.touches | second.touches
+    aspects = fault.aspects & second.aspects
+    existence = EXISTENCE in fault.aspects | second.aspects
     same_pod = {target.kind, place.kind} == {"container"} and (target.namespace, target.name) == (
         place.namespace,
         place.name,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from chaos.errors import Misuse
-from chaos.faults import plane
+from chaos.faults import control_plane_requests
 from chaos.faults.model import Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
 from chaos.kube.client import Cluster
@@ -27,7 +27,7 @@ class ControlPlane:
     name: ClassVar[str] = "control-plane"
     shape: ClassVar[FaultShape] = FaultShape.HELD
     targets: ClassVar[frozenset[str]] = frozenset({"workload"})
-    touches: ClassVar[frozenset[str]] = frozenset({"plane"})
+    aspects: ClassVar[frozenset[str]] = frozenset({"plane"})
     witness: ClassVar[Witness] = Witness.NONE
     needs: ClassVar[tuple[Need, ...]] = (Need.PLANE, Need.LOADER)
     answer: Literal["errors", "slow"] = "errors"
@@ -42,12 +42,15 @@ class ControlPlane:
             )
 
     def plan(self, cluster: Cluster, target: Target) -> Facts:
-        return {**plane.plan(cluster, target), "proxies": len(plane.page(cluster).get("proxies", ()))}
+        return {
+            **control_plane_requests.plan(cluster, target),
+            "proxies": len(control_plane_requests.page(cluster).get("proxies", ())),
+        }
 
     def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
         at, refuse = time.time_ns(), self.answer == "errors"
 
-        def seen(page: plane.Page) -> Facts:
+        def seen(page: control_plane_requests.Page) -> Facts:
             trouble = page.get("injected_failures", {})
             if refuse:
                 gone = trouble.get("refuse") and not page["proxies"]
@@ -55,13 +58,13 @@ class ControlPlane:
             return {"delay": trouble["delay"]} if trouble.get("delay") else {}
 
         asked = {"refuse": True} if refuse else {"delay": self.delay}
-        return Evidence(at, plane.request(cluster, receipt, asked, seen, seconds=self.seconds))
+        return Evidence(at, control_plane_requests.request(cluster, receipt, asked, seen, seconds=self.seconds))
 
     def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
-        def seen(page: plane.Page) -> Facts:
+        def seen(page: control_plane_requests.Page) -> Facts:
             trouble, proxies = page.get("injected_failures", {"refuse": True}), len(page.get("proxies", ()))
             quiet = not trouble.get("refuse") and not trouble.get("delay") and proxies >= receipt.facts["proxies"]
             return {"proxies": proxies, "over": True} if quiet else {}
 
-        over = plane.withdraw(cluster, receipt, seen, seconds=self.seconds)
+        over = control_plane_requests.withdraw(cluster, receipt, seen, seconds=self.seconds)
         return Evidence(time.time_ns(), over)

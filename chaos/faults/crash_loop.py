@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from chaos.errors import NoEffect, NotReady, RecoveryFailed
 from chaos.faults import helper_pod
 from chaos.faults.container import refuse_vanished, running_container
-from chaos.faults.kill import untouched
+from chaos.faults.kill import never_injected
 from chaos.faults.model import Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
 from chaos.kube.client import Cluster
@@ -32,7 +32,7 @@ class CrashLoop:
     name: ClassVar[str] = "crash-loop"
     shape: ClassVar[FaultShape] = FaultShape.HELD
     targets: ClassVar[frozenset[str]] = frozenset({"container"})
-    touches: ClassVar[frozenset[str]] = frozenset({"life"})
+    aspects: ClassVar[frozenset[str]] = frozenset({"life"})
     witness: ClassVar[Witness] = Witness.CONTAINER
     needs: ClassVar[tuple[Need, ...]] = (Need.HELPERS,)
     signal: int = int(signals.SIGKILL)
@@ -72,7 +72,7 @@ class CrashLoop:
         return Evidence(first.at, {**first.seen, **seen})
 
     def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
-        if receipt.phase is FaultPhase.PLANNED and untouched(cluster, receipt, "crash-loop"):
+        if receipt.phase is FaultPhase.PLANNED and never_injected(cluster, receipt, "crash-loop"):
             return Evidence(time.time_ns(), {"untouched": True})
         helper_pod.end(cluster, receipt, "crash-loop")  # no successor is killed from now on
 

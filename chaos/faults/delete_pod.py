@@ -26,7 +26,7 @@ class DeletePod:
     name: ClassVar[str] = "delete-pod"
     shape: ClassVar[FaultShape] = FaultShape.PULSE
     targets: ClassVar[frozenset[str]] = frozenset({"pod", "container"})
-    touches: ClassVar[frozenset[str]] = frozenset({"existence"})
+    aspects: ClassVar[frozenset[str]] = frozenset({"existence"})
     witness: ClassVar[Witness] = Witness.PODS
     needs: ClassVar[tuple[Need, ...]] = (Need.PODS,)
     grace: int | None = None

@@ -29,7 +29,7 @@ class Drain:
     name: ClassVar[str] = "drain"
     shape: ClassVar[FaultShape] = FaultShape.HELD
     targets: ClassVar[frozenset[str]] = frozenset({"node"})
-    touches: ClassVar[frozenset[str]] = frozenset({EXISTENCE})
+    aspects: ClassVar[frozenset[str]] = frozenset({EXISTENCE})
     witness: ClassVar[Witness] = Witness.NONE
     needs: ClassVar[tuple[Need, ...]] = (Need.NODES, Need.PODS)
     everyone: bool = False

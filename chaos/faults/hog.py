@@ -27,7 +27,7 @@ class Hog:
     name: ClassVar[str] = "hog"
     shape: ClassVar[FaultShape] = FaultShape.GRADUAL
     targets: ClassVar[frozenset[str]] = frozenset({"container", "pod", "node"})
-    touches: ClassVar[frozenset[str]] = frozenset()  # any number may sit beside each other
+    aspects: ClassVar[frozenset[str]] = frozenset()  # any number may sit beside each other
     witness: ClassVar[Witness] = Witness.NONE
     needs: ClassVar[tuple[Need, ...]] = (Need.HELPERS,)
     cores: int = 1

@@ -1,7 +1,7 @@
 """The life of a fault: plan, receipt, inject, evidence, hold, recover, evidence, receipt closed.
 
 `with injected(cluster, fault, target, …) as receipts:` is the one door; pytest, Chaos Toolkit and the command line use
-it. `held` is the same for several different faults at once.
+it. `inject_all` is the same for several different faults at once.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from chaos.faults.catalogue import fault_from
 from chaos.faults.clashes import refuse_clashes
 from chaos.faults.guards import Guard, first_tripped
 from chaos.faults.model import Fault, Receipt, Target, refuse_wrong_target, settings_of
-from chaos.faults.stopping import StopButton
+from chaos.faults.stop_signal import StopSignal
 from chaos.kube.client import Cluster
 from chaos.model.faulting import FaultPhase
 
 Listener = Callable[[FaultPhase, Receipt], None]  # told of each phase
 Planned = tuple[Fault, Target]
-_LOOK: Final = 0.5  # seconds between looks at guards and at the stop button
+_LOOK: Final = 0.5  # seconds between looks at guards and at the stop signal
 
 
 def begin(
-    cluster: Cluster, fault: Fault, target: Target, *, run: str, seconds: float, tell: Listener = lambda *_: None
+    cluster: Cluster, fault: Fault, target: Target, *, run: str, seconds: float, on_phase: Listener = lambda *_: None
 ) -> Receipt:
     """Inject one fault into one target, and return its receipt. Undone again when injecting fails half-way.
 
@@ -48,18 +48,18 @@ def begin(
         facts=fault.plan(cluster, target),
     )
     receipts.store(cluster, receipt)
-    tell(receipt.phase, receipt)
+    on_phase(receipt.phase, receipt)
     try:
         evidence = fault.inject(cluster, receipt)
         receipt = receipts.update(
             cluster, receipt, phase=FaultPhase.INJECTED, injected_at=evidence.at, evidence=dict(evidence.seen)
         )
-        tell(receipt.phase, receipt)
+        on_phase(receipt.phase, receipt)
     except BaseException as error:
         # What was done half-way is not known: the undo is idempotent, and the receipt stays when it fails.
         try:
             with uninterrupted():
-                end(cluster, receipt, tell=tell, half_way=True)
+                end(cluster, receipt, on_phase=on_phase, maybe_uninjected=True)
         except Exception as undo:  # the cause is what the caller must see; the undo is the watchdog's now
             error.add_note(f"its undo failed too, and is left to the watchdog: {undo}")
         if isinstance(error, NotFound) and "/configmaps/" in str(error):
@@ -70,18 +70,20 @@ def begin(
     return receipt
 
 
-def end(cluster: Cluster, receipt: Receipt, *, tell: Listener = lambda *_: None, half_way: bool = False) -> Receipt:
+def end(
+    cluster: Cluster, receipt: Receipt, *, on_phase: Listener = lambda *_: None, maybe_uninjected: bool = False
+) -> Receipt:
     """Undo a fault from its receipt alone, and close the receipt. Safe to repeat; the receipt stays when the undo
     fails.
 
     Raises TargetVanished when the target went while the fault was held (the receipt is closed: nothing is left to
-    undo), and UndoneEarly when somebody else closed the receipt before us. `half_way`: the fault may not have come to
-    an effect; then neither is an error.
+    undo), and UndoneEarly when somebody else closed the receipt before us. `maybe_uninjected`: the fault may
+    have had no effect yet; then neither is an error.
     """
     early = UndoneEarly(
         f"{receipt.fault} on {receipt.target}: somebody else had undone it: its deadline passed, or it was stopped"
     )
-    if not half_way and not receipts.is_open(cluster, receipt):
+    if not maybe_uninjected and not receipts.is_open(cluster, receipt):
         raise early
     fault = fault_from(receipt.fault, receipt.settings)
     try:
@@ -96,17 +98,17 @@ def end(cluster: Cluster, receipt: Receipt, *, tell: Listener = lambda *_: None,
     except TargetVanished:
         helper_pod.sweep(cluster, receipt)
         receipts.close(cluster, receipt)
-        tell(FaultPhase.VANISHED, receipt)
-        if half_way:
+        on_phase(FaultPhase.VANISHED, receipt)
+        if maybe_uninjected:
             return receipt
         raise
     except SharedfateError as error:
         if receipts.is_open(cluster, receipt):
             raise
-        if half_way:
+        if maybe_uninjected:
             return receipt
         raise early from error
-    tell(receipt.phase, receipt)
+    on_phase(receipt.phase, receipt)
     helper_pod.sweep(cluster, receipt)
     receipts.close(cluster, receipt)
     return receipt
@@ -119,9 +121,9 @@ def injected(
     *targets: Target,
     run: str,
     seconds: float = 60.0,
-    tell: Listener = lambda *_: None,
+    on_phase: Listener = lambda *_: None,
     guards: Sequence[Guard] = (),
-    stop: StopButton | None = None,
+    stop: StopSignal | None = None,
 ) -> Iterator[tuple[Receipt, ...]]:
     """Inject a fault into each target; undo all on leaving, however the block ends.
 
@@ -129,41 +131,47 @@ def injected(
     """
     if not targets:
         raise NoTargets(f"fault {fault.name}: no target was selected, so nothing would be tested")
-    with held(
-        cluster, [(fault, target) for target in targets], run=run, seconds=seconds, tell=tell, guards=guards, stop=stop
+    with inject_all(
+        cluster,
+        [(fault, target) for target in targets],
+        run=run,
+        seconds=seconds,
+        on_phase=on_phase,
+        guards=guards,
+        stop=stop,
     ) as found:
         yield found
 
 
 @contextmanager
-def held(
+def inject_all(
     cluster: Cluster,
     planned: Sequence[Planned],
     *,
     run: str,
     seconds: float = 60.0,
-    tell: Listener = lambda *_: None,
+    on_phase: Listener = lambda *_: None,
     guards: Sequence[Guard] = (),
-    stop: StopButton | None = None,
+    stop: StopSignal | None = None,
 ) -> Iterator[tuple[Receipt, ...]]:
     """Inject several faults, in order; undo all, in reverse, on leaving, however the block ends.
 
-    Clashes are refused before anything is changed. While the block runs, the guards and the stop button are looked at;
-    when one speaks, everything is undone at once, and leaving the block raises GuardTripped or Stopped.
+    Clashes are refused before anything is changed. While the block runs, the guards and the stop signal are read;
+    when one trips, everything is undone at once, and leaving the block raises GuardTripped or Stopped.
     """
     if not planned:
         raise NoTargets("no fault has a target, so nothing would be tested")
     for fault, target in planned:
         refuse_wrong_target(fault, target)
     refuse_clashes(planned)
-    button = stop or StopButton(cluster)
-    if why := button.pressed():
+    stop = stop or StopSignal(cluster)
+    if why := stop.requested():
         raise Stopped(f"stopped by an operator before anything was injected: {why}")
     begun: list[Receipt] = []
-    watch = _Watch(cluster, begun, guards=guards, button=button, tell=tell)
+    watch = _Watch(cluster, begun, guards=guards, stop=stop, on_phase=on_phase)
     try:
         for fault, target in planned:
-            begun.append(begin(cluster, fault, target, run=run, seconds=seconds, tell=tell))
+            begun.append(begin(cluster, fault, target, run=run, seconds=seconds, on_phase=on_phase))
         watch.start()
         yield tuple(begun)
     finally:
@@ -172,17 +180,17 @@ def held(
             watch.end_all()
     if watch.why is not None:
         raise watch.why
-    if text := button.pressed():  # between two looks: who was told to stop is not green
+    if text := stop.requested():  # between two looks: who was told to stop is not green
         raise Stopped(f"{', '.join(f'{one.fault} on {one.target}' for one in begun)}: stopped by an operator: {text}")
 
 
 class _Watch:
-    """Looks at guards and the stop button from a thread, and ends what is held once: there or on leaving the block."""
+    """Reads guards and the stop signal in a thread, and ends what is held once: there or on leaving the block."""
 
     def __init__(
-        self, cluster: Cluster, begun: list[Receipt], *, guards: Sequence[Guard], button: StopButton, tell: Listener
+        self, cluster: Cluster, begun: list[Receipt], *, guards: Sequence[Guard], stop: StopSignal, on_phase: Listener
     ) -> None:
-        self._cluster, self._begun, self._guards, self._button, self._tell = cluster, begun, guards, button, tell
+        self._cluster, self._begun, self._guards, self._stop, self._on_phase = (cluster, begun, guards, stop, on_phase)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look, name="fault-watch", daemon=True)
         self._failure: Exception | None = None
@@ -202,7 +210,7 @@ class _Watch:
         """Undo what the thread has not; raises what failed in either."""
         if not self._ended:
             self._ended = True
-            end_all(self._cluster, reversed(self._begun), tell=self._tell)
+            end_all(self._cluster, reversed(self._begun), on_phase=self._on_phase)
         if self._failure is not None:
             raise self._failure
 
@@ -211,26 +219,26 @@ class _Watch:
             names = ", ".join(f"{one.fault} on {one.target}" for one in self._begun)
             if text := first_tripped(self._guards):
                 self.why = GuardTripped(f"{names}: ended at once, because {text}")
-            elif text := self._button.pressed():
+            elif text := self._stop.requested():
                 self.why = Stopped(f"{names}: stopped by an operator: {text}")
             if self.why is None:
                 continue
             self._ended = True
             try:
-                end_all(self._cluster, reversed(self._begun), tell=self._tell, early=True)
+                end_all(self._cluster, reversed(self._begun), on_phase=self._on_phase, early=True)
             except Exception as error:  # raised again where the block is left
                 self._failure = error
             return
 
 
 def end_all(
-    cluster: Cluster, begun: Iterable[Receipt], *, tell: Listener = lambda *_: None, early: bool = False
+    cluster: Cluster, begun: Iterable[Receipt], *, on_phase: Listener = lambda *_: None, early: bool = False
 ) -> None:
     """Undo them all; one that fails, however it fails, does not stop the others. `early`: another's undo is fine."""
     failures: list[Exception] = []
     for receipt in begun:
         try:
-            end(cluster, receipt, tell=tell)
+            end(cluster, receipt, on_phase=on_phase)
         except UndoneEarly as error:
             if not early:
                 failures.append(error)
@@ -275,7 +283,7 @@ def undo_overdue(cluster: Cluster, *, now: int, run: str | None = None, everythi
     failures: list[Exception] = []
     for receipt in reversed(found):
         try:
-            end(cluster, receipt, half_way=True)
+            end(cluster, receipt, maybe_uninjected=True)
         except Exception as error:  # each is tried, whatever happens to another
             failures.append(error)
     if failures:

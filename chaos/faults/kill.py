@@ -31,7 +31,7 @@ class Kill:
     name: ClassVar[str] = "kill"
     shape: ClassVar[FaultShape] = FaultShape.PULSE
     targets: ClassVar[frozenset[str]] = frozenset({"container"})
-    touches: ClassVar[frozenset[str]] = frozenset({"life"})
+    aspects: ClassVar[frozenset[str]] = frozenset({"life"})
     witness: ClassVar[Witness] = Witness.CONTAINER
     needs: ClassVar[tuple[Need, ...]] = (Need.HELPERS,)
     signal: int = int(signals.SIGKILL)
@@ -58,7 +58,7 @@ class Kill:
         )
 
     def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
-        if receipt.phase is FaultPhase.PLANNED and untouched(cluster, receipt, "kill"):
+        if receipt.phase is FaultPhase.PLANNED and never_injected(cluster, receipt, "kill"):
             return Evidence(time.time_ns(), {"untouched": True})
         return successor(cluster, receipt, "kill", self.restart_seconds)
 
@@ -96,7 +96,7 @@ def successor(cluster: Cluster, receipt: Receipt, action: str, seconds: float) -
     )
 
 
-def untouched(cluster: Cluster, receipt: Receipt, action: str) -> bool:
+def never_injected(cluster: Cluster, receipt: Receipt, action: str) -> bool:
     """Whether the container's process lives on, once the helper that was to end it can do so no more."""
     helper_pod.end(cluster, receipt, action)
     try:

@@ -26,7 +26,7 @@ from chaos.model.faulting import FaultPhase, FaultShape
 
 Facts = dict[str, Any]  # JSON
 
-EXISTENCE = "existence"  # in `touches`: the fault takes its target, or all in it, away
+EXISTENCE = "existence"  # in `aspects`: the fault takes its target, or all in it, away
 
 
 class Witness(StrEnum):
@@ -107,7 +107,7 @@ class Fault(Protocol):
     name: ClassVar[str]
     shape: ClassVar[FaultShape]
     targets: ClassVar[frozenset[str]]  # kinds of target that it takes
-    touches: ClassVar[frozenset[str]]  # what of its target it changes (see chaos.faults.clashes)
+    aspects: ClassVar[frozenset[str]]  # what of its target it changes (see chaos.faults.clashes)
     witness: ClassVar[Witness]  # by what else it is seen to act
     needs: ClassVar[tuple[Need, ...]]  # what the cluster must allow
 

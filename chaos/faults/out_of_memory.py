@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from chaos.errors import Misuse, NoEffect, NotReady
 from chaos.faults import helper_pod
 from chaos.faults.container import refuse_vanished, running_container, serving_endpoint
-from chaos.faults.kill import serving_arguments, successor, untouched
+from chaos.faults.kill import never_injected, serving_arguments, successor
 from chaos.faults.model import Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
 from chaos.kube.client import Cluster
@@ -32,7 +32,7 @@ class OutOfMemory:
     name: ClassVar[str] = "out-of-memory"
     shape: ClassVar[FaultShape] = FaultShape.PULSE
     targets: ClassVar[frozenset[str]] = frozenset({"container"})
-    touches: ClassVar[frozenset[str]] = frozenset({"life", "memory"})
+    aspects: ClassVar[frozenset[str]] = frozenset({"life", "memory"})
     witness: ClassVar[Witness] = Witness.CONTAINER
     needs: ClassVar[tuple[Need, ...]] = (Need.HELPERS,)
     most_mib: int = 2048
@@ -88,6 +88,6 @@ class OutOfMemory:
         return Evidence(first.at, {**first.seen, **seen})
 
     def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
-        if receipt.phase is FaultPhase.PLANNED and untouched(cluster, receipt, "out-of-memory"):
+        if receipt.phase is FaultPhase.PLANNED and never_injected(cluster, receipt, "out-of-memory"):
             return Evidence(time.time_ns(), {"untouched": True})
         return successor(cluster, receipt, "out-of-memory", self.restart_seconds)

@@ -39,7 +39,7 @@ class Overload:
     name: ClassVar[str] = "overload"
     shape: ClassVar[FaultShape] = FaultShape.GRADUAL
     targets: ClassVar[frozenset[str]] = frozenset({"pod", "container"})
-    touches: ClassVar[frozenset[str]] = frozenset({"load"})
+    aspects: ClassVar[frozenset[str]] = frozenset({"load"})
     witness: ClassVar[Witness] = Witness.LOADER
     needs: ClassVar[tuple[Need, ...]] = (Need.LOADER,)
     server: str

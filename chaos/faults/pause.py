@@ -28,7 +28,7 @@ class Pause:
     name: ClassVar[str] = "pause"
     shape: ClassVar[FaultShape] = FaultShape.HELD
     targets: ClassVar[frozenset[str]] = frozenset({"container"})
-    touches: ClassVar[frozenset[str]] = frozenset({"life"})
+    aspects: ClassVar[frozenset[str]] = frozenset({"life"})
     witness: ClassVar[Witness] = Witness.SILENCE
     needs: ClassVar[tuple[Need, ...]] = (Need.HELPERS,)
     seconds: float = 0.0

@@ -28,7 +28,7 @@ class Recreate:
     name: ClassVar[str] = "recreate"
     shape: ClassVar[FaultShape] = FaultShape.PULSE
     targets: ClassVar[frozenset[str]] = frozenset({"workload"})
-    touches: ClassVar[frozenset[str]] = frozenset({EXISTENCE})
+    aspects: ClassVar[frozenset[str]] = frozenset({EXISTENCE})
     witness: ClassVar[Witness] = Witness.PODS
     needs: ClassVar[tuple[Need, ...]] = (Need.WORKLOADS,)
     gone_seconds: float = 90.0

@@ -30,7 +30,7 @@ class Restart:
     name: ClassVar[str] = "restart"
     shape: ClassVar[FaultShape] = FaultShape.PULSE
     targets: ClassVar[frozenset[str]] = frozenset({"workload"})
-    touches: ClassVar[frozenset[str]] = frozenset({EXISTENCE})
+    aspects: ClassVar[frozenset[str]] = frozenset({EXISTENCE})
     witness: ClassVar[Witness] = Witness.PODS
     needs: ClassVar[tuple[Need, ...]] = (Need.WORKLOADS,)
     ready_seconds: float = 180.0

@@ -13,12 +13,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from chaos.faults.dry_run import dry_run
 from chaos.faults.guards import Guard
-from chaos.faults.injection import Listener, Planned, held, undo_overdue
+from chaos.faults.injection import Listener, Planned, inject_all, undo_overdue
 from chaos.faults.model import Fault, Receipt, Target
-from chaos.faults.rehearsal import rehearse
 from chaos.faults.selection import Pick, Selector, select
-from chaos.faults.stopping import StopButton, press
+from chaos.faults.stop_signal import StopSignal, request_stop
 from chaos.kube.client import Cluster
 
 _CONTAINERS = frozenset({"container"})
@@ -40,11 +40,11 @@ class Chaos:
         run: str,
         seed: int = 0,
         seconds: float = 60.0,
-        tell: Listener = lambda *_: None,
-        stop: StopButton | None = None,
+        on_phase: Listener = lambda *_: None,
+        stop: StopSignal | None = None,
     ) -> None:
         self.cluster, self.run, self.seed, self.seconds = cluster, run, seed, seconds
-        self._tell = tell
+        self._on_phase = on_phase
         self._stop = stop
 
     @contextmanager
@@ -63,12 +63,12 @@ class Chaos:
         self, planned: Sequence[Planned], *, seconds: float | None = None, guards: Sequence[Guard] = ()
     ) -> Iterator[tuple[Receipt, ...]]:
         """Several faults at once, (fault, target) each; clashes are refused before anything is changed."""
-        with held(
+        with inject_all(
             self.cluster,
             planned,
             run=self.run,
             seconds=self.seconds if seconds is None else seconds,
-            tell=self._tell,
+            on_phase=self._on_phase,
             guards=guards,
             stop=self._stop,
         ) as receipts:
@@ -82,9 +82,9 @@ class Chaos:
         """One container, by the fields of Selector."""
         return select(self.cluster, _CONTAINERS, Selector(**{"seed": self.seed, "pick": Pick.ONE, **wishes}))[0]
 
-    def rehearse(self, planned: Sequence[Planned], *, seconds: float | None = None) -> list[str]:
+    def dry_run(self, planned: Sequence[Planned], *, seconds: float | None = None) -> list[str]:
         """What injecting and undoing would write, in lines; changes nothing."""
-        return rehearse(
+        return dry_run(
             self.cluster,
             planned,
             run=self.run,
@@ -97,6 +97,6 @@ class Chaos:
         return undo_overdue(self.cluster, now=time.time_ns(), run=self.run, everything=True)
 
     def stop(self, why: str) -> list[Receipt]:
-        """Press the stop button for every runner of the cluster, and undo all that any of them holds."""
-        press(self.cluster, why=why)
+        """Tell every runner of the cluster to stop, and undo all that any of them holds."""
+        request_stop(self.cluster, why=why)
         return undo_overdue(self.cluster, now=time.time_ns(), everything=True)

@@ -23,7 +23,7 @@ class Throttle:
     name: ClassVar[str] = "throttle"
     shape: ClassVar[FaultShape] = FaultShape.GRADUAL
     targets: ClassVar[frozenset[str]] = frozenset({"container"})
-    touches: ClassVar[frozenset[str]] = frozenset({"cpu"})
+    aspects: ClassVar[frozenset[str]] = frozenset({"cpu"})
     witness: ClassVar[Witness] = Witness.LIMIT
     needs: ClassVar[tuple[Need, ...]] = (Need.RESIZE,)
     millicores: int = 10

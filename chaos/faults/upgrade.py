@@ -32,7 +32,7 @@ class Upgrade:
     name: ClassVar[str] = "upgrade"
     shape: ClassVar[FaultShape] = FaultShape.HELD
     targets: ClassVar[frozenset[str]] = frozenset({"workload"})
-    touches: ClassVar[frozenset[str]] = frozenset({EXISTENCE})
+    aspects: ClassVar[frozenset[str]] = frozenset({EXISTENCE})
     witness: ClassVar[Witness] = Witness.PODS
     needs: ClassVar[tuple[Need, ...]] = (Need.WORKLOADS,)
     container: str = ""

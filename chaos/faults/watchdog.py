@@ -79,7 +79,7 @@ class Watchdog:
         late = (time.time_ns() - receipt.deadline) / 1e9
         log.info("%s on %s is overdue by %.1f s (run %s): undoing", receipt.fault, receipt.target, late, receipt.run)
         try:
-            end(self._cluster, receipt, half_way=True)
+            end(self._cluster, receipt, maybe_uninjected=True)
         except Exception as error:  # said, and tried again: there is nobody above who could do more
             log.error("%s on %s (receipt %s) is not undone: %s", receipt.fault, receipt.target, receipt.id, error)
             self._not_before[receipt.id] = time.monotonic() + AGAIN

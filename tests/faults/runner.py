@@ -15,7 +15,7 @@ from pathlib import Path
 from chaos.faults.catalogue import fault_from
 from chaos.faults.injection import injected
 from chaos.faults.model import Fault, Target, settings_of
-from chaos.faults.stopping import StopButton
+from chaos.faults.stop_signal import StopSignal
 from chaos.kube.client import Cluster
 from tests.faults.small_world import World
 
@@ -38,11 +38,11 @@ def spawn(world: World, fault: Fault, target: Target, seconds: float) -> subproc
 def main() -> None:
     kubeconfig, name, settings, target, seconds = sys.argv[1:]
     cluster = Cluster(Path(kubeconfig))
-    button = StopButton(cluster)
+    button = StopSignal(cluster)
     fault = fault_from(name, json.loads(settings))
     with injected(cluster, fault, Target(**json.loads(target)), run="faults", seconds=float(seconds), stop=button):
         print("held", flush=True)
-        while not button.pressed():
+        while not button.requested():
             time.sleep(0.2)
 
 

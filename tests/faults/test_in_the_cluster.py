@@ -21,10 +21,11 @@ from chaos.faults.crash_loop import CrashLoop
 from chaos.faults.cut_node import CutNode
 from chaos.faults.delete_pod import DeletePod
 from chaos.faults.drain import Drain
+from chaos.faults.dry_run import dry_run
 from chaos.faults.guards import Guard
 from chaos.faults.helper_pod import LABEL_HELPED
 from chaos.faults.hog import Hog
-from chaos.faults.injection import held, injected, undo_overdue
+from chaos.faults.injection import inject_all, injected, undo_overdue
 from chaos.faults.kill import Kill
 from chaos.faults.model import Fault, Receipt, Target
 from chaos.faults.needs import missing
@@ -37,12 +38,11 @@ from chaos.faults.out_of_memory import OutOfMemory
 from chaos.faults.overload import Overload
 from chaos.faults.pause import Pause
 from chaos.faults.recreate import Recreate
-from chaos.faults.rehearsal import rehearse
 from chaos.faults.restart import Restart
 from chaos.faults.scale import Scale
 from chaos.faults.stop_kubelet import StopKubelet
 from chaos.faults.stop_node import StopNode
-from chaos.faults.stopping import StopButton
+from chaos.faults.stop_signal import StopSignal
 from chaos.faults.throttle import Throttle
 from chaos.faults.upgrade import Upgrade
 from chaos.names import SYSTEM_NAMESPACE
@@ -68,7 +68,7 @@ def nothing_is_held(world: World) -> Iterator[None]:
 def closed(world: World, fault: Fault, target: Target) -> Receipt:
     """Inject and recover; the receipt as it was closed."""
     last: list[Receipt] = []
-    with injected(world.cluster, fault, target, run=RUN, tell=lambda phase, receipt: last.append(receipt)):
+    with injected(world.cluster, fault, target, run=RUN, on_phase=lambda phase, receipt: last.append(receipt)):
         pass
     return last[-1]
 
@@ -253,7 +253,7 @@ def test_an_overload_takes_effect_and_ends(world: World, profile: str) -> None:
 
 
 def test_two_faults_are_held_at_once(world: World) -> None:
-    with held(
+    with inject_all(
         world.cluster, [(Throttle(millicores=50), world.proxy()), (Pause(), world.server())], run=RUN
     ) as receipts:
         assert [receipt.fault for receipt in receipts] == ["throttle", "pause"]
@@ -320,7 +320,7 @@ def test_a_guard_ends_the_fault_at_once(world: World) -> None:
 
 def test_the_stop_file_ends_everything_and_lets_nothing_begin(world: World, tmp_path: Path) -> None:
     file = tmp_path / "stop"
-    button = StopButton(world.cluster, file=str(file))
+    button = StopSignal(world.cluster, file=str(file))
 
     def course() -> None:
         with injected(world.cluster, Pause(), world.server(), run=RUN, stop=button):
@@ -336,9 +336,9 @@ def test_the_stop_file_ends_everything_and_lets_nothing_begin(world: World, tmp_
         pytest.fail("the block must not run")
 
 
-def test_a_rehearsal_names_every_write_and_makes_none(world: World) -> None:
+def test_a_dry_run_names_every_write_and_makes_none(world: World) -> None:
     target = world.proxy()
-    lines = rehearse(
+    lines = dry_run(
         world.cluster, [(Throttle(millicores=20), target), (Pause(), world.server())], run=RUN, seconds=60, now=0
     )
     text = "\n".join(lines)

@@ -25,7 +25,7 @@ from chaos.faults.network.drop import Drop
 from chaos.faults.pause import Pause
 from chaos.faults.restart import Restart
 from chaos.faults.selection import Candidates, Selector
-from chaos.faults.stopping import StopButton
+from chaos.faults.stop_signal import StopSignal
 from chaos.faults.throttle import Throttle
 from chaos.faults.upgrade import Upgrade, plan_template
 from chaos.faults.watchdog import grace_of, plan_due
@@ -88,7 +88,7 @@ def test_a_guard_that_cannot_see_does_not_guard() -> None:
 
 
 class Unmarked:
-    """A cluster in which nobody pressed."""
+    """A cluster in which nobody asked for a stop."""
 
     def find(self, kind: str, name: str, namespace: str) -> None:
         return None
@@ -98,25 +98,25 @@ def test_a_post_to_the_stop_port_presses_the_button() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    button = StopButton(Unmarked(), port=port)  # type: ignore[arg-type]
-    assert button.pressed() == ""
+    button = StopSignal(Unmarked(), port=port)  # type: ignore[arg-type]
+    assert button.requested() == ""
     with urllib.request.urlopen(
         urllib.request.Request(f"http://127.0.0.1:{port}/stop", method="POST"), timeout=5
     ) as answer:
         assert answer.status == 202
-    assert button.pressed() == "a POST to the stop port"
+    assert button.requested() == "a POST to the stop port"
 
 
 class Marked:
-    """A cluster in which somebody pressed at a time."""
+    """A cluster in which somebody asked for a stop at a time."""
 
     def find(self, kind: str, name: str, namespace: str) -> dict[str, Any]:
         return {"metadata": {"annotations": {"sharedfate.io/pressed-at": "100"}}, "data": {"why": "drill"}}
 
 
 def test_an_old_press_does_not_stop_a_new_runner() -> None:
-    assert StopButton(Marked(), since=50).pressed() == "`sharedfate stop`: drill"  # type: ignore[arg-type]
-    assert StopButton(Marked(), since=150).pressed() == ""  # type: ignore[arg-type]
+    assert StopSignal(Marked(), since=50).requested() == "`sharedfate stop`: drill"  # type: ignore[arg-type]
+    assert StopSignal(Marked(), since=150).requested() == ""  # type: ignore[arg-type]
 
 
 def test_the_newest_overdue_receipt_is_undone_first() -> None:

@@ -33,7 +33,7 @@ class Degrade:
     name: ClassVar[str] = "degrade"
     shape: ClassVar[FaultShape] = FaultShape.HELD
     targets: ClassVar[frozenset[str]] = frozenset({"container"})
-    touches: ClassVar[frozenset[str]] = frozenset({"link"})
+    aspects: ClassVar[frozenset[str]] = frozenset({"link"})
     witness: ClassVar[Witness] = Witness.NONE
     needs: ClassVar[tuple[Need, ...]] = (Need.HELPERS,)
     delay_ms: float = 0.0

@@ -34,7 +34,7 @@ class Dns:
     name: ClassVar[str] = "dns"
     shape: ClassVar[FaultShape] = FaultShape.HELD
     targets: ClassVar[frozenset[str]] = frozenset({"container"})
-    touches: ClassVar[frozenset[str]] = frozenset({"names"})
+    aspects: ClassVar[frozenset[str]] = frozenset({"names"})
     witness: ClassVar[Witness] = Witness.NONE
     needs: ClassVar[tuple[Need, ...]] = (Need.HELPERS,)
     answer: Literal["servfail", "nxdomain", "silence", "lie"] = "servfail"

@@ -34,7 +34,7 @@ class Drop:
     name: ClassVar[str] = "drop"
     shape: ClassVar[FaultShape] = FaultShape.HELD
     targets: ClassVar[frozenset[str]] = frozenset({"container"})
-    touches: ClassVar[frozenset[str]] = frozenset({"packets"})
+    aspects: ClassVar[frozenset[str]] = frozenset({"packets"})
     witness: ClassVar[Witness] = Witness.PACKETS
     needs: ClassVar[tuple[Need, ...]] = (Need.HELPERS,)
     peers: tuple[str, ...] = ()

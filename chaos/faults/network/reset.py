@@ -30,7 +30,7 @@ class Reset:
     name: ClassVar[str] = "reset"
     shape: ClassVar[FaultShape] = FaultShape.HELD
     targets: ClassVar[frozenset[str]] = frozenset({"container"})
-    touches: ClassVar[frozenset[str]] = frozenset({"packets"})
+    aspects: ClassVar[frozenset[str]] = frozenset({"packets"})
     witness: ClassVar[Witness] = Witness.PACKETS
     needs: ClassVar[tuple[Need, ...]] = (Need.HELPERS,)
     peers: tuple[str, ...] = ()

@@ -1,8 +1,8 @@
-"""The stop button: what an operator does to end all faults at once, and how a runner sees that it was pressed.
+"""The stop signal: how an operator ends all faults at once, and how a runner sees it.
 
 Three ways, any of which is enough: `sharedfate stop` (a ConfigMap in the system namespace), a file that appears
-(`SHAREDFATE_STOP_FILE`), an HTTP POST to a port on loopback (`SHAREDFATE_STOP_PORT`). A press counts for the runners
-that had begun before it; a runner that starts afterwards is not stopped by an old press.
+(`SHAREDFATE_STOP_FILE`), an HTTP POST to a port on loopback (`SHAREDFATE_STOP_PORT`). It reaches the runners
+that began before it; a runner that starts later is not stopped by an old signal.
 """
 
 from __future__ import annotations
@@ -21,30 +21,27 @@ from chaos.kube.client import Cluster
 from chaos.names import GROUP, SYSTEM_NAMESPACE
 
 MARK: Final = "sharedfate-stop"  # the ConfigMap
-ANNOTATION_PRESSED: Final = f"{GROUP}/pressed-at"  # ns since the epoch
+ANNOTATION_AT: Final = f"{GROUP}/pressed-at"  # ns since the epoch
 _BEGAN: Final = time.time_ns()
 
 
-def press(cluster: Cluster, *, why: str, now: int | None = None) -> None:
+def request_stop(cluster: Cluster, *, why: str, now: int | None = None) -> None:
     """Tell every runner of the cluster to stop; what is held must be undone apart (`undo_overdue`)."""
     if cluster.find("Namespace", SYSTEM_NAMESPACE) is None:
         return  # then no fault has a receipt, and no runner holds one
-    meta = {
-        "name": MARK,
-        "namespace": SYSTEM_NAMESPACE,
-        "annotations": {ANNOTATION_PRESSED: str(now or time.time_ns())},
-    }
+    meta = {"name": MARK, "namespace": SYSTEM_NAMESPACE, "annotations": {ANNOTATION_AT: str(now or time.time_ns())}}
     cluster.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"why": why}})
 
 
-def lift(cluster: Cluster) -> bool:
-    """Take the mark away; False when there was none."""
+def clear_stop(cluster: Cluster) -> bool:
+    """Take the signal back; False when there was none."""
     return cluster.delete("ConfigMap", MARK, SYSTEM_NAMESPACE)
 
 
-class StopButton:
-    """What a runner asks while it holds faults. `file`, `port`: None for what the environment says, "" and 0 for
-    none.
+class StopSignal:
+    """Asked by a runner while it holds faults.
+
+    `file`, `port`: None reads the environment; "" and 0 disable them.
     """
 
     def __init__(
@@ -56,8 +53,8 @@ class StopButton:
         self._file = Path(named) if named else None
         self._told = _listener(_environment_port() if port is None else port)
 
-    def pressed(self) -> str:
-        """Who pressed it, "" while nobody has."""
+    def requested(self) -> str:
+        """Who asked for a stop; "" while nobody has."""
         if self._file is not None and self._file.exists():
             return f"the file {self._file} is there"
         if self._told is not None and self._told.is_set():
@@ -69,7 +66,7 @@ class StopButton:
             mark = self._cluster.find("ConfigMap", MARK, SYSTEM_NAMESPACE)
         except (ApiError, urllib3.exceptions.HTTPError):
             return ""  # an API server that does not answer has not been told to stop us
-        if mark is None or int(mark["metadata"].get("annotations", {}).get(ANNOTATION_PRESSED, 0)) < self._since:
+        if mark is None or int(mark["metadata"].get("annotations", {}).get(ANNOTATION_AT, 0)) < self._since:
             return ""
         return f"`sharedfate stop`: {mark.get('data', {}).get('why', '')}"
 

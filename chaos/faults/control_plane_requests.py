@@ -1,4 +1,4 @@
-"""Trouble that the mesh's own control plane makes on request; shared by the faults that ask for it.
+"""Failures that the mesh's own control plane injects on request; shared by the faults that ask for them.
 
 The request is a key of the ConfigMap `mesh`, named after the receipt: it does not touch the mesh's settings, two faults
 do not meet, and the undo is to take the key away. What the control plane makes of it is read from its /debug page.

@@ -28,7 +28,7 @@ class _Over(Exception):
     """A wait was reached."""
 
 
-class Rehearsal(Cluster):
+class DryRunCluster(Cluster):
     """A cluster that reads and does not write. `written`: (method, path, body) of each write."""
 
     def __init__(self, real: Cluster) -> None:
@@ -83,7 +83,7 @@ class Rehearsal(Cluster):
         self.written.append((method, path, body))
 
 
-def rehearse(
+def dry_run(
     cluster: Cluster, planned: Sequence[tuple[Fault, Target]], *, run: str, seconds: float, now: int
 ) -> list[str]:
     """What injecting and undoing would write, one line each; every refusal is raised as it would be. Changes
@@ -101,28 +101,28 @@ def rehearse(
             f"{fault.name} on {target}" + (f" (node {target.node})" if target.node else "") + f", settings {said}, "
             f"undone by anybody {seconds:g} s after it began"
         )
-        rehearsal = Rehearsal(cluster)
+        dry = DryRunCluster(cluster)
         injected = Receipt.from_json({**receipt.to_json(), "phase": FaultPhase.INJECTED})
         undo = fault_from(fault.name, settings_of(fault))
-        lines += [f"  store    {line}" for line in _written(rehearsal, partial(receipts.store, receipt=receipt))]
-        lines += [f"  inject   {line}" for line in _written(rehearsal, partial(fault.inject, receipt=receipt))]
+        lines += [f"  store    {line}" for line in _written(dry, partial(receipts.store, receipt=receipt))]
+        lines += [f"  inject   {line}" for line in _written(dry, partial(fault.inject, receipt=receipt))]
         lines += [
             f"  recover  {line}"
-            for line in _written(rehearsal, partial(undo.recover, receipt=injected))
+            for line in _written(dry, partial(undo.recover, receipt=injected))
             or ["nothing: it is waited for, and seen to be over"]
         ]
-        lines += [f"  close    {line}" for line in _written(rehearsal, partial(receipts.close, receipt=receipt))]
+        lines += [f"  close    {line}" for line in _written(dry, partial(receipts.close, receipt=receipt))]
     return lines
 
 
-def _written(rehearsal: Rehearsal, act: Callable[[Cluster], Any]) -> list[str]:
-    before = len(rehearsal.written)
+def _written(dry: DryRunCluster, act: Callable[[Cluster], Any]) -> list[str]:
+    before = len(dry.written)
     # the wait, or a read of what a write would have brought: nothing more can be told before it happens
     with contextlib.suppress(_Over, SharedfateError, KeyError):
-        act(rehearsal)
+        act(dry)
     return [
         f"{method} {path}" + (f" {_brief(body)}" if body is not None else "")
-        for method, path, body in rehearsal.written[before:]
+        for method, path, body in dry.written[before:]
     ]
 
 
