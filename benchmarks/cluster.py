@@ -91,7 +91,7 @@ def whole_tree() -> float:
             rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
         except OSError:
             continue
-        total += sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
+        total += sum(int(transport.split()[1]) for transport in rollup.splitlines() if transport.startswith("Pss:"))
     return total / 1024
 
 

@@ -25,7 +25,7 @@ from chaos.history.words import RECORD
 from chaos.kube.client import Cluster
 from chaos.load.client import LoaderClient
 from chaos.load.collector import LoaderFeed
-from chaos.load.samples import Ledger
+from chaos.load.samples import FlowCounters
 
 RESULTS = Path(__file__).parent / "results" / "scale.md"
 RATE = 250.0  # samples a second of a tenant: 200 requests and 50 of the sentinel flow
@@ -58,8 +58,8 @@ class Loader:
             )
             for i in range(first, first + count)
         )
-        ledgers = [
-            Ledger(n, name=name, server="server", sentinel=name == "sentinel", label="", keep_every=1)
+        flow_counters = [
+            FlowCounters(n, name=name, server="server", sentinel=name == "sentinel", label="", keep_every=1)
             for n, name in enumerate(("http", "sentinel"))
         ]
         state = {
@@ -70,7 +70,7 @@ class Loader:
             "total": self.upto,
             "under_way": 2,
             "servers": [f"tenant-{self.number}/server-1", f"tenant-{self.number}/server-2"],
-            "flows": [one.show() for one in ledgers],
+            "flows": [one.as_dict() for one in flow_counters],
             "aggressors": [],
             "lateness": {"tolerance_ns": 1, "stalls": 0, "worst_ns": 0},
             "from": first,

@@ -92,7 +92,7 @@ async def until(what: Callable[[], bool], seconds: float, every: float = 0.002) 
 
 def memory(pid: int) -> tuple[int, int]:
     """(resident, its own) bytes of a process."""
-    fields = dict(line.split(":") for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:])
+    fields = dict(transport.split(":") for transport in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:])
     kilobytes = {name: int(text.split()[0]) for name, text in fields.items()}
     return kilobytes["Rss"] * 1024, (kilobytes["Private_Clean"] + kilobytes["Private_Dirty"]) * 1024
 
@@ -115,9 +115,9 @@ async def measure(number: int, updates: int = UPDATES) -> Measured:
                 envoys += [start(folder, p["metadata"]["name"]) for p in pods[begin : begin + BATCH]]
                 await until(partial(has, plane, len(envoys)), 120, every=0.05)
             seconds = []
-            for turn in range(updates):
+            for set_rate in range(updates):
                 before = set(versions(plane))
-                chosen = pods[1:] if turn % 2 == 0 else pods
+                chosen = pods[1:] if set_rate % 2 == 0 else pods
                 began = time.monotonic()
                 plane.fold("EndpointSlice", "MODIFIED", slice_of(*chosen))
                 await until(partial(have_newer, plane, before), 30)

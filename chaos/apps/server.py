@@ -1,7 +1,7 @@
 """The reference server: `python -m chaos.apps.server`, an application that knows nothing of any mesh.
 
-8080 speaks HTTP/1.1, HTTP/2 with prior knowledge and gRPC; 9000 raw TCP streams; 9990 control (health, sentinel, knobs,
-counts). SIGTERM: stops accepting, ends what is under way, exits 0 within a second.
+8080 speaks HTTP/1.1, HTTP/2 with prior knowledge and gRPC; 9000 raw TCP streams; 9990 control (health, sentinel,
+misbehaviour, counts). SIGTERM: stops accepting, ends what is under way, exits 0 within a second.
 Environment: POD_NAME (default: the host's name), LISTEN (default 0.0.0.0), HTTP_PORT, TCP_PORT, CONTROL_PORT.
 """
 
@@ -15,7 +15,7 @@ import socket
 import uvloop
 
 from chaos.apps.http1 import Http1
-from chaos.apps.knobs import Temper
+from chaos.apps.misbehaviour import Temper
 from chaos.apps.service import ControlService, Service
 from chaos.apps.streams import Streams
 from chaos.names import PORT_CONTROL, PORT_HTTP, PORT_TCP

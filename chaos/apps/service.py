@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-from chaos.apps.knobs import Act, Knobs, Temper
+from chaos.apps.misbehaviour import Action, Misbehaviour, Temper
 from chaos.apps.wire import header
 
 Answer = tuple[int, bytes, bytes]  # status, header lines each with its CRLF, body
@@ -47,19 +47,19 @@ class Service:
     def treat(self, method: bytes, path: bytes, head: bytes, body: bytes, connection: Connection) -> None:
         """Answer one request, now or later."""
         self.counters[method.decode("latin-1")] += 1
-        act, delay = (Act.ANSWER, 0.0) if self.temper is None else self.temper.decide()
+        action, delay = (Action.ANSWER, 0.0) if self.temper is None else self.temper.decide()
         if path.startswith(b"/delay/") and path[7:].isdigit():
             delay += int(path[7:]) / 1e3
-        if act is Act.STALL:
+        if action is Action.STALL:
             assert self.temper is not None
             asyncio.get_running_loop().call_later(0.05, self._stalled, method, path, head, body, connection)
             return
         answer: Answer | None = None
-        if act is Act.ANSWER:
+        if action is Action.ANSWER:
             answer = self.respond(method, path, head, body)
-        elif act is Act.ERROR:
+        elif action is Action.ERROR:
             assert self.temper is not None
-            answer = (self.temper.knobs.error_status, self.common(head), b"the error knob")
+            answer = (self.temper.misbehaviour.error_status, self.common(head), b"an error on purpose")
         if delay:
             asyncio.get_running_loop().call_later(delay, connection.answer, answer)
         else:
@@ -91,18 +91,18 @@ class Service:
 
 
 class ControlService(Service):
-    """The control port: health, sentinel, knobs, counts. Never touched by the knobs.
+    """The control port: health, sentinel, misbehaviour, counts. Itself never misbehaves.
 
     Args:
         app: the application port's service, whose counts `/stats` shows.
-        temper: the knobs that `POST /knobs` sets.
+        temper: what `POST /misbehave` sets.
         ready: `/healthz` answers 200 while it is true.
     """
 
     def __init__(self, pod: str, app: Service, temper: Temper, ready: Callable[[], bool]) -> None:
         super().__init__(pod)
         self.app = app
-        self.knobs = temper
+        self.misbehaviour = temper
         self.ready = ready
 
     def respond(self, method: bytes, path: bytes, head: bytes, body: bytes) -> Answer:
@@ -114,13 +114,13 @@ class ControlService(Service):
         if path == b"/stats":
             stats: dict[str, Any] = {"pod": self.pod.decode(), "open": len(self.app.connections), **self.app.counters}
             return 200, extra + b"content-type: application/json\r\n", json.dumps(stats).encode()
-        if path == b"/knobs":
+        if path == b"/misbehave":
             if method == b"POST":
                 try:
-                    self.knobs.set(Knobs.parse(body))
+                    self.misbehaviour.set(Misbehaviour.parse(body))
                 except ValueError as error:
                     return 400, extra, f"{error}\n".encode()
-            knobs = self.knobs.knobs
-            shown = {name: getattr(knobs, name) for name in Knobs.__dataclass_fields__}
+            misbehaviour = self.misbehaviour.misbehaviour
+            shown = {name: getattr(misbehaviour, name) for name in Misbehaviour.__dataclass_fields__}
             return 200, extra + b"content-type: application/json\r\n", json.dumps(shown).encode()
-        return 404, extra, b"known: /healthz /sentinel /stats /knobs\n"
+        return 404, extra, b"known: /healthz /sentinel /stats /misbehave\n"

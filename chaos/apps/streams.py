@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, cast
 
-from chaos.apps.knobs import Act
+from chaos.apps.misbehaviour import Action
 from chaos.apps.wire import FRAME, MAX_FRAME
 
 if TYPE_CHECKING:
@@ -58,10 +58,10 @@ class Streams(asyncio.Protocol):
         self._decide(sequence, body)
 
     def _decide(self, sequence: int, body: bytes) -> None:
-        act, delay = (Act.ANSWER, 0.0) if self.service.temper is None else self.service.temper.decide()
-        if act is Act.STALL:
+        action, delay = (Action.ANSWER, 0.0) if self.service.temper is None else self.service.temper.decide()
+        if action is Action.STALL:
             asyncio.get_running_loop().call_later(0.05, self._decide, sequence, body)
-        elif act in (Act.ERROR, Act.RESET):  # raw TCP knows no status
+        elif action in (Action.ERROR, Action.RESET):  # raw TCP knows no status
             self.transport.abort()
         elif delay:
             asyncio.get_running_loop().call_later(delay, self._answer, sequence, body)

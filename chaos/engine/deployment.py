@@ -212,8 +212,10 @@ class Deployment:
             if not servers or _containers_of(servers) != self._counting.get(tenant.name):
                 continue
             # The loader first: what it saw answered, the servers have counted by then.
-            ledgers = self._loader(tenant).state()["flows"]
-            answered = sum(int(one["ok"]) for one in ledgers if one["server"] == tenant.server and not one["sentinel"])
+            counts_of_flows = self._loader(tenant).state()["flows"]
+            answered = sum(
+                int(one["ok"]) for one in counts_of_flows if one["server"] == tenant.server and not one["sentinel"]
+            )
             stats = [
                 ServerClient.of(self.cluster, tenant.namespace, pod["metadata"]["name"]).stats() for pod in servers
             ]
@@ -233,7 +235,7 @@ class Deployment:
             self._tell_loader(tenant, [self._stream(tenant, number, STREAM_RATE)])
         self.cluster.wait(
             "every stream is open",
-            lambda: all(self._ledger(tenant, STREAM)["opened"] >= number for tenant in tenants),
+            lambda: all(self._counters(tenant, STREAM)["opened"] >= number for tenant in tenants),
             seconds=RESTORE_SECONDS,
         )
         try:
@@ -299,17 +301,17 @@ class Deployment:
     def _unhealthy(self, seconds: float, tenants: Sequence[TenantLoad] | None = None) -> list[TenantLoad]:
         """The tenants whose flows do not answer as they should, by what their loaders count in that time."""
         watched = self.tenants if tenants is None else tenants
-        before = [self._ledger(tenant) for tenant in watched]
+        before = [self._counters(tenant) for tenant in watched]
         self.clock.wait(seconds)
         found = []
         for tenant, old in zip(watched, before, strict=True):
-            new = self._ledger(tenant)
+            new = self._counters(tenant)
             due, answered = (new[name] - old[name] for name in ("due", "ok"))
             if not due or answered < HEALTHY * due:
                 found.append(tenant)
         return found
 
-    def _ledger(self, tenant: TenantLoad, name: str = "") -> dict[str, Any]:
+    def _counters(self, tenant: TenantLoad, name: str = "") -> dict[str, Any]:
         """The loader's own counts of the tenant's own flow, or of another."""
         if (counts := self._loader(tenant).flow(name or tenant.flow_name)) is None:
             raise ExperimentFailure(

@@ -22,18 +22,18 @@ from chaos.errors import Misuse
 from chaos.history.words import RECORD
 from chaos.load.aggressor import Aggressor, Phase
 from chaos.load.control import Control, as_json
-from chaos.load.engine import Engine, Recorder
-from chaos.load.lines import open_line
+from chaos.load.engine import Engine, SampleRecorder
 from chaos.load.reactor import TOLERANCE, Reactor
-from chaos.load.samples import CHUNK_RECORDS, Ledger, SampleLog
+from chaos.load.samples import CHUNK_RECORDS, FlowCounters, SampleLog
 from chaos.load.sockets import Resolver
 from chaos.load.spec import FlowSpec, aggressor_flow, aggressor_from, flows_from
+from chaos.load.transports import open_transport
 from chaos.names import PORT_CONTROL
 
 _DRAIN_NS = 500_000_000
 
 
-class Agent:
+class LoaderAgent:
     """A loader with its flows.
 
     Samples are asked for by number, within an *epoch*: a loader that was started again begins a new one.
@@ -44,9 +44,9 @@ class Agent:
         self.epoch = secrets.token_hex(8)
         self.reactor = Reactor()
         self.log = SampleLog()
-        self.recorder = Recorder(self.log, time_ns() - monotonic_ns())
+        self.recorder = SampleRecorder(self.log, time_ns() - monotonic_ns())
         self.resolver = Resolver(self.reactor)
-        self.ledgers: list[Ledger] = []
+        self.flow_counters: list[FlowCounters] = []
         self.engines: dict[str, Engine] = {}
         self.aggressors: dict[str, Aggressor] = {}
         self.retired: list[Engine] = []
@@ -73,29 +73,29 @@ class Agent:
         if old is not None:
             if replace(old.spec, rate=spec.rate) == spec:
                 old.spec = spec
-                old.turn(spec.rate)
+                old.set_rate(spec.rate)
                 return
             self._retire(old)
-        ledger = next((one for one in self.ledgers if one.name == spec.name), None)
-        if ledger is not None and (ledger.server, ledger.sentinel, ledger.label) != (
+        counters = next((one for one in self.flow_counters if one.name == spec.name), None)
+        if counters is not None and (counters.server, counters.sentinel, counters.label) != (
             spec.server,
             spec.sentinel,
             spec.label,
         ):
-            raise Misuse(f"loader: {spec.name}: already counts {ledger.server} [{ledger.label}]: take another name")
-        if ledger is None:
-            ledger = Ledger(
-                len(self.ledgers),
+            raise Misuse(f"loader: {spec.name}: already counts {counters.server} [{counters.label}]: take another name")
+        if counters is None:
+            counters = FlowCounters(
+                len(self.flow_counters),
                 name=spec.name,
                 server=spec.server,
                 sentinel=spec.sentinel,
                 label=spec.label,
                 keep_every=spec.keep_every,
             )
-            self.ledgers.append(ledger)
-        ledger.keep_every = spec.keep_every
-        engine = self.engines[spec.name] = Engine(self.reactor, self.recorder, ledger, spec)
-        engine.start(open_line(engine, self.resolver))
+            self.flow_counters.append(counters)
+        counters.keep_every = spec.keep_every
+        engine = self.engines[spec.name] = Engine(self.reactor, self.recorder, counters, spec)
+        engine.start(open_transport(engine, self.resolver))
 
     def _retire(self, engine: Engine) -> None:
         engine.stop()
@@ -111,7 +111,7 @@ class Agent:
         if method == b"POST":
             for spec in flows_from(body):
                 self.set_flow(spec)
-        return 200, as_json([one.show() for one in self.ledgers])
+        return 200, as_json([one.as_dict() for one in self.flow_counters])
 
     def _stop(self, method: bytes, query: dict[str, str], body: bytes) -> tuple[int, bytes]:
         """`POST /stop`: no more requests from any flow, until it is set again."""
@@ -133,7 +133,7 @@ class Agent:
                     aggressor.stop()
             else:
                 self._start_aggressor(data)
-        return 200, as_json([one.show() for one in self.aggressors.values()])
+        return 200, as_json([one.as_dict() for one in self.aggressors.values()])
 
     def _start_aggressor(self, data: Any) -> None:
         spec = aggressor_from(data)
@@ -161,8 +161,8 @@ class Agent:
             "total": self.log.total,
             "under_way": self.under_way(),
             "servers": self.recorder.servers,
-            "flows": [one.show() for one in self.ledgers],
-            "aggressors": [one.show() for one in self.aggressors.values()],
+            "flows": [one.as_dict() for one in self.flow_counters],
+            "aggressors": [one.as_dict() for one in self.aggressors.values()],
             "lateness": {"tolerance_ns": TOLERANCE, "stalls": reactor.stalls, "worst_ns": reactor.worst},
         }
 
@@ -180,7 +180,7 @@ class Agent:
         pending: dict[int, list[int]] = {}
         if query.get("pending"):
             for engine in [*self.engines.values(), *self.retired]:
-                pending.setdefault(engine.ledger.id, []).extend(engine.pending())
+                pending.setdefault(engine.counters.id, []).extend(engine.pending())
         preamble = as_json({**self.state(), "from": begin, "count": len(records) // RECORD.size, "pending": pending})
         return 200, len(preamble).to_bytes(4, "little") + preamble + records
 
@@ -210,7 +210,7 @@ class Agent:
 def main() -> None:
     try:
         flows = flows_from(os.environ.get("LOADER_FLOWS", "[]"))
-        agent = Agent(
+        agent = LoaderAgent(
             pod=os.environ.get("POD_NAME") or socket.gethostname(),
             workload=f"{os.environ.get('POD_NAMESPACE', 'default')}/{os.environ.get('WORKLOAD', 'client')}",
             host=os.environ.get("LISTEN", "0.0.0.0"),

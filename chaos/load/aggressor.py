@@ -59,8 +59,8 @@ class Aggressor:
         self._timer: Timer | None = engine.reactor.at(now + int(spec.step * 1e9), self._step)
 
     def _counts(self) -> tuple[int, int, int]:
-        ledger = self.engine.ledger
-        return ledger.due, ledger.failed + ledger.unknown - ledger.shed, ledger.shed
+        counters = self.engine.counters
+        return counters.due, counters.failed + counters.unknown - counters.shed, counters.shed
 
     def _step(self) -> None:
         now = monotonic_ns()
@@ -89,7 +89,7 @@ class Aggressor:
             else:
                 self.rate = min(self.rate * spec.growth, spec.max_rate)
             self.engine.last_latencies.clear()
-            self.engine.turn(self.rate)
+            self.engine.set_rate(self.rate)
         self._timer = reactor.at(min(now + int(spec.step * 1e9), self._deadline), self._step)
 
     def stop(self) -> None:
@@ -101,7 +101,7 @@ class Aggressor:
             self.engine.close()
             self._ended()
 
-    def show(self) -> dict[str, str | float | bool]:
+    def as_dict(self) -> dict[str, str | float | bool]:
         left = max(0.0, (self._deadline - monotonic_ns()) / 1e9) if self.phase is not Phase.ENDED else 0.0
         return {
             "profile": str(self.spec.profile),

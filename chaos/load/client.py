@@ -120,6 +120,6 @@ class ServerClient:
         """What the server has counted of its own answers."""
         return dict(json.loads(self.exchange("/stats", None)))
 
-    def misbehave(self, knobs: Mapping[str, Any]) -> None:
-        """Set how the server misbehaves (`chaos.apps.knobs`); nothing given: as it should."""
-        self.exchange("/knobs", json.dumps(dict(knobs)).encode())
+    def misbehave(self, misbehaviour: Mapping[str, Any]) -> None:
+        """Set how the server misbehaves (`chaos.apps.misbehaviour`); nothing given: as it should."""
+        self.exchange("/misbehave", json.dumps(dict(misbehaviour)).encode())

@@ -23,14 +23,14 @@ class Offset:
 
 
 @dataclass(slots=True)
-class Clock:
+class RemoteClock:
     """Bounds of one loader's offset, in ns, as of the runner's instant `at`."""
 
     low: float = float("-inf")
     high: float = float("inf")
     at: int = 0
 
-    def hear(self, *, asked: int, answered: int, clock: int) -> None:
+    def observe(self, *, asked: int, answered: int, clock: int) -> None:
         """One round trip: the runner's instants around it, and the loader's clock inside it."""
         age = max(0, answered - self.at) * DRIFT if self.at else 0.0
         low, high = max(self.low - age, clock - answered), min(self.high + age, clock - asked)

@@ -23,7 +23,7 @@ from chaos.history.model import NO_POD, SAMPLE, Cause, EventKind, Outcome, Sampl
 from chaos.history.store import HistoryWriter
 from chaos.kube.client import Cluster
 from chaos.load.client import LoaderClient, Page
-from chaos.load.clocks import Clock, Offset
+from chaos.load.clocks import Offset, RemoteClock
 from chaos.model.flow import Flow
 
 _COUNTED: Final = ("due", "sent", "done", "ok", "failed", "unknown", "shed", "stored", "late")
@@ -58,7 +58,7 @@ class _Epoch:
     flows: dict[int, int] = field(default_factory=dict)  # the loader's number -> the history's
     servers: list[int] = field(default_factory=list)
     arrived: dict[int, int] = field(default_factory=dict)  # records by the loader's number of the flow
-    ledgers: list[dict[str, Any]] = field(default_factory=list)
+    flow_counters: list[dict[str, Any]] = field(default_factory=list)
     under_way: int = 0
     total: int = 0
     sequences: dict[int, list[NDArray[np.uint32]]] = field(default_factory=dict)  # by the loader's number of the flow
@@ -86,7 +86,7 @@ class LoaderFeed:
         own_servers: OwnServers = lambda flow, names: None,
     ) -> None:
         self.client, self.writer, self.namespace, self.pod = client, writer, namespace, pod
-        self.clock = Clock()
+        self.clock = RemoteClock()
         self.epochs: list[_Epoch] = []
         self.pending: dict[Flow, NDArray[np.int64]] = {}
         self.state: Mapping[str, Any] = {}
@@ -102,7 +102,7 @@ class LoaderFeed:
         page = self.client.samples(first, epoch=name, pending=True)
         answered = time.time_ns()
         state = self.state = page.state
-        self.clock.hear(asked=asked, answered=answered, clock=state["clock"])
+        self.clock.observe(asked=asked, answered=answered, clock=state["clock"])
         if epoch is None or epoch.name != state["epoch"]:
             if epoch is not None:
                 self.writer.event(
@@ -123,9 +123,9 @@ class LoaderFeed:
         state = page.state
         if state["from"] != epoch.next:
             raise LostSamples(f"{self.pod}: asked for samples from {epoch.next}, got them from {state['from']}")
-        for ledger in state["flows"][len(epoch.flows) :]:
-            flow = Flow(state["client"], ledger["server"], ledger["sentinel"], ledger["label"])
-            epoch.flows[ledger["id"]] = self.writer.flow(flow)
+        for counters in state["flows"][len(epoch.flows) :]:
+            flow = Flow(state["client"], counters["server"], counters["sentinel"], counters["label"])
+            epoch.flows[counters["id"]] = self.writer.flow(flow)
         for name in state["servers"][len(epoch.servers) :]:
             epoch.servers.append(self.writer.pod(name))
             epoch.servers_named.append(name)
@@ -140,7 +140,7 @@ class LoaderFeed:
         for number, count in zip(*np.unique(records["flow"], return_counts=True), strict=True):
             epoch.arrived[int(number)] = epoch.arrived.get(int(number), 0) + int(count)
         epoch.next += len(records)
-        epoch.total, epoch.under_way, epoch.ledgers = state["total"], state["under_way"], state["flows"]
+        epoch.total, epoch.under_way, epoch.flow_counters = state["total"], state["under_way"], state["flows"]
         if len(records):
             flows = np.array([epoch.flows[number] for number in range(len(epoch.flows))], dtype=np.uint16)
             for number in np.unique(records["flow"]):
@@ -184,18 +184,21 @@ class LoaderFeed:
         """
         problems = []
         for epoch in self.epochs:
-            for ledger in epoch.ledgers:
-                if ledger["keep_every"] != 1 or not epoch.sequences.get(ledger["id"]):
+            for counters in epoch.flow_counters:
+                if counters["keep_every"] != 1 or not epoch.sequences.get(counters["id"]):
                     continue
-                flow = self.writer.flows[epoch.flows[ledger["id"]]]
-                numbers, dues = np.concatenate(epoch.sequences[ledger["id"]]), np.concatenate(epoch.dues[ledger["id"]])
+                flow = self.writer.flows[epoch.flows[counters["id"]]]
+                numbers, dues = (
+                    np.concatenate(epoch.sequences[counters["id"]]),
+                    np.concatenate(epoch.dues[counters["id"]]),
+                )
                 if not numbers.any():
                     continue  # a loader that does not number its requests
                 last = epoch is self.epochs[-1]
                 waiting = self.pending.get(flow, np.empty(0, np.int64)) if last else np.empty(0, np.int64)
-                missing = detect_missing(numbers, due=ledger["due"], under_way=len(waiting))
+                missing = detect_missing(numbers, due=counters["due"], under_way=len(waiting))
                 if len(missing):
-                    self.writer.append(self._lost(epoch.flows[ledger["id"]], missing, numbers, dues))
+                    self.writer.append(self._lost(epoch.flows[counters["id"]], missing, numbers, dues))
                     problems.append(f"{self.pod}: {flow}: {len(missing)} requests fell due and left no sample")
                 if twice := len(numbers) - len(np.unique(numbers)):
                     problems.append(f"{self.pod}: {flow}: {twice} requests came twice")
@@ -235,21 +238,24 @@ class LoaderFeed:
         problems = []
         for epoch in self.epochs:
             last = epoch is self.epochs[-1]
-            for ledger in epoch.ledgers:
-                arrived, parts = epoch.arrived.get(ledger["id"], 0), ledger["ok"] + ledger["failed"] + ledger["unknown"]
-                name = f"{self.pod}: {ledger['name']}"
-                if arrived != ledger["stored"]:
-                    problems.append(f"{name}: {ledger['stored']} samples stored by the loader, {arrived} arrived")
-                if parts != ledger["done"]:
-                    problems.append(f"{name}: {ledger['done']} requests ended, their outcomes sum to {parts}")
-                if last and not epoch.under_way and ledger["due"] != ledger["done"]:
-                    problems.append(f"{name}: {ledger['due']} requests were due, {ledger['done']} ended")
+            for counters in epoch.flow_counters:
+                arrived, parts = (
+                    epoch.arrived.get(counters["id"], 0),
+                    counters["ok"] + counters["failed"] + counters["unknown"],
+                )
+                name = f"{self.pod}: {counters['name']}"
+                if arrived != counters["stored"]:
+                    problems.append(f"{name}: {counters['stored']} samples stored by the loader, {arrived} arrived")
+                if parts != counters["done"]:
+                    problems.append(f"{name}: {counters['done']} requests ended, their outcomes sum to {parts}")
+                if last and not epoch.under_way and counters["due"] != counters["done"]:
+                    problems.append(f"{name}: {counters['due']} requests were due, {counters['done']} ended")
             if epoch.next != epoch.total:
                 problems.append(f"{self.pod}: {epoch.total - epoch.next} of {epoch.total} samples were not fetched")
         if problems:
             raise LostSamples("; ".join(problems))
 
-    def tell(self) -> None:
+    def note_counts(self) -> None:
         """The loader's own counts as an event."""
         for epoch in self.epochs:
             self.writer.event(
@@ -266,7 +272,7 @@ class LoaderFeed:
                             "keep_every": one["keep_every"],
                             **{name: one[name] for name in _COUNTED},
                         }
-                        for one in epoch.ledgers
+                        for one in epoch.flow_counters
                     ],
                     "lateness": self.state.get("lateness", {}),
                     "aggressors": self.state.get("aggressors", []),
@@ -419,7 +425,7 @@ class Collector:
             else:
                 while feed.poll():
                     pass
-            feed.tell()
+            feed.note_counts()
         problems = [sentence for feed in self._feeds.values() for sentence in feed.restore_missing()]
         self.writer.flush()
         for feed in self._feeds.values():

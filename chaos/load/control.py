@@ -45,7 +45,7 @@ class Control:
                 raise
             return
         sock.setblocking(False)
-        _Visitor(self, sock)
+        _ControlConnection(self, sock)
 
     def handle(self, method: bytes, target: bytes, body: bytes) -> tuple[int, bytes]:
         parts = urllib.parse.urlsplit(target.decode("latin-1"))
@@ -62,7 +62,7 @@ class Control:
         self.sock.close()
 
 
-class _Visitor:
+class _ControlConnection:
     """One connection to the control port."""
 
     def __init__(self, control: Control, sock: socket.socket) -> None:

@@ -1,7 +1,7 @@
 """One flow's requests: when each is due, which are under way, how each ended. Open loop: nothing waits for an answer.
 
-How the bytes travel is the line's business (`lines.open_line`): the engine hands it requests and is told how they
-ended. Used by the agent (which owns the reactor and the log) and by aggressors (which turn the rate).
+How the bytes travel is the transport's business (`transports.open_transport`): the engine hands it requests and
+is told how they ended. Used by the agent (which owns the reactor and the log) and by aggressors (which set the rate).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Protocol
 
 from chaos.history.words import NO_POD, Cause, Flag, Outcome
 from chaos.load.reactor import TOLERANCE, Reactor, Timer
-from chaos.load.samples import Ledger, SampleLog
+from chaos.load.samples import FlowCounters, SampleLog
 from chaos.load.spec import Arrival, FlowSpec
 
 _OK, _FAILED, _UNKNOWN = int(Outcome.OK), int(Outcome.FAILED), int(Outcome.UNKNOWN)
@@ -23,7 +23,7 @@ _LATE, _SHED = int(Flag.LATE), int(Cause.SHED)
 class Request:
     """One request under way. Instants are of `monotonic_ns`; `sent` is 0 until its first byte is with the kernel."""
 
-    __slots__ = ("carrier", "due", "flags", "open", "sent", "sequence")
+    __slots__ = ("connection", "due", "flags", "open", "sent", "sequence")
 
     def __init__(self, sequence: int, due: int, flags: int) -> None:
         self.sequence = sequence
@@ -31,10 +31,10 @@ class Request:
         self.flags = flags
         self.sent = 0
         self.open = True
-        self.carrier: Carrier | None = None  # the connection that it is on
+        self.connection: Connection | None = None  # the connection that it is on
 
 
-class Carrier(Protocol):
+class Connection(Protocol):
     """A connection, as far as a request that ran out of time cares."""
 
     def expired(self, request: Request) -> Cause:
@@ -42,14 +42,14 @@ class Carrier(Protocol):
         ...
 
 
-class Line(Protocol):
+class Transport(Protocol):
     """Carries a flow's requests to its target."""
 
     def submit(self, request: Request) -> None: ...
     def close(self) -> None: ...
 
 
-class Recorder:
+class SampleRecorder:
     """What all engines of a loader share: the log, the clock's base, the table of servers seen."""
 
     def __init__(self, log: SampleLog, base: int) -> None:
@@ -69,11 +69,11 @@ class Recorder:
 
 
 class Engine:
-    """Drives one flow. `spec.rate` may be changed while it runs (`turn`)."""
+    """Drives one flow. `spec.rate` may be changed while it runs (`set_rate`)."""
 
-    def __init__(self, reactor: Reactor, recorder: Recorder, ledger: Ledger, spec: FlowSpec) -> None:
-        self.reactor, self.recorder, self.ledger, self.spec = reactor, recorder, ledger, spec
-        self.line: Line | None = None
+    def __init__(self, reactor: Reactor, recorder: SampleRecorder, counters: FlowCounters, spec: FlowSpec) -> None:
+        self.reactor, self.recorder, self.counters, self.spec = reactor, recorder, counters, spec
+        self.transport: Transport | None = None
         self.under_way = 0
         self.last_latencies: deque[int] = deque(maxlen=256)  # ns, of answered requests: aggressors look at them
         self._waiting: deque[Request] = deque()
@@ -88,11 +88,11 @@ class Engine:
 
     clock = staticmethod(monotonic_ns)
 
-    def start(self, line: Line) -> None:
-        self.line = line
-        self.turn(self.spec.rate)
+    def start(self, transport: Transport) -> None:
+        self.transport = transport
+        self.set_rate(self.spec.rate)
 
-    def turn(self, rate: float) -> None:
+    def set_rate(self, rate: float) -> None:
         """Change the rate from now on; 0 pauses."""
         if self._timer is not None:
             self._timer.cancel()
@@ -104,7 +104,7 @@ class Engine:
 
     def stop(self) -> None:
         """No more requests; what is under way ends by answer or timeout."""
-        self.turn(0)
+        self.set_rate(0)
 
     def close(self) -> None:
         """Stop and give up what is under way at once."""
@@ -112,8 +112,8 @@ class Engine:
         for request in list(self._waiting):
             if request.open:
                 self._give_up(request)
-        if self.line is not None:
-            self.line.close()
+        if self.transport is not None:
+            self.transport.close()
 
     def pending(self) -> list[int]:
         """When the requests that are under way fell due, ns since the Unix epoch."""
@@ -136,20 +136,20 @@ class Engine:
         # One request a call: the loop reads answers in between, even when many requests are overdue.
         self._next = due + (self._after() if self._poisson else self._gap)
         self._timer = self.reactor.at(self._next, self._fire)
-        ledger = self.ledger
-        ledger.due += 1
-        request = Request(ledger.due, due, _LATE if monotonic_ns() - due > TOLERANCE else 0)
+        counters = self.counters
+        counters.due += 1
+        request = Request(counters.due, due, _LATE if monotonic_ns() - due > TOLERANCE else 0)
         if self.under_way >= self.spec.in_flight:
             self.under_way += 1
-            ledger.shed += 1
+            counters.shed += 1
             self.end(request, _FAILED, _SHED)
             return
         self.under_way += 1
         self._waiting.append(request)
         if self._expiry is None:
             self._expiry = self.reactor.at(due + self._timeout, self._expire)
-        assert self.line is not None
-        self.line.submit(request)
+        assert self.transport is not None
+        self.transport.submit(request)
 
     def _expire(self) -> None:
         now = monotonic_ns()
@@ -164,7 +164,7 @@ class Engine:
         self._expiry = self.reactor.at(waiting[0].due + timeout, self._expire) if waiting else None
 
     def _give_up(self, request: Request) -> None:
-        cause = Cause.TIMEOUT if request.carrier is None else request.carrier.expired(request)
+        cause = Cause.TIMEOUT if request.connection is None else request.connection.expired(request)
         if request.open:
             self.end(request, _UNKNOWN if request.sent else _FAILED, int(cause))
 
@@ -173,27 +173,27 @@ class Engine:
         request.open = False
         self.under_way -= 1
         now = monotonic_ns()
-        ledger, flags = self.ledger, request.flags
+        counters, flags = self.counters, request.flags
         if self.reactor.late > TOLERANCE:
             flags |= _LATE  # the loop itself came late to this answer
         if flags & _LATE:
-            ledger.late += 1
-        ledger.done += 1
+            counters.late += 1
+        counters.done += 1
         if request.sent:
-            ledger.sent += 1
+            counters.sent += 1
         if outcome == _OK:
-            ledger.ok += 1
+            counters.ok += 1
             self.last_latencies.append(now - request.due)
         elif outcome == _FAILED:
-            ledger.failed += 1
+            counters.failed += 1
         else:
-            ledger.unknown += 1
-        if ledger.done % ledger.keep_every == 0:
+            counters.unknown += 1
+        if counters.done % counters.keep_every == 0:
             recorder = self.recorder
             base = recorder.base
-            ledger.stored += 1
+            counters.stored += 1
             recorder.log.add(
-                ledger.id,
+                counters.id,
                 0,
                 server,
                 outcome,

@@ -42,7 +42,7 @@ def request_parts(spec: FlowSpec) -> tuple[bytes, bytes]:
     return "\r\n".join([*lines, "x-seq: "]).encode(), b"\r\n\r\n" + b"b" * spec.body_bytes
 
 
-class Http1Line:
+class Http1Transport:
     """A flow's connections."""
 
     def __init__(self, engine: Engine, resolver: Resolver) -> None:
@@ -52,8 +52,8 @@ class Http1Line:
         self.before, self.after = request_parts(spec)
         self.body_size = spec.answer_bytes or spec.body_bytes
         self.expect = b"%d" % spec.expect_status
-        self.idle: deque[Exchange] = deque()
-        self.all: set[Exchange] = set()
+        self.idle: deque[Http1Connection] = deque()
+        self.all: set[Http1Connection] = set()
         self.address: Address | None = None
         self.opened = 0  # when the last connection was
         self._unaddressed: deque[Request] = deque()
@@ -67,17 +67,17 @@ class Http1Line:
             spec = self.engine.spec
             self.address = self.resolver.find(spec.host, spec.port, self._addressed)
             if self.address is None:
-                request.carrier = self
+                request.connection = self
                 self._unaddressed.append(request)
                 return
         self.open(request)
 
     def open(self, request: Request) -> None:
         assert self.address is not None
-        self.engine.ledger.opened += 1
+        self.engine.counters.opened += 1
         self.opened = monotonic_ns()
         request.flags |= _NEW
-        self.all.add(Exchange(self, self.address, request))
+        self.all.add(Http1Connection(self, self.address, request))
 
     def expired(self, request: Request) -> Cause:
         return Cause.DNS  # its name was never found
@@ -99,34 +99,34 @@ class Http1Line:
             exchange.drop()
 
 
-class Exchange(Socket):
+class Http1Connection(Socket):
     """One connection and the request that is on it."""
 
-    __slots__ = ("_body", "_buffer", "_head", "_need", "_size", "_slow", "line", "request")
+    __slots__ = ("_body", "_buffer", "_head", "_need", "_size", "_slow", "request", "transport")
 
-    def __init__(self, line: Http1Line, address: Address, request: Request) -> None:
-        self.line = line
+    def __init__(self, transport: Http1Transport, address: Address, request: Request) -> None:
+        self.transport = transport
         self.request: Request | None = request
-        request.carrier = self
+        request.connection = self
         self._buffer = b""
         self._head = b""  # of an answer whose body is still coming
         self._size = 0  # of the whole body
         self._need = 0  # bytes of it that are still to come
         self._body = b""  # its beginning
-        spec = line.engine.spec
+        spec = transport.engine.spec
         self._slow = spec.slow_reader
-        super().__init__(line.engine.reactor, address, receive_buffer=16384 if spec.slow_reader else 0)
+        super().__init__(transport.engine.reactor, address, receive_buffer=16384 if spec.slow_reader else 0)
 
     @property
     def reading_mask(self) -> int:
         return 0 if self._slow else READ
 
     def begin(self, request: Request) -> None:
-        request.carrier = self
+        request.connection = self
         self.request = request
-        line = self.line
+        transport = self.transport
         request.sent = monotonic_ns()
-        if self.send(b"%b%d%b" % (line.before, request.sequence, line.after)) and self._slow:
+        if self.send(b"%b%d%b" % (transport.before, request.sequence, transport.after)) and self._slow:
             self._timer = self.reactor.at(request.sent + _SLOW_TICK, self._read_slowly)
 
     def connected(self) -> None:
@@ -137,21 +137,21 @@ class Exchange(Socket):
         self.begin(request)
 
     def refused(self, code: int) -> None:
-        self.line.all.discard(self)
-        self.line.unreachable()
+        self.transport.all.discard(self)
+        self.transport.unreachable()
         request, self.request = self.request, None
         if request is not None and request.open:
             outcome, cause = connecting_failed(code)
-            self.line.engine.end(request, int(outcome), int(cause))
+            self.transport.engine.end(request, int(outcome), int(cause))
 
     def lost(self) -> None:
-        line, request = self.line, self.request
-        line.all.discard(self)
+        transport, request = self.transport, self.request
+        transport.all.discard(self)
         self.request = None
         if request is None:
-            line.idle.remove(self)
+            transport.idle.remove(self)
         elif request.open:
-            line.engine.end(request, int(Outcome.UNKNOWN), int(Cause.RESET))
+            transport.engine.end(request, int(Outcome.UNKNOWN), int(Cause.RESET))
 
     def expired(self, request: Request) -> Cause:
         self.request = None
@@ -161,10 +161,10 @@ class Exchange(Socket):
 
     def drop(self) -> None:
         """Close for reasons of our own."""
-        line = self.line
-        line.all.discard(self)
-        if self.request is None and self in line.idle:
-            line.idle.remove(self)
+        transport = self.transport
+        transport.all.discard(self)
+        if self.request is None and self in transport.idle:
+            transport.idle.remove(self)
         self.close()
 
     def _read_slowly(self) -> None:
@@ -242,27 +242,27 @@ class Exchange(Socket):
             self._finish(request, head, b"", whole=data[9:10] == b"1" or data[9:12] in (b"204", b"304"), size=0)
 
     def _finish(self, request: Request, head: bytes, body: bytes, *, whole: bool, size: int) -> None:
-        line = self.line
+        transport = self.transport
         at = head.find(b"\r\nx-pod: ")
         if at < 0:
             server = NO_POD
         else:
             stop = head.find(b"\r\n", at + 9)
-            server = line.engine.server(head[at + 9 : stop] if stop > 0 else head[at + 9 :])
+            server = transport.engine.server(head[at + 9 : stop] if stop > 0 else head[at + 9 :])
         attempts = head.find(b"\r\nx-envoy-attempt-count: ")
         if attempts >= 0 and head[attempts + 25 : attempts + 26] != b"1":
             request.flags |= _RETRIED
         text = head[9:12]
-        if text != line.expect and says_retried(body):
+        if text != transport.expect and says_retried(body):
             request.flags |= _RETRIED
         outcome, cause = _OK, 0
-        if text != line.expect:
+        if text != transport.expect:
             verdict = unexpected_status(head, body[:_KEPT_OF_ERROR], retried=bool(request.flags & _RETRIED))
             outcome, cause = int(verdict[0]), int(verdict[1])
         elif (
             not whole
             or (server != NO_POD and not self._answers(head, request))
-            or (size != line.body_size and text == b"200")
+            or (size != transport.body_size and text == b"200")
         ):
             outcome, cause = int(Outcome.UNKNOWN), int(Cause.WRONG_BODY)
         self._head, self._body, self._need = b"", b"", 0
@@ -270,13 +270,16 @@ class Exchange(Socket):
         if (
             not whole
             or b"onnection: close" in head
-            or line.engine.spec.new_connections
-            or (len(line.idle) >= line.engine.spec.connections and monotonic_ns() - line.opened > _SURPLUS)
+            or transport.engine.spec.new_connections
+            or (
+                len(transport.idle) >= transport.engine.spec.connections
+                and monotonic_ns() - transport.opened > _SURPLUS
+            )
         ):
             self.drop()
         else:
-            line.idle.append(self)
-        line.engine.end(request, outcome, cause, int(text) if text.isdigit() else 0, server)
+            transport.idle.append(self)
+        transport.engine.end(request, outcome, cause, int(text) if text.isdigit() else 0, server)
 
     def _answers(self, head: bytes, request: Request) -> bool:
         """Whether the answer is to this request: the server gives the sequence number back."""

@@ -21,8 +21,8 @@ from h2.settings import SettingCodes, Settings
 
 from chaos.history.words import NO_POD, Cause, Flag, Outcome
 from chaos.load.engine import Engine, Request
-from chaos.load.mux import Mux, MuxLine
 from chaos.load.outcomes import says_retried, unexpected_status
+from chaos.load.shared_connection import SharedConnection, SharedTransport
 from chaos.load.sockets import Address, Resolver
 from chaos.load.spec import Protocol
 
@@ -44,7 +44,7 @@ class Answer:
         self.size = 0
 
 
-class Http2Line(MuxLine):
+class Http2Transport(SharedTransport):
     """Connections with concurrent streams."""
 
     def __init__(self, engine: Engine, resolver: Resolver) -> None:
@@ -70,7 +70,7 @@ class Http2Line(MuxLine):
         self.headers: Headers = [(name.lower().encode(), value.encode()) for name, value in fields]
         self.answer_size = len(self.body) if self.grpc else spec.answer_bytes or len(payload)
 
-    def make(self, slot: int, address: Address) -> Mux:
+    def make(self, slot: int, address: Address) -> SharedConnection:
         return Http2Connection(self, slot, address)
 
     def judge(self, answer: Answer, request: Request) -> tuple[int, int, int]:
@@ -96,18 +96,18 @@ class Http2Line(MuxLine):
         return int(Outcome.OK), 0, shown
 
 
-class Http2Connection(Mux):
+class Http2Connection(SharedConnection):
     """One connection."""
 
-    __slots__ = ("_answers", "_going", "_h2", "_line", "_rests")
+    __slots__ = ("_answers", "_going", "_h2", "_rests", "_transport")
 
-    def __init__(self, line: Http2Line, slot: int, address: Address) -> None:
-        self._line = line
+    def __init__(self, transport: Http2Transport, slot: int, address: Address) -> None:
+        self._transport = transport
         self._h2 = H2Connection(H2Configuration(client_side=True, header_encoding=None))
         self._answers: dict[int, Answer] = {}
         self._rests: dict[int, memoryview] = {}  # of bodies that wait for the peer's window
         self._going = False  # the peer said GOAWAY
-        super().__init__(line, slot, address)
+        super().__init__(transport, slot, address)
 
     @property
     def full(self) -> bool:
@@ -121,18 +121,20 @@ class Http2Connection(Mux):
         self._flush_h2()
 
     def write(self, request: Request) -> None:
-        line, h2 = self._line, self._h2
+        transport, h2 = self._transport, self._h2
         try:
             stream = h2.get_next_available_stream_id()
-            h2.send_headers(stream, [*line.headers, (b"x-seq", b"%d" % request.sequence)], end_stream=not line.body)
+            h2.send_headers(
+                stream, [*transport.headers, (b"x-seq", b"%d" % request.sequence)], end_stream=not transport.body
+            )
         except ProtocolError:  # too many streams for the peer, or it is going: nothing was sent
             request.sent = 0
-            line.engine.end(request, int(Outcome.FAILED), int(Cause.SHED))
+            transport.engine.end(request, int(Outcome.FAILED), int(Cause.SHED))
             return
         self.awaiting[stream] = request
         self._answers[stream] = Answer()
-        if line.body:
-            self._rests[stream] = memoryview(line.body)
+        if transport.body:
+            self._rests[stream] = memoryview(transport.body)
             self._push(stream)
         self._flush_h2()
 
@@ -148,7 +150,7 @@ class Http2Connection(Mux):
         data = self.receive(262_144)
         if not data:
             return
-        self.heard = self.line.engine.clock()
+        self.heard = self.transport.engine.clock()
         try:
             events = self._h2.receive_data(data)
         except ProtocolError:
@@ -190,11 +192,11 @@ class Http2Connection(Mux):
         self._forget(stream)
         if answer is None or request is None or not request.open:
             return
-        fields, engine = answer.headers, self.line.engine
+        fields, engine = answer.headers, self.transport.engine
         if fields.get(b"x-envoy-attempt-count", b"1") != b"1":
             request.flags |= int(Flag.RETRIED)
         pod = fields.get(b"x-pod")
-        outcome, cause, status = self._line.judge(answer, request)
+        outcome, cause, status = self._transport.judge(answer, request)
         engine.end(request, outcome, cause, status, NO_POD if pod is None else engine.server(pod))
         self.ended()
 
@@ -202,7 +204,7 @@ class Http2Connection(Mux):
         request = self.awaiting.pop(stream, None)
         self._forget(stream)
         if request is not None and request.open:
-            self.line.engine.end(request, int(outcome), int(Cause.RESET))
+            self.transport.engine.end(request, int(outcome), int(Cause.RESET))
 
     def _forget(self, stream: int) -> None:
         self._answers.pop(stream, None)

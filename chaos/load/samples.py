@@ -76,7 +76,7 @@ class SampleLog:
         return bytes(memoryview(chunk)[skip * SIZE : (skip + count) * SIZE])
 
 
-class Ledger:
+class FlowCounters:
     """One flow's counts at the loader's end: they say what must arrive at the other."""
 
     __slots__ = (
@@ -104,5 +104,5 @@ class Ledger:
         self.due = self.sent = self.done = self.ok = self.failed = self.unknown = self.shed = 0
         self.stored = self.late = self.opened = 0
 
-    def show(self) -> dict[str, int | str | bool]:
+    def as_dict(self) -> dict[str, int | str | bool]:
         return {name: getattr(self, name) for name in self.__slots__}

@@ -1,4 +1,4 @@
-"""Non-blocking connects and names' addresses for the loader's lines."""
+"""Non-blocking connects and names' addresses for the loader's transports."""
 
 from __future__ import annotations
 

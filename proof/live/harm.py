@@ -1,9 +1,9 @@
 """Harm of a known size on the live path: servers that answer errors, or answer late, with a set probability.
 
-The knobs of the reference server act on its application port alone, so that sentinels do not feel them, and turn back
-by themselves. A *round* gives each tenant one harm, holds it until the judge has decided for every group (looked at as
+The reference server's misbehaviour acts on its application port alone, so that sentinels do not feel it, and ends by
+itself. A *round* gives each tenant one harm, holds it until the judge has decided for every group (looked at as
 a trial is), and turns it off. All servers have a service time of 3 ms and an exponential of 1 ms besides, so that a
-latency of 1.2 to 5 times the usual one lies on both sides of slow threshold.
+latency of 1.2 to 5 times the usual one lies on both sides of the threshold for slow.
 
 What is true: of errors and of delayed shares, the probability that was set. Of k times the latency, a fixed delay of k
 - 1 times the median that the tenant had just before was added; the rise of the slow share that it makes depends on each
@@ -32,7 +32,7 @@ from proof.live.record import Session, session
 
 SERVICE: Final = {"delay_ms": 3.0, "delay_spread_ms": 1.0}
 FAR: Final = 60.0  # ms: a delay that is slow whatever slow threshold is
-DEADLINE: Final = 900.0  # s after which a server's knobs turn back by themselves
+DEADLINE: Final = 900.0  # s after which a server behaves again by itself
 
 
 class Way(StrEnum):
@@ -55,7 +55,7 @@ class Given:
             Way.SLOWED: f"{self.size:.0%} slowed by {FAR:g} ms",
         }[self.way]
 
-    def knobs(self, median: float) -> dict[str, float]:
+    def misbehaviour(self, median: float) -> dict[str, float]:
         """For a flow with that median latency, in s."""
         if self.way is Way.ERRORS:
             return {**SERVICE, "error_share": self.size}
@@ -99,7 +99,7 @@ def harm_session(
     with session(mode, directory, flows=flows, progress=progress, facts=facts) as made:
         tenants = made.deployment.tenants
         for tenant in tenants:
-            made.set_knobs(tenant, {**SERVICE, "seconds": DEADLINE, "seed": 1})
+            made.misbehave(tenant, {**SERVICE, "seconds": DEADLINE, "seed": 1})
         made.hold(2.0)
         end, number = time.monotonic() + seconds, 0
         while time.monotonic() < end:
@@ -122,7 +122,7 @@ def _hold_round(made: Session, number: int, harms: Sequence[Given]) -> None:
     }
     for tenant, harm in zip(tenants, harms, strict=True):
         usual = float(np.median([median for flow, median in medians.items() if flow.client == tenant.client]))
-        made.set_knobs(tenant, {**harm.knobs(usual), "seconds": DEADLINE, "seed": number + 2})
+        made.misbehave(tenant, {**harm.misbehaviour(usual), "seconds": DEADLINE, "seed": number + 2})
     fault = time.time_ns()  # every server has its harm by now
     for after in DEFAULT.looks:
         made.hold(fault / 1e9 + after - time.time())
@@ -142,7 +142,7 @@ def _hold_round(made: Session, number: int, harms: Sequence[Given]) -> None:
             break
     end = time.time_ns()
     for tenant in tenants:
-        made.set_knobs(tenant, {**SERVICE, "seconds": DEADLINE, "seed": 1})
+        made.misbehave(tenant, {**SERVICE, "seconds": DEADLINE, "seed": 1})
     made.writer.event(
         EventKind.NOTE,
         {

@@ -171,7 +171,9 @@ def stamp(recorded: Iterable[Recorded]) -> str:
     """Date and machine."""
     days = sorted({str(one.history.header["when"]) for one in recorded})
     memory = next(
-        int(line.split()[1]) for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal")
+        int(transport.split()[1])
+        for transport in Path("/proc/meminfo").read_text().splitlines()
+        if transport.startswith("MemTotal")
     )
     return (
         f"{' and '.join(days)}, {os.cpu_count()} cores, {memory / 2**20:.0f} GiB, Linux "
@@ -196,7 +198,7 @@ def _aa(windows: Sequence[Windowed]) -> list[str]:
             )
         lines.append(_aa_row(f"**{machine}**", [w for w in windows if w.machine is machine]))
     lines.append(_aa_row("**in all**", windows))
-    lines += ["", *[line.replace("machine", "mode, machine") for line in header]]
+    lines += ["", *[transport.replace("machine", "mode, machine") for transport in header]]
     for mode in dict.fromkeys(w.mode for w in windows):
         for machine in Machine:
             if mine := [w for w in windows if w.machine is machine and w.mode == mode]:

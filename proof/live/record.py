@@ -50,7 +50,7 @@ class Session:
         if self.collector.failures:
             raise RuntimeError(f"a loader was lost: {self.collector.failures}")
 
-    def set_knobs(self, tenant: TenantLoad, knobs: dict[str, float]) -> None:
+    def misbehave(self, tenant: TenantLoad, misbehaviour: dict[str, float]) -> None:
         """How every server of a tenant treats its requests from now on; they turn back by themselves after `seconds` of
         them.
         """
@@ -60,9 +60,9 @@ class Session:
                 tenant.namespace,
                 pod["metadata"]["name"],
                 PORT_CONTROL,
-                "/knobs",
+                "/misbehave",
                 method="POST",
-                body=json.dumps(knobs).encode(),
+                body=json.dumps(misbehaviour).encode(),
             )
 
 

@@ -1,4 +1,4 @@
-"""The reference server: answers, knobs, and a good end."""
+"""The reference server: answers, misbehaviour, and a good end."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import urllib.error
 
 import pytest
 
-from chaos.apps.knobs import Act, Knobs, Temper
+from chaos.apps.misbehaviour import Action, Misbehaviour, Temper
 from chaos.apps.wire import FRAME, BadMessage, cut_chunked
 from tests.load.programs import Programs, fetch
 
@@ -84,9 +84,9 @@ def test_headers_show_what_arrived(programs: Programs):
 
 
 @pytest.mark.live
-def test_knobs_turn_the_application_and_never_the_control_port(programs: Programs):
+def test_misbehaviour_is_the_applications_and_never_the_control_ports(programs: Programs):
     server = programs.server()
-    server.knobs(error_share=1.0, error_status=503, seconds=0.5)
+    server.misbehaviour(error_share=1.0, error_status=503, seconds=0.5)
     with pytest.raises(urllib.error.HTTPError, match="503") as caught:
         fetch(server.http, "/")
     caught.value.close()
@@ -96,28 +96,28 @@ def test_knobs_turn_the_application_and_never_the_control_port(programs: Program
 
 
 @pytest.mark.parametrize("wrong", ['{"error_share": 2}', '{"delay_ms": -1}', '{"wish": 1}', '{"stall": 1}', "[]", "{"])
-def test_wrong_knobs_are_refused(wrong):
+def test_wrong_misbehaviour_is_refused(wrong):
     with pytest.raises(ValueError):
-        Knobs.parse(wrong.encode())
+        Misbehaviour.parse(wrong.encode())
 
 
-def test_knobs_hit_about_their_share_and_the_same_ones_for_the_same_seed():
-    def acts() -> list[tuple[Act, float]]:
+def test_misbehaviour_hits_about_its_share_and_the_same_requests_for_the_same_seed():
+    def actions() -> list[tuple[Action, float]]:
         temper = Temper()
-        temper.set(Knobs(error_share=0.1, reset_share=0.1, delay_ms=5, delay_share=0.5, seed=3))
+        temper.set(Misbehaviour(error_share=0.1, reset_share=0.1, delay_ms=5, delay_share=0.5, seed=3))
         return [temper.decide() for _ in range(4000)]
 
-    first = acts()
-    assert first == acts()
-    for act in (Act.ERROR, Act.RESET):
-        assert 0.08 < sum(one is act for one, _ in first) / 4000 < 0.12
+    first = actions()
+    assert first == actions()
+    for action in (Action.ERROR, Action.RESET):
+        assert 0.08 < sum(one is action for one, _ in first) / 4000 < 0.12
     assert 0.45 < sum(delay > 0 for _, delay in first) / 4000 < 0.55
 
 
 @pytest.mark.live
 def test_a_stall_holds_answers_until_it_is_lifted(programs: Programs):
     server = programs.server()
-    server.knobs(stall=True, seconds=0.4)
+    server.misbehaviour(stall=True, seconds=0.4)
     begin = time.monotonic()
     fetch(server.http, "/")
     assert 0.3 < time.monotonic() - begin < 3

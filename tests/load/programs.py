@@ -51,8 +51,8 @@ class Server:
     tcp: int
     control: int
 
-    def knobs(self, **values: Any) -> None:
-        fetch(self.control, "/knobs", json.dumps(values).encode())
+    def misbehaviour(self, **values: Any) -> None:
+        fetch(self.control, "/misbehave", json.dumps(values).encode())
 
     def stats(self) -> dict[str, Any]:
         return dict(json.loads(fetch(self.control, "/stats")))

@@ -45,7 +45,7 @@ def wish(port: int, **more: object) -> bytes:
 @pytest.mark.live
 def test_an_aggressor_ramps_holds_and_ends_at_its_own_deadline(programs: Programs):
     server, loader = programs.server(), programs.loader()
-    server.knobs(delay_ms=100, seconds=30)
+    server.misbehaviour(delay_ms=100, seconds=30)
     loader.ask("/aggressor", wish(server.http, in_flight=20))
     held = eventually(lambda: next((one for one in loader.state()["aggressors"] if one["phase"] == "hold"), None))
     assert held["why"] == "shed"  # 20 under way at 100 ms each: 200 a second is all that it can carry

@@ -13,7 +13,7 @@ import pytest
 from chaos.errors import ExperimentFailure
 from chaos.history.model import SAMPLE, Cause, EventKind, Outcome
 from chaos.history.store import History, HistoryWriter
-from chaos.load.client import Exchange, LoaderClient, parse_page
+from chaos.load.client import Http1Connection, LoaderClient, parse_page
 from chaos.load.collector import Collector, LoaderFeed, LostSamples, detect_missing
 from chaos.load.collector import Loader as Where
 from chaos.model.flow import Flow
@@ -30,11 +30,11 @@ def started(programs: Programs, **more: object) -> Loader:
     return loader
 
 
-def feed(ask: Exchange, writer: HistoryWriter) -> LoaderFeed:
+def feed(ask: Http1Connection, writer: HistoryWriter) -> LoaderFeed:
     return LoaderFeed(LoaderClient(ask), writer, namespace="tenant-a", pod="client-1")
 
 
-def tampered(loader: Loader, change: Callable[[dict, bytes], tuple[dict, bytes]]) -> Exchange:
+def tampered(loader: Loader, change: Callable[[dict, bytes], tuple[dict, bytes]]) -> Http1Connection:
     def ask(path: str, body: bytes | None) -> bytes:
         answer = loader.ask(path, body)
         if not path.startswith("/samples"):
@@ -228,7 +228,7 @@ def test_pending_requests_are_told_while_a_server_stalls(programs: Programs, tmp
     server = programs.server()
     loader = programs.loader(flow_to(server.http, timeout=5))
     eventually(lambda: loader.flow("http")["ok"] >= 10)
-    server.knobs(stall=True, seconds=2)
+    server.misbehaviour(stall=True, seconds=2)
     with HistoryWriter(tmp_path / "trial", {}) as writer:
         one = feed(loader.ask, writer)
         eventually(lambda: [one.poll(), len(one.pending.get(HTTP, []))][1] >= 20)

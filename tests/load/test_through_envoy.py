@@ -198,7 +198,7 @@ def test_a_request_that_envoy_retried_is_never_failed(programs: Programs, proxie
 
 def test_a_request_that_a_circuit_breaker_stopped_is_failed(programs: Programs, proxies: Proxies):
     server = programs.server()
-    server.knobs(delay_ms=300, seconds=30)
+    server.misbehaviour(delay_ms=300, seconds=30)
     seen = outcomes(programs.loader(flow_to(proxies.before(server.http, circuit=1), timeout=2)))
     assert seen[Outcome.FAILED, Cause.STATUS] > 10
     assert (Outcome.UNKNOWN, Cause.STATUS) not in seen

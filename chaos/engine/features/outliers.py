@@ -17,7 +17,7 @@ def check_outliers(site: Site) -> list[Check]:
     if site.mode.balancing is not Balancing.REQUEST:
         return []  # the waypoint of one pod has nowhere else to go
     bad = site.servers[:1]
-    with site.knobs(error_share=1.0, servers=bad):
+    with site.misbehaviour(error_share=1.0, servers=bad):
         without = site.call(site.client, requests=REQUESTS, keep=True)
         with site.features(outlier_detection=True):
             replies = site.call(site.client, requests=REQUESTS, keep=True)

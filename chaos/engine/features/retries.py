@@ -19,12 +19,12 @@ TIMEOUT: Final = 0.8  # seconds
 
 def check_retries(site: Site) -> list[Check]:
     """PUT (idempotent) and POST (not) while the servers drop connections."""
-    with site.features(retries=True), site.knobs(reset_share=SHARE, seed=7):
+    with site.features(retries=True), site.misbehaviour(reset_share=SHARE, seed=7):
         before = _counts(site)
         puts = site.call(site.client, requests=REQUESTS, method="PUT", path="/echo", body="x")
         posts = site.call(site.client, requests=REQUESTS, method="POST", path="/echo", body="x")
         after = _counts(site)
-    with site.knobs(reset_share=SHARE, seed=7):
+    with site.misbehaviour(reset_share=SHARE, seed=7):
         without = site.call(site.client, requests=REQUESTS, method="PUT", path="/echo", body="x")
     tries = {method: after[method] - before[method] for method in after}
     failed = {

@@ -104,17 +104,17 @@ class Site:
         return ServerClient.of(self.cluster, pod.namespace, pod.name).stats()
 
     @contextmanager
-    def knobs(self, *, servers: Sequence[Pod] | None = None, **knobs: Any) -> Iterator[None]:
+    def misbehaviour(self, *, servers: Sequence[Pod] | None = None, **misbehaviour: Any) -> Iterator[None]:
         """The client's servers (or these of them) misbehave so, for a while."""
-        self._turn({**knobs, "seconds": 60}, servers or self.servers)
+        self._misbehave({**misbehaviour, "seconds": 60}, servers or self.servers)
         try:
             yield
         finally:
-            self._turn({}, self.servers)
+            self._misbehave({}, self.servers)
 
-    def _turn(self, knobs: Mapping[str, Any], servers: Sequence[Pod]) -> None:
+    def _misbehave(self, misbehaviour: Mapping[str, Any], servers: Sequence[Pod]) -> None:
         for server in servers:
-            ServerClient.of(self.cluster, server.namespace, server.name).misbehave(knobs)
+            ServerClient.of(self.cluster, server.namespace, server.name).misbehave(misbehaviour)
 
     @contextmanager
     def features(self, **changes: Any) -> Iterator[Features]:

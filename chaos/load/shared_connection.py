@@ -20,20 +20,20 @@ _NEW: Final = int(Flag.NEW_CONNECTION)
 _UNKNOWN: Final = int(Outcome.UNKNOWN)
 
 
-class Mux(Socket, ABC):
+class SharedConnection(Socket, ABC):
     """One shared connection. A subclass writes requests and reads answers."""
 
-    __slots__ = ("awaiting", "fresh", "heard", "line", "pending", "slot")
+    __slots__ = ("awaiting", "fresh", "heard", "pending", "slot", "transport")
 
-    def __init__(self, line: MuxLine, slot: int, address: Address) -> None:
-        self.line = line
+    def __init__(self, transport: SharedTransport, slot: int, address: Address) -> None:
+        self.transport = transport
         self.slot = slot
         self.pending: list[Request] = []  # until connected
         self.awaiting: dict[int, Request] = {}  # by the protocol's own number
         self.heard = 0  # when the last byte came
         self.fresh = True  # no request went over it yet
-        line.engine.ledger.opened += 1
-        super().__init__(line.engine.reactor, address)
+        transport.engine.counters.opened += 1
+        super().__init__(transport.engine.reactor, address)
 
     # What a subclass fills in.
 
@@ -55,7 +55,7 @@ class Mux(Socket, ABC):
     # The rest is shared.
 
     def add(self, request: Request) -> None:
-        request.carrier = self
+        request.connection = self
         if self.fresh:
             self.fresh = False
             request.flags |= _NEW
@@ -74,35 +74,35 @@ class Mux(Socket, ABC):
                 request.sent = monotonic_ns()
                 self.write(request)
             elif request.open:
-                self.line.engine.end(request, int(Outcome.FAILED), int(Cause.RESET))
+                self.transport.engine.end(request, int(Outcome.FAILED), int(Cause.RESET))
 
     def refused(self, code: int) -> None:
-        self.line.drop(self, refused=True)
+        self.transport.drop(self, refused=True)
         outcome, cause = connecting_failed(code)
         for request in self.pending:
             if request.open:
-                self.line.engine.end(request, int(outcome), int(cause))
+                self.transport.engine.end(request, int(outcome), int(cause))
         self.pending = []
 
     def lost(self) -> None:
-        self.line.drop(self)
+        self.transport.drop(self)
         self.give_up_all(Cause.RESET)
 
     def give_up_all(self, cause: Cause) -> None:
         awaiting, self.awaiting = self.awaiting, {}
         for request in awaiting.values():
             if request.open:
-                self.line.engine.end(request, _UNKNOWN, int(cause))
+                self.transport.engine.end(request, _UNKNOWN, int(cause))
 
     def expired(self, request: Request) -> Cause:
-        engine = self.line.engine
+        engine = self.transport.engine
         if self.connecting:
             self.close()
-            self.line.drop(self)
+            self.transport.drop(self)
             pending, self.pending = self.pending, []
             for other in pending:
                 if other is not request and other.open:
-                    self.line.submit(other)
+                    self.transport.submit(other)
             return Cause.CONNECT_TIMEOUT
         number = next((n for n, other in self.awaiting.items() if other is request), None)
         if number is not None:
@@ -111,31 +111,31 @@ class Mux(Socket, ABC):
                 self.gone(request, number)
         if not self.closed and monotonic_ns() - self.heard > engine.spec.timeout * 1e9:
             self.close()
-            self.line.drop(self)
+            self.transport.drop(self)
             self.give_up_all(Cause.TIMEOUT)
         return Cause.TIMEOUT
 
     def ended(self) -> None:
         """An answer is whole: with new connections for each request, this one has served."""
-        if self.line.engine.spec.new_connections and not self.closed:
+        if self.transport.engine.spec.new_connections and not self.closed:
             self.close()
-            self.line.drop(self)
+            self.transport.drop(self)
 
 
-class MuxLine(ABC):
+class SharedTransport(ABC):
     """A flow's shared connections."""
 
     def __init__(self, engine: Engine, resolver: Resolver) -> None:
         self.engine = engine
         self.resolver = resolver
-        self.slots: list[Mux | None] = [None] * engine.spec.connections
-        self.singles: set[Mux] = set()  # one for each request, when the flow asks for new connections
+        self.slots: list[SharedConnection | None] = [None] * engine.spec.connections
+        self.singles: set[SharedConnection] = set()  # one for each request, when the flow asks for new connections
         self.address: Address | None = None
         self._turn = 0
         self._unaddressed: list[Request] = []
 
     @abstractmethod
-    def make(self, slot: int, address: Address) -> Mux:
+    def make(self, slot: int, address: Address) -> SharedConnection:
         """A connection to the address, begun."""
 
     def submit(self, request: Request) -> None:
@@ -143,7 +143,7 @@ class MuxLine(ABC):
         if self.address is None:
             self.address = self.resolver.find(spec.host, spec.port, self._addressed)
             if self.address is None:
-                request.carrier = self
+                request.connection = self
                 self._unaddressed.append(request)
                 return
         if spec.new_connections:
@@ -152,10 +152,10 @@ class MuxLine(ABC):
             single.add(request)
             return
         slot = self._turn = (self._turn + 1) % len(self.slots)
-        mux = self.slots[slot]
-        if mux is None or mux.full:
-            mux = self.slots[slot] = self.make(slot, self.address)
-        mux.add(request)
+        connection = self.slots[slot]
+        if connection is None or connection.full:
+            connection = self.slots[slot] = self.make(slot, self.address)
+        connection.add(request)
 
     def expired(self, request: Request) -> Cause:
         return Cause.DNS  # its name was never found
@@ -167,18 +167,18 @@ class MuxLine(ABC):
             if request.open:
                 self.submit(request)
 
-    def drop(self, mux: Mux, *, refused: bool = False) -> None:
+    def drop(self, connection: SharedConnection, *, refused: bool = False) -> None:
         """The connection is no more."""
-        self.singles.discard(mux)
-        if mux.slot >= 0 and self.slots[mux.slot] is mux:
-            self.slots[mux.slot] = None
+        self.singles.discard(connection)
+        if connection.slot >= 0 and self.slots[connection.slot] is connection:
+            self.slots[connection.slot] = None
         if refused:
             self.address = None
             self.resolver.refresh()
 
     def close(self) -> None:
-        for mux in [*self.slots, *self.singles]:
-            if mux is not None:
-                mux.close()
-                mux.give_up_all(Cause.RESET)
-                self.drop(mux)
+        for connection in [*self.slots, *self.singles]:
+            if connection is not None:
+                connection.close()
+                connection.give_up_all(Cause.RESET)
+                self.drop(connection)
