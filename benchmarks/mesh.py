@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 
 from chaos.cluster.providers import open_cluster
-from chaos.engine.features.leaving import check_leaving
-from chaos.engine.features.site import Site, site
+from chaos.engine.features.context import CheckContext, check_context
+from chaos.engine.features.pod_removal import check_pod_removal
 from chaos.kube.client import Cluster
 from chaos.load.client import LoaderClient
 from chaos.mesh import manifests
@@ -80,7 +80,7 @@ class Cost:
         )
 
 
-def containers(where: Site) -> dict[str, list[str]]:
+def containers(where: CheckContext) -> dict[str, list[str]]:
     """node -> "pod uid/container id" of all that carries requests; proxies are those that the placement names."""
     found: dict[str, list[str]] = {}
     for pod in where.cluster.list("Pod", labels=f"sharedfate.io/run={where.mesh.run}"):
@@ -91,19 +91,19 @@ def containers(where: Site) -> dict[str, list[str]]:
     return found
 
 
-def usage(where: Site, keys: dict[str, list[str]]) -> dict[str, list[float]]:
+def usage(where: CheckContext, keys: dict[str, list[str]]) -> dict[str, list[float]]:
     """CPU seconds and resident bytes of each."""
     found: dict[str, list[float]] = {}
     for node, names in keys.items():
         done = where.cluster.exec(
-            "sharedfate-system", where.stations[node], ["python", "-c", LOOK, *names], container="station"
+            "sharedfate-system", where.debug_pods[node], ["python", "-c", LOOK, *names], container="debug"
         )
         assert done.code == 0, done.stderr
         found |= json.loads(done.stdout)
     return found
 
 
-def under_load(where: Site, cost: Cost) -> None:
+def under_load(where: CheckContext, cost: Cost) -> None:
     """All clients at RATE for SECONDS: their latencies, and everybody's CPU meanwhile."""
     clients = [pod for pod in where.placement.pods if pod.role == Role.CLIENT]
     loaders = [LoaderClient.of(where.cluster, pod.namespace, pod.name) for pod in clients]
@@ -155,10 +155,10 @@ def measure(cluster: Cluster, mode: str) -> Cost:
         mesh.wait_ready([*mesh.system_manifests(), *mesh.inject(objects)], seconds=90)
         cluster.wait("a proxy at every hop", mesh._is_whole, seconds=30)
         cost.ready = time.monotonic() - begin
-        with site(mesh) as where:
+        with check_context(mesh) as where:
             under_load(where, cost)
             for _ in range(MORE):
-                served = check_leaving(where)[0]
+                served = check_pod_removal(where)[0]
                 cost.more.append(served.value)
     finally:
         mesh.uninstall()

@@ -1,6 +1,6 @@
 """Runs inside a pod: makes a few calls as an application would, and says of each what came back.
 
-`python -m chaos.inpod.caller JSON`, a list of objects with the fields of `Call`; prints for each a JSON list
+`python -m chaos.inpod.caller JSON`, a list of objects with the fields of `CallSpec`; prints for each a JSON list
 of replies. One request after the other: the checks count and compare requests, they do not load anything.
 """
 
@@ -20,7 +20,7 @@ _GRPC: Final = [("te", "trailers"), ("content-type", "application/grpc")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class CallSpec:
     """What to ask."""
 
     host: str
@@ -37,7 +37,7 @@ class Call:
 
 
 @dataclass(slots=True)
-class Reply:
+class CallReply:
     """What came back. `status` 0: no answer."""
 
     status: int = 0
@@ -49,16 +49,16 @@ class Reply:
 
 
 class _Http1:
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: CallSpec) -> None:
         self.call = call
         self.connection = http.client.HTTPConnection(call.host, call.port, timeout=call.timeout)
 
-    def ask(self) -> Reply:
+    def ask(self) -> CallReply:
         call = self.call
         self.connection.request(call.method, call.path, call.body.encode() or None, call.headers)
         answer = self.connection.getresponse()
         body = answer.read().decode(errors="replace")
-        return Reply(
+        return CallReply(
             answer.status,
             answer.headers.get("x-pod", ""),
             int(answer.headers.get("x-envoy-attempt-count", 0)),
@@ -72,7 +72,7 @@ class _Http1:
 class _Grpc:
     """HTTP/2 with prior knowledge and gRPC's framing on it."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: CallSpec) -> None:
         from h2.config import H2Configuration
         from h2.connection import H2Connection
 
@@ -81,7 +81,7 @@ class _Grpc:
         self.h2 = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
         self.h2.initiate_connection()
 
-    def ask(self) -> Reply:
+    def ask(self) -> CallReply:
         call, payload = self.call, self.call.body.encode()
         stream = self.h2.get_next_available_stream_id()
         self.h2.send_headers(
@@ -117,7 +117,7 @@ class _Grpc:
                 elif kind == "StreamEnded":
                     self.socket.sendall(self.h2.data_to_send())
                     good = fields.get("grpc-status") == "0"
-                    return Reply(
+                    return CallReply(
                         200 if good else int(fields[":status"]) if fields[":status"] != "200" else 500,
                         fields.get("x-pod", ""),
                         int(fields.get("x-envoy-attempt-count", 0)),
@@ -132,17 +132,17 @@ class _Grpc:
 class _Tcp:
     """A frame of the reference streams, there and back."""
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, call: CallSpec) -> None:
         self.call = call
         self.socket = socket.create_connection((call.host, call.port), call.timeout)
         self.socket.settimeout(call.timeout)
 
-    def ask(self) -> Reply:
+    def ask(self) -> CallReply:
         payload = self.call.body.encode()
         self.socket.sendall(FRAME.pack(len(payload), 0, 1) + payload)
         size, pod, _ = FRAME.unpack(self._read(FRAME.size))
         name = self._read(pod).decode()
-        return Reply(200, name, body=self._read(size).decode(errors="replace"))
+        return CallReply(200, name, body=self._read(size).decode(errors="replace"))
 
     def _read(self, size: int) -> bytes:
         found = b""
@@ -160,9 +160,9 @@ class _Tcp:
 _KINDS: Final[dict[str, type[_Http1] | type[_Grpc] | type[_Tcp]]] = {"http1": _Http1, "grpc": _Grpc, "tcp": _Tcp}
 
 
-def run(call: Call) -> list[Reply]:
+def run(call: CallSpec) -> list[CallReply]:
     """All requests, one after the other."""
-    replies: list[Reply] = []
+    replies: list[CallReply] = []
     line: _Http1 | _Grpc | _Tcp | None = None
     for number in range(call.requests):
         if number and call.pause:
@@ -172,7 +172,7 @@ def run(call: Call) -> list[Reply]:
             line = line or _KINDS[call.protocol](call)
             reply = line.ask()
         except (OSError, http.client.HTTPException) as error:
-            reply = Reply(error=f"{type(error).__name__}: {error}")
+            reply = CallReply(error=f"{type(error).__name__}: {error}")
         reply.ms = (time.monotonic() - begin) * 1e3
         replies.append(reply)
         if line is not None and (not call.keep or not reply.status):
@@ -185,7 +185,7 @@ def run(call: Call) -> list[Reply]:
 
 def main() -> None:
     calls: list[dict[str, Any]] = json.loads(sys.argv[1])
-    print(json.dumps([[asdict(reply) for reply in run(Call(**call))] for call in calls]))
+    print(json.dumps([[asdict(reply) for reply in run(CallSpec(**call))] for call in calls]))
 
 
 if __name__ == "__main__":

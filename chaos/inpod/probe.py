@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import sys
 
-from chaos.inpod.caller import Call, run
+from chaos.inpod.caller import CallSpec, run
 from chaos.inpod.sniffer import enter
 
 
 def main() -> None:
     enter("/proc/1/ns/net")
-    (reply,) = run(Call(host=sys.argv[1], port=int(sys.argv[2]), path="/healthz"))
+    (reply,) = run(CallSpec(host=sys.argv[1], port=int(sys.argv[2]), path="/healthz"))
     print(json.dumps({"status": reply.status, "error": reply.error}))
 
 

@@ -5,7 +5,7 @@ meanwhile.
 from __future__ import annotations
 
 from chaos.engine.features.catalogue import check_features
-from chaos.engine.features.site import site
+from chaos.engine.features.context import check_context
 from chaos.engine.scenario import scenario
 from chaos.engine.trial import Trial
 
@@ -14,7 +14,7 @@ from chaos.engine.trial import Trial
 def every_feature(trial: Trial) -> None:
     """Mutual TLS, policy, balancing, retries, timeouts, metrics and identities work as the mode says."""
     try:
-        with site(trial.deployment.reference_mesh) as where:
+        with check_context(trial.deployment.reference_mesh) as where:
             for check in check_features(where):
                 trial.show(check)
     finally:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from chaos.engine.features.context import check_context
 from chaos.engine.features.identities import check_identities, check_refusals
-from chaos.engine.features.site import site
 from chaos.engine.scenario import scenario, without_proxies
 from chaos.engine.trial import Trial
 
@@ -16,7 +16,7 @@ from chaos.engine.trial import Trial
 def identities_exposed(trial: Trial) -> None:
     """Each proxy holds the private keys of just those that it serves, a waypoint its own alone."""
     try:
-        with site(trial.deployment.reference_mesh) as where:
+        with check_context(trial.deployment.reference_mesh) as where:
             for check in (*check_identities(where), *check_refusals(where)):
                 trial.show(check)
     finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chaos.engine.features.station import program, stations
+from chaos.engine.features.debug_pod import debug_pods, program
 from chaos.kube.client import Cluster
 from chaos.mesh.install import Mesh
 from chaos.model.placement import Proxy
@@ -15,13 +15,13 @@ def in_memory(cluster: Cluster, mesh: Mesh, proxy: Proxy) -> list[str]:
     """`namespace/service-account` of every private key in the proxy's memory, by the public halves in the control
     plane's log.
     """
-    with stations(cluster, [proxy.node], run=mesh.run) as made:
+    with debug_pods(cluster, [proxy.node], run=mesh.run) as made:
         keys = program(
             cluster,
             SYSTEM_NAMESPACE,
             made[proxy.node],
-            "station",
-            "keys",
+            "debug",
+            "memory_keys",
             proxy.uid,
             proxy.container_id.rpartition("//")[2],
         )

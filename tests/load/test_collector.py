@@ -13,7 +13,7 @@ import pytest
 from chaos.errors import ExperimentFailure
 from chaos.history.model import SAMPLE, Cause, EventKind, Outcome
 from chaos.history.store import History, HistoryWriter
-from chaos.load.client import Http1Connection, LoaderClient, parse_page
+from chaos.load.client import Exchange, LoaderClient, parse_page
 from chaos.load.collector import Collector, LoaderFeed, LostSamples, detect_missing
 from chaos.load.collector import Loader as Where
 from chaos.model.flow import Flow
@@ -30,11 +30,11 @@ def started(programs: Programs, **more: object) -> Loader:
     return loader
 
 
-def feed(ask: Http1Connection, writer: HistoryWriter) -> LoaderFeed:
+def feed(ask: Exchange, writer: HistoryWriter) -> LoaderFeed:
     return LoaderFeed(LoaderClient(ask), writer, namespace="tenant-a", pod="client-1")
 
 
-def tampered(loader: Loader, change: Callable[[dict, bytes], tuple[dict, bytes]]) -> Http1Connection:
+def tampered(loader: Loader, change: Callable[[dict, bytes], tuple[dict, bytes]]) -> Exchange:
     def ask(path: str, body: bytes | None) -> bytes:
         answer = loader.ask(path, body)
         if not path.startswith("/samples"):
@@ -65,7 +65,7 @@ def test_every_sample_of_the_loader_is_in_the_history(programs: Programs, tmp_pa
         one.poll()
         one.poll()
         finish(loader, one)
-        one.tell()
+        one.note_counts()
     history = History.load(tmp_path / "trial")
     assert set(history.flows) == {HTTP, TCP}
     assert int((history.samples["flow"] == history.flows.index(HTTP)).sum()) == loader.flow("http")["due"]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from chaos.cluster.providers import open_cluster
-from chaos.engine.recorder import SampleRecorder
+from chaos.engine.recorder import Recorder
 from chaos.history.model import EventKind, Outcome
 from chaos.history.store import History, HistoryWriter
 from chaos.kube.client import Cluster
@@ -54,7 +54,7 @@ def test_load_of_every_protocol_reaches_the_history_whole(cluster: Cluster, tmp_
     base = {"server": "tenant-a/server", "rate": 40, "timeout": 5}
     with (
         HistoryWriter(tmp_path / "trial", {}) as writer,
-        SampleRecorder(cluster, ["tenant-a"]) as recorder,
+        Recorder(cluster, ["tenant-a"]) as recorder,
         recorder.into(writer),
     ):
         with Collector(cluster, [loader], writer) as collector:

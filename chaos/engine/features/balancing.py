@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from chaos.engine.features.site import Site
-from chaos.inpod.caller import Reply
+from chaos.engine.features.context import CheckContext
+from chaos.inpod.caller import CallReply
 from chaos.model.modes import Balancing
 from chaos.verdict.check import Check, decided, undecided
 
@@ -40,7 +40,7 @@ def chi_squared(counts: Sequence[int]) -> tuple[float, float]:
     return x, math.erfc(math.sqrt(x / 2)) + math.sqrt(2 / math.pi) * math.exp(-x / 2) * total
 
 
-def spread(replies: Sequence[Reply], servers: Sequence[str]) -> dict[str, int]:
+def spread(replies: Sequence[CallReply], servers: Sequence[str]) -> dict[str, int]:
     """How many answers each server gave, also none."""
     seen = Counter(reply.pod for reply in replies if reply.status == 200)
     return {server: seen[server] for server in servers}
@@ -64,14 +64,14 @@ def judge_spread(name: str, counts: Mapping[str, int], *, asked: int, evenly: bo
     return decided(name, p > ALPHA, f"{shown}: chi-squared {statistic:.2f}, p = {p:.3g}", p, "p")
 
 
-def check_balancing(site: Site) -> list[Check]:
+def check_balancing(context: CheckContext) -> list[Check]:
     """One HTTP/1.1 connection, one gRPC connection, and many connections."""
-    servers = [server.name for server in site.servers]
-    by_request = site.mode.balancing is Balancing.REQUEST
+    servers = [server.name for server in context.servers]
+    by_request = context.mode.balancing is Balancing.REQUEST
     what = "are spread over all servers" if by_request else "stay with one server"
-    kept = site.call(site.client, requests=REQUESTS, keep=True)
-    grpc = site.call(site.client, requests=REQUESTS, keep=True, protocol="grpc")
-    many = site.call(site.client, requests=REQUESTS)
+    kept = context.call(context.client, requests=REQUESTS, keep=True)
+    grpc = context.call(context.client, requests=REQUESTS, keep=True, protocol="grpc")
+    many = context.call(context.client, requests=REQUESTS)
     return [
         judge_spread(
             f"requests of one kept connection {what}", spread(kept, servers), asked=REQUESTS, evenly=by_request

@@ -5,27 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from chaos.engine.features.balancing import check_balancing
+from chaos.engine.features.context import CheckContext
 from chaos.engine.features.forged import check_forged
 from chaos.engine.features.identities import check_identities, check_refusals
-from chaos.engine.features.leaving import check_leaving
 from chaos.engine.features.metrics import check_metrics
 from chaos.engine.features.outliers import check_outliers
 from chaos.engine.features.paths import check_paths
-from chaos.engine.features.plain import check_plain
+from chaos.engine.features.plaintext import check_plaintext
+from chaos.engine.features.pod_removal import check_pod_removal
 from chaos.engine.features.policy import check_policy
 from chaos.engine.features.retries import check_retries, check_timeouts
-from chaos.engine.features.site import Site
+from chaos.engine.features.tls_on_wire import check_tls_on_wire
 from chaos.engine.features.tracing import check_tracing
 from chaos.engine.features.tunnels import check_tunnels
-from chaos.engine.features.wire import check_wire
 from chaos.verdict.check import Check
 
 _ALWAYS = (
     check_balancing,
     check_paths,
-    check_wire,
-    check_plain,
-    check_leaving,
+    check_tls_on_wire,
+    check_plaintext,
+    check_pod_removal,
 )  # in mode `none` they are the control group
 _MESHED = (
     check_tracing,
@@ -41,12 +41,12 @@ _MESHED = (
 )
 
 
-def applicable(where: Site) -> tuple[Callable[[Site], list[Check]], ...]:
+def applicable(where: CheckContext) -> tuple[Callable[[CheckContext], list[Check]], ...]:
     """The checks that the mode can be asked for."""
     return (*_ALWAYS, *_MESHED) if where.mode.hops else _ALWAYS
 
 
-def check_features(where: Site) -> Iterator[Check]:
+def check_features(where: CheckContext) -> Iterator[Check]:
     """Every check of the mode, one result after the other."""
     for check in applicable(where):
         yield from check(where)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from chaos.engine.features.site import Site
+from chaos.engine.features.context import CheckContext
 from chaos.errors import ApiError
 from chaos.model.modes import layer_name
 from chaos.model.placement import Proxy
@@ -36,20 +36,20 @@ PAUSE: Final = 0.05  # seconds between requests: a change of configuration takes
 CLAIM: Final = "a forged {} proxy gets no traffic"
 
 
-def check_forged(site: Site) -> list[Check]:
+def check_forged(context: CheckContext) -> list[Check]:
     """Forge a proxy of each kind in turn, and let the client call its servers meanwhile."""
-    return [_check(site, proxy) for proxy in _kinds(site)]
+    return [_check(context, proxy) for proxy in _kinds(context)]
 
 
-def _kinds(site: Site) -> list[Proxy]:
+def _kinds(context: CheckContext) -> list[Proxy]:
     """A live proxy of each kind that stands apart from the applications' pods."""
-    own = {pod.uid for pod in site.placement.pods}
-    apart = [proxy for proxy in site.placement.proxies if proxy.layers and proxy.uid not in own]
-    apart.sort(key=lambda proxy: proxy.node != site.client.node)
+    own = {pod.uid for pod in context.placement.pods}
+    apart = [proxy for proxy in context.placement.proxies if proxy.layers and proxy.uid not in own]
+    apart.sort(key=lambda proxy: proxy.node != context.client.node)
     return list({(proxy.layers, proxy.scope): proxy for proxy in reversed(apart)}.values())
 
 
-def plan_forged(site: Site, proxy: Proxy) -> dict[str, Any]:
+def plan_forged(context: CheckContext, proxy: Proxy) -> dict[str, Any]:
     """The forged pod: the proxy's labels and annotations, another tenant's namespace and account."""
     name = f"forged-{layer_name(proxy.layers)}"
     labels = {LABEL_ROLE: "proxy", LABEL_LAYER: layer_name(proxy.layers), LABEL_SCOPE: str(proxy.scope)}
@@ -59,13 +59,13 @@ def plan_forged(site: Site, proxy: Proxy) -> dict[str, Any]:
         "kind": "Pod",
         "metadata": {
             "name": name,
-            "namespace": site.stranger.namespace,
-            "labels": {**labels, LABEL_SCOPE_KEY: site.client.namespace, "app": "waypoint"},
+            "namespace": context.other_tenant.namespace,
+            "labels": {**labels, LABEL_SCOPE_KEY: context.client.namespace, "app": "waypoint"},
             "annotations": {ANNOTATION_PROXY_CONTAINER: "proxy", ANNOTATION_BUDGET: "900"},
         },
         "spec": {
             "nodeName": proxy.node,
-            "serviceAccountName": site.stranger.service_account,
+            "serviceAccountName": context.other_tenant.service_account,
             "automountServiceAccountToken": False,
             "terminationGracePeriodSeconds": 0,
             "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
@@ -84,32 +84,32 @@ def plan_forged(site: Site, proxy: Proxy) -> dict[str, Any]:
 
 
 @contextmanager
-def _forged(site: Site, proxy: Proxy) -> Iterator[tuple[str, str]]:
+def _forged(context: CheckContext, proxy: Proxy) -> Iterator[tuple[str, str]]:
     """(namespace, name) of the forged pod, while it listens."""
-    made = plan_forged(site, proxy)
+    made = plan_forged(context, proxy)
     namespace, name = made["metadata"]["namespace"], made["metadata"]["name"]
     try:
-        site.cluster.create(made)
-        site.mesh.wait_ready([made], seconds=30)
-        site.cluster.wait(f"{name} listens", lambda: "listens" in site.cluster.logs(namespace, name), seconds=20)
+        context.cluster.create(made)
+        context.mesh.wait_ready([made], seconds=30)
+        context.cluster.wait(f"{name} listens", lambda: "listens" in context.cluster.logs(namespace, name), seconds=20)
         yield namespace, name
     finally:
-        site.cluster.delete("Pod", name, namespace, grace=0)
+        context.cluster.delete("Pod", name, namespace, grace=0)
 
 
-def _check(site: Site, proxy: Proxy) -> Check:
+def _check(context: CheckContext, proxy: Proxy) -> Check:
     claim = CLAIM.format(f"{layer_name(proxy.layers)} per-{proxy.scope}")
     try:
-        with _forged(site, proxy) as (namespace, name):
-            uid = site.cluster.get("Pod", name, namespace)["metadata"]["uid"]
-            replies = site.call(site.client, requests=REQUESTS, pause=PAUSE)
-            lines = [json.loads(line) for line in site.cluster.logs(namespace, name).splitlines()]
-            page = site.mesh.control_plane()
+        with _forged(context, proxy) as (namespace, name):
+            uid = context.cluster.get("Pod", name, namespace)["metadata"]["uid"]
+            replies = context.call(context.client, requests=REQUESTS, pause=PAUSE)
+            lines = [json.loads(line) for line in context.cluster.logs(namespace, name).splitlines()]
+            page = context.mesh.control_plane()
     except ApiError as error:
         return undecided(claim, f"the forged pod could not be made: {error}")
     came = [line for line in lines if "peer" in line]
     known = uid in {one["uid"] for one in page["proxies"]} | {one["proxy_uid"] for one in page["identities"]}
-    own = {server.name for server in site.servers}
+    own = {server.name for server in context.servers}
     answered = sum(reply.status == 200 and reply.pod in own for reply in replies)
     return decided(
         claim,

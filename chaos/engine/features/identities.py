@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from chaos.engine.features.site import Site
+from chaos.engine.features.context import CheckContext
 from chaos.errors import ExperimentFailure
 from chaos.mesh.authority import stored_authority
 from chaos.model.fate import identities_held, path
@@ -35,17 +35,19 @@ def differences(expected: Mapping[Proxy, set[str]], found: Mapping[Proxy, set[st
     ]
 
 
-def check_identities(site: Site) -> list[Check]:
+def check_identities(context: CheckContext) -> list[Check]:
     """Compare for each proxy: the model, the log, the memory."""
-    placement = site.mesh.placement()
-    log = site.mesh.control_plane()["identities"]
+    placement = context.mesh.placement()
+    log = context.mesh.control_plane()["identities"]
     whose = {line["public_key_sha256"]: line["identity"] for line in log if line["public_key_sha256"]}
     expected = {proxy: {spiffe_id(*held) for held in identities_held(placement, proxy)} for proxy in placement.proxies}
     handed = {proxy: handed_to(log, proxy) for proxy in placement.proxies}
     keys: dict[Proxy, list[str]] = {}
     try:
         for proxy in placement.proxies:
-            keys[proxy] = site.look(proxy.node, "keys", proxy.uid, proxy.container_id.rpartition("//")[2])
+            keys[proxy] = context.run_on_node(
+                proxy.node, "memory_keys", proxy.uid, proxy.container_id.rpartition("//")[2]
+            )
     except ExperimentFailure as error:
         return [undecided("private keys in memory are those that the model says", str(error))]
     in_memory = {
@@ -72,24 +74,24 @@ def check_identities(site: Site) -> list[Check]:
     ]
 
 
-def check_refusals(site: Site) -> list[Check]:
+def check_refusals(context: CheckContext) -> list[Check]:
     """Take the token of the proxy before the client's servers and ask for everybody's identity with it."""
     name = "asked for another's identity, the control plane refuses and logs it"
-    placement = site.mesh.placement()
-    proxy = path(placement, Pair(site.client, site.servers[0]))[-1][0]
+    placement = context.mesh.placement()
+    proxy = path(placement, Pair(context.client, context.servers[0]))[-1][0]
     own = {spiffe_id(*held) for held in identities_held(placement, proxy)}
     others = {spiffe_id(*held) for one in placement.proxies for held in identities_held(placement, one)} - own
     others.add(spiffe_id("nowhere", "nobody"))
     asked = sorted(own | others)
-    found = site.look(
+    found = context.run_on_node(
         proxy.node,
-        "beg",
+        "request_identity",
         json.dumps(
             {
                 "uid": proxy.uid,
                 "container_id": proxy.container_id.rpartition("//")[2],
                 "identities": asked,
-                "trusted": stored_authority(site.cluster, run=site.mesh.run).root_pem.decode(),
+                "trusted": stored_authority(context.cluster, run=context.mesh.run).root_pem.decode(),
             }
         ),
     )
@@ -97,7 +99,7 @@ def check_refusals(site: Site) -> list[Check]:
         return [undecided(name, f"not even its own identity was given to {proxy}: {found['error']}")]
     logged = {
         line["identity"]
-        for line in site.mesh.control_plane()["identities"]
+        for line in context.mesh.control_plane()["identities"]
         if line["refused"] and line["proxy_uid"] == proxy.uid
     }
     wrong = others & set(found["given"])

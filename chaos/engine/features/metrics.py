@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from chaos.engine.features.figures import golden, pages
-from chaos.engine.features.site import Site
+from chaos.engine.features.context import CheckContext
+from chaos.engine.features.envoy_stats import golden, pages
 from chaos.load.client import LoaderClient
 from chaos.model.placement import Pod
 from chaos.names import spiffe_id
@@ -26,10 +26,10 @@ PAUSE: Final = 0.04  # seconds between them: long enough for the two to overlap,
 FLOW: Final = "check-metrics"
 
 
-def by_source(site: Site) -> Counter[str]:
+def by_source(context: CheckContext) -> Counter[str]:
     """Answered requests (200) of each source, over all proxies."""
     found: Counter[str] = Counter()
-    for page in pages(site.cluster, site.placement).values():
+    for page in pages(context.cluster, context.placement).values():
         for (source, _, code), count in golden(page).items():
             if code == "200":
                 found[source] += count
@@ -52,39 +52,39 @@ def judge_counts(name: str, expected: Mapping[str, int], counted: Mapping[str, i
     return decided(name, wrong == 0, shown, wrong, "requests differ")
 
 
-def check_metrics(site: Site) -> list[Check]:
+def check_metrics(context: CheckContext) -> list[Check]:
     """The loader's own flow for a while, then both sides' counts; then two clients together."""
-    before = by_source(site)
-    ok = _load(site)
-    after = by_source(site)
-    first = judge_counts("metrics agree with the loader's counts", {identity(site.client): ok}, after - before)
-    both = (site.client, site.stranger)
+    before = by_source(context)
+    ok = _load(context)
+    after = by_source(context)
+    first = judge_counts("metrics agree with the loader's counts", {identity(context.client): ok}, after - before)
+    both = (context.client, context.other_tenant)
     with ThreadPoolExecutor(len(both)) as pool:
-        replies = list(pool.map(lambda pod: site.call(pod, requests=TOGETHER, keep=True, pause=PAUSE), both))
+        replies = list(pool.map(lambda pod: context.call(pod, requests=TOGETHER, keep=True, pause=PAUSE), both))
     sent = {
         identity(pod): sum(reply.status == 200 for reply in found) for pod, found in zip(both, replies, strict=True)
     }
-    crossed = judge_counts("tenants' identities never cross", sent, by_source(site) - after)
+    crossed = judge_counts("tenants' identities never cross", sent, by_source(context) - after)
     return [first, crossed]
 
 
-def _load(site: Site) -> int:
+def _load(context: CheckContext) -> int:
     """Let the client's loader make requests; how many of them it saw answered."""
-    pod = site.client
+    pod = context.client
     flow = {
         "name": FLOW,
         "server": f"{pod.namespace}/server",
         "label": FLOW,
-        "target": f"{site.host}:80",
+        "target": f"{context.host}:80",
         "rate": RATE,
         "timeout": 10.0,
     }
 
-    loader = LoaderClient.of(site.cluster, pod.namespace, pod.name)
+    loader = LoaderClient.of(context.cluster, pod.namespace, pod.name)
     begin = (loader.flow(FLOW) or {}).get("ok", 0)
     loader.set_flows([flow])
     time.sleep(SECONDS)  # the length of an observation
     loader.stop_flows()
-    site.cluster.wait("the loader's requests have ended", lambda: loader.under_way() == 0, seconds=10)
+    context.cluster.wait("the loader's requests have ended", lambda: loader.under_way() == 0, seconds=10)
     answered: int = (loader.flow(FLOW) or {}).get("ok", 0) - begin
     return answered

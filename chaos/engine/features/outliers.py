@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from chaos.engine.features.site import Site
+from chaos.engine.features.context import CheckContext
 from chaos.model.modes import Balancing
 from chaos.verdict.check import Check, decided, undecided
 
@@ -12,15 +12,15 @@ REQUESTS: Final = 40
 NAME: Final = "a server that only fails is left out"
 
 
-def check_outliers(site: Site) -> list[Check]:
+def check_outliers(context: CheckContext) -> list[Check]:
     """One of the servers answers 500 to everything: without outlier detection for ever, with it a few times."""
-    if site.mode.balancing is not Balancing.REQUEST:
+    if context.mode.balancing is not Balancing.REQUEST:
         return []  # the waypoint of one pod has nowhere else to go
-    bad = site.servers[:1]
-    with site.misbehaviour(error_share=1.0, servers=bad):
-        without = site.call(site.client, requests=REQUESTS, keep=True)
-        with site.features(outlier_detection=True):
-            replies = site.call(site.client, requests=REQUESTS, keep=True)
+    bad = context.servers[:1]
+    with context.misbehaviour(error_share=1.0, servers=bad):
+        without = context.call(context.client, requests=REQUESTS, keep=True)
+        with context.features(outlier_detection=True):
+            replies = context.call(context.client, requests=REQUESTS, keep=True)
     failed = [reply.status != 200 for reply in replies]
     late, before = sum(failed[REQUESTS // 2 :]), sum(reply.status != 200 for reply in without)
     if not before or not any(failed):

@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
-from chaos.engine.features.figures import carried, pages
-from chaos.engine.features.site import Site
+from chaos.engine.features.context import CheckContext
+from chaos.engine.features.envoy_stats import carried, pages
 from chaos.model.fate import share_behind
 from chaos.model.placement import Pair, Placement, Pod, Proxy
 from chaos.verdict.check import Check, decided, undecided
@@ -56,11 +56,11 @@ def judge_paths(expected: Mapping[Proxy, float], sent: Mapping[Proxy, int], *, b
     )
 
 
-def check_paths(site: Site) -> list[Check]:
+def check_paths(context: CheckContext) -> list[Check]:
     """Send large requests from one client, on new connections, and read every proxy's count."""
-    before = pages(site.cluster, site.placement)
-    replies = site.call(site.client, requests=REQUESTS, method="POST", path="/echo", body="x" * BODY)
-    after = pages(site.cluster, site.placement)
+    before = pages(context.cluster, context.placement)
+    replies = context.call(context.client, requests=REQUESTS, method="POST", path="/echo", body="x" * BODY)
+    after = pages(context.cluster, context.placement)
     answered = Counter(reply.pod for reply in replies if reply.status == 200)
     if sum(answered.values()) < REQUESTS * 0.9:
         return [
@@ -69,5 +69,5 @@ def check_paths(site: Site) -> list[Check]:
                 f"only {sum(answered.values())} of {REQUESTS} answered",
             )
         ]
-    sent = {proxy: carried(after[proxy]) - carried(before[proxy]) for proxy in site.placement.proxies}
-    return [judge_paths(expected_requests(site.placement, site.client, answered), sent, body=BODY)]
+    sent = {proxy: carried(after[proxy]) - carried(before[proxy]) for proxy in context.placement.proxies}
+    return [judge_paths(expected_requests(context.placement, context.client, answered), sent, body=BODY)]

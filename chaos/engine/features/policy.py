@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from chaos.engine.features.site import Site
+from chaos.engine.features.context import CheckContext
 from chaos.errors import NotReady
-from chaos.inpod.caller import Reply
+from chaos.inpod.caller import CallReply
 from chaos.mesh.snapshot import Rule
 from chaos.names import PORT_TCP, spiffe_id
 from chaos.verdict.check import Check, decided
@@ -19,34 +19,39 @@ from chaos.verdict.check import Check, decided
 DRAINED: Final = 10.0  # seconds until a policy must be seen to hold for all
 
 
-def check_policy(site: Site) -> list[Check]:
-    """Allow the client alone, and on requests only GET below /allowed; then call as it and as a stranger."""
-    own = spiffe_id(site.client.namespace, site.client.service_account)
+def check_policy(context: CheckContext) -> list[Check]:
+    """Allow the client alone, and on requests only GET below /allowed; then call as it and as another tenant."""
+    own = spiffe_id(context.client.namespace, context.client.service_account)
 
-    def stranger() -> set[int]:
-        return _statuses(site.call(site.stranger, path="/allowed/x", requests=2 * len(site.servers)))
+    def other_tenant() -> set[int]:
+        return _statuses(context.call(context.other_tenant, path="/allowed/x", requests=2 * len(context.servers)))
 
-    def streams(client: bool) -> list[Reply]:
-        return site.call(site.client if client else site.stranger, port=PORT_TCP, protocol="tcp", body="x", requests=4)
+    def streams(client: bool) -> list[CallReply]:
+        return context.call(
+            context.client if client else context.other_tenant, port=PORT_TCP, protocol="tcp", body="x", requests=4
+        )
 
-    open_before = stranger() == _statuses(streams(False)) == {200}
-    with site.allowed(Rule((own,), ("GET",), ("/allowed*",))):
+    open_before = other_tenant() == _statuses(streams(False)) == {200}
+    with context.allowed(Rule((own,), ("GET",), ("/allowed*",))):
         _seen(
-            site, lambda: stranger() == {403} and _statuses(site.call(site.client, path="/other", requests=4)) == {403}
+            context,
+            lambda: (
+                other_tenant() == {403} and _statuses(context.call(context.client, path="/other", requests=4)) == {403}
+            ),
         )
         requests = {
-            "the client's GET /allowed/x": _statuses(site.call(site.client, path="/allowed/x", requests=8)),
-            "the client's GET /other": _statuses(site.call(site.client, path="/other", requests=8)),
+            "the client's GET /allowed/x": _statuses(context.call(context.client, path="/allowed/x", requests=8)),
+            "the client's GET /other": _statuses(context.call(context.client, path="/other", requests=8)),
             "the client's POST /allowed": _statuses(
-                site.call(site.client, path="/allowed", method="POST", body="x", requests=8)
+                context.call(context.client, path="/allowed", method="POST", body="x", requests=8)
             ),
-            "a stranger's GET /allowed/x": stranger(),
+            "another tenant's GET /allowed/x": other_tenant(),
         }
         by_request = _statuses(streams(True))
-    with site.allowed(Rule((own,))):
-        _seen(site, lambda: _statuses(streams(False)) == {0})
+    with context.allowed(Rule((own,))):
+        _seen(context, lambda: _statuses(streams(False)) == {0})
         mine, others = _statuses(streams(True)), _statuses(streams(False))
-    _seen(site, lambda: stranger() == {200})
+    _seen(context, lambda: other_tenant() == {200})
     before = "" if open_before else "; before, not all was open"
     return [
         decided(
@@ -64,7 +69,7 @@ def check_policy(site: Site) -> list[Check]:
     ]
 
 
-def _statuses(replies: list[Reply]) -> set[int]:
+def _statuses(replies: list[CallReply]) -> set[int]:
     return {reply.status for reply in replies}
 
 
@@ -72,9 +77,9 @@ def _shown(statuses: set[int]) -> str:
     return " ".join("refused" if status == 0 else str(status) for status in sorted(statuses))
 
 
-def _seen(site: Site, holds: Callable[[], bool]) -> None:
+def _seen(context: CheckContext, holds: Callable[[], bool]) -> None:
     """Wait until it holds, or for so long that it never will: what is measured afterwards then says so."""
     try:
-        site.cluster.wait("the policy holds", holds, seconds=DRAINED)
+        context.cluster.wait("the policy holds", holds, seconds=DRAINED)
     except NotReady:
         return

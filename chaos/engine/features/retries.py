@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from chaos.engine.features.site import Site
+from chaos.engine.features.context import CheckContext
 from chaos.verdict.check import Check, decided, undecided
 
 REQUESTS: Final = 60
@@ -17,15 +17,15 @@ LONG: Final = 5.0  # seconds: how long a request would take that must time out
 TIMEOUT: Final = 0.8  # seconds
 
 
-def check_retries(site: Site) -> list[Check]:
+def check_retries(context: CheckContext) -> list[Check]:
     """PUT (idempotent) and POST (not) while the servers drop connections."""
-    with site.features(retries=True), site.misbehaviour(reset_share=SHARE, seed=7):
-        before = _counts(site)
-        puts = site.call(site.client, requests=REQUESTS, method="PUT", path="/echo", body="x")
-        posts = site.call(site.client, requests=REQUESTS, method="POST", path="/echo", body="x")
-        after = _counts(site)
-    with site.misbehaviour(reset_share=SHARE, seed=7):
-        without = site.call(site.client, requests=REQUESTS, method="PUT", path="/echo", body="x")
+    with context.features(retries=True), context.misbehaviour(reset_share=SHARE, seed=7):
+        before = _counts(context)
+        puts = context.call(context.client, requests=REQUESTS, method="PUT", path="/echo", body="x")
+        posts = context.call(context.client, requests=REQUESTS, method="POST", path="/echo", body="x")
+        after = _counts(context)
+    with context.misbehaviour(reset_share=SHARE, seed=7):
+        without = context.call(context.client, requests=REQUESTS, method="PUT", path="/echo", body="x")
     tries = {method: after[method] - before[method] for method in after}
     failed = {
         name: sum(reply.status != 200 for reply in replies)
@@ -52,19 +52,19 @@ def check_retries(site: Site) -> list[Check]:
     ]
 
 
-def _counts(site: Site) -> dict[str, int]:
-    stats = [site.stats(server) for server in site.servers]
+def _counts(context: CheckContext) -> dict[str, int]:
+    stats = [context.stats(server) for server in context.servers]
     return {method: sum(one.get(method, 0) for one in stats) for method in ("PUT", "POST")}
 
 
-def check_timeouts(site: Site) -> list[Check]:
+def check_timeouts(context: CheckContext) -> list[Check]:
     """A request that takes longer than the timeout is answered 504 when it has run out; a shorter one is not
     touched.
     """
-    with site.features(timeout_seconds=TIMEOUT):
-        slow = site.call(site.client, path=f"/delay/{LONG * 1e3:.0f}", requests=2, timeout=2 * LONG)
-        quick = site.call(site.client, path="/delay/20", requests=3)
-    (without,) = site.call(site.client, path=f"/delay/{TIMEOUT * 2000:.0f}")
+    with context.features(timeout_seconds=TIMEOUT):
+        slow = context.call(context.client, path=f"/delay/{LONG * 1e3:.0f}", requests=2, timeout=2 * LONG)
+        quick = context.call(context.client, path="/delay/20", requests=3)
+    (without,) = context.call(context.client, path=f"/delay/{TIMEOUT * 2000:.0f}")
     waited = min(reply.ms for reply in slow)
     longest = max(reply.ms for reply in slow)
     good = (

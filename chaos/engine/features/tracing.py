@@ -7,14 +7,14 @@ from __future__ import annotations
 import json
 import secrets
 
-from chaos.engine.features.site import Site
+from chaos.engine.features.context import CheckContext
 from chaos.verdict.check import Check, decided
 
 
-def check_tracing(site: Site) -> list[Check]:
+def check_tracing(context: CheckContext) -> list[Check]:
     """Send a traceparent, and read what arrived."""
     trace, span = secrets.token_hex(16), secrets.token_hex(8)
-    (reply,) = site.call(site.client, path="/headers", headers={"traceparent": f"00-{trace}-{span}-01"})
+    (reply,) = context.call(context.client, path="/headers", headers={"traceparent": f"00-{trace}-{span}-01"})
     seen = json.loads(reply.body or "{}").get("headers", {}).get("traceparent", "") if reply.status == 200 else ""
     arrived = seen.split("-")[1:3]
     return [

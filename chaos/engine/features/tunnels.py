@@ -4,7 +4,7 @@ the pod itself. Without the limit on its authority a CONNECT terminator is an op
 
 from __future__ import annotations
 
-from chaos.engine.features.site import Site
+from chaos.engine.features.context import CheckContext
 from chaos.mesh.ca import Authority
 from chaos.model.fate import path
 from chaos.model.modes import Layer
@@ -15,35 +15,35 @@ from chaos.verdict.check import Check, decided
 _L7 = frozenset({Layer.L7})
 
 
-def waypoint_before(site: Site, server: Pod) -> Proxy | None:
+def waypoint_before(context: CheckContext, server: Pod) -> Proxy | None:
     """The waypoint on the way to the server; None where one proxy holds both layers."""
-    return next((hop[0] for hop in path(site.placement, Pair(site.client, server)) if hop[0].layers == _L7), None)
+    return next((hop[0] for hop in path(context.placement, Pair(context.client, server)) if hop[0].layers == _L7), None)
 
 
-def check_tunnels(site: Site) -> list[Check]:
+def check_tunnels(context: CheckContext) -> list[Check]:
     """Dial the client's servers as their waypoint, as others, and for other places."""
-    server = site.servers[0]
-    waypoint = waypoint_before(site, server)
-    return _ambient(site, server, waypoint) if waypoint else _direct(site, server)
+    server = context.servers[0]
+    waypoint = waypoint_before(context, server)
+    return _ambient(context, server, waypoint) if waypoint else _direct(context, server)
 
 
-def _direct(site: Site, server: Pod) -> list[Check]:
+def _direct(context: CheckContext, server: Pod) -> list[Check]:
     """One proxy holds both layers: mutual TLS with a member of the trust domain, or nothing."""
-    node, member = server.node, spiffe_id(site.client.namespace, site.client.service_account)
+    node, member = server.node, spiffe_id(context.client.namespace, context.client.service_account)
 
-    def dial(identity: str = member, authority: str = "", trusted: Authority | None = None) -> int:
-        found: int = site.dial(node, server.ip, PORT_HTTP, identity=identity, authority=authority, trusted=trusted)[
-            "status"
-        ]
+    def tls_client(identity: str = member, authority: str = "", trusted: Authority | None = None) -> int:
+        found: int = context.tls_client(
+            node, server.ip, PORT_HTTP, identity=identity, authority=authority, trusted=trusted
+        )["status"]
         return found
 
     strangers = {
-        "nobody": dial(identity=""),
-        "another trust domain": dial("spiffe://elsewhere/ns/x/sa/y"),
-        "a foreign authority": dial(trusted=Authority.new()),
+        "nobody": tls_client(identity=""),
+        "another trust domain": tls_client("spiffe://elsewhere/ns/x/sa/y"),
+        "a foreign authority": tls_client(trusted=Authority.new()),
     }
-    control = dial()
-    elsewhere = {authority: dial(authority=authority) for authority in _elsewhere(site, server)}
+    control = tls_client()
+    elsewhere = {authority: tls_client(authority=authority) for authority in _elsewhere(context, server)}
     return [
         decided(
             "only members of the trust domain reach a meshed pod",
@@ -54,23 +54,23 @@ def _direct(site: Site, server: Pod) -> list[Check]:
     ]
 
 
-def _ambient(site: Site, server: Pod, waypoint: Proxy) -> list[Check]:
+def _ambient(context: CheckContext, server: Pod, waypoint: Proxy) -> list[Check]:
     own = spiffe_id(waypoint.namespace, waypoint.service_account)
-    others = {spiffe_id(p.namespace, p.service_account) for p in site.placement.proxies if p.layers == _L7} - {own}
-    others |= {spiffe_id(pod.namespace, pod.service_account) for pod in (site.client, site.stranger)}
+    others = {spiffe_id(p.namespace, p.service_account) for p in context.placement.proxies if p.layers == _L7} - {own}
+    others |= {spiffe_id(pod.namespace, pod.service_account) for pod in (context.client, context.other_tenant)}
     here = f"{server.ip}:{PORT_HTTP}"
 
-    def dial(authority: str, identity: str = own, host: str = server.ip) -> dict[str, str | int]:
-        return site.dial(server.node, host, PORT_HBONE, identity=identity, authority=authority)
+    def tls_client(authority: str, identity: str = own, host: str = server.ip) -> dict[str, str | int]:
+        return context.tls_client(server.node, host, PORT_HBONE, identity=identity, authority=authority)
 
-    control = dial(here)
+    control = tls_client(here)
     served = control["status"] == 200 and f"x-pod: {server.name}" in str(control["body"])
-    strangers = {identity: int(dial(here, identity)["status"]) for identity in sorted(others)}
-    strangers["nobody"] = int(dial(here, "")["status"])
-    elsewhere = {authority: int(dial(authority)["status"]) for authority in _elsewhere(site, server)}
-    at_waypoint = site.cluster.get("Pod", waypoint.pod, waypoint.namespace)["status"]["podIP"]
-    client = spiffe_id(site.client.namespace, site.client.service_account)
-    elsewhere[f"{here} at the waypoint"] = int(dial(here, client, at_waypoint)["status"])
+    strangers = {identity: int(tls_client(here, identity)["status"]) for identity in sorted(others)}
+    strangers["nobody"] = int(tls_client(here, "")["status"])
+    elsewhere = {authority: int(tls_client(authority)["status"]) for authority in _elsewhere(context, server)}
+    at_waypoint = context.cluster.get("Pod", waypoint.pod, waypoint.namespace)["status"]["podIP"]
+    client = spiffe_id(context.client.namespace, context.client.service_account)
+    elsewhere[f"{here} at the waypoint"] = int(tls_client(here, client, at_waypoint)["status"])
     return [
         decided(
             "a destination that has a waypoint accepts only that waypoint",
@@ -82,10 +82,10 @@ def _ambient(site: Site, server: Pod, waypoint: Proxy) -> list[Check]:
     ]
 
 
-def _elsewhere(site: Site, server: Pod) -> list[str]:
+def _elsewhere(context: CheckContext, server: Pod) -> list[str]:
     """Where a CONNECT to the server must not lead: other pods, the node, the proxy's own ports."""
-    other = next(one for one in (*site.servers, site.stranger) if one.name != server.name)
-    node = site.cluster.get("Node", server.node)
+    other = next(one for one in (*context.servers, context.other_tenant) if one.name != server.name)
+    node = context.cluster.get("Node", server.node)
     address = next(one["address"] for one in node["status"]["addresses"] if one["type"] == "InternalIP")
     return [
         f"{other.ip}:{PORT_HTTP}",

@@ -11,18 +11,18 @@ from contextlib import contextmanager
 import pytest
 
 from chaos.engine.features.balancing import check_balancing
+from chaos.engine.features.context import CheckContext
 from chaos.engine.features.forged import check_forged
 from chaos.engine.features.identities import check_identities, check_refusals
-from chaos.engine.features.leaving import LEAVES, SERVED, check_leaving
 from chaos.engine.features.metrics import check_metrics
 from chaos.engine.features.outliers import check_outliers
-from chaos.engine.features.plain import check_plain
+from chaos.engine.features.plaintext import check_plaintext
+from chaos.engine.features.pod_removal import LEAVES, SERVED, check_pod_removal
 from chaos.engine.features.policy import check_policy
 from chaos.engine.features.retries import check_retries, check_timeouts
-from chaos.engine.features.site import Site
+from chaos.engine.features.tls_on_wire import check_tls_on_wire
 from chaos.engine.features.tracing import check_tracing
 from chaos.engine.features.tunnels import check_tunnels
-from chaos.engine.features.wire import check_wire
 from chaos.faults.control_plane import ControlPlane
 from chaos.faults.injection import injected
 from chaos.faults.selection import workload_target
@@ -35,8 +35,8 @@ from chaos.verdict.check import Check
 pytestmark = pytest.mark.privileged
 
 QUICK = "sidecar"
-CAUGHT: list[tuple[str, Defect, Callable[[Site], list[Check]], str]] = [
-    ("sidecar", Defect.PLAIN_TEXT_HOP, check_wire, "TLS on the wire, two nodes"),
+CAUGHT: list[tuple[str, Defect, Callable[[CheckContext], list[Check]], str]] = [
+    ("sidecar", Defect.PLAIN_TEXT_HOP, check_tls_on_wire, "TLS on the wire, two nodes"),
     ("sidecar", Defect.UNBALANCED, check_balancing, "requests of one kept connection are spread over all servers"),
     ("sidecar", Defect.OVER_GENEROUS, check_identities, "private keys in memory are those that the model says"),
     (
@@ -47,11 +47,11 @@ CAUGHT: list[tuple[str, Defect, Callable[[Site], list[Check]], str]] = [
     ),
     ("sidecar", Defect.RETRY_ALL, check_retries, "a request that is not idempotent is never retried"),
     ("sidecar", Defect.COUNTED_TWICE, check_metrics, "metrics agree with the loader's counts"),
-    ("node", Defect.PLAIN_TEXT_HOP, check_wire, "TLS on the wire, one node"),
+    ("node", Defect.PLAIN_TEXT_HOP, check_tls_on_wire, "TLS on the wire, one node"),
     ("node", Defect.UNHASHED_IDENTITY, check_metrics, "tenants' identities never cross"),
     ("node", Defect.OVER_GENEROUS, check_identities, "identities handed out are those that the model says"),
-    ("node", Defect.PINNED, check_leaving, "a pod that goes leaves nothing"),
-    ("node", Defect.PLAIN_TEXT_HOP, check_plain, "plain text into a meshed pod is refused"),
+    ("node", Defect.PINNED, check_pod_removal, "a pod that goes leaves nothing"),
+    ("node", Defect.PLAIN_TEXT_HOP, check_plaintext, "plain text into a meshed pod is refused"),
     ("node", Defect.NO_RETRIES, check_retries, "killed connections are retried where allowed"),
     ("node", Defect.NO_TIMEOUT, check_timeouts, "timeouts hold"),
     ("node", Defect.NO_EJECTION, check_outliers, "a server that only fails is left out"),
@@ -92,7 +92,7 @@ def slow_unless(mode: str) -> list[pytest.MarkDecorator]:
     scope="module",
 )
 def test_a_mesh_that_is_broken_on_purpose_is_caught(
-    where: Site, defect: Defect, check: Callable[[Site], list[Check]], claim: str
+    where: CheckContext, defect: Defect, check: Callable[[CheckContext], list[Check]], claim: str
 ) -> None:
     where.mesh.set_defects({defect})
     try:
@@ -115,12 +115,12 @@ capture.apply_rules(rules, netns=f"/proc/{pid}/ns/net")
 
 
 @contextmanager
-def captured_for(where: Site, *node: str) -> Iterator[None]:
+def captured_for(where: CheckContext, *node: str) -> Iterator[None]:
     """The client's servers are captured by rules that know the node under another address."""
 
     def capture(server: Pod, *addresses: str) -> None:
         done = where.cluster.exec(
-            SYSTEM_NAMESPACE, where.stations[server.node], ["python", "-c", CAPTURE, server.uid, *addresses]
+            SYSTEM_NAMESPACE, where.debug_pods[server.node], ["python", "-c", CAPTURE, server.uid, *addresses]
         )
         assert done.code == 0, done.stderr
 
@@ -134,18 +134,18 @@ def captured_for(where: Site, *node: str) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("where", [QUICK], indirect=True, scope="module")
-def test_capture_that_does_not_know_its_node_is_caught(where: Site) -> None:
+def test_capture_that_does_not_know_its_node_is_caught(where: CheckContext) -> None:
     with captured_for(where, "192.0.2.1"):
-        found = {one.name: one for one in check_plain(where)}
+        found = {one.name: one for one in check_plaintext(where)}
     assert found["the kubelet's probes pass"].verdict is Verdict.FAIL
-    assert {one.name: one.verdict for one in check_plain(where)} == dict.fromkeys(found, Verdict.PASS)
+    assert {one.name: one.verdict for one in check_plaintext(where)} == dict.fromkeys(found, Verdict.PASS)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("where", [QUICK], indirect=True, scope="module")
-def test_a_mesh_that_serves_no_pod_more_is_caught(where: Site) -> None:
+def test_a_mesh_that_serves_no_pod_more_is_caught(where: CheckContext) -> None:
     control_plane = workload_target(where.cluster.get("Deployment", CONTROL_PLANE, SYSTEM_NAMESPACE))
     with injected(where.cluster, ControlPlane(), control_plane, run=where.mesh.run):
-        found = {one.name: one for one in check_leaving(where, ready_seconds=5)}
+        found = {one.name: one for one in check_pod_removal(where, ready_seconds=5)}
     assert (found[SERVED].verdict, found[LEAVES].verdict) == (Verdict.FAIL, Verdict.INCONCLUSIVE), found[SERVED]
-    assert {one.name: one.verdict for one in check_leaving(where)} == {SERVED: Verdict.PASS, LEAVES: Verdict.PASS}
+    assert {one.name: one.verdict for one in check_pod_removal(where)} == {SERVED: Verdict.PASS, LEAVES: Verdict.PASS}

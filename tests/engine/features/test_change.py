@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from chaos.engine.features.leaving import NAME, check_leaving, plan_leaver
-from chaos.engine.features.site import Site
+from chaos.engine.features.context import CheckContext
+from chaos.engine.features.pod_removal import NAME, check_pod_removal, plan_leaver
 from chaos.errors import NotReady
 from chaos.model.placement import Pod
 from chaos.names import LABEL_LAYER, PORT_CONTROL, PORT_HTTP, SYSTEM_NAMESPACE
@@ -31,7 +31,7 @@ for pid in processes(sys.argv[1], sys.argv[2]):
 """
 
 
-def agents(where: Site) -> list[dict[str, Any]]:
+def agents(where: CheckContext) -> list[dict[str, Any]]:
     found = where.cluster.list("Pod", SYSTEM_NAMESPACE, labels=f"{LABEL_LAYER}")
     return [pod for pod in found if any(c["name"] == "agent" for c in pod["spec"]["containers"])]
 
@@ -40,12 +40,12 @@ def agent_status(pod: dict[str, Any]) -> dict[str, Any]:
     return next(s for s in pod["status"]["containerStatuses"] if s["name"] == "agent")
 
 
-def signal_agents(where: Site, number: int) -> None:
+def signal_agents(where: CheckContext, number: int) -> None:
     """Send a signal to every node's agent, from its node."""
     for pod in agents(where):
         done = where.cluster.exec(
             SYSTEM_NAMESPACE,
-            where.stations[pod["spec"]["nodeName"]],
+            where.debug_pods[pod["spec"]["nodeName"]],
             [
                 "python",
                 "-c",
@@ -59,7 +59,7 @@ def signal_agents(where: Site, number: int) -> None:
 
 
 @contextmanager
-def load(where: Site) -> Iterator[dict[str, int]]:
+def load(where: CheckContext) -> Iterator[dict[str, int]]:
     """The client's loader at 100 requests a second; afterwards, what became of them."""
     pod, found = where.client, {}
 
@@ -97,7 +97,7 @@ def load(where: Site) -> Iterator[dict[str, int]]:
         found.update(next(one for one in ask("/flows") if one["name"] == name))
 
 
-def test_an_agent_that_is_killed_harms_no_traffic_and_goes_on_with_its_work(where: Site) -> None:
+def test_an_agent_that_is_killed_harms_no_traffic_and_goes_on_with_its_work(where: CheckContext) -> None:
     restarts = {pod["metadata"]["uid"]: agent_status(pod)["restartCount"] for pod in agents(where)}
     assert len(restarts) == 2
     with load(where) as counts:
@@ -114,10 +114,10 @@ def test_an_agent_that_is_killed_harms_no_traffic_and_goes_on_with_its_work(wher
         time.sleep(0.5)
     assert counts["ok"] > 100
     assert (counts["failed"], counts["unknown"]) == (0, 0)
-    assert {check.verdict for check in check_leaving(where)} == {Verdict.PASS}
+    assert {check.verdict for check in check_pod_removal(where)} == {Verdict.PASS}
 
 
-def test_a_pod_that_is_not_captured_yet_is_not_ready_and_speaks_to_no_meshed_one(where: Site) -> None:
+def test_a_pod_that_is_not_captured_yet_is_not_ready_and_speaks_to_no_meshed_one(where: CheckContext) -> None:
     server = where.servers[0]
     pod = where.mesh.inject([plan_leaver(where.client)])[-1]
     signal_agents(where, 19)

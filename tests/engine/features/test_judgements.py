@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from chaos.engine.features import balancing, figures, identities, metrics, paths, wire
-from chaos.engine.features.wire import Direction
-from chaos.inpod import beg, keys, sniffer
+from chaos.engine.features import balancing, envoy_stats, identities, metrics, paths, tls_on_wire
+from chaos.engine.features.tls_on_wire import Direction
+from chaos.inpod import memory_keys, request_identity, sniffer
 from chaos.mesh.ca import Authority
 from chaos.model.modes import Layer, Scope
 from chaos.model.placement import Pod, Proxy
@@ -83,7 +83,7 @@ def pair(**seen: Direction) -> Mapping[str, Direction]:
     ],
 )
 def test_the_wire_is_judged_in_both_directions(seen: Mapping[str, Direction], meshed: bool, verdict: Verdict) -> None:
-    assert wire.judge_pair("x", seen, meshed=meshed).verdict is verdict
+    assert tls_on_wire.judge_pair("x", seen, meshed=meshed).verdict is verdict
 
 
 def packet(payload: bytes) -> bytes:
@@ -117,8 +117,8 @@ def test_control_ports_are_not_the_meshs_business() -> None:
         "records": 0,
         "marked": 1,
     }
-    assert wire.toward([one], pod)[0] == Direction(0, 0, 0)
-    assert wire.toward([{**one, "target_port": 8080}], pod)[0] == Direction(1, 0, 1)
+    assert tls_on_wire.toward([one], pod)[0] == Direction(0, 0, 0)
+    assert tls_on_wire.toward([{**one, "target_port": 8080}], pod)[0] == Direction(1, 0, 1)
 
 
 def test_a_proxy_that_another_one_stands_in_for_is_seen_by_its_bytes() -> None:
@@ -140,8 +140,8 @@ envoy_server_live 1
 
 
 def test_figures_are_read_from_a_prometheus_page() -> None:
-    assert figures.carried(PAGE) == 100
-    assert figures.golden(PAGE) == {("spiffe://cluster.local/ns/a/sa/c", "a/s", "200"): 12}
+    assert envoy_stats.carried(PAGE) == 100
+    assert envoy_stats.golden(PAGE) == {("spiffe://cluster.local/ns/a/sa/c", "a/s", "200"): 12}
 
 
 @pytest.mark.parametrize(
@@ -172,13 +172,13 @@ def test_identities_that_lack_and_that_are_too_many_are_named() -> None:
 def test_a_key_in_memory_is_found_and_named_by_its_public_half() -> None:
     issued = Authority.new().issue("spiffe://cluster.local/ns/a/sa/c", seconds=60)
     kept = bytearray(issued.key)  # in this process's own memory
-    names = {keys.public_half(pem) for pem in keys.pem_keys(os.getpid())}
+    names = {memory_keys.public_half(pem) for pem in memory_keys.pem_keys(os.getpid())}
     assert issued.public_key_sha256 in names
     assert kept
 
 
 def test_a_broken_key_has_no_name() -> None:
-    assert keys.public_half(b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----") == ""
+    assert memory_keys.public_half(b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----") == ""
 
 
 def test_a_link_in_another_root_leads_into_that_root(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_a_link_in_another_root_leads_into_that_root(tmp_path: Path) -> None:
     (tmp_path / "var").mkdir()
     (tmp_path / "var" / "run").symlink_to("/run")
     (tmp_path / "run" / "secrets" / "token").write_text("t")
-    assert beg.within(tmp_path, "/var/run/secrets/token") == tmp_path / "run" / "secrets" / "token"
+    assert request_identity.within(tmp_path, "/var/run/secrets/token") == tmp_path / "run" / "secrets" / "token"
 
 
 def test_a_check_reads_as_a_sentence() -> None:

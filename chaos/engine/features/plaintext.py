@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-from chaos.engine.features.site import Site
-from chaos.inpod.caller import Call
+from chaos.engine.features.context import CheckContext
+from chaos.inpod.caller import CallSpec
 from chaos.names import PORT_ADMIN, PORT_CONTROL, PORT_HBONE, PORT_HTTP, PORT_INBOUND, PORT_OUTBOUND, PORT_TCP
 from chaos.verdict.check import Check, decided
 
 
-def calls_to(ip: str, *, meshed: bool) -> list[Call]:
+def calls_to(ip: str, *, meshed: bool) -> list[CallSpec]:
     """What an outsider tries on a server: its application, and where there are any, its proxy's ports."""
     found = [
-        Call(host=ip, port=port, protocol=protocol, method="POST", path="/echo", body="x", timeout=2.0)
+        CallSpec(host=ip, port=port, protocol=protocol, method="POST", path="/echo", body="x", timeout=2.0)
         for port, protocol in ((PORT_HTTP, "http1"), (PORT_HTTP, "grpc"), (PORT_TCP, "tcp"))
     ]
     own = (PORT_ADMIN, PORT_OUTBOUND, PORT_INBOUND, PORT_HBONE) if meshed else ()
-    return found + [Call(host=ip, port=port, path="/echo", timeout=2.0) for port in own]
+    return found + [CallSpec(host=ip, port=port, path="/echo", timeout=2.0) for port in own]
 
 
-def check_plain(site: Site) -> list[Check]:
+def check_plaintext(context: CheckContext) -> list[Check]:
     """Call every server from pods outside of the mesh, on its own node and on others."""
-    meshed = bool(site.mode.hops)
+    meshed = bool(context.mode.hops)
     tried: list[tuple[str, int]] = []  # (what, status)
-    for node in site.stations:
-        calls = [call for server in site.servers for call in calls_to(server.ip, meshed=meshed)]
-        for call, replies in zip(calls, site.call_from_outside(node, calls), strict=True):
+    for node in context.debug_pods:
+        calls = [call for server in context.servers for call in calls_to(server.ip, meshed=meshed)]
+        for call, replies in zip(calls, context.call_from_outside(node, calls), strict=True):
             tried.append((f"{call.protocol} to {call.host}:{call.port} from {node}", replies[0].status))
-    server = site.servers[0]
-    control = site.call_from_outside(server.node, [Call(host=server.ip, port=PORT_CONTROL, path="/healthz")])[0][
+    server = context.servers[0]
+    control = context.call_from_outside(server.node, [CallSpec(host=server.ip, port=PORT_CONTROL, path="/healthz")])[0][
         0
     ].status
     answered = [what for what, status in tried if status]
@@ -41,7 +41,7 @@ def check_plain(site: Site) -> list[Check]:
                 "calls",
             )
         ]
-    probe = site.look(server.node, "probe", server.ip, str(PORT_HTTP))
+    probe = context.run_on_node(server.node, "probe", server.ip, str(PORT_HTTP))
     return [
         decided(
             "plain text into a meshed pod is refused",

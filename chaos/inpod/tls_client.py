@@ -1,6 +1,6 @@
 """Runs anywhere in the cluster: one connection to a proxy as a hostile or mistaken peer would make it.
 
-`python -m chaos.inpod.dial JSON`: `{"host", "port", "certificate", "key", "authority"}`, PEM texts; without a
+`python -m chaos.inpod.tls_client JSON`: `{"host", "port", "certificate", "key", "authority"}`, PEM texts; without a
 certificate the peer shows none. With an authority it asks for a CONNECT to that authority over HTTP/2 (and when it is
 given, for `/echo` through the tunnel), without one for `/echo` itself over HTTP/1.1. Prints
 `{"status", "body", "error"}`: the status of the CONNECT or of the request, 0 when the connection was refused.
@@ -62,7 +62,7 @@ def connect(stream: ssl.SSLSocket, authority: str) -> tuple[int, str]:
     return status, body.decode(errors="replace")
 
 
-def dial(
+def connect_as(
     host: str, port: int, *, certificate: str = "", key: str = "", authority: str = "", timeout: float = 3.0
 ) -> dict[str, Any]:
     """Status and body, or status 0 and the error."""
@@ -76,4 +76,4 @@ def dial(
 
 
 if __name__ == "__main__":
-    print(json.dumps(dial(**json.loads(sys.argv[1]))))
+    print(json.dumps(connect_as(**json.loads(sys.argv[1]))))

@@ -1,5 +1,5 @@
-"""`Site`: what the checks of the mesh's features are given: the running mesh, its tenants, and stations to look
-from.
+"""`CheckContext`: what the checks of the mesh's features are given: the running mesh, its tenants, and a debug pod a
+node.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from chaos.engine.features.station import program, stations
+from chaos.engine.features.debug_pod import debug_pods, program
 from chaos.errors import ExperimentFailure
-from chaos.inpod.caller import Call, Reply
+from chaos.inpod.caller import CallReply, CallSpec
 from chaos.kube.client import Cluster
 from chaos.load.client import LoaderClient, ServerClient
 from chaos.mesh.authority import stored_authority
@@ -29,20 +29,20 @@ DIAL_SECONDS = 120.0  # life of a certificate that a check makes for itself
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class CheckContext:
     """A mode with its tenants, quiet: nobody but the checks sends requests.
 
-    `client` calls `servers`, which lie on as many nodes as any tenant's do; `stranger` is the client of another tenant,
-    on the same node if there is one.
+    `client` calls `servers`, which lie on as many nodes as any tenant's do; `other_tenant` is another tenant's
+    client, on the same node if there is one.
     """
 
     cluster: Cluster
     mesh: Mesh
     placement: Placement
-    stations: Mapping[str, str]  # node -> pod
+    debug_pods: Mapping[str, str]  # node -> pod
     client: Pod
     servers: tuple[Pod, ...]
-    stranger: Pod
+    other_tenant: Pod
 
     @property
     def mode(self) -> ProxyMode:
@@ -55,21 +55,21 @@ class Site:
 
     # ---- calling
 
-    def call(self, pod: Pod, **fields: Any) -> list[Reply]:
-        """Calls from an application's pod: the fields of `Call`; the client's own Service, unless told otherwise."""
-        return self._call(pod.namespace, pod.name, "client", [Call(**{"host": self.host, "port": 80, **fields})])[0]
+    def call(self, pod: Pod, **fields: Any) -> list[CallReply]:
+        """Call from an application's pod: the fields of `CallSpec`; by default the client's own Service."""
+        return self._call(pod.namespace, pod.name, "client", [CallSpec(**{"host": self.host, "port": 80, **fields})])[0]
 
-    def call_from_outside(self, node: str, calls: Sequence[Call]) -> list[list[Reply]]:
+    def call_from_outside(self, node: str, calls: Sequence[CallSpec]) -> list[list[CallReply]]:
         """Calls from a pod that is not in the mesh, on that node; the replies of each."""
-        return self._call(SYSTEM_NAMESPACE, self.stations[node], "station", calls)
+        return self._call(SYSTEM_NAMESPACE, self.debug_pods[node], "debug", calls)
 
-    def _call(self, namespace: str, pod: str, container: str, calls: Sequence[Call]) -> list[list[Reply]]:
+    def _call(self, namespace: str, pod: str, container: str, calls: Sequence[CallSpec]) -> list[list[CallReply]]:
         text = json.dumps([asdict(call) for call in calls])
         seconds = 10 + sum(call.requests * (call.timeout + call.pause) for call in calls)
         found = program(self.cluster, namespace, pod, container, "caller", text, seconds=seconds)
-        return [[Reply(**reply) for reply in replies] for replies in found]
+        return [[CallReply(**reply) for reply in replies] for replies in found]
 
-    def dial(
+    def tls_client(
         self,
         node: str,
         host: str,
@@ -87,14 +87,14 @@ class Site:
             issued = issuer.issue(identity, seconds=DIAL_SECONDS)
             asked |= {"certificate": issued.certificate.decode(), "key": issued.key.decode()}
         found: dict[str, Any] = program(
-            self.cluster, SYSTEM_NAMESPACE, self.stations[node], "station", "dial", json.dumps(asked)
+            self.cluster, SYSTEM_NAMESPACE, self.debug_pods[node], "debug", "tls_client", json.dumps(asked)
         )
         return found
 
-    def look(self, node: str, module: str, *arguments: str, seconds: float = 60.0) -> Any:
-        """Run a program in the node's station."""
+    def run_on_node(self, node: str, module: str, *arguments: str, seconds: float = 60.0) -> Any:
+        """Run a program in the node's debug pod."""
         return program(
-            self.cluster, SYSTEM_NAMESPACE, self.stations[node], "station", module, *arguments, seconds=seconds
+            self.cluster, SYSTEM_NAMESPACE, self.debug_pods[node], "debug", module, *arguments, seconds=seconds
         )
 
     # ---- reading and turning
@@ -139,17 +139,17 @@ class Site:
 
 
 @contextmanager
-def site(mesh: Mesh) -> Iterator[Site]:
-    """Put stations on the nodes of a running mesh, and silence its loaders; raises ExperimentFailure when its tenants
+def check_context(mesh: Mesh) -> Iterator[CheckContext]:
+    """Put debug pods on the nodes of a running mesh, and silence its loaders; raises ExperimentFailure when its tenants
     are too few. Whoever needs the load afterwards starts it again."""
     placement = mesh.placement()
-    client, servers, stranger = choose(placement)
+    client, servers, other_tenant = choose(placement)
     for pod in placement.pods:
         if pod.role == Role.CLIENT:
             LoaderClient.of(mesh.cluster, pod.namespace, pod.name).stop_flows()
     nodes = sorted({pod.node for pod in placement.pods})
-    with stations(mesh.cluster, nodes, run=mesh.run) as made:
-        yield Site(mesh.cluster, mesh, placement, made, client, servers, stranger)
+    with debug_pods(mesh.cluster, nodes, run=mesh.run) as made:
+        yield CheckContext(mesh.cluster, mesh, placement, made, client, servers, other_tenant)
 
 
 def choose(placement: Placement) -> tuple[Pod, tuple[Pod, ...], Pod]:
@@ -165,5 +165,5 @@ def choose(placement: Placement) -> tuple[Pod, tuple[Pod, ...], Pod]:
         )
     client = max(clients, key=lambda pod: len({server.node for server in servers[pod.namespace]}))
     others = [pod for pod in clients if pod.namespace != client.namespace]
-    stranger = next((pod for pod in others if pod.node == client.node), others[0])
-    return client, tuple(sorted(servers[client.namespace])), stranger
+    other_tenant = next((pod for pod in others if pod.node == client.node), others[0])
+    return client, tuple(sorted(servers[client.namespace])), other_tenant

@@ -1,8 +1,8 @@
 """Runs on a node: asks the control plane for an identity with another proxy's token, as whoever took that proxy over
 would.
 
-`python -m chaos.inpod.beg JSON`: `{"uid", "container_id", "trusted", "identities"}`, in a privileged pod with
-hostPID. Prints `{"given", "refused", "error"}`: the names of what came back, never a key.
+`python -m chaos.inpod.request_identity JSON`: `{"uid", "container_id", "trusted", "identities"}`, in a privileged pod
+with hostPID. Prints `{"given", "refused", "error"}`: the names of what came back, never a key.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from chaos.names import CONTROL_PLANE, PORT_XDS, SYSTEM_NAMESPACE, TOKEN_PATH
 SECONDS = 10.0
 
 
-def beg(token: str, trusted: str, identities: list[str]) -> dict[str, Any]:
+def request_identity(token: str, trusted: str, identities: list[str]) -> dict[str, Any]:
     """What the control plane answers to a proxy of that token that asks for the identities."""
     found: dict[str, Any] = {"given": [], "refused": [], "error": ""}
     address = f"{CONTROL_PLANE}.{SYSTEM_NAMESPACE}.svc.cluster.local:{PORT_XDS}"
@@ -61,7 +61,7 @@ def main() -> None:
     asked = json.loads(sys.argv[1])
     pid = processes(asked["uid"], asked["container_id"])[0]
     token = within(Path(f"/proc/{pid}/root"), TOKEN_PATH).read_text().strip()
-    print(json.dumps(beg(token, asked["trusted"], asked["identities"])))
+    print(json.dumps(request_identity(token, asked["trusted"], asked["identities"])))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Stations: one privileged pod a node, outside of the mesh, from which checks look at the node's network and processes.
+"""Debug pods: one privileged pod a node, outside of the mesh, in which checks read the node's network and processes.
 
 They live in our own system namespace, carry the run's label, see the node's processes (hostPID), and end by themselves
 after their deadline. What they run are short programs of this package, through exec.
@@ -21,7 +21,7 @@ from chaos.names import IMAGE, LABEL_ROLE, LABEL_RUN, SYSTEM_NAMESPACE
 DEADLINE = 600  # seconds
 
 
-def plan_station(node: str, *, run: str, name: str) -> dict[str, Any]:
+def plan_debug_pod(node: str, *, run: str, name: str) -> dict[str, Any]:
     """The pod's manifest. Its own network namespace is that of a pod which is not in the mesh."""
     return {
         "apiVersion": "v1",
@@ -38,7 +38,7 @@ def plan_station(node: str, *, run: str, name: str) -> dict[str, Any]:
             "tolerations": [{"operator": "Exists"}],
             "containers": [
                 {
-                    "name": "station",
+                    "name": "debug",
                     "image": IMAGE,
                     "imagePullPolicy": "IfNotPresent",
                     "command": ["sleep", str(DEADLINE)],
@@ -50,14 +50,14 @@ def plan_station(node: str, *, run: str, name: str) -> dict[str, Any]:
 
 
 @contextmanager
-def stations(cluster: Cluster, nodes: Sequence[str], *, run: str) -> Iterator[dict[str, str]]:
-    """node -> name of a running station on it; gone afterwards."""
-    made = {node: f"station-{number}-{secrets.token_hex(3)}" for number, node in enumerate(nodes)}
+def debug_pods(cluster: Cluster, nodes: Sequence[str], *, run: str) -> Iterator[dict[str, str]]:
+    """node -> name of a running debug pod on it; deleted afterwards."""
+    made = {node: f"debug-{number}-{secrets.token_hex(3)}" for number, node in enumerate(nodes)}
     try:
         for node, name in made.items():
-            cluster.create(plan_station(node, run=run, name=name))
+            cluster.create(plan_debug_pod(node, run=run, name=name))
         for name in made.values():
-            cluster.wait(f"station {name} runs", partial(_running, cluster, name), seconds=60)
+            cluster.wait(f"debug pod {name} runs", partial(_running, cluster, name), seconds=60)
         yield made
     finally:
         for name in made.values():

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from chaos.engine.features.site import Site
+from chaos.engine.features.context import CheckContext
 from chaos.errors import ExperimentFailure
 from chaos.model.placement import Pod
 from chaos.names import PORT_AGENT, PORT_CONTROL, PORT_STATUS, PORT_XDS, PORT_XDS_STATUS, SYSTEM_NAMESPACE
@@ -65,48 +65,50 @@ def judge_pair(name: str, directions: Mapping[str, Direction], *, meshed: bool) 
     return decided(name, good, sentence, marked, "readable packets")
 
 
-def _listens(site: Site, pod: str, name: str, reader: Future[Any]) -> bool:
+def _listens(context: CheckContext, pod: str, name: str, reader: Future[Any]) -> bool:
     """Whether the reader listens, or has ended: then its result says why."""
     there = ["test", "-e", f"/tmp/{name}.on"]
-    return reader.done() or site.cluster.exec(SYSTEM_NAMESPACE, pod, there, container="station").code == 0
+    return reader.done() or context.cluster.exec(SYSTEM_NAMESPACE, pod, there, container="debug").code == 0
 
 
-def check_wire(site: Site) -> list[Check]:
+def check_tls_on_wire(context: CheckContext) -> list[Check]:
     """Ask each server from the client, and look at what crosses the nodes' networks meanwhile."""
     marker = f"sharedfate{secrets.token_hex(12)}"
     name = f"wire-{marker[-6:]}"
-    with ExitStack() as stack, ThreadPoolExecutor(len(site.stations)) as pool:
+    with ExitStack() as stack, ThreadPoolExecutor(len(context.debug_pods)) as pool:
 
         def silence() -> None:
-            for pod in site.stations.values():
-                site.cluster.exec(SYSTEM_NAMESPACE, pod, ["touch", f"/tmp/{name}.off"], container="station")
+            for pod in context.debug_pods.values():
+                context.cluster.exec(SYSTEM_NAMESPACE, pod, ["touch", f"/tmp/{name}.off"], container="debug")
 
         listening = {
-            node: pool.submit(site.look, node, "sniffer", name, marker, str(SECONDS), seconds=SECONDS + 20)
-            for node in site.stations
+            node: pool.submit(context.run_on_node, node, "sniffer", name, marker, str(SECONDS), seconds=SECONDS + 20)
+            for node in context.debug_pods
         }
         stack.callback(silence)
-        for node, pod in site.stations.items():
-            site.cluster.wait(
-                f"the reader on {node} listens", partial(_listens, site, pod, name, listening[node]), seconds=30
+        for node, pod in context.debug_pods.items():
+            context.cluster.wait(
+                f"the reader on {node} listens", partial(_listens, context, pod, name, listening[node]), seconds=30
             )
-        replies = site.call(site.client, requests=REQUESTS, method="POST", path="/echo", body=marker)
+        replies = context.call(context.client, requests=REQUESTS, method="POST", path="/echo", body=marker)
         stack.close()
         heard = [one for found in listening.values() for one in found.result()]
     answered = {reply.pod for reply in replies if reply.status == 200 and marker in reply.body}
     if not answered:
-        raise ExperimentFailure(f"wire: none of {REQUESTS} requests to {site.host} was answered: {replies[-1].error}")
+        raise ExperimentFailure(
+            f"wire: none of {REQUESTS} requests to {context.host} was answered: {replies[-1].error}"
+        )
     return [
         judge_pair(
-            f"TLS on the wire, {'one node' if server.node == site.client.node else 'two nodes'}",
+            f"TLS on the wire, {'one node' if server.node == context.client.node else 'two nodes'}",
             {
                 "to the server": (of_server := toward(heard, server))[0],
                 "from the server": of_server[1],
-                "from the client": (of_client := toward(heard, site.client))[1],
+                "from the client": (of_client := toward(heard, context.client))[1],
                 "to the client": of_client[0],
             },
-            meshed=bool(site.mode.hops),
+            meshed=bool(context.mode.hops),
         )
-        for server in site.servers
+        for server in context.servers
         if server.name in answered
     ]

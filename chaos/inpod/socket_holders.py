@@ -1,6 +1,6 @@
 """Runs on a node: which processes hold sockets of a network namespace, and which links the node has.
 
-`python -m chaos.inpod.pins POD_UID` prints `{"cookie", "links"}` of a pod that lives; with `--cookie N`
+`python -m chaos.inpod.socket_holders POD_UID` prints `{"cookie", "links"}` of a pod that lives; with `--cookie N`
 instead, `{"holders", "links"}`: the processes that still hold a socket of that namespace, whoever lives in it or
 nobody. A pooled connection that is merely idle keeps the namespace of a pod that went, and its link. In a privileged
 pod with hostPID.
@@ -77,7 +77,7 @@ def links() -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="chaos.inpod.pins")
+    parser = argparse.ArgumentParser(prog="chaos.inpod.socket_holders")
     parser.add_argument("uid", nargs="?", default="")
     parser.add_argument("--cookie", type=int, default=0)
     options = parser.parse_args()

@@ -1,14 +1,14 @@
-"""Whom the checks choose, and what a station is: pure."""
+"""Whom the checks choose, and what a debug pod is: pure."""
 
 from __future__ import annotations
 
 import pytest
 
-from chaos.engine.features.leaving import plan_leaver
+from chaos.engine.features.context import choose
+from chaos.engine.features.debug_pod import plan_debug_pod
 from chaos.engine.features.paths import expected_requests
-from chaos.engine.features.plain import calls_to
-from chaos.engine.features.site import choose
-from chaos.engine.features.station import plan_station
+from chaos.engine.features.plaintext import calls_to
+from chaos.engine.features.pod_removal import plan_leaver
 from chaos.errors import ExperimentFailure
 from chaos.model.modes import MODES, Layer, Scope
 from chaos.model.placement import Placement, Pod, Proxy, Role
@@ -31,9 +31,9 @@ def placement(*found: Pod, proxies: tuple[Proxy, ...] = ()) -> Placement:
 
 
 def test_the_client_calls_over_two_nodes_and_the_stranger_lives_beside_it() -> None:
-    client, servers, stranger = choose(placement(*REFERENCE))
+    client, servers, other_tenant = choose(placement(*REFERENCE))
     assert (client.tenant, {server.node for server in servers}) == ("b", {"n1", "n2"})
-    assert (stranger.tenant, stranger.node) == ("c", client.node)
+    assert (other_tenant.tenant, other_tenant.node) == ("c", client.node)
 
 
 @pytest.mark.parametrize("found", [[], pods("a", "n1", "n1", "n2"), [*pods("a", "n1", "n1"), *pods("b", "n1", "n1")]])
@@ -57,8 +57,8 @@ def test_an_outsider_tries_the_proxys_ports_where_there_is_one() -> None:
     assert PORT_INBOUND not in {call.port for call in calls_to("10.0.0.1", meshed=False)}
 
 
-def test_a_station_ends_by_itself_and_is_not_in_the_mesh() -> None:
-    pod = plan_station("n1", run="r", name="s")
+def test_a_debug_pod_ends_by_itself_and_is_not_in_the_mesh() -> None:
+    pod = plan_debug_pod("n1", run="r", name="s")
     assert pod["metadata"]["namespace"] == SYSTEM_NAMESPACE
     assert pod["spec"]["activeDeadlineSeconds"] > 0
     assert not pod["spec"].get("hostNetwork")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos.inpod.pins import cookie_of, holders
+from chaos.inpod.socket_holders import cookie_of, holders
 
 PROGRAM = "import socket; s = socket.socket(); print(flush=True); input()"
 

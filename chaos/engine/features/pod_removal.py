@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from typing import Any, Final
 
-from chaos.engine.features.site import Site
+from chaos.engine.features.context import CheckContext
 from chaos.errors import NotReady
 from chaos.model.placement import Pod
 from chaos.names import IMAGE
@@ -54,26 +54,26 @@ def plan_leaver(client: Pod) -> dict[str, Any]:
     }
 
 
-def check_leaving(site: Site, *, ready_seconds: float = READY_SECONDS) -> list[Check]:
+def check_pod_removal(context: CheckContext, *, ready_seconds: float = READY_SECONDS) -> list[Check]:
     """Add a pod, let it call, delete it, and look for what is left of it on the node."""
-    node, begin = site.client.node, time.monotonic()
-    before = set(site.look(node, "pins")["links"])
-    pod = site.mesh.inject([plan_leaver(site.client)])[-1]
+    node, begin = context.client.node, time.monotonic()
+    before = set(context.run_on_node(node, "socket_holders")["links"])
+    pod = context.mesh.inject([plan_leaver(context.client)])[-1]
     try:
-        site.cluster.create(pod)
+        context.cluster.create(pod)
         try:
-            site.mesh.wait_ready([pod], seconds=ready_seconds)
+            context.mesh.wait_ready([pod], seconds=ready_seconds)
         except NotReady as error:
             return [decided(SERVED, False, str(error)), undecided(LEAVES, "it never came so far")]
         served = time.monotonic() - begin
-        found = site.cluster.get("Pod", NAME, site.client.namespace)
+        found = context.cluster.get("Pod", NAME, context.client.namespace)
         leaver = Pod(
-            site.client.namespace, NAME, found["metadata"]["uid"], node, "", "", NAME, site.client.service_account
+            context.client.namespace, NAME, found["metadata"]["uid"], node, "", "", NAME, context.client.service_account
         )
-        replies = site.call(leaver, requests=8)
-        seen = site.look(node, "pins", leaver.uid)
+        replies = context.call(leaver, requests=8)
+        seen = context.run_on_node(node, "socket_holders", leaver.uid)
     finally:
-        site.cluster.delete("Pod", NAME, site.client.namespace)
+        context.cluster.delete("Pod", NAME, context.client.namespace)
     begin = time.monotonic()
     added = set(seen["links"]) - before
     answered = sum(reply.status == 200 for reply in replies)
@@ -90,12 +90,12 @@ def check_leaving(site: Site, *, ready_seconds: float = READY_SECONDS) -> list[C
 
     def gone() -> bool:
         left["at"] = time.monotonic()
-        left.update(site.look(node, "pins", "--cookie", str(seen["cookie"])))
-        left["there"] = site.cluster.find("Pod", NAME, site.client.namespace) is not None
+        left.update(context.run_on_node(node, "socket_holders", "--cookie", str(seen["cookie"])))
+        left["there"] = context.cluster.find("Pod", NAME, context.client.namespace) is not None
         return not (left["there"] or left["holders"] or added & set(left["links"]))
 
     with suppress(NotReady):  # what is left says why
-        site.cluster.wait("nothing is left of the pod", gone, seconds=SECONDS * 2, every=0.2)
+        context.cluster.wait("nothing is left of the pod", gone, seconds=SECONDS * 2, every=0.2)
     took, by = left["at"] - begin, time.monotonic() - begin  # the last look began and ended then
     holding = [
         name
