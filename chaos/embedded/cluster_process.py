@@ -94,6 +94,7 @@ class ClusterProcess:
             audit=options.directory / "audit.jsonl",
             operations=self._operations(),
             nodes=lambda: {name: node.power_state() for name, node in self._nodes.items()},
+            opener=self._network.socket_of_fabric,
         )
 
     def _operations(self) -> dict[str, Callable[[str], Awaitable[None]]]:
@@ -175,7 +176,10 @@ class ClusterProcess:
             options.directory / "kubeconfig",
             kubeconfig(options.name, f"https://127.0.0.1:{port}", authority, admin, folder),
         )
-        self._task("controllers", run_controllers(self._store, self._clock, root_ca=authority.pem.decode()))
+        self._task(
+            "controllers",
+            run_controllers(self._store, self._clock, root_ca=authority.pem.decode(), gate=self._server.gate),
+        )
         self._task("services", run_services(self._store, self._network))
         self._task("policies", run_policies(self._store, self._network))
         self._task("dns", serve_dns(self._store, self._network))

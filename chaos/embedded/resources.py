@@ -83,6 +83,13 @@ CLUSTER_ROLE_BINDING: Final = Resource(
     "rbac.authorization.k8s.io", "v1", "ClusterRoleBinding", "clusterrolebindings", False
 )
 PRIORITY_CLASS: Final = Resource("scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses", False, ("pc",))
+_REGISTRATION: Final = "admissionregistration.k8s.io"
+MUTATING_WEBHOOKS: Final = Resource(
+    _REGISTRATION, "v1", "MutatingWebhookConfiguration", "mutatingwebhookconfigurations", False
+)
+VALIDATING_WEBHOOKS: Final = Resource(
+    _REGISTRATION, "v1", "ValidatingWebhookConfiguration", "validatingwebhookconfigurations", False
+)
 
 RESOURCES: Final[tuple[Resource, ...]] = (
     NAMESPACE,
@@ -113,4 +120,6 @@ RESOURCES: Final[tuple[Resource, ...]] = (
     CLUSTER_ROLE,
     CLUSTER_ROLE_BINDING,
     PRIORITY_CLASS,
+    MUTATING_WEBHOOKS,
+    VALIDATING_WEBHOOKS,
 )

@@ -258,9 +258,9 @@ class Drive:
                 await self._exec(action)
             elif what == "evict":
                 pod = await self._pod(action)
-                self._evict(pod["metadata"]["name"])
+                await self._evict(pod["metadata"]["name"])
             elif what == "patch":
-                self._patch(action)
+                await self._patch(action)
             elif what == "drain":
                 drains.append(asyncio.create_task(self._drain(action["selector"])))
             elif what == "uncordon":
@@ -272,7 +272,7 @@ class Drive:
                     what.split()[1]
                 ]()
 
-    def _ask(
+    async def _ask(
         self, verb: str, resource: Resource, name: str, subresource: str, body: Object, kind: str = "application/json"
     ) -> Reply:
         """One request, as the API server answers it to a cluster's administrator."""
@@ -288,20 +288,20 @@ class Drive:
         )
         rest = Rest(self.store, SystemClock())
         if verb == "patch":
-            return rest.patch(call)
-        return evict(rest, call)
+            return await rest.patch(call)
+        return await evict(rest, call)
 
-    def _evict(self, name: str) -> None:
+    async def _evict(self, name: str) -> None:
         body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": self.namespace}}
-        self._ask("create", POD, name, "eviction", body)
+        await self._ask("create", POD, name, "eviction", body)
 
-    def _patch(self, action: Row) -> None:
+    async def _patch(self, action: Row) -> None:
         """Refused when it was refused then, with the same code."""
         answers = [row["code"] for row in self.actions if row["action"] == "answer" and row["rel"] > action["rel"]]
         kind = f"application/{action['type']}-patch+json"
         try:
             asked = KINDS[action["kind"]], action["name"], action["subresource"], action["patch"]
-            got = self._ask("patch", *asked, kind).code
+            got = (await self._ask("patch", *asked, kind)).code
         except StatusError as error:
             got = error.code
         if got != answers[0]:
@@ -326,7 +326,7 @@ class Drive:
         for pod in chosen:
             while True:
                 try:
-                    self._evict(pod["metadata"]["name"])
+                    await self._evict(pod["metadata"]["name"])
                     break
                 except StatusError as error:
                     if (error.code, error.retry_after) != (429, None):

@@ -10,10 +10,12 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any, Final
 
 from chaos.embedded.api import limits, pod_security
+from chaos.embedded.api.asked import Asked, Gate
 from chaos.embedded.api.defaults import apply_defaults, fresh_status
 from chaos.embedded.api.errors import Cause, StatusError, forbidden, invalid, not_found, plain_failure, wrong
 from chaos.embedded.api.immutable import ephemeral_changes, immutable_changes, resize_changes
@@ -47,7 +49,25 @@ _NODE_PORTS: Final = range(30000, 32768)
 
 
 def admit_create(store: Store, resource: Resource, obj: Object) -> Json:
-    """The object as it is to be created; raises StatusError."""
+    """The object as it is to be created, where nobody besides the built-in plugins is asked; raises StatusError."""
+    new = begin_create(store, resource, obj)
+    finish_create(store, resource, new)
+    check_quota(store, resource, new)
+    return new
+
+
+async def admit_create_asking(store: Store, gate: Gate, asked: Asked) -> Json:
+    """As `admit_create`, where webhooks and policies are asked too; the quota is left to whoever stores the object."""
+    resource = asked.resource
+    new = begin_create(store, resource, asked.object or {})
+    new = await gate.mutate(replace(asked, object=new), lambda one: plug_in(store, resource, one)) or {}
+    finish_create(store, resource, new)
+    await gate.validate(replace(asked, object=new))
+    return new
+
+
+def begin_create(store: Store, resource: Resource, obj: Object) -> Json:
+    """With its defaults and the built-in plugins' changes, as the mutating webhooks are to see it."""
     new = copy(obj)
     meta = new.setdefault("metadata", {})
     for name in (
@@ -62,13 +82,24 @@ def admit_create(store: Store, resource: Resource, obj: Object) -> Json:
     ):
         meta.pop(name, None)
     new["apiVersion"], new["kind"] = resource.api_version, resource.kind
-    if not meta.get("name") and meta.get("generateName"):
-        meta["name"] = _generated(store, resource, meta)
     if not resource.namespaced:
         meta.pop("namespace", None)
+    _default(resource, new)
+    plug_in(store, resource, new)
+    return new
+
+
+def finish_create(store: Store, resource: Resource, new: Json) -> None:
+    """Name, validate and complete what is to be created, in place, as the validating webhooks are to see it."""
+    meta = new["metadata"]
+    if not meta.get("name") and meta.get("generateName"):
+        meta["name"] = _generated(store, resource, meta)
     if resource.kind in _COUNTED:
         meta["generation"] = 1
-    _admit(store, resource, new)
+    if resource.kind == "Job":
+        _admit_job(new)
+    elif resource.kind == "DaemonSet":
+        meta.setdefault("annotations", {})[_TEMPLATE_GENERATION] = "1"
     causes = validate(resource, new)
     if resource is POD:
         causes += validate_new_pod(new)
@@ -78,8 +109,6 @@ def admit_create(store: Store, resource: Resource, obj: Object) -> Json:
         _check_namespace(store, resource, meta)
         limits.check_limits(store, resource, new)
     _enforce_pod_security(store, resource, None, new)
-    if resource.namespaced:
-        limits.check_quota(store, resource, new)
     if (status := fresh_status(resource.kind)) is not None:
         new["status"] = status
     if resource.kind == "Job" and not meta.get("labels"):  # as the template's, the server's own included
@@ -88,7 +117,12 @@ def admit_create(store: Store, resource: Resource, obj: Object) -> Json:
         new["status"] = {"phase": "Pending", "qosClass": qos_class(new)}
     elif resource is SERVICE:
         _allocate(store, new, None)
-    return new
+
+
+def check_quota(store: Store, resource: Resource, new: Object) -> None:
+    """Refuse what its namespace has no room for: the last word before the store."""
+    if resource.namespaced:
+        limits.check_quota(store, resource, new)
 
 
 def _enforce_pod_security(store: Store, resource: Resource, old: Object | None, new: Object) -> None:
@@ -164,22 +198,22 @@ def _check_namespace(store: Store, resource: Resource, meta: Mapping[str, Any]) 
         )
 
 
-def _admit(store: Store, resource: Resource, new: Json) -> None:
-    """Defaults and what else is filled in on creation, before validation."""
+def _default(resource: Resource, new: Json) -> None:
+    """Defaults, before anybody looks."""
     if resource.kind in ("RoleBinding", "ClusterRoleBinding"):
         kind = (new.get("roleRef") or {}).get("kind", "")
         if kind not in ("Role", "ClusterRole"):  # its rules are looked for before anything else is
             raise plain_failure(f'unsupported role reference kind: "{kind}"')
+    if resource is not POD:  # whose LimitRange is looked for before
+        apply_defaults(resource.kind, new)
+
+
+def plug_in(store: Store, resource: Resource, new: Json) -> None:
+    """What the built-in plugins change, in place; a second time, after a webhook's change, does only what is left."""
     if resource is POD:
         limits.default_limits(store, new)
         apply_defaults("Pod", new)
         _admit_pod(store, new)
-    else:
-        apply_defaults(resource.kind, new)
-    if resource.kind == "Job":
-        _admit_job(new)
-    elif resource.kind == "DaemonSet":
-        new["metadata"].setdefault("annotations", {})[_TEMPLATE_GENERATION] = "1"
 
 
 def _admit_pod(store: Store, pod: Json) -> None:
@@ -195,7 +229,7 @@ def _admit_pod(store: Store, pod: Json) -> None:
         _check_namespace(store, POD, meta)
         raise forbidden(
             POD,
-            meta.get("name", ""),
+            meta.get("name") or meta.get("generateName", ""),
             f'error looking up service account {namespace}/{name}: serviceaccount "{name}" not found',
         )
     if spec.get("automountServiceAccountToken", account.get("automountServiceAccountToken", True)):
@@ -559,4 +593,14 @@ def _pod_part_update(store: Store, old: Object, new: Json, subresource: str) -> 
     return result
 
 
-__all__ = ["StatusError", "admit_create", "admit_update", "review_pod_security"]
+__all__ = [
+    "StatusError",
+    "admit_create",
+    "admit_create_asking",
+    "admit_update",
+    "begin_create",
+    "check_quota",
+    "finish_create",
+    "plug_in",
+    "review_pod_security",
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +21,9 @@ class AuditLog:
         self._file = path.open("ab")
         self._flushed = time.monotonic()
 
-    def write(self, user: str, verb: str, uri: str, code: int, seconds: float, note: str = "") -> None:
+    def write(
+        self, user: str, verb: str, uri: str, code: int, seconds: float, note: str, annotations: Mapping[str, str]
+    ) -> None:
         self._file.write(
             orjson.dumps(
                 {
@@ -31,6 +34,7 @@ class AuditLog:
                     "code": code,
                     "ms": round(seconds * 1000, 2),
                     **({"note": note} if note else {}),
+                    **({"annotations": annotations} if annotations else {}),
                 }
             )
             + b"\n"

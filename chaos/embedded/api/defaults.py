@@ -302,6 +302,20 @@ def _node(obj: Json) -> None:
         status.setdefault("allocatable", dict(status["capacity"]))
 
 
+def _webhooks(obj: Json) -> None:
+    for hook in obj.get("webhooks") or []:
+        for name, value in (("failurePolicy", "Fail"), ("matchPolicy", "Equivalent"), ("timeoutSeconds", 10)):
+            hook.setdefault(name, value)
+        for name in ("namespaceSelector", "objectSelector"):
+            hook.setdefault(name, {})
+        if obj["kind"] == "MutatingWebhookConfiguration":
+            hook.setdefault("reinvocationPolicy", "Never")
+        for rule in hook.get("rules") or []:
+            rule.setdefault("scope", "*")
+        if (service := (hook.get("clientConfig") or {}).get("service")) is not None:
+            service.setdefault("port", 443)
+
+
 _DEFAULTS: Final[dict[str, Callable[[Json], None]]] = {
     "Pod": _pod,
     "Deployment": _deployment,
@@ -327,6 +341,8 @@ _DEFAULTS: Final[dict[str, Callable[[Json], None]]] = {
     "PriorityClass": _priority_class,
     "ResourceQuota": _spec,
     "PersistentVolumeClaim": _spec,
+    "MutatingWebhookConfiguration": _webhooks,
+    "ValidatingWebhookConfiguration": _webhooks,
 }
 
 

@@ -94,6 +94,20 @@ def write_options(verb: str, query: Query, *, applying: bool = False) -> WriteOp
     return WriteOptions(dry == "All", strictness or "Warn", manager, is_true(query, "force"))
 
 
+def as_object(operation: str, verb: str, query: Query, *, applying: bool) -> dict[str, Any]:
+    """The options of a write as admission is told them: an object of meta.k8s.io/v1."""
+    if operation == "DELETE":
+        return {"kind": "DeleteOptions", "apiVersion": f"{_META}/v1"}
+    kind = "PatchOptions" if verb == "patch" else "CreateOptions" if operation == "CREATE" else "UpdateOptions"
+    found: dict[str, Any] = {"kind": kind, "apiVersion": f"{_META}/v1"}
+    found |= {name: query[name] for name in ("fieldManager", "fieldValidation") if query.get(name)}
+    if query.get("dryRun"):
+        found["dryRun"] = [query["dryRun"]]
+    if applying:
+        found["force"] = is_true(query, "force")
+    return found
+
+
 def _dry_run(values: Sequence[str]) -> list[Cause]:
     return [unsupported("dryRun", list(values), ("All",))] if set(values) - {"All"} else []
 

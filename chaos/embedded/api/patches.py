@@ -12,8 +12,8 @@ from typing import Any
 
 from chaos.embedded.api import schema as schemas
 from chaos.embedded.api.errors import StatusError, bad_request
+from chaos.embedded.api.json_patch import OPERATIONS, DoesNotApply, apply_json_patch
 from chaos.embedded.api.schema import Schema
-from chaos.embedded.store import copy
 
 MAX_OPERATIONS = 10_000  # as Kubernetes' own limit
 
@@ -37,74 +37,9 @@ def merge(target: Any, patch: Any) -> Any:
 # JSON patch
 
 
-def _pointer(path: Any) -> list[str]:
-    if not isinstance(path, str) or (path and not path.startswith("/")):
-        raise bad_request(f"json patch: path {path!r} is not a JSON pointer")
-    return [part.replace("~1", "/").replace("~0", "~") for part in path.split("/")[1:]]
-
-
 def _unprocessable() -> StatusError:
     """A patch that does not fit the object: Kubernetes says no more than this."""
     return StatusError(422, "the server rejected our request due to an error in our request", reason="Invalid")
-
-
-def _step(here: Any, part: str, path: str) -> Any:
-    if isinstance(here, dict) and part in here:
-        return here[part]
-    if isinstance(here, list):
-        return here[_index(here, part, path)]
-    raise _unprocessable()
-
-
-def _index(here: list[Any], part: str, path: str, *, insert: bool = False) -> int:
-    if insert and part == "-":
-        return len(here)
-    if not part.isascii() or not part.isdigit() or int(part) >= len(here) + insert:
-        raise _unprocessable()
-    return int(part)
-
-
-def _find(document: Any, path: str) -> Any:
-    for part in _pointer(path):
-        document = _step(document, part, path)
-    return document
-
-
-def _set(document: Any, path: str, value: Any, *, replace: bool) -> Any:
-    parts = _pointer(path)
-    if not parts:
-        return value
-    holder = document
-    for part in parts[:-1]:
-        holder = _step(holder, part, path)
-    last = parts[-1]
-    if isinstance(holder, list):
-        index = _index(holder, last, path, insert=not replace)
-        if replace:
-            holder[index] = value
-        else:
-            holder.insert(index, value)
-    elif isinstance(holder, dict):
-        if replace and last not in holder:
-            raise _unprocessable()
-        holder[last] = value
-    else:
-        raise _unprocessable()
-    return document
-
-
-def _remove(document: Any, path: str) -> Any:
-    parts = _pointer(path)
-    if not parts:
-        raise _unprocessable()
-    holder = document
-    for part in parts[:-1]:
-        holder = _step(holder, part, path)
-    if isinstance(holder, list):
-        return holder.pop(_index(holder, parts[-1], path))
-    if isinstance(holder, dict) and parts[-1] in holder:
-        return holder.pop(parts[-1])
-    raise _unprocessable()
 
 
 def json_patch(target: Any, operations: Any) -> Any:
@@ -118,36 +53,18 @@ def json_patch(target: Any, operations: Any) -> Any:
         raise StatusError(
             413, f"the allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {len(operations)}"
         )
-    document = copy(target)
     for operation in operations:
         if not isinstance(operation, dict):
             raise bad_request("each operation of a JSON patch is an object")
-        kind, path = operation.get("op"), operation.get("path")
-        if kind not in ("add", "remove", "replace", "move", "copy", "test"):
-            raise _unprocessable()
-        _pointer(path)
-        assert isinstance(path, str)
-        if kind in ("add", "replace", "test") and "value" not in operation:
-            raise bad_request(f"json patch: operation {kind} lacks its value")
-        if kind in ("add", "replace"):
-            document = _set(document, path, operation["value"], replace=kind == "replace")
-        elif kind == "remove":
-            _remove(document, path)
-        elif kind == "test":
-            if _find(document, path) != operation["value"]:
-                raise _unprocessable()
-        else:
-            source = operation.get("from")
-            _pointer(source)
-            assert isinstance(source, str)
-            if kind == "move" and path.startswith(f"{source}/"):
-                raise _unprocessable()
-            found = _find(document, source)
-            value = copy({"v": found})["v"]
-            if kind == "move":
-                _remove(document, source)
-            document = _set(document, path, value, replace=False)
-    return document
+        if operation.get("op") in ("add", "replace", "test") and "value" not in operation:
+            raise bad_request(f"json patch: operation {operation['op']} lacks its value")
+        path = operation.get("path")
+        if operation.get("op") in OPERATIONS and (not isinstance(path, str) or path[:1] not in ("", "/")):
+            raise bad_request(f"json patch: path {path!r} is not a JSON pointer")
+    try:
+        return apply_json_patch(target, operations)
+    except DoesNotApply:
+        raise _unprocessable() from None
 
 
 # Strategic merge patch

@@ -1,14 +1,16 @@
 """The verbs on stored objects: get, list, watch, create, update, patch, delete, deletecollection.
 
-Each works on a `Call` (who asks for what) and answers with a `Reply`; the server turns that into HTTP. All but the
-watch are synchronous, so that a read-modify-write of a patch is atomic.
+Each works on a `Call` (who asks for what) and answers with a `Reply`; the server turns that into HTTP. A verb that
+writes suspends only where a webhook is to be asked; without one it is a single step, and the read-modify-write of a
+patch is atomic. Where the object changed while webhooks were asked the verb begins again, unless the caller named the
+version that he means.
 """
 
 from __future__ import annotations
 
 import base64
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -17,9 +19,18 @@ import orjson
 from chaos.embedded import deletion
 from chaos.embedded.api import apply, decode, discovery, options, patches, selectors, tables, warnings
 from chaos.embedded.api import schema as schemas
-from chaos.embedded.api.admission import admit_create, admit_update, review_pod_security
+from chaos.embedded.api.admission import (
+    admit_update,
+    begin_create,
+    check_quota,
+    finish_create,
+    plug_in,
+    review_pod_security,
+)
+from chaos.embedded.api.asked import Asked, Gate, OpenGate, Operation, Said
 from chaos.embedded.api.auth import User
 from chaos.embedded.api.convert import from_events_group, to_events_group
+from chaos.embedded.api.defaults import apply_defaults
 from chaos.embedded.api.errors import (
     StatusError,
     already_exists,
@@ -69,6 +80,7 @@ class Call:
     content_type: str = "application/json"
     accept: str = ""
     body: bytes = b""
+    said: Said = field(default_factory=Said)  # by those whom admission asked
 
     @property
     def stored(self) -> Resource:
@@ -78,6 +90,31 @@ class Call:
     def options(self, *, applying: bool = False) -> options.WriteOptions:
         """What a create, update or patch was asked to mind; StatusError 422."""
         return options.write_options(self.verb, self.query, applying=applying)
+
+    def asked(
+        self,
+        operation: Operation,
+        obj: dict[str, Any] | None,
+        old: Object | None = None,
+        *,
+        dry: bool,
+        kind: tuple[str, str, str] = ("", "", ""),
+    ) -> Asked:
+        """This request as admission sees it."""
+        return Asked(
+            operation,
+            self.stored,
+            self.user,
+            self.namespace,
+            self.name or ((obj or {}).get("metadata") or {}).get("name", ""),
+            self.subresource,
+            obj,
+            old,
+            kind,
+            dry,
+            options.as_object(operation, self.verb, self.query, applying=self.content_type == APPLY),
+            self.said,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +130,13 @@ class Reply:
 Guard = Callable[[Call, Object | None, Object], None]  # raises for what the user may not write: call, old, new
 
 
+_ATTEMPTS: Final = 5  # of a write whose object changes while webhooks are asked
+
+
+class _Overtaken(Exception):
+    """The object changed while webhooks were asked about its change."""
+
+
 def _anything(_call: Call, _old: Object | None, _new: Object) -> None:
     """A guard that lets everything pass."""
 
@@ -100,9 +144,10 @@ def _anything(_call: Call, _old: Object | None, _new: Object) -> None:
 class Rest:
     """The verbs, over a store."""
 
-    def __init__(self, store: Store, clock: Clock, guard: Guard = _anything) -> None:
+    def __init__(self, store: Store, clock: Clock, guard: Guard = _anything, gate: Gate | None = None) -> None:
         self.store = store
         self.clock = clock
+        self.gate = gate or OpenGate()
         self._guard = guard  # refuses what the user may not write (roles that grant more than he has)
 
     # ---- reading
@@ -213,12 +258,12 @@ class Rest:
         found = decode.body_object(call.resource, call.body, call.content_type, strictness=strictness)
         return self._stored_form(call, found)
 
-    def create(self, call: Call) -> Reply:
+    async def create(self, call: Call) -> Reply:
         refuse_listed(call.resource)
         asked = call.options()
-        return self._create(call, self._body(call, asked.strictness), asked)
+        return await self._create(call, self._body(call, asked.strictness), asked)
 
-    def _create(self, call: Call, found: decode.Decoded, asked: options.WriteOptions) -> Reply:
+    async def _create(self, call: Call, found: decode.Decoded, asked: options.WriteOptions) -> Reply:
         new, meta = found.object, found.object["metadata"]
         if call.resource.namespaced:
             if meta.get("namespace", call.namespace) != call.namespace:
@@ -229,7 +274,9 @@ class Rest:
         if meta.get("resourceVersion"):
             raise plain_failure("resourceVersion should not be set on objects to be created")
         managed = meta.get("managedFields")
-        admitted = admit_create(self.store, call.stored, new)
+        admitted = begin_create(self.store, call.stored, new)
+        admitted = await self._mutated(call, call.asked("CREATE", admitted, dry=asked.dry))
+        finish_create(self.store, call.stored, admitted)
         if managed:
             admitted["metadata"]["managedFields"] = managed
         self._guard(call, None, admitted)
@@ -237,6 +284,8 @@ class Rest:
         name = admitted["metadata"]["name"]
         if self.store.find(call.stored, call.namespace, name) is not None:
             raise already_exists(call.resource, name)
+        await self.gate.validate(call.asked("CREATE", admitted, dry=asked.dry))
+        check_quota(self.store, call.stored, admitted)
         told = (*_warnings(found, call.stored, admitted, None), *said.warnings)
         if asked.dry:
             admitted["metadata"].setdefault("uid", str(uuid.uuid4()))
@@ -248,13 +297,35 @@ class Rest:
         except AlreadyExists:
             raise already_exists(call.resource, name) from None
 
+    async def _mutated(self, call: Call, asked: Asked) -> dict[str, Any]:
+        """The object with what mutating webhooks changed, decoded anew."""
+
+        def again(new: dict[str, Any]) -> None:
+            if asked.operation == "CREATE" and not asked.subresource:
+                plug_in(self.store, call.stored, new)
+
+        new = await self.gate.mutate(asked, again)
+        return new if new is not None else {}
+
     def _check_room(self, new: Object, old: Object | None = None) -> None:
         """Refuse what would grow the store beyond its quota, in etcd's words; what shrinks is always fine."""
         grows = len(orjson.dumps(new)) - (len(orjson.dumps(old)) if old is not None else 0)
         if grows > 0 and self.store.size + grows > QUOTA:
             raise StatusError(507, "etcdserver: mvcc: database space exceeded", reason="InsufficientStorage")
 
-    def update(self, call: Call) -> Reply:
+    async def _again(self, call: Call, attempt: Callable[[], Awaitable[Reply]]) -> Reply:
+        """Until nobody changed the object while webhooks were asked."""
+        for _ in range(_ATTEMPTS):
+            try:
+                return await attempt()
+            except _Overtaken:
+                continue
+        raise conflict(call.resource, call.name)
+
+    async def update(self, call: Call) -> Reply:
+        return await self._again(call, lambda: self._update(call))
+
+    async def _update(self, call: Call) -> Reply:
         asked = call.options()
         found = self._body(call, asked.strictness)
         meta = found.object["metadata"]
@@ -268,13 +339,18 @@ class Rest:
                 f"({call.namespace})"
             )
         old = self.find(call)
-        return self._store_update(call, old, found, asked)
+        return await self._store_update(call, old, found, asked)
 
-    def _store_update(self, call: Call, old: Object, found: decode.Decoded, asked: options.WriteOptions) -> Reply:
+    async def _store_update(self, call: Call, old: Object, found: decode.Decoded, asked: options.WriteOptions) -> Reply:
         new = found.object
         new["metadata"]["name"] = call.name
         if call.resource.namespaced:
             new["metadata"]["namespace"] = call.namespace
+        about = call.asked("UPDATE", new, old, dry=asked.dry)
+        if self.gate.concerns(about):
+            apply_defaults(call.stored.kind, new)
+            new = await self._mutated(call, about)
+            self._check_overtaken(call, old)
         if call.resource is NAMESPACE and call.subresource == "finalize":
             admitted = copy(old)
             admitted["spec"] = {"finalizers": new.get("spec", {}).get("finalizers", [])}
@@ -291,6 +367,8 @@ class Rest:
             raise conflict(call.resource, call.name, why)
         if meta.get("resourceVersion") not in (None, "", held["resourceVersion"]):
             raise conflict(call.resource, call.name)
+        await self.gate.validate(call.asked("UPDATE", admitted, old, dry=asked.dry))
+        self._check_overtaken(call, old)
         told = (*_warnings(found, call.stored, admitted, old), *said.warnings)
         if asked.dry:
             for name in ("uid", "resourceVersion", "creationTimestamp"):
@@ -304,7 +382,14 @@ class Rest:
         except NotFound:
             raise not_found(call.resource, call.name) from None
 
-    def patch(self, call: Call) -> Reply:
+    def _check_overtaken(self, call: Call, old: Object) -> None:
+        if self.store.find(call.stored, call.namespace, call.name) is not old:
+            raise _Overtaken
+
+    async def patch(self, call: Call) -> Reply:
+        return await self._again(call, lambda: self._patch(call))
+
+    async def _patch(self, call: Call) -> Reply:
         kind = call.content_type.partition(";")[0].strip().lower()
         if kind not in PATCH_TYPES:
             raise unsupported_media(kind, PATCH_TYPES)
@@ -313,7 +398,7 @@ class Rest:
         asked = call.options(applying=kind == APPLY)
         patch = _parsed(call.body, kind)
         if kind == APPLY:
-            return self._apply(call, patch, asked)
+            return await self._apply(call, patch, asked)
         old = self.find(call)
         shown = to_events_group(old) if call.resource is EVENTS_EVENT else old
         patched = patched_object(call.resource, shown, kind, patch)
@@ -327,9 +412,9 @@ class Rest:
             raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
         if meta.get("uid") not in (None, "", old["metadata"]["uid"]):  # a precondition of a PUT is a change here
             raise invalid(call.resource, call.name, [wrong("metadata.uid", meta["uid"], "field is immutable")] * 2)
-        return self._store_update(call, old, found, asked)
+        return await self._store_update(call, old, found, asked)
 
-    def _apply(self, call: Call, config: Any, asked: options.WriteOptions) -> Reply:
+    async def _apply(self, call: Call, config: Any, asked: options.WriteOptions) -> Reply:
         """Server-side apply: what is applied may be a part; what comes of it must be a whole object."""
         given = decode.as_object(call.resource, config, strictness="Ignore")
         _refuse_undeclared(call, config)
@@ -347,13 +432,15 @@ class Rest:
         )
         if old is None:
             merged["metadata"].setdefault("name", call.name)
-            return self._create(call, decode.Decoded(merged), asked)
-        return self._store_update(call, old, decode.Decoded(merged), asked)
+            return await self._create(call, decode.Decoded(merged), asked)
+        return await self._store_update(call, old, decode.Decoded(merged), asked)
 
     # ---- deleting
 
-    def delete(self, call: Call) -> Reply:
+    async def delete(self, call: Call) -> Reply:
         asked = options.delete_options(call.query, call.body, call.content_type)
+        old = self.find(call)
+        await self._ask_deletion(call, old, asked)
         old = self.find(call)
         obj, gone = self._delete(call, old, asked)
         if gone and call.resource.kind not in _RETURNED:
@@ -368,6 +455,16 @@ class Rest:
                 {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
             )
         return Reply(self.shown(call, obj))
+
+    async def _ask_deletion(self, call: Call, old: Object | None, asked: options.DeleteOptions) -> None:
+        about = call.asked("DELETE", None, old, dry=asked.dry)
+        if old is not None and not call.name:  # one of many
+            about = replace(about, name=old["metadata"]["name"], namespace=old["metadata"].get("namespace", ""))
+        if self.gate.concerns(about):
+            if old is None or call.name:
+                await self.gate.mutate(about, lambda _: None)
+            if old is not None:
+                await self.gate.validate(about)
 
     def _delete(self, call: Call, old: Object, asked: options.DeleteOptions) -> tuple[Object, bool]:
         name = old["metadata"]["name"]
@@ -389,14 +486,16 @@ class Rest:
         except NotFound:
             raise not_found(call.resource, name) from None
 
-    def delete_collection(self, call: Call) -> Reply:
+    async def delete_collection(self, call: Call) -> Reply:
         asked = options.delete_options(call.query, call.body, call.content_type)
         options.check_list(call.query, watching=False)
         predicate = self.predicate(call)
         doomed = [
             obj for obj in self.store.list(call.stored, call.namespace or None) if predicate is None or predicate(obj)
         ]
+        await self._ask_deletion(call, None, asked)
         for obj in doomed:
+            await self._ask_deletion(call, obj, asked)
             if self.store.find(call.stored, obj["metadata"].get("namespace", ""), obj["metadata"]["name"]) is not None:
                 self._delete(call, obj, asked)
         return Reply(

@@ -24,11 +24,13 @@ import orjson
 from aiohttp import web
 
 from chaos.embedded.api import decode, discovery, negotiate, streams, subresources
+from chaos.embedded.api.asked import Said
 from chaos.embedded.api.audit import AuditLog
 from chaos.embedded.api.auth import Attributes, Authorizer, User, authenticate
 from chaos.embedded.api.connections import Connections, Held, Limits
 from chaos.embedded.api.errors import StatusError, bad_request, method_not_allowed, no_such_path, not_served
 from chaos.embedded.api.escalation import impersonated, refuse_escalation
+from chaos.embedded.api.gate import AdmissionGate
 from chaos.embedded.api.metrics import metrics
 from chaos.embedded.api.negotiate import Media
 from chaos.embedded.api.options import is_true
@@ -38,6 +40,7 @@ from chaos.embedded.api.spdy import tunnel
 from chaos.embedded.api.tokens import TokenIssuer
 from chaos.embedded.api.trouble import Troubles
 from chaos.embedded.api.watching import watch_lines
+from chaos.embedded.api.webhook_client import Opener, WebhookClient
 from chaos.embedded.clock import Clock, SystemClock
 from chaos.embedded.node_api import Kubelet
 from chaos.embedded.resources import ENDPOINT_SLICE, POD, Object
@@ -47,6 +50,7 @@ log = logging.getLogger(__name__)
 
 _VERBS: Final = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _noted: Final[ContextVar[str]] = ContextVar("noted", default="")  # of this request, for the audit log
+_asked: Final[ContextVar[Said]] = ContextVar("asked")  # what those who were asked about this request said
 _LARGE: Final = 1 << 18  # bytes of an answer that is counted while it is sent
 _STREAMING: Final = ("exec", "attach", "portforward", "log", "proxy")
 
@@ -102,6 +106,7 @@ class ApiServer:
         operations: Operations | None = None,
         nodes: Callable[[], Mapping[str, Any]] = dict,
         limits: Limits | None = None,
+        opener: Opener | None = None,
     ) -> None:
         self.store = store
         self._limits = limits or Limits()
@@ -111,7 +116,8 @@ class ApiServer:
         self._issuer = issuer
         self._kubelets = kubelets
         self._authorizer = Authorizer(store)
-        self._rest = Rest(store, self.clock, self._guard)
+        self.gate = AdmissionGate(store, WebhookClient(store, opener))
+        self._rest = Rest(store, self.clock, self._guard, self.gate)
         self._reviews = Reviews(issuer, self._authorizer)
         self._operations = operations or {}
         self._nodes = nodes
@@ -157,6 +163,7 @@ class ApiServer:
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         begun = time.perf_counter()
         _noted.set("")
+        _asked.set(Said())
         if self._connections is not None:
             self._connections.used(request)
         user, code, verb = User("?"), 500, request.method
@@ -168,6 +175,7 @@ class ApiServer:
         except StatusError as error:
             code = error.code
             response = _written(error.status(), _form_of_errors(request), error.code)
+            _warn(response)
             if error.retry_after is not None:
                 response.headers["Retry-After"] = str(error.retry_after)
         except ConnectionError:
@@ -180,7 +188,13 @@ class ApiServer:
         finally:
             if self._audit is not None:
                 self._audit.write(
-                    user.name, verb, str(request.rel_url), code, time.perf_counter() - begun, _noted.get()
+                    user.name,
+                    verb,
+                    str(request.rel_url),
+                    code,
+                    time.perf_counter() - begun,
+                    _noted.get(),
+                    _asked.get().annotations,
                 )
         return response
 
@@ -247,13 +261,14 @@ class ApiServer:
             return await self._watch(request, call), verb
         if request.body_exists:
             async with self._body(request) as body:
-                reply = self._reply(replace(call, body=body))
+                reply = await self._reply(replace(call, body=body))
         else:
-            reply = self._reply(call)
+            reply = await self._reply(call)
         _noted.set(reply.audit)
         response = _written(reply.body, _as_read(request, media), reply.code)
         for warning in reply.warnings:
-            response.headers.add("Warning", "299 - " + orjson.dumps(warning).decode())
+            _asked.get().warn(warning)
+        _warn(response)
         size = len(response.body) if isinstance(response.body, bytes) else 0
         if size > _LARGE:  # held until it is sent: whoever reads slowly is counted
             async with self._held.holding(size):
@@ -307,30 +322,31 @@ class ApiServer:
             target.subresource,
             query,
             request.headers.get("Content-Type", "application/json"),
+            said=_asked.get(),
         )
 
-    def _reply(self, call: Call) -> Reply:
+    async def _reply(self, call: Call) -> Reply:
         group = call.resource.group
         if group in ("authentication.k8s.io", "authorization.k8s.io"):
             return self._reviews.answer(call)
         if group == "metrics.k8s.io":
             return metrics(self.store, self._kubelets, call)
         if (call.subresource or call.resource.plural == "bindings") and (
-            reply := subresources.dispatch(self._rest, self._issuer, call)
+            reply := await subresources.dispatch(self._rest, self._issuer, call)
         ) is not None:
             return reply
         if call.subresource and call.verb not in ("get", "update", "patch"):
             raise method_not_allowed()
+        if call.verb in ("get", "list"):
+            return self._rest.get(call) if call.verb == "get" else self._rest.list(call)
         verbs = {
-            "get": self._rest.get,
-            "list": self._rest.list,
             "create": self._rest.create,
             "update": self._rest.update,
             "patch": self._rest.patch,
             "delete": self._rest.delete,
             "deletecollection": self._rest.delete_collection,
         }
-        return verbs[call.verb](call)
+        return await verbs[call.verb](call)
 
     def _guard(self, call: Call, old: Object | None, new: Object) -> None:
         """What a user may not write although he may write its kind; an apply that creates needs the right to."""
@@ -535,6 +551,11 @@ def _written(body: Any, media: Media, code: int = 200) -> web.Response:
     content, kind = negotiate.written(body, media)
     headers = {"Content-Type": kind, "Cache-Control": "no-cache, private"}
     return web.Response(body=content, status=code, headers=headers)
+
+
+def _warn(response: web.StreamResponse) -> None:
+    for text in _asked.get().warnings:
+        response.headers.add("Warning", "299 - " + orjson.dumps(text).decode())
 
 
 def _form_of_errors(request: web.BaseRequest) -> Media:

@@ -55,11 +55,22 @@ def _body(call: Call, resource: Resource) -> dict[str, Any]:
     return decode.as_object(resource, value).object
 
 
-def bind(rest: Rest, call: Call) -> Reply:
+async def _asked(rest: Rest, call: Call, kind: Resource, body: dict[str, Any], *, dry: bool) -> dict[str, Any]:
+    """The body that creates a subresource, as admission lets it pass."""
+    about = call.asked("CREATE", body, dry=dry, kind=(kind.group, kind.version, kind.kind))
+    if not rest.gate.concerns(about):
+        return body
+    new = await rest.gate.mutate(about, lambda _: None) or body
+    await rest.gate.validate(replace(about, object=new))
+    return new
+
+
+async def bind(rest: Rest, call: Call) -> Reply:
     """POST pods/binding, or bindings: put the pod on a node."""
     body = _body(call, _BINDING)
     if not call.subresource:
         call = replace(call, resource=POD, name=body["metadata"].get("name", ""))
+    body = await _asked(rest, call, _BINDING, body, dry=call.options().dry)
     node = (body.get("target") or {}).get("name", "")
     if not node:
         raise invalid(_BINDING, call.name, [required("target.name")])
@@ -82,12 +93,13 @@ def bind(rest: Rest, call: Call) -> Reply:
     return Reply(_SUCCESS, 201)
 
 
-def evict(rest: Rest, call: Call) -> Reply:
+async def evict(rest: Rest, call: Call) -> Reply:
     """POST pods/eviction: delete the pod unless a disruption budget forbids it (429)."""
     dry = call.options().dry
     body = _body(call, _EVICTION)
     if body["metadata"].get("name") != call.name:
         raise bad_request("name in URL does not match name in Eviction object")
+    body = await _asked(rest, call, _EVICTION, body, dry=dry)
     asked = options.options_of_delete(body.get("deleteOptions") or {})
     pod = rest.find(call)
     check_preconditions(POD, pod, asked)
@@ -195,7 +207,7 @@ def _expression(one: Any) -> str:
     return texts[one["operator"]]
 
 
-def scale(rest: Rest, call: Call) -> Reply:
+async def scale(rest: Rest, call: Call) -> Reply:
     """GET, PUT, PATCH of the scale subresource."""
     old = rest.find(call)
     if call.verb == "get":
@@ -217,6 +229,11 @@ def scale(rest: Rest, call: Call) -> Reply:
         raise bad_request(
             f"the name of the object ({wanted['metadata']['name']}) does not match the name on the URL ({call.name})"
         )
+    about = call.asked("UPDATE", wanted, _scale_of(old), dry=dry, kind=("autoscaling", "v1", "Scale"))
+    if rest.gate.concerns(about):
+        wanted = await rest.gate.mutate(about, lambda _: None) or wanted
+        await rest.gate.validate(replace(about, object=wanted))
+        old = rest.find(call)
     replicas = (wanted.get("spec") or {}).get("replicas", 0)
     if replicas < 0:
         raise invalid(_SCALE, call.name, [wrong("spec.replicas", replicas, "must be greater than or equal to 0")])
@@ -234,13 +251,14 @@ def scale(rest: Rest, call: Call) -> Reply:
         raise conflict(call.resource, call.name) from None
 
 
-def token(rest: Rest, issuer: TokenIssuer, call: Call) -> Reply:
+async def token(rest: Rest, issuer: TokenIssuer, call: Call) -> Reply:
     """POST serviceaccounts/token: TokenRequest."""
     body = _body(call, _TOKEN_REQUEST)
     spec = body.setdefault("spec", {})
     account = rest.store.find(SERVICE_ACCOUNT, call.namespace, call.name)
     if account is None:
         raise not_found(SERVICE_ACCOUNT, call.name)
+    spec = (await _asked(rest, call, _TOKEN_REQUEST, body, dry=call.options().dry)).setdefault("spec", {})
     seconds = spec.get("expirationSeconds", 3600)
     causes: list[Cause] = []
     if seconds < 600:
@@ -293,12 +311,12 @@ def token(rest: Rest, issuer: TokenIssuer, call: Call) -> Reply:
     )
 
 
-def dispatch(rest: Rest, issuer: TokenIssuer, call: Call) -> Reply | None:
+async def dispatch(rest: Rest, issuer: TokenIssuer, call: Call) -> Reply | None:
     """The answer of one of these subresources, or None when the call is for another."""
     if call.subresource == "scale":
-        return scale(rest, call)
+        return await scale(rest, call)
     if call.resource.plural == "bindings":
-        return bind(rest, call)
+        return await bind(rest, call)
     table = {
         "binding": lambda: bind(rest, call),
         "eviction": lambda: evict(rest, call),
@@ -308,7 +326,7 @@ def dispatch(rest: Rest, issuer: TokenIssuer, call: Call) -> Reply | None:
         return None
     if call.verb != "create":
         raise method_not_allowed()
-    return table[call.subresource]()
+    return await table[call.subresource]()
 
 
 __all__ = ["dispatch"]

@@ -442,6 +442,8 @@ _ROWS: Final[Mapping[str, Row]] = {
     "Scale": lambda obj, now: [obj["spec"].get("replicas", 0), obj["status"].get("replicas", 0), _age(obj, now)],
     "ResourceQuota": _quota,
     "ControllerRevision": _revision,
+    "MutatingWebhookConfiguration": _count("webhooks"),
+    "ValidatingWebhookConfiguration": _count("webhooks"),
 }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from chaos.embedded.api.asked import Gate
 from chaos.embedded.clock import Clock, SystemClock
 from chaos.embedded.controllers.base import Controller
 from chaos.embedded.store import Store
@@ -56,9 +57,15 @@ def all_controllers(store: Store, clock: Clock, root_ca: str) -> list[Controller
     return [NamespaceDefaults(store, clock, root_ca), *(kind(store, clock) for kind in kinds)]
 
 
-async def run_controllers(store: Store, clock: Clock | None = None, *, root_ca: str = "") -> None:
-    """Run all controllers until cancelled. `root_ca` (PEM) is what pods trust the API server by."""
+async def run_controllers(
+    store: Store, clock: Clock | None = None, *, root_ca: str = "", gate: Gate | None = None
+) -> None:
+    """Run all controllers until cancelled. `root_ca` (PEM) is what pods trust the API server by; `gate` is asked about
+    what they create."""
     controllers = all_controllers(store, clock or SystemClock(), root_ca)
+    if gate is not None:
+        for controller in controllers:
+            controller.gate = gate
     tasks = [asyncio.create_task(_supervise(controller), name=controller.name) for controller in controllers]
     try:
         await asyncio.gather(*tasks)

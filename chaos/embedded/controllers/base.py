@@ -12,9 +12,12 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar, Final
 
+from chaos.embedded.api.asked import Asked, Gate, OpenGate
+from chaos.embedded.api.auth import User
 from chaos.embedded.api.errors import StatusError
 from chaos.embedded.clock import Clock, parse_time
 from chaos.embedded.deletion import delete
@@ -73,10 +76,32 @@ class WorkQueue:
         self._timers.clear()
 
 
+class Unasked(Exception):
+    """What a pass wants to create concerns webhooks, which are to be asked first; then the pass is made again."""
+
+    def __init__(self, asked: Asked) -> None:
+        super().__init__(f"{asked.resource.kind} concerns webhooks")
+        self.asked = asked
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """What came of asking: the admitted object, or why not."""
+
+    resource: Resource
+    wanted: Mapping[str, Any]
+    outcome: dict[str, Any] | StatusError
+
+
 class Controller(ABC):
-    """Base of the controllers; a subclass gives `name`, `sources` and `reconcile`."""
+    """Base of the controllers; a subclass gives `name`, `sources` and `reconcile`.
+
+    A pass is synchronous and webhooks are not: a pass that would create what a webhook is to see ends there, the key
+    rests until the webhook has answered, and the next pass, which plans afresh, finds the answer for the same object.
+    """
 
     name: ClassVar[str]
+    account: ClassVar[str] = ""  # its service account, where that is not called by its name
     event_instance: ClassVar[str | None] = None
 
     def __init__(self, store: Store, clock: Clock) -> None:
@@ -84,6 +109,10 @@ class Controller(ABC):
         self.clock = clock
         self.recorder = EventRecorder(store, self.name, instance=self.event_instance, clock=clock)
         self.queue = WorkQueue()
+        self.gate: Gate = OpenGate()
+        self._key: Key = ("", "")  # of the pass
+        self._asking: dict[Key, asyncio.Task[None]] = {}
+        self._answers: dict[Key, _Answered] = {}
 
     @abstractmethod
     def sources(self) -> Sequence[Source]:
@@ -109,6 +138,8 @@ class Controller(ABC):
         finally:
             for pump in pumps:
                 pump.cancel()
+            for asking in self._asking.values():
+                asking.cancel()
             self.queue.close()
 
     async def _pump(self, resource: Resource, concerned: Callable[[WatchEvent], Keys]) -> None:
@@ -129,14 +160,21 @@ class Controller(ABC):
         failures: dict[Key, int] = {}
         while True:
             key = await self.queue.get()
+            if key in self._asking:  # it comes again with the answer
+                continue
+            self._key = key
             try:
                 again = self.reconcile(key)
+            except Unasked as error:
+                again = None
+                self._asking[key] = asyncio.create_task(self._ask(key, error.asked), name=f"{self.name}: asking")
             except (Conflict, NotFound, StatusError) as error:
                 again = self._retry(failures, key, error, logging.DEBUG)
             except Exception as error:  # whatever an object provokes must not stop the work on the others
                 again = self._retry(failures, key, error, logging.ERROR)
             else:
                 failures.pop(key, None)
+            self._answers.pop(key, None)  # the pass did not want it any more
             if again is not None:
                 self.queue.add_after(key, again)
             await asyncio.sleep(0)
@@ -149,10 +187,48 @@ class Controller(ABC):
     # ---- what most reconcilers need
 
     def create(self, resource: Resource, obj: Mapping[str, Any]) -> Object:
-        """Create through admission, as a client of the API server would. Raises StatusError when refused."""
-        from chaos.embedded.api.admission import admit_create
+        """Create through admission, as a client of the API server would.
 
-        return self.store.create(resource, admit_create(self.store, resource, obj))
+        Raises StatusError when refused, Unasked (which is not to be caught) where webhooks are to be asked first.
+        """
+        from chaos.embedded.api.admission import admit_create, check_quota
+
+        asked = self._asked_of(resource, obj)
+        if not self.gate.concerns(asked):
+            return self.store.create(resource, admit_create(self.store, resource, obj))
+        held = self._answers.pop(self._key, None)
+        if held is None or (held.resource, held.wanted) != (resource, obj):
+            raise Unasked(asked)
+        if isinstance(held.outcome, StatusError):
+            raise held.outcome
+        check_quota(self.store, resource, held.outcome)
+        return self.store.create(resource, held.outcome)
+
+    def _asked_of(self, resource: Resource, obj: Mapping[str, Any]) -> Asked:
+        accounts = "system:serviceaccounts"
+        user = User(
+            f"system:serviceaccount:kube-system:{self.account or self.name}",
+            (accounts, f"{accounts}:kube-system", "system:authenticated"),
+        )
+        meta = obj["metadata"]
+        options = {"kind": "CreateOptions", "apiVersion": "meta.k8s.io/v1"}
+        return Asked(
+            "CREATE", resource, user, meta.get("namespace", ""), meta.get("name", ""), object=dict(obj), options=options
+        )
+
+    async def _ask(self, key: Key, asked: Asked) -> None:
+        from chaos.embedded.api.admission import admit_create_asking
+
+        wanted: dict[str, Any] = asked.object or {}
+        outcome: dict[str, Any] | StatusError
+        try:
+            outcome = await admit_create_asking(self.store, self.gate, asked)
+        except StatusError as error:
+            outcome = error
+        finally:
+            del self._asking[key]
+            self.queue.add(key)  # also after a fault of ours: the pass is made again
+        self._answers[key] = _Answered(asked.resource, wanted, outcome)
 
     def delete(self, resource: Resource, obj: Object, **options: Any) -> None:
         """Delete this very object; one that is gone already is fine."""

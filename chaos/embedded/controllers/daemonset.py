@@ -135,6 +135,7 @@ def _old_and_new(pods: Sequence[Object], digest: str) -> tuple[Object | None, Ob
 
 class DaemonSetController(Controller):
     name = "daemonset-controller"
+    account = "daemon-set-controller"
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)

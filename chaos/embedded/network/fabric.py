@@ -115,6 +115,10 @@ class ClusterNetwork:
             opened.listen(512)
         return opened
 
+    def socket_of_fabric(self) -> socket.socket:
+        """A TCP socket of the fabric, for what the cluster's own servers call in pods."""
+        return self.fabric.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+
     async def stop(self) -> None:
         """Let go of everything: the links go with the namespaces, when their processes have ended."""
         for name in tuple(self._nodes):

@@ -101,7 +101,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         server = ApiServer(store, issuer, kubelets={}, audit=directory / "audit.jsonl")
         create_bootstrap(store)
         await server.serve([listening], server_context(authority, pair, directory))
-        tasks.append(asyncio.create_task(run_controllers(store, root_ca=authority.pem.decode())))
+        tasks.append(asyncio.create_task(run_controllers(store, root_ca=authority.pem.decode(), gate=server.gate)))
         return server
 
     async def stop(server: ApiServer) -> None:

@@ -1,0 +1,98 @@
+"""RFC 6902 by the `jsonpatch` library, with failures told as Kubernetes' own library tells them.
+
+Called for what users send (`patches`) and for what webhooks answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from chaos.embedded.resources import Object
+from chaos.embedded.store import copy
+
+OPERATIONS: Final = ("add", "remove", "replace", "move", "copy", "test")
+
+
+class DoesNotApply(ValueError):
+    """The patch does not fit the document; the text is that of gopkg.in/evanphx/json-patch."""
+
+
+def apply_json_patch(document: Object, operations: Sequence[Mapping[str, Any]]) -> Any:
+    """A new document. Raises DoesNotApply."""
+    import jsonpatch
+    import jsonpointer
+
+    result: Any = copy(document)
+    for operation in operations:
+        try:
+            result = jsonpatch.JsonPatch([dict(operation)]).apply(result, in_place=True)
+        except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException, TypeError, KeyError) as error:
+            raise DoesNotApply(_words(result, operation)) from error
+    return result
+
+
+def _words(document: Any, operation: Mapping[str, Any]) -> str:
+    """Why one operation failed."""
+    kind, path, source = (operation.get(name) for name in ("op", "path", "from"))
+    if kind not in OPERATIONS:
+        return f"Unexpected kind: {kind if isinstance(kind, str) else 'unknown'}"
+    if not isinstance(path, str):
+        return f"{kind} operation failed to decode path: operation missing path field: missing value"
+    if kind in ("move", "copy"):
+        if not isinstance(source, str):
+            return f"{kind} operation failed to decode from: operation, missing from field: missing value"
+        holder = _holder(document, source)
+        if holder is None:
+            return f"{kind} operation does not apply: doc is missing from path: {source}: missing value"
+        if not _has(holder, _last(source)):
+            at = f"for path: '{_last(source)}'" if kind == "move" else f"for from: '{source}'"
+            return f"error in {kind} {at}: {_missing(holder, _last(source), kind)}"
+        return f"{kind} operation does not apply: doc is missing destination path: {path}: missing value"
+    holder = _holder(document, path)
+    if kind == "test":
+        if holder is None:
+            return f"test operation does not apply: is missing path: {path}: missing value"
+        return f"testing value {path} failed: test failed"
+    if holder is None:
+        shown = path if kind == "replace" else f'"{path}"'
+        return f"{kind} operation does not apply: doc is missing path: {shown}: missing value"
+    if kind == "replace":
+        return f"replace operation does not apply: doc is missing key: {path}: missing value"
+    return f"error in {kind} for path: '{path}': {_missing(holder, _last(path), str(kind))}"
+
+
+def _missing(holder: Any, key: str, kind: str) -> str:
+    if isinstance(holder, list):
+        if not key.lstrip("-").isdigit():
+            what = f'strconv.Atoi: parsing "{key}": invalid syntax'
+            return f"value was not a proper array index: '{key}': {what}" if kind == "add" else what
+        return f"Unable to access invalid index: {key}: invalid index referenced"
+    return f"Unable to remove nonexistent key: {key}: missing value"
+
+
+def _parts(path: str) -> list[str]:
+    return [part.replace("~1", "/").replace("~0", "~") for part in path.split("/")[1:]]
+
+
+def _last(path: str) -> str:
+    return (_parts(path) or [""])[-1]
+
+
+def _holder(document: Any, path: str) -> Any:
+    """What holds the path's last part; None when there is no such thing."""
+    here = document
+    for part in _parts(path)[:-1]:
+        if isinstance(here, Mapping) and part in here:
+            here = here[part]
+        elif isinstance(here, list) and part.isdigit() and int(part) < len(here):
+            here = here[int(part)]
+        else:
+            return None
+    return here if isinstance(here, (Mapping, list)) else None
+
+
+def _has(holder: Any, key: str) -> bool:
+    if isinstance(holder, list):
+        return key.isdigit() and int(key) < len(holder)
+    return key in holder

@@ -1,0 +1,85 @@
+"""Which requests a webhook or a policy means: rules, namespace selector, object selector. Pure.
+
+k8s.io/apiserver/pkg/admission/plugin/webhook/predicates. Every kind here is served in one version but Event, so that
+`matchPolicy: Equivalent` has one other resource to look for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from chaos.embedded.api.asked import Asked
+from chaos.embedded.api.errors import not_found
+from chaos.embedded.controllers.labels import matches as labels_match
+from chaos.embedded.resources import EVENT, EVENTS_EVENT, NAMESPACE, Object, Resource
+from chaos.embedded.store import Store
+
+Rule = Mapping[str, Any]
+REGISTRATION: Final = "admissionregistration.k8s.io"
+_EQUIVALENT: Final = {EVENT.kind: (EVENT, EVENTS_EVENT)}
+
+
+def is_exempt(asked: Asked) -> bool:
+    """Whether nobody is ever asked: who configures admission must not be locked out by it."""
+    return asked.resource.group == REGISTRATION and not asked.subresource
+
+
+def matched_resource(hook: Mapping[str, Any], rules: Sequence[Rule], asked: Asked) -> Resource | None:
+    """The resource as which the request matches a rule: its own, or with `Equivalent` another of the same objects."""
+    if any(rule_matches(rule, asked, asked.resource) for rule in rules):
+        return asked.resource
+    if hook.get("matchPolicy", "Equivalent") == "Equivalent":
+        for other in _EQUIVALENT.get(asked.resource.kind, ()):
+            if other is not asked.resource and any(rule_matches(rule, asked, other) for rule in rules):
+                return other
+    return None
+
+
+def rule_matches(rule: Rule, asked: Asked, resource: Resource) -> bool:
+    """Scope, operation, group, version, resource and, where the rule names objects, their names."""
+    named = rule.get("resourceNames") or []
+    return (
+        _in_scope(rule.get("scope", "*"), asked)
+        and _has(rule.get("operations"), asked.operation)
+        and _has(rule.get("apiGroups"), resource.group)
+        and _has(rule.get("apiVersions"), resource.version)
+        and any(_names(one, resource.plural, asked.subresource) for one in rule.get("resources") or [])
+        and (not named or asked.name in named)
+    )
+
+
+def _has(items: Sequence[str] | None, wanted: str) -> bool:
+    return any(item in ("*", wanted) for item in items or ())
+
+
+def _in_scope(scope: str, asked: Asked) -> bool:
+    cluster_wide = asked.resource is NAMESPACE or not asked.namespace
+    return scope == "*" or cluster_wide == (scope == "Cluster")
+
+
+def _names(pattern: str, resource: str, subresource: str) -> bool:
+    wanted, _, sub = pattern.partition("/")
+    return wanted in ("*", resource) and sub in ("*", subresource)
+
+
+def in_namespace(store: Store, selector: Mapping[str, Any], asked: Asked) -> bool:
+    """Whether the namespace's labels fit; what has no namespace always fits. StatusError 404 without the namespace."""
+    if not asked.within or not (selector.get("matchLabels") or selector.get("matchExpressions")):
+        return True
+    if asked.resource is NAMESPACE and not asked.subresource and asked.operation in ("CREATE", "UPDATE"):
+        labels = (asked.object or {}).get("metadata", {}).get("labels")
+    else:
+        namespace = store.find(NAMESPACE, "", asked.within)
+        if namespace is None:
+            raise not_found(NAMESPACE, asked.within)
+        labels = namespace["metadata"].get("labels")
+    return labels_match(selector, labels)
+
+
+def is_chosen(selector: Mapping[str, Any], asked: Asked) -> bool:
+    """Whether the labels of the object fit, as it is to be or as it was."""
+    if not (selector.get("matchLabels") or selector.get("matchExpressions")):
+        return True
+    both: tuple[Object | None, Object | None] = (asked.object, asked.old)
+    return any(one is not None and labels_match(selector, one.get("metadata", {}).get("labels")) for one in both)

@@ -1,0 +1,482 @@
+"""Admission webhooks over real TLS: every outcome with each failurePolicy, and whom they are asked about."""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from chaos.embedded.api.pki import Authority
+from chaos.embedded.resources import ENDPOINT_SLICE, SERVICE
+from chaos.errors import ApiError
+from tests.embedded.api.conftest import World, config_map, deployment, pod
+from tests.embedded.webhooks.injector import Server
+
+CODE = 500
+
+
+@dataclass
+class Hooks:
+    """The injector, the Service that leads to it, and its authority."""
+
+    world: World
+    server: Server
+    authority: Authority
+    directory: Path
+
+    @property
+    def bundle(self) -> str:
+        return base64.b64encode(self.authority.pem).decode()
+
+    def client(self, path: str, **service: Any) -> dict[str, Any]:
+        return {"caBundle": self.bundle, "service": {"name": "injector", "namespace": "hooks", "path": path, **service}}
+
+    def webhook(self, path: str, *, name: str = "one.hooks.test", **more: Any) -> dict[str, Any]:
+        rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["configmaps"]}
+        return {
+            "name": name,
+            "admissionReviewVersions": ["v1"],
+            "sideEffects": "None",
+            "rules": [rule],
+            "clientConfig": self.client(path),
+            "timeoutSeconds": 2,
+        } | more
+
+    @contextmanager
+    def configured(self, *webhooks: dict[str, Any], sort: str = "Validating", name: str = "test") -> Iterator[None]:
+        kind = f"{sort}WebhookConfiguration"
+        body = {
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": kind,
+            "metadata": {"name": name},
+            "webhooks": list(webhooks),
+        }
+        path = f"/apis/admissionregistration.k8s.io/v1/{kind.lower()}s"
+        once(self.world, "POST", path, body)
+        try:
+            yield
+        finally:
+            once(self.world, "DELETE", f"{path}/{name}")
+
+
+def once(world: World, method: str, path: str, body: Any = None) -> Any:
+    """One exchange: a 500 that is an answer is not asked for again."""
+    response = world.cluster.open(method, path, body=None if body is None else json.dumps(body).encode())
+    return json.loads(response.read())
+
+
+@pytest.fixture(scope="module")
+def hooks(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hooks]:
+    directory, authority = tmp_path_factory.mktemp("hooks"), Authority()
+    server = Server(*files(directory, authority, "injector.hooks.svc"))
+    server.start()
+    world.cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "hooks"}})
+    service(world, "injector", server.port)
+    yield Hooks(world, server, authority, directory)
+    server.stop()
+
+
+def files(directory: Path, authority: Authority, *names: str, addresses: tuple[str, ...] = ()) -> tuple[str, str]:
+    """A serving certificate of the names, and its key."""
+    pair = authority.issue("injector", names=names, addresses=addresses)
+    certificate, key = directory / f"{names}.crt", directory / f"{names}.key"
+    certificate.write_bytes(pair.certificate)
+    key.write_bytes(pair.key)
+    return str(certificate), str(key)
+
+
+def service(world: World, name: str, port: int | None) -> None:
+    """A Service that leads to this machine's loopback, or to nothing; put beside validation, which forbids that."""
+    address = f"10.96.77.{len(world.call(lambda: world.store.list(SERVICE, 'hooks'))) + 1}"
+    body: dict[str, Any] = {
+        "metadata": {"name": name, "namespace": "hooks"},
+        "spec": {"type": "ClusterIP", "clusterIP": address, "ports": [{"port": 443, "protocol": "TCP"}]},
+    }
+    world.call(lambda: world.store.create(SERVICE, body))
+    if port is not None:
+        piece = {
+            "metadata": {"name": name, "namespace": "hooks", "labels": {"kubernetes.io/service-name": name}},
+            "addressType": "IPv4",
+            "ports": [{"port": port, "protocol": "TCP"}],
+            "endpoints": [{"addresses": ["127.0.0.1"], "conditions": {"ready": True}}],
+        }
+        world.call(lambda: world.store.create(ENDPOINT_SLICE, piece))
+
+
+_numbers = iter(range(1, 10_000))
+
+
+def attempt(hooks: Hooks, namespace: str, **data: str) -> tuple[int, str]:
+    """Create a ConfigMap: the answer's code and, of a refusal, its message."""
+    body = config_map(f"attempt-{next(_numbers)}", namespace, **data)
+    try:
+        once(hooks.world, "POST", f"/api/v1/namespaces/{namespace}/configmaps", body)
+    except ApiError as error:
+        return error.code, error.status["message"]
+    return 201, ""
+
+
+OUTCOMES = yaml.safe_load(Path(__file__).with_name("outcomes.yaml").read_text())
+FAILURES = [(row["path"], row["sort"], row["why"]) for row in OUTCOMES["failures"]]
+
+
+@pytest.mark.parametrize("policy", ["Fail", "Ignore"])
+@pytest.mark.parametrize(("path", "sort", "why"), FAILURES, ids=[f"{row[1]}{row[0]}" for row in FAILURES])
+def test_a_webhook_that_gives_no_answer_is_a_500_in_kubernetes_words_or_passed_over(
+    hooks: Hooks, namespace: str, path: str, sort: str, why: str, policy: str
+) -> None:
+    with hooks.configured(hooks.webhook(path, failurePolicy=policy), sort=sort):
+        code, message = attempt(hooks, namespace)
+    if policy == "Ignore":
+        assert (code, message) == (201, "")
+    else:
+        said = f'Internal error occurred: failed calling webhook "one.hooks.test": {why.replace("{path}", path)}'
+        assert (code, message) == (500, said)
+
+
+DENIALS = [
+    ("/deny", 400, 'admission webhook "one.hooks.test" denied the request: no pets'),
+    ("/deny-code", 403, 'admission webhook "one.hooks.test" denied the request: no pets'),
+    ("/deny-reason", 400, 'admission webhook "one.hooks.test" denied the request: TooManyPets'),
+    ("/deny-bare", 400, 'admission webhook "one.hooks.test" denied the request without explanation'),
+]
+
+
+@pytest.mark.parametrize("policy", ["Fail", "Ignore"])
+@pytest.mark.parametrize("sort", ["Mutating", "Validating"])
+@pytest.mark.parametrize(("path", "code", "said"), DENIALS)
+def test_a_no_is_a_no_whatever_the_failure_policy(
+    hooks: Hooks, namespace: str, path: str, code: int, said: str, sort: str, policy: str
+) -> None:
+    with hooks.configured(hooks.webhook(path, failurePolicy=policy), sort=sort):
+        assert attempt(hooks, namespace) == (code, said)
+
+
+PATCHES = [
+    ("/patch-missing", 'add operation does not apply: doc is missing path: "/spec/no/where": missing value'),
+    (
+        "/patch-remove",
+        "error in remove for path: '/metadata/nothing': Unable to remove nonexistent key: nothing: missing value",
+    ),
+    ("/patch-test", "testing value /kind failed: test failed"),
+    ("/patch-replace", "replace operation does not apply: doc is missing key: /metadata/x: missing value"),
+    ("/patch-type", "json: cannot unmarshal string into Go struct field ConfigMap.data of type map[string]string"),
+]
+
+
+@pytest.mark.parametrize("policy", ["Fail", "Ignore"])
+@pytest.mark.parametrize(("path", "why"), PATCHES)
+def test_a_patch_that_does_not_fit_is_a_500_whatever_the_failure_policy(
+    hooks: Hooks, namespace: str, path: str, why: str, policy: str
+) -> None:
+    with hooks.configured(hooks.webhook(path, failurePolicy=policy), sort="Mutating"):
+        assert attempt(hooks, namespace) == (500, f"Internal error occurred: {why}")
+
+
+@contextmanager
+def listening(answer: bytes | None) -> Iterator[int]:
+    """A port at which something answers in plain text; nothing listens where `answer` is None."""
+    opened = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = opened.accept()
+            except OSError:
+                return
+            with connection:
+                connection.recv(1024)
+                connection.sendall(answer or b"")
+
+    if answer is None:
+        port = opened.getsockname()[1]
+        opened.close()
+        yield port
+        return
+    threading.Thread(target=serve, daemon=True).start()
+    yield opened.getsockname()[1]
+    opened.shutdown(socket.SHUT_RDWR)
+    opened.close()
+
+
+def refusal(hooks: Hooks, namespace: str, client: dict[str, Any]) -> str:
+    """The words of a call that fails, without what is the same for all; with Ignore it is passed over."""
+    with hooks.configured(hooks.webhook("/allow", clientConfig=client, failurePolicy="Ignore")):
+        assert attempt(hooks, namespace) == (201, "")
+    with hooks.configured(hooks.webhook("/allow", clientConfig=client)):
+        code, message = attempt(hooks, namespace)
+    assert code == CODE
+    return message.removeprefix('Internal error occurred: failed calling webhook "one.hooks.test": ')
+
+
+def test_a_service_that_leads_nowhere_is_told_as_kube_apiserver_tells_it(hooks: Hooks, namespace: str) -> None:
+    service(hooks.world, "empty", None)
+    address = hooks.world.cluster.get("Service", "empty", "hooks")["spec"]["clusterIP"]
+
+    def said(name: str, **more: Any) -> str:
+        return refusal(hooks, namespace, hooks.client("/allow", name=name, **more))
+
+    def post(name: str, port: int = 443) -> str:
+        return f'failed to call webhook: Post "https://{name}.hooks.svc:{port}/allow?timeout=2s": '
+
+    assert said("missing") == post("missing") + 'service "missing" not found'
+    assert said("injector", port=8443) == post("injector", 8443) + 'no service port 8443 found for service "injector"'
+    assert said("empty") == post("empty") + f"dial tcp {address}:443: connect: connection refused"
+
+
+def test_what_is_no_webhook_is_told_as_go_tells_it(hooks: Hooks, namespace: str) -> None:
+    def said(url: str, bundle: str | None = None) -> str:
+        return refusal(hooks, namespace, {"url": url, "caBundle": bundle or hooks.bundle})
+
+    with listening(b"HTTP/1.1 200 OK\r\n\r\n") as port:
+        url = f"https://127.0.0.1:{port}/a"
+        assert said(url).endswith(f'Post "{url}?timeout=2s": http: server gave HTTP response to HTTPS client')
+    with listening(None) as port:
+        url = f"https://127.0.0.1:{port}/a"
+        why = f'Post "{url}?timeout=2s": dial tcp 127.0.0.1:{port}: connect: connection refused'
+        assert said(url) == f"failed to call webhook: {why}"
+    url = f"https://127.0.0.1:{hooks.server.port}"
+    nothing = base64.b64encode(b"nothing").decode()
+    why = "could not get REST client: unable to load root certificates: unable to parse bytes as PEM block"
+    assert said(url, nothing) == why
+
+
+def test_a_certificate_that_is_not_to_be_believed_is_refused_in_gos_words(hooks: Hooks, namespace: str) -> None:
+    def said(client: dict[str, Any]) -> str:
+        return refusal(hooks, namespace, client).partition("tls: failed to verify certificate: ")[2]
+
+    stranger = base64.b64encode(Authority().pem).decode()
+    service(hooks.world, "renamed", hooks.server.port)
+    assert said(hooks.client("/allow", name="renamed")) == (
+        "x509: certificate is valid for injector.hooks.svc, not renamed.hooks.svc"
+    )
+    assert said(hooks.client("/allow") | {"caBundle": stranger}).startswith(
+        "x509: certificate signed by unknown authority"
+    )
+    url = f"https://127.0.0.1:{hooks.server.port}/allow"
+    assert said({"url": url, "caBundle": hooks.bundle}) == (
+        "x509: cannot validate certificate for 127.0.0.1 because it doesn't contain any IP SANs"
+    )
+
+
+def test_a_webhook_by_url_is_called_and_its_certificate_checked(hooks: Hooks, namespace: str) -> None:
+    server = Server(*files(hooks.directory, hooks.authority, "url", addresses=("127.0.0.1",)))
+    server.start()
+    try:
+        client = {"url": f"https://127.0.0.1:{server.port}/deny", "caBundle": hooks.bundle}
+        with hooks.configured(hooks.webhook("", clientConfig=client)):
+            assert attempt(hooks, namespace) == (400, 'admission webhook "one.hooks.test" denied the request: no pets')
+        assert server.asked[-1]["path"] == "/deny?timeout=2s"
+    finally:
+        server.stop()
+
+
+def test_a_webhook_is_asked_who_does_what_with_what(hooks: Hooks, namespace: str) -> None:
+    with hooks.configured(hooks.webhook("/allow")):
+        hooks.world.cluster.create(config_map("one", namespace, a="b"))
+    asked = hooks.server.asked[-1]
+    assert asked["operation"] == "CREATE"
+    assert asked["name"] == "one"
+    assert asked["namespace"] == namespace
+    assert asked["kind"] == asked["requestKind"] == {"group": "", "version": "v1", "kind": "ConfigMap"}
+    assert asked["resource"] == asked["requestResource"] == {"group": "", "version": "v1", "resource": "configmaps"}
+    assert asked["userInfo"] == {"username": "admin", "groups": ["system:masters", "system:authenticated"]}
+    assert asked["object"]["data"] == {"a": "b"}
+    assert asked["object"]["metadata"]["name"] == "one"
+    assert asked["oldObject"] is None
+    assert asked["dryRun"] is False
+    assert asked["options"]["kind"] == "CreateOptions"
+
+
+def test_updates_and_deletions_are_asked_about_with_what_was(hooks: Hooks, namespace: str) -> None:
+    rule = {"apiGroups": [""], "apiVersions": ["*"], "operations": ["*"], "resources": ["configmaps"]}
+    held = hooks.world.cluster.create(config_map("two", namespace, a="b"))
+    with hooks.configured(hooks.webhook("/allow", rules=[rule])):
+        hooks.world.cluster.patch("ConfigMap", "two", {"data": {"a": "c"}}, namespace)
+        update = hooks.server.asked[-1]
+        hooks.world.cluster.delete("ConfigMap", "two", namespace)
+        deletion = hooks.server.asked[-1]
+    assert (update["operation"], update["object"]["data"], update["oldObject"]["data"]) == (
+        "UPDATE", {"a": "c"}, {"a": "b"},
+    )  # fmt: skip
+    assert update["oldObject"]["metadata"]["uid"] == held["metadata"]["uid"]
+    assert (deletion["operation"], deletion["object"]) == ("DELETE", None)
+    assert deletion["oldObject"]["data"] == {"a": "c"}
+    with hooks.configured(hooks.webhook("/deny", rules=[rule])):
+        code, _ = attempt(hooks, namespace)
+    assert code == 400
+
+
+def test_a_webhooks_labels_are_those_of_its_namespace_and_of_the_object(hooks: Hooks, namespace: str) -> None:
+    hooks.world.cluster.patch("Namespace", namespace, {"metadata": {"labels": {"team": "a"}}})
+    cases = [
+        ({"namespaceSelector": {"matchLabels": {"team": "a"}}}, 400),
+        ({"namespaceSelector": {"matchLabels": {"team": "b"}}}, 201),
+        ({"namespaceSelector": {"matchExpressions": [{"key": "team", "operator": "NotIn", "values": ["a"]}]}}, 201),
+        ({"objectSelector": {"matchLabels": {"app": "x"}}}, 201),
+        ({"objectSelector": {"matchExpressions": [{"key": "app", "operator": "DoesNotExist"}]}}, 400),
+        ({"rules": [rule(operations=["UPDATE"])]}, 201),
+        ({"rules": [rule(resources=["secrets"])]}, 201),
+        ({"rules": [rule(resources=["*"])]}, 400),
+        ({"rules": [rule(resources=["configmaps/status"])]}, 201),
+        ({"rules": [rule(scope="Cluster")]}, 201),
+        ({"rules": [rule(scope="Namespaced")]}, 400),
+        ({"rules": [rule(apiGroups=["apps"])]}, 201),
+        ({"rules": [rule(apiVersions=["v2"])]}, 201),
+    ]
+    for change, code in cases:
+        with hooks.configured(hooks.webhook("/deny", **change)):
+            assert attempt(hooks, namespace)[0] == code, change
+
+
+def rule(**change: Any) -> dict[str, Any]:
+    return {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["configmaps"]} | change
+
+
+def test_what_a_mutating_webhook_changes_is_stored_and_validated(hooks: Hooks, namespace: str) -> None:
+    with hooks.configured(hooks.webhook("/label"), sort="Mutating"):
+        made = hooks.world.cluster.create(config_map("labelled", namespace))
+    assert made["metadata"]["labels"] == {"by": "webhook"}
+
+
+def test_webhooks_speak_in_the_order_of_their_configurations_names(hooks: Hooks, namespace: str) -> None:
+    with (
+        hooks.configured(hooks.webhook("/label"), sort="Mutating", name="b"),
+        hooks.configured(hooks.webhook("/label-again"), sort="Mutating", name="a"),
+    ):
+        made = hooks.world.cluster.create(config_map("ordered", namespace))
+    assert made["metadata"]["labels"] == {"by": "webhook"}  # a said another, then b
+
+
+@pytest.mark.parametrize(("policy", "asked", "seen"), [("IfNeeded", "2", "2"), ("Never", "1", "1")])
+def test_a_webhook_is_asked_again_when_another_changed_the_object_after_it(
+    hooks: Hooks, namespace: str, policy: str, asked: str, seen: str
+) -> None:
+    pods = [rule(resources=["pods"])]
+    with hooks.configured(
+        hooks.webhook("/seen", name="a.hooks.test", rules=pods, reinvocationPolicy=policy),
+        hooks.webhook("/inject", name="b.hooks.test", rules=pods),
+        sort="Mutating",
+    ):
+        made = hooks.world.cluster.create(pod(f"again-{policy.lower()}", namespace))
+    labels = made["metadata"]["labels"]
+    assert (labels["asked"], labels["containers"]) == (asked, seen)
+    sidecar = next(one for one in made["spec"]["containers"] if one["name"] == "sidecar")
+    assert sidecar["volumeMounts"][0]["mountPath"] == "/var/run/secrets/kubernetes.io/serviceaccount"
+
+
+def test_warnings_reach_the_client_once_each_and_annotations_the_audit_log(hooks: Hooks, namespace: str) -> None:
+    with hooks.configured(hooks.webhook("/warn")):
+        done = hooks.world.kubectl("create", "configmap", "warned", "-n", namespace)
+    assert done.returncode == 0
+    assert done.stderr.splitlines() == ["Warning: careful", "Warning: really"]
+    with hooks.configured(hooks.webhook("/warn-deny")):
+        done = hooks.world.kubectl("create", "configmap", "refused", "-n", namespace)
+    assert done.stderr.splitlines() == [
+        "Warning: careful",
+        'error: failed to create configmap: admission webhook "one.hooks.test" denied the request without explanation',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("effects", "code", "said"),
+    [
+        ("None", 400, 'admission webhook "one.hooks.test" denied the request: no pets'),
+        ("NoneOnDryRun", 400, 'admission webhook "one.hooks.test" denied the request: no pets'),
+        ("Some", 422, ""),
+    ],
+)
+def test_a_dry_run_asks_webhooks_without_side_effects(
+    hooks: Hooks, namespace: str, effects: str, code: int, said: str
+) -> None:
+    if code == 422:
+        with pytest.raises(ApiError) as refused, hooks.configured(hooks.webhook("/deny", sideEffects=effects)):
+            pass
+        assert refused.value.code == 422
+        return
+    with hooks.configured(hooks.webhook("/deny", sideEffects=effects)):
+        done = hooks.world.kubectl("create", "configmap", "dry", "-n", namespace, "--dry-run=server")
+    assert said in done.stderr
+    assert hooks.server.asked[-1]["dryRun"] is True
+
+
+def test_pods_of_a_replica_set_pass_the_webhooks_too(hooks: Hooks, namespace: str) -> None:
+    with hooks.configured(hooks.webhook("/inject", rules=[rule(resources=["pods"])]), sort="Mutating"):
+        hooks.world.cluster.create(deployment("injected", namespace, replicas=3))
+        hooks.world.cluster.wait("pods", lambda: len(pods_of(hooks, namespace)) == 3)
+    assert all(
+        [one["name"] for one in made["spec"]["containers"]] == ["app", "sidecar"] for made in pods_of(hooks, namespace)
+    )
+    asked = [one for one in hooks.server.asked if one["namespace"] == namespace]
+    assert {one["userInfo"]["username"] for one in asked} == {"system:serviceaccount:kube-system:replicaset-controller"}
+    assert len(asked) == 3
+
+
+def pods_of(hooks: Hooks, namespace: str) -> list[dict[str, Any]]:
+    return [one for one in hooks.world.cluster.list("Pod", namespace) if "deletionTimestamp" not in one["metadata"]]
+
+
+def test_a_replica_set_whose_pods_are_refused_says_so_and_tries_again(hooks: Hooks, namespace: str) -> None:
+    with hooks.configured(hooks.webhook("/deny", rules=[rule(resources=["pods"])])):
+        hooks.world.cluster.create(deployment("refused", namespace))
+
+        def said() -> list[str]:
+            return [
+                one["message"]
+                for one in hooks.world.cluster.list("Event", namespace)
+                if one["reason"] == "FailedCreate"
+            ]
+
+        hooks.world.cluster.wait("event", said)
+        assert said()[0] == 'Error creating: admission webhook "one.hooks.test" denied the request: no pets'
+        assert pods_of(hooks, namespace) == []
+    hooks.world.cluster.wait("pod", lambda: pods_of(hooks, namespace))
+
+
+def test_a_write_whose_object_changed_while_webhooks_were_asked_is_made_again(hooks: Hooks, namespace: str) -> None:
+    hooks.world.cluster.create(config_map("shared", namespace, a="1"))
+    slow = hooks.webhook("/slow", rules=[rule(operations=["UPDATE"])], timeoutSeconds=5)
+    hooks.server.asked.clear()
+    with hooks.configured(slow | {"objectSelector": {"matchLabels": {"slow": "yes"}}}):
+        done: list[Any] = []
+
+        def patch() -> None:
+            change = {"metadata": {"labels": {"slow": "yes"}}, "data": {"b": "2"}}
+            done.append(hooks.world.user("patcher", "system:masters").patch("ConfigMap", "shared", change, namespace))
+
+        thread = threading.Thread(target=patch)
+        thread.start()
+        hooks.world.cluster.wait("webhook asked", lambda: hooks.server.asked)
+        hooks.world.cluster.patch("ConfigMap", "shared", {"data": {"c": "3"}}, namespace)
+        thread.join(20)
+    held = hooks.world.cluster.get("ConfigMap", "shared", namespace)
+    assert held["data"] == {"a": "1", "b": "2", "c": "3"}
+    assert len(hooks.server.asked) == 2
+
+
+def test_configurations_themselves_are_asked_about_by_nobody(hooks: Hooks) -> None:
+    everything = {"apiGroups": ["*"], "apiVersions": ["*"], "operations": ["*"], "resources": ["*/*"]}
+    with hooks.configured(
+        hooks.webhook("/deny", rules=[everything], namespaceSelector={"matchLabels": {"none": "such"}})
+    ):
+        path = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/test"
+        held = once(hooks.world, "GET", path)
+        changed = once(hooks.world, "PUT", path, held | {"metadata": held["metadata"] | {"labels": {"a": "b"}}})
+        assert changed["metadata"]["labels"] == {"a": "b"}
+
+
+@pytest.mark.parametrize(("change", "said"), [(row["change"], row["said"]) for row in OUTCOMES["invalid"]])
+def test_a_configuration_that_kubernetes_refuses_is_refused(hooks: Hooks, change: dict[str, Any], said: str) -> None:
+    with pytest.raises(ApiError) as refused, hooks.configured(hooks.webhook("/allow") | change):
+        pass
+    message = refused.value.status["message"]
+    assert message == f'ValidatingWebhookConfiguration.admissionregistration.k8s.io "test" is invalid: {said}'
