@@ -1,8 +1,8 @@
 """A preflight: what a run needs of a cluster, tried there in namespaces of its own, and taken down again.
 
-Real pods of each kind that is needed go through the real admission, scheduler, image pull and network; one request and
-one answer with samples go through the API server's proxy to a pod's port, one command through exec. What refuses
-answers in its own words. `sharedfate doctor --try` asks for all kinds, a run for those that its modes and faults need.
+Real pods of each kind that is needed go through the real admission, scheduler, image pull and network; samples are
+fetched from a pod's port (by which way, is chosen here), one command goes through exec. What refuses answers in its own
+words. `sharedfate doctor --try` asks for all kinds, a run for those that its modes and faults need.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from chaos.kube.applying import is_ready
 from chaos.kube.client import Cluster
 from chaos.kube.kubeconfig import one_line
 from chaos.kube.readiness import Workload, await_ready
-from chaos.load.client import LoaderClient
+from chaos.load.client import LoaderClient, choose_way
 from chaos.mesh import manifests
 from chaos.mesh.inject import needs_privileged
 from chaos.model.modes import PlacedBy, ProxyMode
@@ -68,7 +68,7 @@ class Tried:
     """What came of it; a text is "" for what went well, else the cluster's words."""
 
     kinds: Mapping[PodKind, str]
-    control: str = ""  # a pod's control port through the API server
+    control: str = ""  # a pod's control port, by any way
     network: str = ""  # from a loader to an application's port
     exec: str = ""
     policies: bool | None = None  # NetworkPolicies were seen to act; None: not tried
@@ -245,7 +245,7 @@ def _await_pods(site: _Site, made: Mapping[PodKind, Workload]) -> None:
 
 
 def _speak(site: _Site) -> tuple[str, str, str, bool | None, tuple[str, ...]]:
-    """One request and one answer with samples by way of the API server, one between pods, one exec."""
+    """A way to samples, one request between pods, one exec."""
     if any(site.refused.get(kind) for kind in ESSENTIAL):
         return "", "", "", None, ()
     cluster = site.cluster
@@ -253,21 +253,17 @@ def _speak(site: _Site) -> tuple[str, str, str, bool | None, tuple[str, ...]]:
     name = loader["metadata"]["name"]
     client = LoaderClient.of(cluster, PLAIN, name)
     try:
-        client.state()
-        client.samples()
-    except (SharedfateError, urllib3.exceptions.HTTPError, OSError) as error:
-        return f"{one_line(error)}: {_OPEN}", "", "", None, ()
+        way = choose_way(cluster, PLAIN, name)
+    except EnvironmentUnfit as error:
+        return str(error), "", "", None, ()
     notes, ended = _look(cluster, name)
+    notes = (way, *notes) if way else notes
     address = str(app["status"].get("podIP", ""))
     if network := _reaches(client, address):
         return "", network, ended, None, notes
     return "", "", ended, _policies_act(site, client, address), notes
 
 
-_OPEN: Final = (
-    f"samples pass `pods/NAME:{PORT_CONTROL}/proxy`: let the API server reach port {PORT_CONTROL} of pods "
-    "(a firewall rule or security group from the control plane to the nodes)"
-)
 _EXEC: Final = Permission("create", "pods/exec")
 _LOOK: Final = (
     "import json,platform,pathlib\n"

@@ -38,7 +38,7 @@ def _pods(facts: Facts) -> list[str]:
         return [f"  a {kind} pod, dry run: {why or 'admitted'}" for kind, why in facts.pod_security.items()]
     tried = facts.tried
     lines = [f"  {kind}: {why or 'run'}" for kind, why in sorted(tried.kinds.items())]
-    ways = {"samples through the API server": tried.control, "from pod to pod": tried.network, "exec": tried.exec}
+    ways = {"samples": tried.control, "from pod to pod": tried.network, "exec": tried.exec}
     return [f"  tried in {tried.seconds:.0f} s", *lines, *(f"  {what}: {why or 'well'}" for what, why in ways.items())]
 
 

@@ -25,7 +25,7 @@ from chaos.faults.selection import container_target
 from chaos.faults.workload import pods_of
 from chaos.kube.client import Cluster
 from chaos.kube.objects import has_condition
-from chaos.load.client import LoaderClient, ServerClient
+from chaos.load.client import LoaderClient, ServerClient, choose_way
 from chaos.load.collector import Loader
 from chaos.mesh import manifests
 from chaos.mesh.budget import Budget
@@ -117,6 +117,9 @@ class Deployment:
         self.progress.step(f"{mode}: {self._title}")
         begin = time.monotonic()
         self.mesh.start(self._objects)
+        first = self.loaders()[0]
+        if way := choose_way(self.cluster, first.namespace, first.pod):
+            self.progress.step(way)
         self.ready_seconds = time.monotonic() - begin
         self.progress.step(f"{mode}: ready in {self.ready_seconds:.1f} s; starting the load")
         self._begin_load()

@@ -30,4 +30,7 @@ def examine(cluster: Cluster, modes: Iterable[str], *, run: str, said: Callable[
     except EnvironmentUnfit:
         await_gone(cluster)  # a run that goes on need not wait
         raise
+    if facts.tried is not None:
+        for note in facts.tried.notes:
+            said(note)
     return facts

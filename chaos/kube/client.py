@@ -32,14 +32,17 @@ from chaos.errors import (
     NotReady,
     Unreachable,
 )
-from chaos.kube.kubeconfig import load_kubeconfig, one_line
+from chaos.kube.kubeconfig import load_kubeconfig, one_line, within
 from chaos.kube.reach import unreachable
 from chaos.kube.retrying import PATIENCE, Backoff, is_transient, retrying
+from chaos.kube.ways import PodConnections, Stream, Way
 from chaos.kube.write_guard import Guard
+from chaos.names import IMAGE
 
 Object = dict[str, Any]
 Objects = list[Object]
 _CONNECTIONS: Final = 32
+_STREAM_SECONDS: Final = 10.0  # for a WebSocket into a pod to open
 PatchType = Literal["merge", "strategic", "json"]
 
 _PATCH_TYPES: Final = {
@@ -135,6 +138,9 @@ class Cluster:
         patience: seconds for which a call that may be done again is done again.
         ours: whether we made it, so that what an earlier run left there may be removed unasked.
         failures: what went wrong with a run, for whoever takes the cluster down (kind: takes its logs first).
+
+    Attributes:
+        way: how `pod_http` reaches a pod's port; the preflight changes it where the API server cannot.
     """
 
     def __init__(
@@ -157,6 +163,8 @@ class Cluster:
         self.failures = failures if failures is not None else []
         self.notices: tuple[str, ...] = ()  # what people should read before anything is changed
         self.guard: Guard | None = None
+        self.way = Way.PROXY
+        self._streams = {Way.FORWARD: PodConnections(self._open_forward), Way.EXEC: PodConnections(self._open_relay)}
         self._configuration: Any = None
         self._token: _Token | None = None
         self._pool: urllib3.PoolManager
@@ -516,8 +524,9 @@ class Cluster:
         path = object_path("Pod", namespace, pod, "exec")
         if self.guard is not None:
             self.guard.check("POST", path)
-        url = self.host + path + "?" + urllib.parse.urlencode(query)
-        stream = self._exec_stream(path, url)
+        from kubernetes.stream.ws_client import WSClient
+
+        stream = self._upgraded(path, query, lambda *parts: WSClient(*parts, capture_all=True), seconds=seconds)
         try:
             stream.run_forever(timeout=seconds)
             if stream.is_open():
@@ -529,22 +538,61 @@ class Cluster:
             if stream.sock.sock is not None:  # the stream forgets its socket when the other side has ended
                 stream.sock.sock.close()
 
-    def _exec_stream(self, path: str, url: str) -> Any:
-        """The WebSocket of an exec; opened again once when the credentials were refused and have been read again."""
-        from kubernetes.stream import ws_client
-        from websocket import WebSocketBadStatusException
+    def _upgraded(
+        self,
+        path: str,
+        query: builtins.list[tuple[str, str]],
+        opened: Callable[..., Any],
+        *,
+        seconds: float,
+        protocol: str = "",
+    ) -> Any:
+        """A WebSocket to that path; opened again once when the credentials were refused and have been read again.
 
+        Args:
+            opened: what opens it, given the official client's configuration, the address and headers.
+            protocol: of the channels; "" for the client's own choice.
+        """
+        from kubernetes.stream.ws_client import get_websocket_url
+        from websocket import WebSocketBadStatusException, WebSocketException
+
+        url = get_websocket_url(self.host + path + "?" + urllib.parse.urlencode(query))
         for attempt in (1, 2):
             renewals = self._renewals
+            headers = {name.lower(): value for name, value in self._headers().items()}
+            if protocol:
+                headers["sec-websocket-protocol"] = protocol
             try:
-                return ws_client.WSClient(
-                    self.configuration, ws_client.get_websocket_url(url), self._headers(), capture_all=True
-                )
+                return within(seconds, lambda: opened(self.configuration, url, headers))  # noqa: B023
             except WebSocketBadStatusException as error:
                 if error.status_code != 401 or attempt == 2:
                     raise _api_error("GET", path, error.status_code, error.resp_body or b"") from error
                 self._renew(renewals)
+            except WebSocketException as error:
+                raise unreachable(self.host, error) from error
         raise AssertionError("the second attempt returns or raises")
+
+    def _open_forward(self, namespace: str, pod: str, port: int) -> Stream:
+        """A port-forward: a data channel and one for errors, each of which begins with the port's number."""
+        from kubernetes.stream.ws_client import create_websocket
+
+        path = object_path("Pod", namespace, pod, "portforward")
+        websocket = self._upgraded(
+            path, [("ports", str(port))], create_websocket, seconds=_STREAM_SECONDS, protocol="v4.channel.k8s.io"
+        )
+        return Stream(websocket, writes=0, reads=0, unread=1, what=f"port-forward to {namespace}/{pod}:{port}")
+
+    def _open_relay(self, namespace: str, pod: str, port: int) -> Stream:
+        """A command in a container of ours that passes its standard input and output to the port."""
+        from kubernetes.stream.ws_client import create_websocket
+
+        path = object_path("Pod", namespace, pod, "exec")
+        spec = self.get("Pod", pod, namespace)["spec"]
+        container = next((one["name"] for one in spec["containers"] if one["image"].endswith(IMAGE)), "")
+        query = [("command", part) for part in ("python", "-m", "chaos.inpod.relay", str(port))]
+        query += [("stdin", "true"), ("stdout", "true"), ("stderr", "true"), ("container", container)]
+        websocket = self._upgraded(path, query, create_websocket, seconds=_STREAM_SECONDS)
+        return Stream(websocket, writes=0, reads=1, unread=0, what=f"exec in {namespace}/{pod}, port {port}")
 
     def pod_http(
         self,
@@ -557,14 +605,22 @@ class Cluster:
         body: bytes | None = None,
         timeout: float = 10.0,
     ) -> bytes:
-        """An HTTP exchange with a pod's port through the API server's proxy: passes no proxy of the mesh."""
-        response = self.open(
-            method,
-            f"/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy{path}",
-            body=body,
-            content_type="application/octet-stream",
-            timeout=timeout,
-        )
+        """An HTTP exchange with a pod's port by the cluster's `way`: passes no proxy of the mesh.
+
+        Raises ApiError for a status of 400 and above, the pod's as well as the API server's; 404 when there is no such
+        pod, 503 when its port does not answer.
+        """
+        through = f"/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy{path}"
+        if self.way is not Way.PROXY:
+            if self.guard is not None:
+                self.guard.check(method, through, body)
+            answer = self._streams[self.way].exchange(
+                namespace, pod, port, path, method=method, body=body, timeout=timeout
+            )
+            if answer.status >= 400:
+                raise _api_error(method, through, answer.status, answer.data)
+            return answer.data
+        response = self.open(method, through, body=body, content_type="application/octet-stream", timeout=timeout)
         try:
             return response.read(decode_content=True)
         finally:
@@ -583,6 +639,8 @@ class Cluster:
 
     def close(self) -> None:
         """Close all connections."""
+        for connections in self._streams.values():
+            connections.close()
         self._pool.clear()
 
 

@@ -1,7 +1,8 @@
 """The control ports of the reference apps, spoken from the runner's side: nothing else knows their paths.
 
 `LoaderClient` speaks to a loader (`chaos.load.agent`), `ServerClient` to a reference server (`chaos.apps.server`). Both
-go through the API server's proxy to the pod's control port, which no proxy of the mesh carries.
+go to the pod's control port by the cluster's way (`chaos.kube.ways`), which no proxy of the mesh carries;
+`choose_way` finds the one that works.
 """
 
 from __future__ import annotations
@@ -9,26 +10,65 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
+import urllib3
 
-from chaos.errors import ExperimentFailure
+from chaos.errors import EnvironmentUnfit, ExperimentFailure, SharedfateError
 from chaos.history.model import SAMPLE, Samples
 from chaos.kube.client import Cluster
+from chaos.kube.kubeconfig import one_line
+from chaos.kube.ways import Way
 from chaos.names import PORT_CONTROL
 
 Exchange = Callable[[str, bytes | None], bytes]  # path, body (POST when given) -> answer's body
 
 
-def control_port(cluster: Cluster, namespace: str, pod: str) -> Exchange:
+_WAY_SECONDS: Final = 5.0  # for an answer by one way, before the next is tried
+# Where no way works: what to open for which, in the order in which they are tried.
+OPEN: Final = (
+    f"let the API server reach port {PORT_CONTROL} of pods (a firewall rule or security group from the control plane "
+    "to the nodes), or port 10250 of the nodes, and bind manifests/rbac/runner-streams.yaml for pods/portforward and "
+    "pods/exec"
+)
+
+
+def control_port(cluster: Cluster, namespace: str, pod: str, *, seconds: float = 10.0) -> Exchange:
     """The exchange with a pod's control port. It raises ApiError, with code 404 when there is no such pod."""
 
     def exchange(path: str, body: bytes | None) -> bytes:
         method = "GET" if body is None else "POST"
-        return cluster.pod_http(namespace, pod, PORT_CONTROL, path, method=method, body=body)
+        return cluster.pod_http(namespace, pod, PORT_CONTROL, path, method=method, body=body, timeout=seconds)
 
     return exchange
+
+
+def choose_way(cluster: Cluster, namespace: str, pod: str) -> str:
+    """Have the cluster's way be one by which that loader gives its samples: the present one, else the first that
+    works; a sentence for people when it changed, else "". Raises EnvironmentUnfit with what each way said, and what to
+    open.
+    """
+    refused: dict[Way, str] = {}
+    present = cluster.way
+    for way in sorted(Way, key=lambda one: one is not present):
+        cluster.way = way
+        client = LoaderClient(control_port(cluster, namespace, pod, seconds=_WAY_SECONDS))
+        try:
+            client.state()
+            client.samples()
+        except (SharedfateError, urllib3.exceptions.HTTPError, OSError) as error:
+            refused[way] = one_line(error)
+            continue
+        if not refused:
+            return ""
+        return f"samples are fetched by {way}: {_told(refused)}"
+    cluster.way = present
+    raise EnvironmentUnfit(f"no way to port {PORT_CONTROL} of {namespace}/{pod}: {_told(refused)}: {OPEN}")
+
+
+def _told(refused: Mapping[Way, str]) -> str:
+    return "; ".join(f"{way}: {words}" for way, words in refused.items())
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,10 @@ import contextlib
 import http.server
 import json
 import random
+import socket
+import ssl
 import threading
+import urllib.parse
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -65,6 +68,29 @@ class Weather:
             return ""
 
 
+@contextlib.contextmanager
+def connected(cluster: Cluster) -> Iterator[ssl.SSLSocket]:
+    """A connection to the API server, with the client's certificate."""
+    configuration, address = cluster.configuration, urllib.parse.urlsplit(cluster.host)
+    context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
+    if configuration.cert_file:
+        context.load_cert_chain(configuration.cert_file, configuration.key_file)
+    with (
+        socket.create_connection((address.hostname, address.port), timeout=60) as plain,
+        context.wrap_socket(plain, server_hostname=address.hostname) as stream,
+    ):
+        yield stream
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65_536):
+            sink.sendall(data)
+    for end in (source, sink):
+        with contextlib.suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
+
+
 def _handler(weather: Weather) -> type[http.server.BaseHTTPRequestHandler]:
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -83,6 +109,9 @@ def _handler(weather: Weather) -> type[http.server.BaseHTTPRequestHandler]:
                     json.dumps({"kind": "Status", "message": fate, "code": code}).encode(),
                     after=fate if fate != "broken" else "",
                 )
+                return
+            if self.headers.get("Upgrade"):
+                self._pass_on()
                 return
             path, _, query = self.path.partition("?")
             body = weather.rewritten(self.command, path, body)
@@ -104,7 +133,7 @@ def _handler(weather: Weather) -> type[http.server.BaseHTTPRequestHandler]:
             with contextlib.closing(response):
                 if fate == "lost_after":
                     self._hang_up()
-                elif "watch=1" in query:
+                elif "watch=1" in query or "follow=" in query:
                     self._stream(response, cut=fate == "cut")
                 else:
                     self._answer(response.status, response.read(decode_content=True))
@@ -132,6 +161,19 @@ def _handler(weather: Weather) -> type[http.server.BaseHTTPRequestHandler]:
                     return
             self.wfile.write(b"0\r\n\r\n")
 
+        def _pass_on(self) -> None:
+            """An upgraded connection: bytes both ways, until one side ends."""
+            self.close_connection = True
+            head = f"{self.command} {self.path} HTTP/1.1\r\n" + "".join(
+                f"{k}: {v}\r\n" for k, v in self.headers.items()
+            )
+            with contextlib.suppress(OSError), connected(weather.cluster) as beyond:
+                beyond.sendall(head.encode() + b"\r\n")
+                there = threading.Thread(target=_pump, args=(beyond, self.connection), daemon=True)
+                there.start()
+                _pump(self.connection, beyond)
+                there.join(5)
+
         def _hang_up(self) -> None:
             self.close_connection = True
             with contextlib.suppress(OSError):
@@ -141,7 +183,7 @@ def _handler(weather: Weather) -> type[http.server.BaseHTTPRequestHandler]:
             pass
 
         def handle(self) -> None:
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError, urllib3.exceptions.HTTPError):
                 super().handle()
 
     return Handler

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from chaos.history.store import History
 from chaos.kube.client import Cluster
 from chaos.names import LABEL_POD_SECURITY, LABEL_RUN
 from tests.kube.weather import before
@@ -92,6 +93,7 @@ def test_the_doctor_and_the_run_say_the_same_of_odd_nodes(
     assert left(nodes) == []
 
 
+PROXY, FORWARD, EXEC = (rf"(GET|POST) .*/pods/[^/]+/{name}" for name in ("proxy", "portforward", "exec"))
 # name -> (what stands in front of the API server, modes of the run, what is said)
 POLICIES: dict[str, tuple[dict[str, Any], str, str]] = {
     "every namespace is held to baseline, whatever its labels": (
@@ -101,8 +103,8 @@ POLICIES: dict[str, tuple[dict[str, Any], str, str]] = {
         '"NET_ADMIN"',
     ),
     "a policy that shuts each new namespace": ({"made": default_deny}, "none", "gets no answer from"),
-    "pods are not reached from the API server": (
-        {"shut": {r"(GET|POST) .*/pods/[^/]+/proxy": "broken"}},
+    "neither pods nor kubelets are reached from the API server": (
+        {"shut": {PROXY: "broken", FORWARD: "broken", EXEC: "broken"}},
         "none",
         "let the API server reach port 9990 of pods",
     ),
@@ -129,3 +131,32 @@ def test_what_a_policy_refuses_is_found_by_the_preflight_in_the_clusters_words(
     assert "1 error" in run.stdout
     assert "Traceback" not in run.stdout + run.stderr
     theirs.admin.wait("nothing is left", lambda: left(theirs.admin) == [], seconds=30)
+
+
+# name -> (what is shut, and how; by which way samples are fetched then)
+WAYS: dict[str, tuple[dict[str, str], str]] = {
+    "pods are not reached, kubelets are": ({PROXY: "unavailable"}, "port-forward"),
+    "packets to pods are dropped, and port-forward is refused": ({PROXY: "hung", FORWARD: "broken"}, "exec"),
+}
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_samples_take_the_way_that_is_open(name: str, theirs: Stranger, tmp_path: Path) -> None:
+    shut, way = WAYS[name]
+    with before(Gate(theirs.admin, shut=shut), tmp_path) as (_, kubeconfig):
+        doctor = command("doctor", "--try", "--cluster", "context:w", KUBECONFIG=str(kubeconfig))
+    assert f"samples are fetched by {way}: pods/proxy: " in doctor.stdout
+    assert doctor.returncode == 0, doctor.stdout + doctor.stderr
+
+
+def test_a_run_without_pods_proxy_measures_by_port_forward_and_says_so(theirs: Stranger, tmp_path: Path) -> None:
+    with before(Gate(theirs.admin, shut={PROXY: "unavailable"}), tmp_path) as (_, kubeconfig):
+        run = command(
+            *("run", "--cluster", "context:w", "--modes", "none", "--scenarios", "proxy-paused"),
+            *("--out", str(tmp_path / "out"), "--", "--chaos-inconclusive=skip"),
+            KUBECONFIG=str(kubeconfig),
+        )
+    assert "samples are fetched by port-forward: pods/proxy: " in run.stderr
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-2000:]
+    assert len(History.load(tmp_path / "out/trials/none/proxy-paused").samples) > 1000
+    assert left(theirs.admin) == []
