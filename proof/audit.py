@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from chaos.history.model import SAMPLE, Cause, Outcome, Samples
 from chaos.model.faulting import FaultShape
 from chaos.model.flow import Flow, Window, WindowKind
-from chaos.verdict import Evidence, Expectation, Finding, Harm, HistoryView, Thresholds, judge
+from chaos.verdict import Expectation, FaultEvidence, Finding, Harm, HistoryView, Thresholds, judge
 
 NANO = 1_000_000_000
 EPOCH = 1_700_000_000 * NANO
@@ -165,7 +165,7 @@ def history(rng: np.random.Generator, row: Row) -> tuple[HistoryView, Flow]:
     for (a, b), after in zip(faults, [*(a for a, _ in faults[1:]), end], strict=True):
         cut += [(WindowKind.FAULT, a, b), (WindowKind.RECOVERY, b, after)]
     windows = tuple(Window(kind, EPOCH + round(a * NANO), EPOCH + round(b * NANO)) for kind, a, b in cut)
-    evidence = Evidence(True, True, EPOCH + round(faults[0][0] * NANO), EPOCH + round(faults[-1][1] * NANO))
+    evidence = FaultEvidence(True, True, EPOCH + round(faults[0][0] * NANO), EPOCH + round(faults[-1][1] * NANO))
     return HistoryView(rows, windows, evidence, EPOCH + round(end * NANO)), flow
 
 

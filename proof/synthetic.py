@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from chaos.history.model import SAMPLE, Cause, Flag, Outcome, Samples
 from chaos.model.flow import Flow, Window, WindowKind
-from chaos.verdict import Evidence, HistoryView
+from chaos.verdict import FaultEvidence, HistoryView
 
 NANO = 1_000_000_000
 EPOCH = 1_700_000_000 * NANO
@@ -103,7 +103,7 @@ def view(
             sentinel = Flow(flow.client, flow.server, sentinel=True)
             found[sentinel] = _requests(rng, plan, noise, HarmDone(), plan.sentinel_rate, faults, stalls)
     injected, restored = EPOCH + round(faults[0][0] * NANO), EPOCH + round(faults[-1][1] * NANO)
-    evidence = Evidence(True, True, injected, restored)
+    evidence = FaultEvidence(True, True, injected, restored)
     return HistoryView(found, windows, evidence, EPOCH + round((plan.seconds + 1) * NANO))
 
 

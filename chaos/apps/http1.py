@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, cast
 from chaos.apps.wire import BadMessage, cut_chunked, header
 
 if TYPE_CHECKING:
-    from chaos.apps.service import Answer, Service
+    from chaos.apps.service import Answer, AppPort
 
 _MAX_HEAD: Final = 65536
 _REASONS: Final = {
@@ -31,7 +31,7 @@ class Http1(asyncio.Protocol):
 
     __slots__ = ("buffer", "busy", "looping", "service", "transport", "upgrade")
 
-    def __init__(self, service: Service, upgrade: Callable[[], asyncio.Protocol] | None = None) -> None:
+    def __init__(self, service: AppPort, upgrade: Callable[[], asyncio.Protocol] | None = None) -> None:
         self.service = service
         self.upgrade = upgrade
         self.buffer = b""

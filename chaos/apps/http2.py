@@ -15,7 +15,7 @@ from h2.events import ConnectionTerminated, DataReceived, RequestReceived, Strea
 from h2.exceptions import ProtocolError, StreamClosedError
 
 if TYPE_CHECKING:
-    from chaos.apps.service import Answer, Service
+    from chaos.apps.service import Answer, AppPort
 
 _GRPC_STATUS = {400: b"3", 404: b"12", 500: b"13", 503: b"14"}
 
@@ -23,10 +23,10 @@ _GRPC_STATUS = {400: b"3", 404: b"12", 500: b"13", 503: b"14"}
 class Http2(asyncio.Protocol):
     """One connection with its streams."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: AppPort) -> None:
         self.service = service
         self.h2 = H2Connection(H2Configuration(client_side=False, header_encoding=None))
-        self.streams: dict[int, Stream] = {}
+        self.streams: dict[int, Http2Stream] = {}
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -66,7 +66,7 @@ class Http2(asyncio.Protocol):
 
     def _process(self, event: Any) -> None:
         if isinstance(event, RequestReceived):
-            self.streams[event.stream_id] = Stream(self, event.stream_id, event.headers)
+            self.streams[event.stream_id] = Http2Stream(self, event.stream_id, event.headers)
         elif isinstance(event, DataReceived):
             if stream := self.streams.get(event.stream_id):
                 stream.body += event.data
@@ -82,14 +82,14 @@ class Http2(asyncio.Protocol):
         elif isinstance(event, ConnectionTerminated):
             self.transport.close()
 
-    def end(self, stream: Stream) -> None:
+    def end(self, stream: Http2Stream) -> None:
         self.streams.pop(stream.id, None)
         if self.service.draining and not self.streams:
             self.flush()
             self.transport.close()
 
 
-class Stream:
+class Http2Stream:
     """One request and its answer, within the peer's flow-control window."""
 
     __slots__ = ("body", "connection", "grpc", "head", "id", "method", "path", "rest", "sent_headers", "trailers")

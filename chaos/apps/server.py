@@ -16,14 +16,14 @@ import uvloop
 
 from chaos.apps.http1 import Http1
 from chaos.apps.misbehaviour import Temper
-from chaos.apps.service import ControlService, Service
+from chaos.apps.service import AppPort, ControlService
 from chaos.apps.streams import Streams
 from chaos.names import PORT_CONTROL, PORT_HTTP, PORT_TCP
 
 DRAIN_SECONDS = 0.8
 
 
-def _http2(service: Service) -> asyncio.Protocol:
+def _http2(service: AppPort) -> asyncio.Protocol:
     from chaos.apps.http2 import Http2  # only a connection that speaks it pays for h2's import
 
     return Http2(service)
@@ -36,8 +36,8 @@ async def serve(*, host: str, pod: str, http: int, tcp: int, control: int) -> No
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     temper = Temper()
-    app = Service(pod, temper)
-    streams = Service(pod, temper)
+    app = AppPort(pod, temper)
+    streams = AppPort(pod, temper)
     streams.counters = app.counters
     controls = ControlService(pod, app, temper, lambda: not app.draining)
     servers = [

@@ -33,7 +33,7 @@ class Draining(Protocol):
     def drain(self) -> None: ...
 
 
-class Service:
+class AppPort:
     """A port's behaviour and its open connections."""
 
     def __init__(self, pod: str, temper: Temper | None = None) -> None:
@@ -90,7 +90,7 @@ class Service:
         return 200, extra, body
 
 
-class ControlService(Service):
+class ControlService(AppPort):
     """The control port: health, sentinel, misbehaviour, counts. Itself never misbehaves.
 
     Args:
@@ -99,7 +99,7 @@ class ControlService(Service):
         ready: `/healthz` answers 200 while it is true.
     """
 
-    def __init__(self, pod: str, app: Service, temper: Temper, ready: Callable[[], bool]) -> None:
+    def __init__(self, pod: str, app: AppPort, temper: Temper, ready: Callable[[], bool]) -> None:
         super().__init__(pod)
         self.app = app
         self.misbehaviour = temper

@@ -12,13 +12,13 @@ from chaos.apps.misbehaviour import Action
 from chaos.apps.wire import FRAME, MAX_FRAME
 
 if TYPE_CHECKING:
-    from chaos.apps.service import Service
+    from chaos.apps.service import AppPort
 
 
 class Streams(asyncio.Protocol):
     """One stream."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: AppPort) -> None:
         self.service = service
         self.buffer = bytearray()
         self.pending = 0

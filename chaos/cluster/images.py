@@ -22,7 +22,7 @@ MOVE_SECONDS: Final = 600.0
 Command = tuple[str, ...]
 
 
-class Engine(StrEnum):
+class ContainerEngine(StrEnum):
     """What builds and moves images, in the order in which it is looked for."""
 
     DOCKER = "docker"
@@ -51,9 +51,9 @@ class Build:
     pull: bool = True
 
 
-def plan_build(engine: Engine, build: Build) -> Command:
+def plan_build(engine: ContainerEngine, build: Build) -> Command:
     """The command that builds. Raises Misuse for what the engine cannot."""
-    if build.isolation and engine is not Engine.BUILDAH:
+    if build.isolation and engine is not ContainerEngine.BUILDAH:
         raise Misuse(f"--isolation is buildah's, and the engine is {engine}: leave it out, or add --engine buildah")
     options = [f"--build-arg={name}={value}" for name, value in sorted(build.arguments.items())]
     if build.isolation:
@@ -61,8 +61,8 @@ def plan_build(engine: Engine, build: Build) -> Command:
     if build.network:
         options.append(f"--network={build.network}")
     if not build.pull:
-        options.append("--pull=false" if engine is Engine.DOCKER else "--pull-never")
-    if engine is Engine.DOCKER and not build.pull:
+        options.append("--pull=false" if engine is ContainerEngine.DOCKER else "--pull-never")
+    if engine is ContainerEngine.DOCKER and not build.pull:
         options.remove("--pull=false")  # docker takes what is there unless told to pull
     return (
         engine.value,
@@ -76,56 +76,56 @@ def plan_build(engine: Engine, build: Build) -> Command:
     )
 
 
-def plan_save(engine: Engine, name: str, archive: Path) -> list[Command]:
+def plan_save(engine: ContainerEngine, name: str, archive: Path) -> list[Command]:
     """The commands that write the image to an archive. Docker's engine writes its own form, the others OCI's."""
     match engine:
-        case Engine.DOCKER:
+        case ContainerEngine.DOCKER:
             return [("docker", "save", "--output", str(archive), name)]
-        case Engine.PODMAN:
+        case ContainerEngine.PODMAN:
             return [("podman", "save", "--format", "oci-archive", "--output", str(archive), name)]
-        case Engine.BUILDAH:
+        case ContainerEngine.BUILDAH:
             return [("buildah", "push", name, f"oci-archive:{archive}:{name}")]
 
 
-def plan_load(engine: Engine, archive: Path) -> list[Command]:
+def plan_load(engine: ContainerEngine, archive: Path) -> list[Command]:
     """The commands that bring an archive into the engine's own storage."""
     match engine:
-        case Engine.DOCKER:
+        case ContainerEngine.DOCKER:
             return [("docker", "load", "--input", str(archive))]
-        case Engine.PODMAN:
+        case ContainerEngine.PODMAN:
             return [("podman", "load", "--input", str(archive))]
-        case Engine.BUILDAH:
+        case ContainerEngine.BUILDAH:
             return [("buildah", "pull", f"oci-archive:{archive}")]
 
 
-def plan_push(engine: Engine, name: str, to: str) -> list[Command]:
+def plan_push(engine: ContainerEngine, name: str, to: str) -> list[Command]:
     """The commands that push to a registry under another name. Who may push is the engine's business
     (`docker login`).
     """
     if "/" not in to or ("." not in to.partition("/")[0] and ":" not in to.partition("/")[0]):
         raise Misuse(f"push to {to!r}: want REGISTRY/NAME:TAG, e.g. registry.example:5000/sharedfate:{__version__}")
     match engine:
-        case Engine.DOCKER:
+        case ContainerEngine.DOCKER:
             return [("docker", "tag", name, to), ("docker", "push", to)]
-        case Engine.PODMAN | Engine.BUILDAH:
+        case ContainerEngine.PODMAN | ContainerEngine.BUILDAH:
             return [(engine.value, "push", name, f"docker://{to}")]
 
 
-def find_engine(runner: Runner, wanted: str = "") -> Engine:
+def find_engine(runner: Runner, wanted: str = "") -> ContainerEngine:
     """The engine that was asked for, or the first that is installed; EnvironmentUnfit when there is none."""
     if wanted:
         try:
-            engine = Engine(wanted)
+            engine = ContainerEngine(wanted)
         except ValueError:
-            raise Misuse(f"unknown engine {wanted!r}: known are {', '.join(Engine)}") from None
+            raise Misuse(f"unknown engine {wanted!r}: known are {', '.join(ContainerEngine)}") from None
         if runner.which(engine) is None:
             raise EnvironmentUnfit(f"{engine} is not on PATH: install it, or leave --engine out")
         return engine
-    for engine in Engine:
+    for engine in ContainerEngine:
         if runner.which(engine) is not None:
             return engine
     raise EnvironmentUnfit(
-        f"none of {', '.join(Engine)} is installed: install one, or bring an archive that was built elsewhere"
+        f"none of {', '.join(ContainerEngine)} is installed: install one, or bring an archive that was built elsewhere"
     )
 
 
@@ -135,7 +135,7 @@ def apply(runner: Runner, commands: Sequence[Command], *, seconds: float = MOVE_
         must(runner, *command, seconds=seconds)
 
 
-def build_and_save(runner: Runner, engine: Engine, build: Build, archive: Path) -> None:
+def build_and_save(runner: Runner, engine: ContainerEngine, build: Build, archive: Path) -> None:
     """Build, and write the archive. Raises Misuse when the folder is no checkout."""
     if not (build.folder / "Dockerfile").is_file():
         raise Misuse(f"{build.folder}: no Dockerfile there: images are built from a checkout; take an archive instead")

@@ -18,7 +18,7 @@ from chaos.cluster.versions import parse_version, refuse_too_old
 from chaos.errors import ApiError, Misuse
 from chaos.kube.client import Cluster
 from chaos.kube.reach import first_word
-from chaos.kube.write_guard import Guard
+from chaos.kube.write_guard import WriteGuard
 
 
 class Kind(StrEnum):
@@ -116,7 +116,7 @@ def connect(context: str, *, kubeconfig: Path | None = None, consent: Consent) -
         cluster.close()
         raise
     cluster.notices = tuple(plan_touched(facts, consent))
-    cluster.guard = Guard(lambda path: cluster.request("GET", path), listed=consent.namespaces)
+    cluster.guard = WriteGuard(lambda path: cluster.request("GET", path), listed=consent.namespaces)
     return cluster
 
 

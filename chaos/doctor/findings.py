@@ -26,7 +26,7 @@ BUDGET: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Possibility:
     """One line of the report. `why` is empty when it can run."""
 
     subject: str
@@ -57,38 +57,38 @@ def blockers(facts: Facts) -> list[str]:
     return found
 
 
-def of_mode(facts: Facts, mode: ProxyMode) -> Finding:
+def of_mode(facts: Facts, mode: ProxyMode) -> Possibility:
     """Whether a proxy mode can be deployed there."""
     subject = f"mode {mode.name}"
     if found := blockers(facts):
-        return Finding(subject, found[0])
+        return Possibility(subject, found[0])
     kinds = kinds_of(mode)
     if facts.tried is not None:
-        return Finding(subject, facts.tried.of_kinds(kinds))
+        return Possibility(subject, facts.tried.of_kinds(kinds))
     asked = ((PodKind.CAPTURE, CAPTURE), (PodKind.AGENT, PRIVILEGED))
     refused = [f"{kind}: {why}" for kind, name in asked if kind in kinds and (why := facts.pod_security.get(name))]
-    return Finding(subject, "; ".join(refused))
+    return Possibility(subject, "; ".join(refused))
 
 
-def of_fault(facts: Facts, name: str) -> Finding:
+def of_fault(facts: Facts, name: str) -> Possibility:
     """Whether a fault can be injected there."""
     if found := blockers(facts):
-        return Finding(f"fault {name}", found[0])
+        return Possibility(f"fault {name}", found[0])
     if name == "throttle":
         if not facts.resize:
-            return Finding(f"fault {name}", BUDGET)
+            return Possibility(f"fault {name}", BUDGET)
         if denied := [one for one in facts.refused if (one.group, one.resource) == _RESIZE]:
-            return Finding(f"fault {name}", f"you may not {denied[0]}")
+            return Possibility(f"fault {name}", f"you may not {denied[0]}")
     needs = fault_class(name).needs
     if facts.guarded and _OF_OTHERS.intersection(needs):
-        return Finding(
+        return Possibility(
             f"fault {name}",
             "acts on whole nodes, or on the API server, and so on what is not ours: only in a cluster that we made",
         )
     if Need.HELPERS in needs and (why := _helpers_refused(facts)):
-        return Finding(f"fault {name}", f"{PodKind.HELPER}: {why}")
+        return Possibility(f"fault {name}", f"{PodKind.HELPER}: {why}")
     lacking = [facts.lacking[need] for need in needs if need in facts.lacking]
-    return Finding(f"fault {name}", "; ".join(lacking))
+    return Possibility(f"fault {name}", "; ".join(lacking))
 
 
 def _helpers_refused(facts: Facts) -> str:
@@ -103,19 +103,19 @@ _OF_CPU: Final = frozenset({"throttle", "overload"})
 _OF_COMMANDS: Final = frozenset({"features", "identities-exposed"})  # scenarios that look from inside
 
 
-def of_scenario(facts: Facts, name: str, mode: ProxyMode, faults: Iterable[str]) -> Finding:
+def of_scenario(facts: Facts, name: str, mode: ProxyMode, faults: Iterable[str]) -> Possibility:
     """Whether a scenario can run in a mode there."""
     subject = f"{name}[{mode.name}]"
     if not (found := of_mode(facts, mode)).can:
-        return Finding(subject, found.why)
+        return Possibility(subject, found.why)
     if name in _OF_COMMANDS and facts.tried is not None and facts.tried.exec:
-        return Finding(subject, f"it runs commands in pods: {facts.tried.exec}")
+        return Possibility(subject, f"it runs commands in pods: {facts.tried.exec}")
     for fault in faults:
         if not (found := of_fault(facts, fault)).can:
-            return Finding(subject, found.why)
+            return Possibility(subject, found.why)
         if fault in _OF_CPU and mode.hops and not facts.resize:
-            return Finding(subject, BUDGET)
-    return Finding(subject)
+            return Possibility(subject, BUDGET)
+    return Possibility(subject)
 
 
 def warnings(facts: Facts) -> list[str]:
@@ -169,7 +169,7 @@ def machine(facts: Facts) -> list[str]:
     ]
 
 
-def findings(facts: Facts, scenarios: Mapping[str, Mapping[str, tuple[str, ...] | str]]) -> list[Finding]:
+def findings(facts: Facts, scenarios: Mapping[str, Mapping[str, tuple[str, ...] | str]]) -> list[Possibility]:
     """All of them, in the order modes, faults, scenarios.
 
     Args:
@@ -180,7 +180,7 @@ def findings(facts: Facts, scenarios: Mapping[str, Mapping[str, tuple[str, ...] 
     for name, by_mode in scenarios.items():
         for mode, faults in by_mode.items():
             found.append(
-                Finding(f"{name}[{mode}]", f"does not apply: {faults}")
+                Possibility(f"{name}[{mode}]", f"does not apply: {faults}")
                 if isinstance(faults, str)
                 else of_scenario(facts, name, MODES[mode], faults)
             )

@@ -22,7 +22,7 @@ from chaos.kube.access import Permission, is_allowed
 from chaos.kube.applying import is_ready
 from chaos.kube.client import Cluster
 from chaos.kube.kubeconfig import one_line
-from chaos.kube.readiness import Workload, await_ready
+from chaos.kube.readiness import AwaitedWorkload, await_ready
 from chaos.load.client import LoaderClient, choose_way
 from chaos.mesh import manifests
 from chaos.mesh.inject import needs_privileged
@@ -219,11 +219,11 @@ def _make(cluster: Cluster, obj: Object) -> None:
         raise EnvironmentUnfit(f"{cluster.name}: {one_line(error)}") from error
 
 
-def _make_pods(site: _Site) -> dict[PodKind, Workload]:
+def _make_pods(site: _Site) -> dict[PodKind, AwaitedWorkload]:
     """Make them; what the API server itself refuses is noted."""
     first, second = site.choice.names[0], site.choice.names[1]
     where = {PodKind.APP: [first], PodKind.LOADER: [second], PodKind.CAPTURE: [first]}
-    made: dict[PodKind, Workload] = {}
+    made: dict[PodKind, AwaitedWorkload] = {}
     for kind in site.kinds:
         obj = plan_workload(kind, where.get(kind, [first, second]), run=site.run)
         try:
@@ -231,11 +231,11 @@ def _make_pods(site: _Site) -> dict[PodKind, Workload]:
         except ApiError as error:
             site.refused[kind] = str(error.status.get("message") or error)
             continue
-        made[kind] = Workload(obj["kind"], obj["metadata"]["namespace"], obj["metadata"]["name"])
+        made[kind] = AwaitedWorkload(obj["kind"], obj["metadata"]["namespace"], obj["metadata"]["name"])
     return made
 
 
-def _await_pods(site: _Site, made: Mapping[PodKind, Workload]) -> None:
+def _await_pods(site: _Site, made: Mapping[PodKind, AwaitedWorkload]) -> None:
     """Until each is ready; the causes of those that are not are noted."""
     for kind, workload in made.items():
         try:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from chaos.doctor.facts import Facts
-from chaos.doctor.findings import Finding, blockers, machine, warnings
+from chaos.doctor.findings import Possibility, blockers, machine, warnings
 
 
-def report(facts: Facts, found: Sequence[Finding]) -> str:
+def report(facts: Facts, found: Sequence[Possibility]) -> str:
     """The whole report."""
     lines = [
         f"cluster {facts.name}: Kubernetes {facts.version[0]}.{facts.version[1]}, {len(facts.nodes)} nodes that take "
@@ -61,7 +61,7 @@ def _wrapped(words: Sequence[str], width: int = 110) -> list[str]:
     return lines
 
 
-def _grouped(found: Iterable[Finding]) -> list[str]:
+def _grouped(found: Iterable[Possibility]) -> list[str]:
     """A reason, then what it keeps from running: one missing thing may be in the way of fifty."""
     by_why: dict[str, list[str]] = {}
     for one in found:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from chaos.errors import ApiError, Misuse
 from chaos.kube.client import KINDS, Cluster
 from chaos.kube.objects import is_ready_pod, is_rolled_out
-from chaos.kube.readiness import Workload, await_ready
+from chaos.kube.readiness import AwaitedWorkload, await_ready
 from chaos.names import LABEL_RUN
 
 Object = dict[str, Any]
@@ -68,7 +68,7 @@ def delete_system(cluster: Cluster, objects: Sequence[Object], *, run: str, seco
 def wait_all_ready(cluster: Cluster, objects: Iterable[Object], *, seconds: float = 60.0) -> None:
     """Until the workloads among the objects are rolled out and ready; raises NotReady with the cause of each."""
     waiting = [
-        Workload(obj["kind"], obj["metadata"].get("namespace", "default"), obj["metadata"]["name"])
+        AwaitedWorkload(obj["kind"], obj["metadata"].get("namespace", "default"), obj["metadata"]["name"])
         for obj in objects
         if obj["kind"] in _AWAITED
     ]

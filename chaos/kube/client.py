@@ -36,7 +36,7 @@ from chaos.kube.kubeconfig import load_kubeconfig, one_line, within
 from chaos.kube.reach import unreachable
 from chaos.kube.retrying import PATIENCE, Backoff, is_transient, retrying
 from chaos.kube.ways import PodConnections, Stream, Way
-from chaos.kube.write_guard import Guard
+from chaos.kube.write_guard import WriteGuard
 from chaos.names import IMAGE
 
 Object = dict[str, Any]
@@ -94,7 +94,7 @@ class ExecResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class WatchEvent:
     """One event of a watch: ADDED, MODIFIED, DELETED."""
 
     type: str
@@ -162,7 +162,7 @@ class Cluster:
         self.ours = ours
         self.failures = failures if failures is not None else []
         self.notices: tuple[str, ...] = ()  # what people should read before anything is changed
-        self.guard: Guard | None = None
+        self.guard: WriteGuard | None = None
         self.way = Way.PROXY
         self._streams = {Way.FORWARD: PodConnections(self._open_forward), Way.EXEC: PodConnections(self._open_relay)}
         self._configuration: Any = None
@@ -418,7 +418,7 @@ class Cluster:
         fields: str | None = None,
         since: str | None = None,
         seconds: int = 300,
-    ) -> Iterator[Change]:
+    ) -> Iterator[WatchEvent]:
         """One watch call: changes after `since` until the server closes it. Raises ApiError (410) when `since` is too
         old.
         """
@@ -450,7 +450,7 @@ class Cluster:
         labels: str | None = None,
         stop: threading.Event | None = None,
         seconds: int = 60,
-    ) -> Iterator[Change]:
+    ) -> Iterator[WatchEvent]:
         """List, then watch for ever: resumes after a closed connection and an API server that is away, lists again
         after 410.
 
@@ -473,9 +473,9 @@ class Cluster:
                     continue
                 fresh = {item["metadata"]["uid"]: item for item in items}
                 for uid in known.keys() - fresh.keys():
-                    yield Change("DELETED", known[uid])
+                    yield WatchEvent("DELETED", known[uid])
                 for uid, item in fresh.items():
-                    yield Change("MODIFIED" if uid in known else "ADDED", item)
+                    yield WatchEvent("MODIFIED" if uid in known else "ADDED", item)
                 known = fresh
             try:
                 for change in self.watch(kind, namespace, labels=labels, since=version, seconds=seconds):
@@ -691,13 +691,13 @@ def _pause(stop: threading.Event | None, seconds: float) -> None:
         stop.wait(seconds)
 
 
-def _change(line: bytes) -> Change:
+def _change(line: bytes) -> WatchEvent:
     event = json.loads(line)
     if event["type"] == "ERROR":
         status = event["object"]
         code, reason = status.get("code", 500), status.get("reason", "")
         raise _kind_of(code, reason)(f"watch: {status.get('message')}", code=code, reason=reason, status=status)
-    return Change(event["type"], event["object"])
+    return WatchEvent(event["type"], event["object"])
 
 
 def _api_error(method: str, path: str, code: int, text: bytes, retry_after: str | None = None) -> ApiError:

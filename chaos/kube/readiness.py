@@ -38,7 +38,7 @@ _REFUSED: Final = re.compile(r"is forbidden|denied the request|admission webhook
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Workload:
+class AwaitedWorkload:
     """One thing that is awaited."""
 
     kind: str
@@ -59,12 +59,12 @@ class Workload:
 class Seen:
     """What was read of some namespaces: `objects` are the workloads that were found."""
 
-    objects: Mapping[Workload, Object]
+    objects: Mapping[AwaitedWorkload, Object]
     pods: Sequence[Object]
     events: Sequence[Object]
 
 
-def read(cluster: Cluster, waiting: Iterable[Workload]) -> Seen:
+def read(cluster: Cluster, waiting: Iterable[AwaitedWorkload]) -> Seen:
     """The workloads, and all pods and Events of their namespaces."""
     waiting = list(waiting)
     namespaces = sorted({one.namespace for one in waiting})
@@ -76,9 +76,9 @@ def read(cluster: Cluster, waiting: Iterable[Workload]) -> Seen:
     )
 
 
-def causes(waiting: Iterable[Workload], seen: Seen) -> list[str]:
+def causes(waiting: Iterable[AwaitedWorkload], seen: Seen) -> list[str]:
     """A sentence for each different cause, with the workloads that it keeps."""
-    by_cause: dict[str, list[Workload]] = {}
+    by_cause: dict[str, list[AwaitedWorkload]] = {}
     for one in waiting:
         by_cause.setdefault(_cause(one, seen), []).append(one)
     lines = [f"{', '.join(map(str, kept))}: {cause}" for cause, kept in by_cause.items()]
@@ -86,13 +86,13 @@ def causes(waiting: Iterable[Workload], seen: Seen) -> list[str]:
     return [*lines[:_GROUPS], *([f"and {more} more causes"] if more > 0 else [])]
 
 
-def refusals(waiting: Iterable[Workload], seen: Seen) -> list[str]:
+def refusals(waiting: Iterable[AwaitedWorkload], seen: Seen) -> list[str]:
     """The causes that waiting does not mend: pods of a workload that admission refuses."""
     refused = [one for one in waiting if _REFUSED.search(_not_made(one, seen))]
     return causes(refused, seen)
 
 
-def pulling(waiting: Iterable[Workload], seen: Seen) -> list[str]:
+def pulling(waiting: Iterable[AwaitedWorkload], seen: Seen) -> list[str]:
     """The pods whose node is still pulling an image, as their Events have it."""
     waiting = list(waiting)
     last: dict[str, Object] = {}
@@ -109,7 +109,7 @@ def pulling(waiting: Iterable[Workload], seen: Seen) -> list[str]:
 
 
 def await_ready(
-    cluster: Cluster, waiting: Sequence[Workload], ready: Callable[[Object], bool], *, seconds: float
+    cluster: Cluster, waiting: Sequence[AwaitedWorkload], ready: Callable[[Object], bool], *, seconds: float
 ) -> None:
     """Wait until all are ready.
 
@@ -146,7 +146,7 @@ def await_ready(
             raise NotReady(f"not ready after {now - begin - pulled:.0f} s: {'; '.join(causes(left, seen))}")
 
 
-def _cause(one: Workload, seen: Seen) -> str:
+def _cause(one: AwaitedWorkload, seen: Seen) -> str:
     if one not in seen.objects:
         return "it is not there: was it deleted meanwhile?"
     pods = [pod for pod in seen.pods if _is_of(one, pod["metadata"])]
@@ -164,7 +164,7 @@ def _cause(one: Workload, seen: Seen) -> str:
     return f"its pods are ready and it is not rolled out: {_state(seen.objects[one])}"
 
 
-def _not_made(one: Workload, seen: Seen) -> str:
+def _not_made(one: AwaitedWorkload, seen: Seen) -> str:
     """Why its controller cannot make its pods."""
     events = [e for e in seen.events if e["involvedObject"].get("kind") != "Pod" and _involves(one, e)]
     if told := _last(events, ("FailedCreate",)):
@@ -226,12 +226,12 @@ def _same(message: str) -> str:
     return re.sub(r'(pods? )"?[a-z0-9.-]+-[a-z0-9]{5}"?(?= is forbidden)', r"\1", words).replace("  ", " ")
 
 
-def _involves(one: Workload, event: Object) -> bool:
+def _involves(one: AwaitedWorkload, event: Object) -> bool:
     involved = event["involvedObject"]
     return involved.get("namespace") == one.namespace and one.owns(str(involved.get("name", "")))
 
 
-def _is_of(one: Workload, meta: Object) -> bool:
+def _is_of(one: AwaitedWorkload, meta: Object) -> bool:
     if meta.get("namespace") != one.namespace:
         return False
     if one.kind == "Pod":

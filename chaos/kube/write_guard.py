@@ -21,7 +21,7 @@ _READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _QUESTIONS: Final = ("/apis/authentication.k8s.io/", "/apis/authorization.k8s.io/")  # reviews store nothing
 
 
-class Guard:
+class WriteGuard:
     """Refuses writes to what is not ours.
 
     Args:

@@ -33,7 +33,7 @@ _GRPC_PATH: Final = "/sharedfate.Echo/Unary"
 _KEPT_OF_ERROR: Final = 2048
 
 
-class Answer:
+class PartialAnswer:
     """What has come of an answer."""
 
     __slots__ = ("body", "headers", "size")
@@ -73,7 +73,7 @@ class Http2Transport(SharedTransport):
     def make(self, slot: int, address: Address) -> SharedConnection:
         return Http2Connection(self, slot, address)
 
-    def judge(self, answer: Answer, request: Request) -> tuple[int, int, int]:
+    def judge(self, answer: PartialAnswer, request: Request) -> tuple[int, int, int]:
         """Outcome, cause and status of a whole answer."""
         fields = answer.headers
         status = int(fields.get(b":status", b"0"))
@@ -104,7 +104,7 @@ class Http2Connection(SharedConnection):
     def __init__(self, transport: Http2Transport, slot: int, address: Address) -> None:
         self._transport = transport
         self._h2 = H2Connection(H2Configuration(client_side=True, header_encoding=None))
-        self._answers: dict[int, Answer] = {}
+        self._answers: dict[int, PartialAnswer] = {}
         self._rests: dict[int, memoryview] = {}  # of bodies that wait for the peer's window
         self._going = False  # the peer said GOAWAY
         super().__init__(transport, slot, address)
@@ -132,7 +132,7 @@ class Http2Connection(SharedConnection):
             transport.engine.end(request, int(Outcome.FAILED), int(Cause.SHED))
             return
         self.awaiting[stream] = request
-        self._answers[stream] = Answer()
+        self._answers[stream] = PartialAnswer()
         if transport.body:
             self._rests[stream] = memoryview(transport.body)
             self._push(stream)

@@ -67,7 +67,7 @@ class TrialPattern:
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class GatePolicy:
     """What a gate lets pass."""
 
     may_be_inconclusive: tuple[TrialPattern, ...] = ()
@@ -77,15 +77,15 @@ class Policy:
 
 
 def compare(
-    base_report: Mapping[str, Any], new_report: Mapping[str, Any], policy: Policy | None = None
+    base_report: Mapping[str, Any], new_report: Mapping[str, Any], policy: GatePolicy | None = None
 ) -> list[Regression]:
     """What got worse, the worst first; empty when nothing did. Both are parsed reports that passed `load_report`."""
-    policy = policy or Policy()
+    policy = policy or GatePolicy()
     changes = changes_between(base_report, new_report, alpha=policy.alpha, tolerance=policy.tolerance)
     return [Regression(change, why) for change in changes if (why := detect_regression(change, policy))]
 
 
-def detect_regression(change: Change, policy: Policy) -> str:
+def detect_regression(change: Change, policy: GatePolicy) -> str:
     """Why a change is a regression; empty when it is none."""
     if change.moved is Moved.REGRESSED:
         return (
@@ -135,7 +135,7 @@ def load_report(path: Path) -> dict[str, Any]:
     return loaded
 
 
-def load_policy(path: Path) -> Policy:
+def load_policy(path: Path) -> GatePolicy:
     """A policy file; raises Misuse with all that is wrong in it."""
     try:
         raw = yaml.safe_load(path.read_text()) or {}
@@ -145,7 +145,7 @@ def load_policy(path: Path) -> Policy:
         raise Misuse(f"{path}: not YAML: {error}") from error
     if not isinstance(raw, dict):
         raise Misuse(f"{path}: a mapping was expected")
-    known = [field.name for field in fields(Policy)]
+    known = [field.name for field in fields(GatePolicy)]
     problems = [f"unknown field {name!r}: known are {', '.join(known)}" for name in raw if name not in known]
     patterns: dict[str, tuple[TrialPattern, ...]] = {}
     for name in ("may_be_inconclusive", "may_be_missing"):
@@ -177,4 +177,6 @@ def load_policy(path: Path) -> Policy:
             numbers[name] = float(value)
     if problems:
         raise Misuse(f"{path}: " + "; ".join(problems))
-    return Policy(patterns["may_be_inconclusive"], patterns["may_be_missing"], numbers["tolerance"], numbers["alpha"])
+    return GatePolicy(
+        patterns["may_be_inconclusive"], patterns["may_be_missing"], numbers["tolerance"], numbers["alpha"]
+    )

@@ -33,7 +33,7 @@ GRACE: Final = 5.0
 
 
 @dataclass(slots=True)
-class Held:
+class HeldFault:
     """A fault that acts until it is recovered: by its action, by its deadline or by the session's end."""
 
     force: InForce
@@ -53,7 +53,7 @@ class FaultDriver:
         self.first_effect = 0  # ns; 0: nothing was broken yet
         self.spoiled = False  # whole workloads or nodes were broken: a later experiment would see what that did
         self._lock = threading.RLock()
-        self._held: list[Held] = []
+        self._held: list[HeldFault] = []
         self._broken: list[Proxy] = []
         self._exempt: set[Flow] = set()  # nothing is expected of them: an earlier fault may have affected them
 
@@ -109,7 +109,7 @@ class FaultDriver:
         """
         force = put_in_force(self.trial, fault, *targets, seconds=deadline + GRACE, noisy=noisy, described=described)
         self.first_effect = self.first_effect or force.begin
-        held = Held(force)
+        held = HeldFault(force)
         with self._lock:
             self._held.append(held)
         if fault.shape is FaultShape.PULSE:
@@ -167,13 +167,13 @@ class FaultDriver:
         if expected.fault_shape is not FaultShape.GRADUAL:
             designs.await_recovery(self.trial)
 
-    def _undo(self, held: Held) -> None:
+    def _undo(self, held: HeldFault) -> None:
         self._held.remove(held)
         if held.timer is not None:
             held.timer.cancel()
         held.force.undo()
 
-    def _expire(self, held: Held, deadline: float) -> None:
+    def _expire(self, held: HeldFault, deadline: float) -> None:
         with self._lock:
             if held not in self._held:
                 return

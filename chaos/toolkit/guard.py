@@ -11,7 +11,7 @@ from typing import Final
 EVERY: Final = 1.0  # seconds between two looks
 
 
-class Guard:
+class BystanderGuard:
     """A thread between `start` and `stop`.
 
     Args:

@@ -18,7 +18,7 @@ from chaos.engine.run import Run
 from chaos.history.files import write_whole
 from chaos.toolkit import session as sessions
 from chaos.toolkit.gate import KEY, GateVerdict, judge_journal
-from chaos.toolkit.guard import Guard
+from chaos.toolkit.guard import BystanderGuard
 from chaos.toolkit.options import options_from
 from chaos.toolkit.session import Session, SessionOutcome
 from chaos.toolkit.swallowed import LOGGER, SwallowedErrorHandler
@@ -55,7 +55,7 @@ class ExperimentHandler(RunEventHandler):  # type: ignore[misc]  # chaoslib has 
         self.witness = lent.witness or SwallowedErrorHandler()
         self.witness.__enter__()
         self.session: Session | None = None
-        self.guard: Guard | None = None
+        self.guard: BystanderGuard | None = None
         self.closing: SessionOutcome | None = None
         self.ruling: GateVerdict | None = None
         self.problems: list[str] = []  # that make the outcome doubtful
@@ -84,7 +84,7 @@ class ExperimentHandler(RunEventHandler):  # type: ignore[misc]  # chaoslib has 
     def begin_method(self) -> None:
         self.raise_if_terminated()
         if self.session is not None and self.session.options.guard:
-            self.guard = Guard(self.session.wrongly_hurt, exit_gracefully)
+            self.guard = BystanderGuard(self.session.wrongly_hurt, exit_gracefully)
             self.guard.start()
 
     def end_method(self) -> None:

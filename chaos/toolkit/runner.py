@@ -25,7 +25,7 @@ from chaos.toolkit.swallowed import SwallowedErrorHandler
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class RunOutcome:
     """What an experiment came to."""
 
     ruling: GateVerdict
@@ -40,7 +40,7 @@ def run_file(
     out: Path = Path("sharedfate-out"),
     run: Run | None = None,
     progress: Progress | None = None,
-) -> Outcome:
+) -> RunOutcome:
     """Run it. Raises Misuse, before anything is started, when the file is not right.
 
     Args:
@@ -58,7 +58,7 @@ def run_loaded(
     out: Path = Path("sharedfate-out"),
     run: Run | None = None,
     progress: Progress | None = None,
-) -> Outcome:
+) -> RunOutcome:
     """Run an experiment that was loaded and checked."""
     chosen = deepcopy(dict(experiment))
     runtime = chosen.get("runtime") or {}
@@ -86,8 +86,8 @@ def run_loaded(
         ruling = judge_journal(journal, witness.heard, terminated=witness.terminated)
     where = kept.closing.directory if kept is not None and kept.closing is not None else None
     if journal is None:
-        return Outcome(ruling, None, None)
+        return RunOutcome(ruling, None, None)
     journal.setdefault(KEY, {}).update(verdict=str(ruling.verdict), reasons=list(ruling.reasons))
     target = (where or out / "experiments" / slug(str(chosen.get("title")))) / JOURNAL_FILE
     write_journal(target, journal)
-    return Outcome(ruling, journal, target)
+    return RunOutcome(ruling, journal, target)

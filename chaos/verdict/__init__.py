@@ -10,8 +10,8 @@ from chaos.verdict.judging import judge
 from chaos.verdict.model import (
     Effect,
     EffectKind,
-    Evidence,
     Expectation,
+    FaultEvidence,
     Finding,
     FlowVerdict,
     Harm,
@@ -29,8 +29,8 @@ from chaos.verdict.view import view_from
 __all__ = [
     "Effect",
     "EffectKind",
-    "Evidence",
     "Expectation",
+    "FaultEvidence",
     "Finding",
     "FlowVerdict",
     "Harm",

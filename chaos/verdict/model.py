@@ -226,7 +226,7 @@ def thresholds_from(saved: Mapping[str, Any]) -> Thresholds:
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class FaultEvidence:
     """What was seen of the fault itself, not of the traffic. Instants in ns, None when not seen."""
 
     effect_seen: bool = False  # the system showed that the fault acted (process gone, rule matched, counter rose)
@@ -251,7 +251,7 @@ class HistoryView:
 
     flows: Mapping[Flow, Samples]
     windows: tuple[Window, ...]
-    evidence: Evidence
+    evidence: FaultEvidence
     until: int
     pending: Mapping[Flow, NDArray[np.int64]] = field(default_factory=dict)
     since: int | None = None

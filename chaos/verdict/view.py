@@ -14,7 +14,7 @@ from chaos.errors import Misuse
 from chaos.history.model import Event, EventKind, Samples
 from chaos.model.faulting import FaultPhase
 from chaos.model.flow import Flow, Window, WindowKind
-from chaos.verdict.model import Evidence, HistoryView
+from chaos.verdict.model import FaultEvidence, HistoryView
 
 
 def view_from(
@@ -66,7 +66,7 @@ def _windows_of(log: Sequence[Event], until: int) -> tuple[Window, ...]:
     return tuple(sorted(found.values(), key=lambda window: window.begin))
 
 
-def _evidence_of(log: Sequence[Event]) -> Evidence:
+def _evidence_of(log: Sequence[Event]) -> FaultEvidence:
     injected: int | None = None
     restored: int | None = None
     effect = False
@@ -86,4 +86,4 @@ def _evidence_of(log: Sequence[Event]) -> Evidence:
                 restored, recovered = (at, True) if seen else (restored, False)
             case _:
                 pass
-    return Evidence(effect, recovered, injected, restored, "; ".join(doubts))
+    return FaultEvidence(effect, recovered, injected, restored, "; ".join(doubts))

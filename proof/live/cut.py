@@ -25,7 +25,7 @@ from chaos.history.model import Samples
 from chaos.history.store import History
 from chaos.model.faulting import FaultShape
 from chaos.model.flow import Flow, Window, WindowKind
-from chaos.verdict import Evidence, Expectation, Finding, Harm, HistoryView, Judgement, Thresholds, judge
+from chaos.verdict import Expectation, FaultEvidence, Finding, Harm, HistoryView, Judgement, Thresholds, judge
 
 NANO: Final = 1_000_000_000
 INJECT, BETWEEN, APART = (
@@ -73,7 +73,11 @@ def groups(flows: Mapping[Flow, Samples]) -> list[list[Flow]]:
 
 
 def part(
-    flows: Mapping[Flow, Samples], members: Sequence[Flow], windows: tuple[Window, ...], evidence: Evidence, until: int
+    flows: Mapping[Flow, Samples],
+    members: Sequence[Flow],
+    windows: tuple[Window, ...],
+    evidence: FaultEvidence,
+    until: int,
 ) -> HistoryView:
     """What a trial's judge would see: the members and all sentinels, from the baseline's begin to `until`."""
     begin = min(window.begin for window in windows)
@@ -90,7 +94,9 @@ def held_view(
 ) -> HistoryView:
     """A baseline from `begin`, and a fault that has acted since `fault`."""
     baseline = Window(WindowKind.BASELINE, begin, fault - round(INJECT * NANO))
-    return part(flows, members, (baseline, Window(WindowKind.FAULT, fault, until)), Evidence(True, None, fault), until)
+    return part(
+        flows, members, (baseline, Window(WindowKind.FAULT, fault, until)), FaultEvidence(True, None, fault), until
+    )
 
 
 def quiet_views(
@@ -118,7 +124,7 @@ def quiet_views(
         Window(WindowKind.FAULT, fault, over),
         Window(WindowKind.RECOVERY, over, until),
     )
-    return part(flows, members, windows, Evidence(True, True, fault, over), until)
+    return part(flows, members, windows, FaultEvidence(True, True, fault, over), until)
 
 
 def _switchback_view(
@@ -138,7 +144,7 @@ def _switchback_view(
     if len(windows) < 1 + 2 * thresholds.pairs[0]:
         return None
     until = windows[-1].end
-    return part(flows, members, tuple(windows), Evidence(True, True, first, until), until)
+    return part(flows, members, tuple(windows), FaultEvidence(True, True, first, until), until)
 
 
 def judged(

@@ -13,7 +13,7 @@ from chaos.cluster.contexts import ContextFacts, context_facts, kubeconfig_paths
 from chaos.cluster.providers import ClusterSpec, Kind, parse_spec
 from chaos.cluster.versions import parse_version, refuse_too_old
 from chaos.errors import EnvironmentUnfit, Misuse, NotFound
-from chaos.kube.write_guard import Guard, split_path
+from chaos.kube.write_guard import WriteGuard, split_path
 from chaos.names import LABEL_RUN
 
 
@@ -135,7 +135,7 @@ class Objects:
 
 
 def test_a_write_to_a_strangers_namespace_is_refused_and_a_read_is_not() -> None:
-    guard = Guard(Objects(shop=THEIRS, tenant_a=OURS))
+    guard = WriteGuard(Objects(shop=THEIRS, tenant_a=OURS))
     guard.check("GET", "/api/v1/namespaces/shop/pods")
     guard.check("POST", "/api/v1/namespaces/tenant-a/pods")
     for method, path in (
@@ -149,7 +149,7 @@ def test_a_write_to_a_strangers_namespace_is_refused_and_a_read_is_not() -> None
 
 
 def test_a_listed_namespace_may_be_changed_and_never_deleted() -> None:
-    guard = Guard(Objects(shop=THEIRS), listed=["shop"])
+    guard = WriteGuard(Objects(shop=THEIRS), listed=["shop"])
     guard.check("PATCH", "/api/v1/namespaces/shop")
     guard.check("DELETE", "/api/v1/namespaces/shop/pods/x")
     with pytest.raises(Misuse):
@@ -158,7 +158,7 @@ def test_a_listed_namespace_may_be_changed_and_never_deleted() -> None:
 
 def test_a_namespace_is_looked_at_afresh_before_it_is_deleted() -> None:
     objects = Objects(tenant_a=OURS)
-    guard = Guard(objects)
+    guard = WriteGuard(objects)
     guard.check("POST", "/api/v1/namespaces/tenant-a/pods")
     objects.found["/api/v1/namespaces/tenant-a"] = THEIRS  # deleted, and made anew by somebody
     with pytest.raises(Misuse):
@@ -167,7 +167,7 @@ def test_a_namespace_is_looked_at_afresh_before_it_is_deleted() -> None:
 
 def test_what_is_not_there_is_not_remembered_as_ours() -> None:
     objects = Objects()
-    guard = Guard(objects)
+    guard = WriteGuard(objects)
     guard.check("POST", "/api/v1/namespaces/late/pods")  # the API server answers 404 itself
     objects.found["/api/v1/namespaces/late"] = THEIRS
     with pytest.raises(Misuse):
@@ -179,7 +179,7 @@ def test_cluster_wide_objects_need_the_label_to_be_made_and_to_be_removed() -> N
     path = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
     objects.found[f"{path}/view"] = THEIRS
     objects.found[f"{path}/ours"] = OURS
-    guard = Guard(objects)
+    guard = WriteGuard(objects)
     guard.check("POST", path, json.dumps(OURS).encode())
     guard.check("DELETE", f"{path}/ours")
     with pytest.raises(Misuse, match="clean-up would not find it"):
@@ -191,7 +191,7 @@ def test_cluster_wide_objects_need_the_label_to_be_made_and_to_be_removed() -> N
 
 
 def test_questions_and_dry_runs_store_nothing_and_pass() -> None:
-    guard = Guard(Objects(default=THEIRS))
+    guard = WriteGuard(Objects(default=THEIRS))
     guard.check("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", b"{}")
     guard.check("POST", "/api/v1/namespaces/default/pods", b"{}", {"dryRun": "All"})
     with pytest.raises(Misuse):

@@ -14,7 +14,7 @@ from chaos.engine.recorder import Recorder, detect_changes, event_facts, quantit
 from chaos.errors import ApiError
 from chaos.history.model import Event, EventKind
 from chaos.history.store import HistoryWriter
-from chaos.kube.client import Change
+from chaos.kube.client import WatchEvent
 from chaos.kube.objects import containers_seen
 
 
@@ -108,7 +108,7 @@ class _Kubernetes:
     """A cluster whose watches say what they are told."""
 
     def __init__(self) -> None:
-        self.changes: dict[str, list[Change]] = {"Pod": [Change("ADDED", pod(RUNNING))], "Event": []}
+        self.changes: dict[str, list[WatchEvent]] = {"Pod": [WatchEvent("ADDED", pod(RUNNING))], "Event": []}
         self.old_event = {"metadata": {"uid": "e0", "resourceVersion": "1"}, "reason": "Old"}
         self.metrics = True
 
@@ -119,9 +119,9 @@ class _Kubernetes:
             raise ApiError("no metrics here", code=404)
         return [{"metadata": {"name": "server-1", "namespace": namespace}, "containers": []}]
 
-    def follow(self, kind: str, namespace: str, *, stop: threading.Event) -> Iterator[Change]:
+    def follow(self, kind: str, namespace: str, *, stop: threading.Event) -> Iterator[WatchEvent]:
         if kind == "Event":
-            yield Change("ADDED", self.old_event)
+            yield WatchEvent("ADDED", self.old_event)
         told = 0
         while not stop.is_set():
             while told < len(self.changes[kind]):
@@ -145,16 +145,16 @@ def test_a_recorder_writes_into_the_history_that_is_open(tmp_path: Path):
     with Recorder(cluster, ["tenant-a"], every=0.02) as recorder:
         with HistoryWriter(tmp_path / "one", {}) as first, recorder.into(first):
             eventually(first, lambda event: event.data.get("state") == "running")
-            cluster.changes["Pod"].append(Change("MODIFIED", pod(RUNNING, restarts=1, last=KILLED)))
+            cluster.changes["Pod"].append(WatchEvent("MODIFIED", pod(RUNNING, restarts=1, last=KILLED)))
             killing = {"metadata": {"uid": "e1", "resourceVersion": "2"}, "reason": "Killing"}
-            cluster.changes["Event"].append(Change("ADDED", killing))
+            cluster.changes["Event"].append(WatchEvent("ADDED", killing))
             eventually(first, lambda event: event.data.get("last_reason") == "OOMKilled")
             eventually(first, lambda event: event.data.get("reason") == "Killing")
             eventually(first, lambda event: event.kind is EventKind.USAGE)
             assert not [event for event in first.snapshot()[1] if event.data.get("reason") == "Old"]
         with HistoryWriter(tmp_path / "two", {}) as second, recorder.into(second):
             eventually(second, lambda event: event.data.get("restarts") == 1)  # begins with what is
-            cluster.changes["Pod"].append(Change("DELETED", pod(RUNNING, restarts=1)))
+            cluster.changes["Pod"].append(WatchEvent("DELETED", pod(RUNNING, restarts=1)))
             eventually(second, lambda event: event.data.get("state") == "gone")
         assert not recorder.failures
 

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from chaos.kube.readiness import Seen, Workload, causes, complaint, pulling, refusals
+from chaos.kube.readiness import AwaitedWorkload, Seen, causes, complaint, pulling, refusals
 
 Object = dict[str, Any]
-SERVER = Workload("Deployment", "tenant-a", "server")
-OTHER = Workload("Deployment", "tenant-a", "server-two")
-PROXY = Workload("DaemonSet", "sharedfate-system", "node-proxy")
+SERVER = AwaitedWorkload("Deployment", "tenant-a", "server")
+OTHER = AwaitedWorkload("Deployment", "tenant-a", "server-two")
+PROXY = AwaitedWorkload("DaemonSet", "sharedfate-system", "node-proxy")
 
 
-def deployment(one: Workload = SERVER, **status: Any) -> Object:
+def deployment(one: AwaitedWorkload = SERVER, **status: Any) -> Object:
     return {"kind": one.kind, "metadata": {"name": one.name}, "spec": {"replicas": 2}, "status": status}
 
 

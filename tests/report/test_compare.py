@@ -11,7 +11,7 @@ import pytest
 
 from chaos.errors import Misuse
 from chaos.report import write_reports
-from chaos.report.compare import Policy, TrialPattern, comparability, compare, exit_code, load_policy, load_report
+from chaos.report.compare import GatePolicy, TrialPattern, comparability, compare, exit_code, load_policy, load_report
 from tests.report.synthetic import make_run
 
 
@@ -55,7 +55,7 @@ def test_a_difference_beyond_its_intervals_is_one_and_says_by_how_much(base: dic
     assert found.change.low > 30
     assert found.change.high < 150
     assert "by +" in str(found)
-    assert compare(before, changed(base, measures=lost(390, 380, 400)), Policy(tolerance=0.5)) == []
+    assert compare(before, changed(base, measures=lost(390, 380, 400)), GatePolicy(tolerance=0.5)) == []
 
 
 def test_what_got_better_is_no_regression(base: dict[str, Any]) -> None:
@@ -67,7 +67,7 @@ def test_a_trial_that_is_gone_is_one_unless_the_policy_lets_it_be(base: dict[str
     new = {**base, "trials": base["trials"][:-1]}
     (found,) = compare(base, new)
     assert "does not have it" in str(found)
-    assert compare(base, new, Policy(may_be_missing=(TrialPattern(mode="node"),))) == []
+    assert compare(base, new, GatePolicy(may_be_missing=(TrialPattern(mode="node"),))) == []
     assert compare(new, base) == []
 
 
@@ -75,8 +75,8 @@ def test_a_verdict_that_became_inconclusive_is_one_unless_the_policy_lets_it_be(
     new = changed(base, verdict="inconclusive")
     (found,) = compare(base, new)
     assert "no longer be told" in str(found)
-    assert compare(base, new, Policy(may_be_inconclusive=(TrialPattern("proxy-*"),))) == []
-    assert compare(base, new, Policy(may_be_inconclusive=(TrialPattern("proxy-*", "sidecar"),)))
+    assert compare(base, new, GatePolicy(may_be_inconclusive=(TrialPattern("proxy-*"),))) == []
+    assert compare(base, new, GatePolicy(may_be_inconclusive=(TrialPattern("proxy-*", "sidecar"),)))
 
 
 def test_reports_of_different_clusters_are_told_apart(base: dict[str, Any]) -> None:
@@ -100,7 +100,7 @@ def test_what_is_no_report_is_refused_by_name(tmp_path: Path, base: dict[str, An
 def test_a_policy_file_is_read_whole(tmp_path: Path) -> None:
     path = tmp_path / "policy.yaml"
     path.write_text("may_be_inconclusive: [{scenario: noisy-neighbour}]\ntolerance: 0.2\n")
-    assert load_policy(path) == Policy(may_be_inconclusive=(TrialPattern("noisy-neighbour"),), tolerance=0.2)
+    assert load_policy(path) == GatePolicy(may_be_inconclusive=(TrialPattern("noisy-neighbour"),), tolerance=0.2)
 
 
 def test_a_policy_with_mistakes_is_refused_with_all_of_them(tmp_path: Path) -> None:

@@ -8,14 +8,14 @@ import pytest
 
 from chaos.toolkit import handler
 from chaos.toolkit.gate import KEY, judge_journal
-from chaos.toolkit.guard import Guard
+from chaos.toolkit.guard import BystanderGuard
 from chaos.verdict import Verdict
 
 
 def test_a_bystander_that_is_hurt_aborts_the_experiment() -> None:
     aborted = threading.Event()
     looks = iter([[], ["tenant-c/client -> tenant-c/server"]])
-    guard = Guard(lambda: next(looks), aborted.set, every=0.01)
+    guard = BystanderGuard(lambda: next(looks), aborted.set, every=0.01)
     guard.start()
     assert aborted.wait(5)
     guard.stop()
@@ -30,7 +30,7 @@ def test_nobody_hurt_aborts_nothing() -> None:
         looked.release()
         return []
 
-    guard = Guard(look, aborted.set, every=0.01)
+    guard = BystanderGuard(look, aborted.set, every=0.01)
     guard.start()
     for _ in range(5):
         assert looked.acquire(timeout=5)
@@ -44,7 +44,7 @@ def test_a_guard_that_raised_makes_the_experiment_inconclusive() -> None:
     def look() -> list[str]:
         raise ValueError("no samples")
 
-    guard = Guard(look, lambda: pytest.fail("aborted"), every=0.01)
+    guard = BystanderGuard(look, lambda: pytest.fail("aborted"), every=0.01)
     guard.start()
     guard._thread.join(5)
     kept = handler.ExperimentHandler(handler.SharedRun())

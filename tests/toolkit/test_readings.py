@@ -8,7 +8,7 @@ import pytest
 from chaos.history.model import SAMPLE, Outcome, Samples
 from chaos.model.flow import Flow, Window, WindowKind
 from chaos.toolkit import readings
-from chaos.verdict import Evidence, Expectation, HistoryView, Thresholds, judge
+from chaos.verdict import Expectation, FaultEvidence, HistoryView, Thresholds, judge
 
 NANO = 1_000_000_000
 A, B, C = (Flow(f"tenant-{name}/client", f"tenant-{name}/server") for name in "abc")
@@ -40,7 +40,9 @@ def view(*, a: float = 0.0, b: float = 0.0, until: float = 20.0, fault: bool = T
         B: requests(1, until, failing=(10, until), share=b),
         C: requests(2, until),
     }
-    return HistoryView(flows, windows, Evidence(effect_seen=True, injected=10 * NANO), int((until + 2) * NANO), since=0)
+    return HistoryView(
+        flows, windows, FaultEvidence(effect_seen=True, injected=10 * NANO), int((until + 2) * NANO), since=0
+    )
 
 
 EXPECTED = Expectation({A: 1.0, B: 0.5, C: 0.0})

@@ -14,8 +14,8 @@ from chaos.history.model import SAMPLE, Cause, Event, EventKind, Flag, Outcome
 from chaos.model.faulting import FaultShape
 from chaos.model.flow import Flow, Window, WindowKind
 from chaos.verdict import (
-    Evidence,
     Expectation,
+    FaultEvidence,
     Finding,
     Harm,
     HistoryView,
@@ -168,7 +168,7 @@ def _no_requests(seen: HistoryView) -> HistoryView:
 
 
 def _no_evidence(seen: HistoryView) -> HistoryView:
-    return replace(seen, evidence=Evidence(effect_seen=False, recovered=True))
+    return replace(seen, evidence=FaultEvidence(effect_seen=False, recovered=True))
 
 
 def _no_baseline(seen: HistoryView) -> HistoryView:

@@ -10,7 +10,7 @@ import pytest
 from chaos.history.model import Outcome
 from chaos.model.faulting import FaultShape
 from chaos.model.flow import Flow, WindowKind
-from chaos.verdict import Evidence, Expectation, HistoryView, Thresholds, Verdict, judge
+from chaos.verdict import Expectation, FaultEvidence, HistoryView, Thresholds, Verdict, judge
 from proof.synthetic import NANO, HarmDone, Noise, Plan, flows, view
 
 A, B = flows(2)
@@ -33,7 +33,7 @@ def seen(*lost: tuple[Flow, float, float, float]) -> HistoryView:
         event = (after >= begin) & (after < end) & (np.random.default_rng(4).random(len(samples)) < share)
         samples["outcome"][event] = Outcome.UNKNOWN
         rows[flow] = samples
-    evidence = Evidence(effect_seen=True, recovered=True, injected=found.windows[1].begin, restored=undone)
+    evidence = FaultEvidence(effect_seen=True, recovered=True, injected=found.windows[1].begin, restored=undone)
     return replace(found, flows=rows, evidence=evidence)
 
 

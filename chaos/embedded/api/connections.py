@@ -25,7 +25,7 @@ RETRY_AFTER: Final = 1  # seconds
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ConnectionLimits:
     """Of one server.
 
     Attributes:
@@ -72,7 +72,7 @@ class Held:
 class Connections:
     """Accepts for one aiohttp server. `stop` ends all of it."""
 
-    def __init__(self, server: web.Server, context: ssl.SSLContext, limits: Limits) -> None:
+    def __init__(self, server: web.Server, context: ssl.SSLContext, limits: ConnectionLimits) -> None:
         self._server, self._context, self._limits = server, context, limits
         self._tasks: list[asyncio.Task[None]] = []
         self._shaking: set[asyncio.Task[None]] = set()

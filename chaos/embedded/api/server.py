@@ -27,7 +27,7 @@ from chaos.embedded.api import decode, discovery, negotiate, streams, subresourc
 from chaos.embedded.api.asked import Said
 from chaos.embedded.api.audit import AuditLog
 from chaos.embedded.api.auth import Attributes, Authorizer, User, authenticate
-from chaos.embedded.api.connections import Connections, Held, Limits
+from chaos.embedded.api.connections import ConnectionLimits, Connections, Held
 from chaos.embedded.api.errors import StatusError, bad_request, method_not_allowed, no_such_path, not_served
 from chaos.embedded.api.escalation import impersonated, refuse_escalation
 from chaos.embedded.api.gate import AdmissionGate
@@ -59,7 +59,7 @@ Operations = Mapping[str, Callable[[str], Awaitable[None]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class RequestPath:
     """What a path names. `resource` is empty for paths that are no resource; `rest` is what follows `proxy`."""
 
     group: str = ""
@@ -71,7 +71,7 @@ class Target:
     rest: str = ""
 
 
-def parse_path(path: str) -> Target:
+def parse_path(path: str) -> RequestPath:
     """Take a decoded path apart, as k8s.io/apiserver/pkg/endpoints/request does."""
     parts = path.strip("/").split("/")
     if parts[0] == "api" and len(parts) > 2:
@@ -79,7 +79,7 @@ def parse_path(path: str) -> Target:
     elif parts[0] == "apis" and len(parts) > 3:
         group, version, parts = parts[1], parts[2], parts[3:]
     else:
-        return Target()
+        return RequestPath()
     namespace = ""
     if (
         parts[0] == "namespaces"
@@ -89,7 +89,7 @@ def parse_path(path: str) -> Target:
         namespace, parts = parts[1], parts[2:]
     name, subresource = (parts[1] if len(parts) > 1 else ""), (parts[2] if len(parts) > 2 else "")
     rest = "/".join(parts[3:])
-    return Target(group, version, namespace, parts[0], name, subresource, rest)
+    return RequestPath(group, version, namespace, parts[0], name, subresource, rest)
 
 
 class ApiServer:
@@ -105,11 +105,11 @@ class ApiServer:
         audit: Path | None = None,
         operations: Operations | None = None,
         nodes: Callable[[], Mapping[str, Any]] = dict,
-        limits: Limits | None = None,
+        limits: ConnectionLimits | None = None,
         opener: Opener | None = None,
     ) -> None:
         self.store = store
-        self._limits = limits or Limits()
+        self._limits = limits or ConnectionLimits()
         self._held = Held(self._limits.held)
         self._connections: Connections | None = None
         self.clock = clock or SystemClock()
@@ -290,7 +290,9 @@ class ApiServer:
         finally:
             self._held.give(len(body))
 
-    def _call(self, user: User, verb: str, target: Target, query: Mapping[str, str], request: web.BaseRequest) -> Call:
+    def _call(
+        self, user: User, verb: str, target: RequestPath, query: Mapping[str, str], request: web.BaseRequest
+    ) -> Call:
         key = (target.group, target.version, target.resource)
         resource = discovery.SERVED.get(key) or discovery.listed().get(key)
         if resource is None:
@@ -443,7 +445,7 @@ class ApiServer:
         await response.write_eof()
         return response
 
-    async def _stream(self, request: web.BaseRequest, call: Call, target: Target, port: str) -> web.StreamResponse:
+    async def _stream(self, request: web.BaseRequest, call: Call, target: RequestPath, port: str) -> web.StreamResponse:
         if request.method in ("GET", "HEAD") and request.path.endswith("/proxy") and not target.rest:
             # so that what the answer links to is found beside it
             return web.Response(status=301, headers={"Location": f"{request.path}/", "Content-Type": ""})
@@ -528,7 +530,7 @@ def _health(parts: Sequence[str], query: Mapping[str, str]) -> web.Response:
     return _text("ok")
 
 
-def _verb(method: str, target: Target, query: Mapping[str, str]) -> str:
+def _verb(method: str, target: RequestPath, query: Mapping[str, str]) -> str:
     verb = _VERBS[method]
     if verb == "get" and not target.name:
         return "watch" if is_true(query, "watch") else "list"

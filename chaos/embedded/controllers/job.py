@@ -32,7 +32,7 @@ from chaos.embedded.controllers.job_rules import (
     INDEX,
     INDEX_FAILURES,
     INDEX_IGNORED,
-    Backoff,
+    JobBackoff,
     counts_as_failed,
     failures_with,
     format_indexes,
@@ -68,7 +68,7 @@ class JobController(Controller):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self._backoff: dict[str, Backoff] = {}
+        self._backoff: dict[str, JobBackoff] = {}
 
     def sources(self) -> Sequence[Source]:
         return [(JOB, itself), (POD, its_controller("Job"))]
@@ -137,10 +137,10 @@ class JobController(Controller):
             meta = pod["metadata"]
             self.store.mutate(POD, meta["namespace"], meta["name"], _drop_tracking, uid=meta["uid"])
 
-    def backoff(self, job: Object, ended: Sequence[Object]) -> Backoff:
+    def backoff(self, job: Object, ended: Sequence[Object]) -> JobBackoff:
         """The Job's back-off, and remembers it, with the newly ended pods."""
         uid = job["metadata"]["uid"]
-        found = self._backoff[uid] = self._backoff.get(uid, Backoff()).after(ended)
+        found = self._backoff[uid] = self._backoff.get(uid, JobBackoff()).after(ended)
         return found
 
 
@@ -284,7 +284,7 @@ class _Pass:
         if left is not None:
             self.again = left if self.again is None else min(self.again, left)
 
-    def _manage(self, backoff: Backoff) -> None:
+    def _manage(self, backoff: JobBackoff) -> None:
         """Make missing pods, as the back-off allows, or delete spare ones."""
         wanted = wanted_active(self.job, len(self.active), self._successes())
         busy = len(self.active) + (self.terminating if self.spec.get("podReplacementPolicy") == "Failed" else 0)

@@ -40,18 +40,20 @@ def finished_at(pod: Object) -> datetime:
 
 
 @dataclass(frozen=True, slots=True)
-class Backoff:
+class JobBackoff:
     """Failures since the last success."""
 
     failures: int = 0
     last: datetime = _EPOCH
 
-    def after(self, ended: Sequence[Object]) -> Backoff:
+    def after(self, ended: Sequence[Object]) -> JobBackoff:
         """With these newly ended pods."""
         found = self
         for pod in sorted(ended, key=finished_at):
             at = finished_at(pod)
-            found = Backoff(0, at) if phase(pod) == "Succeeded" else Backoff(found.failures + 1, max(at, found.last))
+            found = (
+                JobBackoff(0, at) if phase(pod) == "Succeeded" else JobBackoff(found.failures + 1, max(at, found.last))
+            )
         return found
 
     def remaining(self, now: datetime) -> float:

@@ -6,6 +6,6 @@ and `sandbox` (effects), `machine` and `nodeinit` (the node's first process), `n
 
 from chaos.embedded.kubelet.images import Images
 from chaos.embedded.kubelet.node import Node
-from chaos.embedded.kubelet.volumes import TokenIssuer
+from chaos.embedded.kubelet.volumes import IssueToken
 
-__all__ = ["Images", "Node", "TokenIssuer"]
+__all__ = ["Images", "IssueToken", "Node"]

@@ -23,7 +23,7 @@ from chaos.embedded.kubelet.hooks import run_hook
 from chaos.embedded.kubelet.images import Image, Images
 from chaos.embedded.kubelet.logs import tail_text
 from chaos.embedded.kubelet.node_machine import HOME, Exit, Machine, MachineDown, MachineError
-from chaos.embedded.kubelet.probes import MakeSocket, ProbeFailed, Probes, RunCommand, Target
+from chaos.embedded.kubelet.probes import MakeSocket, ProbeFailed, Probes, ProbeTarget, RunCommand
 from chaos.embedded.kubelet.sandbox import Sandbox
 from chaos.embedded.kubelet.spec import (
     SpecError,
@@ -321,8 +321,8 @@ class Containers:
                 with contextlib.suppress(OSError):
                     self._sandbox.directory.remove(name)
 
-    def _target(self, record: Record) -> Target:
-        return Target(self.state.address, record.spec, self._make_socket, self._command(record.id))
+    def _target(self, record: Record) -> ProbeTarget:
+        return ProbeTarget(self.state.address, record.spec, self._make_socket, self._command(record.id))
 
     def _begin_probes(self, pod: Object, record: Record) -> None:
         state = self.state.probes.setdefault(record.id, ProbeState())

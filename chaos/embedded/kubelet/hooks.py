@@ -7,10 +7,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from chaos.embedded.kubelet.probes import ProbeFailed, Target, http_get
+from chaos.embedded.kubelet.probes import ProbeFailed, ProbeTarget, http_get
 
 
-async def run_hook(hook: Mapping[str, Any], target: Target) -> None:
+async def run_hook(hook: Mapping[str, Any], target: ProbeTarget) -> None:
     """Run one hook to its end. Raises ProbeFailed with the reason; a time limit is the caller's."""
     if "exec" in hook:
         code, output = await target.run(list(hook["exec"]["command"]), math.inf)

@@ -35,7 +35,7 @@ from chaos.embedded.kubelet.logs import read_log
 from chaos.embedded.kubelet.node_machine import Exit, Machine, MachineDown, find_runc
 from chaos.embedded.kubelet.probes import ProbeFailed, RunCommand
 from chaos.embedded.kubelet.sandbox import Sandbox
-from chaos.embedded.kubelet.volumes import TokenIssuer
+from chaos.embedded.kubelet.volumes import IssueToken
 from chaos.embedded.kubelet.worker import PodWorker
 from chaos.embedded.network import ClusterNetwork
 from chaos.embedded.network.addresses import FABRIC_ADDRESS
@@ -65,7 +65,7 @@ class Node:
         run_dir: Path,
         network: ClusterNetwork,
         images: Images,
-        tokens: TokenIssuer,
+        tokens: IssueToken,
         clock: Clock | None = None,
         chance: random.Random | None = None,
         labels: Mapping[str, str] | None = None,

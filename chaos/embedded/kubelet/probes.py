@@ -30,7 +30,7 @@ class ProbeFailed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class ProbeTarget:
     """Where a container's checks go."""
 
     address: str
@@ -63,7 +63,7 @@ async def connect(make_socket: MakeSocket, host: str, port: int) -> socket.socke
     return sock
 
 
-async def http_get(action: Mapping[str, Any], target: Target, timeout: float) -> str:
+async def http_get(action: Mapping[str, Any], target: ProbeTarget, timeout: float) -> str:
     """An httpGet check; success is 200 to 399. -> the status line. Raises ProbeFailed."""
     scheme = (action.get("scheme") or "HTTP").lower()
     host = action.get("host") or target.address
@@ -111,7 +111,7 @@ async def http_get(action: Mapping[str, Any], target: Target, timeout: float) ->
     return line
 
 
-async def tcp_open(action: Mapping[str, Any], target: Target, timeout: float) -> str:
+async def tcp_open(action: Mapping[str, Any], target: ProbeTarget, timeout: float) -> str:
     """A tcpSocket check. Raises ProbeFailed."""
     host, port = action.get("host") or target.address, target.port(action["port"])
     try:
@@ -122,7 +122,7 @@ async def tcp_open(action: Mapping[str, Any], target: Target, timeout: float) ->
     return ""
 
 
-async def grpc_health(action: Mapping[str, Any], target: Target, timeout: float) -> str:
+async def grpc_health(action: Mapping[str, Any], target: ProbeTarget, timeout: float) -> str:
     """grpc.health.v1.Health/Check over plain HTTP/2. Raises ProbeFailed."""
     port = target.port(action["port"])
     try:
@@ -183,7 +183,7 @@ async def _grpc_check(sock: socket.socket, host: str, port: int, service: str) -
         writer.close()
 
 
-async def run_command(action: Mapping[str, Any], target: Target, timeout: float) -> str:
+async def run_command(action: Mapping[str, Any], target: ProbeTarget, timeout: float) -> str:
     """An exec check. Raises ProbeFailed with the command's output."""
     try:
         code, output = await target.run(list(action["command"]), timeout)
@@ -197,7 +197,7 @@ async def run_command(action: Mapping[str, Any], target: Target, timeout: float)
 CHECKS: Final = {"httpGet": http_get, "tcpSocket": tcp_open, "grpc": grpc_health, "exec": run_command}
 
 
-async def check(probe: Mapping[str, Any], target: Target) -> None:
+async def check(probe: Mapping[str, Any], target: ProbeTarget) -> None:
     """Make the one check that the probe names. Raises ProbeFailed."""
     for kind, function in CHECKS.items():
         if kind in probe:
@@ -211,7 +211,7 @@ class Probes:
     def __init__(
         self,
         record: Record,
-        target: Target,
+        target: ProbeTarget,
         state: ProbeState,
         *,
         changed: Callable[[], None],

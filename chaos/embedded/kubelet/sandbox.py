@@ -17,7 +17,7 @@ from chaos.embedded.beneath import Beneath
 from chaos.embedded.kubelet import cgroups
 from chaos.embedded.kubelet.environment import ConfigError, decoded
 from chaos.embedded.kubelet.node_machine import KUBELET, Machine, MachineDown, MachineError
-from chaos.embedded.kubelet.volumes import TokenIssuer, Volume, VolumePlan, plan_volumes, write_files
+from chaos.embedded.kubelet.volumes import IssueToken, Volume, VolumePlan, plan_volumes, write_files
 from chaos.embedded.network import ClusterNetwork
 from chaos.embedded.network.addresses import DNS_ADDRESS
 from chaos.embedded.network.netns import Namespace
@@ -94,7 +94,7 @@ class Sandbox:
         machine: Callable[[], Machine],
         network: ClusterNetwork,
         store: Store,
-        issue: TokenIssuer,
+        issue: IssueToken,
         *,
         cgroup_root: str,
         resolv: str,

@@ -25,7 +25,7 @@ VERSION: Final = re.compile(r"\.\.[1-9][0-9]{0,17}")  # what it names
 FILES: Final = ("configMap", "secret", "projected", "downwardAPI")
 
 
-class TokenIssuer(Protocol):
+class IssueToken(Protocol):
     """Signs service-account tokens bound to a pod: the API server's."""
 
     def __call__(self, pod: Object, *, audiences: list[str], seconds: int) -> str: ...
@@ -51,7 +51,7 @@ class VolumePlan:
     owners: dict[str, dict[str, int]] = field(default_factory=dict)  # volume -> path -> user, where that is not root
 
 
-def plan_volumes(pod: Object, root: str, read: Reader, issue: TokenIssuer, node: Mapping[str, str]) -> VolumePlan:
+def plan_volumes(pod: Object, root: str, read: Reader, issue: IssueToken, node: Mapping[str, str]) -> VolumePlan:
     """All volumes of a pod. `root` is the directory of the pod's volumes in the node. Raises ConfigError naming the
     volume.
     """
@@ -112,7 +112,7 @@ def token_mode(pod: Object, mode: int) -> int:
     return 0o600 if given else mode
 
 
-def _files(pod: Object, spec: Mapping[str, Any], read: Reader, issue: TokenIssuer, node: Mapping[str, str]) -> Files:
+def _files(pod: Object, spec: Mapping[str, Any], read: Reader, issue: IssueToken, node: Mapping[str, str]) -> Files:
     if "projected" in spec:
         result: Files = {}
         mode = spec["projected"].get("defaultMode", 0o644)

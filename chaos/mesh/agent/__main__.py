@@ -17,7 +17,7 @@ from pathlib import Path
 
 from chaos.errors import ApiError, SharedfateError
 from chaos.kube.client import Cluster, Object
-from chaos.mesh.agent.work import Agent
+from chaos.mesh.agent.work import NodeAgent
 from chaos.mesh.snapshot import SANDBOX_DIR
 from chaos.names import LABEL_MESH, LABEL_MODE, PORT_AGENT
 
@@ -37,7 +37,7 @@ def _follow(
             stop.wait(1.0)
 
 
-def _serve_status(agent: Agent) -> None:
+def _serve_status(agent: NodeAgent) -> None:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             found = {"/healthz": b"ok", "/debug": json.dumps(agent.status()).encode()}.get(self.path)
@@ -72,7 +72,7 @@ def main() -> int:
         return 1
     folder = Path(SANDBOX_DIR)
     folder.mkdir(parents=True, exist_ok=True)
-    agent = Agent(cluster, node, os.environ.get("NODE_IP", "").split(","), folder)
+    agent = NodeAgent(cluster, node, os.environ.get("NODE_IP", "").split(","), folder)
     _serve_status(agent)
     # known before any pod is: a pod whose namespace is not in the mesh would be released
     for namespace in cluster.list("Namespace", labels=f"{LABEL_MESH}=enabled"):

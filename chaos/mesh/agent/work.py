@@ -1,4 +1,4 @@
-"""The agent's work: `plan_pods` says which pods are whose business, `Agent.step` brings each of them one step further.
+"""The agent's work: `plan_pods` says which pods are whose business, `NodeAgent.step` brings each one step further.
 
 A pod's way: its sandbox is found -> linked for Envoy and noted in its annotation (so that the control plane sends the
 listeners) -> Envoy is seen to listen in its namespace -> its traffic is captured -> its readiness gate says so. The
@@ -54,7 +54,7 @@ class Api(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class PodTask:
     """A pod that this agent has to serve."""
 
     uid: str
@@ -73,7 +73,7 @@ class Wanted:
         return {PORT_OUTBOUND, PORT_HBONE if self.inbound is capture.Inbound.TUNNEL else PORT_INBOUND}
 
 
-def plan_pods(pods: Iterable[Object], meshed: Collection[str], node: str) -> tuple[list[Wanted], list[Wanted]]:
+def plan_pods(pods: Iterable[Object], meshed: Collection[str], node: str) -> tuple[list[PodTask], list[PodTask]]:
     """(to serve, to release): the node's application pods in the mesh, and those whose namespace has left it.
 
     A pod that cannot be read is skipped: it must not keep the others from being served.
@@ -93,7 +93,7 @@ def plan_pods(pods: Iterable[Object], meshed: Collection[str], node: str) -> tup
     return serve, release
 
 
-def _wanted(pod: Object, node: str) -> Wanted | None:
+def _wanted(pod: Object, node: str) -> PodTask | None:
     """The pod, when it lies on this node and its mode captures from outside; raises for one that cannot be read."""
     meta, spec, status = pod["metadata"], pod["spec"], pod.get("status") or {}
     mode = MODES.get((meta.get("labels") or {}).get(LABEL_MODE, ""))
@@ -112,11 +112,11 @@ def _wanted(pod: Object, node: str) -> Wanted | None:
     annotated = (meta.get("annotations") or {}).get(ANNOTATION_SANDBOX, "")
     if not all(isinstance(one, str) for one in (*names, annotated)):
         raise TypeError(f"{names} and {annotated!r} should be texts")
-    return Wanted(*names, mode.name, annotated, captured)
+    return PodTask(*names, mode.name, annotated, captured)
 
 
 @dataclass(slots=True)
-class Agent:
+class NodeAgent:
     """One node's agent. `step` is called after each change and, while something is under way, every `SOON` seconds."""
 
     api: Api
@@ -179,7 +179,7 @@ class Agent:
         prune(self.folder, keep)
         return wait
 
-    def _trouble(self, pod: Wanted, text: str) -> None:
+    def _trouble(self, pod: PodTask, text: str) -> None:
         if self.problems.get(pod.uid) != text:
             log.warning("%s/%s: %s", pod.namespace, pod.name, text)
         self.problems[pod.uid] = text
@@ -194,7 +194,7 @@ class Agent:
         except OSError:
             return False
 
-    def _serve(self, pod: Wanted, sandbox: Sandbox) -> bool:
+    def _serve(self, pod: PodTask, sandbox: Sandbox) -> bool:
         """One pod, as far as it goes; whether it is finished."""
         link(self.folder, sandbox, self.proc)
         if pod.annotated != sandbox.name:
@@ -225,7 +225,7 @@ class Agent:
         self.problems.pop(pod.uid, None)
         return True
 
-    def _release(self, pod: Wanted) -> None:
+    def _release(self, pod: PodTask) -> None:
         if sandbox := self._known.get(pod.uid):
             net = self.proc / str(sandbox.pid) / "net"
             capture.apply_rules(
@@ -239,7 +239,7 @@ class Agent:
             self._note(pod.uid, annotation=None)
         log.info("%s/%s is released", pod.namespace, pod.name)
 
-    def _condition(self, pod: Wanted, captured: bool) -> None:
+    def _condition(self, pod: PodTask, captured: bool) -> None:
         now = rfc3339()
         condition = {"type": CONDITION_CAPTURED, "status": "True" if captured else "False", "lastTransitionTime": now}
         self.api.patch(

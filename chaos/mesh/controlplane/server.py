@@ -24,7 +24,7 @@ from chaos.mesh.controlplane.auth import Refused, detect_proxy, detect_reviewed
 from chaos.mesh.controlplane.cache import KINDS, ObjectCache
 from chaos.mesh.controlplane.injected_failures import InjectedFailures
 from chaos.mesh.controlplane.secrets import HandedLog, ProxySecrets
-from chaos.mesh.controlplane.xds import SECRET, Offered, Session
+from chaos.mesh.controlplane.xds import SECRET, Offered, XdsSession
 from chaos.mesh.snapshot import MeshSnapshot, ProxyRole
 from chaos.model.placement import Proxy
 from chaos.names import CONTROL_PLANE, SYSTEM_NAMESPACE, TOKEN_AUDIENCE
@@ -47,13 +47,13 @@ Build = Callable[[Proxy, MeshSnapshot], Built]
 
 
 @dataclass(eq=False, slots=True)
-class Stream:
+class ConnectedProxy:
     """A connected proxy."""
 
     proxy: Proxy
     secrets: ProxySecrets
     since: float
-    session: Session = field(default_factory=Session)
+    session: XdsSession = field(default_factory=XdsSession)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     snapshot: MeshSnapshot | None = None  # what `built` was built from
     built: Mapping[str, Mapping[str, Offered]] = field(default_factory=dict)
@@ -80,7 +80,7 @@ class Plane:
         self.snapshot_at = 0.0
         self.injected_failures = InjectedFailures()
         self.settings: dict[str, str] = {}  # versions of the settings that the snapshot was made of
-        self.streams: set[Stream] = set()
+        self.streams: set[ConnectedProxy] = set()
         self.handed = HandedLog()
         self.refusals: list[dict[str, Any]] = []
         self.synced = asyncio.Event()
@@ -160,7 +160,7 @@ class Plane:
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, str(error))
         seconds = float((self.cache.config() or {}).get("certificate_seconds", 3600))
         secrets = ProxySecrets(proxy, self.authority, self.handed, seconds=seconds, clock=time.time)
-        stream = Stream(proxy, secrets, time.time())
+        stream = ConnectedProxy(proxy, secrets, time.time())
         self.streams.add(stream)
         reader = asyncio.create_task(self._read(context, stream))
         try:
@@ -169,7 +169,7 @@ class Plane:
             self.streams.discard(stream)
             reader.cancel()
 
-    async def _read(self, context: Any, stream: Stream) -> None:
+    async def _read(self, context: Any, stream: ConnectedProxy) -> None:
         try:
             while (request := await context.read()) is not grpc.aio.EOF:
                 answer = stream.session.request(request, time.monotonic())
@@ -188,7 +188,7 @@ class Plane:
             stream.ended = True
             stream.wake.set()
 
-    async def _write(self, context: Any, stream: Stream) -> None:
+    async def _write(self, context: Any, stream: ConnectedProxy) -> None:
         seen = False
         while not stream.ended:
             stream.wake.clear()
@@ -208,7 +208,7 @@ class Plane:
             except TimeoutError:
                 continue
 
-    def responses(self, stream: Stream) -> list[Any]:
+    def responses(self, stream: ConnectedProxy) -> list[Any]:
         """What brings the stream up to date."""
         snapshot = self.snapshot
         assert snapshot is not None
@@ -220,7 +220,7 @@ class Plane:
         return stream.session.plan({**stream.built, SECRET: secrets}, time.monotonic())
 
     @staticmethod
-    def _patience(stream: Stream) -> float | None:
+    def _patience(stream: ConnectedProxy) -> float | None:
         waits = []
         if (renewal := stream.secrets.next_renewal()) is not None:
             waits.append(renewal - time.time())

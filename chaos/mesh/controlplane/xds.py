@@ -59,7 +59,7 @@ class _Type:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Acknowledgement:
     """What a request said about an earlier response."""
 
     type_url: str
@@ -68,14 +68,14 @@ class Answer:
     message: str = ""
 
 
-class Session:
+class XdsSession:
     """One stream. Not thread-safe."""
 
     def __init__(self) -> None:
         self._types: dict[str, _Type] = {}
         self._nonce = 0
 
-    def request(self, request: Any, now: float) -> Answer:
+    def request(self, request: Any, now: float) -> Acknowledgement:
         """Take a DeltaDiscoveryRequest: subscriptions, what a reconnected proxy still has, an ACK or a NACK."""
         kind = self._types.get(request.type_url)
         if kind is None:
@@ -99,7 +99,7 @@ class Session:
             kind.refused.pop(name, None)
         carried = kind.pending.pop(request.response_nonce, None) if request.response_nonce else None
         if carried is None:
-            return Answer(request.type_url)
+            return Acknowledgement(request.type_url)
         if not request.error_detail.code and not request.error_detail.message:
             for name, version in carried.items():
                 if version == _ABSENT:
@@ -108,7 +108,7 @@ class Session:
                     kind.acked[name] = version
                 if name in kind.refused and kind.refused[name].version == version:
                     del kind.refused[name]
-            return Answer(request.type_url, acked=tuple(carried))
+            return Acknowledgement(request.type_url, acked=tuple(carried))
         message = request.error_detail.message
         named = [name for name in carried if name in message] or list(carried)
         for name, version in carried.items():
@@ -118,7 +118,7 @@ class Session:
             count = kind.refused[name].count + 1 if name in kind.refused else 1
             wait = min(_LONGEST_RETRY, _FIRST_RETRY * 2 ** (count - 1))
             kind.refused[name] = Refusal(version, message, count, now + wait)
-        return Answer(request.type_url, refused=tuple(named), message=message)
+        return Acknowledgement(request.type_url, refused=tuple(named), message=message)
 
     def subscribed(self, type_url: str) -> frozenset[str]:
         """The names asked for one by one."""

@@ -14,7 +14,7 @@ from typing import Any, Final
 from chaos.mesh.envoy import l7
 from chaos.mesh.envoy.clusters import CACHE, INBOUND, PASSTHROUGH, TUNNEL_LISTENER, TUNNEL_METADATA
 from chaos.mesh.envoy.parts import downstream_tls, filter_state, original_dst, pod_state, socket_address
-from chaos.mesh.envoy.ports import PROXY_PORTS, Target
+from chaos.mesh.envoy.ports import PROXY_PORTS, ServiceTarget
 from chaos.mesh.envoy.protos import Config, extension, message
 from chaos.mesh.envoy.resources import Resource
 from chaos.mesh.mutations import Defect, Defects
@@ -43,7 +43,7 @@ def _only(address: str, port: int) -> Config:
 
 @lru_cache(CACHE)
 def _outbound_chain(
-    pod: tuple[str, str, str], target: Target, features: Features, netns: str, tunnel: bool, defects: Defects
+    pod: tuple[str, str, str], target: ServiceTarget, features: Features, netns: str, tunnel: bool, defects: Defects
 ) -> Any:
     identity, namespace, name = pod
     source = f"{namespace}/{name}"
@@ -84,7 +84,7 @@ def outbound(
     key: str,
     pod: tuple[str, str, str],
     netns: str,
-    targets: tuple[Target, ...],
+    targets: tuple[ServiceTarget, ...],
     features: Features,
     *,
     tunnel: bool,
@@ -231,12 +231,14 @@ def hbone(
 # ---- waypoints
 
 
-def inner_name(target: Target) -> str:
+def inner_name(target: ServiceTarget) -> str:
     return target.cluster.replace("outbound|", "inner|", 1)
 
 
 @lru_cache(CACHE)
-def waypoint_entry(identity: str, targets: tuple[Target, ...], features: Features, *, defects: Defects) -> Resource:
+def waypoint_entry(
+    identity: str, targets: tuple[ServiceTarget, ...], features: Features, *, defects: Defects
+) -> Resource:
     """A waypoint's 15008: a CONNECT names a Service's address; anything else is refused."""
     hosts = [
         {"name": t.cluster, "domains": [t.authority], "routes": [l7.connect_route(inner_name(t))]} for t in targets
@@ -258,7 +260,9 @@ def waypoint_entry(identity: str, targets: tuple[Target, ...], features: Feature
 
 
 @lru_cache(CACHE)
-def waypoint_inner(target: Target, features: Features, policies: tuple[Policy, ...], *, defects: Defects) -> Resource:
+def waypoint_inner(
+    target: ServiceTarget, features: Features, policies: tuple[Policy, ...], *, defects: Defects
+) -> Resource:
     """What a tunnel to the Service port holds: requests or connections, with policy on the tunnel's source."""
     if target.protocol is AppProtocol.HTTP:
         filters = [

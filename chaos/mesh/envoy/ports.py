@@ -115,7 +115,7 @@ def meshed_endpoints(snapshot: MeshSnapshot, endpoints: tuple[Endpoint, ...]) ->
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class ServiceTarget:
     """A Service port without its endpoints: what listeners depend on, so that an endpoint more changes none of them."""
 
     host: str
@@ -130,10 +130,10 @@ class Target:
         return f"{self.cluster_ip}:{self.port}"
 
 
-def targets(snapshot: MeshSnapshot, namespace: str | None = None) -> tuple[Target, ...]:
+def targets(snapshot: MeshSnapshot, namespace: str | None = None) -> tuple[ServiceTarget, ...]:
     """All Service ports with a cluster IP, of one namespace when it is given."""
     return tuple(
-        Target(
+        ServiceTarget(
             host_name(service),
             service.namespace,
             service.cluster_ip,

@@ -19,7 +19,7 @@ import pytest
 from chaos.embedded import store as stores
 from chaos.embedded.api import connections
 from chaos.embedded.api.bootstrap import create_bootstrap
-from chaos.embedded.api.connections import Held, Limits
+from chaos.embedded.api.connections import ConnectionLimits, Held
 from chaos.embedded.api.errors import StatusError
 from chaos.embedded.api.pki import Authority, server_context, write_private
 from chaos.embedded.api.server import ApiServer
@@ -53,7 +53,7 @@ class Pods:
 class Place:
     """A server, its only pod `p`, and a client with the administrator's certificate."""
 
-    def __init__(self, directory: Path, limits: Limits) -> None:
+    def __init__(self, directory: Path, limits: ConnectionLimits) -> None:
         self.directory, self.limits = directory, limits
         self.pods = Pods()
         self.store = Store()
@@ -93,7 +93,7 @@ class Place:
 
 def in_place(directory: Path, body: Callable[[Place], Awaitable[None]], **limits: Any) -> None:
     async def whole() -> None:
-        async with asyncio.timeout(60), Place(directory, Limits(**limits)).up() as place:
+        async with asyncio.timeout(60), Place(directory, ConnectionLimits(**limits)).up() as place:
             await body(place)
 
     asyncio.run(whole())

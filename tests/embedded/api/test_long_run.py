@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from chaos.errors import ApiError
-from chaos.kube.client import Change, Cluster
+from chaos.kube.client import Cluster, WatchEvent
 from tests.embedded.api.conftest import World
 
 pytestmark = pytest.mark.live
@@ -80,7 +80,7 @@ def test_a_run_of_hours_outlives_each_of_its_tokens_and_its_watch_misses_nothing
     begun: list[float] = []
     asks = cluster.watch
 
-    def counted(*arguments: Any, **options: Any) -> Iterator[Change]:
+    def counted(*arguments: Any, **options: Any) -> Iterator[WatchEvent]:
         begun.append(time.monotonic())
         return asks(*arguments, **options)
 

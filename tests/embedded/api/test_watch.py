@@ -12,7 +12,7 @@ import pytest
 
 from chaos.embedded import store as stores
 from chaos.errors import ApiError
-from chaos.kube.client import Change, Cluster
+from chaos.kube.client import Cluster, WatchEvent
 from tests.embedded.api.conftest import World, config_map, pod
 
 pytestmark = pytest.mark.live
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.live
 
 def collect(
     cluster: Cluster, namespace: str, since: str, count: int, kind: str = "ConfigMap", **options: str
-) -> list[Change]:
+) -> list[WatchEvent]:
     found = []
     for change in cluster.watch(kind, namespace, since=since, seconds=20, **options):
         if change.type != "BOOKMARK":

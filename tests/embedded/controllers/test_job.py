@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from chaos.embedded.clock import stamp
-from chaos.embedded.controllers.job_rules import Backoff, format_indexes, parse_indexes
+from chaos.embedded.controllers.job_rules import JobBackoff, format_indexes, parse_indexes
 from chaos.embedded.deletion import delete
 from chaos.embedded.resources import EVENT, JOB, POD
 from tests.embedded.controllers.harness import NS, World, workload, world
@@ -148,7 +148,7 @@ def ended(seconds: float, phase: str = "Failed") -> dict[str, Any]:
 
 def test_job_retries_wait_ten_seconds_doubling_from_the_end_of_the_failure_and_start_afresh_after_a_success() -> None:
     at = datetime.fromtimestamp(1000, UTC)
-    first = Backoff().after([ended(0)])
+    first = JobBackoff().after([ended(0)])
     assert first.remaining(at) == 10
     assert first.remaining(at + timedelta(seconds=4)) == 6
     second = first.after([ended(20)])

@@ -15,7 +15,7 @@ from chaos.errors import ApiError
 from chaos.mesh import capture
 from chaos.mesh.agent import work
 from chaos.mesh.agent.sandboxes import Sandbox, listening_ports
-from chaos.mesh.agent.work import Agent, plan_pods
+from chaos.mesh.agent.work import NodeAgent, plan_pods
 from chaos.names import ANNOTATION_SANDBOX, CONDITION_CAPTURED, LABEL_MODE
 from tests.mesh.controlplane.objects import proxy_pod
 from tests.mesh.envoy.bench import Namespace, until
@@ -93,15 +93,15 @@ def space() -> Iterator[Namespace]:
 
 
 @pytest.fixture
-def agent(space: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Agent:
+def agent(space: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NodeAgent:
     found = {UID: Sandbox(UID, space.process.pid, space.inode)}
     monkeypatch.setattr(work, "find_sandboxes", lambda proc: found if space.process.poll() is None else {})
-    made = Agent(Api(), "node-1", ["10.0.0.1"], tmp_path)
+    made = NodeAgent(Api(), "node-1", ["10.0.0.1"], tmp_path)
     made.take("Namespace", "ADDED", {"metadata": {"name": "tenant-a", "labels": {"sharedfate.io/mesh": "enabled"}}})
     return made
 
 
-def api_of(agent: Agent) -> Api:
+def api_of(agent: NodeAgent) -> Api:
     assert isinstance(agent.api, Api)
     return agent.api
 
@@ -120,7 +120,7 @@ def rules(space: Namespace) -> str:
 @pytest.mark.privileged
 @pytest.mark.parametrize(("mode", "ports"), [("node", (15001, 15006)), ("ambient-node", (15001, 15008))])
 def test_a_pod_is_captured_once_envoy_listens_and_not_before(
-    agent: Agent, space: Namespace, mode: str, ports: tuple[int, ...]
+    agent: NodeAgent, space: Namespace, mode: str, ports: tuple[int, ...]
 ) -> None:
     agent.take("Pod", "ADDED", pod_object(mode))
     assert agent.step() < 0.1
@@ -145,7 +145,7 @@ def test_a_pod_is_captured_once_envoy_listens_and_not_before(
 
 
 @pytest.mark.privileged
-def test_a_restarted_agent_writes_nothing_and_keeps_the_rules(agent: Agent, space: Namespace) -> None:
+def test_a_restarted_agent_writes_nothing_and_keeps_the_rules(agent: NodeAgent, space: Namespace) -> None:
     plan = capture.plan_capture(inbound=capture.Inbound.REDIRECT, node=["10.0.0.1"])
     capture.apply_rules(plan, netns=space.path)
     handle = space.run("nft", "-a", "list", "ruleset")
@@ -158,7 +158,7 @@ def test_a_restarted_agent_writes_nothing_and_keeps_the_rules(agent: Agent, spac
 
 
 @pytest.mark.privileged
-def test_a_namespace_that_leaves_the_mesh_is_released(agent: Agent, space: Namespace) -> None:
+def test_a_namespace_that_leaves_the_mesh_is_released(agent: NodeAgent, space: Namespace) -> None:
     capture.apply_rules(capture.plan_capture(inbound=capture.Inbound.REDIRECT, node=["10.0.0.1"]), netns=space.path)
     agent.take("Pod", "ADDED", pod_object(captured=True))
     agent.take("Namespace", "DELETED", {"metadata": {"name": "tenant-a", "labels": {}}})
@@ -168,7 +168,7 @@ def test_a_namespace_that_leaves_the_mesh_is_released(agent: Agent, space: Names
 
 
 @pytest.mark.privileged
-def test_a_pod_that_goes_leaves_no_link(agent: Agent, space: Namespace) -> None:
+def test_a_pod_that_goes_leaves_no_link(agent: NodeAgent, space: Namespace) -> None:
     agent.take("Pod", "ADDED", pod_object())
     agent.step()
     assert len(list(agent.folder.iterdir())) == 1
@@ -178,7 +178,7 @@ def test_a_pod_that_goes_leaves_no_link(agent: Agent, space: Namespace) -> None:
 
 
 @pytest.mark.privileged
-def test_an_api_that_is_away_is_waited_for(agent: Agent, space: Namespace) -> None:
+def test_an_api_that_is_away_is_waited_for(agent: NodeAgent, space: Namespace) -> None:
     api_of(agent).broken = True
     agent.take("Pod", "ADDED", pod_object())
     agent.step()
@@ -189,7 +189,7 @@ def test_an_api_that_is_away_is_waited_for(agent: Agent, space: Namespace) -> No
 
 
 @pytest.mark.privileged
-def test_a_pod_that_died_is_not_taken_for_another_process(agent: Agent, space: Namespace) -> None:
+def test_a_pod_that_died_is_not_taken_for_another_process(agent: NodeAgent, space: Namespace) -> None:
     agent.take("Pod", "ADDED", pod_object())
     agent.step()
     space.end()

@@ -8,7 +8,7 @@ from typing import Any
 from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest
 from google.protobuf.any_pb2 import Any as AnyMessage
 
-from chaos.mesh.controlplane.xds import CLUSTER, ENDPOINTS, LISTENER, SECRET, Session
+from chaos.mesh.controlplane.xds import CLUSTER, ENDPOINTS, LISTENER, SECRET, XdsSession
 
 
 @dataclass(frozen=True)
@@ -41,21 +41,21 @@ def names(responses: list[Any]) -> list[list[str]]:
 
 
 def test_one_more_listener_sends_only_that_one() -> None:
-    session = Session()
+    session = XdsSession()
     session.request(ask(LISTENER), 0)
     assert names(session.plan(wanted(LISTENER, a="1", b="1"), 0)) == [["a", "b"]]
     assert names(session.plan(wanted(LISTENER, a="1", b="1", c="1"), 0)) == [["c"]]
 
 
 def test_nothing_is_sent_twice_although_nothing_was_acknowledged() -> None:
-    session = Session()
+    session = XdsSession()
     session.request(ask(LISTENER), 0)
     session.plan(wanted(LISTENER, a="1"), 0)
     assert session.plan(wanted(LISTENER, a="1"), 0) == []
 
 
 def test_a_proxy_that_reconnects_gets_only_what_changed_meanwhile() -> None:
-    session = Session()
+    session = XdsSession()
     session.request(ask(LISTENER, initial_resource_versions={"a": "1", "b": "1", "gone": "1"}), 0)
     first, second = session.plan(wanted(LISTENER, a="1", b="2"), 0)
     assert names([first]) == [["b"]]
@@ -63,7 +63,7 @@ def test_a_proxy_that_reconnects_gets_only_what_changed_meanwhile() -> None:
 
 
 def test_a_refused_resource_is_offered_again_alone_and_later() -> None:
-    session = Session()
+    session = XdsSession()
     session.request(ask(LISTENER), 0)
     [response] = session.plan(wanted(LISTENER, good="1", bad="1"), 0)
     answer = session.request(
@@ -82,7 +82,7 @@ def test_a_refused_resource_is_offered_again_alone_and_later() -> None:
 
 
 def test_a_refused_resource_that_is_no_longer_wanted_is_not_offered_again() -> None:
-    session = Session()
+    session = XdsSession()
     session.request(ask(LISTENER), 0)
     [response] = session.plan(wanted(LISTENER, bad="1"), 0)
     session.request(nack(LISTENER, response.nonce, "bad"), 0)
@@ -92,7 +92,7 @@ def test_a_refused_resource_that_is_no_longer_wanted_is_not_offered_again() -> N
 
 
 def test_refusals_wait_longer_each_time_and_never_for_ever() -> None:
-    session, now, waits = Session(), 0.0, []
+    session, now, waits = XdsSession(), 0.0, []
     session.request(ask(LISTENER), 0)
     for _ in range(8):
         [response] = session.plan(wanted(LISTENER, bad="1"), now)
@@ -106,7 +106,7 @@ def test_refusals_wait_longer_each_time_and_never_for_ever() -> None:
 
 
 def test_a_name_that_does_not_exist_is_answered_once() -> None:
-    session = Session()
+    session = XdsSession()
     session.request(ask(SECRET, resource_names_subscribe=["spiffe://other"]), 0)
     [response] = session.plan({}, 0)
     assert list(response.removed_resources) == ["spiffe://other"]
@@ -114,14 +114,14 @@ def test_a_name_that_does_not_exist_is_answered_once() -> None:
 
 
 def test_a_name_that_comes_to_exist_is_sent_to_who_asked_before() -> None:
-    session = Session()
+    session = XdsSession()
     session.request(ask(ENDPOINTS, resource_names_subscribe=["x"]), 0)
     session.plan({}, 0)
     assert names(session.plan(wanted(ENDPOINTS, x="1", y="1"), 0)) == [["x"]]
 
 
 def test_asking_again_is_answered_again() -> None:
-    session = Session()
+    session = XdsSession()
     session.request(ask(ENDPOINTS, resource_names_subscribe=["x"]), 0)
     session.plan(wanted(ENDPOINTS, x="1"), 0)
     session.request(ask(ENDPOINTS, resource_names_subscribe=["x"]), 0)
@@ -129,14 +129,14 @@ def test_asking_again_is_answered_again() -> None:
 
 
 def test_a_wildcard_without_resources_is_answered_once() -> None:
-    session = Session()
+    session = XdsSession()
     session.request(ask(LISTENER), 0)
     assert names(session.plan({}, 0)) == [[]]
     assert session.plan({}, 0) == []
 
 
 def test_clusters_come_before_listeners_and_go_after_them() -> None:
-    session = Session()
+    session = XdsSession()
     for type_url in (LISTENER, CLUSTER):
         session.request(ask(type_url), 0)
     added = session.plan({**wanted(LISTENER, a="1"), **wanted(CLUSTER, a="1")}, 0)
@@ -147,7 +147,7 @@ def test_clusters_come_before_listeners_and_go_after_them() -> None:
 
 def test_a_changed_cluster_gets_its_endpoints_again() -> None:
     """To Envoy it is a new cluster, which waits for endpoints that it does not ask for."""
-    session = Session()
+    session = XdsSession()
     session.request(ask(CLUSTER), 0)
     session.request(ask(ENDPOINTS, resource_names_subscribe=["c", "d"]), 0)
     ends = wanted(ENDPOINTS, c="1", d="1")

@@ -28,7 +28,7 @@ from envoy.service.discovery.v3 import ads_pb2_grpc
 from chaos.mesh import capture
 from chaos.mesh.ca import Authority
 from chaos.mesh.controlplane.secrets import HandedLog, ProxySecrets
-from chaos.mesh.controlplane.xds import SECRET, Session
+from chaos.mesh.controlplane.xds import SECRET, XdsSession
 from chaos.mesh.envoy import bootstrap, parts
 from chaos.mesh.envoy.build import build
 from chaos.mesh.envoy.ports import l7_hop
@@ -365,7 +365,7 @@ class Bench:
         assert ready.wait(10)
 
     async def _stream(self, context: Any) -> None:
-        session, wake, name = Session(), asyncio.Event(), ""
+        session, wake, name = XdsSession(), asyncio.Event(), ""
         secrets: ProxySecrets | None = None
 
         async def write() -> None:

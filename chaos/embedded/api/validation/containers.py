@@ -67,7 +67,7 @@ _FIELD_ORDER: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class PodContext:
     """What a container's fields are judged by: the rest of its pod."""
 
     volumes: Mapping[str, Mapping[str, Any]]
@@ -77,7 +77,7 @@ class Surroundings:
     host_users: bool
 
 
-def regular(spec: Mapping[str, Any], field: str, around: Surroundings) -> Causes:
+def regular(spec: Mapping[str, Any], field: str, around: PodContext) -> Causes:
     found = spec.get("containers") or []
     if not found:
         yield required(f"{field}.containers")
@@ -95,7 +95,7 @@ def regular(spec: Mapping[str, Any], field: str, around: Surroundings) -> Causes
     yield from _same_host_ports(found, f"{field}.containers")
 
 
-def init(spec: Mapping[str, Any], field: str, around: Surroundings) -> Causes:
+def init(spec: Mapping[str, Any], field: str, around: PodContext) -> Causes:
     names = {one.get("name", "") for one in spec.get("containers") or []}
     for index, container in enumerate(spec.get("initContainers") or []):
         where, name = f"{field}.initContainers[{index}]", container.get("name", "")
@@ -124,7 +124,7 @@ def init(spec: Mapping[str, Any], field: str, around: Surroundings) -> Causes:
                     yield wrong(f"{where}.resizePolicy[{number}].restartPolicy", "RestartContainer", words)
 
 
-def ephemeral(spec: Mapping[str, Any], field: str, around: Surroundings) -> Causes:
+def ephemeral(spec: Mapping[str, Any], field: str, around: PodContext) -> Causes:
     others = {one.get("name", "") for kind in ("containers", "initContainers") for one in spec.get(kind) or []}
     names, words = set(others), "cannot be set for an Ephemeral Container"
     for index, container in enumerate(spec.get("ephemeralContainers") or []):
@@ -152,7 +152,7 @@ def trimmed_image(container: Mapping[str, Any], field: str) -> Causes:
         yield wrong(f"{field}.image", image, "must not have leading or trailing whitespace")
 
 
-def _common(container: Mapping[str, Any], field: str, around: Surroundings) -> Causes:
+def _common(container: Mapping[str, Any], field: str, around: PodContext) -> Causes:
     yield from validate_label(container.get("name", ""), f"{field}.name")
     if not container.get("image"):
         yield required(f"{field}.image")
@@ -203,7 +203,7 @@ def _ports(ports: list[Any], field: str) -> Causes:
             yield unsupported(f"{where}.protocol", protocol, PROTOCOLS)
 
 
-def _env(variables: list[Any], field: str, around: Surroundings) -> Causes:
+def _env(variables: list[Any], field: str, around: PodContext) -> Causes:
     for index, one in enumerate(variables):
         where = f"{field}[{index}]"
         yield from named(one.get("name", ""), f"{where}.name", env_name)
@@ -212,7 +212,7 @@ def _env(variables: list[Any], field: str, around: Surroundings) -> Causes:
             yield from _env_source(one, source, f"{where}.valueFrom", around)
 
 
-def _env_source(variable: Mapping[str, Any], source: Mapping[str, Any], field: str, around: Surroundings) -> Causes:
+def _env_source(variable: Mapping[str, Any], source: Mapping[str, Any], field: str, around: PodContext) -> Causes:
     kinds = [kind for kind in source if source[kind] is not None]
     if "fieldRef" in source:
         yield from field_reference(source["fieldRef"], f"{field}.fieldRef", ENV_FIELDS)
@@ -234,7 +234,7 @@ def _env_source(variable: Mapping[str, Any], source: Mapping[str, Any], field: s
         yield wrong(field, "", "may not have more than one field specified at a time")
 
 
-def _file_key(source: Mapping[str, Any], field: str, around: Surroundings) -> Causes:
+def _file_key(source: Mapping[str, Any], field: str, around: PodContext) -> Causes:
     yield from named(source.get("key", ""), f"{field}.key", env_name)
     volume = source.get("volumeName", "")
     yield from named(volume, f"{field}.volumeName", dns_label)
@@ -320,14 +320,14 @@ def _same_host_ports(found: list[Any], field: str) -> Causes:
             seen.add(text)
 
 
-def _lifecycle(container: Mapping[str, Any], field: str, around: Surroundings) -> Causes:
+def _lifecycle(container: Mapping[str, Any], field: str, around: PodContext) -> Causes:
     lifecycle = container.get("lifecycle") or {}
     for hook in ("postStart", "preStop"):
         if lifecycle.get(hook) is not None:
             yield from _handler(lifecycle[hook], f"{field}.lifecycle.{hook}", around.grace)
 
 
-def _probes(container: Mapping[str, Any], field: str, around: Surroundings) -> Causes:
+def _probes(container: Mapping[str, Any], field: str, around: PodContext) -> Causes:
     for name in _PROBES:
         probe = container.get(name)
         if probe is None:

@@ -80,7 +80,7 @@ def validate_pod_spec(spec: Mapping[str, Any], field: str = "spec", *, of_pod: b
     claims = {one["name"] for one in spec.get("resourceClaims") or [] if one.get("name")}
     yield from _resource_claims(spec.get("resourceClaims") or [], f"{field}.resourceClaims")
     yield from security.texts(spec, field)
-    surroundings = containers.Surroundings(
+    surroundings = containers.PodContext(
         names,
         claims,
         spec.get("restartPolicy", ""),
