@@ -90,6 +90,12 @@ MUTATING_WEBHOOKS: Final = Resource(
 VALIDATING_WEBHOOKS: Final = Resource(
     _REGISTRATION, "v1", "ValidatingWebhookConfiguration", "validatingwebhookconfigurations", False
 )
+VALIDATING_POLICY: Final = Resource(
+    _REGISTRATION, "v1", "ValidatingAdmissionPolicy", "validatingadmissionpolicies", False, subresources=("status",)
+)
+POLICY_BINDING: Final = Resource(
+    _REGISTRATION, "v1", "ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings", False
+)
 
 RESOURCES: Final[tuple[Resource, ...]] = (
     NAMESPACE,
@@ -122,4 +128,6 @@ RESOURCES: Final[tuple[Resource, ...]] = (
     PRIORITY_CLASS,
     MUTATING_WEBHOOKS,
     VALIDATING_WEBHOOKS,
+    VALIDATING_POLICY,
+    POLICY_BINDING,
 )

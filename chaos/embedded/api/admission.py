@@ -43,6 +43,10 @@ _COUNTED: Final = (
     "PodDisruptionBudget",
     "NetworkPolicy",
     "PriorityClass",
+    "MutatingWebhookConfiguration",
+    "ValidatingWebhookConfiguration",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
 )  # kinds with a generation
 _TEMPLATE_GENERATION: Final = "deprecated.daemonset.template.generation"
 _NODE_PORTS: Final = range(30000, 32768)
@@ -530,6 +534,8 @@ def _counts(kind: str, old: Object, new: Object) -> bool:
     """Whether the change is one of what is wanted, not of what was seen or noted."""
     if kind == "EndpointSlice":
         return any(old.get(name) != new.get(name) for name in ("endpoints", "ports"))
+    if kind.endswith("WebhookConfiguration"):
+        return bool(old.get("webhooks") != new.get("webhooks"))
     if kind == "Deployment" and old["metadata"].get("annotations", {}) != new["metadata"].get("annotations", {}):
         return True
     return bool(old.get("spec") != new.get("spec"))

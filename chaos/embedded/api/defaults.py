@@ -302,6 +302,26 @@ def _node(obj: Json) -> None:
         status.setdefault("allocatable", dict(status["capacity"]))
 
 
+def _match(match: Json | None) -> None:
+    if match is None:
+        return
+    match.setdefault("matchPolicy", "Equivalent")
+    for name in ("namespaceSelector", "objectSelector"):
+        match.setdefault(name, {})
+    for rule in [*(match.get("resourceRules") or []), *(match.get("excludeResourceRules") or [])]:
+        rule.setdefault("scope", "*")
+
+
+def _policy(obj: Json) -> None:
+    spec = obj.setdefault("spec", {})
+    spec.setdefault("failurePolicy", "Fail")
+    _match(spec.get("matchConstraints"))
+
+
+def _policy_binding(obj: Json) -> None:
+    _match(obj.setdefault("spec", {}).get("matchResources"))
+
+
 def _webhooks(obj: Json) -> None:
     for hook in obj.get("webhooks") or []:
         for name, value in (("failurePolicy", "Fail"), ("matchPolicy", "Equivalent"), ("timeoutSeconds", 10)):
@@ -343,6 +363,8 @@ _DEFAULTS: Final[dict[str, Callable[[Json], None]]] = {
     "PersistentVolumeClaim": _spec,
     "MutatingWebhookConfiguration": _webhooks,
     "ValidatingWebhookConfiguration": _webhooks,
+    "ValidatingAdmissionPolicy": _policy,
+    "ValidatingAdmissionPolicyBinding": _policy_binding,
 }
 
 
@@ -364,6 +386,7 @@ _FRESH_STATUS: Final[dict[str, Json]] = {
     "DaemonSet": {"currentNumberScheduled": 0, "desiredNumberScheduled": 0, "numberMisscheduled": 0, "numberReady": 0},
     "PodDisruptionBudget": {"currentHealthy": 0, "desiredHealthy": 0, "disruptionsAllowed": 0, "expectedPods": 0},
     "PersistentVolumeClaim": {"phase": "Pending"},
+    "ValidatingAdmissionPolicy": {},
 }
 
 

@@ -405,6 +405,14 @@ def _quota(obj: Object, now: datetime) -> list[Any]:
     ]
 
 
+def _param_reference(reference: Any) -> str:
+    if not reference:
+        return "<unset>"
+    if not reference.get("name"):
+        return _selector(reference.get("selector"))
+    return f"{reference['namespace']}/{reference['name']}" if reference.get("namespace") else str(reference["name"])
+
+
 def _revision(obj: Object, now: datetime) -> list[Any]:
     owners = [one for one in obj["metadata"].get("ownerReferences", []) if one.get("controller")]
     named = [f"{one['kind'].lower()}.{one['apiVersion'].partition('/')[0]}/{one['name']}" for one in owners]
@@ -444,6 +452,16 @@ _ROWS: Final[Mapping[str, Row]] = {
     "ControllerRevision": _revision,
     "MutatingWebhookConfiguration": _count("webhooks"),
     "ValidatingWebhookConfiguration": _count("webhooks"),
+    "ValidatingAdmissionPolicy": lambda obj, now: [
+        len(obj["spec"].get("validations") or []),
+        "/".join((obj["spec"].get("paramKind") or {"-": "<unset>"}).values()),
+        _age(obj, now),
+    ],
+    "ValidatingAdmissionPolicyBinding": lambda obj, now: [
+        obj["spec"].get("policyName", ""),
+        _param_reference(obj["spec"].get("paramRef")),
+        _age(obj, now),
+    ],
 }
 
 

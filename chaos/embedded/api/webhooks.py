@@ -82,7 +82,9 @@ class Invocation:
     resource: Resource
 
 
-Conditions = Callable[[Mapping[str, Any], Asked], bool]  # a webhook's matchConditions hold; raises StatusError
+Conditions = Callable[
+    [Mapping[str, Any], Asked, Resource], bool
+]  # a webhook's matchConditions hold; raises StatusError
 
 
 class Webhooks:
@@ -124,7 +126,7 @@ class Webhooks:
             return None
         if missing is not None:
             raise missing
-        return Invocation(hook, resource) if self._conditions(spec, asked) else None
+        return Invocation(hook, resource) if self._conditions(spec, asked, resource) else None
 
     # ---- mutating
 

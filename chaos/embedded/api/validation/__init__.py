@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from chaos.embedded.api.errors import Cause
-from chaos.embedded.api.validation import access, amounts, network, plain, pods, webhooks, workloads
+from chaos.embedded.api.validation import access, amounts, network, plain, pods, policies, webhooks, workloads
 from chaos.embedded.api.validation.names import Causes, validate_meta
 from chaos.embedded.resources import Object, Resource
 
@@ -48,6 +48,8 @@ _RULES: Final = {
     "ClusterRoleBinding": access.binding,
     "MutatingWebhookConfiguration": webhooks.configuration,
     "ValidatingWebhookConfiguration": webhooks.configuration,
+    "ValidatingAdmissionPolicy": policies.policy,
+    "ValidatingAdmissionPolicyBinding": policies.binding,
 }
 
 

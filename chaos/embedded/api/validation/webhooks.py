@@ -44,23 +44,23 @@ def _webhook(hook: Mapping[str, Any], where: str, *, mutating: bool) -> Causes:
     yield from _qualified_name(hook.get("name", ""), f"{where}.name")
     for index, rule in enumerate(hook.get("rules") or []):
         yield from match_rule(rule, f"{where}.rules[{index}]")
-    yield from _one_of(hook, "failurePolicy", where, ("Fail", "Ignore"))
-    yield from _one_of(hook, "matchPolicy", where, ("Equivalent", "Exact"))
+    yield from one_of(hook, "failurePolicy", where, ("Fail", "Ignore"))
+    yield from one_of(hook, "matchPolicy", where, ("Equivalent", "Exact"))
     if "sideEffects" not in hook:
         yield required(f"{where}.sideEffects", f"must specify one of {', '.join(_SIDE_EFFECTS)}")
-    yield from _one_of(hook, "sideEffects", where, _SIDE_EFFECTS)
+    yield from one_of(hook, "sideEffects", where, _SIDE_EFFECTS)
     if not 1 <= hook["timeoutSeconds"] <= 30:
         words = "the timeout value must be between 1 and 30 seconds"
         yield wrong(f"{where}.timeoutSeconds", hook["timeoutSeconds"], words)
     for name in ("namespaceSelector", "objectSelector"):
         yield from validate_label_selector(hook.get(name), f"{where}.{name}")
     if mutating:
-        yield from _one_of(hook, "reinvocationPolicy", where, ("IfNeeded", "Never"))
+        yield from one_of(hook, "reinvocationPolicy", where, ("IfNeeded", "Never"))
     yield from _client(hook.get("clientConfig") or {}, f"{where}.clientConfig")
     yield from match_conditions(hook.get("matchConditions") or [], f"{where}.matchConditions")
 
 
-def _one_of(hook: Mapping[str, Any], name: str, where: str, allowed: Sequence[str]) -> Causes:
+def one_of(hook: Mapping[str, Any], name: str, where: str, allowed: Sequence[str]) -> Causes:
     if name in hook and hook[name] not in allowed:
         yield unsupported(f"{where}.{name}", hook[name], allowed)
 
@@ -205,14 +205,19 @@ def _resources(resources: Sequence[str], field: str) -> Causes:
         yield wrong(field, list(resources), words)
 
 
-def match_conditions(conditions: Sequence[Mapping[str, Any]], where: str) -> Causes:
-    """Names of CEL conditions; the expressions are compiled by `api/conditions`."""
+def match_conditions(conditions: Sequence[Mapping[str, Any]], where: str, *, params: bool = False) -> Causes:
+    """CEL conditions of a webhook or a policy: names and expressions."""
     if len(conditions) > _MOST_CONDITIONS:
         yield too_many(where, len(conditions), _MOST_CONDITIONS)
     seen: set[str] = set()
     for index, condition in enumerate(conditions):
         at, name = f"{where}[{index}]", condition.get("name", "")
-        if not str(condition.get("expression") or "").strip():
+        text = str(condition.get("expression") or "").strip()
+        if text:
+            from chaos.embedded.api import conditions as expressions  # with it comes the CEL runtime
+
+            yield from expressions.faults(text, f"{at}.expression", expressions.scope(params=params))
+        else:
             yield required(f"{at}.expression")
         if not name:
             yield required(f"{at}.name")

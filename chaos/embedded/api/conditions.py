@@ -1,0 +1,133 @@
+"""CEL in admission: the conditions of webhooks and the expressions of policies, compiled when they are written.
+
+Variables as k8s.io/apiserver/pkg/admission/plugin/cel has them, but for `authorizer`, which is refused as undeclared:
+`object`, `oldObject`, `request`, `namespaceObject`, with a policy's `params` and `variables`. None is typed, as a
+custom resource's are not in Kubernetes; those of built-in kinds are not checked here either.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+from chaos.embedded.api import cel
+from chaos.embedded.api.asked import Asked
+from chaos.embedded.api.errors import Cause, StatusError, forbidden, required, wrong
+from chaos.embedded.api.webhook_review import review
+from chaos.embedded.resources import NAMESPACE, Object, Resource
+from chaos.embedded.store import Store
+
+_PLAIN: Final = ("object", "oldObject", "request", "namespaceObject")
+_WORDS: Final = {
+    "cel expression must evaluate to a bool": "must evaluate to bool",
+    "messageExpression must evaluate to a string": "must evaluate to string",
+}
+
+
+Variables = tuple[tuple[str, str], ...]  # names and expressions, each of which may name those before it
+
+
+@lru_cache(maxsize=256)
+def scope(*, params: bool = False, variables: Variables = ()) -> cel.Scope:
+    """The variables that an expression may name."""
+    names: dict[str, Mapping[str, Any] | None] = dict.fromkeys(_PLAIN)
+    if params:
+        names["params"] = None
+    if variables:
+        properties = {
+            name: _schema_of(text, scope(params=params, variables=variables[:index]))
+            for index, (name, text) in enumerate(variables)
+        }
+        names["variables"] = {"type": "object", "properties": properties}
+    return cel.Scope(names)
+
+
+def _schema_of(text: str, where: cel.Scope) -> Mapping[str, Any]:
+    """The type of a policy's variable, so far as it decides what an expression evaluates to."""
+    kinds: tuple[tuple[cel.Result, str], ...] = (("bool", "boolean"), ("string", "string"))
+    for result, kind in kinds:
+        with contextlib.suppress(cel.Uncompilable):
+            compiled(text, where, result)
+            return {"type": kind}
+    return {"x-kubernetes-int-or-string": True}  # any
+
+
+@lru_cache(maxsize=1024)
+def compiled(text: str, where: cel.Scope, result: cel.Result = "bool") -> cel.Expression:
+    """An expression, kept; raises cel.Uncompilable."""
+    return where.compile(text, result=result)
+
+
+def faults(text: str, field: str, where: cel.Scope, result: cel.Result = "bool") -> Iterator[Cause]:
+    """What is wrong with an expression that somebody writes."""
+    if not text.strip():
+        yield required(field, "expression is not specified")
+        return
+    try:
+        compiled(text, where, result)
+    except cel.Uncompilable as error:
+        yield wrong(field, text, _WORDS.get(str(error), str(error)))
+
+
+def values(store: Store, asked: Asked, resource: Resource) -> dict[str, Any]:
+    """What the variables hold. `resource` is that as which the request matched."""
+    request = review(asked, resource, "", "v1")["request"]
+    for name in ("uid", "object", "oldObject"):
+        del request[name]
+    within = None if asked.resource is NAMESPACE else store.find(NAMESPACE, "", asked.namespace)
+    group, version, kind = asked.object_kind
+    head = {"apiVersion": f"{group}/{version}" if group else version, "kind": kind}
+    return {
+        "object": None if asked.object is None else head | dict(asked.object),
+        "oldObject": None if asked.old is None else head | dict(asked.old),
+        "request": request,
+        "namespaceObject": None if within is None else dict(within),
+    }
+
+
+def evaluated(text: str, where: cel.Scope, held: Mapping[str, Any], result: cel.Result = "bool") -> Any:
+    """The result of an expression; raises cel.EvaluationFailed in the plugin's words."""
+    try:
+        return compiled(text, where, result).evaluate(held)
+    except cel.EvaluationFailed as error:
+        raise cel.EvaluationFailed(f"expression '{text}' resulted in error: {error}") from None
+
+
+def all_hold(
+    conditions: Sequence[Mapping[str, Any]], where: cel.Scope, held: Mapping[str, Any], *, ignore: bool
+) -> bool:
+    """Whether no condition is false. An error counts when none is: it raises cel.EvaluationFailed, or (`ignore`) the
+    conditions count as not met."""
+    errors: list[str] = []
+    for condition in conditions:
+        try:
+            if evaluated(condition["expression"], where, held) is not True:
+                return False
+        except cel.EvaluationFailed as error:
+            errors.append(str(error))
+    if errors and not ignore:
+        raise cel.EvaluationFailed(errors[0] if len(errors) == 1 else f"[{', '.join(errors)}]")
+    return not errors
+
+
+def webhook_conditions_hold(store: Store, hook: Mapping[str, Any], asked: Asked, resource: Resource) -> bool:
+    """Whether a webhook's matchConditions hold; StatusError 403 where that cannot be told and it fails closed."""
+    conditions = hook.get("matchConditions") or []
+    if not conditions:
+        return True
+    try:
+        ignore = hook.get("failurePolicy") == "Ignore"
+        return all_hold(conditions, scope(), values(store, asked, resource), ignore=ignore)
+    except cel.EvaluationFailed as error:
+        raise forbidden(asked.resource, asked.name, str(error)) from None
+
+
+def refused_by(asked: Asked, message: str, *, code: int, reason: str) -> StatusError:
+    """A policy's no, under the reason that it names."""
+    meta: Object = (asked.object or asked.old or {}).get("metadata") or {}
+    name = asked.name or meta.get("name") or meta.get("generateName") or "Unknown"
+    error = forbidden(asked.resource, str(name), message)
+    details = (error.details or {}) | {"causes": [{"message": message}]}
+    return StatusError(code, error.message, reason=reason, details=details)
