@@ -140,6 +140,14 @@ _ROLES: Final[dict[str, list[Json]]] = {
             "verbs": ["get"],
         }
     ],
+    "system:service-account-issuer-discovery": [
+        {
+            "nonResourceURLs": [
+                f"{path}{end}" for path in ("/.well-known/openid-configuration", "/openid/v1/jwks") for end in ("", "/")
+            ],
+            "verbs": ["get"],
+        }
+    ],
     "system:public-info-viewer": [{"nonResourceURLs": _HEALTH, "verbs": ["get"]}],
     "system:auth-delegator": [
         _rule(["authentication.k8s.io"], ["tokenreviews"], ["create"]),
@@ -151,6 +159,7 @@ _BINDINGS: Final = {
     "system:basic-user": ["system:authenticated"],
     "system:discovery": ["system:authenticated"],
     "system:public-info-viewer": ["system:authenticated", "system:unauthenticated"],
+    "system:service-account-issuer-discovery": ["system:serviceaccounts"],
 }
 
 

@@ -37,11 +37,12 @@ from chaos.embedded.api.options import is_true
 from chaos.embedded.api.rest import Call, Reply, Rest
 from chaos.embedded.api.reviews import Reviews
 from chaos.embedded.api.spdy import tunnel
-from chaos.embedded.api.tokens import TokenIssuer
+from chaos.embedded.api.tokens import TokenIssuer, discovery_document
 from chaos.embedded.api.trouble import Troubles
 from chaos.embedded.api.watching import watch_lines
 from chaos.embedded.api.webhook_client import Opener, WebhookClient
 from chaos.embedded.clock import Clock, SystemClock
+from chaos.embedded.network.addresses import API_PORT, FABRIC_ADDRESS
 from chaos.embedded.node_api import Kubelet
 from chaos.embedded.resources import ENDPOINT_SLICE, POD, Object
 from chaos.embedded.store import Store
@@ -422,9 +423,27 @@ class ApiServer:
             if document is not None:
                 return web.Response(body=document, content_type="application/json")
             return web.Response(status=404, headers={"Content-Type": ""})
+        if parts == [".well-known", "openid-configuration"]:
+            address = f"{FABRIC_ADDRESS}:{API_PORT}"  # where pods reach it
+            return _public(discovery_document(address), "application/json")
+        if parts == ["openid", "v1", "jwks"]:
+            return _public(self._issuer.keys(), "application/jwk-set+json")
         if parts == [""]:
             return _json(
-                {"paths": ["/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v3", "/readyz", "/version"]}
+                {
+                    "paths": [
+                        "/.well-known/openid-configuration",
+                        "/api",
+                        "/apis",
+                        "/healthz",
+                        "/livez",
+                        "/metrics",
+                        "/openapi/v3",
+                        "/openid/v1/jwks",
+                        "/readyz",
+                        "/version",
+                    ]
+                }
             )
         return _text("404 page not found\n", 404)
 
@@ -583,6 +602,12 @@ def _json(body: Any, code: int = 200, *, content_type: str = "application/json")
         status=code,
         headers={"Content-Type": content_type, "Cache-Control": "no-cache, private"},
     )
+
+
+def _public(body: Any, content_type: str) -> web.Response:
+    """What everybody may keep for an hour, as Kubernetes' issuer documents."""
+    headers = {"Content-Type": content_type, "Cache-Control": "public, max-age=3600"}
+    return web.Response(body=orjson.dumps(body), headers=headers)
 
 
 def _found(body: Any) -> web.Response:

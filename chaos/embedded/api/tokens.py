@@ -8,6 +8,8 @@ authentication, TokenReview) and by the kubelets, which put a token into each po
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -15,9 +17,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import jwt
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from chaos.embedded.resources import POD, SERVICE_ACCOUNT, Object
+from chaos.embedded.resources import NODE, POD, SERVICE_ACCOUNT, Object
 from chaos.embedded.store import Store
 
 ISSUER: Final = "https://kubernetes.default.svc.cluster.local"
@@ -47,6 +50,23 @@ class Identity:
         return f"system:serviceaccount:{self.namespace}:{self.account}"
 
 
+def key_id(public: ec.EllipticCurvePublicKey) -> str:
+    """The digest by which Kubernetes names a signing key (pkg/serviceaccount/jwt.go keyIDFromPublicKey)."""
+    der = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return base64.urlsafe_b64encode(hashlib.sha256(der).digest()).decode().rstrip("=")
+
+
+def discovery_document(address: str) -> dict[str, Any]:
+    """What `/.well-known/openid-configuration` says; `address` is where the API server is reached."""
+    return {
+        "issuer": ISSUER,
+        "jwks_uri": f"https://{address}/openid/v1/jwks",
+        "response_types_supported": ["id_token"],
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": [_ALGORITHM],
+    }
+
+
 class TokenIssuer:
     """Issues and verifies; holds the signing key, made when it is made."""
 
@@ -55,6 +75,7 @@ class TokenIssuer:
         self._clock = clock
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._public = self._key.public_key()
+        self._key_id = key_id(self._public)
 
     def issue(
         self,
@@ -76,7 +97,8 @@ class TokenIssuer:
         if pod is not None:
             about["pod"] = {"name": pod["metadata"]["name"], "uid": pod["metadata"]["uid"]}
             if node := pod["spec"].get("nodeName"):
-                about["node"] = {"name": node}
+                held_node = self._store.find(NODE, "", node)
+                about["node"] = {"name": node} | ({"uid": held_node["metadata"]["uid"]} if held_node else {})
             about["warnafter"] = int(now + min(seconds, 3607))
         claims = {
             "aud": list(audiences) or [ISSUER],
@@ -88,7 +110,12 @@ class TokenIssuer:
             "kubernetes.io": about,
             "sub": f"system:serviceaccount:{namespace}:{account}",
         }
-        return jwt.encode(claims, self._key, _ALGORITHM), end
+        return jwt.encode(claims, self._key, _ALGORITHM, headers={"kid": self._key_id}), end
+
+    def keys(self) -> dict[str, Any]:
+        """The JSON Web Key Set by which others verify the tokens."""
+        key: dict[str, Any] = jwt.algorithms.ECAlgorithm.to_jwk(self._public, as_dict=True)
+        return {"keys": [{"use": "sig", "kid": self._key_id, "alg": _ALGORITHM, **key}]}
 
     def verify(self, token: str, audiences: Sequence[str] = (ISSUER,)) -> Identity:
         """Who holds the token; raises BadToken when it is forged, expired, for others, or its pod or account is
@@ -116,6 +143,8 @@ class TokenIssuer:
             extra["authentication.kubernetes.io/pod-uid"] = [bound["uid"]]
             if node := about.get("node"):
                 extra["authentication.kubernetes.io/node-name"] = [node["name"]]
+                if uid := node.get("uid"):
+                    extra["authentication.kubernetes.io/node-uid"] = [uid]
         return Identity(namespace, account["name"], account["uid"], accepted, extra)
 
     def _claims(self, token: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import jwt
 import pytest
 
 from chaos.errors import ApiError
@@ -281,3 +282,34 @@ def test_every_request_is_in_the_audit_log(world: World, namespace: str) -> None
         row["user"] == "admin" and row["verb"] == "list" and namespace in row["uri"] and row["code"] == 200
         for row in rows
     )
+
+
+def test_a_stranger_verifies_tokens_by_the_issuers_published_keys(world: World, namespace: str) -> None:
+    token = token_for(world.cluster, namespace, audiences=["vault"], expirationSeconds=900)
+    code, document = get(world, "/.well-known/openid-configuration", token_for(world.cluster, namespace))
+    assert (code, document["issuer"]) == (200, "https://kubernetes.default.svc.cluster.local")
+    assert document["jwks_uri"] == "https://172.30.0.1:6443/openid/v1/jwks"
+    code, keys = get(world, "/openid/v1/jwks", token_for(world.cluster, namespace))
+    assert code == 200
+    named = next(one for one in keys["keys"] if one["kid"] == jwt.get_unverified_header(token)["kid"])
+    claims = jwt.decode(token, jwt.PyJWK(named).key, [named["alg"]], audience="vault", issuer=document["issuer"])
+    assert claims["sub"] == f"system:serviceaccount:{namespace}:default"
+    assert claims["exp"] - claims["iat"] == 900
+
+
+@pytest.mark.parametrize("path", ["/.well-known/openid-configuration", "/openid/v1/jwks"])
+def test_the_issuers_documents_are_for_service_accounts_and_not_for_the_world(world: World, path: str) -> None:
+    assert get(world, path)[0] == 403
+
+
+def test_a_signing_request_is_refused_in_one_sentence(world: World) -> None:
+    body = {
+        "apiVersion": "certificates.k8s.io/v1",
+        "kind": "CertificateSigningRequest",
+        "metadata": {"name": "me"},
+        "spec": {"request": "", "signerName": "kubernetes.io/kube-apiserver-client", "usages": ["client auth"]},
+    }
+    with pytest.raises(ApiError) as refused:
+        world.cluster.request("POST", "/apis/certificates.k8s.io/v1/certificatesigningrequests", body)
+    assert refused.value.code == 501
+    assert "certificatesigningrequests" in refused.value.status["message"]
