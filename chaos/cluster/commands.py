@@ -65,7 +65,9 @@ class Shell:
         return Done(done.returncode, done.stdout, done.stderr)
 
 
-def must(runner: Runner, *arguments: str, seconds: float = 60.0, environment: Mapping[str, str] | None = None) -> str:
+def check_output(
+    runner: Runner, *arguments: str, seconds: float = 60.0, environment: Mapping[str, str] | None = None
+) -> str:
     """Run, and return what it printed; raises EnvironmentUnfit with the command and its last words when it fails."""
     done = runner.run(arguments, seconds=seconds, environment=environment)
     if done.code != 0:

@@ -36,7 +36,7 @@ def kubeconfig_paths(kubeconfig: Path | None = None) -> tuple[Path, ...]:
     return (Path.home() / ".kube" / "config",)
 
 
-def joined(paths: Sequence[Path]) -> Path:
+def merged_kubeconfig(paths: Sequence[Path]) -> Path:
     """The paths as the official client takes them: one path, joined as in $KUBECONFIG."""
     return Path(os.pathsep.join(map(str, paths)))
 

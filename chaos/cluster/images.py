@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from chaos import __version__
-from chaos.cluster.commands import Runner, must
+from chaos.cluster.commands import Runner, check_output
 from chaos.errors import EnvironmentUnfit, Misuse
 
 BUILD_SECONDS: Final = 1800.0
@@ -132,7 +132,7 @@ def find_engine(runner: Runner, wanted: str = "") -> ContainerEngine:
 def apply(runner: Runner, commands: Sequence[Command], *, seconds: float = MOVE_SECONDS) -> None:
     """Run them in order; the first that fails ends it, as EnvironmentUnfit with its last words."""
     for command in commands:
-        must(runner, *command, seconds=seconds)
+        check_output(runner, *command, seconds=seconds)
 
 
 def build_and_save(runner: Runner, engine: ContainerEngine, build: Build, archive: Path) -> None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from chaos.cluster.commands import Runner, must
+from chaos.cluster.commands import Runner, check_output
 from chaos.cluster.kind import ALREADY, CREATE_SECONDS, LOAD_SECONDS, NODE_IMAGE, KindOptions, image_archive
 from chaos.errors import EnvironmentUnfit, Misuse
 
@@ -55,7 +55,9 @@ def refuse_missing(runner: Runner) -> None:
 def names(runner: Runner) -> list[str]:
     """Of the k3d clusters that there are."""
     return [
-        line.split()[0] for line in must(runner, "k3d", "cluster", "list", "--no-headers").splitlines() if line.strip()
+        line.split()[0]
+        for line in check_output(runner, "k3d", "cluster", "list", "--no-headers").splitlines()
+        if line.strip()
     ]
 
 
@@ -79,14 +81,14 @@ def k3d_cluster(runner: Runner, name: str, options: KindOptions, *, keep: bool) 
         try:
             if not there:
                 try:
-                    must(runner, *plan_create(name, options), seconds=CREATE_SECONDS)
+                    check_output(runner, *plan_create(name, options), seconds=CREATE_SECONDS)
                 except EnvironmentUnfit as error:
                     foreign = ALREADY in str(error)  # made by somebody else since we looked: not ours to delete
                     raise
-            kubeconfig.write_text(must(runner, "k3d", "kubeconfig", "get", name))
-            must(runner, "k3d", "image", "import", str(archive), "--cluster", name, seconds=LOAD_SECONDS)
+            kubeconfig.write_text(check_output(runner, "k3d", "kubeconfig", "get", name))
+            check_output(runner, "k3d", "image", "import", str(archive), "--cluster", name, seconds=LOAD_SECONDS)
             usable = True
             yield kubeconfig
         finally:
             if not foreign and (not keep or not (usable or there)):  # what is half made is of no use to anybody
-                must(runner, "k3d", "cluster", "delete", name, seconds=120)
+                check_output(runner, "k3d", "cluster", "delete", name, seconds=120)

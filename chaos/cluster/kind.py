@@ -15,7 +15,7 @@ from typing import Final
 
 import yaml
 
-from chaos.cluster.commands import Runner, must
+from chaos.cluster.commands import Runner, check_output
 from chaos.cluster.images import Build, build_and_save, find_engine
 from chaos.errors import EnvironmentUnfit, Misuse, SharedfateError
 from chaos.names import IMAGE
@@ -101,10 +101,10 @@ def plan_delete(name: str, kubeconfig: Path) -> tuple[str, ...]:
 def delete_cluster(runner: Runner, name: str) -> bool:
     """Delete the kind cluster of that name; False when there is none."""
     environment = plan_environment(runner)
-    if name not in must(runner, "kind", "get", "clusters", environment=environment).split():
+    if name not in check_output(runner, "kind", "get", "clusters", environment=environment).split():
         return False
     with tempfile.TemporaryDirectory(prefix="sharedfate-kind-") as scratch:
-        must(runner, *plan_delete(name, Path(scratch) / "kubeconfig"), seconds=120, environment=environment)
+        check_output(runner, *plan_delete(name, Path(scratch) / "kubeconfig"), seconds=120, environment=environment)
     return True
 
 
@@ -134,7 +134,7 @@ def kind_cluster(
     Raises EnvironmentUnfit when something is missing and Misuse when the name is taken, before anything is made.
     """
     environment = plan_environment(runner)
-    there = must(runner, "kind", "get", "clusters", environment=environment).split()
+    there = check_output(runner, "kind", "get", "clusters", environment=environment).split()
     if name in there and not keep:
         raise Misuse(
             f"a kind cluster named {name!r} is there already: add --chaos-keep to use it, choose kind:OTHER, or end it "
@@ -150,7 +150,7 @@ def kind_cluster(
         try:
             if name in there:
                 kubeconfig.write_text(
-                    must(runner, "kind", "get", "kubeconfig", "--name", name, environment=environment)
+                    check_output(runner, "kind", "get", "kubeconfig", "--name", name, environment=environment)
                 )
             else:
                 config = folder / "kind.yaml"
@@ -158,13 +158,13 @@ def kind_cluster(
                 config.write_text(yaml.safe_dump(planned, sort_keys=False))
                 create = plan_create(name, options, config=config, kubeconfig=kubeconfig)
                 try:
-                    must(runner, *create, seconds=CREATE_SECONDS, environment=environment)
+                    check_output(runner, *create, seconds=CREATE_SECONDS, environment=environment)
                 except EnvironmentUnfit as error:
                     foreign = ALREADY in str(error)  # made by somebody else since we looked: not ours to delete
                     raise
             load = ("kind", "load", "image-archive", str(archive), "--name", name)
             try:
-                must(runner, *load, seconds=LOAD_SECONDS, environment=environment)
+                check_output(runner, *load, seconds=LOAD_SECONDS, environment=environment)
             except EnvironmentUnfit as error:
                 if "digest" in str(error):  # containerd looks for the platforms that the archive names and lacks
                     raise EnvironmentUnfit(f"{error}: {ONE_PLATFORM}") from error
@@ -180,7 +180,7 @@ def kind_cluster(
                 _take_logs(runner, name, options, environment)
         finally:
             if not foreign and (not keep or not (usable or name in there)):  # what is half made is of no use to anybody
-                must(runner, *plan_delete(name, kubeconfig), seconds=120, environment=environment)
+                check_output(runner, *plan_delete(name, kubeconfig), seconds=120, environment=environment)
 
 
 def image_archive(runner: Runner, options: KindOptions, folder: Path) -> Path:
@@ -200,7 +200,7 @@ def _take_logs(runner: Runner, name: str, options: KindOptions, environment: Map
     """As far as they can be had: the failure itself must not be hidden by this one."""
     if options.logs is not None:
         with suppress(SharedfateError):
-            must(
+            check_output(
                 runner,
                 "kind",
                 "export",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from chaos.cluster.consent import Consent, plan_touched, refuse_production
-from chaos.cluster.contexts import context_facts, joined, kubeconfig_paths
+from chaos.cluster.contexts import context_facts, kubeconfig_paths, merged_kubeconfig
 from chaos.cluster.kind import DEFAULT_NAME, KindOptions, kind_cluster
 from chaos.cluster.versions import parse_version, refuse_too_old
 from chaos.errors import ApiError, Misuse
@@ -81,7 +81,7 @@ def open_cluster(
 
             path = up(name, nodes=nodes, keep=keep)
             try:
-                yield from _client(Cluster(path, kind="embedded", name=name, ours=True))
+                yield from _client(Cluster(path, kind="embedded", name=name, owned=True))
             finally:
                 if not keep:
                     down(name)
@@ -92,14 +92,16 @@ def open_cluster(
             failed: list[str] = []
             with kind_cluster(Shell(), spec.name, options, keep=keep, failed=failed) as path:
                 yield from _client(
-                    Cluster(path, context=f"kind-{spec.name}", kind="kind", name=spec.name, ours=True, failures=failed)
+                    Cluster(path, context=f"kind-{spec.name}", kind="kind", name=spec.name, owned=True, failures=failed)
                 )
         case Kind.K3D:
             from chaos.cluster.commands import Shell
             from chaos.cluster.k3d import PREFIX, k3d_cluster
 
             with k3d_cluster(Shell(), spec.name, kind_options or KindOptions(workers=nodes), keep=keep) as path:
-                yield from _client(Cluster(path, context=f"{PREFIX}{spec.name}", kind="k3d", name=spec.name, ours=True))
+                yield from _client(
+                    Cluster(path, context=f"{PREFIX}{spec.name}", kind="k3d", name=spec.name, owned=True)
+                )
         case Kind.CONTEXT:
             yield from _client(connect(spec.name, kubeconfig=kubeconfig, consent=consent or Consent()))
 
@@ -108,7 +110,7 @@ def connect(context: str, *, kubeconfig: Path | None = None, consent: Consent) -
     """A guarded client of an existing cluster, once consent is whole and its version is one that we support."""
     facts = context_facts(context, kubeconfig)
     refuse_production(facts, consent)
-    cluster = Cluster(joined(kubeconfig_paths(kubeconfig)), context=context, kind="context", name=context)
+    cluster = Cluster(merged_kubeconfig(kubeconfig_paths(kubeconfig)), context=context, kind="context", name=context)
     try:
         refuse_too_old(parse_version(first_word(cluster)))
         refuse_production(facts, consent, _labelled(cluster))

@@ -61,7 +61,7 @@ def connected(spec: str, name: str, kubeconfig: Path | None, namespaces: str = "
             raise EnvironmentUnfit(
                 f"no embedded cluster named {name!r} is up: start one with `sharedfate cluster up --name {name}`"
             )
-        cluster = Cluster(status.kubeconfig, kind="embedded", name=name, ours=True)
+        cluster = Cluster(status.kubeconfig, kind="embedded", name=name, owned=True)
     else:
         context = {Kind.KIND: "kind-", Kind.K3D: "k3d-"}.get(parsed.kind, "") + parsed.name
         listed = tuple(part.strip() for part in namespaces.split(",") if part.strip())

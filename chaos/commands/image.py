@@ -83,7 +83,7 @@ def save(engine: str, archive: Path) -> None:
 @click.argument("archive", type=click.Path(path_type=Path, exists=True))
 def load(engine: str, cluster: str, archive: Path) -> None:
     """Bring an archive into the engine, or into the nodes of a cluster of ours."""
-    from chaos.cluster.commands import Shell, must
+    from chaos.cluster.commands import Shell, check_output
     from chaos.cluster.images import MOVE_SECONDS, apply, find_engine, plan_load
     from chaos.cluster.providers import Kind, parse_spec
     from chaos.errors import Misuse
@@ -100,14 +100,14 @@ def load(engine: str, cluster: str, archive: Path) -> None:
         return
     spec = parse_spec(cluster)
     if spec.kind is Kind.K3D:
-        must(shell, "k3d", "image", "import", str(archive), "--cluster", spec.name, seconds=MOVE_SECONDS)
+        check_output(shell, "k3d", "image", "import", str(archive), "--cluster", spec.name, seconds=MOVE_SECONDS)
         return
     if spec.kind is not Kind.KIND:
         raise Misuse(
             f"{cluster}: nodes of a cluster that is not ours: import {archive} there by hand, on each node: "
             "ctr -n k8s.io images import, or podman load for CRI-O"
         )
-    must(shell, "kind", "load", "image-archive", str(archive), "--name", spec.name, seconds=MOVE_SECONDS)
+    check_output(shell, "kind", "load", "image-archive", str(archive), "--name", spec.name, seconds=MOVE_SECONDS)
 
 
 @image.command("push")

@@ -188,7 +188,7 @@ def clean_cluster(text: str, *, run: str = "", namespaces: tuple[str, ...] = ())
     """Clean the cluster that an option names: an embedded or kind cluster is ours and goes whole, a context loses its
     runs.
     """
-    from chaos.cluster.commands import Shell, must
+    from chaos.cluster.commands import Shell, check_output
     from chaos.cluster.consent import Consent
     from chaos.cluster.providers import Kind, connect, parse_spec
 
@@ -208,7 +208,7 @@ def clean_cluster(text: str, *, run: str = "", namespaces: tuple[str, ...] = ())
             shell = Shell()
             if spec.name not in names(shell):
                 return []
-            must(shell, "k3d", "cluster", "delete", spec.name, seconds=120)
+            check_output(shell, "k3d", "cluster", "delete", spec.name, seconds=120)
             return [f"k3d cluster {spec.name}"]
         case Kind.CONTEXT:
             # Cleaning needs no second consent, even in production: it removes what is ours and nothing else.

@@ -19,7 +19,7 @@ from chaos.engine.settings import Settings
 from chaos.engine.targets import proxy_on_path
 from chaos.engine.topology import FLOW, REQUEST_TIMEOUT, plan_sentinel
 from chaos.errors import Misuse
-from chaos.external.file import Call, Target
+from chaos.external.file import Call, TargetSystem
 from chaos.external.mesh import ExternalMesh
 from chaos.external.placement import read_target_placement
 from chaos.kube.client import Cluster
@@ -82,20 +82,20 @@ class LoadedCall:
         return [flow, plan_sentinel(self.client, f"127.0.0.1:{PORT_CONTROL}", "/healthz")]
 
 
-def loaded_calls(target: Target) -> tuple[LoadedCall, ...]:
+def loaded_calls(target: TargetSystem) -> tuple[LoadedCall, ...]:
     """The calls of a target with loaders in it, in the file's order: the first is the noisy one, and its path is
     broken.
     """
     return tuple(LoadedCall(target.tenant_of(call.namespaces[0]), call) for call in target.calls)
 
 
-def require_consent(cluster: Cluster, target: Target, consent: Consent) -> None:
+def require_consent(cluster: Cluster, target: TargetSystem, consent: Consent) -> None:
     """Looks at the target, and raises Misuse unless all that its trials would harm was listed. Changes nothing."""
     _, placement = read_target_placement(cluster, target)
     refuse_unlisted(placement, target, consent.namespaces)
 
 
-def refuse_unlisted(placement: Placement, target: Target, listed: Sequence[str]) -> None:
+def refuse_unlisted(placement: Placement, target: TargetSystem, listed: Sequence[str]) -> None:
     """Raises Misuse unless every namespace that a trial would harm was listed: the tenants', and those of their
     proxies.
 
@@ -123,7 +123,13 @@ def breakable(placement: Placement, client: str, layer: Layer) -> Proxy | None:
 
 
 def external_deployment(
-    cluster: Cluster, target: Target, *, run: str, settings: Settings, progress: Progress, clock: Clock | None = None
+    cluster: Cluster,
+    target: TargetSystem,
+    *,
+    run: str,
+    settings: Settings,
+    progress: Progress,
+    clock: Clock | None = None,
 ) -> Deployment:
     """A target under load: its loaders are what is deployed, and what is taken away. Looks, and changes nothing."""
     description, before = read_target_placement(cluster, target)

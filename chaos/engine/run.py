@@ -94,7 +94,7 @@ class Run:
         there = self.cluster.find("Namespace", SYSTEM_NAMESPACE)
         if there is None:
             return
-        if self.cluster.ours:
+        if self.cluster.owned:
             remove_runs(self.cluster)
             return
         other = (there["metadata"].get("labels") or {}).get(LABEL_RUN, "of somebody else")

@@ -13,7 +13,7 @@ from chaos.cluster.kind import NODE_IMAGE, KindOptions
 from chaos.cluster.providers import Kind, parse_spec
 from chaos.engine.matrix import DEFAULT, ON_TARGET, in_matrix
 from chaos.errors import Misuse
-from chaos.external.file import Target, read_target
+from chaos.external.file import TargetSystem, read_target
 from chaos.model.modes import MODES
 
 
@@ -48,7 +48,7 @@ class Settings:
     consent: Consent = field(default_factory=Consent)  # to break things in a cluster that is not ours
     kind: KindOptions = field(default_factory=KindOptions)
     every: float = 0.2  # seconds between two questions for a loader's samples
-    target: Target | None = None  # a mesh that is not ours, in the modes' place
+    target: TargetSystem | None = None  # a mesh that is not ours, in the modes' place
 
 
 def parse_settings(
@@ -73,7 +73,7 @@ def parse_settings(
 ) -> Settings:
     """Settings from option texts; raises one Misuse with every problem."""
     problems: list[str] = []
-    own: Target | None = None
+    own: TargetSystem | None = None
     try:
         spec = parse_spec(cluster)
         if target and spec.kind is not Kind.CONTEXT:

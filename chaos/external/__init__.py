@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from chaos.external.description import MeshDescription, built_in, descriptions
 from chaos.external.detection import detect_mesh
-from chaos.external.file import Call, Target, parse_target, read_target
+from chaos.external.file import Call, TargetSystem, parse_target, read_target
 from chaos.external.placement import plan_target_placement, read_target_placement
 
 __all__ = [
     "Call",
     "MeshDescription",
-    "Target",
+    "TargetSystem",
     "built_in",
     "descriptions",
     "detect_mesh",

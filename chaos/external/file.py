@@ -41,7 +41,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class TargetSystem:
     """What a target file says. `mesh` None: to be detected."""
 
     tenants: dict[str, tuple[str, ...]]  # tenant -> its namespaces
@@ -62,7 +62,7 @@ class Target:
         return next(tenant for tenant, spaces in self.tenants.items() if namespace in spaces)
 
 
-def read_target(file: Path) -> Target:
+def read_target(file: Path) -> TargetSystem:
     """Read a target file; raises Misuse that names the file and every field that is wrong."""
     try:
         document = yaml.safe_load(file.read_text())
@@ -73,7 +73,7 @@ def read_target(file: Path) -> Target:
     return parse_target(document, source=str(file))
 
 
-def parse_target(document: Any, *, source: str) -> Target:
+def parse_target(document: Any, *, source: str) -> TargetSystem:
     """A target from a document; raises one Misuse with every problem."""
     problems: list[str] = []
     top = Fields(document, "", problems, known=("version", "tenants", "calls", "mesh"))
@@ -105,7 +105,7 @@ def parse_target(document: Any, *, source: str) -> Target:
         problems.append(str(error).removeprefix(f"{source}: "))
     if problems:
         raise Misuse(f"{source}: {'; '.join(problems)}")
-    return Target(tenants, calls, mesh)
+    return TargetSystem(tenants, calls, mesh)
 
 
 def _call(value: Any, where: str, problems: list[str], spaces: list[str]) -> Call:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from chaos.errors import ExperimentFailure, Misuse
 from chaos.external.description import LoaderRule
-from chaos.external.file import Call, Target
+from chaos.external.file import Call, TargetSystem
 from chaos.kube.objects import is_live, workload_name
 from chaos.names import IMAGE, KEEP_IN_PLACE, LABEL_ROLE, LABEL_RUN, LABEL_TENANT, PORT_CONTROL
 
@@ -27,7 +27,7 @@ def loader_name(client: str) -> str:
     return f"{_PREFIX}{client.partition('/')[2]}"[:63].rstrip("-.")
 
 
-def loaded(target: Target) -> Target:
+def loaded(target: TargetSystem) -> TargetSystem:
     """The target with its loaders in their clients' places, and the calls that are loaded alone. Raises Misuse when
     none is.
     """
@@ -43,7 +43,7 @@ def _by_loader(call: Call) -> Call:
     return replace(call, client=f"{call.namespaces[0]}/{loader_name(call.client)}")
 
 
-def plan_loaders(target: Target, rule: LoaderRule, pods: Iterable[Object], *, run: str) -> list[dict[str, Any]]:
+def plan_loaders(target: TargetSystem, rule: LoaderRule, pods: Iterable[Object], *, run: str) -> list[dict[str, Any]]:
     """A pod for each client that is to be loaded from. `pods`: of the tenants. Raises when a client has no live pod, or
     when two clients would have loaders of one name."""
     live = sorted((pod for pod in pods if is_live(pod)), key=lambda pod: str(pod["metadata"]["name"]))

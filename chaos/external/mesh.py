@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from chaos.external.description import MeshDescription
-from chaos.external.file import Target
+from chaos.external.file import TargetSystem
 from chaos.external.loaders import loaded, plan_loaders
 from chaos.external.placement import read_target_placement
 from chaos.kube.applying import (
@@ -43,7 +43,7 @@ class ExternalMesh:
     """
 
     def __init__(
-        self, cluster: Cluster, target: Target, description: MeshDescription, before: Placement, *, run: str
+        self, cluster: Cluster, target: TargetSystem, description: MeshDescription, before: Placement, *, run: str
     ) -> None:
         self.cluster, self.run = cluster, run
         self.mode = replace(before.mode, name=target.name)

@@ -10,7 +10,7 @@ from typing import Any
 from chaos.errors import ExperimentFailure, Misuse
 from chaos.external.description import MeshDescription, ProxyRule, descriptions
 from chaos.external.detection import detect_mesh
-from chaos.external.file import Target
+from chaos.external.file import TargetSystem
 from chaos.kube.client import Cluster
 from chaos.kube.objects import container_status, is_live, workload_name
 from chaos.kube.quantity import byte_count, millicores
@@ -20,7 +20,7 @@ from chaos.model.placement import Place, Placement, Pod, Proxy, Role
 Object = Mapping[str, Any]
 
 
-def read_target_placement(cluster: Cluster, target: Target) -> tuple[MeshDescription, Placement]:
+def read_target_placement(cluster: Cluster, target: TargetSystem) -> tuple[MeshDescription, Placement]:
     """The mesh (detected when the file does not say) and what is where now."""
     namespaces = [cluster.get("Namespace", name) for name in target.namespaces]
     pods = [pod for name in target.namespaces for pod in cluster.list("Pod", name)]
@@ -34,7 +34,7 @@ def read_target_placement(cluster: Cluster, target: Target) -> tuple[MeshDescrip
 
 
 def plan_target_placement(
-    target: Target, mesh: MeshDescription, namespaces: Sequence[Object], pods: Iterable[Object]
+    target: TargetSystem, mesh: MeshDescription, namespaces: Sequence[Object], pods: Iterable[Object]
 ) -> Placement:
     """The placement that the objects make. Raises Misuse for what the model cannot say, ExperimentFailure when a call
     has no pod.
@@ -86,7 +86,7 @@ def plan_target_placement(
 
 
 def _instances(
-    rule: ProxyRule, target: Target, namespaces: Sequence[Object], live: Sequence[Object], apps: Sequence[Object]
+    rule: ProxyRule, target: TargetSystem, namespaces: Sequence[Object], live: Sequence[Object], apps: Sequence[Object]
 ) -> list[Proxy]:
     match rule.scope:
         case Scope.POD:
@@ -110,7 +110,7 @@ def _instances(
             return found
 
 
-def _refuse_half(rule: ProxyRule, target: Target, instances: Sequence[Proxy]) -> None:
+def _refuse_half(rule: ProxyRule, target: TargetSystem, instances: Sequence[Proxy]) -> None:
     """An optional hop stands on every path or on none: a mode has one path."""
     served = {instance.key for instance in instances}
     servers = {call.namespaces[1] for call in target.calls}
@@ -122,7 +122,7 @@ def _refuse_half(rule: ProxyRule, target: Target, instances: Sequence[Proxy]) ->
         )
 
 
-def _matches(rule: ProxyRule, pod: Object, target: Target) -> bool:
+def _matches(rule: ProxyRule, pod: Object, target: TargetSystem) -> bool:
     meta = pod["metadata"]
     places = (rule.namespace,) if rule.namespace else target.namespaces
     labels = meta.get("labels") or {}

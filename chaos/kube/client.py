@@ -151,7 +151,7 @@ class Cluster:
         kind: str = "context",
         name: str = "",
         patience: float = PATIENCE,
-        ours: bool = False,
+        owned: bool = False,
         failures: builtins.list[str] | None = None,
     ) -> None:
         self.kubeconfig = kubeconfig
@@ -159,7 +159,7 @@ class Cluster:
         self.kind = kind
         self.name = name or context or "cluster"
         self.patience = patience
-        self.ours = ours
+        self.owned = owned
         self.failures = failures if failures is not None else []
         self.notices: tuple[str, ...] = ()  # what people should read before anything is changed
         self.guard: WriteGuard | None = None
@@ -289,7 +289,7 @@ class Cluster:
         ):  # its 429 is the disruption budget's answer, whoever evicts decides what it means
             return once()
         try:
-            return retrying(once, twice=method == "GET" if retry is None else retry, patience=self.patience)
+            return retrying(once, idempotent=method == "GET" if retry is None else retry, patience=self.patience)
         except Unreachable:
             raise
         except (urllib3.exceptions.HTTPError, OSError) as error:
@@ -356,7 +356,7 @@ class Cluster:
                 lost = True
                 raise
 
-        return retrying(once, twice=unique, patience=self.patience)
+        return retrying(once, idempotent=unique, patience=self.patience)
 
     def apply(self, obj: Object) -> Object:
         """Create the object, or merge it over the one that is there. Safe to repeat."""
@@ -378,8 +378,8 @@ class Cluster:
     ) -> Object:
         """Patch an object or a subresource of it."""
         path = object_path(kind, namespace, name, subresource)
-        twice = how != "json"  # a JSON patch may add to a list, or test what it has changed itself
-        return self.request("PATCH", path, patch, content_type=_PATCH_TYPES[how], retry=twice)  # type: ignore[no-any-return]
+        idempotent = how != "json"  # a JSON patch may add to a list, or test what it has changed itself
+        return self.request("PATCH", path, patch, content_type=_PATCH_TYPES[how], retry=idempotent)  # type: ignore[no-any-return]
 
     def replace(self, obj: Object, subresource: str | None = None) -> Object:
         """PUT the object; raises Conflict when it changed meanwhile."""

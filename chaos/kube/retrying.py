@@ -58,12 +58,12 @@ class Backoff:
 
 
 def retrying(
-    call: Callable[[], T], *, twice: bool, patience: float = PATIENCE, sleep: Callable[[float], None] = time.sleep
+    call: Callable[[], T], *, idempotent: bool, patience: float = PATIENCE, sleep: Callable[[float], None] = time.sleep
 ) -> T:
     """Call until it succeeds, its error is not one to retry, or patience ends: then that error is raised.
 
     Args:
-        twice: whether the call is idempotent.
+        idempotent: whether the call is idempotent.
     """
     backoff = Backoff()
 
@@ -71,7 +71,7 @@ def retrying(
         return backoff.next(state.outcome.exception() if state.outcome else None)
 
     policy = tenacity.Retrying(
-        retry=tenacity.retry_if_exception(lambda e: was_not_acted_on(e) or (twice and is_transient(e))),
+        retry=tenacity.retry_if_exception(lambda e: was_not_acted_on(e) or (idempotent and is_transient(e))),
         wait=wait,
         stop=tenacity.stop_after_delay(patience),
         reraise=True,

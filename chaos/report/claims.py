@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from chaos.history.result import TrialResult
-from chaos.report.sharing import Sharing
-from chaos.report.words import (
+from chaos.report.formatting import (
     VERDICTS,
     bystander,
     effects,
@@ -22,6 +21,7 @@ from chaos.report.words import (
     short_flows,
     unpredicted_text,
 )
+from chaos.report.sharing import Sharing
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +104,11 @@ def answers(trials: Sequence[TrialResult], sharings: Sequence[Sharing | None]) -
         figures = tuple(
             figure_of(claim, trial, placed[trial.directory]) for trial in trials if trial.scenario == claim.scenario
         )
-        found.append(Answer(claim, said_of(figures), figures))
+        found.append(Answer(claim, summarise(figures), figures))
     return found
 
 
-def said_of(figures: Sequence[Figure]) -> str:
+def summarise(figures: Sequence[Figure]) -> str:
     if not figures:
         return "Not measured in this run"
     count = {

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 from chaos.history.result import TrialResult
 from chaos.report.finding import baseline_latency, milliseconds, quantile_shift
+from chaos.report.formatting import VERDICTS, measure_text
 from chaos.report.records import RunRecord
 from chaos.report.sharing import Sharing
-from chaos.report.words import VERDICTS, measure_text
 
 MISSING: Final = "not tried"
 

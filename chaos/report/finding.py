@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from chaos.history.result import TrialResult
-from chaos.report.words import VERDICTS, flows_of, measure_text, name_flows, number, short_flows, surprise_text
+from chaos.report.formatting import VERDICTS, flows_of, measure_text, name_flows, number, short_flows, surprise_text
 
 # What the shipped scenarios do to a mesh; a scenario of somebody else's is told by its name.
 _HAPPENED: Final = {

@@ -8,10 +8,7 @@ from chaos.history.result import TrialResult
 from chaos.report.claims import Answer, answers
 from chaos.report.comparison import Cell, compare_modes
 from chaos.report.finding import findings, headline, otherwise
-from chaos.report.records import RunRecord
-from chaos.report.sharing import Sharing, budget_rule, cpu_statement, emulated
-from chaos.report.terminal import tally
-from chaos.report.words import (
+from chaos.report.formatting import (
     DASH,
     VERDICTS,
     bystander,
@@ -24,6 +21,9 @@ from chaos.report.words import (
     short_flows,
     surprise_text,
 )
+from chaos.report.records import RunRecord
+from chaos.report.sharing import Sharing, budget_rule, cpu_statement, emulated
+from chaos.report.terminal import tally
 
 _EMOJI = {"pass": "✅", "fail": "❌", "inconclusive": "❔"}
 MARKS = {verdict: f"{sign} {VERDICTS[verdict]}" for verdict, sign in _EMOJI.items()}

@@ -19,15 +19,8 @@ from chaos.history.store import HEADER_FILE, History
 from chaos.report.charts import chart
 from chaos.report.claims import answers
 from chaos.report.comparison import compare_modes
-from chaos.report.drawing import NodeBox, plan_drawing
 from chaos.report.finding import findings, headline, milliseconds, otherwise
-from chaos.report.glossary import GLOSSARY
-from chaos.report.picture import cell_picture
-from chaos.report.records import RunRecord
-from chaos.report.sharing import Sharing, budget_rule, cpu_statement, emulated
-from chaos.report.terminal import tally
-from chaos.report.timeline import Mark, timeline_of
-from chaos.report.words import (
+from chaos.report.formatting import (
     DASH,
     SIGNS,
     VERDICTS,
@@ -43,6 +36,13 @@ from chaos.report.words import (
     spell,
     surprise_text,
 )
+from chaos.report.glossary import GLOSSARY
+from chaos.report.picture import cell_picture
+from chaos.report.records import RunRecord
+from chaos.report.sharing import Sharing, budget_rule, cpu_statement, emulated
+from chaos.report.sharing_diagram import NodeBox, plan_diagram
+from chaos.report.terminal import tally
+from chaos.report.timeline import Mark, timeline_of
 
 LIMIT: Final = 2_000_000  # bytes of the page
 BINS: Final = (160, 110, 75, 50, 30, 16, 10, 0)  # of a timeline; the first that fits is taken. 0: no timelines
@@ -172,7 +172,7 @@ def _view(trial: TrialResult, sharing: Sharing | None, bins: int) -> TrialView:
         predicted=predicted_text(trial, short),
         observed=observed_text(trial, short),
         surprise=surprise_text(trial, short),
-        nodes=plan_drawing(sharing, trial) if sharing else (),
+        nodes=plan_diagram(sharing, trial) if sharing else (),
         flows=tuple(_row(trial, flow, short) for flow in _judged(trial)),
         measures=tuple((measure_name(name), measure_text(measure)) for name, measure in sorted(trial.measures.items())),
         notes=tuple(str(note) for note in trial.judgement.get("notes", ())),

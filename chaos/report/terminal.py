@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from chaos.history.result import TrialResult
 from chaos.report.finding import headline, otherwise
+from chaos.report.formatting import VERDICTS, effect_text, flows_of, observed_text, predicted_text, short_flows
 from chaos.report.records import mode_rank
-from chaos.report.words import VERDICTS, effect_text, flows_of, observed_text, predicted_text, short_flows
 
 HEADINGS = ("trial", "verdict", "predicted hurt", "observed hurt", "effect")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos.cluster.commands import Done, Shell, must
+from chaos.cluster.commands import Done, Shell, check_output
 from chaos.cluster.kind import NODE_IMAGE, KindOptions, has_cgroup_v1, kind_cluster, plan_config, plan_environment
 from chaos.errors import EnvironmentUnfit, Misuse
 from tests.cluster.exchanges import Recorded
@@ -225,13 +225,13 @@ def test_the_configuration_has_a_control_plane_and_the_workers() -> None:
 
 
 def test_the_real_seam_gives_output_code_and_last_words() -> None:
-    assert must(Shell(), "echo", "a b") == "a b\n"
+    assert check_output(Shell(), "echo", "a b") == "a b\n"
     with pytest.raises(EnvironmentUnfit, match="exit code 3: why"):
-        must(Shell(), "sh", "-c", "echo why >&2; exit 3")
+        check_output(Shell(), "sh", "-c", "echo why >&2; exit 3")
     with pytest.raises(EnvironmentUnfit, match="no-such-program is not installed"):
-        must(Shell(), "no-such-program")
+        check_output(Shell(), "no-such-program")
     with pytest.raises(EnvironmentUnfit, match=r"not done after 0.1 s"):
-        must(Shell(), "sleep", "5", seconds=0.1)
+        check_output(Shell(), "sleep", "5", seconds=0.1)
 
 
 def test_the_installed_kind_takes_every_flag_that_is_used() -> None:
@@ -247,5 +247,5 @@ def test_the_installed_kind_takes_every_flag_that_is_used() -> None:
         ("get kubeconfig", ("--name",)),
         ("get clusters", ()),
     ):
-        text = must(shell, "kind", *words.split(), "--help")
+        text = check_output(shell, "kind", *words.split(), "--help")
         assert all(flag in text for flag in flags), words

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from chaos.report import write_reports
-from chaos.report.drawing import plan_drawing
 from chaos.report.page import page
 from chaos.report.records import read_run
 from chaos.report.sharing import read_sharing
+from chaos.report.sharing_diagram import plan_diagram
 from tests.report.synthetic import make_run, make_trial
 
 VOID = {"meta", "br", "rect", "path"}
@@ -200,7 +200,7 @@ def test_the_drawing_puts_the_target_where_it_is_and_colours_who_was_hurt(tmp_pa
     for trial in read_run(tmp_path, seconds=1).trials:
         sharing = read_sharing(trial.directory)
         assert sharing is not None
-        first, second = plan_drawing(sharing, trial)
+        first, second = plan_diagram(sharing, trial)
         behind = [pod.title for node in (first, second) for pod in node.pods if pod.behind]
         if trial.mode == "node":
             assert [proxy.target for proxy in (*first.proxies, *second.proxies)] == [True, False]

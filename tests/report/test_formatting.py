@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chaos.report.words import Effect, measure_line, measure_text, spell
+from chaos.report.formatting import Effect, measure_line, measure_text, spell
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ class NodeBox:
     proxies: tuple[ProxyBox, ...]
 
 
-def plan_drawing(sharing: Sharing, trial: TrialResult) -> tuple[NodeBox, ...]:
+def plan_diagram(sharing: Sharing, trial: TrialResult) -> tuple[NodeBox, ...]:
     """The boxes of a trial, node by node."""
     target = next((proxy for proxy in sharing.proxies if str(proxy) == trial.target), None)
     unforeseen = _ends(set(trial.observed["hurt"]) & set(trial.predicted["unhurt"]))
