@@ -7,9 +7,10 @@ there on nothing knows that the mesh is not ours.
 
 from __future__ import annotations
 
-from chaos.external.description import MeshDescription, built_in, descriptions
+from chaos.external.description import MeshDescription
 from chaos.external.detection import detect_mesh
 from chaos.external.file import Call, TargetSystem, parse_target, read_target
+from chaos.external.parsing import built_in, descriptions
 from chaos.external.placement import plan_target_placement, read_target_placement
 
 __all__ = [

@@ -1,20 +1,129 @@
-"""What a mesh looks like: its proxies, whom each serves, and which of them a request passes. Data, as our own modes
-are.
+"""What a mesh looks like: its proxies, whom each carries, which of them a request passes, and how pods of ours get into
+it. Data (manifests/meshes), as our own modes are: nothing branches on a mesh's name.
+
+Every mesh is described in these words, the reference mesh too. `chaos.external.parsing` reads them,
+`chaos.external.routes` says from them and from the live objects what each call passes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Final
 
-from chaos.errors import Misuse
-from chaos.external.fields import Fields
-from chaos.mesh import manifests
-from chaos.model.modes import Balancing, Hop, Layer, PlacedBy, ProxyMode, Scope, Side
-from chaos.resources import shipped
+from chaos.model.modes import Balancing, Hop, Layer, PlacedBy, ProxyMode, Scope, Side, balancing_of
 
-_KNOWN: Final = ("name", "stands-for", "status", "detect", "balancing", "proxies", "path", "loader")
+Object = Mapping[str, Any]
+ANY: Final = "*"  # of a label or an annotation: whatever its value
+_PLACED: Final = {
+    Scope.POD: PlacedBy.CONTAINER,
+    Scope.NODE: PlacedBy.DAEMON_SET,
+    Scope.NAMESPACE: PlacedBy.DEPLOYMENT,
+    Scope.WAYPOINT: PlacedBy.DEPLOYMENT,
+}
+
+
+def labels_of(obj: Object) -> Mapping[str, str]:
+    """An object's labels; none when it has none."""
+    return (obj.get("metadata") or {}).get("labels") or {}
+
+
+def annotations_of(obj: Object) -> Mapping[str, str]:
+    """An object's annotations; none when it has none."""
+    return (obj.get("metadata") or {}).get("annotations") or {}
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """Labels and annotations; a value of `*` is any."""
+
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.labels or self.annotations)
+
+    def found(self, obj: Object) -> list[str]:
+        """Those that the object has, as `label k=v`."""
+        return self._split(obj)[0]
+
+    def missing(self, obj: Object) -> list[str]:
+        """Those that it has not."""
+        return self._split(obj)[1]
+
+    def _split(self, obj: Object) -> tuple[list[str], list[str]]:
+        found: list[str] = []
+        missing: list[str] = []
+        for word, wanted, there in (
+            ("label", self.labels, labels_of(obj)),
+            ("annotation", self.annotations, annotations_of(obj)),
+        ):
+            for key, value in wanted.items():
+                has = key in there and value in (ANY, there[key])
+                shown = there[key] if has else value
+                (found if has else missing).append(f"{word} {key}" + ("" if shown == ANY else f"={shown}"))
+        return found, missing
+
+
+@dataclass(frozen=True, slots=True)
+class Skips:
+    """By what a pod takes some of its traffic past a proxy.
+
+    Attributes:
+        ports: annotations with the ports (`80,8000-8100`) that pass it by; of the side in the key.
+        only: annotations with the ports that do not, all others do (`*`: all are carried).
+        whole: marks of a pod of that side whose traffic all passes it by.
+    """
+
+    ports: Mapping[Side, tuple[str, ...]] = field(default_factory=dict)
+    only: Mapping[Side, tuple[str, ...]] = field(default_factory=dict)
+    whole: Mapping[Side, Marks] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """How calls are bound to a waypoint (scope `waypoint`).
+
+    Attributes:
+        label: of the Service that is called (of the pod, for calls to pod addresses), else of its namespace: the
+            waypoint's name. `none` there: no waypoint.
+        namespace_label: beside it: the waypoint's namespace. Without it: their own.
+        kind_label: of the waypoint's pods: what it carries (service, workload, all, none); "" and missing: services.
+        condition: of the Service: True, and names the waypoint at the end of its message. It is believed.
+        named_by: label of the waypoint's pods: its name.
+        clients: names of the rules by which a client must be carried for its calls to pass the waypoint; none: any.
+    """
+
+    label: str
+    named_by: str
+    namespace_label: str = ""
+    kind_label: str = ""
+    condition: str = ""
+    clients: tuple[str, ...] = ()
+
+
+class Way(StrEnum):
+    """How a page of a proxy is read."""
+
+    PROXY = "proxy"  # through the API server's proxy to the pod's port
+    FORWARD = "forward"  # the port is on the pod's loop-back: a port-forward
+    EXEC = "exec"  # a command in the proxy's container prints it
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Where one page of a proxy is read: its statistics, its configuration, its certificates.
+
+    Attributes:
+        format: of what is read, by the names in `chaos.external.views`.
+    """
+
+    way: Way
+    port: int = 0
+    path: str = "/"
+    command: tuple[str, ...] = ()
+    format: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +131,16 @@ class ProxyRule:
     """How one kind of proxy is found.
 
     Attributes:
-        namespace: where its pods are; "" in the tenants' namespaces. Scope `pod`: the tenants' own pods.
+        namespace: where its pods are; "" in any. Scope `pod`: the tenants' own pods.
         labels: of its pods; "*" is any value.
-        optional: a mesh may be without any; then its hop falls away.
-        serves_label: scope `namespace`: the namespace's label that names it, by the pod's label `named_by`.
+        owner: scope `pod`, of a proxy that stands apart: its pod is owned by the application's.
+        optional: a mesh may be without any in a place; then the hop falls away there.
+        carries: marks of a pod that it carries; none: scope `pod`: that has its container; scope `node`: every pod.
+        carries_in: marks of the namespaces whose pods it carries; none: any.
+        assumes: what is taken for granted where it stands on a path, because no object that is read says it.
+        newest: of several ready ones at a place, the newest takes all new connections.
+        limit_by: variable of its container's environment that holds how many cores it can use, where no limit says so.
+        reads: name of a page -> where it is read.
     """
 
     name: str
@@ -34,15 +149,44 @@ class ProxyRule:
     container: str
     namespace: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
+    owner: bool = False
     optional: bool = False
-    serves_label: str = ""
-    named_by: str = ""
+    carries: Marks = Marks()
+    carries_in: Marks = Marks()
+    assumes: str = ""
+    skips: Skips = Skips()
+    binding: Binding | None = None
+    newest: bool = False
+    limit_by: str = ""
+    ports: tuple[int, ...] = ()
+    reads: Mapping[str, Read] = field(default_factory=dict)
+    placed: PlacedBy | None = None
+
+    @property
+    def in_pod(self) -> bool:
+        """Whether it is a container of the application's own pod."""
+        return self.scope is Scope.POD and not self.owner
 
     @property
     def placed_by(self) -> PlacedBy:
-        return {Scope.POD: PlacedBy.CONTAINER, Scope.NODE: PlacedBy.DAEMON_SET, Scope.NAMESPACE: PlacedBy.DEPLOYMENT}[
-            self.scope
-        ]
+        return self.placed or (PlacedBy.DEPLOYMENT if self.owner else _PLACED[self.scope])
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A mark of an object whose meaning is not modelled: with it, whom a death hurts is not said.
+
+    Attributes:
+        kind: of the object that carries it: Pod, Service or Namespace.
+        value: with which it counts; `*`: any, "!x": any but x.
+        side: of the pod: client, server or "" for both.
+    """
+
+    kind: str
+    key: str
+    why: str
+    value: str = ANY
+    side: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +198,87 @@ class LoaderRule:
         containers: of the client's pod, copied into the loader's with their volumes: for a mesh whose proxies were put
             there when the manifests were written, and not by a webhook.
         gates: readiness gates, of a mesh that says by one when it carries a pod.
+        copied: labels and annotations of the client's live pod that decide how it is carried, and so are the loader's
+            too; a name that ends in `*` is a beginning. not_copied: of those, what the mesh writes by itself.
+        ports: annotation, a list of ports that pass the proxy by: the control port is added to what it holds.
     """
 
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
     containers: tuple[str, ...] = ()
     gates: tuple[str, ...] = ()
+    copied: tuple[str, ...] = ()
+    not_copied: tuple[str, ...] = ()
+    ports: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A workload of the mesh's control plane.
+
+    Attributes:
+        labels: of the Deployment; in any namespace.
+    """
+
+    name: str
+    labels: Mapping[str, str]
+    role: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """How it is seen that the mesh is installed, which version, and what installs it where it is not.
+
+    Attributes:
+        command: the official one; docs: the page that says it.
+        cli: the program on PATH that `install` and `uninstall` call, on clusters of our own alone.
+    """
+
+    parts: tuple[Part, ...] = ()
+    version_label: str = ""
+    command: str = ""
+    docs: str = ""
+    cli: str = ""
+    install: tuple[tuple[str, ...], ...] = ()
+    uninstall: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    """What makes tenants of ours the mesh's, and by which signs of its own that is seen.
+
+    Attributes:
+        namespaces, pods, services: labels and annotations that they get.
+        objects: file under manifests/meshes with what each tenant's namespace gets besides; "" none.
+        carried: marks of a pod that is carried.
+        service_conditions: of the tenants' Services; object_conditions: of the objects: what has to be True.
+        budget: annotations of a pod that limit its proxy, with ${cpu} and ${memory} in them.
+    """
+
+    namespaces: Marks = Marks()
+    pods: Marks = Marks()
+    services: Marks = Marks()
+    objects: str = ""
+    carried: Marks = Marks()
+    service_conditions: tuple[str, ...] = ()
+    object_conditions: Mapping[str, str] = field(default_factory=dict)
+    budget: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ModeRule:
+    """A mode that the mesh offers: a row of the table of modes, and how tenants of ours get into it.
+
+    Attributes:
+        placed: of rules whose proxies get there otherwise in this mode than in general.
+    """
+
+    name: str
+    path: tuple[tuple[str, Side], ...]
+    stands_for: str = ""
+    placed: Mapping[str, PlacedBy] = field(default_factory=dict)
+    starts_first: bool = False
+    enrolment: Enrolment = Enrolment()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,118 +288,55 @@ class MeshDescription:
     name: str
     stands_for: str
     status: str  # whether it was ever seen alive
-    balancing: Balancing
     rules: tuple[ProxyRule, ...]
     path: tuple[tuple[str, Side], ...]  # (rule's name, whose surroundings pick the instance), in order
-    namespace_labels: Mapping[str, str] = field(default_factory=dict)
-    namespace_annotations: Mapping[str, str] = field(default_factory=dict)
-    pod_labels: tuple[str, ...] = ()
-    daemonset_pods: Mapping[str, str] = field(default_factory=dict)
+    balancing: Balancing | None = None  # None: as the hops of each path say
+    namespaces: Marks = Marks()  # how it is told from other meshes: marks of the tenants' namespaces,
+    pods: Marks = Marks()  # of their pods,
+    daemons: Mapping[str, str] = field(default_factory=dict)  # and labels of a DaemonSet's pods, anywhere
     loader: LoaderRule = LoaderRule()
+    refusals: tuple[Refusal, ...] = ()
+    modes: tuple[ModeRule, ...] = ()
+    installation: Installation = Installation()
+    reply_headers: tuple[str, ...] = ()  # of an answer that one of its proxies made or passed on
 
     def rule(self, name: str) -> ProxyRule:
         return next(rule for rule in self.rules if rule.name == name)
 
     def mode(self, without: frozenset[str] = frozenset()) -> ProxyMode:
         """The mesh as a proxy mode, without the hops of rules that this installation has no proxy of."""
-        used = [rule for rule in self.rules if rule.name not in without]
-        scopes = {layer: rule.scope for rule in used for layer in rule.layers}
-        hops = tuple(
-            Hop(self.rule(name).scope, side, self.rule(name).layers) for name, side in self.path if name not in without
+        return self._row(self.name, tuple(step for step in self.path if step[0] not in without), self.stands_for)
+
+    def mode_row(self, rule: ModeRule) -> ProxyMode:
+        """A mode that it offers, as a row of the table of modes."""
+        return self._row(
+            rule.name, rule.path, rule.stands_for or self.stands_for, placed=rule.placed, starts_first=rule.starts_first
         )
+
+    def _row(
+        self,
+        name: str,
+        path: tuple[tuple[str, Side], ...],
+        stands_for: str,
+        *,
+        placed: Mapping[str, PlacedBy] | None = None,
+        starts_first: bool = False,
+    ) -> ProxyMode:
+        used = [self.rule(name) for name in dict.fromkeys(name for name, _ in path)]
+        scopes: dict[Layer, Scope] = {}
+        for rule in used:
+            scopes |= {layer: rule.scope for layer in rule.layers if layer not in scopes}
+        hops = tuple(Hop(self.rule(name).scope, side, self.rule(name).layers) for name, side in path)
         return ProxyMode(
-            self.name,
+            name,
             scopes.get(Layer.L4),
             scopes.get(Layer.L7),
-            tuple(rule.placed_by for rule in used),
+            tuple((placed or {}).get(rule.name, rule.placed_by) for rule in used),
             hops,
-            self.balancing,
-            self.stands_for,
+            self.balancing or balancing_of(hops),
+            stands_for,
+            starts_first,
         )
 
 
-def parse_description(value: Any, *, source: str, where: str = "") -> MeshDescription:
-    """A description from a YAML mapping; raises one Misuse with every problem."""
-    problems: list[str] = []
-    top = Fields(value, where, problems, known=_KNOWN)
-    detect = top.inside("detect", known=("namespace-labels", "namespace-annotations", "pod-labels", "daemonset-pods"))
-    loader = top.inside("loader", known=("labels", "annotations", "containers", "readiness-gates"))
-    rules = tuple(
-        _rule(one, f"{where + '.' if where else ''}proxies[{i}]", problems)
-        for i, one in enumerate(top.items("proxies", needed=True))
-    )
-    steps = []
-    for i, text in enumerate(top.items("path", needed=True)):
-        name, _, side = str(text).partition("@")
-        if name not in {rule.name for rule in rules} or side not in list(Side):
-            known = ", ".join(f"{rule.name}@{side}" for rule in rules for side in Side)
-            top.wrong(f"path[{i}]", f"is {text!r}: known are {known}")
-        else:
-            steps.append((name, Side(side)))
-    found = MeshDescription(
-        name=top.text("name"),
-        stands_for=top.text("stands-for", default="a mesh of yours"),
-        status=top.text("status", default="described by you"),
-        balancing=Balancing(
-            top.text("balancing", default=Balancing.REQUEST.value, one_of=[one.value for one in Balancing])
-        ),
-        rules=rules,
-        path=tuple(steps),
-        namespace_labels=detect.texts("namespace-labels"),
-        namespace_annotations=detect.texts("namespace-annotations"),
-        pod_labels=tuple(map(str, detect.items("pod-labels"))),
-        daemonset_pods=detect.texts("daemonset-pods"),
-        loader=LoaderRule(
-            loader.texts("labels"),
-            loader.texts("annotations"),
-            tuple(map(str, loader.items("containers"))),
-            tuple(map(str, loader.items("readiness-gates"))),
-        ),
-    )
-    if problems:
-        raise Misuse(f"{source}: {'; '.join(problems)}")
-    return found
-
-
-def _rule(value: Any, where: str, problems: list[str]) -> ProxyRule:
-    top = Fields(value, where, problems, known=("name", "layers", "scope", "container", "pods", "optional", "serves"))
-    pods = top.inside("pods", known=("namespace", "labels"))
-    serves = top.inside("serves", known=("namespace-label", "pod-label"))
-    layers = [str(one) for one in top.items("layers", needed=True)]
-    if unknown := [one for one in layers if one not in list(Layer)]:
-        top.wrong("layers", f"has {', '.join(unknown)}: known are {', '.join(Layer)}")
-    scope = Scope(top.text("scope", one_of=[one.value for one in Scope]))
-    labels = pods.texts("labels")
-    if scope is not Scope.POD and not labels:
-        top.wrong("pods.labels", f"is missing: without it no pod of a {scope}'s proxy can be told from others")
-    return ProxyRule(
-        name=top.text("name"),
-        layers=frozenset(Layer(one) for one in layers if one in list(Layer)),
-        scope=scope,
-        container=top.text("container"),
-        namespace=pods.text("namespace", default=""),
-        labels=labels,
-        optional=top.values.get("optional") is True,
-        serves_label=serves.text("namespace-label", default=""),
-        named_by=serves.text("pod-label", default=""),
-    )
-
-
-NO_MESH: Final = MeshDescription("none", "no mesh", "nothing to describe", Balancing.CONNECTION, (), ())
-
-
-def descriptions() -> dict[str, MeshDescription]:
-    """The built-in ones by name."""
-    found = {}
-    for file in sorted((shipped("manifests") / "meshes").glob("*.yaml")):
-        (document,) = manifests.read(file)
-        found[file.stem] = parse_description(document, source=f"manifests/meshes/{file.name}")
-    return found
-
-
-def built_in(name: str) -> MeshDescription:
-    """The built-in description of that name; raises Misuse naming all that exist."""
-    known = descriptions()
-    if name not in known:
-        raise Misuse(f"unknown mesh {name!r}: known are {', '.join(known)}, auto, none, or a description of your own")
-    return known[name]
+NO_MESH: Final = MeshDescription("none", "no mesh", "nothing to describe", (), ())

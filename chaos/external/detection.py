@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from chaos.errors import Misuse
-from chaos.external.description import MeshDescription
+from chaos.external.description import Marks, MeshDescription
 
 Object = Mapping[str, Any]
 
@@ -15,23 +15,11 @@ def why_it_is(description: MeshDescription, namespaces: Iterable[Object], pods: 
     """What speaks for a mesh, a line each; empty when nothing does. `pods`: of the tenants, and those of DaemonSets."""
     reasons = []
     for space in namespaces:
-        meta = space["metadata"]
-        for field, wanted in (
-            ("labels", description.namespace_labels),
-            ("annotations", description.namespace_annotations),
-        ):
-            reasons += [
-                f"namespace {meta['name']} has {key}={value}"
-                for key, value in wanted.items()
-                if (meta.get(field) or {}).get(key) == value
-            ]
+        reasons += [f"namespace {space['metadata']['name']} has {mark}" for mark in description.namespaces.found(space)]
     for pod in pods:
-        labels = pod["metadata"].get("labels") or {}
         name = f"pod {pod['metadata']['namespace']}/{pod['metadata']['name']}"
-        reasons += [f"{name} has label {key}" for key in description.pod_labels if key in labels]
-        if description.daemonset_pods and all(
-            labels.get(key) == value for key, value in description.daemonset_pods.items()
-        ):
+        reasons += [f"{name} has {mark}" for mark in description.pods.found(pod)]
+        if description.daemons and not Marks(description.daemons).missing(pod):
             reasons.append(f"{name} is there")
     return reasons
 

@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
 from chaos.errors import Misuse
-from chaos.external.description import NO_MESH, MeshDescription, built_in, parse_description
+from chaos.external.description import NO_MESH, MeshDescription
 from chaos.external.fields import Fields
+from chaos.external.parsing import built_in, parse_description
 from chaos.model.modes import MODES
 
 _KEY: Final = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 AUTO: Final = "auto"
+_CALL: Final = ("client", "server", "reach", "protocol", "method", "path", "headers", "body-bytes", "rate", "status")
+_METHODS: Final = ("", "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _REACH: Final = re.compile(r"(?:[^/:\s\[\]]+|\[[0-9A-Fa-f:.]+\]):\d+")
+
+
+class CallProtocol(StrEnum):
+    """What a client speaks to its server."""
+
+    HTTP = "http"  # HTTP/1.1
+    HTTP2 = "http2"  # HTTP/2 with prior knowledge
+    GRPC = "grpc"
+    TCP = "tcp"  # a connection that stays and answers each line; what travels is not looked into
+    TLS = "tls"  # the application's own: a proxy passes it on unread
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +40,9 @@ class Call:
 
     Attributes:
         reach: HOST:PORT by which a loader in the client's namespace reaches the server; "" when none is to be loaded.
-        path: of the requests; rate: how many a second; status: the expected one.
+        protocol: that is spoken there.
+        method, path, headers: of the requests; body_bytes: of each request's body; rate: how many a second.
+        status: the expected one; of gRPC the `grpc-status`.
     """
 
     client: str
@@ -34,6 +51,15 @@ class Call:
     path: str = "/"
     rate: float = 200.0
     status: int = 200
+    protocol: CallProtocol = CallProtocol.HTTP
+    method: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body_bytes: int = 0
+
+    @property
+    def by_request(self) -> bool:
+        """Whether a proxy can tell one request from the next; not of TCP, nor of TLS that is the application's."""
+        return self.protocol not in (CallProtocol.TCP, CallProtocol.TLS)
 
     @property
     def namespaces(self) -> tuple[str, str]:
@@ -42,16 +68,21 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class TargetSystem:
-    """What a target file says. `mesh` None: to be detected."""
+    """What a target file says. `mesh` None: to be detected.
+
+    Attributes:
+        label: what the file called its mesh: the name of one of its modes, say.
+    """
 
     tenants: dict[str, tuple[str, ...]]  # tenant -> its namespaces
     calls: tuple[Call, ...]
     mesh: MeshDescription | None
+    label: str = ""
 
     @property
     def name(self) -> str:
         """The mesh's, as a proxy mode in reports."""
-        return self.mesh.name if self.mesh else AUTO
+        return self.label or (self.mesh.name if self.mesh else AUTO)
 
     @property
     def namespaces(self) -> tuple[str, ...]:
@@ -91,6 +122,7 @@ def parse_target(document: Any, *, source: str) -> TargetSystem:
     if repeated := sorted({f"{client} -> {server}" for client, server in pairs if pairs.count((client, server)) > 1}):
         top.wrong("calls", f"have {', '.join(repeated)} more than once: one flow is judged of each")
     mesh: MeshDescription | None = None
+    label = ""
     said = top.values.get("mesh", AUTO)
     try:
         if isinstance(said, dict):
@@ -100,16 +132,16 @@ def parse_target(document: Any, *, source: str) -> TargetSystem:
         elif said == NO_MESH.name:
             mesh = NO_MESH
         elif said != AUTO:
-            mesh = built_in(str(said))
+            mesh, label = built_in(str(said)), str(said)
     except Misuse as error:
         problems.append(str(error).removeprefix(f"{source}: "))
     if problems:
         raise Misuse(f"{source}: {'; '.join(problems)}")
-    return TargetSystem(tenants, calls, mesh)
+    return TargetSystem(tenants, calls, mesh, label)
 
 
 def _call(value: Any, where: str, problems: list[str], spaces: list[str]) -> Call:
-    entry = Fields(value, where, problems, known=("client", "server", "reach", "path", "rate", "status"))
+    entry = Fields(value, where, problems, known=_CALL)
     ends = {name: entry.text(name) for name in ("client", "server")}
     for name, key in ends.items():
         if not key:
@@ -121,11 +153,37 @@ def _call(value: Any, where: str, problems: list[str], spaces: list[str]) -> Cal
     reach = entry.text("reach", default="")
     if reach and not _REACH.fullmatch(reach):
         entry.wrong("reach", f"is {reach!r}, and should be HOST:PORT, an IPv6 address in brackets")
+    protocol = CallProtocol(entry.text("protocol", default=CallProtocol.HTTP.value, one_of=[*CallProtocol]))
+    if protocol in (CallProtocol.TCP, CallProtocol.TLS):
+        for name in ("method", "path", "headers", "status"):
+            if name in entry.values:
+                entry.wrong(name, f"is not spoken over {protocol}")
     return Call(
         ends["client"],
         ends["server"],
         reach,
         entry.text("path", default="/"),
         entry.number("rate", default=200.0),
-        int(entry.number("status", default=200)),
+        int(entry.number("status", default=200)) if protocol is not CallProtocol.GRPC else _grpc_status(entry),
+        protocol,
+        entry.text("method", default="", one_of=_METHODS),
+        entry.texts("headers"),
+        _size(entry, "body-bytes"),
     )
+
+
+def _grpc_status(entry: Fields) -> int:
+    """A gRPC status: from 0 to 16."""
+    value = entry.values.get("status", 0)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 16:
+        entry.wrong("status", f"is {value!r}, and should be a gRPC status: 0 to 16")
+        return 0
+    return value
+
+
+def _size(entry: Fields, name: str) -> int:
+    value = entry.values.get(name, 0)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        entry.wrong(name, f"is {value!r}, and should be a number of bytes")
+        return 0
+    return value

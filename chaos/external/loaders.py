@@ -12,13 +12,17 @@ from dataclasses import replace
 from typing import Any, Final
 
 from chaos.errors import ExperimentFailure, Misuse
-from chaos.external.description import LoaderRule
+from chaos.external.description import LoaderRule, MeshDescription, annotations_of, labels_of
 from chaos.external.file import Call, TargetSystem
+from chaos.external.routes import Surroundings, name_of, why_not_carried
 from chaos.kube.objects import is_live, workload_name
-from chaos.names import IMAGE, KEEP_IN_PLACE, LABEL_ROLE, LABEL_RUN, LABEL_TENANT, PORT_CONTROL
+from chaos.names import GROUP, IMAGE, KEEP_IN_PLACE, LABEL_ROLE, LABEL_RUN, LABEL_TENANT, PORT_CONTROL
 
 Object = Mapping[str, Any]
 _PREFIX: Final = "sharedfate-"
+_TEMPLATE: Final = "pod-template-hash"
+# Of a pod's spec: where it pulls images from, which names it looks up, and in whose group it runs.
+_TWIN: Final = ("imagePullSecrets", "dnsPolicy", "dnsConfig", "hostAliases", "priorityClassName")
 _TOKEN: Final = "kube-api-access-"  # of the client's own account: nothing in the loader's pod asks the API server
 
 
@@ -43,9 +47,11 @@ def _by_loader(call: Call) -> Call:
     return replace(call, client=f"{call.namespaces[0]}/{loader_name(call.client)}")
 
 
-def plan_loaders(target: TargetSystem, rule: LoaderRule, pods: Iterable[Object], *, run: str) -> list[dict[str, Any]]:
-    """A pod for each client that is to be loaded from. `pods`: of the tenants. Raises when a client has no live pod, or
-    when two clients would have loaders of one name."""
+def plan_loaders(
+    target: TargetSystem, rule: LoaderRule, pods: Iterable[Object], *, run: str, services: Sequence[Object] = ()
+) -> list[dict[str, Any]]:
+    """A pod for each client that is to be loaded from. `pods`, `services`: of the tenants. Raises when a client has no
+    live pod, or when two clients would have loaders of one name."""
     live = sorted((pod for pod in pods if is_live(pod)), key=lambda pod: str(pod["metadata"]["name"]))
     planned: dict[str, dict[str, Any]] = {}
     for client in dict.fromkeys(call.client for call in target.calls if call.reach):
@@ -58,13 +64,16 @@ def plan_loaders(target: TargetSystem, rule: LoaderRule, pods: Iterable[Object],
             raise Misuse(
                 f"{client}: its loader would be named {name}, as another's: the names agree in their first 50 letters"
             )
-        planned[name] = plan_loader(client, target.tenant_of(namespace), beside, rule, run=run)
+        planned[name] = plan_loader(client, target.tenant_of(namespace), beside, rule, run=run, services=services)
     return list(planned.values())
 
 
-def plan_loader(client: str, tenant: str, beside: Object, rule: LoaderRule, *, run: str) -> dict[str, Any]:
-    """The loader's pod, beside one of the client's. Raises Misuse when the client has none of a container that is to be
-    copied.
+def plan_loader(
+    client: str, tenant: str, beside: Object, rule: LoaderRule, *, run: str, services: Sequence[Object] = ()
+) -> dict[str, Any]:
+    """The loader's pod, the twin of one of the client's: with its marks of the mesh and labels of policies,
+    on the same node, under the same account, with the same secrets to pull by, the same names to look up. Raises Misuse
+    when the client has none of a container that is to be copied.
     """
     spec = beside["spec"]
     containers, first, volumes = _copied(client, spec, rule.containers)
@@ -87,6 +96,7 @@ def plan_loader(client: str, tenant: str, beside: Object, rule: LoaderRule, *, r
             "capabilities": {"drop": ["ALL"]},
             "runAsNonRoot": True,
             "seccompProfile": {"type": "RuntimeDefault"},
+            **_user(spec),
         },
     }
     return {
@@ -95,8 +105,20 @@ def plan_loader(client: str, tenant: str, beside: Object, rule: LoaderRule, *, r
         "metadata": {
             "name": loader_name(client),
             "namespace": client.partition("/")[0],
-            "labels": {**rule.labels, LABEL_RUN: run, LABEL_TENANT: tenant, LABEL_ROLE: "client"},
-            "annotations": {**KEEP_IN_PLACE, **rule.annotations},
+            "labels": {
+                **_policy_labels(beside, services),
+                **_of_mesh(labels_of(beside), rule),
+                **rule.labels,
+                LABEL_RUN: run,
+                LABEL_TENANT: tenant,
+                LABEL_ROLE: "client",
+            },
+            "annotations": {
+                **_of_mesh(annotations_of(beside), rule),
+                **KEEP_IN_PLACE,
+                **rule.annotations,
+                **_ports(beside, rule),
+            },
         },
         "spec": {
             "serviceAccountName": spec.get("serviceAccountName", "default"),
@@ -116,8 +138,67 @@ def plan_loader(client: str, tenant: str, beside: Object, rule: LoaderRule, *, r
             **({"initContainers": first} if first else {}),
             **({"volumes": volumes} if volumes else {}),
             **({"readinessGates": [{"conditionType": gate} for gate in rule.gates]} if rule.gates else {}),
+            **{name: spec[name] for name in _TWIN if spec.get(name)},
         },
     }
+
+
+def _user(spec: Object) -> dict[str, int]:
+    """As whom the client's first container runs, which a mesh may let pass by its capture; not as root."""
+    contexts = [spec.get("securityContext") or {}, (spec["containers"] or [{}])[0].get("securityContext") or {}]
+    return {
+        name: int(found[-1])
+        for name in ("runAsUser", "runAsGroup")
+        if (found := [one[name] for one in contexts if name in one]) and found[-1]
+    }
+
+
+def _of_mesh(marks: Mapping[str, str], rule: LoaderRule) -> dict[str, str]:
+    """Those of the client's labels or annotations that decide how the mesh carries it."""
+    return {
+        key: value
+        for key, value in marks.items()
+        if key not in rule.not_copied
+        and any(key.startswith(one[:-1]) if one.endswith("*") else key == one for one in rule.copied)
+    }
+
+
+def _ports(beside: Object, rule: LoaderRule) -> dict[str, str]:
+    """The control port beside those that pass the client's proxy by already."""
+    if not rule.ports:
+        return {}
+    there = annotations_of(beside).get(rule.ports, "")
+    return {rule.ports: ",".join([*([there] if there else []), str(PORT_CONTROL)])}
+
+
+def _policy_labels(beside: Object, services: Sequence[Object]) -> dict[str, str]:
+    """The client's labels, by which policies choose it, without those by which a Service would send requests to the
+    loader, or a controller take it for its own: only a Deployment's pods have a label that keeps it from that.
+    """
+    labels = dict(labels_of(beside))
+    if labels.pop(_TEMPLATE, None) is None:
+        return {}
+    for service in services:
+        wanted = service["spec"].get("selector") or {}
+        same = service["metadata"]["namespace"] == beside["metadata"]["namespace"]
+        if same and wanted and all(labels.get(key) == value for key, value in wanted.items()):
+            labels = {key: value for key, value in labels.items() if key not in wanted}
+    return {key: value for key, value in labels.items() if not key.startswith(f"{GROUP}/")}
+
+
+def carried_otherwise(mesh: MeshDescription, client: Object, loader: Object, around: Surroundings) -> str:
+    """How the mesh carries a loader otherwise than its client, by the mesh's own signs; "" when it does not.
+
+    What such a loader sees is not what its client sees, so nothing that it measures says anything of the mesh.
+    """
+    words = []
+    for rule in (rule for rule in mesh.rules if rule.binding is None):
+        why = {name_of(pod): why_not_carried(rule, pod, around) for pod in (client, loader)}
+        if len({bool(reason) for reason in why.values()}) == 2:
+            words.append(f"{rule.name}: {next(reason for reason in why.values() if reason)}")
+    if not words:
+        return ""
+    return f"{name_of(loader)} is not carried as its client's {name_of(client)} is: {'; '.join(words)}"
 
 
 def _copied(client: str, spec: Object, names: Sequence[str]) -> tuple[list[Any], list[Any], list[Any]]:

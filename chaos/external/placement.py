@@ -1,149 +1,279 @@
-"""The live placement of a mesh that is not ours: the same `Placement` that our modes give, so that the fate model
-applies.
+"""The live placement of a mesh, by its description: the same `Placement` that our own modes give. From here on nothing
+knows who brings the proxies.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from chaos.errors import ExperimentFailure, Misuse
-from chaos.external.description import MeshDescription, ProxyRule, descriptions
+from chaos.errors import ApiError, ExperimentFailure, Forbidden, Misuse
+from chaos.external.description import MeshDescription, ProxyRule, labels_of
 from chaos.external.detection import detect_mesh
-from chaos.external.file import TargetSystem
+from chaos.external.file import Call, TargetSystem
+from chaos.external.parsing import descriptions
+from chaos.external.reaching import Reached, resolve_reach
+from chaos.external.routes import Surroundings, carriers, place_key, plan_route, running_beside
 from chaos.kube.client import Cluster
-from chaos.kube.objects import container_status, is_live, workload_name
+from chaos.kube.objects import container_status, is_deleting, is_live, workload_name
 from chaos.kube.quantity import byte_count, millicores
-from chaos.model.modes import Scope
-from chaos.model.placement import Place, Placement, Pod, Proxy, Role
+from chaos.model.modes import Route, Scope
+from chaos.model.placement import Placement, Pod, Proxy, Role
 
 Object = Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Site:
+    """The live objects that a placement is made of.
+
+    Attributes:
+        pods: of the tenants, and those that may be proxies wherever they lie.
+        services: of the tenants' namespaces, and of those that calls name.
+    """
+
+    namespaces: Sequence[Object]
+    pods: Sequence[Object]
+    services: Sequence[Object] = field(default=())
+
+
 def read_target_placement(cluster: Cluster, target: TargetSystem) -> tuple[MeshDescription, Placement]:
     """The mesh (detected when the file does not say) and what is where now."""
-    namespaces = [cluster.get("Namespace", name) for name in target.namespaces]
-    pods = [pod for name in target.namespaces for pod in cluster.list("Pod", name)]
+    site = read_site(cluster, target)
+    mesh = target.mesh or detect_mesh(descriptions().values(), site.namespaces, site.pods)
+    return mesh, plan_placement(target, mesh, site)
+
+
+def read_site(cluster: Cluster, target: TargetSystem) -> Site:
+    """The objects of a target. Proxies that stand apart are looked for everywhere, by their labels."""
+    namespaces = []
+    for name in target.namespaces:
+        if (found := cluster.find("Namespace", name)) is None:
+            raise Misuse(f"tenants: namespace {name} does not exist in {cluster.name}")
+        namespaces.append(found)
     known = [target.mesh] if target.mesh else list(descriptions().values())
-    elsewhere = sorted(
-        {rule.namespace for mesh in known for rule in mesh.rules if rule.namespace} - set(target.namespaces)
-    )
-    pods += [pod for name in elsewhere for pod in cluster.list("Pod", name)]
-    mesh = target.mesh or detect_mesh(known, namespaces, pods)
-    return mesh, plan_target_placement(target, mesh, namespaces, pods)
+    pods = {pod["metadata"]["uid"]: pod for name in target.namespaces for pod in cluster.list("Pod", name)}
+    for selector in sorted({_selector(rule) for mesh in known for rule in mesh.rules if not rule.in_pod}):
+        pods |= {pod["metadata"]["uid"]: pod for pod in _everywhere(cluster, selector, target)}
+    spaces = dict.fromkeys([*target.namespaces, *(name for call in target.calls for name in _named_spaces(call))])
+    services = [service for name in spaces for service in _listed(cluster, "Service", name)]
+    return Site(namespaces, list(pods.values()), services)
+
+
+def _selector(rule: ProxyRule) -> str:
+    return ",".join(key if value == "*" else f"{key}={value}" for key, value in sorted(rule.labels.items()))
+
+
+def _everywhere(cluster: Cluster, selector: str, target: TargetSystem) -> list[dict[str, Any]]:
+    """The pods of all namespaces; of the tenants' alone to a user who may not list them all."""
+    try:
+        return cluster.list("Pod", labels=selector)
+    except Forbidden:
+        return [pod for name in target.namespaces for pod in cluster.list("Pod", name, labels=selector)]
+
+
+def _listed(cluster: Cluster, kind: str, namespace: str) -> list[dict[str, Any]]:
+    try:
+        return cluster.list(kind, namespace)
+    except ApiError as error:
+        if error.code != 403:
+            raise
+        return []
+
+
+def _named_spaces(call: Call) -> list[str]:
+    """Namespaces that `reach` may name: of NAME.NAMESPACE, and of POD.NAME.NAMESPACE.svc."""
+    parts = call.reach.rpartition(":")[0].strip("[]").split(".")
+    return [part for part in parts[1:3] if part not in ("svc", "cluster") and not part.isdigit()]
 
 
 def plan_target_placement(
-    target: TargetSystem, mesh: MeshDescription, namespaces: Sequence[Object], pods: Iterable[Object]
+    target: TargetSystem,
+    mesh: MeshDescription,
+    namespaces: Sequence[Object],
+    pods: Iterable[Object],
+    services: Sequence[Object] = (),
 ) -> Placement:
+    """`plan_placement`, of objects one by one."""
+    return plan_placement(target, mesh, Site(namespaces, list(pods), services))
+
+
+def plan_placement(target: TargetSystem, mesh: MeshDescription, site: Site) -> Placement:
     """The placement that the objects make. Raises Misuse for what the model cannot say, ExperimentFailure when a call
     has no pod.
     """
-    live = [pod for pod in pods if is_live(pod)]
-    apart = {
-        pod["metadata"]["uid"]
-        for rule in mesh.rules
-        if rule.scope is not Scope.POD
-        for pod in live
-        if _matches(rule, pod, target)
-    }
-    ends = {key for call in target.calls for key in (call.client, call.server)}
+    live = [pod for pod in site.pods if is_live(pod)]
+    named = {key for call in target.calls for key in (call.client, call.server)}  # a gateway may be somebody's client
+    apart = [pod for pod in live if _workload_key(pod) not in named and any(_matches(rule, pod) for rule in mesh.rules)]
+    around = Surroundings(
+        {space["metadata"]["name"]: space for space in site.namespaces}, _instances_by_key(mesh, apart)
+    )
     clients = {call.client for call in target.calls}
-    found = []
-    for pod in live:
-        meta = pod["metadata"]
-        key = f"{meta['namespace']}/{workload_name(pod)}"
-        if meta["uid"] not in apart and key in ends:
-            found.append(
-                Pod(
-                    namespace=meta["namespace"],
-                    name=meta["name"],
-                    uid=meta["uid"],
-                    node=pod["spec"]["nodeName"],
-                    tenant=target.tenant_of(meta["namespace"]),
-                    role=Role.CLIENT if key in clients else Role.SERVER,
-                    workload=workload_name(pod),
-                    service_account=pod["spec"].get("serviceAccountName", "default"),
-                    ip=pod.get("status", {}).get("podIP", ""),
-                )
-            )
-    if empty := sorted(ends - {ref.workload_key for ref in found}):
+    standing = {pod["metadata"]["uid"] for pod in apart}
+    objects = {
+        pod["metadata"]["uid"]: pod
+        for pod in live
+        if pod["metadata"]["uid"] not in standing and _workload_key(pod) in named
+    }
+    found = tuple(sorted(_pod(pod, target, clients, mesh, around) for pod in objects.values()))
+    if empty := sorted(named - {ref.workload_key for ref in found}):
         raise ExperimentFailure(
             f"no live pod of {', '.join(empty)}: is the name that of its Deployment, StatefulSet or DaemonSet?"
         )
-    by_uid = {pod["metadata"]["uid"]: pod for pod in live}
-    proxies: list[Proxy] = []
-    without = set()
-    for rule in mesh.rules:
-        instances = _instances(rule, target, namespaces, live, [by_uid[ref.uid] for ref in found])
-        if not instances and rule.optional:
-            without.add(rule.name)
-        elif rule.optional:
-            _refuse_half(rule, target, instances)
-        proxies += instances
     calls = tuple(dict.fromkeys((call.client, call.server) for call in target.calls))
-    return Placement(mesh.mode(frozenset(without)), tuple(sorted(found)), tuple(sorted(proxies, key=str)), calls)
+    placement = Placement(mesh.mode(), found, (), calls)
+    routes = plan_routes(target, mesh, site, placement, objects, around)
+    behind: dict[str, set[str]] = {}
+    for (_, server), route in routes.items():
+        behind.setdefault(server, set()).update(hop.key for hop in route.hops if hop.scope is Scope.WAYPOINT)
+    bound = tuple(replace(pod, waypoints=tuple(sorted(behind.get(pod.uid, ())))) for pod in found)
+    wanted = {key for keys in behind.values() for key in keys}
+    proxies = [
+        *(
+            _instance(rule, objects[pod.uid], pod.uid)
+            for pod in found
+            for rule in mesh.rules
+            if _holds(rule, objects[pod.uid])
+        ),
+        *(_instance(rule, pod, key) for rule in mesh.rules for key, pod in _serving(rule, apart, bound, wanted)),
+    ]
+    without = frozenset(rule.name for rule in mesh.rules if not _stands(rule, routes))
+    if mesh.rules and len(without) == len(mesh.rules):
+        why = dict.fromkeys(reason for route in routes.values() for reason in route.because)
+        raise ExperimentFailure(f"no call passes any proxy of {mesh.name}: {'; '.join(why) or 'there is none'}")
+    return Placement(mesh.mode(without), bound, tuple(sorted(proxies, key=str)), calls, routes)
 
 
-def _instances(
-    rule: ProxyRule, target: TargetSystem, namespaces: Sequence[Object], live: Sequence[Object], apps: Sequence[Object]
-) -> list[Proxy]:
-    match rule.scope:
-        case Scope.POD:
-            return [_instance(rule, pod) for pod in apps if _container(pod, rule.container) is not None]
-        case Scope.NODE:
-            return [_instance(rule, pod) for pod in live if _matches(rule, pod, target)]
-        case Scope.NAMESPACE:
-            found = []
-            for space in namespaces:
-                name, labels = space["metadata"]["name"], space["metadata"].get("labels") or {}
-                wanted = labels.get(rule.serves_label, "") if rule.serves_label else "*"
-                if wanted in ("", "none"):
-                    continue
-                found += [
-                    _instance(rule, pod)
-                    for pod in live
-                    if _matches(rule, pod, target)
-                    and pod["metadata"]["namespace"] == name
-                    and (wanted == "*" or (pod["metadata"].get("labels") or {}).get(rule.named_by) == wanted)
-                ]
-            return found
-
-
-def _refuse_half(rule: ProxyRule, target: TargetSystem, instances: Sequence[Proxy]) -> None:
-    """An optional hop stands on every path or on none: a mode has one path."""
-    served = {instance.key for instance in instances}
-    servers = {call.namespaces[1] for call in target.calls}
-    if rule.scope is Scope.NAMESPACE and (bare := sorted(servers - served)):
-        raise Misuse(
-            f"{', '.join(sorted(served))} has a {rule.name} and {', '.join(bare)} has none: a mode has one path. "
-            "Write a target "
-            "file for each kind"
+def plan_routes(
+    target: TargetSystem,
+    mesh: MeshDescription,
+    site: Site,
+    placement: Placement,
+    objects: Mapping[str, Object],
+    around: Surroundings,
+) -> dict[tuple[str, str], Route]:
+    """What every pair of every call passes. Raises Misuse for what is not modelled."""
+    reached = resolve_calls(target, site, objects)
+    by_request = {(call.client, call.server): call.by_request for call in target.calls}
+    return {
+        (pair.client.uid, pair.server.uid): plan_route(
+            mesh,
+            objects[pair.client.uid],
+            objects[pair.server.uid],
+            reached[pair.call],
+            around,
+            by_request=by_request[pair.call],
         )
+        for pair in placement.pairs()
+    }
 
 
-def _matches(rule: ProxyRule, pod: Object, target: TargetSystem) -> bool:
+def resolve_calls(target: TargetSystem, site: Site, objects: Mapping[str, Object]) -> dict[tuple[str, str], Reached]:
+    """How the server of each call is addressed."""
+    return {
+        (call.client, call.server): resolve_reach(
+            call.reach,
+            call.namespaces[0],
+            site.services,
+            [pod for pod in objects.values() if _workload_key(pod) == call.server],
+        )
+        for call in target.calls
+    }
+
+
+def _workload_key(pod: Object) -> str:
+    return f"{pod['metadata']['namespace']}/{workload_name(pod)}"
+
+
+def _pod(pod: Object, target: TargetSystem, clients: set[str], mesh: MeshDescription, around: Surroundings) -> Pod:
     meta = pod["metadata"]
-    places = (rule.namespace,) if rule.namespace else target.namespaces
-    labels = meta.get("labels") or {}
+    key = _workload_key(pod)
+    return Pod(
+        namespace=meta["namespace"],
+        name=meta["name"],
+        uid=meta["uid"],
+        node=pod["spec"]["nodeName"],
+        tenant=target.tenant_of(meta["namespace"]),
+        role=Role.CLIENT if key in clients else Role.SERVER,
+        workload=workload_name(pod),
+        service_account=pod["spec"].get("serviceAccountName", "default"),
+        ip=pod.get("status", {}).get("podIP", ""),
+        carried_by=frozenset(rule.scope for rule in carriers(mesh, pod, around)),
+    )
+
+
+# ---- proxies that stand apart
+
+
+def _matches(rule: ProxyRule, pod: Object) -> bool:
+    labels = labels_of(pod)
     return (
-        rule.scope is not Scope.POD
-        and meta["namespace"] in places
-        and _container(pod, rule.container) is not None
+        not rule.in_pod
+        and rule.namespace in ("", pod["metadata"]["namespace"])
+        and running_beside(pod, rule.container) is not None
         and all(key in labels and value in ("*", labels[key]) for key, value in rule.labels.items())
     )
 
 
-def _container(pod: Object, name: str) -> Object | None:
-    """A container that runs beside the others: an ordinary one, or an init container that stays."""
-    spec = pod["spec"]
-    stays = [one for one in spec.get("initContainers") or [] if one.get("restartPolicy") == "Always"]
-    return next((one for one in [*spec["containers"], *stays] if one["name"] == name), None)
+def _key(rule: ProxyRule, pod: Object) -> str:
+    """What a proxy that stands apart serves, by its own pod."""
+    if rule.binding is not None:
+        return f"{pod['metadata']['namespace']}/{labels_of(pod).get(rule.binding.named_by, '')}"
+    if rule.owner:
+        owners = [one["uid"] for one in pod["metadata"].get("ownerReferences") or [] if one["kind"] == "Pod"]
+        return owners[0] if len(owners) == 1 else ""
+    return place_key(rule, pod)
 
 
-def _instance(rule: ProxyRule, pod: Object) -> Proxy:
+def _instances_by_key(mesh: MeshDescription, apart: Iterable[Object]) -> dict[tuple[str, str], list[Object]]:
+    found: dict[tuple[str, str], list[Object]] = {}
+    for pod in apart:
+        for rule in mesh.rules:
+            if _matches(rule, pod):
+                found.setdefault((rule.name, _key(rule, pod)), []).append(pod)
+    return found
+
+
+def _serving(
+    rule: ProxyRule, apart: Iterable[Object], pods: Sequence[Pod], wanted: set[str]
+) -> list[tuple[str, Object]]:
+    """(key, pod) of the rule's proxies that take traffic of the pods: ready ones; where only one of a place takes new
+    connections, the newest of them.
+    """
+    carried = {rule.scope.key_of(pod) for pod in pods if rule.scope in pod.carried_by}
+    served = wanted if rule.binding is not None else carried
+    places: dict[str, list[Object]] = {}
+    for pod in apart:
+        if _matches(rule, pod) and (key := _key(rule, pod)) in served and _is_ready(pod, rule.container):
+            places.setdefault(key, []).append(pod)
+    if rule.newest:
+        places = {key: [max(there, key=_made)] for key, there in places.items()}
+    return [(key, pod) for key, there in places.items() for pod in there]
+
+
+def _is_ready(pod: Object, container: str) -> bool:
+    """Whether the proxy's container says that it is ready; one without a status is not known not to be."""
+    status = container_status(pod, container)
+    return not is_deleting(pod) and bool(status.get("ready", "state" not in status))
+
+
+def _made(pod: Object) -> str:
+    return str(pod["metadata"].get("creationTimestamp", ""))
+
+
+def _stands(rule: ProxyRule, routes: Mapping[tuple[str, str], Route]) -> bool:
+    """Whether any call passes a proxy of the rule."""
+    return any(hop.scope is rule.scope and hop.layers == rule.layers for route in routes.values() for hop in route.hops)
+
+
+def _holds(rule: ProxyRule, pod: Object) -> bool:
+    return rule.in_pod and running_beside(pod, rule.container) is not None
+
+
+def _instance(rule: ProxyRule, pod: Object, key: str) -> Proxy:
     meta = pod["metadata"]
-    container = _container(pod, rule.container) or {}
+    container = running_beside(pod, rule.container) or {}
     limits = (container.get("resources") or {}).get("limits") or {}
     return Proxy(
         namespace=meta["namespace"],
@@ -153,9 +283,15 @@ def _instance(rule: ProxyRule, pod: Object) -> Proxy:
         node=pod["spec"]["nodeName"],
         layers=rule.layers,
         scope=rule.scope,
-        key=rule.scope.key_of(Place(meta["uid"], pod["spec"]["nodeName"], meta["namespace"])),
+        key=key,
         service_account=pod["spec"].get("serviceAccountName", "default"),
-        cpu_millicores=millicores(limits.get("cpu", "0")),
+        cpu_millicores=millicores(limits["cpu"]) if "cpu" in limits else _cores_of(container, rule.limit_by),
         memory_bytes=byte_count(limits.get("memory", "0")),
         container_id=container_status(pod, rule.container).get("containerID", ""),
     )
+
+
+def _cores_of(container: Object, variable: str) -> int:
+    """Millicores that a proxy without a CPU limit can use, by its environment; 0: as many as there are."""
+    text = next((one.get("value", "") for one in container.get("env") or [] if one["name"] == variable), "")
+    return 1000 * int(text) if variable and str(text).isdigit() else 0

@@ -20,14 +20,14 @@ def path(placement: Placement, pair: Pair) -> tuple[tuple[Proxy, ...], ...]:
     Raises ExperimentFailure when a hop has no instance: the placement is not whole.
     """
     found: list[tuple[Proxy, ...]] = []
-    for hop in placement.mode.hops:
-        end = pair.at(hop.side)
+    for hop in placement.route(pair).hops:
+        key = hop.key_at(pair.at(hop.side))
         instances = tuple(
-            p for p in placement.proxies if p.scope is hop.scope and hop.layers <= p.layers and p.serves(end)
+            p for p in placement.proxies if p.scope is hop.scope and hop.layers <= p.layers and key and p.key == key
         )
         if not instances:
             raise ExperimentFailure(
-                f"no {'/'.join(sorted(hop.layers))} proxy of scope {hop.scope} for {hop.scope.key_of(end)!r} on the "
+                f"no {'/'.join(sorted(hop.layers))} proxy of scope {hop.scope} for {key!r} on the "
                 f"path {pair.client.name} -> {pair.server.name} in mode {placement.mode.name}: is the mesh ready?"
             )
         found.append(instances)
@@ -82,11 +82,10 @@ def may_move(placement: Placement, proxies: Iterable[Proxy]) -> frozenset[tuple[
     Where connections are balanced instead of requests, a client with connections both behind the proxies and past them
     drops the ones that fail and goes on with the rest, at its own pace.
     """
-    if placement.mode.balancing is not Balancing.CONNECTION:
-        return frozenset()
     by_client: dict[tuple[tuple[str, str], str], list[float]] = {}
     for pair, share in _pair_shares(placement, proxies).items():
-        by_client.setdefault((pair.call, pair.client.uid), []).append(share)
+        if placement.route(pair).balancing is Balancing.CONNECTION:
+            by_client.setdefault((pair.call, pair.client.uid), []).append(share)
     return frozenset(call for (call, _), shares in by_client.items() if 0 < sum(shares) < len(shares))
 
 

@@ -5,6 +5,7 @@ Adding a mode is adding a row here (and its folder in manifests/modes): nothing 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
@@ -36,11 +37,13 @@ class Scope(StrEnum):
     POD = "pod"
     NODE = "node"
     NAMESPACE = "namespace"
+    WAYPOINT = "waypoint"  # what was bound to it: Services or pods, of whichever namespaces
 
     def key_of(self, pod: Located) -> str:
-        """What the key of a proxy of this scope must be for it to serve the pod.
+        """What the key of a proxy of this scope must be for it to serve the pod; "" where no place of a pod says it.
 
-        The one rule of sharing: paths, configuration, authentication, placement and reports all ask it.
+        The one rule of sharing: paths, configuration, authentication, placement and reports all ask it. A waypoint's
+        key is its own `namespace/name`, and the call that is bound to it names it (`Hop.key`).
         """
         match self:
             case Scope.POD:
@@ -49,6 +52,8 @@ class Scope(StrEnum):
                 return pod.node
             case Scope.NAMESPACE:
                 return pod.namespace
+            case Scope.WAYPOINT:
+                return ""
 
 
 class PlacedBy(StrEnum):
@@ -77,11 +82,42 @@ class Hop:
     """One step of a path: a layer's proxy, and whose surroundings pick the instance.
 
     A proxy that holds both layers (a sidecar, a node proxy) is one hop with both.
+
+    Attributes:
+        key: of scope `waypoint`: `namespace/name` of the one that the call is bound to. "" in a mode's row, which says
+            that there is one and not which.
     """
 
     scope: Scope
     side: Side
     layers: frozenset[Layer]
+    key: str = ""
+
+    def key_at(self, end: Located) -> str:
+        """The key of the proxies that stand here, for a pair whose pod on this side is `end`."""
+        return self.key or self.scope.key_of(end)
+
+
+def balancing_of(hops: Iterable[Hop]) -> Balancing:
+    """How requests that pass these hops are spread over servers: one by one where a proxy that reads requests stands
+    before the server is picked (on the client's side, or apart, for a whole namespace or Service); else by connection.
+    """
+    picks = (Scope.NAMESPACE, Scope.WAYPOINT)
+    by_request = any(Layer.L7 in hop.layers and (hop.side is Side.CLIENT or hop.scope in picks) for hop in hops)
+    return Balancing.REQUEST if by_request else Balancing.CONNECTION
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What one pair's requests pass, in order, and how they are spread over servers.
+
+    Attributes:
+        because: for people: why a hop of the mesh stands here or does not, a sentence each.
+    """
+
+    hops: tuple[Hop, ...]
+    balancing: Balancing
+    because: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +136,23 @@ class ProxyKind:
 
 @dataclass(frozen=True, slots=True)
 class ProxyMode:
-    """A row of the table in DESIGN.md, part 3."""
+    """A row of the table of modes (docs/mesh.md): a shape, and how the proxies get there, whoever brings them.
+
+    Attributes:
+        placed_by: of the L4 proxy, then of the L7 proxy when it is another.
+        hops: what a request passes, in order.
+        starts_first: the application starts after its proxy, though its place does not say so (a hook of the proxy's
+            that the kubelet waits for; a network plugin that lets the pod begin when it is carried).
+    """
 
     name: str
     l4: Scope | None
     l7: Scope | None
-    placed_by: tuple[PlacedBy, ...]  # of the L4 proxy, then of the L7 proxy when it is another
-    hops: tuple[Hop, ...]  # what a request passes, in order
+    placed_by: tuple[PlacedBy, ...]
+    hops: tuple[Hop, ...]
     balancing: Balancing
     stands_for: str
+    starts_first: bool = False
 
     @property
     def kinds(self) -> tuple[ProxyKind, ...]:
@@ -133,7 +177,7 @@ class ProxyMode:
         """Whether an application's first request finds its path whole: there is none, or it starts before the
         application.
         """
-        return not self.placed_by or self.placed_by[0] is PlacedBy.INIT_CONTAINER
+        return self.starts_first or not self.placed_by or self.placed_by[0] is PlacedBy.INIT_CONTAINER
 
     @property
     def in_pod(self) -> bool:

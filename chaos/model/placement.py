@@ -5,11 +5,13 @@ by `chaos.kube.placement`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
-from chaos.model.modes import Layer, Located, ProxyMode, Scope, Side
+from chaos.model.modes import Layer, Located, ProxyMode, Route, Scope, Side
+
+ANY_SCOPE: Final = frozenset(Scope)
 
 
 class Role(StrEnum):
@@ -30,7 +32,13 @@ class Place:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Pod:
-    """An application pod, as far as sharing is concerned."""
+    """An application pod, as far as sharing is concerned.
+
+    Attributes:
+        carried_by: the scopes of the proxies that take its traffic. A mesh of somebody else's may have pods that no
+            proxy carries, or only those of one scope, beside others on the same node.
+        waypoints: keys of those that calls to it are bound to.
+    """
 
     namespace: str
     name: str
@@ -41,6 +49,8 @@ class Pod:
     workload: str  # name of the Deployment
     service_account: str
     ip: str = ""
+    carried_by: frozenset[Scope] = field(default=ANY_SCOPE, compare=False)
+    waypoints: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def workload_key(self) -> str:
@@ -49,12 +59,13 @@ class Pod:
 
     def as_dict(self) -> dict[str, Any]:
         """As plain JSON types, for the history's `placement` event."""
-        return asdict(self)
+        return {**asdict(self), "carried_by": sorted(self.carried_by), "waypoints": list(self.waypoints)}
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> Pod:
-        """The inverse of `as_dict`. Raises TypeError for other fields."""
-        return cls(**row)
+        """The inverse of `as_dict`; `carried_by` (any) and `waypoints` may be missing. Raises TypeError for others."""
+        carried = frozenset(map(Scope, row.get("carried_by", ANY_SCOPE)))
+        return cls(**{**row, "carried_by": carried, "waypoints": tuple(row.get("waypoints", ()))})
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -79,7 +90,14 @@ class Proxy:
 
     def serves(self, pod: Located) -> bool:
         """Whether the proxy carries the pod's traffic on the pod's side. A placebo serves nobody."""
-        return bool(self.layers) and bool(self.key) and self.key == self.scope.key_of(pod)
+        if not (self.layers and self.key):
+            return False
+        if isinstance(pod, Pod):
+            if self.scope is Scope.WAYPOINT:
+                return self.key in pod.waypoints
+            if self.scope not in pod.carried_by:
+                return False
+        return self.key == self.scope.key_of(pod)
 
     def as_dict(self) -> dict[str, Any]:
         """As plain JSON types, for the history's `placement` event."""
@@ -111,12 +129,23 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """What is where, at one moment."""
+    """What is where, at one moment.
+
+    Attributes:
+        calls: (client workload key, server workload key): the flows that exist.
+        routes: by (client pod's UID, server pod's UID), of pairs whose path is not the mode's: a path belongs to a
+            call, and what a Service, a pod or a namespace asks of a mesh differs from call to call.
+    """
 
     mode: ProxyMode
     pods: tuple[Pod, ...]
     proxies: tuple[Proxy, ...]
-    calls: tuple[tuple[str, str], ...]  # (client workload key, server workload key): the flows that exist
+    calls: tuple[tuple[str, str], ...]
+    routes: Mapping[tuple[str, str], Route] = field(default_factory=dict)
+
+    def route(self, pair: Pair) -> Route:
+        """What the pair's requests pass."""
+        return self.routes.get((pair.client.uid, pair.server.uid)) or Route(self.mode.hops, self.mode.balancing)
 
     def nodes_of(self, workload: str) -> list[str]:
         """The nodes on which the workload (`namespace/name`) has pods, sorted."""

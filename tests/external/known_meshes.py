@@ -1,4 +1,4 @@
-"""Objects of real meshes, written after their documented manifests; *none was recorded from a live installation*.
+"""Objects of real meshes on a small topology, shaped as those of live ones are (`recorded_site` holds these).
 
 Linkerd: https://linkerd.io/2/features/proxy-injection/ . Istio: https://istio.io/latest/docs/reference/config/labels/
 and its charts (istio/istio, manifests/charts). Cilium: https://docs.cilium.io/en/stable/security/network/proxy/envoy/ .
@@ -20,6 +20,7 @@ def pod(
     *,
     number: int = 1,
     labels: dict[str, str] | None = None,
+    annotations: dict[str, str] | None = None,
     beside: list[Object] | None = None,
     before: list[Object] | None = None,
     kind: str = "ReplicaSet",
@@ -37,6 +38,7 @@ def pod(
             "namespace": namespace,
             "uid": f"{namespace}-{name}",
             "labels": {"app": workload, **({"pod-template-hash": template} if template else {}), **(labels or {})},
+            "annotations": dict(annotations or {}),
             "ownerReferences": [
                 {"kind": kind, "name": f"{workload}-{template}" if template else workload, "controller": True}
             ],
@@ -56,9 +58,12 @@ def pod(
 
 
 def apps(
-    labels: dict[str, str] | None = None, beside: list[Object] | None = None, before: list[Object] | None = None
+    labels: dict[str, str] | None = None,
+    beside: list[Object] | None = None,
+    before: list[Object] | None = None,
+    annotations: dict[str, str] | None = None,
 ) -> list[Object]:
-    more: Any = {"labels": labels, "beside": beside, "before": before}
+    more: Any = {"labels": labels, "beside": beside, "before": before, "annotations": annotations}
     return [
         pod("shop", "web", "n1", **more),
         pod("shop", "api", "n1", **more),
@@ -89,9 +94,11 @@ def daemons(namespace: str, name: str, labels: dict[str, str], container: str) -
     for number, node in enumerate(("n1", "n2"), 1):
         one = pod(namespace, name, node, number=number, labels=labels, kind="DaemonSet")
         one["spec"]["containers"] = [
-            {"name": container, "image": "example/proxy:1", "resources": {"limits": {"memory": "1Gi"}}}
+            {"name": container, "image": "example/proxy:1", "resources": {"requests": {"cpu": "10m"}}}
         ]
-        one["status"]["containerStatuses"] = [{"name": container, "containerID": f"containerd://{name}-{node}"}]
+        one["status"]["containerStatuses"] = [
+            {"name": container, "containerID": f"containerd://{name}-{node}", "ready": True, "state": {"running": {}}}
+        ]
         found.append(one)
     return found
 
@@ -120,8 +127,10 @@ ISTIO_SIDECAR = (
     namespaces({"istio-injection": "enabled"}),
     apps(
         {"security.istio.io/tlsMode": "istio", "service.istio.io/canonical-revision": "latest"},
-        beside=[{"name": "istio-proxy", "image": "docker.io/istio/proxyv2:1.27.0"}],
-        before=[{"name": "istio-init", "image": "docker.io/istio/proxyv2:1.27.0"}],
+        before=[
+            {"name": "istio-init", "image": "docker.io/istio/proxyv2:1.31.0"},
+            {"name": "istio-proxy", "image": "docker.io/istio/proxyv2:1.31.0", "restartPolicy": "Always"},
+        ],
     ),
 )
 
@@ -131,7 +140,19 @@ ZTUNNEL = daemons(
     {"app": "ztunnel", "sidecar.istio.io/inject": "false", "istio.io/dataplane-mode": "none"},
     "istio-proxy",
 )
-ISTIO_AMBIENT = (namespaces({"istio.io/dataplane-mode": "ambient"}), apps() + ZTUNNEL)
+ISTIO_AMBIENT = (
+    namespaces({"istio.io/dataplane-mode": "ambient"}),
+    apps(annotations={"ambient.istio.io/redirection": "enabled"}) + ZTUNNEL,
+)
+SERVICES = [
+    {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": space},
+        "spec": {"clusterIP": address, "selector": {"app": name}, "ports": [{"port": 80, "targetPort": 8080}]},
+    }
+    for space, name, address in (("shop", "api", "10.96.0.1"), ("bank", "core", "10.96.0.2"))
+]
 
 
 def waypoint(namespace: str, node: str, number: int = 1) -> Object:

@@ -40,7 +40,9 @@ TARGET = parse_target(
 )
 
 
-def with_loaders(objects: tuple[list[Any], list[Any]], rule: LoaderRule | None = None) -> list[dict[str, Any]]:
+def with_loaders(
+    objects: tuple[list[Any], list[Any]], rule: LoaderRule | None = None, *, carried: bool = True
+) -> list[dict[str, Any]]:
     """The mesh's pods and the loaders, as the cluster would show them once they run."""
     _, pods = objects
     planned = plan_loaders(TARGET, rule or LoaderRule(), pods, run="r")
@@ -51,6 +53,8 @@ def with_loaders(objects: tuple[list[Any], list[Any]], rule: LoaderRule | None =
         ]
         (one["spec"]["nodeName"],) = where[0]["matchFields"][0]["values"]
         one["status"] = {"phase": "Running"}
+        if carried:
+            one["metadata"]["annotations"]["ambient.istio.io/redirection"] = "enabled"
     return planned
 
 

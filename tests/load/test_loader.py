@@ -137,15 +137,29 @@ def test_a_server_that_resets_is_unknown(programs: Programs):
         ),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nx-pod: p\r\n\r\n", (Outcome.UNKNOWN, Cause.WRONG_BODY)),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nabcd", (Outcome.UNKNOWN, Cause.WRONG_BODY)),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello", (Outcome.OK, Cause.NONE)),  # names no pod: not ours
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nok\n", (Outcome.OK, Cause.NONE)),
         (
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nx-pod: p\r\nx-seq: 1\r\n\r\nhello",
             (Outcome.UNKNOWN, Cause.WRONG_BODY),
         ),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", (Outcome.OK, Cause.NONE)),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", (Outcome.OK, Cause.NONE)),
         (b"HTTP/1.1 500 Oh\r\ncontent-length: 2\r\nx-pod: p\r\n\r\noh", (Outcome.UNKNOWN, Cause.STATUS)),
         (b"HTTP/1.1 503 No\r\ncontent-length: 19\r\n\r\nno healthy upstream", (Outcome.FAILED, Cause.STATUS)),
     ],
-    ids=["crossed", "no-sequence", "too-long", "chunks-of-other-size", "chunked", "error", "never-forwarded"],
+    ids=[
+        "crossed",
+        "no-sequence",
+        "too-long",
+        "another's",
+        "another's-healthz",
+        "ours-of-other-size",
+        "another's-chunks",
+        "chunked",
+        "error",
+        "never-forwarded",
+    ],
 )
 def test_an_answer_is_believed_only_when_it_is_the_right_one(programs: Programs, answer, expected):
     with bad_server(answering(lambda data: answer)) as port:

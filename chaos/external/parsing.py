@@ -1,0 +1,328 @@
+"""Reads mesh descriptions: the built-in ones of manifests/meshes, and one that stands in a target file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any, Final
+
+from chaos.errors import Misuse
+from chaos.external.description import (
+    ANY,
+    Binding,
+    Enrolment,
+    Installation,
+    LoaderRule,
+    Marks,
+    MeshDescription,
+    ModeRule,
+    Part,
+    ProxyRule,
+    Read,
+    Refusal,
+    Skips,
+    Way,
+)
+from chaos.external.fields import Fields
+from chaos.external.views import FORMATS
+from chaos.mesh import manifests
+from chaos.model.modes import Balancing, Layer, PlacedBy, Scope, Side
+from chaos.names import NAME
+from chaos.resources import shipped
+
+FOLDER: Final = "meshes"
+_KNOWN: Final = (
+    "name",
+    "stands-for",
+    "status",
+    "detect",
+    "balancing",
+    "proxies",
+    "path",
+    "loader",
+    "refuses",
+    "modes",
+    "installation",
+    "reply-headers",
+)
+_RULE: Final = (
+    "name",
+    "layers",
+    "scope",
+    "container",
+    "pods",
+    "optional",
+    "carries",
+    "assumes",
+    "skips",
+    "bound",
+    "newest",
+    "limit-by",
+    "ports",
+    "reads",
+    "placed-by",
+)
+_LOADER: Final = ("labels", "annotations", "containers", "readiness-gates", "copied", "not-copied", "ports")
+_MARKS: Final = ("labels", "annotations")
+
+
+def parse_description(value: Any, *, source: str, where: str = "") -> MeshDescription:
+    """A description from a YAML mapping; raises one Misuse with every problem."""
+    problems: list[str] = []
+    top = Fields(value, where, problems, known=_KNOWN)
+    prefix = f"{where}." if where else ""
+    detect = top.inside("detect", known=("namespaces", "pods", "daemonset-pods"))
+    rules = tuple(_rule(one, f"{prefix}proxies[{i}]", problems) for i, one in enumerate(top.items("proxies")))
+    names = {rule.name for rule in rules}
+    for rule in rules:
+        if rule.binding and (unknown := [name for name in rule.binding.clients if name not in names]):
+            top.wrong("proxies", f"{rule.name}.bound.clients has {', '.join(unknown)}, and there is no such proxy")
+    balancing = top.text("balancing", default="", one_of=["", *Balancing])
+    found = MeshDescription(
+        name=top.text("name"),
+        stands_for=top.text("stands-for", default="a mesh of yours"),
+        status=top.text("status", default="described by you"),
+        rules=rules,
+        path=_path(top, names, needed=bool(rules)),
+        balancing=Balancing(balancing) if balancing else None,
+        namespaces=_marks(detect, "namespaces"),
+        pods=_marks(detect, "pods"),
+        daemons=detect.texts("daemonset-pods"),
+        loader=_loader(top),
+        refusals=tuple(_refusal(one, f"{prefix}refuses[{i}]", problems) for i, one in enumerate(top.items("refuses"))),
+        modes=tuple(_mode(one, f"{prefix}modes[{i}]", problems, rules) for i, one in enumerate(top.items("modes"))),
+        installation=_installation(top, prefix, problems),
+        reply_headers=_names(top, "reply-headers"),
+    )
+    if problems:
+        raise Misuse(f"{source}: {'; '.join(problems)}")
+    return found
+
+
+def _names(fields: Fields, name: str) -> tuple[str, ...]:
+    return tuple(map(str, fields.items(name)))
+
+
+def _marks(fields: Fields, name: str, *beside: str) -> Marks:
+    inside = fields.inside(name, known=(*_MARKS, *beside))
+    return Marks(inside.texts("labels"), inside.texts("annotations"))
+
+
+def _path(fields: Fields, names: set[str], *, needed: bool) -> tuple[tuple[str, Side], ...]:
+    steps = []
+    for i, text in enumerate(fields.items("path", needed=needed)):
+        name, _, side = str(text).partition("@")
+        if name not in names or side not in list(Side):
+            known = ", ".join(f"{rule}@{side}" for rule in sorted(names) for side in Side)
+            fields.wrong(f"path[{i}]", f"is {text!r}: known are {known}")
+        else:
+            steps.append((name, Side(side)))
+    return tuple(steps)
+
+
+def _rule(value: Any, where: str, problems: list[str]) -> ProxyRule:
+    top = Fields(value, where, problems, known=_RULE)
+    pods = top.inside("pods", known=("namespace", "labels", "owner"))
+    layers = [str(one) for one in top.items("layers", needed=True)]
+    if unknown := [one for one in layers if one not in list(Layer)]:
+        top.wrong("layers", f"has {', '.join(unknown)}: known are {', '.join(Layer)}")
+    scope = Scope(top.text("scope", one_of=[one.value for one in Scope]))
+    labels, owner = pods.texts("labels"), pods.text("owner", default="", one_of=["", "Pod"]) == "Pod"
+    if (scope is not Scope.POD or owner) and not labels:
+        top.wrong("pods.labels", f"is missing: without it no pod of a {scope}'s proxy can be told from others")
+    binding = _binding(top) if "bound" in top.values else None
+    if (scope is Scope.WAYPOINT) is not (binding is not None):
+        top.wrong("bound", f"belongs to proxies of scope {Scope.WAYPOINT}, which cannot do without")
+    placed = top.text("placed-by", default="", one_of=["", *PlacedBy])
+    return ProxyRule(
+        name=top.text("name"),
+        layers=frozenset(Layer(one) for one in layers if one in list(Layer)),
+        scope=scope,
+        container=top.text("container"),
+        namespace=pods.text("namespace", default=""),
+        labels=labels,
+        owner=owner,
+        optional=top.values.get("optional") is True,
+        carries=_marks(top, "carries", "namespace"),
+        carries_in=_marks(top.inside("carries", known=(*_MARKS, "namespace")), "namespace"),
+        assumes=top.text("assumes", default=""),
+        skips=_skips(top),
+        binding=binding,
+        newest=top.values.get("newest") is True,
+        limit_by=top.text("limit-by", default=""),
+        ports=_numbers(top, "ports"),
+        reads=_reads(top),
+        placed=PlacedBy(placed) if placed else None,
+    )
+
+
+def _numbers(fields: Fields, name: str) -> tuple[int, ...]:
+    found = fields.items(name)
+    if any(isinstance(one, bool) or not isinstance(one, int) for one in found):
+        fields.wrong(name, "should be a list of port numbers")
+        return ()
+    return tuple(found)
+
+
+def _skips(fields: Fields) -> Skips:
+    inside = fields.inside("skips", known=tuple(Side))
+    ports: dict[Side, tuple[str, ...]] = {}
+    only: dict[Side, tuple[str, ...]] = {}
+    whole: dict[Side, Marks] = {}
+    for side in Side:
+        if side in inside.values:
+            one = inside.inside(side, known=("ports", "only", "whole"))
+            ports[side], only[side] = _names(one, "ports"), _names(one, "only")
+            whole[side] = _marks(one, "whole")
+    return Skips(ports, only, whole)
+
+
+def _binding(fields: Fields) -> Binding:
+    one = fields.inside("bound", known=("label", "namespace-label", "kind-label", "condition", "named-by", "clients"))
+    return Binding(
+        label=one.text("label"),
+        named_by=one.text("named-by"),
+        namespace_label=one.text("namespace-label", default=""),
+        kind_label=one.text("kind-label", default=""),
+        condition=one.text("condition", default=""),
+        clients=_names(one, "clients"),
+    )
+
+
+def _reads(fields: Fields) -> dict[str, Read]:
+    inside = fields.inside("reads", known=("statistics", "configuration", "certificates"))
+    found = {}
+    for name in inside.values:
+        one = inside.inside(name, known=("way", "port", "path", "command", "format"))
+        way = Way(one.text("way", default=Way.PROXY.value, one_of=[way.value for way in Way]))
+        found[str(name)] = Read(
+            way,
+            int(one.number("port", default=1)) if way is not Way.EXEC else 0,
+            one.text("path", default="/"),
+            _names(one, "command"),
+            one.text("format", default="", one_of=["", *FORMATS]),
+        )
+        if (way is Way.EXEC) is not bool(found[str(name)].command):
+            one.wrong("command", f"belongs to the way {Way.EXEC}, which cannot do without")
+    return found
+
+
+def _loader(fields: Fields) -> LoaderRule:
+    one = fields.inside("loader", known=_LOADER)
+    return LoaderRule(
+        one.texts("labels"),
+        one.texts("annotations"),
+        _names(one, "containers"),
+        _names(one, "readiness-gates"),
+        _names(one, "copied"),
+        _names(one, "not-copied"),
+        one.text("ports", default=""),
+    )
+
+
+def _refusal(value: Any, where: str, problems: list[str]) -> Refusal:
+    one = Fields(value, where, problems, known=("kind", "key", "value", "side", "why"))
+    return Refusal(
+        one.text("kind", one_of=["Pod", "Service", "Namespace"]),
+        one.text("key"),
+        one.text("why"),
+        one.text("value", default=ANY),
+        one.text("side", default="", one_of=["", *Side]),
+    )
+
+
+def _mode(value: Any, where: str, problems: list[str], rules: Sequence[ProxyRule]) -> ModeRule:
+    known = ("name", "stands-for", "path", "placed-by", "starts-first", "enrolment")
+    top = Fields(value, where, problems, known=known)
+    names = {rule.name for rule in rules}
+    placed = top.texts("placed-by")
+    for name, how in placed.items():
+        if name not in names or how not in list(PlacedBy):
+            top.wrong(
+                f"placed-by.{name}", f"is {how!r}: known are {', '.join(PlacedBy)}, of {', '.join(sorted(names))}"
+            )
+    return ModeRule(
+        name=top.text("name"),
+        path=_path(top, names, needed=False),
+        stands_for=top.text("stands-for", default=""),
+        placed={name: PlacedBy(how) for name, how in placed.items() if how in list(PlacedBy)},
+        starts_first=top.values.get("starts-first") is True,
+        enrolment=_enrolment(top),
+    )
+
+
+def _enrolment(fields: Fields) -> Enrolment:
+    known = (
+        "namespaces",
+        "pods",
+        "services",
+        "objects",
+        "carried",
+        "service-conditions",
+        "object-conditions",
+        "budget",
+    )
+    one = fields.inside("enrolment", known=known)
+    return Enrolment(
+        namespaces=_marks(one, "namespaces"),
+        pods=_marks(one, "pods"),
+        services=_marks(one, "services"),
+        objects=one.text("objects", default=""),
+        carried=_marks(one, "carried"),
+        service_conditions=_names(one, "service-conditions"),
+        object_conditions=one.texts("object-conditions"),
+        budget=one.texts("budget"),
+    )
+
+
+def _installation(fields: Fields, prefix: str, problems: list[str]) -> Installation:
+    known = ("parts", "version-label", "command", "docs", "cli", "install", "uninstall")
+    one = fields.inside("installation", known=known)
+    parts = []
+    for i, value in enumerate(one.items("parts")):
+        part = Fields(value, f"{prefix}installation.parts[{i}]", problems, known=("name", "labels", "role"))
+        parts.append(Part(part.text("name"), part.texts("labels"), part.text("role", default="")))
+    return Installation(
+        parts=tuple(parts),
+        version_label=one.text("version-label", default=""),
+        command=one.text("command", default=""),
+        docs=one.text("docs", default=""),
+        cli=one.text("cli", default=""),
+        install=_commands(one, "install"),
+        uninstall=_commands(one, "uninstall"),
+    )
+
+
+def _commands(fields: Fields, name: str) -> tuple[tuple[str, ...], ...]:
+    found = fields.items(name)
+    if any(not isinstance(one, list) for one in found):
+        fields.wrong(name, "should be a list of commands, each a list of words")
+        return ()
+    return tuple(tuple(map(str, one)) for one in found)
+
+
+@cache
+def descriptions() -> Mapping[str, MeshDescription]:
+    """The built-in ones by name: the reference mesh, and every other."""
+    found = {}
+    for file in sorted((shipped("manifests") / FOLDER).glob("*.yaml")):
+        (document,) = manifests.renamed(manifests.read(file), NAME)
+        one = parse_description(document, source=f"manifests/{FOLDER}/{file.name}")
+        found[one.name] = one
+    return found
+
+
+def built_in(name: str) -> MeshDescription:
+    """The built-in description of that name, or the one that offers the mode of that name.
+
+    Raises Misuse naming all that exist.
+    """
+    known = descriptions()
+    for one in known.values():
+        if name == one.name or name in {mode.name for mode in one.modes}:
+            return one
+    modes = [mode.name for one in known.values() for mode in one.modes]
+    raise Misuse(
+        f"unknown mesh {name!r}: known are {', '.join(known)} (or one of their modes: {', '.join(modes)}), auto, none, "
+        "or a description of your own"
+    )
