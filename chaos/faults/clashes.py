@@ -12,6 +12,7 @@ from typing import Final
 
 from chaos.errors import Misuse
 from chaos.faults.model import EXISTENCE, Fault, Target
+from chaos.kube.objects import selects
 
 _POD_WIDE: Final = frozenset({EXISTENCE, "link", "names", "load"})  # of a container's whole pod
 
@@ -26,14 +27,14 @@ def overlap(one: Target, other: Target) -> bool:
         case "pod":
             return (small.namespace, small.name) == (large.namespace, large.name)
         case "workload":
-            return small.namespace == large.namespace and _selects(large.selector, small.labels)
+            return small.namespace == large.namespace and _picks(large, small)
         case _:
             return small.node == large.name
 
 
-def _selects(selector: str, labels: str) -> bool:
-    """Whether a workload's selector picks a pod with these labels; of an unknown selector everything may be its."""
-    return set(filter(None, selector.split(","))) <= set(labels.split(","))
+def _picks(workload: Target, pod: Target) -> bool:
+    """Whether the workload's selector picks the pod; of an unknown selector everything may be its."""
+    return selects(workload.selector, dict(label.split("=", 1) for label in pod.labels.split(",") if label))
 
 
 def detect_clash(one: tuple[Fault, Target], other: tuple[Fault, Target]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -36,35 +36,13 @@ class DryRunCluster(Cluster):
         self.written: list[tuple[str, str, Any]] = []
         self._deleted: set[str] = set()
 
-    def open(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: bytes | None = None,
-        query: Mapping[str, Any] | None = None,
-        content_type: str = "application/json",
-        timeout: float = 15.0,
-        read_timeout: float | None = None,
-    ) -> urllib3.BaseHTTPResponse:
+    def open(self, method: str, path: str, *, body: bytes | None = None, **options: Any) -> urllib3.BaseHTTPResponse:
         if method != "GET":
             self._note(method, path, json.loads(body) if body else None)
             raise _Over
-        return super().open(
-            method, path, body=body, query=query, content_type=content_type, timeout=timeout, read_timeout=read_timeout
-        )
+        return super().open(method, path, body=body, **options)
 
-    def request(
-        self,
-        method: str,
-        path: str,
-        body: Any = None,
-        *,
-        query: Mapping[str, Any] | None = None,
-        content_type: str = "application/json",
-        timeout: float = 15.0,
-        retry: bool | None = None,
-    ) -> Any:
+    def request(self, method: str, path: str, body: Any = None, **options: Any) -> Any:
         if method == "DELETE":
             self._deleted.add(path)
         if method != "GET":
@@ -72,7 +50,7 @@ class DryRunCluster(Cluster):
             return body if isinstance(body, dict) else {}
         if path in self._deleted:
             raise ApiError(f"{path}: would be deleted", code=404, reason="NotFound")
-        return super().request(method, path, body, query=query, content_type=content_type, timeout=timeout, retry=retry)
+        return super().request(method, path, body, **options)
 
     def wait(self, what: str, ready: Callable[[], Any], *, seconds: float = 60.0, every: float = 0.05) -> Any:
         if result := ready():  # some write while they wait

@@ -58,7 +58,7 @@ class Target:
     workload_kind: str = ""  # Deployment | DaemonSet | StatefulSet
     tenant: str = ""
     labels: str = ""  # of the pod, as `name=value,name=value`
-    selector: str = ""  # of the workload's pods, in the same spelling
+    selector: str = ""  # of the workload's pods, as a list request takes it
 
     def __str__(self) -> str:
         place = f"{self.namespace}/{self.name}" if self.namespace else self.name

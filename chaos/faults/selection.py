@@ -18,7 +18,7 @@ from chaos.faults.model import Target
 from chaos.faults.workload import KINDS as WORKLOADS
 from chaos.kube import objects
 from chaos.kube.client import Cluster, Object
-from chaos.kube.objects import container_status, controller, is_deleting, is_running
+from chaos.kube.objects import container_status, controller, is_deleting, is_running, label_selector
 from chaos.kube.placement import plan_placement
 from chaos.model.modes import ProxyMode, mode_named
 from chaos.model.placement import Pod, Proxy
@@ -145,7 +145,7 @@ def workload_target(workload: Mapping[str, Any]) -> Target:
         meta["uid"],
         workload_kind=workload["kind"],
         tenant=(meta.get("labels") or {}).get(LABEL_TENANT, ""),
-        selector=_spelt(workload["spec"]["selector"].get("matchLabels")),
+        selector=label_selector(workload["spec"]["selector"]),
     )
 
 

@@ -4,10 +4,11 @@ but for `pods_of`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from chaos.kube.client import Cluster
 
@@ -187,6 +188,32 @@ def label_selector(selector: Object) -> str:
             }[one["operator"]]
         )
     return ",".join(parts)
+
+
+_TERM: Final = re.compile(
+    r"\s*(?:(?P<absent>!\s*)?(?P<key>[^\s=!,()]+)\s*(?:(?P<equal>==|=|!=)\s*(?P<value>[^\s,]*)"
+    r"|(?P<among>in|notin)\s*\((?P<values>[^)]*)\))?)\s*(?:,|$)"
+)
+
+
+def selects(selector: str, labels: Mapping[str, str]) -> bool:
+    """Whether a label selector, as `label_selector` spells it, picks labels. An empty one picks everything. Pure.
+
+    Source: Kubernetes, "Labels and Selectors": `!=` and `notin` hold for objects without the key too.
+    """
+    for term in _TERM.finditer(selector):
+        key, among = term["key"], term["among"]
+        has, value = key in labels, labels.get(key, "")
+        if among:
+            holds = has and value in [one.strip() for one in term["values"].split(",")]
+            holds = holds if among == "in" else not holds
+        elif term["equal"]:
+            holds = (has and value == term["value"]) != (term["equal"] == "!=")
+        else:
+            holds = has != bool(term["absent"])
+        if not holds:
+            return False
+    return True
 
 
 def pods_of(cluster: Cluster, workload: Object) -> list[dict[str, Any]]:

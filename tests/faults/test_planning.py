@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import urllib.request
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -42,6 +43,7 @@ APP = Target("container", "server-1-x", "ns", "u1", "app", "containerd://2", "n1
 ELSEWHERE = Target("container", "client-1-y", "ns", "u2", "app", "containerd://3", "n2", labels="app=client")
 CANARY = Target("container", "server-canary-1-z", "ns", "u4", "app", "containerd://4", "n2", labels="app=server-canary")
 SERVER = Target("workload", "server", "ns", "u3", workload_kind="Deployment", selector="app=server")
+STABLE = replace(SERVER, selector="app in (server,server-canary),!x")
 NODE = Target("node", "n1", node="n1")
 
 
@@ -56,6 +58,8 @@ NODE = Target("node", "n1", node="n1")
         ((Restart(), SERVER), (Throttle(), PROXY), True),  # one of its pods
         ((Restart(), SERVER), (Throttle(), ELSEWHERE), False),
         ((Restart(), SERVER), (Throttle(), CANARY), False),  # its name begins as the workload's does
+        ((Restart(), STABLE), (Throttle(), CANARY), True),  # by expressions, not by labels alone
+        ((Restart(), STABLE), (Throttle(), PROXY), False),
         ((Drain(), NODE), (Pause(), APP), True),
         ((Drain(), NODE), (Pause(), ELSEWHERE), False),
         ((Hog(), PROXY), (Hog(), PROXY), False),  # neighbours get along

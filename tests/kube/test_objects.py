@@ -25,6 +25,7 @@ from chaos.kube.objects import (
     label_selector,
     pods_of,
     rfc3339,
+    selects,
     workload_name,
 )
 from chaos.kube.quantity import byte_count, cpu_quantity, millicores, nanocores, parse
@@ -221,3 +222,28 @@ def test_a_permission_is_asked_as_a_review_and_said_in_a_line() -> None:
     assert Permission("get", path="/healthz").review()["spec"] == {
         "nonResourceAttributes": {"verb": "get", "path": "/healthz"}
     }
+
+
+@pytest.mark.parametrize(
+    ("selector", "labels", "picked"),
+    [
+        ("", {}, True),
+        ("app=server", {"app": "server", "x": "1"}, True),
+        ("app=server", {"app": "server-canary"}, False),
+        ("app=server", {}, False),
+        ("app==server", {"app": "server"}, True),
+        ("app!=server", {"app": "client"}, True),
+        ("app!=server", {}, True),
+        ("app in (client,server)", {"app": "server"}, True),
+        ("app in (client, server),!canary", {"app": "server", "canary": ""}, False),
+        ("app notin (server)", {"app": "server"}, False),
+        ("app notin (server)", {}, True),
+        ("canary", {"canary": ""}, True),
+        ("canary", {"app": "canary"}, False),
+        ("!canary", {"app": "canary"}, True),
+        ("app=server,tier in (a,b),canary", {"app": "server", "tier": "b", "canary": ""}, True),
+        ("app=", {"app": ""}, True),
+    ],
+)
+def test_a_selector_picks_what_a_list_request_would(selector: str, labels: dict[str, str], picked: bool) -> None:
+    assert selects(selector, labels) is picked
