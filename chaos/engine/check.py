@@ -71,8 +71,8 @@ def _check(trial: Path) -> tuple[str, Verdict, str]:
 def judged_again(trial: Path) -> dict[str, Any]:
     """The judge's answer to a saved history, with the thresholds that it was judged with."""
     history = History.load(trial)
-    if history.torn:
-        raise Misuse(f"{trial}: its history ends in the middle of something")
+    if incomplete := history.detect_incomplete():
+        raise Misuse(f"its history is not whole: {'; '.join(incomplete)}")
     header = history.header
     expectation = Expectation.from_dict(header["expectation"], history.flows)
     thresholds = thresholds_from(header.get("thresholds", {}))

@@ -100,6 +100,11 @@ class Deployment:
         return self.mesh
 
     @property
+    def may_replace_pods(self) -> bool:
+        """Whether a pod may be deleted to get a fresh one: somebody else's may not."""
+        return isinstance(self.mesh, Mesh)
+
+    @property
     def namespaces(self) -> list[str]:
         return list(dict.fromkeys([SYSTEM_NAMESPACE, *(one.namespace for one in self.tenants), *self._elsewhere]))
 

@@ -1,6 +1,7 @@
 """The designs of an experiment: how a fault is laid out in time, so that what it does can be told from noise.
 
-    pulse        a fault that is over by itself: its window ends when recovery was seen
+    pulse        a fault that is over by itself: its window ends when recovery was seen; a kill is repeated in fresh
+                 pods, for the kubelet backs off from a container that was killed before
     held         a fault that acts until it is undone: for its whole declared time, whatever the judge says before
     switchback   a fault that acts by degrees: on and off in turn, so that drift cancels
     overload     a switchback whose expectation rests on which proxies were seen to be saturated
@@ -28,7 +29,8 @@ from chaos.history.model import EventKind
 from chaos.model.faulting import FaultShape
 from chaos.model.flow import Flow, Window, WindowKind
 from chaos.model.placement import Proxy
-from chaos.verdict import Harm, Judgement
+from chaos.verdict import Harm, Judgement, Measure, Verdict
+from chaos.verdict.measures import over_repeats
 
 # A held fault's declared time. Harm that comes late in it must show: a bystander that is wholly down from the fifth
 # second on has lost half of its requests by then, and one that goes down a quarter of a second before the end still
@@ -36,6 +38,15 @@ from chaos.verdict import Harm, Judgement
 HOLD_SECONDS: Final = 10.0
 # Of each window of a switchback that is judged: three pairs at 200/s exclude the margin of errors.
 SWITCH_SECONDS: Final = 2.5
+# Pulses of a trial that the settings leave to the judge: from three on a flow's own burst can be told from harm.
+REPEATS: Final = 3
+# After each pulse but the last: the look that decides a quiet flow; what is open then is for the next pulse.
+REPEAT_LOOK_SECONDS: Final = 4.0
+# A pulse that lasted longer is repeated only when that was asked for.
+LONGEST_REPEATED: Final = 10.0
+# Steady load between a fresh pod and its kill: the baseline goes on there, interleaved with what is compared with it.
+BETWEEN_SECONDS: Final = 2.0
+GAVE_OUT: Final = "the rate at which the path gives out"
 # Between two looks at whether every flow is back.
 RECOVERY_LOOK_SECONDS: Final = 0.5
 
@@ -91,6 +102,8 @@ def break_proxy(
     """Expect harm to just the proxy's fate group, and break it by the design that the fault's shape asks for."""
     target = container_of(trial.cluster, proxy)
     trial.expect_fate_of(proxy, shape=fault.shape, harm=harm)
+    if fault.shape is FaultShape.PULSE and trial.deployment.may_replace_pods:
+        return pulses(trial, fault, proxy, seconds=seconds)
     return break_and_watch(trial, fault, target, seconds=seconds)
 
 
@@ -109,10 +122,46 @@ def pulse(trial: Trial, fault: Fault, *targets: Target, seconds: float = 60.0) -
     """A fault that is over by itself. It is left only when its recovery was seen, which says when the successor began
     to serve."""
     trial.baseline()
+    return _one_pulse(trial, fault, *targets, seconds=seconds)[0]
+
+
+def pulses(trial: Trial, fault: Fault, proxy: Proxy, *, seconds: float = 60.0) -> Judgement:
+    """A proxy's end, repeated as often as the settings say, or up to REPEATS times while the judge cannot tell: each
+    time in a fresh pod, for a container that was killed before comes back late by the kubelet's doing, not the mesh's.
+    """
+    wanted = trial.deployment.settings.repeat
+    trial.baseline()
+    for number in range(1, (wanted or REPEATS) + 1):
+        last = number == (wanted or REPEATS)
+        judgement, lasted = _one_pulse(
+            trial,
+            fault,
+            container_of(trial.cluster, proxy),
+            seconds=seconds,
+            until=0.0 if last else REPEAT_LOOK_SECONDS,
+        )
+        if last or not judgement.recovered or trial.doubts:
+            break
+        if not wanted and (judgement.verdict is not Verdict.INCONCLUSIVE or lasted > LONGEST_REPEATED):
+            break
+        trial.end_watch()
+        proxy = trial.renew(proxy)
+        trial.baseline_between(BETWEEN_SECONDS)
+    return judgement
+
+
+def _one_pulse(
+    trial: Trial, fault: Fault, *targets: Target, seconds: float, until: float = 0.0
+) -> tuple[Judgement, float]:
+    """(the judgement once every flow was seen back, or not; how long the pulse lasted, s).
+
+    Args:
+        until: no look later than so many seconds after the pulse's begin; 0: as many as the judge has.
+    """
     force = put_in_force(trial, fault, *targets, seconds=seconds)
-    end = force.undo()
-    trial.look_until_done(force.begin, least=(end - force.begin) / 1e9)
-    return await_recovery(trial)
+    lasted = (force.undo() - force.begin) / 1e9
+    trial.look_until_done(force.begin, least=max(lasted, until), most=until)
+    return await_recovery(trial), lasted
 
 
 def held(trial: Trial, fault: Fault, *targets: Target, seconds: float = 60.0, hold: float = HOLD_SECONDS) -> Judgement:
@@ -171,15 +220,21 @@ def switchback(
     if baseline:
         trial.baseline()
     on: list[Window] = []
+    rates: list[float] = []
     judgement: Judgement | None = None
     for look in (step for step in trial.thresholds.pairs if not pairs or step <= pairs):
         while len(on) < look:
-            on.append(_switch(trial, fault, targets, seconds, noisy, described))
+            window, found = _switch(trial, fault, targets, seconds, noisy, described)
+            on.append(window)
+            rates += found
             trial.pairs_done = len(on)
         before_look(on)
         judgement = trial.look()
         if judgement.done:
             break
+    if rates:
+        each = [Measure(rate, rate, rate, "requests/s") for rate in rates]
+        trial.measures[GAVE_OUT] = over_repeats(each, "ramp")
     assert judgement is not None
     # The last off window has shown it, unless the noise asks for more of it.
     return judgement if judgement.recovered else await_recovery(trial, origin=trial.deployment.steady.healthy)
@@ -187,8 +242,8 @@ def switchback(
 
 def _switch(
     trial: Trial, fault: Fault, targets: Sequence[Target], seconds: float, noisy: TenantLoad | None, described: str
-) -> Window:
-    """One pair; returns the window in which the fault was held."""
+) -> tuple[Window, list[float]]:
+    """One pair; returns the window in which the fault was held, and of an overload the rates that its path bore."""
     hold = trial.thresholds.settle + SWITCH_SECONDS
     if noisy is not None:
         trial.deployment.pause(noisy)
@@ -206,7 +261,8 @@ def _switch(
     quiet = trial.deployment.steady.healthy
     trial.observe_until(quiet + int(hold * 1e9))
     trial.window(WindowKind.RECOVERY, quiet, time.time_ns(), "undone, and flows healthy")
-    return Window(WindowKind.FAULT, begin, end)
+    seen = [receipt.evidence for receipt in injection.receipts if not receipt.evidence.get("loader_bound")]
+    return Window(WindowKind.FAULT, begin, end), [float(one["saturated_at"]) for one in seen if "saturated_at" in one]
 
 
 def overload(

@@ -26,7 +26,16 @@ from chaos.engine.progress import Progress
 from chaos.engine.scenario import NotApplicable, Scenario
 from chaos.engine.settings import RUN_FILE, Inconclusive, Settings
 from chaos.engine.trial import Trial, TrialInconclusive
-from chaos.errors import EnvironmentUnfit, Misuse, NoEffect, SharedfateError
+from chaos.errors import (
+    ApiError,
+    EnvironmentUnfit,
+    ExperimentFailure,
+    Misuse,
+    NoEffect,
+    NotReady,
+    RecoveryFailed,
+    SharedfateError,
+)
 from chaos.faults.injection import undo_overdue
 from chaos.history.model import EventKind
 from chaos.history.result import TrialResult
@@ -219,6 +228,10 @@ class Run:
                         spoiled = scenario.redeploys_after
                     except NoEffect as error:
                         trial.without_effect(error)
+                    except (RecoveryFailed, ExceptionGroup) as error:
+                        if not (failures := detect_not_recovered(error)):
+                            raise
+                        trial.not_recovered(failures)
                     return trial.conclude()
                 except (SharedfateError, urllib3.exceptions.HTTPError) as error:
                     if not (found := trial.outside()):
@@ -259,6 +272,22 @@ def unfit(error: BaseException) -> str | None:
     if isinstance(error, (SharedfateError, urllib3.exceptions.HTTPError, ConnectionError)):
         return one_line(error)
     return None
+
+
+def unfit_for_trial(error: BaseException) -> str | None:
+    """Why a cluster could not bear a trial, in one line; None where the experiment itself, or the system, broke."""
+    if isinstance(error, BaseExceptionGroup):
+        causes = [unfit_for_trial(one) for one in error.exceptions]
+        return None if None in causes else "; ".join(dict.fromkeys(str(cause) for cause in causes))
+    broke = isinstance(error, ExperimentFailure) and not isinstance(error, (ApiError, NotReady))
+    return None if broke else unfit(error)
+
+
+def detect_not_recovered(error: BaseException) -> list[str]:
+    """What an undo did not restore, a sentence each; empty for an error that is about something else."""
+    if isinstance(error, BaseExceptionGroup):
+        return [sentence for one in error.exceptions for sentence in detect_not_recovered(one)]
+    return [" ".join(str(error).split())] if isinstance(error, RecoveryFailed) else []
 
 
 def set_aside(out: Path) -> None:

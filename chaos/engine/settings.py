@@ -25,6 +25,7 @@ class Inconclusive(StrEnum):
     RETRY = "retry"  # once more with fresh pods; then fail
 
 
+MOST_REPEATS = 20  # of a kill, in one trial
 RUN_FILE = "run.json"  # in a run directory: what the run was
 OF_REFUSED = {"junit.xml"}  # what a run that was refused leaves there
 DEFAULT_MATRIX = "default"  # of modes or scenarios: what the default matrix holds
@@ -49,6 +50,7 @@ class Settings:
     kind: KindOptions = field(default_factory=KindOptions)
     every: float = 0.2  # seconds between two questions for a loader's samples
     target: TargetSystem | None = None  # a mesh that is not ours, in the modes' place
+    repeat: int = 0  # kills of one trial; 0: up to three, while the judge cannot tell
 
 
 def parse_settings(
@@ -70,6 +72,7 @@ def parse_settings(
     image_archive: str | None = None,
     target: str | None = None,
     every: float = 0.2,
+    repeat: int | None = None,
 ) -> Settings:
     """Settings from option texts; raises one Misuse with every problem."""
     problems: list[str] = []
@@ -92,6 +95,10 @@ def parse_settings(
         problems.append(f"{nodes} nodes: sharing needs at least 2")
     if not 0.05 <= every <= 60:
         problems.append(f"samples every {every:g} s: want 0.05 to 60")
+    if repeat is not None and not 1 <= repeat <= MOST_REPEATS:
+        problems.append(f"repeat {repeat}: a kill can be made 1 to {MOST_REPEATS} times in a trial")
+    if repeat is not None and repeat > 1 and target:
+        problems.append(f"repeat {repeat}: each kill needs a fresh pod, and those of a target are not ours to replace")
     if budget < 100:
         problems.append(f"a budget of {budget} millicores: at least 100 are needed")
     if inconclusive not in list(Inconclusive):
@@ -132,6 +139,7 @@ def parse_settings(
         kind=kind,
         every=every,
         target=own,
+        repeat=repeat or 0,
     )
 
 

@@ -31,13 +31,25 @@ from chaos.faults.model import Fault, Receipt, Target
 from chaos.history.model import Event, EventKind, Outcome, Samples
 from chaos.history.result import TrialResult
 from chaos.history.store import HistoryWriter
-from chaos.load.collector import Collector, LostSamples
+from chaos.kube.objects import has_condition
+from chaos.load.collector import Collector, Loader, LostSamples
 from chaos.model.fate import flow_shares, may_move
 from chaos.model.faulting import FaultPhase, FaultShape
 from chaos.model.flow import Flow, WindowKind
 from chaos.model.placement import Placement, Proxy
-from chaos.verdict import Expectation, Finding, Harm, HistoryView, Judgement, Thresholds, Verdict, judge, view_from
-from chaos.verdict.check import Check, undecided
+from chaos.verdict import (
+    Expectation,
+    Finding,
+    Harm,
+    HistoryView,
+    Judgement,
+    Measure,
+    Thresholds,
+    Verdict,
+    judge,
+    view_from,
+)
+from chaos.verdict.check import Check, decided, undecided
 
 _ANSWER_POLL: Final = 50_000_000  # ns
 
@@ -87,12 +99,14 @@ class Trial:
         self.placement: Placement = deployment.placement()
         self.expectation: Expectation | None = None
         self.doubts: list[str] = []  # why the trial cannot be judged, whatever its flows say
+        self.unrestored: list[str] = []  # what an undo did not restore: the trial fails, whatever its flows say
         self.checks: list[Check] = []  # of a trial that shows claims instead of breaking something
         self.judgement: Judgement | None = None
         self.targets: dict[str, None] = {}  # what was broken, as the result names it
         self.began = time.time_ns()
         self.since = deployment.steady.undisturbed  # what earlier trials did to the load is no noise of the machine
         self.unexpected_restarts: list[str] = []
+        self.measures: dict[str, Measure] = {}  # that a design takes besides the judge's
         self.pairs_done = 0  # on/off pairs of a gradual fault
         self.excused: set[Excused] = set()  # what the model expects to restart
         self.nobody_at_risk = ""  # why no claim about sharing can pass
@@ -178,6 +192,12 @@ class Trial:
         """
         self.expectation = None
         self.show(undecided("effect", str(error)))
+
+    def not_recovered(self, failures: Sequence[str]) -> None:
+        """An undo did not restore what it should: the trial fails."""
+        self.unrestored += failures
+        if self.expectation is None:
+            self.show(decided("recovery", False, "; ".join(failures)))
 
     # ---- the course of a trial
 
@@ -284,19 +304,71 @@ class Trial:
         for sentence in self.deployment.restore_load(tenants or None):
             self.note(EventKind.NOTE, {"healed": sentence})
 
-    def look_until_done(self, begin: int, *, least: float = 0.0) -> Judgement:
+    def end_watch(self) -> None:
+        """The watch after the last fault ends here: what comes then is no longer of its recovery."""
+        self._collector.poll_now()
+        self.window(WindowKind.RECOVERY, self._restored, time.time_ns(), "undone, and seen so; a fresh pod comes")
+
+    def renew(self, proxy: Proxy) -> Proxy:
+        """Replace a proxy's pod by a fresh one, and return the proxy there, once every flow is healthy. A loader in
+        that pod ends its requests before.
+
+        Raises NotReady when no proxy comes that serves the same flows by the same shares.
+        """
+        self.progress.step(f"{self.name}: a fresh pod in place of {proxy}")
+        deployment, shares = self.deployment, flow_shares(self.placement, [proxy])
+        inside = [one for one in deployment.tenants if one.loader(self.cluster)["metadata"]["uid"] == proxy.uid]
+        for tenant in inside:
+            self._collector.retire(Loader(tenant.namespace, proxy.pod))
+        old = {one.uid for one in self.placement.proxies}
+        self.cluster.delete("Pod", proxy.pod, proxy.namespace)
+
+        def successor() -> Proxy | None:
+            now = deployment.placement()
+            for one in now.proxies:
+                alike = (one.namespace, one.container, one.layers) == (proxy.namespace, proxy.container, proxy.layers)
+                if alike and one.uid not in old and flow_shares(now, [one]) == shares:
+                    pod = self.cluster.find("Pod", one.pod, one.namespace)
+                    return one if pod is not None and has_condition(pod, "Ready") else None
+            return None
+
+        found: Proxy = self.cluster.wait(
+            f"a fresh pod in place of {proxy}, ready, that serves the same flows", successor, seconds=90, every=0.1
+        )
+        for tenant in inside:
+            deployment.resume(tenant)
+            self._collector.add(Loader(tenant.namespace, tenant.loader(self.cluster)["metadata"]["name"]))
+        deployment.mark_disturbed()
+        for sentence in deployment.restore_load():
+            self.note(EventKind.NOTE, {"healed": sentence})
+        self.placement = deployment.placement()
+        fresh = container_snapshot(self.cluster, deployment.namespaces)
+        gone = {key: one for key, one in self._before.items() if key[0] != proxy.uid}
+        self._before = {**{key: one for key, one in fresh.items() if key[0] == found.uid}, **gone}
+        self.note(EventKind.NOTE, {"renewed": str(proxy), "by": str(found)})
+        return found
+
+    def baseline_between(self, seconds: float) -> None:
+        """More of the baseline, once the load was left alone for long enough."""
+        self.observe_until(self.deployment.steady.undisturbed)
+        begin = time.time_ns()
+        self.hold(seconds)
+        self.window(WindowKind.BASELINE, begin, time.time_ns(), "steady load before the next repeat")
+
+    def look_until_done(self, begin: int, *, least: float = 0.0, most: float = 0.0) -> Judgement:
         """Judge at each look of the schedule until nothing more can change; looks wait for samples, not for the
         clock.
 
         Args:
             least: seconds after `begin` until which the flows are watched, whatever the judge says before.
+            most: seconds after `begin`, beyond which no look is taken; 0: all that the judge has.
         """
         expectation = self._expected()
         end = begin + int(least * 1e9)
         judgement: Judgement | None = None
         for index, after in enumerate(self.thresholds.looks):
             instant = begin + int(after * 1e9)
-            if judgement is not None and judgement.done and instant >= end:
+            if judgement is not None and ((judgement.done and instant >= end) or (most and after > most)):
                 break
             self.observe_until(instant)
             judgement = judge(self.view(until=instant), expectation, self._quick, look=index)
@@ -406,6 +478,7 @@ class Trial:
             measures={
                 **({name: asdict(measure) for name, measure in judgement.measures.items()} if judgement else {}),
                 **measures_of(self.checks),
+                **{name: asdict(measure) for name, measure in self.measures.items()},
             },
             judgement=whole,
         )
@@ -433,6 +506,8 @@ class Trial:
             )
         if self.doubts:
             verdict, reason = Verdict.INCONCLUSIVE, "; ".join(dict.fromkeys(self.doubts))
+        if self.unrestored:
+            verdict, reason = Verdict.FAIL, f"the system did not recover: {'; '.join(self.unrestored)}"
         if self.unexpected_restarts:
             verdict, reason = (
                 Verdict.FAIL,
@@ -454,8 +529,9 @@ class Trial:
             history=f"trials/{self.mesh.mode.name}/{self.scenario}",
             judgement=judgement,
         )
-        self.note(EventKind.TRIAL, {"end": True, "verdict": str(verdict), "reason": reason})
         self._recording.close()
+        self._collector.stop()
+        self._writer.end({"verdict": str(verdict), "reason": reason})
         self._writer.close()
         result.write(self.directory)
         return result

@@ -65,7 +65,10 @@ class SecondWitness:
         try:
             match self.fault.witness:
                 case Witness.SILENCE:
-                    self.seen["answers"] = self._answers()
+                    if self.seen["answered_before"]:
+                        self.seen["answers"] = self._answers()
+                    else:
+                        self.seen["states"] = self._states(receipt)
                 case Witness.PACKETS:
                     self.seen["packets"] = self._packets(receipt)
                 case Witness.LIMIT:
@@ -158,6 +161,12 @@ class SecondWitness:
             return False
         return True
 
+    def _states(self, receipt: Receipt) -> list[str]:
+        """The kernel's state letters of the container's processes, read by a helper of the trial's own."""
+        arguments = helper_pod.container_arguments(self.target)
+        found = helper_pod.run(self.cluster, receipt, "look", arguments, awaited="present", seconds=10).seen
+        return [str(letter) for letter in found["states"]]
+
     def _packets(self, receipt: Receipt) -> Mapping[str, int]:
         """The kernel's counters of the fault's rules, read by a helper of the trial's own."""
         with suppress(ApiError, urllib3.exceptions.HTTPError):  # nothing listens there, and the rules meet a packet
@@ -190,9 +199,10 @@ def detect_no_effect(witness: Witness, seen: Mapping[str, Any], *, target: Targe
             meanwhile = set(seen.get("pods_during") or ())
             return "" if before and (before - later or before - meanwhile) else f"every pod of {target} is still there"
         case Witness.SILENCE:
-            if not seen.get("answered_before"):
-                return f"{target} gave no answer to its probe before the fault, so that its silence would say nothing"
-            return "" if seen.get("answers") is False else f"{target} went on answering its probe"
+            if seen.get("answered_before"):
+                return "" if seen.get("answers") is False else f"{target} went on answering its probe"
+            states = seen.get("states") or ()  # without a probe that was answered, silence would say nothing
+            return "" if states and set(states) == {"T"} else f"{target}: the kernel does not say that it is stopped"
         case Witness.PACKETS:
             packets = seen.get("packets") or {}
             if not packets.get("namespaces"):

@@ -34,7 +34,7 @@ class Witness(StrEnum):
 
     CONTAINER = "container"  # container ID and start time, from the API server
     PODS = "pods"  # UIDs of the target's pods
-    SILENCE = "silence"  # the target does not answer where its readiness probe asks
+    SILENCE = "silence"  # the target does not answer where its readiness probe asks, or, by the kernel, is stopped
     PACKETS = "packets"  # the kernel's counters of the fault's rules
     LIMIT = "limit"  # the limit that the kubelet says, and the CPU that was used
     LOADER = "loader"  # the loader's own counts of its aggressor

@@ -107,7 +107,10 @@ def _texts(values: Iterable[Any]) -> list[str]:
 
 
 def _measure(raw: Mapping[str, Any]) -> dict[str, Any]:
-    return {**{key: _finite(raw.get(key)) for key in ("value", "low", "high")}, "unit": str(raw.get("unit", ""))}
+    found = {**{key: _finite(raw.get(key)) for key in ("value", "low", "high")}, "unit": str(raw.get("unit", ""))}
+    if raw.get("values"):
+        found |= {"values": [float(value) for value in raw["values"]], "each": str(raw.get("each", ""))}
+    return found
 
 
 def _finite(value: Any) -> Any:

@@ -26,7 +26,7 @@ import pyarrow as pa
 
 from chaos.errors import Misuse
 from chaos.history.files import replacing, write_whole
-from chaos.history.model import NO_POD, SAMPLE, Event, EventKind, Samples
+from chaos.history.model import NO_POD, SAMPLE, Cause, Event, EventKind, Outcome, Samples
 from chaos.model.flow import Flow
 
 SAMPLES_FILE: Final = "samples.arrows"
@@ -122,6 +122,26 @@ class History:
         samples, torn_samples = _load_samples(directory / SAMPLES_FILE)
         events, torn_events = _load_events(directory / EVENTS_FILE)
         return cls(directory, header, flows, pods, samples, events, torn_samples or torn_events)
+
+    def detect_incomplete(self) -> list[str]:
+        """What the history lacks, or holds that no writer put there, a sentence each: the closing event and its
+        counts, torn files, words that do not exist. Empty for one that is whole."""
+        found = ["it ends in the middle of something"] if self.torn else []
+        closing = self.events[-1] if self.events else None
+        if closing is None or closing.kind is not EventKind.TRIAL or closing.data.get("end") is not True:
+            found.append("it has no closing event: the trial was cut off")
+        else:
+            counts = np.bincount(self.samples["flow"], minlength=len(self.flows)).tolist()
+            if closing.data.get("samples") != counts:
+                found.append("it holds other numbers of samples than when it was closed")
+            if closing.data.get("events") != len(self.events) - 1:
+                found.append("it holds another number of events than when it was closed")
+        for name, words in (("outcome", Outcome), ("cause", Cause)):
+            if strange := sorted(set(np.unique(self.samples[name]).tolist()) - set(words)):
+                found.append(f"{name} {', '.join(map(str, strange))} is none that a loader knows")
+        if (self.samples["flow"] >= len(self.flows)).any():
+            found.append("samples are of flows that it does not name")
+        return found
 
     def to_pandas(self) -> Any:
         """A pandas data frame of the samples, with the names of flows and pods beside their numbers (needs pandas)."""
@@ -258,6 +278,14 @@ class HistoryWriter:
             self._log.flush()
             self._events.append(event)
         return event
+
+    def end(self, data: Mapping[str, Any]) -> None:
+        """The closing event: how the trial ended, and how many samples of each flow and how many events the history
+        holds. Nothing may be added after it."""
+        with self._lock:
+            samples, events = self.snapshot()
+            counts = np.bincount(samples["flow"], minlength=len(self._flows)).tolist()
+            self.event(EventKind.TRIAL, {"end": True, **data, "samples": counts, "events": len(events)})
 
     def flush(self) -> None:
         with self._lock:

@@ -178,7 +178,7 @@ def main(arguments: list[str] | None = None) -> int:
         say("vanished")
         return VANISHED
     if options.action == "look":
-        say("present", pids=pids)
+        say("present", pids=pids, states=[state(pid) for pid in pids])
         return 0
     if options.action == "crash-loop":
         return crash_loop(options.uid, pids, options.signal, options.seconds)

@@ -325,6 +325,7 @@ class Collector:
         self.failures: dict[Loader, str] = {}
         self._own_servers = own_servers
         self._feeds: dict[Loader, LoaderFeed] = {}
+        self._retired: list[LoaderFeed] = []
         self._locks: dict[Loader, threading.Lock] = {}
         self._threads: list[threading.Thread] = []
         self._stop = threading.Event()
@@ -350,6 +351,16 @@ class Collector:
         self._threads.append(thread)
         thread.start()
 
+    def retire(self, loader: Loader, *, seconds: float = 10.0) -> None:
+        """Stop a loader whose pod is about to go, and fetch all that it has; raises LostSamples when that fails."""
+        feed = self._feeds[loader]
+        with self._locks[loader]:
+            feed.client.stop_flows()
+            feed.drain(seconds)
+            feed.note_counts()
+            del self._feeds[loader]
+            self._retired.append(feed)
+
     def _run(self, loader: Loader) -> None:
         feed, lock = self._feeds[loader], self._locks[loader]
         heard = time.monotonic()
@@ -357,6 +368,8 @@ class Collector:
             more = False
             try:
                 with lock:
+                    if loader not in self._feeds:
+                        return
                     more = feed.poll()
                 heard = time.monotonic()
             except _UNREACHED as error:
@@ -371,7 +384,7 @@ class Collector:
 
     def poll_now(self) -> None:
         """Fetch at once from every loader, so that a look sees the present."""
-        for loader, feed in self._feeds.items():
+        for loader, feed in list(self._feeds.items()):
             if loader in self.failures:
                 continue
             try:
@@ -426,9 +439,10 @@ class Collector:
                 while feed.poll():
                     pass
             feed.note_counts()
-        problems = [sentence for feed in self._feeds.values() for sentence in feed.restore_missing()]
+        feeds = [*self._retired, *self._feeds.values()]
+        problems = [sentence for feed in feeds for sentence in feed.restore_missing()]
         self.writer.flush()
-        for feed in self._feeds.values():
+        for feed in feeds:
             try:
                 feed.check()
             except LostSamples as error:

@@ -170,11 +170,11 @@ def pytest_runtest_makereport(
     """
     if call.excinfo is None or not _needs_run(item):
         return (yield)
-    from chaos.engine.run import unfit
+    from chaos.engine.run import unfit_for_trial
     from chaos.engine.trial import TrialFailed, TrialInconclusive
 
     error = call.excinfo.value
-    why = unfit(error)
+    why = unfit_for_trial(error)
     if isinstance(error, (TrialFailed, TrialInconclusive)):
         item.repr_failure = lambda excinfo, style=None: str(excinfo.value)  # type: ignore[method-assign,assignment,unused-ignore]
     report = yield

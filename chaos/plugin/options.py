@@ -61,6 +61,13 @@ def add_options(parser: pytest.Parser) -> None:
         help="between two questions for each loader's samples; more "
         "spares the API server of a large cluster (default: 0.2)",
     )
+    add(
+        "--chaos-repeat",
+        type=int,
+        default=None,
+        metavar="N",
+        help="kill so many times in a trial, each time a fresh pod (default: up to 3, while the judge cannot tell)",
+    )
     add("--chaos-seed", type=int, default=None, help="seed of every random choice (default: drawn, and shown)")
     add("--chaos-keep", action="store_true", help="leave the cluster running")
     add(
@@ -106,6 +113,7 @@ def settings_of(config: pytest.Config) -> Settings:
                 image_archive=o.chaos_image_archive,
                 target=o.chaos_target,
                 every=o.chaos_every,
+                repeat=o.chaos_repeat,
             )
         except Misuse as error:
             raise pytest.UsageError(str(error)) from error

@@ -6,7 +6,7 @@ counts:
     a verdict that was pass or inconclusive and is fail now
     a verdict that became inconclusive, unless the policy lets that trial be so
     a trial or a measure that is gone, unless the policy lets that trial be missing
-    a measure that worsened beyond its interval and the tolerance
+    a measure that worsened beyond its interval, the tolerance and its unit's floor
 
 Exit codes, as pytest's where they mean the same:
 
@@ -21,6 +21,7 @@ A policy is a YAML file; names may hold `*` and `?`, a missing name matches all:
       - {scenario: "proxy-*", mode: ambient-pod}
     may_be_missing: []
     tolerance: 0.10        # share of the base value by which a measure may worsen
+    floors: {s: 0.5}       # and by how much at least, by unit; what is not named keeps its own
     alpha: 0.01            # chance of one wrong regression among all measures
 """
 
@@ -28,7 +29,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
@@ -37,7 +38,7 @@ import yaml
 
 from chaos.errors import Misuse
 from chaos.report.document import check
-from chaos.report.regressions import Change, Moved
+from chaos.report.regressions import FLOORS, Change, Moved
 from chaos.report.regressions import compare as changes_between
 
 OK: Final = 0
@@ -74,6 +75,7 @@ class GatePolicy:
     may_be_missing: tuple[TrialPattern, ...] = ()
     tolerance: float = 0.10
     alpha: float = 0.01
+    floors: Mapping[str, float] = field(default_factory=lambda: dict(FLOORS))
 
 
 def compare(
@@ -81,7 +83,9 @@ def compare(
 ) -> list[Regression]:
     """What got worse, the worst first; empty when nothing did. Both are parsed reports that passed `load_report`."""
     policy = policy or GatePolicy()
-    changes = changes_between(base_report, new_report, alpha=policy.alpha, tolerance=policy.tolerance)
+    changes = changes_between(
+        base_report, new_report, alpha=policy.alpha, tolerance=policy.tolerance, floors=policy.floors
+    )
     return [Regression(change, why) for change in changes if (why := detect_regression(change, policy))]
 
 
@@ -89,7 +93,9 @@ def detect_regression(change: Change, policy: GatePolicy) -> str:
     """Why a change is a regression; empty when it is none."""
     if change.moved is Moved.REGRESSED:
         return (
-            f"worse by more than the intervals and {policy.tolerance:.0%} explain" if change.measure else "it fails now"
+            "worse by more than its interval, the tolerance and the floor of its unit explain"
+            if change.measure
+            else "it fails now"
         )
     if change.moved is Moved.MISSING:
         if any(pattern.matches(change) for pattern in policy.may_be_missing):
@@ -145,7 +151,7 @@ def load_policy(path: Path) -> GatePolicy:
         raise Misuse(f"{path}: not YAML: {error}") from error
     if not isinstance(raw, dict):
         raise Misuse(f"{path}: a mapping was expected")
-    known = [field.name for field in fields(GatePolicy)]
+    known = [one.name for one in fields(GatePolicy)]
     problems = [f"unknown field {name!r}: known are {', '.join(known)}" for name in raw if name not in known]
     patterns: dict[str, tuple[TrialPattern, ...]] = {}
     for name in ("may_be_inconclusive", "may_be_missing"):
@@ -175,8 +181,21 @@ def load_policy(path: Path) -> GatePolicy:
             )
         else:
             numbers[name] = float(value)
+    floors = raw.get("floors") or {}
+    if not isinstance(floors, dict):
+        problems.append("floors must be a mapping from unit to number")
+        floors = {}
+    for unit, value in floors.items():
+        if unit not in FLOORS:
+            problems.append(f"floors: unknown unit {unit!r}: known are {', '.join(FLOORS)}")
+        elif not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < float("inf"):
+            problems.append(f"floors: {unit} is {value!r}, and should be a number from 0 on")
     if problems:
         raise Misuse(f"{path}: " + "; ".join(problems))
     return GatePolicy(
-        patterns["may_be_inconclusive"], patterns["may_be_missing"], numbers["tolerance"], numbers["alpha"]
+        patterns["may_be_inconclusive"],
+        patterns["may_be_missing"],
+        numbers["tolerance"],
+        numbers["alpha"],
+        {**FLOORS, **{unit: float(value) for unit, value in floors.items()}},
     )

@@ -157,7 +157,20 @@ def measure_name(name: str) -> str:
 
 
 def measure_text(measure: Mapping[str, Any]) -> str:
-    """`12 requests (10 to 14)`, `23 ms (23 to 28)`, `under 5 ms`: rounded to what its limits say is known."""
+    """`12 requests (10 to 14)`, `23 ms (23 to 28)`, `under 5 ms`: rounded to what its limits say is known; of what was
+    repeated with what the limits are of: `of this kill`, `over 3 kills`.
+    """
+    return f"{_limits_text(measure)}{_repeats_text(measure)}"
+
+
+def _repeats_text(measure: Mapping[str, Any]) -> str:
+    number, each = len(measure.get("values") or ()), measure.get("each") or "pulse"
+    if not number or measure.get("value") is None:
+        return ""
+    return f" of this {each}" if number == 1 else f" over {number} {each}s"
+
+
+def _limits_text(measure: Mapping[str, Any]) -> str:
     value, low, high = measure.get("value"), measure.get("low"), measure.get("high")
     if value is None:
         return DASH

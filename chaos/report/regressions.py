@@ -1,10 +1,18 @@
-"""Compares two `report.json`: verdicts that changed, and measures that moved by more than their intervals explain.
+"""Compares two `report.json`: verdicts that changed, and measures that moved by more than chance explains.
 
 Used by `sharedfate compare BASE NEW` and `--chaos-baseline`. Plain data in and out: no file is read here.
 
-A measure regressed when the lower limit of its worsening exceeds the tolerance. The limits of a difference come from
-the limits of the two values by squares and sums (MOVER: Zou and Donner 2008), as for proportions. The reports' limits
-are 95 % ones; for m measures compared at once they are widened by z(1 - alpha / 2m) / z(0.975), as if normal.
+A measure regressed when it is worse by more than its slack, the larger of a floor of its unit and the tolerance, and
+
+- of a repeated fault: when the interval of the difference (Student's, from the spread between the repeats of both
+  sides) excludes 0;
+- of one kill, and of whatever was measured once: when it is worse by twice the floor, for one says nothing of the
+  next;
+- of a share, whose limits are those of its own requests: when the lower limit of the difference exceeds the slack
+  (squares and sums of the two values' limits: MOVER, Zou and Donner 2008).
+
+The reports' limits are 95 % ones; for m measures compared at once they are widened by z(1 - alpha / 2m) / z(0.975), as
+if normal. How often identical runs alarm, and planted regressions are found: docs/gate.md.
 """
 
 from __future__ import annotations
@@ -13,12 +21,33 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from statistics import NormalDist
+from statistics import NormalDist, fmean
 from typing import Any, Final
+
+from scipy.special import stdtrit
 
 from chaos.verdict.model import Measure, Verdict
 
 HIGHER_IS_BETTER: Final = frozenset({"requests/s", "1/s", "requests/s/core"})  # of units; in all others less is better
+# Of a unit: the least difference that is worth a word, whatever the base. Argued from recorded kills in docs/gate.md.
+FLOORS: Final[Mapping[str, float]] = {
+    "s": 0.5,
+    "requests": 150.0,
+    "share": 0.05,
+    "cores": 0.05,
+    "core-seconds": 0.05,
+    "MiB": 20.0,
+    "pods": 0.4,
+    "containers": 0.4,
+    "successes": 0.4,
+    "connections": 2.0,
+    "requests/s": 0.0,
+}
+# Of a unit: the least share of the base, where the tolerance is smaller. A ramp finds a rate in steps of a tenth.
+LEAST_SHARES: Final[Mapping[str, float]] = {"requests/s": 0.25}
+SINGLE: Final = 2.0  # floors are so many times larger where a value stands alone
+NOT_COMPARED: Final = frozenset({"time to detect"})  # of the judge, not of the system: it comes in looks
+OF_HARM: Final = frozenset({"requests lost", "time to recover", "outage"})  # there only where a flow was hurt
 _Z95: Final = NormalDist().inv_cdf(0.975)
 
 
@@ -56,7 +85,12 @@ class Change:
 
 
 def compare(
-    base: Mapping[str, Any], new: Mapping[str, Any], *, alpha: float = 0.01, tolerance: float = 0.10
+    base: Mapping[str, Any],
+    new: Mapping[str, Any],
+    *,
+    alpha: float = 0.01,
+    tolerance: float = 0.10,
+    floors: Mapping[str, float] = FLOORS,
 ) -> list[Change]:
     """Every verdict and measure of two reports (version 1), the worst first.
 
@@ -64,6 +98,7 @@ def compare(
         base, new: parsed `report.json`.
         alpha: chance of one wrong *regressed* or *improved* among all measures.
         tolerance: a worsening by less than this share of the base value is not worth a word.
+        floors: nor is one by less than this, by unit.
 
     A trial or a measure that is gone is *missing*, never left out. Several trials of one mode and scenario (seeds,
     targets) are compared in order.
@@ -75,7 +110,7 @@ def compare(
     widen = NormalDist().inv_cdf(1 - alpha / (2 * max(1, shared))) / _Z95
     changes: list[Change] = []
     for key in sorted(before.keys() | after.keys()):
-        changes += _compare_trial(key, before.get(key), after.get(key), widen=widen, tolerance=tolerance)
+        changes += _compare_trial(key, before.get(key), after.get(key), widen=widen, tolerance=tolerance, floors=floors)
     return sorted(changes, key=lambda change: list(_GRAVITY).index(change.moved))
 
 
@@ -94,12 +129,22 @@ def _by_name(trials: Iterable[Mapping[str, Any]]) -> dict[_Key, Mapping[str, Any
 
 
 def _measures(trial: Mapping[str, Any]) -> Mapping[str, Any]:
-    measures: Mapping[str, Any] = trial.get("measures", {})
-    return measures
+    """The measures of a trial that are compared."""
+    return {name: measure for name, measure in trial.get("measures", {}).items() if name not in NOT_COMPARED}
+
+
+def _nobody_hurt(trial: Mapping[str, Any]) -> bool:
+    return not (trial.get("observed") or {"hurt": ["unknown"]})["hurt"]
 
 
 def _compare_trial(
-    key: _Key, base: Mapping[str, Any] | None, new: Mapping[str, Any] | None, *, widen: float, tolerance: float
+    key: _Key,
+    base: Mapping[str, Any] | None,
+    new: Mapping[str, Any] | None,
+    *,
+    widen: float,
+    tolerance: float,
+    floors: Mapping[str, float],
 ) -> list[Change]:
     mode, scenario, _ = key
     if base is None or new is None:
@@ -116,9 +161,11 @@ def _compare_trial(
             moved = Moved.UNKNOWN
             if name not in _measures(base) or name not in _measures(new):
                 moved = Moved.ADDED if name in _measures(new) else Moved.MISSING
+                if name in OF_HARM and moved is Moved.MISSING and _nobody_hurt(new):
+                    moved = Moved.IMPROVED  # where that is no good news, the verdict says so
             changes.append(Change(mode, scenario, name, moved, _text(first), _text(second)))
             continue
-        moved, low, high = detect_shift(first, second, widen=widen, tolerance=tolerance)
+        moved, low, high = detect_shift(first, second, widen=widen, tolerance=tolerance, floors=floors)
         changes.append(Change(mode, scenario, name, moved, _text(first), _text(second), low, high, second.unit))
     return changes
 
@@ -132,9 +179,16 @@ def _text(measure: Measure | None) -> str:
 
 
 def _measure(raw: Mapping[str, Any] | None) -> Measure | None:
-    if raw is None or any(raw.get(name) is None or not math.isfinite(raw[name]) for name in ("value", "low", "high")):
+    """None for what cannot be compared: no value, or no limits and a unit of which no floor is known."""
+    if raw is None or raw.get("value") is None or not math.isfinite(raw["value"]):
         return None
-    return Measure(float(raw["value"]), float(raw["low"]), float(raw["high"]), str(raw.get("unit", "")))
+    value, unit = float(raw["value"]), str(raw.get("unit", ""))
+    limits = [raw.get("low"), raw.get("high")]
+    known = [float(limit) for limit in limits if limit is not None and math.isfinite(limit)]
+    values = tuple(map(float, raw.get("values") or ()))
+    if len(known) == 2:
+        return Measure(value, known[0], known[1], unit, values)
+    return Measure(value, value, value, unit, values or (value,)) if limits == [None, None] and unit in FLOORS else None
 
 
 def detect_verdict_change(base: str, new: str) -> Moved:
@@ -146,15 +200,38 @@ def detect_verdict_change(base: str, new: str) -> Moved:
     ]
 
 
-def detect_shift(base: Measure, new: Measure, *, widen: float, tolerance: float) -> tuple[Moved, float, float]:
-    """Whether a measure moved, and the limits of new - base."""
+def detect_shift(
+    base: Measure, new: Measure, *, widen: float, tolerance: float, floors: Mapping[str, float] = FLOORS
+) -> tuple[Moved, float, float]:
+    """Whether a measure moved, and the limits of new - base. Pure."""
     if base.unit != new.unit:
         return Moved.UNKNOWN, math.nan, math.nan
     change = new.value - base.value
+    slack = max(tolerance, LEAST_SHARES.get(base.unit, 0.0)) * abs(base.value)
+    floor = floors.get(base.unit, 0.0)
+    sign = -1.0 if base.unit in HIGHER_IS_BETTER else 1.0
+    if base.values and new.values:
+        low, high = _limits_of_repeats(base, new, widen)
+        alone = len(base.values) + len(new.values) == 2
+        beyond = max(slack, SINGLE * floor if alone else floor)
+        if abs(change) <= beyond or low <= 0 <= high:
+            return Moved.SAME, low, high
+        return (Moved.REGRESSED if sign * change > 0 else Moved.IMPROVED), low, high
     low = change - widen * math.hypot(max(0.0, new.value - new.low), max(0.0, base.high - base.value))
     high = change + widen * math.hypot(max(0.0, new.high - new.value), max(0.0, base.value - base.low))
-    slack = tolerance * abs(base.value)
-    worse, better = (-high, -low) if base.unit in HIGHER_IS_BETTER else (low, high)
-    if worse > slack:
+    worse, better = (-high, -low) if sign < 0 else (low, high)
+    if worse > max(slack, floor):
         return Moved.REGRESSED, low, high
-    return (Moved.IMPROVED if -better > slack else Moved.SAME), low, high
+    return (Moved.IMPROVED if -better > max(slack, floor) else Moved.SAME), low, high
+
+
+def _limits_of_repeats(base: Measure, new: Measure, widen: float) -> tuple[float, float]:
+    """Student's limits of the difference of two means, from the spread that both sides have in common; of one value
+    each the difference itself."""
+    change, n0, n1 = new.value - base.value, len(base.values), len(new.values)
+    freedom = n0 + n1 - 2
+    if not freedom:
+        return change, change
+    squares = sum((one - fmean(side.values)) ** 2 for side in (base, new) for one in side.values)
+    half = widen * float(stdtrit(freedom, 0.975)) * math.sqrt(squares / freedom * (1 / n0 + 1 / n1))
+    return change - half, change + half

@@ -5,13 +5,16 @@ from __future__ import annotations
 import statistics
 import time
 
+from chaos.engine.designs import GAVE_OUT
 from chaos.engine.saturation import classify_saturation
 from chaos.engine.scenario import scenario
 from chaos.engine.targets import proxies_of_client
 from chaos.engine.trial import Trial
 from chaos.faults.overload import Overload
 from chaos.model.flow import Window, WindowKind
+from chaos.verdict import Measure
 from chaos.verdict.check import decided, measured
+from chaos.verdict.measures import over_repeats
 
 RAMPS = 3
 MAX_RATE = 16_000.0  # requests a second: more than the default budget bears, so that the path is the bound
@@ -43,10 +46,11 @@ def saturation(trial: Trial) -> None:
             trial.hold(HELD)
             held.append(Window(WindowKind.FAULT, begin, time.time_ns()))
         trial.restore_load(tenant)
+    trial.measures[GAVE_OUT] = over_repeats([Measure(rate, rate, rate, "requests/s") for rate in rates], "ramp")
     least = "at least " if bounds <= {"max-rate", "loader"} else ""
     trial.show(
         measured(
-            "the rate at which the path gives out",
+            GAVE_OUT,
             f"{least}{statistics.median(rates):.0f} requests/s ({min(rates):.0f} to {max(rates):.0f} in {RAMPS} ramps; "
             f"{', '.join(sorted(bounds))})",
             statistics.median(rates),

@@ -199,6 +199,15 @@ class SequentialTest:
     def _begin(self) -> int:
         return self.view.windows_of(WindowKind.FAULT)[0].begin
 
+    @property
+    def _looked_from(self) -> int:
+        """From when looks count: of repeated pulses the last one's begin."""
+        return self.view.windows_of(WindowKind.FAULT)[-1].begin if self._is_pulse else self._begin
+
+    @property
+    def _is_pulse(self) -> bool:
+        return self.expectation.fault_shape is FaultShape.PULSE
+
     def finding(self, flow: Flow) -> Finding:
         if any((flow, kind) in self.hurt for kind in EffectKind):
             return Finding.HURT
@@ -207,7 +216,7 @@ class SequentialTest:
     def take_look(self, look: Look) -> None:
         """Takes one look: tests all flows, and remembers."""
         self.look = look
-        seconds = (look.cut - self._begin) / NANO
+        seconds = (look.cut - self._looked_from) / NANO
         for flow in self.reported:
             if trouble := self._machine_fault(flow, look):
                 self.machine_fault.setdefault(flow, trouble)
@@ -666,15 +675,7 @@ class SequentialTest:
             detected = max(flow.decided_after or 0.0 for flow in hurt)
             earlier = [seconds for seconds in (0.0, *self.thresholds.looks) if seconds < detected]
             found["time to detect"] = Measure(detected, max(earlier, default=0.0), detected, "s")
-            back = [flow.recovered_after for flow in hurt if flow.recovered_after is not None]
-            if len(back) == len(hurt):
-                found["time to recover"] = max(back, key=lambda measure: measure.value)
-            if out := [flow.outage for flow in hurt if flow.outage is not None]:
-                found["outage"] = max(out, key=lambda measure: measure.value)
-            lost = [flow.requests_lost for flow in hurt if flow.requests_lost is not None]
-            found["requests lost"] = Measure(
-                sum(m.value for m in lost), sum(m.low for m in lost), sum(m.high for m in lost), "requests"
-            )
+            found |= self._measures_of_harm([flow.flow for flow in hurt])
         bystanders = [flow for flow in flows if flow.expected_share == 0]
         for kind in EffectKind:
             effects = [flow.errors if kind is EffectKind.ERRORS else flow.slow for flow in bystanders]
@@ -682,6 +683,44 @@ class SequentialTest:
                 worst = max(effects, key=lambda effect: effect.change)
                 found[f"worst bystander {kind.value}"] = Measure(worst.change, worst.low, worst.high, "share")
         return found
+
+    def _measures_of_harm(self, hurt: Sequence[Flow]) -> dict[str, Measure]:
+        """What the fault cost the flows that it hurt; of a pulse over its repeats, with the seconds of outage."""
+        if not self._is_pulse:
+            costs = _costs([self.series[flow] for flow in hurt], self._begin, self._origin(), self.view.until)
+            if self.expectation.fault_shape is FaultShape.GRADUAL:  # of what comes and goes it says nothing
+                costs.pop("outage", None)
+            return costs
+        pulses, watches = self.view.windows_of(WindowKind.FAULT), self.view.windows_of(WindowKind.RECOVERY)
+        each: list[dict[str, Measure]] = []
+        for number, pulse in enumerate(pulses):
+            ends = [watch.end for watch in watches if watch.begin >= pulse.end][:1]
+            until = min([self.view.until, *ends, *(later.begin for later in pulses[number + 1 : number + 2])])
+            each.append(_costs([self.series[flow] for flow in hurt], pulse.begin, pulse.end, until))
+        name = self.view.evidence.fault.replace("-", " ") or "pulse"
+        return {
+            kind: measures.over_repeats([costs[kind] for costs in each], name)
+            for kind in each[0]
+            if all(kind in costs for costs in each)
+        }
+
+
+def _costs(series: Sequence[Series], begin: int, origin: int, until: int) -> dict[str, Measure]:
+    """Requests lost by all flows together, their longest outage, and the time until the last was back (none when one
+    was not)."""
+    found: dict[str, Measure] = {}
+    back = [measures.recovered_after(one, origin, until) for one in series]
+    known = [one for one in back if one is not None]
+    if len(known) == len(series):
+        found["time to recover"] = max(known, key=lambda measure: measure.value)
+    each = [measures.requests_lost(one, begin, origin, after, until) for one, after in zip(series, back, strict=True)]
+    if out := [gap for one in series if (gap := measures.outage(one, [begin], until)) is not None]:
+        found["outage"] = max(out, key=lambda measure: measure.value)
+    lost = [one for one in each if one is not None]
+    found["requests lost"] = Measure(
+        sum(m.value for m in lost), sum(m.low for m in lost), sum(m.high for m in lost), "requests"
+    )
+    return found
 
 
 def _parts(window: Window) -> list[Window]:

@@ -7,6 +7,7 @@ baseline; those of a gradual fault with the off time around each.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from chaos.model.faulting import FaultShape
 from chaos.model.flow import Window, WindowKind
@@ -64,7 +65,11 @@ def _plan_timed(view: HistoryView, fault_shape: FaultShape, thresholds: Threshol
         if cut > view.until:
             break
         fault_only = tuple(Window(w.kind, w.begin, min(w.end, cut)) for w in faults if w.begin < cut)
-        injection_to_look = fault_only if fault_shape is FaultShape.HELD else _after_each(faults, start, seconds, end)
+        injection_to_look = (
+            fault_only
+            if fault_shape is FaultShape.HELD
+            else _after_each(faults, view.windows_of(WindowKind.RECOVERY), start, seconds, end)
+        )
         over = view.evidence.restored is not None or closed < view.until
         looks.append(
             Look(
@@ -82,16 +87,24 @@ def _plan_timed(view: HistoryView, fault_shape: FaultShape, thresholds: Threshol
     return looks
 
 
-def _after_each(pulses: tuple[Window, ...], start: int, seconds: float, until: int) -> tuple[Window, ...]:
-    """From each pulse's begin (the first one's injection) as long as the look waits, and not into the next pulse."""
+def _after_each(
+    pulses: tuple[Window, ...], recoveries: tuple[Window, ...], start: int, seconds: float, until: int
+) -> tuple[Window, ...]:
+    """From each pulse's begin (the first one's injection) as long as the look waits, and not beyond the watch after
+    it: then its target is replaced, for the next pulse."""
     begins = [start, *(pulse.begin for pulse in pulses[1:])]
-    ends = [*begins[1:], until]
+    ends = [*(min([later.begin, *_watched(pulse, recoveries)]) for pulse, later in pairwise(pulses)), until]
     length = round(seconds * NANO)
     return tuple(
         Window(WindowKind.FAULT, begin, min(end, max(begin + length, pulse.end)))
         for begin, end, pulse in zip(begins, ends, pulses, strict=True)
         if begin < until
     )
+
+
+def _watched(pulse: Window, recoveries: tuple[Window, ...]) -> list[int]:
+    """The end of the watch after a pulse, if there is one."""
+    return [recovery.end for recovery in recoveries if recovery.begin >= pulse.end][:1]
 
 
 def _plan_switchback(view: HistoryView, thresholds: Thresholds) -> list[Look]:

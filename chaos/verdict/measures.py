@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
+from statistics import fmean, stdev
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from chaos.verdict.model import NANO, Measure
 from chaos.verdict.proportions import Count, clopper_pearson
@@ -67,6 +71,22 @@ def recovered_after(series: Series, origin: int, until: int) -> Measure | None:
     low = (int(series.due[last_event]) - origin) / NANO
     high = (int(series.due[min(last_event + 1, len(series.due) - 1)]) - origin) / NANO
     return Measure(low, low, high, "s")
+
+
+def over_repeats(each: Sequence[Measure], name: str) -> Measure:
+    """One measure of several repeats: their mean, with Student's interval (95 %) of their spread. Of one repeat its
+    own limits, which say nothing of the next.
+
+    Args:
+        each: at least one, of one unit.
+        name: what one repeat is called.
+    """
+    values = tuple(one.value for one in each)
+    if len(each) == 1:
+        return replace(each[0], values=values, each=name)
+    middle = fmean(values)
+    half = float(stdtrit(len(values) - 1, 0.975)) * stdev(values) / math.sqrt(len(values))
+    return Measure(middle, max(0.0, middle - half), middle + half, each[0].unit, values, name)
 
 
 def requests_lost(series: Series, begin: int, origin: int, back: Measure | None, until: int) -> Measure | None:

@@ -23,6 +23,8 @@ from chaos.model.flow import Flow, Window, WindowKind
 from chaos.verdict.proportions import Limits
 
 NANO: Final = 1_000_000_000
+_LONGEST: Final = 86_400.0  # seconds: no trial lasts longer than a day
+_MOST_RESAMPLES: Final = 10_000
 
 
 class Finding(StrEnum):
@@ -190,6 +192,15 @@ class Thresholds:
             problems.append(f"spending has {len(self.spending)} shares for {len(self.looks)} looks: set both")
         elif min(self.spending) < 0 or not math.isclose(sum(self.spending), 1.0):
             problems.append(f"spending = {self.spending} must be shares that sum to 1")
+        problems += [
+            f"{name} = {getattr(self, name)} must be from 0 to {_LONGEST:g} seconds"
+            for name in ("baseline_seconds", "back_seconds", "stay_seconds", "settle", "slow_extra")
+            if not 0 <= getattr(self, name) <= _LONGEST
+        ]
+        if not max(*self.looks, *self.scales, *self.pairs) <= _LONGEST:
+            problems.append(f"looks, scales and pairs must be at most {_LONGEST:g}")
+        if not 0 <= self.bootstrap <= _MOST_RESAMPLES:
+            problems.append(f"bootstrap = {self.bootstrap} must be from 0 to {_MOST_RESAMPLES}")
         if self.design_effect < 1:
             problems.append(f"design_effect = {self.design_effect} must be at least 1")
         if self.window_requests < 2 or self.baseline_requests < 2:
@@ -233,6 +244,7 @@ class FaultEvidence:
     recovered: bool | None = None  # the undo was seen to work; None: not known yet
     injected: int | None = None
     restored: int | None = None  # serving again
+    fault: str = ""  # its name
     doubt: str = ""  # why the fault was not seen to act by another word than its own; empty when it was
 
 
@@ -294,12 +306,20 @@ class QuantileShift:
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """A number for the report, with its interval."""
+    """A number for the report, with its interval.
+
+    Attributes:
+        values: of a fault that is over by itself, what each of its repeats gave. Of several, `value` is their mean and
+            the interval (95 %) is that of their spread; of one, the interval is of that one alone.
+        each: what one of them is called (`kill`); empty where nothing is repeated.
+    """
 
     value: float
     low: float
     high: float
     unit: str
+    values: tuple[float, ...] = ()
+    each: str = ""
 
 
 @dataclass(frozen=True, slots=True)

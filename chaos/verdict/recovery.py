@@ -68,7 +68,7 @@ def judge_recovery(
     latest = origin + int(thresholds.back_seconds * NANO)
     if not_hurt and any(worse(flow, kind, Window(WindowKind.RECOVERY, origin, until)) for kind in kinds):
         return Recovery(flow, Return.HURT_BY_UNDO)
-    for begin in _candidates(series, origin, until):
+    for begin in _candidates(series, origin, until, latest):
         if until - begin + _SLACK_NS < stay or begin > latest:
             continue
         if all(equivalent(flow, kind, Window(WindowKind.RECOVERY, begin, until)) for kind in kinds):
@@ -79,9 +79,10 @@ def judge_recovery(
     return Recovery(flow, Return.UNKNOWN)
 
 
-def _candidates(series: Series, origin: int, until: int) -> list[int]:
+def _candidates(series: Series, origin: int, until: int, latest: int) -> list[int]:
     """Instants from which the flow may be back: at once, after its last affected request before a quiet second, or at
     any half second after that."""
     back = measures.recovered_after(series, origin, until)
     first = origin + round(back.high * NANO) if back is not None and back.value else origin
-    return [*dict.fromkeys((origin, first)), *range(first + NANO // 2, until, NANO // 2)]
+    last = min(until, latest + 1, int(series.due[-1]) if len(series.due) else until)
+    return [*dict.fromkeys((origin, first)), *range(first + NANO // 2, last, NANO // 2)]

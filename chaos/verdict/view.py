@@ -72,12 +72,14 @@ def _evidence_of(log: Sequence[Event]) -> FaultEvidence:
     effect = False
     recovered: bool | None = None
     doubts: dict[str, None] = {}
+    name = ""
     for event in log:
         if event.kind is not EventKind.FAULT:
             continue
         if event.data.get("phase") == "witness":
             doubts |= dict.fromkeys([str(event.data.get("doubt"))] if not event.data.get("seen") else [])
             continue
+        name = name or str(event.data.get("fault", ""))
         at, seen = int(event.data.get("at", event.at)), bool(event.data.get("seen", True))
         match FaultPhase.from_word(event.data.get("phase", "")):
             case FaultPhase.INJECTED if seen:
@@ -86,4 +88,4 @@ def _evidence_of(log: Sequence[Event]) -> FaultEvidence:
                 restored, recovered = (at, True) if seen else (restored, False)
             case _:
                 pass
-    return FaultEvidence(effect, recovered, injected, restored, "; ".join(doubts))
+    return FaultEvidence(effect, recovered, injected, restored, name, "; ".join(doubts))

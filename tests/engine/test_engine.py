@@ -14,11 +14,23 @@ from chaos.engine.catalogue import scenario_names
 from chaos.engine.deployment import detect_contradictions
 from chaos.engine.jobs import JobRun, JobSeen, detect_exits
 from chaos.engine.restarts import compare_restarts, container_snapshot
+from chaos.engine.run import detect_not_recovered, unfit_for_trial
 from chaos.engine.settings import parse_settings
 from chaos.engine.steady import steady_since
 from chaos.engine.topology import plan_tenants
 from chaos.engine.trial import Trial
-from chaos.errors import Misuse
+from chaos.errors import (
+    EnvironmentUnfit,
+    Forbidden,
+    GuardTripped,
+    Misuse,
+    NoEffect,
+    NotReady,
+    RecoveryFailed,
+    Stopped,
+    TargetVanished,
+    UndoneEarly,
+)
 from chaos.kube.client import Cluster
 from chaos.kube.objects import ContainerSeen
 from chaos.mesh.install import Mesh
@@ -194,3 +206,36 @@ def test_a_jobs_work_is_done_when_it_was_done_once(
 ) -> None:
     seen = JobSeen(True, False, len(pods), 0, 1.0, 0.1, "ok", 0, {}, exits=detect_exits(pods), answered=answered)
     assert seen.once(80).verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("error", "sentences"),
+    [
+        (RecoveryFailed("x: still stopped"), ["x: still stopped"]),
+        (ExceptionGroup("undo", [RecoveryFailed("a"), TargetVanished("b"), RecoveryFailed("c\nd")]), ["a", "c d"]),
+        (ExceptionGroup("undo", [ExceptionGroup("more", [RecoveryFailed("a")])]), ["a"]),
+        (ExceptionGroup("undo", [TargetVanished("b")]), []),
+        (NoEffect("n"), []),
+    ],
+)
+def test_what_an_undo_did_not_restore_is_told_from_other_errors(error: Exception, sentences: list[str]) -> None:
+    assert detect_not_recovered(error) == sentences
+
+
+@pytest.mark.parametrize(
+    ("error", "is_the_clusters"),
+    [
+        (EnvironmentUnfit("e"), True),
+        (Forbidden("f", code=403), True),
+        (NotReady("n"), True),
+        (ExceptionGroup("both", [EnvironmentUnfit("e"), NotReady("n")]), True),
+        *[
+            (kind("x"), False)
+            for kind in (RecoveryFailed, NoEffect, TargetVanished, UndoneEarly, Stopped, GuardTripped)
+        ],
+        (ExceptionGroup("both", [EnvironmentUnfit("e"), RecoveryFailed("x")]), False),
+        (ValueError("v"), False),
+    ],
+)
+def test_a_broken_experiment_is_not_taken_for_an_unfit_cluster(error: Exception, is_the_clusters: bool) -> None:
+    assert (unfit_for_trial(error) is not None) is is_the_clusters

@@ -7,15 +7,17 @@ import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from chaos.engine.check import check_run
-from chaos.history.model import EventKind
+from chaos.history.model import EventKind, Samples
 from chaos.history.result import TrialResult
 from chaos.history.seal import SEAL_FILE, detect_touched, seal
-from chaos.history.store import HistoryWriter
+from chaos.history.store import SAMPLES_FILE, SCHEMA, History, HistoryWriter, batch_of
 from chaos.model.flow import WindowKind
 from chaos.verdict import Expectation, Thresholds, judge
 from proof.synthetic import HarmDone, Noise, Plan, flows, view
@@ -42,6 +44,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         fault = seen.windows_of(WindowKind.FAULT)[0]
         writer.event(EventKind.FAULT, {"phase": "injected"}, at=fault.begin)
         writer.event(EventKind.FAULT, {"phase": "recovered"}, at=fault.end)
+        writer.end({"verdict": "pass", "reason": "as expected"})
     said = judge(seen, expectation, thresholds).as_dict()
     observed = {"hurt": [str(A)], "unhurt": [str(B)], "inconclusive": []}
     TrialResult(
@@ -114,38 +117,117 @@ def test_a_trial_that_the_report_names_and_that_is_gone_is_inconclusive(run: Pat
     assert verdicts(copied) == ["pass", "inconclusive"]
 
 
-def mutate(trial: Path, chance: random.Random) -> None:
-    """One change of one file: bytes flipped, cut out, doubled, or all of it replaced."""
-    path = chance.choice(sorted(path for path in trial.iterdir() if path.is_file()))
-    data = bytearray(path.read_bytes())
-    at = chance.randrange(len(data))
-    length = chance.randint(1, 40)
-    match chance.randrange(5):
+# Sealed again by whoever edited them: what contradicts the closing event, or no writer could have written.
+
+
+def _events(change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> Callable[[Path], None]:
+    def edit(trial: Path) -> None:
+        lines = [json.loads(line) for line in (trial / "events.jsonl").read_text().splitlines()]
+        (trial / "events.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in change(lines)))
+
+    return edit
+
+
+def _samples(change: Callable[[Samples], Samples]) -> Callable[[Path], None]:
+    def edit(trial: Path) -> None:
+        samples = change(History.load(trial).samples)
+        with pa.OSFile(str(trial / SAMPLES_FILE), "wb") as sink, pa.ipc.new_stream(sink, SCHEMA) as stream:
+            stream.write_batch(batch_of(samples))
+
+    return edit
+
+
+def _strange(name: str, value: int) -> Callable[[Samples], Samples]:
+    def change(samples: Samples) -> Samples:
+        changed = samples.copy()
+        changed[name][7] = value
+        return changed
+
+    return change
+
+
+CONTRADICTIONS: dict[str, Callable[[Path], None]] = {
+    "closing event cut": _events(lambda lines: lines[:-1]),
+    "an event cut out": _events(lambda lines: lines[:1] + lines[2:]),
+    "an event added": _events(lambda lines: [lines[0], *lines]),
+    "an event after the end": _events(lambda lines: [*lines, lines[0]]),
+    "counts of the closing event": _events(lambda lines: [*lines[:-1], {**lines[-1], "data": {"end": True}}]),
+    "samples cut": _samples(lambda samples: samples[:-50]),
+    "failed samples left out": _samples(lambda samples: samples[samples["outcome"] == 0]),
+    "a sample twice": _samples(lambda samples: np.concatenate([samples, samples[:1]])),
+    "outcome 99": _samples(_strange("outcome", 99)),
+    "cause 200": _samples(_strange("cause", 200)),
+    "a flow that is not there": _samples(_strange("flow", 77)),
+}
+
+
+@pytest.mark.parametrize("edit", list(CONTRADICTIONS))
+def test_what_contradicts_the_closing_event_is_inconclusive_though_sealed_again(
+    run: Path, tmp_path: Path, edit: str
+) -> None:
+    copied = shutil.copytree(run, tmp_path / "run")
+    CONTRADICTIONS[edit](copied / TRIAL)
+    seal(copied / TRIAL)
+    assert verdicts(copied) == ["inconclusive"]
+
+
+def mutated(data: bytes, chance: random.Random) -> bytes | None:
+    """One change of a file: bytes flipped, cut out, doubled, or all of it replaced; None: the file is removed."""
+    at, length = chance.randrange(len(data)), chance.randint(1, 40)
+    match chance.randrange(6):
         case 0:
-            data[at] ^= 1 << chance.randrange(8)
+            return data[:at] + bytes([data[at] ^ 1 << chance.randrange(8)]) + data[at + 1 :]
         case 1:
-            del data[at : at + length]
+            return data[:at] + data[at + length :]
         case 2:
-            data[at:at] = data[at : at + length]
+            return data[:at] + data[at : at + length] + data[at:]
         case 3:
-            data = data[:at]
+            return data[:at]
         case 4:
-            data = bytearray(chance.choice([b"", b"[]", b"{}", b"null", b"NaN", b"[" * 100_000, bytes(range(256))]))
-    if bytes(data) != path.read_bytes():
-        path.write_bytes(bytes(data))
-    else:
-        path.unlink()
+            return chance.choice([b"", b"[]", b"{}", b"null", b"NaN", b"[" * 100_000, bytes(range(256))])
+    return None
 
 
-@pytest.mark.parametrize("resealed", [False, True])
-def test_no_mutation_raises_and_none_that_is_not_sealed_again_passes(run: Path, tmp_path: Path, resealed: bool) -> None:
-    chance = random.Random(17)
-    for number in range(25 if resealed else 150):
-        copied = shutil.copytree(run, tmp_path / str(number))
-        mutate(copied / TRIAL, chance)
-        if resealed:
-            seal(copied / TRIAL)
-            list(check_run(copied))
+def edited(value: Any, chance: random.Random) -> Any:
+    """One value somewhere in a JSON document made another: of another type, out of range, or gone."""
+    if isinstance(value, dict) and value and chance.random() < 0.9:
+        name = chance.choice(list(value))
+        if chance.random() < 0.15:
+            return {key: one for key, one in value.items() if key != name}
+        return {**value, name: edited(value[name], chance)}
+    if isinstance(value, list) and value and chance.random() < 0.9:
+        at = chance.randrange(len(value))
+        return [*value[:at], edited(value[at], chance), *value[at + 1 :]]
+    return chance.choice([None, -1, 2**70, 1e308, float("nan"), "", "pass", [], {}, True, [[]], {"end": True}])
+
+
+def test_of_a_thousand_mutations_none_passes_and_none_raises(run: Path, tmp_path: Path) -> None:
+    trial = shutil.copytree(run, tmp_path / "run") / TRIAL
+    whole = {path: path.read_bytes() for path in sorted(trial.iterdir()) if path.is_file()}
+    chance, passed = random.Random(17), 0
+    for _ in range(1000):
+        path = chance.choice(list(whole))
+        if (data := mutated(whole[path], chance)) is None:
+            path.unlink()
         else:
-            assert verdicts(copied) == ["inconclusive"]
-        shutil.rmtree(copied)
+            path.write_bytes(data)
+        if data != whole[path]:
+            passed += verdicts(tmp_path / "run") != ["inconclusive"]
+        path.write_bytes(whole[path])
+    assert passed == 0
+    assert verdicts(tmp_path / "run") == ["pass"]
+
+
+def test_a_mutation_that_is_sealed_again_never_raises(run: Path, tmp_path: Path) -> None:
+    trial = shutil.copytree(run, tmp_path / "run") / TRIAL
+    whole = {path: path.read_bytes() for path in sorted(trial.iterdir()) if path.is_file() and path.name != SEAL_FILE}
+    chance, texts = random.Random(18), [path for path in whole if path.suffix == ".json"]
+    for number in range(90):
+        path = chance.choice(list(whole) if number % 3 == 0 else texts)
+        if number % 3 == 0:
+            path.write_bytes(mutated(whole[path], chance) or b"")
+        else:
+            path.write_text(json.dumps(edited(json.loads(whole[path]), chance)))
+        seal(trial)
+        assert verdicts(tmp_path / "run")[0] in ("pass", "fail", "inconclusive")
+        path.write_bytes(whole[path])

@@ -12,6 +12,7 @@ import pytest
 from chaos.errors import Misuse
 from chaos.report import write_reports
 from chaos.report.compare import GatePolicy, TrialPattern, comparability, compare, exit_code, load_policy, load_report
+from chaos.report.regressions import FLOORS
 from tests.report.synthetic import make_run
 
 
@@ -51,11 +52,12 @@ def test_a_difference_within_its_intervals_is_none(base: dict[str, Any]) -> None
 
 def test_a_difference_beyond_its_intervals_is_one_and_says_by_how_much(base: dict[str, Any]) -> None:
     before = changed(base, measures=lost(300, 290, 310))
-    (found,) = compare(before, changed(base, measures=lost(390, 380, 400)))
-    assert found.change.low > 30
-    assert found.change.high < 150
+    (found,) = compare(before, changed(base, measures=lost(590, 580, 600)))
+    assert found.change.low > 230
+    assert found.change.high < 350
     assert "by +" in str(found)
-    assert compare(before, changed(base, measures=lost(390, 380, 400)), GatePolicy(tolerance=0.5)) == []
+    assert compare(before, changed(base, measures=lost(590, 580, 600)), GatePolicy(tolerance=1.0)) == []
+    assert compare(before, changed(base, measures=lost(590, 580, 600)), GatePolicy(floors={"requests": 300.0})) == []
 
 
 def test_what_got_better_is_no_regression(base: dict[str, Any]) -> None:
@@ -99,14 +101,20 @@ def test_what_is_no_report_is_refused_by_name(tmp_path: Path, base: dict[str, An
 
 def test_a_policy_file_is_read_whole(tmp_path: Path) -> None:
     path = tmp_path / "policy.yaml"
-    path.write_text("may_be_inconclusive: [{scenario: noisy-neighbour}]\ntolerance: 0.2\n")
-    assert load_policy(path) == GatePolicy(may_be_inconclusive=(TrialPattern("noisy-neighbour"),), tolerance=0.2)
+    path.write_text("may_be_inconclusive: [{scenario: noisy-neighbour}]\ntolerance: 0.2\nfloors: {s: 2}\n")
+    policy = load_policy(path)
+    assert (policy.may_be_inconclusive, policy.tolerance) == ((TrialPattern("noisy-neighbour"),), 0.2)
+    assert policy.floors == {**FLOORS, "s": 2.0}
 
 
 def test_a_policy_with_mistakes_is_refused_with_all_of_them(tmp_path: Path) -> None:
     path = tmp_path / "policy.yaml"
-    path.write_text("may_be_inconclusiv: []\nmay_be_missing: [{scenaro: x}, 3]\ntolerance: -1\nalpha: 0\n")
+    path.write_text(
+        "may_be_inconclusiv: []\nmay_be_missing: [{scenaro: x}, 3]\n"
+        "tolerance: -1\nalpha: 0\nfloors: {parsec: 1, s: -1}\n"
+    )
     with pytest.raises(Misuse) as caught:
         load_policy(path)
-    for part in ("'may_be_inconclusiv'", "may_be_missing[0]", "may_be_missing[1]", "tolerance is -1", "alpha is 0"):
+    named = ("'may_be_inconclusiv'", "may_be_missing[0]", "may_be_missing[1]", "tolerance is -1", "alpha is 0")
+    for part in (*named, "unit 'parsec'", "s is -1"):
         assert part in str(caught.value)

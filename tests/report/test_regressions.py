@@ -33,8 +33,8 @@ def test_equal_reports_have_nothing_to_say() -> None:
 
 
 def test_a_raw_difference_within_the_intervals_is_no_regression() -> None:
-    noisy = moved(trial(p99=(0.010, 0.006, 0.014, "s")), trial(p99=(0.014, 0.009, 0.019, "s")))
-    clear = moved(trial(p99=(0.010, 0.0099, 0.0101, "s")), trial(p99=(0.014, 0.0139, 0.0141, "s")))
+    noisy = moved(trial(p99=(1.0, 0.6, 1.4, "s")), trial(p99=(2.4, 0.9, 3.9, "s")))
+    clear = moved(trial(p99=(1.0, 0.9, 1.1, "s")), trial(p99=(2.4, 2.3, 2.5, "s")))
     assert (noisy["p99"], clear["p99"]) == (Moved.SAME, Moved.REGRESSED)
 
 
@@ -99,3 +99,71 @@ def test_limits_of_the_difference_of_two_normal_values_are_the_textbooks() -> No
     first, second = Measure(10, 10 - 1.96, 10 + 1.96, "s"), Measure(20, 20 - 1.96, 20 + 1.96, "s")
     _, low, high = detect_shift(first, second, widen=1.0, tolerance=0.0)
     assert (low, high) == pytest.approx((10 - 1.96 * 2**0.5, 10 + 1.96 * 2**0.5))
+
+
+def kills(*values: float, unit: str = "s") -> dict[str, Any]:
+    """A trial with one measure of repeated kills."""
+    made = trial()
+    middle = sum(values) / len(values)
+    made["measures"]["outage"] = {
+        "value": middle,
+        "low": middle,
+        "high": middle,
+        "unit": unit,
+        "values": list(values),
+        "each": "kill",
+    }
+    return made
+
+
+@pytest.mark.parametrize(
+    ("base", "new", "expected"),
+    [
+        # One kill says nothing of the next: it is worse by twice the floor, or the same
+        (kills(0.0), kills(0.7), Moved.SAME),
+        (kills(0.0), kills(0.99), Moved.SAME),
+        (kills(0.3), kills(2.3), Moved.REGRESSED),
+        (kills(2.3), kills(0.3), Moved.IMPROVED),
+        (kills(53.0, unit="requests"), kills(282.0, unit="requests"), Moved.SAME),
+        (kills(200.0, unit="requests"), kills(600.0, unit="requests"), Moved.REGRESSED),
+        # Several: the floor alone, and an interval that excludes 0
+        (kills(0.3, 0.5, 0.4), kills(2.3, 2.5, 2.2), Moved.REGRESSED),
+        (kills(0.3, 0.5, 0.4), kills(0.7, 0.9, 0.8), Moved.SAME),
+        (kills(0.3, 0.5, 0.4), kills(0.4, 0.5, 4.4), Moved.SAME),
+        (kills(0.3, 0.5, 0.4), kills(2.4), Moved.REGRESSED),
+        (kills(0.0, 0.0, 0.0), kills(0.3, 0.4, 0.3), Moved.SAME),  # a base of 0 has a tolerance too
+        # Counts that are there or not
+        (kills(0.0, unit="pods"), kills(1.0, unit="pods"), Moved.REGRESSED),
+        (kills(2.0, unit="containers"), kills(2.0, unit="containers"), Moved.SAME),
+        # A rate is found in steps; less is worse
+        (kills(900, 950, 910, unit="requests/s"), kills(780, 760, 800, unit="requests/s"), Moved.SAME),
+        (kills(900, 950, 910, unit="requests/s"), kills(450, 470, 460, unit="requests/s"), Moved.REGRESSED),
+    ],
+)
+def test_what_is_repeated_is_worse_beyond_the_floor_and_the_spread_between_repeats(
+    base: dict[str, Any], new: dict[str, Any], expected: Moved
+) -> None:
+    assert moved(base, new)["outage"] is expected
+
+
+def test_a_value_without_limits_is_compared_where_its_unit_has_a_floor() -> None:
+    def plain(value: float, unit: str) -> dict[str, Any]:
+        made = trial()
+        made["measures"]["m"] = {"value": value, "low": None, "high": None, "unit": unit}
+        return made
+
+    assert moved(plain(0, "pods"), plain(1, "pods"))["m"] is Moved.REGRESSED
+    assert moved(plain(100, "MiB"), plain(120, "MiB"))["m"] is Moved.SAME
+    assert moved(plain(0.9, "p"), plain(0.1, "p"))["m"] is Moved.UNKNOWN
+
+
+def test_when_the_judge_detected_is_no_property_of_the_system() -> None:
+    fast, late = trial(time_to_detect=(0.25, 0, 0.25, "s")), trial(time_to_detect=(16.0, 8.0, 16.0, "s"))
+    assert set(moved(fast, late).values()) == {Moved.SAME}
+
+
+def test_the_price_of_harm_is_missing_only_where_somebody_was_hurt() -> None:
+    base, new = trial(requests_lost=(40, 30, 50, "requests")), trial()
+    assert moved(base, new)["requests lost"] is Moved.MISSING
+    assert moved(base, {**new, "observed": {"hurt": ["a -> b"]}})["requests lost"] is Moved.MISSING
+    assert moved(base, {**new, "observed": {"hurt": []}})["requests lost"] is Moved.IMPROVED

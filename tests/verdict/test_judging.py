@@ -358,6 +358,39 @@ def test_no_bystander_is_cleared_while_the_pulses_show_a_rise(share: float, puls
     assert any("repeat it" in note for note in judgement.notes) is (pulses < 3)
 
 
+def test_the_price_of_a_pulse_is_told_over_its_repeats() -> None:
+    """Pulses of 0.5, 0.7 and 0.9 s, and between two of them a fresh pod came, whose coming is of neither."""
+    windows, sound = [(WindowKind.BASELINE, 0.0, 6.0)], [(0.0, 6.0)]
+    for begin, length in ((6.0, 0.5), (16.0, 0.7), (26.0, 0.9)):
+        windows += [(WindowKind.FAULT, begin, begin + length), (WindowKind.RECOVERY, begin + length, begin + 5)]
+        windows += [(WindowKind.BASELINE, begin + 8, begin + 10)] if begin < 26 else []
+        sound += [(begin + length, begin + 5), (begin + 8, begin + 10)]
+    seen = history({A: NONE, C: NONE}, plan=Plan(windows=tuple(windows)))
+    due = (seen.flows[A]["due"] - EPOCH) / NANO
+    well = np.any([(due >= begin) & (due < end) for begin, end in sound], axis=0) | (due > 31)
+    seen = change(seen, A, outcome=np.where(well, Outcome.OK, Outcome.FAILED))
+    due = (seen.flows[C]["due"] - EPOCH) / NANO  # the fresh pods' coming costs the bystander as well
+    coming = ((due >= 11) & (due < 14)) | ((due >= 21) & (due < 24))
+    seen = change(seen, C, outcome=np.where(coming, Outcome.FAILED, Outcome.OK))
+    seen = replace(seen, evidence=replace(seen.evidence, fault="kill"))
+    expected = Expectation({A: 1.0, C: 0.0}, harm=Harm.ERRORS, fault_shape=FaultShape.PULSE)
+    judgement = judge(seen, expected, FAST)
+    assert judgement.verdict is Verdict.PASS, judgement.reason
+    lost, outage = judgement.measures["requests lost"], judgement.measures["outage"]
+    assert lost.values == pytest.approx((100, 140, 180), abs=2)
+    assert outage.values == pytest.approx((0.5, 0.7, 0.9), abs=0.02)
+    assert (lost.value, lost.each) == (pytest.approx(140, abs=2), "kill")
+    assert (lost.low, lost.high) == (pytest.approx(41, abs=5), pytest.approx(239, abs=5))  # 4.30 * 40 / sqrt(3)
+    assert judgement.measures["time to detect"].value < 1
+
+
+def test_of_one_kill_the_limits_are_its_own() -> None:
+    judgement = judge(history({A: DEAD, B: HALF, C: NONE}, plan=PULSE), KILLED, FAST)
+    lost = judgement.measures["requests lost"]
+    assert len(lost.values) == 1
+    assert lost.high - lost.low < 20
+
+
 def test_harm_in_one_of_three_pulses_is_not_told_from_a_burst_of_the_flows_own() -> None:
     seen = killed_again(0.0, pulses=3)
     samples, first = seen.flows[C], seen.windows_of(WindowKind.FAULT)[0]
