@@ -21,7 +21,7 @@ def in_memory(cluster: Cluster, mesh: Mesh, proxy: Proxy) -> list[str]:
             SYSTEM_NAMESPACE,
             made[proxy.node],
             "debug",
-            "memory_keys",
+            "chaos.engine.features.programs.memory_keys",
             proxy.uid,
             proxy.container_id.rpartition("//")[2],
         )

@@ -1,5 +1,5 @@
 """Each feature of a mode is shown to work: small checks of one claim each, over the running mesh, and nothing assumed.
 
 `context` gives the checks the mesh and debug pods, `catalogue` runs those that apply to the mode.
-The programs that run inside pods are in `chaos.inpod`.
+What runs inside pods is in `programs`, or in `chaos.inpod` where the standard library is enough.
 """

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from chaos.engine.features.context import CheckContext
-from chaos.inpod.caller import CallReply
+from chaos.engine.features.programs.caller import CallReply
 from chaos.model.modes import Balancing
 from chaos.verdict.check import Check, decided, undecided
 

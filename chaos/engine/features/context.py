@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from chaos.engine.features.debug_pod import debug_pods, program
+from chaos.engine.features.programs.caller import CallReply, CallSpec
 from chaos.errors import ExperimentFailure
-from chaos.inpod.caller import CallReply, CallSpec
 from chaos.kube.client import Cluster
 from chaos.load.client import LoaderClient, ServerClient
 from chaos.mesh.authority import stored_authority
@@ -66,7 +66,9 @@ class CheckContext:
     def _call(self, namespace: str, pod: str, container: str, calls: Sequence[CallSpec]) -> list[list[CallReply]]:
         text = json.dumps([asdict(call) for call in calls])
         seconds = 10 + sum(call.requests * (call.timeout + call.pause) for call in calls)
-        found = program(self.cluster, namespace, pod, container, "caller", text, seconds=seconds)
+        found = program(
+            self.cluster, namespace, pod, container, "chaos.engine.features.programs.caller", text, seconds=seconds
+        )
         return [[CallReply(**reply) for reply in replies] for replies in found]
 
     def tls_client(
@@ -87,7 +89,12 @@ class CheckContext:
             issued = issuer.issue(identity, seconds=DIAL_SECONDS)
             asked |= {"certificate": issued.certificate.decode(), "key": issued.key.decode()}
         found: dict[str, Any] = program(
-            self.cluster, SYSTEM_NAMESPACE, self.debug_pods[node], "debug", "tls_client", json.dumps(asked)
+            self.cluster,
+            SYSTEM_NAMESPACE,
+            self.debug_pods[node],
+            "debug",
+            "chaos.engine.features.programs.tls_client",
+            json.dumps(asked),
         )
         return found
 

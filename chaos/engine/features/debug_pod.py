@@ -75,7 +75,7 @@ def program(
     """Run one of this package's programs in a container and read its JSON; raises ExperimentFailure with its last
     words.
     """
-    command = ["python", "-m", f"chaos.inpod.{module}", *arguments]
+    command = ["python", "-m", module, *arguments]
     done = cluster.exec(namespace, pod, command, container=container, seconds=seconds)
     if done.code:
         raise ExperimentFailure(f"{module} in {namespace}/{pod} ended with {done.code}: {done.stderr.strip()[-500:]}")

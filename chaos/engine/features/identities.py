@@ -46,7 +46,10 @@ def check_identities(context: CheckContext) -> list[Check]:
     try:
         for proxy in placement.proxies:
             keys[proxy] = context.run_on_node(
-                proxy.node, "memory_keys", proxy.uid, proxy.container_id.rpartition("//")[2]
+                proxy.node,
+                "chaos.engine.features.programs.memory_keys",
+                proxy.uid,
+                proxy.container_id.rpartition("//")[2],
             )
     except ExperimentFailure as error:
         return [undecided("private keys in memory are those that the model says", str(error))]
@@ -85,7 +88,7 @@ def check_refusals(context: CheckContext) -> list[Check]:
     asked = sorted(own | others)
     found = context.run_on_node(
         proxy.node,
-        "request_identity",
+        "chaos.engine.features.programs.request_identity",
         json.dumps(
             {
                 "uid": proxy.uid,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chaos.engine.features.context import CheckContext
-from chaos.inpod.caller import CallSpec
+from chaos.engine.features.programs.caller import CallSpec
 from chaos.names import PORT_ADMIN, PORT_CONTROL, PORT_HBONE, PORT_HTTP, PORT_INBOUND, PORT_OUTBOUND, PORT_TCP
 from chaos.verdict.check import Check, decided
 
@@ -41,7 +41,7 @@ def check_plaintext(context: CheckContext) -> list[Check]:
                 "calls",
             )
         ]
-    probe = context.run_on_node(server.node, "probe", server.ip, str(PORT_HTTP))
+    probe = context.run_on_node(server.node, "chaos.engine.features.programs.probe", server.ip, str(PORT_HTTP))
     return [
         decided(
             "plain text into a meshed pod is refused",

@@ -57,7 +57,7 @@ def plan_leaver(client: Pod) -> dict[str, Any]:
 def check_pod_removal(context: CheckContext, *, ready_seconds: float = READY_SECONDS) -> list[Check]:
     """Add a pod, let it call, delete it, and look for what is left of it on the node."""
     node, begin = context.client.node, time.monotonic()
-    before = set(context.run_on_node(node, "socket_holders")["links"])
+    before = set(context.run_on_node(node, "chaos.inpod.socket_holders")["links"])
     pod = context.mesh.inject([plan_leaver(context.client)])[-1]
     try:
         context.cluster.create(pod)
@@ -71,7 +71,7 @@ def check_pod_removal(context: CheckContext, *, ready_seconds: float = READY_SEC
             context.client.namespace, NAME, found["metadata"]["uid"], node, "", "", NAME, context.client.service_account
         )
         replies = context.call(leaver, requests=8)
-        seen = context.run_on_node(node, "socket_holders", leaver.uid)
+        seen = context.run_on_node(node, "chaos.inpod.socket_holders", leaver.uid)
     finally:
         context.cluster.delete("Pod", NAME, context.client.namespace)
     begin = time.monotonic()
@@ -90,7 +90,7 @@ def check_pod_removal(context: CheckContext, *, ready_seconds: float = READY_SEC
 
     def gone() -> bool:
         left["at"] = time.monotonic()
-        left.update(context.run_on_node(node, "socket_holders", "--cookie", str(seen["cookie"])))
+        left.update(context.run_on_node(node, "chaos.inpod.socket_holders", "--cookie", str(seen["cookie"])))
         left["there"] = context.cluster.find("Pod", NAME, context.client.namespace) is not None
         return not (left["there"] or left["holders"] or added & set(left["links"]))
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Final
 
 from chaos.engine.features.context import CheckContext
+from chaos.engine.features.programs.caller import CallReply
 from chaos.errors import NotReady
-from chaos.inpod.caller import CallReply
 from chaos.mesh.snapshot import Rule
 from chaos.names import PORT_TCP, spiffe_id
 from chaos.verdict.check import Check, decided

@@ -82,7 +82,9 @@ def check_tls_on_wire(context: CheckContext) -> list[Check]:
                 context.cluster.exec(SYSTEM_NAMESPACE, pod, ["touch", f"/tmp/{name}.off"], container="debug")
 
         listening = {
-            node: pool.submit(context.run_on_node, node, "sniffer", name, marker, str(SECONDS), seconds=SECONDS + 20)
+            node: pool.submit(
+                context.run_on_node, node, "chaos.inpod.sniffer", name, marker, str(SECONDS), seconds=SECONDS + 20
+            )
             for node in context.debug_pods
         }
         stack.callback(silence)

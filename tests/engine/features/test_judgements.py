@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from chaos.engine.features import balancing, envoy_stats, identities, metrics, paths, tls_on_wire
+from chaos.engine.features.programs import memory_keys, request_identity
 from chaos.engine.features.tls_on_wire import Direction
-from chaos.inpod import memory_keys, request_identity, sniffer
+from chaos.inpod import sniffer
 from chaos.mesh.ca import Authority
 from chaos.model.modes import Layer, Scope
 from chaos.model.placement import Pod, Proxy

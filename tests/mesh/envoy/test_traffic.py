@@ -111,7 +111,9 @@ def dial(made: Bench, space: str, ip: str, authority: str, identity: str) -> str
         "certificate": issued.certificate.decode(),
         "key": issued.key.decode(),
     }
-    found = json.loads(made.spaces[space].run(sys.executable, "-m", "chaos.inpod.tls_client", json.dumps(asked)))
+    found = json.loads(
+        made.spaces[space].run(sys.executable, "-m", "chaos.engine.features.programs.tls_client", json.dumps(asked))
+    )
     return f"{found['status']} {found['body'].partition(chr(13))[0]}"
 
 

@@ -1,6 +1,6 @@
 """Runs anywhere in the cluster: one connection to a proxy as a hostile or mistaken peer would make it.
 
-`python -m chaos.inpod.tls_client JSON`: `{"host", "port", "certificate", "key", "authority"}`, PEM texts; without a
+`tls_client JSON`: `{"host", "port", "certificate", "key", "authority"}`, PEM texts; without a
 certificate the peer shows none. With an authority it asks for a CONNECT to that authority over HTTP/2 (and when it is
 given, for `/echo` through the tunnel), without one for `/echo` itself over HTTP/1.1. Prints
 `{"status", "body", "error"}`: the status of the CONNECT or of the request, 0 when the connection was refused.

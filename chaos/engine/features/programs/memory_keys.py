@@ -1,6 +1,6 @@
 """Runs on a node: which private keys lie in the memory of one container's processes.
 
-`python -m chaos.inpod.memory_keys POD_UID CONTAINER_ID`, in a privileged pod with hostPID. Prints a JSON list of the
+`memory_keys POD_UID CONTAINER_ID`, in a privileged pod with hostPID. Prints a JSON list of the
 SHA-256 of the public half of each PEM private key that /proc/PID/mem holds: it names a key and does not give it away.
 """
 

@@ -1,7 +1,7 @@
 """Runs on a node: asks the control plane for an identity with another proxy's token, as whoever took that proxy over
 would.
 
-`python -m chaos.inpod.request_identity JSON`: `{"uid", "container_id", "trusted", "identities"}`, in a privileged pod
+`request_identity JSON`: `{"uid", "container_id", "trusted", "identities"}`, in a privileged pod
 with hostPID. Prints `{"given", "refused", "error"}`: the names of what came back, never a key.
 """
 

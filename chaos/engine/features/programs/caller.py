@@ -1,6 +1,6 @@
 """Runs inside a pod: makes a few calls as an application would, and says of each what came back.
 
-`python -m chaos.inpod.caller JSON`, a list of objects with the fields of `CallSpec`; prints for each a JSON list
+`caller JSON`, a list of objects with the fields of `CallSpec`; prints for each a JSON list
 of replies. One request after the other: the checks count and compare requests, they do not load anything.
 """
 

@@ -1,6 +1,6 @@
 """Runs on a node: one request to a pod from the node's own network, as its kubelet makes it.
 
-`python -m chaos.inpod.probe IP PORT`, in a privileged pod with hostPID. Prints `{"status", "error"}`.
+`probe IP PORT`, in a privileged pod with hostPID. Prints `{"status", "error"}`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 
-from chaos.inpod.caller import CallSpec, run
+from chaos.engine.features.programs.caller import CallSpec, run
 from chaos.inpod.sniffer import enter
 
 
