@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final
 
@@ -72,6 +72,7 @@ class Tried:
     network: str = ""  # from a loader to an application's port
     exec: str = ""
     policies: bool | None = None  # NetworkPolicies were seen to act; None: not tried
+    opens: bool = False  # new namespaces are shut by policies that are not ours, and have to be opened
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
 
@@ -95,6 +96,7 @@ class _Site:
     run: str
     kinds: Collection[PodKind]
     refused: dict[PodKind, str] = field(default_factory=dict)
+    opened: bool = False
 
 
 def preflight(cluster: Cluster, choice: NodeChoice, kinds: Collection[PodKind], *, run: str) -> Tried:
@@ -116,7 +118,12 @@ def preflight(cluster: Cluster, choice: NodeChoice, kinds: Collection[PodKind], 
         tried = _speak(site)
     finally:
         _take_down(cluster)
-    return Tried({kind: site.refused.get(kind, "") for kind in site.kinds}, *tried, seconds=time.monotonic() - begin)
+    return replace(
+        tried,
+        kinds={kind: site.refused.get(kind, "") for kind in site.kinds},
+        opens=site.opened,
+        seconds=time.monotonic() - begin,
+    )
 
 
 # ---- plans
@@ -244,24 +251,42 @@ def _await_pods(site: _Site, made: Mapping[PodKind, AwaitedWorkload]) -> None:
             site.refused[kind] = one_line(error)
 
 
-def _speak(site: _Site) -> tuple[str, str, str, bool | None, tuple[str, ...]]:
-    """A way to samples, one request between pods, one exec."""
+def _speak(site: _Site) -> Tried:
+    """A way to samples, one request between pods, one exec; the kinds of pods are not in it."""
     if any(site.refused.get(kind) for kind in ESSENTIAL):
-        return "", "", "", None, ()
+        return Tried({})
     cluster = site.cluster
     app, loader = (_pod(cluster, name) for name in ("app", "loader"))
     name = loader["metadata"]["name"]
     client = LoaderClient.of(cluster, PLAIN, name)
+    notes = _open_what_is_shut(site)
     try:
         way = choose_way(cluster, PLAIN, name)
     except EnvironmentUnfit as error:
-        return str(error), "", "", None, ()
-    notes, ended = _look(cluster, name)
-    notes = (way, *notes) if way else notes
+        return Tried({}, control=str(error), notes=notes)
+    looked, ended = _look(cluster, name)
+    notes = (*([way] if way else []), *notes, *looked)
     address = str(app["status"].get("podIP", ""))
     if network := _reaches(client, address):
-        return "", network, ended, None, notes
-    return "", "", ended, _policies_act(site, client, address), notes
+        return Tried({}, network=network, exec=ended, notes=notes)
+    return Tried({}, exec=ended, policies=_policies_act(site, client, address), notes=notes)
+
+
+def _open_what_is_shut(site: _Site) -> tuple[str, ...]:
+    """Open the namespaces where policies that are not ours came with them; a note that names those."""
+    try:
+        shut = [policy["metadata"]["name"] for policy in site.cluster.list("NetworkPolicy", PLAIN)]
+    except ApiError:
+        return ()
+    if not shut:
+        return ()
+    for policy in manifests.open_policies((PLAIN, PRIVILEGED), site.run):
+        try:
+            site.cluster.create(policy)
+        except ApiError as error:
+            return (f"each new namespace gets NetworkPolicy {', '.join(shut)}, and may not be opened: {error}",)
+    site.opened = True
+    return (f"each new namespace gets NetworkPolicy {', '.join(shut)}: one that opens it is put into each of ours",)
 
 
 _EXEC: Final = Permission("create", "pods/exec")
@@ -319,7 +344,9 @@ def _answers(client: LoaderClient, address: str, name: str, *, seconds: float) -
 
 
 def _policies_act(site: _Site, client: LoaderClient, address: str) -> bool | None:
-    """Whether a policy that lets nobody in is seen to act; None when none may be made."""
+    """Whether a policy that lets nobody in is seen to act; None when none may be made, or another opens all."""
+    if site.opened:
+        return None
     try:
         site.cluster.create(plan_policy(run=site.run))
     except ApiError:

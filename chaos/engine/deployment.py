@@ -43,6 +43,8 @@ ANSWERED = ("GET", "POST", "frames")  # what a server counts of its own answers
 HEALTHY = 0.95  # share of a flow's requests that are answered, above which it needs no help
 HEALTHY_SECONDS = 0.5  # for which a flow is watched to tell
 RESTORE_SECONDS = 20.0  # longest wait for a flow to be healthy again
+FEW_RATE = 5.0  # requests a second of the question whether a call is answered at all,
+FEW_SECONDS = 4.0  # which is asked for so long
 QUIET_AFTER = 1.0  # seconds after a disturbance before what is seen counts as baseline
 
 
@@ -66,6 +68,7 @@ class Deployment:
         tenants: the first is the noisy one, and its path is broken.
         breaks: the proxy of a layer that a trial breaks, on the path of a client (`namespace/name`) of a placement.
         elsewhere: namespaces besides the tenants' in which something may restart.
+        first_word: is called once all is there, before the load; raises what keeps the load from making sense.
         title: what it is, for those who wait for it.
     """
 
@@ -80,6 +83,7 @@ class Deployment:
         progress: Progress,
         clock: Clock | None = None,
         elsewhere: Sequence[str] = (),
+        first_word: Callable[[Deployment], None] | None = None,
         title: str,
     ) -> None:
         self.mesh, self.cluster, self.run = mesh, mesh.cluster, mesh.run
@@ -89,6 +93,7 @@ class Deployment:
         self.ready_seconds = 0.0
         self.recorder: Recorder | None = None
         self._objects, self._breaks, self._elsewhere, self._title = objects, breaks, elsewhere, title
+        self._first_word = first_word
         self._own: dict[str, set[str]] = {}  # server workload -> `namespace/pod` of every pod that it has had
         self._counting: dict[str, dict[str, str]] = {}  # tenant -> its servers' containers when the load began
 
@@ -125,6 +130,8 @@ class Deployment:
         first = self.loaders()[0]
         if way := choose_way(self.cluster, first.namespace, first.pod):
             self.progress.step(way)
+        if self._first_word is not None:
+            self._first_word(self)
         self.ready_seconds = time.monotonic() - begin
         self.progress.step(f"{mode}: ready in {self.ready_seconds:.1f} s; starting the load")
         self._begin_load()
@@ -319,6 +326,19 @@ class Deployment:
                 found.append(tenant)
         return found
 
+    def is_answered(self, tenant: TenantLoad) -> bool:
+        """Whether any of a few slow requests of the tenant's own flow is answered as it should be."""
+        self._set_flows(tenant, FEW_RATE)
+        end = time.monotonic() + FEW_SECONDS
+        try:
+            while not self._counters(tenant)["ok"]:
+                if time.monotonic() >= end:
+                    return False
+                time.sleep(0.1)
+            return True
+        finally:
+            self._set_flows(tenant, 0.0)
+
     def _counters(self, tenant: TenantLoad, name: str = "") -> dict[str, Any]:
         """The loader's own counts of the tenant's own flow, or of another."""
         if (counts := self._loader(tenant).flow(name or tenant.flow_name)) is None:
@@ -351,9 +371,15 @@ def reference_deployment(
     progress: Progress,
     clock: Clock | None = None,
     mesh: type[Mesh] = Mesh,
+    opens: bool = False,
 ) -> Deployment:
-    """The reference tenants in the reference mesh. Reads the nodes, changes nothing; raises Misuse for too few."""
+    """The reference tenants in the reference mesh. Reads the nodes, changes nothing; raises Misuse for too few.
+
+    Args:
+        opens: the cluster shuts new namespaces by NetworkPolicies, so ours are opened again.
+    """
     made = mesh(cluster, mode, run=run, budget=Budget(settings.budget))
+    made.opens = opens
     made.nodes = read_nodes(cluster)
     tenants = plan_tenants(made.nodes.names)
     objects = [

@@ -18,11 +18,13 @@ from chaos.engine.progress import Progress
 from chaos.engine.settings import Settings
 from chaos.engine.targets import proxy_on_path
 from chaos.engine.topology import FLOW, REQUEST_TIMEOUT, plan_sentinel
-from chaos.errors import Misuse
+from chaos.errors import EnvironmentUnfit, Forbidden, Misuse
 from chaos.external.file import Call, TargetSystem
 from chaos.external.mesh import ExternalMesh
 from chaos.external.placement import read_target_placement
+from chaos.external.policies import Surroundings, detect_cuts, plan_allowances
 from chaos.kube.client import Cluster
+from chaos.kube.objects import is_live, workload_name
 from chaos.model.modes import Layer
 from chaos.model.placement import Placement, Proxy
 from chaos.names import PORT_CONTROL
@@ -122,6 +124,39 @@ def breakable(placement: Placement, client: str, layer: Layer) -> Proxy | None:
     )
 
 
+def refuse_cut(deployment: Deployment) -> None:
+    """Raises EnvironmentUnfit where NetworkPolicies keep a loader from its server, with the two lines that allow it.
+
+    What policies say is held against a few requests first: not every network plugin enforces them. Where they may not
+    be looked at, nothing is said.
+    """
+    cluster = deployment.cluster
+    for tenant in deployment.tenants:
+        assert isinstance(tenant, LoadedCall)
+        call = tenant.call
+        try:
+            cuts = detect_cuts(call, tenant.loader(cluster), _servers(cluster, call), _surroundings(cluster, call))
+        except Forbidden:
+            continue
+        if cuts and not deployment.is_answered(tenant):
+            allowed = "; ".join(plan_allowances(call))
+            raise EnvironmentUnfit(f"{'; '.join(cuts)}. To allow it: {allowed}")
+
+
+def _servers(cluster: Cluster, call: Call) -> list[dict[str, Any]]:
+    namespace, _, name = call.server.partition("/")
+    return [pod for pod in cluster.list("Pod", namespace) if is_live(pod) and workload_name(pod) == name]
+
+
+def _surroundings(cluster: Cluster, call: Call) -> Surroundings:
+    names = dict.fromkeys(call.namespaces)
+    return Surroundings(
+        [policy for name in names for policy in cluster.list("NetworkPolicy", name)],
+        {name: cluster.get("Namespace", name)["metadata"].get("labels") or {} for name in names},
+        [service for name in names for service in cluster.list("Service", name)],
+    )
+
+
 def external_deployment(
     cluster: Cluster,
     target: TargetSystem,
@@ -145,5 +180,6 @@ def external_deployment(
         progress=progress,
         clock=clock,
         elsewhere=sorted({*target.namespaces, *(proxy.namespace for proxy in before.proxies)}),
+        first_word=refuse_cut,
         title=f"placing loaders {names} in {description.name} ({description.stands_for})",
     )

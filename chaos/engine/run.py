@@ -162,8 +162,9 @@ class Run:
             return external_deployment(
                 self.cluster, settings.target, run=self.id, settings=settings, progress=self.progress
             )
+        opens = self._facts is not None and self._facts.tried is not None and self._facts.tried.opens
         return reference_deployment(
-            self.cluster, mode, run=self.id, settings=settings, progress=self.progress, mesh=self.mesh
+            self.cluster, mode, run=self.id, settings=settings, progress=self.progress, mesh=self.mesh, opens=opens
         )
 
     def redeploy(self, mode: str) -> Deployment:

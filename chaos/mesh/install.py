@@ -24,6 +24,7 @@ from chaos.kube.applying import (
 from chaos.kube.client import Cluster
 from chaos.kube.objects import has_condition, is_ready_pod
 from chaos.kube.placement import describe, read_placement
+from chaos.mesh import manifests
 from chaos.mesh.authority import stored_authority
 from chaos.mesh.budget import Budget, Reference, divide
 from chaos.mesh.mutations import Defect
@@ -82,6 +83,7 @@ class Mesh:
         self.defects = frozenset(defects)
         self.mutable = mutable or bool(self.defects)
         self.nodes: NodeChoice | None = None  # where the mesh's own parts may lie; None: anywhere
+        self.opens = False  # the cluster shuts new namespaces by NetworkPolicies: ours are opened again
         self._deployed: list[Object] = []
 
     # ---- manifests
@@ -124,7 +126,7 @@ class Mesh:
     def install(self, *, seconds: float = 60.0, wait: bool = True) -> list[Object]:
         """Apply the mesh's own parts and wait until they are ready; raises NotReady saying which are not."""
         objects = self.system_manifests()
-        apply_all(self.cluster, (obj for obj in objects if obj["kind"] == "Namespace"))
+        self._apply_namespaces(objects)
         self._publish([SYSTEM_NAMESPACE])
         apply_all(self.cluster, (obj for obj in objects if obj["kind"] != "Namespace"))
         if wait:
@@ -135,7 +137,7 @@ class Mesh:
         """Inject and apply application manifests and wait until they are ready, and every path has its proxies."""
         injected = self.inject(objects)
         self._deployed += injected
-        apply_all(self.cluster, (obj for obj in injected if obj["kind"] == "Namespace"))
+        self._apply_namespaces(injected)
         meshed = [
             o["metadata"]["name"]
             for o in injected
@@ -145,6 +147,12 @@ class Mesh:
         apply_all(self.cluster, (obj for obj in injected if obj["kind"] != "Namespace"))
         self.wait_ready(injected, seconds=seconds)
         self.cluster.wait(f"mode {self.mode.name}: a proxy at every hop of every path", self._is_whole, seconds=seconds)
+
+    def _apply_namespaces(self, objects: Iterable[Object]) -> None:
+        namespaces = [obj for obj in objects if obj["kind"] == "Namespace"]
+        apply_all(self.cluster, namespaces)
+        if self.opens:
+            apply_all(self.cluster, manifests.open_policies((one["metadata"]["name"] for one in namespaces), self.run))
 
     def _publish(self, namespaces: Sequence[str]) -> None:
         """The proxies' bootstrap and trust bundle, which the control plane then keeps: their pods need not wait

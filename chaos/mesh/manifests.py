@@ -170,6 +170,13 @@ def tenant(
     )
 
 
+def open_policies(namespaces: Iterable[str], run: str) -> list[Object]:
+    """Policies that open these namespaces, which are ours, whatever other policies shut there
+    (manifests/network-policy.yaml).
+    """
+    return [obj for name in namespaces for obj in load("network-policy.yaml", {"namespace": name, "run": run})]
+
+
 def job(
     name: str,
     *,

@@ -63,5 +63,5 @@ def default_deny(namespace: str) -> Mapping[str, Any]:
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
         "metadata": {"name": "default-deny", "namespace": namespace},
-        "spec": {"podSelector": {}, "policyTypes": ["Ingress"]},
+        "spec": {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]},
     }

@@ -136,6 +136,26 @@ def test_what_only_needs_faults_load_and_placement_runs_on_a_foreign_mesh(tmp_pa
         nothing_left(cluster, pods(cluster))  # rolling restarts gave pods new names
 
 
+def test_a_policy_that_cuts_a_loader_off_is_named_before_the_load_with_what_allows_it(tmp_path: Path) -> None:
+    deny = {
+        "podSelector": {},
+        "policyTypes": ["Ingress"],
+        "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "x"}}}]}],
+    }
+    with theirs("none", tmp_path, namespaces=("shop", "post")) as (cluster, file):
+        before = pods(cluster)
+        meta = {"name": "frontends-alone", "namespace": "shop"}
+        policy = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": meta, "spec": deny}
+        cluster.admin.create(policy)
+        done, trials = run(cluster, file, "proxy-killed", tmp_path / "out")
+        assert done.returncode == 4, done.stdout[-3000:]
+        said = " ".join(done.stdout.split())
+        assert "NetworkPolicy shop/frontends-alone: shop/backend takes nothing from shop/sharedfate-frontend" in said
+        assert "metadata: {name: sharedfate-in, namespace: shop}" in said
+        assert not trials
+        nothing_left(cluster, before)
+
+
 @pytest.mark.slow
 def test_a_run_whose_namespaces_were_not_listed_is_refused_before_anything_is_changed(tmp_path: Path) -> None:
     with theirs("node", tmp_path, namespaces=("shop", "post")) as (cluster, file):

@@ -102,7 +102,11 @@ POLICIES: dict[str, tuple[dict[str, Any], str, str]] = {
         'violates PodSecurity "baseline:latest": non-default capabilities (container "capture" must not include '
         '"NET_ADMIN"',
     ),
-    "a policy that shuts each new namespace": ({"made": default_deny}, "none", "gets no answer from"),
+    "a policy that shuts each new namespace, and none may be made": (
+        {"made": default_deny, "shut": {r"POST .*/networkpolicies$": "broken"}},
+        "none",
+        "gets no answer from",
+    ),
     "neither pods nor kubelets are reached from the API server": (
         {"shut": {PROXY: "broken", FORWARD: "broken", EXEC: "broken"}},
         "none",
@@ -149,14 +153,19 @@ def test_samples_take_the_way_that_is_open(name: str, theirs: Stranger, tmp_path
     assert doctor.returncode == 0, doctor.stdout + doctor.stderr
 
 
-def test_a_run_without_pods_proxy_measures_by_port_forward_and_says_so(theirs: Stranger, tmp_path: Path) -> None:
-    with before(Gate(theirs.admin, shut={PROXY: "unavailable"}), tmp_path) as (_, kubeconfig):
+def test_a_run_without_pods_proxy_in_shut_namespaces_opens_them_measures_by_port_forward_and_says_so(
+    theirs: Stranger, tmp_path: Path
+) -> None:
+    with before(Gate(theirs.admin, shut={PROXY: "unavailable"}, made=default_deny), tmp_path) as (_, kubeconfig):
         run = command(
             *("run", "--cluster", "context:w", "--modes", "none", "--scenarios", "proxy-paused"),
             *("--out", str(tmp_path / "out"), "--", "--chaos-inconclusive=skip"),
             KUBECONFIG=str(kubeconfig),
         )
     assert "samples are fetched by port-forward: pods/proxy: " in run.stderr
+    assert (
+        "each new namespace gets NetworkPolicy default-deny: one that opens it is put into each of ours" in run.stderr
+    )
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-2000:]
     assert len(History.load(tmp_path / "out/trials/none/proxy-paused").samples) > 1000
     assert left(theirs.admin) == []
