@@ -27,14 +27,16 @@ class _Reader(asyncio.StreamReaderProtocol):
         super().connection_lost(None if isinstance(exc, OSError) and exc.errno == errno.EIO else exc)
 
 
-async def _reader(fd: int) -> tuple[asyncio.StreamReader, asyncio.ReadTransport]:
+async def pipe_reader(fd: int) -> tuple[asyncio.StreamReader, asyncio.ReadTransport]:
+    """The reading end of a pipe or a terminal; closing the transport closes it."""
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
     transport, _ = await loop.connect_read_pipe(lambda: _Reader(reader), os.fdopen(fd, "rb", 0))
     return reader, transport
 
 
-async def _writer(fd: int) -> asyncio.StreamWriter:
+async def pipe_writer(fd: int) -> asyncio.StreamWriter:
+    """The writing end of a pipe or a terminal."""
     loop = asyncio.get_running_loop()
     transport, protocol = await loop.connect_write_pipe(
         lambda: asyncio.streams.FlowControlMixin(loop), os.fdopen(fd, "wb", 0)
@@ -147,11 +149,11 @@ async def start_exec(machine: Machine, container: str, command: Sequence[str], *
     finally:
         for fd in {*theirs, null}:
             os.close(fd)
-    outputs = [await _reader(ours[0])]
+    outputs = [await pipe_reader(ours[0])]
     if tty:
-        return Exec(machine, pid, job, pid_file, stdin=await _writer(ours[1]), outputs=outputs, terminal=terminal)
-    outputs.append(await _reader(ours[1]))
-    writer = await _writer(ours[2]) if stdin else None
+        return Exec(machine, pid, job, pid_file, stdin=await pipe_writer(ours[1]), outputs=outputs, terminal=terminal)
+    outputs.append(await pipe_reader(ours[1]))
+    writer = await pipe_writer(ours[2]) if stdin else None
     return Exec(machine, pid, job, pid_file, stdin=writer, outputs=outputs, terminal=None)
 
 

@@ -26,7 +26,7 @@ from typing import Any, Final
 from chaos.embedded.beneath import Beneath
 from chaos.embedded.clock import Clock, SystemClock, micro_stamp, stamp
 from chaos.embedded.events import EventRecorder
-from chaos.embedded.kubelet import cgroups
+from chaos.embedded.kubelet import cgroups, cni
 from chaos.embedded.kubelet.container_records import Backoff, Record
 from chaos.embedded.kubelet.containers import Containers
 from chaos.embedded.kubelet.execs import run_command, start_exec
@@ -128,6 +128,7 @@ class Node:
         files = {
             "/etc/hostname": f"{self.name}\n",
             "/etc/resolv.conf": f"nameserver {FABRIC_ADDRESS}\n",
+            f"{cni.DIRECTORY}/10-sharedfate.conflist": cni.DEFAULT,
             "/etc/hosts": f"127.0.0.1\tlocalhost\n{self.address}\t{self.name}\n",
         }
         self._machine = Machine(

@@ -29,7 +29,7 @@ from typing import Any, Final, Protocol
 LIBC: Final = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWPID, CLONE_NEWNET = (
     0x20000, 0x2000000, 0x4000000, 0x8000000, 0x20000000, 0x40000000)  # fmt: skip
-MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = (
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE, MS_SHARED = (
     1,
     2,
     4,
@@ -38,6 +38,7 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVA
     4096,
     16384,
     1 << 18,
+    1 << 20,
 )
 MNT_DETACH: Final = 2
 SYS_OPENAT2: Final = 437
@@ -68,6 +69,9 @@ FORBIDDEN: Final = (
 HOME: Final = (
     "/var/lib/sharedfate"  # the node's own: containers' writable layers and the image that is the installation
 )
+NAMESPACES: Final = "/run/netns"
+MOST_CONFIGURATIONS: Final = 8  # of a node's network
+CONFIGURATION_BYTES: Final = 16 << 10
 LINE: Final = 16384  # longest log line in one piece, as containerd's
 LOG_BYTES: Final = 10 << 20  # a log is rotated at this size, as a kubelet's default
 ENVIRONMENT: Final = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
@@ -180,7 +184,7 @@ def make_root(config: dict[str, Any]) -> None:
         lay("programs", root + path, lower, f"{base}/programs-upper-{index}", f"{base}/programs-work-{index}")
     os.makedirs(root + HOME, exist_ok=True)
     mount("containers", root + HOME, "tmpfs", 0, "mode=0700,size=50%")
-    for name in ("image", "images", "c", "programs"):
+    for name in ("image", "images", "c", "programs", "views"):
         os.mkdir(f"{root}{HOME}/{name}")
     bind(config["skeleton"], f"{root}{HOME}/image", readonly=True)
     for path in config["programs"]:
@@ -206,8 +210,9 @@ def make_root(config: dict[str, Any]) -> None:
     call("pivot_root", b".", b".")
     call("umount2", b".", MNT_DETACH)
     os.chdir("/")
-    for path in ("/run", "/run/lock", "/tmp", "/run/runc"):
+    for path in ("/run", "/run/lock", "/tmp", "/run/runc", NAMESPACES, "/opt/cni/bin"):
         os.makedirs(path, exist_ok=True)
+    mount("", "/", "", MS_REC | MS_SHARED)  # as a machine's: what is mounted later is seen by pods that ask for it
 
 
 def make_dev(dev: str) -> None:
@@ -520,6 +525,8 @@ class Init:
         elif text != b"1":
             return {"error": text.decode() or "the sandbox died"}
         self.pauses[request["sandbox"]] = child
+        if not request["host_network"]:
+            name_namespace(request["sandbox"], child)
         return {"pid": child, "fds": [os.open(f"/proc/{child}/ns/net", os.O_RDONLY | os.O_CLOEXEC)]}
 
     def do_drop_sandbox(self, request: dict[str, Any], _fds: list[int]) -> dict[str, Any]:
@@ -528,7 +535,34 @@ class Init:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
+        forget_namespace(request["sandbox"])
         self.drop_cgroup(request["cgroup"])
+        return {}
+
+    def do_network_configurations(self, request: dict[str, Any], _fds: list[int]) -> dict[str, Any]:
+        """The configurations of the node's network: names and texts of the files of a directory."""
+        found: list[dict[str, str]] = []
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            for name in sorted(os.listdir(request["path"])):
+                if name.endswith((".conf", ".conflist", ".json")) and len(found) < MOST_CONFIGURATIONS:
+                    with contextlib.suppress(OSError, UnicodeDecodeError):
+                        found.append({"name": name, "text": read_plain(f"{request['path']}/{name}")})
+        return {"files": found}
+
+    def do_view(self, request: dict[str, Any], _fds: list[int]) -> dict[str, Any]:
+        """The node's whole root once more, for a program that is to have it as its own, if there is the program."""
+        there = os.path.isfile(request["program"]) and os.access(request["program"], os.X_OK)
+        if there:
+            os.makedirs(request["path"])
+            mount("/", request["path"], "", MS_BIND | MS_REC)
+            mount("", request["path"], "", MS_PRIVATE | MS_REC)  # or its end would be the end of /proc
+        return {"there": there}
+
+    def do_drop_view(self, request: dict[str, Any], _fds: list[int]) -> dict[str, Any]:
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.ismount(request["path"]):
+                call("umount2", request["path"].encode(), MNT_DETACH)
+            os.rmdir(request["path"])
         return {}
 
     def do_drop_cgroup(self, request: dict[str, Any], _fds: list[int]) -> dict[str, Any]:
@@ -762,6 +796,32 @@ class Init:
                         if key == "oom_kill" and int(value):
                             return True
         return False
+
+
+def name_namespace(sandbox: str, pid: int) -> None:
+    """Put a pod's network namespace where network plugins and node pods look for it."""
+    path = f"{NAMESPACES}/cni-{sandbox}"
+    forget_namespace(sandbox)
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o444))
+    mount(f"/proc/{pid}/ns/net", path, "", MS_BIND)
+
+
+def forget_namespace(sandbox: str) -> None:
+    path = f"{NAMESPACES}/cni-{sandbox}"
+    with contextlib.suppress(OSError):  # until nothing is mounted there
+        while True:
+            call("umount2", path.encode(), MNT_DETACH)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def read_plain(path: str) -> str:
+    """A file that pods can write: no device or pipe is waited for, and no more is read than a datagram takes."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with open(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise OSError(errno.EINVAL, "no file", path)
+        return file.read(CONFIGURATION_BYTES).decode()
 
 
 def exit_code(status: int) -> int:

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from chaos.embedded.beneath import Beneath
-from chaos.embedded.kubelet import cgroups
+from chaos.embedded.kubelet import cgroups, cni
 from chaos.embedded.kubelet.environment import ConfigError, decoded
 from chaos.embedded.kubelet.node_machine import KUBELET, Machine, MachineDown, MachineError
 from chaos.embedded.kubelet.volumes import IssueToken, Volume, VolumePlan, plan_volumes, write_files
 from chaos.embedded.network import ClusterNetwork
 from chaos.embedded.network.addresses import DNS_ADDRESS
+from chaos.embedded.network.fabric import pod_link
 from chaos.embedded.network.netns import Namespace
 from chaos.embedded.resources import CONFIG_MAP, SECRET, Object
 from chaos.embedded.store import Store
@@ -117,6 +118,7 @@ class Sandbox:
         self._resolv = resolv
         self._tokens: dict[tuple[tuple[str, ...], int], tuple[str, float]] = {}
         self._mounted: set[str] = set()
+        self._attachment: cni.Attachment | None = None  # where other plugins have had a hand in the pod's network
 
     # volumes
 
@@ -189,7 +191,11 @@ class Sandbox:
         if host_network:
             address = self._network.node_ip(self.node)
         else:
+            plugins = self._plugins()
+            network = await plugins.network()
             address = await self._network.attach_pod(self.node, self.uid, f"/proc/self/fd/{fds[0]}")
+            if network.chained:
+                await self._chain(plugins, network, pod, address)
         self.directory.make()
         for name, text in (
             ("hosts", plan_hosts(pod, address, self.hostname)),
@@ -198,6 +204,24 @@ class Sandbox:
         ):
             self.directory.write(name, text.encode())
         return address
+
+    def _plugins(self) -> cni.Plugins:
+        return cni.Plugins(self._machine(), self.directory, self.inside, self.cgroup)
+
+    async def _chain(self, plugins: cni.Plugins, network: cni.Network, pod: Object, address: str) -> None:
+        result = cni.plan_result(network.version, address=address, sandbox=self.uid, link=pod_link(self.uid))
+        attachment = cni.Attachment(network, self.uid, cni.plan_environment(pod, self.uid), result)
+        self._attachment = attachment  # what fails half-way is to be undone too
+        self._attachment = await plugins.add(attachment)
+
+    async def check_network(self) -> str:
+        """Ask the chained plugins whether the pod's network is as they left it. -> what is wrong, "" for nothing."""
+        if self._attachment is not None:
+            try:
+                await self._plugins().check(self._attachment)
+            except cni.NetworkFailed as error:
+                return str(error)
+        return ""
 
     def files(self) -> dict[str, str]:
         """What containers find under /etc."""
@@ -210,9 +234,19 @@ class Sandbox:
             self.namespace = None
         self.pause = 0
         self._mounted.clear()
+        self._attachment = None
 
-    async def drop(self, *, host_network: bool) -> None:
-        """End the sandbox: its link, its namespaces, its cgroup, at once. Idempotent."""
+    async def drop(self, *, host_network: bool) -> str:
+        """End the sandbox: its link, its namespaces, its cgroup, at once. Idempotent. -> what chained plugins failed
+        to undo, "" for nothing."""
+        attachment, self._attachment, problem = self._attachment, None, ""
+        if attachment is not None:
+            try:
+                await self._plugins().delete(attachment)
+            except cni.NetworkFailed as error:
+                problem = str(error)
+            except MachineDown:
+                problem = ""  # everything that they made went with the power
         if not host_network:
             await self._network.detach_pod(self.node, self.uid)
         if self.namespace is not None:
@@ -220,6 +254,7 @@ class Sandbox:
             self.namespace = None
         with contextlib.suppress(MachineDown):
             await self._machine().ask("drop_sandbox", sandbox=self.uid, cgroup=self.cgroup)
+        return problem
 
     async def remove_files(self) -> None:
         """Take the pod's directory away; what is mounted below it goes first."""

@@ -60,6 +60,7 @@ class PodWorker:
         self.containers = containers
         self.removed = False  # the API has no such pod any longer
         self.sandbox_lost = False  # somebody killed its pause process
+        self._unchecked = False  # the kubelet was away: what of the network has changed meanwhile
         self._wake = asyncio.Event()
         self._shortened = asyncio.Event()
         self._mount_retry = MOUNT_RETRY
@@ -84,6 +85,7 @@ class PodWorker:
 
     def resume(self) -> None:
         self.containers.start_probes(self.pod)
+        self._unchecked = True
         self.start()
         self.wake()
 
@@ -175,6 +177,11 @@ class PodWorker:
             return await self._end()
         if self.sandbox_lost:
             await self._lose_sandbox()
+        if self._unchecked:
+            self._unchecked = False
+            if problem := await self.sandbox.check_network():
+                why = f"unable to get pod sandbox status: {problem}"
+                self.host.event(self.pod, "Warning", "FailedPodSandBoxStatus", why)
         self.write_status()
         self.containers.poke()
         actions = plan_actions(self.pod, self.state)
@@ -296,7 +303,10 @@ class PodWorker:
             self.write_status()
             sidecars = any(is_sidecar(record.spec) for record in self.state.running())
             await self._stop_all()
-            await self.sandbox.drop(host_network=bool(self.pod["spec"].get("hostNetwork")))
+            problem = await self.sandbox.drop(host_network=bool(self.pod["spec"].get("hostNetwork")))
+            if problem:
+                why = f'failed to "KillPodSandbox" for "{self.uid}" with KillPodSandboxError: "{problem}"'
+                self.host.event(self.pod, "Warning", "FailedKillPod", f"error killing pod: {why}")
             self.state.sandbox_ready = False
             if not deleted and not self.removed:
                 self.write_status()

@@ -134,7 +134,8 @@ def test_of_the_machines_files_a_node_and_its_pods_see_a_list_and_nothing_else()
         copied = [path for path in skeleton.rglob("*") if path.is_file() or path.is_symlink()]
         known = {f"/{path.relative_to(skeleton)}" for path in copied}
         assert {"/etc/passwd", "/etc/ssl/certs/ca-certificates.crt"} <= seen or not Path("/etc/ssl/certs").exists()
-        assert seen <= known | {f"/etc/{name}" for name in ("hosts", "hostname", "resolv.conf")}
+        own = ("hosts", "hostname", "resolv.conf", "cni/net.d/10-sharedfate.conflist")
+        assert seen <= known | {f"/etc/{name}" for name in own}
 
     in_world(body)
 
