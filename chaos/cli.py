@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,7 @@ from chaos.commands.faults import faults, inject, stop
 from chaos.commands.image import image
 from chaos.commands.status import status
 from chaos.commands.target import target
+from chaos.documents import shown, understood
 from chaos.errors import ApiError, EnvironmentUnfit, Misuse, NotReady, SharedfateError
 from chaos.toolkit.command import experiment
 
@@ -117,7 +119,9 @@ def render(mode: str, files: tuple[Path, ...], run_name: str, budget: int, memor
     from chaos.mesh.render import render_mode
 
     objects = [obj for file in files for obj in manifests.read(file)]
-    click.echo(render_mode(mode, objects, run=run_name, budget=Budget(budget, memory)), nl=False)
+    with understood(", ".join(map(shown, files))) if files else nullcontext():
+        text = render_mode(mode, objects, run=run_name, budget=Budget(budget, memory))
+    click.echo(text, nl=False)
 
 
 @main.command()

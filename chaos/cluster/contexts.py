@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from chaos.documents import read_yaml, shown, understood
 from chaos.errors import EnvironmentUnfit, Misuse
 from chaos.kube.kubeconfig import one_line
 
@@ -51,6 +50,11 @@ def context_facts(name: str, kubeconfig: Path | None = None) -> ContextFacts:
         raise EnvironmentUnfit(
             f"no kubeconfig at {', '.join(map(str, paths))}: set KUBECONFIG, or write one with your cluster's tool"
         )
+    with understood(", ".join(map(shown, found))):
+        return _context(name, found)
+
+
+def _context(name: str, found: Sequence[Path]) -> ContextFacts:
     contexts: dict[str, tuple[dict[str, Any], Path]] = {}
     clusters: dict[str, dict[str, Any]] = {}
     for path in found:
@@ -65,7 +69,7 @@ def context_facts(name: str, kubeconfig: Path | None = None) -> ContextFacts:
                 f"{path}: contexts and clusters should be lists of objects, each with its name: {one_line(error)}"
             ) from error
     if name not in contexts:
-        known = ", ".join(sorted(contexts)) or "none"
+        known = ", ".join(sorted(map(str, contexts))) or "none"
         raise Misuse(f"no context {name!r} in {', '.join(map(str, found))}: known are {known}")
     context, path = contexts[name]
     cluster = str(context.get("cluster", ""))
@@ -78,9 +82,9 @@ def context_facts(name: str, kubeconfig: Path | None = None) -> ContextFacts:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        document = yaml.safe_load(path.read_text())
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise EnvironmentUnfit(f"{path}: cannot be read as a kubeconfig: {' '.join(str(error).split())}") from error
+        document = read_yaml(path)
+    except Misuse as error:
+        raise EnvironmentUnfit(f"cannot be read as a kubeconfig: {error}") from error
     if not isinstance(document, dict):
         raise EnvironmentUnfit(
             f"{path}: not a kubeconfig: holds a {type(document).__name__}, and should hold an object"

@@ -226,10 +226,12 @@ def stop(lift: bool, spec: str, name: str, kubeconfig: Path | None, namespaces: 
             click.echo("lifted" if stop_signal.clear_stop(cluster) else "nobody had asked for a stop")
             return
         stop_signal.request_stop(cluster, why=f"by {os.environ.get('USER', 'somebody')}")
-        found = undo_overdue(cluster, now=time.time_ns(), everything=True)
-        click.echo(
-            "\n".join(f"undone: {one.fault} on {one.target} (run {one.run})" for one in found) or "nothing was held"
-        )
+
+        def done(receipt: Receipt) -> None:
+            click.echo(f"undone: {receipt.fault} on {receipt.target} (run {receipt.run})")
+
+        if not undo_overdue(cluster, now=time.time_ns(), everything=True, done=done):
+            click.echo("nothing was held")
 
 
 @click.command()

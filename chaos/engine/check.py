@@ -5,11 +5,11 @@ A trial whose files are not as they were sealed, or that cannot be read, is *inc
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from chaos.documents import read_json
 from chaos.engine.outcome import checks_of, combined
 from chaos.engine.outside import FROM_OUTSIDE
 from chaos.errors import Misuse
@@ -42,9 +42,9 @@ def check_run(run: Path) -> Iterator[tuple[str, str, str]]:
 
 def _reported(run: Path) -> list[tuple[str, str]]:
     try:
-        report = json.loads((run / "report.json").read_bytes())
+        report = read_json(run / "report.json")
         return [(str(trial["mode"]), str(trial["scenario"])) for trial in report["trials"]]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (Misuse, KeyError, TypeError):
         return []  # written at the end of a run alone; it can be made again from the trials
 
 

@@ -45,8 +45,13 @@ def remove_runs(cluster: Cluster, *, run: str = "", seconds: float = 90.0) -> li
     failures: list[Exception] = []
     if SYSTEM_NAMESPACE in ours:
         try:
-            undone = undo_overdue(cluster, now=time.time_ns(), run=run or None, everything=True)
-            removed += [f"fault {receipt.fault} on {receipt.target}, undone" for receipt in undone]
+            undo_overdue(
+                cluster,
+                now=time.time_ns(),
+                run=run or None,
+                everything=True,
+                done=lambda one: removed.append(f"fault {one.fault} on {one.target}, undone"),
+            )
         except ExceptionGroup as group:
             failures += group.exceptions
     staying = [

@@ -9,8 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
+from chaos.documents import read_yaml, shown
 from chaos.errors import Misuse
 from chaos.external.description import NO_MESH, MeshDescription
 from chaos.external.fields import Fields
@@ -95,13 +94,7 @@ class TargetSystem:
 
 def read_target(file: Path) -> TargetSystem:
     """Read a target file; raises Misuse that names the file and every field that is wrong."""
-    try:
-        document = yaml.safe_load(file.read_text())
-    except OSError as error:
-        raise Misuse(f"{file}: cannot be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise Misuse(f"{file}: not YAML: {' '.join(str(error).split())}") from error
-    return parse_target(document, source=str(file))
+    return parse_target(read_yaml(file), source=shown(file))
 
 
 def parse_target(document: Any, *, source: str) -> TargetSystem:

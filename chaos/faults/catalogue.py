@@ -50,9 +50,12 @@ def fault_class(name: str) -> type[Fault]:
 
 
 def fault_from(name: str, settings: Mapping[str, Any]) -> Fault:
-    """A fault from its name and settings; raises Misuse naming every setting that does not exist."""
+    """A fault from its name and settings; raises Misuse naming every setting that does not exist, or a wrong value."""
     kind = fault_class(name)
     known = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     if unknown := sorted(settings.keys() - known):
         raise Misuse(f"fault {name} has no setting {', '.join(unknown)}: it has {', '.join(sorted(known)) or 'none'}")
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()})
+    try:
+        return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()})
+    except TypeError as error:  # a value of another kind, met by the fault's own checks
+        raise Misuse(f"fault {name}: a setting has a wrong value: {error}") from error

@@ -1,4 +1,4 @@
-"""Which faults cannot be held at once: found when they are composed, before anything is changed. Pure.
+"""Which faults cannot be held at once: found when they are composed, and when another process holds one already.
 
 Two faults clash when their targets overlap and they touch the same aspect of it, or one of them takes the whole target
 away: the undo of the second would then restore what the first had broken, or find nothing to restore.
@@ -11,8 +11,12 @@ from itertools import combinations
 from typing import Final
 
 from chaos.errors import Misuse
-from chaos.faults.model import EXISTENCE, Fault, Target
+from chaos.faults import receipts
+from chaos.faults.catalogue import fault_from
+from chaos.faults.model import EXISTENCE, Fault, Receipt, Target
+from chaos.kube.client import Cluster
 from chaos.kube.objects import selects
+from chaos.model.faulting import FaultPhase
 
 _POD_WIDE: Final = frozenset({EXISTENCE, "link", "names", "load"})  # of a container's whole pod
 
@@ -57,3 +61,31 @@ def refuse_clashes(planned: Sequence[tuple[Fault, Target]]) -> None:
     """Raise Misuse that lists every pair that clashes."""
     if found := [text for one, other in combinations(planned, 2) if (text := detect_clash(one, other))]:
         raise Misuse("these faults cannot be held at once: " + "; ".join(found))
+
+
+def refuse_held(
+    cluster: Cluster, planned: Sequence[tuple[Fault, Target]], *, own: Receipt | None = None, version: str = ""
+) -> None:
+    """Raise Misuse that names the holder of every open receipt that clashes with what is planned.
+
+    Whoever injects stores its receipt (`own`, of that `version`) before it asks, so that of two processes that begin at
+    the same time at least one sees the other; the one that stored last gives way.
+    """
+    found = []
+    for receipt, stored in receipts.look(cluster):
+        if not isinstance(receipt, Receipt) or (own is not None and receipt.id == own.id):
+            continue
+        if own is not None and receipt.phase is FaultPhase.PLANNED and _later(stored, version):
+            continue  # it is about to see ours
+        try:
+            held = fault_from(receipt.fault, receipt.settings), receipt.target
+        except Misuse:
+            continue  # of another release: `stop` tells of it
+        found += [f"{text}: {receipt.holder}" for one in planned if (text := detect_clash(one, held))]
+    if found:
+        raise Misuse("another holds what this fault would change: " + "; ".join(found) + ". `sharedfate stop` ends it")
+
+
+def _later(version: str, than: str) -> bool:
+    """Whether an object's version is the newer one; versions that are no numbers cannot be compared."""
+    return version.isdigit() and than.isdigit() and int(version) > int(than)

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from chaos.errors import ApiError, NoEffect, NotReady, RecoveryFailed, TargetVanished
+from chaos.faults import notes
 from chaos.faults.model import EXISTENCE, Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
 from chaos.kube.client import Cluster, Object, object_path
 from chaos.kube.objects import controller, is_deleting
 from chaos.model.faulting import FaultShape
-from chaos.names import GROUP, LABEL_RUN
-
-ANNOTATION_DRAINED = f"{GROUP}/drained-by"  # on the node: the receipt, so that another's cordon is never lifted
+from chaos.names import LABEL_RUN
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +38,7 @@ class Drain:
         node = cluster.find("Node", target.name)
         if node is None:
             raise TargetVanished(f"no node {target.name}")
+        notes.refuse_noted(node, target)
         evicted = [pod for pod in _pods(cluster, target.name) if self._meant(pod)]
         return {
             "unschedulable": bool(node["spec"].get("unschedulable")),
@@ -50,7 +50,7 @@ class Drain:
 
     def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
         at = time.time_ns()
-        _cordon(cluster, receipt, True)
+        _cordon(cluster, receipt, notes.patch_with(receipt), True)
         left = {tuple(one) for one in receipt.facts["pods"]}
 
         def empty() -> bool:
@@ -67,8 +67,10 @@ class Drain:
         return Evidence(at, {"evicted": len(receipt.facts["pods"]), "unschedulable": True})
 
     def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
-        if not receipt.facts["unschedulable"]:
-            _cordon(cluster, receipt, False)
+        node = cluster.find("Node", receipt.target.name)
+        if node is None:
+            raise TargetVanished(f"no node {receipt.target.name} any longer")
+        _cordon(cluster, receipt, notes.patch_without(receipt, node), bool(receipt.facts["unschedulable"]))
 
         def whole() -> dict[str, Any]:
             waiting = [owner for owner in receipt.facts["owners"] if not _whole(cluster, owner)]
@@ -90,11 +92,8 @@ def _pods(cluster: Cluster, node: str) -> list[Object]:
     return [pod for pod in cluster.list("Pod", fields=f"spec.nodeName={node}") if not is_deleting(pod)]
 
 
-def _cordon(cluster: Cluster, receipt: Receipt, cordoned: bool) -> None:
-    patch = {
-        "metadata": {"annotations": {ANNOTATION_DRAINED: receipt.id if cordoned else None}},
-        "spec": {"unschedulable": True if cordoned else None},
-    }
+def _cordon(cluster: Cluster, receipt: Receipt, metadata: Object, cordoned: bool) -> None:
+    patch = {"metadata": metadata, "spec": {"unschedulable": True if cordoned else None}}
     cluster.patch("Node", receipt.target.name, patch)
 
 

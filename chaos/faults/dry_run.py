@@ -18,7 +18,7 @@ import urllib3
 from chaos.errors import ApiError, SharedfateError
 from chaos.faults import receipts
 from chaos.faults.catalogue import fault_from
-from chaos.faults.clashes import refuse_clashes
+from chaos.faults.clashes import refuse_clashes, refuse_held
 from chaos.faults.model import Fault, Receipt, Target, refuse_wrong_target, settings_of
 from chaos.kube.client import Cluster
 from chaos.model.faulting import FaultPhase
@@ -70,6 +70,7 @@ def dry_run(
     for fault, target in planned:
         refuse_wrong_target(fault, target)
     refuse_clashes(planned)
+    refuse_held(cluster, planned)
     lines = []
     for fault, target in planned:
         facts = fault.plan(cluster, target)

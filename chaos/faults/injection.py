@@ -6,7 +6,9 @@ it. `inject_all` is the same for several different faults at once.
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
 import threading
 import time
 import uuid
@@ -15,10 +17,19 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Final
 
-from chaos.errors import GuardTripped, NoTargets, NotFound, SharedfateError, Stopped, TargetVanished, UndoneEarly
-from chaos.faults import helper_pod, receipts
+from chaos.errors import (
+    ExperimentFailure,
+    GuardTripped,
+    NoTargets,
+    NotFound,
+    SharedfateError,
+    Stopped,
+    TargetVanished,
+    UndoneEarly,
+)
+from chaos.faults import helper_pod, notes, receipts
 from chaos.faults.catalogue import fault_from
-from chaos.faults.clashes import refuse_clashes
+from chaos.faults.clashes import refuse_clashes, refuse_held
 from chaos.faults.guards import Guard, first_tripped
 from chaos.faults.model import Fault, Receipt, Target, refuse_wrong_target, settings_of
 from chaos.faults.stop_signal import StopSignal
@@ -35,7 +46,8 @@ def begin(
 ) -> Receipt:
     """Inject one fault into one target, and return its receipt. Undone again when injecting fails half-way.
 
-    `seconds`: the deadline, after which whoever sees the receipt undoes it.
+    `seconds`: the deadline, after which whoever sees the receipt undoes it. Raises Misuse, with the holder's name, when
+    another process holds a fault that clashes.
     """
     refuse_wrong_target(fault, target)
     receipt = Receipt(
@@ -46,8 +58,15 @@ def begin(
         target=target,
         deadline=time.time_ns() + int(seconds * 1e9),
         facts=fault.plan(cluster, target),
+        by=f"process {os.getpid()} on {socket.gethostname()}",
     )
-    receipts.store(cluster, receipt)
+    version = receipts.store(cluster, receipt)
+    try:
+        refuse_held(cluster, [(fault, target)], own=receipt, version=version)
+    except BaseException:
+        with uninterrupted():
+            receipts.close(cluster, receipt)  # nothing was changed
+        raise
     on_phase(receipt.phase, receipt)
     try:
         evidence = fault.inject(cluster, receipt)
@@ -83,8 +102,11 @@ def end(
     early = UndoneEarly(
         f"{receipt.fault} on {receipt.target}: somebody else had undone it: its deadline passed, or it was stopped"
     )
-    if not maybe_uninjected and not receipts.is_open(cluster, receipt):
-        raise early
+    if not receipts.is_open(cluster, receipt):
+        if notes.is_noted(cluster, receipt):
+            receipts.store(cluster, receipt)  # it was lost: what it broke was not
+        elif not maybe_uninjected:
+            raise early
     fault = fault_from(receipt.fault, receipt.settings)
     try:
         evidence = fault.recover(cluster, receipt)
@@ -164,6 +186,7 @@ def inject_all(
     for fault, target in planned:
         refuse_wrong_target(fault, target)
     refuse_clashes(planned)
+    refuse_held(cluster, planned)
     stop = stop or StopSignal(cluster)
     if why := stop.requested():
         raise Stopped(f"stopped by an operator before anything was injected: {why}")
@@ -274,18 +297,44 @@ def uninterrupted() -> Iterator[None]:
             signal.raise_signal(came[0])
 
 
-def undo_overdue(cluster: Cluster, *, now: int, run: str | None = None, everything: bool = False) -> list[Receipt]:
-    """Undo open receipts whose deadline has passed (or all): the watchdog's, a new runner's and `stop`'s work.
+def undo_overdue(
+    cluster: Cluster,
+    *,
+    now: int,
+    run: str | None = None,
+    everything: bool = False,
+    done: Callable[[Receipt], None] = lambda _: None,
+) -> list[Receipt]:
+    """Undo open receipts whose deadline has passed (or all), and what is noted on objects without one: a new runner's,
+    `clean`'s and `stop`'s work. `done` is told of each.
 
-    Raises ExceptionGroup when any could not be undone, after trying each.
+    Raises ExceptionGroup when any could not be undone or read, after trying each.
     """
-    found = [r for r in receipts.open_receipts(cluster, run) if everything or r.deadline < now]
+    stored = [one for one, _ in receipts.look(cluster, run)]
+    known = {one.id for one in stored}
+    lost = [one for one in notes.all_noted(cluster) if one.id not in known]
+    undone: list[Receipt] = []
     failures: list[Exception] = []
-    for receipt in reversed(found):
+    for receipt in sorted([*stored, *lost], key=lambda one: one.id, reverse=True):
+        if not isinstance(receipt, Receipt):
+            failures.append(ExperimentFailure(str(receipt)))
+            continue
+        if (run is not None and receipt.run != run) or not (everything or receipt.deadline < now):
+            continue
         try:
             end(cluster, receipt, maybe_uninjected=True)
-        except Exception as error:  # each is tried, whatever happens to another
+        except SharedfateError as error:
             failures.append(error)
+        except Exception as error:  # each is tried, whatever happens to another
+            what = f"{receipt.fault} on {receipt.target} ({receipt.holder})"
+            failure = ExperimentFailure(f"{what} was not undone: {type(error).__name__}: {error}")
+            failure.__cause__ = error
+            failures.append(failure)
+        else:
+            undone.append(receipt)
+            done(receipt)
     if failures:
-        raise ExceptionGroup(f"{len(failures)} of {len(found)} faults could not be undone", failures)
-    return found
+        raise ExceptionGroup(
+            f"{len(undone)} faults were undone, and {len(failures)} receipts could not be read or undone", failures
+        )
+    return undone

@@ -17,7 +17,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, get_args, get_origin, get_type_hints, runtime_checkable
 
 from chaos.errors import Misuse
 from chaos.faults.needs import Need
@@ -80,16 +80,48 @@ class Receipt:
     injected_at: int = 0  # ns: first effect, as seen
     recovered_at: int = 0  # ns
     evidence: Mapping[str, Any] = field(default_factory=dict)
+    by: str = ""  # who injects it: a process and its machine
+
+    @property
+    def holder(self) -> str:
+        """Who holds it, for people: run, receipt, and process."""
+        return f"run {self.run}, receipt {self.id}" + (f", {self.by}" if self.by else "")
 
     def to_json(self) -> Facts:
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Receipt:
-        values = dict(data)
-        values["target"] = Target(**values["target"])
-        values["phase"] = FaultPhase(values["phase"])
+        """The inverse of `to_json`; raises Misuse, which names the field, for anything else."""
+        values = _checked(cls, data, "receipt")
+        values["target"] = Target(**_checked(Target, values["target"], "target"))
         return cls(**values)
+
+
+def _checked(cls: type[Target] | type[Receipt], data: Mapping[str, Any], what: str) -> dict[str, Any]:
+    """The fields of a stored dataclass, each of the kind that it should be; raises Misuse."""
+    hints, known = get_type_hints(cls), {one.name: one for one in dataclasses.fields(cls)}
+    values: dict[str, Any] = {}
+    for name, value in data.items():
+        if name not in known:
+            raise Misuse(f"{what} has a field {name!r} that this release does not know")
+        hint = hints[name]
+        if hint is Target or get_origin(hint) is Mapping:
+            right = isinstance(value, Mapping)
+        elif get_origin(hint) is Literal:
+            right = value in get_args(hint)
+        elif hint is FaultPhase:
+            right = value in list(FaultPhase)
+            value = FaultPhase(value) if right else value
+        else:
+            right = isinstance(value, hint) and not isinstance(value, bool)
+        if not right:
+            raise Misuse(f"{what}.{name} is {value!r:.60}")
+        values[name] = value
+    required = {name for name, one in known.items() if one.default is one.default_factory is dataclasses.MISSING}
+    if lacking := sorted(required - values.keys()):
+        raise Misuse(f"{what} lacks {', '.join(lacking)}")
+    return values
 
 
 @dataclass(frozen=True, slots=True)

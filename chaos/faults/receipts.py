@@ -1,14 +1,17 @@
 """Receipts in the cluster: one ConfigMap each, in the system namespace, stored before the first effect.
 
-The runner, a restarted runner and the watchdog read the same ones; whoever finds one overdue undoes it.
+The runner, a restarted runner and the watchdog read the same ones; whoever finds one overdue undoes it. One that cannot
+be read is told of, and hides none of the others.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from chaos.errors import Misuse
 from chaos.faults.model import Receipt
 from chaos.kube.client import Cluster
 from chaos.names import GROUP, LABEL_RUN, SYSTEM_NAMESPACE
@@ -16,9 +19,26 @@ from chaos.names import GROUP, LABEL_RUN, SYSTEM_NAMESPACE
 LABEL_RECEIPT: Final = f"{GROUP}/receipt"
 
 
-def store(cluster: Cluster, receipt: Receipt) -> None:
-    """Store a new receipt; raises ApiError when it cannot be stored, and then nothing may be injected."""
-    cluster.create(
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A receipt that says nothing that could be undone: changed by hand, cut off, or of another release."""
+
+    id: str
+    where: str  # the object that holds it
+    why: str
+
+    def __str__(self) -> str:
+        return (
+            f"the receipt in {self.where} cannot be read ({self.why}): what it broke is not known. Look at it, mend "
+            "that by hand, then delete it"
+        )
+
+
+def store(cluster: Cluster, receipt: Receipt) -> str:
+    """Store a new receipt, and return its version; raises ApiError when it cannot be stored, and then nothing may be
+    injected.
+    """
+    stored = cluster.create(
         {
             "apiVersion": "v1",
             "kind": "ConfigMap",
@@ -31,6 +51,8 @@ def store(cluster: Cluster, receipt: Receipt) -> None:
         },
         unique=True,
     )
+    version: str = stored["metadata"]["resourceVersion"]
+    return version
 
 
 def update(cluster: Cluster, receipt: Receipt, **changes: Any) -> Receipt:
@@ -51,14 +73,35 @@ def is_open(cluster: Cluster, receipt: Receipt) -> bool:
     return cluster.find("ConfigMap", _name(receipt.id), SYSTEM_NAMESPACE) is not None
 
 
-def open_receipts(cluster: Cluster, run: str | None = None) -> list[Receipt]:
-    """All receipts that are not closed, of one run or (None) of all, the newest last."""
+def look(cluster: Cluster, run: str | None = None) -> list[tuple[Receipt | Unreadable, str]]:
+    """All receipts that are not closed, of one run or (None) of all, the newest last, each with its version."""
     labels = LABEL_RECEIPT if run is None else f"{LABEL_RECEIPT},{LABEL_RUN}={run}"
-    found = [
-        Receipt.from_json(json.loads(item["data"]["receipt"]))
-        for item in cluster.list("ConfigMap", SYSTEM_NAMESPACE, labels=labels)
-    ]
-    return sorted(found, key=lambda receipt: receipt.id)
+    found = []
+    for item in cluster.list("ConfigMap", SYSTEM_NAMESPACE, labels=labels):
+        name = item["metadata"]["name"]
+        text = (item.get("data") or {}).get("receipt", "")
+        read = read_receipt(name.removeprefix(_name("")), text, where=f"ConfigMap {SYSTEM_NAMESPACE}/{name}")
+        found.append((read, item["metadata"]["resourceVersion"]))
+    return sorted(found, key=lambda one: one[0].id)
+
+
+def open_receipts(cluster: Cluster, run: str | None = None) -> list[Receipt]:
+    """The receipts of `look` that can be read."""
+    return [found for found, _ in look(cluster, run) if isinstance(found, Receipt)]
+
+
+def read_receipt(receipt_id: str, text: str, *, where: str) -> Receipt | Unreadable:
+    """The receipt that a text holds, which must be the one of that id."""
+    try:
+        data = json.loads(text)
+        if not isinstance(data, Mapping):
+            raise Misuse(f"it is a {type(data).__name__}, want an object")
+        receipt = Receipt.from_json(data)
+        if receipt.id != receipt_id:
+            raise Misuse(f"it says that its id is {receipt.id!r}")
+    except (Misuse, ValueError, RecursionError) as error:
+        return Unreadable(receipt_id, where, " ".join(str(error).split())[:200] or type(error).__name__)
+    return receipt
 
 
 def _name(receipt_id: str) -> str:

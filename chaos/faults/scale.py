@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from chaos.errors import Misuse, NoEffect, NotReady
-from chaos.faults import workload
+from chaos.faults import notes, workload
 from chaos.faults.model import EXISTENCE, Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
-from chaos.kube.client import Cluster
+from chaos.kube.client import Cluster, Object
 from chaos.kube.objects import is_observed, label_selector
 from chaos.model.faulting import FaultShape
 
@@ -38,14 +38,16 @@ class Scale:
             raise Misuse(
                 f"{target} is a DaemonSet, which has no number of replicas: pause or crash-loop its containers instead"
             )
-        replicas = workload.living(cluster, target)["spec"].get("replicas", 1)
+        found = workload.living(cluster, target)
+        notes.refuse_noted(found, target)
+        replicas = found["spec"].get("replicas", 1)
         if replicas <= self.replicas:
             raise Misuse(f"{target} has {replicas} replicas: {self.replicas} would not be fewer")
         return {"replicas": replicas}
 
     def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
         at = time.time_ns()
-        _put(cluster, receipt.target, self.replicas)
+        _put(cluster, receipt.target, self.replicas, notes.patch_with(receipt))
 
         def fewer() -> dict[str, Any]:
             found = workload.living(cluster, receipt.target)
@@ -64,10 +66,11 @@ class Scale:
             raise NoEffect(f"{receipt.target}: still has more than {self.replicas} replicas: {error}") from error
 
     def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
-        workload.living(cluster, receipt.target)
-        _put(cluster, receipt.target, receipt.facts["replicas"])
+        found = workload.living(cluster, receipt.target)
+        _put(cluster, receipt.target, receipt.facts["replicas"], notes.patch_without(receipt, found))
         return workload.recovered(cluster, receipt.target, seconds=self.seconds)
 
 
-def _put(cluster: Cluster, target: Target, replicas: int) -> None:
-    cluster.patch(target.workload_kind, target.name, {"spec": {"replicas": replicas}}, target.namespace)
+def _put(cluster: Cluster, target: Target, replicas: int, metadata: Object) -> None:
+    patch = {"metadata": metadata, "spec": {"replicas": replicas}}
+    cluster.patch(target.workload_kind, target.name, patch, target.namespace)

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from chaos.errors import NoEffect, NotReady, RecoveryFailed, TargetVanished
+from chaos.faults import notes
 from chaos.faults.container import refuse_vanished, running_container
 from chaos.faults.model import Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
 from chaos.kube.client import Cluster
 from chaos.kube.objects import container_status
+from chaos.kube.quantity import millicores
 from chaos.model.faulting import FaultShape
 from chaos.names import ANNOTATION_BUDGET, ANNOTATION_BUDGET_HOLD
 
@@ -31,8 +33,10 @@ class Throttle:
     def plan(self, cluster: Cluster, target: Target) -> Facts:
         facts = running_container(cluster, target)
         pod = cluster.get("Pod", target.name, target.namespace)
+        notes.refuse_noted(pod, target)
         facts["part"], spec = _container_spec(pod, target.container)
         facts["limit"] = spec.get("resources", {}).get("limits", {}).get("cpu")
+        facts["request"] = spec.get("resources", {}).get("requests", {}).get("cpu")
         facts["budget"] = pod["metadata"].get("annotations", {}).get(ANNOTATION_BUDGET)
         if facts["limit"] is None:
             raise TargetVanished(
@@ -42,9 +46,12 @@ class Throttle:
 
     def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
         at = time.time_ns()
-        # The mark goes first: the control plane would give the proxy its budget back.
-        _hold(cluster, receipt, receipt.id)
-        _resize(cluster, receipt, f"{self.millicores}m")
+        # The note and the mark go first: the control plane would give the proxy its budget back.
+        _note(cluster, receipt, notes.patch_with(receipt), receipt.id)
+        request = receipt.facts.get("request")  # none may exceed the limit
+        if request is not None and millicores(request) > self.millicores:
+            request = f"{self.millicores}m"
+        _resize(cluster, receipt, f"{self.millicores}m", request)
         try:
             seen = cluster.wait("resized", lambda: _applied(cluster, receipt.target, f"{self.millicores}m"), seconds=10)
         except NotReady as error:
@@ -53,9 +60,9 @@ class Throttle:
 
     def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
         target, limit = receipt.target, str(receipt.facts["limit"])
-        refuse_vanished(cluster, target)
-        _resize(cluster, receipt, limit)
-        _hold(cluster, receipt, None)
+        pod = refuse_vanished(cluster, target)
+        _resize(cluster, receipt, limit, receipt.facts.get("request"))
+        _note(cluster, receipt, notes.patch_without(receipt, pod), None)
         try:
             seen = cluster.wait("resized back", lambda: _applied(cluster, target, limit), seconds=10)
         except NotReady as error:
@@ -71,18 +78,17 @@ def _container_spec(pod: dict[str, Any], name: str) -> tuple[str, dict[str, Any]
     raise TargetVanished(f"pod {pod['metadata']['name']} has no container {name}")
 
 
-def _hold(cluster: Cluster, receipt: Receipt, mark: str | None) -> None:
-    """Say, on the pod of a proxy, that its CPU limit belongs to a fault (None: not any more)."""
+def _note(cluster: Cluster, receipt: Receipt, metadata: dict[str, Any], mark: str | None) -> None:
+    """Note the receipt, or take the note away; on a proxy's pod too, that its CPU limit belongs to a fault."""
     if receipt.facts["budget"] is not None:
-        target = receipt.target
-        cluster.patch(
-            "Pod", target.name, {"metadata": {"annotations": {ANNOTATION_BUDGET_HOLD: mark}}}, target.namespace
-        )
+        metadata = {**metadata, "annotations": {**metadata["annotations"], ANNOTATION_BUDGET_HOLD: mark}}
+    cluster.patch("Pod", receipt.target.name, {"metadata": metadata}, receipt.target.namespace)
 
 
-def _resize(cluster: Cluster, receipt: Receipt, limit: str) -> None:
+def _resize(cluster: Cluster, receipt: Receipt, limit: str, request: str | None) -> None:
     target = receipt.target
-    patch = {"spec": {receipt.facts["part"]: [{"name": target.container, "resources": {"limits": {"cpu": limit}}}]}}
+    resources = {"limits": {"cpu": limit}, **({"requests": {"cpu": request}} if request is not None else {})}
+    patch = {"spec": {receipt.facts["part"]: [{"name": target.container, "resources": resources}]}}
     cluster.patch("Pod", target.name, patch, target.namespace, how="strategic", subresource="resize")
 
 

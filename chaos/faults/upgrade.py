@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from chaos.errors import Misuse, NoEffect, NotReady
-from chaos.faults import workload
+from chaos.faults import notes, workload
 from chaos.faults.model import EXISTENCE, Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
 from chaos.kube.client import Cluster, Object
@@ -48,6 +48,7 @@ class Upgrade:
 
     def plan(self, cluster: Cluster, target: Target) -> Facts:
         found = workload.living(cluster, target)
+        notes.refuse_noted(found, target)
         template = found["spec"]["template"]
         return {
             "template": template,
@@ -57,7 +58,8 @@ class Upgrade:
 
     def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
         target, at = receipt.target, time.time_ns()
-        _put(cluster, target, receipt.facts["changed"])
+        metadata = notes.json_patch(notes.patch_with(receipt), workload.living(cluster, target))
+        _put(cluster, target, receipt.facts["changed"], metadata)
 
         def seen() -> dict[str, Any]:
             found = workload.living(cluster, target)
@@ -75,8 +77,9 @@ class Upgrade:
             raise NoEffect(f"{target}: its new template was not rolled out: {error}") from error
 
     def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
-        workload.living(cluster, receipt.target)
-        _put(cluster, receipt.target, receipt.facts["template"])
+        found = workload.living(cluster, receipt.target)
+        metadata = notes.json_patch(notes.patch_without(receipt, found), found)
+        _put(cluster, receipt.target, receipt.facts["template"], metadata)
         return workload.recovered(cluster, receipt.target, seconds=self.seconds)
 
 
@@ -104,12 +107,7 @@ def plan_template(template: Mapping[str, Any], upgrade: Upgrade) -> Object:
     return {**template, "spec": {**template["spec"], "containers": changed}}
 
 
-def _put(cluster: Cluster, target: Target, template: Object) -> None:
+def _put(cluster: Cluster, target: Target, template: Object, metadata: list[Object]) -> None:
     """Exactly that template: a merge would leave behind what the other one added."""
-    cluster.patch(
-        target.workload_kind,
-        target.name,
-        [{"op": "replace", "path": "/spec/template", "value": template}],
-        target.namespace,
-        how="json",
-    )
+    steps = [*metadata, {"op": "replace", "path": "/spec/template", "value": template}]
+    cluster.patch(target.workload_kind, target.name, steps, target.namespace, how="json")

@@ -25,6 +25,7 @@ from typing import Final
 from chaos.faults import receipts
 from chaos.faults.injection import end
 from chaos.faults.model import Receipt
+from chaos.faults.receipts import Unreadable
 from chaos.kube.client import Cluster
 from chaos.names import PORT_WATCHDOG
 
@@ -55,6 +56,7 @@ class Watchdog:
         self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="undo")
         self._busy: set[str] = set()
         self._not_before: dict[str, float] = {}  # receipt -> monotonic time of the next try
+        self._told: set[str] = set()  # receipts that cannot be read
         self.looked = time.monotonic()
 
     def run(self, stop: threading.Event) -> None:
@@ -67,9 +69,15 @@ class Watchdog:
         self._pool.shutdown()
 
     def look(self) -> None:
-        """One look: begin the undo of all that is overdue and not under way."""
-        due = plan_due(receipts.open_receipts(self._cluster), now=time.time_ns(), grace=self._grace)
+        """One look: begin the undo of all that is overdue and not under way, and tell once of what cannot be read."""
+        found = [one for one, _ in receipts.look(self._cluster)]
         self.looked = time.monotonic()
+        for one in found:
+            if isinstance(one, Unreadable) and one.id not in self._told:
+                self._told.add(one.id)
+                log.error("%s", one)
+        readable = [one for one in found if isinstance(one, Receipt)]
+        due = plan_due(readable, now=time.time_ns(), grace=self._grace)
         for receipt in due:
             if receipt.id not in self._busy and self._not_before.get(receipt.id, 0.0) <= time.monotonic():
                 self._busy.add(receipt.id)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
+from chaos.documents import read_json, shown
 from chaos.errors import Misuse
 from chaos.history.files import write_whole
 from chaos.history.seal import seal
@@ -80,7 +81,7 @@ class TrialResult:
                 judgement=_finite(dict(raw.get("judgement") or {})),
                 directory=path.parent,
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise Misuse(f"{path}: not a trial's result: {error!r}") from error
 
 
@@ -91,14 +92,9 @@ def results_of(run: Path) -> list[TrialResult]:
 
 def read_object(path: Path) -> dict[str, Any]:
     """Read a JSON object; raises Misuse that names the file."""
-    try:
-        raw = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise Misuse(f"{path}: no such file: not a run directory") from error
-    except (OSError, ValueError) as error:
-        raise Misuse(f"{path}: not JSON: {error}") from error
+    raw = read_json(path, nan=True)
     if not isinstance(raw, dict):
-        raise Misuse(f"{path}: a JSON object was expected")
+        raise Misuse(f"{shown(path)}: a JSON object was expected")
     return raw
 
 

@@ -11,10 +11,13 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
+from chaos.documents import parse_json, read_bytes
+from chaos.errors import Misuse
 from chaos.history.files import write_whole
 
 SEAL_FILE: Final = "seal.json"
 VERSION: Final = 1
+_MOST: Final = 1 << 30  # bytes of one file
 
 
 def seal(directory: Path) -> None:
@@ -26,14 +29,14 @@ def detect_touched(directory: Path) -> list[str]:
     """What is not as it was sealed, one sentence each; empty when all is. Never raises."""
     try:
         present = _digests(directory)
-        text = (directory / SEAL_FILE).read_bytes()
+        if not (directory / SEAL_FILE).exists():
+            return [f"{SEAL_FILE} is missing: the trial was not finished, or not by this release"]
+        text = read_bytes(directory / SEAL_FILE)
         if text == _text(present).encode():
             return []
-        stated: Any = json.loads(text)
+        stated: Any = parse_json(text, source=SEAL_FILE)
         sealed = dict(stated["sha256"])
-    except FileNotFoundError:
-        return [f"{SEAL_FILE} is missing: the trial was not finished, or not by this release"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (Misuse, OSError, ValueError, KeyError, TypeError) as error:
         return [f"{SEAL_FILE} cannot be read: {type(error).__name__}"]
     found = [
         *(f"{name} is missing" for name in sorted(sealed.keys() - present.keys())),
@@ -49,4 +52,4 @@ def _text(digests: dict[str, str]) -> str:
 
 def _digests(directory: Path) -> dict[str, str]:
     files = sorted(path for path in directory.iterdir() if path.is_file() and path.name != SEAL_FILE)
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {path.name: hashlib.sha256(read_bytes(path, most=_MOST)).hexdigest() for path in files}

@@ -24,6 +24,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
+from chaos.documents import parse_json, read_bytes, read_json
 from chaos.errors import Misuse
 from chaos.history.files import replacing, write_whole
 from chaos.history.model import NO_POD, SAMPLE, Cause, Event, EventKind, Outcome, Samples
@@ -34,6 +35,7 @@ EVENTS_FILE: Final = "events.jsonl"
 HEADER_FILE: Final = "trial.json"
 VERSION: Final = 1
 
+_MOST_EVENTS: Final = 256 << 20  # bytes
 _BATCH_ROWS: Final = 8192
 _BATCH_SECONDS: Final = 0.5
 _INSTANT: Final = pa.timestamp("ns", tz="UTC")
@@ -82,8 +84,9 @@ def event_line(event: Event) -> str:
 
 
 def event_from(line: str | bytes) -> Event:
-    data = json.loads(line)
-    return Event(int(data["at"]), EventKind(data["kind"]), data["data"])
+    """The inverse of `event_line`; raises Misuse, ValueError, KeyError or TypeError for anything else."""
+    data = parse_json(line, source="event")
+    return Event(int(data["at"]), EventKind(data["kind"]), dict(data["data"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,16 +110,16 @@ class History:
     def load(cls, directory: Path) -> History:
         """Read a trial's directory; raises Misuse when it holds none."""
         path = directory / HEADER_FILE
+        if not path.exists():
+            raise Misuse(f"{directory}: no {HEADER_FILE}: not the directory of a trial")
+        header = read_json(path)
         try:
-            header = json.loads(path.read_text())
             if header["version"] != VERSION:
                 raise Misuse(f"version {header['version']!r}: this release reads version {VERSION}")
             flows = tuple(Flow.from_dict(flow) for flow in header["flows"])
             pods = tuple(header["pods"])
         except Misuse as error:
             raise Misuse(f"{path}: {error}") from error
-        except FileNotFoundError as error:
-            raise Misuse(f"{directory}: no {HEADER_FILE}: not the directory of a trial") from error
         except (ValueError, KeyError, TypeError) as error:
             raise Misuse(f"{path}: not a trial's header: {error!r}") from error
         samples, torn_samples = _load_samples(directory / SAMPLES_FILE)
@@ -162,8 +165,10 @@ def _load_samples(path: Path) -> tuple[Samples, bool]:
             if reader.schema.names not in (SCHEMA.names, [name for name in SCHEMA.names if name not in _LATER]):
                 raise Misuse(f"{path}: columns {reader.schema.names}: expected {SCHEMA.names}")
             batches.extend(samples_of(batch) for batch in reader)
-    except (pa.ArrowInvalid, OSError):
+    except (pa.ArrowException, OSError):
         torn = True
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
+        raise Misuse(f"{path}: not a trial's samples: {error!r}") from error
     return (np.concatenate(batches) if batches else np.empty(0, dtype=SAMPLE)), torn
 
 
@@ -171,12 +176,12 @@ def _load_events(path: Path) -> tuple[tuple[Event, ...], bool]:
     events: list[Event] = []
     if not path.exists():
         return (), True
-    lines = path.read_bytes().split(b"\n")
+    lines = read_bytes(path, most=_MOST_EVENTS).split(b"\n")
     torn = lines.pop() != b""  # a whole log ends with a newline
     for number, line in enumerate(lines, 1):
         try:
             events.append(event_from(line))
-        except (ValueError, KeyError, TypeError) as error:
+        except (Misuse, ValueError, KeyError, TypeError, OverflowError) as error:
             if number == len(lines):
                 torn = True
                 break

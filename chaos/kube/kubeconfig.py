@@ -13,10 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from chaos.errors import EnvironmentUnfit, SharedfateError
+from chaos.documents import read_bytes, read_yaml, shown
+from chaos.errors import EnvironmentUnfit, Misuse, SharedfateError
 from chaos.kube.proxies import proxy_for
 
 T = TypeVar("T")
+_MOST_CREDENTIAL: Final = 1 << 20  # bytes of a certificate, a key or a token
 CREDENTIAL_SECONDS: Final = 15.0  # a plugin that asks a cloud takes two or three
 
 
@@ -39,6 +41,8 @@ def load_kubeconfig(kubeconfig: Path | None, context: str | None) -> Any:
             )
 
     what = f"kubeconfig {kubeconfig}" + (f", context {context}" if context else "")
+    if kubeconfig is not None:
+        _refuse_unreadable(kubeconfig)
     with _Heard() as heard:
         try:
             within(CREDENTIAL_SECONDS, load)
@@ -53,8 +57,33 @@ def load_kubeconfig(kubeconfig: Path | None, context: str | None) -> Any:
             raise EnvironmentUnfit(f"cannot use {what}: {one_line(error)}") from error
     if heard.words:
         raise EnvironmentUnfit(f"{what}: its credentials cannot be had: {'; '.join(heard.words)}")
-    configuration.proxy = proxy_for(configuration.host, os.environ, configured=configuration.proxy or "")
+    try:
+        configuration.proxy = proxy_for(configuration.host, os.environ, configured=configuration.proxy or "")
+    except (AttributeError, TypeError, ValueError) as error:
+        raise EnvironmentUnfit(f"{what}: server {configuration.host!r}: {one_line(error)}") from error
     return configuration
+
+
+def _refuse_unreadable(kubeconfig: Path) -> None:
+    """Raise EnvironmentUnfit for a kubeconfig, or a file that it names, over which the official client would stand
+    still: it opens whatever it is given."""
+    for path in (Path(part) for part in str(kubeconfig).split(os.pathsep) if part):
+        if not path.exists():
+            continue  # one of several may be missing, and the client says so when all are
+        try:
+            document = read_yaml(path)
+            entries = [
+                entry.get(kind)
+                for kind in ("user", "cluster")
+                for entry in (document or {}).get(f"{kind}s") or []
+                if isinstance(entry.get(kind), dict)
+            ]
+            for entry in entries:
+                for name in ("client-certificate", "client-key", "certificate-authority", "tokenFile"):
+                    if isinstance(entry.get(name), str) and (file := path.parent / entry[name]).exists():
+                        read_bytes(file, most=_MOST_CREDENTIAL)
+        except (Misuse, AttributeError, TypeError) as error:
+            raise EnvironmentUnfit(f"{shown(path)}: cannot be used as a kubeconfig: {one_line(error)}") from error
 
 
 def within(seconds: float, function: Callable[[], T]) -> T:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import yaml
 
+from chaos import documents
 from chaos.errors import Misuse
 from chaos.names import DEFAULT_NAME, IMAGE, NAME
 from chaos.resources import shipped
@@ -20,33 +21,24 @@ from chaos.resources import shipped
 Object = dict[str, Any]
 _NAME: Final = re.compile(r"\$\{([a-z0-9_]+)\}")
 _OURS: Final = re.compile(rf"\b{DEFAULT_NAME}([.]io|-)")  # of labels, namespaces, names: not of the image
-_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DUMPER: Final = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 def read(file: Path) -> list[Object]:
     """The documents of a YAML file; raises Misuse that names the file and the line."""
-    try:
-        text = file.read_text()
-    except OSError as error:
-        raise Misuse(f"{file}: cannot be read: {error.strerror}") from error
-    return parse(text, source=str(file))
+    return parse(documents.read_text(file, most=documents.MOST_YAML_BYTES), source=documents.shown(file))
 
 
 def parse(text: str, *, source: str) -> list[Object]:
     """The objects of a YAML text, `kind: List` unfolded."""
-    try:
-        documents = [document for document in yaml.load_all(text, Loader=_LOADER) if document]
-    except yaml.YAMLError as error:
-        raise Misuse(f"{source}: not YAML: {' '.join(str(error).split())}") from error
     objects: list[Object] = []
-    for document in documents:
-        if not isinstance(document, dict):
-            raise Misuse(f"{source}: a document is a {type(document).__name__}, and should be an object")
-        if str(document.get("kind", "")).endswith("List") and isinstance(document.get("items"), list):
-            objects.extend(document["items"])
-        else:
-            objects.append(document)
+    for document in filter(None, documents.parse_yaml_all(text, source=source)):
+        whole = isinstance(document, dict) and str(document.get("kind", "")).endswith("List")
+        parts = document["items"] if whole and isinstance(document.get("items"), list) else [document]
+        for part in parts:
+            if not isinstance(part, dict):
+                raise Misuse(f"{source}: a document is a {type(part).__name__}, and should be an object")
+            objects.append(part)
     return objects
 
 

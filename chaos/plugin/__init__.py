@@ -55,9 +55,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
     and, where one of our options was given, those below its arguments."""
     if file_path.suffix not in (".yaml", ".yml", ".json"):
         return None
-    if not parent.session.isinitpath(file_path) and not (
-        is_asked_for(parent.config) and b"chaos.toolkit" in file_path.read_bytes()
-    ):
+    if not parent.session.isinitpath(file_path) and not (is_asked_for(parent.config) and _mentions_us(file_path)):
         return None
     from chaos.toolkit.items import collect
 
@@ -69,6 +67,16 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
         modes=config.option.chaos_modes is not None,
         progress=progress_of(config),
     )
+
+
+def _mentions_us(file: Path) -> bool:
+    from chaos.documents import read_bytes
+    from chaos.errors import Misuse
+
+    try:
+        return b"chaos.toolkit" in read_bytes(file)
+    except Misuse:  # a pipe, a directory of that name: no experiment
+        return False
 
 
 def pytest_pycollect_makeitem(

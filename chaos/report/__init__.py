@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from chaos.documents import read_json, shown, understood
+from chaos.errors import Misuse
 from chaos.history.files import write_whole
 from chaos.report.comparison import compare_modes
 from chaos.report.document import check, document
@@ -45,17 +47,22 @@ def write_reports(run_dir: Path, *, seconds: float) -> Reports:
     Raises Misuse when the directory is not a run's, or a result is not as the contract says.
     """
     run = read_run(run_dir, seconds=seconds)
-    report = document(run)
-    check(report)
-    sharings = [read_sharing(trial.directory) for trial in run.trials]
     names = ("report.json", "report.md", "report.html", "comparison.svg", "comparison.png")
     reports = Reports(*(run_dir / name for name in names))
-    picture = comparison_picture(run, sharings)
-    write_whole(reports.json, json.dumps(report, indent=1, allow_nan=False) + "\n")
-    write_whole(reports.markdown, markdown(run, sharings))
-    write_whole(reports.html, page(run, sharings))
-    write_whole(reports.svg, svg(picture))
-    write_whole(reports.png, png(picture))
+    with understood(f"{shown(run_dir)}: what is kept of its trials"):
+        report = document(run)
+        check(report)
+        sharings = [read_sharing(trial.directory) for trial in run.trials]
+        picture = comparison_picture(run, sharings)
+        contents: dict[Path, str | bytes] = {
+            reports.json: json.dumps(report, indent=1, allow_nan=False) + "\n",
+            reports.markdown: markdown(run, sharings),
+            reports.html: page(run, sharings),
+            reports.svg: svg(picture),
+            reports.png: png(picture),
+        }
+    for path, content in contents.items():
+        write_whole(path, content)
     return reports
 
 
@@ -76,6 +83,6 @@ def comparison_picture(run: RunRecord, sharings: Sequence[Sharing | None]) -> Pi
 def recorded_seconds(run_dir: Path) -> float:
     """Wall time of a saved run: as its `report.json` says, else the sum of its trials."""
     try:
-        return float(json.loads((run_dir / "report.json").read_text())["seconds"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return float(read_json(run_dir / "report.json")["seconds"])
+    except (Misuse, ValueError, KeyError, TypeError):
         return sum(trial.seconds for trial in read_run(run_dir, seconds=0.0).trials)

@@ -27,15 +27,13 @@ A policy is a YAML file; names may hold `*` and `?`, a missing name matches all:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
+from chaos.documents import read_json, read_yaml, shown
 from chaos.errors import Misuse
 from chaos.report.document import check
 from chaos.report.regressions import FLOORS, Change, Moved
@@ -127,13 +125,10 @@ def load_report(path: Path) -> dict[str, Any]:
     """A `report.json`, held against the schema; a run directory stands for the one inside it. Raises Misuse."""
     if path.is_dir():
         path = path / "report.json"
-    try:
-        report = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise Misuse(f"{path}: no such file: give a report.json or a run directory") from error
-    except ValueError as error:
-        raise Misuse(f"{path}: not JSON: {error}") from error
-    check(report, name=str(path))
+    if not path.exists():
+        raise Misuse(f"{shown(path)}: no such file: give a report.json or a run directory")
+    report = read_json(path)
+    check(report, name=shown(path))
     names = [(str(trial["scenario"]), str(trial["mode"])) for trial in report["trials"]]
     if twice := sorted({f"{scenario}[{mode}]" for scenario, mode in names if names.count((scenario, mode)) > 1}):
         raise Misuse(f"{path}: {', '.join(twice)} stands there twice: a run holds each trial once")
@@ -143,12 +138,7 @@ def load_report(path: Path) -> dict[str, Any]:
 
 def load_policy(path: Path) -> GatePolicy:
     """A policy file; raises Misuse with all that is wrong in it."""
-    try:
-        raw = yaml.safe_load(path.read_text()) or {}
-    except FileNotFoundError as error:
-        raise Misuse(f"{path}: no such file") from error
-    except yaml.YAMLError as error:
-        raise Misuse(f"{path}: not YAML: {error}") from error
+    raw = read_yaml(path) or {}
     if not isinstance(raw, dict):
         raise Misuse(f"{path}: a mapping was expected")
     known = [one.name for one in fields(GatePolicy)]

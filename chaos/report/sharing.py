@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from chaos.documents import read_bytes
 from chaos.history.model import EventKind
 from chaos.history.store import EVENTS_FILE, event_from
 from chaos.model.placement import Pod, Proxy
@@ -40,12 +41,11 @@ def read_sharing(directory: Path) -> Sharing | None:
     path = directory / EVENTS_FILE
     if not path.exists():
         return None
-    with path.open("rb") as lines:
-        for line in lines:
-            if b'"placement"' in line and line.endswith(b"\n"):
-                event = event_from(line)
-                if event.kind is EventKind.PLACEMENT:
-                    return sharing_from(event.data)
+    for line in read_bytes(path).splitlines(keepends=True):
+        if b'"placement"' in line and line.endswith(b"\n"):
+            event = event_from(line)
+            if event.kind is EventKind.PLACEMENT:
+                return sharing_from(event.data)
     return None
 
 

@@ -8,7 +8,6 @@ compared with what the probe gives. Here every problem is named: file, path with
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
@@ -19,6 +18,7 @@ from chaoslib.configuration import load_configuration
 from chaoslib.exceptions import ChaosException
 from chaoslib.experiment import ensure_experiment_is_valid
 
+from chaos.documents import read_json, read_yaml, shown, understood
 from chaos.errors import Misuse
 from chaos.toolkit import activities
 from chaos.toolkit.options import check_arguments, options_from
@@ -37,16 +37,7 @@ def load(path: Path) -> Experiment:
     """The file's content; raises Misuse that names file and line."""
     if path.suffix not in SUFFIXES:
         raise Misuse(f"{path}: an experiment file ends with {', '.join(SUFFIXES)}")
-    try:
-        text = path.read_text()
-    except OSError as error:
-        raise Misuse(f"{path}: cannot be read: {error.strerror}") from error
-    try:
-        found = (
-            json.loads(text, object_pairs_hook=_once) if path.suffix == ".json" else yaml.load(text, _OnceLoader)
-        )  # a SafeLoader
-    except (yaml.YAMLError, ValueError) as error:
-        raise Misuse(f"{path}: cannot be parsed: {' '.join(str(error).split())}") from error
+    found = read_json(path, hook=_once) if path.suffix == ".json" else read_yaml(path, loader=_OnceLoader)
     if not isinstance(found, dict):
         raise Misuse(f"{path}: holds a {type(found).__name__}, and an experiment is a mapping")
     return found
@@ -63,29 +54,31 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-class _OnceLoader(yaml.SafeLoader):
+class _OnceLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """The same for YAML."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
-        for key, _ in node.value:
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"{key.value!r} stands there twice: only the last would count", key.start_mark
                 )
             seen.add(str(key.value))
-        return super().construct_mapping(node, deep)
+        made: dict[Any, Any] = super().construct_mapping(node, deep)
+        return made
 
 
 def load_checked(path: Path, variables: Mapping[str, Any] | None = None) -> Experiment:
     """Load, and raise one Misuse with every problem, a line each."""
     experiment = load(path)
-    if problems := list(detect_problems(experiment, variables or {})):
-        raise Misuse("\n".join(f"{path}: {where}: {what}" for where, what in problems))
-    try:
-        ensure_experiment_is_valid(deepcopy(experiment))
-    except ChaosException as error:
-        raise Misuse(f"{path}: {error}") from error
+    with understood(shown(path)):
+        if problems := list(detect_problems(experiment, variables or {})):
+            raise Misuse("\n".join(f"{path}: {where}: {what}" for where, what in problems))
+        try:
+            ensure_experiment_is_valid(deepcopy(experiment))
+        except ChaosException as error:
+            raise Misuse(f"{path}: {error}") from error
     return experiment
 
 
@@ -114,7 +107,7 @@ def detect_problems(experiment: Experiment, variables: Mapping[str, Any]) -> Ite
     configuration: Mapping[str, Any] = {}
     try:
         configuration = load_configuration(deepcopy(experiment.get("configuration") or {}), dict(variables))
-    except (ChaosException, ValueError, KeyError, AttributeError) as error:
+    except (ChaosException, ValueError, KeyError, AttributeError, TypeError) as error:
         yield "configuration", f"{error}: give it a default, or set it"
     for name in sorted(set(variables) - set(experiment.get("configuration") or {})):
         yield (

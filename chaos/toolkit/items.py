@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import pytest
 
+from chaos.documents import read_text
 from chaos.engine.run import Run
 from chaos.engine.settings import Inconclusive, Settings
 from chaos.errors import Misuse
@@ -54,8 +55,8 @@ def is_experiment(path: Path, named: bool) -> bool:
     if named:
         return True
     try:
-        return files.CONTROL in path.read_text()
-    except (OSError, UnicodeDecodeError):
+        return files.CONTROL in read_text(path)
+    except Misuse:
         return False
 
 

@@ -210,7 +210,7 @@ def test_an_unknown_mesh_and_a_file_that_is_none_are_refused(tmp_path: Path) -> 
         match=r"unknown mesh 'consul': known are cilium, istio, linkerd.* \(or one of .*istio-ambient.*auto, none",
     ):
         parse_target({**DOCUMENT, "mesh": "consul"}, source="t")
-    with pytest.raises(Misuse, match="cannot be read"):
+    with pytest.raises(Misuse, match="no such file"):
         read_target(tmp_path / "none")
     (tmp_path / "list").write_text("- 1\n")
     with pytest.raises(Misuse, match="is a list, and should be a mapping"):

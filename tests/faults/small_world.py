@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chaos.cluster.providers import open_cluster
-from chaos.faults import receipts
+from chaos.faults import notes, receipts
 from chaos.faults.model import Target
 from chaos.faults.selection import container_target, node_target, workload_target
 from chaos.kube.client import Cluster, Object
@@ -108,11 +108,7 @@ class World:
             "cordoned": [
                 one["metadata"]["name"] for one in self.cluster.list("Node") if one["spec"].get("unschedulable")
             ],
-            "drained": [
-                one["metadata"]["name"]
-                for one in self.cluster.list("Node")
-                if "sharedfate.io/drained-by" in one["metadata"].get("annotations", {})
-            ],
+            "noted": notes.all_noted(self.cluster),
             "nodes": self.cluster.request("GET", "/embedded/nodes"),
             "trouble": self.cluster.request("GET", "/embedded/trouble"),
             "mesh": sorted(self.cluster.get("ConfigMap", MESH_CONFIG, SYSTEM_NAMESPACE)["data"]),

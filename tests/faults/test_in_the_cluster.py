@@ -387,6 +387,28 @@ def test_a_fault_whose_runner_is_killed_is_over_after_its_deadline(world: World)
     world.well("kept")  # the watchdog has
 
 
+def test_the_same_fault_from_a_second_process_is_refused_and_the_first_gives_the_limit_back(world: World) -> None:
+    target = world.proxy()
+    pod = world.cluster.get("Pod", target.name, target.namespace)
+    process = spawn(world, Throttle(millicores=20), target, 300)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        arguments = ["--namespace", target.namespace, "--pod", target.name, "--container", target.container]
+        done = CliRunner().invoke(main, ["inject", "throttle", "--name", "faults-test", *arguments, "--for", "1s"])
+        assert (done.exit_code, f"process {process.pid} on" in done.output, "run faults" in done.output) == (
+            4,
+            True,
+            True,
+        )
+        CliRunner().invoke(main, ["stop", "--name", "faults-test"])
+        process.wait(timeout=60)
+    finally:
+        process.kill()
+        process.communicate()
+    assert world.cluster.get("Pod", target.name, target.namespace)["spec"]["containers"] == pod["spec"]["containers"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_ctrl_c_undoes_before_it_ends(world: World, number: int) -> None:
     command = [

@@ -231,7 +231,7 @@ def test_chaos_validate_refuses_a_mode_that_is_written_out(right: Experiment, tm
 @pytest.mark.parametrize(
     ("name", "text", "says"),
     [
-        ("x.yaml", "title: [", "cannot be parsed"),
+        ("x.yaml", "title: [", "not YAML"),
         ("x.json", "{", "line 1"),
         ("x.toml", "", "ends with"),
         ("x.yaml", "- 1", "holds a list"),
