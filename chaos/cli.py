@@ -90,6 +90,7 @@ def run(modes: str, scenarios: str, cluster: str, target: str, out: str, pytest_
         sys.executable,
         [
             sys.executable,
+            "-P",  # a package `chaos` of the working directory is not ours
             "-m",
             "pytest",
             suite,

@@ -139,6 +139,7 @@ def up(name: str = "sharedfate", *, nodes: int | Sequence[str] = 2, keep: bool =
         ours, theirs = socket.socketpair()
         command = [
             sys.executable,
+            "-P",  # a package `chaos` of the working directory is not ours
             "-m",
             "chaos.embedded",
             "--dir",

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from chaos.errors import Misuse
 from chaos.faults.model import Fault
 from chaos.model.modes import ProxyMode
 from chaos.names import summary_of
@@ -35,6 +36,10 @@ def without_waypoints(mode: ProxyMode) -> str:
     return "" if mode.separate_layers else "both layers are in one proxy: proxy-killed breaks it"
 
 
+def _place(function: Callable[..., None]) -> str:
+    return f"{function.__code__.co_filename}: {function.__qualname__}"
+
+
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """A scenario's name, its function, and where it applies.
@@ -55,6 +60,11 @@ class Scenario:
     redeploys_after: bool = False
     reference_mesh_only: str = ""
 
+    @property
+    def shipped(self) -> bool:
+        """Whether it is one of the suite's; else it is in a file of somebody's own."""
+        return self.run.__module__.startswith("chaos.suite.")
+
 
 SCENARIOS: dict[str, Scenario] = {}
 
@@ -71,9 +81,12 @@ def scenario(
     redeploys_after: bool = False,
     reference_mesh_only: str = "",
 ) -> Callable[[Callable[[Trial], None]], Scenario]:
-    """Register a scenario."""
+    """Register a scenario. Raises Misuse when another function has that name already."""
 
     def register(function: Callable[[Trial], None]) -> Scenario:
+        there = SCENARIOS.get(name)
+        if there is not None and _place(there.run) != _place(function):
+            raise Misuse(f"scenario {name!r} is there already, in {_place(there.run)}: take another name")
         found = SCENARIOS[name] = Scenario(
             name, function, summary_of(function.__doc__), faults, skip_reason, redeploys_after, reference_mesh_only
         )

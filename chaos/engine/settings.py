@@ -28,6 +28,7 @@ class Inconclusive(StrEnum):
 MOST_REPEATS = 20  # of a kill, in one trial
 RUN_FILE = "run.json"  # in a run directory: what the run was
 OF_REFUSED = {"junit.xml"}  # what a run that was refused leaves there
+ALL = "all"
 DEFAULT_MATRIX = "default"  # of modes or scenarios: what the default matrix holds
 
 
@@ -37,7 +38,7 @@ class Settings:
 
     cluster: str = "embedded"
     modes: tuple[str, ...] = tuple(DEFAULT)
-    scenarios: tuple[str, ...] = ()  # empty: of each mode those of the default matrix
+    scenarios: tuple[str, ...] = ()  # empty: of each mode those of the default matrix; (ALL,): every one
     nodes: int = 2
     out: Path = Path("sharedfate-out")
     budget: int = 900  # millicores for all proxies together
@@ -65,7 +66,6 @@ def parse_settings(
     keep: bool,
     inconclusive: str,
     baseline: str | None,
-    known_scenarios: Sequence[str],
     allow_production: bool = False,
     namespaces: str = "",
     kind_image: str | None = None,
@@ -74,7 +74,9 @@ def parse_settings(
     every: float = 0.2,
     repeat: int | None = None,
 ) -> Settings:
-    """Settings from option texts; raises one Misuse with every problem."""
+    """Settings from option texts; raises one Misuse with every problem. Whether scenarios exist is asked later, by
+    `refuse_unknown`: files that are yet to be collected may define them.
+    """
     problems: list[str] = []
     own: TargetSystem | None = None
     try:
@@ -90,7 +92,7 @@ def parse_settings(
     if own and modes:
         problems.append(f"modes {modes}: a target's mesh is what it is; leave the modes out")
     chosen = _chosen(modes, tuple(DEFAULT), list(MODES), "proxy mode", problems)
-    wanted = _chosen(scenarios, (), list(known_scenarios), "scenario", problems)
+    wanted = _chosen(scenarios, (), None, "scenario", problems)
     if nodes < 2:
         problems.append(f"{nodes} nodes: sharing needs at least 2")
     if not 0.05 <= every <= 60:
@@ -144,21 +146,35 @@ def parse_settings(
 
 
 def _chosen(
-    text: str, default: tuple[str, ...], known: Sequence[str], what: str, problems: list[str]
+    text: str, default: tuple[str, ...], known: Sequence[str] | None, what: str, problems: list[str]
 ) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    if names == ("all",):
-        return tuple(known)
+    if names == (ALL,):
+        return (ALL,) if known is None else tuple(known)
     if names == (DEFAULT_MATRIX,):
         return default
-    problems += [
-        f"unknown {what} {name!r}: known are {', '.join(known)}, all, default" for name in names if name not in known
-    ]
+    problems += _unknown(names, known, what) if known is not None else []
     return names or default
 
 
-def chosen(settings: Settings, mode: str, scenario: str) -> bool:
-    """Whether a run takes that trial."""
-    return mode in settings.modes and (
-        scenario in settings.scenarios if settings.scenarios else in_matrix(mode, scenario)
-    )
+def _unknown(names: Sequence[str], known: Sequence[str], what: str) -> list[str]:
+    return [
+        f"unknown {what} {name!r}: known are {', '.join(known)}, all, default" for name in names if name not in known
+    ]
+
+
+def refuse_unknown(settings: Settings, known: Sequence[str]) -> None:
+    """Raises Misuse with every scenario that a run asks for and that nothing defines."""
+    if problems := _unknown([name for name in settings.scenarios if name != ALL], known, "scenario"):
+        raise Misuse("; ".join(problems))
+
+
+def chosen(settings: Settings, mode: str, scenario: str, *, shipped: bool = True) -> bool:
+    """Whether a run takes that trial. Without named scenarios it takes those of the default matrix, and whatever the
+    matrix does not know: every scenario of somebody's own, and every one in a mode of somebody's own.
+    """
+    if mode not in settings.modes:
+        return False
+    if settings.scenarios:
+        return settings.scenarios == (ALL,) or scenario in settings.scenarios
+    return not shipped or mode not in DEFAULT or in_matrix(mode, scenario)

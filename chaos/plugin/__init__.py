@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from chaos.errors import Misuse
 from chaos.plugin import xdist as spread
 from chaos.plugin.fixtures import RUN
 from chaos.plugin.fixtures import chaos_cluster as chaos_cluster
@@ -23,13 +24,12 @@ from chaos.plugin.fixtures import chaos_run as chaos_run
 from chaos.plugin.fixtures import chaos_tenants as chaos_tenants
 from chaos.plugin.fixtures import chaos_trial as chaos_trial
 from chaos.plugin.fixtures import chaos_verdict as chaos_verdict
-from chaos.plugin.options import add_options, is_asked_for, progress_of, settings_of
+from chaos.plugin.options import add_options, is_asked_for, known_scenarios, progress_of, settings_of
 
 if TYPE_CHECKING:
     from chaos.engine.eta import EtaEstimator
     from chaos.report import Reports
 
-_SUITE = Path(__file__).resolve().parents[1] / "suite"
 _REPORTS: pytest.StashKey[Reports] = pytest.StashKey()
 _WORSE: pytest.StashKey[list[str]] = pytest.StashKey()
 _PACE: pytest.StashKey[EtaEstimator] = pytest.StashKey()
@@ -46,8 +46,6 @@ def pytest_configure(config: pytest.Config) -> None:
     if option.chaos_modes is None and option.chaos_scenarios is None and option.chaos_target is None:
         return
     spread.prepare(config, settings_of(config))  # refuses bad options before anything is collected
-    if config.args_source is not pytest.Config.ArgsSource.ARGS:
-        config.args = [str(_SUITE)]
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
@@ -107,6 +105,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         from chaos.toolkit.items import grouped
 
         grouped(items)
+    if config.option.chaos_scenarios is not None:
+        _refuse_unknown_scenarios(config)
     if not any(_needs_run(item) for item in items):
         return
     from chaos.engine.settings import chosen as is_chosen
@@ -121,7 +121,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             chosen.append(item)
             continue
         mode = item.obj.mode  # type: ignore[attr-defined]
-        (chosen if is_chosen(settings, mode, found.name) else left).append(item)
+        (chosen if is_chosen(settings, mode, found.name, shipped=found.shipped) else left).append(item)
         item.user_properties += [("mode", mode), ("scenario", found.name)]
         if why := found.reference_mesh_only if settings.target is not None else found.skip_reason(mode_named(mode)):
             item.add_marker(pytest.mark.skip(reason=why))
@@ -130,6 +130,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     rank = {mode: number for number, mode in enumerate(settings.modes)}
     # The trials of one mode share its deployment, and each change of mode costs one.
     items[:] = sorted(chosen, key=lambda item: rank.get(getattr(getattr(item, "obj", None), "mode", ""), -1))
+
+
+def _refuse_unknown_scenarios(config: pytest.Config) -> None:
+    """Raises UsageError: now that every file is collected, it is known which scenarios there are."""
+    from chaos.engine.settings import refuse_unknown
+
+    try:
+        refuse_unknown(settings_of(config), known_scenarios())
+    except Misuse as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> list[str]:
+    """Where the suite is, for whoever gave a chaos option and has no test that takes it."""
+    option = config.option
+    if (option.chaos_modes, option.chaos_scenarios) == (None, None) or any(_needs_run(item) for item in items):
+        return []
+    return ["sharedfate: no chaos test here; its own suite: sharedfate run, or pytest --pyargs chaos.suite"]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

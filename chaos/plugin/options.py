@@ -89,7 +89,6 @@ def is_asked_for(config: pytest.Config) -> bool:
 def settings_of(config: pytest.Config) -> Settings:
     """The run's settings; a usage error (exit code 4) with every problem when an option is wrong."""
     if _SETTINGS not in config.stash:
-        from chaos.engine.catalogue import scenario_names
         from chaos.engine.settings import parse_settings
         from chaos.errors import Misuse
 
@@ -106,7 +105,6 @@ def settings_of(config: pytest.Config) -> Settings:
                 keep=o.chaos_keep,
                 inconclusive=o.chaos_inconclusive,
                 baseline=o.chaos_baseline,
-                known_scenarios=scenario_names(),
                 allow_production=o.chaos_allow_production,
                 namespaces=o.chaos_namespaces,
                 kind_image=o.chaos_kind_image,
@@ -118,6 +116,13 @@ def settings_of(config: pytest.Config) -> Settings:
         except Misuse as error:
             raise pytest.UsageError(str(error)) from error
     return config.stash[_SETTINGS]
+
+
+def known_scenarios() -> list[str]:
+    """The names of the shipped scenarios, and of those that collected files define."""
+    from chaos.engine.catalogue import scenario_names
+
+    return list(scenario_names())
 
 
 def progress_of(config: pytest.Config) -> TerminalProgress:

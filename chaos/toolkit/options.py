@@ -73,7 +73,6 @@ def options_from(arguments: Mapping[str, Any], *, title: str) -> ControlOptions:
         keep=False,
         inconclusive="fail",
         baseline=None,
-        known_scenarios=(),
         namespaces=chosen["namespaces"],
         allow_production=chosen["allow_production"],
     )

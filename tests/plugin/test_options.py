@@ -28,7 +28,12 @@ def test_an_unknown_cluster_is_refused_before_anything_is_collected(pytester: py
 
 def test_items_are_named_scenario_and_mode(pytester: pytest.Pytester) -> None:
     result = pytester.runpytest_subprocess(
-        "--collect-only", "-q", "--chaos-modes=sidecar,node", "--chaos-scenarios=proxy-killed"
+        "--collect-only",
+        "-q",
+        "--chaos-modes=sidecar,node",
+        "--chaos-scenarios=proxy-killed",
+        "--pyargs",
+        "chaos.suite",
     )
     result.stdout.fnmatch_lines(["*::proxy-killed[[]sidecar]", "*::proxy-killed[[]node]"])
     result.stdout.no_fnmatch_line("*noisy*")
