@@ -7,9 +7,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 import urllib3
@@ -18,25 +18,37 @@ from chaos import __version__
 from chaos.commands.clean import clean
 from chaos.commands.cluster import cluster
 from chaos.commands.doctor import doctor
+from chaos.commands.experiment import experiment
 from chaos.commands.faults import faults, inject, stop
 from chaos.commands.image import image
 from chaos.commands.status import status
 from chaos.commands.target import target
+from chaos.commands.which import cluster_option, known_modes, known_scenarios, offer
 from chaos.documents import shown, understood
-from chaos.errors import ApiError, EnvironmentUnfit, Misuse, NotReady, SharedfateError
-from chaos.toolkit.command import experiment
+from chaos.errors import REFUSED, ApiError, EnvironmentUnfit, Misuse, NotReady, SharedfateError
 
-REFUSED: Final = 4  # pytest's code for a usage error
 # What says nothing of a mesh: 1 is left to verdicts, and to faults that did not do what they should.
 _UNFIT: Final = (Misuse, EnvironmentUnfit, ApiError, NotReady)
 
 
+EXIT_CODES: Final = """Exit codes: 0 done, all as predicted, nothing got worse; 1 a verdict: something was not as
+predicted, got worse, or a fault did not do what it should; 4 refused: wrong options or files, or this machine or
+cluster cannot do it; of `run` also pytest's own: 2 interrupted, 5 nothing was selected."""
+
+
 class _Commands(click.Group):
-    """Turns our own errors into a line each and an exit code."""
+    """Turns our own errors into a line each and an exit code; a wrong option is refused as everything else is."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        with _refusing():
+            return super().make_context(info_name, args, parent, **extra)
 
     def invoke(self, ctx: click.Context) -> object:
         try:
-            return super().invoke(ctx)
+            with _refusing():
+                return super().invoke(ctx)
         except SharedfateError as error:
             click.echo(f"sharedfate: {error}", err=True)
             ctx.exit(REFUSED if isinstance(error, _UNFIT) else 1)
@@ -50,6 +62,15 @@ class _Commands(click.Group):
             ctx.exit(REFUSED if group.split(_UNFIT)[1] is None else 1)
 
 
+@contextmanager
+def _refusing() -> Iterator[None]:
+    try:
+        yield
+    except click.UsageError as error:
+        error.show()
+        raise click.exceptions.Exit(REFUSED) from error
+
+
 def _each(group: BaseExceptionGroup) -> Iterator[BaseException]:
     for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup):
@@ -58,7 +79,7 @@ def _each(group: BaseExceptionGroup) -> Iterator[BaseException]:
             yield error
 
 
-@click.group(cls=_Commands)
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_CODES)
 @click.version_option(__version__)
 def main() -> None:
     """Who is hurt when a shared service-mesh proxy dies or drowns."""
@@ -68,18 +89,33 @@ for command in (doctor, clean, cluster, image, status, target, experiment, injec
     main.add_command(command)
 
 
-@main.command(context_settings={"ignore_unknown_options": True})
-@click.option("--modes", default="default", show_default=True, help="proxy modes, comma separated, all, or default")
-@click.option("--scenarios", default="default", show_default=True, help="scenarios, comma separated, all, or default")
-@click.option(
-    "--cluster", default="embedded", show_default=True, help="embedded, kind[:NAME], k3d[:NAME], or context:NAME"
+@main.command(
+    context_settings={"ignore_unknown_options": True},
+    epilog="""After --, any of pytest's options, and the plugin's own: -k EXPRESSION, -x (stop at the first failure),
+--lf (what failed last), -n N (modes in parallel), -v; --chaos-seed N, --chaos-keep, --chaos-inconclusive WHAT,
+--chaos-baseline REPORT, --chaos-nodes N, --chaos-budget MILLICORES.""",
 )
+@click.option(
+    "--modes",
+    default="default",
+    show_default=True,
+    help="proxy modes, comma separated, all, or default",
+    shell_complete=offer(known_modes),
+)
+@click.option(
+    "--scenarios",
+    default="default",
+    show_default=True,
+    help="scenarios, comma separated, all, or default",
+    shell_complete=offer(known_scenarios),
+)
+@cluster_option()
 @click.option(
     "--target", default="", metavar="FILE", help="target file: run on the mesh that it describes, instead of on modes"
 )
 @click.option("--out", default="sharedfate-out", show_default=True, help="run directory")
 @click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)
-def run(modes: str, scenarios: str, cluster: str, target: str, out: str, pytest_arguments: tuple[str, ...]) -> None:
+def run(modes: str, scenarios: str, spec: str, target: str, out: str, pytest_arguments: tuple[str, ...]) -> None:
     """Run the shipped suite; what follows `--` goes to pytest. Exit codes are pytest's."""
     suite = str(Path(__file__).resolve().parent / "suite")
     # In pytest's own process: it must import our modules before anybody else does, to rewrite their assertions.
@@ -96,7 +132,7 @@ def run(modes: str, scenarios: str, cluster: str, target: str, out: str, pytest_
             suite,
             *where,
             f"--chaos-scenarios={scenarios}",
-            f"--chaos-cluster={cluster}",
+            f"--chaos-cluster={spec}",
             f"--chaos-out={out}",
             f"--junitxml={out}/junit.xml",
             "-q",
@@ -106,9 +142,14 @@ def run(modes: str, scenarios: str, cluster: str, target: str, out: str, pytest_
 
 
 @main.command()
-@click.option("--mode", "mode", required=True, help="proxy mode")
+@click.option("--mode", "mode", required=True, help="proxy mode", shell_complete=offer(known_modes))
 @click.option(
-    "--file", "-f", "files", multiple=True, type=click.Path(path_type=Path), help="manifests of your applications"
+    "--file",
+    "-f",
+    "files",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="manifests of your applications: a file, a folder with all that is below it, or - for standard input",
 )
 @click.option("--run", "run_name", default="rendered", show_default=True, help="value of the run's label")
 @click.option("--budget", default=900, show_default=True, help="CPU of all proxies together, in millicores")
@@ -119,7 +160,7 @@ def render(mode: str, files: tuple[Path, ...], run_name: str, budget: int, memor
     from chaos.mesh.budget import Budget
     from chaos.mesh.render import render_mode
 
-    objects = [obj for file in files for obj in manifests.read(file)]
+    objects = [obj for file in files for obj in manifests.read_all(file)]
     with understood(", ".join(map(shown, files))) if files else nullcontext():
         text = render_mode(mode, objects, run=run_name, budget=Budget(budget, memory))
     click.echo(text, nl=False)

@@ -25,7 +25,9 @@ A message holds the situation, what was seen, and the likely cause or the next s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
+
+REFUSED: Final = 4  # exit code, as pytest's for a usage error: nothing was tried. 1 is left to verdicts
 
 
 class SharedfateError(Exception):

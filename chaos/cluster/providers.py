@@ -1,5 +1,6 @@
-"""Opens the cluster that an option names: `embedded`, `kind[:NAME]`, `k3d[:NAME]` or `context:NAME`. Nothing above
-knows which it got.
+"""Opens the cluster that an option names: `embedded[:NAME]`, `kind[:NAME]`, `k3d[:NAME]` or `context:NAME`.
+
+Nothing above knows which it got.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ClusterSpec:
-    """A cluster option, parsed: all but `embedded` carry a name."""
+    """A cluster option, parsed. An embedded cluster without a name is the caller's to name."""
 
     kind: Kind
     name: str = ""
@@ -45,9 +46,9 @@ def parse_spec(text: str) -> ClusterSpec:
         raise Misuse("a cluster of yours has to be named: context:NAME (`kubectl config get-contexts` lists them)")
     if kind in (Kind.KIND, Kind.K3D) and (name or not colon):
         return ClusterSpec(Kind(kind), name or DEFAULT_NAME)
-    if text == Kind.EMBEDDED:
-        return ClusterSpec(Kind.EMBEDDED)
-    raise Misuse(f"unknown cluster {text!r}: known are embedded, kind[:NAME], k3d[:NAME] and context:NAME")
+    if kind == Kind.EMBEDDED and (name or not colon):
+        return ClusterSpec(Kind.EMBEDDED, name)
+    raise Misuse(f"unknown cluster {text!r}: known are embedded[:NAME], kind[:NAME], k3d[:NAME] and context:NAME")
 
 
 @contextmanager
@@ -64,8 +65,9 @@ def open_cluster(
     """The cluster of that option; one that we made is gone afterwards, unless `keep`.
 
     Args:
-        text: `embedded`, `kind[:NAME]`, `k3d[:NAME]` or `context:NAME`.
-        name: of an embedded cluster; two of different names live side by side.
+        text: `embedded[:NAME]`, `kind[:NAME]`, `k3d[:NAME]` or `context:NAME`.
+        name: of an embedded cluster that the option does not name; two of different names live side by side. One that
+            the option names and that is up already is used as it is, and left running.
         nodes: that take pods, of a cluster that we make.
         kubeconfig: for `context:NAME`; None for the user's own ($KUBECONFIG, ~/.kube/config).
         consent: for `context:NAME`: what was agreed to beyond the name.
@@ -77,13 +79,16 @@ def open_cluster(
     spec = parse_spec(text)
     match spec.kind:
         case Kind.EMBEDDED:
-            from chaos.embedded.provider import down, up
+            from chaos.embedded.provider import down, status, up
 
-            path = up(name, nodes=nodes, keep=keep)
+            name = spec.name or name
+            there = status(name) if spec.name else None
+            kept = keep or (there is not None and there.state == "up")
+            path = up(name, nodes=nodes, keep=kept)
             try:
                 yield from _client(Cluster(path, kind="embedded", name=name, owned=True))
             finally:
-                if not keep:
+                if not kept:
                     down(name)
         case Kind.KIND:
             from chaos.cluster.commands import Shell

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 import urllib.parse
 from pathlib import Path
 
 import click
+
+from chaos.commands.which import known_names, offer
+from chaos.errors import REFUSED
+from chaos.names import DEFAULT_NAME
+
+_name = click.option("--name", default=DEFAULT_NAME, show_default=True, shell_complete=offer(known_names))
+OPERATIONS = ("power-off", "power-on", "cut-link", "restore-link", "stop-kubelet", "start-kubelet")
 
 
 @click.group()
@@ -16,7 +24,7 @@ def cluster() -> None:
 
 
 @cluster.command("up")
-@click.option("--name", default="sharedfate", show_default=True)
+@_name
 @click.option("--nodes", default=2, show_default=True)
 def cluster_up(name: str, nodes: int) -> None:
     """Start it, and print the path of its kubeconfig; it stays until `cluster down`."""
@@ -26,7 +34,7 @@ def cluster_up(name: str, nodes: int) -> None:
 
 
 @cluster.command("down")
-@click.option("--name", default="sharedfate", show_default=True)
+@_name
 def cluster_down(name: str) -> None:
     """Stop it and remove all that it made."""
     from chaos.embedded import provider
@@ -35,16 +43,30 @@ def cluster_down(name: str) -> None:
 
 
 @cluster.command("status")
-@click.option("--name", default="sharedfate", show_default=True)
-def cluster_status(name: str) -> None:
-    """Say whether it runs."""
+@_name
+@click.option("--json", "as_json", is_flag=True, help="for programs: name, state, pid, kubeconfig")
+def cluster_status(name: str, as_json: bool) -> None:
+    """Say whether it runs. Exit code 0: it is up; 4: it is not."""
     from chaos.embedded import provider
 
-    click.echo(json.dumps(provider.status(name), indent=1, default=str))
+    found = provider.status(name)
+    state = found.state if found is not None else "down"
+    pid, kubeconfig = (found.pid, found.kubeconfig) if found is not None else (None, None)
+    if as_json:
+        facts = {"name": name, "state": state, "pid": pid, "kubeconfig": str(kubeconfig) if kubeconfig else None}
+        click.echo(json.dumps(facts, indent=1))
+    else:
+        more = {
+            "up": f", pid {pid}, kubeconfig {kubeconfig}",
+            "down": f": start it with `sharedfate cluster up --name {name}`",
+            "dead": ": its process is gone; `sharedfate clean` removes what it left",
+        }
+        click.echo(f"{name}: {state}{more.get(state, '')}")
+    sys.exit(0 if state == "up" else REFUSED)
 
 
 @cluster.command("kubeconfig")
-@click.option("--name", default="sharedfate", show_default=True)
+@_name
 def cluster_kubeconfig(name: str) -> None:
     """Print the path of its kubeconfig: export KUBECONFIG=$(sharedfate cluster kubeconfig)."""
     from chaos.embedded import provider
@@ -53,7 +75,7 @@ def cluster_kubeconfig(name: str) -> None:
 
 
 @cluster.command("load-image")
-@click.option("--name", default="sharedfate", show_default=True)
+@_name
 @click.argument("archives", nargs=-1, required=True, type=click.Path(path_type=Path))
 def cluster_load_image(name: str, archives: tuple[Path, ...]) -> None:
     """Unpack image archives (docker save, or OCI) for all nodes; print the images' names."""
@@ -64,11 +86,11 @@ def cluster_load_image(name: str, archives: tuple[Path, ...]) -> None:
 
 
 @cluster.command("node")
-@click.option("--name", default="sharedfate", show_default=True)
+@_name
 @click.argument("node")
-@click.argument("operation")
+@click.argument("operation", type=click.Choice(OPERATIONS))
 def cluster_node(name: str, node: str, operation: str) -> None:
-    """Break or mend a node: power-off, power-on, cut-link, restore-link, stop-kubelet, start-kubelet."""
+    """Break or mend a node."""
     from chaos.embedded import provider
     from chaos.errors import ApiError, Misuse
     from chaos.kube.client import Cluster

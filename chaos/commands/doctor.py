@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING
 
 import click
 
+from chaos.commands.which import cluster_option
+
 if TYPE_CHECKING:
     from chaos.doctor.facts import Facts
     from chaos.kube.client import Cluster
 
 
 @click.command()
-@click.option(
-    "--cluster", default="embedded", show_default=True, help="embedded, kind[:NAME], k3d[:NAME], or context:NAME"
-)
+@cluster_option()
 @click.option(
     "--try",
     "trying",
     is_flag=True,
     help="try it: pods of each kind, a request, a command, a policy, in namespaces that go again (context:NAME)",
 )
-def doctor(cluster: str, trying: bool) -> None:
+def doctor(spec: str, trying: bool) -> None:
     """Say what can run in a cluster and why not. Exit code 0: something can; 4: nothing can.
 
     Changes nothing, unless it is told to try.
@@ -31,8 +31,8 @@ def doctor(cluster: str, trying: bool) -> None:
     from chaos.cluster.consent import Consent
     from chaos.cluster.providers import Kind, connect, parse_spec
 
-    spec = parse_spec(cluster)
-    match spec.kind:
+    parsed = parse_spec(spec)
+    match parsed.kind:
         case Kind.EMBEDDED:
             from chaos.embedded.provider import preflight
 
@@ -46,7 +46,7 @@ def doctor(cluster: str, trying: bool) -> None:
             plan_environment(Shell())
             click.echo(
                 "kind can be called here; once the cluster is there: sharedfate doctor --cluster context:kind-"
-                f"{spec.name}"
+                f"{parsed.name}"
             )
         case Kind.K3D:
             from chaos.cluster.commands import Shell
@@ -55,7 +55,7 @@ def doctor(cluster: str, trying: bool) -> None:
             refuse_missing(Shell())
             click.echo(
                 "k3d can be called here; once the cluster is there: sharedfate doctor --cluster "
-                f"context:{PREFIX}{spec.name}"
+                f"context:{PREFIX}{parsed.name}"
             )
         case Kind.CONTEXT:
             from chaos.doctor.facts import read_facts
@@ -63,7 +63,7 @@ def doctor(cluster: str, trying: bool) -> None:
             from chaos.doctor.text import report
             from chaos.engine.catalogue import faults_of_scenarios
 
-            client = connect(spec.name, consent=Consent(production=True))  # looking harms nobody
+            client = connect(parsed.name, consent=Consent(production=True))  # looking harms nobody
             try:
                 facts = read_facts(client)
                 if trying and not blockers(facts):

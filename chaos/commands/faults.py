@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -15,61 +15,16 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 import click
 
-from chaos.errors import EnvironmentUnfit, Misuse, Stopped
+from chaos.commands.which import connected, known_faults, offer, running_cluster
+from chaos.errors import Misuse, Stopped
 from chaos.model.faulting import FaultPhase, FaultShape
 from chaos.names import summary_of
 
 if TYPE_CHECKING:
     from chaos.faults.model import Fault, Receipt
     from chaos.faults.stop_signal import StopSignal
-    from chaos.kube.client import Cluster
 
 _TARGETS = ("layer", "tenant", "namespace", "labels", "node", "pod", "container", "workload", "behind")
-
-
-def _which(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that say which cluster."""
-    function = click.option("--namespaces", default="", help="that are not ours and may be changed, comma separated")(
-        function
-    )
-    function = click.option("--kubeconfig", type=click.Path(path_type=Path), help="of context:NAME; default: yours")(
-        function
-    )
-    function = click.option("--name", default="sharedfate", show_default=True, help="of the embedded cluster")(function)
-    return click.option(
-        "--cluster",
-        "spec",
-        default="embedded",
-        show_default=True,
-        help="embedded, kind[:NAME], k3d[:NAME] or context:NAME",
-    )(function)
-
-
-@contextmanager
-def connected(spec: str, name: str, kubeconfig: Path | None, namespaces: str = "") -> Iterator[Cluster]:
-    """The cluster, which must run already: a fault by hand starts none."""
-    from chaos.cluster.consent import Consent
-    from chaos.cluster.providers import Kind, connect, parse_spec
-    from chaos.kube.client import Cluster
-
-    parsed = parse_spec(spec)
-    if parsed.kind is Kind.EMBEDDED:
-        from chaos.embedded import provider
-
-        status = provider.status(name)
-        if status is None or status.state != "up":
-            raise EnvironmentUnfit(
-                f"no embedded cluster named {name!r} is up: start one with `sharedfate cluster up --name {name}`"
-            )
-        cluster = Cluster(status.kubeconfig, kind="embedded", name=name, owned=True)
-    else:
-        context = {Kind.KIND: "kind-", Kind.K3D: "k3d-"}.get(parsed.kind, "") + parsed.name
-        listed = tuple(part.strip() for part in namespaces.split(",") if part.strip())
-        cluster = connect(context, kubeconfig=kubeconfig, consent=Consent(namespaces=listed))
-    try:
-        yield cluster
-    finally:
-        cluster.close()
 
 
 def parse_seconds(text: str) -> float:
@@ -119,7 +74,7 @@ def _value(hint: Any, text: str) -> Any:
 
 
 @click.command()
-@click.argument("fault")
+@click.argument("fault", shell_complete=offer(known_faults))
 @click.option("--for", "span", default="10s", show_default=True, help="how long it is held: 10s, 500ms, 2m")
 @click.option("--layer", default="", help="l4, l7, app, control-plane or node-agent")
 @click.option("--tenant", default="", help="its pods; of proxies, those that serve one of them")
@@ -137,7 +92,7 @@ def _value(hint: Any, text: str) -> Any:
 )
 @click.option("--run", default="by-hand", show_default=True, help="value of the run's label on the receipt")
 @click.option("--dry-run", is_flag=True, help="print what would be written, and write nothing")
-@_which
+@running_cluster
 def inject(
     fault: str,
     span: str,
@@ -147,7 +102,6 @@ def inject(
     run: str,
     dry_run: bool,
     spec: str,
-    name: str,
     kubeconfig: Path | None,
     namespaces: str,
     **wishes: str,
@@ -168,7 +122,7 @@ def inject(
     made = kind(**parse_settings(kind, settings))
     selector = Selector(**{key: wishes[key] for key in _TARGETS}, pick=Pick(pick), seed=seed)
     deadline = seconds + 30.0
-    with connected(spec, name, kubeconfig, namespaces) as cluster:
+    with connected(spec, kubeconfig, namespaces) as cluster:
         planned = [(made, target) for target in select(cluster, made.targets, selector)]
         if dry_run:
             click.echo("\n".join(write_nothing(cluster, planned, run=run, seconds=deadline, now=time.time_ns())))
@@ -215,13 +169,13 @@ def _terminable() -> Iterator[None]:
 
 @click.command()
 @click.option("--lift", is_flag=True, help="take the mark away, so that runners that had begun before it may go on")
-@_which
-def stop(lift: bool, spec: str, name: str, kubeconfig: Path | None, namespaces: str) -> None:
+@running_cluster
+def stop(lift: bool, spec: str, kubeconfig: Path | None, namespaces: str) -> None:
     """Undo every fault of the cluster at once, and stop the runners that hold them."""
     from chaos.faults import stop_signal
     from chaos.faults.injection import undo_overdue
 
-    with connected(spec, name, kubeconfig, namespaces) as cluster:
+    with connected(spec, kubeconfig, namespaces) as cluster:
         if lift:
             click.echo("lifted" if stop_signal.clear_stop(cluster) else "nobody had asked for a stop")
             return
@@ -236,15 +190,15 @@ def stop(lift: bool, spec: str, name: str, kubeconfig: Path | None, namespaces: 
 
 @click.command()
 @click.option("--check", is_flag=True, help="ask the cluster which it allows; exit code 1 when it allows none")
-@_which
-def faults(check: bool, spec: str, name: str, kubeconfig: Path | None, namespaces: str) -> None:
+@running_cluster
+def faults(check: bool, spec: str, kubeconfig: Path | None, namespaces: str) -> None:
     """What faults there are: on what they act, their settings, what they need, and whether the cluster allows them."""
     from chaos.faults.catalogue import FAULTS, fault_class
     from chaos.faults.needs import missing
 
     lacking: dict[str, list[str]] = {}
     if check:
-        with connected(spec, name, kubeconfig, namespaces) as cluster:
+        with connected(spec, kubeconfig, namespaces) as cluster:
             lacking = {fault: missing(cluster, fault_class(fault).needs) for fault in FAULTS}
     for fault in sorted(FAULTS):
         kind = fault_class(fault)

@@ -87,18 +87,18 @@ def load(engine: str, cluster: str, archive: Path) -> None:
     from chaos.cluster.images import MOVE_SECONDS, apply, find_engine, plan_load
     from chaos.cluster.providers import Kind, parse_spec
     from chaos.errors import Misuse
+    from chaos.names import DEFAULT_NAME
 
     shell = Shell()
     if not cluster:
         apply(shell, plan_load(find_engine(shell, engine), archive))
         return
-    kind, _, name = cluster.partition(":")
-    if kind == Kind.EMBEDDED:
+    spec = parse_spec(cluster)
+    if spec.kind is Kind.EMBEDDED:
         from chaos.embedded.provider import load_image
 
-        click.echo("\n".join(load_image(name or "sharedfate", archive)))
+        click.echo("\n".join(load_image(spec.name or DEFAULT_NAME, archive)))
         return
-    spec = parse_spec(cluster)
     if spec.kind is Kind.K3D:
         check_output(shell, "k3d", "image", "import", str(archive), "--cluster", spec.name, seconds=MOVE_SECONDS)
         return

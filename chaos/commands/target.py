@@ -6,11 +6,13 @@ from pathlib import Path
 
 import click
 
+from chaos.commands.which import cluster_option
+
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--cluster", required=True, help="context:NAME")
-def target(file: Path, cluster: str) -> None:
+@cluster_option(None)
+def target(file: Path, spec: str) -> None:
     """Read a target file, find the proxies, and say for each who is hurt when it dies. Changes nothing."""
     from chaos.cluster.consent import Consent
     from chaos.cluster.providers import Kind, connect, parse_spec
@@ -19,10 +21,10 @@ def target(file: Path, cluster: str) -> None:
     from chaos.external.text import describe_mesh
 
     wanted = read_target(file)
-    spec = parse_spec(cluster)
-    if spec.kind is not Kind.CONTEXT:
-        raise Misuse(f"--cluster {cluster}: your own apps are in a cluster of yours: context:NAME")
-    client = connect(spec.name, consent=Consent(production=True))  # looking harms nobody
+    parsed = parse_spec(spec)
+    if parsed.kind is not Kind.CONTEXT:
+        raise Misuse(f"--cluster {spec}: your own apps are in a cluster of yours: context:NAME")
+    client = connect(parsed.name, consent=Consent(production=True))  # looking harms nobody
     try:
         mesh, placement = read_target_placement(client, wanted)
     finally:

@@ -14,8 +14,8 @@ class Progress(Protocol):
         """A new step began."""
         ...
 
-    def live(self, *, rate: float, errors: float, text: str = "") -> None:
-        """Requests a second over all flows, and the share of errors, over the last second."""
+    def live(self, text: str) -> None:
+        """How things are right now: a line that the next one takes the place of."""
         ...
 
 
@@ -25,5 +25,5 @@ class Silent:
     def step(self, text: str) -> None:
         del text
 
-    def live(self, *, rate: float, errors: float, text: str = "") -> None:
-        del rate, errors, text
+    def live(self, text: str) -> None:
+        del text

@@ -201,8 +201,9 @@ class Run:
         if self.settings.inconclusive is Inconclusive.RETRY:
             try:
                 return self._once(mode, scenario)
-            except TrialInconclusive:
-                self.progress.step(f"{scenario.name}[{mode}]: inconclusive: once more, with fresh pods")
+            except TrialInconclusive as error:
+                why = str(error).splitlines()[0].removeprefix(f"{scenario.name}[{mode}]: ")
+                self.progress.step(f"{scenario.name}[{mode}]: {why}: once more, with fresh pods")
                 self._end_deployment()
                 keep_attempt(self.settings.out / "trials" / mode / scenario.name)
         return self._once(mode, scenario)

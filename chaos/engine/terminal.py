@@ -12,6 +12,7 @@ class TerminalProgress:
 
     def __init__(self, config: Any) -> None:
         self._capture = config.pluginmanager.getplugin("capturemanager")
+        self._terminal = config.get_terminal_writer()
         self._began = time.monotonic()
         worker = getattr(config, "workerinput", None)  # of pytest-xdist: several write to one terminal
         self._name = f"{worker['workerid']} " if worker else ""
@@ -21,8 +22,8 @@ class TerminalProgress:
     def step(self, text: str) -> None:
         self._write(f"\r\033[K{self._stamp()} {text}\n" if self._live else f"{self._stamp()} {text}\n")
 
-    def live(self, *, rate: float, errors: float, text: str = "") -> None:
-        line = f"{self._stamp()} {rate:6.0f} requests/s, {errors:6.2%} errors {text}"
+    def live(self, text: str) -> None:
+        line = f"{self._stamp()} {text}"
         if self._live:
             self._write(f"\r\033[K{line}")
         elif time.monotonic() - self._last >= 5:
@@ -34,9 +35,15 @@ class TerminalProgress:
 
     def _write(self, text: str) -> None:
         if self._capture is None:
-            sys.stderr.write(text)
-            sys.stderr.flush()
+            self._put(text)
             return
         with self._capture.global_and_fixture_disabled():
-            sys.stderr.write(text)
-            sys.stderr.flush()
+            self._put(text)
+
+    def _put(self, text: str) -> None:
+        """Begin a line of our own where pytest's dots stand on this one."""
+        if self._terminal.width_of_current_line:
+            self._terminal.line()
+            self._terminal.flush()
+        sys.stderr.write(text)
+        sys.stderr.flush()

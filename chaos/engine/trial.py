@@ -32,7 +32,7 @@ from chaos.history.model import Event, EventKind, Outcome, Samples
 from chaos.history.result import TrialResult
 from chaos.history.store import HistoryWriter
 from chaos.kube.objects import has_condition
-from chaos.load.collector import Collector, Loader, LostSamples
+from chaos.load.collector import Collector, Loader, LostSamples, Rate
 from chaos.model.fate import flow_shares, may_move
 from chaos.model.faulting import FaultPhase, FaultShape
 from chaos.model.flow import Flow, WindowKind
@@ -52,6 +52,7 @@ from chaos.verdict import (
 from chaos.verdict.check import Check, decided, undecided
 
 _ANSWER_POLL: Final = 50_000_000  # ns
+_LIVE_SAMPLES: Final = 40_000  # the last ones, that the live line counts: about a minute of the reference load
 
 
 class TrialFailed(AssertionError):
@@ -110,6 +111,7 @@ class Trial:
         self.pairs_done = 0  # on/off pairs of a gradual fault
         self.excused: set[Excused] = set()  # what the model expects to restart
         self.nobody_at_risk = ""  # why no claim about sharing can pass
+        self._first_fault = 0  # ns: when its effect was seen
         self._restored = 0  # ns: when the last fault was seen to be undone
         directory.mkdir(parents=True, exist_ok=True)
         self._writer = HistoryWriter(directory, {"mode": self.mesh.mode.name, "scenario": scenario, "seed": seed.value})
@@ -252,6 +254,8 @@ class Trial:
             at = seen_at.get(phase, 0) or time.time_ns()
             facts = {"phase": phase.word, "at": at, "fault": receipt.fault, "target": str(receipt.target)}
             self.note(EventKind.FAULT, {**facts, "evidence": dict(receipt.evidence)}, at=at)
+            if phase is FaultPhase.INJECTED and not self._first_fault:
+                self._first_fault = at
             if phase is FaultPhase.RECOVERED:
                 injection.restored_at = max(injection.restored_at, at)
                 self._restored = max(self._restored, at)
@@ -580,11 +584,36 @@ class Trial:
                 return
 
     def _show(self) -> None:
-        rates = [rate for rate in self._collector.rates() if not rate.flow.sentinel]
-        total = sum(rate.per_second for rate in rates)
-        if total:
-            errors = sum(rate.per_second * rate.errors for rate in rates) / total
-            self.progress.live(rate=total, errors=errors, text=self.name)
+        if line := live_line(self.name, self._collector.rates(), self._lost_since_fault()):
+            self.progress.live(line)
+
+    def _lost_since_fault(self) -> dict[str, int] | None:
+        """Of each client's namespace the requests that were not answered well since the first fault; None before it."""
+        if not self._first_fault:
+            return None
+        samples = self._writer.tail(_LIVE_SAMPLES)
+        bad = samples[(samples["due"] >= self._first_fault) & (samples["outcome"] != Outcome.OK)]
+        lost: dict[str, int] = {}
+        for number, flow in enumerate(self._writer.flows):
+            if not flow.sentinel:
+                name = flow.client.partition("/")[0]
+                lost[name] = lost.get(name, 0) + int((bad["flow"] == number).sum())
+        return lost
+
+
+def live_line(name: str, rates: Sequence[Rate], lost: Mapping[str, int] | None) -> str:
+    """How a trial is right now: before its fault the share of errors, then what each tenant has lost since. "" without
+    a request. Pure.
+    """
+    mine = [rate for rate in rates if not rate.flow.sentinel]
+    total = sum(rate.per_second for rate in mine)
+    if not total:
+        return ""
+    if lost is None:
+        errors = sum(rate.per_second * rate.errors for rate in mine) / total
+        return f"{name}: {total:.0f} requests/s, {errors:.2%} errors"
+    counts = ", ".join(f"{tenant} {count}" for tenant, count in sorted(lost.items()))
+    return f"{name}: {total:.0f} requests/s; lost since the fault: {counts}"
 
 
 def _ask_during(witnesses: Sequence[SecondWitness], receipts: Sequence[Receipt]) -> None:

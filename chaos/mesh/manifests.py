@@ -7,6 +7,7 @@ A scalar that is exactly `${name}` becomes the value itself (a number, a list); 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -27,6 +28,20 @@ _DUMPER: Final = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 def read(file: Path) -> list[Object]:
     """The documents of a YAML file; raises Misuse that names the file and the line."""
     return parse(documents.read_text(file, most=documents.MOST_YAML_BYTES), source=documents.shown(file))
+
+
+def read_all(path: Path) -> list[Object]:
+    """The documents of a file, of every manifest below a folder in the order of their paths, or (`-`) of standard
+    input; raises Misuse, also for a folder that holds none.
+    """
+    if str(path) == "-":
+        return parse(sys.stdin.read(), source="standard input")
+    if not path.is_dir():
+        return read(path)
+    files = sorted(file for file in path.rglob("*") if file.suffix in (".yaml", ".yml", ".json") and file.is_file())
+    if not files:
+        raise Misuse(f"{path}: no .yaml, .yml or .json file below that folder")
+    return [obj for file in files for obj in read(file)]
 
 
 def parse(text: str, *, source: str) -> list[Object]:

@@ -40,9 +40,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add_options(parser)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
+    """Check the options before anything is collected. Where one is given, JUnit's file goes to the run directory unless
+    it was sent elsewhere: pytest's own plugin, which is configured after this one, writes it.
+    """
     config.addinivalue_line("markers", "chaos_modes(*names): run this test in these proxy modes only")
     option = config.option
+    if is_asked_for(config) and not option.collectonly and not spread.works(config):
+        option.xmlpath = getattr(option, "xmlpath", None) or f"{option.chaos_out}/junit.xml"
     if option.chaos_modes is None and option.chaos_scenarios is None and option.chaos_target is None:
         return
     spread.prepare(config, settings_of(config))  # refuses bad options before anything is collected
@@ -152,17 +158,17 @@ def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Ite
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """What is left after every selection is what the run will take."""
-    if names := [name for item in session.items if (name := _scenario_of(item))]:
+    if trials := [trial for item in session.items if (trial := _trial_of(item)) is not None]:
         from chaos.engine.eta import EtaEstimator
 
-        session.config.stash[_PACE] = EtaEstimator(names)
+        session.config.stash[_PACE] = EtaEstimator(trials)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Before a trial: how far the run is, and about how long it will take yet."""
     pace = item.config.stash.get(_PACE, None)
-    if pace is not None and (name := _scenario_of(item)) and not spread.works(item.config):
-        progress_of(item.config).step(pace.next(name))
+    if pace is not None and _trial_of(item) is not None and not spread.works(item.config):
+        progress_of(item.config).step(pace.next())
 
 
 @pytest.hookimpl(wrapper=True)
@@ -271,7 +277,10 @@ def _needs_run(item: pytest.Item) -> bool:
     return bool({"chaos_mode", "chaos_run"} & set(getattr(item, "fixturenames", ())))
 
 
-def _scenario_of(item: pytest.Item) -> str:
-    """The name of the scenario that an item of the suite runs; "" for another test."""
-    found = getattr(getattr(item, "obj", None), "scenario", None)
-    return found.name if found is not None else ""
+def _trial_of(item: pytest.Item) -> tuple[str, str] | None:
+    """Mode and scenario that an item runs; None for another test, and for one that will be skipped."""
+    made = getattr(item, "obj", None)
+    found = getattr(made, "scenario", None)
+    if found is None or item.get_closest_marker("skip") is not None:
+        return None
+    return str(made.mode), str(found.name)  # type: ignore[union-attr]

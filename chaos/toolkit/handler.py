@@ -34,8 +34,8 @@ class LogProgress:
     def step(self, text: str) -> None:
         logger.info(f"sharedfate: {text}")
 
-    def live(self, *, rate: float, errors: float, text: str = "") -> None:
-        del rate, errors, text
+    def live(self, text: str) -> None:
+        del text
 
 
 @dataclass(slots=True)

@@ -49,8 +49,8 @@ class Told:
     def step(self, text: str) -> None:
         print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
 
-    def live(self, *, rate: float, errors: float, text: str = "") -> None:
-        del rate, errors, text
+    def live(self, text: str) -> None:
+        del text
 
 
 def make(parts: Sequence[Part], out: Path, *, scale: float) -> None:

@@ -54,7 +54,8 @@ def k() -> Iterator[Callable[..., str]]:
         yield call
     finally:
         cluster("down")
-    assert json.loads(cluster("status")) is None
+    gone = sharedfate("cluster", "status", "--name", NAME, "--json")
+    assert (gone.returncode, json.loads(gone.stdout)["state"]) == (4, "down")
 
 
 def await_true(check: Callable[[], Any], *, seconds: float = 60) -> None:

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from chaos.chance import Seed
-from chaos.engine.catalogue import scenario_names
 from chaos.engine.deployment import detect_contradictions
 from chaos.engine.jobs import JobRun, JobSeen, detect_exits
 from chaos.engine.restarts import compare_restarts, container_snapshot
 from chaos.engine.run import detect_not_recovered, unfit_for_trial
-from chaos.engine.settings import parse_settings
+from chaos.engine.settings import chosen as is_chosen
+from chaos.engine.settings import parse_settings, refuse_unknown
 from chaos.engine.steady import steady_since
 from chaos.engine.topology import plan_tenants
 from chaos.engine.trial import Trial
@@ -100,17 +100,42 @@ def settings(**changes: object) -> object:
         "keep": False,
         "inconclusive": "retry",
         "baseline": None,
-        "known_scenarios": scenario_names(),
     }
     return parse_settings(**{**values, **changes})  # type: ignore[arg-type]
 
 
 def test_every_wrong_option_is_named_in_one_error() -> None:
     with pytest.raises(Misuse) as caught:
-        settings(modes="sidecar,sidecart", scenarios="proxy-kiled", cluster="minikub", nodes=1, inconclusive="maybe")
+        settings(modes="sidecar,sidecart", cluster="minikub", nodes=1, inconclusive="maybe")
     text = str(caught.value)
-    for part in ("'sidecart'", "'proxy-kiled'", "'minikub'", "1 nodes", "'maybe'", "known are"):
+    for part in ("'sidecart'", "'minikub'", "1 nodes", "'maybe'", "known are"):
         assert part in text
+
+
+def test_a_scenario_that_nothing_defines_is_refused_once_every_file_was_read() -> None:
+    asked = settings(scenarios="proxy-killed,proxy-kiled")
+    with pytest.raises(Misuse, match="unknown scenario 'proxy-kiled': known are proxy-killed, all, default"):
+        refuse_unknown(asked, ["proxy-killed"])  # type: ignore[arg-type]
+    refuse_unknown(settings(scenarios="all"), [])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("scenarios", "mode", "scenario", "shipped", "taken"),
+    [
+        ("", "node", "proxy-killed", True, True),
+        ("", "node", "noisy-bodies", True, False),
+        ("", "node", "mine", False, True),
+        ("all", "node", "mine", False, True),
+        ("proxy-killed", "node", "mine", False, False),
+        ("mine", "node", "mine", False, True),
+        ("mine", "sidecar", "mine", False, False),
+    ],
+)
+def test_without_named_scenarios_those_of_ones_own_are_taken_with_the_default_matrix(
+    scenarios: str, mode: str, scenario: str, shipped: bool, taken: bool
+) -> None:
+    asked = settings(modes="node", scenarios=scenarios)
+    assert is_chosen(asked, mode, scenario, shipped=shipped) is taken  # type: ignore[arg-type]
 
 
 def test_all_means_every_mode() -> None:

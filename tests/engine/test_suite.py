@@ -39,7 +39,6 @@ def settings(**changes: object) -> Settings:
         "keep": False,
         "inconclusive": "retry",
         "baseline": None,
-        "known_scenarios": scenario_names(),
     }
     return parse_settings(**{**values, **changes})  # type: ignore[arg-type]
 

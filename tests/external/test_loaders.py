@@ -188,7 +188,6 @@ def settings(file: Path, **changes: Any) -> Any:
         "keep": False,
         "inconclusive": "retry",
         "baseline": None,
-        "known_scenarios": scenario_names(),
         "target": str(file),
     }
     return parse_settings(**{**values, **changes})

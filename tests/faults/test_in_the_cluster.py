@@ -353,8 +353,8 @@ def test_the_command_injects_holds_and_undoes(world: World) -> None:
     arguments = [
         "inject",
         "pause",
-        "--name",
-        "faults-test",
+        "--cluster",
+        "embedded:faults-test",
         "--layer",
         "app",
         "--tenant",
@@ -367,7 +367,7 @@ def test_the_command_injects_holds_and_undoes(world: World) -> None:
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 0, done.output
     assert [line.split()[0] for line in done.output.splitlines()] == ["receipt", "injected", "recovered"]
-    refused = CliRunner().invoke(main, ["inject", "pause", "--name", "faults-test", "--tenant", "z"])
+    refused = CliRunner().invoke(main, ["inject", "pause", "--cluster", "embedded:faults-test", "--tenant", "z"])
     assert (refused.exit_code, "nothing matches" in refused.output) == (1, True)
 
 
@@ -417,8 +417,8 @@ def test_ctrl_c_undoes_before_it_ends(world: World, number: int) -> None:
         "chaos.cli",
         "inject",
         "pause",
-        "--name",
-        "faults-test",
+        "--cluster",
+        "embedded:faults-test",
         "--labels",
         "app=server",
         "--for",
@@ -445,11 +445,11 @@ def test_the_stop_command_undoes_what_another_holds(world: World) -> None:
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
-        done = CliRunner().invoke(main, ["stop", "--name", "faults-test"])
+        done = CliRunner().invoke(main, ["stop", "--cluster", "embedded:faults-test"])
         assert "undone: pause on tenant-a/" in done.output
         assert process.wait(timeout=60) != 0  # the runner is told, and is not green
     finally:
         process.kill()
         process.communicate()
-        CliRunner().invoke(main, ["stop", "--name", "faults-test", "--lift"])
+        CliRunner().invoke(main, ["stop", "--cluster", "embedded:faults-test", "--lift"])
     world.well("kept")

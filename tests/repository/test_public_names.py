@@ -45,9 +45,12 @@ def test_a_name_that_is_not_public_is_an_attribute_error_that_says_where_they_ar
 
 
 def test_the_package_is_imported_without_any_other_module_of_ours_or_of_others() -> None:
-    program = "import sys; before = set(sys.modules); import sharedfate; print(*sorted(set(sys.modules) - before))"
+    asked = "sharedfate.__version__; print(*sorted(set(sys.modules) - before))"
+    program = (
+        f"import sys; before = set(sys.modules); import sharedfate; print(*sorted(set(sys.modules) - before)); {asked}"
+    )
     said = subprocess.run([sys.executable, "-S", "-c", program], capture_output=True, text=True, check=True, cwd=TOP)
-    assert said.stdout.split() == ["chaos", "sharedfate"]
+    assert said.stdout.splitlines() == ["sharedfate", "chaos sharedfate"]
 
 
 def test_the_page_is_current() -> None:

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
+from chaos.commands.experiment import find, parse_variables, shipped_files
 from chaos.errors import Misuse
 from chaos.toolkit import files
-from chaos.toolkit.command import find, parse_variables, shipped_files
 
 Experiment = dict[str, Any]
 PROBES = "steady-state-hypothesis"

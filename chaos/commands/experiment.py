@@ -1,4 +1,6 @@
-"""`sharedfate experiment`: list, validate and run experiment files. Exit codes: 0 pass, 1 anything else, 4 refused."""
+"""`sharedfate experiment`: list, show, begin, validate and run experiment files. Exit codes: 0 pass, 1 anything else, 4
+refused.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from chaos.commands.which import offer
 from chaos.errors import Misuse
 from chaos.resources import shipped
 
@@ -21,8 +24,45 @@ def list_shipped() -> None:
     """The experiments that ship with the package, with their claims."""
     from chaos.toolkit.files import load
 
-    for path in shipped_files():
-        click.echo(f"{path}: {load(path)['title']}")
+    found = {path.stem: str(load(path)["title"]) for path in shipped_files()}
+    width = max(map(len, found))
+    for name, claim in found.items():
+        click.echo(f"{name:<{width}}  {claim}")
+
+
+@experiment.command()
+@click.argument(
+    "name", type=click.Path(path_type=Path), shell_complete=offer(lambda: [p.stem for p in shipped_files()])
+)
+def show(name: Path) -> None:
+    """Print a shipped experiment, by its name."""
+    click.echo(find(name).read_text(), nl=False)
+
+
+@experiment.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--like",
+    default="proxy-paused",
+    show_default=True,
+    help="the shipped experiment to begin from",
+    shell_complete=offer(lambda: [p.stem for p in shipped_files()]),
+)
+def new(file: Path, like: str) -> None:
+    """Begin an experiment of your own: write a copy of a shipped one, to be changed. Never over a file."""
+    if file.suffix not in (".yaml", ".yml"):
+        raise Misuse(f"{file}: an experiment file ends in .yaml or .yml")
+    source = find(Path(like))
+    try:
+        with file.open("x") as made:
+            made.write(source.read_text())
+    except FileExistsError as error:
+        raise Misuse(f"{file}: is there already: choose another name") from error
+    except OSError as error:
+        raise Misuse(f"{file}: cannot be written: {error.strerror}") from error
+    click.echo(
+        f"{file}: as {source.stem}; change it, then `sharedfate experiment validate {file}` and `... run {file}`"
+    )
 
 
 @experiment.command()
@@ -86,8 +126,8 @@ class _Lines:
     def step(self, text: str) -> None:
         click.echo(text, err=True)
 
-    def live(self, *, rate: float, errors: float, text: str = "") -> None:
-        del rate, errors, text
+    def live(self, text: str) -> None:
+        del text
 
 
 def shipped_files() -> list[Path]:

@@ -1,0 +1,185 @@
+"""The command line as one types it: one spelling for a cluster, one table of exit codes, answers for people."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+from click.shell_completion import ShellComplete
+from click.testing import CliRunner, Result
+
+from chaos.cli import main
+from chaos.cluster.providers import ClusterSpec, Kind, parse_spec
+from chaos.errors import Misuse
+
+TOP = Path(__file__).resolve().parents[2]
+
+
+def said(*arguments: str, stdin: str | None = None) -> Result:
+    return CliRunner().invoke(main, arguments, input=stdin)
+
+
+def commands(group: click.Group, *before: str) -> list[tuple[tuple[str, ...], click.Command]]:
+    found: list[tuple[tuple[str, ...], click.Command]] = []
+    for name, command in group.commands.items():
+        found.append(((*before, name), command))
+        if isinstance(command, click.Group):
+            found += commands(command, *before, name)
+    return found
+
+
+@pytest.mark.parametrize("path", [(), *(path for path, _ in commands(main))], ids=" ".join)
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_every_command_answers_to_both_spellings_of_help(path: tuple[str, ...], option: str) -> None:
+    done = said(*path, option)
+    assert (done.exit_code, "Usage:" in done.output) == (0, True)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("bogus",),
+        ("render",),
+        ("--bogus",),
+        ("cluster", "node", "node-2", "explode"),
+        ("cluster", "bogus"),
+        ("inject",),
+        ("inject", "kill", "--bogus"),
+        ("inject", "kill", "--cluster", "minikube"),
+        ("status", "--cluster", "kind:"),
+        ("target", "x.yaml"),
+        ("report", "/nowhere"),
+        ("compare", "/nowhere", "/nowhere"),
+        ("render", "--mode", "sidecart"),
+        ("image", "load", "--cluster", "bogus", __file__),
+    ],
+    ids=" ".join,
+)
+def test_whatever_is_refused_exits_with_4(arguments: tuple[str, ...]) -> None:
+    done = said(*arguments)
+    assert done.exit_code == 4, done.output
+    assert "Traceback" not in done.output
+
+
+@pytest.mark.parametrize(
+    ("text", "spec"),
+    [
+        ("embedded", ClusterSpec(Kind.EMBEDDED)),
+        ("embedded:mine", ClusterSpec(Kind.EMBEDDED, "mine")),
+        ("kind", ClusterSpec(Kind.KIND, "sharedfate")),
+        ("kind:mine", ClusterSpec(Kind.KIND, "mine")),
+        ("k3d:mine", ClusterSpec(Kind.K3D, "mine")),
+        ("context:mine", ClusterSpec(Kind.CONTEXT, "mine")),
+    ],
+)
+def test_a_cluster_is_spelt_one_way(text: str, spec: ClusterSpec) -> None:
+    assert parse_spec(text) == spec
+
+
+@pytest.mark.parametrize("text", ["embedded:", "kind:", "k3d:", "context:", "context", "mine", ""])
+def test_a_cluster_that_is_spelt_otherwise_is_refused_with_what_would_be_right(text: str) -> None:
+    with pytest.raises(Misuse, match=r"context:NAME"):
+        parse_spec(text)
+
+
+def test_every_option_that_names_a_cluster_takes_every_spelling() -> None:
+    helps = {
+        " ".join(path): option.help
+        for path, command in commands(main)
+        for option in command.params
+        if isinstance(option, click.Option) and "--cluster" in option.opts
+    }
+    assert {"run", "inject", "stop", "faults", "status", "doctor", "target"} <= helps.keys()
+    wrong = [name for name, text in helps.items() if "embedded[:NAME]" not in str(text) and name not in ("clean",)]
+    assert wrong == ["image load"]  # whose default is no cluster at all
+
+
+def test_the_state_of_a_cluster_that_is_not_there_is_a_sentence_and_an_exit_code() -> None:
+    done = said("cluster", "status", "--name", "not-there")
+    assert done.exit_code == 4
+    assert done.output == "not-there: down: start it with `sharedfate cluster up --name not-there`\n"
+    done = said("cluster", "status", "--name", "not-there", "--json")
+    assert done.exit_code == 4
+    assert json.loads(done.output) == {"name": "not-there", "state": "down", "pid": None, "kubeconfig": None}
+
+
+@pytest.mark.parametrize("command", ["inject kill --layer l7", "stop", "faults --check", "status"])
+def test_a_command_for_a_cluster_that_does_not_run_says_how_to_start_it(command: str) -> None:
+    done = said(*command.split(), "--cluster", "embedded:not-there")
+    assert done.exit_code == 4
+    assert "no embedded cluster named 'not-there' is up: start one with `sharedfate cluster up --name not-there`" in (
+        done.output
+    )
+
+
+APP = """
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: NAME, namespace: shop}
+"""
+
+
+def names(text: str) -> set[str]:
+    return {one["metadata"]["name"] for one in yaml.safe_load_all(text) if one["kind"] == "ConfigMap"}
+
+
+def test_render_reads_standard_input_and_whole_folders(tmp_path: Path) -> None:
+    piped = said("render", "--mode", "none", "-f", "-", stdin=APP.replace("NAME", "piped"))
+    assert piped.exit_code == 0, piped.output
+    assert "piped" in names(piped.output)
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "one.yaml").write_text(APP.replace("NAME", "one"))
+    (tmp_path / "deep" / "two.yml").write_text(APP.replace("NAME", "two"))
+    (tmp_path / "README.md").write_text("not a manifest")
+    folder = said("render", "--mode", "none", "-f", str(tmp_path))
+    assert {"one", "two"} <= names(folder.output)
+
+
+def test_a_folder_without_a_manifest_is_refused(tmp_path: Path) -> None:
+    done = said("render", "--mode", "none", "-f", str(tmp_path))
+    assert (done.exit_code, "no .yaml, .yml or .json file" in done.output) == (4, True)
+
+
+@pytest.mark.parametrize(
+    ("typed", "incomplete", "offered"),
+    [
+        (("run", "--modes"), "si", {"sidecar"}),
+        (
+            ("run", "--modes"),
+            "sidecar,am",
+            {"sidecar,ambient-namespace", "sidecar,ambient-node", "sidecar,ambient-pod"},
+        ),
+        (("run", "--scenarios"), "proxy-k", {"proxy-killed"}),
+        (("inject",), "cut", {"cut-node"}),
+        (("inject", "kill", "--cluster"), "k", {"kind", "k3d"}),
+        (("render", "--mode"), "no", {"none", "node"}),
+        (("experiment", "show"), "proxy-paus", {"proxy-paused"}),
+    ],
+)
+def test_the_shell_completes_modes_scenarios_faults_clusters_and_experiments(
+    typed: tuple[str, ...], incomplete: str, offered: set[str]
+) -> None:
+    complete = ShellComplete(main, {}, "sharedfate", "_SHAREDFATE_COMPLETE")
+    assert {item.value for item in complete.get_completions(list(typed), incomplete)} == offered
+
+
+def test_the_contexts_of_ones_kubeconfig_are_offered_and_a_broken_one_offers_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "config"
+    monkeypatch.setenv("KUBECONFIG", str(file))
+    complete = ShellComplete(main, {}, "sharedfate", "_SHAREDFATE_COMPLETE")
+    file.write_text(yaml.safe_dump({"contexts": [{"name": "staging"}]}))
+    assert [item.value for item in complete.get_completions(["status", "--cluster"], "context:")] == ["context:staging"]
+    file.write_text("{")
+    assert complete.get_completions(["status", "--cluster"], "context:") == []
+
+
+def test_the_page_holds_the_table_of_exit_codes_that_the_command_tells() -> None:
+    page = (TOP / "docs" / "command-line.md").read_text()
+    assert set(re.findall(r"^\| (\d) \|", page, re.MULTILINE)) == {"0", "1", "2", "4", "5"}
+    assert "Exit codes: 0 done" in said("--help").output
