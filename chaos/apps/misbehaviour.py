@@ -11,6 +11,8 @@ import time
 from dataclasses import dataclass, fields
 from enum import StrEnum
 
+from chaos.fields import Fields
+
 
 class Action(StrEnum):
     """What to do with one request."""
@@ -38,22 +40,17 @@ class Misbehaviour:
     @classmethod
     def parse(cls, text: bytes) -> Misbehaviour:
         """From JSON; raises ValueError naming every problem."""
-        data = json.loads(text or b"{}")
-        if not isinstance(data, dict):
-            raise ValueError("misbehaviour: expected a JSON object")
-        kinds = {field.name: field.type for field in fields(cls)}
-        problems = [f"{name}: unknown field; known are {', '.join(kinds)}" for name in data if name not in kinds]
-        for name, value in data.items():
-            kind = kinds.get(name, "any")
-            if kind != "any" and (isinstance(value, bool) != (kind == "bool") or not isinstance(value, int | float)):
-                problems.append(f"{name}: expected {kind}, got {value!r}")
-            elif name.endswith("_share") and not 0 <= value <= 1:
-                problems.append(f"{name}: a share lies in [0, 1], got {value!r}")
-            elif name in ("delay_ms", "delay_spread_ms", "seconds") and value < 0:
-                problems.append(f"{name}: must not be negative, got {value!r}")
+        problems: list[str] = []
+        top = Fields(json.loads(text or b"{}"), "", problems, known=[one.name for one in fields(cls)])
+        values = top.of(cls)
+        for name in values:
+            if name.endswith("_share"):
+                top.number(name, default=0.0, low=0.0, high=1.0)
+            elif name in ("delay_ms", "delay_spread_ms", "seconds"):
+                top.number(name, default=0.0, low=0.0)
         if problems:
             raise ValueError("misbehaviour: " + "; ".join(problems))
-        return cls(**data)
+        return cls(**values)
 
 
 class Temper:

@@ -12,8 +12,8 @@ from typing import Any, Final
 from chaos.documents import read_yaml, shown
 from chaos.errors import Misuse
 from chaos.external.description import NO_MESH, MeshDescription
-from chaos.external.fields import Fields
 from chaos.external.parsing import built_in, parse_description
+from chaos.fields import Fields
 from chaos.model.modes import MODES
 
 _KEY: Final = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[a-z0-9]([-a-z0-9.]*[a-z0-9])?")

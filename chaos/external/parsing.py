@@ -23,8 +23,8 @@ from chaos.external.description import (
     Skips,
     Way,
 )
-from chaos.external.fields import Fields
 from chaos.external.views import FORMATS
+from chaos.fields import Fields
 from chaos.mesh import manifests
 from chaos.model.modes import Balancing, Layer, PlacedBy, Scope, Side
 from chaos.names import NAME

@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any, Final, TypeVar
 
 from chaos.errors import Misuse
+from chaos.fields import Fields
 
 
 class Protocol(StrEnum):
@@ -103,48 +104,21 @@ class AggressorSpec:
 
 
 _Spec = TypeVar("_Spec", FlowSpec, AggressorSpec)
-_ENUMS: Final[dict[str, type[StrEnum]]] = {"Protocol": Protocol, "Arrival": Arrival, "Profile": Profile}
-_MAY_BE_ZERO = {"rate", "seed", "body_bytes", "answer_bytes", "slow_reader"}
+_MAY_BE_ZERO: Final = frozenset({"rate", "seed", "body_bytes", "answer_bytes", "slow_reader"})
 
 
-def _problems(data: Mapping[str, Any], kinds: Mapping[str, str]) -> tuple[list[str], dict[str, Any]]:
+def _build(cls: type[_Spec], data: Any) -> _Spec:
     problems: list[str] = []
-    values: dict[str, Any] = {}
-    for name, value in data.items():
-        kind = kinds.get(name)
-        if kind is None:
-            problems.append(f"{name}: unknown field; known are {', '.join(kinds)}")
-        elif kind in _ENUMS:
-            try:
-                values[name] = _ENUMS[kind](value)
-            except ValueError:
-                problems.append(f"{name}: {value!r} is none of {', '.join(_ENUMS[kind])}")
-        elif kind in ("int", "float"):
-            whole = isinstance(value, int) and not isinstance(value, bool)
-            if not (whole or (kind == "float" and isinstance(value, float))):
-                problems.append(f"{name}: expected {kind}, got {value!r}")
-            elif value < 0 or (value == 0 and name not in _MAY_BE_ZERO):
-                problems.append(f"{name}: must be above 0, got {value!r}")
-            else:
-                values[name] = value
-        elif not isinstance(value, {"str": str, "bool": bool}.get(kind, dict)):
-            problems.append(f"{name}: expected {kind}, got {value!r}")
-        else:
-            values[name] = value
-    return problems, values
-
-
-def _build(cls: type[_Spec], data: Any, required: tuple[str, ...]) -> _Spec:
-    if not isinstance(data, dict):
-        raise Misuse(f"loader: expected a JSON object, got {data!r}")
-    kinds = {f.name: str(f.type) for f in fields(cls)}
-    problems, values = _problems(data, kinds)
-    problems += [f"{name}: missing" for name in required if name not in data]
-    target = values.get("target")
-    if target is not None and not (target.rpartition(":")[0] and target.rpartition(":")[2].isdigit()):
-        problems.append(f"target: expected host:port, got {target!r}")
+    top = Fields(data, "", problems, known=[one.name for one in fields(cls)])
+    values = top.of(cls)
+    for name, value in values.items():
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            top.number(name, default=1, low=0.0 if name in _MAY_BE_ZERO else None)
+    target = values.get("target", "host:1")
+    if isinstance(target, str) and not (target.rpartition(":")[0] and target.rpartition(":")[2].isdigit()):
+        top.wrong("target", f"is {target!r}, and should be HOST:PORT")
     if problems:
-        raise Misuse(f"loader: {data.get('name') or data.get('profile') or 'flow'}: " + "; ".join(problems))
+        raise Misuse(f"loader: {top.values.get('name') or top.values.get('profile') or 'flow'}: {'; '.join(problems)}")
     return cls(**values)
 
 
@@ -152,7 +126,7 @@ def flow_from(data: Any) -> FlowSpec:
     """A flow from its JSON object; raises Misuse with every problem."""
     if isinstance(data, dict) and data.get("body_bytes") and "method" not in data:
         data = {**data, "method": "POST"}
-    return _build(FlowSpec, data, ("name", "server", "target"))
+    return _build(FlowSpec, data)
 
 
 def flows_from(text: str | bytes) -> list[FlowSpec]:
@@ -174,7 +148,7 @@ def flows_from(text: str | bytes) -> list[FlowSpec]:
 
 def aggressor_from(data: Any) -> AggressorSpec:
     """An aggressor from its JSON object; raises Misuse with every problem."""
-    return _build(AggressorSpec, data, ("profile", "server", "target", "seconds"))
+    return _build(AggressorSpec, data)
 
 
 def aggressor_flow(spec: AggressorSpec) -> FlowSpec:

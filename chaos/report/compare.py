@@ -35,6 +35,7 @@ from typing import Any, Final
 
 from chaos.documents import read_json, read_yaml, shown
 from chaos.errors import Misuse
+from chaos.fields import Fields
 from chaos.report.document import check
 from chaos.report.regressions import FLOORS, Change, Moved
 from chaos.report.regressions import compare as changes_between
@@ -139,53 +140,29 @@ def load_report(path: Path) -> dict[str, Any]:
 def load_policy(path: Path) -> GatePolicy:
     """A policy file; raises Misuse with all that is wrong in it."""
     raw = read_yaml(path) or {}
-    if not isinstance(raw, dict):
-        raise Misuse(f"{path}: a mapping was expected")
-    known = [one.name for one in fields(GatePolicy)]
-    problems = [f"unknown field {name!r}: known are {', '.join(known)}" for name in raw if name not in known]
-    patterns: dict[str, tuple[TrialPattern, ...]] = {}
-    for name in ("may_be_inconclusive", "may_be_missing"):
-        entries = raw.get(name) or []
-        if not isinstance(entries, list):
-            problems.append(f"{name} must be a list")
-            continue
-        good = []
-        for number, entry in enumerate(entries):
-            if (
-                not isinstance(entry, dict)
-                or not entry
-                or not entry.keys() <= {"scenario", "mode"}
-                or not all(isinstance(value, str) for value in entry.values())
-            ):
-                problems.append(f"{name}[{number}] must hold scenario, mode or both, as text")
-            else:
-                good.append(TrialPattern(**entry))
-        patterns[name] = tuple(good)
-    numbers: dict[str, float] = {}
-    for name, default, top in (("tolerance", 0.10, 10.0), ("alpha", 0.01, 0.5)):
-        value = raw.get(name, default)
-        number_given = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not number_given or not 0 <= value <= top or (name == "alpha" and not value):
-            problems.append(
-                f"{name} is {value!r}, and should be a number from {'above ' * (name == 'alpha')}0 to {top:g}"
-            )
-        else:
-            numbers[name] = float(value)
-    floors = raw.get("floors") or {}
-    if not isinstance(floors, dict):
-        problems.append("floors must be a mapping from unit to number")
-        floors = {}
-    for unit, value in floors.items():
-        if unit not in FLOORS:
-            problems.append(f"floors: unknown unit {unit!r}: known are {', '.join(FLOORS)}")
-        elif not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value < float("inf"):
-            problems.append(f"floors: {unit} is {value!r}, and should be a number from 0 on")
+    problems: list[str] = []
+    top = Fields(raw, "", problems, known=[one.name for one in fields(GatePolicy)])
+    policy = GatePolicy(
+        _patterns(top, "may_be_inconclusive"),
+        _patterns(top, "may_be_missing"),
+        top.number("tolerance", default=0.10, low=0.0, high=10.0),
+        top.number("alpha", default=0.01, high=0.5),
+        _floors(top.inside("floors", known=tuple(FLOORS))),
+    )
     if problems:
         raise Misuse(f"{path}: " + "; ".join(problems))
-    return GatePolicy(
-        patterns["may_be_inconclusive"],
-        patterns["may_be_missing"],
-        numbers["tolerance"],
-        numbers["alpha"],
-        {**FLOORS, **{unit: float(value) for unit, value in floors.items()}},
-    )
+    return policy
+
+
+def _patterns(top: Fields, name: str) -> tuple[TrialPattern, ...]:
+    found = []
+    for number, entry in enumerate(top.items(name)):
+        one = Fields(entry, f"{name}[{number}]", top.problems, known=("scenario", "mode"))
+        if entry == {}:
+            one.wrong("", "is empty, and should hold scenario, mode or both")
+        found.append(TrialPattern(one.text("scenario", default="*"), one.text("mode", default="*")))
+    return tuple(found)
+
+
+def _floors(given: Fields) -> dict[str, float]:
+    return {unit: given.number(unit, default=least, low=0.0) for unit, least in FLOORS.items()}

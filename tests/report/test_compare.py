@@ -115,6 +115,12 @@ def test_a_policy_with_mistakes_is_refused_with_all_of_them(tmp_path: Path) -> N
     )
     with pytest.raises(Misuse) as caught:
         load_policy(path)
-    named = ("'may_be_inconclusiv'", "may_be_missing[0]", "may_be_missing[1]", "tolerance is -1", "alpha is 0")
-    for part in (*named, "unit 'parsec'", "s is -1"):
+    named = (
+        "may_be_inconclusiv is not known",
+        "may_be_missing[0]",
+        "may_be_missing[1]",
+        "tolerance is -1",
+        "alpha is 0",
+    )
+    for part in (*named, "floors.parsec is not known", "floors.s is -1"):
         assert part in str(caught.value)

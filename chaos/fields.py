@@ -1,0 +1,105 @@
+"""Reads mappings of a YAML or JSON document: every problem is collected, with the field's path and what would be right.
+
+For users' files and our own programs' orders. The embedded cluster, which knows nothing of this package, reads the
+requests of its own pages itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields
+from enum import StrEnum
+from math import inf
+from typing import Any, Final, get_origin, get_type_hints
+
+_KINDS: Final = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+
+
+class Fields:
+    """One mapping, and the problems found so far (shared with those inside it)."""
+
+    def __init__(self, value: Any, where: str, problems: list[str], *, known: Sequence[str]) -> None:
+        self.where, self.problems = where, problems
+        self.values: Mapping[str, Any] = value if isinstance(value, Mapping) else {}
+        if not isinstance(value, Mapping):
+            self.wrong("", f"is a {type(value).__name__}, and should be a mapping with {', '.join(known)}")
+        for name in sorted(map(str, self.values.keys() - set(known))):
+            self.wrong(name, f"is not known here: known are {', '.join(known)}")
+
+    def wrong(self, name: str, says: str) -> None:
+        self.problems.append(f"{'.'.join(part for part in (self.where, name) if part)} {says}")
+
+    def text(self, name: str, *, default: str | None = None, one_of: Sequence[str] = ()) -> str:
+        """A text; a problem when it is missing without a default, or not one of those that can be."""
+        value = self.values.get(name, default)
+        if value is None:
+            self.wrong(name, "is missing")
+        elif not isinstance(value, str):
+            self.wrong(name, f"is {value!r}, and should be a text")
+        elif one_of and value not in one_of:
+            self.wrong(name, f"is {value!r}: known are {', '.join(one_of)}")
+        else:
+            return value
+        return default or (one_of[0] if one_of else "")
+
+    def number(self, name: str, *, default: float, low: float | None = None, high: float = inf) -> float:
+        """A number from `low` to `high`; above 0 when no `low` is given."""
+        value: Any = self.values.get(name, default)
+        fits = not isinstance(value, bool) and isinstance(value, (int, float)) and value <= high and value < inf
+        if not fits or not (value > 0 if low is None else value >= low):
+            least = "above 0" if low is None else f"of at least {low:g}"
+            self.wrong(name, f"is {value!r}, and should be a number {least}" + f", at most {high:g}" * (high < inf))
+            return default
+        given: float = value
+        return given
+
+    def of(self, cls: type[Any]) -> dict[str, Any]:
+        """The values that are given for a dataclass's fields, each of its field's type; a problem for each that is not,
+        and for each that is missing and has no default.
+        """
+        hints, found = get_type_hints(cls), {}
+        for one in fields(cls):
+            if one.name in self.values:
+                found[one.name] = self._typed(one.name, hints[one.name])
+            elif one.default is MISSING and one.default_factory is MISSING:
+                self.wrong(one.name, "is missing")
+        return found
+
+    def _typed(self, name: str, kind: Any) -> Any:
+        value, plain = self.values[name], get_origin(kind) or kind
+        if issubclass(plain, StrEnum):
+            return plain(self.text(name, one_of=tuple(plain)))
+        if isinstance(value, bool) and plain is not bool:
+            fits = False
+        else:
+            fits = isinstance(value, (int, float) if plain is float else plain)
+        if not fits:
+            self.wrong(name, f"is {value!r}, and should be {_KINDS.get(plain, 'a mapping')}")
+        return value
+
+    def items(self, name: str, *, needed: bool = False) -> list[Any]:
+        """A list."""
+        value = [] if self.values.get(name) is None else self.values[name]
+        if not isinstance(value, list):
+            self.wrong(name, f"is a {type(value).__name__}, and should be a list")
+            return []
+        if needed and not value:
+            self.wrong(name, "is missing or empty")
+        return value
+
+    def texts(self, name: str) -> dict[str, str]:
+        """A mapping of texts (labels)."""
+        value = self.values.get(name, {})
+        if not isinstance(value, Mapping) or any(not isinstance(v, (str, int, bool)) for v in value.values()):
+            self.wrong(name, "should be a mapping of texts")
+            return {}
+        return {str(key): str(v).lower() if isinstance(v, bool) else str(v) for key, v in value.items()}
+
+    def inside(self, name: str, *, known: Sequence[str]) -> Fields:
+        """A mapping inside this one; an empty one when it is not there."""
+        return Fields(
+            {} if self.values.get(name) is None else self.values[name],
+            f"{self.where}.{name}" if self.where else name,
+            self.problems,
+            known=known,
+        )
