@@ -36,6 +36,7 @@ class Situation:
 
     nodes: Mapping[str, Object] = field(default_factory=dict)  # those on which our pods lay
     workloads: Mapping[tuple[str, str, str], Object] = field(default_factory=dict)  # (kind, namespace, name)
+    pods: Mapping[str, Object] = field(default_factory=dict)  # by UID
 
 
 def read_situation(cluster: Cluster, namespaces: Sequence[str]) -> Situation:
@@ -50,6 +51,7 @@ def read_situation(cluster: Cluster, namespaces: Sequence[str]) -> Situation:
             for kind in _WORKLOADS
             for obj in cluster.list(kind, namespace)
         },
+        {pod["metadata"]["uid"]: pod for pod in pods},
     )
 
 
@@ -60,6 +62,11 @@ def read_nodes_of(cluster: Cluster, before: Situation) -> Situation:
     return Situation(
         {name: nodes[name] for name in before.nodes if name in nodes},
         {key: obj for key, obj in found.items() if obj is not None},
+        {
+            pod["metadata"]["uid"]: pod
+            for namespace in sorted({pod["metadata"]["namespace"] for pod in before.pods.values()})
+            for pod in cluster.list("Pod", namespace)
+        },
     )
 
 
@@ -81,8 +88,17 @@ def detect_outside(
             if kind != "Job":  # a Job's own end, with its time to live
                 found.append(f"{kind} {namespace}/{name} was deleted")
             continue
-        if changes := _changes(old, new, own):
-            found.append(f"{kind} {namespace}/{name}: {', '.join(changes)}{_who(new, since)}")
+        who = _who(new, since)
+        changes = _changes(old, new, own)
+        if not changes and who and _template(old) != _template(new):  # where nobody else wrote, a fault may have
+            changes = ["rolled out anew"]
+        if changes:
+            found.append(f"{kind} {namespace}/{name}: {', '.join(changes)}{who}")
+    for uid in before.pods.keys() & after.pods.keys():
+        old, new = before.pods[uid], after.pods[uid]
+        if changes := _changes_of_containers(old, new, own):
+            meta = new["metadata"]
+            found.append(f"pod {meta['namespace']}/{meta['name']}: {', '.join(changes)}{_who(new, since)}")
     return found
 
 
@@ -122,6 +138,11 @@ def _changes(old: Object, new: Object, proxies: set[str]) -> list[str]:
     for name in ("replicas", "suspend", "paused"):
         if old["spec"].get(name) != new["spec"].get(name):
             found.append(f"{name} {_text(old['spec'].get(name))} -> {_text(new['spec'].get(name))}")
+    return found + _changes_of_containers(old, new, proxies)
+
+
+def _changes_of_containers(old: Object, new: Object, proxies: set[str]) -> list[str]:
+    found = []
     before, after = _containers(old), _containers(new)
     for name in before.keys() - proxies:
         if name not in after:
@@ -150,9 +171,12 @@ def _who(obj: Object, since: float) -> str:
     return f", by {last['manager']} at {last['time']}"
 
 
+def _template(obj: Object) -> Object:
+    return pod_template(dict(obj)) or {}
+
+
 def _containers(obj: Object) -> dict[str, Object]:
-    template = pod_template(dict(obj)) or {}
-    spec = template.get("spec") or {}
+    spec = _template(obj).get("spec") or {}
     return {one["name"]: one for one in [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]}
 
 

@@ -117,4 +117,5 @@ class ExternalMesh:
             "watchdog.yaml",
             *([] if self.mode.hops else ["modes/none/components.yaml"]),
         ]
-        return inject.stamp([obj for file in files for obj in manifests.load(file, values)], self.run)
+        parts = [obj for file in files for obj in manifests.load(file, values)]
+        return [inject.keep_in_place(obj) for obj in inject.stamp(parts, self.run)]

@@ -19,7 +19,7 @@ from chaos.faults.model import Evidence, Receipt, Target
 from chaos.kube.client import Cluster, object_path
 from chaos.kube.objects import container_statuses, is_deleting
 from chaos.model.faulting import FaultPhase
-from chaos.names import GROUP, IMAGE, LABEL_ROLE, LABEL_RUN, SYSTEM_NAMESPACE
+from chaos.names import GROUP, IMAGE, KEEP_IN_PLACE, LABEL_ROLE, LABEL_RUN, SYSTEM_NAMESPACE
 
 LABEL_HELPED: Final = f"{GROUP}/receipt"  # on a helper pod: the receipt that it works for
 
@@ -47,6 +47,7 @@ def plan_pod(
             "name": pod_name(receipt, action),
             "namespace": SYSTEM_NAMESPACE,
             "labels": {LABEL_RUN: receipt.run, LABEL_ROLE: "helper", LABEL_HELPED: receipt.id},
+            "annotations": dict(KEEP_IN_PLACE),
         },
         "spec": {
             "nodeName": node or receipt.target.node,

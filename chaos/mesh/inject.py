@@ -13,7 +13,7 @@ from typing import Any, Final
 from chaos.errors import Misuse
 from chaos.mesh import manifests
 from chaos.model.modes import ProxyMode
-from chaos.names import LABEL_MESH, LABEL_MODE, LABEL_POD_SECURITY, LABEL_RUN
+from chaos.names import KEEP_IN_PLACE, LABEL_MESH, LABEL_MODE, LABEL_POD_SECURITY, LABEL_RUN
 from chaos.resources import shipped
 
 Object = dict[str, Any]
@@ -55,6 +55,14 @@ def stamp(objects: Iterable[Object], run: str) -> list[Object]:
             meta["labels"] = {**(meta.get("labels") or {}), LABEL_RUN: run}
         stamped.append(obj)
     return stamped
+
+
+def keep_in_place(obj: Object) -> Object:
+    """The object, its pods made to ask autoscalers to leave their node alone: for as long as a run goes."""
+    if (template := pod_template(obj)) is not None:
+        meta = template.setdefault("metadata", {})
+        meta["annotations"] = {**KEEP_IN_PLACE, **(meta.get("annotations") or {})}
+    return obj
 
 
 def inject(objects: Iterable[Object], mode: ProxyMode, *, run: str, values: Mapping[str, Any]) -> list[Object]:

@@ -81,7 +81,8 @@ class MeshPlan:
         for obj in objects:
             if (template := inject.pod_template(obj)) is None:
                 continue
-            if self.nodes is not None:
+            if self.nodes is not None:  # a run's mesh, and no manifest to be applied for good
+                inject.keep_in_place(obj)
                 template["spec"].setdefault("affinity", self.nodes.affinity())
             if self.mutable and obj["metadata"]["name"] == CONTROL_PLANE:
                 template["spec"]["containers"][0]["env"].append({"name": MUTATIONS_VARIABLE, "value": "allowed"})

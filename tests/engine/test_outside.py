@@ -46,7 +46,10 @@ def changed(obj: Object, path: str, value: Any) -> Object:
     inside: Any = made
     for step in steps:
         inside = inside[int(step)] if step.isdigit() else inside.setdefault(step, {})
-    inside[last] = value
+    if isinstance(inside, list):
+        inside.append(value)
+    else:
+        inside[last] = value
     return made
 
 
@@ -102,6 +105,37 @@ WORKLOADS: dict[str, tuple[Object | None, list[str]]] = {
         changed(changed(deployment(), "spec.template.spec.containers.1.image", "proxy:2"), "metadata.generation", 2),
         [],
     ),
+    "rolled out by somebody": (
+        changed(
+            changed(
+                deployment(), "spec.template.metadata", {"annotations": {"kubectl.kubernetes.io/restartedAt": "now"}}
+            ),
+            "metadata.managedFields",
+            [managed("kubectl-rollout", "2026-01-01T00:00:07Z")],
+        ),
+        ["Deployment tenant-a/server: rolled out anew, by kubectl-rollout at 2026-01-01T00:00:07Z"],
+    ),
+    "an environment variable is set by somebody": (
+        changed(
+            changed(deployment(), f"{CONTAINER}.env", [{"name": "A", "value": "1"}]),
+            "metadata.managedFields",
+            [managed("argocd-controller", "2026-01-01T00:00:07Z")],
+        ),
+        ["Deployment tenant-a/server: rolled out anew, by argocd-controller at 2026-01-01T00:00:07Z"],
+    ),
+    "suspended by a queue": (
+        changed(
+            changed(deployment(), "spec.suspend", True),
+            "metadata.managedFields",
+            [managed("kueue", "2026-01-01T00:00:02Z")],
+        ),
+        ["Deployment tenant-a/server: suspend unset -> True, by kueue at 2026-01-01T00:00:02Z"],
+    ),
+    "paused": (changed(deployment(), "spec.paused", True), ["Deployment tenant-a/server: paused unset -> True"]),
+    "a container is put in": (
+        changed(deployment(), "spec.template.spec.containers.2", {"name": "agent", "image": "a:1"}),
+        ["Deployment tenant-a/server: container agent was put in"],
+    ),
     "restarted by a fault": (
         changed(deployment(), "spec.template.metadata", {"annotations": {"restartedAt": "now"}}),
         [],
@@ -121,6 +155,41 @@ def test_what_is_done_to_a_node_is_said(name: str) -> None:
 def test_what_is_done_to_a_workload_is_said(name: str) -> None:
     now, said = WORKLOADS[name]
     before, after = Situation({}, {KEY: deployment()}), Situation({}, {} if now is None else {KEY: now})
+    assert detect_outside(before, after, since=SINCE, proxies=["proxy"]) == said
+
+
+def pod() -> Object:
+    containers = [{"name": "server", "image": "app:1", "resources": {"limits": {"cpu": "300m"}}}, {"name": "proxy"}]
+    meta = {"name": "server-1", "namespace": "tenant-a", "uid": "u"}
+    return {"kind": "Pod", "metadata": meta, "spec": {"containers": containers}}
+
+
+PODS: dict[str, tuple[Object, list[str]]] = {
+    "nothing": (pod(), []),
+    "resized in place, by whom": (
+        changed(
+            changed(pod(), "spec.containers.0.resources", {"limits": {"cpu": "1"}}),
+            "metadata.managedFields",
+            [managed("vpa-updater", "2026-01-01T00:00:04Z", "resize")],
+        ),
+        [
+            "pod tenant-a/server-1: resources of server {'limits': {'cpu': '300m'}} -> {'limits': {'cpu': '1'}}, by "
+            "vpa-updater at 2026-01-01T00:00:04Z"
+        ],
+    ),
+    "another image": (
+        changed(pod(), "spec.containers.0.image", "app:2"),
+        ["pod tenant-a/server-1: image of server app:1 -> app:2"],
+    ),
+    "a proxy's budget": (changed(pod(), "spec.containers.1.resources", {"limits": {"cpu": "1"}}), []),
+    "replaced": (changed(changed(pod(), "metadata.uid", "v"), "spec.containers.0.image", "app:2"), []),
+}
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_what_is_done_to_a_running_pod_is_said(name: str) -> None:
+    now, said = PODS[name]
+    before, after = Situation({}, {}, {"u": pod()}), Situation({}, {}, {now["metadata"]["uid"]: now})
     assert detect_outside(before, after, since=SINCE, proxies=["proxy"]) == said
 
 

@@ -9,13 +9,18 @@ from typing import Any, cast
 import pytest
 
 import chaos
+from chaos.cluster.nodes import NodeChoice
 from chaos.embedded.api.pod_security import LevelVersion, describe, violations
 from chaos.external.description import LoaderRule
 from chaos.external.loaders import plan_loader
+from chaos.faults import helper_pod
+from chaos.faults.model import Receipt, Target
 from chaos.kube.client import Cluster
 from chaos.mesh import manifests
+from chaos.mesh.budget import divide
 from chaos.mesh.inject import needs_privileged, pod_template
 from chaos.mesh.install import Mesh
+from chaos.mesh.render import MeshPlan
 from chaos.model.modes import MODES
 from chaos.names import KEEP_IN_PLACE, LABEL_POD_SECURITY
 from chaos.resources import shipped
@@ -114,6 +119,22 @@ def test_what_is_ours_and_needs_no_rights_keeps_restricted_everywhere() -> None:
 
 def system(file: str) -> list[dict[str, Any]]:
     return manifests.load(file, {"run": "r", "mesh_json": "{}"})
+
+
+def test_a_runs_own_parts_and_helpers_ask_autoscalers_too_and_what_is_rendered_for_good_does_not() -> None:
+    made = [
+        pod
+        for mode in MODES.values()
+        for obj in MeshPlan(mode, "r", divide(mode), nodes=NodeChoice(("n1", "n2"))).system_manifests()
+        if (pod := pod_template(obj)) is not None
+    ]
+    receipt = Receipt("x", "r", "kill", {}, Target("container", "server-1", "tenant-a", node="n1"), deadline=0)
+    made.append(helper_pod.plan_pod(receipt, "kill", [], seconds=5))
+    assert len(made) > 2 * len(MODES)
+    for pod in made:
+        assert KEEP_IN_PLACE.items() <= pod["metadata"]["annotations"].items()
+    rendered = [pod_template(obj) for obj in MeshPlan(MODES["node"], "r", divide(MODES["node"])).system_manifests()]
+    assert not any(KEEP_IN_PLACE.keys() & (pod["metadata"].get("annotations") or {}).keys() for pod in rendered if pod)
 
 
 def test_tenants_and_loaders_ask_autoscalers_to_leave_their_node_alone() -> None:
