@@ -1,5 +1,6 @@
 """HTTP/1.1 on the server's side: one small protocol, because the reference apps must cost less than what is measured.
 
+A request takes 4.5 us of CPU here and 73 with h11 (`benchmarks/parsers.py`), of a budget that the proxies share.
 A connection that opens with HTTP/2's preface is handed to `chaos.apps.http2`. Requests of one connection are answered
 in their order. Bodies come with a content-length or chunked (a proxy may pass either on).
 """

@@ -2,7 +2,8 @@
 
 `GET /healthz`, `GET /state`, `GET /samples?from=N&epoch=E`, `POST /flows`, `POST /stop`,
 `POST /aggressor`. Large answers leave piece by
-piece, as the socket takes them.
+piece, as the socket takes them. Not h11, which writes an answer whole and holds the loop sixteen times as long
+(`benchmarks/parsers.py`).
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""CronJob: makes Jobs on a schedule. The schedule's arithmetic is pure."""
+"""CronJob: makes Jobs on a schedule (`chaos.embedded.cron`)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from chaos.embedded.clock import parse_time, stamp
@@ -19,82 +19,9 @@ from chaos.embedded.controllers.base import (
     owner_reference,
 )
 from chaos.embedded.controllers.job_rules import is_over
+from chaos.embedded.cron import Schedule, next_after, parse_schedule
 from chaos.embedded.resources import CRON_JOB, JOB, Object
 from chaos.embedded.store import AlreadyExists, Key, copy
-
-_MACROS: Final = {
-    "@yearly": "0 0 1 1 *",
-    "@annually": "0 0 1 1 *",
-    "@monthly": "0 0 1 * *",
-    "@weekly": "0 0 * * 0",
-    "@daily": "0 0 * * *",
-    "@midnight": "0 0 * * *",
-    "@hourly": "0 * * * *",
-}
-_MONTHS: Final = {
-    name: n
-    for n, name in enumerate(
-        ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"], start=1
-    )
-}
-_DAYS: Final = {name: n for n, name in enumerate(["sun", "mon", "tue", "wed", "thu", "fri", "sat"])}
-_RANGES: Final[tuple[tuple[int, int, dict[str, int]], ...]] = (
-    (0, 59, {}),
-    (0, 23, {}),
-    (1, 31, {}),
-    (1, 12, _MONTHS),
-    (0, 7, _DAYS),
-)
-_LOOK_AHEAD: Final = 4 * 366  # days within which a schedule must come true
-
-
-def parse_schedule(text: str) -> tuple[frozenset[int], ...]:
-    """Minutes, hours, days, months and weekdays of a cron line; raises ValueError."""
-    parts = _MACROS.get(text.strip(), text).split()
-    if len(parts) != 5:
-        raise ValueError(f"expected exactly 5 fields, found {len(parts)}: {parts}")
-    return tuple(_parse_field(part, *bounds) for part, bounds in zip(parts, _RANGES, strict=True))
-
-
-def _parse_field(text: str, low: int, high: int, names: dict[str, int]) -> frozenset[int]:
-    found: set[int] = set()
-    for item in text.lower().split(","):
-        span, _, step = item.partition("/")
-        if span in ("*", "?"):
-            first, last = low, high
-        else:
-            start, _, end = span.partition("-")
-            first = names[start] if start in names else int(start)
-            last = (names[end] if end in names else int(end)) if end else (high if step else first)
-        if not low <= first <= last <= high or (step and int(step) < 1):
-            raise ValueError(f"{item!r} is not within {low}-{high}")
-        found.update(range(first, last + 1, int(step or 1)))
-    if high == 7 and 7 in found:
-        found.add(0)
-    return frozenset(found)
-
-
-def next_after(schedule: tuple[frozenset[int], ...], after: datetime) -> datetime | None:
-    """The first minute after `after` (in its own zone) that the schedule means."""
-    minutes, hours, days, months, weekdays = schedule
-    any_day, any_weekday = len(days) == 31, len(weekdays & set(range(7))) == 7
-    at = after.replace(second=0, microsecond=0) + timedelta(minutes=1)
-    day = at
-    for _ in range(_LOOK_AHEAD):
-        weekday = (day.weekday() + 1) % 7
-        # as cron: when both days are given, either will do
-        fits = (
-            (day.day in days or weekday in weekdays)
-            if not any_day and not any_weekday
-            else (day.day in days and weekday in weekdays)
-        )
-        if day.month in months and fits:
-            for hour in sorted(h for h in hours if h >= day.hour):
-                first = day.minute if hour == day.hour else 0
-                for minute in sorted(m for m in minutes if m >= first):
-                    return day.replace(hour=hour, minute=minute)
-        day = (day + timedelta(days=1)).replace(hour=0, minute=0)
-    return None
 
 
 class CronJobController(Controller):
@@ -126,19 +53,15 @@ class CronJobController(Controller):
             return None
         return self._start_due(cron, jobs, schedule, zone)
 
-    def _start_due(
-        self, cron: Object, jobs: Sequence[Object], schedule: tuple[frozenset[int], ...], zone: ZoneInfo
-    ) -> float | None:
+    def _start_due(self, cron: Object, jobs: Sequence[Object], schedule: Schedule, zone: ZoneInfo) -> float | None:
         """Start the most recent missed time, if it is not too late; seconds to the next."""
-        now = self.clock.now().astimezone(zone)
-        earliest = parse_time(
-            cron.get("status", {}).get("lastScheduleTime") or cron["metadata"]["creationTimestamp"]
-        ).astimezone(zone)
+        now = self.clock.now()
+        earliest = parse_time(cron.get("status", {}).get("lastScheduleTime") or cron["metadata"]["creationTimestamp"])
         limit = cron["spec"].get("startingDeadlineSeconds")
         if limit is not None:
             earliest = max(earliest, now - timedelta(seconds=limit))
         due: datetime | None = None
-        at = next_after(schedule, earliest)
+        at = next_after(schedule, earliest, zone)
         missed = 0
         while at is not None and at <= now:
             due, missed = at, missed + 1
@@ -150,10 +73,10 @@ class CronJobController(Controller):
                     "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew",
                 )
                 break
-            at = next_after(schedule, at)
+            at = next_after(schedule, at, zone)
         if due is not None:
-            self._start(cron, jobs, due)
-        upcoming = next_after(schedule, now)
+            self._start(cron, jobs, due.astimezone(zone))
+        upcoming = next_after(schedule, now, zone)
         return None if upcoming is None else (upcoming - now).total_seconds() + 0.1
 
     def _start(self, cron: Object, jobs: Sequence[Object], due: datetime) -> None:

@@ -1,4 +1,5 @@
-"""The control plane's own HTTP port: /healthz, /readyz, and /debug as JSON. No dependency, a few requests a minute."""
+"""The control plane's own HTTP port: /healthz, /readyz, and /debug as JSON. A few requests a
+minute. No library: one without I/O (h11) would take away the line that splits a request, and bring thirty of its own."""
 
 from __future__ import annotations
 

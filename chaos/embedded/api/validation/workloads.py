@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from chaos.embedded.api.errors import Cause, duplicate, not_allowed, required, too_long, too_many, unsupported, wrong
-from chaos.embedded.api.validation.cron import schedule_fault, zone_fault
 from chaos.embedded.api.validation.names import (
     Causes,
     dns_label,
@@ -24,6 +23,7 @@ from chaos.embedded.api.validation.names import (
     validate_labels,
 )
 from chaos.embedded.api.validation.pods import validate_template
+from chaos.embedded.cron import schedule_fault, zone_fault
 from chaos.embedded.resources import Object
 
 _NO_MATCH: Final = "`selector` does not match template `labels`"
