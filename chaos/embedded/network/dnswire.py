@@ -1,7 +1,7 @@
 """DNS messages: reading a query, writing an answer (RFC 1035, EDNS0 of RFC 6891). No I/O, no opinion about names.
 
-Not dnspython: a query and its answer take 15 us of CPU here and 270 there (`benchmarks/parsers.py`), in the process that
-is also the API server; every name that a pod asks for and that has no end dot costs five of them.
+Not dnspython: a query and its answer take 15 us of CPU here and 270 there (`benchmarks/parsers.py`), in the process
+that is also the API server; a name without a last dot costs a pod up to five queries.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """The control plane's own HTTP port: /healthz, /readyz, and /debug as JSON. A few requests a
-minute. No library: one without I/O (h11) would take away the line that splits a request, and bring thirty of its own."""
+minute. No library: h11 does no I/O, so it would take away the line that splits a request, and bring thirty."""
 
 from __future__ import annotations
 
