@@ -12,15 +12,17 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, Final
 
 import urllib3
 
 from chaos.engine.recorder import quantity
 from chaos.errors import ApiError, SharedfateError
-from chaos.faults import helper_pod
+from chaos.faults import control_plane_requests, helper_pod
+from chaos.faults.certificates import newest
 from chaos.faults.container import serving_endpoint
-from chaos.faults.model import Fault, Receipt, Target, Witness
+from chaos.faults.model import Fault, Receipt, Target, Witness, settings_of
 from chaos.faults.network.partition import MODULE
 from chaos.faults.workload import pods_of
 from chaos.history.model import Event, EventKind
@@ -31,6 +33,10 @@ from chaos.load.client import LoaderClient
 AGGRESSOR_RATE: Final = 5.0  # requests a second that an aggressor must have ended, by the loader's own counts
 USE_SLACK: Final = 1.5  # of its cut limit, which a throttled container may be seen to use: readings lag by a second
 _READING_NS: Final = 1_500_000_000  # a reading of CPU use covers the second before it
+LEASE_SECONDS: Final = 12.0  # a kubelet renews its node's lease every 10 s
+HOG_CORES: Final = 0.05  # that a neighbour which eats CPU must have got: on a full machine it gets little
+HOG_MEMORY: Final = 0.8  # of the memory that it was to hold
+_RENEWAL_SLACK: Final = 1.0  # seconds by which a lease renewed after the fault is newer than it
 _CLOCK_SLACK_NS: Final = 2_000_000_000  # Kubernetes' stamps are whole seconds
 
 
@@ -69,8 +75,19 @@ class SecondWitness:
                         self.seen["answers"] = self._answers()
                     else:
                         self.seen["states"] = self._states(receipt)
-                case Witness.PACKETS:
+                case Witness.PACKETS | Witness.LINK:
                     self.seen["packets"] = self._packets(receipt)
+                    self.seen["own"] = int(receipt.evidence.get("own_packets", 0))
+                case Witness.LEASE:
+                    self.seen["renewed_for"] = self._renewed_for(receipt)
+                case Witness.PLANE:
+                    self.seen |= self._plane()
+                case Witness.API_SERVER:
+                    trouble = self.cluster.request("GET", "/embedded/trouble").get(receipt.id, {})
+                    self.seen["met"] = int(trouble.get("met", 0))
+                case Witness.USAGE:
+                    self.seen["pod"] = helper_pod.pod_name(receipt, self.fault.name)
+                    self.seen["in_force"] = [receipt.injected_at, time.time_ns()]
                 case Witness.LIMIT:
                     self.seen["limit"] = self._limit()
                     self.seen["in_force"] = [receipt.injected_at, time.time_ns()]
@@ -94,6 +111,8 @@ class SecondWitness:
                     self.seen["pods_after"] = sorted(self._pod_uids())
                 case Witness.LIMIT:
                     self.seen["used"] = self._used(events)
+                case Witness.USAGE:
+                    self.seen["cores"], self.seen["mib"] = self._eaten(events)
                 case _:
                     pass
         except (SharedfateError, urllib3.exceptions.HTTPError) as error:
@@ -101,12 +120,15 @@ class SecondWitness:
 
     def doubt(self) -> str:
         """Why the fault was not seen to act; empty when it was."""
-        what = detect_no_effect(self.fault.witness, self.seen, target=self.target, began=self.began)
+        asked = settings_of(self.fault)
+        what = detect_no_effect(self.fault.witness, self.seen, target=self.target, began=self.began, asked=asked)
         return f"{what} ({'; '.join(self.failures)})" if what and self.failures else what
 
     # ---- looks
 
     def _pod_uids(self) -> set[str]:
+        if self.target.kind == "node":
+            return {pod["metadata"]["uid"] for pod in self.cluster.list("Pod", fields=self._on_node) if _movable(pod)}
         if self.target.kind == "workload":
             return {
                 pod["metadata"]["uid"]
@@ -115,6 +137,45 @@ class SecondWitness:
             }
         pod = self.cluster.find("Pod", self.target.name, self.target.namespace)
         return {pod["metadata"]["uid"]} if pod is not None and "deletionTimestamp" not in pod["metadata"] else set()
+
+    @property
+    def _on_node(self) -> str:
+        return f"spec.nodeName={self.target.name}"
+
+    def _renewed_for(self, receipt: Receipt) -> float:
+        """Seconds since the node's kubelet renewed its lease, once they say whether it lives."""
+
+        def age() -> float:
+            lease = self.cluster.get("Lease", self.target.name, "kube-node-lease")
+            return (time.time_ns() - _instant(lease["spec"]["renewTime"])) / 1e9
+
+        while True:
+            since = age()
+            if since > LEASE_SECONDS or (time.time_ns() - receipt.injected_at) / 1e9 > since + _RENEWAL_SLACK:
+                return since
+            time.sleep(0.5)  # a lease that is not renewed gives no event
+
+    def _plane(self) -> dict[str, Any]:
+        """What the control plane's page shows: the failures that it makes, its proxies, and certificates that are
+        good."""
+        page = control_plane_requests.page(self.cluster)
+        good = [end for end in newest(page).values() if end > time.time()]
+        return {
+            "failures": dict(page.get("injected_failures", {})),
+            "proxies": len(page.get("proxies", ())),
+            "good_certificates": len(good),
+        }
+
+    def _eaten(self, events: Sequence[Event]) -> tuple[float, float]:
+        """Most cores, and MiB, that the fault's own pod used in a reading while it was in force."""
+        begin, end = self.seen.get("in_force") or (0, 0)
+        used = [
+            reading
+            for event in events
+            if event.kind is EventKind.USAGE and event.data["pod"] == self.seen.get("pod") and begin <= event.at <= end
+            for reading in event.data["containers"].values()
+        ]
+        return max((one["cores"] for one in used), default=0.0), max((one["bytes"] for one in used), default=0) / 2**20
 
     def _status(self) -> dict[str, Any]:
         pod = self.cluster.find("Pod", self.target.name, self.target.namespace)
@@ -175,18 +236,55 @@ class SecondWitness:
         found = helper_pod.run(
             self.cluster, receipt, "count", arguments, awaited="counted", seconds=10, module=MODULE
         ).seen
-        return {"namespaces": int(found["namespaces"]), "dropped": int(found["dropped"])}
+        return {name: int(found.get(name, 0)) for name in ("namespaces", "dropped", "delayed", "held_back")}
 
 
-def detect_no_effect(witness: Witness, seen: Mapping[str, Any], *, target: Target, began: int) -> str:
+def detect_no_effect(
+    witness: Witness,
+    seen: Mapping[str, Any],
+    *,
+    target: Target,
+    began: int,
+    asked: Mapping[str, Any] = MappingProxyType({}),
+) -> str:
     """Why what the witness saw does not show that the fault acted; empty when it does. Pure.
 
     Args:
         began: ns since the epoch, before the fault.
+        asked: the fault's settings.
     """
     match witness:
         case Witness.NONE:
+            return f"nothing but the fault itself says what it did to {target}"
+        case Witness.LINK:
+            packets = seen.get("packets") or {}
+            wanted = {"delayed": "delay_ms", "dropped": "loss", "held_back": "rate_kbit"}
+            idle = [word for word, setting in wanted.items() if asked.get(setting) and not packets.get(word)]
+            if not any(asked.get(setting) for setting in wanted.values()):
+                return f"nothing was asked of the link of {target}"
+            names = ", ".join(one.replace("_", " ") for one in idle)
+            return f"no packet of {target} was {names}, by the kernel's counters" if idle else ""
+        case Witness.PLANE:
+            failures = seen.get("failures") or {}
+            made = [name for name, value in failures.items() if value]
+            if not made:
+                return f"{target} does not show that it makes any trouble"
+            if failures.get("refuse") and seen.get("proxies"):
+                return f"{target} still serves {seen['proxies']} proxies"
+            if failures.get("certificate_seconds") and seen.get("good_certificates"):
+                return f"{seen['good_certificates']} certificates are still good, by {target}"
             return ""
+        case Witness.API_SERVER:
+            return "" if seen.get("met") else f"no request of {target} met trouble, by the API server's count"
+        case Witness.LEASE:
+            since = seen.get("renewed_for")
+            return "" if since and since > LEASE_SECONDS else f"the kubelet of {target} went on renewing its lease"
+        case Witness.USAGE:
+            if asked.get("cores") and float(seen.get("cores") or 0) < HOG_CORES:
+                return f"the neighbour of {target} used {float(seen.get('cores') or 0):.2f} cores, by the kubelet"
+            if float(seen.get("mib") or 0) < HOG_MEMORY * float(asked.get("memory_mib") or 0):
+                return f"the neighbour of {target} held {float(seen.get('mib') or 0):.0f} MiB, by the kubelet"
+            return "" if asked else f"nothing was asked of the neighbour of {target}"
         case Witness.CONTAINER:
             now = seen.get("container") or {}
             if now.get("id", "") in ("", target.container_id):
@@ -207,7 +305,8 @@ def detect_no_effect(witness: Witness, seen: Mapping[str, Any], *, target: Targe
             packets = seen.get("packets") or {}
             if not packets.get("namespaces"):
                 return f"no rule against the packets of {target} is in force anywhere on its node"
-            return "" if packets.get("dropped") else f"the rules against the packets of {target} met none"
+            met = int(packets.get("dropped", 0)) - int(seen.get("own") or 0)  # beyond the fault's own question
+            return "" if met > 0 else f"the rules against the packets of {target} met none"
         case Witness.LIMIT:
             old, new, used = seen.get("limit_before"), seen.get("limit"), seen.get("used")
             if new is None or (old is not None and new >= old):
@@ -221,6 +320,12 @@ def detect_no_effect(witness: Witness, seen: Mapping[str, Any], *, target: Targe
             return (
                 "" if ended >= need else f"the loader counted {ended} requests of its aggressor, fewer than {need:.0f}"
             )
+
+
+def _movable(pod: Mapping[str, Any]) -> bool:
+    """Whether a drain is meant to move the pod: not while it goes already, and not a DaemonSet's."""
+    owners = pod["metadata"].get("ownerReferences") or []
+    return "deletionTimestamp" not in pod["metadata"] and all(one.get("kind") != "DaemonSet" for one in owners)
 
 
 def _instant(stamp: str) -> int:

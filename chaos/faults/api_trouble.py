@@ -29,7 +29,7 @@ class ApiTrouble:
     shape: ClassVar[FaultShape] = FaultShape.HELD
     targets: ClassVar[frozenset[str]] = frozenset({"workload"})
     aspects: ClassVar[frozenset[str]] = frozenset({"api"})
-    witness: ClassVar[Witness] = Witness.NONE
+    witness: ClassVar[Witness] = Witness.API_SERVER
     needs: ClassVar[tuple[Need, ...]] = (Need.API_TROUBLE,)
     share: float = 1.0
     code: int = 0

@@ -30,7 +30,7 @@ class ExpireCertificates:
     shape: ClassVar[FaultShape] = FaultShape.HELD
     targets: ClassVar[frozenset[str]] = frozenset({"workload"})
     aspects: ClassVar[frozenset[str]] = frozenset({"certificates"})
-    witness: ClassVar[Witness] = Witness.NONE
+    witness: ClassVar[Witness] = Witness.PLANE
     needs: ClassVar[tuple[Need, ...]] = (Need.PLANE, Need.LOADER)
     life: float = 2.0
     seconds: float = 30.0

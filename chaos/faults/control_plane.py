@@ -28,7 +28,7 @@ class ControlPlane:
     shape: ClassVar[FaultShape] = FaultShape.HELD
     targets: ClassVar[frozenset[str]] = frozenset({"workload"})
     aspects: ClassVar[frozenset[str]] = frozenset({"plane"})
-    witness: ClassVar[Witness] = Witness.NONE
+    witness: ClassVar[Witness] = Witness.PLANE
     needs: ClassVar[tuple[Need, ...]] = (Need.PLANE, Need.LOADER)
     answer: Literal["errors", "slow"] = "errors"
     delay: float = 5.0

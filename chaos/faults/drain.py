@@ -29,7 +29,7 @@ class Drain:
     shape: ClassVar[FaultShape] = FaultShape.HELD
     targets: ClassVar[frozenset[str]] = frozenset({"node"})
     aspects: ClassVar[frozenset[str]] = frozenset({EXISTENCE})
-    witness: ClassVar[Witness] = Witness.NONE
+    witness: ClassVar[Witness] = Witness.PODS
     needs: ClassVar[tuple[Need, ...]] = (Need.NODES, Need.PODS)
     everyone: bool = False
     seconds: float = 120.0

@@ -14,7 +14,16 @@ from typing import Any, Final
 
 import urllib3
 
-from chaos.errors import AlreadyExists, ApiError, ExperimentFailure, NoEffect, NotReady, RecoveryFailed, TargetVanished
+from chaos.errors import (
+    AlreadyExists,
+    ApiError,
+    ExperimentFailure,
+    Misuse,
+    NoEffect,
+    NotReady,
+    RecoveryFailed,
+    TargetVanished,
+)
 from chaos.faults.model import Evidence, Receipt, Target
 from chaos.kube.client import Cluster, object_path
 from chaos.kube.objects import container_statuses, is_deleting
@@ -88,7 +97,7 @@ def run(
 ) -> Evidence:
     """Start a helper and wait until it says the awaited phase; it goes on holding what it holds.
 
-    Raises TargetVanished or NoEffect, as the helper found.
+    Raises TargetVanished, NoEffect, or Misuse for a target on which the fault cannot act, as the helper found.
     """
     with contextlib.suppress(AlreadyExists):
         cluster.create(
@@ -113,6 +122,8 @@ def run(
             continue
         if said.get("phase") == awaited:
             return Evidence(int(said.get("effect", said["at"])), said)
+        if said.get("phase") == "refused":
+            raise Misuse(f"{receipt.fault} cannot act on {receipt.target}: {said['why']}")
         if said.get("phase") == FaultPhase.VANISHED:
             raise TargetVanished(
                 f"{receipt.fault}: {receipt.target} has no process on node {receipt.target.node} any longer"

@@ -28,7 +28,7 @@ class Hog:
     shape: ClassVar[FaultShape] = FaultShape.GRADUAL
     targets: ClassVar[frozenset[str]] = frozenset({"container", "pod", "node"})
     aspects: ClassVar[frozenset[str]] = frozenset()  # any number may sit beside each other
-    witness: ClassVar[Witness] = Witness.NONE
+    witness: ClassVar[Witness] = Witness.USAGE
     needs: ClassVar[tuple[Need, ...]] = (Need.HELPERS,)
     cores: int = 1
     memory_mib: int = 0

@@ -36,9 +36,14 @@ class Witness(StrEnum):
     PODS = "pods"  # UIDs of the target's pods
     SILENCE = "silence"  # the target does not answer where its readiness probe asks, or, by the kernel, is stopped
     PACKETS = "packets"  # the kernel's counters of the fault's rules
+    LINK = "link"  # the kernel's counters of a link that delays, loses or slows
     LIMIT = "limit"  # the limit that the kubelet says, and the CPU that was used
     LOADER = "loader"  # the loader's own counts of its aggressor
-    NONE = "none"  # there is none: no claim about sharing rests on this fault
+    USAGE = "usage"  # what the kubelet says that the fault's own pod used
+    LEASE = "lease"  # the node's kubelet does not renew its lease
+    PLANE = "plane"  # what the control plane's own page shows
+    API_SERVER = "api-server"  # the API server's count of requests that met trouble
+    NONE = "none"  # there is none: a trial of this fault cannot tell
 
 
 @dataclass(frozen=True, slots=True)

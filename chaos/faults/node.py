@@ -35,7 +35,7 @@ class NodeFault:
     shape: ClassVar[FaultShape] = FaultShape.HELD
     targets: ClassVar[frozenset[str]] = frozenset({"node"})
     aspects: ClassVar[frozenset[str]] = frozenset({EXISTENCE})
-    witness: ClassVar[Witness] = Witness.NONE
+    witness: ClassVar[Witness] = Witness.LEASE
     needs: ClassVar[tuple[Need, ...]] = (Need.NODE_POWER,)
     breaks: ClassVar[str]  # the operation
     mends: ClassVar[str]  # its inverse

@@ -1,4 +1,4 @@
-"""Delays what a network namespace sends, in user space: for kernels without netem, which is what `tc` would use.
+"""Delays what a network namespace sends, but for spared ports, in user space: it works on kernels without netem too.
 
 A rule in front of the main routing table leads everything that leaves into a TUN device; this process reads the
 packets, holds each for its time, and puts them on the wire itself, to the gateway that they would have gone to. The
@@ -30,6 +30,7 @@ from typing import Any, Final
 DEVICE: Final = "sf-delay"
 TABLE: Final = 5390
 PREFERENCE: Final = 90  # of the rule: after the local table, before the main one
+SPARING: Final = 89  # of the rules for spared ports: before that
 QUEUE: Final = 20_000  # packets held at most; more are dropped, as a full buffer does
 _TUNSETIFF: Final = 0x400454CA
 _IFF_TUN, _IFF_NO_PI = 0x1, 0x1000
@@ -96,18 +97,22 @@ def _open_tun() -> int:
 def remove_rule() -> bool:
     """Take the rule away; False when there was none. The device and its route went with their process."""
     found = False
-    while any(rule.get("priority") == PREFERENCE for rule in _ip("-j", "rule", "show") or ()):
-        _ip("rule", "del", "priority", str(PREFERENCE))
-        found = True
+    for preference in (PREFERENCE, SPARING):
+        while any(rule.get("priority") == preference for rule in _ip("-j", "rule", "show") or ()):
+            _ip("rule", "del", "priority", str(preference))
+            found = True
     return found
 
 
 class DelayLine:
     """Use in the target's namespace: `with DelayLine(…) as line: line.run(stop, seconds)`."""
 
-    def __init__(self, *, delay: float, jitter: float = 0.0, seed: int = 0) -> None:
-        """Hold each packet `delay` ± `jitter` seconds (uniform); with jitter packets may overtake each other."""
-        self._delay, self._jitter = delay, jitter
+    def __init__(
+        self, *, delay: float, jitter: float = 0.0, seed: int = 0, spared: frozenset[int] = frozenset()
+    ) -> None:
+        """Hold each packet `delay` ± `jitter` seconds (uniform); with jitter packets may overtake each other. Those
+        from and to the spared TCP ports take their usual way."""
+        self._delay, self._jitter, self._spared = delay, jitter, spared
         self._chance = random.Random(seed)
         self._held: list[tuple[float, int, bytes]] = []
         self._order = count()
@@ -123,6 +128,9 @@ class DelayLine:
             _ip("link", "set", DEVICE, "mtu", str(link.mtu), "up")
             _ip("route", "replace", "default", "dev", DEVICE, "src", link.source, "table", str(TABLE))
             remove_rule()
+            for port in sorted(self._spared):
+                for side in ("sport", "dport"):
+                    _ip("rule", "add", "priority", str(SPARING), "ipproto", "tcp", side, str(port), "lookup", "main")
             _ip("rule", "add", "priority", str(PREFERENCE), "lookup", str(TABLE))
         except OSError:
             self.__exit__()

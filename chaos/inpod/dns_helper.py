@@ -185,7 +185,8 @@ def main(arguments: list[str] | None = None) -> int:
         nft(rules.plan_redirect(options.receipt, responder.port, MARK))
         if not sees(server, wrong, responder):
             return NO_EFFECT
-        say("injected", effect=at, server=server, answer=wrong.answer, names=wrong.names)
+        own = dropped(options.receipt) or 0  # what the question just asked has met
+        say("injected", effect=at, server=server, answer=wrong.answer, names=wrong.names, own_packets=own)
         end = time.monotonic() + options.seconds
         watched = [reader, responder.datagrams.fileno(), responder.streams.fileno()]
         while (left := end - time.monotonic()) > 0:

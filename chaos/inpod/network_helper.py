@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 from chaos.inpod import rules, sandboxes
@@ -79,9 +80,33 @@ def undo(receipt: str) -> dict[str, Any]:
 
 
 def count(options: argparse.Namespace, pids: list[int]) -> int:
-    """Say what the rules of a receipt have met so far; changes nothing."""
-    say("counted", **met(options.receipt, remove=False), effect=time.time_ns())
+    """Say what the rules of a receipt have met so far, and what the pod's delay line and slowed link have, by the
+    kernel's counters; changes nothing."""
+    seen = met(options.receipt, remove=False)
+    say("counted", **seen, **(_link_counters(pids[0]) if pids else {}), effect=time.time_ns())
     return 0
+
+
+def _link_counters(pid: int) -> dict[str, int]:
+    """Packets that went into a delay line, and that a slowed link held back, in a process's network namespace."""
+    from chaos.inpod.delay_line import DEVICE
+
+    handle = sandboxes.opened(pid)
+    try:
+        with sandboxes.inside(handle):
+            shown = subprocess.run(["tc", "-s", "-j", "qdisc", "show"], capture_output=True, text=True, check=False)
+        table = Path(f"/proc/{pid}/net/dev").read_text()
+    finally:
+        os.close(handle)
+    queues = json.loads(shown.stdout or "[]") if shown.returncode == 0 else []
+    held_back = sum(int(one.get("overlimits", 0)) for one in queues if one.get("kind") == "tbf")
+    return {"delayed": sent_by(table, DEVICE), "held_back": held_back}
+
+
+def sent_by(table: str, device: str) -> int:
+    """Packets that left by a device, by the text of /proc/PID/net/dev; 0 for one that is not there."""
+    rows = (line.split(":", 1) for line in table.splitlines() if ":" in line)
+    return next((int(counts.split()[9]) for name, counts in rows if name.strip() == device), 0)
 
 
 def isolate(options: argparse.Namespace, pids: list[int]) -> int:
@@ -125,9 +150,18 @@ def isolate(options: argparse.Namespace, pids: list[int]) -> int:
 
 
 def degrade(options: argparse.Namespace, pids: list[int]) -> int:
-    """Delay, lose or slow what a pod sends (and, for loss, receives)."""
+    """Delay, lose or slow what a pod sends (and, for loss, receives). Says `refused` for a process whose connections
+    live in other network namespaces than its own."""
     from chaos.inpod.delay_line import DelayLine, uplink  # only here: the isolation's helper starts quicker without
 
+    home = sandboxes.namespaces()[os.stat(f"/proc/{pids[0]}/ns/net").st_ino]
+    if others := len(sandboxes.served(pids).keys() - {home}):
+        say(
+            "refused",
+            why=f"its connections live in other network namespaces than its own ({others} pods that it serves)",
+        )
+        return NO_EFFECT
+    spared = frozenset(options.spare)
     handle = sandboxes.opened(pids[0])
     reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(writer)
@@ -139,21 +173,18 @@ def degrade(options: argparse.Namespace, pids: list[int]) -> int:
         link, at = uplink(), time.time_ns()
         if options.loss:
             stack.callback(nft, rules.plan_removal(options.receipt))
-            nft(rules.plan_loss(options.receipt, options.loss))
-        late = bool(options.delay or options.jitter)
-        netem = late and _accepted(rules.plan_netem(link.device, options.delay, options.jitter, options.rate))
-        if netem or options.rate:
+            nft(rules.plan_loss(options.receipt, options.loss, spared))
+        if options.rate:
             stack.callback(_tc, rules.plan_rate_removal(link.device))
-        if options.rate and not netem:
             _tc(rules.plan_rate(link.device, options.rate))
         wait: Callable[[int, float], str] = _wait
         line: DelayLine | None = None
-        if late and not netem:  # this kernel has no netem
+        if options.delay or options.jitter:
             line = stack.enter_context(
-                DelayLine(delay=options.delay / 1000, jitter=options.jitter / 1000, seed=options.seed)
+                DelayLine(delay=options.delay / 1000, jitter=options.jitter / 1000, seed=options.seed, spared=spared)
             )
             wait = line.run
-        means = "tc-netem" if netem else "user-space delay line" if line else "nftables and tc-tbf"
+        means = "user-space delay line" if line else "nftables and tc-tbf"
         say(
             "injected",
             effect=at,
@@ -172,10 +203,6 @@ def degrade(options: argparse.Namespace, pids: list[int]) -> int:
 
 def _wait(stop: int, seconds: float) -> str:
     return "told" if select.select([stop], [], [], seconds)[0] else "deadline"
-
-
-def _accepted(command: list[str]) -> bool:
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 def _tc(command: list[str]) -> None:
@@ -213,7 +240,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--mark", type=lambda text: int(text, 0), default=0, help="isolate: SO_MARK of what the process sends"
     )
-    parser.add_argument("--spare", type=int, nargs="*", default=[], help="isolate: ports that stay open")
+    parser.add_argument("--spare", type=int, nargs="*", default=[], help="ports that stay open, or are not degraded")
     parser.add_argument("--peer", nargs="*", default=[], help="isolate: only packets from and to these addresses")
     parser.add_argument("--only", type=int, nargs="*", default=[], help="isolate: only packets from or to these ports")
     parser.add_argument("--direction", choices=["both", "in", "out"], default="both")

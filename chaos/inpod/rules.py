@@ -14,7 +14,6 @@ LOSS_STEPS = 10_000  # resolution of a loss: a hundredth of a per cent
 _BEFORE_ALL = -300  # priority: before connection tracking's own and every capture rule
 _BEFORE_CAPTURE = -150  # priority: before the mesh's own redirection (-100)
 _BURST_BYTES = 16_000  # ten packets: a smaller bucket would hold back single ones
-_NETEM_PACKETS = 20_000  # held at most, as by the delay line
 _QUEUE_MS = 400  # of a slowed link, after which it drops: a home router's, not an endless one
 
 
@@ -90,10 +89,11 @@ def _matches(isolation: Isolation, way: Literal["in", "out"]) -> list[str]:
     return [" ".join(part for part in (base, peers, side) if part) for base in bases for side in sides]
 
 
-def plan_loss(receipt: str, share: float) -> str:
-    """Rules that lose the share (0 … 1) of all packets, each way, but loopback's."""
+def plan_loss(receipt: str, share: float, spared: frozenset[int] = frozenset()) -> str:
+    """Rules that lose the share (0 … 1) of all packets, each way, but loopback's and those of spared ports."""
     lost = f"numgen random mod {LOSS_STEPS} < {round(share * LOSS_STEPS)} counter drop"
-    return _table(receipt, [f'iifname != "lo" {lost}'], [f'oifname != "lo" {lost}'])
+    kept = [f"tcp {side} {_set(spared)} accept" for side in ("sport", "dport")] if spared else []
+    return _table(receipt, [*kept, f'iifname != "lo" {lost}'], [*kept, f'oifname != "lo" {lost}'])
 
 
 def plan_redirect(receipt: str, port: int, mark: int) -> str:
@@ -151,26 +151,6 @@ def plan_rate(device: str, kilobits: int) -> list[str]:
     ]
 
 
-def plan_netem(device: str, delay_ms: float, jitter_ms: float, kilobits: int) -> list[str]:
-    """The `tc` command that has the kernel delay, and slow, what leaves by the device; refused where there is no
-    netem.
-    """
-    command = [
-        "tc",
-        "qdisc",
-        "replace",
-        "dev",
-        device,
-        "root",
-        "netem",
-        "limit",
-        str(_NETEM_PACKETS),
-        "delay",
-        f"{delay_ms}ms",
-    ]
-    return [*command, *([f"{jitter_ms}ms"] if jitter_ms else []), *(["rate", f"{kilobits}kbit"] if kilobits else [])]
-
-
 def plan_rate_removal(device: str) -> list[str]:
-    """The inverse of `plan_rate` and of `plan_netem`."""
+    """The inverse of `plan_rate`."""
     return ["tc", "qdisc", "del", "dev", device, "root"]

@@ -1,6 +1,8 @@
 """A pod's link gets worse: what it sends is delayed or slowed, packets are lost.
 
-The kernel's netem delays where it has it, else a process of ours does (`delay_line`); the evidence says which.
+A process of ours delays (`delay_line`), the kernel loses and slows. The ports by which probes come and the load is
+watched are spared, delays and losses: the machine's own trouble must be told from the fault's. A proxy whose
+connections live in the pods that it serves has no link of its own, and is refused: degrade those pods.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from chaos.faults import helper_pod
 from chaos.faults.container import running_container
 from chaos.faults.model import Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
+from chaos.faults.network.drop import SPARED
 from chaos.faults.network.partition import MODULE, mended
 from chaos.kube.client import Cluster
 from chaos.model.faulting import FaultPhase, FaultShape
@@ -34,7 +37,7 @@ class Degrade:
     shape: ClassVar[FaultShape] = FaultShape.HELD
     targets: ClassVar[frozenset[str]] = frozenset({"container"})
     aspects: ClassVar[frozenset[str]] = frozenset({"link"})
-    witness: ClassVar[Witness] = Witness.NONE
+    witness: ClassVar[Witness] = Witness.LINK
     needs: ClassVar[tuple[Need, ...]] = (Need.HELPERS,)
     delay_ms: float = 0.0
     jitter_ms: float = 0.0
@@ -85,6 +88,8 @@ class Degrade:
             str(self.rate_kbit),
             "--seed",
             str(self.seed),
+            "--spare",
+            *map(str, SPARED),
         ]
         return helper_pod.run(
             cluster, receipt, "degrade", arguments, awaited=FaultPhase.INJECTED, seconds=seconds, module=MODULE

@@ -35,7 +35,7 @@ class Dns:
     shape: ClassVar[FaultShape] = FaultShape.HELD
     targets: ClassVar[frozenset[str]] = frozenset({"container"})
     aspects: ClassVar[frozenset[str]] = frozenset({"names"})
-    witness: ClassVar[Witness] = Witness.NONE
+    witness: ClassVar[Witness] = Witness.PACKETS
     needs: ClassVar[tuple[Need, ...]] = (Need.HELPERS,)
     answer: Literal["servfail", "nxdomain", "silence", "lie"] = "servfail"
     names: tuple[str, ...] = ()

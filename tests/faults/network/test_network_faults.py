@@ -21,7 +21,7 @@ from chaos.errors import Misuse
 from chaos.faults.network.degrade import Degrade
 from chaos.inpod import rules, sandboxes
 from chaos.inpod.delay_line import detect_uplink
-from chaos.inpod.network_helper import counted
+from chaos.inpod.network_helper import counted, sent_by
 from tests.embedded.network.conftest import World
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0 and not os.environ.get("CI"), reason="needs root: network namespaces")
@@ -63,11 +63,16 @@ def test_a_namespace_without_a_gateway_cannot_be_delayed() -> None:
         detect_uplink([{"dst": "10.0.0.0/8", "dev": "eth0"}], [])
 
 
-def test_where_the_kernel_has_netem_it_delays_and_slows_in_one() -> None:
-    assert " ".join(rules.plan_netem("eth0", 80.0, 10.0, 2000)).endswith(
-        "root netem limit 20000 delay 80.0ms 10.0ms rate 2000kbit"
-    )
-    assert " ".join(rules.plan_netem("eth0", 80.0, 0.0, 0)).endswith("delay 80.0ms")
+def test_a_lossy_link_spares_the_ports_by_which_the_load_is_watched() -> None:
+    text = rules.plan_loss("r1", 0.3, frozenset({9990, 15021}))
+    accepted = [line.strip() for line in text.splitlines() if "accept" in line]
+    assert accepted == ["tcp sport { 9990, 15021 } accept", "tcp dport { 9990, 15021 } accept"] * 2
+    assert text.index("accept") < text.index("drop")
+
+
+def test_what_a_device_sent_is_read_from_the_kernels_table() -> None:
+    table = "Inter-| Receive\n face |bytes\n  eth0: 1 2 0 0 0 0 0 0 3 4 0 0\nsf-delay: 0 0 0 0 0 0 0 0 900 7 0 0\n"
+    assert (sent_by(table, "sf-delay"), sent_by(table, "eth0"), sent_by(table, "eth1")) == (7, 4, 0)
 
 
 def test_a_wrong_degradation_names_every_wrong_setting() -> None:
@@ -252,10 +257,37 @@ def test_a_partition_ends_at_its_deadline_and_a_killed_helper_is_mended() -> Non
     play(body)
 
 
-async def connect_seconds(stage: Scene) -> float:
+async def connect_seconds(stage: Scene, port: int = 7000) -> float:
     began = time.monotonic()
-    await stage.world.call("app", stage.world.network.gateway("node-1"), 7000, timeout=5)
+    await stage.world.call("app", stage.world.network.gateway("node-1"), port, timeout=5)
     return time.monotonic() - began
+
+
+@pytest.mark.privileged
+@needs_root
+def test_the_ports_by_which_the_load_is_watched_are_not_delayed_and_the_kernel_counts_the_others() -> None:
+    async def body(stage: Scene) -> None:
+        async with stage.world.server("node-1", 7000), stage.world.server("node-1", 9990):
+            helper = stage.helper(stage.pause.pid, "degrade", "--delay", "80", "--for", "20", "--spare", "9990")
+            await stage.said(helper)
+            assert await connect_seconds(stage) > 0.07
+            assert sorted([await connect_seconds(stage, 9990) for _ in range(5)])[2] < 0.04
+            assert (await stage.said(stage.helper(stage.pause.pid, "count")))["delayed"] >= 2
+
+    play(body)
+
+
+@pytest.mark.privileged
+@needs_root
+def test_a_proxy_whose_connections_live_in_other_pods_is_refused_a_worse_link() -> None:
+    async def body(stage: Scene) -> None:
+        helper = stage.helper(stage.proxy.pid, "degrade", "--delay", "80", "--for", "20")
+        said = await stage.said(helper)
+        assert said["phase"] == "refused"
+        assert "(1 pods that it serves)" in said["why"]
+        assert await stage.ended(helper) == 4
+
+    play(body)
 
 
 @pytest.mark.privileged
