@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import ssl
 import sys
 import threading
@@ -16,7 +17,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 Answer = Callable[[Mapping[str, Any]], tuple[int, Any]]
-SIDECAR = {"name": "sidecar", "image": "sharedfate.dev/runtime:latest"}
+SIDECAR = {
+    "name": "sidecar",
+    "image": os.environ.get("SIDECAR_IMAGE", "example:1"),
+    "command": ["sleep", "infinity"],
+    "env": [{"name": "BY", "value": "injector"}],
+}
 
 
 def patch(*operations: Mapping[str, Any]) -> dict[str, Any]:
