@@ -27,6 +27,7 @@ from chaos.embedded.api import decode, discovery, negotiate, streams, subresourc
 from chaos.embedded.api.asked import Said
 from chaos.embedded.api.audit import AuditLog
 from chaos.embedded.api.auth import Attributes, Authorizer, User, authenticate
+from chaos.embedded.api.connecting import connecting
 from chaos.embedded.api.connections import ConnectionLimits, Connections, Held
 from chaos.embedded.api.errors import StatusError, bad_request, method_not_allowed, no_such_path, not_served
 from chaos.embedded.api.escalation import impersonated, refuse_escalation
@@ -468,6 +469,8 @@ class ApiServer:
         if request.method in ("GET", "HEAD") and request.path.endswith("/proxy") and not target.rest:
             # so that what the answer links to is found beside it
             return web.Response(status=301, headers={"Location": f"{request.path}/", "Content-Type": ""})
+        if call.subresource != "log":
+            await self.gate.validate(connecting(call, request.query.getall, target.rest))
         if call.resource.kind == "Service":
             pod, number = self._behind(call, port)
             return await self._proxy(request, pod, number, target.rest)

@@ -1,0 +1,39 @@
+"""A connection into a pod as admission sees it: operation CONNECT, on the options that its query gives. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+
+from chaos.embedded.api.asked import Asked
+from chaos.embedded.api.options import is_true
+from chaos.embedded.api.rest import Call
+
+Values = Callable[[str, list[str]], list[str]]  # every value of a query's parameter, or what is given instead
+_KINDS: Final = {
+    "exec": "PodExecOptions",
+    "attach": "PodAttachOptions",
+    "portforward": "PodPortForwardOptions",
+    "proxy": "PodProxyOptions",
+}
+
+
+def connecting(call: Call, values: Values, path: str) -> Asked:
+    """What is asked of admission; `path` is what a proxy is to ask for."""
+    kind = _KINDS[call.subresource]
+    if call.resource.kind == "Service":
+        kind = "ServiceProxyOptions"
+    options: dict[str, Any] = {"kind": kind, "apiVersion": "v1"}
+    if call.subresource in ("exec", "attach"):
+        options |= {name: True for name in ("stdin", "stdout", "stderr", "tty") if is_true(call.query, name)}
+        if container := call.query.get("container"):
+            options["container"] = container
+        if command := values("command", []):
+            options["command"] = list(command)
+    elif call.subresource == "portforward":
+        ports = [int(one) for text in values("ports", []) for one in text.split(",") if one.isdigit()]
+        options |= {"ports": ports} if ports else {}
+    else:
+        options["path"] = path
+    return replace(call.asked("CONNECT", options, dry=False, kind=("", "v1", kind)), options=None)
