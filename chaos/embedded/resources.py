@@ -3,15 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 Object = Mapping[str, Any]  # a Kubernetes object as JSON; never changed in place once it is stored
 
 
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class Custom:
+    """What a CustomResourceDefinition says of one version of its kind.
+
+    Attributes:
+        schema: the version's structural schema.
+        storage: the version in which objects are kept.
+        served: whether the API serves the version, or only keeps objects in it.
+        singular, list_kind: names that a definition may choose.
+        categories: `kubectl get all` and the like.
+        columns: printer columns, as the definition has them.
+        selectable: paths that field selectors may name, without the leading dot.
+        scale: the scale subresource's paths, None where there is none.
+        warning: what whoever uses a deprecated version is told, or "".
+        since: the store's version when the definition last changed: older objects may lack what it now defaults.
+    """
+
+    schema: Mapping[str, Any]
+    storage: str
+    served: bool = True
+    singular: str = ""
+    list_kind: str = ""
+    categories: tuple[str, ...] = ()
+    columns: tuple[Mapping[str, Any], ...] = ()
+    selectable: tuple[str, ...] = ()
+    scale: Mapping[str, Any] | None = None
+    warning: str = ""
+    since: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One served kind. `group` is "" for core."""
+    """One served kind. `group` is "" for core; `custom` is there where a CustomResourceDefinition brought it."""
 
     group: str
     version: str
@@ -21,6 +51,7 @@ class Resource:
     short_names: tuple[str, ...] = ()
     subresources: tuple[str, ...] = ()
     verbs: tuple[str, ...] = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
+    custom: Custom | None = field(default=None, compare=False, repr=False)
 
     @property
     def api_version(self) -> str:
@@ -28,7 +59,11 @@ class Resource:
 
     @property
     def singular(self) -> str:
-        return self.kind.lower()
+        return self.custom.singular if self.custom is not None else self.kind.lower()
+
+    @property
+    def list_kind(self) -> str:
+        return self.custom.list_kind if self.custom is not None else f"{self.kind}List"
 
 
 NAMESPACE: Final = Resource(
@@ -96,6 +131,15 @@ VALIDATING_POLICY: Final = Resource(
 POLICY_BINDING: Final = Resource(
     _REGISTRATION, "v1", "ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings", False
 )
+CUSTOM_RESOURCE_DEFINITION: Final = Resource(
+    "apiextensions.k8s.io",
+    "v1",
+    "CustomResourceDefinition",
+    "customresourcedefinitions",
+    False,
+    ("crd", "crds"),
+    ("status",),
+)
 
 RESOURCES: Final[tuple[Resource, ...]] = (
     NAMESPACE,
@@ -130,4 +174,5 @@ RESOURCES: Final[tuple[Resource, ...]] = (
     VALIDATING_WEBHOOKS,
     VALIDATING_POLICY,
     POLICY_BINDING,
+    CUSTOM_RESOURCE_DEFINITION,
 )

@@ -18,7 +18,8 @@ from typing import Any, Final, Literal
 
 import orjson
 
-from chaos.embedded.resources import Object, Resource
+from chaos.embedded.kinds import Kinds
+from chaos.embedded.resources import NAMESPACE, POD, Object, Resource
 
 Key = tuple[str, str]  # (namespace or "", name)
 Change = Literal["ADDED", "MODIFIED", "DELETED"]
@@ -139,6 +140,7 @@ class Store:
 
     def __init__(self) -> None:
         self.version = 1
+        self.kinds = Kinds()  # of the objects; the controller of definitions adds to them
         self.size = 0  # bytes of JSON of all objects
         self._history_size = 0
         self._tables: dict[tuple[str, str], _Table] = {}
@@ -257,9 +259,9 @@ class Store:
         meta = obj["metadata"]
         if "deletionTimestamp" not in meta or meta.get("finalizers"):
             return False
-        if resource.kind == "Namespace":
+        if resource is NAMESPACE:
             return not obj.get("spec", {}).get("finalizers")
-        return bool(resource.kind != "Pod" or meta.get("deletionGracePeriodSeconds", 0) == 0)
+        return bool(resource is not POD or meta.get("deletionGracePeriodSeconds", 0) == 0)
 
     def _commit(self, table: _Table, change: Change, key: Key, obj: dict[str, Any], before: Object | None) -> Object:
         self.version += 1

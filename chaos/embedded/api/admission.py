@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from chaos.embedded.api import limits, pod_security
 from chaos.embedded.api.asked import Asked, Gate
+from chaos.embedded.api.custom import definitions, objects
 from chaos.embedded.api.defaults import apply_defaults, fresh_status
 from chaos.embedded.api.errors import Cause, StatusError, forbidden, invalid, not_found, plain_failure, wrong
 from chaos.embedded.api.immutable import ephemeral_changes, immutable_changes, resize_changes
@@ -25,7 +26,19 @@ from chaos.embedded.api.validation.network import pod_addresses
 from chaos.embedded.api.validation.pods import validate_new_pod
 from chaos.embedded.api.validation.workloads import replicas_seen
 from chaos.embedded.quantity import parse_quantity, pod_requests, qos_class
-from chaos.embedded.resources import NAMESPACE, NODE, POD, PRIORITY_CLASS, SERVICE, SERVICE_ACCOUNT, Object, Resource
+from chaos.embedded.resources import (
+    CLUSTER_ROLE_BINDING,
+    CUSTOM_RESOURCE_DEFINITION,
+    NAMESPACE,
+    NODE,
+    POD,
+    PRIORITY_CLASS,
+    ROLE_BINDING,
+    SERVICE,
+    SERVICE_ACCOUNT,
+    Object,
+    Resource,
+)
 from chaos.embedded.store import Store, copy, random_suffix
 
 Json = dict[str, Any]
@@ -47,6 +60,7 @@ _COUNTED: Final = (
     "ValidatingWebhookConfiguration",
     "ValidatingAdmissionPolicy",
     "ValidatingAdmissionPolicyBinding",
+    "CustomResourceDefinition",
 )  # kinds with a generation
 _TEMPLATE_GENERATION: Final = "deprecated.daemonset.template.generation"
 _NODE_PORTS: Final = range(30000, 32768)
@@ -98,6 +112,11 @@ def finish_create(store: Store, resource: Resource, new: Json) -> None:
     meta = new["metadata"]
     if not meta.get("name") and meta.get("generateName"):
         meta["name"] = _generated(store, resource, meta)
+    if resource.custom is not None:
+        if resource.namespaced:
+            _check_namespace(store, resource, meta)
+        objects.admit_create(resource, new)
+        return
     if resource.kind in _COUNTED:
         meta["generation"] = 1
     if resource.kind == "Job":
@@ -121,6 +140,8 @@ def finish_create(store: Store, resource: Resource, new: Json) -> None:
         new["status"] = {"phase": "Pending", "qosClass": qos_class(new)}
     elif resource is SERVICE:
         _allocate(store, new, None)
+    elif resource is CUSTOM_RESOURCE_DEFINITION:
+        definitions.note_stored_version(new)
 
 
 def check_quota(store: Store, resource: Resource, new: Object) -> None:
@@ -204,11 +225,11 @@ def _check_namespace(store: Store, resource: Resource, meta: Mapping[str, Any]) 
 
 def _default(resource: Resource, new: Json) -> None:
     """Defaults, before anybody looks."""
-    if resource.kind in ("RoleBinding", "ClusterRoleBinding"):
+    if resource in (ROLE_BINDING, CLUSTER_ROLE_BINDING):
         kind = (new.get("roleRef") or {}).get("kind", "")
         if kind not in ("Role", "ClusterRole"):  # its rules are looked for before anything else is
             raise plain_failure(f'unsupported role reference kind: "{kind}"')
-    if resource is not POD:  # whose LimitRange is looked for before
+    if resource is not POD and resource.custom is None:  # a pod's LimitRange is looked for before
         apply_defaults(resource.kind, new)
 
 
@@ -455,6 +476,9 @@ def admit_update(store: Store, resource: Resource, old: Object, obj: Object, sub
         meta.pop(name, None)
         if name in held:
             meta[name] = held[name]
+    if resource.custom is not None:
+        custom = objects.admit_status if subresource == "status" else objects.admit_update
+        return custom(resource, old, new)
     if subresource == "status":
         return _status_update(resource, old, new)
     if subresource in ("resize", "ephemeralcontainers"):
@@ -463,6 +487,8 @@ def admit_update(store: Store, resource: Resource, old: Object, obj: Object, sub
         new.pop("status", None)
         if "status" in old:
             new["status"] = copy(old["status"])
+    if resource is CUSTOM_RESOURCE_DEFINITION:
+        definitions.note_stored_version(new)
     if resource.kind == "Service":
         _keep_address(old["spec"], new.setdefault("spec", {}))
     _defaults_of_update(resource, old, new)

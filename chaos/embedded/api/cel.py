@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, lru_cache
+from itertools import count
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
@@ -60,10 +61,17 @@ class Scope:
         self._functions = functions
         self._declared: _Declarations | None = None
         self._checkers: dict[frozenset[str], Any] = {}
+        self._compiled: dict[tuple[str, Result], Expression] = {}
         self._runtime: _Runtime | None = None
 
     def compile(self, text: str, *, result: Result = "bool") -> Expression:
-        """Check an expression; raises Uncompilable."""
+        """Check an expression, once; raises Uncompilable."""
+        known = self._compiled.get((text, result))
+        if known is None:
+            known = self._compiled[text, result] = self._compile(text, result)
+        return known
+
+    def _compile(self, text: str, result: Result) -> Expression:
         try:
             checked = self._checker(text).compile(text)
         except RuntimeError as error:
@@ -84,6 +92,8 @@ class Scope:
     def _checker(self, text: str) -> Any:
         """An environment with types and the functions that the text may call: a millisecond, and ten with them all."""
         words = frozenset(_WORD.findall(text)) | ({"optional"} if _OPTIONAL.search(text) else set())
+        if "format" in words:
+            words |= {"optional"}  # what a format finds
         wanted = frozenset(name for name in _library_names() if words.issuperset(name.split(".")))
         if wanted not in self._checkers:
             if self._declared is None:
@@ -121,9 +131,44 @@ class _Runtime:
 
     def _program(self, text: str) -> Any:
         try:
-            return self._environment.compile(text, disable_check=True)
+            parsed = self._environment.compile(text, disable_check=True)
         except RuntimeError as error:
             raise Uncompilable(f"compilation failed: {_compiler_words(str(error))}") from None
+        if "format." in text:
+            return self._environment.deserialize(_with_optional_faults(parsed.serialize()))
+        return parsed
+
+
+def _with_optional_faults(serialized: bytes) -> bytes:
+    """A parsed expression in which `validate` gives an optional: a function of Python's cannot give one itself."""
+    from cel.expr import syntax_pb2
+    from google.protobuf import any_pb2
+
+    from chaos.embedded.api import cel_library
+
+    packed = any_pb2.Any.FromString(serialized)
+    parsed = syntax_pb2.ParsedExpr.FromString(packed.value)
+    numbers = count(1_000_000)
+
+    def walk(node: Any) -> None:
+        for _, value in node.ListFields():
+            for one in value if isinstance(value, Sequence) and not isinstance(value, str | bytes) else [value]:
+                if hasattr(one, "ListFields"):
+                    walk(one)
+        if node.DESCRIPTOR.name == "Expr" and node.call_expr.function == cel_library.VALIDATE:
+            inner = syntax_pb2.Expr()
+            inner.CopyFrom(node)
+            inner.id = next(numbers)
+            wrapped = node.call_expr
+            wrapped.Clear()
+            wrapped.function = "ofNonZeroValue"
+            wrapped.target.id = next(numbers)
+            wrapped.target.ident_expr.name = "optional"
+            wrapped.args.append(inner)
+
+    walk(parsed.expr)
+    packed.Pack(parsed)
+    return bytes(packed.SerializeToString())
 
 
 @cache

@@ -2,17 +2,19 @@
 URLs, regular expressions, semantic versions, lists and sets.
 
 Documented at https://kubernetes.io/docs/reference/using-api/cel/ (k8s.io/apiserver/pkg/cel/library). Not here, and so
-refused when an expression is compiled: named formats (`format.dns1123Label()`), comprehensions over two variables, and
-the authorizer, which only an admission policy has. Imported by cel alone, when the first expression is compiled.
+refused when an expression is compiled: `format.named`, comprehensions over two variables, and the authorizer, which
+only an admission policy has. Imported by cel alone, when the first expression is compiled.
 """
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import re
 import urllib.parse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import date, datetime
 from functools import cache, lru_cache
 from itertools import pairwise
 from typing import Any, Final
@@ -21,10 +23,11 @@ import re2
 from cel_expr_python import cel
 from google.protobuf import descriptor_pb2, descriptor_pool, duration_pb2, message_factory, struct_pb2, timestamp_pb2
 
+from chaos.embedded.api.validation import names as names_of
 from chaos.embedded.quantity import canonical_quantity, parse_quantity
 
 PACKAGE: Final = "kubernetes"
-_OPAQUE: Final = ("Quantity", "IP", "CIDR", "URL", "Semver")
+_OPAQUE: Final = ("Quantity", "IP", "CIDR", "URL", "Semver", "Format")
 _TEXT: Final = 9  # descriptor_pb2.FieldDescriptorProto.TYPE_STRING
 _OPTIONAL: Final = 1  # LABEL_OPTIONAL
 _INT64: Final = 1 << 63
@@ -88,6 +91,7 @@ def _signatures() -> dict[str, list[_Signature]]:
         *_urls(kinds["URL"], text, truth),
         *_versions(kinds["Semver"], text, whole, truth),
         *_lists(cel.Type.List(any_), any_, text, whole, truth),
+        *_formats(kinds["Format"], text),
     ):
         grouped.setdefault(one.name, []).append(one)
     return grouped
@@ -109,7 +113,7 @@ def functions(wanted: frozenset[str], *, evaluated: bool) -> list[Any]:
             [
                 cel.Overload(
                     f"{name}_{number}",
-                    return_type=one.gives,
+                    return_type=cel.Type.DYN if evaluated and name == VALIDATE else one.gives,
                     parameters=list(one.takes),
                     is_member=one.member,
                     **({"impl": one.does} if evaluated else {}),
@@ -380,6 +384,59 @@ def _versions(kind: Any, text: Any, whole: Any, truth: Any) -> list[_Signature]:
         for number, name in enumerate(("major", "minor", "patch"), start=1)
     ]
     return [*made, *asked, *parts, *_compared(key, kind, whole, truth)]
+
+
+# named formats
+
+
+def _no_uuid(text: str) -> list[str]:
+    found = re.fullmatch(r"(?i)[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}", text)
+    return [] if found else ["does not match the UUID format"]
+
+
+def _refused(check: Callable[[str], object], why: str | None = None) -> Callable[[str], list[str]]:
+    def faults(text: str) -> list[str]:
+        try:
+            check(text)
+        except ValueError as error:
+            return [why or str(error)]
+        return []
+
+    return faults
+
+
+def _prefix_of(rule: Callable[[str], list[str]]) -> Callable[[str], list[str]]:
+    """A rule of a name for what names begin with."""
+    return lambda text: rule(f"{text[:-1]}a" if text.endswith("-") else text)
+
+
+FORMATS: Final[dict[str, Callable[[str], list[str]]]] = {
+    "dns1123Label": names_of.dns_label,
+    "dns1123Subdomain": names_of.dns_subdomain,
+    "dns1035Label": names_of.dns_1035,
+    "qualifiedName": names_of.qualified,
+    "dns1123LabelPrefix": _prefix_of(names_of.dns_label),
+    "dns1123SubdomainPrefix": _prefix_of(names_of.dns_subdomain),
+    "dns1035LabelPrefix": _prefix_of(names_of.dns_1035),
+    "labelValue": names_of.label_value,
+    "uri": _refused(lambda text: _url(text)),
+    "uuid": _no_uuid,
+    "byte": _refused(lambda text: base64.b64decode(text, validate=True), "invalid base64"),
+    "date": _refused(date.fromisoformat, "invalid date"),
+    "datetime": _refused(datetime.fromisoformat, "invalid datetime"),
+}
+VALIDATE: Final = "validate"  # gives an optional list; the runtime's functions cannot, so cel wraps what it is given
+
+
+def _formats(kind: Any, text: Any) -> list[_Signature]:
+    faults = cel.Type.AbstractType("optional_type", [cel.Type.List(text)])
+
+    def named(name: str) -> Callable[[], Any]:
+        return lambda: _opaque("Format", name)
+
+    made = [_Signature(f"format.{name}", False, (), kind, named(name)) for name in FORMATS]
+    check = _Signature(VALIDATE, True, (kind, text), faults, lambda form, value: FORMATS[form.text](value))
+    return [*made, check]
 
 
 # lists, sets and regular expressions

@@ -272,6 +272,10 @@ def decoded(resource: Resource, value: Any) -> tuple[dict[str, Any], list[str]]:
     """The value as an object of the kind, and the unknown fields that were dropped; StatusError 400."""
     if not isinstance(value, dict):
         raise bad_request(f"couldn't get version/kind; json parse error: {_NAMES.get(type(value), 'number')}")
+    if resource.custom is not None:
+        from chaos.embedded.api.custom import objects
+
+        return objects.decoded(resource, value)
     kind, version = value.get("kind") or resource.kind, value.get("apiVersion") or resource.api_version
     if (kind, version) != (resource.kind, resource.api_version):
         raise _of_another_kind(resource, value, str(kind), str(version))

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from chaos.embedded.api.custom import definitions
+from chaos.embedded.store import copy
+
 Json = dict[str, Any]
 
 
@@ -338,6 +341,7 @@ def _webhooks(obj: Json) -> None:
 
 _DEFAULTS: Final[dict[str, Callable[[Json], None]]] = {
     "Pod": _pod,
+    "CustomResourceDefinition": definitions.apply_defaults,
     "Deployment": _deployment,
     "ReplicaSet": _replica_set,
     "DaemonSet": _daemon_set,
@@ -375,6 +379,7 @@ def apply_defaults(kind: str, obj: Json) -> None:
 
 
 _FRESH_STATUS: Final[dict[str, Json]] = {
+    "CustomResourceDefinition": definitions.fresh_status(),
     "Deployment": {},
     "ReplicaSet": {"replicas": 0},
     "StatefulSet": {"availableReplicas": 0, "replicas": 0},
@@ -395,8 +400,4 @@ def fresh_status(kind: str) -> Json | None:
     own.
     """
     status = _FRESH_STATUS.get(kind)
-    return (
-        None
-        if status is None
-        else {key: dict(value) if isinstance(value, dict) else value for key, value in status.items()}
-    )
+    return None if status is None else copy(status)

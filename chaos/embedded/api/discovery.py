@@ -1,11 +1,13 @@
-"""What is served, told to clients: /api, /apis (plain and aggregated), resource lists, OpenAPI version 3. Pure,
-cached.
+"""What is served, told to clients: /api, /apis (plain and aggregated), resource lists, OpenAPI version 3.
+
+Pure; what only built-in kinds go into is cached, what definitions add is put together when it is asked for.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +15,7 @@ from typing import Any, Final
 import orjson
 
 from chaos.embedded.api import schema as schemas
+from chaos.embedded.kinds import Kinds
 from chaos.embedded.resources import EVENTS_EVENT, RESOURCES, Resource
 
 VERSION: Final = {
@@ -95,9 +98,17 @@ def listed() -> Mapping[tuple[str, str, str], Resource]:
     return found
 
 
-def verbs_of(group: str, version: str, plural: str, subresource: str) -> tuple[str, ...]:
+def find(kinds: Kinds, group: str, version: str, plural: str) -> Resource | None:
+    """The kind that a path names: a built-in one, one that is only listed, or one that a definition brought."""
+    key = (group, version, plural)
+    return SERVED.get(key) or kinds.find_custom(*key) or listed().get(key)
+
+
+def verbs_of(resource: Resource, subresource: str) -> tuple[str, ...]:
     """What can be done with a subresource."""
-    return _verbs().get((group, version, plural, subresource), ())
+    if resource.custom is not None:
+        return _SUBRESOURCE_VERBS if subresource in resource.subresources else ()
+    return _verbs().get((resource.group, resource.version, resource.plural, subresource), ())
 
 
 @cache
@@ -111,9 +122,70 @@ def _verbs() -> Mapping[tuple[str, str, str, str], tuple[str, ...]]:
     }
 
 
-def group_versions() -> list[tuple[str, str]]:
+_SUBRESOURCE_VERBS: Final = ("get", "patch", "update")
+
+
+def _priority(version: str) -> tuple[int, int, int, str]:
+    """Versions as Kubernetes prefers them: stable before beta before alpha, the higher number first, then by name."""
+    found = re.fullmatch(r"v(\d+)(?:(alpha|beta)(\d+))?", version)
+    if found is None:
+        return 1, 0, 0, version
+    stage = {None: 2, "beta": 1, "alpha": 0}[found[2]]
+    return 0, -stage, -(int(found[1]) * 1000 + int(found[3] or 0)), ""
+
+
+def _groups(kinds: Kinds) -> list[dict[str, Any]]:
+    """All groups, in the form of aggregated discovery: the published ones, and those of definitions."""
+    custom = list(kinds.custom())
+    if not custom:
+        return _published()
+    groups = {group["name"]: {**group, "versions": list(group["versions"])} for group in _published()}
+    for name in sorted({one.group for one in custom}):
+        group = groups.setdefault(name, {"name": name, "versions": []})
+        for version in sorted({one.version for one in custom if one.group == name}, key=_priority):
+            brought = [_entry(one) for one in custom if (one.group, one.version) == (name, version)]
+            brought.sort(key=lambda entry: str(entry["resource"]))
+            at = next((i for i, held in enumerate(group["versions"]) if held["version"] == version), None)
+            if at is None:
+                group["versions"].append({"version": version, "resources": brought})
+            else:
+                held = group["versions"][at]
+                group["versions"][at] = {**held, "resources": [*held["resources"], *brought]}
+    return list(groups.values())
+
+
+def _entry(resource: Resource) -> dict[str, Any]:
+    """A custom kind in aggregated discovery."""
+    custom = resource.custom
+    assert custom is not None
+    kind = {"group": resource.group, "version": resource.version, "kind": resource.kind}
+    entry: dict[str, Any] = {
+        "resource": resource.plural,
+        "responseKind": kind,
+        "scope": "Namespaced" if resource.namespaced else "Cluster",
+        "singularResource": custom.singular,
+        "verbs": list(resource.verbs),
+    }
+    for name, values in (("shortNames", resource.short_names), ("categories", custom.categories)):
+        if values:
+            entry[name] = list(values)
+    if resource.subresources:
+        entry["subresources"] = [
+            {
+                "subresource": name,
+                "responseKind": kind
+                if name == "status"
+                else {"group": "autoscaling", "version": "v1", "kind": "Scale"},
+                "verbs": list(_SUBRESOURCE_VERBS),
+            }
+            for name in resource.subresources
+        ]
+    return entry
+
+
+def group_versions(kinds: Kinds) -> list[tuple[str, str]]:
     """All (group, version), core first."""
-    return [(group["name"], version["version"]) for group in _published() for version in group["versions"]]
+    return [(group["name"], version["version"]) for group in _groups(kinds) for version in group["versions"]]
 
 
 def _group(group: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,24 +198,24 @@ def api_versions() -> dict[str, Any]:
     return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}
 
 
-def api_groups() -> dict[str, Any]:
-    groups = [_group(group) for group in _published() if group["name"]]
+def api_groups(kinds: Kinds) -> dict[str, Any]:
+    groups = [_group(group) for group in _groups(kinds) if group["name"]]
     return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
 
 
-def api_group(name: str) -> dict[str, Any] | None:
-    found = next((group for group in _published() if group["name"] == name and name), None)
+def api_group(kinds: Kinds, name: str) -> dict[str, Any] | None:
+    found = next((group for group in _groups(kinds) if group["name"] == name and name), None)
     return None if found is None else {"kind": "APIGroup", "apiVersion": "v1", **_group(found)}
 
 
-def resource_list(group: str, version: str) -> dict[str, Any] | None:
+def resource_list(kinds: Kinds, group: str, version: str) -> dict[str, Any] | None:
     """The APIResourceList of a group and version, None when it is not served."""
     resources = next(
         (
             one["resources"]
-            for published in _published()
-            for one in published["versions"]
-            if (published["name"], one["version"]) == (group, version)
+            for known in _groups(kinds)
+            for one in known["versions"]
+            if (known["name"], one["version"]) == (group, version)
         ),
         None,
     )
@@ -170,18 +242,19 @@ def _plain(one: Mapping[str, Any], resource: Mapping[str, Any], name: str) -> di
         "kind": answered["kind"],
         "verbs": one["verbs"],
     }
-    entry |= {key: answered[key] for key in ("group", "version") if answered[key]}
+    if answered["group"] and resource["responseKind"]["group"] != answered["group"]:  # a Scale is of another group
+        entry |= {key: answered[key] for key in ("group", "version")}
     return entry | {key: one[key] for key in ("shortNames", "categories") if key in one}
 
 
-def aggregated(*, core: bool) -> dict[str, Any]:
+def aggregated(kinds: Kinds, *, core: bool) -> dict[str, Any]:
     """APIGroupDiscoveryList: all of /api or /apis in one answer."""
     items = [
         {
             "metadata": {"name": group["name"]} if group["name"] else {},
             "versions": [one | {"freshness": "Current"} for one in group["versions"]],
         }
-        for group in _published()
+        for group in _groups(kinds)
         if bool(group["name"]) != core
     ]
     return {"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items}
@@ -227,41 +300,85 @@ def _operation(resource: Resource, action: str) -> dict[str, Any]:
     return operation
 
 
-@cache
-def openapi(group: str, version: str) -> bytes | None:
-    """The OpenAPI document of a group and version."""
-    known = (*SERVED.values(), *listed().values())
-    resources = [one for one in known if (one.group, one.version) == (group, version)]
-    names = [name for one in resources if (name := schemas.definition_name(group, version, one.kind))]
-    if not resources:
-        return None
-    prefix = f"/apis/{group}/{version}" if group else f"/api/{version}"
+def definition_name(resource: Resource) -> str | None:
+    """The name of a kind's schema in OpenAPI documents; that of a custom one begins with its group, reversed."""
+    if resource.custom is None:
+        return schemas.definition_name(resource.group, resource.version, resource.kind)
+    return f"{'.'.join(reversed(resource.group.split('.')))}.{resource.version}.{resource.kind}"
+
+
+def _paths(resources: Iterable[Resource], prefix: str) -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for one in resources:
         base = f"{prefix}/namespaces/{{namespace}}/{one.plural}" if one.namespaced else f"{prefix}/{one.plural}"
         paths[base] = {"get": _operation(one, "list"), "post": _operation(one, "post")}
-        paths[f"{base}/{{name}}"] = {
-            "get": _operation(one, "get"),
-            "put": _operation(one, "put"),
-            "patch": _operation(one, "patch"),
-            "delete": _operation(one, "delete"),
-        }
+        paths[f"{base}/{{name}}"] = {action: _operation(one, action) for action in ("get", "put", "patch", "delete")}
+    return paths
+
+
+def _custom_schema(resource: Resource) -> dict[str, Any]:
+    """A custom kind's schema as a definition of OpenAPI, before it is converted."""
+    assert resource.custom is not None
+    head = {
+        name: {"type": "string", "description": schemas.described("io.k8s.api.core.v1.ConfigMap", name)}
+        for name in ("apiVersion", "kind")
+    }
+    meta = {
+        "description": schemas.described("io.k8s.api.core.v1.ConfigMap", "metadata"),
+        **schemas.named(f"{schemas.META}.ObjectMeta"),
+    }
+    schema = resource.custom.schema
+    gvk = {"group": resource.group, "version": resource.version, "kind": resource.kind}
+    return {
+        **schema,
+        "properties": {**(schema.get("properties") or {}), **head, "metadata": meta},
+        "x-kubernetes-group-version-kind": [gvk],
+    }
+
+
+def openapi(kinds: Kinds, group: str, version: str) -> bytes | None:
+    """The OpenAPI document of a group and version."""
+    custom = [one for one in kinds.custom() if (one.group, one.version) == (group, version)]
+    return _document(group, version) if not custom else _documented(group, version, custom)
+
+
+@cache
+def _document(group: str, version: str) -> bytes | None:
+    """The document of a group and version that no definition adds to."""
+    return _documented(group, version, ())
+
+
+def _documented(group: str, version: str, custom: Sequence[Resource]) -> bytes | None:
+    known = (*SERVED.values(), *listed().values())
+    resources = [*(one for one in known if (one.group, one.version) == (group, version)), *custom]
+    if not resources:
+        return None
+    names = [name for one in resources if one.custom is None and (name := definition_name(one))]
+    if custom:
+        names.append(f"{schemas.META}.ObjectMeta")
+    prefix = f"/apis/{group}/{version}" if group else f"/api/{version}"
     components = {name: _convert(schemas.definitions()[name]) for name in sorted(schemas.reachable(names))}
+    components |= {str(definition_name(one)): _convert(_custom_schema(one)) for one in custom}
     return orjson.dumps(
         {
             "openapi": "3.0.0",
             "info": {"title": "Kubernetes", "version": VERSION["gitVersion"]},
-            "paths": paths,
+            "paths": _paths(resources, prefix),
             "components": {"schemas": components},
         }
     )
 
 
-def openapi_index() -> dict[str, Any]:
+def openapi_index(kinds: Kinds) -> dict[str, Any]:
     paths = {}
-    for group, version in group_versions():
+    for group, version in group_versions(kinds):
         path = f"apis/{group}/{version}" if group else f"api/{version}"
-        digest = hashlib.sha256(f"{path}{schemas.VERSION}{len(SERVED)}".encode()).hexdigest()[:16].upper()
+        brought = sorted(
+            f"{one.plural} {one.custom.since}"
+            for one in kinds.custom()
+            if one.custom is not None and (one.group, one.version) == (group, version)
+        )
+        digest = hashlib.sha256(f"{path}{schemas.VERSION}{len(SERVED)}{brought}".encode()).hexdigest()[:16].upper()
         paths[path] = {"serverRelativeURL": f"/openapi/v3/{path}?hash={digest}"}
     digest = hashlib.sha256(schemas.VERSION.encode()).hexdigest()[:16].upper()
     paths["version"] = {"serverRelativeURL": f"/openapi/v3/version?hash={digest}"}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from chaos.embedded.api.custom import definitions
 from chaos.embedded.api.errors import Cause, not_allowed, wrong
 from chaos.embedded.resources import Object
 from chaos.embedded.store import copy
@@ -53,7 +54,9 @@ def immutable_changes(kind: str, old: Object, new: Object) -> Iterator[Cause]:
     for path in _FIXED.get(kind, ()):
         if _at(old, path) != _at(new, path):
             yield wrong(".".join(path), _at(new, path), "field is immutable")
-    if kind == "Pod":
+    if kind == "CustomResourceDefinition":
+        yield from definitions.changes(old, new)
+    elif kind == "Pod":
         yield from _pod(old, new)
     elif kind == "StatefulSet":
         left, right = ({k: v for k, v in obj["spec"].items() if k not in _SET_FREE} for obj in (old, new))

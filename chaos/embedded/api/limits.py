@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from chaos.embedded.api.errors import forbidden
 from chaos.embedded.quantity import canonical_quantity, parse_quantity, pod_limits, pod_requests
-from chaos.embedded.resources import LIMIT_RANGE, POD, RESOURCE_QUOTA, RESOURCES, Object, Resource
+from chaos.embedded.resources import LIMIT_RANGE, POD, RESOURCE_QUOTA, Object, Resource
 from chaos.embedded.store import Store
 
 Json = dict[str, Any]
@@ -199,7 +199,7 @@ def used_of(store: Store, quota: Object) -> dict[str, Fraction]:
     """How much of each amount of the quota its namespace uses now."""
     spec, namespace = quota.get("spec") or {}, quota["metadata"].get("namespace", "")
     total = {key: Fraction(0) for key in spec.get("hard") or {}}
-    for resource in RESOURCES:
+    for resource in store.kinds.stored():
         if not resource.namespaced or not any(_concerns(key, resource) for key in total):
             continue
         for obj in store.list(resource, namespace):
@@ -213,7 +213,7 @@ def used_of(store: Store, quota: Object) -> dict[str, Fraction]:
 def _concerns(key: str, resource: Resource) -> bool:
     if resource is POD:
         return key == "pods" or key == "count/pods" or not key.startswith("count/")
-    if key.startswith("count/"):
+    if key.startswith("count/") or resource.custom is not None:
         return key == _count(resource)
     return key.partition(".")[0] == resource.plural or (key == "requests.storage" and "claim" in resource.plural)
 
@@ -226,6 +226,8 @@ def usage(resource: Resource, obj: Object) -> dict[str, Fraction]:
     """What one object takes of every amount that a quota may bound."""
     one = Fraction(1)
     taken = {_count(resource): one}
+    if resource.custom is not None:
+        return taken
     if resource.plural in _COUNTED:
         taken[resource.plural] = one
     if resource.plural == "services":

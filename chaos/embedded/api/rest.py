@@ -30,6 +30,7 @@ from chaos.embedded.api.admission import (
 from chaos.embedded.api.asked import Asked, Gate, OpenGate, Operation, Said
 from chaos.embedded.api.auth import User
 from chaos.embedded.api.convert import from_events_group, to_events_group
+from chaos.embedded.api.custom import objects as custom
 from chaos.embedded.api.defaults import apply_defaults
 from chaos.embedded.api.errors import (
     StatusError,
@@ -48,7 +49,7 @@ from chaos.embedded.api.errors import (
     wrong,
 )
 from chaos.embedded.clock import Clock
-from chaos.embedded.resources import EVENT, EVENTS_EVENT, NAMESPACE, POD, Object, Resource
+from chaos.embedded.resources import CUSTOM_RESOURCE_DEFINITION, EVENT, EVENTS_EVENT, NAMESPACE, POD, Object, Resource
 from chaos.embedded.store import QUOTA, AlreadyExists, Conflict, NotFound, Store, copy, now
 
 APPLY: Final = "application/apply-patch+yaml"
@@ -58,6 +59,7 @@ PATCH_TYPES: Final = (
     "application/strategic-merge-patch+json",
     APPLY,
 )
+CUSTOM_PATCH_TYPES: Final = (PATCH_TYPES[0], PATCH_TYPES[1], APPLY)
 _RETURNED: Final = (
     "Pod",
     "ServiceAccount",
@@ -169,9 +171,8 @@ class Rest:
         return Reply(self.shown(call, self.find(call)), warnings=warnings.of_list(call.resource))
 
     def shown(self, call: Call, obj: Object) -> Any:
-        """The object as the asker wants it: as a Table, in the group asked for, or plain."""
-        if call.resource is EVENTS_EVENT:
-            obj = to_events_group(obj)
+        """The object as the asker wants it: as a Table, in the group and version asked for, or plain."""
+        obj = outward(call, obj)
         if wants_table(call.accept):
             meta = {"resourceVersion": obj["metadata"].get("resourceVersion", "")}
             return tables.table(
@@ -200,7 +201,7 @@ class Rest:
         if wants_metadata(call.accept) and not wants_metadata_list(call.accept):
             raise not_acceptable(
                 "you requested PartialObjectMetadata, but the requested object is a list "
-                f"(*{_internal(call.resource)}.{call.resource.kind}List)"
+                f"(*{_internal(call.resource)}.{call.resource.list_kind})"
             )
         predicate = self.predicate(call)
         limit = options.number(call.query, "limit")
@@ -224,6 +225,8 @@ class Rest:
             objects = objects[:limit]
         said = warnings.of_list(call.resource)
         if wants_table(call.accept):
+            if call.resource is not EVENTS_EVENT:
+                objects = [outward(call, obj) for obj in objects]
             shown = tables.table(call.stored, objects, self.clock.now(), tables.included(call.query), meta)
             return Reply(shown, warnings=said)
         if wants_metadata(call.accept):
@@ -235,10 +238,10 @@ class Rest:
                 {"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": meta, "items": items},
                 warnings=said,
             )
-        plain = [to_events_group(obj) for obj in objects] if call.resource is EVENTS_EVENT else objects
+        plain = [outward(call, obj) for obj in objects]
         return Reply(
             {
-                "kind": f"{call.resource.kind}List",
+                "kind": call.resource.list_kind,
                 "apiVersion": call.resource.api_version,
                 "metadata": meta,
                 "items": [{k: v for k, v in obj.items() if k not in ("kind", "apiVersion")} for obj in plain],
@@ -293,7 +296,8 @@ class Rest:
             return Reply(self.shown(call, admitted), 201, told, said.audit)
         self._check_room(admitted)
         try:
-            return Reply(self.shown(call, self.store.create(call.stored, admitted)), 201, told, said.audit)
+            made = self.store.create(call.stored, inward(call, admitted))
+            return Reply(self.shown(call, made), 201, told, said.audit)
         except AlreadyExists:
             raise already_exists(call.resource, name) from None
 
@@ -339,6 +343,9 @@ class Rest:
                 f"({call.namespace})"
             )
         old = self.find(call)
+        if not meta.get("resourceVersion") and _conditional(call.resource):
+            why = wrong("metadata.resourceVersion", 0, "must be specified for an update")
+            raise invalid_kind(call.resource.group, call.resource.plural, call.name, [why])
         return await self._store_update(call, old, found, asked)
 
     async def _store_update(self, call: Call, old: Object, found: decode.Decoded, asked: options.WriteOptions) -> Reply:
@@ -348,7 +355,8 @@ class Rest:
             new["metadata"]["namespace"] = call.namespace
         about = call.asked("UPDATE", new, old, dry=asked.dry)
         if self.gate.concerns(about):
-            apply_defaults(call.stored.kind, new)
+            if call.resource.custom is None:
+                apply_defaults(call.stored.kind, new)
             new = await self._mutated(call, about)
             self._check_overtaken(call, old)
         if call.resource is NAMESPACE and call.subresource == "finalize":
@@ -376,7 +384,8 @@ class Rest:
             return Reply(self.shown(call, admitted), 200, told, said.audit)
         self._check_room(admitted, old)
         try:
-            return Reply(self.shown(call, self.store.update(call.stored, admitted)), 200, told, said.audit)
+            stored = self.store.update(call.stored, inward(call, admitted))
+            return Reply(self.shown(call, stored), 200, told, said.audit)
         except Conflict:
             raise conflict(call.resource, call.name) from None
         except NotFound:
@@ -391,8 +400,9 @@ class Rest:
 
     async def _patch(self, call: Call) -> Reply:
         kind = call.content_type.partition(";")[0].strip().lower()
-        if kind not in PATCH_TYPES:
-            raise unsupported_media(kind, PATCH_TYPES)
+        accepted = PATCH_TYPES if call.resource.custom is None else CUSTOM_PATCH_TYPES
+        if kind not in accepted:
+            raise unsupported_media(kind, accepted)
         if kind == APPLY:
             refuse_listed(call.resource)
         asked = call.options(applying=kind == APPLY)
@@ -400,7 +410,7 @@ class Rest:
         if kind == APPLY:
             return await self._apply(call, patch, asked)
         old = self.find(call)
-        shown = to_events_group(old) if call.resource is EVENTS_EVENT else old
+        shown = outward(call, old)
         patched = patched_object(call.resource, shown, kind, patch)
         found = self._stored_form(call, decoded_patch(call.resource, patched, asked.strictness))
         meta = found.object["metadata"]
@@ -416,8 +426,11 @@ class Rest:
 
     async def _apply(self, call: Call, config: Any, asked: options.WriteOptions) -> Reply:
         """Server-side apply: what is applied may be a part; what comes of it must be a whole object."""
-        given = decode.as_object(call.resource, config, strictness="Ignore")
-        _refuse_undeclared(call, config)
+        if call.resource.custom is not None:
+            given = decode.Decoded(custom.applied(call.resource, config))
+        else:
+            given = decode.as_object(call.resource, config, strictness="Ignore")
+            _refuse_undeclared(call, config)
         decoded = self._stored_form(call, given)
         meta = decoded.object["metadata"]
         if meta.get("managedFields"):
@@ -428,8 +441,15 @@ class Rest:
             )
         old = self.store.find(call.stored, call.namespace, call.name)
         merged = apply.server_side_apply(
-            call.stored, old, decoded.object, manager=asked.manager, force=asked.force, at=now()
+            call.stored,
+            old if old is None else outward(call, old),
+            decoded.object,
+            manager=asked.manager,
+            force=asked.force,
+            at=now(),
         )
+        if call.resource.custom is not None:
+            custom.complete(call.resource, merged)
         if old is None:
             merged["metadata"].setdefault("name", call.name)
             return await self._create(call, decode.Decoded(merged), asked)
@@ -443,7 +463,7 @@ class Rest:
         await self._ask_deletion(call, old, asked)
         old = self.find(call)
         obj, gone = self._delete(call, old, asked)
-        if gone and call.resource.kind not in _RETURNED:
+        if gone and (call.resource.custom is not None or call.resource.kind not in _RETURNED):
             details: dict[str, Any] = {
                 "name": call.name,
                 "kind": call.resource.plural,
@@ -500,12 +520,31 @@ class Rest:
                 self._delete(call, obj, asked)
         return Reply(
             {
-                "kind": f"{call.resource.kind}List",
+                "kind": call.resource.list_kind,
                 "apiVersion": call.resource.api_version,
                 "metadata": {"resourceVersion": str(self.store.version)},
-                "items": [{k: v for k, v in obj.items() if k not in ("kind", "apiVersion")} for obj in doomed],
+                "items": [
+                    {k: v for k, v in outward(call, obj).items() if k not in ("kind", "apiVersion")} for obj in doomed
+                ],
             }
         )
+
+
+def outward(call: Call, obj: Object) -> Object:
+    """A stored object in the group and version of the call."""
+    if call.resource is EVENTS_EVENT:
+        return to_events_group(obj)
+    return custom.as_asked(call.resource, obj) if call.resource.custom is not None else obj
+
+
+def inward(call: Call, obj: Object) -> Object:
+    """An admitted object in the version in which its kind is kept."""
+    return custom.as_stored(call.resource, obj) if call.resource.custom is not None else obj
+
+
+def _conditional(resource: Resource) -> bool:
+    """Kinds that are replaced only by who says which version he has seen."""
+    return resource.custom is not None or resource is CUSTOM_RESOURCE_DEFINITION
 
 
 def _parsed(body: bytes, kind: str) -> Any:

@@ -58,6 +58,8 @@ def definition_name(group: str, version: str, kind: str) -> str | None:
 
 def of(resource: Resource) -> Schema:
     """The schema of a resource's kind; an empty one when Kubernetes publishes none."""
+    if resource.custom is not None:
+        return with_head(resource.custom.schema)
     name = definition_name(resource.group, resource.version, resource.kind)
     return definitions()[name] if name else {}
 
@@ -68,9 +70,22 @@ def reference(resource: Resource) -> Schema:
     return named(name) if name else {}
 
 
+def with_head(schema: Schema) -> Schema:
+    """A custom resource's schema with what every object has."""
+    text = {"type": "string"}
+    head = {"apiVersion": text, "kind": text, "metadata": named(f"{META}.ObjectMeta")}
+    return {**schema, "properties": {**schema.get("properties", {}), **head}}
+
+
 def named(name: str) -> Schema:
     """A reference to a definition by its full name."""
     return {"$ref": _PREFIX + name}
+
+
+def described(definition: str, field: str) -> str:
+    """What the published schema says of a field."""
+    text: str = definitions()[definition]["properties"][field]["description"]
+    return text
 
 
 def resolve(schema: Schema) -> Schema:
@@ -110,7 +125,7 @@ class Findings:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class Place:
     """Where a walk is: for unknown fields with indexes (`spec.containers[0].x`); for what cannot be decoded as
     encoding/json says it, the innermost struct and the fields alone (`Container.spec.containers.image`).
     """
@@ -119,13 +134,13 @@ class _Place:
     struct: str = ""
     fields: str = ""
 
-    def field(self, key: str, owner: str) -> _Place:
+    def field(self, key: str, owner: str) -> Place:
         path, fields = (f"{before}.{key}" if before else key for before in (self.path, self.fields))
-        return _Place(path, owner, fields)
+        return Place(path, owner, fields)
 
-    def item(self, index: object) -> _Place:
+    def item(self, index: object) -> Place:
         path = f"{self.path}[{index}]" if isinstance(index, int) else f"{self.path}.{index}"
-        return _Place(path, self.struct, self.fields)
+        return Place(path, self.struct, self.fields)
 
     def cannot_hold(self, value: object, kind: str) -> str:
         into = f"struct field {self.struct}.{self.fields}" if self.fields else "value"
@@ -138,6 +153,8 @@ class _Place:
 _JSON_TYPES: Final[Mapping[type, str]] = {bool: "bool", str: "string", dict: "object", list: "array"}
 _QUANTITY: Final = "io.k8s.apimachinery.pkg.api.resource.Quantity"
 _INT_OR_STRING: Final = "io.k8s.apimachinery.pkg.util.intstr.IntOrString"
+_JSON_SCHEMA: Final = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps"
+_OR_SCHEMA: Final = (f"{_JSON_SCHEMA}OrBool", f"{_JSON_SCHEMA}OrArray")  # the published schema leaves these open
 _MICRO_TIME: Final = "io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime"
 _SCALARS: Final = {"string": "string", "boolean": "bool", "number": "float64"}
 
@@ -172,13 +189,16 @@ def _fits(value: object, kind: str) -> bool:
     return _JSON_TYPES.get(type(value)) == kind
 
 
-def clean(value: Any, schema: Schema, findings: Findings, place: _Place = _Place()) -> Any:
+def clean(value: Any, schema: Schema, findings: Findings, place: Place = Place()) -> Any:
     """A copy of the value as Kubernetes' decoder leaves it: without nulls and unknown fields, quantities in their
     canonical form; fills `findings`.
     """
     name = schema.get("$ref", "").removeprefix(_PREFIX)
     if name == _QUANTITY:
         return _quantity(value, findings)
+    if name in _OR_SCHEMA and isinstance(value, dict):
+        name = _JSON_SCHEMA
+        schema = named(name)
     schema = resolve(schema)
     allowed = types(schema)
     if name == _INT_OR_STRING:
@@ -273,7 +293,7 @@ def _base64_fault(text: str) -> str | None:
 
 
 def _clean_object(
-    value: dict[str, Any], schema: Schema, findings: Findings, place: _Place, owner: str
+    value: dict[str, Any], schema: Schema, findings: Findings, place: Place, owner: str
 ) -> dict[str, Any]:
     properties, additional = schema.get("properties", {}), schema.get("additionalProperties")
     result: dict[str, Any] = {}

@@ -193,6 +193,7 @@ def field_value(obj: Object, field: str) -> str:
 
 def field_selector(resource: Resource, text: str) -> Predicate | None:
     """None when everything matches; raises StatusError 400 for a field that cannot be selected by."""
+    known = resource.custom.selectable if resource.custom is not None else _FIELDS.get(resource.kind)
     terms: list[tuple[str, str, bool]] = []
     for part in text.split(","):
         if not part.strip():
@@ -201,12 +202,11 @@ def field_selector(resource: Resource, text: str) -> Predicate | None:
         if match is None:
             raise bad_request(f"invalid selector: '{text}'; can't understand '{part}'")
         field = match[1].strip()
-        if field not in ("metadata.name", "metadata.namespace", *_FIELDS.get(resource.kind, ())):
+        if field not in ("metadata.name", "metadata.namespace", *(known or ())):
             raise bad_request(
-                f'"{field}" is not a known field selector: only "metadata.name", "metadata.namespace"'
-                f"{''.join(f', {known!r}' for known in _FIELDS.get(resource.kind, ()))}".replace("'", '"')
-                if resource.kind not in _FIELDS
-                else f"field label not supported: {field}"
+                f"field label not supported: {field}"
+                if known is not None
+                else f'"{field}" is not a known field selector: only "metadata.name", "metadata.namespace"'
             )
         terms.append((field, match[3].strip(), match[2] != "!="))
     if not terms:

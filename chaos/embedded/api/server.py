@@ -296,14 +296,14 @@ class ApiServer:
         self, user: User, verb: str, target: RequestPath, query: Mapping[str, str], request: web.BaseRequest
     ) -> Call:
         key = (target.group, target.version, target.resource)
-        resource = discovery.SERVED.get(key) or discovery.listed().get(key)
+        resource = discovery.find(self.store.kinds, *key)
         if resource is None:
             raise no_such_path()
         if target.subresource and target.subresource not in resource.subresources:
             raise no_such_path()
         if not resource.namespaced and target.namespace:
             raise no_such_path()
-        if target.subresource and verb not in discovery.verbs_of(*key, target.subresource):
+        if target.subresource and verb not in discovery.verbs_of(resource, target.subresource):
             raise method_not_allowed()
         if target.rest and target.subresource != "proxy":
             raise no_such_path()
@@ -394,7 +394,7 @@ class ApiServer:
             await operation(node)
 
     def _static(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
-        parts = path.strip("/").split("/")
+        parts, kinds = path.strip("/").split("/"), self.store.kinds
         if parts[0] in ("healthz", "livez", "readyz"):
             return _health(parts, request.query)
         if request.method not in ("GET", "HEAD") and parts != ["apis"]:
@@ -407,20 +407,20 @@ class ApiServer:
         if parts in (["api"], ["apis"]):
             if whole:
                 kind = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
-                return _json(discovery.aggregated(core=parts == ["api"]), content_type=kind)
-            return _json(discovery.api_versions() if parts == ["api"] else discovery.api_groups())
+                return _json(discovery.aggregated(kinds, core=parts == ["api"]), content_type=kind)
+            return _json(discovery.api_versions() if parts == ["api"] else discovery.api_groups(kinds))
         if parts[0] == "api" and len(parts) == 2:
-            return _found(discovery.resource_list("", parts[1]))
+            return _found(discovery.resource_list(kinds, "", parts[1]))
         if parts[0] == "apis" and len(parts) == 2:
-            known = discovery.api_group(parts[1])
+            known = discovery.api_group(kinds, parts[1])
             return _json(known) if known is not None else _text("404 page not found\n", 404)
-        if parts[0] == "apis" and len(parts) == 3 and discovery.api_group(parts[1]) is not None:
-            return _found(discovery.resource_list(parts[1], parts[2]))
+        if parts[0] == "apis" and len(parts) == 3 and discovery.api_group(kinds, parts[1]) is not None:
+            return _found(discovery.resource_list(kinds, parts[1], parts[2]))
         if parts == ["openapi", "v3"]:
-            return _json(discovery.openapi_index(), content_type="text/plain; charset=utf-8")
+            return _json(discovery.openapi_index(kinds), content_type="text/plain; charset=utf-8")
         if parts[:2] == ["openapi", "v3"] and len(parts) in (4, 5):
             group, version = (parts[3], parts[4]) if len(parts) == 5 else ("", parts[3])
-            document = discovery.openapi(group, version)
+            document = discovery.openapi(kinds, group, version)
             if document is not None:
                 return web.Response(body=document, content_type="application/json")
             return web.Response(status=404, headers={"Content-Type": ""})

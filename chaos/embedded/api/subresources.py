@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from chaos.embedded.api import decode, options, tables
 from chaos.embedded.api.admission import admit_update
+from chaos.embedded.api.custom import objects as custom
 from chaos.embedded.api.errors import (
     Cause,
     StatusError,
@@ -27,6 +28,8 @@ from chaos.embedded.api.rest import (
     Rest,
     check_preconditions,
     decoded_patch,
+    inward,
+    outward,
     patched_object,
     wants_table,
 )
@@ -174,7 +177,9 @@ def _spend(rest: Rest, call: Call, budget: Object, *, dry: bool) -> None:
         rest.store.mutate(POD_DISRUPTION_BUDGET, call.namespace, name, change)
 
 
-def _scale_of(obj: Object) -> dict[str, Any]:
+def _scale_of(resource: Resource, obj: Object) -> dict[str, Any]:
+    if resource.custom is not None:
+        return custom.scale_of(resource, obj)
     meta, spec, status = obj["metadata"], obj["spec"], obj.get("status", {})
     selector = spec.get("selector") or {}
     text = ",".join(
@@ -209,9 +214,9 @@ def _expression(one: Any) -> str:
 
 async def scale(rest: Rest, call: Call) -> Reply:
     """GET, PUT, PATCH of the scale subresource."""
-    old = rest.find(call)
+    old = outward(call, rest.find(call))
     if call.verb == "get":
-        found = _scale_of(old)
+        found = _scale_of(call.resource, old)
         if wants_table(call.accept):
             meta = {"resourceVersion": found["metadata"]["resourceVersion"]}
             return Reply(tables.table(_SCALE, [found], rest.clock.now(), tables.included(call.query), meta))
@@ -223,30 +228,34 @@ async def scale(rest: Rest, call: Call) -> Reply:
         kind = call.content_type.partition(";")[0].strip().lower()
         if kind not in PATCH_TYPES or kind == APPLY:
             raise bad_request(f"scale cannot be patched with {kind or 'a body of no type'}")
-        value = patched_object(_SCALE, _scale_of(old), kind, decode.parse(call.body, "application/json"))
+        value = patched_object(_SCALE, _scale_of(call.resource, old), kind, decode.parse(call.body, "application/json"))
         wanted = decoded_patch(_SCALE, value, call.options().strictness).object
     if wanted["metadata"].get("name", call.name) != call.name:
         raise bad_request(
             f"the name of the object ({wanted['metadata']['name']}) does not match the name on the URL ({call.name})"
         )
-    about = call.asked("UPDATE", wanted, _scale_of(old), dry=dry, kind=("autoscaling", "v1", "Scale"))
+    about = call.asked("UPDATE", wanted, _scale_of(call.resource, old), dry=dry, kind=("autoscaling", "v1", "Scale"))
     if rest.gate.concerns(about):
         wanted = await rest.gate.mutate(about, lambda _: None) or wanted
         await rest.gate.validate(replace(about, object=wanted))
-        old = rest.find(call)
+        old = outward(call, rest.find(call))
     replicas = (wanted.get("spec") or {}).get("replicas", 0)
     if replicas < 0:
         raise invalid(_SCALE, call.name, [wrong("spec.replicas", replicas, "must be greater than or equal to 0")])
-    new = copy(old)
-    new["spec"]["replicas"] = replicas
+    if call.resource.custom is not None:
+        new = custom.with_replicas(call.resource, old, replicas)
+    else:
+        new = copy(old)
+        new["spec"]["replicas"] = replicas
     meta = wanted.get("metadata") or {}
     if meta.get("resourceVersion"):
         new["metadata"]["resourceVersion"] = meta["resourceVersion"]
     admitted = admit_update(rest.store, call.stored, old, new)
     if dry:
-        return Reply(_scale_of(admitted))
+        return Reply(_scale_of(call.resource, admitted))
     try:
-        return Reply(_scale_of(rest.store.update(call.stored, admitted)))
+        stored = rest.store.update(call.stored, inward(call, admitted))
+        return Reply(_scale_of(call.resource, outward(call, stored)))
     except Conflict:
         raise conflict(call.resource, call.name) from None
 

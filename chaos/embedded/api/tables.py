@@ -14,6 +14,7 @@ from typing import Any, Final
 import orjson
 
 from chaos.embedded.api import schema as schemas
+from chaos.embedded.api.custom import objects
 from chaos.embedded.api.errors import bad_request
 from chaos.embedded.clock import parse_time
 from chaos.embedded.resources import Object, Resource
@@ -477,6 +478,8 @@ def _columns() -> Mapping[str, list[tuple[str, str, str, int, str | tuple[str, s
 
 def columns(resource: Resource) -> list[dict[str, Any]]:
     """The kind's columns."""
+    if resource.custom is not None:
+        return [_name_column(), *(_custom_column(one) for one in resource.custom.columns)]
     held = _columns()
     return [
         {"name": name, "type": kind, "format": form, "description": _described(about), "priority": priority}
@@ -484,12 +487,50 @@ def columns(resource: Resource) -> list[dict[str, Any]]:
     ]
 
 
+def _name_column() -> dict[str, Any]:
+    said = schemas.described(f"{schemas.META}.ObjectMeta", "name")
+    return {"name": "Name", "type": "string", "format": "name", "description": said, "priority": 0}
+
+
+def _custom_column(column: Mapping[str, Any]) -> dict[str, Any]:
+    """A printer column of a definition; where it has none the age is shown, described as the field is."""
+    said = column.get("description")
+    if not said:
+        said = f"Custom resource definition column (in JSONPath format): {column['jsonPath']}"
+    return {
+        "name": column["name"],
+        "type": column["type"],
+        "format": column.get("format", ""),
+        "description": said,
+        "priority": column.get("priority", 0),
+    }
+
+
+def _custom_cells(resource: Resource, obj: Object, now: datetime) -> list[Any]:
+    cells = []
+    for column in resource.custom.columns if resource.custom is not None else ():
+        value = objects.cell(column, obj)
+        if column["type"] == "date" and value is not None:
+            value = _since(value, now)
+        cells.append(value)
+    return cells
+
+
+def _since(text: str, now: datetime) -> str:
+    if not text:
+        return "<unknown>"
+    try:
+        moment = parse_time(text)
+    except ValueError:
+        return "<invalid>"
+    return age(moment, now) if moment <= now else "<invalid>"
+
+
 def _described(about: str | Sequence[str]) -> str:
     if isinstance(about, str):
         return about
     definition, field = about
-    text: str = schemas.definitions()[f"io.k8s.{definition}"]["properties"][field]["description"]
-    return text
+    return schemas.described(f"io.k8s.{definition}", field)
 
 
 def included(query: Mapping[str, str]) -> str:
@@ -505,7 +546,9 @@ def included(query: Mapping[str, str]) -> str:
 
 def row(resource: Resource, obj: Object, now: datetime, include: str) -> dict[str, Any]:
     """One object's cells, with the object itself as `includeObject` asks: None, Metadata or Object."""
-    if resource.kind == "Event":
+    if resource.custom is not None:
+        cells = [obj["metadata"]["name"], *_custom_cells(resource, obj, now)]
+    elif resource.kind == "Event":
         cells = _event(obj, now)
     else:
         shown = _ROWS.get(resource.kind)

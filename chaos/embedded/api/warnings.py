@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from chaos.embedded.api.custom import definitions
 from chaos.embedded.quantity import parse_quantity
-from chaos.embedded.resources import Object, Resource
+from chaos.embedded.resources import CUSTOM_RESOURCE_DEFINITION, Object, Resource
 
 ENDPOINTS: Final = "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"
 COMPONENT_STATUS: Final = "v1 ComponentStatus is deprecated in v1.19+"
@@ -42,13 +43,20 @@ _TEMPLATES: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 def of_list(resource: Resource) -> tuple[str, ...]:
-    """Warnings to whoever reads objects of the kind."""
+    """Warnings to whoever uses objects of the kind."""
+    if resource.custom is not None:
+        return (resource.custom.warning,) if resource.custom.warning else ()
     return {"Endpoints": (ENDPOINTS,), "ComponentStatus": (COMPONENT_STATUS,)}.get(resource.kind, ())
 
 
 def of(resource: Resource, new: Object, old: Object | None) -> tuple[str, ...]:
     """Warnings about an object that was written; None as `old` on creation. An update is warned about only where the
     template changes."""
+    if resource.custom is not None:
+        return (*of_list(resource), *_finalizers(new, old))
+    if resource is CUSTOM_RESOURCE_DEFINITION:
+        held = [] if old is None else definitions.warnings(old)
+        return tuple(one for one in definitions.warnings(new) if one not in held)
     if resource.kind == "Endpoints":
         return (ENDPOINTS,)
     path = _TEMPLATES.get(resource.kind)
@@ -59,6 +67,21 @@ def of(resource: Resource, new: Object, old: Object | None) -> tuple[str, ...]:
         return ()
     prefix = ".".join(path) + "." if path else ""
     return tuple(_template(template, prefix))
+
+
+_STANDARD: Final = ("orphan", "foregroundDeletion", "kubernetes")
+
+
+def _finalizers(new: Object, old: Object | None) -> Iterator[str]:
+    """Finalizers without a domain, of custom resources; built-in kinds refuse them."""
+    held = [] if old is None else old["metadata"].get("finalizers") or []
+    for one in sorted(set(new["metadata"].get("finalizers") or []) - set(held)):
+        if "/" not in one and one not in _STANDARD:
+            path = " including a path (/)" if "." in one else ""
+            yield (
+                f'metadata.finalizers: "{one}": prefer a domain-qualified finalizer name{path} to avoid accidental '
+                "conflicts with other finalizer writers"
+            )
 
 
 def _at(obj: Any, path: tuple[str, ...]) -> Any:

@@ -15,7 +15,7 @@ import orjson
 from chaos.embedded.api import options, tables
 from chaos.embedded.api.convert import to_events_group
 from chaos.embedded.api.errors import StatusError
-from chaos.embedded.api.rest import Call, Rest, wants_metadata, wants_table
+from chaos.embedded.api.rest import Call, Rest, outward, wants_metadata, wants_table
 from chaos.embedded.api.selectors import Predicate
 from chaos.embedded.resources import EVENTS_EVENT, Object
 from chaos.embedded.store import Expired, WatchEvent
@@ -50,6 +50,7 @@ class Lines:
 
     def _shown(self, obj: Object) -> Any:
         call = self._call
+        obj = outward(call, obj) if call.resource.custom is not None else obj
         if self._table:
             header, self._header = self._header, False
             return tables.table(

@@ -23,6 +23,7 @@ def all_controllers(store: Store, clock: Clock, root_ca: str) -> list[Controller
     from chaos.embedded.controllers.cleanup import EventExpiry, JobTtl
     from chaos.embedded.controllers.cronjob import CronJobController
     from chaos.embedded.controllers.daemonset import DaemonSetController
+    from chaos.embedded.controllers.definitions import DefinitionController
     from chaos.embedded.controllers.deployment import DeploymentController
     from chaos.embedded.controllers.disruption import DisruptionController
     from chaos.embedded.controllers.endpoints import EndpointsController
@@ -46,6 +47,7 @@ def all_controllers(store: Store, clock: Clock, root_ca: str) -> list[Controller
         JobController,
         CronJobController,
         GarbageCollector,
+        DefinitionController,
         NodeLifecycle,
         TaintEviction,
         PodCollector,

@@ -118,6 +118,10 @@ class Controller(ABC):
     def sources(self) -> Sequence[Source]:
         """Watched kinds, and for a change of one the keys that it concerns."""
 
+    def source_of(self, resource: Resource) -> Source | None:
+        """What to watch of a kind that a definition brought; overridden by controllers that care for all kinds."""
+        return None
+
     @abstractmethod
     def reconcile(self, key: Key) -> float | None:
         """Bring one object nearer to what it should be; seconds until the next look, or None."""
@@ -129,18 +133,29 @@ class Controller(ABC):
 
     async def run(self) -> None:
         """Until cancelled."""
-        pumps = [
-            asyncio.create_task(self._pump(resource, concerned), name=f"{self.name}:{resource.plural}")
+        pumps = {
+            (resource.group, resource.plural): self._pumping(resource, concerned)
             for resource, concerned in self.sources()
-        ]
+        }
+        arrivals = asyncio.create_task(self._arrivals(pumps), name=f"{self.name}:kinds")
         try:
             await self._work()
         finally:
-            for pump in pumps:
+            for pump in (arrivals, *pumps.values()):
                 pump.cancel()
             for asking in self._asking.values():
                 asking.cancel()
             self.queue.close()
+
+    def _pumping(self, resource: Resource, concerned: Callable[[WatchEvent], Keys]) -> asyncio.Task[None]:
+        return asyncio.create_task(self._pump(resource, concerned), name=f"{self.name}:{resource.plural}")
+
+    async def _arrivals(self, pumps: dict[tuple[str, str], asyncio.Task[None]]) -> None:
+        """Watch the kinds that definitions bring, as they come."""
+        async for resource in self.store.kinds.arrivals():
+            source = self.source_of(resource)
+            if source is not None and (resource.group, resource.plural) not in pumps:
+                pumps[resource.group, resource.plural] = self._pumping(*source)
 
     async def _pump(self, resource: Resource, concerned: Callable[[WatchEvent], Keys]) -> None:
         while True:  # a watch that is too far behind is closed: what it missed is listed

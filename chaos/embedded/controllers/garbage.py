@@ -13,7 +13,6 @@ from chaos.embedded.resources import EVENT, RESOURCES, Object, Resource
 from chaos.embedded.store import Key, Store, WatchEvent
 
 _WATCHED: Final = tuple(resource for resource in RESOURCES if resource is not EVENT)
-_BY_NAME: Final = {f"{resource.group}/{resource.plural}": resource for resource in _WATCHED}
 _BY_KIND: Final = {(resource.api_version, resource.kind): resource for resource in _WATCHED}
 
 
@@ -32,6 +31,12 @@ class GarbageCollector(Controller):
 
     def sources(self) -> Sequence[Source]:
         return [(resource, partial(self._concerned, resource)) for resource in _WATCHED]
+
+    def source_of(self, resource: Resource) -> Source:
+        return resource, partial(self._concerned, resource)
+
+    def _kinds(self) -> list[Resource]:
+        return [resource for resource in self.store.kinds.stored() if resource is not EVENT]
 
     def _concerned(self, resource: Resource, event: WatchEvent) -> Keys:
         obj = event.object
@@ -58,9 +63,9 @@ class GarbageCollector(Controller):
             if not held:
                 del self._dependents[uid]
 
-    @staticmethod
-    def _owner_key(ref: Mapping[str, Any], meta: Mapping[str, Any]) -> Key | None:
-        resource = _BY_KIND.get((ref["apiVersion"], ref["kind"]))
+    def _owner_key(self, ref: Mapping[str, Any], meta: Mapping[str, Any]) -> Key | None:
+        named = ref["apiVersion"], ref["kind"]
+        resource = _BY_KIND.get(named) or self.store.kinds.by_kind(*named)
         if resource is None:
             return None
         return (
@@ -69,7 +74,9 @@ class GarbageCollector(Controller):
         )
 
     def _find(self, key: Key) -> tuple[Resource, Object] | None:
-        resource = _BY_NAME[key[0]]
+        resource = next((one for one in self._kinds() if f"{one.group}/{one.plural}" == key[0]), None)
+        if resource is None:
+            return None
         namespace, _, name = key[1].partition("/")
         obj = self.store.find(resource, namespace, name)
         return None if obj is None else (resource, obj)
@@ -110,7 +117,7 @@ class GarbageCollector(Controller):
 
     def _dependents_of(self, obj: Object) -> Iterator[tuple[Resource, Object, Mapping[str, Any]]]:
         uid = obj["metadata"]["uid"]
-        for resource in _WATCHED:  # a scan, because the index may lag behind the store
+        for resource in self._kinds():  # a scan, because the index may lag behind the store
             for other in self.store.list(resource, obj["metadata"].get("namespace")):
                 for ref in other["metadata"].get("ownerReferences", ()):
                     if ref["uid"] == uid:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from chaos.embedded.clock import Clock, stamp
 from chaos.embedded.controllers.base import Controller, Keys, Source, is_terminating, itself, key_of
-from chaos.embedded.resources import CONFIG_MAP, NAMESPACE, POD, RESOURCES, SERVICE_ACCOUNT, Object
+from chaos.embedded.resources import CONFIG_MAP, NAMESPACE, POD, RESOURCES, SERVICE_ACCOUNT, Object, Resource
 from chaos.embedded.store import Key, Store, WatchEvent
 
 ROOT_CA: Final = "kube-root-ca.crt"
@@ -140,6 +140,9 @@ class NamespaceController(Controller):
     def sources(self) -> Sequence[Source]:
         return [(NAMESPACE, itself), *((resource, self._emptied) for resource in RESOURCES if resource.namespaced)]
 
+    def source_of(self, resource: Resource) -> Source | None:
+        return (resource, self._emptied) if resource.namespaced else None
+
     def _emptied(self, event: WatchEvent) -> Keys:
         """Something went, or came, in a namespace that is to be emptied."""
         namespace = event.object["metadata"]["namespace"]
@@ -179,14 +182,15 @@ class NamespaceController(Controller):
     def _left(self, namespace: str) -> list[tuple[Any, Object]]:
         return [
             (resource, obj)
-            for resource in RESOURCES
+            for resource in self.store.kinds.stored()
             if resource.namespaced
             for obj in self.store.list(resource, namespace)
         ]
 
     def _empty(self, namespace: str) -> None:
         # owners before pods, or they would make new ones
-        for resource in sorted((r for r in RESOURCES if r.namespaced), key=lambda r: (r is POD, r.group == "")):
+        kinds = [resource for resource in self.store.kinds.stored() if resource.namespaced]
+        for resource in sorted(kinds, key=lambda one: (one is POD, one.group == "")):
             for obj in self.store.list(resource, namespace):
                 if not is_terminating(obj) and self.store.find(resource, *key_of(obj)) is not None:
                     self.delete(resource, obj)

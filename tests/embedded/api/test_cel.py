@@ -52,6 +52,11 @@ EXAMPLES = [
     ("sets.contains([1, 2], [2]) && !sets.intersects([1], [2]) && sets.equivalent([1, 2], [2, 1, 1])", True),
     ("'a,b'.split(',').join('-') == 'a-b' && 'AB'.lowerAscii() == 'ab' && 'abc'.substring(1, 2) == 'b'", True),
     ("duration('90s') > duration('1m') && timestamp('2020-01-01T00:00:00Z').getFullYear() == 2020", True),
+    ("format.dns1123Label().validate('a-b').hasValue()", False),
+    ("format.dns1123Label().validate('A_b').value().size() == 1", True),
+    ("format.uuid().validate('123e4567-e89b-12d3-a456-426614174000') == optional.none()", True),
+    ("format.dns1123LabelPrefix().validate('a-').hasValue() || format.date().validate('2021-13-01').hasValue()", True),
+    ("format.dns1123Label().validate('a-b') == null", False),  # an optional without a value is not null
     ("1 < 1.5 && 2.5 >= 1", True),  # an int and a double may be compared for order
     ("self.?missing.orValue(3) == 3", True),
     ("self.items.exists_one(x, x.name == 'a')", True),

@@ -19,6 +19,12 @@ def _pod(obj: Object) -> Causes:
     yield from network.pod_addresses(obj.get("status") or {})
 
 
+def _definition(obj: Object) -> Causes:
+    from chaos.embedded.api.custom import definitions  # which keeps to the rules of names that are here
+
+    yield from definitions.validate(obj)
+
+
 _RULES: Final = {
     "Pod": _pod,
     "Deployment": workloads.deployment,
@@ -50,6 +56,7 @@ _RULES: Final = {
     "ValidatingWebhookConfiguration": webhooks.configuration,
     "ValidatingAdmissionPolicy": policies.policy,
     "ValidatingAdmissionPolicyBinding": policies.binding,
+    "CustomResourceDefinition": _definition,
 }
 
 

@@ -233,6 +233,8 @@ def validate_meta(resource: Resource, meta: Mapping[str, Any]) -> Causes:
 
 
 def _name_rule(resource: Resource) -> Rule:
+    if resource.custom is not None:
+        return dns_subdomain
     if resource.kind in _FREE_NAMES:
         return path_segment
     return {"Service": dns_1035, "Namespace": dns_label}.get(resource.kind, dns_subdomain)

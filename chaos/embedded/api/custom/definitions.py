@@ -1,0 +1,350 @@
+"""CustomResourceDefinitions themselves: their defaults, their validation, and the rows of kinds that they bring.
+
+Pure (k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1/defaults.go, .../validation, .../controller/status).
+Called by admission; `rows` by the controller that serves what is established.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from chaos.embedded.api.custom import fits, structural
+from chaos.embedded.api.custom.values import additional
+from chaos.embedded.api.errors import Cause, duplicate, not_allowed, required, too_many, unsupported, wrong
+from chaos.embedded.api.validation.names import dns_1035, dns_subdomain
+from chaos.embedded.resources import Custom, Object, Resource
+
+Json = dict[str, Any]
+Causes = Iterator[Cause]
+VERBS: Final = ("delete", "deletecollection", "get", "list", "patch", "create", "update", "watch")
+FINALIZER: Final = "customresourcecleanup.apiextensions.k8s.io"
+_COLUMN_TYPES: Final = ("boolean", "date", "integer", "number", "string")
+_COLUMN_FORMATS: Final = ("byte", "date", "date-time", "double", "float", "int32", "int64", "password")
+_MOST_SELECTABLE: Final = 8
+_APPROVED: Final = "api-approved.kubernetes.io"
+NO_WEBHOOK: Final = "conversion by webhook is not served by the embedded cluster: use the strategy None"
+
+
+def apply_defaults(obj: Json) -> None:
+    """Fill in names, the conversion and the stored versions."""
+    spec = obj.setdefault("spec", {})
+    names = spec.setdefault("names", {})
+    if names.get("kind"):
+        names.setdefault("listKind", f"{names['kind']}List")
+        names.setdefault("singular", names["kind"].lower())
+    spec.setdefault("conversion", {"strategy": "None"})
+    for version in spec.get("versions") or []:
+        for column in version.get("additionalPrinterColumns") or []:
+            if not column.get("priority", 1):
+                del column["priority"]  # Kubernetes omits it
+
+
+def note_stored_version(obj: Json) -> None:
+    """Note the version in which objects are kept from now on."""
+    status = obj.setdefault("status", {})
+    held = status.setdefault("storedVersions", [])
+    for version in obj["spec"].get("versions") or []:
+        if version.get("storage"):
+            if version.get("name") not in held:
+                held.append(version.get("name"))
+            return
+
+
+def fresh_status() -> Json:
+    """The status of a definition that nobody has looked at."""
+    return {"conditions": [], "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": []}
+
+
+def validate(obj: Object) -> Causes:
+    """All that is wrong with a definition that has its defaults."""
+    spec, meta = obj.get("spec") or {}, obj["metadata"]
+    names = spec.get("names") or {}
+    if meta.get("name") and meta["name"] != f"{names.get('plural', '')}.{spec.get('group', '')}":
+        yield wrong("metadata.name", meta["name"], 'must be spec.names.plural+"."+spec.group')
+    group = spec.get("group", "")
+    if not group:
+        yield required("spec.group")
+    elif faults := dns_subdomain(group):
+        yield wrong("spec.group", group, ",".join(faults))
+    elif "." not in group:
+        yield wrong("spec.group", group, "should be a domain with at least one dot")
+    scope = spec.get("scope", "")
+    if not scope:
+        yield required("spec.scope")
+    elif scope not in ("Cluster", "Namespaced"):
+        yield unsupported("spec.scope", scope, ("Cluster", "Namespaced"))
+    if spec.get("preserveUnknownFields"):
+        why = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead"
+        yield wrong("spec.preserveUnknownFields", True, why)
+    yield from _versions(spec)
+    for name in ("plural", "singular", "kind", "listKind"):
+        if not names.get(name):
+            yield required(f"spec.names.{name}")
+    yield from _names(names)
+    yield from _conversion(spec.get("conversion") or {})
+    yield from _approval(group, meta)
+
+
+def _versions(spec: Mapping[str, Any]) -> Causes:
+    versions: Sequence[Mapping[str, Any]] = spec.get("versions") or []
+    for index, version in enumerate(versions):
+        where = f"spec.versions[{index}]"
+        if not ((version.get("schema") or {}).get("openAPIV3Schema")):
+            yield required(f"{where}.schema.openAPIV3Schema")
+    for index, version in enumerate(versions):
+        where, name = f"spec.versions[{index}]", version.get("name", "")
+        if faults := dns_1035(name):
+            yield wrong(f"{where}.name", name, ",".join(faults))
+        yield from _version(version, where)
+    names = [version.get("name") for version in versions]
+    if len(set(names)) != len(names):
+        yield wrong("spec.versions", list(versions), "must contain unique version names")
+    if sum(bool(version.get("storage")) for version in versions) != 1:
+        yield wrong("spec.versions", list(versions), "must have exactly one version marked as storage version")
+
+
+def _version(version: Mapping[str, Any], where: str) -> Causes:
+    warning = version.get("deprecationWarning")
+    if warning is not None:
+        field = f"{where}.deprecationWarning"
+        if not version.get("deprecated"):
+            yield wrong(field, warning, "can only be set for deprecated versions")
+        if len(warning) > 256:
+            yield wrong(field, warning, "must be <= 256 characters long")
+        if not warning:
+            yield wrong(field, warning, "must not be an empty string")
+        for index, char in enumerate(warning):
+            if not char.isprintable():
+                why = f"must only contain printable UTF-8 characters; non-printable character found at index {index}"
+                yield wrong(field, warning, why)
+                break
+    subresources = version.get("subresources") or {}
+    schema = (version.get("schema") or {}).get("openAPIV3Schema")
+    if schema is not None:
+        yield from structural.faults(
+            schema, f"{where}.schema.openAPIV3Schema", status=subresources.get("status") is not None
+        )
+    if (scale := subresources.get("scale")) is not None:
+        yield from _scale(scale, f"{where}.subresources.scale")
+    for index, column in enumerate(version.get("additionalPrinterColumns") or []):
+        yield from _column(column, f"{where}.additionalPrinterColumns[{index}]")
+    if selectable := version.get("selectableFields"):
+        yield from _selectable(selectable, schema or {}, f"{where}.selectableFields")
+
+
+def _simple_path(path: str, field: str) -> Causes:
+    if not path.startswith("."):
+        yield wrong(field, path, "must be a simple json path starting with .")
+
+
+def _scale(scale: Mapping[str, Any], where: str) -> Causes:
+    for name, under in (("specReplicasPath", ".spec."), ("statusReplicasPath", ".status.")):
+        path = scale.get(name, "")
+        if not path:
+            yield required(f"{where}.{name}")
+        elif faults := list(_simple_path(path, f"{where}.{name}")):
+            yield from faults
+        elif not path.startswith(under):
+            yield wrong(f"{where}.{name}", path, f"should be a json path under {under[:-1]}")
+    if path := scale.get("labelSelectorPath"):
+        field = f"{where}.labelSelectorPath"
+        if faults := list(_simple_path(path, field)):
+            yield from faults
+        elif not path.startswith((".spec.", ".status.")):
+            yield wrong(field, path, "should be a json path under either .spec or .status")
+
+
+def _column(column: Mapping[str, Any], where: str) -> Causes:
+    if not column.get("name"):
+        yield required(f"{where}.name")
+    kinds = ",".join(_COLUMN_TYPES)
+    if not column.get("type"):
+        yield required(f"{where}.type", f"must be one of {kinds}")
+    elif column["type"] not in _COLUMN_TYPES:
+        yield wrong(f"{where}.type", column["type"], f"must be one of {kinds}")
+    if (form := column.get("format")) and form not in _COLUMN_FORMATS:
+        yield wrong(f"{where}.format", form, f"must be one of {','.join(_COLUMN_FORMATS)}")
+    if not column.get("jsonPath"):
+        yield required(f"{where}.JSONPath")
+    else:
+        yield from _simple_path(column["jsonPath"], f"{where}.JSONPath")
+
+
+def _selectable(fields: Sequence[Mapping[str, Any]], schema: Mapping[str, Any], where: str) -> Causes:
+    seen: set[str] = set()
+    for index, one in enumerate(fields):
+        field, path = f"{where}[{index}].jsonPath", one.get("jsonPath", "")
+        if not path:
+            yield required(field)
+            continue
+        found = structural.field_of(schema, path, keys=False)
+        if found is None:
+            why = "array notation is not allowed" if "[" in path else "does not refer to a valid field"
+            yield wrong(field, path, f"is an invalid path: {why}")
+            continue
+        if path.startswith(".metadata"):
+            yield wrong(field, path, "must not point to fields in metadata")
+        if found.get("type") not in ("string", "boolean", "integer"):
+            why = (
+                "must point to a field of type string, boolean or integer. Enum string fields and strings with formats "
+            )
+            yield wrong(field, path, f"{why}are allowed.")
+        if path in seen:
+            yield duplicate(field, path)
+        seen.add(path)
+    if len(seen) > _MOST_SELECTABLE:
+        yield too_many(where, len(seen), _MOST_SELECTABLE)
+
+
+def _names(names: Mapping[str, Any]) -> Causes:
+    for name in ("plural", "singular", "kind", "listKind"):
+        value = names.get(name) or ""
+        mixed = name in ("kind", "listKind")
+        faults = dns_1035(value.lower() if mixed else value) if value else []
+        if faults:
+            start = "may have mixed case, but should otherwise match: " if mixed else ""
+            yield wrong(f"spec.names.{name}", value, start + ",".join(faults))
+    for name in ("shortNames", "categories"):
+        for index, value in enumerate(names.get(name) or []):
+            if faults := dns_1035(value):
+                yield wrong(f"spec.names.{name}[{index}]", value, ",".join(faults))
+    if names.get("kind") and names.get("kind") == names.get("listKind"):
+        yield wrong("spec.names.listKind", names["listKind"], "kind and listKind may not be the same")
+
+
+def _conversion(conversion: Mapping[str, Any]) -> Causes:
+    strategy = conversion.get("strategy", "")
+    if not strategy:
+        yield required("spec.conversion.strategy")
+    elif strategy == "Webhook":
+        yield not_allowed("spec.conversion.strategy", NO_WEBHOOK)
+    elif strategy != "None":
+        yield unsupported("spec.conversion.strategy", strategy, ("None", "Webhook"))
+    elif conversion.get("webhook"):
+        yield not_allowed(
+            "spec.conversion.webhookClientConfig", "should not be set when strategy is not set to Webhook"
+        )
+
+
+def _approval(group: str, meta: Mapping[str, Any]) -> Causes:
+    """Groups of Kubernetes' own community are for APIs that it has approved."""
+    if not (group == "k8s.io" or group.endswith((".k8s.io", ".kubernetes.io")) or group == "kubernetes.io"):
+        return
+    field = f"metadata.annotations[{_APPROVED}]"
+    given = (meta.get("annotations") or {}).get(_APPROVED, "")
+    about = "see https://github.com/kubernetes/enhancements/pull/1111"
+    if not given:
+        yield required(field, f'protected groups must have approval annotation "{_APPROVED}", {about}')
+    elif not (given.startswith("unapproved") or ("://" in given and len(given.partition("://")[2]) > 0)):
+        why = (
+            f'protected groups must have approval annotation "{_APPROVED}" with either a URL or a reason starting with '
+        )
+        yield wrong(field, given, f'{why}"unapproved", {about}')
+
+
+def changes(old: Object, new: Object) -> Causes:
+    """What no update may do to a definition."""
+    before, after = old["spec"], new["spec"]
+    immutable = "field is immutable"
+    if established(old):
+        if before.get("scope") != after.get("scope"):
+            yield wrong("spec.scope", after.get("scope"), immutable)
+        if before["names"].get("kind") != after["names"].get("kind"):
+            yield wrong("spec.names.kind", after["names"].get("kind"), immutable)
+    if before.get("group") != after.get("group"):
+        yield wrong("spec.group", after.get("group"), immutable)
+    if before["names"].get("plural") != after["names"].get("plural"):
+        yield wrong("spec.names.plural", after["names"].get("plural"), immutable)
+    known = {version.get("name") for version in after.get("versions") or []}
+    for index, name in enumerate((old.get("status") or {}).get("storedVersions") or []):
+        if name not in known:
+            yield wrong(
+                f"status.storedVersions[{index}]",
+                name,
+                f"missing from spec.versions; {name} was previously a storage version, and must remain in "
+                f"spec.versions until a storage migration ensures no data remains persisted in {name} and removes "
+                f"{name} from status.storedVersions",
+            )
+
+
+def warnings(obj: Object) -> list[str]:
+    """Formats that nothing is held against."""
+    found: dict[str, None] = {}
+    for version in obj["spec"].get("versions") or []:
+        for form in _forms((version.get("schema") or {}).get("openAPIV3Schema") or {}):
+            found[f'unrecognized format "{form}"'] = None
+    return list(found)
+
+
+def _forms(schema: Mapping[str, Any]) -> Iterator[str]:
+    form, kind = schema.get("format"), schema.get("type", "")
+    if form and not fits.is_known_form(form, kind):
+        yield form
+    for one in (schema.get("properties") or {}).values():
+        yield from _forms(one)
+    for below in (schema.get("items"), additional(schema)):
+        if isinstance(below, Mapping):
+            yield from _forms(below)
+
+
+def condition(obj: Object, kind: str) -> Mapping[str, Any] | None:
+    """A condition of the definition."""
+    for one in (obj.get("status") or {}).get("conditions") or ():
+        if one.get("type") == kind:
+            return one  # type: ignore[no-any-return]
+    return None
+
+
+def established(obj: Object) -> bool:
+    """Whether the kind is, or has been, served."""
+    found = condition(obj, "Established")
+    return found is not None and found.get("status") == "True"
+
+
+def rows(obj: Object) -> list[Resource]:
+    """The kinds that a definition brings, a row for each version; first the one in which objects are kept.
+
+    Names are those that were accepted.
+    """
+    spec, status = obj["spec"], obj.get("status") or {}
+    names = status.get("acceptedNames") or {}
+    storage = next(version["name"] for version in spec["versions"] if version.get("storage"))
+    found = [_row(obj, spec, names, version, storage) for version in spec["versions"]]
+    return sorted(found, key=lambda one: one.version != storage)
+
+
+def _row(
+    obj: Object, spec: Mapping[str, Any], names: Mapping[str, Any], version: Mapping[str, Any], storage: str
+) -> Resource:
+    subresources = version.get("subresources") or {}
+    has = tuple(name for name in ("status", "scale") if subresources.get(name) is not None)
+    columns = version.get("additionalPrinterColumns")
+    warning = ""
+    if version.get("deprecated"):
+        known = f"{spec['group']}/{version['name']} {names.get('kind', '')} is deprecated"
+        warning = version.get("deprecationWarning") or known
+    custom = Custom(
+        schema=version["schema"]["openAPIV3Schema"],
+        storage=storage,
+        served=bool(version.get("served")),
+        singular=names.get("singular", ""),
+        list_kind=names.get("listKind", ""),
+        categories=tuple(names.get("categories") or ()),
+        columns=tuple(columns or ({"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},)),
+        selectable=tuple(one["jsonPath"].removeprefix(".") for one in version.get("selectableFields") or ()),
+        scale=subresources.get("scale"),
+        warning=warning,
+        since=int(obj["metadata"].get("resourceVersion") or 0),
+    )
+    return Resource(
+        spec["group"],
+        version["name"],
+        names["kind"],
+        names["plural"],
+        spec["scope"] == "Namespaced",
+        tuple(names.get("shortNames") or ()),
+        has,
+        tuple(verb for verb in VERBS if verb != "create" or "deletionTimestamp" not in obj["metadata"]),
+        custom=custom,
+    )
