@@ -248,5 +248,6 @@ def _typed(asked: Asked, new: Any) -> Json:
         found, _ = decode.decoded(resource, new)
     except StatusError as error:
         raise internal(error.message.partition(f"cannot be handled as a {kind}: ")[2] or error.message) from None
-    apply_defaults(kind, found)
+    if resource.custom is None:
+        apply_defaults(kind, found)
     return found

@@ -25,6 +25,7 @@ _CONFIG_KEY: Final = re.compile(r"[-._a-zA-Z0-9]+")
 _LETTERS: Final = "lower case alphanumeric characters"
 _ENDS: Final = "and must start and end with an alphanumeric character"
 _FREE_NAMES: Final = ("Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding")
+_FREE_FINALIZERS: Final = ("apiextensions.k8s.io", "admissionregistration.k8s.io")  # groups without core's rule
 _STANDARD_FINALIZERS: Final = ("kubernetes", "orphan", "foregroundDeletion")
 _ANNOTATIONS: Final = 256 * 1024
 NOT_NEGATIVE: Final = "must be greater than or equal to 0"
@@ -229,7 +230,8 @@ def validate_meta(resource: Resource, meta: Mapping[str, Any]) -> Causes:
     yield from validate_labels(meta.get("labels") or {}, "metadata.labels")
     yield from validate_annotations(meta.get("annotations") or {}, "metadata.annotations")
     yield from _owners(meta.get("ownerReferences") or [])
-    yield from _finalizers(meta.get("finalizers") or [])
+    strict = resource.custom is None and resource.group not in _FREE_FINALIZERS
+    yield from _finalizers(meta.get("finalizers") or [], strict=strict)
 
 
 def _name_rule(resource: Resource) -> Rule:
@@ -267,14 +269,14 @@ def _owners(owners: list[Any]) -> Causes:
             first = first or this
 
 
-def _finalizers(finalizers: list[str]) -> Causes:
+def _finalizers(finalizers: list[str], *, strict: bool) -> Causes:
     field = "metadata.finalizers"
     for one in finalizers:
         yield from each(field, one, qualified(one))
     if "orphan" in finalizers and "foregroundDeletion" in finalizers:
         yield wrong(field, finalizers, "finalizer orphan and foregroundDeletion cannot be both set")
     for index, one in enumerate(finalizers):
-        if "/" not in one and one not in _STANDARD_FINALIZERS:
+        if strict and "/" not in one and one not in _STANDARD_FINALIZERS:
             yield wrong(f"{field}[{index}]", one, "name is neither a standard finalizer name nor is it fully qualified")
 
 
