@@ -25,7 +25,7 @@ from chaos.engine.external import external_deployment, require_consent
 from chaos.engine.progress import Progress
 from chaos.engine.scenario import NotApplicable, Scenario
 from chaos.engine.settings import RUN_FILE, Inconclusive, Settings
-from chaos.engine.trial import Trial, TrialInconclusive
+from chaos.engine.trial import Trial, TrialFailed, TrialInconclusive
 from chaos.errors import (
     ApiError,
     EnvironmentUnfit,
@@ -38,7 +38,7 @@ from chaos.errors import (
 )
 from chaos.faults.injection import undo_overdue
 from chaos.history.model import EventKind
-from chaos.history.result import TrialResult
+from chaos.history.result import ERROR_FILE, TrialResult
 from chaos.kube.kubeconfig import one_line
 from chaos.mesh.install import Mesh
 from chaos.model.modes import ProxyMode, mode_named
@@ -91,8 +91,11 @@ class Run:
             self._make_room()
             if self.cluster.kind != Kind.EMBEDDED and settings.target is None:
                 self._facts = examine(self.cluster, settings.modes, run=self.id, said=self.progress.step)
-        except BaseException:
+        except BaseException as error:
             self._stack.close()
+            if isinstance(error, Exception):  # a run that is refused has a report too
+                kind = settings.cluster.partition(":")[0]
+                self._describe({"kind": kind, "version": "", "nodes": settings.nodes}, error=told(error))
             raise
         version = self.cluster.request("GET", "/version")
         self._describe({"kind": self.cluster.kind, "version": version.get("gitVersion", ""), "nodes": settings.nodes})
@@ -194,6 +197,17 @@ class Run:
         Raises EnvironmentUnfit where the doctor says that it cannot run, TrialFailed or TrialInconclusive unless it
         passed, and NotApplicable where it does not apply to a target's mesh.
         """
+        try:
+            return self._attempt(mode, scenario)
+        except (TrialFailed, TrialInconclusive, NotApplicable):
+            raise
+        except Exception as error:
+            directory = self.settings.out / "trials" / mode / scenario.name
+            directory.mkdir(parents=True, exist_ok=True)
+            (directory / ERROR_FILE).write_text(told(error) + "\n")
+            raise
+
+    def _attempt(self, mode: str, scenario: Scenario) -> TrialResult:
         if self._facts is not None:
             self._refuse(mode, scenario)
         if self.settings.target is not None and (why := scenario.skip_reason(self.deployment(mode).mesh.mode)):
@@ -249,14 +263,15 @@ class Run:
             self.progress.step(f"{deployment.mesh.mode.name}: taking down")
             deployment.stop()
 
-    def _describe(self, cluster: dict[str, Any]) -> None:
-        header = {
+    def _describe(self, cluster: dict[str, Any], *, error: str = "") -> None:
+        header: dict[str, Any] = {
             "version": 1,
             "run": self.id,
             "started": datetime.fromtimestamp(self.began, UTC).isoformat(),
             "seed": self.settings.seed,
             "budget_millicores": self.settings.budget,
             "cluster": cluster,
+            **({"error": error} if error else {}),
         }
         if (target := self.settings.target) is not None:
             header["target"] = {
@@ -290,6 +305,11 @@ def detect_not_recovered(error: BaseException) -> list[str]:
     if isinstance(error, BaseExceptionGroup):
         return [sentence for one in error.exceptions for sentence in detect_not_recovered(one)]
     return [" ".join(str(error).split())] if isinstance(error, RecoveryFailed) else []
+
+
+def told(error: BaseException) -> str:
+    """An error in one line, as reports hold it."""
+    return unfit(error) or one_line(error)
 
 
 def set_aside(out: Path) -> None:

@@ -18,6 +18,7 @@ from chaos.history.files import write_whole
 from chaos.history.seal import seal
 
 RESULT_FILE: Final = "result.json"
+ERROR_FILE: Final = "error.txt"  # in place of a result: what a trial ended in before it came to one, in a line
 VERDICTS: Final = ("pass", "fail", "inconclusive")
 _PREDICTED: Final = ("hurt", "unhurt")
 _OBSERVED: Final = ("hurt", "unhurt", "inconclusive")
@@ -118,3 +119,11 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list):
         return [_finite(item) for item in value]
     return value
+
+
+def has_errors(run: Path) -> bool:
+    """Whether anything in a run directory, or the run itself, ended in an error before it came to a result."""
+    header = run / "run.json"
+    if any((run / "trials").glob(f"*/*/{ERROR_FILE}")):
+        return True
+    return header.is_file() and "error" in read_object(header)

@@ -19,7 +19,7 @@ from chaos.kube.proxies import proxy_for
 
 T = TypeVar("T")
 _MOST_CREDENTIAL: Final = 1 << 20  # bytes of a certificate, a key or a token
-CREDENTIAL_SECONDS: Final = 15.0  # a plugin that asks a cloud takes two or three
+CREDENTIAL_SECONDS: Final = 5.0  # a plugin that asks a cloud takes two or three
 
 
 def load_kubeconfig(kubeconfig: Path | None, context: str | None) -> Any:

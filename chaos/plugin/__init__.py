@@ -229,12 +229,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     run = config.stash.get(RUN, None)
     if spread.works(config) or (run is None and not spread.leads(config)):
         return
-    from chaos.history.result import results_of
+    from chaos.history.result import has_errors, results_of
     from chaos.report import write_reports
 
     settings = settings_of(config)
     seconds = run.seconds if run is not None else spread.gather(config, settings.out)
-    if not results_of(settings.out):
+    if not results_of(settings.out) and not has_errors(settings.out):
         return
     reports = config.stash[_REPORTS] = write_reports(settings.out, seconds=seconds)
     if (baseline := settings.baseline) is not None:

@@ -28,9 +28,11 @@ def chaos_run(request: pytest.FixtureRequest) -> Iterator[Run]:
     from chaos.engine.run import Run, unfit
     from chaos.errors import EnvironmentUnfit
 
+    run = Run(settings_of(request.config), progress=progress_of(request.config))
     try:
-        run = Run(settings_of(request.config), progress=progress_of(request.config)).__enter__()
+        run.__enter__()
     except BaseException as error:
+        request.config.stash[RUN] = run
         if (why := unfit(error)) is None:
             raise
         request.session.shouldstop = f"sharedfate: {why}"  # the next test would need the same cluster

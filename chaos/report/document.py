@@ -33,6 +33,7 @@ def document(run: RunRecord) -> dict[str, Any]:
         "cluster": {key: run.cluster[key] for key in ("kind", "version", "nodes")},
         "trials": [_trial(trial) for trial in run.trials],
         "unfinished": list(run.unfinished),
+        **({"errors": dict(run.errors)} if run.errors else {}),
     }
 
 

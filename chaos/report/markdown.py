@@ -82,7 +82,8 @@ def _mark(trial: TrialResult) -> str:
 
 
 def _unfinished(run: RunRecord) -> list[str]:
-    return ["", f"Began and came to no result: {_cell(', '.join(run.unfinished))}."] if run.unfinished else []
+    begun = ["", f"Began and came to no result: {_cell(', '.join(run.unfinished))}."] if run.unfinished else []
+    return [*begun, *(f"- {_cell(what)}: {_cell(why)}" for what, why in run.errors.items())]
 
 
 def _table(trials: Sequence[TrialResult]) -> str:

@@ -8,12 +8,12 @@ the report lies below the engine, and works on a directory that was copied from 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from chaos.errors import Misuse
-from chaos.history.result import RESULT_FILE, TrialResult, read_object, results_of
+from chaos.history.result import ERROR_FILE, RESULT_FILE, TrialResult, read_object, results_of
 from chaos.model.modes import MODES
 
 
@@ -25,6 +25,7 @@ class RunRecord:
     trials: tuple[TrialResult, ...]
     seconds: float
     unfinished: tuple[str, ...] = ()  # trials that began and came to no result
+    errors: Mapping[str, str] = field(default_factory=dict)  # of those, and of `run`: what ended them, in a line
 
     @property
     def cluster(self) -> Mapping[str, Any]:
@@ -62,4 +63,11 @@ def read_run(run_dir: Path, *, seconds: float) -> RunRecord:
     trials.sort(key=lambda trial: (mode_rank(trial.mode), trial.scenario, str(trial.directory)))
     begun = sorted(path for path in (run_dir / "trials").glob("*/*") if path.is_dir())
     unfinished = tuple(f"{path.name}[{path.parent.name}]" for path in begun if not (path / RESULT_FILE).exists())
-    return RunRecord(header, tuple(trials), seconds, unfinished)
+    errors = {
+        f"{path.name}[{path.parent.name}]": (path / ERROR_FILE).read_text().strip()
+        for path in begun
+        if (path / ERROR_FILE).is_file() and not (path / RESULT_FILE).exists()
+    }
+    if header.get("error"):
+        errors["run"] = str(header["error"])
+    return RunRecord(header, tuple(trials), seconds, unfinished, errors)

@@ -4,9 +4,11 @@ code 4, within five seconds, from the doctor and from a run.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import socket
+import ssl
 import threading
 import time
 import xml.etree.ElementTree as ElementTree
@@ -20,6 +22,8 @@ from chaos.errors import EnvironmentUnfit
 from chaos.kube.client import Cluster
 from chaos.kube.kubeconfig import load_kubeconfig
 from chaos.kube.proxies import is_excepted, proxy_for
+from chaos.mesh.ca import Authority
+from chaos.report.document import check
 from tests.stranger.clusters import command
 
 PROXY = "http://proxy.example:3128"
@@ -114,6 +118,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
         {"user": plugin("echo", '{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential"}')},
         "credentials cannot be had",
     ),
+    "a credential plugin that waits for somebody": ({"user": plugin("sleep", "60")}, "no credentials after 5 s"),
     "a client key that is not there": ({"user": {"client-certificate": "gone.pem", "client-key": "gone"}}, "gone"),
     "a token file that is not there": ({"user": {"tokenFile": "/gone/token"}}, "/gone/token"),
 }
@@ -245,6 +250,37 @@ def test_an_authority_that_is_no_certificate_is_one_line(authority: str, tmp_pat
     assert len(text.splitlines()) == 1
 
 
+def test_a_server_whose_certificate_is_of_another_authority_is_one_line(tmp_path: Path) -> None:
+    theirs, other = Authority.new(), Authority.new()
+    issued = theirs.issue_server("localhost", seconds=600)
+    (tmp_path / "server.pem").write_bytes(issued.certificate + issued.key)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "server.pem")
+
+    def serve(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as stream:
+            page(stream)
+
+    trusted = base64.b64encode(other.root_pem).decode()
+    with listening(serve) as port:
+        kubeconfig = config(tmp_path / "config", f"https://127.0.0.1:{port}", **{"certificate-authority-data": trusted})
+        began = time.monotonic()
+        done = command("doctor", "--cluster", "context:x", KUBECONFIG=str(kubeconfig))
+        text = one_line_and_4(done, time.monotonic() - began)
+    assert "certificate verify failed" in text
+    assert "is certificate-authority-data that of this cluster?" in text
+    assert len(text.splitlines()) == 1
+
+
+def test_a_plugin_that_waits_for_somebody_does_not_hold_the_doctor_up(tmp_path: Path) -> None:
+    began = time.monotonic()
+    kubeconfig = config(tmp_path / "config", "https://127.0.0.1:1", user=plugin("sleep", "120"))
+    done = command("doctor", "--cluster", "context:x", KUBECONFIG=str(kubeconfig))
+    text = one_line_and_4(done, time.monotonic() - began)
+    assert "does its credential plugin wait for somebody?" in text
+    assert len(text.splitlines()) == 1
+
+
 @pytest.mark.parametrize("name", TEXTS)
 def test_a_kubeconfig_that_is_none_is_one_line(name: str, tmp_path: Path) -> None:
     content, said = TEXTS[name]
@@ -266,5 +302,9 @@ def test_a_run_that_reaches_no_cluster_is_an_error_in_junit_and_no_failure(tmp_p
     )
     text = one_line_and_4(done, time.monotonic() - began)
     assert "http://127.0.0.1:9: Connection refused" in text
+    report = json.loads((out / "report.json").read_text())
+    check(report)
+    assert report["errors"]["run"].startswith("http://127.0.0.1:9: Connection refused")
+    assert "Connection refused" in (out / "report.md").read_text()
     suite = ElementTree.parse(out / "junit.xml").getroot()[0]
     assert (suite.get("errors"), suite.get("failures")) == ("1", "0")
