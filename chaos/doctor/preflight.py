@@ -22,6 +22,7 @@ from chaos.kube.access import Permission, is_allowed
 from chaos.kube.applying import is_ready
 from chaos.kube.client import Cluster
 from chaos.kube.kubeconfig import one_line
+from chaos.kube.objects import RESTRICTED
 from chaos.kube.readiness import AwaitedWorkload, await_ready
 from chaos.load.client import LoaderClient, choose_way
 from chaos.mesh import manifests
@@ -135,15 +136,9 @@ def plan_namespace(name: str, level: str, run: str) -> Object:
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
 
 
-_RESTRICTED: Final = {
-    "allowPrivilegeEscalation": False,
-    "capabilities": {"drop": ["ALL"]},
-    "runAsNonRoot": True,
-    "seccompProfile": {"type": "RuntimeDefault"},
-}
 _CONTEXTS: Final[Mapping[PodKind, Object]] = {
-    PodKind.APP: _RESTRICTED,
-    PodKind.LOADER: _RESTRICTED,
+    PodKind.APP: RESTRICTED,
+    PodKind.LOADER: RESTRICTED,
     PodKind.CAPTURE: {"runAsUser": 0, "runAsNonRoot": False, "capabilities": {"drop": ["ALL"], "add": ["NET_ADMIN"]}},
     PodKind.AGENT: {"privileged": True, "runAsUser": 0},
     PodKind.HELPER: {"privileged": True, "runAsUser": 0},

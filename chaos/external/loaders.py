@@ -15,7 +15,7 @@ from chaos.errors import ExperimentFailure, Misuse
 from chaos.external.description import LoaderRule, MeshDescription, annotations_of, labels_of
 from chaos.external.file import Call, TargetSystem
 from chaos.external.routes import Surroundings, name_of, why_not_carried
-from chaos.kube.objects import is_live, workload_name
+from chaos.kube.objects import RESTRICTED, is_live, workload_name
 from chaos.names import GROUP, IMAGE, KEEP_IN_PLACE, LABEL_ROLE, LABEL_RUN, LABEL_TENANT, PORT_CONTROL
 
 Object = Mapping[str, Any]
@@ -91,13 +91,7 @@ def plan_loader(
         "readinessProbe": {"httpGet": {"path": "/healthz", "port": PORT_CONTROL}, "periodSeconds": 1},
         # A limit of at most five times the request: usual LimitRanges have a maxLimitRequestRatio of 10 or more.
         "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"cpu": "500m", "memory": "512Mi"}},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "runAsNonRoot": True,
-            "seccompProfile": {"type": "RuntimeDefault"},
-            **_user(spec),
-        },
+        "securityContext": {**RESTRICTED, **_user(spec)},
     }
     return {
         "apiVersion": "v1",

@@ -13,6 +13,13 @@ from typing import Any, Final
 from chaos.kube.client import Cluster
 
 Object = Mapping[str, Any]
+# The securityContext of a container with which Pod Security's strictest level takes its pod.
+RESTRICTED: Final[dict[str, Any]] = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "runAsNonRoot": True,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
 
 
 # ---- any object

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from chaos.engine.features.context import CheckContext
 from chaos.errors import ApiError
+from chaos.kube.objects import RESTRICTED
 from chaos.model.modes import layer_name
 from chaos.model.placement import Proxy
 from chaos.names import (
@@ -53,7 +54,6 @@ def plan_forged(context: CheckContext, proxy: Proxy) -> dict[str, Any]:
     """The forged pod: the proxy's labels and annotations, another tenant's namespace and account."""
     name = f"forged-{layer_name(proxy.layers)}"
     labels = {LABEL_ROLE: "proxy", LABEL_LAYER: layer_name(proxy.layers), LABEL_SCOPE: str(proxy.scope)}
-    quiet = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -68,14 +68,13 @@ def plan_forged(context: CheckContext, proxy: Proxy) -> dict[str, Any]:
             "serviceAccountName": context.other_tenant.service_account,
             "automountServiceAccountToken": False,
             "terminationGracePeriodSeconds": 0,
-            "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
             "containers": [
                 {
                     "name": "proxy",
                     "image": IMAGE,
                     "imagePullPolicy": "IfNotPresent",
                     "command": ["python", "-m", "chaos.inpod.listener", *map(str, PORTS)],
-                    "securityContext": quiet,
+                    "securityContext": RESTRICTED,
                     "resources": {"limits": {"memory": "64Mi"}},
                 }
             ],

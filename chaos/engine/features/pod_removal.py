@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from chaos.engine.features.context import CheckContext
 from chaos.errors import NotReady
+from chaos.kube.objects import RESTRICTED
 from chaos.model.placement import Pod
 from chaos.names import IMAGE
 from chaos.verdict.check import Check, decided, undecided
@@ -47,6 +48,7 @@ def plan_leaver(client: Pod) -> dict[str, Any]:
                     "image": IMAGE,
                     "imagePullPolicy": "IfNotPresent",
                     "command": ["python", "-m", "chaos.apps.server"],
+                    "securityContext": RESTRICTED,
                     "resources": {"limits": {"memory": "128Mi"}},
                 }
             ],

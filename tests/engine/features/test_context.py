@@ -10,6 +10,7 @@ from chaos.engine.features.paths import expected_requests
 from chaos.engine.features.plaintext import calls_to
 from chaos.engine.features.pod_removal import plan_leaver
 from chaos.errors import ExperimentFailure
+from chaos.kube.objects import RESTRICTED
 from chaos.model.modes import MODES, Layer, Scope
 from chaos.model.placement import Placement, Pod, Proxy, Role
 from chaos.names import PORT_INBOUND, SYSTEM_NAMESPACE
@@ -69,3 +70,4 @@ def test_the_pod_that_leaves_lives_beside_the_client_under_its_identity() -> Non
     spec = plan_leaver(client)["spec"]
     assert spec["serviceAccountName"] == client.service_account
     assert client.node in str(spec["affinity"])
+    assert all(one["securityContext"] == RESTRICTED for one in spec["containers"])  # as the tenants' namespaces ask
