@@ -13,6 +13,16 @@ LIMIT: Final = 32 << 20
 FLUSH_SECONDS: Final = 1.0
 
 
+MOST_ANNOTATIONS: Final = 64  # of a request
+LONGEST_ANNOTATION: Final = 10 * 1024
+
+
+def _bounded(annotations: Mapping[str, str]) -> dict[str, str]:
+    """Webhooks write them: a line stays a line."""
+    kept = list(annotations.items())[:MOST_ANNOTATIONS]
+    return {key[:LONGEST_ANNOTATION]: value[:LONGEST_ANNOTATION] for key, value in kept}
+
+
 class AuditLog:
     """Appends to `path`; moves it to `path`.1 when it is full."""
 
@@ -34,7 +44,7 @@ class AuditLog:
                     "code": code,
                     "ms": round(seconds * 1000, 2),
                     **({"note": note} if note else {}),
-                    **({"annotations": annotations} if annotations else {}),
+                    **({"annotations": _bounded(annotations)} if annotations else {}),
                 }
             )
             + b"\n"

@@ -577,8 +577,15 @@ def _written(body: Any, media: Media, code: int = 200) -> web.Response:
     return web.Response(body=content, status=code, headers=headers)
 
 
+_ALL_WARNINGS, _LONG_WARNING = 4096, 256  # characters, as k8s.io/apiserver's recorder counts them
+
+
 def _warn(response: web.StreamResponse) -> None:
-    for text in _asked.get().warnings:
+    """The warnings as headers; all of them, or where they are too long together the beginnings of the first."""
+    texts = _asked.get().warnings
+    if sum(map(len, texts)) > _ALL_WARNINGS:
+        texts = [text[:_LONG_WARNING] for text in texts][: _ALL_WARNINGS // _LONG_WARNING]
+    for text in texts:
         response.headers.add("Warning", "299 - " + orjson.dumps(text).decode())
 
 

@@ -30,7 +30,7 @@ from chaos.embedded.network.services import plan_services
 from chaos.embedded.resources import ENDPOINT_SLICE, SERVICE
 from chaos.embedded.store import Store
 
-MOST_BYTES: Final = 16 << 20  # of a response
+MOST_BYTES: Final = 4 << 20  # of a response: an object of the largest size, and its patch
 _CLUSTER: Final = ("10.244.0.0/16", f"{addresses.FABRIC_ADDRESS}/{addresses.FABRIC_PREFIX}")
 
 Opener = Callable[[], socket.socket]  # a TCP socket of the cluster's own network

@@ -77,6 +77,11 @@ ANSWERS: dict[str, Answer] = {
     "/deny-reason": lambda request: reply(request, allowed=False, status={"reason": "TooManyPets"}),
     "/deny-bare": lambda request: reply(request, allowed=False),
     "/warn": lambda request: reply(request, warnings=["careful", "careful", "really"], auditAnnotations={"why": "so"}),
+    "/warn-much": lambda request: reply(
+        request,
+        warnings=[f"{n} {'x' * 2000}" for n in range(100)],
+        auditAnnotations={str(n): "x" * 20_000 for n in range(100)},
+    ),
     "/warn-deny": lambda request: reply(request, allowed=False, warnings=["careful"]),
     "/label": _label("by", "webhook"),
     "/label-again": _label("by", "another"),

@@ -387,6 +387,15 @@ def test_warnings_reach_the_client_once_each_and_annotations_the_audit_log(hooks
     ]
 
 
+def test_a_talkative_webhook_is_cut_short(hooks: Hooks, namespace: str) -> None:
+    body = json.dumps(config_map("talkative", namespace)).encode()
+    with hooks.configured(hooks.webhook("/warn-much")):
+        response = hooks.world.cluster.open("POST", f"/api/v1/namespaces/{namespace}/configmaps", body=body)
+    warnings = response.headers.getlist("Warning")
+    assert len(warnings) == 16
+    assert all(len(one) < 300 for one in warnings)
+
+
 @pytest.mark.parametrize(
     ("effects", "code", "said"),
     [
