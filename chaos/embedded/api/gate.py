@@ -40,7 +40,11 @@ class AdmissionGate:
     def _policies(self) -> Policies:
         from chaos.embedded.api.policies import Policies  # with it comes the CEL runtime
 
-        return Policies(self._store, _served)
+        return Policies(self._store, self._served)
+
+    def _served(self, api_version: str, kind: str) -> Resource | None:
+        built_in = next((one for one in RESOURCES if (one.api_version, one.kind) == (api_version, kind)), None)
+        return built_in or self._store.kinds.by_kind(api_version, kind)
 
     def _conditions_hold(self, hook: Mapping[str, Any], asked: Asked, resource: Resource) -> bool:
         if not hook.get("matchConditions"):
@@ -48,7 +52,3 @@ class AdmissionGate:
         from chaos.embedded.api.conditions import webhook_conditions_hold
 
         return webhook_conditions_hold(self._store, hook, asked, resource)
-
-
-def _served(api_version: str, kind: str) -> Resource | None:
-    return next((one for one in RESOURCES if (one.api_version, one.kind) == (api_version, kind)), None)

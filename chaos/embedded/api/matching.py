@@ -1,7 +1,7 @@
 """Which requests a webhook or a policy means: rules, namespace selector, object selector. Pure.
 
-k8s.io/apiserver/pkg/admission/plugin/webhook/predicates. Every kind here is served in one version but Event, so that
-`matchPolicy: Equivalent` has one other resource to look for.
+k8s.io/apiserver/pkg/admission/plugin/webhook/predicates. `matchPolicy: Equivalent` looks for the same objects under
+another path: those of a custom kind in its other versions, Events in their other group.
 """
 
 from __future__ import annotations
@@ -25,15 +25,22 @@ def is_exempt(asked: Asked) -> bool:
     return asked.resource.group == REGISTRATION and not asked.subresource
 
 
-def matched_resource(hook: Mapping[str, Any], rules: Sequence[Rule], asked: Asked) -> Resource | None:
+def matched_resource(store: Store, hook: Mapping[str, Any], rules: Sequence[Rule], asked: Asked) -> Resource | None:
     """The resource as which the request matches a rule: its own, or with `Equivalent` another of the same objects."""
     if any(rule_matches(rule, asked, asked.resource) for rule in rules):
         return asked.resource
     if hook.get("matchPolicy", "Equivalent") == "Equivalent":
-        for other in _EQUIVALENT.get(asked.resource.kind, ()):
-            if other is not asked.resource and any(rule_matches(rule, asked, other) for rule in rules):
+        for other in _equivalents(store, asked.resource):
+            if other != asked.resource and any(rule_matches(rule, asked, other) for rule in rules):
                 return other
     return None
+
+
+def _equivalents(store: Store, resource: Resource) -> Sequence[Resource]:
+    if resource.custom is None:
+        return _EQUIVALENT.get(resource.kind, ())
+    same = (resource.group, resource.plural)
+    return [one for one in store.kinds.custom() if (one.group, one.plural) == same]
 
 
 def rule_matches(rule: Rule, asked: Asked, resource: Resource) -> bool:

@@ -62,7 +62,8 @@ class Policies:
     def concerns(self, asked: Asked) -> bool:
         """Whether a policy with a binding may mean the request."""
         return not matching.is_exempt(asked) and any(
-            matching.matched_resource(constraints, constraints.get("resourceRules") or [], asked) is not None
+            matching.matched_resource(self._store, constraints, constraints.get("resourceRules") or [], asked)
+            is not None
             for policy, _ in self._bound()
             for constraints in [policy["spec"].get("matchConstraints") or {}]
         )
@@ -147,9 +148,9 @@ class Policies:
         if not matching.is_chosen(match.get("objectSelector") or {}, asked):
             return None
         excluded, rules = match.get("excludeResourceRules") or [], match.get("resourceRules") or []
-        if excluded and matching.matched_resource(match, excluded, asked) is not None:
+        if excluded and matching.matched_resource(self._store, match, excluded, asked) is not None:
             return None
-        return matching.matched_resource(match, rules, asked) if rules else asked.resource
+        return matching.matched_resource(self._store, match, rules, asked) if rules else asked.resource
 
     def _params(
         self, kind: Mapping[str, str] | None, reference: Mapping[str, Any] | None, asked: Asked

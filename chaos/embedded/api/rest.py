@@ -93,6 +93,11 @@ class Call:
         """What a create, update or patch was asked to mind; StatusError 422."""
         return options.write_options(self.verb, self.query, applying=applying)
 
+    @property
+    def _of_versions(self) -> bool:
+        """Whether a stored object may be in another version than this call's."""
+        return self.resource.custom is not None and self.subresource != "scale"
+
     def asked(
         self,
         operation: Operation,
@@ -111,7 +116,7 @@ class Call:
             self.name or ((obj or {}).get("metadata") or {}).get("name", ""),
             self.subresource,
             obj,
-            old,
+            outward(self, old) if old is not None and self._of_versions else old,
             kind,
             dry,
             options.as_object(operation, self.verb, self.query, applying=self.content_type == APPLY),

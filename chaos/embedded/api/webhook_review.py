@@ -54,7 +54,7 @@ def review(asked: Asked, resource: Resource, uid: str, version: str) -> dict[str
     user = asked.user
     request: dict[str, Any] = {
         "uid": uid,
-        "kind": own if resource is asked.resource else matched,
+        "kind": own if resource == asked.resource else matched,
         "resource": _resource(resource),
         "requestKind": own,
         "requestResource": _resource(asked.resource),

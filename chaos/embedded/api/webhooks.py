@@ -106,7 +106,7 @@ class Webhooks:
         """Whether a rule of any webhook fits; selectors and conditions, which may change meanwhile, are not looked
         at."""
         return not matching.is_exempt(asked) and any(
-            matching.matched_resource(hook.spec, hook.spec.get("rules") or [], asked) is not None
+            matching.matched_resource(self._store, hook.spec, hook.spec.get("rules") or [], asked) is not None
             for kind in (MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS)
             for hook in self._hooks(kind)
         )
@@ -121,7 +121,7 @@ class Webhooks:
             missing = error
         if not matching.is_chosen(spec.get("objectSelector") or {}, asked):
             return None
-        resource = matching.matched_resource(spec, spec.get("rules") or [], asked)
+        resource = matching.matched_resource(self._store, spec, spec.get("rules") or [], asked)
         if resource is None:
             return None
         if missing is not None:
@@ -166,7 +166,7 @@ class Webhooks:
         new = asked.object
         try:
             answer = await self._ask(invocation, asked, mutating=True)
-            new = _patched(hook, asked, answer)
+            new = _patched(invocation, asked, answer)
         except (NotCalled, BadAnswer) as error:
             if not hook.ignores_failure:
                 raise failure(hook.name, str(error)) from None
@@ -213,7 +213,9 @@ class Webhooks:
         if asked.dry and hook.spec.get("sideEffects") not in ("None", "NoneOnDryRun"):
             raise bad_request(f'admission webhook "{hook.name}" does not support dry run')
         version, uid = version_of(hook.spec["admissionReviewVersions"]), str(uuid.uuid4())
-        body = orjson.dumps(review(asked, invocation.resource, uid, version))
+        resource = invocation.resource
+        as_matched = replace(asked, object=in_version(resource, asked.object), old=in_version(resource, asked.old))
+        body = orjson.dumps(review(as_matched, resource, uid, version))
         got = await self._caller.call(hook.spec["clientConfig"], body, int(hook.spec["timeoutSeconds"]))
         answer = read_answer(got, uid=uid, version=version, mutating=mutating)
         for key, value in answer.annotations.items():
@@ -225,18 +227,25 @@ class Webhooks:
         return answer
 
 
-def _patched(hook: Hook, asked: Asked, answer: Answer) -> Json | None:
+def _patched(invocation: Invocation, asked: Asked, answer: Answer) -> Json | None:
     """The object with the answer's patch; StatusError 500 where the patch does not fit it, whatever failurePolicy."""
     if not answer.patch:
         return asked.object
     if asked.object is None:
-        why = f'admission webhook "{hook.name}" attempted to modify the object'
+        why = f'admission webhook "{invocation.hook.name}" attempted to modify the object'
         raise internal(f"{why}, which is not supported for this operation")
     try:
-        new = apply_json_patch(asked.object, answer.patch)
+        new = apply_json_patch(in_version(invocation.resource, asked.object), answer.patch)
     except DoesNotApply as error:
         raise internal(str(error)) from None
-    return _typed(asked, new)
+    return _typed(asked, in_version(asked.resource, new))
+
+
+def in_version(resource: Resource, obj: Any) -> Any:
+    """A custom object as that version has it: a conversion changes the apiVersion alone."""
+    if resource.custom is None or not isinstance(obj, Mapping):
+        return obj
+    return {**obj, "apiVersion": resource.api_version}
 
 
 def _typed(asked: Asked, new: Any) -> Json:

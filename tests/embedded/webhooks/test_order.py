@@ -9,10 +9,9 @@ import pytest
 
 from chaos.errors import ApiError
 from tests.embedded.api.conftest import pod
+from tests.embedded.webhooks.conftest import Hooks, once, rule
 from tests.embedded.webhooks.injector import ANSWERS, add, patch, reply
-from tests.embedded.webhooks.test_webhooks import Hooks, hooks, once, rule
 
-__all__ = ["hooks"]
 PODS = [rule(resources=["pods"])]
 
 

@@ -11,9 +11,7 @@ import pytest
 
 from chaos.errors import ApiError
 from tests.embedded.api.conftest import World, config_map, deployment
-from tests.embedded.webhooks.test_webhooks import Hooks, attempt, hooks, once, rule
-
-__all__ = ["hooks"]
+from tests.embedded.webhooks.conftest import Hooks, attempt, once, rule
 
 PATH = "/apis/admissionregistration.k8s.io/v1"
 

@@ -12,10 +12,8 @@ import jsonpatch
 import pytest
 import yaml
 
+from tests.embedded.webhooks.conftest import Hooks, once
 from tests.embedded.webhooks.injector import ANSWERS, patch, reply
-from tests.embedded.webhooks.test_webhooks import Hooks, hooks, once
-
-__all__ = ["hooks"]
 
 RECORDED = Path(__file__).parents[2] / "external" / "recorded"
 CONFIGURATIONS = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"

@@ -8,7 +8,6 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,113 +15,12 @@ import pytest
 import yaml
 
 from chaos.embedded.api.pki import Authority
-from chaos.embedded.resources import ENDPOINT_SLICE, SERVICE
 from chaos.errors import ApiError
-from tests.embedded.api.conftest import World, config_map, deployment, pod
+from tests.embedded.api.conftest import config_map, deployment, pod
+from tests.embedded.webhooks.conftest import Hooks, attempt, files, once, rule, service
 from tests.embedded.webhooks.injector import Server
 
 CODE = 500
-
-
-@dataclass
-class Hooks:
-    """The injector, the Service that leads to it, and its authority."""
-
-    world: World
-    server: Server
-    authority: Authority
-    directory: Path
-
-    @property
-    def bundle(self) -> str:
-        return base64.b64encode(self.authority.pem).decode()
-
-    def client(self, path: str, **service: Any) -> dict[str, Any]:
-        return {"caBundle": self.bundle, "service": {"name": "injector", "namespace": "hooks", "path": path, **service}}
-
-    def webhook(self, path: str, *, name: str = "one.hooks.test", **more: Any) -> dict[str, Any]:
-        rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["configmaps"]}
-        return {
-            "name": name,
-            "admissionReviewVersions": ["v1"],
-            "sideEffects": "None",
-            "rules": [rule],
-            "clientConfig": self.client(path),
-            "timeoutSeconds": 2,
-        } | more
-
-    @contextmanager
-    def configured(self, *webhooks: dict[str, Any], sort: str = "Validating", name: str = "test") -> Iterator[None]:
-        kind = f"{sort}WebhookConfiguration"
-        body = {
-            "apiVersion": "admissionregistration.k8s.io/v1",
-            "kind": kind,
-            "metadata": {"name": name},
-            "webhooks": list(webhooks),
-        }
-        path = f"/apis/admissionregistration.k8s.io/v1/{kind.lower()}s"
-        once(self.world, "POST", path, body)
-        try:
-            yield
-        finally:
-            once(self.world, "DELETE", f"{path}/{name}")
-
-
-def once(world: World, method: str, path: str, body: Any = None) -> Any:
-    """One exchange: a 500 that is an answer is not asked for again."""
-    response = world.cluster.open(method, path, body=None if body is None else json.dumps(body).encode())
-    return json.loads(response.read())
-
-
-@pytest.fixture(scope="module")
-def hooks(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hooks]:
-    directory, authority = tmp_path_factory.mktemp("hooks"), Authority()
-    server = Server(*files(directory, authority, "injector.hooks.svc"))
-    server.start()
-    world.cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "hooks"}})
-    service(world, "injector", server.port)
-    yield Hooks(world, server, authority, directory)
-    server.stop()
-
-
-def files(directory: Path, authority: Authority, *names: str, addresses: tuple[str, ...] = ()) -> tuple[str, str]:
-    """A serving certificate of the names, and its key."""
-    pair = authority.issue("injector", names=names, addresses=addresses)
-    certificate, key = directory / f"{names}.crt", directory / f"{names}.key"
-    certificate.write_bytes(pair.certificate)
-    key.write_bytes(pair.key)
-    return str(certificate), str(key)
-
-
-def service(world: World, name: str, port: int | None) -> None:
-    """A Service that leads to this machine's loopback, or to nothing; put beside validation, which forbids that."""
-    address = f"10.96.77.{len(world.call(lambda: world.store.list(SERVICE, 'hooks'))) + 1}"
-    body: dict[str, Any] = {
-        "metadata": {"name": name, "namespace": "hooks"},
-        "spec": {"type": "ClusterIP", "clusterIP": address, "ports": [{"port": 443, "protocol": "TCP"}]},
-    }
-    world.call(lambda: world.store.create(SERVICE, body))
-    if port is not None:
-        piece = {
-            "metadata": {"name": name, "namespace": "hooks", "labels": {"kubernetes.io/service-name": name}},
-            "addressType": "IPv4",
-            "ports": [{"port": port, "protocol": "TCP"}],
-            "endpoints": [{"addresses": ["127.0.0.1"], "conditions": {"ready": True}}],
-        }
-        world.call(lambda: world.store.create(ENDPOINT_SLICE, piece))
-
-
-_numbers = iter(range(1, 10_000))
-
-
-def attempt(hooks: Hooks, namespace: str, **data: str) -> tuple[int, str]:
-    """Create a ConfigMap: the answer's code and, of a refusal, its message."""
-    body = config_map(f"attempt-{next(_numbers)}", namespace, **data)
-    try:
-        once(hooks.world, "POST", f"/api/v1/namespaces/{namespace}/configmaps", body)
-    except ApiError as error:
-        return error.code, error.status["message"]
-    return 201, ""
 
 
 OUTCOMES = yaml.safe_load(Path(__file__).with_name("outcomes.yaml").read_text())
@@ -336,10 +234,6 @@ def test_a_webhooks_labels_are_those_of_its_namespace_and_of_the_object(hooks: H
     for change, code in cases:
         with hooks.configured(hooks.webhook("/deny", **change)):
             assert attempt(hooks, namespace)[0] == code, change
-
-
-def rule(**change: Any) -> dict[str, Any]:
-    return {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["configmaps"]} | change
 
 
 def test_what_a_mutating_webhook_changes_is_stored_and_validated(hooks: Hooks, namespace: str) -> None:
