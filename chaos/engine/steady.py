@@ -45,16 +45,19 @@ class SteadyLoad:
     def measure(self, failed: NDArray[np.int64], *, seconds: float) -> tuple[int, int]:
         """(since when the load is steady, from where a baseline may be read).
 
-        The baseline may reach back by so many seconds from when flows were seen to be healthy, unless the load was
-        disturbed or a request failed in that time.
+        The baseline is all load since nothing was done to it any more. Where a request failed between that and when
+        flows were seen to be healthy, it reaches back by so many seconds alone; where one failed in these too, not at
+        all: what an earlier trial broke is no baseline.
 
         Args:
             failed: when the requests that failed were due, ns.
         """
         healthy = max(self.healthy, self.begun)
         since = steady_since(failed[failed < healthy], self.undisturbed)
-        early = max(since, healthy - int(seconds * 1e9))
-        return since, healthy if early >= healthy or ((failed >= early) & (failed < healthy)).any() else early
+        for early in (since, max(since, healthy - int(seconds * 1e9))):
+            if early < healthy and not ((failed >= early) & (failed < healthy)).any():
+                return since, early
+        return since, healthy
 
 
 def steady_since(failed: NDArray[np.int64], undisturbed: int) -> int:

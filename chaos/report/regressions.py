@@ -31,8 +31,8 @@ from chaos.verdict.model import Measure, Verdict
 HIGHER_IS_BETTER: Final = frozenset({"requests/s", "1/s", "requests/s/core"})  # of units; in all others less is better
 # Of a unit: the least difference that is worth a word, whatever the base. Argued from recorded kills in docs/gate.md.
 FLOORS: Final[Mapping[str, float]] = {
-    "s": 0.5,
-    "requests": 150.0,
+    "s": 0.6,
+    "requests": 180.0,
     "share": 0.05,
     "cores": 0.05,
     "core-seconds": 0.05,

@@ -131,6 +131,7 @@ def contradicts(share: float, low: float, high: float, slack: float) -> bool:
 _Key = tuple[Flow, EffectKind]
 _REPEATS: Final = 3  # pulses from which repeats can be told from a flow's own bursts
 _LATE_SECONDS: Final = (4.5, 9.0)  # e^-4.5 of a flow's own bursts of a second last so long
+_UNDO_CLAIMS: Final = 3  # that share `undo_alpha`: late harm, no recovery, harm by the undo
 _ALL: Final = np.iinfo(np.int64).max - 1
 
 
@@ -552,12 +553,13 @@ class SequentialTest:
         """
         family = max(1, 2 * len(self.judged))
         whole, look = self._count_of(flow, kind, window)
-        if self._is_hurt(flow, whole, look, self.thresholds.alpha / 2 / family):
+        alpha = self.thresholds.undo_alpha / _UNDO_CLAIMS / 2 / family  # half for the whole, half for its parts
+        if self._is_hurt(flow, whole, look, alpha):
             return True
         if _change(whole.attributable_counts()) <= self.thresholds.margin(kind) + whole.allowance:
             return False
         parts = _parts(window)
-        level = self.thresholds.alpha / 2 / family / max(1, len(parts))
+        level = alpha / max(1, len(parts))
         return any(self._is_hurt(flow, *self._count_of(flow, kind, part), level) for part in parts)
 
     def _claim_late_harm(self, look: Look) -> None:
@@ -568,7 +570,8 @@ class SequentialTest:
         """
         if self.expectation.fault_shape is not FaultShape.HELD:
             return
-        kind, level = EffectKind.ERRORS, self.thresholds.alpha / max(1, 2 * len(self.judged) * len(_LATE_SECONDS))
+        kind = EffectKind.ERRORS
+        level = self.thresholds.undo_alpha / _UNDO_CLAIMS / max(1, len(self.judged) * len(_LATE_SECONDS))
         end = min(self.view.windows_of(WindowKind.FAULT)[-1].end, look.cut)
         for flow in self.judged:
             for seconds in _LATE_SECONDS:

@@ -160,6 +160,7 @@ class Thresholds:
     share_alpha: float = 0.05  # chance of either bound of the affected share being wrong
     back_seconds: float = 10.0  # after the undo, by which every flow must be back within its baseline
     stay_seconds: float = 3.0  # for which it must stay there: 600 requests at 200/s show a rise below 2 points
+    undo_alpha: float = 0.0003  # chance in a trial of a wrong late harm, no recovery, or harm by the undo; beyond alpha
     recovery_alpha: float = 0.005  # chance of taking a flow for back that is not
     settle: float = 0.5  # skipped at the begin of each window of a switchback
     limits: Limits = Limits.EXACT  # of the single proportions that an interval is made of
@@ -175,6 +176,9 @@ class Thresholds:
                 "pulses_margin",
                 "pulse_alpha",
                 "alpha",
+                "undo_alpha",
+                "recovery_alpha",
+                "share_alpha",
                 "slow_quantile",
                 "late_share",
                 "sentinel_share",

@@ -16,7 +16,7 @@ from chaos.engine.restarts import compare_restarts, container_snapshot
 from chaos.engine.run import detect_not_recovered, unfit_for_trial
 from chaos.engine.settings import chosen as is_chosen
 from chaos.engine.settings import parse_settings, refuse_unknown
-from chaos.engine.steady import steady_since
+from chaos.engine.steady import SteadyLoad, steady_since
 from chaos.engine.topology import plan_tenants
 from chaos.engine.trial import Trial
 from chaos.errors import (
@@ -264,3 +264,18 @@ def test_what_an_undo_did_not_restore_is_told_from_other_errors(error: Exception
 )
 def test_a_broken_experiment_is_not_taken_for_an_unfit_cluster(error: Exception, is_the_clusters: bool) -> None:
     assert (unfit_for_trial(error) is not None) is is_the_clusters
+
+
+@pytest.mark.parametrize(
+    ("failed", "begin"),
+    [
+        ([], 12.0),  # all load since the disturbance at 12 s
+        ([13.0], 15.0),  # one failed since, but not in the last 5 s before flows were seen to be healthy, at 20 s
+        ([13.0, 17.0], 20.0),
+        ([5.0], 12.0),  # before the disturbance: no matter
+        ([21.0], 12.0),  # after: a flow's own
+    ],
+)
+def test_a_baseline_is_all_load_since_it_was_last_disturbed(failed: list[float], begin: float) -> None:
+    load = SteadyLoad(begun=2 * SECOND, disturbed=12 * SECOND, healthy=20 * SECOND)
+    assert load.measure(np.array([int(one * SECOND) for one in failed], np.int64), seconds=5.0)[1] == begin * SECOND
