@@ -35,7 +35,6 @@ from chaos.embedded.resources import MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS, Res
 from chaos.embedded.store import Store, copy
 
 _MUTATION: Final = "mutation.webhook.admission.k8s.io/"
-_PATCH: Final = "patch.webhook.admission.k8s.io/"
 _VALIDATION: Final = "validating.webhook.admission.k8s.io/"
 
 log = logging.getLogger(__name__)

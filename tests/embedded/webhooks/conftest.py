@@ -48,6 +48,18 @@ class Hooks:
             "timeoutSeconds": 2,
         } | more
 
+    def noted(self, namespace: str, text: str) -> dict[str, str]:
+        """The annotations of the last line of the audit log that holds the text, when it has been written."""
+
+        def lines() -> list[str]:
+            self.world.cluster.list("ConfigMap", namespace)  # the log is flushed with a later request
+            written = (self.world.directory / "audit.jsonl").read_text().splitlines()
+            return [one for one in written if text in one and namespace in one]
+
+        self.world.cluster.wait("audit log", lines, every=0.2)
+        found: dict[str, str] = json.loads(lines()[-1])["annotations"]
+        return found
+
     @contextmanager
     def configured(self, *webhooks: dict[str, Any], sort: str = "Validating", name: str = "test") -> Iterator[None]:
         kind = f"{sort}WebhookConfiguration"

@@ -273,12 +273,28 @@ def test_warnings_reach_the_client_once_each_and_annotations_the_audit_log(hooks
         done = hooks.world.kubectl("create", "configmap", "warned", "-n", namespace)
     assert done.returncode == 0
     assert done.stderr.splitlines() == ["Warning: careful", "Warning: really"]
+    assert hooks.noted(namespace, "one.hooks.test/")["one.hooks.test/why"] == "so"
     with hooks.configured(hooks.webhook("/warn-deny")):
         done = hooks.world.kubectl("create", "configmap", "refused", "-n", namespace)
     assert done.stderr.splitlines() == [
         "Warning: careful",
         'error: failed to create configmap: admission webhook "one.hooks.test" denied the request without explanation',
     ]
+
+
+def test_the_audit_log_says_who_changed_an_object_and_who_was_passed_over(hooks: Hooks, namespace: str) -> None:
+    with hooks.configured(
+        hooks.webhook("/label", name="a.hooks.test"),
+        hooks.webhook("/500", name="b.hooks.test", failurePolicy="Ignore"),
+        sort="Mutating",
+    ):
+        assert attempt(hooks, namespace)[0] == 201
+    noted = hooks.noted(namespace, "a.hooks.test")
+    prefix = "mutation.webhook.admission.k8s.io/round_0_index_"
+    changed = {"configuration": "test", "webhook": "a.hooks.test", "mutated": True}
+    assert json.loads(noted[f"{prefix}0"]) == changed
+    assert json.loads(noted[f"{prefix}1"]) == changed | {"webhook": "b.hooks.test", "mutated": False}
+    assert noted[f"failed-open.{prefix}1"] == "b.hooks.test"
 
 
 def test_a_talkative_webhook_is_cut_short(hooks: Hooks, namespace: str) -> None:
