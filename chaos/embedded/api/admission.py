@@ -18,7 +18,16 @@ from chaos.embedded.api import limits, pod_security
 from chaos.embedded.api.asked import Asked, Gate
 from chaos.embedded.api.custom import definitions, objects
 from chaos.embedded.api.defaults import apply_defaults, fresh_status
-from chaos.embedded.api.errors import Cause, StatusError, forbidden, invalid, not_found, plain_failure, wrong
+from chaos.embedded.api.errors import (
+    Cause,
+    StatusError,
+    bad_request,
+    forbidden,
+    invalid,
+    not_found,
+    plain_failure,
+    wrong,
+)
 from chaos.embedded.api.immutable import ephemeral_changes, immutable_changes, resize_changes
 from chaos.embedded.api.validation import validate
 from chaos.embedded.api.validation.names import meta_changes
@@ -79,6 +88,7 @@ async def admit_create_asking(store: Store, gate: Gate, asked: Asked) -> Json:
     resource = asked.resource
     new = begin_create(store, resource, asked.object or {})
     new = await gate.mutate(replace(asked, object=new), lambda one: plug_in(store, resource, one)) or {}
+    check_place(resource, asked.namespace, new)
     finish_create(store, resource, new)
     await gate.validate(replace(asked, object=new))
     return new
@@ -88,6 +98,17 @@ def begin_create(store: Store, resource: Resource, obj: Object) -> Json:
     """With its defaults and the built-in plugins' changes, as the mutating webhooks are to see it."""
     new = copy(obj)
     meta = new.setdefault("metadata", {})
+    _drop_of_the_server(meta)
+    new["apiVersion"], new["kind"] = resource.api_version, resource.kind
+    if not resource.namespaced:
+        meta.pop("namespace", None)
+    _default(resource, new)
+    plug_in(store, resource, new)
+    return new
+
+
+def _drop_of_the_server(meta: Json) -> None:
+    """What the server alone says of a new object, whoever gave it."""
     for name in (
         "uid",
         "resourceVersion",
@@ -99,17 +120,18 @@ def begin_create(store: Store, resource: Resource, obj: Object) -> Json:
         "managedFields",
     ):
         meta.pop(name, None)
-    new["apiVersion"], new["kind"] = resource.api_version, resource.kind
-    if not resource.namespaced:
-        meta.pop("namespace", None)
-    _default(resource, new)
-    plug_in(store, resource, new)
-    return new
+
+
+def check_place(resource: Resource, namespace: str, new: Object) -> None:
+    """StatusError 400 for an object that a webhook moved to another namespace."""
+    if resource.namespaced and (new.get("metadata") or {}).get("namespace", namespace) != namespace:
+        raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
 
 
 def finish_create(store: Store, resource: Resource, new: Json) -> None:
     """Name, validate and complete what is to be created, in place, as the validating webhooks are to see it."""
     meta = new["metadata"]
+    _drop_of_the_server(meta)
     if not meta.get("name") and meta.get("generateName"):
         meta["name"] = _generated(store, resource, meta)
     if resource.custom is not None:
@@ -631,6 +653,7 @@ __all__ = [
     "admit_create_asking",
     "admit_update",
     "begin_create",
+    "check_place",
     "check_quota",
     "finish_create",
     "plug_in",

@@ -22,6 +22,7 @@ from chaos.embedded.api import schema as schemas
 from chaos.embedded.api.admission import (
     admit_update,
     begin_create,
+    check_place,
     check_quota,
     finish_create,
     plug_in,
@@ -313,8 +314,12 @@ class Rest:
             if asked.operation == "CREATE" and not asked.subresource:
                 plug_in(self.store, call.stored, new)
 
-        new = await self.gate.mutate(asked, again)
-        return new if new is not None else {}
+        new = await self.gate.mutate(asked, again) or {}
+        check_place(call.stored, call.namespace, new)
+        if asked.operation == "UPDATE" and new["metadata"].get("name") != call.name:
+            why = wrong("metadata.name", new["metadata"].get("name"), "field is immutable")
+            raise invalid(call.resource, call.name, [why])
+        return new
 
     def _check_room(self, new: Object, old: Object | None = None) -> None:
         """Refuse what would grow the store beyond its quota, in etcd's words; what shrinks is always fine."""

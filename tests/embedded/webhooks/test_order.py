@@ -114,6 +114,64 @@ def test_a_pod_of_a_generated_name_has_none_when_it_is_changed_and_one_when_it_i
     assert "name" not in before
 
 
+def test_a_webhook_cannot_move_an_object_nor_say_what_the_server_says(hooks: Hooks, namespace: str) -> None:
+    away = answering("/away", add("/metadata/namespace", "default"))
+    with hooks.configured(hooks.webhook(away, rules=PODS), sort="Mutating"):
+        assert create(hooks, namespace) == (
+            400, "the namespace of the provided object does not match the namespace sent on the request",
+        )  # fmt: skip
+    claims = answering("/claims", add("/metadata/uid", "mine"), add("/metadata/generation", 7))
+    with hooks.configured(hooks.webhook(claims, rules=PODS), sort="Mutating"):
+        assert create(hooks, namespace)[0] == 201
+    meta = hooks.world.cluster.get("Pod", "p", namespace)["metadata"]
+    assert (meta["uid"] != "mine", meta.get("generation") != 7) == (True, True)
+    renamed = answering("/renamed", add("/metadata/name", "q"))
+    updates = [rule(resources=["pods"], operations=["UPDATE"])]
+    with hooks.configured(hooks.webhook(renamed, rules=updates), sort="Mutating"), pytest.raises(ApiError) as refused:
+        hooks.world.cluster.patch("Pod", "p", {"metadata": {"labels": {"a": "b"}}}, namespace)
+    assert refused.value.code == 422
+    assert "metadata.name" in refused.value.status["message"]
+
+
+def test_a_deletion_cannot_be_changed(hooks: Hooks, namespace: str) -> None:
+    assert create(hooks, namespace)[0] == 201
+    change = answering("/change", add("/metadata/labels", {}))
+    deletions = [rule(resources=["pods"], operations=["DELETE"])]
+    with hooks.configured(hooks.webhook(change, rules=deletions), sort="Mutating"), pytest.raises(ApiError) as refused:
+        once(hooks.world, "DELETE", f"/api/v1/namespaces/{namespace}/pods/p")
+    why = 'admission webhook "one.hooks.test" attempted to modify the object, which is not supported for this operation'
+    assert (refused.value.code, refused.value.status["message"]) == (500, f"Internal error occurred: {why}")
+
+
+def test_a_namespace_is_judged_by_its_own_labels_as_they_are_to_be(hooks: Hooks, namespace: str) -> None:
+    spaces = [rule(resources=["namespaces"])]
+    chosen = {"matchLabels": {"team": "a"}}
+    with hooks.configured(hooks.webhook("/deny", rules=spaces, namespaceSelector=chosen)):
+        for labels, code in (({"team": "a"}, 400), ({"team": "b"}, 201)):
+            meta = {"name": f"{namespace}-{labels['team']}", "labels": labels}
+            body = {"apiVersion": "v1", "kind": "Namespace", "metadata": meta}
+            try:
+                once(hooks.world, "POST", "/api/v1/namespaces", body)
+                got = 201
+            except ApiError as error:
+                got = error.code
+            assert got == code
+    assert hooks.server.asked[-1]["namespace"] == f"{namespace}-a"
+
+
+def test_a_webhook_of_the_first_version_needs_no_patch_type(hooks: Hooks, namespace: str) -> None:
+    def answer(request: Mapping[str, Any]) -> tuple[int, Any]:
+        response = {"allowed": True, "patch": patch(add("/metadata/labels", {"by": "beta"}))["patch"]}
+        return 200, {"response": response}
+
+    ANSWERS["/first"] = answer
+    with hooks.configured(
+        hooks.webhook("/first", rules=PODS, admissionReviewVersions=["v1beta1", "v1"]), sort="Mutating"
+    ):
+        assert create(hooks, namespace)[0] == 201
+    assert hooks.world.cluster.get("Pod", "p", namespace)["metadata"]["labels"] == {"by": "beta"}
+
+
 @pytest.mark.parametrize(
     ("path", "body", "resources", "kind"),
     [
