@@ -21,6 +21,7 @@ from chaos.commands.doctor import doctor
 from chaos.commands.experiment import experiment
 from chaos.commands.faults import faults, inject, stop
 from chaos.commands.image import image
+from chaos.commands.job import fetch, job
 from chaos.commands.status import status
 from chaos.commands.target import target
 from chaos.commands.which import cluster_option, known_modes, known_scenarios, offer
@@ -85,7 +86,7 @@ def main() -> None:
     """Who is hurt when a shared service-mesh proxy dies or drowns."""
 
 
-for command in (doctor, clean, cluster, image, status, target, experiment, inject, stop, faults):
+for command in (doctor, clean, cluster, image, status, target, experiment, inject, stop, faults, job, fetch):
     main.add_command(command)
 
 

@@ -1,10 +1,11 @@
-"""Opens the cluster that an option names: `embedded[:NAME]`, `kind[:NAME]`, `k3d[:NAME]` or `context:NAME`.
+"""Opens the cluster that an option names: `embedded[:NAME]`, `kind[:NAME]`, `k3d[:NAME]`, `in-cluster`, `context:NAME`.
 
 Nothing above knows which it got.
 """
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from chaos.cluster.consent import Consent, plan_touched, refuse_production
-from chaos.cluster.contexts import context_facts, kubeconfig_paths, merged_kubeconfig
+from chaos.cluster.contexts import ContextFacts, context_facts, kubeconfig_paths, merged_kubeconfig
 from chaos.cluster.kind import DEFAULT_NAME, KindOptions, kind_cluster
 from chaos.cluster.versions import parse_version, refuse_too_old
 from chaos.errors import ApiError, Misuse
-from chaos.kube.client import Cluster
+from chaos.kube.client import ACCOUNT, Cluster
 from chaos.kube.reach import first_word
 from chaos.kube.write_guard import WriteGuard
 
@@ -27,6 +28,12 @@ class Kind(StrEnum):
     KIND = "kind"
     K3D = "k3d"
     CONTEXT = "context"
+    IN_CLUSTER = "in-cluster"
+
+    @property
+    def theirs(self) -> bool:
+        """Whether it is there already, and somebody else's."""
+        return self in (Kind.CONTEXT, Kind.IN_CLUSTER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +55,11 @@ def parse_spec(text: str) -> ClusterSpec:
         return ClusterSpec(Kind(kind), name or DEFAULT_NAME)
     if kind == Kind.EMBEDDED and (name or not colon):
         return ClusterSpec(Kind.EMBEDDED, name)
-    raise Misuse(f"unknown cluster {text!r}: known are embedded[:NAME], kind[:NAME], k3d[:NAME] and context:NAME")
+    if text == Kind.IN_CLUSTER:
+        return ClusterSpec(Kind.IN_CLUSTER)
+    raise Misuse(
+        f"unknown cluster {text!r}: known are embedded[:NAME], kind[:NAME], k3d[:NAME], in-cluster and context:NAME"
+    )
 
 
 @contextmanager
@@ -65,7 +76,7 @@ def open_cluster(
     """The cluster of that option; one that we made is gone afterwards, unless `keep`.
 
     Args:
-        text: `embedded[:NAME]`, `kind[:NAME]`, `k3d[:NAME]` or `context:NAME`.
+        text: `embedded[:NAME]`, `kind[:NAME]`, `k3d[:NAME]`, `in-cluster` (from a pod) or `context:NAME`.
         name: of an embedded cluster that the option does not name; two of different names live side by side. One that
             the option names and that is up already is used as it is, and left running.
         nodes: that take pods, of a cluster that we make.
@@ -109,6 +120,8 @@ def open_cluster(
                 )
         case Kind.CONTEXT:
             yield from _client(connect(spec.name, kubeconfig=kubeconfig, consent=consent or Consent()))
+        case Kind.IN_CLUSTER:
+            yield from _client(connect_to(spec, consent=consent or Consent()))
 
 
 def connect(context: str, *, kubeconfig: Path | None = None, consent: Consent) -> Cluster:
@@ -116,6 +129,19 @@ def connect(context: str, *, kubeconfig: Path | None = None, consent: Consent) -
     facts = context_facts(context, kubeconfig)
     refuse_production(facts, consent)
     cluster = Cluster(merged_kubeconfig(kubeconfig_paths(kubeconfig)), context=context, kind="context", name=context)
+    return _guarded(cluster, facts, consent)
+
+
+def connect_to(spec: ClusterSpec, *, kubeconfig: Path | None = None, consent: Consent) -> Cluster:
+    """`connect`, or from inside a pod by its service account."""
+    if spec.kind is not Kind.IN_CLUSTER:
+        return connect(spec.name, kubeconfig=kubeconfig, consent=consent)
+    cluster = Cluster(None, kind="in-cluster", name="in-cluster")
+    user = f"the account of pod {socket.gethostname()}"
+    return _guarded(cluster, ContextFacts("in-cluster", "in-cluster", cluster.host, user, ACCOUNT), consent)
+
+
+def _guarded(cluster: Cluster, facts: ContextFacts, consent: Consent) -> Cluster:
     try:
         refuse_too_old(parse_version(first_word(cluster)))
         refuse_production(facts, consent, _labelled(cluster))

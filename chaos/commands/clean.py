@@ -7,7 +7,10 @@ import click
 
 @click.command()
 @click.option(
-    "--cluster", default="embedded", show_default=True, help="embedded, kind[:NAME], k3d[:NAME], or context:NAME"
+    "--cluster",
+    default="embedded",
+    show_default=True,
+    help="embedded, kind[:NAME], k3d[:NAME], in-cluster or context:NAME",
 )
 @click.option("--run", "run_name", default="", help="of one run only (default: all runs)")
 @click.option("--namespaces", default="", help="namespaces that are not ours and took part, comma separated")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -29,7 +30,7 @@ def doctor(spec: str, trying: bool) -> None:
     Changes nothing, unless it is told to try.
     """
     from chaos.cluster.consent import Consent
-    from chaos.cluster.providers import Kind, connect, parse_spec
+    from chaos.cluster.providers import Kind, connect_to, parse_spec
 
     parsed = parse_spec(spec)
     match parsed.kind:
@@ -37,6 +38,8 @@ def doctor(spec: str, trying: bool) -> None:
             from chaos.embedded.provider import preflight
 
             missing = preflight()
+            if missing and os.environ.get("KUBERNETES_SERVICE_HOST"):
+                missing.append("this is a pod: the cluster that it is in is `--cluster in-cluster`")
             click.echo("\n".join(missing) if missing else "the embedded cluster can run here, and every scenario in it")
             sys.exit(4 if missing else 0)
         case Kind.KIND:
@@ -57,13 +60,13 @@ def doctor(spec: str, trying: bool) -> None:
                 "k3d can be called here; once the cluster is there: sharedfate doctor --cluster "
                 f"context:{PREFIX}{parsed.name}"
             )
-        case Kind.CONTEXT:
+        case Kind.CONTEXT | Kind.IN_CLUSTER:
             from chaos.doctor.facts import read_facts
             from chaos.doctor.findings import blockers, findings
             from chaos.doctor.text import report
             from chaos.engine.catalogue import faults_of_scenarios
 
-            client = connect(parsed.name, consent=Consent(production=True))  # looking harms nobody
+            client = connect_to(parsed, consent=Consent(production=True))  # looking harms nobody
             try:
                 facts = read_facts(client)
                 if trying and not blockers(facts):

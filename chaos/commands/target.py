@@ -15,16 +15,16 @@ from chaos.commands.which import cluster_option
 def target(file: Path, spec: str) -> None:
     """Read a target file, find the proxies, and say for each who is hurt when it dies. Changes nothing."""
     from chaos.cluster.consent import Consent
-    from chaos.cluster.providers import Kind, connect, parse_spec
+    from chaos.cluster.providers import connect_to, parse_spec
     from chaos.errors import Misuse
     from chaos.external import read_target, read_target_placement
     from chaos.external.text import describe_mesh
 
     wanted = read_target(file)
     parsed = parse_spec(spec)
-    if parsed.kind is not Kind.CONTEXT:
-        raise Misuse(f"--cluster {spec}: your own apps are in a cluster of yours: context:NAME")
-    client = connect(parsed.name, consent=Consent(production=True))  # looking harms nobody
+    if not parsed.kind.theirs:
+        raise Misuse(f"--cluster {spec}: your own apps are in a cluster of yours: context:NAME or in-cluster")
+    client = connect_to(parsed, consent=Consent(production=True))  # looking harms nobody
     try:
         mesh, placement = read_target_placement(client, wanted)
     finally:

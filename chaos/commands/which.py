@@ -1,6 +1,7 @@
 """How every command says which cluster, and what the shell offers while one is typed.
 
-One spelling everywhere: `embedded[:NAME]`, `kind[:NAME]`, `k3d[:NAME]`, `context:NAME`, as for `--chaos-cluster`.
+One spelling everywhere: `embedded[:NAME]`, `kind[:NAME]`, `k3d[:NAME]`, `in-cluster`, `context:NAME`, as for
+`--chaos-cluster`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from chaos.names import DEFAULT_NAME
 if TYPE_CHECKING:
     from chaos.kube.client import Cluster
 
-SPELLING: Final = "embedded[:NAME], kind[:NAME], k3d[:NAME] or context:NAME"
+SPELLING: Final = "embedded[:NAME], kind[:NAME], k3d[:NAME], in-cluster or context:NAME"
 Names = Callable[[], Sequence[str]]
 Completion = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
@@ -52,7 +53,7 @@ def running_cluster(function: Callable[..., Any]) -> Callable[..., Any]:
 def connected(spec: str, kubeconfig: Path | None = None, namespaces: str = "") -> Iterator[Cluster]:
     """The cluster, which must run already: nothing is started. Raises EnvironmentUnfit when it does not."""
     from chaos.cluster.consent import Consent
-    from chaos.cluster.providers import Kind, connect, parse_spec
+    from chaos.cluster.providers import ClusterSpec, Kind, connect_to, parse_spec
     from chaos.kube.client import Cluster
 
     parsed = parse_spec(spec)
@@ -67,9 +68,10 @@ def connected(spec: str, kubeconfig: Path | None = None, namespaces: str = "") -
             )
         cluster = Cluster(status.kubeconfig, kind="embedded", name=name, owned=True)
     else:
-        context = {Kind.KIND: "kind-", Kind.K3D: "k3d-"}.get(parsed.kind, "") + parsed.name
         listed = tuple(part.strip() for part in namespaces.split(",") if part.strip())
-        cluster = connect(context, kubeconfig=kubeconfig, consent=Consent(namespaces=listed))
+        context = {Kind.KIND: "kind-", Kind.K3D: "k3d-"}.get(parsed.kind, "") + parsed.name
+        named = parsed if parsed.kind is Kind.IN_CLUSTER else ClusterSpec(Kind.CONTEXT, context)
+        cluster = connect_to(named, kubeconfig=kubeconfig, consent=Consent(namespaces=listed))
     try:
         yield cluster
     finally:

@@ -195,7 +195,7 @@ def clean_cluster(text: str, *, run: str = "", namespaces: tuple[str, ...] = ())
     """
     from chaos.cluster.commands import Shell, check_output
     from chaos.cluster.consent import Consent
-    from chaos.cluster.providers import Kind, connect, parse_spec
+    from chaos.cluster.providers import Kind, connect_to, parse_spec
 
     spec = parse_spec(text)
     match spec.kind:
@@ -215,9 +215,9 @@ def clean_cluster(text: str, *, run: str = "", namespaces: tuple[str, ...] = ())
                 return []
             check_output(shell, "k3d", "cluster", "delete", spec.name, seconds=120)
             return [f"k3d cluster {spec.name}"]
-        case Kind.CONTEXT:
+        case Kind.CONTEXT | Kind.IN_CLUSTER:
             # Cleaning needs no second consent, even in production: it removes what is ours and nothing else.
-            cluster = connect(spec.name, consent=Consent(production=True, namespaces=namespaces))
+            cluster = connect_to(spec, consent=Consent(production=True, namespaces=namespaces))
             try:
                 return remove_runs(cluster, run=run)
             finally:

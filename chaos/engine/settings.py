@@ -10,7 +10,7 @@ from pathlib import Path
 
 from chaos.cluster.consent import Consent
 from chaos.cluster.kind import NODE_IMAGE, KindOptions
-from chaos.cluster.providers import Kind, parse_spec
+from chaos.cluster.providers import parse_spec
 from chaos.engine.matrix import DEFAULT, ON_TARGET, in_matrix
 from chaos.errors import Misuse
 from chaos.external.file import TargetSystem, read_target
@@ -81,8 +81,10 @@ def parse_settings(
     own: TargetSystem | None = None
     try:
         spec = parse_spec(cluster)
-        if target and spec.kind is not Kind.CONTEXT:
-            problems.append(f"cluster {cluster}: the mesh of a target file is in a cluster of yours: context:NAME")
+        if target and not spec.kind.theirs:
+            problems.append(
+                f"cluster {cluster}: the mesh of a target file is in a cluster of yours: context:NAME or in-cluster"
+            )
     except Misuse as error:
         problems.append(str(error))
     try:

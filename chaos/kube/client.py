@@ -42,6 +42,7 @@ from chaos.names import IMAGE
 Object = dict[str, Any]
 Objects = list[Object]
 _CONNECTIONS: Final = 32
+ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")  # of a pod, where it has one
 _STREAM_SECONDS: Final = 10.0  # for a WebSocket into a pod to open
 PatchType = Literal["merge", "strategic", "json"]
 
@@ -662,7 +663,7 @@ def _in_pod() -> tuple[str, urllib3.PoolManager, _Token]:
     """The API from inside a pod, as the official client's `load_incluster_config` finds it, but without the import of
     that
     client: control plane and agents start while everything else does, and it is most of their start."""
-    folder = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+    folder = ACCOUNT
     try:
         address = ipaddress.ip_address(os.environ["KUBERNETES_SERVICE_HOST"])
         host = f"[{address}]" if address.version == 6 else str(address)

@@ -23,7 +23,7 @@ def add_options(parser: pytest.Parser) -> None:
     add(
         "--chaos-cluster",
         default="embedded",
-        help="embedded (default), kind[:NAME], k3d[:NAME], or context:NAME for an existing one",
+        help="embedded (default), kind[:NAME], k3d[:NAME], context:NAME for an existing one, or in-cluster",
     )
     add(
         "--chaos-allow-production",

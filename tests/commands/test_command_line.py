@@ -74,13 +74,14 @@ def test_whatever_is_refused_exits_with_4(arguments: tuple[str, ...]) -> None:
         ("kind:mine", ClusterSpec(Kind.KIND, "mine")),
         ("k3d:mine", ClusterSpec(Kind.K3D, "mine")),
         ("context:mine", ClusterSpec(Kind.CONTEXT, "mine")),
+        ("in-cluster", ClusterSpec(Kind.IN_CLUSTER)),
     ],
 )
 def test_a_cluster_is_spelt_one_way(text: str, spec: ClusterSpec) -> None:
     assert parse_spec(text) == spec
 
 
-@pytest.mark.parametrize("text", ["embedded:", "kind:", "k3d:", "context:", "context", "mine", ""])
+@pytest.mark.parametrize("text", ["embedded:", "kind:", "k3d:", "context:", "context", "in-cluster:", "mine", ""])
 def test_a_cluster_that_is_spelt_otherwise_is_refused_with_what_would_be_right(text: str) -> None:
     with pytest.raises(Misuse, match=r"context:NAME"):
         parse_spec(text)

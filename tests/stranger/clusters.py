@@ -48,17 +48,21 @@ def command(*arguments: str, seconds: float = 240, **environment: str) -> subpro
 
 
 @contextlib.contextmanager
-def stranger(folder: Path, *, nodes: int = 2) -> Iterator[Stranger]:
-    """A cluster that another process brought up, and in it the runner's service account with exactly its role."""
+def stranger(folder: Path, *, nodes: int = 2, granted: bool = True) -> Iterator[Stranger]:
+    """A cluster that another process brought up, and in it (if granted) the runner's service account with exactly its
+    role; else the kubeconfig is the administrator's.
+    """
     name = f"real-{uuid.uuid4().hex[:6]}"
     up = command("cluster", "up", "--name", name, "--nodes", str(nodes))
     try:
         assert up.returncode == 0, up.stderr
         admin_config = Path(up.stdout.split()[-1])
         admin = Cluster(admin_config, kind="embedded", name=name)
-        grant(admin)
-        kubeconfig = folder / "kubeconfig"
-        kubeconfig.write_text(json.dumps(runner_config(admin, json.loads(admin_config.read_text()))))
+        kubeconfig = admin_config
+        if granted:
+            grant(admin)
+            kubeconfig = folder / "kubeconfig"
+            kubeconfig.write_text(json.dumps(runner_config(admin, json.loads(admin_config.read_text()))))
         try:
             yield Stranger(name, admin, kubeconfig)
         finally:
