@@ -89,7 +89,7 @@ def record(runs: Sequence[Path], store: Path = RECORD) -> None:
 
 def draw(rng: np.random.Generator, pool: Sequence[Trial], repeats: int, plant: Planted | None) -> Trial:
     """One trial as another run of the same would have brought it."""
-    trial = pool[rng.integers(len(pool))]
+    trial = pool[int(rng.integers(len(pool)))]
     measures: dict[str, Any] = {}
     for name, measure in trial["measures"].items():
         values = [float(value) for value in measure.get("values") or ()]

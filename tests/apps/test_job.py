@@ -24,14 +24,14 @@ def job(**environment: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.live
-def test_a_job_whose_requests_are_answered_completes(programs: Programs):
+def test_a_job_whose_requests_are_answered_completes(programs: Programs) -> None:
     done = job(TARGET=f"http://127.0.0.1:{programs.server().http}", REQUESTS="5")
     report = json.loads(done.stdout)
     assert done.returncode == 0
     assert (report["ok"], report["failed"], report["first"]) == (5, 0, "ok")
 
 
-def test_a_job_without_its_server_fails_and_says_how():
+def test_a_job_without_its_server_fails_and_says_how() -> None:
     done = job(TARGET=f"http://127.0.0.1:{free_port()}", REQUESTS="2", TRIES="2")
     report = json.loads(done.stdout)
     assert done.returncode == 1
@@ -39,14 +39,14 @@ def test_a_job_without_its_server_fails_and_says_how():
     assert report["retried"] == 2
 
 
-def test_a_job_that_waits_for_a_proxy_that_never_comes_gives_up():
+def test_a_job_that_waits_for_a_proxy_that_never_comes_gives_up() -> None:
     done = job(TARGET="http://127.0.0.1:1", WAIT_FOR_PROXY=f"http://127.0.0.1:{free_port()}", WAIT_SECONDS="0.3")
     assert done.returncode == 1
     assert "did not answer within" in done.stderr
 
 
 @pytest.mark.live
-def test_a_job_that_waits_starts_when_the_proxy_answers(programs: Programs):
+def test_a_job_that_waits_starts_when_the_proxy_answers(programs: Programs) -> None:
     server = programs.server()
     done = job(
         TARGET=f"http://127.0.0.1:{server.http}",
@@ -56,7 +56,7 @@ def test_a_job_that_waits_starts_when_the_proxy_answers(programs: Programs):
     assert done.returncode == 0
 
 
-def test_a_job_without_a_target_says_so():
+def test_a_job_without_a_target_says_so() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "chaos.apps.job"], timeout=30, capture_output=True, text=True, check=False
     )

@@ -31,7 +31,7 @@ def exchange(port: int, *parts: bytes, seconds: float = 0.5) -> bytes:
 
 
 @pytest.mark.live
-def test_requests_of_one_connection_are_answered_in_order_however_they_are_cut(programs: Programs):
+def test_requests_of_one_connection_are_answered_in_order_however_they_are_cut(programs: Programs) -> None:
     server = programs.server()
     one = b"POST /echo HTTP/1.1\r\nhost: x\r\nX-Seq: %d\r\ncontent-length: 3\r\n\r\nab%d"
     requests = b"".join(one % (n, n) for n in range(4))
@@ -42,13 +42,13 @@ def test_requests_of_one_connection_are_answered_in_order_however_they_are_cut(p
 
 
 @pytest.mark.live
-def test_a_chunked_body_comes_back_whole(programs: Programs):
+def test_a_chunked_body_comes_back_whole(programs: Programs) -> None:
     server = programs.server()
     head = b"POST /echo HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
     assert exchange(server.http, head + b"3\r\nabc\r\n2", b"\r\nde\r\n0\r\n\r\n").endswith(b"\r\n\r\nabcde")
 
 
-def test_chunks_are_cut_whole_or_not_at_all():
+def test_chunks_are_cut_whole_or_not_at_all() -> None:
     data = b"3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\nNEXT"
     assert cut_chunked(data, 0) == (b"abcde", len(data) - 4)
     assert all(cut_chunked(data[:size], 0) is None for size in range(len(data) - 4))
@@ -60,12 +60,12 @@ def test_chunks_are_cut_whole_or_not_at_all():
 @pytest.mark.parametrize(
     "garbage", [b"HELLO\r\n\r\n", b"GET / HTTP/9\r\n\r\n", b"POST / HTTP/1.1\r\ncontent-length: x\r\n\r\n"]
 )
-def test_what_is_no_request_is_refused(programs: Programs, garbage):
+def test_what_is_no_request_is_refused(programs: Programs, garbage: bytes) -> None:
     assert exchange(programs.server().http, garbage, seconds=5.0).startswith(b"HTTP/1.1 400")  # and it closes
 
 
 @pytest.mark.live
-def test_streams_echo_in_order_and_give_as_much_as_was_asked(programs: Programs):
+def test_streams_echo_in_order_and_give_as_much_as_was_asked(programs: Programs) -> None:
     server = programs.server()
     with socket.create_connection(("127.0.0.1", server.tcp), timeout=5) as sock:
         sock.sendall(FRAME.pack(3, 0, 7) + b"abc" + FRAME.pack(0, 5, 8))
@@ -77,14 +77,14 @@ def test_streams_echo_in_order_and_give_as_much_as_was_asked(programs: Programs)
 
 
 @pytest.mark.live
-def test_headers_show_what_arrived(programs: Programs):
+def test_headers_show_what_arrived(programs: Programs) -> None:
     shown = json.loads(fetch(programs.server().http, "/headers"))
     assert shown["pod"] == "server-1"
     assert "host" in shown["headers"]
 
 
 @pytest.mark.live
-def test_misbehaviour_is_the_applications_and_never_the_control_ports(programs: Programs):
+def test_misbehaviour_is_the_applications_and_never_the_control_ports(programs: Programs) -> None:
     server = programs.server()
     server.misbehaviour(error_share=1.0, error_status=503, seconds=0.5)
     with pytest.raises(urllib.error.HTTPError, match="503") as caught:
@@ -96,12 +96,12 @@ def test_misbehaviour_is_the_applications_and_never_the_control_ports(programs: 
 
 
 @pytest.mark.parametrize("wrong", ['{"error_share": 2}', '{"delay_ms": -1}', '{"wish": 1}', '{"stall": 1}', "[]", "{"])
-def test_wrong_misbehaviour_is_refused(wrong):
+def test_wrong_misbehaviour_is_refused(wrong: str) -> None:
     with pytest.raises(ValueError):
         Misbehaviour.parse(wrong.encode())
 
 
-def test_misbehaviour_hits_about_its_share_and_the_same_requests_for_the_same_seed():
+def test_misbehaviour_hits_about_its_share_and_the_same_requests_for_the_same_seed() -> None:
     def actions() -> list[tuple[Action, float]]:
         temper = Temper()
         temper.set(Misbehaviour(error_share=0.1, reset_share=0.1, delay_ms=5, delay_share=0.5, seed=3))
@@ -115,7 +115,7 @@ def test_misbehaviour_hits_about_its_share_and_the_same_requests_for_the_same_se
 
 
 @pytest.mark.live
-def test_a_stall_holds_answers_until_it_is_lifted(programs: Programs):
+def test_a_stall_holds_answers_until_it_is_lifted(programs: Programs) -> None:
     server = programs.server()
     server.misbehaviour(stall=True, seconds=0.4)
     begin = time.monotonic()
@@ -124,7 +124,7 @@ def test_a_stall_holds_answers_until_it_is_lifted(programs: Programs):
 
 
 @pytest.mark.live
-def test_a_sigterm_ends_what_is_under_way_and_refuses_what_is_new(programs: Programs):
+def test_a_sigterm_ends_what_is_under_way_and_refuses_what_is_new(programs: Programs) -> None:
     server = programs.server()
     with (
         socket.create_connection(("127.0.0.1", server.http), timeout=5) as busy,

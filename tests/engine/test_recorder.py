@@ -55,22 +55,22 @@ KILLED = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
         ("7u", 7e-6),
     ],
 )
-def test_quantities_are_read_in_base_units(text, value):
+def test_quantities_are_read_in_base_units(text: str, value: Any) -> None:
     assert quantity(text) == pytest.approx(value)
 
 
-def test_a_container_that_is_as_it_was_is_no_change():
+def test_a_container_that_is_as_it_was_is_no_change() -> None:
     assert detect_changes(containers_seen(pod(RUNNING)), containers_seen(pod(RUNNING, version="2"))) == []
 
 
-def test_a_restart_is_a_change_that_tells_how_the_last_one_ended():
+def test_a_restart_is_a_change_that_tells_how_the_last_one_ended() -> None:
     changes = detect_changes(containers_seen(pod(RUNNING)), containers_seen(pod(RUNNING, restarts=1, last=KILLED)))
     assert [(one.container, one.restarts, one.last_reason, one.last_exit_code) for one in changes] == [
         ("server", 1, "OOMKilled", 137)
     ]
 
 
-def test_events_of_both_apis_are_read():
+def test_events_of_both_apis_are_read() -> None:
     old = event_facts(
         {
             "metadata": {"namespace": "n"},
@@ -94,7 +94,7 @@ def test_events_of_both_apis_are_read():
     assert old == new
 
 
-def test_usage_is_in_cores_and_bytes():
+def test_usage_is_in_cores_and_bytes() -> None:
     facts = usage_facts(
         {
             "metadata": {"name": "p", "namespace": "n"},
@@ -140,7 +140,7 @@ def eventually(writer: HistoryWriter, wanted: Callable[[Event], bool]) -> Event:
     raise AssertionError([event.data for event in writer.snapshot()[1]])
 
 
-def test_a_recorder_writes_into_the_history_that_is_open(tmp_path: Path):
+def test_a_recorder_writes_into_the_history_that_is_open(tmp_path: Path) -> None:
     cluster = _Kubernetes()
     with Recorder(cluster, ["tenant-a"], every=0.02) as recorder:
         with HistoryWriter(tmp_path / "one", {}) as first, recorder.into(first):
@@ -159,7 +159,7 @@ def test_a_recorder_writes_into_the_history_that_is_open(tmp_path: Path):
         assert not recorder.failures
 
 
-def test_a_cluster_without_metrics_is_said_so_and_the_rest_goes_on(tmp_path: Path):
+def test_a_cluster_without_metrics_is_said_so_and_the_rest_goes_on(tmp_path: Path) -> None:
     cluster = _Kubernetes()
     cluster.metrics = False
     recorder = Recorder(cluster, ["tenant-a"], every=0.02)

@@ -83,7 +83,7 @@ EDITS: dict[str, Callable[[Path], None]] = {
     "a claim by hand": _claim,
     "result missing": lambda trial: (trial / "result.json").unlink(),
     "seal missing": lambda trial: (trial / SEAL_FILE).unlink(),
-    "a file more": lambda trial: (trial / "more").write_text(""),
+    "a file more": lambda trial: (trial / "more").touch(),
 }
 
 

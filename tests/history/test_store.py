@@ -30,11 +30,11 @@ def some(count: int, begin: int = 0) -> Samples:
 
 
 @given(hypothesis_numpy.arrays(SAMPLE, st.integers(0, 20)))
-def test_any_samples_survive_the_columns(samples):
+def test_any_samples_survive_the_columns(samples: Samples) -> None:
     assert np.array_equal(samples_of(batch_of(samples)), samples)
 
 
-def test_a_history_loads_as_it_was_written(tmp_path: Path):
+def test_a_history_loads_as_it_was_written(tmp_path: Path) -> None:
     with HistoryWriter(tmp_path, {"mode": "node", "seed": 7}) as writer:
         assert writer.flow(FLOW) == 0
         assert writer.flow(Flow("a/b", "c/d", sentinel=True, label="x")) == 1
@@ -56,7 +56,7 @@ def test_a_history_loads_as_it_was_written(tmp_path: Path):
     assert set(history.samples["flow"]) == {0}
 
 
-def test_what_was_flushed_before_a_crash_loads(tmp_path: Path):
+def test_what_was_flushed_before_a_crash_loads(tmp_path: Path) -> None:
     writer = HistoryWriter(tmp_path, {})
     writer.flow(FLOW)
     writer.append(some(100))
@@ -69,7 +69,7 @@ def test_what_was_flushed_before_a_crash_loads(tmp_path: Path):
 
 
 @pytest.mark.parametrize("cut", [1, 7, 100, 1000])
-def test_a_torn_tail_costs_only_what_was_torn(tmp_path: Path, cut: int):
+def test_a_torn_tail_costs_only_what_was_torn(tmp_path: Path, cut: int) -> None:
     writer = HistoryWriter(tmp_path, {})
     writer.flow(FLOW)
     sizes = []
@@ -90,7 +90,7 @@ def test_a_torn_tail_costs_only_what_was_torn(tmp_path: Path, cut: int):
     assert history.torn
 
 
-def test_an_event_log_broken_in_the_middle_is_refused(tmp_path: Path):
+def test_an_event_log_broken_in_the_middle_is_refused(tmp_path: Path) -> None:
     with HistoryWriter(tmp_path, {}) as writer:
         for part in range(3):
             writer.event(EventKind.NOTE, {"part": part})
@@ -100,7 +100,7 @@ def test_an_event_log_broken_in_the_middle_is_refused(tmp_path: Path):
         History.load(tmp_path)
 
 
-def test_closing_packs_the_samples_and_keeps_each(tmp_path: Path):
+def test_closing_packs_the_samples_and_keeps_each(tmp_path: Path) -> None:
     writer = HistoryWriter(tmp_path, {})
     for part in range(50):
         writer.append(some(20, part * 20))
@@ -113,32 +113,32 @@ def test_closing_packs_the_samples_and_keeps_each(tmp_path: Path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [EVENTS_FILE, SAMPLES_FILE, HEADER_FILE]
 
 
-def test_an_existing_history_is_never_written_over(tmp_path: Path):
+def test_an_existing_history_is_never_written_over(tmp_path: Path) -> None:
     HistoryWriter(tmp_path, {}).close()
     with pytest.raises(Misuse, match="already"):
         HistoryWriter(tmp_path, {})
 
 
 @pytest.mark.parametrize("header", ["{", '{"version": 99, "flows": [], "pods": []}', '{"version": 1}', "[]"])
-def test_what_is_no_header_is_refused(tmp_path: Path, header: str):
+def test_what_is_no_header_is_refused(tmp_path: Path, header: str) -> None:
     (tmp_path / HEADER_FILE).write_text(header)
     with pytest.raises(Misuse):
         History.load(tmp_path)
 
 
-def test_a_directory_without_a_trial_is_refused(tmp_path: Path):
+def test_a_directory_without_a_trial_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Misuse, match="not the directory of a trial"):
         History.load(tmp_path)
 
 
-def test_an_empty_history_loads(tmp_path: Path):
+def test_an_empty_history_loads(tmp_path: Path) -> None:
     HistoryWriter(tmp_path, {}).close()
     history = History.load(tmp_path)
     assert len(history.samples) == 0
     assert history.events == ()
 
 
-def test_none_is_null_for_other_readers(tmp_path: Path):
+def test_none_is_null_for_other_readers(tmp_path: Path) -> None:
     samples = some(2)
     samples["sent"][0], samples["server"][0] = 0, NO_POD
     with HistoryWriter(tmp_path, {}) as writer:
@@ -151,7 +151,7 @@ def test_none_is_null_for_other_readers(tmp_path: Path):
     assert np.array_equal(History.load(tmp_path).samples, samples)
 
 
-def test_writers_of_several_threads_lose_nothing_and_the_header_stays_whole(tmp_path: Path):
+def test_writers_of_several_threads_lose_nothing_and_the_header_stays_whole(tmp_path: Path) -> None:
     with HistoryWriter(tmp_path, {}) as writer:
 
         def write(number: int) -> None:
@@ -175,7 +175,7 @@ def test_writers_of_several_threads_lose_nothing_and_the_header_stays_whole(tmp_
     json.loads((tmp_path / HEADER_FILE).read_text())
 
 
-def test_a_snapshot_holds_what_is_not_yet_on_disk(tmp_path: Path):
+def test_a_snapshot_holds_what_is_not_yet_on_disk(tmp_path: Path) -> None:
     with HistoryWriter(tmp_path, {}) as writer:
         for part in range(40):
             writer.append(some(5, part * 5))
@@ -186,7 +186,7 @@ def test_a_snapshot_holds_what_is_not_yet_on_disk(tmp_path: Path):
             assert np.array_equal(writer.tail(rows), some(200)[-rows:])
 
 
-def test_a_history_of_an_earlier_release_has_no_numbers_of_requests(tmp_path: Path):
+def test_a_history_of_an_earlier_release_has_no_numbers_of_requests(tmp_path: Path) -> None:
     with HistoryWriter(tmp_path, {}) as writer:
         writer.flow(FLOW)
         writer.append(some(3))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import urllib.error
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ MS = 1_000_000
         ({"offered": 4, "lost": 4, "shed": 0, "median": 0, "first_median": 0}, ""),
     ],
 )
-def test_saturation_is_told_from_noise(seen, expected):
+def test_saturation_is_told_from_noise(seen: Any, expected: str) -> None:
     assert detect_saturation(**seen) == expected
 
 
@@ -43,7 +44,7 @@ def wish(port: int, **more: object) -> bytes:
 
 
 @pytest.mark.live
-def test_an_aggressor_ramps_holds_and_ends_at_its_own_deadline(programs: Programs):
+def test_an_aggressor_ramps_holds_and_ends_at_its_own_deadline(programs: Programs) -> None:
     server, loader = programs.server(), programs.loader()
     server.misbehaviour(delay_ms=100, seconds=30)
     loader.ask("/aggressor", wish(server.http, in_flight=20))
@@ -57,7 +58,7 @@ def test_an_aggressor_ramps_holds_and_ends_at_its_own_deadline(programs: Program
 
 
 @pytest.mark.live
-def test_an_aggressor_stops_when_told_and_a_second_one_is_refused(programs: Programs):
+def test_an_aggressor_stops_when_told_and_a_second_one_is_refused(programs: Programs) -> None:
     server, loader = programs.server(), programs.loader()
     loader.ask("/aggressor", wish(server.http, seconds=30, max_rate=100))
     with pytest.raises(urllib.error.HTTPError, match="400") as caught:
@@ -73,7 +74,7 @@ def test_an_aggressor_stops_when_told_and_a_second_one_is_refused(programs: Prog
 
 @pytest.mark.live
 @pytest.mark.parametrize("profile", ["handshakes", "bodies", "slow-readers"])
-def test_each_profile_presses_in_its_own_way(programs: Programs, profile: str):
+def test_each_profile_presses_in_its_own_way(programs: Programs, profile: str) -> None:
     server, loader = programs.server(), programs.loader()
     loader.ask(
         "/aggressor",

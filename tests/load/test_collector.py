@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def feed(ask: Exchange, writer: HistoryWriter) -> LoaderFeed:
     return LoaderFeed(LoaderClient(ask), writer, namespace="tenant-a", pod="client-1")
 
 
-def tampered(loader: Loader, change: Callable[[dict, bytes], tuple[dict, bytes]]) -> Exchange:
+def tampered(loader: Loader, change: Callable[[dict[str, Any], bytes], tuple[dict[str, Any], bytes]]) -> Exchange:
     def ask(path: str, body: bytes | None) -> bytes:
         answer = loader.ask(path, body)
         if not path.startswith("/samples"):
@@ -47,7 +48,7 @@ def tampered(loader: Loader, change: Callable[[dict, bytes], tuple[dict, bytes]]
     return ask
 
 
-def changed(state: dict, count: str, by: int) -> dict:
+def changed(state: dict[str, Any], count: str, by: int) -> dict[str, Any]:
     return {**state, "flows": [{**flow, count: flow[count] + by} for flow in state["flows"]]}
 
 
@@ -58,7 +59,7 @@ def finish(loader: Loader, feed: LoaderFeed) -> None:
 
 
 @pytest.mark.live
-def test_every_sample_of_the_loader_is_in_the_history(programs: Programs, tmp_path: Path):
+def test_every_sample_of_the_loader_is_in_the_history(programs: Programs, tmp_path: Path) -> None:
     loader = started(programs)
     with HistoryWriter(tmp_path / "trial", {}) as writer:
         one = feed(loader.ask, writer)
@@ -80,7 +81,7 @@ def test_every_sample_of_the_loader_is_in_the_history(programs: Programs, tmp_pa
 
 
 @pytest.mark.live
-def test_a_runner_that_starts_again_loses_nothing(programs: Programs, tmp_path: Path):
+def test_a_runner_that_starts_again_loses_nothing(programs: Programs, tmp_path: Path) -> None:
     loader = started(programs)
     with HistoryWriter(tmp_path / "first", {}) as writer:
         feed(loader.ask, writer).poll()
@@ -90,7 +91,7 @@ def test_a_runner_that_starts_again_loses_nothing(programs: Programs, tmp_path: 
 
 
 @pytest.mark.live
-def test_a_thinned_flow_is_counted_whole(programs: Programs, tmp_path: Path):
+def test_a_thinned_flow_is_counted_whole(programs: Programs, tmp_path: Path) -> None:
     loader = started(programs, keep_every=7)
     with HistoryWriter(tmp_path / "trial", {}) as writer:
         finish(loader, feed(loader.ask, writer))
@@ -116,20 +117,22 @@ def test_a_thinned_flow_is_counted_whole(programs: Programs, tmp_path: Path):
         ("requests that never ended", lambda state, records: (changed(state, "due", 1), records)),
     ],
 )
-def test_lost_samples_are_noticed(programs: Programs, tmp_path: Path, name, change):
+def test_lost_samples_are_noticed(programs: Programs, tmp_path: Path, name: str, change: Any) -> None:
     loader = started(programs)
     with HistoryWriter(tmp_path / "trial", {}) as writer, pytest.raises(LostSamples):
         finish(loader, feed(tampered(loader, change), writer))
 
 
-def test_what_is_no_page_is_no_page():
+def test_what_is_no_page_is_no_page() -> None:
     for wrong in (b"", b"\4\0\0\0nope", b"\2\0\0\0{}", b"HTTP/1.1 200"):
         with pytest.raises((ExperimentFailure, KeyError)):
             parse_page(wrong)
 
 
 @pytest.mark.live
-def test_a_loader_that_started_again_is_counted_anew_and_what_was_lost_is_named(programs: Programs, tmp_path: Path):
+def test_a_loader_that_started_again_is_counted_anew_and_what_was_lost_is_named(
+    programs: Programs, tmp_path: Path
+) -> None:
     server, port = programs.server(), free_port()
     first = programs.loader(flow_to(server.http), port=port)
     eventually(lambda: first.flow("http")["ok"] >= 10)
@@ -148,10 +151,10 @@ def test_a_loader_that_started_again_is_counted_anew_and_what_was_lost_is_named(
 
 
 @pytest.mark.live
-def test_another_clock_is_aligned_and_the_error_stated(programs: Programs, tmp_path: Path):
+def test_another_clock_is_aligned_and_the_error_stated(programs: Programs, tmp_path: Path) -> None:
     loader, ahead = started(programs), 5_000_000_000
 
-    def later(state: dict, records: bytes) -> tuple[dict, bytes]:
+    def later(state: dict[str, Any], records: bytes) -> tuple[dict[str, Any], bytes]:
         page = np.frombuffer(records, dtype=[("rest", "V12"), ("at", "<i8", 3), ("sequence", "<u4")]).copy()
         page["at"] += ahead
         return {**state, "clock": state["clock"] + ahead}, page.tobytes()
@@ -190,7 +193,7 @@ class _Direct:
 
 
 @pytest.mark.live
-def test_a_collector_gathers_while_it_runs_and_checks_at_the_end(programs: Programs, tmp_path: Path):
+def test_a_collector_gathers_while_it_runs_and_checks_at_the_end(programs: Programs, tmp_path: Path) -> None:
     loaders = {"client-1": started(programs), "client-2": started(programs)}
     with (
         HistoryWriter(tmp_path / "trial", {}) as writer,
@@ -210,7 +213,7 @@ def test_a_collector_gathers_while_it_runs_and_checks_at_the_end(programs: Progr
 
 
 @pytest.mark.live
-def test_a_collector_says_why_a_loader_gives_nothing(programs: Programs, tmp_path: Path):
+def test_a_collector_says_why_a_loader_gives_nothing(programs: Programs, tmp_path: Path) -> None:
     loader = started(programs)
     with (
         HistoryWriter(tmp_path / "trial", {}) as writer,
@@ -224,7 +227,7 @@ def test_a_collector_says_why_a_loader_gives_nothing(programs: Programs, tmp_pat
 
 
 @pytest.mark.live
-def test_pending_requests_are_told_while_a_server_stalls(programs: Programs, tmp_path: Path):
+def test_pending_requests_are_told_while_a_server_stalls(programs: Programs, tmp_path: Path) -> None:
     server = programs.server()
     loader = programs.loader(flow_to(server.http, timeout=5))
     eventually(lambda: loader.flow("http")["ok"] >= 10)
@@ -248,15 +251,15 @@ def test_pending_requests_are_told_while_a_server_stalls(programs: Programs, tmp
 )
 def test_a_request_that_fell_due_and_left_no_sample_is_found_by_its_number(
     numbers: list[int], due: int, under_way: int, missing: list[int]
-):
+) -> None:
     assert detect_missing(np.array(numbers, np.uint32), due=due, under_way=under_way).tolist() == missing
 
 
-def test_what_a_loader_drops_is_a_failure_and_is_said(programs: Programs, tmp_path: Path):
+def test_what_a_loader_drops_is_a_failure_and_is_said(programs: Programs, tmp_path: Path) -> None:
     loader = started(programs)
     eventually(lambda: loader.flow("http")["done"] > 50)
 
-    def without_each_tenth(state: dict, records: bytes) -> tuple[dict, bytes]:
+    def without_each_tenth(state: dict[str, Any], records: bytes) -> tuple[dict[str, Any], bytes]:
         found = np.frombuffer(records, dtype=SAMPLE)
         kept = found[found["sequence"] % 10 != 0]
         return {**state, "count": len(kept)}, kept.tobytes()
@@ -277,7 +280,7 @@ def test_what_a_loader_drops_is_a_failure_and_is_said(programs: Programs, tmp_pa
     assert lost["due"].min() > 10**18
 
 
-def test_an_answer_by_a_server_that_is_none_of_the_flows_own_is_misrouted(programs: Programs, tmp_path: Path):
+def test_an_answer_by_a_server_that_is_none_of_the_flows_own_is_misrouted(programs: Programs, tmp_path: Path) -> None:
     loader = started(programs)
     eventually(lambda: loader.flow("http")["done"] > 20)
     with HistoryWriter(tmp_path / "trial", {}) as writer:

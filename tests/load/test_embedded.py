@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,13 +32,13 @@ def cluster() -> Iterator[Cluster]:
         yield cluster
 
 
-def deployed(cluster: Cluster) -> dict[str, dict]:
+def deployed(cluster: Cluster) -> dict[str, dict[str, Any]]:
     """The pods of tenant a by role, all Ready."""
     first, second = sorted(node["metadata"]["name"] for node in cluster.list("Node"))
     for obj in manifests.tenant("a", client_nodes=[first], server_nodes=[second], servers=1):
         cluster.apply(obj)
 
-    def ready() -> dict[str, dict]:
+    def ready() -> dict[str, dict[str, Any]]:
         found = [pod for pod in cluster.list("Pod", "tenant-a") if not is_deleting(pod)]
         pods = {pod["metadata"]["labels"]["app"]: pod for pod in found}
         conditions = [
@@ -53,7 +54,7 @@ def enough(writer: HistoryWriter) -> bool:
     return len(seen) == 4 and int(seen.min()) >= 40
 
 
-def test_load_of_every_protocol_reaches_the_history_whole(cluster: Cluster, tmp_path: Path):
+def test_load_of_every_protocol_reaches_the_history_whole(cluster: Cluster, tmp_path: Path) -> None:
     pods = deployed(cluster)
     loader = Loader("tenant-a", pods["client"]["metadata"]["name"])
     base = {"server": "tenant-a/server", "rate": 40, "timeout": 5}

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,7 +75,7 @@ PROTOCOLS = [
 
 @pytest.mark.live
 @pytest.mark.parametrize("shape", PROTOCOLS, ids=lambda shape: "-".join(f"{k}={v}" for k, v in shape.items()))
-def test_each_protocol_is_answered_by_a_server_that_names_itself(programs: Programs, shape):
+def test_each_protocol_is_answered_by_a_server_that_names_itself(programs: Programs, shape: dict[str, Any]) -> None:
     server = programs.server()
     tcp = shape["protocol"] == "tcp"
     loader = programs.loader(flow_to(server.tcp if tcp else server.http, timeout=5, **shape))
@@ -90,7 +91,7 @@ def test_each_protocol_is_answered_by_a_server_that_names_itself(programs: Progr
 
 
 @pytest.mark.live
-def test_refused_is_failed_and_the_next_request_tries_at_once(programs: Programs):
+def test_refused_is_failed_and_the_next_request_tries_at_once(programs: Programs) -> None:
     loader = programs.loader(flow_to(free_port()), flow_to(free_port(), "tcp", protocol="tcp"))
     eventually(lambda: loader.flow("http")["done"] >= 20 and loader.flow("tcp")["done"] >= 20)
     found = samples(loader)
@@ -99,7 +100,7 @@ def test_refused_is_failed_and_the_next_request_tries_at_once(programs: Programs
 
 
 @pytest.mark.live
-def test_a_server_that_never_answers_is_unknown_by_timeout(programs: Programs):
+def test_a_server_that_never_answers_is_unknown_by_timeout(programs: Programs) -> None:
     with bad_server(answering(lambda data: b"")) as port:
         loader = programs.loader(
             *[flow_to(port, name, protocol=name, timeout=0.2) for name in ("http1", "http2", "tcp")]
@@ -113,7 +114,7 @@ def test_a_server_that_never_answers_is_unknown_by_timeout(programs: Programs):
 
 
 @pytest.mark.live
-def test_a_server_that_resets_is_unknown(programs: Programs):
+def test_a_server_that_resets_is_unknown(programs: Programs) -> None:
     def treat(sock: socket.socket) -> None:
         sock.recv(65536)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
@@ -161,7 +162,7 @@ def test_a_server_that_resets_is_unknown(programs: Programs):
         "never-forwarded",
     ],
 )
-def test_an_answer_is_believed_only_when_it_is_the_right_one(programs: Programs, answer, expected):
+def test_an_answer_is_believed_only_when_it_is_the_right_one(programs: Programs, answer: bytes, expected: Any) -> None:
     with bad_server(answering(lambda data: answer)) as port:
         loader = programs.loader(flow_to(port))
         eventually(lambda: loader.flow("http")["done"] >= 10)
@@ -169,7 +170,7 @@ def test_an_answer_is_believed_only_when_it_is_the_right_one(programs: Programs,
 
 
 @pytest.mark.live
-def test_a_body_of_another_size_than_asked_for_is_noticed(programs: Programs):
+def test_a_body_of_another_size_than_asked_for_is_noticed(programs: Programs) -> None:
     with bad_server(answering(lambda data: b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nshort")) as port:
         loader = programs.loader(flow_to(port, answer_bytes=10))
         eventually(lambda: loader.flow("http")["done"] >= 10)
@@ -177,7 +178,7 @@ def test_a_body_of_another_size_than_asked_for_is_noticed(programs: Programs):
 
 
 @pytest.mark.live
-def test_what_a_proxy_retried_is_flagged(programs: Programs):
+def test_what_a_proxy_retried_is_flagged(programs: Programs) -> None:
     with bad_server(
         answering(lambda data: b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nx-envoy-attempt-count: 2\r\n\r\n")
     ) as port:
@@ -187,7 +188,7 @@ def test_what_a_proxy_retried_is_flagged(programs: Programs):
 
 
 @pytest.mark.live
-def test_requests_beyond_the_bound_are_shed_and_still_counted(programs: Programs):
+def test_requests_beyond_the_bound_are_shed_and_still_counted(programs: Programs) -> None:
     with bad_server(answering(lambda data: b"")) as port:
         loader = programs.loader(flow_to(port, in_flight=5, timeout=0.5))
         eventually(lambda: loader.flow("http")["done"] >= 50)
@@ -200,14 +201,14 @@ def test_requests_beyond_the_bound_are_shed_and_still_counted(programs: Programs
 
 
 @pytest.mark.live
-def test_a_name_that_is_not_there_fails_as_a_name(programs: Programs):
+def test_a_name_that_is_not_there_fails_as_a_name(programs: Programs) -> None:
     loader = programs.loader(flow_to(1, timeout=0.3) | {"target": "server.invalid:80"})
     eventually(lambda: loader.flow("http")["done"] >= 10)
     assert set(kinds(samples(loader))) == {(Outcome.FAILED, Cause.DNS)}
 
 
 @pytest.mark.live
-def test_latency_counts_from_when_a_request_was_due_while_the_server_stalls(programs: Programs):
+def test_latency_counts_from_when_a_request_was_due_while_the_server_stalls(programs: Programs) -> None:
     server = programs.server()
     loader = programs.loader(flow_to(server.http, timeout=5))
     eventually(lambda: loader.flow("http")["ok"] >= 30)
@@ -225,7 +226,7 @@ def test_latency_counts_from_when_a_request_was_due_while_the_server_stalls(prog
 
 
 @pytest.mark.live
-def test_a_loader_that_was_late_marks_its_samples(programs: Programs):
+def test_a_loader_that_was_late_marks_its_samples(programs: Programs) -> None:
     server = programs.server()
     loader = programs.loader(flow_to(server.http, timeout=5))
     eventually(lambda: loader.flow("http")["ok"] >= 30)
@@ -243,7 +244,9 @@ def test_a_loader_that_was_late_marks_its_samples(programs: Programs):
 
 @pytest.mark.live
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-def test_after_a_server_went_and_came_every_protocol_is_served_again_at_once(programs: Programs, how: signal.Signals):
+def test_after_a_server_went_and_came_every_protocol_is_served_again_at_once(
+    programs: Programs, how: signal.Signals
+) -> None:
     server = programs.server()
     names = ("http1", "http2", "grpc", "tcp")
     loader = programs.loader(
@@ -270,7 +273,7 @@ def test_after_a_server_went_and_came_every_protocol_is_served_again_at_once(pro
 
 
 @pytest.mark.live
-def test_rates_and_gaps_are_kept_uniform_or_poisson(programs: Programs):
+def test_rates_and_gaps_are_kept_uniform_or_poisson(programs: Programs) -> None:
     server = programs.server()
     loader = programs.loader(
         flow_to(server.http, "even", rate=400),
@@ -285,7 +288,7 @@ def test_rates_and_gaps_are_kept_uniform_or_poisson(programs: Programs):
 
 
 @pytest.mark.live
-def test_a_flow_is_changed_while_it_runs_and_keeps_its_counts(programs: Programs):
+def test_a_flow_is_changed_while_it_runs_and_keeps_its_counts(programs: Programs) -> None:
     server = programs.server()
     loader = programs.loader(flow_to(server.http))
     eventually(lambda: loader.flow("http")["ok"] >= 20)
@@ -301,7 +304,7 @@ def test_a_flow_is_changed_while_it_runs_and_keeps_its_counts(programs: Programs
 
 
 @pytest.mark.live
-def test_a_sigterm_ends_the_loader_in_a_second(programs: Programs):
+def test_a_sigterm_ends_the_loader_in_a_second(programs: Programs) -> None:
     server = programs.server()
     loader = programs.loader(flow_to(server.http))
     eventually(lambda: loader.flow("http")["ok"] >= 5)
@@ -311,7 +314,7 @@ def test_a_sigterm_ends_the_loader_in_a_second(programs: Programs):
     assert time.monotonic() - begin < 1.5
 
 
-def test_bad_orders_stop_a_loader_before_it_starts():
+def test_bad_orders_stop_a_loader_before_it_starts() -> None:
     import subprocess
     import sys
 
@@ -330,7 +333,7 @@ def test_bad_orders_stop_a_loader_before_it_starts():
 
 
 @pytest.mark.live
-def test_the_dtype_has_what_a_page_brings(programs: Programs):
+def test_the_dtype_has_what_a_page_brings(programs: Programs) -> None:
     server = programs.server()
     loader = programs.loader(flow_to(server.http))
     eventually(lambda: loader.flow("http")["ok"] >= 5)

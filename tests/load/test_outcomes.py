@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from typing import Any
 
 import pytest
 
@@ -34,11 +35,13 @@ TERMINATED = b"upstream connect error or disconnect/reset before headers. reset 
         (b"HTTP/1.1 500 x\r\nx-pod: server-1", b"no healthy upstream", (Outcome.UNKNOWN, Cause.STATUS)),
     ],
 )
-def test_what_a_proxy_says_decides_whether_the_server_can_have_seen_the_request(head, body, expected):
+def test_what_a_proxy_says_decides_whether_the_server_can_have_seen_the_request(
+    head: bytes, body: Any, expected: Any
+) -> None:
     assert unexpected_status(head, body, retried=False) == expected
 
 
-def test_after_a_retry_an_earlier_try_may_have_reached_the_server():
+def test_after_a_retry_an_earlier_try_may_have_reached_the_server() -> None:
     assert unexpected_status(b"HTTP/1.1 503 x", REFUSED, retried=True)[0] is Outcome.UNKNOWN
     assert says_retried(REFUSED.replace(b"reset reason", b"retried and the latest reset reason", 1))
     assert not says_retried(REFUSED)
@@ -53,5 +56,5 @@ def test_after_a_retry_an_earlier_try_may_have_reached_the_server():
         (errno.ETIMEDOUT, Cause.CONNECT_TIMEOUT),
     ],
 )
-def test_a_connection_never_made_is_a_failure_of_known_cause(code, cause):
+def test_a_connection_never_made_is_a_failure_of_known_cause(code: Any, cause: Any) -> None:
     assert connecting_failed(code) == (Outcome.FAILED, cause)

@@ -11,7 +11,7 @@ from chaos.load.reactor import READ, Reactor
 HELD_UP = 0.05  # s
 
 
-def test_a_round_held_up_between_answers_and_timers_is_late():
+def test_a_round_held_up_between_answers_and_timers_is_late() -> None:
     reactor = Reactor()
     fd = os.eventfd(1)
     seen: list[int] = []

@@ -9,14 +9,14 @@ from chaos.history.words import RECORD
 from chaos.load.samples import CHUNK_RECORDS, SampleLog
 
 
-def test_the_record_and_the_dtype_are_one_layout():
+def test_the_record_and_the_dtype_are_one_layout() -> None:
     values = (1, 2, NO_POD, 1, 9, 503, 5, 10**18, 10**18 + 1, 10**18 + 2, 7)
     record = np.frombuffer(RECORD.pack(*values), dtype=SAMPLE)
     assert RECORD.size == SAMPLE.itemsize
-    assert tuple(int(record[name][0]) for name in SAMPLE.names) == values
+    assert tuple(int(record[name][0]) for name in SAMPLE.names or ()) == values
 
 
-def test_records_moved_to_the_file_are_read_like_those_in_memory():
+def test_records_moved_to_the_file_are_read_like_those_in_memory() -> None:
     log = SampleLog(chunks_in_memory=1)
     count = 3 * CHUNK_RECORDS + 10
     for number in range(count):

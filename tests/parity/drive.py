@@ -60,7 +60,7 @@ Steps = dict[tuple[str, int], list[tuple[float, Any]]]
 def recorded_seconds(folder: Path) -> float:
     """How long a scenario was watched; at least so long that what should not come would have come."""
     moments = [row["rel"] for row in rows(folder / "watch.jsonl") if row["kind"] != "Node"]
-    return max(8.0, *moments, *(action["rel"] for action in rows(folder / "actions.jsonl")))
+    return float(max(8.0, *moments, *(action["rel"] for action in rows(folder / "actions.jsonl"))))
 
 
 def recorded_second(action: Row) -> float:
@@ -214,7 +214,7 @@ class Drive:
                 task.cancel()
             self._write()
             delete(self.store, NAMESPACE, "", self.namespace)
-        return self.problems + compare(self.folder, self.out)
+        return [*self.problems, *compare(self.folder, self.out)]
 
     def _now(self) -> float:
         return time.monotonic() - self.began

@@ -22,7 +22,7 @@ def pins() -> dict[str, list[Requirement]]:
         if line.strip() and not line.lstrip().startswith("#"):
             pin = Requirement(line)
             found[canonicalize_name(pin.name)].append(pin)
-    return found
+    return dict(found)
 
 
 @pytest.mark.parametrize("python", PYTHONS)

@@ -31,7 +31,7 @@ from chaos.kube.client import Cluster
 from chaos.mesh import manifests
 from chaos.mesh.install import Mesh
 from chaos.model.fate import flow_shares
-from chaos.names import LABEL_ROLE, PORT_CONTROL, PROXY_CONFIG, SYSTEM_NAMESPACE
+from chaos.names import IMAGE, LABEL_ROLE, PORT_CONTROL, PROXY_CONFIG, SYSTEM_NAMESPACE
 from tests.stranger.audit import Entry, entries, used
 from tests.stranger.clusters import CONTEXT, RUNNER, Stranger, command, stranger
 
@@ -245,7 +245,7 @@ def inject_everywhere(mesh: Mesh, node: str) -> None:
             "metadata": {"labels": {"app": "web"}},
             "spec": {
                 "nodeName": node,
-                "containers": [{"name": "web", "image": manifests.IMAGE, "command": ["sleep", "600"]}],
+                "containers": [{"name": "web", "image": IMAGE, "command": ["sleep", "600"]}],
                 "terminationGracePeriodSeconds": 0,
                 **spec,
             },
@@ -295,7 +295,7 @@ def break_things(cluster: Cluster, mesh: Mesh) -> None:
 
     def waypoint() -> dict[str, object]:
         name = next(p.pod for p in mesh.placement().proxies if p.namespace == "tenant-a")
-        return cluster.get("Pod", name, "tenant-a")  # type: ignore[no-any-return]
+        return cluster.get("Pod", name, "tenant-a")
 
     def budgeted() -> dict[str, object] | None:
         pod = waypoint()

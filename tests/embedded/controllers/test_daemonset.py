@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from chaos.embedded.resources import DAEMON_SET, NODE, POD
 from tests.embedded.controllers.harness import NS, World, node, workload, world
 
 
-def run(test: Callable[[World], Awaitable[None]], *nodes: dict) -> None:
+def run(test: Callable[[World], Awaitable[None]], *nodes: dict[str, Any]) -> None:
     async def main() -> None:
         async with world(*nodes) as w:
             await test(w)

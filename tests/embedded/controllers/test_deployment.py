@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from chaos.embedded.resources import DEPLOYMENT, EVENT, POD, REPLICA_SET
 from chaos.embedded.store import Store
 from tests.embedded.controllers.harness import NS, World, workload, world
 
 
-def run(test: Callable[[World], Awaitable[None]], *nodes: dict) -> None:
+def run(test: Callable[[World], Awaitable[None]], *nodes: dict[str, Any]) -> None:
     async def main() -> None:
         async with world(*nodes) as w:
             await test(w)
@@ -19,7 +20,7 @@ def run(test: Callable[[World], Awaitable[None]], *nodes: dict) -> None:
     asyncio.run(main())
 
 
-def reasons(store: Store) -> Counter:
+def reasons(store: Store) -> Counter[Any]:
     return Counter(event["reason"] for event in store.list(EVENT, NS))
 
 
@@ -46,7 +47,7 @@ def test_a_rolling_update_never_has_fewer_than_the_wanted_pods_without_unavailab
         counts = []
         with w.store.watch(POD) as watch:
 
-            def change(new: dict) -> None:
+            def change(new: dict[str, Any]) -> None:
                 new["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"] = "2"
                 new["metadata"]["generation"] = 2
 
@@ -75,7 +76,7 @@ def test_a_rollback_reuses_the_old_replica_set_under_a_new_revision() -> None:
         w.create(DEPLOYMENT, workload("Deployment", "d", replicas=1))
         for number, value in enumerate(("1", "2", "1"), start=1):
 
-            def change(new: dict, value: str = value, number: int = number) -> None:
+            def change(new: dict[str, Any], value: str = value, number: int = number) -> None:
                 new["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"] = value
                 new["metadata"]["generation"] = number
 
@@ -122,7 +123,7 @@ def test_recreate_starts_nothing_new_while_an_old_pod_lives() -> None:
     run(check)
 
 
-def _forget_since_when(status: dict) -> None:
+def _forget_since_when(status: dict[str, Any]) -> None:
     for entry in status["conditions"]:
         entry.pop("lastTransitionTime", None)
 

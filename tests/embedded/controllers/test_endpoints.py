@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from chaos.embedded.deletion import delete
 from chaos.embedded.resources import ENDPOINT_SLICE, ENDPOINTS, POD, SERVICE
 from tests.embedded.controllers.harness import NS, World, pod, world
 
 
-def run(test: Callable[[World], Awaitable[None]], *nodes: dict) -> None:
+def run(test: Callable[[World], Awaitable[None]], *nodes: dict[str, Any]) -> None:
     async def main() -> None:
         async with world(*nodes) as w:
             await test(w)
@@ -35,7 +36,7 @@ def test_endpoints_follow_readiness_and_keep_a_terminating_pod_serving() -> None
         assert w.store.list(ENDPOINT_SLICE, NS)[0]["endpoints"] == []
         w.store.create(POD, pod("p", labels={"app": "x"}))
 
-        def conditions() -> list[dict]:
+        def conditions() -> list[dict[str, Any]]:
             return [e["conditions"] for e in w.store.list(ENDPOINT_SLICE, NS)[0]["endpoints"]]
 
         await w.until(lambda: conditions() == [{"ready": True, "serving": True, "terminating": False}])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from chaos.embedded.deletion import delete
 from chaos.embedded.resources import CONFIG_MAP, DEPLOYMENT, EVENT, NAMESPACE, POD, SERVICE_ACCOUNT
 from tests.embedded.controllers.harness import NS, World, workload, world
 
 
-def run(test: Callable[[World], Awaitable[None]], *nodes: dict) -> None:
+def run(test: Callable[[World], Awaitable[None]], *nodes: dict[str, Any]) -> None:
     async def main() -> None:
         async with world(*nodes) as w:
             await test(w)

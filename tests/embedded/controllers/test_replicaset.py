@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from chaos.embedded.resources import DEPLOYMENT, EVENT, POD, REPLICA_SET, SERVICE_ACCOUNT
 from chaos.embedded.store import Store
 from tests.embedded.controllers.harness import NS, World, pod, workload, world
 
 
-def run(test: Callable[[World], Awaitable[None]], *nodes: dict) -> None:
+def run(test: Callable[[World], Awaitable[None]], *nodes: dict[str, Any]) -> None:
     async def main() -> None:
         async with world(*nodes) as w:
             await test(w)
@@ -19,7 +20,7 @@ def run(test: Callable[[World], Awaitable[None]], *nodes: dict) -> None:
     asyncio.run(main())
 
 
-def reasons(store: Store) -> Counter:
+def reasons(store: Store) -> Counter[Any]:
     return Counter(event["reason"] for event in store.list(EVENT, NS))
 
 
@@ -36,7 +37,7 @@ def test_scaling_down_takes_the_unready_pod_first() -> None:
     run(check)
 
 
-def _forget_since_when(status: dict) -> None:
+def _forget_since_when(status: dict[str, Any]) -> None:
     for entry in status["conditions"]:
         entry.pop("lastTransitionTime", None)
 

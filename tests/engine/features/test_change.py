@@ -61,7 +61,8 @@ def signal_agents(where: CheckContext, number: int) -> None:
 @contextmanager
 def load(where: CheckContext) -> Iterator[dict[str, int]]:
     """The client's loader at 100 requests a second; afterwards, what became of them."""
-    pod, found = where.client, {}
+    pod = where.client
+    found: dict[str, Any] = {}
 
     def ask(path: str, body: Any = None) -> Any:
         return json.loads(
