@@ -19,8 +19,10 @@ import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import aiohttp
+import orjson
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from chaos.embedded.api.serving_certificates import BadBundle, trusting, why_refused
@@ -178,8 +180,6 @@ def _url(client: Mapping[str, Any], seconds: int) -> str:
 
 
 def _split(url: str) -> tuple[str, int]:
-    from urllib.parse import urlsplit
-
     parts = urlsplit(url)
     return parts.hostname or "", parts.port or 443
 
@@ -245,8 +245,6 @@ def _understood(response: aiohttp.ClientResponse, body: bytes) -> bytes:
 
 def _status_of(body: bytes) -> str:
     """The message of a Status object, which is preferred to the code's own words."""
-    import orjson
-
     with contextlib.suppress(orjson.JSONDecodeError):
         found = orjson.loads(body)
         if isinstance(found, dict) and found.get("kind") == "Status" and found.get("apiVersion") == "v1":
@@ -255,8 +253,6 @@ def _status_of(body: bytes) -> str:
 
 
 def _quoted(text: str) -> str:
-    import orjson
-
     return orjson.dumps(text).decode()
 
 

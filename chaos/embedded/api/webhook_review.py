@@ -43,7 +43,9 @@ def version_of(versions: Sequence[str]) -> str:
     for version in versions:
         if version in ("v1", "v1beta1"):
             return version
-    raise BadAnswer("could not create admission objects: webhook does not accept known AdmissionReview versions")
+    raise BadAnswer(
+        "could not create admission objects: webhook does not accept known AdmissionReview versions (v1, v1beta1)"
+    )
 
 
 def review(asked: Asked, resource: Resource, uid: str, version: str) -> dict[str, Any]:
