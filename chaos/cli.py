@@ -14,7 +14,7 @@ from typing import Any, Final
 import click
 import urllib3
 
-from chaos import __version__
+from chaos import __version__, interrupts
 from chaos.commands.clean import clean
 from chaos.commands.cluster import cluster
 from chaos.commands.doctor import doctor
@@ -27,6 +27,7 @@ from chaos.commands.target import target
 from chaos.commands.which import cluster_option, known_modes, known_scenarios, offer
 from chaos.documents import shown, understood
 from chaos.errors import REFUSED, ApiError, EnvironmentUnfit, Misuse, NotReady, SharedfateError
+from chaos.interrupts import Interrupted
 
 # What says nothing of a mesh: 1 is left to verdicts, and to faults that did not do what they should.
 _UNFIT: Final = (Misuse, EnvironmentUnfit, ApiError, NotReady)
@@ -34,7 +35,8 @@ _UNFIT: Final = (Misuse, EnvironmentUnfit, ApiError, NotReady)
 
 EXIT_CODES: Final = """Exit codes: 0 done, all as predicted, nothing got worse; 1 a verdict: something was not as
 predicted, got worse, or a fault did not do what it should; 4 refused: wrong options or files, or this machine or
-cluster cannot do it; of `run` also pytest's own: 2 interrupted, 5 nothing was selected."""
+cluster cannot do it; 130, 143 or 129 ended by
+SIGINT, SIGTERM or SIGHUP; of `run` also pytest's own: 5 nothing was selected."""
 
 
 class _Commands(click.Group):
@@ -50,6 +52,8 @@ class _Commands(click.Group):
         try:
             with _refusing():
                 return super().invoke(ctx)
+        except Interrupted as error:
+            ctx.exit(error.exit_code)  # its line was said when the signal came
         except SharedfateError as error:
             click.echo(f"sharedfate: {error}", err=True)
             ctx.exit(REFUSED if isinstance(error, _UNFIT) else 1)
@@ -123,6 +127,7 @@ def run(modes: str, scenarios: str, spec: str, target: str, out: str, pytest_arg
     where = [f"--chaos-target={target}"] if target else []
     if not target or modes != "default":
         where.append(f"--chaos-modes={modes}")
+    interrupts.block()
     os.execv(
         sys.executable,
         [

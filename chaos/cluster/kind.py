@@ -98,10 +98,15 @@ def plan_delete(name: str, kubeconfig: Path) -> tuple[str, ...]:
     return ("kind", "delete", "cluster", "--name", name, "--kubeconfig", str(kubeconfig))
 
 
+def cluster_names(runner: Runner) -> list[str]:
+    """The names of the kind clusters on this machine."""
+    return check_output(runner, "kind", "get", "clusters", environment=plan_environment(runner)).split()
+
+
 def delete_cluster(runner: Runner, name: str) -> bool:
     """Delete the kind cluster of that name; False when there is none."""
     environment = plan_environment(runner)
-    if name not in check_output(runner, "kind", "get", "clusters", environment=environment).split():
+    if name not in cluster_names(runner):
         return False
     with tempfile.TemporaryDirectory(prefix="sharedfate-kind-") as scratch:
         check_output(runner, *plan_delete(name, Path(scratch) / "kubeconfig"), seconds=120, environment=environment)

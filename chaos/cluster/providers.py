@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from chaos.cluster.consent import Consent, plan_touched, refuse_production
 from chaos.cluster.contexts import ContextFacts, context_facts, kubeconfig_paths, merged_kubeconfig
 from chaos.cluster.kind import DEFAULT_NAME, KindOptions, kind_cluster
 from chaos.cluster.versions import parse_version, refuse_too_old
-from chaos.errors import ApiError, Misuse
+from chaos.errors import ApiError, EnvironmentUnfit, Misuse
+from chaos.interrupts import abort
 from chaos.kube.client import ACCOUNT, Cluster
 from chaos.kube.reach import first_word
 from chaos.kube.write_guard import WriteGuard
@@ -90,14 +92,17 @@ def open_cluster(
     spec = parse_spec(text)
     match spec.kind:
         case Kind.EMBEDDED:
-            from chaos.embedded.provider import down, status, up
+            from chaos.embedded.provider import down, ended, status, up, watched
 
             name = spec.name or name
             there = status(name) if spec.name else None
             kept = keep or (there is not None and there.state == "up")
             path = up(name, nodes=nodes, keep=kept)
             try:
-                yield from _client(Cluster(path, kind="embedded", name=name, owned=True))
+                with watched(name, lambda why: abort(EnvironmentUnfit(why))):
+                    cluster = Cluster(path, kind="embedded", name=name, owned=True)
+                    cluster.gone = partial(ended, name)
+                    yield from _client(cluster)
             finally:
                 if not kept:
                     down(name)

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 import click
 
 from chaos.commands.which import connected, known_faults, offer, running_cluster
 from chaos.errors import Misuse, Stopped
+from chaos.interrupts import listening
 from chaos.model.faulting import FaultPhase, FaultShape
 from chaos.names import summary_of
 
@@ -129,7 +126,7 @@ def inject(
             return
         stop_signal = StopSignal(cluster)
         with (
-            _terminable(),
+            listening(),
             inject_all(cluster, planned, run=run, seconds=deadline, on_phase=_tell, stop=stop_signal) as receipts,
         ):
             if made.shape is not FaultShape.PULSE:
@@ -150,21 +147,6 @@ def _hold(stop_signal: StopSignal, seconds: float, receipts: tuple[Receipt, ...]
         if why := stop_signal.requested():
             raise Stopped(f"{len(receipts)} faults stopped by an operator: {why}")
         time.sleep(min(left, 0.5))
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM ends the command as Ctrl-C does: through its undo."""
-
-    def told(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, told)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @click.command()

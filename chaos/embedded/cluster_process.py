@@ -12,8 +12,11 @@ import contextlib
 import gc
 import logging
 import os
+import select
 import signal
 import socket
+import threading
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +32,7 @@ from chaos.embedded.kubelet import Images, Node, cgroups
 from chaos.embedded.network import ClusterNetwork, run_policies, run_services, serve_dns
 from chaos.embedded.network.addresses import API_PORT, FABRIC_ADDRESS
 from chaos.embedded.node_api import Kubelet
+from chaos.embedded.provider import DOWN_SECONDS, end_by_force
 from chaos.embedded.resources import NODE, Object
 from chaos.embedded.store import Store
 
@@ -118,6 +122,8 @@ class ClusterProcess:
         if self._options.runner is not None:
             self._options.runner.setblocking(False)
             loop.add_reader(self._options.runner, self._on_runner)
+            if not self._options.keep:
+                threading.Thread(target=self._await_owner, daemon=True, name="owner").start()
         try:
             starting = asyncio.create_task(self._start())
             ended = asyncio.create_task(self._over.wait())
@@ -145,6 +151,16 @@ class ClusterProcess:
             if not self._options.keep:
                 log.info("the runner is gone: going down")
                 self._over.set()
+
+    def _await_owner(self) -> None:
+        """In a thread, which no event loop that stands still holds up: nothing outlives its owner for long."""
+        assert self._options.runner is not None
+        poll = select.poll()
+        poll.register(self._options.runner.fileno(), select.POLLRDHUP | select.POLLHUP)
+        poll.poll()
+        time.sleep(DOWN_SECONDS)
+        log.error("the runner is gone for %g s, and this cluster is still there: ending it by force", DOWN_SECONDS)
+        end_by_force(self._options.directory)
 
     # ---- start
 

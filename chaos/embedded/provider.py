@@ -17,8 +17,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -136,6 +137,8 @@ def up(name: str = "sharedfate", *, nodes: int | Sequence[str] = 2, keep: bool =
         )
     try:
         _remove_remains(directory, keep_lock=True)
+        if not keep:  # before the process: who ends a cluster without an owner must see that it had one
+            (directory / "owner").write_text(f"{os.getpid()} {_began(os.getpid())}\n")
         ours, theirs = socket.socketpair()
         command = [
             sys.executable,
@@ -223,6 +226,41 @@ def down(name: str = "sharedfate") -> bool:
     return True
 
 
+def ended(name: str) -> str:
+    """How a cluster that this process started came to an end, in a sentence; "" while it lives, or nothing is known."""
+    child = _children.get(name)
+    if child is None or (code := child.process.poll()) is None:
+        return ""
+    how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+    return f"the embedded cluster {name} has ended {how}; its log, until the next clean: {RUN / name / 'log'}"
+
+
+@contextlib.contextmanager
+def watched(name: str, tell: Callable[[str], None]) -> Iterator[None]:
+    """Tell, from a thread, when a cluster that this process started ends before the block does."""
+    child = _children.get(name)
+    if child is None:
+        yield
+        return
+    over = threading.Event()
+    descriptor = os.pidfd_open(child.process.pid)
+
+    def watch() -> None:
+        while not over.is_set():
+            if select.select([descriptor], [], [], 0.5)[0] and not over.is_set():
+                tell(ended(name))
+                return
+
+    thread = threading.Thread(target=watch, daemon=True, name="cluster-watch")
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        os.close(descriptor)
+
+
 def _reap(name: str) -> None:
     """Let go of a cluster that this process started: its line, and its exit status."""
     child = _children.pop(name, None)
@@ -285,11 +323,13 @@ def names() -> list[str]:
 
 def clean(name: str | None = None) -> list[str]:
     """Remove what dead clusters left, of one name or of all; what was removed, one line each. A living one is left
-    alone.
+    alone, unless whoever wanted it is gone: then it is ended, whatever it does.
     """
     removed = []
     for one in [name] if name is not None else names():
         directory = run_directory(one)
+        if _is_orphan(directory):
+            _end_orphan(directory)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = _lock(directory)
         if lock is None:
@@ -300,6 +340,49 @@ def clean(name: str | None = None) -> list[str]:
         finally:
             os.close(lock)
     return removed
+
+
+def detect_remains(name: str | None = None) -> list[str]:
+    """What `clean` would remove, one line each, in its words; removes nothing."""
+    found = []
+    for one in [name] if name is not None else names():
+        directory = run_directory(one)
+        if _is_alive(directory) and not _is_orphan(directory):
+            continue
+        found += _remains(directory)
+    return found
+
+
+def _is_orphan(directory: Path) -> bool:
+    """Whether the process that wanted the cluster is gone; never so of one that was to outlive it."""
+    try:
+        pid, _, began = (directory / "owner").read_text().strip().partition(" ")
+    except OSError:
+        return False
+    return _began(int(pid)) != began if pid.isdigit() else False
+
+
+def _began(pid: int) -> str:
+    """When a process began, in the kernel's ticks; "" when there is none, or it has ended and is not yet buried."""
+    with contextlib.suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return "" if fields[0] in "ZX" else fields[19]
+    return ""
+
+
+def _end_orphan(directory: Path) -> None:
+    """End a cluster whose owner is gone, whatever it does; returns when its lock is free. It should end by itself, and
+    has DOWN_SECONDS for that.
+    """
+    end = time.monotonic() + DOWN_SECONDS
+    while _is_alive(directory) and time.monotonic() < end:
+        time.sleep(0.05)
+    pid = _pid(directory)
+    if pid is not None and _is_alive(directory):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        while _is_alive(directory) and time.monotonic() < end + DOWN_SECONDS:
+            time.sleep(0.02)
 
 
 def running(name: str) -> Status:
@@ -321,7 +404,7 @@ def _remove_remains(directory: Path, *, keep_lock: bool) -> list[str]:
     """Everything of a cluster that no process answers for; the caller holds the lock."""
     from chaos.embedded.kubelet import cgroups
 
-    removed = []
+    removed: list[str] = []
     tree = f"{cgroups.ROOT}/{directory.name}"
     roots = [Path(root + tree) for root in set(cgroups.controllers().values())]
     removed += [f"process {pid}" for pid in sorted(_kill_all(directory, tree))]
@@ -342,6 +425,34 @@ def _remove_remains(directory: Path, *, keep_lock: bool) -> list[str]:
     return removed
 
 
+def _remains(directory: Path) -> list[str]:
+    """What `_remove_remains` would find, in its words."""
+    from chaos.embedded.kubelet import cgroups
+
+    tree = f"{cgroups.ROOT}/{directory.name}"
+    found = [f"process {pid}" for pid in sorted(_processes(directory, tree))]
+    if any(Path(root + tree).exists() for root in set(cgroups.controllers().values())):
+        found.append(f"cgroup {tree}")
+    found += [f"mount {mount}" for mount in _mounts(directory)]
+    if directory.exists() and any(path.name != "lock" for path in directory.iterdir()):
+        found.append(f"directory {directory}")
+    return found
+
+
+def end_by_force(directory: Path) -> None:
+    """End what belongs to the cluster of this process, which could not go down by itself, and this process with it."""
+    from chaos.embedded.kubelet import cgroups
+
+    tree = f"{cgroups.ROOT}/{directory.name}"
+    with contextlib.suppress(Exception):  # whatever stands in the way of one step: the next is tried
+        _kill_all(directory, tree, spare=os.getpid())
+    for mount in _mounts(directory):
+        subprocess.run(["umount", "--lazy", mount], capture_output=True, check=False)
+    with contextlib.suppress(Exception):
+        cgroups.remove_tree(tree)
+    os._exit(70)
+
+
 def _delete(path: Path) -> None:
     for _ in range(50):  # a killed process may still be closing its files
         try:
@@ -355,11 +466,11 @@ def _delete(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
 
 
-def _kill_all(directory: Path, tree: str) -> set[int]:
+def _kill_all(directory: Path, tree: str, *, spare: int = 0) -> set[int]:
     """Kill what belongs to the cluster until nothing does: one just started may start another before it is killed."""
     killed: set[int] = set()
     end = time.monotonic() + DOWN_SECONDS
-    while (found := _processes(directory, tree)) and time.monotonic() < end:
+    while (found := [pid for pid in _processes(directory, tree) if pid != spare]) and time.monotonic() < end:
         for pid in found:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -102,7 +102,7 @@ class Watch:
         """Changes that are there, at least one, about BATCH_BYTES of them at most; None in it means closed. Raises
         TimeoutError after `timeout` seconds.
         """
-        events = [self._taken(await asyncio.wait_for(self._queue.get(), timeout))]
+        events = [await self.next(timeout)]
         size = events[0].size if events[0] is not None else 0
         while not self._queue.empty() and size < BATCH_BYTES:
             event = self._taken(self._queue.get_nowait())
@@ -117,7 +117,8 @@ class Watch:
 
     async def next(self, timeout: float | None = None) -> WatchEvent | None:
         """The next change; None when closed. Raises TimeoutError after `timeout` seconds."""
-        return self._taken(await asyncio.wait_for(self._queue.get(), timeout))
+        async with asyncio.timeout(timeout):  # not wait_for: before Python 3.12 it may swallow a cancellation
+            return self._taken(await self._queue.get())
 
     async def __aiter__(self) -> AsyncIterator[WatchEvent]:
         while (event := self._taken(await self._queue.get())) is not None:

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from chaos.errors import ExperimentFailure, Misuse, NotReady
-from chaos.faults.injection import undo_overdue
+from chaos.faults.injection import held_receipts, undo_overdue
+from chaos.faults.model import Receipt
 from chaos.kube.client import Cluster
 from chaos.kube.objects import has_condition
 from chaos.names import CONDITION_CAPTURED, IMAGE, LABEL_MESH, LABEL_MODE, LABEL_ROLE, LABEL_RUN, SYSTEM_NAMESPACE
@@ -81,14 +82,53 @@ def remove_runs(cluster: Cluster, *, run: str = "", seconds: float = 90.0) -> li
     return removed
 
 
+def plan_removal(cluster: Cluster, *, run: str = "") -> list[str]:
+    """What `remove_runs` would remove, in its words, as far as can be told before anything is; changes nothing."""
+    label = f"{LABEL_RUN}={run}" if run else LABEL_RUN
+    ours = [n["metadata"]["name"] for n in cluster.list("Namespace", labels=label)]
+    planned: list[str] = []
+    if SYSTEM_NAMESPACE in ours:
+        planned += [
+            f"fault {one.fault} on {one.target}, undone" if isinstance(one, Receipt) else str(one)
+            for one in held_receipts(cluster, run=run or None)
+        ]
+    meshed = [n["metadata"]["name"] for n in cluster.list("Namespace", labels=f"{LABEL_MESH}=enabled")]
+    staying = [name for name in meshed if name not in ours]
+    planned += [f"mesh labels of namespace {name}" for name in staying]
+    if any(captured_by_node(cluster.list("Pod", name)) for name in staying):
+        planned.append("capture of its pods, by the node agents")
+    planned += [
+        f"{kind} {namespace}/{obj['metadata']['name']}"
+        for namespace in staying
+        for kind in _INSIDE
+        for obj in cluster.list(kind, namespace, labels=label)
+    ]
+    planned += [f"loader {namespace}/{name}" for namespace, name in _loaders(cluster, label, {*ours, *staying})]
+    planned += [_whole(name) for name in ours if name != SYSTEM_NAMESPACE]
+    planned += [
+        f"{kind} {obj['metadata']['name']}" for kind in _CLUSTER_WIDE for obj in cluster.list(kind, labels=label)
+    ]
+    planned += [_whole(name) for name in ours if name == SYSTEM_NAMESPACE]
+    return planned
+
+
+def _whole(namespace: str) -> str:
+    return f"Namespace {namespace}, with all that was in it"
+
+
+def _loaders(cluster: Cluster, label: str, left_to_others: set[str]) -> list[tuple[str, str]]:
+    """Namespace and name of our pods in namespaces that know nothing of us: the loaders of a target."""
+    found = cluster.list("Pod", labels=f"{label},{LABEL_ROLE}=client")
+    places = [(pod["metadata"]["namespace"], pod["metadata"]["name"]) for pod in found]
+    return [(namespace, name) for namespace, name in places if namespace not in left_to_others]
+
+
 def _remove_loaders(cluster: Cluster, label: str, *, left_to_others: set[str]) -> list[str]:
-    """Pods of ours in namespaces that know nothing of us: the loaders of a target."""
-    removed = []
-    for pod in cluster.list("Pod", labels=f"{label},{LABEL_ROLE}=client"):
-        namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
-        if namespace not in left_to_others and cluster.delete("Pod", name, namespace):
-            removed.append(f"loader {namespace}/{name}")
-    return removed
+    return [
+        f"loader {namespace}/{name}"
+        for namespace, name in _loaders(cluster, label, left_to_others)
+        if cluster.delete("Pod", name, namespace)
+    ]
 
 
 def _delete_namespaces(cluster: Cluster, names: Iterable[str], seconds: float) -> list[str]:
@@ -105,7 +145,7 @@ def _delete_namespaces(cluster: Cluster, names: Iterable[str], seconds: float) -
             raise ExperimentFailure(
                 f"{error}: a finalizer, or a node that does not answer, may hold it: kubectl get all -n {name}"
             ) from error
-    return [f"Namespace {name}, with all that was in it" for name in wanted]
+    return [_whole(name) for name in wanted]
 
 
 def captured_by_node(pods: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
@@ -189,9 +229,9 @@ def plan_release_pod(node: str, uids: Iterable[str]) -> Object:
     }
 
 
-def clean_cluster(text: str, *, run: str = "", namespaces: tuple[str, ...] = ()) -> list[str]:
+def clean_cluster(text: str, *, run: str = "", namespaces: tuple[str, ...] = (), dry_run: bool = False) -> list[str]:
     """Clean the cluster that an option names: an embedded or kind cluster is ours and goes whole, a context loses its
-    runs.
+    runs. A line for each thing that was removed, or (`dry_run`) that would be.
     """
     from chaos.cluster.commands import Shell, check_output
     from chaos.cluster.consent import Consent
@@ -202,10 +242,13 @@ def clean_cluster(text: str, *, run: str = "", namespaces: tuple[str, ...] = ())
         case Kind.EMBEDDED:
             from chaos.embedded import provider
 
-            return list(map(str, provider.clean()))
+            name = f"sf-{run}" if run else None  # as a run calls its cluster
+            return provider.detect_remains(name) if dry_run else provider.clean(name)
         case Kind.KIND:
-            from chaos.cluster.kind import delete_cluster
+            from chaos.cluster.kind import cluster_names, delete_cluster
 
+            if dry_run:
+                return [f"kind cluster {spec.name}"] if spec.name in cluster_names(Shell()) else []
             return [f"kind cluster {spec.name}"] if delete_cluster(Shell(), spec.name) else []
         case Kind.K3D:
             from chaos.cluster.k3d import names
@@ -213,12 +256,13 @@ def clean_cluster(text: str, *, run: str = "", namespaces: tuple[str, ...] = ())
             shell = Shell()
             if spec.name not in names(shell):
                 return []
-            check_output(shell, "k3d", "cluster", "delete", spec.name, seconds=120)
+            if not dry_run:
+                check_output(shell, "k3d", "cluster", "delete", spec.name, seconds=120)
             return [f"k3d cluster {spec.name}"]
         case Kind.CONTEXT | Kind.IN_CLUSTER:
             # Cleaning needs no second consent, even in production: it removes what is ours and nothing else.
             cluster = connect_to(spec, consent=Consent(production=True, namespaces=namespaces))
             try:
-                return remove_runs(cluster, run=run)
+                return plan_removal(cluster, run=run) if dry_run else remove_runs(cluster, run=run)
             finally:
                 cluster.close()

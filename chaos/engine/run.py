@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import time
@@ -13,6 +14,7 @@ from typing import Any
 
 import urllib3
 
+from chaos import interrupts
 from chaos.chance import Seed
 from chaos.cluster.nodes import read_nodes
 from chaos.cluster.providers import Kind, open_cluster
@@ -43,6 +45,8 @@ from chaos.kube.kubeconfig import one_line
 from chaos.mesh.install import Mesh
 from chaos.model.modes import ProxyMode, mode_named
 from chaos.names import LABEL_RUN, SYSTEM_NAMESPACE
+
+_UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO})
 
 
 class Run:
@@ -260,8 +264,12 @@ class Run:
     def _end_deployment(self) -> None:
         deployment, self._deployment = self._deployment, None
         if deployment is not None and not self.settings.keep:
+            if interrupts.hurried():
+                self.progress.step(f"{deployment.mesh.mode.name}: left as it is: sharedfate clean")
+                return
             self.progress.step(f"{deployment.mesh.mode.name}: taking down")
-            deployment.stop()
+            with interrupts.cuttable():
+                deployment.stop()
 
     def _describe(self, cluster: dict[str, Any], *, error: str = "") -> None:
         header: dict[str, Any] = {
@@ -288,6 +296,8 @@ def unfit(error: BaseException) -> str | None:
         return None if None in causes else "; ".join(dict.fromkeys(str(cause) for cause in causes))
     if isinstance(error, (SharedfateError, urllib3.exceptions.HTTPError, ConnectionError)):
         return one_line(error)
+    if isinstance(error, OSError) and (error.errno in _UNWRITABLE or "No space left" in str(error)):
+        return f"the run directory cannot be written: {error.strerror or one_line(error)}"
     return None
 
 

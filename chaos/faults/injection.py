@@ -7,15 +7,13 @@ it. `inject_all` is the same for several different faults at once.
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from types import FrameType
-from typing import Any, Final
+from typing import Final
 
 from chaos.errors import (
     ExperimentFailure,
@@ -33,6 +31,7 @@ from chaos.faults.clashes import refuse_clashes, refuse_held
 from chaos.faults.guards import Guard, first_tripped
 from chaos.faults.model import Fault, Receipt, Target, refuse_wrong_target, settings_of
 from chaos.faults.stop_signal import StopSignal
+from chaos.interrupts import held_back
 from chaos.kube.client import Cluster
 from chaos.model.faulting import FaultPhase
 
@@ -64,7 +63,7 @@ def begin(
     try:
         refuse_held(cluster, [(fault, target)], own=receipt, version=version)
     except BaseException:
-        with uninterrupted():
+        with held_back():
             receipts.close(cluster, receipt)  # nothing was changed
         raise
     on_phase(receipt.phase, receipt)
@@ -77,7 +76,7 @@ def begin(
     except BaseException as error:
         # What was done half-way is not known: the undo is idempotent, and the receipt stays when it fails.
         try:
-            with uninterrupted():
+            with held_back():
                 end(cluster, receipt, on_phase=on_phase, maybe_uninjected=True)
         except Exception as undo:  # the cause is what the caller must see; the undo is the watchdog's now
             error.add_note(f"its undo failed too, and is left to the watchdog: {undo}")
@@ -199,7 +198,7 @@ def inject_all(
         yield tuple(begun)
     finally:
         watch.finish()
-        with uninterrupted():
+        with held_back():
             watch.end_all()
     if watch.why is not None:
         raise watch.why
@@ -275,26 +274,18 @@ def end_all(
         )
 
 
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Hold back Ctrl-C and SIGTERM until the block is left: an undo that is cut off is what leaves faults behind."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        del frame
-        came.append(number)
-
-    before: dict[int, Any] = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        if came:
-            signal.raise_signal(came[0])
+def held_receipts(cluster: Cluster, *, run: str | None = None) -> list[Receipt | receipts.Unreadable]:
+    """All that is held in the cluster by a run (None: by any), the newest first: open receipts, and what is noted on
+    objects whose receipt was lost.
+    """
+    stored = [one for one, _ in receipts.look(cluster, run)]
+    known = {one.id for one in stored}
+    lost = [
+        one
+        for one in notes.all_noted(cluster)
+        if one.id not in known and (run is None or not isinstance(one, Receipt) or one.run == run)
+    ]
+    return sorted([*stored, *lost], key=lambda one: one.id, reverse=True)
 
 
 def undo_overdue(
@@ -310,16 +301,13 @@ def undo_overdue(
 
     Raises ExceptionGroup when any could not be undone or read, after trying each.
     """
-    stored = [one for one, _ in receipts.look(cluster, run)]
-    known = {one.id for one in stored}
-    lost = [one for one in notes.all_noted(cluster) if one.id not in known]
     undone: list[Receipt] = []
     failures: list[Exception] = []
-    for receipt in sorted([*stored, *lost], key=lambda one: one.id, reverse=True):
+    for receipt in held_receipts(cluster, run=run):
         if not isinstance(receipt, Receipt):
             failures.append(ExperimentFailure(str(receipt)))
             continue
-        if (run is not None and receipt.run != run) or not (everything or receipt.deadline < now):
+        if not everything and receipt.deadline >= now:
             continue
         try:
             end(cluster, receipt, maybe_uninjected=True)

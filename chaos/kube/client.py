@@ -163,6 +163,7 @@ class Cluster:
         self.owned = owned
         self.failures = failures if failures is not None else []
         self.notices: tuple[str, ...] = ()  # what people should read before anything is changed
+        self.gone: Callable[[], str] = lambda: ""  # why nothing answers any more and never will; "" while it may
         self.guard: WriteGuard | None = None
         self.way = Way.PROXY
         self._streams = {Way.FORWARD: PodConnections(self._open_forward), Way.EXEC: PodConnections(self._open_relay)}
@@ -235,6 +236,8 @@ class Cluster:
         """
         if self.guard is not None:
             self.guard.check(method, path, body, query)
+        if why := self.gone():
+            raise EnvironmentUnfit(why)
         url = self.host + path
         if query:
             url += "?" + urllib.parse.urlencode({k: v for k, v in query.items() if v is not None})

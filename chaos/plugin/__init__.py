@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from chaos import interrupts
 from chaos.errors import Misuse
 from chaos.plugin import xdist as spread
 from chaos.plugin.fixtures import RUN
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 _REPORTS: pytest.StashKey[Reports] = pytest.StashKey()
 _WORSE: pytest.StashKey[list[str]] = pytest.StashKey()
 _PACE: pytest.StashKey[EtaEstimator] = pytest.StashKey()
+_UNWRITTEN: pytest.StashKey[str] = pytest.StashKey()
+_SIGNALS: pytest.StashKey[dict[int, object]] = pytest.StashKey()
 _UNFIT = "chaos_unfit"  # attribute of a report: it failed because the cluster cannot do it
 
 
@@ -52,6 +55,18 @@ def pytest_configure(config: pytest.Config) -> None:
     if option.chaos_modes is None and option.chaos_scenarios is None and option.chaos_target is None:
         return
     spread.prepare(config, settings_of(config))  # refuses bad options before anything is collected
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Listen to signals from here on: earlier, pytest cannot end a session in order."""
+    if is_asked_for(session.config) and not spread.works(session.config):
+        session.config.stash[_SIGNALS] = interrupts.start()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if (before := config.stash.get(_SIGNALS, None)) is not None:
+        interrupts.stop(before)
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
@@ -218,25 +233,44 @@ def pytest_runtest_makereport(
     return report
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Write the reports, and hold them against those of `--chaos-baseline`: what got worse fails the session.
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, object]:
+    """Write the reports, then let everything be taken down.
 
-    The exit code is 4 when nothing failed but the cluster.
+    The exit code is 4 when nothing failed but the cluster, and 128 more than the signal's number after a signal.
     """
+    interrupts.finish()
+    _report(session)
+    try:
+        return (yield)
+    finally:
+        if number := interrupts.interrupted():
+            session.exitstatus = 128 + number
+
+
+def _report(session: pytest.Session) -> None:
+    """Write the reports, and hold them against those of `--chaos-baseline`: what got worse fails the session."""
     config = session.config
     if _only_unfit(config):
         session.exitstatus = pytest.ExitCode.USAGE_ERROR
     run = config.stash.get(RUN, None)
     if spread.works(config) or (run is None and not spread.leads(config)):
         return
-    from chaos.history.result import has_errors, results_of
+    from chaos.errors import SharedfateError
+    from chaos.history.result import has_errors
     from chaos.report import write_reports
 
     settings = settings_of(config)
     seconds = run.seconds if run is not None else spread.gather(config, settings.out)
-    if not results_of(settings.out) and not has_errors(settings.out):
+    if not any((settings.out / "trials").glob("*/*")) and not has_errors(settings.out):
         return
-    reports = config.stash[_REPORTS] = write_reports(settings.out, seconds=seconds)
+    try:
+        reports = config.stash[_REPORTS] = write_reports(settings.out, seconds=seconds)
+    except (OSError, SharedfateError) as error:
+        what = f"{type(error).__name__}: {error.strerror}" if isinstance(error, OSError) else str(error)
+        config.stash[_UNWRITTEN] = f"no reports could be written to {settings.out}: {what}"
+        session.exitstatus = session.exitstatus or pytest.ExitCode.USAGE_ERROR
+        return
     if (baseline := settings.baseline) is not None:
         from chaos.report.compare import compare, load_report
 
@@ -247,6 +281,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """The table mode x scenario, a sentence for each trial, and where the reports are."""
+    if why := config.stash.get(_UNWRITTEN, ""):
+        terminalreporter.write_line(f"sharedfate: {why}")
     reports = config.stash.get(_REPORTS, None)
     if reports is None:
         return

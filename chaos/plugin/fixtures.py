@@ -37,13 +37,13 @@ def chaos_run(request: pytest.FixtureRequest) -> Iterator[Run]:
             raise
         request.session.shouldstop = f"sharedfate: {why}"  # the next test would need the same cluster
         raise EnvironmentUnfit(why) from error
+    request.config.stash[RUN] = run  # reports are written before it is left, when a signal ends the session
     try:
         yield run
     finally:
         if request.session.testsfailed:
             run.cluster.failures.append(f"{request.session.testsfailed} tests failed")
         run.__exit__(None, None, None)
-        request.config.stash[RUN] = run
 
 
 @pytest.fixture

@@ -25,7 +25,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from click.testing import CliRunner
 
+from chaos.cli import main
 from chaos.embedded import provider
 from chaos.embedded.kubelet import cgroups
 from chaos.kube.client import Cluster
@@ -288,6 +290,164 @@ def test_nothing_is_left_of_a_cluster_that_ends_at_a_random_moment(tmp_path: Pat
 @pytest.mark.slow
 def test_nothing_is_left_of_clusters_that_end_at_fifty_random_moments(tmp_path: Path) -> None:
     run_trials(plan_trials(50, seed=50), tmp_path)
+
+
+DEPLOYING: Final = """
+import sys
+from chaos.cluster.providers import open_cluster
+from chaos.mesh import manifests
+from chaos.mesh.install import Mesh
+
+name, mode = sys.argv[1:]
+print("start", flush=True)
+with open_cluster("embedded", name=name) as cluster:
+    print("deploy", flush=True)
+    places = {"client_nodes": ["node-1"], "server_nodes": ["node-2"]}
+    Mesh(cluster, mode, run=name).start([obj for tenant in "ab" for obj in manifests.tenant(tenant, **places)])
+    print("deployed", flush=True)
+    sys.stdin.read()
+"""
+DEPLOY_SECONDS: Final = 8.0  # within which the moment lies: most of it is deploying, in each mode
+
+
+def kill_while_deploying(name: str, mode: str, after: float) -> None:
+    """Kill the runner so long after its cluster was there; AssertionError with what is left of it."""
+    before = descendants(os.getpid())
+    runner = subprocess.Popen(
+        [sys.executable, "-c", DEPLOYING, name, mode],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert runner.stdout is not None
+        assert [runner.stdout.readline() for _ in range(2)] == ["start\n", "deploy\n"]
+        time.sleep(after)
+        spaces = cookies_below(name)
+    finally:
+        runner.kill()
+        runner.communicate()
+    deadline = time.monotonic() + GONE_SECONDS
+    while (left := survivors(before)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not left, f"{mode}, {after:.2f} s: processes {[words(pid) for pid in left]} are still there"
+    assert leftovers(name) == [], f"{mode}, {after:.2f} s"
+    assert not spaces & held_namespaces()
+    provider.clean(name)
+    assert not (provider.RUN / name).exists()
+
+
+@pytest.mark.parametrize("count", [2, pytest.param(200, marks=pytest.mark.slow)])
+def test_nothing_is_left_of_a_run_that_is_killed_while_it_deploys(count: int) -> None:
+    """SHAREDFATE_TEST_SLICE=FIRST:LAST takes some of the moments, for a machine that others use."""
+    chance = random.Random(count)
+    modes = ["sidecar", "node", "ambient-namespace"]
+    moments = [(chance.choice(modes), chance.uniform(0, DEPLOY_SECONDS)) for _ in range(count)]
+    first, _, last = os.environ.get("SHAREDFATE_TEST_SLICE", f"0:{count}").partition(":")
+    network = host_network()
+    with orphans_come_here():
+        for number, (mode, after) in list(enumerate(moments))[int(first) : int(last)]:
+            kill_while_deploying(f"deploy-{os.getpid()}-{number}", mode, after)
+    assert differences(network, host_network()) == {}
+
+
+def orphaned(name: str, program: str) -> subprocess.Popen[str]:
+    """A runner that has brought a cluster up by `program`, which prints `up`."""
+    runner = subprocess.Popen([sys.executable, "-c", program, name], stdout=subprocess.PIPE, text=True)
+    assert runner.stdout is not None
+    assert runner.stdout.readline() == "up\n"
+    return runner
+
+
+KEEPING: Final = """
+import sys, time
+from chaos.embedded import provider
+
+provider.up(sys.argv[1], nodes=1)
+print("up", flush=True)
+time.sleep(600)
+"""
+UNABLE: Final = """
+import sys, asyncio
+import chaos.embedded.cluster_process as c
+
+c.DOWN_SECONDS = 1.0
+
+async def never(self):
+    await asyncio.sleep(1000)
+
+c.ClusterProcess._stop = never
+from chaos.embedded.__main__ import main
+main(sys.argv[1:])
+"""
+KEEPING_ONE_THAT_CANNOT_GO_DOWN: Final = f"""
+import subprocess
+
+popen = subprocess.Popen
+subprocess.Popen = lambda command, **named: popen([command[0], "-c", {UNABLE!r}, *command[3:]], **named)
+{KEEPING}
+"""
+
+
+def test_clean_ends_a_cluster_whose_owner_is_gone_whatever_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is stopped by SIGSTOP, so that nothing within it can notice anything."""
+    name = f"stuck{os.getpid()}"
+    runner = orphaned(name, KEEPING)
+    pid = provider._pid(provider.RUN / name)
+    assert pid is not None
+    try:
+        with orphans_come_here():
+            os.kill(pid, signal.SIGSTOP)
+            assert provider.clean(name) == []  # its owner lives
+            assert provider.detect_remains(name) == []
+            runner.kill()
+            runner.communicate()
+            monkeypatch.setattr(provider, "DOWN_SECONDS", 1.0)
+            foretold = provider.detect_remains(name)
+            assert {f"directory {provider.RUN / name}", f"process {pid}"} <= set(foretold)
+            assert f"directory {provider.RUN / name}" in provider.clean(name)
+            assert leftovers(name) == []
+            assert not (provider.RUN / name).exists()
+    finally:
+        runner.kill()
+        runner.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        provider.clean(name)
+
+
+def test_a_cluster_that_cannot_go_down_is_ended_by_force_once_its_owner_is_gone() -> None:
+    name = f"forced{os.getpid()}"
+    with orphans_come_here():
+        before = descendants(os.getpid())
+        runner = orphaned(name, KEEPING_ONE_THAT_CANNOT_GO_DOWN)
+        runner.kill()
+        runner.communicate()
+        deadline = time.monotonic() + GONE_SECONDS
+        while (left := survivors(before)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert not left, [words(pid) for pid in left]
+        assert leftovers(name) == []
+    provider.clean(name)
+    assert not (provider.RUN / name).exists()
+
+
+def test_cleaning_after_one_run_leaves_anothers_dead_cluster() -> None:
+    mine, theirs = f"sf-m{os.getpid()}", f"sf-t{os.getpid()}"
+    try:
+        for name in (mine, theirs):
+            provider.run_directory(name).mkdir(parents=True)
+            (provider.run_directory(name) / "log").write_text("x")
+        done = CliRunner().invoke(main, ["clean", "--run", mine.removeprefix("sf-"), "--dry-run"])
+        assert (done.exit_code, done.output) == (0, f"would be removed: directory {provider.RUN / mine}\n")
+        assert provider.run_directory(mine).exists()
+        done = CliRunner().invoke(main, ["clean", "--run", mine.removeprefix("sf-")])
+        assert (done.exit_code, done.output) == (0, f"directory {provider.RUN / mine}\n")
+        assert (provider.run_directory(mine).exists(), provider.run_directory(theirs).exists()) == (False, True)
+    finally:
+        provider.clean(mine)
+        provider.clean(theirs)
 
 
 def test_a_process_that_outlives_its_cluster_is_caught() -> None:

@@ -270,7 +270,8 @@ class Machine:
         loop.add_reader(ours.fileno(), self._on_readable)
         self._send(orjson.dumps(config), [])
         try:
-            await asyncio.wait_for(asyncio.shield(self._ready), 20)
+            async with asyncio.timeout(20):
+                await asyncio.shield(self._ready)
         except TimeoutError:
             await self.stop()
             raise EnvironmentUnfit(

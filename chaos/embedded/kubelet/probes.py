@@ -279,7 +279,8 @@ class Probes:
             due = max(due + period, loop.time())
             poke.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(poke.wait(), due - loop.time())
+                async with asyncio.timeout_at(due):  # not wait_for: before Python 3.12 it may swallow a cancellation
+                    await poke.wait()
                 due -= period  # out of turn: the rhythm stays
 
     def _settle(self, kind: str, good: bool, output: str) -> None:

@@ -204,7 +204,8 @@ class Plane:
                 await context.write(response)
                 stream.pushed_at = time.time()
             try:
-                await asyncio.wait_for(stream.wake.wait(), self._patience(stream))
+                async with asyncio.timeout(self._patience(stream)):
+                    await stream.wake.wait()
             except TimeoutError:
                 continue
 

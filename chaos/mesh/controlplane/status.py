@@ -17,7 +17,8 @@ async def start_status(pages: dict[str, Callable[[], Answer]], *, host: str, por
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+            async with asyncio.timeout(5):
+                head = await reader.readuntil(b"\r\n\r\n")
             path = head.split(b" ", 2)[1].decode().split("?")[0]
             status, value = pages.get(path, lambda: (404, {"error": f"no such page: {', '.join(pages)}"}))()
             body = json.dumps(value).encode()

@@ -1,0 +1,197 @@
+"""Signals at every moment of a piece of work: it is undone, one line is said, and the exit code names the signal."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """
+import sys, time
+from chaos import interrupts
+
+def say(word):
+    print(word, flush=True)
+
+interrupts.block()
+say("before")
+time.sleep(0.5)
+try:
+    with interrupts.listening():
+        try:
+            try:
+                say("working")
+                time.sleep(float(sys.argv[1]))
+            finally:
+                with interrupts.held_back():
+                    say("undoing")
+                    time.sleep(0.5)
+                    say("undone")
+        finally:
+            interrupts.finish()
+            if not interrupts.hurried():
+                with interrupts.cuttable():
+                    say("taking-down")
+                    time.sleep(0.7)
+                    say("down")
+            say("reported")
+except interrupts.Interrupted as error:
+    sys.exit(error.exit_code)
+"""
+MOMENTS = ("before", "working", "undoing", "taking-down")
+LONG, SHORT = "30", "0.3"  # seconds of work
+
+
+def begun(*arguments: str, ignored: tuple[int, ...] = ()) -> subprocess.Popen[str]:
+    def prepare() -> None:
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
+
+    return subprocess.Popen(
+        [sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=prepare
+    )
+
+
+def until(process: subprocess.Popen[str], word: str) -> list[str]:
+    assert process.stdout is not None
+    seen: list[str] = []
+    while not seen or seen[-1] != word:
+        line = process.stdout.readline()
+        assert line, f"{word} never came: {seen}"
+        seen.append(line.strip())
+    return seen
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_one_signal_undoes_says_one_line_and_names_itself_in_the_exit_code(number: signal.Signals, moment: str) -> None:
+    process = begun("-c", PROGRAM, LONG if moment in ("before", "working") else SHORT)
+    seen = until(process, moment)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=20)
+    seen += out.split()
+    done = ["undone", "down", "reported"] if moment != "before" else []  # then nothing was begun
+    assert [word for word in seen if word in ("undone", "down", "reported")] == done
+    assert err.strip().splitlines() == [
+        f"sharedfate: {number.name}: undoing what is held, then ending; once more hurries, a third time ends at once"
+    ]
+    assert process.returncode == (128 + number if moment != "taking-down" else 0)
+
+
+def test_a_run_in_a_shells_background_can_be_interrupted_and_nohup_still_means_what_it_says() -> None:
+    process = begun("-c", PROGRAM, LONG, ignored=(signal.SIGINT,))
+    until(process, "working")
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert process.returncode == 130
+    process = begun("-c", PROGRAM, SHORT, ignored=(signal.SIGHUP,))
+    until(process, "working")
+    process.send_signal(signal.SIGHUP)
+    assert process.communicate(timeout=20)[1] == ""
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_second_signal_cuts_what_clean_does_too_but_no_undo(number: signal.Signals) -> None:
+    process = begun("-c", PROGRAM, LONG)
+    until(process, "working")
+    process.send_signal(number)
+    until(process, "undoing")
+    process.send_signal(number)
+    out, err = process.communicate(timeout=20)
+    assert [word for word in out.split() if word != "undone"] == ["reported"]
+    assert "undone" in out
+    assert (process.returncode, len(err.strip().splitlines()), "Traceback" in err) == (128 + number, 3, False)
+
+
+def test_a_second_signal_ends_a_long_take_down() -> None:
+    process = begun("-c", PROGRAM.replace("time.sleep(0.7)", "time.sleep(30)"), LONG)
+    until(process, "working")
+    process.send_signal(signal.SIGTERM)
+    until(process, "taking-down")
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=20)
+    assert (out.split(), process.returncode) == (["reported"], 143)
+
+
+def test_a_third_signal_ends_at_once() -> None:
+    process = begun(
+        "-c",
+        PROGRAM.replace("time.sleep(0.5)\n                    say", "time.sleep(30)\n                    say"),
+        LONG,
+    )
+    until(process, "working")
+    for _ in range(3):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+    began = time.monotonic()
+    _, err = process.communicate(timeout=20)
+    assert (process.returncode, "Traceback" in err, time.monotonic() - began < 5) == (130, False, True)
+
+
+SESSION = """
+import time
+def test_it():
+    print("working", flush=True)
+    time.sleep(30)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_pytest_session_with_our_options_ends_without_a_trace(tmp_path: Path, number: signal.Signals) -> None:
+    (tmp_path / "test_it.py").write_text(SESSION)
+    options = ["-q", "-s", "-p", "no:cacheprovider", f"--chaos-out={tmp_path / 'out'}", str(tmp_path)]
+    process = begun("-m", "pytest", *options)
+    assert process.stdout is not None
+    while "working" not in process.stdout.readline():
+        assert process.poll() is None
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    assert "Traceback" not in out + err
+    assert [line for line in err.splitlines() if line] == [
+        f"sharedfate: {number.name}: undoing what is held, then ending; once more hurries, a third time ends at once"
+    ]
+    assert len([line for line in out.splitlines() if "Interrupted" in line]) == 1
+
+
+@pytest.mark.parametrize("name", ["--version", "--help"])
+def test_the_command_can_be_interrupted_while_it_starts(name: str) -> None:
+    chance = random.Random(7)
+    for _ in range(4):
+        process = begun("-m", "chaos", name)
+        time.sleep(chance.uniform(0.1, 0.5))
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=20)
+        assert process.returncode in (0, 143, -signal.SIGTERM, 1)
+        assert "Traceback" not in err
+
+
+def test_an_error_from_another_thread_ends_a_sleep_but_no_undo() -> None:
+    program = """
+import threading, time
+from chaos import interrupts
+
+def late():
+    time.sleep(0.3)
+    interrupts.abort(RuntimeError("the cluster has ended"))
+
+began = time.monotonic()
+with interrupts.listening():
+    threading.Thread(target=late).start()
+    try:
+        time.sleep(30)
+    except RuntimeError as error:
+        print(error, time.monotonic() - began < 2)
+    threading.Thread(target=late).start()
+    with interrupts.held_back():
+        time.sleep(0.6)
+        print("undone")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout.splitlines() == ["the cluster has ended True", "undone"]
