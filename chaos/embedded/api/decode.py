@@ -25,7 +25,7 @@ MAX_BODY: Final = 3 * 1024 * 1024  # as Kubernetes' own limit
 _MAX_DEPTH: Final = 100
 _YAML: Final = ("application/yaml", "application/x-yaml", "text/yaml", "application/apply-patch+yaml")
 _JSON: Final = ("", "application/json", "text/plain", "application/octet-stream", "application/x-www-form-urlencoded")
-_HEAD: Final = 'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
+HEAD: Final = 'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
 _NAMES: Final = {list: "array", str: "string", bool: "bool"}
 
 
@@ -240,7 +240,7 @@ def body_object(resource: Resource, body: bytes, content_type: str, *, strictnes
             got = _NAMES.get(type(value), "number")
             raise Undecodable(
                 f"couldn't get version/kind; json parse error: json: cannot unmarshal {got} into Go value of type "
-                f"{_HEAD}"
+                f"{HEAD}"
             )
     except Undecodable as error:
         raise bad_request(

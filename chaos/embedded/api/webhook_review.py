@@ -128,7 +128,7 @@ def _decoded(body: bytes) -> dict[str, Any]:
         raise BadAnswer(f"failed to call webhook: {error}") from None
     if not isinstance(value, dict):
         got = _JSON.get(type(value), "number")
-        why = f"json: cannot unmarshal {got} into Go value of type struct {{ APIVersion string; Kind string }}"
+        why = f"json: cannot unmarshal {got} into Go value of type {decode.HEAD}"
         raise BadAnswer(f"failed to call webhook: couldn't get version/kind; json parse error: {why}")
     if value.get("kind") == "Status" and value.get("status") != "Success":
         raise BadAnswer(f"failed to call webhook: {value.get('message') or 'unknown'}")

@@ -166,6 +166,29 @@ def test_a_certificate_that_is_not_to_be_believed_is_refused_in_gos_words(hooks:
     )
 
 
+def test_an_answer_to_another_question_is_none(hooks: Hooks, namespace: str) -> None:
+    with hooks.configured(hooks.webhook("/uid")):
+        code, message = attempt(hooks, namespace)
+    asked = hooks.server.asked[-1]["uid"]
+    why = f'received invalid webhook response: expected response.uid="{asked}", got "another"'
+    assert (code, message) == (500, f'Internal error occurred: failed calling webhook "one.hooks.test": {why}')
+
+
+def test_kubectl_shows_a_failure_and_a_no_as_it_does_on_any_cluster(hooks: Hooks, namespace: str) -> None:
+    def shown(path: str) -> str:
+        with hooks.configured(hooks.webhook(path)):
+            body = json.dumps(config_map("shown", namespace))
+            return hooks.world.kubectl("create", "-f", "-", stdin=body).stderr.strip()
+
+    begin = 'error when creating "STDIN": '
+    why = "failed to call webhook: the server could not find the requested resource"
+    failed = f'failed calling webhook "one.hooks.test": {why}'
+    denied = 'admission webhook "one.hooks.test" denied the request: no pets'
+    assert shown("/404") == f"Error from server (InternalError): {begin}Internal error occurred: {failed}"
+    assert shown("/deny") == f"Error from server: {begin}{denied}"
+    assert shown("/deny-code") == f"Error from server (Forbidden): {begin}{denied}"
+
+
 def test_a_webhook_by_url_is_called_and_its_certificate_checked(hooks: Hooks, namespace: str) -> None:
     server = Server(*files(hooks.directory, hooks.authority, "url", addresses=("127.0.0.1",)))
     server.start()
