@@ -363,6 +363,42 @@ def test_pods_of_a_replica_set_pass_the_webhooks_too(hooks: Hooks, namespace: st
     assert len(asked) == 3
 
 
+def job(name: str, namespace: str) -> dict[str, Any]:
+    template = {"spec": {"restartPolicy": "Never", "containers": [{"name": "app", "image": "example:1"}]}}
+    spec = {"parallelism": 3, "completions": 3, "completionMode": "Indexed", "template": template}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name, "namespace": namespace}, "spec": spec}
+
+
+def stateful_set(name: str, namespace: str) -> dict[str, Any]:
+    labels = {"matchLabels": {"app": name}}
+    template = {"metadata": {"labels": {"app": name}}, "spec": {"containers": [{"name": "app", "image": "example:1"}]}}
+    spec = {
+        "replicas": 2,
+        "podManagementPolicy": "Parallel",
+        "selector": labels,
+        "serviceName": name,
+        "template": template,
+    }
+    meta = {"name": name, "namespace": namespace}
+    return {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": meta, "spec": spec}
+
+
+@pytest.mark.parametrize(
+    ("make", "count", "account"), [(job, 3, "job-controller"), (stateful_set, 2, "statefulset-controller")]
+)
+def test_every_workloads_pods_pass_the_webhooks_once_each(
+    hooks: Hooks, namespace: str, make: Any, count: int, account: str
+) -> None:
+    hooks.server.asked.clear()
+    with hooks.configured(hooks.webhook("/inject", rules=[rule(resources=["pods"])]), sort="Mutating"):
+        hooks.world.cluster.create(make("workload", namespace))
+        hooks.world.cluster.wait("pods", lambda: len(pods_of(hooks, namespace)) == count)
+    assert {len(one["spec"]["containers"]) for one in pods_of(hooks, namespace)} == {2}
+    assert [one["userInfo"]["username"] for one in hooks.server.asked] == [
+        f"system:serviceaccount:kube-system:{account}"
+    ] * count
+
+
 def pods_of(hooks: Hooks, namespace: str) -> list[dict[str, Any]]:
     return [one for one in hooks.world.cluster.list("Pod", namespace) if "deletionTimestamp" not in one["metadata"]]
 
