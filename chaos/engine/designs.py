@@ -23,6 +23,7 @@ from chaos.engine.saturation import classify_saturation
 from chaos.engine.targets import container_of, flows_behind, proxies_of_client
 from chaos.engine.topology import TenantLoad
 from chaos.engine.trial import Injection, Trial
+from chaos.errors import NotReady
 from chaos.faults.model import Fault, Target
 from chaos.faults.overload import Overload
 from chaos.history.model import EventKind
@@ -145,7 +146,11 @@ def pulses(trial: Trial, fault: Fault, proxy: Proxy, *, seconds: float = 60.0) -
         if not wanted and (judgement.verdict is not Verdict.INCONCLUSIVE or lasted > LONGEST_REPEATED):
             break
         trial.end_watch()
-        proxy = trial.renew(proxy)
+        try:
+            proxy = trial.renew(proxy)
+        except NotReady as error:  # what was disturbed for it is no evidence: made again from the beginning
+            trial.doubts.append(f"no fresh pod came for the next {fault.name}: {error}")
+            break
         trial.baseline_between(BETWEEN_SECONDS)
     return judgement
 
