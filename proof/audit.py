@@ -283,17 +283,17 @@ ROWS: tuple[Row, ...] = (
 
 WORSE = (Return.NOT_BACK, Return.HURT_BY_UNDO)
 AFTER: tuple[AfterRow, ...] = (
-    AfterRow("well, base 0.5 %", WORSE, Errors(B)),
-    AfterRow("well, own bursts of 1 s, base 1 %", WORSE, Errors(0.01, burst=1.0)),
-    AfterRow("well, own errors with memory 5 s, base 1 %", WORSE, Errors(0.01, memory=5.0)),
-    AfterRow("well, own speed x2, dwell 2 s", WORSE, speed=Speed(factor=2, dwell=2)),
-    AfterRow("well, own speed x2, dwell 20 s", WORSE, speed=Speed(factor=2, dwell=20)),
+    AfterRow("undone, well, base 0.5 %", WORSE, Errors(B)),
+    AfterRow("undone, well, own bursts of 1 s, base 1 %", WORSE, Errors(0.01, burst=1.0)),
+    AfterRow("undone, well, own errors with memory 5 s, base 1 %", WORSE, Errors(0.01, memory=5.0)),
+    AfterRow("undone, well, own speed x2, dwell 2 s", WORSE, speed=Speed(factor=2, dwell=2)),
+    AfterRow("undone, well, own speed x2, dwell 20 s", WORSE, speed=Speed(factor=2, dwell=20)),
     *(
-        AfterRow(f"{x:.0%} of requests fail from the undo on", (Return.BACK,), harm=Errors(x))
+        AfterRow(f"undone, {x:.0%} of requests fail from then on", (Return.BACK,), harm=Errors(x))
         for x in (0.03, 0.05, 0.5)
     ),
-    AfterRow("an outage of 2 s with the undo, then well", (Return.NOT_BACK,), harm=Errors(1.0), lasts=2.0),
-    AfterRow("three times as slow from the undo on", (Return.BACK,), slower=3.0),
+    AfterRow("undone, an outage of 2 s with it, then well", (Return.NOT_BACK,), harm=Errors(1.0), lasts=2.0),
+    AfterRow("undone, three times as slow from then on", (Return.BACK,), slower=3.0),
 )
 
 

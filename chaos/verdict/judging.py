@@ -467,11 +467,11 @@ class SequentialTest:
         decided = min(times) if times else self.not_hurt.get(flow)
         origin = self._origin()
         curve = measures.recovery_curve(series, origin, self.view.until)
-        back = measures.recovered_after(series, origin, self.view.until) if finding is Finding.HURT else None
+        costs = self._measures_of_harm([flow])
+        hurt = finding is Finding.HURT
         answered = ~series.errors & ~series.late & (series.done <= look.cut)
         during = series.latency[series.within([w for pair in look.fault_only for w in pair.after]) & answered]
         shift = shifts(series.baseline_latency, during, resamples=thresholds.bootstrap)
-        lost = measures.requests_lost(series, self._begin, origin, back, self.view.until)
         share = None if flow in self.expectation.exempt else self.expectation.shares[flow]
         after = self._recovery(flow, not_hurt=share == 0 and finding is not Finding.HURT)
         return FlowVerdict(
@@ -482,22 +482,15 @@ class SequentialTest:
             slow,
             affected,
             series.slow_threshold,
-            lost,
+            costs.get("requests lost"),
             decided,
-            back,
+            costs.get("time to recover") if hurt else None,
             curve,
             shift,
             why,
-            self._outage(series) if finding is Finding.HURT else None,
+            costs.get("outage") if hurt else None,
             str(after.found) if after else "",
         )
-
-    def _outage(self, series: Series) -> Measure | None:
-        """How long a flow was out; of a fault that comes and goes it says nothing."""
-        if self.expectation.fault_shape is FaultShape.GRADUAL:
-            return None
-        begins = [window.begin for window in self.view.windows_of(WindowKind.FAULT)]
-        return measures.outage(series, begins, self.view.until)
 
     def _own_outage(self, series: Series, look: Look) -> list[Contrast]:
         """The fault's windows, each until the flow's last affected request: what share of it went by the target is
@@ -688,7 +681,8 @@ class SequentialTest:
         return found
 
     def _measures_of_harm(self, hurt: Sequence[Flow]) -> dict[str, Measure]:
-        """What the fault cost the flows that it hurt; of a pulse over its repeats, with the seconds of outage."""
+        """What the fault cost these flows together; of a pulse over its repeats, without the time in which its target
+        was replaced."""
         if not self._is_pulse:
             costs = _costs([self.series[flow] for flow in hurt], self._begin, self._origin(), self.view.until)
             if self.expectation.fault_shape is FaultShape.GRADUAL:  # of what comes and goes it says nothing
@@ -720,9 +714,10 @@ def _costs(series: Sequence[Series], begin: int, origin: int, until: int) -> dic
     if out := [gap for one in series if (gap := measures.outage(one, [begin], until)) is not None]:
         found["outage"] = max(out, key=lambda measure: measure.value)
     lost = [one for one in each if one is not None]
-    found["requests lost"] = Measure(
-        sum(m.value for m in lost), sum(m.low for m in lost), sum(m.high for m in lost), "requests"
-    )
+    if lost:
+        found["requests lost"] = Measure(
+            sum(m.value for m in lost), sum(m.low for m in lost), sum(m.high for m in lost), "requests"
+        )
     return found
 
 
