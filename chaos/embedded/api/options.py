@@ -55,6 +55,16 @@ class DeleteOptions:
     uid: str | None = None
     resource_version: str | None = None
 
+    def as_object(self) -> dict[str, Any]:
+        """As admission is told them."""
+        conditions = {"uid": self.uid, "resourceVersion": self.resource_version}
+        given = {name: value for name, value in conditions.items() if value is not None}
+        found: dict[str, Any] = {"kind": "DeleteOptions", "apiVersion": f"{_META}/v1"}
+        found |= {"gracePeriodSeconds": self.grace} if self.grace is not None else {}
+        found |= {"propagationPolicy": self.propagation} if self.propagation is not None else {}
+        found |= {"preconditions": given} if given else {}
+        return found | ({"dryRun": ["All"]} if self.dry else {})
+
 
 def is_true(query: Query, name: str) -> bool:
     """A boolean parameter: anything but its absence, `false` and `0` is true."""
@@ -96,8 +106,6 @@ def write_options(verb: str, query: Query, *, applying: bool = False) -> WriteOp
 
 def as_object(operation: str, verb: str, query: Query, *, applying: bool) -> dict[str, Any]:
     """The options of a write as admission is told them: an object of meta.k8s.io/v1."""
-    if operation == "DELETE":
-        return {"kind": "DeleteOptions", "apiVersion": f"{_META}/v1"}
     kind = "PatchOptions" if verb == "patch" else "CreateOptions" if operation == "CREATE" else "UpdateOptions"
     found: dict[str, Any] = {"kind": kind, "apiVersion": f"{_META}/v1"}
     found |= {name: query[name] for name in ("fieldManager", "fieldValidation") if query.get(name)}

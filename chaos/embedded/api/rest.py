@@ -487,7 +487,7 @@ class Rest:
         return Reply(self.shown(call, obj))
 
     async def _ask_deletion(self, call: Call, old: Object | None, asked: options.DeleteOptions) -> None:
-        about = call.asked("DELETE", None, old, dry=asked.dry)
+        about = replace(call.asked("DELETE", None, old, dry=asked.dry), options=asked.as_object())
         if old is not None and not call.name:  # one of many
             about = replace(about, name=old["metadata"]["name"], namespace=old["metadata"].get("namespace", ""))
         if self.gate.concerns(about):

@@ -232,6 +232,9 @@ def test_updates_and_deletions_are_asked_about_with_what_was(hooks: Hooks, names
     assert update["oldObject"]["metadata"]["uid"] == held["metadata"]["uid"]
     assert (deletion["operation"], deletion["object"]) == ("DELETE", None)
     assert deletion["oldObject"]["data"] == {"a": "c"}
+    assert deletion["options"] == {
+        "kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1", "propagationPolicy": "Background",
+    }  # fmt: skip
     with hooks.configured(hooks.webhook("/deny", rules=[rule])):
         code, _ = attempt(hooks, namespace)
     assert code == 400
