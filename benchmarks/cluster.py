@@ -44,8 +44,8 @@ EVENTS_A_SECOND: Final = 2
 
 def quantiles(values: Sequence[float]) -> str:
     ordered = sorted(values)
-    at = lambda q: ordered[min(len(ordered) - 1, int(q * len(ordered)))]  # noqa: E731
-    return f"{statistics.median(ordered):.2f} | {ordered[0]:.2f} | {at(0.9):.2f} | {ordered[-1]:.2f}"
+    ninth = ordered[min(len(ordered) - 1, int(0.9 * len(ordered)))]
+    return f"{statistics.median(ordered):.2f} | {ordered[0]:.2f} | {ninth:.2f} | {ordered[-1]:.2f}"
 
 
 def starts() -> list[str]:

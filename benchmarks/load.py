@@ -119,7 +119,9 @@ def measure_wrk() -> Cost:
         check=True,
     ).stdout
     after = os.times()
-    count = int(re.search(r"(\d+) requests in", text)[1])
+    found = re.search(r"(\d+) requests in", text)
+    assert found is not None, text
+    count = int(found[1])
     cpu = after.children_user + after.children_system - before.children_user - before.children_system
     return Cost("wrk, closed loop", count, cpu, f"{count / SECONDS:,.0f}/s answered, no sample kept")
 

@@ -28,6 +28,7 @@ from chaos.kube.client import Cluster
 from chaos.load.client import LoaderClient
 from chaos.mesh import manifests
 from chaos.mesh.install import Mesh
+from chaos.mesh.render import render_mode
 from chaos.model.modes import MODES
 from chaos.model.placement import Role
 
@@ -148,7 +149,7 @@ def kubectl_apply(cluster: Cluster, text: str) -> None:
 def measure(cluster: Cluster, mode: str) -> Cost:
     cost, mesh = Cost(mode), Mesh(cluster, mode, run=f"bench-{mode}")
     objects = manifests.reference("node-1", "node-2")
-    text = mesh.render(objects)
+    text = render_mode(mode, objects, run=mesh.run)
     try:
         begin = time.monotonic()
         kubectl_apply(cluster, text)

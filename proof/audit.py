@@ -136,7 +136,8 @@ def _ornstein_uhlenbeck(rng: np.random.Generator, due: Floats, memory: float) ->
     shocks = rng.standard_normal(n)
     shocks[1:] *= np.sqrt(1 - phi * phi)
     path: Floats = lfilter([1.0], [1.0, -phi], shocks)
-    return path[(due / step).astype(int)]
+    found: Floats = path[(due / step).astype(int)]
+    return found
 
 
 def history(rng: np.random.Generator, row: Row, *, watch: float = 4.0) -> tuple[HistoryView, Flow]:
@@ -149,7 +150,8 @@ def history(rng: np.random.Generator, row: Row, *, watch: float = 4.0) -> tuple[
     else:
         faults, end = [(BASELINE, BASELINE + row.length)], BASELINE + row.length + watch
     n = round(end * row.rate)
-    due = np.sort(rng.random(rng.poisson(n)) * end) if row.poisson else (np.arange(n) + rng.random()) / row.rate
+    times = np.sort(rng.random(rng.poisson(n)) * end) if row.poisson else (np.arange(n) + rng.random()) / row.rate
+    due: Floats = times.astype(np.float64)
     during = np.zeros(len(due), bool)
     for a, b in faults:
         during |= (due >= a + row.late) & (due < b)

@@ -13,6 +13,7 @@ import subprocess
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,7 +51,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "storage.conf").write_text(
         f'[storage]\ndriver = "vfs"\nrunroot = "{folder}/run"\ngraphroot = "{folder}/graph"\n'
     )
-    environment = {"CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"), "SHAREDFATE_IMAGE": NAME}
+    environment: dict[str, Any] = {"CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"), "SHAREDFATE_IMAGE": NAME}
     root = folder / "rootfs"
     run("debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(root))
     shutil.copy(CERTIFICATES, root / CERTIFICATES.relative_to("/"))

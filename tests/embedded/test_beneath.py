@@ -38,6 +38,13 @@ def _untouched(machine: Path) -> bool:
     }
 
 
+def linked(at: Path, machine: Path) -> None:
+    """A directory with a link to the machine's files and one to its root."""
+    at.mkdir()
+    (at / "x").symlink_to(machine)
+    (at / "y").symlink_to("/")
+
+
 # What a pod may have put at `a/b` of its node's directory before the server comes along.
 PLANTS: dict[str, Callable[[Path, Path], object]] = {
     "link to a file": lambda at, machine: at.symlink_to(machine / "file"),
@@ -49,7 +56,7 @@ PLANTS: dict[str, Callable[[Path, Path], object]] = {
     "link to itself": lambda at, machine: at.symlink_to(at),
     "fifo": lambda at, machine: os.mkfifo(at),
     "device": lambda at, machine: os.mknod(at, stat.S_IFCHR | 0o666, os.makedev(1, 5)),
-    "directory of links": lambda at, machine: (at.mkdir(), (at / "x").symlink_to(machine), (at / "y").symlink_to("/")),
+    "directory of links": lambda at, machine: linked(at, machine),
 }
 
 

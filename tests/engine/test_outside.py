@@ -218,7 +218,7 @@ def test_a_pod_that_has_to_go_says_why(reason: str, words: str) -> None:
 def drained(trial: Trial) -> None:
     """As `kubectl drain` does it: the first node is cordoned, and what lies on it evicted."""
     trial.baseline()
-    node = trial.deployment.tenants[0].client_nodes[0]
+    node = trial.placement.nodes_of(trial.deployment.tenants[0].client)[0]
     trial.cluster.patch("Node", node, {"spec": {"unschedulable": True}})
     for pod in trial.cluster.list("Pod", "tenant-a"):
         meta = pod["metadata"]

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -14,7 +14,7 @@ from chaos.engine.recorder import Recorder, detect_changes, event_facts, quantit
 from chaos.errors import ApiError
 from chaos.history.model import Event, EventKind
 from chaos.history.store import HistoryWriter
-from chaos.kube.client import WatchEvent
+from chaos.kube.client import Cluster, WatchEvent
 from chaos.kube.objects import containers_seen
 
 
@@ -142,7 +142,7 @@ def eventually(writer: HistoryWriter, wanted: Callable[[Event], bool]) -> Event:
 
 def test_a_recorder_writes_into_the_history_that_is_open(tmp_path: Path) -> None:
     cluster = _Kubernetes()
-    with Recorder(cluster, ["tenant-a"], every=0.02) as recorder:
+    with Recorder(cast(Cluster, cluster), ["tenant-a"], every=0.02) as recorder:
         with HistoryWriter(tmp_path / "one", {}) as first, recorder.into(first):
             eventually(first, lambda event: event.data.get("state") == "running")
             cluster.changes["Pod"].append(WatchEvent("MODIFIED", pod(RUNNING, restarts=1, last=KILLED)))
@@ -162,7 +162,7 @@ def test_a_recorder_writes_into_the_history_that_is_open(tmp_path: Path) -> None
 def test_a_cluster_without_metrics_is_said_so_and_the_rest_goes_on(tmp_path: Path) -> None:
     cluster = _Kubernetes()
     cluster.metrics = False
-    recorder = Recorder(cluster, ["tenant-a"], every=0.02)
+    recorder = Recorder(cast(Cluster, cluster), ["tenant-a"], every=0.02)
     with HistoryWriter(tmp_path, {}) as writer, recorder.into(writer), recorder:
         eventually(writer, lambda event: event.data.get("recorder") == "usage")
         eventually(writer, lambda event: event.kind is EventKind.CONTAINER)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -159,13 +159,13 @@ def _services() -> list[Object]:
 
 
 def with_changes(site: Site, changes: Iterable[Object]) -> Site:
-    def key(obj: Object) -> tuple[str, str]:
+    def key(obj: Mapping[str, Any]) -> tuple[str, str]:
         return obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
 
     by_kind: dict[str, dict[tuple[str, str], Object]] = {
-        "Namespace": {key(one): one for one in site.namespaces},
-        "Pod": {key(one): one for one in site.pods},
-        "Service": {key(one): one for one in site.services},
+        "Namespace": {key(one): dict(one) for one in site.namespaces},
+        "Pod": {key(one): dict(one) for one in site.pods},
+        "Service": {key(one): dict(one) for one in site.services},
     }
     for obj in changes:
         by_kind[obj["kind"]][key(obj)] = obj

@@ -105,7 +105,7 @@ def test_ztunnel_and_waypoints_are_found_by_label_in_whichever_namespace() -> No
         if pod["metadata"]["namespace"] == "istio-system":
             moved.append({**pod, "metadata": {**pod["metadata"], "namespace": "mesh-data"}})
         else:
-            moved.append(pod)
+            moved.append(dict(pod))
     placement = placed(Site(site.namespaces, moved, site.services), ("ashop/client", "ashop/server"))
     assert hops(placement) == {"ashop/client -> ashop/server": ["mesh-data/ztunnel-xtl27", "mesh-data/ztunnel-xfs9h"]}
 

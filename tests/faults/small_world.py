@@ -71,7 +71,8 @@ class World:
                     return pod
             return {}
 
-        return self.cluster.wait(f"a ready pod {namespace}/{app}", ready, seconds=90)
+        found: dict[str, Any] = self.cluster.wait(f"a ready pod {namespace}/{app}", ready, seconds=90)
+        return found
 
     def server(self, container: str = "server", *, tenant: str = "a") -> Target:
         return container_target(self.pod(f"tenant-{tenant}", "server"), container)
@@ -91,7 +92,7 @@ class World:
 
     def trouble(self, name: str) -> dict[str, Any]:
         """What the API server was asked to do to somebody."""
-        return self.cluster.request("GET", "/embedded/trouble").get(name, {})
+        return dict(self.cluster.request("GET", "/embedded/trouble").get(name, {}))
 
     def picture(self) -> dict[str, Any]:
         """All that a fault changes and must put back, but for what only traffic shows."""
@@ -141,7 +142,8 @@ class World:
             now_ok, now_done = counts()
             return Shares(now_done - done, (now_ok - ok) / (now_done - done)) if now_done - done >= requests else None
 
-        return self.cluster.wait(f"{requests} requests of {flow}", enough, seconds=60, every=0.1)
+        found: Shares = self.cluster.wait(f"{requests} requests of {flow}", enough, seconds=60, every=0.1)
+        return found
 
     def until(
         self,

@@ -76,7 +76,8 @@ def certificates(world: World) -> dict[tuple[str, str], float]:
         found = newest(world.mesh.control_plane())
         return found if len(found) >= 2 else {}
 
-    return world.cluster.wait("certificates handed out", held, seconds=60)
+    found: dict[tuple[str, str], float] = world.cluster.wait("certificates handed out", held, seconds=60)
+    return found
 
 
 def test_every_certificate_expires_and_is_issued_anew(world: World) -> None:

@@ -206,15 +206,15 @@ def test_wrong_settings_are_all_named() -> None:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: Drop(direction="up"),
+        lambda: Drop(direction="up"),  # type: ignore[arg-type]  # what users write is not typed
         lambda: Drop(ports=(0,)),
-        lambda: Drop(peers=("nobody",)),  # type: ignore[arg-type]
-        lambda: Dns(answer="maybe"),
+        lambda: Drop(peers=("nobody",)),
+        lambda: Dns(answer="maybe"),  # type: ignore[arg-type]
         lambda: Dns(address="x"),
         lambda: Hog(cores=0),
         lambda: Upgrade(),
     ],
-)  # type: ignore[arg-type]
+)
 def test_a_setting_that_means_nothing_is_refused(make: Any) -> None:
     with pytest.raises(Misuse):
         make()

@@ -177,7 +177,7 @@ def test_runners_killed_at_random_moments_leave_no_fault(world: World, part: int
             }
         ),
     }
-    groups = [
+    groups: list[list[tuple[Callable[..., tuple[Fault, Target]], str, str, float]]] = [
         [(everybody[name], name, "a", chance.uniform(0.3, KILLED_UNTIL))]
         for name in chance.sample(sorted(everybody), 4)
     ]
@@ -210,7 +210,7 @@ def record(world: World, killed: str, faults: list[str], kills: Kills, seconds: 
 
 
 @pytest.fixture
-def orphan(world: World) -> Iterator[Callable[[Fault, Target], None]]:
+def orphan(world: World) -> Callable[[Fault, Target], None]:
     """Holds a fault and kills its runner."""
 
     def hold(fault: Fault, target: Target) -> None:

@@ -304,5 +304,10 @@ def test_what_is_safe_is_decided_by_what_the_server_can_have_done() -> None:
 
 def test_nothing_is_called_again_after_success() -> None:
     calls: list[int] = []
-    assert retrying(lambda: calls.append(1) or "ok", idempotent=True) == "ok"
+
+    def answer() -> str:
+        calls.append(1)
+        return "ok"
+
+    assert retrying(answer, idempotent=True) == "ok"
     assert calls == [1]

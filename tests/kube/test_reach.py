@@ -99,7 +99,7 @@ def test_loop_back_is_not_proxied_and_the_configured_proxy_is(tmp_path: Path, mo
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     assert load_kubeconfig(config(tmp_path / "a", "https://127.0.0.1:1"), "x").proxy == ""
     assert load_kubeconfig(config(tmp_path / "b", "https://far.example"), "x").proxy == "http://127.0.0.1:9"
-    chosen = config(tmp_path / "c", "https://127.0.0.1:1", **{"proxy-url": "http://127.0.0.1:8"})
+    chosen = config(tmp_path / "c", "https://127.0.0.1:1", **dict[str, Any](**{"proxy-url": "http://127.0.0.1:8"}))
     assert load_kubeconfig(chosen, "x").proxy == "http://127.0.0.1:8"
 
 
@@ -243,7 +243,9 @@ def test_a_name_that_nobody_knows_is_one_line(tmp_path: Path) -> None:
 def test_an_authority_that_is_no_certificate_is_one_line(authority: str, tmp_path: Path) -> None:
     with listening(silent) as port:
         kubeconfig = config(
-            tmp_path / "config", f"https://127.0.0.1:{port}", **{"certificate-authority-data": authority}
+            tmp_path / "config",
+            f"https://127.0.0.1:{port}",
+            **dict[str, Any](**{"certificate-authority-data": authority}),
         )
         done = command("doctor", "--cluster", "context:x", KUBECONFIG=str(kubeconfig))
     text = one_line_and_4(done, 0)
@@ -263,7 +265,11 @@ def test_a_server_whose_certificate_is_of_another_authority_is_one_line(tmp_path
 
     trusted = base64.b64encode(other.root_pem).decode()
     with listening(serve) as port:
-        kubeconfig = config(tmp_path / "config", f"https://127.0.0.1:{port}", **{"certificate-authority-data": trusted})
+        kubeconfig = config(
+            tmp_path / "config",
+            f"https://127.0.0.1:{port}",
+            **dict[str, Any](**{"certificate-authority-data": trusted}),
+        )
         began = time.monotonic()
         done = command("doctor", "--cluster", "context:x", KUBECONFIG=str(kubeconfig))
         text = one_line_and_4(done, time.monotonic() - began)
@@ -285,7 +291,7 @@ def test_a_plugin_that_waits_for_somebody_does_not_hold_the_doctor_up(tmp_path: 
 def test_a_kubeconfig_that_is_none_is_one_line(name: str, tmp_path: Path) -> None:
     content, said = TEXTS[name]
     path = tmp_path / "config"
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    path.write_bytes(content if isinstance(content, bytes) else str(content).encode())
     done = command("doctor", "--cluster", "context:x", KUBECONFIG=str(path))
     text = one_line_and_4(done, 0)
     assert said in text

@@ -6,7 +6,7 @@ import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ import pytest
 from chaos.errors import ExperimentFailure
 from chaos.history.model import SAMPLE, Cause, EventKind, Outcome
 from chaos.history.store import History, HistoryWriter
+from chaos.kube.client import Cluster
 from chaos.load.client import Exchange, LoaderClient, parse_page
 from chaos.load.collector import Collector, LoaderFeed, LostSamples, detect_missing
 from chaos.load.collector import Loader as Where
@@ -24,7 +25,7 @@ HTTP = Flow("tenant-a/client", "tenant-a/server")
 TCP = Flow("tenant-a/client", "tenant-a/server", label="tcp")
 
 
-def started(programs: Programs, **more: object) -> Loader:
+def started(programs: Programs, **more: Any) -> Loader:
     server = programs.server()
     loader = programs.loader(flow_to(server.http, **more), flow_to(server.tcp, "tcp", protocol="tcp", label="tcp"))
     eventually(lambda: loader.flow("tcp")["ok"] >= 20 and loader.flow("http")["ok"] >= 20)
@@ -197,7 +198,9 @@ def test_a_collector_gathers_while_it_runs_and_checks_at_the_end(programs: Progr
     loaders = {"client-1": started(programs), "client-2": started(programs)}
     with (
         HistoryWriter(tmp_path / "trial", {}) as writer,
-        Collector(_Direct(loaders), [Where("tenant-a", name) for name in loaders], writer, every=0.05) as collector,
+        Collector(
+            cast(Cluster, _Direct(loaders)), [Where("tenant-a", name) for name in loaders], writer, every=0.05
+        ) as collector,
     ):
         eventually(lambda: len(writer.snapshot()[0]) >= 500)
         rates = {rate.flow: rate for rate in collector.rates()}
@@ -218,7 +221,11 @@ def test_a_collector_says_why_a_loader_gives_nothing(programs: Programs, tmp_pat
     with (
         HistoryWriter(tmp_path / "trial", {}) as writer,
         Collector(
-            _Direct({"client-1": loader}), [Where("tenant-a", "client-1")], writer, every=0.02, patience=0.2
+            cast(Cluster, _Direct({"client-1": loader})),
+            [Where("tenant-a", "client-1")],
+            writer,
+            every=0.02,
+            patience=0.2,
         ) as collector,
     ):
         loader.process.kill()

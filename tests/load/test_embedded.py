@@ -46,7 +46,8 @@ def deployed(cluster: Cluster) -> dict[str, dict[str, Any]]:
         ]
         return pods if len(conditions) == 2 and all(one["status"] == "True" for one in conditions) else {}
 
-    return cluster.wait("tenant a ready", ready, seconds=30)
+    found: dict[str, dict[str, Any]] = cluster.wait("tenant a ready", ready, seconds=30)
+    return found
 
 
 def enough(writer: HistoryWriter) -> bool:

@@ -89,11 +89,12 @@ def test_pods_of_shared_proxies_wait_until_they_are_captured(mode: str) -> None:
 
 @pytest.mark.parametrize("kind", ["Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob", "Pod"])
 def test_every_kind_that_makes_pods_is_injected(kind: str) -> None:
-    pod = {"metadata": {}, "spec": {"containers": [{"name": "app", "image": "x"}]}}
-    spec: dict[str, Any] = {
+    pod: dict[str, Any] = {"metadata": {}, "spec": {"containers": [{"name": "app", "image": "x"}]}}
+    specs: dict[str, Any] = {
         "Pod": pod["spec"],
         "CronJob": {"schedule": "* * * * *", "jobTemplate": {"spec": {"template": pod}}},
-    }.get(kind, {"template": pod})
+    }
+    spec = specs.get(kind, {"template": pod})
     obj = {"apiVersion": "v1", "kind": kind, "metadata": {"name": "x"}, "spec": spec}
     space, result = injected("sidecar", [obj])
     assert (space["kind"], space["metadata"]["name"]) == ("Namespace", "default")

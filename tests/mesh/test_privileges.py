@@ -41,7 +41,7 @@ def contexts(node: Any) -> list[dict[str, Any]]:
 def planned_in(source: Path) -> list[tuple[int, set[str]]]:
     """(line, keys) of each dict in the source that sets `privileged` to something that may be true."""
     return [
-        (node.lineno, {key.value for key in node.keys if isinstance(key, ast.Constant)})
+        (node.lineno, {str(key.value) for key in node.keys if isinstance(key, ast.Constant)})
         for node in ast.walk(ast.parse(source.read_text()))
         if isinstance(node, ast.Dict)
         and any(
@@ -107,10 +107,10 @@ def test_what_is_ours_and_needs_no_rights_keeps_restricted_everywhere() -> None:
     beside = {"spec": {"nodeName": "n1", "containers": []}}
     pods = [plan_loader("shop/frontend", "shop", beside, rule, run="r")]
     pods += [
-        pod_template(obj)
+        template
         for file in ("control-plane.yaml", "watchdog.yaml")
         for obj in system(file)
-        if pod_template(obj)
+        if (template := pod_template(obj)) is not None
     ]
     assert len(pods) == 3
     for pod in pods:

@@ -85,7 +85,8 @@ def test_equal_truths_rarely_regress_though_many_are_compared() -> None:
 
     def noisy() -> dict[str, Any]:
         values = rng.normal(100, 1, 20)
-        return trial(**{f"m{i}": (v, v - half, v + half, "s") for i, v in enumerate(values)})
+        measures: dict[str, Any] = {f"m{i}": (v, v - half, v + half, "s") for i, v in enumerate(values)}
+        return trial(**measures)
 
     wrong = sum(
         change.moved in (Moved.REGRESSED, Moved.IMPROVED)

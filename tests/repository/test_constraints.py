@@ -17,7 +17,7 @@ WANTED = [*PROJECT["dependencies"], *(one for extra in PROJECT["optional-depende
 
 
 def pins() -> dict[str, list[Requirement]]:
-    found = defaultdict(list)
+    found: defaultdict[str, list[Requirement]] = defaultdict(list)
     for line in (TOP / "constraints.txt").read_text().splitlines():
         if line.strip() and not line.lstrip().startswith("#"):
             pin = Requirement(line)

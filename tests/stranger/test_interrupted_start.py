@@ -70,14 +70,15 @@ def run(gate: Gate, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mended
     folder = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patch, before(gate, folder) as (_, kubeconfig):
         patch.setenv("KUBECONFIG", str(kubeconfig))
-        patch.setitem(Cluster.__init__.__kwdefaults__, "patience", 1.0)
-        patch.setitem(Cluster.open.__kwdefaults__, "timeout", 2.0)
-        patch.setitem(Cluster.request.__kwdefaults__, "timeout", 2.0)
-        patch.setitem(Cluster.pod_http.__kwdefaults__, "timeout", 2.0)
+        patch.setitem(Cluster.__init__.__kwdefaults__ or {}, "patience", 1.0)
+        patch.setitem(Cluster.open.__kwdefaults__ or {}, "timeout", 2.0)
+        patch.setitem(Cluster.request.__kwdefaults__ or {}, "timeout", 2.0)
+        patch.setitem(Cluster.pod_http.__kwdefaults__ or {}, "timeout", 2.0)
         settings = Settings(cluster="context:w", out=folder / "out", modes=(MODE,), seed=1)
-        with Mended(settings, progress=Silent()) as made:
-            made.gate = gate
-            yield made
+        mended = Mended(settings, progress=Silent())
+        mended.gate = gate
+        with mended:
+            yield mended
 
 
 def ended_at(run: Mended, gate: Gate, theirs: Stranger, call: str, fate: str) -> None:
@@ -125,7 +126,7 @@ def test_every_call_of_a_start_is_on_the_list(run: Mended, gate: Gate, theirs: S
     run._undeployable.clear()
     heard: set[str] = set()
     plain = gate.fate
-    gate.fate = lambda method, path: (heard.add(f"{method} {path.partition('?')[0]}"), plain(method, path))[1]  # type: ignore[method-assign]
+    gate.fate = lambda method, path: (heard.add(f"{method} {path.partition('?')[0]}"), plain(method, path))[1]  # type: ignore[method-assign, func-returns-value]
     try:
         run.deployment(MODE)
     finally:

@@ -102,7 +102,7 @@ def test_every_fault_has_an_action_with_its_settings_and_an_undo() -> None:
         assert (undo is None) == (kind.shape == "pulse")
         for function in filter(None, (inject, undo)):
             assert function.__name__ in sys.modules[function.__module__].__all__
-        parameters = inspect.signature(inject).parameters
+        parameters = inspect.signature(inject).parameters  # type: ignore[arg-type]  # of builtins' function
         for setting in dataclasses.fields(kind):  # type: ignore[arg-type]
             expected = setting.name if setting.name in parameters else OURS[setting.name]
             assert expected is None or expected in parameters, f"{inject.__name__} lacks {setting.name}"

@@ -188,7 +188,7 @@ def test_a_meshs_object_round_trips_as_the_real_server_answered(meshes: World, c
 
 
 def test_a_gateway_shows_what_its_definition_prints_and_defaults(meshes: World, namespace: str) -> None:
-    gateway = {
+    gateway: dict[str, Any] = {
         "apiVersion": "gateway.networking.k8s.io/v1",
         "kind": "Gateway",
         "metadata": {"name": "g", "namespace": namespace},

@@ -116,7 +116,12 @@ def test_a_role_holds_nothing_that_its_writer_does_not(world: World, namespace: 
 def test_an_aggregation_is_everything_and_needs_everything(world: World, namespace: str, way: str) -> None:
     client = clerk(world)
     change = {"aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {"a": "b"}}]}}
-    for selectors in (change, {"aggregationRule": {"clusterRoleSelectors": [{}]}}, {"aggregationRule": {}}):
+    variants: list[dict[str, Any]] = [
+        change,
+        {"aggregationRule": {"clusterRoleSelectors": [{}]}},
+        {"aggregationRule": {}},
+    ]
+    for selectors in variants:
         name = f"r-{next(_numbers)}"
         if way not in ("create", "dry run", "apply anew"):
             client.create(made("ClusterRole", name, "", rules=[rule(["pods"], ["get"])]))
@@ -138,7 +143,8 @@ def test_what_was_gathered_is_not_taken_over_by_a_change_of_the_gatherer(world: 
     rules = {"aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {"x": "y"}}]}}
     name = f"r-{next(_numbers)}"
     world.cluster.create(made("ClusterRole", name, "", **rules))
-    for change in ({"aggregationRule": None}, {"aggregationRule": {"clusterRoleSelectors": [{}]}}):
+    changes: list[dict[str, Any]] = [{"aggregationRule": None}, {"aggregationRule": {"clusterRoleSelectors": [{}]}}]
+    for change in changes:
         refused(write, client, "merge", "ClusterRole", namespace, name, change)
 
 

@@ -125,14 +125,14 @@ def test_a_connection_that_never_shakes_hands_is_closed(tmp_path: Path) -> None:
 def test_a_connection_that_never_asks_is_closed_and_one_that_asked_is_not(tmp_path: Path, said: bytes) -> None:
     async def body(place: Place) -> None:
         assert await place.get() == 200  # by a connection that is kept
-        kept = sum(len(rows) for rows in place.client.connector._conns.values())  # type: ignore[union-attr]
+        kept = sum(len(rows) for rows in place.client.connector._conns.values())  # type: ignore[union-attr, misc]
         silent = [await asyncio.open_connection(*place.address, ssl=place.tls) for _ in range(20)]
         for _, writer in silent:
             writer.write(said)
         assert all([await closed(reader) for reader, _ in silent])
         for _, writer in silent:
             writer.close()
-        assert sum(len(rows) for rows in place.client.connector._conns.values()) == kept == 1  # type: ignore[union-attr]
+        assert sum(len(rows) for rows in place.client.connector._conns.values()) == kept == 1  # type: ignore[union-attr, misc]
         assert await place.get() == 200
 
     in_place(tmp_path, body, first_request=1.0)

@@ -104,10 +104,14 @@ def test_a_run_of_hours_outlives_each_of_its_tokens_and_its_watch_misses_nothing
                 watches = len(begun)
                 cluster.create(marker(namespace, f"hour-{hour}"))
                 cluster.wait(
-                    "the watch is asked for anew", lambda watches=watches: len(begun) > watches or failures, seconds=20
+                    "the watch is asked for anew",
+                    lambda watches=watches: len(begun) > watches or failures,  # type: ignore[misc]  # no lambda with defaults is inferred
+                    seconds=20,
                 )
                 cluster.wait(
-                    f"hour {hour} is seen", lambda name=f"ADDED hour-{hour}": name in seen or failures, seconds=20
+                    f"hour {hour} is seen",
+                    lambda name=f"ADDED hour-{hour}": name in seen or failures,  # type: ignore[misc]
+                    seconds=20,
                 )
                 with pytest.raises(ApiError) as caught:  # an exec too: there is no such pod, and that is what is said
                     cluster.exec(namespace, "none", ["true"])

@@ -55,7 +55,7 @@ def test_a_rolling_update_never_has_fewer_than_the_wanted_pods_without_unavailab
 
             def done() -> bool:
                 status = w.store.get(DEPLOYMENT, NS, "d")["status"]
-                return (
+                return bool(
                     status["observedGeneration"] == 2 and status.get("updatedReplicas") == 3 and status["replicas"] == 3
                 )
 
@@ -82,7 +82,7 @@ def test_a_rollback_reuses_the_old_replica_set_under_a_new_revision() -> None:
 
             w.store.mutate(DEPLOYMENT, NS, "d", change)
             await w.until(
-                lambda n=number: (
+                lambda n=number: (  # type: ignore[misc]  # mypy infers no lambda with defaults
                     (d := w.store.get(DEPLOYMENT, NS, "d"))["metadata"]
                     .get("annotations", {})
                     .get("deployment.kubernetes.io/revision")

@@ -30,7 +30,7 @@ def true_conditions(obj: Any) -> list[tuple[str, str]]:
 
 def test_a_job_announces_its_success_before_it_is_complete_and_counts_its_pod_once() -> None:
     async def check(w: World) -> None:
-        statuses = []
+        statuses: list[Any] = []
         with w.store.watch(JOB) as watch:
             w.create(JOB, workload("Job", "j"))
             await w.until(lambda: w.pods() and w.pods()[0]["status"]["phase"] == "Running")
@@ -38,6 +38,7 @@ def test_a_job_announces_its_success_before_it_is_complete_and_counts_its_pod_on
             w.nodes.say(w.pods()[0], "Succeeded")
             while not statuses or ("Complete", "CompletionsReached") not in statuses[-1][1]:
                 event = await watch.next(5)
+                assert event is not None
                 statuses.append((event.object.get("status", {}), true_conditions(event.object)))
         assert [("SuccessCriteriaMet", "CompletionsReached")] in [conditions for _, conditions in statuses]
         announced = next(s for s, c in statuses if c == [("SuccessCriteriaMet", "CompletionsReached")])

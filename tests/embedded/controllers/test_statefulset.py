@@ -38,7 +38,7 @@ def test_a_stateful_set_update_goes_from_the_top_down_to_its_partition() -> None
         strategy = {"type": "RollingUpdate", "rollingUpdate": {"partition": 1}}
         w.create(STATEFUL_SET, workload("StatefulSet", "s", replicas=3, updateStrategy=strategy))
         await w.until(lambda: w.store.get(STATEFUL_SET, NS, "s").get("status", {}).get("readyReplicas") == 3)
-        order = []
+        order: list[str] = []
         with w.store.watch(POD) as watch:
             w.store.mutate(
                 STATEFUL_SET,
@@ -48,6 +48,7 @@ def test_a_stateful_set_update_goes_from_the_top_down_to_its_partition() -> None
             )
             while w.store.get(STATEFUL_SET, NS, "s")["status"].get("updatedReplicas") != 2 or len(order) < 2:
                 event = await watch.next(5)
+                assert event is not None
                 order += [event.object["metadata"]["name"]] if event.type == "ADDED" else []
         assert order == ["s-2", "s-1"]
         delete(w.store, POD, NS, "s-0")

@@ -227,7 +227,10 @@ def test_a_kubelet_that_fell_too_far_behind_behind_a_cut_link_lists_again(monkey
         await world.network.cut_link("node-1")
         for number in range(2 * store.BACKLOG):
             world.store.mutate(
-                POD, "default", "p", lambda new, number=number: new["metadata"].update(annotations={"n": str(number)})
+                POD,
+                "default",
+                "p",
+                lambda new, number=number: new["metadata"].update(annotations={"n": str(number)}),  # type: ignore[misc]  # mypy infers no lambda with defaults
             )
         world.create(pod("late", shell("app", "exec sleep 600")))
         world.store.remove(POD, "default", "p")

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -81,7 +82,7 @@ def test_no_pod_reaches_a_disk_or_the_kernels_settings(sort: str) -> None:
             "privileged": {"privileged": True},
             "host": {"privileged": True},
         }[sort]
-        more = {"hostPID": True, "hostNetwork": True, "hostIPC": True} if sort == "host" else {}
+        more: dict[str, Any] = {"hostPID": True, "hostNetwork": True, "hostIPC": True} if sort == "host" else {}
         volumes = [{"name": "proc", "hostPath": {"path": "/proc"}}, {"name": "sys", "hostPath": {"path": "/sys"}}]
         mounts = [{"name": name, "mountPath": f"/host/{name}"} for name in ("proc", "sys")]
         world.create(

@@ -177,7 +177,7 @@ class _Quiet(ThreadingHTTPServer):
         except OSError:
             return
         with wrapped:
-            self.RequestHandlerClass(wrapped, client_address, self)
+            self.RequestHandlerClass(wrapped, client_address, self)  # type: ignore[arg-type]  # typeshed's Self
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         return

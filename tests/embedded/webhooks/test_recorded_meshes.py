@@ -57,12 +57,12 @@ def test_a_meshs_own_configuration_is_stored_as_a_real_server_stored_it(hooks: H
 
 
 def is_meshs(container: Mapping[str, Any]) -> bool:
-    return container["name"].startswith(("linkerd-", "istio-"))
+    return str(container["name"]).startswith(("linkerd-", "istio-"))
 
 
 def access(spec: Mapping[str, Any]) -> str:
     """Name of the volume with the service account's token, which the server chooses."""
-    return next(one["name"] for one in spec["volumes"] if one["name"].startswith("kube-api-access-"))
+    return next(str(one["name"]) for one in spec["volumes"] if one["name"].startswith("kube-api-access-"))
 
 
 def renamed(spec: Mapping[str, Any], name: str) -> Json:

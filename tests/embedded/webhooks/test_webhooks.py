@@ -242,7 +242,7 @@ def test_updates_and_deletions_are_asked_about_with_what_was(hooks: Hooks, names
 
 def test_a_webhooks_labels_are_those_of_its_namespace_and_of_the_object(hooks: Hooks, namespace: str) -> None:
     hooks.world.cluster.patch("Namespace", namespace, {"metadata": {"labels": {"team": "a"}}})
-    cases = [
+    cases: list[tuple[dict[str, Any], int]] = [
         ({"namespaceSelector": {"matchLabels": {"team": "a"}}}, 400),
         ({"namespaceSelector": {"matchLabels": {"team": "b"}}}, 201),
         ({"namespaceSelector": {"matchExpressions": [{"key": "team", "operator": "NotIn", "values": ["a"]}]}}, 201),

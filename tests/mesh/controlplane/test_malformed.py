@@ -42,7 +42,7 @@ JUNK: list[Any] = [
 
 
 def _is_its_waypoint(pod: Object) -> bool:
-    return pod["metadata"]["namespace"] == "tenant-b" and pod["metadata"]["name"].startswith("waypoint")
+    return bool(pod["metadata"]["namespace"] == "tenant-b" and pod["metadata"]["name"].startswith("waypoint"))
 
 
 def of_tenant_b(mode: ProxyMode) -> list[Object]:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 from envoy.service.discovery.v3 import ads_pb2_grpc
 
 from chaos.mesh import capture
@@ -125,7 +126,7 @@ class Bench:
     pods: dict[str, Workload] = field(default_factory=dict)
     proxies: dict[str, Proxy] = field(default_factory=dict)
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
-    world: MeshSnapshot = None  # type: ignore[assignment]
+    world: MeshSnapshot = field(init=False)  # set by the first `push`
     seconds: float = 3600.0  # life of certificates
     nacks: list[str] = field(default_factory=list)
     _streams: dict[str, asyncio.Event] = field(default_factory=dict)
@@ -269,7 +270,7 @@ class Bench:
         mode = MODES[self.mode]
         inbound = capture.Inbound.TUNNEL if mode.separate_layers else capture.Inbound.REDIRECT
         ports = {15001, 15008 if mode.separate_layers else 15006}
-        if self.world is None:
+        if not hasattr(self, "world"):
             self.push(self.make_world(self.waypoints()))
         if mode.in_pod:
             for pod in list(self.pods.values()):
@@ -298,7 +299,7 @@ class Bench:
                 account=proxy.service_account,
             )
         for pod in self.pods.values():
-            until(lambda pod=pod: ports <= self.listening(pod))
+            until(lambda pod=pod: ports <= self.listening(pod))  # type: ignore[misc]  # mypy infers no lambda with defaults
             self.capture(pod, inbound)
 
     def waypoints(self) -> tuple[Waypoint, ...]:
@@ -414,13 +415,14 @@ class Bench:
 def bench(mode: str, **options: Any) -> Iterator[Bench]:
     folder = Path(tempfile.mkdtemp(prefix="menv-"))
     (folder / "sandboxes").mkdir()
-    before, parts.SANDBOX_DIR = parts.SANDBOX_DIR, str(folder / "sandboxes")
+    patched = pytest.MonkeyPatch()
+    patched.setattr(parts, "SANDBOX_DIR", str(folder / "sandboxes"))
     made = Bench(mode, folder, **options)
     try:
         made.serve()
         yield made
     finally:
         made.end()
-        parts.SANDBOX_DIR = before  # type: ignore[misc]
+        patched.undo()
         if not os.environ.get("MENV_KEEP"):
             shutil.rmtree(folder)
