@@ -39,8 +39,9 @@ lint: $(VENV)/.test  ## ruff, mypy, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-docs: $(VENV)/.test  ## write docs/api.md from the public names
+docs: $(VENV)/.test  ## write docs/api.md and docs/toolkit-activities.md from the code
 	$(BIN)/python -m proof.api
+	$(BIN)/python -m proof.activities
 
 lock: $(VENV)/.run  ## write constraints.txt from pyproject.toml's ranges, for every Python that is supported
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --upgrade --no-annotate --no-emit-index-url \

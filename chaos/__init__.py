@@ -8,9 +8,11 @@ helper starts through it inside a container, and each millisecond of start-up co
 TYPE_CHECKING = False  # as typing's, which is not imported
 if TYPE_CHECKING:
     from chaos.cluster.providers import open_cluster as open_cluster
+    from chaos.engine.designs import break_and_watch as break_and_watch
     from chaos.engine.designs import break_proxy as break_proxy
     from chaos.engine.scenario import Scenario as Scenario
     from chaos.engine.scenario import scenario as scenario
+    from chaos.engine.targets import container_of as container_of
     from chaos.engine.trial import Trial as Trial
     from chaos.errors import AlreadyExists as AlreadyExists
     from chaos.errors import ApiError as ApiError
@@ -186,7 +188,9 @@ __all__ = [
     "Window",
     "WindowKind",
     "__version__",
+    "break_and_watch",
     "break_proxy",
+    "container_of",
     "fate_group",
     "flow_shares",
     "identities_held",
@@ -205,8 +209,9 @@ __all__ = [
 # module: the public names that it defines
 _HOMES = {
     "chaos.cluster.providers": "open_cluster",
-    "chaos.engine.designs": "break_proxy",
+    "chaos.engine.designs": "break_and_watch break_proxy",
     "chaos.engine.scenario": "Scenario scenario",
+    "chaos.engine.targets": "container_of",
     "chaos.engine.trial": "Trial",
     "chaos.errors": "AlreadyExists "
     "ApiError Conflict EnvironmentUnfit ExperimentFailure Forbidden GuardTripped Misuse NoEffect "

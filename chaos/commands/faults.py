@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from chaos.faults.model import Fault, Receipt
     from chaos.faults.stop_signal import StopSignal
 
-_TARGETS = ("layer", "tenant", "namespace", "labels", "node", "pod", "container", "workload", "behind")
+_TARGETS = ("layer", "tenant", "namespace", "labels", "node", "pod", "container", "workload", "behind", "serving")
 
 
 def parse_seconds(text: str) -> float:
@@ -82,6 +82,7 @@ def _value(hint: Any, text: str) -> Any:
 @click.option("--container", default="")
 @click.option("--workload", default="", help="Deployment/NAME, DaemonSet/NAME or StatefulSet/NAME")
 @click.option("--behind", default="", help="NAMESPACE/POD of a proxy: the application's pods that it serves")
+@click.option("--serving", default="", help="NAMESPACE/POD or NAMESPACE/WORKLOAD: the proxies that serve it")
 @click.option("--pick", default="one", show_default=True, type=click.Choice(["one", "all", "random"]))
 @click.option("--seed", default=0, show_default=True, help="of the random choice")
 @click.option(
@@ -117,7 +118,8 @@ def inject(
     seconds = parse_seconds(span)
     kind = fault_class(fault)
     made = kind(**parse_settings(kind, settings))
-    selector = Selector(**{key: wishes[key] for key in _TARGETS}, pick=Pick(pick), seed=seed)
+    listed = tuple(part.strip() for part in namespaces.split(",") if part.strip())
+    selector = Selector(**{key: wishes[key] for key in _TARGETS}, consented=listed, pick=Pick(pick), seed=seed)
     deadline = seconds + 30.0
     with connected(spec, kubeconfig, namespaces) as cluster:
         planned = [(made, target) for target in select(cluster, made.targets, selector)]

@@ -127,14 +127,15 @@ class Deployment:
         self.progress.step(f"{mode}: {self._title}")
         begin = time.monotonic()
         self.mesh.start(self._objects)
-        first = self.loaders()[0]
-        if way := choose_way(self.cluster, first.namespace, first.pod):
-            self.progress.step(way)
-        if self._first_word is not None:
-            self._first_word(self)
+        if loaders := self.loaders():
+            if way := choose_way(self.cluster, loaders[0].namespace, loaders[0].pod):
+                self.progress.step(way)
+            if self._first_word is not None:
+                self._first_word(self)
         self.ready_seconds = time.monotonic() - begin
-        self.progress.step(f"{mode}: ready in {self.ready_seconds:.1f} s; starting the load")
-        self._begin_load()
+        self.progress.step(f"{mode}: ready in {self.ready_seconds:.1f} s" + ("; starting the load" if loaders else ""))
+        if loaders:
+            self._begin_load()
 
     def _begin_load(self) -> None:
         self._counting = {tenant.name: _containers_of(servers_of(self.cluster, tenant)) for tenant in self.tenants}

@@ -24,6 +24,7 @@ from chaos.engine.clean import remove_runs
 from chaos.engine.deployment import Deployment, reference_deployment
 from chaos.engine.examine import examine
 from chaos.engine.external import external_deployment, require_consent
+from chaos.engine.own import OwnDeployment, own_deployment
 from chaos.engine.progress import Progress
 from chaos.engine.scenario import NotApplicable, Scenario
 from chaos.engine.settings import RUN_FILE, Inconclusive, Settings
@@ -134,25 +135,30 @@ class Run:
     def mode(self, name: str) -> ProxyMode:
         return mode_named(name)
 
-    def deployment(self, mode: str) -> Deployment:
+    def deployment(self, mode: str, *, own: bool = False) -> Deployment:
         """The deployment of a mode; the one of another mode is taken down first.
+
+        Args:
+            own: without the reference tenants, for applications that the caller brings (`OwnDeployment`).
 
         Raises EnvironmentUnfit when the mode cannot be deployed here, and NotApplicable from then on: it is tried once.
         """
         if (why := self._undeployable.get(mode)) is not None:
             raise NotApplicable(f"mode {mode} could not be deployed, and is not tried again: {why}")
-        if self._deployment is None or self._deployment.mesh.mode.name != mode:
+        there = self._deployment
+        if there is None or there.mesh.mode.name != mode or isinstance(there, OwnDeployment) is not own:
             self._end_deployment()
             try:
-                self._deployment = self._planned(mode)  # before its first object: what a start leaves is taken down
-                self._deployment.start()
+                # Known before its first object: what a start leaves is taken down.
+                there = self._deployment = self._planned(mode, own=own)
+                there.start()
             except BaseException as error:
                 self._end_after(error)
                 if (cause := unfit(error)) is None:
                     raise
                 self._undeployable[mode] = cause
                 raise EnvironmentUnfit(f"mode {mode} cannot be deployed here: {cause}") from error
-        return self._deployment
+        return there
 
     def _end_after(self, error: BaseException) -> None:
         """Take down what a start left; what goes wrong with that is noted, and does not hide the cause."""
@@ -163,14 +169,15 @@ class Run:
             self.progress.step(left)
             error.add_note(left)
 
-    def _planned(self, mode: str) -> Deployment:
+    def _planned(self, mode: str, *, own: bool) -> Deployment:
         settings = self.settings
         if settings.target is not None:
             return external_deployment(
                 self.cluster, settings.target, run=self.id, settings=settings, progress=self.progress
             )
         opens = self._facts is not None and self._facts.tried is not None and self._facts.tried.opens
-        return reference_deployment(
+        deployment = own_deployment if own else reference_deployment
+        return deployment(
             self.cluster, mode, run=self.id, settings=settings, progress=self.progress, mesh=self.mesh, opens=opens
         )
 
@@ -183,11 +190,24 @@ class Run:
         """Take the deployment down: what was done to it would be seen by the next trial, which gets one made anew."""
         self._end_deployment()
 
-    def trial(self, mode: str, scenario: str) -> Trial:
-        """A new trial in the mode's deployment, once every flow is healthy."""
+    def trial(self, mode: str, scenario: str, *, own: bool = False) -> Trial:
+        """A new trial in the mode's deployment, once every flow is healthy.
+
+        Args:
+            own: over the calls that were added to a deployment of the caller's applications; raises Misuse when none
+                was.
+        """
+        if own and not self.deployment(mode, own=True).tenants:
+            raise Misuse(
+                "no call is loaded, so nothing would be judged: chaos_load.add(CLIENT, SERVER, reach=...) in a fixture "
+                "that the test asks for before chaos_trial, or chaos_new_trial() once it was added; or ask for "
+                "chaos_tenants, for the reference tenants"
+            )
         directory = self.settings.out / "trials" / mode / scenario
         directory.mkdir(parents=True, exist_ok=True)  # it has begun, even if no load gets sound
-        deployment = self.deployment(mode)
+        deployment = self.deployment(mode, own=own)
+        if isinstance(deployment, OwnDeployment):
+            deployment.trying = True
         helped = deployment.restore_load()
         trial = Trial(deployment, scenario, directory, seed=self.seed.child(mode, scenario), progress=self.progress)
         for sentence in helped:

@@ -133,6 +133,20 @@ def parse_target(document: Any, *, source: str) -> TargetSystem:
     return TargetSystem(tenants, calls, mesh, label)
 
 
+def parse_call(value: Mapping[str, Any], *, source: str) -> Call:
+    """A single call from a mapping, as in a target file's `calls`, that is to be loaded; raises one Misuse with every
+    problem.
+    """
+    problems: list[str] = []
+    spaces = [str(value.get(end, "")).partition("/")[0] for end in ("client", "server")]
+    found = _call(value, "", problems, spaces)
+    if not found.reach:
+        problems.append("reach is missing: HOST:PORT by which the client's namespace reaches the server")
+    if problems:
+        raise Misuse(f"{source}: {'; '.join(problems)}")
+    return found
+
+
 def _call(value: Any, where: str, problems: list[str], spaces: list[str]) -> Call:
     entry = Fields(value, where, problems, known=_CALL)
     ends = {name: entry.text(name) for name in ("client", "server")}

@@ -1,7 +1,7 @@
 """Chooses targets: never an empty selection, and the same one for the same seed.
 
-Only what carries a run's label can be chosen; a shared proxy belongs to a tenant when it serves one of the tenant's
-pods.
+Only what carries a run's label can be chosen, and what lies in a namespace whose owner agreed to it. A shared proxy
+belongs to a tenant when it serves one of the tenant's pods; a namespace is a tenant where no label says otherwise.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from chaos.faults.model import Target
 from chaos.faults.workload import KINDS as WORKLOADS
 from chaos.kube import objects
 from chaos.kube.client import Cluster, Object
-from chaos.kube.objects import container_status, controller, is_deleting, is_running, label_selector
+from chaos.kube.objects import container_status, controller, is_deleting, is_running, label_selector, workload_name
 from chaos.kube.placement import plan_placement
 from chaos.model.modes import ProxyMode, mode_named
 from chaos.model.placement import Pod, Proxy
@@ -26,6 +26,7 @@ from chaos.names import LABEL_ROLE, LABEL_RUN, LABEL_TENANT, MESH_CONFIG, SYSTEM
 
 T = TypeVar("T")
 AGENT_CONTAINER: Final = "agent"
+_SHOWN: Final = 8  # names of each sort, where nothing matched
 
 
 class Pick(StrEnum):
@@ -56,6 +57,8 @@ class Selector:
         namespace, labels, node, pod, container: as in Kubernetes; `labels` is a label selector of pods.
         workload: `Deployment/NAME`, `DaemonSet/NAME` or `StatefulSet/NAME`, with `namespace`.
         behind: `NAMESPACE/POD` of a proxy: the application's pods that it serves, its fate group.
+        serving: `NAMESPACE/POD` or `NAMESPACE/WORKLOAD` of an application: the proxies that serve it.
+        consented: namespaces of somebody else in which pods without a run's label may be chosen too.
         pick: one, all or random, with `seed`.
     """
 
@@ -68,6 +71,8 @@ class Selector:
     container: str = ""
     workload: str = ""
     behind: str = ""
+    serving: str = ""
+    consented: tuple[str, ...] = ()
     pick: Pick = Pick.ONE
     seed: int = 0
 
@@ -77,13 +82,15 @@ class Selector:
             wrong.append(f"workload is {self.workload!r}: want one of {', '.join(WORKLOADS)}, then /NAME")
         if self.behind and "/" not in self.behind:
             wrong.append(f"behind is {self.behind!r}: want NAMESPACE/POD of a proxy")
+        if self.serving and "/" not in self.serving:
+            wrong.append(f"serving is {self.serving!r}: want NAMESPACE/POD or NAMESPACE/WORKLOAD of an application")
         if not str(self):
             wrong.append("nothing is said: give at least a layer, tenant, namespace, labels, node, pod or workload")
         if wrong:
             raise Misuse("selection: " + "; ".join(wrong))
 
     def __str__(self) -> str:
-        said = ((f.name, getattr(self, f.name)) for f in fields(self) if f.name not in ("pick", "seed"))
+        said = ((f.name, getattr(self, f.name)) for f in fields(self) if f.name not in ("pick", "seed", "consented"))
         return ", ".join(f"{name} {value}" for name, value in said if value)
 
 
@@ -116,7 +123,40 @@ def select(cluster: Cluster, kinds: frozenset[str], selector: Selector) -> list[
         candidates = _workloads(cluster, selector)
     else:
         candidates = _containers(cluster, selector)
+    if not candidates:
+        raise NoTargets(f"{selector}: nothing matches, so nothing would be tested: {_what_there_is(cluster, selector)}")
     return pick(candidates, selector.pick, what=str(selector), chance=random.Random(selector.seed))
+
+
+def _what_there_is(cluster: Cluster, selector: Selector) -> str:
+    """What could have been chosen, and why the rest could not."""
+    known = _candidates(cluster, selector)
+    text = describe_candidates(known)
+    left = [pod for pod in cluster.list("Pod", selector.namespace or None) if LABEL_RUN not in _labels(pod)]
+    inside = {pod["metadata"]["uid"] for pod in known.everyone}
+    if outside := sorted({str(pod["metadata"]["namespace"]) for pod in left if pod["metadata"]["uid"] not in inside}):
+        text += (
+            f"; pods of {_listed(outside)} are not a run's (no label {LABEL_RUN}): deploy them through `sharedfate "
+            "render`, or name their namespaces with --namespaces if they may be harmed"
+        )
+    return text
+
+
+def describe_candidates(known: Candidates) -> str:
+    """The tenants, layers, proxies and workloads that there are, in a line. Pure."""
+    applications = [pod for pod in known.everyone if known.is_application(pod)]
+    parts = {
+        "tenants": sorted({_tenant_of(pod) for pod in applications}),
+        "layers": sorted({str(layer) for proxy in known.proxies.values() for layer in proxy.layers}),
+        "proxies": sorted(f"{proxy.namespace}/{proxy.pod} on {proxy.node}" for proxy in known.proxies.values()),
+        "pods": sorted(f"{pod['metadata']['namespace']}/{pod['metadata']['name']}" for pod in applications),
+    }
+    return "; ".join(f"{name} here: {_listed(found)}" for name, found in parts.items())
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = list(names[:_SHOWN])
+    return ", ".join([*shown, *([f"and {len(names) - _SHOWN} more"] if len(names) > _SHOWN else [])]) or "none"
 
 
 def container_target(pod: Mapping[str, Any], container: str) -> Target:
@@ -214,13 +254,28 @@ def _installed_mode(cluster: Cluster) -> ProxyMode | None:
     return mode_named(json.loads(settings["data"]["mesh.json"])["mode"]) if settings else None
 
 
+def _candidates(cluster: Cluster, selector: Selector) -> Candidates:
+    """The runs' pods, and those of namespaces that were agreed to."""
+    theirs = [pod for name in selector.consented for pod in cluster.list("Pod", name) if LABEL_RUN not in _labels(pod)]
+    return Candidates.of([*cluster.list("Pod", labels=LABEL_RUN), *theirs], _installed_mode(cluster))
+
+
 def _pods(cluster: Cluster, selector: Selector) -> list[tuple[Object, str]]:
     """(pod, container) of every candidate."""
-    known = Candidates.of(cluster.list("Pod", labels=LABEL_RUN), _installed_mode(cluster))
+    known = _candidates(cluster, selector)
     named = None
     if selector.labels:
-        found = cluster.list("Pod", selector.namespace or None, labels=f"{LABEL_RUN},{selector.labels}")
-        named = {pod["metadata"]["uid"] for pod in found}
+        found = cluster.list("Pod", selector.namespace or None, labels=selector.labels)
+        named = frozenset(pod["metadata"]["uid"] for pod in found)
+    return matching(known, selector, named)
+
+
+def matching(known: Candidates, selector: Selector, named: frozenset[str] | None) -> list[tuple[Object, str]]:
+    """(pod, container) of each candidate that the selector means. Pure; raises NoTargets for a proxy that is not there.
+
+    Args:
+        named: UIDs of the pods that its label selector matches; None without one.
+    """
     proxy = _find_proxy(known, selector)
     chosen = []
     for pod in known.everyone:
@@ -232,6 +287,7 @@ def _pods(cluster: Cluster, selector: Selector) -> list[tuple[Object, str]]:
             and (named is None or meta["uid"] in named)
             and (proxy is None or known.serves(proxy, pod))
             and _of_tenant(pod, selector, known)
+            and _serves_named(pod, selector, known)
         )
         container = _container(pod, selector, known) if right else ""
         if container:
@@ -249,11 +305,29 @@ def _find_proxy(known: Candidates, selector: Selector) -> Proxy | None:
 
 
 def _of_tenant(pod: Object, selector: Selector, known: Candidates) -> bool:
-    if not selector.tenant or _labels(pod).get(LABEL_TENANT) == selector.tenant:
+    if not selector.tenant or _tenant_of(pod) == selector.tenant:
         return True
     proxy = known.proxy(pod)
     return proxy is not None and any(
-        known.serves(proxy, other) for other in known.everyone if _labels(other).get(LABEL_TENANT) == selector.tenant
+        known.serves(proxy, other) for other in known.everyone if _tenant_of(other) == selector.tenant
+    )
+
+
+def _tenant_of(pod: Object) -> str:
+    """As the placement has it: a label's, else the pod's namespace."""
+    return str(_labels(pod).get(LABEL_TENANT, pod["metadata"]["namespace"]))
+
+
+def _serves_named(pod: Object, selector: Selector, known: Candidates) -> bool:
+    """Whether the pod holds a proxy that serves the application that is named; any pod where none is."""
+    if not selector.serving:
+        return True
+    namespace, _, name = selector.serving.partition("/")
+    proxy = known.proxy(pod)
+    return proxy is not None and any(
+        known.serves(proxy, other)
+        for other in known.everyone
+        if other["metadata"]["namespace"] == namespace and name in (other["metadata"]["name"], workload_name(other))
     )
 
 
@@ -261,6 +335,8 @@ def _container(pod: Object, selector: Selector, known: Candidates) -> str:
     """Which container of the pod is meant; "" when the pod is not of the layer."""
     proxy = known.proxy(pod)
     names = [one["name"] for one in objects.containers(pod)]
+    if selector.serving and not selector.layer:
+        return proxy.container if proxy is not None else ""
     role, system = _labels(pod).get(LABEL_ROLE), pod["metadata"]["namespace"] == SYSTEM_NAMESPACE
     if role == "helper":
         return ""

@@ -21,6 +21,7 @@ from chaos.plugin.fixtures import chaos_cluster as chaos_cluster
 from chaos.plugin.fixtures import chaos_faults as chaos_faults
 from chaos.plugin.fixtures import chaos_load as chaos_load
 from chaos.plugin.fixtures import chaos_mesh as chaos_mesh
+from chaos.plugin.fixtures import chaos_new_trial as chaos_new_trial
 from chaos.plugin.fixtures import chaos_run as chaos_run
 from chaos.plugin.fixtures import chaos_tenants as chaos_tenants
 from chaos.plugin.fixtures import chaos_trial as chaos_trial

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -64,18 +65,34 @@ def chaos_cluster(chaos_run: Run) -> Cluster:
     return chaos_run.cluster
 
 
-@pytest.fixture
-def chaos_load(chaos_run: Run, chaos_mode: str) -> Deployment:
-    """The mode's deployment with its load: `tenants`, `flows`, `pause`, `restore_load`, `streams`, `one_more_server`,
-    `placement`.
+def brings_own(names: Iterable[str]) -> bool:
+    """Whether a test brings applications of its own, by the fixtures that it asks for: a mesh or its load, and not the
+    reference tenants. Pure.
     """
-    return chaos_run.deployment(chaos_mode)
+    asked = set(names)
+    return bool(asked & {"chaos_mesh", "chaos_load"}) and "chaos_tenants" not in asked
+
+
+def _own(request: pytest.FixtureRequest, run: Run) -> bool:
+    return run.settings.target is None and brings_own(request.fixturenames)
+
+
+@pytest.fixture
+def chaos_load(request: pytest.FixtureRequest, chaos_run: Run, chaos_mode: str) -> Iterator[Deployment]:
+    """The mode's deployment with its load. Without `chaos_tenants` it holds the mesh alone, for one test: `add` loads a
+    call of applications that `chaos_mesh.deploy` brought, `proxy_serving` finds their proxies. With them: `tenants`,
+    `flows`, `pause`, `restore_load`, `streams`, `one_more_server`, `placement`.
+    """
+    own = _own(request, chaos_run)
+    yield chaos_run.deployment(chaos_mode, own=own)
+    if own:
+        chaos_run.discard()
 
 
 @pytest.fixture
 def chaos_mesh(chaos_load: Deployment) -> MeshHandle:
-    """The mesh in that mode: `placement`, and `inject` and `deploy` for manifests of your own. What only the reference
-    mesh offers (`status`, `set_features`) is in `chaos_load.reference_mesh`.
+    """The mesh in that mode: `deploy` for manifests of your own, `inject`, `placement`; of the reference mesh also
+    `status` and `set_features`.
     """
     return chaos_load.mesh
 
@@ -95,10 +112,23 @@ def chaos_verdict(chaos_trial: Trial) -> Callable[[], TrialResult]:
 
 
 @pytest.fixture
-def chaos_trial(request: pytest.FixtureRequest, chaos_run: Run, chaos_mode: str) -> Iterator[Trial]:
+def chaos_new_trial(request: pytest.FixtureRequest, chaos_run: Run, chaos_mode: str) -> Iterator[Callable[[], Trial]]:
+    """Begins a trial of your own in the mode when it is called: once its load was added. It is named after the test."""
+    own = _own(request, chaos_run)
+    if own:
+        request.getfixturevalue("chaos_load")  # outlives the trial
+    with ExitStack() as made:
+
+        def begin() -> Trial:
+            name = getattr(request.node, "originalname", None) or request.node.name
+            trial = chaos_run.trial(chaos_mode, name, own=own)
+            made.callback(trial.close)
+            return trial
+
+        yield begin
+
+
+@pytest.fixture
+def chaos_trial(chaos_new_trial: Callable[[], Trial]) -> Trial:
     """A trial of your own in the mode: baseline, fault, looks, judgement. It is named after the test."""
-    made = chaos_run.trial(chaos_mode, request.node.originalname or request.node.name)
-    try:
-        yield made
-    finally:
-        made.close()
+    return chaos_new_trial()

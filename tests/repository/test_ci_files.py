@@ -12,7 +12,7 @@ from chaos.engine.catalogue import scenario_names
 from chaos.model.modes import MODES
 
 TOP = Path(__file__).resolve().parents[2]
-FILES = ("action.yml", ".github/workflows/chaos.yml", "examples/gitlab-ci.yml")
+FILES = ("action.yml", ".github/workflows/chaos.yml", "examples/github-workflow.yml", "examples/gitlab-ci.yml")
 
 
 @pytest.mark.parametrize("name", FILES)

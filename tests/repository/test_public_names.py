@@ -12,7 +12,7 @@ import pytest
 
 import chaos
 import sharedfate
-from proof import api
+from proof import activities, api
 
 TOP = Path(__file__).resolve().parents[2]
 
@@ -55,6 +55,10 @@ def test_the_package_is_imported_without_any_other_module_of_ours_or_of_others()
 
 def test_the_page_is_current() -> None:
     assert (TOP / "docs" / "api.md").read_text() == api.page(), "`make docs` writes it"
+
+
+def test_the_page_of_the_activities_is_current() -> None:
+    assert (TOP / "docs" / "toolkit-activities.md").read_text() == activities.page(), "`make docs` writes it"
 
 
 @pytest.mark.parametrize("path", sorted((TOP / "examples").glob("*.py")), ids=lambda path: path.name)
