@@ -33,10 +33,11 @@ pure: $(VENV)/.test  ## the tests of the pure parts, with a floor under their co
 live: $(VENV)/.test tools  ## every other test of CI; as root, or what needs root is skipped
 	$(PYTEST) tests $(PURE_TESTS:%=--ignore=%) --durations=20 --durations-min=1
 
-lint: $(VENV)/.test  ## ruff, mypy, import contracts
+lint: $(VENV)/.test  ## ruff, mypy (tests, proof, benchmarks and examples too), import contracts
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check --quiet
-	$(BIN)/mypy
+	$(BIN)/mypy -p chaos -p sharedfate -p tests -p proof -p benchmarks
+	$(BIN)/mypy examples
 	$(BIN)/lint-imports
 
 docs: $(VENV)/.test  ## write docs/api.md and docs/toolkit-activities.md from the code
