@@ -106,6 +106,14 @@ def read_nodes(cluster: Cluster) -> NodeChoice:
     return choice
 
 
+def refuse_ipv6_alone(name: str, nodes: Iterable[Object]) -> None:
+    """Raises EnvironmentUnfit for a cluster none of whose nodes gives pods IPv4 addresses: ours listen on those."""
+    found = {_name(node): _without_ipv4(node.get("spec") or {}, node.get("status") or {}) for node in nodes}
+    if found and all(found.values()):
+        node, why = min(found.items())
+        raise EnvironmentUnfit(f"{name}: node {node}: {why}")
+
+
 def keeps_away(node: Object) -> str:
     """Why a pod of ours, which tolerates no taint, cannot lie there, whatever its architecture; "" when it can."""
     spec, status = node.get("spec") or {}, node.get("status") or {}

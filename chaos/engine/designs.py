@@ -1,7 +1,7 @@
 """The designs of an experiment: how a fault is laid out in time, so that what it does can be told from noise.
 
-    pulse        a fault that is over by itself: its window ends when recovery was seen; a kill is repeated in fresh
-                 pods, for the kubelet backs off from a container that was killed before
+    pulse        a fault that is over by itself: its window ends when recovery was seen; a kill is made, and
+                 repeated, in fresh pods, for the kubelet backs off from a container that was killed before
     held         a fault that acts until it is undone: for its whole declared time, whatever the judge says before
     switchback   a fault that acts by degrees: on and off in turn, so that drift cancels
     overload     a switchback whose expectation rests on which proxies were seen to be saturated
@@ -14,10 +14,11 @@ evidence that the faults bring back, never by the clock.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Final
+from datetime import datetime
+from typing import Any, Final
 
 from chaos.engine.saturation import classify_saturation
 from chaos.engine.targets import container_of, flows_behind, proxies_of_client
@@ -27,6 +28,7 @@ from chaos.errors import NotReady
 from chaos.faults.model import Fault, Target
 from chaos.faults.overload import Overload
 from chaos.history.model import EventKind
+from chaos.kube.objects import container_status
 from chaos.model.faulting import FaultShape
 from chaos.model.flow import Flow, Window, WindowKind
 from chaos.model.placement import Proxy
@@ -47,6 +49,8 @@ REPEAT_LOOK_SECONDS: Final = 4.0
 LONGEST_REPEATED: Final = 10.0
 # Steady load between a fresh pod and its kill: the baseline goes on there, interleaved with what is compared with it.
 BETWEEN_SECONDS: Final = 2.0
+# Seconds that a container has to run until its kubelet forgets the restarts before: twice its longest back-off.
+BACK_OFF_FORGOTTEN: Final = 600.0
 GAVE_OUT: Final = "the rate at which the path gives out"
 # Between two looks at whether every flow is back.
 RECOVERY_LOOK_SECONDS: Final = 0.5
@@ -131,6 +135,9 @@ def pulses(trial: Trial, fault: Fault, proxy: Proxy, *, seconds: float = 60.0) -
     time in a fresh pod, for a container that was killed before comes back late by the kubelet's doing, not the mesh's.
     """
     wanted = trial.deployment.settings.repeat
+    pod = trial.cluster.get("Pod", proxy.pod, proxy.namespace)
+    if detect_back_off(container_status(pod, proxy.container), now=time.time()):  # by an earlier trial
+        proxy = trial.renew(proxy)
     trial.baseline()
     for number in range(1, (wanted or REPEATS) + 1):
         last = number == (wanted or REPEATS)
@@ -153,6 +160,24 @@ def pulses(trial: Trial, fault: Fault, proxy: Proxy, *, seconds: float = 60.0) -
             break
         trial.baseline_between(BETWEEN_SECONDS)
     return judgement
+
+
+def detect_back_off(status: Mapping[str, Any], *, now: float) -> bool:
+    """Whether the kubelet would wait before it starts the container again: it was restarted, and has not run for ten
+    minutes since, after which the kubelet forgets. Pure.
+
+    Args:
+        status: of the container.
+        now: seconds since the epoch.
+    """
+    if not status.get("restartCount"):
+        return False
+    started = ((status.get("state") or {}).get("running") or {}).get("startedAt")
+    return started is None or now - _instant(started) < BACK_OFF_FORGOTTEN
+
+
+def _instant(stamp: str) -> float:
+    return datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp()
 
 
 def _one_pulse(

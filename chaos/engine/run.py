@@ -16,7 +16,7 @@ import urllib3
 
 from chaos import interrupts
 from chaos.chance import Seed
-from chaos.cluster.nodes import read_nodes
+from chaos.cluster.nodes import read_nodes, refuse_ipv6_alone
 from chaos.cluster.providers import Kind, open_cluster
 from chaos.doctor.facts import Facts
 from chaos.doctor.findings import of_scenario
@@ -90,6 +90,7 @@ class Run:
                 self.progress.step(notice)
             if settings.target is not None:
                 require_consent(self.cluster, settings.target, settings.consent)
+                refuse_ipv6_alone(self.cluster.name, self.cluster.list("Node"))
             else:
                 read_nodes(self.cluster)
             undo_overdue(self.cluster, now=time.time_ns())

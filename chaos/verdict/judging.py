@@ -271,7 +271,7 @@ class SequentialTest:
     def _lateness(self, flow: Flow, look: Look) -> str:
         late = self.series[flow].late_share([w for pair in look.injection_to_look for w in (*pair.before, *pair.after)])
         if late > self.thresholds.late_share:
-            return f"the loader itself was late for {late:.0%} of the requests"
+            return sentences.loader_late(late)
         return ""
 
     def _machine_fault(self, flow: Flow, look: Look) -> str:

@@ -71,6 +71,13 @@ def sentinel_slow(rise: float) -> str:
     return f"the sentinel, which passes no proxy, was slow too ({points(rise, sign=True)} points)"
 
 
+def loader_late(share: float) -> str:
+    return (
+        f"the loader itself was late for {share:.0%} of the requests: its machine is too busy (run fewer workers, let "
+        "nothing run beside it, or give the nodes more CPU)"
+    )
+
+
 def ran_out_of_time(kind: EffectKind, change: float, attributable: float, trouble: str) -> str:
     return (
         f"{kind.value} {points(change, sign=True)} points, but only {points(attributable, sign=True)} without requests "

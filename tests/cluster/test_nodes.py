@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from chaos.cluster.nodes import choose_nodes, is_our_image, keeps_away
+from chaos.cluster.nodes import choose_nodes, is_our_image, keeps_away, refuse_ipv6_alone
 from chaos.embedded.controllers.placement import node_affinity_fits
+from chaos.errors import EnvironmentUnfit
 from chaos.mesh import manifests
 from chaos.names import IMAGE
 
@@ -92,6 +93,17 @@ ODD = {
 def test_an_odd_node_is_left_out_with_its_reason(name: str) -> None:
     made, why = ODD[name]
     assert keeps_away(made) == why
+
+
+@pytest.mark.parametrize("name", ["IPv6 alone", "pods on IPv6"])
+def test_a_cluster_of_ipv6_alone_is_refused_in_one_sentence_and_any_node_on_ipv4_will_do(name: str) -> None:
+    made, why = ODD[name]
+    with pytest.raises(EnvironmentUnfit) as caught:
+        refuse_ipv6_alone("theirs", [made])
+    assert str(caught.value) == f"theirs: node {made['metadata']['name']}: {why}"
+    refuse_ipv6_alone("theirs", [made, {**odd(), "metadata": {"name": "other"}}])
+    refuse_ipv6_alone("theirs", [ODD["dual stack"][0]])
+    refuse_ipv6_alone("theirs", [])
 
 
 def test_the_first_two_by_name_of_those_that_take_pods_are_taken() -> None:

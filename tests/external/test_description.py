@@ -204,6 +204,28 @@ def test_a_wrong_target_file_names_itself_and_every_field(tmp_path: Path) -> Non
         assert part in text, (part, text)
 
 
+@pytest.mark.parametrize(
+    ("reach", "right"),
+    [
+        ("api.shop:80", True),
+        ("10.0.0.1:80", True),
+        ("[fd00::1]:8080", True),
+        ("[::ffff:10.0.0.1]:8080", True),
+        ("fd00::1:8080", False),
+        ("[fd00::1]", False),
+        ("api.shop", False),
+        ("http://api.shop:80", False),
+    ],
+)
+def test_a_server_is_reached_by_host_and_port_and_an_ipv6_address_stands_in_brackets(reach: str, right: bool) -> None:
+    document = {**DOCUMENT, "calls": [{**DOCUMENT["calls"][0], "reach": reach}]}
+    if right:
+        assert parse_target(document, source="t").calls[0].reach == reach
+    else:
+        with pytest.raises(Misuse, match="an IPv6 address in brackets"):
+            parse_target(document, source="t")
+
+
 def test_an_unknown_mesh_and_a_file_that_is_none_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
         Misuse,
