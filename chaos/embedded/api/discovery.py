@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import orjson
 
+from chaos.embedded.api import openapi2 as openapi2_form
 from chaos.embedded.api import schema as schemas
 from chaos.embedded.kinds import Kinds
 from chaos.embedded.resources import EVENTS_EVENT, RESOURCES, Resource
@@ -383,3 +384,22 @@ def openapi_index(kinds: Kinds) -> dict[str, Any]:
     digest = hashlib.sha256(schemas.VERSION.encode()).hexdigest()[:16].upper()
     paths["version"] = {"serverRelativeURL": f"/openapi/v3/version?hash={digest}"}
     return {"paths": paths}
+
+
+# OpenAPI version 2
+
+
+def openapi2(kinds: Kinds) -> dict[str, Any]:
+    """The one document of version 2, of all groups."""
+    paths: dict[str, Any] = {}
+    names: list[str] = []
+    custom = list(kinds.custom())
+    for one in (*SERVED.values(), *listed().values(), *custom):
+        prefix = f"/apis/{one.group}/{one.version}" if one.group else f"/api/{one.version}"
+        paths |= _paths([one], prefix)
+        if one.custom is None and (name := definition_name(one)):
+            names.append(name)
+    names.append(f"{schemas.META}.ObjectMeta")
+    definitions = {name: openapi2_form.schema(schemas.definitions()[name]) for name in sorted(schemas.reachable(names))}
+    definitions |= {str(definition_name(one)): openapi2_form.schema(_custom_schema(one)) for one in custom}
+    return openapi2_form.document(VERSION["gitVersion"], paths, definitions)

@@ -23,7 +23,7 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
-from chaos.embedded.api import decode, discovery, negotiate, streams, subresources
+from chaos.embedded.api import decode, discovery, negotiate, openapi2, streams, subresources
 from chaos.embedded.api.asked import Said
 from chaos.embedded.api.audit import AuditLog
 from chaos.embedded.api.auth import Attributes, Authorizer, User, authenticate
@@ -127,6 +127,7 @@ class ApiServer:
         self._operating: set[asyncio.Future[None]] = set()
         self._one_at_a_time = asyncio.Lock()
         self._audit = AuditLog(audit) if audit is not None else None
+        self._document: tuple[tuple[int, str], bytes] = ((-1, ""), b"")  # OpenAPI version 2, when last asked for
         self._runner: web.ServerRunner | None = None
 
     async def serve(self, sockets: Sequence[socket], context: ssl.SSLContext) -> None:
@@ -416,6 +417,8 @@ class ApiServer:
             return _json(known) if known is not None else _text("404 page not found\n", 404)
         if parts[0] == "apis" and len(parts) == 3 and discovery.api_group(kinds, parts[1]) is not None:
             return _found(discovery.resource_list(kinds, parts[1], parts[2]))
+        if parts == ["openapi", "v2"]:
+            return self._openapi2(request.headers.get("Accept", ""))
         if parts == ["openapi", "v3"]:
             return _json(discovery.openapi_index(kinds), content_type="text/plain; charset=utf-8")
         if parts[:2] == ["openapi", "v3"] and len(parts) in (4, 5):
@@ -447,6 +450,16 @@ class ApiServer:
                 }
             )
         return _text("404 page not found\n", 404)
+
+    def _openapi2(self, accept: str) -> web.StreamResponse:
+        """The document of version 2, kept in the form last asked for until the kinds change."""
+        wire = any(one in accept for one in openapi2.ASKED)
+        kind = openapi2.MEDIA_TYPE if wire else "application/json"
+        key = (self.store.kinds.changes, kind)
+        if self._document[0] != key:
+            whole = discovery.openapi2(self.store.kinds)
+            self._document = key, openapi2.encoded(whole) if wire else orjson.dumps(whole)
+        return web.Response(body=self._document[1], headers={"Content-Type": kind})
 
     # ---- streams
 

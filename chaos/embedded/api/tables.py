@@ -266,7 +266,7 @@ def _service(obj: Object, now: datetime) -> list[Any]:
         else f"{p['port']}/{p.get('protocol', 'TCP')}"
         for p in spec.get("ports") or []
     ]
-    outside = spec.get("externalName") if spec["type"] == "ExternalName" else _listed(spec.get("externalIPs") or [])
+    outside = spec.get("externalName") if spec["type"] == "ExternalName" else _outside(obj)
     return [
         spec["type"],
         spec.get("clusterIP") or "<none>",
@@ -275,6 +275,16 @@ def _service(obj: Object, now: datetime) -> list[Any]:
         _age(obj, now),
         _map(spec.get("selector")),
     ]
+
+
+def _outside(service: Object) -> str:
+    """The addresses outside: of a LoadBalancer those that its balancer has, which here are never any."""
+    found = list(service["spec"].get("externalIPs") or [])
+    if service["spec"]["type"] == "LoadBalancer":
+        given = ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or []
+        found = sorted({one.get("ip") or one.get("hostname", "") for one in given}) + found
+        return ",".join(found) or "<pending>"
+    return _listed(found)
 
 
 def _endpoints(obj: Object, now: datetime) -> list[Any]:

@@ -5,10 +5,16 @@ Follows k8s.io/kubernetes/pkg/api/pod/warnings.go and its like. Pure; called by 
 
 from __future__ import annotations
 
+import posixpath
+import sysconfig
 from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
 from typing import Any, Final
 
 from chaos.embedded.api.custom import definitions
+from chaos.embedded.kubelet.images import normal, own_names
+from chaos.embedded.kubelet.node_machine import installation
 from chaos.embedded.quantity import parse_quantity
 from chaos.embedded.resources import CUSTOM_RESOURCE_DEFINITION, Object, Resource
 
@@ -121,6 +127,7 @@ def _template(template: Mapping[str, Any], prefix: str) -> Iterator[str]:
     for container, field in _containers(spec, prefix):
         yield from _fractions(container.get("resources") or {}, f"{field}.resources")
         yield from _hidden(container.get("env") or [], f"{field}.env")
+        yield from _covered(container, field)
     yield from _ports(spec, prefix)
     if spec.get("terminationGracePeriodSeconds", 0) < 0:
         words = "must be >= 0; negative values are invalid and will be treated as 1"
@@ -153,6 +160,31 @@ def _repeated(items: list[Any], key: str, field: str) -> Iterator[str]:
         if value in seen:
             yield f'{field}[{index}].{key}: duplicate {key} "{value}"'
         seen.add(value)
+
+
+def _covered(container: Mapping[str, Any], field: str) -> Iterator[str]:
+    """Volumes over directories in which the running installation lies, of a container of the built-in image: a real
+    image has its programs elsewhere."""
+    image = str(container.get("image", ""))
+    if normal(image) not in _own_images():
+        return
+    for index, mount in enumerate(container.get("volumeMounts") or []):
+        path = posixpath.normpath(str(mount.get("mountPath", "")))
+        hidden = next((one for one in _installed() if one == path or one.startswith(f"{path.rstrip('/')}/")), None)
+        if hidden is not None:
+            yield (
+                f"{field}.volumeMounts[{index}].mountPath: {path} covers {hidden}, where the installation that {image} "
+                "stands for lies in the embedded cluster: its programs may not be found"
+            )
+
+
+def _own_images() -> frozenset[str]:
+    return frozenset(normal(one) for one in own_names())
+
+
+@cache
+def _installed() -> tuple[str, ...]:
+    return (*installation(), str(Path(sysconfig.get_path("stdlib")).resolve()))
 
 
 def _fractions(resources: Mapping[str, Any], field: str) -> Iterator[str]:

@@ -75,6 +75,11 @@ def search_path() -> str:
     return ":".join([*paths, SYSTEM_PATH])
 
 
+def own_names() -> list[str]:
+    """The names of the running installation, as pods may write them."""
+    return [IMAGE, *(name.strip() for name in os.environ.get(ALIASES, "").split(",") if name.strip())]
+
+
 class Images:
     """The images of one cluster, in one directory."""
 
@@ -85,7 +90,6 @@ class Images:
         self._read_at = 0
         self._loaded: dict[str, Image] = {}
         digest = "sha256:" + hashlib.sha256(f"{sys.prefix} {sys.version}".encode()).hexdigest()
-        own = [IMAGE, *(name.strip() for name in os.environ.get(ALIASES, "").split(",") if name.strip())]
         self._own = {
             normal(name): Image(
                 name,
@@ -95,7 +99,7 @@ class Images:
                 environment={"PATH": search_path()},
                 user=OWN_USER if name == IMAGE else "",  # an alias stands for an image that is not known
             )
-            for name in own
+            for name in own_names()
         }
 
     def find(self, name: str) -> Image | None:
