@@ -27,7 +27,7 @@ def test_kinds_that_are_not_served_have_schemas_and_answer_in_one_sentence(world
         {"apiVersion": one.api_version, "kind": one.kind, "metadata": {"name": f"n{number}"}}
         for number, one in enumerate(UNSERVED)
     ]
-    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": documents})
+    text = "---\n".join(json.dumps(one) + "\n" for one in documents)
     for arguments in (("apply",), ("create",), ("apply", "--server-side")):
         done = world.kubectl(*arguments, "-f", "-", stdin=text)
         told = [line for line in done.stderr.splitlines() if line]
