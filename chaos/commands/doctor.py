@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from chaos.commands.which import cluster_option
+from chaos.commands.which import cluster_option, looking
 
 if TYPE_CHECKING:
     from chaos.doctor.facts import Facts
@@ -29,12 +29,11 @@ def doctor(spec: str, trying: bool) -> None:
 
     Changes nothing, unless it is told to try.
     """
-    from chaos.cluster.consent import Consent
-    from chaos.cluster.providers import Kind, connect_to, parse_spec
+    from chaos.cluster.providers import Kind, parse_spec
 
     parsed = parse_spec(spec)
     match parsed.kind:
-        case Kind.EMBEDDED:
+        case Kind.EMBEDDED if not parsed.name:
             from chaos.embedded.provider import preflight
 
             missing = preflight()
@@ -60,20 +59,20 @@ def doctor(spec: str, trying: bool) -> None:
                 "k3d can be called here; once the cluster is there: sharedfate doctor --cluster "
                 f"context:{PREFIX}{parsed.name}"
             )
-        case Kind.CONTEXT | Kind.IN_CLUSTER:
+        case Kind.CONTEXT | Kind.IN_CLUSTER | Kind.EMBEDDED:
             from chaos.doctor.facts import read_facts
             from chaos.doctor.findings import blockers, findings
             from chaos.doctor.text import report
             from chaos.engine.catalogue import faults_of_scenarios
+            from chaos.external.installations import read_installed
 
-            client = connect_to(parsed, consent=Consent(production=True))  # looking harms nobody
-            try:
+            with looking(spec) as client:
                 facts = read_facts(client)
+                meshes = read_installed(client)
                 if trying and not blockers(facts):
                     facts = try_out(client, facts)
-            finally:
-                client.close()
             click.echo(report(facts, findings(facts, faults_of_scenarios())))
+            click.echo("\n".join(["meshes", *(f"  {one}" for one in meshes)]))
             sys.exit(4 if blockers(facts) else 0)
 
 

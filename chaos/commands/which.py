@@ -78,6 +78,24 @@ def connected(spec: str, kubeconfig: Path | None = None, namespaces: str = "") -
         cluster.close()
 
 
+@contextmanager
+def looking(spec: str) -> Iterator[Cluster]:
+    """The cluster, which must run already, for a command that only looks: no consent beyond its name is asked for."""
+    from chaos.cluster.consent import Consent
+    from chaos.cluster.providers import connect_to, parse_spec
+
+    parsed = parse_spec(spec)
+    if not parsed.kind.theirs:
+        with connected(spec) as cluster:
+            yield cluster
+        return
+    cluster = connect_to(parsed, consent=Consent(production=True))  # looking harms nobody
+    try:
+        yield cluster
+    finally:
+        cluster.close()
+
+
 def offer(names: Names) -> Completion:
     """A completion from names; of a list with commas, of its last part. What cannot be found is not offered."""
 
@@ -94,9 +112,9 @@ def offer(names: Names) -> Completion:
 
 
 def known_modes() -> list[str]:
-    from chaos.model.modes import MODES
+    from chaos.external.modes import known_modes
 
-    return [*MODES, "all", "default"]
+    return [*known_modes(), "all", "default"]
 
 
 def known_scenarios() -> list[str]:

@@ -57,6 +57,8 @@ ESSENTIAL: Final = frozenset({PodKind.APP, PodKind.LOADER})
 def kinds_of(mode: ProxyMode) -> frozenset[PodKind]:
     """The kinds of pods that a mode's deployment makes; faults' helpers are of no mode."""
     kinds = {PodKind.APP, PodKind.LOADER}
+    if mode.brought_by:  # its proxies are there already, or are its own affair
+        return frozenset(kinds)
     if needs_privileged(mode) or not mode.hops:  # without a mesh the placebo is such a pod
         kinds.add(PodKind.CAPTURE)
     if PlacedBy.DAEMON_SET in mode.placed_by:

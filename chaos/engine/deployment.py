@@ -6,7 +6,7 @@ Load runs from the moment the tenants are ready until they go; each trial gather
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,9 +17,10 @@ from chaos.engine.progress import Progress
 from chaos.engine.recorder import Recorder
 from chaos.engine.settings import Settings
 from chaos.engine.steady import SteadyLoad
+from chaos.engine.stuck import explain_stuck
 from chaos.engine.targets import placebo, proxy_on_path, workload
-from chaos.engine.topology import REQUEST_TIMEOUT, TenantLoad, plan_tenants, servers_of
-from chaos.errors import ApiError, ExperimentFailure, Misuse
+from chaos.engine.topology import REQUEST_TIMEOUT, Tenant, TenantLoad, plan_tenants, servers_of
+from chaos.errors import ApiError, ExperimentFailure, Misuse, NotReady
 from chaos.faults.model import Target
 from chaos.faults.selection import container_target
 from chaos.faults.workload import pods_of
@@ -91,6 +92,7 @@ class Deployment:
         self.tenants: tuple[TenantLoad, ...] = tuple(tenants)
         self.steady = SteadyLoad()
         self.ready_seconds = 0.0
+        self.contradictions: list[str] = []  # between the mesh's own view and the prediction
         self.recorder: Recorder | None = None
         self._objects, self._breaks, self._elsewhere, self._title = objects, breaks, elsewhere, title
         self._first_word = first_word
@@ -134,6 +136,9 @@ class Deployment:
                 self._first_word(self)
         self.ready_seconds = time.monotonic() - begin
         self.progress.step(f"{mode}: ready in {self.ready_seconds:.1f} s" + ("; starting the load" if loaders else ""))
+        self.contradictions = self.mesh.contradictions()
+        for sentence in self.contradictions:
+            self.progress.step(f"{mode}: the mesh's own view contradicts the prediction: {sentence}")
         if loaders:
             self._begin_load()
 
@@ -308,11 +313,16 @@ class Deployment:
         return done
 
     def _await_healthy(self, tenant: TenantLoad, what: str) -> None:
-        self.cluster.wait(
-            f"{tenant.client} -> {tenant.server} {what}",
-            lambda: tenant not in self._unhealthy(HEALTHY_SECONDS, [tenant]),
-            seconds=RESTORE_SECONDS,
-        )
+        before = self._counters(tenant)
+        try:
+            self.cluster.wait(
+                f"{tenant.client} -> {tenant.server} {what}",
+                lambda: tenant not in self._unhealthy(HEALTHY_SECONDS, [tenant]),
+                seconds=RESTORE_SECONDS,
+            )
+        except NotReady as error:
+            why = explain_stuck(before, self._counters(tenant), headers=self.mesh.reply_headers)
+            raise NotReady(f"{error}: {why}") from error
 
     def _unhealthy(self, seconds: float, tenants: Sequence[TenantLoad] | None = None) -> list[TenantLoad]:
         """The tenants whose flows do not answer as they should, by what their loaders count in that time."""
@@ -383,21 +393,25 @@ def reference_deployment(
     made.opens = opens
     made.nodes = read_nodes(cluster)
     tenants = plan_tenants(made.nodes.names)
-    objects = [
-        obj
-        for tenant in tenants
-        for obj in manifests.tenant(tenant.name, client_nodes=tenant.client_nodes, server_nodes=tenant.server_nodes)
-    ]
     return Deployment(
         made,
         tenants,
-        objects,
+        tenant_objects(tenants),
         breaks=first_on_path,
         settings=settings,
         progress=progress,
         clock=clock,
         title="deploying",
     )
+
+
+def tenant_objects(tenants: Iterable[Tenant]) -> list[dict[str, Any]]:
+    """The reference applications of the tenants, as they know no mesh."""
+    return [
+        obj
+        for tenant in tenants
+        for obj in manifests.tenant(tenant.name, client_nodes=tenant.client_nodes, server_nodes=tenant.server_nodes)
+    ]
 
 
 def first_on_path(placement: Placement, client: str, layer: Layer) -> Proxy | None:

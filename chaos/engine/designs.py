@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from chaos.engine.saturation import classify_saturation
+from chaos.engine.saturation import Saturation, classify_saturation
 from chaos.engine.targets import container_of, flows_behind, proxies_of_client
 from chaos.engine.topology import TenantLoad
 from chaos.engine.trial import Injection, Trial
@@ -295,6 +295,20 @@ def _switch(
     return Window(WindowKind.FAULT, begin, end), [float(one["saturated_at"]) for one in seen if "saturated_at" in one]
 
 
+def why_nobody(number: int, client: str, seen: Saturation) -> str:
+    """Why an overload put nobody at risk, as far as is known."""
+    if not seen.unread:
+        return f"the overload saturated none of the {number} proxies on the path of {client}"
+    unlimited = [str(proxy) for proxy in seen.unread if not proxy.cpu_millicores]
+    why = (
+        f"{', '.join(unlimited)} has no CPU limit to be held against" if unlimited else "the metrics API has no reading"
+    )
+    return (
+        f"whether the overload saturated a proxy on the path of {client} is not known of {len(seen.unread)} of "
+        f"{number}: {why}"
+    )
+
+
 def overload(
     trial: Trial,
     fault: Overload,
@@ -319,16 +333,12 @@ def overload(
     def expect(on: Sequence[Window]) -> None:
         seen = classify_saturation(path, trial.events(), on)
         hurt = flows_behind(trial.placement, seen.saturated)
-        unsaid = flows_behind(trial.placement, seen.near) - hurt
+        unsaid = flows_behind(trial.placement, (*seen.near, *seen.unread)) - hurt
         trial.expect_fate_of(
             *earlier, *seen.saturated, shape=FaultShape.GRADUAL, exempt=sorted({own, *spared, *unsaid})
         )
-        trial.nobody_at_risk = (
-            ""
-            if seen.saturated or not path
-            else f"the overload saturated none of the {len(path)} proxies on the path of {noisy.client}"
-        )
-        names = {"saturated": seen.saturated, "near saturation": seen.near}
+        trial.nobody_at_risk = "" if seen.saturated or not path else why_nobody(len(path), noisy.client, seen)
+        names = {"saturated": seen.saturated, "near saturation": seen.near, "not read": seen.unread}
         trial.note(EventKind.NOTE, {name: [str(proxy) for proxy in found] for name, found in names.items()})
 
     return switchback(

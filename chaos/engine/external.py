@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from chaos.clock import Clock
 from chaos.cluster.consent import NAMESPACES_OPTION, Consent
@@ -19,7 +19,7 @@ from chaos.engine.settings import Settings
 from chaos.engine.targets import proxy_on_path
 from chaos.engine.topology import FLOW, REQUEST_TIMEOUT, plan_sentinel
 from chaos.errors import EnvironmentUnfit, Forbidden, Misuse
-from chaos.external.file import Call, TargetSystem
+from chaos.external.file import Call, CallProtocol, TargetSystem
 from chaos.external.mesh import ExternalMesh
 from chaos.external.placement import read_target_placement
 from chaos.external.policies import Surroundings, detect_cuts, plan_allowances
@@ -28,6 +28,9 @@ from chaos.kube.objects import is_live, workload_name
 from chaos.model.modes import Layer
 from chaos.model.placement import Placement, Proxy
 from chaos.names import PORT_CONTROL
+
+# How a loader speaks each of the protocols that it can speak to an application that is not ours.
+_SPOKEN: Final = {CallProtocol.HTTP: "http1", CallProtocol.HTTP2: "http2", CallProtocol.GRPC: "grpc"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,15 @@ class LoadedCall:
 
     def call_options(self) -> dict[str, Any]:
         call = self.call
-        return {"server": call.server, "address": call.reach, "path": call.path, "status": call.status}
+        return {
+            "server": call.server,
+            "address": call.reach,
+            "path": call.path,
+            "status": call.status,
+            "protocol": _SPOKEN[call.protocol],
+            "method": call.method or ("POST" if call.body_bytes else "GET"),
+            "headers": dict(call.headers),
+        }
 
     def loader(self, cluster: Cluster) -> dict[str, Any]:
         namespace, _, name = self.client.partition("/")
@@ -80,6 +91,10 @@ class LoadedCall:
             "rate": rate,
             "expect_status": call.status,
             "timeout": REQUEST_TIMEOUT,
+            "protocol": _SPOKEN[call.protocol],
+            "method": call.method or ("POST" if call.body_bytes else "GET"),
+            "headers": dict(call.headers),
+            "body_bytes": call.body_bytes,
         }
         return [flow, plan_sentinel(self.client, f"127.0.0.1:{PORT_CONTROL}", "/healthz")]
 

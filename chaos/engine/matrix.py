@@ -53,6 +53,17 @@ ON_TARGET: Final = (
 )  # a target's mesh, unless others are named
 
 
+# In a mode of an installed mesh, unless others are named: whom it hurts, what a Job finds, what it costs.
+ON_INSTALLED: Final = (
+    "noisy-neighbour",
+    "proxy-killed",
+    "waypoint-killed",
+    "proxy-upgraded",
+    "job-completes",
+    "footprint",
+)
+
+
 def in_matrix(mode: str, scenario: str) -> bool:
     """Whether the default matrix holds that trial."""
-    return scenario in DEFAULT.get(mode, ())
+    return scenario in DEFAULT.get(mode, ON_INSTALLED)

@@ -24,6 +24,7 @@ from chaos.engine.clean import remove_runs
 from chaos.engine.deployment import Deployment, reference_deployment
 from chaos.engine.examine import examine
 from chaos.engine.external import external_deployment, require_consent
+from chaos.engine.installed import installed_deployment
 from chaos.engine.own import OwnDeployment, own_deployment
 from chaos.engine.progress import Progress
 from chaos.engine.scenario import NotApplicable, Scenario
@@ -39,12 +40,15 @@ from chaos.errors import (
     RecoveryFailed,
     SharedfateError,
 )
+from chaos.external.installations import mesh_installed
+from chaos.external.modes import installed_modes, mode_named
+from chaos.external.parsing import built_in
 from chaos.faults.injection import undo_overdue
 from chaos.history.model import EventKind
 from chaos.history.result import ERROR_FILE, TrialResult
 from chaos.kube.kubeconfig import one_line
 from chaos.mesh.install import Mesh
-from chaos.model.modes import ProxyMode, mode_named
+from chaos.model.modes import ProxyMode
 from chaos.names import LABEL_RUN, SYSTEM_NAMESPACE
 
 _UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO})
@@ -95,6 +99,12 @@ class Run:
                 read_nodes(self.cluster)
             undo_overdue(self.cluster, now=time.time_ns())
             self._make_room()
+            if settings.mesh_install:
+                for mesh in dict.fromkeys(
+                    one.mesh.name for name, one in installed_modes().items() if name in settings.modes
+                ):
+                    self.progress.step(f"{mesh}: is it installed? if not, it is now, by its own program")
+                    self._stack.enter_context(mesh_installed(self.cluster, built_in(mesh)))
             if self.cluster.kind != Kind.EMBEDDED and settings.target is None:
                 self._facts = examine(self.cluster, settings.modes, run=self.id, said=self.progress.step)
         except BaseException as error:
@@ -177,6 +187,8 @@ class Run:
                 self.cluster, settings.target, run=self.id, settings=settings, progress=self.progress
             )
         opens = self._facts is not None and self._facts.tried is not None and self._facts.tried.opens
+        if not own and (installed := installed_modes().get(mode)) is not None:
+            return installed_deployment(self.cluster, installed, run=self.id, settings=settings, progress=self.progress)
         deployment = own_deployment if own else reference_deployment
         return deployment(
             self.cluster, mode, run=self.id, settings=settings, progress=self.progress, mesh=self.mesh, opens=opens

@@ -44,19 +44,25 @@ def use(proxy: Proxy, events: Iterable[Event], held: Sequence[Window]) -> float 
 
 @dataclass(frozen=True, slots=True)
 class Saturation:
-    """The proxies of an overloaded path by their use: who shares a `saturated` one must be hurt, a `near` one may."""
+    """The proxies of an overloaded path by their use: who shares a `saturated` one must be hurt, a `near` one may.
+
+    Attributes:
+        unread: those of which it is not known how far they were filled: without a limit, or without a reading.
+    """
 
     saturated: tuple[Proxy, ...]
     near: tuple[Proxy, ...] = ()
+    unread: tuple[Proxy, ...] = ()
 
 
 def classify_saturation(path: Sequence[Proxy], events: Sequence[Event], held: Sequence[Window]) -> Saturation:
-    """Which proxies of the path were saturated; without any reading all count as such, for nothing is known."""
+    """Which proxies of the path were saturated. Of one that cannot be read nothing is said: to take it for saturated
+    would predict harm to all who share it, whether or not anything was filled.
+    """
     used = {proxy: use(proxy, events, held) for proxy in path}
     read = {proxy: share for proxy, share in used.items() if share is not None}
-    if not read:
-        return Saturation(tuple(path))
     return Saturation(
         tuple(proxy for proxy, share in read.items() if share >= SATURATED),
         tuple(proxy for proxy, share in read.items() if NEAR <= share < SATURATED),
+        tuple(proxy for proxy in path if proxy not in read),
     )

@@ -33,6 +33,8 @@ def without_proxies(mode: ProxyMode) -> str:
 
 def without_waypoints(mode: ProxyMode) -> str:
     """Why a scenario about waypoints does not apply."""
+    if mode.l7 is None:
+        return "no call passes a proxy of layer 7" if mode.hops else "there is no proxy without a mesh"
     return "" if mode.separate_layers else "both layers are in one proxy: proxy-killed breaks it"
 
 
@@ -50,6 +52,7 @@ class Scenario:
         skip_reason: why it does not apply to a mode.
         redeploys_after: what it did would be seen by a later trial: the deployment is made anew after it.
         reference_mesh_only: why it does not run on a mesh that is not ours; empty when it does.
+        reference_apps_only: why it does not run on applications that are not ours; empty when it does.
     """
 
     name: str
@@ -59,6 +62,16 @@ class Scenario:
     skip_reason: SkipReason = _none
     redeploys_after: bool = False
     reference_mesh_only: str = ""
+    reference_apps_only: str = ""
+
+    def why_not_in(self, mode: ProxyMode) -> str:
+        """Why it does not apply to a mode of the reference applications; "" when it does."""
+        return (self.reference_mesh_only if mode.brought_by else "") or self.skip_reason(mode)
+
+    @property
+    def why_not_on_a_target(self) -> str:
+        """Why it does not run on applications and a mesh of the user's; "" when it does."""
+        return self.reference_mesh_only or self.reference_apps_only
 
     @property
     def shipped(self) -> bool:
@@ -80,6 +93,7 @@ def scenario(
     skip_reason: SkipReason = _none,
     redeploys_after: bool = False,
     reference_mesh_only: str = "",
+    reference_apps_only: str = "",
 ) -> Callable[[Callable[[Trial], None]], Scenario]:
     """Register a scenario. Raises Misuse when another function has that name already."""
 
@@ -88,7 +102,14 @@ def scenario(
         if there is not None and _place(there.run) != _place(function):
             raise Misuse(f"scenario {name!r} is there already, in {_place(there.run)}: take another name")
         found = SCENARIOS[name] = Scenario(
-            name, function, summary_of(function.__doc__), faults, skip_reason, redeploys_after, reference_mesh_only
+            name,
+            function,
+            summary_of(function.__doc__),
+            faults,
+            skip_reason,
+            redeploys_after,
+            reference_mesh_only,
+            reference_apps_only,
         )
         return found
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from chaos.cluster.consent import Consent
 from chaos.cluster.kind import NODE_IMAGE, KindOptions
-from chaos.cluster.providers import parse_spec
+from chaos.cluster.providers import Kind, parse_spec
 from chaos.engine.matrix import DEFAULT, ON_TARGET, in_matrix
 from chaos.errors import Misuse
 from chaos.external.file import TargetSystem, read_target
+from chaos.external.modes import known_modes
 from chaos.model.modes import MODES
 
 
@@ -50,6 +51,7 @@ class Settings:
     consent: Consent = field(default_factory=Consent)  # to break things in a cluster that is not ours
     kind: KindOptions = field(default_factory=KindOptions)
     every: float = 0.2  # seconds between two questions for a loader's samples
+    mesh_install: bool = False  # of meshes whose modes were chosen and that are missing, in clusters of our own
     target: TargetSystem | None = None  # a mesh that is not ours, in the modes' place
     repeat: int = 0  # kills of one trial; 0: up to three, while the judge cannot tell
 
@@ -73,6 +75,7 @@ def parse_settings(
     target: str | None = None,
     every: float = 0.2,
     repeat: int | None = None,
+    mesh_install: bool = False,
 ) -> Settings:
     """Settings from option texts; raises one Misuse with every problem. Whether scenarios exist is asked later, by
     `refuse_unknown`: files that are yet to be collected may define them.
@@ -81,7 +84,9 @@ def parse_settings(
     own: TargetSystem | None = None
     try:
         spec = parse_spec(cluster)
-        if target and not spec.kind.theirs:
+        if mesh_install and spec.kind.theirs:
+            problems.append(f"cluster {cluster}: no mesh is installed in a cluster that we did not make")
+        if target and not spec.kind.theirs and not (spec.kind is Kind.EMBEDDED and spec.name):
             problems.append(
                 f"cluster {cluster}: the mesh of a target file is in a cluster of yours: context:NAME or in-cluster"
             )
@@ -93,7 +98,7 @@ def parse_settings(
         problems.append(str(error))
     if own and modes:
         problems.append(f"modes {modes}: a target's mesh is what it is; leave the modes out")
-    chosen = _chosen(modes, tuple(DEFAULT), list(MODES), "proxy mode", problems)
+    chosen = _chosen(modes, tuple(DEFAULT), list(known_modes()), "proxy mode", problems, all_of=list(MODES))
     wanted = _chosen(scenarios, (), None, "scenario", problems)
     if nodes < 2:
         problems.append(f"{nodes} nodes: sharing needs at least 2")
@@ -144,15 +149,22 @@ def parse_settings(
         every=every,
         target=own,
         repeat=repeat or 0,
+        mesh_install=mesh_install,
     )
 
 
 def _chosen(
-    text: str, default: tuple[str, ...], known: Sequence[str] | None, what: str, problems: list[str]
+    text: str,
+    default: tuple[str, ...],
+    known: Sequence[str] | None,
+    what: str,
+    problems: list[str],
+    *,
+    all_of: Sequence[str] = (),
 ) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     if names == (ALL,):
-        return (ALL,) if known is None else tuple(known)
+        return (ALL,) if known is None else tuple(all_of or known)
     if names == (DEFAULT_MATRIX,):
         return default
     problems += _unknown(names, known, what) if known is not None else []
@@ -179,4 +191,4 @@ def chosen(settings: Settings, mode: str, scenario: str, *, shipped: bool = True
         return False
     if settings.scenarios:
         return settings.scenarios == (ALL,) or scenario in settings.scenarios
-    return not shipped or mode not in DEFAULT or in_matrix(mode, scenario)
+    return not shipped or mode not in known_modes() or in_matrix(mode, scenario)

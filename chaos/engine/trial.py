@@ -138,6 +138,9 @@ class Trial:
             },
         )
 
+        for sentence in deployment.contradictions:
+            self.note(EventKind.NOTE, {"contradicted": sentence})
+
     # ---- the log
 
     def note(self, kind: EventKind, data: Mapping[str, Any], *, at: int | None = None) -> None:

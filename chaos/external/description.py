@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any, Final
 
+from chaos.kube.ways import Way
 from chaos.model.modes import Balancing, Hop, Layer, PlacedBy, ProxyMode, Scope, Side, balancing_of
 
 Object = Mapping[str, Any]
@@ -103,19 +103,13 @@ class Binding:
     clients: tuple[str, ...] = ()
 
 
-class Way(StrEnum):
-    """How a page of a proxy is read."""
-
-    PROXY = "proxy"  # through the API server's proxy to the pod's port
-    FORWARD = "forward"  # the port is on the pod's loop-back: a port-forward
-    EXEC = "exec"  # a command in the proxy's container prints it
-
-
 @dataclass(frozen=True, slots=True)
 class Read:
     """Where one page of a proxy is read: its statistics, its configuration, its certificates.
 
     Attributes:
+        way: by which its port is reached (on the pod's loop-back: by a port-forward alone), or `exec`: a command in the
+            proxy's container prints it.
         format: of what is read, by the names in `chaos.external.views`.
     """
 
@@ -300,6 +294,11 @@ class MeshDescription:
     installation: Installation = Installation()
     reply_headers: tuple[str, ...] = ()  # of an answer that one of its proxies made or passed on
 
+    @property
+    def ours(self) -> bool:
+        """Whether it is the reference mesh: it is deployed with its mode, and so there is no installation of it."""
+        return not self.installation.parts
+
     def rule(self, name: str) -> ProxyRule:
         return next(rule for rule in self.rules if rule.name == name)
 
@@ -336,6 +335,7 @@ class MeshDescription:
             self.balancing or balancing_of(hops),
             stands_for,
             starts_first,
+            "" if self.ours else self.name,
         )
 
 

@@ -41,7 +41,7 @@ class Call:
         reach: HOST:PORT by which a loader in the client's namespace reaches the server; "" when none is to be loaded.
         protocol: that is spoken there.
         method, path, headers: of the requests; body_bytes: of each request's body; rate: how many a second.
-        status: the expected one; of gRPC the `grpc-status`.
+        status: the expected one.
     """
 
     client: str
@@ -54,6 +54,11 @@ class Call:
     method: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     body_bytes: int = 0
+
+    @property
+    def loaded(self) -> bool:
+        """Whether a loader stands for its client: it is said how the server is reached, by a protocol of requests."""
+        return bool(self.reach) and self.by_request
 
     @property
     def by_request(self) -> bool:
@@ -161,31 +166,26 @@ def _call(value: Any, where: str, problems: list[str], spaces: list[str]) -> Cal
     if reach and not _REACH.fullmatch(reach):
         entry.wrong("reach", f"is {reach!r}, and should be HOST:PORT, an IPv6 address in brackets")
     protocol = CallProtocol(entry.text("protocol", default=CallProtocol.HTTP.value, one_of=[*CallProtocol]))
-    if protocol in (CallProtocol.TCP, CallProtocol.TLS):
-        for name in ("method", "path", "headers", "status"):
-            if name in entry.values:
-                entry.wrong(name, f"is not spoken over {protocol}")
+    unspoken = {
+        CallProtocol.TCP: ("method", "path", "headers", "status"),
+        CallProtocol.TLS: ("method", "path", "headers", "status"),
+        CallProtocol.GRPC: ("method", "status"),  # always POST; well is what `grpc-status: 0` says
+    }
+    for name in unspoken.get(protocol, ()):
+        if name in entry.values:
+            entry.wrong(name, f"is not said of a call over {protocol}")
     return Call(
         ends["client"],
         ends["server"],
         reach,
         entry.text("path", default="/"),
         entry.number("rate", default=200.0),
-        int(entry.number("status", default=200)) if protocol is not CallProtocol.GRPC else _grpc_status(entry),
+        int(entry.number("status", default=200)),
         protocol,
         entry.text("method", default="", one_of=_METHODS),
         entry.texts("headers"),
         _size(entry, "body-bytes"),
     )
-
-
-def _grpc_status(entry: Fields) -> int:
-    """A gRPC status: from 0 to 16."""
-    value = entry.values.get("status", 0)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 16:
-        entry.wrong("status", f"is {value!r}, and should be a gRPC status: 0 to 16")
-        return 0
-    return value
 
 
 def _size(entry: Fields, name: str) -> int:

@@ -7,14 +7,15 @@ placement it stands as a client of its own. Everything else of the tenants is le
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from chaos.errors import ExperimentFailure, Misuse
+from chaos.errors import ExperimentFailure, Misuse, NotReady
 from chaos.external.description import LoaderRule, MeshDescription, annotations_of, labels_of
 from chaos.external.file import Call, TargetSystem
 from chaos.external.routes import Surroundings, name_of, why_not_carried
+from chaos.kube.client import Cluster
 from chaos.kube.objects import RESTRICTED, is_live, workload_name
 from chaos.names import GROUP, IMAGE, KEEP_IN_PLACE, LABEL_ROLE, LABEL_RUN, LABEL_TENANT, PORT_CONTROL
 
@@ -35,10 +36,11 @@ def loaded(target: TargetSystem) -> TargetSystem:
     """The target with its loaders in their clients' places, and the calls that are loaded alone. Raises Misuse when
     none is.
     """
-    calls = tuple(_by_loader(call) for call in target.calls if call.reach)
+    calls = tuple(_by_loader(call) for call in target.calls if call.loaded)
     if not calls:
         raise Misuse(
-            "no call of the target file says how its server is reached (reach: HOST:PORT): there is nothing to load"
+            "no call of the target file says how its server is reached (reach: HOST:PORT) by http, http2 or grpc: "
+            "there is nothing to load"
         )
     return replace(target, calls=calls)
 
@@ -54,7 +56,7 @@ def plan_loaders(
     live pod, or when two clients would have loaders of one name."""
     live = sorted((pod for pod in pods if is_live(pod)), key=lambda pod: str(pod["metadata"]["name"]))
     planned: dict[str, dict[str, Any]] = {}
-    for client in dict.fromkeys(call.client for call in target.calls if call.reach):
+    for client in dict.fromkeys(call.client for call in target.calls if call.loaded):
         namespace = client.partition("/")[0]
         beside = next((pod for pod in live if f"{pod['metadata']['namespace']}/{workload_name(pod)}" == client), None)
         if beside is None:
@@ -193,6 +195,23 @@ def carried_otherwise(mesh: MeshDescription, client: Object, loader: Object, aro
     if not words:
         return ""
     return f"{name_of(loader)} is not carried as its client's {name_of(client)} is: {'; '.join(words)}"
+
+
+def await_carried(cluster: Cluster, otherwise: Callable[[], list[str]], *, seconds: float) -> None:
+    """Wait until no loader is carried otherwise than its client; raises NotReady that says how, and what to look at."""
+    found: list[str] = []
+
+    def alike() -> bool:
+        found[:] = otherwise()
+        return not found
+
+    try:
+        cluster.wait("every loader is carried as its client is", alike, seconds=seconds)
+    except NotReady as error:
+        raise NotReady(
+            f"{error}: {'; '.join(found)}. What such a loader measures says nothing of the mesh, so nothing is judged: "
+            "was it injected or enrolled (the mesh's webhook, its labels on the client's template)?"
+        ) from error
 
 
 def _copied(client: str, spec: Object, names: Sequence[str]) -> tuple[list[Any], list[Any], list[Any]]:

@@ -12,8 +12,10 @@ from dataclasses import replace
 
 from chaos.external.description import MeshDescription
 from chaos.external.file import TargetSystem
-from chaos.external.loaders import loaded, plan_loaders
-from chaos.external.placement import read_target_placement
+from chaos.external.loaders import await_carried, carried_otherwise, loaded, loader_name, plan_loaders
+from chaos.external.own_parts import apply_own_parts, own_parts
+from chaos.external.placement import read_site, read_target_placement, surroundings
+from chaos.external.reading import compare_views
 from chaos.kube.applying import (
     Object,
     apply_all,
@@ -24,11 +26,9 @@ from chaos.kube.applying import (
     wait_namespaces_gone,
 )
 from chaos.kube.client import Cluster
+from chaos.kube.objects import is_live, workload_name
 from chaos.kube.placement import proxy_of
-from chaos.mesh import inject, manifests
-from chaos.mesh.budget import divide
-from chaos.mesh.proxyconfig import config_map, proxy_config
-from chaos.mesh.render import MeshPlan
+from chaos.mesh import inject
 from chaos.model.fate import is_whole
 from chaos.model.placement import Placement
 from chaos.names import LABEL_ROLE, LABEL_RUN, SYSTEM_NAMESPACE
@@ -52,18 +52,25 @@ class ExternalMesh:
         self._own = target
         self._deployed: list[Object] = []
 
+    def contradictions(self) -> list[str]:
+        """Of its proxies' dumps and statistics, as far as they can be read."""
+        return compare_views(self.cluster, self.description, self.target, self.placement())[0]
+
+    @property
+    def reply_headers(self) -> tuple[str, ...]:
+        """As its description says."""
+        return self.description.reply_headers
+
     def loaders(self) -> list[Object]:
         """The loaders' pods, planned from where the clients' are now."""
         pods = [pod for name in self._own.namespaces for pod in self.cluster.list("Pod", name)]
-        return plan_loaders(self._own, self.description.loader, pods, run=self.run)
+        services = [service for name in self._own.namespaces for service in self.cluster.list("Service", name)]
+        return plan_loaders(self._own, self.description.loader, pods, run=self.run, services=services)
 
     def start(self, objects: Iterable[Object], *, seconds: float = 60.0) -> None:
         """Apply the run's own parts and these pods, and wait until the mesh's proxies serve them."""
-        system = self._system()
-        apply_all(self.cluster, (obj for obj in system if obj["kind"] == "Namespace"))
-        if not self.mode.hops:  # the placebo's configuration; no proxy of ours is anywhere else
-            self.cluster.apply(config_map(SYSTEM_NAMESPACE, proxy_config("none", ""), self.run))
-        apply_all(self.cluster, (obj for obj in system if obj["kind"] != "Namespace"))
+        system = own_parts(self.mode, self.run)
+        apply_own_parts(self.cluster, system, self.mode, self.run)
         self.deploy(objects, seconds=seconds)
         wait_all_ready(self.cluster, system, seconds=seconds)
 
@@ -73,9 +80,24 @@ class ExternalMesh:
         self._deployed += stamped
         apply_all(self.cluster, stamped)
         wait_all_ready(self.cluster, stamped, seconds=seconds)
+        await_carried(self.cluster, self._otherwise, seconds=seconds)
         self.cluster.wait(
             f"{self.mode.name}: a proxy at every hop of every path", lambda: is_whole(self.placement()), seconds=seconds
         )
+
+    def _otherwise(self) -> list[str]:
+        """The loaders that the mesh carries otherwise than their clients, by its own signs."""
+        site = read_site(self.cluster, self.target)
+        around = surroundings(self.description, site)
+        pods = {(pod["metadata"]["namespace"], workload_name(pod)): pod for pod in site.pods if is_live(pod)}
+        clients = [tuple(call.client.split("/")) for call in self._own.calls if call.loaded]
+        pairs = [
+            (pods.get((space, name)), pods.get((space, loader_name(f"{space}/{name}")))) for space, name in clients
+        ]
+        found = [
+            carried_otherwise(self.description, client, loader, around) for client, loader in pairs if client and loader
+        ]
+        return [one for one in dict.fromkeys(found) if one]
 
     def uninstall(self, *, seconds: float = 60.0) -> None:
         """Take the run's own pods and parts away again; the mesh and its tenants stay as they are."""
@@ -88,7 +110,7 @@ class ExternalMesh:
             ),
             seconds=seconds,
         )
-        delete_system(self.cluster, self._system(), run=self.run, seconds=seconds)
+        delete_system(self.cluster, own_parts(self.mode, self.run), run=self.run, seconds=seconds)
         wait_namespaces_gone(self.cluster, [SYSTEM_NAMESPACE], run=self.run, seconds=seconds)
 
     def inject(self, objects: Iterable[Object]) -> list[Object]:
@@ -106,16 +128,3 @@ class ExternalMesh:
         )
         own = tuple(instance for pod in placebos if (instance := proxy_of(pod, self.mode, {})) is not None)
         return replace(found, mode=replace(found.mode, name=self.mode.name), proxies=(*found.proxies, *own))
-
-    def _system(self) -> list[Object]:
-        """The run's own namespace and the watchdog; without a mesh the placebo too."""
-        plan = MeshPlan(self.mode, self.run, divide(self.mode))
-        values = {**plan.values, "mode": self.mode.name, "run": self.run}
-        files = [
-            "namespace.yaml",
-            "rbac/watchdog.yaml",
-            "watchdog.yaml",
-            *([] if self.mode.hops else ["modes/none/components.yaml"]),
-        ]
-        parts = [obj for file in files for obj in manifests.load(file, values)]
-        return [inject.keep_in_place(obj) for obj in inject.stamp(parts, self.run)]

@@ -21,10 +21,10 @@ from chaos.external.description import (
     Read,
     Refusal,
     Skips,
-    Way,
 )
 from chaos.external.views import FORMATS
 from chaos.fields import Fields
+from chaos.kube.ways import Way
 from chaos.mesh import manifests
 from chaos.model.modes import Balancing, Layer, PlacedBy, Scope, Side
 from chaos.names import NAME

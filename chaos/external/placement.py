@@ -4,7 +4,7 @@ knows who brings the proxies.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -52,13 +52,18 @@ def read_site(cluster: Cluster, target: TargetSystem) -> Site:
         if (found := cluster.find("Namespace", name)) is None:
             raise Misuse(f"tenants: namespace {name} does not exist in {cluster.name}")
         namespaces.append(found)
-    known = [target.mesh] if target.mesh else list(descriptions().values())
     pods = {pod["metadata"]["uid"]: pod for name in target.namespaces for pod in cluster.list("Pod", name)}
-    for selector in sorted({_selector(rule) for mesh in known for rule in mesh.rules if not rule.in_pod}):
-        pods |= {pod["metadata"]["uid"]: pod for pod in _everywhere(cluster, selector, target)}
+    pods |= {pod["metadata"]["uid"]: pod for pod in read_proxy_pods(cluster, target)}
     spaces = dict.fromkeys([*target.namespaces, *(name for call in target.calls for name in _named_spaces(call))])
     services = [service for name in spaces for service in _listed(cluster, "Service", name)]
     return Site(namespaces, list(pods.values()), services)
+
+
+def read_proxy_pods(cluster: Cluster, target: TargetSystem) -> list[dict[str, Any]]:
+    """The pods anywhere that may be proxies which stand apart, by their labels; some twice."""
+    known = [target.mesh] if target.mesh else list(descriptions().values())
+    selectors = sorted({_selector(rule) for mesh in known for rule in mesh.rules if not rule.in_pod})
+    return [pod for selector in selectors for pod in _everywhere(cluster, selector, target)]
 
 
 def _selector(rule: ProxyRule) -> str:
@@ -99,24 +104,25 @@ def plan_target_placement(
     return plan_placement(target, mesh, Site(namespaces, list(pods), services))
 
 
-def plan_placement(target: TargetSystem, mesh: MeshDescription, site: Site) -> Placement:
+def plan_placement(target: TargetSystem, mesh: MeshDescription, site: Site, *, everyone: bool = False) -> Placement:
     """The placement that the objects make. Raises Misuse for what the model cannot say, ExperimentFailure when a call
     has no pod.
+
+    Args:
+        everyone: with the tenants' pods that no call names.
     """
     live = [pod for pod in site.pods if is_live(pod)]
-    named = {key for call in target.calls for key in (call.client, call.server)}  # a gateway may be somebody's client
-    apart = [pod for pod in live if _workload_key(pod) not in named and any(_matches(rule, pod) for rule in mesh.rules)]
-    around = Surroundings(
-        {space["metadata"]["name"]: space for space in site.namespaces}, _instances_by_key(mesh, apart)
-    )
-    clients = {call.client for call in target.calls}
+    named = {key for call in target.calls for key in (call.client, call.server)}
+    apart = _standing_apart(mesh, live, named)
+    around = _around(mesh, site, apart)
     standing = {pod["metadata"]["uid"] for pod in apart}
     objects = {
         pod["metadata"]["uid"]: pod
         for pod in live
-        if pod["metadata"]["uid"] not in standing and _workload_key(pod) in named
+        if pod["metadata"]["uid"] not in standing
+        and (_workload_key(pod) in named or (everyone and pod["metadata"]["namespace"] in target.namespaces))
     }
-    found = tuple(sorted(_pod(pod, target, clients, mesh, around) for pod in objects.values()))
+    found = tuple(sorted(_pod(pod, target, mesh, around) for pod in objects.values()))
     if empty := sorted(named - {ref.workload_key for ref in found}):
         raise ExperimentFailure(
             f"no live pod of {', '.join(empty)}: is the name that of its Deployment, StatefulSet or DaemonSet?"
@@ -143,6 +149,20 @@ def plan_placement(target: TargetSystem, mesh: MeshDescription, site: Site) -> P
         why = dict.fromkeys(reason for route in routes.values() for reason in route.because)
         raise ExperimentFailure(f"no call passes any proxy of {mesh.name}: {'; '.join(why) or 'there is none'}")
     return Placement(mesh.mode(without), bound, tuple(sorted(proxies, key=str)), calls, routes)
+
+
+def surroundings(mesh: MeshDescription, site: Site) -> Surroundings:
+    """What the objects say besides the pods of a call."""
+    return _around(mesh, site, _standing_apart(mesh, [pod for pod in site.pods if is_live(pod)], set()))
+
+
+def _standing_apart(mesh: MeshDescription, live: Sequence[Object], named: Collection[str]) -> list[Object]:
+    """The pods that are proxies; not those that a call names: a gateway may be somebody's client."""
+    return [pod for pod in live if _workload_key(pod) not in named and any(_matches(rule, pod) for rule in mesh.rules)]
+
+
+def _around(mesh: MeshDescription, site: Site, apart: Sequence[Object]) -> Surroundings:
+    return Surroundings({space["metadata"]["name"]: space for space in site.namespaces}, _instances_by_key(mesh, apart))
 
 
 def plan_routes(
@@ -182,20 +202,26 @@ def resolve_calls(target: TargetSystem, site: Site, objects: Mapping[str, Object
     }
 
 
+def resolve_target(target: TargetSystem, site: Site) -> dict[tuple[str, str], Reached]:
+    """How the server of each call is addressed, by the live objects."""
+    return resolve_calls(target, site, {pod["metadata"]["uid"]: pod for pod in site.pods if is_live(pod)})
+
+
 def _workload_key(pod: Object) -> str:
     return f"{pod['metadata']['namespace']}/{workload_name(pod)}"
 
 
-def _pod(pod: Object, target: TargetSystem, clients: set[str], mesh: MeshDescription, around: Surroundings) -> Pod:
+def _pod(pod: Object, target: TargetSystem, mesh: MeshDescription, around: Surroundings) -> Pod:
     meta = pod["metadata"]
     key = _workload_key(pod)
+    clients, servers = {call.client for call in target.calls}, {call.server for call in target.calls}
     return Pod(
         namespace=meta["namespace"],
         name=meta["name"],
         uid=meta["uid"],
         node=pod["spec"]["nodeName"],
         tenant=target.tenant_of(meta["namespace"]),
-        role=Role.CLIENT if key in clients else Role.SERVER,
+        role=Role.CLIENT if key in clients else Role.SERVER if key in servers else "",
         workload=workload_name(pod),
         service_account=pod["spec"].get("serviceAccountName", "default"),
         ip=pod.get("status", {}).get("podIP", ""),

@@ -7,9 +7,9 @@ no proxy of the mesh carries.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from chaos.errors import NoEffect, NotFound, NotReady, RecoveryFailed, TargetVanished
@@ -28,7 +28,8 @@ class Overload:
     Args:
         profile: `requests`, `handshakes`, `bodies` or `slow-readers`.
         server: namespace/workload that is called.
-        address: host:port that is called; path, status: of the requests, and of an answer that is well.
+        address: host:port that is called; protocol: that is spoken there (http1, http2, grpc).
+        path, method, headers: of the requests; status: of an answer that is well.
         seconds: the aggressor's own deadline.
         max_rate: requests a second that the ramp may reach; without a proxy nothing else may bound it.
         in_flight: requests that wait for their answers at most; with large bodies, this much is what proxies must hold
@@ -52,6 +53,9 @@ class Overload:
     max_rate: float = 4000.0
     in_flight: int = 1024
     saturate_seconds: float = 8.0
+    protocol: str = "http1"
+    method: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def plan(self, cluster: Cluster, target: Target) -> Facts:
         with _loader(cluster, target) as loader:
@@ -68,6 +72,9 @@ class Overload:
             "in_flight": self.in_flight,
             "path": self.path,
             "expect_status": self.status,
+            "protocol": self.protocol,
+            "method": self.method,
+            "headers": dict(self.headers),
         }
         at = time.time_ns()
         with _loader(cluster, receipt.target) as loader:

@@ -77,6 +77,8 @@ KINDS: Final[dict[str, tuple[str, str, bool]]] = {
     "RoleBinding": ("/apis/rbac.authorization.k8s.io/v1", "rolebindings", True),
     "ClusterRole": ("/apis/rbac.authorization.k8s.io/v1", "clusterroles", False),
     "ClusterRoleBinding": ("/apis/rbac.authorization.k8s.io/v1", "clusterrolebindings", False),
+    "Gateway": ("/apis/gateway.networking.k8s.io/v1", "gateways", True),  # of a mesh that makes its waypoints from it
+    "CiliumNetworkPolicy": ("/apis/cilium.io/v2", "ciliumnetworkpolicies", True),
     "TokenReview": ("/apis/authentication.k8s.io/v1", "tokenreviews", False),
     "SubjectAccessReview": ("/apis/authorization.k8s.io/v1", "subjectaccessreviews", False),
     "SelfSubjectAccessReview": ("/apis/authorization.k8s.io/v1", "selfsubjectaccessreviews", False),
@@ -608,19 +610,18 @@ class Cluster:
         method: str = "GET",
         body: bytes | None = None,
         timeout: float = 10.0,
+        way: Way | None = None,
     ) -> bytes:
-        """An HTTP exchange with a pod's port by the cluster's `way`: passes no proxy of the mesh.
+        """An HTTP exchange with a pod's port by the cluster's `way`, or another: passes no proxy of the mesh.
 
         Raises ApiError for a status of 400 and above, the pod's as well as the API server's; 404 when there is no such
         pod, 503 when its port does not answer.
         """
         through = f"/api/v1/namespaces/{namespace}/pods/{pod}:{port}/proxy{path}"
-        if self.way is not Way.PROXY:
+        if (by := way or self.way) is not Way.PROXY:
             if self.guard is not None:
                 self.guard.check(method, through, body)
-            answer = self._streams[self.way].exchange(
-                namespace, pod, port, path, method=method, body=body, timeout=timeout
-            )
+            answer = self._streams[by].exchange(namespace, pod, port, path, method=method, body=body, timeout=timeout)
             if answer.status >= 400:
                 raise _api_error(method, through, answer.status, answer.data)
             return answer.data

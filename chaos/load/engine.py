@@ -184,10 +184,12 @@ class Engine:
         if outcome == _OK:
             counters.ok += 1
             self.last_latencies.append(now - request.due)
-        elif outcome == _FAILED:
-            counters.failed += 1
         else:
-            counters.unknown += 1
+            counters.count_end(cause, status)
+            if outcome == _FAILED:
+                counters.failed += 1
+            else:
+                counters.unknown += 1
         if counters.done % counters.keep_every == 0:
             recorder = self.recorder
             base = recorder.base

@@ -260,6 +260,7 @@ class Http1Connection(Socket):
         if text != transport.expect:
             verdict = unexpected_status(head, body[:_KEPT_OF_ERROR], retried=bool(request.flags & _RETRIED))
             outcome, cause = int(verdict[0]), int(verdict[1])
+            transport.engine.counters.hear(head, body[:_KEPT_OF_ERROR])
         elif (
             not whole
             or (server != NO_POD and not self._answers(head, request))

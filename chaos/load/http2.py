@@ -89,6 +89,7 @@ class Http2Transport(SharedTransport):
                 request.flags |= int(Flag.RETRIED)
             head = b"".join(b"\r\n%b: %b" % pair for pair in fields.items())
             outcome, cause = unexpected_status(head, text, retried=bool(request.flags & Flag.RETRIED))
+            self.engine.counters.hear(head, text)
             return int(outcome), int(cause), shown
         named = b"x-pod" in fields  # one that names no pod is none of ours, and answers with what it likes
         known = named or bool(self.engine.spec.answer_bytes)

@@ -47,6 +47,17 @@ def says_retried(body: bytes) -> bool:
     return _RETRIED in body
 
 
+_TELLING: Final = (b"server:", b"via:", b"x-envoy", b"l5d-", b"grpc-message:")
+_SAID: Final = 240  # bytes that are kept of it
+
+
+def telling(head: bytes, body: bytes) -> str:
+    """What an unexpected answer says of who made it: headers by which proxies show themselves, and its first words."""
+    lines = [line for line in head.split(b"\r\n") if line.lower().startswith(_TELLING)]
+    words = b" ".join(body.split())
+    return b"; ".join([*lines, *([words] if words else [])])[:_SAID].decode("latin-1")
+
+
 def connecting_failed(error: int) -> Verdict:
     """A connection that was never made: errno of the connect."""
     return Outcome.FAILED, _CONNECT.get(error, Cause.REFUSED)

@@ -10,9 +10,11 @@ import os
 import tempfile
 from typing import Final
 
-from chaos.history.words import RECORD
+from chaos.history.words import RECORD, Cause
+from chaos.load.outcomes import telling
 
 SIZE: Final = RECORD.size
+_HEARD: Final = 64  # of so many unexpected answers one is kept
 CHUNK_RECORDS: Final = 26_214  # just under a megabyte
 
 
@@ -82,6 +84,7 @@ class FlowCounters:
     __slots__ = (
         "done",
         "due",
+        "ends",
         "failed",
         "id",
         "keep_every",
@@ -90,6 +93,7 @@ class FlowCounters:
         "name",
         "ok",
         "opened",
+        "said",
         "sent",
         "sentinel",
         "server",
@@ -103,6 +107,18 @@ class FlowCounters:
         self.keep_every = keep_every
         self.due = self.sent = self.done = self.ok = self.failed = self.unknown = self.shed = 0
         self.stored = self.late = self.opened = 0
+        self.ends: dict[str, int] = {}  # how requests ended that did not end well: "RESET", "STATUS 503"
+        self.said = ""  # headers of the last unexpected answer by which proxies say what they did
 
-    def as_dict(self) -> dict[str, int | str | bool]:
+    def count_end(self, cause: int, status: int) -> None:
+        """A request did not end well."""
+        how = Cause(cause).name + (f" {status}" if status else "")
+        self.ends[how] = self.ends.get(how, 0) + 1
+
+    def hear(self, head: bytes, body: bytes) -> None:
+        """An unexpected answer came; of many alike now and then one is kept."""
+        if not self.said or not self.done % _HEARD:
+            self.said = telling(head, body)
+
+    def as_dict(self) -> dict[str, int | str | bool | dict[str, int]]:
         return {name: getattr(self, name) for name in self.__slots__}

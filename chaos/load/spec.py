@@ -101,6 +101,8 @@ class AggressorSpec:
     seed: int = 0
     path: str = "/"
     expect_status: int = 200
+    method: str = ""  # as the profile says when it is empty
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 _Spec = TypeVar("_Spec", FlowSpec, AggressorSpec)
@@ -170,7 +172,8 @@ def aggressor_flow(spec: AggressorSpec) -> FlowSpec:
         path=spec.path,
         expect_status=spec.expect_status,
         new_connections=profile is Profile.HANDSHAKES,
-        method="POST" if profile is Profile.BODIES else "GET",
+        method=spec.method or ("POST" if profile is Profile.BODIES else "GET"),
+        headers=spec.headers,
         body_bytes=spec.body_bytes if profile is Profile.BODIES else 0,
         answer_bytes=spec.answer_bytes if profile is Profile.SLOW_READERS else 0,
         slow_reader=spec.slow_reader if profile is Profile.SLOW_READERS else 0.0,

@@ -65,6 +65,7 @@ def instances(mode: ProxyMode, reference: Reference = Reference()) -> Mapping[st
             Scope.POD: reference.pods if client else reference.servers,
             Scope.NODE: reference.nodes,
             Scope.NAMESPACE: reference.namespaces,
+            Scope.WAYPOINT: reference.namespaces,  # of our tenants each has its own
         }[hops[0].scope]
     return counts
 

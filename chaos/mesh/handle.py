@@ -26,6 +26,15 @@ class MeshHandle(Protocol):
     @property
     def run(self) -> str: ...
 
+    @property
+    def reply_headers(self) -> tuple[str, ...]:
+        """Beginnings of the header lines, lower case, by which its proxies show themselves in answers."""
+        ...
+
+    def contradictions(self) -> list[str]:
+        """Where the proxies' own view and the placement differ, a sentence each; [] where nothing can be asked."""
+        ...
+
     def start(self, objects: Iterable[dict[str, Any]], *, seconds: float = 60.0) -> None:
         """Bring the mesh's own parts and these workloads, and wait until every path has its proxies.
 

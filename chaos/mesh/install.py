@@ -86,6 +86,12 @@ class Mesh:
         self.opens = False  # the cluster shuts new namespaces by NetworkPolicies: ours are opened again
         self._deployed: list[Object] = []
 
+    def contradictions(self) -> list[str]:
+        """None: what its proxies were told is looked at by scenario `features`."""
+        return []
+
+    reply_headers = ("server: envoy", "x-envoy-")
+
     # ---- manifests
 
     @property

@@ -143,6 +143,7 @@ class ProxyMode:
         hops: what a request passes, in order.
         starts_first: the application starts after its proxy, though its place does not say so (a hook of the proxy's
             that the kubelet waits for; a network plugin that lets the pod begin when it is carried).
+        brought_by: the mesh that brings the proxies; "": our own, which is deployed with the mode.
     """
 
     name: str
@@ -153,6 +154,7 @@ class ProxyMode:
     balancing: Balancing
     stands_for: str
     starts_first: bool = False
+    brought_by: str = ""
 
     @property
     def kinds(self) -> tuple[ProxyKind, ...]:

@@ -132,7 +132,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not any(_needs_run(item) for item in items):
         return
     from chaos.engine.settings import chosen as is_chosen
-    from chaos.model.modes import mode_named
+    from chaos.external.modes import mode_named
 
     settings = settings_of(config)
     chosen: list[pytest.Item] = []
@@ -145,7 +145,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         mode = item.obj.mode  # type: ignore[attr-defined]
         (chosen if is_chosen(settings, mode, found.name, shipped=found.shipped) else left).append(item)
         item.user_properties += [("mode", mode), ("scenario", found.name)]
-        if why := found.reference_mesh_only if settings.target is not None else found.skip_reason(mode_named(mode)):
+        why = found.why_not_on_a_target if settings.target is not None else found.why_not_in(mode_named(mode))
+        if why:
             item.add_marker(pytest.mark.skip(reason=why))
     if left:
         config.hook.pytest_deselected(items=left)

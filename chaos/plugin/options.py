@@ -69,6 +69,12 @@ def add_options(parser: pytest.Parser) -> None:
         help="kill so many times in a trial, each time a fresh pod (default: up to 3, while the judge cannot tell)",
     )
     add("--chaos-seed", type=int, default=None, help="seed of every random choice (default: drawn, and shown)")
+    add(
+        "--chaos-mesh-install",
+        action="store_true",
+        help="install the meshes of the chosen modes where they are missing, by their own programs, and uninstall them "
+        "(in clusters that we made: kind, k3d, embedded)",
+    )
     add("--chaos-keep", action="store_true", help="leave the cluster running")
     add(
         "--chaos-inconclusive",
@@ -103,6 +109,7 @@ def settings_of(config: pytest.Config) -> Settings:
                 budget=o.chaos_budget,
                 seed=spread.seed(config, o.chaos_seed),
                 keep=o.chaos_keep,
+                mesh_install=o.chaos_mesh_install,
                 inconclusive=o.chaos_inconclusive,
                 baseline=o.chaos_baseline,
                 allow_production=o.chaos_allow_production,

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chaos.model.modes import MODES
 from chaos.names import DEFAULT_NAME
 
 if TYPE_CHECKING:
@@ -78,7 +77,9 @@ def group_of(nodeid: str) -> str:
     """The tests that go to one worker together: those of one mode, `proxy-killed[node]`; any other goes by itself."""
     name, bracket, rest = nodeid.rpartition("[")
     mode = rest.removesuffix("]")
-    return mode if bracket and name and mode in MODES else nodeid
+    from chaos.external.modes import known_modes
+
+    return mode if bracket and name and mode in known_modes() else nodeid
 
 
 class _Handout:

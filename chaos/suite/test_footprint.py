@@ -7,7 +7,7 @@ from chaos.engine.scenario import scenario
 from chaos.engine.trial import Trial
 
 
-@scenario("footprint", reference_mesh_only="it holds proxies against the budget that our own modes divide")
+@scenario("footprint", reference_apps_only="what a request costs is known of the reference applications' load")
 def footprint(trial: Trial) -> None:
     """The proxies of every mode live within the same total budget; what they use of it is measured."""
     trial.baseline()

@@ -24,7 +24,7 @@ NO_JOB = "it deploys a Job of the reference apps, and a target file declares non
 TRIES = 8  # of each request, with a growing pause: a Job that minds its dependencies
 
 
-@scenario("job-completes", reference_mesh_only=NO_JOB)
+@scenario("job-completes", reference_apps_only=NO_JOB)
 def job_completes(trial: Trial) -> None:
     """A Job ends when its application does, but where a proxy is an ordinary container of its pod: there it must be
     seen not to.
@@ -49,7 +49,7 @@ def job_completes(trial: Trial) -> None:
     )
 
 
-@scenario("job-proxy-killed", faults=(Kill,), skip_reason=jobs_end, reference_mesh_only=NO_JOB)
+@scenario("job-proxy-killed", faults=(Kill,), skip_reason=jobs_end, reference_apps_only=NO_JOB)
 def job_proxy_killed(trial: Trial) -> None:
     """A Job whose proxy is killed half-way still completes; its retries are counted."""
     with JobRun(trial, "proxy-killed", requests=80, interval=0.05, tries=TRIES) as job:
@@ -65,7 +65,7 @@ def job_proxy_killed(trial: Trial) -> None:
     )
 
 
-@scenario("job-starts-before-proxy", faults=(ControlPlane,), skip_reason=without_proxies, reference_mesh_only=NO_JOB)
+@scenario("job-starts-before-proxy", faults=(ControlPlane,), skip_reason=without_proxies, reference_apps_only=NO_JOB)
 def job_starts_before_proxy(trial: Trial) -> None:
     """Where the proxy does not start before the application, a Job's first request fails while the proxy is slow to
     come.

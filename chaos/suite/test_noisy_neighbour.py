@@ -44,7 +44,7 @@ def noisy_handshakes(trial: Trial) -> None:
 @scenario(
     "noisy-bodies",
     faults=(Overload,),
-    reference_mesh_only="whether an application of yours takes large bodies is unknown: noisy-neighbour asks plainly",
+    reference_apps_only="whether an application of yours takes large bodies is unknown: noisy-neighbour asks plainly",
 )
 def noisy_bodies(trial: Trial) -> None:
     """A tenant that sends large bodies hurts those who share its proxy, and no other."""
@@ -54,7 +54,7 @@ def noisy_bodies(trial: Trial) -> None:
 @scenario(
     "noisy-slow-readers",
     faults=(Overload,),
-    reference_mesh_only="what makes an application of yours answer at length is unknown: noisy-neighbour asks plainly",
+    reference_apps_only="what makes an application of yours answer at length is unknown: noisy-neighbour asks plainly",
 )
 def noisy_slow_readers(trial: Trial) -> None:
     """A tenant that reads large answers slowly, so that they wait in its proxies, hurts nobody whose tunnels are

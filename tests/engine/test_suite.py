@@ -188,5 +188,5 @@ def test_a_proxy_that_used_up_its_limit_is_saturated_and_one_that_nearly_did_is_
         (proxy("full"),), (proxy("busy"),)
     )
     assert classify_saturation([proxy("half")], events, held) == Saturation(())
-    assert classify_saturation([proxy("unseen")], events, held) == Saturation((proxy("unseen"),))
+    assert classify_saturation([proxy("unseen")], events, held) == Saturation((), (), (proxy("unseen"),))
     assert classify_saturation([], events, held) == Saturation(())

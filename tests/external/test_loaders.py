@@ -207,14 +207,11 @@ def test_a_target_takes_the_place_of_the_modes_and_wants_a_cluster_of_yours(tmp_
 
 def test_what_deploys_parts_of_our_own_says_why_it_does_not_run_on_a_target() -> None:
     names = set(scenario_names())
-    assert set(ON_TARGET) <= {name for name in names if not SCENARIOS[name].reference_mesh_only}
-    told = {name for name in names if SCENARIOS[name].reference_mesh_only}
-    assert told == {
-        "features",
+    assert set(ON_TARGET) <= {name for name in names if not SCENARIOS[name].why_not_on_a_target}
+    of_mesh = {name for name in names if SCENARIOS[name].reference_mesh_only}
+    assert of_mesh == {"features", "identities-exposed", "control-plane-down", "proxy-recreated"}
+    assert {name for name in names if SCENARIOS[name].reference_apps_only} == {
         "footprint",
-        "identities-exposed",
-        "control-plane-down",
-        "proxy-recreated",
         "job-completes",
         "job-proxy-killed",
         "job-starts-before-proxy",

@@ -1,0 +1,114 @@
+"""What a target's own objects let expect, whatever the mesh: advice, a sentence each, before anything is broken. Pure,
+but for `read_evidence`.
+
+Nothing here is measured. Each sentence names the object, and the flaw by which one death hurts more than it has to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from chaos.errors import ApiError
+from chaos.external.file import TargetSystem
+from chaos.kube.client import Cluster
+from chaos.model.fate import flow_shares
+from chaos.model.modes import Scope
+from chaos.model.placement import Placement, Pod, Proxy
+
+Object = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What advice rests on beside the placement: the budgets of the namespaces; None: they may not be read."""
+
+    budgets: Sequence[Object] | None
+    labels: Mapping[str, Mapping[str, str]]  # UID -> labels of the pods
+
+
+def read_evidence(cluster: Cluster, target: TargetSystem) -> Evidence:
+    """Look at the tenants' namespaces."""
+    try:
+        budgets: list[dict[str, Any]] | None = [
+            one for name in target.namespaces for one in cluster.list("PodDisruptionBudget", name)
+        ]
+    except ApiError as error:
+        if error.code not in (403, 404):
+            raise
+        budgets = None
+    pods = [pod for name in target.namespaces for pod in cluster.list("Pod", name)]
+    return Evidence(budgets, {pod["metadata"]["uid"]: pod["metadata"].get("labels") or {} for pod in pods})
+
+
+def advice(evidence: Evidence, placement: Placement) -> list[str]:
+    """The advice, sorted; [] when nothing speaks for any."""
+    found: list[str] = []
+    for server in dict.fromkeys(server for _, server in placement.calls):
+        found += _of_server(server, [pod for pod in placement.pods if pod.workload_key == server], evidence)
+    found += [text for proxy in placement.proxies if (text := _of_shared(proxy, placement))]
+    found += _of_waypoints(placement)
+    found += _of_mixed(placement)
+    return sorted(dict.fromkeys(found))
+
+
+def _of_server(server: str, pods: Sequence[Pod], evidence: Evidence) -> list[str]:
+    """A server's replicas: how many, where, and whether a drain may take all of them."""
+    if len(pods) == 1:
+        return [f"{server} has one replica: its own restart, and that of its proxy, stops every call to it"]
+    nodes = {pod.node for pod in pods}
+    if len(nodes) == 1:
+        return [
+            f"all {len(pods)} replicas of {server} are on node {nodes.pop()}: they share its node's proxy, and its fate"
+        ]
+    if evidence.budgets is not None and not any(
+        _guards(one, pod, evidence) for one in evidence.budgets for pod in pods
+    ):
+        return [f"{server} has no PodDisruptionBudget: a drain may take its {len(pods)} replicas at once"]
+    return []
+
+
+def _guards(budget: Object, pod: Pod, evidence: Evidence) -> bool:
+    wanted = ((budget["spec"].get("selector") or {}).get("matchLabels")) or {}
+    labels = evidence.labels.get(pod.uid, {})
+    same = budget["metadata"]["namespace"] == pod.namespace
+    return same and all(labels.get(key) == value for key, value in wanted.items())
+
+
+def _of_shared(proxy: Proxy, placement: Placement) -> str:
+    """A proxy that several tenants share, and that one of them may fill without bound."""
+    if proxy.scope is Scope.POD or proxy.cpu_millicores:
+        return ""
+    behind = {call for call, share in flow_shares(placement, [proxy]).items() if share}
+    tenants = sorted(
+        {pod.tenant for pod in placement.pods if pod.workload_key in {end for call in behind for end in call}}
+    )
+    if len(tenants) < 2:
+        return ""
+    return f"{proxy} has no CPU limit and is shared by {', '.join(tenants)}: one may slow the others"
+
+
+def _of_waypoints(placement: Placement) -> list[str]:
+    """Waypoints of one instance."""
+    places: dict[str, list[Proxy]] = {}
+    for proxy in placement.proxies:
+        if proxy.scope in (Scope.WAYPOINT, Scope.NAMESPACE):
+            places.setdefault(proxy.key, []).append(proxy)
+    return [
+        f"waypoint {key} has one instance: its restart stops every call that is bound to it"
+        for key, there in places.items()
+        if len(there) == 1
+    ]
+
+
+def _of_mixed(placement: Placement) -> list[str]:
+    """Workloads of which some pods are carried otherwise than the rest."""
+    ways: dict[str, set[frozenset[Scope]]] = {}
+    for pod in placement.pods:
+        ways.setdefault(pod.workload_key, set()).add(pod.carried_by)
+    return [
+        f"pods of {workload} are carried in {len(found)} ways: some are outside the mesh, or in another part of it"
+        for workload, found in ways.items()
+        if len(found) > 1
+    ]

@@ -1,0 +1,125 @@
+"""Which meshes are installed in a cluster, which version, and the official command for each that is not; in clusters of
+our own alone, that command is run.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from chaos.errors import EnvironmentUnfit, Misuse
+from chaos.external.description import MeshDescription, labels_of
+from chaos.external.parsing import descriptions
+from chaos.kube.client import Cluster
+
+Object = Mapping[str, Any]
+_SECONDS: Final = 600.0  # an installation with its pulls
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """What was seen of one mesh.
+
+    Attributes:
+        version: by its control plane's label, else by its image's tag; "" without one.
+        missing: parts of its control plane that are not there, or not ready.
+    """
+
+    mesh: MeshDescription
+    where: tuple[str, ...] = ()
+    version: str = ""
+    missing: tuple[str, ...] = ()
+
+    @property
+    def there(self) -> bool:
+        return bool(self.where)
+
+    def __str__(self) -> str:
+        modes = ", ".join(mode.name for mode in self.mesh.modes)
+        if not self.there:
+            one = self.mesh.installation
+            return f"{self.mesh.name}: not installed ({modes}): {one.command} ({one.docs})"
+        lacks = f"; not ready: {', '.join(self.missing)}" if self.missing else ""
+        version = f" {self.version}" if self.version else ""
+        return f"{self.mesh.name}{version}: installed in {', '.join(self.where)}, for {modes}{lacks}"
+
+
+def detect_installed(deployments: Sequence[Object]) -> list[Installed]:
+    """What each described mesh's control plane looks like among the Deployments of a cluster. Pure."""
+    found = []
+    for mesh in descriptions().values():
+        if mesh.ours:
+            continue
+        there, missing = [], []
+        for part in mesh.installation.parts:
+            wanted = part.labels.items()
+            of_part = [obj for obj in deployments if all(labels_of(obj).get(key) == value for key, value in wanted)]
+            there += of_part
+            if not any((obj.get("status") or {}).get("readyReplicas") for obj in of_part):
+                missing.append(part.name)
+        where = tuple(sorted({obj["metadata"]["namespace"] for obj in there}))
+        found.append(
+            Installed(mesh, where, version_of(there, mesh.installation.version_label), tuple(missing) if there else ())
+        )
+    return found
+
+
+def version_of(deployments: Sequence[Object], label: str) -> str:
+    """The version that a control plane's Deployments say: their label's, else their first image's tag."""
+    for obj in deployments:
+        image = obj["spec"]["template"]["spec"]["containers"][0].get("image", "").rpartition("/")[2].partition("@")[0]
+        if said := labels_of(obj).get(label) or image.partition(":")[2]:
+            return said
+    return ""
+
+
+def read_installed(cluster: Cluster) -> list[Installed]:
+    """What is installed there, by the Deployments that this user may list."""
+    return detect_installed(cluster.list("Deployment"))
+
+
+@contextmanager
+def mesh_installed(cluster: Cluster, mesh: MeshDescription) -> Iterator[None]:
+    """The mesh in a cluster of our own, by its own program and pinned values, until left; one that is there stays.
+
+    Raises Misuse for somebody else's cluster, EnvironmentUnfit when the program is missing or fails.
+    """
+    if not cluster.owned:
+        raise Misuse(f"{cluster.name} is not ours: a mesh is installed in clusters that we made alone")
+    if any(one.mesh.name == mesh.name and one.there for one in read_installed(cluster)):
+        yield
+        return
+    how = mesh.installation
+    if not how.install:
+        raise EnvironmentUnfit(f"{mesh.name}: there is no way to install it from here: {how.command} ({how.docs})")
+    if shutil.which(how.cli) is None:
+        raise EnvironmentUnfit(f"{how.cli} is not on PATH: {how.docs} says how to get it: no {mesh.name} was installed")
+    try:
+        _call(cluster, how.install)
+        yield
+    finally:
+        _call(cluster, how.uninstall)
+
+
+def _call(cluster: Cluster, commands: Sequence[Sequence[str]]) -> None:
+    """Run the commands with the cluster's kubeconfig; raises EnvironmentUnfit with the last words of one that fails."""
+    for command in commands:
+        try:
+            done = subprocess.run(
+                command,
+                env={**os.environ, "KUBECONFIG": str(cluster.kubeconfig)},
+                capture_output=True,
+                text=True,
+                timeout=_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise EnvironmentUnfit(f"{' '.join(command)}: not done after {_SECONDS:g} s") from error
+        if done.returncode:
+            said = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:] or ["it said nothing"]
+            raise EnvironmentUnfit(f"{' '.join(command)}: ended with {done.returncode}: {said[0]}")

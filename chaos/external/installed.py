@@ -1,0 +1,252 @@
+"""`InstalledMesh`: a mesh that is in the cluster already, with the reference applications in it.
+
+It installs no mesh and removes none. The tenants' namespaces, pods and Services get the labels and annotations that the
+mesh's description says, and what it says besides (a Gateway); that they are carried is seen by the mesh's own signs,
+never slept for. Everything that is made carries the run's label, and goes with the run.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from chaos.errors import ApiError, EnvironmentUnfit, ExperimentFailure, Misuse, NotReady
+from chaos.external.description import Marks, Part
+from chaos.external.file import Call, TargetSystem
+from chaos.external.modes import InstalledMode
+from chaos.external.own_parts import apply_own_parts, own_parts
+from chaos.external.placement import plan_placement, read_proxy_pods, read_site
+from chaos.external.reading import compare_views
+from chaos.kube.applying import (
+    Object,
+    apply_all,
+    delete_all,
+    delete_system,
+    namespaces_of_run,
+    pods_of_run,
+    wait_all_ready,
+    wait_namespaces_gone,
+)
+from chaos.kube.client import Cluster
+from chaos.kube.objects import has_condition
+from chaos.mesh import inject, manifests
+from chaos.mesh.budget import Budget, divide
+from chaos.model.fate import path
+from chaos.model.modes import Hop, layer_name
+from chaos.model.placement import Placement
+from chaos.names import SYSTEM_NAMESPACE
+
+
+class InstalledMesh:
+    """The reference tenants in a mesh of somebody else's: a `MeshHandle`.
+
+    Args:
+        tenants: namespace of each tenant, by its name.
+        calls: (client key, server key) of each, and how its server is reached.
+        budget: for the proxies that are made for our tenants; those that were there keep what they have.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        mode: InstalledMode,
+        *,
+        run: str,
+        tenants: Mapping[str, str],
+        calls: Mapping[tuple[str, str], str],
+        budget: Budget | None = None,
+    ) -> None:
+        self.cluster, self.run = cluster, run
+        self.mode = mode.row
+        self.description, self.rule = mode.mesh, mode.rule
+        self.target = TargetSystem(
+            {name: (space,) for name, space in tenants.items()},
+            tuple(Call(client, server, reach) for (client, server), reach in calls.items()),
+            mode.mesh,
+            mode.rule.name,
+        )
+        self._shares = divide(self.mode, budget or Budget())
+        self._deployed: list[Object] = []
+
+    def contradictions(self) -> list[str]:
+        """Of its proxies' dumps and statistics, as far as they can be read."""
+        return compare_views(self.cluster, self.description, self.target, self.placement())[0]
+
+    @property
+    def reply_headers(self) -> tuple[str, ...]:
+        """As its description says."""
+        return self.description.reply_headers
+
+    # ---- what is applied
+
+    def inject(self, objects: Iterable[Object]) -> list[Object]:
+        """The objects with the run's label, and with what enrols them in the mesh."""
+        enrolment = self.rule.enrolment
+        found: list[Object] = []
+        for obj in inject.stamp(objects, self.run):
+            template = inject.pod_template(obj)
+            if obj["kind"] == "Namespace":
+                _mark(obj, enrolment.namespaces)
+            elif obj["kind"] == "Service":
+                _mark(obj, enrolment.services)
+            elif template is not None:
+                _mark(template, enrolment.pods)
+                _mark(template, Marks(annotations=manifests.fill(enrolment.budget, self._values(), source="budget")))
+            found.append(obj)
+            if obj["kind"] == "Namespace" and enrolment.objects:
+                values = {**self._values(), "namespace": obj["metadata"]["name"]}
+                found += inject.stamp(manifests.load(f"meshes/objects/{enrolment.objects}", values), self.run)
+        return found
+
+    def _values(self) -> dict[str, int]:
+        """What each proxy of our tenants' own gets: the share of the layer that is made for them."""
+        own = [name for name, _ in self.rule.path if self.description.rule(name).in_pod]
+        own += [name for name, _ in self.rule.path if self.description.rule(name).binding is not None]
+        share = self._shares[layer_name(self.description.rule(own[0]).layers)] if own else None
+        return {"cpu": share.cpu_millicores, "memory": share.memory_mib} if share else {"cpu": 0, "memory": 0}
+
+    # ---- life
+
+    def start(self, objects: Iterable[Object], *, seconds: float = 120.0) -> None:
+        """Apply the run's own parts and the tenants, and wait until the mesh carries them."""
+        self.refuse_missing()
+        system = own_parts(self.mode, self.run)
+        apply_own_parts(self.cluster, system, self.mode, self.run)
+        self.deploy(objects, seconds=seconds)
+        wait_all_ready(self.cluster, system, seconds=seconds)
+
+    def deploy(self, objects: Iterable[Object], *, seconds: float = 120.0) -> None:
+        """Apply more workloads, and wait in the same way. Raises NotReady naming the sign that is missing."""
+        injected = self.inject(objects)
+        self._deployed += injected
+        apply_all(self.cluster, injected)
+        wait_all_ready(self.cluster, injected, seconds=seconds)
+        missing: list[str] = []
+
+        def enrolled() -> bool:
+            missing[:] = self.missing_signs()
+            return not missing
+
+        try:
+            self.cluster.wait(
+                f"mode {self.mode.name}: {self.description.name} carries the tenants", enrolled, seconds=seconds
+            )
+        except NotReady as error:
+            raise NotReady(f"{error}: {'; '.join(missing[:4])}") from error
+
+    def missing_signs(self) -> list[str]:
+        """What the mesh does not say yet of tenants that it should carry, a sentence each."""
+        enrolment = self.rule.enrolment
+        site = read_site(self.cluster, self.target)
+        spaces = set(self.target.namespaces)
+        found = []
+        for pod in site.pods:
+            meta = pod["metadata"]
+            if meta["namespace"] in spaces and (meta.get("labels") or {}).get("app") in ("client", "server"):
+                found += [
+                    f"Pod {meta['namespace']}/{meta['name']} has no {mark}" for mark in enrolment.carried.missing(pod)
+                ]
+        for service in site.services:
+            meta = service["metadata"]
+            if meta["namespace"] in spaces and meta["name"] == "server":
+                found += [
+                    f"Service {meta['namespace']}/{meta['name']}: {condition} is not True"
+                    for condition in enrolment.service_conditions
+                    if not has_condition(service, condition)
+                ]
+        for obj in self._deployed:
+            if (condition := enrolment.object_conditions.get(obj["kind"])) is not None:
+                meta = obj["metadata"]
+                live = self.cluster.find(obj["kind"], meta["name"], meta["namespace"])
+                if live is None or not has_condition(live, condition):
+                    found.append(f"{obj['kind']} {meta['namespace']}/{meta['name']}: {condition} is not True")
+        return found or self._other_paths()
+
+    def _other_paths(self) -> list[str]:
+        """The calls whose path is not the mode's own, with why."""
+        try:
+            placement = self.placement()
+            found = []
+            for pair in placement.pairs():
+                route = placement.route(pair)
+                if list(map(_shape, route.hops)) != list(map(_shape, self.mode.hops)):
+                    found.append(f"{' -> '.join(pair.call)}: {'; '.join(route.because) or 'another path'}")
+                path(placement, pair)
+        except (ExperimentFailure, Misuse) as error:
+            return [str(error)]
+        return list(dict.fromkeys(found))
+
+    def uninstall(self, *, seconds: float = 120.0) -> None:
+        """Take the tenants and the run's own parts away again; the mesh stays as it is. Safe to repeat."""
+        spaces = [one["metadata"]["name"] for one in namespaces_of_run(self.cluster, self.run)]
+        tenants = [name for name in spaces if name != SYSTEM_NAMESPACE]
+        delete_all(
+            self.cluster, [obj for obj in self._deployed if obj["kind"] in self.rule.enrolment.object_conditions]
+        )
+        delete_all(self.cluster, [{"kind": "Namespace", "metadata": {"name": name}} for name in tenants])
+        self._deployed = []
+        self.cluster.wait(
+            "the tenants' pods are gone",
+            lambda: all(
+                pod["metadata"]["namespace"] == SYSTEM_NAMESPACE for pod in pods_of_run(self.cluster, self.run)
+            ),
+            seconds=seconds,
+        )
+        delete_system(self.cluster, own_parts(self.mode, self.run), run=self.run, seconds=seconds)
+        wait_namespaces_gone(self.cluster, [*tenants, SYSTEM_NAMESPACE], run=self.run, seconds=seconds)
+
+    # ---- looking
+
+    def placement(self, calls: Sequence[tuple[str, str]] | None = None) -> Placement:
+        """What is where now."""
+        del calls  # the tenants' own
+        return plan_placement(self.target, self.description, read_site(self.cluster, self.target), everyone=True)
+
+    def control_plane(self) -> list[dict[str, Any]]:
+        """The Deployments of the mesh's control plane; those that are there."""
+        return [obj for part in self.description.installation.parts for obj in read_part(self.cluster, part)]
+
+    def refuse_missing(self) -> None:
+        """Raises EnvironmentUnfit, with the official command, when the mesh is not installed."""
+        if not self.control_plane():
+            raise EnvironmentUnfit(
+                why_missing(self.description.name, self.rule.name, self.cluster.name, self.description)
+            )
+
+    def namespaces_of_proxies(self) -> list[str]:
+        """Where the proxies that stand apart lie: those that were there before us."""
+        return sorted({pod["metadata"]["namespace"] for pod in read_proxy_pods(self.cluster, self.target)})
+
+
+def why_missing(mesh: str, mode: str, cluster: str, description: Any) -> str:
+    """That a mesh is not installed, and what would install it."""
+    labels = ", ".join(
+        f"{key}={value}" for part in description.installation.parts[:1] for key, value in part.labels.items()
+    )
+    return (
+        f"mode {mode}: {mesh} is not installed in {cluster} (no Deployment with label {labels}). Its own command: "
+        f"{description.installation.command} ({description.installation.docs})"
+    )
+
+
+def read_part(cluster: Cluster, part: Part) -> list[dict[str, Any]]:
+    """The Deployments of a part of a control plane, in any namespace; none to a user who may not list them."""
+    try:
+        return cluster.list("Deployment", labels=",".join(f"{key}={value}" for key, value in part.labels.items()))
+    except ApiError as error:
+        if error.code != 403:
+            raise
+        return []
+
+
+def _mark(obj: Object, marks: Marks) -> None:
+    """Give an object labels and annotations, in place."""
+    meta = obj.setdefault("metadata", {})
+    for field, added in (("labels", marks.labels), ("annotations", marks.annotations)):
+        if added:
+            meta[field] = {**(meta.get(field) or {}), **copy.deepcopy(dict(added))}
+
+
+def _shape(hop: Hop) -> tuple[str, str, str]:
+    return (hop.scope, hop.side, layer_name(hop.layers))

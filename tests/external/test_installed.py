@@ -1,0 +1,234 @@
+"""A mode of an installed mesh: the same row as ours, tenants enrolled by its description, what doctor says of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from chaos.errors import EnvironmentUnfit, Misuse
+from chaos.external.advice import Evidence, advice
+from chaos.external.discovery import observed_calls, target_text
+from chaos.external.file import parse_target
+from chaos.external.installations import detect_installed, mesh_installed
+from chaos.external.installed import InstalledMesh
+from chaos.external.modes import installed_modes, known_modes, mode_named
+from chaos.external.parsing import built_in, descriptions
+from chaos.external.placement import plan_placement
+from chaos.kube.client import Cluster
+from chaos.mesh import manifests
+from chaos.mesh.inject import pod_template
+from chaos.model.modes import MODES, PlacedBy, Scope
+from chaos.model.placement import Placement, Pod, Proxy
+from tests.external import recorded_site as live
+
+ASKED = (
+    "linkerd",
+    "linkerd-classic",
+    "istio-sidecar",
+    "istio-sidecar-classic",
+    "istio-ambient",
+    "istio-ambient-waypoint",
+    "istio-ambient-service-waypoint",
+    "cilium",
+)
+
+
+def test_every_mode_that_is_asked_for_is_a_row_of_the_same_table() -> None:
+    assert set(known_modes()) == {*MODES, *ASKED}
+    rows = {name: mode_named(name) for name in ASKED}
+    assert {name for name, row in rows.items() if row.holds_jobs} == {"linkerd-classic", "istio-sidecar-classic"}
+    assert {name for name, row in rows.items() if not row.ready_before_app} == {"istio-sidecar-classic"}
+    assert {name for name, row in rows.items() if row.separate_layers} == {
+        "istio-ambient-waypoint",
+        "istio-ambient-service-waypoint",
+    }
+    assert {name: row.brought_by for name, row in rows.items()} == {
+        name: "linkerd" if name.startswith("linkerd") else "cilium" if name == "cilium" else "istio" for name in ASKED
+    }
+    assert rows["linkerd"].placed_by == (PlacedBy.INIT_CONTAINER,)
+    with pytest.raises(Misuse, match=r"unknown proxy mode 'consul': known are none, sidecar.*istio-ambient"):
+        mode_named("consul")
+
+
+def test_the_reference_mesh_is_described_in_the_same_words_and_gives_the_same_rows() -> None:
+    ours = built_in("sharedfate")
+    assert {rule.name: ours.mode_row(rule) for rule in ours.modes} == MODES
+    assert [mesh.name for mesh in descriptions().values() if mesh.ours] == ["sharedfate"]
+
+
+def mesh(mode: str) -> InstalledMesh:
+    spaces = {"a": "tenant-a"}
+    calls = {("tenant-a/client", "tenant-a/server"): "server.tenant-a:80"}
+    return InstalledMesh(Cluster.__new__(Cluster), installed_modes()[mode], run="r", tenants=spaces, calls=calls)
+
+
+def enrolled(mode: str) -> dict[str, Any]:
+    objects = mesh(mode).inject(manifests.tenant("a", client_nodes=["n1"], server_nodes=["n1"]))
+    return {f"{obj['kind']}/{obj['metadata']['name']}": obj for obj in objects}
+
+
+@pytest.mark.parametrize(
+    ("mode", "namespace", "annotations"),
+    [
+        (
+            "linkerd",
+            {},
+            {"config.linkerd.io/proxy-enable-native-sidecar": "true", "config.linkerd.io/proxy-cpu-limit": "100m"},
+        ),
+        ("linkerd-classic", {}, {"config.linkerd.io/proxy-enable-native-sidecar": "false"}),
+        ("istio-sidecar", {"istio-injection": "enabled"}, {"sidecar.istio.io/proxyCPULimit": "100m"}),
+        ("istio-ambient", {"istio.io/dataplane-mode": "ambient"}, {}),
+        ("istio-ambient-waypoint", {"istio.io/use-waypoint": "waypoint"}, {}),
+    ],
+)
+def test_tenants_are_enrolled_by_labels_and_annotations_alone(
+    mode: str, namespace: dict[str, str], annotations: dict[str, str]
+) -> None:
+    found = enrolled(mode)
+    assert found["Namespace/tenant-a"]["metadata"]["labels"].items() >= namespace.items()
+    for name in ("Deployment/client", "Deployment/server"):
+        template = pod_template(found[name])
+        assert template is not None
+        assert template["metadata"]["annotations"].items() >= annotations.items()
+    assert all(obj["metadata"]["labels"]["sharedfate.io/run"] == "r" for obj in found.values())
+
+
+def test_a_waypoint_is_a_gateway_of_the_tenants_namespace_with_the_budgets_share() -> None:
+    found = enrolled("istio-ambient-waypoint")
+    gateway = found["Gateway/waypoint"]
+    assert (gateway["metadata"]["namespace"], gateway["spec"]["gatewayClassName"]) == ("tenant-a", "istio-waypoint")
+    options = yaml.safe_load(found["ConfigMap/waypoint-options"]["data"]["deployment"])
+    (container,) = options["spec"]["template"]["spec"]["containers"]
+    assert container["resources"]["limits"] == {"cpu": "150m", "memory": "192Mi"}
+    labels = enrolled("istio-ambient-service-waypoint")["Service/server"]["metadata"]["labels"]
+    assert labels["istio.io/use-waypoint"] == "waypoint"
+    assert "Gateway/waypoint" not in enrolled("istio-ambient")
+
+
+# ---- what is installed
+
+
+def deployment(name: str, labels: dict[str, str], *, ready: int = 1, image: str = "x/pilot:1.31.0") -> dict[str, Any]:
+    return {
+        "metadata": {"name": name, "namespace": f"{name}-system", "labels": labels},
+        "spec": {"template": {"spec": {"containers": [{"image": image}]}}},
+        "status": {"readyReplicas": ready} if ready else {},
+    }
+
+
+def test_doctor_says_which_meshes_are_installed_and_the_official_command_for_the_others() -> None:
+    found = {
+        one.mesh.name: str(one)
+        for one in detect_installed(
+            [
+                deployment("istiod", {"app": "istiod", "app.kubernetes.io/version": "1.31.0"}),
+                deployment("linkerd", {"linkerd.io/control-plane-component": "identity"}, image="l/c:edge-26.11.1"),
+            ]
+        )
+    }
+    assert found["istio"].startswith("istio 1.31.0: installed in istiod-system, for istio-sidecar, ")
+    assert "linkerd edge-26.11.1: installed" in found["linkerd"]
+    assert "not ready: linkerd-destination, linkerd-proxy-injector" in found["linkerd"]
+    assert found["cilium"].startswith("cilium: not installed (cilium): cilium install (https://docs.cilium.io")
+
+
+def test_no_mesh_is_installed_in_a_cluster_that_is_not_ours_nor_without_its_program(monkeypatch: Any) -> None:
+    theirs = Cluster.__new__(Cluster)
+    theirs.owned, theirs.name = False, "prod"
+    with pytest.raises(Misuse, match="prod is not ours"), mesh_installed(theirs, built_in("linkerd")):
+        pass
+    ours = Cluster.__new__(Cluster)
+    ours.owned, ours.name = True, "mine"
+    monkeypatch.setattr(Cluster, "list", lambda *_, **__: [])
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(EnvironmentUnfit, match="linkerd is not on PATH"), mesh_installed(ours, built_in("linkerd")):
+        pass
+
+
+# ---- a target file from what is there, and advice on it
+
+
+def test_a_target_file_is_written_from_workloads_services_and_observed_calls() -> None:
+    site = live.linkerd("native")
+    page = live.text("linkerd/metrics-lines.txt")
+    calls = observed_calls([("shop/backend", page)], site.pods)
+    assert calls == [("shop/frontend", "shop/backend")]
+    text = target_text(["shop"], site.pods, site.services, ["linkerd"], calls)
+    assert "as the proxies' statistics saw them" in text
+    target = parse_target(yaml.safe_load(text), source="t")
+    assert target.name == "linkerd"
+    (call,) = target.calls
+    assert (call.client, call.server, call.reach) == ("shop/frontend", "shop/backend", "backend.shop:80")
+    assert len(plan_placement(target, built_in("linkerd"), site).proxies) == 2
+    guessed = target_text(["shop"], site.pods, site.services, [])
+    assert "not observed. Each client could call each server" in guessed
+    assert yaml.safe_load(guessed)["mesh"] == "none"
+
+
+def pod(name: str, node: str, **more: Any) -> Pod:
+    role, tenant = name.partition("-")[0], more.pop("tenant", "a")
+    return Pod(f"tenant-{tenant}", name, f"{tenant}-{name}", node, tenant, role, role, role, **more)
+
+
+PODS = (pod("client-1", "n1"), pod("client-2", "n2"), pod("server-1", "n1"), pod("server-2", "n2"))
+NODES = tuple(
+    Proxy(
+        "sys", f"proxy-{n}", "proxy", f"u-{n}", n, MODES["node"].hops[0].layers, Scope.NODE, n, "p", cpu_millicores=400
+    )
+    for n in ("n1", "n2")
+)
+CALLS = (("tenant-a/client", "tenant-a/server"),)
+BUDGET = {"metadata": {"namespace": "tenant-a"}, "spec": {"selector": {"matchLabels": {"app": "server"}}}}
+EVIDENCE = Evidence([BUDGET], {one.uid: {"app": one.workload} for one in PODS})
+
+
+def placement(pods: tuple[Pod, ...] = PODS, proxies: tuple[Proxy, ...] = NODES, calls: Any = CALLS) -> Placement:
+    return Placement(MODES["node"], pods, proxies, calls)
+
+
+def test_what_is_well_laid_out_gets_no_advice() -> None:
+    assert advice(EVIDENCE, placement()) == []
+
+
+B = tuple(pod(name, node, tenant="b") for name, node in (("client-1", "n1"), ("server-1", "n1"), ("server-2", "n2")))
+B_EVIDENCE = Evidence(
+    [BUDGET, {"metadata": {"namespace": "tenant-b"}, "spec": {"selector": {}}}],
+    {one.uid: {"app": "server"} for one in PODS},
+)
+
+
+@pytest.mark.parametrize(
+    ("evidence", "found", "words"),
+    [
+        (EVIDENCE, placement(PODS[:3]), "tenant-a/server has one replica"),
+        (EVIDENCE, placement((*PODS[:3], pod("server-2", "n1"))), "all 2 replicas of tenant-a/server are on node n1"),
+        (Evidence([], EVIDENCE.labels), placement(), "tenant-a/server has no PodDisruptionBudget"),
+        (
+            B_EVIDENCE,
+            placement(
+                (*PODS, *B),
+                (Proxy("sys", "bare", "proxy", "u", "n1", NODES[0].layers, Scope.NODE, "n1", "p"), NODES[1]),
+                (*CALLS, ("tenant-b/client", "tenant-b/server")),
+            ),
+            "sys/bare[proxy] has no CPU limit and is shared by a, b: one may slow the others",
+        ),
+        (
+            EVIDENCE,
+            placement((*PODS[:3], pod("server-2", "n2", carried_by=frozenset({Scope.POD})))),
+            "pods of tenant-a/server are carried in 2 ways",
+        ),
+        (
+            EVIDENCE,
+            placement(
+                proxies=(*NODES, Proxy("w", "wp", "p", "u", "n1", NODES[0].layers, Scope.WAYPOINT, "w/wp", "p", 100))
+            ),
+            "waypoint w/wp has one instance",
+        ),
+    ],
+    ids=["one-replica", "one-node", "no-budget", "no-limit", "mixed", "one-waypoint"],
+)
+def test_each_planted_flaw_gives_exactly_one_piece_of_advice(evidence: Evidence, found: Placement, words: str) -> None:
+    (said,) = advice(evidence, found)
+    assert said.startswith(words)

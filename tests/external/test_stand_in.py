@@ -1,0 +1,71 @@
+"""A mode of an installed mesh, end to end: `--modes istio-ambient` on a cluster with a stand-in in it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from chaos.commands.which import connected
+from chaos.kube.client import Cluster
+from chaos.names import SYSTEM_NAMESPACE
+from tests.external.stand_in import installed
+from tests.stranger.clusters import command
+
+pytestmark = pytest.mark.privileged
+
+A, B, C = (f"tenant-{name}/client -> tenant-{name}/server" for name in "abc")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    name = f"standin-{os.getpid()}"
+    up = command("cluster", "up", "--name", name, "--nodes", "2")
+    assert up.returncode == 0, up.stderr
+    try:
+        with connected(f"embedded:{name}") as client:
+            yield client
+    finally:
+        command("cluster", "down", "--name", name)
+
+
+def run(cluster: Cluster, out: Path, *options: str) -> tuple[int, str, dict[str, dict[str, object]]]:
+    done = command("run", "--cluster", f"embedded:{cluster.name}", "--out", str(out), *options, seconds=280)
+    report = out / "report.json"
+    trials = json.loads(report.read_text())["trials"] if report.is_file() else []
+    return done.returncode, done.stdout + done.stderr, {trial["scenario"]: trial for trial in trials}
+
+
+def test_a_mesh_that_is_not_installed_is_refused_with_its_own_command(cluster: Cluster, tmp_path: Path) -> None:
+    code, said, _ = run(cluster, tmp_path / "out", "--modes", "linkerd", "--scenarios", "proxy-killed")
+    assert code == 4, said
+    assert "linkerd is not installed in" in said
+    assert "linkerd install --crds | kubectl apply -f -" in said
+    assert cluster.find("Namespace", SYSTEM_NAMESPACE) is None
+
+
+def test_istio_ambient_is_run_on_a_stand_in_and_hurts_whom_the_model_says(cluster: Cluster, tmp_path: Path) -> None:
+    with installed(cluster, tmp_path):
+        code, said, trials = run(
+            cluster,
+            tmp_path / "out",
+            "--modes",
+            "istio-ambient",
+            "--scenarios",
+            "proxy-killed,waypoint-killed,job-completes",
+        )
+        assert "istio-ambient: deploying the reference tenants into istio, as it is installed" in said, said[-3000:]
+        assert "no call passes a proxy of layer 7" in said
+        killed = trials["proxy-killed"]
+        assert killed["mode"] == "istio-ambient"
+        # b's clients have connections to either server: ztunnel balances those, so of b nothing is predicted.
+        assert killed["predicted"] == {"hurt": [A], "unhurt": [C]}
+        assert killed["verdict"] in ("pass", "inconclusive"), killed
+        assert A in killed["observed"]["hurt"], said[-3000:]  # type: ignore[index]
+        assert trials["job-completes"]["verdict"] == "pass", trials["job-completes"]
+        assert cluster.find("Namespace", "tenant-a") is None
+        assert cluster.find("Namespace", SYSTEM_NAMESPACE) is None
+        assert code in (0, 1), said[-2000:]
