@@ -199,7 +199,9 @@ def test_a_target_takes_the_place_of_the_modes_and_wants_a_cluster_of_yours(tmp_
     found = settings(file, namespaces="shop,bank")
     assert (found.modes, found.scenarios) == (("their-node",), ON_TARGET)
     assert found.consent == Consent(namespaces=("shop", "bank"))
-    with pytest.raises(Misuse, match=r"cluster embedded: .* context:NAME; modes node: a target's mesh is what it is"):
+    with pytest.raises(
+        Misuse, match=r"cluster embedded: .* context:NAME or in-cluster; modes node: a target's mesh is what it is"
+    ):
         settings(file, cluster="embedded", modes="node")
     with pytest.raises(Misuse, match=r"none\.yaml: no such file"):
         settings(tmp_path / "none.yaml")

@@ -118,7 +118,7 @@ def test_envoys_clusters_say_which_services_it_has_routes_for() -> None:
     assert client.services is not None
     assert {"shop/server", "bank/server", "post/server"} <= client.services
     waypoint = parse_view(live.text("ambient/config-dump-waypoint.trimmed.yaml"), "envoy-dump")
-    assert waypoint.services == {"nsw/server"}
+    assert waypoint.services == frozenset({"nsw/server"})
     placement = placed()
     assert differences(waypoint, placement, scope=Scope.WAYPOINT) != []  # the first waypoint is another's
     full = {
@@ -126,12 +126,12 @@ def test_envoys_clusters_say_which_services_it_has_routes_for() -> None:
             {"dynamic_active_clusters": [{"cluster": {"name": "outbound|8080||server.shop.svc.cluster.local"}}]}
         ]
     }
-    assert parse_view(json.dumps(full), "envoy-dump").services == {"shop/server"}
+    assert parse_view(json.dumps(full), "envoy-dump").services == frozenset({"shop/server"})
 
 
 def test_linkerds_statistics_say_whose_requests_came_over_mutual_tls() -> None:
     view = parse_view(live.text("linkerd/metrics-lines.txt"), "linkerd-metrics")
-    assert view.callers == {("shop", "frontend")}
+    assert view.callers == frozenset({("shop", "frontend")})
     target = live.target(("shop/frontend", "shop/backend", "backend.shop:80"), mesh="linkerd")
     placement = plan_placement(target, built_in("linkerd"), live.linkerd("native"))
     seen = [Seen(proxy, view) for proxy in placement.proxies]
