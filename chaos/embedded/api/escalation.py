@@ -29,14 +29,17 @@ Headers = Sequence[tuple[str, str]]
 
 
 def refuse_escalation(authorizer: Authorizer, call: Call, old: Object | None, new: Object) -> None:
-    """Refuse a role or a binding that grants what its writer does not hold; `old` is what it replaces. StatusError
+    """Refuse a role or a binding that grants what its writer does not hold; `old` is what it replaces, and `new` is not
+    validated yet: who may not write it learns nothing else. StatusError
     403, and 404 for a binding to a role that is not there, of whoever may not bind it unseen.
     """
     if call.resource.group != RBAC or MASTERS in call.user.groups or _only_collected(old, new):
         return
-    user, name = call.user, new["metadata"]["name"]
+    user, name = call.user, new["metadata"].get("name", "")
     if call.resource.kind.endswith("Binding"):
-        reference = new["roleRef"]
+        reference = {"apiGroup": RBAC, "kind": "", "name": "", **new.get("roleRef", {})}
+        if reference["kind"] not in (ROLE.kind, CLUSTER_ROLE.kind) or not reference["name"]:
+            return  # validation refuses it
         kind = CLUSTER_ROLE if reference["kind"] == "ClusterRole" else ROLE
         if authorizer.allowed(user, Attributes("bind", RBAC, kind.plural, "", call.namespace, reference["name"])):
             return
@@ -47,7 +50,7 @@ def refuse_escalation(authorizer: Authorizer, call: Call, old: Object | None, ne
         if authorizer.allowed(user, Attributes("escalate", RBAC, call.resource.plural, "", call.namespace, name)):
             return
         rules = list(new.get("rules") or [])
-        if "aggregationRule" in new or "aggregationRule" in (old or {}):
+        if any((one.get("aggregationRule") or {}).get("clusterRoleSelectors") for one in (new, old or {})):
             rules += _EVERYTHING  # it may gather anything, now or later
     missing = authorizer.uncovered(user, rules, call.namespace)
     if missing is not None:

@@ -285,10 +285,10 @@ class Rest:
         managed = meta.get("managedFields")
         admitted = begin_create(self.store, call.stored, new)
         admitted = await self._mutated(call, call.asked("CREATE", admitted, dry=asked.dry))
+        self._guard(call, None, admitted)  # who may not write it is not told what else is wrong with it
         finish_create(self.store, call.stored, admitted)
         if managed:
             admitted["metadata"]["managedFields"] = managed
-        self._guard(call, None, admitted)
         said = review_pod_security(self.store, call.stored, None, admitted, call.subresource)
         name = admitted["metadata"]["name"]
         if self.store.find(call.stored, call.namespace, name) is not None:
@@ -369,12 +369,12 @@ class Rest:
                 apply_defaults(call.stored.kind, new)
             new = await self._mutated(call, about)
             self._check_overtaken(call, old)
+        self._guard(call, old, new)
         if call.resource is NAMESPACE and call.subresource == "finalize":
             admitted = copy(old)
             admitted["spec"] = {"finalizers": new.get("spec", {}).get("finalizers", [])}
         else:
             admitted = admit_update(self.store, call.stored, old, new, call.subresource)
-        self._guard(call, old, admitted)
         said = review_pod_security(self.store, call.stored, old, admitted, call.subresource)
         meta = admitted["metadata"]
         held = old["metadata"]

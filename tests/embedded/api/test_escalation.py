@@ -269,3 +269,47 @@ def test_the_other_is_who_was_asked_for() -> None:
         ("userextras/a/b", "", "c"),
     ]
     assert plan_impersonation([("Accept", "x")]) is None
+
+
+INVALID: dict[str, tuple[str, dict[str, Any], int]] = {  # what validation would refuse too: kind, object, the answer
+    "a rule without verbs": ("Role", {"rules": [{**EVERYTHING, "verbs": ["*"]}, rule(["pods"], [])]}, 403),
+    "a rule without resources": ("ClusterRole", {"rules": [rule(["secrets"], ["get"]), rule([], ["get"])]}, 403),
+    "a namespaced rule of paths": (
+        "Role",
+        {"rules": [{"nonResourceURLs": ["/metrics"], "verbs": ["get"]}, rule(["secrets"], ["get"])]},
+        403,
+    ),
+    "a subject without a name": (
+        "ClusterRoleBinding",
+        {"roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": "cluster-admin"}, "subjects": [{"kind": "User"}]},
+        403,
+    ),
+    "a name that is none": ("Role", {"metadata": {"name": "a/b"}, "rules": [EVERYTHING]}, 403),
+    "nothing that is not held": ("Role", {"rules": [rule(["pods"], ["get"]), rule(["pods"], [])]}, 422),
+    "a reference of no kind": ("ClusterRoleBinding", {"roleRef": {"apiGroup": RBAC, "kind": "Town", "name": "x"}}, 500),
+}
+
+
+@pytest.mark.parametrize("what", INVALID)
+@pytest.mark.parametrize("way", ["create", "update"])
+def test_who_may_not_write_it_is_not_told_what_else_is_wrong(world: World, namespace: str, what: str, way: str) -> None:
+    kind, change, code = INVALID[what]
+    if way == "update" and "name" in what and kind == "Role":
+        pytest.skip("the name of an object that is there is right")
+    client = clerk(world)
+    name = f"invalid-{next(_numbers)}"
+    body = made(kind, name, namespace, **change)
+    body["metadata"] |= {} if kind.startswith("Cluster") else {"namespace": namespace}
+    if way == "update":
+        good = {"rules": []} if not kind.endswith("Binding") else {"roleRef": change["roleRef"]}
+        if good.get("roleRef", {}).get("kind") == "Town":
+            pytest.skip("there can be no such binding")
+        world.cluster.create(made(kind, name, namespace, **good))
+        body["metadata"]["resourceVersion"] = world.cluster.request("GET", path(kind, namespace, name))["metadata"][
+            "resourceVersion"
+        ]
+    with pytest.raises(ApiError) as caught:
+        client.request(
+            "PUT" if way == "update" else "POST", path(kind, namespace, name if way == "update" else ""), body
+        )
+    assert caught.value.code == code, str(caught.value)
