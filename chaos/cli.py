@@ -60,6 +60,10 @@ class _Commands(click.Group):
         except (urllib3.exceptions.HTTPError, ConnectionError) as error:
             click.echo(f"sharedfate: the connection to the cluster: {' '.join(str(error).split())}", err=True)
             ctx.exit(REFUSED)
+        except OSError as error:  # a full or read-only disk
+            where = f"{error.filename}: " if error.filename else ""
+            click.echo(f"sharedfate: {where}{error.strerror or error}", err=True)
+            ctx.exit(REFUSED)
         except ExceptionGroup as group:
             if group.split(SharedfateError)[1] is not None:
                 raise  # one of them is nobody's on purpose: its trace is needed

@@ -27,13 +27,17 @@ from typing import Any, Final
 import pytest
 from click.testing import CliRunner
 
+from chaos import interrupts
 from chaos.cli import main
+from chaos.cluster.providers import open_cluster
 from chaos.embedded import provider
 from chaos.embedded.kubelet import cgroups
+from chaos.errors import EnvironmentUnfit
 from chaos.kube.client import Cluster
 from chaos.names import IMAGE
 from tests.embedded.network.conftest import host_network
 from tests.embedded.network.test_network import differences, held_namespaces
+from tests.report.synthetic import make_run
 
 pytestmark = pytest.mark.privileged
 SET_CHILD_SUBREAPER: Final = 36
@@ -487,3 +491,38 @@ def test_what_a_process_assembled_by_itself_is_left_alone_while_it_lives_and_cle
     assert f"cgroup {cgroups.ROOT}/{name}" in provider.clean(name)
     assert not any(top.exists() for top in tops)
     assert not provider.run_directory(name).exists()
+
+
+def test_a_cluster_that_dies_ends_a_sleep_and_every_call_within_two_seconds() -> None:
+    name = f"dies{os.getpid()}"
+    with (
+        interrupts.listening(),
+        contextlib.suppress(EnvironmentUnfit),
+        open_cluster("embedded", name=name, nodes=1) as cluster,
+    ):
+        pid = provider._pid(provider.RUN / name)
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        began = time.monotonic()
+        with pytest.raises(EnvironmentUnfit, match=f"{name} has ended by SIGKILL"):
+            time.sleep(30)
+        with pytest.raises(EnvironmentUnfit, match="has ended by SIGKILL"):
+            cluster.get("Namespace", "default")
+        assert time.monotonic() - began < 2
+    assert leftovers(name) == []
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    """In a mount namespace of its own, on a file system of 300 kB that holds a run and not its reports."""
+    make_run(tmp_path / "run", modes=("node",))
+    size = sum(path.stat().st_size // 4096 + 1 for path in (tmp_path / "run").rglob("*")) * 4096 + 16384
+    (tmp_path / "small").mkdir()
+    script = (
+        f"mount -t tmpfs -o size={size} none {tmp_path}/small && cp -r {tmp_path}/run {tmp_path}/small/ && "
+        f"exec {sys.executable} -m chaos report {tmp_path}/small/run"
+    )
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 4, done.stderr
+    assert done.stderr.splitlines() == ["sharedfate: No space left on device"]
