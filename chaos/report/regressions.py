@@ -43,8 +43,9 @@ FLOORS: Final[Mapping[str, float]] = {
     "connections": 2.0,
     "requests/s": 0.0,
 }
-# Of a unit: the least share of the base, where the tolerance is smaller. A ramp finds a rate in steps of a tenth.
-LEAST_SHARES: Final[Mapping[str, float]] = {"requests/s": 0.25}
+# Of a unit: the least share of the base, where the tolerance is smaller. A ramp finds a rate in steps of a half: one
+# step less is a third less.
+LEAST_SHARES: Final[Mapping[str, float]] = {"requests/s": 0.34}
 SINGLE: Final = 2.0  # floors are so many times larger where a value stands alone
 NOT_COMPARED: Final = frozenset({"time to detect"})  # of the judge, not of the system: it comes in looks
 OF_HARM: Final = frozenset({"requests lost", "time to recover", "outage"})  # there only where a flow was hurt

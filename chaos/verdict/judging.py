@@ -722,9 +722,14 @@ def _costs(series: Sequence[Series], begin: int, origin: int, until: int) -> dic
 
 
 def _parts(window: Window) -> list[Window]:
-    """The window in parts of a second each; what is left over belongs to none."""
-    count = (window.end - window.begin) // NANO
-    return [Window(window.kind, window.begin + n * NANO, window.begin + (n + 1) * NANO) for n in range(count)]
+    """The first second of a window, and the whole stretches of 4.5 s: a burst of the flow's own rarely begins just
+    there, or lasts so long. Of a shorter window none."""
+    step = round(_LATE_SECONDS[0] * NANO)
+    if window.end - window.begin < step:
+        return []
+    first = Window(window.kind, window.begin, window.begin + NANO)
+    begins = range(window.begin, window.end - step + 1, step)
+    return [first, *(Window(window.kind, begin, begin + step) for begin in begins)]
 
 
 def _change(counts: Sequence[tuple[Count, Count]]) -> float:

@@ -66,7 +66,9 @@ def judge_recovery(
     """
     flow, stay = series.flow, int(thresholds.stay_seconds * NANO)
     latest = origin + int(thresholds.back_seconds * NANO)
-    if not_hurt and any(worse(flow, kind, Window(WindowKind.RECOVERY, origin, until)) for kind in kinds):
+    # A flow that the fault spared may change its own speed: that it is slower is no claim, but it is not back either.
+    claims = [kind for kind in kinds if kind is EffectKind.ERRORS or not not_hurt]
+    if not_hurt and any(worse(flow, kind, Window(WindowKind.RECOVERY, origin, until)) for kind in claims):
         return Recovery(flow, Return.HURT_BY_UNDO)
     for begin in _candidates(series, origin, until, latest):
         if until - begin + _SLACK_NS < stay or begin > latest:
@@ -74,7 +76,7 @@ def judge_recovery(
         if all(equivalent(flow, kind, Window(WindowKind.RECOVERY, begin, until)) for kind in kinds):
             return Recovery(flow, Return.BACK, (begin - origin) / NANO)
     late = Window(WindowKind.RECOVERY, latest, until)
-    if until - latest + _SLACK_NS >= stay and any(worse(flow, kind, late) for kind in kinds):
+    if until - latest + _SLACK_NS >= stay and any(worse(flow, kind, late) for kind in claims):
         return Recovery(flow, Return.NOT_BACK)
     return Recovery(flow, Return.UNKNOWN)
 
