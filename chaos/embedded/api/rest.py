@@ -182,7 +182,12 @@ class Rest:
         if wants_table(call.accept):
             meta = {"resourceVersion": obj["metadata"].get("resourceVersion", "")}
             return tables.table(
-                call.stored, [self._core(call, obj)], self.clock.now(), tables.included(call.query), meta
+                call.stored,
+                [self._core(call, obj)],
+                self.clock.now(),
+                tables.included(call.query),
+                meta,
+                form=tables.version(call.accept),
             )
         if wants_metadata(call.accept):
             return {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": obj["metadata"]}
@@ -233,7 +238,8 @@ class Rest:
         if wants_table(call.accept):
             if call.resource is not EVENTS_EVENT:
                 objects = [outward(call, obj) for obj in objects]
-            shown = tables.table(call.stored, objects, self.clock.now(), tables.included(call.query), meta)
+            form = tables.version(call.accept)
+            shown = tables.table(call.stored, objects, self.clock.now(), tables.included(call.query), meta, form=form)
             return Reply(shown, warnings=said)
         if wants_metadata(call.accept):
             items: list[Any] = [

@@ -219,7 +219,16 @@ async def scale(rest: Rest, call: Call) -> Reply:
         found = _scale_of(call.resource, old)
         if wants_table(call.accept):
             meta = {"resourceVersion": found["metadata"]["resourceVersion"]}
-            return Reply(tables.table(_SCALE, [found], rest.clock.now(), tables.included(call.query), meta))
+            return Reply(
+                tables.table(
+                    _SCALE,
+                    [found],
+                    rest.clock.now(),
+                    tables.included(call.query),
+                    meta,
+                    form=tables.version(call.accept),
+                )
+            )
         return Reply(found)
     dry = call.options().dry
     if call.verb == "update":

@@ -554,7 +554,12 @@ def included(query: Mapping[str, str]) -> str:
     return asked
 
 
-def row(resource: Resource, obj: Object, now: datetime, include: str) -> dict[str, Any]:
+def version(accept: str) -> str:
+    """The version of Table that is asked for: the one of today, or the one that clients of long ago ask for."""
+    return "v1beta1" if "v=v1beta1" in accept.partition(",")[0] else "v1"
+
+
+def row(resource: Resource, obj: Object, now: datetime, include: str, form: str = "v1") -> dict[str, Any]:
     """One object's cells, with the object itself as `includeObject` asks: None, Metadata or Object."""
     if resource.custom is not None:
         cells = [obj["metadata"]["name"], *_custom_cells(resource, obj, now)]
@@ -571,7 +576,7 @@ def row(resource: Resource, obj: Object, now: datetime, include: str) -> dict[st
     else:
         result["object"] = {
             "kind": "PartialObjectMetadata",
-            "apiVersion": "meta.k8s.io/v1",
+            "apiVersion": f"meta.k8s.io/{form}",
             "metadata": obj["metadata"],
         }
     return result
@@ -585,12 +590,15 @@ def table(
     meta: dict[str, Any],
     *,
     header: bool = True,
+    form: str = "v1",
 ) -> dict[str, Any]:
-    """The Table; without `header` only rows, as later events of a watch have it."""
+    """The Table; without `header` only rows, as later events of a watch have it. An empty one of a kind without columns
+    of its own has no rows at all, as Kubernetes' default writes it."""
+    plain = resource.custom is None and resource.kind not in _columns()
     return {
         "kind": "Table",
-        "apiVersion": "meta.k8s.io/v1",
+        "apiVersion": f"meta.k8s.io/{form}",
         "metadata": meta,
         "columnDefinitions": columns(resource) if header else None,
-        "rows": [row(resource, obj, now, include) for obj in objects],
+        "rows": [row(resource, obj, now, include, form) for obj in objects] or (None if plain else []),
     }

@@ -60,6 +60,7 @@ class Lines:
                 tables.included(call.query),
                 {"resourceVersion": obj["metadata"]["resourceVersion"]},
                 header=header,
+                form=tables.version(call.accept),
             )
         if self._metadata:
             return {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": obj["metadata"]}
@@ -74,7 +75,7 @@ class Lines:
         if self._table:
             body = {
                 "kind": "Table",
-                "apiVersion": "meta.k8s.io/v1",
+                "apiVersion": f"meta.k8s.io/{tables.version(self._call.accept)}",
                 "metadata": meta,
                 "columnDefinitions": None,
                 "rows": [],
