@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 import click
 
-from chaos.commands.which import connected, known_faults, offer, running_cluster
+from chaos.commands import which
+from chaos.commands.which import connected, offer, running_cluster
 from chaos.errors import Misuse, Stopped
 from chaos.interrupts import listening
 from chaos.model.faulting import FaultPhase, FaultShape
@@ -71,7 +72,7 @@ def _value(hint: Any, text: str) -> Any:
 
 
 @click.command()
-@click.argument("fault", shell_complete=offer(known_faults))
+@click.argument("fault", shell_complete=offer(which.known_faults))
 @click.option("--for", "span", default="10s", show_default=True, help="how long it is held: 10s, 500ms, 2m")
 @click.option("--layer", default="", help="l4, l7, app, control-plane or node-agent")
 @click.option("--tenant", default="", help="its pods; of proxies, those that serve one of them")
@@ -177,14 +178,14 @@ def stop(lift: bool, spec: str, kubeconfig: Path | None, namespaces: str) -> Non
 @running_cluster
 def faults(check: bool, spec: str, kubeconfig: Path | None, namespaces: str) -> None:
     """What faults there are: on what they act, their settings, what they need, and whether the cluster allows them."""
-    from chaos.faults.catalogue import FAULTS, fault_class
+    from chaos.faults.catalogue import fault_class, known_faults
     from chaos.faults.needs import missing
 
     lacking: dict[str, list[str]] = {}
     if check:
         with connected(spec, kubeconfig, namespaces) as cluster:
-            lacking = {fault: missing(cluster, fault_class(fault).needs) for fault in FAULTS}
-    for fault in sorted(FAULTS):
+            lacking = {fault: missing(cluster, fault_class(fault).needs) for fault in known_faults()}
+    for fault in sorted(known_faults()):
         kind = fault_class(fault)
         purpose = summary_of(sys.modules[kind.__module__].__doc__)
         click.echo(f"{fault} ({kind.shape}, on {' or '.join(sorted(kind.targets))}): {purpose}")

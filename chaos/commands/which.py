@@ -124,9 +124,9 @@ def known_scenarios() -> list[str]:
 
 
 def known_faults() -> list[str]:
-    from chaos.faults.catalogue import FAULTS
+    from chaos.faults import catalogue
 
-    return sorted(FAULTS)
+    return sorted(catalogue.known_faults())
 
 
 def known_experiments() -> list[str]:

@@ -1,10 +1,20 @@
-"""All faults by name, and how a stored receipt becomes a fault again."""
+"""All faults by name, and how a stored receipt becomes a fault again.
+
+Somebody's own come in two ways. A package names them in its entry points, group `sharedfate.faults`, as `fill-disk =
+"theirs.fill_disk:FillDisk"`. Or they lie in a folder that SHAREDFATE_FAULTS names, a file each: `fill_disk.py` with
+the class `FillDisk` is the fault `fill-disk`.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Mapping
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, Final
 
 from chaos.errors import Misuse
@@ -39,14 +49,58 @@ FAULTS: Final[Mapping[str, str]] = {
 }
 
 
+GROUP: Final = "sharedfate.faults"
+FOLDERS: Final = "SHAREDFATE_FAULTS"  # in the environment: folders, as in $PATH
+
+
+@cache
+def known_faults() -> Mapping[str, str]:
+    """All faults, name -> module:class: those that ship, and somebody's own. Raises Misuse for a name that is taken."""
+    found = dict(FAULTS)
+    for name, place in [*((one.name, one.value) for one in entry_points(group=GROUP)), *_in_folders()]:
+        if found.setdefault(name, place) != place:
+            raise Misuse(f"fault {name!r} of {place} is there already, as {found[name]}: take another name")
+    return found
+
+
+def _in_folders() -> Iterator[tuple[str, str]]:
+    for folder in filter(None, os.environ.get(FOLDERS, "").split(os.pathsep)):
+        if not Path(folder).is_dir():
+            raise Misuse(f"{FOLDERS}={folder}: no such folder")
+        if folder not in sys.path:
+            sys.path.append(folder)
+        for file in sorted(Path(folder).glob("[a-z]*.py")):
+            words = file.stem.split("_")
+            yield "-".join(words), f"{file.stem}:{''.join(word.capitalize() for word in words)}"
+
+
 def fault_class(name: str) -> type[Fault]:
     """The class of that name; raises Misuse naming all that exist."""
     try:
-        module, _, attribute = FAULTS[name].partition(":")
+        module, _, attribute = (FAULTS if name in FAULTS else known_faults())[name].partition(":")
     except KeyError:
-        raise Misuse(f"unknown fault {name!r}: known are {', '.join(sorted(FAULTS))}") from None
-    found: type[Fault] = getattr(importlib.import_module(module), attribute)
+        raise Misuse(f"unknown fault {name!r}: known are {', '.join(sorted(known_faults()))}") from None
+    if name in FAULTS:
+        found: type[Fault] = getattr(importlib.import_module(module), attribute)
+        return found
+    return _of_somebody(name, module, attribute)
+
+
+def _of_somebody(name: str, module: str, attribute: str) -> type[Fault]:
+    """Raises Misuse that says what is wrong with a class that is none of ours."""
+    try:
+        found: type[Fault] = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, SyntaxError) as error:
+        raise Misuse(f"fault {name!r}: {module}:{attribute} cannot be imported: {error}") from error
+    lacking = [one for one in _CONTRACT if not hasattr(found, one)]
+    if lacking or not dataclasses.is_dataclass(found):
+        raise Misuse(f"fault {name!r}: {module}:{attribute} lacks {', '.join(lacking) or '@dataclass'}")
+    if found.name != name:
+        raise Misuse(f"fault {name!r}: {module}:{attribute} calls itself {found.name!r}")
     return found
+
+
+_CONTRACT: Final = ("name", "shape", "targets", "aspects", "witness", "needs", "plan", "inject", "recover")
 
 
 def fault_from(name: str, settings: Mapping[str, Any]) -> Fault:
