@@ -156,7 +156,7 @@ def outcome(trial: TrialResult) -> str:
     if not hurt:
         text = "nobody was seen to be hurt" if unsure else "nobody was hurt"
     else:
-        details = [f"{name_flows([flow], short)} {harm(_flow(trial, flow))}".rstrip() for flow in hurt]
+        details = _details(trial, hurt, short)
         verb = "was" if len(hurt) == 1 else "were"
         text = f"{len(hurt)} of {len(judged)} {_who(trial, len(judged))} {verb} hurt ({'; '.join(details)})"
     if unsure:
@@ -164,6 +164,21 @@ def outcome(trial: TrialResult) -> str:
     if surprise := surprise_text(trial, short):
         text += f" – {surprise}"
     return text
+
+
+def _details(trial: TrialResult, hurt: Sequence[str], short: Mapping[str, str]) -> list[str]:
+    """What each hurt flow bore; of a fault that came several times, what all of them together bore each time."""
+    flows = [_flow(trial, name) for name in hurt]
+    each, total = (
+        trial.measures.get("requests lost"),
+        sum((flow.get("requests_lost") or {}).get("value") or 0.0 for flow in flows),
+    )
+    if each is not None and each.get("value") and total > 1.5 * each["value"]:
+        said = harm({"requests_lost": each, "outage": trial.measures.get("outage")})
+        if len(hurt) > 1:
+            said = said.replace("was ", "were ")
+        return [f"{name_flows(hurt, short)} {said} each time"]
+    return [f"{name_flows([name], short)} {harm(flow)}".rstrip() for name, flow in zip(hurt, flows, strict=True)]
 
 
 def harm(flow: Mapping[str, Any]) -> str:

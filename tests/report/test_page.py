@@ -129,6 +129,19 @@ def test_a_run_that_came_out_as_predicted_has_nothing_to_look_at_first(tmp_path:
     assert "Nobody else noticed, as the sharing model predicts (1 of 1 mode)." in text
 
 
+def test_of_a_fault_that_came_several_times_the_finding_tells_what_each_cost(tmp_path: Path) -> None:
+    make_run(tmp_path, modes=("node",))
+    path = tmp_path / "trials/node/proxy-killed/result.json"
+    raw = json.loads(path.read_text())
+    raw["measures"] |= {
+        "requests lost": {"value": 80.2, "low": 60.0, "high": 110.0, "unit": "requests"},
+        "outage": {"value": 0.41, "low": 0.38, "high": 0.47, "unit": "s"},
+    }
+    path.write_text(json.dumps(raw))
+    text = write_reports(tmp_path, seconds=1).html.read_text()
+    assert "2 of 3 tenants were hurt (tenant-a, tenant-b lost 80 requests and were out for 0.41 s each time)" in text
+
+
 def test_every_word_that_the_page_uses_of_its_own_is_in_the_glossary(text: str) -> None:
     terms = re.findall("<dt>([^<]+)</dt>", text[text.index('id="glossary"') :])
     assert {"flow", "behind the target", "points", "placebo", "sentinel", "outage", "as predicted"} <= set(terms)
