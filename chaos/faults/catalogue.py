@@ -93,7 +93,7 @@ def _of_somebody(name: str, module: str, attribute: str) -> type[Fault]:
     except (ImportError, AttributeError, SyntaxError) as error:
         raise Misuse(f"fault {name!r}: {module}:{attribute} cannot be imported: {error}") from error
     lacking = [one for one in _CONTRACT if not hasattr(found, one)]
-    if lacking or not dataclasses.is_dataclass(found):
+    if lacking or not hasattr(found, "__dataclass_fields__"):
         raise Misuse(f"fault {name!r}: {module}:{attribute} lacks {', '.join(lacking) or '@dataclass'}")
     if found.name != name:
         raise Misuse(f"fault {name!r}: {module}:{attribute} calls itself {found.name!r}")

@@ -21,7 +21,7 @@ from chaos.report.formatting import (
     short_flows,
     unpredicted_text,
 )
-from chaos.report.sharing import Sharing
+from chaos.report.sharing import Sharing, target_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,14 +154,13 @@ def figure_of(claim: Claim, trial: TrialResult, sharing: Sharing | None) -> Figu
 
 
 def _behind_target(trial: TrialResult, sharing: Sharing) -> str:
-    for proxy in sharing.proxies:
-        if str(proxy) == trial.target:
-            pods = [pod for pod in sharing.pods if proxy.serves(pod)]
-            if not pods:
-                return "the target served nobody"
-            tenants = {pod.namespace for pod in pods}
-            return (
-                f"the target served {number(len(pods))} pod{'s' if len(pods) != 1 else ''} of {len(tenants)} tenant"
-                + ("s" if len(tenants) != 1 else "")
-            )
-    return ""
+    proxy = target_of(sharing, trial.target)
+    if proxy is None:
+        return ""
+    pods = [pod for pod in sharing.pods if proxy.serves(pod)]
+    if not pods:
+        return "the target served nobody"
+    tenants = {pod.namespace for pod in pods}
+    return f"the target served {number(len(pods))} pod{'s' if len(pods) != 1 else ''} of {len(tenants)} tenant" + (
+        "s" if len(tenants) != 1 else ""
+    )

@@ -14,7 +14,7 @@ from chaos.history.result import TrialResult
 from chaos.report.finding import baseline_latency, milliseconds, quantile_shift
 from chaos.report.formatting import VERDICTS, measure_text
 from chaos.report.records import RunRecord
-from chaos.report.sharing import Sharing
+from chaos.report.sharing import Sharing, target_of
 
 MISSING: Final = "not tried"
 
@@ -103,7 +103,7 @@ def _taken_down(row: ModeTrials) -> Cell | None:
     trial, sharing = row.of("proxy-killed"), row.sharings.get("proxy-killed")
     if trial is None or sharing is None:
         return None
-    target = next((proxy for proxy in sharing.proxies if str(proxy) == trial.target), None)
+    target = target_of(sharing, trial.target)
     pods = [pod for pod in sharing.pods if target is not None and target.serves(pod)]
     tenants = {pod.namespace for pod in sharing.pods}
     hurt = len({pod.namespace for pod in pods})
@@ -126,7 +126,12 @@ def _measured(scenario: str, name: str, *, none: str = "none") -> Answer:
         if measure is None or measure["value"] is None:
             return _cell(trial, none if not trial.observed["hurt"] else "–", figure=0.0)
         text, _, limits = measure_text(measure).partition(" (")
-        return _cell(trial, text, note=limits.rstrip(")"), figure=float(measure["value"]))
+        return _cell(
+            trial,
+            text,
+            note=limits.replace(")", "," if not limits.endswith(")") else ""),
+            figure=float(measure["value"]),
+        )
 
     return answer
 

@@ -31,6 +31,14 @@ class Sharing:
         return sorted({pod.node for pod in self.pods} | {proxy.node for proxy in self.proxies})
 
 
+def target_of(sharing: Sharing, target: str) -> Proxy | None:
+    """The proxy that a trial broke, by the target that its result names; the first of several: a fault that comes again
+    may find a successor, which was not there at the beginning. None when it was none of the placement's.
+    """
+    named = target.split(", ")
+    return next((proxy for proxy in sharing.proxies if str(proxy) in named), None)
+
+
 def sharing_from(data: Mapping[str, Any]) -> Sharing:
     """The data of a `placement` event. Raises KeyError or TypeError for anything else."""
     return Sharing(tuple(map(Pod.from_dict, data["pods"])), tuple(map(Proxy.from_dict, data["proxies"])))

@@ -12,7 +12,7 @@ from chaos.history.result import TrialResult
 from chaos.model.flow import Flow
 from chaos.model.modes import Scope
 from chaos.model.placement import Pod, Proxy
-from chaos.report.sharing import Sharing
+from chaos.report.sharing import Sharing, target_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class NodeBox:
 
 def plan_diagram(sharing: Sharing, trial: TrialResult) -> tuple[NodeBox, ...]:
     """The boxes of a trial, node by node."""
-    target = next((proxy for proxy in sharing.proxies if str(proxy) == trial.target), None)
+    target = target_of(sharing, trial.target)
     unforeseen = _ends(set(trial.observed["hurt"]) & set(trial.predicted["unhurt"]))
     inside = {(pod.namespace, pod.name) for pod in sharing.pods}
     boxes = []

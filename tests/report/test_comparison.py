@@ -110,6 +110,15 @@ def test_an_outage_is_measured_where_somebody_was_out_and_nowhere_else(run: Path
     assert max(sidecar.share or 0, node.share or 0) == 1.0
 
 
+def test_a_target_that_was_broken_again_as_its_successor_is_found_all_the_same(tmp_path: Path) -> None:
+    made = make_run(tmp_path, modes=("node",))
+    path = made / "trials/node/proxy-killed/result.json"
+    raw = json.loads(path.read_text())
+    path.write_text(json.dumps({**raw, "target": f"{raw['target']}, sharedfate-system/successor[proxy]"}))
+    found = compared(made)
+    assert found.columns[0].cells[0].text == "4 of 9 pods"
+
+
 def test_a_question_that_nobody_was_asked_has_no_column_and_is_named(tmp_path: Path) -> None:
     found = compared(make_run(tmp_path))
     assert {column.heading for column in found.columns} & {"a Job", "an upgrade of the proxies"} == set()
