@@ -162,7 +162,7 @@ def run(modes: str, scenarios: str, spec: str, target: str, out: str, pytest_arg
     help="manifests of your applications: a file, a folder with all that is below it, or - for standard input",
 )
 @click.option("--run", "run_name", default="rendered", show_default=True, help="value of the run's label")
-@click.option("--budget", default=900, show_default=True, help="CPU of all proxies together, in millicores")
+@click.option("--budget", default=1200, show_default=True, help="CPU of all proxies together, in millicores")
 @click.option("--memory", default=1152, show_default=True, help="memory of all proxies together, in MiB")
 def render(mode: str, files: tuple[Path, ...], run_name: str, budget: int, memory: int) -> None:
     """Print what a mode applies, as YAML for kubectl: the mesh's parts, and your manifests patched for it."""

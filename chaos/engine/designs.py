@@ -39,7 +39,9 @@ from chaos.verdict.measures import over_repeats
 # second on has lost half of its requests by then, and one that goes down a quarter of a second before the end still
 # exceeds the margin of errors. Shorter, and the looks at 4 and 8 s would decide alone.
 HOLD_SECONDS: Final = 10.0
-# Of each window of a switchback that is judged: three pairs at 200/s exclude the margin of errors.
+# Of a pulse's window: two at 120/s hold as many requests, each worth half an independent one, as exclude its margin.
+PULSE_SECONDS: Final = 0.5
+# Of each window of a switchback that is judged: three pairs at 120/s exclude the margin of errors.
 SWITCH_SECONDS: Final = 2.5
 # Pulses of a trial that the settings leave to the judge: from three on a flow's own burst can be told from harm.
 REPEATS: Final = 3
@@ -76,7 +78,7 @@ class InForce:
         self.stack.close()
         restored = self.injection.restored_at or time.time_ns()
         if self.fault.shape is FaultShape.PULSE:  # over by itself: its window ends when recovery was seen
-            end = restored
+            end = max(restored, self.begin + round(PULSE_SECONDS * 1e9))
         self.trial.window(WindowKind.FAULT, self.begin, end, "first effect until it was over")
         self.trial.window(WindowKind.RECOVERY, restored, None, "undone, and seen so")
         return restored

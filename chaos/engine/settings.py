@@ -15,6 +15,7 @@ from chaos.engine.matrix import DEFAULT, ON_TARGET, in_matrix
 from chaos.errors import Misuse
 from chaos.external.file import TargetSystem, read_target
 from chaos.external.modes import known_modes
+from chaos.mesh.budget import DEFAULT_MILLICORES
 from chaos.model.modes import MODES
 
 
@@ -42,12 +43,12 @@ class Settings:
     scenarios: tuple[str, ...] = ()  # empty: of each mode those of the default matrix; (ALL,): every one
     nodes: int = 2
     out: Path = Path("sharedfate-out")
-    budget: int = 900  # millicores for all proxies together
+    budget: int = DEFAULT_MILLICORES  # millicores for all proxies together
     seed: int = 1
     keep: bool = False
     inconclusive: Inconclusive = Inconclusive.RETRY
     baseline: Path | None = None
-    rate: float = 200.0  # requests a second of each flow
+    rate: float = 120.0  # requests a second of each flow
     consent: Consent = field(default_factory=Consent)  # to break things in a cluster that is not ours
     kind: KindOptions = field(default_factory=KindOptions)
     every: float = 0.2  # seconds between two questions for a loader's samples

@@ -455,7 +455,8 @@ class Trial:
         if self.checks:
             self.deployment.mark_disturbed()  # whatever was done to show its claims
         self.unexpected_restarts = compare_restarts(self._before, after, excused=self.excused)
-        self._await_answers(time.time_ns())
+        ended = time.time_ns()
+        self._await_answers(ended)
         try:
             self._collector.finish(stop_flows=False)
         except LostSamples as error:
@@ -465,7 +466,7 @@ class Trial:
         shares: Mapping[Flow, float] = {}
         if self.expectation is not None or not self.checks:
             expectation = self._expected()
-            judgement = self.judgement = judge(self.view(), expectation, self.thresholds)
+            judgement = self.judgement = judge(self.view(until=ended), expectation, self.thresholds)
             shares = {flow: share for flow, share in expectation.shares.items() if flow not in expectation.exempt}
         whole = judgement_of(judgement.as_dict() if judgement else None, self.checks)
         return self._write_result(

@@ -52,7 +52,7 @@ def add_options(parser: pytest.Parser) -> None:
     )
     add("--chaos-nodes", type=int, default=2, help="nodes of a cluster that is made (default: 2)")
     add("--chaos-out", default="sharedfate-out", help="run directory: reports and histories (default: sharedfate-out)")
-    add("--chaos-budget", type=int, default=900, help="CPU of all proxies together, in millicores (default: 900)")
+    add("--chaos-budget", type=int, default=1200, help="CPU of all proxies together, in millicores (default: 1200)")
     add(
         "--chaos-every",
         type=float,

@@ -43,7 +43,7 @@ def configure_control(
     name: str = "",
     nodes: int = 2,
     seed: int = 1,
-    budget: int = 900,
+    budget: int = 1200,
     guard: bool = True,
     namespaces: str = "",
     allow_production: bool = False,

@@ -20,7 +20,7 @@ DEFAULTS: Final[Mapping[str, Any]] = {
     "name": "",  # of the experiment's directory; "": made from its title
     "nodes": 2,
     "seed": 1,
-    "budget": 900,  # millicores
+    "budget": 1200,  # millicores
     "guard": True,  # abort when a bystander outside the predicted set is hurt
     "namespaces": "",  # of a cluster that is not ours: those that may be touched, comma separated
     "allow_production": False,  # of a cluster that is not ours

@@ -152,7 +152,7 @@ class Thresholds:
     scales: tuple[float, ...] = (0.05, 0.25, 1.0, 2.5, 5.0)  # batch lengths that design effect is measured on
     slow_quantile: float = 0.95
     slow_factor_of_median: float = 1.5
-    slow_extra: float = 0.002
+    slow_extra: float = 0.005  # s; less is what a core that is shared with the load itself costs
     late_share: float = 0.10  # more late samples than this and slowness is not judged: the loader was slow
     sentinel_share: float = 0.5  # a sentinel that moves by more than this share of the margin tells machine trouble
     sentinel_factor: float = 3.0  # in machine trouble, a flow is hurt only beyond so many times the sentinel's own move

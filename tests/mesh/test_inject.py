@@ -148,14 +148,14 @@ def test_the_proxies_of_every_mode_add_up_to_the_budget(mode: str) -> None:
     placed = sum(shares[name].cpu_millicores * counts[name] for name in shares)
     if mode == "none":
         placed = shares["none"].cpu_millicores * counts["none"]
-    assert placed == 900
+    assert 0 <= 1200 - placed < 9  # whole millicores each
     assert sum(shares[name].memory_mib * counts[name] for name in shares) == 1152
 
 
 def test_the_division_is_that_of_the_design() -> None:
-    assert divide(MODES["sidecar"])["l4-l7"] == Share(100, 128)
-    assert divide(MODES["node"])["l4-l7"].cpu_millicores == 450
-    assert {name: s.cpu_millicores for name, s in divide(MODES["ambient-pod"]).items()} == {"l4": 225, "l7": 75}
+    assert divide(MODES["sidecar"])["l4-l7"] == Share(133, 128)
+    assert divide(MODES["node"])["l4-l7"].cpu_millicores == 600
+    assert {name: s.cpu_millicores for name, s in divide(MODES["ambient-pod"]).items()} == {"l4": 300, "l7": 100}
 
 
 def test_a_budget_that_cannot_be_names_every_wrong_field() -> None:
@@ -201,7 +201,7 @@ def test_sidecars_are_found_in_the_pods_that_hold_them_and_ended_pods_are_not() 
     ended["status"]["phase"] = "Failed"
     placement = plan_placement([*pods, ended], MODES["sidecar"])
     assert [p.key for p in placement.proxies] == ["uid-tenant-a-client", "uid-tenant-a-server"]
-    assert placement.proxies[0].cpu_millicores == 100
+    assert placement.proxies[0].cpu_millicores == 133
     assert placement.proxies[0].memory_bytes == 128 << 20
     assert placement.calls == (("tenant-a/client", "tenant-a/server"),)
     assert len(placement.pairs()) == 1

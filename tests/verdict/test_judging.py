@@ -241,7 +241,7 @@ def test_a_judge_that_crashes_is_inconclusive(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_machine_that_stalls_for_everybody_is_not_a_proxys_harm() -> None:
-    seen = history({A: NONE, C: NONE}, noise=Noise(step=1.7))
+    seen = history({A: NONE, C: NONE}, noise=Noise(step=5))
     judgement = judge(seen, Expectation.nobody([A, C]), FAST)
     assert judgement.verdict is Verdict.INCONCLUSIVE, judgement.reason
     assert "machine trouble" in judgement.reason

@@ -174,7 +174,7 @@ def test_harm_that_fills_its_window_is_not_taken_for_noise() -> None:
 def test_tau_is_the_largest_of_its_three() -> None:
     thresholds = Thresholds()
     flat = np.full(100, 0.0001)
-    assert slow_threshold(flat, thresholds) == pytest.approx(0.0021)
+    assert slow_threshold(flat, thresholds) == pytest.approx(0.0051)
     assert slow_threshold(np.full(100, 0.1), thresholds) == pytest.approx(0.15)
     wide = np.linspace(0.01, 0.2, 1001)
     assert slow_threshold(wide, thresholds) == pytest.approx(np.quantile(wide, 0.95))
