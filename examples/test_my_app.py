@@ -14,9 +14,9 @@ MANIFESTS = Path(__file__).with_name("shop.yaml")
 
 @pytest.fixture
 def shop(chaos_mesh, chaos_load):
-    """The shop, with its call loaded: two hundred requests a second from beside the caller."""
+    """The shop, with its call loaded: a hundred requests a second from beside the caller."""
     chaos_mesh.deploy(list(yaml.safe_load_all(MANIFESTS.read_text())))
-    chaos_load.add("shop/caller", "shop/web", reach="web:80", rate=200)
+    chaos_load.add("shop/caller", "shop/web", reach="web:80", rate=100)
     return chaos_load
 
 
