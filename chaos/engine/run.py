@@ -28,7 +28,7 @@ from chaos.engine.installed import installed_deployment
 from chaos.engine.own import OwnDeployment, own_deployment
 from chaos.engine.progress import Progress
 from chaos.engine.scenario import NotApplicable, Scenario
-from chaos.engine.settings import RUN_FILE, Inconclusive, Settings
+from chaos.engine.settings import OF_REFUSED, RUN_FILE, Inconclusive, Settings
 from chaos.engine.trial import Trial, TrialFailed, TrialInconclusive
 from chaos.errors import (
     ApiError,
@@ -356,9 +356,14 @@ def told(error: BaseException) -> str:
 
 
 def set_aside(out: Path) -> None:
-    """Make room for a run: an earlier one there becomes `OUT.previous`, in place of the one before it."""
+    """Make room for a run: an earlier one there becomes `OUT.previous`, in place of the one before it; one that was
+    refused before its first trial goes.
+    """
     if not (out / RUN_FILE).is_file():
         return  # there is none, or one that holds no run: parse_settings has refused any other
+    if {path.name for path in out.iterdir()} <= {RUN_FILE, *OF_REFUSED}:
+        shutil.rmtree(out)
+        return
     previous = out.with_name(f"{out.name}.previous")
     shutil.rmtree(previous, ignore_errors=True)
     out.rename(previous)
