@@ -29,7 +29,8 @@ class Inconclusive(StrEnum):
 
 MOST_REPEATS = 20  # of a kill, in one trial
 RUN_FILE = "run.json"  # in a run directory: what the run was
-OF_REFUSED = {"junit.xml"}  # what a run that was refused leaves there
+# What a run that was refused leaves there.
+OF_REFUSED = {"junit.xml", "report.json", "report.md", "report.html", "comparison.svg", "comparison.png"}
 ALL = "all"
 DEFAULT_MATRIX = "default"  # of modes or scenarios: what the default matrix holds
 
