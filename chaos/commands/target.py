@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @cluster_option(None)
 @click.option("--discover", is_flag=True, help="write a target file instead, of what is in the namespaces")
 @click.option("--namespaces", default="", help="for --discover: the tenants' namespaces, comma separated")
-def target(file: Path | None, spec: str, *, discover: bool, namespaces: str) -> None:
+def target(file: Path | None, spec: str | None, *, discover: bool, namespaces: str) -> None:
     """Read a target file, find the proxies, and say for each who is hurt when it dies. Changes nothing.
 
     With --discover: print a target file of the namespaces, or write it to FILE, to be looked through and completed.
@@ -32,6 +32,8 @@ def target(file: Path | None, spec: str, *, discover: bool, namespaces: str) -> 
         raise Misuse("--discover and --namespaces NAME,.. belong together")
     if not discover and file is None:
         raise Misuse("name a target file, or let one be written: --discover --namespaces NAME,..")
+    if spec is None:
+        raise Misuse("--cluster is missing: context:NAME, in-cluster, or embedded:NAME, where your apps are")
     parsed = parse_spec(spec)
     if not parsed.kind.theirs and not (parsed.kind is Kind.EMBEDDED and parsed.name):
         raise Misuse(f"--cluster {spec}: your own apps are in a cluster of yours: context:NAME or in-cluster")

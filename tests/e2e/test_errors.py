@@ -14,7 +14,7 @@ from chaos.engine.run import Run
 from chaos.engine.scenario import Scenario
 from chaos.engine.settings import Inconclusive, Settings
 from chaos.engine.trial import Trial, TrialFailed, TrialInconclusive
-from chaos.errors import NoEffect, NotReady, RecoveryFailed
+from chaos.errors import NoEffect, NotReady
 from chaos.faults.model import Evidence, Receipt
 from chaos.faults.throttle import Throttle
 from chaos.kube.client import Cluster
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.privileged
 
 def breaks(trial: Trial) -> None:
     trial.baseline()
-    raise RecoveryFailed("what was broken stays broken")
+    raise NotReady("what was broken stays broken")
 
 
 def fails(trial: Trial) -> None:
@@ -55,7 +55,7 @@ def test_after_an_error_the_next_trial_gets_a_deployment_made_anew_and_after_a_v
         with pytest.raises(TrialFailed, match="it does not hold"):
             run.attempt("node", Scenario("fails", fails, claim=""))
         assert run.deployment("node") is first
-        with pytest.raises(RecoveryFailed):
+        with pytest.raises(NotReady, match="stays broken"):
             run.attempt("node", Scenario("breaks", breaks, claim=""))
         second = run.deployment("node")
         assert second is not first
@@ -74,4 +74,7 @@ def test_after_an_error_the_next_trial_gets_a_deployment_made_anew_and_after_a_v
         "fails": "fail",
         "does-nothing": "inconclusive",
     }
-    assert "4 trials: 1 fail, 1 inconclusive, 2 without a result" in (tmp_path / "out" / "report.md").read_text()
+    assert (
+        "4 trials: 1 not as predicted, 1 cannot tell, 2 without a result"
+        in (tmp_path / "out" / "report.md").read_text()
+    )

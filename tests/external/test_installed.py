@@ -75,10 +75,10 @@ def enrolled(mode: str) -> dict[str, Any]:
         (
             "linkerd",
             {},
-            {"config.linkerd.io/proxy-enable-native-sidecar": "true", "config.linkerd.io/proxy-cpu-limit": "100m"},
+            {"config.linkerd.io/proxy-enable-native-sidecar": "true", "config.linkerd.io/proxy-cpu-limit": "133m"},
         ),
         ("linkerd-classic", {}, {"config.linkerd.io/proxy-enable-native-sidecar": "false"}),
-        ("istio-sidecar", {"istio-injection": "enabled"}, {"sidecar.istio.io/proxyCPULimit": "100m"}),
+        ("istio-sidecar", {"istio-injection": "enabled"}, {"sidecar.istio.io/proxyCPULimit": "133m"}),
         ("istio-ambient", {"istio.io/dataplane-mode": "ambient"}, {}),
         ("istio-ambient-waypoint", {"istio.io/use-waypoint": "waypoint"}, {}),
     ],
@@ -101,7 +101,7 @@ def test_a_waypoint_is_a_gateway_of_the_tenants_namespace_with_the_budgets_share
     assert (gateway["metadata"]["namespace"], gateway["spec"]["gatewayClassName"]) == ("tenant-a", "istio-waypoint")
     options = yaml.safe_load(found["ConfigMap/waypoint-options"]["data"]["deployment"])
     (container,) = options["spec"]["template"]["spec"]["containers"]
-    assert container["resources"]["limits"] == {"cpu": "150m", "memory": "192Mi"}
+    assert container["resources"]["limits"] == {"cpu": "200m", "memory": "192Mi"}
     labels = enrolled("istio-ambient-service-waypoint")["Service/server"]["metadata"]["labels"]
     assert labels["istio.io/use-waypoint"] == "waypoint"
     assert "Gateway/waypoint" not in enrolled("istio-ambient")

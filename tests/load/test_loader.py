@@ -327,8 +327,8 @@ def test_bad_orders_stop_a_loader_before_it_starts() -> None:
         check=False,
     )
     assert done.returncode != 0
-    assert "rate: expected float" in done.stderr
-    assert "target: missing" in done.stderr
+    assert "rate is 'x', and should be a number" in done.stderr
+    assert "target is missing" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -47,7 +47,15 @@ ACTIONS = {  # fault -> the action that injects it, and the one that undoes it (
     "stop-kubelet": (nodes.stop_kubelet, nodes.start_kubelet),
 }
 # a fault's setting -> the action's parameter
-OURS = {"seconds": "deadline", "server": "tenant", "address": None, "path": None, "status": None}
+OURS = {
+    "seconds": "deadline",
+    "server": "tenant",
+    "address": None,
+    "path": None,
+    "status": None,
+    "protocol": None,
+    "method": None,
+}
 
 
 @pytest.fixture(scope="module")
