@@ -50,11 +50,7 @@ ACTIONS = {  # fault -> the action that injects it, and the one that undoes it (
 OURS = {
     "seconds": "deadline",
     "server": "tenant",
-    "address": None,
-    "path": None,
-    "status": None,
-    "protocol": None,
-    "method": None,
+    **dict.fromkeys(("address", "path", "status", "protocol", "method", "headers")),  # the tenant's own
 }
 
 
