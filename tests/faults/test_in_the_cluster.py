@@ -140,7 +140,7 @@ def test_only_the_names_that_are_meant_lie(world: World) -> None:
 
 def test_a_throttled_proxy_gets_its_budget_back(world: World) -> None:
     receipt = closed(world, Throttle(millicores=20), world.proxy())
-    assert (receipt.evidence["limit"], receipt.evidence["recovery"]["limit"]) == ("20m", "450m")
+    assert (receipt.evidence["limit"], receipt.evidence["recovery"]["limit"]) == ("20m", "600m")
 
 
 def test_a_deleted_pod_has_a_successor(world: World) -> None:
@@ -343,7 +343,7 @@ def test_a_dry_run_names_every_write_and_makes_none(world: World) -> None:
     )
     text = "\n".join(lines)
     assert '"cpu": "20m"' in text
-    assert '"cpu": "450m"' in text  # the way back
+    assert '"cpu": "600m"' in text  # the way back
     assert "chaos.inpod.process_helper pause --uid" in text
     assert not receipts.open_receipts(world.cluster)
     world.well("kept")
@@ -395,13 +395,15 @@ def test_the_same_fault_from_a_second_process_is_refused_and_the_first_gives_the
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
         arguments = ["--namespace", target.namespace, "--pod", target.name, "--container", target.container]
-        done = CliRunner().invoke(main, ["inject", "throttle", "--name", "faults-test", *arguments, "--for", "1s"])
+        done = CliRunner().invoke(
+            main, ["inject", "throttle", "--cluster", "embedded:faults-test", *arguments, "--for", "1s"]
+        )
         assert (done.exit_code, f"process {process.pid} on" in done.output, "run faults" in done.output) == (
             4,
             True,
             True,
         )
-        CliRunner().invoke(main, ["stop", "--name", "faults-test"])
+        CliRunner().invoke(main, ["stop", "--cluster", "embedded:faults-test"])
         process.wait(timeout=60)
     finally:
         process.kill()

@@ -78,6 +78,7 @@ def installation() -> list[str]:
         Path(sys.prefix),
         Path(sys.base_prefix),
         package,
+        package.parent / "sharedfate",  # by which pytest loads the plugin
         package.parent / "manifests",
         package.parent / "experiments",
     ]
