@@ -10,12 +10,7 @@ from __future__ import annotations
 
 import os
 
-import hypothesis
 import pytest
-
-# No test asserts a time: what an example takes is the machine's business.
-hypothesis.settings.register_profile("sharedfate", deadline=None)
-hypothesis.settings.load_profile("sharedfate")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
