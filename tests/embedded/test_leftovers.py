@@ -389,7 +389,8 @@ KEEPING_ONE_THAT_CANNOT_GO_DOWN: Final = f"""
 import subprocess
 
 popen = subprocess.Popen
-subprocess.Popen = lambda command, **named: popen([command[0], "-c", {UNABLE!r}, *command[3:]], **named)
+rest = lambda command: command[command.index("chaos.embedded") + 1 :]
+subprocess.Popen = lambda command, **named: popen([command[0], "-c", {UNABLE!r}, *rest(command)], **named)
 {KEEPING}
 """
 
