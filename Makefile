@@ -67,8 +67,8 @@ proof-matrix: $(VENV)/.run tools  ## how often a trial of the suite is wrong
 	$(BIN)/python -m proof.matrix --out sharedfate-proof/matrix
 
 # uv, which pip brings: the whole installation takes a quarter of pip's time, its own included. Bytecode is compiled once, here,
-# and not at the start of each pod, which cannot write it.
-INSTALL := $(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt
+# and not at the start of each pod, which cannot write it. Certificates are the system's, as pip's are: a company has its own.
+INSTALL := $(BIN)/uv pip install --quiet --system-certs --compile-bytecode --python $(BIN)/python -c constraints.txt
 
 $(VENV)/.run: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
