@@ -18,6 +18,11 @@ def shipped(folder: Literal["manifests", "experiments"]) -> Path:
     return installed if installed.is_dir() else _PACKAGE.parent / folder
 
 
+def shipped_experiments() -> list[Path]:
+    """The experiment files of the package, by name."""
+    return sorted(path for path in shipped("experiments").iterdir() if path.suffix in (".yaml", ".yml", ".json"))
+
+
 def build_context(scratch: Path) -> Path:
     """A folder from which the image is built: the checkout, or one like it that is put together in `scratch`."""
     shipped_files = _PACKAGE / "_data" / "build"

@@ -11,7 +11,7 @@ import click
 
 from chaos.commands.which import offer
 from chaos.errors import Misuse
-from chaos.resources import shipped
+from chaos.resources import shipped_experiments
 
 
 @click.group()
@@ -24,7 +24,7 @@ def list_shipped() -> None:
     """The experiments that ship with the package, with their claims."""
     from chaos.toolkit.files import load
 
-    found = {path.stem: str(load(path)["title"]) for path in shipped_files()}
+    found = {path.stem: str(load(path)["title"]) for path in shipped_experiments()}
     width = max(map(len, found))
     for name, claim in found.items():
         click.echo(f"{name:<{width}}  {claim}")
@@ -32,7 +32,7 @@ def list_shipped() -> None:
 
 @experiment.command()
 @click.argument(
-    "name", type=click.Path(path_type=Path), shell_complete=offer(lambda: [p.stem for p in shipped_files()])
+    "name", type=click.Path(path_type=Path), shell_complete=offer(lambda: [p.stem for p in shipped_experiments()])
 )
 def show(name: Path) -> None:
     """Print a shipped experiment, by its name."""
@@ -46,7 +46,7 @@ def show(name: Path) -> None:
     default="proxy-paused",
     show_default=True,
     help="the shipped experiment to begin from",
-    shell_complete=offer(lambda: [p.stem for p in shipped_files()]),
+    shell_complete=offer(lambda: [p.stem for p in shipped_experiments()]),
 )
 def new(file: Path, like: str) -> None:
     """Begin an experiment of your own: write a copy of a shipped one, to be changed. Never over a file."""
@@ -130,20 +130,15 @@ class _Lines:
         del text
 
 
-def shipped_files() -> list[Path]:
-    """The experiment files of the package, by name."""
-    return sorted(path for path in shipped("experiments").iterdir() if path.suffix in (".yaml", ".yml", ".json"))
-
-
 def find(file: Path) -> Path:
     """The file itself, or the shipped experiment of that name; raises Misuse naming those."""
     if file.exists():
         return file
-    for path in shipped_files():
+    for path in shipped_experiments():
         if file.name in (path.name, path.stem) and file.parent in (Path(), Path("experiments")):
             return path
     raise Misuse(
-        f"{file}: no such file, nor a shipped experiment: those are {', '.join(p.stem for p in shipped_files())}"
+        f"{file}: no such file, nor a shipped experiment: those are {', '.join(p.stem for p in shipped_experiments())}"
     )
 
 

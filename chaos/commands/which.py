@@ -130,9 +130,9 @@ def known_faults() -> list[str]:
 
 
 def known_experiments() -> list[str]:
-    from chaos.commands.experiment import shipped_files
+    from chaos.resources import shipped_experiments
 
-    return [path.stem for path in shipped_files()]
+    return [path.stem for path in shipped_experiments()]
 
 
 def known_names() -> list[str]:

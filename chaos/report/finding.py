@@ -111,9 +111,12 @@ def _most_hurt(trials: Sequence[TrialResult]) -> str:
     killed = [trial for trial in trials if trial.scenario == "proxy-killed" and _judged(trial)]
     if not killed:
         return ""
-    first, *others = [(len(trial.observed["hurt"]), len(_judged(trial)), trial.mode) for trial in killed]
-    clauses = [f"{first[0]} of {first[1]} {_who(killed[0], first[1])} in mode {first[2]}"]
-    clauses += [f"{hurt} of {count} in {mode}" for hurt, count, mode in others]
+    clauses = []
+    for trial in killed:
+        hurt, unsure, count = len(trial.observed["hurt"]), len(trial.observed["inconclusive"]), len(_judged(trial))
+        of = f" {_who(trial, count)} in mode" if trial is killed[0] else " in"
+        open_ = f" ({unsure} cannot be told)" if unsure else ""
+        clauses.append(f"{hurt} of {count}{of} {trial.mode}{open_}")
     return f"the death of one proxy hurt {', '.join(clauses)}"
 
 
