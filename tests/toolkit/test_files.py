@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 import yaml
 
-from chaos.commands.experiment import find, parse_variables, shipped_files
+from chaos.commands.experiment import find, parse_variables
 from chaos.errors import Misuse
+from chaos.resources import shipped_experiments
 from chaos.toolkit import files
 
 Experiment = dict[str, Any]
 PROBES = "steady-state-hypothesis"
-SHIPPED = shipped_files()
+SHIPPED = shipped_experiments()
 
 
 @pytest.fixture
