@@ -1,21 +1,23 @@
 """An audit of the judge: rows of processes, each a kind of noise or harm that lasts what it says. Each row is data.
 
-    python -m proof.audit --trials 2000 --out docs/judge-audit.md
+    python -m proof.audit --trials 2000 --state sharedfate-proof/audit.json --out docs/judge-audit.md
 
 Independent of `proof.synthetic`: errors and speeds are states in continuous time. A burst is a stay in a failing state
 of exponential length; a process with memory is a threshold of an Ornstein-Uhlenbeck path; a server that switches speed
 stays in each for an exponential time. Harm acts in the fault's windows alone, and truth is the long-run rise that the
-row states. One judged flow, a quiet sentinel.
+row states. One judged flow, a quiet sentinel; rates, windows and repeats are those of a run by the default settings.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -25,16 +27,20 @@ from statistics import NormalDist, median
 import numpy as np
 from numpy.typing import NDArray
 
+from chaos.engine.designs import BETWEEN_SECONDS, PULSE_SECONDS, REPEAT_LOOK_SECONDS, REPEATS
+from chaos.engine.settings import Settings
+from chaos.engine.topology import SENTINEL_RATE
 from chaos.history.model import SAMPLE, Cause, Outcome, Samples
 from chaos.model.faulting import FaultShape
 from chaos.model.flow import Flow, Window, WindowKind
-from chaos.verdict import Expectation, FaultEvidence, Finding, Harm, HistoryView, Thresholds, judge
+from chaos.verdict import Expectation, FaultEvidence, Finding, Harm, HistoryView, Judgement, Thresholds, Verdict, judge
 from chaos.verdict.recovery import Return
 
 NANO = 1_000_000_000
 EPOCH = 1_700_000_000 * NANO
 THRESHOLDS = Thresholds(bootstrap=0)
-RATE, SENTINEL_RATE, BASELINE = 200.0, 50.0, 6.0
+RATE, BASELINE = Settings().rate, 6.0
+RENEWAL = 2.0  # s, in which a fresh pod comes for the next pulse: of no window
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
@@ -62,6 +68,7 @@ class Speed:
     """Latency: lognormal, in an own state of `factor` times the usual for stays of `dwell` s, half of the time."""
 
     sigma: float = 0.25
+    median: float = 0.012  # s: so long that the threshold is 1.5 x the median, not the least 5 ms beyond it
     factor: float = 1.0
     dwell: float = 0.0
     memory: float = 0.0
@@ -69,7 +76,7 @@ class Speed:
 
     def draw(self, rng: np.random.Generator, due: Floats) -> Floats:
         z = _ornstein_uhlenbeck(rng, due, self.memory) if self.memory else rng.standard_normal(len(due))
-        latency: Floats = 0.002 * np.exp(self.sigma * z)
+        latency: Floats = self.median * np.exp(self.sigma * z)
         if self.dwell:
             latency = np.where(_stays(rng, due, self.dwell, self.dwell), latency * self.factor, latency)
         if len(due):
@@ -94,8 +101,9 @@ class Row:
     harm: Errors = Errors()
     slower: float = 1.0
     late: float = 0.0
-    pulses: int = 0  # 0: held
-    length: float = 30.0  # s, of the hold or of each pulse
+    pulses: int = 0  # 0: held; of several the judge sees all at once
+    as_needed: bool = False  # up to so many pulses, while the judge cannot tell: as a run repeats kills
+    length: float = 30.0  # s, of the hold or of the harm in each pulse; a pulse's window has its least length
     rate: float = RATE
     poisson: bool = False
     rise: float = 0.0
@@ -110,7 +118,7 @@ class Row:
 @dataclass
 class Seen:
     findings: Counter[Finding] = field(default_factory=Counter)
-    seconds: list[float] = field(default_factory=list)
+    seconds: Counter[float] = field(default_factory=Counter)  # to a decision -> histories
 
 
 def _stays(rng: np.random.Generator, due: Floats, inside: float, outside: float) -> Bools:
@@ -143,18 +151,13 @@ def _ornstein_uhlenbeck(rng: np.random.Generator, due: Floats, memory: float) ->
 def history(rng: np.random.Generator, row: Row, *, watch: float = 4.0) -> tuple[HistoryView, Flow]:
     """One history of a row; a held fault is watched for so many seconds after its undo."""
     flow = Flow("tenant-0/client", "tenant-0/server")
-    if row.pulses:
-        gap = 8.0
-        faults = [(BASELINE + i * gap, BASELINE + i * gap + row.length) for i in range(row.pulses)]
-        end = faults[-1][0] + 31.0
-    else:
-        faults, end = [(BASELINE, BASELINE + row.length)], BASELINE + row.length + watch
+    cut, faults, end = _pulsed(row) if row.pulses else _held(row, watch)
     n = round(end * row.rate)
     times = np.sort(rng.random(rng.poisson(n)) * end) if row.poisson else (np.arange(n) + rng.random()) / row.rate
     due: Floats = times.astype(np.float64)
     during = np.zeros(len(due), bool)
-    for a, b in faults:
-        during |= (due >= a + row.late) & (due < b)
+    for begin in faults:
+        during |= (due >= begin + row.late) & (due < begin + row.length)
     errors = row.base.draw(rng, due) | (during & row.harm.draw(rng, due))
     latency = row.speed.draw(rng, due)
     latency[during] *= row.slower
@@ -164,12 +167,46 @@ def history(rng: np.random.Generator, row: Row, *, watch: float = 4.0) -> tuple[
         flow: _samples(due, latency, errors),
         sentinel: _samples(quiet, Speed().draw(rng, quiet), np.zeros(len(quiet), bool)),
     }
-    cut = [(WindowKind.BASELINE, 0.0, BASELINE)]
-    for (a, b), after in zip(faults, [*(a for a, _ in faults[1:]), end], strict=True):
-        cut += [(WindowKind.FAULT, a, b), (WindowKind.RECOVERY, b, after)]
-    windows = tuple(Window(kind, EPOCH + round(a * NANO), EPOCH + round(b * NANO)) for kind, a, b in cut)
-    evidence = FaultEvidence(True, True, EPOCH + round(faults[0][0] * NANO), EPOCH + round(faults[-1][1] * NANO))
-    return HistoryView(rows, windows, evidence, EPOCH + round(end * NANO)), flow
+    windows = tuple(Window(kind, _at(a), _at(b)) for kind, a, b in cut)
+    restored = max(w.end for w in windows if w.kind is WindowKind.FAULT)
+    return HistoryView(rows, windows, FaultEvidence(True, True, _at(faults[0]), restored), _at(end)), flow
+
+
+def _at(second: float) -> int:
+    return EPOCH + round(second * NANO)
+
+
+Cut = list[tuple[WindowKind, float, float]]
+
+
+def _held(row: Row, watch: float) -> tuple[Cut, list[float], float]:
+    """(windows, begins of the fault, end), s."""
+    undone = BASELINE + row.length
+    cut = [
+        (WindowKind.BASELINE, 0.0, BASELINE),
+        (WindowKind.FAULT, BASELINE, undone),
+        (WindowKind.RECOVERY, undone, undone + watch),
+    ]
+    return cut, [BASELINE], undone + watch
+
+
+def _pulsed(row: Row) -> tuple[Cut, list[float], float]:
+    """(windows, begins of the pulses, end), s."""
+    cut = pulsed(row.pulses, max(row.length, PULSE_SECONDS))
+    return cut, [begin for kind, begin, _ in cut if kind is WindowKind.FAULT], cut[-1][2]
+
+
+def pulsed(pulses: int, length: float) -> Cut:
+    """As `engine.designs.pulses` lays them out: a look's time after each pulse but the last, then a fresh pod, which no
+    window holds, and more of the baseline."""
+    cut: Cut = [(WindowKind.BASELINE, 0.0, BASELINE)]
+    for number in range(1, pulses + 1):
+        at = cut[-1][2]
+        watched = at + (THRESHOLDS.looks[-1] if number == pulses else REPEAT_LOOK_SECONDS)
+        cut += [(WindowKind.FAULT, at, at + length), (WindowKind.RECOVERY, at + length, watched)]
+        if number < pulses:
+            cut.append((WindowKind.BASELINE, watched + RENEWAL, watched + RENEWAL + BETWEEN_SECONDS))
+    return cut
 
 
 def sentinel_of(flow: Flow) -> Flow:
@@ -190,17 +227,41 @@ def run_row(row: Row, *, trials: int, seed: int) -> Seen:
     """Judge so many histories of a row."""
     out = Seen()
     shape = FaultShape.PULSE if row.pulses else FaultShape.HELD
+    harm = Harm.ERRORS if row.pulses else Harm.EITHER
     for trial in range(trials):
         seen, flow = history(np.random.default_rng([seed, trial]), row)
-        harm = Harm.ERRORS if row.pulses else Harm.EITHER
-        judgement = judge(seen, Expectation.nobody([flow], harm=harm, fault_shape=shape), THRESHOLDS)
+        expected = Expectation.nobody([flow], harm=harm, fault_shape=shape)
+        judgement = _as_needed(seen, expected) if row.as_needed else judge(seen, expected, THRESHOLDS)
         if not judgement.flows:
             raise RuntimeError(f"{row.name}: {judgement.reason}")
         verdict = judgement.flows[0]
         out.findings[verdict.finding] += 1
         if verdict.decided_after is not None:
-            out.seconds.append(verdict.decided_after)
+            out.seconds[verdict.decided_after] += 1
     return out
+
+
+def _as_needed(seen: HistoryView, expected: Expectation) -> Judgement:
+    """The judgement after as many of the pulses as it takes, and REPEATS at most: as a run goes on."""
+    pulses = seen.windows_of(WindowKind.FAULT)
+    for number, pulse in enumerate(pulses[:REPEATS], start=1):
+        last = number == min(REPEATS, len(pulses))
+        until = seen.until if last else pulse.begin + round(REPEAT_LOOK_SECONDS * NANO)
+        judgement = judge(_so_far(seen, until, pulse.end), expected, THRESHOLDS)
+        if last or judgement.verdict is not Verdict.INCONCLUSIVE:
+            break
+    return judgement
+
+
+def _so_far(seen: HistoryView, until: int, restored: int) -> HistoryView:
+    """What had happened by an instant, at which the last undo was seen at `restored`."""
+    return replace(
+        seen,
+        flows={flow: samples[samples["due"] < until] for flow, samples in seen.flows.items()},
+        windows=tuple(replace(w, end=min(w.end, until)) for w in seen.windows if w.begin < until),
+        evidence=replace(seen.evidence, restored=restored),
+        until=until,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +307,51 @@ CLUSTER = 'no watch of seconds meets enough of them; the verdict says: "*not hur
 PULSE = 'within one pulse too few requests fall due; the verdict says: "one pulse: a rise below 9.0 points within it may go unseen ...: repeat it"'  # noqa: E501
 OWN = "a pulse and a burst of the flow's own are alike; the verdict says: \"one pulse: ... a burst of a flow's own looks like harm: repeat it\""  # noqa: E501
 B = 0.005
+
+
+def _pulse_rows() -> Iterator[Row]:
+    """What a pulse does is a share of its window, which has a least length."""
+    for least, lasting in ((0.5, 0.5), (0.5, 0.3), (1.0, 1.0)):
+        for share in {0.5: (0.03, 0.05, 0.1, 0.2, 1.0), 0.3: (0.1, 0.2), 1.0: (0.05,)}[lasting]:
+            rise, blind = 100 * share * lasting / least, PULSE if share * lasting / least < 0.09 else ""
+            name = f"{lasting:g} s, {share:.0%} of it"
+            yield Row(f"pulse {name}", harm=Errors(share), pulses=1, length=lasting, rise=rise, blind=blind)
+            yield Row(
+                f"pulse {name}, repeated as needed",
+                harm=Errors(share),
+                pulses=3,
+                as_needed=True,
+                length=lasting,
+                rise=rise,
+                blind=blind,
+            )
+    for lasting, share in ((0.5, 0.021), (0.5, 0.05), (0.5, 0.1), (0.5, 0.2), (0.3, 0.1), (1.0, 0.021)):
+        rise = 100 * share * lasting / max(0.5, lasting)
+        name = f"three pulses {lasting:g} s, {share:.1%} of each"
+        yield Row(name, harm=Errors(share), pulses=3, length=lasting, rise=rise, blind=PULSES if rise < 3.5 else "")
+    yield Row(
+        "three pulses 0.5 s, 10% of each, memory 0.1 s",
+        harm=Errors(0.1, memory=0.1),
+        pulses=3,
+        length=0.5,
+        rise=10,
+        blind=PULSES,
+    )
+    noises: tuple[tuple[str, Errors, Speed], ...] = (
+        ("", Errors(), Speed()),
+        (", base 0.5 %", Errors(B), Speed()),
+        (", own bursts of 0.25 s, base 1 %", Errors(0.01, burst=0.25), Speed()),
+        (", own bursts of 1 s, base 1 %", Errors(0.01, burst=1.0), Speed()),
+        (", own speed x2, dwell 2 s", Errors(), Speed(factor=2, dwell=2)),
+    )  # fmt: skip
+    for name, base, speed in noises:
+        own = OWN if base.burst else ""
+        yield Row(f"pulse 0.5 s{name}, A/A", base, speed, pulses=1, length=0.5, blind=own)
+        yield Row(f"pulse 0.5 s, repeated as needed{name}, A/A", base, speed, pulses=3, as_needed=True, length=0.5)
+        yield Row(f"three pulses 0.5 s{name}, A/A", base, speed, pulses=3, length=0.5)
+
+
+PULSES = 'within three pulses too few requests fall due; the verdict says: "not hurt rests on ... s"'
 ROWS: tuple[Row, ...] = (
     *(Row(f"errors iid, base 0.5 %, rise {x:g}", Errors(B), harm=Errors(x / 100), rise=x) for x in (1.9, 2.1, 2.5, 5)),
     Row("errors iid, base 0 %, rise 2.1", harm=Errors(0.021), rise=2.1),
@@ -255,31 +361,24 @@ ROWS: tuple[Row, ...] = (
     *(Row(f"harm with memory {m:g} s, base 0.5 %, rise 2.1", Errors(B), harm=Errors(0.021, memory=m), rise=2.1,
           blind=CLUSTER if m >= 0.1 else "") for m in (0.05, 0.1, 0.2, 1.0)),
     *(Row(f"harm in bursts of {b:g} s, base 0 %, rise {x:g}", harm=Errors(x / 100, burst=b), rise=x,
-          blind=CLUSTER if b > 0.13 else "") for b, x in ((0.05, 2.1), (0.1, 3), (0.25, 3), (0.25, 10), (1.0, 3))),
+          blind=CLUSTER if b > 0.13 else "")
+      for b, x in ((0.05, 2.1), (0.1, 3), (0.25, 3), (0.25, 10), (1.0, 3), (1.0, 10))),
     *(Row(f"own bursts of {b:g} s, base 1 %, A/A{h}", Errors(0.01, burst=b), length=s)
       for b in (0.05, 0.25, 1.0, 2.0) for s, h in ((30.0, ""), (10.0, ", hold 10 s"))),
     *(Row(f"own errors with memory {m:g} s, base 1 %, A/A", Errors(0.01, memory=m)) for m in (0.1, 1.0, 5.0)),
     *(Row(f"own speed x{f:g}, dwell {d:g} s, A/A{h}", speed=Speed(factor=f, dwell=d), length=s)
       for f, d in ((2, 0.5), (2, 2), (2, 5), (2, 20), (4, 5)) for s, h in ((30.0, ""), (10.0, ", hold 10 s"))),
+    Row("own speed x5 of 2 ms, dwell 2 s, A/A, hold 10 s", speed=Speed(median=0.002, factor=5, dwell=2), length=10.0),
     Row("latency with memory 2 s, A/A", speed=Speed(memory=2.0)),
     Row("heavy latency (sigma 1.2), A/A", speed=Speed(sigma=1.2)),
     Row("own drift to 1.3 x, A/A", speed=Speed(drift=1.3)),
     *(Row(f"slow x{f:g} (above 15 points)", slower=f, above=True) for f in (1.6, 2, 4)),
+    Row("slow x4 of 2 ms (above 15 points)", speed=Speed(median=0.002), slower=4, above=True),
     *(Row(f"outage of {s:.0%} from {t:g} s on{h}", harm=Errors(s), late=t, rise=100 * s * (1 - t / n), length=n)
       for s, t, n, h in ((1.0, 3, 30.0, ""), (1.0, 4.5, 30.0, ""), (1.0, 9, 30.0, ""), (0.2, 4.5, 30.0, ""),
-                         (1.0, 5, 10.0, ", hold 10 s"))),
-    *(Row(f"pulse {p:g} s, {s:.0%} of it", harm=Errors(s), pulses=1, length=p, rise=100 * s,
-          blind=PULSE if s < 0.05 else "") for p, s in ((0.5, 0.03), (0.5, 0.05), (0.5, 0.1), (0.5, 0.2), (0.5, 1.0),
-                                                       (0.3, 0.1), (0.3, 0.15), (1.0, 0.05))),
-    *(Row(f"three pulses {p:g} s, {s:.1%} of each", harm=Errors(s), pulses=3, length=p, rise=100 * s)
-      for p, s in ((0.5, 0.021), (0.5, 0.05), (0.5, 0.1), (0.5, 0.2), (0.3, 0.1), (1.0, 0.021))),
-    Row("pulse 0.5 s, A/A", pulses=1, length=0.5),
-    Row("pulse 0.5 s, base 0.5 %, A/A", Errors(B), pulses=1, length=0.5),
-    Row("pulse 0.5 s, own bursts of 1 s, base 1 %, A/A", Errors(0.01, burst=1.0), pulses=1, length=0.5, blind=OWN),
-    Row("three pulses 0.5 s, A/A", pulses=3, length=0.5),
-    Row("three pulses 0.5 s, base 0.5 %, A/A", Errors(B), pulses=3, length=0.5),
-    Row("three pulses 0.5 s, own bursts of 1 s, base 1 %, A/A", Errors(0.01, burst=1.0), pulses=3, length=0.5),
-    Row("three pulses 0.5 s, own speed x2, dwell 2 s, A/A", speed=Speed(factor=2, dwell=2), pulses=3, length=0.5),
+                         (1.0, 5, 10.0, ", hold 10 s"), (0.2, 5, 10.0, ", hold 10 s"))),
+    Row("harm of 20% with memory 0.25 s from 4.5 s on", harm=Errors(0.2, memory=0.25), late=4.5, rise=17),
+    *_pulse_rows(),
 )  # fmt: skip
 
 
@@ -299,41 +398,70 @@ AFTER: tuple[AfterRow, ...] = (
 )
 
 
+@dataclass
+class Done:
+    """What is known so far, of each row by its name; kept in a file, so that a later run adds to it."""
+
+    rows: dict[str, Seen] = field(default_factory=dict)
+    after: dict[str, Counter[str]] = field(default_factory=dict)
+    chunks: int = 0  # the next one's number, of which its seed is made
+
+    @classmethod
+    def read(cls, path: Path | None) -> Done:
+        if path is None or not path.exists():
+            return cls()
+        saved = json.loads(path.read_text())
+        rows = {
+            name: Seen(
+                Counter({Finding(found): n for found, n in findings.items()}),
+                Counter({float(second): n for second, n in seconds.items()}),
+            )
+            for name, (findings, seconds) in saved["rows"].items()
+        }
+        return cls(rows, {name: Counter(found) for name, found in saved["after"].items()}, saved["chunks"])
+
+    def write(self, path: Path) -> None:
+        rows = {name: (seen.findings, seen.seconds) for name, seen in self.rows.items()}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"rows": rows, "after": self.after, "chunks": self.chunks}))
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--trials", type=int, default=2000)
     options.add_argument("--only", default="", help="rows whose name holds this")
     options.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
     options.add_argument("--minutes", type=float, default=60.0, help="stop adding histories after so long")
+    options.add_argument("--state", type=Path, help="a file of counts, which the run goes on from and adds to")
     options.add_argument("--out", type=Path)
     chosen = options.parse_args()
     rows = [row for row in ROWS if chosen.only in row.name]
-    seen = {row.name: Seen() for row in rows}
-    after: dict[str, Counter[str]] = {row.name: Counter() for row in AFTER if chosen.only in row.name}
+    after = [row for row in AFTER if chosen.only in row.name]
+    done = Done.read(chosen.state)
     end, chunk = time.monotonic() + 60 * chosen.minutes, min(10, chosen.trials)
     with ProcessPoolExecutor(chosen.workers) as pool:
-        for number in range(0, chosen.trials, chunk):  # all rows grow together, so that a bounded run is even
-            if time.monotonic() > end:
-                break
-            jobs = [pool.submit(run_row, row, trials=chunk, seed=1000 + number) for row in rows]
-            for row, job in zip(rows, jobs, strict=True):
-                part = job.result()
-                seen[row.name].findings += part.findings
-                seen[row.name].seconds += part.seconds
-            returns = [
-                pool.submit(run_after, one, trials=chunk, seed=1000 + number) for one in AFTER if one.name in after
-            ]
-            for name, found in zip(after, returns, strict=True):
-                after[name] += found.result()
-            if chosen.out:
-                chosen.out.write_text(page(rows, seen, after))
-            print(f"{number + chunk} of each row", file=sys.stderr, flush=True)
-    text = page(rows, seen, after)
+        # All rows grow together, so that a bounded run is even.
+        while done.chunks * chunk < chosen.trials and time.monotonic() < end:
+            seed = 1000 + done.chunks
+            jobs = {row.name: pool.submit(run_row, row, trials=chunk, seed=seed) for row in rows}
+            returns = {row.name: pool.submit(run_after, row, trials=chunk, seed=seed) for row in after}
+            for name, job in jobs.items():
+                part, seen = job.result(), done.rows.setdefault(name, Seen())
+                seen.findings += part.findings
+                seen.seconds += part.seconds
+            for name, found in returns.items():
+                done.after[name] = done.after.get(name, Counter()) + found.result()
+            done.chunks += 1
+            if chosen.state:
+                done.write(chosen.state)
+            print(f"{done.chunks * chunk} of each row", file=sys.stderr, flush=True)
+    text = page(rows, done)
     print(text) if not chosen.out else chosen.out.write_text(text)
 
 
-def page(rows: list[Row], seen: dict[str, Seen], after: dict[str, Counter[str]]) -> str:
+def page(rows: list[Row], done: Done) -> str:
     """The table, with every row's targets held against it."""
+    seen, after = done.rows, done.after
     least = min((sum(found.findings.values()) for found in seen.values()), default=0)
     lines = [
         INTRODUCTION.format(
@@ -342,6 +470,8 @@ def page(rows: list[Row], seen: dict[str, Seen], after: dict[str, Counter[str]])
             machine=platform.machine(),
             numpy=np.__version__,
             n=least,
+            rate=RATE,
+            sentinel=SENTINEL_RATE,
         ),
         "| process | true rise, points | hurt | not hurt | open | wrong | rate | median s |",
         "|---|---|---|---|---|---|---|---|",
@@ -353,7 +483,7 @@ def page(rows: list[Row], seen: dict[str, Seen], after: dict[str, Counter[str]])
         claim = Finding.NOT_HURT if is_harm else Finding.HURT
         wrong = found[claim]
         over = n and wrong / n > (0.01 if is_harm else 0.001)
-        seconds = f"{median(seen[row.name].seconds):g}" if seen[row.name].seconds else "-"
+        seconds = f"{median(seen[row.name].seconds.elements()):g}" if seen[row.name].seconds else "-"
         name = f"**{row.name}: blind spot: {row.blind or 'see below'}**" if over else row.name
         lines.append(
             f"| {name} | {'above' if row.above else f'{row.rise:.3g}'} | {found[Finding.HURT]} | "
@@ -384,8 +514,9 @@ INTRODUCTION = """# How often the judge errs: histories whose truth is known
 
 {day}, {cores} cores ({machine}), numpy {numpy}; by `python -m proof.audit`; {n} histories a row.
 
-One judged flow of 200/s with a quiet sentinel of 50/s, a baseline of 6 s, a hold of 30 s (or as named), default
-thresholds. *Wrong* is *hurt* where the true long-run rise is not above a margin, and *not hurt* where it is. The
+One judged flow of {rate:g}/s with a quiet sentinel of {sentinel:g}/s, a baseline of 6 s, a hold of 30 s (or as named),
+default thresholds. *Repeated as needed*: up to three pulses, as a run goes on while it cannot tell. *Wrong* is *hurt*
+where the true long-run rise is not above a margin, and *not hurt* where it is. The
 targets are 0.1 % and 1 %; a row that misses its target is bold, with what the reader of a verdict is told.
 """
 

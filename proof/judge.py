@@ -1,7 +1,6 @@
 """The judge's error rates: how often it is wrong, how often it cannot tell, and how many seconds it takes.
 
-    python -m proof.judge --out docs/judge-error-rates.md     histories whose truth is known (a quarter of an hour on
-    one core)
+    python -m proof.judge --out docs/judge-error-rates.md     histories whose truth is known (half an hour on one core)
 
 It runs the very `judge` that trials run, on whole histories from `proof.synthetic`; nothing is re-implemented for
 speed. Variants of the judge with one guard taken away show what that guard is for. The same for live histories:
@@ -14,6 +13,7 @@ import argparse
 import math
 import os
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -23,41 +23,44 @@ from pathlib import Path
 
 import numpy as np
 
+from chaos.engine.designs import PULSE_SECONDS, SWITCH_SECONDS
+from chaos.engine.settings import Settings
 from chaos.model.faulting import FaultShape
-from chaos.model.flow import WindowKind
 from chaos.verdict import EffectKind, Expectation, Finding, Harm, Thresholds, judge
 from chaos.verdict.proportions import Count, Limits, clopper_pearson
+from proof.audit import pulsed
 from proof.information import least_seconds
 from proof.synthetic import HarmDone, Noise, Plan, flows, slow_share, switchback, true_rise, view
 
 FLOWS = 4
+RATE = Settings().rate
+DEFAULT = Thresholds(bootstrap=0)
+_ON = DEFAULT.settle + SWITCH_SECONDS
 PLANS: dict[FaultShape, Plan] = {
-    FaultShape.HELD: Plan(),
-    FaultShape.PULSE: Plan(
-        windows=((WindowKind.BASELINE, 0.0, 6.0), (WindowKind.FAULT, 6.0, 6.5), (WindowKind.RECOVERY, 6.5, 38.0))
-    ),
-    FaultShape.GRADUAL: switchback(pairs=6),
+    FaultShape.HELD: Plan(rate=RATE),
+    FaultShape.PULSE: Plan(rate=RATE, windows=tuple(pulsed(2, PULSE_SECONDS))),
+    FaultShape.GRADUAL: replace(switchback(pairs=6, on=_ON, off=_ON), rate=RATE),
 }
 HARMS = {FaultShape.HELD: Harm.EITHER, FaultShape.PULSE: Harm.ERRORS, FaultShape.GRADUAL: Harm.SLOW}
+MEDIAN = 0.012  # s: so long that the threshold is 1.5 x the median, not the least 5 ms beyond it
 NOISES: dict[str, Noise] = {
-    "quiet": Noise(),
-    "Poisson arrivals": Noise(poisson=True),
-    "0.5 % failures always": Noise(error_share=0.005),
-    "memory 0.1 s, 0.5 % failures": Noise(memory=0.1, error_share=0.005),
-    "memory 0.5 s, 1 % failures": Noise(memory=0.5, error_share=0.01),
-    "stalls of all, 1 in 10 s": Noise(bursts=0.1),
-    "stalls of all, 1 in 2 s": Noise(bursts=0.5),
-    "stalls of one flow, 1 in 10 s": Noise(own_bursts=0.1),
-    "stalls of one flow, 1 in 2 s": Noise(own_bursts=0.5),
-    "drift to 1.3 x": Noise(drift=1.3),
-    "step to 1.15 x": Noise(step=1.15),
-    "step to 1.6 x (machine)": Noise(step=1.6),
-    "2 % late": Noise(late_share=0.02),
-    "20 % late": Noise(late_share=0.2),
+    "quiet": Noise(median=MEDIAN),
+    "Poisson arrivals": Noise(median=MEDIAN, poisson=True),
+    "0.5 % failures always": Noise(median=MEDIAN, error_share=0.005),
+    "memory 0.1 s, 0.5 % failures": Noise(median=MEDIAN, memory=0.1, error_share=0.005),
+    "memory 0.5 s, 1 % failures": Noise(median=MEDIAN, memory=0.5, error_share=0.01),
+    "stalls of all, 1 in 10 s": Noise(median=MEDIAN, bursts=0.1),
+    "stalls of all, 1 in 2 s": Noise(median=MEDIAN, bursts=0.5),
+    "stalls of one flow, 1 in 10 s": Noise(median=MEDIAN, own_bursts=0.1),
+    "stalls of one flow, 1 in 2 s": Noise(median=MEDIAN, own_bursts=0.5),
+    "drift to 1.3 x": Noise(median=MEDIAN, drift=1.3),
+    "step to 1.15 x": Noise(median=MEDIAN, step=1.15),
+    "step to 1.6 x (machine)": Noise(median=MEDIAN, step=1.6),
+    "2 % late": Noise(median=MEDIAN, late_share=0.02),
+    "20 % late": Noise(median=MEDIAN, late_share=0.2),
 }
 ERRORS = (0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.07, 0.10)
 SLOWER = (1.1, 1.2, 1.3, 1.4, 1.5, 1.75, 2.0, 3.0, 5.0)
-DEFAULT = Thresholds(bootstrap=0)
 VARIANTS: dict[str, Thresholds] = {
     "as it is": DEFAULT,
     "design effect taken as 1": replace(DEFAULT, design_effect=1.0, scales=(1e-6,)),
@@ -93,6 +96,13 @@ class Tallied:
     def n(self) -> int:
         return sum(self.findings.values())
 
+    def add(self, more: Tallied) -> None:
+        self.findings += more.findings
+        self.truths += more.truths
+        self.seconds += more.seconds
+        self.rises += more.rises
+        self.usual += more.usual
+
 
 def run_cell(cell: Cell, *, trials: int, seed: int) -> Tallied:
     """Judges `trials` histories of FLOWS flows each, all alike; whether a flow is above its margin is computed."""
@@ -124,15 +134,29 @@ def _counts(found: Counter[Finding]) -> str:
     return " | ".join(str(found[finding]) for finding in Finding)
 
 
-def synthetic(*, trials: int, workers: int) -> str:
-    cells = list(_cells())
+def synthetic(*, trials: int, workers: int, minutes: float) -> str:
+    """The page. All rows grow together, so that a run that is bounded in time is even."""
+    cells = [(table, cell, Tallied()) for table, cell in _cells()]
+    end, chunk = time.monotonic() + 60 * minutes, min(5, trials)
     with ProcessPoolExecutor(workers) as pool:
-        jobs = [pool.submit(run_cell, cell, trials=trials, seed=1000 + i) for i, (_, cell) in enumerate(cells)]
-        done = []
-        for (table, cell), job in zip(cells, jobs, strict=True):
-            done.append((table, cell, job.result()))
-            print(f"{table}: {cell.name} ({cell.kind}): {_counts(done[-1][2].findings)}", file=sys.stderr, flush=True)
-    parts = ["# How often the judge errs: synthetic histories", "", _stamp(), "", INTRODUCTION.format(n=trials * FLOWS)]
+        for begin in range(0, trials, chunk):
+            if begin and time.monotonic() > end:
+                break
+            jobs = [
+                pool.submit(run_cell, cell, trials=chunk, seed=1000 * (begin + 1) + i)
+                for i, (_, cell, _) in enumerate(cells)
+            ]
+            for (_, _, found), job in zip(cells, jobs, strict=True):
+                found.add(job.result())
+            print(f"{begin + chunk} trials of each row", file=sys.stderr, flush=True)
+    done, n = cells, cells[0][2].n
+    parts = [
+        "# How often the judge errs: synthetic histories",
+        "",
+        _stamp(),
+        "",
+        INTRODUCTION.format(n=n, rate=RATE, median=1e3 * MEDIAN),
+    ]
     for table, (title, header, row) in TABLES.items():
         parts += ["", f"## {title}", "", header, "|" + "---|" * (header.count("|") - 1)]
         parts += [row(cell, found) for name, cell, found in done if name == table]
@@ -164,7 +188,7 @@ def _cells() -> Iterator[tuple[str, Cell]]:
                 f"{share:.1%}, quiet, baseline of 30 s",
                 NOISES["quiet"],
                 HarmDone(error_share=share),
-                plan=Plan(baseline=30.0),
+                plan=Plan(rate=RATE, baseline=30.0),
             ),
         )
     for label in ("quiet", "memory 0.1 s, 0.5 % failures"):
@@ -172,6 +196,8 @@ def _cells() -> Iterator[tuple[str, Cell]]:
             yield "errors", Cell(f"{share:.1%}, {label}", NOISES[label], HarmDone(error_share=share))
         for factor in SLOWER:
             yield "slow", Cell(f"{factor:g} x, {label}", NOISES[label], HarmDone(slow_factor=factor))
+    for factor in (2.0, 3.0, 4.0, 5.0):
+        yield "slow", Cell(f"{factor:g} x of 2 ms, quiet", Noise(), HarmDone(slow_factor=factor))
     for factor in SLOWER:
         yield (
             "slow",
@@ -186,7 +212,11 @@ def _cells() -> Iterator[tuple[str, Cell]]:
         for share in (0.03, 0.05, 0.10):
             yield (
                 "clusters",
-                Cell(f"{share:.0%} in clusters of {memory:g} s", Noise(), HarmDone(error_share=share, memory=memory)),
+                Cell(
+                    f"{share:.0%} in clusters of {memory:g} s",
+                    NOISES["quiet"],
+                    HarmDone(error_share=share, memory=memory),
+                ),
             )
     for name, thresholds in VARIANTS.items():
         for label in ("memory 0.5 s, 1 % failures", "stalls of one flow, 1 in 2 s", "step to 1.6 x (machine)"):
@@ -195,12 +225,12 @@ def _cells() -> Iterator[tuple[str, Cell]]:
             "variants",
             Cell(
                 f"{name}: 2.5 % errors",
-                Noise(memory=0.1, error_share=0.005),
+                NOISES["memory 0.1 s, 0.5 % failures"],
                 HarmDone(error_share=0.025),
                 thresholds=thresholds,
             ),
         )
-        yield "variants", Cell(f"{name}: quiet", Noise(), HarmDone(), thresholds=thresholds)
+        yield "variants", Cell(f"{name}: quiet", NOISES["quiet"], HarmDone(), thresholds=thresholds)
 
 
 def _shares(found: Tallied) -> str:
@@ -240,12 +270,13 @@ TABLES: dict[str, tuple[str, str, Callable[[Cell, Tallied], str]]] = {
     "clusters": ("Errors that come in clusters, in the fault window alone", _POWER, _row_power),
     "variants": ("The judge with one guard taken away", _POWER, _row_power),
 }
-INTRODUCTION = """Each row is {n} windows: trials of four flows of 200 requests/s, each with a sentinel of 50/s of
-the same client, and a baseline of 6 s. `s` is the mean time after which a flow was decided; `least s` is the mean time
-that any test with the same error rates needs, for independent requests and a baseline known for certain (Kaufmann,
-Cappé and Garivier 2016). `wrong` counts *not hurt* above a margin and *hurt* below both. Truth is computed from the
-generator, for each trial's own threshold. The harm of a cluster row is a long-run share: the window that was judged may
-have held none of it, which is why those rows are not part of the sums."""
+INTRODUCTION = """Each row is {n} windows: trials of four flows of {rate:g} requests/s, each with a sentinel of 50/s of
+the same client, a median latency of {median:g} ms where nothing else is said, and a baseline of 6 s. A pulse comes
+twice, as a kill does whose first one does not decide. `s` is the mean time after which a flow was decided; `least s`
+is the mean time that any test with the same error rates needs, for independent requests and a baseline known for
+certain (Kaufmann, Cappé and Garivier 2016). `wrong` counts *not hurt* above a margin and *hurt* below both. Truth is
+computed from the generator, for each trial's own threshold. The harm of a cluster row is a long-run share: the window
+that was judged may have held none of it, which is why those rows are not part of the sums."""
 
 
 def _stamp() -> str:
@@ -254,11 +285,12 @@ def _stamp() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=150, help="of each row, with four flows each")
+    parser.add_argument("--trials", type=int, default=500, help="of each row, with four flows each")
+    parser.add_argument("--minutes", type=float, default=120.0, help="stop adding trials after so long")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    text = synthetic(trials=options.trials, workers=options.workers)
+    text = synthetic(trials=options.trials, workers=options.workers, minutes=options.minutes)
     if options.out is None:
         print(text)
     else:

@@ -25,6 +25,7 @@ from chaos.verdict.quantiles import slow_threshold
 _NEVER = np.iinfo(np.int64).max
 _WAITED = (Cause.TIMEOUT, Cause.CONNECT_TIMEOUT, Cause.SHED, Cause.DNS)
 _GATEWAY_TIMEOUT = 504
+Rows = slice | NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +81,31 @@ class Series:
         faults = view.windows_of(WindowKind.FAULT)
         self._quiet_end = min([w.begin for w in faults] + [view.evidence.injected or _NEVER])
         self._quiet_begin = min([w.begin for w in self._baseline], default=0) if view.since is None else view.since
+        self._rows: dict[tuple[Window, ...], Rows] = {}
+        self._tallies: dict[tuple[EffectKind, Contrast, int, bool], Tally] = {}
+
+    def rows(self, windows: Sequence[Window]) -> Rows:
+        """Index of the requests that fell due in any of the windows: a slice where they are in one piece."""
+        key = tuple(windows)
+        if key not in self._rows:
+            self._rows[key] = self._find_rows(key)
+        return self._rows[key]
+
+    def _find_rows(self, windows: Sequence[Window]) -> Rows:
+        pieces: list[tuple[int, int]] = []
+        for window in sorted(windows, key=lambda one: one.begin):
+            first, last = map(int, np.searchsorted(self.due, [window.begin, window.end]))
+            if pieces and first <= pieces[-1][1]:
+                first, last = pieces[-1][0], max(last, pieces.pop()[1])
+            pieces.append((first, last))
+        if len(pieces) <= 1:
+            return slice(*pieces[0]) if pieces else slice(0, 0)
+        return np.concatenate([np.arange(first, last) for first, last in pieces])
 
     def within(self, windows: Sequence[Window]) -> NDArray[np.bool_]:
         """Which requests fell due in any of the windows."""
         inside = np.zeros(len(self.due), bool)
-        for window in windows:
-            first, last = np.searchsorted(self.due, [window.begin, window.end])
-            inside[first:last] = True
+        inside[self.rows(windows)] = True
         return inside
 
     @cached_property
@@ -118,40 +137,54 @@ class Series:
     def events(self, kind: EffectKind) -> NDArray[np.bool_]:
         return self.errors if kind is EffectKind.ERRORS else self.slow
 
-    def _waited(self, cut: int) -> NDArray[np.float64]:
-        waited: NDArray[np.float64] = (cut - self.due) / NANO
-        return waited
-
     def tally(self, kind: EffectKind, pair: Contrast, cut: int, *, timeouts: bool = True) -> Tally:
         """Counts as they stood at `cut`. Late samples are left out of slowness: their latency is the loader's own.
 
         `timeouts`: whether a request that ran out of time, or has not been answered yet, counts as harm.
         """
-        before, after = self.within(pair.before), self.within(pair.after)
-        known = self.done <= cut
-        if kind is EffectKind.ERRORS:
-            hanging = after & ~known & (self._waited(cut) > self._patience)
-            more = int(np.count_nonzero(hanging))
-            errors = self.errors if timeouts else self.errors & ~self.waited
-            n1 = int(np.count_nonzero(after & known))
-            events1 = int(np.count_nonzero(after & known & errors))
-            n0, events0 = int(np.count_nonzero(before & known)), int(np.count_nonzero(before & known & errors))
-            return Tally(n0, events0, n1, events1, n1 + more, events1 + more)
-        fit = ~self.late & (known | (self._waited(cut) > self.slow_threshold))
-        slow = self.slow & fit if timeouts else self.slow & fit & known & ~self.waited
-        n0, events0 = int(np.count_nonzero(before & fit)), int(np.count_nonzero(before & slow))
-        n1, events1 = int(np.count_nonzero(after & fit)), int(np.count_nonzero(after & slow))
-        return Tally(n0, events0, n1, events1, n1, events1)
+        key = (kind, pair, cut, timeouts)
+        if key not in self._tallies:
+            count = self._count_errors if kind is EffectKind.ERRORS else self._count_slow
+            n0, events0, _ = count(self.rows(pair.before), cut, timeouts)
+            n1, events1, hanging = count(self.rows(pair.after), cut, timeouts)
+            self._tallies[key] = Tally(n0, events0, n1, events1, n1 + hanging, events1 + hanging)
+        return self._tallies[key]
+
+    def _waits_longer(self, rows: Rows, cut: int, seconds: float) -> NDArray[np.bool_]:
+        """Which requests fell due more than so many seconds before the cut."""
+        longer: NDArray[np.bool_] = (cut - self.due[rows]) / NANO > seconds
+        return longer
+
+    def _count_errors(self, rows: Rows, cut: int, timeouts: bool) -> tuple[int, int, int]:
+        """(answered, of them failed, without an answer for too long)."""
+        known = self.done[rows] <= cut
+        errors = known & self.errors[rows]
+        if not timeouts:
+            errors &= ~self.waited[rows]
+        hanging = ~known & self._waits_longer(rows, cut, self._patience)
+        return int(np.count_nonzero(known)), int(np.count_nonzero(errors)), int(np.count_nonzero(hanging))
+
+    def _count_slow(self, rows: Rows, cut: int, timeouts: bool) -> tuple[int, int, int]:
+        """(those whose slowness is known, of them slow, 0)."""
+        known = self.done[rows] <= cut
+        fit = ~self.late[rows] & (known | self._waits_longer(rows, cut, self.slow_threshold))
+        slow = self.slow[rows] & fit
+        if not timeouts:
+            slow &= known & ~self.waited[rows]
+        return int(np.count_nonzero(fit)), int(np.count_nonzero(slow)), 0
 
     def affected(self, pair: Contrast, cut: int) -> Tally:
         """Requests that failed, or were slow: counted once."""
-        before, after = self.within(pair.before), self.within(pair.after)
-        known = self.done <= cut
-        fit = known | (self._waited(cut) > self.slow_threshold)
-        event = fit & ((self.errors & known) | (self.slow & ~self.late))
-        n0, events0 = int(np.count_nonzero(before & fit)), int(np.count_nonzero(before & event))
-        n1, events1 = int(np.count_nonzero(after & fit)), int(np.count_nonzero(after & event))
+        (n0, events0), (n1, events1) = (
+            self._count_affected(self.rows(part), cut) for part in (pair.before, pair.after)
+        )
         return Tally(n0, events0, n1, events1, n1, events1)
+
+    def _count_affected(self, rows: Rows, cut: int) -> tuple[int, int]:
+        known = self.done[rows] <= cut
+        fit = known | self._waits_longer(rows, cut, self.slow_threshold)
+        event = fit & ((self.errors[rows] & known) | (self.slow[rows] & ~self.late[rows]))
+        return int(np.count_nonzero(fit)), int(np.count_nonzero(event))
 
     def design_effect(self, kind: EffectKind, pairs: Sequence[Contrast], cut: int) -> float:
         """The larger of that of all load before the fault and that within the windows judged, about their own means.
@@ -159,15 +192,14 @@ class Series:
         The second part is there because a burst that shows only in the fault window is invisible to the first, and
         would otherwise be counted as so many independent witnesses.
         """
-        scales = self._thresholds.scales
-        group = np.full(len(self.due), -1, np.int64)
-        for index, pair in enumerate(pairs):
-            group[self.within(pair.after)] = index
-        fit = (group >= 0) & (self.done <= cut)
+        pieces = [self.rows(pair.after) for pair in pairs]
+        due = np.concatenate([self.due[rows] for rows in pieces])
+        events = np.concatenate([self.events(kind)[rows] for rows in pieces])
+        group = np.repeat(np.arange(len(pieces)), [len(self.due[rows]) for rows in pieces])
+        fit = np.concatenate([self.done[rows] <= cut for rows in pieces])
         if kind is EffectKind.SLOW:
-            fit &= ~self.late
-        events = self.events(kind)
-        there = design_effect(self.due[fit], events[fit], scales=scales, group=group[fit])
+            fit &= ~np.concatenate([self.late[rows] for rows in pieces])
+        there = design_effect(due[fit], events[fit], scales=self._thresholds.scales, group=group[fit])
         return max(self.quiet_design_effect(kind), there)
 
     def quiet_design_effect(self, kind: EffectKind) -> float:
@@ -195,5 +227,5 @@ class Series:
         return self._quiet(EffectKind.SLOW)
 
     def late_share(self, windows: Sequence[Window]) -> float:
-        inside = self.within(windows)
-        return float(np.count_nonzero(self.late & inside)) / max(1, int(np.count_nonzero(inside)))
+        late = self.late[self.rows(windows)]
+        return float(np.count_nonzero(late)) / max(1, len(late))

@@ -51,7 +51,7 @@ def test_a_judge_with_a_loose_margin_is_caught_missing_harm() -> None:
 
 @pytest.mark.parametrize("harm", [HarmDone(error_share=0.1), HarmDone(slow_factor=6.0)])
 def test_clear_harm_is_seen_and_soon(harm: HarmDone) -> None:
-    found = run_cell(Cell("harm", Noise(), harm), trials=5, seed=5)
+    found = run_cell(Cell("harm", Noise(), harm, plan=Plan(rate=200.0)), trials=5, seed=5)
     assert found.findings[Finding.HURT] == 20
     assert np.mean(found.seconds) <= 3
 
