@@ -53,9 +53,9 @@ def pytest_configure(config: pytest.Config) -> None:
     option = config.option
     if is_asked_for(config) and not option.collectonly and not spread.works(config):
         option.xmlpath = getattr(option, "xmlpath", None) or f"{option.chaos_out}/junit.xml"
-    if option.chaos_modes is None and option.chaos_scenarios is None and option.chaos_target is None:
-        return
-    spread.prepare(config, settings_of(config))  # refuses bad options before anything is collected
+    named = not (option.chaos_modes is None and option.chaos_scenarios is None and option.chaos_target is None)
+    # Settings refuse bad options before anything is collected.
+    spread.prepare(config, settings_of(config) if named else None)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -264,6 +264,8 @@ def _report(session: pytest.Session) -> None:
 
     settings = settings_of(config)
     seconds = run.seconds if run is not None else spread.gather(config, settings.out)
+    if seconds is None:
+        return  # no test of the session was a trial
     if not any((settings.out / "trials").glob("*/*")) and not has_errors(settings.out):
         return
     try:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from chaos.plugin import xdist as spread
 from chaos.plugin.options import progress_of, settings_of
 
 if TYPE_CHECKING:
@@ -29,7 +30,9 @@ def chaos_run(request: pytest.FixtureRequest) -> Iterator[Run]:
     from chaos.engine.run import Run, unfit
     from chaos.errors import EnvironmentUnfit
 
-    run = Run(settings_of(request.config), progress=progress_of(request.config))
+    settings = settings_of(request.config)
+    spread.claim(request.config, settings)
+    run = Run(settings, progress=progress_of(request.config))
     try:
         run.__enter__()
     except BaseException as error:

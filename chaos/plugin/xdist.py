@@ -7,8 +7,12 @@ each.
 
 from __future__ import annotations
 
+import fcntl
+import json
+import os
 import shutil
 import time
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +24,9 @@ if TYPE_CHECKING:
     from chaos.engine.settings import Settings
 
 _BEGAN: pytest.StashKey[float] = pytest.StashKey()
+_ID: pytest.StashKey[str] = pytest.StashKey()
 _WORKERS = "workers"  # directory, in the session's, with a run directory for each worker
-_SEED = "chaos_seed"  # what a worker is told
+_SEED, _SESSION = "chaos_seed", "chaos_session"  # what a worker is told
 
 
 def works(config: pytest.Config) -> bool:
@@ -56,21 +61,58 @@ def cluster(config: pytest.Config, option: str) -> str:
 
 def seed(config: pytest.Config, given: int | None) -> int | None:
     """The seed of this process: what the leader drew is every worker's."""
-    return int(config.workerinput[_SEED]) if works(config) else given  # type: ignore[attr-defined]
+    return config.workerinput.get(_SEED, given) if works(config) else given  # type: ignore[attr-defined]
 
 
-def prepare(config: pytest.Config, settings: Settings) -> None:
-    """The leader makes the session's directory, in place of an earlier one, and hands out modes instead of tests."""
+def prepare(config: pytest.Config, settings: Settings | None) -> None:
+    """The leader tells its workers what all must have the same of; where the suite is asked for, modes are handed out
+    instead of tests. On disk it makes nothing: most sessions hold no trial.
+
+    Args:
+        settings: the suite's; None where nobody asked for it, and a test may still begin a run.
+    """
     if not leads(config):
+        return
+    config.stash[_BEGAN] = time.monotonic()
+    config.stash[_ID] = uuid.uuid4().hex
+    told: dict[str, object] = {_SESSION: config.stash[_ID]}
+    if settings is not None:
+        told[_SEED] = settings.seed
+    config.pluginmanager.register(Handout(told, by_mode=settings is not None))
+
+
+def claim(config: pytest.Config, settings: Settings) -> None:
+    """Before a worker's run: the first of them makes the session's directory, in place of an earlier session's."""
+    if not works(config):
         return
     from chaos.engine.run import set_aside
     from chaos.engine.settings import RUN_FILE
 
-    config.stash[_BEGAN] = time.monotonic()
-    set_aside(settings.out)
-    (settings.out / _WORKERS).mkdir(parents=True)
-    (settings.out / RUN_FILE).write_text("{}\n")  # so that this is known as a run's, whatever happens
-    config.pluginmanager.register(_Handout(settings.seed))
+    ours = config.workerinput[_SESSION]  # type: ignore[attr-defined]
+    session = settings.out.parent.parent
+    session.parent.mkdir(parents=True, exist_ok=True)
+    parent = os.open(session.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(parent, fcntl.LOCK_EX)
+        if _session_of(session) != ours:
+            set_aside(session)
+            (session / _WORKERS).mkdir(parents=True)
+            (session / RUN_FILE).write_text(json.dumps({"session": ours}) + "\n")  # known as a run's, whatever happens
+    finally:
+        os.close(parent)
+
+
+def _session_of(out: Path) -> str | None:
+    """The session under way that a directory is of."""
+    from chaos.engine.settings import RUN_FILE
+    from chaos.errors import Misuse
+    from chaos.history.result import read_object
+
+    file = out / RUN_FILE
+    try:
+        return read_object(file).get("session") if file.is_file() else None
+    except Misuse:  # an earlier run's, cut off as it was written
+        return None
 
 
 def group_of(nodeid: str) -> str:
@@ -82,19 +124,19 @@ def group_of(nodeid: str) -> str:
     return mode if bracket and name and mode in known_modes() else nodeid
 
 
-class _Handout:
+class Handout:
     """Tells each worker what all must have the same of, and gives it whole modes."""
 
-    def __init__(self, number: int) -> None:
-        self._seed = number
+    def __init__(self, told: dict[str, object], *, by_mode: bool) -> None:
+        self._told, self._by_mode = told, by_mode
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
-        node.workerinput[_SEED] = self._seed
+        node.workerinput.update(self._told)
 
     @pytest.hookimpl(optionalhook=True, tryfirst=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
-        if config.option.dist != "load":
+        if not self._by_mode or config.option.dist != "load":
             return None  # as the user wishes
         from xdist.scheduler import LoadScopeScheduling
 
@@ -105,13 +147,18 @@ class _Handout:
         return ByMode(config, log)
 
 
-def gather(config: pytest.Config, out: Path) -> float:
-    """Move the workers' trials into the session's directory; returns the seconds that the session took.
+def gather(config: pytest.Config, out: Path) -> float | None:
+    """Move the workers' trials into the session's directory.
 
     The header is one worker's: what matters of it, the cluster's kind, the budget and the seed, is the same for all.
+
+    Returns:
+        the seconds that the session took; None where no worker began a run, and the directory is not the session's.
     """
     from chaos.engine.settings import RUN_FILE
 
+    if _session_of(out) != config.stash[_ID]:
+        return None
     for worker in sorted((out / _WORKERS).iterdir()):
         if not (worker / RUN_FILE).is_file():
             continue  # it was given no trial

@@ -5,15 +5,31 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from chaos.engine.settings import RUN_FILE, Settings
+from chaos.plugin.xdist import Handout, claim, gather, group_of, prepare
 from chaos.plugin.xdist import cluster as cluster_of
-from chaos.plugin.xdist import gather, group_of, prepare
 
 pytest_plugins = ["pytester"]
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A leader's session, and what it tells its workers."""
+
+    config: pytest.Config
+    out: Path
+    told: dict[str, object]
+
+    def claim(self, worker: str) -> None:
+        """A worker is about to begin its run."""
+        config = SimpleNamespace(workerinput={**self.told, "workerid": worker})
+        claim(config, Settings(out=self.out / "workers" / worker))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -53,24 +69,55 @@ def test_workers_that_would_share_a_cluster_are_refused_before_they_start(pytest
     done.stderr.fnmatch_lines(["*context:mine: workers would share it*leave -n out"])
 
 
-def test_the_workers_trials_become_the_sessions(pytester: pytest.Pytester) -> None:
-    out = pytester.path / "out"
+@pytest.fixture
+def session(pytester: pytest.Pytester) -> Session:
     config = pytester.parseconfig()
     config.option.dist, config.option.collectonly = "load", False
-    prepare(config, Settings(out=out, seed=7))
+    prepare(config, Settings(out=pytester.path / "out", seed=7))
+    told: dict[str, object] = {}
+    for plugin in config.pluginmanager.get_plugins():
+        if isinstance(plugin, Handout):
+            plugin.pytest_configure_node(SimpleNamespace(workerinput=told))
+    return Session(config, pytester.path / "out", told)
+
+
+def test_the_workers_trials_become_the_sessions(session: Session) -> None:
+    out = session.out
+    earlier = out / "trials" / "none" / "job-completes" / "result.json"
+    earlier.parent.mkdir(parents=True)
+    earlier.write_text("an earlier session's")
+    (out / RUN_FILE).write_text("{ cut off")
     for worker, mode in (("gw0", "none"), ("gw1", "node")):
+        session.claim(worker)
         trial = out / "workers" / worker / "trials" / mode / "proxy-killed"
         trial.mkdir(parents=True)
         (trial / "result.json").write_text(mode)
         (out / "workers" / worker / RUN_FILE).write_text(json.dumps({"seed": 7}))
     (out / "workers" / "gw2").mkdir()
-    assert gather(config, out) >= 0
+    seconds = gather(session.config, out)
+    assert seconds is not None
+    assert seconds >= 0
     assert {path.relative_to(out).as_posix() for path in out.rglob("result.json")} == {
         "trials/none/proxy-killed/result.json",
         "trials/node/proxy-killed/result.json",
     }
     assert json.loads((out / RUN_FILE).read_text()) == {"seed": 7}
     assert not (out / "workers").exists()
+    assert (out.with_name("out.previous") / earlier.relative_to(out)).read_text() == "an earlier session's"
+
+
+def test_a_session_without_trials_leaves_the_last_run_alone(session: Session) -> None:
+    session.out.mkdir()
+    (session.out / RUN_FILE).write_text(json.dumps({"session": "another"}))
+    assert gather(session.config, session.out) is None
+    assert [path.name for path in session.out.iterdir()] == [RUN_FILE]
+
+
+def test_somebodys_own_tests_under_workers_write_nothing(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_mine(): pass")
+    done = pytester.runpytest_subprocess("-n", "2", "-p", "no:cacheprovider")
+    assert done.ret == pytest.ExitCode.OK
+    assert not list(pytester.path.glob("sharedfate-out*"))
 
 
 @pytest.mark.privileged
