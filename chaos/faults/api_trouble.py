@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from chaos.errors import EnvironmentUnfit, Misuse, RecoveryFailed
 from chaos.faults import workload
+from chaos.faults.activity import Activity
 from chaos.faults.model import Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need, offers
 from chaos.kube.client import Cluster
@@ -31,6 +32,7 @@ class ApiTrouble:
     aspects: ClassVar[frozenset[str]] = frozenset({"api"})
     witness: ClassVar[Witness] = Witness.API_SERVER
     needs: ClassVar[tuple[Need, ...]] = (Need.API_TROUBLE,)
+    activity: ClassVar[Activity] = Activity("disturb_api", "soothe_api")
     share: float = 1.0
     code: int = 0
     delay: float = 0.0

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from chaos.errors import NoEffect, NotReady, RecoveryFailed
 from chaos.faults import helper_pod
+from chaos.faults.activity import Activity
 from chaos.faults.container import refuse_vanished, running_container
 from chaos.faults.kill import never_injected
 from chaos.faults.model import Evidence, Facts, Receipt, Target, Witness
@@ -35,6 +36,7 @@ class CrashLoop:
     aspects: ClassVar[frozenset[str]] = frozenset({"life"})
     witness: ClassVar[Witness] = Witness.CONTAINER
     needs: ClassVar[tuple[Need, ...]] = (Need.HELPERS,)
+    activity: ClassVar[Activity] = Activity("crash_loop_proxy", "stop_crash_loop", deadline=120.0, fails=True)
     signal: int = int(signals.SIGKILL)
     back_off_seconds: float = 30.0
     restart_seconds: float = 330.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from chaos.faults.activity import Activity
 from chaos.faults.node import NodeFault
 
 
@@ -13,5 +14,6 @@ class CutNode(NodeFault):
     """Take a node off the network: its processes live, nobody reaches it and it reaches nobody, the API included."""
 
     name: ClassVar[str] = "cut-node"
+    activity: ClassVar[Activity] = Activity("cut_node", "reconnect_node", deadline=180.0)
     breaks: ClassVar[str] = "cut-link"
     mends: ClassVar[str] = "restore-link"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from chaos.errors import NotReady, RecoveryFailed, TargetVanished
+from chaos.faults.activity import Activity
 from chaos.faults.model import Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
 from chaos.kube.client import Cluster
@@ -29,6 +30,7 @@ class DeletePod:
     aspects: ClassVar[frozenset[str]] = frozenset({"existence"})
     witness: ClassVar[Witness] = Witness.PODS
     needs: ClassVar[tuple[Need, ...]] = (Need.PODS,)
+    activity: ClassVar[Activity] = Activity("delete_proxy_pod", deadline=120.0, spares=True)
     grace: int | None = None
     seconds: float = 90.0
 

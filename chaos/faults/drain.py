@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from chaos.errors import ApiError, NoEffect, NotReady, RecoveryFailed, TargetVanished
 from chaos.faults import notes
+from chaos.faults.activity import Activity
 from chaos.faults.model import EXISTENCE, Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
 from chaos.kube.client import Cluster, Object, object_path
@@ -31,6 +32,7 @@ class Drain:
     aspects: ClassVar[frozenset[str]] = frozenset({EXISTENCE})
     witness: ClassVar[Witness] = Witness.PODS
     needs: ClassVar[tuple[Need, ...]] = (Need.NODES, Need.PODS)
+    activity: ClassVar[Activity] = Activity("drain_node", "uncordon_node", deadline=240.0)
     everyone: bool = False
     seconds: float = 120.0
 

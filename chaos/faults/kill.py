@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from chaos.errors import NotReady, RecoveryFailed, TargetVanished
 from chaos.faults import helper_pod
+from chaos.faults.activity import Activity
 from chaos.faults.container import replaced_and_ready, running_container, serving_endpoint
 from chaos.faults.model import Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
@@ -34,6 +35,7 @@ class Kill:
     aspects: ClassVar[frozenset[str]] = frozenset({"life"})
     witness: ClassVar[Witness] = Witness.CONTAINER
     needs: ClassVar[tuple[Need, ...]] = (Need.HELPERS,)
+    activity: ClassVar[Activity] = Activity("kill_proxy", deadline=120.0, fails=True)
     signal: int = int(signals.SIGKILL)
     restart_seconds: float = 90.0
 

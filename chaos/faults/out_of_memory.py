@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from chaos.errors import Misuse, NoEffect, NotReady
 from chaos.faults import helper_pod
+from chaos.faults.activity import Activity
 from chaos.faults.container import refuse_vanished, running_container, serving_endpoint
 from chaos.faults.kill import never_injected, serving_arguments, successor
 from chaos.faults.model import Evidence, Facts, Receipt, Target, Witness
@@ -35,6 +36,7 @@ class OutOfMemory:
     aspects: ClassVar[frozenset[str]] = frozenset({"life", "memory"})
     witness: ClassVar[Witness] = Witness.CONTAINER
     needs: ClassVar[tuple[Need, ...]] = (Need.HELPERS,)
+    activity: ClassVar[Activity] = Activity("fill_proxy_memory", deadline=120.0, fails=True)
     most_mib: int = 2048
     restart_seconds: float = 90.0
 

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from chaos.errors import NoEffect, RecoveryFailed, TargetVanished
 from chaos.faults import helper_pod
+from chaos.faults.activity import Activity
 from chaos.faults.container import refuse_vanished, running_container
 from chaos.faults.model import Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
@@ -31,6 +32,7 @@ class Pause:
     aspects: ClassVar[frozenset[str]] = frozenset({"life"})
     witness: ClassVar[Witness] = Witness.SILENCE
     needs: ClassVar[tuple[Need, ...]] = (Need.HELPERS,)
+    activity: ClassVar[Activity] = Activity("pause_proxy", "resume_proxy")
     seconds: float = 0.0
 
     def plan(self, cluster: Cluster, target: Target) -> Facts:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from chaos.errors import AlreadyExists, NoEffect, NotReady
 from chaos.faults import workload
+from chaos.faults.activity import Activity
 from chaos.faults.model import EXISTENCE, Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
 from chaos.kube.client import Cluster
@@ -31,6 +32,7 @@ class Recreate:
     aspects: ClassVar[frozenset[str]] = frozenset({EXISTENCE})
     witness: ClassVar[Witness] = Witness.PODS
     needs: ClassVar[tuple[Need, ...]] = (Need.WORKLOADS,)
+    activity: ClassVar[Activity] = Activity("recreate_workload", deadline=300.0, workload="DaemonSet/node-proxy")
     gone_seconds: float = 90.0
     ready_seconds: float = 180.0
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from chaos.errors import NoEffect, NotReady
 from chaos.faults import workload
+from chaos.faults.activity import Activity
 from chaos.faults.model import EXISTENCE, Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
 from chaos.kube.client import Cluster
@@ -33,6 +34,7 @@ class Restart:
     aspects: ClassVar[frozenset[str]] = frozenset({EXISTENCE})
     witness: ClassVar[Witness] = Witness.PODS
     needs: ClassVar[tuple[Need, ...]] = (Need.WORKLOADS,)
+    activity: ClassVar[Activity] = Activity("restart_workload", deadline=240.0, workload="DaemonSet/node-proxy")
     ready_seconds: float = 180.0
 
     def plan(self, cluster: Cluster, target: Target) -> Facts:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from chaos.errors import Misuse, NoEffect, NotReady
 from chaos.faults import notes, workload
+from chaos.faults.activity import Activity
 from chaos.faults.model import EXISTENCE, Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
 from chaos.kube.client import Cluster, Object
@@ -30,6 +31,7 @@ class Scale:
     aspects: ClassVar[frozenset[str]] = frozenset({EXISTENCE})
     witness: ClassVar[Witness] = Witness.PODS
     needs: ClassVar[tuple[Need, ...]] = (Need.WORKLOADS,)
+    activity: ClassVar[Activity] = Activity("scale_workload", "scale_back_workload", deadline=180.0)
     replicas: int = 0
     seconds: float = 90.0
 

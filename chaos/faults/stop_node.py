@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from chaos.faults.activity import Activity
 from chaos.faults.node import NodeFault
 
 
@@ -13,5 +14,6 @@ class StopNode(NodeFault):
     """Pull a node's plug: every process on it is gone at once."""
 
     name: ClassVar[str] = "stop-node"
+    activity: ClassVar[Activity] = Activity("stop_node", "start_node", deadline=180.0)
     breaks: ClassVar[str] = "power-off"
     mends: ClassVar[str] = "power-on"

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from chaos.errors import NoEffect, NotReady, RecoveryFailed, TargetVanished
 from chaos.faults import notes
+from chaos.faults.activity import Activity
 from chaos.faults.container import refuse_vanished, running_container
 from chaos.faults.model import Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
@@ -20,7 +21,11 @@ from chaos.names import ANNOTATION_BUDGET, ANNOTATION_BUDGET_HOLD
 
 @dataclass(frozen=True, slots=True)
 class Throttle:
-    """Set a container's CPU limit to `millicores`, seen in the container's status; recover restores the old limit."""
+    """Set a container's CPU limit, seen in the container's status; recover restores the old one.
+
+    Args:
+        millicores: the limit.
+    """
 
     name: ClassVar[str] = "throttle"
     shape: ClassVar[FaultShape] = FaultShape.GRADUAL
@@ -28,6 +33,7 @@ class Throttle:
     aspects: ClassVar[frozenset[str]] = frozenset({"cpu"})
     witness: ClassVar[Witness] = Witness.LIMIT
     needs: ClassVar[tuple[Need, ...]] = (Need.RESIZE,)
+    activity: ClassVar[Activity] = Activity("throttle_proxy", "restore_proxy_cpu")
     millicores: int = 10
 
     def plan(self, cluster: Cluster, target: Target) -> Facts:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from chaos.errors import Misuse, NoEffect, NotReady
 from chaos.faults import notes, workload
+from chaos.faults.activity import Activity
 from chaos.faults.model import EXISTENCE, Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
 from chaos.kube.client import Cluster, Object
@@ -35,6 +36,9 @@ class Upgrade:
     aspects: ClassVar[frozenset[str]] = frozenset({EXISTENCE})
     witness: ClassVar[Witness] = Witness.PODS
     needs: ClassVar[tuple[Need, ...]] = (Need.WORKLOADS,)
+    activity: ClassVar[Activity] = Activity(
+        "upgrade_workload", "roll_back_workload", deadline=300.0, workload="DaemonSet/node-proxy"
+    )
     container: str = ""
     image: str = ""
     env: Mapping[str, str] = field(default_factory=dict)

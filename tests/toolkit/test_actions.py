@@ -78,7 +78,7 @@ DONE = {
     "chaos.toolkit.workloads": ("node", WORKLOADS),
     "chaos.toolkit.nodes": ("node", NODES),
 }
-UNDOS = {undo.__name__ for _, undo in ACTIONS.values() if undo} | {"recover_all", "remove_servers"}
+UNDOS = {undo for _, undo in ACTIONS.values() if undo} | {"recover_all", "remove_servers"}
 
 
 def test_every_action_is_done() -> None:

@@ -8,49 +8,25 @@ import dataclasses
 import importlib
 import inspect
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import pytest
 
+from chaos.faults.activity import Place, activity_of
 from chaos.faults.catalogue import FAULTS, fault_class
-from chaos.toolkit import actions, nodes, workloads
+from chaos.model.faulting import FaultShape
 from chaos.toolkit.discovery import KINDS
+from chaos.toolkit.of_faults import actions_of, plain_type, settings_for
 
 TABLE = Path(__file__).with_name("discovered.txt")
 ACTIONS = {  # fault -> the action that injects it, and the one that undoes it (a pulse is over by itself)
-    "kill": (actions.kill_proxy, None),
-    "crash-loop": (actions.crash_loop_proxy, actions.stop_crash_loop),
-    "pause": (actions.pause_proxy, actions.resume_proxy),
-    "throttle": (actions.throttle_proxy, actions.restore_proxy_cpu),
-    "overload": (actions.overload_path, actions.stop_overload),
-    "out-of-memory": (actions.fill_proxy_memory, None),
-    "hog": (nodes.hog_node, nodes.release_node),
-    "restart": (workloads.restart_workload, None),
-    "recreate": (workloads.recreate_workload, None),
-    "upgrade": (workloads.upgrade_workload, workloads.roll_back_workload),
-    "scale": (workloads.scale_workload, workloads.scale_back_workload),
-    "delete-pod": (actions.delete_proxy_pod, None),
-    "partition": (actions.partition_proxy, actions.reunite_proxy),
-    "drop": (actions.drop_packets, actions.pass_packets),
-    "reset": (actions.break_connections, actions.keep_connections),
-    "degrade": (actions.degrade_proxy, actions.mend_proxy_link),
-    "dns": (actions.spoil_dns, actions.mend_dns),
-    "control-plane": (workloads.disturb_control_plane, workloads.soothe_control_plane),
-    "expire-certificates": (workloads.expire_certificates, workloads.renew_certificates),
-    "api-trouble": (workloads.disturb_api, workloads.soothe_api),
-    "drain": (nodes.drain_node, nodes.uncordon_node),
-    "stop-node": (nodes.stop_node, nodes.start_node),
-    "cut-node": (nodes.cut_node, nodes.reconnect_node),
-    "stop-kubelet": (nodes.stop_kubelet, nodes.start_kubelet),
-}
-# a fault's setting -> the action's parameter
-OURS = {
-    "seconds": "deadline",
-    "server": "tenant",
-    **dict.fromkeys(("address", "path", "status", "protocol", "method", "headers")),  # the tenant's own
+    name: (activity.action, activity.undo)
+    for name, activity in ((name, activity_of(fault_class(name))) for name in FAULTS)
 }
 
 
@@ -97,19 +73,109 @@ def test_no_parameter_is_dropped_and_no_type_unknown(discovered: list[dict[str, 
         assert "object" not in [activity["return_type"], *(a["type"] for a in activity["arguments"])], activity["name"]
 
 
-def test_every_fault_has_an_action_with_its_settings_and_an_undo() -> None:
-    assert set(ACTIONS) == set(FAULTS), (
-        "a fault without an action: write one in chaos/toolkit/actions.py, and name it here"
-    )
+def test_every_fault_has_an_action_with_its_fields_and_an_undo(discovered: list[dict[str, Any]]) -> None:
+    listed = {one["name"]: one for one in discovered}
     for fault, (inject, undo) in ACTIONS.items():
-        kind = fault_class(fault)
-        assert (undo is None) == (kind.shape == "pulse")
-        for function in filter(None, (inject, undo)):
-            assert function.__name__ in sys.modules[function.__module__].__all__
-        parameters = inspect.signature(inject).parameters  # type: ignore[arg-type]  # of builtins' function
-        for setting in dataclasses.fields(kind):  # type: ignore[arg-type]
-            expected = setting.name if setting.name in parameters else OURS[setting.name]
-            assert expected is None or expected in parameters, f"{inject.__name__} lacks {setting.name}"
+        kind, place = fault_class(fault), activity_of(fault_class(fault)).place
+        assert (not undo) == (kind.shape == "pulse")
+        assert not undo or (listed[undo]["return_type"], listed[undo]["arguments"]) == ("integer", [])
+        arguments = {one["name"]: one["default"] for one in listed[inject]["arguments"]}
+        assert "deadline" in arguments
+        if place is not Place.BY_HAND:
+            assert {name: arguments[name] for name in settings_for(kind)} == {
+                name: default for name, (_, default) in settings_for(kind).items()
+            }
+
+
+@pytest.mark.parametrize(
+    ("hint", "plain"),
+    [
+        (bool, bool),
+        (int, int),
+        (int | None, int),
+        (float | None, float),
+        (Literal["in", "out"], str),
+        (Literal[1, 2], int),
+        (tuple[str, ...], list),
+        (frozenset[str], list),
+        (Mapping[str, str], dict),
+    ],
+)
+def test_a_fields_type_is_one_that_discovery_names(hint: Any, plain: type) -> None:
+    assert plain_type(hint) is plain
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FillDisk:
+    """Fill a node's disk.
+
+    Args:
+        mib: how much is written.
+        paths: where; none: the
+            kubelet's directory.
+    """
+
+    name: ClassVar[str] = "fill-disk"
+    shape: ClassVar[FaultShape] = FaultShape.HELD
+    targets: ClassVar[frozenset[str]] = frozenset({"node"})
+    mib: int = 64
+    paths: tuple[str, ...] = ()
+    seconds: float = 0.0  # its own deadline
+
+
+def test_a_fault_that_says_nothing_of_its_action_gets_one_from_its_name_and_its_fields() -> None:
+    kind: Any = FillDisk
+    inject, undo = actions_of(kind, activity_of(kind))
+    assert (inject.__name__, undo.__name__) == ("fill_disk", "undo_fill_disk")
+    assert str(inspect.signature(inject)) == (
+        "(node: str = 'first', mib: int = 64, paths: list = [], deadline: float = 60.0) -> dict"
+    )
+    assert inspect.getdoc(inject) == (
+        "Fill a node's disk. In force until `undo_fill_disk`, at most `deadline` seconds.\n\nArgs:\n"
+        "    node: its name, or `first` or `second` for those of the reference tenants.\n"
+        "    mib: how much is written.\n    paths: where; none: the\n        kubelet's directory.\n"
+        "    deadline: seconds after which the fault undoes itself."
+    )
+
+
+FAULT_OF_SOMEBODY = """
+from dataclasses import dataclass
+from typing import ClassVar
+from chaos.faults.activity import Activity
+from chaos.faults.pause import Pause
+
+@dataclass(frozen=True, slots=True)
+class Freeze(Pause):
+    "Stop a proxy as we do it."
+    name: ClassVar[str] = "freeze"
+    {activity}
+    times: int = 2
+"""
+
+
+@pytest.mark.parametrize(
+    ("activity", "said"),
+    [
+        ("", "['freeze', 'undo_freeze'] int"),  # what Pause declares is Pause's
+        ("activity: ClassVar[Activity] = Activity('hold')", "an action hold is there already"),
+        ("activity: ClassVar[Activity] = Activity('kill_proxy')", "an action kill_proxy is there already"),
+    ],
+)
+def test_a_fault_of_somebodys_folder_has_its_actions_too(tmp_path: Path, activity: str, said: str) -> None:
+    (tmp_path / "freeze.py").write_text(FAULT_OF_SOMEBODY.format(activity=activity))
+    code = (
+        "from chaos.toolkit import actions as a; "
+        "kind = a.freeze.__signature__.parameters['times'].annotation; "
+        "print(sorted(name for name in a.__all__ if 'freeze' in name), kind.__name__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "SHAREDFATE_FAULTS": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert said in done.stdout + done.stderr
 
 
 def test_the_top_package_imports_nothing_before_it_is_asked() -> None:

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from chaos.errors import Misuse
 from chaos.faults import helper_pod
+from chaos.faults.activity import Activity
 from chaos.faults.container import running_container
 from chaos.faults.model import Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
@@ -39,6 +40,7 @@ class Degrade:
     aspects: ClassVar[frozenset[str]] = frozenset({"link"})
     witness: ClassVar[Witness] = Witness.LINK
     needs: ClassVar[tuple[Need, ...]] = (Need.HELPERS,)
+    activity: ClassVar[Activity] = Activity("degrade_proxy", "mend_proxy_link")
     delay_ms: float = 0.0
     jitter_ms: float = 0.0
     loss: float = 0.0

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 from chaos.errors import Misuse
 from chaos.faults import helper_pod
+from chaos.faults.activity import Activity
 from chaos.faults.container import running_container
 from chaos.faults.model import Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
@@ -37,6 +38,7 @@ class Dns:
     aspects: ClassVar[frozenset[str]] = frozenset({"names"})
     witness: ClassVar[Witness] = Witness.PACKETS
     needs: ClassVar[tuple[Need, ...]] = (Need.HELPERS,)
+    activity: ClassVar[Activity] = Activity("spoil_dns", "mend_dns", spares=True)  # what is resolved goes on
     answer: Literal["servfail", "nxdomain", "silence", "lie"] = "servfail"
     names: tuple[str, ...] = ()
     address: str = "192.0.2.1"

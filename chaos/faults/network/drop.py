@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from chaos.errors import Misuse
+from chaos.faults.activity import Activity
 from chaos.faults.model import Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
 from chaos.faults.network.partition import isolated, mended, network_facts
@@ -37,6 +38,7 @@ class Drop:
     aspects: ClassVar[frozenset[str]] = frozenset({"packets"})
     witness: ClassVar[Witness] = Witness.PACKETS
     needs: ClassVar[tuple[Need, ...]] = (Need.HELPERS,)
+    activity: ClassVar[Activity] = Activity("drop_packets", "pass_packets")
     peers: tuple[str, ...] = ()
     ports: tuple[int, ...] = ()
     direction: Direction = "both"

@@ -14,6 +14,7 @@ from typing import ClassVar
 
 from chaos.errors import NoEffect, RecoveryFailed
 from chaos.faults import helper_pod
+from chaos.faults.activity import Activity
 from chaos.faults.container import refuse_vanished, running_container
 from chaos.faults.model import Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
@@ -39,6 +40,7 @@ class Partition:
     aspects: ClassVar[frozenset[str]] = frozenset({"packets"})
     witness: ClassVar[Witness] = Witness.PACKETS
     needs: ClassVar[tuple[Need, ...]] = (Need.HELPERS,)
+    activity: ClassVar[Activity] = Activity("partition_proxy", "reunite_proxy")
     seconds: float = 0.0
     spare_status: bool = True
 

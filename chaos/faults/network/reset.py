@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from chaos.faults.activity import Activity
 from chaos.faults.model import Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
 from chaos.faults.network.drop import narrowed, refuse_wrong
@@ -33,6 +34,7 @@ class Reset:
     aspects: ClassVar[frozenset[str]] = frozenset({"packets"})
     witness: ClassVar[Witness] = Witness.PACKETS
     needs: ClassVar[tuple[Need, ...]] = (Need.HELPERS,)
+    activity: ClassVar[Activity] = Activity("break_connections", "keep_connections")
     peers: tuple[str, ...] = ()
     ports: tuple[int, ...] = ()
     seconds: float = 0.0

@@ -1,0 +1,65 @@
+"""How an experiment of Chaos Toolkit calls a fault. Declared by the fault itself; its action is made from that and from
+the fault's fields (`chaos.toolkit.of_faults`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from chaos.faults.model import Fault
+from chaos.model.faulting import FaultShape
+from chaos.names import CONTROL_PLANE
+
+
+class Place(StrEnum):
+    """What an action breaks, and so which arguments choose it."""
+
+    PROXY = "proxy"  # tenant, layer, side: of a tenant's path
+    WORKLOAD = "workload"  # workload, namespace
+    PLANE = "plane"  # our control plane: nothing is to be chosen
+    NODE = "node"  # node
+    BY_HAND = "by hand"  # its action needs more than the fault knows: it is written in chaos/toolkit/actions.py
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What is left empty follows from the fault: its own name, and what it acts on.
+
+    Attributes:
+        action, undo: names of the two functions; a pulse needs no undo.
+        place: of the fault's targets the one that experiments choose.
+        deadline: seconds, unless the experiment says otherwise.
+        fails: those behind the target are expected to see errors; else errors or slowness.
+        spares: those behind the target may or may not be hurt: they are reported and not judged.
+        workload: that is meant unless the experiment names one.
+    """
+
+    action: str = ""
+    undo: str = ""
+    place: Place | None = None
+    deadline: float = 60.0
+    fails: bool = False
+    spares: bool = False
+    workload: str = f"Deployment/{CONTROL_PLANE}"
+
+
+def activity_of(fault: type[Fault]) -> Activity:
+    """The fault's own word, whole: with its names and its place filled in. What it inherits is another fault's."""
+    said: Activity = vars(fault).get("activity", Activity())
+    name = fault.name.replace("-", "_")
+    return Activity(
+        action=said.action or name,
+        undo="" if fault.shape is FaultShape.PULSE else said.undo or f"undo_{name}",
+        place=said.place or _place_of(fault.targets),
+        deadline=said.deadline,
+        fails=said.fails,
+        spares=said.spares,
+        workload=said.workload,
+    )
+
+
+def _place_of(targets: frozenset[str]) -> Place:
+    if targets & {"container", "pod"}:
+        return Place.PROXY
+    return Place.WORKLOAD if "workload" in targets else Place.NODE
