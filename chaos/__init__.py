@@ -103,8 +103,7 @@ if TYPE_CHECKING:
     from chaos.verdict import judge as judge
     from chaos.verdict import merge as merge
     from chaos.verdict.check import Check as Check
-
-__version__ = "0.1.0"
+    from chaos.version import __version__ as __version__
 
 __all__ = [
     "MODES",
@@ -257,6 +256,7 @@ _HOMES = {
     "chaos.model.placement": "Pair Placement Pod Proxy",
     "chaos.verdict": "Effect Expectation Finding Harm Judgement Measure Thresholds Verdict judge merge",
     "chaos.verdict.check": "Check",
+    "chaos.version": "__version__",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 import click
 import urllib3
 
-from chaos import __version__, interrupts
+from chaos import interrupts
 from chaos.commands.clean import clean
 from chaos.commands.cluster import cluster
 from chaos.commands.doctor import doctor
@@ -28,6 +28,7 @@ from chaos.commands.which import cluster_option, known_modes, known_scenarios, o
 from chaos.documents import shown, understood
 from chaos.errors import REFUSED, ApiError, EnvironmentUnfit, Misuse, NotReady, SharedfateError
 from chaos.interrupts import Interrupted
+from chaos.version import __version__
 
 # What says nothing of a mesh: 1 is left to verdicts, and to faults that did not do what they should.
 _UNFIT: Final = (Misuse, EnvironmentUnfit, ApiError, NotReady)

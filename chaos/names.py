@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Final
 
-from chaos import __version__
+from chaos.version import __version__
 
 # An installation's own name. SHAREDFATE_NAME gives another, so that two live in one cluster and know nothing of each
 # other: a mesh that `render` printed for good, say, and a run of the suite on it.

@@ -13,9 +13,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from chaos import __version__
 from chaos.cluster.commands import Runner, check_output
 from chaos.errors import EnvironmentUnfit, Misuse
+from chaos.version import __version__
 
 BUILD_SECONDS: Final = 1800.0
 MOVE_SECONDS: Final = 600.0

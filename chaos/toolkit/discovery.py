@@ -6,7 +6,7 @@ from typing import Any
 
 from chaoslib.discovery.discover import discover_activities, initialize_discovery_result
 
-from chaos import __version__
+from chaos.version import __version__
 
 KINDS = {  # module -> the kind that its functions are listed as
     "chaos.toolkit.actions": "action",

@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 
 import chaos
-from chaos import names
+from chaos import names, version
 
 TOP = Path(__file__).resolve().parents[2]
 
@@ -17,7 +17,7 @@ TOP = Path(__file__).resolve().parents[2]
 def test_the_installed_metadata_takes_the_packages_version() -> None:
     project = tomllib.loads((TOP / "pyproject.toml").read_text())
     assert "version" in project["project"]["dynamic"]
-    assert project["tool"]["hatch"]["version"]["path"] == Path(chaos.__file__).relative_to(TOP).as_posix()
+    assert project["tool"]["hatch"]["version"]["path"] == Path(version.__file__).relative_to(TOP).as_posix()
 
 
 def test_the_image_is_tagged_with_the_version() -> None:

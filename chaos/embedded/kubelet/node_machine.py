@@ -21,7 +21,6 @@ from typing import Any, Final
 
 import orjson
 
-import chaos
 from chaos.embedded.kubelet import cgroups, devices
 from chaos.errors import EnvironmentUnfit
 
@@ -73,7 +72,7 @@ def installation() -> list[str]:
     """Directories that the running installation needs: interpreter, environment, and the package when it is a
     checkout.
     """
-    package = Path(chaos.__file__).resolve().parent
+    package = Path(__file__).resolve().parents[2]
     found = [
         Path(sys.prefix),
         Path(sys.base_prefix),
