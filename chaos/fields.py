@@ -1,16 +1,18 @@
-"""Reads mappings of a YAML or JSON document: every problem is collected, with the field's path and what would be right.
+"""Reads mappings: every problem is collected, with the field's path and what would be right.
 
-For users' files and our own programs' orders. The embedded cluster, which knows nothing of this package, reads the
-requests of its own pages itself.
+For users' files and options, our own programs' orders, and the requests of the embedded cluster's own pages.
 """
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 from enum import StrEnum
 from math import inf
-from typing import Any, Final, get_origin, get_type_hints
+from typing import Any, Final, get_args, get_origin, get_type_hints
+
+from chaos.errors import Misuse
 
 _KINDS: Final = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
 
@@ -24,7 +26,9 @@ class Fields:
         if not isinstance(value, Mapping):
             self.wrong("", f"is a {type(value).__name__}, and should be a mapping with {', '.join(known)}")
         for name in sorted(map(str, self.values.keys() - set(known))):
-            self.wrong(name, f"is not known here: known are {', '.join(known)}")
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f", did you mean {near[0]}" if near else ""
+            self.wrong(name, f"is not known here{hint}: known are {', '.join(known) or 'none'}")
 
     def wrong(self, name: str, says: str) -> None:
         self.problems.append(f"{'.'.join(part for part in (self.where, name) if part)} {says}")
@@ -53,6 +57,10 @@ class Fields:
         given: float = value
         return given
 
+    def flag(self, name: str, *, default: bool = False) -> bool:
+        """True or false."""
+        return bool(self._typed(name, bool)) if name in self.values else default
+
     def of(self, cls: type[Any]) -> dict[str, Any]:
         """The values that are given for a dataclass's fields, each of its field's type; a problem for each that is not,
         and for each that is missing and has no default.
@@ -63,6 +71,16 @@ class Fields:
                 found[one.name] = self._typed(one.name, hints[one.name])
             elif one.default is MISSING and one.default_factory is MISSING:
                 self.wrong(one.name, "is missing")
+        return found
+
+    def parsed(self, hints: Mapping[str, Any]) -> dict[str, Any]:
+        """The texts that are given, each as its name's type; a problem for each that is no such value."""
+        found = {}
+        for name in hints.keys() & self.values.keys():
+            try:
+                found[name] = from_text(hints[name], self.values[name])
+            except ValueError:
+                self.wrong(name, f"is {self.values[name]!r}, and should be {_KINDS.get(hints[name], hints[name])}")
         return found
 
     def _typed(self, name: str, kind: Any) -> Any:
@@ -103,3 +121,28 @@ class Fields:
             self.problems,
             known=known,
         )
+
+
+def parse_pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
+    """The NAME=VALUE texts of a command's option, the last of a name; raises Misuse naming those that are none."""
+    if wrong := [text for text in texts if "=" not in text]:
+        raise Misuse(f"{option} {', '.join(map(repr, wrong))}: want NAME=VALUE")
+    return dict(text.split("=", 1) for text in texts)
+
+
+def from_text(hint: Any, text: str) -> Any:
+    """A text as a value of this type; raises ValueError when it is none. A Literal's is left to whoever takes it."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if hint is bool:
+        if text.lower() not in ("true", "false"):
+            raise ValueError(text)
+        return text.lower() == "true"
+    if hint in (int, float, str):
+        return hint(text)
+    if origin is tuple:
+        return tuple(inner[0](part) for part in text.split(",") if part)
+    if type(None) in inner:
+        return None if text == "none" else from_text(next(one for one in inner if one is not type(None)), text)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return dict(part.split("=", 1) if "=" in part else part.split(":", 1) for part in text.split(","))
+    return text

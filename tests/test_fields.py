@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
-from chaos.fields import Fields
+from chaos.errors import Misuse
+from chaos.fields import Fields, from_text, parse_pairs
 
 
 class Colour(StrEnum):
@@ -51,7 +52,7 @@ def test_a_dataclass_is_read_from_its_values_and_keeps_its_other_defaults() -> N
         ({"name": "x", "bright": 1}, "thing.bright is 1, and should be true or false"),
         ({"name": "x", "colour": "green"}, "thing.colour is 'green': known are red, blue"),
         ({"name": "x", "labels": []}, "thing.labels is [], and should be a mapping"),
-        ({"name": "x", "sise": 1}, "thing.sise is not known here: known are name, size"),
+        ({"name": "x", "sise": 1}, "thing.sise is not known here, did you mean size: known are name, size"),
         ([], "thing is a list, and should be a mapping with name"),
         (None, "thing is a NoneType, and should be a mapping with name"),
     ],
@@ -81,3 +82,37 @@ def test_a_number_without_a_lower_end_is_above_0() -> None:
     problems: list[str] = []
     Fields({"rate": 0}, "", problems, known=("rate",)).number("rate", default=1.0)
     assert problems == ["rate is 0, and should be a number above 0"]
+
+
+def test_pairs_are_name_and_value_and_the_first_sign_divides_them() -> None:
+    assert parse_pairs("--var", ("mode=node", "x=a=b", "empty=")) == {"mode": "node", "x": "a=b", "empty": ""}
+
+
+def test_every_text_that_is_no_pair_is_named_with_its_option() -> None:
+    with pytest.raises(Misuse, match="--var 'mode', 'node': want NAME=VALUE"):
+        parse_pairs("--var", ("mode", "x=1", "node"))
+
+
+@pytest.mark.parametrize(
+    ("hint", "text", "value"),
+    [
+        (int, "3", 3),
+        (float, "0.5", 0.5),
+        (bool, "True", True),
+        (str, "1", "1"),
+        (int | None, "none", None),
+        (int | None, "0", 0),
+        (tuple[int, ...], "80,443", (80, 443)),
+        (tuple[str, ...], "", ()),
+        (Mapping[str, str], "A=1,B=2", {"A": "1", "B": "2"}),
+        (Literal["in", "out"], "both", "both"),  # whoever takes it refuses it
+    ],
+)
+def test_a_text_is_read_as_the_type_that_is_wanted(hint: Any, text: str, value: Any) -> None:
+    assert from_text(hint, text) == value
+
+
+@pytest.mark.parametrize(("hint", "text"), [(int, "1.5"), (float, "x"), (bool, "yes"), (tuple[int, ...], "80,x")])
+def test_a_text_that_is_no_such_value_is_refused(hint: Any, text: str) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        from_text(hint, text)

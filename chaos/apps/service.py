@@ -21,7 +21,7 @@ Answer = tuple[int, bytes, bytes]  # status, header lines each with its CRLF, bo
 MAX_ANSWER: Final = 64 * 1024 * 1024
 
 
-class Connection(Protocol):
+class Responder(Protocol):
     """What a service needs of the connection, or of the stream, that a request came on."""
 
     def answer(self, answer: Answer | None) -> None: ...
@@ -44,7 +44,7 @@ class AppPort:
         self.draining = False
         self._pod_line = b"x-pod: %b\r\n" % self.pod
 
-    def treat(self, method: bytes, path: bytes, head: bytes, body: bytes, connection: Connection) -> None:
+    def treat(self, method: bytes, path: bytes, head: bytes, body: bytes, connection: Responder) -> None:
         """Answer one request, now or later."""
         self.counters[method.decode("latin-1")] += 1
         action, delay = (Action.ANSWER, 0.0) if self.temper is None else self.temper.decide()
@@ -65,7 +65,7 @@ class AppPort:
         else:
             connection.answer(answer)
 
-    def _stalled(self, method: bytes, path: bytes, head: bytes, body: bytes, connection: Connection) -> None:
+    def _stalled(self, method: bytes, path: bytes, head: bytes, body: bytes, connection: Responder) -> None:
         self.counters[method.decode("latin-1")] -= 1  # counted again when it is treated at last
         self.treat(method, path, head, body, connection)
 

@@ -12,16 +12,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from chaos.cluster.consent import Consent, plan_touched, refuse_production
 from chaos.cluster.contexts import ContextFacts, context_facts, kubeconfig_paths, merged_kubeconfig
 from chaos.cluster.kind import DEFAULT_NAME, KindOptions, kind_cluster
-from chaos.cluster.versions import parse_version, refuse_too_old
-from chaos.errors import ApiError, EnvironmentUnfit, Misuse
+from chaos.cluster.versions import fetch_version, parse_version, refuse_too_old
+from chaos.errors import EnvironmentUnfit, Misuse
 from chaos.interrupts import abort
+from chaos.kube.access import list_readable
 from chaos.kube.client import ACCOUNT, Cluster
-from chaos.kube.reach import first_word
 from chaos.kube.write_guard import WriteGuard
 
 
@@ -148,26 +147,14 @@ def connect_to(spec: ClusterSpec, *, kubeconfig: Path | None = None, consent: Co
 
 def _guarded(cluster: Cluster, facts: ContextFacts, consent: Consent) -> Cluster:
     try:
-        refuse_too_old(parse_version(first_word(cluster)))
-        refuse_production(facts, consent, _labelled(cluster))
+        refuse_too_old(parse_version(fetch_version(cluster)))
+        refuse_production(facts, consent, [*list_readable(cluster, "Node"), *list_readable(cluster, "Namespace")])
     except BaseException:
         cluster.close()
         raise
     cluster.notices = tuple(plan_touched(facts, consent))
     cluster.guard = WriteGuard(lambda path: cluster.request("GET", path), listed=consent.namespaces)
     return cluster
-
-
-def _labelled(cluster: Cluster) -> list[dict[str, Any]]:
-    """Nodes and Namespaces, as far as this user may list them."""
-    found: list[dict[str, Any]] = []
-    for kind in ("Node", "Namespace"):
-        try:
-            found += cluster.list(kind)
-        except ApiError as error:
-            if error.code != 403:
-                raise
-    return found
 
 
 def _client(cluster: Cluster) -> Iterator[Cluster]:

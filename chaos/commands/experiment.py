@@ -11,6 +11,7 @@ import click
 
 from chaos.commands.which import offer
 from chaos.errors import Misuse
+from chaos.fields import parse_pairs
 from chaos.resources import shipped_experiments
 
 
@@ -75,7 +76,7 @@ def validate(files: tuple[Path, ...], variables: tuple[str, ...]) -> None:
     problems = []
     for file in files:
         try:
-            load_checked(find(file), parse_variables(variables))
+            load_checked(find(file), parse_pairs("--var", variables))
         except Misuse as error:
             problems.append(str(error))
     if problems:
@@ -107,7 +108,7 @@ def run(files: tuple[Path, ...], variables: tuple[str, ...], out: Path) -> None:
     from chaos.toolkit.runner import run_file
     from chaos.verdict import Verdict
 
-    chosen, paths = parse_variables(variables), [find(file) for file in files]
+    chosen, paths = parse_pairs("--var", variables), [find(file) for file in files]
     for path in paths:  # all of them, before the first is started
         load_checked(path, chosen)
     green = True
@@ -140,10 +141,3 @@ def find(file: Path) -> Path:
     raise Misuse(
         f"{file}: no such file, nor a shipped experiment: those are {', '.join(p.stem for p in shipped_experiments())}"
     )
-
-
-def parse_variables(texts: tuple[str, ...]) -> dict[str, str]:
-    """`name=value` texts; raises Misuse naming those that are none."""
-    if wrong := [text for text in texts if "=" not in text]:
-        raise Misuse(f"--var {', '.join(wrong)}: want NAME=VALUE")
-    return dict(text.split("=", 1) for text in texts)

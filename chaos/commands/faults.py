@@ -7,13 +7,14 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import click
 
 from chaos.commands import which
 from chaos.commands.which import connected, offer, running_cluster
 from chaos.errors import Misuse, Stopped
+from chaos.fields import Fields, parse_pairs
 from chaos.interrupts import listening
 from chaos.model.faulting import FaultPhase, FaultShape
 from chaos.names import summary_of
@@ -35,40 +36,13 @@ def parse_seconds(text: str) -> float:
 
 
 def parse_settings(kind: type[Fault], given: tuple[str, ...]) -> dict[str, Any]:
-    """`name=value` pairs as the fault's own types; raises Misuse that lists every wrong one."""
-    hints = get_type_hints(kind)
-    known = {field.name: hints[field.name] for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    values: dict[str, Any] = {}
-    wrong = []
-    for pair in given:
-        name, sign, text = pair.partition("=")
-        if not sign or name not in known:
-            wrong.append(f"{pair!r}: want NAME=VALUE with NAME one of {', '.join(known) or 'none'}")
-            continue
-        try:
-            values[name] = _value(known[name], text)
-        except ValueError:
-            wrong.append(f"{name}={text}: not a {getattr(known[name], '__name__', known[name])}")
-    if wrong:
-        raise Misuse(f"fault {kind.name}: " + "; ".join(wrong))
+    """NAME=VALUE texts as the fault's own types; raises Misuse that lists every wrong one."""
+    problems: list[str] = []
+    known = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    values = Fields(parse_pairs("--set", given), "", problems, known=known).parsed(get_type_hints(kind))
+    if problems:
+        raise Misuse(f"fault {kind.name}: " + "; ".join(problems))
     return values
-
-
-def _value(hint: Any, text: str) -> Any:
-    origin, inner = get_origin(hint), get_args(hint)
-    if hint is bool:
-        if text.lower() not in ("true", "false"):
-            raise ValueError(text)
-        return text.lower() == "true"
-    if hint in (int, float, str):
-        return hint(text)
-    if origin is tuple:
-        return tuple(inner[0](part) for part in text.split(",") if part)
-    if type(None) in inner:
-        return None if text == "none" else _value(next(one for one in inner if one is not type(None)), text)
-    if origin is not None and "Mapping" in str(origin):
-        return dict(part.split("=", 1) if "=" in part else part.split(":", 1) for part in text.split(","))
-    return text  # a Literal: the fault itself refuses what is none of them
 
 
 @click.command()

@@ -41,13 +41,11 @@ def build(
 
     from chaos.cluster.commands import Shell
     from chaos.cluster.images import BUILD_SECONDS, Build, apply, find_engine, plan_build
-    from chaos.errors import Misuse
+    from chaos.fields import parse_pairs
     from chaos.names import IMAGE
     from chaos.resources import build_context
 
-    if wrong := [one for one in build_args if "=" not in one]:
-        raise Misuse(f"--build-arg {wrong[0]!r}: want NAME=VALUE")
-    arguments = dict(one.split("=", 1) for one in build_args)
+    arguments = parse_pairs("--build-arg", build_args)
     if python_image:
         arguments["PYTHON_IMAGE"] = python_image
     shell = Shell()

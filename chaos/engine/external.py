@@ -22,7 +22,7 @@ from chaos.errors import EnvironmentUnfit, Forbidden, Misuse
 from chaos.external.file import Call, CallProtocol, TargetSystem
 from chaos.external.mesh import ExternalMesh
 from chaos.external.placement import read_target_placement
-from chaos.external.policies import Surroundings, detect_cuts, plan_allowances
+from chaos.external.policies import NetworkObjects, detect_cuts, plan_allowances
 from chaos.kube.client import Cluster
 from chaos.kube.objects import is_live, workload_name
 from chaos.model.modes import Layer
@@ -163,9 +163,9 @@ def _servers(cluster: Cluster, call: Call) -> list[dict[str, Any]]:
     return [pod for pod in cluster.list("Pod", namespace) if is_live(pod) and workload_name(pod) == name]
 
 
-def _surroundings(cluster: Cluster, call: Call) -> Surroundings:
+def _surroundings(cluster: Cluster, call: Call) -> NetworkObjects:
     names = dict.fromkeys(call.namespaces)
-    return Surroundings(
+    return NetworkObjects(
         [policy for name in names for policy in cluster.list("NetworkPolicy", name)],
         {name: cluster.get("Namespace", name)["metadata"].get("labels") or {} for name in names},
         [service for name in names for service in cluster.list("Service", name)],

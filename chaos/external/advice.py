@@ -21,14 +21,14 @@ Object = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class AdviceBasis:
     """What advice rests on beside the placement: the budgets of the namespaces; None: they may not be read."""
 
     budgets: Sequence[Object] | None
     labels: Mapping[str, Mapping[str, str]]  # UID -> labels of the pods
 
 
-def read_evidence(cluster: Cluster, target: TargetSystem) -> Evidence:
+def read_evidence(cluster: Cluster, target: TargetSystem) -> AdviceBasis:
     """Look at the tenants' namespaces."""
     try:
         budgets: list[dict[str, Any]] | None = [
@@ -39,10 +39,10 @@ def read_evidence(cluster: Cluster, target: TargetSystem) -> Evidence:
             raise
         budgets = None
     pods = [pod for name in target.namespaces for pod in cluster.list("Pod", name)]
-    return Evidence(budgets, {pod["metadata"]["uid"]: pod["metadata"].get("labels") or {} for pod in pods})
+    return AdviceBasis(budgets, {pod["metadata"]["uid"]: pod["metadata"].get("labels") or {} for pod in pods})
 
 
-def advice(evidence: Evidence, placement: Placement) -> list[str]:
+def advice(evidence: AdviceBasis, placement: Placement) -> list[str]:
     """The advice, sorted; [] when nothing speaks for any."""
     found: list[str] = []
     for server in dict.fromkeys(server for _, server in placement.calls):
@@ -53,7 +53,7 @@ def advice(evidence: Evidence, placement: Placement) -> list[str]:
     return sorted(dict.fromkeys(found))
 
 
-def _of_server(server: str, pods: Sequence[Pod], evidence: Evidence) -> list[str]:
+def _of_server(server: str, pods: Sequence[Pod], evidence: AdviceBasis) -> list[str]:
     """A server's replicas: how many, where, and whether a drain may take all of them."""
     if len(pods) == 1:
         return [f"{server} has one replica: its own restart, and that of its proxy, stops every call to it"]
@@ -69,7 +69,7 @@ def _of_server(server: str, pods: Sequence[Pod], evidence: Evidence) -> list[str
     return []
 
 
-def _guards(budget: Object, pod: Pod, evidence: Evidence) -> bool:
+def _guards(budget: Object, pod: Pod, evidence: AdviceBasis) -> bool:
     wanted = ((budget["spec"].get("selector") or {}).get("matchLabels")) or {}
     labels = evidence.labels.get(pod.uid, {})
     same = budget["metadata"]["namespace"] == pod.namespace

@@ -167,7 +167,7 @@ class ProxyRule:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class UnmodelledMark:
     """A mark of an object whose meaning is not modelled: with it, whom a death hurts is not said.
 
     Attributes:
@@ -207,7 +207,7 @@ class LoaderRule:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ControlPlanePart:
     """A workload of the mesh's control plane.
 
     Attributes:
@@ -228,7 +228,7 @@ class Installation:
         cli: the program on PATH that `install` and `uninstall` call, on clusters of our own alone.
     """
 
-    parts: tuple[Part, ...] = ()
+    parts: tuple[ControlPlanePart, ...] = ()
     version_label: str = ""
     command: str = ""
     docs: str = ""
@@ -289,7 +289,7 @@ class MeshDescription:
     pods: Marks = Marks()  # of their pods,
     daemons: Mapping[str, str] = field(default_factory=dict)  # and labels of a DaemonSet's pods, anywhere
     loader: LoaderRule = LoaderRule()
-    refusals: tuple[Refusal, ...] = ()
+    refusals: tuple[UnmodelledMark, ...] = ()
     modes: tuple[ModeRule, ...] = ()
     installation: Installation = Installation()
     reply_headers: tuple[str, ...] = ()  # of an answer that one of its proxies made or passed on

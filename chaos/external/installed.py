@@ -11,23 +11,15 @@ import copy
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from chaos.errors import ApiError, EnvironmentUnfit, ExperimentFailure, Misuse, NotReady
-from chaos.external.description import Marks, Part
+from chaos.errors import EnvironmentUnfit, ExperimentFailure, Misuse, NotReady
+from chaos.external import own_parts
+from chaos.external.description import ControlPlanePart, Marks
 from chaos.external.file import Call, TargetSystem
 from chaos.external.modes import InstalledMode
-from chaos.external.own_parts import apply_own_parts, own_parts
 from chaos.external.placement import plan_placement, read_proxy_pods, read_site
 from chaos.external.reading import compare_views
-from chaos.kube.applying import (
-    Object,
-    apply_all,
-    delete_all,
-    delete_system,
-    namespaces_of_run,
-    pods_of_run,
-    wait_all_ready,
-    wait_namespaces_gone,
-)
+from chaos.kube.access import list_readable
+from chaos.kube.applying import Object, apply_all, delete_all, namespaces_of_run, wait_all_ready
 from chaos.kube.client import Cluster
 from chaos.kube.objects import has_condition
 from chaos.mesh import inject, manifests
@@ -111,10 +103,7 @@ class InstalledMesh:
     def start(self, objects: Iterable[Object], *, seconds: float = 120.0) -> None:
         """Apply the run's own parts and the tenants, and wait until the mesh carries them."""
         self.refuse_missing()
-        system = own_parts(self.mode, self.run)
-        apply_own_parts(self.cluster, system, self.mode, self.run)
-        self.deploy(objects, seconds=seconds)
-        wait_all_ready(self.cluster, system, seconds=seconds)
+        own_parts.start(self, objects, seconds=seconds)
 
     def deploy(self, objects: Iterable[Object], *, seconds: float = 120.0) -> None:
         """Apply more workloads, and wait in the same way. Raises NotReady naming the sign that is missing."""
@@ -186,15 +175,7 @@ class InstalledMesh:
         )
         delete_all(self.cluster, [{"kind": "Namespace", "metadata": {"name": name}} for name in tenants])
         self._deployed = []
-        self.cluster.wait(
-            "the tenants' pods are gone",
-            lambda: all(
-                pod["metadata"]["namespace"] == SYSTEM_NAMESPACE for pod in pods_of_run(self.cluster, self.run)
-            ),
-            seconds=seconds,
-        )
-        delete_system(self.cluster, own_parts(self.mode, self.run), run=self.run, seconds=seconds)
-        wait_namespaces_gone(self.cluster, [*tenants, SYSTEM_NAMESPACE], run=self.run, seconds=seconds)
+        own_parts.remove(self, tenants, seconds=seconds)
 
     # ---- looking
 
@@ -230,14 +211,9 @@ def why_missing(mesh: str, mode: str, cluster: str, description: Any) -> str:
     )
 
 
-def read_part(cluster: Cluster, part: Part) -> list[dict[str, Any]]:
+def read_part(cluster: Cluster, part: ControlPlanePart) -> list[dict[str, Any]]:
     """The Deployments of a part of a control plane, in any namespace; none to a user who may not list them."""
-    try:
-        return cluster.list("Deployment", labels=",".join(f"{key}={value}" for key, value in part.labels.items()))
-    except ApiError as error:
-        if error.code != 403:
-            raise
-        return []
+    return list_readable(cluster, "Deployment", labels=",".join(f"{key}={value}" for key, value in part.labels.items()))
 
 
 def _mark(obj: Object, marks: Marks) -> None:

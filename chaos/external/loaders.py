@@ -14,7 +14,7 @@ from typing import Any, Final
 from chaos.errors import ExperimentFailure, Misuse, NotReady
 from chaos.external.description import LoaderRule, MeshDescription, annotations_of, labels_of
 from chaos.external.file import Call, TargetSystem
-from chaos.external.routes import Surroundings, name_of, why_not_carried
+from chaos.external.routes import RouteContext, name_of, why_not_carried
 from chaos.kube.client import Cluster
 from chaos.kube.objects import RESTRICTED, is_live, workload_name
 from chaos.names import GROUP, IMAGE, KEEP_IN_PLACE, LABEL_ROLE, LABEL_RUN, LABEL_TENANT, PORT_CONTROL
@@ -182,7 +182,7 @@ def _policy_labels(beside: Object, services: Sequence[Object]) -> dict[str, str]
     return {key: value for key, value in labels.items() if not key.startswith(f"{GROUP}/")}
 
 
-def carried_otherwise(mesh: MeshDescription, client: Object, loader: Object, around: Surroundings) -> str:
+def carried_otherwise(mesh: MeshDescription, client: Object, loader: Object, around: RouteContext) -> str:
     """How the mesh carries a loader otherwise than its client, by the mesh's own signs; "" when it does not.
 
     What such a loader sees is not what its client sees, so nothing that it measures says anything of the mesh.

@@ -10,21 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from chaos.external import own_parts
 from chaos.external.description import MeshDescription
 from chaos.external.file import TargetSystem
 from chaos.external.loaders import await_carried, carried_otherwise, loaded, loader_name, plan_loaders
-from chaos.external.own_parts import apply_own_parts, own_parts
-from chaos.external.placement import read_site, read_target_placement, surroundings
+from chaos.external.placement import read_site, read_target_placement, route_context
 from chaos.external.reading import compare_views
-from chaos.kube.applying import (
-    Object,
-    apply_all,
-    delete_all,
-    delete_system,
-    pods_of_run,
-    wait_all_ready,
-    wait_namespaces_gone,
-)
+from chaos.kube.applying import Object, apply_all, delete_all, wait_all_ready
 from chaos.kube.client import Cluster
 from chaos.kube.objects import is_live, workload_name
 from chaos.kube.placement import proxy_of
@@ -69,10 +61,7 @@ class ExternalMesh:
 
     def start(self, objects: Iterable[Object], *, seconds: float = 60.0) -> None:
         """Apply the run's own parts and these pods, and wait until the mesh's proxies serve them."""
-        system = own_parts(self.mode, self.run)
-        apply_own_parts(self.cluster, system, self.mode, self.run)
-        self.deploy(objects, seconds=seconds)
-        wait_all_ready(self.cluster, system, seconds=seconds)
+        own_parts.start(self, objects, seconds=seconds)
 
     def deploy(self, objects: Iterable[Object], *, seconds: float = 60.0) -> None:
         """Apply the pods, and wait until they are ready and every path has its proxies."""
@@ -88,7 +77,7 @@ class ExternalMesh:
     def _otherwise(self) -> list[str]:
         """The loaders that the mesh carries otherwise than their clients, by its own signs."""
         site = read_site(self.cluster, self.target)
-        around = surroundings(self.description, site)
+        around = route_context(self.description, site)
         pods = {(pod["metadata"]["namespace"], workload_name(pod)): pod for pod in site.pods if is_live(pod)}
         clients = [tuple(call.client.split("/")) for call in self._own.calls if call.loaded]
         pairs = [
@@ -103,15 +92,7 @@ class ExternalMesh:
         """Take the run's own pods and parts away again; the mesh and its tenants stay as they are."""
         delete_all(self.cluster, self._deployed)
         self._deployed = []
-        self.cluster.wait(
-            "the run's own pods are gone",
-            lambda: all(
-                pod["metadata"]["namespace"] == SYSTEM_NAMESPACE for pod in pods_of_run(self.cluster, self.run)
-            ),
-            seconds=seconds,
-        )
-        delete_system(self.cluster, own_parts(self.mode, self.run), run=self.run, seconds=seconds)
-        wait_namespaces_gone(self.cluster, [SYSTEM_NAMESPACE], run=self.run, seconds=seconds)
+        own_parts.remove(self, seconds=seconds)
 
     def inject(self, objects: Iterable[Object]) -> list[Object]:
         """The objects with the run's label; injection is the mesh's own affair."""

@@ -10,17 +10,17 @@ from chaos.errors import Misuse
 from chaos.external.description import (
     ANY,
     Binding,
+    ControlPlanePart,
     Enrolment,
     Installation,
     LoaderRule,
     Marks,
     MeshDescription,
     ModeRule,
-    Part,
     ProxyRule,
     Read,
-    Refusal,
     Skips,
+    UnmodelledMark,
 )
 from chaos.external.views import FORMATS
 from chaos.fields import Fields
@@ -220,9 +220,9 @@ def _loader(fields: Fields) -> LoaderRule:
     )
 
 
-def _refusal(value: Any, where: str, problems: list[str]) -> Refusal:
+def _refusal(value: Any, where: str, problems: list[str]) -> UnmodelledMark:
     one = Fields(value, where, problems, known=("kind", "key", "value", "side", "why"))
-    return Refusal(
+    return UnmodelledMark(
         one.text("kind", one_of=["Pod", "Service", "Namespace"]),
         one.text("key"),
         one.text("why"),
@@ -281,7 +281,7 @@ def _installation(fields: Fields, prefix: str, problems: list[str]) -> Installat
     parts = []
     for i, value in enumerate(one.items("parts")):
         part = Fields(value, f"{prefix}installation.parts[{i}]", problems, known=("name", "labels", "role"))
-        parts.append(Part(part.text("name"), part.texts("labels"), part.text("role", default="")))
+        parts.append(ControlPlanePart(part.text("name"), part.texts("labels"), part.text("role", default="")))
     return Installation(
         parts=tuple(parts),
         version_label=one.text("version-label", default=""),

@@ -8,13 +8,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from chaos.errors import ApiError, ExperimentFailure, Forbidden, Misuse
+from chaos.errors import ExperimentFailure, Forbidden, Misuse
 from chaos.external.description import MeshDescription, ProxyRule, labels_of
 from chaos.external.detection import detect_mesh
 from chaos.external.file import Call, TargetSystem
 from chaos.external.parsing import descriptions
 from chaos.external.reaching import Reached, resolve_reach
-from chaos.external.routes import Surroundings, carriers, place_key, plan_route, running_beside
+from chaos.external.routes import RouteContext, carriers, place_key, plan_route, running_beside
+from chaos.kube.access import list_readable
 from chaos.kube.client import Cluster
 from chaos.kube.objects import container_status, is_deleting, is_live, workload_name
 from chaos.kube.quantity import byte_count, millicores
@@ -55,7 +56,7 @@ def read_site(cluster: Cluster, target: TargetSystem) -> Site:
     pods = {pod["metadata"]["uid"]: pod for name in target.namespaces for pod in cluster.list("Pod", name)}
     pods |= {pod["metadata"]["uid"]: pod for pod in read_proxy_pods(cluster, target)}
     spaces = dict.fromkeys([*target.namespaces, *(name for call in target.calls for name in _named_spaces(call))])
-    services = [service for name in spaces for service in _listed(cluster, "Service", name)]
+    services = [service for name in spaces for service in list_readable(cluster, "Service", name)]
     return Site(namespaces, list(pods.values()), services)
 
 
@@ -76,15 +77,6 @@ def _everywhere(cluster: Cluster, selector: str, target: TargetSystem) -> list[d
         return cluster.list("Pod", labels=selector)
     except Forbidden:
         return [pod for name in target.namespaces for pod in cluster.list("Pod", name, labels=selector)]
-
-
-def _listed(cluster: Cluster, kind: str, namespace: str) -> list[dict[str, Any]]:
-    try:
-        return cluster.list(kind, namespace)
-    except ApiError as error:
-        if error.code != 403:
-            raise
-        return []
 
 
 def _named_spaces(call: Call) -> list[str]:
@@ -151,7 +143,7 @@ def plan_placement(target: TargetSystem, mesh: MeshDescription, site: Site, *, e
     return Placement(mesh.mode(without), bound, tuple(sorted(proxies, key=str)), calls, routes)
 
 
-def surroundings(mesh: MeshDescription, site: Site) -> Surroundings:
+def route_context(mesh: MeshDescription, site: Site) -> RouteContext:
     """What the objects say besides the pods of a call."""
     return _around(mesh, site, _standing_apart(mesh, [pod for pod in site.pods if is_live(pod)], set()))
 
@@ -161,8 +153,8 @@ def _standing_apart(mesh: MeshDescription, live: Sequence[Object], named: Collec
     return [pod for pod in live if _workload_key(pod) not in named and any(_matches(rule, pod) for rule in mesh.rules)]
 
 
-def _around(mesh: MeshDescription, site: Site, apart: Sequence[Object]) -> Surroundings:
-    return Surroundings({space["metadata"]["name"]: space for space in site.namespaces}, _instances_by_key(mesh, apart))
+def _around(mesh: MeshDescription, site: Site, apart: Sequence[Object]) -> RouteContext:
+    return RouteContext({space["metadata"]["name"]: space for space in site.namespaces}, _instances_by_key(mesh, apart))
 
 
 def plan_routes(
@@ -171,7 +163,7 @@ def plan_routes(
     site: Site,
     placement: Placement,
     objects: Mapping[str, Object],
-    around: Surroundings,
+    around: RouteContext,
 ) -> dict[tuple[str, str], Route]:
     """What every pair of every call passes. Raises Misuse for what is not modelled."""
     reached = resolve_calls(target, site, objects)
@@ -211,7 +203,7 @@ def _workload_key(pod: Object) -> str:
     return f"{pod['metadata']['namespace']}/{workload_name(pod)}"
 
 
-def _pod(pod: Object, target: TargetSystem, mesh: MeshDescription, around: Surroundings) -> Pod:
+def _pod(pod: Object, target: TargetSystem, mesh: MeshDescription, around: RouteContext) -> Pod:
     meta = pod["metadata"]
     key = _workload_key(pod)
     clients, servers = {call.client for call in target.calls}, {call.server for call in target.calls}

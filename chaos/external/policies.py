@@ -24,7 +24,7 @@ _DNS: Final = 53
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class NetworkObjects:
     """What of a cluster decides who may reach whom."""
 
     policies: Sequence[Object] = ()
@@ -32,7 +32,7 @@ class Surroundings:
     services: Sequence[Object] = ()
 
 
-def detect_cuts(call: Call, loader: Object, servers: Iterable[Object], around: Surroundings) -> list[str]:
+def detect_cuts(call: Call, loader: Object, servers: Iterable[Object], around: NetworkObjects) -> list[str]:
     """A sentence for each way in which policies keep the loader of a call from its servers; empty when none does.
 
     Args:
@@ -75,7 +75,7 @@ def plan_allowances(call: Call) -> list[str]:
 
 
 def _cut(
-    pod: Object, peer: Object, direction: Direction, ports: frozenset[int], server: Object, around: Surroundings
+    pod: Object, peer: Object, direction: Direction, ports: frozenset[int], server: Object, around: NetworkObjects
 ) -> list[str]:
     """The policies that select the pod for that direction, when none of them lets the peer through."""
     selecting = _selecting(pod, direction, around.policies)

@@ -10,7 +10,7 @@ from chaos.errors import ExperimentFailure, SharedfateError
 from chaos.external.description import MeshDescription, ProxyRule, Read
 from chaos.external.file import TargetSystem
 from chaos.external.placement import read_site, resolve_target
-from chaos.external.views import Seen, contradictions, parse_view
+from chaos.external.views import SeenProxy, contradictions, parse_view
 from chaos.kube.client import Cluster
 from chaos.kube.kubeconfig import one_line
 from chaos.kube.ways import Way
@@ -36,9 +36,9 @@ def rule_of(mesh: MeshDescription, proxy: Proxy) -> ProxyRule | None:
     return next((rule for rule in mesh.rules if (rule.container, rule.scope, rule.layers) == wanted), None)
 
 
-def read_views(cluster: Cluster, mesh: MeshDescription, placement: Placement) -> tuple[list[Seen], list[str]]:
+def read_views(cluster: Cluster, mesh: MeshDescription, placement: Placement) -> tuple[list[SeenProxy], list[str]]:
     """(what the proxies say, why others of them were not read)."""
-    seen: list[Seen] = []
+    seen: list[SeenProxy] = []
     unread: list[str] = []
     for proxy in placement.proxies[:MOST]:
         rule = rule_of(mesh, proxy)
@@ -46,7 +46,7 @@ def read_views(cluster: Cluster, mesh: MeshDescription, placement: Placement) ->
             if not read.format:
                 continue
             try:
-                seen.append(Seen(proxy, parse_view(read_page(cluster, proxy, read), read.format)))
+                seen.append(SeenProxy(proxy, parse_view(read_page(cluster, proxy, read), read.format)))
             except (SharedfateError, urllib3.exceptions.HTTPError) as error:
                 unread.append(f"{proxy}: {one_line(error)}")
     return seen, unread

@@ -27,7 +27,7 @@ _NAMED: Final = re.compile(r"([a-z0-9][-a-z0-9.]*/[a-z0-9][-a-z0-9.]*)\s*$")  # 
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class RouteContext:
     """What the live objects say besides the two pods of a call.
 
     Attributes:
@@ -52,7 +52,7 @@ def name_of(obj: Object, kind: str = "Pod") -> str:
 
 
 def plan_route(
-    mesh: MeshDescription, client: Object, server: Object, reached: Reached, around: Surroundings, *, by_request: bool
+    mesh: MeshDescription, client: Object, server: Object, reached: Reached, around: RouteContext, *, by_request: bool
 ) -> Route:
     """What requests of the client's pod pass on their way to the server's.
 
@@ -82,12 +82,12 @@ def plan_route(
     return Route(tuple(hops), balancing, tuple(because))
 
 
-def carriers(mesh: MeshDescription, pod: Object, around: Surroundings) -> list[ProxyRule]:
+def carriers(mesh: MeshDescription, pod: Object, around: RouteContext) -> list[ProxyRule]:
     """The rules whose proxies carry the pod by itself: those of pods and nodes, not those that calls are bound to."""
     return [rule for rule in mesh.rules if rule.binding is None and not why_not_carried(rule, pod, around)]
 
 
-def why_not_carried(rule: ProxyRule, pod: Object, around: Surroundings) -> str:
+def why_not_carried(rule: ProxyRule, pod: Object, around: RouteContext) -> str:
     """Why a proxy of that rule does not carry the pod; "" when one does."""
     if missing := rule.carries.missing(pod):
         return f"{name_of(pod)} has no {', no '.join(missing)}"
@@ -176,7 +176,7 @@ def _named_in(text: str, port: int | None, pod: Object, source: str) -> bool:
 
 
 def waypoint_of(
-    rule: ProxyRule, mesh: MeshDescription, client: Object, server: Object, reached: Reached, around: Surroundings
+    rule: ProxyRule, mesh: MeshDescription, client: Object, server: Object, reached: Reached, around: RouteContext
 ) -> tuple[str, str]:
     """(key of the waypoint that the call passes, why); the key is "" when it passes none.
 
@@ -195,7 +195,7 @@ def waypoint_of(
     return _of_service(rule, binding, reached.service, around)
 
 
-def _of_service(rule: ProxyRule, binding: Binding, service: Object, around: Surroundings) -> tuple[str, str]:
+def _of_service(rule: ProxyRule, binding: Binding, service: Object, around: RouteContext) -> tuple[str, str]:
     name = name_of(service, "Service")
     key, said = _labelled(binding, service, "Service", around)
     bound, refused = _condition(binding, service)
@@ -209,7 +209,7 @@ def _of_service(rule: ProxyRule, binding: Binding, service: Object, around: Surr
 
 
 def _of_pod(
-    rule: ProxyRule, binding: Binding, server: Object, reached: Reached, around: Surroundings
+    rule: ProxyRule, binding: Binding, server: Object, reached: Reached, around: RouteContext
 ) -> tuple[str, str]:
     key, said = _labelled(binding, server, "Pod", around)
     if not key:
@@ -222,7 +222,7 @@ def _of_pod(
     return _existing(rule, key, around, said, kinds=(WORKLOADS, ALL))
 
 
-def _labelled(binding: Binding, obj: Object, kind: str, around: Surroundings) -> tuple[str, str]:
+def _labelled(binding: Binding, obj: Object, kind: str, around: RouteContext) -> tuple[str, str]:
     """(the waypoint's key by labels, by which); "" for none."""
     namespace = obj["metadata"]["namespace"]
     for source, word in ((obj, kind), (around.namespace(namespace), "Namespace")):
@@ -254,7 +254,7 @@ def _condition(binding: Binding, service: Object) -> tuple[str, str]:
 
 
 def _existing(
-    rule: ProxyRule, key: str, around: Surroundings, said: str, *, kinds: tuple[str, ...] | None
+    rule: ProxyRule, key: str, around: RouteContext, said: str, *, kinds: tuple[str, ...] | None
 ) -> tuple[str, str]:
     """The waypoint of that key, unless it takes other kinds of traffic. Raises Misuse when it has no pod."""
     binding = rule.binding
@@ -276,7 +276,7 @@ def _existing(
 
 
 def _refuse_unmodelled(
-    mesh: MeshDescription, client: Object, server: Object, reached: Reached, around: Surroundings
+    mesh: MeshDescription, client: Object, server: Object, reached: Reached, around: RouteContext
 ) -> None:
     seen: list[tuple[str, str, Object]] = [("Pod", Side.CLIENT, client), ("Pod", Side.SERVER, server)]
     if reached.service is not None:

@@ -140,7 +140,7 @@ def parse_view(text: str, form: str) -> View:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class SeenProxy:
     """A proxy and what it says."""
 
     proxy: Proxy
@@ -148,7 +148,7 @@ class Seen:
 
 
 def contradictions(
-    placement: Placement, services: Mapping[tuple[str, str], str], seen: Sequence[Seen], *, loaded: bool = False
+    placement: Placement, services: Mapping[tuple[str, str], str], seen: Sequence[SeenProxy], *, loaded: bool = False
 ) -> list[str]:
     """Where the proxies' own view and the prediction differ, a sentence each.
 
@@ -179,7 +179,7 @@ def contradictions(
     return list(dict.fromkeys(found))
 
 
-def _carried_otherwise(one: Seen, pod: Pod) -> str:
+def _carried_otherwise(one: SeenProxy, pod: Pod) -> str:
     """Where a proxy's word and the objects differ on whether a node's proxy carries the pod; "" where they agree."""
     said = (one.view.carried or {}).get(f"{pod.namespace}/{pod.name}")
     if said is None or Scope.POD in pod.carried_by or said is (Scope.NODE in pod.carried_by):

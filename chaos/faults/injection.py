@@ -274,7 +274,7 @@ def end_all(
         )
 
 
-def held_receipts(cluster: Cluster, *, run: str | None = None) -> list[Receipt | receipts.Unreadable]:
+def held_receipts(cluster: Cluster, *, run: str | None = None) -> list[Receipt | receipts.UnreadableReceipt]:
     """All that is held in the cluster by a run (None: by any), the newest first: open receipts, and what is noted on
     objects whose receipt was lost.
     """

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from chaos.errors import Forbidden, Misuse, NotFound
 from chaos.faults.model import Receipt, Target
-from chaos.faults.receipts import Unreadable, read_receipt
+from chaos.faults.receipts import UnreadableReceipt, read_receipt
 from chaos.kube.client import Cluster, Object
 from chaos.names import GROUP
 
@@ -63,7 +63,7 @@ def json_patch(metadata: Object, obj: Mapping[str, Any]) -> list[Object]:
     return steps
 
 
-def noted_on(obj: Mapping[str, Any]) -> Iterator[Receipt | Unreadable]:
+def noted_on(obj: Mapping[str, Any]) -> Iterator[Receipt | UnreadableReceipt]:
     """The receipts that are noted on an object.
 
     But for those of another object, and those that came without the label: a Deployment's annotations are copied to its
@@ -73,14 +73,14 @@ def noted_on(obj: Mapping[str, Any]) -> Iterator[Receipt | Unreadable]:
         return
     for key in _keys(obj):
         found = read_receipt(key.removeprefix(_PREFIX), obj["metadata"]["annotations"][key], where=_name(obj))
-        if isinstance(found, Unreadable) or (found.fault in _NOTING and _is_target(found.target, obj)):
+        if isinstance(found, UnreadableReceipt) or (found.fault in _NOTING and _is_target(found.target, obj)):
             yield found
 
 
 def refuse_noted(obj: Mapping[str, Any], target: Target) -> None:
     """Raise Misuse when what a fault would take for the original of `target` is another fault's doing."""
     for found in noted_on(obj):
-        if isinstance(found, Unreadable):
+        if isinstance(found, UnreadableReceipt):
             raise Misuse(f"{target} carries a note of a fault that cannot be read: {found}")
         if found.target.kind != "container" or found.target.container == target.container:
             raise Misuse(
@@ -101,9 +101,9 @@ def is_noted(cluster: Cluster, receipt: Receipt) -> bool:
     )
 
 
-def all_noted(cluster: Cluster) -> list[Receipt | Unreadable]:
+def all_noted(cluster: Cluster) -> list[Receipt | UnreadableReceipt]:
     """What is noted anywhere in the cluster, as far as it may be listed; the newest last."""
-    found: list[Receipt | Unreadable] = []
+    found: list[Receipt | UnreadableReceipt] = []
     for kind in _KINDS:
         try:
             for obj in cluster.list(kind, labels=LABEL_FAULTED):

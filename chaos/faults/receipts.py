@@ -20,7 +20,7 @@ LABEL_RECEIPT: Final = f"{GROUP}/receipt"
 
 
 @dataclass(frozen=True, slots=True)
-class Unreadable:
+class UnreadableReceipt:
     """A receipt that says nothing that could be undone: changed by hand, cut off, or of another release."""
 
     id: str
@@ -73,7 +73,7 @@ def is_open(cluster: Cluster, receipt: Receipt) -> bool:
     return cluster.find("ConfigMap", _name(receipt.id), SYSTEM_NAMESPACE) is not None
 
 
-def look(cluster: Cluster, run: str | None = None) -> list[tuple[Receipt | Unreadable, str]]:
+def look(cluster: Cluster, run: str | None = None) -> list[tuple[Receipt | UnreadableReceipt, str]]:
     """All receipts that are not closed, of one run or (None) of all, the newest last, each with its version."""
     labels = LABEL_RECEIPT if run is None else f"{LABEL_RECEIPT},{LABEL_RUN}={run}"
     found = []
@@ -90,7 +90,7 @@ def open_receipts(cluster: Cluster, run: str | None = None) -> list[Receipt]:
     return [found for found, _ in look(cluster, run) if isinstance(found, Receipt)]
 
 
-def read_receipt(receipt_id: str, text: str, *, where: str) -> Receipt | Unreadable:
+def read_receipt(receipt_id: str, text: str, *, where: str) -> Receipt | UnreadableReceipt:
     """The receipt that a text holds, which must be the one of that id."""
     try:
         data = json.loads(text)
@@ -100,7 +100,7 @@ def read_receipt(receipt_id: str, text: str, *, where: str) -> Receipt | Unreada
         if receipt.id != receipt_id:
             raise Misuse(f"it says that its id is {receipt.id!r}")
     except (Misuse, ValueError, RecursionError) as error:
-        return Unreadable(receipt_id, where, " ".join(str(error).split())[:200] or type(error).__name__)
+        return UnreadableReceipt(receipt_id, where, " ".join(str(error).split())[:200] or type(error).__name__)
     return receipt
 
 

@@ -25,7 +25,7 @@ from typing import Final
 from chaos.faults import receipts
 from chaos.faults.injection import end
 from chaos.faults.model import Receipt
-from chaos.faults.receipts import Unreadable
+from chaos.faults.receipts import UnreadableReceipt
 from chaos.kube.client import Cluster
 from chaos.names import PORT_WATCHDOG
 
@@ -73,7 +73,7 @@ class Watchdog:
         found = [one for one, _ in receipts.look(self._cluster)]
         self.looked = time.monotonic()
         for one in found:
-            if isinstance(one, Unreadable) and one.id not in self._told:
+            if isinstance(one, UnreadableReceipt) and one.id not in self._told:
                 self._told.add(one.id)
                 log.error("%s", one)
         readable = [one for one in found if isinstance(one, Receipt)]

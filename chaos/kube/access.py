@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from chaos.errors import Forbidden
 from chaos.kube.client import Cluster
 
 _AT_ONCE = 8
@@ -69,3 +70,11 @@ def refused(cluster: Cluster, wanted: Iterable[Permission]) -> list[Permission]:
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         answers = list(pool.map(lambda one: is_allowed(cluster, one), asked))
     return [one for one, allowed in zip(asked, answers, strict=True) if not allowed]
+
+
+def list_readable(cluster: Cluster, kind: str, namespace: str | None = None, *, labels: str | None = None) -> list[Any]:
+    """The objects of a kind as `Cluster.list` gives them; none when this user may not list them."""
+    try:
+        return cluster.list(kind, namespace, labels=labels)
+    except Forbidden:
+        return []

@@ -47,7 +47,7 @@ class ModeFinding:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class ScenarioFinding:
     """What a scenario came to: `When one proxy was killed:`, a clause for each mode, and whether it was foretold."""
 
     scenario: str
@@ -69,13 +69,13 @@ class Otherwise:
     reason: str
 
 
-def findings(trials: Sequence[TrialResult]) -> list[Finding]:
+def findings(trials: Sequence[TrialResult]) -> list[ScenarioFinding]:
     """A finding for each scenario, in the order of the trials' names."""
     found = []
     for scenario in sorted({trial.scenario for trial in trials}):
         some = [trial for trial in trials if trial.scenario == scenario]
         modes = tuple(ModeFinding(trial, outcome(trial)) for trial in some)
-        found.append(Finding(scenario, f"When {happened(scenario)}", modes, foretold(some)))
+        found.append(ScenarioFinding(scenario, f"When {happened(scenario)}", modes, foretold(some)))
     return found
 
 

@@ -23,7 +23,7 @@ _MEASURES: Final = {  # names of report.json that say less than they should
 
 
 @dataclass(frozen=True, slots=True)
-class Effect:
+class FlowChange:
     """One effect on one flow, in percentage points: the change from baseline to fault and its interval."""
 
     flow: str
@@ -100,7 +100,7 @@ def unpredicted_text(trial: TrialResult, short: Mapping[str, str]) -> str:
     return f"not predicted: {', '.join(seen)}" if seen else ""
 
 
-def effects(trial: TrialResult) -> list[Effect]:
+def effects(trial: TrialResult) -> list[FlowChange]:
     """The judged effects of a trial, flow by flow; exempt flows are left out."""
     found = []
     for flow in trial.judgement.get("flows", ()):
@@ -111,11 +111,11 @@ def effects(trial: TrialResult) -> list[Effect]:
             values = [effect.get(name) for name in ("change", "low", "high")]
             if all(isinstance(value, (int, float)) for value in values):
                 change, low, high = (100.0 * float(value or 0.0) for value in values)
-                found.append(Effect(str(flow["flow"]), kind, change, low, high))
+                found.append(FlowChange(str(flow["flow"]), kind, change, low, high))
     return found
 
 
-def headline(trial: TrialResult) -> Effect | None:
+def headline(trial: TrialResult) -> FlowChange | None:
     """The effect that tells a trial best: the surest harm of a hurt flow, or, when none was hurt, the highest bound."""
     all_of_them = effects(trial)
     hurt = [effect for effect in all_of_them if effect.flow in trial.observed["hurt"]]
@@ -124,7 +124,7 @@ def headline(trial: TrialResult) -> Effect | None:
     return max(all_of_them, key=lambda effect: effect.high, default=None)
 
 
-def bystander(trial: TrialResult) -> Effect | None:
+def bystander(trial: TrialResult) -> FlowChange | None:
     """The worst that may have happened to a flow that was not to be hurt."""
     spared = [effect for effect in effects(trial) if effect.flow in trial.predicted["unhurt"]]
     return max(spared, key=lambda effect: effect.high, default=None)

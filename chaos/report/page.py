@@ -70,7 +70,7 @@ class FlowRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class FlowChart:
     """One flow's chart, and the same in words."""
 
     name: str
@@ -91,7 +91,7 @@ class TrialView:
     flows: tuple[FlowRow, ...]
     measures: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
-    figures: tuple[Figure, ...]
+    figures: tuple[FlowChart, ...]
     marks: tuple[str, ...]  # what happened on the timeline
     causes: tuple[str, ...]
     unread: str  # why there is no timeline
@@ -190,7 +190,7 @@ def _judged(trial: TrialResult) -> list[Mapping[str, Any]]:
 
 def _figures(
     trial: TrialResult, short: Mapping[str, str], bins: int
-) -> tuple[tuple[Figure, ...], tuple[str, ...], tuple[str, ...], str]:
+) -> tuple[tuple[FlowChart, ...], tuple[str, ...], tuple[str, ...], str]:
     if not bins:
         return (), (), (), "This run has too many trials for timelines within the page's size."
     if not (trial.directory / HEADER_FILE).exists():
@@ -204,7 +204,7 @@ def _figures(
         return (), (), (), "The history of this trial holds no request."
     names = {**short_flows(series.flow for series in timeline.flows), **short}
     figures = tuple(
-        Figure(names[series.flow], chart(timeline, series, name=names[series.flow]), series.said)
+        FlowChart(names[series.flow], chart(timeline, series, name=names[series.flow]), series.said)
         for series in sorted(timeline.flows, key=lambda series: (series.flow.endswith("]"), series.flow))
     )
     causes = tuple(dict.fromkeys(cause for series in timeline.flows for cause in series.causes))

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from chaos.errors import EnvironmentUnfit, Misuse
-from chaos.external.advice import Evidence, advice
+from chaos.external.advice import AdviceBasis, advice
 from chaos.external.discovery import observed_calls, target_text
 from chaos.external.file import parse_target
 from chaos.external.installations import detect_installed, mesh_installed
@@ -181,7 +181,7 @@ NODES = tuple(
 )
 CALLS = (("tenant-a/client", "tenant-a/server"),)
 BUDGET = {"metadata": {"namespace": "tenant-a"}, "spec": {"selector": {"matchLabels": {"app": "server"}}}}
-EVIDENCE = Evidence([BUDGET], {one.uid: {"app": one.workload} for one in PODS})
+EVIDENCE = AdviceBasis([BUDGET], {one.uid: {"app": one.workload} for one in PODS})
 
 
 def placement(pods: tuple[Pod, ...] = PODS, proxies: tuple[Proxy, ...] = NODES, calls: Any = CALLS) -> Placement:
@@ -193,7 +193,7 @@ def test_what_is_well_laid_out_gets_no_advice() -> None:
 
 
 B = tuple(pod(name, node, tenant="b") for name, node in (("client-1", "n1"), ("server-1", "n1"), ("server-2", "n2")))
-B_EVIDENCE = Evidence(
+B_EVIDENCE = AdviceBasis(
     [BUDGET, {"metadata": {"namespace": "tenant-b"}, "spec": {"selector": {}}}],
     {one.uid: {"app": "server"} for one in PODS},
 )
@@ -204,7 +204,7 @@ B_EVIDENCE = Evidence(
     [
         (EVIDENCE, placement(PODS[:3]), "tenant-a/server has one replica"),
         (EVIDENCE, placement((*PODS[:3], pod("server-2", "n1"))), "all 2 replicas of tenant-a/server are on node n1"),
-        (Evidence([], EVIDENCE.labels), placement(), "tenant-a/server has no PodDisruptionBudget"),
+        (AdviceBasis([], EVIDENCE.labels), placement(), "tenant-a/server has no PodDisruptionBudget"),
         (
             B_EVIDENCE,
             placement(
@@ -229,6 +229,8 @@ B_EVIDENCE = Evidence(
     ],
     ids=["one-replica", "one-node", "no-budget", "no-limit", "mixed", "one-waypoint"],
 )
-def test_each_planted_flaw_gives_exactly_one_piece_of_advice(evidence: Evidence, found: Placement, words: str) -> None:
+def test_each_planted_flaw_gives_exactly_one_piece_of_advice(
+    evidence: AdviceBasis, found: Placement, words: str
+) -> None:
     (said,) = advice(evidence, found)
     assert said.startswith(words)

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from chaos.external.file import Call
-from chaos.external.policies import Surroundings, detect_cuts, plan_allowances
+from chaos.external.policies import NetworkObjects, detect_cuts, plan_allowances
 from chaos.names import LABEL_ROLE
 
 Object = dict[str, Any]
@@ -104,17 +104,17 @@ ROWS: dict[str, tuple[list[Object], list[str]]] = {
 @pytest.mark.parametrize("name", ROWS)
 def test_policies_that_cut_a_loader_off_are_named(name: str) -> None:
     policies, said = ROWS[name]
-    assert detect_cuts(CALL, LOADER, [SERVER], Surroundings(policies, NAMESPACES, [SERVICE])) == said
+    assert detect_cuts(CALL, LOADER, [SERVER], NetworkObjects(policies, NAMESPACES, [SERVICE])) == said
 
 
 def test_the_two_lines_that_are_offered_open_what_was_shut() -> None:
     shut = [DENY_IN, DENY_OUT]
     allowances = [yaml.safe_load(line) for line in plan_allowances(CALL)]
-    assert detect_cuts(CALL, LOADER, [SERVER], Surroundings([*shut, *allowances], NAMESPACES, [SERVICE])) == []
+    assert detect_cuts(CALL, LOADER, [SERVER], NetworkObjects([*shut, *allowances], NAMESPACES, [SERVICE])) == []
     assert len(allowances) == 2
 
 
 def test_an_address_needs_no_dns() -> None:
     call = Call(CALL.client, CALL.server, reach="10.96.0.9:80")
-    found = detect_cuts(call, LOADER, [SERVER], Surroundings([DENY_OUT], NAMESPACES, [SERVICE]))
+    found = detect_cuts(call, LOADER, [SERVER], NetworkObjects([DENY_OUT], NAMESPACES, [SERVICE]))
     assert found == [OUT.format("shop/deny")]

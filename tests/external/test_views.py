@@ -11,7 +11,7 @@ import yaml
 from chaos.errors import ExperimentFailure
 from chaos.external.parsing import built_in
 from chaos.external.placement import plan_placement, resolve_target
-from chaos.external.views import Seen, View, contradictions, parse_view
+from chaos.external.views import SeenProxy, View, contradictions, parse_view
 from chaos.model.modes import Scope
 from chaos.model.placement import Placement
 from tests.external import recorded_site as live
@@ -54,7 +54,7 @@ def differences(view: View, placement: Placement, *, scope: Scope = Scope.NODE, 
         for call, one in resolve_target(TARGET, live.ambient()).items()
         if one.service is not None
     }
-    seen = [Seen(proxy, view) for proxy in placement.proxies if proxy.scope is scope][:1]
+    seen = [SeenProxy(proxy, view) for proxy in placement.proxies if proxy.scope is scope][:1]
     return contradictions(placement, services, seen, loaded=loaded)
 
 
@@ -134,9 +134,11 @@ def test_linkerds_statistics_say_whose_requests_came_over_mutual_tls() -> None:
     assert view.callers == frozenset({("shop", "frontend")})
     target = live.target(("shop/frontend", "shop/backend", "backend.shop:80"), mesh="linkerd")
     placement = plan_placement(target, built_in("linkerd"), live.linkerd("native"))
-    seen = [Seen(proxy, view) for proxy in placement.proxies]
+    seen = [SeenProxy(proxy, view) for proxy in placement.proxies]
     assert contradictions(placement, {}, seen, loaded=True) == []
-    bare = [Seen(proxy, View(callers=frozenset())) for proxy in placement.proxies if proxy.pod.startswith("backend")]
+    bare = [
+        SeenProxy(proxy, View(callers=frozenset())) for proxy in placement.proxies if proxy.pod.startswith("backend")
+    ]
     (said,) = contradictions(placement, {}, bare, loaded=True)
     assert "has taken no request of shop/frontend over mutual TLS" in said
     assert contradictions(placement, {}, bare) == []  # before any load there is nothing to have been seen

@@ -19,7 +19,7 @@ from chaos.faults import notes, receipts, stop_signal
 from chaos.faults.drain import Drain
 from chaos.faults.injection import begin, end, inject_all, injected, undo_overdue
 from chaos.faults.model import Receipt, Target
-from chaos.faults.receipts import Unreadable
+from chaos.faults.receipts import UnreadableReceipt
 from chaos.faults.scale import Scale
 from chaos.faults.selection import container_target, node_target, workload_target
 from chaos.faults.throttle import Throttle
@@ -296,7 +296,7 @@ def test_an_unreadable_note_is_told_of_and_refuses_another_fault(cluster: Cluste
     target = node(cluster)
     broken = {"annotations": {"sharedfate.io/fault-1-a": "{"}, "labels": {notes.LABEL_FAULTED: "true"}}
     cluster.patch("Node", "n1", {"metadata": broken})
-    assert [type(one) for one in notes.all_noted(cluster)] == [Unreadable]
+    assert [type(one) for one in notes.all_noted(cluster)] == [UnreadableReceipt]
     with pytest.raises(Misuse, match="cannot be read"), inject_all(cluster, [(Drain(), target)], run="r"):
         pytest.fail("the block must not run")
     with pytest.raises(ExceptionGroup, match="1 receipts could not be read"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chaos.report.formatting import Effect, measure_line, measure_text, spell
+from chaos.report.formatting import FlowChange, measure_line, measure_text, spell
 
 
 @pytest.mark.parametrize(
@@ -42,13 +42,13 @@ def test_a_unit_that_the_name_says_is_not_said_twice() -> None:
 @pytest.mark.parametrize(
     ("effect", "text"),
     [
-        (Effect("f", "errors", 100.0, 85.3, 100.0), "errors +100 points (+85 to +100)"),
-        (Effect("f", "slow", 0.1, -1.7, 1.9), "slow 0 points (-2 to +2)"),
-        (Effect("f", "errors", 0.0, -0.04, 0.04), "errors 0.0 points (0.0 to 0.0)"),
-        (Effect("f", "slow", 34.8, -17.3, 63.9), "slow +35 points (-17 to +64)"),
+        (FlowChange("f", "errors", 100.0, 85.3, 100.0), "errors +100 points (+85 to +100)"),
+        (FlowChange("f", "slow", 0.1, -1.7, 1.9), "slow 0 points (-2 to +2)"),
+        (FlowChange("f", "errors", 0.0, -0.04, 0.04), "errors 0.0 points (0.0 to 0.0)"),
+        (FlowChange("f", "slow", 34.8, -17.3, 63.9), "slow +35 points (-17 to +64)"),
     ],
 )
-def test_an_effect_is_told_in_points_that_mean_something(effect: Effect, text: str) -> None:
+def test_an_effect_is_told_in_points_that_mean_something(effect: FlowChange, text: str) -> None:
     assert str(effect) == text
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from chaos.commands.experiment import find, parse_variables
+from chaos.commands.experiment import find
 from chaos.errors import Misuse
 from chaos.resources import shipped_experiments
 from chaos.toolkit import files
@@ -269,9 +269,3 @@ def test_a_shipped_experiment_is_found_by_its_name() -> None:
     assert find(Path("proxy-killed")).name == "proxy-killed.yaml"
     with pytest.raises(Misuse, match="no such file, nor a shipped experiment"):
         find(Path("proxy-kiled"))
-
-
-def test_variables_are_name_and_value() -> None:
-    assert parse_variables(("mode=node", "x=a=b")) == {"mode": "node", "x": "a=b"}
-    with pytest.raises(Misuse, match="want NAME=VALUE"):
-        parse_variables(("mode",))

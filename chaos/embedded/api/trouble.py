@@ -19,6 +19,7 @@ from aiohttp import web
 
 from chaos.embedded.api.auth import User
 from chaos.embedded.api.errors import StatusError, bad_request, no_such_path
+from chaos.fields import Fields
 
 MOST_SECONDS: Final = 600.0
 _FIELDS: Final = ("user", "share", "code", "delay", "silent", "seconds")
@@ -62,38 +63,24 @@ class Trouble:
 
 def parse_trouble(data: Any) -> Trouble:
     """From JSON; a bad request that lists every problem."""
-    if not isinstance(data, dict):
-        raise bad_request("trouble: want a JSON object")
-    wrong = [f"unknown field {name}" for name in data if name not in _FIELDS]
-    share, code, delay, seconds = (
-        data.get("share", 1.0),
-        data.get("code", 0),
-        data.get("delay", 0.0),
-        data.get("seconds", 0.0),
+    problems: list[str] = []
+    fields = Fields(data, "", problems, known=_FIELDS)
+    code, delay = fields.number("code", default=0, low=0), fields.number("delay", default=0.0, low=0, high=60)
+    if code and (code not in range(400, 600)):
+        fields.wrong("code", f"is {code!r}, and should be 0 or from 400 to 599")
+    trouble = Trouble(
+        fields.text("user", default=""),
+        fields.number("share", default=1.0, high=1),
+        int(code),
+        delay,
+        fields.flag("silent"),
+        time.monotonic() + fields.number("seconds", default=0.0, high=MOST_SECONDS),
     )
-    wrong += [
-        f"{name}: want {right}"
-        for name, good, right in (
-            ("user", isinstance(data.get("user", ""), str), "a name"),
-            ("share", isinstance(share, (int, float)) and 0 < share <= 1, "above 0, at most 1"),
-            ("code", code == 0 or (isinstance(code, int) and 400 <= code <= 599), "0 or 400 to 599"),
-            ("delay", isinstance(delay, (int, float)) and 0 <= delay <= 60, "0 to 60 seconds"),
-            ("silent", isinstance(data.get("silent", False), bool), "true or false"),
-            (
-                "seconds",
-                isinstance(seconds, (int, float)) and 0 < seconds <= MOST_SECONDS,
-                f"above 0, at most {MOST_SECONDS:g}",
-            ),
-        )
-        if not good
-    ]
-    if not wrong and not (code or delay or data.get("silent")):
-        wrong.append("nothing would happen: set code, delay or silent")
-    if wrong:
-        raise bad_request("trouble: " + "; ".join(wrong))
-    return Trouble(
-        data.get("user", ""), float(share), code, float(delay), data.get("silent", False), time.monotonic() + seconds
-    )
+    if not problems and not (trouble.code or trouble.delay or trouble.silent):
+        problems.append("nothing would happen: set code, delay or silent")
+    if problems:
+        raise bad_request("trouble: " + "; ".join(problems))
+    return trouble
 
 
 class Troubles:

@@ -26,8 +26,8 @@ from chaos.embedded.kubelet.node_machine import HOME, Exit, Machine, MachineDown
 from chaos.embedded.kubelet.probes import MakeSocket, ProbeFailed, Probes, ProbeTarget, RunCommand
 from chaos.embedded.kubelet.sandbox import Sandbox
 from chaos.embedded.kubelet.spec import (
+    ContainerContext,
     SpecError,
-    Surroundings,
     held_capabilities,
     plan_oom_score,
     plan_parts,
@@ -245,7 +245,7 @@ class Containers:
             log=f"logs/{name}/{attempt}.log",
         )
         score = plan_oom_score(pod, container, qos_class(pod), int(facts["memory_bytes"]))
-        around = Surroundings(
+        around = ContainerContext(
             self._sandbox.pause,
             f"{HOME}/c/{cid}/root",
             self._sandbox.hostname,

@@ -100,7 +100,7 @@ class SpecError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class ContainerContext:
     """What a container gets from its pod and node."""
 
     pause: int  # pid of the sandbox's pause process, in the node
@@ -262,7 +262,7 @@ def plan_parts(
 def plan_mounts(
     pod: Object,
     container: Mapping[str, Any],
-    around: Surroundings,
+    around: ContainerContext,
     image: Image,
     variables: Mapping[str, str],
     *,
@@ -327,7 +327,7 @@ def plan_spec(
     container: Mapping[str, Any],
     image: Image,
     variables: Mapping[str, str],
-    around: Surroundings,
+    around: ContainerContext,
     *,
     limits: Limits,
     cgroup: str,

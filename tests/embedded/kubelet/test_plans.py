@@ -18,8 +18,8 @@ from chaos.embedded.kubelet.sandbox import plan_hostname, plan_resolv
 from chaos.embedded.kubelet.spec import (
     ALL_CAPABILITIES,
     FORBIDDEN,
+    ContainerContext,
     SpecError,
-    Surroundings,
     held_capabilities,
     plan_arguments,
     plan_capabilities,
@@ -38,7 +38,7 @@ NODE = {"name": "node", "ip": "1.2.3.4", "memory": "4096", "cpu": "2"}
 
 
 def spec(container: dict[str, Any], **more: Any) -> dict[str, Any]:
-    around = Surroundings(7, "/root", "p", installation={"/inst": "/inst"})
+    around = ContainerContext(7, "/root", "p", installation={"/inst": "/inst"})
     return plan_spec(
         POD | {"spec": {"containers": [container], **more}},
         container,
