@@ -6,7 +6,7 @@ reference tenant is elsewhere, a flow that is loaded and judged, from a loader t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,14 +18,17 @@ from chaos.engine.progress import Progress
 from chaos.engine.settings import Settings
 from chaos.errors import ExperimentFailure, Misuse
 from chaos.external.description import LoaderRule
-from chaos.external.file import parse_call
+from chaos.external.file import Call, parse_call
 from chaos.external.loaders import loader_name, plan_loader
 from chaos.kube.client import Cluster
 from chaos.kube.objects import is_live, workload_name
 from chaos.mesh.budget import Budget
+from chaos.mesh.controlplane.reading import protocol as protocol_of
 from chaos.mesh.install import Mesh
+from chaos.mesh.snapshot import AppProtocol
+from chaos.model.fate import flow_shares
 from chaos.model.flow import Flow
-from chaos.model.modes import Layer, ProxyMode
+from chaos.model.modes import Balancing, Layer, ProxyMode
 from chaos.model.placement import Proxy
 from chaos.names import LABEL_TENANT
 
@@ -67,12 +70,13 @@ class OwnDeployment(Deployment):
                 under its account, with its labels, carried by the mesh as it is.
             reach: HOST:PORT by which the client's namespace reaches the server.
             rate: requests a second.
-            protocol: `http`, `http2`, `grpc`, `tcp` or `tls`, as in a target file.
+            protocol: `http`, `http2` or `grpc`. Of `tcp`, and of `tls` that is the application's, a loader cannot tell
+                one answer from the next.
             path, method, headers, body_bytes: of the requests.
             status: the expected one (default: 200; of gRPC 0).
 
-        Returns the flow as the report names it. Raises Misuse for a wrong word, or while a trial is under way, and
-        ExperimentFailure when the client has no pod that runs.
+        Returns the flow as the report names it. Raises Misuse for a wrong word, for a Service's port whose requests the
+        mesh does not see, or while a trial is under way, and ExperimentFailure when the client has no pod that runs.
         """
         optional = {
             "path": None if path == "/" else path,
@@ -84,6 +88,8 @@ class OwnDeployment(Deployment):
         stated = {"client": client, "server": server, "reach": reach, "rate": rate, "protocol": protocol}
         stated |= {name: value for name, value in optional.items() if value is not None}
         call = parse_call(stated, source=f"load.add({client!r}, {server!r})")
+        if not call.loaded:
+            raise Misuse(f"{client} -> {server}: {protocol} is not loaded: want http, http2 or grpc")
         if self.trying:
             raise Misuse(f"{client} -> {server}: a trial has begun without it: add it before the trial is asked for")
         if any((one.client, one.server) == (_loaded_from(client), server) for one in self.tenants):
@@ -91,6 +97,9 @@ class OwnDeployment(Deployment):
         beside = self._beside(client)
         namespace = client.partition("/")[0]
         tenant = str((beside["metadata"].get("labels") or {}).get(LABEL_TENANT, namespace))
+        reached = self.cluster.list("Service", namespace_reached(call))
+        if self.mesh.mode.balancing is Balancing.REQUEST and (unseen := detect_unseen(call, reached)):
+            raise Misuse(f"{client} -> {server}: {unseen}")
         services = self.cluster.list("Service", namespace)
         loader = plan_loader(client, tenant, beside, LoaderRule(), run=self.run, services=services)
         added = LoadedCall(tenant, replace(call, client=_loaded_from(client)))
@@ -104,7 +113,8 @@ class OwnDeployment(Deployment):
         return Flow(added.client, added.server)
 
     def proxy_serving(self, workload: str, layer: Layer | None = None) -> Proxy:
-        """A proxy that carries a workload's traffic (`namespace/name`), of that layer where one is named.
+        """The proxy that carries a workload's traffic (`namespace/name`), of that layer where one is named. Of several
+        the one that most of the load passes.
 
         Raises ExperimentFailure that names the workloads there are, or says that nothing carries it.
         """
@@ -117,7 +127,10 @@ class OwnDeployment(Deployment):
         found = [proxy for proxy in carry if layer is None or layer in proxy.layers]
         if not found:
             raise ExperimentFailure(f"no proxy{f' of layer {layer}' if layer else ''} serves {workload}")
-        return found[0]
+        calls = [(one.client, one.server) for one in self.tenants]
+        return max(
+            found, key=lambda proxy: (sum(flow_shares(placement, [proxy]).get(call, 0.0) for call in calls), proxy.pod)
+        )
 
     def _beside(self, client: str) -> dict[str, Any]:
         namespace, _, name = client.partition("/")
@@ -129,6 +142,30 @@ class OwnDeployment(Deployment):
                 f"no pod of {client} runs, so there is nothing to stand beside: in namespace {namespace} run {there}"
             )
         return mine[0]
+
+
+def detect_unseen(call: Call, services: Iterable[Mapping[str, Any]]) -> str:
+    """Why the mesh takes a loaded call's requests for mere bytes, and so does not spread them over servers one by one;
+    "" where it sees them. Pure.
+
+    Args:
+        services: of the namespace in which the call reaches its server.
+    """
+    host, _, port = call.reach.rpartition(":")
+    for service in services:
+        for one in service["spec"].get("ports") or ():
+            named = service["metadata"]["name"] == host.partition(".")[0] and str(one["port"]) == port
+            if named and protocol_of(one) is not AppProtocol.HTTP:
+                return (
+                    f"port {port} of Service {host} is not said to speak HTTP: the mesh carries connections there and "
+                    "balances no requests: name the port `http` or `grpc`, or give it an appProtocol"
+                )
+    return ""
+
+
+def namespace_reached(call: Call) -> str:
+    """Where the Service is by whose name a call reaches its server: NAME.NAMESPACE..., or NAME in the client's own."""
+    return call.reach.rpartition(":")[0].partition(".")[2].partition(".")[0] or call.namespaces[0]
 
 
 def _loaded_from(client: str) -> str:
