@@ -29,6 +29,7 @@ from chaos.engine.own import OwnDeployment, own_deployment
 from chaos.engine.progress import Progress
 from chaos.engine.scenario import NotApplicable, Scenario
 from chaos.engine.settings import OF_REFUSED, RUN_FILE, Inconclusive, Settings
+from chaos.engine.takedown import told_what_it_waits_for
 from chaos.engine.trial import Trial, TrialFailed, TrialInconclusive
 from chaos.errors import (
     ApiError,
@@ -300,8 +301,12 @@ class Run:
             if interrupts.hurried():
                 self.progress.step(f"{deployment.mesh.mode.name}: left as it is: sharedfate clean")
                 return
-            self.progress.step(f"{deployment.mesh.mode.name}: taking down")
-            with interrupts.cuttable():
+            title = f"{deployment.mesh.mode.name}: taking down"
+            self.progress.step(title)
+            with (
+                interrupts.cuttable(),
+                told_what_it_waits_for(deployment.cluster, deployment.mesh.run, self.progress, title),
+            ):
                 deployment.stop()
 
     def _describe(self, cluster: dict[str, Any], *, error: str = "") -> None:
