@@ -129,12 +129,6 @@ def known_faults() -> list[str]:
     return sorted(catalogue.known_faults())
 
 
-def known_experiments() -> list[str]:
-    from chaos.resources import shipped_experiments
-
-    return [path.stem for path in shipped_experiments()]
-
-
 def known_names() -> list[str]:
     """The embedded clusters of this machine."""
     from chaos.embedded import provider

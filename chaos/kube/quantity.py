@@ -24,11 +24,6 @@ def millicores(quantity: str | int | float) -> int:
     return math.ceil(parse(quantity) * 1000)
 
 
-def nanocores(quantity: str | int | float) -> int:
-    """A CPU quantity in nanocores, as metrics report it. Raises ValueError."""
-    return math.ceil(parse(quantity) * 10**9)
-
-
 def byte_count(quantity: str | int | float) -> int:
     """A memory quantity in bytes. Raises ValueError."""
     return math.ceil(parse(quantity))

@@ -52,7 +52,6 @@ class Reactor:
         self.late = 0
         self.stalls = 0
         self.worst = 0
-        self.rounds = 0
 
     def watch(self, fd: int, mask: int, handler: Ready) -> None:
         """Call the handler with the events that are ready."""
@@ -92,7 +91,6 @@ class Reactor:
         pop = heapq.heappop
         self.running = True
         while self.running:
-            self.rounds += 1
             if timers:
                 wait = timers[0][0] - monotonic_ns()
                 if wait > 0:

@@ -173,7 +173,7 @@ def _view(trial: TrialResult, sharing: Sharing | None, bins: int) -> TrialView:
         observed=observed_text(trial, short),
         surprise=surprise_text(trial, short),
         nodes=plan_diagram(sharing, trial) if sharing else (),
-        flows=tuple(_row(trial, flow, short) for flow in _judged(trial)),
+        flows=tuple(_row(flow, short) for flow in _judged(trial)),
         measures=tuple((measure_name(name), measure_text(measure)) for name, measure in sorted(trial.measures.items())),
         notes=tuple(str(note) for note in trial.judgement.get("notes", ())),
         figures=figures,
@@ -224,7 +224,7 @@ def told(marks: Iterable[Mark]) -> tuple[str, ...]:
     )
 
 
-def _row(trial: TrialResult, flow: Mapping[str, Any], short: Mapping[str, str]) -> FlowRow:
+def _row(flow: Mapping[str, Any], short: Mapping[str, str]) -> FlowRow:
     name, share, finding = str(flow["flow"]), flow.get("expected_share"), str(flow.get("finding", DASH))
     predicted = "exempt" if share is None else "hurt" if share > 0 else "not hurt"
     shifts = {shift["quantile"]: shift for shift in flow.get("shifts") or ()}

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -14,8 +15,12 @@ from click.testing import CliRunner
 from chaos.cli import main
 from chaos.errors import Misuse
 from chaos.faults.catalogue import FAULTS, FOLDERS, fault_class, fault_from, known_faults
+from chaos.faults.hog import Hog
 from chaos.faults.kill import Kill
 from chaos.faults.model import Fault, settings_of
+from chaos.faults.network.dns import Dns
+from chaos.faults.network.drop import Drop
+from chaos.faults.upgrade import Upgrade
 from chaos.model.faulting import FaultShape
 
 
@@ -124,3 +129,20 @@ def test_a_folder_that_is_not_there_is_refused(theirs: Path, monkeypatch: pytest
     monkeypatch.setenv(FOLDERS, str(theirs / "nowhere"))
     with pytest.raises(Misuse, match="no such folder"):
         known_faults()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Drop(direction="up"),  # type: ignore[arg-type]  # what users write is not typed
+        lambda: Drop(ports=(0,)),
+        lambda: Drop(peers=("nobody",)),
+        lambda: Dns(answer="maybe"),  # type: ignore[arg-type]
+        lambda: Dns(address="x"),
+        lambda: Hog(cores=0),
+        lambda: Upgrade(),
+    ],
+)
+def test_a_setting_that_means_nothing_is_refused(make: Any) -> None:
+    with pytest.raises(Misuse):
+        make()

@@ -9,7 +9,7 @@ import pytest
 
 from chaos.errors import Misuse, NoTargets
 from chaos.faults.selection import Candidates, Pick, Selector, describe_candidates, matching, pick
-from chaos.model.modes import mode_named
+from chaos.model.modes import MODES, mode_named
 from chaos.names import (
     ANNOTATION_PROXY_CONTAINER,
     LABEL_LAYER,
@@ -20,6 +20,8 @@ from chaos.names import (
     NODE_PROXY,
     SYSTEM_NAMESPACE,
 )
+from tests.mesh.controlplane.objects import Object, proxy_pod, sidecar_pod
+from tests.mesh.controlplane.objects import pod as plain_pod
 
 
 def test_an_empty_selection_is_an_error() -> None:
@@ -114,3 +116,42 @@ def test_long_lists_are_cut_and_say_so() -> None:
 def test_an_application_to_be_served_is_named_with_its_namespace() -> None:
     with pytest.raises(Misuse, match="serving is 'web': want NAMESPACE/POD or NAMESPACE/WORKLOAD"):
         Selector(serving="web")
+
+
+def candidates(mode: str, *pods: Object) -> Candidates:
+    return Candidates.of(pods, MODES[mode])
+
+
+def test_a_proxy_serves_by_its_scope() -> None:
+    here, there = plain_pod("app", node="n1"), plain_pod("other", node="n2", namespace="tenant-b")
+    for mode, proxy, serves in (
+        ("node", proxy_pod(node="n1"), [True, False]),
+        (
+            "ambient-namespace",
+            proxy_pod("w", node="n2", namespace="tenant-a", layer="l7", scope="namespace"),
+            [True, False],
+        ),
+        ("ambient-pod", proxy_pod(node="n2", namespace="tenant-a", layer="l7", scope="pod", key="app"), [True, False]),
+        ("none", proxy_pod(node="n1", layer="none"), [False, False]),
+    ):
+        known = candidates(mode, here, there, proxy)
+        found = known.proxy(proxy)
+        assert found is not None
+        assert [known.serves(found, one) for one in (here, there)] == serves, mode
+    own = sidecar_pod("own", node="n1")
+    known = candidates("sidecar", here, own)
+    sidecar = known.proxy(own)
+    assert sidecar is not None
+    assert [known.serves(sidecar, one) for one in (own, here)] == [True, False]
+    assert known.proxy(here) is None
+
+
+def test_without_a_mesh_nobody_is_a_proxy() -> None:
+    assert Candidates.of([proxy_pod(), sidecar_pod()], None).proxies == {}
+
+
+def test_a_wrong_selector_names_every_problem() -> None:
+    with pytest.raises(Misuse, match=r"layer is 'l8'.*workload is 'Job/x'.*behind is 'p'"):
+        Selector(layer="l8", workload="Job/x", behind="p")
+    with pytest.raises(Misuse, match="nothing is said"):
+        Selector()

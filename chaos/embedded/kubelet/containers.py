@@ -244,7 +244,7 @@ class Containers:
             cgroup=f"{self._sandbox.cgroup}/{cid}",
             log=f"logs/{name}/{attempt}.log",
         )
-        score = plan_oom_score(pod, container, qos_class(pod), int(facts["memory_bytes"]))
+        score = plan_oom_score(container, qos_class(pod), int(facts["memory_bytes"]))
         around = ContainerContext(
             self._sandbox.pause,
             f"{HOME}/c/{cid}/root",

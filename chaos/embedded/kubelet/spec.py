@@ -227,7 +227,7 @@ def plan_arguments(container: Mapping[str, Any], image: Image, variables: Mappin
     return command + arguments
 
 
-def plan_oom_score(pod: Object, container: Mapping[str, Any], quality: str, memory: int) -> int:
+def plan_oom_score(container: Mapping[str, Any], quality: str, memory: int) -> int:
     """pkg/kubelet/qos: who is killed first when the machine runs out."""
     if quality == "Guaranteed":
         return -997
@@ -260,7 +260,6 @@ def plan_parts(
 
 
 def plan_mounts(
-    pod: Object,
     container: Mapping[str, Any],
     around: ContainerContext,
     image: Image,
@@ -377,7 +376,7 @@ def plan_spec(
         "process": process,
         "root": {"path": around.root, "readonly": bool(context.get("readOnlyRootFilesystem"))},
         "hostname": around.hostname,
-        "mounts": plan_mounts(pod, container, around, image, variables, privileged=privileged),
+        "mounts": plan_mounts(container, around, image, variables, privileged=privileged),
         "linux": {
             "namespaces": namespaces,
             "cgroupsPath": cgroup,

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import urllib3
 
+from chaos.embedded.api.errors import StatusError
+from chaos.embedded.api.trouble import parse_trouble
 from chaos.errors import ApiError
 from chaos.kube.client import Cluster
 from chaos.mesh import manifests
@@ -111,3 +113,10 @@ def test_whoever_holds_the_runners_role_can_grant_the_mesh_and_the_watchdog_thei
         for file in ("control-plane", "node-proxy", "watchdog"):
             for obj in manifests.load(f"rbac/{file}.yaml", {}):
                 runner.create(obj)
+
+
+def test_trouble_of_the_api_server_that_means_nothing_is_refused() -> None:
+    with pytest.raises(StatusError, match=r"code is 200.*share is 2.*seconds is 0"):
+        parse_trouble({"share": 2, "code": 200})
+    with pytest.raises(StatusError, match="nothing would happen"):
+        parse_trouble({"seconds": 5})

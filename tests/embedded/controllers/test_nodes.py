@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from chaos.embedded.clock import SettableClock, stamp
+from chaos.embedded.clock import stamp
 from chaos.embedded.controllers.nodes import NodeLifecycle, toleration_left
 from chaos.embedded.resources import DEPLOYMENT, LEASE, NODE, POD
 from chaos.embedded.store import Store, WatchEvent
@@ -20,6 +20,19 @@ def run(test: Callable[[World], Awaitable[None]], *nodes: dict[str, Any]) -> Non
             await test(w)
 
     asyncio.run(main())
+
+
+class SettableClock:
+    """Stands still until told otherwise."""
+
+    def __init__(self, at: datetime) -> None:
+        self.at = at
+
+    def now(self) -> datetime:
+        return self.at
+
+    def advance(self, seconds: float) -> None:
+        self.at += timedelta(seconds=seconds)
 
 
 def lifecycle(store: Store, clock: SettableClock) -> NodeLifecycle:

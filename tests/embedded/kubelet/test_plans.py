@@ -175,7 +175,7 @@ def test_quality_of_service_follows_requests_and_limits() -> None:
     assert quality(both | {"requests": {"cpu": "0"}}) == "Burstable"  # a request of zero counts as not set
     assert quality({"requests": {"cpu": "0", "memory": "0"}}) == "BestEffort"
     assert quality({"limits": {"cpu": "1", "memory": "0"}}) == "Burstable"
-    assert [plan_oom_score(POD, {}, q, 1) for q in ("BestEffort", "Guaranteed", "Burstable")] == [1000, -997, 999]
+    assert [plan_oom_score({}, q, 1) for q in ("BestEffort", "Guaranteed", "Burstable")] == [1000, -997, 999]
 
 
 def test_dns_follows_the_pods_policy() -> None:

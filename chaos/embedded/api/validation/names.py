@@ -29,7 +29,6 @@ _FREE_FINALIZERS: Final = ("apiextensions.k8s.io", "admissionregistration.k8s.io
 _STANDARD_FINALIZERS: Final = ("kubernetes", "orphan", "foregroundDeletion")
 _ANNOTATIONS: Final = 256 * 1024
 NOT_NEGATIVE: Final = "must be greater than or equal to 0"
-MODE_RULE: Final = "must be a number between 0 and 0777 (octal), both inclusive"
 
 
 def _regex(words: str, pattern: str, *examples: str) -> str:

@@ -1,0 +1,46 @@
+"""What an upgrade replaced, and which streams it cut."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from chaos.engine.upgrade import application_restarts, streams_cut
+from chaos.history.model import SAMPLE, Flag, Outcome
+from chaos.kube.objects import ContainerSeen
+from chaos.model.modes import Scope, mode_named
+from chaos.model.placement import Placement, Pod, Proxy
+
+
+def test_replaced_applications_are_told_from_replaced_proxies() -> None:
+    def state(namespace: str, container: str, identifier: str) -> ContainerSeen:
+        return ContainerSeen(
+            namespace, "pod", "u", "n1", container, False, "running", "", None, None, 0, identifier, True, "", None
+        )
+
+    before = {
+        ("u1", "server"): state("tenant-a", "server", "1"),
+        ("u1", "proxy"): state("tenant-a", "proxy", "2"),
+        ("u2", "client"): state("tenant-a", "client", "3"),
+        ("u3", "proxy"): state("sharedfate-system", "proxy", "4"),
+        ("u1", "capture"): replace(state("tenant-a", "capture", "5"), init=True),
+    }
+    after = {("u2", "client"): state("tenant-a", "client", "3")}
+    pods = tuple(
+        Pod("tenant-a", "pod", uid, "n1", "a", role, role, "default")
+        for uid, role in (("u1", "server"), ("u2", "client"))
+    )
+    proxies = tuple(
+        Proxy("tenant-a", "pod", "proxy", uid, "n1", frozenset(), Scope.POD, uid, "default") for uid in ("u1", "u3")
+    )
+    placement = Placement(mode_named("sidecar"), pods, proxies, ())
+    assert application_restarts(placement, before, after) == {("u1", "server")}
+    assert application_restarts(placement, before, before) == set()
+
+
+def test_a_stream_counts_as_cut_when_a_new_connection_answers() -> None:
+    samples = np.zeros(4, SAMPLE)
+    samples["flags"] = [Flag.NEW_CONNECTION, 0, Flag.NEW_CONNECTION, Flag.NEW_CONNECTION | Flag.LATE]
+    samples["outcome"] = [Outcome.OK, Outcome.OK, Outcome.FAILED, Outcome.OK]
+    assert streams_cut(samples) == 2

@@ -1,0 +1,16 @@
+"""Failures that the control plane is asked for."""
+
+from __future__ import annotations
+
+from chaos.mesh.controlplane.injected_failures import InjectedFailures, detect_injected_failures
+
+
+def test_the_control_plane_makes_the_worst_of_what_is_asked() -> None:
+    asked = {
+        "mesh.json": "{}",
+        "fault-1.json": '{"delay": 2}',
+        "fault-2.json": '{"delay": 5, "certificate_seconds": 9}',
+        "fault-3.json": '{"certificate_seconds": 3}',
+    }
+    assert detect_injected_failures(asked) == InjectedFailures(False, 5.0, 3.0)
+    assert detect_injected_failures({"mesh.json": "{}"}) == InjectedFailures()

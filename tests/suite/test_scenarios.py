@@ -1,0 +1,34 @@
+"""Every scenario of the suite says what it claims and which faults it uses, and the default matrix names only such."""
+
+from __future__ import annotations
+
+import sys
+
+from chaos.engine.catalogue import scenario_names
+from chaos.engine.matrix import DEFAULT
+from chaos.engine.scenario import SCENARIOS
+from chaos.model.modes import MODES
+
+
+def test_every_trial_of_the_default_matrix_exists_and_applies() -> None:
+    names = scenario_names()
+    for mode, scenarios in DEFAULT.items():
+        for name in scenarios:
+            assert name in names, name
+            assert SCENARIOS[name].skip_reason(MODES[mode]) == "", (mode, name)
+    assert DEFAULT.keys() == MODES.keys()
+    assert 30 <= sum(map(len, DEFAULT.values())) <= 40
+
+
+def test_every_scenario_declares_the_faults_that_its_module_names() -> None:
+    scenario_names()
+    for found in SCENARIOS.values():
+        module = vars(sys.modules[found.run.__module__])
+        assert all(module.get(fault.__name__) is fault for fault in found.faults), found.name
+    unbroken = {name for name, found in SCENARIOS.items() if not found.faults}
+    assert unbroken == {"features", "footprint", "identities-exposed", "job-completes"}
+
+
+def test_every_scenario_says_what_it_claims() -> None:
+    scenario_names()
+    assert [name for name, found in SCENARIOS.items() if not found.claim.endswith(".")] == []
