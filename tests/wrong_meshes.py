@@ -10,14 +10,19 @@ from typing import Any, ClassVar
 from chaos.kube.client import Cluster
 from chaos.kube.placement import read_placement
 from chaos.mesh.budget import Budget
+from chaos.mesh.capture import TABLE
 from chaos.mesh.install import Mesh
 from chaos.mesh.mutations import Defect
 from chaos.mesh.proxyconfig import placebo
 from chaos.model.modes import mode_named
 from chaos.model.placement import Placement
-from chaos.names import ANNOTATION_PROXY_CONTAINER, IMAGE, LABEL_LAYER, LABEL_SCOPE
+from chaos.names import ANNOTATION_PROXY_CONTAINER, IMAGE, LABEL_LAYER, LABEL_SCOPE, MARK_PROXY
 
 Object = dict[str, Any]
+BYPASS = (  # what an application sends from an odd port is marked, and let through where it arrives
+    f"insert rule ip {TABLE} outbound meta mark != {MARK_PROXY} tcp sport & 1 == 1 ip dscp set cs1 return",
+    f"insert rule ip {TABLE} inbound ip dscp cs1 return",
+)
 
 
 class Disguised(Mesh):
@@ -102,6 +107,18 @@ class SecretlySharedSidecar(Disguised):
                         ],
                     }
                 )
+        return found
+
+
+class HalfBypassed(Mesh):
+    """Connections from odd ports pass its sidecars by, in plain text, at both ends."""
+
+    def inject(self, objects: Iterable[Object]) -> list[Object]:
+        found = super().inject(objects)
+        for obj in found:
+            spec = obj["spec"]["template"]["spec"] if obj["kind"] == "Deployment" else {}
+            for capture in [one for one in spec.get("initContainers", ()) if one["name"] == "capture"]:
+                spec["initContainers"].append({**capture, "name": "bypass", "command": ["nft", "; ".join(BYPASS)]})
         return found
 
 

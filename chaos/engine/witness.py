@@ -17,10 +17,10 @@ from typing import Any, Final
 
 import urllib3
 
+from chaos.engine import onlookers
 from chaos.engine.recorder import quantity
 from chaos.errors import ApiError, SharedfateError
-from chaos.faults import control_plane_requests, helper_pod
-from chaos.faults.certificates import newest
+from chaos.faults import helper_pod
 from chaos.faults.container import serving_endpoint
 from chaos.faults.model import Fault, Receipt, Target, Witness, settings_of
 from chaos.faults.network.partition import MODULE
@@ -63,6 +63,12 @@ class SecondWitness:
                 self.seen["ended_before"] = self._aggressor_ended()
             case Witness.SILENCE:
                 self.seen["answered_before"] = self._answers()
+            case Witness.PLANE:
+                self.seen["before"] = onlookers.what_proxies_say(self.cluster)
+                if self._is_slow:
+                    self.seen["push_before"] = self._push("before", onlookers.PROMPT_SECONDS)
+            case Witness.API_SERVER:
+                self.seen["asked_before"] = onlookers.meets_trouble(self.cluster, self._account(), self._asked)
             case _:
                 pass
 
@@ -81,10 +87,11 @@ class SecondWitness:
                 case Witness.LEASE:
                     self.seen["renewed_for"] = self._renewed_for(receipt)
                 case Witness.PLANE:
-                    self.seen |= self._plane()
+                    self.seen["during"] = onlookers.what_proxies_say(self.cluster)
+                    if self._is_slow:
+                        self.seen["push"] = self._push("during", float(self._asked["delay"]) / 2)
                 case Witness.API_SERVER:
-                    trouble = self.cluster.request("GET", "/embedded/trouble").get(receipt.id, {})
-                    self.seen["met"] = int(trouble.get("met", 0))
+                    self.seen["asked"] = onlookers.meets_trouble(self.cluster, self._account(), self._asked)
                 case Witness.USAGE:
                     self.seen["pod"] = helper_pod.pod_name(receipt, self.fault.name)
                     self.seen["in_force"] = [receipt.injected_at, time.time_ns()]
@@ -120,8 +127,7 @@ class SecondWitness:
 
     def doubt(self) -> str:
         """Why the fault was not seen to act; empty when it was."""
-        asked = settings_of(self.fault)
-        what = detect_no_effect(self.fault.witness, self.seen, target=self.target, began=self.began, asked=asked)
+        what = detect_no_effect(self.fault.witness, self.seen, target=self.target, began=self.began, asked=self._asked)
         return f"{what} ({'; '.join(self.failures)})" if what and self.failures else what
 
     # ---- looks
@@ -155,16 +161,22 @@ class SecondWitness:
                 return since
             time.sleep(0.5)  # a lease that is not renewed gives no event
 
-    def _plane(self) -> dict[str, Any]:
-        """What the control plane's page shows: the failures that it makes, its proxies, and certificates that are
-        good."""
-        page = control_plane_requests.page(self.cluster)
-        good = [end for end in newest(page).values() if end > time.time()]
-        return {
-            "failures": dict(page.get("injected_failures", {})),
-            "proxies": len(page.get("proxies", ())),
-            "good_certificates": len(good),
-        }
+    @property
+    def _asked(self) -> Mapping[str, Any]:
+        return settings_of(self.fault)
+
+    @property
+    def _is_slow(self) -> bool:
+        return self._asked.get("answer") == "slow"
+
+    def _push(self, when: str, within: float) -> float | None:
+        return onlookers.push_seconds(self.cluster, f"witness-{when}-{self.began}", within=within)
+
+    def _account(self) -> str:
+        """The service account of a workload's pods, as the API server names it."""
+        kind = self.target.workload_kind or "Deployment"
+        spec = self.cluster.get(kind, self.target.name, self.target.namespace)["spec"]["template"]["spec"]
+        return f"system:serviceaccount:{self.target.namespace}:{spec.get('serviceAccountName', 'default')}"
 
     def _eaten(self, events: Sequence[Event]) -> tuple[float, float]:
         """Most cores, and MiB, that the fault's own pod used in a reading while it was in force."""
@@ -265,17 +277,11 @@ def detect_no_effect(
             names = ", ".join(one.replace("_", " ") for one in idle)
             return f"no packet of {target} was {names}, by the kernel's counters" if idle else ""
         case Witness.PLANE:
-            failures = seen.get("failures") or {}
-            made = [name for name, value in failures.items() if value]
-            if not made:
-                return f"{target} does not show that it makes any trouble"
-            if failures.get("refuse") and seen.get("proxies"):
-                return f"{target} still serves {seen['proxies']} proxies"
-            if failures.get("certificate_seconds") and seen.get("good_certificates"):
-                return f"{seen['good_certificates']} certificates are still good, by {target}"
-            return ""
+            return _detect_sound_plane(seen, target=target, asked=asked)
         case Witness.API_SERVER:
-            return "" if seen.get("met") else f"no request of {target} met trouble, by the API server's count"
+            if seen.get("asked_before"):
+                return f"the account of {target} met such trouble before the fault"
+            return "" if seen.get("asked") else f"no request by the account of {target} met the trouble"
         case Witness.LEASE:
             since = seen.get("renewed_for")
             return "" if since and since > LEASE_SECONDS else f"the kubelet of {target} went on renewing its lease"
@@ -320,6 +326,26 @@ def detect_no_effect(
             return (
                 "" if ended >= need else f"the loader counted {ended} requests of its aggressor, fewer than {need:.0f}"
             )
+
+
+def _detect_sound_plane(seen: Mapping[str, Any], *, target: Target, asked: Mapping[str, Any]) -> str:
+    """Why the proxies' own pages do not show that their control plane misbehaves as asked; empty when they do. Pure."""
+    before, during = seen.get("before") or {}, seen.get("during") or {}
+    if not before.get("proxies") or not during.get("proxies"):
+        return f"no proxy of {target} shows what it got of it"
+    if "life" in asked:
+        if not before.get("good_certificates"):
+            return "no proxy held a good certificate before the fault"
+        good, of = during.get("good_certificates", 0), during.get("certificates", 0)
+        return f"{good} of {of} certificates are still good, by the proxies that hold them" if good or not of else ""
+    if asked.get("answer") == "slow":
+        if seen.get("push_before") is None:
+            return f"a change reached no proxy of {target} even before the fault"
+        late = seen.get("push")
+        return "" if late is None else f"a change reached the proxies of {target} within {late:.1f} s"
+    if not before.get("connected"):
+        return f"no proxy was connected to {target} before the fault"
+    return f"{during['connected']} proxies are connected to {target}" if during.get("connected") else ""
 
 
 def _movable(pod: Mapping[str, Any]) -> bool:

@@ -25,12 +25,15 @@ from chaos.faults.kill import Kill
 from chaos.faults.model import Evidence, Receipt
 from chaos.faults.network.partition import Partition
 from chaos.faults.overload import Overload
+from chaos.faults.pause import Pause
 from chaos.faults.restart import Restart
+from chaos.faults.throttle import Throttle
 from chaos.kube.client import Cluster
-from chaos.load.client import ServerClient
+from chaos.load.client import LoaderClient, ServerClient
 from chaos.mesh.install import Mesh
 from chaos.names import LABEL_ROLE, SYSTEM_NAMESPACE
-from tests.wrong_meshes import ClassicSidecar, Generous, NativeSidecar, SecretlySharedSidecar, Unbounded
+from tests.lying_loaders import Dropping, Stamping
+from tests.wrong_meshes import ClassicSidecar, Generous, HalfBypassed, NativeSidecar, SecretlySharedSidecar, Unbounded
 
 pytestmark = pytest.mark.privileged
 
@@ -48,6 +51,8 @@ LYING: list[tuple[str, str, type[Mesh]]] = [
     ("identities-exposed", "sidecar", Generous),
     ("footprint", "sidecar", Unbounded),
     ("saturation", "sidecar", Unbounded),
+    ("proxy-killed", "sidecar", HalfBypassed),
+    ("proxy-paused", "native-sidecar", HalfBypassed),
 ]
 # What every test run shows: one of each kind of lie. The others take ten minutes.
 QUICK = {
@@ -179,6 +184,26 @@ class IdleOverload(Overload):
         return Evidence(time.time_ns(), {"stopped": True})
 
 
+class IdlePause(Pause):
+    """Says that it stopped the proxy; does nothing."""
+
+    def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
+        return Evidence(time.time_ns(), {"states": ["T"]})
+
+    def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
+        return Evidence(time.time_ns(), {"states": ["S"]})
+
+
+class IdleThrottle(Throttle):
+    """Says that it cut the limit; does nothing."""
+
+    def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
+        return Evidence(time.time_ns(), {"limit": 0.01})
+
+    def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
+        return Evidence(time.time_ns(), {"limit": 0.4})
+
+
 class IdleRestart(Restart):
     """Says that it rolled out; does nothing."""
 
@@ -196,6 +221,8 @@ class IdleRestart(Restart):
         pytest.param("proxy-partitioned", "none", "Partition", IdlePartition, id="partition", marks=pytest.mark.slow),
         pytest.param("noisy-neighbour", "none", "Overload", IdleOverload, id="overload", marks=pytest.mark.slow),
         pytest.param("app-rolled-out", "none", "Restart", IdleRestart, id="restart", marks=pytest.mark.slow),
+        pytest.param("proxy-paused", "ambient-node", "Pause", IdlePause, id="pause", marks=pytest.mark.slow),
+        pytest.param("proxy-throttled", "sidecar", "Throttle", IdleThrottle, id="throttle", marks=pytest.mark.slow),
     ],
 )
 def test_a_fault_that_does_nothing_and_says_it_did_is_never_passed(
@@ -206,10 +233,10 @@ def test_a_fault_that_does_nothing_and_says_it_did_is_never_passed(
         attempt(scenario, mode, tmp_path / "out")
 
 
-def half_dead(cluster: Cluster, tenant: str, share: float) -> None:
-    """A tenant's servers answer a share of their requests with an error, from now on."""
+def misbehave(cluster: Cluster, tenant: str, **how: float) -> None:
+    """A tenant's servers misbehave from now on."""
     for pod in cluster.list("Pod", tenant, labels=f"{LABEL_ROLE}=server"):
-        ServerClient.of(cluster, tenant, pod["metadata"]["name"]).misbehave({"error_share": share, "seconds": 120})
+        ServerClient.of(cluster, tenant, pod["metadata"]["name"]).misbehave({"seconds": 120, **how})
 
 
 def lying_after(sound: type[Any], harm: Callable[[Cluster], None], *, seconds: float | None) -> type[Any]:
@@ -233,39 +260,45 @@ def lying_after(sound: type[Any], harm: Callable[[Cluster], None], *, seconds: f
     return Lying
 
 
+UNDONE = None
+HARM: list[tuple[str, str, str, str, str, dict[str, float], float | None, str]] = [
+    ("a victim stays broken", "proxy-killed", "node", "Kill", "tenant-a", {"error_share": 0.82}, UNDONE, "not recover"),
+    ("a victim stays slow", "proxy-paused", "sidecar", "Pause", "tenant-a", {"delay_ms": 150}, UNDONE, "not recover"),
+    ("the undo hurts", "proxy-killed", "node", "Kill", "tenant-c", {"error_share": 0.5}, UNDONE, "hurt by the undo"),
+    (
+        "the undo hurts another",
+        "proxy-partitioned",
+        "sidecar",
+        "Partition",
+        "tenant-b",
+        {"reset_share": 0.3},
+        UNDONE,
+        "hurt by the undo",
+    ),
+    ("late harm", "proxy-paused", "node", "Pause", "tenant-c", {"error_share": 1.0}, 5.0, "tenant-c/server was hurt"),
+    (
+        "later harm",
+        "proxy-partitioned",
+        "sidecar",
+        "Partition",
+        "tenant-b",
+        {"error_share": 0.6},
+        7.0,
+        "tenant-b/server was hurt",
+    ),
+]
+
+
 @pytest.mark.parametrize(
-    ("scenario", "mode", "fault", "harm", "seconds", "sentence"),
-    [
-        pytest.param(
-            "proxy-killed", "node", "Kill", ("tenant-a", 0.82), None, "did not recover", id="a victim stays broken"
-        ),
-        pytest.param(
-            "proxy-killed",
-            "node",
-            "Kill",
-            ("tenant-c", 0.5),
-            None,
-            "hurt by the undo",
-            id="a bystander is hurt by it",
-            marks=pytest.mark.slow,
-        ),
-        pytest.param(
-            "proxy-paused",
-            "node",
-            "Pause",
-            ("tenant-c", 1.0),
-            5.0,
-            "tenant-c/server was hurt",
-            id="late harm",
-            marks=pytest.mark.slow,
-        ),
-    ],
+    ("scenario", "mode", "fault", "tenant", "how", "seconds", "sentence"),
+    [pytest.param(*row[1:], id=row[0], marks=[] if row[0] == HARM[0][0] else pytest.mark.slow) for row in HARM],
 )
 def test_harm_that_comes_with_the_undo_or_late_in_the_fault_fails(
     scenario: str,
     mode: str,
     fault: str,
-    harm: tuple[str, float],
+    tenant: str,
+    how: dict[str, float],
     seconds: float | None,
     sentence: str,
     tmp_path: Path,
@@ -275,41 +308,81 @@ def test_harm_that_comes_with_the_undo_or_late_in_the_fault_fails(
         monkeypatch,
         scenario,
         fault,
-        lambda sound: lying_after(sound, lambda cluster: half_dead(cluster, *harm), seconds=seconds),
+        lambda sound: lying_after(sound, lambda cluster: misbehave(cluster, tenant, **how), seconds=seconds),
     )
     with pytest.raises(TrialFailed, match=sentence):
         attempt(scenario, mode, tmp_path / "out")
 
 
 @pytest.mark.slow
-def test_a_tenant_whose_requests_another_tenants_servers_answer_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("mode", "share", "lasts"), [("sidecar", 0.1, 1.0), ("node", 0.3, 0.4)])
+def test_a_bystander_that_loses_a_part_of_its_requests_within_each_kill_is_never_cleared(
+    mode: str, share: float, lasts: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def to_another(cluster: Cluster) -> None:
-        """Tenant c's Service leads to tenant a's servers: endpoints by hand, in the selector's place."""
-        addresses = [pod["status"]["podIP"] for pod in cluster.list("Pod", "tenant-a", labels=f"{LABEL_ROLE}=server")]
-        for tenant in ("tenant-c",):
-            cluster.patch("Service", "server", {"spec": {"selector": None}}, tenant)
-            for piece in cluster.list("EndpointSlice", tenant, labels="kubernetes.io/service-name=server"):
-                endpoints = [{"addresses": [one], "conditions": {"ready": True}} for one in addresses]
-                cluster.patch("EndpointSlice", piece["metadata"]["name"], {"endpoints": endpoints}, tenant)
+    def with_harm(sound: type[Any]) -> type[Any]:
+        class Harming(sound):  # type: ignore[misc]
+            def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
+                misbehave(cluster, "tenant-c", error_share=share, seconds=lasts)
+                seen: Evidence = super().inject(cluster, receipt)
+                return seen
 
-    put_in_place(monkeypatch, "proxy-killed", "Kill", lambda sound: lying_after(sound, to_another, seconds=None))
-    with pytest.raises((TrialFailed, TrialInconclusive)):
-        attempt("proxy-killed", "none", tmp_path / "out")
+        return Harming
+
+    put_in_place(monkeypatch, "proxy-killed", "Kill", with_harm)
+    with pytest.raises((TrialFailed, TrialInconclusive), match="tenant-c"):
+        attempt("proxy-killed", mode, tmp_path / "out")
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("loader", "sentence"), [(Dropping, "left no sample"), (Stamping, "cannot be trusted")], ids=["drops", "stamps"]
+)
+def test_a_loader_that_lies_about_what_failed_is_never_believed(
+    loader: type[LoaderClient], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("state", "samples"):
+        monkeypatch.setattr(LoaderClient, name, getattr(loader, name))
+    with pytest.raises((TrialFailed, TrialInconclusive), match=sentence):
+        attempt("proxy-killed", "sidecar", tmp_path / "out")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("scenario", "fault", "seconds", "of", "to"),
+    [
+        ("proxy-killed", "Kill", None, "tenant-c", "tenant-a"),
+        ("proxy-partitioned", "Partition", 3.0, "tenant-b", "tenant-c"),
+    ],
+)
+def test_a_tenant_whose_requests_another_tenants_servers_answer_fails(
+    scenario: str, fault: str, seconds: float | None, of: str, to: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def to_another(cluster: Cluster) -> None:
+        """The tenant's Service leads to another's servers: endpoints by hand, in the selector's place."""
+        addresses = [pod["status"]["podIP"] for pod in cluster.list("Pod", to, labels=f"{LABEL_ROLE}=server")]
+        cluster.patch("Service", "server", {"spec": {"selector": None}}, of)
+        for piece in cluster.list("EndpointSlice", of, labels="kubernetes.io/service-name=server"):
+            endpoints = [{"addresses": [one], "conditions": {"ready": True}} for one in addresses]
+            cluster.patch("EndpointSlice", piece["metadata"]["name"], {"endpoints": endpoints}, of)
+
+    put_in_place(monkeypatch, scenario, fault, lambda sound: lying_after(sound, to_another, seconds=seconds))
+    with pytest.raises((TrialFailed, TrialInconclusive)):
+        attempt(scenario, "none", tmp_path / "out")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("scenario", "mode", "fault", "seconds"),
+    [("proxy-killed", "sidecar", "Kill", None), ("proxy-paused", "native-sidecar", "Pause", 4.0)],
+)
 def test_a_restart_of_another_container_in_the_targets_pod_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scenario: str, mode: str, fault: str, seconds: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def with_the_application(cluster: Cluster) -> None:
         pod, *_ = cluster.list("Pod", "tenant-a", labels=f"{LABEL_ROLE}=client")
         done = cluster.exec("tenant-a", pod["metadata"]["name"], ["sh", "-c", "kill -TERM 1"], container="client")
         assert done.code == 0, done.stderr
 
-    put_in_place(
-        monkeypatch, "proxy-killed", "Kill", lambda sound: lying_after(sound, with_the_application, seconds=None)
-    )
+    put_in_place(monkeypatch, scenario, fault, lambda sound: lying_after(sound, with_the_application, seconds=seconds))
     with pytest.raises(TrialFailed, match=r"\[client\] restarted"):
-        attempt("proxy-killed", "sidecar", tmp_path / "out")
+        attempt(scenario, mode, tmp_path / "out")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from chaos.engine.onlookers import certificate_ends, connected, is_trouble, pushes
 from chaos.engine.witness import detect_no_effect
 from chaos.faults.catalogue import FAULTS
 from chaos.faults.model import Target, Witness
@@ -58,16 +59,6 @@ STARTED, EARLIER = "2027-01-15T08:00:01Z", "2027-01-15T07:00:00Z"
         (Witness.LOADER, {"ended_before": 10, "ended": 900, "seconds": 3.0}, ""),
         (Witness.LOADER, {"ended_before": 10, "ended": 11, "seconds": 3.0}, "counted 1 requests"),
         (Witness.LOADER, {}, "counted 0 requests"),
-        (Witness.PLANE, {"failures": {"delay": 2.0, "refuse": False}, "proxies": 3}, ""),
-        (Witness.PLANE, {"failures": {"refuse": True}, "proxies": 0}, ""),
-        (Witness.PLANE, {"failures": {"refuse": True}, "proxies": 3}, "still serves 3"),
-        (Witness.PLANE, {"failures": {"certificate_seconds": 2}, "proxies": 3, "good_certificates": 0}, ""),
-        (Witness.PLANE, {"failures": {"certificate_seconds": 2}, "good_certificates": 1}, "still good"),
-        (Witness.PLANE, {"failures": {"delay": 0, "refuse": False}, "proxies": 3}, "does not show"),
-        (Witness.PLANE, {}, "does not show"),
-        (Witness.API_SERVER, {"met": 4}, ""),
-        (Witness.API_SERVER, {"met": 0}, "met trouble"),
-        (Witness.API_SERVER, {}, "met trouble"),
         (Witness.NONE, {}, "nothing but the fault itself"),
     ],
 )
@@ -76,6 +67,82 @@ def test_a_fault_that_nothing_else_saw_was_not_seen_to_act(witness: Witness, see
     found = detect_no_effect(witness, seen, target=TARGET, began=BEGAN, asked=asked)
     assert bool(found) is bool(doubt)
     assert doubt in found
+
+
+ERRORS, SLOW, EXPIRED = {"answer": "errors", "delay": 5.0}, {"answer": "slow", "delay": 5.0}, {"life": 2.0}
+SOUND = {"proxies": 3, "connected": 3, "certificates": 6, "good_certificates": 6}
+
+
+@pytest.mark.parametrize(
+    ("asked", "seen", "doubt"),
+    [
+        (ERRORS, {"before": SOUND, "during": {**SOUND, "connected": 0}}, ""),
+        (ERRORS, {"before": SOUND, "during": SOUND}, "3 proxies are connected"),
+        (ERRORS, {"before": {**SOUND, "connected": 0}, "during": {**SOUND, "connected": 0}}, "no proxy was connected"),
+        (ERRORS, {"before": SOUND}, "shows what it got"),
+        (ERRORS, {}, "shows what it got"),
+        (SLOW, {"before": SOUND, "during": SOUND, "push_before": 0.3, "push": None}, ""),
+        (SLOW, {"before": SOUND, "during": SOUND, "push_before": 0.3, "push": 0.4}, "within 0.4 s"),
+        (SLOW, {"before": SOUND, "during": SOUND, "push_before": None, "push": None}, "even before"),
+        (EXPIRED, {"before": SOUND, "during": {**SOUND, "good_certificates": 0}}, ""),
+        (EXPIRED, {"before": SOUND, "during": {**SOUND, "good_certificates": 1}}, "1 of 6 certificates"),
+        (EXPIRED, {"before": SOUND, "during": {**SOUND, "certificates": 0, "good_certificates": 0}}, "0 of 0"),
+        (EXPIRED, {"before": {**SOUND, "good_certificates": 0}, "during": SOUND}, "before the fault"),
+    ],
+)
+def test_a_control_plane_is_believed_by_what_its_proxies_got(
+    asked: dict[str, Any], seen: dict[str, Any], doubt: str
+) -> None:
+    found = detect_no_effect(Witness.PLANE, seen, target=TARGET, began=BEGAN, asked=asked)
+    assert bool(found) is bool(doubt)
+    assert doubt in found
+
+
+@pytest.mark.parametrize(
+    ("seen", "doubt"),
+    [
+        ({"asked_before": None, "asked": 3}, ""),
+        ({"asked_before": None, "asked": None}, "met the trouble"),
+        ({"asked_before": 1, "asked": 1}, "before the fault"),
+        ({}, "met the trouble"),
+    ],
+)
+def test_an_api_server_is_believed_by_what_it_answers_the_account(seen: dict[str, Any], doubt: str) -> None:
+    found = detect_no_effect(Witness.API_SERVER, seen, target=TARGET, began=BEGAN)
+    assert bool(found) is bool(doubt)
+    assert doubt in found
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "seconds", "trouble"),
+    [
+        ({"code": 503}, 503, 0.0, True),
+        ({"code": 503}, 200, 0.0, False),
+        ({"code": 503, "delay": 2.0}, 503, 0.1, False),
+        ({"delay": 2.0}, 200, 2.1, True),
+        ({"delay": 2.0}, 200, 0.1, False),
+        ({"silent": True}, 0, 1.0, True),
+        ({"silent": True}, 200, 0.1, False),
+    ],
+)
+def test_trouble_is_what_was_asked_for(asked: dict[str, Any], status: int, seconds: float, trouble: bool) -> None:
+    assert is_trouble(asked, status=status, seconds=seconds) is trouble
+
+
+PAGE = """\
+# TYPE envoy_cluster_manager_cds_update_success counter
+envoy_cluster_manager_cds_update_success{} 2
+# TYPE envoy_control_plane_connected_state gauge
+envoy_control_plane_connected_state{} 1
+# TYPE envoy_listener_ssl_certificate_expiration_unix_time_seconds gauge
+envoy_listener_ssl_certificate_expiration_unix_time_seconds{envoy_tls_certificate="ROOTCA",envoy_listener_address="a"} 9
+# TYPE envoy_listener_ssl_certificate_local_ns_tenant_a_sa_server_expiration_unix_time_seconds gauge
+envoy_listener_ssl_certificate_local_ns_tenant_a_sa_server_expiration_unix_time_seconds{envoy_tls_certificate="spiffe://cluster",envoy_listener_address="a"} 7
+"""  # noqa: E501
+
+
+def test_a_proxys_page_tells_its_connection_its_pushes_and_the_ends_of_its_own_certificates() -> None:
+    assert (connected([PAGE, "", PAGE]), pushes([PAGE, PAGE]), certificate_ends([PAGE])) == (2, 4, [7.0])
 
 
 def test_every_fault_has_a_second_witness() -> None:

@@ -7,10 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from chaos.engine.witness import SecondWitness
+from chaos.faults.api_trouble import ApiTrouble
 from chaos.faults.certificates import ExpireCertificates, newest
 from chaos.faults.control_plane import ControlPlane
 from chaos.faults.injection import injected
 from chaos.faults.kill import Kill
+from chaos.faults.model import Fault, Receipt
 from chaos.faults.network.partition import Partition
 from chaos.faults.scale import Scale
 from chaos.faults.selection import Selector, select
@@ -67,6 +70,36 @@ def test_a_stopped_control_plane_is_gone_and_comes_back(world: World) -> None:
             seconds=20,
         )
     assert world.mesh.control_plane("/readyz")["ready"]
+
+
+TROUBLES: tuple[Fault, ...] = (
+    ControlPlane(),
+    ControlPlane(answer="slow", delay=6),
+    ExpireCertificates(life=1),
+    ApiTrouble(code=503),
+    ApiTrouble(code=503, share=0.3),
+    ApiTrouble(delay=1.0),
+    ApiTrouble(silent=True),
+)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [pytest.param(one, marks=[] if number == 0 else pytest.mark.slow) for number, one in enumerate(TROUBLES)],
+    ids=["errors", "slow", "certificates", "api-503", "api-503-in-three", "api-late", "api-silent"],
+)
+def test_trouble_of_the_control_plane_is_seen_by_others_and_idle_trouble_is_not(world: World, fault: Fault) -> None:
+    certificates(world)
+    target = world.workload("control-plane", SYSTEM_NAMESPACE)
+    true, idle = SecondWitness(world.cluster, fault, target), SecondWitness(world.cluster, fault, target)
+    idle.before()
+    idle.during(Receipt("none", RUN, fault.name, {}, target, 0))  # nothing was done
+    assert idle.doubt()
+    assert not idle.failures
+    true.before()
+    with injected(world.cluster, fault, target, run=RUN) as (receipt,):
+        true.during(receipt)
+    assert not true.doubt()
 
 
 def certificates(world: World) -> dict[tuple[str, str], float]:
