@@ -404,7 +404,7 @@ class Done:
 
     rows: dict[str, Seen] = field(default_factory=dict)
     after: dict[str, Counter[str]] = field(default_factory=dict)
-    chunks: int = 0  # the next one's number, of which its seed is made
+    chunks: Counter[str] = field(default_factory=Counter)  # by row: the next one's number, of which its seed is made
 
     @classmethod
     def read(cls, path: Path | None) -> Done:
@@ -418,12 +418,29 @@ class Done:
             )
             for name, (findings, seconds) in saved["rows"].items()
         }
-        return cls(rows, {name: Counter(found) for name, found in saved["after"].items()}, saved["chunks"])
+        after = {name: Counter(found) for name, found in saved["after"].items()}
+        return cls(rows, after, Counter(saved["chunks"]))
+
+    def add(self, name: str, part: Seen | Counter[str]) -> None:
+        """What another chunk of a row brought."""
+        if isinstance(part, Seen):
+            seen = self.rows.setdefault(name, Seen())
+            seen.findings += part.findings
+            seen.seconds += part.seconds
+        else:
+            self.after[name] = self.after.get(name, Counter()) + part
+        self.chunks[name] += 1
 
     def write(self, path: Path) -> None:
         rows = {name: (seen.findings, seen.seconds) for name, seen in self.rows.items()}
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({"rows": rows, "after": self.after, "chunks": self.chunks}))
+
+
+def _run(row: Row | AfterRow, *, trials: int, seed: int) -> Seen | Counter[str]:
+    if isinstance(row, Row):
+        return run_row(row, trials=trials, seed=seed)
+    return run_after(row, trials=trials, seed=seed)
 
 
 def main() -> None:
@@ -437,24 +454,22 @@ def main() -> None:
     chosen = options.parse_args()
     rows = [row for row in ROWS if chosen.only in row.name]
     after = [row for row in AFTER if chosen.only in row.name]
+    every: list[Row | AfterRow] = [*rows, *after]
     done = Done.read(chosen.state)
     end, chunk = time.monotonic() + 60 * chosen.minutes, min(10, chosen.trials)
     with ProcessPoolExecutor(chosen.workers) as pool:
-        # All rows grow together, so that a bounded run is even.
-        while done.chunks * chunk < chosen.trials and time.monotonic() < end:
-            seed = 1000 + done.chunks
-            jobs = {row.name: pool.submit(run_row, row, trials=chunk, seed=seed) for row in rows}
-            returns = {row.name: pool.submit(run_after, row, trials=chunk, seed=seed) for row in after}
-            for name, job in jobs.items():
-                part, seen = job.result(), done.rows.setdefault(name, Seen())
-                seen.findings += part.findings
-                seen.seconds += part.seconds
-            for name, found in returns.items():
-                done.after[name] = done.after.get(name, Counter()) + found.result()
-            done.chunks += 1
+        while time.monotonic() < end:
+            least = min(done.chunks[row.name] for row in every)
+            if least * chunk >= chosen.trials:
+                break
+            # All rows grow together, so that a bounded run is even.
+            now = [row for row in every if done.chunks[row.name] == least]
+            jobs = [(row, pool.submit(_run, row, trials=chunk, seed=1000 + least)) for row in now]
+            for row, job in jobs:
+                done.add(row.name, job.result())
             if chosen.state:
                 done.write(chosen.state)
-            print(f"{done.chunks * chunk} of each row", file=sys.stderr, flush=True)
+            print(f"{(least + 1) * chunk} of each row", file=sys.stderr, flush=True)
     text = page(rows, done)
     print(text) if not chosen.out else chosen.out.write_text(text)
 

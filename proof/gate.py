@@ -1,12 +1,15 @@
-"""How often the gate alarms without cause, and finds what was planted: pairs of runs drawn from recorded trials.
+"""How often the gate alarms without cause, and finds what was planted: real pairs of runs, and pairs drawn from them.
 
-    sharedfate run --modes none,sidecar,node --scenarios proxy-killed,noisy-neighbour -- --chaos-repeat 12
+    sharedfate run --modes none,sidecar,node --scenarios proxy-killed,noisy-neighbour --out RUN     some times
     python -m proof.gate --record RUN...                # adds the trials of these runs to the record
+    sharedfate run ... --budget 600 --out WORSE
+    python -m proof.gate --record WORSE --planted "proxies with half the CPU"
     python -m proof.gate --pairs 2000 --out docs/gate.md
 
-A trial is drawn from the record of its name (two identical runs may draw the same); of what is repeated, so many
-repeats are drawn, with replacement, from those of all its trials, whatever deployment they are of. A planted regression
-changes the second run of a pair, and nothing else, by what it does to each request.
+Each two recorded runs are two real pairs, either being the base. Beside them pairs are drawn: a trial of the record of
+its name (two identical runs may draw the same); of what is repeated, so many repeats, with replacement, from those of
+all its trials, whatever deployment they are of. A planted regression changes the second run of a pair, and nothing
+else, by what it does to each request.
 """
 
 from __future__ import annotations
@@ -14,22 +17,25 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import permutations, product
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
-from chaos.history.result import TrialResult, results_of
+from chaos.engine.settings import Settings
+from chaos.history.result import results_of
 from chaos.report.compare import Regression, compare
 from chaos.verdict.measures import over_repeats
 from chaos.verdict.model import Measure
 
 RECORD: Final = Path(__file__).resolve().parents[1] / "benchmarks" / "results" / "gate.json"
 GAVE_OUT: Final = "the rate at which the path gives out"
-HURT_RATE: Final = {"sidecar": 200.0, "node": 300.0}  # requests/s of the flows behind the proxy that is killed
+RATE: Final = Settings().rate
+HURT_RATE: Final = {"sidecar": RATE, "node": 2 * RATE}  # requests/s of the flows behind the proxy that is killed
 Trial = dict[str, Any]
 
 
@@ -72,11 +78,17 @@ PLANTED: Final = (
 )
 
 
-def record(runs: Sequence[Path], store: Path = RECORD) -> None:
-    """Add the trials of recorded runs to the record."""
+def record(runs: Sequence[Path], store: Path = RECORD, *, planted: str = "") -> None:
+    """Add the trials of recorded runs to the record.
+
+    Args:
+        planted: the regression that the runs had; empty: they were made as they should be.
+    """
     known: list[Trial] = json.loads(store.read_text()) if store.exists() else []
     known += [
         {
+            "run": str(json.loads((run / "report.json").read_text())["run"]),
+            "planted": planted,
             "mode": one.mode,
             "scenario": one.scenario,
             "verdict": one.verdict,
@@ -84,7 +96,7 @@ def record(runs: Sequence[Path], store: Path = RECORD) -> None:
             "measures": {name: dict(measure) for name, measure in one.measures.items()},
         }
         for run in runs
-        for one in [*results_of(run), *map(TrialResult.read, sorted(run.glob("trials/*/*/attempt-1/result.json")))]
+        for one in results_of(run)
     ]
     store.write_text(json.dumps(known, indent=1) + "\n")
 
@@ -115,7 +127,7 @@ def draw(rng: np.random.Generator, pool: Sequence[Trial], repeats: int, plant: P
             "values": list(found.values),
             "each": found.each,
         }
-    return {**trial, "verdict": "pass", "measures": measures}  # what a verdict does is counted elsewhere
+    return {**trial, "verdict": "pass", "measures": measures}  # what a verdict does is counted on real pairs
 
 
 def alarms(
@@ -128,43 +140,89 @@ def alarms(
         new = {"trials": [draw(rng, pool, repeats, plant) for pool in pools.values()]}
         found: list[Regression] = compare(base, new)
         wrong += bool(found)
-        by.update({f"{one.change.scenario}[{one.change.mode}] {one.change.measure}" for one in found})
+        by.update({_named(one) for one in found})
     return wrong, by
 
 
+def by_run(known: Sequence[Trial], planted: str = "") -> list[list[Trial]]:
+    """The trials of each recorded run with that regression."""
+    runs: dict[str, list[Trial]] = {}
+    for trial in known:
+        if trial["planted"] == planted:
+            runs.setdefault(trial["run"], []).append(trial)
+    return list(runs.values())
+
+
+def real_alarms(pairs: Iterable[tuple[list[Trial], list[Trial]]]) -> tuple[int, int, int, Counter[str]]:
+    """(pairs, those with an alarm, those with one of a measure, by what) of real runs."""
+    number = wrong = of_measures = 0
+    by = Counter[str]()
+    for base, new in pairs:
+        found: list[Regression] = compare({"trials": base}, {"trials": new})
+        number, wrong = number + 1, wrong + bool(found)
+        of_measures += any(one.change.measure for one in found)
+        by.update({_named(one) for one in found})
+    return number, wrong, of_measures, by
+
+
+def _named(one: Regression) -> str:
+    return f"{one.change.scenario}[{one.change.mode}] {one.change.measure or 'verdict'}"
+
+
+def _most(by: Counter[str]) -> str:
+    return "; ".join(f"{name} {count}" for name, count in by.most_common(3)) or "-"
+
+
 def page(known: Sequence[Trial], *, pairs: int) -> str:
-    """The table."""
+    """The tables."""
+    sound = by_run(known)
+    lines = [
+        INTRODUCTION.format(day=datetime.now(UTC).date(), runs=len(sound)),
+        "| second run of the pair | pairs | alarms | of them by a measure | by |",
+        "|---|---|---|---|---|",
+    ]
+    names = dict.fromkeys(trial["planted"] for trial in known if trial["planted"])
+    real = [("**identical**", permutations(sound, 2)), *((name, product(sound, by_run(known, name))) for name in names)]
+    for name, both in real:
+        number, wrong, of_measures, by = real_alarms(both)
+        lines.append(f"| {name} | {number} | {wrong} ({wrong / max(1, number):.0%}) | {of_measures} | {_most(by)} |")
     pools: dict[tuple[str, str], list[Trial]] = {}
     for trial in known:
-        pools.setdefault((trial["mode"], trial["scenario"]), []).append(trial)
-    lines = [
-        INTRODUCTION.format(day=datetime.now(UTC).date(), pairs=pairs),
-        "| trial | recorded | repeats |",
-        "|---|---|---|",
-    ]
+        if not trial["planted"]:
+            pools.setdefault((trial["mode"], trial["scenario"]), []).append(trial)
+    lines += [DRAWN.format(pairs=pairs), "| trial | recorded | verdicts | repeats |", "|---|---|---|---|"]
     for (mode, scenario), pool in pools.items():
         most = [max([len(one.get("values") or ()) for one in trial["measures"].values()], default=0) for trial in pool]
-        lines.append(f"| {scenario}[{mode}] | {len(pool)} | {sum(most) or '-'} |")
+        verdicts = ", ".join(f"{count} {name}" for name, count in Counter(one["verdict"] for one in pool).items())
+        lines.append(f"| {scenario}[{mode}] | {len(pool)} | {verdicts} | {sum(most) or '-'} |")
     lines += ["", "| second run of the pair | kills | alarms | share | by |", "|---|---|---|---|---|"]
     told = {name for trial in known for name in trial["measures"]}
     for plant in (None, *(one for one in PLANTED if one.measure in told)):
         for repeats in (1, 3):
             wrong, by = alarms(pools, pairs=pairs, repeats=repeats, plant=plant, seed=5)
-            by_what = "; ".join(f"{name} {count}" for name, count in by.most_common(3)) or "-"
             lines.append(
                 f"| {plant.name if plant else '**identical**'} | {repeats} | {wrong} of {pairs} | "
-                f"{wrong / pairs:.1%} | {by_what} |"
+                f"{wrong / pairs:.1%} | {_most(by)} |"
             )
     return "\n".join(lines) + "\n"
 
 
 INTRODUCTION = """# How often the gate alarms
 
-{day}; by `python -m proof.gate`: {pairs} pairs of runs a row, drawn from recorded trials
-(`benchmarks/results/gate.json`), on machines that were idle and busy. Repeats are drawn from those of all trials of a
-name. Few were recorded: the rates say what the rules do with such a spread, not how wide it is elsewhere. A verdict
-that becomes *inconclusive* is an alarm too, and is not counted here: how often that happens is the judge's rate.
+{day}; by `python -m proof.gate`, from recorded runs of the demo (`benchmarks/results/gate.json`).
 Identical runs should alarm in at most one pair of thirty; a planted regression should be found in nine of ten.
+
+## Real runs
+
+{runs} runs of the same code with the same settings, one after the other, on a machine that other work kept busy. Each
+two of them are two pairs. A verdict that can no longer be told is an alarm too, unless a policy lets it be.
+"""
+
+DRAWN = """
+## Runs that are drawn from these
+
+{pairs} pairs a row. A trial is drawn from the record of its name, its verdict taken as *pass*; its repeats are drawn
+from those of all trials of the name. The rates say what the rules do with such a spread, not how wide it is elsewhere.
 
 A planted regression is laid over the drawn values: a start that is 2 s later adds 2 s to each outage and the requests
 that fall due in them; half the CPU halves the rate at which the path gives out; one more retry of a Job is one pod.
@@ -174,11 +232,12 @@ that fall due in them; half the CPU halves the rate at which the path gives out;
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--record", type=Path, nargs="+", default=[], help="run directories")
+    options.add_argument("--planted", default="", help="the regression that the runs to record had")
     options.add_argument("--pairs", type=int, default=2000)
     options.add_argument("--out", type=Path)
     chosen = options.parse_args()
     if chosen.record:
-        record(chosen.record)
+        record(chosen.record, planted=chosen.planted)
         return
     text = page(json.loads(RECORD.read_text()), pairs=chosen.pairs)
     print(text) if not chosen.out else chosen.out.write_text(text)

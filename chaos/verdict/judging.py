@@ -131,6 +131,8 @@ def contradicts(share: float, low: float, high: float, slack: float) -> bool:
 _Key = tuple[Flow, EffectKind]
 _REPEATS: Final = 3  # pulses from which repeats can be told from a flow's own bursts
 _LATE_SECONDS: Final = (4.5, 9.0)  # e^-4.5 of a flow's own bursts of a second last so long
+_ONSET_SECONDS: Final = 1.5  # of harm that begins with an undo: an own burst begins there, and lasts, in 0.1 % of them
+_HALF: Final = NANO // 2
 _UNDO_CLAIMS: Final = 3  # that share `undo_alpha`: late harm, no recovery, harm by the undo
 _ALL: Final = np.iinfo(np.int64).max - 1
 
@@ -538,11 +540,13 @@ class SequentialTest:
         high = rise_at_most(effect_counts.injection_to_look_at_worst(), thresholds.recovery_alpha, thresholds.limits)
         return not effect_counts.blocking_reason and high < thresholds.margin(kind)
 
-    def _is_worse(self, flow: Flow, kind: EffectKind, window: Window) -> bool:
+    def _is_worse(self, flow: Flow, kind: EffectKind, window: Window, *, spared: bool) -> bool:
         """Whether the flow was clearly worse than its baseline, over the window or in a part of it.
 
         An outage is one long burst, and over a window that holds it and sound time its requests count as few. So the
-        parts are tested too, each by itself, where the whole rise is above the margin as well.
+        parts are tested too, each by itself, where the whole rise is above the margin as well. Of a flow that the fault
+        spared, a burst of its own rarely lasts as long as a stretch, or begins with the undo and lasts as long as the
+        first part.
         """
         family = max(1, 2 * len(self.judged))
         whole, look = self._count_of(flow, kind, window)
@@ -551,14 +555,31 @@ class SequentialTest:
             return True
         if _change(whole.attributable_counts()) <= self.thresholds.margin(kind) + whole.allowance:
             return False
-        parts = _parts(window)
-        level = alpha / max(1, len(parts))
+        onset, stretches = _parts(window)
+        parts = [part for part in stretches if self._stayed(flow, kind, part)]
+        if onset and self._stayed(flow, kind, onset) and not (spared and self._rose(flow, kind, self._before_undo())):
+            parts.append(onset)
+        level = alpha / (1 + len(stretches))
         return any(self._is_hurt(flow, *self._count_of(flow, kind, part), level) for part in parts)
+
+    def _before_undo(self) -> Window:
+        """The last half second in which the fault was in force."""
+        return Window(WindowKind.FAULT, self._fault_end - _HALF, self._fault_end)
+
+    def _rose(self, flow: Flow, kind: EffectKind, window: Window) -> bool:
+        """Whether more requests than the margin allows were affected in a window, beyond the baseline."""
+        tally = self.series[flow].tally(kind, Contrast(self.view.windows_of(WindowKind.BASELINE), (window,)), _ALL)
+        return _change([(tally.before(1.0), tally.after(1.0))]) > self.thresholds.margin(kind)
+
+    def _stayed(self, flow: Flow, kind: EffectKind, window: Window) -> bool:
+        """Whether each half second of a window shows a rise: harm that was there all the time, no shorter burst."""
+        begins = range(window.begin, window.end - _HALF + 1, _HALF)
+        return all(self._rose(flow, kind, Window(window.kind, begin, begin + _HALF)) for begin in begins)
 
     def _claim_late_harm(self, look: Look) -> None:
         """Harm that came late in a held fault, and then stayed, is too long a burst for the looks at all of it.
 
-        It must have stayed for LATE_SECONDS: shorter ones may be a burst of the flow's own. Errors alone: a flow's own
+        It must have stayed for _LATE_SECONDS: shorter ones may be a burst of the flow's own. Errors alone: a flow's own
         change of speed may stay as long.
         """
         if self.expectation.fault_shape is not FaultShape.HELD:
@@ -571,7 +592,7 @@ class SequentialTest:
                 part = Window(WindowKind.FAULT, end - round(seconds * NANO), end)
                 if (flow, kind) in self.hurt or part.begin <= self._begin:
                     continue
-                if self._is_hurt(flow, *self._count_of(flow, kind, part), level):
+                if self._stayed(flow, kind, part) and self._is_hurt(flow, *self._count_of(flow, kind, part), level):
                     self.hurt[flow, kind] = (look.cut - self._begin) / NANO
                     self.effects[flow][kind] = replace(self.effects[flow][kind], finding=Finding.HURT, why="")
                     self.not_hurt.pop(flow, None)
@@ -721,15 +742,15 @@ def _costs(series: Sequence[Series], begin: int, origin: int, until: int) -> dic
     return found
 
 
-def _parts(window: Window) -> list[Window]:
-    """The first second of a window, and the whole stretches of 4.5 s: a burst of the flow's own rarely begins just
-    there, or lasts so long. Of a shorter window none."""
-    step = round(_LATE_SECONDS[0] * NANO)
-    if window.end - window.begin < step:
-        return []
-    first = Window(window.kind, window.begin, window.begin + NANO)
-    begins = range(window.begin, window.end - step + 1, step)
-    return [first, *(Window(window.kind, begin, begin + step) for begin in begins)]
+def _parts(window: Window) -> tuple[Window | None, list[Window]]:
+    """(the first 1.5 s of a window, its stretches of 4.5 s, one each 1.5 s); of a shorter window none."""
+    length, step = round(_LATE_SECONDS[0] * NANO), round(_ONSET_SECONDS * NANO)
+    if window.end - window.begin < length:
+        return None, []
+    begins = range(window.begin, window.end - length + 1, step)
+    return Window(window.kind, window.begin, window.begin + step), [
+        Window(window.kind, begin, begin + length) for begin in begins
+    ]
 
 
 def _change(counts: Sequence[tuple[Count, Count]]) -> float:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, Protocol
 
 from chaos.model.flow import Flow, Window, WindowKind
 from chaos.verdict import measures
@@ -22,7 +22,13 @@ from chaos.verdict.model import NANO, EffectKind, Thresholds
 from chaos.verdict.tally import Series
 
 Equivalent = Callable[[Flow, EffectKind, Window], bool]  # its rise from baseline to window is below the margin
-Worse = Callable[[Flow, EffectKind, Window], bool]  # its rise is above the margin
+
+
+class Worse(Protocol):
+    """Whether a flow's rise in a window is above the margin; `spared`: the fault had not hurt it."""
+
+    def __call__(self, flow: Flow, kind: EffectKind, window: Window, *, spared: bool) -> bool: ...
+
 
 _SLACK_NS: Final = 100_000_000  # samples of the last moments may not have come yet
 
@@ -68,15 +74,16 @@ def judge_recovery(
     latest = origin + int(thresholds.back_seconds * NANO)
     # A flow that the fault spared may change its own speed: that it is slower is no claim, but it is not back either.
     claims = [kind for kind in kinds if kind is EffectKind.ERRORS or not not_hurt]
-    if not_hurt and any(worse(flow, kind, Window(WindowKind.RECOVERY, origin, until)) for kind in claims):
+    if not_hurt and any(worse(flow, kind, Window(WindowKind.RECOVERY, origin, until), spared=True) for kind in claims):
         return Recovery(flow, Return.HURT_BY_UNDO)
     for begin in _candidates(series, origin, until, latest):
         if until - begin + _SLACK_NS < stay or begin > latest:
             continue
-        if all(equivalent(flow, kind, Window(WindowKind.RECOVERY, begin, until)) for kind in kinds):
+        begins = {kind: origin if not_hurt and kind is EffectKind.ERRORS else begin for kind in kinds}
+        if all(equivalent(flow, kind, Window(WindowKind.RECOVERY, since, until)) for kind, since in begins.items()):
             return Recovery(flow, Return.BACK, (begin - origin) / NANO)
     late = Window(WindowKind.RECOVERY, latest, until)
-    if until - latest + _SLACK_NS >= stay and any(worse(flow, kind, late) for kind in claims):
+    if until - latest + _SLACK_NS >= stay and any(worse(flow, kind, late, spared=not_hurt) for kind in claims):
         return Recovery(flow, Return.NOT_BACK)
     return Recovery(flow, Return.UNKNOWN)
 

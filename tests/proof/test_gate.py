@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import permutations
 from typing import Any
 
 import pytest
 
-from proof.gate import PLANTED, alarms
+from proof.gate import PLANTED, alarms, by_run, real_alarms
 
 
 def killed(mode: str, outages: list[float], rate: float) -> dict[str, Any]:
@@ -47,3 +48,12 @@ def test_identical_runs_alarm_in_at_most_one_pair_of_thirty(repeats: int) -> Non
 def test_a_planted_regression_is_found_over_three_kills(plant: Any) -> None:
     found, _ = alarms(POOLS, pairs=200, repeats=3, plant=plant, seed=2)
     assert found >= 180
+
+
+def test_real_runs_are_paired_both_ways_and_a_lost_verdict_alarms() -> None:
+    runs = [
+        {**killed("sidecar", [0.5, 0.6, 0.7], 120.0), "run": name, "planted": "", "verdict": verdict}
+        for name, verdict in (("1", "pass"), ("2", "pass"), ("3", "inconclusive"))
+    ]
+    both = permutations(by_run(runs), 2)
+    assert real_alarms(both) == (6, 2, 0, {"proxy-killed[sidecar] verdict": 2})

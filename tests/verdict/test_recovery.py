@@ -49,7 +49,9 @@ def seen(*lost: tuple[Flow, float, float, float]) -> HistoryView:
         ([(A, 0.0, 12.5, 1.0)], Verdict.FAIL, f"{A} did not recover"),  # too late
         ([(B, 0.0, 99.0, 0.3)], Verdict.FAIL, f"{B} was hurt by the undo"),
         ([(B, 0.0, 1.5, 1.0)], Verdict.FAIL, f"{B} was hurt by the undo"),  # although it is back
-        ([(B, 5.0, 8.0, 1.0)], Verdict.FAIL, f"{B} was hurt by the undo"),
+        ([(B, 2.0, 8.0, 1.0)], Verdict.FAIL, f"{B} was hurt by the undo"),
+        ([(B, 5.0, 8.0, 1.0)], Verdict.INCONCLUSIVE, f"{B} was not seen back"),  # a burst of its own may last so long
+        ([(B, 3.0, 3.6, 1.0)], Verdict.INCONCLUSIVE, f"{B} was not seen back"),
         ([(A, 0.0, 99.0, 0.02)], Verdict.INCONCLUSIVE, f"{A} was not seen back"),
     ],
 )
