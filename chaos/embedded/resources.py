@@ -98,6 +98,8 @@ RESOURCE_QUOTA: Final = Resource("", "v1", "ResourceQuota", "resourcequotas", Tr
 PERSISTENT_VOLUME_CLAIM: Final = Resource(
     "", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", True, ("pvc",), ("status",)
 )
+PERSISTENT_VOLUME: Final = Resource("", "v1", "PersistentVolume", "persistentvolumes", False, ("pv",), ("status",))
+STORAGE_CLASS: Final = Resource("storage.k8s.io", "v1", "StorageClass", "storageclasses", False, ("sc",))
 LEASE: Final = Resource("coordination.k8s.io", "v1", "Lease", "leases")
 DEPLOYMENT: Final = Resource("apps", "v1", "Deployment", "deployments", True, ("deploy",), ("status", "scale"))
 REPLICA_SET: Final = Resource("apps", "v1", "ReplicaSet", "replicasets", True, ("rs",), ("status", "scale"))
@@ -154,6 +156,8 @@ RESOURCES: Final[tuple[Resource, ...]] = (
     LIMIT_RANGE,
     RESOURCE_QUOTA,
     PERSISTENT_VOLUME_CLAIM,
+    PERSISTENT_VOLUME,
+    STORAGE_CLASS,
     LEASE,
     DEPLOYMENT,
     REPLICA_SET,

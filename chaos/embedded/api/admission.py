@@ -14,6 +14,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any, Final
 
+from chaos.embedded import claims
 from chaos.embedded.api import limits, pod_security
 from chaos.embedded.api.asked import Asked, Gate
 from chaos.embedded.api.custom import definitions, objects
@@ -40,11 +41,14 @@ from chaos.embedded.resources import (
     CUSTOM_RESOURCE_DEFINITION,
     NAMESPACE,
     NODE,
+    PERSISTENT_VOLUME,
+    PERSISTENT_VOLUME_CLAIM,
     POD,
     PRIORITY_CLASS,
     ROLE_BINDING,
     SERVICE,
     SERVICE_ACCOUNT,
+    STORAGE_CLASS,
     Object,
     Resource,
 )
@@ -261,6 +265,35 @@ def plug_in(store: Store, resource: Resource, new: Json) -> None:
         limits.default_limits(store, new)
         apply_defaults("Pod", new)
         _admit_pod(store, new)
+    elif resource is PERSISTENT_VOLUME_CLAIM:
+        if not claims.has_class(new) and (chosen := claims.default_class(store)) is not None:
+            new["spec"]["storageClassName"] = chosen["metadata"]["name"]
+        _protect(new, claims.CLAIM_PROTECTION)
+    elif resource is PERSISTENT_VOLUME:
+        _protect(new, claims.VOLUME_PROTECTION)
+
+
+def _protect(obj: Json, finalizer: str) -> None:
+    """Keep what is in use from going."""
+    held = obj["metadata"].setdefault("finalizers", [])
+    if finalizer not in held:
+        held.append(finalizer)
+
+
+def _check_growth(store: Store, old: Object, new: Object) -> None:
+    """Refuse a claim that asks for more than its class lets it grow to."""
+    if parse_quantity(claims.asked(new)) <= parse_quantity(claims.asked(old)):
+        return
+    name = old["metadata"]["name"]
+    if (old.get("status") or {}).get("phase") != "Bound":
+        raise forbidden(PERSISTENT_VOLUME_CLAIM, name, "Only bound persistent volume claims can be expanded")
+    chosen = store.find(STORAGE_CLASS, "", claims.class_name(new))
+    if chosen is None or not chosen.get("allowVolumeExpansion"):
+        why = (
+            "only dynamically provisioned pvc can be resized and the storageclass that provisions the pvc must support "
+            "resize"
+        )
+        raise forbidden(PERSISTENT_VOLUME_CLAIM, name, why)
 
 
 def _admit_pod(store: Store, pod: Json) -> None:
@@ -511,6 +544,8 @@ def admit_update(store: Store, resource: Resource, old: Object, obj: Object, sub
             new["status"] = copy(old["status"])
     if resource is CUSTOM_RESOURCE_DEFINITION:
         definitions.note_stored_version(new)
+    if resource is PERSISTENT_VOLUME_CLAIM:
+        _check_growth(store, old, new)
     if resource.kind == "Service":
         _keep_address(old["spec"], new.setdefault("spec", {}))
     _defaults_of_update(resource, old, new)

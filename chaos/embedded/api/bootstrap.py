@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from chaos.embedded import claims
 from chaos.embedded.api.admission import admit_create
 from chaos.embedded.resources import (
     CLUSTER_ROLE,
@@ -16,6 +17,7 @@ from chaos.embedded.resources import (
     NAMESPACE,
     PRIORITY_CLASS,
     SERVICE,
+    STORAGE_CLASS,
     Resource,
 )
 from chaos.embedded.store import Store
@@ -206,6 +208,13 @@ def create_bootstrap(store: Store, *, port: int = 6443, address: str = "") -> No
                 "description": f"Used for system critical pods {where}.",
             },
         )
+    body = {"provisioner": claims.PROVISIONER, "volumeBindingMode": "WaitForFirstConsumer"}
+    store.create(
+        STORAGE_CLASS,
+        admit_create(
+            store, STORAGE_CLASS, {"metadata": {"name": "standard", "annotations": {claims.IS_DEFAULT: "true"}}, **body}
+        ),
+    )
     create(
         SERVICE,
         "kubernetes",

@@ -101,6 +101,34 @@ def _volume(volume: Json) -> None:
                 item["fieldRef"].setdefault("apiVersion", "v1")
     if "hostPath" in volume:
         volume["hostPath"].setdefault("type", "")
+    if (template := (volume.get("ephemeral") or {}).get("volumeClaimTemplate")) is not None:
+        template.setdefault("metadata", {})
+        _claim_spec(template.setdefault("spec", {}))
+
+
+def _claim_spec(spec: Json) -> None:
+    spec.setdefault("volumeMode", "Filesystem")
+    if "dataSource" in spec:
+        spec.setdefault("dataSourceRef", dict(spec["dataSource"]))
+    elif "namespace" not in (source := spec.get("dataSourceRef") or {}) and source:
+        spec["dataSource"] = dict(source)
+
+
+def _claim(obj: Json) -> None:
+    _claim_spec(obj.setdefault("spec", {}))
+
+
+def _persistent_volume(obj: Json) -> None:
+    spec = obj.setdefault("spec", {})
+    spec.setdefault("persistentVolumeReclaimPolicy", "Retain")
+    spec.setdefault("volumeMode", "Filesystem")
+    if "hostPath" in spec:
+        spec["hostPath"].setdefault("type", "")
+
+
+def _storage_class(obj: Json) -> None:
+    obj.setdefault("reclaimPolicy", "Delete")
+    obj.setdefault("volumeBindingMode", "Immediate")
 
 
 def _pod(obj: Json) -> None:
@@ -151,7 +179,7 @@ def _stateful_set(obj: Json) -> None:
     spec.setdefault("serviceName", "")
     for claim in spec.get("volumeClaimTemplates") or []:
         claim |= {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "status": {"phase": "Pending"}}
-        claim.setdefault("spec", {}).setdefault("volumeMode", "Filesystem")
+        _claim_spec(claim.setdefault("spec", {}))
     retention = spec.setdefault("persistentVolumeClaimRetentionPolicy", {})
     retention.setdefault("whenDeleted", "Retain")
     retention.setdefault("whenScaled", "Retain")
@@ -364,7 +392,9 @@ _DEFAULTS: Final[dict[str, Callable[[Json], None]]] = {
     "LimitRange": _limit_range,
     "PriorityClass": _priority_class,
     "ResourceQuota": _spec,
-    "PersistentVolumeClaim": _spec,
+    "PersistentVolumeClaim": _claim,
+    "PersistentVolume": _persistent_volume,
+    "StorageClass": _storage_class,
     "MutatingWebhookConfiguration": _webhooks,
     "ValidatingWebhookConfiguration": _webhooks,
     "ValidatingAdmissionPolicy": _policy,
@@ -391,6 +421,7 @@ _FRESH_STATUS: Final[dict[str, Json]] = {
     "DaemonSet": {"currentNumberScheduled": 0, "desiredNumberScheduled": 0, "numberMisscheduled": 0, "numberReady": 0},
     "PodDisruptionBudget": {"currentHealthy": 0, "desiredHealthy": 0, "disruptionsAllowed": 0, "expectedPods": 0},
     "PersistentVolumeClaim": {"phase": "Pending"},
+    "PersistentVolume": {"phase": "Pending"},
     "ValidatingAdmissionPolicy": {},
 }
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from chaos.embedded.api.custom import definitions
 from chaos.embedded.api.errors import Cause, not_allowed, wrong
+from chaos.embedded.api.validation import storage
 from chaos.embedded.resources import Object
 from chaos.embedded.store import copy
 
@@ -27,6 +28,7 @@ _FIXED: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
     "Secret": (("type",),),
     "PriorityClass": (("preemptionPolicy",),),
     "ControllerRevision": (("data",),),
+    "StorageClass": (("parameters",), ("provisioner",), ("reclaimPolicy",), ("volumeBindingMode",)),
 }
 _SET_RULE: Final = (
     "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', "
@@ -58,6 +60,10 @@ def immutable_changes(kind: str, old: Object, new: Object) -> Iterator[Cause]:
         yield from definitions.changes(old, new)
     elif kind == "Pod":
         yield from _pod(old, new)
+    elif kind == "PersistentVolumeClaim":
+        yield from storage.claim_changes(old, new)
+    elif kind == "PersistentVolume":
+        yield from storage.volume_changes(old, new)
     elif kind == "StatefulSet":
         left, right = ({k: v for k, v in obj["spec"].items() if k not in _SET_FREE} for obj in (old, new))
         if left != right:

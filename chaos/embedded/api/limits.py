@@ -12,8 +12,9 @@ from fractions import Fraction
 from typing import Any, Final
 
 from chaos.embedded.api.errors import forbidden
+from chaos.embedded.claims import class_name
 from chaos.embedded.quantity import canonical_quantity, parse_quantity, pod_limits, pod_requests
-from chaos.embedded.resources import LIMIT_RANGE, POD, RESOURCE_QUOTA, Object, Resource
+from chaos.embedded.resources import LIMIT_RANGE, PERSISTENT_VOLUME_CLAIM, POD, RESOURCE_QUOTA, Object, Resource
 from chaos.embedded.store import Store
 
 Json = dict[str, Any]
@@ -22,6 +23,7 @@ Amounts = Mapping[str, Fraction]
 _ANNOTATION: Final = "kubernetes.io/limit-ranger"
 _COMPUTE: Final = ("cpu", "memory", "ephemeral-storage")
 _MUST_SPECIFY: Final = ("cpu", "memory", "requests.cpu", "requests.memory", "limits.cpu", "limits.memory")
+_OF_CLASS: Final = ".storageclass.storage.k8s.io/"
 _COUNTED: Final = ("services", "secrets", "configmaps", "resourcequotas", "persistentvolumeclaims")
 
 
@@ -215,7 +217,8 @@ def _concerns(key: str, resource: Resource) -> bool:
         return key == "pods" or key == "count/pods" or not key.startswith("count/")
     if key.startswith("count/") or resource.custom is not None:
         return key == _count(resource)
-    return key.partition(".")[0] == resource.plural or (key == "requests.storage" and "claim" in resource.plural)
+    of_storage = key == "requests.storage" or _OF_CLASS in key
+    return key.partition(".")[0] == resource.plural or (of_storage and resource is PERSISTENT_VOLUME_CLAIM)
 
 
 def _count(resource: Resource) -> str:
@@ -239,6 +242,9 @@ def usage(resource: Resource, obj: Object) -> dict[str, Fraction]:
     elif resource.plural == "persistentvolumeclaims":
         requests = ((obj.get("spec") or {}).get("resources") or {}).get("requests") or {}
         taken["requests.storage"] = parse_quantity(requests.get("storage", "0"))
+        if chosen := class_name(obj):
+            for name in ("persistentvolumeclaims", "requests.storage"):
+                taken[f"{chosen}{_OF_CLASS}{name}"] = taken[name]
     elif resource is POD and (obj.get("status") or {}).get("phase") not in ("Succeeded", "Failed"):
         taken["pods"] = one
         for name, value in pod_requests(obj).items():

@@ -156,7 +156,10 @@ class ApiServer:
             with contextlib.suppress(TimeoutError):
                 await self._runner.cleanup()
             for transport in transports:
-                transport.abort()  # a TLS transport would wait half a minute for a good-bye from a client that has gone
+                with contextlib.suppress(
+                    AttributeError
+                ):  # it has ended meanwhile: Python 3.11 has nothing to abort then
+                    transport.abort()  # one of TLS would wait half a minute for a good-bye from a client that has gone
             self._runner = None
         if self._audit is not None:
             self._audit.close()

@@ -16,10 +16,12 @@ import orjson
 from chaos.embedded.api import schema as schemas
 from chaos.embedded.api.custom import objects
 from chaos.embedded.api.errors import bad_request
+from chaos.embedded.claims import IS_DEFAULT, annotations_of, class_name
 from chaos.embedded.clock import parse_time
-from chaos.embedded.resources import Object, Resource
+from chaos.embedded.resources import STORAGE_CLASS, Object, Resource
 
 Row = Callable[[Object, datetime], list[Any]]
+_ACCESS: Final = {"ReadWriteOnce": "RWO", "ReadOnlyMany": "ROX", "ReadWriteMany": "RWX", "ReadWriteOncePod": "RWOP"}
 
 
 def age(since: datetime, now: datetime) -> str:
@@ -389,20 +391,54 @@ def _made(obj: Object, _now: datetime) -> list[Any]:
 
 def _claim(obj: Object, now: datetime) -> list[Any]:
     spec, status, meta = obj.get("spec") or {}, obj.get("status") or {}, obj["metadata"]
-    short = {"ReadWriteOnce": "RWO", "ReadOnlyMany": "ROX", "ReadWriteMany": "RWX", "ReadWriteOncePod": "RWOP"}
     bound = bool(spec.get("volumeName"))
-    modes = [name for mode, name in short.items() if mode in (status.get("accessModes") or ())]
-    chosen = (meta.get("annotations") or {}).get("volume.beta.kubernetes.io/storage-class")
     return [
         "Terminating" if "deletionTimestamp" in meta else status.get("phase", ""),
         spec.get("volumeName", ""),
         (status.get("capacity") or {}).get("storage", "0") if bound else "",
-        ",".join(modes) if bound else "",
-        chosen if chosen is not None else spec.get("storageClassName", ""),
+        _modes(status.get("accessModes") or ()) if bound else "",
+        class_name(obj),
         spec.get("volumeAttributesClassName", "<unset>"),
         _age(obj, now),
         spec.get("volumeMode", "<unset>"),
     ]
+
+
+def _modes(modes: Sequence[str]) -> str:
+    return ",".join(name for mode, name in _ACCESS.items() if mode in modes)
+
+
+def _volume(obj: Object, now: datetime) -> list[Any]:
+    spec, status, meta = obj.get("spec") or {}, obj.get("status") or {}, obj["metadata"]
+    reference = spec.get("claimRef")
+    return [
+        (spec.get("capacity") or {}).get("storage", "0"),
+        _modes(spec.get("accessModes") or ()),
+        spec.get("persistentVolumeReclaimPolicy", ""),
+        "Terminating" if "deletionTimestamp" in meta else status.get("phase", ""),
+        f"{reference.get('namespace', '')}/{reference.get('name', '')}" if reference else "",
+        class_name(obj),
+        spec.get("volumeAttributesClassName", "<unset>"),
+        status.get("reason", ""),
+        _age(obj, now),
+        spec.get("volumeMode", "<unset>"),
+    ]
+
+
+def _storage_class(obj: Object, now: datetime) -> list[Any]:
+    return [
+        obj.get("provisioner", ""),
+        obj.get("reclaimPolicy", "Delete"),
+        obj.get("volumeBindingMode", "Immediate"),
+        bool(obj.get("allowVolumeExpansion")),
+        _age(obj, now),
+    ]
+
+
+def _named(resource: Resource, obj: Object) -> str:
+    name = str(obj["metadata"]["name"])
+    is_default = resource is STORAGE_CLASS and annotations_of(obj).get(IS_DEFAULT) == "true"
+    return f"{name} (default)" if is_default else name
 
 
 def _quota(obj: Object, now: datetime) -> list[Any]:
@@ -458,6 +494,8 @@ _ROWS: Final[Mapping[str, Row]] = {
         obj.get("preemptionPolicy", ""),
     ],
     "PersistentVolumeClaim": _claim,
+    "PersistentVolume": _volume,
+    "StorageClass": _storage_class,
     "Scale": lambda obj, now: [obj["spec"].get("replicas", 0), obj["status"].get("replicas", 0), _age(obj, now)],
     "ResourceQuota": _quota,
     "ControllerRevision": _revision,
@@ -567,7 +605,7 @@ def row(resource: Resource, obj: Object, now: datetime, include: str, form: str 
         cells = _event(obj, now)
     else:
         shown = _ROWS.get(resource.kind)
-        cells = [obj["metadata"]["name"], *(shown(obj, now) if shown else _made(obj, now))]
+        cells = [_named(resource, obj), *(shown(obj, now) if shown else _made(obj, now))]
     result: dict[str, Any] = {"cells": cells}
     if include == "Object":
         result["object"] = obj

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 def all_controllers(store: Store, clock: Clock, root_ca: str) -> list[Controller]:
     """A fresh set of all controllers."""
+    from chaos.embedded.controllers.claims import ClaimProtection, EphemeralClaims, VolumeController, VolumeProtection
     from chaos.embedded.controllers.cleanup import EventExpiry, JobTtl
     from chaos.embedded.controllers.cronjob import CronJobController
     from chaos.embedded.controllers.daemonset import DaemonSetController
@@ -53,6 +54,10 @@ def all_controllers(store: Store, clock: Clock, root_ca: str) -> list[Controller
         PodCollector,
         DisruptionController,
         QuotaUsage,
+        VolumeController,
+        ClaimProtection,
+        VolumeProtection,
+        EphemeralClaims,
         JobTtl,
         EventExpiry,
     )

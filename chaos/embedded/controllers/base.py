@@ -296,7 +296,7 @@ class Controller(ABC):
 
     def _patch(self, resource: Resource, obj: Object, change: Callable[[dict[str, Any]], None]) -> Object:
         meta = obj["metadata"]
-        return self.store.mutate(resource, meta["namespace"], meta["name"], change, uid=meta["uid"])
+        return self.store.mutate(resource, meta.get("namespace", ""), meta["name"], change, uid=meta["uid"])
 
 
 def _release(obj: dict[str, Any], uid: str) -> None:

@@ -1,7 +1,8 @@
 """Where a pod may run and where it would best: the default scheduler's filters and scores, as pure functions.
 
 Filters answer None or Kubernetes' own reason. Scores are normalised to 0..100 and weighted as kube-scheduler's default
-profile does. Left out: preemption, volumes, image locality, NUMA.
+profile does. Left out: preemption, image locality, NUMA; volumes are
+`volume_binding`'s.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ _HELPLESS: Final = (
     REASON_UNSCHEDULABLE,
     "node(s) had untolerated taint",
     "node(s) didn't match pod affinity rules",
+    "node(s) didn't match PersistentVolume's node affinity",
+    "node(s) didn't find available persistent volumes to bind",
+    "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)",
 )
 
 
@@ -87,7 +91,12 @@ def node_affinity_fits(pod: Object, node: Object) -> bool:
     if not all(labels.get(key) == value for key, value in (pod["spec"].get("nodeSelector") or {}).items()):
         return False
     required = _affinity(pod, "nodeAffinity").get("requiredDuringSchedulingIgnoredDuringExecution")
-    return required is None or any(_term_fits(term, node) for term in required.get("nodeSelectorTerms", []))
+    return required is None or selector_fits(required, node)
+
+
+def selector_fits(selector: Mapping[str, Any], node: Object) -> bool:
+    """Whether a node selector, of a pod's affinity or a volume's, means the node."""
+    return any(_term_fits(term, node) for term in selector.get("nodeSelectorTerms", []))
 
 
 def _affinity(pod: Object, kind: str) -> Mapping[str, Any]:
@@ -101,9 +110,23 @@ def taints_of(node: Object) -> list[Mapping[str, Any]]:
 # ---- filters, in the order of the default profile
 
 
-def filter_node(pod: Object, info: NodeInfo, infos: Sequence[NodeInfo]) -> str | None:
-    """The first reason why the pod cannot run there, or None."""
-    for check in (_unschedulable, _tainted, _affine, _ports, _resources, _spread, _inter_pod):
+def filter_node(
+    pod: Object,
+    info: NodeInfo,
+    infos: Sequence[NodeInfo],
+    volumes: Callable[[NodeInfo], str | None] = lambda info: None,
+) -> str | None:
+    """The first reason why the pod cannot run there, or None; `volumes` says what its volumes have against it."""
+    for check in (
+        _unschedulable,
+        _tainted,
+        _affine,
+        _ports,
+        _resources,
+        lambda pod, info, infos: volumes(info),
+        _spread,
+        _inter_pod,
+    ):
         reason = check(pod, info, infos)
         if reason is not None:
             return reason
@@ -365,8 +388,10 @@ def _inter_pod_scores(pod: Object, feasible: Sequence[NodeInfo], infos: Sequence
     return {name: 0.0 if high == low else 100.0 * (value - low) / (high - low) for name, value in raw.items()}
 
 
-def failure_message(reasons: Mapping[str, str]) -> str:
-    """The default scheduler's sentence for a pod that fits nowhere; `reasons` is by node name."""
+def failure_message(reasons: Mapping[str, str], whole: str = "") -> str:
+    """The default scheduler's sentence for a pod that fits nowhere; `reasons` is by node name, `whole` what keeps it
+    from all of them alike.
+    """
     total = len(reasons)
     if not total:
         return "no nodes available to schedule pods"
@@ -374,12 +399,13 @@ def failure_message(reasons: Mapping[str, str]) -> str:
     def counted(texts: Sequence[str]) -> str:
         return ", ".join(sorted(f"{texts.count(text)} {text}" for text in set(texts)))
 
-    helpless = [reason.startswith(_HELPLESS) for reason in reasons.values()]
+    told = whole or counted(list(reasons.values()))
+    helpless = [bool(whole) or reason.startswith(_HELPLESS) for reason in reasons.values()]
     victims = [
         "Preemption is not helpful for scheduling" if bad else "No preemption victims found for incoming pod"
         for bad in helpless
     ]
     return (
-        f"0/{total} nodes are available: {counted(list(reasons.values()))}. no new claims to deallocate, "
+        f"0/{total} nodes are available: {told}. no new claims to deallocate, "
         f"preemption: 0/{total} nodes are available: {counted(victims)}."
     )

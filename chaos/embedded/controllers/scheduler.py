@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, Final
 
+from chaos.embedded import claims
 from chaos.embedded.clock import Clock, stamp
 from chaos.embedded.controllers.base import (
     Controller,
@@ -19,8 +20,19 @@ from chaos.embedded.controllers.base import (
 )
 from chaos.embedded.controllers.labels import matches, selects
 from chaos.embedded.controllers.placement import NodeInfo, failure_message, filter_node, score_nodes
+from chaos.embedded.controllers.volume_binding import PodVolumes
 from chaos.embedded.quantity import pod_requests
-from chaos.embedded.resources import NODE, POD, REPLICA_SET, SERVICE, STATEFUL_SET, Object
+from chaos.embedded.resources import (
+    NODE,
+    PERSISTENT_VOLUME,
+    PERSISTENT_VOLUME_CLAIM,
+    POD,
+    REPLICA_SET,
+    SERVICE,
+    STATEFUL_SET,
+    STORAGE_CLASS,
+    Object,
+)
 from chaos.embedded.store import Key, Store, WatchEvent
 
 NAME: Final = "default-scheduler"
@@ -30,13 +42,17 @@ LOOK_AGAIN: Final = (
 
 
 def choose(
-    pod: Object, infos: Sequence[NodeInfo], siblings: Callable[[Object], bool], chance: random.Random
+    pod: Object,
+    infos: Sequence[NodeInfo],
+    siblings: Callable[[Object], bool],
+    chance: random.Random,
+    volumes: Callable[[NodeInfo], str | None] = lambda info: None,
 ) -> str | dict[str, str]:
     """The node's name, or each node's reason against."""
     reasons: dict[str, str] = {}
     feasible = []
     for info in infos:
-        reason = filter_node(pod, info, infos)
+        reason = filter_node(pod, info, infos, volumes)
         if reason is None:
             feasible.append(info)
         else:
@@ -61,7 +77,22 @@ class Scheduler(Controller):
         self._requests: dict[str, tuple[int, Mapping[str, Fraction]]] = {}  # by UID, with the pod's generation
 
     def sources(self) -> Sequence[Source]:
-        return [(POD, self._pod), (NODE, self._node)]
+        return [
+            (POD, self._pod),
+            (NODE, self._node),
+            (PERSISTENT_VOLUME_CLAIM, self._claim),
+            (PERSISTENT_VOLUME, self._storage),
+            (STORAGE_CLASS, self._storage),
+        ]
+
+    def _claim(self, event: WatchEvent) -> Sequence[Key]:
+        namespace, name = key_of(event.object)
+        waiting = [(key, self.store.find(POD, *key)) for key in self._waiting if key[0] == namespace]
+        return [key for key, pod in waiting if pod is not None and any(name == one for one, _ in claims.claims_of(pod))]
+
+    def _storage(self, _: WatchEvent) -> Sequence[Key]:
+        waiting = [(key, self.store.find(POD, *key)) for key in self._waiting]
+        return [key for key, pod in waiting if pod is not None and any(True for _ in claims.claims_of(pod))]
 
     def _pod(self, event: WatchEvent) -> Sequence[Key]:
         pod, key = event.object, key_of(event.object)
@@ -103,14 +134,24 @@ class Scheduler(Controller):
             return None
         if pod["spec"].get("schedulerName", NAME) != NAME or pod["spec"].get("schedulingGates"):
             return None
-        found = choose(pod, self._infos(), self._siblings(pod), self._chance)
+        volumes, infos = PodVolumes(self.store, pod), self._infos()
+        if volumes.problem:
+            return self._refuse(pod, failure_message({info.name: volumes.problem for info in infos}, volumes.problem))
+        found = choose(pod, infos, self._siblings(pod), self._chance, volumes.against)
         if isinstance(found, str):
+            if not volumes.reserve(self.store.get(NODE, "", found)):
+                self._waiting.add(key)  # until its claims are bound
+                return LOOK_AGAIN
             bind(self.store, pod, found, stamp(self.clock.now()))
             self.recorder.event(
                 pod, "Normal", "Scheduled", f"Successfully assigned {key[0]}/{key[1]} to {found}", action="Binding"
             )
             return None
-        message = failure_message(found)
+        return self._refuse(pod, failure_message(found))
+
+    def _refuse(self, pod: Object, message: str) -> float:
+        """Say why the pod has no node yet, and look again when something changes."""
+        key = key_of(pod)
         self._waiting.add(key)
         held = condition(pod, "PodScheduled")
         if held is None or held.get("message") != message:

@@ -1,6 +1,7 @@
 """StatefulSet: pods with a number and a lasting name, started and replaced in order.
 
-(No volume claims: the embedded cluster has no storage classes.)
+Each pod has claims of its own for the set's volumeClaimTemplates, which outlive it and its successor finds again; who
+goes with whom is the retention policy's to say.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from chaos.embedded.controllers.base import (
     its_controller_or_adopter,
     itself,
     key_of,
+    owner_reference,
     phase,
     pod_from_template,
 )
 from chaos.embedded.controllers.revisions import REVISION_HASH, current_revision, revisions_of
-from chaos.embedded.resources import POD, STATEFUL_SET, Object
-from chaos.embedded.store import Key
+from chaos.embedded.resources import PERSISTENT_VOLUME_CLAIM, POD, STATEFUL_SET, Object
+from chaos.embedded.store import Conflict, Key, copy
 
 INDEX: Final = "apps.kubernetes.io/pod-index"
 POD_NAME: Final = "statefulset.kubernetes.io/pod-name"
@@ -45,7 +47,47 @@ def stateful_pod(stateful_set: Object, number: int, template: dict[str, Any], re
     pod["spec"]["hostname"] = name
     if stateful_set["spec"].get("serviceName"):
         pod["spec"]["subdomain"] = stateful_set["spec"]["serviceName"]
+    held = {volume: claim["metadata"]["name"] for volume, claim in plan_claims(stateful_set, number).items()}
+    if held:
+        own = [{"name": name, "persistentVolumeClaim": {"claimName": claim}} for name, claim in held.items()]
+        pod["spec"]["volumes"] = own + [one for one in pod["spec"].get("volumes") or [] if one["name"] not in held]
     return pod
+
+
+def plan_claims(stateful_set: Object, number: int) -> dict[str, dict[str, Any]]:
+    """The claims of the pod of this number, by the volume that each is."""
+    found: dict[str, dict[str, Any]] = {}
+    meta, spec = stateful_set["metadata"], stateful_set["spec"]
+    for template in spec.get("volumeClaimTemplates") or []:
+        claim = copy(template)
+        claim.pop("status", None)
+        volume = claim["metadata"]["name"]
+        labels = {**(claim["metadata"].get("labels") or {}), **(spec["selector"].get("matchLabels") or {})}
+        claim["metadata"] |= {"name": f"{volume}-{meta['name']}-{number}", "namespace": meta["namespace"]}
+        if labels:
+            claim["metadata"]["labels"] = labels
+        found[volume] = claim
+    return found
+
+
+def plan_owners(stateful_set: Object, pod: Object | None, held: Sequence[Object]) -> list[Any]:
+    """Whom a claim goes with by the set's retention policy; `pod` is its pod when that is surplus. References to others
+    stay, and a claim that somebody else controls is left alone."""
+    policy = stateful_set["spec"].get("persistentVolumeClaimRetentionPolicy") or {}
+    with_set = policy.get("whenDeleted") == "Delete" and (pod is None or policy.get("whenScaled") != "Delete")
+    with_pod = policy.get("whenScaled") == "Delete" and pod is not None
+    prefix = stateful_set["metadata"]["name"]
+    others = [
+        one
+        for one in held
+        if not (one["kind"] == "StatefulSet" and one["name"] == prefix)
+        and not (one["kind"] == "Pod" and one["name"].rpartition("-")[0] == prefix)
+    ]
+    if any(one.get("controller") for one in others):
+        return others
+    own = [owner_reference(STATEFUL_SET, stateful_set)] if with_set else []
+    own += [owner_reference(POD, pod)] if with_pod and pod is not None else []
+    return [*others, *own]
 
 
 class StatefulSetController(Controller):
@@ -68,6 +110,7 @@ class StatefulSetController(Controller):
         current = self._current(stateful_set, update)
         again: float | None = None
         if not is_terminating(stateful_set):
+            self._keep_claims(stateful_set, pods)
             again = self._step(stateful_set, pods, current, newest)
         self._status(stateful_set, current, update)
         return again
@@ -153,12 +196,52 @@ class StatefulSetController(Controller):
         template = {name: value for name, value in revision["data"]["spec"]["template"].items() if name != "$patch"}
         pod = stateful_pod(stateful_set, number, template, revision["metadata"]["name"])
         what = f"Pod {pod['metadata']['name']} in StatefulSet {stateful_set['metadata']['name']}"
+        self._create_claims(stateful_set, number, pod["metadata"]["name"])
         try:
             self.create(POD, pod)
         except StatusError as error:
             self.recorder.event(stateful_set, "Warning", "FailedCreate", f"create {what} failed error: {error}")
             raise
         self.recorder.event(stateful_set, "Normal", "SuccessfulCreate", f"Create {what} successful")
+
+    def _create_claims(self, stateful_set: Object, number: int, pod: str) -> None:
+        """Those of the pod's claims that are not there. Raises Conflict while one is going."""
+        for claim in plan_claims(stateful_set, number).values():
+            meta = claim["metadata"]
+            held = self.store.find(PERSISTENT_VOLUME_CLAIM, meta["namespace"], meta["name"])
+            what = f"Claim {meta['name']}"
+            of = f"Pod {pod} in StatefulSet {stateful_set['metadata']['name']}"
+            if held is None:
+                if owners := plan_owners(stateful_set, None, []):
+                    meta["ownerReferences"] = owners
+                try:
+                    self.create(PERSISTENT_VOLUME_CLAIM, claim)
+                except StatusError as error:
+                    words = f"Create {what} for {of} failed error: {error}"
+                    self.recorder.event(stateful_set, "Warning", "FailedCreate", words)
+                    raise
+                self.recorder.event(stateful_set, "Normal", "SuccessfulCreate", f"Create {what} {of} success")
+            elif is_terminating(held):
+                raise Conflict(f"pvc {meta['name']} is being deleted")
+
+    def _keep_claims(self, stateful_set: Object, pods: dict[int, Object]) -> None:
+        """Let the claims go with whom the retention policy says."""
+        spec = stateful_set["spec"]
+        first = (spec.get("ordinals") or {}).get("start", 0)
+        wanted = range(first, first + spec["replicas"])
+        for number, pod in pods.items():
+            for planned in plan_claims(stateful_set, number).values():
+                claim = self.store.find(PERSISTENT_VOLUME_CLAIM, *key_of(planned))
+                if claim is None:
+                    continue
+                held = claim["metadata"].get("ownerReferences") or []
+                owners = plan_owners(stateful_set, None if number in wanted else pod, held)
+                if owners != held:
+
+                    def own(new: dict[str, Any], owners: list[Any] = owners) -> None:
+                        new["metadata"]["ownerReferences"] = owners
+
+                    self._patch(PERSISTENT_VOLUME_CLAIM, claim, own)
 
     def _delete(self, stateful_set: Object, pod: Object) -> None:
         self.delete(POD, pod)

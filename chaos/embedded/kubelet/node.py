@@ -23,8 +23,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from chaos.embedded import claims
 from chaos.embedded.beneath import Beneath
 from chaos.embedded.clock import Clock, SystemClock, micro_stamp, stamp
+from chaos.embedded.deletion import delete
 from chaos.embedded.events import EventRecorder
 from chaos.embedded.kubelet import cgroups, cni
 from chaos.embedded.kubelet.container_records import Backoff, Record
@@ -41,7 +43,7 @@ from chaos.embedded.network import ClusterNetwork
 from chaos.embedded.network.addresses import FABRIC_ADDRESS
 from chaos.embedded.node_api import ContainerUsage, ExecSession, LogOptions
 from chaos.embedded.quantity import qos_class
-from chaos.embedded.resources import LEASE, NODE, POD, Object
+from chaos.embedded.resources import LEASE, NODE, PERSISTENT_VOLUME, POD, Object
 from chaos.embedded.store import Conflict, NotFound, Store
 
 VERSION: Final = "v1.36.2"
@@ -52,6 +54,11 @@ LEASE_NAMESPACE: Final = "kube-node-lease"
 PODS: Final = 110
 RESERVED: Final = 100 << 20  # bytes kept from pods
 _log = logging.getLogger(__name__)
+
+
+def _let_go(volume: dict[str, Any]) -> None:
+    held = volume["metadata"].get("finalizers") or []
+    volume["metadata"]["finalizers"] = [one for one in held if one != claims.PROVISIONER_FINALIZER]
 
 
 class Node:
@@ -75,6 +82,7 @@ class Node:
         self.address = network.node_ip(name)
         self.backoff = Backoff()
         self.run_dir = run_dir / "nodes" / name
+        self._files = Beneath(self.run_dir / "kubelet")
         self.cgroup_root = f"{cgroups.ROOT}/{run_dir.name}/{name}"
         self._network = network
         self._images = images
@@ -117,7 +125,9 @@ class Node:
             worker.sandbox.lost()
         self._workers.clear()
         with contextlib.suppress(OSError):
-            await asyncio.to_thread(Beneath(self.run_dir / "kubelet").remove, "pods")
+            await asyncio.to_thread(self._files.remove, "pods")
+        with contextlib.suppress(OSError):
+            await asyncio.to_thread(self._files.remove, "claims")
 
     async def power_on(self) -> None:
         """Start the machine and the kubelet. Pods that were here are run again, in new sandboxes."""
@@ -168,7 +178,8 @@ class Node:
             self.register()
         for worker in self._workers.values():
             worker.resume()
-        self._tasks = [asyncio.create_task(loop) for loop in (self._watch(), self._look(), self._heartbeat())]
+        loops = (self._watch(), self._look(), self._heartbeat(), self._reclaim())
+        self._tasks = [asyncio.create_task(loop) for loop in loops]
 
     async def stop_kubelet(self) -> None:
         """Stop the kubelet: containers go on, unwatched; the Lease runs out."""
@@ -321,6 +332,34 @@ class Node:
                 except Exception:  # whatever a user made of the Node or its Lease: the next one may be better
                     _log.exception("node %s: a heartbeat failed", self.name)
             await asyncio.sleep(RENEW)
+
+    async def _reclaim(self) -> None:
+        """Take away the directories of claims that are gone, and then the volumes that they were."""
+        while True:
+            with self.store.watch(PERSISTENT_VOLUME) as watch:
+                for volume in self.store.list(PERSISTENT_VOLUME):
+                    await self._reclaim_one(volume)
+                async for event in watch:
+                    while not self.reachable():
+                        await self._looked.wait()
+                    if event.type != "DELETED":
+                        await self._reclaim_one(event.object)
+
+    async def _reclaim_one(self, volume: Object) -> None:
+        name = volume["metadata"]["name"]
+        if claims.annotations_of(volume).get(claims.SELECTED_NODE) != self.name:
+            return
+        if not claims.is_to_be_reclaimed(volume):
+            return
+        try:
+            await asyncio.to_thread(self._files.remove, f"claims/{claims.directory_of(volume)}")
+        except OSError as error:  # a pod writes into it for as long as this was tried: it goes with the cluster
+            self.event(volume, "Warning", "VolumeFailedDelete", f"cannot remove its directory: {error}")
+            return
+        uid = volume["metadata"]["uid"]
+        with contextlib.suppress(NotFound, Conflict):
+            self.store.mutate(PERSISTENT_VOLUME, "", name, _let_go, uid=uid)
+            delete(self.store, PERSISTENT_VOLUME, "", name, uid=uid, clock=self._clock)
 
     def _on_exit(self, end: Exit) -> None:
         for worker in self._workers.values():

@@ -22,7 +22,7 @@ from chaos.embedded.network import ClusterNetwork
 from chaos.embedded.network.addresses import DNS_ADDRESS
 from chaos.embedded.network.fabric import pod_link
 from chaos.embedded.network.netns import Namespace
-from chaos.embedded.resources import CONFIG_MAP, SECRET, Object
+from chaos.embedded.resources import CONFIG_MAP, PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM, SECRET, Object
 from chaos.embedded.store import Store
 
 DOMAIN = "cluster.local"
@@ -138,12 +138,19 @@ class Sandbox:
         """Make or refresh all volumes. Raises ConfigError with the Event's message, MachineDown."""
         namespace = pod["metadata"]["namespace"]
         plan = plan_volumes(
-            pod, f"{self.inside}/volumes", lambda kind, name: self.read(namespace, kind, name), self._token, node
+            pod,
+            f"{self.inside}/volumes",
+            lambda kind, name: self.read(namespace, kind, name),
+            self._token,
+            node,
+            lambda name: self._volume_of(namespace, name),
         )
         group = (pod["spec"].get("securityContext") or {}).get("fsGroup")
         for volume in plan.volumes:
             if volume.name in self._mounted:
                 continue
+            if volume.claimed:
+                await asyncio.to_thread(self._make_claimed, volume.claimed)
             if volume.host_type is not None:
                 reply, _ = await self._ask("host_path", path=volume.source, type=volume.host_type)
                 if reply["problem"]:
@@ -154,6 +161,25 @@ class Sandbox:
                 self._mounted.add(volume.name)
         await asyncio.to_thread(self._write, plan, group)
         self.volumes = {volume.name: volume for volume in plan.volumes}
+
+    def _volume_of(self, namespace: str, name: str) -> Object:
+        """The volume that a claim is bound to. Raises ConfigError."""
+        claim = self._store.find(PERSISTENT_VOLUME_CLAIM, namespace, name)
+        where = f"error processing PVC {namespace}/{name}"
+        if claim is None:
+            why = f'failed to fetch PVC from API server: persistentvolumeclaims "{name}" not found'
+            raise ConfigError(f"{where}: {why}")
+        if (claim.get("status") or {}).get("phase") != "Bound" or not claim["spec"].get("volumeName"):
+            raise ConfigError(f"{where}: PVC is not bound")
+        volume = self._store.find(PERSISTENT_VOLUME, "", claim["spec"]["volumeName"])
+        if volume is None or (volume["spec"].get("claimRef") or {}).get("uid") != claim["metadata"]["uid"]:
+            raise ConfigError(f"{where}: PV {claim['spec']['volumeName']} is not bound to it")
+        return volume
+
+    def _make_claimed(self, name: str) -> None:
+        """The directory of a claim, on its first use: open to whoever the pod runs as, as a provisioner leaves it."""
+        if self.kubelet.inode(f"claims/{name}") is None:
+            self.kubelet.make(f"claims/{name}", mode=0o777)
 
     async def _ask(self, do: str, **arguments: Any) -> tuple[dict[str, str], list[int]]:
         try:

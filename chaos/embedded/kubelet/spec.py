@@ -307,7 +307,8 @@ def plan_mounts(
         if volume is None:
             raise SpecError(f'volume "{mount["name"]}" not found in the pod')
         source = f"{around.parts}/{index}" if _part(mount, variables) else volume.source
-        entry = _bind(source, mount["mountPath"], readonly=bool(mount.get("readOnly")) or volume.files)
+        readonly = bool(mount.get("readOnly")) or volume.files or volume.readonly
+        entry = _bind(source, mount["mountPath"], readonly=readonly)
         if (spread := mount.get("mountPropagation")) in ("Bidirectional", "HostToContainer"):
             entry["options"] = [o for o in entry["options"] if o != "rprivate"] + [
                 "rshared" if spread == "Bidirectional" else "rslave"

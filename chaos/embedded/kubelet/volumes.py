@@ -1,7 +1,8 @@
 """Volumes of a pod: their files are planned purely, then written where both the server and the node see them.
 
 configMap, secret, projected and downwardAPI volumes are written through a `..data` link that is switched at once, as a
-kubelet does, so that a reader never sees half an update. emptyDir is a directory (or a tmpfs); hostPath is the node's.
+kubelet does, so that a reader never sees half an update. emptyDir is a directory (or a tmpfs); hostPath is the node's,
+and so is what meets a claim: a directory that outlives the pod.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+from chaos.embedded import claims
 from chaos.embedded.beneath import Beneath
 from chaos.embedded.kubelet.environment import ConfigError, field_value, resource_value
 from chaos.embedded.quantity import parse_quantity
@@ -22,7 +24,11 @@ Files = dict[str, tuple[bytes, int]]  # path in the volume -> contents, mode
 Reader = Callable[[str, str], Mapping[str, bytes] | None]  # ("ConfigMap" | "Secret", name) -> contents
 DATA: Final = "..data"  # the link that is switched
 VERSION: Final = re.compile(r"\.\.[1-9][0-9]{0,17}")  # what it names
+_NO_SOURCE: Final = ("capacity", "claimRef", "nodeAffinity")  # of a volume's spec: objects, but not what it is of
 FILES: Final = ("configMap", "secret", "projected", "downwardAPI")
+
+
+ReadClaim = Callable[[str], Object]  # a claim's name -> the volume that it is bound to; raises ConfigError
 
 
 class IssueToken(Protocol):
@@ -40,6 +46,8 @@ class Volume:
     files: bool = False  # written by us, read-only by nature
     tmpfs: str = ""  # mount options when it is a tmpfs
     host_type: str | None = None  # hostPath's type
+    claimed: str = ""  # directory of the node's claims
+    readonly: bool = False
 
 
 @dataclass(slots=True)
@@ -51,7 +59,9 @@ class VolumePlan:
     owners: dict[str, dict[str, int]] = field(default_factory=dict)  # volume -> path -> user, where that is not root
 
 
-def plan_volumes(pod: Object, root: str, read: Reader, issue: IssueToken, node: Mapping[str, str]) -> VolumePlan:
+def plan_volumes(
+    pod: Object, root: str, read: Reader, issue: IssueToken, node: Mapping[str, str], claim: ReadClaim
+) -> VolumePlan:
     """All volumes of a pod. `root` is the directory of the pod's volumes in the node. Raises ConfigError naming the
     volume.
     """
@@ -79,15 +89,36 @@ def plan_volumes(pod: Object, root: str, read: Reader, issue: IssueToken, node: 
                 plan.volumes.append(
                     Volume(name, source, tmpfs=f"mode=1777{size}" if options.get("medium") == "Memory" else "")
                 )
+            elif "persistentVolumeClaim" in spec or "ephemeral" in spec:
+                plan.volumes.append(_claimed(pod, spec, claim))
             else:
                 kind = next((key for key in spec if key != "name"), "nothing")
                 raise ConfigError(
                     f"volumes of kind {kind} are not supported here: use emptyDir, configMap, secret, projected, "
-                    "downwardAPI or hostPath"
+                    "downwardAPI, hostPath or a claim"
                 )
         except ConfigError as error:
             raise ConfigError(f'MountVolume.SetUp failed for volume "{name}" : {error}') from None
     return plan
+
+
+def _claimed(pod: Object, spec: Mapping[str, Any], claim: ReadClaim) -> Volume:
+    """The volume that a claim is bound to, as this pod mounts it. Raises ConfigError."""
+    source = spec.get("persistentVolumeClaim") or {}
+    held = claim(source.get("claimName") or claims.ephemeral_name(pod, spec))
+    readonly = bool(source.get("readOnly"))
+    what = held["spec"]
+    if what.get("volumeMode") == "Block":
+        raise ConfigError("block volumes are not supported here: ask for volumeMode Filesystem")
+    if "hostPath" in what:
+        kind = what["hostPath"].get("type") or ""
+        own = claims.directory_of(held)
+        return Volume(spec["name"], what["hostPath"]["path"], host_type=kind, claimed=own, readonly=readonly)
+    if "local" in what:
+        return Volume(spec["name"], what["local"]["path"], host_type="Directory", readonly=readonly)
+    kind = next((key for key, value in what.items() if isinstance(value, Mapping) and key not in _NO_SOURCE), "unknown")
+    raise ConfigError(f"persistent volumes of kind {kind} are not supported here: use hostPath, local or the class "
+                      "standard")  # fmt: skip
 
 
 def common_user(pod: Object) -> int | None:

@@ -9,6 +9,7 @@ import pytest
 
 import chaos
 from chaos.embedded.beneath import Beneath
+from chaos.embedded.claims import DIRECTORIES, PROVISIONED_BY, PROVISIONER
 from chaos.embedded.kubelet import cgroups, nodeinit
 from chaos.embedded.kubelet.environment import ConfigError, container_environment, expand, field_value, resource_value
 from chaos.embedded.kubelet.images import Image, normal
@@ -28,6 +29,7 @@ from chaos.embedded.kubelet.spec import (
 )
 from chaos.embedded.kubelet.volumes import plan_volumes, write_files
 from chaos.embedded.quantity import qos_class
+from chaos.embedded.resources import Object
 
 IMAGE = Image("i", "sha256:x", ("/l",), entrypoint=("/entry",), command=("default",), directory="/w")
 POD: dict[str, Any] = {
@@ -190,6 +192,45 @@ def test_dns_follows_the_pods_policy() -> None:
     assert plan_hostname({"metadata": {"name": "x" * 70}, "spec": {}}, "node") == "x" * 63
 
 
+def no_claim(name: str) -> Object:
+    raise ConfigError(f"no claim {name}")
+
+
+@pytest.mark.parametrize(
+    ("source", "volume", "path"),
+    [
+        ({"hostPath": {"path": "/data/x", "type": "Directory"}}, "v1", "/data/x"),
+        ({"local": {"path": "/mnt/disk"}}, "v1", "/mnt/disk"),
+        ({"hostPath": {"path": f"{DIRECTORIES}/pvc-1", "type": "DirectoryOrCreate"}}, "pvc-1", f"{DIRECTORIES}/pvc-1"),
+    ],
+)
+def test_a_claim_is_mounted_as_the_volume_that_it_is_bound_to(source: dict[str, Any], volume: str, path: str) -> None:
+    held = {"metadata": {"name": volume, "annotations": {PROVISIONED_BY: PROVISIONER}}, "spec": source}
+    asked: list[str] = []
+
+    def claim(name: str) -> Object:
+        asked.append(name)
+        return held
+
+    volumes = [
+        {"name": "d", "persistentVolumeClaim": {"claimName": "c", "readOnly": True}},
+        {"name": "e", "ephemeral": {"volumeClaimTemplate": {}}},
+    ]
+    pod = POD | {"spec": {"volumes": volumes}}
+    plan = plan_volumes(pod, "/r", lambda *_: None, lambda *_, **__: "", NODE, claim)
+    assert asked == ["c", f"{POD['metadata']['name']}-e"]
+    assert [(one.source, one.readonly) for one in plan.volumes] == [(path, True), (path, False)]
+    assert plan.volumes[0].claimed == (volume if volume == "pvc-1" else "")  # only its own directory is made for it
+
+
+@pytest.mark.parametrize("spec", [{"csi": {"driver": "d"}}, {"nfs": {}}, {"hostPath": {}, "volumeMode": "Block"}, {}])
+def test_a_volume_that_cannot_be_mounted_here_is_said_to_be(spec: dict[str, Any]) -> None:
+    held = {"metadata": {"name": "v"}, "spec": {"capacity": {"storage": "1"}, **spec}}
+    pod = POD | {"spec": {"volumes": [{"name": "d", "persistentVolumeClaim": {"claimName": "c"}}]}}
+    with pytest.raises(ConfigError, match=r'volume "d" : .* not supported here'):
+        plan_volumes(pod, "/r", lambda *_: None, lambda *_, **__: "", NODE, lambda _: held)
+
+
 def test_a_token_is_readable_for_every_container_unless_they_all_are_one_user() -> None:
     def tokens(spec: dict[str, object]) -> tuple[int, dict[str, int]]:
         volume = {
@@ -197,7 +238,7 @@ def test_a_token_is_readable_for_every_container_unless_they_all_are_one_user() 
             "projected": {"defaultMode": 0o644, "sources": [{"serviceAccountToken": {"path": "token"}}]},
         }
         plan = plan_volumes(
-            POD | {"spec": {"volumes": [volume], **spec}}, "/r", lambda *_: {}, lambda *_, **__: "tok", NODE
+            POD | {"spec": {"volumes": [volume], **spec}}, "/r", lambda *_: {}, lambda *_, **__: "tok", NODE, no_claim
         )
         return plan.files["v"]["token"][1], plan.owners["v"]
 
@@ -235,13 +276,18 @@ def test_projected_volumes_gather_their_sources_and_name_what_is_missing() -> No
             ]
         }
     }
-    plan = plan_volumes(pod, "/r", lambda *_: {"k": b"v"}, lambda *_, **__: "tok", NODE)
+    plan = plan_volumes(pod, "/r", lambda *_: {"k": b"v"}, lambda *_, **__: "tok", NODE, no_claim)
     assert plan.files["v"] == {"token": (b"tok", 0o644), "f": (b"v", 0o644)}
     with pytest.raises(ConfigError, match='volume "v" : configmap "m" not found'):
-        plan_volumes(pod, "/r", lambda *_: None, lambda *_, **__: "tok", NODE)
+        plan_volumes(pod, "/r", lambda *_: None, lambda *_, **__: "tok", NODE, no_claim)
     with pytest.raises(ConfigError, match="not supported"):
         plan_volumes(
-            POD | {"spec": {"volumes": [{"name": "n", "nfs": {}}]}}, "/r", lambda *_: None, lambda *_, **__: "", NODE
+            POD | {"spec": {"volumes": [{"name": "n", "nfs": {}}]}},
+            "/r",
+            lambda *_: None,
+            lambda *_, **__: "",
+            NODE,
+            no_claim,
         )
 
 

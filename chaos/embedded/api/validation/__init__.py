@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from chaos.embedded.api.errors import Cause
-from chaos.embedded.api.validation import access, amounts, network, plain, pods, policies, webhooks, workloads
+from chaos.embedded.api.validation import access, amounts, network, plain, pods, policies, storage, webhooks, workloads
 from chaos.embedded.api.validation.names import Causes, validate_meta
 from chaos.embedded.resources import Object, Resource
 
@@ -48,6 +48,9 @@ _RULES: Final = {
     "Namespace": plain.namespace,
     "LimitRange": amounts.limit_range,
     "ResourceQuota": amounts.resource_quota,
+    "PersistentVolumeClaim": storage.claim,
+    "PersistentVolume": storage.volume,
+    "StorageClass": storage.storage_class,
     "Role": access.rules,
     "ClusterRole": access.rules,
     "RoleBinding": access.binding,

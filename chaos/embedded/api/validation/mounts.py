@@ -108,6 +108,10 @@ def volume_source(volume: Mapping[str, Any], where: str) -> Causes:
         for name in _NEEDED.get(kind, ()):
             if not source.get(name):
                 yield required(f"{field}.{name}")
+        if kind == "ephemeral" and source.get("volumeClaimTemplate"):
+            from chaos.embedded.api.validation.storage import claim_template  # which knows of volumes too
+
+            yield from claim_template(source["volumeClaimTemplate"], f"{field}.volumeClaimTemplate")
         if kind == "nfs" and not str(source.get("path", "")).startswith("/"):
             yield wrong(f"{field}.path", source.get("path", ""), "must be an absolute path")
 

@@ -24,12 +24,7 @@ _LIKED: Final = "preferredDuringSchedulingIgnoredDuringExecution"
 def affinity(given: Mapping[str, Any], field: str) -> Causes:
     node = given.get("nodeAffinity") or {}
     if _NEEDED in node:
-        where = f"{field}.nodeAffinity.{_NEEDED}.nodeSelectorTerms"
-        terms = node[_NEEDED].get("nodeSelectorTerms") or []
-        if not terms:
-            yield required(where, "must have at least one node selector term")
-        for index, term in enumerate(terms):
-            yield from _node_term(term, f"{where}[{index}]", values_too=True)
+        yield from node_selector(node[_NEEDED], f"{field}.nodeAffinity.{_NEEDED}")
     for index, one in enumerate(node.get(_LIKED) or []):
         where = f"{field}.nodeAffinity.{_LIKED}[{index}]"
         yield from _weight(one, where)
@@ -42,6 +37,15 @@ def affinity(given: Mapping[str, Any], field: str) -> Causes:
             where = f"{field}.{kind}.{_LIKED}[{index}]"
             yield from _weight(one, where)
             yield from _pod_term(one.get("podAffinityTerm") or {}, f"{where}.podAffinityTerm")
+
+
+def node_selector(selector: Mapping[str, Any], field: str) -> Causes:
+    """Which nodes are meant: of a pod's affinity, or a volume's."""
+    where, terms = f"{field}.nodeSelectorTerms", selector.get("nodeSelectorTerms") or []
+    if not terms:
+        yield required(where, "must have at least one node selector term")
+    for index, term in enumerate(terms):
+        yield from _node_term(term, f"{where}[{index}]", values_too=True)
 
 
 def _weight(one: Mapping[str, Any], field: str) -> Causes:

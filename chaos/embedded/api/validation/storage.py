@@ -1,0 +1,214 @@
+"""PersistentVolumeClaims, PersistentVolumes and StorageClasses, and the claims that pods and StatefulSets hold.
+
+Rules and words are those of k8s.io/kubernetes/pkg/apis/core/validation and .../storage/validation.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from chaos.embedded.api.errors import Cause, not_allowed, required, too_long, unsupported, wrong
+from chaos.embedded.api.validation import mounts, placement
+from chaos.embedded.api.validation.names import (
+    Causes,
+    dns_subdomain,
+    each,
+    qualified,
+    validate_annotations,
+    validate_label_selector,
+    validate_labels,
+)
+from chaos.embedded.quantity import parse_quantity
+from chaos.embedded.resources import Object
+
+_ACCESS: Final = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod")
+_MODES: Final = ("Block", "Filesystem")
+_BINDING: Final = ("Immediate", "WaitForFirstConsumer")
+_PARAMETERS, _PARAMETER_BYTES = 512, 256 * 1024
+_NO_SOURCE: Final = (
+    "accessModes", "capacity", "claimRef", "mountOptions", "nodeAffinity", "persistentVolumeReclaimPolicy",
+    "storageClassName", "volumeAttributesClassName", "volumeMode",
+)  # fmt: skip
+# of a volume's spec: what is not the kind of its storage
+_CLAIM_RULE: Final = (
+    "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims\n"
+)
+
+
+def _access_modes(modes: list[str], field: str) -> Causes:
+    for mode in modes:
+        if mode not in _ACCESS:
+            yield unsupported(field, mode, _ACCESS)
+    if "ReadWriteOncePod" in modes and any(mode in _ACCESS[:3] for mode in modes):
+        yield not_allowed(field, "may not use ReadWriteOncePod with other access modes")
+
+
+def _class(name: str | None, field: str) -> Causes:
+    if name:
+        yield from each(field, name, dns_subdomain(name))
+
+
+def _mode(spec: Mapping[str, Any], field: str) -> Causes:
+    if spec.get("volumeMode", "Filesystem") not in _MODES:
+        yield unsupported(f"{field}.volumeMode", spec["volumeMode"], _MODES)
+
+
+def claim_spec(spec: Mapping[str, Any], field: str) -> Causes:
+    """A claim's spec, wherever it stands."""
+    modes = spec.get("accessModes") or []
+    if not modes:
+        yield required(f"{field}.accessModes", "at least 1 access mode is required")
+    yield from validate_label_selector(spec.get("selector"), f"{field}.selector")
+    yield from _access_modes(modes, f"{field}.accessModes")
+    amount = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
+    where = f"{field}.resources[storage]"
+    if amount is None:
+        yield required(where)
+    elif parse_quantity(amount) <= 0:
+        yield wrong(where, str(amount), "must be greater than zero")
+    yield from _class(spec.get("storageClassName"), f"{field}.storageClassName")
+    yield from _mode(spec, field)
+    for name in ("dataSource", "dataSourceRef"):
+        if (source := spec.get(name)) is not None:
+            yield from _data_source(source, f"{field}.{name}")
+    yield from _class(spec.get("volumeAttributesClassName"), f"{field}.volumeAttributesClassName")
+
+
+def _data_source(source: Mapping[str, Any], field: str) -> Causes:
+    for name in ("name", "kind"):
+        if not source.get(name):
+            yield required(f"{field}.{name}")
+    group = source.get("apiGroup") or ""
+    if not group and source.get("kind") != "PersistentVolumeClaim":
+        words = "must be 'PersistentVolumeClaim' when referencing the default apiGroup"
+        yield wrong(field, source.get("kind", ""), words)
+    if group:
+        yield from each(f"{field}.apiGroup", group, dns_subdomain(group))
+
+
+def claim(obj: Object) -> Causes:
+    yield from claim_spec(obj["spec"], "spec")
+
+
+def claim_template(template: Mapping[str, Any], field: str) -> Causes:
+    """The template of an ephemeral volume's claim."""
+    meta = template.get("metadata") or {}
+    yield from validate_annotations(meta.get("annotations") or {}, f"{field}.metadata.annotations")
+    yield from validate_labels(meta.get("labels") or {}, f"{field}.metadata.labels")
+    yield from claim_spec(template.get("spec") or {}, f"{field}.spec")
+
+
+def volume(obj: Object) -> Causes:
+    spec = obj.get("spec") or {}
+    if not spec.get("accessModes"):
+        yield required("spec.accessModes")
+    yield from _access_modes(spec.get("accessModes") or [], "spec.accessModes")
+    capacity = spec.get("capacity") or {}
+    if not capacity:
+        yield required("spec.capacity")
+    if capacity.keys() != {"storage"}:
+        yield unsupported("spec.capacity", capacity, ("storage",))
+    for name, amount in sorted(capacity.items()):
+        if (number := parse_quantity(amount)) < 0:
+            yield wrong(f"spec.capacity[{name}]", int(number), "must be a valid resource quantity")
+        if number <= 0:
+            yield wrong(f"spec.capacity[{name}]", str(amount), "must be greater than zero")
+    policy = spec.get("persistentVolumeReclaimPolicy", "Retain")
+    if policy not in ("Delete", "Recycle", "Retain"):
+        yield unsupported("spec.persistentVolumeReclaimPolicy", policy, ("Delete", "Recycle", "Retain"))
+    affinity = spec.get("nodeAffinity")
+    if affinity is not None:
+        if (needed := affinity.get("required")) is None:
+            yield required("spec.nodeAffinity.required", "must specify required node constraints")
+        else:
+            yield from placement.node_selector(needed, "spec.nodeAffinity.required")
+    yield from _source(spec)
+    if policy == "Recycle" and posixpath.normpath((spec.get("hostPath") or {}).get("path") or ".") == "/":
+        yield not_allowed("spec.persistentVolumeReclaimPolicy", "may not be 'recycle' for a hostPath mount of '/'")
+    yield from _class(spec.get("storageClassName"), "spec.storageClassName")
+    yield from _mode(spec, "spec")
+    if (attributes := spec.get("volumeAttributesClassName")) is not None:
+        if not attributes:
+            yield required("spec.volumeAttributesClassName", "an empty string is disallowed")
+        yield from _class(attributes, "spec.volumeAttributesClassName")
+        if "csi" not in spec:
+            yield required("spec.csi", "has to be specified when using volumeAttributesClassName")
+
+
+def _source(spec: Mapping[str, Any]) -> Causes:
+    kinds = [kind for kind in spec if kind not in _NO_SOURCE]
+    if not kinds:
+        yield required("spec", "must specify a volume type")
+    for kind in kinds[1:]:
+        yield not_allowed(f"spec.{kind}", "may not specify more than 1 volume type")
+    for kind in kinds[:1]:
+        if kind == "local":
+            yield from _local(spec)
+        else:
+            yield from mounts.volume_source({kind: spec[kind]}, "spec")
+
+
+def _local(spec: Mapping[str, Any]) -> Causes:
+    path = spec["local"].get("path") or ""
+    if not path:
+        yield required("spec.local.path")
+    else:
+        yield from mounts.no_backsteps(path, "spec.local.path")
+    if spec.get("nodeAffinity") is None:
+        yield required("spec.nodeAffinity", "Local volume requires node affinity")
+
+
+def storage_class(obj: Object) -> Causes:
+    provisioner = obj.get("provisioner") or ""
+    if not provisioner:
+        yield required("provisioner")
+    else:
+        yield from each("provisioner", provisioner, qualified(provisioner.lower()))
+    parameters = obj.get("parameters") or {}
+    if len(parameters) > _PARAMETERS:
+        yield too_long("parameters", _PARAMETERS)
+    elif sum(len(key.encode()) + len(value.encode()) for key, value in parameters.items()) > _PARAMETER_BYTES:
+        yield too_long("parameters", _PARAMETER_BYTES)
+    if "" in parameters:
+        yield wrong("parameters", "", "field can not be empty.")
+    if obj.get("reclaimPolicy", "Delete") not in ("Delete", "Retain"):
+        yield unsupported("reclaimPolicy", obj["reclaimPolicy"], ("Delete", "Retain"))
+    if obj.get("volumeBindingMode", "Immediate") not in _BINDING:
+        yield unsupported("volumeBindingMode", obj["volumeBindingMode"], _BINDING)
+
+
+# ---- updates
+
+
+def claim_changes(old: Object, new: Object) -> Iterator[Cause]:
+    """A claim stays as it was asked for: the volume's name comes once, and a bound one may ask for more."""
+    before, after = dict(old["spec"]), dict(new["spec"])
+    if not before.get("volumeName"):
+        before.pop("volumeName", None)
+        after.pop("volumeName", None)
+    sizes = [parse_quantity(((spec.get("resources") or {}).get("requests") or {}).get("storage", "0"))
+             for spec in (before, after)]  # fmt: skip
+    if (new.get("status") or {}).get("phase") == "Bound":
+        for spec in (before, after):
+            spec["resources"] = {**spec.get("resources", {}), "requests": {}}
+            spec.pop("volumeAttributesClassName", None)
+    if before != after:
+        yield not_allowed("spec", _CLAIM_RULE)
+    has = parse_quantity(((old.get("status") or {}).get("capacity") or {}).get("storage", "0"))
+    if sizes[1] < sizes[0] and sizes[1] <= has:
+        yield not_allowed("spec.resources.requests.storage", "field can not be less than status.capacity")
+
+
+def volume_changes(old: Object, new: Object) -> Iterator[Cause]:
+    before, after = old["spec"], new["spec"]
+    held, given = ({key: value for key, value in spec.items() if key not in _NO_SOURCE} for spec in (before, after))
+    if held != given:
+        words = "spec.persistentvolumesource is immutable after creation\n"
+        yield not_allowed("spec.persistentvolumesource", words)
+    if before.get("volumeMode") != after.get("volumeMode"):
+        yield wrong("volumeMode", after.get("volumeMode"), "field is immutable")
+    if before.get("nodeAffinity") is not None and before["nodeAffinity"] != after.get("nodeAffinity"):
+        words = "field is immutable, except for updating from beta label to GA"
+        yield wrong("nodeAffinity", after.get("nodeAffinity"), words)
