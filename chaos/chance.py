@@ -1,4 +1,4 @@
-"""One seeded source of chance.
+"""One seeded source of randomness.
 
 Every random choice draws from a named child of the run's seed, so that a new draw in one place does not move the others
 and a failure can be repeated from the seed that its message states.
@@ -19,15 +19,15 @@ class Seed:
     path: tuple[str, ...] = field(default=())
 
     def child(self, *names: str) -> Seed:
-        """The seed of a named part; the same names always give the same seed."""
+        """Return the seed of a named part; the same names always give the same seed."""
         return Seed(self.value, (*self.path, *names))
 
     def random(self) -> random.Random:
-        """A generator of its own for this part."""
+        """Return a random generator for this part alone."""
         return random.Random(self.number())
 
     def number(self) -> int:
-        """A 64-bit number that stands for this part."""
+        """Return a 64-bit number that stands for this part."""
         text = "/".join((str(self.value), *self.path)).encode()
         return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
 

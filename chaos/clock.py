@@ -1,4 +1,4 @@
-"""One clock, injectable: what a runner needs of time."""
+"""The clock that a runner uses, injectable."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Clock(Protocol):
         ...
 
     def wait(self, seconds: float, until: threading.Event | None = None) -> bool:
-        """Let `seconds` pass, or less when `until` is set meanwhile; whether it was."""
+        """Wait `seconds`, or less when `until` is set meanwhile; return whether it was set."""
         ...
 
 

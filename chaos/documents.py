@@ -1,4 +1,4 @@
-"""Files that users give: read within limits, or refused in one sentence.
+"""Reads files that users give within limits, or refuses them in one sentence.
 
 One door for every YAML, JSON and text file that was not written by this process a moment ago: manifests, targets,
 policies, experiments, kubeconfigs, the files of a saved run. Whatever such a file holds, the answer is a document or
@@ -38,7 +38,7 @@ Hook = Callable[[list[tuple[str, Any]]], Any]
 
 
 def read_bytes(path: Path, *, most: int = MOST_BYTES) -> bytes:
-    """The content of a regular file of at most `most` bytes; raises Misuse that names the file."""
+    """Read a regular file of at most `most` bytes; raises Misuse that names the file."""
     try:
         # Opened without waiting for a pipe's other end, and looked at by its descriptor: nobody changes it in between.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
@@ -63,22 +63,22 @@ def read_bytes(path: Path, *, most: int = MOST_BYTES) -> bytes:
 
 
 def read_text(path: Path, *, most: int = MOST_BYTES) -> str:
-    """The text of a UTF-8 file, with or without a mark of its byte order; raises Misuse that names the file."""
+    """Read a UTF-8 file, with or without a byte order mark; raises Misuse that names the file."""
     return text_of(read_bytes(path, most=most), source=shown(path))
 
 
 def read_json(path: Path, *, hook: Hook | None = None, nan: bool = False) -> Any:
-    """The document of a JSON file; raises Misuse that names the file. `hook`, `nan`: as of `parse_json`."""
+    """Read a JSON file; raises Misuse that names the file. `hook` and `nan` are those of `parse_json`."""
     return parse_json(read_text(path), source=shown(path), hook=hook, nan=nan)
 
 
 def read_yaml(path: Path, *, loader: Any = _LOADER) -> Any:
-    """The one document of a YAML file; raises Misuse that names the file and the line."""
+    """Read a YAML file with one document; raises Misuse that names the file and the line."""
     return parse_yaml(read_text(path, most=MOST_YAML_BYTES), source=shown(path), loader=loader)
 
 
 def text_of(content: bytes, *, source: str) -> str:
-    """Bytes as text; raises Misuse."""
+    """Decode bytes as UTF-8; raises Misuse."""
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -86,7 +86,7 @@ def text_of(content: bytes, *, source: str) -> str:
 
 
 def parse_json(text: str | bytes, *, source: str, hook: Hook | None = None, nan: bool = False) -> Any:
-    """The document that a JSON text holds; raises Misuse.
+    """Parse a JSON text; raises Misuse.
 
     Args:
         hook: makes an object of its pairs.
@@ -102,7 +102,7 @@ def parse_json(text: str | bytes, *, source: str, hook: Hook | None = None, nan:
 
 
 def parse_yaml(text: str, *, source: str, loader: Any = _LOADER) -> Any:
-    """The one document that a YAML text holds, None for an empty one; raises Misuse."""
+    """Parse a YAML text with one document, None for an empty one; raises Misuse."""
     documents = parse_yaml_all(text, source=source, loader=loader)
     if len(documents) > 1:
         raise Misuse(f"{source}: holds {len(documents)} documents, and should hold one")
@@ -110,7 +110,7 @@ def parse_yaml(text: str, *, source: str, loader: Any = _LOADER) -> Any:
 
 
 def parse_yaml_all(text: str, *, source: str, loader: Any = _LOADER) -> list[Any]:
-    """All documents that a YAML text holds; raises Misuse."""
+    """Parse every document of a YAML text; raises Misuse."""
     try:
         _refuse_bomb(text, source, loader)
         documents = list(yaml.load_all(text, Loader=loader))
@@ -124,7 +124,7 @@ def parse_yaml_all(text: str, *, source: str, loader: Any = _LOADER) -> list[Any
 
 @contextmanager
 def understood(source: str) -> Iterator[None]:
-    """The block makes something of a document's content: what it stumbles over is the document's fault, and Misuse.
+    """Turn errors in the block into Misuse: the block interprets a document, so the document is at fault.
 
     For content whose shape is too free to be held against a schema first: manifests, which are Kubernetes' to judge,
     and what trials note for their reports.
@@ -136,7 +136,7 @@ def understood(source: str) -> Iterator[None]:
 
 
 def shown(path: Path) -> str:
-    """A path as a message can hold it, whatever bytes its name has."""
+    """Return a path as a message can hold it, whatever bytes its name has."""
     return "".join(sign if sign.isprintable() else "?" for sign in os.fsencode(path).decode("utf-8", "replace"))
 
 
@@ -153,8 +153,8 @@ def _line(error: Exception) -> str:
 
 
 def _refuse_bomb(text: str, source: str, loader: Any) -> None:
-    """Raise Misuse for a YAML text that would end or fill the process while it is made into objects: one that is nested
-    too deeply for the C library's composer, or that stands for too much through aliases (which merge keys multiply).
+    """Raise Misuse for a YAML text that would exhaust the process: nested too deeply for the C library's composer, or
+    expanded too far by aliases (which merge keys multiply).
     """
     weights: list[int] = [0]  # of the collections that are open, outermost first: values, with what aliases repeat
     names: list[str | None] = []  # their anchors
@@ -184,8 +184,8 @@ def _refuse_bomb(text: str, source: str, loader: Any) -> None:
 
 
 def _checked(document: Any, source: str) -> Any:
-    """The document; raises Misuse when it is nested too deeply, has too many values, text that cannot be written again,
-    or values that JSON does not know (a set, bytes, infinity). Dates become their text.
+    """Return the document; raises Misuse when it is nested too deeply, has too many values, text that cannot be
+    encoded, or values that JSON lacks (a set, bytes, infinity). Dates become their text.
     """
     left = MOST_VALUES
 

@@ -35,15 +35,15 @@ class SharedfateError(Exception):
 
 
 class Misuse(SharedfateError):
-    """The caller asked for something that does not exist or cannot be: says what would be right."""
+    """The caller asked for something that does not exist or is not possible. The text says what would be right."""
 
 
 class EnvironmentUnfit(SharedfateError):
-    """This machine or cluster lacks something: says what, and how to get it."""
+    """This machine or cluster lacks something. The text says what, and how to get it."""
 
 
 class Unreachable(EnvironmentUnfit, ConnectionError):
-    """The API server was not reached, or its answer was lost: a connection's error, so that a wait goes on over it."""
+    """The API server was not reached, or its answer was lost. It is a ConnectionError, so a wait continues past it."""
 
 
 class ExperimentFailure(SharedfateError):
@@ -51,7 +51,7 @@ class ExperimentFailure(SharedfateError):
 
 
 class NoTargets(ExperimentFailure):
-    """A selection matched nothing: an experiment without a target proves nothing."""
+    """A selection matched nothing; an experiment without a target proves nothing."""
 
 
 class TargetVanished(ExperimentFailure):
@@ -67,11 +67,11 @@ class RecoveryFailed(ExperimentFailure):
 
 
 class UndoneEarly(ExperimentFailure):
-    """A fault was undone by somebody else while it was thought to be held: what was measured is not what was meant."""
+    """Somebody else undid a fault that was thought to be held, so the measurement is not what was meant."""
 
 
 class Stopped(ExperimentFailure):
-    """An operator asked for a stop: faults were undone, and none is injected."""
+    """An operator asked for a stop: the faults were undone, and no more are injected."""
 
 
 class GuardTripped(ExperimentFailure):
@@ -79,7 +79,7 @@ class GuardTripped(ExperimentFailure):
 
 
 class NotReady(ExperimentFailure):
-    """A bounded wait ran out: says what was awaited and what was last seen."""
+    """A bounded wait timed out. The text says what was awaited and what was last seen."""
 
 
 class ApiError(ExperimentFailure):

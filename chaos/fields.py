@@ -34,7 +34,7 @@ class Fields:
         self.problems.append(f"{'.'.join(part for part in (self.where, name) if part)} {says}")
 
     def text(self, name: str, *, default: str | None = None, one_of: Sequence[str] = ()) -> str:
-        """A text; a problem when it is missing without a default, or not one of those that can be."""
+        """Return a text; a problem when it is missing without a default, or not one of `one_of`."""
         value = self.values.get(name, default)
         if value is None:
             self.wrong(name, "is missing")
@@ -47,7 +47,7 @@ class Fields:
         return default or (one_of[0] if one_of else "")
 
     def number(self, name: str, *, default: float, low: float | None = None, high: float = inf) -> float:
-        """A number from `low` to `high`; above 0 when no `low` is given."""
+        """Return a number from `low` to `high`; above 0 when no `low` is given."""
         value: Any = self.values.get(name, default)
         fits = not isinstance(value, bool) and isinstance(value, (int, float)) and value <= high and value < inf
         if not fits or not (value > 0 if low is None else value >= low):
@@ -58,12 +58,12 @@ class Fields:
         return given
 
     def flag(self, name: str, *, default: bool = False) -> bool:
-        """True or false."""
+        """Return true or false."""
         return bool(self._typed(name, bool)) if name in self.values else default
 
     def of(self, cls: type[Any]) -> dict[str, Any]:
-        """The values that are given for a dataclass's fields, each of its field's type; a problem for each that is not,
-        and for each that is missing and has no default.
+        """Return the values given for a dataclass's fields, checked against their types; a problem for each wrong type,
+        and for each missing field without a default.
         """
         hints, found = get_type_hints(cls), {}
         for one in fields(cls):
@@ -74,7 +74,7 @@ class Fields:
         return found
 
     def parsed(self, hints: Mapping[str, Any]) -> dict[str, Any]:
-        """The texts that are given, each as its name's type; a problem for each that is no such value."""
+        """Return the given texts as values of their types; a problem for each that does not parse."""
         found = {}
         for name in hints.keys() & self.values.keys():
             try:
@@ -96,7 +96,7 @@ class Fields:
         return value
 
     def items(self, name: str, *, needed: bool = False) -> list[Any]:
-        """A list."""
+        """Return a list."""
         value = [] if self.values.get(name) is None else self.values[name]
         if not isinstance(value, list):
             self.wrong(name, f"is a {type(value).__name__}, and should be a list")
@@ -106,7 +106,7 @@ class Fields:
         return value
 
     def texts(self, name: str) -> dict[str, str]:
-        """A mapping of texts (labels)."""
+        """Return a mapping of texts (labels)."""
         value = self.values.get(name, {})
         if not isinstance(value, Mapping) or any(not isinstance(v, (str, int, bool)) for v in value.values()):
             self.wrong(name, "should be a mapping of texts")
@@ -114,7 +114,7 @@ class Fields:
         return {str(key): str(v).lower() if isinstance(v, bool) else str(v) for key, v in value.items()}
 
     def inside(self, name: str, *, known: Sequence[str]) -> Fields:
-        """A mapping inside this one; an empty one when it is not there."""
+        """Return a mapping inside this one; an empty one when it is missing."""
         return Fields(
             {} if self.values.get(name) is None else self.values[name],
             f"{self.where}.{name}" if self.where else name,
@@ -124,14 +124,16 @@ class Fields:
 
 
 def parse_pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
-    """The NAME=VALUE texts of a command's option, the last of a name; raises Misuse naming those that are none."""
+    """Parse a command option's NAME=VALUE texts; the last of a name wins. Raises Misuse that names every wrong one."""
     if wrong := [text for text in texts if "=" not in text]:
         raise Misuse(f"{option} {', '.join(map(repr, wrong))}: want NAME=VALUE")
     return dict(text.split("=", 1) for text in texts)
 
 
 def from_text(hint: Any, text: str) -> Any:
-    """A text as a value of this type; raises ValueError when it is none. A Literal's is left to whoever takes it."""
+    """Parse a text as a value of this type; raises ValueError when it is none. A Literal is checked by whoever takes
+    it.
+    """
     origin, inner = get_origin(hint), get_args(hint)
     if hint is bool:
         if text.lower() not in ("true", "false"):

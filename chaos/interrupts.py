@@ -1,4 +1,5 @@
-"""Ctrl-C, SIGTERM and SIGHUP: the first ends what is done through its undo, the second hurries, the third ends.
+"""Handles Ctrl-C, SIGTERM and SIGHUP: the first signal ends the work through its undo, the second shortens the undo,
+the third ends the process.
 
 `listening` is entered by whatever people start (a run, a fault by hand). While an undo works (`held_back`) a signal
 waits for its end. A process that a shell started in its background inherits that SIGINT is ignored; here it is listened
@@ -21,7 +22,7 @@ _main: Final = threading.main_thread
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal ended the work. `number`: which; a program ends with 128 more."""
+    """A signal ended the work. `number` is the signal's; the program exits with 128 more."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"{signal.Signals(number).name}: ended, and what was held is undone")
@@ -33,7 +34,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class _Line:
-    """What came, and whether it must wait. One for the process, as signals are."""
+    """The signals received, and whether they must wait. One per process."""
 
     def __init__(self) -> None:
         self.open = False
@@ -65,7 +66,7 @@ class _Line:
                 raise Interrupted(self.number)
 
     def fail(self, number: int, frame: FrameType | None) -> None:
-        """Another thread found that the work cannot go on."""
+        """Record that another thread found that the work cannot go on."""
         del number, frame
         error, self.error = self.error, None
         if error is not None and not self.held and not self.finishing and not self.count:
@@ -80,13 +81,13 @@ def _say(text: str) -> None:
 
 
 def block() -> None:
-    """Let signals wait from now on, also in the program that takes this one's place, until it listens."""
+    """Hold signals back from now on, also in a program that replaces this one, until it listens."""
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 
 
 @contextmanager
 def listening() -> Iterator[None]:
-    """Raise Interrupted in the block, in the main thread, at the first signal. Nothing within another such block."""
+    """Raise Interrupted in the block, in the main thread, at the first signal. No effect inside another such block."""
     if _line.open or threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -98,7 +99,7 @@ def listening() -> Iterator[None]:
 
 
 def start() -> dict[int, Any]:
-    """Listen from now on; what `stop` needs."""
+    """Start listening; return what `stop` needs."""
     before: dict[int, Any] = {
         number: signal.getsignal(number)
         for number in SIGNALS
@@ -115,12 +116,12 @@ def start() -> dict[int, Any]:
 
 
 def finish() -> None:
-    """The work is over: a first signal changes the exit code alone from now on, a second one hurries what is left."""
+    """Mark the work as over: a first signal now only changes the exit code, and a second one shortens what is left."""
     _line.finishing = True
 
 
 def stop(before: dict[int, Any]) -> None:
-    """The inverse of `start`; in a command of ours, which has only to exit, signals come too late from now on."""
+    """The inverse of `start`; in one of our commands, which only has to exit, later signals are ignored."""
     for number, handler in before.items():
         signal.signal(number, signal.SIG_IGN if _line.ours or number == _ABORT else handler)
     _line.open = False
@@ -128,7 +129,7 @@ def stop(before: dict[int, Any]) -> None:
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Let signals wait until the block is left: an undo that is cut off is what leaves faults behind."""
+    """Hold signals back until the block is left: an undo that is cut off leaves faults behind."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -144,25 +145,25 @@ def held_back() -> Iterator[None]:
 
 
 def abort(error: Exception) -> None:
-    """From any thread: raise an error in the main thread, where somebody listens; an undo under way is let be."""
+    """Raise an error in the main thread, from any thread, where it listens; an undo under way is not interrupted."""
     if _line.open:
         _line.error = error
         signal.pthread_kill(_main().ident or 0, _ABORT)
 
 
 def hurried() -> bool:
-    """Whether a second signal came: what another may do later is left out."""
+    """Whether a second signal came: skip what another process may do later."""
     return _line.count > 1
 
 
 def interrupted() -> int:
-    """The first signal that came, 0 while none has."""
+    """Return the first signal that came; 0 for none."""
     return _line.number if _line.open else 0
 
 
 @contextmanager
 def cuttable() -> Iterator[None]:
-    """A second signal ends the block, and the program goes on behind it: for what `clean` takes down too."""
+    """Let a second signal end the block and continue after it: for cleanup that `clean` can repeat."""
     _line.cuttable += 1
     try:
         yield

@@ -1,4 +1,4 @@
-"""Every label, annotation, port and fixed name, in one place: they are the protocol between the parts."""
+"""Every label, annotation, port and fixed name, in one place: the protocol between the parts."""
 
 from __future__ import annotations
 

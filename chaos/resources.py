@@ -1,4 +1,4 @@
-"""Where the files that ship with the package are: manifests/, experiments/, and what the image is built from.
+"""Finds the files that ship with the package: manifests/, experiments/, and the sources of the image.
 
 In a checkout they stand at the top level, where a reader looks first; in a wheel they travel under chaos/_data.
 """
@@ -13,18 +13,18 @@ _PACKAGE: Final = Path(__file__).resolve().parent
 
 
 def shipped(folder: Literal["manifests", "experiments"]) -> Path:
-    """Folder of shipped files; exists in a checkout and in an installed wheel alike."""
+    """Return a folder of shipped files, in a checkout and in an installed wheel alike."""
     installed = _PACKAGE / "_data" / folder
     return installed if installed.is_dir() else _PACKAGE.parent / folder
 
 
 def shipped_experiments() -> list[Path]:
-    """The experiment files of the package, by name."""
+    """Return the package's experiment files, by name."""
     return sorted(path for path in shipped("experiments").iterdir() if path.suffix in (".yaml", ".yml", ".json"))
 
 
 def build_context(scratch: Path) -> Path:
-    """A folder from which the image is built: the checkout, or one like it that is put together in `scratch`."""
+    """Return a folder to build the image from: the checkout, or a copy assembled in `scratch`."""
     shipped_files = _PACKAGE / "_data" / "build"
     if not shipped_files.is_dir():
         return _PACKAGE.parent

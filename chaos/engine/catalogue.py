@@ -11,7 +11,7 @@ from chaos.model.modes import MODES
 
 
 def scenario_names(package: str = "chaos.suite") -> Sequence[str]:
-    """The names of all scenarios that the package defines."""
+    """Return the names of all scenarios that the package defines."""
     suite = importlib.import_module(package)
     for module in pkgutil.iter_modules(suite.__path__):
         if module.name.startswith("test_"):
@@ -20,7 +20,7 @@ def scenario_names(package: str = "chaos.suite") -> Sequence[str]:
 
 
 def faults_of_scenarios() -> dict[str, dict[str, tuple[str, ...] | str]]:
-    """Scenario -> mode -> the faults that it injects, or why it does not apply there."""
+    """Map scenario and mode to the faults injected there, or to the reason why the scenario does not apply."""
     return {
         name: {
             mode.name: SCENARIOS[name].skip_reason(mode)

@@ -20,8 +20,8 @@ from chaos.verdict import Expectation, Verdict, judge, merge, thresholds_from, v
 
 
 def check_run(run: Path) -> Iterator[tuple[str, str, str]]:
-    """Of each trial: its name, the verdict that was reported, and today's with its sentence. A trial that the run's
-    report names and that is not there is inconclusive. Raises Misuse when empty.
+    """Judge a saved run again: for each trial its name, the reported verdict, and today's with its sentence.  A trial
+    that the report names and that is missing is inconclusive. Raises Misuse for an empty run.
     """
     trials = sorted(path for path in (run / "trials").glob("*/*") if path.is_dir())
     if not trials:
@@ -49,7 +49,7 @@ def _reported(run: Path) -> list[tuple[str, str]]:
 
 
 def _check(trial: Path) -> tuple[str, Verdict, str]:
-    """(verdict and reason as reported, today's verdict, its reason)."""
+    """Return (reported verdict, reported reason, today's verdict, its reason)."""
     touched = detect_touched(trial)
     if not (trial / RESULT_FILE).exists():
         return "no result", Verdict.INCONCLUSIVE, f"{RESULT_FILE} is missing: the trial came to no result"
@@ -69,7 +69,7 @@ def _check(trial: Path) -> tuple[str, Verdict, str]:
 
 
 def judged_again(trial: Path) -> dict[str, Any]:
-    """The judge's answer to a saved history, with the thresholds that it was judged with."""
+    """Judge a saved history again, with the thresholds of its trial."""
     history = History.load(trial)
     if incomplete := history.detect_incomplete():
         raise Misuse(f"its history is not whole: {'; '.join(incomplete)}")

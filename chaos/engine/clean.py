@@ -1,4 +1,4 @@
-"""Removes what runs left in a cluster: everything that carries a run's label, in the order in which nothing is harmed.
+"""Removes what runs left in a cluster: everything with a run's label, in an order that harms nothing.
 
 Faults are undone from their receipts; pods that stay are un-captured on every node; then tenants, cluster-wide objects,
 and last the system namespace. A normal run leaves nothing to do. Called by `sharedfate clean`, and before a run in a
@@ -36,7 +36,7 @@ _AGENT_SECONDS: Final = 5.0
 
 
 def remove_runs(cluster: Cluster, *, run: str = "", seconds: float = 90.0) -> list[str]:
-    """Remove everything of one run or of all; a line for each thing that was removed.
+    """Remove everything of one run or of all; return a line for each thing that was removed.
 
     Raises ExceptionGroup at the end with what could not be undone, after everything else was tried.
     """
@@ -83,7 +83,7 @@ def remove_runs(cluster: Cluster, *, run: str = "", seconds: float = 90.0) -> li
 
 
 def plan_removal(cluster: Cluster, *, run: str = "") -> list[str]:
-    """What `remove_runs` would remove, in its words, as far as can be told before anything is; changes nothing."""
+    """Return what `remove_runs` would remove, in the same words, as far as it can be known before; changes nothing."""
     label = f"{LABEL_RUN}={run}" if run else LABEL_RUN
     ours = [n["metadata"]["name"] for n in cluster.list("Namespace", labels=label)]
     planned: list[str] = []
@@ -117,7 +117,7 @@ def _whole(namespace: str) -> str:
 
 
 def _loaders(cluster: Cluster, label: str, left_to_others: set[str]) -> list[tuple[str, str]]:
-    """Namespace and name of our pods in namespaces that know nothing of us: the loaders of a target."""
+    """Return namespace and name of our pods in namespaces that are not ours: the loaders of a target."""
     found = cluster.list("Pod", labels=f"{label},{LABEL_ROLE}=client")
     places = [(pod["metadata"]["namespace"], pod["metadata"]["name"]) for pod in found]
     return [(namespace, name) for namespace, name in places if namespace not in left_to_others]
@@ -149,7 +149,7 @@ def _delete_namespaces(cluster: Cluster, names: Iterable[str], seconds: float) -
 
 
 def captured_by_node(pods: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Node -> UIDs of the pods there whose condition says that they are captured."""
+    """Map each node to the UIDs of its pods whose condition says that they are captured."""
     found: dict[str, list[str]] = {}
     for pod in pods:
         if has_condition(pod, CONDITION_CAPTURED):
@@ -158,8 +158,8 @@ def captured_by_node(pods: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
 
 
 def _release(cluster: Cluster, staying: list[str]) -> list[str]:
-    """Take the staying namespaces out of the mesh: agents release their pods; where none does, a pod of ours does
-    it.
+    """Take the remaining namespaces out of the mesh: agents release their pods; where there is no agent, a pod of ours
+    does.
     """
     for name in staying:
         cluster.patch("Namespace", name, {"metadata": {"labels": {LABEL_MESH: None, LABEL_MODE: None}}})
@@ -199,7 +199,7 @@ def _release(cluster: Cluster, staying: list[str]) -> list[str]:
 
 
 def plan_release_pod(node: str, uids: Iterable[str]) -> Object:
-    """The pod that un-captures pods of a node when its agent is gone."""
+    """Plan the pod that un-captures the pods of a node whose agent is gone."""
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -230,8 +230,8 @@ def plan_release_pod(node: str, uids: Iterable[str]) -> Object:
 
 
 def clean_cluster(text: str, *, run: str = "", namespaces: tuple[str, ...] = (), dry_run: bool = False) -> list[str]:
-    """Clean the cluster that an option names: an embedded or kind cluster is ours and goes whole, a context loses its
-    runs. A line for each thing that was removed, or (`dry_run`) that would be.
+    """Clean the cluster that an option names: an embedded or kind cluster is ours and is deleted whole, a context loses
+    its runs. Returns a line for each thing removed, or (`dry_run`) that would be.
     """
     from chaos.cluster.commands import Shell, check_output
     from chaos.cluster.consent import Consent

@@ -1,4 +1,4 @@
-"""One mode in the cluster with its tenants under load: what the trials of that mode share.
+"""One mode in the cluster with its tenants under load: what all trials of that mode share.
 
 Load runs from the moment the tenants are ready until they go; each trial gathers it into a history of its own.
 """
@@ -51,7 +51,7 @@ QUIET_AFTER = 1.0  # seconds after a disturbance before what is seen counts as b
 
 @dataclass(frozen=True, slots=True)
 class AddedPod:
-    """A server that was added while a mode runs."""
+    """A server pod that was added while a mode runs."""
 
     name: str
     ready: bool
@@ -101,14 +101,14 @@ class Deployment:
 
     @property
     def reference_mesh(self) -> Mesh:
-        """The mesh, where it is the reference one; raises Misuse for somebody else's, which offers less."""
+        """The mesh, where it is the reference one; raises Misuse for any other, which offers less."""
         if not isinstance(self.mesh, Mesh):
             raise Misuse(f"{self.mesh.mode.name} is not the reference mesh: its settings and keys are not ours to read")
         return self.mesh
 
     @property
     def may_replace_pods(self) -> bool:
-        """Whether a pod may be deleted to get a fresh one: somebody else's may not."""
+        """Whether a pod may be deleted to get a fresh one; pods that are not ours may not."""
         return isinstance(self.mesh, Mesh)
 
     @property
@@ -124,7 +124,7 @@ class Deployment:
         return [Flow(*call) for call in self.calls]
 
     def start(self) -> None:
-        """Bring the mesh and the tenants, and start the load."""
+        """Deploy the mesh and the tenants, and start the load."""
         mode = self.mesh.mode.name
         self.progress.step(f"{mode}: {self._title}")
         begin = time.monotonic()
@@ -156,7 +156,7 @@ class Deployment:
         self.mesh.uninstall()
 
     def placement(self) -> Placement:
-        """What is where now."""
+        """Read the current placement."""
         return self.mesh.placement(self.calls)
 
     def loaders(self) -> Sequence[Loader]:
@@ -165,8 +165,8 @@ class Deployment:
         return [Loader(*pod) for pod in dict.fromkeys(pods)]  # each once: one may carry several calls
 
     def proxy_to_break(self, layer: Layer = Layer.L4) -> Proxy:
-        """The proxy of that layer on the first tenant's path that a trial breaks; without a mesh the placebo, which no
-        traffic passes.
+        """Return the proxy of that layer on the first tenant's path that a trial breaks; without a mesh the placebo,
+        which carries no traffic.
         """
         placement = self.placement()
         return self._breaks(placement, self.tenants[0].client, layer) or placebo(placement)
@@ -177,8 +177,8 @@ class Deployment:
 
     @contextmanager
     def one_more_server(self, tenant: TenantLoad) -> Iterator[Callable[[], AddedPod | None]]:
-        """A tenant's server has one replica more until left; the function says how the added pod is, None while there
-        is none.
+        """Add one replica to a tenant's server until the block is left; yield a function that returns the added pod's
+        state, None while there is none.
         """
         if not tenant.reference_apps:
             raise Misuse(f"{tenant.server} is not the reference application: its replicas are its owner's affair")
@@ -212,8 +212,8 @@ class Deployment:
     # ---- who answers
 
     def own_servers(self, flow: Flow, names: frozenset[str]) -> frozenset[str] | None:
-        """The pods (`namespace/pod`) of the workload that a flow calls, all that it has had; asked anew when another
-        one answered. None for a flow whose servers do not name themselves.
+        """Return the pods (`namespace/pod`) of the workload that a flow calls, past ones included; read again when an
+        unknown one answered. None for a flow whose servers do not name themselves.
         """
         if flow.server not in {tenant.server for tenant in self.tenants if tenant.reference_apps}:
             return None
@@ -224,8 +224,8 @@ class Deployment:
         return frozenset(known)
 
     def read_counts(self) -> dict[str, dict[str, Any]]:
-        """Of each tenant: how many requests its loader says were answered, and how many its servers answered by their
-        own counts. A tenant whose servers are not those of the beginning has none: their counts went with them.
+        """Return for each tenant how many requests its loader counts as answered, and how many its servers count as
+        answered. A tenant whose servers were replaced has none: their counts went with them.
         """
         counts: dict[str, dict[str, Any]] = {}
         for tenant in self.tenants:
@@ -248,8 +248,8 @@ class Deployment:
 
     @contextmanager
     def streams(self, number: int) -> Iterator[list[Flow]]:
-        """So many long-lived TCP connections of each tenant with reference servers, in use until left; the flows that
-        they are in the history.
+        """Keep `number` long-lived TCP connections of each tenant with reference servers in use until the block is
+        left; yield their flows in the history.
         """
         tenants = [tenant for tenant in self.tenants if tenant.reference_apps]
         for tenant in tenants:
@@ -281,15 +281,15 @@ class Deployment:
         return tenant.rate(self.settings.rate)
 
     def pause(self, tenant: TenantLoad) -> None:
-        """No requests of the tenant's own flow until `resume` or `restore_load`; its sentinel goes on."""
+        """Stop the requests of the tenant's own flow until `resume` or `restore_load`; its sentinel continues."""
         self._set_flows(tenant, 0.0)
 
     def resume(self, tenant: TenantLoad) -> None:
-        """The tenant's own flow again, at once; `restore_load` helps it where that is too much."""
+        """Start the tenant's own flow again at its full rate; `restore_load` does so gradually."""
         self._set_flows(tenant, self._rate(tenant))
 
     def restore_load(self, tenants: Sequence[TenantLoad] | None = None) -> list[str]:
-        """See that flows are healthy, and help those that are not; returns what was done, a sentence each.
+        """Restore every flow that is not healthy, and return what was done, a sentence each.
 
         A proxy that an overload drove into time-outs stays there under the load that it bore before: each request that
         times out costs its connection, and each new connection a handshake. So a flow that is not healthy starts
@@ -325,7 +325,7 @@ class Deployment:
             raise NotReady(f"{error}: {why}") from error
 
     def _unhealthy(self, seconds: float, tenants: Sequence[TenantLoad] | None = None) -> list[TenantLoad]:
-        """The tenants whose flows do not answer as they should, by what their loaders count in that time."""
+        """Return the tenants whose flows are not answered as they should be, by their loaders' counts in that time."""
         watched = self.tenants if tenants is None else tenants
         before = [self._counters(tenant) for tenant in watched]
         self.clock.wait(seconds)
@@ -351,7 +351,7 @@ class Deployment:
             self._set_flows(tenant, 0.0)
 
     def _counters(self, tenant: TenantLoad, name: str = "") -> dict[str, Any]:
-        """The loader's own counts of the tenant's own flow, or of another."""
+        """Return the loader's own counts of the tenant's own flow, or of another."""
         if (counts := self._loader(tenant).flow(name or tenant.flow_name)) is None:
             raise ExperimentFailure(
                 f"the loader of {tenant.client} has no flow {name or tenant.flow_name!r}: was it started again?"
@@ -365,7 +365,7 @@ class Deployment:
         self._tell_loader(tenant, tenant.flows(self.cluster, rate))
 
     def mark_disturbed(self) -> None:
-        """Something was done to the load, or to what carries it, until now."""
+        """Record that the load, or what carries it, was changed until now."""
         self.steady = self.steady.disturb(self.clock.now() + int(QUIET_AFTER * 1e9))
 
     def _tell_loader(self, tenant: TenantLoad, flows: Sequence[dict[str, Any]]) -> None:
@@ -384,7 +384,7 @@ def reference_deployment(
     mesh: type[Mesh] = Mesh,
     opens: bool = False,
 ) -> Deployment:
-    """The reference tenants in the reference mesh. Reads the nodes, changes nothing; raises Misuse for too few.
+    """Plan the reference tenants in the reference mesh. Reads the nodes, changes nothing; raises Misuse for too few.
 
     Args:
         opens: the cluster shuts new namespaces by NetworkPolicies, so ours are opened again.
@@ -406,7 +406,7 @@ def reference_deployment(
 
 
 def tenant_objects(tenants: Iterable[Tenant]) -> list[dict[str, Any]]:
-    """The reference applications of the tenants, as they know no mesh."""
+    """Return the reference applications of the tenants, without any mesh."""
     return [
         obj
         for tenant in tenants
@@ -415,7 +415,7 @@ def tenant_objects(tenants: Iterable[Tenant]) -> list[dict[str, Any]]:
 
 
 def first_on_path(placement: Placement, client: str, layer: Layer) -> Proxy | None:
-    """The first proxy of that layer on the client's path; None in mode `none`.
+    """Return the first proxy of that layer on the client's path; None in mode `none`.
 
     The reference topology is made so that this one instance shows both directions.
     """
@@ -423,7 +423,7 @@ def first_on_path(placement: Placement, client: str, layer: Layer) -> Proxy | No
 
 
 def _containers_of(pods: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Pod UID -> the IDs of its containers: another process has other counts."""
+    """Map each pod's UID to its containers' IDs: a new process starts new counts."""
     return {
         pod["metadata"]["uid"]: " ".join(
             sorted(one.get("containerID", "") for one in pod.get("status", {}).get("containerStatuses") or [])
@@ -433,8 +433,8 @@ def _containers_of(pods: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def detect_contradictions(counts: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Tenants whose loader says that more was answered than their servers answered: no retry, no lost answer and no
-    skew of the two readings explains that. Pure.
+    """Return the tenants whose loader counts more answers than their servers do, beyond what retries, lost answers and
+    the time between the two readings explain. Pure.
 
     Args:
         counts: as `Deployment.read_counts` gives them.

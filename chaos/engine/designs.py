@@ -1,4 +1,4 @@
-"""The designs of an experiment: how a fault is laid out in time, so that what it does can be told from noise.
+"""The designs of an experiment: how a fault is laid out in time, so that its effect can be told from noise.
 
     pulse        a fault that is over by itself: its window ends when recovery was seen; a kill is made, and
                  repeated, in fresh pods, for the kubelet backs off from a container that was killed before
@@ -69,11 +69,11 @@ class InForce:
 
     @property
     def begin(self) -> int:
-        """When the first effect was seen, ns."""
+        """The instant of the first effect, ns."""
         return self.injection.begin
 
     def undo(self) -> int:
-        """Undo it, cut its windows, and return the instant at which it was seen to be undone."""
+        """Undo the fault, close its windows, and return the instant at which it was seen to be undone."""
         end = time.time_ns()
         self.stack.close()
         restored = self.injection.restored_at or time.time_ns()
@@ -87,7 +87,7 @@ class InForce:
 def put_in_force(
     trial: Trial, fault: Fault, *targets: Target, seconds: float, noisy: TenantLoad | None = None, described: str = ""
 ) -> InForce:
-    """Inject, and open the fault's window. The expectation must be stated before.
+    """Inject, and open the fault's window. State the expectation before.
 
     Args:
         seconds: deadline, after which whoever sees the receipt undoes it.
@@ -106,7 +106,7 @@ def put_in_force(
 def break_proxy(
     trial: Trial, fault: Fault, proxy: Proxy, *, harm: Harm = Harm.EITHER, seconds: float = 60.0
 ) -> Judgement:
-    """Expect harm to just the proxy's fate group, and break it by the design that the fault's shape asks for."""
+    """Expect harm to exactly the proxy's fate group, and break the proxy by the design that the fault's shape requires."""
     target = container_of(trial.cluster, proxy)
     trial.expect_fate_of(proxy, shape=fault.shape, harm=harm)
     if fault.shape is FaultShape.PULSE and trial.deployment.may_replace_pods:
@@ -115,7 +115,7 @@ def break_proxy(
 
 
 def break_and_watch(trial: Trial, fault: Fault, *targets: Target, seconds: float = 60.0) -> Judgement:
-    """Baseline, fault, looks and recovery, by the fault's shape. The expectation must be stated before."""
+    """Run baseline, fault, looks and recovery, by the fault's shape. State the expectation before."""
     match fault.shape:
         case FaultShape.PULSE:
             return pulse(trial, fault, *targets, seconds=seconds)
@@ -126,15 +126,14 @@ def break_and_watch(trial: Trial, fault: Fault, *targets: Target, seconds: float
 
 
 def pulse(trial: Trial, fault: Fault, *targets: Target, seconds: float = 60.0) -> Judgement:
-    """A fault that is over by itself. It is left only when its recovery was seen, which says when the successor began
-    to serve."""
+    """Inject a fault that ends by itself; leave once recovery was seen, which says when the successor began to serve."""
     trial.baseline()
     return _one_pulse(trial, fault, *targets, seconds=seconds)[0]
 
 
 def pulses(trial: Trial, fault: Fault, proxy: Proxy, *, seconds: float = 60.0) -> Judgement:
-    """A proxy's end, repeated as often as the settings say, or up to REPEATS times while the judge cannot tell: each
-    time in a fresh pod, for a container that was killed before comes back late by the kubelet's doing, not the mesh's.
+    """Kill a proxy as often as the settings say, or up to REPEATS times while the judge cannot tell: each time in a
+    fresh pod, because the kubelet delays a container that was killed before, which is not the mesh's doing.
     """
     wanted = trial.deployment.settings.repeat
     pod = trial.cluster.get("Pod", proxy.pod, proxy.namespace)
@@ -165,8 +164,8 @@ def pulses(trial: Trial, fault: Fault, proxy: Proxy, *, seconds: float = 60.0) -
 
 
 def detect_back_off(status: Mapping[str, Any], *, now: float) -> bool:
-    """Whether the kubelet would wait before it starts the container again: it was restarted, and has not run for ten
-    minutes since, after which the kubelet forgets. Pure.
+    """Whether the kubelet would delay the container's next start: it was restarted, and has not run for ten minutes
+    since, after which the kubelet forgets. Pure.
 
     Args:
         status: of the container.
@@ -185,7 +184,7 @@ def _instant(stamp: str) -> float:
 def _one_pulse(
     trial: Trial, fault: Fault, *targets: Target, seconds: float, until: float = 0.0
 ) -> tuple[Judgement, float]:
-    """(the judgement once every flow was seen back, or not; how long the pulse lasted, s).
+    """Return (the judgement once every flow recovered or did not, the pulse's length in s).
 
     Args:
         until: no look later than so many seconds after the pulse's begin; 0: as many as the judge has.
@@ -197,7 +196,7 @@ def _one_pulse(
 
 
 def held(trial: Trial, fault: Fault, *targets: Target, seconds: float = 60.0, hold: float = HOLD_SECONDS) -> Judgement:
-    """A fault that acts until it is undone: held for its whole declared time, and longer while the judge cannot tell.
+    """Hold a fault for its whole declared time, and longer while the judge cannot tell.
 
     Args:
         hold: the declared time, in seconds.
@@ -212,8 +211,7 @@ def held(trial: Trial, fault: Fault, *targets: Target, seconds: float = 60.0, ho
 
 
 def await_recovery(trial: Trial, *, origin: int = 0) -> Judgement:
-    """Let the load go on until every flow is seen back within its baseline and stays there, or the stated time is
-    over.
+    """Keep the load running until every flow is back within its baseline and stays there, or the stated time is over.
 
     Args:
         origin: ns, from when on flows must come back; 0: from when the last fault was seen to be undone.
@@ -238,7 +236,7 @@ def switchback(
     before_look: Callable[[Sequence[Window]], None] = lambda _: None,
     baseline: bool = True,
 ) -> Judgement:
-    """On/off pairs of a fault that acts by degrees, until the judge needs no more of them.
+    """Switch a gradual fault on and off, in pairs, until the judge needs no more.
 
     The ramp before the effect belongs to neither window, nor does the time that flows take to be healthy again.
 
@@ -275,7 +273,7 @@ def switchback(
 def _switch(
     trial: Trial, fault: Fault, targets: Sequence[Target], seconds: float, noisy: TenantLoad | None, described: str
 ) -> tuple[Window, list[float]]:
-    """One pair; returns the window in which the fault was held, and of an overload the rates that its path bore."""
+    """Run one pair; return the window in which the fault was held, and of an overload the rates that its path carried."""
     hold = trial.thresholds.settle + SWITCH_SECONDS
     if noisy is not None:
         trial.deployment.pause(noisy)
@@ -298,7 +296,7 @@ def _switch(
 
 
 def why_nobody(number: int, client: str, seen: Saturation) -> str:
-    """Why an overload put nobody at risk, as far as is known."""
+    """Return why an overload put nobody at risk, as far as is known."""
     if not seen.unread:
         return f"the overload saturated none of the {number} proxies on the path of {client}"
     unlimited = [str(proxy) for proxy in seen.unread if not proxy.cpu_millicores]

@@ -1,4 +1,4 @@
-"""How long a run will take yet: what its trials usually take, corrected by how this machine has done so far."""
+"""Estimates how long a run still takes: from what its trials usually take, corrected by this machine's speed so far."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class EtaEstimator:
         self._began: float | None = None
 
     def next(self) -> str:
-        """The line to show as a trial begins: which one it is, and about how long the rest takes."""
+        """Return the line to show as a trial begins: which one it is, and about how long the rest takes."""
         now = self._clock()
         if self._began is None:
             self._began = now

@@ -1,4 +1,4 @@
-"""What a run asks of a cluster before it makes anything there: the doctor's questions, and the preflight."""
+"""Examines a cluster before a run creates anything there: the doctor's questions, and the preflight."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from chaos.model.modes import MODES
 
 
 def examine(cluster: Cluster, modes: Iterable[str], *, run: str, said: Callable[[str], None]) -> Facts:
-    """All that is known of the cluster; raises EnvironmentUnfit, in the doctor's words, when nothing can run there."""
+    """Return all that is known of the cluster; raises EnvironmentUnfit, in the doctor's words, when nothing can run
+    there.
+    """
 
     def refuse(facts: Facts) -> None:
         if found := blockers(facts):

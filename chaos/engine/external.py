@@ -1,4 +1,4 @@
-"""A mesh that is not ours, under load of our own: the `Deployment` that the trials of a target share.
+"""A mesh that is not ours under our own load: the `Deployment` that the trials of a target share.
 
 Nothing of a mesh or of an application is deployed, and none is taken away. Loaders stand beside the clients; each call
 of the file that says how its server is reached is what a reference tenant is elsewhere: a flow that is loaded, and
@@ -35,7 +35,7 @@ _SPOKEN: Final = {CallProtocol.HTTP: "http1", CallProtocol.HTTP2: "http2", CallP
 
 @dataclass(frozen=True, slots=True)
 class LoadedCall:
-    """A loaded call of a target, seen as a tenant: its client is the loader that stands beside the file's client."""
+    """A loaded call of a target, treated as a tenant: its client is the loader beside the file's client."""
 
     name: str
     call: Call
@@ -100,21 +100,20 @@ class LoadedCall:
 
 
 def loaded_calls(target: TargetSystem) -> tuple[LoadedCall, ...]:
-    """The calls of a target with loaders in it, in the file's order: the first is the noisy one, and its path is
+    """Return the calls of a target with loaders in it, in the file's order: the first is the noisy one, and its path is
     broken.
     """
     return tuple(LoadedCall(target.tenant_of(call.namespaces[0]), call) for call in target.calls)
 
 
 def require_consent(cluster: Cluster, target: TargetSystem, consent: Consent) -> None:
-    """Looks at the target, and raises Misuse unless all that its trials would harm was listed. Changes nothing."""
+    """Read the target, and raise Misuse unless every namespace that its trials would harm was listed. Changes nothing."""
     _, placement = read_target_placement(cluster, target)
     refuse_unlisted(placement, target, consent.namespaces)
 
 
 def refuse_unlisted(placement: Placement, target: TargetSystem, listed: Sequence[str]) -> None:
-    """Raises Misuse unless every namespace that a trial would harm was listed: the tenants', and those of their
-    proxies.
+    """Raise Misuse unless every namespace that a trial would harm was listed: the tenants', and those of their proxies.
 
     A signal is no write to the API server, so the client's own guard would not see it.
     """
@@ -128,8 +127,9 @@ def refuse_unlisted(placement: Placement, target: TargetSystem, listed: Sequence
 
 
 def breakable(placement: Placement, client: str, layer: Layer) -> Proxy | None:
-    """The proxy that a trial breaks: the first of that layer (else of any) on the client's path that is not in the
-    client's own pod, which is a loader's. None where there is no mesh. Pure."""
+    """Return the proxy that a trial breaks: the first of that layer (else of any) on the client's path outside the
+    client's own pod, which is a loader's. None without a mesh. Pure.
+    """
     own = next((pair.client.uid for pair in placement.pairs() if pair.client.workload_key == client), "")
     return (
         proxy_on_path(placement, client=client, layer=layer, outside=own)
@@ -140,7 +140,7 @@ def breakable(placement: Placement, client: str, layer: Layer) -> Proxy | None:
 
 
 def refuse_cut(deployment: Deployment) -> None:
-    """Raises EnvironmentUnfit where NetworkPolicies keep a loader from its server, with the two lines that allow it.
+    """Raise EnvironmentUnfit where NetworkPolicies keep a loader from its server, with the two lines that allow it.
 
     What policies say is held against a few requests first: not every network plugin enforces them. Where they may not
     be looked at, nothing is said.
@@ -181,7 +181,7 @@ def external_deployment(
     progress: Progress,
     clock: Clock | None = None,
 ) -> Deployment:
-    """A target under load: its loaders are what is deployed, and what is taken away. Looks, and changes nothing."""
+    """Plan a target under load: only its loaders are deployed and taken away. Reads only."""
     description, before = read_target_placement(cluster, target)
     mesh = ExternalMesh(cluster, target, description, before, run=run)
     loaders = mesh.loaders()

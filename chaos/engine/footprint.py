@@ -1,4 +1,4 @@
-"""CPU and memory of proxies and applications under steady load, from the metrics API, with intervals over its
+"""Measures CPU and memory of proxies and applications under steady load, from the metrics API, with intervals over its
 windows.
 """
 
@@ -21,7 +21,7 @@ EVERY: Final = 1.0
 
 
 def measure(trial: Trial) -> list[Check]:
-    """Watch for SECONDS; the checks hold the figures."""
+    """Measure for SECONDS, and return the figures as checks."""
     try:
         rows = _watch(trial)
     except ApiError as error:
@@ -68,12 +68,12 @@ Row = Mapping[Key, Mapping[str, float]]
 
 
 def total(row: Row, keys: Iterable[Key], what: str) -> float:
-    """The sum over those containers that the row has."""
+    """Sum over those of the containers that the row has."""
     return sum(row[key][what] for key in keys if key in row)
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
-    """95 % interval of the mean (Student, 1908); of one value: everything from 0 to twice it."""
+    """Return the 95 % interval of the mean (Student, 1908); of one value, from 0 to twice the value."""
     mean = statistics.fmean(values)
     if len(values) < 2:
         return 0.0, 2 * mean
@@ -82,7 +82,7 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _watch(trial: Trial) -> list[dict[Key, dict[str, float]]]:
-    """One row a second: each container's cores and bytes."""
+    """Yield one row a second: each container's cores and bytes."""
     rows: list[dict[Key, dict[str, float]]] = []
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:

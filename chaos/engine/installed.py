@@ -27,7 +27,7 @@ def installed_deployment(
     progress: Progress,
     clock: Clock | None = None,
 ) -> Deployment:
-    """The reference tenants, enrolled in the mesh. Looks, and changes nothing.
+    """Plan the reference tenants, enrolled in the mesh. Reads only.
 
     Raises EnvironmentUnfit when the mesh is not installed, Misuse for too few nodes, and when a namespace whose proxies
     a trial would break was not listed.
@@ -59,7 +59,7 @@ def installed_deployment(
 
 
 def refuse_unlisted_proxies(mesh: str, spaces: Sequence[str], listed: Sequence[str]) -> None:
-    """Raises Misuse unless the namespaces of the mesh's shared proxies were listed: a trial breaks them for all."""
+    """Raise Misuse unless the namespaces of the mesh's shared proxies were listed: a trial breaks them for everybody."""
     if missing := [name for name in spaces if name not in listed]:
         raise Misuse(
             f"a trial would break proxies of {mesh} in {', '.join(spaces)}, which carry others too, and "

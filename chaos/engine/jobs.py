@@ -1,6 +1,4 @@
-"""A Job of a tenant, run in a trial's mode: whether its application ended, whether the Job did, and what was tried
-again.
-"""
+"""A tenant's Job in a trial's mode: whether its application ended, whether the Job did, and what was retried."""
 
 from __future__ import annotations
 
@@ -30,7 +28,7 @@ CONTAINER: Final = "job"
 
 @dataclass(frozen=True, slots=True)
 class JobSeen:
-    """What became of a Job."""
+    """The state of a Job."""
 
     complete: bool
     failed: bool
@@ -51,7 +49,7 @@ class JobSeen:
         return self.exits.count(0)
 
     def once(self, requests: int) -> Check:
-        """Whether its work was done, and done once: a Job that ran to success twice did it twice."""
+        """Whether the work was done exactly once: a Job that succeeded twice did it twice."""
         return decided(
             "the Job's work is done exactly once",
             self.successes == 1 and self.answered == requests,
@@ -62,7 +60,7 @@ class JobSeen:
         )
 
     def application(self) -> str:
-        """What the application came to, in words."""
+        """The application's end, in words."""
         if self.app_exit is None:
             return "its application did not end"
         return (
@@ -72,7 +70,7 @@ class JobSeen:
 
 
 class JobRun(AbstractContextManager["JobRun"]):
-    """A Job that is there from entering to leaving, whatever becomes of it. It calls the first tenant's server."""
+    """A Job that exists while the block runs, whatever becomes of it. It calls the first tenant's server."""
 
     def __init__(self, trial: Trial, name: str, *, requests: int = 20, interval: float = 0.0, tries: int = 1) -> None:
         self.trial, self.cluster, self.name, self.requests = trial, trial.cluster, f"job-{name}", requests
@@ -108,7 +106,7 @@ class JobRun(AbstractContextManager["JobRun"]):
         self.cluster.wait(f"{self.name} is gone", lambda: not self.pods(), seconds=60)
 
     def pods(self) -> list[dict[str, Any]]:
-        """Its pods, the oldest first."""
+        """Its pods, oldest first."""
         found = self.cluster.list("Pod", self.tenant.namespace, labels=f"job-name={self.name}")
         return sorted(found, key=lambda pod: (pod["metadata"]["creationTimestamp"], pod["metadata"]["name"]))
 
@@ -130,7 +128,7 @@ class JobRun(AbstractContextManager["JobRun"]):
         raise ExperimentFailure(f"{self.name}: no proxy serves {who.namespace}/{who.name}")
 
     def watch(self) -> JobSeen:
-        """Until the Job is complete, has failed, or goes on for LINGERS seconds after its application ended."""
+        """Watch until the Job is complete, has failed, or goes on for LINGERS seconds after its application ended."""
         ended_at = 0.0
         end = time.monotonic() + SECONDS
         while time.monotonic() < end:
@@ -166,7 +164,7 @@ class JobRun(AbstractContextManager["JobRun"]):
         )
 
     def _report(self, pod: dict[str, Any]) -> dict[str, Any]:
-        """The line of JSON that the application prints as it ends; empty when there is none."""
+        """Return the line of JSON that the application prints at its end; empty when there is none."""
         try:
             lines = self.cluster.logs(self.tenant.namespace, pod["metadata"]["name"], container=CONTAINER).splitlines()
         except ApiError:
@@ -180,7 +178,7 @@ class JobRun(AbstractContextManager["JobRun"]):
 
 
 def detect_exits(pods: Sequence[Mapping[str, Any]]) -> tuple[int, ...]:
-    """The exit codes of a Job's application: of each pod the one before its last start, then its last. Pure."""
+    """Return the exit codes of a Job's application: for each pod the one before its last start, then its last. Pure."""
     found: list[int] = []
     for pod in pods:
         status = container_status(dict(pod), CONTAINER)

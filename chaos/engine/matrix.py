@@ -1,4 +1,4 @@
-"""The default matrix: named trials, chosen so that each claim is shown, and what tells each mode from the others."""
+"""The default matrix: named trials, chosen so that each claim is shown, and each mode's distinguishing outcomes are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a trial of claims comes to: one that breaks nothing, and shows of each feature whether it works."""
+"""The outcome of a trial: combines the judge's verdict with its check results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FEW: Final = 4  # claims that are told one by one when they hold
 
 
 def reason_of(checks: Sequence[Check]) -> str:
-    """One sentence: what was not shown, or how much was."""
+    """Return one sentence: what was not shown, or how much was."""
     wrong = [check for check in checks if check.verdict is not Verdict.PASS]
     if not wrong:
         if len(checks) > _FEW:
@@ -23,8 +23,8 @@ def reason_of(checks: Sequence[Check]) -> str:
 
 
 def combined(judgement: Mapping[str, Any] | None, checks: Sequence[Check]) -> tuple[Verdict, str]:
-    """(verdict, reason) of a trial with a judged fault, with claims, or with both: the worst of them, and whose it
-    is.
+    """Return (verdict, reason) of a trial with a judged fault, with checks, or with both: the worst of them, and its
+    reason.
     """
     parts = [(Verdict(judgement["verdict"]), str(judgement["reason"]))] if judgement else []
     parts += [(merged(checks), reason_of(checks))] if checks else []
@@ -33,7 +33,7 @@ def combined(judgement: Mapping[str, Any] | None, checks: Sequence[Check]) -> tu
 
 
 def judgement_of(judgement: Mapping[str, Any] | None, checks: Sequence[Check]) -> dict[str, Any]:
-    """For the result's `judgement`: that of the judge, if any, and every check in full."""
+    """Return the result's `judgement`: the judge's, if any, and every check in full."""
     whole = dict(judgement or {"flows": [], "notes": []})
     whole["verdict"], whole["reason"] = combined(judgement, checks)
     if checks:
@@ -44,7 +44,7 @@ def judgement_of(judgement: Mapping[str, Any] | None, checks: Sequence[Check]) -
 
 
 def measures_of(checks: Sequence[Check]) -> dict[str, Mapping[str, Any]]:
-    """The figures that checks measured, by the check's name."""
+    """Return what checks measured, by the check's name."""
     return {
         check.name: {"value": check.value, "low": None, "high": None, "unit": check.unit}
         for check in checks
@@ -53,5 +53,5 @@ def measures_of(checks: Sequence[Check]) -> dict[str, Mapping[str, Any]]:
 
 
 def checks_of(judgement: Mapping[str, Any]) -> list[Check]:
-    """The checks that a saved judgement holds."""
+    """Return the checks in a saved judgement."""
     return [Check(**{**check, "verdict": Verdict(check["verdict"])}) for check in judgement.get("checks", [])]

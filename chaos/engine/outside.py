@@ -1,4 +1,4 @@
-"""What somebody else did to a trial: nodes drained, deleted or rebooted, pods evicted, workloads changed.
+"""Detects what somebody else did during a trial: nodes drained, deleted or rebooted, pods evicted, workloads changed.
 
 It is no fault of ours and no word about a mesh, so a trial that it falls into is inconclusive, and says who and when as
 far as the cluster tells (managedFields, conditions of pods that were to go). State is compared before and after the
@@ -32,7 +32,7 @@ _DISRUPTED: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What of a cluster a trial takes for granted."""
+    """The state of a cluster that a trial takes for granted."""
 
     nodes: Mapping[str, Object] = field(default_factory=dict)  # those on which our pods lay
     workloads: Mapping[tuple[str, str, str], Object] = field(default_factory=dict)  # (kind, namespace, name)
@@ -40,7 +40,7 @@ class Situation:
 
 
 def read_situation(cluster: Cluster, namespaces: Sequence[str]) -> Situation:
-    """The nodes and workloads of those namespaces as they are now."""
+    """Read the current nodes and workloads of those namespaces."""
     pods = [pod for name in namespaces for pod in cluster.list("Pod", name)]
     used = {pod["spec"].get("nodeName") for pod in pods}
     return Situation(
@@ -56,7 +56,7 @@ def read_situation(cluster: Cluster, namespaces: Sequence[str]) -> Situation:
 
 
 def read_nodes_of(cluster: Cluster, before: Situation) -> Situation:
-    """The same nodes and workloads, as they are now; what is gone is missing."""
+    """Read the same nodes and workloads again; what is gone is missing."""
     nodes = {node["metadata"]["name"]: node for node in cluster.list("Node")}
     found = {key: cluster.find(key[0], key[2], key[1]) for key in before.workloads}
     return Situation(
@@ -73,7 +73,7 @@ def read_nodes_of(cluster: Cluster, before: Situation) -> Situation:
 def detect_outside(
     before: Situation, after: Situation, *, since: float, proxies: Iterable[str] = (), nodes: bool = True
 ) -> list[str]:
-    """A sentence for each thing that somebody else did.
+    """Return a sentence for each thing that somebody else did.
 
     Args:
         since: seconds since the epoch; who did something is looked for among what was changed later.
@@ -103,7 +103,7 @@ def detect_outside(
 
 
 def disruption_of(pod: Object) -> str:
-    """Why a pod is to go, by its condition DisruptionTarget; "" when it has none."""
+    """Return why a pod is to be removed, by its condition DisruptionTarget; "" when it has none."""
     for one in (pod.get("status") or {}).get("conditions") or []:
         if one["type"] == "DisruptionTarget" and one["status"] == "True":
             why = _DISRUPTED.get(one.get("reason", ""), f"is to go ({one.get('reason', 'no reason')})")
@@ -133,7 +133,7 @@ def _of_nodes(before: Situation, after: Situation, since: float) -> list[str]:
 
 
 def _changes(old: Object, new: Object, proxies: set[str]) -> list[str]:
-    """What is different in a workload's spec that decides how its pods are."""
+    """Return what changed in a workload's spec that decides how its pods run."""
     found = []
     for name in ("replicas", "suspend", "paused"):
         if old["spec"].get(name) != new["spec"].get(name):
@@ -156,7 +156,7 @@ def _changes_of_containers(old: Object, new: Object, proxies: set[str]) -> list[
 
 
 def _who(obj: Object, since: float) -> str:
-    """Who changed it last and when, where the cluster keeps that; "" where it does not."""
+    """Return who changed it last and when, where the cluster records that; else ""."""
     begin = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(since))
     entries = [
         entry

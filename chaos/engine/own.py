@@ -1,4 +1,4 @@
-"""Applications of somebody's own in a mode of the reference mesh, under load: what the trials of their own tests share.
+"""Applications of the user's own in a mode of the reference mesh, under load: what the trials of their own tests share.
 
 The mesh is deployed and nothing else. Applications come through `mesh.deploy`; each call that is added is what a
 reference tenant is elsewhere, a flow that is loaded and judged, from a loader that stands beside its client.
@@ -63,7 +63,7 @@ class OwnDeployment(Deployment):
         body_bytes: int = 0,
         status: int | None = None,
     ) -> Flow:
-        """Load a call of applications that run: from now on it is judged by every trial that begins.
+        """Load a call between running applications: every trial that begins from now on judges it.
 
         Args:
             client, server: workloads, `namespace/name`. The loader stands beside a pod of the client's: on its node,
@@ -113,8 +113,8 @@ class OwnDeployment(Deployment):
         return Flow(added.client, added.server)
 
     def proxy_serving(self, workload: str, layer: Layer | None = None) -> Proxy:
-        """The proxy that carries a workload's traffic (`namespace/name`), of that layer where one is named. Of several
-        the one that most of the load passes.
+        """Return the proxy that carries a workload's traffic (`namespace/name`), of that layer if one is given; of
+        several, the one with most of the load.
 
         Raises ExperimentFailure that names the workloads there are, or says that nothing carries it.
         """
@@ -145,8 +145,8 @@ class OwnDeployment(Deployment):
 
 
 def detect_unseen(call: Call, services: Iterable[Mapping[str, Any]]) -> str:
-    """Why the mesh takes a loaded call's requests for mere bytes, and so does not spread them over servers one by one;
-    "" where it sees them. Pure.
+    """Return why the mesh treats a loaded call's requests as plain bytes, and so does not spread them over servers one
+    by one; "" where it reads them. Pure.
 
     Args:
         services: of the namespace in which the call reaches its server.
@@ -164,7 +164,7 @@ def detect_unseen(call: Call, services: Iterable[Mapping[str, Any]]) -> str:
 
 
 def namespace_reached(call: Call) -> str:
-    """Where the Service is by whose name a call reaches its server: NAME.NAMESPACE..., or NAME in the client's own."""
+    """Return the namespace of the Service that a call names: NAME.NAMESPACE..., or NAME in the client's own."""
     return call.reach.rpartition(":")[0].partition(".")[2].partition(".")[0] or call.namespaces[0]
 
 
@@ -182,7 +182,7 @@ def own_deployment(
     mesh: type[Mesh] = Mesh,
     opens: bool = False,
 ) -> OwnDeployment:
-    """The mode's mesh alone. Reads the nodes, changes nothing."""
+    """Plan the mode's mesh alone. Reads the nodes, changes nothing."""
     made = mesh(cluster, mode, run=run, budget=Budget(settings.budget))
     made.opens = opens
     made.nodes = read_nodes(cluster)

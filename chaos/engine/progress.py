@@ -1,6 +1,4 @@
-"""Tells a waiting person what is being done. The runner reports steps and live figures; plugin and command line show
-them.
-"""
+"""Progress for whoever waits: the runner reports steps and live figures; plugin and command line show them."""
 
 from __future__ import annotations
 
@@ -15,7 +13,7 @@ class Progress(Protocol):
         ...
 
     def live(self, text: str) -> None:
-        """How things are right now: a line that the next one takes the place of."""
+        """Show the present state: one line that the next replaces."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Writes down what Kubernetes says while trials run: Events, containers' states, CPU and memory.
+"""Records what Kubernetes reports while trials run: Events, containers' states, CPU and memory.
 
 Lives as long as the deployment, and writes into whichever history is open: `with recorder.into(writer)`. Watches run in
 threads that a blocked read may keep alive for up to a minute after `stop`; they write nothing any more by then.
@@ -27,17 +27,17 @@ Object = Mapping[str, Any]
 
 
 def quantity(text: str) -> float:
-    """A Kubernetes quantity of a usage in its base unit (cores, bytes). Raises ValueError."""
+    """Return a usage's Kubernetes quantity in its base unit (cores, bytes). Raises ValueError."""
     return float(parse(text))
 
 
 def detect_changes(old: Mapping[str, ContainerSeen], new: Mapping[str, ContainerSeen]) -> list[ContainerSeen]:
-    """The containers that are not as they were, as they are now."""
+    """Return the current state of the containers that changed."""
     return [seen for name, seen in new.items() if old.get(name) != seen]
 
 
 def event_facts(event: Object) -> dict[str, Any]:
-    """What a history keeps of a Kubernetes Event."""
+    """Return what a history keeps of a Kubernetes Event."""
     about = event.get("involvedObject") or event.get("regarding") or {}
     series = event.get("series") or {}
     return {
@@ -54,7 +54,7 @@ def event_facts(event: Object) -> dict[str, Any]:
 
 
 def usage_facts(metrics: Object) -> dict[str, Any]:
-    """A PodMetrics in cores and bytes."""
+    """Convert a PodMetrics to cores and bytes."""
     return {
         "namespace": metrics["metadata"].get("namespace", ""),
         "pod": metrics["metadata"]["name"],
@@ -68,7 +68,7 @@ def usage_facts(metrics: Object) -> dict[str, Any]:
 
 
 class Recorder:
-    """Follows Pods and Events of some namespaces and asks for their usage.
+    """Follows Pods and Events of some namespaces and polls their usage.
 
     Args:
         every: seconds between two questions for usage; a cluster without the metrics API is asked once.
@@ -92,7 +92,7 @@ class Recorder:
         return self
 
     def stop(self) -> None:
-        """Write nothing any more. Safe to repeat."""
+        """Stop writing. Safe to repeat."""
         self._stop.set()
         with self._lock:
             self._writer = None
@@ -105,7 +105,7 @@ class Recorder:
 
     @contextmanager
     def into(self, writer: HistoryWriter) -> Iterator[None]:
-        """Write into this history until left; it begins with every container as it is now."""
+        """Write into this history until the block is left; begin with every container's present state."""
         with self._lock:
             self._writer = writer
             for pod in self._pods.values():

@@ -1,4 +1,4 @@
-"""Which containers restarted that should not have: compared before and after every trial of every scenario."""
+"""Finds containers that restarted and should not have, by comparison before and after every trial of every scenario."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ Snapshot = Mapping[tuple[str, str], ContainerSeen]  # (pod UID, container) -> st
 
 
 def container_snapshot(cluster: Cluster, namespaces: Iterable[str]) -> Snapshot:
-    """Every container of every pod of the namespaces. A pod that is being deleted has gone: its successor counts."""
+    """Read every container of every pod of the namespaces. A pod that is being deleted counts as gone; its successor
+    counts.
+    """
     found: dict[tuple[str, str], ContainerSeen] = {}
     for namespace in namespaces:
         for pod in cluster.list("Pod", namespace):
@@ -21,7 +23,7 @@ def container_snapshot(cluster: Cluster, namespaces: Iterable[str]) -> Snapshot:
 
 
 def compare_restarts(before: Snapshot, after: Snapshot, *, excused: Iterable[tuple[str, str]] = ()) -> list[str]:
-    """A sentence for each container that was replaced or went.
+    """Return a sentence for each container that was replaced or is gone.
 
     Args:
         excused: (pod UID, container) that the model expects to restart; an empty name excuses the whole pod.

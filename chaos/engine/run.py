@@ -119,7 +119,9 @@ class Run:
         return self
 
     def _make_room(self) -> None:
-        """Nothing of another run may be there. Raises Misuse in a cluster that is not ours: it may be going on."""
+        """Make sure that nothing of another run is there. Raises Misuse in a cluster that is not ours, where that run
+        may still be going.
+        """
         there = self.cluster.find("Namespace", SYSTEM_NAMESPACE)
         if there is None:
             return
@@ -141,14 +143,14 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """Since the run began."""
+        """Seconds since the run began."""
         return time.time() - self.began
 
     def mode(self, name: str) -> ProxyMode:
         return mode_named(name)
 
     def deployment(self, mode: str, *, own: bool = False) -> Deployment:
-        """The deployment of a mode; the one of another mode is taken down first.
+        """Return the deployment of a mode; first take down the one of another mode.
 
         Args:
             own: without the reference tenants, for applications that the caller brings (`OwnDeployment`).
@@ -173,7 +175,7 @@ class Run:
         return there
 
     def _end_after(self, error: BaseException) -> None:
-        """Take down what a start left; what goes wrong with that is noted, and does not hide the cause."""
+        """Take down what a start left; note what fails, without hiding the cause."""
         try:
             self._end_deployment()
         except Exception as second:
@@ -196,16 +198,16 @@ class Run:
         )
 
     def redeploy(self, mode: str) -> Deployment:
-        """A fresh deployment of the mode, for one that did not come back from what an earlier trial did to it."""
+        """Deploy the mode anew, for a deployment that did not recover from what an earlier trial did to it."""
         self._end_deployment()
         return self.deployment(mode)
 
     def discard(self) -> None:
-        """Take the deployment down: what was done to it would be seen by the next trial, which gets one made anew."""
+        """Take the deployment down, so that the next trial gets a fresh one: it would see what was done to this one."""
         self._end_deployment()
 
     def trial(self, mode: str, scenario: str, *, own: bool = False) -> Trial:
-        """A new trial in the mode's deployment, once every flow is healthy.
+        """Return a new trial in the mode's deployment, once every flow is healthy.
 
         Args:
             own: over the calls that were added to a deployment of the caller's applications; raises Misuse when none
@@ -229,8 +231,8 @@ class Run:
         return trial
 
     def attempt(self, mode: str, scenario: Scenario) -> TrialResult:
-        """The whole trial of a scenario in a mode, once more with fresh pods when it cannot tell and the settings
-        allow.
+        """Run the whole trial of a scenario in a mode, and once more with fresh pods when it cannot tell and the
+        settings allow.
 
         Raises EnvironmentUnfit where the doctor says that it cannot run, TrialFailed or TrialInconclusive unless it
         passed, and NotApplicable where it does not apply to a target's mesh.
@@ -261,7 +263,7 @@ class Run:
         return self._once(mode, scenario)
 
     def _refuse(self, mode: str, scenario: Scenario) -> None:
-        """Raises what the doctor says, before anything is made: EnvironmentUnfit once a reason, then NotApplicable."""
+        """Raise what the doctor says before anything is created: EnvironmentUnfit once per reason, then NotApplicable."""
         assert self._facts is not None
         faults = sorted(fault.name for fault in scenario.faults)
         found = of_scenario(self._facts, scenario.name, mode_named(mode), faults)
@@ -328,7 +330,7 @@ class Run:
 
 
 def unfit(error: BaseException) -> str | None:
-    """Why a cluster could not take a deployment, in one line; None for an error that is none of the cluster's."""
+    """Return why a cluster could not take a deployment, in one line; None for an error of any other kind."""
     if isinstance(error, BaseExceptionGroup):
         causes = [unfit(one) for one in error.exceptions]
         return None if None in causes else "; ".join(dict.fromkeys(str(cause) for cause in causes))
@@ -340,7 +342,7 @@ def unfit(error: BaseException) -> str | None:
 
 
 def unfit_for_trial(error: BaseException) -> str | None:
-    """Why a cluster could not bear a trial, in one line; None where the experiment itself, or the system, broke."""
+    """Return why a cluster could not run a trial, in one line; None where the experiment itself, or the system, broke."""
     if isinstance(error, BaseExceptionGroup):
         causes = [unfit_for_trial(one) for one in error.exceptions]
         return None if None in causes else "; ".join(dict.fromkeys(str(cause) for cause in causes))
@@ -349,20 +351,20 @@ def unfit_for_trial(error: BaseException) -> str | None:
 
 
 def detect_not_recovered(error: BaseException) -> list[str]:
-    """What an undo did not restore, a sentence each; empty for an error that is about something else."""
+    """Return what an undo did not restore, a sentence each; empty for any other error."""
     if isinstance(error, BaseExceptionGroup):
         return [sentence for one in error.exceptions for sentence in detect_not_recovered(one)]
     return [" ".join(str(error).split())] if isinstance(error, RecoveryFailed) else []
 
 
 def told(error: BaseException) -> str:
-    """An error in one line, as reports hold it."""
+    """Return an error in one line, as reports hold it."""
     return unfit(error) or one_line(error)
 
 
 def set_aside(out: Path) -> None:
-    """Make room for a run: an earlier one there becomes `OUT.previous`, in place of the one before it; one that was
-    refused before its first trial goes.
+    """Make room for a run: rename an earlier run's directory to `OUT.previous`, replacing the one before it; delete one
+    that was refused before its first trial.
     """
     if not (out / RUN_FILE).is_file():
         return  # there is none, or one that holds no run: parse_settings has refused any other
@@ -375,7 +377,7 @@ def set_aside(out: Path) -> None:
 
 
 def keep_attempt(directory: Path) -> None:
-    """A trial's directory becomes `attempt-1` inside a new one, so that nothing of the first attempt is lost."""
+    """Move a trial's directory to `attempt-1` inside a new one, so that nothing of the first attempt is lost."""
     aside = directory.with_name(f"{directory.name}.attempt")
     directory.rename(aside)
     directory.mkdir()

@@ -1,4 +1,4 @@
-"""Which proxies an overload saturated: those on its path that used up their CPU limit while it was held. Pure.
+"""Finds the proxies that an overload saturated: those on its path that used up their CPU limit while it was held. Pure.
 
 Where a path passes several proxies, the weakest gives out first and shields the others: a waypoint of a tenant's own
 keeps the overload from the node's proxy that all share. Which one that is depends on what layers cost, so it is read,
@@ -26,7 +26,7 @@ _LAG_NS: Final = 200_000_000
 
 
 def use(proxy: Proxy, events: Iterable[Event], held: Sequence[Window]) -> float | None:
-    """The median share of its CPU limit that a proxy used in the windows; None without a reading or a limit."""
+    """Return the median share of its CPU limit that a proxy used in the windows; None without a reading or a limit."""
     if not proxy.cpu_millicores:
         return None
     readings = []
@@ -44,7 +44,8 @@ def use(proxy: Proxy, events: Iterable[Event], held: Sequence[Window]) -> float 
 
 @dataclass(frozen=True, slots=True)
 class Saturation:
-    """The proxies of an overloaded path by their use: who shares a `saturated` one must be hurt, a `near` one may.
+    """The proxies of an overloaded path by their use: who shares a `saturated` one must be hurt, who shares a `near`
+    one may be.
 
     Attributes:
         unread: those of which it is not known how far they were filled: without a limit, or without a reading.
@@ -56,8 +57,8 @@ class Saturation:
 
 
 def classify_saturation(path: Sequence[Proxy], events: Sequence[Event], held: Sequence[Window]) -> Saturation:
-    """Which proxies of the path were saturated. Of one that cannot be read nothing is said: to take it for saturated
-    would predict harm to all who share it, whether or not anything was filled.
+    """Return which proxies of the path were saturated. Nothing is said of one that cannot be read: to call it saturated
+    would predict harm to all who share it.
     """
     used = {proxy: use(proxy, events, held) for proxy in path}
     read = {proxy: share for proxy, share in used.items() if share is not None}

@@ -1,4 +1,4 @@
-"""What a scenario is, and the register that options, reports and the suite read.
+"""Defines a scenario, and the register that options, reports and the suite read.
 
 A scenario is one function in chaos/suite, decorated: `@scenario("proxy-killed", faults=(Kill,))`. The plugin collects
 it under that name, once for each mode, so that an item reads `proxy-killed[node]`.
@@ -27,12 +27,12 @@ def _none(mode: ProxyMode) -> str:
 
 
 def without_proxies(mode: ProxyMode) -> str:
-    """Why a scenario that needs proxies does not apply."""
+    """Return why a scenario that needs proxies does not apply."""
     return "" if mode.hops else "there is no proxy without a mesh"
 
 
 def without_waypoints(mode: ProxyMode) -> str:
-    """Why a scenario about waypoints does not apply."""
+    """Return why a scenario about waypoints does not apply."""
     if mode.l7 is None:
         return "no call passes a proxy of layer 7" if mode.hops else "there is no proxy without a mesh"
     return "" if mode.separate_layers else "both layers are in one proxy: proxy-killed breaks it"
@@ -65,17 +65,17 @@ class Scenario:
     reference_apps_only: str = ""
 
     def why_not_in(self, mode: ProxyMode) -> str:
-        """Why it does not apply to a mode of the reference applications; "" when it does."""
+        """Return why it does not apply to a mode of the reference applications; "" when it does."""
         return (self.reference_mesh_only if mode.brought_by else "") or self.skip_reason(mode)
 
     @property
     def why_not_on_a_target(self) -> str:
-        """Why it does not run on applications and a mesh of the user's; "" when it does."""
+        """Return why it does not run on the user's applications and mesh; "" when it does."""
         return self.reference_mesh_only or self.reference_apps_only
 
     @property
     def shipped(self) -> bool:
-        """Whether it is one of the suite's; else it is in a file of somebody's own."""
+        """Whether it belongs to the suite; otherwise it comes from a user's file."""
         return self.run.__module__.startswith("chaos.suite.")
 
 
@@ -83,7 +83,7 @@ SCENARIOS: dict[str, Scenario] = {}
 
 
 class NotApplicable(Exception):  # no error: the reason is shown, and the trial is skipped
-    """A scenario does not apply to the mesh that there turned out to be."""
+    """A scenario does not apply to the mesh that was found."""
 
 
 def scenario(

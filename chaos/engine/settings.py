@@ -1,4 +1,4 @@
-"""What a run was asked to do, checked whole before anything is started."""
+"""The options of a run, checked whole before anything is started."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from chaos.model.modes import MODES
 
 
 class Inconclusive(StrEnum):
-    """What a trial without a clear answer counts as."""
+    """What a trial without a clear verdict counts as."""
 
     FAIL = "fail"
     SKIP = "skip"
@@ -79,8 +79,8 @@ def parse_settings(
     repeat: int | None = None,
     mesh_install: bool = False,
 ) -> Settings:
-    """Settings from option texts; raises one Misuse with every problem. Whether scenarios exist is asked later, by
-    `refuse_unknown`: files that are yet to be collected may define them.
+    """Parse option texts into Settings; raises one Misuse with every problem. `refuse_unknown` checks later whether the
+    scenarios exist, because files that are not collected yet may define them.
     """
     problems: list[str] = []
     own: TargetSystem | None = None
@@ -180,14 +180,14 @@ def _unknown(names: Sequence[str], known: Sequence[str], what: str) -> list[str]
 
 
 def refuse_unknown(settings: Settings, known: Sequence[str]) -> None:
-    """Raises Misuse with every scenario that a run asks for and that nothing defines."""
+    """Raise Misuse that names every requested scenario that nothing defines."""
     if problems := _unknown([name for name in settings.scenarios if name != ALL], known, "scenario"):
         raise Misuse("; ".join(problems))
 
 
 def chosen(settings: Settings, mode: str, scenario: str, *, shipped: bool = True) -> bool:
-    """Whether a run takes that trial. Without named scenarios it takes those of the default matrix, and whatever the
-    matrix does not know: every scenario of somebody's own, and every one in a mode of somebody's own.
+    """Whether a run takes that trial. Without named scenarios, a run takes those of the default matrix and all that the
+    matrix does not know: every user scenario, and every scenario in a user's mode.
     """
     if mode not in settings.modes:
         return False

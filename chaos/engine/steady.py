@@ -1,4 +1,4 @@
-"""Since when the load of a deployment is steady: what is measured before that is no baseline, and no noise either."""
+"""Determines since when a deployment's load is steady; what comes before is neither baseline nor noise."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CALM_SECONDS: Final = 0.5  # without a failed request, after which the load coun
 
 @dataclass(frozen=True, slots=True)
 class SteadyLoad:
-    """What was done to a load, and when its flows were seen to be healthy. Instants in ns since the epoch; 0: never.
+    """What disturbed a load, and when its flows were seen to be healthy. Instants in ns since the epoch; 0: never.
 
     Attributes:
         begun: the load began; before that there are no requests.
@@ -26,24 +26,24 @@ class SteadyLoad:
     healthy: int = 0
 
     def begin(self, at: int) -> SteadyLoad:
-        """The load as it begins."""
+        """Return the load at its beginning."""
         return replace(self, begun=at, healthy=at)
 
     def disturb(self, until: int) -> SteadyLoad:
-        """Something was done to it, until then."""
+        """Record that the load was disturbed until then."""
         return replace(self, disturbed=max(self.disturbed, until))
 
     def healthy_from(self, at: int) -> SteadyLoad:
-        """Its flows were seen to be healthy from then on."""
+        """Record that its flows were seen to be healthy from then on."""
         return replace(self, healthy=at)
 
     @property
     def undisturbed(self) -> int:
-        """Since when nothing was done to it."""
+        """The instant since which nothing disturbed the load."""
         return max(self.begun, self.disturbed)
 
     def measure(self, failed: NDArray[np.int64], *, seconds: float) -> tuple[int, int]:
-        """(since when the load is steady, from where a baseline may be read).
+        """Return (since when the load is steady, from where a baseline may be read).
 
         The baseline is all load since nothing was done to it any more. Where a request failed between that and when
         flows were seen to be healthy, it reaches back by so many seconds alone; where one failed in these too, not at
@@ -61,8 +61,8 @@ class SteadyLoad:
 
 
 def steady_since(failed: NDArray[np.int64], undisturbed: int) -> int:
-    """When the load is steady: from the undisturbed instant on, once no request failed for half a second. What an
-    earlier trial broke may fail for a while after it was mended, as clients learn of it, and is no noise of the
+    """Return when the load became steady: from the undisturbed instant on, once no request failed for half a second.
+    What an earlier trial broke may fail for a while after its recovery, as clients learn of it; that is no noise of the
     machine.
 
     Args:

@@ -1,4 +1,4 @@
-"""What a flow that does not get sound says: how its requests ended, and what that is usually a sign of. Pure."""
+"""Explains a flow that does not become healthy: how its requests ended, and what that usually means. Pure."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _SIGNS: Final[Mapping[str, str]] = {
 
 
 def explain_stuck(before: Mapping[str, Any], after: Mapping[str, Any], *, headers: Sequence[str] = ()) -> str:
-    """How the requests of a flow ended between two readings of its counters, and the likely cause.
+    """Describe how the requests of a flow ended between two readings of its counters, and the likely cause.
 
     Args:
         before, after: as a loader's state has them: `due`, `ok`, `ends`, `said`.

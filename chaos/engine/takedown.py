@@ -1,4 +1,4 @@
-"""While a deployment is taken down: what is waited for. A pod whose process ignores SIGTERM takes its whole grace.
+"""Reports what a deployment's take-down waits for: a pod whose process ignores SIGTERM takes its whole grace period.
 
 The pure sentence first, then the thread that shows it where live figures stand.
 """
@@ -27,7 +27,7 @@ _SHOWN: Final = 3  # pods that are named
 
 
 def explain_waiting(pods: Iterable[Object], namespaces: Iterable[Object], *, now: float) -> str:
-    """What stands in the way of the end, in a sentence; "" when nothing is seen to be going. Pure.
+    """Return what the take-down waits for, in a sentence; "" when nothing is being deleted. Pure.
 
     Args:
         pods, namespaces: of the run, as the API has them.
@@ -59,7 +59,7 @@ def _of_pod(name: str, left: float, pod: Object) -> str:
 
 
 def _left(pod: Object, now: float) -> float:
-    """Seconds of its grace: the timestamp is the moment of the request, and the grace later."""
+    """Return the seconds left of its grace period: the timestamp is that of the request plus the grace."""
     stamp = str(pod["metadata"]["deletionTimestamp"])
     return max(0.0, datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp() - now)
 
@@ -70,7 +70,7 @@ def _name(pod: Object) -> str:
 
 @contextmanager
 def told_what_it_waits_for(cluster: Cluster, run: str, progress: Progress, title: str) -> Iterator[None]:
-    """While this is open for longer than `PATIENCE`, the live line says what a taking down waits for."""
+    """Show in the live line what a take-down waits for, when the block lasts longer than `PATIENCE`."""
     over = threading.Event()
     began = time.monotonic()
 

@@ -28,7 +28,9 @@ Excused = tuple[str, str]  # pod UID, container (or WHOLE_POD): what the model e
 
 
 def hops_of(placement: Placement, *, client: str = "", server: str = "") -> list[tuple[Proxy, ...]]:
-    """The hops of every pair between the workloads (`namespace/name`; none given: any), in the order of the path."""
+    """Return the hops of every pair between the workloads (`namespace/name`; none given: any), in the order of the
+    path.
+    """
     if not placement.mode.hops:
         return []
     return [
@@ -48,7 +50,7 @@ def proxy_on_path(
     side: str = "client",
     outside: str = "",
 ) -> Proxy | None:
-    """The proxy of that layer (none given: any) that a flow's requests pass first, or (side `server`) last.
+    """Return the proxy of that layer (none given: any) that a flow's requests pass first, or (side `server`) last.
 
     None where the path has none of that layer, or the mode has no proxies at all.
 
@@ -63,7 +65,7 @@ def proxy_on_path(
 
 
 def proxies_of_client(placement: Placement, client: str, *, whole: bool = False) -> list[Proxy]:
-    """The proxies of the first hop of a client's paths, or of the whole of them, each once. None in mode `none`."""
+    """Return the proxies of the first hop of a client's paths, or of the whole paths, each once. None in mode `none`."""
     found: dict[Proxy, None] = {}
     for pair in placement.pairs():
         if pair.client.workload_key == client and placement.mode.hops:
@@ -73,7 +75,7 @@ def proxies_of_client(placement: Placement, client: str, *, whole: bool = False)
 
 
 def placebo(placement: Placement) -> Proxy:
-    """What stands in a proxy's place in mode `none`, and no traffic passes. Raises ExperimentFailure without one."""
+    """Return the pod in a proxy's place in mode `none`, which carries no traffic. Raises ExperimentFailure without one."""
     if not placement.proxies:
         raise ExperimentFailure(f"mode {placement.mode.name} has neither a proxy nor a placebo: is the mesh whole?")
     return min(placement.proxies)
@@ -83,12 +85,12 @@ def placebo(placement: Placement) -> Proxy:
 
 
 def flows_behind(placement: Placement, proxies: Iterable[Proxy]) -> frozenset[Flow]:
-    """The flows of which any traffic passes one of the proxies."""
+    """Return the flows with any traffic through one of the proxies."""
     return frozenset(Flow(*call) for call, share in flow_shares(placement, list(proxies)).items() if share > 0)
 
 
 def flows_at(placement: Placement, node: str) -> frozenset[Flow]:
-    """The flows with a pod on the node, or a proxy on their path there."""
+    """Return the flows with a pod on the node, or a proxy on their path there."""
     there = {
         Flow(pair.client.workload_key, pair.server.workload_key)
         for pair in placement.pairs()
@@ -98,7 +100,7 @@ def flows_at(placement: Placement, node: str) -> frozenset[Flow]:
 
 
 def flows_of_pods(placement: Placement, uids: Iterable[str]) -> frozenset[Flow]:
-    """The flows with one of these pods at an end, or with a proxy of one of them on their path."""
+    """Return the flows with one of these pods at an end, or with a proxy of one of them on their path."""
     inside = set(uids)
     ends = {
         Flow(pair.client.workload_key, pair.server.workload_key)
@@ -117,7 +119,7 @@ def container_of(cluster: Cluster, proxy: Proxy) -> Target:
 
 
 def workload(cluster: Cluster, key: str, kind: str = "") -> Target:
-    """A workload by `namespace/name`, of that kind, or of whichever kind it is."""
+    """Return a workload by `namespace/name`, of that kind, or of any."""
     namespace, _, name = key.partition("/")
     found = kind or next((one for one in KINDS if cluster.find(one, name, namespace)), KINDS[0])
     return workload_target(cluster.get(found, name, namespace))
@@ -131,21 +133,21 @@ def workload_of(cluster: Cluster, proxy: Proxy) -> Target:
 
 
 def owners_of(cluster: Cluster, found: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The object, its controller, that one's controller, and so on."""
+    """Return the object, its controller, that one's controller, and so on."""
     yield found
     if owner := controller(found):
         yield from owners_of(cluster, cluster.get(owner["kind"], owner["name"], found["metadata"]["namespace"]))
 
 
 def described(target: Target) -> str:
-    """How a result names a target."""
+    """Return a target's name in a result."""
     return f"{target.workload_kind} {target}" if target.workload_kind else str(target)
 
 
 def excused_by(cluster: Cluster, fault: Fault, target: Target) -> set[Excused]:
-    """What a fault on the target may restart, by the model: the target's own container; every container of a pod, or
-    of a workload's or a node's pods, where the fault takes them away; and nothing by load alone. With a pod go those
-    that it owns: a pod's own waypoint.
+    """Return what a fault on the target may restart, by the model: the target's own container; every container of a
+    pod, or of a workload's or a node's pods, where the fault takes them away; nothing by load alone. A pod takes those
+    that it owns with it: its own waypoint.
     """
     match target.kind:
         case "workload":

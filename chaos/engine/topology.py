@@ -1,5 +1,4 @@
-"""Where the reference tenants' pods lie, so that each node proxy is shared by several tenants and one tenant shares
-none.
+"""Places the reference tenants' pods so that each node proxy is shared by several tenants and one tenant shares none.
 
     tenant a   client on the first node, both servers there too
     tenant b   client on the second node, a server on each
@@ -27,7 +26,7 @@ FLOW: Final = "http"  # name of a reference tenant's own flow at its loader
 
 
 class TenantLoad(Protocol):
-    """Somebody whose client is under load: a reference tenant, or a loaded call of a system that is not ours.
+    """A tenant whose client is under load: a reference tenant, or a loaded call of a system that is not ours.
 
     Attributes:
         client, server: workloads, as `namespace/name`: the ends of the flow that is judged.
@@ -59,15 +58,15 @@ class TenantLoad(Protocol):
         ...
 
     def call_options(self) -> dict[str, Any]:
-        """Whom and how its loader calls, as the fault `Overload` is told of it."""
+        """Return whom and how its loader calls, for the fault `Overload`."""
         ...
 
     def loader(self, cluster: Cluster) -> dict[str, Any]:
-        """The pod of its loader, as it is now."""
+        """Read the current pod of its loader."""
         ...
 
     def flows(self, cluster: Cluster, rate: float) -> list[dict[str, Any]]:
-        """Its own flow at that rate and its sentinel, as the loader takes them."""
+        """Return its own flow at that rate and its sentinel, as the loader takes them."""
         ...
 
 
@@ -121,12 +120,12 @@ class Tenant:
 
 
 def servers_of(cluster: Cluster, tenant: TenantLoad) -> list[dict[str, Any]]:
-    """The pods of a tenant's reference servers; none where its servers are other applications."""
+    """Return the pods of a tenant's reference servers; none where its servers are other applications."""
     return cluster.list("Pod", tenant.namespace, labels=f"{LABEL_ROLE}=server") if tenant.reference_apps else []
 
 
 def plan_sentinel(server: str, target: str, path: str) -> dict[str, Any]:
-    """The flow to a port that no mesh captures: what moves it is the machine, or the loader itself."""
+    """Plan the flow to a port that no mesh captures: only the machine, or the loader itself, can disturb it."""
     return {
         "name": "sentinel",
         "server": server,
@@ -139,7 +138,7 @@ def plan_sentinel(server: str, target: str, path: str) -> dict[str, Any]:
 
 
 def plan_tenants(nodes: Sequence[str]) -> tuple[Tenant, ...]:
-    """The three reference tenants on the first two of the nodes; raises Misuse when there are fewer."""
+    """Place the three reference tenants on the first two of the nodes; raises Misuse when there are fewer."""
     if len(nodes) < 2:
         raise Misuse(f"the reference tenants need two nodes that take pods, and the cluster has {len(nodes)}")
     first, second = nodes[0], nodes[1]

@@ -1,4 +1,4 @@
-"""One trial: one mode, one scenario, one seed. The log of what happens, the expectation, the looks, and the result.
+"""One trial: one mode, one scenario, one seed. Its log, its expectation, its looks, and its result.
 
 How a fault is laid out in time is in `chaos.engine.designs`, whom it hits in `chaos.engine.targets`. The history is
 saved before it is judged.
@@ -60,19 +60,19 @@ class TrialFailed(AssertionError):
 
 
 class TrialInconclusive(AssertionError):
-    """The judge could not say."""
+    """The judge could not decide."""
 
 
 @dataclass(slots=True)
 class Injection:
-    """A fault in force, by its receipts; when it was seen to be undone (ns), 0 before."""
+    """A fault in force, by its receipts; when it was seen to be undone (ns), 0 before that."""
 
     receipts: tuple[Receipt, ...] = ()
     restored_at: int = 0
 
     @property
     def begin(self) -> int:
-        """When the first effect was seen, ns."""
+        """The instant of the first effect, ns."""
         return min(receipt.injected_at for receipt in self.receipts)
 
 
@@ -155,8 +155,8 @@ class Trial:
     def expect_fate_of(
         self, *proxies: Proxy, shape: FaultShape, harm: Harm = Harm.EITHER, exempt: Sequence[Flow] = ()
     ) -> Expectation:
-        """Expect harm to just the flows whose pairs lie behind the proxies, by the share of them that does. Flows whose
-        clients may move to other paths are exempt.
+        """Expect harm to exactly the flows with pairs behind the proxies, by their share. Flows whose clients may move
+        to other paths are exempt.
 
         Args:
             shape: of the fault that will break them.
@@ -177,7 +177,7 @@ class Trial:
         return self.expectation
 
     def show(self, check: Check) -> None:
-        """A claim was looked at. A trial that shows claims needs no expectation: its verdict is the worst of theirs."""
+        """Record a check. A trial with checks needs no expectation: its verdict is the worst of theirs."""
         self.progress.step(f"{self.name}: {check}")
         self.note(
             EventKind.NOTE,
@@ -192,14 +192,12 @@ class Trial:
         self.checks.append(check)
 
     def without_effect(self, error: NoEffect) -> None:
-        """The fault was not seen to act: nobody's fate was tried, so nothing is judged, and the trial is
-        inconclusive.
-        """
+        """Record that the fault was not seen to act: nobody was at risk, so the trial is inconclusive."""
         self.expectation = None
         self.show(undecided("effect", str(error)))
 
     def not_recovered(self, failures: Sequence[str]) -> None:
-        """An undo did not restore what it should: the trial fails."""
+        """Record that an undo did not restore what it should: the trial fails."""
         self.unrestored += failures
         if self.expectation is None:
             self.show(decided("recovery", False, "; ".join(failures)))
@@ -207,8 +205,8 @@ class Trial:
     # ---- the course of a trial
 
     def baseline(self) -> None:
-        """Let every flow have its baseline: seconds and requests as the thresholds ask, of the time that flows have
-        been sound.
+        """Give every flow its baseline: seconds and requests as the thresholds ask, of the time since flows are
+        healthy.
         """
         self.progress.step(f"{self.name}: baseline")
         begin, need = self._measure_steady_load(), self.thresholds
@@ -230,7 +228,7 @@ class Trial:
         self.window(WindowKind.BASELINE, begin, time.time_ns(), "enough requests of each flow")
 
     def _measure_steady_load(self) -> int:
-        """Since when the load has been steady, for the header; returns from where the baseline is read."""
+        """Write into the header since when the load is steady; return from where the baseline is read."""
         self._collector.poll_now()
         samples, _ = self._writer.snapshot()
         failed = samples["due"][samples["outcome"] != Outcome.OK]
@@ -240,7 +238,7 @@ class Trial:
 
     @contextmanager
     def fault(self, fault: Fault, *targets: Target, seconds: float = 60.0, described: str = "") -> Iterator[Injection]:
-        """Inject, and undo on leaving; every phase, its evidence and what the second witness saw go into the history.
+        """Inject, and undo on leaving; every phase, its evidence and the second witness's reading go into the history.
 
         Args:
             seconds: deadline, after which whoever sees the receipt undoes it.
@@ -281,7 +279,7 @@ class Trial:
             self._hear(witness)
 
     def _hear(self, witness: SecondWitness) -> None:
-        """Write down whether the fault was seen to act by another word than its own."""
+        """Record whether the second witness saw the fault act."""
         witness.after(self.events())
         doubt = witness.doubt()
         self.note(
@@ -301,18 +299,18 @@ class Trial:
             self.doubts.append(f"the fault was not seen to act: {doubt}")
 
     def recovery_origin(self) -> int:
-        """When the last fault was seen to be undone, ns: from then on flows must come back. 0: none was."""
+        """The instant at which the last fault was seen to be undone, ns, from which recovery is measured; 0 for none."""
         return self._restored
 
     def restore_load(self, *tenants: TenantLoad) -> None:
-        """Start the paused flows of these tenants again, slowly, and write down how long their paths took to bear
-        them; without a tenant, help the flows that do not come back by themselves.
+        """Start the paused flows of these tenants again, slowly, and record how long their paths took to carry them;
+        without tenants, restore the flows that do not recover by themselves.
         """
         for sentence in self.deployment.restore_load(tenants or None):
             self.note(EventKind.NOTE, {"healed": sentence})
 
     def end_watch(self) -> None:
-        """The watch after the last fault ends here: what comes then is no longer of its recovery."""
+        """End the watch after the last fault: what follows no longer belongs to its recovery."""
         self._collector.poll_now()
         self.window(WindowKind.RECOVERY, self._restored, time.time_ns(), "undone, and seen so; a fresh pod comes")
 
@@ -356,15 +354,14 @@ class Trial:
         return found
 
     def baseline_between(self, seconds: float) -> None:
-        """More of the baseline, once the load was left alone for long enough."""
+        """Extend the baseline once the load was left alone for long enough."""
         self.observe_until(self.deployment.steady.undisturbed)
         begin = time.time_ns()
         self.hold(seconds)
         self.window(WindowKind.BASELINE, begin, time.time_ns(), "steady load before the next repeat")
 
     def look_until_done(self, begin: int, *, least: float = 0.0, most: float = 0.0) -> Judgement:
-        """Judge at each look of the schedule until nothing more can change; looks wait for samples, not for the
-        clock.
+        """Judge at each look of the schedule until nothing more can change; looks wait for samples, not for the clock.
 
         Args:
             least: seconds after `begin` until which the flows are watched, whatever the judge says before.
@@ -385,11 +382,11 @@ class Trial:
         return judgement
 
     def hold(self, seconds: float) -> None:
-        """Let the load go on for that long: the length of an observation, not a wait for something."""
+        """Keep the load running for that long: the length of an observation, not a wait for an event."""
         self.observe_until(time.time_ns() + int(seconds * 1e9))
 
     def look(self, *, shifts: bool = False) -> Judgement:
-        """Judge what has come so far (switchback: after so many on/off pairs).
+        """Judge the samples so far; of a switchback, its on/off pairs so far.
 
         Args:
             shifts: with the intervals of latency quantiles, which cost five times as much.
@@ -402,11 +399,11 @@ class Trial:
 
     @property
     def _quick(self) -> Thresholds:
-        """For looks at a live trial, which share the machine with the load."""
+        """Return cheaper thresholds for looks at a live trial, which share the machine with the load."""
         return replace(self.thresholds, bootstrap=0)
 
     def view(self, until: int | None = None) -> HistoryView:
-        """What the judge sees at that instant."""
+        """Return what the judge sees at that instant."""
         pending = self._collector.pending()
         samples, events = self._writer.snapshot()
         return view_from(samples, events, flows=self._writer.flows, until=until, pending=pending, since=self.since)
@@ -423,7 +420,9 @@ class Trial:
         return list(self._writer.snapshot()[1])
 
     def outside(self) -> list[str]:
-        """What somebody else did since the trial began, a sentence each; nothing while the cluster is not reached."""
+        """Return what somebody else did since the trial began, a sentence each; nothing while the cluster is not
+        reached.
+        """
         try:
             now = read_nodes_of(self.cluster, self._situation)
         except (SharedfateError, urllib3.exceptions.HTTPError):
@@ -435,7 +434,7 @@ class Trial:
         return [*found, *(told if whole else [])]
 
     def interrupted(self, outside: Sequence[str], error: BaseException) -> TrialInconclusive:
-        """The trial ended in an error that somebody else's doing explains: the error to raise, its result written."""
+        """Handle an error that somebody else's action explains: write the result, and return the error to raise."""
         self._collector.stop()
         reason = f"{FROM_OUTSIDE}: {'; '.join(outside)} (the trial ended there: {' '.join(str(error).split())})"
         self._write_result(
@@ -492,7 +491,7 @@ class Trial:
         )
 
     def _compare_counts(self) -> None:
-        """Hold the loaders' counts against the servers' own, and write both down."""
+        """Compare the loaders' counts with the servers' own, and record both."""
         counts = self.deployment.read_counts()
         self.note(EventKind.LOADER, {"phase": "served", "counts": counts})
         self.doubts += [f"the loader cannot be trusted: {sentence}" for sentence in detect_contradictions(counts)]
@@ -507,7 +506,7 @@ class Trial:
         measures: Mapping[str, Mapping[str, Any]],
         judgement: Mapping[str, Any],
     ) -> TrialResult:
-        """The trial's result, beside its history. A restart that nobody expected fails it, whatever was judged."""
+        """Write the trial's result beside its history. An unexpected restart fails it, whatever the judge said."""
         if verdict is Verdict.PASS and self.nobody_at_risk and not self.checks:
             self.doubts.append(
                 f"nobody was put at risk, so that nothing was shown about sharing: {self.nobody_at_risk}"
@@ -545,7 +544,7 @@ class Trial:
         return result
 
     def close(self) -> None:
-        """Stop gathering and close the history, however the trial ended. Safe to repeat."""
+        """Stop collecting and close the history, however the trial ended. Safe to repeat."""
         self._recording.close()
         self._collector.stop()
         self._writer.close()
@@ -573,14 +572,14 @@ class Trial:
         return self.expectation
 
     def observe_until(self, instant: int) -> None:
-        """Let the load go on until that instant, ns, and fetch its samples."""
+        """Keep the load running until that instant, ns, and fetch its samples."""
         while (left := instant - time.time_ns()) > 0:
             self.deployment.clock.wait(min(left / 1e9, 0.5))
             self._show()
         self._collector.poll_now()
 
     def _await_answers(self, instant: int) -> None:
-        """Until every request that fell due before the instant has ended; each does within its time-out."""
+        """Wait until every request that was due before the instant has ended; each does within its timeout."""
         latest = instant + int(2 * REQUEST_TIMEOUT * 1e9)  # its connection may have been waited for as well
         while time.time_ns() < latest:
             self.observe_until(time.time_ns() + _ANSWER_POLL)
@@ -592,7 +591,7 @@ class Trial:
             self.progress.live(line)
 
     def _lost_since_fault(self) -> dict[str, int] | None:
-        """Of each client's namespace the requests that were not answered well since the first fault; None before it."""
+        """Count by client namespace the requests that failed since the first fault; None before it."""
         if not self._first_fault:
             return None
         samples = self._writer.tail(_LIVE_SAMPLES)
@@ -606,8 +605,8 @@ class Trial:
 
 
 def live_line(name: str, rates: Sequence[Rate], lost: Mapping[str, int] | None) -> str:
-    """How a trial is right now: before its fault the share of errors, then what each tenant has lost since. "" without
-    a request. Pure.
+    """Describe a trial's present state: before its fault the share of errors, then what each tenant has lost since. ""
+    without a request. Pure.
     """
     mine = [rate for rate in rates if not rate.flow.sentinel]
     total = sum(rate.per_second for rate in mine)

@@ -1,4 +1,6 @@
-"""What a roll-out of proxies costs: whose applications restart, which requests are lost, which long streams are cut."""
+"""Measures what a roll-out of proxies costs: which applications restart, which requests are lost, which long streams
+are cut.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ _QUIET_SECONDS: Final = 1.0
 
 
 def watch(trial: Trial, fault: Fault) -> None:
-    """Roll out the proxies before the first tenant's servers, and show what that did.
+    """Roll out the proxies before the first tenant's servers, and show the effects.
 
     Where a proxy is a container of the application's pod, its roll-out is the application's: the model says so, and
     both directions are looked at.
@@ -74,18 +76,18 @@ def watch(trial: Trial, fault: Fault) -> None:
 
 
 def streams_cut(samples: Samples) -> int:
-    """How many connections answered their first request in that time: each stands for one that was cut. Pure."""
+    """Count the connections that answered their first request in that time: each replaces one that was cut. Pure."""
     return int(((samples["outcome"] == Outcome.OK) & ((samples["flags"] & Flag.NEW_CONNECTION) != 0)).sum())
 
 
 def applications(placement: Placement, seen: Snapshot) -> set[tuple[str, str]]:
-    """(pod UID, container) of the tenants' applications: what runs in their pods and is no proxy. Pure."""
+    """Return (pod UID, container) of the tenants' applications: the containers of their pods that are no proxies. Pure."""
     pods, proxies = {pod.uid for pod in placement.pods}, {(proxy.uid, proxy.container) for proxy in placement.proxies}
     return {key for key in seen if key[0] in pods and key not in proxies and not seen[key].init}
 
 
 def application_restarts(placement: Placement, before: Snapshot, after: Snapshot) -> set[tuple[str, str]]:
-    """Those of them that are not what they were. Pure."""
+    """Return those of them that were replaced. Pure."""
     return {
         key
         for key in applications(placement, before)

@@ -1,4 +1,4 @@
-"""The second witness of a fault: what the cluster, the kernel or the loader says of it, never the fault itself.
+"""The second witness of a fault: what the cluster, the kernel or the loader reports of it, never the fault itself.
 
 A fault's own evidence may be wrong, as any program may. So each fault declares by what else its effect is seen
 (`chaos.faults.model.Witness`), and the trial asks that: before the fault, while it is in force, and after the undo. A
@@ -42,7 +42,7 @@ _CLOCK_SLACK_NS: Final = 2_000_000_000  # Kubernetes' stamps are whole seconds
 
 @dataclass(slots=True)
 class SecondWitness:
-    """Asks about one fault on one target. `before`, `during` and `after` look; `doubt` says what was missing."""
+    """Observes one fault on one target. `before`, `during` and `after` look; `doubt` says what was missing."""
 
     cluster: Cluster
     fault: Fault
@@ -52,7 +52,7 @@ class SecondWitness:
     failures: list[str] = field(default_factory=list)
 
     def before(self) -> None:
-        """What there is before the fault."""
+        """Look before the fault."""
         self.began = time.time_ns()
         match self.fault.witness:
             case Witness.PODS:
@@ -73,7 +73,7 @@ class SecondWitness:
                 pass
 
     def during(self, receipt: Receipt) -> None:
-        """What there is while the fault is in force; of a pulse, right after its first effect."""
+        """Look while the fault is in force; for a pulse, right after its first effect."""
         try:
             match self.fault.witness:
                 case Witness.SILENCE:
@@ -109,7 +109,7 @@ class SecondWitness:
             self.failures.append(str(error))
 
     def after(self, events: Sequence[Event]) -> None:
-        """What there is after the undo, and what the recorder wrote down meanwhile."""
+        """Look after the undo, also at what the recorder wrote meanwhile."""
         try:
             match self.fault.witness:
                 case Witness.CONTAINER:
@@ -126,7 +126,7 @@ class SecondWitness:
             self.failures.append(str(error))
 
     def doubt(self) -> str:
-        """Why the fault was not seen to act; empty when it was."""
+        """Return why the fault was not seen to act; empty when it was."""
         what = detect_no_effect(self.fault.witness, self.seen, target=self.target, began=self.began, asked=self._asked)
         return f"{what} ({'; '.join(self.failures)})" if what and self.failures else what
 
@@ -149,7 +149,7 @@ class SecondWitness:
         return f"spec.nodeName={self.target.name}"
 
     def _renewed_for(self, receipt: Receipt) -> float:
-        """Seconds since the node's kubelet renewed its lease, once they say whether it lives."""
+        """Return the seconds since the node's kubelet renewed its lease, once they show whether it is alive."""
 
         def age() -> float:
             lease = self.cluster.get("Lease", self.target.name, "kube-node-lease")
@@ -179,7 +179,7 @@ class SecondWitness:
         return f"system:serviceaccount:{self.target.namespace}:{spec.get('serviceAccountName', 'default')}"
 
     def _eaten(self, events: Sequence[Event]) -> tuple[float, float]:
-        """Most cores, and MiB, that the fault's own pod used in a reading while it was in force."""
+        """Return the most cores, and MiB, of the fault's own pod in any reading while it was in force."""
         begin, end = self.seen.get("in_force") or (0, 0)
         used = [
             reading
@@ -206,7 +206,9 @@ class SecondWitness:
         return quantity(text) if text else None
 
     def _used(self, events: Sequence[Event]) -> float | None:
-        """Fewest cores that the container used in a reading while the fault was in force; None without a reading."""
+        """Return the fewest cores of the container in any reading while the fault was in force; None without a
+        reading.
+        """
         begin, end = self.seen.get("in_force") or (0, 0)
         readings = [
             event.data["containers"][self.target.container]["cores"]
@@ -223,7 +225,7 @@ class SecondWitness:
         return sum(int(flow["done"]) for flow in counts if str(flow["name"]).startswith("aggressor-"))
 
     def _answers(self) -> bool | None:
-        """Whether the container answers where its readiness probe asks; None when it has no such probe."""
+        """Whether the container answers its readiness probe's endpoint; None when it has no such probe."""
         pod = self.cluster.find("Pod", self.target.name, self.target.namespace)
         if pod is None or not (endpoint := serving_endpoint(pod, self.target.container)):
             return None
@@ -235,13 +237,13 @@ class SecondWitness:
         return True
 
     def _states(self, receipt: Receipt) -> list[str]:
-        """The kernel's state letters of the container's processes, read by a helper of the trial's own."""
+        """Read the kernel's state letters of the container's processes, with a helper of the trial's own."""
         arguments = helper_pod.container_arguments(self.target)
         found = helper_pod.run(self.cluster, receipt, "look", arguments, awaited="present", seconds=10).seen
         return [str(letter) for letter in found["states"]]
 
     def _packets(self, receipt: Receipt) -> Mapping[str, int]:
-        """The kernel's counters of the fault's rules, read by a helper of the trial's own."""
+        """Read the kernel's counters of the fault's rules, with a helper of the trial's own."""
         with suppress(ApiError, urllib3.exceptions.HTTPError):  # nothing listens there, and the rules meet a packet
             self.cluster.pod_http(self.target.namespace, self.target.name, 1, "/", timeout=0.5)
         arguments = ["--receipt", receipt.id, *helper_pod.container_arguments(self.target)]
@@ -259,7 +261,7 @@ def detect_no_effect(
     began: int,
     asked: Mapping[str, Any] = MappingProxyType({}),
 ) -> str:
-    """Why what the witness saw does not show that the fault acted; empty when it does. Pure.
+    """Return why the witness's readings do not show that the fault acted; empty when they do. Pure.
 
     Args:
         began: ns since the epoch, before the fault.
@@ -349,7 +351,7 @@ def _detect_sound_plane(seen: Mapping[str, Any], *, target: Target, asked: Mappi
 
 
 def _movable(pod: Mapping[str, Any]) -> bool:
-    """Whether a drain is meant to move the pod: not while it goes already, and not a DaemonSet's."""
+    """Whether a drain should move the pod: not one that is already being deleted, and not a DaemonSet's."""
     owners = pod["metadata"].get("ownerReferences") or []
     return "deletionTimestamp" not in pod["metadata"] and all(one.get("kind") != "DaemonSet" for one in owners)
 

@@ -1,4 +1,4 @@
-"""Writing a file so that a reader, or a crash, never sees half of it. The one such writer of the package."""
+"""Writes files so that neither a reader nor a crash ever sees half of one. The only such writer of the package."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a path to write to, which takes the place of `path` on leaving; when the block raises, nothing changes."""
+    """Yield a path to write to, which replaces `path` on leaving; when the block raises, nothing changes."""
     fresh = path.with_name(f"{path.name}.partial")
     try:
         yield fresh
@@ -21,6 +21,6 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file whole or not at all; a text in UTF-8."""
+    """Write a file whole or not at all; text is UTF-8."""
     with replacing(path) as fresh:
         fresh.write_bytes(content.encode() if isinstance(content, str) else content)

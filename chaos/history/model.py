@@ -1,4 +1,4 @@
-"""The words of a history: samples and events. Data only; `chaos.history.store` saves and loads them.
+"""The vocabulary of a history: samples and events. Data only; `chaos.history.store` saves and loads them.
 
 A sample is one request. All instants are integer nanoseconds since the Unix epoch on the runner's clock: the loader's
 clock offset is taken out when its samples arrive, and the error that remains is an event of kind `clock`.
@@ -38,7 +38,7 @@ Samples = NDArray[np.void]  # of dtype SAMPLE, one row a request
 
 
 class EventKind(StrEnum):
-    """What the log of events holds."""
+    """The kinds of events in the log."""
 
     TRIAL = "trial"  # begin and end of the trial; `data` of the first is its header
     PLACEMENT = "placement"  # pods, proxies and the fate groups derived from them
@@ -55,7 +55,7 @@ class EventKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One line of the log of events."""
+    """One line of the event log."""
 
     at: int  # ns
     kind: EventKind

@@ -1,4 +1,4 @@
-"""What one trial came to: `result.json`, an entry of report.json, written beside its history as soon as it is known.
+"""The result of one trial: `result.json`, an entry of report.json, written beside its history as soon as it is known.
 
 Written by the engine, read by the report, by `sharedfate check` and by the plugin.
 """
@@ -26,7 +26,7 @@ _OBSERVED: Final = ("hurt", "unhurt", "inconclusive")
 
 @dataclass(frozen=True, slots=True)
 class TrialResult:
-    """The fields of report.json, version 1, plus the judgement in full. Flows are spelt `client -> server`.
+    """The fields of report.json, version 1, plus the whole judgement. Flows are spelt `client -> server`.
 
     `directory`: where it was read from, which holds the history when that was kept; not written.
     """
@@ -51,7 +51,7 @@ class TrialResult:
 
     @property
     def anchor(self) -> str:
-        """The trial's place in the page."""
+        """The trial's anchor in the HTML page."""
         return "trial-" + "-".join(self.directory.parts[-2:])
 
     def write(self, directory: Path) -> None:
@@ -87,7 +87,7 @@ class TrialResult:
 
 
 def results_of(run: Path) -> list[TrialResult]:
-    """Read every trial of a run directory that came to a result, in the order of their paths."""
+    """Read every finished trial of a run directory, in the order of their paths."""
     return [TrialResult.read(path) for path in sorted((run / "trials").glob(f"*/*/{RESULT_FILE}"))]
 
 
@@ -111,7 +111,7 @@ def _measure(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _finite(value: Any) -> Any:
-    """JSON knows no NaN and no infinity: None stands for them."""
+    """Replace NaN and infinity, which JSON lacks, by None."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Mapping):
@@ -122,7 +122,7 @@ def _finite(value: Any) -> Any:
 
 
 def has_errors(run: Path) -> bool:
-    """Whether anything in a run directory, or the run itself, ended in an error before it came to a result."""
+    """Whether anything in a run directory, or the run itself, ended in an error before it had a result."""
     header = run / "run.json"
     if any((run / "trials").glob(f"*/*/{ERROR_FILE}")):
         return True

@@ -1,4 +1,4 @@
-"""The seal of a finished trial: a digest of each of its files, so that `sharedfate check` sees what was touched since.
+"""The seal of a finished trial: a digest of each file, by which `sharedfate check` sees what changed since.
 
 A seal tells what was changed by accident, by a crash or by a careless hand; it is no signature, for whoever can write
 the files can write the seal.
@@ -21,12 +21,12 @@ _MOST: Final = 1 << 30  # bytes of one file
 
 
 def seal(directory: Path) -> None:
-    """Write the digests of all files of a finished trial's directory; directories within it have seals of their own."""
+    """Write the digests of all files in a finished trial's directory; subdirectories have their own seals."""
     write_whole(directory / SEAL_FILE, _text(_digests(directory)))
 
 
 def detect_touched(directory: Path) -> list[str]:
-    """What is not as it was sealed, one sentence each; empty when all is. Never raises."""
+    """Return how the files differ from their seal, one sentence each; empty when nothing does. Never raises."""
     try:
         present = _digests(directory)
         if not (directory / SEAL_FILE).exists():

@@ -1,4 +1,5 @@
-"""A trial's directory: `samples.arrows`, `events.jsonl`, `trial.json`; written as it happens, loaded for judging again.
+"""A trial's directory: `samples.arrows`, `events.jsonl`, `trial.json`; written as the trial runs, loaded to judge it
+again.
 
 `samples.arrows` is an Arrow IPC stream of compressed batches: what was written before a crash loads, a torn tail is
 left out. Instants are timestamps in ns (UTC), null when there is none (`sent` of a request that was never sent,
@@ -54,7 +55,7 @@ SCHEMA: Final = pa.schema(
 
 
 def batch_of(samples: Samples) -> pa.RecordBatch:
-    """Samples as one Arrow batch."""
+    """Return samples as one Arrow batch."""
     arrays = []
     for entry in SCHEMA:
         column = np.ascontiguousarray(samples[entry.name])
@@ -84,14 +85,14 @@ def event_line(event: Event) -> str:
 
 
 def event_from(line: str | bytes) -> Event:
-    """The inverse of `event_line`; raises Misuse, ValueError, KeyError or TypeError for anything else."""
+    """The inverse of `event_line`; raises Misuse, ValueError, KeyError or TypeError for any other text."""
     data = parse_json(line, source="event")
     return Event(int(data["at"]), EventKind(data["kind"]), dict(data["data"]))
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What happened in a trial, whole in memory.
+    """A trial's history, whole in memory.
 
     Attributes:
         samples: of dtype SAMPLE, in the order in which they arrived.
@@ -127,8 +128,9 @@ class History:
         return cls(directory, header, flows, pods, samples, events, torn_samples or torn_events)
 
     def detect_incomplete(self) -> list[str]:
-        """What the history lacks, or holds that no writer put there, a sentence each: the closing event and its
-        counts, torn files, words that do not exist. Empty for one that is whole."""
+        """Return what the history lacks, or holds that no writer wrote, a sentence each: the closing event and its
+        counts, torn files, unknown words. Empty for a whole one.
+        """
         found = ["it ends in the middle of something"] if self.torn else []
         closing = self.events[-1] if self.events else None
         if closing is None or closing.kind is not EventKind.TRIAL or closing.data.get("end") is not True:
@@ -147,7 +149,9 @@ class History:
         return found
 
     def to_pandas(self) -> Any:
-        """A pandas data frame of the samples, with the names of flows and pods beside their numbers (needs pandas)."""
+        """Return the samples as a pandas data frame, with the names of flows and pods beside their numbers (needs
+        pandas).
+        """
         frame = pa.Table.from_batches([batch_of(self.samples)]).to_pandas()
         frame["flow_name"] = [str(self.flows[number]) for number in self.samples["flow"]]
         for side in ("client", "server"):
@@ -190,7 +194,7 @@ def _load_events(path: Path) -> tuple[tuple[Event, ...], bool]:
 
 
 class HistoryWriter:
-    """Writes a trial's history while it happens. Thread-safe: collectors, the recorder and the engine share it.
+    """Writes a trial's history while it runs. Thread-safe: collectors, the recorder and the engine share it.
 
     Args:
         directory: made when it is missing; must not hold a history already.
@@ -220,11 +224,11 @@ class HistoryWriter:
     # ---- tables
 
     def flow(self, flow: Flow) -> int:
-        """The number of a flow; a new one is entered into the header."""
+        """Return the number of a flow; a new one is added to the header."""
         return self._enter(self._flows, flow)
 
     def pod(self, name: str) -> int:
-        """The number of a pod, by `namespace/name`."""
+        """Return the number of a pod, by `namespace/name`."""
         return self._enter(self._pods, name)
 
     def _enter(self, table: list[Any], row: Any) -> int:
@@ -266,7 +270,7 @@ class HistoryWriter:
     # ---- content
 
     def append(self, samples: Samples) -> None:
-        """Add samples; they are on disk within about half a second of calls, or at `flush`."""
+        """Append samples; they are on disk within about half a second of calls, or at `flush`."""
         if not len(samples):
             return
         with self._lock:
@@ -276,7 +280,7 @@ class HistoryWriter:
                 self.flush()
 
     def event(self, kind: EventKind, data: Mapping[str, Any] | None = None, *, at: int | None = None) -> Event:
-        """Add an event, now unless `at` says otherwise; it is with the kernel when this returns."""
+        """Append an event, at `at` or now; the kernel has it when this returns."""
         event = Event(time.time_ns() if at is None else at, kind, dict(data or {}))
         with self._lock:
             self._log.write(event_line(event) + "\n")
@@ -285,8 +289,9 @@ class HistoryWriter:
         return event
 
     def end(self, data: Mapping[str, Any]) -> None:
-        """The closing event: how the trial ended, and how many samples of each flow and how many events the history
-        holds. Nothing may be added after it."""
+        """Write the closing event: how the trial ended, and the numbers of samples of each flow and of events. Nothing
+        may be appended after it.
+        """
         with self._lock:
             samples, events = self.snapshot()
             counts = np.bincount(samples["flow"], minlength=len(self._flows)).tolist()
@@ -303,7 +308,7 @@ class HistoryWriter:
                 self._saved.append(joined)
 
     def snapshot(self) -> tuple[Samples, tuple[Event, ...]]:
-        """Everything so far."""
+        """Return the history so far."""
         with self._lock:
             parts: Sequence[Samples] = [*self._saved, *self._buffer]
             if len(self._saved) > 16:  # keep later snapshots cheap
@@ -311,7 +316,7 @@ class HistoryWriter:
             return (np.concatenate(parts) if parts else np.empty(0, dtype=SAMPLE)), tuple(self._events)
 
     def tail(self, rows: int) -> Samples:
-        """About the last so many samples (and no fewer, when there are): cheap at any length of the history."""
+        """Return about the last `rows` samples (never fewer, when there are): cheap at any length of the history."""
         with self._lock:
             parts: list[Samples] = []
             missing = rows

@@ -1,4 +1,4 @@
-"""The words of one request's fate and its record's layout, without numpy: the loader in its container starts quickly.
+"""The outcome of one request and its record's layout, without numpy: the loader in its container must start quickly.
 
 `chaos.history.model` gives the same layout as a numpy dtype; a test holds the two together.
 """
@@ -11,7 +11,7 @@ from typing import Final
 
 
 class Outcome(IntEnum):
-    """What the client can know of a request."""
+    """What the client can know about a request's end."""
 
     OK = 0  # answered as expected
     FAILED = 1  # no byte can have reached the server: refused, no route, handshake refused

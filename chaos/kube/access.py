@@ -1,4 +1,4 @@
-"""What the current user may do in a cluster, as the API server answers (SelfSubjectAccessReview)."""
+"""Asks the API server what the current user may do (SelfSubjectAccessReview)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _AT_ONCE = 8
 
 @dataclass(frozen=True, slots=True, order=True)
 class Permission:
-    """One thing that may be allowed.
+    """One permission to ask about.
 
     Attributes:
         resource: with its subresource: pods/log.
@@ -42,7 +42,7 @@ class Permission:
         return f" in {self.namespace}" if self.namespace else ""
 
     def review(self) -> dict[str, Any]:
-        """The question, as an object to create."""
+        """The SelfSubjectAccessReview to create."""
         if self.path:
             asked: dict[str, Any] = {"nonResourceAttributes": {"verb": self.verb, "path": self.path}}
         else:
@@ -59,13 +59,13 @@ class Permission:
 
 
 def is_allowed(cluster: Cluster, permission: Permission) -> bool:
-    """Whether the current user may do it. Raises ApiError when the API server does not answer."""
+    """Whether the current user has the permission. Raises ApiError when the API server does not answer."""
     path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
     return bool(cluster.request("POST", path, permission.review(), retry=True)["status"].get("allowed"))
 
 
 def refused(cluster: Cluster, wanted: Iterable[Permission]) -> list[Permission]:
-    """Those that are not allowed, in the order given; several are asked at once."""
+    """Return the permissions that are refused, in the order given; several are asked at once."""
     asked = list(wanted)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         answers = list(pool.map(lambda one: is_allowed(cluster, one), asked))
@@ -73,7 +73,7 @@ def refused(cluster: Cluster, wanted: Iterable[Permission]) -> list[Permission]:
 
 
 def list_readable(cluster: Cluster, kind: str, namespace: str | None = None, *, labels: str | None = None) -> list[Any]:
-    """The objects of a kind as `Cluster.list` gives them; none when this user may not list them."""
+    """List the objects of a kind as `Cluster.list` does; none when this user may not list them."""
     try:
         return cluster.list(kind, namespace, labels=labels)
     except Forbidden:

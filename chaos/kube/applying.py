@@ -1,4 +1,4 @@
-"""Many objects at once: applied in the order in which Kubernetes takes them, awaited, and deleted again.
+"""Applies, awaits and deletes many objects, in the order that Kubernetes needs.
 
 What a mesh and a run write goes through here; a single object needs only `Cluster.apply` and `Cluster.delete`.
 """
@@ -51,7 +51,7 @@ def delete_all(cluster: Cluster, objects: Sequence[Object]) -> None:
 
 
 def delete_system(cluster: Cluster, objects: Sequence[Object], *, run: str, seconds: float) -> None:
-    """Delete a mesh's own parts: what runs first, and when its pods are gone, what it was allowed.
+    """Delete a mesh's own parts: first what runs, then, once its pods are gone, what it was allowed.
 
     A program that is refused while it ends would say so.
     """
@@ -66,7 +66,7 @@ def delete_system(cluster: Cluster, objects: Sequence[Object], *, run: str, seco
 
 
 def wait_all_ready(cluster: Cluster, objects: Iterable[Object], *, seconds: float = 60.0) -> None:
-    """Until the workloads among the objects are rolled out and ready; raises NotReady with the cause of each."""
+    """Wait until the workloads among the objects are rolled out and ready; raises NotReady with the cause of each."""
     waiting = [
         AwaitedWorkload(obj["kind"], obj["metadata"].get("namespace", "default"), obj["metadata"]["name"])
         for obj in objects
@@ -76,7 +76,7 @@ def wait_all_ready(cluster: Cluster, objects: Iterable[Object], *, seconds: floa
 
 
 def wait_namespaces_gone(cluster: Cluster, names: Iterable[str], *, run: str, seconds: float) -> None:
-    """Until none of the run's namespaces of these names is left."""
+    """Wait until none of the run's namespaces of these names is left."""
     gone = set(names)
     cluster.wait(
         "the namespaces are gone",
@@ -86,22 +86,22 @@ def wait_namespaces_gone(cluster: Cluster, names: Iterable[str], *, run: str, se
 
 
 def is_ready(obj: Mapping[str, Any]) -> bool:
-    """Whether a workload is rolled out and all of it is ready; a Pod: its condition."""
+    """Whether a workload is rolled out and all its pods are ready; of a Pod, whether it is ready."""
     return is_ready_pod(obj) if obj["kind"] == "Pod" else is_rolled_out(obj)
 
 
 def pods_of_run(cluster: Cluster, run: str) -> list[Object]:
-    """Every pod that carries the run's label."""
+    """Return every pod with the run's label."""
     return cluster.list("Pod", labels=f"{LABEL_RUN}={run}")
 
 
 def namespaces_of_run(cluster: Cluster, run: str) -> list[Object]:
-    """Every namespace that carries the run's label."""
+    """Return every namespace with the run's label."""
     return cluster.list("Namespace", labels=f"{LABEL_RUN}={run}")
 
 
 def in_parallel(function: Callable[[Object], Any], objects: Sequence[Object]) -> None:
-    """Call it with every object, some at a time. Raises what one call raised, several as an ExceptionGroup."""
+    """Call with every object, several at a time. Raises what one call raised, several as an ExceptionGroup."""
     if not objects:
         return
     errors: list[ApiError] = []

@@ -1,4 +1,4 @@
-"""`Cluster`: the one way in which sharedfate speaks to Kubernetes, whichever cluster it is.
+"""`Cluster`: the one client through which sharedfate uses Kubernetes, whichever cluster it is.
 
 Objects are plain JSON dictionaries, because the same manifests are rendered, applied, read back and recorded.
 Transport, TLS and authentication are the official `kubernetes` client's; what is safe to retry is retried with jitter
@@ -89,7 +89,7 @@ KINDS: Final[dict[str, tuple[str, str, bool]]] = {
 
 @dataclass(frozen=True, slots=True)
 class ExecResult:
-    """What a command in a container printed and returned."""
+    """Output and exit code of a command in a container."""
 
     code: int
     stdout: str
@@ -124,7 +124,7 @@ def object_path(
 
 
 def path_of(obj: Mapping[str, Any], subresource: str | None = None) -> str:
-    """The API path of an object as it stands."""
+    """Return the API path of an object from its manifest."""
     meta = obj["metadata"]
     namespaced = KINDS[obj["kind"]][2]
     return object_path(obj["kind"], meta.get("namespace", "default") if namespaced else None, meta["name"], subresource)
@@ -232,7 +232,7 @@ class Cluster:
         timeout: float = 15.0,
         read_timeout: float | None = None,
     ) -> urllib3.BaseHTTPResponse:
-        """One HTTP exchange, its answer not yet read; raises ApiError for a status of 400 and above.
+        """Send one HTTP request and return its response unread; raises ApiError for a status of 400 and above.
 
         Retried only after a 401, with credentials that were read again; every other retry is the caller's.
         """
@@ -277,9 +277,7 @@ class Cluster:
         timeout: float = 15.0,
         retry: bool | None = None,
     ) -> Any:
-        """One JSON exchange, retried as `chaos.kube.retrying` says; `retry`: doing it twice is the same as once
-        (reads are).
-        """
+        """Exchange one JSON request, retried as `chaos.kube.retrying` says. `retry`: it is idempotent (reads are)."""
         data = None if body is None else json.dumps(body).encode()
 
         def once() -> Any:
@@ -306,11 +304,11 @@ class Cluster:
     # ---- objects
 
     def get(self, kind: str, name: str, namespace: str | None = None) -> Object:
-        """The object; raises NotFound when there is none."""
+        """Return the object; raises NotFound when there is none."""
         return self.request("GET", object_path(kind, namespace, name))  # type: ignore[no-any-return]
 
     def find(self, kind: str, name: str, namespace: str | None = None) -> Object | None:
-        """The object, or None."""
+        """Return the object, or None."""
         try:
             return self.get(kind, name, namespace)
         except NotFound:
@@ -319,14 +317,14 @@ class Cluster:
     def list(
         self, kind: str, namespace: str | None = None, *, labels: str | None = None, fields: str | None = None
     ) -> Objects:
-        """All objects of a kind, in a namespace or (None) in all; each with its kind and apiVersion filled in."""
+        """List the objects of a kind, in a namespace or (None) in all; each with its kind and apiVersion filled in."""
         items, _ = self.list_at(kind, namespace, labels=labels, fields=fields)
         return items
 
     def list_at(
         self, kind: str, namespace: str | None = None, *, labels: str | None = None, fields: str | None = None
     ) -> tuple[Objects, str]:
-        """Like `list`, with the version to watch from."""
+        """Like `list`, and return the resource version to watch from."""
         items: Objects = []
         query: dict[str, Any] = {"labelSelector": labels, "fieldSelector": fields, "limit": 500}
         while True:
@@ -340,7 +338,7 @@ class Cluster:
                 return items, page["metadata"]["resourceVersion"]
 
     def create(self, obj: Object, *, unique: bool = False) -> Object:
-        """Create; raises AlreadyExists when it is there.
+        """Create the object; raises AlreadyExists when it is there.
 
         `unique`: nobody else makes one of that name. Then a try whose answer was lost is done again, and what is there
             is ours.
@@ -401,7 +399,7 @@ class Cluster:
         propagation: str = "Background",
         uid: str | None = None,
     ) -> bool:
-        """Delete; False when there was nothing. Does not wait."""
+        """Delete the object; return False when there was none. Does not wait."""
         options: Object = {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": propagation}
         if grace is not None:
             options["gracePeriodSeconds"] = grace
@@ -425,8 +423,8 @@ class Cluster:
         since: str | None = None,
         seconds: int = 300,
     ) -> Iterator[WatchEvent]:
-        """One watch call: changes after `since` until the server closes it. Raises ApiError (410) when `since` is too
-        old.
+        """Watch once: yield changes after `since` until the server closes the watch. Raises ApiError (410) when `since`
+        is too old.
         """
         query = {
             "watch": "1",
@@ -457,8 +455,7 @@ class Cluster:
         stop: threading.Event | None = None,
         seconds: int = 60,
     ) -> Iterator[WatchEvent]:
-        """List, then watch for ever: resumes after a closed connection and an API server that is away, lists again
-        after 410.
+        """List, then watch forever: resume after a closed connection or an absent API server, and list again after 410.
 
         Ends when `stop` is set; raises ApiError only for what waiting does not mend (401, 403, a bad request).
 
@@ -508,7 +505,7 @@ class Cluster:
                 _pause(stop, backoff.next(error))
 
     def wait(self, what: str, ready: Callable[[], Any], *, seconds: float = 60.0, every: float = 0.05) -> Any:
-        """Call `ready` until it returns something true, and return that; raises NotReady naming `what` and the time."""
+        """Call `ready` until it returns something true, and return that; raises NotReady with `what` and the time."""
         end = time.monotonic() + seconds
         while True:
             if result := ready():
@@ -553,7 +550,7 @@ class Cluster:
         seconds: float,
         protocol: str = "",
     ) -> Any:
-        """A WebSocket to that path; opened again once when the credentials were refused and have been read again.
+        """Open a WebSocket to that path; once more when the credentials were refused and have been read again.
 
         Args:
             opened: what opens it, given the official client's configuration, the address and headers.
@@ -589,7 +586,7 @@ class Cluster:
         return Stream(websocket, writes=0, reads=0, unread=1, what=f"port-forward to {namespace}/{pod}:{port}")
 
     def _open_relay(self, namespace: str, pod: str, port: int) -> Stream:
-        """A command in a container of ours that passes its standard input and output to the port."""
+        """Run a command in one of our containers that relays its standard input and output to the port."""
         from kubernetes.stream.ws_client import create_websocket
 
         path = object_path("Pod", namespace, pod, "exec")
@@ -612,7 +609,7 @@ class Cluster:
         timeout: float = 10.0,
         way: Way | None = None,
     ) -> bytes:
-        """An HTTP exchange with a pod's port by the cluster's `way`, or another: passes no proxy of the mesh.
+        """Exchange one HTTP request with a pod's port by the cluster's `way`, or another: passes no proxy of the mesh.
 
         Raises ApiError for a status of 400 and above, the pod's as well as the API server's; 404 when there is no such
         pod, 503 when its port does not answer.
@@ -634,7 +631,7 @@ class Cluster:
     def logs(
         self, namespace: str, pod: str, *, container: str | None = None, previous: bool = False, tail: int | None = None
     ) -> str:
-        """A container's log."""
+        """Return a container's log."""
         query = {"container": container, "previous": "true" if previous else None, "tailLines": tail}
         response = self.open("GET", object_path("Pod", namespace, pod, "log"), query=query)
         try:
@@ -664,9 +661,9 @@ class _Token:
 
 
 def _in_pod() -> tuple[str, urllib3.PoolManager, _Token]:
-    """The API from inside a pod, as the official client's `load_incluster_config` finds it, but without the import of
-    that
-    client: control plane and agents start while everything else does, and it is most of their start."""
+    """Configure the client from inside a pod, as the official `load_incluster_config` does, without importing that
+    client: the control plane and the agents start while everything else does, and the import is most of their start.
+    """
     folder = ACCOUNT
     try:
         address = ipaddress.ip_address(os.environ["KUBERNETES_SERVICE_HOST"])

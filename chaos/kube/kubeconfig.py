@@ -1,4 +1,4 @@
-"""A kubeconfig made into the official client's Configuration, or one sentence that says what is wrong with it.
+"""Turns a kubeconfig into the official client's Configuration, or says in one sentence what is wrong with it.
 
 The client logs what a credential plugin says when it fails and goes on as nobody; here that is an error. It also takes
 proxies from the environment by rules of its own; here they are those of `chaos.kube.proxies`.
@@ -23,7 +23,8 @@ CREDENTIAL_SECONDS: Final = 5.0  # a plugin that asks a cloud takes two or three
 
 
 def load_kubeconfig(kubeconfig: Path | None, context: str | None) -> Any:
-    """The official client's Configuration of a context (None: the current one; no kubeconfig: this pod's account).
+    """Return the official client's Configuration of a context (None: the current one; no kubeconfig: this pod's
+    account).
 
     Raises EnvironmentUnfit, in one line, for a file that cannot be used and for credentials that cannot be had.
     """
@@ -65,8 +66,9 @@ def load_kubeconfig(kubeconfig: Path | None, context: str | None) -> Any:
 
 
 def _refuse_unreadable(kubeconfig: Path) -> None:
-    """Raise EnvironmentUnfit for a kubeconfig, or a file that it names, over which the official client would stand
-    still: it opens whatever it is given."""
+    """Raise EnvironmentUnfit for a kubeconfig, or a file that it names, that would block the official client: it opens
+    whatever it is given.
+    """
     for path in (Path(part) for part in str(kubeconfig).split(os.pathsep) if part):
         if not path.exists():
             continue  # one of several may be missing, and the client says so when all are
@@ -87,7 +89,7 @@ def _refuse_unreadable(kubeconfig: Path) -> None:
 
 
 def within(seconds: float, function: Callable[[], T]) -> T:
-    """Call it in a thread of its own; raises TimeoutError when it takes longer, and leaves it behind then.
+    """Call the function in its own thread; raises TimeoutError when it takes longer, and abandons it.
 
     For what cannot be given a time-out: looking a name up, and another's program.
     """
@@ -111,13 +113,13 @@ def within(seconds: float, function: Callable[[], T]) -> T:
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, on one line; its kind when it says nothing, or only a key."""
+    """Return an error's text on one line; with its kind when the text is empty or only a key."""
     words = " ".join(str(error).split())
     return f"{type(error).__name__}: {words}" if isinstance(error, (KeyError, TypeError)) or not words else words
 
 
 class _Heard(logging.Handler):
-    """What is logged as an error by the official client meanwhile; it is kept from the terminal."""
+    """Collects the official client's error logs and keeps them from the terminal."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)

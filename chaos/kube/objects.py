@@ -1,5 +1,5 @@
-"""Kubernetes objects as every part reads them: conditions, containers, owners, roll-outs, and a workload's pods. Pure,
-but for `pods_of`.
+"""Reads Kubernetes objects: conditions, containers, owners, roll-outs, and a workload's pods. Pure, except for
+`pods_of`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def is_deleting(obj: Object) -> bool:
 
 
 def conditions(obj: Object) -> frozenset[str]:
-    """The types of the object's conditions that are True."""
+    """Return the types of the object's conditions that are True."""
     found = (obj.get("status") or {}).get("conditions") or []
     return frozenset(one["type"] for one in found if one["status"] == "True")
 
@@ -42,7 +42,7 @@ def has_condition(obj: Object, kind: str) -> bool:
 
 
 def controller(obj: Object) -> Object | None:
-    """The owner reference of the object's controller; None without one."""
+    """Return the owner reference of the object's controller; None without one."""
     return next((one for one in obj["metadata"].get("ownerReferences") or [] if one.get("controller")), None)
 
 
@@ -52,7 +52,7 @@ def is_owned_by(obj: Object, uids: Collection[str]) -> bool:
 
 
 def rfc3339(moment: datetime | None = None) -> str:
-    """A moment (now) as Kubernetes writes it, in whole seconds: 2026-11-28T04:05:06Z."""
+    """Format a moment (default: now) as Kubernetes does, in whole seconds: 2026-11-28T04:05:06Z."""
     return (moment or datetime.now(UTC)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -60,7 +60,7 @@ def rfc3339(moment: datetime | None = None) -> str:
 
 
 def is_live(pod: Object) -> bool:
-    """Whether the pod is bound to a node and has not ended, nor is about to."""
+    """Whether the pod is bound to a node, has not ended, and is not being deleted."""
     ended = (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
     return bool(pod["spec"].get("nodeName")) and not is_deleting(pod) and not ended
 
@@ -93,13 +93,13 @@ def container_status(pod: Object, name: str) -> dict[str, Any]:
 
 
 def is_running(pod: Object, name: str) -> bool:
-    """Whether the container of that name runs."""
+    """Whether the container of that name is running."""
     return "running" in (container_status(pod, name).get("state") or {})
 
 
 @dataclass(frozen=True, slots=True)
 class ContainerSeen:
-    """A container as its pod's status tells it."""
+    """A container's state, from its pod's status."""
 
     namespace: str
     pod: str
@@ -152,7 +152,7 @@ def _seen(pod: Object) -> Iterator[ContainerSeen]:
 
 
 def workload_name(pod: Object) -> str:
-    """The name of the Deployment (or other controller) that the pod belongs to; its own when there is none."""
+    """Return the name of the Deployment (or other controller) of the pod; the pod's own when there is none."""
     owner = controller(pod)
     if owner is None:
         return str(pod["metadata"]["name"])
@@ -161,7 +161,7 @@ def workload_name(pod: Object) -> str:
 
 
 def is_observed(workload: Object) -> bool:
-    """Whether the workload's status is that of its newest spec."""
+    """Whether the workload's status reflects its newest spec."""
     observed = (workload.get("status") or {}).get("observedGeneration", 0)
     return bool(observed >= workload["metadata"].get("generation", 1))
 
@@ -182,7 +182,7 @@ def is_rolled_out(workload: Object) -> bool:
 
 
 def label_selector(selector: Object) -> str:
-    """A workload's selector in the form that a list request takes. Raises KeyError for an unknown operator."""
+    """Return a workload's selector in the form that a list request takes. Raises KeyError for an unknown operator."""
     parts = [f"{name}={value}" for name, value in sorted((selector.get("matchLabels") or {}).items())]
     for one in selector.get("matchExpressions") or []:
         values = ",".join(one.get("values") or [])
@@ -204,7 +204,8 @@ _TERM: Final = re.compile(
 
 
 def selects(selector: str, labels: Mapping[str, str]) -> bool:
-    """Whether a label selector, as `label_selector` spells it, picks labels. An empty one picks everything. Pure.
+    """Whether a label selector, as `label_selector` spells it, matches the labels. An empty one matches everything.
+    Pure.
 
     Source: Kubernetes, "Labels and Selectors": `!=` and `notin` hold for objects without the key too.
     """
@@ -224,7 +225,8 @@ def selects(selector: str, labels: Mapping[str, str]) -> bool:
 
 
 def pods_of(cluster: Cluster, workload: Object) -> list[dict[str, Any]]:
-    """The workload's pods: those that its selector matches, and no namesake's (`server-canary` beside `server`).
+    """Return the workload's pods: those that its selector matches, and none of a namesake (`server-canary` beside
+    `server`).
 
     A pod that another controller owns does not count, whatever its labels say.
     """

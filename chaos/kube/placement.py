@@ -1,4 +1,4 @@
-"""The live placement: which pods and proxies there are, read from the cluster at one moment, never assumed.
+"""The live placement: which pods and proxies exist, read from the cluster at one moment, never assumed.
 
 `recognise_proxy` is the one rule for "this pod is that proxy". Configuration, authentication, budgets, placement and
 status all ask it, because whoever may create a pod in a tenant's namespace can write any label and any annotation.
@@ -42,21 +42,22 @@ _DAEMON_SETS: Final[Mapping[frozenset[Layer], tuple[str, str]]] = {  # layers ->
 
 
 class NotAProxy(Exception):
-    """The pod is no proxy of the mesh; the text says why not."""
+    """The pod is no proxy of the mesh; the text says why."""
 
 
 def read_placement(
     cluster: Cluster, mode: ProxyMode, *, run: str, calls: Sequence[tuple[str, str]] | None = None
 ) -> Placement:
-    """What is where now. `calls`: (client workload, server workload) as "namespace/name"; None: within each namespace,
-    every client workload calls every server workload."""
+    """Read the placement. `calls`: (client workload, server workload) as "namespace/name"; None: within each namespace,
+    every client workload calls every server workload.
+    """
     return plan_placement(cluster.list("Pod", labels=f"{LABEL_RUN}={run}"), mode, calls=calls)
 
 
 def plan_placement(
     pods: Iterable[Object], mode: ProxyMode, *, calls: Sequence[tuple[str, str]] | None = None
 ) -> Placement:
-    """The placement that the pods make: live pods with a node only."""
+    """Derive the placement from the pods; only live pods with a node count."""
     live = [pod for pod in pods if is_live(pod)]
     found = tuple(sorted(ref for pod in live if (ref := application(pod, mode)) is not None))
     homes = homes_of(live)
@@ -70,12 +71,12 @@ def plan_placement(
 
 
 def homes_of(pods: Iterable[Object]) -> Homes:
-    """UID -> namespace of the pods: what `recognise_proxy` looks a waypoint's pod up in."""
+    """Map pods' UIDs to their namespaces, in which `recognise_proxy` looks up a waypoint's pod."""
     return {pod["metadata"]["uid"]: pod["metadata"]["namespace"] for pod in pods}
 
 
 def application(pod: Object, mode: ProxyMode) -> Pod | None:
-    """The application pod; None for the mesh's own. A pod that only says that it is a proxy is an application."""
+    """Return the application pod; None for the mesh's own. A pod that only claims to be a proxy is an application."""
     meta = pod["metadata"]
     labels = meta.get("labels") or {}
     if stands_apart(pod, mode):
@@ -105,7 +106,7 @@ def stands_apart(pod: Object, mode: ProxyMode) -> bool:
 
 
 def recognise_proxy(pod: Object, mode: ProxyMode, homes: Homes) -> Proxy:
-    """The proxy that the pod holds in this mode, and what it serves. Raises NotAProxy with the reason. Pure.
+    """Return the proxy that the pod holds in this mode, with what it serves. Raises NotAProxy with the reason. Pure.
 
     What a pod says of itself counts only where its namespace, its service account and its owner bear it out: a node's
     proxies are those of the mesh's DaemonSets in the system namespace; a waypoint in a tenant's namespace is of the
@@ -141,7 +142,7 @@ def _recognise(pod: Object, mode: ProxyMode, homes: Homes) -> Proxy:
 
 
 def _recognise_kind(pod: Object, mode: ProxyMode) -> ProxyKind:
-    """Which of the mode's kinds of proxy the pod holds. Raises NotAProxy."""
+    """Return which of the mode's kinds of proxy the pod holds. Raises NotAProxy."""
     meta = pod["metadata"]
     labels, annotations = meta.get("labels") or {}, meta.get("annotations") or {}
     alone = labels.get(LABEL_ROLE) == "proxy"
@@ -159,7 +160,7 @@ def _recognise_kind(pod: Object, mode: ProxyMode) -> ProxyKind:
 
 
 def _problem(pod: Object, kind: ProxyKind) -> str:
-    """What speaks against the pod's being of the kind that it says; "" when nothing does."""
+    """Return why the pod cannot be of the kind that it claims; "" when nothing contradicts it."""
     meta, labels = pod["metadata"], pod["metadata"].get("labels") or {}
     account = pod["spec"].get("serviceAccountName", "default")
     owner = controller(pod) or {}
@@ -198,7 +199,7 @@ def _name(pod: Object) -> str:
 
 
 def proxy_of(pod: Object, mode: ProxyMode, homes: Homes) -> Proxy | None:
-    """The proxy that the pod holds, with its budget and its process; None when it holds none."""
+    """Return the proxy that the pod holds, with its budget and its process; None when it holds none."""
     try:
         found = recognise_proxy(pod, mode, homes)
     except NotAProxy:
@@ -214,7 +215,7 @@ def proxy_of(pod: Object, mode: ProxyMode, homes: Homes) -> Proxy | None:
 
 
 def describe(placement: Placement) -> str:
-    """For people: each proxy with its scope, budget, identities, and the pods that share it."""
+    """Describe for people: each proxy with its scope, budget, identities, and the pods that share it."""
     lines = [f"mode {placement.mode.name}: {len(placement.proxies)} proxies, {len(placement.pods)} application pods"]
     for instance in placement.proxies:
         who = [f"{pod.namespace}/{pod.name}" for pod in placement.pods if instance.serves(pod)]

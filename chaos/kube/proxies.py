@@ -1,4 +1,5 @@
-"""Which HTTP proxy leads to an API server: the kubeconfig's, else the environment's, as Kubernetes' Go clients decide.
+"""Chooses the HTTP proxy to an API server: the kubeconfig's, else the environment's, by the rules of Kubernetes' Go
+clients.
 
 The rules are those of golang.org/x/net/http/httpproxy, which client-go uses: loop-back is never proxied by the
 environment, and NO_PROXY holds names, addresses and ranges (CIDR), each with an optional port. Pure.
@@ -15,7 +16,7 @@ _PORTS: Final = {"http": 80, "https": 443}
 
 
 def proxy_for(url: str, environment: Mapping[str, str], *, configured: str = "") -> str:
-    """The proxy's URL; "" for none.
+    """Return the proxy's URL; "" for none.
 
     Args:
         url: of the API server.
@@ -33,8 +34,8 @@ def proxy_for(url: str, environment: Mapping[str, str], *, configured: str = "")
 
 
 def is_excepted(host: str, port: int, exceptions: str) -> bool:
-    """Whether a list as NO_PROXY has it names the host: `*`, an address, a range, a domain (with all below it), or
-    `.domain` (only what is below it), each with an optional `:port`.
+    """Whether a NO_PROXY list names the host: `*`, an address, a range, a domain (with its subdomains), or `.domain`
+    (subdomains only), each with an optional `:port`.
     """
     return any(_names(entry, host.lower().rstrip("."), port) for entry in exceptions.lower().split(","))
 

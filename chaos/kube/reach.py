@@ -15,12 +15,12 @@ HINT: Final = ": is the cluster up, and its address that of the kubeconfig?"
 
 
 def unreachable(host: str, error: BaseException) -> Unreachable:
-    """The error as one sentence: what was tried, what was seen, what to look at."""
+    """Return the error as one sentence: what was tried, what was seen, what to check."""
     return Unreachable(f"{host}: {_why(error)}")
 
 
 def _why(error: BaseException) -> str:
-    """The cause that lies deepest, in words."""
+    """Return the innermost cause, in words."""
     cause = error
     while isinstance(cause, urllib3.exceptions.MaxRetryError) and cause.reason is not None:
         cause = cause.reason

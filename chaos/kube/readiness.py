@@ -1,4 +1,4 @@
-"""Why workloads are not ready, in the cluster's own words: conditions of workloads and pods, and their Events.
+"""Explains why workloads are not ready, in the cluster's own words: conditions of workloads and pods, and their Events.
 
 Pure functions judge what was read; `await_ready` waits. Two things are no wait as others are: an image that is being
 pulled takes as long as it takes, and a pod that admission refuses is not made however long one waits.
@@ -39,7 +39,7 @@ _REFUSED: Final = re.compile(r"is forbidden|denied the request|admission webhook
 
 @dataclass(frozen=True, slots=True, order=True)
 class AwaitedWorkload:
-    """One thing that is awaited."""
+    """A workload to wait for."""
 
     kind: str
     namespace: str
@@ -49,7 +49,7 @@ class AwaitedWorkload:
         return f"{self.kind} {self.namespace}/{self.name}"
 
     def owns(self, name: str) -> bool:
-        """Whether an object of that name is itself, or a Deployment's ReplicaSet."""
+        """Whether that name is the workload itself, or a ReplicaSet of the Deployment."""
         if self.kind != "Deployment":
             return name == self.name
         return name == self.name or re.fullmatch(rf"{re.escape(self.name)}-[a-z0-9]+", name) is not None
@@ -57,7 +57,7 @@ class AwaitedWorkload:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What was read of some namespaces: `objects` are the workloads that were found."""
+    """The state of some namespaces: `objects` are the workloads that were found."""
 
     objects: Mapping[AwaitedWorkload, Object]
     pods: Sequence[Object]
@@ -65,7 +65,7 @@ class Seen:
 
 
 def read(cluster: Cluster, waiting: Iterable[AwaitedWorkload]) -> Seen:
-    """The workloads, and all pods and Events of their namespaces."""
+    """Read the workloads, and all pods and Events of their namespaces."""
     waiting = list(waiting)
     namespaces = sorted({one.namespace for one in waiting})
     found = {one: cluster.find(one.kind, one.name, one.namespace) for one in waiting}
@@ -77,7 +77,7 @@ def read(cluster: Cluster, waiting: Iterable[AwaitedWorkload]) -> Seen:
 
 
 def causes(waiting: Iterable[AwaitedWorkload], seen: Seen) -> list[str]:
-    """A sentence for each different cause, with the workloads that it keeps."""
+    """Return a sentence for each distinct cause, with the workloads that it holds up."""
     by_cause: dict[str, list[AwaitedWorkload]] = {}
     for one in waiting:
         by_cause.setdefault(_cause(one, seen), []).append(one)
@@ -87,13 +87,13 @@ def causes(waiting: Iterable[AwaitedWorkload], seen: Seen) -> list[str]:
 
 
 def refusals(waiting: Iterable[AwaitedWorkload], seen: Seen) -> list[str]:
-    """The causes that waiting does not mend: pods of a workload that admission refuses."""
+    """Return the causes that waiting does not resolve: pods of a workload that admission refuses."""
     refused = [one for one in waiting if _REFUSED.search(_not_made(one, seen))]
     return causes(refused, seen)
 
 
 def pulling(waiting: Iterable[AwaitedWorkload], seen: Seen) -> list[str]:
-    """The pods whose node is still pulling an image, as their Events have it."""
+    """Return the pods whose node is still pulling an image, according to their Events."""
     waiting = list(waiting)
     last: dict[str, Object] = {}
     for event in sorted(seen.events, key=_when):
@@ -111,7 +111,7 @@ def pulling(waiting: Iterable[AwaitedWorkload], seen: Seen) -> list[str]:
 def await_ready(
     cluster: Cluster, waiting: Sequence[AwaitedWorkload], ready: Callable[[Object], bool], *, seconds: float
 ) -> None:
-    """Wait until all are ready.
+    """Wait until all workloads are ready.
 
     Time in which an image of theirs is pulled does not count, up to a quarter of an hour. Raises NotReady, with the
     cause of each, when the time is over, and as soon as a refusal has stood for some seconds.
@@ -165,7 +165,7 @@ def _cause(one: AwaitedWorkload, seen: Seen) -> str:
 
 
 def _not_made(one: AwaitedWorkload, seen: Seen) -> str:
-    """Why its controller cannot make its pods."""
+    """Return why the controller cannot create its pods."""
     events = [e for e in seen.events if e["involvedObject"].get("kind") != "Pod" and _involves(one, e)]
     if told := _last(events, ("FailedCreate",)):
         made = [pod for pod in seen.pods if _is_of(one, pod["metadata"])]
@@ -183,7 +183,7 @@ def _wanted(obj: Object) -> int:
 
 
 def complaint(pod: Object) -> str:
-    """Why the pod is not ready, in the cluster's own words; empty when it is."""
+    """Return why the pod is not ready, in the cluster's own words; empty when it is."""
     status = pod.get("status") or {}
     conditions = status.get("conditions") or []
     if is_ready_pod(pod):
@@ -209,7 +209,7 @@ def complaint(pod: Object) -> str:
 
 
 def _last(events: Iterable[Object], reasons: Sequence[str]) -> str:
-    """The most telling Event: the first of the reasons that there is, its latest."""
+    """Return the most informative Event: the latest of the first reason that occurs."""
     found: dict[str, Object] = {}
     for event in sorted(events, key=_when):
         if event.get("type") == "Warning" or event.get("reason") == "FailedCreate":
@@ -221,7 +221,7 @@ def _last(events: Iterable[Object], reasons: Sequence[str]) -> str:
 
 
 def _same(message: str) -> str:
-    """The message without the pod's generated name, so that one cause of six pods is one sentence."""
+    """Return the message without the pod's generated name, so that one cause of six pods is one sentence."""
     words = " ".join(message.split())
     return re.sub(r'(pods? )"?[a-z0-9.-]+-[a-z0-9]{5}"?(?= is forbidden)', r"\1", words).replace("  ", " ")
 

@@ -1,4 +1,4 @@
-"""What is safe to do again, and when: the policies by which the client retries.
+"""Decides what is safe to retry, and when.
 
 As client-go does (k8s.io/client-go/rest/with_retry.go): an answer of 429 or 5xx with `Retry-After` was not acted on and
 is asked again whatever the verb. A connection that never came about carried nothing. Everything else is only done again
@@ -24,7 +24,7 @@ _TRANSIENT: Final = frozenset({429, 500, 502, 503, 504})
 
 
 def was_not_acted_on(error: BaseException) -> bool:
-    """Whether the server cannot have done anything: safe to send again, whatever it was."""
+    """Whether the server cannot have acted: any request is safe to send again."""
     if isinstance(error, ApiError):
         return error.retry_after is not None and (error.code == 429 or error.code >= 500)
     cause = error.reason if isinstance(error, urllib3.exceptions.MaxRetryError) else error
@@ -32,14 +32,14 @@ def was_not_acted_on(error: BaseException) -> bool:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether another try may succeed: for what may be done twice."""
+    """Whether another try may succeed: for idempotent requests."""
     if isinstance(error, ApiError):
         return error.code in _TRANSIENT
     return isinstance(error, (urllib3.exceptions.HTTPError, OSError))
 
 
 class Backoff:
-    """Growing pauses with full jitter, never shorter than the server asks for."""
+    """Growing pauses with full jitter, never shorter than the server asks."""
 
     def __init__(self, chance: random.Random | None = None) -> None:
         self._chance = chance or random.Random()
@@ -60,7 +60,8 @@ class Backoff:
 def retrying(
     call: Callable[[], T], *, idempotent: bool, patience: float = PATIENCE, sleep: Callable[[float], None] = time.sleep
 ) -> T:
-    """Call until it succeeds, its error is not one to retry, or patience ends: then that error is raised.
+    """Call the function until it succeeds, raises an error that is not retried, or patience ends; then raise that
+    error.
 
     Args:
         idempotent: whether the call is idempotent.

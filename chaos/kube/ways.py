@@ -1,4 +1,4 @@
-"""The ways to a port of a pod that pass no proxy of the mesh, and HTTP over those that are streams.
+"""The ways to a pod's port that pass no proxy of the mesh, and HTTP over those that are streams.
 
 `pods/NAME:PORT/proxy` has the API server dial the pod, which on many managed clusters it cannot (a firewall lets it
 reach the kubelet's 10250 alone). Port-forward and exec go through the kubelet: each gives a stream to the port from
@@ -26,7 +26,7 @@ _REFUSED: Final = 503  # what the API server's own proxy answers when a pod's po
 
 
 class Way(StrEnum):
-    """How a pod's port is reached; the text is what people read."""
+    """How a pod's port is reached; the value is shown to people."""
 
     PROXY = "pods/proxy"
     FORWARD = "port-forward"
@@ -34,7 +34,7 @@ class Way(StrEnum):
 
 
 class Stream:
-    """A byte stream over the channels of a WebSocket: as much of a socket as an HTTP client asks of one.
+    """A byte stream over the channels of a WebSocket: as much of a socket as an HTTP client needs.
 
     The first byte of each message is its channel. What comes on another channel than `reads` is the other side's
     word on why the stream ended.
@@ -60,7 +60,7 @@ class Stream:
         self._translated(lambda: self._websocket.send_binary(self._writes + bytes(data)), sends=True)
 
     def receive(self, most: int) -> bytes:
-        """The next bytes; none at the end. Raises ApiError with what the other side said instead, code 503."""
+        """Return the next bytes; none at the end. Raises ApiError, code 503, with what the other side said instead."""
         while not self._rest:
             message = self._translated(self._websocket.recv)
             if not message:
@@ -112,7 +112,7 @@ class Stream:
         self._websocket.settimeout(seconds)
 
     def setsockopt(self, *_: Any) -> None:
-        """The connection's options are those of the WebSocket below."""
+        """Ignored: the connection's options are those of the WebSocket below."""
 
     def fileno(self) -> int:
         return int(self._websocket.fileno())
@@ -122,7 +122,7 @@ class Stream:
         self._end()
 
     def let_go(self) -> None:
-        """A file of it was closed."""
+        """Count down the files open on the stream."""
         self._files -= 1
         self._end()
 
@@ -132,7 +132,7 @@ class Stream:
 
 
 def _final_word(payload: bytes) -> str | None:
-    """What the final Status of a command says: "" when it ended well, else its message; None for any other text."""
+    """Return the message of a command's final Status: "" for success; None for any other text."""
     try:
         status = json.loads(payload)
         return "" if status["status"] == "Success" else str(status.get("message") or status)
@@ -141,7 +141,7 @@ def _final_word(payload: bytes) -> str | None:
 
 
 class _Reader(io.RawIOBase):
-    """The stream as the file that an HTTP response is read from."""
+    """The stream as the file that an HTTP response reads from."""
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
@@ -175,7 +175,8 @@ class PodConnections:
     def exchange(
         self, namespace: str, pod: str, port: int, path: str, *, method: str, body: bytes | None, timeout: float
     ) -> urllib3.BaseHTTPResponse:
-        """One exchange, its answer read whole; raises urllib3's HTTPError, and ApiError where the way itself refuses.
+        """Send one request and read its whole response; raises urllib3's HTTPError, and ApiError where the way itself
+        refuses.
 
         A GET on a connection that was kept is asked again on a new one when that turns out to have ended; what changes
         something is sent once, on a connection of its own.

@@ -1,4 +1,4 @@
-"""The guard: every write to a cluster that is not ours is held against what is ours, before it is sent.
+"""Checks every write to a cluster that is not ours, before it is sent: only what is ours may change.
 
 Ours is a namespace that this process made, one that carries a run's label, and one that was listed. A cluster-wide
 object is ours when it carries the label. One door, so that a mistake anywhere above cannot reach a stranger's
@@ -70,7 +70,7 @@ class WriteGuard:
         return carried is not False
 
     def _label(self, path: str) -> bool | None:
-        """Whether the object carries the label; None when there is no such object, and the write will say so itself."""
+        """Whether the object carries the label; None when there is no such object, which the write then reports."""
         try:
             found = self._read(path)
         except NotFound:
@@ -79,7 +79,7 @@ class WriteGuard:
 
 
 def split_path(path: str) -> tuple[str, str]:
-    """(namespace, what follows it) of an API path; two empty texts for what lies in no namespace."""
+    """Split an API path into (namespace, rest); two empty texts for a path outside any namespace."""
     head, _, rest = path.partition("?")[0].partition("/namespaces/")
     if not rest or head.count("/") > 3:
         return "", ""

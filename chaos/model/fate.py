@@ -1,4 +1,5 @@
-"""Who shares fate with whom: `path`, `fate_group` and `identities_held`, pure functions of a mode and a live placement.
+"""Computes who shares fate with whom: `path`, `fate_group` and `identities_held`, pure functions of a mode and a live
+placement.
 
 Every expectation of every scenario comes from here. A placement is read from the live cluster (`chaos.kube.placement`),
 never assumed; these functions neither read nor wait.
@@ -14,7 +15,7 @@ from chaos.model.placement import Pair, Placement, Proxy
 
 
 def path(placement: Placement, pair: Pair) -> tuple[tuple[Proxy, ...], ...]:
-    """The proxies that the pair's traffic passes, hop by hop, in order.
+    """Return the proxies that the pair's traffic passes, hop by hop, in order.
 
     Each hop is a tuple: all the instances that can serve it (a waypoint with two replicas is a hop of two).
     Raises ExperimentFailure when a hop has no instance: the placement is not whole.
@@ -35,7 +36,7 @@ def path(placement: Placement, pair: Pair) -> tuple[tuple[Proxy, ...], ...]:
 
 
 def share_behind(placement: Placement, pair: Pair, proxy: Proxy) -> float:
-    """The share of the pair's traffic that passes the proxy, in [0, 1]: 1 where it is the only one of its hop.
+    """Return the share of the pair's traffic that passes the proxy, in [0, 1]: 1 where no other serves its hop.
 
     Raises ExperimentFailure as `path` does.
     """
@@ -77,7 +78,7 @@ def flow_shares(placement: Placement, proxies: Iterable[Proxy]) -> Mapping[tuple
 
 
 def may_move(placement: Placement, proxies: Iterable[Proxy]) -> frozenset[tuple[str, str]]:
-    """The flows whose harm cannot be predicted when the proxies break.
+    """Return the flows whose harm cannot be predicted when the proxies break.
 
     Where connections are balanced instead of requests, a client with connections both behind the proxies and past them
     drops the ones that fail and goes on with the rest, at its own pace.
@@ -90,7 +91,7 @@ def may_move(placement: Placement, proxies: Iterable[Proxy]) -> frozenset[tuple[
 
 
 def _pair_shares(placement: Placement, proxies: Iterable[Proxy]) -> Mapping[Pair, float]:
-    """Of every pair the share of its traffic that passes at least one of the proxies."""
+    """Map every pair to the share of its traffic that passes at least one of the proxies."""
     missed = dict.fromkeys(placement.pairs(), 1.0)
     for proxy in proxies:
         for pair, share in fate_group(placement, proxy).items():

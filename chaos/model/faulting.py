@@ -14,7 +14,7 @@ class FaultShape(StrEnum):
 
 
 class FaultPhase(StrEnum):
-    """How far a fault has come. While its receipt exists, the fault may still be harming."""
+    """How far a fault has come. As long as its receipt exists, the fault may still do harm."""
 
     PLANNED = "planned"  # the receipt is stored; nothing was changed
     INJECTED = "injected"  # its effect was seen
@@ -23,12 +23,12 @@ class FaultPhase(StrEnum):
 
     @property
     def word(self) -> str:
-        """The phase as histories and the command line spell it: what PLANNED leaves behind is a receipt."""
+        """The phase as histories and the command line spell it; PLANNED is spelt "receipt"."""
         return "receipt" if self is FaultPhase.PLANNED else self.value
 
     @classmethod
     def from_word(cls, word: str) -> FaultPhase | None:
-        """The inverse of `word`; None for what is no phase.
+        """The inverse of `word`; None for any other word.
 
         Earlier releases wrote a second entry for the evidence of an effect or of an undo; it says the same phase.
         """

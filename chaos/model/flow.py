@@ -1,4 +1,4 @@
-"""Flows and windows: what is observed of whom, and when."""
+"""Flows and windows: the units of observation, in traffic and in time."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Flow:
 
     @classmethod
     def parse(cls, name: str) -> Flow:
-        """The flow of that name. Raises Misuse for what is no flow's name."""
+        """Return the flow of that name. Raises Misuse for any other text."""
         if (found := _NAME.fullmatch(name)) is None:
             raise Misuse(f"not a flow: {name!r}: want `namespace/client -> namespace/server`, then maybe ` [label]`")
         return cls(found["client"], found["server"], found["sentinel"] is not None, found["label"] or "")
@@ -44,7 +44,7 @@ class Flow:
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> Flow:
-        """The inverse of `as_dict`; `sentinel` and `label` may be missing. Raises Misuse for what is no such row."""
+        """The inverse of `as_dict`; `sentinel` and `label` may be missing. Raises Misuse for any other shape."""
         try:
             known = {name: row[name] for name in ("client", "server")}
         except (KeyError, TypeError) as error:
@@ -55,7 +55,7 @@ class Flow:
 
 
 class WindowKind(StrEnum):
-    """A part of a trial."""
+    """The part of a trial that a window belongs to."""
 
     BASELINE = "baseline"
     FAULT = "fault"

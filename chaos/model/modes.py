@@ -19,7 +19,7 @@ class Layer(StrEnum):
 
 
 class Located(Protocol):
-    """Whatever lies somewhere: an application pod in any of its views."""
+    """Anything with a place in the cluster: an application pod in any of its representations."""
 
     @property
     def uid(self) -> str: ...
@@ -40,7 +40,8 @@ class Scope(StrEnum):
     WAYPOINT = "waypoint"  # what was bound to it: Services or pods, of whichever namespaces
 
     def key_of(self, pod: Located) -> str:
-        """What the key of a proxy of this scope must be for it to serve the pod; "" where no place of a pod says it.
+        """Return the key that a proxy of this scope must have to serve the pod; "" where the pod's place does not
+        decide it.
 
         The one rule of sharing: paths, configuration, authentication, placement and reports all ask it. A waypoint's
         key is its own `namespace/name`, and the call that is bound to it names it (`Hop.key`).
@@ -71,7 +72,7 @@ class Balancing(StrEnum):
 
 
 class Side(StrEnum):
-    """Whose surroundings pick the instance of a layer's proxy."""
+    """Whose node and namespace choose the instance of a layer's proxy: the client pod's or the server pod's."""
 
     CLIENT = "client"
     SERVER = "server"
@@ -79,7 +80,7 @@ class Side(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """One step of a path: a layer's proxy, and whose surroundings pick the instance.
+    """One step of a path: the layers of a proxy, and the side whose pod chooses the instance.
 
     A proxy that holds both layers (a sidecar, a node proxy) is one hop with both.
 
@@ -94,13 +95,13 @@ class Hop:
     key: str = ""
 
     def key_at(self, end: Located) -> str:
-        """The key of the proxies that stand here, for a pair whose pod on this side is `end`."""
+        """Return the key of the proxies of this hop for a pair whose pod on this side is `end`."""
         return self.key or self.scope.key_of(end)
 
 
 def balancing_of(hops: Iterable[Hop]) -> Balancing:
-    """How requests that pass these hops are spread over servers: one by one where a proxy that reads requests stands
-    before the server is picked (on the client's side, or apart, for a whole namespace or Service); else by connection.
+    """Return how requests on this path are spread over servers: one by one where a proxy that reads requests comes
+    before the choice of server (on the client's side, or apart, for a whole namespace or Service); else by connection.
     """
     picks = (Scope.NAMESPACE, Scope.WAYPOINT)
     by_request = any(Layer.L7 in hop.layers and (hop.side is Side.CLIENT or hop.scope in picks) for hop in hops)
@@ -171,12 +172,12 @@ class ProxyMode:
 
     @property
     def holds_jobs(self) -> bool:
-        """Whether a Job's pod cannot end: an ordinary container beside the application runs on."""
+        """Whether the proxy keeps a Job's pod from ending, as an ordinary container beside the application does."""
         return PlacedBy.CONTAINER in self.placed_by
 
     @property
     def ready_before_app(self) -> bool:
-        """Whether an application's first request finds its path whole: there is none, or it starts before the
+        """Whether an application's first request finds its whole path ready: there is no proxy, or it starts before the
         application.
         """
         return self.starts_first or not self.placed_by or self.placed_by[0] is PlacedBy.INIT_CONTAINER
@@ -264,12 +265,12 @@ MODES: Final[dict[str, ProxyMode]] = {
 
 
 def layer_name(layers: frozenset[Layer]) -> str:
-    """As in the label `layer`: l4, l7, l4-l7, and none for the placebo."""
+    """Return the value of the label `layer`: l4, l7, l4-l7, or none for the placebo."""
     return "-".join(sorted(layers)) or "none"
 
 
 def mode_named(name: str) -> ProxyMode:
-    """The mode of that name; raises `Misuse` naming all that exist."""
+    """Return the mode of that name; raises `Misuse` that lists the known ones."""
     try:
         return MODES[name]
     except KeyError:

@@ -1,5 +1,5 @@
-"""What is where, at one moment: application pods, proxies, and who serves whom. Pure data, read from the live cluster
-by `chaos.kube.placement`.
+"""What is where at one moment: application pods, proxies, and who serves whom. Pure data, read from the live cluster by
+`chaos.kube.placement`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ ANY_SCOPE: Final = frozenset(Scope)
 
 
 class Role(StrEnum):
-    """What a pod of a tenant does in an experiment."""
+    """What a tenant's pod does in an experiment."""
 
     CLIENT = "client"
     SERVER = "server"
@@ -23,7 +23,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where something is, when no pod is at hand."""
+    """A location without a pod."""
 
     uid: str = ""
     node: str = ""
@@ -63,7 +63,9 @@ class Pod:
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> Pod:
-        """The inverse of `as_dict`; `carried_by` (any) and `waypoints` may be missing. Raises TypeError for others."""
+        """The inverse of `as_dict`; `carried_by` (any) and `waypoints` may be missing. Raises TypeError for any other
+        shape.
+        """
         carried = frozenset(map(Scope, row.get("carried_by", ANY_SCOPE)))
         return cls(**{**row, "carried_by": carried, "waypoints": tuple(row.get("waypoints", ()))})
 
@@ -118,7 +120,7 @@ class Pair:
     server: Pod
 
     def at(self, side: Side) -> Pod:
-        """The pod of that side."""
+        """The pod on that side."""
         return self.client if side is Side.CLIENT else self.server
 
     @property
@@ -144,7 +146,7 @@ class Placement:
     routes: Mapping[tuple[str, str], Route] = field(default_factory=dict)
 
     def route(self, pair: Pair) -> Route:
-        """What the pair's requests pass."""
+        """The route of the pair's requests."""
         return self.routes.get((pair.client.uid, pair.server.uid)) or Route(self.mode.hops, self.mode.balancing)
 
     def nodes_of(self, workload: str) -> list[str]:

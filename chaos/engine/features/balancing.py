@@ -1,4 +1,5 @@
-"""Who is balanced over: requests of one connection, or connections. Judged by a chi-squared test for equal shares.
+"""Checks what is balanced: the requests of one connection, or connections. Judged by a chi-squared test for equal
+shares.
 
 A mode that balances requests spreads those of one kept HTTP/1.1 connection and of one gRPC connection over all servers;
 one that balances connections leaves them with one server, and spreads connections.
@@ -21,8 +22,9 @@ ALPHA: Final = 1e-5  # a spread that is even fails once in so many; one that is 
 
 
 def chi_squared(counts: Sequence[int]) -> tuple[float, float]:
-    """(statistic, p) of Pearson's test that all counts come from equal shares (Pearson 1900); p by the closed forms of
-    the chi-squared distribution (Abramowitz and Stegun, 26.4.4 and 26.4.5). At least two counts, not all zero."""
+    """Return (statistic, p) of Pearson's test that all counts come from equal shares (Pearson 1900); p by the closed
+    forms of the chi-squared distribution (Abramowitz and Stegun, 26.4.4 and 26.4.5). At least two counts, not all zero.
+    """
     freedom = len(counts) - 1
     if freedom < 1 or not sum(counts):
         raise ValueError(f"nothing to test in {list(counts)}")
@@ -41,13 +43,13 @@ def chi_squared(counts: Sequence[int]) -> tuple[float, float]:
 
 
 def spread(replies: Sequence[CallReply], servers: Sequence[str]) -> dict[str, int]:
-    """How many answers each server gave, also none."""
+    """Count the answers of each server, zero included."""
     seen = Counter(reply.pod for reply in replies if reply.status == 200)
     return {server: seen[server] for server in servers}
 
 
 def judge_spread(name: str, counts: Mapping[str, int], *, asked: int, evenly: bool) -> Check:
-    """Whether the answers came evenly from all servers, or all from one. Pure."""
+    """Judge whether the answers came evenly from all servers, or all from one. Pure."""
     got = sum(counts.values())
     shown = ", ".join(f"{server} {count}" for server, count in sorted(counts.items()))
     if got < asked * 0.9:
@@ -65,7 +67,7 @@ def judge_spread(name: str, counts: Mapping[str, int], *, asked: int, evenly: bo
 
 
 def check_balancing(context: CheckContext) -> list[Check]:
-    """One HTTP/1.1 connection, one gRPC connection, and many connections."""
+    """Check one HTTP/1.1 connection, one gRPC connection, and many connections."""
     servers = [server.name for server in context.servers]
     by_request = context.mode.balancing is Balancing.REQUEST
     what = "are spread over all servers" if by_request else "stay with one server"

@@ -1,4 +1,4 @@
-"""The checks of a mode, in the order in which they are made."""
+"""The checks of a mode, in order."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ _MESHED = (
 
 
 def applicable(where: CheckContext) -> tuple[Callable[[CheckContext], list[Check]], ...]:
-    """The checks that the mode can be asked for."""
+    """Return the checks that apply to the mode."""
     return (*_ALWAYS, *_MESHED) if where.mode.hops else _ALWAYS
 
 
 def check_features(where: CheckContext) -> Iterator[Check]:
-    """Every check of the mode, one result after the other."""
+    """Run every check of the mode, and yield one result after the other."""
     for check in applicable(where):
         yield from check(where)

@@ -1,6 +1,4 @@
-"""`CheckContext`: what the checks of the mesh's features are given: the running mesh, its tenants, and a debug pod a
-node.
-"""
+"""`CheckContext`: what feature checks work with: the running mesh, its tenants, and a debug pod on each node."""
 
 from __future__ import annotations
 
@@ -30,7 +28,7 @@ DIAL_SECONDS = 120.0  # life of a certificate that a check makes for itself
 
 @dataclass(frozen=True, slots=True)
 class CheckContext:
-    """A mode with its tenants, quiet: nobody but the checks sends requests.
+    """A mode with its tenants, quiet: only the checks send requests.
 
     `client` calls `servers`, which lie on as many nodes as any tenant's do; `other_tenant` is another tenant's
     client, on the same node if there is one.
@@ -56,11 +54,11 @@ class CheckContext:
     # ---- calling
 
     def call(self, pod: Pod, **fields: Any) -> list[CallReply]:
-        """Call from an application's pod: the fields of `CallSpec`; by default the client's own Service."""
+        """Call from an application's pod: the fields of `CallSpec`; by default to the client's own Service."""
         return self._call(pod.namespace, pod.name, "client", [CallSpec(**{"host": self.host, "port": 80, **fields})])[0]
 
     def call_from_outside(self, node: str, calls: Sequence[CallSpec]) -> list[list[CallReply]]:
-        """Calls from a pod that is not in the mesh, on that node; the replies of each."""
+        """Call from a pod on that node that is not in the mesh; return the replies to each call."""
         return self._call(SYSTEM_NAMESPACE, self.debug_pods[node], "debug", calls)
 
     def _call(self, namespace: str, pod: str, container: str, calls: Sequence[CallSpec]) -> list[list[CallReply]]:
@@ -81,8 +79,9 @@ class CheckContext:
         authority: str = "",
         trusted: Authority | None = None,
     ) -> dict[str, Any]:
-        """A connection from outside of the mesh that shows a certificate for that identity, of the mesh's authority (or
-        of another); none when the identity is empty."""
+        """Connect from outside the mesh with a certificate for that identity, issued by the mesh's authority (or
+        another); with no certificate when the identity is empty.
+        """
         asked = {"host": host, "port": port, "authority": authority}
         if identity:
             issuer = trusted or stored_authority(self.cluster, run=self.mesh.run)
@@ -107,12 +106,12 @@ class CheckContext:
     # ---- reading and turning
 
     def stats(self, pod: Pod) -> Mapping[str, Any]:
-        """What a server has counted."""
+        """Return a server's counters."""
         return ServerClient.of(self.cluster, pod.namespace, pod.name).stats()
 
     @contextmanager
     def misbehaviour(self, *, servers: Sequence[Pod] | None = None, **misbehaviour: Any) -> Iterator[None]:
-        """The client's servers (or these of them) misbehave so, for a while."""
+        """Make the client's servers (or some of them) misbehave until the block is left."""
         self._misbehave({**misbehaviour, "seconds": 60}, servers or self.servers)
         try:
             yield
@@ -125,7 +124,7 @@ class CheckContext:
 
     @contextmanager
     def features(self, **changes: Any) -> Iterator[Features]:
-        """Other L7 features for a while."""
+        """Set other L7 features until the block is left."""
         before = self.mesh.features
         try:
             self.mesh.set_features(replace(before, **changes))
@@ -135,7 +134,7 @@ class CheckContext:
 
     @contextmanager
     def allowed(self, *rules: Rule) -> Iterator[None]:
-        """Only what the rules allow reaches the client's servers, for a while."""
+        """Let only what the rules allow reach the client's servers until the block is left."""
         made = policy_config_map(self.client.namespace, "sharedfate-check", rules, run=self.mesh.run)
         try:
             self.mesh.await_pushed(self.cluster.apply(made))
@@ -147,8 +146,9 @@ class CheckContext:
 
 @contextmanager
 def check_context(mesh: Mesh) -> Iterator[CheckContext]:
-    """Put debug pods on the nodes of a running mesh, and silence its loaders; raises ExperimentFailure when its tenants
-    are too few. Whoever needs the load afterwards starts it again."""
+    """Put debug pods on the nodes of a running mesh, and pause its loaders; raises ExperimentFailure when it has too
+    few tenants. The caller restarts the load.
+    """
     placement = mesh.placement()
     client, servers, other_tenant = choose(placement)
     for pod in placement.pods:
@@ -160,7 +160,7 @@ def check_context(mesh: Mesh) -> Iterator[CheckContext]:
 
 
 def choose(placement: Placement) -> tuple[Pod, tuple[Pod, ...], Pod]:
-    """A client, its servers, and another tenant's client."""
+    """Choose a client, its servers, and another tenant's client."""
     servers: dict[str, list[Pod]] = {}
     for pod in placement.pods:
         if pod.role == Role.SERVER:

@@ -1,4 +1,4 @@
-"""Debug pods: one privileged pod a node, outside of the mesh, in which checks read the node's network and processes.
+"""Debug pods: one privileged pod per node, outside the mesh, in which checks read the node's network and processes.
 
 They live in our own system namespace, carry the run's label, see the node's processes (hostPID), and end by themselves
 after their deadline. What they run are short programs of this package, through exec.
@@ -51,7 +51,7 @@ def plan_debug_pod(node: str, *, run: str, name: str) -> dict[str, Any]:
 
 @contextmanager
 def debug_pods(cluster: Cluster, nodes: Sequence[str], *, run: str) -> Iterator[dict[str, str]]:
-    """node -> name of a running debug pod on it; deleted afterwards."""
+    """Yield node -> name of a running debug pod on it; delete them afterwards."""
     made = {node: f"debug-{number}-{secrets.token_hex(3)}" for number, node in enumerate(nodes)}
     try:
         for node, name in made.items():
@@ -73,7 +73,7 @@ def program(
     cluster: Cluster, namespace: str, pod: str, container: str, module: str, *arguments: str, seconds: float = 60.0
 ) -> Any:
     """Run one of this package's programs in a container and read its JSON; raises ExperimentFailure with its last
-    words.
+    output.
     """
     command = ["python", "-m", module, *arguments]
     done = cluster.exec(namespace, pod, command, container=container, seconds=seconds)

@@ -1,4 +1,4 @@
-"""What the proxies count themselves: their Prometheus pages, read through the status port that no proxy captures."""
+"""Reads the proxies' own counters: their Prometheus pages, through the status port that no proxy captures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GOLDEN: Final = "envoy_sharedfate_requests"
 
 
 def series(text: str) -> Iterator[tuple[str, Mapping[str, str], float]]:
-    """(name, labels, value) of each line with labels of a Prometheus page."""
+    """Yield (name, labels, value) of each line with labels of a Prometheus page."""
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             if sample.labels:
@@ -25,7 +25,7 @@ def series(text: str) -> Iterator[tuple[str, Mapping[str, str], float]]:
 
 
 def carried(text: str) -> int:
-    """Bytes that a proxy has sent on for applications."""
+    """Return the bytes that a proxy has sent on for applications."""
     return int(
         sum(
             value
@@ -36,7 +36,7 @@ def carried(text: str) -> int:
 
 
 def golden(text: str) -> Counter[tuple[str, str, str]]:
-    """Requests by (source, destination, status code), of the proxy that counts for its destination."""
+    """Count requests by (source, destination, status code), at the proxy that counts for its destination."""
     found: Counter[tuple[str, str, str]] = Counter()
     for name, labels, value in series(text):
         if name.removesuffix("_total") == GOLDEN:  # the parser gives every counter this ending
@@ -45,7 +45,7 @@ def golden(text: str) -> Counter[tuple[str, str, str]]:
 
 
 def pages(cluster: Cluster, placement: Placement) -> dict[Proxy, str]:
-    """Each proxy's page."""
+    """Fetch each proxy's page."""
     return {
         proxy: cluster.pod_http(proxy.namespace, proxy.pod, PORT_STATUS, "/stats/prometheus").decode(errors="replace")
         for proxy in placement.proxies

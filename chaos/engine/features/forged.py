@@ -1,4 +1,4 @@
-"""A tenant's pod that says all that a proxy of the mesh says gets nobody's traffic, no configuration and no key.
+"""Checks that a tenant's pod that claims to be a proxy of the mesh gets no traffic, no configuration and no key.
 
 One forged pod for each kind of proxy that stands apart, in another tenant's namespace, on the node of the client's own
 proxy. It listens where that proxy would, and writes down who comes.
@@ -38,12 +38,12 @@ CLAIM: Final = "a forged {} proxy gets no traffic"
 
 
 def check_forged(context: CheckContext) -> list[Check]:
-    """Forge a proxy of each kind in turn, and let the client call its servers meanwhile."""
+    """Forge a proxy of each kind in turn, while the client calls its servers."""
     return [_check(context, proxy) for proxy in _kinds(context)]
 
 
 def _kinds(context: CheckContext) -> list[Proxy]:
-    """A live proxy of each kind that stands apart from the applications' pods."""
+    """Return a live proxy of each kind that stands apart from the applications' pods."""
     own = {pod.uid for pod in context.placement.pods}
     apart = [proxy for proxy in context.placement.proxies if proxy.layers and proxy.uid not in own]
     apart.sort(key=lambda proxy: proxy.node != context.client.node)
@@ -84,7 +84,7 @@ def plan_forged(context: CheckContext, proxy: Proxy) -> dict[str, Any]:
 
 @contextmanager
 def _forged(context: CheckContext, proxy: Proxy) -> Iterator[tuple[str, str]]:
-    """(namespace, name) of the forged pod, while it listens."""
+    """Yield (namespace, name) of the forged pod while it listens."""
     made = plan_forged(context, proxy)
     namespace, name = made["metadata"]["namespace"], made["metadata"]["name"]
     try:

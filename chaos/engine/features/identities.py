@@ -1,4 +1,5 @@
-"""The private keys that each proxy holds are exactly `identities_held`: by the control plane's log, and by its memory.
+"""Checks that the private keys of each proxy are exactly `identities_held`: by the control plane's log, and by its
+memory.
 
 The log says what was handed out; memory says what is there. Envoy's /certs alone would miss certificates that it asks
 for on demand. Every issued key has its own public half, so a key found in memory tells whose it is and to whom it was
@@ -21,12 +22,12 @@ from chaos.verdict.check import Check, decided, undecided
 
 
 def handed_to(log: Iterable[Mapping[str, Any]], proxy: Proxy) -> set[str]:
-    """The identities that the proxy was given."""
+    """Return the identities that the control plane gave the proxy."""
     return {line["identity"] for line in log if line["proxy_uid"] == proxy.uid and not line["refused"]}
 
 
 def differences(expected: Mapping[Proxy, set[str]], found: Mapping[Proxy, set[str]]) -> list[str]:
-    """Where the two differ, in words. Pure."""
+    """Describe where the two sets differ. Pure."""
     return [
         f"{proxy} {word} {', '.join(sorted(who.rpartition('/ns/')[2] or who for who in names))}"
         for proxy in expected
@@ -78,7 +79,7 @@ def check_identities(context: CheckContext) -> list[Check]:
 
 
 def check_refusals(context: CheckContext) -> list[Check]:
-    """Take the token of the proxy before the client's servers and ask for everybody's identity with it."""
+    """Take the token of the proxy before the client's servers and request every identity with it."""
     name = "asked for another's identity, the control plane refuses and logs it"
     placement = context.mesh.placement()
     proxy = path(placement, Pair(context.client, context.servers[0]))[-1][0]

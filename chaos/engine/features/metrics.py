@@ -1,4 +1,4 @@
-"""Golden metrics agree with the loaders' own counts, per source; and no source is taken for another.
+"""Checks that golden metrics agree with the loaders' own counts, per source, and that no source is taken for another.
 
 Two tenants' clients on one node call the same Service at the same time, each while the other's connections stand in the
 proxies' pools: a proxy that shares those sends one tenant's requests under the other's identity.
@@ -27,7 +27,7 @@ FLOW: Final = "check-metrics"
 
 
 def by_source(context: CheckContext) -> Counter[str]:
-    """Answered requests (200) of each source, over all proxies."""
+    """Count answered requests (200) by source, over all proxies."""
     found: Counter[str] = Counter()
     for page in pages(context.cluster, context.placement).values():
         for (source, _, code), count in golden(page).items():
@@ -41,7 +41,7 @@ def identity(pod: Pod) -> str:
 
 
 def judge_counts(name: str, expected: Mapping[str, int], counted: Mapping[str, int]) -> Check:
-    """Whether both sides counted the same. Pure."""
+    """Judge whether both sides counted the same. Pure."""
     if not sum(expected.values()):
         return undecided(name, "no request was answered")
     shown = "; ".join(
@@ -53,7 +53,7 @@ def judge_counts(name: str, expected: Mapping[str, int], counted: Mapping[str, i
 
 
 def check_metrics(context: CheckContext) -> list[Check]:
-    """The loader's own flow for a while, then both sides' counts; then two clients together."""
+    """Run the loader's own flow for a while and compare both sides' counts; then run two clients together."""
     before = by_source(context)
     ok = _load(context)
     after = by_source(context)
@@ -69,7 +69,7 @@ def check_metrics(context: CheckContext) -> list[Check]:
 
 
 def _load(context: CheckContext) -> int:
-    """Let the client's loader make requests; how many of them it saw answered."""
+    """Let the client's loader send requests; return how many were answered."""
     pod = context.client
     flow = {
         "name": FLOW,

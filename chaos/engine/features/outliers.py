@@ -1,4 +1,4 @@
-"""A server that only fails is left out for a while, where the mode has another one to go to."""
+"""Checks that a server that only fails is ejected for a while, where the mode has another one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ NAME: Final = "a server that only fails is left out"
 
 
 def check_outliers(context: CheckContext) -> list[Check]:
-    """One of the servers answers 500 to everything: without outlier detection for ever, with it a few times."""
+    """Let one of the servers answer 500 to everything: without outlier detection it is called on, with it only a few
+    times.
+    """
     if context.mode.balancing is not Balancing.REQUEST:
         return []  # the waypoint of one pod has nowhere else to go
     bad = context.servers[:1]

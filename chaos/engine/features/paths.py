@@ -1,4 +1,4 @@
-"""Traffic passes just the proxies that the model says: each one's own count of bytes, before and after.
+"""Checks that traffic passes exactly the proxies that the model says: by each one's byte count, before and after.
 
 A sidecar that is secretly shared, or a hop that traffic bypasses, is seen here: somebody carried what the model says
 that another one carries.
@@ -21,7 +21,7 @@ BODY: Final = 20_000
 
 
 def expected_requests(placement: Placement, client: Pod, answered: Mapping[str, int]) -> dict[Proxy, float]:
-    """Of the requests that each server answered, how many passed each proxy. Pure."""
+    """Return how many of the requests that each server answered passed each proxy. Pure."""
     servers = {pod.name: pod for pod in placement.pods if pod.namespace == client.namespace}
     return {
         proxy: sum(
@@ -32,7 +32,7 @@ def expected_requests(placement: Placement, client: Pod, answered: Mapping[str, 
 
 
 def judge_paths(expected: Mapping[Proxy, float], sent: Mapping[Proxy, int], *, body: int) -> Check:
-    """Whether each proxy carried what it should have, and the others nothing. Pure."""
+    """Judge whether each proxy carried what it should have, and the others nothing. Pure."""
     name = "traffic passes just the proxies that the model says"
     total = max(expected.values(), default=0.0)
     idle = [

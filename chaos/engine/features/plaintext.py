@@ -1,4 +1,4 @@
-"""Plain text into a meshed pod is refused, whoever sends it; only the node itself, whose kubelet probes, passes."""
+"""Checks that plain text into a meshed pod is refused, whoever sends it; only the node's own kubelet probes pass."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from chaos.verdict.check import Check, decided
 
 
 def calls_to(ip: str, *, meshed: bool) -> list[CallSpec]:
-    """What an outsider tries on a server: its application, and where there are any, its proxy's ports."""
+    """Return what an outsider tries on a server: its application, and the ports of its proxy, if any."""
     found = [
         CallSpec(host=ip, port=port, protocol=protocol, method="POST", path="/echo", body="x", timeout=2.0)
         for port, protocol in ((PORT_HTTP, "http1"), (PORT_HTTP, "grpc"), (PORT_TCP, "tcp"))

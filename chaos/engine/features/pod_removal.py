@@ -1,5 +1,5 @@
-"""One more pod is served without anybody's help, and one that goes leaves nothing: its network namespace and its link
-are gone soon, although it used the node's proxy a moment ago.
+"""Checks that one more pod is served without help, and that a deleted one leaves nothing: its network namespace and
+link are soon gone, although it used the node's proxy a moment ago.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LEAVES: Final = "a pod that goes leaves nothing"
 
 
 def plan_leaver(client: Pod) -> dict[str, Any]:
-    """A pod that knows no mesh, under the client's identity, on its node."""
+    """Plan a pod that knows no mesh, under the client's identity, on its node."""
     return {
         "apiVersion": "v1",
         "kind": "Pod",

@@ -1,4 +1,4 @@
-"""The wrong identity is refused: on connections (L4) by who it is, on requests (L7) also by method and path.
+"""Checks that the wrong identity is refused: on connections (L4) by its name, on requests (L7) also by method and path.
 
 A changed policy holds for new connections at once, and for those that stand when they have drained: the checks wait
 until it is seen, and then look at more.
@@ -78,7 +78,7 @@ def _shown(statuses: set[int]) -> str:
 
 
 def _seen(context: CheckContext, holds: Callable[[], bool]) -> None:
-    """Wait until it holds, or for so long that it never will: what is measured afterwards then says so."""
+    """Wait until the condition holds, up to a bound; the measurement afterwards shows whether it does."""
     try:
         context.cluster.wait("the policy holds", holds, seconds=DRAINED)
     except NotReady:

@@ -1,4 +1,5 @@
-"""Killed connections are retried where a second try is harmless, and never where it is not; timeouts hold.
+"""Checks that dropped requests are retried where a second try is harmless, never where it is not, and that timeouts
+hold.
 
 The servers drop the connection of a share of requests, after they have read and counted them. How often each request
 reached a server is their count, which no proxy can embellish.
@@ -18,7 +19,7 @@ TIMEOUT: Final = 0.8  # seconds
 
 
 def check_retries(context: CheckContext) -> list[Check]:
-    """PUT (idempotent) and POST (not) while the servers drop connections."""
+    """Send PUT (idempotent) and POST (not) while the servers drop connections."""
     with context.features(retries=True), context.misbehaviour(reset_share=SHARE, seed=7):
         before = _counts(context)
         puts = context.call(context.client, requests=REQUESTS, method="PUT", path="/echo", body="x")
@@ -58,8 +59,8 @@ def _counts(context: CheckContext) -> dict[str, int]:
 
 
 def check_timeouts(context: CheckContext) -> list[Check]:
-    """A request that takes longer than the timeout is answered 504 when it has run out; a shorter one is not
-    touched.
+    """Check that a request that takes longer than the timeout is answered 504 once it has expired, and that a shorter
+    one is untouched.
     """
     with context.features(timeout_seconds=TIMEOUT):
         slow = context.call(context.client, path=f"/delay/{LONG * 1e3:.0f}", requests=2, timeout=2 * LONG)

@@ -1,4 +1,5 @@
-"""Between pods there is TLS on the wire: read from the nodes' own networks, both directions, one node and two.
+"""Checks that there is TLS on the wire between pods: read from the nodes' own networks, in both directions, on one node
+and two.
 
 A marker travels in the request's body and comes back in the answer. In a mode without a mesh it must be readable: that
 shows that the reader reads. Elsewhere it must not be, and what passes must begin with TLS records.
@@ -27,7 +28,7 @@ _NOT_MESHED: Final = frozenset({PORT_AGENT, PORT_CONTROL, PORT_STATUS, PORT_XDS,
 
 @dataclass(frozen=True, slots=True)
 class Direction:
-    """What was heard of one pod in one direction."""
+    """The packets of one pod in one direction."""
 
     packets: int
     records: int
@@ -35,7 +36,7 @@ class Direction:
 
 
 def toward(heard: Iterable[Mapping[str, Any]], pod: Pod) -> tuple[Direction, Direction]:
-    """What was sent (to the pod, by the pod), of the traffic that is the mesh's business."""
+    """Return the packets (to the pod, from the pod) of the traffic that the mesh carries."""
     to, by = [0, 0, 0], [0, 0, 0]
     for one in heard:
         if {one["source_port"], one["target_port"]} & _NOT_MESHED:
@@ -48,7 +49,7 @@ def toward(heard: Iterable[Mapping[str, Any]], pod: Pod) -> tuple[Direction, Dir
 
 
 def judge_pair(name: str, directions: Mapping[str, Direction], *, meshed: bool) -> Check:
-    """One pair of pods. Pure."""
+    """Judge one pair of pods. Pure."""
     silent = [text for text, seen in directions.items() if not seen.packets]
     if silent:
         return undecided(name, f"no packet {' or '.join(silent)} was seen")
@@ -66,13 +67,13 @@ def judge_pair(name: str, directions: Mapping[str, Direction], *, meshed: bool) 
 
 
 def _listens(context: CheckContext, pod: str, name: str, reader: Future[Any]) -> bool:
-    """Whether the reader listens, or has ended: then its result says why."""
+    """Whether the sniffer is listening, or has ended and its result says why."""
     there = ["test", "-e", f"/tmp/{name}.on"]
     return reader.done() or context.cluster.exec(SYSTEM_NAMESPACE, pod, there, container="debug").code == 0
 
 
 def check_tls_on_wire(context: CheckContext) -> list[Check]:
-    """Ask each server from the client, and look at what crosses the nodes' networks meanwhile."""
+    """Call each server from the client while reading what crosses the nodes' networks."""
     marker = f"sharedfate{secrets.token_hex(12)}"
     name = f"wire-{marker[-6:]}"
     with ExitStack() as stack, ThreadPoolExecutor(len(context.debug_pods)) as pool:

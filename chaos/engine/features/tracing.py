@@ -1,6 +1,4 @@
-"""W3C trace context goes through: a trace that the client began is the one that the server sees, with a span of its
-own.
-"""
+"""Checks that W3C trace context passes: the server sees the trace that the client began, with its own span."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Who may connect to a destination, and how far: a pod that has a waypoint accepts only that one, and a CONNECT ends at
-the pod itself. Without the limit on its authority a CONNECT terminator is an open proxy.
+"""Checks who may connect to a destination, and how far: a pod with a waypoint accepts only that waypoint, and a CONNECT
+ends at the pod itself. Without a limit on the authority, a CONNECT terminator is an open proxy.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _L7 = frozenset({Layer.L7})
 
 
 def waypoint_before(context: CheckContext, server: Pod) -> Proxy | None:
-    """The waypoint on the way to the server; None where one proxy holds both layers."""
+    """Return the waypoint on the way to the server; None where one proxy holds both layers."""
     return next((hop[0] for hop in path(context.placement, Pair(context.client, server)) if hop[0].layers == _L7), None)
 
 
@@ -28,7 +28,7 @@ def check_tunnels(context: CheckContext) -> list[Check]:
 
 
 def _direct(context: CheckContext, server: Pod) -> list[Check]:
-    """One proxy holds both layers: mutual TLS with a member of the trust domain, or nothing."""
+    """Check a proxy that holds both layers: mutual TLS with a member of the trust domain, or nothing."""
     node, member = server.node, spiffe_id(context.client.namespace, context.client.service_account)
 
     def tls_client(identity: str = member, authority: str = "", trusted: Authority | None = None) -> int:
@@ -83,7 +83,7 @@ def _ambient(context: CheckContext, server: Pod, waypoint: Proxy) -> list[Check]
 
 
 def _elsewhere(context: CheckContext, server: Pod) -> list[str]:
-    """Where a CONNECT to the server must not lead: other pods, the node, the proxy's own ports."""
+    """Yield where a CONNECT to the server must not lead: other pods, the node, the proxy's own ports."""
     other = next(one for one in (*context.servers, context.other_tenant) if one.name != server.name)
     node = context.cluster.get("Node", server.node)
     address = next(one["address"] for one in node["status"]["addresses"] if one["type"] == "InternalIP")

@@ -1,4 +1,4 @@
-"""Runs inside a pod: makes a few calls as an application would, and says of each what came back.
+"""Runs inside a pod: makes a few calls as an application would, and reports what each returned.
 
 `caller JSON`, a list of objects with the fields of `CallSpec`; prints for each a JSON list
 of replies. One request after the other: the checks count and compare requests, they do not load anything.
@@ -21,7 +21,7 @@ _GRPC: Final = [("te", "trailers"), ("content-type", "application/grpc")]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallSpec:
-    """What to ask."""
+    """One call to make."""
 
     host: str
     port: int
@@ -38,7 +38,7 @@ class CallSpec:
 
 @dataclass(slots=True)
 class CallReply:
-    """What came back. `status` 0: no answer."""
+    """The reply to a call. `status` 0: no answer."""
 
     status: int = 0
     pod: str = ""
@@ -130,7 +130,7 @@ class _Grpc:
 
 
 class _Tcp:
-    """A frame of the reference streams, there and back."""
+    """One frame of the reference streams, echoed."""
 
     def __init__(self, call: CallSpec) -> None:
         self.call = call

@@ -1,4 +1,4 @@
-"""Runs on a node: which private keys lie in the memory of one container's processes.
+"""Runs on a node: finds the private keys in the memory of one container's processes.
 
 `memory_keys POD_UID CONTAINER_ID`, in a privileged pod with hostPID. Prints a JSON list of the
 SHA-256 of the public half of each PEM private key that /proc/PID/mem holds: it names a key and does not give it away.
@@ -27,8 +27,8 @@ _OVERLAP: Final = 8192  # a key lies whole in one of two pieces
 
 
 def readable(maps: str) -> Iterator[tuple[int, int]]:
-    """Begin and end of the writable private mappings in the text of /proc/PID/maps: where a process keeps what it is
-    told.
+    """Yield begin and end of the writable private mappings in the text of /proc/PID/maps: where a process keeps data
+    that it was sent.
     """
     for line in maps.splitlines():
         span, flags, *_ = line.split(maxsplit=2)
@@ -38,7 +38,7 @@ def readable(maps: str) -> Iterator[tuple[int, int]]:
 
 
 def pem_keys(pid: int, proc: Path = Path("/proc")) -> set[bytes]:
-    """Every PEM private key in the process's memory."""
+    """Yield every PEM private key in the process's memory."""
     found: set[bytes] = set()
     with (proc / str(pid) / "mem").open("rb", buffering=0) as memory:
         for begin, end in readable((proc / str(pid) / "maps").read_text()):
@@ -53,7 +53,7 @@ def pem_keys(pid: int, proc: Path = Path("/proc")) -> set[bytes]:
 
 
 def public_half(pem: bytes) -> str:
-    """SHA-256 of the public key's SubjectPublicKeyInfo in hex; empty when the bytes are no key any more."""
+    """Return the SHA-256 of the public key's SubjectPublicKeyInfo in hex; empty when the bytes are no key any more."""
     try:
         key = serialization.load_pem_private_key(pem, password=None)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Runs on a node: one request to a pod from the node's own network, as its kubelet makes it.
+"""Runs on a node: sends one request to a pod from the node's own network, as its kubelet does.
 
 `probe IP PORT`, in a privileged pod with hostPID. Prints `{"status", "error"}`.
 """

@@ -1,5 +1,5 @@
-"""Runs on a node: asks the control plane for an identity with another proxy's token, as whoever took that proxy over
-would.
+"""Runs on a node: requests an identity from the control plane with another proxy's token, as an attacker who took that
+proxy over would.
 
 `request_identity JSON`: `{"uid", "container_id", "trusted", "identities"}`, in a privileged pod
 with hostPID. Prints `{"given", "refused", "error"}`: the names of what came back, never a key.
@@ -25,7 +25,7 @@ SECONDS = 10.0
 
 
 def request_identity(token: str, trusted: str, identities: list[str]) -> dict[str, Any]:
-    """What the control plane answers to a proxy of that token that asks for the identities."""
+    """Return what the control plane answers to a proxy with that token that requests the identities."""
     found: dict[str, Any] = {"given": [], "refused": [], "error": ""}
     address = f"{CONTROL_PLANE}.{SYSTEM_NAMESPACE}.svc.cluster.local:{PORT_XDS}"
     request = DeltaDiscoveryRequest(type_url=SECRET, resource_names_subscribe=identities)
@@ -46,9 +46,7 @@ def request_identity(token: str, trusted: str, identities: list[str]) -> dict[st
 
 
 def within(root: Path, path: str) -> Path:
-    """The file as a process whose root that is would find it: an absolute link (/var/run) leads to its own, not to
-    ours.
-    """
+    """Resolve a path in another process's root: an absolute link (/var/run) leads into that root, not into ours."""
     found = root
     for part in Path(path).parts[1:]:
         found = found / part

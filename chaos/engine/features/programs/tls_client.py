@@ -1,4 +1,4 @@
-"""Runs anywhere in the cluster: one connection to a proxy as a hostile or mistaken peer would make it.
+"""Runs anywhere in the cluster: connects to a proxy once, as a hostile or misconfigured peer would.
 
 `tls_client JSON`: `{"host", "port", "certificate", "key", "authority"}`, PEM texts; without a
 certificate the peer shows none. With an authority it asks for a CONNECT to that authority over HTTP/2 (and when it is
@@ -19,7 +19,7 @@ _REQUEST = b"GET /echo HTTP/1.1\r\nhost: x\r\n\r\n"
 
 
 def context(certificate: str, key: str, protocol: str) -> ssl.SSLContext:
-    """Trusts anybody: what is tested is whom the other side trusts."""
+    """Make a TLS context that trusts anybody: the test is whom the other side trusts."""
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     made.check_hostname, made.verify_mode = False, ssl.CERT_NONE
     made.set_alpn_protocols([protocol])
@@ -65,7 +65,7 @@ def connect(stream: ssl.SSLSocket, authority: str) -> tuple[int, str]:
 def connect_as(
     host: str, port: int, *, certificate: str = "", key: str = "", authority: str = "", timeout: float = 3.0
 ) -> dict[str, Any]:
-    """Status and body, or status 0 and the error."""
+    """Connect; return status and body, or status 0 and the error."""
     try:
         with socket.create_connection((host, port), timeout) as plain:
             with context(certificate, key, "h2" if authority else "http/1.1").wrap_socket(plain) as stream:
