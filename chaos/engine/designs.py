@@ -106,7 +106,9 @@ def put_in_force(
 def break_proxy(
     trial: Trial, fault: Fault, proxy: Proxy, *, harm: Harm = Harm.EITHER, seconds: float = 60.0
 ) -> Judgement:
-    """Expect harm to exactly the proxy's fate group, and break the proxy by the design that the fault's shape requires."""
+    """Expect harm to exactly the proxy's fate group, and break the proxy by the design that the fault's shape
+    requires.
+    """
     target = container_of(trial.cluster, proxy)
     trial.expect_fate_of(proxy, shape=fault.shape, harm=harm)
     if fault.shape is FaultShape.PULSE and trial.deployment.may_replace_pods:
@@ -126,7 +128,9 @@ def break_and_watch(trial: Trial, fault: Fault, *targets: Target, seconds: float
 
 
 def pulse(trial: Trial, fault: Fault, *targets: Target, seconds: float = 60.0) -> Judgement:
-    """Inject a fault that ends by itself; leave once recovery was seen, which says when the successor began to serve."""
+    """Inject a fault that ends by itself; leave once recovery was seen, which says when the successor began to
+    serve.
+    """
     trial.baseline()
     return _one_pulse(trial, fault, *targets, seconds=seconds)[0]
 
@@ -273,7 +277,9 @@ def switchback(
 def _switch(
     trial: Trial, fault: Fault, targets: Sequence[Target], seconds: float, noisy: TenantLoad | None, described: str
 ) -> tuple[Window, list[float]]:
-    """Run one pair; return the window in which the fault was held, and of an overload the rates that its path carried."""
+    """Run one pair; return the window in which the fault was held, and of an overload the rates that its path
+    carried.
+    """
     hold = trial.thresholds.settle + SWITCH_SECONDS
     if noisy is not None:
         trial.deployment.pause(noisy)

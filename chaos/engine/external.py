@@ -107,7 +107,9 @@ def loaded_calls(target: TargetSystem) -> tuple[LoadedCall, ...]:
 
 
 def require_consent(cluster: Cluster, target: TargetSystem, consent: Consent) -> None:
-    """Read the target, and raise Misuse unless every namespace that its trials would harm was listed. Changes nothing."""
+    """Read the target, and raise Misuse unless every namespace that its trials would harm was listed. Changes
+    nothing.
+    """
     _, placement = read_target_placement(cluster, target)
     refuse_unlisted(placement, target, consent.namespaces)
 

@@ -59,7 +59,9 @@ def installed_deployment(
 
 
 def refuse_unlisted_proxies(mesh: str, spaces: Sequence[str], listed: Sequence[str]) -> None:
-    """Raise Misuse unless the namespaces of the mesh's shared proxies were listed: a trial breaks them for everybody."""
+    """Raise Misuse unless the namespaces of the mesh's shared proxies were listed: a trial breaks them for
+    everybody.
+    """
     if missing := [name for name in spaces if name not in listed]:
         raise Misuse(
             f"a trial would break proxies of {mesh} in {', '.join(spaces)}, which carry others too, and "

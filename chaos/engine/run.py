@@ -263,7 +263,9 @@ class Run:
         return self._once(mode, scenario)
 
     def _refuse(self, mode: str, scenario: Scenario) -> None:
-        """Raise what the doctor says before anything is created: EnvironmentUnfit once per reason, then NotApplicable."""
+        """Raise what the doctor says before anything is created: EnvironmentUnfit once per reason, then
+        NotApplicable.
+        """
         assert self._facts is not None
         faults = sorted(fault.name for fault in scenario.faults)
         found = of_scenario(self._facts, scenario.name, mode_named(mode), faults)
@@ -342,7 +344,9 @@ def unfit(error: BaseException) -> str | None:
 
 
 def unfit_for_trial(error: BaseException) -> str | None:
-    """Return why a cluster could not run a trial, in one line; None where the experiment itself, or the system, broke."""
+    """Return why a cluster could not run a trial, in one line; None where the experiment itself, or the system,
+    broke.
+    """
     if isinstance(error, BaseExceptionGroup):
         causes = [unfit_for_trial(one) for one in error.exceptions]
         return None if None in causes else "; ".join(dict.fromkeys(str(cause) for cause in causes))

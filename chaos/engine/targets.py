@@ -65,7 +65,9 @@ def proxy_on_path(
 
 
 def proxies_of_client(placement: Placement, client: str, *, whole: bool = False) -> list[Proxy]:
-    """Return the proxies of the first hop of a client's paths, or of the whole paths, each once. None in mode `none`."""
+    """Return the proxies of the first hop of a client's paths, or of the whole paths, each once. None in mode
+    `none`.
+    """
     found: dict[Proxy, None] = {}
     for pair in placement.pairs():
         if pair.client.workload_key == client and placement.mode.hops:
@@ -75,7 +77,9 @@ def proxies_of_client(placement: Placement, client: str, *, whole: bool = False)
 
 
 def placebo(placement: Placement) -> Proxy:
-    """Return the pod in a proxy's place in mode `none`, which carries no traffic. Raises ExperimentFailure without one."""
+    """Return the pod in a proxy's place in mode `none`, which carries no traffic. Raises ExperimentFailure without
+    one.
+    """
     if not placement.proxies:
         raise ExperimentFailure(f"mode {placement.mode.name} has neither a proxy nor a placebo: is the mesh whole?")
     return min(placement.proxies)

@@ -299,7 +299,9 @@ class Trial:
             self.doubts.append(f"the fault was not seen to act: {doubt}")
 
     def recovery_origin(self) -> int:
-        """The instant at which the last fault was seen to be undone, ns, from which recovery is measured; 0 for none."""
+        """The instant at which the last fault was seen to be undone, ns, from which recovery is measured; 0 for
+        none.
+        """
         return self._restored
 
     def restore_load(self, *tenants: TenantLoad) -> None:

@@ -81,7 +81,9 @@ def streams_cut(samples: Samples) -> int:
 
 
 def applications(placement: Placement, seen: Snapshot) -> set[tuple[str, str]]:
-    """Return (pod UID, container) of the tenants' applications: the containers of their pods that are no proxies. Pure."""
+    """Return (pod UID, container) of the tenants' applications: the containers of their pods that are no proxies.
+    Pure.
+    """
     pods, proxies = {pod.uid for pod in placement.pods}, {(proxy.uid, proxy.container) for proxy in placement.proxies}
     return {key for key in seen if key[0] in pods and key not in proxies and not seen[key].init}
 
