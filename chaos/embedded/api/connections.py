@@ -24,6 +24,15 @@ CIPHERTEXT: Final = 1 << 15  # bytes that TLS reads at once, and holds for each 
 RETRY_AFTER: Final = 1  # seconds
 
 
+def abort(transport: asyncio.BaseTransport) -> None:
+    """End a connection without a good-bye.
+
+    A TLS transport that was closed twice has let go of its connection; some releases of CPython 3.11 raise then.
+    """
+    with contextlib.suppress(AttributeError):
+        transport.abort()  # type: ignore[attr-defined]
+
+
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
     """Of one server.
@@ -139,4 +148,4 @@ class Connections:
             self._first_seen = {one: self._first_seen.get(one, now) for one in there}
             for one, since in self._first_seen.items():
                 if one not in self._used and now - since >= self._limits.first_request and one.transport is not None:
-                    one.transport.abort()
+                    abort(one.transport)

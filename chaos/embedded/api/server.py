@@ -28,7 +28,7 @@ from chaos.embedded.api.asked import Said
 from chaos.embedded.api.audit import AuditLog
 from chaos.embedded.api.auth import Attributes, Authorizer, User, authenticate
 from chaos.embedded.api.connecting import connecting
-from chaos.embedded.api.connections import ConnectionLimits, Connections, Held
+from chaos.embedded.api.connections import ConnectionLimits, Connections, Held, abort
 from chaos.embedded.api.errors import StatusError, bad_request, method_not_allowed, no_such_path, not_served
 from chaos.embedded.api.escalation import impersonated, refuse_escalation
 from chaos.embedded.api.gate import AdmissionGate
@@ -156,10 +156,7 @@ class ApiServer:
             with contextlib.suppress(TimeoutError):
                 await self._runner.cleanup()
             for transport in transports:
-                with contextlib.suppress(
-                    AttributeError
-                ):  # it has ended meanwhile: Python 3.11 has nothing to abort then
-                    transport.abort()  # one of TLS would wait half a minute for a good-bye from a client that has gone
+                abort(transport)  # a TLS transport would wait half a minute for a good-bye from a client that has gone
             self._runner = None
         if self._audit is not None:
             self._audit.close()

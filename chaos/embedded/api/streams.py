@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from aiohttp import WSMsgType, web
 
+from chaos.embedded.api.connections import abort
 from chaos.embedded.api.errors import Cause, StatusError, bad_request, invalid, not_allowed, not_served, wrong
 from chaos.embedded.api.options import is_true, number
 from chaos.embedded.api.rest import Call
@@ -419,13 +420,13 @@ async def proxy(
     except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError, ConnectionError) as error:
         if response is not None:
             if request.transport is not None:
-                request.transport.abort()
+                abort(request.transport)
             raise ConnectionResetError(f"the pod's answer broke off: {error}") from None
         raise StatusError(
             503, f"error trying to reach service: {type(error).__name__}: {error}", reason="ServiceUnavailable"
         ) from None
     finally:
-        writer.transport.abort()  # what it has not read, it need not read
+        abort(writer.transport)  # what it has not read, it need not read
 
 
 async def _head(reader: asyncio.StreamReader) -> tuple[int, list[tuple[str, str]]]:

@@ -18,6 +18,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from chaos.embedded.api.auth import User
+from chaos.embedded.api.connections import abort
 from chaos.embedded.api.errors import StatusError, bad_request, no_such_path
 from chaos.fields import Fields
 
@@ -112,7 +113,7 @@ class Troubles:
             pass
         if one.silent:
             if request.transport is not None:
-                request.transport.abort()
+                abort(request.transport)
             raise StatusError(503, "silent, on request")  # for the audit log: nobody is there to read it
         if one.code:
             raise StatusError(one.code, "trouble, on request")
@@ -137,5 +138,5 @@ class Troubles:
         if trouble.silent and server is not None:
             for connection in server.connections:
                 if connection.transport is not None and connection.transport is not request.transport:
-                    connection.transport.abort()  # watches that stand would go on being fed
+                    abort(connection.transport)  # watches that stand would go on being fed
         return trouble.shown()

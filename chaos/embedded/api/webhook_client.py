@@ -25,6 +25,7 @@ import aiohttp
 import orjson
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from chaos.embedded.api.connections import abort
 from chaos.embedded.api.serving_certificates import BadBundle, trusting, why_refused
 from chaos.embedded.api.webhooks import NotCalled
 from chaos.embedded.network import addresses
@@ -145,7 +146,7 @@ class WebhookClient:
             await asyncio.get_running_loop().sock_connect(opened, to.addresses[0])
             _, writer = await asyncio.open_connection(sock=opened, ssl=look, server_hostname=to.host)
             der = writer.get_extra_info("ssl_object").getpeercert(binary_form=True) or b""
-            writer.transport.abort()
+            abort(writer.transport)
         return why_refused(der, to.host, client.get("caBundle") or "", str(error.certificate_error))
 
 

@@ -47,6 +47,6 @@ def test_a_day_of_events_takes_no_more_memory_than_six_hours_of_them() -> None:
     seen = live_a_day(store, WarpLoop())
     assert all(HOUR // EVERY <= count <= HOUR // EVERY + 3 for count, _ in seen)
     assert len(store._table(EVENT).history) == stores.HISTORY
-    assert seen[-1][1] < 1.1 * seen[0][1]
+    assert seen[-1][1] < 1.25 * seen[0][1]  # four times as many would be four times as much
     (same,) = [event for event in store.list(EVENT) if event["reason"] == "Pulled"]
     assert same["count"] == 24 * HOUR // EVERY  # one that repeats is counted and kept
