@@ -7,12 +7,18 @@ BIN    := $(VENV)/bin
 NEEDED := runc:runc nft:nftables ip:iproute2
 test proof: NEEDED += curl:curl
 
-# The parts that are pure functions, and the tests that hold them.
+# The parts that are pure functions, and the tests that hold them; the tests that start processes and servers; those whose
+# live tests wait and judge nothing.
 PURE       := verdict model history report
 PURE_TESTS := $(PURE:%=tests/%)
-PYTEST     := $(BIN)/pytest -q -m "not slow"
+STARTING   := $(addprefix tests/,e2e embedded kube plugin proof repository stranger toolkit test_interrupts.py)
+PYTEST     := $(BIN)/pytest -q
+WAITING    := tests/embedded tests/kube tests/mesh
+UNTIMED    := not slow and not live and not privileged
+LIVE       := not slow and (live or privileged)
+DURATIONS   = --durations=$(1) --durations-min=1
 
-.PHONY: help demo test quick pure live lint lock docs proof proof-judge proof-matrix clean tools
+.PHONY: help demo test quick pure rest live lint lock docs proof proof-judge proof-matrix clean tools
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -21,17 +27,25 @@ help:  ## this list
 demo: $(VENV)/.run tools  ## an embedded cluster, three modes, two scenarios; reports in sharedfate-out/
 	$(BIN)/sharedfate run --modes none,sidecar,node --scenarios proxy-killed,noisy-neighbour
 
-test: lint pure live  ## all that CI runs: lint, types, import contracts, pure tests with coverage, live tests
+test: $(VENV)/.test tools  ## all that CI runs: lint, types, import contracts, pure tests with coverage, the rest, live tests
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint pure
+	$(MAKE) --no-print-directory rest live
 
-quick: $(VENV)/.test  ## the pure tests alone, for the inner loop; no root
-	$(PYTEST) tests -m "not slow and not live and not privileged" -x
+quick: $(VENV)/.test  ## the tests that start no processes, for the inner loop: under a minute, no root
+	$(PYTEST) tests $(STARTING:%=--ignore=%) -m "$(UNTIMED)" -n logical -x
 
 pure: $(VENV)/.test  ## the tests of the pure parts, with a floor under their coverage
-	$(BIN)/coverage run -m pytest -q -m "not slow" $(PURE_TESTS) --durations=5 --durations-min=1
+	$(BIN)/coverage run -m pytest -q -m "not slow" $(PURE_TESTS) $(call DURATIONS,5)
 	$(BIN)/coverage report
 
-live: $(VENV)/.test tools  ## every other test of CI; as root, or what needs root is skipped
-	$(PYTEST) tests $(PURE_TESTS:%=--ignore=%) --durations=20 --durations-min=1
+# A process a core: nothing here looks at the clock.
+rest: $(VENV)/.test tools  ## the other tests that need no root
+	$(PYTEST) tests $(PURE_TESTS:%=--ignore=%) -m "$(UNTIMED)" -n logical $(call DURATIONS,10)
+
+# What waits for a cluster more than it computes goes beside each other; what is judged has the machine for itself.
+live: $(VENV)/.test tools  ## the live tests; as root, or what needs root is skipped
+	$(PYTEST) $(WAITING) -m "$(LIVE)" -n 3 --dist loadfile $(call DURATIONS,10)
+	$(PYTEST) tests $(WAITING:%=--ignore=%) -m "$(LIVE)" $(call DURATIONS,20)
 
 lint: $(VENV)/.test  ## ruff, mypy (tests, proof, benchmarks and examples too), import contracts
 	$(BIN)/ruff check

@@ -293,17 +293,19 @@ def test_an_egress_policy_holds_behind_a_service_too(run_in_world: InWorld) -> N
     run_in_world(body)
 
 
-def test_attaching_a_pod_takes_less_than_five_milliseconds(run_in_world: InWorld) -> None:
+def test_attaching_a_pod_takes_less_time_than_starting_a_command_for_each_step(run_in_world: InWorld) -> None:
     async def body(world: World) -> None:
-        spent = []
+        attaching, starting = [], []
         for number in range(20):
             with Namespace.create() as namespace:
                 began = time.perf_counter()
                 await world.network.attach_pod("node-1", uid(f"p{number}"), f"/proc/self/fd/{namespace.fd}")
-                spent.append(time.perf_counter() - began)
-        assert (
-            sorted(spent)[4] < 0.005
-        )  # the quicker ones: the machine may be busy; a subprocess each would never do it
+                attaching.append(time.perf_counter() - began)
+            began = time.perf_counter()
+            subprocess.run(["ip", "-V"], check=True, capture_output=True)
+            starting.append(time.perf_counter() - began)
+        # A link, its move, two addresses, two routes, a bridge port. The quicker ones: the machine may be busy.
+        assert sorted(attaching)[4] < 7 * sorted(starting)[4]
 
     run_in_world(body)
 

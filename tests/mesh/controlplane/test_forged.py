@@ -159,7 +159,7 @@ def test_an_impostor_is_named_where_the_mesh_is_looked_at() -> None:
     assert f"belongs in {SYSTEM_NAMESPACE}" in seen.impostors["Pod tenant-a/forged"]
 
 
-@pytest.mark.parametrize("mode", [m for m in MODES.values() if m.hops and not m.in_pod], ids=str)
+@pytest.mark.parametrize("mode", [m for m in MODES.values() if m.hops and not m.in_pod], ids=lambda mode: mode.name)
 def test_a_label_keeps_no_pod_from_being_captured(mode: ProxyMode) -> None:
     real = next(p for p in pods_in(mode) if p["metadata"]["name"].startswith("node-proxy"))
     fake = forged(real, namespace="tenant-a", node="n1")
