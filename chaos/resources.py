@@ -29,8 +29,10 @@ def build_context(scratch: Path) -> Path:
     if not shipped_files.is_dir():
         return _PACKAGE.parent
     folder = scratch / "build"
-    shutil.copytree(shipped_files, folder)
+    compiled = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(shipped_files, folder, ignore=compiled)
     shutil.copytree(_PACKAGE, folder / "chaos", ignore=shutil.ignore_patterns("_data", "__pycache__"))
+    shutil.copytree(_PACKAGE.parent / "sharedfate", folder / "sharedfate", ignore=compiled)
     for name in ("manifests", "experiments"):
         shutil.copytree(_PACKAGE / "_data" / name, folder / name)
     return folder

@@ -16,10 +16,9 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     target = tmp_path_factory.mktemp("installed")
+    subprocess.run([sys.executable, "-m", "venv", target / "venv"], check=True, timeout=120)  # for its pip
     command = [
-        sys.executable,
-        "-m",
-        "pip",
+        str(target / "venv/bin/pip"),
         "install",
         "-q",
         "--no-deps",
