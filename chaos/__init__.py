@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from chaos.kube.client import Cluster as Cluster
     from chaos.mesh.handle import MeshHandle as MeshHandle
     from chaos.mesh.install import Mesh as Mesh
+    from chaos.mesh.modes import mode_named as mode_named
     from chaos.model.fate import fate_group as fate_group
     from chaos.model.fate import flow_shares as flow_shares
     from chaos.model.fate import identities_held as identities_held
@@ -87,7 +88,6 @@ if TYPE_CHECKING:
     from chaos.model.modes import Layer as Layer
     from chaos.model.modes import ProxyMode as ProxyMode
     from chaos.model.modes import Scope as Scope
-    from chaos.model.modes import mode_named as mode_named
     from chaos.model.placement import Pair as Pair
     from chaos.model.placement import Placement as Placement
     from chaos.model.placement import Pod as Pod
@@ -249,10 +249,11 @@ _HOMES = {
     "chaos.kube.client": "Cluster",
     "chaos.mesh.handle": "MeshHandle",
     "chaos.mesh.install": "Mesh",
+    "chaos.mesh.modes": "mode_named",
     "chaos.model.fate": "fate_group flow_shares identities_held path",
     "chaos.model.faulting": "FaultPhase FaultShape",
     "chaos.model.flow": "Flow Window WindowKind",
-    "chaos.model.modes": "Layer MODES ProxyMode Scope mode_named",
+    "chaos.model.modes": "Layer MODES ProxyMode Scope",
     "chaos.model.placement": "Pair Placement Pod Proxy",
     "chaos.verdict": "Effect Expectation Finding Harm Judgement Measure Thresholds Verdict judge merge",
     "chaos.verdict.check": "Check",

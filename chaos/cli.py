@@ -28,6 +28,7 @@ from chaos.commands.which import cluster_option, known_modes, known_scenarios, o
 from chaos.documents import shown, understood
 from chaos.errors import REFUSED, ApiError, EnvironmentUnfit, Misuse, NotReady, SharedfateError
 from chaos.interrupts import Interrupted
+from chaos.resources import extend
 from chaos.version import __version__
 
 # What says nothing of a mesh: 1 is left to verdicts, and to faults that did not do what they should.
@@ -91,8 +92,16 @@ def _each(group: BaseExceptionGroup) -> Iterator[BaseException]:
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_CODES)
 @click.version_option(__version__)
-def main() -> None:
+@click.option(
+    "--extensions",
+    multiple=True,
+    metavar="DIR",
+    help="a folder of your own modes/, meshes/, faults/ and experiments/; also in SHAREDFATE_EXTENSIONS",
+)
+def main(extensions: tuple[str, ...]) -> None:
     """Who is hurt when a shared service-mesh proxy dies or drowns."""
+    if extensions:
+        extend(extensions)
 
 
 for command in (doctor, clean, cluster, image, status, target, experiment, inject, stop, faults, job, fetch):

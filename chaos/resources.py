@@ -1,14 +1,26 @@
 """Finds the files that ship with the package: manifests/, experiments/, and the sources of the image.
 
 In a checkout they stand at the top level, where a reader looks first; in a wheel they travel under chaos/_data.
+
+Somebody else's stand beside them without a fork, in folders of the same shape: `faults/`, `modes/NAME/`, `meshes/`,
+`experiments/`. SHAREDFATE_EXTENSIONS names such folders (as $PATH does), and so does a package that is installed, by an
+entry point of the group `sharedfate.extensions` whose value is the package that holds them.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
+from collections.abc import Iterable
+from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, Literal
 
+from chaos.errors import Misuse
+
+EXTENSIONS: Final = "SHAREDFATE_EXTENSIONS"  # in the environment: folders, as in $PATH
+GROUP: Final = "sharedfate.extensions"
 _PACKAGE: Final = Path(__file__).resolve().parent
 
 
@@ -18,9 +30,36 @@ def shipped(folder: Literal["manifests", "experiments"]) -> Path:
     return installed if installed.is_dir() else _PACKAGE.parent / folder
 
 
+def extension_folders(part: Literal["faults", "modes", "meshes", "experiments"]) -> list[Path]:
+    """That part's folders in somebody else's extensions. Raises Misuse for an extension that is named and not there."""
+    named = [Path(one).resolve() for one in os.environ.get(EXTENSIONS, "").split(os.pathsep) if one]
+    if missing := [str(one) for one in named if not one.is_dir()]:
+        raise Misuse(f"{EXTENSIONS}: no such folder: {', '.join(missing)}")
+    packages = [_folder_of(one.name, one.value) for one in entry_points(group=GROUP)]
+    return [folder / part for folder in [*packages, *named] if (folder / part).is_dir()]
+
+
+def extend(folders: Iterable[str]) -> None:
+    """Take these folders for extensions too, in this process and in those that it starts; before any was asked for."""
+    named = [str(Path(one).resolve()) for one in folders]
+    os.environ[EXTENSIONS] = os.pathsep.join([*named, *filter(None, [os.environ.get(EXTENSIONS)])])
+
+
+def _folder_of(name: str, package: str) -> Path:
+    found = find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        raise Misuse(f"entry point {name} of {GROUP}: {package} is no package that is installed")
+    return Path(next(iter(found.submodule_search_locations)))
+
+
 def shipped_experiments() -> list[Path]:
-    """Return the package's experiment files, by name."""
-    return sorted(path for path in shipped("experiments").iterdir() if path.suffix in (".yaml", ".yml", ".json"))
+    """The experiment files of the package and of extensions, by name; raises Misuse for a name that comes twice."""
+    found: dict[str, Path] = {}
+    for folder in [shipped("experiments"), *extension_folders("experiments")]:
+        for path in sorted(path for path in folder.iterdir() if path.suffix in (".yaml", ".yml", ".json")):
+            if (there := found.setdefault(path.stem, path)) != path:
+                raise Misuse(f"experiment {path.stem!r} of {path} is there already, in {there}: take another name")
+    return [found[name] for name in sorted(found)]
 
 
 def build_context(scratch: Path) -> Path:

@@ -12,9 +12,9 @@ from chaos.kube.placement import read_placement
 from chaos.mesh.budget import Budget
 from chaos.mesh.capture import TABLE
 from chaos.mesh.install import Mesh
+from chaos.mesh.modes import mode_named
 from chaos.mesh.mutations import Defect
 from chaos.mesh.proxyconfig import placebo
-from chaos.model.modes import mode_named
 from chaos.model.placement import Placement
 from chaos.names import ANNOTATION_PROXY_CONTAINER, IMAGE, LABEL_LAYER, LABEL_SCOPE, MARK_PROXY
 

@@ -12,7 +12,8 @@ from chaos.doctor.facts import CAPTURE, PRIVILEGED, Facts
 from chaos.doctor.preflight import PodKind, kinds_of
 from chaos.faults.catalogue import FAULTS, fault_class
 from chaos.faults.needs import Need
-from chaos.model.modes import MODES, ProxyMode
+from chaos.mesh.modes import known_modes
+from chaos.model.modes import ProxyMode
 from chaos.names import IMAGE, SYSTEM_NAMESPACE
 
 # What is wanted, and done without: usage is then missing in the history, and it is not tried whether policies act.
@@ -175,13 +176,13 @@ def findings(facts: Facts, scenarios: Mapping[str, Mapping[str, tuple[str, ...] 
     Args:
         scenarios: scenario -> mode -> the faults that it injects there, or (a text) why it does not apply.
     """
-    found = [of_mode(facts, mode) for mode in MODES.values()]
+    found = [of_mode(facts, mode) for mode in known_modes().values()]
     found += [of_fault(facts, name) for name in FAULTS]
     for name, by_mode in scenarios.items():
         for mode, faults in by_mode.items():
             found.append(
                 Possibility(f"{name}[{mode}]", f"does not apply: {faults}")
                 if isinstance(faults, str)
-                else of_scenario(facts, name, MODES[mode], faults)
+                else of_scenario(facts, name, known_modes()[mode], faults)
             )
     return found

@@ -7,7 +7,7 @@ import pkgutil
 from collections.abc import Sequence
 
 from chaos.engine.scenario import SCENARIOS
-from chaos.model.modes import MODES
+from chaos.mesh.modes import known_modes
 
 
 def scenario_names(package: str = "chaos.suite") -> Sequence[str]:
@@ -25,7 +25,7 @@ def faults_of_scenarios() -> dict[str, dict[str, tuple[str, ...] | str]]:
         name: {
             mode.name: SCENARIOS[name].skip_reason(mode)
             or tuple(sorted(fault.name for fault in SCENARIOS[name].faults))
-            for mode in MODES.values()
+            for mode in known_modes().values()
         }
         for name in scenario_names()
     }

@@ -10,7 +10,7 @@ from chaos.doctor.findings import blockers
 from chaos.doctor.preflight import PodKind, await_gone, kinds_of, preflight
 from chaos.errors import EnvironmentUnfit
 from chaos.kube.client import Cluster
-from chaos.model.modes import MODES
+from chaos.mesh.modes import known_modes
 
 
 def examine(cluster: Cluster, modes: Iterable[str], *, run: str, said: Callable[[str], None]) -> Facts:
@@ -25,7 +25,7 @@ def examine(cluster: Cluster, modes: Iterable[str], *, run: str, said: Callable[
     facts = read_facts(cluster)
     refuse(facts)
     said("preflight: pods of each kind that is needed, and the ways to them, are tried")
-    kinds = {PodKind.HELPER}.union(*(kinds_of(MODES[mode]) for mode in modes if mode in MODES))
+    kinds = {PodKind.HELPER}.union(*(kinds_of(known_modes()[mode]) for mode in modes if mode in known_modes()))
     facts = replace(facts, tried=preflight(cluster, facts.choice, kinds, run=run))
     try:
         refuse(facts)

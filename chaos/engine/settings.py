@@ -16,7 +16,7 @@ from chaos.errors import Misuse
 from chaos.external.file import TargetSystem, read_target
 from chaos.external.modes import known_modes
 from chaos.mesh.budget import DEFAULT_MILLICORES
-from chaos.model.modes import MODES
+from chaos.mesh.modes import known_modes as deployed_modes
 
 
 class Inconclusive(StrEnum):
@@ -100,7 +100,7 @@ def parse_settings(
         problems.append(str(error))
     if own and modes:
         problems.append(f"modes {modes}: a target's mesh is what it is; leave the modes out")
-    chosen = _chosen(modes, tuple(DEFAULT), list(known_modes()), "proxy mode", problems, all_of=list(MODES))
+    chosen = _chosen(modes, tuple(DEFAULT), list(known_modes()), "proxy mode", problems, all_of=list(deployed_modes()))
     wanted = _chosen(scenarios, (), None, "scenario", problems)
     if nodes < 2:
         problems.append(f"{nodes} nodes: sharing needs at least 2")

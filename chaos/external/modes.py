@@ -9,7 +9,8 @@ from functools import cache
 from chaos.errors import Misuse
 from chaos.external.description import MeshDescription, ModeRule
 from chaos.external.parsing import descriptions
-from chaos.model.modes import MODES, ProxyMode
+from chaos.mesh.modes import known_modes as deployed_modes
+from chaos.model.modes import ProxyMode
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ def installed_modes() -> Mapping[str, InstalledMode]:
 
 def known_modes() -> Mapping[str, ProxyMode]:
     """Every mode that can be asked for: the reference mesh's, then those of installed meshes."""
-    return {**MODES, **{name: one.row for name, one in installed_modes().items()}}
+    return {**deployed_modes(), **{name: one.row for name, one in installed_modes().items()}}
 
 
 def mode_named(name: str) -> ProxyMode:

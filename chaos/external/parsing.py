@@ -28,7 +28,7 @@ from chaos.kube.ways import Way
 from chaos.mesh import manifests
 from chaos.model.modes import Balancing, Layer, PlacedBy, Scope, Side
 from chaos.names import NAME
-from chaos.resources import shipped
+from chaos.resources import extension_folders, shipped
 
 FOLDER: Final = "meshes"
 _KNOWN: Final = (
@@ -303,12 +303,18 @@ def _commands(fields: Fields, name: str) -> tuple[tuple[str, ...], ...]:
 
 @cache
 def descriptions() -> Mapping[str, MeshDescription]:
-    """The built-in ones by name: the reference mesh, and every other."""
-    found = {}
-    for file in sorted((shipped("manifests") / FOLDER).glob("*.yaml")):
-        (document,) = manifests.renamed(manifests.read(file), NAME)
-        one = parse_description(document, source=f"manifests/{FOLDER}/{file.name}")
-        found[one.name] = one
+    """Those that are known by name: the reference mesh, every other that ships, and those of extensions."""
+    found: dict[str, MeshDescription] = {}
+    modes: dict[str, str] = {}
+    for folder in [shipped("manifests") / FOLDER, *extension_folders("meshes")]:
+        for file in sorted(folder.glob("*.yaml")):
+            (document,) = manifests.renamed(manifests.read(file), NAME)
+            one = parse_description(document, source=f"{folder.parent.name}/{FOLDER}/{file.name}")
+            taken = [name for name in (one.name, *(mode.name for mode in one.modes)) if name in found or name in modes]
+            if taken:
+                raise Misuse(f"{file}: {', '.join(taken)} is described already: take another name")
+            modes |= {mode.name: one.name for mode in one.modes}
+            found[one.name] = one
     return found
 
 

@@ -1,24 +1,23 @@
 """All faults by name, and how a stored receipt becomes a fault again.
 
 Somebody's own come in two ways. A package names them in its entry points, group `sharedfate.faults`, as `fill-disk =
-"theirs.fill_disk:FillDisk"`. Or they lie in a folder that SHAREDFATE_FAULTS names, a file each: `fill_disk.py` with
-the class `FillDisk` is the fault `fill-disk`.
+"theirs.fill_disk:FillDisk"`. Or they lie in the folder `faults` of an extension (`chaos.resources`), a file each:
+`fill_disk.py` with the class `FillDisk` is the fault `fill-disk`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import importlib
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.metadata import entry_points
-from pathlib import Path
 from typing import Any, Final
 
 from chaos.errors import Misuse
 from chaos.faults.model import Fault
+from chaos.resources import extension_folders
 
 # name -> module:class; a fault is imported when it is used, because a helper pod or the watchdog needs one of them.
 FAULTS: Final[Mapping[str, str]] = {
@@ -50,7 +49,6 @@ FAULTS: Final[Mapping[str, str]] = {
 
 
 GROUP: Final = "sharedfate.faults"
-FOLDERS: Final = "SHAREDFATE_FAULTS"  # in the environment: folders, as in $PATH
 
 
 @cache
@@ -64,12 +62,10 @@ def known_faults() -> Mapping[str, str]:
 
 
 def _in_folders() -> Iterator[tuple[str, str]]:
-    for folder in filter(None, os.environ.get(FOLDERS, "").split(os.pathsep)):
-        if not Path(folder).is_dir():
-            raise Misuse(f"{FOLDERS}={folder}: no such folder")
-        if folder not in sys.path:
-            sys.path.append(folder)
-        for file in sorted(Path(folder).glob("[a-z]*.py")):
+    for folder in extension_folders("faults"):
+        if str(folder) not in sys.path:
+            sys.path.append(str(folder))
+        for file in sorted(folder.glob("[a-z]*.py")):
             words = file.stem.split("_")
             yield "-".join(words), f"{file.stem}:{''.join(word.capitalize() for word in words)}"
 

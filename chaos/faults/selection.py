@@ -20,7 +20,8 @@ from chaos.kube import objects
 from chaos.kube.client import Cluster, Object
 from chaos.kube.objects import container_status, controller, is_deleting, is_running, label_selector, workload_name
 from chaos.kube.placement import plan_placement
-from chaos.model.modes import ProxyMode, mode_named
+from chaos.mesh.modes import mode_named
+from chaos.model.modes import ProxyMode
 from chaos.model.placement import Pod, Proxy
 from chaos.names import LABEL_ROLE, LABEL_RUN, LABEL_TENANT, MESH_CONFIG, SYSTEM_NAMESPACE
 

@@ -14,7 +14,6 @@ from chaos.errors import Misuse
 from chaos.mesh import manifests
 from chaos.model.modes import ProxyMode
 from chaos.names import KEEP_IN_PLACE, LABEL_MESH, LABEL_MODE, LABEL_POD_SECURITY, LABEL_RUN
-from chaos.resources import shipped
 
 Object = dict[str, Any]
 
@@ -108,9 +107,8 @@ def needs_privileged(mode: ProxyMode) -> bool:
     """Whether the mode puts containers with capabilities of their own into the applications' namespaces: capture beside
     an application, or waypoints. Pod Security's level there has to be `privileged` then.
     """
-    folder = shipped("manifests") / "modes" / mode.name
-    files = [folder / name for name in ("pod.yaml", "namespace.yaml", "waypoint.yaml")]
-    return any(_adds_capabilities(manifests.read(file)) for file in files if file.exists())
+    files = [f"modes/{mode.name}/{name}" for name in ("pod.yaml", "namespace.yaml", "waypoint.yaml")]
+    return any(_adds_capabilities(manifests.unfilled(file)) for file in files)
 
 
 def _adds_capabilities(node: Any) -> bool:

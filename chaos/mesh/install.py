@@ -27,12 +27,13 @@ from chaos.kube.placement import describe, read_placement
 from chaos.mesh import manifests
 from chaos.mesh.authority import stored_authority
 from chaos.mesh.budget import Budget, Reference, divide
+from chaos.mesh.modes import mode_named
 from chaos.mesh.mutations import Defect
 from chaos.mesh.proxyconfig import config_map, proxy_config
 from chaos.mesh.render import MeshPlan
 from chaos.mesh.snapshot import Features
 from chaos.model.fate import is_whole
-from chaos.model.modes import ProxyMode, mode_named
+from chaos.model.modes import ProxyMode
 from chaos.model.placement import Placement
 from chaos.names import (
     AUTHORITY_SECRET,

@@ -16,6 +16,7 @@ import yaml
 
 from chaos import documents
 from chaos.errors import Misuse
+from chaos.mesh import modes
 from chaos.names import DEFAULT_NAME, IMAGE, NAME
 from chaos.resources import shipped
 
@@ -100,12 +101,38 @@ def fill(value: Any, values: Mapping[str, Any], *, source: str) -> Any:
 
 
 def load(name: str, values: Mapping[str, Any]) -> list[Object]:
-    """The filled documents of a file under manifests/; none when a mode has no such file."""
-    file = shipped("manifests") / name
-    if not file.exists():
-        return []
-    filled = fill(read(file), {"image": IMAGE, **values}, source=f"manifests/{name}")
+    """The filled documents of a file under manifests/, or of somebody's own mode; none when a mode has no such file."""
+    filled = fill(unfilled(name), {"image": IMAGE, **values}, source=f"manifests/{name}")
+    if (told := modes.carried(str(values.get("mode", "")))) and filled:
+        filled = tell(filled, modes.VARIABLE, told)
     return [_text_values(obj) for obj in (filled if NAME == DEFAULT_NAME else renamed(filled, NAME))]
+
+
+def unfilled(name: str) -> list[Object]:
+    """The documents of a file under manifests/ with their `${names}`, or of somebody's own mode: `modes/MODE/FILE`."""
+    file = shipped("manifests") / name
+    if file.exists():
+        return read(file)
+    folder, _, rest = name.partition("/")
+    mode, _, inside = rest.partition("/")
+    text = modes.mode_file(mode, inside) if folder == "modes" else None
+    return parse(text, source=name) if text else []
+
+
+def tell(objects: Iterable[Object], name: str, value: str) -> list[Object]:
+    """The objects, their containers of our image told a variable. Pure."""
+
+    def walk(node: Any) -> Any:
+        if isinstance(node, list):
+            return [walk(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        found = {key: walk(item) for key, item in node.items()}
+        if found.get("image") == IMAGE:
+            found["env"] = [*(found.get("env") or []), {"name": name, "value": value}]
+        return found
+
+    return [walk(obj) for obj in objects]
 
 
 def renamed(objects: Iterable[Object], name: str) -> list[Object]:
@@ -118,12 +145,9 @@ def renamed(objects: Iterable[Object], name: str) -> list[Object]:
             return [walk(item) for item in node]
         if not isinstance(node, dict):
             return node
-        found = {walk(key): walk(item) for key, item in node.items()}
-        if found.get("image") == IMAGE:
-            found["env"] = [*(found.get("env") or []), {"name": "SHAREDFATE_NAME", "value": name}]
-        return found
+        return {walk(key): walk(item) for key, item in node.items()}
 
-    return [walk(obj) for obj in objects]
+    return tell((walk(obj) for obj in objects), "SHAREDFATE_NAME", name)
 
 
 def _text_values(obj: Object) -> Object:

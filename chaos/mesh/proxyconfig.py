@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from chaos.mesh.envoy import bootstrap
-from chaos.model.modes import mode_named
+from chaos.mesh.modes import mode_named
 from chaos.names import LABEL_RUN, PORT_ADMIN, PORT_STATUS, PROXY_CONFIG
 
 

@@ -10,9 +10,10 @@ from chaos.cluster.nodes import NodeChoice
 from chaos.mesh import inject, manifests
 from chaos.mesh.budget import Budget, Reference, Share, divide
 from chaos.mesh.controlplane.settings import settings
+from chaos.mesh.modes import mode_named
 from chaos.mesh.mutations import MUTATIONS_VARIABLE, NO_DEFECTS, Defects
 from chaos.mesh.snapshot import Features
-from chaos.model.modes import ProxyMode, mode_named
+from chaos.model.modes import ProxyMode
 from chaos.names import CONTROL_PLANE, NODE_PROXY
 
 Object = dict[str, Any]

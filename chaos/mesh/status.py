@@ -16,8 +16,8 @@ from chaos.errors import ApiError, Misuse, NotReady
 from chaos.kube.client import Cluster
 from chaos.kube.placement import describe, read_placement
 from chaos.mesh.install import Mesh
+from chaos.mesh.modes import mode_named
 from chaos.model.fate import identities_held
-from chaos.model.modes import mode_named
 from chaos.model.placement import Placement
 from chaos.names import MESH_CONFIG, SYSTEM_NAMESPACE, spiffe_id
 

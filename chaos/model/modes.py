@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
 
-from chaos.errors import Misuse
-
 
 class Layer(StrEnum):
     L4 = "l4"  # connections: identity, encryption, connection metrics
@@ -267,11 +265,3 @@ MODES: Final[dict[str, ProxyMode]] = {
 def layer_name(layers: frozenset[Layer]) -> str:
     """Return the value of the label `layer`: l4, l7, l4-l7, or none for the placebo."""
     return "-".join(sorted(layers)) or "none"
-
-
-def mode_named(name: str) -> ProxyMode:
-    """Return the mode of that name; raises `Misuse` that lists the known ones."""
-    try:
-        return MODES[name]
-    except KeyError:
-        raise Misuse(f"unknown proxy mode {name!r}: known are {', '.join(MODES)}") from None

@@ -49,6 +49,10 @@ def pytest_configure(config: pytest.Config) -> None:
     """Check the options before anything is collected. Where one is given, JUnit's file goes to the run directory unless
     it was sent elsewhere: pytest's own plugin, which is configured after this one, writes it.
     """
+    if folders := config.option.chaos_extensions:
+        from chaos.resources import extend
+
+        extend(folders)
     config.addinivalue_line("markers", "chaos_modes(*names): run this test in these proxy modes only")
     option = config.option
     if is_asked_for(config) and not option.collectonly and not spread.works(config):

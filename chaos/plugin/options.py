@@ -44,6 +44,13 @@ def add_options(parser: pytest.Parser) -> None:
     add("--chaos-modes", default=None, help="proxy modes, comma separated, all, or default")
     add("--chaos-scenarios", default=None, help="scenarios, comma separated, all, or default: the default matrix")
     add(
+        "--chaos-extensions",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="a folder of your own modes/, meshes/, faults/ and experiments/; may be given several times",
+    )
+    add(
         "--chaos-target",
         default=None,
         metavar="FILE",

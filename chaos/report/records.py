@@ -14,7 +14,7 @@ from typing import Any
 
 from chaos.errors import Misuse
 from chaos.history.result import ERROR_FILE, RESULT_FILE, TrialResult, read_object, results_of
-from chaos.model.modes import MODES
+from chaos.mesh.modes import known_modes
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class RunRecord:
 
 def mode_rank(mode: str) -> tuple[int, str]:
     """Modes in the order of DESIGN.md's table; the user's own after them."""
-    known = list(MODES)
+    known = list(known_modes())
     return (known.index(mode) if mode in known else len(known), mode)
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 from chaos.engine.settings import parse_settings
 from chaos.errors import Misuse
 from chaos.fields import Fields
-from chaos.model.modes import mode_named
+from chaos.mesh.modes import mode_named
 from chaos.toolkit.session import ControlOptions
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from chaos.engine.upgrade import application_restarts, streams_cut
 from chaos.history.model import SAMPLE, Flag, Outcome
 from chaos.kube.objects import ContainerSeen
-from chaos.model.modes import Scope, mode_named
+from chaos.mesh.modes import mode_named
+from chaos.model.modes import Scope
 from chaos.model.placement import Placement, Pod, Proxy
 
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from chaos.cli import main
 from chaos.errors import Misuse
-from chaos.faults.catalogue import FAULTS, FOLDERS, fault_class, fault_from, known_faults
+from chaos.faults.catalogue import FAULTS, fault_class, fault_from, known_faults
 from chaos.faults.hog import Hog
 from chaos.faults.kill import Kill
 from chaos.faults.model import Fault, settings_of
@@ -22,6 +22,7 @@ from chaos.faults.network.dns import Dns
 from chaos.faults.network.drop import Drop
 from chaos.faults.upgrade import Upgrade
 from chaos.model.faulting import FaultShape
+from chaos.resources import EXTENSIONS
 
 
 @pytest.mark.parametrize("name", sorted(FAULTS))
@@ -77,10 +78,11 @@ class FillDisk:
 @pytest.fixture
 def theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder for faults of somebody's own, of which nothing is left afterwards."""
-    monkeypatch.setenv(FOLDERS, str(tmp_path))
+    monkeypatch.setenv(EXTENSIONS, str(tmp_path))
+    (tmp_path / "faults").mkdir()
     monkeypatch.setattr(sys, "path", list(sys.path))
     known_faults.cache_clear()
-    yield tmp_path
+    yield tmp_path / "faults"
     known_faults.cache_clear()
     for name in [name for name, module in sys.modules.items() if str(tmp_path) in str(getattr(module, "__file__", ""))]:
         del sys.modules[name]
@@ -126,7 +128,7 @@ def test_a_fault_of_ones_own_that_is_not_right_is_refused_with_what_is_wrong(
 
 
 def test_a_folder_that_is_not_there_is_refused(theirs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(FOLDERS, str(theirs / "nowhere"))
+    monkeypatch.setenv(EXTENSIONS, str(theirs / "nowhere"))
     with pytest.raises(Misuse, match="no such folder"):
         known_faults()
 

@@ -9,7 +9,8 @@ import pytest
 
 from chaos.errors import Misuse, NoTargets
 from chaos.faults.selection import Candidates, Pick, Selector, describe_candidates, matching, pick
-from chaos.model.modes import MODES, mode_named
+from chaos.mesh.modes import mode_named
+from chaos.model.modes import MODES
 from chaos.names import (
     ANNOTATION_PROXY_CONTAINER,
     LABEL_LAYER,

@@ -162,7 +162,8 @@ class Freeze(Pause):
     ],
 )
 def test_a_fault_of_somebodys_folder_has_its_actions_too(tmp_path: Path, activity: str, said: str) -> None:
-    (tmp_path / "freeze.py").write_text(FAULT_OF_SOMEBODY.format(activity=activity))
+    (tmp_path / "faults").mkdir()
+    (tmp_path / "faults" / "freeze.py").write_text(FAULT_OF_SOMEBODY.format(activity=activity))
     code = (
         "from chaos.toolkit import actions as a; "
         "kind = a.freeze.__signature__.parameters['times'].annotation; "
@@ -170,7 +171,7 @@ def test_a_fault_of_somebodys_folder_has_its_actions_too(tmp_path: Path, activit
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
-        env={**os.environ, "SHAREDFATE_FAULTS": str(tmp_path)},
+        env={**os.environ, "SHAREDFATE_EXTENSIONS": str(tmp_path)},
         capture_output=True,
         text=True,
         check=False,

@@ -20,7 +20,7 @@ from chaos.kube.objects import has_condition, rfc3339
 from chaos.kube.placement import stands_apart
 from chaos.mesh import capture
 from chaos.mesh.agent.sandboxes import Sandbox, find_sandboxes, link, listening_ports, prune
-from chaos.model.modes import MODES
+from chaos.mesh.modes import known_modes, mode_named
 from chaos.names import (
     ANNOTATION_SANDBOX,
     CONDITION_CAPTURED,
@@ -66,7 +66,7 @@ class PodTask:
 
     @property
     def inbound(self) -> capture.Inbound:
-        return capture.Inbound.TUNNEL if MODES[self.mode].separate_layers else capture.Inbound.REDIRECT
+        return capture.Inbound.TUNNEL if mode_named(self.mode).separate_layers else capture.Inbound.REDIRECT
 
     @property
     def ports(self) -> set[int]:
@@ -96,7 +96,7 @@ def plan_pods(pods: Iterable[Object], meshed: Collection[str], node: str) -> tup
 def _wanted(pod: Object, node: str) -> PodTask | None:
     """The pod, when it lies on this node and its mode captures from outside; raises for one that cannot be read."""
     meta, spec, status = pod["metadata"], pod["spec"], pod.get("status") or {}
-    mode = MODES.get((meta.get("labels") or {}).get(LABEL_MODE, ""))
+    mode = known_modes().get((meta.get("labels") or {}).get(LABEL_MODE, ""))
     if (
         spec.get("nodeName") != node
         or spec.get("hostNetwork")

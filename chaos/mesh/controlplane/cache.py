@@ -16,9 +16,10 @@ from chaos.kube.placement import Homes, NotAProxy
 from chaos.mesh.controlplane import reading
 from chaos.mesh.controlplane.injected_failures import InjectedFailures, detect_injected_failures
 from chaos.mesh.controlplane.reading import Object, Slice, Unreadable, labels_of, mapping, meta_of
+from chaos.mesh.modes import mode_named
 from chaos.mesh.mutations import Defect, allowed_defects
 from chaos.mesh.snapshot import MeshSnapshot
-from chaos.model.modes import ProxyMode, mode_named
+from chaos.model.modes import ProxyMode
 from chaos.names import LABEL_POLICY, LABEL_ROLE, MESH_CONFIG, SYSTEM_NAMESPACE
 
 log = logging.getLogger(__name__)

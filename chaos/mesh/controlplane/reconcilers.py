@@ -21,8 +21,9 @@ from chaos.kube.quantity import cpu_quantity
 from chaos.mesh import manifests
 from chaos.mesh.controlplane.cache import ObjectCache
 from chaos.mesh.controlplane.reading import Unreadable, is_live, items, labels_of, mapping, meta_of, text, texts
+from chaos.mesh.modes import mode_named
 from chaos.mesh.proxyconfig import config_map
-from chaos.model.modes import ProxyMode, layer_name, mode_named
+from chaos.model.modes import ProxyMode, layer_name
 from chaos.model.placement import Proxy
 from chaos.names import (
     ANNOTATION_BUDGET_HOLD,
