@@ -114,7 +114,8 @@ class Trial:
         self._first_fault = 0  # ns: when its effect was seen
         self._restored = 0  # ns: when the last fault was seen to be undone
         directory.mkdir(parents=True, exist_ok=True)
-        self._writer = HistoryWriter(directory, {"mode": self.mesh.mode.name, "scenario": scenario, "seed": seed.value})
+        stated = {"mode": self.mesh.mode.name, "scenario": scenario, "seed": seed.value}
+        self._writer = HistoryWriter(directory, {**stated, "run": deployment.run})
         self._before = container_snapshot(self.cluster, deployment.namespaces)
         self._situation = read_situation(self.cluster, deployment.namespaces)
         self._acts_on_nodes = False
@@ -129,7 +130,7 @@ class Trial:
             every=deployment.settings.every,
             own_servers=deployment.own_servers,
         )
-        self.note(EventKind.TRIAL, {"mode": self.mesh.mode.name, "scenario": scenario, "seed": seed.value})
+        self.note(EventKind.TRIAL, stated)
         self.note(
             EventKind.PLACEMENT,
             {

@@ -150,19 +150,24 @@ class Handout:
 def gather(config: pytest.Config, out: Path) -> float | None:
     """Move the workers' trials into the session's directory.
 
-    The header is one worker's: what matters of it, the cluster's kind, the budget and the seed, is the same for all.
+    The header is one worker's: what matters of it, the cluster's kind, the budget and the seed, is the same for all. It
+    names the runs of all, whose trials these are.
 
     Returns:
         the seconds that the session took; None where no worker began a run, and the directory is not the session's.
     """
     from chaos.engine.settings import RUN_FILE
+    from chaos.history.result import read_object
 
     if _session_of(out) != config.stash[_ID]:
         return None
+    runs: list[str] = []
     for worker in sorted((out / _WORKERS).iterdir()):
         if not (worker / RUN_FILE).is_file():
             continue  # it was given no trial
-        (worker / RUN_FILE).replace(out / RUN_FILE)
+        header = read_object(worker / RUN_FILE)
+        runs.append(str(header["run"]))
+        (out / RUN_FILE).write_text(json.dumps({**header, "runs": runs}, indent=1) + "\n")
         for trial in sorted(worker.glob("trials/*/*")):
             there = out / trial.relative_to(worker)
             there.parent.mkdir(parents=True, exist_ok=True)

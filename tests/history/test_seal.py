@@ -24,6 +24,7 @@ from proof.synthetic import HarmDone, Noise, Plan, flows, view
 
 A, B = flows(2)
 TRIAL = Path("trials/node/proxy-paused")
+PLACE = {"mode": "node", "scenario": "proxy-paused"}
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("run")
     seen = view(np.random.default_rng(1), Plan(fault=10.0), Noise(), {A: HarmDone(error_share=1.0), B: HarmDone()})
     expectation, thresholds = Expectation({A: 1.0, B: 0.0}), Thresholds(bootstrap=0)
-    with HistoryWriter(run / TRIAL, {"mode": "node", "scenario": "proxy-paused", "seed": 1}) as writer:
+    with HistoryWriter(run / TRIAL, {**PLACE, "seed": 1, "run": "r1"}) as writer:
         writer.note(expectation=expectation.as_dict(), thresholds=thresholds.as_dict())
         for flow, rows in seen.flows.items():
             numbered = rows.copy()
@@ -51,6 +52,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "node", "proxy-paused", "t", 1, 9.0, {"hurt": [str(A)], "unhurt": [str(B)]}, observed, {}, said["verdict"],
         said["reason"], judgement=said,
     ).write(run / TRIAL)  # fmt: skip
+    (run / "run.json").write_text(json.dumps({"run": "r1"}))
     return run
 
 
@@ -111,10 +113,46 @@ def test_a_restart_that_failed_a_trial_fails_it_again(run: Path, tmp_path: Path)
     assert list(check_run(copied)) == [("proxy-paused[node]", "fail: restarted", "fail: restarted")]
 
 
-def test_a_trial_that_the_report_names_and_that_is_gone_is_inconclusive(run: Path, tmp_path: Path) -> None:
+def _report(*trials: dict[str, str]) -> Callable[[Path], None]:
+    def edit(run: Path) -> None:
+        (run / "report.json").write_text(json.dumps({"trials": list(trials)}))
+
+    return edit
+
+
+def _moved(to: str) -> Callable[[Path], None]:
+    def edit(run: Path) -> None:
+        (run / to).parent.mkdir(parents=True, exist_ok=True)
+        (run / TRIAL).rename(run / to)
+
+    return edit
+
+
+MOVES: dict[str, tuple[Callable[[Path], object], list[str]]] = {
+    "a report as it is": (_report({**PLACE, "verdict": "pass"}), ["pass"]),
+    "to another mode": (_moved("trials/sidecar/proxy-paused"), ["inconclusive"]),
+    "to another scenario": (_moved("trials/node/proxy-killed"), ["inconclusive"]),
+    "copied": (lambda run: shutil.copytree(run / TRIAL, run / "trials/none/proxy-paused"), ["pass", "inconclusive"]),
+    "of another run": (lambda run: (run / "run.json").write_text('{"run": "r2"}'), ["inconclusive"]),
+    "of one of the workers' runs": (lambda run: (run / "run.json").write_text('{"runs": ["r0", "r1"]}'), ["pass"]),
+    "of a run that is not known": (lambda run: (run / "run.json").unlink(), ["inconclusive"]),
+    "its report says otherwise": (_report({**PLACE, "verdict": "fail"}), ["inconclusive"]),
+    "its report does not name it": (_report(), ["inconclusive"]),
+    "one that the report names is gone": (
+        _report({**PLACE, "verdict": "pass"}, {"mode": "none", "scenario": "proxy-killed", "verdict": "pass"}),
+        ["pass", "inconclusive"],
+    ),
+}
+
+
+@pytest.mark.parametrize("move", list(MOVES))
+def test_a_trial_that_is_not_where_it_was_made_or_not_as_reported_is_inconclusive(
+    run: Path, tmp_path: Path, move: str
+) -> None:
     copied = shutil.copytree(run, tmp_path / "run")
-    (copied / "report.json").write_text(json.dumps({"trials": [{"mode": "none", "scenario": "proxy-killed"}]}))
-    assert verdicts(copied) == ["pass", "inconclusive"]
+    edit, expected = MOVES[move]
+    edit(copied)
+    assert verdicts(copied) == expected
 
 
 # Sealed again by whoever edited them: what contradicts the closing event, or no writer could have written.

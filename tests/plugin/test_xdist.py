@@ -92,7 +92,7 @@ def test_the_workers_trials_become_the_sessions(session: Session) -> None:
         trial = out / "workers" / worker / "trials" / mode / "proxy-killed"
         trial.mkdir(parents=True)
         (trial / "result.json").write_text(mode)
-        (out / "workers" / worker / RUN_FILE).write_text(json.dumps({"seed": 7}))
+        (out / "workers" / worker / RUN_FILE).write_text(json.dumps({"run": worker, "seed": 7}))
     (out / "workers" / "gw2").mkdir()
     seconds = gather(session.config, out)
     assert seconds is not None
@@ -101,7 +101,7 @@ def test_the_workers_trials_become_the_sessions(session: Session) -> None:
         "trials/none/proxy-killed/result.json",
         "trials/node/proxy-killed/result.json",
     }
-    assert json.loads((out / RUN_FILE).read_text()) == {"seed": 7}
+    assert json.loads((out / RUN_FILE).read_text()) == {"run": "gw1", "seed": 7, "runs": ["gw0", "gw1"]}
     assert not (out / "workers").exists()
     assert (out.with_name("out.previous") / earlier.relative_to(out)).read_text() == "an earlier session's"
 
