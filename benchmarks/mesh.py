@@ -184,7 +184,7 @@ def main() -> None:
             "| mode | p50, ms | p99, ms |",
             "|---|---:|---:|",
             *(
-                f"| `{cost.mode}` | +{cost.p50 - base.p50:.2f} | {cost.p99 - base.p99:+.2f} |"
+                f"| `{cost.mode}` | {cost.p50 - base.p50:+.2f} | {cost.p99 - base.p99:+.2f} |"
                 for cost in costs
                 if cost is not base
             ),

@@ -1,5 +1,5 @@
-"""How an experiment of Chaos Toolkit calls a fault. Declared by the fault itself; its action is made from that and from
-the fault's fields (`chaos.toolkit.of_faults`).
+"""How a Chaos Toolkit experiment calls a fault: declared by the fault; its actions are made from this and from the
+fault's fields (`chaos.toolkit.of_faults`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from chaos.names import CONTROL_PLANE
 
 
 class Place(StrEnum):
-    """What an action breaks, and so which arguments choose it."""
+    """What an action breaks, which decides the arguments that choose it."""
 
     PROXY = "proxy"  # tenant, layer, side: of a tenant's path
     WORKLOAD = "workload"  # workload, namespace
@@ -24,7 +24,7 @@ class Place(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Activity:
-    """What is left empty follows from the fault: its own name, and what it acts on.
+    """How experiments call a fault. Empty fields follow from the fault: its own name, and what it acts on.
 
     Attributes:
         action, undo: names of the two functions; a pulse needs no undo.
@@ -45,7 +45,7 @@ class Activity:
 
 
 def activity_of(fault: type[Fault]) -> Activity:
-    """The fault's own word, whole: with its names and its place filled in. What it inherits is another fault's."""
+    """Return the fault's declaration with its names and its place filled in. An inherited one is another fault's."""
     said: Activity = vars(fault).get("activity", Activity())
     name = fault.name.replace("-", "_")
     return Activity(

@@ -17,7 +17,7 @@ from chaos.model.faulting import FaultShape
 
 @dataclass(frozen=True, slots=True)
 class ApiTrouble:
-    """Trouble for whatever speaks with the workload's service account, until recovered or until the deadline.
+    """Disturb the API server's answers to the workload's service account, until recovered or until the deadline.
 
     Args:
         share: of its requests that meet trouble.

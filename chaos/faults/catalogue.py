@@ -1,4 +1,4 @@
-"""All faults by name, and how a stored receipt becomes a fault again.
+"""Lists all faults by name, and makes a fault from a stored receipt.
 
 Somebody's own come in two ways. A package names them in its entry points, group `sharedfate.faults`, as `fill-disk =
 "theirs.fill_disk:FillDisk"`. Or they lie in the folder `faults` of an extension (`chaos.resources`), a file each:
@@ -53,7 +53,9 @@ GROUP: Final = "sharedfate.faults"
 
 @cache
 def known_faults() -> Mapping[str, str]:
-    """All faults, name -> module:class: those that ship, and somebody's own. Raises Misuse for a name that is taken."""
+    """Return all faults, name -> module:class: the shipped ones and the user's. Raises Misuse for a name that is
+    taken.
+    """
     found = dict(FAULTS)
     for name, place in [*((one.name, one.value) for one in entry_points(group=GROUP)), *_in_folders()]:
         if found.setdefault(name, place) != place:
@@ -71,7 +73,7 @@ def _in_folders() -> Iterator[tuple[str, str]]:
 
 
 def fault_class(name: str) -> type[Fault]:
-    """The class of that name; raises Misuse naming all that exist."""
+    """Return the class of that name; raises Misuse that lists the known ones."""
     try:
         module, _, attribute = (FAULTS if name in FAULTS else known_faults())[name].partition(":")
     except KeyError:
@@ -83,7 +85,7 @@ def fault_class(name: str) -> type[Fault]:
 
 
 def _of_somebody(name: str, module: str, attribute: str) -> type[Fault]:
-    """Raises Misuse that says what is wrong with a class that is none of ours."""
+    """Raise Misuse that says what is wrong with a user's class."""
     try:
         found: type[Fault] = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, SyntaxError) as error:
@@ -100,7 +102,7 @@ _CONTRACT: Final = ("name", "shape", "targets", "aspects", "witness", "needs", "
 
 
 def fault_from(name: str, settings: Mapping[str, Any]) -> Fault:
-    """A fault from its name and settings; raises Misuse naming every setting that does not exist, or a wrong value."""
+    """Make a fault from its name and settings; raises Misuse that names every unknown setting, or a wrong value."""
     kind = fault_class(name)
     known = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     if unknown := sorted(settings.keys() - known):

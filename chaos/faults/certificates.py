@@ -1,4 +1,6 @@
-"""The proxies' certificates expire: issued anew with a short life and not renewed, so that no clock need be turned."""
+"""The proxies' certificates expire: issued again with a short life and not renewed, so that no clock need be
+changed.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from chaos.model.faulting import FaultShape
 
 @dataclass(frozen=True, slots=True)
 class ExpireCertificates:
-    """Let every certificate that our control plane has handed out expire; recover has all issued anew.
+    """Let every certificate from our control plane expire; recover issues all of them again.
 
     Connections that stand go on, and TLS sessions that were begun in time can be resumed: a certificate is looked at in
     a full handshake alone. Such a one is refused after the expiry.
@@ -76,7 +78,7 @@ class ExpireCertificates:
 
 
 def newest(page: control_plane_requests.Page) -> dict[tuple[str, str], float]:
-    """When the certificate that each connected proxy got last for each identity ends: (proxy UID, identity) -> seconds.
+    """Return when the last certificate of each connected proxy and identity expires: (proxy UID, identity) -> seconds.
     Pure.
     """
     connected = {proxy["uid"] for proxy in page.get("proxies", ())}

@@ -1,4 +1,5 @@
-"""Which faults cannot be held at once: found when they are composed, and when another process holds one already.
+"""Which faults cannot be held at once: checked when faults are composed, and against those that another process
+holds.
 
 Two faults clash when their targets overlap and they touch the same aspect of it, or one of them takes the whole target
 away: the undo of the second would then restore what the first had broken, or find nothing to restore.
@@ -22,7 +23,7 @@ _POD_WIDE: Final = frozenset({EXISTENCE, "link", "names", "load"})  # of a conta
 
 
 def overlap(one: Target, other: Target) -> bool:
-    """Whether a thing can belong to both: the same object, or one holds the other."""
+    """Whether an object can belong to both targets: they are the same, or one contains the other."""
     if one.kind == other.kind:
         same = (one.namespace, one.name) == (other.namespace, other.name)
         return same and one.container == other.container and one.workload_kind == other.workload_kind
@@ -37,12 +38,12 @@ def overlap(one: Target, other: Target) -> bool:
 
 
 def _picks(workload: Target, pod: Target) -> bool:
-    """Whether the workload's selector picks the pod; of an unknown selector everything may be its."""
+    """Whether the workload's selector matches the pod; an unknown selector matches every pod."""
     return selects(workload.selector, dict(label.split("=", 1) for label in pod.labels.split(",") if label))
 
 
 def detect_clash(one: tuple[Fault, Target], other: tuple[Fault, Target]) -> str:
-    """Why the two cannot be held at once; "" when they can."""
+    """Return why the two cannot be held at once; "" when they can."""
     (fault, target), (second, place) = one, other
     aspects = fault.aspects & second.aspects
     existence = EXISTENCE in fault.aspects | second.aspects
@@ -66,7 +67,7 @@ def refuse_clashes(planned: Sequence[tuple[Fault, Target]]) -> None:
 def refuse_held(
     cluster: Cluster, planned: Sequence[tuple[Fault, Target]], *, own: Receipt | None = None, version: str = ""
 ) -> None:
-    """Raise Misuse that names the holder of every open receipt that clashes with what is planned.
+    """Raise Misuse that names the holder of every open receipt that clashes with the planned faults.
 
     Whoever injects stores its receipt (`own`, of that `version`) before it asks, so that of two processes that begin at
     the same time at least one sees the other; the one that stored last gives way.

@@ -11,8 +11,8 @@ from chaos.kube.client import Cluster
 
 
 def serving_endpoint(pod: dict[str, Any], container: str) -> str:
-    """`PORT[/path]` of a container's readiness probe, by which it shows that it serves; "" when it has none over
-    TCP.
+    """Return `PORT[/path]` of a container's readiness probe, which shows whether it serves; "" without a TCP or HTTP
+    one.
     """
     spec = objects.container(pod, container)
     probe = spec.get("readinessProbe") or {}
@@ -25,7 +25,7 @@ def serving_endpoint(pod: dict[str, Any], container: str) -> str:
 
 
 def running_container(cluster: Cluster, target: Target) -> Facts:
-    """Container ID and restart count of a running target; raises TargetVanished when it is another one or not
+    """Return container ID and restart count of a running target; raises TargetVanished when it is another one or not
     running.
     """
     pod = cluster.find("Pod", target.name, target.namespace)
@@ -40,7 +40,7 @@ def running_container(cluster: Cluster, target: Target) -> Facts:
 
 
 def refuse_vanished(cluster: Cluster, target: Target) -> dict[str, Any]:
-    """The target's pod; raises TargetVanished when it is gone, or a namesake has taken its place."""
+    """Return the target's pod; raises TargetVanished when it is gone, or a namesake has taken its place."""
     pod = cluster.find("Pod", target.name, target.namespace)
     if pod is None or pod["metadata"]["uid"] != target.uid:
         raise TargetVanished(f"{target}: its pod went while the fault was held")
@@ -48,7 +48,7 @@ def refuse_vanished(cluster: Cluster, target: Target) -> dict[str, Any]:
 
 
 def replaced_and_ready(cluster: Cluster, target: Target, before: Facts) -> dict[str, Any]:
-    """The new container's status once it runs and is ready, else an empty one."""
+    """Return the new container's status once it runs and is ready, else an empty one."""
     status = objects.container_status(refuse_vanished(cluster, target), target.container)
     new = status.get("containerID") not in (None, before["container_id"])
     return status if new and status.get("ready") and "running" in status.get("state", {}) else {}

@@ -17,7 +17,7 @@ from chaos.model.faulting import FaultShape
 
 @dataclass(frozen=True, slots=True)
 class ControlPlane:
-    """Have our control plane misbehave until recovered.
+    """Make our control plane misbehave until recovered.
 
     Args:
         answer: `errors` (every stream is refused as UNAVAILABLE) or `slow` (every push is late).

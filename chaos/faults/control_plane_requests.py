@@ -1,4 +1,4 @@
-"""Failures that the mesh's own control plane injects on request; shared by the faults that ask for them.
+"""Asks the mesh's own control plane to inject failures; shared by the faults that do so.
 
 The request is a key of the ConfigMap `mesh`, named after the receipt: it does not touch the mesh's settings, two faults
 do not meet, and the undo is to take the key away. What the control plane makes of it is read from its /debug page.
@@ -21,7 +21,7 @@ Page = Mapping[str, Any]
 
 
 def plan(cluster: Cluster, target: Target) -> Facts:
-    """Refuses a workload that is not our control plane: another mesh's does nothing on request."""
+    """Refuse a workload that is not our control plane: another mesh's injects nothing on request."""
     if (target.namespace, target.name) != (SYSTEM_NAMESPACE, CONTROL_PLANE):
         raise EnvironmentUnfit(
             f"{target} is not sharedfate's own control plane, and makes no trouble on request: "
@@ -33,7 +33,7 @@ def plan(cluster: Cluster, target: Target) -> Facts:
 
 
 def page(cluster: Cluster) -> Page:
-    """The control plane's /debug; empty while none is ready to show it."""
+    """Fetch the control plane's /debug page; empty while none is ready to show it."""
     for pod in cluster.list("Pod", SYSTEM_NAMESPACE, labels=f"app={CONTROL_PLANE}"):
         if not is_deleting(pod) and pod.get("status", {}).get("phase") == "Running":
             try:
@@ -47,7 +47,7 @@ def page(cluster: Cluster) -> Page:
 def request(
     cluster: Cluster, receipt: Receipt, trouble: Mapping[str, Any], seen: Callable[[Page], Facts], *, seconds: float
 ) -> Facts:
-    """Ask for trouble and wait until `seen` finds it on the page; raises NoEffect."""
+    """Ask for failures and wait until `seen` finds them on the page; raises NoEffect."""
     _put(cluster, receipt, json.dumps(dict(trouble)))
     try:
         return dict(
@@ -58,7 +58,7 @@ def request(
 
 
 def withdraw(cluster: Cluster, receipt: Receipt, seen: Callable[[Page], Facts], *, seconds: float) -> Facts:
-    """Take the request back and wait until `seen` finds it gone; raises RecoveryFailed."""
+    """Withdraw the request and wait until `seen` finds it gone; raises RecoveryFailed."""
     _put(cluster, receipt, None)
     try:
         return dict(cluster.wait(f"{receipt.fault}: over", lambda: seen(page(cluster)), seconds=seconds))

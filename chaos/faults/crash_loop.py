@@ -1,4 +1,4 @@
-"""A container that dies whenever it comes up: each successor is killed, and the kubelet's back-off grows."""
+"""A container crashes whenever it starts: each successor is killed, and the kubelet's back-off grows."""
 
 from __future__ import annotations
 

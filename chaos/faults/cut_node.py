@@ -11,7 +11,7 @@ from chaos.faults.node import NodeFault
 
 @dataclass(frozen=True, slots=True)
 class CutNode(NodeFault):
-    """Take a node off the network: its processes live, nobody reaches it and it reaches nobody, the API included."""
+    """Cut a node off the network: its processes live, and no packet reaches or leaves it, those of the API included."""
 
     name: ClassVar[str] = "cut-node"
     activity: ClassVar[Activity] = Activity("cut_node", "reconnect_node", deadline=180.0)

@@ -100,7 +100,7 @@ def _cordon(cluster: Cluster, receipt: Receipt, metadata: Object, cordoned: bool
 
 
 def _evict(cluster: Cluster, namespace: str, name: str, uid: str) -> bool:
-    """Ask for the eviction; whether the pod is gone."""
+    """Request the eviction; return whether the pod is gone."""
     pod = cluster.find("Pod", name, namespace)
     if pod is None or pod["metadata"]["uid"] != uid:
         return True
@@ -115,7 +115,7 @@ def _evict(cluster: Cluster, namespace: str, name: str, uid: str) -> bool:
 
 
 def _owner(pod: Object) -> str:
-    """`namespace/kind/name` of the workload that brings the pod back; "" when none is known to us."""
+    """Return `namespace/kind/name` of the workload that recreates the pod; "" when none is known to us."""
     meta = pod["metadata"]
     owner = controller({"metadata": meta})
     if owner is None or owner["kind"] not in ("ReplicaSet", "StatefulSet"):

@@ -1,5 +1,5 @@
-"""A dry run that says exactly what would happen: the fault's own code runs, its reads are real, its writes are only
-noted.
+"""Shows exactly what a fault would do: the fault's own code runs, its reads are real, its writes are only
+recorded.
 
 What it has deleted it does not find again. It ends at the first wait for what does not come; every fault writes first
 and waits then.
@@ -64,7 +64,7 @@ class DryRunCluster(Cluster):
 def dry_run(
     cluster: Cluster, planned: Sequence[tuple[Fault, Target]], *, run: str, seconds: float, now: int
 ) -> list[str]:
-    """What injecting and undoing would write, one line each; every refusal is raised as it would be. Changes
+    """Return what injecting and undoing would write, one line each; raises every refusal that the fault would. Changes
     nothing.
     """
     for fault, target in planned:

@@ -1,4 +1,4 @@
-"""Abort conditions: a guard watches a measure, and ends the faults at once when it passes its limit."""
+"""Abort conditions: a guard watches a measure, and ends the faults as soon as it passes its limit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """Ends what is held when `measure()` rises above (or, `below`, falls under) the limit.
+    """End the held faults when `measure()` rises above (or, with `below`, falls under) the limit.
 
     Args:
         name: of the measure, for people.
@@ -22,7 +22,7 @@ class Guard:
     below: bool = False
 
     def tripped(self) -> str:
-        """What was seen, "" while all is well."""
+        """Return what was measured; "" within the limit."""
         try:
             value = self.measure()
         except Exception as error:  # the measure is the user's: whatever it raises, it does not measure any more
@@ -34,5 +34,5 @@ class Guard:
 
 
 def first_tripped(guards: Sequence[Guard]) -> str:
-    """The first guard's complaint, "" when none has any."""
+    """Return the first guard's message; "" when none has tripped."""
     return next((text for guard in guards if (text := guard.tripped())), "")

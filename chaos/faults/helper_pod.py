@@ -95,7 +95,7 @@ def run(
     privileged: bool = True,
     resources: dict[str, Any] | None = None,
 ) -> Evidence:
-    """Start a helper and wait until it says the awaited phase; it goes on holding what it holds.
+    """Start a helper and wait until it reports the awaited phase; it goes on holding its effect.
 
     Raises TargetVanished, NoEffect, or Misuse for a target on which the fault cannot act, as the helper found.
     """
@@ -135,7 +135,7 @@ def run(
 
 
 def said(cluster: Cluster, receipt: Receipt, action: str, phase: str) -> dict[str, Any]:
-    """The last thing that a helper said of a phase; empty when it said nothing, or is gone."""
+    """Return the last line that a helper printed for a phase; empty when it printed none, or is gone."""
     try:
         text = cluster.logs(SYSTEM_NAMESPACE, pod_name(receipt, action))
     except ApiError:
@@ -152,12 +152,12 @@ def said(cluster: Cluster, receipt: Receipt, action: str, phase: str) -> dict[st
 
 
 def dismiss(cluster: Cluster, receipt: Receipt, action: str) -> None:
-    """Tell a helper to undo what it holds and go; nothing when it went already."""
+    """Tell a helper to undo its effect and exit; no effect when it is gone."""
     cluster.delete("Pod", pod_name(receipt, action), SYSTEM_NAMESPACE)
 
 
 def end(cluster: Cluster, receipt: Receipt, action: str, *, seconds: float = 20.0) -> None:
-    """Dismiss a helper and wait until its pod is gone: from then on it does nothing any more. Raises RecoveryFailed."""
+    """Dismiss a helper and wait until its pod is gone: from then on it does nothing. Raises RecoveryFailed."""
     name = pod_name(receipt, action)
     dismiss(cluster, receipt, action)
     try:
@@ -171,24 +171,24 @@ def end(cluster: Cluster, receipt: Receipt, action: str, *, seconds: float = 20.
 
 
 def sweep(cluster: Cluster, receipt: Receipt) -> None:
-    """Dismiss whatever helpers of the receipt are left."""
+    """Dismiss any helpers of the receipt that are left."""
     for pod in cluster.list("Pod", SYSTEM_NAMESPACE, labels=f"{LABEL_HELPED}={receipt.id}"):
         if not is_deleting(pod):
             cluster.delete("Pod", pod["metadata"]["name"], SYSTEM_NAMESPACE)
 
 
 def hold_seconds(receipt: Receipt, seconds: float = 0.0) -> float:
-    """How long a helper holds by itself: what the fault says, or (0) until the receipt's deadline."""
+    """Return how long a helper holds by itself: the fault's own time, or (0) until the receipt's deadline."""
     return seconds or max(1.0, (receipt.deadline - time.time_ns()) / 1e9)
 
 
 def container_arguments(target: Target) -> list[str]:
-    """How the helper is told of a container."""
+    """Return the helper's arguments that name a container."""
     return ["--uid", target.uid, "--container", target.container_id.rpartition("//")[2]]
 
 
 def _lines(cluster: Cluster, name: str, seconds: float) -> Iterator[str]:
-    """The helper's output as it comes, from its start to its end."""
+    """Yield the helper's output as it arrives, from its start to its end."""
 
     def open_log() -> urllib3.BaseHTTPResponse | None:
         pod = cluster.get("Pod", name, SYSTEM_NAMESPACE)

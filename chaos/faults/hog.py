@@ -1,4 +1,4 @@
-"""A neighbour that eats: a pod beside the target, on its node, that burns CPU or holds memory."""
+"""A noisy neighbour: a pod beside the target, on its node, that burns CPU or holds memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from chaos.model.faulting import FaultPhase, FaultShape
 
 @dataclass(frozen=True, slots=True)
 class Hog:
-    """Eat on the target's node until recovered; ends by itself at its deadline. The target itself is not touched.
+    """Use CPU or memory on the target's node until recovered; ends by itself at its deadline. The target itself is
+    untouched.
 
     Args:
         cores: CPU, in cores, that is asked for; the kernel divides what there is.

@@ -43,7 +43,7 @@ _LOOK: Final = 0.5  # seconds between looks at guards and at the stop signal
 def begin(
     cluster: Cluster, fault: Fault, target: Target, *, run: str, seconds: float, on_phase: Listener = lambda *_: None
 ) -> Receipt:
-    """Inject one fault into one target, and return its receipt. Undone again when injecting fails half-way.
+    """Inject one fault into one target, and return its receipt. Undo it when injecting fails half-way.
 
     `seconds`: the deadline, after which whoever sees the receipt undoes it. Raises Misuse, with the holder's name, when
     another process holds a fault that clashes.
@@ -207,7 +207,7 @@ def inject_all(
 
 
 class _Watch:
-    """Reads guards and the stop signal in a thread, and ends what is held once: there or on leaving the block."""
+    """Reads guards and the stop signal in a thread, and ends the held faults once: there or on leaving the block."""
 
     def __init__(
         self, cluster: Cluster, begun: list[Receipt], *, guards: Sequence[Guard], stop: StopSignal, on_phase: Listener
@@ -223,13 +223,13 @@ class _Watch:
         self._thread.start()
 
     def finish(self) -> None:
-        """Look no more; waits for an undo that is under way."""
+        """Stop looking; wait for an undo that is under way."""
         self._over.set()
         if self._thread.ident is not None:
             self._thread.join()
 
     def end_all(self) -> None:
-        """Undo what the thread has not; raises what failed in either."""
+        """Undo what the thread has not; raise what failed in either."""
         if not self._ended:
             self._ended = True
             end_all(self._cluster, reversed(self._begun), on_phase=self._on_phase)
@@ -256,7 +256,9 @@ class _Watch:
 def end_all(
     cluster: Cluster, begun: Iterable[Receipt], *, on_phase: Listener = lambda *_: None, early: bool = False
 ) -> None:
-    """Undo them all; one that fails, however it fails, does not stop the others. `early`: another's undo is fine."""
+    """Undo all; a failure of one, of any kind, does not stop the others. `early`: an undo by somebody else is no
+    error.
+    """
     failures: list[Exception] = []
     for receipt in begun:
         try:
@@ -275,7 +277,7 @@ def end_all(
 
 
 def held_receipts(cluster: Cluster, *, run: str | None = None) -> list[Receipt | receipts.UnreadableReceipt]:
-    """All that is held in the cluster by a run (None: by any), the newest first: open receipts, and what is noted on
+    """Return everything that a run (None: any run) holds in the cluster, newest first: open receipts, and notes on
     objects whose receipt was lost.
     """
     stored = [one for one, _ in receipts.look(cluster, run)]
@@ -296,8 +298,8 @@ def undo_overdue(
     everything: bool = False,
     done: Callable[[Receipt], None] = lambda _: None,
 ) -> list[Receipt]:
-    """Undo open receipts whose deadline has passed (or all), and what is noted on objects without one: a new runner's,
-    `clean`'s and `stop`'s work. `done` is told of each.
+    """Undo open receipts whose deadline has passed (or all), and notes on objects without a receipt: for a new runner,
+    `clean` and `stop`. Calls `done` with each.
 
     Raises ExceptionGroup when any could not be undone or read, after trying each.
     """

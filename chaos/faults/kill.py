@@ -19,7 +19,7 @@ from chaos.model.faulting import FaultPhase, FaultShape
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """End a container's first process and see it gone; recovered when its successor runs and is ready.
+    """Kill a container's first process and see it gone; recovered when its successor runs and is ready.
 
     When it began to serve again is read off the successor itself, many times a second; its readiness, by which the
     kubelet goes, comes up to a probe's period later, and the traffic in between is sound already.
@@ -66,16 +66,16 @@ class Kill:
 
 
 def serving_arguments(receipt: Receipt) -> list[str]:
-    """By which a helper that ended a container's process knows its successor; none when the container has no such
-    probe.
+    """Return the arguments by which a helper that killed a container's process recognises its successor; none without a
+    suitable probe.
     """
     endpoint = receipt.facts.get("serving")
     return ["--serving", str(endpoint)] if endpoint else []
 
 
 def successor(cluster: Cluster, receipt: Receipt, action: str, seconds: float) -> Evidence:
-    """Wait for the container's next process to be ready; the evidence is of when it began to serve, where the helper
-    saw it.
+    """Wait for the container's next process to be ready; the evidence is when it began to serve, where the helper saw
+    it.
 
     Raises RecoveryFailed.
     """
@@ -99,7 +99,7 @@ def successor(cluster: Cluster, receipt: Receipt, action: str, seconds: float) -
 
 
 def never_injected(cluster: Cluster, receipt: Receipt, action: str) -> bool:
-    """Whether the container's process lives on, once the helper that was to end it can do so no more."""
+    """Whether the container's process is still alive, once the helper that was to kill it no longer can."""
     helper_pod.end(cluster, receipt, action)
     try:
         helper_pod.run(

@@ -1,5 +1,5 @@
-"""What a fault is: it breaks and mends exactly one target. Choosing, looping, recording and undoing are the
-framework's.
+"""Defines a fault: it breaks and mends exactly one target. Choosing, looping, recording and undoing belong to the
+framework.
 
 A fault's author writes three small methods for **one** target:
 
@@ -30,7 +30,7 @@ EXISTENCE = "existence"  # in `aspects`: the fault takes its target, or all in i
 
 
 class Witness(StrEnum):
-    """By what else than its own word a fault is seen to act; a trial asks it (`chaos.engine.witness`)."""
+    """By which independent observation a fault is seen to act; a trial asks it (`chaos.engine.witness`)."""
 
     CONTAINER = "container"  # container ID and start time, from the API server
     PODS = "pods"  # UIDs of the target's pods
@@ -89,7 +89,7 @@ class Receipt:
 
     @property
     def holder(self) -> str:
-        """Who holds it, for people: run, receipt, and process."""
+        """The holder, for people: run, receipt, and process."""
         return f"run {self.run}, receipt {self.id}" + (f", {self.by}" if self.by else "")
 
     def to_json(self) -> Facts:
@@ -104,7 +104,7 @@ class Receipt:
 
 
 def _checked(cls: type[Target] | type[Receipt], data: Mapping[str, Any], what: str) -> dict[str, Any]:
-    """The fields of a stored dataclass, each of the kind that it should be; raises Misuse."""
+    """Return the fields of a stored dataclass, checked against their types; raises Misuse."""
     hints, known = get_type_hints(cls), {one.name: one for one in dataclasses.fields(cls)}
     values: dict[str, Any] = {}
     for name, value in data.items():
@@ -149,7 +149,7 @@ class Fault(Protocol):
     needs: ClassVar[tuple[Need, ...]]  # what the cluster must allow
 
     def plan(self, cluster: Cluster, target: Target) -> Facts:
-        """The facts that `inject` and `recover` need. Raises TargetVanished when the target is not there."""
+        """Return the facts that `inject` and `recover` need. Raises TargetVanished when the target is not there."""
         ...
 
     def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
@@ -157,7 +157,7 @@ class Fault(Protocol):
         ...
 
     def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
-        """Mend the target, from the receipt alone, whether or not `inject` came to an effect (`receipt.phase`).
+        """Mend the target, from the receipt alone, whether or not `inject` had an effect (`receipt.phase`).
 
         Raises RecoveryFailed when it is not mended, and TargetVanished when there is nothing left that could be.
         """
@@ -165,7 +165,7 @@ class Fault(Protocol):
 
 
 def settings_of(fault: Fault) -> Facts:
-    """A fault's fields as JSON, from which `fault_from` makes it again."""
+    """Return a fault's fields as JSON, from which `fault_from` makes it again."""
     return {f.name: getattr(fault, f.name) for f in dataclasses.fields(fault)}  # type: ignore[arg-type]
 
 

@@ -1,4 +1,5 @@
-"""What each fault needs of a cluster, and whether this one allows it: asked by `sharedfate faults` and by `doctor`.
+"""What each fault needs from a cluster, and whether this one allows it: used by `sharedfate faults` and by
+`doctor`.
 
 A need is a set of permissions (asked with SelfSubjectAccessReview), or something that only our own clusters offer.
 """
@@ -16,7 +17,7 @@ from chaos.names import SYSTEM_NAMESPACE
 
 
 class Need(StrEnum):
-    """One thing that a fault needs; its text is what people read."""
+    """One thing that a fault needs; the value is shown to people."""
 
     HELPERS = "privileged helper pods in sharedfate-system"
     PODS = "read and delete pods"
@@ -55,7 +56,9 @@ PERMISSIONS: Final[Mapping[Need, tuple[Permission, ...]]] = {
 
 
 def missing(cluster: Cluster, needs: Iterable[Need]) -> list[str]:
-    """What this cluster does not allow of the needs (and of the receipts that every fault stores), one line each."""
+    """Return which of the needs (and of the receipts that every fault stores) this cluster does not allow, one line
+    each.
+    """
     asked = dict.fromkeys([*RECEIPTS, *(one for need in needs for one in PERMISSIONS[need])])
     refusals = set(refused(cluster, asked))
     lines = [f"not permitted: {one}" for one in asked if one in refusals]
@@ -71,7 +74,7 @@ def missing(cluster: Cluster, needs: Iterable[Need]) -> list[str]:
 
 
 def offers(cluster: Cluster, need: Need) -> bool:
-    """Whether the cluster has the paths, which only our embedded one does."""
+    """Whether the cluster serves the paths, which only our embedded one does."""
     path = "/embedded/nodes" if need is Need.NODE_POWER else "/embedded/trouble"
     try:
         cluster.request("GET", path)

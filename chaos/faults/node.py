@@ -1,4 +1,4 @@
-"""What a cluster that owns its nodes can do to one: the base of the faults that do it, each of which names two
+"""Faults of a node, for clusters that own their nodes: the base of the faults that do it, each of which names two
 operations.
 
 The embedded cluster offers it through a path of its own (`/embedded/nodes/NODE/OPERATION`); on another cluster there is
@@ -23,8 +23,8 @@ UNHEARD: Final = 60.0  # seconds until the cluster notices that a node is silent
 
 @dataclass(frozen=True, slots=True)
 class NodeFault:
-    """Break a node by one operation of the cluster's, and mend it by another. Recovered when it is Ready, and its pods
-    are.
+    """Break a node by one operation of the cluster, and mend it by another. Recovered when it and its pods are
+    Ready.
 
     Args:
         noticed: wait until the cluster says NotReady (about 40 s) before the fault counts as injected.
@@ -43,7 +43,7 @@ class NodeFault:
     ready_seconds: float = 90.0
 
     def plan(self, cluster: Cluster, target: Target) -> Facts:
-        """What is there now. Raises EnvironmentUnfit where the cluster offers no such thing."""
+        """Return the node's state. Raises EnvironmentUnfit where the cluster offers no such operation."""
         if not offers(cluster, Need.NODE_POWER):
             raise EnvironmentUnfit(
                 f"cluster {cluster.name} offers no way to stop or cut off a node: its machines are not ours. "
@@ -55,7 +55,7 @@ class NodeFault:
         return {"boot": found["status"]["nodeInfo"]["bootID"], "containers": sorted(_containers(cluster, target.name))}
 
     def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
-        """Do it, and see it done; `noticed`: by the rest of the cluster too."""
+        """Break the node, and see it broken; `noticed`: by the rest of the cluster too."""
         node, at = receipt.target.name, time.time_ns()
         _operate(cluster, node, self.breaks)
         seen = _shown(cluster, node)
@@ -71,8 +71,9 @@ class NodeFault:
         return Evidence(at, {**seen, "noticed": self.noticed})
 
     def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
-        """Undo, and wait until the node and its pods are whole. A node that has booted since has other containers: what
-        its pods' status says of the old ones is out of date until then."""
+        """Undo, and wait until the node and its pods are whole. A node that has booted since has other containers;
+        until then its pods' status describes the old ones.
+        """
         node, since = receipt.target.name, time.time()
         _operate(cluster, node, self.mends)
 
@@ -97,7 +98,7 @@ def _operate(cluster: Cluster, node: str, operation: str) -> None:
 
 
 def _shown(cluster: Cluster, node: str) -> dict[str, Any]:
-    """What the cluster knows of the node itself: `power`, `kubelet`, `link`."""
+    """Return what the cluster reports of the node itself: `power`, `kubelet`, `link`."""
     found: dict[str, Any] = cluster.request("GET", "/embedded/nodes").get(node, {})
     return found
 
@@ -111,11 +112,11 @@ def _pods(cluster: Cluster, node: str) -> list[Object]:
 
 
 def _containers(cluster: Cluster, node: str) -> set[str]:
-    """IDs of the containers that are said to run there, but for init containers that have ended."""
+    """Return IDs of the containers that are reported to run there, except init containers that have ended."""
     statuses = (one for pod in _pods(cluster, node) for one in container_statuses(pod))
     return {one["containerID"] for one in statuses if "running" in one.get("state", {}) and "containerID" in one}
 
 
 def _pods_run(cluster: Cluster, node: str) -> bool:
-    """Whether every pod of ours that should live there is ready."""
+    """Whether every pod of ours that should run there is ready."""
     return all(_ready(pod) for pod in _pods(cluster, node) if pod["spec"].get("restartPolicy") == "Always")

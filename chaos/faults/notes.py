@@ -1,4 +1,4 @@
-"""The receipt of a fault, noted on the very object whose value it changes: a lost receipt is then no lost value.
+"""Notes a fault's receipt on the object whose value it changes, so that a lost receipt does not lose the value.
 
 A fault that overwrites what stood there before (a limit, a number of replicas, a template, schedulability) notes its
 receipt in an annotation before that, and takes the annotation away once the value is back. Whoever finds a note whose
@@ -28,12 +28,12 @@ _KINDS: Final = ("Pod", "Deployment", "StatefulSet", "DaemonSet", "Node")
 
 
 def kind_of(target: Target) -> str:
-    """The Kubernetes kind of the object that a note of this target lies on. Pure."""
+    """Return the Kubernetes kind of the object that a note of this target is on. Pure."""
     return {"node": "Node", "workload": target.workload_kind}.get(target.kind, "Pod")
 
 
 def patch_with(receipt: Receipt) -> Object:
-    """The metadata that a patch adds to note a receipt: apply it before, or with, the change itself. Pure."""
+    """Return the metadata patch that notes a receipt: apply it before, or with, the change itself. Pure."""
     return {
         "annotations": {_PREFIX + receipt.id: json.dumps(receipt.to_json(), sort_keys=True)},
         "labels": {LABEL_FAULTED: "true"},
@@ -41,14 +41,14 @@ def patch_with(receipt: Receipt) -> Object:
 
 
 def patch_without(receipt: Receipt, obj: Mapping[str, Any]) -> Object:
-    """The metadata that a merge patch of `obj` needs so that this receipt is noted no longer. Pure."""
+    """Return the metadata of a merge patch of `obj` that removes this receipt's note. Pure."""
     others = [key for key in _keys(obj) if key != _PREFIX + receipt.id]
     labels = {} if others else {"labels": {LABEL_FAULTED: None}}
     return {"annotations": {_PREFIX + receipt.id: None}, **labels}
 
 
 def json_patch(metadata: Object, obj: Mapping[str, Any]) -> list[Object]:
-    """The same change of an object's metadata as operations of a JSON patch. Pure."""
+    """Return the same change of an object's metadata as operations of a JSON patch. Pure."""
     steps: list[Object] = []
     for part, values in metadata.items():
         there = obj["metadata"].get(part)
@@ -64,7 +64,7 @@ def json_patch(metadata: Object, obj: Mapping[str, Any]) -> list[Object]:
 
 
 def noted_on(obj: Mapping[str, Any]) -> Iterator[Receipt | UnreadableReceipt]:
-    """The receipts that are noted on an object.
+    """Return the receipts that are noted on an object.
 
     But for those of another object, and those that came without the label: a Deployment's annotations are copied to its
     ReplicaSets, and come back with a roll-back.
@@ -78,7 +78,7 @@ def noted_on(obj: Mapping[str, Any]) -> Iterator[Receipt | UnreadableReceipt]:
 
 
 def refuse_noted(obj: Mapping[str, Any], target: Target) -> None:
-    """Raise Misuse when what a fault would take for the original of `target` is another fault's doing."""
+    """Raise Misuse when what a fault would take for the original of `target` is another fault's change."""
     for found in noted_on(obj):
         if isinstance(found, UnreadableReceipt):
             raise Misuse(f"{target} carries a note of a fault that cannot be read: {found}")
@@ -90,7 +90,7 @@ def refuse_noted(obj: Mapping[str, Any], target: Target) -> None:
 
 
 def is_noted(cluster: Cluster, receipt: Receipt) -> bool:
-    """Whether the receipt is noted on its object still, so that its change was not taken back."""
+    """Whether the receipt is still noted on its object, so that its change was not undone."""
     target = receipt.target
     try:
         obj = cluster.find(kind_of(target), target.name, target.namespace or None)
@@ -102,7 +102,7 @@ def is_noted(cluster: Cluster, receipt: Receipt) -> bool:
 
 
 def all_noted(cluster: Cluster) -> list[Receipt | UnreadableReceipt]:
-    """What is noted anywhere in the cluster, as far as it may be listed; the newest last."""
+    """Return every note in the cluster, as far as objects may be listed; newest last."""
     found: list[Receipt | UnreadableReceipt] = []
     for kind in _KINDS:
         try:

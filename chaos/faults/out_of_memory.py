@@ -1,4 +1,4 @@
-"""A container runs into its memory limit: pressure is put into its own cgroup until the kernel kills it."""
+"""A container reaches its memory limit: its own cgroup is filled until the kernel kills it."""
 
 from __future__ import annotations
 

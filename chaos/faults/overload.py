@@ -1,4 +1,4 @@
-"""One tenant overloads its own path: its loader raises its rate until the path gives out, and holds it there.
+"""One tenant overloads its own path: its loader raises its rate until the path saturates, and holds it there.
 
 The loader ends it by itself at the deadline; recover ends it sooner. It acts through the loader's control port, which
 no proxy of the mesh carries.
@@ -107,7 +107,7 @@ def _running(shown: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 @contextmanager
 def _loader(cluster: Cluster, target: Target) -> Iterator[LoaderClient]:
-    """The target's loader; TargetVanished when an exchange finds it gone."""
+    """Return the target's loader; raise TargetVanished when an exchange finds it gone."""
     try:
         yield LoaderClient.of(cluster, target.namespace, target.name)
     except NotFound as error:

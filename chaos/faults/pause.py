@@ -1,5 +1,5 @@
-"""SIGSTOP to every process of a container, SIGCONT to end it: a gray failure, connections stay open and nothing
-answers.
+"""SIGSTOP to every process of a container, SIGCONT to end it: a gray failure, in which connections stay open and
+nothing answers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from chaos.model.faulting import FaultPhase, FaultShape
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Stop a container's processes, seen in their state; the helper continues them at its deadline by itself.
+    """Stop a container's processes, seen in their state; the helper continues them by itself at its deadline.
 
     Args:
         seconds: the helper's own deadline; 0: the receipt's.

@@ -21,7 +21,7 @@ LABEL_RECEIPT: Final = f"{GROUP}/receipt"
 
 @dataclass(frozen=True, slots=True)
 class UnreadableReceipt:
-    """A receipt that says nothing that could be undone: changed by hand, cut off, or of another release."""
+    """A receipt that holds nothing to undo: changed by hand, cut off, or of another release."""
 
     id: str
     where: str  # the object that holds it
@@ -35,9 +35,7 @@ class UnreadableReceipt:
 
 
 def store(cluster: Cluster, receipt: Receipt) -> str:
-    """Store a new receipt, and return its version; raises ApiError when it cannot be stored, and then nothing may be
-    injected.
-    """
+    """Store a new receipt, and return its version; raises ApiError when it cannot be stored: then inject nothing."""
     stored = cluster.create(
         {
             "apiVersion": "v1",
@@ -64,17 +62,17 @@ def update(cluster: Cluster, receipt: Receipt, **changes: Any) -> Receipt:
 
 
 def close(cluster: Cluster, receipt: Receipt) -> None:
-    """Take a receipt whose fault is undone out of the cluster."""
+    """Delete the receipt of a fault that is undone."""
     cluster.delete("ConfigMap", _name(receipt.id), SYSTEM_NAMESPACE)
 
 
 def is_open(cluster: Cluster, receipt: Receipt) -> bool:
-    """Whether the receipt is still there: whoever undid the fault took it away."""
+    """Whether the receipt is still there: whoever undoes the fault deletes it."""
     return cluster.find("ConfigMap", _name(receipt.id), SYSTEM_NAMESPACE) is not None
 
 
 def look(cluster: Cluster, run: str | None = None) -> list[tuple[Receipt | UnreadableReceipt, str]]:
-    """All receipts that are not closed, of one run or (None) of all, the newest last, each with its version."""
+    """Return all open receipts, of one run or (None) of all, newest last, each with its version."""
     labels = LABEL_RECEIPT if run is None else f"{LABEL_RECEIPT},{LABEL_RUN}={run}"
     found = []
     for item in cluster.list("ConfigMap", SYSTEM_NAMESPACE, labels=labels):
@@ -86,12 +84,12 @@ def look(cluster: Cluster, run: str | None = None) -> list[tuple[Receipt | Unrea
 
 
 def open_receipts(cluster: Cluster, run: str | None = None) -> list[Receipt]:
-    """The receipts of `look` that can be read."""
+    """Return those receipts of `look` that can be read."""
     return [found for found, _ in look(cluster, run) if isinstance(found, Receipt)]
 
 
 def read_receipt(receipt_id: str, text: str, *, where: str) -> Receipt | UnreadableReceipt:
-    """The receipt that a text holds, which must be the one of that id."""
+    """Parse a stored receipt, which must have that id."""
     try:
         data = json.loads(text)
         if not isinstance(data, Mapping):

@@ -1,4 +1,4 @@
-"""A workload is deleted with its pods, and created again when the fault is recovered: how some people upgrade."""
+"""A workload is deleted with its pods, and created again on recovery, as some upgrades do."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from chaos.model.faulting import FaultShape
 
 @dataclass(frozen=True, slots=True)
 class Recreate:
-    """Delete a workload and see it gone; recovered when the same one is there again, rolled out and ready.
+    """Delete a workload and see it gone; recovered when it exists again, rolled out and ready.
 
     Args:
         gone_seconds: longest wait for it and its pods to go.

@@ -1,4 +1,6 @@
-"""A rolling restart of a workload, as `kubectl rollout restart` does it: every pod is replaced, by its own strategy."""
+"""A rolling restart of a workload, as `kubectl rollout restart` does: every pod is replaced, by the workload's own
+strategy.
+"""
 
 from __future__ import annotations
 

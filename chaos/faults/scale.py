@@ -1,4 +1,4 @@
-"""A workload runs with fewer replicas, none by default: how a control plane is stopped so that it stays stopped."""
+"""A workload runs with fewer replicas, none by default: the way to keep a control plane stopped."""
 
 from __future__ import annotations
 

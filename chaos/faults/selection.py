@@ -31,7 +31,7 @@ _SHOWN: Final = 8  # names of each sort, where nothing matched
 
 
 class Pick(StrEnum):
-    """How many of the candidates are meant."""
+    """How many of the candidates to take."""
 
     ONE = "one"  # the first in the order of their names
     ALL = "all"
@@ -39,7 +39,7 @@ class Pick(StrEnum):
 
 
 class Part(StrEnum):
-    """Which part of the system a target belongs to: what `Selector.layer` may say."""
+    """The part of the system that a target belongs to: the values of `Selector.layer`."""
 
     L4 = "l4"  # proxies
     L7 = "l7"
@@ -50,7 +50,7 @@ class Part(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """Which targets are meant; what is left empty does not narrow the choice, and something must be said.
+    """Which targets to choose. An empty field does not narrow the choice; at least one must be set.
 
     Args:
         layer: a Part.
@@ -103,7 +103,7 @@ def pick(
     name: Callable[[T], str] = str,
     chance: random.Random | None = None,
 ) -> list[T]:
-    """The chosen candidates; raises NoTargets naming `what` when there are none."""
+    """Return the chosen candidates; raises NoTargets with `what` when there are none."""
     ordered = sorted(candidates, key=name)
     if not ordered:
         raise NoTargets(f"{what}: nothing matches, so nothing would be tested")
@@ -117,7 +117,7 @@ def pick(
 
 
 def select(cluster: Cluster, kinds: frozenset[str], selector: Selector) -> list[Target]:
-    """The targets, of a kind that the fault takes (`Fault.targets`). Raises NoTargets for an empty selection."""
+    """Return the targets, of a kind that the fault takes (`Fault.targets`). Raises NoTargets for an empty selection."""
     if kinds == {"node"}:
         candidates = _nodes(cluster, selector)
     elif "workload" in kinds:
@@ -130,7 +130,7 @@ def select(cluster: Cluster, kinds: frozenset[str], selector: Selector) -> list[
 
 
 def _what_there_is(cluster: Cluster, selector: Selector) -> str:
-    """What could have been chosen, and why the rest could not."""
+    """Describe what could have been chosen, and why the rest could not."""
     known = _candidates(cluster, selector)
     text = describe_candidates(known)
     left = [pod for pod in cluster.list("Pod", selector.namespace or None) if LABEL_RUN not in _labels(pod)]
@@ -144,7 +144,7 @@ def _what_there_is(cluster: Cluster, selector: Selector) -> str:
 
 
 def describe_candidates(known: Candidates) -> str:
-    """The tenants, layers, proxies and workloads that there are, in a line. Pure."""
+    """Describe the tenants, layers, proxies and workloads in a line. Pure."""
     applications = [pod for pod in known.everyone if known.is_application(pod)]
     parts = {
         "tenants": sorted({_tenant_of(pod) for pod in applications}),
@@ -161,7 +161,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def container_target(pod: Mapping[str, Any], container: str) -> Target:
-    """The target that is one container of a live pod."""
+    """Return the target for one container of a live pod."""
     meta = pod["metadata"]
     return Target(
         kind="container",
@@ -177,7 +177,7 @@ def container_target(pod: Mapping[str, Any], container: str) -> Target:
 
 
 def workload_target(workload: Mapping[str, Any]) -> Target:
-    """The target that is a whole workload."""
+    """Return the target for a whole workload."""
     meta = workload["metadata"]
     return Target(
         "workload",
@@ -195,14 +195,14 @@ def _spelt(labels: Mapping[str, str] | None) -> str:
 
 
 def node_target(node: Mapping[str, Any]) -> Target:
-    """The target that is a node."""
+    """Return the target for a node."""
     return Target("node", node["metadata"]["name"], uid=node["metadata"]["uid"], node=node["metadata"]["name"])
 
 
 def containers(
     cluster: Cluster, namespace: str, container: str, *, labels: str | None = None, node: str | None = None
 ) -> Sequence[Target]:
-    """Running containers of that name, by namespace, labels and node; may be empty: `pick` refuses that."""
+    """Return running containers of that name, by namespace, labels and node; may be empty, which `pick` refuses."""
     return [
         container_target(pod, container)
         for pod in cluster.list("Pod", namespace, labels=labels)
@@ -219,7 +219,7 @@ def _labels(pod: Object) -> Mapping[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """The pods of every run that are not being deleted, and what the mesh's placement says of them, by UID."""
+    """The pods of every run that are not being deleted, and the mesh's placement, by UID."""
 
     everyone: Sequence[Object]
     pods: Mapping[str, Pod]
@@ -227,7 +227,7 @@ class Candidates:
 
     @classmethod
     def of(cls, everyone: Iterable[Object], mode: ProxyMode | None) -> Candidates:
-        """`mode`: of the mesh that is installed; None without one: then nobody is a proxy. Pure."""
+        """Build from pods. `mode`: of the installed mesh; None without one, in which case no pod is a proxy. Pure."""
         there = [pod for pod in everyone if not is_deleting(pod)]
         if mode is None:
             return cls(there, {}, {})
@@ -235,7 +235,7 @@ class Candidates:
         return cls(there, {pod.uid: pod for pod in found.pods}, {proxy.uid: proxy for proxy in found.proxies})
 
     def proxy(self, pod: Object) -> Proxy | None:
-        """The proxy that the pod holds; None when it holds none."""
+        """Return the proxy that the pod holds; None when it holds none."""
         return self.proxies.get(pod["metadata"]["uid"])
 
     def serves(self, proxy: Proxy, pod: Object) -> bool:
@@ -244,25 +244,25 @@ class Candidates:
         return who is not None and proxy.serves(who)
 
     def is_application(self, pod: Object) -> bool:
-        """Whether the pod is none of the mesh's own."""
+        """Whether the pod does not belong to the mesh."""
         uid = pod["metadata"]["uid"]
         return pod["metadata"]["namespace"] != SYSTEM_NAMESPACE and (uid in self.pods or uid not in self.proxies)
 
 
 def _installed_mode(cluster: Cluster) -> ProxyMode | None:
-    """The mode of the mesh that is installed; None without a mesh of ours."""
+    """Return the mode of the installed mesh; None without a mesh of ours."""
     settings = cluster.find("ConfigMap", MESH_CONFIG, SYSTEM_NAMESPACE)
     return mode_named(json.loads(settings["data"]["mesh.json"])["mode"]) if settings else None
 
 
 def _candidates(cluster: Cluster, selector: Selector) -> Candidates:
-    """The runs' pods, and those of namespaces that were agreed to."""
+    """Return the runs' pods, and those of consented namespaces."""
     theirs = [pod for name in selector.consented for pod in cluster.list("Pod", name) if LABEL_RUN not in _labels(pod)]
     return Candidates.of([*cluster.list("Pod", labels=LABEL_RUN), *theirs], _installed_mode(cluster))
 
 
 def _pods(cluster: Cluster, selector: Selector) -> list[tuple[Object, str]]:
-    """(pod, container) of every candidate."""
+    """Yield (pod, container) of every candidate."""
     known = _candidates(cluster, selector)
     named = None
     if selector.labels:
@@ -272,7 +272,8 @@ def _pods(cluster: Cluster, selector: Selector) -> list[tuple[Object, str]]:
 
 
 def matching(known: Candidates, selector: Selector, named: frozenset[str] | None) -> list[tuple[Object, str]]:
-    """(pod, container) of each candidate that the selector means. Pure; raises NoTargets for a proxy that is not there.
+    """Return (pod, container) of each candidate that the selector matches. Pure; raises NoTargets for a proxy that does
+    not exist.
 
     Args:
         named: UIDs of the pods that its label selector matches; None without one.
@@ -315,12 +316,12 @@ def _of_tenant(pod: Object, selector: Selector, known: Candidates) -> bool:
 
 
 def _tenant_of(pod: Object) -> str:
-    """As the placement has it: a label's, else the pod's namespace."""
+    """Return the pod's tenant as the placement does: by label, else by namespace."""
     return str(_labels(pod).get(LABEL_TENANT, pod["metadata"]["namespace"]))
 
 
 def _serves_named(pod: Object, selector: Selector, known: Candidates) -> bool:
-    """Whether the pod holds a proxy that serves the application that is named; any pod where none is."""
+    """Whether the pod holds a proxy that serves the named application; any pod when none is named."""
     if not selector.serving:
         return True
     namespace, _, name = selector.serving.partition("/")
@@ -333,7 +334,7 @@ def _serves_named(pod: Object, selector: Selector, known: Candidates) -> bool:
 
 
 def _container(pod: Object, selector: Selector, known: Candidates) -> str:
-    """Which container of the pod is meant; "" when the pod is not of the layer."""
+    """Return the container of the pod to act on; "" when the pod is not of the layer."""
     proxy = known.proxy(pod)
     names = [one["name"] for one in objects.containers(pod)]
     if selector.serving and not selector.layer:

@@ -1,4 +1,4 @@
-"""`Chaos`: faults for tests and tools that hold a cluster. What pytest's fixture `chaos` is.
+"""`Chaos`: faults for tests and tools that hold a cluster. pytest's fixture `chaos` is one.
 
     with chaos.inject(Kill(), chaos.one(layer="l7", tenant="a")) as receipt:
         …
@@ -51,7 +51,7 @@ class Chaos:
     def inject(
         self, fault: Fault, target: Target, *, seconds: float | None = None, guards: Sequence[Guard] = ()
     ) -> Iterator[Receipt]:
-        """One fault on one target, undone when the block is left, however it ends.
+        """Inject one fault into one target; undo it when the block is left, however it ends.
 
         Raises TargetVanished, NoEffect, RecoveryFailed, Stopped, GuardTripped or UndoneEarly: each is its own story.
         """
@@ -62,7 +62,7 @@ class Chaos:
     def inject_all(
         self, planned: Sequence[Planned], *, seconds: float | None = None, guards: Sequence[Guard] = ()
     ) -> Iterator[tuple[Receipt, ...]]:
-        """Several faults at once, (fault, target) each; clashes are refused before anything is changed."""
+        """Inject several faults at once, (fault, target) each; clashes are refused before anything is changed."""
         with inject_all(
             self.cluster,
             planned,
@@ -75,15 +75,15 @@ class Chaos:
             yield receipts
 
     def select(self, fault: Fault, **wishes: Any) -> list[Target]:
-        """Targets of a kind that the fault takes, by the fields of Selector; never empty."""
+        """Return targets of a kind that the fault takes, by the fields of Selector; never empty."""
         return select(self.cluster, fault.targets, Selector(**{"seed": self.seed, **wishes}))
 
     def one(self, **wishes: Any) -> Target:
-        """One container, by the fields of Selector."""
+        """Return one container, by the fields of Selector."""
         return select(self.cluster, _CONTAINERS, Selector(**{"seed": self.seed, "pick": Pick.ONE, **wishes}))[0]
 
     def dry_run(self, planned: Sequence[Planned], *, seconds: float | None = None) -> list[str]:
-        """What injecting and undoing would write, in lines; changes nothing."""
+        """Return what injecting and undoing would write, in lines; changes nothing."""
         return dry_run(
             self.cluster,
             planned,
@@ -93,10 +93,10 @@ class Chaos:
         )
 
     def undo_all(self) -> list[Receipt]:
-        """Undo whatever this run still holds."""
+        """Undo everything that this run still holds."""
         return undo_overdue(self.cluster, now=time.time_ns(), run=self.run, everything=True)
 
     def stop(self, why: str) -> list[Receipt]:
-        """Tell every runner of the cluster to stop, and undo all that any of them holds."""
+        """Ask every runner of the cluster to stop, and undo all that any of them holds."""
         request_stop(self.cluster, why=why)
         return undo_overdue(self.cluster, now=time.time_ns(), everything=True)

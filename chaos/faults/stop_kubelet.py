@@ -1,6 +1,4 @@
-"""A node loses its kubelet: what runs goes on, and nobody looks after it. Only where the cluster owns its nodes (see
-`node`).
-"""
+"""A node loses its kubelet: running containers go on unattended. Only where the cluster owns its nodes (see `node`)."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ from chaos.faults.node import NodeFault
 
 @dataclass(frozen=True, slots=True)
 class StopKubelet(NodeFault):
-    """Stop a node's kubelet: containers go on, and nobody restarts, probes or reports them."""
+    """Stop a node's kubelet: containers go on, and nothing restarts, probes or reports them."""
 
     name: ClassVar[str] = "stop-kubelet"
     activity: ClassVar[Activity] = Activity("stop_kubelet", "start_kubelet", deadline=180.0)

@@ -1,4 +1,4 @@
-"""A node is stopped: its plug is pulled. Only where the cluster owns its nodes (see `node`)."""
+"""A node loses power. Only where the cluster owns its nodes (see `node`)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from chaos.faults.node import NodeFault
 
 @dataclass(frozen=True, slots=True)
 class StopNode(NodeFault):
-    """Pull a node's plug: every process on it is gone at once."""
+    """Cut a node's power: every process on it is gone at once."""
 
     name: ClassVar[str] = "stop-node"
     activity: ClassVar[Activity] = Activity("stop_node", "start_node", deadline=180.0)

@@ -26,7 +26,7 @@ _BEGAN: Final = time.time_ns()
 
 
 def request_stop(cluster: Cluster, *, why: str, now: int | None = None) -> None:
-    """Tell every runner of the cluster to stop; what is held must be undone apart (`undo_overdue`)."""
+    """Ask every runner of the cluster to stop; the caller undoes what is held (`undo_overdue`)."""
     if cluster.find("Namespace", SYSTEM_NAMESPACE) is None:
         return  # then no fault has a receipt, and no runner holds one
     meta = {"name": MARK, "namespace": SYSTEM_NAMESPACE, "annotations": {ANNOTATION_AT: str(now or time.time_ns())}}
@@ -34,12 +34,12 @@ def request_stop(cluster: Cluster, *, why: str, now: int | None = None) -> None:
 
 
 def clear_stop(cluster: Cluster) -> bool:
-    """Take the signal back; False when there was none."""
+    """Withdraw the stop signal; return False when there was none."""
     return cluster.delete("ConfigMap", MARK, SYSTEM_NAMESPACE)
 
 
 class StopSignal:
-    """Asked by a runner while it holds faults.
+    """Read by a runner while it holds faults.
 
     `file`, `port`: None reads the environment; "" and 0 disable them.
     """
@@ -54,7 +54,7 @@ class StopSignal:
         self._told = _listener(_environment_port() if port is None else port)
 
     def requested(self) -> str:
-        """Who asked for a stop; "" while nobody has."""
+        """Return who asked for a stop; "" when nobody has."""
         if self._file is not None and self._file.exists():
             return f"the file {self._file} is there"
         if self._told is not None and self._told.is_set():
@@ -82,7 +82,7 @@ _listeners: dict[int, threading.Event] = {}  # one for each port and process: it
 
 
 def _listener(port: int) -> threading.Event | None:
-    """Set when somebody posts to /stop on 127.0.0.1:port."""
+    """Return an event that is set when somebody posts to /stop on 127.0.0.1:port."""
     if not port:
         return None
     if port not in _listeners:

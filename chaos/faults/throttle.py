@@ -1,4 +1,4 @@
-"""Cut a container's CPU limit through the `resize` subresource, and give it back."""
+"""Lower a container's CPU limit through the `resize` subresource, and restore it."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _container_spec(pod: dict[str, Any], name: str) -> tuple[str, dict[str, Any]
 
 
 def _note(cluster: Cluster, receipt: Receipt, metadata: dict[str, Any], mark: str | None) -> None:
-    """Note the receipt, or take the note away; on a proxy's pod too, that its CPU limit belongs to a fault."""
+    """Note the receipt, or remove the note; also mark on a proxy's pod that its CPU limit belongs to a fault."""
     if receipt.facts["budget"] is not None:
         metadata = {**metadata, "annotations": {**metadata["annotations"], ANNOTATION_BUDGET_HOLD: mark}}
     cluster.patch("Pod", receipt.target.name, {"metadata": metadata}, receipt.target.namespace)

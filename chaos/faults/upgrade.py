@@ -1,4 +1,4 @@
-"""A workload gets another image, environment or arguments, and on recovery exactly the template that it had."""
+"""A workload gets another image, environment or arguments, and on recovery exactly its earlier template."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Upgrade:
 
 
 def plan_template(template: Mapping[str, Any], upgrade: Upgrade) -> Object:
-    """The template as it shall be. Pure; raises Misuse when it has no such container, or nothing would change."""
+    """Return the changed template. Pure; raises Misuse when it has no such container, or nothing would change."""
     containers = template["spec"]["containers"]
     names = [one["name"] for one in containers]
     name = upgrade.container or names[0]
@@ -112,6 +112,6 @@ def plan_template(template: Mapping[str, Any], upgrade: Upgrade) -> Object:
 
 
 def _put(cluster: Cluster, target: Target, template: Object, metadata: list[Object]) -> None:
-    """Exactly that template: a merge would leave behind what the other one added."""
+    """Replace the template as a whole: a merge would leave behind what the other one added."""
     steps = [*metadata, {"op": "replace", "path": "/spec/template", "value": template}]
     cluster.patch(target.workload_kind, target.name, steps, target.namespace, how="json")

@@ -37,18 +37,20 @@ _AT_ONCE: Final = 8
 
 
 def plan_due(found: Iterable[Receipt], *, now: int, grace: float) -> list[Receipt]:
-    """The receipts that are overdue by `grace` seconds, the newest first: what was broken last is mended first."""
+    """Return the receipts that are overdue by `grace` seconds, newest first: the last fault is undone first."""
     due = [receipt for receipt in found if receipt.deadline + int(grace * 1e9) < now]
     return sorted(due, key=lambda receipt: receipt.id, reverse=True)
 
 
 def grace_of(name: str) -> float:
-    """Seconds that the replica of that name waits after a deadline: replicas seldom begin the same undo at once."""
+    """Return how long the replica of that name waits after a deadline, so that replicas seldom begin the same undo at
+    once.
+    """
     return (zlib.crc32(name.encode()) % 4) * 0.5
 
 
 class Watchdog:
-    """Looks, and has what is overdue undone."""
+    """Looks for overdue receipts, and undoes them."""
 
     def __init__(self, cluster: Cluster, *, name: str) -> None:
         self._cluster = cluster
@@ -60,7 +62,7 @@ class Watchdog:
         self.looked = time.monotonic()
 
     def run(self, stop: threading.Event) -> None:
-        """Until told to stop; an undo that is under way is finished first."""
+        """Run until told to stop; finish an undo that is under way first."""
         while not stop.wait(EVERY):
             try:
                 self.look()
@@ -69,7 +71,7 @@ class Watchdog:
         self._pool.shutdown()
 
     def look(self) -> None:
-        """One look: begin the undo of all that is overdue and not under way, and tell once of what cannot be read."""
+        """Look once: begin to undo all that is overdue and not under way, and report unreadable receipts once."""
         found = [one for one, _ in receipts.look(self._cluster)]
         self.looked = time.monotonic()
         for one in found:
@@ -99,7 +101,7 @@ class Watchdog:
 
 
 def serve_health(watchdog: Watchdog, port: int) -> HTTPServer:
-    """/healthz for the kubelet: whether a look came through lately."""
+    """Serve /healthz for the kubelet: whether a look succeeded lately."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

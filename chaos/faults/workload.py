@@ -25,7 +25,7 @@ _STATUS: Final = (
 
 
 def living(cluster: Cluster, target: Target) -> Object:
-    """The workload; raises TargetVanished when it is gone, or a namesake has taken its place."""
+    """Return the workload; raises TargetVanished when it is gone, or a namesake has taken its place."""
     found = cluster.find(target.workload_kind, target.name, target.namespace)
     if found is None or (target.uid and found["metadata"]["uid"] != target.uid):
         raise TargetVanished(f"{target}: no such {target.workload_kind} any longer")
@@ -33,13 +33,13 @@ def living(cluster: Cluster, target: Target) -> Object:
 
 
 def pods_of(cluster: Cluster, target: Target) -> list[Object]:
-    """The pods of a workload, by its selector; none when it is gone."""
+    """Return the pods of a workload, by its selector; none when it is gone."""
     found = cluster.find(target.workload_kind, target.name, target.namespace)
     return objects.pods_of(cluster, found) if found is not None else []
 
 
 def bare(workload: Object) -> Object:
-    """The object as it can be created again: without what the server wrote. Pure."""
+    """Return the object as it can be created again: without what the server wrote. Pure."""
     meta = {key: value for key, value in workload["metadata"].items() if key not in _STATUS}
     annotations = {
         key: value
@@ -53,7 +53,7 @@ def bare(workload: Object) -> Object:
 
 
 def rolled_out(workload: Object) -> dict[str, Any]:
-    """What the status says once every pod is of the newest template and ready; empty before. Pure."""
+    """Return the status once every pod is of the newest template and ready; empty before. Pure."""
     if not is_rolled_out(workload):
         return {}
     wanted = (

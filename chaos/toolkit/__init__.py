@@ -1,4 +1,4 @@
-"""sharedfate as a Chaos Toolkit extension, and a gate on experiments that cannot be green for a wrong reason.
+"""sharedfate as a Chaos Toolkit extension, and a gate on experiments that refuses to be green for a wrong reason.
 
 actions, probes, tolerances   what experiment files name
 control                       deploys a mode before the method, keeps the load running, undoes, judges

@@ -1,4 +1,5 @@
-"""Actions on proxies, and on the experiment itself. A fault that acts on is undone by its deadline at the latest.
+"""Actions on proxies, and on the experiment itself. A fault that stays in force is undone by its deadline at the
+latest.
 
 Those that inject a fault are made from the fault (`chaos.toolkit.of_faults`): `kill_proxy` is the fault `kill`. Whom a
 fault must hurt is not stated here: that is derived from the mode and the live placement when it is injected. Nothing
@@ -39,7 +40,7 @@ def overload_path(
     saturate_seconds: float = 8.0,
     deadline: float = 20.0,
 ) -> Reading:
-    """Let one tenant overload its own path until it gives out; its own flow is reported and not judged.
+    """Let one tenant overload its own path until it saturates; its own flow is reported and not judged.
 
     Args:
         profile: `requests`, `handshakes`, `bodies` or `slow-readers`.
@@ -67,17 +68,17 @@ def overload_path(
 
 
 def stop_overload() -> int:
-    """End overloads; how many."""
+    """End overloads; return how many."""
     return recover("overload")
 
 
 def recover_all() -> int:
-    """Undo every fault that is in force; how many. The rollback that fits every experiment."""
+    """Undo every fault in force; return how many. The rollback that fits every experiment."""
     return recover("")
 
 
 def hold(seconds: float = 5.0) -> int:
-    """Let the load go on for so long; the requests that have been gathered since the experiment began."""
+    """Keep the load running for so long; return the number of requests since the experiment began."""
     session = current()
     session.trial.hold(seconds)
     return sum(len(samples) for samples in session.trial.view().flows.values())
@@ -108,7 +109,7 @@ def start_job(
 
 
 def play_scenario(name: str) -> str:
-    """Play a shipped scenario, whole: what `sharedfate run --scenarios NAME` does, with the hypothesis checked beside
+    """Play a whole shipped scenario: what `sharedfate run --scenarios NAME` does, with the hypothesis checked beside
     it.
     """
     current().play(name)

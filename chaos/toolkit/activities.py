@@ -1,4 +1,4 @@
-"""One activity of an experiment file, held against the function that it names: kind, arguments, types, values,
+"""Checks one activity of an experiment file against the function that it names: kind, arguments, types, values,
 tolerance.
 """
 
@@ -40,7 +40,7 @@ RIGHT: Final = (
 
 
 def detect_problems(step: Any, configuration: Mapping[str, Any], names: Iterable[Any]) -> Iterator[Problem]:
-    """All that is wrong with an activity of a method, a hypothesis or the rollbacks."""
+    """Return all that is wrong with an activity of a method, a hypothesis or the rollbacks."""
     if not isinstance(step, dict):
         yield "", f"is a {type(step).__name__}: want a mapping with type, name and provider"
         return
@@ -126,7 +126,7 @@ def _arguments(
 
 
 def detect_tolerance_problems(probe: Mapping[str, Any], configuration: Mapping[str, Any]) -> Iterator[Problem]:
-    """All that is wrong with the tolerance of a hypothesis' probe."""
+    """Return all that is wrong with the tolerance of a hypothesis' probe."""
     if "tolerance" not in probe:
         yield "", f"is missing: {RIGHT if is_ours(probe) else 'want a value, a list, or a mapping with a type'}"
         return
@@ -174,21 +174,19 @@ def importable(module: str) -> bool:
 
 
 def exported(module: str) -> dict[str, Any]:
-    """The functions that a module offers: those of its `__all__`, when it has one and is ours."""
+    """Return the functions that a module offers: those of its `__all__`, when it has one and is ours."""
     found = importlib.import_module(module)
     functions = dict(inspect.getmembers(found, inspect.isroutine))
     return {name: functions[name] for name in found.__all__} if module in KINDS else functions
 
 
 def substituted(value: Any, configuration: Mapping[str, Any]) -> Any:
-    """With `${name}` replaced by the configuration's value."""
+    """Replace each `${name}` by the configuration's value."""
     return substitute(value, configuration, None)
 
 
 def fits(value: Any, annotation: Any) -> bool:
-    """Whether a value of a file may be given for a parameter; an annotation that is not understood lets everything
-    pass.
-    """
+    """Whether a value from a file fits a parameter; an unknown annotation accepts everything."""
     origin = getattr(annotation, "__origin__", annotation)
     match origin:
         case _ if origin is bool:

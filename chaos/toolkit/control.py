@@ -1,5 +1,5 @@
-"""The control: first in an experiment's `controls`, it deploys a mode with its tenants under load and judges in the
-end.
+"""The control: listed first in an experiment's `controls`, it deploys a mode with its tenants under load and judges at
+the end.
 
     controls:
       - name: sharedfate
@@ -52,7 +52,7 @@ def configure_control(
     event_registry: Any = None,
     **others: Any,
 ) -> None:
-    """Begin to listen, before any other control does; nothing is started yet.
+    """Start to listen, before any other control does; deploy nothing yet.
 
     Args:
         mode: proxy mode.
@@ -78,7 +78,7 @@ def before_experiment_control(context: Mapping, **arguments: Any) -> None:
 
 
 def before_method_control(context: Mapping, **arguments: Any) -> None:
-    """Begin to guard."""
+    """Start to guard."""
     _handler().begin_method()
 
 
@@ -96,7 +96,7 @@ def before_activity_control(context: Mapping, **arguments: Any) -> None:
 
 
 def after_activity_control(context: Mapping, state: Mapping = NO_READING, **arguments: Any) -> None:
-    """Note how it ended."""
+    """Note how the activity ended."""
     kept = _handler()
     kept.note(f"{context.get('type')} {context.get('name')}: {(state or NO_READING).get('status', 'did not end')}")
     kept.raise_if_terminated()
@@ -109,20 +109,22 @@ def after_experiment_control(context: Mapping, state: Mapping = NO_READING, **ar
 
 
 def cleanup_control() -> None:
-    """The same, should the experiment not have come so far."""
+    """Close as `after_experiment_control` does, for an experiment that did not come so far."""
     if kept := handler.current():
         kept.close()
 
 
 def validate_control(control: Mapping) -> None:
-    """Refuse arguments that cannot be right, whatever the configuration holds."""
+    """Refuse arguments that are wrong whatever the configuration holds."""
     arguments = control.get("provider", {}).get("arguments") or {}
     if problems := check_arguments(arguments):
         raise InvalidActivity(f"control '{control.get('name')}': {'; '.join(problems)}")
 
 
 def _handler() -> handler.ExperimentHandler:
-    """Raises InterruptExecution when the control was not configured: without it nothing would be judged."""
+    """Return the handler; raises InterruptExecution when the control was not configured, because nothing would be
+    judged.
+    """
     if (kept := handler.current()) is None:
         raise InterruptExecution("sharedfate: its control could not be configured: see the log at level DEBUG")
     return kept

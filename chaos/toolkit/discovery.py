@@ -1,4 +1,4 @@
-"""What `chaos discover --no-install sharedfate` lists: every action, probe, tolerance and control hook."""
+"""Lists every action, probe, tolerance and control hook for `chaos discover --no-install sharedfate`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KINDS = {  # module -> the kind that its functions are listed as
 
 
 def discover() -> dict[str, Any]:
-    """The discovery, as Chaos Toolkit defines it."""
+    """Return the discovery, as Chaos Toolkit defines it."""
     found: dict[str, Any] = initialize_discovery_result("sharedfate", __version__, "kubernetes")
     for module, kind in KINDS.items():
         found["activities"].extend(discover_activities(module, kind))

@@ -1,4 +1,5 @@
-"""Breaks and mends in a trial: what is in force, whom it must hurt by the sharing model, and when it undoes itself.
+"""Breaks and mends in a trial: which faults are in force, whom they must hurt by the sharing model, and when they are
+undone.
 
 The designs are the engine's (`chaos.engine.designs`); here a fault may be left in force from one activity to a later
 one, and several may follow each other in one trial.
@@ -34,7 +35,7 @@ GRACE: Final = 5.0
 
 @dataclass(slots=True)
 class HeldFault:
-    """A fault that acts until it is recovered: by its action, by its deadline or by the session's end."""
+    """A fault that acts until its action, its deadline or the session's end recovers it."""
 
     force: InForce
     timer: threading.Timer | None = None
@@ -45,7 +46,7 @@ class HeldFault:
 
 
 class FaultDriver:
-    """Of one trial. Every method may be called from any thread."""
+    """Drives the faults of one trial. Every method may be called from any thread."""
 
     def __init__(self, trial: Trial) -> None:
         self.trial = trial
@@ -58,19 +59,17 @@ class FaultDriver:
         self._exempt: set[Flow] = set()  # nothing is expected of them: an earlier fault may have affected them
 
     def break_proxy(self, fault: Fault, proxy: Proxy, *, deadline: float, harm: Harm = Harm.EITHER) -> list[Receipt]:
-        """Inject into one proxy and expect harm to just its fate group. A pulse is over when this returns."""
+        """Inject into one proxy and expect harm to exactly its fate group. A pulse is over when this returns."""
         self._expect([proxy], fault.shape, harm)
         return self.inject(fault, container_of(self.trial.cluster, proxy), deadline=deadline)
 
     def break_exempt(self, fault: Fault, proxy: Proxy, *, deadline: float) -> list[Receipt]:
-        """Inject into one proxy whose fate group may or may not be hurt: it is reported, and only the others are
-        judged.
-        """
+        """Inject into one proxy whose fate group is exempt: it is reported, and only the other flows are judged."""
         self._exempt_flows(fault, flows_behind(self.trial.deployment.placement(), [proxy]))
         return self.inject(fault, container_of(self.trial.cluster, proxy), deadline=deadline)
 
     def break_workload(self, fault: Fault, workload: str, namespace: str, *, deadline: float) -> list[Receipt]:
-        """Inject into a workload. Flows through its pods are reported, the others must not be hurt; its pods may
+        """Inject into a workload. Flows through its pods are exempt, the others must not be hurt; its pods may
         restart.
         """
         targets = select(self.trial.cluster, fault.targets, Selector(workload=workload, namespace=namespace))
@@ -81,7 +80,7 @@ class FaultDriver:
         return self.inject(fault, *targets, deadline=deadline)
 
     def break_node(self, fault: Fault, node: str, *, deadline: float) -> list[Receipt]:
-        """Inject into a node. Flows with a pod or a proxy on it are reported, the others must not be hurt."""
+        """Inject into a node. Flows with a pod or a proxy on it are exempt, the others must not be hurt."""
         tenants, placement = self.trial.deployment.tenants, self.trial.deployment.placement()
         ends = {"first": tenants[0].client, "second": tenants[-1].client}
         chosen = placement.nodes_of(ends[node])[0] if node in ends else node
@@ -91,7 +90,7 @@ class FaultDriver:
         return self.inject(fault, *targets, deadline=deadline)
 
     def _exempt_flows(self, fault: Fault, flows: frozenset[Flow]) -> None:
-        """Expect nothing of these flows, and no harm to any other. What is not over by itself is held until it is
+        """Exempt these flows, and expect no harm to any other. A fault that does not end by itself is held until it is
         undone.
         """
         self._exempt |= flows
@@ -101,7 +100,7 @@ class FaultDriver:
     def inject(
         self, fault: Fault, *targets: Target, deadline: float, noisy: TenantLoad | None = None, described: str = ""
     ) -> list[Receipt]:
-        """Inject; a held fault is in force until `recover` or its deadline. The expectation must be stated before.
+        """Inject; a held fault is in force until `recover` or its deadline. State the expectation before.
 
         Args:
             noisy: the tenant whose own flow pauses meanwhile, and starts again slowly.
@@ -137,8 +136,8 @@ class FaultDriver:
         )
 
     def recover(self, fault: str = "", *, observe: bool = True) -> int:
-        """Undo the faults of that name (or all), newest first; how many. Nothing in force is no error: an undo is
-        idempotent.
+        """Undo the faults of that name (or all), newest first; return how many. Nothing in force is no error: an undo
+        is idempotent.
 
         Args:
             observe: watch afterwards until every flow is back.
@@ -158,7 +157,7 @@ class FaultDriver:
         return len(chosen)
 
     def await_recovery(self) -> None:
-        """Watch until every flow is back; nothing to do while a fault is in force, before the first, and after an
+        """Watch until every flow is back; returns at once while a fault is in force, before the first, and after an
         on/off design, whose last window has shown it.
         """
         expected = self.trial.expectation
@@ -184,7 +183,9 @@ class FaultDriver:
                 self.overdue.append(f"{held.name}: not undone by its deadline of {deadline:g} s: {error}")
 
     def switch(self, fault: Fault, proxy: Proxy, *, deadline: float, pairs: int) -> int:
-        """A fault on one proxy, on and off until the judge has decided, at most so many times; the pairs done."""
+        """Switch a fault on one proxy on and off until the judge has decided, at most `pairs` times; return the pairs
+        done.
+        """
         self._refuse_pairs(pairs)
         self._expect([proxy], fault.shape, Harm.EITHER)
         target = container_of(self.trial.cluster, proxy)
@@ -193,7 +194,7 @@ class FaultDriver:
         return self.trial.pairs_done
 
     def switch_overload(self, noisy: TenantLoad, fault: Overload, *, deadline: float, pairs: int) -> int:
-        """One tenant overloads its own path, on and off, as `designs.overload` has it; the pairs done."""
+        """Let one tenant overload its own path, on and off, as `designs.overload` does; return the pairs done."""
         self._refuse_pairs(pairs)
         self.first_effect = self.first_effect or time.time_ns()
         designs.overload(
@@ -213,7 +214,7 @@ class FaultDriver:
             raise Misuse(f"pairs is {pairs}: the judge looks after {' or '.join(map(str, steps))}")
 
     def _expect(self, proxies: Sequence[Proxy], shape: FaultShape, harm: Harm) -> None:
-        """Expect harm to just the flows behind these proxies, and behind all that were broken before."""
+        """Expect harm to exactly the flows behind these proxies, and behind all that were broken before."""
         self._broken += [proxy for proxy in proxies if proxy not in self._broken]
         self.trial.expect_fate_of(*self._broken, shape=shape, harm=harm, exempt=sorted(self._exempt))
 
@@ -222,7 +223,7 @@ class FaultDriver:
 
 
 def describe(receipts: Sequence[Receipt]) -> dict[str, Any]:
-    """What an action says of its fault, for the journal."""
+    """Describe a fault for the journal."""
     first = receipts[0]
     return {
         "fault": first.fault,

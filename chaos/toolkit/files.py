@@ -1,4 +1,4 @@
-"""Experiment files: loaded, and held against everything that would go wrong, before anything is started.
+"""Loads experiment files, and checks them for everything that would go wrong, before anything is started.
 
 Chaos Toolkit's own validation stops at the first problem, knows no types, no values and no paths, and lets pass what
 makes a run green for a wrong reason: a misspelt rollback strategy that plays none, a tolerance that can never be
@@ -34,7 +34,7 @@ SUFFIXES: Final = (".yaml", ".yml", ".json")
 
 
 def load(path: Path) -> Experiment:
-    """The file's content; raises Misuse that names file and line."""
+    """Return the file's content; raises Misuse that names file and line."""
     if path.suffix not in SUFFIXES:
         raise Misuse(f"{path}: an experiment file ends with {', '.join(SUFFIXES)}")
     found = read_json(path, hook=_once) if path.suffix == ".json" else read_yaml(path, loader=_OnceLoader)
@@ -44,7 +44,7 @@ def load(path: Path) -> Experiment:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """JSON takes the last of two fields of the same name in silence: what the first said would never run."""
+    """Refuse duplicate fields, of which JSON silently takes the last: the first would never run."""
     found = dict(pairs)
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
@@ -55,7 +55,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 class _OnceLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """The same for YAML."""
+    """Refuse duplicate fields in YAML."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -83,7 +83,7 @@ def load_checked(path: Path, variables: Mapping[str, Any] | None = None) -> Expe
 
 
 def detect_problems(experiment: Experiment, variables: Mapping[str, Any]) -> Iterator[Problem]:
-    """All that is wrong with an experiment. `variables` override its configuration, as `--var` does."""
+    """Return all that is wrong with an experiment. `variables` override its configuration, as `--var` does."""
     for name in ("title", "description"):
         if not isinstance(experiment.get(name), str) or not experiment[name]:
             yield name, "is missing: a sentence"
@@ -196,7 +196,7 @@ def _controls(experiment: Experiment, configuration: Mapping[str, Any]) -> Itera
 
 
 def has_control(experiment: Experiment) -> bool:
-    """Whether our control keeps the experiment."""
+    """Whether our control is among the experiment's."""
     return any(
         isinstance(c, dict) and (c.get("provider") or {}).get("module") == CONTROL
         for c in experiment.get("controls") or []
@@ -204,7 +204,7 @@ def has_control(experiment: Experiment) -> bool:
 
 
 def deploys(experiment: Experiment) -> bool:
-    """Whether our control is there and makes a deployment."""
+    """Whether our control is there and deploys a mode."""
     return any(
         isinstance(c, dict)
         and (c.get("provider") or {}).get("module") == CONTROL
@@ -214,7 +214,7 @@ def deploys(experiment: Experiment) -> bool:
 
 
 def mode_variable(experiment: Experiment) -> str:
-    """The configuration variable that holds the mode; empty when the file fixes it."""
+    """Return the configuration variable that holds the mode; empty when the file fixes it."""
     for control in experiment.get("controls") or []:
         provider = control.get("provider") or {}
         if provider.get("module") == CONTROL:

@@ -1,5 +1,5 @@
-"""The verdict on a whole journal. Chaos Toolkit's own exit code knows its status and one deviation, and is green when
-the method never ran, when an action or a rollback raised, when a hypothesis failed and recovered, when a control died.
+"""Judges a whole journal. Chaos Toolkit's own exit code knows its status and one deviation; it is green when the method
+never ran, when an action or a rollback raised, when a hypothesis failed and recovered, when a control died.
 
 Pure: a journal and what the witness heard -> pass, fail or inconclusive, with a sentence for each reason. *Fail*: the
 system did not hold what the experiment claims, or did not recover. *Inconclusive*: it was not found out.
@@ -26,7 +26,7 @@ _AFTER: Final = ("default", "after-method-only", "continuously", "continously")
 
 @dataclass(frozen=True, slots=True)
 class GateVerdict:
-    """The gate's answer. Green is *pass* alone."""
+    """The gate's answer. Only *pass* is green."""
 
     verdict: Verdict
     reasons: tuple[str, ...]
@@ -36,7 +36,7 @@ class GateVerdict:
 
 
 def judge_journal(journal: Journal | None, heard: Sequence[str] = (), *, terminated: bool = False) -> GateVerdict:
-    """Read everything. None: there is no journal, for the run ended without one."""
+    """Judge everything in the journal. None: there is no journal, because the run ended without one."""
     if journal is None:
         return GateVerdict(Verdict.INCONCLUSIVE, ("the run ended without a journal", *heard))
     found = [
@@ -135,7 +135,7 @@ def detect_after(journal: Journal) -> Iterator[Finding]:
 
 
 def detect_doubts(journal: Journal) -> Iterator[Finding]:
-    """Claims that were let pass for now (`doubt: wait`) and are still neither proved nor refuted at the last check."""
+    """Return claims that passed for now (`doubt: wait`) and are still undecided at the last check."""
     last = _last_state(journal)
     for probe in (last or {}).get("probes") or []:
         tolerance = probe.get("activity", {}).get("tolerance")
@@ -160,7 +160,7 @@ def detect_nothing_checked(journal: Journal) -> Iterator[Finding]:
 
 
 def detect_trial(journal: Journal) -> Iterator[Finding]:
-    """What the control added: the judge's verdict on the trial, and what went wrong while it closed."""
+    """Read what the control added: the judge's verdict on the trial, and errors while it closed."""
     ours = journal.get(KEY) or {}
     for problem in ours.get("problems") or []:
         yield Verdict.FAIL, problem
@@ -183,7 +183,7 @@ def _has_hypothesis(journal: Journal) -> bool:
 
 
 def _strategy(journal: Journal) -> str:
-    """The strategy that the experiment's file asks for; a command's option is not in the journal."""
+    """Return the rollback strategy in the experiment's file; a command's option is not in the journal."""
     runtime = journal["experiment"].get("runtime") or {}
     return str((runtime.get("hypothesis") or {}).get("strategy", "default"))
 
@@ -206,7 +206,7 @@ def _kind(run: Mapping[str, Any]) -> str:
 
 
 def _fate(run: Mapping[str, Any]) -> str:
-    """Why an activity did not succeed, in one line: the last of its traceback."""
+    """Return why an activity did not succeed, in one line: the last of its traceback."""
     if "status" not in run:
         return "did not end"
     lines = [line for part in run.get("exception") or () for line in str(part).strip().splitlines() if line.strip()]

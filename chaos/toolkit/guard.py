@@ -1,5 +1,5 @@
-"""Watches the bystanders while the method runs, and ends the experiment when one is hurt that the sharing model
-spares.
+"""Watches the bystanders while the method runs, and ends the experiment when one is hurt that the sharing model does
+not predict.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class BystanderGuard:
         self._thread.start()
 
     def stop(self) -> None:
-        """No abort comes after this returned. Safe to repeat."""
+        """Stop; no abort comes after this returned. Safe to repeat."""
         self._stop.set()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join()

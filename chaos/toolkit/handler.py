@@ -1,4 +1,6 @@
-"""What the control remembers from hook to hook: witness, session, guard, and in the end the ruling on the journal."""
+"""The control's state from hook to hook: error handler, session, guard, and finally the gate's verdict on the
+journal.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,7 @@ class LogProgress:
 
 @dataclass(slots=True)
 class SharedRun:
-    """What whoever runs experiments from Python has already, and takes back."""
+    """Resources that the caller lends to experiments."""
 
     run: Run | None = None  # its cluster and deployments are shared by experiments in the same mode
     witness: SwallowedErrorHandler | None = None
@@ -48,7 +50,7 @@ class SharedRun:
 
 
 class ExperimentHandler(RunEventHandler):  # type: ignore[misc]  # chaoslib has no types
-    """Of one experiment, from the control's `configure_control` to the library's last event."""
+    """The state of one experiment, from the control's `configure_control` to the library's last event."""
 
     def __init__(self, lent: SharedRun) -> None:
         self.lent = lent
@@ -66,7 +68,7 @@ class ExperimentHandler(RunEventHandler):  # type: ignore[misc]  # chaoslib has 
     # ---- the course of an experiment
 
     def open(self, arguments: Mapping[str, Any], title: str) -> None:
-        """Deploy and take a baseline; raises InterruptExecution, the only error that the library heeds."""
+        """Deploy and take a baseline; raises InterruptExecution, the only error that the library does not swallow."""
         try:
             options = options_from(arguments, title=title)
             if not arguments.get("deploy", True):
@@ -96,8 +98,8 @@ class ExperimentHandler(RunEventHandler):  # type: ignore[misc]  # chaoslib has 
             self.session.note(text)
 
     def raise_if_terminated(self) -> None:
-        """SIGTERM inside an activity becomes a mere failed activity in the library; here it ends the experiment after
-        all.
+        """End the experiment on a SIGTERM inside an activity, which the library turns into a mere failed
+        activity.
 
         Once: the rollbacks that follow are not to be interrupted again.
         """
@@ -106,7 +108,7 @@ class ExperimentHandler(RunEventHandler):  # type: ignore[misc]  # chaoslib has 
             raise InterruptExecution("SIGTERM came inside an activity")
 
     def close(self) -> None:
-        """Undo, judge, report, take down. Safe to repeat; what goes wrong is kept for the gate."""
+        """Undo, judge, report, take down. Safe to repeat; errors are kept for the gate."""
         self.end_method()
         if self.session is None or self.closing is not None:
             return
@@ -124,8 +126,8 @@ class ExperimentHandler(RunEventHandler):  # type: ignore[misc]  # chaoslib has 
     # ---- the library's last event
 
     def finish(self, journal: dict[str, Any]) -> None:
-        """Rule on the journal, and set its status. Errors here are swallowed by the library: so "aborted" until all is
-        said.
+        """Judge the journal, and set its status. The library swallows errors here, so the status is "aborted" until
+        this is done.
         """
         if self.finished:
             return
@@ -149,7 +151,7 @@ class ExperimentHandler(RunEventHandler):  # type: ignore[misc]  # chaoslib has 
         tell(f"sharedfate: {self.ruling}")
 
     def facts(self) -> dict[str, Any]:
-        """What a journal holds of us."""
+        """Return what a journal holds about this experiment."""
         closing = self.closing or SessionOutcome()
         guard = self.guard
         doubts = [*self.problems, *([guard.failure] if guard and guard.failure else [])]
@@ -176,13 +178,13 @@ class ExperimentHandler(RunEventHandler):  # type: ignore[misc]  # chaoslib has 
         return facts
 
     def keep(self, journal: Mapping[str, Any]) -> None:
-        """A copy of the journal beside the history."""
+        """Write a copy of the journal beside the history."""
         if self.closing is not None and self.closing.directory is not None:
             write_journal(self.closing.directory / JOURNAL_FILE, journal)
 
 
 def write_journal(path: Path, journal: Mapping[str, Any]) -> None:
-    """Written whole or not at all; what JSON does not know becomes text."""
+    """Write the journal whole or not at all; what JSON lacks becomes text."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, json.dumps(journal, indent=2, ensure_ascii=False, default=_plain) + "\n")
 
@@ -196,22 +198,22 @@ _handler: list[ExperimentHandler] = []
 
 
 def lend(lent: SharedRun) -> None:
-    """Give the next experiments of this process what they need not make themselves; `SharedRun()` takes it back."""
+    """Lend the next experiments of this process what they need not create; `SharedRun()` takes it back."""
     global _lent
     _lent = lent
 
 
 def new() -> ExperimentHandler:
-    """For an experiment that begins."""
+    """Make the handler of an experiment that begins."""
     _handler[:] = [ExperimentHandler(_lent)]
     return _handler[0]
 
 
 def current() -> ExperimentHandler | None:
-    """Of the experiment that runs; None when its control was not configured."""
+    """Return the running experiment's handler; None when its control was not configured."""
     return _handler[0] if _handler and not _handler[0].finished else None
 
 
 def last() -> ExperimentHandler | None:
-    """Of the experiment that ended last in this process."""
+    """Return the handler of the last experiment that ended in this process."""
     return _handler[0] if _handler else None

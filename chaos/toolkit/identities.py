@@ -1,4 +1,4 @@
-"""Whose private keys a proxy holds: read from the memory of its process, not from what it was meant to be given."""
+"""Reads whose private keys a proxy holds from the memory of its process, not from what it was meant to be given."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ UNKNOWN = "a key that nobody was handed"
 
 
 def in_memory(cluster: Cluster, mesh: Mesh, proxy: Proxy) -> list[str]:
-    """`namespace/service-account` of every private key in the proxy's memory, by the public halves in the control
-    plane's log.
+    """Return `namespace/service-account` of every private key in the proxy's memory, by the public halves in the
+    control plane's log.
     """
     with debug_pods(cluster, [proxy.node], run=mesh.run) as made:
         keys = program(
@@ -31,6 +31,6 @@ def in_memory(cluster: Cluster, mesh: Mesh, proxy: Proxy) -> list[str]:
 
 
 def short(identity: str) -> str:
-    """`namespace/service-account` of a SPIFFE identity; what is none of ours, as it is."""
+    """Return `namespace/service-account` of a SPIFFE identity; any other identity unchanged."""
     namespace, _, account = identity.partition("/ns/")[2].partition("/sa/")
     return f"{namespace}/{account}" if spiffe_id(namespace, account) == identity else identity

@@ -1,5 +1,5 @@
-"""`pytest experiments/`: each experiment file an item, or one for each mode of `--chaos-modes`; green is what the gate
-passes.
+"""`pytest experiments/`: collects each experiment file as an item, or one for each mode of `--chaos-modes`; green means
+that the gate passes.
 
 Experiments of one session share its cluster, and those in the same mode its deployment. A file is taken for an
 experiment when it names our control or is named outright on the command line.
@@ -31,7 +31,7 @@ class NotProved(AssertionError):
 
 
 class Shared:
-    """The one run that a session's experiments share; made when the first needs it."""
+    """The one run that a session's experiments share; made on first use."""
 
     def __init__(self, settings: Settings, progress: Any) -> None:
         self.settings, self.progress = settings, progress
@@ -49,7 +49,7 @@ class Shared:
 
 
 def is_experiment(path: Path, named: bool) -> bool:
-    """Whether a file is ours to collect; cheap, for it is asked of every YAML and JSON file of a tree."""
+    """Whether a file is ours to collect; cheap, because every YAML and JSON file of a tree is asked."""
     if path.suffix not in files.SUFFIXES:
         return False
     if named:
@@ -122,7 +122,7 @@ class ExperimentItem(pytest.Item):
 
 
 def grouped(items: list[pytest.Item]) -> None:
-    """Bring the experiments of one mode together, in place: they share its deployment, and each change of mode costs
+    """Sort the experiments by mode, in place: those of one mode share its deployment, and each change of mode costs
     one.
     """
     places = [n for n, item in enumerate(items) if isinstance(item, ExperimentItem)]
@@ -134,7 +134,7 @@ def grouped(items: list[pytest.Item]) -> None:
 def collect(
     path: Path, parent: pytest.Collector, *, settings: Callable[[], Settings], modes: bool, progress: Any
 ) -> ExperimentFile | None:
-    """The collector of an experiment file; None for any other. `modes`: the settings' modes were asked for."""
+    """Return the collector of an experiment file; None for any other. `modes`: the settings' modes were requested."""
     if not is_experiment(path, parent.session.isinitpath(path)):
         return None
     found: ExperimentFile = ExperimentFile.from_parent(parent, path=path)

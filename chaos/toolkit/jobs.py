@@ -1,4 +1,4 @@
-"""A batch Job of a tenant: whether it ended, and if not, whether a proxy beside it is what keeps its pod alive."""
+"""Whether a tenant's batch Job ended, and if not, whether a proxy beside it keeps its pod alive."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from chaos.verdict import Verdict
 
 
 def completion(cluster: Cluster, namespace: str, name: str, patience: float) -> Reading:
-    """The Job's fate now; open while it works, or before it exists."""
+    """Return the Job's state now; open while it works, or before it exists."""
     job = cluster.find("Job", name, namespace)
     if job is None:
         return opinion(None, Verdict.INCONCLUSIVE, f"there is no job {namespace}/{name} yet")
@@ -21,7 +21,7 @@ def completion(cluster: Cluster, namespace: str, name: str, patience: float) -> 
 
 
 def detect_fate(job: dict[str, Any], pods: list[dict[str, Any]], *, now: datetime, patience: float) -> Reading:
-    """From a Job and its pods. Pure."""
+    """Derive the state from a Job and its pods. Pure."""
     if has_condition(job, "Complete"):
         return opinion("complete", Verdict.PASS, "the job completed")
     if has_condition(job, "Failed"):

@@ -1,4 +1,4 @@
-"""Actions on nodes. Each has the action that undoes it; all are made from faults, as chaos.toolkit.actions says.
+"""Actions on nodes. Each has an action that undoes it; all are made from faults, as `chaos.toolkit.actions` says.
 
 Whoever has a pod on the node, or a proxy on his path there, is reported and not judged; the others must not be hurt.
 `node`: by its name, or `first` and `second` for those of the reference tenants: tenant-a lives on the first, tenant-c

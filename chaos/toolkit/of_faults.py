@@ -1,4 +1,4 @@
-"""Actions made from faults: one that injects it, with the fault's fields for arguments, and one that undoes it.
+"""Makes actions from faults: one that injects, with the fault's fields as arguments, and one that undoes.
 
 So a fault is described once. Its `activity` says what its actions are called; arguments, their types, their defaults
 and their docstrings are the fault's own. Somebody else's faults (`chaos.faults.catalogue`) have theirs in the same way.
@@ -41,7 +41,7 @@ _PAIRS: Final = ("on and off at most so often (3 or 6), until the judge has deci
 
 
 def actions_at(*places: Place, besides: Iterable[str] = ()) -> dict[str, Action]:
-    """The actions of every known fault that acts there, and their undos, by name.
+    """Return the actions of every known fault that acts there, and their undos, by name.
 
     Raises Misuse for a name that comes twice, or is one of those `besides` which these stand.
     """
@@ -63,14 +63,14 @@ def actions_at(*places: Place, besides: Iterable[str] = ()) -> dict[str, Action]
 
 
 def actions_of(kind: type[Fault], activity: Activity) -> Iterable[Action]:
-    """The action that injects a fault and, unless it is over by itself, the one that undoes it."""
+    """Yield the action that injects a fault and, unless it is a pulse, the one that undoes it."""
     yield _injection(kind, activity)
     if activity.undo:
         yield _undo(kind, activity)
 
 
 def settings_for(kind: type[Fault]) -> dict[str, tuple[Any, Any]]:
-    """The fault's fields that an experiment may set: type and default, as `chaos discover` knows them.
+    """Return the fault's fields that an experiment may set: type and default, as `chaos discover` knows them.
 
     A field `seconds` that is 0 unless it is set is the fault's own deadline: the action's `deadline` says that.
     """
@@ -87,7 +87,7 @@ def settings_for(kind: type[Fault]) -> dict[str, tuple[Any, Any]]:
 
 
 def plain_type(hint: Any) -> Any:
-    """A field's type as JSON has it: `chaos discover` calls every other one an object."""
+    """Return a field's type as JSON has it: `chaos discover` calls every other one an object."""
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
         return plain_type(next(one for one in get_args(hint) if one is not type(None)))
@@ -128,7 +128,7 @@ def _injection(kind: type[Fault], activity: Activity) -> Action:
 
 
 def _break(session: Session, fault: Fault, activity: Activity, chosen: Mapping[str, Any]) -> Reading:
-    """Break what the arguments choose, and expect what the activity says."""
+    """Break what the arguments choose, and expect what the activity declares."""
     driver, deadline = session.driver, chosen["deadline"]
     match activity.place:
         case Place.NODE:
@@ -163,7 +163,7 @@ def _place(activity: Activity) -> Place:
 
 
 def _described(kind: type[Fault], settings: Iterable[str]) -> list[str]:
-    """The lines of the fault's own docstrings that describe these settings."""
+    """Return the lines of the fault's own docstrings that describe these settings."""
     text = "\n".join(inspect.cleandoc(one.__doc__) for one in reversed(kind.__mro__) if one.__doc__)
     known: dict[str, list[str]] = {}
     name = ""
@@ -179,7 +179,7 @@ def _described(kind: type[Fault], settings: Iterable[str]) -> list[str]:
 def _dressed(
     function: Any, name: str, place: Place, doc: str, taken: Mapping[str, tuple[Any, Any]], gives: Any
 ) -> Action:
-    """The function as `chaos discover` and experiments see it: under a name of its module, with the arguments' types.
+    """Give the function the name and the argument types that `chaos discover` and experiments see.
 
     The annotations are real ones, not postponed (it shows those as "object"), and the parameters positional (it drops
     keyword-only ones).

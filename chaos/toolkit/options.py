@@ -1,4 +1,4 @@
-"""The arguments of the control: checked whole, before anything is started."""
+"""The arguments of the control, checked whole before anything is started."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from chaos.toolkit.session import ControlOptions
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """What the control takes, with the defaults.
+    """The control's arguments, with their defaults.
 
     Attributes:
         mode: proxy mode.
@@ -48,7 +48,7 @@ _KNOWN: Final = tuple(one.name for one in fields(Arguments))
 
 
 def check_arguments(arguments: Mapping[str, Any]) -> list[str]:
-    """What is wrong with the arguments, a sentence each; a `${name}` is not substituted yet, and passes."""
+    """Return what is wrong with the arguments, a sentence each; a `${name}` that is not substituted yet passes."""
     problems: list[str] = []
     given = {name: value for name, value in arguments.items() if name not in _KNOWN or not _is_variable(value)}
     found = Fields(given, "", problems, known=_KNOWN).of(Arguments)
@@ -61,7 +61,7 @@ def check_arguments(arguments: Mapping[str, Any]) -> list[str]:
 
 
 def options_from(arguments: Mapping[str, Any], *, title: str) -> ControlOptions:
-    """The options that the arguments, substituted, ask for; raises one Misuse with every problem."""
+    """Return the options that the substituted arguments ask for; raises one Misuse with every problem."""
     if problems := check_arguments(arguments):
         raise Misuse("; ".join(problems))
     if unknown := [f"{name}: {value}" for name, value in arguments.items() if _is_variable(value)]:

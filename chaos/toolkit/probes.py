@@ -1,4 +1,4 @@
-"""Probes: what is measured of the running experiment. Each returns a reading (chaos.toolkit.readings) for a tolerance.
+"""Probes: measure the running experiment. Each returns a reading (chaos.toolkit.readings) for a tolerance.
 
 They change nothing; `watch` and `await_job` take time. The annotations are real ones, not postponed: `chaos discover`
 shows postponed ones as "object". Parameters are positional: it drops keyword-only ones.
@@ -36,7 +36,7 @@ QUANTILES = (0.5, 0.9, 0.99)
 
 
 def hurt_tenants(besides: Names = NOBODY) -> Reading:
-    """Tenants that are hurt by the fault, and those of which it cannot be told yet (`open`).
+    """Tenants that the fault hurts, and those that are undecided so far (`open`).
 
     Before anything is broken: tenants with errors of their own.
 
@@ -61,7 +61,7 @@ def wrongly_hurt() -> Reading:
 
 
 def error_share(tenant: str = "tenant-a") -> Reading:
-    """Share of a tenant's requests that failed while the fault acted (before it: of late), with a 95 % interval."""
+    """Share of a tenant's requests that failed during the fault (before it: recently), with a 95 % interval."""
     session = current()
     owner = session.tenant(tenant)
     return readings.error_share(
@@ -70,7 +70,7 @@ def error_share(tenant: str = "tenant-a") -> Reading:
 
 
 def latency_shift(tenant: str = "tenant-a", quantile: float = 0.99) -> Reading:
-    """How much later a quantile (0.5, 0.9 or 0.99) of a tenant's answers comes than in the baseline, in seconds."""
+    """How much later a quantile (0.5, 0.9 or 0.99) of a tenant's answers is than in the baseline, in seconds."""
     if quantile not in QUANTILES:
         raise Misuse(f"quantile is {quantile}: it is one of {', '.join(map(str, QUANTILES))}")
     session = current()
@@ -80,7 +80,7 @@ def latency_shift(tenant: str = "tenant-a", quantile: float = 0.99) -> Reading:
 
 
 def blast_radius() -> Reading:
-    """Share of the flows that are hurt; its interval holds those of which it cannot be told. Nobody before a fault."""
+    """Share of the flows that are hurt; its interval includes the undecided ones. Zero before a fault."""
     judgement = current().judgement()
     return (
         readings.number(0.0, 0.0, 0.0, "share", "nothing was broken yet")
@@ -124,7 +124,7 @@ def restarts(of: str = "applications") -> Reading:
 
 
 def job_completion(name: str = "job", tenant: str = "tenant-a", patience: float = 10.0) -> Reading:
-    """What became of a Job: `complete` (pass), `failed` or `held by its proxy` (fail), else still open.
+    """Outcome of a Job: `complete` (pass), `failed` or `held by its proxy` (fail), else still open.
 
     Args:
         patience: seconds after its own container ended for which a pod may live on before its proxy is said to hold it.
@@ -134,9 +134,7 @@ def job_completion(name: str = "job", tenant: str = "tenant-a", patience: float 
 
 
 def await_job(name: str = "job", tenant: str = "tenant-a", seconds: float = 90.0, patience: float = 10.0) -> Reading:
-    """Wait, at most so many seconds, until it is known what became of a Job; its reading as `job_completion` gives
-    it.
-    """
+    """Wait, up to the given seconds, until a Job's outcome is known; return the reading of `job_completion`."""
     session = current()
     namespace = session.tenant(tenant).namespace
     if session.trial.cluster.find("Job", name, namespace) is None:
@@ -195,9 +193,7 @@ def identities(tenant: str = "tenant-a", layer: str = "any", side: str = "client
 
 
 def added_servers() -> Reading:
-    """Servers that were added and take part: they are ready, or have answered a request. Open: those without an address
-    yet.
-    """
+    """Added servers that are ready, or have answered a request. Open: those without an address yet."""
     seen = current().added_servers()
     serving = [
         f"{tenant}/{pod.name}" for tenant, pod in seen.items() if pod is not None and (pod.ready or pod.requests)
@@ -208,9 +204,7 @@ def added_servers() -> Reading:
 
 
 def claim(name: str = "") -> Reading:
-    """What a scenario that was played showed: the claim of that name, or the worst of all; its value where it has
-    one.
-    """
+    """Outcome of a played scenario: the claim of that name, or the worst of all; its value where it has one."""
     shown = [check for check in current().trial.checks if name in ("", check.name)]
     if not shown:
         known = ", ".join(check.name for check in current().trial.checks) or "none yet"
@@ -235,7 +229,7 @@ def measure(name: str) -> Reading:
 
 
 def model_verdict() -> Reading:
-    """Whether just those are hurt whom the sharing model names: pass, fail or inconclusive, with the judge's
+    """Whether exactly those are hurt whom the sharing model names: pass, fail or inconclusive, with the judge's
     sentence.
     """
     judgement = current().judgement()
@@ -245,7 +239,7 @@ def model_verdict() -> Reading:
 
 
 def watch(seconds: float = 30.0) -> Reading:
-    """Let the load go on until the judge has decided about every flow, at most so many seconds; then as
+    """Keep the load running until the judge has decided about every flow, up to the given seconds; then return
     `model_verdict`.
     """
     session = current()

@@ -1,5 +1,4 @@
-"""What probes give: a reading, as JSON. One shape for all, so that any tolerance takes any probe that makes sense to
-it.
+"""Readings: what probes return, as JSON. One shape for all, so that any tolerance takes any suitable probe.
 
 value      a number, a text, a list of names, or None when there is nothing to measure yet
 low, high  the interval of a number
@@ -38,7 +37,7 @@ def number(value: float | None, low: float | None, high: float | None, unit: str
 
 
 def names(found: Iterable[str], doubtful: Iterable[str] = (), why: str = "") -> Reading:
-    """A list of names; its own verdict is *pass* when it is empty for certain."""
+    """Return a reading of a list of names; its own verdict is *pass* when it is certainly empty."""
     listed = sorted(set(found))
     undecided = sorted(set(doubtful) - set(listed))
     verdict = Verdict.FAIL if listed else Verdict.INCONCLUSIVE if undecided else Verdict.PASS
@@ -50,20 +49,20 @@ def opinion(value: Any, verdict: Verdict, why: str) -> Reading:
 
 
 def tenant_of(flow: Flow) -> str:
-    """A flow belongs to the tenant that calls: its namespace."""
+    """Return a flow's tenant: the namespace of its client."""
     return flow.client.partition("/")[0]
 
 
 def hurt_tenants(judgement: Judgement, besides: Sequence[str]) -> Reading:
-    """Tenants with a flow that is hurt, and those of which it cannot be told, besides some."""
+    """Return the tenants with a flow that is hurt, and the undecided ones, without those in `besides`."""
     hurt = {tenant_of(f.flow) for f in judgement.flows if f.finding is Finding.HURT}
     undecided = {tenant_of(f.flow) for f in judgement.flows if f.finding is Finding.INCONCLUSIVE}
     return names(hurt - set(besides), undecided - set(besides), judgement.reason)
 
 
 def error_counts(view: HistoryView, flow: Flow, begin: int) -> Count:
-    """Effective failures among effective requests that fell due since `begin`: halved, as the
-    judge's least design effect does.
+    """Return effective failures among effective requests due since `begin`: halved, as the judge's least design effect
+    does.
     """
     samples = view.flows[flow]
     recent = samples[samples["due"] >= begin]
@@ -72,7 +71,7 @@ def error_counts(view: HistoryView, flow: Flow, begin: int) -> Count:
 
 
 def unsteady_tenants(view: HistoryView, besides: Sequence[str], thresholds: Thresholds) -> Reading:
-    """Before anything is broken: tenants whose errors are above the margin by themselves."""
+    """Return the tenants whose errors exceed the margin before anything is broken."""
     begin = view.until - int(STEADY_SECONDS * 1e9)
     hurt, undecided = set(), set()
     for flow in view.flows:
@@ -88,7 +87,7 @@ def unsteady_tenants(view: HistoryView, besides: Sequence[str], thresholds: Thre
 
 
 def error_share(view: HistoryView, flow: Flow, broken: bool) -> Reading:
-    """Share of failed or unknown requests since the fault began (or of late), with a 95 % interval."""
+    """Return the share of failed or unknown requests since the fault began (or recently), with a 95 % interval."""
     windows = view.windows_of(WindowKind.FAULT) if broken else ()
     begin = windows[0].begin if windows else view.until - int(STEADY_SECONDS * 1e9)
     samples = view.flows[flow]
@@ -107,7 +106,7 @@ def error_share(view: HistoryView, flow: Flow, broken: bool) -> Reading:
 
 
 def latency_shift(verdict: FlowVerdict | None, quantile: float) -> Reading:
-    """How much later a quantile of the flow's answers comes than in the baseline, in seconds."""
+    """Return how much later a quantile of the flow's answers is than in the baseline, in seconds."""
     for shift in verdict.shifts if verdict else ():
         if shift.quantile == quantile:
             value = shift.fault - shift.baseline
@@ -116,7 +115,7 @@ def latency_shift(verdict: FlowVerdict | None, quantile: float) -> Reading:
 
 
 def blast_radius(judgement: Judgement) -> Reading:
-    """Share of the judged flows that are hurt; the interval holds those of which it cannot be told."""
+    """Return the share of the judged flows that are hurt; the interval includes the undecided ones."""
     judged = [flow for flow in judgement.flows if flow.expected_share is not None]
     if not judged:
         return number(None, None, None, "share", judgement.reason)

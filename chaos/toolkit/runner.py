@@ -1,4 +1,4 @@
-"""Runs an experiment file from Python, as `chaos run` does, and rules on the whole journal.
+"""Runs an experiment file from Python, as `chaos run` does, and judges the whole journal.
 
 Two things the library leaves to its own command are done here: the file's `runtime` block (ignored when the library is
 called from Python), and the journal's file. Rollbacks are always played, unless the file says otherwise.
@@ -26,7 +26,7 @@ from chaos.toolkit.swallowed import SwallowedErrorHandler
 
 @dataclass(frozen=True, slots=True)
 class RunOutcome:
-    """What an experiment came to."""
+    """The outcome of an experiment."""
 
     ruling: GateVerdict
     journal: Mapping[str, Any] | None  # None: the library raised
@@ -41,7 +41,7 @@ def run_file(
     run: Run | None = None,
     progress: Progress | None = None,
 ) -> RunOutcome:
-    """Run it. Raises Misuse, before anything is started, when the file is not right.
+    """Run an experiment file. Raises Misuse, before anything is started, when the file is wrong.
 
     Args:
         variables: override the file's configuration.

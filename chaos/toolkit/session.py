@@ -1,5 +1,4 @@
-"""The experiment that is running: its cluster, its trial, the faults in force. Actions, probes and the control share
-it.
+"""The running experiment: its cluster, its trial, the faults in force. Actions, probes and the control share it.
 
 The one module of the toolkit that holds the engine's objects, so that activities stay a few lines each. There is at
 most one session in a process: Chaos Toolkit itself runs one experiment at a time.
@@ -40,7 +39,7 @@ LOOK_SECONDS: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class ControlOptions:
-    """What an experiment asks of its session."""
+    """What an experiment asks from its session."""
 
     settings: Settings
     mode: str
@@ -50,7 +49,7 @@ class ControlOptions:
 
 @dataclass(slots=True)
 class SessionOutcome:
-    """What a session came to."""
+    """The outcome of a session."""
 
     result: TrialResult | None = None  # None: the experiment broke nothing, so the model had nothing to say
     directory: Path | None = None
@@ -83,7 +82,7 @@ class Session:
     # ---- life
 
     def open(self) -> None:
-        """Cluster, mode, tenants, load, and a steady baseline of every flow.
+        """Open the cluster, deploy mode and tenants, start the load, and take a steady baseline of every flow.
 
         A deployment that others used before may not have come back from it: then a fresh one is made, once. Raises
         ExperimentFailure when a tenant has errors of its own: nothing that is broken then would prove anything.
@@ -102,7 +101,7 @@ class Session:
             )
 
     def _take_baseline(self) -> list[str]:
-        """A new trial and its baseline; the tenants that are not steady in it."""
+        """Take a new trial's baseline; return the tenants that are not steady in it."""
         self.trial: Trial = self.run.trial(self.options.mode, self._free_name())
         self.before: Snapshot = container_snapshot(self.trial.cluster, self.trial.deployment.namespaces)
         try:
@@ -118,7 +117,9 @@ class Session:
         return found
 
     def _free_name(self) -> str:
-        """Experiments that share a run may be repeated: a history is never written over."""
+        """Return a free directory name: experiments that share a run may be repeated, and a history is never
+        overwritten.
+        """
         directory, name, number = self.run.settings.out / "trials" / self.options.mode, self.options.name, 1
         while (directory / name).exists():
             number += 1
@@ -161,23 +162,23 @@ class Session:
         return [str(path.resolve()) for path in (reports.html, reports.markdown, reports.json)]
 
     def note(self, text: str) -> None:
-        """A line in the history: which activity began or ended."""
+        """Note in the history which activity began or ended."""
         self.trial.note(EventKind.NOTE, {"chaos toolkit": text})
 
     # ---- targets
 
     def tenant(self, name: str) -> TenantLoad:
-        """By its name or its namespace."""
+        """Return a tenant by its name or its namespace."""
         return tenant_named(self.trial, name)
 
     def proxy_of(self, tenant: str, layer: str, side: str = "client") -> Proxy:
-        """On the path of a tenant's requests: the first of that layer, or (side `server`) the last."""
+        """Return the first proxy of that layer on the path of a tenant's requests, or (side `server`) the last."""
         return proxy_on_path(self.trial, tenant, layer, side)
 
     # ---- faults
 
     def play(self, scenario: str) -> None:
-        """A shipped scenario, whole, in this trial."""
+        """Play a whole shipped scenario in this trial."""
         if scenario not in scenario_names():
             raise Misuse(f"unknown scenario {scenario!r}: known are {', '.join(scenario_names())}")
         found = SCENARIOS[scenario]
@@ -196,18 +197,18 @@ class Session:
     # ---- servers that are added
 
     def add_server(self, tenant: str) -> None:
-        """One server more, until `remove_servers` or the session's end."""
+        """Add one server, until `remove_servers` or the session's end."""
         owner = self.tenant(tenant)
         if owner.namespace in self._added:
             raise Misuse(f"{owner.namespace} has one server more already")
         self._added[owner.namespace] = self._adding.enter_context(self.trial.deployment.one_more_server(owner))
 
     def added_servers(self) -> dict[str, AddedPod | None]:
-        """tenant's namespace -> how its added server is; None while it has no address yet."""
+        """Map a tenant's namespace to the state of its added server; None while it has no address."""
         return {tenant: look() for tenant, look in self._added.items()}
 
     def remove_servers(self) -> int:
-        """Take them away, and see them gone; how many."""
+        """Remove the added servers, and see them gone; return how many."""
         number = len(self._added)
         self._added.clear()
         self._adding.close()
@@ -216,7 +217,7 @@ class Session:
     # ---- looking
 
     def judgement(self) -> Judgement | None:
-        """What the judge says now; None before anything was broken. Asked again within a second, the same: looks cost
+        """Return the judge's present answer; None before anything was broken. Cached for a second, because looks cost
         CPU.
         """
         if self.trial.expectation is None or not self.driver.first_effect:
@@ -227,12 +228,12 @@ class Session:
             return self._looked[1]
 
     def judgement_with_shifts(self) -> Judgement | None:
-        """The same, with the latency quantiles' intervals, which cost five times as much."""
+        """Return the same with the latency quantiles' intervals, which cost five times as much."""
         with self._lock:
             return None if self.judgement() is None else self.trial.look(shifts=True)
 
     def identities_of(self, proxy: Proxy) -> list[str]:
-        """Whose private keys the proxy holds; read once, for it costs a helper pod."""
+        """Return whose private keys the proxy holds; read once, because it costs a helper pod."""
         with self._lock:
             if proxy.container_id not in self._identities:
                 self._identities[proxy.container_id] = in_memory(
@@ -241,7 +242,9 @@ class Session:
             return self._identities[proxy.container_id]
 
     def wrongly_hurt(self) -> list[str]:
-        """Bystanders that are hurt though none of their pairs is behind what was broken: what a guard aborts on."""
+        """Return bystanders that are hurt though no pair of theirs is behind what was broken: the guard aborts on
+        them.
+        """
         judgement = self.judgement()
         return (
             []
@@ -256,7 +259,7 @@ _open: list[Session] = []
 
 
 def current() -> Session:
-    """The session of the running experiment; raises ExperimentFailure that says how to get one."""
+    """Return the session of the running experiment; raises ExperimentFailure that says how to get one."""
     if not _open:
         raise ExperimentFailure(
             "no mode is deployed: the experiment needs the control chaos.toolkit.control, first in `controls`"
@@ -269,7 +272,7 @@ def is_open() -> bool:
 
 
 def enter(session: Session) -> None:
-    """Make it the current one; it must be left again with `leave`, also when it does not open."""
+    """Make it the current session; leave it with `leave`, also when it fails to open."""
     if _open:
         raise ExperimentFailure("an experiment is running in this process already")
     _open.append(session)
@@ -280,5 +283,7 @@ def leave() -> None:
 
 
 def recover(fault: str) -> int:
-    """Undo the faults of that name, or all (""); how many. A rollback may come when nothing was deployed: then none."""
+    """Undo the faults of that name, or all (""); return how many. None when nothing was deployed, as in an early
+    rollback.
+    """
     return current().driver.recover(fault) if is_open() and hasattr(current(), "driver") else 0

@@ -1,4 +1,5 @@
-"""Hears what Chaos Toolkit swallows: controls that raised, event handlers that failed, SIGTERM inside an activity.
+"""Collects what Chaos Toolkit swallows: controls that raised, event handlers that failed, SIGTERM inside an
+activity.
 
 The library keeps such errors out of the journal and out of the exit code; the only trace is a record of its logger,
 most of them at level DEBUG. So this listens there. The wording is the library's own, the same from 1.44 to 1.45; a test
@@ -26,7 +27,7 @@ _SWALLOWED: Final = (
 
 
 class SwallowedErrorHandler(logging.Handler):
-    """A context manager: hears from entering to leaving. Safe to enter again while it listens.
+    """A context manager that listens from entering to leaving. Safe to enter again while it listens.
 
     Attributes:
         heard: one sentence for each error that was swallowed.
@@ -80,9 +81,7 @@ class SwallowedErrorHandler(logging.Handler):
                     handler.setLevel(level)
 
     def _lift(self, record: logging.LogRecord) -> bool:
-        """Records below what the logger let through before are for this witness alone: they do not go on to the
-        root.
-        """
+        """Keep records below the logger's earlier level for this handler alone: they do not reach the root."""
         if record.levelno < (self._before[0] or logging.getLogger().getEffectiveLevel()):
             self.emit(record)
             return False

@@ -1,4 +1,4 @@
-"""Whom an activity means: a tenant by its name, a proxy by where it stands on a tenant's path. Read live, never
+"""Finds an activity's target: a tenant by its name, a proxy by its place on a tenant's path. Read live, never
 assumed.
 """
 
@@ -14,7 +14,7 @@ from chaos.model.placement import Proxy
 
 
 def tenant_named(trial: Trial, name: str) -> TenantLoad:
-    """By its name or its namespace; raises Misuse naming all that exist."""
+    """Return a tenant by its name or its namespace; raises Misuse that lists the known ones."""
     for tenant in trial.deployment.tenants:
         if name in (tenant.name, tenant.namespace):
             return tenant
@@ -23,7 +23,7 @@ def tenant_named(trial: Trial, name: str) -> TenantLoad:
 
 
 def proxy_on_path(trial: Trial, tenant: str, layer: str, side: str = "client") -> Proxy:
-    """The proxy of that layer on the path of a tenant's requests that comes first, or (side `server`) last.
+    """Return the first proxy of that layer on the path of a tenant's requests, or (side `server`) the last.
 
     The placebo where the mode has no proxy; raises NoTargets where it has none of that layer.
     """

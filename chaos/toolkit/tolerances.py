@@ -22,12 +22,12 @@ DOUBTS = ("refuse", "wait")
 
 
 def nobody(value: Reading = NO_READING, doubt: str = "refuse") -> bool:
-    """Nobody is in the reading: no tenant hurt, no container restarted."""
+    """The reading is empty: no tenant hurt, no container restarted."""
     return _answer(weigh("nobody", value, {}), doubt)
 
 
 def only(value: Reading = NO_READING, names: Names = NOBODY, doubt: str = "refuse") -> bool:
-    """Nobody but `names` is in the reading; they need not be."""
+    """The reading holds none but `names`; it need not hold them all."""
     return _answer(weigh("only", value, {"names": names}), doubt)
 
 
@@ -63,7 +63,7 @@ def _answer(verdict: Verdict, doubt: str) -> bool:
 
 
 def weigh(name: str, value: Any, arguments: Mapping[str, Any]) -> Verdict:
-    """What the tolerance of that name says of a reading: pass, fail, or inconclusive where it cannot be told.
+    """Return what the tolerance of that name says of a reading: pass, fail, or inconclusive where it cannot tell.
 
     Pure; the gate asks it again about the journal's readings. Raises Misuse for what is no reading.
     """
@@ -96,7 +96,7 @@ def weigh(name: str, value: Any, arguments: Mapping[str, Any]) -> Verdict:
 
 
 def _listed(value: Mapping[str, Any], allowed: Any) -> Verdict:
-    """Of a reading that lists names: those known to be in it, and those of which it cannot be told."""
+    """Return the names that are certainly in a reading, and those that are undecided."""
     if not isinstance(value["value"], (list, tuple)):
         raise Misuse(f"{value['value']!r} is no list of names: take at_most, at_least, between or verdict_is")
     if set(value["value"]) - set(allowed):
@@ -105,7 +105,9 @@ def _listed(value: Mapping[str, Any], allowed: Any) -> Verdict:
 
 
 def _inside(value: Mapping[str, Any], least: float | None, most: float | None) -> Verdict:
-    """An interval is inside, outside, or astride a limit. A number without an interval is an interval of one point."""
+    """Judge whether an interval is inside, outside, or astride a limit. A number without an interval is a single
+    point.
+    """
     centre = value["value"]
     if isinstance(centre, (list, tuple, str)):
         raise Misuse(f"{centre!r} is no number: take nobody, only or verdict_is")
@@ -120,5 +122,5 @@ def _inside(value: Mapping[str, Any], least: float | None, most: float | None) -
 
 
 def is_ours(provider: Mapping[str, Any]) -> bool:
-    """Whether a tolerance probe's provider is one of this module's."""
+    """Whether a tolerance probe's provider belongs to this module."""
     return provider.get("module") == __name__ and provider.get("func") in __all__

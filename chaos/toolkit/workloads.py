@@ -1,5 +1,4 @@
-"""Actions on whole workloads: roll-outs, servers that are added, trouble of the control plane. Each held one has its
-undo.
+"""Actions on whole workloads: roll-outs, added servers, control-plane failures. Each held one has its undo.
 
 A roll-out may be gentle: whoever's traffic passes the workload is reported and not judged; the others must not be hurt.
 Those that inject a fault are made from the fault, as chaos.toolkit.actions says.
@@ -22,12 +21,12 @@ if TYPE_CHECKING:  # those of faults
 
 
 def add_server(tenant: str = "tenant-a") -> str:
-    """Ask for one server more of a tenant, and wait for nothing; until `remove_servers`, or the experiment's end."""
+    """Request one more server of a tenant without waiting; it stays until `remove_servers`, or the experiment's end."""
     session = current()
     session.add_server(tenant)
     return session.tenant(tenant).server
 
 
 def remove_servers() -> int:
-    """Take added servers away, and see them gone; how many."""
+    """Remove added servers, and see them gone; return how many."""
     return current().remove_servers()

@@ -1,4 +1,4 @@
-"""A pod's link gets worse: what it sends is delayed or slowed, packets are lost.
+"""A pod's link degrades: its packets are delayed or slowed, and some are lost.
 
 A process of ours delays (`delay_line`), the kernel loses and slows. The ports by which probes come and the load is
 watched are spared, delays and losses: the machine's own trouble must be told from the fault's. A proxy whose

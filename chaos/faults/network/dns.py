@@ -1,4 +1,4 @@
-"""Names fail or lie for one pod: its DNS questions are answered by us, wrongly, or not at all."""
+"""DNS fails or lies for one pod: we answer its questions, wrongly or not at all."""
 
 from __future__ import annotations
 

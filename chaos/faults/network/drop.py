@@ -1,6 +1,4 @@
-"""Some packets of the target are lost without a word: of one peer, one port, one direction, or any of these
-together.
-"""
+"""Some packets of the target are dropped silently: of one peer, one port, one direction, or any of these together."""
 
 from __future__ import annotations
 
@@ -23,7 +21,7 @@ SPARED = (PORT_STATUS, PORT_CONTROL)  # probes, and the port through which the l
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """Lose packets until recovered; the helper ends it by itself at its deadline.
+    """Drop packets until recovered; the helper ends it by itself at its deadline.
 
     Args:
         peers: addresses or networks (IPv4) that packets come from or go to; none: all.
@@ -58,7 +56,7 @@ class Drop:
 
 
 def narrowed(peers: tuple[str, ...], ports: tuple[int, ...], direction: Direction) -> list[str]:
-    """The helper's arguments."""
+    """Return the helper's arguments."""
     return [
         "--direction",
         direction,

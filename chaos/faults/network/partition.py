@@ -1,5 +1,5 @@
-"""Every packet of one proxy is lost, both ways and without a word: the process lives, and nobody reaches it or hears
-it.
+"""Every packet of one proxy is dropped silently, both ways: the process lives, and nobody reaches it or hears
+from it.
 
 What is lost follows the proxy, not its pod: a node's proxy listens inside the namespaces of the pods that it serves,
 and that is where its packets are (`sandboxes.served`). In a pod that is all proxy everything but loopback is lost; in
@@ -27,7 +27,7 @@ MODULE = "chaos.inpod.network_helper"
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """Lose the packets of a proxy's process until recovered; the helper ends it by itself at its deadline.
+    """Drop the packets of a proxy's process until recovered; the helper ends it by itself at its deadline.
 
     Args:
         seconds: the helper's own deadline; 0: the receipt's.
@@ -55,7 +55,9 @@ class Partition:
 
 
 def network_facts(cluster: Cluster, target: Target) -> Facts:
-    """Of a running container: whether its whole pod is meant (all of it is proxy, or the application is the target)."""
+    """Return whether the whole pod of a running container is meant (it is all proxy, or the application is the
+    target).
+    """
     facts = running_container(cluster, target)
     meta = cluster.get("Pod", target.name, target.namespace)["metadata"]
     proxy = (meta.get("annotations") or {}).get(ANNOTATION_PROXY_CONTAINER, PROXY_CONTAINER)
@@ -64,7 +66,7 @@ def network_facts(cluster: Cluster, target: Target) -> Facts:
 
 
 def isolated(cluster: Cluster, receipt: Receipt, seconds: float, more: list[str]) -> Evidence:
-    """Have a helper put the rules of an isolation in place, and hold them."""
+    """Start a helper that installs the rules of an isolation, and holds them."""
     seconds = helper_pod.hold_seconds(receipt, seconds)
     arguments = [
         "--receipt",
@@ -83,7 +85,7 @@ def isolated(cluster: Cluster, receipt: Receipt, seconds: float, more: list[str]
 
 
 def mended(cluster: Cluster, receipt: Receipt, action: str, more: list[str]) -> Evidence:
-    """Undo by a helper of its own, which finds the receipt's rules wherever they are; then let both helpers go."""
+    """Undo with a new helper, which finds the receipt's rules wherever they are; then dismiss both helpers."""
     if receipt.phase is FaultPhase.PLANNED:
         helper_pod.end(cluster, receipt, action)  # it may not have put anything in place yet, and must not do so later
     arguments = ["--receipt", receipt.id, *helper_pod.container_arguments(receipt.target), *more]

@@ -1,6 +1,4 @@
-"""TCP connections of the target are reset, both those that stand and those that begin: it is reachable, and nothing
-lasts.
-"""
+"""TCP connections of the target are reset, open ones and new ones: it is reachable, and no connection lasts."""
 
 from __future__ import annotations
 
