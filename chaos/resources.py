@@ -36,7 +36,7 @@ def extension_folders(part: Literal["faults", "modes", "meshes", "experiments"])
     if missing := [str(one) for one in named if not one.is_dir()]:
         raise Misuse(f"{EXTENSIONS}: no such folder: {', '.join(missing)}")
     packages = [_folder_of(one.name, one.value) for one in entry_points(group=GROUP)]
-    return [folder / part for folder in [*packages, *named] if (folder / part).is_dir()]
+    return [folder / part for folder in dict.fromkeys([*packages, *named]) if (folder / part).is_dir()]
 
 
 def extend(folders: Iterable[str]) -> None:

@@ -19,7 +19,7 @@ from chaos.errors import Misuse
 from chaos.mesh import modes
 from chaos.mesh.modes import VARIABLE, carried, known_modes, mode_named, own_modes, parse_mode
 from chaos.model.modes import MODES, Hop
-from chaos.resources import EXTENSIONS
+from chaos.resources import EXTENSIONS, extend
 
 TOP = Path(__file__).resolve().parents[2]
 PLACED = {
@@ -185,6 +185,12 @@ def test_experiments_and_meshes_of_ones_own_are_known_by_name(theirs: Path) -> N
     shutil.copy(TOP / "experiments" / "proxy-paused.yaml", theirs / "experiments" / "proxy-killed.yaml")
     twice = sharedfate(theirs, "experiment", "list")
     assert (twice.returncode, "experiment 'proxy-killed' of " in twice.stderr) == (4, True)
+
+
+def test_an_extension_that_is_named_twice_is_taken_once(theirs: Path) -> None:
+    extend([str(theirs), f"{theirs}/."])
+    forget()
+    assert list(known_modes()) == [*MODES, "init-proxy"]
 
 
 def test_an_extension_that_is_not_there_is_refused_in_a_line(tmp_path: Path) -> None:
