@@ -6,12 +6,13 @@ This module prepares what the template shows; the template escapes everything bu
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from chaos.errors import Misuse
 from chaos.history.result import TrialResult
@@ -46,6 +47,7 @@ from chaos.report.timeline import Mark, timeline_of
 
 LIMIT: Final = 2_000_000  # bytes of the page
 BINS: Final = (160, 110, 75, 50, 30, 16, 10, 0)  # of a timeline; the first that fits is taken. 0: no timelines
+_STRESS: Final = re.compile(r"\*([^*\n]+)\*")
 _log = logging.getLogger(__name__)
 
 
@@ -117,6 +119,7 @@ def _render(run: RunRecord, sharings: Sequence[Sharing | None], bins: int) -> st
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    environment.filters["stressed"] = stressed
     views = [_view(trial, sharing, bins) for trial, sharing in zip(run.trials, sharings, strict=True)]
     cells = {
         (mode, scenario): [view for view in views if (view.record.mode, view.record.scenario) == (mode, scenario)]
@@ -224,9 +227,16 @@ def told(marks: Iterable[Mark]) -> tuple[str, ...]:
     )
 
 
+def stressed(text: str) -> Markup:
+    """Return the text, escaped, with what stands between `*` emphasised: as Markdown reads it."""
+    return Markup(_STRESS.sub(r"<em>\1</em>", str(escape(text))))
+
+
 def _row(flow: Mapping[str, Any], short: Mapping[str, str]) -> FlowRow:
     name, share, finding = str(flow["flow"]), flow.get("expected_share"), str(flow.get("finding", DASH))
-    predicted = "exempt" if share is None else "hurt" if share > 0 else "not hurt"
+    predicted = "nothing" if share is None else "hurt" if share > 0 else "not hurt"
+    if share is None and finding != "hurt":  # what was not asked is not answered: no doubt is left by it
+        finding = "not judged"
     shifts = {shift["quantile"]: shift for shift in flow.get("shifts") or ()}
     recovered, lost, out = flow.get("recovered_after"), flow.get("requests_lost"), flow.get("outage")
     return FlowRow(
@@ -243,7 +253,7 @@ def _row(flow: Mapping[str, Any], short: Mapping[str, str]) -> FlowRow:
         recovered=measure_text(recovered) if recovered else DASH,
         p50=_shift(shifts, 0.5),
         p99=_shift(shifts, 0.99),
-        why=str(flow.get("why") or ""),
+        why="" if finding == "not judged" else str(flow.get("why") or ""),
     )
 
 
@@ -251,6 +261,8 @@ def _effect(effect: Mapping[str, Any] | None) -> str:
     if not effect or any(effect.get(key) is None for key in ("change", "low", "high")):
         return DASH
     values = [100 * effect[key] for key in ("change", "low", "high")]
+    if values[1] <= -100 and values[2] >= 100:  # nothing is known
+        return DASH
     step = resolution(values[1], values[2], least=0.1, most=1.0)
     change, low, high = (spell(value, step, sign=True) for value in values)
     return f"{change} ({low} to {high})"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from chaos.report import write_reports
-from chaos.report.page import page
+from chaos.report.page import _row, page, stressed
 from chaos.report.records import read_run
 from chaos.report.sharing import read_sharing
 from chaos.report.sharing_diagram import plan_diagram
@@ -269,3 +269,34 @@ def test_text_can_be_read_in_light_and_in_dark(text: str) -> None:
             pair: round(ratio, 2) for pair in pairs if (ratio := contrast(colours[pair[0]], colours[pair[1]])) < 4.5
         } == {}
     assert contrast("#777", "#fff") < 4.5 < contrast("#000", "#fff")
+
+
+@pytest.mark.parametrize(
+    ("text", "html"),
+    [
+        ("*not hurt* rests on 10 s", "<em>not hurt</em> rests on 10 s"),
+        ("2 * 3 < 7", "2 * 3 &lt; 7"),
+        ("*<b>* & *c*", "<em>&lt;b&gt;</em> &amp; <em>c</em>"),
+    ],
+)
+def test_a_word_between_asterisks_is_emphasised_and_nothing_else_is_let_through(text: str, html: str) -> None:
+    assert str(stressed(text)) == html
+
+
+@pytest.mark.parametrize(
+    ("share", "finding", "shown"),
+    [
+        (None, "inconclusive", ("nothing", "not judged", "")),
+        (None, "not hurt", ("nothing", "not judged", "")),
+        (None, "hurt", ("nothing", "hurt", "why")),
+        (0.0, "inconclusive", ("not hurt", "inconclusive", "why")),
+        (0.5, "hurt", ("hurt", "hurt", "why")),
+    ],
+)
+def test_a_flow_of_which_nothing_is_predicted_leaves_no_doubt(
+    share: float | None, finding: str, shown: tuple[str, str, str]
+) -> None:
+    whole = {"change": 0.0, "low": -1.0, "high": 1.0}
+    row = _row({"flow": "a -> b", "expected_share": share, "finding": finding, "why": "why", "errors": whole}, {})
+    assert (row.predicted, row.observed, row.why) == shown
+    assert row.errors == "–"
