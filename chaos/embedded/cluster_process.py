@@ -90,10 +90,11 @@ class ClusterProcess:
         self._tasks: list[asyncio.Task[None]] = []
         self._over = asyncio.Event()
         self._failed: BaseException | None = None
+        self._reachable = ReachableKubelets(self._nodes)
         self._server = ApiServer(
             self._store,
             self._issuer,
-            kubelets=ReachableKubelets(self._nodes),
+            kubelets=self._reachable,
             clock=self._clock,
             audit=options.directory / "audit.jsonl",
             operations=self._operations(),
@@ -194,7 +195,13 @@ class ClusterProcess:
         )
         self._task(
             "controllers",
-            run_controllers(self._store, self._clock, root_ca=authority.pem.decode(), gate=self._server.gate),
+            run_controllers(
+                self._store,
+                self._clock,
+                root_ca=authority.pem.decode(),
+                gate=self._server.gate,
+                usage=lambda: [one for kubelet in self._reachable.values() for one in kubelet.usage()],
+            ),
         )
         self._task("services", run_services(self._store, self._network))
         self._task("policies", run_policies(self._store, self._network))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 Object = Mapping[str, Any]  # a Kubernetes object as JSON; never changed in place once it is stored
@@ -112,6 +112,10 @@ ENDPOINT_SLICE: Final = Resource("discovery.k8s.io", "v1", "EndpointSlice", "end
 POD_DISRUPTION_BUDGET: Final = Resource(
     "policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", True, ("pdb",), ("status",)
 )
+HORIZONTAL_POD_AUTOSCALER: Final = Resource(
+    "autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers", True, ("hpa",), ("status",)
+)
+AUTOSCALER_V1: Final = replace(HORIZONTAL_POD_AUTOSCALER, version="v1")  # the same objects
 NETWORK_POLICY: Final = Resource("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", True, ("netpol",))
 ROLE: Final = Resource("rbac.authorization.k8s.io", "v1", "Role", "roles")
 ROLE_BINDING: Final = Resource("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings")
@@ -168,6 +172,7 @@ RESOURCES: Final[tuple[Resource, ...]] = (
     CRON_JOB,
     ENDPOINT_SLICE,
     POD_DISRUPTION_BUDGET,
+    HORIZONTAL_POD_AUTOSCALER,
     NETWORK_POLICY,
     ROLE,
     ROLE_BINDING,

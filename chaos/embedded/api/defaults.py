@@ -367,6 +367,28 @@ def _webhooks(obj: Json) -> None:
             service.setdefault("port", 443)
 
 
+_SCALE_UP: Final = {
+    "stabilizationWindowSeconds": 0,
+    "selectPolicy": "Max",
+    "policies": [
+        {"type": "Pods", "value": 4, "periodSeconds": 15},
+        {"type": "Percent", "value": 100, "periodSeconds": 15},
+    ],
+}
+_SCALE_DOWN: Final = {"selectPolicy": "Max", "policies": [{"type": "Percent", "value": 100, "periodSeconds": 15}]}
+
+
+def _autoscaler(obj: Json) -> None:
+    spec = obj.setdefault("spec", {})
+    spec.setdefault("minReplicas", 1)
+    if not spec.get("metrics"):
+        target = {"type": "Utilization", "averageUtilization": 80}
+        spec["metrics"] = [{"type": "Resource", "resource": {"name": "cpu", "target": target}}]
+    if "behavior" in spec:
+        for way, rules in (("scaleUp", _SCALE_UP), ("scaleDown", _SCALE_DOWN)):
+            spec["behavior"][way] = copy(rules) | (spec["behavior"].get(way) or {})
+
+
 _DEFAULTS: Final[dict[str, Callable[[Json], None]]] = {
     "Pod": _pod,
     "CustomResourceDefinition": definitions.apply_defaults,
@@ -392,6 +414,7 @@ _DEFAULTS: Final[dict[str, Callable[[Json], None]]] = {
     "LimitRange": _limit_range,
     "PriorityClass": _priority_class,
     "ResourceQuota": _spec,
+    "HorizontalPodAutoscaler": _autoscaler,
     "PersistentVolumeClaim": _claim,
     "PersistentVolume": _persistent_volume,
     "StorageClass": _storage_class,
@@ -422,6 +445,7 @@ _FRESH_STATUS: Final[dict[str, Json]] = {
     "PodDisruptionBudget": {"currentHealthy": 0, "desiredHealthy": 0, "disruptionsAllowed": 0, "expectedPods": 0},
     "PersistentVolumeClaim": {"phase": "Pending"},
     "PersistentVolume": {"phase": "Pending"},
+    "HorizontalPodAutoscaler": {"currentMetrics": None, "desiredReplicas": 0},
     "ValidatingAdmissionPolicy": {},
 }
 

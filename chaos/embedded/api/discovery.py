@@ -17,7 +17,7 @@ import orjson
 from chaos.embedded.api import openapi2 as openapi2_form
 from chaos.embedded.api import schema as schemas
 from chaos.embedded.kinds import Kinds
-from chaos.embedded.resources import EVENTS_EVENT, RESOURCES, Resource
+from chaos.embedded.resources import AUTOSCALER_V1, EVENTS_EVENT, RESOURCES, Resource
 
 VERSION: Final = {
     "major": "1",
@@ -49,7 +49,7 @@ _VIRTUAL: Final = (
     Resource("metrics.k8s.io", "v1beta1", "NodeMetrics", "nodes", False, verbs=("get", "list")),
 )
 SERVED: Final[Mapping[tuple[str, str, str], Resource]] = {
-    (one.group, one.version, one.plural): one for one in (*RESOURCES, EVENTS_EVENT, *_VIRTUAL)
+    (one.group, one.version, one.plural): one for one in (*RESOURCES, EVENTS_EVENT, AUTOSCALER_V1, *_VIRTUAL)
 }
 
 

@@ -12,12 +12,23 @@ from typing import Any, Final
 from chaos.embedded.api.asked import Asked
 from chaos.embedded.api.errors import not_found
 from chaos.embedded.controllers.labels import matches as labels_match
-from chaos.embedded.resources import EVENT, EVENTS_EVENT, NAMESPACE, Object, Resource
+from chaos.embedded.resources import (
+    AUTOSCALER_V1,
+    EVENT,
+    EVENTS_EVENT,
+    HORIZONTAL_POD_AUTOSCALER,
+    NAMESPACE,
+    Object,
+    Resource,
+)
 from chaos.embedded.store import Store
 
 Rule = Mapping[str, Any]
 REGISTRATION: Final = "admissionregistration.k8s.io"
-_EQUIVALENT: Final = {EVENT.kind: (EVENT, EVENTS_EVENT)}
+_EQUIVALENT: Final = {
+    EVENT.kind: (EVENT, EVENTS_EVENT),
+    HORIZONTAL_POD_AUTOSCALER.kind: (HORIZONTAL_POD_AUTOSCALER, AUTOSCALER_V1),
+}
 
 
 def is_exempt(asked: Asked) -> bool:

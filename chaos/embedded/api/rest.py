@@ -30,7 +30,7 @@ from chaos.embedded.api.admission import (
 )
 from chaos.embedded.api.asked import Asked, Gate, OpenGate, Operation, Said
 from chaos.embedded.api.auth import User
-from chaos.embedded.api.convert import from_events_group, to_events_group
+from chaos.embedded.api.convert import as_served, as_stored, stored_kind
 from chaos.embedded.api.custom import objects as custom
 from chaos.embedded.api.defaults import apply_defaults
 from chaos.embedded.api.errors import (
@@ -50,7 +50,7 @@ from chaos.embedded.api.errors import (
     wrong,
 )
 from chaos.embedded.clock import Clock
-from chaos.embedded.resources import CUSTOM_RESOURCE_DEFINITION, EVENT, EVENTS_EVENT, NAMESPACE, POD, Object, Resource
+from chaos.embedded.resources import CUSTOM_RESOURCE_DEFINITION, NAMESPACE, POD, Object, Resource
 from chaos.embedded.store import QUOTA, AlreadyExists, Conflict, NotFound, Store, copy, now
 
 APPLY: Final = "application/apply-patch+yaml"
@@ -88,7 +88,7 @@ class Call:
     @property
     def stored(self) -> Resource:
         """The kind under which the objects are stored."""
-        return EVENT if self.resource is EVENTS_EVENT else self.resource
+        return stored_kind(self.resource)
 
     def options(self, *, applying: bool = False) -> options.WriteOptions:
         """What a create, update or patch was asked to mind; StatusError 422."""
@@ -195,7 +195,7 @@ class Rest:
 
     @staticmethod
     def _core(call: Call, obj: Object) -> Object:
-        return from_events_group(obj) if call.resource is EVENTS_EVENT else obj
+        return as_stored(call.resource, obj)
 
     def predicate(self, call: Call) -> selectors.Predicate | None:
         chosen = selectors.both(
@@ -236,7 +236,7 @@ class Rest:
             objects = objects[:limit]
         said = warnings.of_list(call.resource)
         if wants_table(call.accept):
-            if call.resource is not EVENTS_EVENT:
+            if call.stored is call.resource:
                 objects = [outward(call, obj) for obj in objects]
             form = tables.version(call.accept)
             shown = tables.table(call.stored, objects, self.clock.now(), tables.included(call.query), meta, form=form)
@@ -265,8 +265,8 @@ class Rest:
 
     def _stored_form(self, call: Call, found: decode.Decoded) -> decode.Decoded:
         """In the group in which objects of the call's kind are stored."""
-        if call.resource is EVENTS_EVENT:
-            return decode.Decoded(from_events_group(found.object), found.faults)
+        if call.stored is not call.resource:
+            return decode.Decoded(dict(as_stored(call.resource, found.object)), found.faults)
         return found
 
     def _body(self, call: Call, strictness: str) -> decode.Decoded:
@@ -548,8 +548,8 @@ class Rest:
 
 def outward(call: Call, obj: Object) -> Object:
     """A stored object in the group and version of the call."""
-    if call.resource is EVENTS_EVENT:
-        return to_events_group(obj)
+    if call.stored is not call.resource:
+        return as_served(call.resource, obj)
     return custom.as_asked(call.resource, obj) if call.resource.custom is not None else obj
 
 

@@ -435,6 +435,41 @@ def _storage_class(obj: Object, now: datetime) -> list[Any]:
     ]
 
 
+def _autoscaler(obj: Object, now: datetime) -> list[Any]:
+    spec, status = obj["spec"], obj.get("status") or {}
+    target = spec.get("scaleTargetRef") or {}
+    return [
+        f"{target.get('kind', '')}/{target.get('name', '')}",
+        _targets(spec.get("metrics") or [], status.get("currentMetrics") or []),
+        str(spec.get("minReplicas", "<unset>")),
+        spec.get("maxReplicas", 0),
+        status.get("currentReplicas", 0),
+        _age(obj, now),
+    ]
+
+
+def _targets(metrics: Sequence[Any], current: Sequence[Any]) -> str:
+    """What an autoscaler aims at and has: of the first two of its metrics."""
+    shown = []
+    for index, metric in enumerate(metrics[:2]):
+        part = metric["type"][0].lower() + metric["type"][1:]
+        source: dict[str, Any] = metric.get(part) or {}
+        seen: dict[str, Any] = {}
+        if index < len(current):
+            seen = (current[index].get(part) or {}).get("current") or {}
+        target, head = source.get("target") or {}, f"{source['name']}: " if "name" in source else ""
+        if "averageUtilization" in target:
+            has = f"{seen['averageUtilization']}%" if "averageUtilization" in seen else "<unknown>"
+            shown.append(f"{head}{has}/{target['averageUtilization']}%")
+        elif "averageValue" in target:
+            tail = " (avg)" if part in ("external", "object") else ""
+            shown.append(f"{head}{seen.get('averageValue', '<unknown>')}/{target['averageValue']}{tail}")
+        else:
+            shown.append(f"{head}{seen.get('value', '<unknown>')}/{target.get('value', '<auto>')}")
+    more = f" + {len(metrics) - 2} more..." if len(metrics) > 2 else ""
+    return (", ".join(shown) or "<none>") + more
+
+
 def _named(resource: Resource, obj: Object) -> str:
     name = str(obj["metadata"]["name"])
     is_default = resource is STORAGE_CLASS and annotations_of(obj).get(IS_DEFAULT) == "true"
@@ -496,6 +531,7 @@ _ROWS: Final[Mapping[str, Row]] = {
     "PersistentVolumeClaim": _claim,
     "PersistentVolume": _volume,
     "StorageClass": _storage_class,
+    "HorizontalPodAutoscaler": _autoscaler,
     "Scale": lambda obj, now: [obj["spec"].get("replicas", 0), obj["status"].get("replicas", 0), _age(obj, now)],
     "ResourceQuota": _quota,
     "ControllerRevision": _revision,

@@ -13,11 +13,11 @@ from typing import Any, Final
 import orjson
 
 from chaos.embedded.api import options, tables
-from chaos.embedded.api.convert import to_events_group
+from chaos.embedded.api.convert import as_served
 from chaos.embedded.api.errors import StatusError
 from chaos.embedded.api.rest import Call, Rest, outward, wants_metadata, wants_table
 from chaos.embedded.api.selectors import Predicate
-from chaos.embedded.resources import EVENTS_EVENT, Object
+from chaos.embedded.resources import Object
 from chaos.embedded.store import Expired, WatchEvent
 
 BOOKMARK_SECONDS: Final = 60.0
@@ -64,7 +64,7 @@ class Lines:
             )
         if self._metadata:
             return {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": obj["metadata"]}
-        return to_events_group(obj) if call.resource is EVENTS_EVENT else obj
+        return as_served(call.resource, obj)
 
     def bookmark(self, version: int, *, initial_end: bool = False) -> bytes:
         meta: dict[str, Any] = {"resourceVersion": str(version)}

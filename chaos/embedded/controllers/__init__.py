@@ -7,19 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Iterable
 
 from chaos.embedded.api.asked import Gate
 from chaos.embedded.clock import Clock, SystemClock
 from chaos.embedded.controllers.base import Controller
+from chaos.embedded.node_api import ContainerUsage
 from chaos.embedded.store import Store
 
 __all__ = ["all_controllers", "run_controllers"]
 
+Usage = Callable[[], Iterable[ContainerUsage]]
 log = logging.getLogger(__name__)
 
 
-def all_controllers(store: Store, clock: Clock, root_ca: str) -> list[Controller]:
+def all_controllers(store: Store, clock: Clock, root_ca: str, usage: Usage = tuple) -> list[Controller]:
     """A fresh set of all controllers."""
+    from chaos.embedded.controllers.autoscaler import AutoscalerController
     from chaos.embedded.controllers.claims import ClaimProtection, EphemeralClaims, VolumeController, VolumeProtection
     from chaos.embedded.controllers.cleanup import EventExpiry, JobTtl
     from chaos.embedded.controllers.cronjob import CronJobController
@@ -61,15 +65,16 @@ def all_controllers(store: Store, clock: Clock, root_ca: str) -> list[Controller
         JobTtl,
         EventExpiry,
     )
-    return [NamespaceDefaults(store, clock, root_ca), *(kind(store, clock) for kind in kinds)]
+    first = (NamespaceDefaults(store, clock, root_ca), AutoscalerController(store, clock, usage))
+    return [*first, *(kind(store, clock) for kind in kinds)]
 
 
 async def run_controllers(
-    store: Store, clock: Clock | None = None, *, root_ca: str = "", gate: Gate | None = None
+    store: Store, clock: Clock | None = None, *, root_ca: str = "", gate: Gate | None = None, usage: Usage = tuple
 ) -> None:
     """Run all controllers until cancelled. `root_ca` (PEM) is what pods trust the API server by; `gate` is asked about
-    what they create."""
-    controllers = all_controllers(store, clock or SystemClock(), root_ca)
+    what they create; `usage` tells what containers use now."""
+    controllers = all_controllers(store, clock or SystemClock(), root_ca, usage)
     if gate is not None:
         for controller in controllers:
             controller.gate = gate

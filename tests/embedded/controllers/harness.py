@@ -13,6 +13,7 @@ from chaos.embedded.api.admission import admit_create
 from chaos.embedded.clock import SystemClock, stamp
 from chaos.embedded.controllers import run_controllers
 from chaos.embedded.deletion import delete
+from chaos.embedded.node_api import ContainerUsage
 from chaos.embedded.resources import NAMESPACE, NODE, POD, Object, Resource
 from chaos.embedded.store import NotFound, Store, copy
 
@@ -74,6 +75,7 @@ class Nodes:
         self.store = store
         self.behave: Callable[[Object], str] = lambda pod: "Running"
         self.addresses = 0
+        self.usage: list[ContainerUsage] = []
 
     async def run(self) -> None:
         with self.store.watch(POD) as watch:
@@ -104,6 +106,7 @@ class Nodes:
         def change(new: dict[str, Any]) -> None:
             status = new["status"]
             status["phase"] = phase
+            status.setdefault("startTime", at)
             status["podIP"] = address or status.get("podIP")
             status["conditions"] = [c for c in status.get("conditions", []) if c["type"] != "Ready"] + [
                 {"type": "Ready", "status": "True" if is_ready else "False", "lastTransitionTime": at}
@@ -155,7 +158,8 @@ async def world(*nodes: dict[str, Any]) -> AsyncIterator[World]:
     for one in nodes or (node("n1"), node("n2"), node("n3")):
         store.create(NODE, one)
     kubelets = Nodes(store)
-    tasks = [asyncio.create_task(kubelets.run()), asyncio.create_task(run_controllers(store, root_ca="PEM"))]
+    controllers = run_controllers(store, root_ca="PEM", usage=lambda: kubelets.usage)
+    tasks = [asyncio.create_task(kubelets.run()), asyncio.create_task(controllers)]
     try:
         yield World(store, kubelets)
     finally:

@@ -4,7 +4,6 @@ DIFFERENT: dict[str, str] = {
     "a-api-resources": "metrics.k8s.io is served",
     "a-attach-stdin": "no attach with standard input",
     "a-auth-can-i-list": "fewer default roles",
-    "a-autoscale": "HorizontalPodAutoscalers cannot be created",
     "a-certificate": "no certificate has been asked for",
     "a-create-ingress": "Ingresses cannot be created",
     "a-default-bindings": "fewer default roles",

@@ -9,7 +9,18 @@ from __future__ import annotations
 from typing import Final
 
 from chaos.embedded.api.errors import Cause
-from chaos.embedded.api.validation import access, amounts, network, plain, pods, policies, storage, webhooks, workloads
+from chaos.embedded.api.validation import (
+    access,
+    amounts,
+    autoscaling,
+    network,
+    plain,
+    pods,
+    policies,
+    storage,
+    webhooks,
+    workloads,
+)
 from chaos.embedded.api.validation.names import Causes, validate_meta
 from chaos.embedded.resources import Object, Resource
 
@@ -51,6 +62,7 @@ _RULES: Final = {
     "PersistentVolumeClaim": storage.claim,
     "PersistentVolume": storage.volume,
     "StorageClass": storage.storage_class,
+    "HorizontalPodAutoscaler": autoscaling.autoscaler,
     "Role": access.rules,
     "ClusterRole": access.rules,
     "RoleBinding": access.binding,
