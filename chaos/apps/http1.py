@@ -88,7 +88,7 @@ class Http1(asyncio.Protocol):
         self.buffer = buffer
 
     def _take(self, buffer: bytes, end: int) -> int:
-        """Take one request off the front of the buffer and answer it: its size, 0 while it is not whole."""
+        """Take one request off the front of the buffer and answer it; return its size, 0 while it is incomplete."""
         head = buffer[:end]
         body, size = b"", end + 4
         if head[:4] != b"GET " or b"content-length" in head:
@@ -113,7 +113,7 @@ class Http1(asyncio.Protocol):
         return size
 
     def answer(self, answer: Answer | None) -> None:
-        """Write the answer (None: drop the connection) and go on with the next request."""
+        """Write the answer (None: drop the connection) and continue with the next request."""
         self.busy = False
         if self.transport.is_closing():
             return

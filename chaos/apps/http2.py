@@ -41,7 +41,7 @@ class Http2(asyncio.Protocol):
         self.streams.clear()
 
     def drain(self) -> None:
-        """GOAWAY, and close once the streams under way have ended."""
+        """Send GOAWAY, and close once the streams under way have ended."""
         if self.transport.is_closing():
             return
         self.h2.close_connection()
@@ -142,7 +142,7 @@ class Http2Stream:
             connection.end(self)
 
     def push(self) -> None:
-        """Send what the window lets through."""
+        """Send what the window allows."""
         h2 = self.connection.h2
         if not self.sent_headers:
             return

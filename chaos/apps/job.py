@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field
 
 @dataclass(slots=True)
 class Report:
-    """What the Job saw."""
+    """The Job's outcome."""
 
     ok: int = 0
     failed: int = 0
@@ -32,7 +32,7 @@ class Report:
 
 
 def fetch(url: str, timeout: float) -> str:
-    """One GET on a connection of its own: "ok", or what went wrong."""
+    """Send one GET on its own connection; return "ok", or what went wrong."""
     parts = urllib.parse.urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=timeout)
     try:
@@ -47,7 +47,7 @@ def fetch(url: str, timeout: float) -> str:
 
 
 def wait_for(url: str, seconds: float) -> float:
-    """Ask until the address answers 200: the seconds it took; raises TimeoutError."""
+    """Poll until the address answers 200; return the seconds that took. Raises TimeoutError."""
     begin = time.monotonic()
     while fetch(url, 1.0) != "ok":
         if time.monotonic() - begin >= seconds:
@@ -59,7 +59,7 @@ def wait_for(url: str, seconds: float) -> float:
 def run(
     target: str, *, requests: int, interval: float, timeout: float, tries: int, wait: str, wait_seconds: float
 ) -> Report:
-    """All requests, one after the other."""
+    """Send all requests, one after the other."""
     report, begin = Report(), time.monotonic()
     if wait:
         report.waited = wait_for(wait, wait_seconds)

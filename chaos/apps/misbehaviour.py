@@ -1,4 +1,4 @@
-"""How a server misbehaves on purpose, until a deadline: the judge is proved against harm of a known size.
+"""Deliberate misbehaviour of a server, until a deadline: the judge is tested against harm of a known size.
 
 Set by `POST /misbehaviour` on the control port, for the application ports only: the sentinel must not feel it.
 """
@@ -25,7 +25,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Misbehaviour:
-    """How to treat each request; the defaults treat it well. Shares lie in [0, 1]."""
+    """How to treat each request; the defaults answer it normally. Shares lie in [0, 1]."""
 
     delay_ms: float = 0.0  # added before the answer
     delay_spread_ms: float = 0.0  # plus an exponential of this mean
@@ -39,7 +39,7 @@ class Misbehaviour:
 
     @classmethod
     def parse(cls, text: bytes) -> Misbehaviour:
-        """From JSON; raises ValueError naming every problem."""
+        """Parse JSON; raises ValueError naming every problem."""
         problems: list[str] = []
         top = Fields(json.loads(text or b"{}"), "", problems, known=[one.name for one in fields(cls)])
         values = top.of(cls)
@@ -54,7 +54,7 @@ class Misbehaviour:
 
 
 class Temper:
-    """The misbehaviour in force, and the chance that applies it. `calm` is the fast path: nothing to decide."""
+    """The misbehaviour in force, and the random numbers that apply it. `calm` is the fast path: nothing to decide."""
 
     def __init__(self) -> None:
         self.set(Misbehaviour())
@@ -66,7 +66,7 @@ class Temper:
         self.calm = misbehaviour == Misbehaviour(seed=misbehaviour.seed, seconds=misbehaviour.seconds)
 
     def decide(self) -> tuple[Action, float]:
-        """What to do with a request, and after how many seconds."""
+        """Return what to do with a request, and after how many seconds."""
         if self.ends is not None and time.monotonic() >= self.ends:
             self.set(Misbehaviour())
         if self.calm:

@@ -1,4 +1,4 @@
-"""What the reference server answers, apart from how the bytes travel: shared by HTTP/1.1, HTTP/2 and gRPC.
+"""The reference server's answers, independent of the protocol: shared by HTTP/1.1, HTTP/2 and gRPC.
 
 Paths of the application port: `/bytes/N` answers N bytes, `/delay/MS` waits, `/headers` shows what arrived (for checks
 of trace context and identity headers), `/echo` and everything else give the request's body back. Every answer carries
@@ -22,7 +22,7 @@ MAX_ANSWER: Final = 64 * 1024 * 1024
 
 
 class Responder(Protocol):
-    """What a service needs of the connection, or of the stream, that a request came on."""
+    """The connection, or the stream, of a request, as a service uses it."""
 
     def answer(self, answer: Answer | None) -> None: ...
 
@@ -70,12 +70,12 @@ class AppPort:
         self.treat(method, path, head, body, connection)
 
     def common(self, head: bytes) -> bytes:
-        """Header lines of every answer."""
+        """Return the header lines of every answer."""
         seq = header(head, b"x-seq")
         return b"%bx-seq: %b\r\n" % (self._pod_line, seq) if seq else self._pod_line
 
     def respond(self, method: bytes, path: bytes, head: bytes, body: bytes) -> Answer:
-        """The answer to a request of the application port."""
+        """Return the answer to a request of the application port."""
         extra = self.common(head)
         if len(path) < 6:
             return 200, extra, body
@@ -91,7 +91,7 @@ class AppPort:
 
 
 class ControlService(AppPort):
-    """The control port: health, sentinel, misbehaviour, counts. Itself never misbehaves.
+    """The control port: health, sentinel, misbehaviour, counts. It never misbehaves itself.
 
     Args:
         app: the application port's service, whose counts `/stats` shows.

@@ -1,4 +1,6 @@
-"""Bytes that both ends of the reference traffic agree on: HTTP/1.1 headers and chunks, frames of TCP streams."""
+"""The byte formats that both ends of the reference traffic share: HTTP/1.1 headers and chunks, frames of TCP
+streams.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +16,11 @@ MAX_FRAME: Final = 64 * 1024 * 1024
 
 
 class BadMessage(ValueError):
-    """The bytes are no HTTP/1.1 that is spoken here."""
+    """The bytes are not the HTTP/1.1 that is spoken here."""
 
 
 def header(head: bytes, name: bytes) -> bytes:
-    """The value of a header, empty when absent. `name` is lower case; `head` holds the CRLF before each header."""
+    """Return a header's value, empty when absent. `name` is lower case; `head` holds the CRLF before each header."""
     at = head.find(b"\r\n" + name + b":")
     if at < 0:
         at = head.lower().find(b"\r\n" + name + b":")
@@ -30,7 +32,7 @@ def header(head: bytes, name: bytes) -> bytes:
 
 
 def cut_chunked(data: bytes | bytearray, begin: int) -> tuple[bytes, int] | None:
-    """The body of a chunked message that starts at `begin`, and where it ends; None while it is not whole."""
+    """Return the body of a chunked message that starts at `begin`, and where it ends; None while it is incomplete."""
     parts: list[bytes] = []
     while True:
         line = data.find(b"\r\n", begin)

@@ -1,1 +1,3 @@
-"""Load: an open-loop loader in a pod of each tenant (`agent`), and who gathers its samples (`collector`)."""
+"""Load: an open-loop loader in a pod of each tenant (`agent`), and the runner's side that gathers its samples
+(`collector`).
+"""

@@ -1,4 +1,4 @@
-"""The loader: `python -m chaos.load.agent` in a tenant's client pod, from when the tenant is deployed until it goes.
+"""The loader: `python -m chaos.load.agent` in a tenant's client pod, for as long as the tenant is deployed.
 
 One process, one thread, one loop: flows, aggressors and the control port share it. Environment:
 `LOADER_FLOWS` (JSON list, `chaos.load.spec`), `POD_NAME` (default: the host's name), `POD_NAMESPACE`, `WORKLOAD`
@@ -68,7 +68,7 @@ class LoaderAgent:
     # ---- flows
 
     def set_flow(self, spec: FlowSpec) -> None:
-        """Start the flow, or change the one of that name: what is under way ends as it began."""
+        """Start the flow, or change the one of that name; requests under way end as they began."""
         old = self.engines.get(spec.name)
         if old is not None:
             if replace(old.spec, rate=spec.rate) == spec:
@@ -151,7 +151,7 @@ class LoaderAgent:
         return sum(engine.under_way for engine in [*self.engines.values(), *self.retired])
 
     def state(self) -> dict[str, Any]:
-        """Counts at this end, and the loader's own lateness."""
+        """Return this end's counts, and the loader's own lateness."""
         reactor = self.reactor
         return {
             "pod": self.pod,
@@ -187,7 +187,7 @@ class LoaderAgent:
     # ---- life
 
     def terminate(self) -> None:
-        """No more requests; end once nothing is under way, or after half a second."""
+        """Send no more requests; end once nothing is under way, or after half a second."""
         for engine in self.engines.values():
             engine.stop()
         self._drain(monotonic_ns() + _DRAIN_NS)

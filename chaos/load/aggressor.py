@@ -1,4 +1,5 @@
-"""Overload on purpose: a flow whose rate grows until its path gives out, is held there, and ends at its own deadline.
+"""Deliberate overload: a flow whose rate grows until its path saturates, holds it there, and ends at its own
+deadline.
 
 The deadline is the loader's own: a runner that dies leaves no aggressor behind for longer than it asked for.
 """
@@ -25,7 +26,7 @@ class Phase(StrEnum):
 
 
 def detect_saturation(*, offered: int, lost: int, shed: int, median: int, first_median: int) -> str:
-    """Why the path has given out in one step, "" while it has not.
+    """Return why the path saturated in one step; "" while it has not.
 
     Args:
         offered, lost, shed: requests of this step that fell due, that ended badly after they were sent or while they
@@ -42,7 +43,7 @@ def detect_saturation(*, offered: int, lost: int, shed: int, median: int, first_
 
 
 class Aggressor:
-    """Turns one engine's rate."""
+    """Controls one engine's rate."""
 
     def __init__(self, engine: Engine, spec: AggressorSpec, ended: Callable[[], None]) -> None:
         self.engine, self.spec, self._ended = engine, spec, ended

@@ -1,4 +1,4 @@
-"""The control ports of the reference apps, spoken from the runner's side: nothing else knows their paths.
+"""Clients of the reference apps' control ports, for the runner: the only code that knows their paths.
 
 `LoaderClient` speaks to a loader (`chaos.load.agent`), `ServerClient` to a reference server (`chaos.apps.server`). Both
 go to the pod's control port by the cluster's way (`chaos.kube.ways`), which no proxy of the mesh carries;
@@ -35,7 +35,7 @@ OPEN: Final = (
 
 
 def control_port(cluster: Cluster, namespace: str, pod: str, *, seconds: float = 10.0) -> Exchange:
-    """The exchange with a pod's control port. It raises ApiError, with code 404 when there is no such pod."""
+    """Exchange one request with a pod's control port. Raises ApiError, with code 404 when there is no such pod."""
 
     def exchange(path: str, body: bytes | None) -> bytes:
         method = "GET" if body is None else "POST"
@@ -45,8 +45,8 @@ def control_port(cluster: Cluster, namespace: str, pod: str, *, seconds: float =
 
 
 def choose_way(cluster: Cluster, namespace: str, pod: str) -> str:
-    """Have the cluster's way be one by which that loader gives its samples: the present one, else the first that
-    works; a sentence for people when it changed, else "". Raises EnvironmentUnfit with what each way said, and what to
+    """Set the cluster's way to one by which that loader gives its samples: the present one, else the first that works.
+    Returns a sentence for people when it changed, else "". Raises EnvironmentUnfit with what each way said, and what to
     open.
     """
     refused: dict[Way, str] = {}
@@ -80,7 +80,7 @@ class Page:
 
 
 def parse_page(body: bytes) -> Page:
-    """Take an answer apart; raises ExperimentFailure when it is none of a loader's."""
+    """Parse a response; raises ExperimentFailure when it is no loader's."""
     size = int.from_bytes(body[:4], "little")
     try:
         state = json.loads(body[4 : 4 + size])
@@ -100,15 +100,15 @@ class LoaderClient:
 
     @classmethod
     def of(cls, cluster: Cluster, namespace: str, pod: str) -> LoaderClient:
-        """The client of the loader in that pod."""
+        """Return the client of the loader in that pod."""
         return cls(control_port(cluster, namespace, pod))
 
     def state(self) -> dict[str, Any]:
-        """Counts of every flow and aggressor, and the loader's own lateness."""
+        """Return the counts of every flow and aggressor, and the loader's own lateness."""
         return dict(json.loads(self.exchange("/state", None)))
 
     def samples(self, first: int = 0, *, epoch: str = "", pending: bool = False) -> Page:
-        """Records from number `first` of that epoch on; from 0 when the loader has begun another.
+        """Return the records from number `first` of that epoch on; from 0 when the loader has begun another.
 
         Args:
             pending: also ask, for each flow, when its requests without a sample yet fell due.
@@ -117,7 +117,7 @@ class LoaderClient:
         return parse_page(self.exchange(f"/samples?{'&'.join(query)}", None))
 
     def flow(self, name: str) -> dict[str, Any] | None:
-        """The counts of one flow; None when the loader has no flow of that name."""
+        """Return the counts of one flow; None when the loader has no flow of that name."""
         return next((dict(flow) for flow in self.state()["flows"] if flow["name"] == name), None)
 
     def set_flows(self, flows: Sequence[Mapping[str, Any]]) -> None:
@@ -125,19 +125,19 @@ class LoaderClient:
         self.exchange("/flows", json.dumps(list(flows)).encode())
 
     def stop_flows(self) -> None:
-        """Make no more requests, until a flow is set again."""
+        """Stop sending requests until a flow is set again."""
         self.exchange("/stop", b"")
 
     def under_way(self) -> int:
-        """How many requests have no answer yet."""
+        """Return how many requests have no answer yet."""
         return int(json.loads(self.exchange("/stop", None))["under_way"])
 
     def aggressors(self) -> list[dict[str, Any]]:
-        """Every aggressor that the loader was given, the ended ones too."""
+        """Return every aggressor that the loader was given, ended ones included."""
         return list(json.loads(self.exchange("/aggressor", None)))
 
     def start_aggressor(self, spec: Mapping[str, Any]) -> None:
-        """Begin to overload; `chaos.load.spec` says what an aggressor's JSON holds."""
+        """Start an overload; `chaos.load.spec` says what an aggressor's JSON holds."""
         self.exchange("/aggressor", json.dumps(dict(spec)).encode())
 
     def stop_aggressors(self) -> None:
@@ -153,13 +153,13 @@ class ServerClient:
 
     @classmethod
     def of(cls, cluster: Cluster, namespace: str, pod: str) -> ServerClient:
-        """The client of the server in that pod."""
+        """Return the client of the server in that pod."""
         return cls(control_port(cluster, namespace, pod))
 
     def stats(self) -> dict[str, Any]:
-        """What the server has counted of its own answers."""
+        """Return the server's counts of its own answers."""
         return dict(json.loads(self.exchange("/stats", None)))
 
     def misbehave(self, misbehaviour: Mapping[str, Any]) -> None:
-        """Set how the server misbehaves (`chaos.apps.misbehaviour`); nothing given: as it should."""
+        """Set how the server misbehaves (`chaos.apps.misbehaviour`); without arguments, not at all."""
         self.exchange("/misbehave", json.dumps(dict(misbehaviour)).encode())

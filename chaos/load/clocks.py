@@ -1,4 +1,4 @@
-"""Aligns a loader's clock with the runner's by round trips. Pure; the collector feeds it.
+"""Aligns a loader's clock with the runner's from round trips. Pure; the collector feeds it.
 
 A loader's answer holds its clock at a moment between the question and the answer, so each round trip bounds the offset
 (loader minus runner) from both sides; the bounds of many round trips meet. They are widened with age, because clocks
@@ -16,7 +16,7 @@ DRIFT: Final = 50e-6  # seconds a second: what an undisciplined quartz does
 
 @dataclass(frozen=True, slots=True)
 class Offset:
-    """What is taken out of a loader's instants, and how wrong that can be, in ns."""
+    """The correction of a loader's instants, and its error, in ns."""
 
     value: int
     error: int
@@ -31,7 +31,7 @@ class RemoteClock:
     at: int = 0
 
     def observe(self, *, asked: int, answered: int, clock: int) -> None:
-        """One round trip: the runner's instants around it, and the loader's clock inside it."""
+        """Take one round trip: the runner's instants around it, and the loader's clock inside it."""
         age = max(0, answered - self.at) * DRIFT if self.at else 0.0
         low, high = max(self.low - age, clock - answered), min(self.high + age, clock - asked)
         if low > high:  # one of the clocks was set: begin anew
@@ -40,7 +40,7 @@ class RemoteClock:
 
     @property
     def offset(self) -> Offset:
-        """The offset to take out: none while the clocks may agree, else the middle of what is possible."""
+        """Return the correction: none while the clocks may agree, else the middle of the possible range."""
         if self.low <= 0 <= self.high:
             return Offset(0, round(max(-self.low, self.high)) if self.at else 0)
         return Offset(round((self.low + self.high) / 2), round((self.high - self.low) / 2))

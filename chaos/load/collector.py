@@ -1,4 +1,4 @@
-"""The runner's side of the load: a thread for each loader asks for its samples and appends them to the history.
+"""The runner's side of the load: a thread for each loader fetches its samples and appends them to the history.
 
 Samples come through the API server (`Cluster.pod_http`) to the loader's control port, so no proxy under test carries
 them. A loader keeps all it measured, so a runner that stops asking, or starts again, loses nothing; a loader whose
@@ -35,12 +35,12 @@ OwnServers = Callable[[Flow, frozenset[str]], Collection[str] | None]
 
 
 class LostSamples(ExperimentFailure):
-    """The loader counted other numbers than arrived: the history is not whole."""
+    """The loader's counts differ from what arrived: the history is not whole."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A flow's last second or so, for the progress line."""
+    """A flow's figures over about the last second, for the progress line."""
 
     flow: Flow
     per_second: float
@@ -51,7 +51,7 @@ class Rate:
 
 @dataclass(slots=True)
 class _Epoch:
-    """What one life of a loader has said."""
+    """The state of one life of a loader."""
 
     name: str
     next: int = 0
@@ -67,7 +67,7 @@ class _Epoch:
 
 
 class LoaderFeed:
-    """One loader's samples into the history. `poll` may be called from one thread at a time.
+    """Brings one loader's samples into the history. Only one thread at a time may call `poll`.
 
     Args:
         client: of the loader.
@@ -95,7 +95,7 @@ class LoaderFeed:
         self._stated: Offset | None = None
 
     def poll(self) -> bool:
-        """Fetch what is new; True when the loader has more at once."""
+        """Fetch new samples; return True when the loader has more at once."""
         epoch = self.epochs[-1] if self.epochs else None
         asked = time.time_ns()
         first, name = (epoch.next, epoch.name) if epoch else (0, "")
@@ -165,7 +165,7 @@ class LoaderFeed:
         }
 
     def _mark_misrouted(self, records: Samples, mine: NDArray[np.bool_], flow: Flow, epoch: _Epoch) -> None:
-        """An answer by a server that is none of the flow's own is no answer: its cause is *misrouted*."""
+        """Mark answers by servers outside the flow's own: such an answer counts as failed, cause *misrouted*."""
         answered = mine & (records["outcome"] == Outcome.OK)
         if not answered.any():
             return
@@ -179,8 +179,8 @@ class LoaderFeed:
         records["cause"][strange] = Cause.MISROUTED
 
     def restore_missing(self) -> list[str]:
-        """Enter each request that fell due, by the loader's numbers, and left no sample, as a failure; a sentence for
-        each flow that has such, or a number twice.
+        """Enter each due request that left no sample, by the loader's numbers, as a failure; return a sentence for each
+        flow that has such, or a number twice.
         """
         problems = []
         for epoch in self.epochs:
@@ -256,7 +256,7 @@ class LoaderFeed:
             raise LostSamples("; ".join(problems))
 
     def note_counts(self) -> None:
-        """The loader's own counts as an event."""
+        """Record the loader's own counts as an event."""
         for epoch in self.epochs:
             self.writer.event(
                 EventKind.LOADER,
@@ -281,7 +281,7 @@ class LoaderFeed:
 
 
 def detect_missing(numbers: NDArray[np.uint32], *, due: int, under_way: int) -> NDArray[np.int64]:
-    """The numbers of requests that fell due, have no sample, and are not under way, which are the latest. Pure.
+    """Return the numbers of due requests that have no sample and are not under way (the latest are). Pure.
 
     Args:
         numbers: of the samples that came.
@@ -304,7 +304,7 @@ class Loader:
 
 
 class Collector:
-    """Gathers from every loader while a trial runs. A context manager: leaving it stops the threads.
+    """Gathers samples from every loader while a trial runs. A context manager: leaving it stops the threads.
 
     Args:
         every: seconds between two questions to one loader.
@@ -339,7 +339,7 @@ class Collector:
         self.stop()
 
     def add(self, loader: Loader) -> None:
-        """Gather from one more loader (a pod that came meanwhile)."""
+        """Gather from one more loader (a pod added later)."""
         if loader in self._feeds:
             return
         client = LoaderClient.of(self.cluster, loader.namespace, loader.pod)
@@ -352,7 +352,9 @@ class Collector:
         thread.start()
 
     def retire(self, loader: Loader, *, seconds: float = 10.0) -> None:
-        """Stop a loader whose pod is about to go, and fetch all that it has; raises LostSamples when that fails."""
+        """Stop a loader whose pod is about to be deleted, and fetch all its samples; raises LostSamples when that
+        fails.
+        """
         feed = self._feeds[loader]
         with self._locks[loader]:
             feed.client.stop_flows()
@@ -383,7 +385,7 @@ class Collector:
                 self._stop.wait(self.every)
 
     def poll_now(self) -> None:
-        """Fetch at once from every loader, so that a look sees the present."""
+        """Fetch from every loader at once, so that a look sees the present."""
         for loader, feed in list(self._feeds.items()):
             if loader in self.failures:
                 continue
@@ -395,7 +397,7 @@ class Collector:
                 continue  # its thread keeps count of how long it has been gone
 
     def pending(self) -> dict[Flow, NDArray[np.int64]]:
-        """Of each flow, when its requests without a sample yet fell due."""
+        """Return when each flow's requests without a sample yet were due."""
         found: dict[Flow, list[NDArray[np.int64]]] = {}
         for feed in self._feeds.values():
             for flow, due in feed.pending.items():
@@ -403,7 +405,7 @@ class Collector:
         return {flow: np.concatenate(parts) for flow, parts in found.items()}
 
     def rates(self, *, seconds: float = 1.0) -> list[Rate]:
-        """Each flow's rate, errors and latency over the last moments that have arrived."""
+        """Return each flow's rate, errors and latency over the latest samples."""
         samples = self.writer.tail(20_000)
         if not len(samples):
             return []
@@ -451,7 +453,7 @@ class Collector:
             raise LostSamples("; ".join(problems))
 
     def stop(self) -> None:
-        """End the threads; the load goes on. Safe to repeat."""
+        """Stop the threads; the load goes on. Safe to repeat."""
         self._stop.set()
         for thread in self._threads:
             thread.join(timeout=15)

@@ -1,4 +1,4 @@
-"""The loader's control port, in the same loop as the load: another thread would make the load late.
+"""The loader's control port, in the same loop as the load: another thread would delay the load.
 
 `GET /healthz`, `GET /state`, `GET /samples?from=N&epoch=E`, `POST /flows`, `POST /stop`,
 `POST /aggressor`. Large answers leave piece by
@@ -26,9 +26,7 @@ _MAX_REQUEST: Final = 4 * 1024 * 1024
 
 
 class Control:
-    """A small HTTP/1.1 server. `routes`: path -> handler; a Misuse that a handler raises becomes a 400 with its
-    text.
-    """
+    """A small HTTP/1.1 server. `routes`: path -> handler; a handler's Misuse becomes a 400 with its text."""
 
     def __init__(self, reactor: Reactor, host: str, port: int, routes: dict[str, Handler], pod: str) -> None:
         self.reactor, self.routes, self.pod = reactor, routes, pod

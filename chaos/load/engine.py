@@ -1,4 +1,5 @@
-"""One flow's requests: when each is due, which are under way, how each ended. Open loop: nothing waits for an answer.
+"""One flow's requests: when each is due, which are under way, how each ended. Open loop: nothing waits for an
+answer.
 
 How the bytes travel is the transport's business (`transports.open_transport`): the engine hands it requests and
 is told how they ended. Used by the agent (which owns the reactor and the log) and by aggressors (which set the rate).
@@ -21,7 +22,7 @@ _LATE, _SHED = int(Flag.LATE), int(Cause.SHED)
 
 
 class Request:
-    """One request under way. Instants are of `monotonic_ns`; `sent` is 0 until its first byte is with the kernel."""
+    """A request under way. Instants are of `monotonic_ns`; `sent` is 0 until the kernel has its first byte."""
 
     __slots__ = ("connection", "due", "flags", "open", "sent", "sequence")
 
@@ -35,10 +36,10 @@ class Request:
 
 
 class Connection(Protocol):
-    """A connection, as far as a request that ran out of time cares."""
+    """A connection, as a request that timed out sees it."""
 
     def expired(self, request: Request) -> Cause:
-        """Give the request up; the cause, when it was never sent."""
+        """Give the request up; return the cause when it was never sent."""
         ...
 
 
@@ -50,7 +51,7 @@ class Transport(Protocol):
 
 
 class SampleRecorder:
-    """What all engines of a loader share: the log, the clock's base, the table of servers seen."""
+    """State that all engines of a loader share: the log, the clock's base, the table of servers seen."""
 
     def __init__(self, log: SampleLog, base: int) -> None:
         self.log = log
@@ -58,7 +59,7 @@ class SampleRecorder:
         self.servers: list[str] = []  # namespace/pod
 
     def number(self, server: str) -> int:
-        """The table's number of a server pod, by namespace/pod."""
+        """Return the table's number of a server pod, by namespace/pod."""
         try:
             return self.servers.index(server)
         except ValueError:
@@ -103,7 +104,7 @@ class Engine:
             self._timer = self.reactor.at(self._next, self._fire)
 
     def stop(self) -> None:
-        """No more requests; what is under way ends by answer or timeout."""
+        """Send no more requests; those under way end by answer or timeout."""
         self.set_rate(0)
 
     def close(self) -> None:
@@ -116,11 +117,11 @@ class Engine:
             self.transport.close()
 
     def pending(self) -> list[int]:
-        """When the requests that are under way fell due, ns since the Unix epoch."""
+        """Return when the requests under way were due, ns since the Unix epoch."""
         return [request.due + self.recorder.base for request in self._waiting if request.open]
 
     def server(self, pod: bytes) -> int:
-        """The number of a server pod that named itself in an answer."""
+        """Return the number of a server pod that named itself in an answer."""
         try:
             return self._servers[pod]
         except KeyError:
@@ -169,7 +170,7 @@ class Engine:
             self.end(request, _UNKNOWN if request.sent else _FAILED, int(cause))
 
     def end(self, request: Request, outcome: int, cause: int = 0, status: int = 0, server: int = NO_POD) -> None:
-        """A request has ended: count it, keep its sample."""
+        """End a request: count it, keep its sample."""
         request.open = False
         self.under_way -= 1
         now = monotonic_ns()

@@ -1,4 +1,5 @@
-"""HTTP/1.1 on the client's side: one request at a time on each connection, as little parsing as a right answer needs.
+"""HTTP/1.1 on the client's side: one request at a time on each connection, with as little parsing as a correct answer
+needs.
 
 The first requests open a connection each, until there are as many as the flow keeps: where connections are balanced,
 not requests, one alone would go to one server. From then on each due request takes the connection that was idle
@@ -31,7 +32,7 @@ _KEPT_OF_ERROR: Final = 2048  # bytes of an unexpected answer's body that are lo
 
 
 def request_parts(spec: FlowSpec) -> tuple[bytes, bytes]:
-    """The bytes before and after a request's sequence number."""
+    """Return the bytes before and after a request's sequence number."""
     path = f"/bytes/{spec.answer_bytes}" if spec.answer_bytes else spec.path
     lines = [f"{spec.method} {path} HTTP/1.1", f"host: {spec.host if spec.port == 80 else spec.target}"]
     lines += [f"{name}: {value}" for name, value in spec.headers.items()]
@@ -91,7 +92,7 @@ class Http1Transport:
                 self.open(request)
 
     def unreachable(self) -> None:
-        """A connect failed: the name may mean another address by now."""
+        """Handle a failed connect: the name may have another address by now."""
         self.address = None
         self.resolver.refresh()
 
@@ -161,7 +162,7 @@ class Http1Connection(Socket):
         return Cause.CONNECT_TIMEOUT if connecting else Cause.TIMEOUT
 
     def drop(self) -> None:
-        """Close for reasons of our own."""
+        """Close without a fault of the other side."""
         transport = self.transport
         transport.all.discard(self)
         if self.request is None and self in transport.idle:
@@ -217,7 +218,7 @@ class Http1Connection(Socket):
             self._finish(request, data[:end], data[end + 4 :], whole=rest == 0, size=size)
 
     def _unusual(self, request: Request, data: bytes, end: int) -> None:
-        """An answer without a plain content-length."""
+        """Handle an answer without a plain content-length."""
         head = data[:end]
         length = header(head, b"content-length")
         if length.isdigit():
@@ -286,5 +287,5 @@ class Http1Connection(Socket):
         transport.engine.end(request, outcome, cause, int(text) if text.isdigit() else 0, server)
 
     def _answers(self, head: bytes, request: Request) -> bool:
-        """Whether the answer is to this request: the server gives the sequence number back."""
+        """Whether the answer belongs to this request: the server returns the sequence number."""
         return (head + b"\r\n").find(b"\r\nx-seq: %d\r\n" % request.sequence) >= 0

@@ -34,7 +34,7 @@ _KEPT_OF_ERROR: Final = 2048
 
 
 class PartialAnswer:
-    """What has come of an answer."""
+    """An answer as far as it has arrived."""
 
     __slots__ = ("body", "headers", "size")
 
@@ -74,7 +74,7 @@ class Http2Transport(SharedTransport):
         return Http2Connection(self, slot, address)
 
     def judge(self, answer: PartialAnswer, request: Request) -> tuple[int, int, int]:
-        """Outcome, cause and status of a whole answer."""
+        """Return outcome, cause and status of a whole answer."""
         fields = answer.headers
         status = int(fields.get(b":status", b"0"))
         shown, expected = status, self.engine.spec.expect_status
@@ -214,7 +214,7 @@ class Http2Connection(SharedConnection):
         self._rests.pop(stream, None)
 
     def _push(self, stream: int) -> None:
-        """Send of a body what the peer's window lets through."""
+        """Send as much of a body as the peer's window allows."""
         h2, rest = self._h2, self._rests.get(stream)
         try:
             while rest:

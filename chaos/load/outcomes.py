@@ -1,4 +1,4 @@
-"""What the client can know of a request that did not go well. Pure; the engines call it.
+"""Classifies what the client can know about a request that did not succeed. Pure; the engines call it.
 
 FAILED is said only when no byte can have reached the server: the connection was never made, or a proxy on the path says
 in its answer that it never reached the next hop. Everything else is UNKNOWN.
@@ -43,7 +43,7 @@ _RETRIED: Final = b"retried and the latest reset reason"
 
 
 def says_retried(body: bytes) -> bool:
-    """Whether a proxy's own reply says that it tried more than once."""
+    """Whether a proxy's own reply says that it retried."""
     return _RETRIED in body
 
 
@@ -52,19 +52,21 @@ _SAID: Final = 240  # bytes that are kept of it
 
 
 def telling(head: bytes, body: bytes) -> str:
-    """What an unexpected answer says of who made it: headers by which proxies show themselves, and its first words."""
+    """Return what an unexpected answer shows about its sender: headers by which proxies identify themselves, and its
+    first words.
+    """
     lines = [line for line in head.split(b"\r\n") if line.lower().startswith(_TELLING)]
     words = b" ".join(body.split())
     return b"; ".join([*lines, *([words] if words else [])])[:_SAID].decode("latin-1")
 
 
 def connecting_failed(error: int) -> Verdict:
-    """A connection that was never made: errno of the connect."""
+    """Classify a connection that was never made, by the errno of the connect."""
     return Outcome.FAILED, _CONNECT.get(error, Cause.REFUSED)
 
 
 def unexpected_status(head: bytes, body: bytes, *, retried: bool) -> Verdict:
-    """An answer with another status than expected.
+    """Classify an answer with another status than expected.
 
     Args:
         head: the answer's header block, lower case names.

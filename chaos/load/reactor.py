@@ -62,7 +62,7 @@ class Reactor:
         self._epoll.modify(fd, mask)
 
     def forget(self, fd: int) -> None:
-        """Before the descriptor is closed."""
+        """Stop watching, before the descriptor is closed."""
         if self._handlers.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
@@ -86,7 +86,7 @@ class Reactor:
         self.running = False
 
     def run(self) -> None:
-        """Until `stop`."""
+        """Run until `stop`."""
         timers, handlers, poll, epoll = self._timers, self._handlers, self._epoll.poll, [self._epoll.fileno()]
         pop = heapq.heappop
         self.running = True

@@ -66,7 +66,7 @@ class SampleLog:
             self._chunks[oldest] = None
 
     def read(self, first: int, limit: int = CHUNK_RECORDS) -> bytes:
-        """Records from number `first` on, as many as one chunk holds and `limit` allows."""
+        """Return the records from number `first` on, as many as one chunk holds and `limit` allows."""
         if first >= self.total:
             return b""
         index, skip = divmod(first, CHUNK_RECORDS)
@@ -79,7 +79,7 @@ class SampleLog:
 
 
 class FlowCounters:
-    """One flow's counts at the loader's end: they say what must arrive at the other."""
+    """One flow's counts at the loader's end, which those at the runner's end must equal."""
 
     __slots__ = (
         "done",
@@ -111,7 +111,7 @@ class FlowCounters:
         self.said = ""  # headers of the last unexpected answer by which proxies say what they did
 
     def count_end(self, cause: int, status: int) -> None:
-        """A request did not end well."""
+        """Count a request that did not end well."""
         how = Cause(cause).name + (f" {status}" if status else "")
         self.ends[how] = self.ends.get(how, 0) + 1
 

@@ -38,18 +38,18 @@ class SharedConnection(Socket, ABC):
     # What a subclass fills in.
 
     def greet(self) -> None:
-        """Just connected: what comes before the first request."""
+        """Send what comes before the first request of a new connection."""
 
     @abstractmethod
     def write(self, request: Request) -> None:
         """Send the request and put it into `awaiting`."""
 
     def gone(self, request: Request, number: int) -> None:
-        """An awaited request ran out of time: its answer is no longer wanted."""
+        """Handle a timeout of an awaited request: its answer is no longer wanted."""
 
     @property
     def full(self) -> bool:
-        """Whether it takes no more requests though it is open."""
+        """Whether the open connection takes no more requests."""
         return False
 
     # The rest is shared.
@@ -116,7 +116,7 @@ class SharedConnection(Socket, ABC):
         return Cause.TIMEOUT
 
     def ended(self) -> None:
-        """An answer is whole: with new connections for each request, this one has served."""
+        """Handle a complete answer: with a new connection for each request, this one is done."""
         if self.transport.engine.spec.new_connections and not self.closed:
             self.close()
             self.transport.drop(self)
@@ -136,7 +136,7 @@ class SharedTransport(ABC):
 
     @abstractmethod
     def make(self, slot: int, address: Address) -> SharedConnection:
-        """A connection to the address, begun."""
+        """Start a connection to the address."""
 
     def submit(self, request: Request) -> None:
         spec = self.engine.spec
@@ -168,7 +168,7 @@ class SharedTransport(ABC):
                 self.submit(request)
 
     def drop(self, connection: SharedConnection, *, refused: bool = False) -> None:
-        """The connection is no more."""
+        """Forget the connection."""
         self.singles.discard(connection)
         if connection.slot >= 0 and self.slots[connection.slot] is connection:
             self.slots[connection.slot] = None

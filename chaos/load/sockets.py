@@ -1,4 +1,4 @@
-"""Non-blocking connects and names' addresses for the loader's transports."""
+"""Non-blocking connects and name lookups for the loader's transports."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FRESH_SECONDS: Final = 5.0
 
 
 class Resolver:
-    """Looks names up in a thread of its own, again every few seconds: a lookup must never stall the loop."""
+    """Resolves names in its own thread, again every few seconds: a lookup must never stall the loop."""
 
     def __init__(self, reactor: Reactor) -> None:
         self._reactor = reactor
@@ -30,7 +30,7 @@ class Resolver:
         self._thread: threading.Thread | None = None
 
     def find(self, host: str, port: int, found: Callable[[Address], None]) -> Address | None:
-        """The address, or None: then `found` is called in the loop's thread once it is known."""
+        """Return the address, or None: then call `found` in the loop's thread once it is known."""
         key = (host, port)
         address = self._known.get(key)
         if address is None:
@@ -41,7 +41,7 @@ class Resolver:
         return address
 
     def refresh(self) -> None:
-        """Look again soon: a connection could not be made."""
+        """Resolve again soon: a connection failed."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="resolver", daemon=True)
             self._thread.start()
@@ -96,10 +96,10 @@ class Socket:
     def connected(self) -> None: ...
     def readable(self) -> None: ...
     def refused(self, code: int) -> None:
-        """Never connected: errno of the connect. The socket is closed."""
+        """Handle a failed connect, with its errno. The socket is closed."""
 
     def lost(self) -> None:
-        """Closed or reset by the other side. The socket is closed."""
+        """Handle a close or reset by the other side. The socket is closed."""
 
     @property
     def reading_mask(self) -> int:
@@ -112,7 +112,9 @@ class Socket:
         return self._connecting
 
     def send(self, data: bytes) -> bool:
-        """Write, or keep what the kernel does not take; False when the connection is lost (and `lost` was called)."""
+        """Write, or buffer what the kernel does not take; return False when the connection is lost (and `lost` was
+        called).
+        """
         if self._out:
             self._out.append(memoryview(data))
             return True
@@ -129,7 +131,7 @@ class Socket:
         return True
 
     def receive(self, size: int = 65536) -> bytes:
-        """What has come, b"" when nothing has or the connection is lost (then `lost` was called)."""
+        """Return what has arrived, b"" when nothing has or the connection is lost (then `lost` was called)."""
         try:
             data = self.sock.recv(size)
         except BlockingIOError:

@@ -1,4 +1,4 @@
-"""What a loader is told: flows and aggressors, from JSON, with every problem in one error.
+"""The loader's orders: flows and aggressors, from JSON, with every problem in one error.
 
 A flow's JSON (in the environment variable `LOADER_FLOWS`, a list, or in `POST /flows`):
 `{"name": "http", "server": "tenant-a/server", "target": "server:80", "protocol": "http1", "rate": 200}`.
@@ -75,7 +75,8 @@ class FlowSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AggressorSpec:
-    """Load that grows by `growth` each `step` until its path gives out, and is then held at `overload` times that rate.
+    """Load that grows by `growth` each `step` until its path saturates, and is then held at `overload` times that
+    rate.
 
     It ends by itself after `seconds`, whoever started it.
     """
@@ -125,14 +126,14 @@ def _build(cls: type[_Spec], data: Any) -> _Spec:
 
 
 def flow_from(data: Any) -> FlowSpec:
-    """A flow from its JSON object; raises Misuse with every problem."""
+    """Parse a flow's JSON object; raises Misuse with every problem."""
     if isinstance(data, dict) and data.get("body_bytes") and "method" not in data:
         data = {**data, "method": "POST"}
     return _build(FlowSpec, data)
 
 
 def flows_from(text: str | bytes) -> list[FlowSpec]:
-    """Flows from a JSON list, or from an object with `flows`; raises Misuse."""
+    """Parse flows from a JSON list, or from an object with `flows`; raises Misuse."""
     try:
         data = json.loads(text or "[]")
     except ValueError as error:
@@ -149,12 +150,12 @@ def flows_from(text: str | bytes) -> list[FlowSpec]:
 
 
 def aggressor_from(data: Any) -> AggressorSpec:
-    """An aggressor from its JSON object; raises Misuse with every problem."""
+    """Parse an aggressor's JSON object; raises Misuse with every problem."""
     return _build(AggressorSpec, data)
 
 
 def aggressor_flow(spec: AggressorSpec) -> FlowSpec:
-    """The flow that an aggressor drives, at its first rate."""
+    """Return the flow that an aggressor drives, at its first rate."""
     profile = spec.profile
     return FlowSpec(
         name=f"aggressor-{profile}",

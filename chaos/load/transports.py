@@ -9,7 +9,7 @@ from chaos.load.spec import Protocol
 
 
 def open_transport(engine: Engine, resolver: Resolver) -> Transport:
-    """The transport of the engine's protocol."""
+    """Return the transport for the engine's protocol."""
     protocol = engine.spec.protocol
     if protocol is Protocol.HTTP1:
         return Http1Transport(engine, resolver)

@@ -28,7 +28,7 @@ from chaos.report.terminal import terminal_table as terminal_table
 
 @dataclass(frozen=True, slots=True)
 class Reports:
-    """The files that were written."""
+    """The files written."""
 
     json: Path
     markdown: Path
@@ -67,7 +67,7 @@ def write_reports(run_dir: Path, *, seconds: float) -> Reports:
 
 
 def comparison_picture(run: RunRecord, sharings: Sequence[Sharing | None]) -> Picture:
-    """The comparison of modes, with the finding above it and where the figures come from below."""
+    """Return the comparison of modes, with the finding above it and the source of the figures below."""
     cluster = run.cluster
     source = (
         f"sharedfate run {run.header['run']}, {str(run.header['started'])[:10]}, cluster {cluster['kind']} "
@@ -81,7 +81,7 @@ def comparison_picture(run: RunRecord, sharings: Sequence[Sharing | None]) -> Pi
 
 
 def recorded_seconds(run_dir: Path) -> float:
-    """Wall time of a saved run: as its `report.json` says, else the sum of its trials."""
+    """Return a saved run's wall time: from its `report.json`, else the sum of its trials."""
     try:
         return float(read_json(run_dir / "report.json")["seconds"])
     except (Misuse, ValueError, KeyError, TypeError):

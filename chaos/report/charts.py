@@ -1,4 +1,5 @@
-"""The timelines as plain SVG: two small charts a flow, sized for a phone and put side by side on a wide screen.
+"""Draws the timelines as plain SVG: two small charts per flow, sized for a phone and put side by side on a wide
+screen.
 
 Colours are CSS classes of the page (light and dark); what a colour says is also said in words, in the chart's label and
 in the legend. Coordinates are rounded to whole units: it halves the page and nobody sees it.
@@ -23,7 +24,7 @@ _NICE = (1, 2, 2.5, 5, 10)
 
 
 def chart(timeline: Timeline, series: FlowSeries, *, name: str) -> Markup:
-    """One flow: requests per second with errors by cause on top, latency bands of what was answered below."""
+    """Draw one flow: requests per second with errors by cause on top, latency bands of answered requests below."""
     draw = _Plot(timeline)
     top = ceiling(float(series.rate.max()))
     parts = [*draw.rate(series, top), *draw.latency(series), *draw.faults(), *draw.marks(), *draw.time_axis()]
@@ -33,7 +34,7 @@ def chart(timeline: Timeline, series: FlowSeries, *, name: str) -> Markup:
 
 
 def ceiling(value: float) -> float:
-    """The next round number, for the end of an axis."""
+    """Return the next round number, for the end of an axis."""
     if value <= 0:
         return 1.0
     unit = 10.0 ** math.floor(math.log10(value))
@@ -41,7 +42,7 @@ def ceiling(value: float) -> float:
 
 
 def ticks(low: float, high: float, *, wanted: int = 5) -> list[float]:
-    """Round numbers within [low, high]."""
+    """Return round numbers within [low, high]."""
     step = ceiling((high - low) / wanted)
     return [step * k for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
@@ -57,7 +58,7 @@ class _Plot:
         return round(LEFT + min(1.0, max(0.0, share)) * (RIGHT - LEFT))
 
     def faults(self) -> Iterable[str]:
-        """Shades over the areas, which they let through."""
+        """Shade the fault windows over the areas, translucently."""
         for begin, end in self.timeline.faults:
             left, width = self.x(begin), max(2, self.x(end) - self.x(begin))
             yield (
@@ -80,7 +81,7 @@ class _Plot:
     def _step_area(
         self, name: str, low: NDArray[np.float64], high: NDArray[np.float64], y: Callable[[float], int]
     ) -> str:
-        """The area between two step lines, for the bins where it has a height; equal neighbours are one step."""
+        """Draw the area between two step lines, for the bins where it has a height; equal neighbours are one step."""
         path, number, bins = [], 0, len(low)
         tops, bottoms = [y(v) for v in high], [y(v) for v in low]
         while number < bins:
@@ -125,7 +126,7 @@ class _Plot:
         yield f'<path class="p50" d="{"".join(lines)}"/>'
 
     def marks(self) -> Iterable[str]:
-        """Where something restarted; the page says beside the charts what did."""
+        """Draw a line where something restarted; the page says beside the charts what did."""
         places = sorted({self.x(mark.at) for mark in self.timeline.marks if mark.kind == "restart"})
         if places:
             lines = "".join(f"M{at} {RATE_TOP}V{LATENCY_BOTTOM}" for at in places)
@@ -149,7 +150,7 @@ def _grid(values: Sequence[float], y: Callable[[float], int]) -> Iterable[str]:
 
 
 def _merge(steps: list[str]) -> list[str]:
-    """Leave out a vertical step to the height that the path has already: `V80H9` after `V80H7` is `H9`."""
+    """Drop a vertical step to the height that the path already has: `V80H9` after `V80H7` becomes `H9`."""
     found: list[str] = []
     height = ""
     for step in steps:
@@ -164,7 +165,7 @@ def _merge(steps: list[str]) -> list[str]:
 
 
 def _runs(known: NDArray[np.bool_]) -> list[list[int]]:
-    """Unbroken runs of bins."""
+    """Yield unbroken runs of bins."""
     places = np.flatnonzero(known)
     return [part.tolist() for part in np.split(places, np.flatnonzero(np.diff(places) > 1) + 1) if len(part)]
 

@@ -1,4 +1,4 @@
-"""The sidecar-or-sharing debate, claim by claim, each answered from the trials of this run and from nothing else.
+"""The sidecar-or-sharing debate, claim by claim, each answered from this run's trials alone.
 
 A claim names the scenario that shows it. Its answer is a figure for each mode that was tried, with the interval and the
 verdict that say how sure we are; a claim whose scenario did not run says so.
@@ -97,7 +97,7 @@ CLAIMS: Final[tuple[Claim, ...]] = (
 
 
 def answers(trials: Sequence[TrialResult], sharings: Sequence[Sharing | None]) -> list[Answer]:
-    """Every claim, answered or said to be not measured."""
+    """Return every claim, answered or marked as not measured."""
     placed = dict(zip((trial.directory for trial in trials), sharings, strict=True))
     found = []
     for claim in CLAIMS:
@@ -124,7 +124,7 @@ def summarise(figures: Sequence[Figure]) -> str:
 
 
 def figure_of(claim: Claim, trial: TrialResult, sharing: Sharing | None) -> Figure:
-    """Who was hurt and by how much, what became of the others, and the scenario's own measures."""
+    """Describe who was hurt and by how much, what became of the others, and the scenario's own measures."""
     parts = []
     judged = effects(trial)
     short = short_flows(flows_of(trial))

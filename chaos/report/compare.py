@@ -1,4 +1,4 @@
-"""What got worse from one `report.json` to another: `sharedfate compare BASE NEW`, and `--chaos-baseline`.
+"""Finds what got worse from one `report.json` to another: `sharedfate compare BASE NEW`, and `--chaos-baseline`.
 
 A raw difference says nothing: each line here rests on the reports' intervals (`chaos.report.regressions`). What
 counts:
@@ -57,7 +57,7 @@ class Regression:
 
 @dataclass(frozen=True, slots=True)
 class TrialPattern:
-    """Some trials, by name."""
+    """A pattern of trials, by name."""
 
     scenario: str = "*"
     mode: str = "*"
@@ -68,7 +68,7 @@ class TrialPattern:
 
 @dataclass(frozen=True, slots=True)
 class GatePolicy:
-    """What a gate lets pass."""
+    """What a gate tolerates."""
 
     may_be_inconclusive: tuple[TrialPattern, ...] = ()
     may_be_missing: tuple[TrialPattern, ...] = ()
@@ -80,7 +80,9 @@ class GatePolicy:
 def compare(
     base_report: Mapping[str, Any], new_report: Mapping[str, Any], policy: GatePolicy | None = None
 ) -> list[Regression]:
-    """What got worse, the worst first; empty when nothing did. Both are parsed reports that passed `load_report`."""
+    """Return what got worse, the worst first; empty when nothing did. Both are parsed reports that passed
+    `load_report`.
+    """
     policy = policy or GatePolicy()
     changes = changes_between(
         base_report, new_report, alpha=policy.alpha, tolerance=policy.tolerance, floors=policy.floors
@@ -89,7 +91,7 @@ def compare(
 
 
 def detect_regression(change: Change, policy: GatePolicy) -> str:
-    """Why a change is a regression; empty when it is none."""
+    """Return why a change is a regression; empty when it is none."""
     if change.moved is Moved.REGRESSED:
         return (
             "worse by more than its interval, the tolerance and the floor of its unit explain"
@@ -108,12 +110,12 @@ def detect_regression(change: Change, policy: GatePolicy) -> str:
 
 
 def exit_code(regressions: Sequence[Regression]) -> int:
-    """0 or 1; refused input is the caller's 4 (`Misuse`)."""
+    """Return 0 or 1; refused input is the caller's 4 (`Misuse`)."""
     return REGRESSED if regressions else OK
 
 
 def comparability(base_report: Mapping[str, Any], new_report: Mapping[str, Any]) -> list[str]:
-    """Reasons to distrust a comparison of the measures: printed, and no regression by themselves."""
+    """Return reasons to distrust a comparison of the measures: printed, and no regression by themselves."""
     base, new = base_report["cluster"], new_report["cluster"]
     return [
         f"the cluster's {key} differs: {base[key]} and {new[key]}"
@@ -123,7 +125,7 @@ def comparability(base_report: Mapping[str, Any], new_report: Mapping[str, Any])
 
 
 def load_report(path: Path) -> dict[str, Any]:
-    """A `report.json`, held against the schema; a run directory stands for the one inside it. Raises Misuse."""
+    """Load a `report.json`, checked against the schema; a run directory stands for the one inside it. Raises Misuse."""
     if path.is_dir():
         path = path / "report.json"
     if not path.exists():
@@ -138,7 +140,7 @@ def load_report(path: Path) -> dict[str, Any]:
 
 
 def load_policy(path: Path) -> GatePolicy:
-    """A policy file; raises Misuse with all that is wrong in it."""
+    """Load a policy file; raises Misuse with all that is wrong in it."""
     raw = read_yaml(path) or {}
     problems: list[str] = []
     top = Fields(raw, "", problems, known=[one.name for one in fields(GatePolicy)])

@@ -1,4 +1,5 @@
-"""The comparison for whoever chooses a mode: a row for each, a column for each question, from the trials of one run.
+"""The comparison for choosing a mode: a row for each mode, a column for each question, from the trials of one
+run.
 
 Pure. A question that no mode of the run was asked has no column. `chaos.report.picture` draws it, for the page and for
 a design document.
@@ -34,7 +35,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A question, and how its figures are to be read."""
+    """A question, and how to read its figures."""
 
     heading: str
     cells: tuple[Cell, ...]  # one for each mode
@@ -65,7 +66,7 @@ Answer = Callable[[ModeTrials], Cell | None]
 
 
 def compare_modes(run: RunRecord, sharings: Sequence[Sharing | None]) -> Comparison:
-    """The table of a run. `sharings` are the placements of `run.trials`, in order."""
+    """Return the table of a run. `sharings` are the placements of `run.trials`, in order."""
     rows = [_trials_of(run, sharings, mode) for mode in run.modes]
     columns, untried = [], []
     for heading, scenario, answer in QUESTIONS:
@@ -99,7 +100,7 @@ def _cell(trial: TrialResult, text: str, **facts: Any) -> Cell:
 
 
 def _taken_down(row: ModeTrials) -> Cell | None:
-    """Pods and tenants behind the proxy that was killed."""
+    """Count pods and tenants behind the proxy that was killed."""
     trial, sharing = row.of("proxy-killed"), row.sharings.get("proxy-killed")
     if trial is None or sharing is None:
         return None
@@ -116,7 +117,7 @@ def _taken_down(row: ModeTrials) -> Cell | None:
 
 
 def _measured(scenario: str, name: str, *, none: str = "none") -> Answer:
-    """A measure of the judge; `none` where nobody was hurt, and so nothing was measured."""
+    """Return a measure of the judge; `none` where nobody was hurt, and so nothing was measured."""
 
     def answer(row: ModeTrials) -> Cell | None:
         trial = row.of(scenario)
@@ -137,7 +138,7 @@ def _measured(scenario: str, name: str, *, none: str = "none") -> Answer:
 
 
 def _neighbour(row: ModeTrials) -> Cell | None:
-    """The latency of whoever else is there while one tenant overloads its path: of the worst off."""
+    """Return the latency of the worst-off neighbour while one tenant overloads its path."""
     trial = row.of("noisy-neighbour")
     if trial is None:
         return None
@@ -163,7 +164,7 @@ def _latency(row: ModeTrials) -> Cell | None:
 
 
 def _cpu_rule(row: ModeTrials) -> Cell | None:
-    """What the rule of equal CPU leaves for each proxy."""
+    """Return what the rule of equal CPU leaves for each proxy."""
     sharing = next(iter(row.sharings.values()), None)
     if sharing is None:
         return None

@@ -17,14 +17,14 @@ VERSION = 1
 
 
 def schema() -> dict[str, Any]:
-    """The JSON schema that ships."""
+    """Return the shipped JSON schema."""
     text = files("chaos.report").joinpath("report.schema.json").read_text()
     loaded: dict[str, Any] = json.loads(text)
     return loaded
 
 
 def document(run: RunRecord) -> dict[str, Any]:
-    """The run as `report.json` holds it."""
+    """Return the run as `report.json` holds it."""
     return {
         "version": VERSION,
         "run": run.header["run"],
@@ -53,7 +53,7 @@ def _trial(trial: TrialResult) -> dict[str, Any]:
 
 
 def check(report: Mapping[str, Any], *, name: str = "report.json") -> None:
-    """Raise Misuse that names every field that is not as the schema says."""
+    """Raise Misuse that names every field that violates the schema."""
     validator = jsonschema.Draft202012Validator(schema())
     errors = sorted(validator.iter_errors(report), key=lambda error: error.json_path)
     if errors:

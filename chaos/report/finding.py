@@ -1,5 +1,5 @@
-"""What a run found, in plain sentences: what broke, who was hurt in each mode, for how long, and whether the model said
-so.
+"""Says what a run found, in plain sentences: what broke, who was hurt in each mode, for how long, and whether the model
+predicted it.
 
 Pure: trials in, sentences out. They stand first on the page, in `report.md` and in the terminal.
 """
@@ -40,7 +40,7 @@ _HAPPENED: Final = {
 
 @dataclass(frozen=True, slots=True)
 class ModeFinding:
-    """What one mode came to in a scenario. `said` follows the mode's name in a sentence."""
+    """One mode's outcome in a scenario. `said` follows the mode's name in a sentence."""
 
     trial: TrialResult
     said: str
@@ -48,7 +48,7 @@ class ModeFinding:
 
 @dataclass(frozen=True, slots=True)
 class ScenarioFinding:
-    """What a scenario came to: `When one proxy was killed:`, a clause for each mode, and whether it was foretold."""
+    """A scenario's outcome: `When one proxy was killed:`, a clause for each mode, and whether it was predicted."""
 
     scenario: str
     when: str
@@ -62,7 +62,7 @@ class ScenarioFinding:
 
 @dataclass(frozen=True, slots=True)
 class Otherwise:
-    """A trial that did not come out as predicted, or of which it cannot be told, with the reason in a sentence."""
+    """A trial that contradicts the prediction, or cannot be decided, with the reason in a sentence."""
 
     trial: TrialResult
     surprise: str
@@ -70,7 +70,7 @@ class Otherwise:
 
 
 def findings(trials: Sequence[TrialResult]) -> list[ScenarioFinding]:
-    """A finding for each scenario, in the order of the trials' names."""
+    """Return a finding for each scenario, in the order of the trials' names."""
     found = []
     for scenario in sorted({trial.scenario for trial in trials}):
         some = [trial for trial in trials if trial.scenario == scenario]
@@ -80,7 +80,7 @@ def findings(trials: Sequence[TrialResult]) -> list[ScenarioFinding]:
 
 
 def happened(scenario: str) -> str:
-    """What a scenario does, as a clause in the past."""
+    """Return what a scenario does, as a clause in the past."""
     return _HAPPENED.get(scenario, f"{scenario} was tried")
 
 
@@ -107,7 +107,7 @@ def headline(trials: Sequence[TrialResult], unfinished: Sequence[str] = ()) -> s
 
 
 def _most_hurt(trials: Sequence[TrialResult]) -> str:
-    """How many tenants one proxy's death took down, mode by mode; "" when that was not tried."""
+    """Count the tenants that one proxy's death took down, mode by mode; "" when that was not tried."""
     killed = [trial for trial in trials if trial.scenario == "proxy-killed" and _judged(trial)]
     if not killed:
         return ""
@@ -121,7 +121,7 @@ def _most_hurt(trials: Sequence[TrialResult]) -> str:
 
 
 def otherwise(trials: Iterable[TrialResult]) -> list[Otherwise]:
-    """The trials to look at first: those that came out otherwise, then those of which it cannot be told."""
+    """Return the trials to look at first: those that contradict the prediction, then the undecided ones."""
     found = [trial for trial in trials if trial.verdict != "pass"]
     found.sort(key=lambda trial: trial.verdict != "fail")
     return [
@@ -135,7 +135,7 @@ def otherwise(trials: Iterable[TrialResult]) -> list[Otherwise]:
 
 
 def foretold(trials: Sequence[TrialResult]) -> str:
-    """`As the sharing model predicts (2 of 2 modes).`"""
+    """Return `As the sharing model predicts (2 of 2 modes).`"""
     right = sum(trial.verdict == "pass" for trial in trials)
     wrong = [trial.mode for trial in trials if trial.verdict == "fail"]
     unsure = [trial.mode for trial in trials if trial.verdict == "inconclusive"]
@@ -150,7 +150,7 @@ def foretold(trials: Sequence[TrialResult]) -> str:
 
 
 def outcome(trial: TrialResult) -> str:
-    """Who was hurt in a trial, for how long, and how many requests it cost; of claims, what was shown."""
+    """Say who was hurt in a trial, for how long, and how many requests it cost; for checks, what was shown."""
     judged = _judged(trial)
     if not judged:
         return _claims(trial)
@@ -170,7 +170,7 @@ def outcome(trial: TrialResult) -> str:
 
 
 def _details(trial: TrialResult, hurt: Sequence[str], short: Mapping[str, str]) -> list[str]:
-    """What each hurt flow bore; of a fault that came several times, what all of them together bore each time."""
+    """Describe each hurt flow; for a repeated fault, its mean over the repeats."""
     flows = [_flow(trial, name) for name in hurt]
     each, total = (
         trial.measures.get("requests lost"),
@@ -185,7 +185,7 @@ def _details(trial: TrialResult, hurt: Sequence[str], short: Mapping[str, str]) 
 
 
 def harm(flow: Mapping[str, Any]) -> str:
-    """What a flow bore: lost requests and the outage, or how much slower it was."""
+    """Describe a flow's harm: lost requests and the outage, or how much slower it was."""
     parts = []
     lost, out = flow.get("requests_lost"), flow.get("outage")
     if lost and (lost.get("value") or 0) >= 0.5:
@@ -199,7 +199,7 @@ def harm(flow: Mapping[str, Any]) -> str:
 
 
 def quantile_shift(flow: Mapping[str, Any], quantile: float) -> tuple[float, float] | None:
-    """(before, during) of a latency quantile, s."""
+    """Return (before, during) of a latency quantile, s."""
     for shift in flow.get("shifts") or ():
         if abs(shift["quantile"] - quantile) < 1e-6 and None not in (shift.get("baseline"), shift.get("fault")):
             return float(shift["baseline"]), float(shift["fault"])
@@ -207,7 +207,7 @@ def quantile_shift(flow: Mapping[str, Any], quantile: float) -> tuple[float, flo
 
 
 def baseline_latency(trials: Sequence[TrialResult]) -> tuple[float, float] | None:
-    """(p50, p99) of calls while nothing was wrong, s: the median over flows and trials."""
+    """Return (p50, p99) of calls in the baseline, s: the median over flows and trials."""
     flows = [flow for trial in trials for flow in trial.judgement.get("flows", ())]
     p50 = [shift[0] for flow in flows if (shift := quantile_shift(flow, 0.5)) is not None]
     p99 = [shift[0] for flow in flows if (shift := quantile_shift(flow, 0.99)) is not None]
@@ -215,7 +215,7 @@ def baseline_latency(trials: Sequence[TrialResult]) -> tuple[float, float] | Non
 
 
 def milliseconds(seconds: float) -> str:
-    """A latency as nobody needs it finer: two figures."""
+    """Round a latency to two figures."""
     value = 1000 * seconds
     return f"{value:.0f} ms" if value >= 10 else f"{number(round(value, 1))} ms"
 
@@ -234,7 +234,7 @@ def _flow(trial: TrialResult, name: str) -> Mapping[str, Any]:
 
 
 def _who(trial: TrialResult, count: int) -> str:
-    """What the flows of a trial are called: tenants where each is known by its tenant."""
+    """Name a trial's flows: by their tenants where that identifies each."""
     names = short_flows(flows_of(trial)).values()
     word = "flow" if any(" -> " in name for name in names) else "tenant"
     return f"{word}s" if count != 1 else word

@@ -1,4 +1,4 @@
-"""How numbers, flows and effects are spelt in every form of the report."""
+"""Formats numbers, flows and effects for every form of the report."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ class FlowChange:
 
     @property
     def most(self) -> str:
-        """Its upper bound: `errors at most +1 points`."""
+        """The upper bound in words: `errors at most +1 points`."""
         step = resolution(self.low, self.high, least=0.1, most=1.0)
         return f"{self.kind} at most {spell(self.high, step, sign=True)} points"
 
 
 def short_flows(flows: Iterable[str]) -> dict[str, str]:
-    """A short name for each flow: its tenant's namespace where that tells it from the others, else the whole."""
+    """Return a short name for each flow: its tenant's namespace where that is unique, else the whole."""
     known = list(dict.fromkeys(flows))
     tenants = [_tenant(flow) for flow in known]
     return {
@@ -61,7 +61,7 @@ def _tenant(flow: str) -> str:
 
 
 def flows_of(trial: TrialResult) -> list[str]:
-    """Every flow that a trial names; exempt ones are named by the judgement alone."""
+    """Return every flow that a trial names; only the judgement names exempt ones."""
     named = {flow for side in (trial.predicted, trial.observed) for flows in side.values() for flow in flows}
     return sorted(named | {str(flow["flow"]) for flow in trial.judgement.get("flows", ())})
 
@@ -71,12 +71,12 @@ def name_flows(flows: Sequence[str], short: Mapping[str, str]) -> str:
 
 
 def predicted_text(trial: TrialResult, short: Mapping[str, str]) -> str:
-    """Who was to be hurt; a dash when a trial of claims predicted nothing of any flow."""
+    """Say who was to be hurt; a dash when a trial predicted nothing of any flow."""
     return name_flows(trial.predicted["hurt"], short) if any(trial.predicted.values()) else DASH
 
 
 def observed_text(trial: TrialResult, short: Mapping[str, str]) -> str:
-    """Who was seen to be hurt; *not known* when no flow could be judged, for silence is no acquittal."""
+    """Say who was seen to be hurt; *not known* when no flow could be judged, because silence does not mean unhurt."""
     hurt, unsure = trial.observed["hurt"], trial.observed["inconclusive"]
     if not any(trial.observed.values()):
         return "not known" if flows_of(trial) else DASH
@@ -89,9 +89,7 @@ def observed_text(trial: TrialResult, short: Mapping[str, str]) -> str:
 
 
 def unpredicted_text(trial: TrialResult, short: Mapping[str, str]) -> str:
-    """What was seen of the flows of which nothing was predicted; of a flow that sent nothing meanwhile, nothing was
-    seen.
-    """
+    """Summarise the findings on exempt flows that had traffic."""
     seen = [
         f"{short.get(str(flow['flow']), flow['flow'])} ({flow['finding']})"
         for flow in trial.judgement.get("flows", ())
@@ -101,7 +99,7 @@ def unpredicted_text(trial: TrialResult, short: Mapping[str, str]) -> str:
 
 
 def effects(trial: TrialResult) -> list[FlowChange]:
-    """The judged effects of a trial, flow by flow; exempt flows are left out."""
+    """Return the judged effects of a trial, flow by flow, without exempt flows."""
     found = []
     for flow in trial.judgement.get("flows", ()):
         if flow.get("expected_share") is None:
@@ -116,7 +114,9 @@ def effects(trial: TrialResult) -> list[FlowChange]:
 
 
 def headline(trial: TrialResult) -> FlowChange | None:
-    """The effect that tells a trial best: the surest harm of a hurt flow, or, when none was hurt, the highest bound."""
+    """Return the effect that sums a trial up best: the surest harm of a hurt flow, or, when none was hurt, the highest
+    bound.
+    """
     all_of_them = effects(trial)
     hurt = [effect for effect in all_of_them if effect.flow in trial.observed["hurt"]]
     if hurt:
@@ -125,13 +125,13 @@ def headline(trial: TrialResult) -> FlowChange | None:
 
 
 def bystander(trial: TrialResult) -> FlowChange | None:
-    """The worst that may have happened to a flow that was not to be hurt."""
+    """Return the largest harm that is possible for a flow that was not to be hurt."""
     spared = [effect for effect in effects(trial) if effect.flow in trial.predicted["unhurt"]]
     return max(spared, key=lambda effect: effect.high, default=None)
 
 
 def effect_text(trial: TrialResult) -> str:
-    """The headline in words; of trials without flows the first of their measures."""
+    """Word the headline; for trials without flows, the first of their measures."""
     effect = headline(trial)
     if effect is not None:
         return f"{short_flows(flows_of(trial)).get(effect.flow, effect.flow)}: {effect}"
@@ -141,7 +141,7 @@ def effect_text(trial: TrialResult) -> str:
 
 
 def surprise_text(trial: TrialResult, short: Mapping[str, str]) -> str:
-    """Who was hurt though the model said otherwise, and who was not though it said so; "" for neither."""
+    """Say who was hurt against the prediction, and who was not; "" for neither."""
     hurt = [flow for flow in trial.observed["hurt"] if flow in trial.predicted["unhurt"]]
     spared = [flow for flow in trial.observed["unhurt"] if flow in trial.predicted["hurt"]]
     parts = [
@@ -152,7 +152,7 @@ def surprise_text(trial: TrialResult, short: Mapping[str, str]) -> str:
 
 
 def measure_name(name: str) -> str:
-    """A measure's name in words."""
+    """Return a measure's name in words."""
     return _MEASURES.get(name, name)
 
 
@@ -195,20 +195,20 @@ def _limits_text(measure: Mapping[str, Any]) -> str:
 
 
 def measure_line(name: str, measure: Mapping[str, Any]) -> str:
-    """A measure with its name; a unit that the name says already is not said twice."""
+    """Format a measure with its name; omit a unit that the name contains."""
     unit = str(measure.get("unit", ""))
     text = measure_text(measure)
     return f"{measure_name(name)} {text.replace(f' {unit}', '', 1) if unit and name.startswith(unit) else text}"
 
 
 def resolution(low: float, high: float, *, least: float = 0.0, most: float = math.inf) -> float:
-    """The decimal step that an interval says a figure is known to: that of its half width; 0: all digits."""
+    """Return the decimal step to which an interval determines a figure: that of its half width; 0: all digits."""
     half = abs(high - low) / 2
     return min(most, max(least, 10.0 ** math.floor(math.log10(half)) if half > 0 else 0.0))
 
 
 def spell(value: float, step: float, *, sign: bool = False) -> str:
-    """A number rounded to a decimal step, with as many digits as that has."""
+    """Round a number to a decimal step, with as many digits as the step."""
     if step <= 0:
         return number(value)
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
@@ -217,7 +217,7 @@ def spell(value: float, step: float, *, sign: bool = False) -> str:
 
 
 def number(value: float) -> str:
-    """Three figures, without an exponent."""
+    """Format to three figures, without an exponent."""
     if value == 0 or abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}" if abs(value) >= 0.001 else f"{value:.1g}"

@@ -1,4 +1,4 @@
-"""The words of a report, for those who read it and did not write the tests. Stands at the end of the page."""
+"""The terms of a report, for readers who did not write the tests. Printed at the end of the page."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ MARKS = {verdict: f"{sign} {VERDICTS[verdict]}" for verdict, sign in _EMOJI.item
 
 
 def markdown(run: RunRecord, sharings: Sequence[Sharing | None]) -> str:
-    """The page. `sharings` are the placements of `run.trials`, in order."""
+    """Return the page. `sharings` are the placements of `run.trials`, in order."""
     cluster, found = run.cluster, findings(run.trials)
     parts = [
         f"# {_cell(headline(run.trials, run.unfinished))}",
@@ -108,7 +108,7 @@ def _table(trials: Sequence[TrialResult]) -> str:
 
 
 def _otherwise(trials: Sequence[TrialResult]) -> list[str]:
-    """What to look at first: each trial that was not as predicted, or cannot be told, with its reason."""
+    """List what to look at first: each trial that contradicts the prediction, or cannot be decided, with its reason."""
     lines = [
         f"- **{_cell(one.trial.name)}** {MARKS[one.trial.verdict]}: "
         + _cell("; ".join(part for part in (one.surprise, one.reason) if part))
@@ -131,7 +131,7 @@ def _comparison(run: RunRecord, sharings: Sequence[Sharing | None]) -> list[str]
 
 
 def _answer(cell: Cell) -> str:
-    """`1 of 9 pods (1 of 3 tenants)`."""
+    """Format `1 of 9 pods (1 of 3 tenants)`."""
     beside = "; ".join(part for part in (cell.note, cell.doubt) if part)
     return f"{cell.text} ({beside})" if beside else cell.text
 
@@ -160,7 +160,7 @@ def _claims(found: Sequence[Answer]) -> str:
 
 
 def _cell(text: str) -> str:
-    """Names and sentences come from clusters: nothing in them may end a cell or begin a tag."""
+    """Escape a text for a cell: names and sentences come from clusters, and must not end a cell or begin a tag."""
     escaped = (
         text.replace(" -> ", " → ").replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace(">", "&gt;")
     )

@@ -53,7 +53,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class FlowRow:
-    """Predicted beside observed, of one flow."""
+    """One flow: predicted beside observed."""
 
     name: str
     title: str
@@ -101,7 +101,7 @@ class TrialView:
 
 
 def page(run: RunRecord, sharings: Sequence[Sharing | None], *, limit: int = LIMIT) -> str:
-    """The page, with timelines as fine as the limit allows."""
+    """Return the page, with timelines as fine as the size limit allows."""
     text = ""
     first = next((number for number, bins in enumerate(BINS) if bins * len(run.trials) <= 160 * 60), len(BINS) - 1)
     for bins in BINS[first:]:
@@ -215,9 +215,7 @@ def _figures(
 
 
 def told(marks: Iterable[Mark]) -> tuple[str, ...]:
-    """A line for each thing that happened, with its time; what happened again is counted in the line of its first
-    time.
-    """
+    """Return a line for each event, with its time; repeats are counted in the line of the first."""
     times: dict[str, list[float]] = {}
     for mark in marks:
         times.setdefault(mark.text, []).append(mark.at)

@@ -61,7 +61,7 @@ class Picture:
 
 
 def cell_picture(cell: Cell) -> Markup:
-    """The small picture of a cell of the page; empty for a cell without one. It repeats the cell's text."""
+    """Draw the small picture of a cell of the page; empty for a cell without one. It repeats the cell's text."""
     shapes = list(_figure(cell, 0, 0))
     if not shapes:
         return Markup()
@@ -93,7 +93,7 @@ def _figure(cell: Cell, x: int, y: int) -> Iterator[Box]:
 
 
 def plan_picture(comparison: Comparison, *, title: str, footer: str) -> Picture:
-    """Places every text and box of the whole table."""
+    """Place every text and box of the whole table."""
     width = 2 * MARGIN + FIRST + COLUMN * max(1, len(comparison.columns))
     shapes: list[Text | Box] = []
     y = MARGIN
@@ -134,7 +134,7 @@ def _place_cell(cell: Cell, x: int, y: int) -> Iterator[Text | Box]:
 
 
 def svg(picture: Picture) -> str:
-    """The picture as a file of its own: no style sheet, no font, no script."""
+    """Return the picture as a file of its own: no style sheet, no font, no script."""
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{picture.width}" height="{picture.height}" '
         f'viewBox="0 0 {picture.width} {picture.height}" font-family="system-ui, sans-serif" role="img" '
@@ -157,7 +157,7 @@ def svg(picture: Picture) -> str:
 
 
 def png(picture: Picture) -> bytes:
-    """The same in pixels, with the font that Pillow brings, so that it looks alike on every machine."""
+    """Return the picture in pixels, with the font that Pillow brings, so that it looks alike on every machine."""
     from PIL import Image, ImageDraw, ImageFont
 
     image = Image.new("RGB", (SCALE * picture.width, SCALE * picture.height), "#fff")

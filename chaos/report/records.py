@@ -1,5 +1,4 @@
-"""A run directory, read back: the run's header and what each trial came to. Everything in chaos/report starts from
-here.
+"""Reads a run directory: the run's header and each trial's result. Everything in chaos/report starts from here.
 
 The engine writes `run.json` and, trial by trial, `trials/<mode>/<scenario>/result.json`. They are read as plain JSON:
 the report lies below the engine, and works on a directory that was copied from another machine years ago.
@@ -45,13 +44,13 @@ class RunRecord:
 
 
 def mode_rank(mode: str) -> tuple[int, str]:
-    """Modes in the order of DESIGN.md's table; the user's own after them."""
+    """Return the order of modes: the built-in ones as in chaos.model.modes, then the user's own."""
     known = list(known_modes())
     return (known.index(mode) if mode in known else len(known), mode)
 
 
 def read_run(run_dir: Path, *, seconds: float) -> RunRecord:
-    """Read a run directory; raises Misuse that names the file and the field when something is not as it should be."""
+    """Read a run directory; raises Misuse that names the file and the field when something is wrong."""
     header = read_object(run_dir / "run.json")
     wrong = [name for name in ("run", "started", "cluster") if name not in header]
     if wrong:

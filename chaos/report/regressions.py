@@ -53,7 +53,7 @@ _Z95: Final = NormalDist().inv_cdf(0.975)
 
 
 class Moved(StrEnum):
-    """What became of a verdict or a measure."""
+    """How a verdict or a measure changed."""
 
     REGRESSED = "regressed"
     IMPROVED = "improved"
@@ -93,7 +93,7 @@ def compare(
     tolerance: float = 0.10,
     floors: Mapping[str, float] = FLOORS,
 ) -> list[Change]:
-    """Every verdict and measure of two reports (version 1), the worst first.
+    """Compare every verdict and measure of two reports (version 1), the worst first.
 
     Args:
         base, new: parsed `report.json`.
@@ -130,7 +130,7 @@ def _by_name(trials: Iterable[Mapping[str, Any]]) -> dict[_Key, Mapping[str, Any
 
 
 def _measures(trial: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The measures of a trial that are compared."""
+    """Return the measures of a trial that are compared."""
     return {name: measure for name, measure in trial.get("measures", {}).items() if name not in NOT_COMPARED}
 
 
@@ -180,7 +180,7 @@ def _text(measure: Measure | None) -> str:
 
 
 def _measure(raw: Mapping[str, Any] | None) -> Measure | None:
-    """None for what cannot be compared: no value, or no limits and a unit of which no floor is known."""
+    """Return a measure; None for what cannot be compared: no value, or no limits and a unit without a known floor."""
     if raw is None or raw.get("value") is None or not math.isfinite(raw["value"]):
         return None
     value, unit = float(raw["value"]), str(raw.get("unit", ""))
@@ -193,7 +193,7 @@ def _measure(raw: Mapping[str, Any] | None) -> Measure | None:
 
 
 def detect_verdict_change(base: str, new: str) -> Moved:
-    """pass -> fail is a regression; whatever becomes inconclusive is unknown."""
+    """Classify a verdict's change: pass -> fail is a regression; anything that becomes inconclusive is unknown."""
     if base == new:
         return Moved.SAME
     return {Verdict.PASS: Moved.IMPROVED, Verdict.FAIL: Moved.REGRESSED, Verdict.INCONCLUSIVE: Moved.UNKNOWN}[
@@ -204,7 +204,7 @@ def detect_verdict_change(base: str, new: str) -> Moved:
 def detect_shift(
     base: Measure, new: Measure, *, widen: float, tolerance: float, floors: Mapping[str, float] = FLOORS
 ) -> tuple[Moved, float, float]:
-    """Whether a measure moved, and the limits of new - base. Pure."""
+    """Return whether a measure moved, and the limits of new - base. Pure."""
     if base.unit != new.unit:
         return Moved.UNKNOWN, math.nan, math.nan
     change = new.value - base.value

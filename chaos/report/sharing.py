@@ -1,4 +1,4 @@
-"""Who shared what in a trial, from its `placement` event: for the drawing, and for the statement on equal CPU."""
+"""Reads who shared what in a trial from its `placement` event: for the diagram, and for the statement on equal CPU."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def target_of(sharing: Sharing, target: str) -> Proxy | None:
 
 
 def sharing_from(data: Mapping[str, Any]) -> Sharing:
-    """The data of a `placement` event. Raises KeyError or TypeError for anything else."""
+    """Parse a `placement` event. Raises KeyError or TypeError for any other data."""
     return Sharing(tuple(map(Pod.from_dict, data["pods"])), tuple(map(Proxy.from_dict, data["proxies"])))
 
 
 def read_sharing(directory: Path) -> Sharing | None:
-    """The placement of a saved trial; None when its history was not kept."""
+    """Return the placement of a saved trial; None when its history was not kept."""
     path = directory / EVENTS_FILE
     if not path.exists():
         return None
@@ -58,7 +58,8 @@ def read_sharing(directory: Path) -> Sharing | None:
 
 
 def cpu_statement(run: RunRecord, sharings: Sequence[Sharing | None]) -> str:
-    """Whether all proxies of a mode together had the same CPU in each mode: what makes the modes comparable.
+    """State whether all proxies of a mode together had the same CPU in each mode, which makes the modes
+    comparable.
 
     Read from the placements, not from the option: a mode that got another sum is named.
     """
@@ -117,7 +118,7 @@ def budget_rule(run: RunRecord, sharings: Sequence[Sharing | None]) -> str:
 
 
 def emulated(cluster: Mapping[str, Any]) -> str:
-    """Which results come from an emulated control plane."""
+    """State which results come from an emulated control plane."""
     if cluster["kind"] == "embedded":
         return (
             "Emulated: the Kubernetes API, scheduler, controllers and kubelets (one process, held against recordings "

@@ -1,4 +1,4 @@
-"""The drawing of who shared what: nodes, in them pods and proxies, with the target and the hurt ones told apart.
+"""The diagram of who shared what: nodes, their pods and proxies, with the target and the hurt ones marked.
 
 Boxes of the page rather than a picture: they wrap on a phone and a screen reader reads them as lists.
 """
@@ -51,7 +51,7 @@ class NodeBox:
 
 
 def plan_diagram(sharing: Sharing, trial: TrialResult) -> tuple[NodeBox, ...]:
-    """The boxes of a trial, node by node."""
+    """Return the boxes of a trial, node by node."""
     target = target_of(sharing, trial.target)
     unforeseen = _ends(set(trial.observed["hurt"]) & set(trial.predicted["unhurt"]))
     inside = {(pod.namespace, pod.name) for pod in sharing.pods}
@@ -79,7 +79,7 @@ def plan_diagram(sharing: Sharing, trial: TrialResult) -> tuple[NodeBox, ...]:
 
 
 def state_of(workload: str, trial: TrialResult) -> str:
-    """The worst that was observed of the flows from or to a workload."""
+    """Return the worst finding on the flows from or to a workload."""
     for key, state in (("hurt", "hurt"), ("inconclusive", "cannot tell"), ("unhurt", "not hurt")):
         if workload in _ends(trial.observed[key]):
             return state
@@ -102,7 +102,7 @@ def _proxy(proxy: Proxy, sharing: Sharing, target: Proxy | None) -> ProxyBox:
 
 
 def served(proxy: Proxy, pods: Sequence[Pod]) -> str:
-    """`serves 4 pods of 2 tenants`."""
+    """Format `serves 4 pods of 2 tenants`."""
     mine = [pod for pod in pods if proxy.serves(pod)]
     if not mine:
         return "serves nobody"

@@ -13,8 +13,8 @@ HEADINGS = ("trial", "verdict", "predicted hurt", "observed hurt", "effect")
 
 
 def terminal_table(results: Sequence[TrialResult]) -> str:
-    """The finding in a sentence, then what is not as predicted with its reason, then the trials, mode by mode; last
-    line the sum.
+    """Return the finding in a sentence, then the trials that contradict the prediction with their reasons, then all
+    trials, mode by mode, and a last line with the totals.
     """
     if not results:
         return "no trial came to a result"
@@ -26,7 +26,7 @@ def terminal_table(results: Sequence[TrialResult]) -> str:
 
 
 def told_otherwise(results: Sequence[TrialResult]) -> list[str]:
-    """A line for each trial that was not as predicted, or of which it cannot be told."""
+    """Return a line for each trial that contradicts the prediction, or cannot be decided."""
     return [
         f"{VERDICTS[one.trial.verdict].upper()}: {one.trial.name}: "
         + "; ".join(part for part in (one.surprise, one.reason) if part)
@@ -35,7 +35,7 @@ def told_otherwise(results: Sequence[TrialResult]) -> list[str]:
 
 
 def tally(results: Sequence[TrialResult], unfinished: Sequence[str] = ()) -> str:
-    """`12 trials: 9 as predicted, 1 not as predicted, 1 cannot tell, 1 without a result`."""
+    """Return `12 trials: 9 as predicted, 1 not as predicted, 1 cannot tell, 1 without a result`."""
     verdicts = [trial.verdict for trial in results]
     parts = [f"{verdicts.count(verdict)} {word}" for verdict, word in VERDICTS.items() if verdict in verdicts]
     if unfinished:

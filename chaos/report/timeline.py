@@ -1,4 +1,4 @@
-"""A trial's history in few enough numbers to draw: per flow and bin of time the rate, the causes of errors, the
+"""Reduces a trial's history to few enough numbers to draw: per flow and time bin the rate, the causes of errors, the
 latencies.
 
 Pure: a history in, a `Timeline` out. A bin counts requests by the instant they were due, as the judge does.
@@ -31,7 +31,7 @@ _TOLD: Final = frozenset({"Killing", "Started", "BackOff", "OOMKilling", "Unheal
 
 @dataclass(frozen=True, slots=True)
 class FlowSeries:
-    """One flow. Arrays have one entry a bin; a latency is NaN where no request was answered."""
+    """One flow. Arrays have one entry per bin; a latency is NaN where no request was answered."""
 
     flow: str
     rate: NDArray[np.float64]  # requests due per second
@@ -42,7 +42,7 @@ class FlowSeries:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Something that happened at an instant."""
+    """An event at an instant."""
 
     at: float  # s from the fault
     kind: str  # fault | restart
@@ -68,7 +68,7 @@ class Timeline:
 
 
 def timeline_of(history: History, *, bins: int) -> Timeline | None:
-    """At most `bins` bins, from the baseline (or the trial's begin) on; None when no request was recorded.
+    """Return at most `bins` bins, from the baseline (or the trial's begin) on; None when no request was recorded.
 
     A history holds what the loaders sent since they were deployed: what came before is of other trials.
     """
@@ -99,7 +99,7 @@ def timeline_of(history: History, *, bins: int) -> Timeline | None:
 
 
 def bin_width(seconds: float, bins: int) -> float:
-    """The narrowest of the widths that a reader can count in with which so many bins suffice."""
+    """Return the narrowest readable bin width with which so many bins suffice."""
     return next(
         (width for width in _WIDTHS if seconds / width <= bins - 1), max(_WIDTHS[-1], 1.05 * seconds / max(1, bins - 1))
     )
@@ -132,7 +132,9 @@ def _series(
 
 
 def _quantiles(values: NDArray[np.float64], place: NDArray[np.int64], bins: int) -> NDArray[np.float64]:
-    """Of each bin the nearest-rank quantiles: one sort for all bins, and every figure is one that was measured."""
+    """Return the nearest-rank quantiles of each bin: one sort for all bins, and every figure is one that was
+    measured.
+    """
     ordered = values[np.lexsort((values, place))]
     counts = np.bincount(place, minlength=bins)
     begins = np.cumsum(counts) - counts
@@ -174,7 +176,8 @@ def _spell(cause: Cause) -> str:
 
 
 def marks_of(events: Iterable[Event], origin: int) -> list[Mark]:
-    """What happened, in order: faults, containers that restarted, stopped or went, and the Events that tell of it.
+    """Return the events, in order: faults, containers that restarted, stopped or went, and Kubernetes Events about
+    them.
 
     The tool's own helper pods are left out: they come and go with each fault.
     """
@@ -206,7 +209,7 @@ def _is_helper(data: Mapping[str, Any]) -> bool:
 
 
 def detect_restart(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> str:
-    """What became of a container between two looks at it; empty when it only started, became ready, or was first
+    """Return what happened to a container between two looks; empty when it only started, became ready, or was first
     seen.
     """
     if new.get("state") == "gone":

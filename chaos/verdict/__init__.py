@@ -1,4 +1,5 @@
-"""History + expectation -> verdict. Pure: no clock, no I/O, no unseeded randomness; same history, same answer.
+"""Turns history + expectation into a verdict. Pure: no clock, no I/O, no unseeded randomness; same history, same
+answer.
 
 `judge` is the one door; `view_from` cuts a `HistoryView` from samples and events, live or saved.
 How it decides and how often it errs: docs/verdict.md.

@@ -23,22 +23,22 @@ class Check:
 
 
 def decided(name: str, holds: bool, sentence: str, value: float = 0.0, unit: str = "") -> Check:
-    """A check that was looked at: it holds, or it does not."""
+    """Return a decided check: the claim holds, or it does not."""
     return Check(name, Verdict.PASS if holds else Verdict.FAIL, sentence, value, unit)
 
 
 def measured(name: str, sentence: str, value: float, unit: str) -> Check:
-    """A figure without a claim: nothing was predicted of it, so it can fail nothing."""
+    """Return a figure without a claim: nothing was predicted of it, so it cannot fail."""
     return Check(name, Verdict.PASS, sentence, value, unit)
 
 
 def undecided(name: str, sentence: str) -> Check:
-    """Nothing was seen that could decide it."""
+    """Return an undecided check: no observation could decide it."""
     return Check(name, Verdict.INCONCLUSIVE, sentence)
 
 
 def merged(checks: Iterable[Check]) -> Verdict:
-    """The worst of all; no check at all decides nothing."""
+    """Return the worst verdict of all checks; none decides nothing."""
     verdicts = {check.verdict for check in checks}
     return next(
         (one for one in (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS) if one in verdicts), Verdict.INCONCLUSIVE

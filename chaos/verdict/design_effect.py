@@ -1,4 +1,5 @@
-"""How much less a request tells than an independent one would: design effect, from batch means.
+"""The design effect of correlated requests, from batch means: how much less a request tells than an independent
+one.
 
 Failures and slowness come in bursts. Requests are put into batches by the time they were due; the variance of the
 batches' shares beside that of independent requests is the design effect (a design effect; Pearson's statistic over its
@@ -23,7 +24,7 @@ def design_effect(
     scales: Sequence[float],
     group: NDArray[np.int64] | None = None,
 ) -> float:
-    """The largest design effect over the batch lengths, at least 1.
+    """Return the largest design effect over the batch lengths, at least 1.
 
     Args:
         due: ns, in any order.

@@ -45,7 +45,7 @@ from chaos.verdict.tally import Series, Tally
 def judge(
     view: HistoryView, expectation: Expectation, thresholds: Thresholds | None = None, *, look: int | None = None
 ) -> Judgement:
-    """The judgement of a history.
+    """Judge a history.
 
     Args:
         view: what happened. For look k of a live trial it must hold every sample that was done by that instant.
@@ -84,7 +84,7 @@ def _judge(view: HistoryView, expectation: Expectation, thresholds: Thresholds, 
 
 
 def detect_unfit(view: HistoryView, expectation: Expectation, thresholds: Thresholds) -> str:
-    """Why this history cannot be judged at all; empty when it can."""
+    """Return why this history cannot be judged at all; empty when it can."""
     judged = [flow for flow in expectation.shares if flow not in expectation.exempt]
     if not judged:
         return "no flow is expected to be hurt or unhurt: nothing was checked"
@@ -123,7 +123,7 @@ def tolerated(share: float, slack: float) -> tuple[float, float]:
 
 
 def contradicts(share: float, low: float, high: float, slack: float) -> bool:
-    """Whether the affected share, known to lie in [low, high], belies the expected one, from either side."""
+    """Whether the affected share, known to lie in [low, high], contradicts the expected one, from either side."""
     least, most = tolerated(share, slack)
     return high < least or low > most
 
@@ -139,7 +139,7 @@ _ALL: Final = np.iinfo(np.int64).max - 1
 
 @dataclass(frozen=True, slots=True)
 class EffectCounts:
-    """One effect on one flow at one look: its counts, and what stands against a claim."""
+    """One effect on one flow at one look: its counts, and what prevents a claim."""
 
     kind: EffectKind
     fault_only: tuple[Tally, ...]
@@ -188,7 +188,7 @@ class SequentialTest:
 
     @property
     def decided(self) -> bool:
-        """A further look is not needed: every judged flow has its finding, of the kind that was asked."""
+        """Whether no further look is needed: every judged flow has its finding, of the kind that was asked."""
         return all(self._is_decided(flow) for flow in self.judged)
 
     def _is_decided(self, flow: Flow) -> bool:
@@ -217,7 +217,7 @@ class SequentialTest:
         return Finding.NOT_HURT if flow in self.not_hurt else Finding.INCONCLUSIVE
 
     def take_look(self, look: Look) -> None:
-        """Takes one look: tests all flows, and remembers."""
+        """Take one look: test all flows, and keep the findings."""
         self.look = look
         seconds = (look.cut - self._looked_from) / NANO
         for flow in self.reported:

@@ -16,7 +16,7 @@ from chaos.verdict.model import NANO, HistoryView, Thresholds
 
 @dataclass(frozen=True, slots=True)
 class Contrast:
-    """A stretch with the fault and the one that it is compared with, each of one or more windows."""
+    """A stretch with the fault and the stretch it is compared with, each of one or more windows."""
 
     before: tuple[Window, ...]
     after: tuple[Window, ...]
@@ -40,7 +40,7 @@ class Look:
 
 
 def plan_looks(view: HistoryView, fault_shape: FaultShape, thresholds: Thresholds, *, last: int | None) -> list[Look]:
-    """The looks that the view has data for, in order, up to index `last`."""
+    """Return the looks that the view has data for, in order, up to index `last`."""
     gradual = fault_shape is FaultShape.GRADUAL
     looks = _plan_switchback(view, thresholds) if gradual else _plan_timed(view, fault_shape, thresholds)
     return looks if last is None else [look for look in looks if look.index <= last]
@@ -103,7 +103,7 @@ def _after_each(
 
 
 def _watched(pulse: Window, recoveries: tuple[Window, ...]) -> list[int]:
-    """The end of the watch after a pulse, if there is one."""
+    """Return the end of the watch after a pulse, if there is one."""
     return [recovery.end for recovery in recoveries if recovery.begin >= pulse.end][:1]
 
 

@@ -27,7 +27,7 @@ def _affected(series: Series) -> NDArray[np.bool_]:
 
 
 def recovery_curve(series: Series, origin: int, until: int) -> tuple[tuple[float, float], ...]:
-    """(seconds after the fault's end, share of requests affected from there to the next edge)."""
+    """Return (seconds after the fault's end, share of requests affected from there to the next edge)."""
     event = _affected(series)
     curve: list[tuple[float, float]] = []
     for begin, end in pairwise(CURVE):
@@ -40,7 +40,8 @@ def recovery_curve(series: Series, origin: int, until: int) -> tuple[tuple[float
 
 
 def recovered_after(series: Series, origin: int, until: int) -> Measure | None:
-    """Seconds from the fault's end to the last affected request before a quiet second; None when none came.
+    """Return the seconds from the fault's end to the last affected request before a quiet second; None when no quiet
+    second came.
 
     A second is quiet when no more of its requests were affected than 99.9 % of such seconds of the usual load would
     have. The interval says between which two requests recovery lies.
@@ -90,7 +91,8 @@ def over_repeats(each: Sequence[Measure], name: str) -> Measure:
 
 
 def requests_lost(series: Series, begin: int, origin: int, back: Measure | None, until: int) -> Measure | None:
-    """Failed or unknown requests from the fault's begin until recovery, beyond what the load before it would have lost.
+    """Count failed or unknown requests from the fault's begin until recovery, beyond what the load before it would have
+    lost.
 
     The interval is the baseline's alone (95 %): the lost requests themselves were counted, not sampled. Never below 0.
     """
@@ -106,7 +108,8 @@ def requests_lost(series: Series, begin: int, origin: int, back: Measure | None,
 
 
 def outage(series: Series, begins: Sequence[int], until: int) -> Measure | None:
-    """Seconds from the first lost request after a fault's begin to the first good one after the last lost one.
+    """Return the seconds from the first lost request after a fault's begin to the first good one after the last lost
+    one.
 
     A flow of which only a part passes the target is out until that part is served again. The last lost request is the
     one before a quiet second, as in `recovered_after`.

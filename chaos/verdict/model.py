@@ -1,4 +1,4 @@
-"""The words of a verdict: what was expected, with which thresholds, from which history, and what the judge says.
+"""The vocabulary of a verdict: expectation, thresholds, history view, judgement.
 
 Data only; `chaos.verdict.judging` holds the rules. The engine builds an `Expectation` from fate groups, a `HistoryView`
 from a live or a saved history, and reports what `judge` returns.
@@ -28,7 +28,7 @@ _MOST_RESAMPLES: Final = 10_000
 
 
 class Finding(StrEnum):
-    """What is known of one flow, or of one effect on it."""
+    """What is known about one flow, or about one effect on it."""
 
     HURT = "hurt"
     NOT_HURT = "not hurt"
@@ -49,7 +49,7 @@ class EffectKind(StrEnum):
 
 
 class Harm(StrEnum):
-    """What an expected harm looks like."""
+    """The kind of harm that is expected."""
 
     ERRORS = "errors"
     SLOW = "slow"
@@ -61,7 +61,9 @@ class Harm(StrEnum):
 
 
 def merge(verdicts: list[Verdict]) -> Verdict:
-    """The worst of them: fail, then inconclusive, then pass; of none: inconclusive, for nothing was checked."""
+    """Return the worst verdict: fail, then inconclusive, then pass; of none: inconclusive, because nothing was
+    checked.
+    """
     for worst in (Verdict.FAIL, Verdict.INCONCLUSIVE):
         if worst in verdicts:
             return worst
@@ -70,7 +72,7 @@ def merge(verdicts: list[Verdict]) -> Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """What the sharing model says must happen.
+    """What the sharing model predicts.
 
     Attributes:
         shares: for each flow the share of its pairs behind the target, in [0, 1]; 0 means that it must not be hurt.
@@ -131,7 +133,8 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """Every number that a verdict turns on. The defaults are argued in docs/verdict.md; each can be set per test.
+    """Every number that a verdict depends on. The defaults are argued in docs/verdict.md; each can be set per
+    test.
 
     Shares are in [0, 1] (a margin of 2 points is 0.02), times in seconds.
     """
@@ -254,7 +257,7 @@ class FaultEvidence:
 
 @dataclass(frozen=True, slots=True)
 class HistoryView:
-    """What the judge sees of a history.
+    """The part of a history that the judge sees.
 
     Attributes:
         flows: of each flow (sentinels too) its samples, sorted by `due`.
@@ -328,7 +331,7 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class FlowVerdict:
-    """What the judge says of one flow."""
+    """The judge's verdict on one flow."""
 
     flow: Flow
     expected_share: float | None  # None: exempt

@@ -1,4 +1,4 @@
-"""Whether each flow came back after the undo, judged from its requests and never from what says it is ready.
+"""Judges whether each flow came back after the undo: from its requests, never from readiness.
 
 A flow is *back* from the instant after which it is seen to be equivalent to its baseline, both effects below their
 margins, until the end of the watch, and for `stay_seconds` at least (two one-sided tests, Schuirmann 1987). It must be
@@ -34,7 +34,7 @@ _SLACK_NS: Final = 100_000_000  # samples of the last moments may not have come 
 
 
 class Return(StrEnum):
-    """What is known of a flow after the undo."""
+    """What is known about a flow after the undo."""
 
     BACK = "back"
     NOT_BACK = "did not recover"
@@ -44,7 +44,7 @@ class Return(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """Of one flow: what is known, and after how many seconds it was back (None: it was not seen to be)."""
+    """One flow's recovery: what is known, and after how many seconds it was back (None: not seen back)."""
 
     flow: Flow
     found: Return
@@ -62,7 +62,7 @@ def judge_recovery(
     equivalent: Equivalent,
     worse: Worse,
 ) -> Recovery:
-    """What is known of a flow's return.
+    """Judge a flow's recovery.
 
     Args:
         not_hurt: the flow was not to be hurt by the fault, and was not.

@@ -1,4 +1,4 @@
-"""What a verdict says in words: one plain sentence, with flows and numbers. Used by `judging` alone."""
+"""Words a verdict: one plain sentence, with flows and numbers. Used by `judging` alone."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def ran_out_of_time(kind: EffectKind, change: float, attributable: float, troubl
 
 
 def _worst(flow: FlowVerdict) -> str:
-    """The effect that the flow is hurt by, with its bound."""
+    """Return the effect that hurts the flow most, with its bound."""
     hurt = [effect for effect in (flow.errors, flow.slow) if effect.finding is Finding.HURT]
     effect = max(hurt, key=lambda found: found.low)
     return f"{effect.kind.value} {points(effect.change, sign=True)} points, at least {points(effect.low, sign=True)}"

@@ -60,7 +60,7 @@ def ran_out_of_time(samples: Samples) -> NDArray[np.bool_]:
 
 
 class Series:
-    """The requests of one flow, and what its baseline makes of them. Not judged, only counted."""
+    """One flow's requests, and what its baseline makes of them. Counted, not judged."""
 
     def __init__(self, view: HistoryView, flow: Flow, thresholds: Thresholds) -> None:
         samples = view.flows.get(flow)
@@ -85,7 +85,7 @@ class Series:
         self._tallies: dict[tuple[EffectKind, Contrast, int, bool], Tally] = {}
 
     def rows(self, windows: Sequence[Window]) -> Rows:
-        """Index of the requests that fell due in any of the windows: a slice where they are in one piece."""
+        """Return the index of the requests due in any of the windows: a slice where they are contiguous."""
         key = tuple(windows)
         if key not in self._rows:
             self._rows[key] = self._find_rows(key)
@@ -103,7 +103,7 @@ class Series:
         return np.concatenate([np.arange(first, last) for first, last in pieces])
 
     def within(self, windows: Sequence[Window]) -> NDArray[np.bool_]:
-        """Which requests fell due in any of the windows."""
+        """Return which requests were due in any of the windows."""
         inside = np.zeros(len(self.due), bool)
         inside[self.rows(windows)] = True
         return inside
@@ -138,7 +138,7 @@ class Series:
         return self.errors if kind is EffectKind.ERRORS else self.slow
 
     def tally(self, kind: EffectKind, pair: Contrast, cut: int, *, timeouts: bool = True) -> Tally:
-        """Counts as they stood at `cut`. Late samples are left out of slowness: their latency is the loader's own.
+        """Count as of `cut`. Late samples are left out of slowness: their latency is the loader's own.
 
         `timeouts`: whether a request that ran out of time, or has not been answered yet, counts as harm.
         """
@@ -156,7 +156,7 @@ class Series:
         return longer
 
     def _count_errors(self, rows: Rows, cut: int, timeouts: bool) -> tuple[int, int, int]:
-        """(answered, of them failed, without an answer for too long)."""
+        """Return (answered, failed among them, without an answer for too long)."""
         known = self.done[rows] <= cut
         errors = known & self.errors[rows]
         if not timeouts:
@@ -165,7 +165,7 @@ class Series:
         return int(np.count_nonzero(known)), int(np.count_nonzero(errors)), int(np.count_nonzero(hanging))
 
     def _count_slow(self, rows: Rows, cut: int, timeouts: bool) -> tuple[int, int, int]:
-        """(those whose slowness is known, of them slow, 0)."""
+        """Return (those whose slowness is known, slow among them, 0)."""
         known = self.done[rows] <= cut
         fit = ~self.late[rows] & (known | self._waits_longer(rows, cut, self.slow_threshold))
         slow = self.slow[rows] & fit
@@ -174,7 +174,7 @@ class Series:
         return int(np.count_nonzero(fit)), int(np.count_nonzero(slow)), 0
 
     def affected(self, pair: Contrast, cut: int) -> Tally:
-        """Requests that failed, or were slow: counted once."""
+        """Return which requests failed or were slow: counted once."""
         (n0, events0), (n1, events1) = (
             self._count_affected(self.rows(part), cut) for part in (pair.before, pair.after)
         )
@@ -208,7 +208,7 @@ class Series:
 
     @cached_property
     def quiet(self) -> NDArray[np.bool_]:
-        """Requests that fell due under steady load before the fault."""
+        """Return which requests were due under steady load before the fault."""
         return self.within([Window(WindowKind.BASELINE, self._quiet_begin, self._quiet_end)])
 
     def _quiet_design_effect(self, kind: EffectKind) -> float:

@@ -1,4 +1,4 @@
-"""Cuts what the judge sees from a history's samples and events: per-flow samples, windows, evidence.
+"""Cuts the judge's view from a history's samples and events: per-flow samples, windows, evidence.
 
 Used by the engine on a live history and by `sharedfate check` on a saved one.
 """
@@ -26,7 +26,7 @@ def view_from(
     pending: Mapping[Flow, NDArray[np.int64]] | None = None,
     since: int | None = None,
 ) -> HistoryView:
-    """The view of a history.
+    """Build the view of a history.
 
     Args:
         samples: of dtype SAMPLE, in any order.
