@@ -6,7 +6,7 @@ counts:
     a verdict that was pass or inconclusive and is fail now
     a verdict that became inconclusive, unless the policy lets that trial be so
     a trial or a measure that is gone, unless the policy lets that trial be missing
-    a measure that worsened beyond its interval, the tolerance and its unit's floor
+    a measure that worsened beyond its interval, the tolerance and its unit's floor; of a trial that can be told in both
 
 Exit codes, as pytest's where they mean the same:
 

@@ -6,10 +6,12 @@ A measure regressed when it is worse by more than its slack, the larger of a flo
 
 - of a repeated fault: when the interval of the difference (Student's, from the spread between the repeats of both
   sides) excludes 0;
-- of one kill, and of whatever was measured once: when it is worse by twice the floor, for one says nothing of the
-  next;
+- where one side has one kill, or whatever was measured once: when it is worse by twice the floor, for one says nothing
+  of the next;
 - of a share, whose limits are those of its own requests: when the lower limit of the difference exceeds the slack
   (squares and sums of the two values' limits: MOVER, Zou and Donner 2008).
+
+Of a trial that is inconclusive in either report no measure is compared: what made it so moved its figures too.
 
 The reports' limits are 95 % ones; for m measures compared at once they are widened by z(1 - alpha / 2m) / z(0.975), as
 if normal. How often identical runs alarm, and planted regressions are found: docs/gate.md.
@@ -156,11 +158,12 @@ def _compare_trial(
             mode, scenario, "", detect_verdict_change(base["verdict"], new["verdict"]), _verdict(base), _verdict(new)
         )
     ]
+    untold = Verdict.INCONCLUSIVE in (base["verdict"], new["verdict"])
     for name in sorted(_measures(base).keys() | _measures(new).keys()):
         first, second = _measure(_measures(base).get(name)), _measure(_measures(new).get(name))
-        if first is None or second is None:
-            moved = Moved.UNKNOWN
-            if name not in _measures(base) or name not in _measures(new):
+        if untold or first is None or second is None:
+            moved = Moved.UNKNOWN  # where a machine or a loader could not be trusted, its figures cannot be either
+            if not untold and (name not in _measures(base) or name not in _measures(new)):
                 moved = Moved.ADDED if name in _measures(new) else Moved.MISSING
                 if name in OF_HARM and moved is Moved.MISSING and _nobody_hurt(new):
                     moved = Moved.IMPROVED  # where that is no good news, the verdict says so
@@ -213,7 +216,7 @@ def detect_shift(
     sign = -1.0 if base.unit in HIGHER_IS_BETTER else 1.0
     if base.values and new.values:
         low, high = _limits_of_repeats(base, new, widen)
-        alone = len(base.values) + len(new.values) == 2
+        alone = min(len(base.values), len(new.values)) == 1
         beyond = max(slack, SINGLE * floor if alone else floor)
         if abs(change) <= beyond or low <= 0 <= high:
             return Moved.SAME, low, high

@@ -81,6 +81,14 @@ def test_a_verdict_that_became_inconclusive_is_one_unless_the_policy_lets_it_be(
     assert compare(base, new, GatePolicy(may_be_inconclusive=(TrialPattern("proxy-*", "sidecar"),)))
 
 
+@pytest.mark.parametrize(("before", "after"), [("inconclusive", "pass"), ("inconclusive", "inconclusive")])
+def test_of_a_trial_that_cannot_be_told_no_measure_is_compared(base: dict[str, Any], before: str, after: str) -> None:
+    first = changed(base, measures=lost(300, 290, 310), verdict=before)
+    second = changed(base, measures=lost(900, 890, 910), verdict=after)
+    assert compare(first, second) == []
+    assert [one.change.measure for one in compare(changed(first, verdict="pass"), second)] in ([""], ["requests lost"])
+
+
 def test_reports_of_different_clusters_are_told_apart(base: dict[str, Any]) -> None:
     assert comparability(base, base) == []
     other = {**base, "cluster": {**base["cluster"], "kind": "kind"}}
