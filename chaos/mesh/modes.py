@@ -29,7 +29,7 @@ from chaos.model.modes import MODES, Balancing, Hop, Layer, PlacedBy, ProxyMode,
 from chaos.resources import extension_folders
 
 ROW: Final = "mode.yaml"
-VARIABLE: Final = "SHAREDFATE_MODES"  # of our containers: name -> file -> text
+VARIABLE: Final = "SHAREDFATE_MODE_FILES"  # of our containers: name -> file -> text
 _CARRIED: Final = (ROW, "waypoint.yaml")  # what is read in the cluster; the rest was applied
 _KNOWN: Final = ("stands-for", "placed-by", "path", "balancing", "starts-first")
 
