@@ -1,4 +1,4 @@
-"""A node is cut off the network. Only where the cluster owns its nodes (see `node`)."""
+"""A node is cut off the network. Only where the cluster owns its nodes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A node loses its kubelet: running containers go on unattended. Only where the cluster owns its nodes (see `node`)."""
+"""A node loses its kubelet: running containers go on unattended. Only where the cluster owns its nodes."""
 
 from __future__ import annotations
 

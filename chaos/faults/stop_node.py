@@ -1,4 +1,4 @@
-"""A node loses power. Only where the cluster owns its nodes (see `node`)."""
+"""A node loses power. Only where the cluster owns its nodes."""
 
 from __future__ import annotations
 
