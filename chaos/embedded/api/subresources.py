@@ -35,6 +35,7 @@ from chaos.embedded.api.rest import (
 )
 from chaos.embedded.api.tokens import TokenIssuer
 from chaos.embedded.clock import stamp
+from chaos.embedded.controllers.base import is_ready
 from chaos.embedded.controllers.labels import matches
 from chaos.embedded.deletion import delete
 from chaos.embedded.resources import POD, POD_DISRUPTION_BUDGET, SECRET, SERVICE_ACCOUNT, Object, Resource
@@ -125,11 +126,21 @@ async def evict(rest: Rest, call: Call) -> Reply:
             "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
         )
     for budget in budgets:
-        _spend(rest, call, budget, dry=dry)
+        if not _is_lost_anyway(pod, budget):
+            _spend(rest, call, budget, dry=dry)
     if not dry:
         rest.store.mutate(POD, call.namespace, call.name, _mark_evicted)
         delete(rest.store, POD, call.namespace, call.name, grace=asked.grace, clock=rest.clock)
     return Reply(_SUCCESS, 201)
+
+
+def _is_lost_anyway(pod: Object, budget: Object) -> bool:
+    """Whether a pod that is not ready may go without the budget's leave (`unhealthyPodEvictionPolicy`)."""
+    if is_ready(pod):
+        return False
+    status = budget.get("status") or {}
+    enough = status.get("currentHealthy", 0) >= status.get("desiredHealthy", 0) > 0
+    return (budget.get("spec") or {}).get("unhealthyPodEvictionPolicy") == "AlwaysAllow" or enough
 
 
 def _mark_evicted(pod: dict[str, Any]) -> None:

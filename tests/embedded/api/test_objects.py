@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from chaos.errors import ApiError
@@ -263,6 +265,45 @@ def test_an_eviction_waits_for_its_disruption_budget(world: World, namespace: st
     cluster.delete("PodDisruptionBudget", "b", namespace)
     cluster.request("POST", f"/api/v1/namespaces/{namespace}/pods/p/eviction", body)
     assert "deletionTimestamp" in cluster.get("Pod", "p", namespace)["metadata"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "healthy", "goes"),
+    [("AlwaysAllow", 0, True), ("IfHealthyBudget", 0, False), (None, 0, False), ("IfHealthyBudget", 1, True)],
+)
+def test_a_pod_that_is_not_ready_is_evicted_as_its_budget_says(
+    world: World, namespace: str, policy: str | None, healthy: int, goes: bool
+) -> None:
+    cluster = world.cluster
+    for name, ready in (("p", "False"), *((f"other-{number}", "True") for number in range(healthy))):
+        made = pod(name, namespace, nodeName="far")
+        cluster.create(made | {"metadata": made["metadata"] | {"labels": {"app": "p"}}})
+        status = {"phase": "Running", "conditions": [{"type": "Ready", "status": ready}]}
+        held = cluster.get("Pod", name, namespace)
+        cluster.request("PUT", f"/api/v1/namespaces/{namespace}/pods/{name}/status", held | {"status": status})
+    spec: dict[str, Any] = {"minAvailable": 1, "selector": {"matchLabels": {"app": "p"}}}
+    if policy is not None:
+        spec["unhealthyPodEvictionPolicy"] = policy
+    budget = {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": "b", "namespace": namespace},
+    }
+    cluster.create(budget | {"spec": spec})
+
+    def seen() -> bool:
+        status = cluster.get("PodDisruptionBudget", "b", namespace).get("status", {})
+        return bool(status.get("currentHealthy") == healthy and status.get("observedGeneration"))
+
+    cluster.wait("it was counted", seen, seconds=10)
+    body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p", "namespace": namespace}}
+    path = f"/api/v1/namespaces/{namespace}/pods/p/eviction"
+    if goes:
+        cluster.request("POST", path, body)
+    else:
+        with pytest.raises(ApiError, match="violate the pod's disruption budget"):
+            cluster.request("POST", path, body)
+    assert ("deletionTimestamp" in cluster.get("Pod", "p", namespace)["metadata"]) == goes
 
 
 def test_an_event_is_the_same_in_both_its_groups(cluster: Cluster, namespace: str) -> None:
