@@ -18,7 +18,7 @@ UNTIMED    := not slow and not live and not privileged
 LIVE       := not slow and (live or privileged)
 DURATIONS   = --durations=$(1) --durations-min=1
 
-.PHONY: help demo test quick pure rest live lint lock docs proof proof-judge proof-matrix clean tools
+.PHONY: help demo test quick pure rest live lint lock docs proof proof-judge proof-matrix real real-kubernetes clean tools
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -79,6 +79,19 @@ proof-judge: $(VENV)/.test tools  ## how often the judge errs, and what the load
 # The default matrix ten times, three times on busy cores, and everything once. Three hours.
 proof-matrix: $(VENV)/.run tools  ## how often a trial of the suite is wrong
 	$(BIN)/python -m proof.matrix --out sharedfate-proof/matrix
+
+# Go 1.26 and half an hour of one core the first time. Stays until it is interrupted, or runs RUN and goes.
+real-kubernetes: NEEDED += buildah:buildah debootstrap:debootstrap
+real-kubernetes: $(VENV)/.test tools  ## a real Kubernetes of three nodes on this machine, compiled from its public modules; root
+	$(BIN)/python -m proof.kubernetes $(if $(RUN),-- $(RUN))
+
+# On whatever cluster CLUSTER names: `make real CLUSTER=context:NAME`.
+CLUSTER ?= context:real-kubernetes
+real: $(VENV)/.run  ## doctor, preflight, and the default matrix on a cluster that is there
+	$(BIN)/sharedfate doctor --try --cluster $(CLUSTER)
+	$(BIN)/sharedfate run --cluster $(CLUSTER) --modes none,sidecar,node --scenarios proxy-killed,noisy-neighbour --out sharedfate-real/demo
+	$(BIN)/sharedfate run --cluster $(CLUSTER) --out sharedfate-real/matrix
+	$(BIN)/sharedfate clean --cluster $(CLUSTER)
 
 # uv, which pip brings: the whole installation takes a quarter of pip's time, its own included. Bytecode is compiled once, here,
 # and not at the start of each pod, which cannot write it. Certificates are the system's, as pip's are: a company has its own.

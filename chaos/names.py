@@ -82,3 +82,15 @@ def spiffe_id(namespace: str, service_account: str) -> str:
 def summary_of(doc: str | None) -> str:
     """The first paragraph of a docstring on one line; "" without one."""
     return " ".join((doc or "").strip().partition("\n\n")[0].split())
+
+
+def full_image_name(name: str) -> str:
+    """The full name: registry, repository and tag, as containerd spells it."""
+    if "@" in name:
+        return name
+    first, _, rest = name.partition("/")
+    if not rest:
+        name = f"docker.io/library/{name}"
+    elif "." not in first and ":" not in first and first != "localhost":
+        name = f"docker.io/{name}"
+    return name if ":" in name.rpartition("/")[2] else f"{name}:latest"

@@ -15,6 +15,7 @@ from typing import Final
 
 from chaos.cluster.commands import Runner, check_output
 from chaos.errors import EnvironmentUnfit, Misuse
+from chaos.names import full_image_name
 from chaos.version import __version__
 
 BUILD_SECONDS: Final = 1800.0
@@ -77,14 +78,19 @@ def plan_build(engine: ContainerEngine, build: Build) -> Command:
 
 
 def plan_save(engine: ContainerEngine, name: str, archive: Path) -> list[Command]:
-    """The commands that write the image to an archive. Docker's engine writes its own form, the others OCI's."""
+    """The commands that write the image to an archive. Docker's engine writes its own form, the others OCI's, in which
+    the name is written out: containerd takes it as it is, and a kubelet asks for `docker.io/...`.
+    """
     match engine:
         case ContainerEngine.DOCKER:
             return [("docker", "save", "--output", str(archive), name)]
         case ContainerEngine.PODMAN:
-            return [("podman", "save", "--format", "oci-archive", "--output", str(archive), name)]
+            return [
+                ("podman", "tag", name, full_image_name(name)),
+                ("podman", "save", "--format", "oci-archive", "--output", str(archive), full_image_name(name)),
+            ]
         case ContainerEngine.BUILDAH:
-            return [("buildah", "push", name, f"oci-archive:{archive}:{name}")]
+            return [("buildah", "push", name, f"oci-archive:{archive}:{full_image_name(name)}")]
 
 
 def plan_load(engine: ContainerEngine, archive: Path) -> list[Command]:

@@ -23,7 +23,7 @@ from chaos.kube.applying import is_ready
 from chaos.kube.client import Cluster
 from chaos.kube.kubeconfig import one_line
 from chaos.kube.objects import RESTRICTED
-from chaos.kube.readiness import AwaitedWorkload, await_ready
+from chaos.kube.readiness import AwaitedWorkload, await_ready, with_remedy
 from chaos.load.client import LoaderClient, choose_way
 from chaos.mesh import manifests
 from chaos.mesh.inject import needs_privileged
@@ -233,7 +233,7 @@ def _make_pods(site: _Site) -> dict[PodKind, AwaitedWorkload]:
         try:
             site.cluster.apply(obj)
         except ApiError as error:
-            site.refused[kind] = str(error.status.get("message") or error)
+            site.refused[kind] = with_remedy(str(error.status.get("message") or error))
             continue
         made[kind] = AwaitedWorkload(obj["kind"], obj["metadata"]["namespace"], obj["metadata"]["name"])
     return made

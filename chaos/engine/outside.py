@@ -2,7 +2,7 @@
 
 It is no fault of ours and no word about a mesh, so a trial that it falls into is inconclusive, and says who and when as
 far as the cluster tells (managedFields, conditions of pods that were to go). State is compared before and after the
-trial, when our own faults are undone; `detect_outside` is pure.
+trial, when our own faults are undone; `detect_outside` and `detect_deleted` are pure.
 """
 
 from __future__ import annotations
@@ -10,14 +10,21 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from chaos.kube.client import Cluster
+from chaos.kube.objects import controller, is_deleting, rfc3339
 from chaos.mesh.inject import pod_template
 
 Object = Mapping[str, Any]
 FROM_OUTSIDE: Final = "somebody else changed what was tried"  # how such a trial's reason begins
 _WORKLOADS: Final = ("Deployment", "DaemonSet", "StatefulSet", "Job")
+_OWNERS: Final = (
+    "ReplicaSet",
+    "DaemonSet",
+    "StatefulSet",
+)  # that replace a pod; a Job's pods come and go with its work
 # Field managers that are no hand from outside: ours, and Kubernetes' own controllers.
 _OWN_MANAGERS: Final = ("sharedfate", "kube-controller-manager", "kube-scheduler", "kubelet", "k3s")
 # Why a pod had to go, as its condition DisruptionTarget says.
@@ -37,6 +44,7 @@ class Situation:
     nodes: Mapping[str, Object] = field(default_factory=dict)  # those on which our pods lay
     workloads: Mapping[tuple[str, str, str], Object] = field(default_factory=dict)  # (kind, namespace, name)
     pods: Mapping[str, Object] = field(default_factory=dict)  # by UID
+    owners: Mapping[str, int] = field(default_factory=dict)  # of these pods' controllers: UID -> generation
 
 
 def read_situation(cluster: Cluster, namespaces: Sequence[str]) -> Situation:
@@ -52,6 +60,7 @@ def read_situation(cluster: Cluster, namespaces: Sequence[str]) -> Situation:
             for obj in cluster.list(kind, namespace)
         },
         {pod["metadata"]["uid"]: pod for pod in pods},
+        _generations(cluster, pods),
     )
 
 
@@ -67,7 +76,23 @@ def read_nodes_of(cluster: Cluster, before: Situation) -> Situation:
             for namespace in sorted({pod["metadata"]["namespace"] for pod in before.pods.values()})
             for pod in cluster.list("Pod", namespace)
         },
+        _generations(cluster, before.pods.values()),
     )
+
+
+def _generations(cluster: Cluster, pods: Iterable[Object]) -> dict[str, int]:
+    """Of each of the pods' controllers that is there: what it is asked for, as a number that each change raises."""
+    owners = {
+        owner["uid"]: (owner["kind"], owner["name"], pod["metadata"]["namespace"])
+        for pod in pods
+        if (owner := controller(pod)) and owner["kind"] in _OWNERS
+    }
+    found = {uid: cluster.find(*key) for uid, key in owners.items()}
+    return {
+        uid: int(obj["metadata"].get("generation", 0))
+        for uid, obj in found.items()
+        if obj is not None and obj["metadata"]["uid"] == uid
+    }
 
 
 def detect_outside(
@@ -100,6 +125,39 @@ def detect_outside(
             meta = new["metadata"]
             found.append(f"pod {meta['namespace']}/{meta['name']}: {', '.join(changes)}{_who(new, since)}")
     return found
+
+
+def detect_deleted(
+    before: Situation, after: Situation, *, told: Mapping[str, str], excused: Iterable[str] = ()
+) -> list[str]:
+    """A sentence for each pod that was deleted by a hand: neither by its controller, which was asked for the same all
+    the while, nor by what the trial did.
+
+    Args:
+        told: UID -> when its deletion was asked for ("" if it was only seen to be gone).
+        excused: UIDs of pods that the trial itself took away, or whose going has another sentence.
+    """
+    found, own = [], set(excused)
+    for uid, pod in before.pods.items():
+        now, owner = after.pods.get(uid), controller(pod)
+        if uid in own or is_deleting(pod) or (now is not None and not is_deleting(now)) or owner is None:
+            continue
+        if before.owners.get(owner["uid"], -1) != after.owners.get(owner["uid"], -2):
+            continue
+        meta, at = pod["metadata"], told.get(uid, "")
+        found.append(
+            f"pod {meta['namespace']}/{meta['name']} was deleted{f' at {at}' if at else ''}, and not by its "
+            f"{owner['kind']}, which was asked for as many pods as before (kubectl delete? Kubernetes keeps no name)"
+        )
+    return found
+
+
+def deletion_of(pod: Object) -> str:
+    """When a pod's deletion was asked for; "" while it was not. Kubernetes writes when its grace ends."""
+    if not is_deleting(pod):
+        return ""
+    ends = datetime.fromisoformat(pod["metadata"]["deletionTimestamp"])
+    return rfc3339(ends - timedelta(seconds=pod["metadata"].get("deletionGracePeriodSeconds") or 0))
 
 
 def disruption_of(pod: Object) -> str:
@@ -163,12 +221,18 @@ def _who(obj: Object, since: float) -> str:
         for entry in obj["metadata"].get("managedFields") or []
         if entry.get("time", "") >= begin
         and entry.get("subresource", "") in ("", "scale", "resize")
-        and not entry.get("manager", "").startswith(_OWN_MANAGERS)
+        and (not entry.get("manager", "").startswith(_OWN_MANAGERS) or _is_autoscaler(entry))
     ]
     if not entries:
         return ""
     last = max(entries, key=lambda entry: str(entry["time"]))
-    return f", by {last['manager']} at {last['time']}"
+    of = " (a HorizontalPodAutoscaler)" if _is_autoscaler(last) else ""
+    return f", by {last['manager']}{of} at {last['time']}"
+
+
+def _is_autoscaler(entry: Object) -> bool:
+    """Of Kubernetes' own controllers only the autoscaler writes `scale`, and it does so for somebody."""
+    return entry.get("subresource") == "scale" and entry.get("manager", "").startswith("kube-controller-manager")
 
 
 def _template(obj: Object) -> Object:

@@ -15,7 +15,7 @@ from typing import Any
 
 import urllib3
 
-from chaos.engine.outside import disruption_of
+from chaos.engine.outside import deletion_of, disruption_of
 from chaos.errors import ApiError
 from chaos.history.model import EventKind
 from chaos.history.store import HistoryWriter
@@ -81,6 +81,7 @@ class Recorder:
         self._writer: HistoryWriter | None = None
         self._pods: dict[str, dict[str, ContainerSeen]] = {}
         self._disrupted: set[str] = set()  # UIDs of pods whose disruption was told
+        self._deleted: set[str] = set()  # UIDs of pods whose deletion was told
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
 
@@ -142,6 +143,9 @@ class Recorder:
     def _process_pod(self, change: str, pod: Object) -> None:
         uid = pod["metadata"]["uid"]
         with self._lock:
+            if uid not in self._deleted and (at := deletion_of(pod)) and self._writer is not None:
+                self._deleted.add(uid)
+                self._writer.event(EventKind.NOTE, {"deletion": uid, "pod": pod["metadata"]["name"], "asked": at})
             if change == "DELETED":
                 self._pods.pop(uid, None)
                 if self._writer is not None:
@@ -157,7 +161,7 @@ class Recorder:
                 return
             if uid not in self._disrupted and (why := disruption_of(pod)) and self._writer is not None:
                 self._disrupted.add(uid)
-                self._writer.event(EventKind.NOTE, {"disrupted": why})
+                self._writer.event(EventKind.NOTE, {"disrupted": why, "uid": uid})
             now = containers_seen(pod)
             changes = detect_changes(self._pods.get(uid, {}), now)
             self._pods[uid] = now

@@ -18,10 +18,10 @@ import urllib3
 from chaos.chance import Seed
 from chaos.engine.deployment import Deployment, detect_contradictions
 from chaos.engine.outcome import combined, judgement_of, measures_of
-from chaos.engine.outside import FROM_OUTSIDE, detect_outside, read_nodes_of, read_situation
+from chaos.engine.outside import FROM_OUTSIDE, detect_deleted, detect_outside, read_nodes_of, read_situation
 from chaos.engine.progress import Progress
 from chaos.engine.restarts import compare_restarts, container_snapshot
-from chaos.engine.targets import Excused, excused_by
+from chaos.engine.targets import WHOLE_POD, Excused, excused_by
 from chaos.engine.targets import described as describe
 from chaos.engine.topology import REQUEST_TIMEOUT, TenantLoad
 from chaos.engine.witness import SecondWitness
@@ -329,6 +329,7 @@ class Trial:
         for tenant in inside:
             self._collector.retire(Loader(tenant.namespace, proxy.pod))
         old = {one.uid for one in self.placement.proxies}
+        self.excused.add((proxy.uid, WHOLE_POD))
         self.cluster.delete("Pod", proxy.pod, proxy.namespace)
 
         def successor() -> Proxy | None:
@@ -433,8 +434,12 @@ class Trial:
         whole = not self._acts_on_nodes
         proxies = {proxy.container for proxy in self.placement.proxies}
         found = detect_outside(self._situation, now, since=self.began / 1e9, proxies=proxies, nodes=whole)
-        told = [str(event.data["disrupted"]) for event in self.events() if "disrupted" in event.data]
-        return [*found, *(told if whole else [])]
+        events = self.events()
+        told = {str(event.data["uid"]): str(event.data["disrupted"]) for event in events if "disrupted" in event.data}
+        asked = {str(event.data["deletion"]): str(event.data["asked"]) for event in events if "deletion" in event.data}
+        known = {*told, *(uid for uid, container in self.excused if container == WHOLE_POD)}
+        deleted = detect_deleted(self._situation, now, told=asked, excused=known)
+        return [*found, *(told.values() if whole else []), *(deleted if whole else [])]
 
     def interrupted(self, outside: Sequence[str], error: BaseException) -> TrialInconclusive:
         """Handle an error that somebody else's action explains: write the result, and return the error to raise."""

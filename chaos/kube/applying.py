@@ -50,12 +50,17 @@ def delete_all(cluster: Cluster, objects: Sequence[Object]) -> None:
     in_parallel(delete, objects)
 
 
+def delete_running(cluster: Cluster, objects: Sequence[Object]) -> None:
+    """Delete those of the objects that run as pods. Does not wait."""
+    delete_all(cluster, [obj for obj in objects if obj["kind"] in _RUNNING])
+
+
 def delete_system(cluster: Cluster, objects: Sequence[Object], *, run: str, seconds: float) -> None:
     """Delete a mesh's own parts: first what runs, then, once its pods are gone, what it was allowed.
 
     A program that is refused while it ends would say so.
     """
-    delete_all(cluster, [obj for obj in objects if obj["kind"] in _RUNNING])
+    delete_running(cluster, objects)
     apps = {obj["metadata"]["name"] for obj in objects if obj["kind"] in ("Deployment", "DaemonSet")}
     cluster.wait(
         "the mesh's pods are gone",

@@ -6,6 +6,7 @@ proxies from the environment by rules of its own; here they are those of `chaos.
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import threading
@@ -62,6 +63,10 @@ def load_kubeconfig(kubeconfig: Path | None, context: str | None) -> Any:
         configuration.proxy = proxy_for(configuration.host, os.environ, configured=configuration.proxy or "")
     except (AttributeError, TypeError, ValueError) as error:
         raise EnvironmentUnfit(f"{what}: server {configuration.host!r}: {one_line(error)}") from error
+    if configuration.proxy.startswith("socks") and importlib.util.find_spec("socks") is None:
+        raise EnvironmentUnfit(
+            f"{what}: the proxy on the way is {configuration.proxy}: SOCKS needs pip install pysocks"
+        )
     return configuration
 
 

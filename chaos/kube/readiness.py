@@ -34,6 +34,35 @@ _TELLING: Final = (
     "BackOff",
     "Unhealthy",
 )
+# What to do about a cause, by its words; the first that is found.
+_REMEDIES: Final = (
+    (
+        r"violates PodSecurity",
+        "let these namespaces be labelled pod-security.kubernetes.io/enforce: privileged, or leave out the modes and "
+        "faults that need it (docs/real-clusters.md)",
+    ),
+    (
+        r"exceeded quota|usage per (Container|Pod)|must specify (limits|requests)",
+        "give these namespaces room: kubectl describe resourcequota,limitrange",
+    ),
+    (r"admission webhook|denied the request", "except these namespaces from what refuses"),
+    (
+        r"untolerated taint|didn't match Pod's node affinity",
+        "free the nodes that the tenants lie on: sharedfate doctor names them",
+    ),
+    (r"Insufficient|Too many pods", "make room on these nodes: kubectl describe node"),
+    (
+        r"ErrImageNeverPull|ErrImagePull|ImagePullBackOff|InvalidImageName|Failed to pull|pulling image",
+        "give the nodes the image: sharedfate image load or push, and SHAREDFATE_IMAGE",
+    ),
+    (r"exec format error", "the image is of another architecture than the node"),
+    (r"OOMKilled", "a LimitRange may have cut its memory: kubectl describe limitrange"),
+    (r"BackOff|exit code", "kubectl logs --previous"),
+    (r"FailedCreatePodSandBox|[Nn]etwork.*not ready", "look at the node's network plugin and runtime"),
+    (r"FailedMount|FailedAttachVolume", "kubectl describe pod"),
+    (r"probe failed", "does the node reach its pods' ports? A NetworkPolicy or firewall may shut them"),
+    (r"its pod is (Pending|Running|without)|(PodScheduled|Initialized|Ready) is False", "kubectl describe pod"),
+)
 _REFUSED: Final = re.compile(r"is forbidden|denied the request|admission webhook|exceeded quota|is invalid")
 
 
@@ -81,9 +110,17 @@ def causes(waiting: Iterable[AwaitedWorkload], seen: Seen) -> list[str]:
     by_cause: dict[str, list[AwaitedWorkload]] = {}
     for one in waiting:
         by_cause.setdefault(_cause(one, seen), []).append(one)
-    lines = [f"{', '.join(map(str, kept))}: {cause}" for cause, kept in by_cause.items()]
+    lines = [f"{', '.join(map(str, kept))}: {with_remedy(cause)}" for cause, kept in by_cause.items()]
     more = len(lines) - _GROUPS
     return [*lines[:_GROUPS], *([f"and {more} more causes"] if more > 0 else [])]
+
+
+def with_remedy(cause: str) -> str:
+    """A cause in the cluster's words, and what to do about it where that is known."""
+    for pattern, remedy in _REMEDIES:
+        if re.search(pattern, cause):
+            return f"{cause}: {remedy}" if not cause.endswith(".") else f"{cause[:-1]}: {remedy}"
+    return cause
 
 
 def refusals(waiting: Iterable[AwaitedWorkload], seen: Seen) -> list[str]:

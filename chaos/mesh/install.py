@@ -14,6 +14,7 @@ from chaos.kube.applying import (
     Object,
     apply_all,
     delete_all,
+    delete_running,
     delete_system,
     in_parallel,
     namespaces_of_run,
@@ -241,24 +242,27 @@ class Mesh:
         ]
         names = {one["metadata"]["name"] for one in namespaces}
         self._release(names, seconds)
-        delete_all(self.cluster, namespaces)
-        delete_all(
-            self.cluster,
-            [o for o in self._deployed if o["kind"] != "Namespace" and o["metadata"].get("namespace") not in names],
-        )
-        self._deployed = []
-        self.cluster.wait(
-            "the application's pods are gone",
-            lambda: not [p for p in self._pods() if p["metadata"]["namespace"] != SYSTEM_NAMESPACE],
-            seconds=seconds,
-        )
         system = [obj for obj in self.system_manifests() if namespace or obj["kind"] != "Namespace"]
+        staying = [
+            o for o in self._deployed if o["kind"] != "Namespace" and o["metadata"].get("namespace") not in names
+        ]
+        # All pods end at once, and before their namespaces are looked at: a namespace in which pods still end is looked
+        # at again by the half of their grace, and a namespace takes Kubernetes five seconds in any case.
+        delete_running(self.cluster, [*self._deployed, *system])
+        delete_all(self.cluster, namespaces)
+        delete_all(self.cluster, staying)
+        self._deployed = []
         delete_system(self.cluster, system, run=self.run, seconds=seconds)
         # last, because the control plane would publish it again
         self.cluster.delete("ConfigMap", PROXY_CONFIG, SYSTEM_NAMESPACE)
         self.cluster.delete("Secret", AUTHORITY_SECRET, SYSTEM_NAMESPACE)
         gone = names | ({SYSTEM_NAMESPACE} if namespace else set())
         wait_namespaces_gone(self.cluster, gone, run=self.run, seconds=seconds)
+        self.cluster.wait(
+            "the application's pods are gone",
+            lambda: not [p for p in self._pods() if p["metadata"]["namespace"] != SYSTEM_NAMESPACE],
+            seconds=seconds,
+        )
 
     def _release(self, deleted: set[str], seconds: float) -> None:
         """Un-capture the namespaces that stay when the mesh goes; the others' pods take their rules with them."""

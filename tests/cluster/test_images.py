@@ -18,7 +18,7 @@ from chaos.cluster.images import (
     plan_save,
 )
 from chaos.errors import EnvironmentUnfit, Misuse
-from chaos.names import IMAGE
+from chaos.names import IMAGE, full_image_name
 from tests.cluster.exchanges import Recorded
 
 NAME, TAR = IMAGE, Path("image.tar")
@@ -47,10 +47,12 @@ def test_isolation_is_buildahs_alone() -> None:
 
 def test_saving_loading_and_pushing() -> None:
     assert lines(plan_save(ContainerEngine.DOCKER, NAME, TAR)) == [f"docker save --output image.tar {NAME}"]
+    full = full_image_name(NAME)  # containerd takes an archive's name as it is, and a kubelet asks for the whole
     assert lines(plan_save(ContainerEngine.PODMAN, NAME, TAR)) == [
-        f"podman save --format oci-archive --output image.tar {NAME}"
+        f"podman tag {NAME} {full}",
+        f"podman save --format oci-archive --output image.tar {full}",
     ]
-    assert lines(plan_save(ContainerEngine.BUILDAH, NAME, TAR)) == [f"buildah push {NAME} oci-archive:image.tar:{NAME}"]
+    assert lines(plan_save(ContainerEngine.BUILDAH, NAME, TAR)) == [f"buildah push {NAME} oci-archive:image.tar:{full}"]
     assert lines(plan_load(ContainerEngine.DOCKER, TAR)) == ["docker load --input image.tar"]
     assert lines(plan_load(ContainerEngine.BUILDAH, TAR)) == ["buildah pull oci-archive:image.tar"]
     to = "registry.example:5000/mesh/sharedfate:1"

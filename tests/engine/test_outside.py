@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from chaos.engine.check import check_run
-from chaos.engine.outside import Situation, detect_outside, disruption_of
+from chaos.engine.outside import Situation, deletion_of, detect_deleted, detect_outside, disruption_of
 from chaos.engine.progress import Silent
 from chaos.engine.run import Run
 from chaos.engine.scenario import Scenario
@@ -91,6 +93,20 @@ WORKLOADS: dict[str, tuple[Object | None, list[str]]] = {
             [managed("kubectl", "2026-01-01T00:00:03Z", "scale"), managed("kubelet", "2026-01-01T00:00:09Z", "status")],
         ),
         ["Deployment tenant-a/server: replicas 2 -> 1, by kubectl at 2026-01-01T00:00:03Z"],
+    ),
+    "scaled by an autoscaler": (
+        changed(
+            changed(deployment(), "spec.replicas", 4),
+            "metadata.managedFields",
+            [
+                managed("kube-controller-manager", "2026-01-01T00:00:04Z", "scale"),
+                managed("kube-controller-manager", "2026-01-01T00:00:08Z", "status"),
+            ],
+        ),
+        [
+            "Deployment tenant-a/server: replicas 2 -> 4, by kube-controller-manager (a HorizontalPodAutoscaler) at "
+            "2026-01-01T00:00:04Z"
+        ],
     ),
     "another image": (
         changed(deployment(), f"{CONTAINER}.image", "app:2"),
@@ -193,6 +209,68 @@ def test_what_is_done_to_a_running_pod_is_said(name: str) -> None:
     assert detect_outside(before, after, since=SINCE, proxies=["proxy"]) == said
 
 
+def owned(uid: str, *, by: str = "rs", kind: str = "ReplicaSet", deleting: bool = False) -> Object:
+    owners = [{"kind": kind, "name": by, "uid": by, "controller": True}] if by else []
+    meta = {"name": f"server-{uid}", "namespace": "tenant-a", "uid": uid, "ownerReferences": owners}
+    return {"kind": "Pod", "metadata": {**meta, **({"deletionTimestamp": "2026-01-01T00:00:33Z"} if deleting else {})}}
+
+
+def pods(*those: Object, generation: int | None = 3) -> Situation:
+    owners = {} if generation is None else {"rs": generation}
+    return Situation({}, {}, {pod["metadata"]["uid"]: pod for pod in those}, owners)
+
+
+BY_HAND = (
+    "and not by its ReplicaSet, which was asked for as many pods as before (kubectl delete? Kubernetes keeps no name)"
+)
+# What there was, what there is, what the recorder was told, whom the trial took away itself; what is said.
+DELETIONS: dict[str, tuple[Situation, Situation, dict[str, str], set[str], list[str]]] = {
+    "nothing": (pods(owned("u")), pods(owned("u")), {}, set(), []),
+    "by hand, when": (
+        pods(owned("u"), owned("v")),
+        pods(owned("v"), owned("w")),
+        {"u": "2026-01-01T00:00:03Z"},
+        set(),
+        [f"pod tenant-a/server-u was deleted at 2026-01-01T00:00:03Z, {BY_HAND}"],
+    ),
+    "by hand, by force": (pods(owned("u")), pods(), {}, set(), [f"pod tenant-a/server-u was deleted, {BY_HAND}"]),
+    "by hand, ending still": (
+        pods(owned("u")),
+        pods(owned("u", deleting=True)),
+        {},
+        set(),
+        [f"pod tenant-a/server-u was deleted, {BY_HAND}"],
+    ),
+    "a DaemonSet's": (
+        pods(owned("u", kind="DaemonSet")),
+        pods(),
+        {},
+        set(),
+        [f"pod tenant-a/server-u was deleted, {BY_HAND.replace('ReplicaSet', 'DaemonSet')}"],
+    ),
+    "a scale-down, or a roll-out": (pods(owned("u")), pods(generation=4), {"u": "T"}, set(), []),
+    "with its workload": (pods(owned("u")), pods(generation=None), {"u": "T"}, set(), []),
+    "by the trial, or evicted": (pods(owned("u")), pods(), {"u": "T"}, {"u"}, []),
+    "it went already when the trial began": (pods(owned("u", deleting=True)), pods(), {}, set(), []),
+    "nobody's: a helper": (pods(owned("u", by="")), pods(), {}, set(), []),
+    "a Job's, which has its own ends": (pods(owned("u", by="job", kind="Job")), pods(), {}, set(), []),
+}
+
+
+@pytest.mark.parametrize("name", DELETIONS)
+def test_a_pod_that_was_deleted_by_hand_is_said(name: str) -> None:
+    before, after, told, excused, said = DELETIONS[name]
+    assert detect_deleted(before, after, told=told, excused=excused) == said
+
+
+def test_when_a_pod_was_deleted_is_when_its_grace_began() -> None:
+    pod = owned("u", deleting=True)
+    assert deletion_of(pod) == "2026-01-01T00:00:33Z"
+    pod["metadata"]["deletionGracePeriodSeconds"] = 30
+    assert deletion_of(pod) == "2026-01-01T00:00:03Z"
+    assert deletion_of(owned("u")) == ""
+
+
 @pytest.mark.parametrize(
     ("reason", "words"),
     [
@@ -217,7 +295,6 @@ def test_a_pod_that_has_to_go_says_why(reason: str, words: str) -> None:
 
 def drained(trial: Trial) -> None:
     """As `kubectl drain` does it: the first node is cordoned, and what lies on it evicted."""
-    trial.baseline()
     node = trial.placement.nodes_of(trial.deployment.tenants[0].client)[0]
     trial.cluster.patch("Node", node, {"spec": {"unschedulable": True}})
     for pod in trial.cluster.list("Pod", "tenant-a"):
@@ -231,17 +308,72 @@ def drained(trial: Trial) -> None:
                 "metadata": {"name": meta["name"], "namespace": "tenant-a"},
             },
         )
-    trial.hold(8)
+
+
+def deleted(trial: Trial, grace: int | None = None) -> None:
+    pod = next(one for one in trial.placement.pods if one.workload_key == "tenant-b/server")
+    trial.cluster.delete("Pod", pod.name, "tenant-b", grace=grace)
+
+
+def scaled_down(trial: Trial) -> None:
+    trial.cluster.patch("Deployment", "server", {"spec": {"replicas": 1}}, "tenant-b")
+
+
+def rolled_out(trial: Trial) -> None:
+    annotations = {"kubectl.kubernetes.io/restartedAt": "now"}
+    by_hand(trial, "server", {"spec": {"template": {"metadata": {"annotations": annotations}}}})
+
+
+def another_image(trial: Trial) -> None:
+    containers = [{"name": "server", "image": "sharedfate:other"}]
+    by_hand(trial, "server", {"spec": {"template": {"spec": {"containers": containers}}}})
+
+
+def by_hand(trial: Trial, name: str, part: Object) -> None:
+    """What another field manager applies."""
+    kind = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": "tenant-b"}}
+    path = f"/apis/apps/v1/namespaces/tenant-b/deployments/{name}"
+    query = {"fieldManager": "kubectl-rollout", "force": "true"}
+    trial.cluster.request("PATCH", path, kind | part, query=query, content_type="application/apply-patch+yaml")
+
+
+# What somebody does to a trial without a fault, and what is said of it.
+DONE: dict[str, tuple[Callable[[Trial], None], tuple[str, ...]]] = {
+    "drained": (drained, ("node node-1 was cordoned", "was evicted")),
+    "a pod is deleted": (deleted, ("pod tenant-b/server-", "was deleted at 2", "not by its ReplicaSet")),
+    "a pod is deleted by force": (partial(deleted, grace=0), ("pod tenant-b/server-", "was deleted")),
+    "scaled down": (scaled_down, ("Deployment tenant-b/server: replicas 2 -> 1",)),
+    "rolled out": (rolled_out, ("Deployment tenant-b/server: rolled out anew, by kubectl-rollout at ",)),
+    "another image": (another_image, ("image of server ", "-> sharedfate:other, by kubectl-rollout at ")),
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    out = tmp_path_factory.mktemp("run") / "out"
+    settings = Settings(out=out, modes=("none",), seed=5, inconclusive=Inconclusive.FAIL)
+    with Run(settings, progress=Silent()) as run:
+        yield run
 
 
 @pytest.mark.privileged
-def test_a_trial_that_is_drained_is_inconclusive_and_says_so(tmp_path: Path) -> None:
-    settings = Settings(out=tmp_path / "out", modes=("none",), seed=5, inconclusive=Inconclusive.FAIL)
-    with Run(settings, progress=Silent()) as run:
-        with pytest.raises(TrialInconclusive, match="somebody else changed what was tried: node node-1 was cordoned"):
-            run.attempt("none", Scenario("drained", drained, claim=""))
-    result = json.loads((tmp_path / "out/trials/none/drained/result.json").read_text())
+@pytest.mark.parametrize("name", DONE)
+def test_a_trial_that_somebody_changes_is_inconclusive_and_says_what(run: Run, name: str, tmp_path: Path) -> None:
+    do, words = DONE[name]
+
+    def scenario(trial: Trial) -> None:
+        trial.baseline()
+        do(trial)
+        trial.hold(8)
+
+    label = tmp_path.name  # another one for each try
+    with pytest.raises(TrialInconclusive, match="somebody else changed what was tried: "):
+        run.attempt("none", Scenario(label, scenario, claim="", redeploys_after=True))
+    for node in run.cluster.list("Node"):
+        run.cluster.patch("Node", node["metadata"]["name"], {"spec": {"unschedulable": None}})
+    folder = run.settings.out
+    result = json.loads((folder / f"trials/none/{label}/result.json").read_text())
     assert result["verdict"] == "inconclusive"
-    assert "was evicted" in result["reason"]
-    ((_, before, now),) = check_run(tmp_path / "out")
-    assert before == now
+    for part in words:
+        assert part in result["reason"]
+    assert all(before == now for _, before, now in check_run(folder))

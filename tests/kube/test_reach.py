@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import importlib.util
 import json
 import socket
 import ssl
@@ -237,6 +238,15 @@ def test_a_name_that_nobody_knows_is_one_line(tmp_path: Path) -> None:
     done = command("doctor", "--cluster", "context:x", KUBECONFIG=str(kubeconfig))
     text = one_line_and_4(done, time.monotonic() - began)
     assert "no-such-host.invalid" in text
+
+
+@pytest.mark.skipif(importlib.util.find_spec("socks") is not None, reason="PySocks is here")
+@pytest.mark.parametrize("variable", ["https_proxy", "HTTPS_PROXY"])
+def test_a_socks_proxy_says_what_it_needs(variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, "socks5://127.0.0.1:9")
+    kubeconfig = config(tmp_path / "config", "https://192.0.2.1:6443")
+    with pytest.raises(EnvironmentUnfit, match=r"is socks5://127\.0\.0\.1:9: SOCKS needs pip install pysocks"):
+        Cluster(kubeconfig, kind="context", name="x", context="x")
 
 
 @pytest.mark.parametrize("authority", ["%%%", "bm90IGEgY2VydA=="])

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chaos.kube.readiness import AwaitedWorkload, Seen, causes, complaint, pulling, refusals
+from chaos.kube.readiness import AwaitedWorkload, Seen, causes, complaint, pulling, refusals, with_remedy
 
 Object = dict[str, Any]
 SERVER = AwaitedWorkload("Deployment", "tenant-a", "server")
@@ -118,7 +118,37 @@ ROWS: dict[str, tuple[list[Object], list[Object], Object, str]] = {
 def test_a_workload_that_is_not_ready_says_why(name: str) -> None:
     pods, events, obj, said = ROWS[name]
     (line,) = causes([SERVER], Seen({SERVER: obj}, pods, events))
-    assert line.startswith(f"Deployment tenant-a/server: {said}")
+    assert line.startswith(f"Deployment tenant-a/server: {said.removesuffix('.')}")
+
+
+# A cause in the words of a real cluster, and what is said to do.
+REMEDIES = {
+    'pods "x" is forbidden: violates PodSecurity "baseline:latest": privileged': "pod-security.kubernetes.io/enforce",
+    'pods "x" is forbidden: failed quota: q: must specify limits.memory for: server': "resourcequota,limitrange",
+    'pods "x" is forbidden: maximum memory usage per Container is 64Mi, but limit is 256Mi': "limitrange",
+    'admission webhook "validate.kyverno.svc-fail" denied the request: no-privileged': "except these namespaces",
+    "FailedScheduling: 0/2 nodes are available: 2 Insufficient memory. preemption: none": "make room",
+    "FailedScheduling: 0/2 nodes are available: 1 node(s) had untolerated taint {a: b}": "sharedfate doctor",
+    'server ErrImageNeverPull Container image "x" is not present with pull policy of Never': "sharedfate image load",
+    "server InvalidImageName": "SHAREDFATE_IMAGE",
+    "server CrashLoopBackOff back-off 10s restarting failed container": "kubectl logs --previous",
+    "proxy OOMKilled exit code 137": "limitrange",
+    "FailedCreatePodSandBox: plugin type=calico failed (add): unauthorized": "network plugin",
+    'FailedMount: MountVolume.SetUp failed for volume "x": secret "y" not found': "kubectl describe pod",
+    "Unhealthy: Readiness probe failed: Get http://10.0.0.1:9990/healthz: i/o timeout": "firewall",
+    "its pod is Pending": "kubectl describe pod",
+}
+
+
+@pytest.mark.parametrize("cause", REMEDIES)
+def test_a_cause_says_what_to_do(cause: str) -> None:
+    said = with_remedy(cause)
+    assert said.startswith(cause)
+    assert REMEDIES[cause] in said.removeprefix(cause)
+
+
+def test_words_that_nobody_knows_are_left_as_they_are() -> None:
+    assert with_remedy("the moon is full") == "the moon is full"
 
 
 def test_one_cause_of_several_workloads_is_one_sentence() -> None:

@@ -46,13 +46,18 @@ QUICK = (CALLS[0], CALLS[4], CALLS[10], CALLS[15])
 
 
 class Mended(Run):
-    """A run whose API server is well again as soon as its start has failed."""
+    """A run whose API server is well again as soon as its start has failed, and which is patient from then on."""
 
     gate: Gate
 
     def _end_after(self, error: BaseException) -> None:
         self.gate.shut = {}
-        super()._end_after(error)
+        self.gate.over.set()
+        patience, self.cluster.patience = self.cluster.patience, 30.0
+        try:
+            super()._end_after(error)
+        finally:
+            self.cluster.patience = patience
 
 
 @pytest.fixture(scope="module")

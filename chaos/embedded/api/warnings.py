@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from chaos.embedded.api.custom import definitions
-from chaos.embedded.kubelet.images import normal, own_names
+from chaos.embedded.kubelet.images import own_names
 from chaos.embedded.kubelet.node_machine import installation
 from chaos.embedded.quantity import parse_quantity
 from chaos.embedded.resources import CUSTOM_RESOURCE_DEFINITION, Object, Resource
+from chaos.names import full_image_name
 
 ENDPOINTS: Final = "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"
 COMPONENT_STATUS: Final = "v1 ComponentStatus is deprecated in v1.19+"
@@ -166,7 +167,7 @@ def _covered(container: Mapping[str, Any], field: str) -> Iterator[str]:
     """Volumes over directories in which the running installation lies, of a container of the built-in image: a real
     image has its programs elsewhere."""
     image = str(container.get("image", ""))
-    if normal(image) not in _own_images():
+    if full_image_name(image) not in _own_images():
         return
     for index, mount in enumerate(container.get("volumeMounts") or []):
         path = posixpath.normpath(str(mount.get("mountPath", "")))
@@ -179,7 +180,7 @@ def _covered(container: Mapping[str, Any], field: str) -> Iterator[str]:
 
 
 def _own_images() -> frozenset[str]:
-    return frozenset(normal(one) for one in own_names())
+    return frozenset(full_image_name(one) for one in own_names())
 
 
 @cache

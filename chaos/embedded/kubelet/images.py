@@ -26,7 +26,7 @@ from chaos.embedded.beneath import remove_tree
 from chaos.embedded.kubelet.archives import HOPS, Archive, Budget, TarError, budget_of, digest_of, opened, unpack_layer
 from chaos.embedded.kubelet.node_machine import HOME
 from chaos.errors import Misuse
-from chaos.names import IMAGE
+from chaos.names import IMAGE, full_image_name
 
 ALIASES: Final = "SHAREDFATE_IMAGE_ALIASES"
 OWN_USER: Final = "65532:65532"  # of the installation's image, as its Dockerfile has it
@@ -54,18 +54,6 @@ class Image:
     size: int = 0
 
 
-def normal(name: str) -> str:
-    """The full name: registry, repository and tag, as containerd spells it."""
-    if "@" in name:
-        return name
-    first, _, rest = name.partition("/")
-    if not rest:
-        name = f"docker.io/library/{name}"
-    elif "." not in first and ":" not in first and first != "localhost":
-        name = f"docker.io/{name}"
-    return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
-
-
 def search_path() -> str:
     """PATH of the installation's image: Envoy's own binary (not its Python wrapper), the environment, the system."""
     paths = [str(Path(sys.prefix) / "bin")]
@@ -91,7 +79,7 @@ class Images:
         self._loaded: dict[str, Image] = {}
         digest = "sha256:" + hashlib.sha256(f"{sys.prefix} {sys.version}".encode()).hexdigest()
         self._own = {
-            normal(name): Image(
+            full_image_name(name): Image(
                 name,
                 digest,
                 (f"{HOME}/image",),
@@ -104,7 +92,7 @@ class Images:
 
     def find(self, name: str) -> Image | None:
         """The image of that name, or None. Sees what another process loaded in the meantime."""
-        wanted = normal(name)
+        wanted = full_image_name(name)
         if wanted in self._own:
             return self._own[wanted]
         self._refresh()
@@ -169,7 +157,7 @@ class Images:
         else:
             raise Misuse(f"{archive}: neither manifest.json (docker save) nor index.json (OCI layout) is in it")
         images = [
-            self._make(source, config, layers, normal(str(tag)), budget, fresh)
+            self._make(source, config, layers, full_image_name(str(tag)), budget, fresh)
             for config, layers, tags in rows
             for tag in tags
         ]

@@ -12,7 +12,7 @@ from chaos.embedded.beneath import Beneath
 from chaos.embedded.claims import DIRECTORIES, PROVISIONED_BY, PROVISIONER
 from chaos.embedded.kubelet import cgroups, nodeinit
 from chaos.embedded.kubelet.environment import ConfigError, container_environment, expand, field_value, resource_value
-from chaos.embedded.kubelet.images import Image, normal
+from chaos.embedded.kubelet.images import Image
 from chaos.embedded.kubelet.logs import render
 from chaos.embedded.kubelet.node_machine import SETTINGS, USERS, make_skeleton, plan_binds, plan_masks
 from chaos.embedded.kubelet.sandbox import plan_hostname, plan_resolv
@@ -30,6 +30,7 @@ from chaos.embedded.kubelet.spec import (
 from chaos.embedded.kubelet.volumes import plan_volumes, write_files
 from chaos.embedded.quantity import qos_class
 from chaos.embedded.resources import Object
+from chaos.names import full_image_name
 
 IMAGE = Image("i", "sha256:x", ("/l",), entrypoint=("/entry",), command=("default",), directory="/w")
 POD: dict[str, Any] = {
@@ -253,10 +254,10 @@ def test_a_token_is_readable_for_every_container_unless_they_all_are_one_user() 
 
 
 def test_images_have_one_full_name() -> None:
-    assert normal("nginx") == "docker.io/library/nginx:latest"
-    assert normal("me/app:1") == "docker.io/me/app:1"
-    assert normal("localhost:5000/app") == "localhost:5000/app:latest"
-    assert normal("docker.io/library/python-demo:local") == "docker.io/library/python-demo:local"
+    assert full_image_name("nginx") == "docker.io/library/nginx:latest"
+    assert full_image_name("me/app:1") == "docker.io/me/app:1"
+    assert full_image_name("localhost:5000/app") == "localhost:5000/app:latest"
+    assert full_image_name("docker.io/library/python-demo:local") == "docker.io/library/python-demo:local"
 
 
 def test_projected_volumes_gather_their_sources_and_name_what_is_missing() -> None:
