@@ -245,7 +245,7 @@ def test_what_render_prints_is_a_working_mesh_by_kubectl_alone(cluster: Cluster,
         [(namespace, client)] = clients(mesh)
         assert not [key for key in calls(mesh, namespace, client, "http://server/") if key.startswith("error")]
         shown = subprocess.run(
-            [command, "status", "--kubeconfig", str(cluster.kubeconfig)], capture_output=True, text=True, check=True
+            [command, "status", "--cluster", f"embedded:{cluster.name}"], capture_output=True, text=True, check=True
         )
         assert f"mode {mode}: {len(mesh.placement().proxies)} proxies, 3 application pods" in shown.stdout
         assert all(f"{proxy}  node {proxy.node}" in shown.stdout for proxy in mesh.placement().proxies)
