@@ -48,7 +48,7 @@ def refuse_missing(runner: Runner) -> None:
     for program in ("k3d", "docker"):
         if runner.which(program) is None:
             raise EnvironmentUnfit(
-                f"{program} is not on PATH: install it (https://k3d.io), or leave --chaos-cluster at embedded"
+                f"{program} is not on PATH: install it (https://k3d.io), or take the cluster embedded"
             )
 
 

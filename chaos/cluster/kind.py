@@ -117,13 +117,13 @@ def plan_environment(runner: Runner) -> Mapping[str, str]:
     """What kind is told of the container engine. Raises EnvironmentUnfit when kind or an engine is missing."""
     if runner.which("kind") is None:
         raise EnvironmentUnfit(
-            "kind is not on PATH: install it (https://kind.sigs.k8s.io), or leave --chaos-cluster at embedded"
+            "kind is not on PATH: install it (https://kind.sigs.k8s.io), or take the cluster embedded"
         )
     if runner.which("docker") is not None:
         return {}
     if runner.which("podman") is not None:
         return {"KIND_EXPERIMENTAL_PROVIDER": "podman"}
-    raise EnvironmentUnfit("kind needs docker or podman on PATH: install one, or leave --chaos-cluster at embedded")
+    raise EnvironmentUnfit("kind needs docker or podman on PATH: install one, or take the cluster embedded")
 
 
 @contextmanager

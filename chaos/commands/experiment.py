@@ -4,6 +4,7 @@ refused.
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def new(file: Path, like: str) -> None:
     source = find(Path(like))
     try:
         with file.open("x") as made:
-            made.write(source.read_text())
+            made.write(renamed(source.read_text(), source.stem, file.stem))
     except FileExistsError as error:
         raise Misuse(f"{file}: is there already: choose another name") from error
     except OSError as error:
@@ -64,6 +65,11 @@ def new(file: Path, like: str) -> None:
     click.echo(
         f"{file}: as {source.stem}; change it, then `sharedfate experiment validate {file}` and `... run {file}`"
     )
+
+
+def renamed(text: str, old: str, new: str) -> str:
+    """Return the experiment under another name: its runs and reports are found by the control's `name`."""
+    return re.sub(rf"(\bname: |experiments/){re.escape(old)}\b", rf"\g<1>{new}", text)
 
 
 @experiment.command()

@@ -172,7 +172,7 @@ def _refuse_unknown_scenarios(config: pytest.Config) -> None:
 def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> list[str]:
     """Where the suite is, for whoever gave a chaos option and has no test that takes it."""
     option = config.option
-    if (option.chaos_modes, option.chaos_scenarios) == (None, None) or any(_needs_run(item) for item in items):
+    if (option.chaos_modes, option.chaos_scenarios) == (None, None) or any(_is_chaos(item) for item in items):
         return []
     return ["sharedfate: no chaos test here; its own suite: sharedfate run, or pytest --pyargs chaos.suite"]
 
@@ -319,6 +319,15 @@ def _only_unfit(config: pytest.Config) -> bool:
 def _needs_run(item: pytest.Item) -> bool:
     """Whether an item is tried in the run's cluster."""
     return bool({"chaos_mode", "chaos_run"} & set(getattr(item, "fixturenames", ())))
+
+
+def _is_chaos(item: pytest.Item) -> bool:
+    """Whether an item is a chaos test, or an experiment file."""
+    if "chaos.toolkit.items" not in sys.modules:
+        return _needs_run(item)
+    from chaos.toolkit.items import ExperimentItem
+
+    return isinstance(item, ExperimentItem) or _needs_run(item)
 
 
 def _trial_of(item: pytest.Item) -> tuple[str, str] | None:

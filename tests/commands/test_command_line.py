@@ -184,3 +184,17 @@ def test_the_page_holds_the_table_of_exit_codes_that_the_command_tells() -> None
     page = (TOP / "docs" / "command-line.md").read_text()
     assert set(re.findall(r"^\| (\d) \|", page, re.MULTILINE)) == {"0", "1", "4", "5"}
     assert "Exit codes: 0 done" in said("--help").output
+
+
+@pytest.mark.parametrize("like", ["proxy-paused", "proxy-killed"])
+def test_an_experiment_that_is_begun_has_a_name_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, like: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert said("experiment", "new", "my-claim.yaml", "--like", like).exit_code == 0
+    assert said("experiment", "validate", "my-claim.yaml").output == "1 right\n"
+    found = yaml.safe_load((tmp_path / "my-claim.yaml").read_text())
+    assert found["controls"][0]["provider"]["arguments"]["name"] == "my-claim"
+    assert like not in (tmp_path / "my-claim.yaml").read_text()
+    again = said("experiment", "new", "my-claim.yaml")
+    assert (again.exit_code, "is there already" in again.output) == (4, True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 pytest_plugins = ["pytester"]
@@ -37,3 +39,15 @@ def test_items_are_named_scenario_and_mode(pytester: pytest.Pytester) -> None:
     )
     result.stdout.fnmatch_lines(["*::proxy-killed[[]sidecar]", "*::proxy-killed[[]node]"])
     result.stdout.no_fnmatch_line("*noisy*")
+
+
+def test_an_experiment_is_no_reason_to_be_shown_the_suite(pytester: pytest.Pytester) -> None:
+    shown = Path(__file__).resolve().parents[2] / "experiments" / "proxy-paused.yaml"
+    (pytester.path / "mine.yaml").write_text(shown.read_text())
+    found = pytester.runpytest_subprocess("--chaos-modes=node", "--collect-only", "-q")
+    found.stdout.fnmatch_lines(["*mine.yaml*"])
+    found.stdout.no_fnmatch_line("*no chaos test here*")
+    (pytester.path / "mine.yaml").unlink()
+    pytester.makepyfile("def test_mine(): pass")
+    bare = pytester.runpytest_subprocess("--chaos-modes=node", "--collect-only")
+    bare.stdout.fnmatch_lines(["*no chaos test here; its own suite: sharedfate run*"])
