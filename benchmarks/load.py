@@ -27,10 +27,12 @@ from pathlib import Path
 
 import numpy as np
 
+from chaos.control_key import HEADER, VARIABLE, ControlKey
 from chaos.load.client import parse_page
 
 RESULTS = Path(__file__).parent / "results" / "load.md"
 HTTP, CONTROL, LOADER = 28080, 29990, 29991
+KEY = ControlKey.new()
 SECONDS = 3.0
 RATES = (10_000, 20_000, 30_000, 40_000)  # the last is about what one core bears: wrk and httpx run at their utmost too
 STALL_BEGIN, STALL, STALL_TOTAL, STALL_RATE = 1.0, 1.0, 4.0, 500
@@ -65,7 +67,8 @@ def cpu_of(pid: int) -> float:
 
 
 def get(port: int, path: str) -> bytes:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers={HEADER: KEY.token("bench")})
+    with urllib.request.urlopen(request, timeout=10) as answer:
         return bytes(answer.read())
 
 
@@ -73,7 +76,13 @@ def get(port: int, path: str) -> bytes:
 def program(module: str, port: int, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(
         [sys.executable, "-m", module],
-        env={**os.environ, "LISTEN": "127.0.0.1", "CONTROL_PORT": str(port), **environment},
+        env={
+            **os.environ,
+            "LISTEN": "127.0.0.1",
+            "CONTROL_PORT": str(port),
+            VARIABLE: KEY.digest("bench"),
+            **environment,
+        },
     )
     try:
         end = time.monotonic() + 10

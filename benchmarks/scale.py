@@ -20,6 +20,7 @@ import urllib.parse
 from dataclasses import dataclass
 from pathlib import Path
 
+from chaos.control_key import ControlKey
 from chaos.history.store import HistoryWriter
 from chaos.history.words import RECORD
 from chaos.kube.client import Cluster
@@ -140,7 +141,7 @@ def measure(every: float) -> Measured:
         writer = HistoryWriter(Path(scratch) / "history", {"mode": "none"})
         feeds = [
             LoaderFeed(
-                LoaderClient.of(cluster, f"tenant-{n}", f"client-{n}"),
+                LoaderClient.of(cluster, f"tenant-{n}", f"client-{n}", key=ControlKey.new()),
                 writer,
                 namespace=f"tenant-{n}",
                 pod=f"client-{n}",

@@ -48,6 +48,7 @@ PLACEBO: Final = "placebo"  # DaemonSet of mode `none`
 PROXY_CONFIG: Final = f"{NAME}-proxy"  # ConfigMap in each namespace with proxies: bootstrap and trust bundle
 MESH_CONFIG: Final = "mesh"  # ConfigMap in the system namespace: mode and features
 AUTHORITY_SECRET: Final = "mesh-authority"  # Secret in the system namespace: the mesh's own certificate authority
+CONTROL_SECRET: Final = "control-key"  # Secret in the system namespace: opens 9990 and 15014 (`chaos.control_key`)
 TOKEN_AUDIENCE: Final = GROUP  # of the tokens by which proxies show who they are
 TOKEN_PATH: Final = "/var/run/secrets/sharedfate/token"
 # The one image; SHAREDFATE_IMAGE names it as a private registry does. The embedded cluster runs the installation itself

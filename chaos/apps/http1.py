@@ -21,6 +21,7 @@ _REASONS: Final = {
     200: b"OK",
     202: b"Accepted",
     400: b"Bad Request",
+    403: b"Forbidden",
     404: b"Not Found",
     500: b"Internal Server Error",
     503: b"Service Unavailable",

@@ -2,7 +2,8 @@
 
 8080 speaks HTTP/1.1, HTTP/2 with prior knowledge and gRPC; 9000 raw TCP streams; 9990 control (health, sentinel,
 misbehaviour, counts). SIGTERM: stops accepting, ends what is under way, exits 0 within a second.
-Environment: POD_NAME (default: the host's name), LISTEN (default 0.0.0.0), HTTP_PORT, TCP_PORT, CONTROL_PORT.
+Environment: POD_NAME (default: the host's name), LISTEN (default 0.0.0.0), HTTP_PORT, TCP_PORT, CONTROL_PORT,
+CONTROL_DIGEST (`chaos.control_key`; without it the control port answers probes and sentinels alone).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from chaos.apps.http1 import Http1
 from chaos.apps.misbehaviour import Temper
 from chaos.apps.service import AppPort, ControlService
 from chaos.apps.streams import Streams
+from chaos.control_key import Gate
 from chaos.names import PORT_CONTROL, PORT_HTTP, PORT_TCP
 
 DRAIN_SECONDS = 0.8
@@ -29,7 +31,7 @@ def _http2(service: AppPort) -> asyncio.Protocol:
     return Http2(service)
 
 
-async def serve(*, host: str, pod: str, http: int, tcp: int, control: int) -> None:
+async def serve(*, host: str, pod: str, http: int, tcp: int, control: int, gate: Gate) -> None:
     """Serve until SIGTERM or SIGINT, then drain."""
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
@@ -39,7 +41,7 @@ async def serve(*, host: str, pod: str, http: int, tcp: int, control: int) -> No
     app = AppPort(pod, temper)
     streams = AppPort(pod, temper)
     streams.counters = app.counters
-    controls = ControlService(pod, app, temper, lambda: not app.draining)
+    controls = ControlService(pod, app, temper, lambda: not app.draining, gate)
     servers = [
         await loop.create_server(lambda: Http1(app, lambda: _http2(app)), host, http, backlog=1024),
         await loop.create_server(lambda: Streams(streams), host, tcp, backlog=1024),
@@ -67,6 +69,7 @@ def main() -> None:
             serve(
                 host=os.environ.get("LISTEN", "0.0.0.0"),
                 pod=os.environ.get("POD_NAME") or socket.gethostname(),
+                gate=Gate.of_pod(),
                 **ports,
             )
         )

@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 
 from chaos.apps.misbehaviour import Action, Misbehaviour, Temper
 from chaos.apps.wire import header
+from chaos.control_key import HEADER, Gate
 
 Answer = tuple[int, bytes, bytes]  # status, header lines each with its CRLF, body
 
@@ -96,14 +97,16 @@ class ControlService(AppPort):
     Args:
         app: the application port's service, whose counts `/stats` shows.
         temper: what `POST /misbehave` sets.
+        gate: whose token opens `/misbehave` and `/stats`.
         ready: `/healthz` answers 200 while it is true.
     """
 
-    def __init__(self, pod: str, app: AppPort, temper: Temper, ready: Callable[[], bool]) -> None:
+    def __init__(self, pod: str, app: AppPort, temper: Temper, ready: Callable[[], bool], gate: Gate) -> None:
         super().__init__(pod)
         self.app = app
         self.misbehaviour = temper
         self.ready = ready
+        self.gate = gate
 
     def respond(self, method: bytes, path: bytes, head: bytes, body: bytes) -> Answer:
         extra = self.common(head)
@@ -111,6 +114,8 @@ class ControlService(AppPort):
             return (200, extra, b"ok\n") if self.ready() else (503, extra, b"going\n")
         if path.startswith(b"/sentinel"):
             return 200, extra, body
+        if not self.gate.admits(header(head, HEADER.encode())):
+            return 403, extra, f"{self.gate.refusal}\n".encode()
         if path == b"/stats":
             stats: dict[str, Any] = {"pod": self.pod.decode(), "open": len(self.app.connections), **self.app.counters}
             return 200, extra + b"content-type: application/json\r\n", json.dumps(stats).encode()

@@ -17,6 +17,7 @@ from typing import Any, Final
 import urllib3
 
 from chaos.cluster.nodes import NodeChoice
+from chaos.control_key import ControlKey
 from chaos.errors import ApiError, EnvironmentUnfit, NotReady, SharedfateError
 from chaos.kube.access import Permission, is_allowed
 from chaos.kube.applying import is_ready
@@ -26,7 +27,7 @@ from chaos.kube.objects import RESTRICTED
 from chaos.kube.readiness import AwaitedWorkload, await_ready, with_remedy
 from chaos.load.client import LoaderClient, choose_way
 from chaos.mesh import manifests
-from chaos.mesh.inject import needs_privileged
+from chaos.mesh.inject import needs_privileged, told_digests
 from chaos.model.modes import PlacedBy, ProxyMode
 from chaos.names import IMAGE, LABEL_POD_SECURITY, LABEL_ROLE, LABEL_RUN, NAME, PORT_CONTROL, PORT_HTTP
 
@@ -98,6 +99,7 @@ class _Site:
     choice: NodeChoice
     run: str
     kinds: Collection[PodKind]
+    key: ControlKey = field(default_factory=ControlKey.new)
     refused: dict[PodKind, str] = field(default_factory=dict)
     opened: bool = False
 
@@ -164,6 +166,7 @@ def plan_pod(kind: PodKind, nodes: Sequence[str], *, run: str) -> Object:
         ],
     }
     if kind in _PROGRAMS:
+        container["ports"] = [{"containerPort": PORT_CONTROL}]
         container["readinessProbe"] = {"httpGet": {"path": "/healthz", "port": PORT_CONTROL}, "periodSeconds": 1}
     spec: Object = {
         "automountServiceAccountToken": False,
@@ -231,7 +234,7 @@ def _make_pods(site: _Site) -> dict[PodKind, AwaitedWorkload]:
     for kind in site.kinds:
         obj = plan_workload(kind, where.get(kind, [first, second]), run=site.run)
         try:
-            site.cluster.apply(obj)
+            site.cluster.apply(*told_digests([obj], site.key))
         except ApiError as error:
             site.refused[kind] = with_remedy(str(error.status.get("message") or error))
             continue
@@ -255,10 +258,10 @@ def _speak(site: _Site) -> Tried:
     cluster = site.cluster
     app, loader = (_pod(cluster, name) for name in ("app", "loader"))
     name = loader["metadata"]["name"]
-    client = LoaderClient.of(cluster, PLAIN, name)
+    client = LoaderClient.of(cluster, PLAIN, name, key=site.key)
     notes = _open_what_is_shut(site)
     try:
-        way = choose_way(cluster, PLAIN, name)
+        way = choose_way(cluster, PLAIN, name, key=site.key)
     except EnvironmentUnfit as error:
         return Tried({}, control=str(error), notes=notes)
     looked, ended = _look(cluster, name)

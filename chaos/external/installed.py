@@ -21,6 +21,7 @@ from chaos.external.reading import compare_views
 from chaos.kube.access import list_readable
 from chaos.kube.applying import Object, apply_all, delete_all, namespaces_of_run, wait_all_ready
 from chaos.kube.client import Cluster
+from chaos.kube.control_key import stored_key
 from chaos.kube.objects import has_condition
 from chaos.mesh import inject, manifests
 from chaos.mesh.budget import Budget, divide
@@ -109,7 +110,7 @@ class InstalledMesh:
         """Apply more workloads, and wait in the same way. Raises NotReady naming the sign that is missing."""
         injected = self.inject(objects)
         self._deployed += injected
-        apply_all(self.cluster, injected)
+        apply_all(self.cluster, inject.told_digests(injected, stored_key(self.cluster, run=self.run)))
         wait_all_ready(self.cluster, injected, seconds=seconds)
         missing: list[str] = []
 

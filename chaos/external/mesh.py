@@ -18,6 +18,7 @@ from chaos.external.placement import read_site, read_target_placement, route_con
 from chaos.external.reading import compare_views
 from chaos.kube.applying import Object, apply_all, delete_all, wait_all_ready
 from chaos.kube.client import Cluster
+from chaos.kube.control_key import stored_key
 from chaos.kube.objects import is_live, workload_name
 from chaos.kube.placement import proxy_of
 from chaos.mesh import inject
@@ -67,7 +68,7 @@ class ExternalMesh:
         """Apply the pods, and wait until they are ready and every path has its proxies."""
         stamped = self.inject(objects)
         self._deployed += stamped
-        apply_all(self.cluster, stamped)
+        apply_all(self.cluster, inject.told_digests(stamped, stored_key(self.cluster, run=self.run)))
         wait_all_ready(self.cluster, stamped, seconds=seconds)
         await_carried(self.cluster, self._otherwise, seconds=seconds)
         self.cluster.wait(

@@ -14,6 +14,7 @@ from chaos.errors import ApiError, EnvironmentUnfit, NoEffect, NotReady, Recover
 from chaos.faults import workload
 from chaos.faults.model import Facts, Receipt, Target
 from chaos.kube.client import Cluster
+from chaos.kube.control_key import opened_http
 from chaos.kube.objects import is_deleting
 from chaos.names import CONTROL_PLANE, MESH_CONFIG, PORT_XDS_STATUS, SYSTEM_NAMESPACE
 
@@ -37,7 +38,7 @@ def page(cluster: Cluster) -> Page:
     for pod in cluster.list("Pod", SYSTEM_NAMESPACE, labels=f"app={CONTROL_PLANE}"):
         if not is_deleting(pod) and pod.get("status", {}).get("phase") == "Running":
             try:
-                answer = cluster.pod_http(SYSTEM_NAMESPACE, pod["metadata"]["name"], PORT_XDS_STATUS, "/debug")
+                answer = opened_http(cluster, SYSTEM_NAMESPACE, pod["metadata"]["name"], PORT_XDS_STATUS, "/debug")
                 return json.loads(answer)  # type: ignore[no-any-return]
             except ApiError:
                 continue

@@ -229,6 +229,7 @@ class Cluster:
         body: bytes | None = None,
         query: Mapping[str, Any] | None = None,
         content_type: str = "application/json",
+        headers: Mapping[str, str] | None = None,
         timeout: float = 15.0,
         read_timeout: float | None = None,
     ) -> urllib3.BaseHTTPResponse:
@@ -245,14 +246,14 @@ class Cluster:
             url += "?" + urllib.parse.urlencode({k: v for k, v in query.items() if v is not None})
         for attempt in (1, 2):
             renewals = self._renewals
-            headers = self._headers()
+            sent = {**(headers or {}), **self._headers()}
             if body is not None:
-                headers["Content-Type"] = content_type
+                sent["Content-Type"] = content_type
             response = self._pool.request(
                 method,
                 url,
                 body=body,
-                headers=headers,
+                headers=sent,
                 preload_content=False,
                 redirect=False,
                 timeout=urllib3.Timeout(connect=timeout, read=read_timeout or timeout),
@@ -606,6 +607,7 @@ class Cluster:
         *,
         method: str = "GET",
         body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
         timeout: float = 10.0,
         way: Way | None = None,
     ) -> bytes:
@@ -618,11 +620,15 @@ class Cluster:
         if (by := way or self.way) is not Way.PROXY:
             if self.guard is not None:
                 self.guard.check(method, through, body)
-            answer = self._streams[by].exchange(namespace, pod, port, path, method=method, body=body, timeout=timeout)
+            answer = self._streams[by].exchange(
+                namespace, pod, port, path, method=method, body=body, headers=headers, timeout=timeout
+            )
             if answer.status >= 400:
                 raise _api_error(method, through, answer.status, answer.data)
             return answer.data
-        response = self.open(method, through, body=body, content_type="application/octet-stream", timeout=timeout)
+        response = self.open(
+            method, through, body=body, content_type="application/octet-stream", headers=headers, timeout=timeout
+        )
         try:
             return response.read(decode_content=True)
         finally:

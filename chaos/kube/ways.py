@@ -11,7 +11,7 @@ import io
 import json
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Any, Final, cast
 
@@ -173,7 +173,16 @@ class PodConnections:
         self._pools: dict[tuple[str, str, int], urllib3.HTTPConnectionPool] = {}
 
     def exchange(
-        self, namespace: str, pod: str, port: int, path: str, *, method: str, body: bytes | None, timeout: float
+        self,
+        namespace: str,
+        pod: str,
+        port: int,
+        path: str,
+        *,
+        method: str,
+        body: bytes | None,
+        headers: Mapping[str, str] | None,
+        timeout: float,
     ) -> urllib3.BaseHTTPResponse:
         """Send one request and read its whole response; raises urllib3's HTTPError, and ApiError where the way itself
         refuses.
@@ -184,17 +193,17 @@ class PodConnections:
         if method != "GET":
             pool = self._pool(namespace, pod, port)
             try:
-                return _ask(pool, method, path, body, timeout)
+                return _ask(pool, method, path, body, headers, timeout)
             finally:
                 pool.close()
         pool = self._kept(namespace, pod, port)
         opened = pool.num_connections
         try:
-            return _ask(pool, method, path, body, timeout)
+            return _ask(pool, method, path, body, headers, timeout)
         except (urllib3.exceptions.ProtocolError, ApiError):
             if pool.num_connections > opened:  # a new one failed as well
                 raise
-            return _ask(pool, method, path, body, timeout)
+            return _ask(pool, method, path, body, headers, timeout)
 
     def close(self) -> None:
         """End all connections."""
@@ -227,6 +236,12 @@ class PodConnections:
 
 
 def _ask(
-    pool: urllib3.HTTPConnectionPool, method: str, path: str, body: bytes | None, timeout: float
+    pool: urllib3.HTTPConnectionPool,
+    method: str,
+    path: str,
+    body: bytes | None,
+    headers: Mapping[str, str] | None,
+    timeout: float,
 ) -> urllib3.BaseHTTPResponse:
-    return pool.urlopen(method, path, body=body, timeout=urllib3.Timeout(connect=timeout, read=timeout), redirect=False)
+    waits = urllib3.Timeout(connect=timeout, read=timeout)
+    return pool.urlopen(method, path, body=body, headers=headers, timeout=waits, redirect=False)

@@ -2,8 +2,8 @@
 
 One process, one thread, one loop: flows, aggressors and the control port share it. Environment:
 `LOADER_FLOWS` (JSON list, `chaos.load.spec`), `POD_NAME` (default: the host's name), `POD_NAMESPACE`, `WORKLOAD`
-(default `client`), `LISTEN` (default 0.0.0.0), `CONTROL_PORT`. SIGTERM: no more requests, what is under way ends, exit
-0.
+(default `client`), `LISTEN` (default 0.0.0.0), `CONTROL_PORT`, `CONTROL_DIGEST` (`chaos.control_key`; without it the
+control port answers probes alone). SIGTERM: no more requests, what is under way ends, exit 0.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from dataclasses import replace
 from time import monotonic_ns, time_ns
 from typing import Any
 
+from chaos.control_key import Gate
 from chaos.errors import Misuse
 from chaos.history.words import RECORD
 from chaos.load.aggressor import Aggressor, Phase
@@ -39,7 +40,7 @@ class LoaderAgent:
     Samples are asked for by number, within an *epoch*: a loader that was started again begins a new one.
     """
 
-    def __init__(self, *, pod: str, workload: str, host: str, port: int) -> None:
+    def __init__(self, *, pod: str, workload: str, host: str, port: int, gate: Gate) -> None:
         self.pod, self.workload = pod, workload
         self.epoch = secrets.token_hex(8)
         self.reactor = Reactor()
@@ -63,6 +64,7 @@ class LoaderAgent:
                 "/aggressor": self._aggressor,
             },
             pod,
+            gate,
         )
 
     # ---- flows
@@ -215,6 +217,7 @@ def main() -> None:
             workload=f"{os.environ.get('POD_NAMESPACE', 'default')}/{os.environ.get('WORKLOAD', 'client')}",
             host=os.environ.get("LISTEN", "0.0.0.0"),
             port=int(os.environ.get("CONTROL_PORT", PORT_CONTROL)),
+            gate=Gate.of_pod(),
         )
         for flow in flows:
             agent.set_flow(flow)

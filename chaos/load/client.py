@@ -15,9 +15,11 @@ from typing import Any, Final
 import numpy as np
 import urllib3
 
+from chaos.control_key import ControlKey
 from chaos.errors import EnvironmentUnfit, ExperimentFailure, SharedfateError
 from chaos.history.model import SAMPLE, Samples
 from chaos.kube.client import Cluster
+from chaos.kube.control_key import opened_http
 from chaos.kube.kubeconfig import one_line
 from chaos.kube.ways import Way
 from chaos.names import PORT_CONTROL
@@ -34,17 +36,23 @@ OPEN: Final = (
 )
 
 
-def control_port(cluster: Cluster, namespace: str, pod: str, *, seconds: float = 10.0) -> Exchange:
-    """Exchange one request with a pod's control port. Raises ApiError, with code 404 when there is no such pod."""
+def control_port(
+    cluster: Cluster, namespace: str, pod: str, *, key: ControlKey | None = None, seconds: float = 10.0
+) -> Exchange:
+    """Exchange one request with a pod's control port, by the cluster's stored key or another. Raises ApiError, with
+    code 404 when there is no such pod.
+    """
 
     def exchange(path: str, body: bytes | None) -> bytes:
         method = "GET" if body is None else "POST"
-        return cluster.pod_http(namespace, pod, PORT_CONTROL, path, method=method, body=body, timeout=seconds)
+        return opened_http(
+            cluster, namespace, pod, PORT_CONTROL, path, key=key, method=method, body=body, timeout=seconds
+        )
 
     return exchange
 
 
-def choose_way(cluster: Cluster, namespace: str, pod: str) -> str:
+def choose_way(cluster: Cluster, namespace: str, pod: str, *, key: ControlKey | None = None) -> str:
     """Set the cluster's way to one by which that loader gives its samples: the present one, else the first that works.
     Returns a sentence for people when it changed, else "". Raises EnvironmentUnfit with what each way said, and what to
     open.
@@ -53,7 +61,7 @@ def choose_way(cluster: Cluster, namespace: str, pod: str) -> str:
     present = cluster.way
     for way in sorted(Way, key=lambda one: one is not present):
         cluster.way = way
-        client = LoaderClient(control_port(cluster, namespace, pod, seconds=_WAY_SECONDS))
+        client = LoaderClient(control_port(cluster, namespace, pod, key=key, seconds=_WAY_SECONDS))
         try:
             client.state()
             client.samples()
@@ -99,9 +107,9 @@ class LoaderClient:
     exchange: Exchange
 
     @classmethod
-    def of(cls, cluster: Cluster, namespace: str, pod: str) -> LoaderClient:
-        """Return the client of the loader in that pod."""
-        return cls(control_port(cluster, namespace, pod))
+    def of(cls, cluster: Cluster, namespace: str, pod: str, *, key: ControlKey | None = None) -> LoaderClient:
+        """Return the client of the loader in that pod. `key`: None for the one that the cluster holds."""
+        return cls(control_port(cluster, namespace, pod, key=key))
 
     def state(self) -> dict[str, Any]:
         """Return the counts of every flow and aggressor, and the loader's own lateness."""

@@ -1,9 +1,8 @@
 """The loader's control port, in the same loop as the load: another thread would delay the load.
 
-`GET /healthz`, `GET /state`, `GET /samples?from=N&epoch=E`, `POST /flows`, `POST /stop`,
-`POST /aggressor`. Large answers leave piece by
-piece, as the socket takes them. Not h11, which writes an answer whole and holds the loop sixteen times as long
-(`benchmarks/parsers.py`).
+`GET /healthz`, and with the namespace's token (`chaos.control_key`) `GET /state`, `GET /samples?from=N&epoch=E`,
+`POST /flows`, `POST /stop`, `POST /aggressor`. Large answers leave piece by piece, as the socket takes them. Not h11,
+which writes an answer whole and holds the loop sixteen times as long (`benchmarks/parsers.py`).
 """
 
 from __future__ import annotations
@@ -16,20 +15,28 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from chaos.apps.wire import header
+from chaos.control_key import HEADER, Gate
 from chaos.errors import Misuse
 from chaos.load.reactor import READ, WRITE, Reactor
 
 Handler = Callable[[bytes, dict[str, str], bytes], "tuple[int, bytes]"]  # method, query, body -> status, body
 
 _PIECE: Final = 65536
+_MAX_UNKNOWN: Final = 4096  # bytes of a body that comes without the token
+_OPEN: Final = frozenset({"/healthz"})  # answered to everybody
+_MAX_HEAD: Final = 65536
 _MAX_REQUEST: Final = 4 * 1024 * 1024
 
 
 class Control:
-    """A small HTTP/1.1 server. `routes`: path -> handler; a handler's Misuse becomes a 400 with its text."""
+    """A small HTTP/1.1 server. `routes`: path -> handler; a handler's Misuse becomes a 400 with its text. `gate`: whose
+    token opens them.
+    """
 
-    def __init__(self, reactor: Reactor, host: str, port: int, routes: dict[str, Handler], pod: str) -> None:
-        self.reactor, self.routes, self.pod = reactor, routes, pod
+    def __init__(
+        self, reactor: Reactor, host: str, port: int, routes: dict[str, Handler], pod: str, gate: Gate
+    ) -> None:
+        self.reactor, self.routes, self.pod, self.gate = reactor, routes, pod, gate
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.sock = socket.create_server((host, port), family=family, backlog=128)
         self.sock.setblocking(False)
@@ -46,8 +53,13 @@ class Control:
         sock.setblocking(False)
         _ControlConnection(self, sock)
 
-    def handle(self, method: bytes, target: bytes, body: bytes) -> tuple[int, bytes]:
-        parts = urllib.parse.urlsplit(target.decode("latin-1"))
+    def handle(self, method: bytes, target: bytes, body: bytes, *, known: bool) -> tuple[int, bytes]:
+        try:
+            parts = urllib.parse.urlsplit(target.decode("latin-1"))
+        except ValueError as error:
+            return 400, f"{error}\n".encode()
+        if not known and parts.path not in _OPEN:
+            return 403, f"{self.gate.refusal}\n".encode()
         handler = self.routes.get(parts.path)
         if handler is None:
             return 404, f"known: {' '.join(self.routes)}\n".encode()
@@ -94,13 +106,15 @@ class _ControlConnection:
     def _take(self) -> None:
         end = self.buffer.find(b"\r\n\r\n")
         if end < 0:
-            if len(self.buffer) > _MAX_REQUEST:
+            if len(self.buffer) > _MAX_HEAD:
                 self._close()
             return
         head = self.buffer[:end]
         length = header(head, b"content-length") or b"0"
         words = head.split(b"\r\n", 1)[0].split(b" ")
-        if len(words) != 3 or not length.isdigit() or int(length) > _MAX_REQUEST:
+        known = self.control.gate.admits(header(head, HEADER.encode()))
+        most = _MAX_REQUEST if known else _MAX_UNKNOWN
+        if len(words) != 3 or not length.isdigit() or int(length) > most:
             self._close()
             return
         size = end + 4 + int(length)
@@ -109,7 +123,7 @@ class _ControlConnection:
         body = self.buffer[end + 4 : size]
         self.buffer = self.buffer[size:]
         self.closing = header(head, b"connection").lower() == b"close"
-        status, answer = self.control.handle(words[0], words[1], body)
+        status, answer = self.control.handle(words[0], words[1], body, known=known)
         seq = header(head, b"x-seq")
         self.out = memoryview(
             b"HTTP/1.1 %d %b\r\ncontent-length: %d\r\nx-pod: %b\r\n%b\r\n%b"

@@ -10,10 +10,11 @@ import copy
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from chaos.control_key import VARIABLE, ControlKey
 from chaos.errors import Misuse
 from chaos.mesh import manifests
 from chaos.model.modes import ProxyMode
-from chaos.names import KEEP_IN_PLACE, LABEL_MESH, LABEL_MODE, LABEL_POD_SECURITY, LABEL_RUN
+from chaos.names import IMAGE, KEEP_IN_PLACE, LABEL_MESH, LABEL_MODE, LABEL_POD_SECURITY, LABEL_RUN, PORT_CONTROL
 
 Object = dict[str, Any]
 
@@ -62,6 +63,22 @@ def keep_in_place(obj: Object) -> Object:
         meta = template.setdefault("metadata", {})
         meta["annotations"] = {**KEEP_IN_PLACE, **(meta.get("annotations") or {})}
     return obj
+
+
+def told_digests(objects: Iterable[Object], key: ControlKey) -> list[Object]:
+    """Copies whose containers with a control port of ours are told what token opens it."""
+    found = []
+    for original in objects:
+        obj = copy.deepcopy(original)
+        template = pod_template(obj) or {}
+        for container in (template.get("spec") or {}).get("containers") or []:
+            ports = {port.get("containerPort") for port in container.get("ports") or []}
+            if PORT_CONTROL in ports and container.get("image") == IMAGE:
+                env = [one for one in container.get("env") or [] if one["name"] != VARIABLE]
+                digest = key.digest(obj["metadata"].get("namespace", "default"))
+                container["env"] = [*env, {"name": VARIABLE, "value": digest}]
+        found.append(obj)
+    return found
 
 
 def inject(objects: Iterable[Object], mode: ProxyMode, *, run: str, values: Mapping[str, Any]) -> list[Object]:

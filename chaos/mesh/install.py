@@ -23,11 +23,13 @@ from chaos.kube.applying import (
     wait_namespaces_gone,
 )
 from chaos.kube.client import Cluster
+from chaos.kube.control_key import opened_http, stored_key
 from chaos.kube.objects import has_condition, is_ready_pod
 from chaos.kube.placement import describe, read_placement
 from chaos.mesh import manifests
 from chaos.mesh.authority import stored_authority
 from chaos.mesh.budget import Budget, Reference, divide
+from chaos.mesh.inject import told_digests
 from chaos.mesh.modes import mode_named
 from chaos.mesh.mutations import Defect
 from chaos.mesh.proxyconfig import config_map, proxy_config
@@ -40,6 +42,7 @@ from chaos.names import (
     AUTHORITY_SECRET,
     CONDITION_CAPTURED,
     CONTROL_PLANE,
+    CONTROL_SECRET,
     LABEL_MESH,
     LABEL_MODE,
     MESH_CONFIG,
@@ -135,6 +138,7 @@ class Mesh:
         """Apply the mesh's own parts and wait until they are ready; raises NotReady saying which are not."""
         objects = self.system_manifests()
         self._apply_namespaces(objects)
+        stored_key(self.cluster, run=self.run)
         self._publish([SYSTEM_NAMESPACE])
         apply_all(self.cluster, (obj for obj in objects if obj["kind"] != "Namespace"))
         if wait:
@@ -152,7 +156,8 @@ class Mesh:
             if o["kind"] == "Namespace" and o["metadata"]["labels"].get(LABEL_MESH) == "enabled"
         ]
         self._publish(meshed)
-        apply_all(self.cluster, (obj for obj in injected if obj["kind"] != "Namespace"))
+        pods = told_digests(injected, stored_key(self.cluster, run=self.run))
+        apply_all(self.cluster, (obj for obj in pods if obj["kind"] != "Namespace"))
         self.wait_ready(injected, seconds=seconds)
         self.cluster.wait(f"mode {self.mode.name}: a proxy at every hop of every path", self._is_whole, seconds=seconds)
 
@@ -255,7 +260,8 @@ class Mesh:
         delete_system(self.cluster, system, run=self.run, seconds=seconds)
         # last, because the control plane would publish it again
         self.cluster.delete("ConfigMap", PROXY_CONFIG, SYSTEM_NAMESPACE)
-        self.cluster.delete("Secret", AUTHORITY_SECRET, SYSTEM_NAMESPACE)
+        for secret in (AUTHORITY_SECRET, CONTROL_SECRET):
+            self.cluster.delete("Secret", secret, SYSTEM_NAMESPACE)
         gone = names | ({SYSTEM_NAMESPACE} if namespace else set())
         wait_namespaces_gone(self.cluster, gone, run=self.run, seconds=seconds)
         self.cluster.wait(
@@ -297,7 +303,8 @@ class Mesh:
         pods = [p for p in self._pods() if p["metadata"]["labels"].get("app") == CONTROL_PLANE and is_ready_pod(p)]
         if not pods:
             raise NotReady("the control plane has no ready pod")
-        return json.loads(self.cluster.pod_http(SYSTEM_NAMESPACE, pods[0]["metadata"]["name"], PORT_XDS_STATUS, page))
+        name = pods[0]["metadata"]["name"]
+        return json.loads(opened_http(self.cluster, SYSTEM_NAMESPACE, name, PORT_XDS_STATUS, page))
 
     def wait_ready(self, objects: Iterable[Object], *, seconds: float = 60.0) -> None:
         """Until the workloads among the objects are rolled out and ready; raises NotReady with the cause of each."""

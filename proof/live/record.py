@@ -6,7 +6,6 @@ of all tenants together is *group* k, and each group is judged as one trial, for
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,9 +20,8 @@ from chaos.engine.settings import Settings
 from chaos.engine.topology import REQUEST_TIMEOUT, TenantLoad
 from chaos.history.model import EventKind
 from chaos.history.store import History, HistoryWriter
-from chaos.load.client import LoaderClient
+from chaos.load.client import LoaderClient, ServerClient
 from chaos.load.collector import Collector
-from chaos.names import PORT_CONTROL
 
 RATE: Final = 200.0
 SETTLE: Final = 2.0  # s after the load began: first connections, certificates
@@ -56,14 +54,7 @@ class Session:
         """
         cluster = self.deployment.cluster
         for pod in cluster.list("Pod", tenant.namespace, labels="sharedfate.io/role=server"):
-            cluster.pod_http(
-                tenant.namespace,
-                pod["metadata"]["name"],
-                PORT_CONTROL,
-                "/misbehave",
-                method="POST",
-                body=json.dumps(misbehaviour).encode(),
-            )
+            ServerClient.of(cluster, tenant.namespace, pod["metadata"]["name"]).misbehave(misbehaviour)
 
 
 @contextmanager

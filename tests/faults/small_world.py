@@ -14,9 +14,10 @@ from chaos.faults import notes, receipts
 from chaos.faults.model import Target
 from chaos.faults.selection import container_target, node_target, workload_target
 from chaos.kube.client import Cluster, Object
+from chaos.load.client import control_port
 from chaos.mesh import manifests
 from chaos.mesh.install import Mesh
-from chaos.names import MESH_CONFIG, PORT_CONTROL, SYSTEM_NAMESPACE
+from chaos.names import MESH_CONFIG, SYSTEM_NAMESPACE
 
 RUN = "faults"
 
@@ -123,11 +124,8 @@ class World:
     def ask(self, path: str, body: Any = None, *, tenant: str = "a") -> Any:
         """Of the loader's control port, which no fault here touches."""
         client = self.pod(f"tenant-{tenant}", "client")["metadata"]["name"]
-        data = None if body is None else json.dumps(body).encode()
-        answer = self.cluster.pod_http(
-            f"tenant-{tenant}", client, PORT_CONTROL, path, method="GET" if data is None else "POST", body=data
-        )
-        return json.loads(answer)
+        exchange = control_port(self.cluster, f"tenant-{tenant}", client)
+        return json.loads(exchange(path, None if body is None else json.dumps(body).encode()))
 
     def shares(self, flow: str = "fresh", *, requests: int = 20, tenant: str = "a") -> Shares:
         """Of the next requests that end."""

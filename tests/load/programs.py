@@ -16,6 +16,10 @@ from typing import Any
 
 import pytest
 
+from chaos.control_key import HEADER, VARIABLE, ControlKey
+
+KEY = ControlKey.new()
+
 
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as sock:
@@ -23,7 +27,9 @@ def free_port() -> int:
 
 
 def fetch(port: int, path: str, body: bytes | None = None, timeout: float = 10.0) -> bytes:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", body, timeout=timeout) as answer:
+    """With the token of the programs here."""
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", body, {HEADER: KEY.token("tenant-a")})
+    with urllib.request.urlopen(request, timeout=timeout) as answer:
         return bytes(answer.read())
 
 
@@ -83,7 +89,8 @@ class Programs:
 
     def _start(self, module: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
-            [sys.executable, "-m", module], env={**os.environ, "LISTEN": "127.0.0.1", **environment}
+            [sys.executable, "-m", module],
+            env={**os.environ, "LISTEN": "127.0.0.1", VARIABLE: KEY.digest("tenant-a"), **environment},
         )
         self._stack.callback(process.wait, 10)
         self._stack.callback(process.kill)

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
 
+from chaos.control_key import HEADER
 from chaos.errors import ExperimentFailure
 from chaos.history.model import SAMPLE, Cause, EventKind, Outcome
 from chaos.history.store import History, HistoryWriter
 from chaos.kube.client import Cluster
+from chaos.kube.control_key import secret
 from chaos.load.client import Exchange, LoaderClient, parse_page
 from chaos.load.collector import Collector, LoaderFeed, LostSamples, detect_missing
 from chaos.load.collector import Loader as Where
 from chaos.model.flow import Flow
-from tests.load.programs import Loader, Programs, eventually, flow_to, free_port
+from chaos.names import CONTROL_SECRET, SYSTEM_NAMESPACE
+from tests.load.programs import KEY, Loader, Programs, eventually, flow_to, free_port
 
 HTTP = Flow("tenant-a/client", "tenant-a/server")
 TCP = Flow("tenant-a/client", "tenant-a/server", label="tcp")
@@ -185,9 +188,15 @@ class _Direct:
         *,
         method: str = "GET",
         body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
         timeout: float = 10.0,
     ) -> bytes:
+        assert headers == {HEADER: KEY.token(namespace)}
         return self.loaders[pod].ask(path, body)
+
+    def find(self, kind: str, name: str, namespace: str) -> dict[str, Any]:
+        assert (kind, name, namespace) == ("Secret", CONTROL_SECRET, SYSTEM_NAMESPACE)
+        return secret(KEY, run="r")
 
     def wait(self, what: str, ready: Callable[[], object], *, seconds: float = 60.0) -> object:
         return eventually(ready, seconds=seconds)

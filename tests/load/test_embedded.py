@@ -16,12 +16,15 @@ from chaos.errors import ApiError
 from chaos.history.model import EventKind, Outcome
 from chaos.history.store import History, HistoryWriter
 from chaos.kube.client import Cluster
+from chaos.kube.control_key import opened_http, stored_key
 from chaos.kube.objects import is_deleting
 from chaos.kube.ways import Way
 from chaos.load.client import LoaderClient
 from chaos.load.collector import Collector, Loader
 from chaos.mesh import manifests
+from chaos.mesh.inject import told_digests
 from chaos.model.flow import Flow
+from chaos.names import SYSTEM_NAMESPACE
 
 pytestmark = pytest.mark.privileged
 
@@ -35,7 +38,9 @@ def cluster() -> Iterator[Cluster]:
 def deployed(cluster: Cluster) -> dict[str, dict[str, Any]]:
     """The pods of tenant a by role, all Ready."""
     first, second = sorted(node["metadata"]["name"] for node in cluster.list("Node"))
-    for obj in manifests.tenant("a", client_nodes=[first], server_nodes=[second], servers=1):
+    tenant = manifests.tenant("a", client_nodes=[first], server_nodes=[second], servers=1)
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM_NAMESPACE}})
+    for obj in told_digests(tenant, stored_key(cluster, run="load")):
         cluster.apply(obj)
 
     def ready() -> dict[str, dict[str, Any]]:
@@ -126,13 +131,13 @@ def test_what_does_not_answer_is_told_alike_by_every_way(way: Way, cluster: Clus
     name = pods["client"]["metadata"]["name"]
     for pod, port, path, code in ((name, 1, "/", 503), (name, 9990, "/nothing", 404), ("no-such", 9990, "/", 404)):
         with pytest.raises(ApiError) as caught:
-            cluster.pod_http("tenant-a", pod, port, path)
+            opened_http(cluster, "tenant-a", pod, port, path)
         assert caught.value.code == code, f"{pod}:{port}{path}: {caught.value}"
-    state = json.loads(cluster.pod_http("tenant-a", name, 9990, "/state"))
+    state = json.loads(opened_http(cluster, "tenant-a", name, 9990, "/state"))
     cluster.delete("Pod", name, "tenant-a", grace=0)
     cluster.wait("it is gone", lambda: cluster.find("Pod", name, "tenant-a") is None, seconds=20)
     with pytest.raises(ApiError) as caught:  # a connection that was kept has ended with its pod
-        cluster.pod_http("tenant-a", name, 9990, "/state")
+        opened_http(cluster, "tenant-a", name, 9990, "/state")
     assert caught.value.code == 404
     assert state["epoch"]
 
@@ -142,7 +147,7 @@ def test_a_relay_ends_with_whoever_asked_for_it(cluster: Cluster) -> None:
     name = pods["client"]["metadata"]["name"]
     looked = ["sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '"]
     cluster.way = Way.EXEC
-    cluster.pod_http("tenant-a", name, 9990, "/state")
+    opened_http(cluster, "tenant-a", name, 9990, "/state")
     assert "chaos.inpod.relay" in cluster.exec("tenant-a", name, looked).stdout
     cluster.close()
     cluster.wait(

@@ -28,10 +28,11 @@ from chaos.faults.selection import container_target
 from chaos.faults.throttle import Throttle
 from chaos.kube.access import Permission
 from chaos.kube.client import Cluster
+from chaos.load.client import LoaderClient
 from chaos.mesh import manifests
 from chaos.mesh.install import Mesh
 from chaos.model.fate import flow_shares
-from chaos.names import IMAGE, LABEL_ROLE, PORT_CONTROL, PROXY_CONFIG, SYSTEM_NAMESPACE
+from chaos.names import IMAGE, LABEL_ROLE, PROXY_CONFIG, SYSTEM_NAMESPACE
 from tests.stranger.audit import Entry, entries, used
 from tests.stranger.clusters import CONTEXT, RUNNER, Stranger, command, stranger
 
@@ -292,8 +293,9 @@ def break_things(cluster: Cluster, mesh: Mesh) -> None:
     """One fault of each way of working: a signal, a hold, a resize; and what samples pass through."""
     pods = cluster.list("Pod", "tenant-a")
     client = next(pod for pod in pods if pod["metadata"]["labels"].get(LABEL_ROLE) == "client")
-    assert json.loads(cluster.pod_http("tenant-a", client["metadata"]["name"], PORT_CONTROL, "/state"))
-    cluster.pod_http("tenant-a", client["metadata"]["name"], PORT_CONTROL, "/flows", method="POST", body=b"[]")
+    loader = LoaderClient.of(cluster, "tenant-a", client["metadata"]["name"])
+    assert loader.state()
+    loader.set_flows([])
 
     def waypoint() -> dict[str, object]:
         name = next(p.pod for p in mesh.placement().proxies if p.namespace == "tenant-a")

@@ -1,11 +1,13 @@
 """Run the node agent: `python -m chaos.mesh.agent`, in the DaemonSet's pod beside Envoy, with hostPID.
 
-Environment: NODE_NAME, NODE_IP. Status on port 15020: /healthz, /debug. Stopping it releases nothing: traffic goes on.
+Environment: NODE_NAME, NODE_IP. Status on port 15020: /healthz, and /debug to the pod's own loopback (port-forward,
+exec). Stopping it releases nothing: traffic goes on.
 """
 
 from __future__ import annotations
 
 import http.server
+import ipaddress
 import json
 import logging
 import os
@@ -40,7 +42,10 @@ def _follow(
 def _serve_status(agent: NodeAgent) -> None:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            found = {"/healthz": b"ok", "/debug": json.dumps(agent.status()).encode()}.get(self.path)
+            pages = {"/healthz": b"ok"}
+            if ipaddress.ip_address(self.client_address[0]).is_loopback:
+                pages["/debug"] = json.dumps(agent.status()).encode()
+            found = pages.get(self.path)
             self.send_response(200 if found is not None else 404)
             self.send_header("Content-Length", str(len(found or b"")))
             self.end_headers()

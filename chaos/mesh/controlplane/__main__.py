@@ -9,7 +9,9 @@ import os
 import signal
 from pathlib import Path
 
+from chaos.control_key import Gate
 from chaos.kube.client import Cluster
+from chaos.kube.control_key import stored_key
 from chaos.mesh.authority import stored_authority
 from chaos.mesh.controlplane.cache import KINDS, ObjectCache
 from chaos.mesh.controlplane.reconcilers import Reconcilers
@@ -19,7 +21,7 @@ from chaos.mesh.controlplane.watch import Watches
 from chaos.mesh.envoy.build import build
 from chaos.mesh.mutations import MUTATIONS_VARIABLE
 from chaos.mesh.proxyconfig import proxy_config
-from chaos.names import PORT_XDS, PORT_XDS_STATUS
+from chaos.names import PORT_XDS, PORT_XDS_STATUS, SYSTEM_NAMESPACE
 
 
 async def run(cluster: Cluster, *, labelled: str, host: str, port: int, status_port: int) -> None:
@@ -29,6 +31,7 @@ async def run(cluster: Cluster, *, labelled: str, host: str, port: int, status_p
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     root = await asyncio.to_thread(stored_authority, cluster, run=labelled)
+    key = await asyncio.to_thread(stored_key, cluster, run=labelled)
 
     def published() -> dict[str, str]:
         config = plane.cache.config()
@@ -53,6 +56,7 @@ async def run(cluster: Cluster, *, labelled: str, host: str, port: int, status_p
         },
         host=host,
         port=status_port,
+        gate=Gate(key.digest(SYSTEM_NAMESPACE)),
     )
     await stopping.wait()
     watches.stop()

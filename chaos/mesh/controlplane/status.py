@@ -1,5 +1,7 @@
-"""The control plane's own HTTP port: /healthz, /readyz, and /debug as JSON. A few requests a
-minute. No library: h11 does no I/O, so it would take away the line that splits a request, and bring thirty."""
+"""The control plane's own HTTP port: /healthz, /readyz, and to whom holds the token (`chaos.control_key`) /debug, as
+JSON. A few requests a minute. No library: h11 does no I/O, so it would take away the line that splits a request, and
+bring thirty.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +10,30 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from chaos.apps.wire import header
+from chaos.control_key import HEADER, REFUSED, Gate
+
 Answer = tuple[int, Any]
-_REASONS = {200: "OK", 404: "Not Found", 503: "Service Unavailable"}
+_PROBES = frozenset({"/healthz", "/readyz"})
+_REASONS = {200: "OK", 403: "Forbidden", 404: "Not Found", 503: "Service Unavailable"}
 
 
-async def start_status(pages: dict[str, Callable[[], Answer]], *, host: str, port: int) -> asyncio.Server:
-    """Serve the pages (path -> function that gives status and JSON value), one request per connection."""
+async def start_status(pages: dict[str, Callable[[], Answer]], *, host: str, port: int, gate: Gate) -> asyncio.Server:
+    """Serve the pages (path -> function that gives status and JSON value), one request per connection; what is no probe
+    to whom the gate admits.
+    """
+
+    def page(head: bytes) -> Answer:
+        path = head.split(b" ", 2)[1].decode("latin-1").split("?")[0]
+        if path not in _PROBES and not gate.admits(header(head, HEADER.encode())):
+            return 403, {"error": REFUSED}
+        return pages.get(path, lambda: (404, {"error": f"no such page: {', '.join(pages)}"}))()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             async with asyncio.timeout(5):
                 head = await reader.readuntil(b"\r\n\r\n")
-            path = head.split(b" ", 2)[1].decode().split("?")[0]
-            status, value = pages.get(path, lambda: (404, {"error": f"no such page: {', '.join(pages)}"}))()
+            status, value = page(head)
             body = json.dumps(value).encode()
             writer.write(
                 b"HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n"

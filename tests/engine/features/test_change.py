@@ -13,8 +13,9 @@ import pytest
 from chaos.engine.features.context import CheckContext
 from chaos.engine.features.pod_removal import NAME, check_pod_removal, plan_leaver
 from chaos.errors import NotReady
+from chaos.load.client import control_port
 from chaos.model.placement import Pod
-from chaos.names import LABEL_LAYER, PORT_CONTROL, PORT_HTTP, SYSTEM_NAMESPACE
+from chaos.names import LABEL_LAYER, PORT_HTTP, SYSTEM_NAMESPACE
 from chaos.verdict import Verdict
 
 pytestmark = [
@@ -65,16 +66,8 @@ def load(where: CheckContext) -> Iterator[dict[str, int]]:
     found: dict[str, Any] = {}
 
     def ask(path: str, body: Any = None) -> Any:
-        return json.loads(
-            where.cluster.pod_http(
-                pod.namespace,
-                pod.name,
-                PORT_CONTROL,
-                path,
-                method="GET" if body is None else "POST",
-                body=None if body is None else json.dumps(body).encode(),
-            )
-        )
+        exchange = control_port(where.cluster, pod.namespace, pod.name)
+        return json.loads(exchange(path, None if body is None else json.dumps(body).encode()))
 
     name = f"change-{time.monotonic_ns()}"
     ask(
