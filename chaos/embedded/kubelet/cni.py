@@ -24,7 +24,7 @@ import orjson
 from chaos.embedded.beneath import Beneath
 from chaos.embedded.kubelet import devices
 from chaos.embedded.kubelet.node_machine import HOME, Machine, MachineDown, MachineError
-from chaos.embedded.kubelet.spec import KERNEL, MASKED, held_capabilities, plan_seccomp
+from chaos.embedded.kubelet.spec import KERNEL, MASKED, capabilities_in, plan_seccomp
 from chaos.embedded.network import addresses
 from chaos.embedded.resources import Object
 
@@ -144,7 +144,7 @@ def plan_input(network: Network, plugin: Mapping[str, Any], result: Mapping[str,
 
 def plan_plugin(program: str, environment: Mapping[str, str], *, root: str, cgroup: str) -> dict[str, Any]:
     """config.json for runc: a program of the node in the node's own namespaces, held like a privileged container."""
-    capabilities = list(held_capabilities())
+    capabilities = list(capabilities_in(""))
     nodes_own: list[dict[str, Any]] = [
         {"destination": path, "type": "bind", "source": path, "options": ["rbind", "rprivate"]}
         for path in ("/dev", "/sys")

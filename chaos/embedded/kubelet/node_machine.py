@@ -260,6 +260,7 @@ class Machine:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                env={},  # a node's pods may read it, and whoever started the server may have secrets in his
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )

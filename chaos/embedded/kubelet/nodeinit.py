@@ -45,6 +45,7 @@ SYS_OPENAT2: Final = 437
 RESOLVE_BENEATH: Final = 0x08 | 0x02  # and through no link of /proc
 PR_SET_PDEATHSIG: Final = 1
 PR_CAPBSET_DROP: Final = 24
+PR_SET_NO_NEW_PRIVS: Final = 38
 LINUX_CAPABILITY_VERSION_3: Final = 0x20080522
 MKNOD: Final = 27
 FORBIDDEN: Final = (
@@ -308,6 +309,30 @@ def drop_capabilities() -> None:
     call("capset", header, struct.pack("6I", *words))
 
 
+def leave_node() -> None:
+    """Make this process, which pods of the node may look into, one that has nothing: no capability, now or ever, and of
+    the node's files the programs alone.
+    """
+    call("unshare", CLONE_NEWNS)
+    mount("", "/", "", MS_REC | MS_PRIVATE)
+    mount("none", "/mnt", "tmpfs", MS_NOSUID | MS_NODEV, "size=64k,mode=755")
+    for name in ("bin", "lib", "lib32", "lib64", "libx32", "usr"):
+        if os.path.islink(f"/{name}"):
+            os.symlink(os.readlink(f"/{name}"), f"/mnt/{name}")
+        elif os.path.isdir(f"/{name}"):
+            bind(f"/{name}", f"/mnt/{name}", readonly=True)
+    os.chdir("/mnt")
+    call("pivot_root", b".", b".")
+    call("umount2", b".", MNT_DETACH)
+    mount("", "/", "", MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV)
+    call("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    for number in range(64):
+        with contextlib.suppress(OSError):  # a kernel that has fewer
+            call("prctl", PR_CAPBSET_DROP, number, 0, 0, 0)
+    nothing = struct.pack("6I", *[0] * 6)
+    call("capset", struct.pack("Ii", LINUX_CAPABILITY_VERSION_3, 0), nothing)
+
+
 # --- being one -------------------------------------------------------------------------------------------------------
 
 
@@ -512,6 +537,7 @@ class Init:
                 os.open("/dev/null", os.O_RDWR)
                 os.dup(0)
                 os.dup(0)
+                leave_node()
                 os.execv("/usr/bin/sleep", ["/pause", "infinity"])
             except OSError as error:
                 os.write(told, str(error).encode())

@@ -136,6 +136,7 @@ FORBIDDEN: Final = frozenset(
         "PERFMON",
     )
 )
+TRACERS: Final = "-system"  # ends the names of namespaces in which nobody makes pods who is not trusted with the node
 # System calls that no container makes: their subject is the whole machine, or a file system that is not mounted here.
 CALLS: Final = (
     "open_by_handle_at", "init_module", "finit_module", "delete_module", "kexec_load", "kexec_file_load", "iopl",
@@ -162,6 +163,17 @@ def held_capabilities() -> tuple[str, ...]:
     return tuple(
         f"CAP_{name}" for number, name in enumerate(ALL_CAPABILITIES) if bits >> number & 1 and name not in FORBIDDEN
     )
+
+
+def capabilities_in(namespace: str) -> tuple[str, ...]:
+    """What pods of that namespace may hold: SYS_PTRACE only where the cluster's own programs run.
+
+    Of a process that holds more than oneself, /proc shows nothing without SYS_PTRACE, neither its memory nor its
+    namespaces (ptrace(2), "Ptrace access mode checking"). The node's first process, runc and the node's other helpers
+    hold it, and no call of theirs is refused: whoever could write their memory would be root of the machine.
+    """
+    held = held_capabilities()
+    return held if namespace.endswith(TRACERS) else tuple(name for name in held if name != "CAP_SYS_PTRACE")
 
 
 def plan_capabilities(context: Mapping[str, Any], held: Sequence[str]) -> list[str]:
@@ -202,7 +214,8 @@ def plan_user(pod: Object, container: Mapping[str, Any], image: Image) -> dict[s
                 f"container has runAsUser by name ({name}), which needs a number here: set securityContext.runAsUser"
             )
         uid = int(name) if name.isdigit() else 0
-    gid = context.get("runAsGroup", int(group) if group.isdigit() else 0)
+    root = context.get("runAsUser") == 0  # whose group is its own, whatever the image's user
+    gid = context.get("runAsGroup", int(group) if group.isdigit() and not root else 0)
     if context.get("runAsNonRoot") and uid == 0:
         raise SpecError(
             "container has runAsNonRoot and image will run as root "
@@ -338,7 +351,7 @@ def plan_spec(
     context = container.get("securityContext") or {}
     privileged = bool(context.get("privileged"))
     user = plan_user(pod, container, image)
-    capabilities = plan_capabilities(context, held_capabilities())
+    capabilities = plan_capabilities(context, capabilities_in(pod["metadata"].get("namespace", "")))
     namespaces = [{"type": "mount"}]
     if around.pid_namespace:
         namespaces.append({"type": "pid", "path": around.pid_namespace})

@@ -119,7 +119,7 @@ def test_homes_and_credentials_are_masked_and_the_installation_is_there() -> Non
                 )
             )
             await world.ready("p")
-            for root in ("", "/proc/1/root"):
+            for root, word in (("", "No such file"), ("/proc/1/root", "Permission denied")):
                 _, said = await world.run(
                     "p",
                     "app",
@@ -127,9 +127,9 @@ def test_homes_and_credentials_are_masked_and_the_installation_is_there() -> Non
                     "-c",
                     f"cat {root}/etc/shadow {root}{secret}; ls -A {root}/home {root}/run/sharedfate",
                 )
-                assert said.count("No such file") >= 2
+                assert said.count(word) >= 2
                 assert world.run_dir.name not in said
-                _, homes = await world.run("p", "app", "sh", "-c", f"ls -A {root}{Path.home()}")
+                _, homes = await world.run("p", "app", "sh", "-c", f"ls -A {root}{Path.home()} 2>/dev/null")
                 assert set(homes.split()) <= {part for path in world.node.machine().binds for part in path.split("/")}
             code, said = await world.run(
                 "p", "app", "python", "-c", "import chaos.names, aiohttp; print(chaos.names.IMAGE)"

@@ -106,6 +106,118 @@ def test_no_pod_reaches_a_disk_or_the_kernels_settings(sort: str) -> None:
     in_world(body)
 
 
+INTRUDER = r"""
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+top = sys.argv[1]
+numbers = {"x86_64": {"vm_writev": 311}, "aarch64": {"vm_writev": 271}}[os.uname().machine]
+def call(name, *arguments):
+    if (result := getattr(libc, name)(*arguments)) < 0:
+        raise OSError(ctypes.get_errno(), name)
+    return result
+def held(pid):
+    return next(int(row.split()[1], 16) for row in open(f"{top}/{pid}/status") if row.startswith("CapPrm"))
+def written(pid):
+    with open(f"{top}/{pid}/mem", "r+b", buffering=0):
+        return "its memory"
+def entered(space, flag):
+    if not (child := os.fork()):
+        try:
+            call("setns", os.open(space, os.O_RDONLY), flag)
+            os._exit(0)
+        except OSError:
+            os._exit(1)
+    if os.waitpid(child, 0)[1]:
+        raise PermissionError("setns")
+    return space
+def attached(pid):
+    call("ptrace", 0x4206, ctypes.c_long(pid), None, None)  # SEIZE
+    call("ptrace", 17, ctypes.c_long(pid), None, None)
+    return "attached"
+def stolen(pid):
+    handle = os.pidfd_open(pid)
+    return call("syscall", 438, handle, 0, 0)  # pidfd_getfd
+def by_handle(pid):
+    call("setns", os.pidfd_open(pid), 0x20000)
+    return "mount namespace"
+def poked(pid):
+    class Part(ctypes.Structure):
+        _fields_ = [("base", ctypes.c_void_p), ("size", ctypes.c_size_t)]
+    text = ctypes.create_string_buffer(b"x")
+    here, there = Part(ctypes.addressof(text), 1), Part(0x400000, 1)
+    call("syscall", numbers["vm_writev"], pid, ctypes.byref(here), 1, ctypes.byref(there), 1, 0)
+ways = {
+    "mem": written,
+    "root": lambda pid: os.listdir(f"{top}/{pid}/root"),
+    "cwd": lambda pid: os.listdir(f"{top}/{pid}/cwd/"),
+    "exe": lambda pid: os.open(f"{top}/{pid}/exe", os.O_RDONLY),
+    "fd": lambda pid: [os.open(f"{top}/{pid}/fd/{one}", os.O_RDONLY) for one in os.listdir(f"{top}/{pid}/fd")],
+    "map_files": lambda pid: [os.readlink(one.path) for one in os.scandir(f"{top}/{pid}/map_files")],
+    "task": lambda pid: open(f"{top}/{pid}/task/{pid}/mem", "r+b", buffering=0),
+    "ns/mnt": lambda pid: entered(f"{top}/{pid}/ns/mnt", 0x20000),
+    "ns/pid": lambda pid: entered(f"{top}/{pid}/ns/pid", 0x20000000),
+}
+if top == "/proc":
+    ways |= {"ptrace": attached, "pidfd": stolen, "setns": by_handle, "process_vm_writev": poked}
+for pid in sorted(int(name) for name in os.listdir(top) if name.isdigit()):
+    if not held(pid) >> 19 & 1:  # SYS_PTRACE
+        continue
+    for name, work in ways.items():
+        try:
+            work(pid)
+        except OSError as error:
+            print(pid, name, "refused:", error.strerror or error)
+        else:
+            print(pid, name, "DONE")
+for pid in (name for name in os.listdir(top) if name.isdigit()):
+    try:
+        if open(f"{top}/{pid}/cmdline").read().startswith("/pause"):
+            names = sorted(os.listdir(f"{top}/{pid}/root"))
+            print("pause", held(pid), names, os.access(f"{top}/{pid}/root/usr", os.W_OK))
+    except FileNotFoundError:
+        pass
+try:
+    print("environment", open(f"{top}/1/environ").read())
+except OSError:
+    print("environment")
+"""
+
+
+@pytest.mark.parametrize(
+    ("context", "more", "top"),
+    [
+        ({"privileged": True}, {"hostPID": True}, "/proc"),
+        ({"privileged": True}, {"hostPID": True, "hostNetwork": True, "hostIPC": True}, "/proc"),
+        ({"capabilities": {"add": ["ALL"]}}, {"hostPID": True}, "/proc"),
+        ({"capabilities": {"add": ["SYS_PTRACE", "SYS_ADMIN"]}}, {"hostPID": True}, "/proc"),
+        ({"privileged": True}, {}, "/host/proc"),
+        ({"capabilities": {"add": ["SYS_PTRACE"]}}, {}, "/host/proc"),
+    ],
+)
+def test_no_pod_reaches_into_the_nodes_first_process(context: dict[str, Any], more: dict[str, Any], top: str) -> None:
+    """Nor into any other that nothing filters: whoever does makes it mount a fresh /proc, and is the machine's root."""
+
+    async def body(world: World) -> None:
+        volumes = [{"name": "proc", "hostPath": {"path": "/proc"}}]
+        mounts = [{"name": "proc", "mountPath": "/host/proc"}]
+        app = shell("app", "exec sleep 600", securityContext=context, volumeMounts=mounts)
+        world.create(pod("p", app, volumes=volumes, **more))
+        await world.ready("p")
+        code, said = await world.run("p", "app", "python3", "-c", INTRUDER, top)
+        assert code == 0, said
+        lines = said.splitlines()
+        assert {line.split()[1] for line in lines if line.startswith("1 ")} >= {"mem", "root", "ns/mnt"}
+        assert not [line for line in lines if line.endswith("DONE")], said
+        assert lines[-1].strip() == "environment"
+        programs = [name for name in ("bin", "lib", "lib32", "lib64", "libx32", "usr") if os.path.lexists(f"/{name}")]
+        pauses = [line for line in lines if line.startswith("pause")]
+        assert pauses
+        for line in pauses:
+            assert line == f"pause 0 {programs} False"
+
+    in_world(body)
+
+
 LISTING = r"""
 import json, os
 found = []
