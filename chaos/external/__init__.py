@@ -1,4 +1,5 @@
-"""The user's own apps and mesh: a file says which namespaces are tenants and how to find the proxies and their scope.
+"""The user's own apps and mesh: a file says which namespaces are tenants and how to find the proxies and their
+scope.
 
 `description` is what a mesh looks like (YAML under manifests/meshes, or in the file itself), `file` reads a target
 file, `detection` tells which mesh it is, and `placement` makes the fate model's own Placement of live objects: from

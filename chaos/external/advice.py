@@ -1,5 +1,5 @@
-"""What a target's own objects let expect, whatever the mesh: advice, a sentence each, before anything is broken. Pure,
-but for `read_evidence`.
+"""Advice from a target's own objects, whatever the mesh, a sentence each, before anything is broken. Pure, except for
+`read_evidence`.
 
 Nothing here is measured. Each sentence names the object, and the flaw by which one death hurts more than it has to.
 """
@@ -22,7 +22,7 @@ Object = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class AdviceBasis:
-    """What advice rests on beside the placement: the budgets of the namespaces; None: they may not be read."""
+    """The inputs of advice beside the placement: the budgets of the namespaces; None: they may not be read."""
 
     budgets: Sequence[Object] | None
     labels: Mapping[str, Mapping[str, str]]  # UID -> labels of the pods
@@ -43,7 +43,7 @@ def read_evidence(cluster: Cluster, target: TargetSystem) -> AdviceBasis:
 
 
 def advice(evidence: AdviceBasis, placement: Placement) -> list[str]:
-    """The advice, sorted; [] when nothing speaks for any."""
+    """Return the advice, sorted; [] when there is none."""
     found: list[str] = []
     for server in dict.fromkeys(server for _, server in placement.calls):
         found += _of_server(server, [pod for pod in placement.pods if pod.workload_key == server], evidence)
@@ -103,7 +103,7 @@ def _of_waypoints(placement: Placement) -> list[str]:
 
 
 def _of_mixed(placement: Placement) -> list[str]:
-    """Workloads of which some pods are carried otherwise than the rest."""
+    """Workloads whose pods the mesh carries in different ways."""
     ways: dict[str, set[frozenset[Scope]]] = {}
     for pod in placement.pods:
         ways.setdefault(pod.workload_key, set()).add(pod.carried_by)

@@ -1,5 +1,5 @@
-"""What a mesh looks like: its proxies, whom each carries, which of them a request passes, and how pods of ours get into
-it. Data (manifests/meshes), as our own modes are: nothing branches on a mesh's name.
+"""Describes a mesh: its proxies, whom each carries, which of them a request passes, and how our pods are enrolled. Data
+(manifests/meshes), as our own modes are: nothing branches on a mesh's name.
 
 Every mesh is described in these words, the reference mesh too. `chaos.external.parsing` reads them,
 `chaos.external.routes` says from them and from the live objects what each call passes.
@@ -45,11 +45,11 @@ class Marks:
         return bool(self.labels or self.annotations)
 
     def found(self, obj: Object) -> list[str]:
-        """Those that the object has, as `label k=v`."""
+        """Return those that the object has, as `label k=v`."""
         return self._split(obj)[0]
 
     def missing(self, obj: Object) -> list[str]:
-        """Those that it has not."""
+        """Return those that the object lacks."""
         return self._split(obj)[1]
 
     def _split(self, obj: Object) -> tuple[list[str], list[str]]:
@@ -68,7 +68,7 @@ class Marks:
 
 @dataclass(frozen=True, slots=True)
 class Skips:
-    """By what a pod takes some of its traffic past a proxy.
+    """How a pod keeps some of its traffic out of a proxy.
 
     Attributes:
         ports: annotations with the ports (`80,8000-8100`) that pass it by; of the side in the key.
@@ -105,7 +105,7 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Where one page of a proxy is read: its statistics, its configuration, its certificates.
+    """How to read one page of a proxy: its statistics, its configuration, its certificates.
 
     Attributes:
         way: by which its port is reached (on the pod's loop-back: by a port-forward alone), or `exec`: a command in the
@@ -168,7 +168,7 @@ class ProxyRule:
 
 @dataclass(frozen=True, slots=True)
 class UnmodelledMark:
-    """A mark of an object whose meaning is not modelled: with it, whom a death hurts is not said.
+    """A mark whose meaning is not modelled: an object that has it makes a prediction impossible.
 
     Attributes:
         kind: of the object that carries it: Pod, Service or Namespace.
@@ -221,7 +221,7 @@ class ControlPlanePart:
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """How it is seen that the mesh is installed, which version, and what installs it where it is not.
+    """How to see that the mesh is installed and in which version, and the command that installs it.
 
     Attributes:
         command: the official one; docs: the page that says it.
@@ -239,7 +239,7 @@ class Installation:
 
 @dataclass(frozen=True, slots=True)
 class Enrolment:
-    """What makes tenants of ours the mesh's, and by which signs of its own that is seen.
+    """How our tenants are enrolled in the mesh, and the mesh's own signs of it.
 
     Attributes:
         namespaces, pods, services: labels and annotations that they get.

@@ -1,4 +1,4 @@
-"""Which mesh the tenants' namespaces are in, from labels and annotations that its documentation names. Pure."""
+"""Detects the mesh of the tenants' namespaces, from labels and annotations that its documentation names. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ Object = Mapping[str, Any]
 
 
 def why_it_is(description: MeshDescription, namespaces: Iterable[Object], pods: Iterable[Object]) -> list[str]:
-    """What speaks for a mesh, a line each; empty when nothing does. `pods`: of the tenants, and those of DaemonSets."""
+    """Return the evidence for a mesh, a line each; empty when there is none. `pods`: of the tenants, and those of
+    DaemonSets.
+    """
     reasons = []
     for space in namespaces:
         reasons += [f"namespace {space['metadata']['name']} has {mark}" for mark in description.namespaces.found(space)]
@@ -27,9 +29,7 @@ def why_it_is(description: MeshDescription, namespaces: Iterable[Object], pods: 
 def detect_mesh(
     known: Iterable[MeshDescription], namespaces: Sequence[Object], pods: Sequence[Object]
 ) -> MeshDescription:
-    """The one mesh that something speaks for. Raises Misuse when it is none, or more than one: then the file has to
-    say.
-    """
+    """Return the one mesh with evidence. Raises Misuse when there is none, or more than one: then the file must say."""
     found = [(one, reasons) for one in known if (reasons := why_it_is(one, namespaces, pods))]
     if not found:
         raise Misuse(

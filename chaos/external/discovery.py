@@ -1,4 +1,5 @@
-"""Writes a target file from what is in the namespaces: workloads, the Services that lead to them, the mesh, and calls.
+"""Writes a target file from what is in the namespaces: workloads, the Services that select them, the mesh, and
+calls.
 
 Who calls whom is taken from the proxies' own statistics where they say it; else every workload that no Service leads to
 is taken for a client of every one that a Service does, in a comment, for the user to choose from.
@@ -61,7 +62,7 @@ def target_text(
     meshes: Sequence[str],
     observed: Sequence[Observed] = (),
 ) -> str:
-    """The file's text. Pure."""
+    """Return the file's text. Pure."""
     workloads: dict[str, Object] = {f"{pod['metadata']['namespace']}/{workload_name(pod)}": pod for pod in pods}
     reach = {key: way for key, pod in workloads.items() if (way := _reach(pod, services))}
     if not workloads:
@@ -96,7 +97,7 @@ def _reach(pod: Object, services: Sequence[Object]) -> str:
 
 
 def observed_calls(pages: Sequence[tuple[str, str]], pods: Sequence[Object]) -> list[Observed]:
-    """The calls that statistics tell of, by (server workload, page of its proxy). Pure.
+    """Return the calls in the proxies' statistics, by (server workload, page of its proxy). Pure.
 
     Istio counts by `source_workload`, `source_workload_namespace` and `destination_*`; Linkerd's inbound counts name
     the client's service account, which is a workload's when just one runs under it.

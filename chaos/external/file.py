@@ -57,12 +57,12 @@ class Call:
 
     @property
     def loaded(self) -> bool:
-        """Whether a loader stands for its client: it is said how the server is reached, by a protocol of requests."""
+        """Whether a loader stands in for its client: the file says how the server is reached, by a request protocol."""
         return bool(self.reach) and self.by_request
 
     @property
     def by_request(self) -> bool:
-        """Whether a proxy can tell one request from the next; not of TCP, nor of TLS that is the application's."""
+        """Whether a proxy can tell one request from the next; not for TCP, nor for the application's own TLS."""
         return self.protocol not in (CallProtocol.TCP, CallProtocol.TLS)
 
     @property
@@ -72,7 +72,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class TargetSystem:
-    """What a target file says. `mesh` None: to be detected.
+    """The content of a target file. `mesh` None: to be detected.
 
     Attributes:
         label: what the file called its mesh: the name of one of its modes, say.
@@ -103,7 +103,7 @@ def read_target(file: Path) -> TargetSystem:
 
 
 def parse_target(document: Any, *, source: str) -> TargetSystem:
-    """A target from a document; raises one Misuse with every problem."""
+    """Parse a target from a document; raises one Misuse with every problem."""
     problems: list[str] = []
     top = Fields(document, "", problems, known=("version", "tenants", "calls", "mesh"))
     if top.values.get("version") != 1:
@@ -139,9 +139,7 @@ def parse_target(document: Any, *, source: str) -> TargetSystem:
 
 
 def parse_call(value: Mapping[str, Any], *, source: str) -> Call:
-    """A single call from a mapping, as in a target file's `calls`, that is to be loaded; raises one Misuse with every
-    problem.
-    """
+    """Parse a single loaded call, as in a target file's `calls`; raises one Misuse with every problem."""
     problems: list[str] = []
     spaces = [str(value.get(end, "")).partition("/")[0] for end in ("client", "server")]
     found = _call(value, "", problems, spaces)

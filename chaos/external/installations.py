@@ -1,5 +1,5 @@
-"""Which meshes are installed in a cluster, which version, and the official command for each that is not; in clusters of
-our own alone, that command is run.
+"""Detects which meshes are installed in a cluster, which version, and names the official command for each that is not;
+in clusters of our own alone, runs that command.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SECONDS: Final = 600.0  # an installation with its pulls
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """What was seen of one mesh.
+    """The observed state of one mesh.
 
     Attributes:
         version: by its control plane's label, else by its image's tag; "" without one.
@@ -50,7 +50,7 @@ class Installed:
 
 
 def detect_installed(deployments: Sequence[Object]) -> list[Installed]:
-    """What each described mesh's control plane looks like among the Deployments of a cluster. Pure."""
+    """Return the state of each described mesh's control plane among the Deployments of a cluster. Pure."""
     found = []
     for mesh in descriptions().values():
         if mesh.ours:
@@ -85,7 +85,8 @@ def read_installed(cluster: Cluster) -> list[Installed]:
 
 @contextmanager
 def mesh_installed(cluster: Cluster, mesh: MeshDescription) -> Iterator[None]:
-    """The mesh in a cluster of our own, by its own program and pinned values, until left; one that is there stays.
+    """Install the mesh in a cluster of our own, by its own program and pinned values, until the block is left; one that
+    is there stays.
 
     Raises Misuse for somebody else's cluster, EnvironmentUnfit when the program is missing or fails.
     """

@@ -1,4 +1,4 @@
-"""`InstalledMesh`: a mesh that is in the cluster already, with the reference applications in it.
+"""`InstalledMesh`: a mesh that is already in the cluster, with the reference applications in it.
 
 It installs no mesh and removes none. The tenants' namespaces, pods and Services get the labels and annotations that the
 mesh's description says, and what it says besides (a Gateway); that they are carried is seen by the mesh's own signs,
@@ -32,7 +32,7 @@ from chaos.names import SYSTEM_NAMESPACE
 
 
 class InstalledMesh:
-    """The reference tenants in a mesh of somebody else's: a `MeshHandle`.
+    """The reference tenants in a mesh that is not ours: a `MeshHandle`.
 
     Args:
         tenants: namespace of each tenant, by its name.
@@ -63,18 +63,18 @@ class InstalledMesh:
         self._deployed: list[Object] = []
 
     def contradictions(self) -> list[str]:
-        """Of its proxies' dumps and statistics, as far as they can be read."""
+        """Compare its proxies' dumps and statistics with the placement, as far as they can be read."""
         return compare_views(self.cluster, self.description, self.target, self.placement())[0]
 
     @property
     def reply_headers(self) -> tuple[str, ...]:
-        """As its description says."""
+        """The description's."""
         return self.description.reply_headers
 
     # ---- what is applied
 
     def inject(self, objects: Iterable[Object]) -> list[Object]:
-        """The objects with the run's label, and with what enrols them in the mesh."""
+        """Return the objects with the run's label, and with what enrols them in the mesh."""
         enrolment = self.rule.enrolment
         found: list[Object] = []
         for obj in inject.stamp(objects, self.run):
@@ -93,7 +93,7 @@ class InstalledMesh:
         return found
 
     def _values(self) -> dict[str, int]:
-        """What each proxy of our tenants' own gets: the share of the layer that is made for them."""
+        """Return the resources of each of our tenants' own proxies: the share of the layer that is made for them."""
         own = [name for name, _ in self.rule.path if self.description.rule(name).in_pod]
         own += [name for name, _ in self.rule.path if self.description.rule(name).binding is not None]
         share = self._shares[layer_name(self.description.rule(own[0]).layers)] if own else None
@@ -126,7 +126,7 @@ class InstalledMesh:
             raise NotReady(f"{error}: {'; '.join(missing[:4])}") from error
 
     def missing_signs(self) -> list[str]:
-        """What the mesh does not say yet of tenants that it should carry, a sentence each."""
+        """Return the signs that the mesh does not show yet for tenants that it should carry, a sentence each."""
         enrolment = self.rule.enrolment
         site = read_site(self.cluster, self.target)
         spaces = set(self.target.namespaces)
@@ -154,7 +154,7 @@ class InstalledMesh:
         return found or self._other_paths()
 
     def _other_paths(self) -> list[str]:
-        """The calls whose path is not the mode's own, with why."""
+        """Return the calls whose path differs from the mode's, with why."""
         try:
             placement = self.placement()
             found = []
@@ -168,7 +168,7 @@ class InstalledMesh:
         return list(dict.fromkeys(found))
 
     def uninstall(self, *, seconds: float = 120.0) -> None:
-        """Take the tenants and the run's own parts away again; the mesh stays as it is. Safe to repeat."""
+        """Remove the tenants and the run's own parts; the mesh stays as it is. Safe to repeat."""
         spaces = [one["metadata"]["name"] for one in namespaces_of_run(self.cluster, self.run)]
         tenants = [name for name in spaces if name != SYSTEM_NAMESPACE]
         delete_all(
@@ -181,28 +181,28 @@ class InstalledMesh:
     # ---- looking
 
     def placement(self, calls: Sequence[tuple[str, str]] | None = None) -> Placement:
-        """What is where now."""
+        """Read the current placement."""
         del calls  # the tenants' own
         return plan_placement(self.target, self.description, read_site(self.cluster, self.target), everyone=True)
 
     def control_plane(self) -> list[dict[str, Any]]:
-        """The Deployments of the mesh's control plane; those that are there."""
+        """Return the existing Deployments of the mesh's control plane."""
         return [obj for part in self.description.installation.parts for obj in read_part(self.cluster, part)]
 
     def refuse_missing(self) -> None:
-        """Raises EnvironmentUnfit, with the official command, when the mesh is not installed."""
+        """Raise EnvironmentUnfit, with the official command, when the mesh is not installed."""
         if not self.control_plane():
             raise EnvironmentUnfit(
                 why_missing(self.description.name, self.rule.name, self.cluster.name, self.description)
             )
 
     def namespaces_of_proxies(self) -> list[str]:
-        """Where the proxies that stand apart lie: those that were there before us."""
+        """Return the namespaces of the proxies that stand apart and were there before us."""
         return sorted({pod["metadata"]["namespace"] for pod in read_proxy_pods(self.cluster, self.target)})
 
 
 def why_missing(mesh: str, mode: str, cluster: str, description: Any) -> str:
-    """That a mesh is not installed, and what would install it."""
+    """Say that a mesh is not installed, and what would install it."""
     labels = ", ".join(
         f"{key}={value}" for part in description.installation.parts[:1] for key, value in part.labels.items()
     )

@@ -1,4 +1,5 @@
-"""The loaders of a target: a pod of ours beside one of each client's, in its namespace, on its node, under its account.
+"""The loaders of a target: one of our pods beside one of each client's, in its namespace, on its node, under its
+account.
 
 Its traffic passes what the client's passes, and it measures, so the flows that are judged are the loader's: in the
 placement it stands as a client of its own. Everything else of the tenants is left as it is. Pure;
@@ -28,13 +29,13 @@ _TOKEN: Final = "kube-api-access-"  # of the client's own account: nothing in th
 
 
 def loader_name(client: str) -> str:
-    """Name of the loader that stands beside a client workload (namespace/name)."""
+    """Return the name of the loader beside a client workload (namespace/name)."""
     return f"{_PREFIX}{client.partition('/')[2]}"[:63].rstrip("-.")
 
 
 def loaded(target: TargetSystem) -> TargetSystem:
-    """The target with its loaders in their clients' places, and the calls that are loaded alone. Raises Misuse when
-    none is.
+    """Return the target with its loaders in their clients' places, and only the loaded calls. Raises Misuse when there
+    are none.
     """
     calls = tuple(_by_loader(call) for call in target.calls if call.loaded)
     if not calls:
@@ -140,7 +141,7 @@ def plan_loader(
 
 
 def _user(spec: Object) -> dict[str, int]:
-    """As whom the client's first container runs, which a mesh may let pass by its capture; not as root."""
+    """Return the user of the client's first container, which a mesh may exempt from capture; never root."""
     contexts = [spec.get("securityContext") or {}, (spec["containers"] or [{}])[0].get("securityContext") or {}]
     return {
         name: int(found[-1])
@@ -150,7 +151,7 @@ def _user(spec: Object) -> dict[str, int]:
 
 
 def _of_mesh(marks: Mapping[str, str], rule: LoaderRule) -> dict[str, str]:
-    """Those of the client's labels or annotations that decide how the mesh carries it."""
+    """Return the client's labels or annotations that decide how the mesh carries it."""
     return {
         key: value
         for key, value in marks.items()
@@ -160,7 +161,7 @@ def _of_mesh(marks: Mapping[str, str], rule: LoaderRule) -> dict[str, str]:
 
 
 def _ports(beside: Object, rule: LoaderRule) -> dict[str, str]:
-    """The control port beside those that pass the client's proxy by already."""
+    """Return the control port added to the ports that already bypass the client's proxy."""
     if not rule.ports:
         return {}
     there = annotations_of(beside).get(rule.ports, "")
@@ -168,8 +169,8 @@ def _ports(beside: Object, rule: LoaderRule) -> dict[str, str]:
 
 
 def _policy_labels(beside: Object, services: Sequence[Object]) -> dict[str, str]:
-    """The client's labels, by which policies choose it, without those by which a Service would send requests to the
-    loader, or a controller take it for its own: only a Deployment's pods have a label that keeps it from that.
+    """Return the client's labels that policies select it by, without those by which a Service would send requests to
+    the loader, or a controller adopt it: only a Deployment's pods have a label that prevents that.
     """
     labels = dict(labels_of(beside))
     if labels.pop(_TEMPLATE, None) is None:
@@ -183,7 +184,8 @@ def _policy_labels(beside: Object, services: Sequence[Object]) -> dict[str, str]
 
 
 def carried_otherwise(mesh: MeshDescription, client: Object, loader: Object, around: RouteContext) -> str:
-    """How the mesh carries a loader otherwise than its client, by the mesh's own signs; "" when it does not.
+    """Return how the mesh carries a loader differently from its client, by the mesh's own signs; "" when it does
+    not.
 
     What such a loader sees is not what its client sees, so nothing that it measures says anything of the mesh.
     """
@@ -198,7 +200,9 @@ def carried_otherwise(mesh: MeshDescription, client: Object, loader: Object, aro
 
 
 def await_carried(cluster: Cluster, otherwise: Callable[[], list[str]], *, seconds: float) -> None:
-    """Wait until no loader is carried otherwise than its client; raises NotReady that says how, and what to look at."""
+    """Wait until every loader is carried as its client is; raises NotReady that says what differs, and what to
+    look at.
+    """
     found: list[str] = []
 
     def alike() -> bool:

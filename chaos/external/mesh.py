@@ -46,16 +46,16 @@ class ExternalMesh:
         self._deployed: list[Object] = []
 
     def contradictions(self) -> list[str]:
-        """Of its proxies' dumps and statistics, as far as they can be read."""
+        """Compare its proxies' dumps and statistics with the placement, as far as they can be read."""
         return compare_views(self.cluster, self.description, self.target, self.placement())[0]
 
     @property
     def reply_headers(self) -> tuple[str, ...]:
-        """As its description says."""
+        """The description's."""
         return self.description.reply_headers
 
     def loaders(self) -> list[Object]:
-        """The loaders' pods, planned from where the clients' are now."""
+        """Plan the loaders' pods from where the clients' are now."""
         pods = [pod for name in self._own.namespaces for pod in self.cluster.list("Pod", name)]
         services = [service for name in self._own.namespaces for service in self.cluster.list("Service", name)]
         return plan_loaders(self._own, self.description.loader, pods, run=self.run, services=services)
@@ -76,7 +76,7 @@ class ExternalMesh:
         )
 
     def _otherwise(self) -> list[str]:
-        """The loaders that the mesh carries otherwise than their clients, by its own signs."""
+        """Return how the mesh carries loaders differently from their clients, by its own signs."""
         site = read_site(self.cluster, self.target)
         around = route_context(self.description, site)
         pods = {(pod["metadata"]["namespace"], workload_name(pod)): pod for pod in site.pods if is_live(pod)}
@@ -90,17 +90,17 @@ class ExternalMesh:
         return [one for one in dict.fromkeys(found) if one]
 
     def uninstall(self, *, seconds: float = 60.0) -> None:
-        """Take the run's own pods and parts away again; the mesh and its tenants stay as they are."""
+        """Remove the run's own pods and parts; the mesh and its tenants stay as they are."""
         delete_all(self.cluster, self._deployed)
         self._deployed = []
         own_parts.remove(self, seconds=seconds)
 
     def inject(self, objects: Iterable[Object]) -> list[Object]:
-        """The objects with the run's label; injection is the mesh's own affair."""
+        """Return the objects with the run's label; the mesh does its own injection."""
         return inject.stamp(objects, self.run)
 
     def placement(self, calls: Sequence[tuple[str, str]] | None = None) -> Placement:
-        """What is where now: of the loaders, the servers and the mesh's proxies."""
+        """Read the current placement: the loaders, the servers and the mesh's proxies."""
         del calls  # the file says who calls whom
         _, found = read_target_placement(self.cluster, self.target)
         placebos = (

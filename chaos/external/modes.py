@@ -1,4 +1,4 @@
-"""Every mode that can be asked for: the reference mesh's, and those of installed meshes; one kind of row."""
+"""Every known mode: the reference mesh's, and those of installed meshes; one kind of row."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from chaos.model.modes import ProxyMode
 
 @dataclass(frozen=True, slots=True)
 class InstalledMode:
-    """A mode of a mesh that is in the cluster already."""
+    """A mode of a mesh that is already in the cluster."""
 
     mesh: MeshDescription
     rule: ModeRule
@@ -39,7 +39,7 @@ def known_modes() -> Mapping[str, ProxyMode]:
 
 
 def mode_named(name: str) -> ProxyMode:
-    """The mode of that name; raises `Misuse` naming all that exist."""
+    """Return the mode of that name; raises `Misuse` that lists the known ones."""
     try:
         return known_modes()[name]
     except KeyError:

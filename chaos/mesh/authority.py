@@ -1,4 +1,4 @@
-"""Where the mesh's authority is kept: a Secret in the system namespace, made by the first that needs it.
+"""Keeps the mesh's authority in a Secret of the system namespace, made on first use.
 
 The runner makes it while it installs a mesh, so that proxies can start beside the control plane; after `kubectl apply`
 of rendered manifests the control plane does.
@@ -16,7 +16,7 @@ from chaos.names import AUTHORITY_SECRET, LABEL_RUN, SYSTEM_NAMESPACE
 
 
 def stored_authority(cluster: Cluster, *, run: str) -> Authority:
-    """The authority from its Secret, which is made when it is missing: a restart keeps the root."""
+    """Return the authority from its Secret, which is created when missing: a restart keeps the root."""
     found = cluster.find("Secret", AUTHORITY_SECRET, SYSTEM_NAMESPACE)
     if found is None:
         new = Authority.new()
@@ -30,7 +30,7 @@ def stored_authority(cluster: Cluster, *, run: str) -> Authority:
 
 
 def secret(made: Authority, *, run: str) -> dict[str, Any]:
-    """The Secret that holds it."""
+    """Return the Secret that holds the authority."""
     return {
         "apiVersion": "v1",
         "kind": "Secret",

@@ -1,4 +1,5 @@
-"""One budget for all proxies of a mode, divided equally over the instances of a layer: what makes modes comparable.
+"""One budget for all proxies of a mode, divided equally over the instances of a layer, which makes modes
+comparable.
 
 The division is fixed at deployment over a *reference* placement, so that one more pod later does not shrink the others.
 Another policy is another `Budget` (more CPU, another split between the layers) or another `Reference` (other counts).
@@ -20,7 +21,9 @@ DEFAULT_MILLICORES: Final = 1200
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """For all proxies of a mode together. `l7_share`: the part of the L7 proxies where the layers are separate."""
+    """The resources of all proxies of a mode together. `l7_share`: the L7 proxies' part where the layers are
+    separate.
+    """
 
     cpu_millicores: int = DEFAULT_MILLICORES
     memory_mib: int = 1152
@@ -42,7 +45,7 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """How much there is in the placement that the budget is divided over."""
+    """The size of the placement that the budget is divided over."""
 
     pods: int = 9
     servers: int = 6
@@ -52,14 +55,14 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one proxy instance gets."""
+    """The resources of one proxy instance."""
 
     cpu_millicores: int
     memory_mib: int
 
 
 def instances(mode: ProxyMode, reference: Reference = Reference()) -> Mapping[str, int]:
-    """How many proxies each layer (or pair of layers) has; mode `none` has one placebo a node."""
+    """Return how many proxies each layer (or pair of layers) has; mode `none` has one placebo per node."""
     if not mode.hops:
         return {"none": reference.nodes}
     counts: dict[str, int] = {}
@@ -76,7 +79,7 @@ def instances(mode: ProxyMode, reference: Reference = Reference()) -> Mapping[st
 
 
 def divide(mode: ProxyMode, budget: Budget = Budget(), reference: Reference = Reference()) -> Mapping[str, Share]:
-    """What each instance of each layer gets: `{"l4-l7": Share(450, 576)}`."""
+    """Return each instance's share by layer: `{"l4-l7": Share(450, 576)}`."""
     counts = instances(mode, reference)
     parts = {"l4": 1 - budget.l7_share, "l7": budget.l7_share} if len(counts) == 2 else {}
     return {

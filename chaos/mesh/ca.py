@@ -44,7 +44,7 @@ class Authority:
 
     @classmethod
     def new(cls, now: datetime.datetime | None = None) -> Authority:
-        """A fresh root."""
+        """Make a new root."""
         now = now or datetime.datetime.now(datetime.UTC)
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "sharedfate mesh root")])
@@ -69,7 +69,7 @@ class Authority:
 
     @classmethod
     def loaded(cls, certificate_pem: bytes, key_pem: bytes) -> Authority:
-        """The root that was stored; raises ValueError when the two do not belong together."""
+        """Load a stored root; raises ValueError when certificate and key do not match."""
         certificate = x509.load_pem_x509_certificate(certificate_pem)
         key = serialization.load_pem_private_key(key_pem, password=None)
         if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
@@ -81,11 +81,11 @@ class Authority:
         return _key_pem(self._key)
 
     def issue(self, uri: str, *, seconds: float, now: datetime.datetime | None = None) -> Issued:
-        """A certificate for one SPIFFE id, usable as client and as server."""
+        """Issue a certificate for one SPIFFE id, usable as client and as server."""
         return self._issue([x509.UniformResourceIdentifier(uri)], None, seconds, now)
 
     def issue_server(self, *names: str, seconds: float) -> Issued:
-        """A certificate for DNS names: the control plane's own."""
+        """Issue a certificate for DNS names: the control plane's own."""
         return self._issue([x509.DNSName(name) for name in names], names[0], seconds, None)
 
     def _issue(

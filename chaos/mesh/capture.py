@@ -1,4 +1,4 @@
-"""Capture: the nftables rules in a pod's own network namespace that lead its TCP traffic through the mesh.
+"""Capture: the nftables rules in a pod's own network namespace that redirect its TCP traffic through the mesh.
 
 `plan_capture` is pure; `python -m chaos.mesh.capture` applies it where it runs (the init container of sidecar modes,
 which needs NET_ADMIN only), and the node agent applies the same plan inside the pods' namespaces from outside.
@@ -36,7 +36,7 @@ class Inbound(StrEnum):
 
 
 def plan_capture(*, inbound: Inbound, node: Sequence[str], ipv6: bool = True) -> str:
-    """The whole rule set as one atomic nft transaction, which replaces an earlier one.
+    """Return the whole rule set as one atomic nft transaction, which replaces an earlier one.
 
     Args:
         node: the node's addresses as the pod sees them: what its kubelet's probes come from.
@@ -94,13 +94,13 @@ table ip6 {TABLE} {{
 
 
 def plan_release(*, ipv6: bool = True) -> str:
-    """The inverse, right whether or not there is anything."""
+    """Return the inverse, correct whether or not any rules are there."""
     families = ("ip", "ip6") if ipv6 else ("ip",)
     return "".join(f"add table {family} {TABLE}\ndelete table {family} {TABLE}\n" for family in families)
 
 
 def stamp_of(plan: str) -> str:
-    """Name of the chain that tells one plan from another in what `nft list` prints."""
+    """Return the name of the chain that identifies a plan in the output of `nft list`."""
     return next(word for word in plan.split() if word.startswith("v_"))
 
 
@@ -143,7 +143,9 @@ def _run(command: Sequence[str], text: str) -> subprocess.CompletedProcess[str]:
 
 
 def node_addresses(given: Iterable[str], proc_net: Path) -> list[str]:
-    """Every address that the node's own connections to the pod may come from: its InternalIP and the pod's gateways."""
+    """Return every address that the node's own connections to the pod may come from: its InternalIP and the pod's
+    gateways.
+    """
     routes = proc_net / "route"
     gateways = detect_gateways(routes.read_text()) if routes.exists() else []
     return sorted({address for address in (*given, *gateways) if address and ":" not in address})

@@ -1,4 +1,4 @@
-"""`MeshHandle`: what a run asks of a mesh, whoever's it is.
+"""`MeshHandle`: what a run needs from any mesh, ours or another.
 
 `chaos.mesh.install.Mesh` is the reference mesh, which has much more to offer (features, a control plane to read);
 `chaos.external.mesh.ExternalMesh` is one that somebody else has installed.
@@ -28,32 +28,36 @@ class MeshHandle(Protocol):
 
     @property
     def reply_headers(self) -> tuple[str, ...]:
-        """Beginnings of the header lines, lower case, by which its proxies show themselves in answers."""
+        """Prefixes of the header lines, lower case, by which its proxies identify themselves in answers."""
         ...
 
     def contradictions(self) -> list[str]:
-        """Where the proxies' own view and the placement differ, a sentence each; [] where nothing can be asked."""
+        """Return where the proxies' own view and the placement differ, a sentence each; [] where nothing can be
+        asked.
+        """
         ...
 
     def start(self, objects: Iterable[dict[str, Any]], *, seconds: float = 60.0) -> None:
-        """Bring the mesh's own parts and these workloads, and wait until every path has its proxies.
+        """Apply the mesh's own parts and these workloads, and wait until every path has its proxies.
 
         Raises NotReady naming what is not.
         """
         ...
 
     def deploy(self, objects: Iterable[dict[str, Any]], *, seconds: float = 60.0) -> None:
-        """Bring more workloads into the running mesh, and wait in the same way."""
+        """Apply more workloads to the running mesh, and wait in the same way."""
         ...
 
     def uninstall(self, *, seconds: float = 60.0) -> None:
-        """Take away all that `start` and `deploy` brought, and wait until it is gone. Safe to repeat."""
+        """Remove all that `start` and `deploy` applied, and wait until it is gone. Safe to repeat."""
         ...
 
     def inject(self, objects: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The objects as they are applied: with the run's label, and with what the mode adds."""
+        """Return the objects as they are applied: with the run's label, and with what the mode adds."""
         ...
 
     def placement(self, calls: Sequence[tuple[str, str]] | None = None) -> Placement:
-        """What is where now. `calls`: who calls whom (`namespace/name`); None: as the mesh knows by itself."""
+        """Return the current placement. `calls`: who calls whom (`namespace/name`); None: as the mesh knows by
+        itself.
+        """
         ...

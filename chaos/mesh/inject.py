@@ -1,4 +1,4 @@
-"""Injection: application manifests that know no mesh -> the same ones, patched for a mode. Reads YAML, no cluster.
+"""Injection: patches application manifests that know no mesh for a mode. Reads YAML, no cluster.
 
 The patch is manifests/modes/<mode>/pod.yaml, merged into every pod template as Kubernetes' strategic merge would (lists
 whose items have names are merged by name). Namespaces of injected pods get what is in the mode's namespace.yaml.
@@ -31,7 +31,7 @@ _CLUSTER_WIDE: Final = frozenset({"Namespace", "ClusterRole", "ClusterRoleBindin
 
 
 def pod_template(obj: Object) -> Object | None:
-    """The pod template (or the Pod itself) inside an object; None when it holds none."""
+    """Return the pod template (or the Pod itself) inside an object; None when it holds none."""
     if obj.get("kind") not in _TEMPLATES:
         return None
     node = obj
@@ -58,7 +58,7 @@ def stamp(objects: Iterable[Object], run: str) -> list[Object]:
 
 
 def keep_in_place(obj: Object) -> Object:
-    """The object, its pods made to ask autoscalers to leave their node alone: for as long as a run goes."""
+    """Return the object with pods that ask autoscalers to leave their node alone while the run lasts."""
     if (template := pod_template(obj)) is not None:
         meta = template.setdefault("metadata", {})
         meta["annotations"] = {**KEEP_IN_PLACE, **(meta.get("annotations") or {})}
@@ -82,7 +82,7 @@ def told_digests(objects: Iterable[Object], key: ControlKey) -> list[Object]:
 
 
 def inject(objects: Iterable[Object], mode: ProxyMode, *, run: str, values: Mapping[str, Any]) -> list[Object]:
-    """Patched copies, each with the run's label. Mode `none` has no patch: nothing else changes.
+    """Return patched copies, each with the run's label. Mode `none` has no patch and changes nothing else.
 
     Left alone: pods with hostNetwork (there is no namespace of theirs to capture), pods with the label
     `sharedfate.io/mesh: disabled`, and pods that are injected already. A namespace that the objects use and do not hold

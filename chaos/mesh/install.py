@@ -92,7 +92,7 @@ class Mesh:
         self._deployed: list[Object] = []
 
     def contradictions(self) -> list[str]:
-        """None: what its proxies were told is looked at by scenario `features`."""
+        """None: scenario `features` checks what its proxies were given."""
         return []
 
     reply_headers = ("server: envoy", "x-envoy-")
@@ -101,7 +101,7 @@ class Mesh:
 
     @property
     def plan(self) -> MeshPlan:
-        """What its manifests depend on, as it is now."""
+        """The present inputs of its manifests."""
         return MeshPlan(
             self.mode,
             self.run,
@@ -129,7 +129,7 @@ class Mesh:
     # ---- life
 
     def start(self, objects: Iterable[Object], *, seconds: float = 60.0) -> None:
-        """`install` and `deploy` at once: the applications start while the mesh does."""
+        """Run `install` and `deploy` at once: the applications start while the mesh does."""
         system = self.install(wait=False)
         self.deploy(objects, seconds=seconds)
         self.wait_ready(system, seconds=seconds)
@@ -168,8 +168,8 @@ class Mesh:
             apply_all(self.cluster, manifests.open_policies((one["metadata"]["name"] for one in namespaces), self.run))
 
     def _publish(self, namespaces: Sequence[str]) -> None:
-        """The proxies' bootstrap and trust bundle, which the control plane then keeps: their pods need not wait
-        for it.
+        """Publish the proxies' bootstrap and trust bundle, which the control plane then maintains: their pods need not
+        wait for it.
         """
         if namespaces:
             root = stored_authority(self.cluster, run=self.run).root_pem.decode()
@@ -184,12 +184,12 @@ class Mesh:
         return all(is_ready_pod(pod) for pod in self._pods() if pod["metadata"]["uid"] in apart)
 
     def set_features(self, features: Features, *, seconds: float = 30.0) -> None:
-        """Change the L7 features of the running mesh, and wait until every proxy has taken them."""
+        """Change the L7 features of the running mesh, and wait until every proxy has acknowledged them."""
         self.features = features
         self._set_settings(seconds)
 
     def set_defects(self, defects: Iterable[Defect], *, seconds: float = 30.0) -> None:
-        """Break the running mesh on purpose, or mend it (none), so that its checks are seen to catch it.
+        """Break the running mesh on purpose, or repair it (none), so that its checks are seen to catch it.
 
         Raises Misuse for a mesh that was not made `mutable`: its control plane would refuse them.
         """
@@ -237,7 +237,7 @@ class Mesh:
             raise NotReady(f"{error}: still behind: {', '.join(behind)}") from error
 
     def uninstall(self, *, seconds: float = 60.0, namespace: bool = True) -> None:
-        """Take everything away: first un-capture on every node, then delete; waits until it is gone. Safe to repeat.
+        """Remove everything: first un-capture on every node, then delete; wait until it is gone. Safe to repeat.
 
         An agent that is merely deleted would leave rules that refuse its pods' traffic. `namespace`: the system
         namespace too, with whatever else of this run is in it.
@@ -271,7 +271,7 @@ class Mesh:
         )
 
     def _release(self, deleted: set[str], seconds: float) -> None:
-        """Un-capture the namespaces that stay when the mesh goes; the others' pods take their rules with them."""
+        """Un-capture the namespaces that outlive the mesh; the others' pods take their rules with them."""
         staying = [
             n["metadata"]["name"]
             for n in self.cluster.list("Namespace", labels=f"{LABEL_MESH}=enabled")
@@ -289,7 +289,7 @@ class Mesh:
     # ---- looking
 
     def placement(self, calls: Sequence[tuple[str, str]] | None = None) -> Placement:
-        """What is where now."""
+        """Read the current placement."""
         return read_placement(self.cluster, self.mode, run=self.run, calls=calls)
 
     def status(self) -> str:
@@ -297,7 +297,7 @@ class Mesh:
         return describe(self.placement())
 
     def control_plane(self, page: str = "/debug") -> Any:
-        """A page of the control plane's status port, as JSON."""
+        """Return a page of the control plane's status port, as JSON."""
         import json
 
         pods = [p for p in self._pods() if p["metadata"]["labels"].get("app") == CONTROL_PLANE and is_ready_pod(p)]
@@ -307,7 +307,9 @@ class Mesh:
         return json.loads(opened_http(self.cluster, SYSTEM_NAMESPACE, name, PORT_XDS_STATUS, page))
 
     def wait_ready(self, objects: Iterable[Object], *, seconds: float = 60.0) -> None:
-        """Until the workloads among the objects are rolled out and ready; raises NotReady with the cause of each."""
+        """Wait until the workloads among the objects are rolled out and ready; raises NotReady with the cause of
+        each.
+        """
         wait_all_ready(self.cluster, objects, seconds=seconds)
 
     def _pods(self) -> list[Object]:

@@ -1,4 +1,5 @@
-"""Reads the YAML of manifests/ and fills in its `${names}`: the files are the truth, the code holds no second copy.
+"""Reads the YAML of manifests/ and fills in its `${names}`: the files are authoritative, the code holds no second
+copy.
 
 A scalar that is exactly `${name}` becomes the value itself (a number, a list); inside a longer one its text.
 `$(NAME)`, which the kubelet expands, is left alone. Called by injection, the mesh's installation and the control plane.
@@ -120,7 +121,7 @@ def unfilled(name: str) -> list[Object]:
 
 
 def tell(objects: Iterable[Object], name: str, value: str) -> list[Object]:
-    """The objects, their containers of our image told a variable. Pure."""
+    """Return the objects with a variable set in their containers of our image. Pure."""
 
     def walk(node: Any) -> Any:
         if isinstance(node, list):
@@ -136,7 +137,9 @@ def tell(objects: Iterable[Object], name: str, value: str) -> list[Object]:
 
 
 def renamed(objects: Iterable[Object], name: str) -> list[Object]:
-    """The objects under another installation's name, and its containers told of it; paths inside them stay. Pure."""
+    """Return the objects under another installation's name, with its containers told of it; paths inside them stay.
+    Pure.
+    """
 
     def walk(node: Any) -> Any:
         if isinstance(node, str):
@@ -151,7 +154,7 @@ def renamed(objects: Iterable[Object], name: str) -> list[Object]:
 
 
 def _text_values(obj: Object) -> Object:
-    """Labels and annotations are texts in Kubernetes, whatever `${name}` stood for."""
+    """Make labels and annotations texts, as in Kubernetes, whatever type `${name}` had."""
     for meta in _metadatas(obj):
         for field in ("labels", "annotations"):
             if field in meta:
@@ -172,7 +175,7 @@ def _metadatas(node: Any) -> Iterable[Object]:
 
 
 def name_terms(nodes: Sequence[str]) -> list[dict[str, Any]]:
-    """nodeSelectorTerms, any of which matches: one node each, because a field selector takes a single value."""
+    """Return nodeSelectorTerms, any of which matches: one node each, because a field selector takes a single value."""
     return [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": [name]}]} for name in nodes]
 
 
@@ -186,7 +189,9 @@ def tenant(
     client_cpu: int = 500,
     server_cpu: int = 300,
 ) -> list[Object]:
-    """The reference apps of one tenant (manifests/apps/tenant.yaml), on the nodes named; CPU limits in millicores."""
+    """Return the reference apps of one tenant (manifests/apps/tenant.yaml), on the given nodes; CPU limits in
+    millicores.
+    """
     return load(
         "apps/tenant.yaml",
         {
@@ -218,8 +223,8 @@ def job(
     tries: int = 1,
     deadline_seconds: int = 60,
 ) -> list[Object]:
-    """A batch Job of a tenant (manifests/apps/job.yaml): so many requests, `interval` seconds apart, each tried so
-    often.
+    """Return a batch Job of a tenant (manifests/apps/job.yaml): that many requests, `interval` seconds apart, with that
+    many tries each.
     """
     return load(
         "apps/job.yaml",
@@ -236,7 +241,7 @@ def job(
 
 
 def reference(first: str, second: str) -> list[Object]:
-    """The reference topology on two nodes: a lives on the first, c on the second, b calls from the second to both."""
+    """Return the reference topology on two nodes: a on the first, c on the second, b calls from the second to both."""
     return [
         *tenant("a", client_nodes=[first], server_nodes=[first]),
         *tenant("b", client_nodes=[second], server_nodes=[first, second]),

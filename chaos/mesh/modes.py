@@ -1,4 +1,4 @@
-"""The modes of the reference mesh, and somebody else's in it: a row and a folder each, without a fork.
+"""The modes of the reference mesh, shipped or the user's: a row and a folder each, without a fork.
 
 An extension (`chaos.resources`) holds `modes/NAME/` with the manifests of a mode, as `manifests/modes` has them, and
 `mode.yaml` with its row:
@@ -35,12 +35,12 @@ _KNOWN: Final = ("stands-for", "placed-by", "path", "balancing", "starts-first")
 
 
 def known_modes() -> Mapping[str, ProxyMode]:
-    """The modes that the reference mesh can be deployed in: those that ship, then somebody's own."""
+    """Return the modes that the reference mesh can be deployed in: the shipped ones, then the user's."""
     return {**MODES, **own_modes()}
 
 
 def mode_named(name: str) -> ProxyMode:
-    """The mode of that name; raises `Misuse` naming all that exist."""
+    """Return the mode of that name; raises `Misuse` that lists the known ones."""
     known = MODES if name in MODES else known_modes()
     try:
         return known[name]
@@ -49,19 +49,21 @@ def mode_named(name: str) -> ProxyMode:
 
 
 def mode_file(mode: str, name: str) -> str | None:
-    """The text of a file of somebody's own mode; None when it has none of that name, or the mode is none."""
+    """Return the text of a file of a user's mode; None when it has none of that name, or the mode is not the user's."""
     return _texts().get(mode, {}).get(name)
 
 
 def carried(mode: str) -> str:
-    """What containers of ours are told of a mode in `VARIABLE`; "" for a mode that ships."""
+    """Return what our containers are told of a mode in `VARIABLE`; "" for a shipped mode."""
     texts = _texts().get(mode)
     return json.dumps({mode: {name: texts[name] for name in _CARRIED if name in texts}}) if texts else ""
 
 
 @cache
 def own_modes() -> Mapping[str, ProxyMode]:
-    """Somebody's own, by name. Raises Misuse that names the file and every problem, or a name that is taken."""
+    """Return the user's modes, by name. Raises Misuse that names the file and every problem, or a name that is
+    taken.
+    """
     found = {}
     for name, texts in _texts().items():
         if name in MODES:
@@ -92,7 +94,7 @@ def _manifests(folder: Path) -> list[Path]:
 
 
 def parse_mode(name: str, value: Any) -> ProxyMode:
-    """A row of the table of modes from its file; raises one Misuse with every problem."""
+    """Parse a row of the table of modes from its file; raises one Misuse with every problem."""
     problems: list[str] = []
     top = Fields(value, "", problems, known=_KNOWN)
     hops = tuple(_hop(one, f"path[{i}]", problems) for i, one in enumerate(top.items("path")))

@@ -1,4 +1,4 @@
-"""Mutations of the data plane: configurations broken on purpose, so that each check is seen to catch what it is for.
+"""Mutations of the data plane: configurations broken on purpose, so that each check is seen to catch its fault.
 
 They exist for tests alone. A control plane takes them from the mesh's settings only when its own Deployment was
 rendered for tests (MUTATIONS_VARIABLE); any other refuses them, whoever may write its settings.
@@ -38,7 +38,7 @@ NO_DEFECTS: Defects = frozenset()
 
 
 def allowed_defects(names: Iterable[str], *, mutable: bool) -> Defects:
-    """The defects that a mesh's settings ask for. Raises Misuse where it may not have any, or for an unknown one."""
+    """Return the defects in a mesh's settings. Raises Misuse where none are allowed, or for an unknown one."""
     try:
         asked = frozenset(Defect(name) for name in names)
     except ValueError as error:

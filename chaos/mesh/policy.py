@@ -14,7 +14,7 @@ from chaos.names import LABEL_POLICY, LABEL_RUN
 
 
 def policy_config_map(namespace: str, name: str, rules: Iterable[Rule], *, run: str) -> dict[str, Any]:
-    """With such a ConfigMap in a namespace, what none of its rules allows is refused there."""
+    """Return the ConfigMap of a namespace's allow-list: it refuses there whatever none of its rules allows."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",

@@ -1,4 +1,4 @@
-"""The data of the ConfigMap `sharedfate-proxy`: what a proxy's container reads before it knows anything else.
+"""The data of the ConfigMap `sharedfate-proxy`: the files that a proxy's container starts from.
 
 One text for all proxies of a mode: who a proxy is follows from its token, not from its bootstrap.
 """
@@ -30,7 +30,7 @@ def config_map(namespace: str, data: Mapping[str, str], run: str) -> dict[str, A
 
 
 def placebo() -> dict[str, Any]:
-    """An Envoy that asks nobody for anything: admin, and /ready for its probe."""
+    """Return an Envoy configuration that asks nobody for anything: admin, and /ready for its probe."""
     hcm = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
     router = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
     manager = {

@@ -21,7 +21,7 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class MeshPlan:
-    """All that a mesh's manifests depend on.
+    """All inputs of a mesh's manifests.
 
     Attributes:
         shares: what one proxy of each layer gets (`chaos.mesh.budget.divide`).
@@ -95,7 +95,7 @@ class MeshPlan:
 
 
 def render_mode(mode: str, objects: Iterable[Object], *, run: str, budget: Budget | None = None) -> str:
-    """Multi-document YAML: the mesh's parts, then the objects patched for the mode.
+    """Return multi-document YAML: the mesh's parts, then the objects patched for the mode.
 
     Args:
         budget: CPU and memory of all proxies together, divided over the reference placement; None: the default.

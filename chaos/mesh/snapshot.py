@@ -21,7 +21,7 @@ ROOT_SECRET: Final = "ROOTCA"  # SDS name of the trust bundle (a validation_cont
 
 
 class AppProtocol(StrEnum):
-    """What a Service port carries, from its appProtocol or the prefix of its name; TCP when neither tells."""
+    """What a Service port carries, from its appProtocol or the prefix of its name; TCP when neither says."""
 
     HTTP = "http"  # HTTP/1.1, HTTP/2 with prior knowledge, gRPC
     TCP = "tcp"
@@ -52,7 +52,8 @@ class AccessLog(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Features:
     """What L7 proxies do beside balancing: the same in every mode. The default is that of isolation runs, where retries
-    and outlier detection would hide what is asked."""
+    and outlier detection would hide the effect under test.
+    """
 
     retries: bool = False
     outlier_detection: bool = False
@@ -128,7 +129,7 @@ class Waypoint:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One way to be allowed: all of its non-empty parts must hold."""
+    """One way to be allowed: all of its non-empty parts must match."""
 
     sources: tuple[str, ...] = ()  # SPIFFE ids; empty: any authenticated one
     methods: tuple[str, ...] = ()

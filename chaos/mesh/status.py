@@ -23,7 +23,7 @@ from chaos.names import MESH_CONFIG, SYSTEM_NAMESPACE, spiffe_id
 
 
 def read_status(cluster: Cluster) -> str:
-    """The picture, for people; raises Misuse when the cluster has no mesh of ours."""
+    """Return the description, for people; raises Misuse when the cluster has no mesh of ours."""
     settings = cluster.find("ConfigMap", MESH_CONFIG, SYSTEM_NAMESPACE)
     if settings is None:
         raise Misuse(
@@ -41,7 +41,7 @@ def read_status(cluster: Cluster) -> str:
 
 
 def control_plane_lines(placement: Placement, page: Mapping[str, Any]) -> str:
-    """What the control plane says, and where that differs from the model. Pure."""
+    """Describe the control plane's view, and where it differs from the model. Pure."""
     connected = {proxy["uid"]: proxy for proxy in page["proxies"]}
     expected = [proxy for proxy in placement.proxies if proxy.layers]
     current = sum(connected.get(proxy.uid, {}).get("current", False) for proxy in expected)

@@ -1,4 +1,4 @@
-"""Un-capture pods of this node when no agent is left to do it: `python -m chaos.mesh.agent.release UID…`, with hostPID.
+"""Un-captures pods of this node when it has no agent: `python -m chaos.mesh.agent.release UID…`, with hostPID.
 
 An agent that was merely deleted leaves rules that refuse its pods' traffic. Says one JSON line a pod; exits 0 when
 every pod that still has a process here is free of our rules.
@@ -17,7 +17,7 @@ from chaos.mesh.agent.sandboxes import find_sandboxes
 
 
 def release(uids: Sequence[str], proc: Path = Path("/proc")) -> dict[str, str]:
-    """Pod UID -> what was done: released | gone | the reason why not."""
+    """Map each pod's UID to the result: released | gone | the reason why not."""
     found = find_sandboxes(proc)
     done = {}
     for uid in uids:

@@ -1,4 +1,4 @@
-"""Pods' network namespaces, found through /proc alone: /proc/*/cgroup names the pod, /proc/*/ns/net the namespace.
+"""Finds pods' network namespaces through /proc alone: /proc/*/cgroup names the pod, /proc/*/ns/net the namespace.
 
 Cgroup paths hold the pod's UID in every layout: `…/pod<uid>/…` (cgroupfs, embedded), `…-pod<uid with _>.slice/…`
 (systemd; containerd and CRI-O), in version 1 and 2, also seen from within a cgroup namespace (`/../../pod<uid>/…`).
@@ -20,7 +20,7 @@ _LISTEN: Final = "0A"
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
-    """A pod's network namespace, by way of the oldest process in it (its pause process, where there is one)."""
+    """A pod's network namespace, through the oldest process in it (its pause process, where there is one)."""
 
     uid: str
     pid: int
@@ -28,12 +28,12 @@ class Sandbox:
 
     @property
     def name(self) -> str:
-        """Unique for each sandbox: a pod whose sandbox is made anew gets another."""
+        """Unique for each sandbox: a pod's new sandbox gets another name."""
         return f"{self.uid}-{self.inode}"
 
 
 def detect_pod(cgroup: str) -> str | None:
-    """The pod's UID in the text of /proc/<pid>/cgroup."""
+    """Return the pod's UID in the text of /proc/<pid>/cgroup."""
     for line in cgroup.splitlines():
         if found := _POD.search(line.split(":", 2)[-1]):
             return found[1].replace("_", "-")
@@ -45,7 +45,7 @@ def _started(proc: Path, pid: int) -> int:
 
 
 def find_sandboxes(proc: Path = Path("/proc")) -> dict[str, Sandbox]:
-    """Pod UID -> sandbox, for every pod with a live process. Pods that share the node's own namespace are left out."""
+    """Map pod UIDs to sandboxes, for every pod with a live process. Pods in the node's own namespace are left out."""
     own = os.stat(proc / "1" / "ns" / "net").st_ino
     oldest: dict[str, tuple[int, Sandbox]] = {}
     for entry in os.listdir(proc):
@@ -66,7 +66,7 @@ def find_sandboxes(proc: Path = Path("/proc")) -> dict[str, Sandbox]:
 
 
 def listening_ports(pid: int, proc: Path = Path("/proc")) -> set[int]:
-    """The TCP ports with a listener in the process's network namespace."""
+    """Return the TCP ports with a listener in the process's network namespace."""
     found = set()
     for name in ("tcp", "tcp6"):
         try:
@@ -81,7 +81,7 @@ def listening_ports(pid: int, proc: Path = Path("/proc")) -> set[int]:
 
 
 def link(folder: Path, sandbox: Sandbox, proc: Path = Path("/proc")) -> None:
-    """Make or renew the sandbox's link to its namespace; atomic, because Envoy reads it."""
+    """Make or renew the sandbox's link to its namespace; atomically, because Envoy reads it."""
     path = folder / sandbox.name
     target = str(proc / str(sandbox.pid) / "ns" / "net")
     if path.is_symlink() and os.readlink(path) == target:
@@ -93,7 +93,7 @@ def link(folder: Path, sandbox: Sandbox, proc: Path = Path("/proc")) -> None:
 
 
 def prune(folder: Path, keep: set[str]) -> list[str]:
-    """Remove the links of sandboxes that are no more; returns their names."""
+    """Remove the links of sandboxes that are gone; return their names."""
     gone = [path.name for path in folder.iterdir() if path.is_symlink() and path.name not in keep]
     for name in gone:
         (folder / name).unlink(missing_ok=True)

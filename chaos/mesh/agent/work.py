@@ -1,4 +1,4 @@
-"""The agent's work: `plan_pods` says which pods are whose business, `NodeAgent.step` brings each one step further.
+"""The agent's work: `plan_pods` chooses the pods to serve, `NodeAgent.step` brings each one step further.
 
 A pod's way: its sandbox is found -> linked for Envoy and noted in its annotation (so that the control plane sends the
 listeners) -> Envoy is seen to listen in its namespace -> its traffic is captured -> its readiness gate says so. The
@@ -39,7 +39,7 @@ _EAGER_SECONDS: Final = 10.0  # how long a pod whose sandbox is not found yet is
 
 
 class Api(Protocol):
-    """What the agent asks of the API: chaos.kube.client.Cluster is one."""
+    """The part of the API client that the agent uses; chaos.kube.client.Cluster is one."""
 
     def patch(
         self,
@@ -55,7 +55,7 @@ class Api(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PodTask:
-    """A pod that this agent has to serve."""
+    """A pod that this agent serves."""
 
     uid: str
     namespace: str
@@ -74,7 +74,8 @@ class PodTask:
 
 
 def plan_pods(pods: Iterable[Object], meshed: Collection[str], node: str) -> tuple[list[PodTask], list[PodTask]]:
-    """(to serve, to release): the node's application pods in the mesh, and those whose namespace has left it.
+    """Return (to serve, to release): the node's application pods in the mesh, and those whose namespace has left
+    it.
 
     A pod that cannot be read is skipped: it must not keep the others from being served.
     """
@@ -94,7 +95,9 @@ def plan_pods(pods: Iterable[Object], meshed: Collection[str], node: str) -> tup
 
 
 def _wanted(pod: Object, node: str) -> PodTask | None:
-    """The pod, when it lies on this node and its mode captures from outside; raises for one that cannot be read."""
+    """Return the pod, when it is on this node and its mode captures from outside; raises for one that cannot be
+    read.
+    """
     meta, spec, status = pod["metadata"], pod["spec"], pod.get("status") or {}
     mode = known_modes().get((meta.get("labels") or {}).get(LABEL_MODE, ""))
     if (
@@ -147,7 +150,7 @@ class NodeAgent:
             self.pods[meta["uid"]] = obj
 
     def step(self) -> float:
-        """Bring every pod as far as it can go now; returns after how many seconds to look again."""
+        """Bring every pod as far as possible now; return the seconds until the next look."""
         serve, release = plan_pods(self.pods.values(), self.namespaces, self.node)
         alive = {pod.uid for pod in (*serve, *release)}
         for table in (self.done, self.problems, self._since, self._known):
@@ -185,7 +188,7 @@ class NodeAgent:
         self.problems[pod.uid] = text
 
     def _fresh(self, uid: str) -> bool:
-        """Whether the known sandbox is still there: a dead process's number may be another's by now."""
+        """Whether the known sandbox still exists: a dead process's PID may have been reused."""
         sandbox = self._known.get(uid)
         if sandbox is None:
             return False
@@ -195,7 +198,7 @@ class NodeAgent:
             return False
 
     def _serve(self, pod: PodTask, sandbox: Sandbox) -> bool:
-        """One pod, as far as it goes; whether it is finished."""
+        """Serve one pod as far as possible; return whether it is finished."""
         link(self.folder, sandbox, self.proc)
         if pod.annotated != sandbox.name:
             self.api.patch(
@@ -253,7 +256,7 @@ class NodeAgent:
         self._note(pod.uid, condition=condition)
 
     def _note(self, uid: str, *, annotation: str | None = "", condition: Mapping[str, str] | None = None) -> None:
-        """Remember what was just written, so that the step before the watch event arrives does not write it again."""
+        """Remember what was just written, so that a step before its watch event does not write it again."""
         pod = self.pods.get(uid)
         if pod is None:
             return

@@ -1,5 +1,5 @@
 """The mesh's control plane (`python -m chaos.mesh.controlplane`): Kubernetes objects in, Envoy configuration out.
-
-`tables` folds watch events into a `World`; `xds` is the delta protocol without I/O; `server` serves it over gRPC to
-proxies that `auth` has recognised; `secrets` issues and rotates their identities; `writers` writes back to Kubernetes.
+`cache` folds watch events into a `MeshSnapshot`; `xds` is the delta protocol without I/O; `server` serves it over gRPC
+to proxies that `auth` has recognised; `secrets` issues and rotates their identities; `reconcilers` writes back to
+Kubernetes.
 """

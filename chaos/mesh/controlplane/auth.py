@@ -1,4 +1,5 @@
-"""Who a proxy is: its service-account token, reviewed by the API server, names its pod; the pod says what it may be.
+"""Authenticates a proxy: its service-account token, reviewed by the API server, names its pod; the pod says which proxy
+it is.
 
 What the pod says of itself is held against `chaos.kube.placement.recognise_proxy`, the rule that placement and
 configuration follow too.
@@ -19,12 +20,12 @@ _EXTRA: Final = "authentication.kubernetes.io/"
 
 
 class Refused(Exception):
-    """The stream is not who it must be; the text says why."""
+    """The stream is not authorised; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reviewed:
-    """What the API server says about a token."""
+    """The API server's answer about a token."""
 
     namespace: str
     service_account: str

@@ -1,4 +1,4 @@
-"""Kubernetes objects as last seen, folded from watch events, and the `MeshSnapshot` that follows from them. Pure.
+"""Kubernetes objects as last seen, folded from watch events, and the `MeshSnapshot` made from them. Pure.
 
 Only what a proxy's configuration depends on goes into the snapshot: an object whose relevant part did not change leaves
 it equal, and nothing is pushed. An object that cannot be read is skipped and counted: one tenant's oddity must not stop
@@ -56,7 +56,7 @@ class ObjectCache:
             self.objects[kind][uid] = obj
 
     def read(self, kind: str, reader: Callable[[Object], T | None]) -> Iterator[T]:
-        """What the reader makes of each object of the kind; None and objects that cannot be read are left out."""
+        """Return what the reader makes of each object of the kind; None and unreadable objects are left out."""
         for obj in self.objects[kind].values():
             _, namespace, name = meta_of(obj)
             key = f"{kind} {namespace}/{name}"
@@ -81,11 +81,11 @@ class ObjectCache:
         return frozenset(self.read("Namespace", reading.meshed_namespace))
 
     def homes(self) -> Homes:
-        """UID -> namespace of the pods."""
+        """Map pods' UIDs to their namespaces."""
         return {uid: meta_of(pod)[1] for uid, pod in self.objects["Pod"].items()}
 
     def pod(self, uid: str) -> Object | None:
-        """The pod of that UID, when it is known."""
+        """Return the pod of that UID, if it is known."""
         return self.objects["Pod"].get(uid)
 
     def slices(self) -> list[Slice]:
@@ -104,7 +104,7 @@ class ObjectCache:
         return mode_named(config["mode"]) if config else None
 
     def injected_failures(self) -> InjectedFailures:
-        """What faults ask of the control plane, beside the settings. Raises ValueError for what cannot be read."""
+        """Return the failures that faults request, beside the settings. Raises ValueError for an unreadable request."""
         return detect_injected_failures(self._settings())
 
     def _settings(self) -> Mapping[str, str]:
@@ -115,7 +115,7 @@ class ObjectCache:
         return {}
 
     def snapshot(self) -> MeshSnapshot | None:
-        """The snapshot as the proxies must see it; None while the mesh's settings are missing.
+        """Return the snapshot for the proxies; None while the mesh's settings are missing.
 
         Raises Misuse, ValueError, KeyError or TypeError for settings that cannot be used.
         """
@@ -152,7 +152,7 @@ class ObjectCache:
         return found
 
     def settings_versions(self) -> dict[str, str]:
-        """namespace/name -> resourceVersion of the ConfigMaps that the snapshot is made of."""
+        """Map namespace/name to resourceVersion of the ConfigMaps in the snapshot."""
 
         def version(item: Object) -> tuple[str, str] | None:
             _, namespace, name = meta_of(item)

@@ -1,4 +1,4 @@
-"""What faults ask of the control plane itself, in keys `fault-….json` of the ConfigMap `mesh`.
+"""The failures that faults request from the control plane, in keys `fault-….json` of the ConfigMap `mesh`.
 
 `{"refuse": true}`: every stream is answered UNAVAILABLE. `{"delay": 2.5}`: every push comes that many seconds late.
 `{"certificate_seconds": 3}`: every certificate is issued anew with so short a life, and not renewed. The key is taken
@@ -17,7 +17,7 @@ PREFIX: Final = "fault-"
 
 @dataclass(frozen=True, slots=True)
 class InjectedFailures:
-    """What is asked for; none of it by default."""
+    """The requested failures; none by default."""
 
     refuse: bool = False
     delay: float = 0.0  # seconds
@@ -28,7 +28,7 @@ class InjectedFailures:
 
 
 def detect_injected_failures(data: Mapping[str, str]) -> InjectedFailures:
-    """The worst of each that the ConfigMap's keys ask for. Raises ValueError for what cannot be read."""
+    """Return the worst of each that the ConfigMap's keys request. Raises ValueError for an unreadable key."""
     asked = [json.loads(text) for key, text in data.items() if key.startswith(PREFIX)]
     lives = [float(one["certificate_seconds"]) for one in asked if one.get("certificate_seconds")]
     return InjectedFailures(

@@ -1,4 +1,4 @@
-"""Kubernetes objects -> the parts of a MeshSnapshot, one object at a time. Pure.
+"""Reads Kubernetes objects into the parts of a MeshSnapshot, one object at a time. Pure.
 
 Tenants write most of these objects. Each reader checks the type of what it takes, so that what it returns can be
 sorted, compared and turned into configuration, and raises Unreadable for anything else; the caller skips that object.
@@ -48,21 +48,21 @@ _HTTP: Final = ("http", "http2", "h2c", "grpc")
 
 
 class Unreadable(Exception):
-    """The object is not as its kind should be; the text names the field."""
+    """The object violates its kind's schema; the text names the field."""
 
 
 # ---- fields
 
 
 def text(value: Any, field: str) -> str:
-    """The value, which must be a text."""
+    """Return the value, which must be a text."""
     if not isinstance(value, str):
         raise Unreadable(f"{field} is {value!r}")
     return value
 
 
 def mapping(value: Any, field: str) -> Mapping[str, Any]:
-    """The value, which must be a mapping or missing."""
+    """Return the value, which must be a mapping or missing."""
     if value is None:
         return {}
     if not isinstance(value, Mapping):
@@ -71,7 +71,7 @@ def mapping(value: Any, field: str) -> Mapping[str, Any]:
 
 
 def items(value: Any, field: str) -> Sequence[Mapping[str, Any]]:
-    """The value, which must be a list of mappings or missing."""
+    """Return the value, which must be a list of mappings or missing."""
     if value is None:
         return ()
     if not isinstance(value, list) or not all(isinstance(one, Mapping) for one in value):
@@ -80,13 +80,13 @@ def items(value: Any, field: str) -> Sequence[Mapping[str, Any]]:
 
 
 def texts(value: Any, field: str) -> Mapping[str, str]:
-    """The value, which must be a mapping of texts or missing: labels, annotations, a ConfigMap's data."""
+    """Return the value, which must be a mapping of texts or missing: labels, annotations, a ConfigMap's data."""
     found = mapping(value, field)
     return {text(name, field): text(one, f"{field}[{name}]") for name, one in found.items()}
 
 
 def address(value: Any, field: str) -> str:
-    """The value, which must be an IP address: Envoy refuses configuration that holds anything else."""
+    """Return the value, which must be an IP address: Envoy refuses configuration that holds anything else."""
     try:
         ipaddress.ip_address(text(value, field))
     except ValueError as error:
@@ -95,7 +95,7 @@ def address(value: Any, field: str) -> str:
 
 
 def port_number(value: Any, field: str) -> int:
-    """The value, which must be a port."""
+    """Return the value, which must be a port."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 1 << 16:
         raise Unreadable(f"{field} is {value!r}")
     return value
@@ -123,7 +123,7 @@ def has_condition(pod: Object, kind: str) -> bool:
 
 
 def is_live(pod: Object) -> bool:
-    """Whether the pod still exists as far as traffic goes: not deleted and not ended."""
+    """Whether the pod still counts for traffic: not deleted and not ended."""
     status, meta = mapping(pod.get("status"), "status"), mapping(pod.get("metadata"), "metadata")
     return status.get("phase") not in ("Succeeded", "Failed") and "deletionTimestamp" not in meta
 
@@ -139,7 +139,7 @@ def features_from(raw: Mapping[str, Any]) -> Features:
 
 
 def meshed_namespace(namespace: Object) -> str | None:
-    """The name of a namespace that is in the mesh; None for another."""
+    """Return the name of a namespace in the mesh; None for another."""
     _, _, name = meta_of(namespace)
     return name if labels_of(namespace).get(LABEL_MESH) == "enabled" else None
 
@@ -153,7 +153,8 @@ def node_address(node: Object) -> tuple[str, str]:
 
 
 def workload(pod: Object, mode: ProxyMode, meshed: frozenset[str]) -> Workload | None:
-    """The pod as configuration sees it; None for pods of other namespaces, proxies, and pods without an address.
+    """Return the pod as configuration sees it; None for pods of other namespaces, proxies, and pods without an
+    address.
 
     A pod that only says that it is a proxy is a workload like any other. The sandbox that its annotation names counts
     only when it is the pod's own: the annotation can be written by whoever may write the pod.
@@ -183,7 +184,8 @@ def workload(pod: Object, mode: ProxyMode, meshed: frozenset[str]) -> Workload |
 
 
 def waypoint(pod: Object, mode: ProxyMode, homes: Homes) -> Waypoint | None:
-    """The L7 proxy that the pod is; None for one that serves nothing or has no address, and for any other pod.
+    """Return the L7 proxy that the pod is; None for one that serves nothing or has no address, and for any other
+    pod.
 
     Raises NotAProxy for a pod that is no proxy of the mesh.
     """
@@ -197,7 +199,7 @@ def waypoint(pod: Object, mode: ProxyMode, homes: Homes) -> Waypoint | None:
 
 
 def believed_waypoint(pod: Object) -> Waypoint | None:
-    """The mutation BELIEVED_LABELS: what a control plane would make of a pod that it takes at its word."""
+    """The mutation BELIEVED_LABELS: a waypoint from a pod's own labels, believed without a check."""
     uid, namespace, name = meta_of(pod)
     labels, spec = labels_of(pod), mapping(pod.get("spec"), "spec")
     ip = mapping(pod.get("status"), "status").get("podIP")
@@ -212,7 +214,7 @@ def believed_waypoint(pod: Object) -> Waypoint | None:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """An EndpointSlice: who stands behind a Service. Only pods of its own namespace count."""
+    """An EndpointSlice: the pods behind a Service. Only pods of its own namespace count."""
 
     namespace: str
     service: str
@@ -226,7 +228,7 @@ class Slice:
 
 
 def endpoint_slice(piece: Object, homes: Homes) -> Slice | None:
-    """The slice; None for one of no Service."""
+    """Return the slice; None for one without a Service."""
     _, namespace, _ = meta_of(piece)
     service = labels_of(piece).get(SERVICE_OF_SLICE)
     if not service:
@@ -260,7 +262,7 @@ def protocol(port: Object) -> AppProtocol:
 
 
 def service(obj: Object, slices: Iterable[Slice], accounts: Mapping[str, str]) -> Service | None:
-    """The Service with its ready endpoints; None for one without a cluster IP.
+    """Return the Service with its ready endpoints; None for one without a cluster IP.
 
     Args:
         slices: those of this Service.
@@ -313,7 +315,7 @@ def account(pod: Object) -> tuple[str, str]:
 
 
 def policy(config_map: Object) -> Policy | None:
-    """The allow-list of a ConfigMap with the policy's label; None for any other.
+    """Return the allow-list of a ConfigMap with the policy's label; None for any other.
 
     `policy.json` holds `{"rules": [{"sources": [...], "methods": [...], "paths": [...]}]}`. A text that cannot be read
     allows nothing: a policy with no rule.

@@ -1,5 +1,5 @@
-"""What the control plane writes to Kubernetes: the proxies' CPU budgets, the trust bundle with the bootstrap in each
-meshed namespace, and (where a mode has one waypoint per pod) the waypoints. Pure plans first; `Reconcilers`
+"""Writes the control plane's objects to Kubernetes: the proxies' CPU budgets, the trust bundle with the bootstrap in
+each meshed namespace, and (where a mode has one waypoint per pod) the waypoints. Pure plans first; `Reconcilers`
 carries them out.
 """
 
@@ -58,15 +58,16 @@ class Resize:
 
 
 class BudgetReconciler:
-    """Knows which proxy containers have been ready once. One that becomes unready later keeps its budget: a saturated
-    proxy must not be given more CPU for it.
+    """Remembers which proxy containers have been ready once. One that becomes unready later keeps its budget: a
+    saturated proxy must not be given more CPU for it.
     """
 
     def __init__(self) -> None:
         self._ids: dict[str, str] = {}  # pod UID -> container ID
 
     def plan(self, cache: ObjectCache, mode: ProxyMode, budgets: Mapping[str, int]) -> list[Resize]:
-        """The limits that are not what they should be: the budget once ready, a boost while a new process starts.
+        """Return the limits to change: the budget once ready, a boost while a new process starts. `budgets`: millicores
+        by the name of the layers, from the settings; a pod's annotation belongs to its tenant.
 
         `budgets`: millicores by the name of the layers. It is the settings' word: a pod's annotation is its tenant's.
         """
@@ -166,7 +167,7 @@ def plan_waypoints(cache: ObjectCache, config: Mapping[str, Any]) -> list[dict[s
 
 
 class Reconcilers:
-    """Carries plans out in threads, one write per object at a time; what fails is planned again shortly after."""
+    """Carries plans out in threads, one write per object at a time; a failed write is planned again shortly after."""
 
     def __init__(self, cluster: Cluster, *, published: Callable[[], Mapping[str, str]]) -> None:
         self._cluster = cluster
@@ -177,7 +178,7 @@ class Reconcilers:
         self.failures: list[str] = []
 
     def on_snapshot(self, cache: ObjectCache, again: Callable[[], None]) -> None:
-        """Plan from the cache as it is; `again` is called when a write ended and another look may be due."""
+        """Plan from the cache's present state; `again` is called when a write ended and another look may be due."""
         config = cache.config()
         if config is None:
             return

@@ -34,7 +34,7 @@ class SecretResource:
 
 @dataclass(frozen=True, slots=True)
 class Handed:
-    """One line of the log: an identity that was handed to a proxy, or refused."""
+    """One line of the log: an identity given to a proxy, or refused."""
 
     at: float
     proxy: str  # namespace/pod
@@ -49,7 +49,7 @@ class Handed:
 
 
 class HandedLog:
-    """The last handings, oldest first."""
+    """The latest entries, oldest first."""
 
     def __init__(self, size: int = 20_000) -> None:
         self._lines: deque[Handed] = deque(maxlen=size)
@@ -83,7 +83,7 @@ class ProxySecrets:
     def wanted(
         self, asked: Collection[str], allowed: Collection[str], *, life: float = 0.0
     ) -> dict[str, SecretResource]:
-        """The resources for the names asked for; names that are not allowed are left out, and logged once.
+        """Return the resources for the requested names; disallowed names are left out, and logged once.
 
         `life`: seconds that a fault asks for instead of the usual ones; such certificates are left to expire.
         """

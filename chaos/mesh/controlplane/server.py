@@ -1,4 +1,4 @@
-"""The control plane's heart: one `MeshSnapshot`, one stream per proxy, each brought up to date on its own.
+"""The control plane's core: one `MeshSnapshot`, one stream per proxy, each brought up to date on its own.
 
 A change of the cluster waits for its company (20 ms), then becomes a new snapshot; every stream whose resources differ
 gets the difference. A stream never waits for another one, nor for an answer of its own proxy.
@@ -37,7 +37,7 @@ SERVER_NAMES: Final = (f"{_NAME}.svc", f"{_NAME}.svc.cluster.local", _NAME)
 
 
 class Built(Protocol):
-    """chaos.mesh.envoy.Resources is one."""
+    """One proxy's configuration; chaos.mesh.envoy.Resources is one."""
 
     @property
     def by_type(self) -> Mapping[str, Mapping[str, Offered]]: ...
@@ -97,7 +97,7 @@ class Plane:
         self._later()
 
     def whole(self, kind: str) -> None:
-        """Every object of this kind is known."""
+        """Record that every object of this kind is known."""
         self._missing.discard(kind)
         self._later()
 
@@ -106,7 +106,7 @@ class Plane:
             self._timer = asyncio.get_running_loop().call_later(DEBOUNCE, self.refresh)
 
     def refresh(self) -> None:
-        """Make the snapshot anew from the tables, and wake the streams when it differs."""
+        """Make the snapshot again from the cache, and wake the streams when it differs."""
         self._timer = None
         try:
             self.injected_failures = self.cache.injected_failures()
@@ -127,7 +127,7 @@ class Plane:
     # ---- streams
 
     async def recognise(self, token: str) -> Proxy:
-        """The proxy that this token belongs to; raises Refused."""
+        """Return the proxy that this token belongs to; raises Refused."""
         review = await asyncio.to_thread(
             self.cluster.create,
             {
@@ -145,7 +145,7 @@ class Plane:
         return detect_proxy(reviewed, pod, self.snapshot.mode, self.cache.homes())
 
     async def serve(self, context: Any) -> None:
-        """One delta stream, from its token to its end."""
+        """Serve one delta stream, from its token to its end."""
         metadata = dict(context.invocation_metadata() or ())
         token = str(metadata.get("authorization", "")).removeprefix("Bearer ").strip()
         await self.synced.wait()
@@ -210,7 +210,7 @@ class Plane:
                 continue
 
     def responses(self, stream: ConnectedProxy) -> list[Any]:
-        """What brings the stream up to date."""
+        """Return the responses that bring the stream up to date."""
         snapshot = self.snapshot
         assert snapshot is not None
         if stream.snapshot is not snapshot:

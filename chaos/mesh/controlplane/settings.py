@@ -1,4 +1,4 @@
-"""The text of the ConfigMap `mesh`: how the runner tells the control plane what to be. Read by `tables`."""
+"""The text of the ConfigMap `mesh`: how the runner configures the control plane. Read by `cache`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ def settings(
     values: Mapping[str, Any],
     defects: Collection[str] = (),
 ) -> str:
-    """As JSON, keys sorted. `defects`: what is broken on purpose, so that checks are seen to catch it."""
+    """Return the settings as JSON, keys sorted. `defects`: what is broken on purpose, so that checks are seen to catch
+    it.
+    """
     return json.dumps(
         {
             "mode": mode,

@@ -1,4 +1,4 @@
-"""Follows kinds of objects in threads and hands every change to the event loop, and says when each list is whole."""
+"""Follows kinds of objects in threads, hands every change to the event loop, and reports when each list is complete."""
 
 from __future__ import annotations
 

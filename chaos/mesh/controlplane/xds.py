@@ -1,4 +1,5 @@
-"""The server's side of one delta xDS stream, without I/O: requests in, responses out, and what the proxy has taken.
+"""The server's side of one delta xDS stream, without I/O: requests in, responses out, and what the proxy
+acknowledged.
 
 A refused resource (NACK) concerns that resource alone: the others of the same response have been applied, and the
 refused one is offered again later (a namespace that did not exist yet may exist by then). Nothing waits for an ACK.
@@ -39,7 +40,7 @@ class Offered(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A resource that the proxy did not take."""
+    """A resource that the proxy refused (NACK)."""
 
     version: str
     message: str
@@ -60,7 +61,7 @@ class _Type:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledgement:
-    """What a request said about an earlier response."""
+    """A request's answer to an earlier response."""
 
     type_url: str
     acked: tuple[str, ...] = ()
@@ -139,8 +140,9 @@ class XdsSession:
 
     @staticmethod
     def _tell_again(endpoints: _Type, clusters: list[DeltaDiscoveryResponse]) -> None:
-        """A changed cluster is a new one to Envoy, which waits for its endpoints without asking for them again (it
-        knows the name), and acknowledges no cluster until they come."""
+        """Send the endpoints of a changed cluster again: it is a new one to Envoy, which waits for its endpoints
+        without asking for them (it knows the name), and acknowledges no cluster until they arrive.
+        """
         for response in clusters:
             for resource in response.resources:
                 endpoints.sent.pop(resource.name, None)

@@ -1,5 +1,5 @@
-"""`build`: one proxy's whole configuration out of the snapshot. Pure; its parts are cached, so a change costs what it
-changes.
+"""`build`: makes one proxy's whole configuration from the snapshot. Pure; its parts are cached, so a change costs only
+what it changes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from chaos.model.placement import Proxy
 
 
 def build(proxy: Proxy, snapshot: MeshSnapshot, *, defects: Defects = NO_DEFECTS) -> Resources:
-    """All listeners, clusters and endpoints of the proxy, and the secrets that it may ask for."""
+    """Return all listeners, clusters and endpoints of the proxy, and the secrets that it may ask for."""
     defects |= snapshot.defects
     make = {
         ProxyRole.SIDECAR: _both_layers,
@@ -142,7 +142,7 @@ def _waypoint(proxy: Proxy, snapshot: MeshSnapshot, defects: Defects) -> Iterato
 
 
 def _stable(pod: Workload) -> Workload:
-    """The pod without what changes while it lives: readiness must not touch its listeners."""
+    """Return the pod without what changes while it lives: readiness must not change its listeners."""
     return Workload(
         uid=pod.uid,
         namespace=pod.namespace,

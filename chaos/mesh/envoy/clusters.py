@@ -1,6 +1,4 @@
-"""Clusters and their endpoints: the Service ports, the way to an application, tunnels. Cached by what they depend
-on.
-"""
+"""Clusters and their endpoints: the Service ports, the way to an application, tunnels. Cached by their inputs."""
 
 from __future__ import annotations
 
@@ -120,7 +118,9 @@ def tunnelled_service(name: str, features: Features, defects: Defects) -> Resour
 
 @lru_cache(CACHE)
 def plain(name: str, features: Features, *, shared: bool, protocol: str = "downstream", defects: Defects) -> Resource:
-    """Plain text to the address that the client meant: the application itself, or the snapshot outside of the mesh."""
+    """A plain-text cluster to the address that the client meant: the application itself, or an address outside the
+    snapshot.
+    """
     return _cluster(
         {
             "name": name,
@@ -169,7 +169,7 @@ def tunnel_origin(own: str, features: Features, *, defects: Defects) -> Resource
 
 @lru_cache(CACHE)
 def hoard(identity: str) -> Resource:
-    """Leads nowhere and asks for a certificate: how an over-generous control plane gives away what nobody needs."""
+    """A cluster that leads nowhere and asks for a certificate: the defect of an over-generous control plane."""
     return _cluster(
         {
             "name": f"hoard|{identity}",
@@ -181,7 +181,7 @@ def hoard(identity: str) -> Resource:
 
 @lru_cache(CACHE)
 def internal(name: str, listener: str, features: Features) -> Resource:
-    """To a listener inside the same Envoy."""
+    """A cluster to a listener inside the same Envoy."""
     return _cluster(
         {
             "name": name,

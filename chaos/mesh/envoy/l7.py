@@ -1,4 +1,4 @@
-"""What an L7 proxy does with requests, and what any proxy does with connections: the same text in every mode.
+"""What an L7 proxy does with requests, and any proxy with connections: the same configuration in every mode.
 
 `requests` is an HTTP connection manager (routes, retries, timeouts, policy, trace context, metrics); `connections` a
 TCP proxy with the L4 part of policy. Who calls them differs by role, never what they say.
@@ -151,7 +151,7 @@ def requests(
     tunnelled: bool = False,
     defects: Defects,
 ) -> Config:
-    """The HTTP connection manager of one destination.
+    """Return the HTTP connection manager of one destination.
 
     Args:
         acting: this hop balances over endpoints, and so retries, times out and counts attempts.
@@ -240,7 +240,7 @@ def connections(
     counted: bool = False,
     tunnel_to: str = "",
 ) -> Config:
-    """The TCP proxy of one destination; with `tunnel_to`, through a CONNECT for that authority."""
+    """Return the TCP proxy of one destination; with `tunnel_to`, through a CONNECT for that authority."""
     config: Config = {
         "stat_prefix": stat_name(name),
         "cluster": cluster,

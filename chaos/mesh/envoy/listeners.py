@@ -1,5 +1,4 @@
-"""Listeners of every role. Each depends on its own pod, on Service ports (not on endpoints) and on features: nothing
-else.
+"""Listeners of every role. Each depends on its own pod, on Service ports (not endpoints) and on features only.
 
 A listener of a proxy outside of the pod is opened inside the pod's namespace; its name holds the sandbox, because a new
 namespace under an old name would open nothing.
@@ -90,7 +89,7 @@ def outbound(
     tunnel: bool,
     defects: Defects,
 ) -> Resource:
-    """What the pod's applications call: a chain for each Service port, and the rest as it is.
+    """The listener for the pod's own calls: a chain for each Service port, and passthrough for the rest.
 
     Args:
         key: last part of the name: the sandbox, or `pod` for a sidecar.
@@ -124,7 +123,7 @@ def inbound(
     *,
     defects: Defects,
 ) -> Resource:
-    """What calls the pod, of a proxy that holds both layers: mutual TLS or nothing, then policy, then the
+    """The listener for calls to the pod, in a proxy that holds both layers: mutual TLS required, then policy, then the
     application.
     """
     identity, namespace, name = pod

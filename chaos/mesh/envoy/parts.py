@@ -1,6 +1,4 @@
-"""Pieces that every role's configuration is made of: names, TLS, per-pod state, sockets, logs. All identical in all
-modes.
-"""
+"""The pieces of every role's configuration: names, TLS, per-pod state, sockets, logs. Identical in all modes."""
 
 from __future__ import annotations
 
@@ -33,7 +31,7 @@ def sandbox_path(pod: Workload, proxy: Proxy) -> str:
 
 
 def stat_name(name: str) -> str:
-    """The name in metrics, without dots: Envoy cuts labels at dots and makes one metric of each part."""
+    """Return the name in metrics, without dots: Envoy splits labels at dots."""
     return name.replace(".", "_")
 
 
@@ -61,7 +59,8 @@ def filter_state(key: str, value: str, *, factory: str = "", shared: str = "TRAN
 
 
 def pod_state(identity: str, netns: str, defects: Defects) -> list[Config]:
-    """The network filter that tells a shared proxy's upstream connections whose they are: namespace and certificate.
+    """The network filter that marks a shared proxy's upstream connections with their pod: namespace and
+    certificate.
 
     The certificate's key must be a *hashable* string: only then does it take part in the pools' hash, and two pods
     never share an upstream connection. A proxy inside the pod needs neither.
@@ -80,7 +79,7 @@ def pod_state(identity: str, netns: str, defects: Defects) -> list[Config]:
 
 
 def mark_option() -> Config:
-    """SO_MARK: capture lets pass what a proxy sends. Needs CAP_NET_RAW or CAP_NET_ADMIN."""
+    """SO_MARK, by which capture lets the proxy's own traffic pass. Needs CAP_NET_RAW or CAP_NET_ADMIN."""
     return {
         "description": "sharedfate",
         "level": SOL_SOCKET,
@@ -91,9 +90,7 @@ def mark_option() -> Config:
 
 
 def bind_config(*, shared: bool) -> Config:
-    """Upstream sockets: marked; of a shared proxy, made inside the pod's namespace that the connection's state
-    names.
-    """
+    """Upstream sockets: marked; for a shared proxy, opened inside the namespace in the connection's state."""
     found: Config = {"socket_options": [mark_option()]}
     if shared:
         found["source_address"] = {"address": "0.0.0.0", "port_value": 0}
@@ -138,7 +135,8 @@ def _on_demand(mapper: str, config: Config, *, prefetch: Sequence[str] = ()) -> 
 def downstream_tls(
     identity: str, *, shared: bool, alpn: Sequence[str] = ("h2", "http/1.1"), defects: Defects
 ) -> Config:
-    """Mutual TLS as the server `identity`; any member of the trust domain may come, policy decides the rest.
+    """Mutual TLS as the server `identity`; any member of the trust domain may connect, and policy decides the
+    rest.
 
     A shared proxy asks for certificates on demand on both sides: a name that is subscribed to in both ways is delivered
     to the first alone (Envoy 1.40), and the other's handshakes hang.
@@ -209,7 +207,7 @@ def internal_upstream(metadata: Sequence[str] = ()) -> Config:
 
 
 def circuit_breakers(features: Features) -> Config:
-    """No limit that an overload could meet before the proxy's own budget; retries within a fifth of the requests."""
+    """No limit below the proxy's own budget; retries within a fifth of the requests."""
     limits: Config = {f"max_{what}": UNLIMITED for what in ("connections", "pending_requests", "requests")}
     if features.retries:
         limits["retry_budget"] = {"budget_percent": {"value": 20}, "min_retry_concurrency": 3}
@@ -219,8 +217,8 @@ def circuit_breakers(features: Features) -> Config:
 
 
 def http_options(protocol: str = "downstream", defects: Defects = NO_DEFECTS) -> Config:
-    """Upstream protocol options: the downstream's own protocol, or `http1`, or `http2`. Idle connections go after
-    2 s.
+    """Upstream protocol options: the downstream's own protocol, or `http1`, or `http2`. Idle connections close after 2
+    s.
     """
     http2: Config = {
         "max_concurrent_streams": 2_147_483_647,

@@ -1,4 +1,4 @@
-"""What the roles read from a MeshSnapshot: names of things, the ports of a pod, the waypoints of a service. Pure."""
+"""What the roles read from a MeshSnapshot: names, the ports of a pod, the waypoints of a Service. Pure."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def _place(snapshot: MeshSnapshot, service: Service, endpoint: Endpoint) -> Plac
 
 
 def waypoint_endpoints(waypoints: Iterable[Waypoint]) -> tuple[Endpoint, ...]:
-    """Where connections can go now."""
+    """Return the endpoints that accept connections now."""
     return tuple(sorted(Endpoint(w.proxy.uid, w.ip, PORT_HBONE) for w in waypoints if w.ready and w.ip))
 
 
@@ -110,7 +110,7 @@ def served_endpoints(
 
 
 def meshed_endpoints(snapshot: MeshSnapshot, endpoints: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
-    """Without those that no proxy stands before: a mesh never falls back to plain text."""
+    """Return the endpoints with a proxy: a mesh never falls back to plain text."""
     return tuple(e for e in endpoints if (pod := snapshot.pods.get(e.pod_uid)) is not None and pod.meshed)
 
 
