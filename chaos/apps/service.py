@@ -22,7 +22,7 @@ Answer = tuple[int, bytes, bytes]  # status, header lines each with its CRLF, bo
 MAX_ANSWER: Final = 64 * 1024 * 1024
 
 
-class Responder(Protocol):
+class RequestConnection(Protocol):
     """The connection, or the stream, of a request, as a service uses it."""
 
     def answer(self, answer: Answer | None) -> None: ...
@@ -45,7 +45,7 @@ class AppPort:
         self.draining = False
         self._pod_line = b"x-pod: %b\r\n" % self.pod
 
-    def treat(self, method: bytes, path: bytes, head: bytes, body: bytes, connection: Responder) -> None:
+    def treat(self, method: bytes, path: bytes, head: bytes, body: bytes, connection: RequestConnection) -> None:
         """Answer one request, now or later."""
         self.counters[method.decode("latin-1")] += 1
         action, delay = (Action.ANSWER, 0.0) if self.temper is None else self.temper.decide()
@@ -66,7 +66,7 @@ class AppPort:
         else:
             connection.answer(answer)
 
-    def _stalled(self, method: bytes, path: bytes, head: bytes, body: bytes, connection: Responder) -> None:
+    def _stalled(self, method: bytes, path: bytes, head: bytes, body: bytes, connection: RequestConnection) -> None:
         self.counters[method.decode("latin-1")] -= 1  # counted again when it is treated at last
         self.treat(method, path, head, body, connection)
 

@@ -120,8 +120,8 @@ def run(files: tuple[Path, ...], variables: tuple[str, ...], out: Path) -> None:
     green = True
     for path in paths:
         outcome = run_file(path, variables=chosen, out=out, progress=_Lines())
-        green &= outcome.ruling.verdict is Verdict.PASS
-        click.echo(f"{path}: {outcome.ruling}")
+        green &= outcome.gate_verdict.verdict is Verdict.PASS
+        click.echo(f"{path}: {outcome.gate_verdict}")
         if outcome.path:
             click.echo(f"  journal {outcome.path}")
     sys.exit(0 if green else 1)

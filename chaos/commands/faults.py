@@ -77,7 +77,7 @@ def inject(
     spec: str,
     kubeconfig: Path | None,
     namespaces: str,
-    **wishes: str,
+    **options: str,
 ) -> None:
     """Inject a fault, hold it, undo it: `sharedfate inject kill --layer l7 --tenant a --for 10s`.
 
@@ -94,7 +94,7 @@ def inject(
     kind = fault_class(fault)
     made = kind(**parse_settings(kind, settings))
     listed = tuple(part.strip() for part in namespaces.split(",") if part.strip())
-    selector = Selector(**{key: wishes[key] for key in _TARGETS}, consented=listed, pick=Pick(pick), seed=seed)
+    selector = Selector(**{key: options[key] for key in _TARGETS}, consented=listed, pick=Pick(pick), seed=seed)
     deadline = seconds + 30.0
     with connected(spec, kubeconfig, namespaces) as cluster:
         planned = [(made, target) for target in select(cluster, made.targets, selector)]

@@ -29,7 +29,7 @@ from chaos.engine.own import OwnDeployment, own_deployment
 from chaos.engine.progress import Progress
 from chaos.engine.scenario import NotApplicable, Scenario
 from chaos.engine.settings import OF_REFUSED, RUN_FILE, Inconclusive, Settings
-from chaos.engine.takedown import told_what_it_waits_for
+from chaos.engine.takedown import reporting_takedown
 from chaos.engine.trial import Trial, TrialFailed, TrialInconclusive
 from chaos.errors import (
     ApiError,
@@ -112,7 +112,7 @@ class Run:
             self._stack.close()
             if isinstance(error, Exception):  # a run that is refused has a report too
                 kind = settings.cluster.partition(":")[0]
-                self._describe({"kind": kind, "version": "", "nodes": settings.nodes}, error=told(error))
+                self._describe({"kind": kind, "version": "", "nodes": settings.nodes}, error=describe_error(error))
             raise
         version = self.cluster.request("GET", "/version")
         self._describe({"kind": self.cluster.kind, "version": version.get("gitVersion", ""), "nodes": settings.nodes})
@@ -220,7 +220,7 @@ class Run:
                 "chaos_tenants, for the reference tenants"
             )
         directory = self.settings.out / "trials" / mode / scenario
-        directory.mkdir(parents=True, exist_ok=True)  # it has begun, even if no load gets sound
+        directory.mkdir(parents=True, exist_ok=True)  # it has begun, even if no load becomes healthy
         deployment = self.deployment(mode, own=own)
         if isinstance(deployment, OwnDeployment):
             deployment.trying = True
@@ -244,7 +244,7 @@ class Run:
         except Exception as error:
             directory = self.settings.out / "trials" / mode / scenario.name
             directory.mkdir(parents=True, exist_ok=True)
-            (directory / ERROR_FILE).write_text(told(error) + "\n")
+            (directory / ERROR_FILE).write_text(describe_error(error) + "\n")
             raise
 
     def _attempt(self, mode: str, scenario: Scenario) -> TrialResult:
@@ -309,7 +309,7 @@ class Run:
             self.progress.step(title)
             with (
                 interrupts.cuttable(),
-                told_what_it_waits_for(deployment.cluster, deployment.mesh.run, self.progress, title),
+                reporting_takedown(deployment.cluster, deployment.mesh.run, self.progress, title),
             ):
                 deployment.stop()
 
@@ -361,7 +361,7 @@ def detect_not_recovered(error: BaseException) -> list[str]:
     return [" ".join(str(error).split())] if isinstance(error, RecoveryFailed) else []
 
 
-def told(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """Return an error in one line, as reports hold it."""
     return unfit(error) or one_line(error)
 

@@ -69,7 +69,7 @@ def _name(pod: Object) -> str:
 
 
 @contextmanager
-def told_what_it_waits_for(cluster: Cluster, run: str, progress: Progress, title: str) -> Iterator[None]:
+def reporting_takedown(cluster: Cluster, run: str, progress: Progress, title: str) -> Iterator[None]:
     """Show in the live line what a take-down waits for, when the block lasts longer than `PATIENCE`."""
     over = threading.Event()
     began = time.monotonic()

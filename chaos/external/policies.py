@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from chaos.external.file import Call
+from chaos.kube.objects import label_selector, selects
 from chaos.names import LABEL_ROLE
 
 Object = Mapping[str, Any]
@@ -102,7 +103,7 @@ def _selecting(pod: Object, direction: Direction, policies: Sequence[Object]) ->
         for policy in policies
         if policy["metadata"]["namespace"] == pod["metadata"]["namespace"]
         and direction in _directions(policy["spec"])
-        and selects(policy["spec"].get("podSelector") or {}, pod["metadata"].get("labels") or {})
+        and selects(label_selector(policy["spec"].get("podSelector") or {}), pod["metadata"].get("labels") or {})
     ]
 
 
@@ -115,11 +116,13 @@ def _is_peer(rule: Object, pod: Object, policy: Object, namespaces: Mapping[str,
         return _is_within(str((pod.get("status") or {}).get("podIP", "")), rule["ipBlock"])
     namespace = pod["metadata"]["namespace"]
     if "namespaceSelector" in rule:
-        if not selects(rule["namespaceSelector"] or {}, namespaces.get(namespace, {})):
+        if not selects(label_selector(rule["namespaceSelector"] or {}), namespaces.get(namespace, {})):
             return False
     elif namespace != policy["metadata"]["namespace"]:
         return False
-    return "podSelector" not in rule or selects(rule["podSelector"] or {}, pod["metadata"].get("labels") or {})
+    return "podSelector" not in rule or selects(
+        label_selector(rule["podSelector"] or {}), pod["metadata"].get("labels") or {}
+    )
 
 
 def _is_within(address: str, block: Object) -> bool:
@@ -163,23 +166,6 @@ def _named_ports(pod: Object) -> dict[str, int]:
     return {
         one["name"]: one["containerPort"] for part in containers for one in part.get("ports") or [] if one.get("name")
     }
-
-
-def selects(selector: Object, labels: Mapping[str, str]) -> bool:
-    """Whether a LabelSelector holds for those labels; an empty one holds for all."""
-    if any(labels.get(key) != value for key, value in (selector.get("matchLabels") or {}).items()):
-        return False
-    for one in selector.get("matchExpressions") or []:
-        key, values = one["key"], one.get("values") or []
-        holds = {
-            "In": labels.get(key) in values and key in labels,
-            "NotIn": labels.get(key) not in values,
-            "Exists": key in labels,
-            "DoesNotExist": key not in labels,
-        }[one["operator"]]
-        if not holds:
-            return False
-    return True
 
 
 def _name(policy: Object) -> str:

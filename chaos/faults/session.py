@@ -74,13 +74,13 @@ class Chaos:
         ) as receipts:
             yield receipts
 
-    def select(self, fault: Fault, **wishes: Any) -> list[Target]:
+    def select(self, fault: Fault, **fields: Any) -> list[Target]:
         """Return targets of a kind that the fault takes, by the fields of Selector; never empty."""
-        return select(self.cluster, fault.targets, Selector(**{"seed": self.seed, **wishes}))
+        return select(self.cluster, fault.targets, Selector(**{"seed": self.seed, **fields}))
 
-    def one(self, **wishes: Any) -> Target:
+    def one(self, **fields: Any) -> Target:
         """Return one container, by the fields of Selector."""
-        return select(self.cluster, _CONTAINERS, Selector(**{"seed": self.seed, "pick": Pick.ONE, **wishes}))[0]
+        return select(self.cluster, _CONTAINERS, Selector(**{"seed": self.seed, "pick": Pick.ONE, **fields}))[0]
 
     def dry_run(self, planned: Sequence[Planned], *, seconds: float | None = None) -> list[str]:
         """Return what injecting and undoing would write, in lines; changes nothing."""

@@ -18,7 +18,7 @@ class FaultPhase(StrEnum):
 
     PLANNED = "planned"  # the receipt is stored; nothing was changed
     INJECTED = "injected"  # its effect was seen
-    RECOVERED = "recovered"  # it was undone, and the target was seen to be sound
+    RECOVERED = "recovered"  # it was undone, and the target was seen to be healthy
     VANISHED = "vanished"  # the target went meanwhile: nothing is left to undo
 
     @property

@@ -15,7 +15,7 @@ import pytest
 
 from chaos import interrupts
 from chaos.errors import Misuse
-from chaos.plugin import xdist as spread
+from chaos.plugin import xdist
 from chaos.plugin.fixtures import RUN
 from chaos.plugin.fixtures import chaos_cluster as chaos_cluster
 from chaos.plugin.fixtures import chaos_faults as chaos_faults
@@ -55,17 +55,17 @@ def pytest_configure(config: pytest.Config) -> None:
         extend(folders)
     config.addinivalue_line("markers", "chaos_modes(*names): run this test in these proxy modes only")
     option = config.option
-    if is_asked_for(config) and not option.collectonly and not spread.works(config):
+    if is_asked_for(config) and not option.collectonly and not xdist.is_worker(config):
         option.xmlpath = getattr(option, "xmlpath", None) or f"{option.chaos_out}/junit.xml"
     named = not (option.chaos_modes is None and option.chaos_scenarios is None and option.chaos_target is None)
     # Settings refuse bad options before anything is collected.
-    spread.prepare(config, settings_of(config) if named else None)
+    xdist.prepare(config, settings_of(config) if named else None)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection(session: pytest.Session) -> None:
     """Listen to signals from here on: earlier, pytest cannot end a session in order."""
-    if is_asked_for(session.config) and not spread.works(session.config):
+    if is_asked_for(session.config) and not xdist.is_worker(session.config):
         session.config.stash[_SIGNALS] = interrupts.start()
 
 
@@ -188,7 +188,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Before a trial: how far the run is, and about how long it will take yet."""
     pace = item.config.stash.get(_PACE, None)
-    if pace is not None and _trial_of(item) is not None and not spread.works(item.config):
+    if pace is not None and _trial_of(item) is not None and not xdist.is_worker(item.config):
         progress_of(item.config).step(pace.next())
 
 
@@ -260,14 +260,14 @@ def _report(session: pytest.Session) -> None:
     if _only_unfit(config):
         session.exitstatus = pytest.ExitCode.USAGE_ERROR
     run = config.stash.get(RUN, None)
-    if spread.works(config) or (run is None and not spread.leads(config)):
+    if xdist.is_worker(config) or (run is None and not xdist.is_controller(config)):
         return
     from chaos.errors import SharedfateError
     from chaos.history.result import has_errors
     from chaos.report import write_reports
 
     settings = settings_of(config)
-    seconds = run.seconds if run is not None else spread.gather(config, settings.out)
+    seconds = run.seconds if run is not None else xdist.merge_worker_runs(config, settings.out)
     if seconds is None:
         return  # no test of the session was a trial
     if not any((settings.out / "trials").glob("*/*")) and not has_errors(settings.out):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chaos.plugin import xdist as spread
+from chaos.plugin import xdist
 from chaos.plugin.options import progress_of, settings_of
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def chaos_run(request: pytest.FixtureRequest) -> Iterator[Run]:
     from chaos.errors import EnvironmentUnfit
 
     settings = settings_of(request.config)
-    spread.claim(request.config, settings)
+    xdist.claim(request.config, settings)
     run = Run(settings, progress=progress_of(request.config))
     try:
         run.__enter__()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chaos.plugin import xdist as spread
+from chaos.plugin import xdist
 
 if TYPE_CHECKING:
     from chaos.engine.settings import Settings
@@ -108,13 +108,13 @@ def settings_of(config: pytest.Config) -> Settings:
         o = config.option
         try:
             config.stash[_SETTINGS] = parse_settings(
-                cluster=spread.cluster(config, o.chaos_cluster),
+                cluster=xdist.cluster(config, o.chaos_cluster),
                 modes=o.chaos_modes or "",
                 scenarios=o.chaos_scenarios or "",
                 nodes=o.chaos_nodes,
-                out=spread.directory(config, o.chaos_out),
+                out=xdist.directory(config, o.chaos_out),
                 budget=o.chaos_budget,
-                seed=spread.seed(config, o.chaos_seed),
+                seed=xdist.seed(config, o.chaos_seed),
                 keep=o.chaos_keep,
                 mesh_install=o.chaos_mesh_install,
                 inconclusive=o.chaos_inconclusive,

@@ -29,19 +29,19 @@ _WORKERS = "workers"  # directory, in the session's, with a run directory for ea
 _SEED, _SESSION = "chaos_seed", "chaos_session"  # what a worker is told
 
 
-def works(config: pytest.Config) -> bool:
+def is_worker(config: pytest.Config) -> bool:
     """This process is a worker."""
     return hasattr(config, "workerinput")
 
 
-def leads(config: pytest.Config) -> bool:
+def is_controller(config: pytest.Config) -> bool:
     """This process hands the tests out to workers."""
-    return not works(config) and not config.option.collectonly and getattr(config.option, "dist", "no") != "no"
+    return not is_worker(config) and not config.option.collectonly and getattr(config.option, "dist", "no") != "no"
 
 
 def directory(config: pytest.Config, out: str) -> str:
     """The run directory of this process."""
-    return f"{out}/{_WORKERS}/{config.workerinput['workerid']}" if works(config) else out  # type: ignore[attr-defined]
+    return f"{out}/{_WORKERS}/{config.workerinput['workerid']}" if is_worker(config) else out  # type: ignore[attr-defined]
 
 
 def cluster(config: pytest.Config, option: str) -> str:
@@ -50,9 +50,9 @@ def cluster(config: pytest.Config, option: str) -> str:
     Raises UsageError for a cluster that is there already, which workers would have to share.
     """
     kind, _, name = option.partition(":")
-    if kind in ("kind", "k3d") and works(config):
+    if kind in ("kind", "k3d") and is_worker(config):
         return f"{kind}:{name or DEFAULT_NAME}-{config.workerinput['workerid']}"  # type: ignore[attr-defined]
-    if kind in ("context", "in-cluster") and (leads(config) or works(config)):
+    if kind in ("context", "in-cluster") and (is_controller(config) or is_worker(config)):
         raise pytest.UsageError(
             f"{option}: workers would share it, and be refused by each other's namespaces: leave -n out"
         )
@@ -61,7 +61,7 @@ def cluster(config: pytest.Config, option: str) -> str:
 
 def seed(config: pytest.Config, given: int | None) -> int | None:
     """The seed of this process: what the leader drew is every worker's."""
-    return config.workerinput.get(_SEED, given) if works(config) else given  # type: ignore[attr-defined]
+    return config.workerinput.get(_SEED, given) if is_worker(config) else given  # type: ignore[attr-defined]
 
 
 def prepare(config: pytest.Config, settings: Settings | None) -> None:
@@ -71,7 +71,7 @@ def prepare(config: pytest.Config, settings: Settings | None) -> None:
     Args:
         settings: the suite's; None where nobody asked for it, and a test may still begin a run.
     """
-    if not leads(config):
+    if not is_controller(config):
         return
     config.stash[_BEGAN] = time.monotonic()
     config.stash[_ID] = uuid.uuid4().hex
@@ -83,7 +83,7 @@ def prepare(config: pytest.Config, settings: Settings | None) -> None:
 
 def claim(config: pytest.Config, settings: Settings) -> None:
     """Before a worker's run: the first of them makes the session's directory, in place of an earlier session's."""
-    if not works(config):
+    if not is_worker(config):
         return
     from chaos.engine.run import set_aside
     from chaos.engine.settings import RUN_FILE
@@ -147,7 +147,7 @@ class Handout:
         return ByMode(config, log)
 
 
-def gather(config: pytest.Config, out: Path) -> float | None:
+def merge_worker_runs(config: pytest.Config, out: Path) -> float | None:
     """Move the workers' trials into the session's directory.
 
     The header is one worker's: what matters of it, the cluster's kind, the budget and the seed, is the same for all. It

@@ -12,7 +12,15 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from chaos.history.result import TrialResult
-from chaos.report.formatting import VERDICTS, flows_of, measure_text, name_flows, number, short_flows, surprise_text
+from chaos.report.formatting import (
+    VERDICTS,
+    contradiction_text,
+    flows_of,
+    measure_text,
+    name_flows,
+    number,
+    short_flows,
+)
 
 # What the shipped scenarios do to a mesh; a scenario of somebody else's is told by its name.
 _HAPPENED: Final = {
@@ -65,7 +73,7 @@ class Otherwise:
     """A trial that contradicts the prediction, or cannot be decided, with the reason in a sentence."""
 
     trial: TrialResult
-    surprise: str
+    contradiction: str
     reason: str
 
 
@@ -127,7 +135,7 @@ def otherwise(trials: Iterable[TrialResult]) -> list[Otherwise]:
     return [
         Otherwise(
             trial,
-            surprise_text(trial, short_flows(flows_of(trial))),
+            contradiction_text(trial, short_flows(flows_of(trial))),
             trial.reason.removeprefix(f"{VERDICTS['inconclusive']}: "),
         )
         for trial in found
@@ -164,8 +172,8 @@ def outcome(trial: TrialResult) -> str:
         text = f"{len(hurt)} of {len(judged)} {_who(trial, len(judged))} {verb} hurt ({'; '.join(details)})"
     if unsure:
         text += f", of {name_flows(unsure, short)} it cannot be told"
-    if surprise := surprise_text(trial, short):
-        text += f" – {surprise}"
+    if contradiction := contradiction_text(trial, short):
+        text += f" – {contradiction}"
     return text
 
 

@@ -140,7 +140,7 @@ def effect_text(trial: TrialResult) -> str:
     return DASH
 
 
-def surprise_text(trial: TrialResult, short: Mapping[str, str]) -> str:
+def contradiction_text(trial: TrialResult, short: Mapping[str, str]) -> str:
     """Say who was hurt against the prediction, and who was not; "" for neither."""
     hurt = [flow for flow in trial.observed["hurt"] if flow in trial.predicted["unhurt"]]
     spared = [flow for flow in trial.observed["unhurt"] if flow in trial.predicted["hurt"]]

@@ -12,6 +12,7 @@ from chaos.report.formatting import (
     DASH,
     VERDICTS,
     bystander,
+    contradiction_text,
     duration,
     effect_text,
     flows_of,
@@ -19,7 +20,6 @@ from chaos.report.formatting import (
     observed_text,
     predicted_text,
     short_flows,
-    surprise_text,
 )
 from chaos.report.records import RunRecord
 from chaos.report.sharing import Sharing, budget_rule, cpu_statement, emulated
@@ -77,8 +77,8 @@ def _matrix(run: RunRecord) -> str:
 
 
 def _mark(trial: TrialResult) -> str:
-    surprise = surprise_text(trial, short_flows(flows_of(trial)))
-    return MARKS[trial.verdict] + (f" ({_cell(surprise)})" if surprise else "")
+    contradiction = contradiction_text(trial, short_flows(flows_of(trial)))
+    return MARKS[trial.verdict] + (f" ({_cell(contradiction)})" if contradiction else "")
 
 
 def _unfinished(run: RunRecord) -> list[str]:
@@ -111,7 +111,7 @@ def _otherwise(trials: Sequence[TrialResult]) -> list[str]:
     """List what to look at first: each trial that contradicts the prediction, or cannot be decided, with its reason."""
     lines = [
         f"- **{_cell(one.trial.name)}** {MARKS[one.trial.verdict]}: "
-        + _cell("; ".join(part for part in (one.surprise, one.reason) if part))
+        + _cell("; ".join(part for part in (one.contradiction, one.reason) if part))
         for one in otherwise(trials)
     ]
     return ["## Look at these first", "\n".join(lines)] if lines else []

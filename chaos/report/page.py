@@ -25,6 +25,7 @@ from chaos.report.formatting import (
     DASH,
     SIGNS,
     VERDICTS,
+    contradiction_text,
     duration,
     effect_text,
     flows_of,
@@ -35,7 +36,6 @@ from chaos.report.formatting import (
     resolution,
     short_flows,
     spell,
-    surprise_text,
 )
 from chaos.report.glossary import GLOSSARY
 from chaos.report.picture import cell_picture
@@ -60,7 +60,7 @@ class FlowRow:
     share: str
     predicted: str
     observed: str
-    surprise: bool
+    contradiction: bool
     errors: str
     slow: str
     lost: str
@@ -88,7 +88,7 @@ class TrialView:
     effect: str
     predicted: str
     observed: str
-    surprise: str  # who was hurt, or not, against the prediction
+    contradiction: str  # who was hurt, or not, against the prediction
     nodes: tuple[NodeBox, ...]
     flows: tuple[FlowRow, ...]
     measures: tuple[tuple[str, str], ...]
@@ -174,7 +174,7 @@ def _view(trial: TrialResult, sharing: Sharing | None, bins: int) -> TrialView:
         effect=effect_text(trial),
         predicted=predicted_text(trial, short),
         observed=observed_text(trial, short),
-        surprise=surprise_text(trial, short),
+        contradiction=contradiction_text(trial, short),
         nodes=plan_diagram(sharing, trial) if sharing else (),
         flows=tuple(_row(flow, short) for flow in _judged(trial)),
         measures=tuple((measure_name(name), measure_text(measure)) for name, measure in sorted(trial.measures.items())),
@@ -211,10 +211,10 @@ def _figures(
         for series in sorted(timeline.flows, key=lambda series: (series.flow.endswith("]"), series.flow))
     )
     causes = tuple(dict.fromkeys(cause for series in timeline.flows for cause in series.causes))
-    return figures, told(timeline.marks), causes, ""
+    return figures, describe_marks(timeline.marks), causes, ""
 
 
-def told(marks: Iterable[Mark]) -> tuple[str, ...]:
+def describe_marks(marks: Iterable[Mark]) -> tuple[str, ...]:
     """Return a line for each event, with its time; repeats are counted in the line of the first."""
     times: dict[str, list[float]] = {}
     for mark in marks:
@@ -243,7 +243,7 @@ def _row(flow: Mapping[str, Any], short: Mapping[str, str]) -> FlowRow:
         share=DASH if share is None else f"{100 * share:.0f} %",
         predicted=predicted,
         observed=finding,
-        surprise={finding, predicted} == {"hurt", "not hurt"},
+        contradiction={finding, predicted} == {"hurt", "not hurt"},
         errors=_effect(flow.get("errors")),
         slow=_effect(flow.get("slow")),
         lost=measure_text(lost) if lost else DASH,

@@ -22,14 +22,14 @@ def terminal_table(results: Sequence[TrialResult]) -> str:
     rows = [HEADINGS, *(_row(trial) for trial in ordered)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS) - 1)]
     lines = ["  ".join([*map(str.ljust, row[:-1], widths), row[-1]]).rstrip() for row in rows]
-    return "\n".join([headline(ordered), *told_otherwise(results), "", *lines, tally(results)])
+    return "\n".join([headline(ordered), *unpredicted_lines(results), "", *lines, tally(results)])
 
 
-def told_otherwise(results: Sequence[TrialResult]) -> list[str]:
+def unpredicted_lines(results: Sequence[TrialResult]) -> list[str]:
     """Return a line for each trial that contradicts the prediction, or cannot be decided."""
     return [
         f"{VERDICTS[one.trial.verdict].upper()}: {one.trial.name}: "
-        + "; ".join(part for part in (one.surprise, one.reason) if part)
+        + "; ".join(part for part in (one.contradiction, one.reason) if part)
         for one in otherwise(results)
     ]
 

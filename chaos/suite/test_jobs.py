@@ -76,11 +76,11 @@ def job_starts_before_proxy(trial: Trial) -> None:
         JobRun(trial, "starts-early", requests=3, tries=30) as job,
     ):
         seen = job.watch()
-    sound = trial.mesh.mode.ready_before_app
+    ready = trial.mesh.mode.ready_before_app
     trial.show(
         decided(
-            "the first request is answered" if sound else "the first request comes too early",
-            (seen.first == "ok") is sound,
+            "the first request is answered" if ready else "the first request comes too early",
+            (seen.first == "ok") is ready,
             f"the first request of the Job ended as {seen.first or 'nothing at all'!r}",
         )
     )

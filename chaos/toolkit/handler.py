@@ -59,10 +59,10 @@ class ExperimentHandler(RunEventHandler):  # type: ignore[misc]  # chaoslib has 
         self.session: Session | None = None
         self.guard: BystanderGuard | None = None
         self.closing: SessionOutcome | None = None
-        self.ruling: GateVerdict | None = None
+        self.gate_verdict: GateVerdict | None = None
         self.problems: list[str] = []  # that make the outcome doubtful
         self.mode = ""
-        self.heeded = False  # a SIGTERM was passed on
+        self.interrupted = False  # a SIGTERM was passed on
         self.finished = False
 
     # ---- the course of an experiment
@@ -103,8 +103,8 @@ class ExperimentHandler(RunEventHandler):  # type: ignore[misc]  # chaoslib has 
 
         Once: the rollbacks that follow are not to be interrupted again.
         """
-        if self.witness.terminated and not self.heeded:
-            self.heeded = True
+        if self.witness.terminated and not self.interrupted:
+            self.interrupted = True
             raise InterruptExecution("SIGTERM came inside an activity")
 
     def close(self) -> None:
@@ -135,20 +135,20 @@ class ExperimentHandler(RunEventHandler):  # type: ignore[misc]  # chaoslib has 
         try:
             self.close()
             journal[KEY] = self.facts()
-            self.ruling = judge_journal(
+            self.gate_verdict = judge_journal(
                 {**journal, "status": status}, self.witness.heard, terminated=self.witness.terminated
             )
         finally:
             self.finished = True
             self.witness.__exit__()
-        journal[KEY].update(verdict=str(self.ruling.verdict), reasons=list(self.ruling.reasons))
-        if self.ruling.verdict is Verdict.PASS or status != "completed" or journal.get("deviated"):
+        journal[KEY].update(verdict=str(self.gate_verdict.verdict), reasons=list(self.gate_verdict.reasons))
+        if self.gate_verdict.verdict is Verdict.PASS or status != "completed" or journal.get("deviated"):
             journal["status"] = status
         else:
             journal["status"] = "failed"
         self.keep(journal)
-        tell = logger.info if self.ruling.verdict is Verdict.PASS else logger.fatal
-        tell(f"sharedfate: {self.ruling}")
+        tell = logger.info if self.gate_verdict.verdict is Verdict.PASS else logger.fatal
+        tell(f"sharedfate: {self.gate_verdict}")
 
     def facts(self) -> dict[str, Any]:
         """Return what a journal holds about this experiment."""

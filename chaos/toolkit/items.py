@@ -99,18 +99,18 @@ class ExperimentItem(pytest.Item):
         outcome = run_loaded(
             self.experiment, variables=self.variables, out=settings.out / _OUT, run=run, progress=parent.progress
         )
-        if outcome.ruling.verdict is Verdict.INCONCLUSIVE and settings.inconclusive is Inconclusive.RETRY:
+        if outcome.gate_verdict.verdict is Verdict.INCONCLUSIVE and settings.inconclusive is Inconclusive.RETRY:
             if run is not None and outcome.journal and (mode := outcome.journal[KEY].get("mode")):
                 run.redeploy(mode)  # fresh pods: a second fault on the same ones meets what the first has left
             outcome = run_loaded(
                 self.experiment, variables=self.variables, out=settings.out / _OUT, run=run, progress=parent.progress
             )
-        if outcome.ruling.verdict is Verdict.INCONCLUSIVE and settings.inconclusive is Inconclusive.SKIP:
-            pytest.skip(str(outcome.ruling))
-        if outcome.ruling.verdict is not Verdict.PASS:
+        if outcome.gate_verdict.verdict is Verdict.INCONCLUSIVE and settings.inconclusive is Inconclusive.SKIP:
+            pytest.skip(str(outcome.gate_verdict))
+        if outcome.gate_verdict.verdict is not Verdict.PASS:
             raise NotProved(
                 f"{self.experiment['title']}\n  "
-                + "\n  ".join([str(outcome.ruling.verdict), *outcome.ruling.reasons])
+                + "\n  ".join([str(outcome.gate_verdict.verdict), *outcome.gate_verdict.reasons])
                 + f"\n  journal {outcome.path}"
             )
 

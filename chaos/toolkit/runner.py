@@ -28,7 +28,7 @@ from chaos.toolkit.swallowed import SwallowedErrorHandler
 class RunOutcome:
     """The outcome of an experiment."""
 
-    ruling: GateVerdict
+    gate_verdict: GateVerdict
     journal: Mapping[str, Any] | None  # None: the library raised
     path: Path | None  # where the journal lies
 
@@ -83,11 +83,11 @@ def run_loaded(
             handler.lend(handler.SharedRun())
             if kept is not None:
                 kept.close()  # finds nothing to do, unless the library fell over on its way
-        ruling = judge_journal(journal, witness.heard, terminated=witness.terminated)
+        gate_verdict = judge_journal(journal, witness.heard, terminated=witness.terminated)
     where = kept.closing.directory if kept is not None and kept.closing is not None else None
     if journal is None:
-        return RunOutcome(ruling, None, None)
-    journal.setdefault(KEY, {}).update(verdict=str(ruling.verdict), reasons=list(ruling.reasons))
+        return RunOutcome(gate_verdict, None, None)
+    journal.setdefault(KEY, {}).update(verdict=str(gate_verdict.verdict), reasons=list(gate_verdict.reasons))
     target = (where or out / "experiments" / slug(str(chosen.get("title")))) / JOURNAL_FILE
     write_journal(target, journal)
-    return RunOutcome(ruling, journal, target)
+    return RunOutcome(gate_verdict, journal, target)

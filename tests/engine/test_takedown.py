@@ -10,7 +10,7 @@ import pytest
 
 from chaos.cluster.providers import open_cluster
 from chaos.engine import takedown
-from chaos.engine.takedown import explain_waiting, told_what_it_waits_for
+from chaos.engine.takedown import explain_waiting, reporting_takedown
 from chaos.kube.applying import delete_all
 from chaos.names import IMAGE, LABEL_RUN
 
@@ -101,7 +101,7 @@ def test_a_pod_that_ignores_sigterm_is_named_while_it_is_waited_for(
         cluster.wait(
             "it runs", lambda: cluster.get("Pod", "stubborn", "shop")["status"].get("phase") == "Running", seconds=30
         )
-        with told_what_it_waits_for(cluster, "r1", told, "node: taking down"):
+        with reporting_takedown(cluster, "r1", told, "node: taking down"):
             delete_all(cluster, [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}])
             assert told.told.wait(5)
     assert "node: taking down, " in told.lines[0]

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from chaos.engine.settings import RUN_FILE, Settings
-from chaos.plugin.xdist import Handout, claim, gather, group_of, prepare
+from chaos.plugin.xdist import Handout, claim, group_of, merge_worker_runs, prepare
 from chaos.plugin.xdist import cluster as cluster_of
 
 pytest_plugins = ["pytester"]
@@ -94,7 +94,7 @@ def test_the_workers_trials_become_the_sessions(session: Session) -> None:
         (trial / "result.json").write_text(mode)
         (out / "workers" / worker / RUN_FILE).write_text(json.dumps({"run": worker, "seed": 7}))
     (out / "workers" / "gw2").mkdir()
-    seconds = gather(session.config, out)
+    seconds = merge_worker_runs(session.config, out)
     assert seconds is not None
     assert seconds >= 0
     assert {path.relative_to(out).as_posix() for path in out.rglob("result.json")} == {
@@ -109,7 +109,7 @@ def test_the_workers_trials_become_the_sessions(session: Session) -> None:
 def test_a_session_without_trials_leaves_the_last_run_alone(session: Session) -> None:
     session.out.mkdir()
     (session.out / RUN_FILE).write_text(json.dumps({"session": "another"}))
-    assert gather(session.config, session.out) is None
+    assert merge_worker_runs(session.config, session.out) is None
     assert [path.name for path in session.out.iterdir()] == [RUN_FILE]
 
 

@@ -105,7 +105,7 @@ def test_the_fault_is_shaded_restarts_are_marked_and_causes_told_apart(text: str
 def test_a_neighbour_that_was_hurt_against_the_prediction_stands_out(text: str) -> None:
     calm, loud = text.split('id="trial-node-proxy-paused"')
     assert "unforeseen" not in calm.split("</style>")[1]
-    assert '<tr class="surprise">' in loud
+    assert '<tr class="contradiction">' in loud
     assert "unforeseen" in loud
 
 
@@ -154,7 +154,7 @@ def test_a_flow_that_cannot_be_told_is_no_surprise(tmp_path: Path) -> None:
     for flow in raw["judgement"]["flows"]:
         flow["finding"] = "inconclusive"
     path.write_text(json.dumps(raw))
-    assert 'class="surprise"' not in write_reports(tmp_path, seconds=1).html.read_text()
+    assert 'class="contradiction"' not in write_reports(tmp_path, seconds=1).html.read_text()
 
 
 def test_what_comes_from_the_cluster_is_escaped_everywhere(tmp_path: Path) -> None:

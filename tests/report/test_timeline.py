@@ -12,7 +12,7 @@ from chaos.history.model import Event, EventKind
 from chaos.history.store import History
 from chaos.names import SYSTEM_NAMESPACE
 from chaos.report.charts import ceiling, chart, ticks
-from chaos.report.page import told
+from chaos.report.page import describe_marks
 from chaos.report.timeline import Mark, Timeline, bin_width, detect_restart, marks_of, timeline_of
 from tests.report.synthetic import BASELINE, FAULT, RECOVERY, make_trial
 
@@ -144,7 +144,7 @@ def test_what_happens_again_is_counted_in_one_line() -> None:
         Mark(2.0, "restart", "Killing Pod/y"),
         Mark(3.4, "restart", "Unhealthy Pod/x"),
     ]
-    assert told(marks) == (
+    assert describe_marks(marks) == (
         "+0.00 s: pause injected",
         "+1.20 s: Unhealthy Pod/x (2 times, until +3.40 s)",
         "+2.00 s: Killing Pod/y",

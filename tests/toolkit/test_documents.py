@@ -23,7 +23,7 @@ def test_a_journal_of_ours_is_rendered(form: str, tmp_path: Path) -> None:
         [step("act"), step("fail")], probes=[hurt], strategy="after-method-only", rollbacks=[step("act")], control=True
     )
     outcome = run_loaded({**written, "title": "One proxy that hangs hurts nobody"}, out=tmp_path)
-    assert outcome.ruling.verdict is Verdict.FAIL
+    assert outcome.gate_verdict.verdict is Verdict.FAIL
     page = tmp_path / f"page.{form}"
     command = [
         str(Path(sys.executable).with_name("chaos")),

@@ -119,8 +119,8 @@ def test_a_plain_run_is_green_where(name: str, tmp_path: Path) -> None:
 def test_the_gate_is_not_green_where(name: str, tmp_path: Path) -> None:
     make, verdict, says = CASES[name]
     outcome = run_loaded(make(str(tmp_path / "calls"), False), out=tmp_path)
-    assert outcome.ruling.verdict is verdict, outcome.ruling
-    assert says in str(outcome.ruling)
+    assert outcome.gate_verdict.verdict is verdict, outcome.gate_verdict
+    assert says in str(outcome.gate_verdict)
     assert outcome.path is not None
     assert json.loads(outcome.path.read_text())[KEY]["verdict"] == verdict
 
@@ -222,7 +222,7 @@ def test_the_runtime_block_is_honoured_from_python(tmp_path: Path) -> None:
     assert outcome.journal is not None
     assert outcome.journal["steady_states"]["before"] is None
     assert outcome.journal["steady_states"]["after"]["steady_state_met"]
-    assert outcome.ruling.verdict is Verdict.PASS
+    assert outcome.gate_verdict.verdict is Verdict.PASS
 
 
 def test_rollbacks_are_played_although_the_experiment_was_interrupted(tmp_path: Path) -> None:
@@ -237,8 +237,8 @@ def test_a_deviation_fails(tmp_path: Path) -> None:
     outcome = run_loaded(
         experiment(probes=[probe("flicker", counter=str(tmp_path / "calls"), failing=2)]), out=tmp_path
     )
-    assert outcome.ruling.verdict is FAIL
-    assert "did not hold after the method" in str(outcome.ruling)
+    assert outcome.gate_verdict.verdict is FAIL
+    assert "did not hold after the method" in str(outcome.gate_verdict)
 
 
 def test_no_journal_is_inconclusive() -> None:
