@@ -156,3 +156,26 @@ def test_the_command_runs_the_suite_in_a_folder_with_such_a_package(tmp_path: Pa
     command = [str(program), "run", "--modes", "node", "--scenarios", "proxy-killed", "--", "--collect-only"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert collected(done) == ["proxy-killed[node]"], done.stdout + done.stderr
+
+
+ONES_OWN = "def test_it(mesh, load, tenants, trial, new_trial, verdict, faults, cluster): pass\n"
+
+
+@pytest.mark.parametrize(
+    ("asked", "items"), [(True, ["test_it[node]", "test_it[sidecar]"]), (False, ["test_it"])], ids=["asked", "not"]
+)
+def test_fixtures_have_short_names_where_a_repository_asks_for_them(
+    tmp_path: Path, asked: bool, items: list[str]
+) -> None:
+    (tmp_path / "test_mine.py").write_text(ONES_OWN)
+    (tmp_path / "conftest.py").write_text('pytest_plugins = ["sharedfate.short_names"]\n' if asked else "")
+    done = ran(tmp_path, "--collect-only", "-q", "--chaos-modes=node,sidecar")
+    assert sorted(collected(done)) == items, done.stdout + done.stderr
+
+
+def test_each_fixture_for_tests_has_a_short_name() -> None:
+    from chaos.plugin import fixtures
+    from sharedfate import short_names
+
+    prefixed = {name.removeprefix("chaos_") for name in vars(fixtures) if name.startswith("chaos_")} - {"run"}
+    assert prefixed == {name for name, one in vars(short_names).items() if callable(one) and name.islower()}
