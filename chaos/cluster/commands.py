@@ -1,5 +1,5 @@
-"""The one seam through which other programs are run (kind, docker, podman, buildah): a small protocol and its real
-form.
+"""The one interface through which other programs are run (kind, docker, podman, buildah): a small protocol and its real
+implementation.
 
 Tests put a recorded exchange in its place and check the exact argument lists, their order, and what is undone on
 failure.
@@ -19,7 +19,7 @@ from chaos.errors import EnvironmentUnfit
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """How a command ended."""
+    """The result of a command."""
 
     code: int
     stdout: str = ""
@@ -68,7 +68,9 @@ class Shell:
 def check_output(
     runner: Runner, *arguments: str, seconds: float = 60.0, environment: Mapping[str, str] | None = None
 ) -> str:
-    """Run, and return what it printed; raises EnvironmentUnfit with the command and its last words when it fails."""
+    """Run a command and return its output; raises EnvironmentUnfit with the command and its last output when it
+    fails.
+    """
     done = runner.run(arguments, seconds=seconds, environment=environment)
     if done.code != 0:
         words = " | ".join([line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()][-4:])

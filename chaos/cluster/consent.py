@@ -1,4 +1,4 @@
-"""Consent to break things in a cluster that is not ours: what was agreed to, and what is refused without it.
+"""Consent to break things in a cluster that is not ours: what the user agreed to, and what is refused without it.
 
 A context has to be named (`context:NAME`: there is no "current context" here). One that looks like production is
 refused without a second, explicit option, because the name in a shell's history is typed again too easily. Namespaces
@@ -36,7 +36,7 @@ class Consent:
 
 
 def detect_production(facts: ContextFacts, objects: Iterable[Mapping[str, Any]] = ()) -> list[str]:
-    """Why the cluster looks like production; empty when it does not.
+    """Return why the cluster looks like production; empty when it does not.
 
     Args:
         facts: the context's names and its server.
@@ -63,7 +63,7 @@ def refuse_production(facts: ContextFacts, consent: Consent, objects: Iterable[M
 
 
 def plan_touched(facts: ContextFacts, consent: Consent) -> list[str]:
-    """What a run will touch there, a line each, for people to read before anything is changed."""
+    """Return what a run will touch there, a line each, for people to read before anything is changed."""
     lines = [
         f"cluster {facts.cluster} at {facts.server}, as {facts.user} (context {facts.name}, {facts.source})",
         f"creates and deletes namespaces {SYSTEM_NAMESPACE} and tenant-*; everything that is created carries "

@@ -1,6 +1,4 @@
-"""What a kubeconfig says of a context, read without contacting anything: consent is asked before the first
-connection.
-"""
+"""Reads a context from a kubeconfig without contacting anything: consent is asked before the first connection."""
 
 from __future__ import annotations
 
@@ -41,8 +39,8 @@ def merged_kubeconfig(paths: Sequence[Path]) -> Path:
 
 
 def context_facts(name: str, kubeconfig: Path | None = None) -> ContextFacts:
-    """The context of that name. Raises EnvironmentUnfit without a kubeconfig, and Misuse that lists the contexts there
-    are.
+    """Return the context of that name. Raises EnvironmentUnfit without a kubeconfig, and Misuse that lists the known
+    contexts.
     """
     paths = kubeconfig_paths(kubeconfig)
     found = [path for path in paths if path.is_file()]

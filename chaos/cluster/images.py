@@ -118,7 +118,7 @@ def plan_push(engine: ContainerEngine, name: str, to: str) -> list[Command]:
 
 
 def find_engine(runner: Runner, wanted: str = "") -> ContainerEngine:
-    """The engine that was asked for, or the first that is installed; EnvironmentUnfit when there is none."""
+    """Return the requested engine, or the first that is installed; EnvironmentUnfit when there is none."""
     if wanted:
         try:
             engine = ContainerEngine(wanted)
@@ -136,7 +136,7 @@ def find_engine(runner: Runner, wanted: str = "") -> ContainerEngine:
 
 
 def apply(runner: Runner, commands: Sequence[Command], *, seconds: float = MOVE_SECONDS) -> None:
-    """Run them in order; the first that fails ends it, as EnvironmentUnfit with its last words."""
+    """Run the commands in order; the first failure ends it, as EnvironmentUnfit with its last output."""
     for command in commands:
         check_output(runner, *command, seconds=seconds)
 

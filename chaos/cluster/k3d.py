@@ -53,7 +53,7 @@ def refuse_missing(runner: Runner) -> None:
 
 
 def names(runner: Runner) -> list[str]:
-    """Of the k3d clusters that there are."""
+    """Return the names of the existing k3d clusters."""
     return [
         line.split()[0]
         for line in check_output(runner, "k3d", "cluster", "list", "--no-headers").splitlines()
@@ -63,7 +63,8 @@ def names(runner: Runner) -> list[str]:
 
 @contextmanager
 def k3d_cluster(runner: Runner, name: str, options: KindOptions, *, keep: bool) -> Iterator[Path]:
-    """The kubeconfig of a k3d cluster of that name, with our image in its nodes; gone afterwards, unless `keep`.
+    """Yield the kubeconfig of a k3d cluster of that name, with our image in its nodes; delete it afterwards, unless
+    `keep`.
 
     Raises EnvironmentUnfit when k3d or docker is missing and Misuse when the name is taken, before anything is made.
     """

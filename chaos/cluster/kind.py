@@ -1,4 +1,4 @@
-"""A kind cluster of our own: created, given the image, handed out, its logs taken on failure, deleted.
+"""A kind cluster of our own: created, loaded with the image, used, its logs taken on failure, deleted.
 
 Every command goes through the one seam, so that the exact exchanges are tested where no Docker is. The name comes from
 the option (`kind:NAME`), so that two live side by side; its kubeconfig is a file of its own, never the user's.
@@ -130,7 +130,8 @@ def plan_environment(runner: Runner) -> Mapping[str, str]:
 def kind_cluster(
     runner: Runner, name: str, options: KindOptions, *, keep: bool, failed: list[str] | None = None
 ) -> Iterator[Path]:
-    """The kubeconfig of a kind cluster of that name, with our image in its nodes; gone afterwards, unless `keep`.
+    """Yield the kubeconfig of a kind cluster of that name, with our image in its nodes; delete it afterwards, unless
+    `keep`.
 
     Args:
         keep: leave it, and take one of that name that is there already.
@@ -202,7 +203,7 @@ def image_archive(runner: Runner, options: KindOptions, folder: Path) -> Path:
 
 
 def _take_logs(runner: Runner, name: str, options: KindOptions, environment: Mapping[str, str]) -> None:
-    """As far as they can be had: the failure itself must not be hidden by this one."""
+    """Take the logs as far as possible: an error here must not hide the failure itself."""
     if options.logs is not None:
         with suppress(SharedfateError):
             check_output(

@@ -1,4 +1,5 @@
-"""Which nodes the reference tenants lie on, and why not the others: one answer for doctor, preflight and run.
+"""Chooses the nodes of the reference tenants, and says why not the others: one answer for doctor, preflight and
+run.
 
 Pure: Node objects in, a choice out. Two nodes are needed, of one architecture, because all of our pods run one image.
 """
@@ -68,7 +69,7 @@ class NodeChoice:
 
 
 def choose_nodes(nodes: Iterable[Object]) -> NodeChoice:
-    """Tell the nodes of a cluster apart.
+    """Choose among the nodes of a cluster.
 
     Of several architectures the one is taken that most nodes with our image have, then this machine's own (where the
     image is likely built), then the most frequent.
@@ -115,7 +116,9 @@ def refuse_ipv6_alone(name: str, nodes: Iterable[Object]) -> None:
 
 
 def keeps_away(node: Object) -> str:
-    """Why a pod of ours, which tolerates no taint, cannot lie there, whatever its architecture; "" when it can."""
+    """Return why a pod of ours, which tolerates no taint, cannot run there, whatever its architecture; "" when it
+    can.
+    """
     spec, status = node.get("spec") or {}, node.get("status") or {}
     if "deletionTimestamp" in node["metadata"]:
         return "it is being deleted"

@@ -33,7 +33,7 @@ class Kind(StrEnum):
 
     @property
     def theirs(self) -> bool:
-        """Whether it is there already, and somebody else's."""
+        """Whether the cluster exists already and belongs to somebody else."""
         return self in (Kind.CONTEXT, Kind.IN_CLUSTER)
 
 
@@ -74,7 +74,7 @@ def open_cluster(
     consent: Consent | None = None,
     kind_options: KindOptions | None = None,
 ) -> Iterator[Cluster]:
-    """The cluster of that option; one that we made is gone afterwards, unless `keep`.
+    """Open the cluster of that option; one that we made is deleted afterwards, unless `keep`.
 
     Args:
         text: `embedded[:NAME]`, `kind[:NAME]`, `k3d[:NAME]`, `in-cluster` (from a pod) or `context:NAME`.
@@ -129,7 +129,7 @@ def open_cluster(
 
 
 def connect(context: str, *, kubeconfig: Path | None = None, consent: Consent) -> Cluster:
-    """A guarded client of an existing cluster, once consent is whole and its version is one that we support."""
+    """Return a guarded client of an existing cluster, once consent is complete and its version is supported."""
     facts = context_facts(context, kubeconfig)
     refuse_production(facts, consent)
     cluster = Cluster(merged_kubeconfig(kubeconfig_paths(kubeconfig)), context=context, kind="context", name=context)

@@ -1,4 +1,4 @@
-"""Which Kubernetes versions are supported, and what `/version` says."""
+"""The supported Kubernetes versions, and the answer of `/version`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TRY_SECONDS: Final = 3.5
 
 
 def fetch_version(cluster: Cluster) -> dict[str, Any]:
-    """The answer of `/version`, within five seconds; raises EnvironmentUnfit that says why there is none."""
+    """Return the answer of `/version`, within five seconds; raises EnvironmentUnfit that says why there is none."""
     patience, cluster.patience = cluster.patience, 1.0
     try:
         answer = within(FIRST_SECONDS, lambda: cluster.request("GET", "/version", timeout=_TRY_SECONDS))

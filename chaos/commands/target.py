@@ -1,4 +1,4 @@
-"""`sharedfate target`: what the fate model says of the user's own apps and mesh, before anything is broken."""
+"""`sharedfate target`: what the fate model predicts for the user's own apps and mesh, before anything is broken."""
 
 from __future__ import annotations
 

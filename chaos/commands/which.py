@@ -51,7 +51,7 @@ def running_cluster(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextmanager
 def connected(spec: str, kubeconfig: Path | None = None, namespaces: str = "") -> Iterator[Cluster]:
-    """The cluster, which must run already: nothing is started. Raises EnvironmentUnfit when it does not."""
+    """Connect to a cluster that must run already: nothing is started. Raises EnvironmentUnfit when it does not."""
     from chaos.cluster.consent import Consent
     from chaos.cluster.providers import ClusterSpec, Kind, connect_to, parse_spec
     from chaos.kube.client import Cluster
@@ -80,7 +80,7 @@ def connected(spec: str, kubeconfig: Path | None = None, namespaces: str = "") -
 
 @contextmanager
 def looking(spec: str) -> Iterator[Cluster]:
-    """The cluster, which must run already, for a command that only looks: no consent beyond its name is asked for."""
+    """Connect to a running cluster for a read-only command: it needs no consent beyond the name."""
     from chaos.cluster.consent import Consent
     from chaos.cluster.providers import connect_to, parse_spec
 
@@ -97,7 +97,7 @@ def looking(spec: str) -> Iterator[Cluster]:
 
 
 def offer(names: Names) -> Completion:
-    """A completion from names; of a list with commas, of its last part. What cannot be found is not offered."""
+    """Return a completion from names; in a list with commas, of its last part. Errors offer nothing."""
 
     def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         del ctx, param

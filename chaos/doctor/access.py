@@ -1,5 +1,5 @@
-"""What the runner may do: its role (manifests/rbac/runner.yaml) taken apart, each part asked for by a
-SelfSubjectAccessReview.
+"""Checks what the runner may do: its role (manifests/rbac/runner.yaml) taken apart, one SelfSubjectAccessReview for
+each part.
 
 The manifest is the truth: what the suite needs is written there once, and here it is only asked for.
 """
@@ -16,7 +16,7 @@ RUNNER_ROLE: Final = "rbac/runner.yaml"
 
 
 def expand(rules: Iterable[Mapping[str, Any]]) -> list[Permission]:
-    """Every single thing that the rules of a role allow, sorted."""
+    """Return every single permission in the rules of a role, sorted."""
     return sorted(
         {
             Permission(verb, resource, group, name=name)
@@ -36,5 +36,5 @@ def rules_in(file: str, kinds: Sequence[str] = ("ClusterRole", "Role")) -> list[
 
 
 def needed() -> list[Permission]:
-    """What the runner needs."""
+    """Return what the runner needs."""
     return expand(rules_in(RUNNER_ROLE))

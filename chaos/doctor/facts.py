@@ -1,6 +1,4 @@
-"""Reads what the findings are made of: one `Facts`, from reads and questions alone; nothing is stored in the
-cluster.
-"""
+"""Reads the facts that findings rest on: one `Facts`, from reads and questions alone; stores nothing in the cluster."""
 
 from __future__ import annotations
 
@@ -51,7 +49,7 @@ class NodeFacts:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """All that is known of a cluster."""
+    """What is known about a cluster."""
 
     name: str
     version: tuple[int, int]
@@ -78,7 +76,7 @@ class Facts:
 
 
 def read_facts(cluster: Cluster) -> Facts:
-    """Look at a cluster. Raises only when it cannot be reached at all."""
+    """Read a cluster's facts. Raises only when it cannot be reached at all."""
     unread: list[str] = []
 
     def listed(kind: str, namespace: str | None = None) -> list[dict[str, Any]]:
@@ -126,13 +124,13 @@ def node_facts(node: Object) -> NodeFacts:
 
 
 def detect_plugins(daemons: Iterable[Object]) -> tuple[str, ...]:
-    """The network plugins whose DaemonSets are there."""
+    """Return the network plugins whose DaemonSets exist."""
     names = [daemon["metadata"]["name"] for daemon in daemons]
     return tuple(sorted({plugin for begin, plugin in _PLUGINS.items() for name in names if name.startswith(begin)}))
 
 
 def plan_try(kind: str) -> dict[str, Any]:
-    """A pod of the sort that is asked about: `privileged` as node proxies and helpers are, `capture` as in sidecar
+    """Plan a pod of the kind in question: `privileged` as node proxies and helpers are, `capture` as in sidecar
     modes.
     """
     context: dict[str, Any] = (
@@ -154,8 +152,8 @@ def plan_try(kind: str) -> dict[str, Any]:
 
 
 def try_pod(cluster: Cluster, kind: str) -> str:
-    """Whether the cluster's default level admits such a pod, by a dry run; "" or what the API server says against
-    it.
+    """Try whether the cluster's default level admits such a pod, by a dry run; return "" or the API server's
+    objection.
     """
     try:
         cluster.request("POST", "/api/v1/namespaces/default/pods", plan_try(kind), query={"dryRun": "All"})

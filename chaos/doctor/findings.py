@@ -39,7 +39,7 @@ class Possibility:
 
 
 def blockers(facts: Facts) -> list[str]:
-    """What keeps everything from running there."""
+    """Return what keeps everything from running there."""
     found = []
     if facts.version < OLDEST:
         found.append(f"Kubernetes {facts.version[0]}.{facts.version[1]}: at least {OLDEST[0]}.{OLDEST[1]} is needed")
@@ -120,7 +120,7 @@ def of_scenario(facts: Facts, name: str, mode: ProxyMode, faults: Iterable[str])
 
 
 def warnings(facts: Facts) -> list[str]:
-    """What does not keep anything from running, and should be known."""
+    """Return what blocks nothing, and should be known."""
     found = [f"you may not look at {one}" for one in facts.unread]
     if facts.version > NEWEST:
         found.append(
@@ -171,7 +171,7 @@ def machine(facts: Facts) -> list[str]:
 
 
 def findings(facts: Facts, scenarios: Mapping[str, Mapping[str, tuple[str, ...] | str]]) -> list[Possibility]:
-    """All of them, in the order modes, faults, scenarios.
+    """Return all of them, in the order modes, faults, scenarios.
 
     Args:
         scenarios: scenario -> mode -> the faults that it injects there, or (a text) why it does not apply.

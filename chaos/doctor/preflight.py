@@ -1,4 +1,4 @@
-"""A preflight: what a run needs of a cluster, tried there in namespaces of its own, and taken down again.
+"""A preflight: tries what a run needs from a cluster in namespaces of its own, and removes them again.
 
 Real pods of each kind that is needed go through the real admission, scheduler, image pull and network; samples are
 fetched from a pod's port (by which way, is chosen here), one command goes through exec. What refuses answers in its own
@@ -42,7 +42,7 @@ INOTIFY_ENOUGH: Final = 256  # instances of one user on a kernel; kind's nodes s
 
 
 class PodKind(StrEnum):
-    """A sort of pod, by what it asks of a cluster; its text is what people read."""
+    """A kind of pod, by what it needs from a cluster; the value is shown to people."""
 
     APP = "application pods"
     LOADER = "loaders"
@@ -69,7 +69,7 @@ def kinds_of(mode: ProxyMode) -> frozenset[PodKind]:
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """What came of it; a text is "" for what went well, else the cluster's words."""
+    """The outcome; a text is "" for success, else the cluster's own words."""
 
     kinds: Mapping[PodKind, str]
     control: str = ""  # a pod's control port, by any way
@@ -105,7 +105,7 @@ class _Site:
 
 
 def preflight(cluster: Cluster, choice: NodeChoice, kinds: Collection[PodKind], *, run: str) -> Tried:
-    """Try it. Leaves nothing, however it ends.
+    """Run the preflight. It leaves nothing behind, however it ends.
 
     Args:
         choice: of two nodes at least; both are tried.
@@ -227,7 +227,7 @@ def _make(cluster: Cluster, obj: Object) -> None:
 
 
 def _make_pods(site: _Site) -> dict[PodKind, AwaitedWorkload]:
-    """Make them; what the API server itself refuses is noted."""
+    """Create the pods; record what the API server itself refuses."""
     first, second = site.choice.names[0], site.choice.names[1]
     where = {PodKind.APP: [first], PodKind.LOADER: [second], PodKind.CAPTURE: [first]}
     made: dict[PodKind, AwaitedWorkload] = {}
@@ -243,7 +243,7 @@ def _make_pods(site: _Site) -> dict[PodKind, AwaitedWorkload]:
 
 
 def _await_pods(site: _Site, made: Mapping[PodKind, AwaitedWorkload]) -> None:
-    """Until each is ready; the causes of those that are not are noted."""
+    """Wait until each is ready; record the causes of those that are not."""
     for kind, workload in made.items():
         try:
             await_ready(site.cluster, [workload], is_ready, seconds=READY_SECONDS)
@@ -298,7 +298,7 @@ _LOOK: Final = (
 
 
 def _look(cluster: Cluster, pod: str) -> tuple[tuple[str, ...], str]:
-    """What a command in a pod says of its node, and why it could not."""
+    """Return what a command in a pod reports of its node, and why it could not."""
     if not is_allowed(cluster, _EXEC):
         return (), f"you may not {_EXEC}"
     try:
@@ -370,7 +370,7 @@ def _take_down(cluster: Cluster) -> None:
 
 
 def await_gone(cluster: Cluster) -> None:
-    """Until the preflight's namespaces are gone, which takes a cluster some seconds; raises NotReady."""
+    """Wait until the preflight's namespaces are gone, which takes a cluster some seconds; raises NotReady."""
     cluster.wait(
         "the preflight's namespaces are gone",
         lambda: not any(cluster.find("Namespace", name) for name in (PLAIN, PRIVILEGED)),

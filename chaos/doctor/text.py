@@ -62,7 +62,7 @@ def _wrapped(words: Sequence[str], width: int = 110) -> list[str]:
 
 
 def _grouped(found: Iterable[Possibility]) -> list[str]:
-    """A reason, then what it keeps from running: one missing thing may be in the way of fifty."""
+    """Group by reason, then list what it blocks: one missing thing may block fifty."""
     by_why: dict[str, list[str]] = {}
     for one in found:
         by_why.setdefault(one.why, []).append(one.subject)

@@ -18,7 +18,7 @@ from chaos.names import SYSTEM_NAMESPACE
 
 
 def own_parts(mode: ProxyMode, run: str) -> list[Object]:
-    """The objects."""
+    """Return the objects that a run adds."""
     plan = MeshPlan(mode, run, divide(mode))
     values = {**plan.values, "mode": mode.name, "run": run}
     files = [

@@ -1,4 +1,4 @@
-"""Reads mesh descriptions: the built-in ones of manifests/meshes, and one that stands in a target file."""
+"""Reads mesh descriptions: the built-in ones of manifests/meshes, and those in target files."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ _MARKS: Final = ("labels", "annotations")
 
 
 def parse_description(value: Any, *, source: str, where: str = "") -> MeshDescription:
-    """A description from a YAML mapping; raises one Misuse with every problem."""
+    """Parse a description from a YAML mapping; raises one Misuse with every problem."""
     problems: list[str] = []
     top = Fields(value, where, problems, known=_KNOWN)
     prefix = f"{where}." if where else ""
@@ -303,7 +303,7 @@ def _commands(fields: Fields, name: str) -> tuple[tuple[str, ...], ...]:
 
 @cache
 def descriptions() -> Mapping[str, MeshDescription]:
-    """Those that are known by name: the reference mesh, every other that ships, and those of extensions."""
+    """Return the descriptions known by name: the reference mesh's, the other shipped ones, and those of extensions."""
     found: dict[str, MeshDescription] = {}
     modes: dict[str, str] = {}
     for folder in [shipped("manifests") / FOLDER, *extension_folders("meshes")]:
@@ -319,7 +319,7 @@ def descriptions() -> Mapping[str, MeshDescription]:
 
 
 def built_in(name: str) -> MeshDescription:
-    """The built-in description of that name, or the one that offers the mode of that name.
+    """Return the built-in description of that name, or the one that offers the mode of that name.
 
     Raises Misuse naming all that exist.
     """

@@ -1,6 +1,4 @@
-"""The live placement of a mesh, by its description: the same `Placement` that our own modes give. From here on nothing
-knows who brings the proxies.
-"""
+"""Reads the live placement of a mesh, by its description: the same `Placement` that our own modes give."""
 
 from __future__ import annotations
 
@@ -40,14 +38,14 @@ class Site:
 
 
 def read_target_placement(cluster: Cluster, target: TargetSystem) -> tuple[MeshDescription, Placement]:
-    """The mesh (detected when the file does not say) and what is where now."""
+    """Return the mesh (detected when the file does not say) and the current placement."""
     site = read_site(cluster, target)
     mesh = target.mesh or detect_mesh(descriptions().values(), site.namespaces, site.pods)
     return mesh, plan_placement(target, mesh, site)
 
 
 def read_site(cluster: Cluster, target: TargetSystem) -> Site:
-    """The objects of a target. Proxies that stand apart are looked for everywhere, by their labels."""
+    """Read the objects of a target. Proxies that stand apart are looked for everywhere, by their labels."""
     namespaces = []
     for name in target.namespaces:
         if (found := cluster.find("Namespace", name)) is None:
@@ -97,8 +95,8 @@ def plan_target_placement(
 
 
 def plan_placement(target: TargetSystem, mesh: MeshDescription, site: Site, *, everyone: bool = False) -> Placement:
-    """The placement that the objects make. Raises Misuse for what the model cannot say, ExperimentFailure when a call
-    has no pod.
+    """Derive the placement from the objects. Raises Misuse for what the model cannot express, ExperimentFailure when a
+    call has no pod.
 
     Args:
         everyone: with the tenants' pods that no call names.
@@ -165,7 +163,7 @@ def plan_routes(
     objects: Mapping[str, Object],
     around: RouteContext,
 ) -> dict[tuple[str, str], Route]:
-    """What every pair of every call passes. Raises Misuse for what is not modelled."""
+    """Return what every pair of every call passes. Raises Misuse for what is not modelled."""
     reached = resolve_calls(target, site, objects)
     by_request = {(call.client, call.server): call.by_request for call in target.calls}
     return {
@@ -182,7 +180,7 @@ def plan_routes(
 
 
 def resolve_calls(target: TargetSystem, site: Site, objects: Mapping[str, Object]) -> dict[tuple[str, str], Reached]:
-    """How the server of each call is addressed."""
+    """Return how the server of each call is addressed."""
     return {
         (call.client, call.server): resolve_reach(
             call.reach,
@@ -256,8 +254,8 @@ def _instances_by_key(mesh: MeshDescription, apart: Iterable[Object]) -> dict[tu
 def _serving(
     rule: ProxyRule, apart: Iterable[Object], pods: Sequence[Pod], wanted: set[str]
 ) -> list[tuple[str, Object]]:
-    """(key, pod) of the rule's proxies that take traffic of the pods: ready ones; where only one of a place takes new
-    connections, the newest of them.
+    """Return (key, pod) of the rule's proxies that take traffic of the pods: ready ones; where only one per place takes
+    new connections, the newest of them.
     """
     carried = {rule.scope.key_of(pod) for pod in pods if rule.scope in pod.carried_by}
     served = wanted if rule.binding is not None else carried
@@ -271,7 +269,7 @@ def _serving(
 
 
 def _is_ready(pod: Object, container: str) -> bool:
-    """Whether the proxy's container says that it is ready; one without a status is not known not to be."""
+    """Whether the proxy's container reports ready; one without a status counts as ready."""
     status = container_status(pod, container)
     return not is_deleting(pod) and bool(status.get("ready", "state" not in status))
 

@@ -1,4 +1,4 @@
-"""NetworkPolicies that would cut a run's loader off from the server it calls, named before the load. Pure.
+"""Finds NetworkPolicies that would cut a run's loader off from the server it calls, before the load. Pure.
 
 A loader is no pod of the client's workload: it carries none of the client's labels (a Service or a ReplicaSet would
 take it for one of its own), so a policy that lets the client through by its labels does not let the loader through.
@@ -34,7 +34,8 @@ class NetworkObjects:
 
 
 def detect_cuts(call: Call, loader: Object, servers: Iterable[Object], around: NetworkObjects) -> list[str]:
-    """A sentence for each way in which policies keep the loader of a call from its servers; empty when none does.
+    """Return a sentence for each way in which policies keep the loader of a call from its servers; empty when none
+    does.
 
     Args:
         loader: its pod, as placed.
@@ -57,7 +58,7 @@ def detect_cuts(call: Call, loader: Object, servers: Iterable[Object], around: N
 
 
 def plan_allowances(call: Call) -> list[str]:
-    """Two policies, a line of YAML each, that let a loader of a run call that server, and nothing more in."""
+    """Return two policies, a line of YAML each, that let a loader of a run call that server, and allow nothing more."""
     client, server = call.namespaces
     loader = f"{{matchLabels: {{{LABEL_ROLE}: client}}}}"
     return [
@@ -78,7 +79,7 @@ def plan_allowances(call: Call) -> list[str]:
 def _cut(
     pod: Object, peer: Object, direction: Direction, ports: frozenset[int], server: Object, around: NetworkObjects
 ) -> list[str]:
-    """The policies that select the pod for that direction, when none of them lets the peer through."""
+    """Return the policies that select the pod for that direction, when none of them allows the peer."""
     selecting = _selecting(pod, direction, around.policies)
     for policy in selecting:
         for rule in policy["spec"].get(direction.lower()) or []:

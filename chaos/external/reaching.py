@@ -1,4 +1,4 @@
-"""How a call's server is addressed: by a Service, or by a pod's own address. Pure.
+"""Resolves how a call's server is addressed: by a Service, or by a pod's own address. Pure.
 
 It decides what is passed: a waypoint may take one and not the other, a port may be taken past a proxy, and what a
 client dials (the Service's port) is not what its server hears (the container's).
@@ -33,7 +33,7 @@ class Reached:
 
 
 def resolve_reach(reach: str, namespace: str, services: Sequence[Object], servers: Sequence[Object]) -> Reached:
-    """What HOST:PORT, as the client's pods in that namespace see it, leads to.
+    """Resolve HOST:PORT as the client's pods in that namespace see it.
 
     Args:
         reach: "" when the call does not say: then the Services that select its servers.
@@ -82,7 +82,7 @@ def _named(host: str, namespace: str, services: Iterable[Object]) -> Object | No
 
 
 def _selected(services: Sequence[Object], servers: Sequence[Object]) -> Reached:
-    """The one Service that selects the servers; none, with the reason, when there is none or several."""
+    """Return the one Service that selects the servers; none, with the reason, when there is none or several."""
     found = [one for one in services if any(selects(one, pod) for pod in servers)]
     names = ", ".join(f"{one['metadata']['namespace']}/{one['metadata']['name']}" for one in found)
     if len(found) != 1:

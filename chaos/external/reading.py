@@ -1,4 +1,4 @@
-"""Reads the proxies' own pages, by the ways that the description says, and holds them against the prediction."""
+"""Reads the proxies' own pages, by the ways in the description, and compares them with the prediction."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOST: Final = 16  # proxies that are read
 
 
 def read_page(cluster: Cluster, proxy: Proxy, read: Read) -> str:
-    """A page of a proxy. Raises an error of the API's or the experiment's when it cannot be read."""
+    """Read a page of a proxy. Raises an API or experiment error when it cannot be read."""
     if read.way is Way.EXEC:
         done = cluster.exec(proxy.namespace, proxy.pod, read.command, container=proxy.container, seconds=20)
         if done.code:
@@ -31,13 +31,13 @@ def read_page(cluster: Cluster, proxy: Proxy, read: Read) -> str:
 
 
 def rule_of(mesh: MeshDescription, proxy: Proxy) -> ProxyRule | None:
-    """The rule by which the proxy was found."""
+    """Return the rule that found the proxy."""
     wanted = (proxy.container, proxy.scope, proxy.layers)
     return next((rule for rule in mesh.rules if (rule.container, rule.scope, rule.layers) == wanted), None)
 
 
 def read_views(cluster: Cluster, mesh: MeshDescription, placement: Placement) -> tuple[list[SeenProxy], list[str]]:
-    """(what the proxies say, why others of them were not read)."""
+    """Return (the proxies' views, why others were not read)."""
     seen: list[SeenProxy] = []
     unread: list[str] = []
     for proxy in placement.proxies[:MOST]:
@@ -55,7 +55,7 @@ def read_views(cluster: Cluster, mesh: MeshDescription, placement: Placement) ->
 def compare_views(
     cluster: Cluster, mesh: MeshDescription, target: TargetSystem, placement: Placement
 ) -> tuple[list[str], str]:
-    """(contradictions between the mesh's own view and the prediction, how much was looked at)."""
+    """Return (contradictions between the mesh's own view and the prediction, how many proxies were read)."""
     seen, unread = read_views(cluster, mesh, placement)
     services = {
         call: f"{service['metadata']['namespace']}/{service['metadata']['name']}"

@@ -1,4 +1,4 @@
-"""What each call passes: a mesh's description held against the live pods, Services and namespaces. Pure.
+"""Derives what each call passes: a mesh's description applied to the live pods, Services and namespaces. Pure.
 
 A path belongs to a call. Whether a hop of the description stands on it is read, never assumed: a pod is carried or is
 not; a Service, a pod or a namespace names a waypoint, or says that there is none; ports and pods can be taken past a
@@ -28,7 +28,7 @@ _NAMED: Final = re.compile(r"([a-z0-9][-a-z0-9.]*/[a-z0-9][-a-z0-9.]*)\s*$")  # 
 
 @dataclass(frozen=True, slots=True)
 class RouteContext:
-    """What the live objects say besides the two pods of a call.
+    """The live objects beside the two pods of a call.
 
     Attributes:
         namespaces: by name. instances: by (rule's name, key), the pods of proxies that stand apart, ready or not.
@@ -54,7 +54,7 @@ def name_of(obj: Object, kind: str = "Pod") -> str:
 def plan_route(
     mesh: MeshDescription, client: Object, server: Object, reached: Reached, around: RouteContext, *, by_request: bool
 ) -> Route:
-    """What requests of the client's pod pass on their way to the server's.
+    """Return what requests of the client's pod pass on their way to the server's.
 
     Args:
         reached: how the server is addressed.
@@ -83,12 +83,14 @@ def plan_route(
 
 
 def carriers(mesh: MeshDescription, pod: Object, around: RouteContext) -> list[ProxyRule]:
-    """The rules whose proxies carry the pod by itself: those of pods and nodes, not those that calls are bound to."""
+    """Return the rules whose proxies carry the pod by itself: those of pods and nodes, not those that calls are bound
+    to.
+    """
     return [rule for rule in mesh.rules if rule.binding is None and not why_not_carried(rule, pod, around)]
 
 
 def why_not_carried(rule: ProxyRule, pod: Object, around: RouteContext) -> str:
-    """Why a proxy of that rule does not carry the pod; "" when one does."""
+    """Return why no proxy of that rule carries the pod; "" when one does."""
     if missing := rule.carries.missing(pod):
         return f"{name_of(pod)} has no {', no '.join(missing)}"
     space = around.namespace(pod["metadata"]["namespace"])
@@ -103,7 +105,7 @@ def why_not_carried(rule: ProxyRule, pod: Object, around: RouteContext) -> str:
 
 
 def place_key(rule: ProxyRule, pod: Object) -> str:
-    """The key of a proxy of that rule that serves the pod: its UID, node or namespace."""
+    """Return the key of a proxy of that rule that serves the pod: its UID, node or namespace."""
     meta = pod["metadata"]
     return rule.scope.key_of(Place(meta["uid"], pod["spec"].get("nodeName", ""), meta["namespace"]))
 
@@ -124,7 +126,7 @@ def _port_at(side: Side, server: Object, reached: Reached) -> int | None:
 
 
 def why_bypassed(rule: ProxyRule, side: Side, pod: Object, port: int | None) -> str:
-    """By what traffic to that port passes a proxy by that carries the pod; "" when by nothing.
+    """Return why traffic to that port bypasses a proxy that carries the pod; "" when it does not.
 
     Raises Misuse where ports are taken past it and the call's is not known.
     """

@@ -1,4 +1,4 @@
-"""For people: the mesh that was found, its proxies, and whom the death of each would hurt."""
+"""Describes a mesh for people: its proxies, and whom the death of each would hurt."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from chaos.model.placement import Placement
 
 
 def describe_mesh(mesh: MeshDescription, placement: Placement) -> str:
-    """The placement's picture, and for each proxy the flows behind it with their share."""
+    """Describe the placement, and for each proxy the flows behind it with their share."""
     lines = [f"{mesh.name}: {mesh.stands_for} ({mesh.status})", describe(placement), "when it dies"]
     for instance in placement.proxies:
         moving = may_move(placement, [instance])

@@ -1,4 +1,5 @@
-"""The mesh's own view of who is carried and by what: its proxies' dumps and statistics, read into a few common facts.
+"""Reads the mesh's own view of which proxies carry which pods: dumps and statistics, reduced to a few common
+facts.
 
 A prediction rests on the Kubernetes objects; what the proxies were told may differ. `contradictions` says where, before
 anything is broken. Pure; `chaos.external.reading` fetches the pages.
@@ -27,7 +28,7 @@ _CARRIED: Final = "HBONE"  # a workload's protocol in ztunnel's dump: it is spok
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What a proxy says. A field that it says nothing of is None.
+    """One proxy's view. None where it says nothing.
 
     Attributes:
         carried: `namespace/pod` -> whether the mesh speaks to it through a proxy.
@@ -132,7 +133,7 @@ FORMATS: Final[Mapping[str, Callable[[str], View]]] = {
 
 
 def parse_view(text: str, form: str) -> View:
-    """What a page of that format says. Raises ExperimentFailure for one that cannot be read."""
+    """Parse a page of that format. Raises ExperimentFailure for one that cannot be read."""
     try:
         return FORMATS[form](text)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -141,7 +142,7 @@ def parse_view(text: str, form: str) -> View:
 
 @dataclass(frozen=True, slots=True)
 class SeenProxy:
-    """A proxy and what it says."""
+    """A proxy and its view."""
 
     proxy: Proxy
     view: View = field(default_factory=View)
@@ -150,7 +151,7 @@ class SeenProxy:
 def contradictions(
     placement: Placement, services: Mapping[tuple[str, str], str], seen: Sequence[SeenProxy], *, loaded: bool = False
 ) -> list[str]:
-    """Where the proxies' own view and the prediction differ, a sentence each.
+    """Return where the proxies' own view and the prediction differ, a sentence each.
 
     Args:
         services: by call (client and server key), `namespace/service` that it addresses; a call that addresses pods, or

@@ -1,4 +1,5 @@
-"""Delays what a network namespace sends, but for spared ports, in user space: it works on kernels without netem too.
+"""Delays what a network namespace sends, except for spared ports, in user space: it also works on kernels without
+netem.
 
 A rule in front of the main routing table leads everything that leaves into a TUN device; this process reads the
 packets, holds each for its time, and puts them on the wire itself, to the gateway that they would have gone to. The
@@ -68,12 +69,12 @@ def _ip(*arguments: str) -> Any:
 
 
 def uplink() -> Uplink:
-    """Of the namespace that this process is in."""
+    """Return the uplink of this process's namespace."""
     return detect_uplink(_ip("-j", "route", "show", "table", "main"), _ip("-j", "-4", "address"))
 
 
 def _hardware(link: Uplink, seconds: float = 2.0) -> bytes:
-    """The gateway's MAC, asked for when nobody has yet."""
+    """Return the gateway's MAC; resolve it first if nobody has."""
     end = time.monotonic() + seconds
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         while time.monotonic() < end:
@@ -95,7 +96,7 @@ def _open_tun() -> int:
 
 
 def remove_rule() -> bool:
-    """Take the rule away; False when there was none. The device and its route went with their process."""
+    """Remove the rule; return False when there was none. The device and its route went with their process."""
     found = False
     for preference in (PREFERENCE, SPARING):
         while any(rule.get("priority") == preference for rule in _ip("-j", "rule", "show") or ()):

@@ -1,4 +1,5 @@
-"""Runs in a Job's pod: the suite, and then its reports into the log, from which `sharedfate fetch` takes them.
+"""Runs in a Job's pod: runs the suite, then prints its reports into the log, from which `sharedfate fetch` takes
+them.
 
 `python -m chaos.inpod.delivery --out DIR -- ARGUMENTS OF sharedfate run`. A pod that has ended can be asked for its log
 and for nothing else. Histories stay behind when the archive would grow beyond what a kubelet keeps of a log. Ends with
@@ -23,7 +24,7 @@ _REPORTS = ("report.json", "report.html", "report.md", "junit.xml", "run.json")
 
 
 def pack(out: Path) -> bytes:
-    """A run directory as a compressed archive: all of it, or its reports alone where all is too much."""
+    """Return a run directory as a compressed archive: all of it, or only its reports where all is too large."""
     whole = _archive(out, sorted(path for path in out.rglob("*") if path.is_file()))
     if len(whole) <= MOST_BYTES:
         return whole
@@ -39,14 +40,14 @@ def _archive(out: Path, files: Iterable[Path]) -> bytes:
 
 
 def lines(archive: bytes) -> Iterator[str]:
-    """The archive as lines of a log."""
+    """Return the archive as lines of a log."""
     for begin in range(0, len(archive), _LINE):
         yield MARK + base64.b64encode(archive[begin : begin + _LINE]).decode()
     yield END
 
 
 def taken(log: str) -> bytes | None:
-    """The archive in a log; None when it is not there, or not whole."""
+    """Return the archive in a log; None when it is missing or incomplete."""
     parts = [line[len(MARK) :] for line in log.splitlines() if line.startswith(MARK)]
     if not parts or parts[-1] != END[len(MARK) :]:
         return None

@@ -1,5 +1,4 @@
-"""What runs inside a helper pod to answer another pod's DNS questions:
-`python -m chaos.inpod.dns_helper dns …`.
+"""Runs inside a helper pod to answer another pod's DNS questions: `python -m chaos.inpod.dns_helper dns …`.
 
 Enters the target's network namespace, answers on a port of its own there, and has nftables lead port 53 to it. Before
 it says `injected` it asks a question as the pod would, and sees the wrong answer. Undone at SIGTERM or its deadline;
@@ -43,7 +42,7 @@ class Wrong:
 
 
 def question(message: bytes) -> tuple[str, int, int]:
-    """Name, type and end of a message's first question; raises ValueError for what is not one."""
+    """Return name, type and end of a message's first question; raises ValueError for any other message."""
     labels, at = [], 12
     try:
         while length := message[at]:
@@ -56,7 +55,7 @@ def question(message: bytes) -> tuple[str, int, int]:
 
 
 def plan_answer(message: bytes, wrong: Wrong) -> bytes | None:
-    """The wrong answer to a question; None for silence. Pure."""
+    """Return the wrong answer to a question; None for silence. Pure."""
     _, kind, end = question(message)
     (flags,) = struct.unpack_from(">H", message, 2)
     code = {"servfail": _SERVFAIL, "nxdomain": _NXDOMAIN}.get(wrong.answer, 0)
@@ -138,7 +137,7 @@ class Responder:
 
 
 def sees(server: str, wrong: Wrong, responder: Responder) -> bool:
-    """Whether a question that the pod would ask comes to us: asked and answered within this one thread."""
+    """Whether a question that the pod would ask reaches this responder: asked and answered within this one thread."""
     name = _PROBE + (wrong.names[0] if wrong.names else "cluster.local")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.connect((server, 53))

@@ -1,4 +1,4 @@
-"""What runs inside a hog's pod: `python -m chaos.inpod.hog hog --cores N --memory MIB --for SECONDS`.
+"""Runs inside a hog's pod: `python -m chaos.inpod.hog hog --cores N --memory MIB --for SECONDS`.
 
 Says `injected` with what it has got: CPU seconds burnt in its first moments, and memory that is really resident.
 Standard library only.

@@ -1,4 +1,5 @@
-"""Runs inside a pod: takes connections on ports and says of each who came. `python -m chaos.inpod.listener PORT...`
+"""Runs inside a pod: accepts connections on ports and reports who connected. `python -m chaos.inpod.listener
+PORT...`
 
 Prints one JSON line when it listens, and one a connection: `{"port": 15008, "peer": "10.244.1.7"}`. It answers nothing.
 """

@@ -1,4 +1,5 @@
-"""What runs inside a helper pod to harm a network: `python -m chaos.inpod.network_helper isolate|degrade|mend|count …`.
+"""Runs inside a helper pod to harm a network: `python -m chaos.inpod.network_helper isolate|degrade|mend|count
+…`.
 
 In a privileged pod with hostPID on the target's node. Enters the network namespaces that are concerned, applies, says
 `{"phase": "injected", …}`, holds until SIGTERM or its deadline, undoes, says `{"phase": "recovered", …}`. `mend`
@@ -32,7 +33,7 @@ def nft(script: str) -> None:
 
 
 def dropped(receipt: str) -> int | None:
-    """Packets that the receipt's rules in this namespace have dropped; None when they are not here."""
+    """Return how many packets the receipt's rules in this namespace have dropped; None when there are none here."""
     listing = ["nft", "-j", "list", "table", "inet", rules.table(receipt)]
     done = subprocess.run(listing, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -51,7 +52,7 @@ def counted(listing: dict[str, Any]) -> int:
 
 
 def met(receipt: str, remove: bool) -> dict[str, Any]:
-    """The receipt's rules in every namespace of the node: in how many they are, and how many packets they met.
+    """Return in how many namespaces of the node the receipt's rules are, and how many packets they met.
 
     Args:
         remove: take them out.
@@ -75,13 +76,14 @@ def met(receipt: str, remove: bool) -> dict[str, Any]:
 
 
 def undo(receipt: str) -> dict[str, Any]:
-    """Take the receipt's rules out of every namespace of the node; what was found there."""
+    """Remove the receipt's rules from every namespace of the node; return what was found there."""
     return met(receipt, remove=True)
 
 
 def count(options: argparse.Namespace, pids: list[int]) -> int:
-    """Say what the rules of a receipt have met so far, and what the pod's delay line and slowed link have, by the
-    kernel's counters; changes nothing."""
+    """Report the packets that a receipt's rules have met, and those of the pod's delay line and slowed link, by the
+    kernel's counters; changes nothing.
+    """
     seen = met(options.receipt, remove=False)
     say("counted", **seen, **(_link_counters(pids[0]) if pids else {}), effect=time.time_ns())
     return 0

@@ -1,4 +1,4 @@
-"""What runs inside a helper pod to fill a container's memory: `python -m chaos.inpod.oom_helper out-of-memory …`.
+"""Runs inside a helper pod to fill a container's memory: `python -m chaos.inpod.oom_helper out-of-memory …`.
 
 A child joins the container's cgroup and takes memory until the container's first process dies; then, or when it has
 taken more than the limit, it is gone at once. The kernel kills whom it scores worst: the container's first process is

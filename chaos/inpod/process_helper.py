@@ -1,4 +1,4 @@
-"""What runs inside a helper pod: sends signals to one container's processes, from the node's own PID namespace.
+"""Runs inside a helper pod: signals one container's processes from the node's own PID namespace.
 
 `python -m chaos.inpod.process_helper kill|crash-loop|pause|resume|look --uid POD --container ID …`, in a privileged
 pod with hostPID on the target's node. From inside the container's own PID namespace SIGKILL and SIGSTOP to its first
@@ -32,7 +32,8 @@ def say(phase: str, **seen: Any) -> None:
 
 
 def processes(uid: str, container_id: str, proc: Path = Path("/proc")) -> list[int]:
-    """PIDs of a container, its first process first: those whose cgroup names both the pod and the container.
+    """Return the PIDs of a container, its first process first: those whose cgroup names both the pod and the
+    container.
 
     containerd, CRI-O and cri-dockerd write `…pod<UID>/<id>` or, under systemd,
     `…pod<UID with _>.slice/cri-…-<id>.scope`.
@@ -54,7 +55,7 @@ def processes(uid: str, container_id: str, proc: Path = Path("/proc")) -> list[i
 
 
 def state(pid: int) -> str:
-    """The process's state letter, "" when it is gone or a zombie."""
+    """Return the process's state letter, "" when it is gone or a zombie."""
     try:
         letter = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
@@ -63,7 +64,7 @@ def state(pid: int) -> str:
 
 
 def kill(pids: list[int], number: int, seconds: float) -> bool:
-    """Signal the first process; whether it was seen to end within `seconds`."""
+    """Signal the first process; return whether it was seen to end within `seconds`."""
     handle = os.pidfd_open(pids[0])
     try:
         signal.pidfd_send_signal(handle, number)
@@ -121,7 +122,7 @@ def command_line(pid: int) -> bytes:
 
 
 def crash_loop(uid: str, pids: list[int], number: int, seconds: float) -> int:
-    """End a container's first process, and each successor as it comes, until SIGTERM or the deadline.
+    """Kill a container's first process, and each successor as it starts, until SIGTERM or the deadline.
 
     A successor has another container id, which is not known here: it is the pod's process with the same arguments,
     first of its own PID namespace.
@@ -140,7 +141,7 @@ def crash_loop(uid: str, pids: list[int], number: int, seconds: float) -> int:
 
 
 def set_stopped(uid: str, container_id: str, stopped: bool, seconds: float = 2.0) -> list[int]:
-    """Stop or continue every process of a container; the PIDs once all are seen so, an empty list when they are not."""
+    """Stop or continue every process of a container; return the PIDs once all are seen so, else an empty list."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         pids = processes(uid, container_id)
@@ -156,7 +157,7 @@ def set_stopped(uid: str, container_id: str, stopped: bool, seconds: float = 2.0
 
 
 def hold(seconds: float) -> str:
-    """Wait for SIGTERM or the deadline; which it was."""
+    """Wait for SIGTERM or the deadline; return which it was."""
     received = signal.sigtimedwait({signal.SIGTERM, signal.SIGINT}, seconds)
     return "told" if received else "deadline"
 

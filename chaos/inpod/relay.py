@@ -1,4 +1,4 @@
-"""Runs in a pod, by exec: standard input and output become a connection to a port of the pod's own loopback.
+"""Runs in a pod, by exec: connects standard input and output to a port of the pod's own loopback.
 
 `python -m chaos.inpod.relay PORT`. For clusters where neither the API server nor a port-forward reaches the port. Ends
 when either side does; with exit code 1 and the reason on standard error when the port does not answer.
@@ -15,7 +15,7 @@ _PIECE = 65_536
 
 
 def relay(port: int, *, source: int = 0, sink: int = 1) -> str:
-    """Pass bytes both ways until one side ends; why there was no connection, else ""."""
+    """Pass bytes both ways until one side ends; return why there was no connection, else ""."""
     try:
         connection = socket.create_connection(("127.0.0.1", port), timeout=5)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What is put into a network namespace, as text for `nft` and `tc`. Pure: `helper` applies it.
+"""The rules of a fault in a network namespace, as text for `nft` and `tc`. Pure: the helpers apply them.
 
 One nftables table per fault, named after its receipt, so that an undo that knows nothing but the receipt finds it, and
 two faults in one namespace do not meet. Every rule that drops counts, so that the undo can tell what the fault did.
@@ -24,7 +24,7 @@ def table(receipt: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Isolation:
-    """How one process is cut off in one namespace.
+    """How to cut one process off in one namespace.
 
     Args:
         ports: those that the process listens on here.
@@ -90,14 +90,16 @@ def _matches(isolation: Isolation, way: Literal["in", "out"]) -> list[str]:
 
 
 def plan_loss(receipt: str, share: float, spared: frozenset[int] = frozenset()) -> str:
-    """Rules that lose the share (0 … 1) of all packets, each way, but loopback's and those of spared ports."""
+    """Return rules that drop the share (0 … 1) of all packets, each way, except loopback's and those of spared
+    ports.
+    """
     lost = f"numgen random mod {LOSS_STEPS} < {round(share * LOSS_STEPS)} counter drop"
     kept = [f"tcp {side} {_set(spared)} accept" for side in ("sport", "dport")] if spared else []
     return _table(receipt, [*kept, f'iifname != "lo" {lost}'], [*kept, f'oifname != "lo" {lost}'])
 
 
 def plan_redirect(receipt: str, port: int, mark: int) -> str:
-    """Rules that lead the namespace's DNS questions to a port of its own, but those of whoever marks its packets."""
+    """Return rules that redirect the namespace's DNS questions to a port of its own, except marked packets."""
     return "\n".join(
         [
             plan_removal(receipt) + f"table inet {table(receipt)} {{",
@@ -112,7 +114,7 @@ def plan_redirect(receipt: str, port: int, mark: int) -> str:
 
 
 def plan_removal(receipt: str) -> str:
-    """The exact inverse of both, whatever is there; also when nothing is."""
+    """Return the exact inverse of both, also correct when nothing is there."""
     return f"add table inet {table(receipt)}\ndelete table inet {table(receipt)}\n"
 
 

@@ -1,4 +1,4 @@
-"""Network namespaces of a node, found in /proc, and which of them a process serves.
+"""Finds a node's network namespaces in /proc, and which of them a process serves.
 
 A node's proxy opens its listeners inside the namespaces of the pods that it serves: where it is at home says nothing
 about where its packets are. So its listening sockets are looked up in every namespace of the node. Standard library
@@ -27,7 +27,7 @@ def _setns(handle: int) -> None:
 
 @contextmanager
 def inside(handle: int) -> Iterator[None]:
-    """Put this (single-threaded) process's network into the namespace of the open descriptor, and back."""
+    """Move this (single-threaded) process into the namespace of the open descriptor, and back."""
     own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         _setns(handle)
@@ -52,7 +52,7 @@ def namespaces(proc: Path = Path("/proc")) -> dict[int, int]:
 
 
 def opened(pid: int, proc: Path = Path("/proc")) -> int:
-    """A descriptor of the process's network namespace; FileNotFoundError when it ended."""
+    """Open the process's network namespace; FileNotFoundError when it ended."""
     return os.open(proc / str(pid) / "ns" / "net", os.O_RDONLY | os.O_CLOEXEC)
 
 
@@ -81,7 +81,7 @@ def listening(table: str, held: frozenset[int]) -> frozenset[int]:
 
 
 def served(pids: Iterable[int], proc: Path = Path("/proc")) -> dict[int, frozenset[int]]:
-    """Namespaces in which the processes listen: one process that is in it -> the ports."""
+    """Return the namespaces in which the processes listen: one process in each -> the ports."""
     held, found = sockets(pids, proc), {}
     for member in namespaces(proc).values():
         ports: frozenset[int] = frozenset()

@@ -1,4 +1,5 @@
-"""Runs on a node: reads every TCP packet that crosses the node's network, and says who sent what in which form.
+"""Runs on a node: reads every TCP packet that crosses the node's network, and reports who sent what in which
+form.
 
 `python -m chaos.inpod.sniffer NAME MARKER SECONDS`, in a privileged pod with hostPID: enters the network
 namespace of the node's first process, makes /tmp/NAME.on once it listens, and ends when /tmp/NAME.off is there or the
@@ -49,7 +50,7 @@ def is_record(payload: bytes) -> bool:
 
 
 def take(packet: bytes, marker: bytes, heard: dict[tuple[str, int, str, int], Heard]) -> None:
-    """Count one IPv4 packet; others, and those without a payload, are let go."""
+    """Count one IPv4 packet; ignore others, and those without a payload."""
     if len(packet) < 40 or packet[0] >> 4 != 4 or packet[9] != 6:
         return
     head = (packet[0] & 15) * 4
@@ -72,7 +73,7 @@ def take(packet: bytes, marker: bytes, heard: dict[tuple[str, int, str, int], He
 
 
 def enter(path: str) -> None:
-    """Go into a network namespace, for good."""
+    """Enter a network namespace, permanently."""
     handle = os.open(path, os.O_RDONLY)
     if ctypes.CDLL(None, use_errno=True).setns(handle, _CLONE_NEWNET):
         raise OSError(ctypes.get_errno(), f"setns {path}")
@@ -80,7 +81,9 @@ def enter(path: str) -> None:
 
 
 def listen(name: str, marker: bytes, seconds: float, folder: Path = Path("/tmp")) -> list[Heard]:
-    """Until told or the time is over. Raises OSError when packets were lost: a lost packet may have been the one."""
+    """Read until told to stop or the time is over. Raises OSError when packets were lost: a lost packet may have been
+    the one that matters.
+    """
     heard: dict[tuple[str, int, str, int], Heard] = {}
     off = folder / f"{name}.off"
     with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ALL)) as wire:

@@ -1,4 +1,4 @@
-"""Runs on a node: which processes hold sockets of a network namespace, and which links the node has.
+"""Runs on a node: finds the processes that hold sockets of a network namespace, and the node's links.
 
 `python -m chaos.inpod.socket_holders POD_UID` prints `{"cookie", "links"}` of a pod that lives; with `--cookie N`
 instead, `{"holders", "links"}`: the processes that still hold a socket of that namespace, whoever lives in it or

@@ -1,4 +1,4 @@
-"""The options of the plugin, the settings that they come to, and the progress line of the session."""
+"""The plugin's options, the settings made from them, and the session's progress line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The suite under pytest-xdist: each worker is a run of its own, with a cluster of its own; the session is their sum.
+"""The suite under pytest-xdist: each worker is a run of its own, with a cluster of its own; the session merges
+them.
 
 Trials of one mode stay on one worker, for they share a deployment. Workers on one machine disturb each other: the judge
 then says *inconclusive* more often, so `-n` pays on machines with more cores than two clusters use, or with a cluster
@@ -30,17 +31,17 @@ _SEED, _SESSION = "chaos_seed", "chaos_session"  # what a worker is told
 
 
 def is_worker(config: pytest.Config) -> bool:
-    """This process is a worker."""
+    """Whether this process is a worker."""
     return hasattr(config, "workerinput")
 
 
 def is_controller(config: pytest.Config) -> bool:
-    """This process hands the tests out to workers."""
+    """Whether this process hands the tests out to workers."""
     return not is_worker(config) and not config.option.collectonly and getattr(config.option, "dist", "no") != "no"
 
 
 def directory(config: pytest.Config, out: str) -> str:
-    """The run directory of this process."""
+    """Return this process's run directory."""
     return f"{out}/{_WORKERS}/{config.workerinput['workerid']}" if is_worker(config) else out  # type: ignore[attr-defined]
 
 
@@ -60,7 +61,7 @@ def cluster(config: pytest.Config, option: str) -> str:
 
 
 def seed(config: pytest.Config, given: int | None) -> int | None:
-    """The seed of this process: what the leader drew is every worker's."""
+    """Return this process's seed: workers use the one that the controller drew."""
     return config.workerinput.get(_SEED, given) if is_worker(config) else given  # type: ignore[attr-defined]
 
 
@@ -116,7 +117,9 @@ def _session_of(out: Path) -> str | None:
 
 
 def group_of(nodeid: str) -> str:
-    """The tests that go to one worker together: those of one mode, `proxy-killed[node]`; any other goes by itself."""
+    """Return the group of tests that go to one worker together: those of one mode, `proxy-killed[node]`; any other goes
+    alone.
+    """
     name, bracket, rest = nodeid.rpartition("[")
     mode = rest.removesuffix("]")
     from chaos.external.modes import known_modes
