@@ -7,14 +7,13 @@ trial, when our own faults are undone; `detect_outside` and `detect_deleted` are
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from chaos.kube.client import Cluster
-from chaos.kube.objects import controller, is_deleting, rfc3339
+from chaos.kube.objects import controller, has_condition, is_deleting, rfc3339
 from chaos.mesh.inject import pod_template
 
 Object = Mapping[str, Any]
@@ -215,7 +214,7 @@ def _changes_of_containers(old: Object, new: Object, proxies: set[str]) -> list[
 
 def _who(obj: Object, since: float) -> str:
     """Return who changed it last and when, where the cluster records that; else ""."""
-    begin = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(since))
+    begin = rfc3339(datetime.fromtimestamp(since, UTC))
     entries = [
         entry
         for entry in obj["metadata"].get("managedFields") or []
@@ -249,8 +248,7 @@ def _boot(node: Object) -> str:
 
 
 def _ready(node: Object) -> bool:
-    conditions = (node.get("status") or {}).get("conditions") or []
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+    return has_condition(node, "Ready")
 
 
 def _keeping(node: Object) -> list[Object]:

@@ -51,7 +51,7 @@ class Restart:
         def begun() -> dict[str, Any]:
             found = workload.living(cluster, target)
             status = found.get("status") or {}
-            new = status.get("updatedNumberScheduled" if found["kind"] == "DaemonSet" else "updatedReplicas", 0)
+            new = workload.updated(found)
             seen = status.get("observedGeneration", 0) > receipt.facts["generation"] and (
                 new > 0 or not workload.rolled_out(found)
             )

@@ -72,7 +72,7 @@ class Upgrade:
                 return {}
             if self.whole:
                 return workload.rolled_out(found)
-            new = status.get("updatedNumberScheduled" if found["kind"] == "DaemonSet" else "updatedReplicas", 0)
+            new = workload.updated(found)
             return {"updated": new} if new else {}
 
         try:

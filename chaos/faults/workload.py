@@ -52,6 +52,12 @@ def bare(workload: Object) -> Object:
     return {"apiVersion": "apps/v1", "kind": workload["kind"], "metadata": meta, "spec": workload["spec"]}
 
 
+def updated(found: dict[str, Any]) -> int:
+    """Return how many pods are of the newest template, by the workload's status. Pure."""
+    name = "updatedNumberScheduled" if found["kind"] == "DaemonSet" else "updatedReplicas"
+    return int((found.get("status") or {}).get(name, 0))
+
+
 def rolled_out(workload: Object) -> dict[str, Any]:
     """Return the status once every pod is of the newest template and ready; empty before. Pure."""
     if not is_rolled_out(workload):

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from chaos.embedded.api.errors import dangling, not_allowed, required, unsupported, wrong
+from chaos.embedded.api.validation.claims import claim_template
 from chaos.embedded.api.validation.names import Causes
 from chaos.embedded.api.validation.references import FILE_FIELDS, field_reference, resource_reference
 from chaos.embedded.quantity import parse_quantity
@@ -109,8 +110,6 @@ def volume_source(volume: Mapping[str, Any], where: str) -> Causes:
             if not source.get(name):
                 yield required(f"{field}.{name}")
         if kind == "ephemeral" and source.get("volumeClaimTemplate"):
-            from chaos.embedded.api.validation.storage import claim_template  # which knows of volumes too
-
             yield from claim_template(source["volumeClaimTemplate"], f"{field}.volumeClaimTemplate")
         if kind == "nfs" and not str(source.get("path", "")).startswith("/"):
             yield wrong(f"{field}.path", source.get("path", ""), "must be an absolute path")

@@ -1,4 +1,4 @@
-"""PersistentVolumeClaims, PersistentVolumes and StorageClasses, and the claims that pods and StatefulSets hold.
+"""PersistentVolumes and StorageClasses, and what may change of claims (`claims`) and volumes.
 
 Rules and words are those of k8s.io/kubernetes/pkg/apis/core/validation and .../storage/validation.
 """
@@ -10,21 +10,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from chaos.embedded.api.errors import Cause, not_allowed, required, too_long, unsupported, wrong
-from chaos.embedded.api.validation import mounts, placement
-from chaos.embedded.api.validation.names import (
-    Causes,
-    dns_subdomain,
-    each,
-    qualified,
-    validate_annotations,
-    validate_label_selector,
-    validate_labels,
-)
+from chaos.embedded.api.validation import claims, mounts, placement
+from chaos.embedded.api.validation.names import Causes, each, qualified
 from chaos.embedded.quantity import parse_quantity
 from chaos.embedded.resources import Object
 
-_ACCESS: Final = ("ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod")
-_MODES: Final = ("Block", "Filesystem")
 _BINDING: Final = ("Immediate", "WaitForFirstConsumer")
 _PARAMETERS, _PARAMETER_BYTES = 512, 256 * 1024
 _NO_SOURCE: Final = (
@@ -37,74 +27,11 @@ _CLAIM_RULE: Final = (
 )
 
 
-def _access_modes(modes: list[str], field: str) -> Causes:
-    for mode in modes:
-        if mode not in _ACCESS:
-            yield unsupported(field, mode, _ACCESS)
-    if "ReadWriteOncePod" in modes and any(mode in _ACCESS[:3] for mode in modes):
-        yield not_allowed(field, "may not use ReadWriteOncePod with other access modes")
-
-
-def _class(name: str | None, field: str) -> Causes:
-    if name:
-        yield from each(field, name, dns_subdomain(name))
-
-
-def _mode(spec: Mapping[str, Any], field: str) -> Causes:
-    if spec.get("volumeMode", "Filesystem") not in _MODES:
-        yield unsupported(f"{field}.volumeMode", spec["volumeMode"], _MODES)
-
-
-def claim_spec(spec: Mapping[str, Any], field: str) -> Causes:
-    """A claim's spec, wherever it stands."""
-    modes = spec.get("accessModes") or []
-    if not modes:
-        yield required(f"{field}.accessModes", "at least 1 access mode is required")
-    yield from validate_label_selector(spec.get("selector"), f"{field}.selector")
-    yield from _access_modes(modes, f"{field}.accessModes")
-    amount = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
-    where = f"{field}.resources[storage]"
-    if amount is None:
-        yield required(where)
-    elif parse_quantity(amount) <= 0:
-        yield wrong(where, str(amount), "must be greater than zero")
-    yield from _class(spec.get("storageClassName"), f"{field}.storageClassName")
-    yield from _mode(spec, field)
-    for name in ("dataSource", "dataSourceRef"):
-        if (source := spec.get(name)) is not None:
-            yield from _data_source(source, f"{field}.{name}")
-    yield from _class(spec.get("volumeAttributesClassName"), f"{field}.volumeAttributesClassName")
-
-
-def _data_source(source: Mapping[str, Any], field: str) -> Causes:
-    for name in ("name", "kind"):
-        if not source.get(name):
-            yield required(f"{field}.{name}")
-    group = source.get("apiGroup") or ""
-    if not group and source.get("kind") != "PersistentVolumeClaim":
-        words = "must be 'PersistentVolumeClaim' when referencing the default apiGroup"
-        yield wrong(field, source.get("kind", ""), words)
-    if group:
-        yield from each(f"{field}.apiGroup", group, dns_subdomain(group))
-
-
-def claim(obj: Object) -> Causes:
-    yield from claim_spec(obj["spec"], "spec")
-
-
-def claim_template(template: Mapping[str, Any], field: str) -> Causes:
-    """The template of an ephemeral volume's claim."""
-    meta = template.get("metadata") or {}
-    yield from validate_annotations(meta.get("annotations") or {}, f"{field}.metadata.annotations")
-    yield from validate_labels(meta.get("labels") or {}, f"{field}.metadata.labels")
-    yield from claim_spec(template.get("spec") or {}, f"{field}.spec")
-
-
 def volume(obj: Object) -> Causes:
     spec = obj.get("spec") or {}
     if not spec.get("accessModes"):
         yield required("spec.accessModes")
-    yield from _access_modes(spec.get("accessModes") or [], "spec.accessModes")
+    yield from claims.access_modes(spec.get("accessModes") or [], "spec.accessModes")
     capacity = spec.get("capacity") or {}
     if not capacity:
         yield required("spec.capacity")
@@ -127,12 +54,12 @@ def volume(obj: Object) -> Causes:
     yield from _source(spec)
     if policy == "Recycle" and posixpath.normpath((spec.get("hostPath") or {}).get("path") or ".") == "/":
         yield not_allowed("spec.persistentVolumeReclaimPolicy", "may not be 'recycle' for a hostPath mount of '/'")
-    yield from _class(spec.get("storageClassName"), "spec.storageClassName")
-    yield from _mode(spec, "spec")
+    yield from claims.class_name(spec.get("storageClassName"), "spec.storageClassName")
+    yield from claims.volume_mode(spec, "spec")
     if (attributes := spec.get("volumeAttributesClassName")) is not None:
         if not attributes:
             yield required("spec.volumeAttributesClassName", "an empty string is disallowed")
-        yield from _class(attributes, "spec.volumeAttributesClassName")
+        yield from claims.class_name(attributes, "spec.volumeAttributesClassName")
         if "csi" not in spec:
             yield required("spec.csi", "has to be specified when using volumeAttributesClassName")
 
