@@ -7,6 +7,7 @@ node runs containerd, kubelet and kube-proxy. Pods' network is as kindnet makes 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import shutil
@@ -25,7 +26,7 @@ import yaml
 
 from chaos.embedded.kubelet import cgroups, nodeinit
 from chaos.embedded.kubelet.node_machine import make_skeleton, plan_masks, program_directories
-from chaos.errors import EnvironmentUnfit, NotReady
+from chaos.errors import EnvironmentUnfit, Misuse, NotReady
 from chaos.kube.client import Cluster
 from chaos.kube.objects import has_condition
 from proof.kubernetes.images import PAUSE
@@ -497,7 +498,12 @@ async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
 
 @contextmanager
 def running(folder: Path, programs: Path, images: Sequence[Path]) -> Iterator[RealCluster]:
-    """A cluster that has these images, until left."""
+    """A cluster that has these images, until left. Raises Misuse while another one lives there."""
+    claim = folder.with_suffix(".lock").open("w")
+    try:
+        fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise Misuse(f"{folder}: another real Kubernetes lives there: end it first") from error
     cluster = RealCluster(folder, programs)
     try:
         cluster.up().close()
@@ -506,3 +512,4 @@ def running(folder: Path, programs: Path, images: Sequence[Path]) -> Iterator[Re
         yield cluster
     finally:
         cluster.down()
+        claim.close()
