@@ -240,6 +240,11 @@ def job(
     )
 
 
+def closing(name: str, *, tenant: str, nodes: Sequence[str], last: float) -> list[Object]:
+    """A client of a tenant that calls for `last` seconds after SIGTERM (manifests/apps/closing.yaml)."""
+    return load("apps/closing.yaml", {"name": name, "tenant": tenant, "nodes": name_terms(nodes), "last": str(last)})
+
+
 def reference(first: str, second: str) -> list[Object]:
     """Return the reference topology on two nodes: a on the first, c on the second, b calls from the second to both."""
     return [

@@ -174,6 +174,13 @@ class ProxyMode:
         return PlacedBy.CONTAINER in self.placed_by
 
     @property
+    def ends_with_app(self) -> bool:
+        """Whether the proxy is told to end at the same moment as its application, as every ordinary container of a pod
+        is; a native sidecar is told when the application has ended, and a proxy outside the pod is not told at all.
+        """
+        return bool(self.placed_by) and self.placed_by[0] is PlacedBy.CONTAINER
+
+    @property
     def ready_before_app(self) -> bool:
         """Whether an application's first request finds its whole path ready: there is no proxy, or it starts before the
         application.

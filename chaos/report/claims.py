@@ -82,6 +82,11 @@ CLAIMS: Final[tuple[Claim, ...]] = (
         "Upgrading a sidecar restarts the application; upgrading a shared proxy does not.", "proxy-upgraded", _SHARING
     ),
     Claim("A sidecar keeps a Job from ever completing (native sidecars do not).", "job-completes", _SHARING),
+    Claim(
+        "An application's last calls are lost when its sidecar ends first (a native sidecar ends after it).",
+        "client-shut-down",
+        _SHARING,
+    ),
     Claim("A Job's first requests fail while its proxy starts.", "job-starts-before-proxy", _SHARING),
     Claim("A Job survives the death of its proxy.", "job-proxy-killed", _BOTH),
     Claim("Sidecars cost CPU and memory for each pod; shared proxies cost less.", "footprint", _SHARING),

@@ -39,6 +39,7 @@ _HAPPENED: Final = {
     "noisy-slow-readers": "one tenant read its answers far too slowly",
     "app-rolled-out": "one tenant rolled out its own application",
     "control-plane-down": "the control plane was gone",
+    "client-shut-down": "a client called while it shut down",
     "job-completes": "a Job ran",
     "job-proxy-killed": "the proxy of a running Job was killed",
     "job-starts-before-proxy": "a Job started while its proxy was slow to come",

@@ -38,6 +38,8 @@ from tests.wrong_meshes import ClassicSidecar, Generous, HalfBypassed, NativeSid
 pytestmark = pytest.mark.privileged
 
 LYING: list[tuple[str, str, type[Mesh]]] = [
+    ("client-shut-down", "native-sidecar", ClassicSidecar),
+    ("client-shut-down", "sidecar", NativeSidecar),
     ("job-completes", "native-sidecar", ClassicSidecar),
     ("job-completes", "sidecar", NativeSidecar),
     ("job-proxy-killed", "native-sidecar", ClassicSidecar),

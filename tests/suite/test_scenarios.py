@@ -26,7 +26,7 @@ def test_every_scenario_declares_the_faults_that_its_module_names() -> None:
         module = vars(sys.modules[found.run.__module__])
         assert all(module.get(fault.__name__) is fault for fault in found.faults), found.name
     unbroken = {name for name, found in SCENARIOS.items() if not found.faults}
-    assert unbroken == {"features", "footprint", "identities-exposed", "job-completes"}
+    assert unbroken == {"client-shut-down", "features", "footprint", "identities-exposed", "job-completes"}
 
 
 def test_every_scenario_says_what_it_claims() -> None:
