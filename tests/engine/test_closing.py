@@ -11,18 +11,13 @@ from chaos.engine.closing import ClosingSeen, parse_report
 from chaos.errors import ExperimentFailure
 
 BEFORE: Final[dict[str, Any]] = {"ok": 10, "failed": 0, "first_failed": None, "last_ok": 1.0, "errors": {}}
-AFTER: Final[dict[str, Any]] = {
-    "ok": 1,
-    "failed": 39,
-    "first_failed": 0.12,
-    "last_ok": 0.05,
-    "errors": {"ConnectionRefusedError": 39},
-}
+REFUSED: Final = {"ConnectionRefusedError": 39}
+AFTER: Final[dict[str, Any]] = {"ok": 1, "failed": 39, "first_failed": 0.12, "last_ok": 0.05, "errors": REFUSED}
 
 
 def test_a_report_is_read() -> None:
     seen = parse_report(json.dumps({"before": BEFORE, "after": AFTER}))
-    assert seen == ClosingSeen(10, 0, 1, 39, 0.12, {"ConnectionRefusedError": 39})
+    assert seen == ClosingSeen(10, 0, 1, 39, 0.12, REFUSED)
     assert seen.last_calls() == (
         "1 of 40 calls after SIGTERM were answered; the first was lost 0.1 s after it (39 ConnectionRefusedError)"
     )
