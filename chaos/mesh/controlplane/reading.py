@@ -122,10 +122,14 @@ def has_condition(pod: Object, kind: str) -> bool:
     return any(one.get("type") == kind and one.get("status") == "True" for one in conditions)
 
 
+def has_ended(pod: Object) -> bool:
+    """Whether all containers of the pod have ended for good."""
+    return mapping(pod.get("status"), "status").get("phase") in ("Succeeded", "Failed")
+
+
 def is_live(pod: Object) -> bool:
-    """Whether the pod still counts for traffic: not deleted and not ended."""
-    status, meta = mapping(pod.get("status"), "status"), mapping(pod.get("metadata"), "metadata")
-    return status.get("phase") not in ("Succeeded", "Failed") and "deletionTimestamp" not in meta
+    """Whether the pod is there to stay: neither ended nor being deleted."""
+    return not has_ended(pod) and "deletionTimestamp" not in mapping(pod.get("metadata"), "metadata")
 
 
 # ---- kinds
@@ -157,11 +161,12 @@ def workload(pod: Object, mode: ProxyMode, meshed: frozenset[str]) -> Workload |
     address.
 
     A pod that only says that it is a proxy is a workload like any other. The sandbox that its annotation names counts
-    only when it is the pod's own: the annotation can be written by whoever may write the pod.
+    only when it is the pod's own: the annotation can be written by whoever may write the pod. A pod that is being
+    deleted is carried until it has ended: its application may still call while it shuts down.
     """
     uid, namespace, name = meta_of(pod)
     spec, status = mapping(pod.get("spec"), "spec"), mapping(pod.get("status"), "status")
-    if namespace not in meshed or not is_live(pod) or spec.get("hostNetwork"):
+    if namespace not in meshed or has_ended(pod) or spec.get("hostNetwork"):
         return None
     if not spec.get("nodeName") or not status.get("podIP") or stands_apart(pod, mode):
         return None
@@ -176,7 +181,7 @@ def workload(pod: Object, mode: ProxyMode, meshed: frozenset[str]) -> Workload |
         ip=address(status["podIP"], "status.podIP"),
         service_account=text(spec.get("serviceAccountName", "default"), "spec.serviceAccountName"),
         labels=tuple(sorted(labels.items())),
-        ready=has_condition(pod, "Ready"),
+        ready=has_condition(pod, "Ready") and is_live(pod),
         meshed=LABEL_MODE in labels,
         captured=has_condition(pod, CONDITION_CAPTURED),
         sandbox=sandbox if re.fullmatch(rf"{re.escape(uid)}-[0-9]+", sandbox) else "",

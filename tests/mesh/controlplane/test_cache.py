@@ -33,7 +33,8 @@ def test_a_pod_counts_once_it_has_an_address_and_until_it_ends() -> None:
     del waiting["status"]["podIP"]
     ended["status"]["phase"] = "Succeeded"
     leaving["metadata"]["deletionTimestamp"] = "now"
-    assert [p.name for p in world(pod("x"), waiting, ended, leaving).pods.values()] == ["x"]
+    found = world(pod("x"), waiting, ended, leaving).pods.values()
+    assert {one.name: one.ready for one in found} == {"x": True, "l": False}
 
 
 def test_pods_outside_the_mesh_and_proxies_are_no_applications() -> None:
