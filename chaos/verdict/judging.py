@@ -557,24 +557,27 @@ class SequentialTest:
             return False
         onset, stretches = _parts(window)
         parts = [part for part in stretches if self._stayed(flow, kind, part)]
-        if onset and self._stayed(flow, kind, onset) and not (spared and self._rose(flow, kind, self._before_undo())):
+        if onset and self._stayed(flow, kind, onset) and not (spared and self._rose_before(flow, kind)):
             parts.append(onset)
         level = alpha / (1 + len(stretches))
         return any(self._is_hurt(flow, *self._count_of(flow, kind, part), level) for part in parts)
 
-    def _before_undo(self) -> Window:
-        """The last half second in which the fault was in force."""
-        return Window(WindowKind.FAULT, self._fault_end - _HALF, self._fault_end)
+    def _rose_before(self, flow: Flow, kind: EffectKind) -> bool:
+        """Whether the flow failed in the last half second of the fault already."""
+        last = Window(WindowKind.FAULT, self._fault_end - _HALF, self._fault_end)
+        return self._rise(flow, kind, last) > self.thresholds.margin(kind)
 
-    def _rose(self, flow: Flow, kind: EffectKind, window: Window) -> bool:
-        """Whether more requests than the margin allows were affected in a window, beyond the baseline."""
+    def _rise(self, flow: Flow, kind: EffectKind, window: Window) -> float:
+        """By how much the share of affected requests in a window exceeds that of the baseline."""
         tally = self.series[flow].tally(kind, Contrast(self.view.windows_of(WindowKind.BASELINE), (window,)), _ALL)
-        return _change([(tally.before(1.0), tally.after(1.0))]) > self.thresholds.margin(kind)
+        return _change([(tally.before(1.0), tally.after(1.0))])
 
     def _stayed(self, flow: Flow, kind: EffectKind, window: Window) -> bool:
-        """Whether each half second of a window shows a rise: harm that was there all the time, no shorter burst."""
+        """Whether each half second of a window shows at least half of its rise: harm that was there all the time, no
+        shorter burst."""
         begins = range(window.begin, window.end - _HALF + 1, _HALF)
-        return all(self._rose(flow, kind, Window(window.kind, begin, begin + _HALF)) for begin in begins)
+        least = max(self.thresholds.margin(kind), self._rise(flow, kind, window) / 2)
+        return all(self._rise(flow, kind, Window(window.kind, begin, begin + _HALF)) > least for begin in begins)
 
     def _claim_late_harm(self, look: Look) -> None:
         """Harm that came late in a held fault, and then stayed, is too long a burst for the looks at all of it.
