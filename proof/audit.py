@@ -34,6 +34,7 @@ from chaos.history.model import SAMPLE, Cause, Outcome, Samples
 from chaos.model.faulting import FaultShape
 from chaos.model.flow import Flow, Window, WindowKind
 from chaos.verdict import Expectation, FaultEvidence, Finding, Harm, HistoryView, Judgement, Thresholds, Verdict, judge
+from chaos.verdict.proportions import Count, clopper_pearson
 from chaos.verdict.recovery import Return
 
 NANO = 1_000_000_000
@@ -304,8 +305,9 @@ def run_after(row: AfterRow, *, trials: int, seed: int) -> Counter[str]:
 
 
 CLUSTER = 'no watch of seconds meets enough of them; the verdict says: "*not hurt* rests on ... s: harm in clusters longer than ... s may have fallen beside them"'  # noqa: E501
-PULSE = 'within one pulse too few requests fall due; the verdict says: "one pulse: a rise below 9.0 points within it may go unseen ...: repeat it"'  # noqa: E501
+PULSE = 'within one pulse too few requests fall due; the verdict says: "one pulse: a rise below 9.0 points within may go unseen ...: repeat it"'  # noqa: E501
 OWN = "a pulse and a burst of the flow's own are alike; the verdict says: \"one pulse: ... a burst of a flow's own looks like harm: repeat it\""  # noqa: E501
+LATE = 'a burst that lasts 4.5 s to the end of the fault is alike; the verdict says: "... was hurt in the last 4.5 s of the fault alone: a burst of its own that lasts so long looks the same: repeat it"'  # noqa: E501
 B = 0.005
 
 
@@ -328,7 +330,7 @@ def _pulse_rows() -> Iterator[Row]:
     for lasting, share in ((0.5, 0.021), (0.5, 0.05), (0.5, 0.1), (0.5, 0.2), (0.3, 0.1), (1.0, 0.021)):
         rise = 100 * share * lasting / max(0.5, lasting)
         name = f"three pulses {lasting:g} s, {share:.1%} of each"
-        yield Row(name, harm=Errors(share), pulses=3, length=lasting, rise=rise, blind=PULSES if rise < 3.5 else "")
+        yield Row(name, harm=Errors(share), pulses=3, length=lasting, rise=rise, blind=PULSES if rise < 5.5 else "")
     yield Row(
         "three pulses 0.5 s, 10% of each, memory 0.1 s",
         harm=Errors(0.1, memory=0.1),
@@ -351,7 +353,7 @@ def _pulse_rows() -> Iterator[Row]:
         yield Row(f"three pulses 0.5 s{name}, A/A", base, speed, pulses=3, length=0.5)
 
 
-PULSES = 'within three pulses too few requests fall due; the verdict says: "not hurt rests on ... s"'
+PULSES = 'within three pulses too few requests fall due; the verdict says: "3 pulses: a rise below 5.5 points within may go unseen"'  # noqa: E501
 ROWS: tuple[Row, ...] = (
     *(Row(f"errors iid, base 0.5 %, rise {x:g}", Errors(B), harm=Errors(x / 100), rise=x) for x in (1.9, 2.1, 2.5, 5)),
     Row("errors iid, base 0 %, rise 2.1", harm=Errors(0.021), rise=2.1),
@@ -361,9 +363,9 @@ ROWS: tuple[Row, ...] = (
     *(Row(f"harm with memory {m:g} s, base 0.5 %, rise 2.1", Errors(B), harm=Errors(0.021, memory=m), rise=2.1,
           blind=CLUSTER if m >= 0.1 else "") for m in (0.05, 0.1, 0.2, 1.0)),
     *(Row(f"harm in bursts of {b:g} s, base 0 %, rise {x:g}", harm=Errors(x / 100, burst=b), rise=x,
-          blind=CLUSTER if b > 0.13 else "")
+          blind=CLUSTER if b >= 0.1 else "")
       for b, x in ((0.05, 2.1), (0.1, 3), (0.25, 3), (0.25, 10), (1.0, 3), (1.0, 10))),
-    *(Row(f"own bursts of {b:g} s, base 1 %, A/A{h}", Errors(0.01, burst=b), length=s)
+    *(Row(f"own bursts of {b:g} s, base 1 %, A/A{h}", Errors(0.01, burst=b), length=s, blind=LATE)
       for b in (0.05, 0.25, 1.0, 2.0) for s, h in ((30.0, ""), (10.0, ", hold 10 s"))),
     *(Row(f"own errors with memory {m:g} s, base 1 %, A/A", Errors(0.01, memory=m)) for m in (0.1, 1.0, 5.0)),
     *(Row(f"own speed x{f:g}, dwell {d:g} s, A/A{h}", speed=Speed(factor=f, dwell=d), length=s)
@@ -505,6 +507,7 @@ def page(rows: list[Row], done: Done) -> str:
             f"{found[Finding.NOT_HURT]} | {found[Finding.INCONCLUSIVE]} | {wrong} *{claim}* | "
             f"{wrong / max(n, 1):.2%} | {seconds} |"
         )
+    lines += ["", *(_in_all(done, is_harm) for is_harm in (False, True))]
     lines += [
         AFTER_INTRODUCTION,
         "| after the undo | back | did not recover | hurt by the undo | not seen back | wrong |",
@@ -519,6 +522,20 @@ def page(rows: list[Row], done: Done) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _in_all(done: Done, is_harm: bool) -> str:
+    """How often the judge was wrong in all rows on one side of the margins, and at most is."""
+    claim = Finding.NOT_HURT if is_harm else Finding.HURT
+    found = [(row, done.rows[row.name].findings) for row in ROWS if row.is_above == is_harm and row.name in done.rows]
+    parts = []
+    for name, chosen in (
+        ("all rows", found),
+        ("rows without a blind spot", [one for one in found if not one[0].blind]),
+    ):
+        wrong, n = sum(one[claim] for _, one in chosen), sum(sum(one.values()) for _, one in chosen)
+        parts.append(f"{name} {wrong} of {n} (at most {clopper_pearson(Count(wrong, n), 0.025)[1]:.2%})")
+    return f"- Wrong *{claim}*: {', '.join(parts)}."
+
+
 AFTER_INTRODUCTION = """
 After a hold of 10 s that hurt nobody, and a watch of 13 s: *wrong* is *did not recover* or *hurt by the undo* of a flow
 that is well (at most 0.1 %, beside the looks), and *back* of one that is not (at most 1 %). Late harm is claimed
@@ -527,7 +544,7 @@ by the judge of every held row above: what is wrong of it is among their *hurt*.
 
 INTRODUCTION = """# How often the judge errs: histories whose truth is known
 
-{day}, {cores} cores ({machine}), numpy {numpy}; by `python -m proof.audit`; {n} histories a row.
+{day}, {cores} cores ({machine}), numpy {numpy}; by `python -m proof.audit`; {n} histories a row at least.
 
 One judged flow of {rate:g}/s with a quiet sentinel of {sentinel:g}/s, a baseline of 6 s, a hold of 30 s (or as named),
 default thresholds. *Repeated as needed*: up to three pulses, as a run goes on while it cannot tell. *Wrong* is *hurt*

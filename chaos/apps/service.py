@@ -46,15 +46,15 @@ class AppPort:
         self._pod_line = b"x-pod: %b\r\n" % self.pod
 
     def treat(self, method: bytes, path: bytes, head: bytes, body: bytes, connection: RequestConnection) -> None:
-        """Answer one request, now or later."""
-        self.counters[method.decode("latin-1")] += 1
+        """Answer one request, now or later; count it by its method when answered well, else by what was done."""
         action, delay = (Action.ANSWER, 0.0) if self.temper is None else self.temper.decide()
         if path.startswith(b"/delay/") and path[7:].isdigit():
             delay += int(path[7:]) / 1e3
         if action is Action.STALL:
             assert self.temper is not None
-            asyncio.get_running_loop().call_later(0.05, self._stalled, method, path, head, body, connection)
+            asyncio.get_running_loop().call_later(0.05, self.treat, method, path, head, body, connection)
             return
+        self.counters[method.decode("latin-1") if action is Action.ANSWER else action.value] += 1
         answer: Answer | None = None
         if action is Action.ANSWER:
             answer = self.respond(method, path, head, body)
@@ -65,10 +65,6 @@ class AppPort:
             asyncio.get_running_loop().call_later(delay, connection.answer, answer)
         else:
             connection.answer(answer)
-
-    def _stalled(self, method: bytes, path: bytes, head: bytes, body: bytes, connection: RequestConnection) -> None:
-        self.counters[method.decode("latin-1")] -= 1  # counted again when it is treated at last
-        self.treat(method, path, head, body, connection)
 
     def common(self, head: bytes) -> bytes:
         """Return the header lines of every answer."""

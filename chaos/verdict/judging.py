@@ -599,6 +599,7 @@ class SequentialTest:
                     self.hurt[flow, kind] = (look.cut - self._begin) / NANO
                     self.effects[flow][kind] = replace(self.effects[flow][kind], finding=Finding.HURT, why="")
                     self.not_hurt.pop(flow, None)
+                    self.notes.append(sentences.late_harm(flow, seconds))
 
     def _note_resolution(self, look: Look) -> None:
         """Says which harm *not hurt* cannot exclude: clusters so rare that the watch may have missed all of them."""
@@ -606,8 +607,10 @@ class SequentialTest:
         if any(finding is Finding.NOT_HURT for finding in map(self.finding, self.judged)):
             self.notes.append(sentences.unseen_clusters(look.seconds, missed))
         pulses = sum(len(contrast.after) for contrast in look.fault_only)
-        if self.expectation.fault_shape is FaultShape.PULSE and pulses < _REPEATS:
-            self.notes.append(sentences.few_pulses(pulses, self.thresholds.pulse_margin))
+        if self.expectation.fault_shape is FaultShape.PULSE:
+            few = pulses < _REPEATS
+            margin = self.thresholds.pulse_margin if few else self.thresholds.pulses_margin
+            self.notes.append(sentences.unseen_in_pulses(pulses, margin, few=few))
 
     def _missed(self, look: Look) -> float:
         """Length of clusters (s) at the margin of errors of which none may show in the watch, with chance 1 %."""

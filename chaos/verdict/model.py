@@ -142,7 +142,7 @@ class Thresholds:
     errors_margin: float = 0.02  # smallest rise of the share of failed or unknown requests that counts as harm
     slow_margin: float = 0.15  # smallest rise of the share of slow requests that counts as harm
     pulse_margin: float = 0.09  # within one pulse's short window: the rise of errors that *not hurt* must exclude
-    pulses_margin: float = 0.035  # the same within three pulses or more
+    pulses_margin: float = 0.055  # the same within three pulses or more: 180 requests, worth half, without a failure
     pulse_alpha: float = 0.01  # chance of missing such a rise
     alpha: float = 0.001  # chance of a wrong claim in a trial, over looks and flows together
     looks: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0)  # seconds after the fault's begin

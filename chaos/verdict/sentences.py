@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from chaos.model.faulting import FaultShape
+from chaos.model.flow import Flow
 from chaos.verdict.model import EffectKind, Finding, FlowVerdict, Harm, Thresholds, Verdict
 
 _MOST_CLAUSES = 4
@@ -45,10 +46,16 @@ def unseen_clusters(seconds: float, length: float) -> str:
     )
 
 
-def few_pulses(pulses: int, margin: float) -> str:
+def unseen_in_pulses(pulses: int, margin: float, *, few: bool) -> str:
+    name = "one pulse" if pulses == 1 else f"{pulses} pulses"
+    said = f"{name}: a rise below {points(margin)} points within may go unseen"
+    return f"{said}, and a burst of a flow's own looks like harm: repeat it" if few else said
+
+
+def late_harm(flow: Flow, seconds: float) -> str:
     return (
-        f"{'one pulse' if pulses == 1 else f'{pulses} pulses'}: a rise below {points(margin)} points within it may go "
-        "unseen, and a burst of a flow's own looks like harm: repeat it"
+        f"{flow} was hurt in the last {seconds:g} s of the fault alone: a burst of its own that lasts so long looks "
+        "the same: repeat it"
     )
 
 

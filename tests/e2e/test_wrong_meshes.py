@@ -29,7 +29,7 @@ from chaos.faults.pause import Pause
 from chaos.faults.restart import Restart
 from chaos.faults.throttle import Throttle
 from chaos.kube.client import Cluster
-from chaos.load.client import LoaderClient, ServerClient
+from chaos.load.client import LoaderClient, ServerClient, control_port
 from chaos.mesh.install import Mesh
 from chaos.names import LABEL_ROLE, SYSTEM_NAMESPACE
 from tests.lying_loaders import Dropping, Stamping
@@ -342,8 +342,8 @@ def test_a_bystander_that_loses_a_part_of_its_requests_within_each_kill_is_never
 def test_a_loader_that_lies_about_what_failed_is_never_believed(
     loader: type[LoaderClient], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("state", "samples"):
-        monkeypatch.setattr(LoaderClient, name, getattr(loader, name))
+    lying = classmethod(lambda cls, cluster, namespace, pod: loader(control_port(cluster, namespace, pod)))
+    monkeypatch.setattr(LoaderClient, "of", lying)
     with pytest.raises((TrialFailed, TrialInconclusive), match=sentence):
         attempt("proxy-killed", "sidecar", tmp_path / "out")
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from chaos.control_key import HEADER
+from chaos.engine.deployment import ANSWERED
 from chaos.errors import ExperimentFailure
 from chaos.history.model import SAMPLE, Cause, EventKind, Outcome
 from chaos.history.store import History, HistoryWriter
@@ -23,6 +24,7 @@ from chaos.load.collector import Loader as Where
 from chaos.model.flow import Flow
 from chaos.names import CONTROL_SECRET, SYSTEM_NAMESPACE
 from tests.load.programs import KEY, Loader, Programs, eventually, flow_to, free_port
+from tests.lying_loaders import Dropping, Stamping
 
 HTTP = Flow("tenant-a/client", "tenant-a/server")
 TCP = Flow("tenant-a/client", "tenant-a/server", label="tcp")
@@ -294,6 +296,29 @@ def test_what_a_loader_drops_is_a_failure_and_is_said(programs: Programs, tmp_pa
     assert set(lost["sequence"] % 10) == {0}
     assert set(lost["outcome"]) == {Outcome.FAILED}
     assert lost["due"].min() > 10**18
+
+
+@pytest.mark.parametrize("lying", [Dropping, Stamping])
+def test_a_loader_whose_lies_agree_with_its_own_counts_is_contradicted_by_numbers_or_by_its_servers(
+    programs: Programs, tmp_path: Path, lying: type[LoaderClient]
+) -> None:
+    server = programs.server()
+    loader = programs.loader(flow_to(server.http))
+    server.misbehaviour(reset_share=0.3)
+    eventually(lambda: loader.flow("http")["unknown"] > 20)
+    with HistoryWriter(tmp_path / "trial", {}) as writer:
+        client = lying(loader.ask)
+        one = LoaderFeed(client, writer, namespace="tenant-a", pod="client-1")
+        one.poll()
+        loader.ask("/stop", b"")
+        one.drain(5)
+        one.check()
+        samples, _ = writer.snapshot()
+        problems = one.restore_missing()
+    assert set(samples["outcome"]) == {Outcome.OK}
+    claimed = sum(flow["ok"] for flow in client.state()["flows"])
+    served = sum(server.stats().get(kind, 0) for kind in ANSWERED)
+    assert (bool(problems), claimed > served) == (lying is Dropping, lying is Stamping)
 
 
 def test_an_answer_by_a_server_that_is_none_of_the_flows_own_is_misrouted(programs: Programs, tmp_path: Path) -> None:
