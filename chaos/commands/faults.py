@@ -98,6 +98,9 @@ def inject(
     deadline = seconds + 30.0
     with connected(spec, kubeconfig, namespaces) as cluster:
         planned = [(made, target) for target in select(cluster, made.targets, selector)]
+        every = dataclasses.replace(selector, pick=Pick.ALL)
+        if selector.pick is Pick.ONE and (count := len(select(cluster, made.targets, every))) > 1:
+            click.echo(f"1 of {count} candidates, the first by name: --pick all or random for others", err=True)
         if dry_run:
             click.echo("\n".join(write_nothing(cluster, planned, run=run, seconds=deadline, now=time.time_ns())))
             return
@@ -164,7 +167,7 @@ def faults(check: bool, spec: str, kubeconfig: Path | None, namespaces: str) -> 
         purpose = summary_of(sys.modules[kind.__module__].__doc__)
         click.echo(f"{fault} ({kind.shape}, on {' or '.join(sorted(kind.targets))}): {purpose}")
         fields = [
-            f"{one.name}={'(required)' if one.default is one.default_factory is dataclasses.MISSING else one.default!r}"
+            f"{one.name}={_default(one)}"
             for one in dataclasses.fields(kind)  # type: ignore[arg-type]
         ]
         click.echo(f"    settings: {', '.join(fields) or 'none'}")
@@ -173,3 +176,10 @@ def faults(check: bool, spec: str, kubeconfig: Path | None, namespaces: str) -> 
             click.echo("    here: " + ("; ".join(lacking[fault]) or "allowed"))
     if check and all(lacking.values()):
         sys.exit(1)
+
+
+def _default(field: dataclasses.Field[Any]) -> str:
+    """Return what a setting is unless it is set, as Python writes it."""
+    if field.default is not dataclasses.MISSING:
+        return repr(field.default)
+    return "(required)" if field.default_factory is dataclasses.MISSING else repr(field.default_factory())

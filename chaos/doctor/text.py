@@ -29,6 +29,8 @@ def report(facts: Facts, found: Sequence[Possibility]) -> str:
     lines += _section("to be known", warnings(facts))
     can = [one.subject for one in found if one.can]
     lines += _section(f"can run ({len(can)})", _wrapped(can))
+    if not can and len(blockers(facts)) == 1:
+        return "\n".join([*lines, "cannot run", "  everything"])
     return "\n".join([*lines, *_section("cannot run", _grouped(one for one in found if not one.can))])
 
 

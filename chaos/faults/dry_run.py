@@ -78,7 +78,7 @@ def dry_run(
         said = {name: value for name, value in settings_of(fault).items() if value not in ("", (), 0, {})}
         lines.append(
             f"{fault.name} on {target}" + (f" (node {target.node})" if target.node else "") + f", settings {said}, "
-            f"undone by anybody {seconds:g} s after it began"
+            f"its deadline is {seconds:g} s after it began: then others undo it too"
         )
         dry = DryRunCluster(cluster)
         injected = Receipt.from_json({**receipt.to_json(), "phase": FaultPhase.INJECTED})

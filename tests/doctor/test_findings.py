@@ -130,12 +130,19 @@ def test_what_should_be_known_is_said() -> None:
 
 
 def test_the_report_groups_what_cannot_run_by_its_reason() -> None:
+    old = facts(version=(1, 31), resize=False)
+    text = report(old, findings(old, faults_of_scenarios()))
+    body = text.partition("cannot run")[2]
+    assert body.count(BUDGET) == 1
+    assert "noisy-neighbour[node]" in body
+
+
+def test_one_reason_that_is_in_the_way_of_all_is_said_once() -> None:
     poor = facts(choice=ONE)
     text = report(poor, findings(poor, faults_of_scenarios()))
-    body = text.partition("cannot run")[2]
-    assert body.count("1 node takes our pods") == 1
-    assert "proxy-killed[node]" in body
-    assert "can run (" not in text.partition("cannot run")[0]
+    assert text.endswith("cannot run\n  everything")
+    assert text.count("1 node takes our pods") == 1
+    assert "can run (" not in text
 
 
 def test_the_faults_of_a_scenario_are_those_that_its_module_uses() -> None:
