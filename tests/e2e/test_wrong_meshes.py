@@ -342,10 +342,10 @@ def test_a_bystander_that_loses_a_part_of_its_requests_within_each_kill_is_never
 def test_a_loader_that_lies_about_what_failed_is_never_believed(
     loader: type[LoaderClient], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def of(cls: type[LoaderClient], cluster: Cluster, namespace: str, pod: str, **key: Any) -> LoaderClient:
+    def of(cluster: Cluster, namespace: str, pod: str, **key: Any) -> LoaderClient:
         return loader(control_port(cluster, namespace, pod, **key))
 
-    monkeypatch.setattr(LoaderClient, "of", classmethod(of))
+    monkeypatch.setattr(LoaderClient, "of", of)
     with pytest.raises((TrialFailed, TrialInconclusive), match=sentence):
         attempt("proxy-killed", "sidecar", tmp_path / "out")
 
