@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -198,3 +200,16 @@ def test_an_experiment_that_is_begun_has_a_name_of_its_own(
     assert like not in (tmp_path / "my-claim.yaml").read_text()
     again = said("experiment", "new", "my-claim.yaml")
     assert (again.exit_code, "is there already" in again.output) == (4, True)
+
+
+@pytest.mark.parametrize(
+    "arguments", [("render", "--mode", "sidecar"), ("experiment", "list"), ("--help",)], ids=" ".join
+)
+def test_a_reader_that_has_enough_ends_a_command_in_silence(arguments: tuple[str, ...]) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "chaos", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    _, said_of_it = process.communicate(timeout=60)
+    assert (process.returncode, said_of_it) == (1, "")

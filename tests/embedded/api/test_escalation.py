@@ -61,6 +61,13 @@ MORE: list[dict[str, Any]] = [
     rule(["clusterroles"], ["bind"], [RBAC]),
     rule(["users", "groups", "serviceaccounts"], ["impersonate"]),
     rule(["serviceaccounts/token"], ["create"]),
+    rule(["pods/*"], ["get"]),
+    rule(["Pods"], ["get"]),
+    rule(["pods"], ["GET"]),
+    rule(["nodes/proxy"], ["get"]),
+    rule(["pods"], ["get"], ["", "apps"]),
+    rule(["certificatesigningrequests/approval"], ["update"], ["certificates.k8s.io"]),
+    rule(["signers"], ["approve"], ["certificates.k8s.io"]),
 ]
 WAYS = ("create", "update", "merge", "json", "strategic", "apply", "apply anew", "dry run")
 
@@ -222,6 +229,8 @@ SUBJECTS: list[tuple[dict[str, str], dict[str, Any] | None, int]] = [  # headers
     ({"Impersonate-User": "jim"}, rule(["users"], ["impersonate"]), 403),
     ({"Impersonate-User": "jim"}, rule(["users"], ["impersonate"], resourceNames=["jim"]), 403),
     ({"Impersonate-User": "system:serviceaccount:default:default"}, rule(["serviceaccounts"], ["impersonate"]), 403),
+    ({"Impersonate-User": "system:node:node-1"}, rule(["users"], ["impersonate"]), 403),
+    ({"impersonate-user": "joe"}, rule(["users"], ["impersonate"]), 403),
     ({"Impersonate-Group": "system:masters"}, None, 400),
     ({"Impersonate-Uid": "1"}, None, 400),
     ({"Impersonate-Extra-scopes": "x"}, None, 400),

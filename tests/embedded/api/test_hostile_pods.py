@@ -219,6 +219,28 @@ HOSTILE: list[tuple[str, dict[str, Any]]] = [
     (f"{C}.securityContext.procMount", _context(procMount="All")),
     (f"{C}.securityContext.capabilities.add[0]", _context(capabilities={"add": ["CAP SYS"]})),
     ("spec.activeDeadlineSeconds", {"activeDeadlineSeconds": 2**40}),
+    ("spec.activeDeadlineSeconds", {"activeDeadlineSeconds": 0}),
+    (
+        f"{C}.securityContext.seccompProfile.localhostProfile",
+        _context(seccompProfile={"type": "Localhost", "localhostProfile": "../../etc/passwd"}),
+    ),
+    (
+        f"{C}.securityContext.seccompProfile.localhostProfile",
+        _context(seccompProfile={"type": "Localhost", "localhostProfile": "/etc/passwd"}),
+    ),
+    (f"{C}.securityContext.seccompProfile.type", _context(seccompProfile={"type": "None"})),
+    ("spec.hostAliases[0].ip", {"hostAliases": [{"ip": "10.0.0.1\n6.6.6.6 kubernetes", "hostnames": ["a"]}]}),
+    ("spec.hostAliases[0].hostnames", {"hostAliases": [{"ip": "10.0.0.1", "hostnames": ["a\n6.6.6.6 b"]}]}),
+    ("spec.hostname", {"hostname": "a\nb"}),
+    ("spec.hostname", {"hostname": "../a"}),
+    ("spec.subdomain", {"subdomain": "a/b"}),
+    ("spec.nodeName", {"nodeName": "../x"}),
+    ("spec.dnsConfig.nameservers[0]", {"dnsPolicy": "None", "dnsConfig": {"nameservers": ["1.1.1.1\nx"]}}),
+    ("spec.dnsConfig.searches", {"dnsPolicy": "None", "dnsConfig": {"nameservers": ["1.1.1.1"], "searches": ["a\nb"]}}),
+    (f"{C}.env[0].name", _container(env=[{"name": "A=B", "value": "c"}])),
+    (f"{C}.ports[0].hostPort", _container(ports=[{"containerPort": 1, "hostPort": 70000}])),
+    (f"{C}.volumeDevices", _container(volumeDevices=[{"name": "v", "devicePath": "../dev/sda"}])),
+    (f"{C}.resources.limits[ephemeral-storage]", _container(resources={"limits": {"ephemeral-storage": "-1"}})),
 ]
 
 

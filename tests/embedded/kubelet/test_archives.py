@@ -108,6 +108,13 @@ HOSTILE: dict[str, tuple[Callable[[str], tuple[Row, ...]], bool]] = {
     "file through a chain of links": (lambda m: (link("a", m), link("b", "a"), link("c", "b"), file("c/new")), True),
     "file through a link in a directory": (
         lambda m: (directory("d"), link("d/l", "../" + OUT), file("d/l/new")), True),
+    "file through a link, by a path of dots and slashes": (lambda m: (link("l", m), file(".//l//./new")), True),
+    "link whose target comes in a later header": (
+        lambda m: (("l", {"type": tarfile.SYMTYPE, "pax_headers": {"linkpath": m}}), file("l/new")), True),
+    "directory of a link's target": (lambda m: (link("d", f"{m}/sub"), directory("d/", mode=0o777)), False),
+    "member of no known type": (lambda m: (link("l", m), ("l/new", {"type": b"Z"})), True),
+    "contiguous file through a link": (lambda m: (link("l", m), ("l/new", {"type": tarfile.CONTTYPE})), True),
+    "whiteout of a link": (lambda m: (link("l", f"{m}/file"), file(".wh.l")), False),
     "directory replaced by a link": (lambda m: (directory("d"), link("d", m), file("d/new")), True),
     "directory over a link": (lambda m: (link("d", m), directory("d", mode=0o777), file("d/new")), False),
     "long path that resolves to nothing (CVE-2025-4517)": (
