@@ -7,6 +7,7 @@ node runs containerd, kubelet and kube-proxy. Pods' network is as kindnet makes 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import json
 import os
@@ -133,10 +134,13 @@ class RealCluster:
         self._processes.clear()
         for node in NODES:
             cgroups.remove_tree(f"{self.cgroup}/{node}")
-            for name in ("containerd", "kubelet", "etcd", "root"):
+            for name in ("containerd", "kubelet", "etcd", "root", "etc"):
                 shutil.rmtree(self.folder / node / name, ignore_errors=True)
         for name in ("skeleton", "images"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
+        self.kubeconfig.unlink(missing_ok=True)
+        for group in _hierarchies(self.cgroup).values():  # of those that the embedded cluster does not use
+            _remove_groups(group)
 
     # ---- one node
 
@@ -326,6 +330,15 @@ def _hierarchies(group: str) -> dict[str, str]:
         above = os.path.dirname(found["cpu"])
         found |= {name: f"{above}/{name}" for name in ("cpuset", "blkio") if os.path.isdir(f"{above}/{name}")}
     return {name: root + group for name, root in found.items()}
+
+
+def _remove_groups(group: str) -> None:
+    """Remove the control group, which holds no process any more, with those below it; and what holds it, when empty."""
+    for directory, _, _ in os.walk(group, topdown=False):
+        with contextlib.suppress(OSError):
+            os.rmdir(directory)
+    with contextlib.suppress(OSError):
+        os.rmdir(os.path.dirname(group))
 
 
 def daemons(node: str, home: Path, programs: Path) -> Iterator[Daemon]:
