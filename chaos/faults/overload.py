@@ -30,7 +30,7 @@ class Overload:
         profile: `requests`, `handshakes`, `bodies` or `slow-readers`.
         server: namespace/workload that is called.
         address: host:port that is called; protocol: that is spoken there (http1, http2, grpc).
-        path, method, headers: of the requests; status: of an answer that is well.
+        path, method, headers: of the requests; status: the expected one.
         seconds: the aggressor's own deadline.
         max_rate: requests a second that the ramp may reach; without a proxy nothing else may bound it.
         in_flight: requests that wait for their answers at most; with large bodies, this much is what proxies must hold

@@ -279,7 +279,7 @@ class SequentialTest:
     def _machine_fault(self, flow: Flow, look: Look) -> str:
         """Whether the machine was so slow that requests ran out of time by it: empty when it was not.
 
-        A proxy that a stall has driven into time-outs stays there when the machine is well again (each of them costs
+        A proxy that a stall has driven into time-outs stays there after the machine has recovered (each of them costs
         its connection, and each new one a handshake), so that trouble at one look counts at all later ones.
         """
         if lateness := self._lateness(flow, look):
