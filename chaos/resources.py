@@ -58,7 +58,7 @@ def shipped_experiments() -> list[Path]:
     for folder in [shipped("experiments"), *extension_folders("experiments")]:
         for path in sorted(path for path in folder.iterdir() if path.suffix in (".yaml", ".yml", ".json")):
             if (there := found.setdefault(path.stem, path)) != path:
-                raise Misuse(f"experiment {path.stem!r} of {path} is there already, in {there}: take another name")
+                raise Misuse(f"experiment {path.stem!r} of {path} already exists, in {there}: choose another name")
     return [found[name] for name in sorted(found)]
 
 

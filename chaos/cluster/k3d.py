@@ -72,7 +72,7 @@ def k3d_cluster(runner: Runner, name: str, options: KindOptions, *, keep: bool) 
     there = name in names(runner)
     if there and not keep:
         raise Misuse(
-            f"a k3d cluster named {name!r} is there already: add --chaos-keep to use it, choose k3d:OTHER, or end it "
+            f"a k3d cluster named {name!r} already exists: add --chaos-keep to use it, choose k3d:OTHER, or end it "
             "with "
             f"`k3d cluster delete {name}`"
         )

@@ -134,7 +134,7 @@ def kind_cluster(
     `keep`.
 
     Args:
-        keep: leave it, and take one of that name that is there already.
+        keep: leave it, and take one of that name that already exists.
         failed: when anything is in it at the end, the logs are taken as if the block had raised.
 
     Raises EnvironmentUnfit when something is missing and Misuse when the name is taken, before anything is made.
@@ -143,7 +143,7 @@ def kind_cluster(
     there = check_output(runner, "kind", "get", "clusters", environment=environment).split()
     if name in there and not keep:
         raise Misuse(
-            f"a kind cluster named {name!r} is there already: add --chaos-keep to use it, choose kind:OTHER, or end it "
+            f"a kind cluster named {name!r} already exists: add --chaos-keep to use it, choose kind:OTHER, or end it "
             f"with `kind delete cluster --name {name}`"
         )
     with tempfile.TemporaryDirectory(prefix="sharedfate-kind-") as scratch:

@@ -59,7 +59,7 @@ def new(file: Path, like: str) -> None:
         with file.open("x") as made:
             made.write(renamed(source.read_text(), source.stem, file.stem))
     except FileExistsError as error:
-        raise Misuse(f"{file}: is there already: choose another name") from error
+        raise Misuse(f"{file}: already exists: choose another name") from error
     except OSError as error:
         raise Misuse(f"{file}: cannot be written: {error.strerror}") from error
     click.echo(

@@ -67,7 +67,7 @@ def save(engine: str, archive: Path) -> None:
     from chaos.names import IMAGE
 
     if archive.exists():
-        raise Misuse(f"{archive} is there already: remove it, or choose another name")
+        raise Misuse(f"{archive} already exists: remove it, or choose another name")
     shell = Shell()
     apply(shell, plan_save(find_engine(shell, engine), IMAGE, archive))
     click.echo(archive)

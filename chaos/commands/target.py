@@ -48,7 +48,7 @@ def target(file: Path | None, spec: str | None, *, discover: bool, namespaces: s
     if file is None:
         click.echo(text, nl=False)
     elif file.exists():
-        raise Misuse(f"{file}: exists already: take another name")
+        raise Misuse(f"{file}: exists already: choose another name")
     else:
         file.write_text(text)
 

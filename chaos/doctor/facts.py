@@ -61,7 +61,7 @@ class Facts:
     pod_security: Mapping[str, str]  # kind of pod -> "" when admitted, else the API server's refusal
     network: tuple[str, ...] = ()  # plugins that were recognised
     guarded: bool = True  # not ours: nodes, and what carries no label of ours, are never touched
-    taken: str = ""  # the run whose system namespace is there already
+    taken: str = ""  # the run whose system namespace already exists
     unread: tuple[str, ...] = ()  # what this user may not look at
     binaries: Mapping[str, str | None] = field(default_factory=dict)
     tried: Tried | None = None  # what came of trying it, where it was asked for

@@ -53,7 +53,7 @@ def blockers(facts: Facts) -> list[str]:
         found.append(f"you may not {shown}: bind manifests/rbac/runner.yaml to your user")
     if facts.taken:
         found.append(
-            f"namespace {SYSTEM_NAMESPACE} is there already (run {facts.taken}): another run goes on, or was left"
+            f"namespace {SYSTEM_NAMESPACE} already exists (run {facts.taken}): another run goes on, or was left"
         )
     return found
 

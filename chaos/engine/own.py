@@ -139,7 +139,7 @@ class OwnDeployment(Deployment):
         if not mine:
             there = ", ".join(sorted({f"{namespace}/{workload_name(pod)}" for pod in live})) or "none"
             raise ExperimentFailure(
-                f"no pod of {client} runs, so there is nothing to stand beside: in namespace {namespace} run {there}"
+                f"no pod of {client} runs, so its loader cannot be placed: in namespace {namespace} run {there}"
             )
         return mine[0]
 

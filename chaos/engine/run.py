@@ -130,7 +130,7 @@ class Run:
             return
         other = (there["metadata"].get("labels") or {}).get(LABEL_RUN, "of somebody else")
         raise Misuse(
-            f"{self.cluster.name}: namespace {SYSTEM_NAMESPACE} is there already (run {other}): another run goes on, "
+            f"{self.cluster.name}: namespace {SYSTEM_NAMESPACE} already exists (run {other}): another run goes on, "
             "or "
             f"was left. If it was left: sharedfate clean --cluster {self.settings.cluster}"
         )

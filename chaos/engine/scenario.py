@@ -100,7 +100,7 @@ def scenario(
     def register(function: Callable[[Trial], None]) -> Scenario:
         there = SCENARIOS.get(name)
         if there is not None and _place(there.run) != _place(function):
-            raise Misuse(f"scenario {name!r} is there already, in {_place(there.run)}: take another name")
+            raise Misuse(f"scenario {name!r} already exists, in {_place(there.run)}: choose another name")
         found = SCENARIOS[name] = Scenario(
             name,
             function,

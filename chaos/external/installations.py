@@ -91,7 +91,7 @@ def mesh_installed(cluster: Cluster, mesh: MeshDescription) -> Iterator[None]:
     Raises Misuse for somebody else's cluster, EnvironmentUnfit when the program is missing or fails.
     """
     if not cluster.owned:
-        raise Misuse(f"{cluster.name} is not ours: a mesh is installed in clusters that we made alone")
+        raise Misuse(f"{cluster.name} is not ours: a mesh is installed only in clusters that we made")
     if any(one.mesh.name == mesh.name and one.there for one in read_installed(cluster)):
         yield
         return

@@ -61,7 +61,7 @@ def plan_loaders(
         namespace = client.partition("/")[0]
         beside = next((pod for pod in live if f"{pod['metadata']['namespace']}/{workload_name(pod)}" == client), None)
         if beside is None:
-            raise ExperimentFailure(f"no live pod of {client}: there is nothing to stand beside")
+            raise ExperimentFailure(f"no live pod of {client}: its loader cannot be placed")
         name = f"{namespace}/{loader_name(client)}"
         if name in planned:
             raise Misuse(

@@ -312,7 +312,7 @@ def descriptions() -> Mapping[str, MeshDescription]:
             one = parse_description(document, source=f"{folder.parent.name}/{FOLDER}/{file.name}")
             taken = [name for name in (one.name, *(mode.name for mode in one.modes)) if name in found or name in modes]
             if taken:
-                raise Misuse(f"{file}: {', '.join(taken)} is described already: take another name")
+                raise Misuse(f"{file}: {', '.join(taken)} is described already: choose another name")
             modes |= {mode.name: one.name for mode in one.modes}
             found[one.name] = one
     return found

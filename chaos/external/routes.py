@@ -218,7 +218,7 @@ def _of_pod(
         return "", said or f"neither {name_of(server)} nor its namespace has label {binding.label}"
     if not reached.by_pod:
         raise Misuse(
-            f"{said}: whether a call passes that waypoint hangs on how {name_of(server)} is addressed, and "
+            f"{said}: whether a call passes that waypoint depends on how {name_of(server)} is addressed, and "
             f"{reached.why}: give the call `reach: SERVICE.NAMESPACE:PORT`"
         )
     return _existing(rule, key, around, said, kinds=(WORKLOADS, ALL))

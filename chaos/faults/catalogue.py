@@ -59,7 +59,7 @@ def known_faults() -> Mapping[str, str]:
     found = dict(FAULTS)
     for name, place in [*((one.name, one.value) for one in entry_points(group=GROUP)), *_in_folders()]:
         if found.setdefault(name, place) != place:
-            raise Misuse(f"fault {name!r} of {place} is there already, as {found[name]}: take another name")
+            raise Misuse(f"fault {name!r} of {place} already exists, as {found[name]}: choose another name")
     return found
 
 

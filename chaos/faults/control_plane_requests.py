@@ -25,7 +25,7 @@ def plan(cluster: Cluster, target: Target) -> Facts:
     """Refuse a workload that is not our control plane: another mesh's injects nothing on request."""
     if (target.namespace, target.name) != (SYSTEM_NAMESPACE, CONTROL_PLANE):
         raise EnvironmentUnfit(
-            f"{target} is not sharedfate's own control plane, and makes no trouble on request: "
+            f"{target} is not sharedfate's own control plane, and injects no failures on request: "
             "scale, pause, degrade or partition act on any"
         )
     workload.living(cluster, target)

@@ -86,7 +86,7 @@ class OutOfMemory:
         except NotReady as error:
             raise NoEffect(str(error)) from error
         if seen["reason"] != "OOMKilled":
-            raise NoEffect(f"{receipt.target}: its container ended, and not for want of memory: {seen}")
+            raise NoEffect(f"{receipt.target}: its container ended, and not because of memory: {seen}")
         return Evidence(first.at, {**first.seen, **seen})
 
     def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:

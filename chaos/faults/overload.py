@@ -88,7 +88,7 @@ class Overload:
             try:
                 seen = cluster.wait(f"{receipt.target}: overload held", holds, seconds=self.saturate_seconds, every=0.1)
             except NotReady as error:
-                raise NoEffect(f"{receipt.target}: its path took all that was offered: {error}") from error
+                raise NoEffect(f"{receipt.target}: its path carried all the load: {error}") from error
         return Evidence(at, seen)
 
     def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
@@ -97,7 +97,7 @@ class Overload:
             loader.stop_aggressors()
             left = _running(loader.aggressors())
         if left:
-            raise RecoveryFailed(f"{receipt.target}: its aggressor goes on: {left}")
+            raise RecoveryFailed(f"{receipt.target}: its aggressor is still running: {left}")
         return Evidence(time.time_ns(), {"stopped": True})
 
 

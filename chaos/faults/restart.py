@@ -60,7 +60,9 @@ class Restart:
         try:
             return Evidence(at, cluster.wait("begun", begun, seconds=20))
         except NotReady as error:
-            raise NoEffect(f"{target}: its template was changed, and its controller began nothing: {error}") from error
+            raise NoEffect(
+                f"{target}: its template was changed, and its controller started no roll-out: {error}"
+            ) from error
 
     def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
         return workload.recovered(cluster, receipt.target, seconds=self.ready_seconds)

@@ -107,7 +107,7 @@ def plan_template(template: Mapping[str, Any], upgrade: Upgrade) -> Object:
             }
         changed.append(one)
     if changed == containers:
-        raise Misuse("fault upgrade: the template is so already: nothing would be rolled out")
+        raise Misuse("fault upgrade: the template is already like that: nothing would be rolled out")
     return {**template, "spec": {**template["spec"], "containers": changed}}
 
 

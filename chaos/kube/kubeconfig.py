@@ -58,7 +58,7 @@ def load_kubeconfig(kubeconfig: Path | None, context: str | None) -> Any:
         except Exception as error:  # whatever a file that people wrote makes the client raise
             raise EnvironmentUnfit(f"cannot use {what}: {one_line(error)}") from error
     if heard.words:
-        raise EnvironmentUnfit(f"{what}: its credentials cannot be had: {'; '.join(heard.words)}")
+        raise EnvironmentUnfit(f"{what}: its credentials cannot be obtained: {'; '.join(heard.words)}")
     try:
         configuration.proxy = proxy_for(configuration.host, os.environ, configured=configuration.proxy or "")
     except (AttributeError, TypeError, ValueError) as error:

@@ -84,7 +84,9 @@ class LoaderAgent:
             spec.sentinel,
             spec.label,
         ):
-            raise Misuse(f"loader: {spec.name}: already counts {counters.server} [{counters.label}]: take another name")
+            raise Misuse(
+                f"loader: {spec.name}: already counts {counters.server} [{counters.label}]: choose another name"
+            )
         if counters is None:
             counters = FlowCounters(
                 len(self.flow_counters),

@@ -67,7 +67,7 @@ def own_modes() -> Mapping[str, ProxyMode]:
     found = {}
     for name, texts in _texts().items():
         if name in MODES:
-            raise Misuse(f"mode {name!r} of an extension is there already: take another name")
+            raise Misuse(f"mode {name!r} of an extension already exists: choose another name")
         if ROW not in texts:
             raise Misuse(f"mode {name!r} of an extension: {ROW} is missing in its folder")
         found[name] = parse_mode(name, documents.parse_yaml(texts[ROW], source=f"modes/{name}/{ROW}"))
@@ -84,7 +84,7 @@ def _texts() -> Mapping[str, Mapping[str, str]]:
     texts: dict[str, dict[str, str]] = {}
     for folder in folders:
         if folder.name in texts:
-            raise Misuse(f"mode {folder.name!r} of {folder} is there already, in another extension: take another name")
+            raise Misuse(f"mode {folder.name!r} of {folder} already exists, in another extension: choose another name")
         texts[folder.name] = {file.name: documents.read_text(file) for file in _manifests(folder)}
     return texts
 

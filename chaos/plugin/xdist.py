@@ -48,7 +48,7 @@ def directory(config: pytest.Config, out: str) -> str:
 def cluster(config: pytest.Config, option: str) -> str:
     """The cluster of this process: workers that make one by name make one each.
 
-    Raises UsageError for a cluster that is there already, which workers would have to share.
+    Raises UsageError for a cluster that already exists, which workers would have to share.
     """
     kind, _, name = option.partition(":")
     if kind in ("kind", "k3d") and is_worker(config):

@@ -134,7 +134,7 @@ def load_report(path: Path) -> dict[str, Any]:
     check(report, name=shown(path))
     names = [(str(trial["scenario"]), str(trial["mode"])) for trial in report["trials"]]
     if twice := sorted({f"{scenario}[{mode}]" for scenario, mode in names if names.count((scenario, mode)) > 1}):
-        raise Misuse(f"{path}: {', '.join(twice)} stands there twice: a run holds each trial once")
+        raise Misuse(f"{path}: {', '.join(twice)} appears twice: a run holds each trial once")
     loaded: dict[str, Any] = report
     return loaded
 

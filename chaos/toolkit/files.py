@@ -49,7 +49,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         raise ValueError(
-            f"{next(name for name in names if names.count(name) > 1)!r} stands there twice: only the last would count"
+            f"{next(name for name in names if names.count(name) > 1)!r} appears twice: only the last would count"
         )
     return found
 
@@ -62,7 +62,7 @@ class _OnceLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignor
         for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"{key.value!r} stands there twice: only the last would count", key.start_mark
+                    None, None, f"{key.value!r} appears twice: only the last would count", key.start_mark
                 )
             seen.add(str(key.value))
         made: dict[Any, Any] = super().construct_mapping(node, deep)

@@ -54,9 +54,7 @@ def actions_at(*places: Place, besides: Iterable[str] = ()) -> dict[str, Action]
             continue
         for action in actions_of(kind, activity):
             if action.__name__ in taken:
-                raise Misuse(
-                    f"fault {name!r}: an action {action.__name__} is there already: declare another `activity`"
-                )
+                raise Misuse(f"fault {name!r}: an action {action.__name__} already exists: declare another `activity`")
             taken.add(action.__name__)
             found[action.__name__] = action
     return found

@@ -175,7 +175,7 @@ def footprint(resource: str = "cpu", of: str = "proxies") -> Reading:
     wanted = len(proxies) if of == "proxies" else len(pods)
     if seen < wanted:
         raise ExperimentFailure(
-            f"the metrics API tells of {seen} containers of {of}, there are {wanted}: is it served, and warm?"
+            f"the metrics API reports {seen} containers of {of}, there are {wanted}: is it served, and warm?"
         )
     return readings.number(total, total, total, "cores" if resource == "cpu" else "bytes", f"{seen} containers of {of}")
 

@@ -199,7 +199,7 @@ def test_an_experiment_that_is_begun_has_a_name_of_its_own(
     assert found["controls"][0]["provider"]["arguments"]["name"] == "my-claim"
     assert like not in (tmp_path / "my-claim.yaml").read_text()
     again = said("experiment", "new", "my-claim.yaml")
-    assert (again.exit_code, "is there already" in again.output) == (4, True)
+    assert (again.exit_code, "already exists" in again.output) == (4, True)
 
 
 @pytest.mark.parametrize(

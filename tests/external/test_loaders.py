@@ -141,7 +141,7 @@ def test_containers_that_were_written_into_the_client_are_copied_with_their_volu
 
 
 def test_a_client_without_pods_and_calls_without_an_address_are_refused() -> None:
-    with pytest.raises(ExperimentFailure, match="no live pod of shop/web: there is nothing to stand beside"):
+    with pytest.raises(ExperimentFailure, match="no live pod of shop/web: its loader cannot be placed"):
         plan_loaders(TARGET, LoaderRule(), [], run="r")
     bare = parse_target({**DOCUMENT, "calls": [DOCUMENT["calls"][1]]}, source="t")
     with pytest.raises(Misuse, match="there is nothing to load"):

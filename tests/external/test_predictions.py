@@ -300,7 +300,7 @@ def condition(namespace: str, status: str, message: str, reason: str = "Waypoint
         (
             changed("Namespace", "", "wa"),
             ("wa/client", "wa/server", "elsewhere.example:8080"),
-            "Namespace wa has istio.io/use-waypoint=waypoint: whether a call passes that waypoint hangs on how Pod "
+            "Namespace wa has istio.io/use-waypoint=waypoint: whether a call passes that waypoint depends on how Pod "
             "wa/server.* is addressed, and elsewhere.example:8080 names no Service",
         ),
         (

@@ -112,7 +112,7 @@ def test_a_fault_in_the_entry_points_of_a_package_is_known(theirs: Path, monkeyp
 @pytest.mark.parametrize(
     ("file", "text", "says"),
     [
-        ("kill.py", THEIRS, "fault 'kill' of kill:Kill is there already"),
+        ("kill.py", THEIRS, "fault 'kill' of kill:Kill already exists"),
         ("disk_full.py", THEIRS, "disk_full:DiskFull cannot be imported"),
         ("fill_disk.py", "import nothing_like_it", "fill_disk:FillDisk cannot be imported"),
         ("fill_disk.py", "class FillDisk: pass", "fill_disk:FillDisk lacks name, shape, targets"),

@@ -114,10 +114,10 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
         {"user": plugin("sh", "-c", "echo token has expired: log in again >&2; exit 3")},
         "token has expired: log in again",
     ),
-    "a credential plugin that says nothing": ({"user": plugin("true")}, "credentials cannot be had"),
+    "a credential plugin that says nothing": ({"user": plugin("true")}, "credentials cannot be obtained"),
     "a credential plugin that says no token": (
         {"user": plugin("echo", '{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential"}')},
-        "credentials cannot be had",
+        "credentials cannot be obtained",
     ),
     "a credential plugin that waits for somebody": ({"user": plugin("sleep", "60")}, "no credentials after 5 s"),
     "a client key that is not there": ({"user": {"client-certificate": "gone.pem", "client-key": "gone"}}, "gone"),

@@ -118,7 +118,7 @@ def test_what_runs_in_the_cluster_is_told_of_the_mode_and_needs_no_folder(
 @pytest.mark.parametrize(
     ("name", "files", "says"),
     [
-        ("node", {"mode.yaml": "{}"}, "mode 'node' of an extension is there already"),
+        ("node", {"mode.yaml": "{}"}, "mode 'node' of an extension already exists"),
         ("rowless", {"pod.yaml": "{}"}, "mode 'rowless' of an extension: mode.yaml is missing"),
         ("odd", {"mode.yaml": "a: [1"}, "modes/odd/mode.yaml"),
     ],

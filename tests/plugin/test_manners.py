@@ -86,7 +86,7 @@ def test_two_scenarios_of_one_name_are_refused(tmp_path: Path) -> None:
     for name in ("test_one.py", "test_two.py"):
         (tmp_path / name).write_text(OWN_SCENARIO)
     done = ran(tmp_path, "--collect-only", "-q", "--chaos-modes=node")
-    assert "scenario 'proxy-resets' is there already, in" in done.stdout
+    assert "scenario 'proxy-resets' already exists, in" in done.stdout
 
 
 @pytest.mark.parametrize(

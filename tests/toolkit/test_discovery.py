@@ -157,8 +157,8 @@ class Freeze(Pause):
     ("activity", "said"),
     [
         ("", "['freeze', 'undo_freeze'] int"),  # what Pause declares is Pause's
-        ("activity: ClassVar[Activity] = Activity('hold')", "an action hold is there already"),
-        ("activity: ClassVar[Activity] = Activity('kill_proxy')", "an action kill_proxy is there already"),
+        ("activity: ClassVar[Activity] = Activity('hold')", "an action hold already exists"),
+        ("activity: ClassVar[Activity] = Activity('kill_proxy')", "an action kill_proxy already exists"),
     ],
 )
 def test_a_fault_of_somebodys_folder_has_its_actions_too(tmp_path: Path, activity: str, said: str) -> None:

@@ -193,7 +193,7 @@ def test_an_overload_that_nothing_notices_is_not_green(tmp_path: Path) -> None:
     done, journal = run_written(written("no-effect", "none", weak), tmp_path)
     assert done.returncode == 1, done.stderr
     assert journal[KEY]["verdict"] == "inconclusive"
-    assert "its path took all that was offered" in done.stdout
+    assert "its path carried all the load" in done.stdout
 
 
 @pytest.mark.privileged

@@ -236,8 +236,8 @@ def test_chaos_validate_refuses_a_mode_that_is_written_out(right: Experiment, tm
         ("x.json", "{", "line 1"),
         ("x.toml", "", "ends with"),
         ("x.yaml", "- 1", "holds a list"),
-        ("x.yaml", "title: a\nmethod: []\ntitle: b\n", "'title' stands there twice.*line 3"),
-        ("x.json", '{"title": "a", "method": [{"name": "a", "name": "b"}]}', "'name' stands there twice"),
+        ("x.yaml", "title: a\nmethod: []\ntitle: b\n", "'title' appears twice.*line 3"),
+        ("x.json", '{"title": "a", "method": [{"name": "a", "name": "b"}]}', "'name' appears twice"),
     ],
 )
 def test_what_is_no_experiment_file_is_refused(name: str, text: str, says: str, tmp_path: Path) -> None:
