@@ -18,7 +18,7 @@ import h11
 
 from chaos.apps.http1 import Http1
 from chaos.apps.service import AppPort
-from chaos.embedded.network.dnswire import Answer, address_record, decode_query, encode_answer
+from chaos.embedded.network.dnswire import DnsAnswer, address_record, decode_query, encode_answer
 
 QUERY = dns.message.make_query("server.tenant-a.svc.cluster.local", "A", use_edns=0).to_wire()
 REQUEST = b"GET /x HTTP/1.1\r\nhost: server\r\nuser-agent: bench\r\nx-seq: 17\r\n\r\n"
@@ -38,7 +38,7 @@ def microseconds(call: Callable[[], object]) -> float:
 
 def our_dns() -> bytes:
     query = decode_query(QUERY)
-    return encode_answer(query, Answer(0, (address_record(query.name, "10.0.0.1", 5),)), limit=1232)
+    return encode_answer(query, DnsAnswer(0, (address_record(query.name, "10.0.0.1", 5),)), limit=1232)
 
 
 def dnspython() -> bytes:

@@ -167,7 +167,7 @@ Find = Callable[[Mapping[str, Any], Spec, int], Violation | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class LevelCheck:
     """One rule of a standard, in force since a minor version; `overrides` names a weaker one that it stands for."""
 
     name: str
@@ -480,23 +480,23 @@ def _host_process(_: Mapping[str, Any], spec: Spec, _minor: int) -> Violation | 
 
 
 CHECKS: Final = (  # by level, then by name: the order in which violations are listed
-    Check("appArmorProfile", "baseline", 0, _app_armor),
-    Check("capabilities_baseline", "baseline", 0, _default_capabilities),
-    Check("hostNamespaces", "baseline", 0, _host_namespaces),
-    Check("hostPathVolumes", "baseline", 0, _host_paths),
-    Check("hostPorts", "baseline", 0, _host_ports),
-    Check("hostProbesAndHostLifecycle", "baseline", 34, _host_handlers),
-    Check("privileged", "baseline", 0, _privileged),
-    Check("procMount", "baseline", 0, _proc_mount_baseline),
-    Check("seLinuxOptions", "baseline", 0, _se_linux),
-    Check("seccompProfile_baseline", "baseline", 0, _seccomp),
-    Check("sysctls", "baseline", 0, _sysctls),
-    Check("windowsHostProcess", "baseline", 0, _host_process),
-    Check("allowPrivilegeEscalation", "restricted", 8, _privilege_escalation),
-    Check("capabilities_restricted", "restricted", 22, _dropped_capabilities, "capabilities_baseline"),
-    Check("procMount_restricted", "restricted", 35, _proc_mount, "procMount"),
-    Check("restrictedVolumes", "restricted", 0, _volume_types, "hostPathVolumes"),
-    Check("runAsNonRoot", "restricted", 0, _non_root),
-    Check("runAsUser", "restricted", 23, _root_user),
-    Check("seccompProfile_restricted", "restricted", 19, _seccomp_set, "seccompProfile_baseline"),
+    LevelCheck("appArmorProfile", "baseline", 0, _app_armor),
+    LevelCheck("capabilities_baseline", "baseline", 0, _default_capabilities),
+    LevelCheck("hostNamespaces", "baseline", 0, _host_namespaces),
+    LevelCheck("hostPathVolumes", "baseline", 0, _host_paths),
+    LevelCheck("hostPorts", "baseline", 0, _host_ports),
+    LevelCheck("hostProbesAndHostLifecycle", "baseline", 34, _host_handlers),
+    LevelCheck("privileged", "baseline", 0, _privileged),
+    LevelCheck("procMount", "baseline", 0, _proc_mount_baseline),
+    LevelCheck("seLinuxOptions", "baseline", 0, _se_linux),
+    LevelCheck("seccompProfile_baseline", "baseline", 0, _seccomp),
+    LevelCheck("sysctls", "baseline", 0, _sysctls),
+    LevelCheck("windowsHostProcess", "baseline", 0, _host_process),
+    LevelCheck("allowPrivilegeEscalation", "restricted", 8, _privilege_escalation),
+    LevelCheck("capabilities_restricted", "restricted", 22, _dropped_capabilities, "capabilities_baseline"),
+    LevelCheck("procMount_restricted", "restricted", 35, _proc_mount, "procMount"),
+    LevelCheck("restrictedVolumes", "restricted", 0, _volume_types, "hostPathVolumes"),
+    LevelCheck("runAsNonRoot", "restricted", 0, _non_root),
+    LevelCheck("runAsUser", "restricted", 23, _root_user),
+    LevelCheck("seccompProfile_restricted", "restricted", 19, _seccomp_set, "seccompProfile_baseline"),
 )

@@ -30,10 +30,10 @@ from chaos.embedded.network.dnswire import (
     SERVFAIL,
     SRV,
     A,
-    Answer,
+    DnsAnswer,
+    DnsRecord,
     Malformed,
     Query,
-    Record,
     address_record,
     authority_record,
     decode_query,
@@ -63,37 +63,37 @@ class _Endpoint:
     ports: tuple[tuple[str, str, int], ...]  # name, protocol, number
 
 
-def answer(store: Store, query: Query, *, turn: int = 0) -> Answer:
+def answer(store: Store, query: Query, *, turn: int = 0) -> DnsAnswer:
     """The answer to a query from what the store holds. `turn` rotates lists of addresses. Never raises."""
     if query.faulty:
-        return Answer(FORMERR)
+        return DnsAnswer(FORMERR)
     if query.opcode != 0:
-        return Answer(NOTIMP)
+        return DnsAnswer(NOTIMP)
     try:
         return _answer(store, query, turn)
     except (
         ValueError
     ):  # a name in the store that cannot be written as one, such as an ExternalName with an endless label
-        return Answer(SERVFAIL)
+        return DnsAnswer(SERVFAIL)
 
 
-def _answer(store: Store, query: Query, turn: int) -> Answer:
+def _answer(store: Store, query: Query, turn: int) -> DnsAnswer:
     if query.name.endswith(".in-addr.arpa"):
         found = _reverse(store, query.name)
     elif query.name == ZONE or query.name.endswith("." + ZONE):
         found = _forward(store, query.name)
     else:
-        return Answer(REFUSED)
+        return DnsAnswer(REFUSED)
     if found is None:
-        return Answer(NXDOMAIN, authority=(authority_record(ZONE, TTL),))
+        return DnsAnswer(NXDOMAIN, authority=(authority_record(ZONE, TTL),))
     records = [record for record in found if query.type in (record.type, ANY) or record.type == CNAME]
     if not records:
-        return Answer(NOERROR, authority=(authority_record(ZONE, TTL),))
+        return DnsAnswer(NOERROR, authority=(authority_record(ZONE, TTL),))
     records = _chase(store, query, records)
     cut = turn % len(records)
     if all(record.type == A for record in records):
         records = records[cut:] + records[:cut]
-    additional: tuple[Record, ...] = ()
+    additional: tuple[DnsRecord, ...] = ()
     if query.type == SRV:
         additional = tuple(
             record
@@ -101,10 +101,10 @@ def _answer(store: Store, query: Query, turn: int) -> Answer:
             for record in _forward(store, target) or ()
             if record.type == A
         )
-    return Answer(NOERROR, tuple(records), additional=additional)
+    return DnsAnswer(NOERROR, tuple(records), additional=additional)
 
 
-def _target(record: Record) -> str:
+def _target(record: DnsRecord) -> str:
     """Name that an SRV or CNAME record points to."""
     wire, at, labels = record.data, 6 if record.type == SRV else 0, []
     while wire[at]:
@@ -113,7 +113,7 @@ def _target(record: Record) -> str:
     return ".".join(labels)
 
 
-def _chase(store: Store, query: Query, records: list[Record]) -> list[Record]:
+def _chase(store: Store, query: Query, records: list[DnsRecord]) -> list[DnsRecord]:
     """Follow an alias as far as it stays in the cluster."""
     chain = list(records)
     for _ in range(_CNAMES_MOST):
@@ -130,7 +130,7 @@ def _chase(store: Store, query: Query, records: list[Record]) -> list[Record]:
     return chain
 
 
-def _forward(store: Store, name: str) -> list[Record] | None:
+def _forward(store: Store, name: str) -> list[DnsRecord] | None:
     """All records of a name below cluster.local; None when there is no such name, empty when it only has names
     below.
     """
@@ -156,7 +156,7 @@ def _undashed(label: str) -> str | None:
     return ".".join(found.groups()) if found and all(int(part) < 256 for part in found.groups()) else None
 
 
-def _service(store: Store, service: Object, below: list[str], name: str) -> list[Record] | None:
+def _service(store: Store, service: Object, below: list[str], name: str) -> list[DnsRecord] | None:
     spec, meta = service["spec"], service["metadata"]
     own = f"{meta['name']}.{meta['namespace']}.svc.{ZONE}"
     if spec.get("type") == "ExternalName":
@@ -186,7 +186,7 @@ def _service(store: Store, service: Object, below: list[str], name: str) -> list
     return _ports(name, below, [(port, f"{one.label}.{own}") for one in endpoints for port in one.ports])
 
 
-def _ports(name: str, below: list[str], ports: list[tuple[tuple[str, str, int], str]]) -> list[Record] | None:
+def _ports(name: str, below: list[str], ports: list[tuple[tuple[str, str, int], str]]) -> list[DnsRecord] | None:
     """SRV records of `_port._protocol`; the protocol's label alone has names below it and nothing else."""
     if len(below) == 2 and below[0].startswith("_") and below[1].startswith("_"):
         wanted = (below[0][1:], below[1][1:])
@@ -216,7 +216,7 @@ def _endpoints(store: Store, namespace: str, service: str) -> Iterator[_Endpoint
                 yield _Endpoint((endpoint.get("hostname") or address.replace(".", "-")).lower(), address, ports)
 
 
-def _reverse(store: Store, name: str) -> list[Record] | None:
+def _reverse(store: Store, name: str) -> list[DnsRecord] | None:
     """PTR of a Service's address, or of a headless Service's endpoint that has a name of its own."""
     address = ".".join(reversed(name.removesuffix(".in-addr.arpa").split(".")))
     for service in store.list(SERVICE):

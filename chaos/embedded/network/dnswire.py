@@ -38,7 +38,7 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class DnsRecord:
     """A resource record; `data` is its payload on the wire."""
 
     name: str
@@ -48,41 +48,41 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class DnsAnswer:
     """What to say to a query."""
 
     code: int
-    records: tuple[Record, ...] = ()
-    authority: tuple[Record, ...] = ()
-    additional: tuple[Record, ...] = field(default=())
+    records: tuple[DnsRecord, ...] = ()
+    authority: tuple[DnsRecord, ...] = ()
+    additional: tuple[DnsRecord, ...] = field(default=())
 
 
-def address_record(name: str, address: str, ttl: int) -> Record:
-    return Record(name, A, ttl, socket.inet_aton(address))
+def address_record(name: str, address: str, ttl: int) -> DnsRecord:
+    return DnsRecord(name, A, ttl, socket.inet_aton(address))
 
 
-def name_record(kind: int, name: str, target: str, ttl: int) -> Record:
+def name_record(kind: int, name: str, target: str, ttl: int) -> DnsRecord:
     """CNAME or PTR."""
-    return Record(name, kind, ttl, encode_name(target))
+    return DnsRecord(name, kind, ttl, encode_name(target))
 
 
-def service_record(name: str, target: str, port: int, weight: int, ttl: int) -> Record:
-    return Record(name, SRV, ttl, struct.pack(">HHH", 0, weight, port) + encode_name(target))
+def service_record(name: str, target: str, port: int, weight: int, ttl: int) -> DnsRecord:
+    return DnsRecord(name, SRV, ttl, struct.pack(">HHH", 0, weight, port) + encode_name(target))
 
 
-def text_record(name: str, text: str, ttl: int) -> Record:
+def text_record(name: str, text: str, ttl: int) -> DnsRecord:
     data = text.encode()
-    return Record(name, TXT, ttl, bytes([len(data)]) + data)
+    return DnsRecord(name, TXT, ttl, bytes([len(data)]) + data)
 
 
-def authority_record(zone: str, ttl: int) -> Record:
+def authority_record(zone: str, ttl: int) -> DnsRecord:
     """The zone's SOA: it tells how long a "there is none" may be remembered."""
     data = (
         encode_name(f"ns.dns.{zone}")
         + encode_name(f"hostmaster.{zone}")
         + struct.pack(">IIIII", 1, 7200, 1800, 86400, ttl)
     )
-    return Record(zone, SOA, ttl, data)
+    return DnsRecord(zone, SOA, ttl, data)
 
 
 def encode_name(name: str) -> bytes:
@@ -153,7 +153,7 @@ def decode_query(message: bytes) -> Query:
     return Query(identity, name, kind, opcode, desired, question, edns, size)
 
 
-def encode_answer(query: Query, answer: Answer, *, limit: int | None = None) -> bytes:
+def encode_answer(query: Query, answer: DnsAnswer, *, limit: int | None = None) -> bytes:
     """The message; with more than `limit` bytes it is sent empty and marked truncated, so that the client asks over
     TCP.
     """
@@ -161,7 +161,9 @@ def encode_answer(query: Query, answer: Answer, *, limit: int | None = None) -> 
     option = b"\0" + struct.pack(">HHIH", OPT, 4096, 0, 0) if query.edns else b""
     flags = 0x8000 | query.opcode << 11 | 0x0400 | (0x0100 if query.recursion_desired else 0) | 0x0080 | answer.code
 
-    def message(flags: int, records: Sequence[Record], authority: Sequence[Record], more: Sequence[Record]) -> bytes:
+    def message(
+        flags: int, records: Sequence[DnsRecord], authority: Sequence[DnsRecord], more: Sequence[DnsRecord]
+    ) -> bytes:
         counts = (bool(query.question), len(records), len(authority), len(more) + bool(option))
         head = struct.pack(">HHHHHH", query.id, flags, *counts)
         return head + query.question + b"".join(_wire(one) for one in (*records, *authority, *more)) + option
@@ -174,5 +176,5 @@ def encode_answer(query: Query, answer: Answer, *, limit: int | None = None) -> 
     return whole
 
 
-def _wire(record: Record) -> bytes:
+def _wire(record: DnsRecord) -> bytes:
     return encode_name(record.name) + struct.pack(">HHIH", record.type, 1, record.ttl, len(record.data)) + record.data
