@@ -88,7 +88,7 @@ def test_a_kept_cluster_is_used_again_and_a_taken_name_is_refused_otherwise(arch
         "(used)",
     ]
     runner = Recorded("k3d", "docker", answers=THERE)
-    with pytest.raises(Misuse, match=r"there already: add --chaos-keep.*k3d:OTHER.*k3d cluster delete a"):
+    with pytest.raises(Misuse, match=r"already exists: add --chaos-keep.*k3d:OTHER.*k3d cluster delete a"):
         use(runner, KindOptions(archive=archive))
     assert runner.calls == ["k3d cluster list --no-headers"]
 

@@ -186,7 +186,7 @@ def test_kubelets_are_told_of_control_groups_of_version_1(tmp_path: Path) -> Non
 
 def test_a_name_that_is_taken_is_refused_unless_it_is_kept(archive: Path) -> None:
     runner = Recorded("kind", "docker", answers={"kind get clusters": Done(0, "a\n")})
-    with pytest.raises(Misuse, match=r"there already: add --chaos-keep.*kind:OTHER.*kind delete cluster --name a"):
+    with pytest.raises(Misuse, match=r"already exists: add --chaos-keep.*kind:OTHER.*kind delete cluster --name a"):
         use(runner, KindOptions(archive=archive))
     assert runner.calls == ["kind get clusters"]
 
