@@ -46,7 +46,7 @@ class AppPort:
         self._pod_line = b"x-pod: %b\r\n" % self.pod
 
     def treat(self, method: bytes, path: bytes, head: bytes, body: bytes, connection: RequestConnection) -> None:
-        """Answer one request, now or later; count it by its method when answered well, else by what was done."""
+        """Answer one request, now or later; count it by its method, and once more when it is answered well."""
         action, delay = (Action.ANSWER, 0.0) if self.temper is None else self.temper.decide()
         if path.startswith(b"/delay/") and path[7:].isdigit():
             delay += int(path[7:]) / 1e3
@@ -54,7 +54,8 @@ class AppPort:
             assert self.temper is not None
             asyncio.get_running_loop().call_later(0.05, self.treat, method, path, head, body, connection)
             return
-        self.counters[method.decode("latin-1") if action is Action.ANSWER else action.value] += 1
+        self.counters[method.decode("latin-1")] += 1
+        self.counters["answered"] += action is Action.ANSWER
         answer: Answer | None = None
         if action is Action.ANSWER:
             answer = self.respond(method, path, head, body)

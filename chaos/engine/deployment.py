@@ -40,7 +40,7 @@ from chaos.names import PORT_TCP, SYSTEM_NAMESPACE
 STREAM = "stream"  # name and label of the long-lived connections
 STREAM_RATE = 20.0  # requests a second, over all of a tenant's streams
 SLOW_START = 0.05  # of its rate: what a flow whose path gave out begins with again
-ANSWERED = ("GET", "POST", "frames")  # what a server counts of its own answers
+ANSWERED = ("answered", "frames")  # what a server counts of its own answers
 HEALTHY = 0.95  # share of a flow's requests that are answered, above which it needs no help
 HEALTHY_SECONDS = 0.5  # for which a flow is watched to tell
 RESTORE_SECONDS = 20.0  # longest wait for a flow to be healthy again
