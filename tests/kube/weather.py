@@ -120,6 +120,7 @@ def _handler(weather: Weather) -> type[http.server.BaseHTTPRequestHandler]:
                     self.command,
                     path + ("?" + query if query else ""),
                     body=body,
+                    headers={name: value for name, value in self.headers.items() if name.lower().startswith("x-")},
                     read_timeout=100,
                     content_type=self.headers.get("Content-Type", "application/json"),
                 )

@@ -32,7 +32,7 @@ from chaos.load.client import LoaderClient
 from chaos.mesh import manifests
 from chaos.mesh.install import Mesh
 from chaos.model.fate import flow_shares
-from chaos.names import CONTROL_SECRET, IMAGE, LABEL_ROLE, PROXY_CONFIG, SYSTEM_NAMESPACE
+from chaos.names import IMAGE, LABEL_ROLE, PROXY_CONFIG, SYSTEM_NAMESPACE
 from tests.stranger.audit import Entry, entries, used
 from tests.stranger.clusters import CONTEXT, RUNNER, Stranger, command, stranger
 
@@ -53,7 +53,7 @@ ELSEWHERE = (
         Permission("create", "deployments", "apps"),
         Permission("create", "pods/proxy", ""),
         Permission("get", "pods/proxy", ""),
-        Permission("get", "secrets", "", name=CONTROL_SECRET),
+        Permission("get", "secrets", ""),
         Permission("get", "configmaps", ""),
         Permission("list", "pods", ""),
     }
