@@ -75,7 +75,7 @@ def test_what_is_typed_by_hand_works(number: int) -> None:
         if number == 3:
             typed(named("sharedfate cluster down"), TOP, seconds=60)
     if number == 3:
-        assert "shop" in next(text for line, text in said.items() if "status" in line)
+        assert "shop" in next(text for line, text in said.items() if line == "sharedfate status")
         assert "node-proxy" in next(text for line, text in said.items() if "--dry-run" in line)
 
 
