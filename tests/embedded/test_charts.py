@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from chaos.embedded import provider
 from chaos.kube.client import Cluster
-from tests.embedded.api.conftest import kubectl
+from tests.embedded.stock import standing, stock_kubectl
 
 pytestmark = pytest.mark.privileged
 
@@ -20,16 +19,12 @@ CHARTS = Path(__file__).with_name("charts")
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    config = provider.up(NAME, nodes=["n1", "n2"])
-    try:
-        yield Cluster(config)
-    finally:
-        provider.down(NAME)
+    with standing(NAME) as found:
+        yield found
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    line = [kubectl(), "--kubeconfig", str(provider.RUN / NAME / "kubeconfig"), *arguments]
-    return subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
+    return stock_kubectl(NAME, *arguments)
 
 
 def out(*arguments: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 from chaos.embedded import provider
 from chaos.kube.client import Cluster
 from chaos.names import IMAGE
-from tests.embedded.api.conftest import kubectl
+from tests.embedded.stock import standing, stock_kubectl
 
 pytestmark = pytest.mark.privileged
 
@@ -22,18 +21,12 @@ NAME = "claims-test"
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    config = provider.up(NAME, nodes=["n1", "n2"])
-    try:
-        yield Cluster(config)
-    finally:
-        provider.down(NAME)
-    assert not (provider.RUN / NAME).exists()
+    with standing(NAME) as found:
+        yield found
 
 
 def run(*arguments: str, stdin: str | None = None) -> str:
-    config = str(provider.RUN / NAME / "kubeconfig")
-    line = [kubectl(), "--kubeconfig", config, *arguments]
-    done = subprocess.run(line, input=stdin, capture_output=True, text=True, timeout=60, check=False)
+    done = stock_kubectl(NAME, *arguments, stdin=stdin)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

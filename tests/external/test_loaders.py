@@ -15,7 +15,6 @@ from chaos.engine.catalogue import scenario_names
 from chaos.engine.external import breakable, loaded_calls, refuse_unlisted
 from chaos.engine.matrix import ON_TARGET
 from chaos.engine.scenario import SCENARIOS
-from chaos.engine.settings import parse_settings
 from chaos.errors import ExperimentFailure, Misuse
 from chaos.external import built_in, parse_target, plan_target_placement
 from chaos.external.description import LoaderRule
@@ -24,6 +23,7 @@ from chaos.mesh import manifests
 from chaos.model.fate import flow_shares
 from chaos.model.modes import Layer
 from chaos.names import IMAGE, LABEL_RUN
+from tests.engine import options
 from tests.external import known_meshes as meshes
 from tests.external.test_description import DOCUMENT
 from tests.stranger import foreign_mesh as foreign
@@ -177,20 +177,7 @@ def test_wrong_numbers_repeated_calls_and_a_name_of_ours_are_refused_together() 
 
 
 def settings(file: Path, **changes: Any) -> Any:
-    values = {
-        "cluster": "context:theirs",
-        "modes": "",
-        "scenarios": "",
-        "nodes": 2,
-        "out": "out",
-        "budget": 900,
-        "seed": 7,
-        "keep": False,
-        "inconclusive": "retry",
-        "baseline": None,
-        "target": str(file),
-    }
-    return parse_settings(**{**values, **changes})
+    return options.settings(**{"cluster": "context:theirs", "target": str(file), **changes})
 
 
 def test_a_target_takes_the_place_of_the_modes_and_wants_a_cluster_of_yours(tmp_path: Path) -> None:
