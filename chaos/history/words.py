@@ -24,9 +24,9 @@ class Cause(IntEnum):
     NONE = 0
     REFUSED = 1  # connection refused
     NO_ROUTE = 2  # network or host unreachable
-    CONNECT_TIMEOUT = 3
-    TLS = 4
-    RESET = 5  # connection reset or closed after the request was sent
+    CONNECT_TIMEOUT = 3  # no connection in time, with the application's own handshake where it has one
+    TLS = 4  # handshake refused, or cut
+    RESET = 5  # connection reset or closed before the whole answer
     TIMEOUT = 6  # no whole answer in time
     STATUS = 7  # an unexpected HTTP or gRPC status
     WRONG_BODY = 8

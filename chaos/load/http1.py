@@ -1,33 +1,22 @@
-"""HTTP/1.1 on the client's side: one request at a time on each connection, with as little parsing as a correct answer
-needs.
-
-The first requests open a connection each, until there are as many as the flow keeps: where connections are balanced,
-not requests, one alone would go to one server. From then on each due request takes the connection that was idle
-longest, or opens another at once: an answer that does not come never holds the next request back. After a reset the
-next due request reconnects at once.
-"""
+"""HTTP/1.1 on the client's side, with as little parsing as a correct answer needs."""
 
 from __future__ import annotations
 
-from collections import deque
 from time import monotonic_ns
 from typing import Final
 
 from chaos.apps.wire import BadMessage, cut_chunked, header
 from chaos.history.words import NO_POD, Cause, Flag, Outcome
 from chaos.load.engine import Engine, Request
-from chaos.load.outcomes import connecting_failed, says_retried, unexpected_status
+from chaos.load.exclusive_connection import ExclusiveConnection, ExclusiveTransport
+from chaos.load.outcomes import says_retried, unexpected_status
 from chaos.load.reactor import READ
-from chaos.load.sockets import Address, Resolver, Socket
+from chaos.load.sockets import Address, Resolver
 from chaos.load.spec import FlowSpec
 
 _OK: Final = int(Outcome.OK)
-_NEW: Final = int(Flag.NEW_CONNECTION)
 _RETRIED: Final = int(Flag.RETRIED)
 _SLOW_TICK: Final = 50_000_000  # ns between a slow reader's reads
-_SURPLUS: Final = (
-    1_000_000_000  # ns without need of another connection, after which those beyond `connections` are closed
-)
 _KEPT_OF_ERROR: Final = 2048  # bytes of an unexpected answer's body that are looked at
 
 
@@ -43,81 +32,35 @@ def request_parts(spec: FlowSpec) -> tuple[bytes, bytes]:
     return "\r\n".join([*lines, "x-seq: "]).encode(), b"\r\n\r\n" + b"b" * spec.body_bytes
 
 
-class Http1Transport:
+class Http1Transport(ExclusiveTransport):
     """A flow's connections."""
 
     def __init__(self, engine: Engine, resolver: Resolver) -> None:
-        self.engine = engine
-        self.resolver = resolver
+        super().__init__(engine, resolver)
         spec = engine.spec
         self.before, self.after = request_parts(spec)
         self.asked = bool(spec.answer_bytes)
         self.body_size = spec.answer_bytes or spec.body_bytes
         self.expect = b"%d" % spec.expect_status
-        self.idle: deque[Http1Connection] = deque()
-        self.all: set[Http1Connection] = set()
-        self.address: Address | None = None
-        self.opened = 0  # when the last connection was
-        self._unaddressed: deque[Request] = deque()
 
-    def submit(self, request: Request) -> None:
-        idle = self.idle
-        if idle and len(self.all) >= self.engine.spec.connections:
-            idle.popleft().begin(request)
-            return
-        if self.address is None:
-            spec = self.engine.spec
-            self.address = self.resolver.find(spec.host, spec.port, self._addressed)
-            if self.address is None:
-                request.connection = self
-                self._unaddressed.append(request)
-                return
-        self.open(request)
-
-    def open(self, request: Request) -> None:
-        assert self.address is not None
-        self.engine.counters.opened += 1
-        self.opened = monotonic_ns()
-        request.flags |= _NEW
-        self.all.add(Http1Connection(self, self.address, request))
-
-    def expired(self, request: Request) -> Cause:
-        return Cause.DNS  # its name was never found
-
-    def _addressed(self, address: Address) -> None:
-        self.address = address
-        while self._unaddressed:
-            request = self._unaddressed.popleft()
-            if request.open:
-                self.open(request)
-
-    def unreachable(self) -> None:
-        """Handle a failed connect: the name may have another address by now."""
-        self.address = None
-        self.resolver.refresh()
-
-    def close(self) -> None:
-        for exchange in list(self.all):
-            exchange.drop()
+    def make(self, address: Address, request: Request) -> ExclusiveConnection:
+        return Http1Connection(self, address, request)
 
 
-class Http1Connection(Socket):
+class Http1Connection(ExclusiveConnection):
     """One connection and the request that is on it."""
 
-    __slots__ = ("_body", "_buffer", "_head", "_need", "_size", "_slow", "request", "transport")
+    __slots__ = ("_body", "_buffer", "_head", "_need", "_size", "_slow", "_transport")
 
     def __init__(self, transport: Http1Transport, address: Address, request: Request) -> None:
-        self.transport = transport
-        self.request: Request | None = request
-        request.connection = self
+        self._transport = transport
         self._buffer = b""
         self._head = b""  # of an answer whose body is still coming
         self._size = 0  # of the whole body
         self._need = 0  # bytes of it that are still to come
         self._body = b""  # its beginning
-        spec = transport.engine.spec
-        self._slow = spec.slow_reader
-        super().__init__(transport.engine.reactor, address, receive_buffer=16384 if spec.slow_reader else 0)
+        self._slow = transport.engine.spec.slow_reader
+        super().__init__(transport, address, request, receive_buffer=16384 if self._slow else 0)
 
     @property
     def reading_mask(self) -> int:
@@ -126,48 +69,10 @@ class Http1Connection(Socket):
     def begin(self, request: Request) -> None:
         request.connection = self
         self.request = request
-        transport = self.transport
+        transport = self._transport
         request.sent = monotonic_ns()
         if self.send(b"%b%d%b" % (transport.before, request.sequence, transport.after)) and self._slow:
             self._timer = self.reactor.at(request.sent + _SLOW_TICK, self._read_slowly)
-
-    def connected(self) -> None:
-        request = self.request
-        if request is None or not request.open:
-            self.drop()
-            return
-        self.begin(request)
-
-    def refused(self, code: int) -> None:
-        self.transport.all.discard(self)
-        self.transport.unreachable()
-        request, self.request = self.request, None
-        if request is not None and request.open:
-            outcome, cause = connecting_failed(code)
-            self.transport.engine.end(request, int(outcome), int(cause))
-
-    def lost(self) -> None:
-        transport, request = self.transport, self.request
-        transport.all.discard(self)
-        self.request = None
-        if request is None:
-            transport.idle.remove(self)
-        elif request.open:
-            transport.engine.end(request, int(Outcome.UNKNOWN), int(Cause.RESET))
-
-    def expired(self, request: Request) -> Cause:
-        self.request = None
-        connecting = self.connecting
-        self.drop()
-        return Cause.CONNECT_TIMEOUT if connecting else Cause.TIMEOUT
-
-    def drop(self) -> None:
-        """Close without a fault of the other side."""
-        transport = self.transport
-        transport.all.discard(self)
-        if self.request is None and self in transport.idle:
-            transport.idle.remove(self)
-        self.close()
 
     def _read_slowly(self) -> None:
         self._timer = None
@@ -244,7 +149,7 @@ class Http1Connection(Socket):
             self._finish(request, head, b"", whole=data[9:10] == b"1" or data[9:12] in (b"204", b"304"), size=0)
 
     def _finish(self, request: Request, head: bytes, body: bytes, *, whole: bool, size: int) -> None:
-        transport = self.transport
+        transport = self._transport
         at = head.find(b"\r\nx-pod: ")
         if at < 0:
             server = NO_POD
@@ -271,19 +176,7 @@ class Http1Connection(Socket):
         ):
             outcome, cause = int(Outcome.UNKNOWN), int(Cause.WRONG_BODY)
         self._head, self._body, self._need = b"", b"", 0
-        self.request = None
-        if (
-            not whole
-            or b"onnection: close" in head
-            or transport.engine.spec.new_connections
-            or (
-                len(transport.idle) >= transport.engine.spec.connections
-                and monotonic_ns() - transport.opened > _SURPLUS
-            )
-        ):
-            self.drop()
-        else:
-            transport.idle.append(self)
+        self.free(reusable=whole and b"onnection: close" not in head)
         transport.engine.end(request, outcome, cause, int(text) if text.isdigit() else 0, server)
 
     def _answers(self, head: bytes, request: Request) -> bool:

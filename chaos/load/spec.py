@@ -8,6 +8,7 @@ All other fields have the defaults below.
 from __future__ import annotations
 
 import json
+from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
@@ -21,7 +22,21 @@ class Protocol(StrEnum):
     HTTP1 = "http1"
     HTTP2 = "http2"
     GRPC = "grpc"
-    TCP = "tcp"
+    TCP = "tcp"  # frames with sequence numbers, of the reference servers
+    PLAIN = "plain"  # bytes over TCP, of which nothing is known
+    TLS = "tls"  # the same over TLS
+
+    @property
+    def of_requests(self) -> bool:
+        """Whether it says itself where an answer ends, and what it answers."""
+        return self not in (Protocol.PLAIN, Protocol.TLS)
+
+
+class Answer(StrEnum):
+    """What ends a request of bytes, beside a number of bytes."""
+
+    ANY = "any"  # the first bytes that come
+    CONNECTED = "connected"  # the connection, with its handshake
 
 
 class Arrival(StrEnum):
@@ -63,6 +78,12 @@ class FlowSpec:
     expect_status: int = 200
     slow_reader: float = 0.0  # bytes a second at which the answer is read; 0: at once
     keep_every: int = 1  # store each n-th sample; counts stay whole
+    # Of plain and tls:
+    send: str = ""  # in base64, sent at the beginning of each request; "": nothing
+    answer: str = Answer.ANY  # `Answer`, or a number of bytes
+    ca: str = ""  # trust anchors in PEM; "": those of the pod's image
+    sni: str = ""  # the server's name in the handshake; "": the target's host
+    insecure: bool = False  # believe any certificate
 
     @property
     def host(self) -> str:
@@ -129,7 +150,32 @@ def flow_from(data: Any) -> FlowSpec:
     """Parse a flow's JSON object; raises Misuse with every problem."""
     if isinstance(data, dict) and data.get("body_bytes") and "method" not in data:
         data = {**data, "method": "POST"}
-    return _build(FlowSpec, data)
+    flow = _build(FlowSpec, data)
+    if not flow.protocol.of_requests and (problems := _of_bytes(flow)):
+        raise Misuse(f"loader: {flow.name}: {'; '.join(problems)}")
+    return flow
+
+
+def _of_bytes(flow: FlowSpec) -> list[str]:
+    """Return what is wrong with a flow of bytes."""
+    problems = []
+    try:
+        b64decode(flow.send, validate=True)
+    except ValueError:
+        problems.append(f"send is {flow.send!r}, and should be base64")
+    numbered = flow.answer.isdigit() and int(flow.answer) > 0
+    if not numbered and flow.answer not in [*Answer]:
+        problems.append(f"answer is {flow.answer!r}, and should be {', '.join(Answer)} or a number of bytes")
+    elif not numbered and not flow.new_connections:
+        problems.append(f"answer is {flow.answer}: a kept connection wants a number of bytes")
+    if flow.ca:
+        import ssl  # slow to import, and only here of use
+
+        try:
+            ssl.create_default_context(cadata=flow.ca)
+        except (ssl.SSLError, ValueError) as error:
+            problems.append(f"ca holds no certificates in PEM: {error}")
+    return problems
 
 
 def flows_from(text: str | bytes) -> list[FlowSpec]:
@@ -151,7 +197,10 @@ def flows_from(text: str | bytes) -> list[FlowSpec]:
 
 def aggressor_from(data: Any) -> AggressorSpec:
     """Parse an aggressor's JSON object; raises Misuse with every problem."""
-    return _build(AggressorSpec, data)
+    spec = _build(AggressorSpec, data)
+    if not spec.protocol.of_requests:
+        raise Misuse(f"loader: {spec.profile}: an overload is of requests, and {spec.protocol} has none")
+    return spec
 
 
 def aggressor_flow(spec: AggressorSpec) -> FlowSpec:

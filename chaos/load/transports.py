@@ -17,6 +17,10 @@ def open_transport(engine: Engine, resolver: Resolver) -> Transport:
         from chaos.load.tcp import TcpTransport
 
         return TcpTransport(engine, resolver)
+    if not protocol.of_requests:
+        from chaos.load.plain import PlainTransport
+
+        return PlainTransport(engine, resolver)
     from chaos.load.http2 import Http2Transport
 
     return Http2Transport(engine, resolver)

@@ -49,3 +49,36 @@ def test_each_aggressor_profile_makes_another_flow() -> None:
     assert flows[Profile.SLOW_READERS].slow_reader > 0
     with pytest.raises(Misuse, match="profile"):
         aggressor_from({**base, "profile": "sweet"})
+
+
+BYTES = {"name": "b", "server": "shop/db", "target": "db:1", "protocol": "plain", "new_connections": True}
+
+
+@pytest.mark.parametrize(
+    ("said", "wrong"),
+    [
+        ({}, ""),
+        ({"answer": "7", "new_connections": False}, ""),
+        ({"answer": "connected", "protocol": "tls"}, ""),
+        ({"send": "UElORw=="}, ""),
+        ({"send": "PING!"}, "send is "),
+        ({"answer": "0"}, "answer is "),
+        ({"answer": "-1"}, "answer is "),
+        ({"answer": "soon"}, "answer is "),
+        ({"new_connections": False}, "a kept connection wants a number of bytes"),
+        ({"answer": "connected", "new_connections": False}, "a kept connection wants a number of bytes"),
+        ({"protocol": "tls", "ca": "no certificate"}, "ca holds no certificates"),
+    ],
+)
+def test_a_flow_of_bytes_says_what_an_answer_is(said: dict[str, object], wrong: str) -> None:
+    if not wrong:
+        assert flow_from({**BYTES, **said}).name == "b"
+        return
+    with pytest.raises(Misuse, match=wrong):
+        flow_from({**BYTES, **said})
+
+
+@pytest.mark.parametrize("protocol", ["plain", "tls"])
+def test_an_overload_is_of_requests(protocol: str) -> None:
+    with pytest.raises(Misuse, match="an overload is of requests"):
+        aggressor_from({"profile": "requests", "server": "a/b", "target": "b:1", "seconds": 5, "protocol": protocol})
