@@ -1,4 +1,4 @@
-"""The embedded cluster's process: `python -m chaos.embedded --dir RUNDIR --name NAME --nodes 2`.
+"""Run the embedded cluster: `python -m chaos.embedded --dir RUNDIR --name NAME --nodes 2`.
 
 Started by `provider.up`, which makes and locks the run directory and hands over the lock; it can be started by hand
 too.
@@ -59,7 +59,7 @@ def _lock(directory: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a cluster until it is told to end; 0 when it ended well."""
+    """Run a cluster until it is told to stop; 0 for a clean end."""
     options = _options(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(
         level=logging.INFO,

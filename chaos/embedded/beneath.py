@@ -1,9 +1,9 @@
-"""Files in places that a node can write, reached beneath a directory and through nothing else.
+"""Access files in directories that a node can write, beneath a given root and never through a link.
 
-A pod with a hostPath volume may replace any file of its node's kubelet directory by a symbolic link, a FIFO or another
-directory, at any moment. So whatever the server reads, writes or removes there goes through this module: the kernel
-itself refuses to leave the directory or to follow a link (openat2(2), Linux 5.6), only regular files are opened for
-their contents, and a tree is removed without ever being deeper in it than two levels.
+A pod with a hostPath volume may replace any file of its node's kubelet directory by a symbolic link, a FIFO or a
+directory at any moment. Everything that the server reads, writes or removes there therefore goes through this module:
+the kernel refuses to leave the directory or to follow a link (openat2(2), Linux 5.6), only regular files are opened for
+reading, and a tree is removed without descending more than two levels.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY
 
 
 def openat2(directory: int, path: str, flags: int, mode: int = 0) -> int:
-    """A descriptor of `path`, resolved beneath the open directory, following no link of any kind. Raises OSError."""
+    """Open `path` beneath the open directory, following no link of any kind. Raises OSError."""
     resolve = _BENEATH | _NO_SYMLINKS | _NO_MAGICLINKS
     how = ctypes.create_string_buffer(_HOW.pack(flags | os.O_CLOEXEC, mode, resolve), _HOW.size)
     if "\0" in path:
@@ -48,7 +48,7 @@ def openat2(directory: int, path: str, flags: int, mode: int = 0) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Beneath:
-    """A directory that a node can write, as the server uses it. Every path is relative, and stays in it.
+    """A directory that a node can write. Every path is relative to it and stays inside it.
 
     Attributes:
         root: its path on the machine, which no node can change.
@@ -59,7 +59,7 @@ class Beneath:
     prefix: str = ""
 
     def below(self, path: str) -> Beneath:
-        """The same, one directory further down."""
+        """The same view, one directory further down."""
         return Beneath(self.root, self._full(path))
 
     def _full(self, path: str) -> str:
@@ -79,7 +79,7 @@ class Beneath:
 
     @contextmanager
     def _parent(self, path: str) -> Iterator[tuple[int, str]]:
-        """(the directory that holds `path`, the last part of its name)."""
+        """(descriptor of the directory that holds `path`, the last part of its name)."""
         whole, _, name = self._full(path).rpartition("/")
         if name in ("", ".", ".."):
             raise OSError(errno.EINVAL, "not the name of a file", path)
@@ -88,12 +88,12 @@ class Beneath:
 
     @contextmanager
     def directory(self, path: str = "") -> Iterator[int]:
-        """A descriptor of an existing directory."""
+        """Open an existing directory."""
         with self._opened(path, _DIRECTORY) as descriptor:
             yield descriptor
 
     def make(self, path: str = "", *, mode: int | None = None, group: int | None = None) -> None:
-        """A directory, with its parents; existing ones stay. `mode` and `group` are given to the last one alone."""
+        """Make a directory and its missing parents. `mode` and `group` apply to the last one alone."""
         here = os.open(self.root, _DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             for part in self._full(path).split("/"):
@@ -112,21 +112,21 @@ class Beneath:
             os.close(here)
 
     def stream(self, path: str) -> BinaryIO:
-        """A regular file, opened for reading. Raises OSError for all else: a FIFO would wait, a device may act."""
+        """Open a regular file for reading. Raises OSError for anything else: a FIFO would block, a device may act."""
         with self._opened(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY) as descriptor:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise OSError(errno.EINVAL, "not a regular file", path)
             return os.fdopen(os.dup(descriptor), "rb")
 
     def read(self, path: str, limit: int) -> bytes:
-        """The first `limit` bytes of a regular file."""
+        """Read the first `limit` bytes of a regular file."""
         with self.stream(path) as file:
             return file.read(limit)
 
     def write(
         self, path: str, data: bytes, *, mode: int = 0o644, user: int | None = None, group: int | None = None
     ) -> None:
-        """A new regular file with these contents, in the place of whatever was there. Its parent exists."""
+        """Replace whatever lies at `path` by a new regular file with these contents. Its parent exists."""
         with self._parent(path) as (directory, name):
             temporary = f"..{secrets.token_hex(8)}"
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -139,14 +139,14 @@ class Beneath:
             _put(directory, temporary, name)
 
     def link(self, target: str, path: str) -> None:
-        """A symbolic link, switched at once; what it names is never looked at."""
+        """Point a symbolic link at `target`, atomically; the target itself is not looked at."""
         with self._parent(path) as (directory, name):
             temporary = f"..{secrets.token_hex(8)}"
             os.symlink(target, temporary, dir_fd=directory)
             _put(directory, temporary, name)
 
     def target(self, path: str) -> str | None:
-        """What a symbolic link names; None when there is none."""
+        """The target of a symbolic link; None when there is no link."""
         try:
             with self._parent(path) as (directory, name):
                 return os.readlink(name, dir_fd=directory)
@@ -154,12 +154,12 @@ class Beneath:
             return None
 
     def names(self, path: str = "") -> dict[str, int]:
-        """What a directory holds: name -> file mode, links as links."""
+        """Entries of a directory: name -> file mode (links not followed)."""
         with self.directory(path) as descriptor, os.scandir(descriptor) as entries:
             return {entry.name: entry.stat(follow_symlinks=False).st_mode for entry in entries}
 
     def inode(self, path: str) -> int | None:
-        """Of whatever lies there; None when nothing does."""
+        """Inode of the entry; None when there is none."""
         try:
             with self._parent(path) as (directory, name):
                 return os.stat(name, dir_fd=directory, follow_symlinks=False).st_ino
@@ -167,13 +167,13 @@ class Beneath:
             return None
 
     def remove(self, path: str) -> None:
-        """A file or a link, or a whole tree. Nothing there is fine; raises OSError when something stays."""
+        """Remove a file, a link or a tree; a missing one is no error. Raises OSError when something stays."""
         with suppress(FileNotFoundError), self._parent(path) as (directory, name):
             remove_entry(directory, name)
 
 
 def _put(directory: int, temporary: str, name: str) -> None:
-    """Give a new file or link its name at once; a directory that lies there goes first."""
+    """Rename a new file or link into place; remove a directory that lies there first."""
     try:
         os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
     except IsADirectoryError:
@@ -182,7 +182,7 @@ def _put(directory: int, temporary: str, name: str) -> None:
 
 
 def remove_entry(directory: int, name: str) -> None:
-    """Remove what an open directory holds under that name, following nothing.
+    """Remove one entry of an open directory, following no link.
 
     A tree is made flat first: what lies deeper moves up beside its parent until every directory is empty. So neither
     its depth nor whoever moves directories in it meanwhile matters.
@@ -227,7 +227,7 @@ def remove_entry(directory: int, name: str) -> None:
 
 
 def _unlinked(directory: int, name: str) -> bool:
-    """Whether it is gone; False for a directory."""
+    """Whether the entry was unlinked; False for a directory."""
     try:
         os.unlink(name, dir_fd=directory)
     except FileNotFoundError:

@@ -1,8 +1,8 @@
-"""Claims for storage, the volumes that meet them, and which volume meets which claim: what the API server, the
-controllers, the scheduler and the kubelets all go by. Pure, but for the look-ups in the store that is given.
+"""PersistentVolumeClaims, PersistentVolumes and the matching of the two, for the API server, controllers, scheduler and
+kubelets. Pure, but for look-ups in the given store.
 
 A claim of a class whose provisioner is PROVISIONER is met by a directory of one node (`claims/NAME` of its kubelet),
-which lives as long as the volume does and is seen by the pods of that node alone.
+which lives as long as the volume does and is visible to pods of that node alone.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ def annotations_of(obj: Object) -> Mapping[str, str]:
 
 
 def has_class(claim: Object) -> bool:
-    """Whether the claim names a class, be it the empty one."""
+    """Whether the claim sets a storage class, including the empty one."""
     return _BETA_CLASS in annotations_of(claim) or claim["spec"].get("storageClassName") is not None
 
 
 def class_name(obj: Object) -> str:
-    """The class that a claim or a volume names, "" for none."""
+    """The storage class of a claim or a volume, "" for none."""
     named = annotations_of(obj).get(_BETA_CLASS)
     return str(named if named is not None else obj["spec"].get("storageClassName") or "")
 
 
 def default_class(store: Store) -> Object | None:
-    """The class of claims that name none: of several the newest, then the first by name."""
+    """The default class, for claims that set none: the newest, then the first by name."""
     marked = [one for one in store.list(STORAGE_CLASS) if annotations_of(one).get(IS_DEFAULT) == "true"]
     newest = max((one["metadata"]["creationTimestamp"] for one in marked), default="")
     return next((one for one in marked if one["metadata"]["creationTimestamp"] == newest), None)
@@ -61,7 +61,7 @@ def waits_for_consumer(store: Store, claim: Object) -> bool:
 
 
 def claims_of(pod: Object) -> Iterator[tuple[str, bool]]:
-    """The names of the claims that a pod's volumes are, and whether each was made for this pod alone."""
+    """(name, whether it is an ephemeral volume's) of each claim that a pod's volumes use."""
     for volume in pod["spec"].get("volumes") or []:
         if "persistentVolumeClaim" in volume:
             yield volume["persistentVolumeClaim"]["claimName"], False
@@ -74,7 +74,7 @@ def ephemeral_name(pod: Object, volume: Mapping[str, Any]) -> str:
 
 
 def not_its_own(pod: Object, claim: Object) -> str:
-    """Why a claim of an ephemeral volume's name cannot serve the pod; "" when it was made for it."""
+    """Why a claim of an ephemeral volume's name does not belong to the pod; "" when it does."""
     if any(one.get("controller") and one["uid"] == pod["metadata"]["uid"]
            for one in claim["metadata"].get("ownerReferences") or []):  # fmt: skip
         return ""
@@ -86,7 +86,7 @@ def not_its_own(pod: Object, claim: Object) -> str:
 
 
 def asked(claim: Object) -> str:
-    """How much a claim asks for."""
+    """The storage that a claim requests, as a quantity; "0" without one."""
     return str(((claim["spec"].get("resources") or {}).get("requests") or {}).get("storage", "0"))
 
 
@@ -95,7 +95,7 @@ def is_bound(claim: Object) -> bool:
 
 
 def is_for(volume: Object, claim: Object) -> bool:
-    """Whether the volume names this very claim, or reserves itself for one of its name."""
+    """Whether the volume's claimRef names this claim, with its UID or none."""
     reference = volume["spec"].get("claimRef")
     if reference is None:
         return False
@@ -105,7 +105,7 @@ def is_for(volume: Object, claim: Object) -> bool:
 
 
 def mismatch(volume: Object, claim: Object) -> str:
-    """Why a volume cannot meet a claim that asks for it, "" when it can."""
+    """Why a volume cannot satisfy a claim, "" when it can."""
     spec, wanted = volume["spec"], claim["spec"]
     if "deletionTimestamp" in volume["metadata"]:
         return f'the volume is marked for deletion "{volume["metadata"]["name"]}"'
@@ -123,8 +123,7 @@ def mismatch(volume: Object, claim: Object) -> str:
 
 
 def best_match(volumes: Iterable[Object], claim: Object, *, reserved_only: bool) -> Object | None:
-    """The volume that reserves itself for the claim, else (unless `reserved_only`) the smallest free one that meets
-    it."""
+    """The volume reserved for the claim, else (unless `reserved_only`) the smallest free match."""
     from chaos.embedded.controllers.labels import matches
 
     free: list[Object] = []
@@ -145,7 +144,7 @@ def best_match(volumes: Iterable[Object], claim: Object, *, reserved_only: bool)
 
 
 def reference_to(claim: Object) -> dict[str, Any]:
-    """A volume's reference to its claim."""
+    """A volume's claimRef to its claim."""
     meta = claim["metadata"]
     return {
         "apiVersion": "v1",
@@ -158,7 +157,7 @@ def reference_to(claim: Object) -> dict[str, Any]:
 
 
 def plan_volume(claim: Object, storage: Object, node: str) -> dict[str, Any]:
-    """The volume of PROVISIONER for a claim: a directory of that node, of the class `storage`."""
+    """The volume that PROVISIONER makes for a claim: a directory of that node, of the class `storage`."""
     name, policy = f"pvc-{claim['metadata']['uid']}", storage.get("reclaimPolicy", "Delete")
     spec: dict[str, Any] = {
         "accessModes": list(claim["spec"]["accessModes"]),
@@ -188,14 +187,14 @@ def plan_volume(claim: Object, storage: Object, node: str) -> dict[str, Any]:
 
 
 def directory_of(volume: Object) -> str:
-    """The name of a volume's directory below DIRECTORIES; "" for a volume of any other making."""
+    """The name of a volume's directory below DIRECTORIES; "" for a volume that PROVISIONER did not make."""
     name = str(volume["metadata"]["name"])
     ours = annotations_of(volume).get(PROVISIONED_BY) == PROVISIONER
     return name if ours and (volume["spec"].get("hostPath") or {}).get("path") == f"{DIRECTORIES}/{name}" else ""
 
 
 def is_to_be_reclaimed(volume: Object) -> bool:
-    """Whether a volume of PROVISIONER has served its time, so that its directory goes, and it too."""
+    """Whether a volume of PROVISIONER is released with policy Delete, so that it and its directory go."""
     phase = (volume.get("status") or {}).get("phase")
     over = phase in ("Released", "Failed") or ("deletionTimestamp" in volume["metadata"] and phase != "Bound")
     return bool(directory_of(volume)) and over and volume["spec"].get("persistentVolumeReclaimPolicy") == "Delete"

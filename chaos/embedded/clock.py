@@ -1,6 +1,4 @@
-"""The embedded cluster's one clock, so that controllers can be tested at any hour, and Kubernetes' spelling of
-times.
-"""
+"""The embedded cluster's one clock, injectable for tests, and Kubernetes' time formats."""
 
 from __future__ import annotations
 
@@ -9,28 +7,28 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Tells the time of day, always with a time zone."""
+    """Tells the time of day, with a time zone."""
 
     def now(self) -> datetime: ...
 
 
 class SystemClock:
-    """The machine's own."""
+    """The system's clock."""
 
     def now(self) -> datetime:
         return datetime.now(UTC)
 
 
 def stamp(at: datetime) -> str:
-    """As metav1.Time: whole seconds."""
+    """Format as metav1.Time: whole seconds."""
     return at.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def micro_stamp(at: datetime) -> str:
-    """As metav1.MicroTime."""
+    """Format as metav1.MicroTime."""
     return at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def parse_time(text: str) -> datetime:
-    """A Kubernetes time, with or without fraction."""
+    """Parse a Kubernetes time, with or without a fraction."""
     return datetime.fromisoformat(text)

@@ -1,7 +1,7 @@
-"""Puts the embedded cluster together, in order, and takes it apart again: the one process that is the cluster.
+"""Assemble the embedded cluster, in order, and take it apart again: the one process that is the cluster.
 
-Order of start: network fabric, store with its first objects, API server, controllers, Services and DNS, nodes. Down is
-the inverse. The run directory's lock is held from before the first effect until after the last, by this process alone,
+Order of start: network fabric, store with its first objects, API server, controllers, Services and DNS, nodes. Stopping
+is the inverse. This process alone holds the run directory's lock, from before the first effect until after the last,
 so that `provider` can tell a living cluster from the remains of a dead one. Started by `__main__`.
 """
 
@@ -48,7 +48,7 @@ class Options:
     Attributes:
         directory: its run directory, made and locked by the caller.
         nodes: their names.
-        runner: told when the cluster is ready; when it closes the cluster goes down, unless `keep`.
+        runner: notified when the cluster is ready; when it closes, the cluster stops, unless `keep`.
     """
 
     directory: Path
@@ -59,7 +59,7 @@ class Options:
 
 
 class ReachableKubelets(Mapping[str, Kubelet]):
-    """The kubelets that the API server can speak to: those that run, on nodes whose link is up."""
+    """The kubelets that the API server can reach: running ones, on nodes whose link is up."""
 
     def __init__(self, nodes: Mapping[str, Node]) -> None:
         self._nodes = nodes
@@ -78,7 +78,7 @@ class ReachableKubelets(Mapping[str, Kubelet]):
 
 
 class ClusterProcess:
-    """The parts, and their order."""
+    """The parts of a cluster, started and stopped in order."""
 
     def __init__(self, options: Options) -> None:
         self._options = options
@@ -116,7 +116,7 @@ class ClusterProcess:
         }
 
     async def run(self) -> None:
-        """Start, serve until told to end, stop. Raises what made it fail."""
+        """Start, serve until told to stop, stop. Raises the error that made it fail."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._over.set)
@@ -140,7 +140,7 @@ class ClusterProcess:
             raise self._failed
 
     def _on_runner(self) -> None:
-        """The runner never speaks: readable means that it is gone."""
+        """The runner never writes: a readable socket means that it is gone."""
         runner = self._options.runner
         if runner is None:
             return
@@ -154,7 +154,7 @@ class ClusterProcess:
                 self._over.set()
 
     def _await_owner(self) -> None:
-        """In a thread, which no event loop that stands still holds up: nothing outlives its owner for long."""
+        """Watch for the owner's end from a thread, which a blocked event loop cannot delay."""
         assert self._options.runner is not None
         poll = select.poll()
         poll.register(self._options.runner.fileno(), select.POLLRDHUP | select.POLLHUP)

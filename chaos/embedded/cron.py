@@ -1,8 +1,8 @@
-"""Schedules of CronJobs and their times, as Kubernetes' own parser has them (github.com/robfig/cron v3).
+"""Schedules of CronJobs and their times, as Kubernetes' own parser reads them (github.com/robfig/cron v3).
 
-Written here and not taken from a library of Python: the API server answers in that parser's words, which are compared
-with recordings, and its rules are its own (`?`, `@every`, a step takes the star away from a field, a time that daylight
-saving skips does not come, one that it repeats comes twice).
+Not a Python library: the API server answers in that parser's words, which are compared with recordings, and its rules
+are its own (`?`, `@every`; a step clears a field's star; a time that daylight saving skips is left out, one that it
+repeats comes twice).
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ _YEARS: Final = 5  # within which a schedule must come true
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """When a Job is due: at the minutes that all fields mean, or `every` so long.
+    """When a Job is due: at the minutes that match all fields, or at the interval `every`.
 
     Attributes:
-        either_day: days and weekdays are both given, and either will do.
+        either_day: days and weekdays are both restricted, and either may match.
     """
 
     minutes: frozenset[int] = frozenset()
@@ -62,7 +62,7 @@ class Schedule:
 
 
 def parse_schedule(text: str) -> Schedule:
-    """A cron line, or a descriptor; raises ValueError with what Kubernetes' parser says."""
+    """Parse a cron line or a descriptor; raises ValueError in the words of Kubernetes' parser."""
     if text.startswith(("TZ=", "CRON_TZ=")):
         zone, _, text = text.partition(" ")
         name = zone.partition("=")[2]
@@ -86,7 +86,7 @@ def parse_schedule(text: str) -> Schedule:
 
 
 def next_after(schedule: Schedule, after: datetime, zone: tzinfo = UTC) -> datetime | None:
-    """The first time after `after` (aware) that the schedule means in that zone, in UTC; None within five years."""
+    """The first scheduled time after `after` (aware) in that zone, in UTC; None when there is none within five years."""
     if schedule.every is not None:
         return after.astimezone(UTC).replace(microsecond=0) + schedule.every
     at = (after.astimezone(UTC) + timedelta(minutes=1)).replace(second=0, microsecond=0)
@@ -106,7 +106,7 @@ def next_after(schedule: Schedule, after: datetime, zone: tzinfo = UTC) -> datet
 
 
 def schedule_fault(schedule: str) -> list[str]:
-    """What is wrong with a schedule; nothing when it is right."""
+    """Why a schedule is invalid; empty when it is valid."""
     try:
         parse_schedule(schedule)
     except ValueError as error:
@@ -125,7 +125,7 @@ def _duration(text: str) -> timedelta:
 
 
 def _range(text: str, low: int, high: int, names: dict[str, int]) -> tuple[range, bool]:
-    """The values that one part means, and whether it is a star."""
+    """(the values of one part of a field, whether it is a star)."""
     whole, *steps = text.split("/")
     ends = whole.split("-")
     if ends[0] in ("*", "?"):
@@ -164,7 +164,7 @@ def _number(text: str, names: dict[str, int]) -> int:
 
 
 def zone_fault(zone: str) -> list[str]:
-    """What is wrong with a time zone's name."""
+    """Why a time zone's name is invalid; empty when it is valid."""
     if not zone:
         return ["timeZone must be nil or non-empty string"]
     if any(part in (".", "..") or not _ZONE.fullmatch(part) for part in zone.split("/")):

@@ -1,4 +1,4 @@
-"""What a DELETE does: grace periods of pods, finalizers of propagation policies, namespaces that end by emptying.
+"""DELETE: grace periods of pods, finalizers of propagation policies, namespaces that end by emptying.
 
 One function for the API server, the controllers and the kubelets, so that a pod deleted by any of them ends the same
 way.
@@ -19,7 +19,7 @@ ORPHAN: Final = "orphan"
 
 
 def plan_grace(pod: Object, asked: int | None) -> int:
-    """Seconds that a pod is given: the asker's wish, else the pod's own; none when nothing can be running."""
+    """The pod's grace period in seconds: the request's, else the pod's own; 0 when nothing can be running."""
     if not pod["spec"].get("nodeName") or pod.get("status", {}).get("phase") in ("Succeeded", "Failed"):
         return 0
     wish = pod["spec"].get("terminationGracePeriodSeconds", 30) if asked is None else asked
@@ -37,10 +37,10 @@ def delete(
     uid: str | None = None,
     clock: Clock | None = None,
 ) -> tuple[Object, bool]:
-    """Begin or finish the deletion of an object.
+    """Begin or complete the deletion of an object.
 
-    Returns the object as it last stood, and whether it is gone. Raises NotFound, and Conflict for another UID. Asking
-    again shortens a pod's grace period and never lengthens it; grace 0 ends it, but for finalizers.
+    Returns the object's last version and whether it is gone. Raises NotFound, and Conflict for another UID. A repeated
+    request shortens a pod's grace period and never lengthens it; grace 0 ends it at once unless finalizers hold it.
     """
     at = (clock or SystemClock()).now()
     current = store.get(resource, namespace, name)

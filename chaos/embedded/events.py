@@ -1,7 +1,7 @@
-"""Events, as client-go's recorders write them: one object for each (about what, reason, message), counted when it
+"""Events as client-go's recorders write them: one object per (involved object, reason, message), counted when it
 repeats.
 
-Two shapes exist. The core recorder's (kubelet, controllers) has `count`, `firstTimestamp` and `lastTimestamp`; the
+There are two forms. The core recorder's (kubelet, controllers) has `count`, `firstTimestamp` and `lastTimestamp`; the
 newer one (scheduler) has `eventTime`, `action` and, once repeated, `series`. Used by controllers and kubelets.
 """
 
@@ -31,12 +31,12 @@ API_VERSIONS: Final = {
 
 
 class EventRecorder:
-    """Writes Events of one component.
+    """Records Events of one component.
 
     Args:
         component: `kubelet`, `job-controller`, ….
         host: the node, for a kubelet.
-        instance: with it, Events take the newer shape, and this is their `reportingInstance`.
+        instance: selects the newer form; the `reportingInstance`.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class EventRecorder:
     def event(
         self, obj: Object, type: str, reason: str, message: str, field_path: str = "", *, action: str = ""
     ) -> None:
-        """Record `Normal` or `Warning` about an object. In a namespace that is going or gone nothing is recorded."""
+        """Record a `Normal` or `Warning` Event of an object, unless its namespace is terminating or gone."""
         meta = obj["metadata"]
         namespace = meta.get("namespace") or "default"
         about = self._store.find(NAMESPACE, "", namespace)

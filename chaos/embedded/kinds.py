@@ -1,8 +1,7 @@
-"""The kinds that a cluster serves now: the built-in ones, and those that CustomResourceDefinitions bring and take away.
+"""The kinds that a cluster serves: the built-in ones, and those that CustomResourceDefinitions add and remove.
 
-Held by the store, which everything has at hand: the API server looks a path's kind up here, discovery tells what is
-here, and the controllers that care for all kinds (namespaces, garbage) are told when one comes. Written by the
-controller of the definitions alone.
+Held by the store, which every part has at hand: the API server resolves a path's kind here, discovery lists it, and the
+controllers of all kinds (namespaces, garbage) subscribe to new ones. Only the controller of the definitions writes it.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from chaos.embedded.resources import RESOURCES, Resource
 
 
 class Kinds:
-    """Rows of kinds, by group, version and plural."""
+    """Served kinds, by group, version and plural."""
 
     def __init__(self) -> None:
         self._custom: dict[str, tuple[Resource, ...]] = {}  # definition's name -> a row for each served version
@@ -23,9 +22,7 @@ class Kinds:
         self.changes = 0  # how often the kinds have changed: what is made from them is made anew
 
     def define(self, name: str, rows: Sequence[Resource]) -> None:
-        """Serve the rows of a definition, in place of those that it had; the first is that of the version in which
-        objects are kept.
-        """
+        """Serve a definition's versions, replacing earlier ones; the first row is the storage version."""
         known = self._custom.get(name, ())
         self._custom[name] = tuple(rows)
         self._index()
@@ -34,7 +31,7 @@ class Kinds:
                 listener.put_nowait(rows[0])
 
     def forget(self, name: str) -> None:
-        """Serve a definition's kind no longer."""
+        """Stop serving a definition's kind."""
         if self._custom.pop(name, None) is not None:
             self._index()
 
@@ -43,24 +40,24 @@ class Kinds:
         self.changes += 1
 
     def custom(self) -> Iterator[Resource]:
-        """The rows of all definitions, a row for each served version."""
+        """All custom kinds, one row per served version."""
         for rows in self._custom.values():
             yield from (one for one in rows if one.custom is not None and one.custom.served)
 
     def find_custom(self, group: str, version: str, plural: str) -> Resource | None:
-        """The row that a path names, if a definition brought it."""
+        """The custom kind that a path names; None when there is none."""
         return self._by_path.get((group, version, plural))
 
     def stored(self) -> list[Resource]:
-        """A row for each kind of objects that are stored: the built-in ones and one of each definition."""
+        """One row per stored kind: the built-in ones and one per definition."""
         return [*RESOURCES, *(rows[0] for rows in self._custom.values() if rows)]
 
     def by_kind(self, api_version: str, kind: str) -> Resource | None:
-        """The row of a kind that a definition brought, as references name it."""
+        """The custom kind that a reference names; None when there is none."""
         return next((one for one in self.custom() if (one.api_version, one.kind) == (api_version, kind)), None)
 
     async def arrivals(self) -> AsyncIterator[Resource]:
-        """The kinds that definitions have brought, and those that they will."""
+        """Custom kinds that are served, then those that come later."""
         queue: asyncio.Queue[Resource] = asyncio.Queue()
         for rows in self._custom.values():
             if rows:

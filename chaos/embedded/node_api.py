@@ -1,4 +1,4 @@
-"""What the API server asks of a node's kubelet: logs, exec, and connections into a pod. Protocols only.
+"""The kubelet as the API server sees it: logs, exec, and connections into a pod. Protocols only.
 
 `kubelet/` implements them and `api/` calls them, so that either can be read and tested alone.
 """
@@ -32,7 +32,7 @@ class ExecSession(Protocol):
 
     def resize(self, columns: int, rows: int) -> None: ...
     async def wait(self) -> int:
-        """The exit code; 128 + signal when killed by one."""
+        """The exit code; 128 + the signal's number when it was killed by one."""
         ...
 
     def kill(self) -> None: ...
@@ -55,19 +55,19 @@ class Kubelet(Protocol):
     """One node's kubelet, as the API server sees it."""
 
     def logs(self, namespace: str, pod: str, container: str, options: LogOptions) -> AsyncIterator[bytes]:
-        """Chunks of whole lines. Raises LookupError when the container has no log (yet)."""
+        """Read a container's log as chunks of whole lines. Raises LookupError when there is no log (yet)."""
         ...
 
     async def exec(
         self, namespace: str, pod: str, container: str, command: Sequence[str], *, stdin: bool, tty: bool
     ) -> ExecSession:
-        """Start a process in the running container; raises LookupError when it is not running."""
+        """Start a process in a running container; raises LookupError when it does not run."""
         ...
 
     async def connect(self, namespace: str, pod: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A TCP connection to the port, made inside the pod's network namespace to 127.0.0.1 (portforward, proxy)."""
+        """Open a TCP connection to 127.0.0.1:`port` from inside the pod's network namespace (portforward, proxy)."""
         ...
 
     def usage(self) -> list[ContainerUsage]:
-        """Latest figures of all containers of the node."""
+        """Latest usage of all containers of the node."""
         ...

@@ -1,8 +1,8 @@
-"""Embedded clusters from outside: up, down, status, clean. What the command line, the plugin and tests call.
+"""Embedded clusters from outside: up, down, status, clean, for the command line, the plugin and tests.
 
-A cluster is a process with a run directory, /run/sharedfate/NAME. The process holds the directory's lock for as long as
-it lives; a directory that nobody holds is the remains of a dead cluster, and `clean` removes them: processes (found by
-their cgroup), mounts, cgroups, files. Network namespaces, links and rules are gone with the processes that held them.
+A cluster is a process with a run directory, /run/sharedfate/NAME. The process locks the directory while it lives; an
+unlocked directory is the remains of a dead cluster, and `clean` removes them: processes (found by their cgroup),
+mounts, cgroups, files. Network namespaces, links and rules are gone with the processes that held them.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _children: dict[str, _Child] = {}  # clusters that this process started
 
 
 def preflight() -> list[str]:
-    """What this machine lacks to run a cluster, one line each; empty when nothing."""
+    """What this machine lacks to run a cluster, one line each; empty when it lacks nothing."""
     missing = []
     if sys.platform != "linux":
         return [f"the embedded cluster needs Linux, this is {sys.platform}: use --chaos-cluster context:NAME"]
@@ -81,14 +81,14 @@ def preflight() -> list[str]:
 
 
 def run_directory(name: str) -> Path:
-    """Where a cluster of that name lives; Misuse for a name that cannot be one."""
+    """The run directory of the cluster `name`; raises Misuse for an invalid name."""
     if not _NAME.fullmatch(name):
         raise Misuse(f"cluster name {name!r}: want lower case letters, digits and dashes, at most 40")
     return RUN / name
 
 
 def _lock(directory: Path) -> int | None:
-    """The directory's lock, or None when a living cluster holds it."""
+    """Take the directory's lock; None when a living cluster holds it."""
     descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -100,8 +100,9 @@ def _lock(directory: Path) -> int | None:
 
 @contextlib.contextmanager
 def claimed(name: str) -> Iterator[Path]:
-    """A run directory for a cluster that this process assembles by itself: `clean` leaves it alone while the process
-    lives, and finds what is left of it when it was killed. Misuse when it is taken."""
+    """Make and lock the run directory of a cluster that this process assembles itself, so that `clean` spares it while
+    the process lives and finds its remains afterwards. Raises Misuse when it is taken.
+    """
     directory = run_directory(name)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = _lock(directory)
@@ -116,11 +117,11 @@ def claimed(name: str) -> Iterator[Path]:
 
 
 def up(name: str = "sharedfate", *, nodes: int | Sequence[str] = 2, keep: bool = False) -> Path:
-    """Start a cluster and wait until its nodes are Ready; the path of its kubeconfig.
+    """Start a cluster and wait until its nodes are Ready; return the path of its kubeconfig.
 
-    Without `keep` it ends when this process does, however this process ends. Raises EnvironmentUnfit, before anything
-    is started, when the machine lacks something, and Misuse when a cluster of that name runs already (with `keep` that
-    one is used).
+    Without `keep` the cluster ends when this process does, however this process ends. Raises EnvironmentUnfit, before
+    anything is started, when the machine lacks something, and Misuse when a cluster of that name already runs (with
+    `keep`, that one is used).
     """
     directory = run_directory(name)
     wanted = str(nodes) if isinstance(nodes, int) else ",".join(nodes)
@@ -183,7 +184,7 @@ def up(name: str = "sharedfate", *, nodes: int | Sequence[str] = 2, keep: bool =
 
 
 def _first_words(line: socket.socket) -> str:
-    """What the cluster says first: `ready`, `failed: …`, or nothing when it died or is too slow."""
+    """The cluster's first message: `ready`, `failed: …`, or "" when it died or timed out."""
     line.settimeout(UP_SECONDS)
     words = b""
     try:
@@ -211,7 +212,9 @@ def _pid(directory: Path) -> int | None:
 
 
 def down(name: str = "sharedfate") -> bool:
-    """End a cluster and remove its run directory; False when there was none. ExperimentFailure when something stays."""
+    """Stop a cluster and remove its run directory; False when there is none. Raises ExperimentFailure when something
+    stays.
+    """
     directory = run_directory(name)
     pid = _pid(directory) if _is_alive(directory) else None
     if pid is not None:
@@ -227,7 +230,7 @@ def down(name: str = "sharedfate") -> bool:
 
 
 def ended(name: str) -> str:
-    """How a cluster that this process started came to an end, in a sentence; "" while it lives, or nothing is known."""
+    """Why a cluster that this process started has ended, in one sentence; "" while it lives or when unknown."""
     child = _children.get(name)
     if child is None or (code := child.process.poll()) is None:
         return ""
@@ -237,7 +240,7 @@ def ended(name: str) -> str:
 
 @contextlib.contextmanager
 def watched(name: str, tell: Callable[[str], None]) -> Iterator[None]:
-    """Tell, from a thread, when a cluster that this process started ends before the block does."""
+    """Call `tell`, from a thread, if a cluster that this process started ends before the block does."""
     child = _children.get(name)
     if child is None:
         yield
@@ -262,7 +265,7 @@ def watched(name: str, tell: Callable[[str], None]) -> Iterator[None]:
 
 
 def _reap(name: str) -> None:
-    """Let go of a cluster that this process started: its line, and its exit status."""
+    """Close the socket to a cluster that this process started, and collect its exit status."""
     child = _children.pop(name, None)
     if child is None:
         return
@@ -272,7 +275,7 @@ def _reap(name: str) -> None:
 
 
 def _end(pid: int) -> None:
-    """SIGTERM, then SIGKILL; returns when the process is gone."""
+    """Send SIGTERM, then SIGKILL; return when the process is gone."""
     try:
         descriptor = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -299,7 +302,7 @@ def _is_alive(directory: Path) -> bool:
 
 
 def status(name: str = "sharedfate") -> Status | None:
-    """The cluster of that name; None when there is nothing."""
+    """The status of the cluster `name`; None when nothing of it exists."""
     directory = run_directory(name)
     if not directory.exists():
         return None
@@ -309,7 +312,7 @@ def status(name: str = "sharedfate") -> Status | None:
 
 
 def names() -> list[str]:
-    """All names of which something is there: run directories and cgroups."""
+    """Names of all clusters with a run directory or cgroup."""
     from chaos.embedded.kubelet import cgroups
 
     found = {path.name for path in RUN.iterdir() if path.is_dir()} if RUN.is_dir() else set()
@@ -322,8 +325,8 @@ def names() -> list[str]:
 
 
 def clean(name: str | None = None) -> list[str]:
-    """Remove what dead clusters left, of one name or of all; what was removed, one line each. A living one is left
-    alone, unless whoever wanted it is gone: then it is ended, whatever it does.
+    """Remove what dead clusters left, of one name or of all, and end clusters whose owner is gone; one line for each
+    thing removed. Other living clusters stay.
     """
     removed = []
     for one in [name] if name is not None else names():
@@ -343,7 +346,7 @@ def clean(name: str | None = None) -> list[str]:
 
 
 def detect_remains(name: str | None = None) -> list[str]:
-    """What `clean` would remove, one line each, in its words; removes nothing."""
+    """What `clean` would remove, in its words, one line each; removes nothing."""
     found = []
     for one in [name] if name is not None else names():
         directory = run_directory(one)
@@ -354,7 +357,7 @@ def detect_remains(name: str | None = None) -> list[str]:
 
 
 def _is_orphan(directory: Path) -> bool:
-    """Whether the process that wanted the cluster is gone; never so of one that was to outlive it."""
+    """Whether the process that owns the cluster is gone; False for a cluster that outlives its owner (`keep`)."""
     try:
         pid, _, began = (directory / "owner").read_text().strip().partition(" ")
     except OSError:
@@ -363,7 +366,7 @@ def _is_orphan(directory: Path) -> bool:
 
 
 def _began(pid: int) -> str:
-    """When a process began, in the kernel's ticks; "" when there is none, or it has ended and is not yet buried."""
+    """When a process started, in clock ticks (proc(5)); "" when there is none, or only a zombie."""
     with contextlib.suppress(OSError):
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return "" if fields[0] in "ZX" else fields[19]
@@ -371,9 +374,7 @@ def _began(pid: int) -> str:
 
 
 def _end_orphan(directory: Path) -> None:
-    """End a cluster whose owner is gone, whatever it does; returns when its lock is free. It should end by itself, and
-    has DOWN_SECONDS for that.
-    """
+    """End a cluster whose owner is gone; return when its lock is free. It gets DOWN_SECONDS to end by itself."""
     end = time.monotonic() + DOWN_SECONDS
     while _is_alive(directory) and time.monotonic() < end:
         time.sleep(0.05)
@@ -386,7 +387,7 @@ def _end_orphan(directory: Path) -> None:
 
 
 def running(name: str) -> Status:
-    """The cluster of that name; Misuse when it is not up."""
+    """The status of the cluster `name`; raises Misuse when it is not up."""
     found = status(name)
     if found is None or found.state != "up":
         raise Misuse(f"no cluster named {name!r} is up: start it with `sharedfate cluster up --name {name}`")
@@ -394,14 +395,14 @@ def running(name: str) -> Status:
 
 
 def load_image(name: str, archive: Path) -> list[str]:
-    """Unpack an OCI or docker archive into a cluster; names of its images."""
+    """Load an OCI or docker archive into a cluster; names of its images."""
     from chaos.embedded.kubelet import Images
 
     return Images(running(name).kubeconfig.parent / "images").load(archive)
 
 
 def _remove_remains(directory: Path, *, keep_lock: bool) -> list[str]:
-    """Everything of a cluster that no process answers for; the caller holds the lock."""
+    """Remove everything of a dead cluster; the caller holds its lock."""
     from chaos.embedded.kubelet import cgroups
 
     removed: list[str] = []
@@ -426,7 +427,7 @@ def _remove_remains(directory: Path, *, keep_lock: bool) -> list[str]:
 
 
 def _remains(directory: Path) -> list[str]:
-    """What `_remove_remains` would find, in its words."""
+    """What `_remove_remains` would remove, in its words."""
     from chaos.embedded.kubelet import cgroups
 
     tree = f"{cgroups.ROOT}/{directory.name}"
@@ -440,7 +441,7 @@ def _remains(directory: Path) -> list[str]:
 
 
 def end_by_force(directory: Path) -> None:
-    """End what belongs to the cluster of this process, which could not go down by itself, and this process with it."""
+    """Kill everything of this process's cluster, which failed to stop by itself, and then this process."""
     from chaos.embedded.kubelet import cgroups
 
     tree = f"{cgroups.ROOT}/{directory.name}"
@@ -467,7 +468,7 @@ def _delete(path: Path) -> None:
 
 
 def _kill_all(directory: Path, tree: str, *, spare: int = 0) -> set[int]:
-    """Kill what belongs to the cluster until nothing does: one just started may start another before it is killed."""
+    """Kill the cluster's processes until none is left: a process may fork before it is killed."""
     killed: set[int] = set()
     end = time.monotonic() + DOWN_SECONDS
     while (found := [pid for pid in _processes(directory, tree) if pid != spare]) and time.monotonic() < end:
@@ -480,7 +481,7 @@ def _kill_all(directory: Path, tree: str, *, spare: int = 0) -> set[int]:
 
 
 def _processes(directory: Path, tree: str) -> list[int]:
-    """Processes in a cgroup at or below the tree, and those not yet in it that write into the run directory."""
+    """Processes in the cgroup tree, and those outside it whose stderr is a file of the run directory."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():

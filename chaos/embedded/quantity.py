@@ -1,4 +1,4 @@
-"""Kubernetes' resource quantities ("100m", "1Gi", "2e3") as exact numbers, and what a pod asks for in all."""
+"""Kubernetes' resource quantities ("100m", "1Gi", "2e3") as exact numbers, and a pod's total requests and limits."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _MAX_LENGTH: Final = 100
 
 
 def _taken_apart(text: str) -> tuple[Fraction, str]:
-    """The number, rounded up to a billionth and held within 63 bits, and how it was written: the suffix, or `e`."""
+    """(the number, rounded up to a billionth and clamped to 63 bits; its suffix, or `e` for an exponent)."""
     found = _FORM.fullmatch(text) if len(text) <= _MAX_LENGTH else None
     if found is None:
         raise ValueError(FORM_RULE)
@@ -58,15 +58,15 @@ def _taken_apart(text: str) -> tuple[Fraction, str]:
 
 @lru_cache(maxsize=4096)
 def parse_quantity(text: str | int | float) -> Fraction:
-    """The number that a quantity stands for; raises ValueError in Kubernetes' words."""
+    """Parse a quantity exactly; raises ValueError in Kubernetes' words."""
     return _taken_apart(str(text).strip())[0]
 
 
 @lru_cache(maxsize=4096)
 def canonical_quantity(text: str | int | float) -> str:
-    """A quantity as the API server answers it: "0.5" is "500m", "1024Mi" is "1Gi"; raises ValueError.
+    """Format a quantity as the API server does: "0.5" -> "500m", "1024Mi" -> "1Gi"; raises ValueError.
 
-    The form (decimal, binary, exponent) is kept; the mantissa is whole and has the largest suffix that leaves it so
+    The form (decimal, binary, exponent) is kept; the mantissa is whole, with the largest suffix that keeps it whole
     (k8s.io/apimachinery/pkg/api/resource.Quantity.CanonicalizeBytes).
     """
     number, form = _taken_apart(str(text).strip())
@@ -107,14 +107,15 @@ def qos_class(pod: Object) -> str:
 
 
 def _set_of(named: Mapping[str, Any] | None) -> dict[str, Fraction]:
-    """The quantities of CPU and memory that are above zero."""
+    """The CPU and memory quantities above zero."""
     found = {name: parse_quantity(value) for name, value in (named or {}).items() if name in ("cpu", "memory")}
     return {name: number for name, number in found.items() if number > 0}
 
 
 def pod_requests(pod: Object) -> dict[str, Fraction]:
-    """What the scheduler reckons a pod to need: its containers and native sidecars together, or its greediest init
-    container beside the sidecars started before it, whichever is more; plus overhead."""
+    """A pod's requests as the scheduler counts them: the larger of containers plus native sidecars and of the most
+    demanding init container plus the sidecars started before it; plus overhead.
+    """
     spec = pod["spec"]
     total: dict[str, Fraction] = {}
     for container in spec.get("containers", []):
@@ -136,7 +137,7 @@ def pod_requests(pod: Object) -> dict[str, Fraction]:
 
 
 def pod_limits(pod: Object) -> dict[str, Fraction]:
-    """The limits of a pod's containers taken together, as `pod_requests` takes their requests."""
+    """A pod's total limits, counted as `pod_requests` counts requests."""
     spec = pod["spec"]
     total: dict[str, Fraction] = {}
     sidecars: dict[str, Fraction] = {}

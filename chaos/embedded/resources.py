@@ -1,4 +1,4 @@
-"""The kinds that the embedded cluster serves: their groups, plurals, scope and short names. Data only."""
+"""The kinds that the embedded cluster serves: groups, plurals, scopes and short names. Data only."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ Object = Mapping[str, Any]  # a Kubernetes object as JSON; never changed in plac
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Custom:
-    """What a CustomResourceDefinition says of one version of its kind.
+    """One version of a kind, as its CustomResourceDefinition defines it.
 
     Attributes:
         schema: the version's structural schema.
-        storage: the version in which objects are kept.
-        served: whether the API serves the version, or only keeps objects in it.
-        singular, list_kind: names that a definition may choose.
+        storage: the version in which objects are stored.
+        served: whether the API serves the version, or only stores objects in it.
+        singular, list_kind: names that a definition may set.
         categories: `kubectl get all` and the like.
         columns: printer columns, as the definition has them.
         selectable: paths that field selectors may name, without the leading dot.
-        scale: the scale subresource's paths, None where there is none.
-        warning: what whoever uses a deprecated version is told, or "".
-        since: the store's version when the definition last changed: older objects may lack what it now defaults.
+        scale: the scale subresource's paths, None without one.
+        warning: the deprecation warning, or "".
+        since: the store's version when the definition last changed: older objects may lack its present defaults.
     """
 
     schema: Mapping[str, Any]
@@ -41,7 +41,7 @@ class Custom:
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One served kind. `group` is "" for core; `custom` is there where a CustomResourceDefinition brought it."""
+    """One served kind. `group` is "" for core; `custom` is set for kinds of a CustomResourceDefinition."""
 
     group: str
     version: str

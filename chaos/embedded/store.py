@@ -1,9 +1,9 @@
 """The cluster's state: versioned objects and their watches, in memory, on one event loop.
 
-Everything inside the embedded cluster (API server, controllers, kubelets) reads and writes here. The store knows
-versions, conflicts, finalizers and watches; it does not know defaults, validation or permissions (the API server's).
-Stored objects are never changed in place: `mutate` hands its function a deep copy. All calls are synchronous and
-atomic, because everything runs on one event loop.
+Everything inside the embedded cluster (API server, controllers, kubelets) reads and writes here. The store handles
+versions, conflicts, finalizers and watches; defaults, validation and permissions are the API server's. Stored objects
+are never changed in place: `mutate` passes its function a deep copy. All calls are synchronous and atomic, because
+everything runs on one event loop.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ HISTORY: Final = 4096  # watch events kept per resource; a watch from before the
 
 
 class NotFound(LookupError):
-    """No object of that name."""
+    """There is no object of that name."""
 
 
 class AlreadyExists(ValueError):
-    """An object of that name exists."""
+    """There is already an object of that name."""
 
 
 class Conflict(ValueError):
-    """The object changed since the version that the caller read, or its UID is another."""
+    """The object has changed since the version that the caller read, or has another UID."""
 
 
 class Expired(ValueError):
-    """The version asked for is older than what is kept."""
+    """The requested version is older than the kept history."""
 
 
 @dataclass(frozen=True, slots=True)
 class WatchEvent:
-    """One change of one object, with the version at which it happened."""
+    """One change of one object, and the version of the change."""
 
     type: Change
     object: Object
@@ -59,7 +59,7 @@ class WatchEvent:
 
 
 def now() -> str:
-    """RFC 3339 in whole seconds, as Kubernetes' metav1.Time."""
+    """The current time as metav1.Time: RFC 3339 in whole seconds."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -70,7 +70,7 @@ def copy(obj: Object) -> dict[str, Any]:
 
 
 class Watch:
-    """A subscription: an asynchronous iterator of WatchEvents; close it, or leave its `with`."""
+    """A subscription: an asynchronous iterator of WatchEvents; `close` it, or use `with`."""
 
     def __init__(self, table: _Table, namespace: str | None, backlog: list[WatchEvent]) -> None:
         self._table = table
@@ -99,7 +99,7 @@ class Watch:
         self.close()
 
     async def batch(self, timeout: float) -> list[WatchEvent | None]:
-        """Changes that are there, at least one, about BATCH_BYTES of them at most; None in it means closed. Raises
+        """Wait for changes: at least one, at most about BATCH_BYTES of them; None in it marks the end. Raises
         TimeoutError after `timeout` seconds.
         """
         events = [await self.next(timeout)]
@@ -116,7 +116,7 @@ class Watch:
         return event
 
     async def next(self, timeout: float | None = None) -> WatchEvent | None:
-        """The next change; None when closed. Raises TimeoutError after `timeout` seconds."""
+        """Wait for the next change; None when closed. Raises TimeoutError after `timeout` seconds."""
         async with asyncio.timeout(timeout):  # not wait_for: before Python 3.12 it may swallow a cancellation
             return self._taken(await self._queue.get())
 
@@ -150,23 +150,23 @@ class Store:
         return self._tables.setdefault((resource.group, resource.plural), _Table())
 
     def get(self, resource: Resource, namespace: str, name: str) -> Object:
-        """The object; raises NotFound. `namespace` is "" for cluster-scoped kinds."""
+        """Get an object; raises NotFound. `namespace` is "" for cluster-scoped kinds."""
         try:
             return self._table(resource).objects[namespace, name]
         except KeyError:
             raise NotFound(f'{resource.plural} "{name}" not found') from None
 
     def find(self, resource: Resource, namespace: str, name: str) -> Object | None:
-        """The object, or None."""
+        """Get an object; None when there is none."""
         return self._table(resource).objects.get((namespace, name))
 
     def list(self, resource: Resource, namespace: str | None = None) -> list[Object]:
-        """All objects of a kind, of one namespace or (None) of all, in order of their keys."""
+        """List a kind's objects, of one namespace or (None) of all, ordered by key."""
         objects = self._table(resource).objects
         return [objects[key] for key in sorted(objects) if namespace is None or key[0] == namespace]
 
     def create(self, resource: Resource, obj: Object) -> Object:
-        """Store a new object with fresh UID, version and creation time; raises AlreadyExists."""
+        """Store a new object with a fresh UID, version and creation time; raises AlreadyExists."""
         new = copy(obj)
         meta = new.setdefault("metadata", {})
         if not meta.get("name"):
@@ -182,10 +182,10 @@ class Store:
         return self._commit(table, "ADDED", key, new, None)
 
     def update(self, resource: Resource, obj: Object) -> Object:
-        """Replace an object; raises NotFound, and Conflict when `metadata.resourceVersion` or `uid` is given and stale.
+        """Replace an object; raises NotFound, and Conflict when `metadata.resourceVersion` or `uid` is set and stale.
 
-        Storing what is there already changes nothing and makes no event. An object that is being deleted and has lost
-        its last finalizer goes.
+        An unchanged object is not stored and makes no event. An object that is being deleted and has lost its last
+        finalizer is removed.
         """
         meta = obj["metadata"]
         key = (meta.get("namespace", ""), meta["name"])
@@ -221,9 +221,7 @@ class Store:
         *,
         uid: str | None = None,
     ) -> Object:
-        """Change a copy of the object in place with `change`, and store it. Raises NotFound, and Conflict for another
-        UID.
-        """
+        """Apply `change` to a copy of the object, and store it. Raises NotFound, and Conflict for another UID."""
         current = self.get(resource, namespace, name)
         if uid is not None and current["metadata"]["uid"] != uid:
             raise Conflict(
@@ -234,9 +232,7 @@ class Store:
         return self.update(resource, new)
 
     def remove(self, resource: Resource, namespace: str, name: str, *, uid: str | None = None) -> Object:
-        """Take the object out at once, whatever its finalizers; raises NotFound or Conflict. The kubelet's last word on
-        a pod.
-        """
+        """Remove the object at once, whatever its finalizers; raises NotFound or Conflict. Ends a pod's deletion."""
         current = self.get(resource, namespace, name)
         if uid is not None and current["metadata"]["uid"] != uid:
             raise Conflict(
@@ -245,7 +241,7 @@ class Store:
         return self._commit(self._table(resource), "DELETED", (namespace, name), copy(current), current)
 
     def watch(self, resource: Resource, namespace: str | None = None, since: int | None = None) -> Watch:
-        """Changes after version `since` (None: from now on). Raises Expired when they are no longer kept."""
+        """Watch changes after version `since` (None: from now on). Raises Expired when they are no longer kept."""
         table = self._table(resource)
         if since is not None and since < table.oldest:
             raise Expired(f"too old resource version: {since} ({table.oldest})")
@@ -291,5 +287,5 @@ _ALPHABET: Final = "bcdfghjklmnpqrstvwxz2456789"  # Kubernetes' rand.String: no 
 
 
 def random_suffix(length: int = 5) -> str:
-    """A suffix for generateName, from Kubernetes' own alphabet (k8s.io/apimachinery/pkg/util/rand)."""
+    """A suffix for generateName, in Kubernetes' alphabet (k8s.io/apimachinery/pkg/util/rand)."""
     return "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in uuid.uuid4().bytes[:length])

@@ -1,12 +1,12 @@
-"""The embedded cluster's network: nodes, pods, Services, DNS, all inside namespaces of its own.
+"""The embedded cluster's network: nodes, pods, Services and DNS, all in namespaces of its own.
 
-Nothing of it stands in the host's namespace. One anonymous namespace per cluster (the *fabric*) holds a bridge that
-links the nodes and the sockets that pods reach the cluster's own servers by; each node's namespace holds a bridge for
-its pods and the nftables rules of its Services. Namespaces live as long as a process or an open descriptor holds them,
-so that a killed cluster leaves none behind.
+Nothing of it is in the host's namespace. One anonymous namespace per cluster (the *fabric*) holds a bridge that links
+the nodes, and the sockets of the cluster's own servers; each node's namespace holds a bridge for its pods and the
+nftables rules of its Services. A namespace lives as long as a process or an open descriptor holds it, so a killed
+cluster leaves none behind.
 
-`assembly` starts a `ClusterNetwork`, then `run_services`, `run_policies` and `serve_dns` as tasks; each node's kubelet
-attaches its pods.
+`cluster_process` starts a `ClusterNetwork`, then `run_services`, `run_policies` and `serve_dns` as tasks; each node's
+kubelet attaches its pods.
 """
 
 from chaos.embedded.network.dns import serve_dns

@@ -1,4 +1,4 @@
-"""Address arithmetic of the embedded cluster. Every address follows from a node's and a pod's number.
+"""Addresses of the embedded cluster, computed from the numbers of nodes and pods.
 
 Two clusters use the same addresses without clashing, because no namespace of one is linked to one of the other.
 
@@ -34,7 +34,7 @@ def pod_network(number: int) -> str:
 
 
 def pod_gateway(number: int) -> str:
-    """The node's own address among its pods; the source of its kubelet's probes."""
+    """The node's address on its pod bridge; the source of its kubelet's probes."""
     return f"10.244.{number}.1"
 
 
@@ -44,8 +44,8 @@ def pod_address(number: int, host: int) -> str:
 
 
 def hardware_address(address: str) -> bytes:
-    """A locally administered MAC that follows from the IPv4 address, as the CNI bridge plugin makes it.
+    """A locally administered MAC computed from the IPv4 address, as by the CNI bridge plugin.
 
-    An address that is used again then comes with the same MAC, and no neighbour entry is ever stale.
+    An address that is used again keeps its MAC, so no neighbour entry is ever stale.
     """
     return bytes((0x0A, 0x58, *(int(part) for part in address.split("."))))

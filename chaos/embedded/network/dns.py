@@ -1,9 +1,9 @@
-"""The cluster's DNS: names of Services and pods, answered from the store, over UDP and TCP on the fabric's address.
+"""The cluster's DNS: names of Services and pods, answered from the store over UDP and TCP on the fabric's address.
 
-After the Kubernetes DNS specification 1.1.0 (kubernetes/dns, docs/specification.md) with CoreDNS' choices where it
+After the Kubernetes DNS specification 1.1.0 (kubernetes/dns, docs/specification.md), with CoreDNS' choices where it
 leaves some (TTL 5, "insecure" pod records). There is no upstream: a name outside cluster.local is REFUSED at once, so
-that a pod that looks for the outside world fails quickly instead of waiting. Pods reach it as Service kube-dns,
-10.96.0.10, which `publish_dns` puts in the store.
+that a pod which resolves an outside name fails quickly. Pods reach it as Service kube-dns, 10.96.0.10, which
+`publish_dns` puts in the store.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _CNAMES_MOST: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class _Endpoint:
-    """A ready endpoint of a headless Service, under the name that it has within the Service."""
+    """A ready endpoint of a headless Service, with its host name in the Service."""
 
     label: str
     address: str
@@ -64,7 +64,7 @@ class _Endpoint:
 
 
 def answer(store: Store, query: Query, *, turn: int = 0) -> DnsAnswer:
-    """The answer to a query from what the store holds. `turn` rotates lists of addresses. Never raises."""
+    """Answer a query from the store. `turn` rotates lists of addresses. Never raises."""
     if query.faulty:
         return DnsAnswer(FORMERR)
     if query.opcode != 0:
@@ -105,7 +105,7 @@ def _answer(store: Store, query: Query, turn: int) -> DnsAnswer:
 
 
 def _target(record: DnsRecord) -> str:
-    """Name that an SRV or CNAME record points to."""
+    """The target name of an SRV or CNAME record."""
     wire, at, labels = record.data, 6 if record.type == SRV else 0, []
     while wire[at]:
         labels.append(wire[at + 1 : at + 1 + wire[at]].decode())
@@ -114,7 +114,7 @@ def _target(record: DnsRecord) -> str:
 
 
 def _chase(store: Store, query: Query, records: list[DnsRecord]) -> list[DnsRecord]:
-    """Follow an alias as far as it stays in the cluster."""
+    """Follow an alias while it stays in the cluster."""
     chain = list(records)
     for _ in range(_CNAMES_MOST):
         last = chain[-1]
@@ -131,9 +131,7 @@ def _chase(store: Store, query: Query, records: list[DnsRecord]) -> list[DnsReco
 
 
 def _forward(store: Store, name: str) -> list[DnsRecord] | None:
-    """All records of a name below cluster.local; None when there is no such name, empty when it only has names
-    below.
-    """
+    """All records of a name below cluster.local; None when it does not exist, empty when only names below it do."""
     labels = name.removesuffix(ZONE).rstrip(".").split(".")
     match labels:
         case [""] | ["svc"] | ["pod"]:
@@ -187,7 +185,7 @@ def _service(store: Store, service: Object, below: list[str], name: str) -> list
 
 
 def _ports(name: str, below: list[str], ports: list[tuple[tuple[str, str, int], str]]) -> list[DnsRecord] | None:
-    """SRV records of `_port._protocol`; the protocol's label alone has names below it and nothing else."""
+    """SRV records of `_port._protocol`; the protocol's label alone has no records of its own."""
     if len(below) == 2 and below[0].startswith("_") and below[1].startswith("_"):
         wanted = (below[0][1:], below[1][1:])
         chosen = [(number, target) for (port, protocol, number), target in ports if (port, protocol) == wanted]
@@ -217,7 +215,7 @@ def _endpoints(store: Store, namespace: str, service: str) -> Iterator[_Endpoint
 
 
 def _reverse(store: Store, name: str) -> list[DnsRecord] | None:
-    """PTR of a Service's address, or of a headless Service's endpoint that has a name of its own."""
+    """PTR of a Service's address, or of a headless Service's endpoint that has a host name."""
     address = ".".join(reversed(name.removesuffix(".in-addr.arpa").split(".")))
     for service in store.list(SERVICE):
         meta = service["metadata"]
@@ -232,7 +230,7 @@ def _reverse(store: Store, name: str) -> list[DnsRecord] | None:
 
 
 def publish_dns(store: Store) -> None:
-    """Put the kube-dns Service and its endpoint into the store; nothing when they are there."""
+    """Put the kube-dns Service and its endpoint into the store, unless they exist."""
     meta: dict[str, Any] = {
         "name": "kube-dns",
         "namespace": "kube-system",
@@ -297,7 +295,7 @@ class _Datagrams(asyncio.DatagramProtocol):
 
 
 async def serve_dns(store: Store, network: ClusterNetwork) -> None:
-    """Answer queries on the fabric's address until cancelled. Publishes Service kube-dns first."""
+    """Publish Service kube-dns and answer queries on the fabric's address until cancelled."""
     publish_dns(store)
     writers: set[asyncio.StreamWriter] = set()
 

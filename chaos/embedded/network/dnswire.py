@@ -1,7 +1,7 @@
-"""DNS messages: reading a query, writing an answer (RFC 1035, EDNS0 of RFC 6891). No I/O, no opinion about names.
+"""DNS messages: decode a query, encode an answer (RFC 1035, EDNS0 of RFC 6891). No I/O.
 
 Not dnspython: a query and its answer take 15 us of CPU here and 270 there (`benchmarks/parsers.py`), in the process
-that is also the API server; a name without a last dot costs a pod up to five queries.
+that is also the API server; a name without a trailing dot costs a pod up to five queries.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _POINTERS_MOST: Final = 32
 
 
 class Malformed(ValueError):
-    """Not a DNS query that can be answered, not even with an error."""
+    """A message that cannot be answered, not even with an error."""
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A client's one question."""
+    """A client's question."""
 
     id: int
     name: str  # lower case, without the last dot
@@ -49,7 +49,7 @@ class DnsRecord:
 
 @dataclass(frozen=True, slots=True)
 class DnsAnswer:
-    """What to say to a query."""
+    """The response to a query."""
 
     code: int
     records: tuple[DnsRecord, ...] = ()
@@ -62,7 +62,7 @@ def address_record(name: str, address: str, ttl: int) -> DnsRecord:
 
 
 def name_record(kind: int, name: str, target: str, ttl: int) -> DnsRecord:
-    """CNAME or PTR."""
+    """A CNAME or PTR record."""
     return DnsRecord(name, kind, ttl, encode_name(target))
 
 
@@ -76,7 +76,7 @@ def text_record(name: str, text: str, ttl: int) -> DnsRecord:
 
 
 def authority_record(zone: str, ttl: int) -> DnsRecord:
-    """The zone's SOA: it tells how long a "there is none" may be remembered."""
+    """The zone's SOA record, whose minimum is the TTL of negative answers."""
     data = (
         encode_name(f"ns.dns.{zone}")
         + encode_name(f"hostmaster.{zone}")
@@ -86,7 +86,7 @@ def authority_record(zone: str, ttl: int) -> DnsRecord:
 
 
 def encode_name(name: str) -> bytes:
-    """The name uncompressed; ValueError when a label or the name is too long or empty."""
+    """Encode a name without compression; ValueError when a label or the name is too long or empty."""
     wire = b""
     for label in filter(None, name.rstrip(".").split(".")):
         part = label.encode()
@@ -123,7 +123,7 @@ def _read_name(message: bytes, at: int) -> tuple[str, int]:
 
 
 def decode_query(message: bytes) -> Query:
-    """The question in the message. Raises Malformed when there is nobody to answer to."""
+    """Decode a message's question. Raises Malformed when it cannot be answered."""
     if len(message) < 12:
         raise Malformed("shorter than a header")
     identity, flags, questions, answers, authorities, additionals = struct.unpack_from(">HHHHHH", message)
@@ -154,9 +154,7 @@ def decode_query(message: bytes) -> Query:
 
 
 def encode_answer(query: Query, answer: DnsAnswer, *, limit: int | None = None) -> bytes:
-    """The message; with more than `limit` bytes it is sent empty and marked truncated, so that the client asks over
-    TCP.
-    """
+    """Encode a response; beyond `limit` bytes it is sent empty with the TC bit, so that the client retries over TCP."""
     additional = answer.additional
     option = b"\0" + struct.pack(">HHIH", OPT, 4096, 0, 0) if query.edns else b""
     flags = 0x8000 | query.opcode << 11 | 0x0400 | (0x0100 if query.recursion_desired else 0) | 0x0080 | answer.code

@@ -46,7 +46,7 @@ _POD_SYSCTLS = {
 
 @dataclass(slots=True)
 class _Wiring:
-    """What one node's wiring holds in this process."""
+    """One node's network, as this process holds it."""
 
     namespace: Namespace
     links: Links
@@ -57,7 +57,7 @@ class _Wiring:
 
 
 def _sysctls(settings: dict[str, str]) -> None:
-    """Write those that this kernel has: the bridge's are there only with br_netfilter."""
+    """Write the sysctls that this kernel has: the bridge's exist only with br_netfilter."""
     write_sysctls({name: value for name, value in settings.items() if Path("/proc/sys/net", name).exists()})
 
 
@@ -106,7 +106,7 @@ class ClusterNetwork:
         self._links.add_address(self._bridge, addresses.FABRIC_ADDRESS, addresses.FABRIC_PREFIX)
 
     def listen(self, port: int, *, kind: int = socket.SOCK_STREAM) -> socket.socket:
-        """A bound (for TCP: listening) non-blocking socket on the fabric's address, for the cluster's own servers."""
+        """Open a bound (for TCP: listening) non-blocking socket on the fabric's address, for the cluster's servers."""
         opened = self.fabric.socket(socket.AF_INET, kind | socket.SOCK_CLOEXEC)
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         opened.setblocking(False)
@@ -116,11 +116,11 @@ class ClusterNetwork:
         return opened
 
     def socket_of_fabric(self) -> socket.socket:
-        """A TCP socket of the fabric, for what the cluster's own servers call in pods."""
+        """Open a TCP socket on the fabric, for calls from the cluster's servers to pods."""
         return self.fabric.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
 
     async def stop(self) -> None:
-        """Let go of everything: the links go with the namespaces, when their processes have ended."""
+        """Close everything: the links go with the namespaces, when their processes have ended."""
         for name in tuple(self._nodes):
             await self.remove_node(name)
         if self._links is not None:
@@ -135,7 +135,7 @@ class ClusterNetwork:
     # Nodes
 
     def number(self, node: str) -> int:
-        """The node's number, from 1 in the order of first asking; kept when the node goes and comes again."""
+        """The node's number, from 1 in order of first use; kept when the node is removed and added again."""
         if node not in self._numbers:
             if len(self._numbers) == addresses.MAX_NODES:
                 raise EnvironmentUnfit(f"the embedded cluster's network has room for {addresses.MAX_NODES} nodes")
@@ -151,11 +151,11 @@ class ClusterNetwork:
         return f"{addresses.pod_network(self.number(node))}/{addresses.POD_PREFIX}"
 
     def gateway(self, node: str) -> str:
-        """The node's own address among its pods: what its kubelet's probes come from."""
+        """The node's address on its pod bridge: the source of its kubelet's probes."""
         return addresses.pod_gateway(self.number(node))
 
     def nodes(self) -> tuple[str, ...]:
-        """Names of the nodes that are wired now."""
+        """Names of the nodes that are wired."""
         return tuple(self._nodes)
 
     def namespace(self, node: str) -> Namespace:
@@ -163,7 +163,7 @@ class ClusterNetwork:
         return self._nodes[node].namespace
 
     async def add_node(self, name: str, netns_path: str | Path) -> str:
-        """Wire the node with the namespace at the path (/proc/PID/ns/net); its address. Replaces an earlier wiring."""
+        """Wire the node with the namespace at the path (/proc/PID/ns/net), replacing earlier wiring; its address."""
         await self.remove_node(name)
         number = self.number(name)
         namespace = Namespace.open(netns_path)
@@ -222,7 +222,7 @@ class ClusterNetwork:
 
     @contextmanager
     def on_node(self, tell: Callable[[], None]) -> Iterator[None]:
-        """Call `tell` whenever a node comes: it has no rules yet."""
+        """Register a callback for each new node, which has no rules yet."""
         self._on_node.append(tell)
         try:
             yield
@@ -230,7 +230,7 @@ class ClusterNetwork:
             self._on_node.remove(tell)
 
     async def remove_node(self, name: str) -> None:
-        """Take the node off the fabric and let go of its namespace; nothing when it is not wired."""
+        """Take the node off the fabric and close its namespace; no error when it is not wired."""
         wiring = self._nodes.pop(name, None)
         if wiring is None:
             return
@@ -241,11 +241,11 @@ class ClusterNetwork:
         wiring.namespace.close()
 
     async def cut_link(self, node: str) -> None:
-        """Unplug the node at the far end: packets vanish both ways, nothing is refused, its own pods still talk."""
+        """Cut the node's link: packets both ways are dropped, none is refused; its own pods still reach each other."""
         await self._plug(node, connected=False)
 
     async def restore_link(self, node: str) -> None:
-        """Undo `cut_link`; a second time does nothing."""
+        """Undo `cut_link`. Idempotent."""
         await self._plug(node, connected=True)
 
     async def _plug(self, node: str, *, connected: bool) -> None:
@@ -257,14 +257,14 @@ class ClusterNetwork:
         wiring.connected = connected
 
     def link_up(self, node: str) -> bool:
-        """Whether the node is wired and its link is not cut: its kubelet reaches the API server only then."""
+        """Whether the node is wired and its link is not cut, so that its kubelet reaches the API server."""
         wiring = self._nodes.get(node)
         return wiring is not None and wiring.connected
 
     # Pods
 
     async def attach_pod(self, node: str, uid: str, netns_path: str | Path) -> str:
-        """Link the pod's namespace to its node; the pod's address. Attaching a UID again replaces its link."""
+        """Link the pod's namespace to its node; the pod's address. A UID that is attached already gets a new link."""
         wiring = self._nodes[node]
         await self.detach_pod(node, uid)
         host = self._take_host(node, wiring)
@@ -311,20 +311,20 @@ class ClusterNetwork:
             links.add_route("0.0.0.0", 0, link=link, gateway=gateway)
 
     async def detach_pod(self, node: str, uid: str) -> bool:
-        """Delete the pod's link at once, even when something still holds its namespace; False when there was none."""
+        """Delete the pod's link, even while something holds its namespace; False when there is none."""
         wiring = self._nodes.get(node)
         if wiring is None or wiring.pods.pop(uid, None) is None:
             return False
         return await self._thread.run(None, lambda: wiring.links.delete(pod_link(uid)))
 
     def socket(self, node: str, *, kind: int = socket.SOCK_STREAM) -> socket.socket:
-        """A socket of the node itself, for its kubelet's probes."""
+        """Open a socket in the node's namespace, for its kubelet's probes."""
         return self._nodes[node].namespace.socket(socket.AF_INET, kind | socket.SOCK_CLOEXEC)
 
     async def nft(self, node: str, ruleset: str) -> None:
         """Apply an nftables script in the node's namespace, as one transaction.
 
-        OSError in nft's words when it is refused; KeyError when the node is not wired.
+        Raises OSError in nft's words when it is refused, KeyError when the node is not wired.
         """
         wiring = self._nodes[node]
         await self._rules_thread.run(wiring.namespace, lambda: _nft(ruleset))

@@ -1,9 +1,9 @@
-"""Network namespaces from within one process: a thread steps in, opens what it needs, and steps out.
+"""Network namespaces from within one process: a thread enters one, opens a socket, and leaves.
 
-A socket belongs for ever to the namespace that it was opened in, so that a stay of microseconds is enough, no helper
-process is needed per namespace, and the event loop may use the socket afterwards. Work that takes longer (running
-`nft`, writing sysctls) goes to one dedicated thread, `NamespaceThread`. Namespaces here are anonymous: held by
-descriptors and processes, never by a name under /run/netns that could outlive them.
+A socket stays in the namespace that it was opened in, so a stay of microseconds suffices, no helper process per
+namespace is needed, and the event loop can use the socket afterwards. Longer work (running `nft`, writing sysctls) goes
+to one dedicated thread, `NamespaceThread`. Namespaces here are anonymous: held by descriptors and processes, never by a
+name under /run/netns that could outlive them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Namespace:
 
     @classmethod
     def create(cls) -> Namespace:
-        """A new, empty, anonymous namespace. It ends with its last holder."""
+        """Make an empty, anonymous namespace. It ends with its last holder."""
         made: list[int] = []
         failed: list[OSError] = []
 
@@ -62,7 +62,7 @@ class Namespace:
 
     @classmethod
     def open(cls, path: str | Path) -> Namespace:
-        """The namespace behind a path such as /proc/PID/ns/net."""
+        """Open the namespace at a path such as /proc/PID/ns/net."""
         return cls(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
 
     @property
@@ -73,12 +73,12 @@ class Namespace:
 
     @property
     def inode(self) -> int:
-        """The namespace's identity, as `readlink /proc/PID/ns/net` shows it."""
+        """The namespace's inode, as `readlink /proc/PID/ns/net` shows it."""
         return os.fstat(self.fd).st_ino
 
     @contextmanager
     def inside(self) -> Iterator[None]:
-        """Put the calling thread into the namespace. Never await inside: the whole thread is there."""
+        """Move the calling thread into the namespace for the block. Never await inside: the whole thread moves."""
         own = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
         try:
             _call("setns", self.fd, _CLONE_NEWNET)
@@ -90,12 +90,12 @@ class Namespace:
             os.close(own)
 
     def socket(self, family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM, proto: int = 0) -> socket.socket:
-        """A socket of this namespace, usable from any thread; some ten microseconds."""
+        """Open a socket of this namespace, usable from any thread; takes about ten microseconds."""
         with self.inside():
             return socket.socket(family, kind, proto)
 
     def close(self) -> None:
-        """Let go of the namespace; a second time does nothing."""
+        """Close the namespace's descriptor. Idempotent."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -114,13 +114,13 @@ def write_sysctls(settings: dict[str, str]) -> None:
 
 
 class NamespaceThread:
-    """One thread for everything that has to stay in a namespace for longer than a moment, in order of asking."""
+    """One thread for work that stays in a namespace longer than a moment, in order of submission."""
 
     def __init__(self, name: str = "netns") -> None:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=name)
 
     async def run(self, namespace: Namespace | None, work: Callable[[], T]) -> T:
-        """`work()` on the thread, inside `namespace` (None: the process's own). Subprocesses started there stay."""
+        """Run `work()` on the thread, inside `namespace` (None: the process's own). Subprocesses started there stay."""
 
         def task() -> T:
             if namespace is None:
@@ -131,5 +131,5 @@ class NamespaceThread:
         return await asyncio.get_running_loop().run_in_executor(self._executor, task)
 
     def close(self) -> None:
-        """Finish what was asked for and end the thread."""
+        """Finish the submitted work and end the thread."""
         self._executor.shutdown(wait=True)

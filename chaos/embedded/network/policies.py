@@ -1,9 +1,9 @@
 """NetworkPolicies as nftables rules of a node, enforced where the node routes its pods' packets.
 
-A pod that a policy selects is isolated in that direction and lets through only what some policy allows; what the node
-itself sends (its kubelet's probes) is not routed and so always passes, as Kubernetes asks. Established connections go
-on: only new ones are judged. The cluster's DNS counts as a pod of kube-system labelled `k8s-app: kube-dns`, so that the
-usual "allow DNS" policy means what it says although no pod serves it here.
+A pod that a policy selects is isolated in that direction: only what some policy allows passes. The node's own packets
+(its kubelet's probes) are not routed and always pass, as Kubernetes requires. Only new connections are checked;
+established ones go on. The cluster's DNS counts as a pod of kube-system labelled `k8s-app: kube-dns`, so that the usual
+"allow DNS" policy works although no pod serves DNS here.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PortRange = tuple[str, int | None, int | None]  # protocol, first, last; None: e
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """One thing that is let through: from or to these networks but not those, on these ports. None: any."""
+    """One allowed kind of traffic: to or from `networks` but not `excepted`, on these ports. None: any."""
 
     networks: tuple[str, ...] | None
     excepted: tuple[str, ...]
@@ -38,7 +38,7 @@ class Allowance:
 
 @dataclass(frozen=True, slots=True)
 class Isolation:
-    """What may reach (`ingress`) and leave (`egress`) one pod. None: not isolated in that direction."""
+    """Allowed ingress and egress of one pod. None: not isolated in that direction."""
 
     address: str
     ingress: tuple[Allowance, ...] | None
@@ -46,14 +46,14 @@ class Isolation:
 
 
 def canonical_networks(texts: Iterable[str]) -> tuple[str, ...]:
-    """IPv4 networks without host bits and without overlaps, which nft refuses."""
+    """IPv4 networks without host bits and without overlaps, both of which nft refuses."""
     networks = [ipaddress.ip_network(text, strict=False) for text in texts]
     kept = ipaddress.collapse_addresses(one for one in networks if isinstance(one, ipaddress.IPv4Network))
     return tuple(str(one) for one in kept)
 
 
 def _address(pod: Object) -> str | None:
-    """The pod's own address, when it has one that is not the node's and still counts."""
+    """The pod's own address; None without one, on the host's network, or after its end."""
     status = pod.get("status") or {}
     if pod["spec"].get("hostNetwork") or status.get("phase") in ("Succeeded", "Failed"):
         return None
@@ -64,7 +64,7 @@ def _address(pod: Object) -> str | None:
 def plan_policies(
     policies: Sequence[Object], pods: Sequence[Object], namespaces: Iterable[Object], node: str
 ) -> tuple[Isolation, ...]:
-    """The isolated pods of `node`, in order of address. `pods` are all pods of the cluster."""
+    """The isolated pods of `node`, ordered by address. `pods` are all pods of the cluster."""
     labels = {one["metadata"]["name"]: one["metadata"].get("labels") or {} for one in namespaces}
     everyone = [*pods, _DNS_POD]
     planned = []
@@ -147,7 +147,7 @@ def _named(ports: Sequence[Mapping[str, Any]] | None) -> bool:
 
 
 def _ports(ports: Sequence[Mapping[str, Any]] | None, pod: Object | None) -> tuple[PortRange, ...] | None:
-    """Ports as numbers; a name that the pod does not have stands for none."""
+    """Ports as numbers; a name that the pod does not define matches none."""
     if not ports:
         return None
     found: list[PortRange] = []
@@ -166,7 +166,7 @@ def _ports(ports: Sequence[Mapping[str, Any]] | None, pod: Object | None) -> tup
 
 
 def render_policies(isolations: Sequence[Isolation]) -> str:
-    """The nftables script that replaces a node's policy rules with these; an empty plan removes the table."""
+    """Render the nftables script that replaces a node's policy rules; an empty plan removes the table."""
     head = [f"add table ip {TABLE}", f"delete table ip {TABLE}"]
     if not isolations:
         return "\n".join([*head, ""])

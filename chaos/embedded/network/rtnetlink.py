@@ -1,8 +1,8 @@
 """Links, addresses and routes of one network namespace, over a netlink socket opened in it.
 
-Only the handful of requests that the cluster's wiring needs, written out against linux/rtnetlink.h and linux/if_link.h:
-an attachment then costs about a millisecond and imports nothing. The socket keeps its namespace, so that any thread may
-use it; every call is one system call to send and one to read the kernel's answer.
+Holds the few requests that the cluster's wiring needs, written against linux/rtnetlink.h and linux/if_link.h: attaching
+a pod then takes about a millisecond and no library. The socket keeps its namespace, so any thread may use it; each call
+is one system call to send and one to read the kernel's answer.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _link_header(*, index: int = 0, up: bool | None = None) -> bytes:
 
 
 class Links:
-    """The links of one namespace. Errors are OSError with the kernel's number."""
+    """The links of one namespace. Errors are OSError with the kernel's errno."""
 
     def __init__(self, namespace: Namespace) -> None:
         self._socket = namespace.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
@@ -73,7 +73,7 @@ class Links:
         self.close()
 
     def _ask(self, kind: int, flags: int, payload: bytes, what: str) -> bytes:
-        """Send one request; the kernel's message when it answers with one, else empty."""
+        """Send one request; return the kernel's answer, empty for a bare acknowledgement."""
         self._sequence += 1
         self._socket.send(struct.pack("=IHHII", 16 + len(payload), kind, _REQUEST | flags, self._sequence, 0) + payload)
         while True:
@@ -89,13 +89,13 @@ class Links:
             return b""
 
     def index(self, name: str) -> int:
-        """The link's number; OSError ENODEV when there is none of that name."""
+        """The link's index; OSError ENODEV when there is none of that name."""
         answer = self._ask(_GETLINK, 0, _link_header() + _text(_IFLA_IFNAME, name), f"find link {name}")
         index: int = struct.unpack_from("=BxHi", answer)[2]
         return index
 
     def add_bridge(self, name: str, hardware: bytes) -> int:
-        """A bridge that is up, with a MAC of its own: an unset one would change with every port."""
+        """Add a bridge, up, with a fixed MAC: an unset one would change with every port."""
         payload = (
             _link_header(up=True)
             + _text(_IFLA_IFNAME, name)
@@ -106,7 +106,7 @@ class Links:
         return self.index(name)
 
     def add_veth(self, name: str, *, master: int, peer: str, peer_namespace: Namespace, peer_hardware: bytes) -> int:
-        """A pair of links: `name` here, up and a port of bridge `master`; `peer`, down, in the other namespace."""
+        """Add a veth pair: `name` here, up, a port of bridge `master`; `peer`, down, in the other namespace."""
         other = (
             _link_header()
             + _text(_IFLA_IFNAME, peer)
@@ -125,7 +125,7 @@ class Links:
         return self.index(name)
 
     def isolate(self, index: int) -> None:
-        """Let the bridge port talk to the bridge itself only, never to another isolated port."""
+        """Isolate the bridge port: it reaches the bridge itself and no other isolated port."""
         port = _nested(_INFO_SLAVE_DATA, _attribute(_BRPORT_ISOLATED, b"\1"))
         payload = _link_header(index=index) + _nested(_IFLA_LINKINFO, _text(_INFO_SLAVE_KIND, "bridge"), port)
         self._ask(_NEWLINK, _ACK, payload, "isolate bridge port")
@@ -134,11 +134,11 @@ class Links:
         self._ask(_NEWLINK, _ACK, _link_header(index=index, up=True), "set link up")
 
     def await_carrier(self, index: int) -> None:
-        """Return once the kernel has acted on the link's carrier: before, a port forwards nothing and a link drops what
-        it sends.
+        """Wait until the kernel has acted on the link's carrier: before that a port forwards nothing and a link drops
+        packets.
 
-        The kernel's link watch may otherwise take up to a second. Asking for a link makes it catch up (since Linux 6.8,
-        and for ethtool's question since long before); where it does not, wait. TimeoutError after two seconds.
+        The kernel's link watch may otherwise take up to a second. Querying a link makes it catch up (since Linux 6.8,
+        and for ethtool's query since long before); elsewhere, wait. Raises TimeoutError after two seconds.
         """
         deadline = time.monotonic() + _CARRIER_SECONDS
         while self._operational_state(index) != _OPER_UP:
@@ -156,11 +156,11 @@ class Links:
         return 0
 
     def set_master(self, index: int, master: int) -> None:
-        """Make the link a port of a bridge; 0 takes it out."""
+        """Make the link a port of a bridge; 0 removes it from its bridge."""
         self._ask(_NEWLINK, _ACK, _link_header(index=index) + _number(_IFLA_MASTER, master), "set link's bridge")
 
     def delete(self, name: str) -> bool:
-        """Delete the link and, with it, its peer; False when there was none."""
+        """Delete the link and with it its peer; False when there is none."""
         try:
             self._ask(_DELLINK, _ACK, _link_header() + _text(_IFLA_IFNAME, name), f"delete link {name}")
         except OSError as error:
@@ -181,7 +181,9 @@ class Links:
     def add_route(
         self, destination: str, prefix: int, *, link: int, gateway: str | None = None, source: str | None = None
     ) -> None:
-        """Route a network (0.0.0.0/0: everything) over a link, replacing what stood there. A gateway needs no route."""
+        """Route a network (0.0.0.0/0: all) over a link, replacing an existing route. A gateway needs no route of its
+        own.
+        """
         scope = _SCOPE_UNIVERSE if gateway else _SCOPE_LINK
         payload = struct.pack(
             "=BBBBBBBBI",

@@ -1,7 +1,7 @@
-"""Keeps the nodes' nftables rules in step with the store: Services with their endpoints, and NetworkPolicies.
+"""Keep the nodes' nftables rules in step with the store: Services with their endpoints, and NetworkPolicies.
 
-One task each. Changes that come together are taken together: a task waits a moment after the first, plans every
-node's rules afresh (cheap, and nothing to get out of step), and writes those that differ from what the node has.
+One task each. A task waits a moment after the first change, plans every node's rules afresh (cheap, and no state to get
+out of step), and writes those that differ from the node's present rules.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 async def run_services(store: Store, network: ClusterNetwork) -> None:
-    """Keep every node's Service rules in step, until cancelled."""
+    """Keep every node's Service rules in step until cancelled."""
 
     def rules(node: str) -> str:
         served = plan_services(store.list(SERVICE), store.list(ENDPOINT_SLICE), node)
@@ -45,7 +45,7 @@ def _host_port(event: WatchEvent) -> bool:
 
 
 async def run_policies(store: Store, network: ClusterNetwork) -> None:
-    """Keep every node's policy rules in step, until cancelled. Without a policy there are no rules and no cost."""
+    """Keep every node's policy rules in step until cancelled. Without a policy there are no rules."""
 
     def rules(node: str) -> str:
         policies = store.list(NETWORK_POLICY)
@@ -66,9 +66,7 @@ async def _keep(
     *,
     nothing: str | None,
 ) -> None:
-    """`concerns`: which changes of which kinds matter; `nothing`: rules that a new node need not be told: it has
-    them.
-    """
+    """Watch the kinds in `concerns` and rewrite rules; `nothing` are the rules that a new node already has."""
     dirty = asyncio.Event()
     dirty.set()
     written: dict[str, tuple[Namespace, str]] = {}  # node -> its namespace and what stands there
@@ -98,7 +96,7 @@ async def _follow(watch: Watch, matters: Callable[[WatchEvent], bool], dirty: as
 async def _write(
     network: ClusterNetwork, rules: Callable[[str], str], written: dict[str, tuple[Namespace, str]], nothing: str | None
 ) -> bool:
-    """Write what differs; False when some node refused. A node that went meanwhile is nobody's loss."""
+    """Write the rules that differ; False when a node refused. A node that has gone meanwhile is ignored."""
     good = True
     for node in network.nodes():
         if node not in network.nodes():

@@ -1,11 +1,12 @@
-"""Services as nftables rules of a node: what kube-proxy would program, planned as data and then written out as text.
+"""Services as nftables rules of a node, as kube-proxy programs them: planned as data, then rendered as text.
 
-For each Service port: its address (and node port) lead to one ready endpoint, chosen at random for each connection, or
-by the client's address with session affinity ClientIP. The kernel's connection tracking keeps a connection where it is,
-so that a new set of endpoints concerns new connections only. An address of the Service range that leads nowhere is
-refused at once. The whole table is replaced in one transaction: no packet ever meets half of it.
+Each Service port's address (and node port) leads to one ready endpoint, chosen at random per connection, or by the
+client's address with session affinity ClientIP. Connection tracking keeps a connection on its endpoint, so new
+endpoints concern new connections only. An address of the Service range without endpoints is refused at once. The
+whole table is replaced in one transaction: no packet meets half of it.
 
-After kube-proxy: k8s.io/kubernetes/pkg/proxy (topology.go for which endpoints count, nftables/README.md for the rules).
+After kube-proxy: k8s.io/kubernetes/pkg/proxy (topology.go for which endpoints count, nftables/README.md for the
+rules).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ Backend = tuple[str, int]  # address, port
 
 @dataclass(frozen=True, slots=True)
 class ServicePort:
-    """One port of one Service as a node has to serve it."""
+    """One port of one Service, as a node serves it."""
 
     address: str  # "" for a pod's hostPort, which is served at the node's own addresses only
     protocol: str  # tcp | udp | sctp
@@ -40,13 +41,13 @@ class ServicePort:
 
 
 def cluster_ip(service: Object) -> str | None:
-    """The Service's own address; None for headless and ExternalName ones, and before one is given."""
+    """The Service's cluster IP; None for headless and ExternalName Services, and before it has one."""
     address = service["spec"].get("clusterIP")
     return address if address and address != "None" and service["spec"].get("type") != "ExternalName" else None
 
 
 def plan_services(services: Iterable[Object], slices: Iterable[Object], node: str) -> tuple[ServicePort, ...]:
-    """What `node` has to serve, in order of address and port. `slices` are all EndpointSlices."""
+    """The Service ports that `node` serves, ordered by address and port. `slices` are all EndpointSlices."""
     by_service: defaultdict[tuple[str, str], list[Object]] = defaultdict(list)
     for piece in slices:
         name = (piece["metadata"].get("labels") or {}).get(SERVICE_NAME)
@@ -79,7 +80,7 @@ def plan_services(services: Iterable[Object], slices: Iterable[Object], node: st
 
 
 def plan_host_ports(pods: Iterable[Object], node: str) -> tuple[ServicePort, ...]:
-    """The hostPorts of the node's pods, as node ports with one backend; hostIP is not looked at."""
+    """The hostPorts of the node's pods, as node ports with one backend; hostIP is ignored."""
     planned = []
     for pod in pods:
         status = pod.get("status") or {}
@@ -103,7 +104,7 @@ def plan_host_ports(pods: Iterable[Object], node: str) -> tuple[ServicePort, ...
 
 
 def wants_host_port(pod: Object) -> bool:
-    """Whether the pod is reached at a port of its node: it has a hostPort, a network of its own, and has not ended."""
+    """Whether the pod uses a hostPort: it has one, is not on the host's network, and has not ended."""
     spec = pod["spec"]
     return (
         not spec.get("hostNetwork")
@@ -115,7 +116,7 @@ def wants_host_port(pod: Object) -> bool:
 
 
 def _backends(slices: Sequence[Object], port: Mapping[str, Any], node: str | None) -> tuple[Backend, ...]:
-    """Ready endpoints of a port (of one node's only); when there is none, those that still serve while they end."""
+    """Ready endpoints of a port (of one node's only); without any, those that still serve while terminating."""
     ready: set[Backend] = set()
     ending: set[Backend] = set()
     for piece in slices:
@@ -143,9 +144,9 @@ def _backends(slices: Sequence[Object], port: Mapping[str, Any], node: str | Non
 
 
 def render_services(ports: Sequence[ServicePort]) -> str:
-    """The nftables script that replaces a node's Service rules with these, in one transaction.
+    """Render the nftables script that replaces a node's Service rules in one transaction.
 
-    Of two that claim the same address or node port the first is served: nft would refuse the whole script.
+    Of two ports with the same address or node port the first wins: nft would refuse the whole script.
     """
     chains: list[str] = []
     addressed: dict[str, str] = {}
