@@ -86,7 +86,7 @@ def parse_schedule(text: str) -> Schedule:
 
 
 def next_after(schedule: Schedule, after: datetime, zone: tzinfo = UTC) -> datetime | None:
-    """The first scheduled time after `after` (aware) in that zone, in UTC; None when there is none within five years."""
+    """The first scheduled time after `after` (aware) in that zone, in UTC; None when none comes within five years."""
     if schedule.every is not None:
         return after.astimezone(UTC).replace(microsecond=0) + schedule.every
     at = (after.astimezone(UTC) + timedelta(minutes=1)).replace(second=0, microsecond=0)

@@ -1,6 +1,6 @@
-"""The control loops of the embedded cluster, one file each: what kube-scheduler and kube-controller-manager do.
+"""The control loops of the embedded cluster, one file each: kube-scheduler's and kube-controller-manager's.
 
-`run_controllers` runs them all until cancelled; the assembly calls it once the API server serves.
+`run_controllers` runs them all until cancelled; `cluster_process` calls it once the API server serves.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def all_controllers(store: Store, clock: Clock, root_ca: str, usage: Usage = tuple) -> list[Controller]:
-    """A fresh set of all controllers."""
+    """Make a fresh set of all controllers."""
     from chaos.embedded.controllers.autoscaler import AutoscalerController
     from chaos.embedded.controllers.claims import ClaimProtection, EphemeralClaims, VolumeController, VolumeProtection
     from chaos.embedded.controllers.cleanup import EventExpiry, JobTtl
@@ -72,8 +72,9 @@ def all_controllers(store: Store, clock: Clock, root_ca: str, usage: Usage = tup
 async def run_controllers(
     store: Store, clock: Clock | None = None, *, root_ca: str = "", gate: Gate | None = None, usage: Usage = tuple
 ) -> None:
-    """Run all controllers until cancelled. `root_ca` (PEM) is what pods trust the API server by; `gate` is asked about
-    what they create; `usage` tells what containers use now."""
+    """Run all controllers until cancelled. `root_ca` (PEM) is the CA that pods trust the API server by; `gate` admits
+    what they create; `usage` reads containers' present usage.
+    """
     controllers = all_controllers(store, clock or SystemClock(), root_ca, usage)
     if gate is not None:
         for controller in controllers:
@@ -88,7 +89,7 @@ async def run_controllers(
 
 
 async def _supervise(controller: Controller) -> None:
-    """One controller for ever: a crash of its loop is logged, and it starts again with growing delay."""
+    """Run one controller for ever: log a crash of its loop, and restart it after a growing delay."""
     delay = 0.1
     while True:
         try:

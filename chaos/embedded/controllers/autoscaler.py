@@ -1,7 +1,7 @@
-"""HorizontalPodAutoscaler: how many replicas a target should have by what its pods use, and how fast it may change.
+"""HorizontalPodAutoscaler: compute a target's replicas from its pods' usage, and limit how fast they change.
 
 The algorithm, its tolerance, windows, conditions and words are those of k8s.io/kubernetes/pkg/controller/podautoscaler.
-Of metrics there are those of the kubelets (Resource, ContainerResource); others end as on a cluster without an adapter.
+The metrics are the kubelets' (Resource, ContainerResource); others fail as on a cluster without a metrics adapter.
 """
 
 from __future__ import annotations
@@ -52,17 +52,17 @@ Usage = Callable[[], Iterable[ContainerUsage]]
 
 
 class NoMetric(Exception):
-    """A metric could not be told; the text says why."""
+    """A metric is not available; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What one metric asks for.
+    """The replicas that one metric proposes.
 
     Attributes:
-        replicas: how many it would have.
-        average: used by a pod on average, in thousandths.
-        utilization: in percent of the requests, where that is what is aimed at.
+        replicas: the proposed count.
+        average: average usage of a pod, in thousandths.
+        utilization: usage in percent of the requests, for a utilization target.
     """
 
     replicas: int
@@ -72,7 +72,7 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A target's pods by what their samples are worth: `ready` is a number, the others are names."""
+    """A target's pods, grouped by their samples: `ready` is a count, the others are names."""
 
     ready: int
     unready: frozenset[str]
@@ -81,7 +81,7 @@ class Group:
 
 
 def group_pods(pods: Sequence[Object], sampled: Mapping[str, datetime], resource: str, now: datetime) -> Group:
-    """`sampled` is when each pod that has a sample was looked at."""
+    """Group a target's pods. `sampled` maps each pod with a sample to its time."""
     ready, unready, missing, ignored = 0, set(), set(), set()
     for pod in pods:
         name = pod["metadata"]["name"]
@@ -123,7 +123,8 @@ def propose(
     tolerances: tuple[float, float] = (TOLERANCE, TOLERANCE),
     requests: Mapping[str, int] | None = None,
 ) -> Proposal:
-    """The replicas for a metric. Amounts are in thousandths; `target` is an amount, or a percentage of `requests`.
+    """Compute the replicas for a metric. Amounts are in thousandths; `target` is an amount, or a percentage of
+    `requests`.
 
     Raises NoMetric.
     """
@@ -157,7 +158,7 @@ def propose(
 def _ratio(
     metrics: Mapping[str, int], requests: Mapping[str, int] | None, target: int
 ) -> tuple[float, int, int | None]:
-    """(use by target, average use, use in percent of what was asked for)."""
+    """(usage / target, average usage, usage in percent of the requests)."""
     if requests is None:
         average = sum(metrics.values()) // len(metrics)
         return average / target, average, None
@@ -170,7 +171,7 @@ def _ratio(
 
 
 def requests_of(pods: Sequence[Object], resource: str, container: str = "") -> dict[str, int]:
-    """What each pod asks for, in thousandths. Raises NoMetric for one that does not say."""
+    """Each pod's requests, in thousandths. Raises NoMetric for a pod without one."""
     found: dict[str, int] = {}
     for pod in pods:
         name, total, seen = pod["metadata"]["name"], 0, False
@@ -194,7 +195,7 @@ def requests_of(pods: Sequence[Object], resource: str, container: str = "") -> d
 
 @dataclass(slots=True)
 class Memory:
-    """What an autoscaler has recommended, and done: (when, how many)."""
+    """Past recommendations and scalings of an autoscaler: (when, replicas)."""
 
     recommended: list[tuple[datetime, int]] = field(default_factory=list)
     up: list[tuple[datetime, int]] = field(default_factory=list)
@@ -203,7 +204,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Limited:
-    """A count that may be had now, and the two conditions that tell why: (status, reason, message)."""
+    """A permitted count, and the AbleToScale and ScalingLimited conditions: (status, reason, message)."""
 
     replicas: int
     able: tuple[str, str, str]
@@ -219,7 +220,7 @@ _DOWN_LIMIT: Final = ("ScaleDownLimit", "the desired replica count is decreasing
 
 
 def limit(spec: Mapping[str, Any], memory: Memory, current: int, wanted: int, now: datetime) -> Limited:
-    """What of a recommendation may be done now; remembers the recommendation."""
+    """Limit a recommendation to what is permitted now, and remember it."""
     least, most, behavior = spec.get("minReplicas", 1), spec["maxReplicas"], spec.get("behavior")
     up_rules, down_rules = (((behavior or {}).get(way) or {}) for way in ("scaleUp", "scaleDown"))
     up_window = up_rules.get("stabilizationWindowSeconds", 0) if behavior is not None else 0
@@ -253,7 +254,7 @@ def _stabilized(memory: Memory, current: int, wanted: int, now: datetime, up: in
 
 
 def _by_rule(current: int, wanted: int, least: int, most: int) -> tuple[int, tuple[str, str]]:
-    """Without a behaviour: twice as many at once, or four."""
+    """The default limit without a behaviour: double at once, or four."""
     fastest = max(2 * current, 4)
     highest, why = (fastest, _UP_LIMIT) if most > fastest else (most, _TOO_MANY)
     if wanted < least:
@@ -285,7 +286,7 @@ def _by_policies(
 
 
 def policy_limit(memory: Memory, current: int, rules: Mapping[str, Any], now: datetime, *, growing: bool) -> int:
-    """How far the policies let a target go now, from what it had when each one's period began."""
+    """The count that the policies permit now, from the count at the start of each one's period."""
     chosen = rules.get("selectPolicy", "Max")
     if chosen == "Disabled":
         return current
@@ -378,7 +379,7 @@ class AutoscalerController(Controller):
         status |= {"currentReplicas": current, "desiredReplicas": wanted, "currentMetrics": shown}
 
     def _target(self, autoscaler: Object) -> tuple[Resource, Object]:
-        """What is to be scaled. Raises LookupError."""
+        """The scale target. Raises LookupError."""
         named = autoscaler["spec"]["scaleTargetRef"]
         version, kind = named.get("apiVersion", ""), named["kind"]
         resource = next((one for one in _SCALABLE if (one.api_version, one.kind) == (version, kind)), None)
@@ -416,7 +417,7 @@ class AutoscalerController(Controller):
     def _by_metrics(
         self, autoscaler: Object, resource: Resource, target: Object, current: int, status: dict[str, Any]
     ) -> tuple[int, str, list[Any]] | None:
-        """(replicas, the metric that asks for most, all as they are); None where that cannot be told."""
+        """(replicas, the metric that proposes most, current metrics); None when no metric is available."""
         pods = self._pods(autoscaler, resource, target, status)
         if pods is None:
             return None
@@ -468,7 +469,7 @@ class AutoscalerController(Controller):
     def _by_metric(
         self, autoscaler: Object, metric: Mapping[str, Any], pods: list[Object], current: int
     ) -> tuple[Proposal, str, dict[str, Any]]:
-        """(what it asks for, its name, its status). Raises NoMetric."""
+        """(proposal, the metric's name, its status). Raises NoMetric."""
         kind = metric["type"]
         part = kind[0].lower() + kind[1:]
         if part not in ("resource", "containerResource"):
@@ -509,7 +510,7 @@ class AutoscalerController(Controller):
         return proposal, name, {"type": kind, part: said}
 
     def _samples(self, pods: list[Object], resource: str, container: str) -> tuple[dict[str, int], dict[str, datetime]]:
-        """Each pod's use in thousandths, and when that was seen."""
+        """Each pod's usage in thousandths, and the sample's time."""
         names = {key_of(pod) for pod in pods}
         used: dict[str, int] = {}
         sampled: dict[str, datetime] = {}
@@ -542,7 +543,7 @@ def _replicas(resource: Resource, target: Object) -> int:
 
 
 def _tolerances(spec: Mapping[str, Any]) -> tuple[float, float]:
-    """Down and up."""
+    """(tolerance down, tolerance up)."""
     behavior = spec.get("behavior") or {}
     given = [(behavior.get(way) or {}).get("tolerance") for way in ("scaleDown", "scaleUp")]
     down, up = (TOLERANCE if one is None else float(parse_quantity(one)) for one in given)

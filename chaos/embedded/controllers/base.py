@@ -1,9 +1,9 @@
-"""What all controllers share: watches feed a keyed queue, and one task reconciles the keys.
+"""The base of all controllers: watches feed a keyed queue, and one task reconciles the keys.
 
-A controller says which changes concern which keys (`sources`) and what to do with a key (`reconcile`). Reconciling is
-one synchronous call on the store, which is always current, so that neither caches nor expectations are needed: a pass
-reads what is, plans, writes, and returns. It may return a delay after which it wants to look again. The queue holds a
-key once however many changes asked for it; failures are retried with growing delay, as client-go's rate limiter does.
+A controller declares which changes concern which keys (`sources`) and what to do with a key (`reconcile`).
+Reconciling is one synchronous call on the store, which is always current, so neither caches nor expectations are
+needed: a pass reads, plans, writes and returns. It may return a delay after which to run again. The queue holds a key
+once however many changes asked for it; failures are retried with growing delay, as client-go's rate limiter does.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 class WorkQueue:
-    """Keys in order of arrival, each once; a key may also be due later (the earliest request counts)."""
+    """Keys in order of arrival, each once; a key may also be delayed (the earliest request counts)."""
 
     def __init__(self) -> None:
         self._ready: dict[Key, None] = {}
@@ -77,7 +77,7 @@ class WorkQueue:
 
 
 class Unasked(Exception):
-    """What a pass wants to create concerns webhooks, which are to be asked first; then the pass is made again."""
+    """A pass is about to create an object that webhooks must review first; the pass runs again afterwards."""
 
     def __init__(self, asked: Asked) -> None:
         super().__init__(f"{asked.resource.kind} concerns webhooks")
@@ -86,7 +86,7 @@ class Unasked(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Answered:
-    """What came of asking: the admitted object, or why not."""
+    """The result of a webhook review: the admitted object, or the refusal."""
 
     resource: Resource
     wanted: Mapping[str, Any]
@@ -94,10 +94,10 @@ class _Answered:
 
 
 class Controller(ABC):
-    """Base of the controllers; a subclass gives `name`, `sources` and `reconcile`.
+    """Base of the controllers; a subclass defines `name`, `sources` and `reconcile`.
 
-    A pass is synchronous and webhooks are not: a pass that would create what a webhook is to see ends there, the key
-    rests until the webhook has answered, and the next pass, which plans afresh, finds the answer for the same object.
+    A pass is synchronous and webhooks are not: a pass that would create an object which webhooks review ends there, the
+    key waits until they have answered, and the next pass, which plans afresh, finds the answer for the same object.
     """
 
     name: ClassVar[str]
@@ -116,15 +116,15 @@ class Controller(ABC):
 
     @abstractmethod
     def sources(self) -> Sequence[Source]:
-        """Watched kinds, and for a change of one the keys that it concerns."""
+        """The watched kinds, each with the keys that one of its changes concerns."""
 
     def source_of(self, resource: Resource) -> Source | None:
-        """What to watch of a kind that a definition brought; overridden by controllers that care for all kinds."""
+        """The source for a custom kind; overridden by controllers of all kinds."""
         return None
 
     @abstractmethod
     def reconcile(self, key: Key) -> float | None:
-        """Bring one object nearer to what it should be; seconds until the next look, or None."""
+        """Bring one object closer to its desired state; seconds until the next pass, or None."""
 
     def enqueue(self, keys: Keys, event: WatchEvent) -> None:
         """Queue keys for a change; overridden where changes are batched."""
@@ -132,7 +132,7 @@ class Controller(ABC):
             self.queue.add(key)
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Watch and reconcile until cancelled."""
         pumps = {
             (resource.group, resource.plural): self._pumping(resource, concerned)
             for resource, concerned in self.sources()
@@ -151,7 +151,7 @@ class Controller(ABC):
         return asyncio.create_task(self._pump(resource, concerned), name=f"{self.name}:{resource.plural}")
 
     async def _arrivals(self, pumps: dict[tuple[str, str], asyncio.Task[None]]) -> None:
-        """Watch the kinds that definitions bring, as they come."""
+        """Watch custom kinds as they are defined."""
         async for resource in self.store.kinds.arrivals():
             source = self.source_of(resource)
             if source is not None and (resource.group, resource.plural) not in pumps:
@@ -204,7 +204,7 @@ class Controller(ABC):
     def create(self, resource: Resource, obj: Mapping[str, Any]) -> Object:
         """Create through admission, as a client of the API server would.
 
-        Raises StatusError when refused, Unasked (which is not to be caught) where webhooks are to be asked first.
+        Raises StatusError when refused, and Unasked (never to be caught) when webhooks must review the object first.
         """
         from chaos.embedded.api.admission import admit_create, check_quota
 
@@ -246,7 +246,7 @@ class Controller(ABC):
         self._answers[key] = _Answered(asked.resource, wanted, outcome)
 
     def delete(self, resource: Resource, obj: Object, **options: Any) -> None:
-        """Delete this very object; one that is gone already is fine."""
+        """Delete this very object; no error when it is gone."""
         meta = obj["metadata"]
         try:
             delete(
@@ -262,7 +262,7 @@ class Controller(ABC):
             return
 
     def set_status(self, resource: Resource, obj: Object, status: Mapping[str, Any]) -> Object:
-        """Store a new status, when it differs."""
+        """Store a new status if it differs."""
         if obj.get("status") == status:
             return obj
         meta = obj["metadata"]
@@ -275,7 +275,7 @@ class Controller(ABC):
         )
 
     def claim(self, owner_resource: Resource, owner: Object, resource: Resource = POD) -> list[Object]:
-        """The objects that `owner` controls: adopts matching orphans and releases what no longer matches."""
+        """The objects that `owner` controls: adopt matching orphans, release what no longer matches."""
         from chaos.embedded.controllers.labels import matches
 
         meta = owner["metadata"]
@@ -337,12 +337,12 @@ def key_of(obj: Object) -> Key:
 
 
 def itself(event: WatchEvent) -> Keys:
-    """A change concerns the object that changed."""
+    """Map a change to the changed object."""
     return [key_of(event.object)]
 
 
 def its_controller(kind: str) -> Callable[[WatchEvent], Keys]:
-    """A change concerns the controller, of this kind, of the object (as it is and as it was)."""
+    """Map a change to the object's controller of this kind, before and after the change."""
 
     def keys(event: WatchEvent) -> Iterator[Key]:
         for obj in (event.object, event.before):
@@ -354,7 +354,7 @@ def its_controller(kind: str) -> Callable[[WatchEvent], Keys]:
 
 
 def its_controller_or_adopter(store: Store, resource: Resource) -> Callable[[WatchEvent], Keys]:
-    """As `its_controller`, and for an orphan every owner of this kind whose selector matches it."""
+    """As `its_controller`; maps an orphan to every owner of this kind whose selector matches it."""
     from chaos.embedded.controllers.labels import matches
 
     known = its_controller(resource.kind)
@@ -381,7 +381,7 @@ def condition(obj: Object, type: str) -> Mapping[str, Any] | None:
 
 
 def turned_at(entry: Mapping[str, Any]) -> datetime | None:
-    """When a condition last changed; None when whoever wrote it did not say: the API does not ask for it."""
+    """The last transition of a condition; None when its writer omitted it, as the API permits."""
     text = entry.get("lastTransitionTime")
     return parse_time(text) if text else None
 
@@ -408,13 +408,14 @@ def is_finished(pod: Object) -> bool:
 
 
 def is_active(pod: Object) -> bool:
-    """Neither finished nor on its way out."""
+    """Whether the pod is neither finished nor being deleted."""
     return not is_finished(pod) and not is_terminating(pod)
 
 
 def available_in(pod: Object, min_ready_seconds: int, now: datetime) -> float | None:
-    """Seconds until a ready pod counts as available (0 when it does); None when it is not ready, or nobody knows since
-    when and that matters (IsPodAvailable: a zero time never counts)."""
+    """Seconds until a ready pod counts as available (0: it does); None when it is not ready, or its transition is
+    unknown and matters (IsPodAvailable: a zero time never counts).
+    """
     ready = condition(pod, "Ready")
     if ready is None or ready["status"] != "True":
         return None
@@ -442,7 +443,7 @@ def pod_from_template(template: Mapping[str, Any], *, owner_resource: Resource, 
 
 
 def fnv32(data: bytes) -> int:
-    """FNV-1a, as Kubernetes hashes templates (over another spelling of them, so the values differ)."""
+    """FNV-1a, with which Kubernetes hashes templates (it hashes another serialisation, so the values differ)."""
     value = 0x811C9DC5
     for byte in data:
         value = (value ^ byte) * 0x01000193 & 0xFFFFFFFF

@@ -1,8 +1,8 @@
-"""Claims for storage and the volumes that meet them: bound, made and given back, as Kubernetes' persistentvolume
-controller, its protection controllers and the provisioner of the class `standard` do.
+"""PersistentVolumeClaims and PersistentVolumes: bound, provisioned and reclaimed, as by Kubernetes' persistentvolume
+controller, its protection controllers and the provisioner of the class `standard`.
 
-What is in a volume's directory is the node's: it makes the directory when a pod first needs it, and removes it (and
-then the volume) when the volume is released.
+A volume's directory belongs to its node, which makes it when a pod first needs it, and removes it (and then the volume)
+once the volume is released.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ RESYNC: Final = 15.0  # seconds between looks at what is not bound (the controll
 
 
 def users_of(store: Store, claim: Object) -> list[Object]:
-    """The pods that have the claim for a volume."""
+    """The pods that use the claim."""
     meta = claim["metadata"]
     return [
         pod
@@ -44,7 +44,7 @@ def users_of(store: Store, claim: Object) -> list[Object]:
 
 
 def _claims_of(event: WatchEvent) -> Keys:
-    """A pod's change concerns its claims."""
+    """Map a pod's change to its claims."""
     pod = event.object
     return [(pod["metadata"]["namespace"], name) for name, _ in claims.claims_of(pod)]
 
@@ -101,7 +101,7 @@ class VolumeController(Controller):
     # ---- claims
 
     def _keep(self, claim: Object) -> None:
-        """A claim that was bound: still, or lost."""
+        """Check that a bound claim still has its volume, or mark it Lost."""
         named = claim["spec"].get("volumeName")
         volume = self.store.find(PERSISTENT_VOLUME, "", named) if named else None
         if not named:
@@ -121,7 +121,7 @@ class VolumeController(Controller):
             self.recorder.event(claim, "Warning", reason, words)
 
     def _find(self, claim: Object) -> float | None:
-        """Bind what is not bound yet, or see to it that there comes a volume."""
+        """Bind an unbound claim, or have a volume provisioned."""
         named = claim["spec"].get("volumeName")
         if named:
             return self._take(claim, named)
@@ -143,7 +143,7 @@ class VolumeController(Controller):
         return RESYNC
 
     def _take(self, claim: Object, named: str) -> float | None:
-        """The volume that the claim asks for by name."""
+        """Bind the volume that the claim names."""
         volume = self.store.find(PERSISTENT_VOLUME, "", named)
         if volume is None:
             return RESYNC
@@ -162,7 +162,7 @@ class VolumeController(Controller):
         return None
 
     def _await(self, claim: Object) -> float:
-        """A claim that waits for the scheduler."""
+        """Record that a claim waits for its first consumer."""
         waiting = [pod["metadata"]["name"] for pod in users_of(self.store, claim) if not pod["spec"].get("nodeName")]
         if waiting:
             pods = "pod" if len(waiting) == 1 else "pods"
@@ -223,7 +223,7 @@ class VolumeController(Controller):
         return None
 
     def _any_node(self) -> str:
-        """For a class that binds at once: the ready node with the fewest volumes."""
+        """The ready node with the fewest volumes, for a class that binds at once."""
         ready = [node["metadata"]["name"] for node in self.store.list(NODE) if is_ready(node)]
         held = [claims.annotations_of(one).get(claims.SELECTED_NODE) for one in self.store.list(PERSISTENT_VOLUME)]
         return str(min(ready, key=lambda name: (held.count(name), name), default=""))
@@ -231,7 +231,7 @@ class VolumeController(Controller):
     # ---- binding
 
     def _bind(self, volume: Object, claim: Object) -> None:
-        """Both name each other, and both are Bound."""
+        """Make claim and volume refer to each other, both Bound."""
 
         def of_volume(new: dict[str, Any]) -> None:
             if "claimRef" not in new["spec"]:
@@ -288,7 +288,7 @@ class VolumeController(Controller):
                 self._patch(PERSISTENT_VOLUME, volume, _unbind)
 
     def _release(self, volume: Object) -> None:
-        """Its claim is gone: it is kept, or left to whoever made it to take away."""
+        """Release a volume whose claim is gone: retain it, or leave it to its provisioner."""
         policy = volume["spec"].get("persistentVolumeReclaimPolicy", "Retain")
         if (volume.get("status") or {}).get("phase") == "Failed":
             return
@@ -315,7 +315,7 @@ def _unbind(volume: dict[str, Any]) -> None:
 
 
 class ClaimProtection(Controller):
-    """A claim that is being deleted stays while a pod on a node uses it."""
+    """Keeps a claim that is being deleted while a pod on a node uses it."""
 
     name = "pvc-protection-controller"
 
@@ -332,7 +332,7 @@ class ClaimProtection(Controller):
 
 
 class VolumeProtection(Controller):
-    """A volume that is being deleted stays while it is bound."""
+    """Keeps a volume that is being deleted while it is bound."""
 
     name = "pv-protection-controller"
 
@@ -348,7 +348,7 @@ class VolumeProtection(Controller):
 
 
 def _protect(controller: Controller, resource: Any, obj: Object, finalizer: str, *, used: bool) -> None:
-    """Take the finalizer from what is to go and is not used; give it to what lacks it and is to stay."""
+    """Remove the finalizer from an unused object that is being deleted; add it to others that lack it."""
     held = list(obj["metadata"].get("finalizers") or [])
     if is_terminating(obj):
         wanted = held if used else [one for one in held if one != finalizer]
@@ -366,7 +366,7 @@ def _protect(controller: Controller, resource: Any, obj: Object, finalizer: str,
 
 
 class EphemeralClaims(Controller):
-    """Makes the claims of pods' ephemeral volumes, which go with the pods."""
+    """Makes the claims of pods' ephemeral volumes; their pods own them."""
 
     name = "ephemeral_volume"
     account = "ephemeral-volume-controller"

@@ -1,4 +1,4 @@
-"""What ends by time alone: finished Jobs with a TTL, and Events an hour after they were last seen."""
+"""Expiry: finished Jobs with a TTL, and Events an hour after they were last seen."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class JobTtl(Controller):
 
 
 def last_seen(event: Object) -> str:
-    """When an Event was last recorded, in either of its shapes."""
+    """When an Event was last recorded, in either of its forms."""
     return str(
         (event.get("series") or {}).get("lastObservedTime")
         or event.get("lastTimestamp")
@@ -45,7 +45,7 @@ def last_seen(event: Object) -> str:
 
 
 class EventExpiry(Controller):
-    """Keeps memory bounded: without it a day of probes would be kept for ever."""
+    """Deletes old Events, which would otherwise fill memory."""
 
     name = "event-expiry"
 

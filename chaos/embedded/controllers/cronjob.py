@@ -1,4 +1,4 @@
-"""CronJob: makes Jobs on a schedule (`chaos.embedded.cron`)."""
+"""CronJob: create Jobs on a schedule (`chaos.embedded.cron`)."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class CronJobController(Controller):
         return self._start_due(cron, jobs, schedule, zone)
 
     def _start_due(self, cron: Object, jobs: Sequence[Object], schedule: Schedule, zone: ZoneInfo) -> float | None:
-        """Start the most recent missed time, if it is not too late; seconds to the next."""
+        """Start the most recent missed run unless it is too late; seconds until the next."""
         now = self.clock.now()
         earliest = parse_time(cron.get("status", {}).get("lastScheduleTime") or cron["metadata"]["creationTimestamp"])
         limit = cron["spec"].get("startingDeadlineSeconds")
@@ -127,7 +127,7 @@ class CronJobController(Controller):
         )
 
     def _account(self, cron: Object, jobs: Sequence[Object]) -> Object:
-        """The list of active Jobs, and when one last succeeded."""
+        """Update the list of active Jobs and the time of the last success."""
         status = copy(cron.get("status", {}))
         before = {ref["uid"] for ref in status.get("active", [])}
         active = [

@@ -1,4 +1,4 @@
-"""DaemonSet: one pod on every node that fits, rolled node by node. Also its revisions (ControllerRevision)."""
+"""DaemonSet: one pod on every eligible node, rolled out node by node, with its revisions (ControllerRevision)."""
 
 from __future__ import annotations
 
@@ -40,9 +40,7 @@ FAILED_RETRY: Final = (
 
 
 def daemon_pod(daemon_set: Object, node: str, digest: str) -> dict[str, Any]:
-    """The pod for one node: bound to it by affinity, the scheduler having the last word, with the daemons'
-    tolerations.
-    """
+    """The pod for one node: node affinity binds it (the scheduler decides last), with the daemons' tolerations."""
     pod = pod_from_template(daemon_set["spec"]["template"], owner_resource=DAEMON_SET, owner=daemon_set)
     generation = daemon_set["metadata"].get("annotations", {}).get("deprecated.daemonset.template.generation", "1")
     pod["metadata"].setdefault("labels", {}).update({REVISION_HASH: digest, "pod-template-generation": str(generation)})
@@ -64,7 +62,7 @@ def daemon_pod(daemon_set: Object, node: str, digest: str) -> dict[str, Any]:
 
 
 def fits(daemon_set: Object, node: Object) -> tuple[bool, bool]:
-    """(a pod should be started there, a running pod may stay)."""
+    """(whether to start a pod there, whether a running pod may stay)."""
     pod = daemon_pod(daemon_set, node["metadata"]["name"], "")
     if not node_affinity_fits(pod, node):
         return False, False
@@ -84,7 +82,7 @@ def plan_rollout(
     digest: str,
     available: Mapping[str, bool],
 ) -> tuple[list[Object], list[str]]:
-    """(old pods to delete, nodes that get a surge pod) for a rolling update; `available` is by pod UID."""
+    """(old pods to delete, nodes that get a surge pod) for a rolling update; `available` maps pod UIDs."""
     rolling = daemon_set["spec"].get("updateStrategy", {}).get("rollingUpdate") or {}
     unavailable = resolve(rolling.get("maxUnavailable", 1), desired, up=True)
     surge = resolve(rolling.get("maxSurge", 0), desired, up=True)
@@ -145,7 +143,7 @@ class DaemonSetController(Controller):
         return [(DAEMON_SET, itself), (POD, its_controller_or_adopter(self.store, DAEMON_SET)), (NODE, self._node)]
 
     def _node(self, event: WatchEvent) -> Sequence[Key]:
-        """Nodes matter by labels, taints and being there; a heartbeat changes nothing."""
+        """Map a node's change to all DaemonSets, if its labels, taints or existence changed."""
         before = event.before
         if (
             event.type == "MODIFIED"
@@ -183,7 +181,7 @@ class DaemonSetController(Controller):
         return again
 
     def _by_node(self, pods: Sequence[Object]) -> dict[str, list[Object]]:
-        """Pods by the node that they run on or are meant for; those that ended and go are no longer counted."""
+        """Pods by the node that they run on or are meant for, without finished ones that are being deleted."""
         found: dict[str, list[Object]] = {}
         for pod in pods:
             if is_terminating(pod) and is_finished(pod):
@@ -232,7 +230,7 @@ class DaemonSetController(Controller):
         return 0.0 if len(create) > BURST else again
 
     def _replace_failed(self, daemon_set: Object, node: str, pod: Object) -> float | None:
-        """Delete a finished pod so that a new one is made, with growing delay; seconds to wait, if any."""
+        """Delete a finished pod, with growing delay, so that a new one is made; seconds to wait, if any."""
         key = (daemon_set["metadata"]["uid"], node)
         now = self.clock.now().timestamp()
         count, due = self._failures.get(key, (0, 0.0))

@@ -1,7 +1,7 @@
-"""CustomResourceDefinitions at work: names accepted or refused, kinds served, objects removed before their definition.
+"""CustomResourceDefinitions: accept or refuse names, serve kinds, remove objects before their definition.
 
-What Kubernetes spreads over the naming, establishing and finalizer controllers of k8s.io/apiextensions-apiserver is one
-pass here. The rows of a kind are in the store's `kinds` from the moment its definition is Established.
+Combines the naming, establishing and finalizer controllers of k8s.io/apiextensions-apiserver in one pass. A kind's rows
+are in the store's `kinds` from the moment its definition is Established.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class DefinitionController(Controller):
         return resource, lambda event: self._of_deleted(resource, event)
 
     def _and_its_group(self, event: WatchEvent) -> Keys:
-        """The definition; those of its group too where it may have freed a name."""
+        """Map a change to the definition, and to the rest of its group where it may have freed a name."""
         yield from itself(event)
         if event.type == "DELETED":
             group = event.object["spec"]["group"]
@@ -38,7 +38,7 @@ class DefinitionController(Controller):
                     yield key_of(other)
 
     def _of_deleted(self, resource: Resource, event: WatchEvent) -> Keys:
-        """An object went: its definition may be waiting for that."""
+        """Map an object's deletion to its definition, which may wait for it."""
         return [("", f"{resource.plural}.{resource.group}")] if event.type == "DELETED" else []
 
     def reconcile(self, key: Key) -> float | None:
@@ -58,7 +58,7 @@ class DefinitionController(Controller):
     # ---- names
 
     def _name(self, definition: Object) -> Object:
-        """Accept what is free of the names asked for, and establish the kind when all are."""
+        """Accept the requested names that are free, and establish the kind when all are."""
         wanted, status = definition["spec"]["names"], definition.get("status") or {}
         accepted, problem = accept(wanted, status.get("acceptedNames") or {}, *self._taken(definition))
         conditions = [dict(one) for one in status.get("conditions") or ()]
@@ -78,7 +78,7 @@ class DefinitionController(Controller):
         )
 
     def _taken(self, definition: Object) -> tuple[set[str], set[str]]:
-        """Names of resources and of kinds that the group's other definitions have."""
+        """(resource names, kind names) of the group's other definitions."""
         resources: set[str] = set()
         kinds: set[str] = set()
         for other in self.store.list(CUSTOM_RESOURCE_DEFINITION):
@@ -99,7 +99,7 @@ class DefinitionController(Controller):
     # ---- the end
 
     def _end(self, definition: Object) -> None:
-        """Remove the objects, and let the definition go when none is left."""
+        """Delete the kind's objects, and release the definition when none is left."""
         if FINALIZER not in definition["metadata"].get("finalizers", ()):
             return
         self._set_terminating(definition)
@@ -134,7 +134,7 @@ class DefinitionController(Controller):
 def accept(
     wanted: Mapping[str, Any], held: Mapping[str, Any], resources: set[str], kinds: set[str]
 ) -> tuple[dict[str, Any], tuple[str, str] | None]:
-    """The names that a definition gets, and why one of them is refused, as a reason and a message."""
+    """(the accepted names, (reason, message) of a refusal or None)."""
     accepted = dict(held)
     problem: tuple[str, str] | None = None
     for name in _NAMES:
@@ -156,7 +156,7 @@ def accept(
 
 
 def _set(conditions: list[dict[str, Any]], kind: str, status: str, reason: str, message: str, at: str) -> None:
-    """Set a condition; its time is that of its last turn."""
+    """Set a condition; its time is its last transition's."""
     new = {"lastTransitionTime": at, "message": message, "reason": reason, "status": status, "type": kind}
     for index, held in enumerate(conditions):
         if held["type"] == kind:

@@ -1,6 +1,6 @@
-"""Deployment: rolls from one ReplicaSet to the next (rolling update or recreate), keeps revisions, reports progress.
+"""Deployment: roll from one ReplicaSet to the next (rolling update or recreate), keep revisions, report progress.
 
-The arithmetic (surge, unavailability, proportional scaling, conditions) stands in pure functions above the controller.
+The arithmetic (surge, unavailability, proportional scaling, conditions) is in pure functions above the controller.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _NOT_COPIED: Final = {
 
 
 def resolve(value: int | str, total: int, *, up: bool) -> int:
-    """A count, or a percentage of `total`, rounded up (surge) or down (unavailability)."""
+    """Resolve a count, or a percentage of `total`, rounded up (surge) or down (unavailability)."""
     if isinstance(value, int):
         return value
     share = int(value.rstrip("%")) * total / 100
@@ -52,7 +52,7 @@ def resolve(value: int | str, total: int, *, up: bool) -> int:
 
 
 def limits(deployment: Object) -> tuple[int, int]:
-    """(surge, unavailable) in pods; when both come to 0, one pod may be unavailable, or nothing could ever move."""
+    """(max surge, max unavailable) in pods; when both resolve to 0, one pod may be unavailable."""
     spec = deployment["spec"]
     if spec.get("strategy", {}).get("type") == "Recreate":
         return 0, 0
@@ -92,7 +92,7 @@ def counted(one: Object, field: str) -> int:
 
 
 def plan_new(deployment: Object, new: Object, sets: Sequence[Object]) -> int:
-    """How many replicas the new ReplicaSet may have now, within the surge."""
+    """The new ReplicaSet's replicas now, within the surge."""
     wanted = int(deployment["spec"]["replicas"])
     if deployment["spec"].get("strategy", {}).get("type") == "Recreate" or replicas(new) > wanted:
         return wanted
@@ -101,7 +101,7 @@ def plan_new(deployment: Object, new: Object, sets: Sequence[Object]) -> int:
 
 
 def plan_old(deployment: Object, new: Object, old: Sequence[Object]) -> dict[str, int]:
-    """Replicas of the old ReplicaSets to change now, by name: unhealthy pods first, then as availability allows."""
+    """Changed replicas of old ReplicaSets, by name: unhealthy pods go first, then as availability permits."""
     wanted, (_, unavailable) = deployment["spec"]["replicas"], limits(deployment)
     sets = [*old, new]
     minimum = wanted - unavailable
@@ -126,9 +126,7 @@ def plan_old(deployment: Object, new: Object, old: Sequence[Object]) -> dict[str
 
 
 def plan_scaling(deployment: Object, sets: Sequence[Object]) -> dict[str, int]:
-    """Replicas by name when the Deployment itself is scaled in the middle of a rollout: shared in proportion, largest
-    first.
-    """
+    """Replicas by name when the Deployment is scaled in mid-rollout: in proportion, largest first."""
     active = [one for one in sets if replicas(one) > 0]
     wanted = deployment["spec"]["replicas"]
     if len(active) <= 1:
@@ -164,7 +162,7 @@ def is_complete(deployment: Object, status: Mapping[str, Any]) -> bool:
 
 
 def progressed(deployment: Object, status: Mapping[str, Any]) -> bool:
-    """Whether the rollout moved since the last status: more updated, ready or available pods, or fewer old ones."""
+    """Whether the rollout advanced since the last status: more updated, ready or available pods, or fewer old ones."""
     before = deployment.get("status", {})
 
     def old_pods(one: Mapping[str, Any]) -> int:
@@ -187,7 +185,7 @@ def set_condition(
     *,
     always: bool = False,
 ) -> None:
-    """Put a condition at the end, as Kubernetes does; the same status and reason change nothing unless `always`."""
+    """Move a condition to the end, as Kubernetes does; the same status and reason change nothing unless `always`."""
     held = next((entry for entry in conditions if entry["type"] == type), None)
     if held is not None and held["status"] == status and held.get("reason") == reason and not always:
         return
@@ -204,7 +202,7 @@ def set_condition(
 
 
 def deployment_status(deployment: Object, new: Object | None, sets: Sequence[Object], now: datetime) -> dict[str, Any]:
-    """Counters and the Available condition; Progressing is kept as it was (see `progress`)."""
+    """Counters and the Available condition; Progressing is left as it is (see `progress`)."""
     total = sum(replicas(one) for one in sets)
     available = sum(counted(one, "availableReplicas") for one in sets)
     status: dict[str, Any] = {
@@ -240,7 +238,7 @@ def deployment_status(deployment: Object, new: Object | None, sets: Sequence[Obj
 def progress(
     deployment: Object, status: dict[str, Any], new: Object | None, sets: Sequence[Object], now: datetime
 ) -> float | None:
-    """Settle the Progressing and ReplicaFailure conditions; seconds until the progress deadline must be looked at."""
+    """Set the Progressing and ReplicaFailure conditions; seconds until the progress deadline is due."""
     conditions = status["conditions"]
     deadline = deployment["spec"].get("progressDeadlineSeconds", 600)
     held = condition(deployment, "Progressing")
@@ -293,7 +291,7 @@ class DeploymentController(Controller):
         ]
 
     def _pod_gone(self, event: WatchEvent) -> Sequence[Key]:
-        """A finished pod may be what a Recreate rollout waits for."""
+        """Map a finished pod to its Deployment: a Recreate rollout may wait for it."""
         ref = controller_of(event.object)
         if ref is None or ref["kind"] != "ReplicaSet" or not (event.type == "DELETED" or is_finished(event.object)):
             return []
@@ -335,7 +333,7 @@ class DeploymentController(Controller):
     # ---- steps
 
     def _scaled(self, deployment: Object, sets: Sequence[Object]) -> bool:
-        """Whether the Deployment's own replica count changed since its active sets were written."""
+        """Whether the Deployment's replicas changed since its active ReplicaSets were annotated."""
         wanted = str(deployment["spec"]["replicas"])
         return any(
             replicas(one) and one["metadata"].get("annotations", {}).get(DESIRED, wanted) != wanted for one in sets
@@ -367,7 +365,7 @@ class DeploymentController(Controller):
         return self._scale(deployment, new, deployment["spec"]["replicas"])
 
     def _new_set(self, deployment: Object, sets: Sequence[Object], *, make: bool = True) -> Object | None:
-        """The ReplicaSet of the present template with the newest revision; made when there is none (and `make`)."""
+        """The ReplicaSet of the present template, with the newest revision; made if missing (and `make`)."""
         new = find_new(deployment, sets)
         others = [one for one in sets if new is None or one["metadata"]["uid"] != new["metadata"]["uid"]]
         revision = max((_revision(one) for one in others), default=0) + 1
@@ -488,7 +486,7 @@ class DeploymentController(Controller):
         return [one for one in found if one is not None]
 
     def _clean(self, deployment: Object, new: Object, sets: Sequence[Object]) -> None:
-        """Delete the oldest empty revisions beyond the history limit."""
+        """Delete the oldest empty ReplicaSets beyond the history limit."""
         old = [one for one in sets if one["metadata"]["uid"] != new["metadata"]["uid"] and not is_terminating(one)]
         excess = len(old) - deployment["spec"].get("revisionHistoryLimit", 10)
         for one in sorted(old, key=_revision)[: max(0, excess)]:
@@ -508,7 +506,9 @@ def _revision(one: Object) -> int:
 
 
 def _annotate(one: dict[str, Any], deployment: Object, revision: int) -> None:
-    """The Deployment's annotations, the revision (with the earlier ones of a template that came back) and the sizes."""
+    """Annotate with the Deployment's annotations, the revision (and the earlier ones of a returning template) and
+    sizes.
+    """
     held = one["metadata"].setdefault("annotations", {})
     for name, value in deployment["metadata"].get("annotations", {}).items():
         if name not in _NOT_COPIED:

@@ -1,4 +1,4 @@
-"""PodDisruptionBudget: how many of the selected pods may be evicted now (the eviction subresource asks for it)."""
+"""PodDisruptionBudget: how many of the selected pods may be evicted now, for the eviction subresource."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from chaos.embedded.store import Key, Store, WatchEvent
 
 
 def expected_pods(store: Store, pods: Sequence[Object]) -> int:
-    """How many pods the owners of these want in all; pods without a scalable owner count themselves."""
+    """The replicas that the pods' owners want in total; a pod without a scalable owner counts as one."""
     owners: dict[str, int] = {}
     single = 0
     for pod in pods:

@@ -1,4 +1,4 @@
-"""EndpointSlice and Endpoints of Services: which pods answer, on which ports, and how far along they are."""
+"""EndpointSlice and Endpoints of Services: the pods behind each, their ports and their readiness."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def endpoint(pod: Object, service: Object) -> dict[str, Any]:
 
 
 def target_port(port: Mapping[str, Any], pod: Object) -> int | None:
-    """The pod's port behind a Service port; None when a named one is not declared."""
+    """The pod's port for a Service port; None when a named one is not declared."""
     target = port.get("targetPort") or port["port"]
     if isinstance(target, int):
         return target
@@ -66,7 +66,7 @@ def target_port(port: Mapping[str, Any], pod: Object) -> int | None:
 
 
 def slice_ports(service: Object, pod: Object | None) -> tuple[tuple[tuple[str, Any], ...], ...]:
-    """The ports of a slice, hashable: pods whose named ports differ go into slices of their own."""
+    """The ports of a slice, hashable: pods whose named ports differ go into different slices."""
     found = []
     for port in service["spec"].get("ports", []):
         number = target_port(port, pod) if pod is not None else port.get("targetPort") or port["port"]
@@ -83,7 +83,7 @@ def eligible(pod: Object) -> bool:
 
 
 def plan_slices(service: Object, pods: Sequence[Object]) -> list[tuple[list[dict[str, Any]], list[dict[str, Any]]]]:
-    """(ports, endpoints) of each slice that the Service should have; one empty slice when no pod answers."""
+    """(ports, endpoints) of each slice of the Service; one empty slice when no pod is selected."""
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for pod in pods:
         if eligible(pod):
@@ -98,7 +98,7 @@ def plan_slices(service: Object, pods: Sequence[Object]) -> list[tuple[list[dict
 
 
 class EndpointsController(Controller):
-    """Keeps both forms; named as the newer one, whose Events people see."""
+    """Maintains both forms; named after EndpointSlice's controller, whose Events users see."""
 
     name = "endpoint-slice-controller"
 
@@ -201,7 +201,7 @@ class EndpointsController(Controller):
             self.store.remove(ENDPOINT_SLICE, *key_of(one))
 
     def _endpoints(self, service: Object, pods: Sequence[Object]) -> None:
-        """The older form: terminating pods are left out, unready ones stand apart."""
+        """The Endpoints object: without terminating pods, and unready ones apart."""
         key = key_of(service)
         publish = bool(service["spec"].get("publishNotReadyAddresses"))
         groups: dict[tuple[Any, ...], dict[str, Any]] = {}
@@ -242,13 +242,13 @@ def _put_endpoints(store: Store, new: dict[str, Any]) -> None:
 
 
 def _in_order(before: Sequence[Mapping[str, Any]], after: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Endpoints in the order in which they came, so that a change moves nothing else."""
+    """Endpoints in their previous order, so that a change moves nothing else."""
     place = {one["addresses"][0]: index for index, one in enumerate(before)}
     return sorted(after, key=lambda one: place.get(one["addresses"][0], len(place)))
 
 
 def _seen(pod: Object) -> tuple[Any, ...]:
-    """What of a pod matters here."""
+    """The fields of a pod that matter here."""
     return (
         pod.get("status", {}).get("podIP"),
         is_ready(pod),

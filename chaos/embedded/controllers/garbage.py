@@ -1,4 +1,4 @@
-"""The garbage collector: what goes with its owner, and in which order (background, foreground, orphan)."""
+"""The garbage collector: delete dependents with their owner (background, foreground, orphan)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BY_KIND: Final = {(resource.api_version, resource.kind): resource for resource 
 
 
 def identity(resource: Resource, obj: Object) -> Key:
-    """An object of any kind as a queue key."""
+    """The queue key of an object of any kind."""
     meta = obj["metadata"]
     return f"{resource.group}/{resource.plural}", f"{meta.get('namespace', '')}/{meta['name']}"
 
@@ -97,7 +97,7 @@ class GarbageCollector(Controller):
         return None
 
     def _if_ownerless(self, resource: Resource, obj: Object) -> None:
-        """Delete what has lost all its owners; take out references to those that are gone."""
+        """Delete an object whose owners are all gone; remove references to missing owners."""
         references = obj["metadata"].get("ownerReferences", [])
         alive = [ref for ref in references if self._exists(ref, obj)]
         if not references or len(alive) == len(references):
@@ -108,7 +108,7 @@ class GarbageCollector(Controller):
             self.delete(resource, obj, propagation="Background")
 
     def _exists(self, ref: Mapping[str, Any], dependent: Object) -> bool:
-        """Owners of kinds that are not served count as alive: nothing is deleted on a guess."""
+        """Whether an owner exists; one of an unserved kind counts as alive: nothing is deleted on a guess."""
         key = self._owner_key(ref, dependent["metadata"])
         if key is None:
             return True

@@ -1,7 +1,7 @@
-"""Job: runs pods to completion, counts each ended pod exactly once (finalizer `job-tracking`), retries with back-off.
+"""Job: run pods to completion, count each finished pod exactly once (finalizer `job-tracking`), retry with back-off.
 
-As upstream, changes are looked at in batches of one second, a Job's end is announced (SuccessCriteriaMet,
-FailureTarget) before it is final (Complete, Failed), and a retry comes 10 s, 20 s, 40 s … after the last failure's end.
+As upstream: changes are batched for one second, a Job's end is announced (SuccessCriteriaMet, FailureTarget) before
+it is final (Complete, Failed), and a retry comes 10 s, 20 s, 40 s … after the last failure's end.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class JobController(Controller):
         return [(JOB, itself), (POD, its_controller("Job"))]
 
     def enqueue(self, keys: Keys, event: WatchEvent) -> None:
-        """New Jobs and new specs at once, all else in batches of a second."""
+        """Queue new Jobs and new specs at once, all else in batches of a second."""
         job_event = event.object["kind"] == "Job"
         if job_event and event.type == "DELETED":
             self._backoff.pop(event.object["metadata"]["uid"], None)
@@ -110,7 +110,7 @@ class JobController(Controller):
         return _Pass(self, job, pods).run()
 
     def _claim(self, job: Object) -> list[Object]:
-        """Pods by owner; orphans that a hand-made selector matches are adopted."""
+        """The Job's pods by owner; adopt orphans that a hand-made selector matches."""
         uid = job["metadata"]["uid"]
         if job["spec"].get("manualSelector"):
             return self.claim(JOB, job)
@@ -121,7 +121,7 @@ class JobController(Controller):
         ]
 
     def _release_orphans(self, key: Key, job: Object | None) -> None:
-        """Pods whose Job is gone, or another by now, are not to be held by our finalizer."""
+        """Remove our finalizer from pods whose Job is gone or replaced."""
         for pod in self.store.list(POD, key[0]):
             ref = controller_of(pod)
             if (
@@ -138,14 +138,14 @@ class JobController(Controller):
             self.store.mutate(POD, meta["namespace"], meta["name"], _drop_tracking, uid=meta["uid"])
 
     def backoff(self, job: Object, ended: Sequence[Object]) -> JobBackoff:
-        """The Job's back-off, and remembers it, with the newly ended pods."""
+        """The Job's back-off, updated with the newly finished pods and remembered."""
         uid = job["metadata"]["uid"]
         found = self._backoff[uid] = self._backoff.get(uid, JobBackoff()).after(ended)
         return found
 
 
 class _Pass:
-    """One look at one Job."""
+    """One reconciliation of one Job."""
 
     def __init__(self, controller: JobController, job: Object, pods: Sequence[Object]) -> None:
         self.controller = controller
@@ -159,7 +159,7 @@ class _Pass:
         self._look(pods)
 
     def _look(self, pods: Sequence[Object]) -> None:
-        """Sort the pods: running, going, and ended but not yet counted."""
+        """Classify the pods: running, terminating, and finished but not counted."""
         uncounted = self.status.get("uncountedTerminatedPods") or {}
         self.pods = list(pods)
         self.active = [pod for pod in pods if is_active(pod)]
@@ -211,8 +211,8 @@ class _Pass:
         return self.again
 
     def _end_pods(self, *, counted: bool) -> list[Object]:
-        """Delete what still runs because the Job ends. A Job that fails counts every pod that has not succeeded as
-        failed, and waits for none; one that succeeds returns the pods to let go uncounted.
+        """Delete running pods because the Job ends. A failing Job counts every pod that has not succeeded as failed,
+        without waiting; a successful one returns the pods to release uncounted.
         """
         rest = [pod for pod in self.tracked if pod not in self.succeeded and pod not in self.lost]
         for pod in self.active:
@@ -225,7 +225,7 @@ class _Pass:
         return []
 
     def _remove(self, pods: Sequence[Object]) -> None:
-        """Delete pods that are not wanted now; they count neither as failed nor as succeeded."""
+        """Delete surplus pods; they count neither as failed nor as succeeded."""
         for pod in pods:
             self.controller._untrack(pod)
             self._delete(pod)
@@ -243,7 +243,7 @@ class _Pass:
         return len(self._done()) if self.indexed else self.status.get("succeeded", 0) + len(self.succeeded)
 
     def _end(self) -> tuple[str, str, str] | None:
-        """(interim condition, reason, message) when the Job is to end now, or was already said to."""
+        """(interim condition, reason, message) when the Job ends now or its end was announced."""
         for held in self.conditions:
             if held["type"] in ("FailureTarget", "SuccessCriteriaMet") and held["status"] == "True":
                 return held["type"], held["reason"], held["message"]
@@ -273,7 +273,7 @@ class _Pass:
         return ("SuccessCriteriaMet", *_COMPLETE) if complete else None
 
     def _overdue(self) -> float | None:
-        """Seconds left of the active deadline; 0 when it is past, None when there is none."""
+        """Seconds left of the active deadline; 0 when it has passed, None when there is none."""
         deadline = self.spec.get("activeDeadlineSeconds")
         if deadline is None or "startTime" not in self.status or self.spec.get("suspend"):
             return None
@@ -285,7 +285,7 @@ class _Pass:
             self.again = left if self.again is None else min(self.again, left)
 
     def _manage(self, backoff: JobBackoff) -> None:
-        """Make missing pods, as the back-off allows, or delete spare ones."""
+        """Create missing pods, as the back-off permits, or delete surplus ones."""
         wanted = wanted_active(self.job, len(self.active), self._successes())
         busy = len(self.active) + (self.terminating if self.spec.get("podReplacementPolicy") == "Failed" else 0)
         if len(self.active) > wanted:
@@ -304,7 +304,7 @@ class _Pass:
             self._create(index)
 
     def _free_indexes(self, number: int) -> list[int]:
-        """The indexes that may have a pod now; when some must wait for their own back-off, look again in time."""
+        """The indexes that may have a pod now; schedules another pass for those whose back-off runs."""
         taken = self._done() | self.failed_indexes | {index_of(pod) for pod in self.active}
         if self.spec.get("podReplacementPolicy") == "Failed":
             taken |= {index_of(pod) for pod in self.pods if is_terminating(pod) and not is_finished(pod)}
@@ -349,7 +349,7 @@ class _Pass:
     # ---- writing
 
     def _set(self, kind: str, status: str, reason: str, message: str) -> bool:
-        """Add or change a condition; whether it was another before."""
+        """Set a condition; whether it changed."""
         held = next((one for one in self.conditions if one["type"] == kind), None)
         if held is not None and held["status"] == status:
             return False
@@ -386,7 +386,7 @@ class _Pass:
             self.status["conditions"] = self.conditions
 
     def _write(self, end: tuple[str, str, str] | None, released: Sequence[Object]) -> None:
-        """First say which pods are about to be counted, then let them go, then count: no crash counts one twice."""
+        """Record the pods about to be counted, then release them, then count: no crash counts one twice."""
         store_status = self.controller.set_status
         held = {pod["metadata"]["uid"] for pod in self.waiting.values()}  # until their index has its next pod
         lost = [pod for pod in self.lost if pod["metadata"]["uid"] not in held]
@@ -432,7 +432,7 @@ def _drop_tracking(pod: dict[str, Any]) -> None:
 
 
 def _index(pod: dict[str, Any], index: int, job: str) -> None:
-    """What tells a pod of an Indexed Job its number: annotation, label, environment and host name."""
+    """Tell a pod of an Indexed Job its number: annotation, label, environment and host name."""
     meta, spec = pod["metadata"], pod["spec"]
     meta["generateName"] = f"{job}-{index}-"
     meta.setdefault("annotations", {})[INDEX] = str(index)

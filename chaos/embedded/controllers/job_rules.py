@@ -1,4 +1,4 @@
-"""What a Job's fields say of its pods: back-off, indexes, failure and success policy. Pure; `job.py` acts on it.
+"""Rules for a Job's pods: back-off, indexes, failure and success policy. Pure; `job.py` applies them.
 
 The rules are upstream's (pkg/controller/job: `job_controller.go`, `indexed_job_utils.go`, `pod_failure_policy.go`,
 `success_policy.go`, `backoff_utils.go`).
@@ -23,8 +23,8 @@ _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
 
 def finished_at(pod: Object) -> datetime:
-    """When a pod ended: its last container's end, else when it turned unready, else when it was deleted, else its
-    birth.
+    """When a pod finished: its last container's end, else its transition to unready, else its deletion, else its
+    creation.
     """
     statuses = pod.get("status", {}).get("containerStatuses", [])
     ends = [(status.get("state") or {}).get("terminated", {}).get("finishedAt") for status in statuses]
@@ -41,13 +41,13 @@ def finished_at(pod: Object) -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class JobBackoff:
-    """Failures since the last success."""
+    """The failures since the last success."""
 
     failures: int = 0
     last: datetime = _EPOCH
 
     def after(self, ended: Sequence[Object]) -> JobBackoff:
-        """With these newly ended pods."""
+        """The back-off after these newly finished pods."""
         found = self
         for pod in sorted(ended, key=finished_at):
             at = finished_at(pod)
@@ -57,7 +57,7 @@ class JobBackoff:
         return found
 
     def remaining(self, now: datetime) -> float:
-        """Seconds until the next pod may be made."""
+        """Seconds until the next pod may be created."""
         return _remaining(self.failures, self.last, now)
 
 
@@ -69,7 +69,7 @@ def _remaining(failures: int, last: datetime, now: datetime) -> float:
 
 
 def parse_indexes(text: str) -> set[int]:
-    """`1,3-5` as numbers."""
+    """Parse `1,3-5` into numbers."""
     found: set[int] = set()
     for part in filter(None, text.split(",")):
         first, _, last = part.partition("-")
@@ -78,7 +78,7 @@ def parse_indexes(text: str) -> set[int]:
 
 
 def format_indexes(indexes: set[int]) -> str:
-    """Numbers as `1,3-5`; two in a row stand apart, as upstream."""
+    """Format numbers as `1,3-5`; two consecutive ones stay separate, as upstream."""
     parts: list[str] = []
     ordered = sorted(indexes)
     start = 0
@@ -99,7 +99,7 @@ def index_of(pod: Object) -> int:
 
 
 def policy_verdict(job: Object, pod: Object) -> tuple[str, str] | None:
-    """(action, message) of the first rule of podFailurePolicy that a failed pod meets."""
+    """(action, message) of the first rule of podFailurePolicy that matches a failed pod."""
     for number, rule in enumerate((job["spec"].get("podFailurePolicy") or {}).get("rules", [])):
         codes = rule.get("onExitCodes")
         if codes:
@@ -124,7 +124,7 @@ def policy_verdict(job: Object, pod: Object) -> tuple[str, str] | None:
 
 
 def past_restarts(job: Object, pods: Sequence[Object]) -> bool:
-    """Whether containers of an OnFailure Job restarted too often."""
+    """Whether the containers of an OnFailure Job restarted more often than backoffLimit."""
     if job["spec"]["template"]["spec"].get("restartPolicy") != "OnFailure":
         return False
     restarts = sum(
@@ -139,7 +139,7 @@ def past_restarts(job: Object, pods: Sequence[Object]) -> bool:
 
 
 def wanted_active(job: Object, active: int, succeeded: int) -> int:
-    """How many pods should be running now."""
+    """How many pods should be active now."""
     parallelism = int(job["spec"].get("parallelism", 1))
     completions = job["spec"].get("completions")
     if completions is None:
@@ -158,19 +158,19 @@ def only_replaces_failed(job: Object) -> bool:
 
 
 def is_failed(job: Object, pod: Object) -> bool:
-    """Whether the Job takes the pod for failed: it ended so, or is deleted and nobody waits for its end."""
+    """Whether the Job treats the pod as failed: it ended so, or is being deleted and its end is not awaited."""
     if phase(pod) == "Failed":
         return True
     return not only_replaces_failed(job) and is_terminating(pod) and phase(pod) != "Succeeded"
 
 
 def counts_as_failed(job: Object, pod: Object) -> bool:
-    """Whether a failed pod is added to `status.failed`: all are but those that an Ignore rule matches."""
+    """Whether a failed pod adds to `status.failed`: all do except those that an Ignore rule matches."""
     return (policy_verdict(job, pod) or ("Count", ""))[0] != "Ignore"
 
 
 def removal_order(pod: Object) -> tuple[bool, bool, bool, float]:
-    """Sort key of spare pods: unassigned, not running, and unready ones go first, then the youngest."""
+    """Sort key of surplus pods: unassigned, not running and unready ones first, then the youngest."""
     born = parse_time(pod["metadata"]["creationTimestamp"]).timestamp()
     return bool(pod["spec"].get("nodeName")), phase(pod) == "Running", is_ready(pod), -born
 
@@ -187,12 +187,12 @@ def _number(pod: Object, annotation: str) -> int:
 
 
 def failures_before(pod: Object) -> tuple[int, int]:
-    """How often the pod's index failed before it: counted, and ignored."""
+    """(counted, ignored) failures of the pod's index before it."""
     return _number(pod, INDEX_FAILURES), _number(pod, INDEX_IGNORED)
 
 
 def failures_with(job: Object, pod: Object | None) -> tuple[int, int]:
-    """How often an index failed once this pod has: (counted, ignored); (0, 0) without one."""
+    """(counted, ignored) failures of an index including this pod; (0, 0) without one."""
     if pod is None:
         return 0, 0
     counted, ignored = failures_before(pod)
@@ -200,7 +200,7 @@ def failures_with(job: Object, pod: Object | None) -> tuple[int, int]:
 
 
 def is_index_failed(job: Object, pod: Object) -> bool:
-    """Whether this failed pod was its index's last: by a FailIndex rule, or past `backoffLimitPerIndex`."""
+    """Whether this failed pod was its index's last, by a FailIndex rule or past `backoffLimitPerIndex`."""
     if not is_failed(job, pod):
         return False
     verdict = policy_verdict(job, pod)
@@ -212,7 +212,7 @@ def is_index_failed(job: Object, pod: Object) -> bool:
 def last_failed(
     job: Object, pods: Iterable[Object], *, settled: frozenset[int], active: frozenset[int]
 ) -> Mapping[int, Object]:
-    """Of each index that waits for its next pod: the last pod that failed, which keeps the count until then."""
+    """The last failed pod of each index that waits for its next pod; it carries the count until then."""
     found: dict[int, Object] = {}
     for pod in pods:
         index = index_of(pod)
@@ -233,7 +233,7 @@ def last_failed(
 
 
 def index_remaining(pod: Object | None, now: datetime) -> float:
-    """Seconds until the index whose last failed pod this is may have its next."""
+    """Seconds until the index of this last failed pod may have its next."""
     return 0.0 if pod is None else _remaining(sum(failures_before(pod)) + 1, finished_at(pod), now)
 
 
@@ -241,7 +241,7 @@ def index_remaining(pod: Object | None, now: datetime) -> float:
 
 
 def success_verdict(job: Object, succeeded: set[int]) -> str | None:
-    """The message of the first rule of successPolicy that these indexes meet."""
+    """The message of the first rule of successPolicy that these indexes satisfy."""
     for number, rule in enumerate((job["spec"].get("successPolicy") or {}).get("rules", []) if succeeded else []):
         count, text = rule.get("succeededCount"), rule.get("succeededIndexes")
         named = None if text is None else parse_indexes(text)

@@ -17,7 +17,7 @@ def matches(selector: Mapping[str, Any] | None, labels: Mapping[str, str] | None
 
 
 def expression_matches(expression: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    """One requirement: In, NotIn, Exists, DoesNotExist, and (nodes only) Gt and Lt."""
+    """Whether one requirement matches: In, NotIn, Exists, DoesNotExist, and (nodes only) Gt and Lt."""
     key, operator, values = expression["key"], expression["operator"], expression.get("values") or []
     present = key in labels
     if operator == "In":

@@ -1,6 +1,4 @@
-"""What every namespace gets (the default ServiceAccount, the cluster's CA), and how one that is deleted empties
-itself.
-"""
+"""Namespaces: each gets a default ServiceAccount and the cluster's CA; a deleted one is emptied."""
 
 from __future__ import annotations
 
@@ -21,7 +19,7 @@ _DESCRIPTION: Final = (
 
 
 class NamespaceDefaults(Controller):
-    """The ServiceAccount `default` and the ConfigMap `kube-root-ca.crt`, in each namespace and again when deleted."""
+    """Keeps the ServiceAccount `default` and the ConfigMap `kube-root-ca.crt` in each namespace."""
 
     name = "serviceaccount-controller"
 
@@ -82,7 +80,7 @@ _NOTHING_WRONG: Final = (
 
 
 def deletion_conditions(left: dict[str, int], finalizers: dict[str, int], at: str) -> list[dict[str, Any]]:
-    """The conditions of a namespace that is emptying; `left` counts objects by resource, `finalizers` by their name."""
+    """The conditions of a terminating namespace; `left` counts objects by resource, `finalizers` by name."""
     found = [
         {"type": kind, "status": "False", "reason": reason, "message": message, "lastTransitionTime": at}
         for kind, reason, message in _NOTHING_WRONG
@@ -133,7 +131,7 @@ def deletion_conditions(left: dict[str, int], finalizers: dict[str, int], at: st
 
 
 class NamespaceController(Controller):
-    """Deletes what a terminating namespace holds, and lets it go when nothing is left."""
+    """Deletes a terminating namespace's contents, and the namespace when it is empty."""
 
     name = "namespace-controller"
 
@@ -144,7 +142,7 @@ class NamespaceController(Controller):
         return (resource, self._emptied) if resource.namespaced else None
 
     def _emptied(self, event: WatchEvent) -> Keys:
-        """Something went, or came, in a namespace that is to be emptied."""
+        """Map a change of an object to its namespace, if that is terminating."""
         namespace = event.object["metadata"]["namespace"]
         holder = self.store.find(NAMESPACE, "", namespace)
         return [("", namespace)] if holder is not None and is_terminating(holder) and event.type != "MODIFIED" else []

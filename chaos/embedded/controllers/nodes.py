@@ -1,5 +1,5 @@
-"""Node life cycle: a node that stops posting turns Unknown, is tainted, and its pods are evicted when their tolerations
-end.
+"""Node life cycle: a node without heartbeats turns Unknown and is tainted, and its pods are evicted when their
+tolerations end.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _CONDITIONS: Final = ("MemoryPressure", "DiskPressure", "PIDPressure", "Ready")
 
 
 def unknown_conditions(node: Object, now: datetime) -> list[dict[str, Any]]:
-    """The conditions of a node that has fallen silent."""
+    """The conditions of a node without heartbeats."""
     held = {entry["type"]: entry for entry in node.get("status", {}).get("conditions", [])}
     found = [dict(entry) for entry in held.values() if entry["type"] not in _CONDITIONS]
     for kind in _CONDITIONS:
@@ -61,7 +61,7 @@ def unknown_conditions(node: Object, now: datetime) -> list[dict[str, Any]]:
 
 
 def plan_taints(node: Object) -> tuple[str | None, str | None]:
-    """(taint key that the node's readiness calls for, the one it forbids); both None for a ready node's others."""
+    """(taint key that the node's readiness requires, the one that it excludes); (None, None) for a ready node."""
     ready = condition(node, "Ready")
     if ready is None or ready["status"] == "Unknown":
         return UNREACHABLE, NOT_READY
@@ -99,7 +99,7 @@ def toleration_left(pod: Object, taints: Sequence[Mapping[str, Any]], now: datet
 
 
 class NodeLifecycle(Controller):
-    """Watches heartbeats: leases, and changes of a node's own status."""
+    """Watches heartbeats: leases, and changes of nodes' status."""
 
     name = "node-controller"
 
@@ -153,7 +153,7 @@ class NodeLifecycle(Controller):
         return max(0.05, GRACE - silent) if silent < GRACE else 5.0
 
     def _taint(self, node: Object, wanted: str | None, effect: str, now: datetime) -> Object:
-        """One effect at a time, NoSchedule first: two writes, as upstream's two workers make."""
+        """Set one effect at a time, NoSchedule first: two writes, as by upstream's two workers."""
 
         def change(new: dict[str, Any]) -> None:
             taints = [
@@ -171,7 +171,7 @@ class NodeLifecycle(Controller):
         return self.store.mutate(NODE, *key_of(node), change)
 
     def _cordoned(self, node: Object, now: datetime) -> Object:
-        """The taint that says what `spec.unschedulable` says."""
+        """Set the taint of `spec.unschedulable`."""
         cordoned = bool(node["spec"].get("unschedulable"))
         if cordoned == any(taint["key"] == UNSCHEDULABLE for taint in node["spec"].get("taints", [])):
             return node
@@ -187,7 +187,7 @@ class NodeLifecycle(Controller):
         return self.store.mutate(NODE, *key_of(node), change)
 
     def _mark_pods(self, name: str) -> None:
-        """Nobody on the node can say that its pods are unready, so it is said for them."""
+        """Mark the pods of a silent node unready, which its kubelet cannot do."""
         at = stamp(self.clock.now())
         for pod in self.store.list(POD):
             if pod["spec"].get("nodeName") == name and is_ready(pod):
@@ -262,7 +262,7 @@ class TaintEviction(Controller):
 
 
 class PodCollector(Controller):
-    """Removes pods that no kubelet will ever end: bound to a node whose object is gone."""
+    """Deletes pods that no kubelet will ever end: bound to a node whose object is gone."""
 
     name = "pod-garbage-collector"
 

@@ -1,8 +1,7 @@
-"""Where a pod may run and where it would best: the default scheduler's filters and scores, as pure functions.
+"""The default scheduler's filters and scores, as pure functions.
 
-Filters answer None or Kubernetes' own reason. Scores are normalised to 0..100 and weighted as kube-scheduler's default
-profile does. Left out: preemption, image locality, NUMA; volumes are
-`volume_binding`'s.
+Filters answer None or Kubernetes' own reason. Scores are normalised to 0..100 and weighted as in kube-scheduler's
+default profile. Left out: preemption, image locality, NUMA; `volume_binding` filters by volumes.
 """
 
 from __future__ import annotations
@@ -86,7 +85,7 @@ def _term_fits(term: Mapping[str, Any], node: Object) -> bool:
 
 
 def node_affinity_fits(pod: Object, node: Object) -> bool:
-    """nodeSelector and required node affinity."""
+    """Whether the node matches nodeSelector and required node affinity."""
     labels = node["metadata"].get("labels", {})
     if not all(labels.get(key) == value for key, value in (pod["spec"].get("nodeSelector") or {}).items()):
         return False
@@ -95,7 +94,7 @@ def node_affinity_fits(pod: Object, node: Object) -> bool:
 
 
 def selector_fits(selector: Mapping[str, Any], node: Object) -> bool:
-    """Whether a node selector, of a pod's affinity or a volume's, means the node."""
+    """Whether a node selector, of a pod's affinity or a volume's, matches the node."""
     return any(_term_fits(term, node) for term in selector.get("nodeSelectorTerms", []))
 
 
@@ -116,7 +115,7 @@ def filter_node(
     infos: Sequence[NodeInfo],
     volumes: Callable[[NodeInfo], str | None] = lambda info: None,
 ) -> str | None:
-    """The first reason why the pod cannot run there, or None; `volumes` says what its volumes have against it."""
+    """The first reason why the pod cannot run there, or None; `volumes` gives its volumes' reason."""
     for check in (
         _unschedulable,
         _tainted,
@@ -224,8 +223,8 @@ def _spread(pod: Object, info: NodeInfo, infos: Sequence[NodeInfo]) -> str | Non
 
 
 def _affinity_term_matches(term: Mapping[str, Any], holder: Object, other: Object) -> bool:
-    """Whether `other` is one that `holder`'s pod (anti-)affinity term means. (Namespace selectors mean all namespaces
-    here.)
+    """Whether the pod (anti-)affinity term of `holder`'s pod matches `other`. (A namespace selector matches all
+    namespaces here.)
     """
     namespaces = term.get("namespaces") or [holder["metadata"].get("namespace")]
     if "namespaceSelector" not in term and other["metadata"].get("namespace") not in namespaces:
@@ -280,9 +279,7 @@ def score_nodes(
     infos: Sequence[NodeInfo],
     siblings: Callable[[Object], bool] | None = None,
 ) -> dict[str, float]:
-    """Total score by node name. `siblings` tells which pods the default spreading keeps apart (same Service or
-    owner).
-    """
+    """Total score by node name. `siblings` selects pods that default spreading separates (same Service or owner)."""
     total = {info.name: 0.0 for info in feasible}
 
     def add(weight: int, raw: Mapping[str, float], *, reverse: bool = False, normalise: bool = True) -> None:
@@ -389,8 +386,8 @@ def _inter_pod_scores(pod: Object, feasible: Sequence[NodeInfo], infos: Sequence
 
 
 def failure_message(reasons: Mapping[str, str], whole: str = "") -> str:
-    """The default scheduler's sentence for a pod that fits nowhere; `reasons` is by node name, `whole` what keeps it
-    from all of them alike.
+    """The default scheduler's message for an unschedulable pod; `reasons` is by node name, `whole` a reason common to
+    all.
     """
     total = len(reasons)
     if not total:

@@ -1,4 +1,4 @@
-"""How much of each ResourceQuota is used: its status, as the resourcequota controller of Kubernetes keeps it."""
+"""ResourceQuota status: used amounts, as Kubernetes' resourcequota controller computes them."""
 
 from __future__ import annotations
 

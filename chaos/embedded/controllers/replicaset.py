@@ -1,4 +1,4 @@
-"""ReplicaSet: keeps a number of pods of one template alive, and adopts matching orphans."""
+"""ReplicaSet: keep a number of pods of one template running, and adopt matching orphans."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ _PHASES = {"Pending": 0, "Unknown": 1, "Running": 2}
 
 @dataclass(frozen=True, slots=True)
 class ReplicaPlan:
-    """Pods to create (a number) or to delete (these, in this order)."""
+    """Pods to create (a count) or to delete (in this order)."""
 
     create: int = 0
     delete: tuple[Object, ...] = ()
 
 
 def plan_replicas(wanted: int, pods: Sequence[Object], crowd: Mapping[str, int] | None = None) -> ReplicaPlan:
-    """How to reach `wanted` from the active pods; `crowd` tells how many related pods share each node."""
+    """Plan how to reach `wanted` from the active pods; `crowd` counts related pods per node."""
     difference = wanted - len(pods)
     if difference >= 0:
         return ReplicaPlan(create=difference)
@@ -51,7 +51,7 @@ def plan_replicas(wanted: int, pods: Sequence[Object], crowd: Mapping[str, int] 
 
 
 def _worth(pod: Object, crowd: Mapping[str, int]) -> tuple[Any, ...]:
-    """Pods in order of deletion (ActivePodsWithRanks): unassigned, pending, unready, cheap, crowded, young, restless
+    """Sort key of pods to delete (ActivePodsWithRanks): unassigned, pending, unready, cheap, crowded, young, restarted
     first.
     """
     node = pod["spec"].get("nodeName", "")
@@ -73,7 +73,7 @@ def _worth(pod: Object, crowd: Mapping[str, int]) -> tuple[Any, ...]:
 
 
 def replica_status(replica_set: Object, pods: Sequence[Object], now: datetime) -> tuple[dict[str, Any], float | None]:
-    """The status for these pods (all that are claimed), and seconds until a pod turns available."""
+    """(the status for all claimed pods, seconds until a pod becomes available)."""
     active = [pod for pod in pods if is_active(pod)]
     labels = replica_set["spec"]["template"]["metadata"].get("labels", {}).items()
     waits = [available_in(pod, replica_set["spec"].get("minReadySeconds", 0), now) for pod in active]
@@ -121,7 +121,7 @@ class ReplicaSetController(Controller):
         return again if again is not None else wait
 
     def _create(self, replica_set: Object, number: int) -> StatusError | None:
-        """Create pods; the reason why not, when one is refused (the others would be too)."""
+        """Create pods; the first refusal, or None. A refusal ends the batch: the others would be refused too."""
         for _ in range(number):
             pod = pod_from_template(replica_set["spec"]["template"], owner_resource=REPLICA_SET, owner=replica_set)
             try:
@@ -148,7 +148,9 @@ class ReplicaSetController(Controller):
             ]
 
     def _crowd(self, replica_set: Object) -> dict[str, int]:
-        """Active pods per node of all ReplicaSets with the same controller: after a rollout the doubled-up go first."""
+        """Active pods per node of all ReplicaSets of the same controller, so that a scale-down takes doubled-up ones
+        first.
+        """
         owner = controller_of(replica_set)
         related = {replica_set["metadata"]["uid"]}
         if owner is not None:

@@ -24,7 +24,7 @@ def revisions_of(store: Store, owner: Object) -> list[Object]:
 
 
 def current_revision(store: Store, resource: Resource, owner: Object) -> Object:
-    """The revision of the owner's present template: made, or renumbered as the newest when an earlier one came back."""
+    """The revision of the owner's present template: created, or renumbered as the newest when the template returns."""
     data = {"spec": {"template": owner["spec"]["template"] | {"$patch": "replace"}}}
     revisions = revisions_of(store, owner)
     newest = revisions[-1]["revision"] if revisions else 0
@@ -65,7 +65,7 @@ def current_revision(store: Store, resource: Resource, owner: Object) -> Object:
 
 
 def prune(store: Store, owner: Object, current: Object) -> None:
-    """Delete the oldest revisions beyond the owner's history limit that no pod runs."""
+    """Delete the oldest unused revisions beyond the owner's history limit."""
     meta = owner["metadata"]
     in_use = {
         pod["metadata"].get("labels", {}).get(REVISION_HASH)

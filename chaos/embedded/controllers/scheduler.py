@@ -1,4 +1,4 @@
-"""The scheduler: binds each pending pod to the node that `placement` likes best; ties are broken by chance."""
+"""The scheduler: bind each pending pod to the node that `placement` scores highest; ties are broken at random."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def choose(
     chance: random.Random,
     volumes: Callable[[NodeInfo], str | None] = lambda info: None,
 ) -> str | dict[str, str]:
-    """The node's name, or each node's reason against."""
+    """The chosen node's name, or each node's reason for refusal."""
     reasons: dict[str, str] = {}
     feasible = []
     for info in infos:
@@ -150,7 +150,7 @@ class Scheduler(Controller):
         return self._refuse(pod, failure_message(found))
 
     def _refuse(self, pod: Object, message: str) -> float:
-        """Say why the pod has no node yet, and look again when something changes."""
+        """Report why the pod is unschedulable, and retry when something changes."""
         key = key_of(pod)
         self._waiting.add(key)
         held = condition(pod, "PodScheduled")
@@ -182,7 +182,7 @@ class Scheduler(Controller):
         return list(infos.values())
 
     def _asked(self, pod: Object) -> Mapping[str, Fraction]:
-        """pod_requests, remembered until the pod's spec changes."""
+        """pod_requests, cached until the pod's spec changes."""
         uid, generation = pod["metadata"]["uid"], pod["metadata"].get("generation", 0)
         held = self._requests.get(uid)
         if held is None or held[0] != generation:
@@ -190,9 +190,7 @@ class Scheduler(Controller):
         return held[1]
 
     def _siblings(self, pod: Object) -> Callable[[Object], bool]:
-        """Pods of the same Services, or the same ReplicaSet or StatefulSet: the default constraints keep these
-        apart.
-        """
+        """Select pods of the same Services, ReplicaSet or StatefulSet, which the default constraints spread."""
         namespace, labels = pod["metadata"]["namespace"], pod["metadata"].get("labels", {})
         selectors: list[Any] = [
             {"matchLabels": service["spec"]["selector"]}
@@ -214,7 +212,7 @@ class Scheduler(Controller):
 
 
 def bind(store: Store, pod: Object, node: str, at: str) -> Object:
-    """Assign the pod to the node (also what the `binding` subresource does)."""
+    """Assign the pod to the node (also for the `binding` subresource)."""
 
     def change(new: dict[str, Any]) -> None:
         new["spec"]["nodeName"] = node

@@ -1,7 +1,7 @@
-"""StatefulSet: pods with a number and a lasting name, started and replaced in order.
+"""StatefulSet: pods with an ordinal and a stable name, started and replaced in order.
 
-Each pod has claims of its own for the set's volumeClaimTemplates, which outlive it and its successor finds again; who
-goes with whom is the retention policy's to say.
+Each pod has claims of its own for the set's volumeClaimTemplates, which outlive it and which its successor uses
+again; the retention policy decides what owns them.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ POD_NAME: Final = "statefulset.kubernetes.io/pod-name"
 
 
 def ordinal(stateful_set: Object, pod: Object) -> int | None:
-    """The pod's number; None when its name is not one of this set's."""
+    """The pod's ordinal; None when its name is not one of this set's."""
     prefix, _, number = pod["metadata"]["name"].rpartition("-")
     return int(number) if prefix == stateful_set["metadata"]["name"] and number.isdigit() else None
 
 
 def stateful_pod(stateful_set: Object, number: int, template: dict[str, Any], revision: str) -> dict[str, Any]:
-    """The pod of this number, from the template of this revision."""
+    """The pod of this ordinal, from the template of this revision."""
     pod = pod_from_template(template, owner_resource=STATEFUL_SET, owner=stateful_set)
     name = f"{stateful_set['metadata']['name']}-{number}"
     pod["metadata"]["name"] = name
@@ -55,7 +55,7 @@ def stateful_pod(stateful_set: Object, number: int, template: dict[str, Any], re
 
 
 def plan_claims(stateful_set: Object, number: int) -> dict[str, dict[str, Any]]:
-    """The claims of the pod of this number, by the volume that each is."""
+    """The claims of the pod of this ordinal, by volume name."""
     found: dict[str, dict[str, Any]] = {}
     meta, spec = stateful_set["metadata"], stateful_set["spec"]
     for template in spec.get("volumeClaimTemplates") or []:
@@ -71,8 +71,9 @@ def plan_claims(stateful_set: Object, number: int) -> dict[str, dict[str, Any]]:
 
 
 def plan_owners(stateful_set: Object, pod: Object | None, held: Sequence[Object]) -> list[Any]:
-    """Whom a claim goes with by the set's retention policy; `pod` is its pod when that is surplus. References to others
-    stay, and a claim that somebody else controls is left alone."""
+    """A claim's ownerReferences by the set's retention policy; `pod` is its pod when that is surplus. Other owners
+    stay, and a claim with another controller is left alone.
+    """
     policy = stateful_set["spec"].get("persistentVolumeClaimRetentionPolicy") or {}
     with_set = policy.get("whenDeleted") == "Delete" and (pod is None or policy.get("whenScaled") != "Delete")
     with_pod = policy.get("whenScaled") == "Delete" and pod is not None
@@ -116,13 +117,13 @@ class StatefulSetController(Controller):
         return again
 
     def _current(self, stateful_set: Object, update: str) -> str:
-        """The revision that pods below the partition keep: the last one that was rolled out wholly."""
+        """The revision of pods below the partition: the last one rolled out completely."""
         held = stateful_set.get("status", {}).get("currentRevision")
         known = {one["metadata"]["name"] for one in revisions_of(self.store, stateful_set)}
         return str(held) if held in known else update
 
     def _step(self, stateful_set: Object, pods: dict[int, Object], current: str, newest: Object) -> float | None:
-        """One move, in order; in parallel mode all moves at once. Returns seconds until availability may change."""
+        """Make one move, in order; in parallel mode all moves at once. Seconds until availability may change."""
         spec = stateful_set["spec"]
         first = (spec.get("ordinals") or {}).get("start", 0)
         wanted = range(first, first + spec["replicas"])
@@ -152,7 +153,7 @@ class StatefulSetController(Controller):
         return again
 
     def _revision_for(self, stateful_set: Object, number: int, current: str, newest: Object) -> Object:
-        """Below the partition the current revision, above it the newest."""
+        """The current revision below the partition, the newest above it."""
         rolling = stateful_set["spec"].get("updateStrategy", {})
         partition = (rolling.get("rollingUpdate") or {}).get("partition", 0)
         if (
@@ -164,7 +165,7 @@ class StatefulSetController(Controller):
         return next(one for one in revisions_of(self.store, stateful_set) if one["metadata"]["name"] == current)
 
     def _roll(self, stateful_set: Object, pods: dict[int, Object], wanted: range, newest: Object) -> None:
-        """Delete the highest outdated pod at or above the partition, when all above it are well."""
+        """Delete the highest outdated pod at or above the partition, when all above it are healthy."""
         strategy = stateful_set["spec"].get("updateStrategy", {})
         if strategy.get("type", "RollingUpdate") != "RollingUpdate":
             return
@@ -205,7 +206,7 @@ class StatefulSetController(Controller):
         self.recorder.event(stateful_set, "Normal", "SuccessfulCreate", f"Create {what} successful")
 
     def _create_claims(self, stateful_set: Object, number: int, pod: str) -> None:
-        """Those of the pod's claims that are not there. Raises Conflict while one is going."""
+        """Create the pod's missing claims. Raises Conflict while one is being deleted."""
         for claim in plan_claims(stateful_set, number).values():
             meta = claim["metadata"]
             held = self.store.find(PERSISTENT_VOLUME_CLAIM, meta["namespace"], meta["name"])
@@ -225,7 +226,7 @@ class StatefulSetController(Controller):
                 raise Conflict(f"pvc {meta['name']} is being deleted")
 
     def _keep_claims(self, stateful_set: Object, pods: dict[int, Object]) -> None:
-        """Let the claims go with whom the retention policy says."""
+        """Set the claims' owners by the retention policy."""
         spec = stateful_set["spec"]
         first = (spec.get("ordinals") or {}).get("start", 0)
         wanted = range(first, first + spec["replicas"])
@@ -253,7 +254,7 @@ class StatefulSetController(Controller):
         )
 
     def _status(self, stateful_set: Object, current: str, update: str) -> None:
-        """Counters over the pods as they stand now; when all are new, the update becomes the current revision."""
+        """Count the pods; when all are updated, the update revision becomes current."""
         pods = [pod for pod in self.claim(STATEFUL_SET, stateful_set) if ordinal(stateful_set, pod) is not None]
         now, seconds = self.clock.now(), stateful_set["spec"].get("minReadySeconds", 0)
         live = [pod for pod in pods if not is_terminating(pod)]

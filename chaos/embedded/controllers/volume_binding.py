@@ -1,7 +1,7 @@
-"""What a pod's volumes say of where it may run, and what the scheduler reserves for it once it has chosen.
+"""Volume binding for the scheduler: which nodes a pod's volumes permit, and what to reserve on the chosen node.
 
-The rules and words of kube-scheduler's VolumeBinding: a bound claim leads to the nodes of its volume; one that waits
-for its consumer is met by a free volume of the node, or by a new one where its class makes volumes.
+The rules and words of kube-scheduler's VolumeBinding: a bound claim restricts the pod to its volume's nodes; one that
+waits for its consumer is met by a free volume of the node, or by a new one where its class provisions volumes.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ GONE: Final = "node(s) unavailable due to one or more pvc(s) bound to non-existe
 
 
 def fits_node(volume: Object, node: Object) -> bool:
-    """Whether the volume can be used on the node."""
+    """Whether the volume is accessible from the node."""
     required = (volume["spec"].get("nodeAffinity") or {}).get("required")
     return required is None or selector_fits(required, node)
 
 
 class PodVolumes:
-    """The claims of one pod, as one pass of the scheduler sees them."""
+    """The claims of one pod, in one scheduling pass."""
 
     def __init__(self, store: Store, pod: Object) -> None:
         self._store = store
@@ -62,7 +62,7 @@ class PodVolumes:
         return bool(self._bound or self._waiting or self.problem)
 
     def against(self, info: NodeInfo) -> str | None:
-        """Why the pod cannot run on a node for its volumes, or None."""
+        """Why the pod's volumes rule a node out, or None."""
         for claim in self._bound:
             volume = self._store.find(PERSISTENT_VOLUME, "", claim["spec"]["volumeName"])
             if volume is None:
@@ -79,7 +79,7 @@ class PodVolumes:
         return None
 
     def _free(self, claim: Object, node: Object, taken: set[str]) -> Object | None:
-        """A free volume of the node for a claim; none once a new one is being made for it."""
+        """A free volume of the node for a claim; a reserved one alone while a new one is being provisioned."""
         there = [
             one
             for one in self._store.list(PERSISTENT_VOLUME)
@@ -103,7 +103,7 @@ class PodVolumes:
         )
 
     def reserve(self, node: Object) -> bool:
-        """Reserve or ask for what the pod lacks there. -> whether all of its claims are bound, so that it can go."""
+        """Reserve or request what the pod lacks there; whether all of its claims are bound."""
         for claim in self._waiting:
             found = self._free(claim, node, set())
             meta = claim["metadata"]

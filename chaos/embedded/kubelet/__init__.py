@@ -1,7 +1,7 @@
 """Nodes of the embedded cluster: each a little machine of its own, with a kubelet that runs pods as real containers.
 
-Read in this order: `records` (what is known), `actions` and `status` (pure), `worker` (one pod's life), `containers`
-and `sandbox` (effects), `machine` and `nodeinit` (the node's first process), `node` (all of it together).
+Read in this order: `container_records` (state), `pod_actions` and `status` (pure), `worker` (one pod's life),
+`containers` and `sandbox` (effects), `node_machine` and `nodeinit` (the node's first process), `node` (all of it).
 """
 
 from chaos.embedded.kubelet.images import Images

@@ -1,8 +1,8 @@
-"""Image archives and their layers, read as what they are: a stranger's.
+"""Image archives and their layers, read as untrusted input.
 
-Nothing of an archive is unpacked but its layers, and a layer's members are made one by one beneath its own directory
-(beneath.py): no name, link or whiteout of any of them leads out. Devices are not made at all. What an archive may
-become is bounded, in bytes and in members, before it is written.
+Only the layers of an archive are unpacked, and a layer's members are made one by one beneath its own directory
+(beneath.py): no name, link or whiteout leads out of it. Devices are never made. The unpacked size is bounded, in bytes
+and in members, before anything is written.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ CHUNK: Final = 1 << 20
 
 @dataclass(slots=True)
 class Budget:
-    """What is left of an archive's bounds. Spending more raises ValueError."""
+    """The remaining bytes and members of an archive's bounds. Exceeding them raises ValueError."""
 
     size: int
     members: int = MEMBERS
@@ -60,13 +60,13 @@ class Budget:
 
 
 def budget_of(archive: Path, directory: Path) -> Budget:
-    """The bounds of an archive that is unpacked into the directory: by its size, and half of what is free there."""
+    """The bounds of an archive that is unpacked into the directory: by its size, and half of the free space."""
     room = os.statvfs(directory)
     return Budget(min(LARGEST, max(LEAST, RATIO * archive.stat().st_size), room.f_bavail * room.f_frsize // 2))
 
 
 class _Bounded(io.RawIOBase):
-    """A decompressed file that ends with ValueError where its bound is reached."""
+    """A decompressed file that raises ValueError at its bound."""
 
     def __init__(self, inner: IO[bytes], limit: int) -> None:
         self._inner, self._limit = inner, limit
@@ -98,7 +98,7 @@ class _Bounded(io.RawIOBase):
 
 @contextlib.contextmanager
 def opened(file: IO[bytes], limit: int) -> Iterator[tarfile.TarFile]:
-    """A tar, compressed or not, that is at most `limit` bytes long when decompressed."""
+    """Open a tar, compressed or not, of at most `limit` bytes when decompressed."""
     magic = file.read(6)
     file.seek(0)
     inner: Any = file
@@ -116,7 +116,7 @@ def opened(file: IO[bytes], limit: int) -> Iterator[tarfile.TarFile]:
 
 
 class Archive:
-    """The outer tar: documents and layers by their names, never unpacked."""
+    """The outer tar: documents and layers by name, never unpacked."""
 
     def __init__(self, tar: tarfile.TarFile, budget: Budget) -> None:
         self._tar = tar
@@ -129,8 +129,7 @@ class Archive:
         return name in self._members
 
     def open(self, name: str) -> IO[bytes]:
-        """A member's contents; a link between members (docker's own, of layers that are alike) is followed by name.
-        Raises ValueError."""
+        """Open a member; a link between members (docker links equal layers) is followed by name. Raises ValueError."""
         asked = name
         for _ in range(HOPS):
             if ".." in name.split("/") or name.startswith("/"):
@@ -152,7 +151,7 @@ class Archive:
         raise ValueError(f"{str(asked)[:200]!r} is not a file in it")
 
     def document(self, name: str) -> Any:
-        """A JSON document."""
+        """Read a JSON document."""
         return orjson.loads(self.text(name))
 
     def text(self, name: str) -> bytes:
@@ -168,7 +167,7 @@ def _plain(name: str) -> str:
 
 
 def digest_of(file: IO[bytes]) -> str:
-    """SHA-256 of what is left of a file, as hex digits."""
+    """SHA-256 of the rest of a file, as hex digits."""
     found = hashlib.sha256()
     while chunk := file.read(CHUNK):
         found.update(chunk)
@@ -176,10 +175,10 @@ def digest_of(file: IO[bytes]) -> str:
 
 
 def unpack_layer(file: IO[bytes], target: Path, budget: Budget) -> None:
-    """A layer's tar into overlayfs' form: whiteouts become character devices 0:0, opaque markers an attribute.
+    """Unpack a layer in overlayfs' form: whiteouts become character devices 0:0, opaque markers an attribute.
 
-    Raises ValueError for a member that leads out of the layer, is a device, or is beyond the bounds; tarfile.TarError
-    and OSError.
+    Raises ValueError for a member that leads out of the layer, is a device, or exceeds the bounds; tarfile.TarError and
+    OSError.
     """
     layer = Beneath(target)
     with opened(file, budget.size + 1024 * (budget.members + 2)) as tar:
@@ -246,7 +245,7 @@ def _white_out(layer: Beneath, parent: str, name: str) -> None:
 
 
 def _link(layer: Beneath, member: tarfile.TarInfo, parent: str, name: str) -> None:
-    """A hard link, to a regular file of the same layer."""
+    """Make a hard link to a regular file of the same layer."""
     parts = _parts(member.linkname)
     if not parts or parts == [*parent.split("/"), name]:
         raise ValueError(f"{member.name[:200]!r} is a link to nothing")
@@ -280,7 +279,7 @@ def _copy(
 
 
 def _dress(descriptor: int, member: tarfile.TarInfo) -> None:
-    """Owner, mode (set-id bits too: they are for containers, and nobody else reaches them) and time."""
+    """Set owner, mode (with set-id bits, which only containers can use) and time."""
     os.fchown(descriptor, member.uid, member.gid)
     os.fchmod(descriptor, member.mode & 0o7777)
     with contextlib.suppress(OverflowError, ValueError, OSError):

@@ -1,8 +1,8 @@
-"""Control groups of nodes, pods and containers, in both versions: where they are, what limits mean, what they report.
+"""Control groups of nodes, pods and containers, in both versions: paths, limits, usage.
 
-The names are a real node's below one directory per node, `/sharedfate/<cluster>/<node>/kubepods/…`, so that tools that
-look for a pod's UID and a container's id in cgroup paths find them. Figures are the kubelet's own arithmetic
-(pkg/kubelet/cm/helpers_linux.go). The server writes limits from outside; runc sets them at the start of a container.
+The names are a real node's below one directory per node, `/sharedfate/<cluster>/<node>/kubepods/…`, so that tools
+find a pod's UID and a container's id in cgroup paths. Values are computed as by the kubelet
+(pkg/kubelet/cm/helpers_linux.go). The server writes limits from outside; runc sets them when a container starts.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Limits:
 
 @cache
 def controllers() -> dict[str, str]:
-    """Hierarchies in use: controller -> directory where it is mounted; {"": …} with version 2 alone."""
+    """The mounted hierarchies: controller -> mount point; {"": …} with version 2 alone."""
     found: dict[str, str] = {}
     unified = ""
     with open("/proc/self/mountinfo") as file:
@@ -64,10 +64,10 @@ def controllers() -> dict[str, str]:
 
 
 def prepare(path: str) -> None:
-    """Make the controllers available below `path`, and weigh all that is ours as machines of our own would weigh.
+    """Enable the controllers below `path`, and give all clusters together the weight of one machine's services.
 
-    Version 2 hands out controllers level by level; version 1 has them everywhere. Left at its default, a whole cluster
-    would have the share of one single process of the machine's: whatever else ran there would be what is measured.
+    Version 2 enables controllers level by level; version 1 has them everywhere. With the default weight a whole cluster
+    would get the share of a single process: every measurement would measure what else the machine runs.
     """
     where = controllers()
     if "" not in where:
@@ -89,7 +89,7 @@ def prepare(path: str) -> None:
 
 
 def _weigh(directory: str, name: str, text: str) -> None:
-    """Write the weight of `directory`'s parents up to our own root."""
+    """Write the weight of `directory`'s parents up to our root."""
     here = os.path.dirname(directory)
     os.makedirs(here, exist_ok=True)
     while True:
@@ -105,22 +105,22 @@ def _milli(value: object) -> int:
 
 
 def shares(milli: int) -> int:
-    """cpu.shares for a request in millicores."""
+    """Convert a request in millicores to cpu.shares."""
     return max(MIN_SHARES, min(MAX_SHARES, milli * 1024 // 1000)) if milli else MIN_SHARES
 
 
 def quota(milli: int) -> int:
-    """CPU quota in microseconds per PERIOD for a limit in millicores."""
+    """Convert a limit in millicores to a CPU quota in microseconds per PERIOD."""
     return max(MIN_QUOTA, milli * PERIOD // 1000)
 
 
 def weight(cpu_shares: int) -> int:
-    """Version 2's cpu.weight of version 1's shares, as runc and the kubelet convert them."""
+    """Convert version 1's shares to version 2's cpu.weight, as runc and the kubelet do."""
     return 1 + ((cpu_shares - 2) * 9999) // 262_142
 
 
 def container_limits(container: Mapping[str, Any]) -> Limits:
-    """Of one container's `resources`. A limit without a request stands for both."""
+    """The limits of one container's `resources`. A limit without a request counts as both."""
     resources = container.get("resources", {})
     requests, limits = resources.get("requests", {}), resources.get("limits", {})
     wanted = _milli(requests.get("cpu", limits.get("cpu", 0)))
@@ -132,7 +132,7 @@ def container_limits(container: Mapping[str, Any]) -> Limits:
 
 
 def pod_limits(pod: Mapping[str, Any]) -> Limits:
-    """Sums over the containers; a sum is a limit only when every container has one."""
+    """Limits summed over the containers; a sum is a limit only when every container has one."""
     running = [
         *pod["spec"]["containers"],
         *(c for c in pod["spec"].get("initContainers", []) if c.get("restartPolicy") == "Always"),
@@ -158,7 +158,7 @@ def pod_limits(pod: Mapping[str, Any]) -> Limits:
 
 
 def pod_path(pod: Mapping[str, Any]) -> str:
-    """Within the node."""
+    """The pod's cgroup, relative to the node's."""
     tier = {"Guaranteed": "", "Burstable": "/burstable", "BestEffort": "/besteffort"}[
         pod.get("status", {}).get("qosClass") or qos_class(pod)
     ]
@@ -166,7 +166,7 @@ def pod_path(pod: Mapping[str, Any]) -> str:
 
 
 def oci_resources(limits: Limits) -> dict[str, Any]:
-    """For runc's `linux.resources`."""
+    """Render limits as runc's `linux.resources`."""
     cpu: dict[str, Any] = {"shares": limits.shares, "period": PERIOD}
     if limits.quota is not None:
         cpu["quota"] = limits.quota
@@ -174,7 +174,7 @@ def oci_resources(limits: Limits) -> dict[str, Any]:
 
 
 def plan_writes(limits: Limits, *, unified: bool) -> list[tuple[str, str, str]]:
-    """(controller, file, text) that put limits into effect on a live cgroup."""
+    """(controller, file, text) that apply limits to a live cgroup."""
     if unified:
         return [
             ("", "cpu.weight", str(weight(limits.shares))),
@@ -190,7 +190,7 @@ def plan_writes(limits: Limits, *, unified: bool) -> list[tuple[str, str, str]]:
 
 
 def apply_limits(path: str, limits: Limits) -> None:
-    """Put limits into effect on the cgroup at `path` (the machine's view). Raises OSError, naming the file."""
+    """Apply limits to the cgroup at `path` (as the machine sees it). Raises OSError with the file's name."""
     where = controllers()
     for controller, name, text in plan_writes(limits, unified="" in where):
         with open(f"{where[controller]}{path}/{name}", "w") as file:
@@ -228,7 +228,7 @@ def usage(path: str) -> tuple[float, int] | None:
 
 
 def remove_tree(path: str) -> None:
-    """End every process below `path` and remove the directories, in every hierarchy; what is not there is fine."""
+    """Kill every process below `path` and remove the directories, in every hierarchy. Idempotent."""
     for root in controllers().values():
         top = root + path
         for _ in range(200):

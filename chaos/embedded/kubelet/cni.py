@@ -1,11 +1,11 @@
-"""The Container Network Interface of a node: its configuration directory, and the plugins chained behind our own.
+"""A node's Container Network Interface: its configuration directory, and the plugins chained behind the built-in one.
 
-A node's `/etc/cni/net.d` holds one list whose first plugin, `sharedfate`, is the node itself: it links pods as
-`network.fabric` does and runs no program. What others (istio-cni, linkerd-cni) write behind it is run as a container
-runtime runs it: ADD when a pod's sandbox is made, DEL in the opposite order when it ends, CHECK when the node's kubelet
-comes back; with the environment, the configuration on standard input and the results of the specification
-(https://www.cni.dev/docs/spec, 0.3.0 to 1.1.0). A plugin comes from a pod, so that it gets no more than a privileged
-container has: it runs by runc over the node's own root, with that container's capabilities and system calls.
+A node's `/etc/cni/net.d` holds one list whose first plugin, `sharedfate`, is built in: it links pods through
+`network.fabric` and runs no program. Plugins that others (istio-cni, linkerd-cni) append are run as a container runtime
+runs them: ADD when a pod's sandbox is made, DEL in the opposite order when it ends, CHECK when the node's kubelet
+restarts; with the environment, standard input and results of the specification
+(https://www.cni.dev/docs/spec, 0.3.0 to 1.1.0). A plugin is installed by a pod, so it gets no more than a privileged
+container has: runc runs it over the node's own root, with that container's capabilities and system calls.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ DEFAULT: Final = (
 
 
 class NetworkFailed(MachineError):
-    """A pod's network cannot be made; the message is that of a container runtime."""
+    """A pod's network cannot be set up; the message is a container runtime's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A configuration list: what its plugins are to be told."""
+    """A configuration list, as its plugins receive it."""
 
     name: str
     version: str
@@ -59,7 +59,7 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """One pod's network as its plugins know it."""
+    """One pod's network, as plugins see it."""
 
     network: Network
     sandbox: str
@@ -68,12 +68,12 @@ class Attachment:
 
 
 def netns_of(sandbox: str) -> str:
-    """Where a pod's network namespace lies on its node."""
+    """Path of a pod's network namespace on its node."""
     return f"{NAMESPACES}/cni-{sandbox}"
 
 
 def choose_network(files: Sequence[tuple[str, str]]) -> Network:
-    """The list of the first file, by name, that holds one (libcni's rule). Raises NetworkFailed."""
+    """The list of the first file, by name, that contains one (libcni's rule). Raises NetworkFailed."""
     for name, text in sorted(files):
         with contextlib.suppress(ValueError):
             return _network(name, text)
@@ -81,7 +81,7 @@ def choose_network(files: Sequence[tuple[str, str]]) -> Network:
 
 
 def _network(name: str, text: str) -> Network:
-    """ValueError for what is no configuration; NetworkFailed for one that is not of this node's network."""
+    """Read a list; ValueError for an invalid one, NetworkFailed for one without this node's network."""
     found = json.loads(text)
     if not isinstance(found, dict):
         raise ValueError("no object")
@@ -101,7 +101,7 @@ def _network(name: str, text: str) -> Network:
 
 
 def plan_result(version: str, *, address: str, sandbox: str, link: str) -> dict[str, Any]:
-    """What our own plugin has done, as the next is told."""
+    """The built-in plugin's result, which the next plugin receives."""
     gateway = ".".join((*address.split(".")[:3], "1"))
     mac = ":".join(f"{byte:02x}" for byte in addresses.hardware_address(address))
     of_before = {"version": "4"} if version.startswith("0.") else {}
@@ -115,7 +115,7 @@ def plan_result(version: str, *, address: str, sandbox: str, link: str) -> dict[
 
 
 def plan_environment(pod: Object, sandbox: str) -> dict[str, str]:
-    """What a runtime tells plugins, but for the command."""
+    """The environment that a runtime gives plugins, without the command."""
     meta = pod["metadata"]
     arguments = {
         "IgnoreUnknown": "1",
@@ -135,7 +135,7 @@ def plan_environment(pod: Object, sandbox: str) -> dict[str, str]:
 
 
 def plan_input(network: Network, plugin: Mapping[str, Any], result: Mapping[str, Any] | None) -> bytes:
-    """A plugin's standard input: its own part, the list's name and version, and what was done before it."""
+    """A plugin's standard input: its own configuration, the list's name and version, and the previous result."""
     body = dict(plugin) | {"name": network.name, "cniVersion": network.version}
     if result is not None:
         body["prevResult"] = dict(result)
@@ -143,7 +143,7 @@ def plan_input(network: Network, plugin: Mapping[str, Any], result: Mapping[str,
 
 
 def plan_plugin(program: str, environment: Mapping[str, str], *, root: str, cgroup: str) -> dict[str, Any]:
-    """config.json for runc: a program of the node in the node's own namespaces, held like a privileged container."""
+    """config.json for runc: a program of the node in the node's namespaces, restricted like a privileged container."""
     capabilities = list(capabilities_in(""))
     nodes_own: list[dict[str, Any]] = [
         {"destination": path, "type": "bind", "source": path, "options": ["rbind", "rprivate"]}
@@ -176,7 +176,7 @@ def plan_plugin(program: str, environment: Mapping[str, str], *, root: str, cgro
 
 
 def read_failure(code: int, out: bytes, err: bytes) -> str:
-    """Why a plugin failed, as libcni words it."""
+    """A plugin's failure, in libcni's words."""
     with contextlib.suppress(ValueError):
         found = json.loads(out)
         if isinstance(found, dict) and found.get("msg"):
@@ -189,7 +189,7 @@ def read_failure(code: int, out: bytes, err: bytes) -> str:
 
 
 class Plugins:
-    """Runs the plugins of one pod's network on its node. `files` is the pod's directory, `inside` the same there."""
+    """Runs the plugins of one pod's network on its node. `files` is the pod's directory, `inside` its path there."""
 
     def __init__(self, machine: Machine, files: Beneath, inside: str, cgroup: str) -> None:
         self._machine = machine
@@ -198,12 +198,12 @@ class Plugins:
         self._cgroup = cgroup
 
     async def network(self) -> Network:
-        """The node's network as its directory has it now. Raises NetworkFailed, MachineDown."""
+        """Read the node's network from its directory. Raises NetworkFailed, MachineDown."""
         reply, _ = await self._machine.ask("network_configurations", path=DIRECTORY)
         return choose_network([(one["name"], one["text"]) for one in reply["files"]])
 
     async def add(self, attachment: Attachment) -> Attachment:
-        """ADD, each with what the one before it did. Raises NetworkFailed of the first that fails."""
+        """Run ADD, each with the previous result. Raises NetworkFailed of the first failure."""
         result: Mapping[str, Any] = attachment.result
         for plugin in attachment.network.chained:
             out = await self._run("ADD", attachment, plugin, result)
@@ -215,7 +215,7 @@ class Plugins:
         return Attachment(attachment.network, attachment.sandbox, attachment.environment, result)
 
     async def delete(self, attachment: Attachment) -> None:
-        """DEL, from the last to the first. Raises NetworkFailed of the first that fails, after all were asked."""
+        """Run DEL, from the last to the first. Raises NetworkFailed of the first failure, after all have run."""
         failures: list[NetworkFailed] = []
         for plugin in reversed(attachment.network.chained):
             try:
@@ -226,7 +226,7 @@ class Plugins:
             raise failures[0]
 
     async def check(self, attachment: Attachment) -> None:
-        """CHECK, unless the list disables it. Raises NetworkFailed of the first that fails."""
+        """Run CHECK, unless the list disables it. Raises NetworkFailed of the first failure."""
         if attachment.network.checked and not attachment.network.version.startswith(("0.1", "0.2", "0.3")):
             for plugin in attachment.network.chained:
                 await self._run("CHECK", attachment, plugin, attachment.result)
@@ -280,7 +280,7 @@ class Plugins:
         return out
 
     async def _spawned(self, arguments: Sequence[str], given: bytes, cgroup: str) -> tuple[int, bytes, bytes]:
-        """Run to the end. -> exit code, standard output and error. Raises TimeoutError after killing it."""
+        """Run a plugin; (exit code, stdout, stderr). Raises TimeoutError after killing it."""
         from chaos.embedded.kubelet.execs import pipe_reader, pipe_writer
 
         read_in, write_in = os.pipe()

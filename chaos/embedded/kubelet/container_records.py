@@ -1,7 +1,7 @@
-"""What the kubelet knows of a pod's containers: one record for each incarnation, and the back-off between them.
+"""The kubelet's records of a pod's containers, one per incarnation, and the back-off between them.
 
-Records are the kubelet's memory, not the API's: status is computed from them (status.py), and so are actions
-(pod_actions.py).
+Records are the kubelet's memory, not the API's: status (status.py) and actions (pod_actions.py) are computed from
+them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Record:
     unseen: tuple[int, float, bool] | None = None  # its end (code, when, oom), before the kubelet has looked
 
     def end(self, code: int, at: float, *, oom: bool, reason: str = "", message: str = "") -> None:
-        """The kubelet learns that it ended."""
+        """Record that it ended."""
         self.state = "exited"
         self.exit_code = code
         self.finished_at = at
@@ -55,7 +55,7 @@ class _Entry:
 
 
 class Backoff:
-    """Doubling waits per key, as client-go's flowcontrol.Backoff: a key unused for twice the maximum starts afresh."""
+    """Doubling delays per key, as client-go's flowcontrol.Backoff: a key unused for twice the maximum starts afresh."""
 
     def __init__(self, initial: float = INITIAL_BACKOFF, maximum: float = MAX_BACKOFF) -> None:
         self._initial = initial
@@ -63,19 +63,19 @@ class Backoff:
         self._entries: dict[str, _Entry] = {}
 
     def remaining(self, key: str, since: float, now: float) -> float:
-        """Seconds to wait until an attempt that follows an event at `since` is allowed; 0 when it is."""
+        """Seconds until an attempt after an event at `since` may start; 0 when it may start now."""
         entry = self._entries.get(key)
         if entry is None or since - entry.updated > 2 * self._maximum:
             return 0.0
         return max(0.0, entry.seconds - (now - since))
 
     def remaining_since_update(self, key: str, now: float) -> float:
-        """Seconds until another attempt is allowed, counted from the last one."""
+        """Seconds until another attempt may start, counted from the last one."""
         entry = self._entries.get(key)
         return self.remaining(key, entry.updated, now) if entry else 0.0
 
     def next(self, key: str, since: float, now: float) -> None:
-        """An attempt is being made: the next one has to wait, twice as long as the last."""
+        """Record an attempt, which doubles the delay of the next one."""
         entry = self._entries.get(key)
         if entry is None or since - entry.updated > 2 * self._maximum:
             self._entries[key] = _Entry(self._initial, now)
@@ -84,7 +84,7 @@ class Backoff:
             entry.updated = now
 
     def seconds(self, key: str) -> float:
-        """The current wait of the key, for messages."""
+        """The key's present delay, for messages."""
         entry = self._entries.get(key)
         return entry.seconds if entry else self._initial
 
@@ -95,7 +95,7 @@ class Backoff:
 
 @dataclass(slots=True)
 class ProbeState:
-    """Latest results of a running container's probes, by the record's id they belong to."""
+    """Latest probe results of a running container, by its record's id."""
 
     started: bool = False
     ready: bool = False
@@ -105,7 +105,7 @@ class ProbeState:
 
 @dataclass(slots=True)
 class PodState:
-    """Everything that status and actions are computed from, beside the pod object itself."""
+    """The input of status and actions, beside the pod object itself."""
 
     records: dict[str, list[Record]] = field(default_factory=dict)  # by container name, oldest first, at most two
     waiting: dict[str, tuple[str, str]] = field(
@@ -127,12 +127,12 @@ class PodState:
         return found[-1] if found else None
 
     def current(self, name: str) -> Record | None:
-        """The latest one, when it belongs to the current sandbox."""
+        """The latest record, if it belongs to the current sandbox."""
         record = self.latest(name)
         return record if record is not None and record.sandbox == self.sandbox else None
 
     def add(self, record: Record) -> list[Record]:
-        """Remember a new incarnation. -> those that are remembered no longer."""
+        """Add a new incarnation; the records that are dropped for it."""
         kept = self.records.setdefault(record.name, [])
         kept.append(record)
         dropped = kept[:-2]
@@ -144,7 +144,7 @@ class PodState:
 
 
 def restarts(pod: Mapping[str, Any], container: Mapping[str, Any], exit_code: int) -> bool:
-    """Whether a container that ended so is to run again: by its own rules, its own policy, or its pod's."""
+    """Whether a container that ended so is restarted: by its own rules, its own policy, or its pod's."""
     policy = container.get("restartPolicy")
     if policy:
         for rule in container.get("restartPolicyRules") or []:
@@ -156,5 +156,5 @@ def restarts(pod: Mapping[str, Any], container: Mapping[str, Any], exit_code: in
 
 
 def is_sidecar(container: Mapping[str, Any]) -> bool:
-    """An init container that runs beside the others."""
+    """Whether an init container is a native sidecar (restartPolicy: Always)."""
     return container.get("restartPolicy") == "Always"

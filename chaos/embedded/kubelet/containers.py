@@ -1,6 +1,6 @@
-"""The containers of one pod on a node: starting, killing, resizing, and learning of their ends.
+"""One pod's containers on a node: start, kill, resize, and observe their ends.
 
-Effects only; what is to be done was decided in pod_actions.py. Events and their words are the kubelet's.
+Effects only; pod_actions.py decides what to do. Events and their words are the kubelet's.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ RUNC: Final = "failed to create containerd task: failed to create shim task: OCI
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """Outcome of an attempt to start a container."""
+    """Result of an attempt to start a container."""
 
     began: bool = False
     retry: float | None = None  # seconds until another attempt makes sense
 
 
 class ContainerFailed(Exception):
-    """A container could not be made: its waiting reason, and the message."""
+    """A container could not be created: its waiting reason, and the message."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -60,9 +60,7 @@ class ContainerFailed(Exception):
 
 
 def needs_restart(record: Record, wanted: Mapping[str, Any]) -> bool:
-    """Whether the change from what is in effect to what is wanted may not be made live, by the container's
-    resizePolicy.
-    """
+    """Whether the container's resizePolicy requires a restart for this change of resources."""
     policies = {p["resourceName"]: p["restartPolicy"] for p in wanted.get("resizePolicy") or []}
     new = wanted.get("resources") or {}
     changed = {
@@ -75,7 +73,7 @@ def needs_restart(record: Record, wanted: Mapping[str, Any]) -> bool:
 
 
 def resize_summary(pod: Object) -> str:
-    """What the Events of a resize say: the resources of every container, and the generation that asked for them."""
+    """The message of a resize's Events: every container's resources, and the pod's generation."""
     summary: dict[str, Any] = {}
     for kind in ("initContainers", "containers"):
         if held := pod["spec"].get(kind):
@@ -140,10 +138,10 @@ class Containers:
     # starting
 
     async def start(self, pod: Object, container: Mapping[str, Any], before: Record | None) -> Started:
-        """Start a container (again), unless its back-off forbids it.
+        """Start or restart a container, unless its back-off forbids it.
 
-        `before` is the last incarnation that had ended when the pass began: one that this very pass has killed does not
-        count, so that a first failure of a liveness probe is followed by a restart at once.
+        `before` is the last incarnation that had ended when the pass began: one that this pass has killed does not
+        count, so that the first failure of a liveness probe is followed by a restart at once.
         """
         name = container["name"]
         meta = pod["metadata"]
@@ -226,7 +224,7 @@ class Containers:
         return container_environment(pod, container, base, services, lookup, facts)
 
     async def _create(self, pod: Object, container: Mapping[str, Any], image: Image, attempt: int, path: str) -> None:
-        """Raises ContainerFailed, after its Events."""
+        """Create and start it. Raises ContainerFailed, after its Events."""
         name, cid = container["name"], secrets.token_hex(32)
         bundle = self._sandbox.directory.below(f"containers/{cid}")
         inside = f"{self._sandbox.inside}/containers/{cid}"
@@ -306,7 +304,7 @@ class Containers:
         self._begin_probes(pod, record)
 
     def _pid_namespace(self, pod: Object, container: Mapping[str, Any]) -> str:
-        """The one to join: the pod's when it shares one, that of an ephemeral container's target; else none."""
+        """The PID namespace to join: the pod's shared one, or an ephemeral container's target's; else None."""
         target = self.state.latest(container.get("targetContainerName") or "")
         if pod["spec"].get("shareProcessNamespace"):
             return f"/proc/{self._sandbox.pause}/ns/pid"
@@ -346,7 +344,7 @@ class Containers:
     # probes
 
     def poke(self) -> None:
-        """Status was written: containers that are not ready are asked again."""
+        """Probe containers that are not ready at once: status was written."""
         for cid, probes in self._probes.items():
             if not self.state.probes[cid].ready:
                 probes.poke()
@@ -357,7 +355,7 @@ class Containers:
         self._probes.clear()
 
     def start_probes(self, pod: Object) -> None:
-        """After a pause of the kubelet: probes begin anew, with what was known."""
+        """Restart probes after a restart of the kubelet, with their earlier results."""
         for record in self.state.running():
             if record.id not in self._probes and record.unseen is None:
                 known = self.state.probes.get(record.id, ProbeState())
@@ -369,7 +367,7 @@ class Containers:
     # ends
 
     def on_exit(self, end: Exit) -> bool:
-        """The node says that a container ended. -> whether it is one of ours. The kubelet has not looked yet."""
+        """Note a container's end before the kubelet's next relist; whether it is one of this pod's."""
         for records in self.state.records.values():
             for record in records:
                 if record.id == end.container:
@@ -381,7 +379,7 @@ class Containers:
         return True
 
     def lose_all(self) -> None:
-        """The node lost power: every container ended, and nobody knows how."""
+        """Record that every container ended for an unknown reason: the node lost power."""
         for record in self.state.running():
             record.end(255, time.time(), oom=False, reason="Unknown")
             if record.id in self._ended:
@@ -389,7 +387,7 @@ class Containers:
         self.stop_probes()
 
     def absorb(self) -> bool:
-        """Look: learn of the ends that happened. -> whether there were any."""
+        """Record the ends noted since the last relist; whether there were any."""
         found = False
         for record in self.state.running():
             cid = record.id
@@ -419,7 +417,7 @@ class Containers:
             await self._machine().ask("forget", container=cid)
 
     async def forget_all(self) -> None:
-        """Wait until nothing is left on the node of containers that ended."""
+        """Wait until the node has removed every ended container."""
         if self._chores:
             await asyncio.gather(*self._chores)
         self.stop_probes()
@@ -435,10 +433,10 @@ class Containers:
         *,
         after: Sequence[asyncio.Event] = (),
     ) -> None:
-        """preStop, SIGTERM, and after the grace period SIGKILL; returns when it has ended.
+        """Run preStop, send SIGTERM, and after the grace period SIGKILL; return when the container has ended.
 
-        `grace` may shrink meanwhile; the event that `shortened` gives is set when it does. `after`: SIGTERM waits until
-        these have come, for as long as there is grace (a native sidecar's, until those that need it have ended).
+        `grace` may be shortened meanwhile; the event from `shortened` is then set. `after`: events that SIGTERM waits
+        for within the grace period (a native sidecar's dependents must end first).
         """
         ended = self._ended[record.id]
         if probes := self._probes.get(record.id):
@@ -486,9 +484,7 @@ class Containers:
     # resizing
 
     async def resize(self, pod: Object) -> None:
-        """Put changed resources of running containers into effect: live, or by a restart where `resizePolicy` says
-        so.
-        """
+        """Apply changed resources to running containers: live, or by a restart where `resizePolicy` requires it."""
         wanted = {c["name"]: c for c in [*pod["spec"]["containers"], *pod["spec"].get("initContainers", [])]}
         due = [
             record
@@ -542,7 +538,7 @@ class Containers:
         self._resized(pod, wanted)
 
     def _resized(self, pod: Object, wanted: Mapping[str, Mapping[str, Any]]) -> None:
-        """A resize is over once every container has what it is to have, those that had to restart too."""
+        """Complete a resize once every container has its resources, restarted ones included."""
         if self.state.resizing and all(
             (record := self.state.latest(name)) is not None and record.resources == (container.get("resources") or {})
             for name, container in wanted.items()

@@ -1,10 +1,9 @@
-"""The devices that a cluster may open, whatever its pods are allowed: a list, held above the nodes by the kernel.
+"""The devices that a cluster's pods may open: an allow list, enforced by the kernel above the nodes.
 
-A privileged container may make device files and mount what they stand for. So the list lies on the cluster's own
-control group, one level above each node's: a node sees its own group as the root, and can change nothing above it.
-Version 1 of control groups has a `devices` controller; in version 2 a small eBPF program says yes or no
-(Documentation/admin-guide/cgroup-v2.rst, "Device controller"), and one that a container brings along can only take
-away.
+A privileged container may make device files and mount what they name. The list is therefore on the cluster's own
+control group, one level above each node's: a node sees its own group as the root and can change nothing above it.
+Version 1 has a `devices` controller; in version 2 a small eBPF program decides
+(Documentation/admin-guide/cgroup-v2.rst, "Device controller"), and a container's own program can only restrict further.
 """
 
 from __future__ import annotations
@@ -49,8 +48,9 @@ _CHARACTER, _MKNOD = 2, 1  # of bpf_cgroup_dev_ctx: the type, and the access bit
 
 
 def plan_writes() -> list[tuple[str, str]]:
-    """(file, text) for a version 1 group that has no children yet. Making a file is free (runc asks for it): the
-    kernel asks for CAP_MKNOD too, and opening it is what the list is about."""
+    """(file, text) for a version 1 group without children. Making a device file is allowed (runc needs it, with
+    CAP_MKNOD); the list restricts opening it.
+    """
     lines = [f"c {major}:{'*' if minor is None else minor} rwm" for major, minor in ALLOWED]
     return [("devices.deny", "a"), *(("devices.allow", line) for line in ("c *:* m", "b *:* m", *lines))]
 
@@ -60,7 +60,7 @@ def _instruction(code: int, to: int, source: int, jump: int, value: int) -> byte
 
 
 def plan_program() -> bytes:
-    """The same list as eBPF: R1 points to (access << 16 | type, major, minor), R0 is 1 for yes."""
+    """The list as an eBPF program: R1 points to (access << 16 | type, major, minor), R0 is 1 to allow."""
     load, and_, shift = 0x61, 0x54, 0x74
     equal, differs, constant, end = 0x15, 0x55, 0xB4, 0x95
     yes = _instruction(constant, 0, 0, 0, 1) + _instruction(end, 0, 0, 0, 0)
@@ -101,9 +101,7 @@ def _bpf(command: int, attributes: bytes) -> int:
 
 
 def attach_program(directory: str) -> None:
-    """Put the program on a version 2 group: for it and all below. One that is there already is enough. Raises
-    OSError.
-    """
+    """Attach the program to a version 2 group, for it and all below, unless it has one. Raises OSError."""
     group = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         if _attached(group):
@@ -121,7 +119,7 @@ def attach_program(directory: str) -> None:
 
 
 def _attached(group: int) -> int:
-    """How many device programs a group has of its own."""
+    """The number of device programs attached to a group itself."""
     attributes = ctypes.create_string_buffer(struct.pack("IIIIQI", group, _CGROUP_DEVICE, 0, 0, 0, 0), 128)
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.syscall(_SYS_BPF.get(platform.machine(), -1), _PROG_QUERY, attributes, 128) < 0:
@@ -130,8 +128,9 @@ def _attached(group: int) -> int:
 
 
 def wall(path: str) -> None:
-    """Hold everything below the group at `path` to the list; call it before the first node is made there. Safe to
-    repeat. Raises EnvironmentUnfit where the kernel cannot."""
+    """Enforce the list below the group at `path`; call it before the first node is made there. Idempotent. Raises
+    EnvironmentUnfit where the kernel cannot.
+    """
     where = cgroups.controllers()
     try:
         if "" in where:

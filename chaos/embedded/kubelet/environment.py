@@ -1,4 +1,4 @@
-"""What a container is told: environment variables from everywhere, `$(VAR)` references, and the downward API.
+"""A container's environment variables from every source, `$(VAR)` references, and the downward API.
 
 Pure functions of a pod and a lookup; the rules are pkg/kubelet/kubelet_pods.go's and
 third_party/forked/golang/expansion.
@@ -20,11 +20,11 @@ REFERENCE: Final = re.compile(r"\$(?:\$|\(([^)]*)\))")
 
 
 class ConfigError(ValueError):
-    """A container names configuration that does not exist: CreateContainerConfigError."""
+    """A container refers to missing configuration: CreateContainerConfigError."""
 
 
 def expand(text: str, variables: Mapping[str, str]) -> str:
-    """`$(NAME)` replaced where NAME is known; `$$` is `$`."""
+    """Replace `$(NAME)` where NAME is known; `$$` becomes `$`."""
 
     def replace(match: re.Match[str]) -> str:
         if match.group(1) is None:
@@ -35,7 +35,7 @@ def expand(text: str, variables: Mapping[str, str]) -> str:
 
 
 def field_value(pod: Object, path: str, node: Mapping[str, str]) -> str:
-    """A `fieldRef`. `node` holds name, ip. Raises ConfigError for a field that does not exist."""
+    """Resolve a `fieldRef`. `node` holds name and ip. Raises ConfigError for an unknown field."""
     meta = pod["metadata"]
     if match := re.fullmatch(r"metadata\.(labels|annotations)\['([^']*)'\]", path):
         return str(meta.get(match.group(1), {}).get(match.group(2), ""))
@@ -59,7 +59,7 @@ def escape(text: str) -> str:
 
 
 def resource_value(pod: Object, container: Mapping[str, Any], ref: Mapping[str, Any], node: Mapping[str, str]) -> str:
-    """A `resourceFieldRef`; a missing limit is the node's whole capacity. Rounded up, as Kubernetes does."""
+    """Resolve a `resourceFieldRef`, rounded up as by Kubernetes; a missing limit is the node's capacity."""
     if name := ref.get("containerName"):
         container = next(
             c for c in [*pod["spec"]["containers"], *pod["spec"].get("initContainers", [])] if c["name"] == name
@@ -76,7 +76,7 @@ def resource_value(pod: Object, container: Mapping[str, Any], ref: Mapping[str, 
 
 
 def service_variables(services: Iterable[Object], namespace: str, *, links: bool) -> dict[str, str]:
-    """FOO_SERVICE_HOST and the docker-link variables of the namespace's Services, and always those of `kubernetes`."""
+    """FOO_SERVICE_HOST and the docker-link variables of the namespace's Services, always with `kubernetes`."""
     found: dict[str, str] = {}
     for service in services:
         meta, spec = service["metadata"], service.get("spec", {})
@@ -114,9 +114,7 @@ def container_environment(
     lookup: Lookup,
     node: Mapping[str, str],
 ) -> dict[str, str]:
-    """All variables: image, Services, envFrom, env, each over the one before. Raises ConfigError, in Kubernetes'
-    words.
-    """
+    """All variables: image, Services, envFrom, env; later ones override. Raises ConfigError in Kubernetes' words."""
     result = {**base, **services}
     own: dict[str, str] = {}
     for source in container.get("envFrom", []):
@@ -154,7 +152,7 @@ def container_environment(
 
 
 def decoded(kind: str, obj: Object) -> dict[str, bytes]:
-    """Contents of a ConfigMap or Secret as files."""
+    """Decode a ConfigMap's or Secret's data into files."""
     if kind == "ConfigMap":
         texts = {key: value.encode() for key, value in (obj.get("data") or {}).items()}
         return texts | {key: base64.b64decode(value) for key, value in (obj.get("binaryData") or {}).items()}

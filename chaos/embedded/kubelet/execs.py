@@ -1,4 +1,4 @@
-"""Processes started in running containers: the API's `exec`, exec probes, lifecycle hooks."""
+"""Processes in running containers: the API's `exec`, exec probes, lifecycle hooks."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ OUTPUT: Final = 16 * 1024  # bytes of a probe's output that are kept
 
 
 class _Reader(asyncio.StreamReaderProtocol):
-    """A terminal that nobody holds any longer reads as EIO: that is its end, not an error."""
+    """A reader for which EIO, as a terminal without holders gives, is the end of file."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(None if isinstance(exc, OSError) and exc.errno == errno.EIO else exc)
 
 
 async def pipe_reader(fd: int) -> tuple[asyncio.StreamReader, asyncio.ReadTransport]:
-    """The reading end of a pipe or a terminal; closing the transport closes it."""
+    """A reader of a pipe or a terminal; closing its transport closes it."""
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
     transport, _ = await loop.connect_read_pipe(lambda: _Reader(reader), os.fdopen(fd, "rb", 0))
@@ -36,7 +36,7 @@ async def pipe_reader(fd: int) -> tuple[asyncio.StreamReader, asyncio.ReadTransp
 
 
 async def pipe_writer(fd: int) -> asyncio.StreamWriter:
-    """The writing end of a pipe or a terminal."""
+    """A writer to a pipe or a terminal."""
     loop = asyncio.get_running_loop()
     transport, protocol = await loop.connect_write_pipe(
         lambda: asyncio.streams.FlowControlMixin(loop), os.fdopen(fd, "wb", 0)
@@ -45,7 +45,7 @@ async def pipe_writer(fd: int) -> asyncio.StreamWriter:
 
 
 class Exec:
-    """node_api.ExecSession."""
+    """Implements node_api.ExecSession."""
 
     def __init__(
         self,
@@ -158,9 +158,7 @@ async def start_exec(machine: Machine, container: str, command: Sequence[str], *
 
 
 async def run_command(machine: Machine, container: str, command: list[str], timeout: float) -> tuple[int, str]:
-    """Run a command to its end. -> exit code, output of both streams. Raises TimeoutError, after killing it;
-    LookupError.
-    """
+    """Run a command; (exit code, output of both streams). Raises TimeoutError after killing it, LookupError."""
     session = await start_exec(machine, container, command, stdin=False, tty=False)
     assert session.stderr is not None
     try:

@@ -1,8 +1,8 @@
-"""Images that pods may name: the running installation itself, and what was loaded from docker or OCI archives.
+"""Images that pods may name: the running installation itself, and those loaded from docker or OCI archives.
 
-There is no registry. `chaos.names.IMAGE` (and the names in SHAREDFATE_IMAGE_ALIASES, separated by commas) is the
-machine's own file system with the installation put back in; everything else comes from `load`. Layers are unpacked
-once, in overlayfs' own form, and shared by all nodes of the cluster.
+There is no registry. `chaos.names.IMAGE` (and the comma-separated names in SHAREDFATE_IMAGE_ALIASES) is the machine's
+own file system with the installation added; every other image comes from `load`. Layers are unpacked once, in
+overlayfs' form, and shared by all nodes of the cluster.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ SYSTEM_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/b
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One image as containers use it."""
+    """One image, as containers use it."""
 
     name: str
     digest: str  # sha256:…, the image's ID
@@ -55,7 +55,7 @@ class Image:
 
 
 def search_path() -> str:
-    """PATH of the installation's image: Envoy's own binary (not its Python wrapper), the environment, the system."""
+    """PATH in the installation's image: Envoy's own binary (not its Python wrapper), the environment, the system."""
     paths = [str(Path(sys.prefix) / "bin")]
     for site in (Path(sys.prefix) / "lib").glob("python3*/site-packages/envoy/_bin"):
         if (site / "envoy").is_file() and os.access(site / "envoy", os.X_OK):
@@ -64,7 +64,7 @@ def search_path() -> str:
 
 
 def own_names() -> list[str]:
-    """The names of the running installation, as pods may write them."""
+    """The names under which pods may use the running installation as an image."""
     return [IMAGE, *(name.strip() for name in os.environ.get(ALIASES, "").split(",") if name.strip())]
 
 
@@ -91,7 +91,7 @@ class Images:
         }
 
     def find(self, name: str) -> Image | None:
-        """The image of that name, or None. Sees what another process loaded in the meantime."""
+        """The image of that name, or None. Includes images that another process loaded meanwhile."""
         wanted = full_image_name(name)
         if wanted in self._own:
             return self._own[wanted]
@@ -122,8 +122,8 @@ class Images:
                 self._read_at = at
 
     def load(self, archive: Path, *, budget: Budget | None = None) -> list[str]:
-        """Unpack a `docker save` or OCI archive. -> names of its images. Raises Misuse, naming the file and what is
-        wrong, and leaves nothing behind then. `budget`: other bounds than the archive's size gives it.
+        """Unpack a `docker save` or OCI archive; the names of its images. Raises Misuse, with the file and the problem,
+        and leaves nothing behind then. `budget` replaces the bounds by the archive's size.
         """
         fresh: list[Path] = []
         try:
@@ -192,7 +192,7 @@ class Images:
         )
 
     def _unpack(self, source: Archive, layer: str, budget: Budget, fresh: list[Path]) -> tuple[str, int]:
-        """Unpack a layer once. -> its directory's name, its size in the archive."""
+        """Unpack a layer once; (its directory's name, its size in the archive)."""
         with source.open(layer) as file:
             digest = digest_of(file)
             size = file.tell()
@@ -214,7 +214,7 @@ class Images:
 def _read_oci(
     source: Archive, entry: Mapping[str, Any], names: tuple[str, ...] = (), depth: int = HOPS
 ) -> list[tuple[str, list[str], list[str]]]:
-    """(configuration, layers, names) of the images that an entry of an index leads to."""
+    """(configuration, layers, names) of the images that an index entry refers to."""
 
     def blob(digest: str) -> str:
         if not _DIGEST.fullmatch(digest):

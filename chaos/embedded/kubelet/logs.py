@@ -1,7 +1,7 @@
-"""Containers' logs: written by the node (nodeinit) in CRI's form, read here for the API's `log` subresource.
+"""Containers' logs: written by the node (nodeinit) in CRI's format, read here for the API's `log` subresource.
 
-The files lie where a pod with a hostPath volume can write, so they are opened beneath the node's directory, and read
-piece by piece: neither their size nor the length of a line is a promise.
+A pod with a hostPath volume can write the files, so they are opened beneath the node's directory and read piece by
+piece: neither their size nor the length of a line can be trusted.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LONGEST: Final = 1 << 17  # bytes of a line; the node writes 16 KiB at most, the
 
 
 def render(line: bytes, *, timestamps: bool) -> bytes:
-    """A CRI line (`<time> <stream> F|P <text>`) as the API shows it: a partial line has no newline of its own."""
+    """Render a CRI line (`<time> <stream> F|P <text>`) as the API shows it: a partial line gets no newline."""
     stamp, _, rest = line.partition(b" ")
     _stream, _, rest = rest.partition(b" ")
     tag, _, text = rest.partition(b" ")
@@ -46,7 +46,9 @@ def tail_text(directory: Beneath, path: str, *, lines: int, limit: int) -> str:
 async def read_log(
     directory: Beneath, path: str, options: LogOptions, ended: Callable[[], bool]
 ) -> AsyncGenerator[bytes, None]:
-    """Chunks of a log by the API's options. Following ends when `ended` and everything was read. Raises LookupError."""
+    """Read a log by the API's options, in chunks. Following ends when `ended` is set and everything was read. Raises
+    LookupError.
+    """
     since = b""
     if options.since_seconds is not None:
         since = (datetime.now(UTC) - timedelta(seconds=options.since_seconds)).strftime("%Y-%m-%dT%H:%M:%S.%f").encode()
@@ -96,7 +98,7 @@ async def read_log(
 
 
 def _opened(directory: Beneath, path: str, stack: contextlib.ExitStack) -> list[tuple[BinaryIO, int]]:
-    """The log's files that are there, the older first, each with the size that it has now."""
+    """The log's existing files, oldest first, each with its present size."""
     found = []
     for name in (path + ".1", path):
         with contextlib.suppress(OSError):
@@ -106,7 +108,7 @@ def _opened(directory: Beneath, path: str, stack: contextlib.ExitStack) -> list[
 
 
 def _replaced(file: BinaryIO, directory: Beneath, path: str) -> bool | None:
-    """None: the open file is the log. False: another one is there. True: none is."""
+    """False: the path holds another file than the open one. True: it holds none. None: it holds the open one."""
     inode = directory.inode(path)
     if inode is None:
         return True
@@ -114,7 +116,7 @@ def _replaced(file: BinaryIO, directory: Beneath, path: str) -> bool | None:
 
 
 def _piece(lines: Iterator[bytes], since: bytes, *, timestamps: bool) -> bytes:
-    """About a chunk of what is to be shown of the lines; b"" at their end."""
+    """Render about one chunk of lines; b"" at the end."""
     buffer = bytearray()
     for line in lines:
         if line[: len(since)] >= since:
@@ -125,9 +127,9 @@ def _piece(lines: Iterator[bytes], since: bytes, *, timestamps: bool) -> bytes:
 
 
 def _lines(file: BinaryIO, end: int | None, *, most: int | None = None) -> Iterator[bytes]:
-    """Whole lines from the file's position to `end` (None: to its end), or until `most` bytes were read.
+    """Read whole lines from the file's position to `end` (None: to its end), or until `most` bytes were read.
 
-    The position is left behind the last whole line: what is not whole yet is for the next time.
+    The position stays behind the last whole line: a partial one is for the next call.
     """
     rest, taken = b"", 0
     position = file.tell()
@@ -151,13 +153,13 @@ def _lines(file: BinaryIO, end: int | None, *, most: int | None = None) -> Itera
 
 
 def _count(file: BinaryIO, end: int) -> int:
-    """Lines in the first `end` bytes."""
+    """Count lines in the first `end` bytes."""
     file.seek(0)
     return sum(1 for _ in _lines(file, end))
 
 
 def _tail_start(file: BinaryIO, end: int, lines: int) -> int:
-    """Where the last `lines` whole lines before `end` begin; 0 when there are no more than that."""
+    """The offset of the last `lines` whole lines before `end`; 0 when there are no more."""
     position, found = end, 0
     while position > 0:
         size = min(CHUNK, position)

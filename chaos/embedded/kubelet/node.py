@@ -1,9 +1,8 @@
-"""A node: its machine, its kubelet, its Node object and Lease. One per emulated node, all on the cluster's one event
-loop.
+"""A node: its machine, its kubelet, its Node object and Lease. One per emulated node, all on one event loop.
 
-`assembly` makes and starts nodes; the API server uses them through node_api.Kubelet; faults on nodes use `power_off`,
-`power_on`, `stop_kubelet`, `start_kubelet`, and the network's link. Everything that this node does to the API goes
-through the store, and only while its kubelet runs and its link is up.
+`cluster_process` makes and starts nodes; the API server uses them through node_api.Kubelet; node faults use
+`power_off`, `power_on`, `stop_kubelet`, `start_kubelet` and the network's link. A node writes to the API through the
+store, and only while its kubelet runs and its link is up.
 """
 
 from __future__ import annotations
@@ -62,7 +61,7 @@ def _let_go(volume: dict[str, Any]) -> None:
 
 
 class Node:
-    """node_api.Kubelet, and the node around it."""
+    """A node; implements node_api.Kubelet."""
 
     def __init__(
         self,
@@ -119,7 +118,7 @@ class Node:
         await self.power_on()
 
     async def stop(self) -> None:
-        """Power off for good: nothing of the node is left but files in its run directory."""
+        """Power off for good: only files in the run directory remain."""
         await self.power_off()
         for worker in self._workers.values():
             worker.sandbox.lost()
@@ -130,7 +129,7 @@ class Node:
             await asyncio.to_thread(self._files.remove, "claims")
 
     async def power_on(self) -> None:
-        """Start the machine and the kubelet. Pods that were here are run again, in new sandboxes."""
+        """Start the machine and the kubelet. The node's pods run again, in new sandboxes."""
         if self._machine is not None and self._machine.up:
             return
         self._boot = str(uuid.uuid4())
@@ -155,7 +154,7 @@ class Node:
         await self.start_kubelet()
 
     async def power_off(self) -> None:
-        """Pull the plug: every process of the node is killed, nothing is said to the API."""
+        """Kill every process of the node, without a word to the API, as a power cut does."""
         await self.stop_kubelet()
         if self._machine is not None:
             machine, self._machine = self._machine, None
@@ -170,7 +169,7 @@ class Node:
             worker.state.address = ""
 
     async def start_kubelet(self) -> None:
-        """Register, and take up the node's pods where they were."""
+        """Register, and resume the node's pods as they are."""
         if self._kubelet_up or self._machine is None:
             return
         self._kubelet_up = True
@@ -182,7 +181,7 @@ class Node:
         self._tasks = [asyncio.create_task(loop) for loop in loops]
 
     async def stop_kubelet(self) -> None:
-        """Stop the kubelet: containers go on, unwatched; the Lease runs out."""
+        """Stop the kubelet: containers run on unwatched, and the Lease expires."""
         if not self._kubelet_up:
             return
         self._kubelet_up = False
@@ -200,15 +199,15 @@ class Node:
         return self._machine
 
     def jitter(self, seconds: float) -> float:
-        """1 to 1.5 times, as the kubelet spreads its waits."""
+        """Multiply by 1 to 1.5, as the kubelet spreads its delays."""
         return seconds * (1 + 0.5 * self._chance.random())
 
     def reachable(self) -> bool:
-        """Whether the kubelet can speak to the API."""
+        """Whether the kubelet can reach the API."""
         return self._kubelet_up and self._network.link_up(self.name)
 
     def power_state(self) -> dict[str, bool]:
-        """What is up of it: its machine, its kubelet, its link."""
+        """Whether its machine, its kubelet and its link are up."""
         return {
             "power": self._machine is not None,
             "kubelet": self._kubelet_up,
@@ -232,12 +231,12 @@ class Node:
     # loops
 
     async def _watch(self) -> None:
-        """Follow the node's pods; list them again when the watch was closed for being too far behind."""
+        """Watch the node's pods; list them again when the watch fell too far behind."""
         while True:
             await self._follow()
 
     async def _follow(self) -> None:
-        """One watch. While the API cannot be reached changes queue up, as they do behind a cut link."""
+        """Follow one watch. While the API is unreachable changes queue up, as behind a cut link."""
         with self.store.watch(POD) as watch:
             known = set(self._workers)
             for pod in self.store.list(POD):
@@ -308,7 +307,7 @@ class Node:
         return run
 
     async def _look(self) -> None:
-        """Once a second learn which containers have ended: so often does a kubelet look."""
+        """Relist containers once a second, as the kubelet does, to learn of their ends."""
         spoke = self.reachable()
         while True:
             await asyncio.sleep(LOOK)
@@ -334,7 +333,7 @@ class Node:
             await asyncio.sleep(RENEW)
 
     async def _reclaim(self) -> None:
-        """Take away the directories of claims that are gone, and then the volumes that they were."""
+        """Remove the directories of deleted claims, then their volumes."""
         while True:
             with self.store.watch(PERSISTENT_VOLUME) as watch:
                 for volume in self.store.list(PERSISTENT_VOLUME):
@@ -371,7 +370,7 @@ class Node:
             self._workers[uid].sandbox_lost = True  # found at the next look, like a container's end
 
     def _weigh(self) -> None:
-        """CPU shares of the QoS tiers: burstable pods' requests together, best-effort pods almost nothing."""
+        """Set CPU shares of the QoS tiers: burstable pods' summed requests, the minimum for best-effort pods."""
         pods = [w.pod for w in self._workers.values() if qos_class(w.pod) == "Burstable" and not w.state.stopped]
         total = sum(cgroups.pod_limits(pod).shares for pod in pods)
         for tier, shares in (("burstable", max(cgroups.MIN_SHARES, total)), ("besteffort", cgroups.MIN_SHARES)):
@@ -381,7 +380,7 @@ class Node:
     # the Node object
 
     def register(self) -> None:
-        """Create the Node, or bring it up to date, as Ready."""
+        """Create or update the Node object, as Ready."""
         cidr = self._network.pod_cidr(self.name)
         labels = {
             "beta.kubernetes.io/arch": _arch(),
@@ -514,7 +513,7 @@ class Node:
         return record
 
     async def logs(self, namespace: str, pod: str, container: str, options: LogOptions) -> AsyncIterator[bytes]:
-        """Chunks of whole lines. Raises LookupError."""
+        """Read a log as chunks of whole lines. Raises LookupError."""
         worker = self._worker(namespace, pod)
         records = worker.state.records.get(container, [])
         if options.previous:
@@ -538,7 +537,7 @@ class Node:
         return await start_exec(self.machine(), record.id, command, stdin=stdin, tty=tty)
 
     async def connect(self, namespace: str, pod: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A TCP connection inside the pod, to 127.0.0.1. Raises LookupError without a sandbox, OSError when it is
+        """Open a TCP connection inside the pod, to 127.0.0.1. Raises LookupError without a sandbox, OSError when
         refused.
         """
         sandbox = self._worker(namespace, pod).sandbox
@@ -554,8 +553,9 @@ class Node:
             raise
 
     def usage(self) -> list[ContainerUsage]:
-        """Figures of all running containers, taken once a second at most, as a scraper would: whoever asks in between
-        gets the same ones, for a rate over the milliseconds since somebody else asked would be noise."""
+        """Usage of all running containers, measured at most once a second: a rate over the milliseconds between two
+        callers would be noise.
+        """
         now = time.monotonic()
         if now - self._scraped_at < SCRAPE_SECONDS:
             return list(self._scraped)
@@ -578,7 +578,7 @@ class Node:
 
 
 def _extended(amounts: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Resources that somebody else has given the node, such as `example.com/dongle`: a report leaves them."""
+    """Extended resources that others added to the node, such as `example.com/dongle`; updates preserve them."""
     return {name: amount for name, amount in (amounts or {}).items() if "/" in name}
 
 

@@ -1,7 +1,7 @@
-"""A node's machine as the server holds it: starts `nodeinit`, and turns its datagrams into awaitable calls and
+"""A node's machine, as the server holds it: starts `nodeinit`, and turns its datagrams into awaitable calls and
 callbacks.
 
-One `Machine` per power cycle of a node: when it is powered off, everything in it ends with its first process.
+One `Machine` per power cycle of a node: powering off ends everything in it together with its first process.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ USERS: Final = {
 
 
 class MachineDown(RuntimeError):
-    """The node has no power: what was asked for did not happen, or cannot."""
+    """The node has no power: the request was not, or cannot be, carried out."""
 
 
 class MachineError(RuntimeError):
-    """The node tried, and could not; the message is the node's (or runc's)."""
+    """The node failed to carry out a request; the message is its own (or runc's)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +69,7 @@ class Exit:
 
 
 def installation() -> list[str]:
-    """Directories that the running installation needs: interpreter, environment, and the package when it is a
-    checkout.
-    """
+    """Directories that the running installation needs: interpreter, environment, and the package of a checkout."""
     package = Path(__file__).resolve().parents[2]
     found = [
         Path(sys.prefix),
@@ -89,13 +87,13 @@ def installation() -> list[str]:
 
 
 def program_directories() -> list[str]:
-    """/usr, and those beside it that are directories of their own where /usr is not merged."""
+    """/usr, and the program directories beside it where /usr is not merged."""
     beside = [f"/{name}" for name in PROGRAMS if name not in ("share", "local", "libexec")]
     return ["/usr", *(path for path in beside if os.path.isdir(path) and not os.path.islink(path))]
 
 
 def plan_masks() -> list[str]:
-    """What of the program directories no node sees: whatever is not on the list."""
+    """Entries of the program directories that nodes do not see: all that are not on the list."""
     return [
         f"{directory}/{entry.name}"
         for directory, allowed in (("/usr", PROGRAMS), ("/usr/local", LOCAL_PROGRAMS))
@@ -109,8 +107,9 @@ _MAKING: Final = threading.Lock()
 
 
 def make_skeleton(directory: Path) -> None:
-    """The root of nodes and of the image that is the installation, without its programs: empty directories, links,
-    users of its own, and copies of the settings on the list. Nothing to do when it is there."""
+    """Make the root of nodes and of the installation's image, without programs: empty directories, links, users, and
+    copies of the settings on the list. Idempotent.
+    """
     with _MAKING:  # nodes start at the same time
         if not directory.is_dir():
             _make_skeleton(directory)
@@ -139,7 +138,7 @@ def _make_skeleton(directory: Path) -> None:
 
 
 def _copy_public(source: Path, target: Path) -> None:
-    """Copy what everybody may read: files, directories of them, links as links."""
+    """Copy world-readable files and directories of them; links stay links."""
     try:
         status = source.lstat()
         if stat.S_ISLNK(status.st_mode):
@@ -162,7 +161,7 @@ def _within(path: str, directory: str) -> bool:
 
 
 def plan_binds(masks: Sequence[str]) -> list[str]:
-    """What is put into a node as it is, read-only: the installation, and file systems mounted below programs."""
+    """Read-only bind mounts of a node: the installation, and file systems mounted below programs."""
     shown = program_directories()
 
     def seen(path: str) -> bool:
@@ -179,13 +178,14 @@ def plan_binds(masks: Sequence[str]) -> list[str]:
 
 
 def plan_shared() -> list[str]:
-    """Directories of the machine that its owner shares with every node, writable: none unless asked for."""
+    """Directories of the machine that its owner shares with every node, writable; empty by default."""
     return [path for path in os.environ.get(SHARED, "").split(":") if os.path.isabs(path) and os.path.isdir(path)]
 
 
 class Machine:
-    """One powered node. `on_exit` is called for each container that ends, `on_sandbox_lost` with a pod's UID when the
-    pod's pause process was killed by somebody else."""
+    """One powered node. `on_exit` is called for each container that ends, `on_sandbox_lost` with a pod's UID when
+    something else killed the pod's pause process.
+    """
 
     def __init__(
         self,
@@ -217,7 +217,7 @@ class Machine:
 
     @property
     def installation(self) -> dict[str, str]:
-        """What a container of the installation's image is shown, read-only: path in it -> path in the node."""
+        """The read-only mounts of the installation's image: path in the image -> path in the node."""
         programs = {path: f"{HOME}/programs{path}" for path in program_directories()}
         return programs | {path: path for path in self.binds}
 
@@ -227,13 +227,13 @@ class Machine:
 
     @property
     def pid(self) -> int:
-        """The outer process, whose /proc/PID/ns holds the node's namespaces (all but the PID one)."""
+        """PID of the outer process; /proc/PID/ns holds the node's namespaces (except the PID one)."""
         if self._process is None:
             raise MachineDown(f"node {self.name} is off")
         return self._process.pid
 
     async def start(self) -> None:
-        """Power on; raises EnvironmentUnfit when the machine cannot be made here."""
+        """Power on; raises EnvironmentUnfit when this machine cannot run nodes."""
         loop = asyncio.get_running_loop()
         base = self.run_dir / "root"
         for path in (base, self.run_dir / "kubelet", self.images):
@@ -280,7 +280,7 @@ class Machine:
             ) from None
 
     async def stop(self) -> None:
-        """Power off: SIGKILL to all there is, by the kernel, when the node's first process ends. Idempotent."""
+        """Power off: the kernel kills all processes when the node's first process ends. Idempotent."""
         self._lost()  # its socket closes: that is its sign
         if self._process is not None:
             process, self._process = self._process, None
@@ -384,7 +384,7 @@ class Machine:
                         os.close(fd)
 
     async def ask(self, do: str, *, fds: Sequence[int] = (), **arguments: Any) -> tuple[dict[str, Any], list[int]]:
-        """One request; raises MachineError with the node's words, MachineDown when there is no power."""
+        """Send one request; raises MachineError in the node's words, MachineDown without power."""
         self._next += 1
         number = self._next
         future: asyncio.Future[tuple[dict[str, Any], list[int]]] = asyncio.get_running_loop().create_future()
@@ -405,7 +405,7 @@ class Machine:
     async def spawn(
         self, arguments: Sequence[str], fds: Sequence[int], *, session: bool = False
     ) -> tuple[int, asyncio.Future[int]]:
-        """Start a program on the node with three descriptors. -> its pid there, and a future of its exit code."""
+        """Start a program on the node with three descriptors; (its PID there, a future of its exit code)."""
         job: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._jobs[self._next + 1] = (
             job  # the number that `ask` is about to use: `done` may come right behind the reply
@@ -420,7 +420,7 @@ class Machine:
 
 
 def _await_end(process: subprocess.Popen[bytes]) -> None:
-    """Wait for the outer process, which has reaped the node's first one; one that does not end is made to."""
+    """Wait for the outer process, which reaps the node's first one; kill it on a timeout."""
     try:
         process.wait(OFF_SECONDS)
     except subprocess.TimeoutExpired:

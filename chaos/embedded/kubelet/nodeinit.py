@@ -2,11 +2,12 @@
 
 Run by path with the plain interpreter (`python -I -S nodeinit.py FD`), never imported by the server: it must start in a
 few milliseconds and hold nothing of the server's. It moves into the node's cgroup, unshares every namespace, builds a
-root (a skeleton with the machine's programs laid into it, and nothing else of the machine's), and as PID 1 of the
-node obeys the server over a socket of JSON datagrams. It dies with the server, and the kernel ends the node with it.
+root (a skeleton with the machine's programs mounted into it, and nothing else of the machine's), and as PID 1 of the
+node serves the server's requests over a socket of JSON datagrams. It dies with the server, and the kernel ends the node
+with it.
 
-Requests carry `id` and get one reply with that `id`. Events come unasked: `exit` of a container, `sandbox` (its pause
-process was killed), `done` of a job.
+Requests carry `id` and get one reply with that `id`. Events are unsolicited: `exit` of a container, `sandbox` (its
+pause process was killed), `done` of a job.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ ENVIRONMENT: Final = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin
 
 
 def call(name: str, *arguments: Any) -> int:
-    """A libc function by name; raises OSError with the function's name in it."""
+    """Call a libc function by name; raises OSError with the function's name in it."""
     result: int = getattr(LIBC, name)(*arguments)
     if result < 0:
         code = ctypes.get_errno()
@@ -108,13 +109,13 @@ def write(path: str, text: str) -> None:
 
 
 def open_beneath(directory: int, path: str, flags: int) -> int:
-    """openat2(2): links are followed, but only to what lies beneath the directory."""
+    """Open a path with openat2(2): links are followed, but only to targets beneath the directory."""
     how = ctypes.create_string_buffer(struct.pack("QQQ", flags | os.O_CLOEXEC, 0, RESOLVE_BENEATH), 24)
     return call("syscall", SYS_OPENAT2, directory, path.encode(), how, ctypes.c_size_t(24))
 
 
 def show_part(part: dict[str, Any], target: str) -> str:
-    """Mount a part of a volume at `target`: never what a pod's link in the volume names outside of it. -> `target`."""
+    """Mount a part of a volume at `target`, never what a link in the volume names outside of it; `target`."""
     here = os.open(part["source"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         names = [name for name in part["part"].split("/") if name not in ("", ".")]
@@ -144,7 +145,7 @@ def show_part(part: dict[str, Any], target: str) -> str:
 
 
 def make_masks(layer: str, masks: list[str]) -> None:
-    """An overlay layer that hides directories (opaque) and files (whiteouts) of the layers below it."""
+    """Make an overlay layer that hides directories (opaque) and files (whiteouts) of the layers below it."""
     for path in masks:
         target = layer + path
         if os.path.islink(path):
@@ -159,12 +160,12 @@ def make_masks(layer: str, masks: list[str]) -> None:
 
 
 def lay(name: str, target: str, lower: list[str], upper: str, work: str) -> None:
-    """An overlay, writable in `upper`."""
+    """Mount an overlay, writable in `upper`."""
     mount(name, target, "overlay", 0, f"lowerdir={':'.join(lower)},upperdir={upper},workdir={work}")
 
 
 def make_root(config: dict[str, Any]) -> None:
-    """Mounts of the node, in the new mount namespace; ends with the node's root as `/`."""
+    """Build the node's mounts in the new mount namespace, with the node's root as `/` at the end."""
     base = config["base"]
     mount("", "/", "", MS_REC | MS_PRIVATE)
     mount("node", base, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0700,size=50%")
@@ -217,7 +218,7 @@ def make_root(config: dict[str, Any]) -> None:
 
 
 def make_dev(dev: str) -> None:
-    """A /dev of its own: the machine's disks are not the node's."""
+    """Make the node's own /dev, without the machine's disks."""
     os.makedirs(dev, exist_ok=True)
     mount("dev", dev, "tmpfs", MS_NOSUID, "mode=0755,size=1m")
     for name, major, minor in (
@@ -249,7 +250,7 @@ def make_dev(dev: str) -> None:
 
 
 def make_cgroup_mounts(where: str, controllers: dict[str, str]) -> None:
-    """The node's part of each hierarchy, at the places where programs look; "" is the unified hierarchy (version 2)."""
+    """Mount the node's part of each hierarchy where programs look for it; "" is the unified hierarchy (version 2)."""
     if "" in controllers:
         mount("cgroup2", where, "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC)
         return
@@ -261,7 +262,9 @@ def make_cgroup_mounts(where: str, controllers: dict[str, str]) -> None:
 
 
 def become_node(config: dict[str, Any]) -> None:
-    """Leaves only in the child, as PID 1 of the node; the outer process waits for it, and each dies with its parent."""
+    """Fork, and return only in the child, as PID 1 of the node; the outer process waits for it, and each dies with its
+    parent.
+    """
     call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     for directory in config["controllers"].values():
         os.makedirs(directory, exist_ok=True)
@@ -282,8 +285,9 @@ def become_node(config: dict[str, Any]) -> None:
 
 
 def make_kernel_files_readonly(root: str) -> None:
-    """What /proc and /sys let root change is the machine's. A container has its own /proc, so nothing needs these; a
-    pod that mounts them by their path would write the machine's core_pattern."""
+    """Make /proc and /sys read-only: root's writes there would change the machine. A container has its own /proc; a pod
+    that mounted the node's could write the machine's core_pattern.
+    """
     mount("", root + "/sys", "", MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC)
     for name in ("sys", "sysrq-trigger", "irq", "bus", "fs"):
         if os.path.exists(path := f"{root}/proc/{name}"):
@@ -295,7 +299,7 @@ def make_kernel_files_readonly(root: str) -> None:
 
 
 def drop_capabilities() -> None:
-    """Nothing that is started on the node can have them again: they open the machine, not the node."""
+    """Drop the capabilities that act on the machine and not on the node, for all that is started here."""
     for number in FORBIDDEN:
         with contextlib.suppress(OSError):  # a kernel that has fewer
             call("prctl", PR_CAPBSET_DROP, number, 0, 0, 0)
@@ -310,8 +314,8 @@ def drop_capabilities() -> None:
 
 
 def leave_node() -> None:
-    """Make this process, which pods of the node may look into, one that has nothing: no capability, now or ever, and of
-    the node's files the programs alone.
+    """Give up everything in this process, which pods may inspect: all capabilities, for good, and all files of the node
+    except programs.
     """
     call("unshare", CLONE_NEWNS)
     mount("", "/", "", MS_REC | MS_PRIVATE)
@@ -337,13 +341,13 @@ def leave_node() -> None:
 
 
 class Readable(Protocol):
-    """What waits on a file descriptor of the loop."""
+    """A handler of a file descriptor of the loop."""
 
     def on_ready(self) -> None: ...
 
 
 class Log:
-    """A container's output in CRI's form (`<time> stdout F <line>`), rotated; both of its streams write here."""
+    """A container's output in CRI's format (`<time> stdout F <line>`), rotated; both of its streams write here."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -404,7 +408,7 @@ class Stream:
             self.log.write(self.name, lines)
 
     def drain(self) -> None:
-        """What is in the pipe now, at most a pipe's worth many times over: a survivor may go on writing."""
+        """Read what the pipe holds now, bounded: a surviving process may go on writing."""
         for _ in range(64):
             if not self.open or not select.select([self.fd], [], [], 0)[0]:
                 return
@@ -421,7 +425,7 @@ class Stream:
 
 
 class Container:
-    """A container being started, running, or dead and not yet forgotten."""
+    """A container that is being started, running, or dead and not yet forgotten."""
 
     def __init__(self, request: dict[str, Any]) -> None:
         self.id: str = request["container"]
@@ -436,7 +440,7 @@ class Container:
 
 
 class Init:
-    """PID 1: obeys the server, reaps, copies output to logs."""
+    """PID 1: serves requests, reaps, copies output to logs."""
 
     def __init__(self, control: socket.socket, controllers: list[str]) -> None:
         self.control = control
@@ -505,7 +509,7 @@ class Init:
     # requests, each named after what it does
 
     def do_sandbox(self, request: dict[str, Any], _fds: list[int]) -> dict[str, Any]:
-        """A pause process in new network (unless the node's is used), IPC and UTS namespaces. -> pid, network
+        """Start a pause process in new network (unless the node's is used), IPC and UTS namespaces; its PID and network
         namespace.
         """
         flags = CLONE_NEWIPC | CLONE_NEWUTS | (0 if request["host_network"] else CLONE_NEWNET)
@@ -566,7 +570,7 @@ class Init:
         return {}
 
     def do_network_configurations(self, request: dict[str, Any], _fds: list[int]) -> dict[str, Any]:
-        """The configurations of the node's network: names and texts of the files of a directory."""
+        """Read the node's network configurations: names and texts of a directory's files."""
         found: list[dict[str, str]] = []
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             for name in sorted(os.listdir(request["path"])):
@@ -576,7 +580,7 @@ class Init:
         return {"files": found}
 
     def do_view(self, request: dict[str, Any], _fds: list[int]) -> dict[str, Any]:
-        """The node's whole root once more, for a program that is to have it as its own, if there is the program."""
+        """Bind the node's whole root once more, as the root of a program, if that program exists."""
         there = os.path.isfile(request["program"]) and os.access(request["program"], os.X_OK)
         if there:
             os.makedirs(request["path"])
@@ -605,7 +609,7 @@ class Init:
         return {}
 
     def do_host_path(self, request: dict[str, Any], _fds: list[int]) -> dict[str, Any]:
-        """Check or make a hostPath volume of the node, by its `type`. -> problem, "" when it is fine."""
+        """Check or make a hostPath volume by its `type`; the problem, "" for none."""
         path, kind = request["path"], request["type"]
         if kind == "DirectoryOrCreate" or (kind == "" and not os.path.lexists(path)):
             os.makedirs(path, mode=0o755, exist_ok=True)
@@ -625,7 +629,7 @@ class Init:
         return {"problem": ""}
 
     def do_run(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any] | None:
-        """Mount the container's root and start it with runc; the reply is sent when runc has ended."""
+        """Mount the container's root and start it with runc; reply when runc has ended."""
         container = Container(request)
         for name in ("up", "work", "root", "parts"):
             os.makedirs(f"{container.directory}/{name}")
@@ -676,7 +680,7 @@ class Init:
         return None
 
     def do_spawn(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
-        """Start a program of the node's with the three descriptors that came along; its end is an event `done`."""
+        """Start a program of the node with the three descriptors that came along; its end is an event `done`."""
         pid = self.spawn(request["arguments"], fds[:3], session=request.get("session", False))
         self.jobs[pid] = request["id"]
         return {"pid": pid}
@@ -693,9 +697,7 @@ class Init:
         return {}
 
     def do_forget(self, request: dict[str, Any], _fds: list[int]) -> dict[str, Any]:
-        """Remove what is left of a dead container: processes that outlived it, its cgroup, its root, its output's
-        ends.
-        """
+        """Remove the remains of a dead container: surviving processes, its cgroup, its root, its output pipes."""
         container = self.containers.pop(request["container"], None)
         if container:
             self.forget(container)
@@ -825,7 +827,7 @@ class Init:
 
 
 def name_namespace(sandbox: str, pid: int) -> None:
-    """Put a pod's network namespace where network plugins and node pods look for it."""
+    """Mount a pod's network namespace at the path where network plugins and node pods look for it."""
     path = f"{NAMESPACES}/cni-{sandbox}"
     forget_namespace(sandbox)
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o444))
@@ -842,7 +844,7 @@ def forget_namespace(sandbox: str) -> None:
 
 
 def read_plain(path: str) -> str:
-    """A file that pods can write: no device or pipe is waited for, and no more is read than a datagram takes."""
+    """Read a file that pods can write, without blocking on a device or pipe, and no more than a datagram holds."""
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     with open(fd, "rb") as file:
         if not stat.S_ISREG(os.fstat(fd).st_mode):

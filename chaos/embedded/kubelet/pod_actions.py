@@ -1,7 +1,7 @@
-"""What to do next for a pod: which containers to start, which to kill, or to end it all. Pure.
+"""The next actions for a pod: which containers to start or kill, or to end it. Pure.
 
 Kubernetes' computePodActions (pkg/kubelet/kuberuntime): init containers one by one, native sidecars among them until
-they have started, then the others together. Back-off is not decided here: whoever starts a container asks for it.
+they have started, then the others together. Starting a container checks its back-off, not this module.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from chaos.embedded.resources import Object
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """A container to end, and what its Event says."""
+    """A container to kill, and its Event's message."""
 
     record: Record
     message: str
@@ -25,7 +25,7 @@ class Kill:
 
 @dataclass(frozen=True, slots=True)
 class Actions:
-    """To be done in this order."""
+    """Actions in order."""
 
     sandbox: bool = False  # a (new) sandbox is needed first
     kill: tuple[Kill, ...] = ()
@@ -34,7 +34,7 @@ class Actions:
 
 
 def plan_actions(pod: Object, state: PodState) -> Actions:
-    """The next step. Nothing to do is `Actions()`."""
+    """Plan the next actions; `Actions()` when there is nothing to do."""
     spec = pod["spec"]
     if not state.sandbox_ready:
         ran_out = state.sandbox >= 0 and spec.get("restartPolicy") == "Never" and any(state.records.values())
@@ -77,7 +77,7 @@ def plan_actions(pod: Object, state: PodState) -> Actions:
 def _check(
     pod: Object, container: Mapping[str, Any], record: Record | None, state: PodState, kills: list[Kill]
 ) -> bool:
-    """Whether to start the container (again); adds it to `kills` when a probe has condemned it."""
+    """Whether to start or restart the container; adds it to `kills` when a probe has failed it."""
     if record is None:
         return True
     if record.state == "exited":

@@ -1,8 +1,8 @@
-"""Probes of running containers, and the HTTP, TCP and gRPC checks that lifecycle hooks share with them.
+"""Probes of running containers, and the HTTP, TCP and gRPC checks that lifecycle hooks share.
 
-Network checks are made from the node itself (its own address is their source), as a kubelet makes them. One task per
-probe; a startup probe goes first and holds the others back. Results go into the container's ProbeState, and `changed`
-is called when status may follow from them. Timing and words are pkg/kubelet/prober's.
+Network checks are made from the node itself (its own address is their source), as a kubelet makes them. Each probe is
+one task; a startup probe runs first and delays the others. Results go into the container's ProbeState, and `changed`
+is called when status may change. Timing and words are pkg/kubelet/prober's.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ RunCommand = Callable[[list[str], float], Awaitable[tuple[int, str]]]  # command
 
 
 class ProbeFailed(Exception):
-    """The check's answer is no; the message goes into the Event."""
+    """The check failed; the message goes into the Event."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeTarget:
-    """Where a container's checks go."""
+    """The address of a container's checks."""
 
     address: str
     container: Mapping[str, Any]
@@ -39,7 +39,7 @@ class ProbeTarget:
     run: RunCommand
 
     def port(self, port: int | str) -> int:
-        """A port by number or by its name in the container. Raises ProbeFailed."""
+        """Resolve a port's number or name. Raises ProbeFailed."""
         if isinstance(port, int) or str(port).isdigit():
             return int(port)
         for entry in self.container.get("ports") or []:
@@ -49,7 +49,7 @@ class ProbeTarget:
 
 
 async def connect(make_socket: MakeSocket, host: str, port: int) -> socket.socket:
-    """A TCP connection; raises ProbeFailed in Go's words."""
+    """Open a TCP connection; raises ProbeFailed in Go's words."""
     sock = make_socket()
     try:
         sock.setblocking(False)
@@ -64,7 +64,7 @@ async def connect(make_socket: MakeSocket, host: str, port: int) -> socket.socke
 
 
 async def http_get(action: Mapping[str, Any], target: ProbeTarget, timeout: float) -> str:
-    """An httpGet check; success is 200 to 399. -> the status line. Raises ProbeFailed."""
+    """Make an httpGet check; the status line. 200 to 399 is success. Raises ProbeFailed."""
     scheme = (action.get("scheme") or "HTTP").lower()
     host = action.get("host") or target.address
     port = target.port(action["port"])
@@ -112,7 +112,7 @@ async def http_get(action: Mapping[str, Any], target: ProbeTarget, timeout: floa
 
 
 async def tcp_open(action: Mapping[str, Any], target: ProbeTarget, timeout: float) -> str:
-    """A tcpSocket check. Raises ProbeFailed."""
+    """Make a tcpSocket check. Raises ProbeFailed."""
     host, port = action.get("host") or target.address, target.port(action["port"])
     try:
         async with asyncio.timeout(timeout):
@@ -123,7 +123,7 @@ async def tcp_open(action: Mapping[str, Any], target: ProbeTarget, timeout: floa
 
 
 async def grpc_health(action: Mapping[str, Any], target: ProbeTarget, timeout: float) -> str:
-    """grpc.health.v1.Health/Check over plain HTTP/2. Raises ProbeFailed."""
+    """Call grpc.health.v1.Health/Check over plain HTTP/2. Raises ProbeFailed."""
     port = target.port(action["port"])
     try:
         async with asyncio.timeout(timeout):
@@ -138,7 +138,7 @@ async def grpc_health(action: Mapping[str, Any], target: ProbeTarget, timeout: f
 
 
 async def _grpc_check(sock: socket.socket, host: str, port: int, service: str) -> int:
-    """The status that the service answered; raises ProbeFailed for anything but an answer."""
+    """The service's status; raises ProbeFailed for any other answer."""
     from h2.config import H2Configuration  # only where a pod asks for it: not a cost of starting the cluster
     from h2.connection import H2Connection
     from h2.events import DataReceived, StreamEnded, StreamReset
@@ -184,7 +184,7 @@ async def _grpc_check(sock: socket.socket, host: str, port: int, service: str) -
 
 
 async def run_command(action: Mapping[str, Any], target: ProbeTarget, timeout: float) -> str:
-    """An exec check. Raises ProbeFailed with the command's output."""
+    """Make an exec check. Raises ProbeFailed with the command's output."""
     try:
         code, output = await target.run(list(action["command"]), timeout)
     except TimeoutError:
@@ -198,7 +198,7 @@ CHECKS: Final = {"httpGet": http_get, "tcpSocket": tcp_open, "grpc": grpc_health
 
 
 async def check(probe: Mapping[str, Any], target: ProbeTarget) -> None:
-    """Make the one check that the probe names. Raises ProbeFailed."""
+    """Make the check that the probe defines. Raises ProbeFailed."""
     for kind, function in CHECKS.items():
         if kind in probe:
             await function(probe[kind], target, float(probe.get("timeoutSeconds") or 1))
@@ -206,7 +206,7 @@ async def check(probe: Mapping[str, Any], target: ProbeTarget) -> None:
 
 
 class Probes:
-    """All probes of one running container; `close` when it has ended."""
+    """All probes of one running container; `close` it when the container has ended."""
 
     def __init__(
         self,
@@ -237,13 +237,13 @@ class Probes:
             task.cancel()
 
     def ending(self) -> None:
-        """The container is being stopped: only its readiness is asked any more, for those who still send to it."""
+        """Keep only the readiness probe, for clients that still send to a container that is being stopped."""
         for kind, task in self._tasks.items():
             if kind != "readiness":
                 task.cancel()
 
     def poke(self) -> None:
-        """Status was written while the container is not ready: its readiness is asked at once, as the kubelet does."""
+        """Probe readiness at once, as the kubelet does after a status write while the container is not ready."""
         for event in self._pokes:
             event.set()
 

@@ -1,7 +1,7 @@
-"""A pod's sandbox on a node: its namespaces, its address, its cgroup, its files, its volumes. Made once, ended once.
+"""A pod's sandbox on a node: namespaces, address, cgroup, files, volumes. Made once, removed once.
 
-The worker (worker.py) decides when; this does it. Paths come in pairs: `/var/lib/kubelet/…` in the node is
-`<run dir>/kubelet/…` for the server, which writes files from outside.
+The worker (worker.py) decides when. Paths come in pairs: `/var/lib/kubelet/…` in the node is `<run dir>/kubelet/…` for
+the server, which writes files from outside.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ DOMAIN = "cluster.local"
 
 
 def plan_resolv(pod: Object, node_resolv: str) -> str:
-    """The pod's /etc/resolv.conf, by its dnsPolicy and dnsConfig."""
+    """The pod's /etc/resolv.conf by its dnsPolicy and dnsConfig."""
     spec, namespace = pod["spec"], pod["metadata"]["namespace"]
     policy = spec.get("dnsPolicy", "ClusterFirst")
     config = spec.get("dnsConfig") or {}
@@ -85,7 +85,7 @@ def plan_hostname(pod: Object, node: str) -> str:
 
 
 class Sandbox:
-    """One pod's place on a node. `make` may be called again after the node has lost it."""
+    """One pod's sandbox on a node. `make` may be called again after the node has lost it."""
 
     def __init__(
         self,
@@ -127,7 +127,7 @@ class Sandbox:
         return None if obj is None else decoded(kind, obj)
 
     def _token(self, pod: Object, *, audiences: list[str], seconds: int) -> str:
-        """A token, issued anew when four fifths of its life are over."""
+        """A token, issued anew after four fifths of its lifetime."""
         key = (tuple(audiences), seconds)
         held = self._tokens.get(key)
         if held is None or time.time() > held[1] + 0.8 * seconds:
@@ -163,7 +163,7 @@ class Sandbox:
         self.volumes = {volume.name: volume for volume in plan.volumes}
 
     def _volume_of(self, namespace: str, name: str) -> Object:
-        """The volume that a claim is bound to. Raises ConfigError."""
+        """The volume bound to a claim. Raises ConfigError."""
         claim = self._store.find(PERSISTENT_VOLUME_CLAIM, namespace, name)
         where = f"error processing PVC {namespace}/{name}"
         if claim is None:
@@ -177,7 +177,7 @@ class Sandbox:
         return volume
 
     def _make_claimed(self, name: str) -> None:
-        """The directory of a claim, on its first use: open to whoever the pod runs as, as a provisioner leaves it."""
+        """Make a claim's directory on first use: world-writable, as provisioners leave it."""
         if self.kubelet.inode(f"claims/{name}") is None:
             self.kubelet.make(f"claims/{name}", mode=0o777)
 
@@ -199,7 +199,7 @@ class Sandbox:
     # the sandbox itself
 
     async def make(self, pod: Object, attempt: int) -> str:
-        """Namespaces, address, files, limits. -> the pod's address. Raises MachineError, MachineDown, OSError."""
+        """Make namespaces, files and limits; the pod's address. Raises MachineError, MachineDown, OSError."""
         host_network = bool(pod["spec"].get("hostNetwork"))
         reply, fds = await self._machine().ask(
             "sandbox",
@@ -241,7 +241,7 @@ class Sandbox:
         self._attachment = await plugins.add(attachment)
 
     async def check_network(self) -> str:
-        """Ask the chained plugins whether the pod's network is as they left it. -> what is wrong, "" for nothing."""
+        """Run the chained plugins' CHECK; the problem, "" for none."""
         if self._attachment is not None:
             try:
                 await self._plugins().check(self._attachment)
@@ -250,11 +250,11 @@ class Sandbox:
         return ""
 
     def files(self) -> dict[str, str]:
-        """What containers find under /etc."""
+        """The files of containers below /etc."""
         return {f"/etc/{name}": f"{self.inside}/{name}" for name in ("hosts", "hostname", "resolv.conf")}
 
     def lost(self) -> None:
-        """The node lost power: nothing of it is left."""
+        """Record that the sandbox is gone: the node lost power."""
         if self.namespace is not None:
             self.namespace.close()
             self.namespace = None
@@ -263,8 +263,9 @@ class Sandbox:
         self._attachment = None
 
     async def drop(self, *, host_network: bool) -> str:
-        """End the sandbox: its link, its namespaces, its cgroup, at once. Idempotent. -> what chained plugins failed
-        to undo, "" for nothing."""
+        """Remove the sandbox at once: its link, namespaces and cgroup. Idempotent. The failure of chained plugins' DEL,
+        "" for none.
+        """
         attachment, self._attachment, problem = self._attachment, None, ""
         if attachment is not None:
             try:
@@ -283,7 +284,7 @@ class Sandbox:
         return problem
 
     async def remove_files(self) -> None:
-        """Take the pod's directory away; what is mounted below it goes first."""
+        """Remove the pod's directory, after unmounting what is mounted below it."""
         for name, volume in self.volumes.items():
             if volume.tmpfs and name in self._mounted:
                 with contextlib.suppress(MachineDown, MachineError):

@@ -96,12 +96,12 @@ PLAIN: Final = ("nosuid", "noexec", "nodev")
 
 
 class SpecError(ValueError):
-    """The container cannot be made as asked: CreateContainerConfigError or CreateContainerError."""
+    """The container cannot be created as specified: CreateContainerConfigError or CreateContainerError."""
 
 
 @dataclass(frozen=True, slots=True)
 class ContainerContext:
-    """What a container gets from its pod and node."""
+    """A container's inputs from its pod and node."""
 
     pause: int  # pid of the sandbox's pause process, in the node
     root: str  # path of the container's root file system, in the node
@@ -157,7 +157,7 @@ KERNEL: Final = (
 
 @cache
 def held_capabilities() -> tuple[str, ...]:
-    """Those that this process may hand on: its bounding set, without what opens the machine."""
+    """The capabilities that this process may pass on: its bounding set, without those that act on the machine."""
     with open("/proc/self/status") as file:
         bits = next(int(line.split()[1], 16) for line in file if line.startswith("CapBnd:"))
     return tuple(
@@ -166,18 +166,18 @@ def held_capabilities() -> tuple[str, ...]:
 
 
 def capabilities_in(namespace: str) -> tuple[str, ...]:
-    """What pods of that namespace may hold: SYS_PTRACE only where the cluster's own programs run.
+    """The capabilities that pods of that namespace may hold: SYS_PTRACE only where the cluster's own programs run.
 
-    Of a process that holds more than oneself, /proc shows nothing without SYS_PTRACE, neither its memory nor its
-    namespaces (ptrace(2), "Ptrace access mode checking"). The node's first process, runc and the node's other helpers
-    hold it, and no call of theirs is refused: whoever could write their memory would be root of the machine.
+    Without SYS_PTRACE, /proc shows neither memory nor namespaces of a process that holds more capabilities than the
+    reader (ptrace(2), "Ptrace access mode checking"). The node's first process, runc and the node's other helpers hold
+    them, and no system call of theirs is refused: writing their memory would make a pod root of the machine.
     """
     held = held_capabilities()
     return held if namespace.endswith(TRACERS) else tuple(name for name in held if name != "CAP_SYS_PTRACE")
 
 
 def plan_capabilities(context: Mapping[str, Any], held: Sequence[str]) -> list[str]:
-    """The container's capabilities: the default ones with what is added and dropped, or all that there are."""
+    """The container's capabilities: the default set with additions and drops, or all that are held."""
     if context.get("privileged"):
         return list(held)
     change = context.get("capabilities") or {}
@@ -190,7 +190,7 @@ def plan_capabilities(context: Mapping[str, Any], held: Sequence[str]) -> list[s
 
 
 def plan_seccomp(capabilities: Sequence[str]) -> dict[str, Any]:
-    """What a container may ask of the kernel: all but a list, for which it hears EPERM."""
+    """The system calls that a container may make: all but a list, which return EPERM."""
     families = {
         "x86_64": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
         "aarch64": ["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"],
@@ -204,7 +204,7 @@ def plan_seccomp(capabilities: Sequence[str]) -> dict[str, Any]:
 
 
 def plan_user(pod: Object, container: Mapping[str, Any], image: Image) -> dict[str, Any]:
-    """uid, gid, additionalGids. Raises SpecError when runAsNonRoot is not kept."""
+    """uid, gid, additionalGids. Raises SpecError when runAsNonRoot is violated."""
     context = {**(pod["spec"].get("securityContext") or {}), **(container.get("securityContext") or {})}
     name, _, group = image.user.partition(":")
     uid = context.get("runAsUser")
@@ -241,7 +241,7 @@ def plan_arguments(container: Mapping[str, Any], image: Image, variables: Mappin
 
 
 def plan_oom_score(container: Mapping[str, Any], quality: str, memory: int) -> int:
-    """pkg/kubelet/qos: who is killed first when the machine runs out."""
+    """oom_score_adj, by pkg/kubelet/qos: the order in which the kernel kills for lack of memory."""
     if quality == "Guaranteed":
         return -997
     if quality == "BestEffort":
@@ -251,7 +251,7 @@ def plan_oom_score(container: Mapping[str, Any], quality: str, memory: int) -> i
 
 
 def _part(mount: Mapping[str, Any], variables: Mapping[str, str]) -> str:
-    """The part of its volume that a mount shows, "" for all of it. Raises SpecError for one that leads out."""
+    """The part of its volume that a mount shows, "" for all of it. Raises SpecError for a path that leads out."""
     expression = mount.get("subPathExpr")
     part = expand(expression, variables) if expression else mount.get("subPath") or ""
     if ".." in part.split("/") or part.startswith("/") or "\0" in part:
@@ -262,9 +262,7 @@ def _part(mount: Mapping[str, Any], variables: Mapping[str, str]) -> str:
 def plan_parts(
     container: Mapping[str, Any], volumes: Mapping[str, Volume], variables: Mapping[str, str]
 ) -> list[dict[str, Any]]:
-    """The subPaths that the node resolves, each beneath its volume, and makes when they are not there. Raises
-    SpecError.
-    """
+    """The subPaths that the node resolves beneath their volumes, and makes when missing. Raises SpecError."""
     return [
         {"index": index, "source": volume.source, "part": part, "make": not volume.files}
         for index, mount in enumerate(container.get("volumeMounts") or [])
@@ -280,7 +278,7 @@ def plan_mounts(
     *,
     privileged: bool,
 ) -> list[dict[str, Any]]:
-    """All mounts, in order. Raises SpecError for a volume that the pod does not have."""
+    """All mounts, in order. Raises SpecError for an undefined volume."""
     mounts: list[dict[str, Any]] = [
         {"destination": "/proc", "type": "proc", "source": "proc", "options": list(PLAIN)},
         {

@@ -1,7 +1,8 @@
-"""A pod's status, computed from what the kubelet knows. Pure; the rules are Kubernetes' own.
+"""A pod's status, computed from the kubelet's records. Pure; the rules are Kubernetes' own.
 
 Sources: pkg/kubelet/kubelet_pods.go (getPhase, convertToAPIContainerStatuses), pkg/kubelet/status/generate.go
-(conditions), pkg/kubelet/status/status_manager.go (a terminal phase waits until nothing runs). Held against recordings.
+(conditions), pkg/kubelet/status/status_manager.go (a terminal phase waits until nothing runs). Compared with
+recordings.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def _terminated(record: Record) -> dict[str, Any]:
 
 
 def should_restart(pod: Object, container: Mapping[str, Any], record: Record, *, terminal: bool) -> bool:
-    """Whether a container that ended is to run again."""
+    """Whether to restart a container that ended."""
     if terminal or "deletionTimestamp" in pod["metadata"]:
         return False
     return restarts(pod, container, record.exit_code)
@@ -117,7 +118,7 @@ def container_status(
 
 
 def phase(pod: Object, statuses: Mapping[str, Mapping[str, Any]], state: PodState) -> str:
-    """getPhase: what the containers' states amount to."""
+    """The pod's phase by its containers' states (getPhase)."""
     spec = pod["spec"]
     final = False  # an init container ended for good
     again = 0  # containers that ended and will run again
@@ -172,7 +173,7 @@ def phase(pod: Object, statuses: Mapping[str, Mapping[str, Any]], state: PodStat
 def conditions(
     pod: Object, statuses: Mapping[str, Mapping[str, Any]], new_phase: str, state: PodState
 ) -> list[dict[str, Any]]:
-    """The kubelet's conditions, without times of transition."""
+    """The kubelet's conditions, without transition times."""
     spec = pod["spec"]
     sidecars = [c["name"] for c in spec.get("initContainers", []) if is_sidecar(c)]
     mains = [c["name"] for c in spec["containers"]]
@@ -242,7 +243,7 @@ def conditions(
 def merge_conditions(
     old: list[dict[str, Any]], new: list[dict[str, Any]], generation: int | None, now: str
 ) -> list[dict[str, Any]]:
-    """Those that are others' (readiness gates and such), then the new ones with the old ones' transition times."""
+    """Other writers' conditions (readiness gates and such), then the new ones with earlier transition times kept."""
     before = {c["type"]: c for c in old}
     merged = []
     for condition in new:
@@ -256,7 +257,7 @@ def merge_conditions(
 
 
 def pod_status(pod: Object, state: PodState, *, host: str, now: str) -> dict[str, Any]:
-    """The whole status. A terminal phase shows only once nothing runs (`state.stopped`), its conditions before."""
+    """The whole status. A terminal phase is shown only once nothing runs (`state.stopped`), its conditions before."""
     spec = pod["spec"]
     old = pod.get("status", {})
     inits = spec.get("initContainers", [])

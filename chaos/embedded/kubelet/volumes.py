@@ -1,8 +1,8 @@
-"""Volumes of a pod: their files are planned purely, then written where both the server and the node see them.
+"""A pod's volumes: their files are planned purely, then written where both the server and the node see them.
 
-configMap, secret, projected and downwardAPI volumes are written through a `..data` link that is switched at once, as a
-kubelet does, so that a reader never sees half an update. emptyDir is a directory (or a tmpfs); hostPath is the node's,
-and so is what meets a claim: a directory that outlives the pod.
+configMap, secret, projected and downwardAPI volumes are written through a `..data` link that is switched atomically, as
+by a kubelet, so that a reader never sees half an update. emptyDir is a directory (or a tmpfs); hostPath and claims use
+directories of the node that outlive the pod.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ReadClaim = Callable[[str], Object]  # a claim's name -> the volume that it is b
 
 
 class IssueToken(Protocol):
-    """Signs service-account tokens bound to a pod: the API server's."""
+    """Signs service-account tokens bound to a pod, as the API server does."""
 
     def __call__(self, pod: Object, *, audiences: list[str], seconds: int) -> str: ...
 
@@ -52,7 +52,7 @@ class Volume:
 
 @dataclass(slots=True)
 class VolumePlan:
-    """What has to be made for a pod."""
+    """The directories, files and mounts to make for a pod."""
 
     volumes: list[Volume] = field(default_factory=list)
     files: dict[str, Files] = field(default_factory=dict)
@@ -62,8 +62,8 @@ class VolumePlan:
 def plan_volumes(
     pod: Object, root: str, read: Reader, issue: IssueToken, node: Mapping[str, str], claim: ReadClaim
 ) -> VolumePlan:
-    """All volumes of a pod. `root` is the directory of the pod's volumes in the node. Raises ConfigError naming the
-    volume.
+    """Plan all volumes of a pod. `root` is the directory of its volumes in the node. Raises ConfigError with the
+    volume's name.
     """
     plan = VolumePlan()
     user = common_user(pod)
@@ -103,7 +103,7 @@ def plan_volumes(
 
 
 def _claimed(pod: Object, spec: Mapping[str, Any], claim: ReadClaim) -> Volume:
-    """The volume that a claim is bound to, as this pod mounts it. Raises ConfigError."""
+    """The volume bound to a claim, as this pod mounts it. Raises ConfigError."""
     source = spec.get("persistentVolumeClaim") or {}
     held = claim(source.get("claimName") or claims.ephemeral_name(pod, spec))
     readonly = bool(source.get("readOnly"))
@@ -122,7 +122,7 @@ def _claimed(pod: Object, spec: Mapping[str, Any], claim: ReadClaim) -> Volume:
 
 
 def common_user(pod: Object) -> int | None:
-    """The user that every container of the pod runs as by its own words; None when one says nothing or they differ."""
+    """The one user that all containers run as by their securityContext; None when one is unset or they differ."""
     spec = pod["spec"]
     whole = (spec.get("securityContext") or {}).get("runAsUser")
     users = {
@@ -134,7 +134,7 @@ def common_user(pod: Object) -> int | None:
 
 
 def token_mode(pod: Object, mode: int) -> int:
-    """Mode of a token's file: readable for all, unless the kubelet can give it to somebody (fsGroup, a common user).
+    """Mode of a token's file: world-readable, unless the kubelet can set an owner (fsGroup, a common user).
 
     https://kubernetes.io/docs/concepts/storage/projected-volumes: a container of another user must still read its
     token.
@@ -162,7 +162,7 @@ def _files(pod: Object, spec: Mapping[str, Any], read: Reader, issue: IssueToken
 
 
 def token_paths(spec: Mapping[str, Any]) -> list[str]:
-    """Where a volume holds tokens."""
+    """Paths of tokens in a volume."""
     sources = (spec.get("projected") or {}).get("sources") or []
     return [source["serviceAccountToken"]["path"] for source in sources if "serviceAccountToken" in source]
 
@@ -200,8 +200,9 @@ def _items(pod: Object, source: Mapping[str, Any], read: Reader, node: Mapping[s
 
 
 def unsafe_path(path: str) -> str:
-    """Why a file of that name cannot be in a volume of files; "" when it can (Kubernetes' validateLocalNonReservedPath,
-    and a ConfigMap's keys, of objects that were stored before they were checked)."""
+    """Why a volume cannot contain a file of that name; "" when it can (Kubernetes' validateLocalNonReservedPath, and a
+    ConfigMap's keys, for objects stored before validation).
+    """
     parts = path.split("/")
     if not path or path.startswith("/") or "\0" in path:
         return "must be a relative path"
@@ -213,10 +214,10 @@ def unsafe_path(path: str) -> str:
 def write_files(
     directory: Beneath, files: Files, group: int | None = None, owners: Mapping[str, int] | None = None
 ) -> bool:
-    """Make `directory` hold exactly these files, switched at once. -> whether anything changed. Safe to repeat.
+    """Make `directory` hold exactly these files, switched atomically; whether anything changed. Idempotent.
 
-    The node can write there: whatever lies in the way is replaced, and never followed. Raises OSError.
-    `owners`: path -> the user it belongs to, when not root.
+    The node can write there: whatever is in the way is replaced, and never followed. Raises OSError.
+    `owners`: path -> the owning user, when not root.
     """
     directory.make(mode=0o755)
     old = directory.target(DATA) or ""
@@ -248,7 +249,7 @@ def write_files(
 
 
 def _holds(version: Beneath, files: Files) -> bool:
-    """Whether a version's directory holds these files and no other."""
+    """Whether a version's directory holds exactly these files."""
     wanted: dict[str, set[str]] = {"": set()}
     for path in files:
         whole = ""

@@ -1,9 +1,8 @@
-"""One pod's life on a node: a task that compares what is wanted with what runs, acts, and reports, until the pod is
-gone.
+"""One pod's life on a node: a task that compares desired with actual state, acts, and reports, until the pod is gone.
 
-The shape is the kubelet's: `sync` writes status first, acts (pod_actions.py), and runs again when something happens
-(the pod changed, the once-a-second look at containers found a death, a probe's result, a back-off ran out). What it
-does on the node goes through sandbox.py and containers.py.
+As in the kubelet, `sync` writes status first, acts (pod_actions.py), and runs again when something happens (the pod
+changed, the relist found an end, a probe's result, a back-off ran out). It acts on the node through sandbox.py and
+containers.py.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ MOUNT_RETRY: Final = 0.5  # doubling to a minute
 
 
 class Host(Protocol):
-    """What a worker needs of its node."""
+    """The node, as a worker uses it."""
 
     name: str
     store: Store
@@ -49,7 +48,7 @@ class Host(Protocol):
 
 
 class PodWorker:
-    """One pod."""
+    """The worker of one pod."""
 
     def __init__(self, host: Host, pod: Object, sandbox: Sandbox, containers: Containers) -> None:
         self.host = host
@@ -74,9 +73,7 @@ class PodWorker:
         self._task = asyncio.create_task(self._run(), name=f"pod {self.pod['metadata']['name']}")
 
     async def pause(self) -> None:
-        """The kubelet stops, or its node has no power: containers are left as they are, and so is the memory of
-        them.
-        """
+        """Pause without touching containers or records: the kubelet stops, or its node has no power."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -90,10 +87,10 @@ class PodWorker:
         self.wake()
 
     def update(self, pod: Object) -> None:
-        """A newer version of the pod: from the watch, or what a write of its status came back with.
+        """Take a newer version of the pod: from the watch, or from a write of its status.
 
-        A status write is laid over the latest version, so it may be the first that this worker sees of a change which
-        the watch has yet to deliver. Whoever hears of a change first wakes the next pass, and older news are dropped.
+        A status write is applied to the latest version, so its answer may carry a change that the watch has yet to
+        deliver. The first of the two wakes the next pass; older versions are dropped.
         """
         if int(pod["metadata"]["resourceVersion"]) <= int(self.pod["metadata"]["resourceVersion"]):
             return
@@ -112,19 +109,19 @@ class PodWorker:
             self.wake()
 
     def remove(self, pod: Object) -> None:
-        """The API let go of the pod without waiting for us."""
+        """Stop: the pod was removed from the API without waiting for this kubelet."""
         self.pod = pod
         self.removed = True
         self._shorten()
         self.wake()
 
     def _shorten(self) -> None:
-        """Grace may be less than it was: who waits for an end reckons anew. An event each, so that none is missed."""
+        """Wake those who wait within a grace period that may have been shortened, by an event each."""
         shortened, self._shortened = self._shortened, asyncio.Event()
         shortened.set()
 
     def relist(self) -> None:
-        """The once-a-second look: learn of the deaths since the last one."""
+        """Record the ends since the last relist (the kubelet's PLEG)."""
         if self.containers.absorb() or self.sandbox_lost:
             self.wake()
 
@@ -132,7 +129,7 @@ class PodWorker:
         self._wake.set()
 
     def _changed(self) -> None:
-        """A probe's result has changed; while the pod ends no pass comes that would report it."""
+        """React to a changed probe result; while the pod ends no pass would report it."""
         if self.state.terminal and not self.state.stopped:
             self.write_status()
         self.wake()
@@ -159,7 +156,7 @@ class PodWorker:
                     await self._wake.wait()
 
     async def _sync(self) -> float | None:
-        """One pass. -> seconds until the next one at the latest; None when the pod is gone."""
+        """Make one pass; seconds until the next one at the latest, None when the pod is gone."""
         meta = self.pod["metadata"]
         if self.removed or "deletionTimestamp" in meta or self.state.terminal:
             return await self._end()
@@ -231,7 +228,7 @@ class PodWorker:
         return float(parse_time(self.state.started_at).timestamp() + limit - time.time())
 
     async def _volumes(self) -> float | None:
-        """Make or refresh the volumes. -> seconds to wait when they cannot be made."""
+        """Make or refresh the volumes; seconds to wait when that failed."""
         facts = dict(self.host.facts()) | {"pod_ip": self.state.address}
         try:
             await self.sandbox.prepare_volumes(self.pod, facts)
@@ -259,7 +256,7 @@ class PodWorker:
         return 0.0
 
     async def _lose_sandbox(self) -> None:
-        """Containers without their sandbox are ended; a new sandbox and new containers follow."""
+        """End containers that lost their sandbox; a new sandbox and new containers follow."""
         self.sandbox_lost = False
         if self.state.sandbox_ready:
             await asyncio.gather(
@@ -287,16 +284,14 @@ class PodWorker:
         return self._shortened
 
     def _grace(self) -> float:
-        """Seconds that the pod has to end, as the kubelet reckons: never less than one, and a forced 0 means the pod's
-        own.
-        """
+        """The pod's remaining grace in seconds, as by the kubelet: at least one, and a forced 0 means the pod's own."""
         meta, spec = self.pod["metadata"], self.pod["spec"]
         own = spec.get("terminationGracePeriodSeconds", 30)
         asked = meta.get("deletionGracePeriodSeconds") or own
         return max(1.0, float(min(asked, own) if not meta.get("deletionTimestamp") else asked))
 
     async def _end(self) -> float | None:
-        """Stop everything, report, and (when the pod is deleted) let go of it."""
+        """Stop everything, report, and (for a deleted pod) release it."""
         deleted = self.removed or "deletionTimestamp" in self.pod["metadata"]
         self.state.terminal = True
         if not self.state.stopped:
@@ -325,7 +320,7 @@ class PodWorker:
         return None if self._is_gone() else 1.0
 
     async def _stop_all(self) -> None:
-        """Events and preStop hooks all at once; native sidecars get SIGTERM after the others, last first."""
+        """Run Events and preStop hooks all at once; native sidecars get SIGTERM after the others, last first."""
         pod, spec = self.pod, self.pod["spec"]
         sidecars = [c["name"] for c in spec.get("initContainers", []) if is_sidecar(c)]
         running = {record.name: record for record in self.state.running() if record.unseen is None}
@@ -348,7 +343,7 @@ class PodWorker:
         self.containers.absorb()
 
     def _let_go(self) -> None:
-        """The kubelet's last word: grace 0, upon which the API lets the pod go (when no finalizer holds it)."""
+        """Delete the pod with grace 0, upon which the API removes it (unless a finalizer holds it)."""
         if self.removed or not self.host.reachable():
             return
         meta = self.pod["metadata"]
@@ -367,7 +362,7 @@ class PodWorker:
     # status
 
     def write_status(self) -> None:
-        """Report what is known, when the API can be reached and anything differs."""
+        """Write the status, if the API is reachable and something differs."""
         if self.removed or not self.host.reachable():
             return
         meta = self.pod["metadata"]
@@ -382,11 +377,11 @@ class PodWorker:
             self.update(self.host.store.mutate(POD, meta["namespace"], meta["name"], change, uid=self.uid))
 
     def usage_paths(self) -> list[tuple[Record, str]]:
-        """(record, its cgroup on the machine) of what runs."""
+        """(record, its cgroup on the machine) of running containers."""
         return [(record, self.containers.cgroup_root + record.cgroup) for record in self.state.running()]
 
 
 def _gates(pod: Object) -> list[tuple[str, str]]:
-    """Conditions that others write, on which readiness may depend."""
+    """The pod's readiness gates: conditions that others write."""
     wanted = {gate["conditionType"] for gate in pod["spec"].get("readinessGates") or []}
     return [(c["type"], c["status"]) for c in pod.get("status", {}).get("conditions", []) if c["type"] in wanted]
