@@ -19,6 +19,7 @@ from chaos.engine.settings import Settings
 from chaos.engine.targets import proxy_on_path
 from chaos.engine.topology import FLOW, REQUEST_TIMEOUT, plan_sentinel
 from chaos.errors import EnvironmentUnfit, Forbidden, Misuse
+from chaos.external.description import MeshDescription
 from chaos.external.file import Call, CallProtocol, TargetSystem
 from chaos.external.mesh import ExternalMesh
 from chaos.external.placement import read_target_placement
@@ -71,6 +72,7 @@ class LoadedCall:
             "address": call.reach,
             "path": call.path,
             "status": call.status,
+            "echoes": False,
             "protocol": _SPOKEN[call.protocol],
             "method": call.method or ("POST" if call.body_bytes else "GET"),
             "headers": dict(call.headers),
@@ -90,13 +92,15 @@ class LoadedCall:
             "path": call.path,
             "rate": rate,
             "expect_status": call.status,
+            "echoes": False,
             "timeout": REQUEST_TIMEOUT,
             "protocol": _SPOKEN[call.protocol],
             "method": call.method or ("POST" if call.body_bytes else "GET"),
             "headers": dict(call.headers),
             "body_bytes": call.body_bytes,
         }
-        return [flow, plan_sentinel(self.client, f"127.0.0.1:{PORT_CONTROL}", "/healthz")]
+        sentinel = plan_sentinel(self.client, f"127.0.0.1:{PORT_CONTROL}", "/healthz")
+        return [flow, {**sentinel, "echoes": False}]
 
 
 def loaded_calls(target: TargetSystem) -> tuple[LoadedCall, ...]:
@@ -106,12 +110,13 @@ def loaded_calls(target: TargetSystem) -> tuple[LoadedCall, ...]:
     return tuple(LoadedCall(target.tenant_of(call.namespaces[0]), call) for call in target.calls)
 
 
-def require_consent(cluster: Cluster, target: TargetSystem, consent: Consent) -> None:
-    """Read the target, and raise Misuse unless every namespace that its trials would harm was listed. Changes
-    nothing.
+def require_consent(cluster: Cluster, target: TargetSystem, consent: Consent) -> MeshDescription:
+    """Read the target, and return its mesh; raise Misuse unless every namespace that its trials would harm was listed.
+    Changes nothing.
     """
-    _, placement = read_target_placement(cluster, target)
+    mesh, placement = read_target_placement(cluster, target)
     refuse_unlisted(placement, target, consent.namespaces)
+    return mesh
 
 
 def refuse_unlisted(placement: Placement, target: TargetSystem, listed: Sequence[str]) -> None:

@@ -74,6 +74,7 @@ class Run:
         self._facts: Facts | None = None  # what is known of a cluster that is not of our own making
         self._said: set[str] = set()  # why something cannot run, said already
         self._undeployable: dict[str, str] = {}  # mode -> why it could not be deployed here
+        self._mesh = ""  # of a target, once it has been looked at
 
     def __enter__(self) -> Run:
         settings = self.settings
@@ -94,7 +95,8 @@ class Run:
             for notice in self.cluster.notices:
                 self.progress.step(notice)
             if settings.target is not None:
-                require_consent(self.cluster, settings.target, settings.consent)
+                self._mesh = require_consent(self.cluster, settings.target, settings.consent).name
+                self.progress.step(f"{settings.target.name}: the tenants' mesh is {self._mesh}")
                 refuse_ipv6_alone(self.cluster.name, self.cluster.list("Node"))
             else:
                 read_nodes(self.cluster)
@@ -325,7 +327,7 @@ class Run:
         }
         if (target := self.settings.target) is not None:
             header["target"] = {
-                "mesh": target.name,
+                "mesh": self._mesh or target.name,  # of a target whose mesh is to be detected: what was found
                 "tenants": {name: list(spaces) for name, spaces in target.tenants.items()},
             }
         (self.settings.out / RUN_FILE).write_text(json.dumps(header, indent=1) + "\n")

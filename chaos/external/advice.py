@@ -13,6 +13,7 @@ from typing import Any
 from chaos.errors import ApiError
 from chaos.external.file import TargetSystem
 from chaos.kube.client import Cluster
+from chaos.kube.objects import is_live, is_unready
 from chaos.model.fate import flow_shares
 from chaos.model.modes import Scope
 from chaos.model.placement import Placement, Pod, Proxy
@@ -26,6 +27,7 @@ class AdviceBasis:
 
     budgets: Sequence[Object] | None
     labels: Mapping[str, Mapping[str, str]]  # UID -> labels of the pods
+    unready: Sequence[str] = ()  # `namespace/pod` of those that are not ready
 
 
 def read_evidence(cluster: Cluster, target: TargetSystem) -> AdviceBasis:
@@ -39,7 +41,11 @@ def read_evidence(cluster: Cluster, target: TargetSystem) -> AdviceBasis:
             raise
         budgets = None
     pods = [pod for name in target.namespaces for pod in cluster.list("Pod", name)]
-    return AdviceBasis(budgets, {pod["metadata"]["uid"]: pod["metadata"].get("labels") or {} for pod in pods})
+    labels = {pod["metadata"]["uid"]: pod["metadata"].get("labels") or {} for pod in pods}
+    unready = [
+        f"{pod['metadata']['namespace']}/{pod['metadata']['name']}" for pod in pods if is_live(pod) and is_unready(pod)
+    ]
+    return AdviceBasis(budgets, labels, unready)
 
 
 def advice(evidence: AdviceBasis, placement: Placement) -> list[str]:
@@ -50,6 +56,7 @@ def advice(evidence: AdviceBasis, placement: Placement) -> list[str]:
     found += [text for proxy in placement.proxies if (text := _of_shared(proxy, placement))]
     found += _of_waypoints(placement)
     found += _of_mixed(placement)
+    found += [f"pod {name} is not ready: no call reaches it, and it counts for none" for name in evidence.unready]
     return sorted(dict.fromkeys(found))
 
 

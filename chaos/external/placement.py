@@ -11,11 +11,11 @@ from chaos.external.description import MeshDescription, ProxyRule, labels_of
 from chaos.external.detection import detect_mesh
 from chaos.external.file import Call, TargetSystem
 from chaos.external.parsing import descriptions
-from chaos.external.reaching import Reached, resolve_reach
+from chaos.external.reaching import Reached, resolve_reach, selects
 from chaos.external.routes import RouteContext, carriers, place_key, plan_route, running_beside
 from chaos.kube.access import list_readable
 from chaos.kube.client import Cluster
-from chaos.kube.objects import container_status, is_deleting, is_live, workload_name
+from chaos.kube.objects import container_status, is_deleting, is_live, is_unready, workload_name
 from chaos.kube.quantity import byte_count, millicores
 from chaos.model.modes import Route, Scope
 from chaos.model.placement import Placement, Pod, Proxy, Role
@@ -112,6 +112,8 @@ def plan_placement(target: TargetSystem, mesh: MeshDescription, site: Site, *, e
         if pod["metadata"]["uid"] not in standing
         and (_workload_key(pod) in named or (everyone and pod["metadata"]["namespace"] in target.namespaces))
     }
+    for pod in unanswering(target, site.services, list(objects.values())):
+        del objects[pod["metadata"]["uid"]]
     found = tuple(sorted(_pod(pod, target, mesh, around) for pod in objects.values()))
     if empty := sorted(named - {ref.workload_key for ref in found}):
         raise ExperimentFailure(
@@ -139,6 +141,28 @@ def plan_placement(target: TargetSystem, mesh: MeshDescription, site: Site, *, e
         why = dict.fromkeys(reason for route in routes.values() for reason in route.because)
         raise ExperimentFailure(f"no call passes any proxy of {mesh.name}: {'; '.join(why) or 'there is none'}")
     return Placement(mesh.mode(without), bound, tuple(sorted(proxies, key=str)), calls, routes)
+
+
+def unanswering(target: TargetSystem, services: Sequence[Object], pods: Sequence[Object]) -> list[Object]:
+    """Return the servers' pods that no call reaches: not ready, while others of their workload are. Pure.
+
+    A Service sends nothing to a pod that is not ready, unless it publishes those too. Where none is ready, all are
+    kept: they are the ones that calls will reach.
+    """
+    servers = {call.server for call in target.calls} - {call.client for call in target.calls}
+    found: dict[str, list[Object]] = {}
+    for pod in pods:
+        found.setdefault(_workload_key(pod), []).append(pod)
+    left = []
+    for workload in servers & found.keys():
+        out = [
+            pod
+            for pod in found[workload]
+            if is_unready(pod)
+            and not any(one["spec"].get("publishNotReadyAddresses") and selects(one, pod) for one in services)
+        ]
+        left += out if len(out) < len(found[workload]) else []
+    return left
 
 
 def route_context(mesh: MeshDescription, site: Site) -> RouteContext:

@@ -188,30 +188,66 @@ def container_arguments(target: Target) -> list[str]:
 
 
 def _lines(cluster: Cluster, name: str, seconds: float) -> Iterator[str]:
-    """Yield the helper's output as it arrives, from its start to its end."""
+    """Yield the helper's output as it arrives, from its start to its end.
+
+    A node that is out of inotify instances cannot follow a log: the answer ends at once, after one line that says so,
+    while the helper goes on. From there the whole log is asked for again and again.
+    """
+    status: dict[str, Any] = {}
+
+    def state() -> dict[str, Any]:
+        nonlocal status
+        found = container_statuses(cluster.get("Pod", name, SYSTEM_NAMESPACE)) or [{}]
+        status = found[0].get("state", {})
+        return status
 
     def open_log() -> urllib3.BaseHTTPResponse | None:
-        pod = cluster.get("Pod", name, SYSTEM_NAMESPACE)
-        statuses = container_statuses(pod) or [{}]
-        waiting = statuses[0].get("state", {}).get("waiting", {})
+        waiting = state().get("waiting", {})
         if str(waiting.get("reason", "")).startswith(("Err", "Image", "Create", "RunContainer")):
             raise ExperimentFailure(
                 f"helper pod {name} cannot start: {waiting.get('reason')}: {waiting.get('message')}"
             )
-        if not {"running", "terminated"} & statuses[0].get("state", {}).keys():
+        if not {"running", "terminated"} & status.keys():
             return None
         return cluster.open(
             "GET", object_path("Pod", SYSTEM_NAMESPACE, name, "log"), query={"follow": "true"}, read_timeout=seconds
         )
 
+    deadline = time.monotonic() + seconds
     response = cluster.wait(f"helper pod {name} running", open_log, seconds=30, every=0.02)
+    told: list[str] = []
     try:
         buffer = b""
         for chunk in response.stream(amt=None):
             buffer += chunk
             *whole, buffer = buffer.split(b"\n")
-            yield from (line.decode(errors="replace") for line in whole)
+            for line in whole:
+                told.append(line.decode(errors="replace"))
+                yield told[-1]
         if buffer:
-            yield buffer.decode(errors="replace")
+            told.append(buffer.decode(errors="replace"))
+            yield told[-1]
     finally:
         response.close()
+    while time.monotonic() < deadline:
+        ended = "terminated" in state()
+        for line in untold(told, cluster.logs(SYSTEM_NAMESPACE, name), ended=ended):
+            told.append(line)
+            yield line
+        if ended:
+            return
+        time.sleep(0.1)
+
+
+def untold(told: Sequence[str], log: str, *, ended: bool) -> list[str]:
+    """Return the whole lines of a log beyond those that were told, in order. The last one may still be written, unless
+    its container has ended. Pure.
+    """
+    lines = log.split("\n")
+    last = lines.pop()
+    if ended and last:
+        lines.append(last)
+    known = 0
+    for line in told:  # a complaint of the follower is no line of the log
+        known += known < len(lines) and lines[known] == line
+    return lines[known:]

@@ -31,6 +31,7 @@ class Overload:
         server: namespace/workload that is called.
         address: host:port that is called; protocol: that is spoken there (http1, http2, grpc).
         path, method, headers: of the requests; status: the expected one.
+        echoes: the server is a reference application, whose answers are known.
         seconds: the aggressor's own deadline.
         max_rate: requests a second that the ramp may reach; without a proxy nothing else may bound it.
         in_flight: requests that wait for their answers at most; with large bodies, this much is what proxies must hold
@@ -49,6 +50,7 @@ class Overload:
     address: str = "server:80"
     path: str = "/"
     status: int = 200
+    echoes: bool = True
     profile: str = "requests"
     seconds: float = 30.0
     start_rate: float = 500.0
@@ -74,6 +76,7 @@ class Overload:
             "in_flight": self.in_flight,
             "path": self.path,
             "expect_status": self.status,
+            "echoes": self.echoes,
             "protocol": self.protocol,
             "method": self.method,
             "headers": dict(self.headers),

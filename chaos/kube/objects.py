@@ -70,6 +70,12 @@ def is_ready_pod(pod: Object) -> bool:
     return has_condition(pod, "Ready") and not is_deleting(pod)
 
 
+def is_unready(pod: Object) -> bool:
+    """Whether the pod says that it is not ready; one without that condition says nothing."""
+    found = (pod.get("status") or {}).get("conditions") or []
+    return any(one["type"] == "Ready" and one["status"] != "True" for one in found)
+
+
 def containers(pod: Object) -> list[Object]:
     """The pod's containers, then its init containers."""
     spec = pod["spec"]

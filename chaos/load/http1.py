@@ -40,6 +40,8 @@ class Http1Transport(ExclusiveTransport):
         spec = engine.spec
         self.before, self.after = request_parts(spec)
         self.asked = bool(spec.answer_bytes)
+        self.echoes = spec.echoes
+        self.bodiless = spec.method == "HEAD"  # its answers have the length of a body, and none
         self.body_size = spec.answer_bytes or spec.body_bytes
         self.expect = b"%d" % spec.expect_status
 
@@ -50,7 +52,7 @@ class Http1Transport(ExclusiveTransport):
 class Http1Connection(ExclusiveConnection):
     """One connection and the request that is on it."""
 
-    __slots__ = ("_body", "_buffer", "_head", "_need", "_size", "_slow", "_transport")
+    __slots__ = ("_body", "_buffer", "_head", "_need", "_size", "_slow", "_to_end", "_transport")
 
     def __init__(self, transport: Http1Transport, address: Address, request: Request) -> None:
         self._transport = transport
@@ -59,6 +61,7 @@ class Http1Connection(ExclusiveConnection):
         self._size = 0  # of the whole body
         self._need = 0  # bytes of it that are still to come
         self._body = b""  # its beginning
+        self._to_end = False  # it ends with the connection
         self._slow = transport.engine.spec.slow_reader
         super().__init__(transport, address, request, receive_buffer=16384 if self._slow else 0)
 
@@ -74,6 +77,13 @@ class Http1Connection(ExclusiveConnection):
         if self.send(b"%b%d%b" % (transport.before, request.sequence, transport.after)) and self._slow:
             self._timer = self.reactor.at(request.sent + _SLOW_TICK, self._read_slowly)
 
+    def lost(self) -> None:
+        request = self.request
+        if request is not None and self._to_end and not self.reset:
+            self._finish(request, self._head, self._body, whole=True, size=self._size)
+        else:
+            super().lost()
+
     def _read_slowly(self) -> None:
         self._timer = None
         data = self.receive(max(1, int(self._slow * _SLOW_TICK / 1e9)))
@@ -88,13 +98,16 @@ class Http1Connection(ExclusiveConnection):
             self._take(data)
 
     def _take(self, data: bytes) -> None:
-        request = self.request
+        request, transport = self.request, self._transport
         if request is None:  # bytes that nobody asked for
             self.drop()
             return
         if self._head:  # the body of an answer whose head is known
             if len(self._body) < _KEPT_OF_ERROR:
                 self._body += data[:_KEPT_OF_ERROR]
+            if self._to_end:
+                self._size += len(data)
+                return
             self._need -= len(data)
             if self._need <= 0:
                 self._finish(request, self._head, self._body, whole=self._need == 0, size=self._size)
@@ -105,6 +118,16 @@ class Http1Connection(ExclusiveConnection):
         if end < 0:
             self._buffer = data
             return
+        status = data[9:12]
+        if status[:1] == b"1" and status != b"101":  # interim: the answer itself follows (RFC 9110, 15.2)
+            self._buffer = b""
+            if rest := data[end + 4 :]:
+                self._take(rest)
+            return
+        if transport.bodiless or status in (b"101", b"204", b"304"):
+            self._buffer = b""
+            self._finish(request, data[:end], b"", whole=len(data) == end + 4, size=0)
+            return
         at = data.find(b"\r\ncontent-length: ", 0, end)
         if at < 0:
             self._unusual(request, data, end)
@@ -114,13 +137,13 @@ class Http1Connection(ExclusiveConnection):
         except ValueError:
             self._finish(request, data[:end], b"", whole=False, size=0)
             return
-        rest = size - (len(data) - end - 4)
+        missing = size - (len(data) - end - 4)
         self._buffer = b""
-        if rest > 0:
-            self._head, self._need, self._size = data[:end], rest, size
+        if missing > 0:
+            self._head, self._need, self._size = data[:end], missing, size
             self._body = data[end + 4 : end + 4 + _KEPT_OF_ERROR]
         else:
-            self._finish(request, data[:end], data[end + 4 :], whole=rest == 0, size=size)
+            self._finish(request, data[:end], data[end + 4 :], whole=missing == 0, size=size)
 
     def _unusual(self, request: Request, data: bytes, end: int) -> None:
         """Handle an answer without a plain content-length."""
@@ -144,13 +167,14 @@ class Http1Connection(ExclusiveConnection):
             else:
                 self._buffer = b""
                 self._finish(request, head, cut[0], whole=cut[1] == len(data), size=len(cut[0]))
-        else:
+        else:  # the body ends where the connection does (RFC 9112, 6.3)
             self._buffer = b""
-            self._finish(request, head, b"", whole=data[9:10] == b"1" or data[9:12] in (b"204", b"304"), size=0)
+            self._head, self._body, self._to_end = head, data[end + 4 : end + 4 + _KEPT_OF_ERROR], True
+            self._size = len(data) - end - 4
 
     def _finish(self, request: Request, head: bytes, body: bytes, *, whole: bool, size: int) -> None:
         transport = self._transport
-        at = head.find(b"\r\nx-pod: ")
+        at = head.find(b"\r\nx-pod: ") if transport.echoes else -1
         if at < 0:
             server = NO_POD
         else:
@@ -176,9 +200,15 @@ class Http1Connection(ExclusiveConnection):
         ):
             outcome, cause = int(Outcome.UNKNOWN), int(Cause.WRONG_BODY)
         self._head, self._body, self._need = b"", b"", 0
-        self.free(reusable=whole and b"onnection: close" not in head)
+        self.free(reusable=whole and not self.closed and not _closes(head))
         transport.engine.end(request, outcome, cause, int(text) if text.isdigit() else 0, server)
 
     def _answers(self, head: bytes, request: Request) -> bool:
         """Whether the answer belongs to this request: the server returns the sequence number."""
         return (head + b"\r\n").find(b"\r\nx-seq: %d\r\n" % request.sequence) >= 0
+
+
+def _closes(head: bytes) -> bool:
+    """Whether the server closes the connection after this answer: it says so, or does not say otherwise in HTTP/1.0."""
+    said = header(head, b"connection").lower()
+    return b"close" in said or (head.startswith(b"HTTP/1.0") and b"keep-alive" not in said)

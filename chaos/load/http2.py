@@ -91,7 +91,9 @@ class Http2Transport(SharedTransport):
             outcome, cause = unexpected_status(head, text, retried=bool(request.flags & Flag.RETRIED))
             self.engine.counters.hear(head, text)
             return int(outcome), int(cause), shown
-        named = b"x-pod" in fields  # one that names no pod is none of ours, and answers with what it likes
+        named = (
+            self.engine.spec.echoes and b"x-pod" in fields
+        )  # one that names no pod is none of ours, and answers with what it likes
         known = named or bool(self.engine.spec.answer_bytes)
         crossed = named and fields.get(b"x-seq") != b"%d" % request.sequence
         if crossed or (known and answer.size != self.answer_size):
@@ -198,7 +200,7 @@ class Http2Connection(SharedConnection):
         fields, engine = answer.headers, self.transport.engine
         if fields.get(b"x-envoy-attempt-count", b"1") != b"1":
             request.flags |= int(Flag.RETRIED)
-        pod = fields.get(b"x-pod")
+        pod = fields.get(b"x-pod") if engine.spec.echoes else None
         outcome, cause, status = self._transport.judge(answer, request)
         engine.end(request, outcome, cause, status, NO_POD if pod is None else engine.server(pod))
         self.ended()

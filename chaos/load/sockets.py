@@ -71,12 +71,13 @@ class Resolver:
 class Socket:
     """A client's TCP socket in the reactor. A subclass says what to do when it is connected, readable or lost."""
 
-    __slots__ = ("_connecting", "_out", "_timer", "address", "closed", "fd", "reactor", "sock")
+    __slots__ = ("_connecting", "_out", "_timer", "address", "closed", "fd", "reactor", "reset", "sock")
 
     def __init__(self, reactor: Reactor, address: Address, *, receive_buffer: int = 0, reading: bool = True) -> None:
         self.reactor = reactor
         self.address = address
         self.closed = False
+        self.reset = False  # it ended by an error, not by the other side's orderly close
         self._out: list[memoryview] = []
         self._connecting = True
         self._timer: Timer | None = None
@@ -137,6 +138,7 @@ class Socket:
         except BlockingIOError:
             return b""
         except OSError:
+            self.reset = True
             data = b""
         if not data:
             self._lose()

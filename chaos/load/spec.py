@@ -76,6 +76,7 @@ class FlowSpec:
     body_bytes: int = 0
     answer_bytes: int = 0  # asked of the server; 0: the body comes back
     expect_status: int = 200
+    echoes: bool = True  # a reference server: it names itself, and returns the request's number and body
     slow_reader: float = 0.0  # bytes a second at which the answer is read; 0: at once
     keep_every: int = 1  # store each n-th sample; counts stay whole
     # Of plain and tls:
@@ -123,6 +124,7 @@ class AggressorSpec:
     seed: int = 0
     path: str = "/"
     expect_status: int = 200
+    echoes: bool = True
     method: str = ""  # as the profile says when it is empty
     headers: Mapping[str, str] = field(default_factory=dict)
 
@@ -221,6 +223,7 @@ def aggressor_flow(spec: AggressorSpec) -> FlowSpec:
         keep_every=spec.keep_every,
         path=spec.path,
         expect_status=spec.expect_status,
+        echoes=spec.echoes,
         new_connections=profile is Profile.HANDSHAKES,
         method=spec.method or ("POST" if profile is Profile.BODIES else "GET"),
         headers=spec.headers,

@@ -140,6 +140,45 @@ def test_of_two_servers_on_two_nodes_ztunnel_balances_connections_so_that_client
     assert may_move(placement, placement.proxies) == frozenset()
 
 
+def two_servers(**second: Any) -> list[Any]:
+    """The server of `nsw` twice, on two nodes; the second one's Ready condition as given."""
+    pod = copy.deepcopy(live.find(live.ambient(), "Pod", "nsw", "server"))
+    pod["metadata"] |= {"name": "server-668d7d685d-zzzzz", "uid": "second"}
+    pod["spec"]["nodeName"] = "node-1"
+    pod["status"]["conditions"] = [{"type": "Ready", **second}]
+    return [pod]
+
+
+@pytest.mark.parametrize(
+    ("second", "publishes", "servers"),
+    [
+        ("True", False, 2),
+        ("False", False, 1),  # no endpoint: no call reaches it
+        ("Unknown", False, 1),  # its node is gone
+        ("False", True, 2),  # a Service that publishes what is not ready
+    ],
+)
+def test_a_server_that_is_not_ready_gets_no_call_and_does_not_count(second: str, publishes: bool, servers: int) -> None:
+    changes = two_servers(status=second)
+    if publishes:
+        service = copy.deepcopy(live.find(live.ambient(), "Service", "nsw", "server"))
+        service["spec"]["publishNotReadyAddresses"] = True
+        changes.append(service)
+    placement = placed(live.ambient(changes), ("nsw/client", "nsw/server", "server.nsw:8080"))
+    assert len(placement.pairs()) == servers
+    behind = [proxy for proxy in placement.proxies if proxy.node == "node-1" and proxy.scope is Scope.NODE]
+    assert len(behind) == servers - 1
+    away = [proxy for proxy in placement.proxies if proxy.node == "node-2" and proxy.scope is Scope.NODE]
+    assert flow_shares(placement, away) == {("nsw/client", "nsw/server"): 1.0}
+
+
+def test_where_no_server_is_ready_all_are_kept_for_calls_will_reach_them() -> None:
+    first = live.find(live.ambient(), "Pod", "nsw", "server")
+    first["status"]["conditions"] = [{"type": "Ready", "status": "False"}]
+    site = live.ambient([first, *two_servers(status="False")])
+    assert len(placed(site, ("nsw/client", "nsw/server", "server.nsw:8080")).pairs()) == 2
+
+
 # ---- pods outside, and both ways at once
 
 

@@ -169,6 +169,75 @@ def test_an_answer_is_believed_only_when_it_is_the_right_one(programs: Programs,
         assert set(kinds(samples(loader))) == {expected}
 
 
+def ending(answer: bytes, *, reset: bool = False) -> Callable[[socket.socket], None]:
+    """Answers once, in two parts, and ends the connection."""
+
+    def treat(sock: socket.socket) -> None:
+        with sock, suppress(OSError):
+            sock.recv(65536)
+            for part in (answer[:-3], answer[-3:]):
+                sock.sendall(part)
+                time.sleep(0.01)
+            if reset:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+
+    return treat
+
+
+# Answers of applications that are not ours, as servers in use give them: all are well.
+ANSWERS = {
+    "length": answering(lambda data: b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"),
+    "length-without-space": answering(lambda data: b"HTTP/1.1 200 OK\r\nContent-Length:5\r\n\r\nhello"),
+    "chunks": answering(lambda data: b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"),
+    "chunks-with-trailer": answering(
+        lambda data: b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2;a=b\r\nab\r\n0\r\nx-sum: 1\r\n\r\n"
+    ),
+    "until-the-end": ending(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nhello, and more"),
+    "until-the-end-unsaid": ending(b"HTTP/1.1 200 OK\r\nserver: x\r\n\r\nhello"),
+    "http-1.0": ending(b"HTTP/1.0 200 OK\r\nServer: SimpleHTTP\r\n\r\nhello"),
+    "http-1.0-with-length": ending(b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello"),
+    "closes-in-capitals": ending(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: Close\r\n\r\nhello"),
+    "early-hints": answering(
+        lambda data: b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+    ),
+    "head": answering(lambda data: b"HTTP/1.1 200 OK\r\ncontent-length: 4711\r\n\r\n"),
+    "no-content": answering(lambda data: b"HTTP/1.1 204 No Content\r\n\r\n"),
+    "not-modified": answering(lambda data: b"HTTP/1.1 304 Not Modified\r\ncontent-length: 99\r\n\r\n"),
+}
+NAMES_A_POD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nx-pod: theirs\r\n\r\nok"
+ANSWERS["names-a-pod-of-its-own-accord"] = answering(lambda data: NAMES_A_POD)
+ASKED: dict[str, dict[str, Any]] = {
+    "head": {"method": "HEAD"},
+    "no-content": {"expect_status": 204},
+    "not-modified": {"expect_status": 304},
+}
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("name", ANSWERS)
+def test_every_form_of_answer_that_an_application_may_give_is_well(programs: Programs, name: str) -> None:
+    with bad_server(ANSWERS[name]) as port:
+        loader = programs.loader(flow_to(port, echoes=False, **ASKED.get(name, {})))
+        eventually(lambda: loader.flow("http")["done"] >= 20)
+        assert set(kinds(samples(loader))) == {(Outcome.OK, Cause.NONE)}
+
+
+@pytest.mark.live
+def test_a_body_that_is_cut_by_a_reset_is_not_taken_for_one_that_ends_with_its_connection(programs: Programs) -> None:
+    with bad_server(ending(b"HTTP/1.1 200 OK\r\n\r\nhello, and more", reset=True)) as port:
+        loader = programs.loader(flow_to(port))
+        eventually(lambda: loader.flow("http")["done"] >= 20)
+        assert set(kinds(samples(loader))) == {(Outcome.UNKNOWN, Cause.RESET)}
+
+
+@pytest.mark.live
+def test_a_targets_sentinel_is_answered_well_by_the_loaders_own_health_check(programs: Programs) -> None:
+    asked = programs.loader()
+    loader = programs.loader(flow_to(asked.control, path="/healthz", sentinel=True, echoes=False))
+    eventually(lambda: loader.flow("http")["done"] >= 20)
+    assert set(kinds(samples(loader))) == {(Outcome.OK, Cause.NONE)}
+
+
 @pytest.mark.live
 def test_a_body_of_another_size_than_asked_for_is_noticed(programs: Programs) -> None:
     with bad_server(answering(lambda data: b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nshort")) as port:
