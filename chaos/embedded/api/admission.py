@@ -1,8 +1,7 @@
-"""What stands between a request and the store: defaults, the service account's token, addresses, generations,
-validation.
+"""Built-in admission: defaults, the service account's token, addresses, generations, validation.
 
 `admit_create` and `admit_update` are used by the API server and by the controllers alike, so that a pod made by a
-ReplicaSet is the same as one made by hand. They return the object to store; nothing is written here.
+ReplicaSet equals one made by hand. They return the object to store; nothing is written here.
 """
 
 from __future__ import annotations
@@ -81,7 +80,7 @@ _NODE_PORTS: Final = range(30000, 32768)
 
 
 def admit_create(store: Store, resource: Resource, obj: Object) -> Json:
-    """The object as it is to be created, where nobody besides the built-in plugins is asked; raises StatusError."""
+    """Admit a new object with the built-in plugins alone; return the object to store. Raises StatusError."""
     new = begin_create(store, resource, obj)
     finish_create(store, resource, new)
     check_quota(store, resource, new)
@@ -89,7 +88,7 @@ def admit_create(store: Store, resource: Resource, obj: Object) -> Json:
 
 
 async def admit_create_asking(store: Store, gate: Gate, asked: Asked) -> Json:
-    """As `admit_create`, where webhooks and policies are asked too; the quota is left to whoever stores the object."""
+    """As `admit_create`, with webhooks and policies; the caller checks the quota."""
     resource = asked.resource
     new = begin_create(store, resource, asked.object or {})
     new = await gate.mutate(replace(asked, object=new), lambda one: plug_in(store, resource, one)) or {}
@@ -100,7 +99,7 @@ async def admit_create_asking(store: Store, gate: Gate, asked: Asked) -> Json:
 
 
 def begin_create(store: Store, resource: Resource, obj: Object) -> Json:
-    """With its defaults and the built-in plugins' changes, as the mutating webhooks are to see it."""
+    """Apply defaults and the built-in plugins' changes, as input of the mutating webhooks."""
     new = copy(obj)
     meta = new.setdefault("metadata", {})
     _drop_of_the_server(meta)
@@ -113,7 +112,7 @@ def begin_create(store: Store, resource: Resource, obj: Object) -> Json:
 
 
 def _drop_of_the_server(meta: Json) -> None:
-    """What the server alone says of a new object, whoever gave it."""
+    """Drop what only the server may set on a new object."""
     for name in (
         "uid",
         "resourceVersion",
@@ -128,13 +127,13 @@ def _drop_of_the_server(meta: Json) -> None:
 
 
 def check_place(resource: Resource, namespace: str, new: Object) -> None:
-    """StatusError 400 for an object that a webhook moved to another namespace."""
+    """Raise StatusError 400 for an object that a webhook moved to another namespace."""
     if resource.namespaced and (new.get("metadata") or {}).get("namespace", namespace) != namespace:
         raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
 
 
 def finish_create(store: Store, resource: Resource, new: Json) -> None:
-    """Name, validate and complete what is to be created, in place, as the validating webhooks are to see it."""
+    """Name, validate and complete a new object in place, as input of the validating webhooks."""
     meta = new["metadata"]
     _drop_of_the_server(meta)
     if not meta.get("name") and meta.get("generateName"):
@@ -172,13 +171,13 @@ def finish_create(store: Store, resource: Resource, new: Json) -> None:
 
 
 def check_quota(store: Store, resource: Resource, new: Object) -> None:
-    """Refuse what its namespace has no room for: the last word before the store."""
+    """Refuse an object that exceeds its namespace's quota: the last check before the store."""
     if resource.namespaced:
         limits.check_quota(store, resource, new)
 
 
 def _enforce_pod_security(store: Store, resource: Resource, old: Object | None, new: Object) -> None:
-    """Refuse a pod that its namespace's standard forbids, and labels of a namespace that name none."""
+    """Refuse a pod that violates its namespace's standard, and invalid labels of a namespace."""
     if resource is NAMESPACE:
         problems = pod_security.policy_of(new["metadata"].get("labels") or {})[1]
         before = [] if old is None else pod_security.policy_of(old["metadata"].get("labels") or {})[1]
@@ -201,7 +200,7 @@ def _labels_of_namespace(store: Store, obj: Object) -> Mapping[str, str]:
 def review_pod_security(
     store: Store, resource: Resource, old: Object | None, new: Object, subresource: str
 ) -> pod_security.Review:
-    """What is to be warned of and noted when this is written; what must be refused, admission has refused."""
+    """Warnings and audit annotations of a write; admission has refused what must be refused."""
     if subresource not in ("", "resize", "ephemeralcontainers"):
         return pod_security.Review()
     if resource is NAMESPACE:
@@ -251,7 +250,7 @@ def _check_namespace(store: Store, resource: Resource, meta: Mapping[str, Any]) 
 
 
 def _default(resource: Resource, new: Json) -> None:
-    """Defaults, before anybody looks."""
+    """Apply defaults, before anything is checked."""
     if resource in (ROLE_BINDING, CLUSTER_ROLE_BINDING):
         kind = (new.get("roleRef") or {}).get("kind", "")
         if kind not in ("Role", "ClusterRole"):  # its rules are looked for before anything else is
@@ -261,7 +260,7 @@ def _default(resource: Resource, new: Json) -> None:
 
 
 def plug_in(store: Store, resource: Resource, new: Json) -> None:
-    """What the built-in plugins change, in place; a second time, after a webhook's change, does only what is left."""
+    """Apply the built-in plugins' changes in place; idempotent, as it runs again after a webhook's change."""
     if resource is POD:
         limits.default_limits(store, new)
         apply_defaults("Pod", new)
@@ -275,14 +274,14 @@ def plug_in(store: Store, resource: Resource, new: Json) -> None:
 
 
 def _protect(obj: Json, finalizer: str) -> None:
-    """Keep what is in use from going."""
+    """Add a protection finalizer."""
     held = obj["metadata"].setdefault("finalizers", [])
     if finalizer not in held:
         held.append(finalizer)
 
 
 def _check_growth(store: Store, old: Object, new: Object) -> None:
-    """Refuse a claim that asks for more than its class lets it grow to."""
+    """Refuse a claim that requests more storage than its class permits to grow to."""
     if parse_quantity(claims.asked(new)) <= parse_quantity(claims.asked(old)):
         return
     name = old["metadata"]["name"]
@@ -298,7 +297,7 @@ def _check_growth(store: Store, old: Object, new: Object) -> None:
 
 
 def _admit_pod(store: Store, pod: Json) -> None:
-    """Service account, its token, priority, and tolerations of a node's short absence."""
+    """Set the service account, its token, priority, and tolerations of an unreachable node."""
     spec, meta = pod["spec"], pod["metadata"]
     name = spec.get("serviceAccountName") or "default"
     spec["serviceAccountName"] = spec["serviceAccount"] = name
@@ -322,7 +321,7 @@ def _admit_pod(store: Store, pod: Json) -> None:
 
 
 def _tolerate_short_absence(spec: Json) -> None:
-    """Five minutes of a node that is gone or not ready, unless the pod says otherwise."""
+    """Tolerate a missing or not-ready node for five minutes, unless the pod sets it otherwise."""
     tolerations = spec.setdefault("tolerations", [])
     for key in ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"):
         if not any(
@@ -391,7 +390,7 @@ def _priority(store: Store, pod: Json) -> None:
 
 
 def _admit_job(job: Json) -> None:
-    """The labels and the selector by which a Job knows its pods; they carry the UID, so it is given here."""
+    """Set a Job's UID, and the labels and selector that carry it."""
     spec, meta = job["spec"], job["metadata"]
     template = spec["template"].setdefault("metadata", {})
     if spec.get("manualSelector"):
@@ -409,7 +408,7 @@ def _admit_job(job: Json) -> None:
 
 
 def _allocate(store: Store, service: Json, old: Object | None) -> None:
-    """ClusterIP and node ports; 422 when one asked for is taken."""
+    """Allocate ClusterIP and node ports; StatusError 422 when a requested one is taken."""
     spec, meta = service["spec"], service["metadata"]
     others = [
         one
@@ -496,7 +495,7 @@ def _allocate(store: Store, service: Json, old: Object | None) -> None:
 
 
 def _fits_its_node(store: Store, pod: Object) -> None:
-    """Refuse a resize to more than the pod's node has in all; more than it has free is the kubelet's to defer."""
+    """Refuse a resize beyond the node's capacity; the kubelet defers one beyond what is free."""
     node = store.find(NODE, "", pod["spec"].get("nodeName", ""))
     allocatable = {} if node is None else node.get("status", {}).get("allocatable", {})
     for name, scale in (("cpu", 1000), ("memory", 1)):
@@ -513,10 +512,10 @@ def _fits_its_node(store: Store, pod: Object) -> None:
 
 
 def admit_update(store: Store, resource: Resource, old: Object, obj: Object, subresource: str = "") -> Json:
-    """The object as it is to be stored over `old`; raises StatusError.
+    """Admit a change of `old`; return the object to store. Raises StatusError.
 
-    A plain update keeps the status where the kind has a status subresource; `status` keeps all but the status (and
-    labels, annotations); `resize` and `ephemeralcontainers` keep all but what they are for.
+    A plain update keeps the status of a kind with a status subresource; `status` keeps all but the status (and labels,
+    annotations); `resize` and `ephemeralcontainers` keep all but the fields that they are for.
     """
     new = copy(obj)
     meta, held = new["metadata"], old["metadata"]
@@ -580,7 +579,7 @@ def _defaults_of_update(resource: Resource, old: Object, new: Json) -> None:
 
 
 def _keep_address(old: Object, new: Json) -> None:
-    """A Service keeps its address; who changes `clusterIP` alone means the first of `clusterIPs` too."""
+    """Keep a Service's address; a change of `clusterIP` alone also changes the first of `clusterIPs`."""
     if new.get("type", "ClusterIP") == "ExternalName" or not old.get("clusterIP"):
         return
     if not new.get("clusterIP"):
@@ -590,7 +589,7 @@ def _keep_address(old: Object, new: Json) -> None:
 
 
 def _drop_of_other_types(old: Object, new: Json) -> None:
-    """What a Service had as the type that it no longer is goes, where the update leaves it as it was."""
+    """Drop fields of a Service's former type that the update leaves unchanged."""
     before, after = old["spec"], new["spec"]
     kind = after["type"]
     gone = {
@@ -615,7 +614,7 @@ def _drop_of_other_types(old: Object, new: Json) -> None:
 
 
 def _counts(kind: str, old: Object, new: Object) -> bool:
-    """Whether the change is one of what is wanted, not of what was seen or noted."""
+    """Whether the change increments the generation: of desired state, not of status or metadata."""
     if kind == "EndpointSlice":
         return any(old.get(name) != new.get(name) for name in ("endpoints", "ports"))
     if kind.endswith("WebhookConfiguration"):
@@ -641,7 +640,9 @@ def _status_update(resource: Resource, old: Object, new: Json) -> Json:
 
 
 def _resized(old: Object, new: Object) -> Json:
-    """What a resize may change of a pod's spec; as it was given where containers were added, removed or renamed."""
+    """The fields of a pod's spec that a resize may change; the spec as given when containers were added, removed or
+    renamed.
+    """
     spec = copy(old)
     for kind in ("containers", "initContainers"):
         before, after = spec.get(kind) or [], new.get(kind) or []

@@ -1,5 +1,4 @@
-"""Server-side apply: what each applier owns, conflicts between appliers, and fields that go when their owner drops
-them.
+"""Server-side apply: field ownership, conflicts between appliers, and removal of fields that their owner drops.
 
 Ownership is kept per leaf in metadata.managedFields, in Kubernetes' own FieldsV1 form. Unlike Kubernetes only appliers
 are tracked, not plain updates: an apply over a field that a plain update set is no conflict. Pure; called by rest.
@@ -29,7 +28,7 @@ _DEFAULT_KEYS: Final = {"protocol": "TCP"}
 
 
 def _kind(schema: Schema, value: Any) -> str:
-    """How a value is merged: map, keyed (a list of objects by keys), set, or atomic."""
+    """How a value is merged: as a map, keyed (a list of objects by keys), a set, or atomic."""
     resolved = schemas.resolve(schema)
     if isinstance(value, Mapping):
         atomic = "atomic" in (schema.get("x-kubernetes-map-type"), resolved.get("x-kubernetes-map-type"))
@@ -48,7 +47,7 @@ def _key(schema: Schema, item: Mapping[str, Any]) -> str:
 
 
 def leaves(value: Any, schema: Schema, path: Path = ()) -> Iterator[Path]:
-    """The paths that applying the value owns."""
+    """The paths that applying the value would own."""
     kind = _kind(schema, value)
     if kind == "map":
         if not value and path:
@@ -88,7 +87,7 @@ def _paths(tree: Mapping[str, Any], path: Path = ()) -> Iterator[Path]:
 
 
 def _get(value: Any, path: Path, schema: Schema) -> Any:
-    """What stands at a path; KeyError when nothing does."""
+    """The value at a path; raises KeyError when there is none."""
     for segment in path:
         if segment.startswith("f:") and isinstance(value, Mapping):
             value, schema = value[segment[2:]], schemas.child(schema, segment[2:])
@@ -149,7 +148,7 @@ def _dotted(path: Path) -> str:
 
 
 def _conflicting(clashes: Sequence[tuple[str, str]]) -> StatusError:
-    """409 that tells each field and its manager."""
+    """StatusError 409 with each conflicting field and its manager."""
     causes = [
         {"reason": "FieldManagerConflict", "message": f"conflict with {manager}", "field": path}
         for manager, path in clashes

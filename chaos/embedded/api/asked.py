@@ -1,4 +1,4 @@
-"""What admission is asked: one operation on one object, by whom, and what those who are asked have to say about it.
+"""A request as admission sees it: one operation on one object, its user, and the warnings that it gathers.
 
 k8s.io/apiserver's admission.Attributes. Made by the verbs and the controllers; read by webhooks and policies.
 """
@@ -19,13 +19,13 @@ Again = Callable[[Json], None]  # the built-in plugins' changes, made again in p
 
 @dataclass(slots=True)
 class Said:
-    """What is to be told besides yes or no: warnings to the client, annotations to the audit log."""
+    """What admission returns beside its decision: warnings to the client, annotations for the audit log."""
 
     warnings: list[str] = field(default_factory=list)
     annotations: dict[str, str] = field(default_factory=dict)
 
     def warn(self, text: str) -> None:
-        """Once for each text, as Kubernetes' recorder does."""
+        """Add a warning, once per text, as Kubernetes' recorder does."""
         if text and text not in self.warnings:
             self.warnings.append(text)
 
@@ -36,8 +36,8 @@ class Asked:
 
     Attributes:
         resource: that of the request's path.
-        object: as it is to be; None for a deletion.
-        old: as it is in the store; None for what is not there yet.
+        object: the new object; None for a deletion.
+        old: the stored object; None when there is none.
         kind: group, version and kind of `object`, where a subresource's is another (`Scale`, `Eviction`).
         options: the request's own, such as a CreateOptions object.
     """
@@ -62,31 +62,31 @@ class Asked:
 
     @property
     def within(self) -> str:
-        """The namespace by whose labels the request is judged: a Namespace's own for itself, "" at cluster scope."""
+        """The namespace whose labels selectors match: a Namespace's own for itself, "" at cluster scope."""
         return self.name if self.resource.plural == "namespaces" else self.namespace
 
 
 class Gate(Protocol):
-    """Who is asked besides the built-in plugins. Both raise StatusError for a refusal.
+    """Admission beside the built-in plugins. `mutate` and `validate` raise StatusError for a refusal.
 
-    Neither suspends when nobody is to be asked, so that a verb without webhooks stays one atomic step.
+    Neither suspends when no webhook matches, so that a verb without webhooks stays one atomic step.
     """
 
     def concerns(self, asked: Asked) -> bool:
-        """Whether anybody may have to be asked."""
+        """Whether any webhook or policy may match."""
         ...
 
     async def mutate(self, asked: Asked, again: Again) -> Json | None:
-        """The object with what the mutating webhooks changed."""
+        """The object with the mutating webhooks' changes."""
         ...
 
     async def validate(self, asked: Asked) -> None:
-        """Pass, or raise."""
+        """Return, or raise StatusError."""
         ...
 
 
 class OpenGate:
-    """Asks nobody."""
+    """Admission without webhooks and policies."""
 
     def concerns(self, asked: Asked) -> bool:
         return False

@@ -1,4 +1,4 @@
-"""The audit log: one JSON line a request, which decides what this cluster must serve. Bounded: one old file is kept."""
+"""The audit log: one JSON line per request, which shows what this cluster must serve. Bounded: one old file is kept."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LONGEST_ANNOTATION: Final = 10 * 1024
 
 
 def _bounded(annotations: Mapping[str, str]) -> dict[str, str]:
-    """Webhooks write them: a line stays a line."""
+    """Annotations with their length bounded: webhooks write them."""
     kept = list(annotations.items())[:MOST_ANNOTATIONS]
     return {key[:LONGEST_ANNOTATION]: value[:LONGEST_ANNOTATION] for key, value in kept}
 

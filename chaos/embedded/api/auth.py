@@ -1,4 +1,4 @@
-"""Who is asking, and may they: client certificates, service-account tokens, impersonation; and RBAC.
+"""Authentication and authorization: client certificates, service-account tokens, impersonation; RBAC.
 
 Authorization is Kubernetes' RBAC (k8s.io/kubernetes/plugin/pkg/auth/authorizer/rbac): additive, evaluated against the
 roles and bindings in the store at each request. Called by the server for every request and by the review kinds.
@@ -21,7 +21,7 @@ Rule = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """The identity behind a request."""
+    """The user of a request."""
 
     name: str
     groups: tuple[str, ...] = ()
@@ -34,7 +34,7 @@ ANONYMOUS: Final = User("system:anonymous", ("system:unauthenticated",))
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """What is asked for. `path` alone is set for what is not a resource."""
+    """What a request asks for. A non-resource request sets `path` alone."""
 
     verb: str
     group: str = ""
@@ -59,7 +59,7 @@ def user_of_identity(identity: Identity) -> User:
 
 
 def user_of_certificate(subject: Any) -> User:
-    """From the subject that Python's ssl gives: CN is the name, each O a group."""
+    """The user of a certificate's subject, as Python's ssl returns it: CN is the name, each O a group."""
     parts = [pair for relative in subject for pair in relative]
     name = next((value for key, value in parts if key == "commonName"), "")
     groups = tuple(value for key, value in parts if key == "organizationName")
@@ -67,7 +67,7 @@ def user_of_certificate(subject: Any) -> User:
 
 
 def authenticate(issuer: TokenIssuer, authorization: str, certificate: Mapping[str, Any] | None) -> User:
-    """The user; anonymous without credentials, StatusError 401 with bad ones."""
+    """The request's user; anonymous without credentials. Raises StatusError 401 for bad ones."""
     if certificate and certificate.get("subject"):
         return user_of_certificate(certificate["subject"])
     if not authorization:
@@ -82,7 +82,7 @@ def authenticate(issuer: TokenIssuer, authorization: str, certificate: Mapping[s
 
 
 def rule_allows(rule: Rule, asked: Attributes) -> bool:
-    """One rule of a role."""
+    """Whether one rule of a role allows the request."""
     verbs = rule.get("verbs") or []
     if "*" not in verbs and asked.verb not in verbs:
         return False
@@ -134,7 +134,7 @@ class Authorizer:
         return rules
 
     def uncovered(self, user: User, rules: list[Rule], namespace: str) -> Rule | None:
-        """The first of the rules that the user does not hold himself: granting it would be an escalation."""
+        """The first rule that the user does not hold; granting it would be an escalation. None when there is none."""
         if MASTERS in user.groups:
             return None
         held = list(self.rules(user, namespace))
@@ -145,7 +145,7 @@ class Authorizer:
         return None
 
     def role_rules(self, reference: Mapping[str, str], namespace: str) -> list[Rule] | None:
-        """The rules of the role that a binding names; None when there is no such role."""
+        """The rules of a binding's role; None when there is no such role."""
         return self._role(reference, namespace)
 
 

@@ -1,6 +1,6 @@
-"""The objects that a cluster is born with: namespaces, default roles that matter, priority classes, Service kubernetes.
+"""A new cluster's objects: namespaces, the default roles that matter here, priority classes, Service kubernetes.
 
-Roles follow k8s.io/kubernetes/plugin/pkg/auth/authorizer/rbac/bootstrappolicy, cut to the kinds that are served.
+Roles follow k8s.io/kubernetes/plugin/pkg/auth/authorizer/rbac/bootstrappolicy, restricted to the served kinds.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ _BINDINGS: Final = {
 
 
 def create_bootstrap(store: Store, *, port: int = 6443, address: str = "") -> None:
-    """Create them; `address` and `port` are where pods find the API server behind the Service kubernetes."""
+    """Create a new cluster's objects; `address` and `port` are the endpoint of Service kubernetes."""
 
     def create(resource: Resource, name: str, body: Json, namespace: str = "", labels: Json | None = None) -> None:
         meta: Json = {

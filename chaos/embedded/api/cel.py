@@ -1,14 +1,14 @@
-"""The Common Expression Language as Kubernetes has it: rules of custom resources, conditions of webhooks, policies.
+"""The Common Expression Language with Kubernetes' extensions: rules of custom resources, webhook conditions, policies.
 
 An expression is compiled against the types of its variables (structural schemas; None: any), so that a misspelt field
-is refused when the rule is written and not when it is first met; it is evaluated on plain JSON. Problem: the runtime
-(Google's own, cel-expr-python) types variables by protobuf messages alone. Choice: a schema is declared as a message
-for the check, and what is evaluated is the same text with untyped variables, which takes dictionaries as they are.
-Price: two compilations, of half a millisecond each.
+is refused when the rule is written; it is evaluated on plain JSON. Problem: the runtime (Google's own,
+cel-expr-python) types variables by protobuf messages alone. Choice: the check declares a schema as a message, and
+evaluation takes the same text with untyped variables, which accept dictionaries. Price: two compilations, of half a
+millisecond each.
 
-An evaluation ends after 10,000 steps of its comprehensions (the runtime's bound), regular expressions take linear time
+An evaluation ends after 10,000 steps of its comprehensions (the runtime's bound); regular expressions take linear time
 (RE2). Called by the validation of custom resources and by admission; the runtime is imported with the first expression,
-so that a cluster without any does not pay for it.
+so that a cluster without expressions does not pay for it.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ Result = Literal["bool", "string", "any"]
 
 
 class Uncompilable(ValueError):
-    """The expression cannot be evaluated: the text is the compiler's, as Kubernetes prints it."""
+    """The expression does not compile; the text is the compiler's, as Kubernetes prints it."""
 
 
 class EvaluationFailed(ValueError):
-    """The evaluation ended in an error, such as `no such key: a`."""
+    """The evaluation failed, for example with `no such key: a`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """A compiled expression: its text, and which of its scope's variables it names."""
+    """A compiled expression: its text, and the variables of its scope that it names."""
 
     text: str
     uses: frozenset[str]
     _scope: Scope
 
     def evaluate(self, values: Mapping[str, Any]) -> Any:
-        """The result as JSON (a bool, a string...). `values` are JSON, of `as_cel` where the schema tells times, and
-        one for each variable that the expression names. Raises EvaluationFailed.
+        """Evaluate to JSON (a bool, a string...). `values` are JSON, converted by `as_cel` where the schema has times,
+        one for each named variable. Raises EvaluationFailed.
         """
         return self._scope.run(self.text, values)
 
@@ -65,7 +65,7 @@ class Scope:
         self._runtime: _Runtime | None = None
 
     def compile(self, text: str, *, result: Result = "bool") -> Expression:
-        """Check an expression, once; raises Uncompilable."""
+        """Compile an expression, once per text; raises Uncompilable."""
         known = self._compiled.get((text, result))
         if known is None:
             known = self._compiled[text, result] = self._compile(text, result)
@@ -85,12 +85,12 @@ class Scope:
         return Expression(text, _references(checked.serialize()) & self._names.keys(), self)
 
     def _unchecked(self, text: str) -> Expression:
-        """An expression that compares an int with a double: the runtime can, its checker holds it for a mistake."""
+        """Compile without the check: the runtime compares int with double, its checker refuses to."""
         self._evaluator().program(text)
         return Expression(text, frozenset(name for name in self._names if re.search(rf"\b{name}\b", text)), self)
 
     def _checker(self, text: str) -> Any:
-        """An environment with types and the functions that the text may call: a millisecond, and ten with them all."""
+        """A checking environment with the functions that the text may call: a millisecond, ten with all functions."""
         words = frozenset(_WORD.findall(text)) | ({"optional"} if _OPTIONAL.search(text) else set())
         if "format" in words:
             words |= {"optional"}  # what a format finds
@@ -110,7 +110,7 @@ class Scope:
         return self._runtime
 
     def run(self, text: str, values: Mapping[str, Any]) -> Any:
-        """Evaluate a text that `compile` has let pass; raises EvaluationFailed."""
+        """Evaluate a text that `compile` has accepted; raises EvaluationFailed."""
         program = self._evaluator().program(text)
         try:
             found = program.eval(data=values)
@@ -140,7 +140,7 @@ class _Runtime:
 
 
 def _with_optional_faults(serialized: bytes) -> bytes:
-    """A parsed expression in which `validate` gives an optional: a function of Python's cannot give one itself."""
+    """Rewrite a parsed expression so that `validate` returns an optional, which a Python function cannot."""
     from cel.expr import syntax_pb2
     from google.protobuf import any_pb2
 
@@ -177,7 +177,7 @@ def _shared_runtime(names: frozenset[str]) -> _Runtime:
 
 
 def compile(text: str, names: Names, *, result: Result = "bool") -> Expression:
-    """Check one expression in a scope of its own; raises Uncompilable."""
+    """Compile one expression in a scope of its own; raises Uncompilable."""
     return Scope(names).compile(text, result=result)
 
 
@@ -194,7 +194,7 @@ _CODE: Final = re.compile(r"^[A-Z_]+: ")
 
 
 def _compiler_words(error: str) -> str:
-    """What the compiler says, without the runtime's codes and the names of messages that stand for schemas."""
+    """The compiler's message, without the runtime's codes and the names of generated messages."""
     plain = _CODE.sub("", error)
     plain = re.sub(r" \[[A-Z_]+\]$", "", plain)
     plain = re.sub(r"(undefined field '[^']*') not found in struct '[^']*'", r"\1", plain)
@@ -202,7 +202,7 @@ def _compiler_words(error: str) -> str:
 
 
 def _evaluator_words(error: str) -> str:
-    """What the evaluator says, in cel-go's words where they are others."""
+    """The evaluator's message, in cel-go's words."""
     plain = re.sub(r" \[[A-Z_]+\]$", "", _CODE.sub("", error))
     for pattern, said in _EVALUATOR:
         if (found := re.match(pattern, plain)) is not None:
@@ -244,7 +244,7 @@ _ESCAPES: Final = {"__": "__underscores__", ".": "__dot__", "-": "__dash__", "/"
 
 @lru_cache(maxsize=4096)
 def escape(name: str) -> str | None:
-    """A property's name as expressions write it (`namespace` is `__namespace__`), None where they cannot reach it."""
+    """A property's name in expressions (`namespace` becomes `__namespace__`); None where they cannot reach it."""
     if name in _RESERVED:
         return f"__{name}__"
     if not re.fullmatch(r"[A-Za-z_./-][A-Za-z0-9_./-]*", name):
@@ -259,7 +259,7 @@ _OBJECT_META: Final[Schema] = {
 
 
 def root(schema: Schema) -> Schema:
-    """A resource's schema as expressions see it: apiVersion, kind, metadata.name and generateName are always there."""
+    """A resource's schema for expressions: apiVersion, kind, metadata.name and generateName are always present."""
     text = {"type": "string"}
     head = {"apiVersion": text, "kind": text, "metadata": _OBJECT_META}
     return {**schema, "properties": {**schema.get("properties", {}), **head}}
@@ -293,7 +293,7 @@ class _Declarations:
             self.variables[name] = kind
 
     def kind(self, schema: Schema | None) -> Kind | None:
-        """The type of a schema, None where expressions may not look (apiserver/pkg/cel/common.SchemaDeclType)."""
+        """The type of a schema; None where expressions have no access (apiserver/pkg/cel/common.SchemaDeclType)."""
         if schema is None or schema.get("x-kubernetes-int-or-string"):
             return ("DYN",)
         if schema.get("x-kubernetes-embedded-resource"):
@@ -345,7 +345,7 @@ _WELL_KNOWN: Final = {"DURATION": "Duration", "TIMESTAMP": "Timestamp"}
 
 
 def _scalar(kind: Kind) -> dict[str, Any]:
-    """A field's type; what protobuf cannot nest (a list of lists) is left untyped."""
+    """A field's type; a type that protobuf cannot nest (a list of lists) stays untyped."""
     if kind[0] in _SCALARS:
         return {"type": _SCALARS[kind[0]]}
     if kind[0] == "MESSAGE":
@@ -382,7 +382,7 @@ def _library_names() -> frozenset[str]:
 
 
 def _environment(declared: _Declarations, wanted: frozenset[str], more: Sequence[Any], *, evaluated: bool) -> Any:
-    """Declared variables and the wanted functions; extensions are made anew, as the runtime takes each only once."""
+    """An environment of declared variables and functions; extensions are made anew, as each can be used once only."""
     from cel_expr_python import cel
     from cel_expr_python.ext import ext_optional, ext_strings
 
@@ -407,9 +407,10 @@ def _environment(declared: _Declarations, wanted: frozenset[str], more: Sequence
 
 
 def as_cel(value: Any, schema: Schema | None) -> Any:
-    """JSON as the expressions of its schema read it: names escaped, numbers doubles, times and durations their types.
+    """Convert JSON for expressions of its schema: names escaped, numbers as doubles, times and durations as their
+    types.
 
-    Values that do not fit the schema stay as they are: validation has said so.
+    Values that do not match the schema stay as they are: validation reports them.
     """
     if schema is None or schema.get("x-kubernetes-int-or-string") or value is None:
         return value
@@ -470,7 +471,7 @@ _DURATION: Final = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)", re.A
 
 
 def duration_nanoseconds(text: str) -> int:
-    """A Go duration (`1h30m`, `-1.5s`) in nanoseconds; raises ValueError."""
+    """Parse a Go duration (`1h30m`, `-1.5s`) into nanoseconds; raises ValueError."""
     plain = text.lstrip("+-") if text[:1] in ("+", "-") else text
     if plain == "0":
         return 0

@@ -35,7 +35,7 @@ _INT64: Final = 1 << 63
 
 @cache
 def library_file() -> descriptor_pb2.FileDescriptorProto:
-    """The opaque types as messages that hold their text: CEL's runtime passes nothing else through."""
+    """The opaque types as messages that hold their text: the runtime passes no other types through."""
     described = descriptor_pb2.FileDescriptorProto(name="kubernetes.proto", package=PACKAGE, syntax="proto3")
     for name in _OPAQUE:
         message = described.message_type.add(name=name)
@@ -44,7 +44,7 @@ def library_file() -> descriptor_pb2.FileDescriptorProto:
 
 
 def new_pool() -> descriptor_pool.DescriptorPool:
-    """A pool with the well-known types and the opaque ones."""
+    """Make a pool with the well-known types and the opaque ones."""
     pool = descriptor_pool.DescriptorPool()
     for module in (struct_pb2, duration_pb2, timestamp_pb2):
         described = descriptor_pb2.FileDescriptorProto()
@@ -56,7 +56,7 @@ def new_pool() -> descriptor_pool.DescriptorPool:
 
 @cache
 def shared_pool() -> descriptor_pool.DescriptorPool:
-    """The pool of all evaluations, which know no types but these."""
+    """The pool of all evaluations, which use no other types."""
     return new_pool()
 
 
@@ -103,7 +103,7 @@ def names() -> frozenset[str]:
 
 
 def functions(wanted: frozenset[str], *, evaluated: bool) -> list[Any]:
-    """Declarations of the functions of these names: for the checker their types alone, for evaluation what they do."""
+    """Declarations of the named functions: with types for the checker, with implementations for evaluation."""
     found = {name: each for name, each in _signatures().items() if name in wanted}
     if evaluated:
         found = {name: _merged(each) for name, each in found.items()}
@@ -126,7 +126,7 @@ def functions(wanted: frozenset[str], *, evaluated: bool) -> list[Any]:
 
 
 def _merged(overloads: Sequence[_Signature]) -> list[_Signature]:
-    """The runtime tells messages from text, not one message from another: overloads that differ so become one."""
+    """Merge overloads that differ in opaque messages alone, between which the runtime cannot choose."""
     grouped: dict[tuple[Any, ...], list[_Signature]] = {}
     for one in overloads:
         kinds = tuple("message" if _is_opaque(kind) else kind.name() for kind in one.takes)
@@ -150,7 +150,7 @@ def _chosen(overloads: Sequence[_Signature]) -> Callable[..., Any]:
 
 
 def _holds(check: Callable[..., object]) -> Callable[..., bool]:
-    """Whether a value can be read, as a function of its text."""
+    """A function of a text: whether it parses."""
 
     def tried(*given: Any) -> bool:
         try:
@@ -288,7 +288,7 @@ def _addresses(ip: Any, cidr: Any, text: Any, whole: Any, truth: Any) -> list[_S
 
 
 def _url(text: str) -> urllib.parse.SplitResult:
-    """As Go's url.ParseRequestURI: an absolute URL, or an absolute path."""
+    """Parse as Go's url.ParseRequestURI: an absolute URL, or an absolute path."""
     wrong = ValueError(f'URL parse error during conversion from string: parse "{text}": invalid URI for request')
     if not text or any(ord(char) < 0x20 or ord(char) == 0x7F for char in text):
         raise wrong
@@ -406,7 +406,7 @@ def _refused(check: Callable[[str], object], why: str | None = None) -> Callable
 
 
 def _prefix_of(rule: Callable[[str], list[str]]) -> Callable[[str], list[str]]:
-    """A rule of a name for what names begin with."""
+    """Turn a rule for a name into one for a name's prefix."""
     return lambda text: rule(f"{text[:-1]}a" if text.endswith("-") else text)
 
 

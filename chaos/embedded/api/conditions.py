@@ -1,8 +1,8 @@
 """CEL in admission: the conditions of webhooks and the expressions of policies, compiled when they are written.
 
-Variables as k8s.io/apiserver/pkg/admission/plugin/cel has them, but for `authorizer`, which is refused as undeclared:
-`object`, `oldObject`, `request`, `namespaceObject`, with a policy's `params` and `variables`. None is typed, as a
-custom resource's are not in Kubernetes; those of built-in kinds are not checked here either.
+Variables as in k8s.io/apiserver/pkg/admission/plugin/cel, except `authorizer`, which is refused as undeclared:
+`object`, `oldObject`, `request`, `namespaceObject`, with a policy's `params` and `variables`. All are untyped, as
+those of custom resources are in Kubernetes; built-in kinds are not type-checked here either.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def scope(*, params: bool = False, variables: Variables = ()) -> cel.Scope:
 
 
 def _schema_of(text: str, where: cel.Scope) -> Mapping[str, Any]:
-    """The type of a policy's variable, so far as it decides what an expression evaluates to."""
+    """The type of a policy's variable, as far as it affects the result's type."""
     kinds: tuple[tuple[cel.Result, str], ...] = (("bool", "boolean"), ("string", "string"))
     for result, kind in kinds:
         with contextlib.suppress(cel.Uncompilable):
@@ -56,12 +56,12 @@ def _schema_of(text: str, where: cel.Scope) -> Mapping[str, Any]:
 
 @lru_cache(maxsize=1024)
 def compiled(text: str, where: cel.Scope, result: cel.Result = "bool") -> cel.Expression:
-    """An expression, kept; raises cel.Uncompilable."""
+    """Compile an expression, or return the cached one; raises cel.Uncompilable."""
     return where.compile(text, result=result)
 
 
 def faults(text: str, field: str, where: cel.Scope, result: cel.Result = "bool") -> Iterator[Cause]:
-    """What is wrong with an expression that somebody writes."""
+    """Errors of an expression that is being written."""
     if not text.strip():
         yield required(field, "expression is not specified")
         return
@@ -72,7 +72,7 @@ def faults(text: str, field: str, where: cel.Scope, result: cel.Result = "bool")
 
 
 def values(store: Store, asked: Asked, resource: Resource) -> dict[str, Any]:
-    """What the variables hold. `resource` is that as which the request matched."""
+    """The variables' values. `resource` is the one that the request matched as."""
     request = review(asked, resource, "", "v1")["request"]
     for name in ("uid", "object", "oldObject"):
         del request[name]
@@ -88,7 +88,7 @@ def values(store: Store, asked: Asked, resource: Resource) -> dict[str, Any]:
 
 
 def evaluated(text: str, where: cel.Scope, held: Mapping[str, Any], result: cel.Result = "bool") -> Any:
-    """The result of an expression; raises cel.EvaluationFailed in the plugin's words."""
+    """Evaluate an expression; raises cel.EvaluationFailed in the plugin's words."""
     try:
         return compiled(text, where, result).evaluate(held)
     except cel.EvaluationFailed as error:
@@ -98,8 +98,9 @@ def evaluated(text: str, where: cel.Scope, held: Mapping[str, Any], result: cel.
 def all_hold(
     conditions: Sequence[Mapping[str, Any]], where: cel.Scope, held: Mapping[str, Any], *, ignore: bool
 ) -> bool:
-    """Whether no condition is false. An error counts when none is: it raises cel.EvaluationFailed, or (`ignore`) the
-    conditions count as not met."""
+    """Whether no condition is false. An error counts when none is: it raises cel.EvaluationFailed, or (`ignore`) makes
+    the result False.
+    """
     errors: list[str] = []
     for condition in conditions:
         try:
@@ -113,7 +114,7 @@ def all_hold(
 
 
 def webhook_conditions_hold(store: Store, hook: Mapping[str, Any], asked: Asked, resource: Resource) -> bool:
-    """Whether a webhook's matchConditions hold; StatusError 403 where that cannot be told and it fails closed."""
+    """Whether a webhook's matchConditions hold; raises StatusError 403 on an error when it fails closed."""
     conditions = hook.get("matchConditions") or []
     if not conditions:
         return True
@@ -125,7 +126,7 @@ def webhook_conditions_hold(store: Store, hook: Mapping[str, Any], asked: Asked,
 
 
 def refused_by(asked: Asked, message: str, *, code: int, reason: str) -> StatusError:
-    """A policy's no, under the reason that it names."""
+    """The StatusError of a policy's denial, with its reason."""
     meta: Object = (asked.object or asked.old or {}).get("metadata") or {}
     name = asked.name or meta.get("name") or meta.get("generateName") or "Unknown"
     error = forbidden(asked.resource, str(name), message)

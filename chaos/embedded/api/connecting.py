@@ -1,4 +1,4 @@
-"""A connection into a pod as admission sees it: operation CONNECT, on the options that its query gives. Pure."""
+"""A connection into a pod as an admission request: operation CONNECT, with the options in its query. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _KINDS: Final = {
 
 
 def connecting(call: Call, values: Values, path: str) -> Asked:
-    """What is asked of admission; `path` is what a proxy is to ask for."""
+    """The admission request of a connection; `path` is what a proxy asks for."""
     kind = _KINDS[call.subresource]
     if call.resource.kind == "Service":
         kind = "ServiceProxyOptions"

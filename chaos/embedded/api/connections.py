@@ -1,8 +1,8 @@
-"""Connections to the API server: how many there are, how long one may say nothing, how much they may hold together.
+"""Limits of connections to the API server: their number, their idle time, the memory that they hold together.
 
-Whoever reaches the port may connect, so a connection costs little until it has made a request: a handshake and a
-first request have a time of their own, and beyond a number a connection is closed before its handshake. What bodies
-and answers hold in memory together is one bounded amount.
+Anybody who reaches the port may connect, so a connection is cheap until its first request: handshake and first request
+have time limits, and beyond a number connections are closed before their handshake. Bodies and answers together hold a
+bounded amount of memory.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ RETRY_AFTER: Final = 1  # seconds
 
 
 def abort(transport: asyncio.BaseTransport) -> None:
-    """End a connection without a good-bye.
+    """Abort a connection.
 
     A TLS transport that was closed twice has let go of its connection; some releases of CPython 3.11 raise then.
     """
@@ -35,11 +35,11 @@ def abort(transport: asyncio.BaseTransport) -> None:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
-    """Of one server.
+    """The limits of one server.
 
     Attributes:
         connections: at once; further ones are closed unread.
-        handshake, first_request: seconds for each, from when it may begin.
+        handshake, first_request: seconds for each.
         idle: seconds between requests.
         held: bytes of bodies and of large answers at once; what would exceed them is answered 429.
     """
@@ -52,14 +52,14 @@ class ConnectionLimits:
 
 
 class Held:
-    """Bytes that requests hold together."""
+    """The bytes that all requests hold together."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self.now = 0
 
     def take(self, size: int) -> None:
-        """Raises StatusError 429 when there is no room, unless nothing is held at all."""
+        """Reserve bytes; raises StatusError 429 when there is no room, unless nothing is held."""
         if self.now and self.now + size > self._most:
             raise StatusError(
                 429, "the server holds too much of other requests, please try again later", retry_after=RETRY_AFTER
@@ -79,7 +79,7 @@ class Held:
 
 
 class Connections:
-    """Accepts for one aiohttp server. `stop` ends all of it."""
+    """Accepts connections for one aiohttp server until `stop`."""
 
     def __init__(self, server: web.Server, context: ssl.SSLContext, limits: ConnectionLimits) -> None:
         self._server, self._context, self._limits = server, context, limits
@@ -105,7 +105,7 @@ class Connections:
             one.close()
 
     def used(self, request: web.BaseRequest) -> None:
-        """A connection has made a request: from now on it may be idle for long."""
+        """Note a connection's first request; it may be idle for long from now on."""
         self._used.add(request.protocol)
 
     async def _accept(self, listening: socket) -> None:
@@ -139,7 +139,7 @@ class Connections:
             raise
 
     async def _sweep(self) -> None:
-        """Close what has connected and asked for nothing."""
+        """Close connections without a request in time."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(self._limits.first_request / 4)

@@ -1,5 +1,5 @@
-"""Kinds of which the API serves one set of objects twice: Events in core v1, as they are stored, and events.k8s.io/v1;
-HorizontalPodAutoscalers in autoscaling/v2, as they are stored, and v1. Pure; called by rest.
+"""Kinds that are served in two forms of one stored object: Events as core v1 (stored) and events.k8s.io/v1;
+HorizontalPodAutoscalers as autoscaling/v2 (stored) and v1. Pure; called by rest.
 """
 
 from __future__ import annotations
@@ -106,15 +106,15 @@ _SHARED: Final = {
 
 
 def stored_kind(resource: Resource) -> Resource:
-    """The kind under which the objects that a resource serves are stored."""
+    """The kind as which a resource's objects are stored."""
     return _SHARED[resource][0] if resource in _SHARED else resource
 
 
 def as_served(resource: Resource, stored: Object) -> Object:
-    """A stored object as a resource serves it."""
+    """Convert a stored object to the form that the resource serves."""
     return _SHARED[resource][1](stored) if resource in _SHARED else stored
 
 
 def as_stored(resource: Resource, served: Object) -> Object:
-    """An object that a resource serves as it is stored."""
+    """Convert an object of a resource to its stored form."""
     return _SHARED[resource][2](served) if resource in _SHARED else served

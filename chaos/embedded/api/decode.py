@@ -1,4 +1,4 @@
-"""From the bytes of a body to an object that fits its kind's schema, refused in the words of Kubernetes' decoders.
+"""Decode a body into an object of its kind's schema, with errors in the words of Kubernetes' decoders.
 
 Pure; called by rest and the subresources.
 """
@@ -30,12 +30,12 @@ _NAMES: Final = {list: "array", str: "string", bool: "bool"}
 
 
 class Undecodable(ValueError):
-    """A body that is no object at all, in the words of the decoder that gave up."""
+    """The body is not an object; the text is the decoder's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """An object, and what a strict decoder would have refused: unknown fields (dropped) and fields given twice."""
+    """An object, and what a strict decoder would refuse: unknown fields (dropped) and duplicate fields."""
 
     object: dict[str, Any]
     faults: tuple[str, ...] = ()
@@ -43,14 +43,14 @@ class Decoded:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """A body that could be parsed; `twice` names the fields that it gives more than once."""
+    """A parsed body; `twice` names its duplicate fields."""
 
     value: Any
     twice: tuple[str, ...] = ()
 
 
 def parse(body: bytes, content_type: str) -> Any:
-    """JSON, YAML or protobuf; StatusError 400 or 415."""
+    """Parse JSON, YAML or protobuf; raises StatusError 400 or 415."""
     try:
         return read(body, content_type).value
     except Undecodable as error:
@@ -58,7 +58,7 @@ def parse(body: bytes, content_type: str) -> Any:
 
 
 def read(body: bytes, content_type: str) -> Body:
-    """As `parse`; raises Undecodable where the text is malformed, and StatusError 400 or 415."""
+    """As `parse`; raises Undecodable for malformed text, and StatusError 400 or 415."""
     kind = content_type.partition(";")[0].strip().lower()
     if kind in _YAML and not body.lstrip().startswith(b"{"):
         return Body(_checked(_yaml(body)))
@@ -79,7 +79,7 @@ def read(body: bytes, content_type: str) -> Body:
 
 
 def _json_fault(body: bytes, error: orjson.JSONDecodeError) -> str:
-    """As Go's encoding/json names a syntax error."""
+    """A syntax error in the words of Go's encoding/json."""
     try:
         json.loads(body)
     except json.JSONDecodeError as found:
@@ -123,13 +123,13 @@ def _in_array(before: str) -> bool:
 
 
 class _Twice(dict[str, Any]):
-    """An object of a body, with the keys that it holds more than once."""
+    """An object of a body, with its duplicate keys."""
 
     repeated: tuple[str, ...] = ()
 
 
 def _given_twice(body: bytes) -> list[str]:
-    """Paths of the fields that a JSON text gives more than once."""
+    """Paths of duplicate fields in a JSON text."""
     any_found = False
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -159,8 +159,9 @@ def _repeated(value: Any, path: str) -> Sequence[str]:
 
 @cache
 def yaml_loader() -> type[yaml.SafeLoader]:
-    """YAML 1.1 as Kubernetes' own reader takes it: `y`, `on` and `no` are booleans, times and 1:30 are text; and no
-    aliases, so that a short text cannot unfold into a huge one."""
+    """YAML 1.1 as Kubernetes' reader takes it: `y`, `on` and `no` are booleans, times and 1:30 are text; no aliases, so
+    that a short text cannot expand into a huge one.
+    """
     import re
 
     import yaml
@@ -214,7 +215,7 @@ def _yaml(body: bytes) -> Any:
 
 
 def _checked(value: Any) -> Any:
-    """Not nested deeper than anything that Kubernetes knows: copying it must not exhaust the stack."""
+    """Return the value unless it is nested too deeply to be copied without exhausting the stack."""
     level, depth = [value], 0
     while level:
         depth += 1
@@ -230,7 +231,7 @@ def _checked(value: Any) -> Any:
 
 
 def body_object(resource: Resource, body: bytes, content_type: str, *, strictness: str = "Warn") -> Decoded:
-    """The object in a body: 400 for what cannot be decoded, 415 for what is of another media type."""
+    """Decode a body's object; raises StatusError 400, and 415 for another media type."""
     try:
         found = read(body, content_type)
         value = found.value
@@ -250,7 +251,7 @@ def body_object(resource: Resource, body: bytes, content_type: str, *, strictnes
 
 
 def _summary(body: bytes, longest: int = 30) -> str:
-    """The beginning of a body, as messages show it: text for what looks like JSON, else hexadecimal."""
+    """The beginning of a body for messages: text if it looks like JSON, else hexadecimal."""
     if not body:
         return "<empty>"
     more = " ..." if len(body) > longest else ""
@@ -260,7 +261,9 @@ def _summary(body: bytes, longest: int = 30) -> str:
 
 
 def as_object(resource: Resource, value: Any, *, strictness: str = "Warn", twice: Sequence[str] = ()) -> Decoded:
-    """Check a parsed value against the kind's schema: 400 for wrong kinds, types and (Strict) unknown fields."""
+    """Check a parsed value against the kind's schema; StatusError 400 for wrong kinds, types and (Strict) unknown
+    fields.
+    """
     found, unknown = decoded(resource, value)
     faults = [*(f'duplicate field "{name}"' for name in twice), *(f'unknown field "{name}"' for name in unknown)]
     if faults and strictness == "Strict":
@@ -269,7 +272,7 @@ def as_object(resource: Resource, value: Any, *, strictness: str = "Warn", twice
 
 
 def decoded(resource: Resource, value: Any) -> tuple[dict[str, Any], list[str]]:
-    """The value as an object of the kind, and the unknown fields that were dropped; StatusError 400."""
+    """(the value as an object of the kind, the dropped unknown fields). Raises StatusError 400."""
     if not isinstance(value, dict):
         raise bad_request(f"couldn't get version/kind; json parse error: {_NAMES.get(type(value), 'number')}")
     if resource.custom is not None:

@@ -1,7 +1,7 @@
-"""What the API server fills in: the defaults of every served kind, as recordings of a real cluster show them.
+"""Defaults of every served kind, compared with recordings of a real cluster.
 
-Pure: changes only the object given (k8s.io/kubernetes/pkg/apis/*/v1/defaults.go). Called by admission on every write,
-so each default must leave alone what is set.
+Pure: changes only the given object (k8s.io/kubernetes/pkg/apis/*/v1/defaults.go). Called by admission on every write,
+so a default never overrides a set field.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Json = dict[str, Any]
 
 
 def default_pod_spec(spec: Json) -> None:
-    """Of a pod or of a template."""
+    """Set the defaults of a pod's or template's spec."""
     for name, value in (
         ("dnsPolicy", "ClusterFirst"),
         ("restartPolicy", "Always"),
@@ -312,7 +312,7 @@ def _priority_class(obj: Json) -> None:
 
 
 def _limit_range(obj: Json) -> None:
-    """Where a container's limits are not set, the most is; where its requests are not, the limits, else the least."""
+    """Set a LimitRange's defaults: the limit from the maximum, the request from the limit, else the minimum."""
     for limit in obj.setdefault("spec", {}).setdefault("limits", []) or []:
         if limit.get("type") != "Container":
             continue
@@ -426,7 +426,7 @@ _DEFAULTS: Final[dict[str, Callable[[Json], None]]] = {
 
 
 def apply_defaults(kind: str, obj: Json) -> None:
-    """Fill in the kind's defaults, in place."""
+    """Set the kind's defaults, in place."""
     if (fill := _DEFAULTS.get(kind)) is not None:
         fill(obj)
 
@@ -451,8 +451,6 @@ _FRESH_STATUS: Final[dict[str, Json]] = {
 
 
 def fresh_status(kind: str) -> Json | None:
-    """The status that an object of the kind is born with, whatever its creator wrote; None: it has none, or keeps its
-    own.
-    """
+    """A new object's status, whatever its creator wrote; None when it has none, or keeps what was written."""
     status = _FRESH_STATUS.get(kind)
     return None if status is None else copy(status)

@@ -1,6 +1,6 @@
-"""What is served, told to clients: /api, /apis (plain and aggregated), resource lists, OpenAPI version 3.
+"""Discovery: /api, /apis (plain and aggregated), resource lists, OpenAPI version 3.
 
-Pure; what only built-in kinds go into is cached, what definitions add is put together when it is asked for.
+Pure; documents of built-in kinds alone are cached, those with custom kinds are built on request.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ SERVED: Final[Mapping[tuple[str, str, str], Resource]] = {
 
 @cache
 def _published() -> list[dict[str, Any]]:
-    """The groups, versions and resources that Kubernetes 1.36 serves unless told otherwise, and then metrics.k8s.io.
+    """The groups, versions and resources that Kubernetes 1.36 serves by default, and metrics.k8s.io.
 
-    `published.json` is k8s.io/kubernetes/api/discovery, the core group in the same form; of versions the stable ones.
+    `published.json` is k8s.io/kubernetes/api/discovery, the core group in the same form; stable versions only.
     """
     groups: list[dict[str, Any]] = orjson.loads(Path(__file__).with_name("published.json").read_bytes())
     groups.append({"name": "metrics.k8s.io", "versions": [{"version": "v1beta1", "resources": _metrics()}]})
@@ -80,7 +80,7 @@ def _metrics() -> list[dict[str, Any]]:
 
 @cache
 def listed() -> Mapping[tuple[str, str, str], Resource]:
-    """The resources that Kubernetes serves and this cluster only lists: there are none, and none can be created."""
+    """Resources that Kubernetes serves and this cluster only lists: always empty, never created."""
     found: dict[tuple[str, str, str], Resource] = {}
     for group in _published():
         for version in group["versions"]:
@@ -100,13 +100,13 @@ def listed() -> Mapping[tuple[str, str, str], Resource]:
 
 
 def find(kinds: Kinds, group: str, version: str, plural: str) -> Resource | None:
-    """The kind that a path names: a built-in one, one that is only listed, or one that a definition brought."""
+    """The kind that a path names: built-in, listed only, or custom; None when there is none."""
     key = (group, version, plural)
     return SERVED.get(key) or kinds.find_custom(*key) or listed().get(key)
 
 
 def verbs_of(resource: Resource, subresource: str) -> tuple[str, ...]:
-    """What can be done with a subresource."""
+    """The verbs of a subresource."""
     if resource.custom is not None:
         return _SUBRESOURCE_VERBS if subresource in resource.subresources else ()
     return _verbs().get((resource.group, resource.version, resource.plural, subresource), ())
@@ -127,7 +127,7 @@ _SUBRESOURCE_VERBS: Final = ("get", "patch", "update")
 
 
 def _priority(version: str) -> tuple[int, int, int, str]:
-    """Versions as Kubernetes prefers them: stable before beta before alpha, the higher number first, then by name."""
+    """Sort key of versions by Kubernetes' preference: stable, beta, alpha, then the higher number, then the name."""
     found = re.fullmatch(r"v(\d+)(?:(alpha|beta)(\d+))?", version)
     if found is None:
         return 1, 0, 0, version
@@ -136,7 +136,7 @@ def _priority(version: str) -> tuple[int, int, int, str]:
 
 
 def _groups(kinds: Kinds) -> list[dict[str, Any]]:
-    """All groups, in the form of aggregated discovery: the published ones, and those of definitions."""
+    """All groups as aggregated discovery: published ones and those of definitions."""
     custom = list(kinds.custom())
     if not custom:
         return _published()
@@ -234,7 +234,7 @@ def resource_list(kinds: Kinds, group: str, version: str) -> dict[str, Any] | No
 
 
 def _plain(one: Mapping[str, Any], resource: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """A resource or subresource of aggregated discovery as an APIResource."""
+    """Convert a resource or subresource of aggregated discovery to an APIResource."""
     answered = one["responseKind"]
     entry = {
         "name": name,
@@ -249,7 +249,7 @@ def _plain(one: Mapping[str, Any], resource: Mapping[str, Any], name: str) -> di
 
 
 def aggregated(kinds: Kinds, *, core: bool) -> dict[str, Any]:
-    """APIGroupDiscoveryList: all of /api or /apis in one answer."""
+    """The APIGroupDiscoveryList of /api or /apis."""
     items = [
         {
             "metadata": {"name": group["name"]} if group["name"] else {},
@@ -267,7 +267,7 @@ _REFERENCE: Final = "#/components/schemas/"
 
 
 def _convert(part: Any) -> Any:
-    """A published JSON schema as OpenAPI 3.0 says it: no null types, references alone in allOf."""
+    """Convert a published JSON schema to OpenAPI 3.0: no null types, references only in allOf."""
     if isinstance(part, list):
         return [_convert(one) for one in part]
     if not isinstance(part, Mapping):
@@ -302,7 +302,7 @@ def _operation(resource: Resource, action: str) -> dict[str, Any]:
 
 
 def definition_name(resource: Resource) -> str | None:
-    """The name of a kind's schema in OpenAPI documents; that of a custom one begins with its group, reversed."""
+    """The name of a kind's schema in OpenAPI documents; a custom kind's begins with its group, reversed."""
     if resource.custom is None:
         return schemas.definition_name(resource.group, resource.version, resource.kind)
     return f"{'.'.join(reversed(resource.group.split('.')))}.{resource.version}.{resource.kind}"
@@ -318,7 +318,7 @@ def _paths(resources: Iterable[Resource], prefix: str) -> dict[str, Any]:
 
 
 def _custom_schema(resource: Resource) -> dict[str, Any]:
-    """A custom kind's schema as a definition of OpenAPI, before it is converted."""
+    """A custom kind's schema as an OpenAPI definition, before conversion."""
     assert resource.custom is not None
     head = {
         name: {"type": "string", "description": schemas.described("io.k8s.api.core.v1.ConfigMap", name)}
@@ -345,7 +345,7 @@ def openapi(kinds: Kinds, group: str, version: str) -> bytes | None:
 
 @cache
 def _document(group: str, version: str) -> bytes | None:
-    """The document of a group and version that no definition adds to."""
+    """The OpenAPI document of a group and version without custom kinds."""
     return _documented(group, version, ())
 
 
@@ -390,7 +390,7 @@ def openapi_index(kinds: Kinds) -> dict[str, Any]:
 
 
 def openapi2(kinds: Kinds) -> dict[str, Any]:
-    """The one document of version 2, of all groups."""
+    """The OpenAPI version 2 document of all groups."""
     paths: dict[str, Any] = {}
     names: list[str] = []
     custom = list(kinds.custom())

@@ -1,5 +1,4 @@
-"""`Status` errors: Kubernetes' codes, reasons, messages and causes, raised anywhere below a request and answered as
-JSON.
+"""`Status` errors: Kubernetes' codes, reasons, messages and causes, raised below a request and answered as JSON.
 
 The wording follows k8s.io/apimachinery/pkg/api/errors and .../util/validation/field, because people (and tests) match
 on it.
@@ -36,7 +35,7 @@ _REASONS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """One field that is wrong. `reason` is Kubernetes' CauseType, such as FieldValueInvalid."""
+    """One invalid field. `reason` is Kubernetes' CauseType, such as FieldValueInvalid."""
 
     reason: str
     field: str
@@ -82,7 +81,7 @@ class StatusError(Exception):
 
 
 def qualified(resource: Resource) -> str:
-    """`deployments.apps`, `pods`: as messages name a kind of objects."""
+    """A kind's name in messages: `deployments.apps`, `pods`."""
     return f"{resource.plural}.{resource.group}" if resource.group else resource.plural
 
 
@@ -98,7 +97,7 @@ def bad_request(message: str) -> StatusError:
 
 
 def plain_failure(message: str) -> StatusError:
-    """500 without a reason: what Kubernetes answers where its code returns a bare error."""
+    """StatusError 500 without a reason, as Kubernetes answers where its code returns a bare error."""
     return StatusError(500, message, reason="")
 
 
@@ -111,7 +110,7 @@ def no_such_path() -> StatusError:
 
 
 def not_served(what: str) -> StatusError:
-    """Kubernetes has it and this cluster has not."""
+    """StatusError for what Kubernetes serves and this cluster does not."""
     return StatusError(501, f"the embedded cluster does not serve {what}")
 
 
@@ -137,12 +136,12 @@ def forbidden(resource: Resource, name: str, why: str, *, cause: Cause | None = 
 
 
 def invalid(resource: Resource, name: str, causes: Sequence[Cause]) -> StatusError:
-    """422 with every field that is wrong."""
+    """StatusError 422 with every invalid field."""
     return invalid_kind(resource.group, resource.kind, name, causes)
 
 
 def invalid_kind(group: str, kind: str, name: str, causes: Sequence[Cause]) -> StatusError:
-    """As `invalid`, for what is no resource: `PatchOptions.meta.k8s.io`, or a patch, which has no kind."""
+    """As `invalid`, for a kind that is no resource: `PatchOptions.meta.k8s.io`, or a patch, which has no kind."""
     told = list(dict.fromkeys(map(str, causes)))  # each once, as field.ErrorList's aggregate does
     text = told[0] if len(told) == 1 else "[" + ", ".join(told) + "]"
     details: dict[str, Any] = {
@@ -190,7 +189,7 @@ def wrong(field: str, value: Any, detail: str) -> Cause:
 
 
 def unsupported(field: str, value: Any, supported: Sequence[str]) -> Cause:
-    """`supported` in the order in which Kubernetes lists it."""
+    """The cause of an unsupported value; `supported` is in Kubernetes' order."""
     listed = ", ".join(f'"{one}"' for one in supported)
     return Cause("FieldValueNotSupported", field, f"Unsupported value: {_shown(value)}: supported values: {listed}")
 
@@ -216,7 +215,7 @@ def too_many(field: str, got: int, limit: int) -> Cause:
 
 
 def _shown(value: Any) -> str:
-    """A value as Go's encoding/json writes it."""
+    """A value as formatted by Go's encoding/json."""
     text = json.dumps(value, ensure_ascii=False, default=str, separators=(",", ":"))
     if isinstance(value, str):
         return text

@@ -1,4 +1,4 @@
-"""Nobody becomes more than he is: what may be written of roles and bindings, and as whom a request may be made.
+"""Escalation checks: writes of roles and bindings, and impersonation.
 
 Roles and bindings follow k8s.io/kubernetes/pkg/registry/rbac/{role,clusterrole,rolebinding,clusterrolebinding}/
 policybased, for every way of writing: create, update, each kind of patch, apply, and their dry runs. Impersonation
@@ -29,9 +29,9 @@ Headers = Sequence[tuple[str, str]]
 
 
 def refuse_escalation(authorizer: Authorizer, call: Call, old: Object | None, new: Object) -> None:
-    """Refuse a role or a binding that grants what its writer does not hold; `old` is what it replaces, and `new` is not
-    validated yet: who may not write it learns nothing else. StatusError
-    403, and 404 for a binding to a role that is not there, of whoever may not bind it unseen.
+    """Refuse a role or binding that grants more than its writer holds; `old` is what it replaces; `new` is checked
+    before its validation, whose messages could tell the writer more. Raises StatusError 403, and 404 for a binding to a
+    missing role by a user without the right to bind it.
     """
     if call.resource.group != RBAC or MASTERS in call.user.groups or _only_collected(old, new):
         return
@@ -63,7 +63,7 @@ def refuse_escalation(authorizer: Authorizer, call: Call, old: Object | None, ne
 
 
 def _only_collected(old: Object | None, new: Object) -> bool:
-    """Whether a write changes nothing but what garbage collection needs to."""
+    """Whether a write changes only what garbage collection needs to change."""
 
     def rest(obj: Object) -> dict[str, Any]:
         meta = {key: value for key, value in obj["metadata"].items() if key not in _COLLECTED}
@@ -73,8 +73,9 @@ def _only_collected(old: Object | None, new: Object) -> bool:
 
 
 def plan_impersonation(headers: Headers) -> tuple[User, list[Attributes]] | None:
-    """(who the request is to be made as, what that needs); None when it asks for nobody. StatusError 400 for parts
-    of an identity without a name."""
+    """(the impersonated user, the permissions that it needs); None without impersonation. Raises StatusError 400 for
+    identity parts without a user name.
+    """
     rows = [(key.lower(), value) for key, value in headers]
     names = [value for key, value in rows if key == "impersonate-user"]
     groups = [value for key, value in rows if key == "impersonate-group"]
@@ -110,7 +111,7 @@ def plan_impersonation(headers: Headers) -> tuple[User, list[Attributes]] | None
 
 
 def impersonated(user: User, headers: Headers, authorize: Callable[[User, Attributes], None]) -> User:
-    """The user as whom a request is made. `authorize` raises StatusError for what he may not."""
+    """The user as whom the request is made. `authorize` raises StatusError for missing permissions."""
     plan = plan_impersonation(headers)
     if plan is None:
         return user

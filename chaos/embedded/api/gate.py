@@ -1,6 +1,6 @@
-"""Who is asked before a write, in Kubernetes' order: mutating webhooks; then policies and validating webhooks.
+"""Admission of a write in Kubernetes' order: mutating webhooks; then policies and validating webhooks.
 
-The built-in plugins stand in `admission`, before the first and between the two.
+The built-in plugins are in `admission`, before the first and between the two.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class AdmissionGate:
-    """The gate of a cluster."""
+    """The webhooks and policies of a cluster."""
 
     def __init__(self, store: Store, caller: Caller) -> None:
         self._store = store

@@ -1,7 +1,6 @@
-"""What an update may not change: pods beyond a few fields, selectors, Job templates, Service addresses, role
-references.
+"""Immutable fields: pods beyond a few fields, selectors, Job templates, Service addresses, role references.
 
-Pure; called by admission with the stored object and the new one, both with their defaults.
+Pure; called by admission with the stored and the new object, both with their defaults.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ def _at(obj: Any, path: tuple[str, ...]) -> Any:
 
 
 def immutable_changes(kind: str, old: Object, new: Object) -> Iterator[Cause]:
-    """What may not change and did."""
+    """Changes of immutable fields."""
     for path in _FIXED.get(kind, ()):
         if _at(old, path) != _at(new, path):
             yield wrong(".".join(path), _at(new, path), "field is immutable")
@@ -184,7 +183,7 @@ def _job(old: Object, new: Object) -> Iterator[Cause]:
 
 
 def ephemeral_changes(old: Object, new: Object) -> Iterator[Cause]:
-    """Of `pods/ephemeralcontainers`: what is there stays as it is."""
+    """Invalid changes by `pods/ephemeralcontainers`: existing ones are immutable."""
     held = {one.get("name"): one for one in new["spec"].get("ephemeralContainers") or []}
     for one in old["spec"].get("ephemeralContainers") or []:
         fate = "removed" if one["name"] not in held else "changed" if held[one["name"]] != one else ""
@@ -194,7 +193,7 @@ def ephemeral_changes(old: Object, new: Object) -> Iterator[Cause]:
 
 
 def resize_changes(old: Object, new: Object) -> Iterator[Cause]:
-    """Of `pods/resize`: only CPU and memory of containers may change, and none may go."""
+    """Invalid changes by `pods/resize`: only containers' CPU and memory may change, and none may be removed."""
     stop = False
     for kind in ("containers", "initContainers"):
         before, after = old["spec"].get(kind) or [], new["spec"].get(kind) or []

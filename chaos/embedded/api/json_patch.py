@@ -1,6 +1,6 @@
-"""RFC 6902 by the `jsonpatch` library, with failures told as Kubernetes' own library tells them.
+"""RFC 6902 by the `jsonpatch` library, with failures in the words of Kubernetes' own library.
 
-Called for what users send (`patches`) and for what webhooks answer.
+Called for users' patches (`patches`) and webhooks' answers.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ OPERATIONS: Final = ("add", "remove", "replace", "move", "copy", "test")
 
 
 class DoesNotApply(ValueError):
-    """The patch does not fit the document; the text is that of gopkg.in/evanphx/json-patch."""
+    """The patch does not apply to the document; the text is that of gopkg.in/evanphx/json-patch."""
 
 
 def apply_json_patch(document: Object, operations: Sequence[Mapping[str, Any]]) -> Any:
-    """A new document. Raises DoesNotApply."""
+    """Apply a patch; a new document. Raises DoesNotApply."""
     import jsonpatch
     import jsonpointer
 
@@ -80,7 +80,7 @@ def _last(path: str) -> str:
 
 
 def _holder(document: Any, path: str) -> Any:
-    """What holds the path's last part; None when there is no such thing."""
+    """The parent of the path's last part; None when there is none."""
     here = document
     for part in _parts(path)[:-1]:
         if isinstance(here, Mapping) and part in here:

@@ -1,8 +1,8 @@
-"""What a namespace allows: LimitRanges (defaults, and bounds for each container and pod) and ResourceQuotas.
+"""LimitRanges (defaults and bounds for each container and pod) and ResourceQuotas.
 
 In the words of k8s.io/kubernetes/plugin/pkg/admission/limitranger and
-k8s.io/apiserver/pkg/admission/plugin/resourcequota. Reads the store, changes only the object given. Called by
-admission, and by the controller that writes how much of a quota is used.
+k8s.io/apiserver/pkg/admission/plugin/resourcequota. Reads the store, changes only the given object. Called by
+admission, and by the controller of quotas' status.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _COUNTED: Final = ("services", "secrets", "configmaps", "resourcequotas", "persi
 
 
 def default_limits(store: Store, pod: Json) -> None:
-    """Give containers the limits and requests that the namespace's LimitRanges default to, and say so."""
+    """Set containers' limits and requests to the namespace's LimitRange defaults, with an annotation."""
     told: list[str] = []
     for limit_range in store.list(LIMIT_RANGE, pod["metadata"].get("namespace", "")):
         items = [one for one in (limit_range.get("spec") or {}).get("limits") or [] if one.get("type") == "Container"]
@@ -58,7 +58,7 @@ def _merged(container: Json, item: Mapping[str, Any], words: str) -> Iterator[st
 
 
 def check_limits(store: Store, resource: Resource, obj: Object) -> None:
-    """StatusError 403 for a pod or a claim beyond the namespace's LimitRanges."""
+    """Raise StatusError 403 for a pod or claim beyond its namespace's LimitRanges."""
     if resource is not POD and resource.kind != "PersistentVolumeClaim":
         return
     for limit_range in store.list(LIMIT_RANGE, obj["metadata"].get("namespace", "")):
@@ -100,7 +100,7 @@ def _written(amounts: Amounts) -> dict[str, str]:
 
 
 def written(value: Fraction, form: str = "") -> str:
-    """A sum as a canonical quantity; `form` "Ki" for amounts of bytes."""
+    """Format a sum as a canonical quantity; `form` "Ki" for bytes."""
     if form and value.denominator == 1 and value % 1024 == 0:
         return canonical_quantity(f"{value.numerator // 1024}Ki")
     return canonical_quantity(f"{-(-value * 1000 // 1)}m")
@@ -152,7 +152,7 @@ def _ratio(kind: str, name: str, bound: str, requests: Mapping[str, str], limits
 
 
 def check_quota(store: Store, resource: Resource, obj: Object) -> None:
-    """StatusError 403 where creating the object would exceed one of its namespace's ResourceQuotas."""
+    """Raise StatusError 403 when creating the object would exceed a ResourceQuota of its namespace."""
     namespace, name = obj["metadata"].get("namespace", ""), obj["metadata"].get("name", "")
     for quota in store.list(RESOURCE_QUOTA, namespace):
         spec = quota.get("spec") or {}
@@ -180,12 +180,12 @@ def _pairs(keys: set[str], amounts: Amounts) -> str:
 
 
 def form_of(name: str) -> str:
-    """How amounts of a resource are written: in binary units where they are bytes."""
+    """The form of a resource's amounts: binary units for bytes."""
     return "Ki" if name.endswith(("memory", "storage")) else ""
 
 
 def _unspecified(pod: Object, hard: Mapping[str, Any]) -> str:
-    """Which containers lack an amount that a quota on CPU or memory makes them give."""
+    """Containers without an amount that a quota on CPU or memory requires."""
     missing: dict[str, set[str]] = {}
     for kind in ("containers", "initContainers"):
         for container in pod["spec"].get(kind) or []:
@@ -198,7 +198,7 @@ def _unspecified(pod: Object, hard: Mapping[str, Any]) -> str:
 
 
 def used_of(store: Store, quota: Object) -> dict[str, Fraction]:
-    """How much of each amount of the quota its namespace uses now."""
+    """The namespace's usage of each amount in the quota."""
     spec, namespace = quota.get("spec") or {}, quota["metadata"].get("namespace", "")
     total = {key: Fraction(0) for key in spec.get("hard") or {}}
     for resource in store.kinds.stored():
@@ -226,7 +226,7 @@ def _count(resource: Resource) -> str:
 
 
 def usage(resource: Resource, obj: Object) -> dict[str, Fraction]:
-    """What one object takes of every amount that a quota may bound."""
+    """One object's usage of every amount that a quota may bound."""
     one = Fraction(1)
     taken = {_count(resource): one}
     if resource.custom is not None:
@@ -257,7 +257,7 @@ def usage(resource: Resource, obj: Object) -> dict[str, Fraction]:
 
 
 def _in_scope(spec: Mapping[str, Any], resource: Resource, obj: Object) -> bool:
-    """Whether the object is one of those that the quota's scopes are about; scopes are of pods."""
+    """Whether the quota's scopes include the object; scopes select pods."""
     scopes = [(one, "Exists", ()) for one in spec.get("scopes") or []]
     scopes += [
         (one.get("scopeName", ""), one.get("operator", ""), tuple(one.get("values") or ()))

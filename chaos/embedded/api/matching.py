@@ -1,7 +1,7 @@
-"""Which requests a webhook or a policy means: rules, namespace selector, object selector. Pure.
+"""Which requests match a webhook or a policy: rules, namespace selector, object selector. Pure.
 
-k8s.io/apiserver/pkg/admission/plugin/webhook/predicates. `matchPolicy: Equivalent` looks for the same objects under
-another path: those of a custom kind in its other versions, Events in their other group.
+k8s.io/apiserver/pkg/admission/plugin/webhook/predicates. `matchPolicy: Equivalent` also matches the same objects under
+another path: a custom kind's other versions, the other group of Events.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _EQUIVALENT: Final = {
 
 
 def is_exempt(asked: Asked) -> bool:
-    """Whether nobody is ever asked: who configures admission must not be locked out by it."""
+    """Whether admission is never called: webhook configurations and policies must stay editable."""
     return asked.resource.group == REGISTRATION and not asked.subresource
 
 
@@ -55,7 +55,7 @@ def _equivalents(store: Store, resource: Resource) -> Sequence[Resource]:
 
 
 def rule_matches(rule: Rule, asked: Asked, resource: Resource) -> bool:
-    """Scope, operation, group, version, resource and, where the rule names objects, their names."""
+    """Whether scope, operation, group, version, resource and (where given) names match."""
     named = rule.get("resourceNames") or []
     return (
         _in_scope(rule.get("scope", "*"), asked)
@@ -82,7 +82,9 @@ def _names(pattern: str, resource: str, subresource: str) -> bool:
 
 
 def in_namespace(store: Store, selector: Mapping[str, Any], asked: Asked) -> bool:
-    """Whether the namespace's labels fit; what has no namespace always fits. StatusError 404 without the namespace."""
+    """Whether the namespace's labels match; always for cluster-scoped objects. Raises StatusError 404 without the
+    namespace.
+    """
     if not asked.within or not (selector.get("matchLabels") or selector.get("matchExpressions")):
         return True
     if asked.resource is NAMESPACE and not asked.subresource and asked.operation in ("CREATE", "UPDATE"):
@@ -96,7 +98,7 @@ def in_namespace(store: Store, selector: Mapping[str, Any], asked: Asked) -> boo
 
 
 def is_chosen(selector: Mapping[str, Any], asked: Asked) -> bool:
-    """Whether the labels of the object fit, as it is to be or as it was."""
+    """Whether the labels of the new or the old object match."""
     if not (selector.get("matchLabels") or selector.get("matchExpressions")):
         return True
     both: tuple[Object | None, Object | None] = (asked.object, asked.old)

@@ -1,4 +1,4 @@
-"""metrics.k8s.io: what containers use now, from the kubelets' figures. Pure; called by the server."""
+"""metrics.k8s.io: containers' usage, from the kubelets' figures. Pure; called by the server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _usage(cpu: int, memory: int) -> dict[str, str]:
 
 
 def pod_metrics(pod: Object, usage: Iterable[ContainerUsage]) -> dict[str, Any] | None:
-    """PodMetrics of a pod; None while there are no figures of it."""
+    """PodMetrics of a pod; None while it has no figures."""
     found = list(usage)
     if not found:
         return None

@@ -1,8 +1,8 @@
-"""The form of an answer: what the Accept header asks for, and how it is written.
+"""Content negotiation: what the Accept header asks for, and how the answer is written.
 
-Two steps, as in Kubernetes: a route that can write none of the types answers 406 with the list; then the first clause
-that can be served as it stands, `as=Table` and `as=PartialObjectMetadata` included, is chosen. Protobuf is never
-written: who asks for it alone gets JSON. Pure; called by the server.
+Two steps, as in Kubernetes: a route that can write none of the types answers 406 with a list; then the first clause
+that can be served, with `as=Table` and `as=PartialObjectMetadata`, is chosen. Protobuf is never written: a client
+that accepts nothing else gets JSON. Pure; called by the server.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Media:
 
 
 def choose(header: str, *, text: bool = False, watching: bool = False) -> Media:
-    """What to answer in; StatusError 406. `text`: the route writes plain text too (a log)."""
+    """Choose the answer's form; raises StatusError 406. `text`: the route also writes plain text (a log)."""
     if not header.strip():
         return Media()
     clauses = [clause.strip() for clause in header.split(",")]
@@ -54,7 +54,7 @@ def choose(header: str, *, text: bool = False, watching: bool = False) -> Media:
 
 
 def is_pretty(query: Mapping[str, str], agent: str) -> bool:
-    """Whether JSON is to be indented: as asked for, or by default for the clients that people look at."""
+    """Whether to indent JSON: on request, or by default for interactive clients."""
     if asked := query.get("pretty", ""):
         return asked not in ("false", "0")
     return agent.startswith(("curl", "Wget", "Mozilla/5.0"))
@@ -80,8 +80,9 @@ def _serves(parameters: Mapping[str, str], *, watching: bool) -> bool:
 
 @cache
 def _dumper() -> type[yaml.SafeDumper]:
-    """YAML as Kubernetes writes it: keys sorted, lists at their key's column, double quotes only where the plain text
-    would be read as something else."""
+    """YAML as Kubernetes writes it: sorted keys, lists at their key's column, double quotes only where plain text would
+    be ambiguous.
+    """
     import yaml
 
     from chaos.embedded.api.decode import yaml_loader
@@ -104,7 +105,7 @@ def _dumper() -> type[yaml.SafeDumper]:
 
 
 def written(body: Any, media: Media) -> tuple[bytes, str]:
-    """The bytes of an answer and their media type."""
+    """(an answer's bytes, its media type)."""
     if media.type != YAML:
         form = orjson.OPT_APPEND_NEWLINE | (orjson.OPT_INDENT_2 if media.pretty else 0)
         return orjson.dumps(body, option=form), _JSON

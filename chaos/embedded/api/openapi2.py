@@ -1,7 +1,7 @@
-"""OpenAPI version 2 of all that is served, in JSON and in protobuf: what Helm, and kubectl for a List, check against.
+"""OpenAPI version 2 of all served kinds, in JSON and protobuf, against which Helm and kubectl (for a List) validate.
 
-The protobuf form is gnostic's openapi.v2.Document, whose numbers are in kubectl; only what clients read is in it:
-paths with their kinds and parameters, and definitions. Pure; called by the server, which keeps the last document.
+The protobuf form is gnostic's openapi.v2.Document, with the field numbers in kubectl, restricted to what clients read:
+paths with their kinds and parameters, and definitions. Pure; called by the server, which caches the last document.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _KEPT: Final = frozenset(
 
 
 def schema(part: Mapping[str, Any]) -> dict[str, Any]:
-    """A published or a custom schema as version 2 says it: plain references, one type, no junctors."""
+    """Convert a published or custom schema to version 2: plain references, one type, no junctors."""
     if "$ref" in part:
         found: dict[str, Any] = {"$ref": _REFERENCE + part["$ref"].removeprefix("#/$defs/")}
         return found | ({"description": part["description"]} if "description" in part else {})
@@ -45,7 +45,7 @@ def schema(part: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def document(version: str, paths: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
-    """The whole, as JSON; `paths` are those of version 3."""
+    """The whole document as JSON; `paths` are those of version 3."""
     return {
         "swagger": "2.0",
         "info": {"title": "Kubernetes", "version": version},
@@ -124,7 +124,7 @@ def _schema(one: Mapping[str, Any]) -> bytes:
 
 
 def _named(schemas: Mapping[str, Any]) -> bytes:
-    """Definitions and properties: schemas by name."""
+    """Encode definitions and properties: schemas by name."""
     return b"".join(_field(1, _field(1, name) + _field(2, _schema(one))) for name, one in schemas.items())
 
 
@@ -144,7 +144,7 @@ def _wire_operation(one: Mapping[str, Any]) -> bytes:
 
 
 def encoded(whole: Mapping[str, Any]) -> bytes:
-    """The document in protobuf."""
+    """Encode the document in protobuf."""
     info = _field(1, whole["info"]["title"]) + _field(2, whole["info"]["version"])
     paths: Iterable[bytes] = (
         _field(2, _field(1, path) + _field(2, _path(item))) for path, item in whole["paths"].items()

@@ -1,8 +1,8 @@
-"""The options of a request: dryRun, fieldManager, fieldValidation and a delete's or list's own, checked all at once.
+"""Request options: dryRun, fieldManager, fieldValidation and those of delete and list, all checked at once.
 
-Each is refused as Kubernetes refuses it: 422 with the options' own kind (`DeleteOptions.meta.k8s.io "" is invalid`),
-400 for what is not a number at all (k8s.io/apimachinery/pkg/apis/meta/v1/validation, .../internalversion/validation).
-Pure; called by rest, watching and the subresources.
+Each is refused as by Kubernetes: 422 with the options' own kind (`DeleteOptions.meta.k8s.io "" is invalid`), 400 for
+what is no number (k8s.io/apimachinery/pkg/apis/meta/v1/validation, .../internalversion/validation). Pure; called by
+rest, watching and the subresources.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _LONGEST_MANAGER: Final = 128
 
 @dataclass(frozen=True, slots=True)
 class WriteOptions:
-    """Of a create, update or patch."""
+    """The options of a create, update or patch."""
 
     dry: bool
     strictness: str
@@ -47,7 +47,7 @@ class WriteOptions:
 
 @dataclass(frozen=True, slots=True)
 class DeleteOptions:
-    """Of a delete, a deletecollection or an eviction."""
+    """The options of a delete, a deletecollection or an eviction."""
 
     dry: bool = False
     grace: int | None = None
@@ -56,7 +56,7 @@ class DeleteOptions:
     resource_version: str | None = None
 
     def as_object(self) -> dict[str, Any]:
-        """As admission is told them."""
+        """The options as a DeleteOptions object, for admission."""
         conditions = {"uid": self.uid, "resourceVersion": self.resource_version}
         given = {name: value for name, value in conditions.items() if value is not None}
         found: dict[str, Any] = {"kind": "DeleteOptions", "apiVersion": f"{_META}/v1"}
@@ -67,12 +67,12 @@ class DeleteOptions:
 
 
 def is_true(query: Query, name: str) -> bool:
-    """A boolean parameter: anything but its absence, `false` and `0` is true."""
+    """A boolean parameter: true unless absent, `false` or `0`."""
     return query.get(name, "false") not in ("false", "0")
 
 
 def number(query: Query, name: str) -> int | None:
-    """A whole number, or None; StatusError 400 in the words of Go's strconv."""
+    """Parse a whole number, or None; raises StatusError 400 in the words of Go's strconv."""
     text = query.get(name, "")
     if text == "":
         return None
@@ -84,7 +84,7 @@ def number(query: Query, name: str) -> int | None:
 
 
 def write_options(verb: str, query: Query, *, applying: bool = False) -> WriteOptions:
-    """Of a create, update or patch; raises StatusError 422 with all that is wrong."""
+    """Read the options of a create, update or patch; raises StatusError 422 with every problem."""
     causes: list[Cause] = []
     manager, strictness, dry = (query.get(name, "") for name in ("fieldManager", "fieldValidation", "dryRun"))
     if verb == "patch" and not applying and "force" in query:
@@ -105,7 +105,7 @@ def write_options(verb: str, query: Query, *, applying: bool = False) -> WriteOp
 
 
 def as_object(operation: str, verb: str, query: Query, *, applying: bool) -> dict[str, Any]:
-    """The options of a write as admission is told them: an object of meta.k8s.io/v1."""
+    """A write's options as an object of meta.k8s.io/v1, for admission."""
     kind = "PatchOptions" if verb == "patch" else "CreateOptions" if operation == "CREATE" else "UpdateOptions"
     found: dict[str, Any] = {"kind": kind, "apiVersion": f"{_META}/v1"}
     found |= {name: query[name] for name in ("fieldManager", "fieldValidation") if query.get(name)}
@@ -121,7 +121,7 @@ def _dry_run(values: Sequence[str]) -> list[Cause]:
 
 
 def delete_options(query: Query, body: bytes, content_type: str) -> DeleteOptions:
-    """From the body, or where there is none from the query; StatusError 400 and 422."""
+    """Read delete options from the body, else from the query; raises StatusError 400 and 422."""
     if body.strip():
         return options_of_delete(_delete_body(body, content_type))
     given: dict[str, Any] = {}
@@ -151,7 +151,7 @@ def _delete_body(body: bytes, content_type: str) -> Mapping[str, Any]:
 
 
 def options_of_delete(given: Mapping[str, Any]) -> DeleteOptions:
-    """Of a DeleteOptions object, as an Eviction carries one too; StatusError 422."""
+    """Read a DeleteOptions object, which an Eviction carries too; raises StatusError 422."""
     causes: list[Cause] = []
     propagation = given.get("propagationPolicy")
     if "orphanDependents" in given and propagation is not None:
@@ -175,7 +175,7 @@ def options_of_delete(given: Mapping[str, Any]) -> DeleteOptions:
 
 
 def check_list(query: Query, *, watching: bool) -> None:
-    """Of a list or a watch: resourceVersionMatch and sendInitialEvents fit the rest; StatusError 400 and 422."""
+    """Check a list's resourceVersionMatch and sendInitialEvents together; StatusError 400 and 422."""
     for name in ("limit", "timeoutSeconds"):
         number(query, name)
     causes = list(_watch_causes(query) if watching else _list_causes(query))
@@ -216,7 +216,7 @@ def _watch_causes(query: Query) -> list[Cause]:
 
 
 def version_asked(query: Query, present: int, *, listing: bool) -> int | None:
-    """`resourceVersion` of a read: None without one; 504 when it lies in the future, as informers expect it."""
+    """`resourceVersion` of a read; None without one. Raises StatusError 504 for a future one, as informers expect."""
     text = query.get("resourceVersion", "")
     if not text:
         return None

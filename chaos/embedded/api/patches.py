@@ -22,7 +22,7 @@ MAX_OPERATIONS = 10_000  # as Kubernetes' own limit
 
 
 def merge(target: Any, patch: Any) -> Any:
-    """RFC 7386."""
+    """Apply a merge patch (RFC 7386)."""
     if not isinstance(patch, dict):
         return patch
     result = dict(target) if isinstance(target, Mapping) else {}
@@ -38,12 +38,12 @@ def merge(target: Any, patch: Any) -> Any:
 
 
 def _unprocessable() -> StatusError:
-    """A patch that does not fit the object: Kubernetes says no more than this."""
+    """The StatusError for a patch that does not apply; Kubernetes gives no detail."""
     return StatusError(422, "the server rejected our request due to an error in our request", reason="Invalid")
 
 
 def json_patch(target: Any, operations: Any) -> Any:
-    """RFC 6902. 400 for a malformed patch, 422 for one that does not fit the object."""
+    """Apply a JSON patch (RFC 6902). StatusError 400 for a malformed one, 422 for one that does not apply."""
     if not isinstance(operations, list):
         got = {dict: "object", str: "string", bool: "bool", type(None): "null"}.get(type(operations), "number")
         raise bad_request(
@@ -71,7 +71,7 @@ def json_patch(target: Any, operations: Any) -> Any:
 
 
 def strategic(target: Any, patch: Any, schema: Schema) -> Any:
-    """Kubernetes' own merge, by the schema's patch strategies and merge keys."""
+    """Apply a strategic merge patch by the schema's patch strategies and merge keys."""
     if not isinstance(patch, dict):
         raise bad_request("a strategic merge patch is a JSON object")
     return _merge_map(target if isinstance(target, Mapping) else {}, patch, schema)
@@ -150,8 +150,9 @@ def _merge_list(held: list[Any], patch: list[Any], schema: Schema) -> list[Any]:
 
 
 def _ordered(items: list[Any], order: Any, held: list[Any], key: str | None) -> list[Any]:
-    """The merged list: what `order` names keeps that order, what only the server had keeps its own, and where neither
-    says which comes first, the patch's does (strategicpatch.normalizeElementOrder)."""
+    """Order a merged list: items in `order` keep that order, the server's others keep theirs; between the two, the
+    patch's order decides (strategicpatch.normalizeElementOrder).
+    """
     if not isinstance(order, list):
         return items
 

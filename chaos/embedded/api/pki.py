@@ -1,7 +1,7 @@
-"""The cluster's certificate authority, its server and client certificates, and the kubeconfig that holds them.
+"""The cluster's certificate authority, its server and client certificates, and the kubeconfig that names them.
 
-ECDSA P-256 throughout: a key takes a fraction of a millisecond, where RSA would take most of the start-up budget. Made
-afresh for each cluster and kept in its run directory (mode 0600). Called by the assembly.
+ECDSA P-256 throughout: a key takes a fraction of a millisecond, where RSA would take most of the start-up time. Made
+afresh for each cluster and kept in its run directory (mode 0600). Called by `cluster_process`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 class Authority:
-    """Signs certificates; makes its own key when made."""
+    """A certificate authority with a key of its own."""
 
     def __init__(self, name: str = "kubernetes") -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
@@ -68,7 +68,7 @@ class Authority:
 
     @property
     def pem(self) -> bytes:
-        """The authority's own certificate."""
+        """The authority's certificate."""
         return self._certificate.public_bytes(serialization.Encoding.PEM)
 
     def issue(
@@ -79,7 +79,7 @@ class Authority:
         names: Sequence[str] = (),
         addresses: Sequence[str] = (),
     ) -> Pair:
-        """A certificate for a client (user and groups) or, with names or addresses, for a server."""
+        """Issue a certificate for a client (user and groups) or, with names or addresses, for a server."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name(
             [
@@ -104,7 +104,7 @@ class Authority:
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Write a file that only its owner reads, whole or not at all."""
+    """Write a file with mode 0600, atomically."""
     draft = path.with_name(path.name + ".new")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
@@ -113,9 +113,7 @@ def write_private(path: Path, data: bytes) -> None:
 
 
 def server_context(authority: Authority, pair: Pair, folder: Path) -> ssl.SSLContext:
-    """TLS of the API server: asks for a client certificate and takes none for an answer. Writes its files into
-    `folder`.
-    """
+    """TLS of the API server: client certificates are requested and optional. Writes its files into `folder`."""
     write_private(folder / "apiserver.crt", pair.certificate)
     write_private(folder / "apiserver.key", pair.key)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -128,10 +126,10 @@ def server_context(authority: Authority, pair: Pair, folder: Path) -> ssl.SSLCon
 
 
 def kubeconfig(name: str, server: str, authority: Authority, client: Pair, folder: Path) -> bytes:
-    """A kubeconfig (JSON is YAML) of a user.
+    """A user's kubeconfig, as JSON (which is YAML).
 
-    It names files in `folder`, written here, and holds none itself: of data the official Python client makes files
-    under /tmp, which a client that is killed leaves behind, its key among them.
+    It names files in `folder`, written here, and embeds none: the official Python client copies embedded data into
+    files under /tmp, the key among them, and a killed client leaves them behind.
     """
 
     def file(end: str, data: bytes) -> str:

@@ -1,7 +1,7 @@
-"""Pod Security admission: the standards *baseline* and *restricted*, as namespaces ask for them by label. Pure.
+"""Pod Security admission: the standards *baseline* and *restricted*, chosen by namespace labels. Pure.
 
-A check tells what in a pod breaks its standard, in Kubernetes' words. Rules, versions and words are those of
-k8s.io/pod-security-admission 0.36; the server asks here when a pod, a workload's template or a namespace is written.
+A check returns a pod's violation of its standard, in Kubernetes' words. Rules, versions and words are those of
+k8s.io/pod-security-admission 0.36; the server checks when a pod, a workload's template or a namespace is written.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Spec = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """What a pod does that its standard forbids."""
+    """A pod's violation of a standard."""
 
     reason: str
     detail: str
@@ -32,7 +32,7 @@ class Violation:
 
 @dataclass(frozen=True, slots=True)
 class LevelVersion:
-    """A standard, as of a minor version of Kubernetes."""
+    """A standard at a minor version of Kubernetes."""
 
     level: str = "privileged"
     minor: int = LATEST
@@ -43,7 +43,7 @@ class LevelVersion:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a namespace asks for: to refuse, to note in the audit log, to warn of."""
+    """A namespace's policy: levels to enforce, audit and warn."""
 
     enforce: LevelVersion = LevelVersion()
     audit: LevelVersion = LevelVersion()
@@ -51,10 +51,10 @@ class Policy:
 
 
 def policy_of(labels: Mapping[str, str]) -> tuple[Policy, list[tuple[str, str, str]]]:
-    """The policy that a namespace's labels ask for, and (label, value, why not) of each that says nothing known.
+    """The policy of a namespace's labels, and (label, value, problem) of each invalid one.
 
-    A level that cannot be read is *restricted* where it enforces, and nothing elsewhere. Warnings follow what is
-    enforced unless a label says otherwise.
+    An invalid level is *restricted* for enforce, and ignored for the others. Warnings follow the enforced level
+    unless a label sets them.
     """
     policy, problems = Policy(), []
     for mode in ("enforce", "audit", "warn"):
@@ -82,7 +82,7 @@ def stricter(level: str, than: str) -> bool:
 
 
 def violations(asked: LevelVersion, metadata: Mapping[str, Any], spec: Spec) -> list[Violation]:
-    """Everything in the pod that breaks the standard; nothing when it is kept."""
+    """All violations of the standard by the pod."""
     if asked.level == "privileged":
         return []
     levels = ("baseline",) if asked.level == "baseline" else ("baseline", "restricted")
@@ -97,7 +97,7 @@ def describe(found: Iterable[Violation]) -> str:
 
 
 def is_significant(old: Object, new: Object) -> bool:
-    """Whether a pod's update is checked again: another container, or another image."""
+    """Whether a pod's update is checked again: it changes a container or an image."""
     for kind in ("containers", "initContainers"):
         before, after = old["spec"].get(kind) or [], new["spec"].get(kind) or []
         if [c.get("image") for c in before] != [c.get("image") for c in after]:
@@ -110,7 +110,7 @@ def is_significant(old: Object, new: Object) -> bool:
 
 
 def template_of(obj: Object) -> tuple[Mapping[str, Any], Spec] | None:
-    """Metadata and spec of the pods that a workload makes; None when it makes none."""
+    """Metadata and spec of a workload's pod template; None for other kinds."""
     spec = obj.get("spec") or {}
     if obj["kind"] == "CronJob":
         spec = (spec.get("jobTemplate") or {}).get("spec") or {}
@@ -119,7 +119,7 @@ def template_of(obj: Object) -> tuple[Mapping[str, Any], Spec] | None:
 
 
 def warnings_of_namespace(name: str, enforce: LevelVersion, pods: Sequence[Object]) -> list[str]:
-    """What a namespace's pods, which stay, break of the standard that is enforced from now on."""
+    """Violations of the newly enforced standard by a namespace's existing pods."""
     held: dict[str, list[str]] = {}
     for pod in pods:
         if found := violations(enforce, pod["metadata"], pod["spec"]):
@@ -139,7 +139,7 @@ def warnings_of_namespace(name: str, enforce: LevelVersion, pods: Sequence[Objec
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """What is said of one write: why it is refused ("" when it is not), what to warn of, what to note."""
+    """The review of one write: a refusal ("" for none), warnings, audit annotations."""
 
     refused: str = ""
     warnings: tuple[str, ...] = ()
@@ -147,8 +147,7 @@ class Review:
 
 
 def review(labels: Mapping[str, str], metadata: Mapping[str, Any], spec: Spec, *, enforce: bool) -> Review:
-    """Hold a pod, or a workload's template (`enforce` False: refused is only what becomes a pod), against a
-    namespace's labels."""
+    """Review a pod, or (`enforce` False: only pods are refused) a workload's template, by a namespace's labels."""
     policy, _ = policy_of(labels)
     if enforce and (found := violations(policy.enforce, metadata, spec)):
         return Review(refused=f'violates PodSecurity "{policy.enforce}": {describe(found)}')
@@ -168,7 +167,7 @@ Find = Callable[[Mapping[str, Any], Spec, int], Violation | None]
 
 @dataclass(frozen=True, slots=True)
 class LevelCheck:
-    """One rule of a standard, in force since a minor version; `overrides` names a weaker one that it stands for."""
+    """One rule of a standard since a minor version; `overrides` names the weaker rule that it replaces."""
 
     name: str
     level: str
@@ -191,12 +190,12 @@ def _quoted(items: Iterable[str]) -> str:
 
 
 def _these(word: str, items: Sequence[str]) -> str:
-    """`container "a"`, `containers "a", "b"`."""
+    """Names in a message: `container "a"`, `containers "a", "b"`."""
     return f"{word}{'' if len(items) == 1 else 's'} {_quoted(items)}"
 
 
 def _setters(spec: Spec, bad: Callable[[Mapping[str, Any]], bool]) -> str:
-    """Who sets something bad in its security context: `pod and container "a"`."""
+    """The setters of a bad value: `pod and container "a"`."""
     names = [c["name"] for c in _containers(spec) if bad(_context(c))]
     return " and ".join([*(["pod"] if bad(_context(spec)) else []), *([_these("container", names)] if names else [])])
 
@@ -251,7 +250,7 @@ _DEFAULT_CAPABILITIES: Final = frozenset(
 
 
 def _added(spec: Spec, allowed: frozenset[str]) -> str:
-    """`container "a" must not include "X" in securityContext.capabilities.add`; "" when nobody adds more."""
+    """`container "a" must not include "X" in securityContext.capabilities.add`; "" when none adds too much."""
     bad: dict[str, list[str]] = {}
     for container in _containers(spec):
         added = (_context(container).get("capabilities") or {}).get("add") or []

@@ -1,7 +1,7 @@
-"""ValidatingAdmissionPolicy with its bindings: which are meant by a request, and what they say.
+"""ValidatingAdmissionPolicies with their bindings: matching and evaluation.
 
-After k8s.io/apiserver/pkg/admission/plugin/policy/validating (dispatcher.go, validator.go): of all that deny the first
-is the answer, by the names of policies and then of bindings; warnings and audit annotations of the others still count.
+After k8s.io/apiserver/pkg/admission/plugin/policy/validating (dispatcher.go, validator.go): the first denial, by the
+names of policies and then of bindings, is the answer; warnings and audit annotations of the others still count.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ Kinds = Callable[[str, str], Resource | None]  # apiVersion and kind of params t
 
 
 class Misconfigured(ValueError):
-    """A policy or binding that cannot be evaluated as it is."""
+    """A policy or binding that cannot be evaluated."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """One no. `index` is the validation's; errors have no reason."""
+    """One denial. `index` is the validation's; errors have no reason."""
 
     message: str
     reason: str = ""
@@ -53,14 +53,14 @@ class _Refusal:
 
 
 class Policies:
-    """The policies of a store. `kinds` finds the resource of a paramKind."""
+    """The policies of a store. `kinds` resolves a paramKind."""
 
     def __init__(self, store: Store, kinds: Kinds) -> None:
         self._store = store
         self._kinds = kinds
 
     def concerns(self, asked: Asked) -> bool:
-        """Whether a policy with a binding may mean the request."""
+        """Whether a policy with a binding may match the request."""
         return not matching.is_exempt(asked) and any(
             matching.matched_resource(self._store, constraints, constraints.get("resourceRules") or [], asked)
             is not None
@@ -76,7 +76,7 @@ class Policies:
                 yield policy, own
 
     def validate(self, asked: Asked) -> None:
-        """Pass, or raise StatusError with the first refusal."""
+        """Return, or raise StatusError of the first denial."""
         if matching.is_exempt(asked):
             return
         refusals: list[_Refusal] = []
@@ -142,7 +142,7 @@ class Policies:
                 asked.said.annotations.setdefault(_FAILURE, orjson.dumps([told]).decode())
 
     def _meant(self, match: Mapping[str, Any], asked: Asked) -> Resource | None:
-        """As which resource the request is meant; a binding without rules means what its policy means."""
+        """The resource as which the request matches; a binding without rules uses its policy's."""
         if not matching.in_namespace(self._store, match.get("namespaceSelector") or {}, asked):
             return None
         if not matching.is_chosen(match.get("objectSelector") or {}, asked):
@@ -155,7 +155,7 @@ class Policies:
     def _params(
         self, kind: Mapping[str, str] | None, reference: Mapping[str, Any] | None, asked: Asked
     ) -> Sequence[Object | None]:
-        """The objects for each of which the policy is evaluated; Misconfigured where there must be one."""
+        """The parameter objects to evaluate the policy with; raises Misconfigured where one is required."""
         if kind is None or reference is None:
             return [None]
         resource = self._kinds(kind["apiVersion"], kind["kind"])
@@ -185,7 +185,7 @@ class Policies:
 
 
 class _Evaluation:
-    """One policy for one request and one set of params."""
+    """The evaluation of one policy for one request and one parameter object."""
 
     def __init__(self, store: Store, policy: Object, asked: Asked, resource: Resource, param: Object | None) -> None:
         self._spec = policy["spec"]
@@ -211,7 +211,7 @@ class _Evaluation:
         return self._matched
 
     def decisions(self) -> Iterator[Decision]:
-        """Every validation that is not met."""
+        """A decision for every validation that fails."""
         if not self._applies():
             if self._trouble is not None:
                 yield self._trouble
@@ -239,7 +239,7 @@ class _Evaluation:
         return text or str(validation.get("message") or "").strip() or f"failed expression: {expression_of(validation)}"
 
     def annotations(self) -> Iterator[tuple[str, str | Decision]]:
-        """What is to be written to the audit log, by key; a Decision where that cannot be told."""
+        """Audit annotations by key; a Decision for one that cannot be evaluated."""
         for one in (self._spec.get("auditAnnotations") or []) if self._applies() else ():
             try:
                 value = self._value(one["valueExpression"].strip(), "any")
@@ -251,7 +251,7 @@ class _Evaluation:
                 yield one["key"], value.strip().encode()[:_LONGEST_ANNOTATION].decode(errors="ignore")
 
     def _value(self, expression: str, result: cel.Result = "bool") -> Any:
-        """With the variables that the expression names, each evaluated once and only when it is named."""
+        """Evaluate an expression with its named variables, each evaluated once, on first use."""
         for name in _named(expression):
             if name in self._names and name not in self._held.get("variables", {}):
                 self._define(name)

@@ -1,9 +1,8 @@
 """The verbs on stored objects: get, list, watch, create, update, patch, delete, deletecollection.
 
-Each works on a `Call` (who asks for what) and answers with a `Reply`; the server turns that into HTTP. A verb that
-writes suspends only where a webhook is to be asked; without one it is a single step, and the read-modify-write of a
-patch is atomic. Where the object changed while webhooks were asked the verb begins again, unless the caller named the
-version that he means.
+Each works on a `Call` and returns a `Reply`; the server turns that into HTTP. A writing verb suspends only for a
+webhook; without one it is a single step, and a patch's read-modify-write is atomic. When the object changes while
+webhooks run, the verb starts again, unless the caller gave a resourceVersion.
 """
 
 from __future__ import annotations
@@ -87,16 +86,16 @@ class Call:
 
     @property
     def stored(self) -> Resource:
-        """The kind under which the objects are stored."""
+        """The kind as which the objects are stored."""
         return stored_kind(self.resource)
 
     def options(self, *, applying: bool = False) -> options.WriteOptions:
-        """What a create, update or patch was asked to mind; StatusError 422."""
+        """The options of a create, update or patch; StatusError 422."""
         return options.write_options(self.verb, self.query, applying=applying)
 
     @property
     def _of_versions(self) -> bool:
-        """Whether a stored object may be in another version than this call's."""
+        """Whether stored objects may have another version than this call's."""
         return self.resource.custom is not None and self.subresource != "scale"
 
     def asked(
@@ -108,7 +107,7 @@ class Call:
         dry: bool,
         kind: tuple[str, str, str] = ("", "", ""),
     ) -> Asked:
-        """This request as admission sees it."""
+        """This request, as admission sees it."""
         return Asked(
             operation,
             self.stored,
@@ -142,15 +141,15 @@ _ATTEMPTS: Final = 5  # of a write whose object changes while webhooks are asked
 
 
 class _Overtaken(Exception):
-    """The object changed while webhooks were asked about its change."""
+    """The object changed while webhooks reviewed its change."""
 
 
 def _anything(_call: Call, _old: Object | None, _new: Object) -> None:
-    """A guard that lets everything pass."""
+    """A guard that allows everything."""
 
 
 class Rest:
-    """The verbs, over a store."""
+    """The verbs on a store."""
 
     def __init__(self, store: Store, clock: Clock, guard: Guard = _anything, gate: Gate | None = None) -> None:
         self.store = store
@@ -161,7 +160,7 @@ class Rest:
     # ---- reading
 
     def find(self, call: Call) -> Object:
-        """The object; StatusError 404."""
+        """Get the object; raises StatusError 404."""
         found = self.store.find(call.stored, call.namespace, call.name)
         if found is None:
             raise not_found(call.resource, call.name)
@@ -177,7 +176,7 @@ class Rest:
         return Reply(self.shown(call, self.find(call)), warnings=warnings.of_list(call.resource))
 
     def shown(self, call: Call, obj: Object) -> Any:
-        """The object as the asker wants it: as a Table, in the group and version asked for, or plain."""
+        """The object in the form of the answer: a Table, another group and version, or plain."""
         obj = outward(call, obj)
         if wants_table(call.accept):
             meta = {"resourceVersion": obj["metadata"].get("resourceVersion", "")}
@@ -264,7 +263,7 @@ class Rest:
     # ---- writing
 
     def _stored_form(self, call: Call, found: decode.Decoded) -> decode.Decoded:
-        """In the group in which objects of the call's kind are stored."""
+        """Decode in the group in which objects of the call's kind are stored."""
         if call.stored is not call.resource:
             return decode.Decoded(dict(as_stored(call.resource, found.object)), found.faults)
         return found
@@ -314,7 +313,7 @@ class Rest:
             raise already_exists(call.resource, name) from None
 
     async def _mutated(self, call: Call, asked: Asked) -> dict[str, Any]:
-        """The object with what mutating webhooks changed, decoded anew."""
+        """Apply the mutating webhooks, and decode the result."""
 
         def again(new: dict[str, Any]) -> None:
             if asked.operation == "CREATE" and not asked.subresource:
@@ -328,13 +327,13 @@ class Rest:
         return new
 
     def _check_room(self, new: Object, old: Object | None = None) -> None:
-        """Refuse what would grow the store beyond its quota, in etcd's words; what shrinks is always fine."""
+        """Refuse a write that grows the store beyond its quota, in etcd's words; shrinking is always allowed."""
         grows = len(orjson.dumps(new)) - (len(orjson.dumps(old)) if old is not None else 0)
         if grows > 0 and self.store.size + grows > QUOTA:
             raise StatusError(507, "etcdserver: mvcc: database space exceeded", reason="InsufficientStorage")
 
     async def _again(self, call: Call, attempt: Callable[[], Awaitable[Reply]]) -> Reply:
-        """Until nobody changed the object while webhooks were asked."""
+        """Repeat the step until the object did not change while webhooks ran."""
         for _ in range(_ATTEMPTS):
             try:
                 return await attempt()
@@ -441,7 +440,7 @@ class Rest:
         return await self._store_update(call, old, found, asked)
 
     async def _apply(self, call: Call, config: Any, asked: options.WriteOptions) -> Reply:
-        """Server-side apply: what is applied may be a part; what comes of it must be a whole object."""
+        """Server-side apply: the applied object may be partial; the result must be complete."""
         if call.resource.custom is not None:
             given = decode.Decoded(custom.applied(call.resource, config))
         else:
@@ -547,19 +546,19 @@ class Rest:
 
 
 def outward(call: Call, obj: Object) -> Object:
-    """A stored object in the group and version of the call."""
+    """Convert a stored object to the call's group and version."""
     if call.stored is not call.resource:
         return as_served(call.resource, obj)
     return custom.as_asked(call.resource, obj) if call.resource.custom is not None else obj
 
 
 def inward(call: Call, obj: Object) -> Object:
-    """An admitted object in the version in which its kind is kept."""
+    """Convert an admitted object to its kind's storage version."""
     return custom.as_stored(call.resource, obj) if call.resource.custom is not None else obj
 
 
 def _conditional(resource: Resource) -> bool:
-    """Kinds that are replaced only by who says which version he has seen."""
+    """Whether a kind is replaced only with a resourceVersion."""
     return resource.custom is not None or resource is CUSTOM_RESOURCE_DEFINITION
 
 
@@ -574,13 +573,13 @@ def _parsed(body: bytes, kind: str) -> Any:
 
 
 def refuse_listed(resource: Resource) -> None:
-    """StatusError 501 for a kind of which this cluster can only say that there are none."""
+    """Raise StatusError 501 for a kind that this cluster only lists."""
     if (resource.group, resource.version, resource.plural) in discovery.listed():
         raise not_served(f"{resource.api_version} {resource.plural}: they can be listed, not created")
 
 
 def check_preconditions(resource: Resource, old: Object, asked: options.DeleteOptions) -> None:
-    """StatusError 409 where the object is not the one that is to be deleted."""
+    """Raise StatusError 409 when a deletion's preconditions do not match the object."""
     meta = old["metadata"]
     kind = replace(resource, group="", plural=resource.kind)  # these messages name the kind, not the resource
     if asked.uid not in (None, meta["uid"]):
@@ -598,7 +597,7 @@ def check_preconditions(resource: Resource, old: Object, asked: options.DeleteOp
 
 
 def decoded_patch(resource: Resource, patched: Any, strictness: str) -> decode.Decoded:
-    """What came of a patch as an object of the kind; 422 for what the patch made of it, as Kubernetes says it."""
+    """Decode a patch's result as an object of the kind; StatusError 422 for an invalid one, in Kubernetes' words."""
     try:
         found, unknown = decode.decoded(resource, patched)
     except StatusError as error:
@@ -614,7 +613,7 @@ def _bad_patch(patched: Any, why: str) -> StatusError:
 
 
 def _refuse_undeclared(call: Call, config: Any) -> None:
-    """Server-side apply knows the fields of the schema alone, whatever strictness is asked for."""
+    """Refuse unknown fields in a server-side apply, whatever fieldValidation says."""
     _, unknown = decode.decoded(call.resource, config)
     if unknown:
         about = config.get("metadata") or {}
@@ -626,7 +625,7 @@ def _refuse_undeclared(call: Call, config: Any) -> None:
 
 
 def patched_object(resource: Resource, old: Object, kind: str, patch: Any) -> Any:
-    """The object with a JSON, merge or strategic merge patch."""
+    """Apply a JSON, merge or strategic merge patch to the object."""
     if kind == "application/json-patch+json":
         return patches.json_patch(old, patch)
     if not isinstance(patch, dict):
@@ -677,7 +676,7 @@ def wants_metadata_list(accept: str) -> bool:
 
 
 def _internal(resource: Resource) -> str:
-    """The Go package of a group's own types, which messages tell."""
+    """The Go package of a group's types, for messages."""
     return resource.group.partition(".")[0] or "core"
 
 

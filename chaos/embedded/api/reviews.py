@@ -1,4 +1,4 @@
-"""Questions to the API server that store nothing: who is this token, may this user, who am I. Called by the server."""
+"""TokenReview, access reviews and SelfSubjectReview, none of them stored. Called by the server."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Reviews:
         self._issuer, self._authorizer = issuer, authorizer
 
     def answer(self, call: Call) -> Reply:
-        """The review with its status filled in."""
+        """The review with its status."""
         asked = call.options()
         review = decode.body_object(call.resource, call.body, call.content_type, strictness=asked.strictness).object
         spec = review.get("spec") or {}

@@ -1,8 +1,8 @@
-"""Kubernetes' published schemas (as `kubernetes-validate` carries them): types, unknown fields, merge keys.
+"""Kubernetes' published schemas (from `kubernetes-validate`): types, unknown fields, merge keys.
 
-The definitions are one JSON file of 1.8 MB, read on first use (about 10 ms) and walked by our own small functions: a
-general JSON Schema library costs 0.2 s of start-up and names fields in its own way. Pure functions of their arguments.
-Called by the API server (decoding, patches, OpenAPI).
+The definitions are one JSON file of 1.8 MB, read on first use (about 10 ms) and walked by small functions of our own: a
+general JSON Schema library costs 0.2 s of start-up and names fields its own way. Pure. Called by the API server
+(decoding, patches, OpenAPI).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Schema = Mapping[str, Any]
 
 @cache
 def definitions() -> Mapping[str, Schema]:
-    """All definitions, by their full names such as `io.k8s.api.core.v1.PodSpec`."""
+    """All definitions, by full names such as `io.k8s.api.core.v1.PodSpec`."""
     found = importlib.util.find_spec("kubernetes_validate")
     if found is None or found.origin is None:
         raise EnvironmentUnfit("package kubernetes-validate is missing: pip install kubernetes-validate")
@@ -52,12 +52,12 @@ def _kinds() -> Mapping[tuple[str, str, str], str]:
 
 
 def definition_name(group: str, version: str, kind: str) -> str | None:
-    """Full name of a kind's definition."""
+    """Full name of a kind's definition; None when there is none."""
     return _kinds().get((group, version, kind))
 
 
 def of(resource: Resource) -> Schema:
-    """The schema of a resource's kind; an empty one when Kubernetes publishes none."""
+    """The schema of a resource's kind; empty when Kubernetes publishes none."""
     if resource.custom is not None:
         return with_head(resource.custom.schema)
     name = definition_name(resource.group, resource.version, resource.kind)
@@ -65,13 +65,13 @@ def of(resource: Resource) -> Schema:
 
 
 def reference(resource: Resource) -> Schema:
-    """A reference to the schema of a resource's kind: it keeps the definition's name, which messages tell."""
+    """A reference to a kind's schema, which keeps the definition's name for messages."""
     name = definition_name(resource.group, resource.version, resource.kind)
     return named(name) if name else {}
 
 
 def with_head(schema: Schema) -> Schema:
-    """A custom resource's schema with what every object has."""
+    """A custom resource's schema with the fields of every object."""
     text = {"type": "string"}
     head = {"apiVersion": text, "kind": text, "metadata": named(f"{META}.ObjectMeta")}
     return {**schema, "properties": {**schema.get("properties", {}), **head}}
@@ -83,20 +83,20 @@ def named(name: str) -> Schema:
 
 
 def described(definition: str, field: str) -> str:
-    """What the published schema says of a field."""
+    """A field's description in the published schema."""
     text: str = definitions()[definition]["properties"][field]["description"]
     return text
 
 
 def resolve(schema: Schema) -> Schema:
-    """Follow a reference; merge keys written beside the reference stay with the caller."""
+    """Follow a reference; merge keys beside the reference are the caller's to keep."""
     while "$ref" in schema:
         schema = definitions()[schema["$ref"].removeprefix(_PREFIX)]
     return schema
 
 
 def child(schema: Schema, key: str) -> Schema:
-    """Schema of a property (with what is written beside a reference), or an empty one."""
+    """The schema of a property (with keys beside a reference), or an empty one."""
     schema = resolve(schema)
     return schema.get("properties", {}).get(key) or _additional(schema)
 
@@ -107,7 +107,7 @@ def _additional(schema: Schema) -> Schema:
 
 
 def types(schema: Schema) -> tuple[str, ...]:
-    """JSON types allowed, null left out; empty when anything goes."""
+    """Permitted JSON types without null; empty for any."""
     if "oneOf" in schema:
         return tuple(one for part in schema["oneOf"] for one in types(part))
     declared = schema.get("type", ())
@@ -116,8 +116,8 @@ def types(schema: Schema) -> tuple[str, ...]:
 
 @dataclass(slots=True)
 class Findings:
-    """What a walk found: values that cannot be decoded, in Kubernetes' words (400), and unknown fields, which were
-    dropped (warned about or refused).
+    """The result of a walk: undecodable values in Kubernetes' words (400), and dropped unknown fields (warned about or
+    refused).
     """
 
     mismatches: list[str]
@@ -126,8 +126,8 @@ class Findings:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a walk is: for unknown fields with indexes (`spec.containers[0].x`); for what cannot be decoded as
-    encoding/json says it, the innermost struct and the fields alone (`Container.spec.containers.image`).
+    """The position of a walk: with indexes for unknown fields (`spec.containers[0].x`), and as encoding/json names it,
+    by innermost struct and fields (`Container.spec.containers.image`).
     """
 
     path: str = ""
@@ -190,8 +190,8 @@ def _fits(value: object, kind: str) -> bool:
 
 
 def clean(value: Any, schema: Schema, findings: Findings, place: Place = Place()) -> Any:
-    """A copy of the value as Kubernetes' decoder leaves it: without nulls and unknown fields, quantities in their
-    canonical form; fills `findings`.
+    """Copy a value as Kubernetes' decoder leaves it: without nulls and unknown fields, with canonical quantities; fills
+    `findings`.
     """
     name = schema.get("$ref", "").removeprefix(_PREFIX)
     if name == _QUANTITY:
@@ -228,7 +228,7 @@ def clean(value: Any, schema: Schema, findings: Findings, place: Place = Place()
 
 
 def _zero(schema: Schema) -> Any:
-    """What Go makes of a null in a list."""
+    """Go's zero value for a null in a list."""
     allowed = types(resolve(schema))
     if "string" in allowed:
         return ""
@@ -274,7 +274,7 @@ _BASE64: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 
 
 def _base64_fault(text: str) -> str | None:
-    """As Go's encoding/base64 says where it stopped."""
+    """The position of a base64 error, in the words of Go's encoding/base64."""
     plain = text.replace("\n", "").replace("\r", "")
     body = plain.rstrip("=")
     at = next((index for index, char in enumerate(body) if char not in _BASE64), None)
@@ -315,7 +315,7 @@ _TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[
 
 
 def _is_time(text: str) -> bool:
-    """An RFC 3339 time with a month, day and hour that exist."""
+    """Whether a text is an RFC 3339 time of an existing month, day and hour."""
     if not _TIME.fullmatch(text):
         return False
     month, day, hour, minute = int(text[5:7]), int(text[8:10]), int(text[11:13]), int(text[14:16])
@@ -323,7 +323,7 @@ def _is_time(text: str) -> bool:
 
 
 def reachable(names: list[str]) -> Iterator[str]:
-    """The definitions named, and all that they refer to."""
+    """The named definitions and all that they refer to."""
     seen: set[str] = set()
     queue = list(names)
     while queue:

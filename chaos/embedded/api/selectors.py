@@ -50,7 +50,7 @@ _FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 class _Parser:
-    """The grammar of label selectors, with the words of k8s.io/apimachinery/pkg/labels for what it refuses."""
+    """A parser of label selectors, with the error words of k8s.io/apimachinery/pkg/labels."""
 
     def __init__(self, text: str) -> None:
         self._tokens = _TOKENS.findall(text)
@@ -65,7 +65,7 @@ class _Parser:
         return token
 
     def tests(self) -> list[Callable[[Mapping[str, str]], bool]]:
-        """The requirements; ValueError."""
+        """Parse the requirements; raises ValueError."""
         found = []
         while token := self._see():
             if token != "!" and token in _SPECIAL + "==!=":
@@ -160,7 +160,7 @@ def _number(text: str | None) -> int | None:
 
 
 def label_selector(text: str) -> Predicate | None:
-    """None when everything matches; raises StatusError 400."""
+    """Parse a label selector; None when everything matches; raises StatusError 400."""
     if not text.strip():
         return None
     try:
@@ -176,7 +176,7 @@ def label_selector(text: str) -> Predicate | None:
 
 
 def field_value(obj: Object, field: str) -> str:
-    """The field as a selector sees it: a string, empty when unset."""
+    """A field as a selector compares it: a string, empty when unset."""
     if field == "source":
         return str((obj.get("source") or {}).get("component") or obj.get("reportingComponent") or "")
     if field == "status.successful":
@@ -192,7 +192,7 @@ def field_value(obj: Object, field: str) -> str:
 
 
 def field_selector(resource: Resource, text: str) -> Predicate | None:
-    """None when everything matches; raises StatusError 400 for a field that cannot be selected by."""
+    """Parse a field selector; None when everything matches; raises StatusError 400 for an unsupported field."""
     known = resource.custom.selectable if resource.custom is not None else _FIELDS.get(resource.kind)
     terms: list[tuple[str, str, bool]] = []
     for part in text.split(","):
@@ -215,7 +215,7 @@ def field_selector(resource: Resource, text: str) -> Predicate | None:
 
 
 def both(first: Predicate | None, second: Predicate | None) -> Predicate | None:
-    """The conjunction."""
+    """The conjunction of two selectors."""
     if first is None or second is None:
         return first or second
     one, other = first, second

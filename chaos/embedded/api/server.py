@@ -1,8 +1,8 @@
 """The API server: HTTP over TLS, from a request's path to the verb that answers it.
 
-One low-level aiohttp handler: authenticate, tell what is asked, authorize, answer, note it in the audit log. Whatever
-fails below as StatusError becomes a `Status`; anything else is a fault of ours, logged, and the only way to a 500.
-It listens on sockets that are open already, so that one of them may lie in the cluster's own network namespace.
+One low-level aiohttp handler: authenticate, parse, authorize, answer, write the audit log. A StatusError raised below
+becomes a `Status`; any other exception is a defect, logged, and the only way to a 500. It listens on sockets that are
+open already, so that one of them may be in the cluster's own network namespace.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ Operations = Mapping[str, Callable[[str], Awaitable[None]]]
 
 @dataclass(frozen=True, slots=True)
 class RequestPath:
-    """What a path names. `resource` is empty for paths that are no resource; `rest` is what follows `proxy`."""
+    """A parsed path. `resource` is empty for non-resource paths; `rest` is what follows `proxy`."""
 
     group: str = ""
     version: str = ""
@@ -74,7 +74,7 @@ class RequestPath:
 
 
 def parse_path(path: str) -> RequestPath:
-    """Take a decoded path apart, as k8s.io/apiserver/pkg/endpoints/request does."""
+    """Parse a decoded path, as k8s.io/apiserver/pkg/endpoints/request does."""
     parts = path.strip("/").split("/")
     if parts[0] == "api" and len(parts) > 2:
         group, version, parts = "", parts[1], parts[2:]
@@ -95,7 +95,7 @@ def parse_path(path: str) -> RequestPath:
 
 
 class ApiServer:
-    """Serves a store."""
+    """The API server of a store."""
 
     def __init__(
         self,
@@ -131,7 +131,7 @@ class ApiServer:
         self._runner: web.ServerRunner | None = None
 
     async def serve(self, sockets: Sequence[socket], context: ssl.SSLContext) -> None:
-        """Begin to serve on the sockets, which listen already; `stop` ends it."""
+        """Start serving on listening sockets; `stop` ends it."""
         server = web.Server(
             self._handle,
             handler_cancellation=True,
@@ -146,7 +146,7 @@ class ApiServer:
         self._connections.start(list(sockets))
 
     async def stop(self) -> None:
-        """End all connections."""
+        """Close all connections."""
         if self._connections is not None:
             await self._connections.stop()
             self._connections = None
@@ -281,7 +281,7 @@ class ApiServer:
 
     @contextlib.asynccontextmanager
     async def _body(self, request: web.BaseRequest) -> AsyncIterator[bytes]:
-        """A request's body, counted while it is there. StatusError 413 and 429."""
+        """Read a request's body, counted while held. Raises StatusError 413 and 429."""
         body = bytearray()
         try:
             async for chunk in request.content.iter_any():
@@ -354,7 +354,9 @@ class ApiServer:
         return await verbs[call.verb](call)
 
     def _guard(self, call: Call, old: Object | None, new: Object) -> None:
-        """What a user may not write although he may write its kind; an apply that creates needs the right to."""
+        """A guard for writes beyond the verb: an apply that creates needs the right to create, and roles must not
+        escalate.
+        """
         if old is None and call.verb == "patch":
             asked = Attributes("create", call.resource.group, call.resource.plural, "", call.namespace, call.name)
             self._authorize(call.user, asked)
@@ -363,7 +365,7 @@ class ApiServer:
     # ---- what is not a resource
 
     async def _embedded(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
-        """What is no part of Kubernetes: our nodes' switches, and trouble on request."""
+        """Answer paths beside Kubernetes': node faults and injected API failures."""
         if path.startswith("/embedded/trouble"):
             return _json(await self._troubles.answer(request, path, self._server()))
         if request.method == "POST":
@@ -376,7 +378,7 @@ class ApiServer:
         return self._runner.server if self._runner is not None else None
 
     async def _operate(self, path: str) -> web.StreamResponse:
-        """Node faults: power, link, kubelet."""
+        """Apply a node fault: power, link, kubelet."""
         parts = path.strip("/").split("/")
         if len(parts) != 4 or parts[3] not in self._operations:
             raise bad_request(f"want /embedded/nodes/NODE/OPERATION with OPERATION one of {sorted(self._operations)}")
@@ -452,7 +454,7 @@ class ApiServer:
         return _text("404 page not found\n", 404)
 
     def _openapi2(self, accept: str) -> web.StreamResponse:
-        """The document of version 2, kept in the form last asked for until the kinds change."""
+        """The OpenAPI version 2 document, cached in the last requested form until the kinds change."""
         wire = any(one in accept for one in openapi2.ASKED)
         kind = openapi2.MEDIA_TYPE if wire else "application/json"
         key = (self.store.kinds.changes, kind)
@@ -512,7 +514,7 @@ class ApiServer:
             return await streams.proxy(request, kubelet, pod, port, path, body)
 
     def _behind(self, call: Call, port: str) -> tuple[Object, int]:
-        """A ready pod behind a Service, and the port that the Service's port leads to there."""
+        """(a ready pod behind a Service, its port for the Service's port)."""
         service = self._rest.find(call)
         ports = service["spec"].get("ports") or []
         asked = call.name + (f":{port}" if port else "")
@@ -573,7 +575,7 @@ def _verb(method: str, target: RequestPath, query: Mapping[str, str]) -> str:
 
 
 def _split_port(name: str) -> tuple[str, str]:
-    """`[scheme:]name[:port]` of a proxy path."""
+    """Split `[scheme:]name[:port]` of a proxy path."""
     parts = name.split(":")
     if len(parts) == 3:
         if parts[0] not in ("", "http"):
@@ -594,7 +596,7 @@ _ALL_WARNINGS, _LONG_WARNING = 4096, 256  # characters, as k8s.io/apiserver's re
 
 
 def _warn(response: web.StreamResponse) -> None:
-    """The warnings as headers; all of them, or where they are too long together the beginnings of the first."""
+    """Add warnings as headers: all, or the beginnings of the first when they are too long together."""
     texts = _asked.get().warnings
     if sum(map(len, texts)) > _ALL_WARNINGS:
         texts = [text[:_LONG_WARNING] for text in texts][: _ALL_WARNINGS // _LONG_WARNING]
@@ -603,7 +605,7 @@ def _warn(response: web.StreamResponse) -> None:
 
 
 def _form_of_errors(request: web.BaseRequest) -> Media:
-    """An error is told as the answer would have been, if that can be."""
+    """The form of an error: the answer's form, if possible."""
     try:
         return _as_read(request, replace(negotiate.choose(request.headers.get("Accept", ""), text=True), clause=""))
     except StatusError:
@@ -628,7 +630,7 @@ def _json(body: Any, code: int = 200, *, content_type: str = "application/json")
 
 
 def _public(body: Any, content_type: str) -> web.Response:
-    """What everybody may keep for an hour, as Kubernetes' issuer documents."""
+    """A response that may be cached for an hour, as for Kubernetes' issuer documents."""
     headers = {"Content-Type": content_type, "Cache-Control": "public, max-age=3600"}
     return web.Response(body=orjson.dumps(body), headers=headers)
 

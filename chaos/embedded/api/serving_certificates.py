@@ -1,7 +1,7 @@
-"""Whether a webhook's serving certificate is to be believed, and if not why, in the words of Go's crypto/x509.
+"""Trust in a webhook's serving certificate, with refusals in the words of Go's crypto/x509.
 
-OpenSSL is the judge (every certificate of a caBundle is a trust anchor, as Go's pools are); `why_refused` only words
-what it decided. Without a caBundle the machine's own authorities count.
+OpenSSL decides (every certificate of a caBundle is a trust anchor, as in Go's pools); `why_refused` only words its
+decision. Without a caBundle the machine's own authorities count.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _PEM: Final = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE--
 
 
 class BadBundle(ValueError):
-    """A caBundle that holds no certificate."""
+    """A caBundle without a certificate."""
 
 
 def trusting(bundle: str) -> ssl.SSLContext:
-    """A client's context that believes the base64 of PEM certificates in `bundle` alone. Raises BadBundle."""
+    """A client's TLS context that trusts only the base64 PEM certificates in `bundle`. Raises BadBundle."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
@@ -52,7 +52,9 @@ def _blocks(bundle: str) -> list[bytes]:
 
 
 def why_refused(der: bytes, host: str, bundle: str, otherwise: str) -> str:
-    """Go looks at the time first, at the name second, at who signed last. `otherwise`: OpenSSL's words for the rest."""
+    """Why a certificate was refused, checked in Go's order: time, name, signer. `otherwise`: OpenSSL's words for the
+    rest.
+    """
     from cryptography import x509
     from cryptography.x509.oid import NameOID
 
@@ -103,7 +105,7 @@ def _fits(pattern: str, host: str) -> bool:
 
 
 def _candidate(leaf: x509.Certificate, bundle: str) -> str:
-    """The authority of the same name whose key is another, which Go names."""
+    """An authority with the signer's name and another key, which Go names."""
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric import rsa
     from cryptography.x509.oid import NameOID

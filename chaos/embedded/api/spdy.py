@@ -1,8 +1,8 @@
 """`kubectl port-forward`: SPDY/3.1 tunnelled in a WebSocket (sub-protocol `SPDY/3.1+portforward.k8s.io`).
 
-kubectl opens two SPDY streams for each local connection, `error` and `data`, with headers streamtype, port and
-requestid. The codec is pure (bytes in, frames out); flow control is left out, as kubectl's own SPDY library leaves it
-out. After the SPDY draft 3.1 and k8s.io/kubelet/pkg/cri/streaming/portforward. Called by the server.
+kubectl opens two SPDY streams per local connection, `error` and `data`, with headers streamtype, port and requestid.
+The codec is pure (bytes in, frames out); flow control is left out, as in kubectl's own SPDY library. After the SPDY
+draft 3.1 and k8s.io/kubelet/pkg/cri/streaming/portforward. Called by the server.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ DICTIONARY: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame. Of a data frame `kind` is 0 and `stream` its stream."""
+    """One frame. A data frame has `kind` 0 and its `stream`."""
 
     kind: int
     stream: int
@@ -63,7 +63,7 @@ class Frame:
 
 
 class Codec:
-    """Both directions of one connection: header compression has state."""
+    """Both directions of one connection, whose header compression has state."""
 
     def __init__(self) -> None:
         self._buffer = b""
@@ -71,7 +71,7 @@ class Codec:
         self._deflate = zlib.compressobj(zdict=DICTIONARY)
 
     def feed(self, data: bytes) -> Iterator[Frame]:
-        """The frames that are whole now."""
+        """Add bytes; the frames completed by them."""
         self._buffer += data
         while len(self._buffer) >= 8:
             first, second, length = struct.unpack(">HHI", self._buffer[:8])
@@ -86,7 +86,7 @@ class Codec:
                 yield Frame(second, stream, flags, payload)
 
     def headers(self, syn_stream: Frame) -> dict[str, str]:
-        """The headers of a SYN_STREAM; ValueError when they are not such."""
+        """The headers of a SYN_STREAM; raises ValueError for malformed ones."""
         try:
             block = self._inflate.decompress(syn_stream.payload[10:], 1 << 16)
             (count,), at = struct.unpack_from(">I", block), 4
@@ -100,7 +100,7 @@ class Codec:
         return dict(zip(texts[::2], texts[1::2], strict=True))
 
     def reply(self, stream: int) -> bytes:
-        """SYN_REPLY without headers: the stream is accepted."""
+        """A SYN_REPLY without headers, which accepts the stream."""
         block = self._deflate.compress(struct.pack(">I", 0)) + self._deflate.flush(zlib.Z_SYNC_FLUSH)
         return control(_SYN_REPLY, struct.pack(">I", stream) + block)
 
@@ -197,7 +197,7 @@ class _Tunnel:
 
 
 async def tunnel(request: web.BaseRequest, kubelet: Kubelet, pod: Object) -> web.StreamResponse:
-    """Forward connections until the client goes."""
+    """Forward connections until the client disconnects."""
     socket = web.WebSocketResponse(protocols=(PROTOCOL,), max_msg_size=16 << 20, compress=False, timeout=1.0)
     await socket.prepare(request)
     await _Tunnel(socket, kubelet, pod).run()

@@ -60,7 +60,7 @@ def _true(query: Mapping[str, str], name: str) -> bool:
 
 
 def kubelet_of(kubelets: Mapping[str, Kubelet], pod: Object) -> Kubelet:
-    """The kubelet of the pod's node; StatusError when there is none to talk to."""
+    """The kubelet of the pod's node; raises StatusError when it cannot be reached."""
     meta, node = pod["metadata"], pod["spec"].get("nodeName", "")
     if not node:
         raise bad_request(f"pod {meta['name']} does not have a host assigned")
@@ -70,7 +70,7 @@ def kubelet_of(kubelets: Mapping[str, Kubelet], pod: Object) -> Kubelet:
 
 
 def container_of(pod: Object, asked: str) -> str:
-    """The container meant; StatusError 400 as Kubernetes words it."""
+    """The requested container; StatusError 400 in Kubernetes' words."""
     spec, meta = pod["spec"], pod["metadata"]
     known = [
         c["name"] for kind in ("containers", "initContainers", "ephemeralContainers") for c in spec.get(kind) or []
@@ -108,7 +108,7 @@ _POD_LOG_OPTIONS: Final = Resource("", "v1", "PodLogOptions", "podlogoptions")
 
 
 def _log_options(query: Mapping[str, str], name: str, now: datetime) -> LogOptions:
-    """What a log is asked for; StatusError 400 for what is no number or time, 422 for what makes no sense."""
+    """The options of a log request; StatusError 400 for malformed values, 422 for invalid ones."""
     since, tail, most = (number(query, one) for one in ("sinceSeconds", "tailLines", "limitBytes"))
     seconds = None if since is None else float(since)
     causes: list[Cause] = []
@@ -142,7 +142,7 @@ def _log_options(query: Mapping[str, str], name: str, now: datetime) -> LogOptio
 
 
 def log_chunks(kubelets: Mapping[str, Kubelet], pod: Object, call: Call, now: datetime) -> AsyncIterator[bytes]:
-    """The log, as asked for in the query; raises StatusError at the first chunk."""
+    """Read the log by the query's options; raises StatusError at the first chunk."""
     query = call.query
     options = _log_options(query, pod["metadata"]["name"], now)
     container = container_of(pod, query.get("container", ""))
@@ -241,7 +241,7 @@ async def _send(socket: web.WebSocketResponse, channel: int, stream: asyncio.Str
 
 
 async def _listen(socket: web.WebSocketResponse, session: ExecSession) -> None:
-    """Input and terminal sizes, until the client goes."""
+    """Forward input and terminal sizes until the client disconnects."""
     async for message in socket:
         if message.type not in (WSMsgType.BINARY, WSMsgType.TEXT):
             return
@@ -266,7 +266,7 @@ async def _listen(socket: web.WebSocketResponse, session: ExecSession) -> None:
 async def attach(
     request: web.BaseRequest, kubelets: Mapping[str, Kubelet], pod: Object, call: Call
 ) -> web.StreamResponse:
-    """What the container prints from now on. Its standard input cannot be reached: said, not ignored."""
+    """Stream the container's output from now on. Standard input cannot be attached, and a client is told so."""
     container = container_of(pod, call.query.get("container", ""))
     if _true(call.query, "stdin"):
         raise not_served("attach with standard input: use exec")
@@ -300,7 +300,7 @@ async def _until_closed(socket: web.WebSocketResponse) -> None:
 
 
 def parse_ports(texts: Sequence[str]) -> list[int]:
-    """The `ports` of a portforward query."""
+    """Parse the `ports` of a portforward query."""
     ports = [part for text in texts for part in text.split(",") if part]
     if not ports or any(not part.isdigit() or not 0 < int(part) < 65536 for part in ports):
         raise bad_request(f"portforward: want ports=1..65535, got {ports}")
@@ -310,7 +310,7 @@ def parse_ports(texts: Sequence[str]) -> list[int]:
 async def portforward(
     request: web.BaseRequest, kubelets: Mapping[str, Kubelet], pod: Object, call: Call, ports: Sequence[int]
 ) -> web.StreamResponse:
-    """One TCP connection for each port asked for."""
+    """Open one TCP connection per requested port."""
     kubelet = kubelet_of(kubelets, pod)
     if pod.get("status", {}).get("phase") != "Running":
         raise bad_request(
@@ -376,10 +376,10 @@ def proxied_port(pod: Object, text: str) -> int:
 async def proxy(
     request: web.BaseRequest, kubelet: Kubelet, pod: Object, port: int, path: str, body: bytes
 ) -> web.StreamResponse:
-    """One HTTP/1.1 exchange with a port of a pod, streamed; StatusError 503 when nothing answers.
+    """Make one HTTP/1.1 exchange with a port of a pod, streamed; StatusError 503 when nothing answers.
 
-    The pod is a stranger: its answer is passed on in pieces, and one that breaks off, or breaks the rules, after its
-    head was passed on ends the caller's connection, so that no part of it is taken for another answer.
+    The pod is not trusted: its answer is passed on in pieces, and a broken or invalid one, after its head was passed
+    on, ends the caller's connection, so that no part of it is taken for another answer.
     """
     name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
     query = request.rel_url.raw_query_string
@@ -447,8 +447,9 @@ async def _head(reader: asyncio.StreamReader) -> tuple[int, list[tuple[str, str]
 
 
 def framing(headers: Sequence[tuple[str, str]]) -> tuple[int | None, bool]:
-    """(length of a body or None when it ends with the connection, whether it is chunked). ValueError for headers
-    that two readers could take for different bodies (RFC 9112, 6.3)."""
+    """(length of a body or None when it ends with the connection, whether it is chunked). Raises ValueError for headers
+    that two readers could interpret differently (RFC 9112, 6.3).
+    """
     codings = [value.lower() for key, value in headers if key.lower() == "transfer-encoding"]
     lengths = {value for key, value in headers if key.lower() == "content-length"}
     if codings:
@@ -478,7 +479,7 @@ async def _content(reader: asyncio.StreamReader, *, chunked: bool, length: int |
 
 
 async def _pieces(reader: asyncio.StreamReader, left: int | None) -> AsyncIterator[bytes]:
-    """That many bytes, or all to the end, never more than a little at once."""
+    """Read `length` bytes, or all to the end, in small pieces."""
     while left is None or left > 0:
         piece = await reader.read(_PIECE if left is None else min(_PIECE, left))
         if not piece:

@@ -60,7 +60,7 @@ def _body(call: Call, resource: Resource) -> dict[str, Any]:
 
 
 async def _asked(rest: Rest, call: Call, kind: Resource, body: dict[str, Any], *, dry: bool) -> dict[str, Any]:
-    """The body that creates a subresource, as admission lets it pass."""
+    """Admit the body that creates a subresource."""
     about = call.asked("CREATE", body, dry=dry, kind=(kind.group, kind.version, kind.kind))
     if not rest.gate.concerns(about):
         return body
@@ -70,7 +70,7 @@ async def _asked(rest: Rest, call: Call, kind: Resource, body: dict[str, Any], *
 
 
 async def bind(rest: Rest, call: Call) -> Reply:
-    """POST pods/binding, or bindings: put the pod on a node."""
+    """POST pods/binding, or bindings: bind the pod to a node."""
     body = _body(call, _BINDING)
     if not call.subresource:
         call = replace(call, resource=POD, name=body["metadata"].get("name", ""))
@@ -135,7 +135,7 @@ async def evict(rest: Rest, call: Call) -> Reply:
 
 
 def _is_lost_anyway(pod: Object, budget: Object) -> bool:
-    """Whether a pod that is not ready may go without the budget's leave (`unhealthyPodEvictionPolicy`)."""
+    """Whether an unready pod may be evicted regardless of the budget (`unhealthyPodEvictionPolicy`)."""
     if is_ready(pod):
         return False
     status = budget.get("status") or {}
@@ -144,7 +144,7 @@ def _is_lost_anyway(pod: Object, budget: Object) -> bool:
 
 
 def _mark_evicted(pod: dict[str, Any]) -> None:
-    """Say why the pod goes: a Job's podFailurePolicy tells evictions from failures by it."""
+    """Set the DisruptionTarget condition, by which a Job's podFailurePolicy tells evictions from failures."""
     conditions = pod.setdefault("status", {}).setdefault("conditions", [])
     held = next((one for one in conditions if one["type"] == "DisruptionTarget"), None)
     since = held["lastTransitionTime"] if held is not None and held["status"] == "True" else now()
@@ -341,7 +341,7 @@ async def token(rest: Rest, issuer: TokenIssuer, call: Call) -> Reply:
 
 
 async def dispatch(rest: Rest, issuer: TokenIssuer, call: Call) -> Reply | None:
-    """The answer of one of these subresources, or None when the call is for another."""
+    """Answer one of these subresources; None for another."""
     if call.subresource == "scale":
         return await scale(rest, call)
     if call.resource.plural == "bindings":

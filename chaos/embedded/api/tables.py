@@ -25,7 +25,7 @@ _ACCESS: Final = {"ReadWriteOnce": "RWO", "ReadOnlyMany": "ROX", "ReadWriteMany"
 
 
 def age(since: datetime, now: datetime) -> str:
-    """k8s.io/apimachinery/pkg/util/duration.HumanDuration."""
+    """Format an age as k8s.io/apimachinery/pkg/util/duration.HumanDuration."""
     seconds = max(0, int((now - since).total_seconds()))
     minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
     if seconds < 120:
@@ -280,7 +280,7 @@ def _service(obj: Object, now: datetime) -> list[Any]:
 
 
 def _outside(service: Object) -> str:
-    """The addresses outside: of a LoadBalancer those that its balancer has, which here are never any."""
+    """The EXTERNAL-IP column; a LoadBalancer's is always pending here."""
     found = list(service["spec"].get("externalIPs") or [])
     if service["spec"]["type"] == "LoadBalancer":
         given = ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or []
@@ -449,7 +449,7 @@ def _autoscaler(obj: Object, now: datetime) -> list[Any]:
 
 
 def _targets(metrics: Sequence[Any], current: Sequence[Any]) -> str:
-    """What an autoscaler aims at and has: of the first two of its metrics."""
+    """The TARGETS column of an autoscaler: target and current value of its first two metrics."""
     shown = []
     for index, metric in enumerate(metrics[:2]):
         part = metric["type"][0].lower() + metric["type"][1:]
@@ -552,7 +552,7 @@ _ROWS: Final[Mapping[str, Row]] = {
 
 @cache
 def _columns() -> Mapping[str, list[tuple[str, str, str, int, str | tuple[str, str]]]]:
-    """By kind: name, type, format, priority and description, or the definition's field that is described the same.
+    """By kind: name, type, format, priority and description, or the definition's field with the same description.
 
     `columns.json` is what k8s.io/kubernetes/pkg/printers/internalversion declares; "" is for kinds without columns.
     """
@@ -577,7 +577,7 @@ def _name_column() -> dict[str, Any]:
 
 
 def _custom_column(column: Mapping[str, Any]) -> dict[str, Any]:
-    """A printer column of a definition; where it has none the age is shown, described as the field is."""
+    """A printer column of a definition; without any, the age, described as its field is."""
     said = column.get("description")
     if not said:
         said = f"Custom resource definition column (in JSONPath format): {column['jsonPath']}"
@@ -618,7 +618,7 @@ def _described(about: str | Sequence[str]) -> str:
 
 
 def included(query: Mapping[str, str]) -> str:
-    """`includeObject` of a query; StatusError 400."""
+    """`includeObject` of a query; StatusError 400 for an unknown value."""
     asked = query.get("includeObject", "Metadata") or "Metadata"
     if asked not in ("None", "Metadata", "Object"):
         raise bad_request(
@@ -629,12 +629,12 @@ def included(query: Mapping[str, str]) -> str:
 
 
 def version(accept: str) -> str:
-    """The version of Table that is asked for: the one of today, or the one that clients of long ago ask for."""
+    """The requested version of Table: v1, or v1beta1 for old clients."""
     return "v1beta1" if "v=v1beta1" in accept.partition(",")[0] else "v1"
 
 
 def row(resource: Resource, obj: Object, now: datetime, include: str, form: str = "v1") -> dict[str, Any]:
-    """One object's cells, with the object itself as `includeObject` asks: None, Metadata or Object."""
+    """One object's cells, with the object as `includeObject` asks: None, Metadata or Object."""
     if resource.custom is not None:
         cells = [obj["metadata"]["name"], *_custom_cells(resource, obj, now)]
     elif resource.kind == "Event":
@@ -666,8 +666,9 @@ def table(
     header: bool = True,
     form: str = "v1",
 ) -> dict[str, Any]:
-    """The Table; without `header` only rows, as later events of a watch have it. An empty one of a kind without columns
-    of its own has no rows at all, as Kubernetes' default writes it."""
+    """The Table; without `header` only rows, for later events of a watch. A kind without columns of its own has no rows
+    in an empty Table, as in Kubernetes.
+    """
     plain = resource.custom is None and resource.kind not in _columns()
     return {
         "kind": "Table",

@@ -1,9 +1,8 @@
-"""Service-account tokens: JWTs signed with the cluster's key and bound to a pod, as the TokenRequest API gives them
-out.
+"""Service-account tokens: JWTs signed with the cluster's key and bound to a pod, as by the TokenRequest API.
 
-The claims are Kubernetes' own (k8s.io/kubernetes/pkg/serviceaccount/claims.go), so that a verifier that reads them (the
-mesh's control plane does, by TokenReview) learns pod and node. Called by the API server (`serviceaccounts/token`,
-authentication, TokenReview) and by the kubelets, which put a token into each pod.
+The claims are Kubernetes' own (k8s.io/kubernetes/pkg/serviceaccount/claims.go), so that a verifier (the mesh's control
+plane, by TokenReview) learns pod and node. Called by the API server (`serviceaccounts/token`, authentication,
+TokenReview) and by the kubelets, which put a token into each pod.
 """
 
 from __future__ import annotations
@@ -32,12 +31,12 @@ _SIGNATURE_ALONE: Final[Any] = dict.fromkeys(
 
 
 class BadToken(ValueError):
-    """The token is not one of ours, or no longer holds."""
+    """The token is invalid or expired."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a token speaks for."""
+    """The identity in a token."""
 
     namespace: str
     account: str
@@ -51,13 +50,13 @@ class Identity:
 
 
 def key_id(public: ec.EllipticCurvePublicKey) -> str:
-    """The digest by which Kubernetes names a signing key (pkg/serviceaccount/jwt.go keyIDFromPublicKey)."""
+    """A signing key's id, by Kubernetes' digest (pkg/serviceaccount/jwt.go keyIDFromPublicKey)."""
     der = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return base64.urlsafe_b64encode(hashlib.sha256(der).digest()).decode().rstrip("=")
 
 
 def discovery_document(address: str) -> dict[str, Any]:
-    """What `/.well-known/openid-configuration` says; `address` is where the API server is reached."""
+    """The document `/.well-known/openid-configuration`; `address` is the API server's."""
     return {
         "issuer": ISSUER,
         "jwks_uri": f"https://{address}/openid/v1/jwks",
@@ -68,7 +67,7 @@ def discovery_document(address: str) -> dict[str, Any]:
 
 
 class TokenIssuer:
-    """Issues and verifies; holds the signing key, made when it is made."""
+    """Issues and verifies tokens with a signing key of its own."""
 
     def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
         self._store = store
@@ -86,7 +85,7 @@ class TokenIssuer:
         seconds: int = 3600,
         pod: Object | None = None,
     ) -> tuple[str, float]:
-        """A token for the account and the Unix time at which it ends; NotFound when there is no such account."""
+        """Issue a token for the account; (the token, its expiry in Unix time). Raises NotFound without the account."""
         held = self._store.get(SERVICE_ACCOUNT, namespace, account)
         now = self._clock()
         end = now + seconds
@@ -113,13 +112,13 @@ class TokenIssuer:
         return jwt.encode(claims, self._key, _ALGORITHM, headers={"kid": self._key_id}), end
 
     def keys(self) -> dict[str, Any]:
-        """The JSON Web Key Set by which others verify the tokens."""
+        """The JSON Web Key Set for other verifiers."""
         key: dict[str, Any] = jwt.algorithms.ECAlgorithm.to_jwk(self._public, as_dict=True)
         return {"keys": [{"use": "sig", "kid": self._key_id, "alg": _ALGORITHM, **key}]}
 
     def verify(self, token: str, audiences: Sequence[str] = (ISSUER,)) -> Identity:
-        """Who holds the token; raises BadToken when it is forged, expired, for others, or its pod or account is
-        gone.
+        """The token's identity; raises BadToken when it is forged, expired, for another audience, or its pod or account
+        is gone.
         """
         claims = self._claims(token)
         now = self._clock()

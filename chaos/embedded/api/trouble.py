@@ -1,9 +1,9 @@
-"""Trouble on request: the API server answers some users late, with errors, or not at all, for a time that it is told.
+"""Injected API failures: the API server answers some users late, with errors, or not at all, for a given time.
 
 `POST /embedded/trouble/NAME` with
 `{"user": "...", "share": 0.5, "code": 503, "delay": 0, "silent": false, "seconds": 30}`,
-`POST /embedded/trouble/NAME/end`, `GET /embedded/trouble`. It ends by itself: whoever asked may be among those who get
-no answer. `/embedded/` itself is never troubled, so that an undo always comes through.
+`POST /embedded/trouble/NAME/end`, `GET /embedded/trouble`. It ends by itself: its author may be among the users without
+an answer. `/embedded/` itself is exempt, so that an undo always gets through.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ _FIELDS: Final = ("user", "share", "code", "delay", "silent", "seconds")
 
 @dataclass(slots=True)
 class Trouble:
-    """Whom it meets and what happens to them.
+    """The users that a failure affects, and its effect.
 
     Attributes:
-        user: a user's name; "" for everybody.
+        user: a user's name; "" for all.
         share: of their requests, 0 to 1.
         code: HTTP status instead of an answer; 0: the right answer.
         delay: seconds before the answer.
         silent: no answer until the trouble is over; then the connection is closed. Watches are cut when it begins.
         until: monotonic time.
-        met: requests that it met so far.
+        met: requests affected so far.
     """
 
     user: str
@@ -63,7 +63,7 @@ class Trouble:
 
 
 def parse_trouble(data: Any) -> Trouble:
-    """From JSON; a bad request that lists every problem."""
+    """Parse a trouble from JSON; StatusError 400 with every problem."""
     problems: list[str] = []
     fields = Fields(data, "", problems, known=_FIELDS)
     code, delay = fields.number("code", default=0, low=0), fields.number("delay", default=0.0, low=0, high=60)
@@ -85,15 +85,13 @@ def parse_trouble(data: Any) -> Trouble:
 
 
 class Troubles:
-    """Those that are in force, by name."""
+    """The troubles in force, by name."""
 
     def __init__(self) -> None:
         self._found: dict[str, Trouble] = {}
 
     async def meet(self, user: User, request: web.BaseRequest) -> None:
-        """Let a request meet the first trouble that means it. Raises StatusError for the answer that it gets
-        instead.
-        """
+        """Apply the first trouble that matches a request. Raises StatusError for an answer of its own."""
         if not self._found or request.path.startswith("/embedded/"):
             return
         now = time.monotonic()
@@ -119,7 +117,7 @@ class Troubles:
             raise StatusError(one.code, "trouble, on request")
 
     async def answer(self, request: web.BaseRequest, path: str, server: web.Server | None) -> Any:
-        """The requests of this module's own path."""
+        """Answer requests below /embedded/trouble."""
         parts = path.strip("/").split("/")[2:]
         if request.method == "GET" and not parts:
             return {name: one.shown() for name, one in self._found.items()}

@@ -1,4 +1,4 @@
-"""What is accepted and told to be a mistake: the Warning headers that kubectl prints.
+"""Warnings about accepted objects, as headers that kubectl prints.
 
 Follows k8s.io/kubernetes/pkg/api/pod/warnings.go and its like. Pure; called by rest for each write.
 """
@@ -50,15 +50,16 @@ _TEMPLATES: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 def of_list(resource: Resource) -> tuple[str, ...]:
-    """Warnings to whoever uses objects of the kind."""
+    """Warnings about any use of the kind."""
     if resource.custom is not None:
         return (resource.custom.warning,) if resource.custom.warning else ()
     return {"Endpoints": (ENDPOINTS,), "ComponentStatus": (COMPONENT_STATUS,)}.get(resource.kind, ())
 
 
 def of(resource: Resource, new: Object, old: Object | None) -> tuple[str, ...]:
-    """Warnings about an object that was written; None as `old` on creation. An update is warned about only where the
-    template changes."""
+    """Warnings about a written object; `old` is None on creation. An update is warned about only where its template
+    changes.
+    """
     if resource.custom is not None:
         return (*of_list(resource), *_finalizers(new, old))
     if resource is CUSTOM_RESOURCE_DEFINITION:
@@ -80,7 +81,7 @@ _STANDARD: Final = ("orphan", "foregroundDeletion", "kubernetes")
 
 
 def _finalizers(new: Object, old: Object | None) -> Iterator[str]:
-    """Finalizers without a domain, of custom resources; built-in kinds refuse them."""
+    """Warnings about custom resources' finalizers without a domain; built-in kinds refuse them."""
     held = [] if old is None else old["metadata"].get("finalizers") or []
     for one in sorted(set(new["metadata"].get("finalizers") or []) - set(held)):
         if "/" not in one and one not in _STANDARD:
@@ -164,8 +165,9 @@ def _repeated(items: list[Any], key: str, field: str) -> Iterator[str]:
 
 
 def _covered(container: Mapping[str, Any], field: str) -> Iterator[str]:
-    """Volumes over directories in which the running installation lies, of a container of the built-in image: a real
-    image has its programs elsewhere."""
+    """Warnings about volumes that cover the running installation, in containers of the built-in image; a real image has
+    its programs elsewhere.
+    """
     image = str(container.get("image", ""))
     if full_image_name(image) not in _own_images():
         return

@@ -1,5 +1,4 @@
-"""One watch call: changes after a version as lines of JSON, with bookmarks, 410 when too old, initial events when
-asked.
+"""One watch call: changes after a version as lines of JSON, with bookmarks, 410 when too old, initial events.
 
 Called by the server, which owns the HTTP response; this module turns store events into lines.
 """
@@ -25,7 +24,9 @@ LONGEST: Final = 1800.0
 
 
 def seen_as(event: WatchEvent, predicate: Predicate | None) -> str | None:
-    """The change as a watcher with that selector sees it: an object may come into it or leave it. None: not at all."""
+    """The event's type for a watcher with that selector, into or out of which an object may move; None when it sees
+    nothing.
+    """
     if predicate is None:
         return event.type
     after = predicate(event.object)
@@ -88,12 +89,12 @@ def error_line(error: StatusError) -> bytes:
 
 
 def _since(query: Mapping[str, str]) -> int | None:
-    """The version to watch from, which may lie ahead; StatusError 500 for what is no number, as Kubernetes has it."""
+    """The version to watch from, possibly in the future; StatusError 500 for what is no number, as in Kubernetes."""
     return options.version_asked(query, 1 << 63, listing=False)
 
 
 async def watch_lines(rest: Rest, call: Call) -> AsyncGenerator[bytes, None]:
-    """Lines until the call's time is over; raises StatusError before the first line for a bad request."""
+    """Lines until the call's timeout; raises StatusError before the first line for a bad request."""
     query = call.query
     predicate, lines = rest.predicate(call), Lines(rest, call)
     options.check_list(query, watching=True)

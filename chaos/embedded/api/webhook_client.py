@@ -1,9 +1,9 @@
-"""Carries reviews to webhooks: HTTPS to a Service's address or to a URL, checked against the caBundle.
+"""HTTPS calls to webhooks, at a Service's address or a URL, checked against the caBundle.
 
-A Service is called as kube-apiserver calls it: by its own address, which leads to one ready endpoint (here chosen in
-place of kube-proxy), from the fabric, over the nodes' routes and policies. A URL is called from where it leads: the
-cluster's own addresses from the fabric, every other from the machine on which this server runs. Connections are made
-anew for each call. The words of every failure are those of Go's net, crypto/tls and client-go.
+A Service is called as by kube-apiserver: at its own address, which leads to one ready endpoint (chosen here instead
+of by kube-proxy), from the fabric, over the nodes' routes and policies. A URL of the cluster's own addresses is
+called from the fabric, any other from the machine of this server. Each call opens a new connection. Every failure is
+worded as by Go's net, crypto/tls and client-go.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ Opener = Callable[[], socket.socket]  # a TCP socket of the cluster's own networ
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where a call goes: what it is called in messages, and the addresses that are dialled."""
+    """The target of a call: its name in messages, and the addresses to dial."""
 
     url: str
     host: str  # whose name the certificate must carry
@@ -51,14 +51,14 @@ class Destination:
 
 
 class WebhookClient:
-    """Calls webhooks of the clusters whose Services are in `store`. `opener` is None where there is no network."""
+    """Calls webhooks of the cluster in `store`. `opener` is None without a network."""
 
     def __init__(self, store: Store, opener: Opener | None = None) -> None:
         self._store = store
         self._opener = opener
 
     async def call(self, client: Mapping[str, Any], body: bytes, seconds: int) -> bytes:
-        """The response's body. Raises NotCalled."""
+        """Call a webhook; the response's body. Raises NotCalled."""
         try:
             context = trusting(client.get("caBundle") or "")
         except BadBundle as error:
@@ -136,7 +136,7 @@ class WebhookClient:
             raise _not_posted(to.url, f"net/http: HTTP/1.x transport connection broken: {error}") from None
 
     async def _refused(self, to: Destination, opener: Opener | None, client: Mapping[str, Any], error: Any) -> str:
-        """What is wrong with the certificate, in Go's words: looked at once more, for the message alone."""
+        """Why the certificate was refused, in Go's words; it is fetched once more, for the message alone."""
         look = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         look.check_hostname, look.verify_mode = False, ssl.CERT_NONE
         der = b""
@@ -151,7 +151,7 @@ class WebhookClient:
 
 
 class _Fixed(AbstractResolver):
-    """Names lead to addresses that are known already."""
+    """A resolver of known addresses."""
 
     def __init__(self, found: tuple[tuple[str, int], ...]) -> None:
         self._found = found
@@ -222,7 +222,7 @@ _ANSWERS: Final[Mapping[int, str]] = {
 
 
 def _understood(response: aiohttp.ClientResponse, body: bytes) -> bytes:
-    """The body of a good response; NotCalled as client-go's NewGenericServerResponse words the others."""
+    """The body of a successful response; raises NotCalled as worded by client-go's NewGenericServerResponse."""
     code = response.status
     if 200 <= code <= 206:
         if not body:
@@ -245,7 +245,7 @@ def _understood(response: aiohttp.ClientResponse, body: bytes) -> bytes:
 
 
 def _status_of(body: bytes) -> str:
-    """The message of a Status object, which is preferred to the code's own words."""
+    """The message of a Status object, which takes precedence over the code's words."""
     with contextlib.suppress(orjson.JSONDecodeError):
         found = orjson.loads(body)
         if isinstance(found, dict) and found.get("kind") == "Status" and found.get("apiVersion") == "v1":
@@ -262,7 +262,7 @@ def _of_dial(error: OSError) -> str:
 
 
 def _of_errno(error: OSError) -> str:
-    """As Go prints an errno: in small letters."""
+    """An errno as Go prints it, in lower case."""
     number = error.errno or errno.ECONNRESET
     return os.strerror(number).lower()
 

@@ -1,4 +1,4 @@
-"""AdmissionReview: what a webhook is asked, and what its answer means. Pure.
+"""AdmissionReview: the request to a webhook, and its answer. Pure.
 
 k8s.io/apiserver/pkg/admission/plugin/webhook/request; the words of a bad answer are Kubernetes' own.
 """
@@ -24,12 +24,12 @@ _KIND: Final = "AdmissionReview"
 
 
 class BadAnswer(ValueError):
-    """What came back is no answer; the text says why, in Kubernetes' words."""
+    """The response is no valid answer; the text says why, in Kubernetes' words."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a webhook said. `patch` is a JSON patch, empty when there is none."""
+    """A webhook's answer. `patch` is a JSON patch, empty without one."""
 
     allowed: bool
     patch: Any = ()
@@ -39,7 +39,7 @@ class Answer:
 
 
 def version_of(versions: Sequence[str]) -> str:
-    """The first version of AdmissionReview that both sides know."""
+    """The first version of AdmissionReview that both sides support."""
     for version in versions:
         if version in ("v1", "v1beta1"):
             return version
@@ -49,7 +49,7 @@ def version_of(versions: Sequence[str]) -> str:
 
 
 def review(asked: Asked, resource: Resource, uid: str, version: str) -> dict[str, Any]:
-    """The AdmissionReview to send; `resource` is that as which the request matched a rule."""
+    """The AdmissionReview to send; `resource` is the one as which the request matched a rule."""
     group, of, kind = asked.object_kind
     matched = {"group": resource.group, "version": resource.version, "kind": resource.kind}
     own = {"group": group, "version": of, "kind": kind}
@@ -90,8 +90,8 @@ def _typed(obj: Mapping[str, Any] | None, kind: Mapping[str, str]) -> dict[str, 
 
 
 def read_answer(body: bytes, *, uid: str, version: str, mutating: bool) -> Answer:
-    """The answer in a response's body. Raises BadAnswer, told apart as Kubernetes does: what cannot be decoded at all
-    failed to be called, what can be decoded and does not fit is an invalid response.
+    """Parse a response's body. Raises BadAnswer, which distinguishes as Kubernetes does: an undecodable body is a
+    failed call, a decodable misfit an invalid response.
     """
     value = _decoded(body)
     response = value.get("response")
@@ -207,7 +207,7 @@ def _patch(response: Mapping[str, Any], *, strict: bool, mutating: bool) -> Any:
 
 
 def denial(name: str, result: Mapping[str, Any] | None) -> StatusError:
-    """The webhook's no, as its own status says it and never as less than a 400."""
+    """The StatusError of a webhook's denial, with its status, of at least 400."""
     status = dict(result or {})
     by = f'admission webhook "{name}" denied the request'
     told = status.get("message") or status.get("reason")
@@ -221,10 +221,10 @@ def denial(name: str, result: Mapping[str, Any] | None) -> StatusError:
 
 
 def failure(name: str, why: str) -> StatusError:
-    """A webhook that could not be asked, where that is no reason to go on without it."""
+    """The StatusError of a webhook that could not be called and fails closed."""
     return internal(f'failed calling webhook "{name}": {why}')
 
 
 def internal(text: str) -> StatusError:
-    """500 as k8s.io/apimachinery's NewInternalError words it."""
+    """StatusError 500 in the words of k8s.io/apimachinery's NewInternalError."""
     return StatusError(500, f"Internal error occurred: {text}", details={"causes": [{"message": text}]})

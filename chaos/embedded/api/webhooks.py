@@ -1,8 +1,8 @@
-"""Asks the webhooks: the mutating ones one after another, the validating ones all at once.
+"""Call webhooks: mutating ones one after another, validating ones all at once.
 
-The order of configurations is that of their names, of webhooks that in which they stand. When somebody changed the
-object, the built-in plugins see it again, and then each webhook with `reinvocationPolicy: IfNeeded` that spoke before
-the change, once (k8s.io/apiserver/pkg/admission/plugin/webhook/{mutating,validating}/dispatcher.go).
+Configurations are ordered by name, webhooks by their order in them. When a webhook changed the object, the built-in
+plugins run again, and then, once, each webhook with `reinvocationPolicy: IfNeeded` that ran before the change
+(k8s.io/apiserver/pkg/admission/plugin/webhook/{mutating,validating}/dispatcher.go).
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ log = logging.getLogger(__name__)
 
 
 class NotCalled(Exception):
-    """The webhook gave no answer; the text says why, in the words of Kubernetes' own client."""
+    """The webhook could not be called; the text says why, in the words of Kubernetes' client."""
 
 
 class Caller(Protocol):
-    """Carries a review to a webhook and its response's body back."""
+    """Sends a review to a webhook and returns the response's body."""
 
     async def call(self, client: Mapping[str, Any], body: bytes, seconds: int) -> bytes:
-        """Raises NotCalled."""
+        """Call a webhook; raises NotCalled."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """One webhook of one configuration. `index` is its place among all of its sort."""
+    """One webhook of one configuration. `index` is its place among all of its kind."""
 
     configuration: str
     index: int
@@ -75,7 +75,7 @@ class Hook:
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """A webhook that is to be called, and as which resource the request matched."""
+    """A webhook to call, and the resource as which the request matched."""
 
     hook: Hook
     resource: Resource
@@ -102,8 +102,7 @@ class Webhooks:
                 index += 1
 
     def concerns(self, asked: Asked) -> bool:
-        """Whether a rule of any webhook fits; selectors and conditions, which may change meanwhile, are not looked
-        at."""
+        """Whether a rule of any webhook matches; selectors and conditions may change and are not evaluated."""
         return not matching.is_exempt(asked) and any(
             matching.matched_resource(self._store, hook.spec, hook.spec.get("rules") or [], asked) is not None
             for kind in (MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS)
@@ -111,7 +110,7 @@ class Webhooks:
         )
 
     def _invocation(self, hook: Hook, asked: Asked) -> Invocation | None:
-        """None where the webhook is not meant; StatusError where that cannot be told."""
+        """The invocation of a webhook; None when it does not match. StatusError where that is undecidable."""
         spec, missing = hook.spec, None
         try:
             if not matching.in_namespace(self._store, spec.get("namespaceSelector") or {}, asked):
@@ -130,7 +129,7 @@ class Webhooks:
     # ---- mutating
 
     async def mutate(self, asked: Asked, again: Again) -> Json | None:
-        """The object as the webhooks want it; StatusError when one refuses or fails closed."""
+        """Call mutating webhooks; the changed object. Raises StatusError when one denies or fails closed."""
         if matching.is_exempt(asked):
             return asked.object
         spoke: set[tuple[str, str]] = set()  # may be asked again, and have spoken before the last change
@@ -178,7 +177,7 @@ class Webhooks:
     # ---- validating
 
     async def validate(self, asked: Asked) -> None:
-        """Ask all at once; StatusError of the first that refuses or fails closed."""
+        """Call all validating webhooks at once; raises StatusError of the first that denies or fails closed."""
         if matching.is_exempt(asked):
             return
         invocations = [
@@ -207,7 +206,7 @@ class Webhooks:
     # ---- one call
 
     async def _ask(self, invocation: Invocation, asked: Asked, *, mutating: bool) -> Answer:
-        """What the webhook says, when that is yes. StatusError for a no; NotCalled and BadAnswer for no answer."""
+        """A webhook's allowing answer. Raises StatusError for a denial; NotCalled, BadAnswer for no valid answer."""
         hook = invocation.hook
         if asked.dry and hook.spec.get("sideEffects") not in ("None", "NoneOnDryRun"):
             raise bad_request(f'admission webhook "{hook.name}" does not support dry run')
@@ -227,7 +226,7 @@ class Webhooks:
 
 
 def _patched(invocation: Invocation, asked: Asked, answer: Answer) -> Json | None:
-    """The object with the answer's patch; StatusError 500 where the patch does not fit it, whatever failurePolicy."""
+    """Apply the answer's patch; raises StatusError 500 when it does not apply, whatever the failurePolicy."""
     if not answer.patch:
         return asked.object
     if asked.object is None:
@@ -241,15 +240,14 @@ def _patched(invocation: Invocation, asked: Asked, answer: Answer) -> Json | Non
 
 
 def in_version(resource: Resource, obj: Any) -> Any:
-    """A custom object as that version has it: a conversion changes the apiVersion alone."""
+    """A custom object in that version: conversion changes only apiVersion."""
     if resource.custom is None or not isinstance(obj, Mapping):
         return obj
     return {**obj, "apiVersion": resource.api_version}
 
 
 def _typed(asked: Asked, new: Any) -> Json:
-    """What came of a patch as an object of its kind: unknown fields go, defaults come; StatusError 500 for no such
-    object."""
+    """A patch's result as an object of its kind, pruned and defaulted; raises StatusError 500 for an invalid one."""
     group, version, kind = asked.object_kind
     resource = asked.resource if kind == asked.resource.kind else Resource(group, version, kind, f"{kind.lower()}s")
     try:

@@ -1,6 +1,6 @@
-"""Custom resources: definitions, and the objects of the kinds that they bring.
+"""Custom resources: definitions, and the objects of their kinds.
 
-`definitions` checks a CustomResourceDefinition (its schemas: `structural`) and makes rows of kinds of it; `objects`
-admits what is written of such a kind, with `values` (pruning, defaults), `fits` (the schema) and `rules` (its
-expressions). Nothing else knows how a kind came to be served.
+`definitions` validates a CustomResourceDefinition (its schemas: `structural`) and makes its rows of kinds; `objects`
+admits writes of such a kind, with `values` (pruning, defaults), `fits` (the schema) and `rules` (its expressions). No
+other part knows where a kind came from.
 """

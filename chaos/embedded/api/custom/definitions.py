@@ -1,7 +1,7 @@
-"""CustomResourceDefinitions themselves: their defaults, their validation, and the rows of kinds that they bring.
+"""CustomResourceDefinitions: defaults, validation, and the rows of kinds that they define.
 
 Pure (k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1/defaults.go, .../validation, .../controller/status).
-Called by admission; `rows` by the controller that serves what is established.
+Called by admission; the controller of established definitions calls `rows`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NO_WEBHOOK: Final = "conversion by webhook is not served by the embedded cluster
 
 
 def apply_defaults(obj: Json) -> None:
-    """Fill in names, the conversion and the stored versions."""
+    """Set default names, conversion and stored versions."""
     spec = obj.setdefault("spec", {})
     names = spec.setdefault("names", {})
     if names.get("kind"):
@@ -41,7 +41,7 @@ def apply_defaults(obj: Json) -> None:
 
 
 def note_stored_version(obj: Json) -> None:
-    """Note the version in which objects are kept from now on."""
+    """Add the storage version to `storedVersions`."""
     status = obj.setdefault("status", {})
     held = status.setdefault("storedVersions", [])
     for version in obj["spec"].get("versions") or []:
@@ -52,12 +52,12 @@ def note_stored_version(obj: Json) -> None:
 
 
 def fresh_status() -> Json:
-    """The status of a definition that nobody has looked at."""
+    """The initial status of a definition."""
     return {"conditions": [], "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": []}
 
 
 def validate(obj: Object) -> Causes:
-    """All that is wrong with a definition that has its defaults."""
+    """Validate a definition that has its defaults."""
     spec, meta = obj.get("spec") or {}, obj["metadata"]
     names = spec.get("names") or {}
     if meta.get("name") and meta["name"] != f"{names.get('plural', '')}.{spec.get('group', '')}":
@@ -228,7 +228,7 @@ def _conversion(conversion: Mapping[str, Any]) -> Causes:
 
 
 def _approval(group: str, meta: Mapping[str, Any]) -> Causes:
-    """Groups of Kubernetes' own community are for APIs that it has approved."""
+    """Validate the approval annotation of groups that belong to the Kubernetes community."""
     if not (group == "k8s.io" or group.endswith((".k8s.io", ".kubernetes.io")) or group == "kubernetes.io"):
         return
     field = f"metadata.annotations[{_APPROVED}]"
@@ -244,7 +244,7 @@ def _approval(group: str, meta: Mapping[str, Any]) -> Causes:
 
 
 def changes(old: Object, new: Object) -> Causes:
-    """What no update may do to a definition."""
+    """Validate a definition's update."""
     before, after = old["spec"], new["spec"]
     immutable = "field is immutable"
     if established(old):
@@ -269,7 +269,7 @@ def changes(old: Object, new: Object) -> Causes:
 
 
 def warnings(obj: Object) -> list[str]:
-    """Formats that nothing is held against."""
+    """Warnings about unknown formats."""
     found: dict[str, None] = {}
     for version in obj["spec"].get("versions") or []:
         for form in _forms((version.get("schema") or {}).get("openAPIV3Schema") or {}):
@@ -289,7 +289,7 @@ def _forms(schema: Mapping[str, Any]) -> Iterator[str]:
 
 
 def condition(obj: Object, kind: str) -> Mapping[str, Any] | None:
-    """A condition of the definition."""
+    """The definition's condition of that type, or None."""
     for one in (obj.get("status") or {}).get("conditions") or ():
         if one.get("type") == kind:
             return one  # type: ignore[no-any-return]
@@ -297,15 +297,15 @@ def condition(obj: Object, kind: str) -> Mapping[str, Any] | None:
 
 
 def established(obj: Object) -> bool:
-    """Whether the kind is, or has been, served."""
+    """Whether the kind is or has been served."""
     found = condition(obj, "Established")
     return found is not None and found.get("status") == "True"
 
 
 def rows(obj: Object) -> list[Resource]:
-    """The kinds that a definition brings, a row for each version; first the one in which objects are kept.
+    """The kinds of a definition, one row per version; the storage version first.
 
-    Names are those that were accepted.
+    Names are the accepted ones.
     """
     spec, status = obj["spec"], obj.get("status") or {}
     names = status.get("acceptedNames") or {}

@@ -1,7 +1,7 @@
-"""Whether a custom resource fits its schema, in the words of Kubernetes' OpenAPI validation.
+"""Validation of a custom resource against its schema, in the words of Kubernetes' OpenAPI validation.
 
-Pure (k8s.io/kube-openapi/pkg/validation, .../apiextensions-apiserver/pkg/apiserver/validation). An update is not held
-against what it leaves as it was (ratcheting): a schema that became stricter does not lock what is stored.
+Pure (k8s.io/kube-openapi/pkg/validation, .../apiextensions-apiserver/pkg/apiserver/validation). An update is not
+checked where it changes nothing (ratcheting): a stricter schema does not lock stored objects.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ TYPE_FAULT: Final = "FieldValueTypeInvalid"
 
 
 class _Absent:
-    """What an update has no counterpart of."""
+    """Marks a value without a counterpart in the old object."""
 
 
 ABSENT: Final = _Absent()
 
 
 def misfits(value: Any, schema: Schema, path: str = "", *, old: Any = ABSENT) -> list[Cause]:
-    """What is wrong with a value; `old` is what stood there before."""
+    """Validate a value; `old` is its former value."""
     return list(_value(value, schema, path, old))
 
 
@@ -71,7 +71,7 @@ _NAMES: Final[Mapping[type, str]] = {bool: "boolean", str: "string", dict: "obje
 
 
 def type_name(value: Any) -> str:
-    """A JSON type as OpenAPI names it."""
+    """The OpenAPI name of a value's JSON type."""
     if isinstance(value, float):
         return "integer" if value.is_integer() else "number"
     return _NAMES.get(type(value), "null")
@@ -143,7 +143,7 @@ def _list(value: Sequence[Any], schema: Schema, path: str, old: Any) -> Causes:
 
 
 def counterparts(value: Sequence[Any], old: Any, schema: Schema) -> list[Any]:
-    """For each item the one that stood for it before: by its keys in a map list, else only where nothing changed."""
+    """Each item's counterpart in the old list: by its keys in a map list, else only when the list is unchanged."""
     if not isinstance(old, list) or schema.get("x-kubernetes-list-type") != "map":
         return [ABSENT] * len(value)
     keys = schema.get("x-kubernetes-list-map-keys") or []
@@ -225,12 +225,12 @@ def _pattern(text: str) -> Any:
 
 
 def matches(pattern: str, value: str) -> bool:
-    """Whether Go's regexp finds the pattern in the value."""
+    """Whether the value contains a match of the pattern, in Go's regexp syntax."""
     return _pattern(pattern).search(value) is not None
 
 
 def pattern_fault(text: str) -> str | None:
-    """Why a pattern is no regular expression."""
+    """Why a pattern is no valid regular expression; None when it is."""
     import re2
 
     try:
@@ -305,7 +305,7 @@ _READERS: Final[Mapping[str, Callable[[str], bool]]] = {
 
 
 def is_known_form(form: str, kind: str) -> bool:
-    """Whether values are held against a format; others are noted and mean nothing."""
+    """Whether the format is checked; unknown formats are recorded and ignored."""
     if kind in ("", "string"):
         plain = form.replace("-", "")
         return plain in _EXPRESSIONS or plain in _READERS or plain == "creditcard"
@@ -313,7 +313,7 @@ def is_known_form(form: str, kind: str) -> bool:
 
 
 def has_form(text: str, form: str) -> bool:
-    """Whether a text has a format; every text has one that is not known."""
+    """Whether a text has the format; True for an unknown format."""
     plain = form.replace("-", "")
     if plain in _READERS:
         return _READERS[plain](text)

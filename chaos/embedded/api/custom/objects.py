@@ -1,8 +1,8 @@
-"""What is written of a kind that a definition brought: decoded, admitted, converted between versions.
+"""Objects of custom kinds: decoded, admitted, converted between versions.
 
-Conversion is None: versions of an object differ in their `apiVersion` alone. Pure but for look-ups in the store
-(k8s.io/apiextensions-apiserver/pkg/registry/customresource). Called by decode, admission and rest, in place of what
-they do for built-in kinds.
+Conversion is None: versions of an object differ in `apiVersion` alone. Pure except for look-ups in the store
+(k8s.io/apiextensions-apiserver/pkg/registry/customresource). Called by decode, admission and rest, instead of their
+functions for built-in kinds.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ _SKIPPED: Final = (
 
 
 def of(resource: Resource) -> Custom:
-    """What the kind's definition says of it."""
+    """The custom part of the kind; it must have one."""
     assert resource.custom is not None
     return resource.custom
 
 
 def decoded(resource: Resource, value: Mapping[str, Any]) -> tuple[Json, list[str]]:
-    """The object that a body holds, pruned and defaulted, and the fields that were not known; StatusError 400."""
+    """(the object in a body, pruned and defaulted; its unknown fields). Raises StatusError 400."""
     custom = of(resource)
     for name in ("kind", "apiVersion"):
         if not value.get(name):
@@ -79,7 +79,7 @@ def decoded(resource: Resource, value: Mapping[str, Any]) -> tuple[Json, list[st
 
 
 def applied(resource: Resource, value: Any) -> Json:
-    """A part of an object, as server-side apply gives it: without defaults, which nobody owns. StatusError."""
+    """Decode a server-side apply's partial object, without defaults, which nobody owns. Raises StatusError."""
     if not isinstance(value, dict):
         raise bad_request("the object provided is unrecognized")
     new = copy(value)
@@ -97,17 +97,17 @@ def applied(resource: Resource, value: Any) -> Json:
 
 
 def complete(resource: Resource, new: Json) -> None:
-    """Fill in what an apply left out, in place."""
+    """Set defaults that an apply left out, in place."""
     values.fill(new, of(resource).schema)
 
 
 def as_stored(resource: Resource, obj: Object) -> Object:
-    """The object in the version in which its kind is kept."""
+    """Convert an object to its kind's storage version."""
     return {**obj, "apiVersion": f"{resource.group}/{of(resource).storage}"}
 
 
 def as_asked(resource: Resource, obj: Object) -> Object:
-    """A stored object in the version of the call, with what its definition has come to default since it was stored."""
+    """Convert a stored object to the call's version, with defaults that its definition gained since it was stored."""
     custom = of(resource)
     shown = obj
     if int(obj["metadata"].get("resourceVersion") or 0) < custom.since:
@@ -123,7 +123,7 @@ def as_asked(resource: Resource, obj: Object) -> Object:
 
 
 def admit_create(resource: Resource, new: Json) -> Json:
-    """The new object as it is to be stored; StatusError 422."""
+    """Admit a new object; the object to store. Raises StatusError 422."""
     if "status" in resource.subresources:
         new.pop("status", None)
         values.fill(new, of(resource).schema)  # a status that the schema defaults is there whenever it is read
@@ -136,7 +136,7 @@ def admit_create(resource: Resource, new: Json) -> Json:
 
 
 def admit_update(resource: Resource, old: Object, new: Json) -> Json:
-    """The changed object as it is to be stored; StatusError 422."""
+    """Admit a changed object; the object to store. Raises StatusError 422."""
     held = as_asked(resource, old)
     if "status" in resource.subresources:
         new.pop("status", None)
@@ -157,7 +157,7 @@ def admit_update(resource: Resource, old: Object, new: Json) -> Json:
 
 
 def admit_status(resource: Resource, old: Object, new: Json) -> Json:
-    """The object with another status; StatusError 422."""
+    """Admit a changed status; the object to store. Raises StatusError 422."""
     held = as_asked(resource, old)
     result = copy(held)
     for name in ("resourceVersion", "uid", "managedFields"):
@@ -201,7 +201,7 @@ _PLANS: Final[WeakKeyDictionary[Custom, rules.Plan | None]] = WeakKeyDictionary(
 
 
 def _rules(resource: Resource, obj: Object, causes: list[Cause], old: Any) -> list[Cause]:
-    """What the definition's own rules find, where the object can be held against them at all."""
+    """Violations of the definition's own rules, if the object is valid enough to evaluate them."""
     custom = of(resource)
     if custom not in _PLANS:
         _PLANS[custom] = rules.plan(custom.schema)
@@ -213,7 +213,7 @@ def _rules(resource: Resource, obj: Object, causes: list[Cause], old: Any) -> li
 
 
 def _scale(resource: Resource, obj: Object) -> Causes:
-    """The numbers that a scale subresource shows."""
+    """Validate the fields of the scale subresource."""
     scale = of(resource).scale
     if scale is None:
         return
@@ -246,7 +246,7 @@ def at_path(obj: Any, path: str) -> Any:
 
 
 def _embedded(value: Any, schema: Mapping[str, Any] | None, path: str) -> Causes:
-    """What an embedded resource must have: a version, a kind, proper metadata."""
+    """Validate embedded resources: version, kind and metadata."""
     if schema is None:
         return
     if isinstance(value, list):
@@ -287,7 +287,7 @@ def _head(value: Mapping[str, Any], path: str) -> Causes:
 
 
 def _lists(value: Any, schema: Mapping[str, Any] | None, path: str) -> Causes:
-    """Sets hold each item once, map lists each key."""
+    """Validate that sets hold each item once, and map lists each key."""
     if schema is None:
         return
     if isinstance(value, Mapping):
@@ -317,7 +317,7 @@ def _map_list(value: list[Any], keys: list[str], path: str) -> Causes:
 
 
 def _repeated(texts: list[bytes]) -> list[int]:
-    """Where a text comes for the second time."""
+    """Indexes of repeated texts."""
     seen: dict[bytes, int] = {}
     found = []
     for index, text in enumerate(texts):
@@ -352,7 +352,7 @@ def scale_of(resource: Resource, obj: Object) -> Json:
 
 
 def with_replicas(resource: Resource, obj: Object, replicas: int) -> Json:
-    """The object with another number of replicas."""
+    """The object with this number of replicas."""
     scale = of(resource).scale
     assert scale is not None
     new = copy(obj)
@@ -368,7 +368,7 @@ def with_replicas(resource: Resource, obj: Object, replicas: int) -> Json:
 
 
 def cell(column: Mapping[str, Any], obj: Object) -> Any:
-    """The value of a printer column; None where there is none of its type."""
+    """The value of a printer column; None when there is none of its type."""
     found = structural.select(obj, str(column["jsonPath"]))
     if not found:
         return None

@@ -1,7 +1,7 @@
-"""`x-kubernetes-validations`: the rules of a schema, compiled with the definition and held against its objects.
+"""`x-kubernetes-validations`: a schema's rules, compiled with the definition and evaluated on its objects.
 
-The walk is that of k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel. An object's rules together may take a
-second; Kubernetes counts costs instead, and says the same when they run out.
+The walk is that of k8s.io/apiextensions-apiserver/pkg/apiserver/schema/cel. An object's rules together may take one
+second; Kubernetes limits a computed cost instead, with the same message.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _scope_of(text: bytes) -> cel.Scope:
 
 
 def scope_of(schema: Schema, *, root: bool) -> cel.Scope:
-    """The scope of a schema's rules: `self` and `oldSelf` are its values. Schemas that look alike share one."""
+    """The scope of a schema's rules, with `self` and `oldSelf`. Equal schemas share one."""
     seen = cel.root(schema) if root or schema.get("x-kubernetes-embedded-resource") else schema
     return _scope_of(orjson.dumps(_typed(seen), option=orjson.OPT_SORT_KEYS))
 
@@ -41,7 +41,7 @@ _TYPING: Final = ("type", "format", "x-kubernetes-int-or-string", "x-kubernetes-
 
 
 def _typed(schema: Schema) -> dict[str, Any]:
-    """A schema with what makes its type alone."""
+    """The parts of a schema that determine its type."""
     found: dict[str, Any] = {name: schema[name] for name in _TYPING if name in schema}
     if isinstance(items := schema.get("items"), Mapping):
         found["items"] = _typed(items)
@@ -57,12 +57,12 @@ def message_of(rule: Mapping[str, Any]) -> str:
 
 
 class _OutOfTime(Exception):
-    """The rules of this object have taken their time."""
+    """The object's rules used up their time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Where a schema has rules: a node of the schema, its rules, and the nodes below it that have some."""
+    """The rules of a schema node, and the nodes below it that have rules."""
 
     schema: Schema
     root: bool
@@ -73,7 +73,7 @@ class Plan:
 
 
 def plan(schema: Schema, *, root: bool = True) -> Plan | None:
-    """The rules of a schema; None where it has none. Each is compiled when it is first needed."""
+    """The rules of a schema; None without any. Each is compiled on first use."""
     parts = [schema, *(schema.get("allOf") or ())]
     rules = tuple(rule for part in parts for rule in part.get(KEY) or ())
     properties = {
@@ -90,13 +90,13 @@ def plan(schema: Schema, *, root: bool = True) -> Plan | None:
 
 
 class Check:
-    """The rules of one object."""
+    """One evaluation of an object's rules."""
 
     def __init__(self) -> None:
         self._end = time.monotonic() + SECONDS
 
     def run(self, value: Any, rules: Plan | None, *, old: Any = ABSENT) -> list[Cause]:
-        """All that the rules find wrong; `old` is what stood there before."""
+        """Violations of the rules; `old` is the former value."""
         found: list[Cause] = []
         try:
             for cause in self._value(value, rules, "", old):
@@ -179,7 +179,7 @@ def _broken(
 
 
 def _own_message(rule: Mapping[str, Any], scope: cel.Scope, values: Mapping[str, Any]) -> str | None:
-    """What the rule's messageExpression says; None where it says nothing that can be shown."""
+    """The result of the rule's messageExpression; None when it is no usable text."""
     if not rule.get("messageExpression"):
         return None
     try:

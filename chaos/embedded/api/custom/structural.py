@@ -1,4 +1,4 @@
-"""The schemas of CustomResourceDefinitions: what Kubernetes asks of them, in its words.
+"""Validation of CustomResourceDefinitions' schemas, in Kubernetes' words.
 
 A schema must be structural: every field has its type outside of the logical junctors. Pure
 (k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/validation, .../pkg/apiserver/schema). Called when a definition
@@ -32,7 +32,7 @@ _REASONS: Final = ("FieldValueDuplicate", "FieldValueForbidden", "FieldValueInva
 
 
 def faults(schema: Schema, path: str, *, status: bool) -> list[Cause]:
-    """All that is wrong with the schema of a version; `status`: it has a status subresource."""
+    """Validate a version's schema; `status`: it has a status subresource."""
     found = list(_of_root(schema, path, status=status))
     structure = sorted([*_invariants(schema, "root", path), *_complete(schema, schema, path, path)], key=str)
     found += structure
@@ -66,7 +66,7 @@ def _plain(name: str) -> str:
 
 
 def _invariants(schema: Schema, level: str, path: str) -> Causes:
-    """What makes a schema structural, node by node."""
+    """Validate that a schema is structural, node by node."""
     kind, items, more = schema.get("type", ""), schema.get("items"), additional(schema)
     properties = schema.get("properties") or {}
     embedded = bool(schema.get("x-kubernetes-embedded-resource"))
@@ -108,7 +108,7 @@ def _invariants(schema: Schema, level: str, path: str) -> Causes:
 
 
 def _head(schema: Schema, level: str, path: str) -> Causes:
-    """apiVersion, kind and metadata, where a schema names them."""
+    """Validate apiVersion, kind and metadata, where a schema names them."""
     properties = schema.get("properties") or {}
     checked = level == "root" or bool(schema.get("x-kubernetes-embedded-resource"))
     for name in ("kind", "apiVersion"):
@@ -130,7 +130,7 @@ def _head(schema: Schema, level: str, path: str) -> Causes:
 
 
 def _junctors(schema: Schema, path: str, *, first_all: bool = True) -> Causes:
-    """Logical junctors may hold values to rules, and not give types."""
+    """Validate that logical junctors restrict values without setting types."""
     if schema.get("anyOf") != _INT_OR_STRING:
         for index, part in enumerate(schema.get("anyOf") or ()):
             yield from _nested(part, f"{path}.anyOf[{index}]", ruled=False)
@@ -177,7 +177,9 @@ def _nested(schema: Schema, path: str, *, ruled: bool) -> Causes:
 
 
 def _complete(part: Schema, whole: Schema | None, at: str, path: str) -> Causes:
-    """What a junctor speaks of is there outside of it; `at` is the place in the structure, `path` that of the part."""
+    """Validate that fields in a junctor are declared outside of it; `at` is the structural schema, `path` the
+    junctor's.
+    """
     for name, nested, where in _parts_of(part, path):
         del name
         yield from _counterpart(nested, whole, at, where)
@@ -208,7 +210,7 @@ def _counterpart(nested: Schema, whole: Schema | None, at: str, path: str) -> Ca
 
 
 def _defaults(schema: Schema, path: str) -> Causes:
-    """Defaults fit their own schema and hold nothing that it would prune."""
+    """Validate that defaults match their schema and would not be pruned."""
     if "default" in schema and path:
         value = values.copied(schema["default"])
         pruned = values.copied(schema["default"])
@@ -232,7 +234,7 @@ def _defaults(schema: Schema, path: str) -> Causes:
 
 @dataclass(frozen=True, slots=True)
 class _Context:
-    """Where a walk is: why no default may stand here, and whether this is an object's head."""
+    """The position of a walk: why a default is forbidden here, and whether this is an object's root."""
 
     no_defaults: str | None = None
     head: bool = False
@@ -396,7 +398,9 @@ def _broken(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where rules are: at the root of a resource, and within what `oldSelf` cannot be told for."""
+    """The position of rules: whether at a resource's root, and the list without keys above, if any, where `oldSelf` is
+    undefined.
+    """
 
     root: bool = False
     uncorrelated: str | None = None
@@ -438,7 +442,7 @@ def _compiled(schema: Schema, rule: Schema, path: str, here: _Place) -> Causes:
 
 
 def _shown(rule: Schema) -> dict[str, Any]:
-    """A rule as Kubernetes' internal type is written."""
+    """A rule in the format of Kubernetes' internal type."""
     names = ("rule", "message", "messageExpression", "reason", "fieldPath", "optionalOldSelf")
     empty = {
         "rule": "",
@@ -455,7 +459,7 @@ _STEP: Final = re.compile(r"\.([^.\[\]]+)|\['((?:[^'\\]|\\.)*)'\]")
 
 
 def field_of(schema: Schema, path: str, *, keys: bool = True) -> Schema | None:
-    """The schema that a simple JSON path leads to; None where it leads nowhere."""
+    """The schema at a simple JSON path; None when there is none."""
     at = 0
     here: Schema | None = schema
     while at < len(path):
@@ -475,7 +479,7 @@ _SELECT: Final = re.compile(
 
 
 def select(obj: Any, path: str) -> list[Any]:
-    """What a JSON path finds: names, indexes, `[*]`, and filters that compare a field with a text."""
+    """The values at a JSON path: names, indexes, `[*]`, and filters that compare a field with a text."""
     found, at = [obj], 0
     while at < len(path):
         step = _SELECT.match(path, at)

@@ -1,6 +1,6 @@
-"""The values of custom resources against their structural schema: what is pruned, what is defaulted.
+"""Pruning and defaulting of custom resources by their structural schema.
 
-Pure, but for the object given, which is changed in place (k8s.io/apiextensions-apiserver/pkg/apiserver/schema). Called
+Pure except that the given object is changed in place (k8s.io/apiextensions-apiserver/pkg/apiserver/schema). Called
 where a custom resource is decoded and where an old one is read.
 """
 
@@ -16,7 +16,7 @@ HEAD: Final = ("apiVersion", "kind", "metadata")
 
 
 def below(schema: Schema | None, key: str) -> Schema | None:
-    """The schema of a property: the one of its name, or that of all the others."""
+    """The schema of a property: its own, or `additionalProperties`."""
     if schema is None:
         return None
     found = (schema.get("properties") or {}).get(key)
@@ -26,20 +26,20 @@ def below(schema: Schema | None, key: str) -> Schema | None:
 
 
 def additional(schema: Schema) -> Schema | None:
-    """`additionalProperties` where it is a schema."""
+    """`additionalProperties`, if it is a schema."""
     more = schema.get("additionalProperties")
     return more if isinstance(more, Mapping) else None
 
 
 def prune(value: dict[str, Any], schema: Schema) -> list[str]:
-    """Take out what the schema does not know; the paths of what went, in order. Metadata is not looked at."""
+    """Remove unknown fields; their paths, in order. Metadata is left alone."""
     unknown: list[str] = []
     _prune(value, {**schema, "x-kubernetes-embedded-resource": True}, "", unknown)
     return sorted(unknown)
 
 
 def prune_below(value: Any, schema: Schema, unknown: list[str]) -> None:
-    """As `prune`, of a value that is no whole resource; what went is added to `unknown`."""
+    """As `prune`, for a value that is no whole resource; removed paths are added to `unknown`."""
     _prune(value, schema, "", unknown)
 
 
@@ -73,7 +73,7 @@ def _prune_object(value: dict[str, Any], schema: Schema, path: str, unknown: lis
 
 
 def drop_nulls(value: Any, schema: Schema | None) -> None:
-    """Take out nulls that are neither allowed nor defaulted."""
+    """Remove nulls that are neither nullable nor defaulted."""
     if isinstance(value, dict):
         for key in list(value):
             known = below(schema, key)
@@ -92,7 +92,7 @@ def _unwanted_null(value: Any, schema: Schema) -> bool:
 
 
 def default(value: Any, schema: Schema | None) -> None:
-    """Fill in the schema's defaults."""
+    """Set the schema's defaults."""
     if schema is None:
         return
     if isinstance(value, dict):
@@ -119,6 +119,6 @@ def copied(value: Any) -> Any:
 
 
 def fill(value: dict[str, Any], schema: Schema) -> None:
-    """Nulls out, defaults in."""
+    """Drop nulls and set defaults."""
     drop_nulls(value, schema)
     default(value, schema)

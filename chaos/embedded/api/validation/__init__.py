@@ -77,7 +77,7 @@ _RULES: Final = {
 
 
 def validate(resource: Resource, obj: Object) -> list[Cause]:
-    """All that is wrong with an object that has its defaults and fits its schema."""
+    """Validate an object that has its defaults and matches its schema."""
     causes = list(validate_meta(resource, obj["metadata"]))
     if (rules := _RULES.get(resource.kind)) is not None:
         causes += rules(obj)

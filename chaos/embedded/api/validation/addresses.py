@@ -1,4 +1,4 @@
-"""IP addresses and networks in objects: what passes here is written into nftables scripts."""
+"""IP addresses and networks in objects; valid ones may be written into nftables scripts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def address_of(text: object) -> Address | None:
-    """The address that a text is; None for anything else."""
+    """Parse an address; None for anything else."""
     try:
         return ipaddress.ip_address(str(text))
     except ValueError:
@@ -24,7 +24,7 @@ def address_of(text: object) -> Address | None:
 
 
 def network_of(text: object) -> Network | None:
-    """The network that a text with a prefix length names; None for anything else."""
+    """Parse a network with its prefix length; None for anything else."""
     try:
         return ipaddress.ip_network(str(text), strict=False) if "/" in str(text) else None
     except ValueError:
@@ -42,7 +42,7 @@ def network(text: str, field: str) -> Causes:
 
 
 def endpoint_address(text: str, field: str) -> Causes:
-    """An address that traffic can be sent to."""
+    """Validate an endpoint's address."""
     address = address_of(text)
     if address is None:
         yield wrong(field, text, "must be a valid IP address")

@@ -1,4 +1,4 @@
-"""Amounts of resources and their names: limits, requests, LimitRanges, ResourceQuotas."""
+"""Validation of resource amounts and names: limits, requests, LimitRanges, ResourceQuotas."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def _amount(name: str, value: Any, field: str) -> Causes:
 
 
 def requirements(resources: Mapping[str, Any], field: str, claims: set[str], *, of_pod: bool = False) -> Causes:
-    """`resources` of a container, or of a pod as a whole."""
+    """Validate `resources` of a container, or of a pod as a whole."""
     rule = _pod_resource if of_pod else _container_resource
     limits, requests = resources.get("limits") or {}, resources.get("requests") or {}
     for name, value in sorted(limits.items()):

@@ -1,4 +1,4 @@
-"""HorizontalPodAutoscalers, by the rules and words of k8s.io/kubernetes/pkg/apis/autoscaling/validation."""
+"""Validation of HorizontalPodAutoscalers, after k8s.io/kubernetes/pkg/apis/autoscaling/validation."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _target(target: Mapping[str, Any], field: str) -> Causes:
 
 
 def _amounts(kind: str, target: Mapping[str, Any], field: str) -> Causes:
-    """Which amounts a target of the kind must have, and may."""
+    """Validate that a target has the amounts of its type."""
     if kind in ("resource", "containerResource"):
         given = [name for name in ("averageUtilization", "averageValue") if name in target]
         if not given:

@@ -1,4 +1,4 @@
-"""Claims for storage: PersistentVolumeClaims, and the templates in which pods and StatefulSets hold them.
+"""Validation of PersistentVolumeClaims, and of their templates in pods and StatefulSets.
 
 Rules and words are those of k8s.io/kubernetes/pkg/apis/core/validation.
 """
@@ -43,7 +43,7 @@ def volume_mode(spec: Mapping[str, Any], field: str) -> Causes:
 
 
 def claim_spec(spec: Mapping[str, Any], field: str) -> Causes:
-    """A claim's spec, wherever it stands."""
+    """Validate a claim's spec."""
     modes = spec.get("accessModes") or []
     if not modes:
         yield required(f"{field}.accessModes", "at least 1 access mode is required")
@@ -80,7 +80,7 @@ def claim(obj: Object) -> Causes:
 
 
 def claim_template(template: Mapping[str, Any], field: str) -> Causes:
-    """The template of an ephemeral volume's claim."""
+    """Validate the template of an ephemeral volume's claim."""
     meta = template.get("metadata") or {}
     yield from validate_annotations(meta.get("annotations") or {}, f"{field}.metadata.annotations")
     yield from validate_labels(meta.get("labels") or {}, f"{field}.metadata.labels")

@@ -1,4 +1,4 @@
-"""A pod's containers: what all have in common, and what is asked of regular, init and ephemeral ones."""
+"""Validation of a pod's containers: common rules, and those of regular, init and ephemeral ones."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ _FIELD_ORDER: Final = (
 
 @dataclass(frozen=True, slots=True)
 class PodContext:
-    """What a container's fields are judged by: the rest of its pod."""
+    """The parts of a pod that its containers' fields are validated against."""
 
     volumes: Mapping[str, Mapping[str, Any]]
     claims: set[str]

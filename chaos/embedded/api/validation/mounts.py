@@ -1,4 +1,4 @@
-"""Where the files of volumes lie, and where containers see them: no path leads out of its volume or its container.
+"""Validation of volumes and mounts: no path leads out of its volume or its container.
 
 The rules and words are those of k8s.io/kubernetes/pkg/apis/core/validation: validateLocalNonReservedPath for files in
 a volume, validateLocalDescendingPath for parts of one, validatePathNoBacksteps for paths of the node.
@@ -49,7 +49,7 @@ _PROPAGATION: Final = ("Bidirectional", "HostToContainer", "None")
 
 
 def local_path(path: str, field: str) -> Causes:
-    """A file's place in a volume: relative, without backsteps, not one of the names that the kubelet uses."""
+    """Validate a file's path in a volume: relative, without backsteps, not a name that the kubelet reserves."""
     if not path:
         yield required(field)
     yield from descending_path(path, field)
@@ -60,7 +60,7 @@ def local_path(path: str, field: str) -> Causes:
 
 
 def descending_path(path: str, field: str) -> Causes:
-    """A part of a volume."""
+    """Validate a path of a part of a volume."""
     if path.startswith("/"):
         yield wrong(field, path, "must be a relative path")
     yield from no_backsteps(path, field)
@@ -78,7 +78,7 @@ def file_mode(holder: Mapping[str, Any], name: str, field: str) -> Causes:
 
 
 def volume_source(volume: Mapping[str, Any], where: str) -> Causes:
-    """What a volume is made of, in its place `where`."""
+    """Validate a volume's source at the path `where`."""
     kinds = [kind for kind in (*_SOURCES, *(key for key in volume if key not in (*_SOURCES, "name"))) if kind in volume]
     for kind in kinds[1:]:
         yield not_allowed(f"{where}.{kind}", "may not specify more than 1 volume type")
@@ -140,7 +140,7 @@ def _key(item: Mapping[str, Any], where: str) -> Causes:
 
 
 def _file(item: Mapping[str, Any], field: str) -> Causes:
-    """One file of the downward API. Kubernetes does not number them in its fields."""
+    """Validate one file of the downward API, without its index in the path, as Kubernetes does."""
     yield from local_path(item.get("path") or "", f"{field}.path")
     if "fieldRef" in item:
         yield from field_reference(item["fieldRef"], f"{field}.fieldRef", FILE_FIELDS)
@@ -191,7 +191,7 @@ def _token(token: Mapping[str, Any], field: str, volume: str) -> Causes:
 
 
 def volume_mounts(container: Mapping[str, Any], field: str, volumes: Mapping[str, Any]) -> Causes:
-    """A container's volumeMounts, of the volumes that its pod has."""
+    """Validate a container's volumeMounts against the pod's volumes."""
     devices = {one.get("name"): one.get("devicePath") for one in container.get("volumeDevices") or []}
     seen: set[str] = set()
     for index, one in enumerate(container.get("volumeMounts") or []):
@@ -229,8 +229,7 @@ def volume_devices(container: Mapping[str, Any], field: str, volumes: Mapping[st
 
 
 def mount(one: Mapping[str, Any], where: str, field: str, container: Mapping[str, Any]) -> Causes:
-    """One of a container's volumeMounts, in its place `where` of the list `field`: Kubernetes tells the list's name
-    for the parts below."""
+    """Validate one volumeMount at `where` of the list `field`; errors of its parts name the list, as in Kubernetes."""
     path = one.get("mountPath") or ""
     if ":" in path:
         yield wrong(f"{where}.mountPath", path, "must not contain ':'")

@@ -1,7 +1,7 @@
-"""Names, labels and selectors: what every object's metadata must keep to, each rule in Kubernetes' own words.
+"""Validation of names, labels, selectors and metadata, in Kubernetes' words.
 
-The rules of a single text (`dns_label`, `qualified` and their like) answer with what is wrong with it, nothing when it
-is right (k8s.io/apimachinery/pkg/util/validation, .../api/validate/content).
+Rules for a text (`dns_label`, `qualified` and the like) return its problems, empty for a valid one
+(k8s.io/apimachinery/pkg/util/validation, .../api/validate/content).
 """
 
 from __future__ import annotations
@@ -178,13 +178,13 @@ def domain_path(value: str) -> list[str]:
 
 
 def each(field: str, value: Any, faults: Iterable[str]) -> Causes:
-    """A cause for each fault of a text."""
+    """A cause for each problem of a text."""
     for fault in faults:
         yield wrong(field, value, fault)
 
 
 def named(value: str, field: str, rule: Rule) -> Causes:
-    """What must be there and keep to a rule."""
+    """Validate a required text by a rule."""
     if value:
         yield from each(field, value, rule(value))
     else:
@@ -201,7 +201,7 @@ def port_number(value: int, field: str) -> Causes:
 
 
 def port(value: Any, field: str) -> Causes:
-    """A port's number or name."""
+    """Validate a port's number or name."""
     if isinstance(value, str):
         yield from each(field, value, port_name(value))
     else:
@@ -214,7 +214,7 @@ def not_negative(value: int | None, field: str) -> Causes:
 
 
 def validate_meta(resource: Resource, meta: Mapping[str, Any]) -> Causes:
-    """Name, labels, annotations, owner references, finalizers."""
+    """Validate name, labels, annotations, owner references, finalizers."""
     rule = _name_rule(resource)
     generated, name = meta.get("generateName", ""), meta.get("name", "")
     if generated:
@@ -280,7 +280,7 @@ def _finalizers(finalizers: list[str], *, strict: bool) -> Causes:
 
 
 def meta_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Causes:
-    """What no update may do to an object's metadata."""
+    """Validate changes of an object's metadata."""
     if "deletionTimestamp" in old:
         fresh = sorted(set(new.get("finalizers") or []) - set(old.get("finalizers") or []))
         if fresh:
@@ -293,7 +293,7 @@ def meta_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Causes:
 
 
 def validate_label(name: str, field: str) -> Causes:
-    """A DNS label that must be there."""
+    """Validate a required DNS label."""
     yield from named(name, field, dns_label)
 
 
@@ -328,7 +328,7 @@ def validate_label_selector(selector: Mapping[str, Any] | None, field: str) -> C
 
 
 def is_selector(selector: Mapping[str, Any] | None) -> bool:
-    """Whether the selector can be understood at all: what it selects is asked only then."""
+    """Whether the selector is well-formed enough to be evaluated."""
     return not any(
         one.field.endswith(".operator") or one.field.endswith(".values")
         for one in validate_label_selector(selector, "")

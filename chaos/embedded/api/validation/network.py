@@ -1,7 +1,6 @@
-"""What becomes rules and addresses: Services, NetworkPolicies, EndpointSlices, Endpoints, a pod's own addresses.
+"""Validation of Services, NetworkPolicies, EndpointSlices, Endpoints and pod addresses.
 
-What passes here is written into nftables scripts, so nothing passes that is not an address, a network, a port or a
-protocol.
+Valid fields are written into nftables scripts: only addresses, networks, ports and protocols pass.
 """
 
 from __future__ import annotations
@@ -197,7 +196,7 @@ def endpoints(obj: Object) -> Causes:
 
 
 def pod_addresses(status: Mapping[str, Any]) -> Causes:
-    """What a pod's status says of its addresses: written by whoever may write it."""
+    """Validate the addresses in a pod's status, which any authorized writer may set."""
     texts = {"podIP": status.get("podIP"), "hostIP": status.get("hostIP")}
     texts |= {f"podIPs[{index}].ip": one.get("ip") for index, one in enumerate(status.get("podIPs") or [])}
     for name, text in texts.items():

@@ -1,4 +1,4 @@
-"""Where a pod may run: affinity, tolerations, spread over topologies, and a node's taints."""
+"""Validation of affinity, tolerations, topology spread constraints, and a node's taints."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def affinity(given: Mapping[str, Any], field: str) -> Causes:
 
 
 def node_selector(selector: Mapping[str, Any], field: str) -> Causes:
-    """Which nodes are meant: of a pod's affinity, or a volume's."""
+    """Validate a node selector, of a pod's affinity or a volume's."""
     where, terms = f"{field}.nodeSelectorTerms", selector.get("nodeSelectorTerms") or []
     if not terms:
         yield required(where, "must have at least one node selector term")
@@ -98,7 +98,7 @@ def _pod_term(term: Mapping[str, Any], field: str) -> Causes:
 
 
 def _label_keys(term: Mapping[str, Any], field: str) -> Causes:
-    """matchLabelKeys and mismatchLabelKeys beside a label selector."""
+    """Validate matchLabelKeys and mismatchLabelKeys beside a label selector."""
     selector = term.get("labelSelector")
     match, other = term.get("matchLabelKeys") or [], term.get("mismatchLabelKeys") or []
     for name, keys in (("matchLabelKeys", match), ("mismatchLabelKeys", other)):

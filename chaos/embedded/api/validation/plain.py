@@ -1,4 +1,4 @@
-"""Kinds that hold data and little else: ConfigMap, Secret, Lease, Event, PriorityClass, ControllerRevision, Node."""
+"""Validation of small kinds: ConfigMap, Secret, Lease, Event, PriorityClass, ControllerRevision, Node."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A pod's spec, its own or a template's, in the order in which Kubernetes looks at it.
+"""Validation of a pod's spec, its own or a template's, in Kubernetes' order.
 
 Containers are in `containers`, volumes in `mounts`, users and the kernel's side in `security`, amounts in `amounts`,
-where the pod may run in `placement` (k8s.io/kubernetes/pkg/apis/core/validation.ValidatePodSpec).
+scheduling in `placement` (k8s.io/kubernetes/pkg/apis/core/validation.ValidatePodSpec).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PREEMPTION: Final = ("PreemptLowerPriority", "Never")
 
 
 def validate_pod(obj: Mapping[str, Any]) -> Causes:
-    """A pod on its own, beside its metadata."""
+    """Validate a pod, without its metadata."""
     spec = obj.get("spec") or {}
     yield from _annotations(obj["metadata"].get("annotations") or {}, spec, "metadata.annotations")
     yield from validate_pod_spec(spec, of_pod=True)
@@ -41,7 +41,7 @@ def validate_pod(obj: Mapping[str, Any]) -> Causes:
 
 
 def validate_new_pod(obj: Mapping[str, Any]) -> Causes:
-    """What a pod may not have from the beginning."""
+    """Validate what only a new pod may not have."""
     spec = obj.get("spec") or {}
     if spec.get("ephemeralContainers"):
         yield not_allowed("spec.ephemeralContainers", "cannot be set on create")
@@ -50,7 +50,7 @@ def validate_new_pod(obj: Mapping[str, Any]) -> Causes:
 
 
 def validate_template(template: Mapping[str, Any], field: str) -> Causes:
-    """The template of a workload; its own fields are under `field`."""
+    """Validate a workload's template at `field`."""
     meta = template.get("metadata") or {}
     yield from validate_labels(meta.get("labels") or {}, f"{field}.labels")
     yield from validate_annotations(meta.get("annotations") or {}, f"{field}.annotations")
@@ -74,7 +74,7 @@ def _annotations(annotations: Mapping[str, str], spec: Mapping[str, Any], field:
 
 
 def validate_pod_spec(spec: Mapping[str, Any], field: str = "spec", *, of_pod: bool = False) -> Causes:
-    """With its defaults. `of_pod`: of a pod itself, whose host ports are filled in already."""
+    """Validate a pod's spec with its defaults. `of_pod`: of a pod itself, whose host ports are set already."""
     names, found = _volumes(spec.get("volumes") or [], f"{field}.volumes")
     yield from found
     claims = {one["name"] for one in spec.get("resourceClaims") or [] if one.get("name")}
@@ -131,7 +131,7 @@ def _one_of(value: str, field: str, known: tuple[str, ...]) -> Causes:
 
 
 def _volumes(volumes: list[Any], field: str) -> tuple[dict[str, Mapping[str, Any]], list[Any]]:
-    """The volumes that containers may mount, which are those with nothing wrong, and what is wrong with the others."""
+    """(the valid volumes, which containers may mount; problems of the others)."""
     good: dict[str, Mapping[str, Any]] = {}
     causes = []
     for index, volume in enumerate(volumes):

@@ -1,4 +1,4 @@
-"""ValidatingAdmissionPolicies and their bindings, expressions included.
+"""Validation of ValidatingAdmissionPolicies and their bindings, with their expressions.
 
 After k8s.io/kubernetes/pkg/apis/admissionregistration/validation.
 """

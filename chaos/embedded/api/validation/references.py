@@ -1,4 +1,4 @@
-"""Fields of the pod itself, as environment variables and files of the downward API name them."""
+"""Validation of references to pod fields, in environment variables and downward API files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _BYTES: Final = ("1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "
 
 
 def field_reference(reference: Mapping[str, Any], field: str, known: tuple[str, ...]) -> Causes:
-    """A `fieldRef`: of an environment variable, or of a file (FILE_FIELDS)."""
+    """Validate a `fieldRef`, of an environment variable or of a file (FILE_FIELDS)."""
     path = reference.get("fieldPath", "")
     if not path:
         yield required(f"{field}.fieldPath")
@@ -53,7 +53,7 @@ def field_reference(reference: Mapping[str, Any], field: str, known: tuple[str, 
 
 
 def resource_reference(reference: Mapping[str, Any], field: str, *, in_volume: bool) -> Causes:
-    """A `resourceFieldRef`."""
+    """Validate a `resourceFieldRef`."""
     name = reference.get("resource", "")
     if in_volume and not reference.get("containerName"):
         yield required(f"{field}.containerName")

@@ -1,8 +1,8 @@
-"""Users, groups, sysctls, capabilities and the texts that a kernel takes: what a pod asks of the machine's kernel.
+"""Validation of users, groups, sysctls, capabilities, and texts that a kernel takes.
 
-Ranges and words are those of k8s.io/kubernetes/pkg/apis/core/validation. Beyond them, what no kernel or runtime can
-carry out is refused here too, with its field, where a kubelet would try for ever: a NUL in a text, a memory limit in
-which no process starts, a sysctl that is not a namespace's own.
+Ranges and words are those of k8s.io/kubernetes/pkg/apis/core/validation. Beyond them, whatever no kernel or runtime can
+carry out is refused here, where a kubelet would retry for ever: a NUL in a text, a memory limit in which no process
+starts, a sysctl that is not namespaced.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SHOWN: Final = "([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\\\./])*[a-z0-9]([-_a-z0-9]*[a
 
 
 def identity(context: Mapping[str, Any], where: str) -> Causes:
-    """runAsUser, runAsGroup, fsGroup, supplementalGroups."""
+    """Validate runAsUser, runAsGroup, fsGroup, supplementalGroups."""
     for name in ("fsGroup", "runAsUser", "runAsGroup"):
         if (value := context.get(name)) is not None:
             yield from _id(value, f"{where}.{name}")
@@ -43,7 +43,7 @@ def host_users(spec: Mapping[str, Any], where: str) -> Causes:
 
 
 def pod_context(spec: Mapping[str, Any], where: str) -> Causes:
-    """A pod's own securityContext, with what the spec says beside it of the node's namespaces."""
+    """Validate a pod's securityContext, with the spec's host namespaces."""
     given, field = spec.get("securityContext") or {}, f"{where}.securityContext"
     yield from identity(given, field)
     if spec.get("shareProcessNamespace") and spec.get("hostPID"):
@@ -83,7 +83,7 @@ def sysctls(spec: Mapping[str, Any], where: str) -> Causes:
 
 
 def context(given: Mapping[str, Any], where: str, *, host_users: bool) -> Causes:
-    """A container's own securityContext."""
+    """Validate a container's securityContext."""
     yield from identity(given, where)
     proc = given.get("procMount")
     if proc is not None and proc not in ("Default", "Unmasked"):
@@ -121,7 +121,7 @@ _GO_FIELDS: Final = (
 
 
 def _as_go(given: Mapping[str, Any]) -> dict[str, Any]:
-    """A securityContext as messages show it: Kubernetes' own type, with all its fields."""
+    """A securityContext in messages: Kubernetes' Go type, with all its fields."""
     shown = {"seLinuxOptions": "SELinuxOptions", "appArmorProfile": "AppArmorProfile"}
     found = {shown.get(name, name[0].upper() + name[1:]): given.get(name) for name in _GO_FIELDS}
     if (held := given.get("capabilities")) is not None:
@@ -178,7 +178,7 @@ def _app_armor(profile: Mapping[str, Any] | None, where: str) -> Causes:
 
 
 def no_windows(spec: Mapping[str, Any], where: str) -> Causes:
-    """Of a pod whose os is linux."""
+    """Refuse Windows options of a pod whose os is linux."""
     words = "windows options cannot be set for a linux pod"
     if "windowsOptions" in (spec.get("securityContext") or {}):
         yield not_allowed(f"{where}.securityContext.windowsOptions", words)
@@ -189,7 +189,7 @@ def no_windows(spec: Mapping[str, Any], where: str) -> Causes:
 
 
 def least_memory(one: Mapping[str, Any], where: str) -> Causes:
-    """A memory limit in which no process starts."""
+    """Refuse a memory limit in which no process starts."""
     limit = ((one.get("resources") or {}).get("limits") or {}).get("memory")
     if limit is not None and 0 <= parse_quantity(limit) < LEAST_MEMORY:
         words = f"must be at least {LEAST_MEMORY}: no container starts in less"
@@ -197,7 +197,7 @@ def least_memory(one: Mapping[str, Any], where: str) -> Causes:
 
 
 def texts(value: Any, where: str) -> Causes:
-    """No text of a pod's spec holds a NUL: the kernel takes it for the end."""
+    """Refuse a NUL in any text of a pod's spec: it would end the text for the kernel."""
     for field in _with_nul(value, where):
         yield wrong(field, "\0", "must not contain a NUL character")
 

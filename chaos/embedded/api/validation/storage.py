@@ -1,4 +1,4 @@
-"""PersistentVolumes and StorageClasses, and what may change of claims (`claims`) and volumes.
+"""Validation of PersistentVolumes and StorageClasses, and of changes of claims and volumes.
 
 Rules and words are those of k8s.io/kubernetes/pkg/apis/core/validation and .../storage/validation.
 """
@@ -110,7 +110,7 @@ def storage_class(obj: Object) -> Causes:
 
 
 def claim_changes(old: Object, new: Object) -> Iterator[Cause]:
-    """A claim stays as it was asked for: the volume's name comes once, and a bound one may ask for more."""
+    """Validate a claim's update: the volume's name may be set once, and a bound claim may request more."""
     before, after = dict(old["spec"]), dict(new["spec"])
     if not before.get("volumeName"):
         before.pop("volumeName", None)

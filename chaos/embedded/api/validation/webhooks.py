@@ -1,4 +1,4 @@
-"""Whom the API server asks before it writes: webhook configurations, and the rules that say which requests they mean.
+"""Validation of webhook configurations and of the rules that match requests.
 
 After k8s.io/kubernetes/pkg/apis/admissionregistration/validation and k8s.io/apiserver/pkg/util/webhook/validation.go.
 """
@@ -29,7 +29,7 @@ _MOST_CONDITIONS: Final = 64
 
 
 def configuration(obj: Object) -> Causes:
-    """A MutatingWebhookConfiguration or ValidatingWebhookConfiguration."""
+    """Validate a MutatingWebhookConfiguration or ValidatingWebhookConfiguration."""
     seen: set[str] = set()
     for index, hook in enumerate(obj.get("webhooks") or []):
         where, name = f"webhooks[{index}]", hook.get("name", "")
@@ -123,7 +123,7 @@ def _user(parts: SplitResult) -> str:
 
 
 def service_reference(service: Mapping[str, Any], where: str) -> Causes:
-    """Where a Service is named as the one to call."""
+    """Validate a reference to the Service to call."""
     for name in ("name", "namespace"):
         if not service.get(name):
             yield required(f"{where}.{name}")
@@ -150,7 +150,7 @@ def _path(path: str, field: str) -> Causes:
 
 
 def match_rule(rule: Mapping[str, Any], where: str) -> Causes:
-    """Which operations on which resources are meant."""
+    """Validate a rule of operations and resources."""
     operations = rule.get("operations") or []
     if not operations:
         yield required(f"{where}.operations")
@@ -206,7 +206,7 @@ def _resources(resources: Sequence[str], field: str) -> Causes:
 
 
 def match_conditions(conditions: Sequence[Mapping[str, Any]], where: str, *, params: bool = False) -> Causes:
-    """CEL conditions of a webhook or a policy: names and expressions."""
+    """Validate CEL conditions of a webhook or a policy: names and expressions."""
     if len(conditions) > _MOST_CONDITIONS:
         yield too_many(where, len(conditions), _MOST_CONDITIONS)
     seen: set[str] = set()

@@ -1,6 +1,4 @@
-"""What makes pods, and what holds their number: Deployments, ReplicaSets, DaemonSets, StatefulSets, Jobs, CronJobs,
-budgets.
-"""
+"""Validation of Deployments, ReplicaSets, DaemonSets, StatefulSets, Jobs, CronJobs and disruption budgets."""
 
 from __future__ import annotations
 
@@ -59,7 +57,7 @@ def _always(spec: Mapping[str, Any], kind: str) -> Causes:
 
 
 def _replicated(spec: Mapping[str, Any]) -> Causes:
-    """The selector and the template of a Deployment or a ReplicaSet."""
+    """Validate the selector and template of a Deployment or ReplicaSet."""
     selector, template = spec.get("selector"), spec.get("template") or {}
     yield from _selector(selector, "deployment")
     if selector is None or is_selector(selector):
@@ -80,7 +78,7 @@ def replica_set(obj: Object) -> Causes:
 
 
 def _amount(value: Any, field: str) -> Causes:
-    """A number of pods or a percentage."""
+    """Validate a count or percentage of pods."""
     if isinstance(value, str):
         yield from each(field, value, percent(value))
     else:
@@ -198,7 +196,7 @@ def _set_template(spec: Mapping[str, Any]) -> Causes:
 
 
 def _with_claims(spec: Mapping[str, Any], template: Mapping[str, Any]) -> dict[str, Any]:
-    """The template as the pods will be: with the volumes of the claims, and with names of their own."""
+    """The template as its pods will be: with the claims' volumes, and generated names."""
     pod = {key: value for key, value in (template.get("spec") or {}).items() if key not in ("hostname", "subdomain")}
     claims = [(one.get("metadata") or {}).get("name", "") for one in spec.get("volumeClaimTemplates") or []]
     if claims:
@@ -363,7 +361,7 @@ def job(obj: Object) -> Causes:
 
 
 def _generated_selector(spec: Mapping[str, Any], meta: Mapping[str, Any]) -> Causes:
-    """Unless it is manual, a Job's selector is the server's own."""
+    """Validate that a Job's selector is generated, unless it is manual."""
     from chaos.embedded.controllers.labels import matches
 
     selector = spec.get("selector")
@@ -437,7 +435,7 @@ def budget(obj: Object) -> Causes:
 
 
 def replicas_seen(kind: str, status: Mapping[str, Any]) -> Causes:
-    """The counts in the status of what keeps replicas: none negative, none more than there are."""
+    """Validate a workload's status counts: none negative, none above the total."""
     names = {
         "Deployment": ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas", "unavailableReplicas"),
         "ReplicaSet": ("replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas"),
