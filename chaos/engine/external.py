@@ -30,7 +30,7 @@ from chaos.model.modes import Layer
 from chaos.model.placement import Placement, Proxy
 from chaos.names import PORT_CONTROL
 
-# How a loader speaks each of the protocols that it can speak to an application that is not ours.
+# How a loader speaks each of the protocols of requests to an application that is not ours.
 _SPOKEN: Final = {CallProtocol.HTTP: "http1", CallProtocol.HTTP2: "http2", CallProtocol.GRPC: "grpc"}
 
 
@@ -61,12 +61,21 @@ class LoadedCall:
     def reference_apps(self) -> bool:
         return False
 
+    @property
+    def accepted_only(self) -> bool:
+        return self.call.accepted_only
+
     def rate(self, default: float) -> float:
         del default  # the file says how much of each call
         return self.call.rate
 
     def call_options(self) -> dict[str, Any]:
         call = self.call
+        if not call.by_request:
+            raise Misuse(
+                f"{call.client} -> {call.server} speaks {call.protocol}, and overloads are of requests (http, http2, "
+                "grpc): put a call that has them first, or leave overloads out"
+            )
         return {
             "server": call.server,
             "address": call.reach,
@@ -89,18 +98,24 @@ class LoadedCall:
             "name": self.flow_name,
             "server": call.server,
             "target": call.reach,
-            "path": call.path,
             "rate": rate,
-            "expect_status": call.status,
             "echoes": False,
             "timeout": REQUEST_TIMEOUT,
-            "protocol": _SPOKEN[call.protocol],
-            "method": call.method or ("POST" if call.body_bytes else "GET"),
-            "headers": dict(call.headers),
-            "body_bytes": call.body_bytes,
+            **(_of_requests(call) if call.by_request else call.exchange.order(tls=call.protocol is CallProtocol.TLS)),
         }
         sentinel = plan_sentinel(self.client, f"127.0.0.1:{PORT_CONTROL}", "/healthz")
         return [flow, {**sentinel, "echoes": False}]
+
+
+def _of_requests(call: Call) -> dict[str, Any]:
+    return {
+        "path": call.path,
+        "expect_status": call.status,
+        "protocol": _SPOKEN[call.protocol],
+        "method": call.method or ("POST" if call.body_bytes else "GET"),
+        "headers": dict(call.headers),
+        "body_bytes": call.body_bytes,
+    }
 
 
 def loaded_calls(target: TargetSystem) -> tuple[LoadedCall, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from chaos.clock import Clock
@@ -29,7 +30,7 @@ from chaos.mesh.snapshot import AppProtocol
 from chaos.model.fate import flow_shares
 from chaos.model.flow import Flow
 from chaos.model.modes import Balancing, Layer, ProxyMode
-from chaos.model.placement import Proxy
+from chaos.model.placement import Placement, Proxy
 from chaos.names import LABEL_TENANT
 
 
@@ -62,6 +63,12 @@ class OwnDeployment(Deployment):
         headers: Mapping[str, str] | None = None,
         body_bytes: int = 0,
         status: int | None = None,
+        send: str | bytes = b"",
+        answer: str | int | None = None,
+        keep: bool = False,
+        ca: str | Path = "",
+        sni: str = "",
+        insecure: bool = False,
     ) -> Flow:
         """Load a call between running applications: every trial that begins from now on judges it.
 
@@ -70,13 +77,20 @@ class OwnDeployment(Deployment):
                 under its account, with its labels, carried by the mesh as it is.
             reach: HOST:PORT by which the client's namespace reaches the server.
             rate: requests a second.
-            protocol: `http`, `http2` or `grpc`. Of `tcp`, and of `tls` that is the application's, a loader cannot tell
-                one answer from the next.
+            protocol: `http`, `http2`, `grpc`; `tcp`, and `tls` that is the application's own: bytes, not
+                looked into, so that who answered is not known.
             path, method, headers, body_bytes: of the requests.
             status: the expected one (default: 200; of gRPC 0).
+            send: over TCP and TLS, at the beginning of each request; by default nothing.
+            answer: what ends one: `any` (the first bytes), a number of bytes, or `connected` (the connection, over TLS
+                the handshake). By default `any` where something is sent, else `connected`.
+            keep: keep connections, instead of a new one for each request; wants a number of bytes.
+            ca: trust anchors of `tls`, a PEM file or its text; by default those of the loader's image. sni: the
+                server's name in the handshake; by default the host of `reach`. insecure: believe any certificate.
 
-        Returns the flow as the report names it. Raises Misuse for a wrong word, for a Service's port whose requests the
-        mesh does not see, or while a trial is under way, and ExperimentFailure when the client has no pod that runs.
+        Returns the flow as the report names it. Raises Misuse for a wrong word, for a Service's port that the mesh
+        takes for another protocol, or while a trial is under way, and ExperimentFailure when the client has no pod that
+        runs.
         """
         optional = {
             "path": None if path == "/" else path,
@@ -84,12 +98,16 @@ class OwnDeployment(Deployment):
             "headers": dict(headers) if headers else None,
             "body-bytes": body_bytes or None,
             "status": status,
+            "send": send or None,
+            "answer": answer,
+            "keep": keep or None,
+            "ca": str(ca) or None,
+            "sni": sni or None,
+            "insecure": insecure or None,
         }
         stated = {"client": client, "server": server, "reach": reach, "rate": rate, "protocol": protocol}
         stated |= {name: value for name, value in optional.items() if value is not None}
         call = parse_call(stated, source=f"load.add({client!r}, {server!r})")
-        if not call.loaded:
-            raise Misuse(f"{client} -> {server}: {protocol} is not loaded: want http, http2 or grpc")
         if self.trying:
             raise Misuse(f"{client} -> {server}: a trial has begun without it: add it before the trial is asked for")
         if any((one.client, one.server) == (_loaded_from(client), server) for one in self.tenants):
@@ -98,8 +116,8 @@ class OwnDeployment(Deployment):
         namespace = client.partition("/")[0]
         tenant = str((beside["metadata"].get("labels") or {}).get(LABEL_TENANT, namespace))
         reached = self.cluster.list("Service", namespace_reached(call))
-        if self.mesh.mode.balancing is Balancing.REQUEST and (unseen := detect_unseen(call, reached)):
-            raise Misuse(f"{client} -> {server}: {unseen}")
+        if wrong := detect_unseen(call, reached, self.mesh.mode):
+            raise Misuse(f"{client} -> {server}: {wrong}")
         services = self.cluster.list("Service", namespace)
         loader = plan_loader(client, tenant, beside, LoaderRule(), run=self.run, services=services)
         added = LoadedCall(tenant, replace(call, client=_loaded_from(client)))
@@ -111,6 +129,10 @@ class OwnDeployment(Deployment):
             self.recorder.stop()
         self._begin_load()
         return Flow(added.client, added.server)
+
+    def placement(self) -> Placement:
+        """Read the current placement, each pair with how its call finds servers."""
+        return route_bytes(super().placement(), [one.call for one in self.tenants if isinstance(one, LoadedCall)])
 
     def proxy_serving(self, workload: str, layer: Layer | None = None) -> Proxy:
         """Return the proxy that carries a workload's traffic (`namespace/name`), of that layer if one is given; of
@@ -144,9 +166,9 @@ class OwnDeployment(Deployment):
         return mine[0]
 
 
-def detect_unseen(call: Call, services: Iterable[Mapping[str, Any]]) -> str:
-    """Return why the mesh treats a loaded call's requests as plain bytes, and so does not spread them over servers one
-    by one; "" where it reads them. Pure.
+def detect_unseen(call: Call, services: Iterable[Mapping[str, Any]], mode: ProxyMode) -> str:
+    """Return why the mesh takes a loaded call for another than it is: its requests for plain bytes, which it does not
+    spread over servers one by one, or its bytes for requests, which it answers itself; "" where it does neither. Pure.
 
     Args:
         services: of the namespace in which the call reaches its server.
@@ -154,13 +176,37 @@ def detect_unseen(call: Call, services: Iterable[Mapping[str, Any]]) -> str:
     host, _, port = call.reach.rpartition(":")
     for service in services:
         for one in service["spec"].get("ports") or ():
-            named = service["metadata"]["name"] == host.partition(".")[0] and str(one["port"]) == port
-            if named and protocol_of(one) is not AppProtocol.HTTP:
+            if service["metadata"]["name"] != host.partition(".")[0] or str(one["port"]) != port:
+                continue
+            read = protocol_of(one) is AppProtocol.HTTP
+            if call.by_request and not read and mode.balancing is Balancing.REQUEST:
                 return (
                     f"port {port} of Service {host} is not said to speak HTTP: the mesh carries connections there and "
                     "balances no requests: name the port `http` or `grpc`, or give it an appProtocol"
                 )
+            if not call.by_request and read and mode.hops:
+                return (
+                    f"port {port} of Service {host} is said to speak HTTP: the mesh would read the bytes as requests, "
+                    "and answer itself what is none: name it `tcp`, give it another appProtocol, or load it as http"
+                )
     return ""
+
+
+def route_bytes(placement: Placement, calls: Iterable[Call]) -> Placement:
+    """Return the placement with the routes of calls of bytes: whoever balances requests has only their connections to
+    balance, and a connection for each request is spread like requests. Pure.
+    """
+    balancing = {
+        (call.client, call.server): Balancing.REQUEST if call.spread else Balancing.CONNECTION
+        for call in calls
+        if not call.by_request
+    }
+    found = {
+        (pair.client.uid, pair.server.uid): replace(placement.route(pair), balancing=balancing[pair.call])
+        for pair in placement.pairs()
+        if pair.call in balancing
+    }
+    return replace(placement, routes={**placement.routes, **found})
 
 
 def namespace_reached(call: Call) -> str:

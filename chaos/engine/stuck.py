@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from chaos.history.words import SAID_OF_HANDSHAKE
+
 _WAYS: Final = 4  # of ending that are shown
 # How a request ended -> what it is usually a sign of, where no proxy says more.
 _SIGNS: Final[Mapping[str, str]] = {
@@ -21,7 +23,7 @@ _SIGNS: Final[Mapping[str, str]] = {
         "no answer in time: a policy that drops, or protocol detection that waits for a client whose server speaks "
         "first (an opaque port)"
     ),
-    "WRONG_BODY": "the answer was cut short, or is another request's",
+    "WRONG_BODY": "the answer was cut short, is another request's, or has more bytes than was said",
     "SHED": "answers come too slowly for the rate: more requests were under way than the loader may have",
     "STATUS 403": "a policy of the mesh denies it",
     "STATUS 404": "the path is not the server's: is `path` right?",
@@ -30,6 +32,10 @@ _SIGNS: Final[Mapping[str, str]] = {
     "STATUS 503": "a proxy has no endpoint for it: the server is not ready, or not enrolled as its callers take it",
     "STATUS 504": "a proxy got no answer from the server in time",
 }
+_OWN_HANDSHAKE: Final = (
+    "likely: the server's certificate is not believed, or it speaks no TLS there: are `ca`, `sni` and the port right? "
+    "`insecure` believes any"
+)
 
 
 def explain_stuck(before: Mapping[str, Any], after: Mapping[str, Any], *, headers: Sequence[str] = ()) -> str:
@@ -51,9 +57,14 @@ def explain_stuck(before: Mapping[str, Any], after: Mapping[str, Any], *, header
         return f"{ok} of {due} requests were answered, and the others have not ended yet"
     first, *others = sorted(ends, key=lambda how: -ends[how])[:_WAYS]
     shown = ", ".join(f"{ends[how]} x {_words(how)}" for how in (first, *others))
-    said = str(after.get("said", "")) if any(how.startswith("STATUS") for how in ends) else ""
+    said = str(after.get("said", ""))
+    of_its_own = said.startswith(SAID_OF_HANDSHAKE) and "TLS" in ends
+    if not of_its_own and not any(how.startswith("STATUS") for how in ends):
+        said = ""
     sentences = [f"of {due} requests {ok} were answered well: {shown}" + (f" ({said})" if said else "")]
-    if sign := _SIGNS.get(first) or _SIGNS.get(first.partition(" ")[0]):
+    if of_its_own and first == "TLS":
+        sentences.append(_OWN_HANDSHAKE)
+    elif sign := _SIGNS.get(first) or _SIGNS.get(first.partition(" ")[0]):
         sentences.append(f"likely: {sign}")
     if first.startswith("STATUS"):
         by_proxy = any(line.strip().lower().startswith(tuple(headers)) for line in said.split(";")) if headers else None

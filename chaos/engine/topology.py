@@ -33,6 +33,8 @@ class TenantLoad(Protocol):
         flow_name: of that flow at the loader, which may have several.
         reference_apps: its servers are the reference application, which names its pod in its answers, counts them, and
             takes long-lived streams. Of other applications none of that is known.
+        accepted_only: its requests end well once somebody accepts a connection, so a server or a proxy that hangs is
+            not seen by them.
     """
 
     @property
@@ -52,6 +54,9 @@ class TenantLoad(Protocol):
 
     @property
     def reference_apps(self) -> bool: ...
+
+    @property
+    def accepted_only(self) -> bool: ...
 
     def rate(self, default: float) -> float:
         """Requests a second of its own flow; `default`: what the run's settings ask for."""
@@ -97,6 +102,10 @@ class Tenant:
     @property
     def reference_apps(self) -> bool:
         return True
+
+    @property
+    def accepted_only(self) -> bool:
+        return False
 
     def rate(self, default: float) -> float:
         return default

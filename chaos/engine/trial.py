@@ -7,7 +7,7 @@ saved before it is judged.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -74,6 +74,18 @@ class Injection:
     def begin(self) -> int:
         """The instant of the first effect, ns."""
         return min(receipt.injected_at for receipt in self.receipts)
+
+
+def detect_unseeing(
+    tenants: Iterable[TenantLoad], shares: Mapping[tuple[str, str], float], shape: FaultShape
+) -> frozenset[Flow]:
+    """Return the flows behind a fault that would not see it, by how they are loaded: connections that are only accepted
+    end well as long as a process lives, whatever it does. Pure.
+    """
+    if shape is FaultShape.PULSE:  # a process that is gone refuses, or what stands before it closes
+        return frozenset()
+    calls = [(tenant.client, tenant.server) for tenant in tenants if tenant.accepted_only]
+    return frozenset(Flow(*call) for call in calls if shares.get(call))
 
 
 class Trial:
@@ -157,13 +169,15 @@ class Trial:
         self, *proxies: Proxy, shape: FaultShape, harm: Harm = Harm.EITHER, exempt: Sequence[Flow] = ()
     ) -> Expectation:
         """Expect harm to exactly the flows with pairs behind the proxies, by their share. Flows whose clients may move
-        to other paths are exempt.
+        to other paths are exempt, as are those behind that would not see a hang: connections that are only accepted.
 
         Args:
             shape: of the fault that will break them.
         """
         shares = flow_shares(self.placement, proxies)
         exempt_flows = frozenset(exempt) | {Flow(*call) for call in may_move(self.placement, proxies)}
+        unseeing = detect_unseeing(self.deployment.tenants, shares, shape)
+        exempt_flows |= unseeing
         self.expectation = Expectation(
             {Flow(*call): share for call, share in shares.items()},
             exempt=exempt_flows,
@@ -173,6 +187,11 @@ class Trial:
         )
         if proxies and self.mesh.mode.hops and not any(shares.values()):
             self.nobody_at_risk = f"no flow passes {', '.join(map(str, proxies))}"
+        elif unseeing and all(Flow(*call) in exempt_flows for call, share in shares.items() if share):
+            self.nobody_at_risk = (
+                f"{', '.join(map(str, sorted(unseeing)))}: its connections are only accepted, which a proxy or a "
+                "kernel does for whoever hangs behind it: say what to send, or what answer to await"
+            )
         stated = {"expectation": self.expectation.as_dict(), "thresholds": self.thresholds.as_dict()}
         self._writer.note(since=self.since, **stated)
         return self.expectation

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
 from chaos.documents import read_yaml, shown
 from chaos.errors import Misuse
+from chaos.external import exchange
 from chaos.external.description import NO_MESH, MeshDescription
+from chaos.external.exchange import NOTHING_SENT, Exchange, parse_exchange
 from chaos.external.parsing import built_in, parse_description
 from chaos.fields import Fields
 from chaos.model.modes import MODES
 
 _KEY: Final = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 AUTO: Final = "auto"
-_CALL: Final = ("client", "server", "reach", "protocol", "method", "path", "headers", "body-bytes", "rate", "status")
+_OF_REQUESTS: Final = ("method", "path", "headers", "status", "body-bytes")
+_CALL: Final = ("client", "server", "reach", "protocol", "rate", *_OF_REQUESTS, *exchange.WORDS, *exchange.TLS_WORDS)
 _METHODS: Final = ("", "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _REACH: Final = re.compile(r"(?:[^/:\s\[\]]+|\[[0-9A-Fa-f:.]+\]):\d+")
 
@@ -29,7 +32,7 @@ class CallProtocol(StrEnum):
     HTTP = "http"  # HTTP/1.1
     HTTP2 = "http2"  # HTTP/2 with prior knowledge
     GRPC = "grpc"
-    TCP = "tcp"  # a connection that stays and answers each line; what travels is not looked into
+    TCP = "tcp"  # bytes; what travels is not looked into
     TLS = "tls"  # the application's own: a proxy passes it on unread
 
 
@@ -42,6 +45,7 @@ class Call:
         protocol: that is spoken there.
         method, path, headers: of the requests; body_bytes: of each request's body; rate: how many a second.
         status: the expected one.
+        exchange: what is sent and awaited over TCP and TLS.
     """
 
     client: str
@@ -54,16 +58,27 @@ class Call:
     method: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     body_bytes: int = 0
+    exchange: Exchange = NOTHING_SENT
 
     @property
     def loaded(self) -> bool:
-        """Whether a loader stands in for its client: the file says how the server is reached, by a request protocol."""
-        return bool(self.reach) and self.by_request
+        """Whether a loader stands in for its client: the file says how the server is reached."""
+        return bool(self.reach)
 
     @property
     def by_request(self) -> bool:
         """Whether a proxy can tell one request from the next; not for TCP, nor for the application's own TLS."""
         return self.protocol not in (CallProtocol.TCP, CallProtocol.TLS)
+
+    @property
+    def spread(self) -> bool:
+        """Whether each request finds its server anew: a proxy can tell them apart, or each has its connection."""
+        return self.by_request or (self.loaded and not self.exchange.keep)
+
+    @property
+    def accepted_only(self) -> bool:
+        """Whether its requests end well as soon as somebody accepts: a proxy, or the kernel of a server that hangs."""
+        return self.protocol is CallProtocol.TCP and self.loaded and self.exchange.answer == exchange.CONNECTED
 
     @property
     def namespaces(self) -> tuple[str, str]:
@@ -99,11 +114,11 @@ class TargetSystem:
 
 def read_target(file: Path) -> TargetSystem:
     """Read a target file; raises Misuse that names the file and every field that is wrong."""
-    return parse_target(read_yaml(file), source=shown(file))
+    return parse_target(read_yaml(file), source=shown(file), folder=file.parent)
 
 
-def parse_target(document: Any, *, source: str) -> TargetSystem:
-    """Parse a target from a document; raises one Misuse with every problem."""
+def parse_target(document: Any, *, source: str, folder: Path = Path()) -> TargetSystem:
+    """Parse a target from a document; raises one Misuse with every problem. Paths in it are relative to `folder`."""
     problems: list[str] = []
     top = Fields(document, "", problems, known=("version", "tenants", "calls", "mesh"))
     if top.values.get("version") != 1:
@@ -115,7 +130,9 @@ def parse_target(document: Any, *, source: str) -> TargetSystem:
     spaces = [space for names in tenants.values() for space in names]
     if twice := sorted({space for space in spaces if spaces.count(space) > 1}):
         top.wrong("tenants", f"have {', '.join(twice)} more than once: a namespace belongs to one tenant")
-    calls = tuple(_call(one, f"calls[{i}]", problems, spaces) for i, one in enumerate(top.items("calls", needed=True)))
+    calls = tuple(
+        _call(one, f"calls[{i}]", problems, spaces, folder) for i, one in enumerate(top.items("calls", needed=True))
+    )
     pairs = [(call.client, call.server) for call in calls]
     if repeated := sorted({f"{client} -> {server}" for client, server in pairs if pairs.count((client, server)) > 1}):
         top.wrong("calls", f"have {', '.join(repeated)} more than once: one flow is judged of each")
@@ -142,7 +159,7 @@ def parse_call(value: Mapping[str, Any], *, source: str) -> Call:
     """Parse a single loaded call, as in a target file's `calls`; raises one Misuse with every problem."""
     problems: list[str] = []
     spaces = [str(value.get(end, "")).partition("/")[0] for end in ("client", "server")]
-    found = _call(value, "", problems, spaces)
+    found = _call(value, "", problems, spaces, Path())
     if not found.reach:
         problems.append("reach is missing: HOST:PORT by which the client's namespace reaches the server")
     if problems:
@@ -150,7 +167,7 @@ def parse_call(value: Mapping[str, Any], *, source: str) -> Call:
     return found
 
 
-def _call(value: Any, where: str, problems: list[str], spaces: list[str]) -> Call:
+def _call(value: Any, where: str, problems: list[str], spaces: list[str], folder: Path) -> Call:
     entry = Fields(value, where, problems, known=_CALL)
     ends = {name: entry.text(name) for name in ("client", "server")}
     for name, key in ends.items():
@@ -165,25 +182,30 @@ def _call(value: Any, where: str, problems: list[str], spaces: list[str]) -> Cal
         entry.wrong("reach", f"is {reach!r}, and should be HOST:PORT, an IPv6 address in brackets")
     protocol = CallProtocol(entry.text("protocol", default=CallProtocol.HTTP.value, one_of=[*CallProtocol]))
     unspoken = {
-        CallProtocol.TCP: ("method", "path", "headers", "status"),
-        CallProtocol.TLS: ("method", "path", "headers", "status"),
-        CallProtocol.GRPC: ("method", "status"),  # always POST; well is what `grpc-status: 0` says
+        CallProtocol.TCP: (*_OF_REQUESTS, *exchange.TLS_WORDS),
+        CallProtocol.TLS: _OF_REQUESTS,
+        # always POST; well is what `grpc-status: 0` says
+        CallProtocol.GRPC: ("method", "status", *exchange.WORDS, *exchange.TLS_WORDS),
     }
-    for name in unspoken.get(protocol, ()):
+    for name in unspoken.get(protocol, (*exchange.WORDS, *exchange.TLS_WORDS)):
         if name in entry.values:
             entry.wrong(name, f"is not said of a call over {protocol}")
-    return Call(
+    rate = entry.number("rate", default=200.0)
+    found = Call(
         ends["client"],
         ends["server"],
         reach,
         entry.text("path", default="/"),
-        entry.number("rate", default=200.0),
+        rate,
         int(entry.number("status", default=200)),
         protocol,
         entry.text("method", default="", one_of=_METHODS),
         entry.texts("headers"),
         _size(entry, "body-bytes"),
     )
+    if found.by_request:
+        return found
+    return replace(found, exchange=parse_exchange(entry, tls=protocol is CallProtocol.TLS, rate=rate, folder=folder))
 
 
 def _size(entry: Fields, name: str) -> int:

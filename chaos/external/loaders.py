@@ -40,8 +40,7 @@ def loaded(target: TargetSystem) -> TargetSystem:
     calls = tuple(_by_loader(call) for call in target.calls if call.loaded)
     if not calls:
         raise Misuse(
-            "no call of the target file says how its server is reached (reach: HOST:PORT) by http, http2 or grpc: "
-            "there is nothing to load"
+            "no call of the target file says how its server is reached (reach: HOST:PORT): there is nothing to load"
         )
     return replace(target, calls=calls)
 

@@ -189,7 +189,7 @@ def plan_routes(
 ) -> dict[tuple[str, str], Route]:
     """Return what every pair of every call passes. Raises Misuse for what is not modelled."""
     reached = resolve_calls(target, site, objects)
-    by_request = {(call.client, call.server): call.by_request for call in target.calls}
+    by_request = {(call.client, call.server): call.spread for call in target.calls}
     return {
         (pair.client.uid, pair.server.uid): plan_route(
             mesh,

@@ -58,7 +58,7 @@ def plan_route(
 
     Args:
         reached: how the server is addressed.
-        by_request: the protocol is one of requests; connections are spread whole, whatever stands in between.
+        by_request: each request finds its server anew; kept connections are spread whole, whatever stands in between.
 
     Raises Misuse for what is not modelled.
     """

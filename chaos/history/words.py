@@ -45,4 +45,5 @@ class Flag(IntEnum):
 
 
 NO_POD: Final = 0xFFFF
+SAID_OF_HANDSHAKE: Final = "handshake: "  # what a loader says last of a handshake of its own begins so
 RECORD: Final = Struct("<HHHBBHHqqqI")  # flow, client, server, outcome, cause, status, flags, due, sent, done, sequence

@@ -12,7 +12,7 @@ from base64 import b64decode
 from time import monotonic_ns
 from typing import Final
 
-from chaos.history.words import Cause, Outcome
+from chaos.history.words import SAID_OF_HANDSHAKE, Cause, Outcome
 from chaos.load.engine import Engine, Request
 from chaos.load.exclusive_connection import ExclusiveConnection, ExclusiveTransport
 from chaos.load.sockets import Address, Resolver
@@ -21,7 +21,6 @@ from chaos.load.spec import Answer, FlowSpec, Protocol
 # ns for which a connection over TCP must stay open to count as established: a kernel, or a proxy, accepts it before
 # anybody knows whether the server does, and closes it once that is known.
 SETTLE: Final = 100_000_000
-SAID_OF_HANDSHAKE: Final = "handshake: "
 
 
 def tls_context(spec: FlowSpec) -> ssl.SSLContext:

@@ -23,6 +23,12 @@ def after(ends: dict[str, int], *, said: str = "", due: int = 40, ok: int = 4) -
         ({"CONNECT_TIMEOUT": 30}, "", "packets are dropped on the way: a NetworkPolicy"),
         ({"DNS": 30}, "", "the name is not known there"),
         (
+            {"TLS": 30},
+            "handshake: unable to get local issuer certificate",
+            "30 x tls (handshake: unable to get local issuer certificate). likely: the server's certificate is not",
+        ),
+        ({"TLS": 30}, "", "the handshake between proxies is refused"),
+        (
             {"STATUS 403": 30},
             "server: istio-envoy; RBAC: access denied",
             "a policy of the mesh denies it. a proxy of the",

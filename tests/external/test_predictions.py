@@ -119,11 +119,16 @@ def test_istios_ztunnel_has_no_limit_and_a_waypoint_has_its_own() -> None:
     assert "no CPU limit, no memory limit" in describe_mesh(built_in("istio"), placement)
 
 
-def test_a_connection_is_not_balanced_by_a_waypoint_where_requests_are_not_read() -> None:
-    placement = placed(live.ambient(), ("nsw/client", "nsw/server", "server.nsw:9000"), protocol="tcp")
+@pytest.mark.parametrize(
+    ("said", "balancing"), [({}, BY_REQUEST), ({"send": "x", "answer": 1, "keep": True}, BY_CONNECTION)]
+)
+def test_kept_connections_are_not_balanced_by_a_waypoint_where_requests_are_not_read(
+    said: dict[str, Any], balancing: Balancing
+) -> None:
+    placement = placed(live.ambient(), ("nsw/client", "nsw/server", "server.nsw:9000"), protocol="tcp", **said)
     (pair,) = placement.pairs()
     assert len(path(placement, pair)) == 3
-    assert placement.route(pair).balancing is BY_CONNECTION
+    assert placement.route(pair).balancing is balancing
 
 
 def test_of_two_servers_on_two_nodes_ztunnel_balances_connections_so_that_clients_may_move() -> None:
