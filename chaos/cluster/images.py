@@ -15,8 +15,7 @@ from typing import Final
 
 from chaos.cluster.commands import Runner, check_output
 from chaos.errors import EnvironmentUnfit, Misuse
-from chaos.names import full_image_name
-from chaos.version import __version__
+from chaos.names import IMAGE, full_image_name
 
 BUILD_SECONDS: Final = 1800.0
 MOVE_SECONDS: Final = 600.0
@@ -109,7 +108,7 @@ def plan_push(engine: ContainerEngine, name: str, to: str) -> list[Command]:
     (`docker login`).
     """
     if "/" not in to or ("." not in to.partition("/")[0] and ":" not in to.partition("/")[0]):
-        raise Misuse(f"push to {to!r}: want REGISTRY/NAME:TAG, e.g. registry.example:5000/sharedfate:{__version__}")
+        raise Misuse(f"push to {to!r}: want REGISTRY/NAME:TAG, e.g. registry.example:5000/{IMAGE.rpartition('/')[2]}")
     match engine:
         case ContainerEngine.DOCKER:
             return [("docker", "tag", name, to), ("docker", "push", to)]

@@ -61,6 +61,14 @@ def names(runner: Runner) -> list[str]:
     ]
 
 
+def delete_cluster(runner: Runner, name: str) -> bool:
+    """Delete the k3d cluster of that name; False when there is none."""
+    if name not in names(runner):
+        return False
+    check_output(runner, "k3d", "cluster", "delete", name, seconds=120)
+    return True
+
+
 @contextmanager
 def k3d_cluster(runner: Runner, name: str, options: KindOptions, *, keep: bool) -> Iterator[Path]:
     """Yield the kubeconfig of a k3d cluster of that name, with our image in its nodes; delete it afterwards, unless

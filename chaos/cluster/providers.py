@@ -128,6 +128,30 @@ def open_cluster(
             yield from _client(connect_to(spec, consent=consent or Consent()))
 
 
+def delete_own(spec: ClusterSpec, *, run: str = "", dry_run: bool = False) -> list[str]:
+    """Delete a cluster that we made, with whatever is left of it; return a line for each thing removed.
+
+    Args:
+        spec: of an embedded, kind or k3d cluster.
+        run: delete only the embedded cluster that this run started; "" for all embedded clusters that are dead.
+        dry_run: delete nothing, and return what would be.
+    """
+    from chaos.cluster import k3d, kind
+    from chaos.cluster.commands import Shell
+
+    if spec.kind is Kind.EMBEDDED:
+        from chaos.embedded.provider import clean, detect_remains
+
+        name = f"sf-{run}" if run else None  # as a run calls its cluster
+        return detect_remains(name) if dry_run else clean(name)
+    shell = Shell()
+    if spec.kind is Kind.KIND:
+        there = spec.name in kind.cluster_names(shell) if dry_run else kind.delete_cluster(shell, spec.name)
+    else:
+        there = spec.name in k3d.names(shell) if dry_run else k3d.delete_cluster(shell, spec.name)
+    return [f"{spec.kind} cluster {spec.name}"] if there else []
+
+
 def connect(context: str, *, kubeconfig: Path | None = None, consent: Consent) -> Cluster:
     """Return a guarded client of an existing cluster, once consent is complete and its version is supported."""
     facts = context_facts(context, kubeconfig)

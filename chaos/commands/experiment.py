@@ -112,7 +112,6 @@ def run(files: tuple[Path, ...], variables: tuple[str, ...], out: Path) -> None:
     """
     from chaos.toolkit.files import load_checked
     from chaos.toolkit.runner import run_file
-    from chaos.verdict import Verdict
 
     chosen, paths = parse_pairs("--var", variables), [find(file) for file in files]
     for path in paths:  # all of them, before the first is started
@@ -120,7 +119,7 @@ def run(files: tuple[Path, ...], variables: tuple[str, ...], out: Path) -> None:
     green = True
     for path in paths:
         outcome = run_file(path, variables=chosen, out=out, progress=_Lines())
-        green &= outcome.gate_verdict.verdict is Verdict.PASS
+        green &= outcome.gate_verdict.passed
         click.echo(f"{path}: {outcome.gate_verdict}")
         if outcome.path:
             click.echo(f"  journal {outcome.path}")

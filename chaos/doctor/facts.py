@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from chaos.cluster.nodes import NodeChoice, choose_nodes, has_image
 from chaos.cluster.versions import parse_version
 from chaos.doctor.access import needed
 from chaos.doctor.preflight import Tried
@@ -15,6 +14,7 @@ from chaos.errors import ApiError
 from chaos.faults.needs import Need, missing
 from chaos.kube.access import Permission, refused
 from chaos.kube.client import Cluster
+from chaos.kube.nodes import NodeChoice, choose_nodes, has_image
 from chaos.names import IMAGE, LABEL_RUN, SYSTEM_NAMESPACE
 
 Object = Mapping[str, Any]

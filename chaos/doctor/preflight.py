@@ -16,13 +16,13 @@ from typing import Any, Final
 
 import urllib3
 
-from chaos.cluster.nodes import NodeChoice
 from chaos.control_key import ControlKey
 from chaos.errors import ApiError, EnvironmentUnfit, NotReady, SharedfateError
 from chaos.kube.access import Permission, is_allowed
 from chaos.kube.applying import is_ready
 from chaos.kube.client import Cluster
 from chaos.kube.kubeconfig import one_line
+from chaos.kube.nodes import NodeChoice
 from chaos.kube.objects import RESTRICTED
 from chaos.kube.readiness import AwaitedWorkload, await_ready, with_remedy
 from chaos.load.client import LoaderClient, choose_way

@@ -233,36 +233,15 @@ def clean_cluster(text: str, *, run: str = "", namespaces: tuple[str, ...] = (),
     """Clean the cluster that an option names: an embedded or kind cluster is ours and is deleted whole, a context loses
     its runs. Returns a line for each thing removed, or (`dry_run`) that would be.
     """
-    from chaos.cluster.commands import Shell, check_output
     from chaos.cluster.consent import Consent
-    from chaos.cluster.providers import Kind, connect_to, parse_spec
+    from chaos.cluster.providers import connect_to, delete_own, parse_spec
 
     spec = parse_spec(text)
-    match spec.kind:
-        case Kind.EMBEDDED:
-            from chaos.embedded import provider
-
-            name = f"sf-{run}" if run else None  # as a run calls its cluster
-            return provider.detect_remains(name) if dry_run else provider.clean(name)
-        case Kind.KIND:
-            from chaos.cluster.kind import cluster_names, delete_cluster
-
-            if dry_run:
-                return [f"kind cluster {spec.name}"] if spec.name in cluster_names(Shell()) else []
-            return [f"kind cluster {spec.name}"] if delete_cluster(Shell(), spec.name) else []
-        case Kind.K3D:
-            from chaos.cluster.k3d import names
-
-            shell = Shell()
-            if spec.name not in names(shell):
-                return []
-            if not dry_run:
-                check_output(shell, "k3d", "cluster", "delete", spec.name, seconds=120)
-            return [f"k3d cluster {spec.name}"]
-        case Kind.CONTEXT | Kind.IN_CLUSTER:
-            # Cleaning needs no second consent, even in production: it removes what is ours and nothing else.
-            cluster = connect_to(spec, consent=Consent(production=True, namespaces=namespaces))
-            try:
-                return plan_removal(cluster, run=run) if dry_run else remove_runs(cluster, run=run)
-            finally:
-                cluster.close()
+    if not spec.kind.theirs:
+        return delete_own(spec, run=run, dry_run=dry_run)
+    # Cleaning needs no second consent, even in production: it removes what is ours and nothing else.
+    cluster = connect_to(spec, consent=Consent(production=True, namespaces=namespaces))
+    try:
+        return plan_removal(cluster, run=run) if dry_run else remove_runs(cluster, run=run)
+    finally:
+        cluster.close()

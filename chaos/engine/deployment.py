@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from chaos.clock import Clock, SystemClock
-from chaos.cluster.nodes import read_nodes
 from chaos.engine.progress import Progress
 from chaos.engine.recorder import Recorder
 from chaos.engine.settings import Settings
@@ -25,6 +24,7 @@ from chaos.faults.model import Target
 from chaos.faults.selection import container_target
 from chaos.faults.workload import pods_of
 from chaos.kube.client import Cluster
+from chaos.kube.nodes import read_nodes
 from chaos.kube.objects import has_condition
 from chaos.load.client import LoaderClient, ServerClient, choose_way
 from chaos.load.collector import Loader

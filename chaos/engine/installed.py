@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from chaos.clock import Clock
 from chaos.cluster.consent import NAMESPACES_OPTION
-from chaos.cluster.nodes import read_nodes
 from chaos.engine.deployment import Deployment, first_on_path, tenant_objects
 from chaos.engine.progress import Progress
 from chaos.engine.settings import Settings
@@ -15,6 +14,7 @@ from chaos.errors import Misuse
 from chaos.external.installed import InstalledMesh
 from chaos.external.modes import InstalledMode
 from chaos.kube.client import Cluster
+from chaos.kube.nodes import read_nodes
 from chaos.mesh.budget import Budget
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from chaos.clock import Clock
-from chaos.cluster.nodes import read_nodes
 from chaos.engine.deployment import Deployment
 from chaos.engine.external import LoadedCall, breakable
 from chaos.engine.progress import Progress
@@ -22,6 +21,7 @@ from chaos.external.description import LoaderRule
 from chaos.external.file import Call, parse_call
 from chaos.external.loaders import loader_name, plan_loader
 from chaos.kube.client import Cluster
+from chaos.kube.nodes import read_nodes
 from chaos.kube.objects import is_live, workload_name
 from chaos.mesh.budget import Budget
 from chaos.mesh.controlplane.reading import protocol as protocol_of

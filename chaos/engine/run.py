@@ -16,7 +16,6 @@ import urllib3
 
 from chaos import interrupts
 from chaos.chance import Seed
-from chaos.cluster.nodes import read_nodes, refuse_ipv6_alone
 from chaos.cluster.providers import Kind, open_cluster
 from chaos.doctor.facts import Facts
 from chaos.doctor.findings import of_scenario
@@ -48,6 +47,7 @@ from chaos.faults.injection import undo_overdue
 from chaos.history.model import EventKind
 from chaos.history.result import ERROR_FILE, TrialResult
 from chaos.kube.kubeconfig import one_line
+from chaos.kube.nodes import read_nodes, refuse_ipv6_alone
 from chaos.mesh.install import Mesh
 from chaos.model.modes import ProxyMode
 from chaos.names import LABEL_RUN, SYSTEM_NAMESPACE

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from chaos.cluster.nodes import NodeChoice
 from chaos.errors import Misuse, NotReady
 from chaos.kube.applying import (
     Object,
@@ -24,6 +23,7 @@ from chaos.kube.applying import (
 )
 from chaos.kube.client import Cluster
 from chaos.kube.control_key import opened_http, stored_key
+from chaos.kube.nodes import NodeChoice
 from chaos.kube.objects import has_condition, is_ready_pod
 from chaos.kube.placement import describe, read_placement
 from chaos.mesh import manifests

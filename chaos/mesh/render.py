@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from chaos.cluster.nodes import NodeChoice
+from chaos.kube.nodes import NodeChoice
 from chaos.mesh import inject, manifests
 from chaos.mesh.budget import Budget, Reference, Share, divide
 from chaos.mesh.controlplane.settings import settings

@@ -13,7 +13,7 @@ from typing import Any
 
 from chaos.errors import Misuse
 from chaos.history.result import ERROR_FILE, RESULT_FILE, TrialResult, read_object, results_of
-from chaos.mesh.modes import known_modes
+from chaos.model.modes import MODES
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class RunRecord:
 
 def mode_rank(mode: str) -> tuple[int, str]:
     """Return the order of modes: the built-in ones as in chaos.model.modes, then the user's own."""
-    known = list(known_modes())
+    known = list(MODES)
     return (known.index(mode) if mode in known else len(known), mode)
 
 

@@ -31,6 +31,10 @@ class GateVerdict:
     verdict: Verdict
     reasons: tuple[str, ...]
 
+    @property
+    def passed(self) -> bool:
+        return self.verdict is Verdict.PASS
+
     def __str__(self) -> str:
         return f"{self.verdict}: {'; '.join(self.reasons)}"
 

@@ -24,7 +24,6 @@ from chaos.toolkit.guard import BystanderGuard
 from chaos.toolkit.options import options_from
 from chaos.toolkit.session import Session, SessionOutcome
 from chaos.toolkit.swallowed import LOGGER, SwallowedErrorHandler
-from chaos.verdict import Verdict
 
 JOURNAL_FILE: Final = "journal.json"
 logger = logging.getLogger(LOGGER)
@@ -142,12 +141,12 @@ class ExperimentHandler(RunEventHandler):  # type: ignore[misc]  # chaoslib has 
             self.finished = True
             self.witness.__exit__()
         journal[KEY].update(verdict=str(self.gate_verdict.verdict), reasons=list(self.gate_verdict.reasons))
-        if self.gate_verdict.verdict is Verdict.PASS or status != "completed" or journal.get("deviated"):
+        if self.gate_verdict.passed or status != "completed" or journal.get("deviated"):
             journal["status"] = status
         else:
             journal["status"] = "failed"
         self.keep(journal)
-        tell = logger.info if self.gate_verdict.verdict is Verdict.PASS else logger.fatal
+        tell = logger.info if self.gate_verdict.passed else logger.fatal
         tell(f"sharedfate: {self.gate_verdict}")
 
     def facts(self) -> dict[str, Any]:

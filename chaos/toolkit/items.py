@@ -107,7 +107,7 @@ class ExperimentItem(pytest.Item):
             )
         if outcome.gate_verdict.verdict is Verdict.INCONCLUSIVE and settings.inconclusive is Inconclusive.SKIP:
             pytest.skip(str(outcome.gate_verdict))
-        if outcome.gate_verdict.verdict is not Verdict.PASS:
+        if not outcome.gate_verdict.passed:
             raise NotProved(
                 f"{self.experiment['title']}\n  "
                 + "\n  ".join([str(outcome.gate_verdict.verdict), *outcome.gate_verdict.reasons])

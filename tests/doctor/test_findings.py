@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from chaos.cluster.nodes import NodeChoice
 from chaos.doctor.access import expand, needed, rules_in
 from chaos.doctor.facts import CAPTURE, PRIVILEGED, Facts, NodeFacts, detect_plugins, plan_try
 from chaos.doctor.findings import BUDGET, blockers, findings, of_fault, of_mode, of_scenario, warnings
@@ -13,6 +12,7 @@ from chaos.doctor.preflight import PodKind, Tried
 from chaos.doctor.text import report
 from chaos.engine.catalogue import faults_of_scenarios
 from chaos.kube.access import Permission
+from chaos.kube.nodes import NodeChoice
 from chaos.model.modes import MODES
 
 NODE = NodeFacts("n1", "v1.36.2", "6.8.0", "containerd://2.0.1", True)

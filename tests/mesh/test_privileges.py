@@ -9,13 +9,13 @@ from typing import Any, cast
 import pytest
 
 import chaos
-from chaos.cluster.nodes import NodeChoice
 from chaos.embedded.api.pod_security import LevelVersion, describe, violations
 from chaos.external.description import LoaderRule
 from chaos.external.loaders import plan_loader
 from chaos.faults import helper_pod
 from chaos.faults.model import Receipt, Target
 from chaos.kube.client import Cluster
+from chaos.kube.nodes import NodeChoice
 from chaos.mesh import manifests
 from chaos.mesh.budget import divide
 from chaos.mesh.inject import needs_privileged, pod_template

@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from http.client import HTTPException, parse_headers
+from io import BytesIO
 from typing import Any
 
-from chaos.apps.wire import header
 from chaos.control_key import HEADER, REFUSED, Gate
 
 Answer = tuple[int, Any]
@@ -24,8 +25,9 @@ async def start_status(pages: dict[str, Callable[[], Answer]], *, host: str, por
     """
 
     def page(head: bytes) -> Answer:
-        path = head.split(b" ", 2)[1].decode("latin-1").split("?")[0]
-        if path not in _PROBES and not gate.admits(header(head, HEADER.encode())):
+        line, _, fields = head.partition(b"\r\n")
+        path = line.split(b" ", 2)[1].decode("latin-1").split("?")[0]
+        if path not in _PROBES and not gate.admits(parse_headers(BytesIO(fields)).get(HEADER, "").encode("latin-1")):
             return 403, {"error": REFUSED}
         return pages.get(path, lambda: (404, {"error": f"no such page: {', '.join(pages)}"}))()
 
@@ -41,7 +43,14 @@ async def start_status(pages: dict[str, Callable[[], Answer]], *, host: str, por
                 + body
             )
             await writer.drain()
-        except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError, IndexError):
+        except (
+            TimeoutError,
+            asyncio.IncompleteReadError,
+            asyncio.LimitOverrunError,
+            ConnectionError,
+            IndexError,
+            HTTPException,
+        ):
             pass  # a probe that went away, or not HTTP: nobody is left to answer
         finally:
             writer.close()

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from chaos.cluster.nodes import choose_nodes, is_our_image, keeps_away, refuse_ipv6_alone
 from chaos.embedded.controllers.placement import node_affinity_fits
 from chaos.errors import EnvironmentUnfit
+from chaos.kube.nodes import choose_nodes, is_our_image, keeps_away, refuse_ipv6_alone
 from chaos.mesh import manifests
 from chaos.names import IMAGE
 
