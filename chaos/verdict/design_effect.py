@@ -8,12 +8,15 @@ degrees of freedom: McCullagh and Nelder, Generalized Linear Models, 1989, part 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+NANO: Final = 1_000_000_000
 LEAST_BATCHES: Final = 4  # fewer say nothing about a variance
 
 
@@ -36,29 +39,62 @@ def design_effect(
     if len(due) < LEAST_BATCHES or not events.any() or events.all():
         return 1.0
     windows = np.zeros(len(due), np.int64) if group is None else group
-    return max([1.0] + [_dispersion(due, events, windows, round(scale * 1e9)) for scale in scales])
+    if not _in_order(due, windows):
+        order = np.lexsort((due, windows))
+        due, events, windows = due[order], events[order], windows[order]
+    ends = [0, *(np.flatnonzero(np.diff(windows)) + 1).tolist(), len(due)]
+    before = np.concatenate([[0], np.cumsum(events)])  # events among so many requests
+    lengths = [round(scale * NANO) for scale in scales]
+    batches = [_batches(due[a:b], before[a : b + 1], int(due.min()), lengths) for a, b in pairwise(ends)]
+    return max([1.0] + [_dispersion(of_windows) for of_windows in zip(*batches, strict=True)])
 
 
-def _dispersion(due: NDArray[np.int64], events: NDArray[np.bool_], group: NDArray[np.int64], length: int) -> float:
-    slot = (due - due.min()) // length
-    key = group * (int(slot.max()) + 1) + slot
-    rises = np.diff(key)
-    if (rises >= 0).all():  # in order of time, as a rule: no need to sort
-        batch = np.concatenate([[0], np.cumsum(rises > 0)])
-    else:
-        batch = np.unique(key, return_inverse=True)[1]
-    sizes = np.bincount(batch).astype(float)
-    sums = np.bincount(batch, weights=events)
-    window_size = np.bincount(group).astype(float)
-    shares = np.bincount(group, weights=events) / np.maximum(window_size, 1.0)
-    of_batch = np.zeros(len(sizes), np.int64)
-    of_batch[batch] = group
-    freedom = len(sizes) - np.count_nonzero(window_size)
-    if len(sizes) < LEAST_BATCHES or freedom < 1:
+def _in_order(due: NDArray[np.int64], group: NDArray[np.int64]) -> bool:
+    later, other = np.diff(due), np.diff(group)
+    return bool(((other > 0) | ((other == 0) & (later >= 0))).all())
+
+
+@dataclass(frozen=True, slots=True)
+class _Batches:
+    """One window's requests in batches of one length, those without a request left out."""
+
+    sizes: NDArray[np.int64]
+    events: NDArray[np.int64]
+    share: float  # of events in the window
+
+
+def _batches(
+    due: NDArray[np.int64], before: NDArray[np.int64], origin: int, lengths: Sequence[int]
+) -> Iterator[_Batches]:
+    """A window's batches of each length, counted from `origin`: cut where their edges fall among the requests, so that
+    the cost is one of batches, and of all lengths at once, for most have few.
+    """
+    first, last = int(due[0]), int(due[-1])
+    edges = [
+        np.concatenate([[first], np.arange(first - (first - origin) % length + length, last + 1, length), [last + 1]])
+        for length in lengths
+    ]
+    cuts = np.searchsorted(due, np.concatenate(edges))
+    sizes, events = np.diff(cuts), np.diff(before[cuts])
+    share, begin = (int(before[-1]) - int(before[0])) / len(due), 0
+    for of_length in edges:
+        chosen = slice(begin, begin + len(of_length) - 1)
+        filled = sizes[chosen] > 0
+        yield _Batches(sizes[chosen][filled], events[chosen][filled], share)
+        begin += len(of_length)
+
+
+def _dispersion(windows: Sequence[_Batches]) -> float:
+    """Pearson's statistic over its degrees of freedom; 1 where there are too few batches."""
+    size = np.concatenate([one.sizes for one in windows])
+    freedom = len(size) - len(windows)
+    if len(size) < LEAST_BATCHES or freedom < 1:
         return 1.0
-    share = shares[of_batch]
-    independent = float(np.sum(sizes * share * (1 - share)))
+    share: float | NDArray[np.float64] = windows[0].share
+    if len(windows) > 1:
+        share = np.repeat([one.share for one in windows], [len(one.sizes) for one in windows])
+    independent = float((size * share * (1 - share)).sum())
     if independent <= 0:
         return 1.0
-    seen = float(np.sum((sums - sizes * share) ** 2))
-    return float(seen / independent * len(sizes) / freedom)
+    seen = np.concatenate([one.events for one in windows])
+    return float(((seen - size * share) ** 2).sum()) / independent * len(size) / freedom

@@ -161,13 +161,15 @@ class Series:
         errors = known & self.errors[rows]
         if not timeouts:
             errors &= ~self.waited[rows]
-        hanging = ~known & self._waits_longer(rows, cut, self._patience)
-        return int(np.count_nonzero(known)), int(np.count_nonzero(errors)), int(np.count_nonzero(hanging))
+        hanging = 0 if known.all() else int(np.count_nonzero(~known & self._waits_longer(rows, cut, self._patience)))
+        return int(np.count_nonzero(known)), int(np.count_nonzero(errors)), hanging
 
     def _count_slow(self, rows: Rows, cut: int, timeouts: bool) -> tuple[int, int, int]:
         """Return (those whose slowness is known, slow among them, 0)."""
         known = self.done[rows] <= cut
-        fit = ~self.late[rows] & (known | self._waits_longer(rows, cut, self.slow_threshold))
+        fit = ~self.late[rows]
+        if not known.all():
+            fit &= known | self._waits_longer(rows, cut, self.slow_threshold)
         slow = self.slow[rows] & fit
         if not timeouts:
             slow &= known & ~self.waited[rows]
@@ -193,8 +195,10 @@ class Series:
         would otherwise be counted as so many independent witnesses.
         """
         pieces = [self.rows(pair.after) for pair in pairs]
-        due = np.concatenate([self.due[rows] for rows in pieces])
         events = np.concatenate([self.events(kind)[rows] for rows in pieces])
+        if not events.any():
+            return self.quiet_design_effect(kind)
+        due = np.concatenate([self.due[rows] for rows in pieces])
         group = np.repeat(np.arange(len(pieces)), [len(self.due[rows]) for rows in pieces])
         fit = np.concatenate([self.done[rows] <= cut for rows in pieces])
         if kind is EffectKind.SLOW:
