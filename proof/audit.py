@@ -233,8 +233,9 @@ def run_row(row: Row, *, trials: int, seed: int) -> Seen:
         seen, flow = history(np.random.default_rng([seed, trial]), row)
         expected = Expectation.nobody([flow], harm=harm, fault_shape=shape)
         judgement = _as_needed(seen, expected) if row.as_needed else judge(seen, expected, THRESHOLDS)
-        if not judgement.flows:
-            raise RuntimeError(f"{row.name}: {judgement.reason}")
+        if not judgement.flows:  # a baseline without an answer, in a burst of the flow's own: no look is taken
+            out.findings[Finding.INCONCLUSIVE] += 1
+            continue
         verdict = judgement.flows[0]
         out.findings[verdict.finding] += 1
         if verdict.decided_after is not None:
@@ -267,9 +268,10 @@ def _so_far(seen: HistoryView, until: int, restored: int) -> HistoryView:
 
 @dataclass(frozen=True, slots=True)
 class AfterRow:
-    """What goes on after the undo of a hold of 10 s that hurt nobody, for a watch of 13 s.
+    """What goes on after the undo of a hold of 10 s, for a watch of 13 s.
 
     Attributes:
+        victim: in the hold all of its requests failed, as predicted; else it was spared.
         harm: from the undo on, for `lasts` seconds.
         wrong: what may not be found.
     """
@@ -281,13 +283,13 @@ class AfterRow:
     harm: Errors = Errors()
     slower: float = 1.0
     lasts: float = 13.0
-    blind: str = ""
+    victim: bool = False
 
 
 def run_after(row: AfterRow, *, trials: int, seed: int) -> Counter[str]:
     """What is known of the flow's return, over so many histories."""
     out: Counter[str] = Counter()
-    held = Row(row.name, row.base, row.speed, length=10.0)
+    held = Row(row.name, row.base, row.speed, harm=Errors(1.0 if row.victim else 0.0), length=10.0)
     for trial in range(trials):
         rng = np.random.default_rng([seed, trial])
         seen, flow = history(rng, held, watch=13.0)
@@ -298,9 +300,9 @@ def run_after(row: AfterRow, *, trials: int, seed: int) -> Counter[str]:
         samples["outcome"][failed], samples["cause"][failed] = Outcome.UNKNOWN, Cause.RESET
         taken = samples["done"] - samples["due"]
         samples["done"] = samples["due"] + np.where(after, (taken * row.slower).astype(np.int64), taken)
-        expected = replace(Expectation.nobody([flow]), recovery=True)
+        expected = replace(Expectation.nobody([flow]), shares={flow: float(row.victim)}, recovery=True)
         judgement = judge(replace(seen, flows={**seen.flows, flow: samples}), expected, THRESHOLDS)
-        out[judgement.flows[0].after_undo] += 1
+        out[judgement.flows[0].after_undo if judgement.flows else Return.UNKNOWN] += 1
     return out
 
 
@@ -397,6 +399,19 @@ AFTER: tuple[AfterRow, ...] = (
     ),
     AfterRow("undone, an outage of 2 s with it, then well", (Return.NOT_BACK,), harm=Errors(1.0), lasts=2.0),
     AfterRow("undone, three times as slow from then on", (Return.BACK,), slower=3.0),
+    AfterRow("undone, a victim, well, base 0.5 %", WORSE, Errors(B), victim=True),
+    AfterRow("undone, a victim, well, own bursts of 1 s, base 1 %", WORSE, Errors(0.01, burst=1.0), victim=True),
+    AfterRow(
+        "undone, a victim, well, own errors with memory 5 s, base 1 %", WORSE, Errors(0.01, memory=5), victim=True
+    ),
+    AfterRow("undone, a victim, well, own speed x2, dwell 2 s", WORSE, speed=Speed(factor=2, dwell=2), victim=True),
+    *(
+        AfterRow(
+            f"undone, a victim, {x:.0%} of requests fail from then on", (Return.BACK,), harm=Errors(x), victim=True
+        )
+        for x in (0.05, 0.3, 0.82)
+    ),
+    AfterRow("undone, a victim, three times as slow from then on", (Return.BACK,), slower=3.0, victim=True),
 )
 
 

@@ -5,7 +5,9 @@ Used by `sharedfate compare BASE NEW` and `--chaos-baseline`. Plain data in and 
 A measure regressed when it is worse by more than its slack, the larger of a floor of its unit and the tolerance, and
 
 - of a repeated fault: when the interval of the difference (Student's, from the spread between the repeats of both
-  sides) excludes 0;
+  sides) excludes 0, and each repeat is worse than each of the other side;
+- of a rate, which a ramp finds in steps of a half: when each repeat is worse than each of the other side, and the means
+  are further apart than one step. Student's interval of three repeats a side in such steps excludes no halving;
 - where one side has one kill, or whatever was measured once: when it is worse by twice the floor, for one says nothing
   of the next;
 - of a share, whose limits are those of its own requests: when the lower limit of the difference exceeds the slack
@@ -215,10 +217,12 @@ def detect_shift(
     floor = floors.get(base.unit, 0.0)
     sign = -1.0 if base.unit in HIGHER_IS_BETTER else 1.0
     if base.values and new.values:
-        low, high = _limits_of_repeats(base, new, widen)
+        in_steps = base.unit in LEAST_SHARES
+        apart = min(new.values) - max(base.values), max(new.values) - min(base.values)
+        low, high = apart if in_steps else _limits_of_repeats(base, new, widen)
         alone = min(len(base.values), len(new.values)) == 1
         beyond = max(slack, SINGLE * floor if alone else floor)
-        if abs(change) <= beyond or low <= 0 <= high:
+        if abs(change) <= beyond or low <= 0 <= high or apart[0] <= 0 <= apart[1]:
             return Moved.SAME, low, high
         return (Moved.REGRESSED if sign * change > 0 else Moved.IMPROVED), low, high
     low = change - widen * math.hypot(max(0.0, new.value - new.low), max(0.0, base.high - base.value))

@@ -528,11 +528,23 @@ class SequentialTest:
             worse=self._is_worse,
         )
 
-    def _count_of(self, flow: Flow, kind: EffectKind, window: Window) -> tuple[EffectCounts, Look]:
-        """One effect on one flow in one window after the fault, beside its baseline."""
-        pairs = (Contrast(self.view.windows_of(WindowKind.BASELINE), (window,)),)
+    def _count_of(
+        self, flow: Flow, kind: EffectKind, window: Window, *, spared: bool = False
+    ) -> tuple[EffectCounts, Look]:
+        """One effect on one flow in one window after the fault, beside its baseline.
+
+        Of a flow that a hold spared the hold is steady load too, and more than the baseline: what failed in it makes
+        the claim harder, never easier.
+        """
+        before, hold = self.view.windows_of(WindowKind.BASELINE), self.view.windows_of(WindowKind.FAULT)
+        spared = spared and self.expectation.fault_shape is FaultShape.HELD
+        pairs = (Contrast((*before, *hold) if spared else before, (window,)),)
         look = Look(0, window.end, 1, 1.0, pairs, pairs)
-        return self._count(flow, kind, look), look
+        counts = self._count(flow, kind, look)
+        if spared:
+            in_hold = self.series[flow].design_effect(kind, (Contrast(before, hold),), window.end)
+            counts = replace(counts, quiet_design_effect=max(counts.quiet_design_effect, in_hold))
+        return counts, look
 
     def _is_equivalent(self, flow: Flow, kind: EffectKind, window: Window) -> bool:
         effect_counts, _ = self._count_of(flow, kind, window)
@@ -546,12 +558,12 @@ class SequentialTest:
         An outage is one long burst, and over a window that holds it and sound time its requests count as few. So the
         parts are tested too, each by itself, where the whole rise is above the margin as well. Of a flow that the fault
         spared, a burst of its own rarely lasts as long as a stretch, or begins with the undo and lasts as long as the
-        first part.
+        first part. Of another the window is the few seconds by which it must be back: it must be down in all of them.
         """
         family = max(1, 2 * len(self.judged))
-        whole, look = self._count_of(flow, kind, window)
+        whole, look = self._count_of(flow, kind, window, spared=spared)
         alpha = self.thresholds.undo_alpha / _UNDO_CLAIMS / 2 / family  # half for the whole, half for its parts
-        if self._is_hurt(flow, whole, look, alpha):
+        if self._is_hurt(flow, whole, look, alpha) and (spared or self._stayed(flow, kind, window)):
             return True
         if _change(whole.attributable_counts()) <= self.thresholds.margin(kind) + whole.allowance:
             return False
@@ -560,7 +572,7 @@ class SequentialTest:
         if onset and self._stayed(flow, kind, onset) and not (spared and self._rose_before(flow, kind)):
             parts.append(onset)
         level = alpha / (1 + len(stretches))
-        return any(self._is_hurt(flow, *self._count_of(flow, kind, part), level) for part in parts)
+        return any(self._is_hurt(flow, *self._count_of(flow, kind, part, spared=spared), level) for part in parts)
 
     def _rose_before(self, flow: Flow, kind: EffectKind) -> bool:
         """Whether the flow failed in the last half second of the fault already."""

@@ -3,8 +3,9 @@
 A flow is *back* from the instant after which it is seen to be equivalent to its baseline, both effects below their
 margins, until the end of the watch, and for `stay_seconds` at least (two one-sided tests, Schuirmann 1987). It must be
 back `back_seconds` after the undo at the latest. A flow that is clearly worse than its baseline after that time *did
-not recover*; a bystander that was not hurt by the fault, and is clearly worse from the undo on, was *hurt by the undo*.
-What is neither is not known.
+not recover*; a bystander that was not hurt by the fault, and clearly loses requests from the undo on, was *hurt by the
+undo*: that it is slower is no claim, for its own speed may change, but it is not back either. What is neither is not
+known.
 
 Used by `judging` alone, with its tests of one effect in one window.
 """
@@ -72,9 +73,7 @@ def judge_recovery(
     """
     flow, stay = series.flow, int(thresholds.stay_seconds * NANO)
     latest = origin + int(thresholds.back_seconds * NANO)
-    # A flow that the fault spared may change its own speed: that it is slower is no claim, but it is not back either.
-    claims = [kind for kind in kinds if kind is EffectKind.ERRORS or not not_hurt]
-    if not_hurt and any(worse(flow, kind, Window(WindowKind.RECOVERY, origin, until), spared=True) for kind in claims):
+    if not_hurt and worse(flow, EffectKind.ERRORS, Window(WindowKind.RECOVERY, origin, until), spared=True):
         return Recovery(flow, Return.HURT_BY_UNDO)
     for begin in _candidates(series, origin, until, latest):
         if until - begin + _SLACK_NS < stay or begin > latest:
@@ -83,7 +82,12 @@ def judge_recovery(
         if all(equivalent(flow, kind, Window(WindowKind.RECOVERY, since, until)) for kind, since in begins.items()):
             return Recovery(flow, Return.BACK, (begin - origin) / NANO)
     late = Window(WindowKind.RECOVERY, latest, until)
-    if until - latest + _SLACK_NS >= stay and any(worse(flow, kind, late, spared=not_hurt) for kind in claims):
+    # What the fault spared has nothing to recover from: that it is down in so short a time may be a burst of its own.
+    if (
+        not not_hurt
+        and until - latest + _SLACK_NS >= stay
+        and any(worse(flow, kind, late, spared=False) for kind in kinds)
+    ):
         return Recovery(flow, Return.NOT_BACK)
     return Recovery(flow, Return.UNKNOWN)
 

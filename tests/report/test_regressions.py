@@ -136,7 +136,12 @@ def kills(*values: float, unit: str = "s") -> dict[str, Any]:
         # Counts that are there or not
         (kills(0.0, unit="pods"), kills(1.0, unit="pods"), Moved.REGRESSED),
         (kills(2.0, unit="containers"), kills(2.0, unit="containers"), Moved.SAME),
-        # A rate is found in steps; less is worse
+        (kills(0.2, 0.2, 2.6), kills(2.4, 2.5, 2.4), Moved.SAME),  # each must be worse than each
+        # A rate is found in steps; less is worse, where it is by more than a step and in each repeat
+        (kills(750, 750, 1125, unit="requests/s"), kills(375, 562, 375, unit="requests/s"), Moved.REGRESSED),
+        (kills(375, 562, 375, unit="requests/s"), kills(750, 750, 1125, unit="requests/s"), Moved.IMPROVED),
+        (kills(1125, 1125, 1125, unit="requests/s"), kills(750, 750, 750, unit="requests/s"), Moved.SAME),
+        (kills(2531, 1125, 1125, unit="requests/s"), kills(750, 1125, 750, unit="requests/s"), Moved.SAME),
         (kills(900, 950, 910, unit="requests/s"), kills(780, 760, 800, unit="requests/s"), Moved.SAME),
         (kills(900, 950, 910, unit="requests/s"), kills(450, 470, 460, unit="requests/s"), Moved.REGRESSED),
     ],

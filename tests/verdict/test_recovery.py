@@ -47,7 +47,10 @@ def seen(*lost: tuple[Flow, float, float, float]) -> HistoryView:
         ([(A, 0.0, 99.0, 0.1)], Verdict.FAIL, f"{A} did not recover"),
         ([(A, 4.0, 99.0, 1.0)], Verdict.FAIL, f"{A} did not recover"),  # came back, and did not stay
         ([(A, 0.0, 12.5, 1.0)], Verdict.FAIL, f"{A} did not recover"),  # too late
+        ([(A, 11.5, 13.5, 1.0)], Verdict.INCONCLUSIVE, f"{A} was not seen back"),  # a burst of its own, as it may be
         ([(B, 0.0, 99.0, 0.3)], Verdict.FAIL, f"{B} was hurt by the undo"),
+        ([(B, 0.0, 99.0, 0.07)], Verdict.FAIL, f"{B} was hurt by the undo"),
+        ([(B, 11.5, 14.0, 1.0)], Verdict.INCONCLUSIVE, f"{B} was not seen back"),
         ([(B, 0.0, 1.5, 1.0)], Verdict.FAIL, f"{B} was hurt by the undo"),  # although it is back
         ([(B, 2.0, 8.0, 1.0)], Verdict.FAIL, f"{B} was hurt by the undo"),
         ([(B, 5.0, 8.0, 1.0)], Verdict.INCONCLUSIVE, f"{B} was not seen back"),  # a burst of its own may last so long
@@ -61,6 +64,13 @@ def test_every_flow_must_be_seen_back_after_the_undo(
     judgement = judge(seen(*lost), EXPECTED, FAST)
     assert (judgement.verdict, sentence in judgement.reason) == (verdict, True), judgement.reason
     assert judgement.recovered is (verdict is Verdict.PASS)
+
+
+def test_what_a_spared_flow_lost_in_the_hold_makes_the_claim_against_the_undo_harder() -> None:
+    after = (B, 0.0, 99.0, 0.05)
+    assert f"{B} was hurt by the undo" in judge(seen(after), EXPECTED, FAST).reason
+    before = judge(seen((B, -10.0, 0.0, 0.03), after), EXPECTED, FAST)
+    assert f"{B} was not seen back" in before.reason, before.reason
 
 
 def test_a_return_that_was_not_watched_is_not_known() -> None:
