@@ -56,6 +56,8 @@ class AddedPod:
     name: str
     ready: bool
     requests: int | None  # that it has answered; None: it cannot be asked yet
+    address: str = ""
+    bare: str = ""  # by which missing mark it is outside the mesh
 
 
 Breaks = Callable[[Placement, str, Layer], Proxy | None]
@@ -187,7 +189,7 @@ class Deployment:
 
         def added() -> AddedPod | None:
             for pod in servers_of(self.cluster, tenant):
-                if pod["metadata"]["uid"] not in had and pod.get("status", {}).get("podIP"):
+                if pod["metadata"]["uid"] not in had:
                     return self._added(tenant, pod)
             return None
 
@@ -202,12 +204,15 @@ class Deployment:
             )
 
     def _added(self, tenant: TenantLoad, pod: dict[str, Any]) -> AddedPod:
-        ready = has_condition(pod, "Ready")
-        try:
-            seen = ServerClient.of(self.cluster, tenant.namespace, pod["metadata"]["name"]).stats()
-        except ApiError:
-            return AddedPod(pod["metadata"]["name"], ready, None)  # it does not run yet
-        return AddedPod(pod["metadata"]["name"], ready, sum(seen.get(kind, 0) for kind in ANSWERED))
+        name, address = pod["metadata"]["name"], pod.get("status", {}).get("podIP", "")
+        requests: int | None = None
+        if address:
+            try:
+                seen = ServerClient.of(self.cluster, tenant.namespace, name).stats()
+                requests = sum(seen.get(kind, 0) for kind in ANSWERED)
+            except ApiError:  # it does not run yet
+                requests = None
+        return AddedPod(name, has_condition(pod, "Ready"), requests, address, self.mesh.why_bare(pod))
 
     # ---- who answers
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from chaos.kube.ways import Way
+from chaos.mesh.handle import NewPod
 from chaos.model.modes import Balancing, Hop, Layer, PlacedBy, ProxyMode, Scope, Side, balancing_of
 
 Object = Mapping[str, Any]
@@ -111,6 +112,7 @@ class Read:
         way: by which its port is reached (on the pod's loop-back: by a port-forward alone), or `exec`: a command in the
             proxy's container prints it.
         format: of what is read, by the names in `chaos.external.views`.
+        counts: of statistics: the counters that rise with what passes the proxy.
     """
 
     way: Way
@@ -118,6 +120,7 @@ class Read:
     path: str = "/"
     command: tuple[str, ...] = ()
     format: str = ""
+    counts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +268,8 @@ class ModeRule:
 
     Attributes:
         placed: of rules whose proxies get there otherwise in this mode than in general.
+        drains: seconds for which its proxies still take new calls when they are told to end.
+        without: name of a part of the control plane -> what becomes of a new pod while that part is away.
     """
 
     name: str
@@ -272,6 +277,8 @@ class ModeRule:
     stands_for: str = ""
     placed: Mapping[str, PlacedBy] = field(default_factory=dict)
     starts_first: bool = False
+    drains: float = 0.0
+    without: Mapping[str, NewPod] = field(default_factory=dict)
     enrolment: Enrolment = Enrolment()
 
 
@@ -309,7 +316,12 @@ class MeshDescription:
     def mode_row(self, rule: ModeRule) -> ProxyMode:
         """A mode that it offers, as a row of the table of modes."""
         return self._row(
-            rule.name, rule.path, rule.stands_for or self.stands_for, placed=rule.placed, starts_first=rule.starts_first
+            rule.name,
+            rule.path,
+            rule.stands_for or self.stands_for,
+            placed=rule.placed,
+            starts_first=rule.starts_first,
+            drains=rule.drains,
         )
 
     def _row(
@@ -320,6 +332,7 @@ class MeshDescription:
         *,
         placed: Mapping[str, PlacedBy] | None = None,
         starts_first: bool = False,
+        drains: float = 0.0,
     ) -> ProxyMode:
         used = [self.rule(name) for name in dict.fromkeys(name for name, _ in path)]
         scopes: dict[Layer, Scope] = {}
@@ -336,6 +349,7 @@ class MeshDescription:
             stands_for,
             starts_first,
             "" if self.ours else self.name,
+            drains,
         )
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from chaos.errors import EnvironmentUnfit, ExperimentFailure, Misuse, NotReady
 from chaos.external import own_parts
-from chaos.external.description import ControlPlanePart, Marks
+from chaos.external.description import ControlPlanePart, Installation, Marks
 from chaos.external.file import Call, TargetSystem
 from chaos.external.modes import InstalledMode
 from chaos.external.placement import plan_placement, read_proxy_pods, read_site
@@ -25,6 +26,7 @@ from chaos.kube.control_key import stored_key
 from chaos.kube.objects import has_condition
 from chaos.mesh import inject, manifests
 from chaos.mesh.budget import Budget, divide
+from chaos.mesh.handle import PlanePart
 from chaos.model.fate import path
 from chaos.model.modes import Hop, layer_name
 from chaos.model.placement import Placement
@@ -70,6 +72,15 @@ class InstalledMesh:
     def reply_headers(self) -> tuple[str, ...]:
         """The description's."""
         return self.description.reply_headers
+
+    def plane_parts(self) -> list[PlanePart]:
+        """The Deployments of the mesh's control plane, each with what this mode's new pods do without it."""
+        found = plane_parts(self.cluster, self.description.installation)
+        return [replace(one, without=self.rule.without.get(one.name)) for one in found]
+
+    def why_bare(self, pod: Object) -> str:
+        """By the marks that a carried pod of this mode has."""
+        return ", ".join(self.rule.enrolment.carried.missing(pod))
 
     # ---- what is applied
 
@@ -210,6 +221,15 @@ def why_missing(mesh: str, mode: str, cluster: str, description: Any) -> str:
         f"mode {mode}: {mesh} is not installed in {cluster} (no Deployment with label {labels}). Its own command: "
         f"{description.installation.command} ({description.installation.docs})"
     )
+
+
+def plane_parts(cluster: Cluster, installation: Installation) -> list[PlanePart]:
+    """The Deployments of a mesh's control plane, by the parts that its description names."""
+    return [
+        PlanePart(part.name, f"{obj['metadata']['namespace']}/{obj['metadata']['name']}")
+        for part in installation.parts
+        for obj in read_part(cluster, part)
+    ]
 
 
 def read_part(cluster: Cluster, part: ControlPlanePart) -> list[dict[str, Any]]:

@@ -13,15 +13,18 @@ from dataclasses import replace
 from chaos.external import own_parts
 from chaos.external.description import MeshDescription
 from chaos.external.file import TargetSystem
+from chaos.external.installed import plane_parts
 from chaos.external.loaders import await_carried, carried_otherwise, loaded, loader_name, plan_loaders
 from chaos.external.placement import read_site, read_target_placement, route_context
 from chaos.external.reading import compare_views
+from chaos.external.routes import why_not_carried
 from chaos.kube.applying import Object, apply_all, delete_all, wait_all_ready
 from chaos.kube.client import Cluster
 from chaos.kube.control_key import stored_key
 from chaos.kube.objects import is_live, workload_name
 from chaos.kube.placement import proxy_of
 from chaos.mesh import inject
+from chaos.mesh.handle import PlanePart
 from chaos.model.fate import is_whole
 from chaos.model.placement import Placement
 from chaos.names import LABEL_ROLE, LABEL_RUN, SYSTEM_NAMESPACE
@@ -53,6 +56,18 @@ class ExternalMesh:
     def reply_headers(self) -> tuple[str, ...]:
         """The description's."""
         return self.description.reply_headers
+
+    def plane_parts(self) -> list[PlanePart]:
+        """The Deployments of the mesh's control plane that this user may see."""
+        return plane_parts(self.cluster, self.description.installation)
+
+    def why_bare(self, pod: Object) -> str:
+        """By what every proxy of the mesh says why it does not carry the pod."""
+        site = read_site(self.cluster, self.target)
+        around = route_context(self.description, site)
+        rules = [rule for rule in self.description.rules if rule.binding is None]
+        why = [why_not_carried(rule, pod, around) for rule in rules]
+        return "; ".join(why) if all(why) else ""
 
     def loaders(self) -> list[Object]:
         """Plan the loaders' pods from where the clients' are now."""

@@ -26,6 +26,7 @@ from chaos.external.views import FORMATS
 from chaos.fields import Fields
 from chaos.kube.ways import Way
 from chaos.mesh import manifests
+from chaos.mesh.handle import NewPod
 from chaos.model.modes import Balancing, Layer, PlacedBy, Scope, Side
 from chaos.names import NAME
 from chaos.resources import extension_folders, shipped
@@ -193,7 +194,7 @@ def _reads(fields: Fields) -> dict[str, Read]:
     inside = fields.inside("reads", known=("statistics", "configuration", "certificates"))
     found = {}
     for name in inside.values:
-        one = inside.inside(name, known=("way", "port", "path", "command", "format"))
+        one = inside.inside(name, known=("way", "port", "path", "command", "format", "counts"))
         way = Way(one.text("way", default=Way.PROXY.value, one_of=[way.value for way in Way]))
         found[str(name)] = Read(
             way,
@@ -201,6 +202,7 @@ def _reads(fields: Fields) -> dict[str, Read]:
             one.text("path", default="/"),
             _names(one, "command"),
             one.text("format", default="", one_of=["", *FORMATS]),
+            _names(one, "counts"),
         )
         if (way is Way.EXEC) is not bool(found[str(name)].command):
             one.wrong("command", f"belongs to the way {Way.EXEC}, which cannot do without")
@@ -232,7 +234,7 @@ def _refusal(value: Any, where: str, problems: list[str]) -> UnmodelledMark:
 
 
 def _mode(value: Any, where: str, problems: list[str], rules: Sequence[ProxyRule]) -> ModeRule:
-    known = ("name", "stands-for", "path", "placed-by", "starts-first", "enrolment")
+    known = ("name", "stands-for", "path", "placed-by", "starts-first", "drains", "without", "enrolment")
     top = Fields(value, where, problems, known=known)
     names = {rule.name for rule in rules}
     placed = top.texts("placed-by")
@@ -241,12 +243,18 @@ def _mode(value: Any, where: str, problems: list[str], rules: Sequence[ProxyRule
             top.wrong(
                 f"placed-by.{name}", f"is {how!r}: known are {', '.join(PlacedBy)}, of {', '.join(sorted(names))}"
             )
+    without = top.texts("without")
+    for name, what in without.items():
+        if what not in list(NewPod):
+            top.wrong(f"without.{name}", f"is {what!r}: known are {', '.join(NewPod)}")
     return ModeRule(
         name=top.text("name"),
         path=_path(top, names, needed=False),
         stands_for=top.text("stands-for", default=""),
         placed={name: PlacedBy(how) for name, how in placed.items() if how in list(PlacedBy)},
         starts_first=top.values.get("starts-first") is True,
+        drains=top.number("drains", default=0.0, low=0.0),
+        without={name: NewPod(what) for name, what in without.items() if what in list(NewPod)},
         enrolment=_enrolment(top),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Final
 
 import urllib3
@@ -10,7 +11,7 @@ from chaos.errors import ExperimentFailure, SharedfateError
 from chaos.external.description import MeshDescription, ProxyRule, Read
 from chaos.external.file import TargetSystem
 from chaos.external.placement import read_site, resolve_target
-from chaos.external.views import SeenProxy, contradictions, parse_view
+from chaos.external.views import SeenProxy, contradictions, parse_view, sum_of
 from chaos.kube.client import Cluster
 from chaos.kube.kubeconfig import one_line
 from chaos.kube.ways import Way
@@ -50,6 +51,18 @@ def read_views(cluster: Cluster, mesh: MeshDescription, placement: Placement) ->
             except (SharedfateError, urllib3.exceptions.HTTPError) as error:
                 unread.append(f"{proxy}: {one_line(error)}")
     return seen, unread
+
+
+def read_counts(cluster: Cluster, mesh: MeshDescription, placement: Placement) -> dict[Proxy, float]:
+    """Return for each proxy whose statistics can be read the sum of the counters that rise with what passes it."""
+    found: dict[Proxy, float] = {}
+    for proxy in placement.proxies[:MOST]:
+        rule = rule_of(mesh, proxy)
+        for read in rule.reads.values() if rule else ():
+            if read.counts:
+                with contextlib.suppress(SharedfateError, urllib3.exceptions.HTTPError):
+                    found[proxy] = sum_of(read_page(cluster, proxy, read), read.counts)
+    return found
 
 
 def compare_views(

@@ -7,6 +7,7 @@ anything is broken. Pure; `chaos.external.reading` fetches the pages.
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import yaml
+from cryptography import x509
 from prometheus_client.parser import text_string_to_metric_families
 
 from chaos.errors import ExperimentFailure
@@ -80,10 +82,37 @@ def _envoy(text: str) -> View:
     """Envoy's `/config_dump`, or a list of its clusters' names: those of Services are `outbound|PORT|SUBSET|HOST`."""
     dump = _mapping(text)
     names = dump.get("clusters")
+    configs = dump.get("configs") or []
     if names is None:
-        names = [name for config in dump.get("configs") or [] for name in _cluster_names(config)]
+        names = [name for config in configs for name in _cluster_names(config)]
     found = (_CLUSTER.match(str(name)) for name in names)
-    return View(services=frozenset(f"{one[2]}/{one[1]}" for one in found if one))
+    chains = [chain for config in configs for chain in _certificate_chains(config)]
+    held = [_split(_IDENTITY, uri) for chain in chains for uri in _uris_of(chain)]
+    return View(
+        services=frozenset(f"{one[2]}/{one[1]}" for one in found if one),
+        identities=frozenset(name for name in held if name) if chains else None,
+    )
+
+
+def _certificate_chains(config: Mapping[str, Any]) -> Iterable[bytes]:
+    """The certificates for which a dump shows that there is a key (its own text is redacted), PEM."""
+    for part in ("static_secrets", "dynamic_active_secrets"):
+        for one in config.get(part) or []:
+            chain = ((one.get("secret") or {}).get("tls_certificate") or {}).get("certificate_chain") or {}
+            if text := chain.get("inline_bytes"):
+                yield base64.b64decode(text)
+            elif text := chain.get("inline_string"):
+                yield str(text).encode()
+
+
+def _uris_of(chain: bytes) -> list[str]:
+    """The URIs in the first certificate's subjectAltName."""
+    leaf = x509.load_pem_x509_certificates(chain)[0]
+    try:
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    return names.get_values_for_type(x509.UniformResourceIdentifier)
 
 
 def _cluster_names(config: Mapping[str, Any]) -> Iterable[str]:
@@ -100,6 +129,15 @@ def _linkerd(text: str) -> View:
             if labels.get("direction", "inbound") == "inbound" and labels.get("tls") == "true" and sample.value > 0:
                 callers.add(_split(_LINKERD_IDENTITY, labels.get("client_id", "")))
     return View(callers=frozenset(name for name in callers if name))
+
+
+def sum_of(text: str, names: Sequence[str]) -> float:
+    """Return the sum of these counters on a page of statistics. Raises ExperimentFailure for any other page."""
+    try:
+        families = list(text_string_to_metric_families(_with_types(text)))
+    except ValueError as error:
+        raise ExperimentFailure(f"a proxy's page is no statistics: {text[:80]!r}") from error
+    return sum(sample.value for family in families for sample in family.samples if sample.name in names)
 
 
 def _with_types(text: str) -> str:

@@ -7,11 +7,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Protocol
 
 from chaos.kube.client import Cluster
 from chaos.model.modes import ProxyMode
 from chaos.model.placement import Placement
+
+
+class NewPod(StrEnum):
+    """What becomes of a pod that is made while a part of the control plane is away."""
+
+    WAITS = "waits"  # not ready until that part is back
+    BARE = "bare"  # ready and without a proxy, so that its traffic is plain text
+    REFUSED = "refused"  # no pod is made
+    SERVES = "serves"  # as ever
+
+
+@dataclass(frozen=True, slots=True)
+class PlanePart:
+    """A workload of a control plane.
+
+    Attributes:
+        workload: its Deployment, `namespace/name`.
+        without: what becomes of a new pod while it is away; None: not known.
+    """
+
+    name: str
+    workload: str
+    without: NewPod | None = None
 
 
 class MeshHandle(Protocol):
@@ -35,6 +60,14 @@ class MeshHandle(Protocol):
         """Return where the proxies' own view and the placement differ, a sentence each; [] where nothing can be
         asked.
         """
+        ...
+
+    def plane_parts(self) -> Sequence[PlanePart]:
+        """Return the workloads of its control plane that exist; [] without one."""
+        ...
+
+    def why_bare(self, pod: dict[str, Any]) -> str:
+        """Return by which missing mark of the mesh a pod of a tenant is not carried; "" when it has them all."""
         ...
 
     def start(self, objects: Iterable[dict[str, Any]], *, seconds: float = 60.0) -> None:

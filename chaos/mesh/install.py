@@ -29,6 +29,7 @@ from chaos.kube.placement import describe, read_placement
 from chaos.mesh import manifests
 from chaos.mesh.authority import stored_authority
 from chaos.mesh.budget import Budget, Reference, divide
+from chaos.mesh.handle import NewPod, PlanePart
 from chaos.mesh.inject import told_digests
 from chaos.mesh.modes import mode_named
 from chaos.mesh.mutations import Defect
@@ -295,6 +296,16 @@ class Mesh:
     def status(self) -> str:
         """A description for people: each proxy and who shares it."""
         return describe(self.placement())
+
+    def plane_parts(self) -> list[PlanePart]:
+        """The one Deployment; none without a mesh."""
+        workload = f"{SYSTEM_NAMESPACE}/{CONTROL_PLANE}"
+        return [PlanePart(CONTROL_PLANE, workload, NewPod.WAITS)] if self.mode.hops else []
+
+    def why_bare(self, pod: Object) -> str:
+        """Never: a pod of a mode is injected before it is sent, and is not ready until it is carried."""
+        del pod
+        return ""
 
     def control_plane(self, page: str = "/debug") -> Any:
         """Return a page of the control plane's status port, as JSON."""

@@ -143,6 +143,7 @@ class ProxyMode:
         starts_first: the application starts after its proxy, though its place does not say so (a hook of the proxy's
             that the kubelet waits for; a network plugin that lets the pod begin when it is carried).
         brought_by: the mesh that brings the proxies; "": our own, which is deployed with the mode.
+        drains: seconds for which a proxy that is told to end still takes new calls.
     """
 
     name: str
@@ -154,6 +155,7 @@ class ProxyMode:
     stands_for: str
     starts_first: bool = False
     brought_by: str = ""
+    drains: float = 0.0
 
     @property
     def kinds(self) -> tuple[ProxyKind, ...]:

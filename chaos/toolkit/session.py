@@ -205,7 +205,8 @@ class Session:
 
     def added_servers(self) -> dict[str, AddedPod | None]:
         """Map a tenant's namespace to the state of its added server; None while it has no address."""
-        return {tenant: look() for tenant, look in self._added.items()}
+        found = {tenant: look() for tenant, look in self._added.items()}
+        return {tenant: pod if pod is not None and pod.address else None for tenant, pod in found.items()}
 
     def remove_servers(self) -> int:
         """Remove the added servers, and see them gone; return how many."""

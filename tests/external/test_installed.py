@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from chaos.engine.deployment import AddedPod
 from chaos.errors import EnvironmentUnfit, Misuse
 from chaos.external.advice import AdviceBasis, advice
 from chaos.external.discovery import observed_calls, target_text
@@ -18,9 +19,11 @@ from chaos.external.parsing import built_in, descriptions
 from chaos.external.placement import plan_placement
 from chaos.kube.client import Cluster
 from chaos.mesh import manifests
+from chaos.mesh.handle import NewPod, PlanePart
 from chaos.mesh.inject import pod_template
 from chaos.model.modes import MODES, PlacedBy, Scope
 from chaos.model.placement import Placement, Pod, Proxy
+from chaos.suite.test_control_plane_down import judge_new_pod
 from tests.external import recorded_site as live
 
 ASKED = (
@@ -50,6 +53,47 @@ def test_every_mode_that_is_asked_for_is_a_row_of_the_same_table() -> None:
     assert rows["linkerd"].placed_by == (PlacedBy.INIT_CONTAINER,)
     with pytest.raises(Misuse, match=r"unknown proxy mode 'consul': known are none, sidecar.*istio-ambient"):
         mode_named("consul")
+
+
+def test_what_a_mesh_does_at_its_end_and_without_its_control_plane_is_a_fact_of_its_mode() -> None:
+    rows = {name: mode_named(name) for name in ASKED}
+    assert {name: row.drains for name, row in rows.items() if row.ends_with_app} == {
+        "linkerd-classic": 0.0,
+        "istio-sidecar-classic": 5.0,
+    }
+    without = {name: {part: str(what) for part, what in installed_modes()[name].rule.without.items()} for name in ASKED}
+    assert without["istio-sidecar"] == without["istio-sidecar-classic"] == {"istiod": "refused"}
+    assert without["linkerd"] == without["linkerd-classic"]
+    assert without["linkerd"]["linkerd-proxy-injector"] == "bare"
+    parts = {part.name for one in descriptions().values() for part in one.installation.parts}
+    assert {part for found in without.values() for part in found} <= parts
+    policies = {one["failurePolicy"] for one in live.recorded("sidecar/webhook.yaml")[0]["webhooks"]}
+    assert policies == {"Fail"}  # so nothing is made while istiod is away
+    assert {one["failurePolicy"] for one in live.recorded("linkerd/webhook.yaml")[0]["webhooks"]} == {"Ignore"}
+
+
+@pytest.mark.parametrize(
+    ("without", "pod", "verdict"),
+    [
+        (NewPod.WAITS, AddedPod("s", False, 0, "10.0.0.1"), "pass"),
+        (NewPod.WAITS, AddedPod("s", False, None), "pass"),  # not even an address
+        (NewPod.WAITS, AddedPod("s", False, 3, "10.0.0.1"), "fail"),  # not ready, and answers
+        (NewPod.WAITS, AddedPod("s", True, 0, "10.0.0.1"), "fail"),
+        (NewPod.WAITS, None, "fail"),
+        (NewPod.BARE, AddedPod("s", True, 9, "10.0.0.1", "label linkerd.io/control-plane-ns"), "pass"),
+        (NewPod.BARE, AddedPod("s", True, 9, "10.0.0.1"), "fail"),
+        (NewPod.REFUSED, None, "pass"),
+        (NewPod.REFUSED, AddedPod("s", False, 0, "10.0.0.1"), "fail"),
+        (NewPod.SERVES, AddedPod("s", True, 9, "10.0.0.1"), "pass"),
+        (None, AddedPod("s", True, 9, "10.0.0.1"), "pass"),  # not known: told, and judged by nobody
+    ],
+)
+def test_what_became_of_a_pod_made_without_the_control_plane_is_held_against_what_is_known(
+    without: NewPod | None, pod: AddedPod | None, verdict: str
+) -> None:
+    check = judge_new_pod(PlanePart("istiod", "istio-system/istiod", without), pod, name="istiod")
+    assert str(check.verdict) == verdict, check
+    assert "plain text" in check.sentence or not (pod and pod.bare)
 
 
 def test_the_reference_mesh_is_described_in_the_same_words_and_gives_the_same_rows() -> None:

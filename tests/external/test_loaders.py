@@ -198,10 +198,13 @@ def test_what_deploys_parts_of_our_own_says_why_it_does_not_run_on_a_target() ->
     names = set(scenario_names())
     assert set(ON_TARGET) <= {name for name in names if not SCENARIOS[name].why_not_on_a_target}
     of_mesh = {name for name in names if SCENARIOS[name].reference_mesh_only}
-    assert of_mesh == {"client-shut-down", "features", "identities-exposed", "control-plane-down", "proxy-recreated"}
+    assert of_mesh == {"proxy-recreated"}
     assert {name for name in names if SCENARIOS[name].reference_apps_only} == {
         "client-shut-down",
+        "control-plane-down",
+        "features",
         "footprint",
+        "identities-exposed",
         "job-completes",
         "job-proxy-killed",
         "job-starts-before-proxy",

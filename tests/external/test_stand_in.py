@@ -69,3 +69,22 @@ def test_istio_ambient_is_run_on_a_stand_in_and_hurts_whom_the_model_says(cluste
         assert cluster.find("Namespace", "tenant-a") is None
         assert cluster.find("Namespace", SYSTEM_NAMESPACE) is None
         assert code in (0, 1), said[-2000:]
+
+
+def test_last_calls_balancing_and_the_control_planes_absence_are_shown_on_a_stand_in(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    with installed(cluster, tmp_path):
+        scenarios = "client-shut-down,job-starts-before-proxy,features,control-plane-down"
+        code, said, trials = run(cluster, tmp_path / "out", "--modes", "istio-ambient", "--scenarios", scenarios)
+    assert {name: trial["verdict"] for name, trial in trials.items() if name != "features"} == {
+        "client-shut-down": "pass",
+        "job-starts-before-proxy": "pass",
+        "control-plane-down": "pass",
+    }, said[-4000:]
+    assert "a new pod without the control plane" in said
+    assert "TLS on the wire, two nodes" in said
+    # The stand-in's proxies have no page of ztunnel's: what they hold and count is open, and said to be.
+    assert trials["features"]["verdict"] == "inconclusive", said[-4000:]
+    assert "requests of one kept connection stay with one server" in said
+    assert code in (0, 1)

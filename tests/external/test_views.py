@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
 import pytest
 import yaml
 
+from chaos.engine.features.own_words import judge_counts, judge_held
 from chaos.errors import ExperimentFailure
 from chaos.external.parsing import built_in
 from chaos.external.placement import plan_placement, resolve_target
-from chaos.external.views import SeenProxy, View, contradictions, parse_view
+from chaos.external.views import SeenProxy, View, contradictions, parse_view, sum_of
+from chaos.mesh.ca import Authority
+from chaos.model.fate import identities_held, path
 from chaos.model.modes import Scope
 from chaos.model.placement import Placement
+from chaos.verdict import Verdict
+from chaos.verdict.check import Check
 from tests.external import recorded_site as live
 
 SPACES = ("ashop", "nsw", "xone", "xtwo", "svcw", "nonew", "podw", "wa")
@@ -148,3 +154,53 @@ def test_linkerds_statistics_say_whose_requests_came_over_mutual_tls() -> None:
 def test_what_is_no_dump_is_refused(text: str) -> None:
     with pytest.raises(ExperimentFailure):
         parse_view(text, "ztunnel-dump")
+
+
+# ---- whose identities, and how much passed
+
+
+def held(view: View, placement: Placement, proxy: str) -> Check:
+    return judge_held(
+        placement, [SeenProxy(one, view) for one in placement.proxies if one.pod == proxy], ["z: refused"]
+    )
+
+
+def test_the_identities_in_ztunnels_dump_are_held_against_the_model() -> None:
+    placement = placed()
+    node_2 = next(one for one in placement.proxies if one.scope is Scope.NODE and one.node == "node-2")
+    mine = identities_held(placement, node_2)
+    exact = View(identities=mine | {("elsewhere", "other")})  # of tenants that are not ours it holds others' too
+    assert held(exact, placement, node_2.pod).verdict is Verdict.PASS
+    less = held(View(identities=frozenset(sorted(mine)[1:])), placement, node_2.pod)
+    assert less.verdict is Verdict.FAIL
+    assert f"lacks {'/'.join(sorted(mine)[0])}" in less.sentence
+    more = held(View(identities=mine | {("wa", "secret")}), placement, node_2.pod)
+    assert "also holds wa/secret" in more.sentence
+    assert held(View(), placement, node_2.pod).verdict is Verdict.INCONCLUSIVE  # nothing said is nothing shown
+
+
+def test_an_envoys_dump_names_the_identity_of_its_certificate() -> None:
+    chain = Authority.new().issue("spiffe://cluster.local/ns/shop/sa/server", seconds=60).certificate
+    secret = {"tls_certificate": {"certificate_chain": {"inline_bytes": base64.b64encode(chain).decode()}}}
+    dump = {"configs": [{"dynamic_active_secrets": [{"name": "default", "secret": secret}, {"name": "ROOTCA"}]}]}
+    assert parse_view(json.dumps(dump), "envoy-dump").identities == frozenset({("shop", "server")})
+    assert parse_view(json.dumps({"configs": []}), "envoy-dump").identities is None
+
+
+def test_proxies_on_the_path_have_to_count_what_passed_and_others_are_not_asked() -> None:
+    placement = placed()
+    pairs = [pair for pair in placement.pairs() if pair.client.namespace == "nsw"]
+    on_path = {one: 40.0 for hop in path(placement, pairs[0]) for one in hop}
+    assert judge_counts(placement, pairs, on_path, 40, mesh="istio").verdict is Verdict.PASS
+    waypoint = next(one for one in on_path if one.scope is Scope.WAYPOINT)
+    idle = judge_counts(placement, pairs, {**on_path, waypoint: 0.0}, 40, mesh="istio")
+    assert (idle.verdict, f"{waypoint} counted 0 of about 40" in idle.sentence) == (Verdict.FAIL, True)
+    others = {one: 0.0 for one in placement.proxies if one not in on_path}
+    assert judge_counts(placement, pairs, others, 40, mesh="istio").verdict is Verdict.INCONCLUSIVE
+
+
+def test_counters_are_summed_over_a_recorded_page() -> None:
+    assert sum_of(live.text("linkerd/metrics-lines.txt"), ["request_total"]) > 0
+    assert sum_of(live.text("linkerd/metrics-lines.txt"), ["istio_tcp_connections_opened_total"]) == 0
+    with pytest.raises(ExperimentFailure, match="no statistics"):
+        sum_of("<html>{", ["request_total"])

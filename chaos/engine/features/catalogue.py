@@ -10,6 +10,7 @@ from chaos.engine.features.forged import check_forged
 from chaos.engine.features.identities import check_identities, check_refusals
 from chaos.engine.features.metrics import check_metrics
 from chaos.engine.features.outliers import check_outliers
+from chaos.engine.features.own_words import check_own_words
 from chaos.engine.features.paths import check_paths
 from chaos.engine.features.plaintext import check_plaintext
 from chaos.engine.features.pod_removal import check_pod_removal
@@ -41,8 +42,13 @@ _MESHED = (
 )
 
 
+_INSTALLED = (check_balancing, check_tls_on_wire, check_own_words)  # what can be asked of any mesh
+
+
 def applicable(where: CheckContext) -> tuple[Callable[[CheckContext], list[Check]], ...]:
     """Return the checks that apply to the mode."""
+    if where.mode.brought_by:
+        return _INSTALLED
     return (*_ALWAYS, *_MESHED) if where.mode.hops else _ALWAYS
 
 

@@ -10,11 +10,12 @@ from typing import Any
 
 from chaos.engine.features.debug_pod import debug_pods, program
 from chaos.engine.features.programs.caller import CallReply, CallSpec
-from chaos.errors import ExperimentFailure
+from chaos.errors import ExperimentFailure, Misuse
 from chaos.kube.client import Cluster
 from chaos.load.client import LoaderClient, ServerClient
 from chaos.mesh.authority import stored_authority
 from chaos.mesh.ca import Authority
+from chaos.mesh.handle import MeshHandle
 from chaos.mesh.install import Mesh
 from chaos.mesh.policy import policy_config_map
 from chaos.mesh.snapshot import Features, Rule
@@ -35,7 +36,7 @@ class CheckContext:
     """
 
     cluster: Cluster
-    mesh: Mesh
+    mesh: MeshHandle
     placement: Placement
     debug_pods: Mapping[str, str]  # node -> pod
     client: Pod
@@ -45,6 +46,13 @@ class CheckContext:
     @property
     def mode(self) -> ProxyMode:
         return self.mesh.mode
+
+    @property
+    def reference_mesh(self) -> Mesh:
+        """The mesh, where it is the reference one; raises Misuse for any other, which offers less."""
+        if not isinstance(self.mesh, Mesh):
+            raise Misuse(f"{self.mesh.mode.name} is not the reference mesh: its settings are not ours to turn")
+        return self.mesh
 
     @property
     def host(self) -> str:
@@ -125,27 +133,28 @@ class CheckContext:
     @contextmanager
     def features(self, **changes: Any) -> Iterator[Features]:
         """Set other L7 features until the block is left."""
-        before = self.mesh.features
+        mesh = self.reference_mesh
+        before = mesh.features
         try:
-            self.mesh.set_features(replace(before, **changes))
-            yield self.mesh.features
+            mesh.set_features(replace(before, **changes))
+            yield mesh.features
         finally:
-            self.mesh.set_features(before)
+            mesh.set_features(before)
 
     @contextmanager
     def allowed(self, *rules: Rule) -> Iterator[None]:
         """Let only what the rules allow reach the client's servers until the block is left."""
         made = policy_config_map(self.client.namespace, "sharedfate-check", rules, run=self.mesh.run)
         try:
-            self.mesh.await_pushed(self.cluster.apply(made))
+            self.reference_mesh.await_pushed(self.cluster.apply(made))
             yield
         finally:
             self.cluster.delete("ConfigMap", "sharedfate-check", self.client.namespace)
-            self.mesh.await_withdrawn(self.client.namespace, "sharedfate-check")
+            self.reference_mesh.await_withdrawn(self.client.namespace, "sharedfate-check")
 
 
 @contextmanager
-def check_context(mesh: Mesh) -> Iterator[CheckContext]:
+def check_context(mesh: MeshHandle) -> Iterator[CheckContext]:
     """Put debug pods on the nodes of a running mesh, and pause its loaders; raises ExperimentFailure when it has too
     few tenants. The caller restarts the load.
     """

@@ -89,7 +89,7 @@ def _forged(context: CheckContext, proxy: Proxy) -> Iterator[tuple[str, str]]:
     namespace, name = made["metadata"]["namespace"], made["metadata"]["name"]
     try:
         context.cluster.create(made)
-        context.mesh.wait_ready([made], seconds=30)
+        context.reference_mesh.wait_ready([made], seconds=30)
         context.cluster.wait(f"{name} listens", lambda: "listens" in context.cluster.logs(namespace, name), seconds=20)
         yield namespace, name
     finally:
@@ -103,7 +103,7 @@ def _check(context: CheckContext, proxy: Proxy) -> Check:
             uid = context.cluster.get("Pod", name, namespace)["metadata"]["uid"]
             replies = context.call(context.client, requests=REQUESTS, pause=PAUSE)
             lines = [json.loads(line) for line in context.cluster.logs(namespace, name).splitlines()]
-            page = context.mesh.control_plane()
+            page = context.reference_mesh.control_plane()
     except ApiError as error:
         return undecided(claim, f"the forged pod could not be made: {error}")
     came = [line for line in lines if "peer" in line]

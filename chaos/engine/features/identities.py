@@ -39,7 +39,7 @@ def differences(expected: Mapping[Proxy, set[str]], found: Mapping[Proxy, set[st
 def check_identities(context: CheckContext) -> list[Check]:
     """Compare for each proxy: the model, the log, the memory."""
     placement = context.mesh.placement()
-    log = context.mesh.control_plane()["identities"]
+    log = context.reference_mesh.control_plane()["identities"]
     whose = {line["public_key_sha256"]: line["identity"] for line in log if line["public_key_sha256"]}
     expected = {proxy: {spiffe_id(*held) for held in identities_held(placement, proxy)} for proxy in placement.proxies}
     handed = {proxy: handed_to(log, proxy) for proxy in placement.proxies}
@@ -103,7 +103,7 @@ def check_refusals(context: CheckContext) -> list[Check]:
         return [undecided(name, f"not even its own identity was given to {proxy}: {found['error']}")]
     logged = {
         line["identity"]
-        for line in context.mesh.control_plane()["identities"]
+        for line in context.reference_mesh.control_plane()["identities"]
         if line["refused"] and line["proxy_uid"] == proxy.uid
     }
     wrong = others & set(found["given"])

@@ -64,7 +64,7 @@ def check_pod_removal(context: CheckContext, *, ready_seconds: float = READY_SEC
     try:
         context.cluster.create(pod)
         try:
-            context.mesh.wait_ready([pod], seconds=ready_seconds)
+            context.reference_mesh.wait_ready([pod], seconds=ready_seconds)
         except NotReady as error:
             return [decided(SERVED, False, str(error)), undecided(LEAVES, "it never came so far")]
         served = time.monotonic() - begin

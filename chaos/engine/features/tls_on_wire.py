@@ -110,7 +110,7 @@ def check_tls_on_wire(context: CheckContext) -> list[Check]:
                 "from the client": (of_client := toward(heard, context.client))[1],
                 "to the client": of_client[0],
             },
-            meshed=bool(context.mode.hops),
+            meshed=context.mode.l4 is not None,  # the layer that encrypts
         )
         for server in context.servers
         if server.name in answered
