@@ -14,10 +14,12 @@ from scipy.special import stdtrit
 from chaos.engine.recorder import usage_facts
 from chaos.engine.trial import Trial
 from chaos.errors import ApiError
+from chaos.model.placement import Proxy
 from chaos.verdict.check import Check, decided, measured, undecided
 
 SECONDS: Final = 10.0  # of steady load
 EVERY: Final = 1.0
+SAME: Final = 0.05  # of a budget, that its shares together may differ by rounding
 
 
 def measure(trial: Trial) -> list[Check]:
@@ -42,13 +44,13 @@ def measure(trial: Trial) -> list[Check]:
     ours = not trial.mesh.mode.brought_by  # an installed mesh's proxies live within what they were given there
     within = decided(
         "the proxies' CPU limits together are the budget",
-        not proxies or abs(limits - budget) <= 0.05 * budget,
+        not proxies or abs(limits - budget) <= SAME * budget,
         f"{len(proxies)} proxies share {limits:.2f} of {budget:.2f} cores",
         limits,
         "cores",
     )
     return [
-        *([within] if ours else []),
+        within if ours else compare_budget([p for p in placement.proxies if p.layers], budget),
         decided(
             "CPU of all proxies",
             not proxies or 0 < used <= (1.1 * budget if ours else used),
@@ -61,6 +63,28 @@ def measure(trial: Trial) -> list[Check]:
         measured("CPU of proxies per 1,000 requests", f"{thousand:.2f} core-seconds", thousand, "core-seconds"),
         decided("CPU of the applications", apps > 0, f"{apps:.3f} cores", apps, "cores"),
     ]
+
+
+def compare_budget(proxies: Sequence[Proxy], budget: float) -> Check:
+    """Tell what an installed mesh's proxies may use, beside the budget of the reference modes: figures of two meshes
+    are of one kind only where both are held to it. Pure.
+
+    Args:
+        budget: of the reference modes' proxies together, cores.
+    """
+    free = [str(proxy) for proxy in proxies if not proxy.cpu_millicores]
+    limits = sum(proxy.cpu_millicores for proxy in proxies) / 1000
+    if free:
+        said = (
+            f"{', '.join(free)} has no CPU limit, and none could be taken back: hold it to its share by the mesh's own "
+            f"values, and the figures compare with modes that have {budget:.2f} cores in all"
+        )
+    else:
+        equal = abs(limits - budget) <= SAME * budget
+        said = f"{len(proxies)} proxies may use {limits:.2f} cores, the reference modes {budget:.2f}" + (
+            ": the same" if equal else ": not the same, so CPU does not compare under load"
+        )
+    return measured("the proxies' CPU limits beside the budget", said, limits, "cores")
 
 
 Key = tuple[str, str, str]  # namespace, pod, container

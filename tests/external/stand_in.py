@@ -1,7 +1,7 @@
-"""A mesh that stands in for Istio ambient: the reference mesh in mode `node`, under another name and Istio's labels.
+"""Meshes that stand in for others: the reference mesh in one of its modes, under another name and the other's labels.
 
-What Istio does to a namespace with its label is done here by a webhook (the pods get what our node agent asks for) and
-by a watch (a pod that is captured gets the annotation by which istio-cni says so). A run sees an installation.
+What the other's injector does to a pod of an enrolled namespace is done here by a webhook, which renders the reference
+mesh's patch; what its network plugin writes onto a carried pod, by a watch. A run sees an installation.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ import os
 import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
@@ -27,10 +29,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from chaos.errors import ApiError
-from chaos.kube.applying import apply_all, is_ready
+from chaos.kube.applying import apply_all, delete_all, is_ready
 from chaos.kube.client import Cluster
 from chaos.kube.objects import has_condition
 from chaos.mesh import manifests
+from chaos.model.modes import MODES
+from chaos.names import SYSTEM_NAMESPACE
 
 NAME: Final = "standin"
 _AMBIENT: Final = "istio.io/dataplane-mode"
@@ -38,43 +42,90 @@ _CARRIED: Final = "ambient.istio.io/redirection"
 Object = dict[str, Any]
 
 
-def objects(folder: Path) -> list[Object]:
-    """The reference mesh under that name, its node proxies labelled as ztunnels and its control plane as istiod."""
-    empty = folder / "nothing.yaml"
-    empty.write_text("apiVersion: v1\nkind: Namespace\nmetadata: {name: default}\n")
-    rendered = subprocess.run(
-        [sys.executable, "-m", "chaos.cli", "render", "--mode", "node", "-f", str(empty)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-        env={**os.environ, "SHAREDFATE_NAME": NAME},
-    ).stdout
-    found = [
-        obj for obj in manifests.parse(rendered, source="rendered") if obj["metadata"]["name"] not in ("default", empty)
-    ]
+@dataclass(frozen=True, slots=True)
+class StandIn:
+    """How the reference mesh looks like another.
+
+    Attributes:
+        mode: of the reference mesh.
+        container: of the proxies.
+        plane: labels of the control plane's Deployment.
+        enrolled: label or annotation by which a namespace is enrolled; marks: labels that its injector gives a pod.
+    """
+
+    mode: str
+    container: str
+    plane: dict[str, str]
+    enrolled: tuple[str, str]
+    marks: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def in_pod(self) -> bool:
+        return MODES[self.mode].in_pod
+
+
+AMBIENT: Final = StandIn("node", "istio-proxy", {"app": "istiod"}, (_AMBIENT, "ambient"))
+LINKERD: Final = StandIn(
+    "native-sidecar",
+    "linkerd-proxy",
+    {"linkerd.io/control-plane-component": "destination"},
+    ("linkerd.io/inject", "enabled"),
+    {"linkerd.io/control-plane-ns": f"{NAME}-system"},
+)
+CLASSIC: Final = replace(LINKERD, mode="sidecar")
+
+
+def rendered(mode: str, *added: Object) -> list[Object]:
+    """What `sharedfate render` makes of the objects under that name, the mesh's own parts before them."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "objects.yaml"
+        file.write_text(manifests.dump(added))
+        text = subprocess.run(
+            [sys.executable, "-m", "chaos.cli", "render", "--mode", mode, "-f", str(file)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+            env={**os.environ, "SHAREDFATE_NAME": NAME},
+        ).stdout
+    return manifests.parse(text, source="rendered")
+
+
+def objects(how: StandIn) -> list[Object]:
+    """The reference mesh under that name: its node proxies labelled as ztunnels, its control plane as the other's."""
+    default = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}}
+    found = [obj for obj in rendered(how.mode, default) if obj["metadata"]["name"] != "default"]
     for obj in found:
         if obj["kind"] == "DaemonSet":
             template = obj["spec"]["template"]
             for labels in (obj["spec"]["selector"]["matchLabels"], template["metadata"]["labels"]):
                 labels["app"] = "ztunnel"
-            template["metadata"]["annotations"][f"{NAME}.io/proxy-container"] = "istio-proxy"
-            for container in template["spec"]["containers"]:
-                container["name"] = {"proxy": "istio-proxy"}.get(container["name"], container["name"])
+            _rename(template, how.container)
         if obj["kind"] == "Deployment" and obj["metadata"]["name"] == "control-plane":
-            obj["metadata"].setdefault("labels", {}).update({"app": "istiod", "app.kubernetes.io/version": "stand-in"})
+            obj["metadata"].setdefault("labels", {}).update({**how.plane, "app.kubernetes.io/version": "stand-in"})
     return found
 
 
+def _rename(pod: Object, container: str) -> None:
+    """Give the proxy's container, of a pod or a template, the other mesh's name for it."""
+    pod["metadata"]["annotations"][f"{NAME}.io/proxy-container"] = container
+    for part in ("containers", "initContainers"):
+        for one in pod["spec"].get(part) or []:
+            one["name"] = container if one["name"] == "proxy" else one["name"]
+
+
 @contextlib.contextmanager
-def installed(cluster: Cluster, folder: Path) -> Iterator[None]:
-    """The stand-in, ready in the cluster, until left."""
-    everything = objects(folder)
+def installed(cluster: Cluster, how: StandIn = AMBIENT) -> Iterator[None]:
+    """The stand-in, ready in the cluster, until left; then it is taken away."""
+    everything = objects(how)
+    hooks = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
     apply_all(cluster, everything)
-    with injector() as (url, authority), carrying(cluster):
-        cluster.request(
-            "POST", "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations", webhook(url, authority)
-        )
+    with contextlib.ExitStack() as stack:
+        stack.callback(_take_away, cluster, everything)
+        url, authority = stack.enter_context(injector(cluster, how))
+        stack.enter_context(carrying(cluster))
+        cluster.request("POST", hooks, webhook(url, authority))
+        stack.callback(cluster.request, "DELETE", f"{hooks}/standin")
         cluster.wait(
             "the stand-in's mesh",
             lambda: all(
@@ -87,17 +138,31 @@ def installed(cluster: Cluster, folder: Path) -> Iterator[None]:
         yield
 
 
-# ---- what istiod and istio-cni do to what carries their label
+def _take_away(cluster: Cluster, everything: list[Object]) -> None:
+    delete_all(cluster, [obj for obj in everything if obj["kind"] != "Namespace"])
+    delete_all(cluster, [obj for obj in everything if obj["kind"] == "Namespace"])
+    cluster.wait("the stand-in is gone", lambda: cluster.find("Namespace", f"{NAME}-system") is None, seconds=60)
+
+
+# ---- what an injector and a network plugin do to what is enrolled
 
 
 def webhook(url: str, authority: bytes) -> Object:
-    """Asks the injector about namespaces and pods of the ambient data plane."""
+    """Asks the injector about every namespace and pod that is not the cluster's own."""
 
     def hook(name: str, resource: str) -> Object:
         return {
             "name": f"{name}.standin.example",
             "clientConfig": {"url": url, "caBundle": base64.b64encode(authority).decode()},
-            "namespaceSelector": {"matchLabels": {_AMBIENT: "ambient"}},
+            "namespaceSelector": {
+                "matchExpressions": [
+                    {
+                        "key": "kubernetes.io/metadata.name",
+                        "operator": "NotIn",
+                        "values": ["kube-system", f"{NAME}-system", SYSTEM_NAMESPACE],
+                    }
+                ]
+            },
             "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": [resource]}],
             "admissionReviewVersions": ["v1"],
             "sideEffects": "None",
@@ -111,28 +176,45 @@ def webhook(url: str, authority: bytes) -> Object:
     }
 
 
-def patched(obj: Object) -> list[Object]:
-    """The JSON patch by which the stand-in takes a namespace or a pod."""
-    wanted = {f"{NAME}.io/mode": "node", **({f"{NAME}.io/mesh": "enabled"} if obj["kind"] == "Namespace" else {})}
-    labels = {**(obj["metadata"].get("labels") or {}), **wanted}
-    found: list[Object] = [{"op": "add", "path": "/metadata/labels", "value": labels}]
-    if obj["kind"] == "Pod":
-        gates = [*(obj["spec"].get("readinessGates") or []), {"conditionType": f"{NAME}.io/captured"}]
-        found.append({"op": "add", "path": "/spec/readinessGates", "value": gates})
-    return found
+def is_enrolled(space: Object, how: StandIn) -> bool:
+    key, value = how.enrolled
+    marks = {**(space["metadata"].get("labels") or {}), **(space["metadata"].get("annotations") or {})}
+    return marks.get(key) == value
+
+
+def patched(obj: Object, how: StandIn) -> list[Object]:
+    """The JSON patch by which the stand-in takes an enrolled namespace, or a pod in one."""
+    meta = obj["metadata"]
+    if obj["kind"] == "Namespace":
+        labels = {**(meta.get("labels") or {}), f"{NAME}.io/mesh": "enabled", f"{NAME}.io/mode": how.mode}
+        return [{"op": "add", "path": "/metadata/labels", "value": labels}]
+    plain = {**obj, "apiVersion": "v1", "metadata": {**meta, "name": "injected"}}
+    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": meta["namespace"]}}
+    pod = next(one for one in rendered(how.mode, space, plain) if one["kind"] == "Pod")
+    del pod["metadata"]["labels"][f"{NAME}.io/run"]  # the reference mesh's own; the run's label stays
+    if how.in_pod:
+        _rename(pod, how.container)
+    return [
+        {"op": "add", "path": "/metadata/labels", "value": {**pod["metadata"]["labels"], **how.marks}},
+        {"op": "add", "path": "/metadata/annotations", "value": pod["metadata"].get("annotations") or {}},
+        {"op": "add", "path": "/spec", "value": pod["spec"]},
+    ]
 
 
 @contextlib.contextmanager
-def injector() -> Iterator[tuple[str, bytes]]:
+def injector(cluster: Cluster, how: StandIn) -> Iterator[tuple[str, bytes]]:
     """(URL, certificate of its authority) of a webhook on loopback."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             request = json.loads(self.rfile.read(int(self.headers["content-length"])))["request"]
-            patch = base64.b64encode(
-                json.dumps(patched({"kind": request["kind"]["kind"], **request["object"]})).encode()
-            )
-            response = {"uid": request["uid"], "allowed": True, "patchType": "JSONPatch", "patch": patch.decode()}
+            obj = {**request["object"], "kind": request["kind"]["kind"]}
+            obj["metadata"] = {"namespace": request.get("namespace", ""), **obj["metadata"]}
+            space = obj if obj["kind"] == "Namespace" else cluster.get("Namespace", obj["metadata"]["namespace"])
+            response = {"uid": request["uid"], "allowed": True}
+            if is_enrolled(space, how):
+                patch = base64.b64encode(json.dumps(patched(obj, how)).encode()).decode()
+                response |= {"patchType": "JSONPatch", "patch": patch}
             review = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}
             body = json.dumps(review).encode()
             self.send_response(200)
@@ -147,8 +229,6 @@ def injector() -> Iterator[tuple[str, bytes]]:
     key, certificate = _self_signed()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    import tempfile
-
     with tempfile.NamedTemporaryFile() as file:
         file.write(key + certificate)
         file.flush()

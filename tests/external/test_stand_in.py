@@ -6,13 +6,14 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from chaos.commands.which import connected
 from chaos.kube.client import Cluster
 from chaos.names import SYSTEM_NAMESPACE
-from tests.external.stand_in import installed
+from tests.external.stand_in import CLASSIC, LINKERD, StandIn, installed
 from tests.stranger.clusters import command
 
 pytestmark = pytest.mark.privileged
@@ -32,7 +33,7 @@ def cluster() -> Iterator[Cluster]:
         command("cluster", "down", "--name", name)
 
 
-def run(cluster: Cluster, out: Path, *options: str) -> tuple[int, str, dict[str, dict[str, object]]]:
+def run(cluster: Cluster, out: Path, *options: str) -> tuple[int, str, dict[str, dict[str, Any]]]:
     done = command("run", "--cluster", f"embedded:{cluster.name}", "--out", str(out), *options, seconds=280)
     report = out / "report.json"
     trials = json.loads(report.read_text())["trials"] if report.is_file() else []
@@ -48,7 +49,7 @@ def test_a_mesh_that_is_not_installed_is_refused_with_its_own_command(cluster: C
 
 
 def test_istio_ambient_is_run_on_a_stand_in_and_hurts_whom_the_model_says(cluster: Cluster, tmp_path: Path) -> None:
-    with installed(cluster, tmp_path):
+    with installed(cluster):
         code, said, trials = run(
             cluster,
             tmp_path / "out",
@@ -64,7 +65,7 @@ def test_istio_ambient_is_run_on_a_stand_in_and_hurts_whom_the_model_says(cluste
         # b's clients have connections to either server: ztunnel balances those, so of b nothing is predicted.
         assert killed["predicted"] == {"hurt": [A], "unhurt": [C]}
         assert killed["verdict"] in ("pass", "inconclusive"), killed
-        assert A in killed["observed"]["hurt"], said[-3000:]  # type: ignore[index]
+        assert A in killed["observed"]["hurt"], said[-3000:]
         assert trials["job-completes"]["verdict"] == "pass", trials["job-completes"]
         assert cluster.find("Namespace", "tenant-a") is None
         assert cluster.find("Namespace", SYSTEM_NAMESPACE) is None
@@ -74,7 +75,7 @@ def test_istio_ambient_is_run_on_a_stand_in_and_hurts_whom_the_model_says(cluste
 def test_last_calls_balancing_and_the_control_planes_absence_are_shown_on_a_stand_in(
     cluster: Cluster, tmp_path: Path
 ) -> None:
-    with installed(cluster, tmp_path):
+    with installed(cluster):
         scenarios = "client-shut-down,job-starts-before-proxy,features,control-plane-down"
         code, said, trials = run(cluster, tmp_path / "out", "--modes", "istio-ambient", "--scenarios", scenarios)
     assert {name: trial["verdict"] for name, trial in trials.items() if name != "features"} == {
@@ -87,4 +88,28 @@ def test_last_calls_balancing_and_the_control_planes_absence_are_shown_on_a_stan
     # The stand-in's proxies have no page of ztunnel's: what they hold and count is open, and said to be.
     assert trials["features"]["verdict"] == "inconclusive", said[-4000:]
     assert "requests of one kept connection stay with one server" in said
+    assert code in (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("mode", "stand_in", "scenarios"),
+    [
+        ("linkerd", LINKERD, "proxy-killed,client-shut-down,job-completes,control-plane-down"),
+        ("linkerd-classic", CLASSIC, "client-shut-down,job-completes"),
+    ],
+)
+def test_sidecars_that_a_webhook_injects_are_judged_as_the_reference_mode_of_the_same_shape(
+    cluster: Cluster, tmp_path: Path, mode: str, stand_in: StandIn, scenarios: str
+) -> None:
+    with installed(cluster, stand_in):
+        code, said, trials = run(cluster, tmp_path / "out", "--modes", mode, "--scenarios", scenarios)
+    assert set(trials) == set(scenarios.split(",")), said[-4000:]
+    verdicts = {name: trial["verdict"] for name, trial in trials.items()}
+    assert verdicts.pop("proxy-killed", "pass") in ("pass", "inconclusive"), said[-4000:]
+    assert set(verdicts.values()) == {"pass"}, said[-4000:]
+    if "proxy-killed" in trials:
+        assert trials["proxy-killed"]["predicted"]["hurt"] == [A]
+        assert A in trials["proxy-killed"]["observed"]["hurt"], said[-3000:]
+        assert not {B, C} & set(trials["proxy-killed"]["observed"]["hurt"])
+        assert "a new pod waits for the control plane" in said
     assert code in (0, 1)
