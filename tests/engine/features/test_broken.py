@@ -94,11 +94,11 @@ def slow_unless(mode: str) -> list[pytest.MarkDecorator]:
 def test_a_mesh_that_is_broken_on_purpose_is_caught(
     where: CheckContext, defect: Defect, check: Callable[[CheckContext], list[Check]], claim: str
 ) -> None:
-    where.mesh.set_defects({defect})
+    where.reference_mesh.set_defects({defect})
     try:
         found = {one.name: one for one in check(where)}
     finally:
-        where.mesh.set_defects(())
+        where.reference_mesh.set_defects(())
     assert found[claim].verdict is Verdict.FAIL, found[claim]
 
 

@@ -127,14 +127,14 @@ def test_a_pod_that_is_not_captured_yet_is_not_ready_and_speaks_to_no_meshed_one
             seconds=30,
         )
         with pytest.raises(NotReady):
-            where.mesh.wait_ready([pod], seconds=2)
+            where.reference_mesh.wait_ready([pod], seconds=2)
         found = where.cluster.get("Pod", NAME, where.client.namespace)
         late = Pod(where.client.namespace, NAME, found["metadata"]["uid"], where.client.node, "", "", NAME, "client")
         by_address = where.call(late, host=server.ip, port=PORT_HTTP, requests=2)
         by_name = where.call(late, requests=2)
         assert {reply.status for reply in (*by_address, *by_name)} == {0}
         signal_agents(where, 18)
-        where.mesh.wait_ready([pod], seconds=30)
+        where.reference_mesh.wait_ready([pod], seconds=30)
         assert {reply.status for reply in where.call(late, requests=4)} == {200}
     finally:
         signal_agents(where, 18)
