@@ -77,8 +77,18 @@ def _refusing() -> Iterator[None]:
     try:
         yield
     except click.UsageError as error:
-        error.show()
+        if isinstance(error, click.exceptions.NoArgsIsHelpError):
+            error.show()  # the command alone: what there is
+        else:
+            click.echo(_in_one_line(error), err=True)
         raise click.exceptions.Exit(REFUSED) from error
+
+
+def _in_one_line(error: click.UsageError) -> str:
+    """Return what was wrong, and where what would be right is listed."""
+    message = " ".join(error.format_message().split()).rstrip(".")
+    command = error.ctx.command_path if error.ctx is not None else "sharedfate"
+    return f"{command}: {message[:1].lower()}{message[1:]}: `{command} --help` says more"
 
 
 def _each(group: BaseExceptionGroup) -> Iterator[BaseException]:

@@ -40,7 +40,7 @@ from chaos.commands.which import cluster_option, known_modes, known_scenarios, o
 @click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)
 def run(modes: str, scenarios: str, spec: str, target: str, out: str, pytest_arguments: tuple[str, ...]) -> None:
     """Run the shipped suite; what follows `--` goes to pytest. Exit codes are pytest's."""
-    suite = str(Path(__file__).resolve().parents[1] / "suite")
+    package = Path(__file__).resolve().parents[1]
     # In pytest's own process: it must import our modules before anybody else does, to rewrite their assertions.
     where = [f"--chaos-target={target}"] if target else []
     if not target or modes != "default":
@@ -51,9 +51,8 @@ def run(modes: str, scenarios: str, spec: str, target: str, out: str, pytest_arg
         [
             sys.executable,
             "-P",  # a package `chaos` of the working directory is not ours
-            "-m",
-            "pytest",
-            suite,
+            str(package / "plugin" / "suite_run.py"),
+            str(package / "suite"),
             *where,
             f"--chaos-scenarios={scenarios}",
             f"--chaos-cluster={spec}",

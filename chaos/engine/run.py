@@ -79,7 +79,10 @@ class Run:
     def __enter__(self) -> Run:
         settings = self.settings
         set_aside(settings.out)
-        settings.out.mkdir(parents=True, exist_ok=True)
+        try:
+            settings.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise EnvironmentUnfit(f"{settings.out}: cannot be made: {error.strerror or error}") from error
         self.progress.step(f"cluster {settings.cluster}: starting")
         try:
             self.cluster = self._stack.enter_context(

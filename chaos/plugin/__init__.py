@@ -171,9 +171,11 @@ def _refuse_unknown_scenarios(config: pytest.Config) -> None:
 
 def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Item]) -> list[str]:
     """Where the suite is, for whoever gave a chaos option and has no test that takes it."""
-    option = config.option
+    option, suite = config.option, Path(__file__).parents[1] / "suite"
     if (option.chaos_modes, option.chaos_scenarios) == (None, None) or any(_is_chaos(item) for item in items):
         return []
+    if any(Path(str(argument).partition("::")[0]).is_relative_to(suite) for argument in config.args):
+        return []  # it was taken, and nothing of it is left
     return ["sharedfate: no chaos test here; its own suite: sharedfate run, or pytest --pyargs chaos.suite"]
 
 

@@ -91,6 +91,26 @@ def add_options(parser: pytest.Parser) -> None:
     add("--chaos-baseline", default=None, help="report.json of an earlier run: regressions against it fail the run")
 
 
+def option_names() -> list[str]:
+    """The names of every `--chaos-*` option."""
+    found = _Names()
+    add_options(found)  # type: ignore[arg-type]  # a parser as far as it is asked
+    return found.names
+
+
+class _Names:
+    """Notes the options that are added."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def getgroup(self, *_: str) -> _Names:
+        return self
+
+    def addoption(self, name: str, **_: object) -> None:
+        self.names.append(name)
+
+
 def is_asked_for(config: pytest.Config) -> bool:
     """Whether any of our options was given."""
     option = config.option

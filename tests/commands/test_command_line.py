@@ -64,7 +64,25 @@ def test_every_command_answers_to_both_spellings_of_help(path: tuple[str, ...], 
 def test_whatever_is_refused_exits_with_4(arguments: tuple[str, ...]) -> None:
     done = said(*arguments)
     assert done.exit_code == 4, done.output
-    assert "Traceback" not in done.output
+    assert len(done.output.splitlines()) == 1
+    assert "Usage" not in done.output
+
+
+TAKE_OPTIONS = [(path, one) for path, one in commands(main) if not isinstance(one, click.Group) and path != ("run",)]
+
+
+@pytest.mark.parametrize(("path", "command"), TAKE_OPTIONS, ids=[" ".join(path) for path, _ in TAKE_OPTIONS])
+def test_an_option_that_is_not_there_is_one_line_with_the_nearest(
+    path: tuple[str, ...], command: click.Command
+) -> None:
+    known = [name for one in command.params for name in one.opts if name.startswith("--")] or ["--help"]
+    for name in known:
+        wrong = f"{name[:4]}x{name[4:]}"
+        done = said(*path, wrong)
+        assert done.exit_code == 4
+        (line,) = done.output.splitlines()
+        assert wrong in line
+        assert name in line
 
 
 @pytest.mark.parametrize(
