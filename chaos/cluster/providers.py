@@ -20,7 +20,8 @@ from chaos.cluster.versions import fetch_version, parse_version, refuse_too_old
 from chaos.errors import EnvironmentUnfit, Misuse
 from chaos.interrupts import abort
 from chaos.kube.access import list_readable
-from chaos.kube.client import ACCOUNT, Cluster
+from chaos.kube.client import Cluster
+from chaos.kube.credentials import ACCOUNT
 from chaos.kube.write_guard import WriteGuard
 
 

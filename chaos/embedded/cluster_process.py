@@ -32,6 +32,7 @@ from chaos.embedded.kubelet import Images, Node, cgroups
 from chaos.embedded.network import ClusterNetwork, run_policies, run_services, serve_dns
 from chaos.embedded.network.addresses import API_PORT, FABRIC_ADDRESS
 from chaos.embedded.node_api import Kubelet
+from chaos.embedded.objects import is_true
 from chaos.embedded.provider import DOWN_SECONDS, end_by_force
 from chaos.embedded.resources import NODE, Object
 from chaos.embedded.store import Store
@@ -280,5 +281,4 @@ async def _caught(work: Awaitable[None]) -> BaseException | None:
 
 
 def _is_ready(node: Object | None) -> bool:
-    conditions = (node or {}).get("status", {}).get("conditions", [])
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+    return node is not None and is_true(node, "Ready")

@@ -14,7 +14,7 @@ from chaos.engine.targets import WHOLE_POD
 from chaos.engine.trial import Trial
 from chaos.errors import ApiError, ExperimentFailure
 from chaos.kube.client import KINDS
-from chaos.kube.objects import conditions, container_status
+from chaos.kube.objects import container_status, true_conditions
 from chaos.kube.placement import application
 from chaos.mesh import manifests
 from chaos.model.modes import Layer
@@ -133,7 +133,7 @@ class JobRun(AbstractContextManager["JobRun"]):
         end = time.monotonic() + SECONDS
         while time.monotonic() < end:
             status = self.cluster.get("Job", self.name, self.tenant.namespace).get("status", {})
-            said = conditions({"status": status})
+            said = frozenset(true_conditions({"status": status}))
             pods = self.pods()
             state = container_status(pods[-1], CONTAINER).get("state", {}) if pods else {}
             code = state.get("terminated", {}).get("exitCode")

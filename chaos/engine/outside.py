@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from chaos.kube.client import Cluster
-from chaos.kube.objects import controller, has_condition, is_deleting, rfc3339
+from chaos.kube.objects import controller, has_condition, is_deleting, rfc3339, true_conditions
 from chaos.mesh.inject import pod_template
 
 Object = Mapping[str, Any]
@@ -161,13 +161,11 @@ def deletion_of(pod: Object) -> str:
 
 def disruption_of(pod: Object) -> str:
     """Return why a pod is to be removed, by its condition DisruptionTarget; "" when it has none."""
-    for one in (pod.get("status") or {}).get("conditions") or []:
-        if one["type"] == "DisruptionTarget" and one["status"] == "True":
-            why = _DISRUPTED.get(one.get("reason", ""), f"is to go ({one.get('reason', 'no reason')})")
-            meta = pod["metadata"]
-            node = (pod.get("spec") or {}).get("nodeName", "")
-            return f"pod {meta['namespace']}/{meta['name']} on {node} {why} at {one.get('lastTransitionTime', '?')}"
-    return ""
+    if (one := true_conditions(pod).get("DisruptionTarget")) is None:
+        return ""
+    why = _DISRUPTED.get(one.get("reason", ""), f"is to go ({one.get('reason', 'no reason')})")
+    meta, node = pod["metadata"], (pod.get("spec") or {}).get("nodeName", "")
+    return f"pod {meta['namespace']}/{meta['name']} on {node} {why} at {one.get('lastTransitionTime', '?')}"
 
 
 def _of_nodes(before: Situation, after: Situation, since: float) -> list[str]:

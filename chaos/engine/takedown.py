@@ -18,7 +18,7 @@ from chaos.engine.progress import Progress
 from chaos.errors import SharedfateError
 from chaos.kube.applying import namespaces_of_run, pods_of_run
 from chaos.kube.client import Cluster
-from chaos.kube.objects import is_deleting
+from chaos.kube.objects import is_deleting, true_conditions
 
 Object = Mapping[str, Any]
 PATIENCE: Final = 3.0  # seconds of taking down that need no explanation
@@ -39,8 +39,8 @@ def explain_waiting(pods: Iterable[Object], namespaces: Iterable[Object], *, now
         more = f" and {len(going) - _SHOWN} more" if len(going) > _SHOWN else ""
         return f"{', '.join(named)}{more}"
     for namespace in namespaces:
-        for one in (namespace.get("status") or {}).get("conditions") or ():
-            if one.get("status") == "True" and one.get("type") in _HOLDS:
+        for kind, one in true_conditions(namespace).items():
+            if kind in _HOLDS:
                 return f"namespace {namespace['metadata']['name']}: {one.get('message', one['type'])}"
     names = [str(one["metadata"]["name"]) for one in namespaces if is_deleting(one)]
     return f"namespace {', '.join(sorted(names))} to be gone" if names else ""

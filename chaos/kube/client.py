@@ -8,9 +8,7 @@ Transport, TLS and authentication are the official `kubernetes` client's; what i
 from __future__ import annotations
 
 import builtins
-import ipaddress
 import json
-import os
 import threading
 import time
 import urllib.parse
@@ -21,18 +19,10 @@ from typing import Any, Final, Literal
 
 import urllib3
 
-from chaos.errors import (
-    AlreadyExists,
-    ApiError,
-    Conflict,
-    EnvironmentUnfit,
-    Forbidden,
-    Misuse,
-    NotFound,
-    NotReady,
-    Unreachable,
-)
-from chaos.kube.kubeconfig import load_kubeconfig, one_line, within
+from chaos.errors import AlreadyExists, ApiError, EnvironmentUnfit, Misuse, NotFound, NotReady, Unreachable
+from chaos.kube.api_errors import api_error, kind_of
+from chaos.kube.credentials import Token, configured, in_pod
+from chaos.kube.kubeconfig import one_line, within
 from chaos.kube.reach import unreachable
 from chaos.kube.retrying import PATIENCE, Backoff, is_transient, retrying
 from chaos.kube.ways import PodConnections, Stream, Way
@@ -41,8 +31,6 @@ from chaos.names import IMAGE
 
 Object = dict[str, Any]
 Objects = list[Object]
-_CONNECTIONS: Final = 32
-ACCOUNT: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")  # of a pod, where it has one
 _STREAM_SECONDS: Final = 10.0  # for a WebSocket into a pod to open
 PatchType = Literal["merge", "strategic", "json"]
 
@@ -170,7 +158,7 @@ class Cluster:
         self.way = Way.PROXY
         self._streams = {Way.FORWARD: PodConnections(self._open_forward), Way.EXEC: PodConnections(self._open_relay)}
         self._configuration: Any = None
-        self._token: _Token | None = None
+        self._token: Token | None = None
         self._pool: urllib3.PoolManager
         self._renewing = threading.Lock()
         self._renewals = 0
@@ -178,9 +166,9 @@ class Cluster:
 
     def _connect(self) -> None:
         if self.kubeconfig is None:
-            self.host, self._pool, self._token = _in_pod()
+            self.host, self._pool, self._token = in_pod()
         else:
-            self._configuration = _configuration(self.kubeconfig, self.context)
+            self._configuration = configured(self.kubeconfig, self.context)
             from kubernetes import client as k8s
 
             self.host = self._configuration.host
@@ -207,7 +195,7 @@ class Cluster:
     def configuration(self) -> Any:
         """The official client's Configuration of this cluster."""
         if self._configuration is None:
-            self._configuration = _configuration(None, None)
+            self._configuration = configured(None, None)
         return self._configuration
 
     # ---- transport
@@ -265,7 +253,7 @@ class Cluster:
             if response.status != 401 or attempt == 2:
                 break
             self._renew(renewals)
-        raise _api_error(method, path, response.status, text, response.headers.get("Retry-After"))
+        raise api_error(method, path, response.status, text, response.headers.get("Retry-After"))
 
     def request(
         self,
@@ -570,7 +558,7 @@ class Cluster:
                 return within(seconds, lambda: opened(self.configuration, url, headers))  # noqa: B023
             except WebSocketBadStatusException as error:
                 if error.status_code != 401 or attempt == 2:
-                    raise _api_error("GET", path, error.status_code, error.resp_body or b"") from error
+                    raise api_error("GET", path, error.status_code, error.resp_body or b"") from error
                 self._renew(renewals)
             except WebSocketException as error:
                 raise unreachable(self.host, error) from error
@@ -624,7 +612,7 @@ class Cluster:
                 namespace, pod, port, path, method=method, body=body, headers=headers, timeout=timeout
             )
             if answer.status >= 400:
-                raise _api_error(method, through, answer.status, answer.data)
+                raise api_error(method, through, answer.status, answer.data)
             return answer.data
         response = self.open(
             method, through, body=body, content_type="application/octet-stream", headers=headers, timeout=timeout
@@ -652,46 +640,6 @@ class Cluster:
         self._pool.clear()
 
 
-class _Token:
-    """A service account's token, read again each minute: the kubelet replaces it."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._text = ""
-        self._until = 0.0
-
-    def read(self) -> str:
-        if time.monotonic() >= self._until:
-            self._text, self._until = self._file.read_text().strip(), time.monotonic() + 60
-        return self._text
-
-
-def _in_pod() -> tuple[str, urllib3.PoolManager, _Token]:
-    """Configure the client from inside a pod, as the official `load_incluster_config` does, without importing that
-    client: the control plane and the agents start while everything else does, and the import is most of their start.
-    """
-    folder = ACCOUNT
-    try:
-        address = ipaddress.ip_address(os.environ["KUBERNETES_SERVICE_HOST"])
-        host = f"[{address}]" if address.version == 6 else str(address)
-        url = f"https://{host}:{os.environ['KUBERNETES_SERVICE_PORT']}"
-        token = _Token(folder / "token")
-        token.read()
-        pool = urllib3.PoolManager(
-            maxsize=_CONNECTIONS, ca_certs=str(folder / "ca.crt"), retries=urllib3.Retry(total=0)
-        )
-    except (KeyError, ValueError, OSError) as error:
-        raise EnvironmentUnfit(f"no kubeconfig given, and this is not a pod with a service account: {error}") from error
-    return url, pool, token
-
-
-def _configuration(kubeconfig: Path | None, context: str | None) -> Any:
-    configuration = load_kubeconfig(kubeconfig, context)
-    configuration.connection_pool_maxsize = _CONNECTIONS
-    configuration.retries = urllib3.Retry(total=0)
-    return configuration
-
-
 def _pause(stop: threading.Event | None, seconds: float) -> None:
     if stop is None:
         time.sleep(seconds)
@@ -704,25 +652,5 @@ def _change(line: bytes) -> WatchEvent:
     if event["type"] == "ERROR":
         status = event["object"]
         code, reason = status.get("code", 500), status.get("reason", "")
-        raise _kind_of(code, reason)(f"watch: {status.get('message')}", code=code, reason=reason, status=status)
+        raise kind_of(code, reason)(f"watch: {status.get('message')}", code=code, reason=reason, status=status)
     return WatchEvent(event["type"], event["object"])
-
-
-def _api_error(method: str, path: str, code: int, text: bytes, retry_after: str | None = None) -> ApiError:
-    try:
-        status = json.loads(text)
-        assert isinstance(status, dict)
-    except (ValueError, AssertionError):
-        status = {}
-    message = status.get("message") or text.decode(errors="replace").strip()[:300] or "no message"
-    if code == 401:
-        message += ": the credentials were read again and are still refused: they have expired, or were revoked"
-    seconds = float(retry_after) if retry_after is not None and retry_after.isdigit() else None
-    text_of, reason = f"{method} {path}: {code}: {message}", str(status.get("reason", ""))
-    return _kind_of(code, reason)(text_of, code=code, reason=reason, status=status, retry_after=seconds)
-
-
-def _kind_of(code: int, reason: str) -> type[ApiError]:
-    if reason == "AlreadyExists":
-        return AlreadyExists
-    return {403: Forbidden, 404: NotFound, 409: Conflict}.get(code, ApiError)

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from chaos.errors import EnvironmentUnfit
 from chaos.kube.client import Cluster
+from chaos.kube.objects import has_condition
 from chaos.names import IMAGE
 
 Object = Mapping[str, Any]
@@ -125,9 +126,8 @@ def keeps_away(node: Object) -> str:
     if spec.get("unschedulable"):
         return "it is cordoned"
     taints = [taint for taint in spec.get("taints") or [] if taint["effect"] in _KEEPS_AWAY]
-    conditions = {one["type"]: one for one in status.get("conditions") or []}
-    ready = conditions.get("Ready", {})
-    if ready.get("status") != "True":
+    if not has_condition(node, "Ready"):
+        ready: Object = next((one for one in status.get("conditions") or [] if one["type"] == "Ready"), {})
         return f"it is not Ready ({ready.get('reason') or 'no condition'})"
     if taints:
         return "taint " + ", ".join(_taint(one) for one in taints)

@@ -30,15 +30,15 @@ def is_deleting(obj: Object) -> bool:
     return "deletionTimestamp" in obj["metadata"]
 
 
-def conditions(obj: Object) -> frozenset[str]:
-    """Return the types of the object's conditions that are True."""
+def true_conditions(obj: Object) -> dict[str, Object]:
+    """Return the object's conditions that are True, by type."""
     found = (obj.get("status") or {}).get("conditions") or []
-    return frozenset(one["type"] for one in found if one["status"] == "True")
+    return {one.get("type", ""): one for one in found if one.get("status") == "True"}
 
 
 def has_condition(obj: Object, kind: str) -> bool:
     """Whether that condition of the object is True."""
-    return kind in conditions(obj)
+    return kind in true_conditions(obj)
 
 
 def controller(obj: Object) -> Object | None:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from chaos.errors import NotReady
 from chaos.kube.client import Cluster
-from chaos.kube.objects import container_statuses, is_deleting, is_ready_pod
+from chaos.kube.objects import container_statuses, is_deleting, is_ready_pod, true_conditions
 
 Object = Mapping[str, Any]
 PULL_SECONDS: Final = 900.0  # for an image of a gigabyte over a slow line
@@ -208,8 +208,7 @@ def _not_made(one: AwaitedWorkload, seen: Seen) -> str:
         made = [pod for pod in seen.pods if _is_of(one, pod["metadata"])]
         wanted = _wanted(seen.objects.get(one, {}))
         return told if len(made) < wanted else ""
-    conditions = (seen.objects.get(one, {}).get("status") or {}).get("conditions") or []
-    return next((str(c.get("message", "")) for c in conditions if c["type"] == "ReplicaFailure" and _true(c)), "")
+    return str(true_conditions(seen.objects.get(one, {})).get("ReplicaFailure", {}).get("message", ""))
 
 
 def _wanted(obj: Object) -> int:
@@ -239,7 +238,7 @@ def complaint(pod: Object) -> str:
         (
             f"{c['type']} is False: {c.get('message') or c.get('reason') or 'no reason is given'}"
             for c in conditions
-            if not _true(c)
+            if c["type"] not in true_conditions(pod)
         ),
         f"its pod is {status.get('phase') or 'without a status: is the node heard of?'}",
     )
@@ -285,7 +284,3 @@ def _state(obj: Object) -> str:
     status = obj.get("status") or {}
     names = ("replicas", "updatedReplicas", "readyReplicas", "desiredNumberScheduled", "numberReady")
     return ", ".join(f"{name} {status[name]}" for name in names if name in status) or "it has no status"
-
-
-def _true(condition: Object) -> bool:
-    return bool(condition["status"] == "True")

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from chaos.kube.client import Cluster
-from chaos.kube.objects import container_statuses, has_condition, is_owned_by
+from chaos.kube.objects import container_statuses, has_condition, is_owned_by, true_conditions
 from chaos.toolkit.readings import Reading, opinion
 from chaos.verdict import Verdict
 
@@ -24,9 +24,8 @@ def detect_fate(job: dict[str, Any], pods: list[dict[str, Any]], *, now: datetim
     """Derive the state from a Job and its pods. Pure."""
     if has_condition(job, "Complete"):
         return opinion("complete", Verdict.PASS, "the job completed")
-    if has_condition(job, "Failed"):
-        why = next(one for one in job["status"]["conditions"] if one["type"] == "Failed")
-        text = f"the job failed: {why.get('reason', '')} {why.get('message', '')}".strip()
+    if failed := true_conditions(job).get("Failed"):
+        text = f"the job failed: {failed.get('reason', '')} {failed.get('message', '')}".strip()
         return opinion("failed", Verdict.FAIL, text)
     for pod in pods:
         states = {one["name"]: one.get("state", {}) for one in container_statuses(pod)}

@@ -23,8 +23,9 @@ from typing import Any
 
 from chaos.embedded.api.admission import admit_create
 from chaos.embedded.api.auth import User
+from chaos.embedded.api.calls import Call, Reply
 from chaos.embedded.api.errors import StatusError
-from chaos.embedded.api.rest import Call, Reply, Rest
+from chaos.embedded.api.rest import Rest
 from chaos.embedded.api.subresources import evict
 from chaos.embedded.clock import SystemClock
 from chaos.embedded.controllers import run_controllers

@@ -7,7 +7,7 @@ import urllib.parse
 from dataclasses import dataclass
 from pathlib import Path
 
-from chaos.embedded.api.server import parse_path
+from chaos.embedded.api.paths import parse_path
 from chaos.kube.access import Permission
 
 

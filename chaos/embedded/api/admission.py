@@ -18,17 +18,10 @@ from chaos.embedded.api import limits, pod_security
 from chaos.embedded.api.asked import Asked, Gate
 from chaos.embedded.api.custom import definitions, objects
 from chaos.embedded.api.defaults import apply_defaults, fresh_status
-from chaos.embedded.api.errors import (
-    Cause,
-    StatusError,
-    bad_request,
-    forbidden,
-    invalid,
-    not_found,
-    plain_failure,
-    wrong,
-)
+from chaos.embedded.api.errors import bad_request, forbidden, invalid, plain_failure, wrong
 from chaos.embedded.api.immutable import ephemeral_changes, immutable_changes, resize_changes
+from chaos.embedded.api.plugins import admit_pod, check_namespace, tolerate_short_absence
+from chaos.embedded.api.service_addresses import allocate, drop_of_other_types, keep_address
 from chaos.embedded.api.validation import validate
 from chaos.embedded.api.validation.names import meta_changes
 from chaos.embedded.api.validation.network import pod_addresses
@@ -43,10 +36,8 @@ from chaos.embedded.resources import (
     PERSISTENT_VOLUME,
     PERSISTENT_VOLUME_CLAIM,
     POD,
-    PRIORITY_CLASS,
     ROLE_BINDING,
     SERVICE,
-    SERVICE_ACCOUNT,
     STORAGE_CLASS,
     Object,
     Resource,
@@ -55,7 +46,6 @@ from chaos.embedded.store import Store, copy, random_suffix
 
 Json = dict[str, Any]
 
-TOKEN_PATH: Final = "/var/run/secrets/kubernetes.io/serviceaccount"
 _COUNTED: Final = (
     "Pod",
     "Deployment",
@@ -76,7 +66,6 @@ _COUNTED: Final = (
     "CustomResourceDefinition",
 )  # kinds with a generation
 _TEMPLATE_GENERATION: Final = "deprecated.daemonset.template.generation"
-_NODE_PORTS: Final = range(30000, 32768)
 
 
 def admit_create(store: Store, resource: Resource, obj: Object) -> Json:
@@ -140,7 +129,7 @@ def finish_create(store: Store, resource: Resource, new: Json) -> None:
         meta["name"] = _generated(store, resource, meta)
     if resource.custom is not None:
         if resource.namespaced:
-            _check_namespace(store, resource, meta)
+            check_namespace(store, resource, meta)
         objects.admit_create(resource, new)
         return
     if resource.kind in _COUNTED:
@@ -155,7 +144,7 @@ def finish_create(store: Store, resource: Resource, new: Json) -> None:
     if causes:
         raise invalid(resource, meta.get("name", ""), causes)
     if resource.namespaced:
-        _check_namespace(store, resource, meta)
+        check_namespace(store, resource, meta)
         limits.check_limits(store, resource, new)
     _enforce_pod_security(store, resource, None, new)
     if (status := fresh_status(resource.kind)) is not None:
@@ -165,7 +154,7 @@ def finish_create(store: Store, resource: Resource, new: Json) -> None:
     if resource is POD:
         new["status"] = {"phase": "Pending", "qosClass": qos_class(new)}
     elif resource is SERVICE:
-        _allocate(store, new, None)
+        allocate(store, new, None)
     elif resource is CUSTOM_RESOURCE_DEFINITION:
         definitions.note_stored_version(new)
 
@@ -235,20 +224,6 @@ def _generated(store: Store, resource: Resource, meta: Mapping[str, Any]) -> str
     return name
 
 
-def _check_namespace(store: Store, resource: Resource, meta: Mapping[str, Any]) -> None:
-    name = meta.get("namespace", "")
-    namespace = store.find(NAMESPACE, "", name)
-    if namespace is None:
-        raise not_found(NAMESPACE, name)
-    if "deletionTimestamp" in namespace["metadata"] and resource.kind != "Event":
-        raise forbidden(
-            resource,
-            meta.get("name", ""),
-            f"unable to create new content in namespace {name} because it is being terminated",
-            cause=Cause("NamespaceTerminating", "metadata.namespace", f"namespace {name} is being terminated"),
-        )
-
-
 def _default(resource: Resource, new: Json) -> None:
     """Apply defaults, before anything is checked."""
     if resource in (ROLE_BINDING, CLUSTER_ROLE_BINDING):
@@ -264,7 +239,7 @@ def plug_in(store: Store, resource: Resource, new: Json) -> None:
     if resource is POD:
         limits.default_limits(store, new)
         apply_defaults("Pod", new)
-        _admit_pod(store, new)
+        admit_pod(store, new)
     elif resource is PERSISTENT_VOLUME_CLAIM:
         if not claims.has_class(new) and (chosen := claims.default_class(store)) is not None:
             new["spec"]["storageClassName"] = chosen["metadata"]["name"]
@@ -296,99 +271,6 @@ def _check_growth(store: Store, old: Object, new: Object) -> None:
         raise forbidden(PERSISTENT_VOLUME_CLAIM, name, why)
 
 
-def _admit_pod(store: Store, pod: Json) -> None:
-    """Set the service account, its token, priority, and tolerations of an unreachable node."""
-    spec, meta = pod["spec"], pod["metadata"]
-    name = spec.get("serviceAccountName") or "default"
-    spec["serviceAccountName"] = spec["serviceAccount"] = name
-    namespace = meta.get("namespace", "")
-    account = store.find(SERVICE_ACCOUNT, namespace, name)
-    if account is None:
-        if store.find(NAMESPACE, "", namespace) is None:
-            raise not_found(NAMESPACE, namespace)
-        _check_namespace(store, POD, meta)
-        raise forbidden(
-            POD,
-            meta.get("name") or meta.get("generateName", ""),
-            f'error looking up service account {namespace}/{name}: serviceaccount "{name}" not found',
-        )
-    if spec.get("automountServiceAccountToken", account.get("automountServiceAccountToken", True)):
-        _mount_token(spec)
-    if account.get("imagePullSecrets") and not spec.get("imagePullSecrets"):
-        spec["imagePullSecrets"] = account["imagePullSecrets"]
-    _priority(store, pod)
-    _tolerate_short_absence(spec)
-
-
-def _tolerate_short_absence(spec: Json) -> None:
-    """Tolerate a missing or not-ready node for five minutes, unless the pod sets it otherwise."""
-    tolerations = spec.setdefault("tolerations", [])
-    for key in ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"):
-        if not any(
-            t.get("key") in (key, None, "") and t.get("effect", "NoExecute") in ("NoExecute", "") for t in tolerations
-        ):
-            tolerations.append({"effect": "NoExecute", "key": key, "operator": "Exists", "tolerationSeconds": 300})
-
-
-def _mount_token(spec: Json) -> None:
-    containers = [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]
-    bare = [c for c in containers if not any(m.get("mountPath") == TOKEN_PATH for m in c.get("volumeMounts") or [])]
-    if not bare:
-        return
-    volumes = spec.setdefault("volumes", [])
-    name = next((v["name"] for v in volumes if str(v.get("name", "")).startswith("kube-api-access-")), "")
-    if not name:
-        name = f"kube-api-access-{random_suffix()}"
-        volumes.append(
-            {
-                "name": name,
-                "projected": {
-                    "defaultMode": 420,
-                    "sources": [
-                        {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
-                        {"configMap": {"items": [{"key": "ca.crt", "path": "ca.crt"}], "name": "kube-root-ca.crt"}},
-                        {
-                            "downwardAPI": {
-                                "items": [
-                                    {
-                                        "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"},
-                                        "path": "namespace",
-                                    }
-                                ]
-                            }
-                        },
-                    ],
-                },
-            }
-        )
-    for container in bare:
-        container.setdefault("volumeMounts", []).append({"mountPath": TOKEN_PATH, "name": name, "readOnly": True})
-
-
-def _priority(store: Store, pod: Json) -> None:
-    spec = pod["spec"]
-    name = spec.get("priorityClassName")
-    if name:
-        chosen = store.find(PRIORITY_CLASS, "", name)
-        if chosen is None:
-            raise forbidden(POD, pod["metadata"].get("name", ""), f"no PriorityClass with name {name} was found")
-    else:
-        chosen = next((one for one in store.list(PRIORITY_CLASS) if one.get("globalDefault")), None)
-        if chosen is not None:
-            spec["priorityClassName"] = chosen["metadata"]["name"]
-    computed = chosen.get("value", 0) if chosen is not None else 0
-    policy = (chosen or {}).get("preemptionPolicy", "PreemptLowerPriority")
-    by = "must not be provided in pod spec; priority admission controller computed"
-    for field, what, given, wanted in (
-        ("priority", "integer value of priority", spec.get("priority"), computed),
-        ("preemptionPolicy", "string value of PreemptionPolicy", spec.get("preemptionPolicy"), policy),
-    ):
-        if given not in (None, wanted):
-            why = f"the {what} ({given}) {by} {wanted} from the given PriorityClass name"
-            raise forbidden(POD, pod["metadata"].get("name", ""), why)
-        spec[field] = wanted
-
-
 def _admit_job(job: Json) -> None:
     """Set a Job's UID, and the labels and selector that carry it."""
     spec, meta = job["spec"], job["metadata"]
@@ -405,90 +287,6 @@ def _admit_job(job: Json) -> None:
     template["labels"] = (template.get("labels") or {}) | own
     selector = spec.setdefault("selector", {})
     selector["matchLabels"] = (selector.get("matchLabels") or {}) | {"batch.kubernetes.io/controller-uid": meta["uid"]}
-
-
-def _allocate(store: Store, service: Json, old: Object | None) -> None:
-    """Allocate ClusterIP and node ports; StatusError 422 when a requested one is taken."""
-    spec, meta = service["spec"], service["metadata"]
-    others = [
-        one
-        for one in store.list(SERVICE)
-        if (one["metadata"]["namespace"], one["metadata"]["name"]) != (meta.get("namespace"), meta.get("name"))
-    ]
-    kind = spec["type"]
-    if kind == "ExternalName":
-        for name in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
-            spec.pop(name, None)
-        return
-    taken = {one["spec"].get("clusterIP") for one in others}
-    wanted = spec.get("clusterIP") or (spec.get("clusterIPs") or [""])[0]
-    if wanted and wanted != "None" and wanted in taken:
-        raise invalid(
-            SERVICE,
-            meta["name"],
-            [wrong("spec.clusterIPs", [wanted], f"failed to allocate IP {wanted}: provided IP is already allocated")],
-        )
-    if wanted and wanted != "None" and not wanted.startswith("10.96."):
-        raise invalid(
-            SERVICE,
-            meta["name"],
-            [
-                wrong(
-                    "spec.clusterIPs",
-                    [wanted],
-                    f"failed to allocate IP {wanted}: the provided network does not match the current range",
-                )
-            ],
-        )
-    if not wanted:
-        seed = uuid.uuid4().int  # any free one of the range's upper part, as the allocator prefers
-        wanted = next(
-            ip
-            for step in range(1 << 16)
-            for number in [256 + (seed + step) % 65000]
-            if (ip := f"10.96.{number >> 8}.{number & 255}") not in taken and 0 < number & 255 < 255
-        )
-    spec["clusterIP"], spec["clusterIPs"] = wanted, [wanted]
-    if kind not in ("NodePort", "LoadBalancer"):
-        for port in spec.get("ports") or []:
-            if old is not None and old["spec"]["type"] != kind:
-                port.pop("nodePort", None)
-        return
-    used = {port["nodePort"] for one in others for port in one["spec"].get("ports", []) if "nodePort" in port}
-    held = {
-        (port["port"], port["protocol"]): port["nodePort"]
-        for port in (old or {}).get("spec", {}).get("ports", [])
-        if "nodePort" in port
-    }
-    for index, port in enumerate(spec.get("ports") or []):
-        asked = port.get("nodePort") or held.get((port["port"], port["protocol"]))
-        if asked in used:
-            raise invalid(
-                SERVICE,
-                meta["name"],
-                [wrong(f"spec.ports[{index}].nodePort", asked, "provided port is already allocated")],
-            )
-        if asked and asked not in _NODE_PORTS:
-            raise invalid(
-                SERVICE,
-                meta["name"],
-                [
-                    wrong(
-                        f"spec.ports[{index}].nodePort",
-                        asked,
-                        "provided port is not in the valid range. The range of valid ports is 30000-32767",
-                    )
-                ],
-            )
-        if not asked:
-            start = uuid.uuid4().int % len(_NODE_PORTS)
-            asked = next(
-                p
-                for step in range(len(_NODE_PORTS))
-                if (p := _NODE_PORTS[(start + step) % len(_NODE_PORTS)]) not in used
-            )
-        port["nodePort"] = asked
-        used.add(asked)
 
 
 # Updates
@@ -547,13 +345,13 @@ def admit_update(store: Store, resource: Resource, old: Object, obj: Object, sub
     if resource is PERSISTENT_VOLUME_CLAIM:
         _check_growth(store, old, new)
     if resource.kind == "Service":
-        _keep_address(old["spec"], new.setdefault("spec", {}))
+        keep_address(old["spec"], new.setdefault("spec", {}))
     _defaults_of_update(resource, old, new)
     causes = [*meta_changes(held, meta), *validate(resource, new), *immutable_changes(resource.kind, old, new)]
     if causes:
         raise invalid(resource, held["name"], causes)
     if resource is SERVICE:
-        _allocate(store, new, old)
+        allocate(store, new, old)
     if resource.kind in _COUNTED and _counts(resource.kind, old, new):
         meta["generation"] = held.get("generation", 0) + 1
     _enforce_pod_security(store, resource, old, new)
@@ -573,44 +371,9 @@ def _defaults_of_update(resource: Resource, old: Object, new: Json) -> None:
         for name in ("priority", "preemptionPolicy", "nodeName", "serviceAccountName", "serviceAccount"):
             if name in old["spec"]:
                 new["spec"].setdefault(name, old["spec"][name])
-        _tolerate_short_absence(new["spec"])
+        tolerate_short_absence(new["spec"])
     elif resource.kind == "Service":
-        _drop_of_other_types(old, new)
-
-
-def _keep_address(old: Object, new: Json) -> None:
-    """Keep a Service's address; a change of `clusterIP` alone also changes the first of `clusterIPs`."""
-    if new.get("type", "ClusterIP") == "ExternalName" or not old.get("clusterIP"):
-        return
-    if not new.get("clusterIP"):
-        new.update(clusterIP=old["clusterIP"], clusterIPs=list(old["clusterIPs"]))
-    elif new["clusterIP"] != old["clusterIP"] and new.get("clusterIPs") == old.get("clusterIPs"):
-        new["clusterIPs"] = [new["clusterIP"], *(old.get("clusterIPs") or [])[1:]]
-
-
-def _drop_of_other_types(old: Object, new: Json) -> None:
-    """Drop fields of a Service's former type that the update leaves unchanged."""
-    before, after = old["spec"], new["spec"]
-    kind = after["type"]
-    gone = {
-        "clusterIP": kind == "ExternalName",
-        "clusterIPs": kind == "ExternalName",
-        "ipFamilies": kind == "ExternalName",
-        "ipFamilyPolicy": kind == "ExternalName",
-        "internalTrafficPolicy": kind == "ExternalName",
-        "allocateLoadBalancerNodePorts": kind != "LoadBalancer",
-        "loadBalancerClass": kind != "LoadBalancer",
-        "healthCheckNodePort": kind != "LoadBalancer",
-        "externalTrafficPolicy": kind not in ("NodePort", "LoadBalancer") and not after.get("externalIPs"),
-    }
-    for name, drop in gone.items():
-        if drop and before["type"] != kind and after.get(name) == before.get(name):
-            after.pop(name, None)
-    held = [port.get("nodePort") for port in before.get("ports") or []]
-    if kind not in ("NodePort", "LoadBalancer") and before["type"] != kind:
-        for port in after.get("ports") or []:
-            if port.get("nodePort") in held:
-                port.pop("nodePort", None)
+        drop_of_other_types(old, new)
 
 
 def _counts(kind: str, old: Object, new: Object) -> bool:
@@ -682,17 +445,3 @@ def _pod_part_update(store: Store, old: Object, new: Json, subresource: str) -> 
     if result["spec"] != old["spec"]:
         result["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
     return result
-
-
-__all__ = [
-    "StatusError",
-    "admit_create",
-    "admit_create_asking",
-    "admit_update",
-    "begin_create",
-    "check_place",
-    "check_quota",
-    "finish_create",
-    "plug_in",
-    "review_pod_security",
-]

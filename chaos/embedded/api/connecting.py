@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any, Final
 
 from chaos.embedded.api.asked import Asked
+from chaos.embedded.api.calls import Call
 from chaos.embedded.api.options import is_true
-from chaos.embedded.api.rest import Call
 
 Values = Callable[[str, list[str]], list[str]]  # every value of a query's parameter, or what is given instead
 _KINDS: Final = {

@@ -14,8 +14,8 @@ from typing import Any, Final
 import orjson
 
 from chaos.embedded.api.auth import MASTERS, Attributes, Authorizer, User
+from chaos.embedded.api.calls import Call
 from chaos.embedded.api.errors import bad_request, forbidden, not_found
-from chaos.embedded.api.rest import Call
 from chaos.embedded.resources import CLUSTER_ROLE, ROLE, Object
 
 RBAC: Final = "rbac.authorization.k8s.io"

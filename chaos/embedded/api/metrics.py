@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from chaos.embedded.api.calls import Call, Reply
 from chaos.embedded.api.errors import not_found
-from chaos.embedded.api.rest import Call, Reply
 from chaos.embedded.api.selectors import label_selector
 from chaos.embedded.node_api import ContainerUsage, Kubelet
 from chaos.embedded.resources import NODE, POD, Object

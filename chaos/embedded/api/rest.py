@@ -7,17 +7,15 @@ webhooks run, the verb starts again, unless the caller gave a resourceVersion.
 
 from __future__ import annotations
 
-import base64
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any, Final
 
 import orjson
 
 from chaos.embedded import deletion
-from chaos.embedded.api import apply, decode, discovery, options, patches, selectors, tables, warnings
-from chaos.embedded.api import schema as schemas
+from chaos.embedded.api import apply, decode, discovery, options, selectors, tables, warnings
 from chaos.embedded.api.admission import (
     admit_update,
     begin_create,
@@ -27,9 +25,9 @@ from chaos.embedded.api.admission import (
     plug_in,
     review_pod_security,
 )
-from chaos.embedded.api.asked import Asked, Gate, OpenGate, Operation, Said
-from chaos.embedded.api.auth import User
-from chaos.embedded.api.convert import as_served, as_stored, stored_kind
+from chaos.embedded.api.asked import Asked, Gate, OpenGate
+from chaos.embedded.api.calls import APPLY, Call, Reply, inward, outward
+from chaos.embedded.api.convert import as_stored
 from chaos.embedded.api.custom import objects as custom
 from chaos.embedded.api.defaults import apply_defaults
 from chaos.embedded.api.errors import (
@@ -40,7 +38,6 @@ from chaos.embedded.api.errors import (
     forbidden,
     invalid,
     invalid_kind,
-    method_not_allowed,
     not_acceptable,
     not_found,
     not_served,
@@ -48,11 +45,12 @@ from chaos.embedded.api.errors import (
     unsupported_media,
     wrong,
 )
+from chaos.embedded.api.paging import read_continue, write_continue
+from chaos.embedded.api.patching import decoded_patch, internal, parsed, patched_object, refuse_undeclared
 from chaos.embedded.clock import Clock
 from chaos.embedded.resources import CUSTOM_RESOURCE_DEFINITION, NAMESPACE, POD, Object, Resource
 from chaos.embedded.store import QUOTA, AlreadyExists, Conflict, NotFound, Store, copy, now
 
-APPLY: Final = "application/apply-patch+yaml"
 PATCH_TYPES: Final = (
     "application/json-patch+json",
     "application/merge-patch+json",
@@ -66,72 +64,6 @@ _RETURNED: Final = (
     "Service",
     "PersistentVolumeClaim",
 )  # DELETE answers with the object itself
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One request on a resource."""
-
-    user: User
-    verb: str
-    resource: Resource
-    namespace: str = ""
-    name: str = ""
-    subresource: str = ""
-    query: Mapping[str, str] = field(default_factory=dict)
-    content_type: str = "application/json"
-    accept: str = ""
-    body: bytes = b""
-    said: Said = field(default_factory=Said)  # by those whom admission asked
-
-    @property
-    def stored(self) -> Resource:
-        """The kind as which the objects are stored."""
-        return stored_kind(self.resource)
-
-    def options(self, *, applying: bool = False) -> options.WriteOptions:
-        """The options of a create, update or patch; StatusError 422."""
-        return options.write_options(self.verb, self.query, applying=applying)
-
-    @property
-    def _of_versions(self) -> bool:
-        """Whether stored objects may have another version than this call's."""
-        return self.resource.custom is not None and self.subresource != "scale"
-
-    def asked(
-        self,
-        operation: Operation,
-        obj: dict[str, Any] | None,
-        old: Object | None = None,
-        *,
-        dry: bool,
-        kind: tuple[str, str, str] = ("", "", ""),
-    ) -> Asked:
-        """This request, as admission sees it."""
-        return Asked(
-            operation,
-            self.stored,
-            self.user,
-            self.namespace,
-            self.name or ((obj or {}).get("metadata") or {}).get("name", ""),
-            self.subresource,
-            obj,
-            outward(self, old) if old is not None and self._of_versions else old,
-            kind,
-            dry,
-            options.as_object(operation, self.verb, self.query, applying=self.content_type == APPLY),
-            self.said,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A JSON answer."""
-
-    body: Any
-    code: int = 200
-    warnings: tuple[str, ...] = ()
-    audit: str = ""  # what the audit log is to say beside the request
 
 
 Guard = Callable[[Call, Object | None, Object], None]  # raises for what the user may not write: call, old, new
@@ -171,7 +103,7 @@ class Rest:
         if wants_metadata_list(call.accept):
             raise not_acceptable(
                 "you requested PartialObjectMetadataList, but the requested object is not a list "
-                f"(*{_internal(call.resource)}.{call.resource.kind})"
+                f"(*{internal(call.resource)}.{call.resource.kind})"
             )
         return Reply(self.shown(call, self.find(call)), warnings=warnings.of_list(call.resource))
 
@@ -211,13 +143,13 @@ class Rest:
         if wants_metadata(call.accept) and not wants_metadata_list(call.accept):
             raise not_acceptable(
                 "you requested PartialObjectMetadata, but the requested object is a list "
-                f"(*{_internal(call.resource)}.{call.resource.list_kind})"
+                f"(*{internal(call.resource)}.{call.resource.list_kind})"
             )
         predicate = self.predicate(call)
         limit = options.number(call.query, "limit")
         version, after = self.store.version, None
         if token := call.query.get("continue", ""):
-            version, after = _read_continue(token)
+            version, after = read_continue(token)
             if version > self.store.version:
                 raise bad_request("continue key is not valid: it names a version that is not there yet")
         options.version_asked(call.query, self.store.version, listing=True)
@@ -229,7 +161,7 @@ class Rest:
             objects = [obj for obj in objects if predicate(obj)]
         meta: dict[str, Any] = {"resourceVersion": str(version)}
         if limit and 0 < limit < len(objects):
-            meta["continue"] = _write_continue(version, _key(objects[limit - 1]))
+            meta["continue"] = write_continue(version, _key(objects[limit - 1]))
             if predicate is None:
                 meta["remainingItemCount"] = len(objects) - limit
             objects = objects[:limit]
@@ -421,7 +353,7 @@ class Rest:
         if kind == APPLY:
             refuse_listed(call.resource)
         asked = call.options(applying=kind == APPLY)
-        patch = _parsed(call.body, kind)
+        patch = parsed(call.body, kind)
         if kind == APPLY:
             return await self._apply(call, patch, asked)
         old = self.find(call)
@@ -445,7 +377,7 @@ class Rest:
             given = decode.Decoded(custom.applied(call.resource, config))
         else:
             given = decode.as_object(call.resource, config, strictness="Ignore")
-            _refuse_undeclared(call, config)
+            refuse_undeclared(call, config)
         decoded = self._stored_form(call, given)
         meta = decoded.object["metadata"]
         if meta.get("managedFields"):
@@ -545,31 +477,9 @@ class Rest:
         )
 
 
-def outward(call: Call, obj: Object) -> Object:
-    """Convert a stored object to the call's group and version."""
-    if call.stored is not call.resource:
-        return as_served(call.resource, obj)
-    return custom.as_asked(call.resource, obj) if call.resource.custom is not None else obj
-
-
-def inward(call: Call, obj: Object) -> Object:
-    """Convert an admitted object to its kind's storage version."""
-    return custom.as_stored(call.resource, obj) if call.resource.custom is not None else obj
-
-
 def _conditional(resource: Resource) -> bool:
     """Whether a kind is replaced only with a resourceVersion."""
     return resource.custom is not None or resource is CUSTOM_RESOURCE_DEFINITION
-
-
-def _parsed(body: bytes, kind: str) -> Any:
-    if kind == APPLY:
-        return decode.parse(body, APPLY)
-    try:
-        return decode.read(body, "application/json").value
-    except decode.Undecodable as error:
-        why = str(error).removeprefix("couldn't get version/kind; json parse error: ")
-        raise bad_request(f"error decoding patch: {why}") from None
 
 
 def refuse_listed(resource: Resource) -> None:
@@ -596,75 +506,12 @@ def check_preconditions(resource: Resource, old: Object, asked: options.DeleteOp
         raise conflict(kind, meta["name"], why)
 
 
-def decoded_patch(resource: Resource, patched: Any, strictness: str) -> decode.Decoded:
-    """Decode a patch's result as an object of the kind; StatusError 422 for an invalid one, in Kubernetes' words."""
-    try:
-        found, unknown = decode.decoded(resource, patched)
-    except StatusError as error:
-        raise _bad_patch(patched, error.message.partition(" cannot be handled as a ")[2].partition(": ")[2]) from None
-    faults = tuple(f'unknown field "{name}"' for name in unknown)
-    if faults and strictness == "Strict":
-        raise _bad_patch(patched, f"strict decoding error: {', '.join(faults)}")
-    return decode.Decoded(found, faults if strictness == "Warn" else ())
-
-
-def _bad_patch(patched: Any, why: str) -> StatusError:
-    return invalid_kind("", "", "", [wrong("patch", orjson.dumps(patched).decode(), why)])
-
-
-def _refuse_undeclared(call: Call, config: Any) -> None:
-    """Refuse unknown fields in a server-side apply, whatever fieldValidation says."""
-    _, unknown = decode.decoded(call.resource, config)
-    if unknown:
-        about = config.get("metadata") or {}
-        of = f"{call.resource.group}/{call.resource.version}, Kind={call.resource.kind}"
-        subject = f"{about.get('namespace', '')}/{about.get('name', '')}; {of}"
-        raise plain_failure(
-            f"failed to create typed patch object ({subject}): .{unknown[0]}: field not declared in schema"
-        )
-
-
-def patched_object(resource: Resource, old: Object, kind: str, patch: Any) -> Any:
-    """Apply a JSON, merge or strategic merge patch to the object."""
-    if kind == "application/json-patch+json":
-        return patches.json_patch(old, patch)
-    if not isinstance(patch, dict):
-        raise bad_request(f"error decoding patch: a {kind} is a JSON object")
-    if kind == "application/merge-patch+json":
-        return patches.merge(old, patch)
-    return patches.strategic(old, patch, schemas.of(resource))
-
-
 def _warnings(found: decode.Decoded, resource: Resource, new: Object, old: Object | None) -> tuple[str, ...]:
     return (*found.faults, *warnings.of(resource, new, old))
 
 
 def _key(obj: Object) -> tuple[str, str]:
     return obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
-
-
-def _write_continue(version: int, key: tuple[str, str]) -> str:
-    return (
-        base64.urlsafe_b64encode(orjson.dumps({"v": "meta.k8s.io/v1", "rv": version, "start": key}))
-        .decode()
-        .rstrip("=")
-    )
-
-
-def _read_continue(token: str) -> tuple[int, tuple[str, str]]:
-    why = "invalid continue token: continue key is not valid: "
-    try:
-        raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
-    except ValueError:
-        bad = next((index for index, char in enumerate(token) if not (char.isalnum() or char in "-_")), len(token))
-        raise bad_request(f"{why}illegal base64 data at input byte {bad}") from None
-    try:
-        value = orjson.loads(raw)
-        version, (namespace, name) = int(value["rv"]), value["start"]
-        return version, (str(namespace), str(name))
-    except (ValueError, TypeError, KeyError, AttributeError):
-        first = raw[:1].decode(errors="replace")
-        raise bad_request(f"{why}invalid character '{first}' looking for beginning of value") from None
 
 
 def wants_table(accept: str) -> bool:
@@ -675,25 +522,5 @@ def wants_metadata_list(accept: str) -> bool:
     return "as=PartialObjectMetadataList" in accept.partition(",")[0]
 
 
-def _internal(resource: Resource) -> str:
-    """The Go package of a group's types, for messages."""
-    return resource.group.partition(".")[0] or "core"
-
-
 def wants_metadata(accept: str) -> bool:
     return "as=PartialObjectMetadata" in accept.partition(",")[0]
-
-
-__all__ = [
-    "APPLY",
-    "PATCH_TYPES",
-    "Call",
-    "Reply",
-    "Rest",
-    "check_preconditions",
-    "decoded_patch",
-    "method_not_allowed",
-    "patched_object",
-    "wants_metadata",
-    "wants_table",
-]

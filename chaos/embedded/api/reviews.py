@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from chaos.embedded.api import decode
 from chaos.embedded.api.auth import Attributes, Authorizer, User, user_of_identity
+from chaos.embedded.api.calls import Call, Reply
 from chaos.embedded.api.errors import StatusError, bad_request, invalid_kind, wrong
-from chaos.embedded.api.rest import Call, Reply
 from chaos.embedded.api.tokens import ISSUER, BadToken, TokenIssuer
 from chaos.embedded.store import now
 

@@ -15,7 +15,7 @@ import time
 import urllib.parse
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from socket import socket
 from typing import Any, Final
@@ -27,15 +27,25 @@ from chaos.embedded.api import decode, discovery, negotiate, openapi2, streams, 
 from chaos.embedded.api.asked import Said
 from chaos.embedded.api.audit import AuditLog
 from chaos.embedded.api.auth import Attributes, Authorizer, User, authenticate
+from chaos.embedded.api.calls import Call, Reply
 from chaos.embedded.api.connecting import connecting
 from chaos.embedded.api.connections import ConnectionLimits, Connections, Held, abort
-from chaos.embedded.api.errors import StatusError, bad_request, method_not_allowed, no_such_path, not_served
+from chaos.embedded.api.errors import StatusError, bad_request, method_not_allowed, no_such_path
 from chaos.embedded.api.escalation import impersonated, refuse_escalation
 from chaos.embedded.api.gate import AdmissionGate
 from chaos.embedded.api.metrics import metrics
-from chaos.embedded.api.negotiate import Media
-from chaos.embedded.api.options import is_true
-from chaos.embedded.api.rest import Call, Reply, Rest
+from chaos.embedded.api.paths import VERBS, RequestPath, parse_path, split_port, verb_of
+from chaos.embedded.api.responses import (
+    as_read,
+    form_of_errors,
+    found_response,
+    json_response,
+    public_response,
+    text_response,
+    warn,
+    written_response,
+)
+from chaos.embedded.api.rest import Rest
 from chaos.embedded.api.reviews import Reviews
 from chaos.embedded.api.spdy import tunnel
 from chaos.embedded.api.tokens import TokenIssuer, discovery_document
@@ -50,7 +60,6 @@ from chaos.embedded.store import Store
 
 log = logging.getLogger(__name__)
 
-_VERBS: Final = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _noted: Final[ContextVar[str]] = ContextVar("noted", default="")  # of this request, for the audit log
 _asked: Final[ContextVar[Said]] = ContextVar("asked")  # what those who were asked about this request said
 _LARGE: Final = 1 << 18  # bytes of an answer that is counted while it is sent
@@ -58,40 +67,6 @@ _STREAMING: Final = ("exec", "attach", "portforward", "log", "proxy")
 
 # what can be done to a node from outside, by name: `POST /embedded/nodes/NODE/power-off`; not a part of Kubernetes' API
 Operations = Mapping[str, Callable[[str], Awaitable[None]]]
-
-
-@dataclass(frozen=True, slots=True)
-class RequestPath:
-    """A parsed path. `resource` is empty for non-resource paths; `rest` is what follows `proxy`."""
-
-    group: str = ""
-    version: str = ""
-    namespace: str = ""
-    resource: str = ""
-    name: str = ""
-    subresource: str = ""
-    rest: str = ""
-
-
-def parse_path(path: str) -> RequestPath:
-    """Parse a decoded path, as k8s.io/apiserver/pkg/endpoints/request does."""
-    parts = path.strip("/").split("/")
-    if parts[0] == "api" and len(parts) > 2:
-        group, version, parts = "", parts[1], parts[2:]
-    elif parts[0] == "apis" and len(parts) > 3:
-        group, version, parts = parts[1], parts[2], parts[3:]
-    else:
-        return RequestPath()
-    namespace = ""
-    if (
-        parts[0] == "namespaces"
-        and len(parts) > 2
-        and not (group == "" and parts[2] in ("status", "finalize") and len(parts) == 3)
-    ):
-        namespace, parts = parts[1], parts[2:]
-    name, subresource = (parts[1] if len(parts) > 1 else ""), (parts[2] if len(parts) > 2 else "")
-    rest = "/".join(parts[3:])
-    return RequestPath(group, version, namespace, parts[0], name, subresource, rest)
 
 
 class ApiServer:
@@ -177,15 +152,15 @@ class ApiServer:
             code = response.status
         except StatusError as error:
             code = error.code
-            response = _written(error.status(), _form_of_errors(request), error.code)
-            _warn(response)
+            response = written_response(error.status(), form_of_errors(request), error.code)
+            warn(response, _asked.get().warnings)
             if error.retry_after is not None:
                 response.headers["Retry-After"] = str(error.retry_after)
         except ConnectionError:
             raise  # the client went away; there is nobody to answer
         except Exception as error:  # the one place where any fault of ours is an answer
             log.exception("%s %s", request.method, request.rel_url)
-            response = _json(
+            response = json_response(
                 StatusError(500, f"Internal error occurred: {type(error).__name__}: {error}").status(), 500
             )
         finally:
@@ -228,7 +203,7 @@ class ApiServer:
 
     async def _answer(self, request: web.BaseRequest, user: User) -> tuple[web.StreamResponse, str]:
         path = urllib.parse.unquote(request.rel_url.raw_path, errors="replace")
-        if request.method not in _VERBS:
+        if request.method not in VERBS:
             raise method_not_allowed()
         target = parse_path(path)
         if not target.resource:
@@ -245,10 +220,10 @@ class ApiServer:
                 target = replace(target, name="")
         else:
             query = dict(request.query.items())
-        verb = _verb(request.method, target, query)
+        verb = verb_of(request.method, target, query)
         port = ""
         if target.resource in ("pods", "services") and target.subresource == "proxy":
-            name, port = _split_port(target.name)
+            name, port = split_port(target.name)
             target = replace(target, name=name)
         self._authorize(
             user, Attributes(verb, target.group, target.resource, target.subresource, target.namespace, target.name)
@@ -268,10 +243,10 @@ class ApiServer:
         else:
             reply = await self._reply(call)
         _noted.set(reply.audit)
-        response = _written(reply.body, _as_read(request, media), reply.code)
+        response = written_response(reply.body, as_read(request, media), reply.code)
         for warning in reply.warnings:
             _asked.get().warn(warning)
-        _warn(response)
+        warn(response, _asked.get().warnings)
         size = len(response.body) if isinstance(response.body, bytes) else 0
         if size > _LARGE:  # held until it is sent: whoever reads slowly is counted
             async with self._held.holding(size):
@@ -367,11 +342,11 @@ class ApiServer:
     async def _embedded(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
         """Answer paths beside Kubernetes': node faults and injected API failures."""
         if path.startswith("/embedded/trouble"):
-            return _json(await self._troubles.answer(request, path, self._server()))
+            return json_response(await self._troubles.answer(request, path, self._server()))
         if request.method == "POST":
             return await self._operate(path)
         if path == "/embedded/nodes":
-            return _json(self._nodes())
+            return json_response(self._nodes())
         raise no_such_path()
 
     def _server(self) -> web.Server | None:
@@ -390,7 +365,7 @@ class ApiServer:
             await asyncio.shield(operation)
         except KeyError:
             raise StatusError(404, f'there is no node "{parts[2]}", or it is off') from None
-        return _json({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"})
+        return json_response({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"})
 
     async def _exclusively(self, operation: Callable[[str], Awaitable[None]], node: str) -> None:
         async with self._one_at_a_time:
@@ -406,23 +381,23 @@ class ApiServer:
             "Accept", ""
         )
         if parts == ["version"]:
-            return _json(discovery.VERSION)
+            return json_response(discovery.VERSION)
         if parts in (["api"], ["apis"]):
             if whole:
                 kind = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
-                return _json(discovery.aggregated(kinds, core=parts == ["api"]), content_type=kind)
-            return _json(discovery.api_versions() if parts == ["api"] else discovery.api_groups(kinds))
+                return json_response(discovery.aggregated(kinds, core=parts == ["api"]), content_type=kind)
+            return json_response(discovery.api_versions() if parts == ["api"] else discovery.api_groups(kinds))
         if parts[0] == "api" and len(parts) == 2:
-            return _found(discovery.resource_list(kinds, "", parts[1]))
+            return found_response(discovery.resource_list(kinds, "", parts[1]))
         if parts[0] == "apis" and len(parts) == 2:
             known = discovery.api_group(kinds, parts[1])
-            return _json(known) if known is not None else _text("404 page not found\n", 404)
+            return json_response(known) if known is not None else text_response("404 page not found\n", 404)
         if parts[0] == "apis" and len(parts) == 3 and discovery.api_group(kinds, parts[1]) is not None:
-            return _found(discovery.resource_list(kinds, parts[1], parts[2]))
+            return found_response(discovery.resource_list(kinds, parts[1], parts[2]))
         if parts == ["openapi", "v2"]:
             return self._openapi2(request.headers.get("Accept", ""))
         if parts == ["openapi", "v3"]:
-            return _json(discovery.openapi_index(kinds), content_type="text/plain; charset=utf-8")
+            return json_response(discovery.openapi_index(kinds), content_type="text/plain; charset=utf-8")
         if parts[:2] == ["openapi", "v3"] and len(parts) in (4, 5):
             group, version = (parts[3], parts[4]) if len(parts) == 5 else ("", parts[3])
             document = discovery.openapi(kinds, group, version)
@@ -431,11 +406,11 @@ class ApiServer:
             return web.Response(status=404, headers={"Content-Type": ""})
         if parts == [".well-known", "openid-configuration"]:
             address = f"{FABRIC_ADDRESS}:{API_PORT}"  # where pods reach it
-            return _public(discovery_document(address), "application/json")
+            return public_response(discovery_document(address), "application/json")
         if parts == ["openid", "v1", "jwks"]:
-            return _public(self._issuer.keys(), "application/jwk-set+json")
+            return public_response(self._issuer.keys(), "application/jwk-set+json")
         if parts == [""]:
-            return _json(
+            return json_response(
                 {
                     "paths": [
                         "/.well-known/openid-configuration",
@@ -451,7 +426,7 @@ class ApiServer:
                     ]
                 }
             )
-        return _text("404 page not found\n", 404)
+        return text_response("404 page not found\n", 404)
 
     def _openapi2(self, accept: str) -> web.StreamResponse:
         """The OpenAPI version 2 document, cached in the last requested form until the kinds change."""
@@ -560,82 +535,8 @@ _CHECKS: Final = ("ping", "log", "etcd", "informer-sync")  # by name, of /health
 
 def _health(parts: Sequence[str], query: Mapping[str, str]) -> web.Response:
     if len(parts) > 2 or (len(parts) == 2 and parts[1] not in _CHECKS):
-        return _text("404 page not found\n", 404)
+        return text_response("404 page not found\n", 404)
     if "verbose" in query and len(parts) == 1:
         lines = [f"[+]{check} {'excluded: ' if check == query.get('exclude') else ''}ok\n" for check in _CHECKS]
-        return _text("".join(lines) + f"{parts[0]} check passed\n")
-    return _text("ok")
-
-
-def _verb(method: str, target: RequestPath, query: Mapping[str, str]) -> str:
-    verb = _VERBS[method]
-    if verb == "get" and not target.name:
-        return "watch" if is_true(query, "watch") else "list"
-    return "deletecollection" if verb == "delete" and not target.name else verb
-
-
-def _split_port(name: str) -> tuple[str, str]:
-    """Split `[scheme:]name[:port]` of a proxy path."""
-    parts = name.split(":")
-    if len(parts) == 3:
-        if parts[0] not in ("", "http"):
-            raise not_served(f"proxying with scheme {parts[0]!r}")
-        return parts[1], parts[2]
-    if len(parts) > 3:
-        raise bad_request(f'invalid pod request "{name}"')
-    return parts[0], parts[1] if len(parts) == 2 else ""
-
-
-def _written(body: Any, media: Media, code: int = 200) -> web.Response:
-    content, kind = negotiate.written(body, media)
-    headers = {"Content-Type": kind, "Cache-Control": "no-cache, private"}
-    return web.Response(body=content, status=code, headers=headers)
-
-
-_ALL_WARNINGS, _LONG_WARNING = 4096, 256  # characters, as k8s.io/apiserver's recorder counts them
-
-
-def _warn(response: web.StreamResponse) -> None:
-    """Add warnings as headers: all, or the beginnings of the first when they are too long together."""
-    texts = _asked.get().warnings
-    if sum(map(len, texts)) > _ALL_WARNINGS:
-        texts = [text[:_LONG_WARNING] for text in texts][: _ALL_WARNINGS // _LONG_WARNING]
-    for text in texts:
-        response.headers.add("Warning", "299 - " + orjson.dumps(text).decode())
-
-
-def _form_of_errors(request: web.BaseRequest) -> Media:
-    """The form of an error: the answer's form, if possible."""
-    try:
-        return _as_read(request, replace(negotiate.choose(request.headers.get("Accept", ""), text=True), clause=""))
-    except StatusError:
-        return _as_read(request, Media())
-
-
-def _as_read(request: web.BaseRequest, media: Media) -> Media:
-    return replace(media, pretty=negotiate.is_pretty(request.query, request.headers.get("User-Agent", "")))
-
-
-def _text(text: str, code: int = 200) -> web.Response:
-    headers = {"Cache-Control": "no-cache, private", "X-Content-Type-Options": "nosniff"}
-    return web.Response(text=text, status=code, headers=headers)
-
-
-def _json(body: Any, code: int = 200, *, content_type: str = "application/json") -> web.Response:
-    return web.Response(
-        body=orjson.dumps(body, option=orjson.OPT_APPEND_NEWLINE),
-        status=code,
-        headers={"Content-Type": content_type, "Cache-Control": "no-cache, private"},
-    )
-
-
-def _public(body: Any, content_type: str) -> web.Response:
-    """A response that may be cached for an hour, as for Kubernetes' issuer documents."""
-    headers = {"Content-Type": content_type, "Cache-Control": "public, max-age=3600"}
-    return web.Response(body=orjson.dumps(body), headers=headers)
-
-
-def _found(body: Any) -> web.Response:
-    if body is None:
-        raise no_such_path()
-    return _json(body)
+        return text_response("".join(lines) + f"{parts[0]} check passed\n")
+    return text_response("ok")

@@ -17,10 +17,10 @@ from typing import Any, Final
 
 from aiohttp import WSMsgType, web
 
+from chaos.embedded.api.calls import Call
 from chaos.embedded.api.connections import abort
 from chaos.embedded.api.errors import Cause, StatusError, bad_request, invalid, not_allowed, not_served, wrong
 from chaos.embedded.api.options import is_true, number
-from chaos.embedded.api.rest import Call
 from chaos.embedded.clock import parse_time
 from chaos.embedded.node_api import ExecSession, Kubelet, LogOptions
 from chaos.embedded.resources import Object, Resource

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from chaos.embedded.api import decode, options, tables
 from chaos.embedded.api.admission import admit_update
+from chaos.embedded.api.calls import APPLY, Call, Reply, inward, outward
 from chaos.embedded.api.custom import objects as custom
 from chaos.embedded.api.errors import (
     Cause,
@@ -20,24 +21,14 @@ from chaos.embedded.api.errors import (
     required,
     wrong,
 )
-from chaos.embedded.api.rest import (
-    APPLY,
-    PATCH_TYPES,
-    Call,
-    Reply,
-    Rest,
-    check_preconditions,
-    decoded_patch,
-    inward,
-    outward,
-    patched_object,
-    wants_table,
-)
+from chaos.embedded.api.patching import decoded_patch, patched_object
+from chaos.embedded.api.rest import PATCH_TYPES, Rest, check_preconditions, wants_table
 from chaos.embedded.api.tokens import TokenIssuer
 from chaos.embedded.clock import stamp
 from chaos.embedded.controllers.base import is_ready
 from chaos.embedded.controllers.labels import matches
 from chaos.embedded.deletion import delete
+from chaos.embedded.objects import condition, is_true
 from chaos.embedded.resources import POD, POD_DISRUPTION_BUDGET, SECRET, SERVICE_ACCOUNT, Object, Resource
 from chaos.embedded.store import Conflict, copy, now
 
@@ -146,8 +137,8 @@ def _is_lost_anyway(pod: Object, budget: Object) -> bool:
 def _mark_evicted(pod: dict[str, Any]) -> None:
     """Set the DisruptionTarget condition, by which a Job's podFailurePolicy tells evictions from failures."""
     conditions = pod.setdefault("status", {}).setdefault("conditions", [])
-    held = next((one for one in conditions if one["type"] == "DisruptionTarget"), None)
-    since = held["lastTransitionTime"] if held is not None and held["status"] == "True" else now()
+    held = condition(pod, "DisruptionTarget")
+    since = held["lastTransitionTime"] if held is not None and is_true(pod, "DisruptionTarget") else now()
     new = {
         "type": "DisruptionTarget",
         "status": "True",

@@ -18,6 +18,7 @@ from chaos.embedded.api.custom import objects
 from chaos.embedded.api.errors import bad_request
 from chaos.embedded.claims import IS_DEFAULT, annotations_of, class_name
 from chaos.embedded.clock import parse_time
+from chaos.embedded.objects import is_true
 from chaos.embedded.resources import STORAGE_CLASS, Object, Resource
 
 Row = Callable[[Object, datetime], list[Any]]
@@ -118,8 +119,7 @@ def pod_reason(pod: Object) -> str:
             elif container.get("ready") and "running" in state:
                 running = True
         if reason == "Completed" and running:
-            ready = any(c.get("type") == "Ready" and c.get("status") == "True" for c in status.get("conditions", []))
-            reason = "Running" if ready else "NotReady"
+            reason = "Running" if is_true(pod, "Ready") else "NotReady"
     if "deletionTimestamp" in meta:
         if status.get("reason") == "NodeLost":
             reason = "Unknown"
@@ -214,22 +214,10 @@ def _stateful_set(obj: Object, now: datetime) -> list[Any]:
 
 def _job(obj: Object, now: datetime) -> list[Any]:
     spec, status = obj["spec"], obj.get("status", {})
-    true = {c["type"] for c in status.get("conditions", []) if c["status"] == "True"}
-    text = (
-        "Complete"
-        if "Complete" in true
-        else "Failed"
-        if "Failed" in true
-        else "Terminating"
-        if "deletionTimestamp" in obj["metadata"]
-        else "Suspended"
-        if "Suspended" in true
-        else "SuccessCriteriaMet"
-        if "SuccessCriteriaMet" in true
-        else "FailureTarget"
-        if "FailureTarget" in true
-        else "Running"
-    )
+    states = ["Complete", "Failed", "Suspended", "SuccessCriteriaMet", "FailureTarget"]
+    text = next((state for state in states if is_true(obj, state)), "Running")
+    if "deletionTimestamp" in obj["metadata"] and text not in ("Complete", "Failed"):
+        text = "Terminating"
     done = status.get("succeeded", 0)
     if "completions" in spec:
         share = f"{done}/{spec['completions']}"

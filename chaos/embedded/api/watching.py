@@ -12,9 +12,10 @@ from typing import Any, Final
 import orjson
 
 from chaos.embedded.api import options, tables
+from chaos.embedded.api.calls import Call, outward
 from chaos.embedded.api.convert import as_served
 from chaos.embedded.api.errors import StatusError
-from chaos.embedded.api.rest import Call, Rest, outward, wants_metadata, wants_table
+from chaos.embedded.api.rest import Rest, wants_metadata, wants_table
 from chaos.embedded.api.selectors import Predicate
 from chaos.embedded.resources import Object
 from chaos.embedded.store import Expired, WatchEvent

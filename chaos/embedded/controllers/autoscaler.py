@@ -16,18 +16,10 @@ from chaos.embedded.api.admission import admit_update
 from chaos.embedded.api.custom import objects as custom
 from chaos.embedded.api.errors import StatusError
 from chaos.embedded.clock import Clock, parse_time, stamp
-from chaos.embedded.controllers.base import (
-    Controller,
-    Source,
-    condition,
-    is_terminating,
-    itself,
-    key_of,
-    phase,
-    turned_at,
-)
+from chaos.embedded.controllers.base import Controller, Source, is_terminating, itself, key_of, phase
 from chaos.embedded.controllers.labels import matches
 from chaos.embedded.node_api import ContainerUsage
+from chaos.embedded.objects import condition, turned_at
 from chaos.embedded.quantity import canonical_quantity, parse_quantity
 from chaos.embedded.resources import (
     DEPLOYMENT,

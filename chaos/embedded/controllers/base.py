@@ -19,9 +19,10 @@ from typing import Any, ClassVar, Final
 from chaos.embedded.api.asked import Asked, Gate, OpenGate
 from chaos.embedded.api.auth import User
 from chaos.embedded.api.errors import StatusError
-from chaos.embedded.clock import Clock, parse_time
+from chaos.embedded.clock import Clock
 from chaos.embedded.deletion import delete
 from chaos.embedded.events import EventRecorder
+from chaos.embedded.objects import condition, is_true, turned_at
 from chaos.embedded.resources import POD, Object, Resource
 from chaos.embedded.store import Conflict, Key, NotFound, Store, WatchEvent
 
@@ -371,24 +372,6 @@ def its_controller_or_adopter(store: Store, resource: Resource) -> Callable[[Wat
 
 
 # ---- pods as controllers see them
-
-
-def condition(obj: Object, type: str) -> Mapping[str, Any] | None:
-    for entry in obj.get("status", {}).get("conditions", ()):
-        if entry["type"] == type:
-            return entry  # type: ignore[no-any-return]
-    return None
-
-
-def turned_at(entry: Mapping[str, Any]) -> datetime | None:
-    """The last transition of a condition; None when its writer omitted it, as the API permits."""
-    text = entry.get("lastTransitionTime")
-    return parse_time(text) if text else None
-
-
-def is_true(obj: Object, type: str) -> bool:
-    found = condition(obj, type)
-    return found is not None and found["status"] == "True"
 
 
 def is_ready(pod: Object) -> bool:

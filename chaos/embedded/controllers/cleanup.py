@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from chaos.embedded.clock import parse_time
-from chaos.embedded.controllers.base import Controller, Keys, Source, condition, is_terminating, itself, turned_at
+from chaos.embedded.controllers.base import Controller, Keys, Source, is_terminating, itself
+from chaos.embedded.objects import true_condition, turned_at
 from chaos.embedded.resources import EVENT, JOB, Object
 from chaos.embedded.store import Key, NotFound, WatchEvent
 
@@ -24,8 +25,8 @@ class JobTtl(Controller):
         if job is None or is_terminating(job) or job["spec"].get("ttlSecondsAfterFinished") is None:
             return None
         for kind in ("Complete", "Failed"):
-            held = condition(job, kind)
-            at = turned_at(held) if held is not None and held["status"] == "True" else None
+            held = true_condition(job, kind)
+            at = turned_at(held) if held is not None else None
             if at is not None:  # Kubernetes' own refuses, too, to guess when a Job ended
                 left = job["spec"]["ttlSecondsAfterFinished"] - (self.clock.now() - at).total_seconds()
                 if left > 0:

@@ -13,13 +13,13 @@ from chaos.embedded.controllers.base import (
     Source,
     controller_of,
     is_terminating,
-    is_true,
     its_controller,
     itself,
     owner_reference,
 )
 from chaos.embedded.controllers.job_rules import is_over
 from chaos.embedded.cron import Schedule, next_after, parse_schedule
+from chaos.embedded.objects import is_true
 from chaos.embedded.resources import CRON_JOB, JOB, Object
 from chaos.embedded.store import AlreadyExists, Key, copy
 

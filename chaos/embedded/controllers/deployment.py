@@ -14,7 +14,6 @@ from chaos.embedded.clock import parse_time, stamp
 from chaos.embedded.controllers.base import (
     Controller,
     Source,
-    condition,
     controller_of,
     is_finished,
     is_terminating,
@@ -25,6 +24,7 @@ from chaos.embedded.controllers.base import (
     owner_reference,
     safe_hash,
 )
+from chaos.embedded.objects import condition
 from chaos.embedded.resources import DEPLOYMENT, POD, REPLICA_SET, Object
 from chaos.embedded.store import Key, WatchEvent, copy
 

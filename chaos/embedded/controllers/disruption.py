@@ -9,6 +9,7 @@ from typing import Any
 from chaos.embedded.clock import stamp
 from chaos.embedded.controllers.base import Controller, Keys, Source, controller_of, is_active, is_ready, itself, key_of
 from chaos.embedded.controllers.labels import matches
+from chaos.embedded.objects import condition, is_true
 from chaos.embedded.resources import DEPLOYMENT, JOB, POD, POD_DISRUPTION_BUDGET, REPLICA_SET, STATEFUL_SET, Object
 from chaos.embedded.store import Key, Store, WatchEvent
 
@@ -87,12 +88,9 @@ class DisruptionController(Controller):
         status = budget_status(budget, pods, expected_pods(self.store, pods))
         held = budget.get("status", {})
         allowed = status["disruptionsAllowed"] > 0
-        before = next((one for one in held.get("conditions", []) if one["type"] == "DisruptionAllowed"), None)
-        since = (
-            before["lastTransitionTime"]
-            if before is not None and (before["status"] == "True") == allowed
-            else stamp(self.clock.now())
-        )
+        before = condition(budget, "DisruptionAllowed")
+        kept = before is not None and is_true(budget, "DisruptionAllowed") == allowed
+        since = before["lastTransitionTime"] if before is not None and kept else stamp(self.clock.now())
         status["conditions"] = [
             {
                 "type": "DisruptionAllowed",

@@ -16,7 +16,6 @@ from chaos.embedded.controllers.base import (
     Controller,
     Keys,
     Source,
-    condition,
     controller_of,
     is_active,
     is_finished,
@@ -50,6 +49,7 @@ from chaos.embedded.controllers.job_rules import (
     success_verdict,
     wanted_active,
 )
+from chaos.embedded.objects import condition
 from chaos.embedded.resources import JOB, POD, Object
 from chaos.embedded.store import Key, WatchEvent, copy
 

@@ -12,7 +12,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from chaos.embedded.clock import parse_time
-from chaos.embedded.controllers.base import condition, is_ready, is_terminating, is_true, phase
+from chaos.embedded.controllers.base import is_ready, is_terminating, phase
+from chaos.embedded.objects import condition, is_true
 from chaos.embedded.resources import Object
 
 INDEX: Final = "batch.kubernetes.io/job-completion-index"

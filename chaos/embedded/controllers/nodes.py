@@ -13,13 +13,13 @@ from chaos.embedded.controllers.base import (
     Controller,
     Keys,
     Source,
-    condition,
     is_finished,
     is_ready,
     is_terminating,
     itself,
     key_of,
 )
+from chaos.embedded.objects import condition
 from chaos.embedded.resources import LEASE, NODE, POD, Object
 from chaos.embedded.store import Key, Store, WatchEvent
 

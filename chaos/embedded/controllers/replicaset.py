@@ -15,7 +15,6 @@ from chaos.embedded.controllers.base import (
     Controller,
     Source,
     available_in,
-    condition,
     controller_of,
     is_active,
     is_finished,
@@ -26,8 +25,8 @@ from chaos.embedded.controllers.base import (
     key_of,
     phase,
     pod_from_template,
-    turned_at,
 )
+from chaos.embedded.objects import condition, turned_at
 from chaos.embedded.resources import POD, REPLICA_SET, Object
 from chaos.embedded.store import Key
 

@@ -9,18 +9,11 @@ from typing import Any, Final
 
 from chaos.embedded import claims
 from chaos.embedded.clock import Clock, stamp
-from chaos.embedded.controllers.base import (
-    Controller,
-    Source,
-    condition,
-    controller_of,
-    is_finished,
-    is_terminating,
-    key_of,
-)
+from chaos.embedded.controllers.base import Controller, Source, controller_of, is_finished, is_terminating, key_of
 from chaos.embedded.controllers.labels import matches, selects
 from chaos.embedded.controllers.placement import NodeInfo, failure_message, filter_node, score_nodes
 from chaos.embedded.controllers.volume_binding import PodVolumes
+from chaos.embedded.objects import condition
 from chaos.embedded.quantity import pod_requests
 from chaos.embedded.resources import (
     NODE,

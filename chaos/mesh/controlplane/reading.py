@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from chaos.errors import Misuse
+from chaos.kube import objects
 from chaos.kube.placement import Homes, recognise_proxy, stands_apart
 from chaos.mesh.snapshot import (
     AccessLog,
@@ -118,8 +119,8 @@ def labels_of(obj: Object) -> Mapping[str, str]:
 
 def has_condition(pod: Object, kind: str) -> bool:
     """Whether that condition of the pod is True."""
-    conditions = items(mapping(pod.get("status"), "status").get("conditions"), "status.conditions")
-    return any(one.get("type") == kind and one.get("status") == "True" for one in conditions)
+    items(mapping(pod.get("status"), "status").get("conditions"), "status.conditions")
+    return objects.has_condition(pod, kind)
 
 
 def has_ended(pod: Object) -> bool:

@@ -13,6 +13,7 @@ from chaos.embedded.api.custom import fits, structural
 from chaos.embedded.api.custom.values import additional
 from chaos.embedded.api.errors import Cause, duplicate, not_allowed, required, too_many, unsupported, wrong
 from chaos.embedded.api.validation.names import dns_1035, dns_subdomain
+from chaos.embedded.objects import is_true
 from chaos.embedded.resources import Custom, Object, Resource
 
 Json = dict[str, Any]
@@ -288,18 +289,9 @@ def _forms(schema: Mapping[str, Any]) -> Iterator[str]:
             yield from _forms(below)
 
 
-def condition(obj: Object, kind: str) -> Mapping[str, Any] | None:
-    """The definition's condition of that type, or None."""
-    for one in (obj.get("status") or {}).get("conditions") or ():
-        if one.get("type") == kind:
-            return one  # type: ignore[no-any-return]
-    return None
-
-
 def established(obj: Object) -> bool:
     """Whether the kind is or has been served."""
-    found = condition(obj, "Established")
-    return found is not None and found.get("status") == "True"
+    return is_true(obj, "Established")
 
 
 def rows(obj: Object) -> list[Resource]:
