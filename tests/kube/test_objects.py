@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from chaos.errors import AlreadyExists, ApiError, Conflict, Forbidden, NotFound
 from chaos.kube.access import Permission
+from chaos.kube.api_errors import api_error
 from chaos.kube.objects import (
     container,
     container_status,
