@@ -50,7 +50,9 @@ from chaos.verdict import (
     view_from,
 )
 from chaos.verdict.check import Check, decided, undecided
+from chaos.verdict.measures import over_repeats
 
+READY_AGAIN: Final = "ready again"
 _ANSWER_POLL: Final = 50_000_000  # ns
 _LIVE_SAMPLES: Final = 40_000  # the last ones, that the live line counts: about a minute of the reference load
 
@@ -120,6 +122,7 @@ class Trial:
         self.since = deployment.steady.undisturbed  # what earlier trials did to the load is no noise of the machine
         self.unexpected_restarts: list[str] = []
         self.measures: dict[str, Measure] = {}  # that a design takes besides the judge's
+        self._ready: list[Measure] = []  # of each kill: how long until its container was ready again
         self.pairs_done = 0  # on/off pairs of a gradual fault
         self.excused: set[Excused] = set()  # what the model expects to restart
         self.nobody_at_risk = ""  # why no claim about sharing can pass
@@ -279,6 +282,7 @@ class Trial:
                 self._first_fault = at
             if phase is FaultPhase.RECOVERED:
                 injection.restored_at = max(injection.restored_at, at)
+                self._note_ready(receipt)
                 self._restored = max(self._restored, at)
                 self.deployment.mark_disturbed()
 
@@ -297,6 +301,15 @@ class Trial:
                 _ask_during(witnesses, receipts)
         for witness in witnesses:
             self._hear(witness)
+
+    def _note_ready(self, receipt: Receipt) -> None:
+        """Measure when a killed container was ready again by the API: where its readiness is its pod's, callers have no
+        endpoint until then, though it serves earlier.
+        """
+        if ready := int(receipt.evidence.get("ready_at", 0)):
+            seconds = (ready - receipt.injected_at) / 1e9
+            self._ready.append(Measure(seconds, seconds, seconds, "s"))
+            self.measures[READY_AGAIN] = over_repeats(self._ready, "kill")
 
     def _hear(self, witness: SecondWitness) -> None:
         """Record whether the second witness saw the fault act."""

@@ -22,7 +22,9 @@ class Kill:
     """Kill a container's first process and see it gone; recovered when its successor runs and is ready.
 
     When it began to serve again is read off the successor itself, many times a second; its readiness, by which the
-    kubelet goes, comes up to a probe's period later, and the traffic in between is sound already.
+    kubelet goes, comes up to a probe's period later, and is told beside it (`ready_at`). The traffic in between is
+    sound already, except where the container's readiness is that of a server's pod: callers have no endpoint until
+    then.
 
     Args:
         signal: number; 9 (SIGKILL) or 15 (SIGTERM).

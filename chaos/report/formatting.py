@@ -16,6 +16,7 @@ SIGNS: Final = {"pass": "✓", "fail": "✗", "inconclusive": "?"}
 _COUNTED: Final = ("requests", "pods", "containers", "connections", "identities", "successes")  # units that are whole
 _MEASURES: Final = {  # names of report.json that say less than they should
     "time to detect": "the judge was sure after",
+    "ready again": "its container was ready again after",
     "time to recover": "last harm after the fault was over",
     "worst bystander errors": "most errors of a bystander",
     "worst bystander slow": "most slowness of a bystander",

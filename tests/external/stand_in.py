@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -75,6 +75,9 @@ LINKERD: Final = StandIn(
 CLASSIC: Final = replace(LINKERD, mode="sidecar")
 
 
+WAYPOINTS: Final = replace(AMBIENT, mode="ambient-namespace")
+
+
 def rendered(mode: str, *added: Object) -> list[Object]:
     """What `sharedfate render` makes of the objects under that name, the mesh's own parts before them."""
     with tempfile.TemporaryDirectory() as folder:
@@ -124,6 +127,7 @@ def installed(cluster: Cluster, how: StandIn = AMBIENT) -> Iterator[None]:
         stack.callback(_take_away, cluster, everything)
         url, authority = stack.enter_context(injector(cluster, how))
         stack.enter_context(carrying(cluster))
+        stack.enter_context(gateways(cluster, how))
         cluster.request("POST", hooks, webhook(url, authority))
         stack.callback(cluster.request, "DELETE", f"{hooks}/standin")
         cluster.wait(
@@ -212,7 +216,8 @@ def injector(cluster: Cluster, how: StandIn) -> Iterator[tuple[str, bytes]]:
             obj["metadata"] = {"namespace": request.get("namespace", ""), **obj["metadata"]}
             space = obj if obj["kind"] == "Namespace" else cluster.get("Namespace", obj["metadata"]["namespace"])
             response = {"uid": request["uid"], "allowed": True}
-            if is_enrolled(space, how):
+            own = f"{NAME}.io/role" in (obj["metadata"].get("labels") or {})
+            if is_enrolled(space, how) and not own:
                 patch = base64.b64encode(json.dumps(patched(obj, how)).encode()).decode()
                 response |= {"patchType": "JSONPatch", "patch": patch}
             review = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}
@@ -269,7 +274,6 @@ def _self_signed() -> tuple[bytes, bytes]:
 @contextlib.contextmanager
 def carrying(cluster: Cluster) -> Iterator[None]:
     """Pods that are captured get the annotation by which istio-cni says so."""
-    stop = threading.Event()
 
     def look() -> None:
         for pod in cluster.list("Pod", labels=f"{NAME}.io/mode"):
@@ -280,9 +284,94 @@ def carrying(cluster: Cluster) -> Iterator[None]:
                 with contextlib.suppress(ApiError):  # it may be gone by now
                     cluster.patch("Pod", meta["name"], change, meta["namespace"])
 
+    with repeating(look):
+        yield
+
+
+@contextlib.contextmanager
+def gateways(cluster: Cluster, how: StandIn) -> Iterator[None]:
+    """A Gateway of a tenant becomes the reference mesh's waypoint of that namespace, and is said to be programmed; the
+    Services that ask for it are said to be bound.
+    """
+    group = "gateway.networking.k8s.io"
+    crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    name = f"gateways.{group}"
+    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    version = {"name": "v1", "served": True, "storage": True, "schema": schema, "subresources": {"status": {}}}
+    spec = {
+        "group": group,
+        "scope": "Namespaced",
+        "names": {"kind": "Gateway", "plural": "gateways", "singular": "gateway", "listKind": "GatewayList"},
+        "versions": [version],
+    }
+    cluster.request(
+        "POST",
+        crds,
+        {
+            "apiVersion": "apiextensions.k8s.io/v1",
+            "kind": "CustomResourceDefinition",
+            "metadata": {"name": name, "annotations": {"api-approved.kubernetes.io": "unapproved, a test's"}},
+            "spec": spec,
+        },
+    )
+
+    cluster.wait(
+        "gateways are served",
+        lambda: has_condition(cluster.request("GET", f"{crds}/{name}"), "Established"),
+        seconds=20,
+    )
+
+    def look() -> None:
+        for gateway in cluster.list("Gateway"):
+            meta = gateway["metadata"]
+            if "deletionTimestamp" in meta or has_condition(gateway, "Programmed"):
+                continue
+            with contextlib.suppress(ApiError):  # its namespace may be going by now
+                if cluster.find("Deployment", "waypoint", meta["namespace"]) is None:
+                    apply_all(cluster, waypoint(meta["namespace"], meta["name"], how))
+                elif is_ready(cluster.get("Deployment", "waypoint", meta["namespace"])):
+                    bound = f"Successfully attached to waypoint {meta['namespace']}/{meta['name']}"
+                    say(cluster, "Service", "server", meta["namespace"], "istio.io/WaypointBound", bound)
+                    say(cluster, "Gateway", meta["name"], meta["namespace"], "Programmed", "programmed")
+
+    try:
+        with repeating(look):
+            yield
+    finally:
+        cluster.request("DELETE", f"{crds}/{name}")
+
+
+def waypoint(namespace: str, gateway: str, how: StandIn) -> list[Object]:
+    """The reference mesh's waypoint, named as a Gateway's pods are."""
+    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x", "namespace": namespace}}
+    plain = {**pod, "spec": {"containers": [{"name": "x", "image": "x"}]}}
+    found = [one for one in rendered(how.mode, space, plain) if one["metadata"].get("namespace") == namespace]
+    found = [one for one in found if one["kind"] != "Pod"]
+    for one in found:
+        if one["kind"] == "Deployment":
+            template = one["spec"]["template"]
+            template["metadata"]["labels"]["gateway.networking.k8s.io/gateway-name"] = gateway
+            _rename(template, how.container)
+    return found
+
+
+def say(cluster: Cluster, kind: str, name: str, namespace: str, condition: str, message: str) -> None:
+    """Write a condition that is True."""
+    one = {"type": condition, "status": "True", "reason": "Done", "message": message}
+    one["lastTransitionTime"] = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    cluster.patch(kind, name, {"status": {"conditions": [one]}}, namespace, subresource="status")
+
+
+@contextlib.contextmanager
+def repeating(look: Callable[[], None]) -> Iterator[None]:
+    """Look a few times a second, in a thread."""
+    stop = threading.Event()
+
     def run() -> None:
         while not stop.wait(0.25):
-            look()
+            with contextlib.suppress(ApiError):  # what is looked at may be gone by now
+                look()
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()

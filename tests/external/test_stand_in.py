@@ -13,7 +13,7 @@ import pytest
 from chaos.commands.which import connected
 from chaos.kube.client import Cluster
 from chaos.names import SYSTEM_NAMESPACE
-from tests.external.stand_in import CLASSIC, LINKERD, StandIn, installed
+from tests.external.stand_in import CLASSIC, LINKERD, WAYPOINTS, StandIn, installed
 from tests.stranger.clusters import command
 
 pytestmark = pytest.mark.privileged
@@ -96,17 +96,23 @@ def test_last_calls_balancing_and_the_control_planes_absence_are_shown_on_a_stan
     [
         ("linkerd", LINKERD, "proxy-killed,client-shut-down,job-completes,control-plane-down"),
         ("linkerd-classic", CLASSIC, "client-shut-down,job-completes"),
+        ("istio-ambient-waypoint", WAYPOINTS, "waypoint-killed,job-completes"),
     ],
 )
-def test_sidecars_that_a_webhook_injects_are_judged_as_the_reference_mode_of_the_same_shape(
+def test_what_a_webhook_injects_or_a_gateway_brings_is_judged_as_the_reference_mode_of_the_same_shape(
     cluster: Cluster, tmp_path: Path, mode: str, stand_in: StandIn, scenarios: str
 ) -> None:
     with installed(cluster, stand_in):
         code, said, trials = run(cluster, tmp_path / "out", "--modes", mode, "--scenarios", scenarios)
     assert set(trials) == set(scenarios.split(",")), said[-4000:]
     verdicts = {name: trial["verdict"] for name, trial in trials.items()}
-    assert verdicts.pop("proxy-killed", "pass") in ("pass", "inconclusive"), said[-4000:]
+    for killed in ("proxy-killed", "waypoint-killed"):
+        assert verdicts.pop(killed, "pass") in ("pass", "inconclusive"), said[-4000:]
     assert set(verdicts.values()) == {"pass"}, said[-4000:]
+    if "waypoint-killed" in trials:
+        assert trials["waypoint-killed"]["target"].startswith("tenant-a/waypoint-")
+        assert trials["waypoint-killed"]["predicted"] == {"hurt": [A], "unhurt": [B, C]}
+        assert A in trials["waypoint-killed"]["observed"]["hurt"], said[-3000:]
     if "proxy-killed" in trials:
         assert trials["proxy-killed"]["predicted"]["hurt"] == [A]
         assert A in trials["proxy-killed"]["observed"]["hurt"], said[-3000:]
