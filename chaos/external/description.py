@@ -227,12 +227,15 @@ class Installation:
     """How to see that the mesh is installed and in which version, and the command that installs it.
 
     Attributes:
+        version_label: of the control plane's Deployments, which a development build fills with a placeholder;
+            version_read: (port, path) of the first part's pods that answer with it.
         command: the official one; docs: the page that says it.
         cli: the program on PATH that `install` and `uninstall` call, on clusters of our own alone.
     """
 
     parts: tuple[ControlPlanePart, ...] = ()
     version_label: str = ""
+    version_read: tuple[int, str] | None = None
     command: str = ""
     docs: str = ""
     cli: str = ""

@@ -5,19 +5,24 @@ in clusters of our own alone, runs that command.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from chaos.errors import EnvironmentUnfit, Misuse
+import urllib3
+
+from chaos.errors import EnvironmentUnfit, Misuse, SharedfateError
 from chaos.external.description import MeshDescription, labels_of
 from chaos.external.parsing import descriptions
+from chaos.kube.access import list_readable
 from chaos.kube.client import Cluster
 
 Object = Mapping[str, Any]
+VERSION: Final = re.compile(r"v?\d+\.\d+[-.\w]*")
 _SECONDS: Final = 600.0  # an installation with its pulls
 
 
@@ -79,8 +84,30 @@ def version_of(deployments: Sequence[Object], label: str) -> str:
 
 
 def read_installed(cluster: Cluster) -> list[Installed]:
-    """What is installed there, by the Deployments that this user may list."""
-    return detect_installed(cluster.list("Deployment"))
+    """What is installed there, by the Deployments that this user may list; its version by its own word, where it gives
+    one.
+    """
+    return [
+        replace(one, version=said) if one.there and (said := _own_word(cluster, one)) else one
+        for one in detect_installed(cluster.list("Deployment"))
+    ]
+
+
+def _own_word(cluster: Cluster, one: Installed) -> str:
+    """The version that the control plane's pods answer with; "" when they are not asked, or do not say."""
+    if one.mesh.installation.version_read is None:
+        return ""
+    port, path = one.mesh.installation.version_read
+    labels = ",".join(f"{key}={value}" for key, value in one.mesh.installation.parts[0].labels.items())
+    for pod in list_readable(cluster, "Pod", labels=labels):
+        meta = pod["metadata"]
+        try:
+            body = cluster.pod_http(meta["namespace"], meta["name"], port, path, timeout=5)
+        except (SharedfateError, urllib3.exceptions.HTTPError):
+            continue
+        if found := VERSION.match(body.decode(errors="replace").strip()):
+            return found[0]
+    return ""
 
 
 @contextmanager

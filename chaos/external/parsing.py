@@ -284,7 +284,7 @@ def _enrolment(fields: Fields) -> Enrolment:
 
 
 def _installation(fields: Fields, prefix: str, problems: list[str]) -> Installation:
-    known = ("parts", "version-label", "command", "docs", "cli", "install", "uninstall")
+    known = ("parts", "version-label", "version-at", "command", "docs", "cli", "install", "uninstall")
     one = fields.inside("installation", known=known)
     parts = []
     for i, value in enumerate(one.items("parts")):
@@ -293,12 +293,20 @@ def _installation(fields: Fields, prefix: str, problems: list[str]) -> Installat
     return Installation(
         parts=tuple(parts),
         version_label=one.text("version-label", default=""),
+        version_read=_version_at(one),
         command=one.text("command", default=""),
         docs=one.text("docs", default=""),
         cli=one.text("cli", default=""),
         install=_commands(one, "install"),
         uninstall=_commands(one, "uninstall"),
     )
+
+
+def _version_at(fields: Fields) -> tuple[int, str] | None:
+    if "version-at" not in fields.values:
+        return None
+    one = fields.inside("version-at", known=("port", "path"))
+    return int(one.number("port", default=1)), one.text("path", default="/version")
 
 
 def _commands(fields: Fields, name: str) -> tuple[tuple[str, ...], ...]:

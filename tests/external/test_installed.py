@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from chaos.errors import EnvironmentUnfit, Misuse
 from chaos.external.advice import AdviceBasis, advice
 from chaos.external.discovery import observed_calls, target_text
 from chaos.external.file import parse_target
-from chaos.external.installations import detect_installed, mesh_installed
+from chaos.external.installations import detect_installed, mesh_installed, read_installed
 from chaos.external.installed import InstalledMesh
 from chaos.external.modes import installed_modes, known_modes, mode_named
 from chaos.external.parsing import built_in, descriptions
@@ -25,6 +26,7 @@ from chaos.model.modes import MODES, PlacedBy, Scope
 from chaos.model.placement import Placement, Pod, Proxy
 from chaos.suite.test_control_plane_down import judge_new_pod
 from tests.external import recorded_site as live
+from tests.kube.test_client import Script, serving
 
 ASKED = (
     "linkerd",
@@ -278,3 +280,38 @@ def test_each_planted_flaw_gives_exactly_one_piece_of_advice(
 ) -> None:
     (said,) = advice(evidence, found)
     assert said.startswith(words)
+
+
+def test_the_recorded_control_planes_are_found_with_their_parts_and_what_is_not_ready() -> None:
+    found = {one.mesh.name: one for one in detect_installed(live.recorded("linkerd/control-plane.yaml"))}
+    assert (found["linkerd"].version, found["linkerd"].where) == ("edge-26.11.1", ("linkerd",))
+    assert (found["linkerd"].missing, found["istio"].there) == ((), False)
+    away = live.recorded("linkerd/control-plane.yaml")
+    for obj in away:
+        if obj["metadata"]["name"] == "linkerd-proxy-injector":
+            obj["status"]["readyReplicas"] = 0
+    (linkerd,) = [one for one in detect_installed(away) if one.mesh.name == "linkerd"]
+    assert "not ready: linkerd-proxy-injector" in str(linkerd)
+    (istio,) = [one for one in detect_installed(live.recorded("sidecar/istiod.yaml")) if one.mesh.name == "istio"]
+    assert (istio.where, istio.missing) == (("istio-system",), ())
+
+
+@pytest.mark.parametrize(
+    ("answer", "version"),
+    [
+        ((200, b"1.31.0-rc.0-9b2c-Clean\n"), "1.31.0-rc.0-9b2c-Clean"),
+        ((200, b"<html>not a version"), "1.0.0"),  # the label, a development build's placeholder
+        ((404, {"message": "no such page"}), "1.0.0"),
+    ],
+)
+def test_the_version_is_istiods_own_word_where_it_gives_one(answer: Any, version: str, tmp_path: Path) -> None:
+    pod = {"metadata": {"name": "istiod-1", "namespace": "istio-system"}}
+    script = Script(
+        (200, {"metadata": {"resourceVersion": "1"}, "items": live.recorded("sidecar/istiod.yaml")}),
+        (200, {"metadata": {"resourceVersion": "1"}, "items": [pod]}),
+        *[answer] * 3,
+    )
+    with serving(script, tmp_path, patience=0.2) as cluster:
+        (istio,) = [one for one in read_installed(cluster) if one.mesh.name == "istio"]
+    assert istio.version == version
+    assert script.asked[2] == "GET /api/v1/namespaces/istio-system/pods/istiod-1:15014/proxy/version"
