@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from chaos.documents import read_json
 from chaos.engine.outcome import checks_of, combined
@@ -19,12 +19,18 @@ from chaos.history.seal import detect_touched
 from chaos.history.store import HEADER_FILE, History
 from chaos.verdict import Expectation, Verdict, judge, merge, thresholds_from, view_from
 
+REPORT_FILE: Final = "report.json"
+UNREPORTED: Final = (
+    "it is missing or cannot be read: the run was cut off, or whether trials are gone cannot be told; "
+    "`sharedfate report` writes it from those that are there"
+)
+
 
 def check_run(run: Path) -> Iterator[tuple[str, str, str]]:
     """Judge a saved run again: for each trial its name, the reported verdict, and today's with its sentence.
 
     Inconclusive is a trial that is not the one of its place, or that the run's report does not name or names otherwise,
-    and one that it names and that is not there. Raises Misuse when empty.
+    one that it names and that is not there, and the run as a whole without a report. Raises Misuse when empty.
     """
     trials = sorted(path for path in (run / "trials").glob("*/*") if path.is_dir())
     if not trials:
@@ -38,6 +44,8 @@ def check_run(run: Path) -> Iterator[tuple[str, str, str]]:
             before, verdict = "unreadable", Verdict.INCONCLUSIVE
             reason = f"cannot be judged again: {error if isinstance(error, Misuse) else type(error).__name__}"
         yield name, before, f"{verdict}: {reason}"
+    if reported is None:
+        yield REPORT_FILE, "written at the end of a run", f"{Verdict.INCONCLUSIVE}: {UNREPORTED}"
     there = {(trial.parent.name, trial.name) for trial in trials}
     for mode, scenario in reported or ():
         if (mode, scenario) not in there:
@@ -48,12 +56,12 @@ _Reported = Mapping[tuple[str, str], str]  # (mode, scenario) -> verdict
 
 
 def _reported(run: Path) -> _Reported | None:
-    """Return what the run's report says of its trials; None without one."""
+    """Return what the run's report says of its trials; None without one that can be read."""
     try:
-        report = read_json(run / "report.json")
+        report = read_json(run / REPORT_FILE)
         return {(str(trial["mode"]), str(trial["scenario"])): str(trial["verdict"]) for trial in report["trials"]}
     except (Misuse, KeyError, TypeError):
-        return None  # written at the end of a run alone; it can be made again from the trials
+        return None
 
 
 def _runs(run: Path) -> frozenset[str]:

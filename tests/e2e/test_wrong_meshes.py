@@ -30,6 +30,8 @@ from chaos.faults.overload import Overload
 from chaos.faults.pause import Pause
 from chaos.faults.restart import Restart
 from chaos.faults.throttle import Throttle
+from chaos.history.model import Cause
+from chaos.history.store import HEADER_FILE, History
 from chaos.kube.client import Cluster, Object
 from chaos.load.client import LoaderClient, ServerClient, control_port
 from chaos.mesh.install import Mesh
@@ -383,16 +385,22 @@ def test_a_tenant_whose_requests_another_tenants_servers_answer_fails(
     scenario: str, fault: str, seconds: float | None, of: str, to: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def to_another(cluster: Cluster) -> None:
-        """The tenant's Service leads to another's servers: endpoints by hand, in the selector's place."""
+        """The tenant's Service leads to another's servers, by endpoints by hand in the selector's place; its own
+        servers cut their connections, for those that stand would stay."""
         addresses = [pod["status"]["podIP"] for pod in cluster.list("Pod", to, labels=f"{LABEL_ROLE}=server")]
         cluster.patch("Service", "server", {"spec": {"selector": None}}, of)
         for piece in cluster.list("EndpointSlice", of, labels="kubernetes.io/service-name=server"):
             endpoints = [{"addresses": [one], "conditions": {"ready": True}} for one in addresses]
             cluster.patch("EndpointSlice", piece["metadata"]["name"], {"endpoints": endpoints}, of)
+        misbehave(cluster, of, reset_share=1.0, seconds=0.5)
 
     put_in_place(monkeypatch, scenario, fault, lambda sound: lying_after(sound, to_another, seconds=seconds))
-    with pytest.raises((TrialFailed, TrialInconclusive)):
+    with pytest.raises((TrialFailed, TrialInconclusive), match=f"{of}/server"):
         attempt(scenario, "none", tmp_path / "out")
+    (trial,) = [History.load(header.parent) for header in (tmp_path / "out").rglob(HEADER_FILE)]
+    misrouted = trial.samples["flow"][trial.samples["cause"] == Cause.MISROUTED]
+    assert {trial.flows[number].server for number in misrouted} == {f"{of}/server"}
+    assert len(misrouted) > 100
 
 
 @pytest.mark.slow

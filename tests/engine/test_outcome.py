@@ -82,10 +82,11 @@ def test_a_trial_that_checked_nothing_is_inconclusive() -> None:
 
 def test_a_result_of_checks_is_judged_again_and_reported(tmp_path: Path) -> None:
     written(tmp_path, [GOOD, BAD])
-    ((name, before, now),) = check_run(tmp_path)
+    (name, before, now), (unreported, *_) = check_run(tmp_path)
     assert (name, before) == ("features[node]", now)
-    assert now == "fail: b holds: 1 of 3"
+    assert (now, unreported) == ("fail: b holds: 1 of 3", "report.json")
     reports = write_reports(tmp_path, seconds=3.0)
     (trial,) = json.loads(reports.json.read_text())["trials"]
     assert (trial["verdict"], trial["measures"]["b holds"]["value"]) == ("fail", 1)
+    assert [before == now for _, before, now in check_run(tmp_path)] == [True]
     assert "b holds" in reports.html.read_text()

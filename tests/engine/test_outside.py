@@ -376,4 +376,4 @@ def test_a_trial_that_somebody_changes_is_inconclusive_and_says_what(run: Run, n
     assert result["verdict"] == "inconclusive"
     for part in words:
         assert part in result["reason"]
-    assert all(before == now for _, before, now in check_run(folder))
+    assert all(before == now for name, before, now in check_run(folder) if name != "report.json")  # the run goes on

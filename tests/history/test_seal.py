@@ -53,6 +53,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         said["reason"], judgement=said,
     ).write(run / TRIAL)  # fmt: skip
     (run / "run.json").write_text(json.dumps({"run": "r1"}))
+    (run / "report.json").write_text(json.dumps({"trials": [{**PLACE, "verdict": "pass"}]}))
     return run
 
 
@@ -110,6 +111,7 @@ def test_a_restart_that_failed_a_trial_fails_it_again(run: Path, tmp_path: Path)
     result = json.loads((copied / TRIAL / "result.json").read_text())
     (copied / TRIAL / "result.json").write_text(json.dumps({**result, "verdict": "fail", "reason": "restarted"}))
     seal(copied / TRIAL)
+    (copied / "report.json").write_text(json.dumps({"trials": [{**PLACE, "verdict": "fail"}]}))
     assert list(check_run(copied)) == [("proxy-paused[node]", "fail: restarted", "fail: restarted")]
 
 
@@ -130,9 +132,12 @@ def _moved(to: str) -> Callable[[Path], None]:
 
 MOVES: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "a report as it is": (_report({**PLACE, "verdict": "pass"}), ["pass"]),
-    "to another mode": (_moved("trials/sidecar/proxy-paused"), ["inconclusive"]),
-    "to another scenario": (_moved("trials/node/proxy-killed"), ["inconclusive"]),
+    "to another mode": (_moved("trials/sidecar/proxy-paused"), ["inconclusive", "inconclusive"]),
+    "to another scenario": (_moved("trials/node/proxy-killed"), ["inconclusive", "inconclusive"]),
     "copied": (lambda run: shutil.copytree(run / TRIAL, run / "trials/none/proxy-paused"), ["pass", "inconclusive"]),
+    "its report deleted": (lambda run: (run / "report.json").unlink(), ["pass", "inconclusive"]),
+    "its report emptied": (lambda run: (run / "report.json").write_text(""), ["pass", "inconclusive"]),
+    "its report of another shape": (lambda run: (run / "report.json").write_text("[1]"), ["pass", "inconclusive"]),
     "of another run": (lambda run: (run / "run.json").write_text('{"run": "r2"}'), ["inconclusive"]),
     "of one of the workers' runs": (lambda run: (run / "run.json").write_text('{"runs": ["r0", "r1"]}'), ["pass"]),
     "of a run that is not known": (lambda run: (run / "run.json").unlink(), ["inconclusive"]),
