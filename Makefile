@@ -72,7 +72,7 @@ proof: $(VENV)/.test tools  ## what takes hours: whole runs, killed runners, the
 # An hour, of a machine that has nothing else to do. Writes docs and benchmarks/results.
 proof-judge: NEEDED += wrk:wrk
 proof-judge: $(VENV)/.test tools  ## how often the judge errs, and what the loader costs
-	$(BIN)/python -m proof.judge --workers $$(nproc) --out docs/judge-error-rates.md
+	$(BIN)/python -m proof.judge --workers $$(nproc) --state sharedfate-proof/judge.json --out docs/judge-error-rates.md
 	$(BIN)/python benchmarks/load.py --write
 	$(BIN)/python -m proof.live --out sharedfate-proof --page docs/judge-live.md
 

@@ -1,6 +1,5 @@
-"""An audit of the judge: rows of processes, each a kind of noise or harm that lasts what it says. Each row is data.
-
-    python -m proof.audit --trials 2000 --state sharedfate-proof/audit.json --out docs/judge-audit.md
+"""Rows of processes whose truth is known, each a kind of noise or harm that lasts what it says. Each row is data, and
+`proof.judge` runs them.
 
 Independent of `proof.synthetic`: errors and speeds are states in continuous time. A burst is a stay in a failing state
 of exponential length; a process with memory is a threshold of an Ornstein-Uhlenbeck path; a server that switches speed
@@ -10,19 +9,10 @@ row states. One judged flow, a quiet sentinel; rates, windows and repeats are th
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
-import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from pathlib import Path
-from statistics import NormalDist, median
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +24,6 @@ from chaos.history.model import SAMPLE, Cause, Outcome, Samples
 from chaos.model.faulting import FaultShape
 from chaos.model.flow import Flow, Window, WindowKind
 from chaos.verdict import Expectation, FaultEvidence, Finding, Harm, HistoryView, Judgement, Thresholds, Verdict, judge
-from chaos.verdict.proportions import Count, clopper_pearson
 from chaos.verdict.recovery import Return
 
 NANO = 1_000_000_000
@@ -103,7 +92,7 @@ class Row:
     slower: float = 1.0
     late: float = 0.0
     pulses: int = 0  # 0: held; of several the judge sees all at once
-    as_needed: bool = False  # up to so many pulses, while the judge cannot tell: as a run repeats kills
+    as_needed: bool = False  # up to so many pulses, while the judge does not pass it: as a run repeats kills
     length: float = 30.0  # s, of the hold or of the harm in each pulse; a pulse's window has its least length
     rate: float = RATE
     poisson: bool = False
@@ -244,13 +233,13 @@ def run_row(row: Row, *, trials: int, seed: int) -> Seen:
 
 
 def _as_needed(seen: HistoryView, expected: Expectation) -> Judgement:
-    """The judgement after as many of the pulses as it takes, and REPEATS at most: as a run goes on."""
+    """The judgement after as many of the pulses as it takes to pass, and REPEATS at most: as a run goes on."""
     pulses = seen.windows_of(WindowKind.FAULT)
     for number, pulse in enumerate(pulses[:REPEATS], start=1):
         last = number == min(REPEATS, len(pulses))
         until = seen.until if last else pulse.begin + round(REPEAT_LOOK_SECONDS * NANO)
         judgement = judge(_so_far(seen, until, pulse.end), expected, THRESHOLDS)
-        if last or judgement.verdict is not Verdict.INCONCLUSIVE:
+        if last or judgement.verdict is Verdict.PASS:
             break
     return judgement
 
@@ -369,7 +358,8 @@ ROWS: tuple[Row, ...] = (
       for b, x in ((0.05, 2.1), (0.1, 3), (0.25, 3), (0.25, 10), (1.0, 3), (1.0, 10))),
     *(Row(f"own bursts of {b:g} s, base 1 %, A/A{h}", Errors(0.01, burst=b), length=s, blind=LATE)
       for b in (0.05, 0.25, 1.0, 2.0) for s, h in ((30.0, ""), (10.0, ", hold 10 s"))),
-    *(Row(f"own errors with memory {m:g} s, base 1 %, A/A", Errors(0.01, memory=m)) for m in (0.1, 1.0, 5.0)),
+    *(Row(f"own errors with memory {m:g} s, base 1 %, A/A", Errors(0.01, memory=m), blind=LATE)
+      for m in (0.1, 1.0, 5.0)),
     *(Row(f"own speed x{f:g}, dwell {d:g} s, A/A{h}", speed=Speed(factor=f, dwell=d), length=s)
       for f, d in ((2, 0.5), (2, 2), (2, 5), (2, 20), (4, 5)) for s, h in ((30.0, ""), (10.0, ", hold 10 s"))),
     Row("own speed x5 of 2 ms, dwell 2 s, A/A, hold 10 s", speed=Speed(median=0.002, factor=5, dwell=2), length=10.0),
@@ -413,160 +403,3 @@ AFTER: tuple[AfterRow, ...] = (
     ),
     AfterRow("undone, a victim, three times as slow from then on", (Return.BACK,), slower=3.0, victim=True),
 )
-
-
-@dataclass
-class Done:
-    """What is known so far, of each row by its name; kept in a file, so that a later run adds to it."""
-
-    rows: dict[str, Seen] = field(default_factory=dict)
-    after: dict[str, Counter[str]] = field(default_factory=dict)
-    chunks: Counter[str] = field(default_factory=Counter)  # by row: the next one's number, of which its seed is made
-
-    @classmethod
-    def read(cls, path: Path | None) -> Done:
-        if path is None or not path.exists():
-            return cls()
-        saved = json.loads(path.read_text())
-        rows = {
-            name: Seen(
-                Counter({Finding(found): n for found, n in findings.items()}),
-                Counter({float(second): n for second, n in seconds.items()}),
-            )
-            for name, (findings, seconds) in saved["rows"].items()
-        }
-        after = {name: Counter(found) for name, found in saved["after"].items()}
-        return cls(rows, after, Counter(saved["chunks"]))
-
-    def add(self, name: str, part: Seen | Counter[str]) -> None:
-        """What another chunk of a row brought."""
-        if isinstance(part, Seen):
-            seen = self.rows.setdefault(name, Seen())
-            seen.findings += part.findings
-            seen.seconds += part.seconds
-        else:
-            self.after[name] = self.after.get(name, Counter()) + part
-        self.chunks[name] += 1
-
-    def write(self, path: Path) -> None:
-        rows = {name: (seen.findings, seen.seconds) for name, seen in self.rows.items()}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"rows": rows, "after": self.after, "chunks": self.chunks}))
-
-
-def _run(row: Row | AfterRow, *, trials: int, seed: int) -> Seen | Counter[str]:
-    if isinstance(row, Row):
-        return run_row(row, trials=trials, seed=seed)
-    return run_after(row, trials=trials, seed=seed)
-
-
-def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--trials", type=int, default=2000)
-    options.add_argument("--only", default="", help="rows whose name holds this")
-    options.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
-    options.add_argument("--minutes", type=float, default=60.0, help="stop adding histories after so long")
-    options.add_argument("--state", type=Path, help="a file of counts, which the run goes on from and adds to")
-    options.add_argument("--out", type=Path)
-    chosen = options.parse_args()
-    rows = [row for row in ROWS if chosen.only in row.name]
-    after = [row for row in AFTER if chosen.only in row.name]
-    every: list[Row | AfterRow] = [*rows, *after]
-    done = Done.read(chosen.state)
-    end, chunk = time.monotonic() + 60 * chosen.minutes, min(10, chosen.trials)
-    with ProcessPoolExecutor(chosen.workers) as pool:
-        while time.monotonic() < end:
-            least = min(done.chunks[row.name] for row in every)
-            if least * chunk >= chosen.trials:
-                break
-            # All rows grow together, so that a bounded run is even.
-            now = [row for row in every if done.chunks[row.name] == least]
-            jobs = [(row, pool.submit(_run, row, trials=chunk, seed=1000 + least)) for row in now]
-            for row, job in jobs:
-                done.add(row.name, job.result())
-            if chosen.state:
-                done.write(chosen.state)
-            print(f"{(least + 1) * chunk} of each row", file=sys.stderr, flush=True)
-    text = page(rows, done)
-    print(text) if not chosen.out else chosen.out.write_text(text)
-
-
-def page(rows: list[Row], done: Done) -> str:
-    """The table, with every row's targets held against it."""
-    seen, after = done.rows, done.after
-    least = min((sum(found.findings.values()) for found in seen.values()), default=0)
-    lines = [
-        INTRODUCTION.format(
-            day=datetime.now(UTC).date(),
-            cores=os.cpu_count(),
-            machine=platform.machine(),
-            numpy=np.__version__,
-            n=least,
-            rate=RATE,
-            sentinel=SENTINEL_RATE,
-        ),
-        "| process | true rise, points | hurt | not hurt | open | wrong | rate | median s |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        found = seen[row.name].findings
-        n = sum(found.values())
-        is_harm = row.is_above
-        claim = Finding.NOT_HURT if is_harm else Finding.HURT
-        wrong = found[claim]
-        over = n and wrong / n > (0.01 if is_harm else 0.001)
-        seconds = f"{median(seen[row.name].seconds.elements()):g}" if seen[row.name].seconds else "-"
-        name = f"**{row.name}: blind spot: {row.blind or 'see below'}**" if over else row.name
-        lines.append(
-            f"| {name} | {'above' if row.above else f'{row.rise:.3g}'} | {found[Finding.HURT]} | "
-            f"{found[Finding.NOT_HURT]} | {found[Finding.INCONCLUSIVE]} | {wrong} *{claim}* | "
-            f"{wrong / max(n, 1):.2%} | {seconds} |"
-        )
-    lines += ["", *(_in_all(done, is_harm) for is_harm in (False, True))]
-    lines += [
-        AFTER_INTRODUCTION,
-        "| after the undo | back | did not recover | hurt by the undo | not seen back | wrong |",
-    ]
-    lines.append("|---|---|---|---|---|---|")
-    for one in (row for row in AFTER if row.name in after):
-        known = after[one.name]
-        wrong, n = sum(known[kind] for kind in one.wrong), max(1, sum(known.values()))
-        over = wrong / n > (0.001 if one.wrong == WORSE else 0.01)
-        name = f"**{one.name}: blind spot**" if over else one.name
-        lines.append(f"| {name} | {' | '.join(str(known[kind]) for kind in Return)} | {wrong} of {n} |")
-    return "\n".join(lines) + "\n"
-
-
-def _in_all(done: Done, is_harm: bool) -> str:
-    """How often the judge was wrong in all rows on one side of the margins, and at most is."""
-    claim = Finding.NOT_HURT if is_harm else Finding.HURT
-    found = [(row, done.rows[row.name].findings) for row in ROWS if row.is_above == is_harm and row.name in done.rows]
-    parts = []
-    for name, chosen in (
-        ("all rows", found),
-        ("rows without a blind spot", [one for one in found if not one[0].blind]),
-    ):
-        wrong, n = sum(one[claim] for _, one in chosen), sum(sum(one.values()) for _, one in chosen)
-        parts.append(f"{name} {wrong} of {n} (at most {clopper_pearson(Count(wrong, n), 0.025)[1]:.2%})")
-    return f"- Wrong *{claim}*: {', '.join(parts)}."
-
-
-AFTER_INTRODUCTION = """
-After a hold of 10 s that hurt nobody, and a watch of 13 s: *wrong* is *did not recover* or *hurt by the undo* of a flow
-that is well (at most 0.1 %, beside the looks), and *back* of one that is not (at most 1 %). Late harm is claimed
-by the judge of every held row above: what is wrong of it is among their *hurt*.
-"""
-
-INTRODUCTION = """# How often the judge errs: histories whose truth is known
-
-{day}, {cores} cores ({machine}), numpy {numpy}; by `python -m proof.audit`; {n} histories a row at least.
-
-One judged flow of {rate:g}/s with a quiet sentinel of {sentinel:g}/s, a baseline of 6 s, a hold of 30 s (or as named),
-default thresholds. *Repeated as needed*: up to three pulses, as a run goes on while it cannot tell. *Wrong* is *hurt*
-where the true long-run rise is not above a margin, and *not hurt* where it is. The
-targets are 0.1 % and 1 %; a row that misses its target is bold, with what the reader of a verdict is told.
-"""
-
-
-if __name__ == "__main__":
-    main()

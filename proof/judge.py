@@ -1,38 +1,49 @@
 """The judge's error rates: how often it is wrong, how often it cannot tell, and how many seconds it takes.
 
-    python -m proof.judge --out docs/judge-error-rates.md     histories whose truth is known (half an hour on one core)
+    python -m proof.judge --minutes 60 --state sharedfate-proof/judge.json --out docs/judge-error-rates.md
 
-It runs the very `judge` that trials run, on whole histories from `proof.synthetic`; nothing is re-implemented for
-speed. Variants of the judge with one guard taken away show what that guard is for. The same for live histories:
-`proof.live`.
+It runs the very `judge` that trials run, on whole histories whose truth is known; nothing is re-implemented for speed.
+A row has as many histories as its claim takes to be shown: a share of 0.1 % takes ten times those of 1 %. All rows
+grow together, the counts are kept in a file from which a later run goes on, and the page is written after each round:
+a run that is cut off has one. The same for live histories: `proof.live`.
+
+Rows of one flow are `proof.audit`'s. Here are those of a machine whose trouble all flows share, of a gradual fault, and
+of judges with one guard taken away.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
+import json
 import os
+import platform
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
+from typing import Final
 
 import numpy as np
 
 from chaos.engine.designs import PULSE_SECONDS, SWITCH_SECONDS
 from chaos.engine.settings import Settings
+from chaos.engine.topology import SENTINEL_RATE
+from chaos.history.files import write_whole
 from chaos.model.faulting import FaultShape
 from chaos.verdict import EffectKind, Expectation, Finding, Harm, Thresholds, judge
 from chaos.verdict.proportions import Count, Limits, clopper_pearson
-from proof.audit import pulsed
+from chaos.verdict.recovery import Return
+from proof.audit import AFTER, ROWS, WORSE, AfterRow, Row, Seen, pulsed, run_after, run_row
 from proof.information import least_seconds
-from proof.synthetic import HarmDone, Noise, Plan, flows, slow_share, switchback, true_rise, view
+from proof.synthetic import HarmDone, Noise, Plan, flows, switchback, true_rise, view
 
 FLOWS = 4
+NO_HARM: Final = HarmDone()
 RATE = Settings().rate
 DEFAULT = Thresholds(bootstrap=0)
 _ON = DEFAULT.settle + SWITCH_SECONDS
@@ -59,8 +70,8 @@ NOISES: dict[str, Noise] = {
     "2 % late": Noise(median=MEDIAN, late_share=0.02),
     "20 % late": Noise(median=MEDIAN, late_share=0.2),
 }
-ERRORS = (0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.07, 0.10)
-SLOWER = (1.1, 1.2, 1.3, 1.4, 1.5, 1.75, 2.0, 3.0, 5.0)
+SLOWER = (1.3, 1.5, 2.0, 3.0)
+CLUSTERED = NOISES["memory 0.5 s, 1 % failures"]
 VARIANTS: dict[str, Thresholds] = {
     "as it is": DEFAULT,
     "design effect taken as 1": replace(DEFAULT, design_effect=1.0, scales=(1e-6,)),
@@ -69,14 +80,20 @@ VARIANTS: dict[str, Thresholds] = {
     "even spending": replace(DEFAULT, spending=(1 / len(DEFAULT.looks),) * len(DEFAULT.looks)),
 }
 
+ROUNDS: Final = 60
+HURT_HISTORIES: Final = 3000  # without an error they show a share of at most 0.1 %, with 95 %
+NOT_HURT_HISTORIES: Final = 300  # the same of 1 %
+CELL_TRIALS: Final = 60  # of four flows each
+TARGETS: Final = {Finding.HURT: 0.001, Finding.NOT_HURT: 0.01}
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One row of a table: so many trials of one kind of noise and harm."""
+    """One row: so many trials of one kind of noise and harm, of four flows of which the machine's noise meets all."""
 
     name: str
     noise: Noise
-    harm: HarmDone
+    harm: HarmDone = NO_HARM
     kind: FaultShape = FaultShape.HELD
     thresholds: Thresholds = DEFAULT
     plan: Plan | None = None  # None: the usual one of the kind
@@ -87,21 +104,14 @@ class Tallied:
     findings: Counter[Finding] = field(default_factory=Counter)
     truths: Counter[tuple[str, Finding]] = field(default_factory=Counter)  # (above | below, finding)
     seconds: list[float] = field(default_factory=list)
-    rises: list[tuple[float, float]] = field(default_factory=list)
-    usual: list[float] = field(
-        default_factory=list
-    )  # share of slow requests without the harm, for each trial's slow threshold
 
     @property
     def n(self) -> int:
         return sum(self.findings.values())
 
-    def add(self, more: Tallied) -> None:
-        self.findings += more.findings
-        self.truths += more.truths
-        self.seconds += more.seconds
-        self.rises += more.rises
-        self.usual += more.usual
+    @property
+    def wrong(self) -> int:
+        return self.truths["above", Finding.NOT_HURT] + self.truths["below", Finding.HURT]
 
 
 def run_cell(cell: Cell, *, trials: int, seed: int) -> Tallied:
@@ -120,181 +130,265 @@ def run_cell(cell: Cell, *, trials: int, seed: int) -> Tallied:
             above = errors > cell.thresholds.errors_margin or slow > cell.thresholds.slow_margin
             out.findings[verdict.finding] += 1
             out.truths["above" if above else "below", verdict.finding] += 1
-            out.rises.append((errors, slow))
-            out.usual.append(slow_share(cell.noise, plan, verdict.slow_threshold))
             if verdict.decided_after is not None:
                 out.seconds.append(verdict.decided_after)
     return out
 
 
-# Synthetic tables
-
-
-def _counts(found: Counter[Finding]) -> str:
-    return " | ".join(str(found[finding]) for finding in Finding)
-
-
-def synthetic(*, trials: int, workers: int, minutes: float) -> str:
-    """The page. All rows grow together, so that a run that is bounded in time is even."""
-    cells = [(table, cell, Tallied()) for table, cell in _cells()]
-    end, chunk = time.monotonic() + 60 * minutes, min(5, trials)
-    with ProcessPoolExecutor(workers) as pool:
-        for begin in range(0, trials, chunk):
-            if begin and time.monotonic() > end:
-                break
-            jobs = [
-                pool.submit(run_cell, cell, trials=chunk, seed=1000 * (begin + 1) + i)
-                for i, (_, cell, _) in enumerate(cells)
-            ]
-            for (_, _, found), job in zip(cells, jobs, strict=True):
-                found.add(job.result())
-            print(f"{begin + chunk} trials of each row", file=sys.stderr, flush=True)
-    done, n = cells, cells[0][2].n
-    parts = [
-        "# How often the judge errs: synthetic histories",
-        "",
-        _stamp(),
-        "",
-        INTRODUCTION.format(n=n, rate=RATE, median=1e3 * MEDIAN),
-    ]
-    for table, (title, header, row) in TABLES.items():
-        parts += ["", f"## {title}", "", header, "|" + "---|" * (header.count("|") - 1)]
-        parts += [row(cell, found) for name, cell, found in done if name == table]
-    aa = [found for name, _, found in done if name == "aa"]
-    wrong, n = sum(f.findings[Finding.HURT] for f in aa), sum(f.n for f in aa)
-    above = [f for name, _, f in done if name in ("errors", "slow")]
-    missed = sum(f.truths["above", Finding.NOT_HURT] for f in above)
-    out_of = sum(v for f in above for (side, _), v in f.truths.items() if side == "above")
-    parts += [
-        "",
-        "## In all",
-        "",
-        f"- A/A: {wrong} wrong *hurt* in {n} windows, at most {clopper_pearson(Count(wrong, n), 0.025)[1]:.3%}.",
-        f"- Above the margins: {missed} wrong *not hurt* in {out_of} windows, at most "
-        f"{clopper_pearson(Count(missed, out_of), 0.025)[1]:.3%}.",
-        "",
-    ]
-    return "\n".join(parts)
-
-
-def _cells() -> Iterator[tuple[str, Cell]]:
+def _of_the_machine() -> Iterator[Cell]:
     for kind in PLANS:
         for name, noise in NOISES.items():
-            yield "aa", Cell(name, noise, HarmDone(), kind)
-    for share in ERRORS:
-        yield (
-            "errors",
-            Cell(
-                f"{share:.1%}, quiet, baseline of 30 s",
-                NOISES["quiet"],
-                HarmDone(error_share=share),
-                plan=Plan(rate=RATE, baseline=30.0),
-            ),
-        )
-    for label in ("quiet", "memory 0.1 s, 0.5 % failures"):
-        for share in ERRORS:
-            yield "errors", Cell(f"{share:.1%}, {label}", NOISES[label], HarmDone(error_share=share))
-        for factor in SLOWER:
-            yield "slow", Cell(f"{factor:g} x, {label}", NOISES[label], HarmDone(slow_factor=factor))
-    for factor in (2.0, 3.0, 4.0, 5.0):
-        yield "slow", Cell(f"{factor:g} x of 2 ms, quiet", Noise(), HarmDone(slow_factor=factor))
+            yield Cell(f"{kind}, {name}", noise, kind=kind)
     for factor in SLOWER:
-        yield (
-            "slow",
-            Cell(
-                f"{factor:g} x, drift to 1.3 x",
-                NOISES["drift to 1.3 x"],
-                HarmDone(slow_factor=factor),
-                FaultShape.GRADUAL,
-            ),
+        drift = NOISES["drift to 1.3 x"]
+        yield Cell(
+            f"gradual, {factor:g} x as slow, drift to 1.3 x", drift, HarmDone(slow_factor=factor), FaultShape.GRADUAL
         )
-    for memory in (0.05, 0.25, 1.0):
-        for share in (0.03, 0.05, 0.10):
-            yield (
-                "clusters",
-                Cell(
-                    f"{share:.0%} in clusters of {memory:g} s",
-                    NOISES["quiet"],
-                    HarmDone(error_share=share, memory=memory),
-                ),
-            )
+
+
+def _without_a_guard() -> Iterator[Cell]:
     for name, thresholds in VARIANTS.items():
-        for label in ("memory 0.5 s, 1 % failures", "stalls of one flow, 1 in 2 s", "step to 1.6 x (machine)"):
-            yield "variants", Cell(f"{name}: A/A, {label}", NOISES[label], HarmDone(), thresholds=thresholds)
-        yield (
-            "variants",
-            Cell(
-                f"{name}: 2.5 % errors",
-                NOISES["memory 0.1 s, 0.5 % failures"],
-                HarmDone(error_share=0.025),
-                thresholds=thresholds,
-            ),
-        )
-        yield "variants", Cell(f"{name}: quiet", NOISES["quiet"], HarmDone(), thresholds=thresholds)
+        for label in ("memory 0.5 s, 1 % failures", "stalls of one flow, 1 in 2 s", "step to 1.6 x (machine)", "quiet"):
+            yield Cell(f"{name}: A/A, {label}", NOISES[label], thresholds=thresholds)
+        harm = HarmDone(error_share=0.035, memory=0.5)
+        yield Cell(f"{name}: 3.5 % errors with memory 0.5 s", CLUSTERED, harm, thresholds=thresholds)
 
 
-def _shares(found: Tallied) -> str:
-    return " | ".join(f"{found.findings[finding] / found.n:.1%}" for finding in Finding)
+CELLS: Final = tuple(_of_the_machine())
+GUARDS: Final = tuple(_without_a_guard())
+AnyRow = Row | AfterRow | Cell
 
 
-def _seconds(found: Tallied) -> str:
-    return f"{np.mean(found.seconds):.1f}" if found.seconds else "-"
+@dataclass
+class Done:
+    """What is known so far, of each row by its name; kept in a file, so that a later run adds to it."""
+
+    rows: dict[str, Seen] = field(default_factory=dict)
+    after: dict[str, Counter[str]] = field(default_factory=dict)
+    cells: dict[str, Tallied] = field(default_factory=dict)
+    chunks: Counter[str] = field(default_factory=Counter)  # by row: rounds that it had, of which its seeds are made
+
+    @classmethod
+    def read(cls, path: Path | None) -> Done:
+        if path is None or not path.exists():
+            return cls()
+        saved = json.loads(path.read_text())
+        rows = {
+            name: Seen(_findings(findings), Counter({float(second): n for second, n in seconds.items()}))
+            for name, (findings, seconds) in saved["rows"].items()
+        }
+        after = {name: Counter(found) for name, found in saved["after"].items()}
+        cells = {
+            name: Tallied(
+                _findings(findings), Counter({(side, Finding(found)): n for side, found, n in truths}), seconds
+            )
+            for name, (findings, truths, seconds) in saved.get("cells", {}).items()
+        }
+        return cls(rows, after, cells, Counter(saved["chunks"]))
+
+    def add(self, name: str, part: Seen | Tallied | Counter[str]) -> None:
+        """Add what another round of a row brought."""
+        if isinstance(part, Seen):
+            seen = self.rows.setdefault(name, Seen())
+            seen.findings += part.findings
+            seen.seconds += part.seconds
+        elif isinstance(part, Tallied):
+            found = self.cells.setdefault(name, Tallied())
+            found.findings += part.findings
+            found.truths += part.truths
+            found.seconds += part.seconds
+        else:
+            self.after[name] = self.after.get(name, Counter()) + part
+        self.chunks[name] += 1
+
+    def write(self, path: Path) -> None:
+        rows = {name: (seen.findings, seen.seconds) for name, seen in self.rows.items()}
+        cells = {
+            name: (one.findings, [(side, found, n) for (side, found), n in one.truths.items()], one.seconds)
+            for name, one in self.cells.items()
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps({"rows": rows, "after": self.after, "cells": cells, "chunks": self.chunks}))
 
 
-def _row_aa(cell: Cell, found: Tallied) -> str:
-    wrong = found.findings[Finding.HURT]
-    bound = clopper_pearson(Count(wrong, found.n), 0.025)[1]
-    inconclusive = found.findings[Finding.INCONCLUSIVE] / found.n
-    return (
-        f"| {cell.kind} | {cell.name} | {wrong} of {found.n} | {bound:.2%} | {inconclusive:.1%} | {_seconds(found)} |"
-    )
+def _findings(saved: dict[str, int]) -> Counter[Finding]:
+    return Counter({Finding(found): n for found, n in saved.items()})
 
 
-def _row_power(cell: Cell, found: Tallied) -> str:
-    errors, slow = np.mean(found.rises, axis=0)
-    wrong = found.truths["above", Finding.NOT_HURT] + found.truths["below", Finding.HURT]
-    by_slowness = cell.harm.slow_factor != 1.0
-    base, rise_of = (float(np.mean(found.usual)), slow) if by_slowness else (0.0, cell.harm.error_share)
-    margin = cell.thresholds.margin(EffectKind.SLOW if by_slowness else EffectKind.ERRORS)
-    least = least_seconds(base + rise_of, base + margin, cell.thresholds.alpha, PLANS[cell.kind].rate)
-    shown = "-" if math.isnan(least) else f"{least:.2f}"
-    rise = f"{100 * max(errors, slow):.1f}"
-    return f"| {cell.kind} | {cell.name} | {rise} | {_shares(found)} | {wrong} | {_seconds(found)} | {shown} |"
-
-
-_POWER = "| fault | harm | true rise, points | hurt | not hurt | inconclusive | wrong | s | least s |"
-TABLES: dict[str, tuple[str, str, Callable[[Cell, Tallied], str]]] = {
-    "aa": ("Nothing was done (A/A)", "| fault | noise | wrong *hurt* | at most | inconclusive | s |", _row_aa),
-    "errors": ("Errors on both sides of the margin of 2 points", _POWER, _row_power),
-    "slow": ("Slowness on both sides of the margin of 15 points", _POWER, _row_power),
-    "clusters": ("Errors that come in clusters, in the fault window alone", _POWER, _row_power),
-    "variants": ("The judge with one guard taken away", _POWER, _row_power),
-}
-INTRODUCTION = """Each row is {n} windows: trials of four flows of {rate:g} requests/s, each with a sentinel of 50/s of
-the same client, a median latency of {median:g} ms where nothing else is said, and a baseline of 6 s. A pulse comes
-twice, as a kill does whose first one does not decide. `s` is the mean time after which a flow was decided; `least s`
-is the mean time that any test with the same error rates needs, for independent requests and a baseline known for
-certain (Kaufmann, Cappé and Garivier 2016). `wrong` counts *not hurt* above a margin and *hurt* below both. Truth is
-computed from the generator, for each trial's own threshold. The harm of a cluster row is a long-run share: the window
-that was judged may have held none of it, which is why those rows are not part of the sums."""
-
-
-def _stamp() -> str:
-    return f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, numpy {np.__version__}; by `python -m proof.judge`."
+def run_chunk(row: AnyRow, *, number: int) -> Seen | Tallied | Counter[str]:
+    """One round's histories of a row: a sixtieth of those that its claim takes."""
+    seed = 5000 + number
+    if isinstance(row, Row):
+        wanted = NOT_HURT_HISTORIES if row.is_above else HURT_HISTORIES
+        return run_row(row, trials=wanted // ROUNDS, seed=seed)
+    if isinstance(row, AfterRow):
+        wanted = HURT_HISTORIES if row.wrong == WORSE else NOT_HURT_HISTORIES
+        return run_after(row, trials=wanted // ROUNDS, seed=seed)
+    return run_cell(row, trials=CELL_TRIALS // ROUNDS, seed=seed)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=500, help="of each row, with four flows each")
-    parser.add_argument("--minutes", type=float, default=120.0, help="stop adding trials after so long")
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--out", type=Path)
-    options = parser.parse_args()
-    text = synthetic(trials=options.trials, workers=options.workers, minutes=options.minutes)
-    if options.out is None:
-        print(text)
-    else:
-        options.out.write_text(text)
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--minutes", type=float, default=60.0, help="begin no further row after so long")
+    options.add_argument("--only", default="", help="rows whose name holds this")
+    options.add_argument("--workers", type=int, default=1)
+    options.add_argument("--state", type=Path, help="a file of counts, which the run goes on from and adds to")
+    options.add_argument("--out", type=Path)
+    chosen = options.parse_args()
+    known: tuple[AnyRow, ...] = (*ROWS, *AFTER, *CELLS, *GUARDS)
+    every = [row for row in known if chosen.only in row.name]
+    done, end = Done.read(chosen.state), time.monotonic() + 60 * chosen.minutes
+    with ProcessPoolExecutor(chosen.workers) as pool:
+        for number in range(ROUNDS):
+            now = [row for row in every if done.chunks[row.name] <= number]
+            for begin in range(0, len(now), chosen.workers):
+                if time.monotonic() > end:
+                    break
+                some = now[begin : begin + chosen.workers]
+                jobs = [pool.submit(run_chunk, row, number=done.chunks[row.name]) for row in some]
+                for row, job in zip(some, jobs, strict=True):
+                    done.add(row.name, job.result())
+            if now and chosen.state:
+                done.write(chosen.state)
+            if now and chosen.out:
+                write_whole(chosen.out, page(done))
+            if time.monotonic() > end:
+                break
+            print(f"{number + 1} of {ROUNDS} rounds", file=sys.stderr, flush=True)
+    text = page(done)
+    print(text) if not chosen.out else write_whole(chosen.out, text)
+
+
+# The page
+
+
+def page(done: Done) -> str:
+    """The tables, with every row's target held against it."""
+    lines = [
+        INTRODUCTION.format(
+            day=datetime.now(UTC).date(), cores=os.cpu_count(), machine=platform.machine(), numpy=np.__version__,
+            rate=RATE, sentinel=SENTINEL_RATE,
+        ),
+        "",
+        *(_in_all(done, claim) for claim in TARGETS),
+        "",
+        "## One flow",
+        "",
+        "| process | true rise, points | histories | hurt | not hurt | open | wrong | at most | median s | least s |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+        *(_row(row, done.rows[row.name]) for row in ROWS if row.name in done.rows),
+    ]  # fmt: skip
+    if done.after:
+        lines += [
+            AFTER_INTRODUCTION,
+            "| after the undo | n | back | did not recover | hurt by the undo | not seen back | wrong | at most |",
+            "|---|---|---|---|---|---|---|---|",
+            *(_after(row, done.after[row.name]) for row in AFTER if row.name in done.after),
+        ]
+    for title, cells in ((MACHINE, CELLS), (GUARDED, GUARDS)):
+        if known := [cell for cell in cells if cell.name in done.cells]:
+            lines += [
+                title,
+                "| trial | windows | hurt | not hurt | open | wrong | at most | mean s |",
+                "|---|---|---|---|---|---|---|---|",
+                *(_cell(cell, done.cells[cell.name], guarded=cell in CELLS) for cell in known),
+            ]
+    return "\n".join(lines) + "\n"
+
+
+def at_most(wrong: int, n: int) -> float:
+    """The exact upper limit of a share, one-sided, 95 % (Clopper and Pearson)."""
+    return clopper_pearson(Count(wrong, n), 0.05)[1]
+
+
+def _row(row: Row, seen: Seen) -> str:
+    found, n = seen.findings, sum(seen.findings.values())
+    claim = Finding.NOT_HURT if row.is_above else Finding.HURT
+    wrong, seconds = found[claim], f"{median(seen.seconds.elements()):g}" if seen.seconds else "-"
+    name = row.name
+    if wrong / n > TARGETS[claim]:
+        name = f"**{row.name}: blind spot: {row.blind or 'above its target, and not explained'}**"
+    return (
+        f"| {name} | {'above' if row.above else f'{row.rise:.3g}'} | {n} | {found[Finding.HURT]} | "
+        f"{found[Finding.NOT_HURT]} | {found[Finding.INCONCLUSIVE]} | {wrong} *{claim}* | "
+        f"{at_most(wrong, n):.2%} | {seconds} | {_least(row)} |"
+    )
+
+
+def _least(row: Row) -> str:
+    """The mean time that any test takes with these error rates, for independent requests and a known baseline."""
+    harm = row.harm
+    if not row.rise or row.above or row.pulses or row.late or harm.burst or harm.memory:
+        return "-"
+    margin = DEFAULT.margin(EffectKind.ERRORS)
+    least = least_seconds(row.base.share + row.rise / 100, row.base.share + margin, DEFAULT.alpha, row.rate)
+    return f"{least:.1f}"
+
+
+def _after(row: AfterRow, known: Counter[str]) -> str:
+    wrong, n = sum(known[kind] for kind in row.wrong), sum(known.values())
+    over = wrong / n > TARGETS[Finding.HURT if row.wrong == WORSE else Finding.NOT_HURT]
+    name = f"**{row.name}: blind spot: a burst of the flow's own that begins then is alike**" if over else row.name
+    return f"| {name} | {n} | {' | '.join(str(known[kind]) for kind in Return)} | {wrong} | {at_most(wrong, n):.2%} |"
+
+
+def _cell(cell: Cell, found: Tallied, *, guarded: bool) -> str:
+    over = guarded and found.truths["below", Finding.HURT] / found.n > TARGETS[Finding.HURT]
+    name = f"**{cell.name}: blind spot**" if over else cell.name
+    seconds = f"{np.mean(found.seconds):.1f}" if found.seconds else "-"
+    counts = " | ".join(str(found.findings[one]) for one in (Finding.HURT, Finding.NOT_HURT, Finding.INCONCLUSIVE))
+    return f"| {name} | {found.n} | {counts} | {found.wrong} | {at_most(found.wrong, found.n):.2%} | {seconds} |"
+
+
+def _in_all(done: Done, claim: Finding) -> str:
+    """How often a claim was wrong in all rows on its side of the margins, and at most is."""
+    above = claim is Finding.NOT_HURT
+    known = [(row, done.rows[row.name].findings) for row in ROWS if row.is_above == above and row.name in done.rows]
+    over = [one for one in known if one[1][claim] > TARGETS[claim] * sum(one[1].values())]
+    parts = []
+    for name, chosen in (("all rows", known), ("rows that are not bold", [one for one in known if one not in over])):
+        wrong, n = sum(one[claim] for _, one in chosen), sum(sum(one.values()) for _, one in chosen)
+        parts.append(f"{name} {wrong} of {n} (at most {at_most(wrong, n):.2%})")
+    shown = sum(at_most(one[claim], sum(one.values())) <= TARGETS[claim] for _, one in known)
+    return (
+        f"- Wrong *{claim}*, which should be below {TARGETS[claim]:.1%}: {', '.join(parts)}. Shown by its own "
+        f"histories in {shown} of {len(known)} rows, above it in {len(over)} (bold)."
+    )
+
+
+INTRODUCTION = """# How often the judge errs: histories whose truth is known
+
+{day}, {cores} cores ({machine}), numpy {numpy}; by `python -m proof.judge`.
+
+One judged flow of {rate:g}/s with a quiet sentinel of {sentinel:g}/s, a baseline of 6 s, a hold of 30 s (or as named),
+default thresholds. *Repeated as needed*: up to three pulses, as a run goes on while it does not pass. *Wrong* is *hurt*
+where the true long-run rise is not above a margin, and *not hurt* where it is. *At most* is the exact upper limit of
+that rate (Clopper and Pearson, one-sided, 95 %): 3,000 histories without an error show 0.1 %, 300 show 1 %; what the
+histories of a row do not show, the sum over all rows may. *Least s* is the mean time that any test with the same
+error rates takes, for independent requests and a baseline known for certain (Kaufmann, Cappé and Garivier 2016).
+A row whose rate lies above its target is bold, with what the reader of a verdict is told."""
+
+AFTER_INTRODUCTION = """
+## After the undo
+
+After a hold of 10 s, which spared the flow or (*a victim*) failed all of its requests, and a watch of 13 s: *wrong* is
+*did not recover* or *hurt by the undo* of a flow that is well (at most 0.1 %, beside the looks), and *back* of one that
+is not (at most 1 %). Late harm is claimed by the judge of every held row above: what is wrong of it is among their
+*hurt*.
+"""
+
+MACHINE = """
+## A machine in trouble, and gradual faults
+
+Trials of four flows, each with a sentinel of the same client; windows are flows. Noise meets all flows at once, or one
+where it is said. A pulse comes twice, as a kill does whose first one does not decide; a gradual fault six times.
+"""
+
+GUARDED = """
+## The judge with one guard taken away
+
+What each guard is for: the same trials, held, under a judge without it.
+"""
 
 
 if __name__ == "__main__":

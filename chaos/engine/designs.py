@@ -136,8 +136,10 @@ def pulse(trial: Trial, fault: Fault, *targets: Target, seconds: float = 60.0) -
 
 
 def pulses(trial: Trial, fault: Fault, proxy: Proxy, *, seconds: float = 60.0) -> Judgement:
-    """Kill a proxy as often as the settings say, or up to REPEATS times while the judge cannot tell: each time in a
+    """Kill a proxy as often as the settings say, or up to REPEATS times while the judge does not pass: each time in a
     fresh pod, because the kubelet delays a container that was killed before, which is not the mesh's doing.
+
+    A fail is repeated too: a burst of a flow's own that meets one kill looks like harm, and meets not the next.
     """
     wanted = trial.deployment.settings.repeat
     pod = trial.cluster.get("Pod", proxy.pod, proxy.namespace)
@@ -155,13 +157,14 @@ def pulses(trial: Trial, fault: Fault, proxy: Proxy, *, seconds: float = 60.0) -
         )
         if last or not judgement.recovered or trial.doubts:
             break
-        if not wanted and (judgement.verdict is not Verdict.INCONCLUSIVE or lasted > LONGEST_REPEATED):
+        if not wanted and (judgement.verdict is Verdict.PASS or lasted > LONGEST_REPEATED):
             break
         trial.end_watch()
         try:
             proxy = trial.renew(proxy)
         except NotReady as error:  # what was disturbed for it is no evidence: made again from the beginning
-            trial.doubts.append(f"no fresh pod came for the next {fault.name}: {error}")
+            if judgement.verdict is not Verdict.FAIL:
+                trial.doubts.append(f"no fresh pod came for the next {fault.name}: {error}")
             break
         trial.baseline_between(BETWEEN_SECONDS)
     return judgement

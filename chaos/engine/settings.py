@@ -55,7 +55,7 @@ class Settings:
     every: float = 0.2  # seconds between two questions for a loader's samples
     mesh_install: bool = False  # of meshes whose modes were chosen and that are missing, in clusters of our own
     target: TargetSystem | None = None  # a mesh that is not ours, in the modes' place
-    repeat: int = 0  # kills of one trial; 0: up to three, while the judge cannot tell
+    repeat: int = 0  # kills of one trial; 0: up to three, while the judge does not pass
 
 
 def parse_settings(

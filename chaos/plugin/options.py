@@ -73,7 +73,7 @@ def add_options(parser: pytest.Parser) -> None:
         type=int,
         default=None,
         metavar="N",
-        help="kill so many times in a trial, each time a fresh pod (default: up to 3, while the judge cannot tell)",
+        help="kill so many times in a trial, each time a fresh pod (default: up to 3, while the judge does not pass)",
     )
     add("--chaos-seed", type=int, default=None, help="seed of every random choice (default: drawn, and shown)")
     add(

@@ -132,6 +132,7 @@ _Key = tuple[Flow, EffectKind]
 _REPEATS: Final = 3  # pulses from which repeats can be told from a flow's own bursts
 _LATE_SECONDS: Final = (4.5, 9.0)  # e^-4.5 of a flow's own bursts of a second last so long
 _ONSET_SECONDS: Final = 1.5  # of harm that begins with an undo: an own burst begins there, and lasts, in 0.1 % of them
+_MOST_OF_HOLD: Final = 0.85  # of a hold's half seconds: so many show slowness that the fault brings
 _HALF: Final = NANO // 2
 _UNDO_CLAIMS: Final = 3  # that share `undo_alpha`: late harm, no recovery, harm by the undo
 _ALL: Final = np.iinfo(np.int64).max - 1
@@ -629,10 +630,11 @@ class SequentialTest:
         return look.seconds * self.thresholds.errors_margin / -math.log(self.thresholds.pulse_alpha)
 
     def _withdraw_own_slowness(self, look: Look) -> None:
-        """Takes back *hurt* by slowness of a held fault that did not come and go with it.
+        """Takes back *hurt* by slowness of a held fault that did not come and go with it, or was not there meanwhile.
 
         A server that switches between two speeds for seconds at a time does so without a fault, and a short baseline
-        need not have seen it. That it does so within half a second of the begin and of the undo is rare.
+        need not have seen it. That it does so within half a second of the begin and of the undo, and not in between, is
+        rare.
         """
         if self.expectation.fault_shape is not FaultShape.HELD or self.view.until <= self._fault_end + NANO:
             return
@@ -656,7 +658,11 @@ class SequentialTest:
         before, early = share(begin - half), share(begin)
         late, after = share(self._fault_end - half), share(undone + half)
         rise = self.effects[flow][EffectKind.SLOW].change / 2
-        return early - before > rise and late - after > rise
+        if not (early - before > rise and late - after > rise):
+            return False
+        usual = self.effects[flow][EffectKind.SLOW].baseline
+        pieces = [share(start) - usual > rise for start in range(begin, self._fault_end - half + 1, half)]
+        return sum(pieces) >= _MOST_OF_HOLD * len(pieces)
 
     @property
     def _fault_end(self) -> int:

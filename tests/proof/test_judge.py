@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +13,21 @@ import pytest
 from chaos.model.faulting import FaultShape
 from chaos.model.flow import WindowKind
 from chaos.verdict import Finding
+from proof.audit import AFTER, ROWS, Row, Seen
 from proof.information import least_seconds
-from proof.judge import DEFAULT, NOISES, Cell, run_cell
+from proof.judge import (
+    CELLS,
+    DEFAULT,
+    HURT_HISTORIES,
+    NOISES,
+    NOT_HURT_HISTORIES,
+    Cell,
+    Done,
+    at_most,
+    page,
+    run_cell,
+    run_chunk,
+)
 from proof.synthetic import NANO, HarmDone, Noise, Plan, flows, true_rise, view
 
 CLUSTERS = NOISES["memory 0.5 s, 1 % failures"]
@@ -84,3 +99,43 @@ def test_no_test_could_be_as_quick_as_the_information_allows() -> None:
     assert math.isnan(least_seconds(0.02, 0.02, 0.001, 200.0))
     found = run_cell(Cell("quiet", Noise(), HarmDone()), trials=3, seed=10)
     assert np.mean(found.seconds) > least_seconds(0.0, 0.02, 0.001, 200.0)
+
+
+def _row(name: str) -> Row:
+    return next(row for row in ROWS if row.name == name)
+
+
+QUIET, HARMED = _row("pulse 0.5 s, A/A"), _row("outage of 100% from 3 s on")
+
+
+@pytest.mark.parametrize(
+    ("row", "findings", "bold", "limit"),
+    [
+        (QUIET, {Finding.NOT_HURT: 3000}, False, "0.10%"),
+        (QUIET, {Finding.HURT: 1, Finding.NOT_HURT: 2999}, False, "0.16%"),
+        (QUIET, {Finding.HURT: 1, Finding.NOT_HURT: 349}, True, "1.35%"),
+        (HARMED, {Finding.HURT: 300}, False, "0.99%"),
+        (HARMED, {Finding.HURT: 1, Finding.NOT_HURT: 1}, True, "97.47%"),
+    ],
+)
+def test_a_row_above_its_target_is_bold_and_each_has_its_exact_limit(
+    row: Row, findings: dict[Finding, int], bold: bool, limit: str
+) -> None:
+    done = Done(rows={row.name: Seen(Counter(findings))})
+    (line,) = [line for line in page(done).splitlines() if row.name in line]
+    assert line.startswith("| **") is bold
+    assert f"| {limit} |" in line
+
+
+def test_a_run_goes_on_from_the_counts_of_an_earlier_one(tmp_path: Path) -> None:
+    done, path = Done(), tmp_path / "judge.json"
+    for row in (QUIET, AFTER[0], CELLS[0]):
+        done.add(row.name, run_chunk(row, number=0))
+    done.write(path)
+    again = Done.read(path)
+    assert page(again) == page(done)
+    assert again.chunks == done.chunks
+
+
+def test_a_row_has_as_many_histories_as_its_claim_takes_to_be_shown() -> None:
+    assert [at_most(0, HURT_HISTORIES), at_most(0, NOT_HURT_HISTORIES)] == pytest.approx([0.001, 0.01], rel=0.01)
