@@ -531,8 +531,12 @@ class Trial:
         )
 
     def _compare_counts(self) -> None:
-        """Compare the loaders' counts with the servers' own, and record both."""
+        """Compare the loaders' counts with the servers' own, and record both. What others answered is no contradiction,
+        but a failure of its own cause.
+        """
         counts = self.deployment.read_counts()
+        for tenant, one in counts.items():
+            one["answered"] -= self._collector.misrouted(tenant)
         self.note(EventKind.LOADER, {"phase": "served", "counts": counts})
         self.doubts += [f"the loader cannot be trusted: {sentence}" for sentence in detect_contradictions(counts)]
 

@@ -90,6 +90,7 @@ class LoaderFeed:
         self.epochs: list[_Epoch] = []
         self.pending: dict[Flow, NDArray[np.int64]] = {}
         self.state: Mapping[str, Any] = {}
+        self.misrouted = 0  # answers that the loader counts as its own servers'
         self._own_servers = own_servers
         self._client = writer.pod(f"{namespace}/{pod}")
         self._stated: Offset | None = None
@@ -177,6 +178,7 @@ class LoaderFeed:
         strange = answered & np.isin(records["server"], [n for n, name in names.items() if name not in own])
         records["outcome"][strange] = Outcome.UNKNOWN
         records["cause"][strange] = Cause.MISROUTED
+        self.misrouted += 0 if flow.sentinel else int(np.count_nonzero(strange))
 
     def restore_missing(self) -> list[str]:
         """Enter each due request that left no sample, by the loader's numbers, as a failure; return a sentence for each
@@ -331,6 +333,10 @@ class Collector:
         self._stop = threading.Event()
         for loader in loaders:
             self.add(loader)
+
+    def misrouted(self, namespace: str) -> int:
+        """Return how many answers the loaders of a namespace had from servers that are none of their flows' own."""
+        return sum(feed.misrouted for feed in (*self._feeds.values(), *self._retired) if feed.namespace == namespace)
 
     def __enter__(self) -> Collector:
         return self

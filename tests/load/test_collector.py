@@ -336,6 +336,7 @@ def test_an_answer_by_a_server_that_is_none_of_the_flows_own_is_misrouted(progra
             pass
         samples, _ = writer.snapshot()
         ours = samples["flow"] == writer.flows.index(HTTP)
+    assert strict.misrouted == int(np.count_nonzero(ours))
     assert set(samples["cause"][ours]) == {Cause.MISROUTED}
     assert set(samples["outcome"][ours]) == {Outcome.UNKNOWN}
     assert Cause.MISROUTED not in samples["cause"][~ours]
