@@ -267,7 +267,8 @@ def page(done: Done) -> str:
     lines = [
         INTRODUCTION.format(
             day=datetime.now(UTC).date(), cores=os.cpu_count(), machine=platform.machine(), numpy=np.__version__,
-            rate=RATE, sentinel=SENTINEL_RATE, fewest=min(done.chunks.values(), default=0), most=max(done.chunks.values(), default=0), rounds=ROUNDS,
+            rate=RATE, sentinel=SENTINEL_RATE,
+            fewest=min(done.chunks.values(), default=0), most=max(done.chunks.values(), default=0), rounds=ROUNDS,
         ),
         "",
         *(_in_all(done, claim) for claim in TARGETS),
@@ -358,7 +359,8 @@ def _in_all(done: Done, claim: Finding) -> str:
 
 INTRODUCTION = """# How often the judge errs: histories whose truth is known
 
-{day}, {cores} cores ({machine}), numpy {numpy}; by `python -m proof.judge`; {fewest} to {most} of {rounds} rounds of each row.
+{day}, {cores} cores ({machine}), numpy {numpy}; by `python -m proof.judge`;
+{fewest} to {most} of {rounds} rounds of each row.
 
 One judged flow of {rate:g}/s with a quiet sentinel of {sentinel:g}/s, a baseline of 6 s, a hold of 30 s (or as named),
 default thresholds. *Repeated as needed*: up to three pulses, as a run goes on while it does not pass. *Wrong* is *hurt*
