@@ -6,12 +6,13 @@ Nothing above knows which it got.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from chaos.cluster.consent import Consent, plan_touched, refuse_production
 from chaos.cluster.contexts import ContextFacts, context_facts, kubeconfig_paths, merged_kubeconfig
@@ -38,12 +39,29 @@ class Kind(StrEnum):
         return self in (Kind.CONTEXT, Kind.IN_CLUSTER)
 
 
+THEIRS: Final = frozenset(kind for kind in Kind if kind.theirs)
+BY_KUBECONFIG: Final = frozenset({Kind.CONTEXT, Kind.KIND, Kind.K3D})  # a cluster that runs is found in one
+
+
 @dataclass(frozen=True, slots=True)
 class ClusterSpec:
     """A cluster option, parsed. An embedded cluster without a name is the caller's to name."""
 
     kind: Kind
     name: str = ""
+
+    def why_ignored(self, option: str, by: Collection[Kind]) -> str:
+        """Why an option would do nothing here, with the next step; "" where it is honoured.
+
+        Args:
+            by: the kinds of cluster that honour it.
+        """
+        if self.kind in by:
+            return ""
+        kinds = ", ".join(kind for kind in Kind if kind in by)
+        return (
+            f"{option} does nothing on --cluster {self.kind}: it is for {kinds}; leave it out, or name such a cluster"
+        )
 
 
 def parse_spec(text: str) -> ClusterSpec:
@@ -133,8 +151,8 @@ def delete_own(spec: ClusterSpec, *, run: str = "", dry_run: bool = False) -> li
     """Delete a cluster that we made, with whatever is left of it; return a line for each thing removed.
 
     Args:
-        spec: of an embedded, kind or k3d cluster.
-        run: delete only the embedded cluster that this run started; "" for all embedded clusters that are dead.
+        spec: of an embedded, kind or k3d cluster; an embedded one without a name is each that is dead.
+        run: delete only the embedded cluster that this run started. Raises Misuse beside a name.
         dry_run: delete nothing, and return what would be.
     """
     from chaos.cluster import k3d, kind
@@ -143,7 +161,9 @@ def delete_own(spec: ClusterSpec, *, run: str = "", dry_run: bool = False) -> li
     if spec.kind is Kind.EMBEDDED:
         from chaos.embedded.provider import clean, detect_remains
 
-        name = f"sf-{run}" if run else None  # as a run calls its cluster
+        if run and spec.name:
+            raise Misuse(f"--run {run} names its own embedded cluster, and --cluster {spec.name}: leave one out")
+        name = f"sf-{run}" if run else spec.name or None  # as a run calls its cluster
         return detect_remains(name) if dry_run else clean(name)
     shell = Shell()
     if spec.kind is Kind.KIND:

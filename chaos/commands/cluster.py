@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from chaos.commands.which import known_names, offer
+from chaos.commands.which import known_names, offer, refuse_ignored
 from chaos.errors import REFUSED
 from chaos.names import DEFAULT_NAME
 
@@ -26,10 +26,17 @@ def cluster() -> None:
 @cluster.command("up")
 @_name
 @click.option("--nodes", default=2, show_default=True)
-def cluster_up(name: str, nodes: int) -> None:
+@click.pass_context
+def cluster_up(ctx: click.Context, name: str, nodes: int) -> None:
     """Start it, and print the path of its kubeconfig; it stays until `cluster down`."""
     from chaos.embedded import provider
+    from chaos.kube.client import Cluster
 
+    if (there := provider.status(name)) is not None and there.state == "up":
+        with contextlib.closing(Cluster(there.kubeconfig)) as client:
+            if (number := len(client.list("Node"))) != nodes:
+                why = f"{name} is up, with {number} nodes: take it down first, or choose another name"
+                refuse_ignored(ctx, why, "nodes")
     click.echo(provider.up(name, nodes=nodes, keep=True))
 
 

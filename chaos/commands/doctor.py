@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from chaos.commands.which import cluster_option, looking
+from chaos.errors import Misuse
 
 if TYPE_CHECKING:
     from chaos.doctor.facts import Facts
@@ -32,6 +33,11 @@ def doctor(spec: str, trying: bool) -> None:
     from chaos.cluster.providers import Kind, parse_spec
 
     parsed = parse_spec(spec)
+    if trying and not (parsed.kind.theirs or (parsed.kind is Kind.EMBEDDED and parsed.name)):
+        raise Misuse(
+            f"--try does nothing on --cluster {spec}, which says what can start here: name a cluster that runs, "
+            "context:NAME, in-cluster or embedded:NAME"
+        )
     match parsed.kind:
         case Kind.EMBEDDED if not parsed.name:
             from chaos.embedded.provider import preflight

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 import click
 
 from chaos.commands import which
-from chaos.commands.which import connected, offer, running_cluster
+from chaos.commands.which import connected, looked_into, offer, refuse_ignored, running_cluster
 from chaos.errors import Misuse, Stopped
 from chaos.fields import Fields, parse_pairs
 from chaos.interrupts import listening
@@ -66,7 +66,10 @@ def parse_settings(kind: type[Fault], given: tuple[str, ...]) -> dict[str, Any]:
 @click.option("--run", default="by-hand", show_default=True, help="value of the run's label on the receipt")
 @click.option("--dry-run", is_flag=True, help="print what would be written, and write nothing")
 @running_cluster
+@click.pass_context
 def inject(
+    ctx: click.Context,
+    /,
     fault: str,
     span: str,
     pick: str,
@@ -93,6 +96,8 @@ def inject(
     seconds = parse_seconds(span)
     kind = fault_class(fault)
     made = kind(**parse_settings(kind, settings))
+    if pick != Pick.RANDOM:
+        refuse_ignored(ctx, "nothing is drawn; add --pick random, or leave it out", "seed")
     listed = tuple(part.strip() for part in namespaces.split(",") if part.strip())
     selector = Selector(**{key: options[key] for key in _TARGETS}, consented=listed, pick=Pick(pick), seed=seed)
     deadline = seconds + 30.0
@@ -152,15 +157,18 @@ def stop(lift: bool, spec: str, kubeconfig: Path | None, namespaces: str) -> Non
 
 @click.command()
 @click.option("--check", is_flag=True, help="ask the cluster which it allows; exit code 1 when it allows none")
-@running_cluster
-def faults(check: bool, spec: str, kubeconfig: Path | None, namespaces: str) -> None:
+@looked_into
+@click.pass_context
+def faults(ctx: click.Context, check: bool, spec: str, kubeconfig: Path | None) -> None:
     """What faults there are: on what they act, their settings, what they need, and whether the cluster allows them."""
     from chaos.faults.catalogue import fault_class, known_faults
     from chaos.faults.needs import missing
 
     lacking: dict[str, list[str]] = {}
-    if check:
-        with connected(spec, kubeconfig, namespaces) as cluster:
+    if not check:
+        refuse_ignored(ctx, "only --check asks a cluster; add it, or leave this out", "spec", "kubeconfig")
+    else:
+        with connected(spec, kubeconfig) as cluster:
             lacking = {fault: missing(cluster, fault_class(fault).needs) for fault in known_faults()}
     for fault in sorted(known_faults()):
         kind = fault_class(fault)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from chaos.commands.which import refuse_ignored
+
 
 @click.group()
 def image() -> None:
@@ -79,7 +81,8 @@ def save(engine: str, archive: Path) -> None:
     "--cluster", default="", help="kind[:NAME], k3d[:NAME], or embedded:NAME; without it, into the engine itself"
 )
 @click.argument("archive", type=click.Path(path_type=Path, exists=True))
-def load(engine: str, cluster: str, archive: Path) -> None:
+@click.pass_context
+def load(ctx: click.Context, engine: str, cluster: str, archive: Path) -> None:
     """Bring an archive into the engine, or into the nodes of a cluster of ours."""
     from chaos.cluster.commands import Shell, check_output
     from chaos.cluster.images import MOVE_SECONDS, apply, find_engine, plan_load
@@ -91,6 +94,7 @@ def load(engine: str, cluster: str, archive: Path) -> None:
     if not cluster:
         apply(shell, plan_load(find_engine(shell, engine), archive))
         return
+    refuse_ignored(ctx, f"{cluster} takes the archive itself; leave it out", "engine")
     spec = parse_spec(cluster)
     if spec.kind is Kind.EMBEDDED:
         from chaos.embedded.provider import load_image

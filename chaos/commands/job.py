@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import click
 
-from chaos.commands.which import connected, known_modes, known_scenarios, offer, running_cluster
+from chaos.commands.which import connected, known_modes, known_scenarios, looked_into, offer
 from chaos.errors import EnvironmentUnfit
 from chaos.names import NAME
 
@@ -55,14 +55,14 @@ def job(modes: str, scenarios: str, target: Path | None, namespace: str, pytest_
 
 
 @click.command()
-@running_cluster
+@looked_into
 @click.option("--job-namespace", default=NAMESPACE, show_default=True, help="in which the Job runs")
 @click.option(
     "--out", default="sharedfate-out", show_default=True, type=click.Path(path_type=Path), help="run directory"
 )
-def fetch(spec: str, kubeconfig: Path | None, namespaces: str, job_namespace: str, out: Path) -> None:
+def fetch(spec: str, kubeconfig: Path | None, job_namespace: str, out: Path) -> None:
     """Fetch the reports of the Job that `sharedfate job` printed, and exit as its run did."""
-    with connected(spec, kubeconfig, namespaces) as cluster:
+    with connected(spec, kubeconfig) as cluster:
         pods = cluster.list("Pod", job_namespace, labels=f"app={_JOB}")
         if not pods:
             raise EnvironmentUnfit(

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import click
 
-from chaos.commands.which import cluster_option, connected
+from chaos.commands.which import connected, looked_into
 
 
 @click.command()
-@cluster_option()
-@click.option("--kubeconfig", type=click.Path(path_type=Path), help="of context:NAME; default: yours")
+@looked_into
 def status(spec: str, kubeconfig: Path | None) -> None:
     """Show each proxy with its scope, its budget, the identities that it holds and the pods that share it."""
     from chaos.mesh.status import read_status

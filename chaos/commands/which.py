@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
-from chaos.errors import EnvironmentUnfit
+from chaos.errors import EnvironmentUnfit, Misuse
 from chaos.names import DEFAULT_NAME
 
 if TYPE_CHECKING:
@@ -43,20 +44,39 @@ def running_cluster(function: Callable[..., Any]) -> Callable[..., Any]:
     function = click.option("--namespaces", default="", help="that are not ours and may be changed, comma separated")(
         function
     )
-    function = click.option("--kubeconfig", type=click.Path(path_type=Path), help="of context:NAME; default: yours")(
-        function
-    )
+    return looked_into(function)
+
+
+def looked_into(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of a command that changes nothing in a cluster that runs: `spec`, `kubeconfig`."""
+    path = click.Path(path_type=Path)
+    function = click.option("--kubeconfig", type=path, help="of a context, kind or k3d; default: yours")(function)
     return cluster_option()(function)
+
+
+def refuse_ignored(ctx: click.Context, why: str, *parameters: str) -> None:
+    """Raise Misuse when one of these parameters was given, which would do nothing.
+
+    Args:
+        why: when each is honoured, and what to do.
+    """
+    for one in ctx.command.params:
+        if one.name in parameters and ctx.get_parameter_source(one.name) is ParameterSource.COMMANDLINE:
+            raise Misuse(f"{one.opts[0]} does nothing here: {why}")
 
 
 @contextmanager
 def connected(spec: str, kubeconfig: Path | None = None, namespaces: str = "") -> Iterator[Cluster]:
-    """Connect to a cluster that must run already: nothing is started. Raises EnvironmentUnfit when it does not."""
+    """Connect to a cluster that must run already: nothing is started. Raises EnvironmentUnfit when it does not, and
+    Misuse for a kubeconfig where none is asked.
+    """
     from chaos.cluster.consent import Consent
-    from chaos.cluster.providers import ClusterSpec, Kind, connect_to, parse_spec
+    from chaos.cluster.providers import BY_KUBECONFIG, ClusterSpec, Kind, connect_to, parse_spec
     from chaos.kube.client import Cluster
 
     parsed = parse_spec(spec)
+    if kubeconfig is not None and (why := parsed.why_ignored("--kubeconfig", BY_KUBECONFIG)):
+        raise Misuse(why)
     if parsed.kind is Kind.EMBEDDED:
         from chaos.embedded import provider
 

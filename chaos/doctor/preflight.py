@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import urllib3
 
+from chaos.build import unlike
 from chaos.control_key import ControlKey
 from chaos.errors import ApiError, EnvironmentUnfit, NotReady, SharedfateError
 from chaos.kube.access import Permission, is_allowed
@@ -73,6 +74,7 @@ class Tried:
 
     kinds: Mapping[PodKind, str]
     control: str = ""  # a pod's control port, by any way
+    image: str = ""  # of the same build as this runner
     network: str = ""  # from a loader to an application's port
     exec: str = ""
     policies: bool | None = None  # NetworkPolicies were seen to act; None: not tried
@@ -84,7 +86,8 @@ class Tried:
     def why_not(self) -> str:
         """What keeps everything from running there."""
         lines = [f"{kind}: {self.kinds[kind]}" for kind in sorted(ESSENTIAL) if self.kinds.get(kind)]
-        lines += [f"{what}: {why}" for what, why in (("samples", self.control), ("network", self.network)) if why]
+        told = (("image", self.image), ("samples", self.control), ("network", self.network))
+        lines += [f"{what}: {why}" for what, why in told if why]
         return "; ".join(lines)
 
     def of_kinds(self, wanted: Iterable[PodKind]) -> str:
@@ -264,6 +267,8 @@ def _speak(site: _Site) -> Tried:
         way = choose_way(cluster, PLAIN, name, key=site.key)
     except EnvironmentUnfit as error:
         return Tried({}, control=str(error), notes=notes)
+    if other := unlike(client.build()):
+        return Tried({}, image=other, notes=notes)
     looked, ended = _look(cluster, name)
     notes = (*([way] if way else []), *notes, *looked)
     address = str(app["status"].get("podIP", ""))

@@ -231,12 +231,16 @@ def plan_release_pod(node: str, uids: Iterable[str]) -> Object:
 
 def clean_cluster(text: str, *, run: str = "", namespaces: tuple[str, ...] = (), dry_run: bool = False) -> list[str]:
     """Clean the cluster that an option names: an embedded or kind cluster is ours and is deleted whole, a context loses
-    its runs. Returns a line for each thing removed, or (`dry_run`) that would be.
+    its runs. Returns a line for each thing removed, or (`dry_run`) that would be. Raises Misuse for an argument that
+    such a cluster would ignore.
     """
     from chaos.cluster.consent import Consent
-    from chaos.cluster.providers import connect_to, delete_own, parse_spec
+    from chaos.cluster.providers import THEIRS, Kind, connect_to, delete_own, parse_spec
 
     spec = parse_spec(text)
+    for option, given, by in (("--namespaces", namespaces, THEIRS), ("--run", run, {*THEIRS, Kind.EMBEDDED})):
+        if given and (why := spec.why_ignored(option, by)):
+            raise Misuse(why)
     if not spec.kind.theirs:
         return delete_own(spec, run=run, dry_run=dry_run)
     # Cleaning needs no second consent, even in production: it removes what is ours and nothing else.

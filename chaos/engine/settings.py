@@ -10,7 +10,7 @@ from pathlib import Path
 
 from chaos.cluster.consent import Consent
 from chaos.cluster.kind import NODE_IMAGE, KindOptions
-from chaos.cluster.providers import Kind, parse_spec
+from chaos.cluster.providers import THEIRS, Kind, parse_spec
 from chaos.engine.matrix import DEFAULT, ON_TARGET, in_matrix
 from chaos.errors import Misuse
 from chaos.external.file import TargetSystem, read_target
@@ -27,6 +27,7 @@ class Inconclusive(StrEnum):
     RETRY = "retry"  # once more with fresh pods; then fail
 
 
+NODES = 2  # of a cluster that we make, unless told otherwise
 MOST_REPEATS = 20  # of a kill, in one trial
 RUN_FILE = "run.json"  # in a run directory: what the run was
 # What a run that was refused leaves there.
@@ -42,7 +43,7 @@ class Settings:
     cluster: str = "embedded"
     modes: tuple[str, ...] = tuple(DEFAULT)
     scenarios: tuple[str, ...] = ()  # empty: of each mode those of the default matrix; (ALL,): every one
-    nodes: int = 2
+    nodes: int = NODES
     out: Path = Path("sharedfate-out")
     budget: int = DEFAULT_MILLICORES  # millicores for all proxies together
     seed: int = 1
@@ -86,6 +87,16 @@ def parse_settings(
     own: TargetSystem | None = None
     try:
         spec = parse_spec(cluster)
+        made = set(Kind) - THEIRS
+        for option, given, by in (
+            ("--chaos-allow-production", allow_production, THEIRS),
+            ("--chaos-namespaces", namespaces, THEIRS),
+            ("--chaos-kind-image", kind_image, {Kind.KIND, Kind.K3D}),
+            ("--chaos-image-archive", image_archive, {Kind.KIND, Kind.K3D}),
+            ("--chaos-nodes", nodes != NODES, made),
+        ):
+            if given and (why := spec.why_ignored(option, by)):
+                problems.append(why)
         if mesh_install and spec.kind.theirs:
             problems.append(f"cluster {cluster}: no mesh is installed in a cluster that we did not make")
         if target and not spec.kind.theirs and not (spec.kind is Kind.EMBEDDED and spec.name):

@@ -18,6 +18,7 @@ from dataclasses import replace
 from time import monotonic_ns, time_ns
 from typing import Any
 
+from chaos.build import build
 from chaos.control_key import Gate
 from chaos.errors import Misuse
 from chaos.history.words import RECORD
@@ -57,6 +58,7 @@ class LoaderAgent:
             port,
             {
                 "/healthz": lambda method, query, body: (200, b"ok\n"),
+                "/build": lambda method, query, body: (200, as_json({"build": build()})),
                 "/state": lambda method, query, body: (200, as_json(self.state())),
                 "/samples": self._samples,
                 "/flows": self._flows,

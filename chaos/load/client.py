@@ -16,7 +16,7 @@ import numpy as np
 import urllib3
 
 from chaos.control_key import ControlKey
-from chaos.errors import EnvironmentUnfit, ExperimentFailure, SharedfateError
+from chaos.errors import ApiError, EnvironmentUnfit, ExperimentFailure, SharedfateError
 from chaos.history.model import SAMPLE, Samples
 from chaos.kube.client import Cluster
 from chaos.kube.control_key import opened_http
@@ -110,6 +110,15 @@ class LoaderClient:
     def of(cls, cluster: Cluster, namespace: str, pod: str, *, key: ControlKey | None = None) -> LoaderClient:
         """Return the client of the loader in that pod. `key`: None for the one that the cluster holds."""
         return cls(control_port(cluster, namespace, pod, key=key))
+
+    def build(self) -> str:
+        """Return the build of the image that the loader runs from (`chaos.build`); "" when it names none."""
+        try:
+            return str(json.loads(self.exchange("/build", None))["build"])
+        except ApiError as error:
+            if error.code == 404:
+                return ""
+            raise
 
     def state(self) -> dict[str, Any]:
         """Return the counts of every flow and aggressor, and the loader's own lateness."""

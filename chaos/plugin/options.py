@@ -57,7 +57,7 @@ def add_options(parser: pytest.Parser) -> None:
         help="target file: run on the mesh and the apps that it describes, in a "
         "cluster of yours, instead of deploying modes",
     )
-    add("--chaos-nodes", type=int, default=2, help="nodes of a cluster that is made (default: 2)")
+    add("--chaos-nodes", type=int, default=2, help="nodes of a cluster that we make (default: 2)")
     add("--chaos-out", default="sharedfate-out", help="run directory: reports and histories (default: sharedfate-out)")
     add("--chaos-budget", type=int, default=1200, help="CPU of all proxies together, in millicores (default: 1200)")
     add(

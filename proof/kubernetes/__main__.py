@@ -21,6 +21,7 @@ from chaos.errors import EnvironmentUnfit, SharedfateError
 from proof.kubernetes.build import KUBERNETES, build
 from proof.kubernetes.cluster import CONTEXT, running
 from proof.kubernetes.images import build_images
+from proof.kubernetes.store import unpack
 
 CACHE: Final = Path.home() / ".cache" / "sharedfate" / f"kubernetes-{KUBERNETES}"
 
@@ -37,8 +38,9 @@ def main() -> int:
             raise EnvironmentUnfit("nodes are namespaces of this machine: needs root")
         programs = build(options.cache)
         images = build_images(options.cache / "images", pause=programs / "pause")
+        store = unpack(options.cache / "store", programs, images)
         began = time.monotonic()
-        with running(options.folder, programs, images) as cluster:
+        with running(options.folder, programs, store) as cluster:
             print(f"Kubernetes {KUBERNETES} is up after {time.monotonic() - began:.0f} s:", file=sys.stderr)
             print(f"export KUBECONFIG={cluster.kubeconfig}  # --cluster context:{CONTEXT}", flush=True)
             if not options.command:

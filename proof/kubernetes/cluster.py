@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -32,6 +33,7 @@ from chaos.kube.client import Cluster
 from chaos.kube.objects import has_condition
 from proof.kubernetes.images import PAUSE
 from proof.kubernetes.pki import Authority, Pair, kubeconfig, signing_pair
+from proof.kubernetes.store import take
 
 CONTEXT: Final = "real-kubernetes"
 NODES: Final = ("real-control-plane", "real-worker", "real-worker2")
@@ -63,16 +65,17 @@ class Daemon:
 
 @dataclass(slots=True)
 class RealCluster:
-    """A cluster below one folder. `up`, `load`, `down`; `down` is safe at any time, and leaves nothing but the folder's
-    logs.
+    """A cluster below one folder. `up`, `down`; `down` is safe at any time, and leaves nothing but the folder's logs.
 
     Args:
         folder: what it writes; emptied first.
         programs: as `proof.kubernetes.build` compiles them.
+        store: the nodes' images, as `proof.kubernetes.store` unpacks them.
     """
 
     folder: Path
     programs: Path
+    store: Path
     _processes: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
     _door: Door | None = None
 
@@ -109,20 +112,6 @@ class RealCluster:
         self._door.start()
         return self._await_ready()
 
-    def load(self, archive: Path) -> None:
-        """Give every node an image. Raises EnvironmentUnfit with containerd's words."""
-        for node in NODES:
-            with archive.open("rb") as data:
-                done = subprocess.run(
-                    [*self._inside(node), str(self.programs / "ctr"), "-n", "k8s.io", "images", "import", "-"],
-                    stdin=data,
-                    capture_output=True,
-                    timeout=600,
-                    check=False,
-                )
-            if done.returncode:
-                raise EnvironmentUnfit(f"{node} does not take {archive.name}: {done.stderr.decode()[-500:]}")
-
     def down(self) -> None:
         """End every node, with all that is in it. Safe to repeat."""
         if self._door is not None:
@@ -144,16 +133,12 @@ class RealCluster:
 
     # ---- one node
 
-    def _inside(self, node: str) -> list[str]:
-        """How a command is run in a node."""
-        own = f"/proc/{self._processes[node].pid}/ns"
-        return ["nsenter", f"--mount={own}/mnt", f"--net={own}/net", f"--pid={own}/pid_for_children"]
-
     def _write_node(self, node: str, authority: Authority, accounts: Pair) -> None:
         home = self.folder / node
         etc = home / "etc"
         for directory in (etc, home / "containerd", home / "kubelet", home / "root", home / "logs"):
             directory.mkdir(parents=True)
+        take(self.store, home / "containerd")
         server = f"https://{address(CONTROL_PLANE)}:6443"
         users = {
             "kubelet": authority.issue(f"system:node:{node}", "system:nodes", hosts=(node, address(node), "127.0.0.1")),
@@ -502,27 +487,28 @@ class Door:
 
 
 async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    while data := await source.read(1 << 16):
-        sink.write(data)
-        await sink.drain()
-    if sink.can_write_eof():
-        sink.write_eof()
+    with contextlib.suppress(ConnectionError):  # either end may go at any time
+        while data := await source.read(1 << 16):
+            sink.write(data)
+            await sink.drain()
+        if sink.can_write_eof():
+            sink.write_eof()
 
 
 @contextmanager
-def running(folder: Path, programs: Path, images: Sequence[Path]) -> Iterator[RealCluster]:
-    """A cluster that has these images, until left. Raises Misuse while another one lives there."""
+def running(folder: Path, programs: Path, store: Path) -> Iterator[RealCluster]:
+    """A cluster whose nodes have the images of that store, until left. Raises Misuse while another one lives there."""
     claim = folder.with_suffix(".lock").open("w")
     try:
         fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         raise Misuse(f"{folder}: another real Kubernetes lives there: end it first") from error
-    cluster = RealCluster(folder, programs)
+    cluster = RealCluster(folder, programs, store)
     try:
         cluster.up().close()
-        for archive in images:
-            cluster.load(archive)
         yield cluster
     finally:
-        cluster.down()
+        held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        cluster.down()  # whole: half a node is nobody's to remove
         claim.close()
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from chaos.build import build
 from chaos.errors import EnvironmentUnfit
 from chaos.names import IMAGE
 
@@ -24,7 +25,8 @@ CERTIFICATES: Final = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
 def build_images(folder: Path, *, pause: Path) -> list[Path]:
-    """The archives of both, built where they are not there yet. Raises EnvironmentUnfit with a tool's last words.
+    """The archives of both, built where they are not there yet, ours for each build of the code that pods run. Raises
+    EnvironmentUnfit with a tool's last words.
 
     Args:
         pause: the static program that holds a pod's namespaces.
@@ -36,8 +38,10 @@ def build_images(folder: Path, *, pause: Path) -> list[Path]:
     storage = folder / "storage.conf"
     storage.write_text(f'[storage]\ndriver = "vfs"\nrunroot = "{folder}/run"\ngraphroot = "{folder}/graph"\n')
     environment = {**os.environ, "CONTAINERS_STORAGE_CONF": str(storage)}
-    ours, small = folder / "sharedfate.tar", folder / "pause.tar"
+    ours, small = folder / f"sharedfate-{build()}.tar", folder / "pause.tar"
     if not ours.exists():
+        for older in folder.glob("sharedfate*.tar"):
+            older.unlink()
         _build_ours(folder, ours, environment)
     if not small.exists():
         _build_pause(pause, small, environment)

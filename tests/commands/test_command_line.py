@@ -231,3 +231,81 @@ def test_a_reader_that_has_enough_ends_a_command_in_silence(arguments: tuple[str
     process.stdout.close()
     _, said_of_it = process.communicate(timeout=60)
     assert (process.returncode, said_of_it) == (1, "")
+
+
+KUBECONFIG = [
+    (*path, *(("kill", "--layer", "l7") if path == ("inject",) else ("--check",) if path == ("faults",) else ()))
+    for path, command in commands(main)
+    if any("--kubeconfig" in one.opts for one in command.params)
+]
+
+
+@pytest.mark.parametrize("cluster", ["embedded", "embedded:mine", "in-cluster"])
+@pytest.mark.parametrize("path", KUBECONFIG, ids=" ".join)
+def test_a_kubeconfig_is_refused_where_none_is_asked(path: tuple[str, ...], cluster: str) -> None:
+    done = said(*path, "--cluster", cluster, "--kubeconfig", "/somewhere")
+    assert done.exit_code == 4, done.output
+    assert "--kubeconfig does nothing on --cluster" in done.output
+
+
+def test_every_command_that_takes_a_kubeconfig_is_tried() -> None:
+    assert {path[0] for path in KUBECONFIG} == {"status", "inject", "stop", "faults", "fetch"}
+
+
+# What was typed -> the option that would do nothing
+IGNORED = {
+    "doctor --try": "--try",
+    "doctor --cluster kind --try": "--try",
+    "doctor --cluster k3d:mine --try": "--try",
+    "clean --namespaces shop": "--namespaces",
+    "clean --cluster embedded:mine --namespaces shop": "--namespaces",
+    "clean --cluster kind --namespaces shop": "--namespaces",
+    "clean --cluster kind:mine --run r1": "--run",
+    "clean --cluster k3d --run r1 --dry-run": "--run",
+    "clean --cluster embedded:mine --run r1": "--run",
+    "faults --cluster context:mine": "--cluster",
+    "faults --kubeconfig /somewhere": "--kubeconfig",
+    "inject kill --seed 3": "--seed",
+    "inject kill --pick all --seed 0": "--seed",
+    f"image load --cluster embedded:mine --engine docker {__file__}": "--engine",
+    f"image load --cluster kind --engine podman {__file__}": "--engine",
+    "target --cluster context:mine --namespaces shop x.yaml": "--namespaces",
+    "image build --engine docker --isolation chroot": "--isolation",
+}
+
+
+@pytest.mark.parametrize("typed", IGNORED, ids=lambda typed: typed.replace(__file__, "FILE"))
+def test_an_option_that_would_do_nothing_is_refused_by_its_name(
+    typed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("docker", "podman", "kind", "k3d"):  # found, and would say that they were called
+        (tmp_path / name).write_text("#!/bin/sh\necho CALLED\nexit 9\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    done = said(*typed.split())
+    assert done.exit_code == 4, done.output
+    assert IGNORED[typed] in done.output
+    assert "CALLED" not in done.output
+    assert "No such option" not in done.output
+
+
+# Options of a run -> the one that would do nothing
+RUN_IGNORED = {
+    ("--chaos-cluster=embedded", "--chaos-allow-production"): "--chaos-allow-production",
+    ("--chaos-cluster=kind", "--chaos-namespaces=shop"): "--chaos-namespaces",
+    ("--chaos-cluster=embedded", "--chaos-kind-image=kindest/node:v1.31.0"): "--chaos-kind-image",
+    ("--chaos-cluster=context:mine", "--chaos-kind-image=kindest/node:v1.31.0"): "--chaos-kind-image",
+    ("--chaos-cluster=in-cluster", f"--chaos-image-archive={__file__}"): "--chaos-image-archive",
+    ("--chaos-cluster=embedded:mine", f"--chaos-image-archive={__file__}"): "--chaos-image-archive",
+    ("--chaos-cluster=context:mine", "--chaos-nodes=3"): "--chaos-nodes",
+}
+
+
+@pytest.mark.parametrize("options", RUN_IGNORED, ids=lambda options: options[0] + options[1].partition("=")[0])
+def test_an_option_of_a_run_that_would_do_nothing_is_refused_by_its_name(
+    options: tuple[str, str], tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "chaos.cli", "run", "--out", str(tmp_path / "out"), "--", *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert f"{RUN_IGNORED[options]} does nothing on --cluster" in done.stdout + done.stderr

@@ -51,6 +51,11 @@ class Weather:
         del method, path
         return body
 
+    def answered(self, method: str, path: str) -> bytes | None:
+        """The body that answers in place of the API server; None to pass the request on."""
+        del method, path
+        return None
+
     def acted(self, method: str, path: str) -> None:
         """The API server has answered well, and the client does not know yet."""
 
@@ -114,6 +119,9 @@ def _handler(weather: Weather) -> type[http.server.BaseHTTPRequestHandler]:
                 self._pass_on()
                 return
             path, _, query = self.path.partition("?")
+            if (instead := weather.answered(self.command, path)) is not None:
+                self._answer(200, instead)
+                return
             body = weather.rewritten(self.command, path, body)
             try:
                 response = weather.cluster.open(

@@ -20,6 +20,7 @@ class Gate(Weather):
         shut: pattern of "METHOD path" -> fate of what matches: `broken`, `lost_before`, `hung`, ...
         labels: on every namespace that is created, whatever was asked for.
         made: in every namespace, before whoever creates it hears of it.
+        answers: pattern of "METHOD path" -> the body that is answered in place of the API server's.
     """
 
     def __init__(
@@ -29,17 +30,22 @@ class Gate(Weather):
         shut: Mapping[str, str] | None = None,
         labels: Mapping[str, str] | None = None,
         made: Made | None = None,
+        answers: Mapping[str, bytes] | None = None,
     ) -> None:
         super().__init__(cluster, Climate(), seed=0)
         self.shut = dict(shut or {})
         self.labels = dict(labels or {})
         self.made = made
+        self.answers = dict(answers or {})
 
     def fate(self, method: str, path: str) -> str:
         found = next((fate for pattern, fate in self.shut.items() if re.search(pattern, f"{method} {path}")), "")
         if found:
             self.seen[found] += 1
         return found
+
+    def answered(self, method: str, path: str) -> bytes | None:
+        return next((body for pattern, body in self.answers.items() if re.search(pattern, f"{method} {path}")), None)
 
     def rewritten(self, method: str, path: str, body: bytes | None) -> bytes | None:
         if not self.labels or not body or method != "POST" or not path.endswith("/namespaces"):

@@ -107,6 +107,11 @@ POLICIES: dict[str, tuple[dict[str, Any], str, str]] = {
         "none",
         "gets no answer from",
     ),
+    "nodes have an image of another build": (
+        {"answers": {r"GET .*/proxy/build$": b'{"build": "0123456789ab"}'}},
+        "none",
+        "image: the image is of build 0123456789ab, and this runner of build ",
+    ),
     "neither pods nor kubelets are reached from the API server": (
         {"shut": {PROXY: "broken", FORWARD: "broken", EXEC: "broken"}},
         "none",
