@@ -10,6 +10,7 @@ import math
 import uuid
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ from chaos.embedded.api.validation.names import meta_changes
 from chaos.embedded.api.validation.network import pod_addresses
 from chaos.embedded.api.validation.pods import validate_new_pod
 from chaos.embedded.api.validation.workloads import replicas_seen
+from chaos.embedded.clock import stamp
 from chaos.embedded.quantity import parse_quantity, pod_requests, qos_class
 from chaos.embedded.resources import (
     CLUSTER_ROLE_BINDING,
@@ -57,7 +59,6 @@ _COUNTED: Final = (
     "EndpointSlice",
     "PodDisruptionBudget",
     "NetworkPolicy",
-    "HorizontalPodAutoscaler",
     "PriorityClass",
     "MutatingWebhookConfiguration",
     "ValidatingWebhookConfiguration",
@@ -65,6 +66,13 @@ _COUNTED: Final = (
     "ValidatingAdmissionPolicyBinding",
     "CustomResourceDefinition",
 )  # kinds with a generation
+_GATED: Final = {
+    "type": "PodScheduled",
+    "status": "False",
+    "lastProbeTime": None,
+    "reason": "SchedulingGated",
+    "message": "Scheduling is blocked due to non-empty scheduling gates",
+}
 _TEMPLATE_GENERATION: Final = "deprecated.daemonset.template.generation"
 
 
@@ -153,6 +161,10 @@ def finish_create(store: Store, resource: Resource, new: Json) -> None:
         meta["labels"] = dict(new["spec"]["template"]["metadata"].get("labels") or {})
     if resource is POD:
         new["status"] = {"phase": "Pending", "qosClass": qos_class(new)}
+        if new["spec"].get("schedulingGates"):
+            new["status"]["conditions"] = [_GATED | {"lastTransitionTime": stamp(datetime.now(UTC))}]
+    elif resource is PERSISTENT_VOLUME:
+        new["status"]["lastPhaseTransitionTime"] = stamp(datetime.now(UTC))
     elif resource is SERVICE:
         allocate(store, new, None)
     elif resource is CUSTOM_RESOURCE_DEFINITION:

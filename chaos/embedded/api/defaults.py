@@ -6,6 +6,7 @@ so a default never overrides a set field.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -39,10 +40,7 @@ def default_pod_spec(spec: Json) -> None:
 
 
 def _container(container: Json, *, host_network: bool) -> None:
-    image = container.get("image", "")
-    tag = image.rpartition("/")[2]
-    latest = "@" not in tag and (":" not in tag or tag.endswith(":latest"))
-    container.setdefault("imagePullPolicy", "Always" if latest else "IfNotPresent")
+    container.setdefault("imagePullPolicy", "Always" if _is_latest(container.get("image", "")) else "IfNotPresent")
     container.setdefault("terminationMessagePath", "/dev/termination-log")
     container.setdefault("terminationMessagePolicy", "File")
     resources = container.setdefault("resources", {})
@@ -66,39 +64,58 @@ def _container(container: Json, *, host_network: bool) -> None:
             if "grpc" in probe:
                 probe["grpc"].setdefault("service", "")
     if container.get("lifecycle") is not None:
-        container["lifecycle"].pop("stopSignal", None)  # behind a feature gate that Kubernetes 1.36 leaves shut
-        if not container["lifecycle"]:
+        gated = container["lifecycle"].pop("stopSignal", None)  # behind a feature gate that Kubernetes 1.36 leaves shut
+        if gated is not None and not container["lifecycle"]:
             del container["lifecycle"]
     for hook in (container.get("lifecycle") or {}).values():
         if isinstance(hook, dict):
             _handler(hook)
     for variable in container.get("env") or []:
-        reference = (variable.get("valueFrom") or {}).get("fieldRef")
-        if reference is not None:
-            reference.setdefault("apiVersion", "v1")
+        _reference(variable.get("valueFrom") or {})
+
+
+_IMAGE: Final = re.compile(  # a repository, with its registry, and a tag
+    r"(?:[A-Za-z0-9.-]+(?::[0-9]+)?/)?[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*"
+    r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?"
+)
+
+
+def _is_latest(image: str) -> bool:
+    """Whether an image's tag is `latest`, as it is where none is said; never of a text that names no image."""
+    found = _IMAGE.fullmatch(image)
+    return found is not None and found["tag"] in (None, "latest")
 
 
 def _handler(handler: Json) -> None:
     if (request := handler.get("httpGet")) is not None:
-        request.setdefault("path", "/")
+        if not request.get("path"):
+            request["path"] = "/"
         request.setdefault("scheme", "HTTP")
 
 
+def _reference(source: Json) -> None:
+    """Of a pod's own field, or of a container's resource."""
+    if "fieldRef" in source:
+        source["fieldRef"].setdefault("apiVersion", "v1")
+    if "resourceFieldRef" in source:
+        source["resourceFieldRef"].setdefault("divisor", "0")
+
+
 def _volume(volume: Json) -> None:
+    if "iscsi" in volume:
+        volume["iscsi"].setdefault("iscsiInterface", "default")
     if not set(volume) - {"name"}:
         volume["emptyDir"] = {}
     for kind in ("secret", "configMap", "downwardAPI", "projected"):
         if (source := volume.get(kind)) is not None:
             source.setdefault("defaultMode", 420)
     for item in (volume.get("downwardAPI") or {}).get("items") or []:
-        if "fieldRef" in item:
-            item["fieldRef"].setdefault("apiVersion", "v1")
+        _reference(item)
     for source in (volume.get("projected") or {}).get("sources") or []:
         if "serviceAccountToken" in source:
             source["serviceAccountToken"].setdefault("expirationSeconds", 3600)
         for item in (source.get("downwardAPI") or {}).get("items") or []:
-            if "fieldRef" in item:
-                item["fieldRef"].setdefault("apiVersion", "v1")
+            _reference(item)
     if "hostPath" in volume:
         volume["hostPath"].setdefault("type", "")
     if (template := (volume.get("ephemeral") or {}).get("volumeClaimTemplate")) is not None:
@@ -108,10 +125,17 @@ def _volume(volume: Json) -> None:
 
 def _claim_spec(spec: Json) -> None:
     spec.setdefault("volumeMode", "Filesystem")
+    source = spec.get("dataSource")
+    if source is not None and not source.get("apiGroup") and source.get("kind") != "PersistentVolumeClaim":
+        del spec["dataSource"]  # of a kind that is not known: dropped in silence
     if "dataSource" in spec:
+        spec["dataSource"].setdefault("apiGroup", None)
         spec.setdefault("dataSourceRef", dict(spec["dataSource"]))
     elif "namespace" not in (source := spec.get("dataSourceRef") or {}) and source:
         spec["dataSource"] = dict(source)
+    for name in ("dataSource", "dataSourceRef"):
+        if name in spec:
+            spec[name].setdefault("apiGroup", None)
 
 
 def _claim(obj: Json) -> None:
@@ -180,12 +204,15 @@ def _stateful_set(obj: Json) -> None:
     for claim in spec.get("volumeClaimTemplates") or []:
         claim |= {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "status": {"phase": "Pending"}}
         _claim_spec(claim.setdefault("spec", {}))
+    if "ordinals" in spec:
+        spec["ordinals"].setdefault("start", 0)
     retention = spec.setdefault("persistentVolumeClaimRetentionPolicy", {})
     retention.setdefault("whenDeleted", "Retain")
     retention.setdefault("whenScaled", "Retain")
     strategy = spec.setdefault("updateStrategy", {})
     if strategy.setdefault("type", "RollingUpdate") == "RollingUpdate":
         strategy.setdefault("rollingUpdate", {}).setdefault("partition", 0)
+    (strategy.get("rollingUpdate") or {}).pop("maxUnavailable", None)  # behind a feature gate that 1.36 leaves shut
     _template(spec)
 
 
@@ -203,9 +230,12 @@ def _job_spec(spec: Json) -> None:
         spec["backoffLimit"] = 2147483647 if "backoffLimitPerIndex" in spec else 6
     policy = spec.get("podFailurePolicy")
     spec.setdefault("podReplacementPolicy", "Failed" if policy else "TerminatingOrFailed")
+    if policy is not None:
+        policy["rules"] = policy.get("rules") or None
     for rule in (policy or {}).get("rules") or []:
         for pattern in rule.get("onPodConditions") or []:
-            pattern.setdefault("status", "True")
+            if not pattern.get("status"):
+                pattern["status"] = "True"
     _template(spec)
 
 
@@ -250,7 +280,10 @@ def _service(obj: Json) -> None:
 
 
 def _namespace(obj: Json) -> None:
-    obj.setdefault("spec", {}).setdefault("finalizers", ["kubernetes"])
+    spec = obj.setdefault("spec", {})
+    own = spec.setdefault("finalizers", [])
+    if "kubernetes" not in own:
+        own.append("kubernetes")
     meta = obj["metadata"]
     if meta.get("name"):
         meta.setdefault("labels", {})["kubernetes.io/metadata.name"] = meta["name"]
@@ -271,13 +304,14 @@ def _endpoints(obj: Json) -> None:
 
 
 def _endpoint_slice(obj: Json) -> None:
-    obj.setdefault("endpoints", None)
-    obj.setdefault("ports", None)
+    for name in ("endpoints", "ports"):
+        obj[name] = obj.get(name) or None
     for port in obj["ports"] or []:
         port.setdefault("name", "")
         port.setdefault("protocol", "TCP")
     for endpoint in obj["endpoints"] or []:
-        endpoint.setdefault("conditions", {}).setdefault("ready", True)
+        endpoint.setdefault("conditions", {})
+        endpoint.pop("deprecatedTopology", None)  # of an earlier version
 
 
 def _network_policy(obj: Json) -> None:
@@ -297,8 +331,8 @@ def _subjects(obj: Json) -> None:
     for subject in obj.get("subjects") or []:
         if subject.get("kind") in ("User", "Group"):
             subject.setdefault("apiGroup", "rbac.authorization.k8s.io")
-    if "roleRef" in obj:
-        obj["roleRef"].setdefault("apiGroup", "rbac.authorization.k8s.io")
+    if "roleRef" in obj and not obj["roleRef"].get("apiGroup"):
+        obj["roleRef"]["apiGroup"] = "rbac.authorization.k8s.io"
 
 
 def _role(obj: Json) -> None:
@@ -313,7 +347,7 @@ def _priority_class(obj: Json) -> None:
 
 def _limit_range(obj: Json) -> None:
     """Set a LimitRange's defaults: the limit from the maximum, the request from the limit, else the minimum."""
-    for limit in obj.setdefault("spec", {}).setdefault("limits", []) or []:
+    for limit in obj.setdefault("spec", {}).setdefault("limits", None) or []:
         if limit.get("type") != "Container":
             continue
         for part, sources in (("default", ("max",)), ("defaultRequest", ("default", "min"))):

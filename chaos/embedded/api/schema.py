@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.util
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -114,6 +114,48 @@ def types(schema: Schema) -> tuple[str, ...]:
     return tuple(one for one in ([declared] if isinstance(declared, str) else declared) if one != "null")
 
 
+@dataclass(frozen=True, slots=True)
+class GoShape:
+    """What the schemas do not say of a Go struct, and its decoder and encoder show (`go.json`, from the types' source).
+
+    Attributes:
+        zero: scalars that are not pointers, and are left out when they are zero.
+        keep: lists and maps that are written though they are empty.
+        types: named types of fields, as error messages have them.
+        inline: the embedded structs that fields belong to.
+    """
+
+    zero: frozenset[str] = frozenset()
+    keep: frozenset[str] = frozenset()
+    types: Mapping[str, str] = field(default_factory=dict)
+    inline: Mapping[str, str] = field(default_factory=dict)
+
+    def leaves_out(self, key: str, value: object) -> bool:
+        """Whether an encoder omits this value: to Go it is as good as absent."""
+        if isinstance(value, dict | list):
+            return not value and key not in self.keep
+        return not value and key in self.zero
+
+
+_NO_STRUCT: Final = GoShape()
+
+
+@cache
+def _go_shapes() -> Mapping[str, GoShape]:
+    found = orjson.loads(Path(__file__).with_name("go.json").read_bytes())
+    return {
+        name: GoShape(
+            frozenset(one.get("zero", ())), frozenset(one.get("keep", ())), one.get("types", {}), one.get("inline", {})
+        )
+        for name, one in found.items()
+    }
+
+
+def go_shape(definition: str) -> GoShape:
+    """Of a definition by its full name; of a struct that is nowhere unusual an empty one."""
+    return _go_shapes().get(".".join(definition.split(".")[-3:]), _NO_STRUCT)
+
+
 @dataclass(slots=True)
 class Findings:
     """The result of a walk: undecodable values in Kubernetes' words (400), and dropped unknown fields (warned about or
@@ -133,21 +175,30 @@ class Place:
     path: str = ""
     struct: str = ""
     fields: str = ""
+    go_type: str = ""
 
     def field(self, key: str, owner: str) -> Place:
-        path, fields = (f"{before}.{key}" if before else key for before in (self.path, self.fields))
-        return Place(path, owner, fields)
+        """A field of a struct, by the struct's full name."""
+        shape = go_shape(owner)
+        inline = shape.inline.get(key)
+        path, fields = (
+            ".".join(part for part in parts if part) for parts in ((self.path, key), (self.fields, inline, key))
+        )
+        return Place(path, owner.rpartition(".")[2], fields, shape.types.get(key, ""))
 
     def item(self, index: object) -> Place:
         path = f"{self.path}[{index}]" if isinstance(index, int) else f"{self.path}.{index}"
-        return Place(path, self.struct, self.fields)
+        return Place(
+            path, self.struct, self.fields, self.go_type.removeprefix("[]") if self.go_type[:2] == "[]" else ""
+        )
 
     def cannot_hold(self, value: object, kind: str) -> str:
+        """In the words of encoding/json; `kind` where the field's type has no name of its own."""
         into = f"struct field {self.struct}.{self.fields}" if self.fields else "value"
         got = _got(value)
         if got == "number" and kind.startswith("int"):
             got = f"number {value}"
-        return f"json: cannot unmarshal {got} into Go {into} of type {kind}"
+        return f"json: cannot unmarshal {got} into Go {into} of type {self.go_type or kind}"
 
 
 _JSON_TYPES: Final[Mapping[type, str]] = {bool: "bool", str: "string", dict: "object", list: "array"}
@@ -202,7 +253,7 @@ def clean(value: Any, schema: Schema, findings: Findings, place: Place = Place()
     schema = resolve(schema)
     allowed = types(schema)
     if name == _INT_OR_STRING:
-        return _int_or_string(value, findings)
+        return _int_or_string(value, findings, place)
     if allowed and not any(_fits(value, kind) for kind in allowed):
         findings.mismatches.append(place.cannot_hold(value, _go_type(schema if not name else {"$ref": _PREFIX + name})))
         return value
@@ -217,7 +268,7 @@ def clean(value: Any, schema: Schema, findings: Findings, place: Place = Place()
             findings.mismatches.append(wrong)
         return value
     if isinstance(value, dict) and ("properties" in schema or "additionalProperties" in schema):
-        return _clean_object(value, schema, findings, place, name.rpartition(".")[2])
+        return _clean_object(value, schema, findings, place, name)
     if isinstance(value, list) and "items" in schema:
         items = schema["items"]
         return [
@@ -228,7 +279,9 @@ def clean(value: Any, schema: Schema, findings: Findings, place: Place = Place()
 
 
 def _zero(schema: Schema) -> Any:
-    """Go's zero value for a null in a list."""
+    """Go's zero value for a null in a list or map."""
+    if schema.get("$ref") == _PREFIX + _QUANTITY:
+        return "0"
     allowed = types(resolve(schema))
     if "string" in allowed:
         return ""
@@ -246,13 +299,11 @@ def _quantity(value: Any, findings: Findings) -> Any:
         return value
 
 
-def _int_or_string(value: Any, findings: Findings) -> Any:
+def _int_or_string(value: Any, findings: Findings, place: Place) -> Any:
     if isinstance(value, str):
         return value
-    if isinstance(value, bool) or not isinstance(value, int):
-        findings.mismatches.append(f"json: cannot unmarshal {_got(value)} into Go value of type int32")
-    elif not -(1 << 31) <= value < 1 << 31:
-        findings.mismatches.append(f"json: cannot unmarshal number {value} into Go value of type int32")
+    if isinstance(value, bool) or not isinstance(value, int) or not -(1 << 31) <= value < 1 << 31:
+        findings.mismatches.append(place.cannot_hold(value, "int32"))
     return value
 
 
@@ -296,11 +347,14 @@ def _clean_object(
     value: dict[str, Any], schema: Schema, findings: Findings, place: Place, owner: str
 ) -> dict[str, Any]:
     properties, additional = schema.get("properties", {}), schema.get("additionalProperties")
+    shape = go_shape(owner)
     result: dict[str, Any] = {}
     for key, item in value.items():
         if key in properties:
             if item is not None:
-                result[key] = clean(item, properties[key], findings, place.field(key, owner))
+                held = clean(item, properties[key], findings, place.field(key, owner))
+                if not shape.leaves_out(key, held) or _is_struct(properties[key]):
+                    result[key] = held
         elif isinstance(additional, Mapping):
             held = _zero(additional) if item is None else item
             result[key] = clean(held, additional, findings, place.item(key))
@@ -309,6 +363,11 @@ def _clean_object(
         else:
             findings.unknown.append(place.field(key, owner).path)
     return result
+
+
+def _is_struct(schema: Schema) -> bool:
+    """Whether a value is a Go struct, which is written though it is empty."""
+    return "$ref" in schema and "properties" in resolve(schema)
 
 
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")

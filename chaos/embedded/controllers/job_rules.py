@@ -101,7 +101,7 @@ def index_of(pod: Object) -> int:
 
 def policy_verdict(job: Object, pod: Object) -> tuple[str, str] | None:
     """(action, message) of the first rule of podFailurePolicy that matches a failed pod."""
-    for number, rule in enumerate((job["spec"].get("podFailurePolicy") or {}).get("rules", [])):
+    for number, rule in enumerate((job["spec"].get("podFailurePolicy") or {}).get("rules") or []):
         codes = rule.get("onExitCodes")
         if codes:
             held = pod.get("status", {})

@@ -129,7 +129,7 @@ def _backends(slices: Sequence[Object], port: Mapping[str, Any], node: str | Non
             ),
             None,
         )
-        if number is None:
+        if number is None or not 0 < number < 65536:
             continue
         for endpoint in piece.get("endpoints") or ():
             if not endpoint.get("addresses") or (node is not None and endpoint.get("nodeName") != node):

@@ -18,6 +18,7 @@ from tests.embedded.api.conftest import World, kubectl
 from tests.parity.answers import diff, known
 
 EVERY = {"a": 9, "b": 7, "c": 3}  # of the cases of a kind that can be asked here, one in so many
+NEIGHBOURS = 4  # and of the neighbours, which are one field away from a good object each
 # the comparing program leaves its connections to the garbage collector
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 NEEDS_A_NODE = ("until", "until_http", "sleep", "python")
@@ -41,7 +42,7 @@ def chosen() -> list[dict[str, Any]]:
     found = []
     for kind, every in EVERY.items():
         found += [case for case in cases if case["kind"] == kind][::every]
-    return found
+    return found + diff.load(Path(diff.__file__).with_name("neighbours.jsonl"))[::NEIGHBOURS]
 
 
 @pytest.fixture(scope="module")

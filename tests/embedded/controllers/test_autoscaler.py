@@ -247,7 +247,8 @@ def test_a_busy_target_grows_and_its_autoscaler_says_so(kind: str) -> None:
         (0, {}, "ScalingActive", "ScalingDisabled"),
         (2, {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "none"}}, "AbleToScale",
          "FailedGetScale"),
-        (2, {"scaleTargetRef": {"apiVersion": "v1", "kind": "Pod", "name": "web"}}, "AbleToScale", "FailedGetScale"),
+        (2, {"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "web"}}, "AbleToScale",
+         "FailedGetScale"),
     ],
 )  # fmt: skip
 def test_an_autoscaler_that_cannot_act_says_why(replicas: int, spec: dict[str, Any], kind: str, reason: str) -> None:

@@ -71,7 +71,8 @@ def _resource_name(name: str, field: str) -> Causes:
         yield wrong(field, name, "must be a standard resource type or fully qualified")
 
 
-def _container_resource(name: str, field: str) -> Causes:
+def container_resource(name: str, field: str) -> Causes:
+    """Validate the name of a resource that a container may have."""
     yield from _resource_name(name, field)
     if "/" not in name:
         if name not in _COMPUTE and not _is_huge(name):
@@ -97,7 +98,7 @@ def _amount(name: str, value: Any, field: str) -> Causes:
 
 def requirements(resources: Mapping[str, Any], field: str, claims: set[str], *, of_pod: bool = False) -> Causes:
     """Validate `resources` of a container, or of a pod as a whole."""
-    rule = _pod_resource if of_pod else _container_resource
+    rule = _pod_resource if of_pod else container_resource
     limits, requests = resources.get("limits") or {}, resources.get("requests") or {}
     for name, value in sorted(limits.items()):
         where = f"{field}.limits[{name}]"
@@ -162,7 +163,7 @@ def limit_range(obj: Object) -> Causes:
         if kind in types:
             yield duplicate(f"{where}.type", kind)
         types.add(kind)
-        rule = _container_resource if kind in ("Pod", "Container") else _resource_name
+        rule = container_resource if kind in ("Pod", "Container") else _resource_name
         for part in ("max", "min"):
             for name in sorted(limit.get(part) or {}):
                 yield from rule(name, f"{where}.{part}[{name}]")

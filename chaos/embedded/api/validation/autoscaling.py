@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from chaos.embedded.api.errors import not_allowed, required, unsupported, wrong
-from chaos.embedded.api.validation.names import NOT_NEGATIVE, Causes, dns_label, dns_subdomain, each, path_segment
+from chaos.embedded.api.validation.amounts import container_resource
+from chaos.embedded.api.validation.names import NOT_NEGATIVE, Causes, dns_label, each, path_segment
 from chaos.embedded.quantity import parse_quantity
 from chaos.embedded.resources import Object
 
@@ -33,7 +34,13 @@ def autoscaler(obj: Object) -> Causes:
         yield wrong("spec.maxReplicas", most, "must be greater than or equal to 1")
     if most < least:
         yield wrong("spec.maxReplicas", most, "must be greater than or equal to `minReplicas`")
-    yield from _reference(spec.get("scaleTargetRef") or {}, "spec.scaleTargetRef")
+    target, where = spec.get("scaleTargetRef") or {}, "spec.scaleTargetRef"
+    yield from _reference(target, where)
+    version = target.get("apiVersion") or ""
+    if version.count("/") > 1:
+        yield wrong(f"{where}.apiVersion", version, f"unexpected GroupVersion string: {version}")
+    elif not version.rpartition("/")[0]:
+        yield wrong(f"{where}.apiVersion", version, "apiVersion must specify API group")
     for index, metric in enumerate(spec.get("metrics") or []):
         yield from _metric(metric, f"spec.metrics[{index}]")
     for way, rules in sorted((spec.get("behavior") or {}).items(), reverse=True):
@@ -46,9 +53,6 @@ def _reference(reference: Mapping[str, Any], field: str) -> Causes:
             yield required(f"{field}.{name}")
         else:
             yield from each(f"{field}.{name}", reference[name], path_segment(reference[name]))
-    group = (reference.get("apiVersion") or "").rpartition("/")[0]
-    if group:
-        yield from each(f"{field}.apiVersion", reference["apiVersion"], dns_subdomain(group))
 
 
 def _metric(metric: Mapping[str, Any], field: str) -> Causes:
@@ -76,6 +80,8 @@ def _source(kind: str, source: Mapping[str, Any], field: str) -> Causes:
     if kind in ("resource", "containerResource"):
         if not source.get("name"):
             yield required(f"{field}.name", "must specify a resource name")
+        elif kind == "containerResource":
+            yield from container_resource(source["name"], f"{field}.name")
         if kind == "containerResource":
             if not source.get("container"):
                 yield required(f"{field}.container", "must specify a container")

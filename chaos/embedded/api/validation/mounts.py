@@ -121,7 +121,7 @@ def _host_path(source: Mapping[str, Any], field: str) -> Causes:
         yield required(f"{field}.path")
         return
     yield from no_backsteps(path, f"{field}.path")
-    if not path.startswith("/"):
+    if not path.startswith("/"):  # Kubernetes leaves that to the kubelet
         yield wrong(f"{field}.path", path, "must be an absolute path")
     if (source.get("type") or "") not in _HOST_TYPES:
         yield unsupported(f"{field}.type", source["type"], _HOST_TYPES)

@@ -24,7 +24,7 @@ SUBDOMAIN: Final = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 _CONFIG_KEY: Final = re.compile(r"[-._a-zA-Z0-9]+")
 _LETTERS: Final = "lower case alphanumeric characters"
 _ENDS: Final = "and must start and end with an alphanumeric character"
-_FREE_NAMES: Final = ("Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding")
+_FREE_NAMES: Final = ("Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding", "PodDisruptionBudget")
 _FREE_FINALIZERS: Final = ("apiextensions.k8s.io", "admissionregistration.k8s.io")  # groups without core's rule
 _STANDARD_FINALIZERS: Final = ("kubernetes", "orphan", "foregroundDeletion")
 _ANNOTATIONS: Final = 256 * 1024
@@ -328,8 +328,11 @@ def validate_label_selector(selector: Mapping[str, Any] | None, field: str) -> C
 
 
 def is_selector(selector: Mapping[str, Any] | None) -> bool:
-    """Whether the selector is well-formed enough to be evaluated."""
-    return not any(
-        one.field.endswith(".operator") or one.field.endswith(".values")
-        for one in validate_label_selector(selector, "")
-    )
+    """Whether the selector can be evaluated."""
+    return not any(True for _ in validate_label_selector(selector, ""))
+
+
+def shown_selector(selector: Mapping[str, Any]) -> dict[str, Any]:
+    """A selector as Kubernetes prints it: keys and operators also where they are empty."""
+    rules = [{"key": "", "operator": "", **rule} for rule in selector.get("matchExpressions") or []]
+    return {**selector, **({"matchExpressions": rules} if rules else {})}

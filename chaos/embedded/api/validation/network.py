@@ -132,8 +132,6 @@ def endpoint_slice(obj: Object) -> Causes:
         yield from _protocol(one, where)
         if "appProtocol" in one:
             yield from each(f"{where}.appProtocol", one["appProtocol"], qualified(one["appProtocol"]))
-        if one.get("port") is not None:
-            yield from port_number(one["port"], f"{where}.port")
     held = obj.get("endpoints") or []
     if len(held) > 1000:
         yield too_many("endpoints", len(held), 1000)
@@ -162,11 +160,14 @@ def _endpoint(endpoint: Mapping[str, Any], kind: str, field: str) -> Causes:
             yield from endpoint_address(text, where)
     if "nodeName" in endpoint:
         yield from each(f"{field}.nodeName", endpoint["nodeName"], dns_subdomain(endpoint["nodeName"]))
-    yield from validate_labels(endpoint.get("deprecatedTopology") or {}, f"{field}.deprecatedTopology")
     if "hostname" in endpoint:
         yield from each(f"{field}.hostname", endpoint["hostname"], dns_label(endpoint["hostname"]))
+    zones: list[str] = []
     for number, zone in enumerate((endpoint.get("hints") or {}).get("forZones") or []):
         name = zone.get("name", "")
+        if name in zones:
+            yield duplicate(f"{field}.hints.forZones[{number}].name", name)
+        zones.append(name)
         yield from each(f"{field}.hints.forZones[{number}].name", name, label_value(name))
 
 
@@ -193,6 +194,8 @@ def endpoints(obj: Object) -> Causes:
                 yield required(f"{at}.name")
             yield from port_number(one.get("port", 0), f"{at}.port")
             yield from _protocol(one, at)
+            if "appProtocol" in one:
+                yield from each(f"{at}.appProtocol", one["appProtocol"], qualified(one["appProtocol"]))
 
 
 def pod_addresses(status: Mapping[str, Any]) -> Causes:

@@ -130,7 +130,9 @@ def priority_class(obj: Object) -> Causes:
     elif value > _HIGHEST:
         yield not_allowed("value", f"maximum allowed value of a user defined priority is {_HIGHEST}")
     policy = obj.get("preemptionPolicy")
-    if policy is not None and policy not in ("PreemptLowerPriority", "Never"):
+    if policy == "":
+        yield required("preemptionPolicy")
+    elif policy is not None and policy not in ("PreemptLowerPriority", "Never"):
         yield unsupported("preemptionPolicy", policy, ("PreemptLowerPriority", "Never"))
 
 
@@ -144,6 +146,11 @@ def node(obj: Object) -> Causes:
     yield from placement.taints((obj.get("spec") or {}).get("taints") or [], "spec.taints")
 
 
+_FINALIZERS: Final = ("kubernetes", "orphan", "foregroundDeletion")
+
+
 def namespace(obj: Object) -> Causes:
     for one in (obj.get("spec") or {}).get("finalizers") or []:
         yield from each("spec.finalizers", one, qualified(one))
+        if "/" not in one and one not in _FINALIZERS:
+            yield wrong("spec.finalizers", one, "name is neither a standard finalizer name nor is it fully qualified")

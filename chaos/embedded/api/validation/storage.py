@@ -6,12 +6,12 @@ Rules and words are those of k8s.io/kubernetes/pkg/apis/core/validation and .../
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from chaos.embedded.api.errors import Cause, not_allowed, required, too_long, unsupported, wrong
+from chaos.embedded.api.errors import Cause, duplicate, not_allowed, required, too_long, unsupported, wrong
 from chaos.embedded.api.validation import claims, mounts, placement
-from chaos.embedded.api.validation.names import Causes, each, qualified
+from chaos.embedded.api.validation.names import Causes, each, qualified, validate_label_name
 from chaos.embedded.quantity import parse_quantity
 from chaos.embedded.resources import Object
 
@@ -104,6 +104,29 @@ def storage_class(obj: Object) -> Causes:
         yield unsupported("reclaimPolicy", obj["reclaimPolicy"], ("Delete", "Retain"))
     if obj.get("volumeBindingMode", "Immediate") not in _BINDING:
         yield unsupported("volumeBindingMode", obj["volumeBindingMode"], _BINDING)
+    yield from _topologies(obj.get("allowedTopologies") or [])
+
+
+def _topologies(terms: Sequence[Mapping[str, Any]]) -> Iterator[Cause]:
+    seen: list[Any] = []
+    for index, term in enumerate(terms):
+        where, rules = f"allowedTopologies[{index}].matchLabelExpressions", term.get("matchLabelExpressions") or []
+        keys: list[str] = []
+        for number, rule in enumerate(rules):
+            at, key, values = f"{where}[{number}]", rule.get("key", ""), rule.get("values") or []
+            if not values:
+                yield required(f"{at}.values")
+            for place, value in enumerate(values):
+                if value in values[:place]:
+                    yield duplicate(f"{at}.values[{place}]", value)
+            yield from validate_label_name(key, f"{at}.key")
+            if key in keys:
+                yield duplicate(f"{at}.key", key)
+            keys.append(key)
+        shape = sorted((rule.get("key", ""), tuple(sorted(rule.get("values") or []))) for rule in rules)
+        if shape in seen:
+            yield duplicate(where, "")
+        seen.append(shape)
 
 
 # ---- updates

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from chaos.embedded.api.errors import Cause, duplicate, not_allowed, required, too_long, too_many, unsupported, wrong
+from chaos.embedded.api.validation.claims import claim_spec
 from chaos.embedded.api.validation.names import (
     Causes,
     dns_label,
@@ -16,6 +17,7 @@ from chaos.embedded.api.validation.names import (
     not_negative,
     percent,
     qualified,
+    shown_selector,
     validate_label,
     validate_label_selector,
     validate_labels,
@@ -67,7 +69,7 @@ def _replicated(spec: Mapping[str, Any]) -> Causes:
         yield from validate_template(template, "spec.template")
         yield from _always(spec, "ReplicaSet")
     else:
-        yield wrong("spec.selector", selector, "invalid label selector")
+        yield wrong("spec.selector", shown_selector(selector), "invalid label selector")
 
 
 def replica_set(obj: Object) -> Causes:
@@ -121,6 +123,11 @@ def deployment(obj: Object) -> Causes:
         yield wrong("spec.progressDeadlineSeconds", deadline, "must be greater than minReadySeconds")
 
 
+def _shown_rolling(rolling: Mapping[str, Any]) -> dict[str, Any]:
+    """As Go prints the limits of a rolling update."""
+    return {"MaxUnavailable": rolling.get("maxUnavailable"), "MaxSurge": rolling.get("maxSurge")}
+
+
 def daemon_set(obj: Object) -> Causes:
     spec, selector, template = obj["spec"], obj["spec"].get("selector"), obj["spec"].get("template") or {}
     yield from validate_label_selector(selector, "spec.selector")
@@ -134,7 +141,12 @@ def daemon_set(obj: Object) -> Causes:
     strategy = spec["updateStrategy"]
     rolling, field = strategy.get("rollingUpdate"), "spec.updateStrategy.rollingUpdate"
     if strategy["type"] not in ("OnDelete", "RollingUpdate"):
-        yield unsupported("spec.updateStrategy.type", strategy["type"], ("RollingUpdate", "OnDelete"))
+        limits = {
+            name: (rolling or {}).get(key)
+            for name, key in (("MaxUnavailable", "maxUnavailable"), ("MaxSurge", "maxSurge"))
+        }
+        shown = {"Type": strategy["type"], "RollingUpdate": limits if rolling is not None else None}
+        yield unsupported("spec.updateStrategy", shown, ("RollingUpdate", "OnDelete"))
     elif strategy["type"] == "RollingUpdate":
         down, up = (rolling or {}).get("maxUnavailable"), (rolling or {}).get("maxSurge")
         for name, value in (("maxUnavailable", down), ("maxSurge", up)):
@@ -160,11 +172,6 @@ def stateful_set(obj: Object) -> Causes:
     elif strategy["type"] == "RollingUpdate":
         if rolling is not None:
             yield from not_negative(rolling.get("partition"), f"{field}.partition")
-            if (down := rolling.get("maxUnavailable")) is not None:
-                yield from _amount(down, f"{field}.maxUnavailable")
-                if not _as_number(down):
-                    yield wrong(f"{field}.maxUnavailable", down, "cannot be 0")
-                yield from _at_most_all(down, f"{field}.maxUnavailable")
     else:
         shown = {"Type": strategy["type"], "RollingUpdate": rolling}
         yield wrong("spec.updateStrategy", shown, "must be 'RollingUpdate' or 'OnDelete'")
@@ -176,6 +183,8 @@ def stateful_set(obj: Object) -> Causes:
     for name in ("replicas", "minReadySeconds"):
         yield from not_negative(spec.get(name), f"spec.{name}")
     yield from not_negative((spec.get("ordinals") or {}).get("start"), "spec.ordinals.start")
+    for index, one in enumerate(spec.get("volumeClaimTemplates") or []):
+        yield from claim_spec(one.get("spec") or {}, f"spec.volumeClaimTemplates[{index}].spec")
     if spec.get("serviceName"):
         yield from validate_label(spec["serviceName"], "spec.serviceName")
     yield from _set_template(spec)
@@ -185,7 +194,7 @@ def _set_template(spec: Mapping[str, Any]) -> Causes:
     selector, template = spec.get("selector"), spec.get("template") or {}
     yield from _selector(selector, "statefulset")
     if selector is not None and not is_selector(selector):
-        yield wrong("spec.selector", selector, "")
+        yield wrong("spec.selector", shown_selector(selector), "")
     else:
         wanted = selector is not None and (selector.get("matchLabels") or selector.get("matchExpressions"))
         if selector is None or (wanted and not _selects(selector, template)):
@@ -198,7 +207,8 @@ def _set_template(spec: Mapping[str, Any]) -> Causes:
 def _with_claims(spec: Mapping[str, Any], template: Mapping[str, Any]) -> dict[str, Any]:
     """The template as its pods will be: with the claims' volumes, and generated names."""
     pod = {key: value for key, value in (template.get("spec") or {}).items() if key not in ("hostname", "subdomain")}
-    claims = [(one.get("metadata") or {}).get("name", "") for one in spec.get("volumeClaimTemplates") or []]
+    templates = spec.get("volumeClaimTemplates") or []
+    claims = list(dict.fromkeys((one.get("metadata") or {}).get("name", "") for one in templates))
     if claims:
         kept = [one for one in pod.get("volumes") or [] if one.get("name") not in claims]
         pod["volumes"] = [*({"name": name, "persistentVolumeClaim": {"claimName": name}} for name in claims), *kept]
@@ -219,7 +229,9 @@ def _job_spec(spec: Mapping[str, Any], field: str) -> Causes:
         if name == "maxFailedIndexes" and name in spec and "backoffLimitPerIndex" not in spec:
             yield required(f"{field}.backoffLimitPerIndex", "when maxFailedIndexes is specified")
     if (manager := spec.get("managedBy")) is not None:
-        yield from each(f"{field}.managedBy", manager, domain_path(manager))
+        yield from (
+            each(f"{field}.managedBy", manager, domain_path(manager)) if manager else [required(f"{field}.managedBy")]
+        )
         if len(manager) > 63:
             yield too_long(f"{field}.managedBy", 63)
     mode = spec.get("completionMode", "NonIndexed")
@@ -337,9 +349,42 @@ def _success_policy(spec: Mapping[str, Any], field: str) -> Causes:
             yield required(where, "at least one of succeededCount or succeededIndexes must be specified")
         yield from not_negative(count, f"{where}.succeededCount")
         total = spec.get("completions")
-        if count is not None and total is not None and count > total:
-            words = f"must be less than or equal to {total} (the number of specified completions)"
-            yield wrong(f"{where}.succeededCount", count, words)
+        held: int | None = None
+        if (indexes := rule.get("succeededIndexes")) is not None:
+            held, fault = _index_list(indexes, total or 0)
+            if fault:
+                yield wrong(f"{where}.succeededIndexes", indexes, f"error parsing succeededIndexes: {fault}")
+        for limit, kind in (
+            (total, "specified completions"),
+            (held, "indexes in the specified succeededIndexes field"),
+        ):
+            if count is not None and limit is not None and count > limit:
+                words = f"must be less than or equal to {limit} (the number of {kind})"
+                yield wrong(f"{where}.succeededCount", count, words)
+
+
+def _index_list(text: str, total: int) -> tuple[int, str]:
+    """(how many indexes a list such as `1,3-5` holds, what is wrong with it); 0 of a wrong one."""
+    count, last = 0, -1
+    for part in text.split(",") if text else ():
+        ends = part.split("-")
+        if len(ends) > 2:
+            words = "violates the requirement that an index interval can have at most two parts separated by '-'"
+            return 0, f'the fragment "{part}" {words}'
+        numbers = []
+        for end in ends:
+            if not re.fullmatch(r"[+-]?[0-9]+", end):
+                return 0, f'cannot convert string to integer for index: "{end}"'
+            if int(end) >= total:
+                return 0, f'too large index: "{end}"'
+            numbers.append(int(end))
+        if numbers[0] <= last:
+            return 0, f"non-increasing order, previous: {last}, current: {numbers[0]}"
+        if len(numbers) > 1 and numbers[1] <= numbers[0]:
+            return 0, f"non-increasing order, previous: {numbers[0]}, current: {numbers[1]}"
+        last = numbers[-1]
+        count += last - numbers[0] + 1
+    return count, ""
 
 
 def job(obj: Object) -> Causes:
