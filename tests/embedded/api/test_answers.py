@@ -39,10 +39,11 @@ def askable(case: dict[str, Any]) -> bool:
 
 def chosen() -> list[dict[str, Any]]:
     cases = [case for case in diff.load(Path(diff.__file__).with_name("answers.jsonl")) if askable(case)]
-    found = []
+    found: list[dict[str, Any]] = []
     for kind, every in EVERY.items():
         found += [case for case in cases if case["kind"] == kind][::every]
-    return found + diff.load(Path(diff.__file__).with_name("neighbours.jsonl"))[::NEIGHBOURS]
+    found += diff.load(Path(diff.__file__).with_name("neighbours.jsonl"))[::NEIGHBOURS]
+    return found
 
 
 @pytest.fixture(scope="module")
