@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import sys
 
-from chaos import interrupts
+from chaos import interrupts, outputs
 
 
 def main() -> None:
     interrupts.block()  # what comes while the command is imported is no reason for a trace
+    outputs.keep()
     from chaos.cli import main as command
 
     try:
         with interrupts.listening():
             command()
     except interrupts.Interrupted as error:
-        sys.exit(error.exit_code)
+        sys.exit(outputs.settle(error.exit_code))
+    except SystemExit as end:
+        sys.exit(outputs.settle(end.code))
 
 
 if __name__ == "__main__":

@@ -56,8 +56,6 @@ class _Commands(click.Group):
         except SharedfateError as error:
             click.echo(f"sharedfate: {error}", err=True)
             ctx.exit(REFUSED if isinstance(error, _UNFIT) else 1)
-        except BrokenPipeError:  # whoever read the output has enough of it: click ends in silence, with 1
-            raise
         except (urllib3.exceptions.HTTPError, ConnectionError) as error:
             click.echo(f"sharedfate: the connection to the cluster: {' '.join(str(error).split())}", err=True)
             ctx.exit(REFUSED)

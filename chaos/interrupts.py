@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, Final
 
@@ -77,7 +77,8 @@ _line = _Line()
 
 
 def _say(text: str) -> None:
-    os.write(2, f"\nsharedfate: {text}\n".encode())  # a handler may not wait for a lock of the interpreter's streams
+    with suppress(OSError):  # a full disk, or nobody reads
+        os.write(2, f"\nsharedfate: {text}\n".encode())  # a handler may not wait for a lock of the streams
 
 
 def block() -> None:

@@ -12,14 +12,12 @@ Orphans come to the test's own process (it is their subreaper), so that no survi
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -35,13 +33,23 @@ from chaos.embedded.kubelet import cgroups
 from chaos.errors import EnvironmentUnfit
 from chaos.kube.client import Cluster
 from chaos.names import IMAGE
+from proof.endings import kills
+from proof.endings.left import (
+    GONE_SECONDS,
+    cookies_below,
+    descendants,
+    held_namespaces,
+    is_dead,
+    leftovers,
+    orphans_come_here,
+    survivors,
+    words,
+)
 from tests.embedded.network.conftest import host_network
-from tests.embedded.network.test_network import differences, held_namespaces
+from tests.embedded.network.test_network import differences
 from tests.report.synthetic import make_run
 
 pytestmark = pytest.mark.privileged
-SET_CHILD_SUBREAPER: Final = 36
-GONE_SECONDS: Final = 60.0
 PHASES: Final = {"start": 1.0, "churn": 1.5, "stop": 0.4}  # seconds within which the moment lies
 WAYS: Final = (
     "exit",
@@ -110,64 +118,6 @@ def plan_trials(count: int, seed: int) -> list[Trial]:
     return [Trial(way, phase, chance.uniform(0, PHASES[phase])) for way, phase in chosen]
 
 
-@contextlib.contextmanager
-def orphans_come_here() -> Iterator[None]:
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    try:
-        yield
-    finally:
-        libc.prctl(SET_CHILD_SUBREAPER, 0, 0, 0, 0)
-
-
-def parents() -> dict[int, int]:
-    """Of every process, by pid."""
-    found = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                found[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-    return found
-
-
-def descendants(pid: int) -> set[int]:
-    above = parents()
-    found: set[int] = set()
-    more = {pid}
-    while more := {child for child, parent in above.items() if parent in more} - found:
-        found |= more
-    return found
-
-
-def survivors(before: set[int]) -> set[int]:
-    """What is below this process and was not before; dead orphans are buried."""
-    for pid in descendants(os.getpid()) - before:
-        with contextlib.suppress(ChildProcessError):  # not ours, but further down
-            os.waitpid(pid, os.WNOHANG)
-    return descendants(os.getpid()) - before
-
-
-def leftovers(name: str) -> list[str]:
-    """What a machine still holds of a cluster, but for its run directory."""
-    found = [
-        f"cgroup {path}"
-        for root in set(cgroups.controllers().values())
-        for path in [Path(root + cgroups.ROOT, name)]
-        if path.exists()
-    ]
-    found += [f"mount {path}" for path in provider._mounts(provider.RUN / name)]
-    for folder in ("/run", "/tmp", "/var/lib", "/var/tmp", "/dev/shm", "/run/sharedfate", "/run/netns", "/run/runc"):
-        with contextlib.suppress(OSError):
-            found += [str(path) for path in Path(folder).iterdir() if name in path.name and path != provider.RUN / name]
-    return found
-
-
-def cookies_below(name: str) -> set[int]:
-    """The network namespaces that the cluster of that name holds now."""
-    pid = provider._pid(provider.RUN / name)
-    return held_namespaces({pid, *descendants(pid)}) - held_namespaces({os.getpid()}) if pid else set()
-
-
 def live(trial: Trial, name: str, scratch: Path) -> None:
     """Start, disturb, wait, and look: AssertionError with what is left."""
     before = descendants(os.getpid())
@@ -214,19 +164,6 @@ def live(trial: Trial, name: str, scratch: Path) -> None:
     assert leftovers(name) == [], trial
     assert not spaces & held_namespaces(), trial
     assert list(scratch.iterdir()) == [], trial
-
-
-def is_dead(pid: int) -> bool:
-    """Ended, and not yet buried by its parent."""
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    return True
-
-
-def words(pid: int) -> str:
-    with contextlib.suppress(OSError):
-        return f"{pid} {Path(f'/proc/{pid}/cmdline').read_bytes().decode()[:200]!r}"
-    return str(pid)
 
 
 def strike(trial: Trial, runner: subprocess.Popen[str], name: str) -> None:
@@ -296,63 +233,14 @@ def test_nothing_is_left_of_clusters_that_end_at_fifty_random_moments(tmp_path: 
     run_trials(plan_trials(50, seed=50), tmp_path)
 
 
-DEPLOYING: Final = """
-import sys
-from chaos.cluster.providers import open_cluster
-from chaos.mesh import manifests
-from chaos.mesh.install import Mesh
-
-name, mode = sys.argv[1:]
-print("start", flush=True)
-with open_cluster("embedded", name=name) as cluster:
-    print("deploy", flush=True)
-    places = {"client_nodes": ["node-1"], "server_nodes": ["node-2"]}
-    Mesh(cluster, mode, run=name).start([obj for tenant in "ab" for obj in manifests.tenant(tenant, **places)])
-    print("deployed", flush=True)
-    sys.stdin.read()
-"""
-DEPLOY_SECONDS: Final = 8.0  # within which the moment lies: most of it is deploying, in each mode
-
-
-def kill_while_deploying(name: str, mode: str, after: float) -> None:
-    """Kill the runner so long after its cluster was there; AssertionError with what is left of it."""
-    before = descendants(os.getpid())
-    runner = subprocess.Popen(
-        [sys.executable, "-c", DEPLOYING, name, mode],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
-        assert runner.stdout is not None
-        assert [runner.stdout.readline() for _ in range(2)] == ["start\n", "deploy\n"]
-        time.sleep(after)
-        spaces = cookies_below(name)
-    finally:
-        runner.kill()
-        runner.communicate()
-    deadline = time.monotonic() + GONE_SECONDS
-    while (left := survivors(before)) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not left, f"{mode}, {after:.2f} s: processes {[words(pid) for pid in left]} are still there"
-    assert leftovers(name) == [], f"{mode}, {after:.2f} s"
-    assert not spaces & held_namespaces()
-    provider.clean(name)
-    assert not (provider.RUN / name).exists()
-
-
-@pytest.mark.parametrize("count", [2, pytest.param(200, marks=pytest.mark.slow)])
-def test_nothing_is_left_of_a_run_that_is_killed_while_it_deploys(count: int) -> None:
-    """SHAREDFATE_TEST_SLICE=FIRST:LAST takes some of the moments, for a machine that others use."""
-    chance = random.Random(count)
-    modes = ["sidecar", "node", "ambient-namespace"]
-    moments = [(chance.choice(modes), chance.uniform(0, DEPLOY_SECONDS)) for _ in range(count)]
-    first, _, last = os.environ.get("SHAREDFATE_TEST_SLICE", f"0:{count}").partition(":")
+@pytest.mark.parametrize("mode", kills.MODES)
+def test_nothing_is_left_of_a_run_that_is_killed_while_it_deploys(mode: str) -> None:
+    """One moment; `python -m proof.endings kills` tries hundreds."""
     network = host_network()
     with orphans_come_here():
-        for number, (mode, after) in list(enumerate(moments))[int(first) : int(last)]:
-            kill_while_deploying(f"deploy-{os.getpid()}-{number}", mode, after)
+        seen = kills.kill(f"dep{os.getpid()}-{mode}", kills.Kill(mode, 1.5, at_once=mode == "node"))
+    assert seen["counts"]
+    assert seen["wrong"] == []
     assert differences(network, host_network()) == {}
 
 

@@ -6,7 +6,6 @@ import asyncio
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -167,12 +166,6 @@ def run_in_world() -> Callable[[Callable[[World], Awaitable[None]]], None]:
         asyncio.run(whole())
 
     return run
-
-
-def cookie(namespace: Namespace) -> int:
-    """The namespace's identity for the machine's lifetime; its inode number is soon another's."""
-    with namespace.socket() as inside:
-        return int.from_bytes(inside.getsockopt(socket.SOL_SOCKET, 71, 8), sys.byteorder)  # SO_NETNS_COOKIE
 
 
 def host_network() -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import socket
 import subprocess
@@ -18,7 +17,8 @@ import pytest
 from chaos.embedded.network import ClusterNetwork
 from chaos.embedded.network.netns import Namespace
 from chaos.embedded.resources import NETWORK_POLICY, POD
-from tests.embedded.network.conftest import World, cookie, eventually, host_network, uid
+from proof.endings.left import held_namespaces
+from tests.embedded.network.conftest import World, eventually, host_network, uid
 
 pytestmark = pytest.mark.privileged
 InWorld = Callable[[Callable[[World], Awaitable[None]]], None]
@@ -362,7 +362,8 @@ def test_the_comparison_of_the_hosts_network_sees_a_change() -> None:
 
 _KILLED = """
     import asyncio
-    from tests.embedded.network.conftest import World, cookie
+    from proof.endings.left import cookie
+    from tests.embedded.network.conftest import World
 
     async def whole():
         world = World()
@@ -388,22 +389,6 @@ def test_a_killed_cluster_leaves_no_namespace() -> None:
     while (left := held_namespaces() & made) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not left
-
-
-def held_namespaces(of: set[int] | None = None) -> set[int]:
-    """Cookies of the network namespaces that any process, or one `of` these, is in or holds open."""
-    found: dict[int, str] = {}
-    for pid in filter(str.isdigit, os.listdir("/proc")) if of is None else of:
-        with suppress(OSError):
-            for path in (f"/proc/{pid}/ns/net", *(f"/proc/{pid}/fd/{fd}" for fd in os.listdir(f"/proc/{pid}/fd"))):
-                with suppress(OSError):
-                    if os.readlink(path).startswith("net:["):
-                        found[os.stat(path).st_ino] = path
-    held = set()
-    for path in found.values():
-        with suppress(OSError), Namespace.open(path) as namespace:
-            held.add(cookie(namespace))
-    return held
 
 
 def test_a_network_that_is_not_started_says_so() -> None:
