@@ -67,6 +67,8 @@ proof: $(VENV)/.test tools  ## what takes hours: whole runs, killed runners, the
 	mkdir -p sharedfate-proof && rm -f sharedfate-proof/faults.jsonl
 	SHAREDFATE_PROOF_LOG=$(CURDIR)/sharedfate-proof/faults.jsonl $(BIN)/pytest tests -q -m slow
 	$(BIN)/python -m proof.faults --log sharedfate-proof/faults.jsonl
+	$(BIN)/python -m proof.endings kills --count 200 --log sharedfate-proof/kills.jsonl
+	$(BIN)/python -m proof.endings signals --count 100 --log sharedfate-proof/signals.jsonl
 	$(MAKE) proof-judge
 
 # An hour, of a machine that has nothing else to do. Writes docs and benchmarks/results.

@@ -142,7 +142,7 @@ def strike(out: Path, moment: Moment) -> dict[str, Any]:
         wrong.append(f"a trace: {text[-1500:]}")
     if sent and not early and not late and not 1 <= lines <= sent:
         wrong.append(f"{lines} lines for {sent} signals")
-    at_once = "third time" in text
+    at_once = "for the third time" in text
     wrong += [] if at_once else _unreported(out)
     left = [one for name in sorted(names) for one in everything_left(name, before=before, spaces=spaces)]
     left += everything_left(f"sf-{out.name}-none", before=before, spaces=set()) if not names else []
