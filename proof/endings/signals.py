@@ -55,6 +55,12 @@ def plan(number: int, *, seed: int, takes: dict[str, float]) -> Moment:
     )
 
 
+def _listen(background: bool) -> None:
+    """As a terminal would start it, or a shell in its background, also where this campaign runs under `nohup`."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN if background else signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def _begin(out: Path, mode: str, scenario: str, *, background: bool) -> subprocess.Popen[str]:
     command = ["run", "--modes", mode, "--scenarios", scenario, f"--out={out}"]
     log = (out.parent / f"{out.name}.log").open("w")
@@ -65,7 +71,7 @@ def _begin(out: Path, mode: str, scenario: str, *, background: bool) -> subproce
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN if background else signal.SIG_DFL),
+            preexec_fn=lambda: _listen(background),
         )
 
 
