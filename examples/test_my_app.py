@@ -27,11 +27,15 @@ def test_a_proxy_that_hangs_hurts_the_shop_that_it_serves(shop, chaos_trial, cha
 
 
 @pytest.mark.chaos_modes("node")
-def test_a_claim_that_is_wrong_is_refuted(shop, chaos_trial):
-    chaos_trial.expect_fate_of(shape=FaultShape.HELD)  # of no proxy: nobody may be hurt
-    break_and_watch(chaos_trial, Pause(), container_of(chaos_trial.cluster, shop.proxy_serving("shop/web")))
-    result = chaos_trial.finish()
-    if result.verdict == "inconclusive":
+def test_a_claim_that_is_wrong_is_refuted(shop, chaos_new_trial):
+    for _ in range(2):  # a machine that was busy leaves a trial open: it is taken once more
+        trial = chaos_new_trial()
+        trial.expect_fate_of(shape=FaultShape.HELD)  # of no proxy: nobody may be hurt
+        break_and_watch(trial, Pause(), container_of(trial.cluster, shop.proxy_serving("shop/web")))
+        result = trial.finish()
+        if result.verdict != "inconclusive":
+            break
+    else:
         pytest.skip(result.reason)
     assert result.verdict == "fail"
     assert "though none of its pairs is behind the target" in result.reason

@@ -212,7 +212,8 @@ class Run:
         self._end_deployment()
 
     def trial(self, mode: str, scenario: str, *, own: bool = False) -> Trial:
-        """Return a new trial in the mode's deployment, once every flow is healthy.
+        """Return a new trial in the mode's deployment, once every flow is healthy. What an earlier trial of that name
+        left is set aside beneath its directory.
 
         Args:
             own: over the calls that were added to a deployment of the caller's applications; raises Misuse when none
@@ -225,6 +226,8 @@ class Run:
                 "chaos_tenants, for the reference tenants"
             )
         directory = self.settings.out / "trials" / mode / scenario
+        if directory.exists() and any(directory.iterdir()):
+            keep_attempt(directory)
         directory.mkdir(parents=True, exist_ok=True)  # it has begun, even if no load becomes healthy
         deployment = self.deployment(mode, own=own)
         if isinstance(deployment, OwnDeployment):
@@ -264,7 +267,6 @@ class Run:
                 why = str(error).splitlines()[0].removeprefix(f"{scenario.name}[{mode}]: ")
                 self.progress.step(f"{scenario.name}[{mode}]: {why}: once more, with fresh pods")
                 self._end_deployment()
-                keep_attempt(self.settings.out / "trials" / mode / scenario.name)
         return self._once(mode, scenario)
 
     def _refuse(self, mode: str, scenario: Scenario) -> None:

@@ -94,3 +94,7 @@ def test_the_first_attempt_of_a_trial_is_kept(tmp_path: Path) -> None:
     (directory / "events.jsonl").write_text("{}")
     keep_attempt(directory)
     assert [path.relative_to(directory).as_posix() for path in directory.rglob("*.jsonl")] == ["attempt-1/events.jsonl"]
+    (directory / "events.jsonl").write_text("{}")
+    keep_attempt(directory)
+    assert len(list(directory.rglob("events.jsonl"))) == 2
+    assert not list(directory.glob("*.jsonl"))
