@@ -97,7 +97,8 @@ def rendered(mode: str, *added: Object) -> list[Object]:
 def objects(how: StandIn) -> list[Object]:
     """The reference mesh under that name: its node proxies labelled as ztunnels, its control plane as the other's."""
     default = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "default"}}
-    found = [obj for obj in rendered(how.mode, default) if obj["metadata"]["name"] != "default"]
+    every = rendered(how.mode, default)
+    found = [obj for obj in every if "default" not in (obj["metadata"]["name"], obj["metadata"].get("namespace"))]
     for obj in found:
         if obj["kind"] == "DaemonSet":
             template = obj["spec"]["template"]
