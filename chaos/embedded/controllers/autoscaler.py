@@ -305,7 +305,6 @@ class AutoscalerController(Controller):
         super().__init__(store, clock)
         self._usage = usage
         self._memory: dict[Key, Memory] = {}
-        self._sampled: set[Key] = set()
 
     def sources(self) -> Sequence[Source]:
         return [(HORIZONTAL_POD_AUTOSCALER, self._changed)]

@@ -123,11 +123,6 @@ def deployment(obj: Object) -> Causes:
         yield wrong("spec.progressDeadlineSeconds", deadline, "must be greater than minReadySeconds")
 
 
-def _shown_rolling(rolling: Mapping[str, Any]) -> dict[str, Any]:
-    """As Go prints the limits of a rolling update."""
-    return {"MaxUnavailable": rolling.get("maxUnavailable"), "MaxSurge": rolling.get("maxSurge")}
-
-
 def daemon_set(obj: Object) -> Causes:
     spec, selector, template = obj["spec"], obj["spec"].get("selector"), obj["spec"].get("template") or {}
     yield from validate_label_selector(selector, "spec.selector")
