@@ -17,8 +17,8 @@ from typing import Any, Final, Protocol
 from chaos.errors import Misuse
 from chaos.faults.selection import Pick, pick
 from chaos.kube.client import Cluster
-from chaos.kube.objects import is_deleting
-from chaos.names import LABEL_ROLE, PORT_CONTROL
+from chaos.kube.objects import is_deleting, pods_of
+from chaos.names import PORT_CONTROL
 
 REQUEST_TIMEOUT: Final = 1.0  # seconds from when a request was due
 SENTINEL_RATE: Final = 50.0  # requests a second of the flow that no mesh carries
@@ -114,8 +114,7 @@ class Tenant:
         return {"server": self.server}
 
     def loader(self, cluster: Cluster) -> dict[str, Any]:
-        pods = cluster.list("Pod", self.namespace, labels=f"{LABEL_ROLE}=client")
-        live = [pod for pod in pods if not is_deleting(pod)]
+        live = [pod for pod in _pods_behind(cluster, self.client) if not is_deleting(pod)]
         return pick(
             live, Pick.ONE, what=f"loader of tenant {self.name}", name=lambda pod: str(pod["metadata"]["name"])
         )[0]
@@ -130,7 +129,14 @@ class Tenant:
 
 def servers_of(cluster: Cluster, tenant: TenantLoad) -> list[dict[str, Any]]:
     """Return the pods of a tenant's reference servers; none where its servers are other applications."""
-    return cluster.list("Pod", tenant.namespace, labels=f"{LABEL_ROLE}=server") if tenant.reference_apps else []
+    return _pods_behind(cluster, tenant.server) if tenant.reference_apps else []
+
+
+def _pods_behind(cluster: Cluster, workload: str) -> list[dict[str, Any]]:
+    """Return the pods of the Deployment NAMESPACE/NAME: a pod that a tenant labels like them is none of them."""
+    namespace, _, name = workload.partition("/")
+    found = cluster.find("Deployment", name, namespace)
+    return pods_of(cluster, found) if found else []
 
 
 def plan_sentinel(server: str, target: str, path: str) -> dict[str, Any]:

@@ -340,7 +340,7 @@ def _container(pod: Object, selector: Selector, known: Candidates) -> str:
     if selector.serving and not selector.layer:
         return proxy.container if proxy is not None else ""
     role, system = _labels(pod).get(LABEL_ROLE), pod["metadata"]["namespace"] == SYSTEM_NAMESPACE
-    if role == "helper":
+    if role == "helper" and system:
         return ""
     match selector.layer:
         case Part.L4 | Part.L7:

@@ -98,6 +98,14 @@ def test_targets_are_chosen_by_what_people_know(selector: Selector, found: list[
     assert names(selector) == found
 
 
+@pytest.mark.parametrize(("namespace", "found"), [("shop", 1), (SYSTEM_NAMESPACE, 0)])
+def test_no_application_takes_itself_out_by_the_label_of_our_helpers(namespace: str, found: int) -> None:
+    owner = ("ReplicaSet", "sly-1")
+    labels = {LABEL_ROLE: "helper", "pod-template-hash": "1"}
+    known = Candidates.of([pod(namespace, "sly-1-a", "n1", owner, labels=labels)], mode_named("node"))
+    assert len(matching(known, Selector(namespace=namespace, layer="app"), None)) == found
+
+
 def test_what_there_is_is_told_in_a_line() -> None:
     assert describe_candidates(KNOWN) == (
         "tenants here: shop, storage; layers here: l4, l7; "
