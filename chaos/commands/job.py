@@ -34,7 +34,7 @@ def plan_job(arguments: list[str], *, namespace: str, files: dict[str, str]) -> 
     return [first, *roles, *rest]
 
 
-@click.command(context_settings={"ignore_unknown_options": True})
+@click.command()
 @click.option("--modes", default="", help="proxy modes, comma separated", shell_complete=offer(known_modes))
 @click.option("--scenarios", default="", help="scenarios, comma separated", shell_complete=offer(known_scenarios))
 @click.option(

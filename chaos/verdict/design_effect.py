@@ -44,7 +44,7 @@ def design_effect(
         due, events, windows = due[order], events[order], windows[order]
     ends = [0, *(np.flatnonzero(np.diff(windows)) + 1).tolist(), len(due)]
     before = np.concatenate([[0], np.cumsum(events)])  # events among so many requests
-    lengths = [round(scale * NANO) for scale in scales]
+    lengths = [max(1, round(scale * NANO)) for scale in scales]
     batches = [_batches(due[a:b], before[a : b + 1], int(due.min()), lengths) for a, b in pairwise(ends)]
     return max([1.0] + [_dispersion(of_windows) for of_windows in zip(*batches, strict=True)])
 
@@ -69,11 +69,7 @@ def _batches(
     """A window's batches of each length, counted from `origin`: cut where their edges fall among the requests, so that
     the cost is one of batches, and of all lengths at once, for most have few.
     """
-    first, last = int(due[0]), int(due[-1])
-    edges = [
-        np.concatenate([[first], np.arange(first - (first - origin) % length + length, last + 1, length), [last + 1]])
-        for length in lengths
-    ]
+    edges = [_edges(due, origin, length) for length in lengths]
     cuts = np.searchsorted(due, np.concatenate(edges))
     sizes, events = np.diff(cuts), np.diff(before[cuts])
     share, begin = (int(before[-1]) - int(before[0])) / len(due), 0
@@ -82,6 +78,18 @@ def _batches(
         filled = sizes[chosen] > 0
         yield _Batches(sizes[chosen][filled], events[chosen][filled], share)
         begin += len(of_length)
+
+
+def _edges(due: NDArray[np.int64], origin: int, length: int) -> NDArray[np.int64]:
+    """The begins of a window's batches and its end. Batches that are shorter than requests are apart cost no more than
+    requests: those without one are not made.
+    """
+    first, last = int(due[0]), int(due[-1])
+    if (last - first) // length < len(due):
+        inner = np.arange(first - (first - origin) % length + length, last + 1, length)
+    else:
+        inner = due[1:][np.diff((due - origin) // length) > 0]
+    return np.concatenate([[first], inner, [last + 1]])
 
 
 def _dispersion(windows: Sequence[_Batches]) -> float:

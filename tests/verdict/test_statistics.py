@@ -153,6 +153,12 @@ def test_the_design_effect_of_one_scale_is_pearsons_statistic_over_its_freedom()
     assert design_effect(_due(2000), events, scales=(1.0,)) == pytest.approx(max(1.0, expected))
 
 
+@pytest.mark.parametrize("scale", [1e-12, 1e-9, 1e-6, 0.004, 0.0051])
+def test_batches_of_one_request_each_cost_no_more_than_requests(scale: float) -> None:
+    events = np.random.default_rng(5).random(20_000) < 0.05  # over 100 s: 1e17 batches of the shortest length
+    assert design_effect(_due(20_000), events, scales=(scale,)) == pytest.approx(1.0, abs=0.03)
+
+
 def test_requests_that_fail_by_tens_have_a_design_effect_of_ten() -> None:
     rng = np.random.default_rng(3)
     events = np.repeat(rng.random(2400) < 0.05, 10)

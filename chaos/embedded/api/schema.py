@@ -367,7 +367,7 @@ def _clean_object(
 
 def _is_struct(schema: Schema) -> bool:
     """Whether a value is a Go struct, which is written though it is empty."""
-    return "$ref" in schema and "properties" in resolve(schema)
+    return "$ref" in schema and types(resolve(schema)) == ("object",)
 
 
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")

@@ -27,7 +27,7 @@ async def start_status(pages: dict[str, Callable[[], Answer]], *, host: str, por
     def page(head: bytes) -> Answer:
         line, _, fields = head.partition(b"\r\n")
         path = line.split(b" ", 2)[1].decode("latin-1").split("?")[0]
-        if path not in _PROBES and not gate.admits(parse_headers(BytesIO(fields)).get(HEADER, "").encode("latin-1")):
+        if path not in _PROBES and not gate.admits(_token(fields)):
             return 403, {"error": REFUSED}
         return pages.get(path, lambda: (404, {"error": f"no such page: {', '.join(pages)}"}))()
 
@@ -56,3 +56,7 @@ async def start_status(pages: dict[str, Callable[[], Answer]], *, host: str, por
             writer.close()
 
     return await asyncio.start_server(serve, host, port)
+
+
+def _token(fields: bytes) -> bytes:
+    return parse_headers(BytesIO(fields)).get(HEADER, "").strip().encode("latin-1")
