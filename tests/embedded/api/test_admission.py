@@ -172,7 +172,8 @@ def test_a_number_that_is_no_int32_is_neither_a_number_nor_a_percentage(
         "metadata": {"name": "b", "namespace": namespace},
         "spec": {"minAvailable": value},
     }
-    with pytest.raises(ApiError, match="into Go value of type int32") as error:
+    said = "into Go struct field PodDisruptionBudgetSpec.spec.minAvailable of type int32"
+    with pytest.raises(ApiError, match=said) as error:
         cluster.create(budget)
     assert error.value.code == 400
 
