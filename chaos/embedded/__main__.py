@@ -55,7 +55,7 @@ def _lock(directory: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        sys.exit(f"{directory}: a cluster runs here already")
+        sys.exit(f"{directory}: a cluster already runs here: end it first, or choose another directory")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -35,7 +35,7 @@ def openat2(directory: int, path: str, flags: int, mode: int = 0) -> int:
     resolve = _BENEATH | _NO_SYMLINKS | _NO_MAGICLINKS
     how = ctypes.create_string_buffer(_HOW.pack(flags | os.O_CLOEXEC, mode, resolve), _HOW.size)
     if "\0" in path:
-        raise OSError(errno.EINVAL, "a NUL in a path", path)
+        raise OSError(errno.EINVAL, "the path contains a NUL", path)
     for _ in range(_AGAIN):
         descriptor = _LIBC.syscall(_OPENAT2, directory, os.fsencode(path), how, ctypes.c_size_t(_HOW.size))
         if descriptor >= 0:
@@ -43,7 +43,7 @@ def openat2(directory: int, path: str, flags: int, mode: int = 0) -> int:
         code = ctypes.get_errno()
         if code not in (errno.EAGAIN, errno.EINTR):
             raise OSError(code, os.strerror(code), path)
-    raise OSError(errno.EAGAIN, "it is being renamed all the time", path)
+    raise OSError(errno.EAGAIN, f"the path was renamed during each of {_AGAIN} attempts", path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Beneath:
         """(descriptor of the directory that holds `path`, the last part of its name)."""
         whole, _, name = self._full(path).rpartition("/")
         if name in ("", ".", ".."):
-            raise OSError(errno.EINVAL, "not the name of a file", path)
+            raise OSError(errno.EINVAL, "the path does not name a file", path)
         with Beneath(self.root)._opened(whole, _DIRECTORY) as directory:
             yield directory, name
 

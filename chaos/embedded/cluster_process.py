@@ -151,7 +151,7 @@ class ClusterProcess:
                     return
             asyncio.get_running_loop().remove_reader(runner)
             if not self._options.keep:
-                log.info("the runner is gone: going down")
+                log.info("the runner has ended: stopping the cluster")
                 self._over.set()
 
     def _await_owner(self) -> None:
@@ -161,7 +161,7 @@ class ClusterProcess:
         poll.register(self._options.runner.fileno(), select.POLLRDHUP | select.POLLHUP)
         poll.poll()
         time.sleep(DOWN_SECONDS)
-        log.error("the runner is gone for %g s, and this cluster is still there: ending it by force", DOWN_SECONDS)
+        log.error("the runner ended %g s ago and the cluster still runs: killing it", DOWN_SECONDS)
         end_by_force(self._options.directory)
 
     # ---- start
@@ -271,7 +271,7 @@ class ClusterProcess:
         ends.append(await _caught(self._network.stop()))
         for end in ends:
             if isinstance(end, BaseException):
-                log.error("going down: %r", end)
+                log.error("while stopping the cluster: %r", end)
         await asyncio.to_thread(cgroups.remove_tree, f"{cgroups.ROOT}/{options.directory.name}")
         log.info("down")
 

@@ -107,7 +107,7 @@ def claimed(name: str) -> Iterator[Path]:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = _lock(directory)
     if lock is None:
-        raise Misuse(f"a cluster named {name!r} runs already: choose another name")
+        raise Misuse(f"a cluster named {name!r} already runs: choose another name")
     try:
         _remove_remains(directory, keep_lock=True)
         yield directory
@@ -133,7 +133,7 @@ def up(name: str = "sharedfate", *, nodes: int | Sequence[str] = 2, keep: bool =
         if keep and (directory / "ready").exists():
             return directory / "kubeconfig"
         raise Misuse(
-            f"a cluster named {name!r} runs already (pid {_pid(directory)}): choose another name, or end it with "
+            f"a cluster named {name!r} already runs (pid {_pid(directory)}): choose another name, or end it with "
             f"`sharedfate cluster down --name {name}`"
         )
     try:
@@ -180,7 +180,9 @@ def up(name: str = "sharedfate", *, nodes: int | Sequence[str] = 2, keep: bool =
     down(name)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     log.write_bytes(said)
-    raise EnvironmentUnfit(f"the embedded cluster did not come up: {tail} (its log, until the next clean: {log})")
+    raise EnvironmentUnfit(
+        f"the embedded cluster did not start: {tail} (its log, until the next `sharedfate clean`: {log})"
+    )
 
 
 def _first_words(line: socket.socket) -> str:
@@ -225,7 +227,7 @@ def down(name: str = "sharedfate") -> bool:
     if left := clean(name):
         remains = [one for one in left if not one.startswith("directory")]
         if remains and pid is not None:
-            raise ExperimentFailure(f"cluster {name} went down and left behind: {'; '.join(remains)} (removed now)")
+            raise ExperimentFailure(f"cluster {name} stopped and left behind: {'; '.join(remains)} (now removed)")
     return True
 
 
@@ -235,7 +237,9 @@ def ended(name: str) -> str:
     if child is None or (code := child.process.poll()) is None:
         return ""
     how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
-    return f"the embedded cluster {name} has ended {how}; its log, until the next clean: {RUN / name / 'log'}"
+    return (
+        f"the embedded cluster {name} has ended {how}; its log, until the next `sharedfate clean`: {RUN / name / 'log'}"
+    )
 
 
 @contextlib.contextmanager

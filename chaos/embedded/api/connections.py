@@ -62,7 +62,9 @@ class Held:
         """Reserve bytes; raises StatusError 429 when there is no room, unless nothing is held."""
         if self.now and self.now + size > self._most:
             raise StatusError(
-                429, "the server holds too much of other requests, please try again later", retry_after=RETRY_AFTER
+                429,
+                "the bodies of other requests fill the server's memory limit, please try again later",
+                retry_after=RETRY_AFTER,
             )
         self.now += size
 

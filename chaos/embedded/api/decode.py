@@ -169,7 +169,7 @@ def yaml_loader() -> type[yaml.SafeLoader]:
     class Loader(yaml.SafeLoader):
         def compose_node(self, parent: Any, index: Any) -> Any:
             if self.check_event(yaml.events.AliasEvent):
-                raise yaml.YAMLError("aliases are not accepted")
+                raise yaml.YAMLError("YAML aliases are not supported, write the value out")
             return super().compose_node(parent, index)
 
         def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:

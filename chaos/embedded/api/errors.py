@@ -173,7 +173,7 @@ def unsupported_media(got: str, accepted: Sequence[str]) -> StatusError:
     return StatusError(
         415,
         "the body of the request was in an unknown format - accepted media types include: "
-        f"{', '.join(accepted)}; it was {got or 'not named'}",
+        f"{', '.join(accepted)}; got {got or 'none'}",
     )
 
 

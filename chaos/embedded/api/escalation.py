@@ -89,7 +89,7 @@ def plan_impersonation(headers: Headers) -> tuple[User, list[Attributes]] | None
             raise bad_request(f"requested {_as_go(groups, uids, extra)} without impersonating a user name")
         return None
     if len(names) > 1 or not names[0] or len(uids) > 1:
-        raise bad_request("impersonation takes one user name, and one UID at most")
+        raise bad_request("impersonation needs exactly one user name and at most one UID")
     name = names[0]
     parts = name.split(":")
     if name.startswith("system:serviceaccount:") and len(parts) == 4 and all(parts):

@@ -139,7 +139,7 @@ def delete_options(query: Query, body: bytes, content_type: str) -> DeleteOption
 def _delete_body(body: bytes, content_type: str) -> Mapping[str, Any]:
     value = decode.parse(body, content_type)
     if not isinstance(value, dict) or value.get("kind") not in (None, "", "DeleteOptions"):
-        raise bad_request("the body of a delete is a DeleteOptions object")
+        raise bad_request("the body of a delete must be a DeleteOptions object")
     findings = schemas.Findings([], [])
     value.pop("apiVersion", None)
     options: dict[str, Any] = schemas.clean(value, schemas.named(f"{schemas.META}.DeleteOptions"), findings)

@@ -55,9 +55,9 @@ def json_patch(target: Any, operations: Any) -> Any:
         )
     for operation in operations:
         if not isinstance(operation, dict):
-            raise bad_request("each operation of a JSON patch is an object")
+            raise bad_request("each operation of a JSON patch must be an object")
         if operation.get("op") in ("add", "replace", "test") and "value" not in operation:
-            raise bad_request(f"json patch: operation {operation['op']} lacks its value")
+            raise bad_request(f"json patch: operation {operation['op']} has no value")
         path = operation.get("path")
         if operation.get("op") in OPERATIONS and (not isinstance(path, str) or path[:1] not in ("", "/")):
             raise bad_request(f"json patch: path {path!r} is not a JSON pointer")
@@ -73,7 +73,7 @@ def json_patch(target: Any, operations: Any) -> Any:
 def strategic(target: Any, patch: Any, schema: Schema) -> Any:
     """Apply a strategic merge patch by the schema's patch strategies and merge keys."""
     if not isinstance(patch, dict):
-        raise bad_request("a strategic merge patch is a JSON object")
+        raise bad_request("a strategic merge patch must be a JSON object")
     return _merge_map(target if isinstance(target, Mapping) else {}, patch, schema)
 
 
@@ -89,7 +89,7 @@ def _merge_map(target: Mapping[str, Any], patch: Mapping[str, Any], schema: Sche
     retain = patch.get("$retainKeys")
     if retain is not None:
         if not isinstance(retain, list):
-            raise bad_request("$retainKeys holds a list of keys")
+            raise bad_request("$retainKeys must be a list of keys")
         result = {key: value for key, value in result.items() if key in retain}
     for key, value in patch.items():
         if key in ("$patch", "$retainKeys") or key.startswith("$setElementOrder/"):
@@ -97,7 +97,7 @@ def _merge_map(target: Mapping[str, Any], patch: Mapping[str, Any], schema: Sche
         if key.startswith("$deleteFromPrimitiveList/"):
             field = key.partition("/")[2]
             if not isinstance(value, list):
-                raise bad_request(f"{key} holds a list")
+                raise bad_request(f"{key} must be a list")
             if isinstance(result.get(field), list):
                 result[field] = [item for item in result[field] if item not in value]
             continue

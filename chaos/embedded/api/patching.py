@@ -56,7 +56,7 @@ def patched_object(resource: Resource, old: Object, kind: str, patch: Any) -> An
     if kind == "application/json-patch+json":
         return patches.json_patch(old, patch)
     if not isinstance(patch, dict):
-        raise bad_request(f"error decoding patch: a {kind} is a JSON object")
+        raise bad_request(f"error decoding patch: a {kind} must be a JSON object")
     if kind == "application/merge-patch+json":
         return patches.merge(old, patch)
     return patches.strategic(old, patch, schemas.of(resource))

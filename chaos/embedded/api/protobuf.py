@@ -70,7 +70,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, int, int | bytes]]:
             size = 8 if wire == 1 else 4
             value, at = data[at : at + size], at + size
         else:
-            raise ValueError(f"wire type {wire} is not known")
+            raise ValueError(f"unknown wire type {wire}")
         if at > len(data):
             raise ValueError("unexpected EOF")
         yield number, wire, value
@@ -132,7 +132,7 @@ def _entry(value: int | bytes, kind: str, depth: int) -> tuple[str, Any]:
 def _value(value: int | bytes, kind: str, depth: int) -> Any:
     if kind in ("int", "bool"):
         if isinstance(value, bytes):
-            raise ValueError(f"want a number, got {len(value)} bytes")
+            raise ValueError(f"expected a number, got {len(value)} bytes")
         return bool(value) if kind == "bool" else value - (1 << 64) if value >= 1 << 63 else value
     data = _bytes(value)
     if kind == "string":
@@ -165,13 +165,13 @@ def _special(parts: dict[int, int | bytes], kind: str) -> Any:
     try:
         at = _EPOCH + timedelta(seconds=seconds, microseconds=nanoseconds // 1000)
     except OverflowError as error:
-        raise ValueError(f"{seconds} is no time") from error
+        raise ValueError(f"{seconds} s is not a valid time") from error
     return at.strftime("%Y-%m-%dT%H:%M:%S.%fZ" if kind == "micro" else "%Y-%m-%dT%H:%M:%SZ")
 
 
 def _bytes(value: int | bytes) -> bytes:
     if isinstance(value, int):
-        raise ValueError("want bytes, got a number")
+        raise ValueError("expected bytes, got a number")
     return value
 
 

@@ -151,7 +151,7 @@ class Rest:
         if token := call.query.get("continue", ""):
             version, after = read_continue(token)
             if version > self.store.version:
-                raise bad_request("continue key is not valid: it names a version that is not there yet")
+                raise bad_request("continue key is not valid: its resource version is later than the current one")
         options.version_asked(call.query, self.store.version, listing=True)
         objects = self.store.list(call.stored, call.namespace or None)
         if after is not None:

@@ -65,7 +65,7 @@ def kubelet_of(kubelets: Mapping[str, Kubelet], pod: Object) -> Kubelet:
     if not node:
         raise bad_request(f"pod {meta['name']} does not have a host assigned")
     if node not in kubelets:
-        raise StatusError(503, f"node {node} has no kubelet that can be reached")
+        raise StatusError(503, f"the kubelet of node {node} cannot be reached")
     return kubelets[node]
 
 
@@ -184,7 +184,7 @@ def _upgrade(request: web.BaseRequest, protocols: Sequence[str]) -> web.WebSocke
     offered = [one.strip() for one in request.headers.get("Sec-WebSocket-Protocol", "").split(",") if one.strip()]
     if offered and not set(offered) & set(protocols):
         raise bad_request(
-            f"unable to upgrade: none of the sub-protocols {offered} is served; served are {list(protocols)}"
+            f"unable to upgrade: none of the sub-protocols {offered} is supported; use one of {list(protocols)}"
         )
     return web.WebSocketResponse(protocols=protocols, max_msg_size=_MAX_MESSAGE, compress=False, timeout=1.0)
 
@@ -303,7 +303,7 @@ def parse_ports(texts: Sequence[str]) -> list[int]:
     """Parse the `ports` of a portforward query."""
     ports = [part for text in texts for part in text.split(",") if part]
     if not ports or any(not part.isdigit() or not 0 < int(part) < 65536 for part in ports):
-        raise bad_request(f"portforward: want ports=1..65535, got {ports}")
+        raise bad_request(f"portforward: ports must be numbers from 1 to 65535, got {ports}")
     return [int(part) for part in ports]
 
 
@@ -384,7 +384,7 @@ async def proxy(
     name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
     query = request.rel_url.raw_query_string
     if not _URL.fullmatch(query):
-        raise bad_request("the query of a proxied request must be encoded")
+        raise bad_request("the query of a proxied request must be percent-encoded")
     lines = [
         f"{request.method} {path}{'?' + query if query else ''} HTTP/1.1",
         f"Host: {name}:{port}",
@@ -393,7 +393,7 @@ async def proxy(
     ]
     lines += [f"{key}: {value}" for key, value in request.headers.items() if key.lower() not in _HOP_HEADERS]
     if any("\r" in line or "\n" in line for line in lines):
-        raise bad_request("a header of a proxied request holds a line break")
+        raise bad_request("a header of a proxied request contains a line break")
     try:
         reader, writer = await kubelet.connect(namespace, name, port)
     except (OSError, LookupError) as error:
@@ -421,7 +421,7 @@ async def proxy(
         if response is not None:
             if request.transport is not None:
                 abort(request.transport)
-            raise ConnectionResetError(f"the pod's answer broke off: {error}") from None
+            raise ConnectionResetError(f"the pod's answer ended early: {error}") from None
         raise StatusError(
             503, f"error trying to reach service: {type(error).__name__}: {error}", reason="ServiceUnavailable"
         ) from None
@@ -434,16 +434,16 @@ async def _head(reader: asyncio.StreamReader) -> tuple[int, list[tuple[str, str]
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
         found = _STATUS_LINE.fullmatch(head[0])
         if found is None:
-            raise ValueError(f"not HTTP: {head[0][:60]!r}")
+            raise ValueError(f"the answer is not HTTP: {head[0][:60]!r}")
         status = int(found.group(1))
         if status == 101:
-            raise ValueError("it switches protocols, which nobody asked for")
+            raise ValueError("the answer switches protocols, which was not requested")
         if status >= 200:
             rows = [line.partition(":") for line in head[1:]]
             if not all(colon and _TOKEN.fullmatch(key) and _VALUE.fullmatch(value) for key, colon, value in rows):
-                raise ValueError("a header of it is malformed")
+                raise ValueError("the answer has a malformed header")
             return status, [(key, value.strip(" \t")) for key, _, value in rows]
-    raise ValueError("it announces an answer for ever")
+    raise ValueError(f"no answer came after {_INTERIM} interim ones")
 
 
 def framing(headers: Sequence[tuple[str, str]]) -> tuple[int | None, bool]:
@@ -454,10 +454,10 @@ def framing(headers: Sequence[tuple[str, str]]) -> tuple[int | None, bool]:
     lengths = {value for key, value in headers if key.lower() == "content-length"}
     if codings:
         if codings != ["chunked"] or lengths:
-            raise ValueError(f"its body is framed in a way that is not served: {codings}, {sorted(lengths)}")
+            raise ValueError(f"unsupported Transfer-Encoding {codings} with Content-Length {sorted(lengths)}")
         return None, True
     if len(lengths) > 1 or not all(_LENGTH.fullmatch(value) for value in lengths):
-        raise ValueError(f"its length is {sorted(lengths)}")
+        raise ValueError(f"invalid Content-Length {sorted(lengths)}")
     return (int(lengths.pop()), False) if lengths else (None, False)
 
 
@@ -469,13 +469,13 @@ async def _content(reader: asyncio.StreamReader, *, chunked: bool, length: int |
     while True:
         size = (await reader.readuntil(b"\r\n")).removesuffix(b"\r\n").partition(b";")[0].strip(b" \t")
         if not _CHUNK_SIZE.fullmatch(size):
-            raise ValueError(f"the size of a chunk is {size[:20]!r}")
+            raise ValueError(f"invalid chunk size {size[:20]!r}")
         if not (left := int(size, 16)):
             return
         async for piece in _pieces(reader, left):
             yield piece
         if await reader.readexactly(2) != b"\r\n":
-            raise ValueError("a chunk is longer than it says")
+            raise ValueError("a chunk is longer than its declared size")
 
 
 async def _pieces(reader: asyncio.StreamReader, left: int | None) -> AsyncIterator[bytes]:

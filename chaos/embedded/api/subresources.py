@@ -238,7 +238,7 @@ async def scale(rest: Rest, call: Call) -> Reply:
     else:
         kind = call.content_type.partition(";")[0].strip().lower()
         if kind not in PATCH_TYPES or kind == APPLY:
-            raise bad_request(f"scale cannot be patched with {kind or 'a body of no type'}")
+            raise bad_request(f"scale cannot be patched with Content-Type {kind or 'none'}")
         value = patched_object(_SCALE, _scale_of(call.resource, old), kind, decode.parse(call.body, "application/json"))
         wanted = decoded_patch(_SCALE, value, call.options().strictness).object
     if wanted["metadata"].get("name", call.name) != call.name:
@@ -292,7 +292,7 @@ async def token(rest: Rest, issuer: TokenIssuer, call: Call) -> Reply:
         if bound.get("kind") == "Secret" and rest.store.find(SECRET, call.namespace, bound.get("name", "")) is None:
             raise not_found(SECRET, bound.get("name", ""))
         if bound.get("kind") != "Pod":
-            raise bad_request(f"cannot bind token to object of kind {bound.get('kind')!r}: only Pod is served")
+            raise bad_request(f"cannot bind token to object of kind {bound.get('kind')!r}: only Pod is supported")
         pod = rest.store.find(POD, call.namespace, bound.get("name", ""))
         if pod is None:
             raise not_found(POD, bound.get("name", ""))

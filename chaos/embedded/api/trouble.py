@@ -112,9 +112,9 @@ class Troubles:
         if one.silent:
             if request.transport is not None:
                 abort(request.transport)
-            raise StatusError(503, "silent, on request")  # for the audit log: nobody is there to read it
+            raise StatusError(503, "injected trouble: no answer")  # for the audit log: nobody is there to read it
         if one.code:
-            raise StatusError(one.code, "trouble, on request")
+            raise StatusError(one.code, f"injected trouble: code {one.code}")
 
     async def answer(self, request: web.BaseRequest, path: str, server: web.Server | None) -> Any:
         """Answer requests below /embedded/trouble."""

@@ -176,8 +176,8 @@ def _covered(container: Mapping[str, Any], field: str) -> Iterator[str]:
         hidden = next((one for one in _installed() if one == path or one.startswith(f"{path.rstrip('/')}/")), None)
         if hidden is not None:
             yield (
-                f"{field}.volumeMounts[{index}].mountPath: {path} covers {hidden}, where the installation that {image} "
-                "stands for lies in the embedded cluster: its programs may not be found"
+                f"{field}.volumeMounts[{index}].mountPath: {path} hides {hidden}, where the programs of {image} are in "
+                "the embedded cluster: they may not be found"
             )
 
 

@@ -95,6 +95,6 @@ async def _supervise(controller: Controller) -> None:
         try:
             await controller.run()
         except Exception:  # a crashed loop must not take the cluster with it
-            log.exception("%s crashed; again in %.1f s", controller.name, delay)
+            log.exception("%s crashed; restarting in %.1f s", controller.name, delay)
             await asyncio.sleep(delay)
             delay = min(30.0, delay * 2)

@@ -81,7 +81,7 @@ class Unasked(Exception):
     """A pass is about to create an object that webhooks must review first; the pass runs again afterwards."""
 
     def __init__(self, asked: Asked) -> None:
-        super().__init__(f"{asked.resource.kind} concerns webhooks")
+        super().__init__(f"webhooks must review the {asked.resource.kind} first")
         self.asked = asked
 
 
@@ -170,7 +170,7 @@ class Controller(ABC):
         try:
             self.enqueue(concerned(event), event)
         except Exception:  # as in `_work`: one odd object must not make the controller deaf
-            log.exception("%s: cannot tell what a change of %s/%s concerns", self.name, *key_of(event.object))
+            log.exception("%s: cannot tell which objects a change of %s/%s affects", self.name, *key_of(event.object))
 
     async def _work(self) -> None:
         failures: dict[Key, int] = {}

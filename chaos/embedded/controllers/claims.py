@@ -205,9 +205,9 @@ class VolumeController(Controller):
         if spec.get("selector"):
             why = "claim.Spec.Selector is not supported"
         elif spec.get("volumeMode") == "Block":
-            why = "a directory cannot be a block volume: ask for volumeMode Filesystem"
+            why = "block volumes are not supported: use volumeMode Filesystem"
         elif spec.get("dataSource") or spec.get("dataSourceRef"):
-            why = "volumes are made empty: dataSource is not supported"
+            why = "dataSource is not supported: volumes are created empty"
         elif not node:
             why = "no node is ready"
         if why:

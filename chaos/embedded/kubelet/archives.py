@@ -54,9 +54,9 @@ class Budget:
         self.size -= size
         self.members -= members
         if self.size < 0:
-            raise ValueError("it becomes larger than it may: more than its bound when unpacked")
+            raise ValueError("unpacked, it is larger than its limit")
         if self.members < 0:
-            raise ValueError(f"it has too many members: more than {MEMBERS}")
+            raise ValueError(f"it has more than {MEMBERS} members")
 
 
 def budget_of(archive: Path, directory: Path) -> Budget:
@@ -79,7 +79,7 @@ class _Bounded(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         if size < 0 or size > HEADER:
-            raise ValueError("a header of it is too large")
+            raise ValueError("one of its headers is too large")
         data = self._inner.read(size)
         self._check(self._inner.tell())
         return data
@@ -93,7 +93,7 @@ class _Bounded(io.RawIOBase):
 
     def _check(self, position: int) -> None:
         if position > self._limit:
-            raise ValueError("it becomes larger than it may: more than its bound when unpacked")
+            raise ValueError("unpacked, it is larger than its limit")
 
 
 @contextlib.contextmanager
@@ -109,7 +109,7 @@ def opened(file: IO[bytes], limit: int) -> Iterator[tarfile.TarFile]:
     elif magic.startswith(b"\xfd7zXZ"):
         inner = lzma.LZMAFile(file)  # noqa: SIM115  (its file is the caller's)
     elif magic.startswith(b"\x28\xb5\x2f\xfd"):
-        raise ValueError("it is compressed with zstd: save it with gzip, or uncompressed")
+        raise ValueError("it is compressed with zstd, which is not supported: save it with gzip or uncompressed")
     bounded: Any = _Bounded(inner, limit)
     with tarfile.open(fileobj=bounded, mode="r:") as tar:
         yield tar
@@ -148,7 +148,7 @@ class Archive:
                 name = member.linkname
             else:
                 break
-        raise ValueError(f"{str(asked)[:200]!r} is not a file in it")
+        raise ValueError(f"it contains no file {str(asked)[:200]!r}")
 
     def document(self, name: str) -> Any:
         """Read a JSON document."""
@@ -189,7 +189,9 @@ def unpack_layer(file: IO[bytes], target: Path, budget: Budget) -> None:
             except OverflowError as error:
                 raise ValueError(f"{member.name[:200]!r}: {error}") from error
             except OSError as error:
-                raise ValueError(f"{member.name[:200]!r} leads out of the image, or cannot be: {error}") from error
+                raise ValueError(
+                    f"{member.name[:200]!r} leads out of the image, or cannot be created: {error}"
+                ) from error
 
 
 def _parts(name: str) -> list[str]:
@@ -239,7 +241,7 @@ def _white_out(layer: Beneath, parent: str, name: str) -> None:
             os.setxattr(directory, OPAQUE_ATTRIBUTE, b"y")
         elif not name.startswith(META):  # aufs' own bookkeeping
             if hidden in ("", ".", ".."):
-                raise ValueError(f"{name!r} hides nothing that an image can have")
+                raise ValueError(f"{name!r} is a whiteout of no valid file name")
             layer.remove(f"{parent}/{hidden}" if parent else hidden)
             os.mknod(hidden, stat.S_IFCHR, 0, dir_fd=directory)
 
@@ -248,10 +250,10 @@ def _link(layer: Beneath, member: tarfile.TarInfo, parent: str, name: str) -> No
     """Make a hard link to a regular file of the same layer."""
     parts = _parts(member.linkname)
     if not parts or parts == [*parent.split("/"), name]:
-        raise ValueError(f"{member.name[:200]!r} is a link to nothing")
+        raise ValueError(f"{member.name[:200]!r} is a hard link to itself or to nothing")
     with layer.directory("/".join(parts[:-1])) as source, layer.directory(parent) as directory:
         if not stat.S_ISREG(os.stat(parts[-1], dir_fd=source, follow_symlinks=False).st_mode):
-            raise ValueError(f"{member.name[:200]!r} is a hard link to something other than a file")
+            raise ValueError(f"{member.name[:200]!r} is a hard link to something that is not a regular file")
         layer.remove(f"{parent}/{name}" if parent else name)
         os.link(parts[-1], name, src_dir_fd=source, dst_dir_fd=directory, follow_symlinks=False)
 
@@ -272,7 +274,7 @@ def _copy(
                     view = view[os.write(target, view) :]
                 left -= len(chunk)
             if left:
-                raise ValueError(f"{member.name[:200]!r} ends too early")
+                raise ValueError(f"{member.name[:200]!r} is shorter than its header says")
             _dress(target, member)
         finally:
             os.close(target)

@@ -82,7 +82,7 @@ def prepare(path: str) -> None:
                 file.write("+cpu +memory +pids")
         except OSError as error:
             raise EnvironmentUnfit(
-                f"{here} does not hand out the cpu, memory and pids controllers ({error.strerror}): "
+                f"cannot enable the cpu, memory and pids controllers in {here} ({error.strerror}): "
                 "run in a cgroup namespace of its own, or as root of the machine"
             ) from error
     _weigh(f"{where['']}{path}", "cpu.weight", str(weight(_OURS)))

@@ -93,8 +93,8 @@ def _network(name: str, text: str) -> Network:
     if plugins[0]["type"] != OWN:
         first = plugins[0]["type"]
         raise NetworkFailed(
-            f'{DIRECTORY}/{name} begins with plugin "{first}": here the first plugin is "{OWN}", which links pods'
-            " itself; others can be chained behind it"
+            f'{DIRECTORY}/{name} begins with plugin "{first}": the first plugin must be "{OWN}", which connects the'
+            " pods; others can be chained behind it"
         )
     version = str(found.get("cniVersion", "0.2.0"))
     return Network(str(found["name"]), version, tuple(plugins[1:]), not found.get("disableCheck"))

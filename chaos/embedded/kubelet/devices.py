@@ -91,7 +91,7 @@ def _bpf(command: int, attributes: bytes) -> int:
     libc = ctypes.CDLL(None, use_errno=True)
     number = _SYS_BPF.get(platform.machine())
     if number is None:
-        raise OSError(errno.ENOSYS, f"bpf(2) has no known number on {platform.machine()}")
+        raise OSError(errno.ENOSYS, f"the number of bpf(2) on {platform.machine()} is not known")
     held = ctypes.create_string_buffer(attributes.ljust(128, b"\0"), 128)
     result = libc.syscall(number, command, held, 128)
     if result < 0:
@@ -151,6 +151,6 @@ def wall(path: str) -> None:
         with contextlib.suppress(OSError):
             os.rmdir(where.get("devices", where.get("", "")) + path)
         raise EnvironmentUnfit(
-            f"nodes cannot be kept from the machine's disks ({error.strerror or error}): mount the devices controller "
+            f"cannot keep nodes off the machine's disks ({error.strerror or error}): mount the devices controller "
             "of control groups (version 1), or use a kernel with CONFIG_CGROUP_BPF (version 2)"
         ) from error

@@ -136,7 +136,7 @@ class Images:
                     remove_tree(path)
             if isinstance(error, _BROKEN):
                 raise Misuse(
-                    f"{archive}: not an image archive of docker or OCI form: {' '.join(str(error).split())[:500]}"
+                    f"{archive}: not a docker or OCI image archive: {' '.join(str(error).split())[:500]}"
                 ) from error
             raise
         self._refresh()
@@ -155,7 +155,7 @@ class Images:
             manifests = source.document("index.json")["manifests"]
             rows = [row for manifest in manifests for row in _read_oci(source, manifest)]
         else:
-            raise Misuse(f"{archive}: neither manifest.json (docker save) nor index.json (OCI layout) is in it")
+            raise Misuse(f"{archive}: contains neither manifest.json (docker save) nor index.json (OCI layout)")
         images = [
             self._make(source, config, layers, full_image_name(str(tag)), budget, fresh)
             for config, layers, tags in rows
@@ -176,9 +176,9 @@ class Images:
                 value = wishes.get(field_name)
                 texts = value if isinstance(value, list) else [value]
                 if value is not None and (not isinstance(value, kind) or not all(isinstance(t, str) for t in texts)):
-                    raise ValueError(f"its configuration's {field_name} is not what it should be")
+                    raise ValueError(f"its configuration's {field_name} has the wrong type")
                 if any("\0" in text for text in texts if text):
-                    raise ValueError(f"its configuration's {field_name} holds a NUL")
+                    raise ValueError(f"its configuration's {field_name} contains a NUL")
         return Image(
             name,
             "sha256:" + hashlib.sha256(raw).hexdigest(),
@@ -198,7 +198,7 @@ class Images:
             size = file.tell()
         declared = layer.removeprefix("blobs/sha256/")
         if declared != layer and declared != digest:
-            raise ValueError(f"{layer!r} is not what its digest says")
+            raise ValueError(f"the content of {layer!r} does not match its digest")
         target = self.directory / digest[:32]
         if not target.is_dir():
             scratch = Path(tempfile.mkdtemp(dir=self.directory, prefix="layer-"))
@@ -222,7 +222,7 @@ def _read_oci(
         return "blobs/" + digest.replace(":", "/")
 
     if not depth:
-        raise ValueError("its indexes lie too deep in one another")
+        raise ValueError("its indexes are nested too deeply")
     notes = entry.get("annotations") or {}
     found = notes.get("io.containerd.image.name") or notes.get("org.opencontainers.image.ref.name")
     names = (found,) if found else names

@@ -276,7 +276,7 @@ class Machine:
         except TimeoutError:
             await self.stop()
             raise EnvironmentUnfit(
-                f"node {self.name} did not come up within 20 s; its words are in {self.run_dir}/node.log"
+                f"node {self.name} did not come up within 20 s; its log is {self.run_dir}/node.log"
             ) from None
 
     async def stop(self) -> None:
@@ -302,13 +302,13 @@ class Machine:
                 future.set_exception(down)
                 future.exception()  # marked as seen: nobody may be waiting
         if self._ready is not None and not self._ready.done():
-            self._ready.set_exception(EnvironmentUnfit(f"node {self.name} died while starting: {self._last_words()}"))
+            self._ready.set_exception(EnvironmentUnfit(f"node {self.name} ended while starting: {self._last_words()}"))
         self._replies.clear()
         self._jobs.clear()
 
     def _last_words(self) -> str:
         lines = (self.run_dir / "node.log").read_text(errors="replace").splitlines()
-        return lines[-1] if lines else "without a word"
+        return lines[-1] if lines else "its log is empty"
 
     # datagrams
 
@@ -373,7 +373,7 @@ class Machine:
             case "failed":
                 if self._ready is not None and not self._ready.done():
                     self._ready.set_exception(
-                        EnvironmentUnfit(f"node {self.name} cannot be made on this machine: {message['message']}")
+                        EnvironmentUnfit(f"node {self.name} cannot be started on this machine: {message['message']}")
                     )
             case _:
                 future = self._replies.pop(message["id"], None)
@@ -392,7 +392,7 @@ class Machine:
         data = orjson.dumps({"id": number, "do": do, **arguments})
         try:
             if len(data) > DATAGRAM:
-                raise MachineError(f"{do}: {len(data)} bytes are more than the node takes ({DATAGRAM})")
+                raise MachineError(f"{do}: the request has {len(data)} bytes, more than the limit of {DATAGRAM}")
             self._send(data, list(fds))
         except (MachineDown, MachineError):
             del self._replies[number]

@@ -553,7 +553,7 @@ class Init:
             os.waitpid(child, 0)
             child = int(text)  # now a child of this process, which adopts orphans
         elif text != b"1":
-            return {"error": text.decode() or "the sandbox died"}
+            return {"error": text.decode() or "the sandbox's process ended while starting"}
         self.pauses[request["sandbox"]] = child
         if not request["host_network"]:
             name_namespace(request["sandbox"], child)
@@ -791,7 +791,7 @@ class Init:
                 text = next((line["msg"] for line in reversed(lines) if line.get("level") == "error"), "")
             self.containers.pop(container.id, None)
             self.forget(container)
-            self.send({"id": container.request_id, "error": text or f"runc ended with {code} and no message"})
+            self.send({"id": container.request_id, "error": text or f"runc ended with code {code} and no message"})
             return
         with open(f"{container.bundle}/pid") as file:
             container.pid = int(file.read())
@@ -848,7 +848,7 @@ def read_plain(path: str) -> str:
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     with open(fd, "rb") as file:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError(errno.EINVAL, "no file", path)
+            raise OSError(errno.EINVAL, "not a regular file", path)
         return file.read(CONFIGURATION_BYTES).decode()
 
 

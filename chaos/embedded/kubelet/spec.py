@@ -211,7 +211,7 @@ def plan_user(pod: Object, container: Mapping[str, Any], image: Image) -> dict[s
     if uid is None:
         if name and not name.isdigit() and name != "root":
             raise SpecError(
-                f"container has runAsUser by name ({name}), which needs a number here: set securityContext.runAsUser"
+                f"the image's user is a name ({name}), and here it must be a number: set securityContext.runAsUser"
             )
         uid = int(name) if name.isdigit() else 0
     root = context.get("runAsUser") == 0  # whose group is its own, whatever the image's user
@@ -236,7 +236,7 @@ def plan_arguments(container: Mapping[str, Any], image: Image, variables: Mappin
         command = list(image.entrypoint)
         arguments = arguments or list(image.command)
     if not command + arguments:
-        raise SpecError("no command specified: the image has none, so give the container a `command`")
+        raise SpecError("no command specified: the image has none, so set the container's `command`")
     return command + arguments
 
 

@@ -145,7 +145,7 @@ class PodWorker:
                 return  # the node resumes its workers when it has power again
             except Exception:  # whatever one pod provokes: said, and tried again, as a kubelet does
                 log.exception(
-                    "pod %s/%s: a pass failed", self.pod["metadata"]["namespace"], self.pod["metadata"]["name"]
+                    "pod %s/%s: a sync failed", self.pod["metadata"]["namespace"], self.pod["metadata"]["name"]
                 )
                 delay = self.host.jitter(RETRY)
             if delay is None:

@@ -333,4 +333,4 @@ class ClusterNetwork:
 def _nft(ruleset: str) -> None:
     done = subprocess.run(["nft", "-f", "-"], input=ruleset, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise OSError(f"nft refused the rules of a node: {done.stderr.strip()}")
+        raise OSError(f"nft refused the node's rules: {done.stderr.strip()}")

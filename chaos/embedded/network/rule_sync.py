@@ -105,7 +105,7 @@ async def _write(
         try:
             wanted = rules(node)
         except Exception:  # an object that nobody foresaw: what stands goes on standing, and the cluster too
-            log.exception("%s: no rules can be made of what there is", node)
+            log.exception("%s: cannot compute the rules; the old ones stay", node)
             good = False
             continue
         had = written.get(node)

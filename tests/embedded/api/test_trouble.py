@@ -47,7 +47,7 @@ def raw(cluster: Cluster) -> float:
 
 def test_errors_meet_one_user_and_spare_the_others(world: World, jane: Cluster) -> None:
     begin(world, "errors", user="jane", code=503, seconds=30)
-    with pytest.raises(ApiError, match="trouble, on request") as caught:
+    with pytest.raises(ApiError, match="injected trouble: code") as caught:
         raw(jane)
     assert caught.value.code == 503
     raw(world.cluster)

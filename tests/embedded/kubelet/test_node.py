@@ -251,7 +251,7 @@ def test_a_pod_whose_pass_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch) 
         wanted = pod("p", shell("app", "exec sleep 600"), terminationGracePeriodSeconds=1)
         wanted["metadata"]["uid"] = uid
         world.create(wanted)
-        await world.until(lambda: "a pass failed" in caught.text)
+        await world.until(lambda: "a sync failed" in caught.text)
         in_the_way.unlink()
         await world.ready("p")
 

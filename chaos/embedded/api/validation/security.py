@@ -39,7 +39,7 @@ def _id(value: int, field: str) -> Causes:
 
 def host_users(spec: Mapping[str, Any], where: str) -> Causes:
     if spec.get("hostUsers") is False:
-        yield not_allowed(f"{where}.hostUsers", "user namespaces are not served by this cluster")
+        yield not_allowed(f"{where}.hostUsers", "the embedded cluster does not support user namespaces")
 
 
 def pod_context(spec: Mapping[str, Any], where: str) -> Causes:
@@ -72,7 +72,7 @@ def sysctls(spec: Mapping[str, Any], where: str) -> Causes:
         elif len(name) > 253 or not _SYSCTL.fullmatch(name):
             yield wrong(f"{field}.name", name, f"must have at most 253 characters and match regex ^{_SHOWN}$")
         elif not dotted.startswith(_OF_NAMESPACES):
-            yield not_allowed(f"{field}.name", f"sysctl {dotted!r} is the whole machine's, not a namespace's")
+            yield not_allowed(f"{field}.name", f"sysctl {dotted!r} belongs to the whole machine, not to a namespace")
         elif dotted.startswith("net.") and spec.get("hostNetwork"):
             yield wrong(f"{field}.name", name, "may not be specified when 'hostNetwork' is true")
         elif not dotted.startswith("net.") and spec.get("hostIPC"):
@@ -100,7 +100,7 @@ def context(given: Mapping[str, Any], where: str, *, host_users: bool) -> Causes
     for kind in ("add", "drop"):
         for index, name in enumerate((given.get("capabilities") or {}).get(kind) or []):
             if not _CAPABILITY.fullmatch(name):
-                yield wrong(f"{where}.capabilities.{kind}[{index}]", name, "not a capability's name")
+                yield wrong(f"{where}.capabilities.{kind}[{index}]", name, "is not the name of a capability")
     yield from _app_armor(given.get("appArmorProfile"), f"{where}.appArmorProfile")
 
 
@@ -192,7 +192,7 @@ def least_memory(one: Mapping[str, Any], where: str) -> Causes:
     """Refuse a memory limit in which no process starts."""
     limit = ((one.get("resources") or {}).get("limits") or {}).get("memory")
     if limit is not None and 0 <= parse_quantity(limit) < LEAST_MEMORY:
-        words = f"must be at least {LEAST_MEMORY}: no container starts in less"
+        words = f"must be at least {LEAST_MEMORY}: a container cannot start with less"
         yield wrong(f"{where}.resources.limits[memory]", str(limit), words)
 
 
