@@ -27,7 +27,7 @@ from chaos.faults.network.partition import MODULE
 from chaos.faults.workload import pods_of
 from chaos.history.model import Event, EventKind
 from chaos.kube.client import Cluster
-from chaos.kube.objects import container_status
+from chaos.kube.objects import container_status, controller, is_deleting
 from chaos.load.client import LoaderClient
 
 AGGRESSOR_RATE: Final = 5.0  # requests a second that an aggressor must have ended, by the loader's own counts
@@ -352,8 +352,8 @@ def _detect_sound_plane(seen: Mapping[str, Any], *, target: Target, asked: Mappi
 
 def _movable(pod: Mapping[str, Any]) -> bool:
     """Whether a drain should move the pod: not one that is already being deleted, and not a DaemonSet's."""
-    owners = pod["metadata"].get("ownerReferences") or []
-    return "deletionTimestamp" not in pod["metadata"] and all(one.get("kind") != "DaemonSet" for one in owners)
+    owner = controller(pod)
+    return not is_deleting(pod) and (owner is None or owner["kind"] != "DaemonSet")
 
 
 def _instant(stamp: str) -> int:

@@ -15,7 +15,7 @@ from chaos.external.reaching import Reached, resolve_reach, selects
 from chaos.external.routes import RouteContext, carriers, place_key, plan_route, running_beside
 from chaos.kube.access import list_readable
 from chaos.kube.client import Cluster
-from chaos.kube.objects import container_status, is_deleting, is_live, is_unready, workload_name
+from chaos.kube.objects import container_status, is_deleting, is_live, is_unready, sole_owner, workload_name
 from chaos.kube.quantity import byte_count, millicores
 from chaos.model.modes import Route, Scope
 from chaos.model.placement import Placement, Pod, Proxy, Role
@@ -261,8 +261,8 @@ def _key(rule: ProxyRule, pod: Object) -> str:
     if rule.binding is not None:
         return f"{pod['metadata']['namespace']}/{labels_of(pod).get(rule.binding.named_by, '')}"
     if rule.owner:
-        owners = [one["uid"] for one in pod["metadata"].get("ownerReferences") or [] if one["kind"] == "Pod"]
-        return owners[0] if len(owners) == 1 else ""
+        owner = sole_owner(pod, "Pod")
+        return str(owner["uid"]) if owner is not None else ""
     return place_key(rule, pod)
 
 

@@ -46,6 +46,12 @@ def controller(obj: Object) -> Object | None:
     return next((one for one in obj["metadata"].get("ownerReferences") or [] if one.get("controller")), None)
 
 
+def sole_owner(obj: Object, kind: str) -> Object | None:
+    """Return the owner reference of that kind; None when the object has none of it, or several."""
+    found = [one for one in obj["metadata"].get("ownerReferences") or [] if one.get("kind") == kind]
+    return found[0] if len(found) == 1 else None
+
+
 def is_owned_by(obj: Object, uids: Collection[str]) -> bool:
     """Whether any of the object's owners has one of the UIDs."""
     return any(one["uid"] in uids for one in obj["metadata"].get("ownerReferences") or [])

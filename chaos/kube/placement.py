@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from chaos.kube.client import Cluster
-from chaos.kube.objects import container, container_status, containers, controller, is_live, workload_name
+from chaos.kube.objects import container, container_status, containers, controller, is_live, sole_owner, workload_name
 from chaos.kube.quantity import byte_count
 from chaos.model.fate import identities_held
 from chaos.model.modes import Layer, PlacedBy, ProxyKind, ProxyMode, Scope, layer_name
@@ -190,8 +190,7 @@ def _problem(pod: Object, kind: ProxyKind) -> str:
 
 def _served_pod(pod: Object) -> Mapping[str, str]:
     """Name and UID of the pod that a pod's own waypoint belongs to; empty ones when it belongs to none."""
-    owners = [o for o in pod["metadata"].get("ownerReferences") or [] if o.get("kind") == "Pod"]
-    return owners[0] if len(owners) == 1 else {"name": "", "uid": ""}
+    return sole_owner(pod, "Pod") or {"name": "", "uid": ""}
 
 
 def _name(pod: Object) -> str:

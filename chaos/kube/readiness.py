@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from chaos.errors import NotReady
 from chaos.kube.client import Cluster
-from chaos.kube.objects import container_statuses, is_deleting, is_ready_pod, true_conditions
+from chaos.kube.objects import container_statuses, controller, is_deleting, is_ready_pod, true_conditions
 
 Object = Mapping[str, Any]
 PULL_SECONDS: Final = 900.0  # for an image of a gigabyte over a slow line
@@ -141,7 +141,7 @@ def pulling(waiting: Iterable[AwaitedWorkload], seen: Seen) -> list[str]:
         for pod in seen.pods
         if last.get(pod["metadata"]["uid"], {}).get("reason") == "Pulling"
         and (pod.get("status") or {}).get("phase") == "Pending"
-        and any(_is_of(one, pod["metadata"]) for one in waiting)
+        and any(_is_of(one, pod) for one in waiting)
     ]
 
 
@@ -186,7 +186,7 @@ def await_ready(
 def _cause(one: AwaitedWorkload, seen: Seen) -> str:
     if one not in seen.objects:
         return "it is not there: was it deleted meanwhile?"
-    pods = [pod for pod in seen.pods if _is_of(one, pod["metadata"])]
+    pods = [pod for pod in seen.pods if _is_of(one, pod)]
     if why := _not_made(one, seen):
         return why
     texts = [text for pod in pods if (text := complaint(pod))]
@@ -205,7 +205,7 @@ def _not_made(one: AwaitedWorkload, seen: Seen) -> str:
     """Return why the controller cannot create its pods."""
     events = [e for e in seen.events if e["involvedObject"].get("kind") != "Pod" and _involves(one, e)]
     if told := _last(events, ("FailedCreate",)):
-        made = [pod for pod in seen.pods if _is_of(one, pod["metadata"])]
+        made = [pod for pod in seen.pods if _is_of(one, pod)]
         wanted = _wanted(seen.objects.get(one, {}))
         return told if len(made) < wanted else ""
     return str(true_conditions(seen.objects.get(one, {})).get("ReplicaFailure", {}).get("message", ""))
@@ -267,13 +267,14 @@ def _involves(one: AwaitedWorkload, event: Object) -> bool:
     return involved.get("namespace") == one.namespace and one.owns(str(involved.get("name", "")))
 
 
-def _is_of(one: AwaitedWorkload, meta: Object) -> bool:
+def _is_of(one: AwaitedWorkload, pod: Object) -> bool:
+    meta = pod["metadata"]
     if meta.get("namespace") != one.namespace:
         return False
     if one.kind == "Pod":
         return bool(meta["name"] == one.name)
-    owners = [owner.get("name", "") for owner in meta.get("ownerReferences") or []]
-    return any(one.owns(owner) for owner in owners)
+    owner = controller(pod)
+    return owner is not None and one.owns(owner["name"])
 
 
 def _when(event: Object) -> str:

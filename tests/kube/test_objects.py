@@ -25,6 +25,7 @@ from chaos.kube.objects import (
     pods_of,
     rfc3339,
     selects,
+    sole_owner,
     true_conditions,
     workload_name,
 )
@@ -130,6 +131,20 @@ def test_containers_are_found_among_both_kinds() -> None:
 )
 def test_a_pod_belongs_to_its_controller(owner: Object, name: str) -> None:
     assert workload_name(pod("p", {"pod-template-hash": "h1"}, owner)) == name
+
+
+@pytest.mark.parametrize(
+    ("owners", "found"),
+    [
+        ((), None),
+        ((replica_set("server-h1"),), None),
+        ((replica_set("server-h1"), {"kind": "Pod", "name": "app", "uid": "u"}), "u"),
+        (({"kind": "Pod", "name": "app", "uid": "u"}, {"kind": "Pod", "name": "other", "uid": "v"}), None),
+    ],
+)
+def test_a_sole_owner_is_the_only_one_of_its_kind(owners: tuple[Object, ...], found: str | None) -> None:
+    owner = sole_owner(pod("proxy", {}, *owners), "Pod")
+    assert (owner["uid"] if owner else None) == found
 
 
 @pytest.mark.parametrize(

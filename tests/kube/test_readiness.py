@@ -19,7 +19,12 @@ def deployment(one: AwaitedWorkload = SERVER, **status: Any) -> Object:
 
 
 def pod(name: str = "server-5f-abcde", owner: str = "server-5f", **status: Any) -> Object:
-    meta = {"name": name, "namespace": "tenant-a", "uid": name, "ownerReferences": [{"name": owner}]}
+    meta = {
+        "name": name,
+        "namespace": "tenant-a",
+        "uid": name,
+        "ownerReferences": [{"name": owner, "controller": True}],
+    }
     return {"metadata": meta, "status": {"phase": "Pending", **status}}
 
 

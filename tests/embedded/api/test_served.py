@@ -92,9 +92,9 @@ def test_a_definition_shows_when_it_was_made() -> None:
 def test_a_volume_over_the_installation_is_warned_of(image: str, path: str, warned: bool) -> None:
     container = {"name": "c", "image": image, "volumeMounts": [{"name": "v", "mountPath": path}]}
     pod = {"metadata": {"name": "p"}, "spec": {"containers": [container], "volumes": [{"name": "v", "emptyDir": {}}]}}
-    told = [one for one in warnings.of(POD, pod, None) if "where the installation" in one]
+    told = [one for one in warnings.of(POD, pod, None) if "where the programs of" in one]
     assert bool(told) is warned
-    assert all(one.startswith(f"spec.containers[0].volumeMounts[0].mountPath: {path} covers /") for one in told)
+    assert all(one.startswith(f"spec.containers[0].volumeMounts[0].mountPath: {path} hides /") for one in told)
 
 
 def test_a_list_is_validated_against_openapi_2(world: World, namespace: str) -> None:
