@@ -365,31 +365,30 @@ INTRODUCTION = """# How often the judge errs: histories whose truth is known
 One judged flow of {rate:g}/s with a quiet sentinel of {sentinel:g}/s, a baseline of 6 s, a hold of 30 s (or as named),
 default thresholds. *Repeated as needed*: up to three pulses, as a run goes on while it does not pass. *Wrong* is *hurt*
 where the true long-run rise is not above a margin, and *not hurt* where it is. *At most* is the exact upper limit of
-that rate (Clopper and Pearson, one-sided, 95 %): 3,000 histories without an error show 0.1 %, 300 show 1 %; what the
-histories of a row do not show, the sum over all rows may. *Least s* is the mean time that any test with the same
+that rate (Clopper and Pearson, one-sided, 95 %): 3,000 histories without an error show 0.1 %, 300 show 1 %. Where a
+row has too few histories to show it, the sum over all rows may. *Least s* is the mean time that any test with the same
 error rates takes, for independent requests and a baseline known for certain (Kaufmann, Cappé and Garivier 2016).
-A row whose rate lies above its target is bold, with what the reader of a verdict is told."""
+A row whose rate lies above its target is bold, with what a verdict tells its reader."""
 
 AFTER_INTRODUCTION = """
 ## After the undo
 
-After a hold of 10 s, which spared the flow or (*a victim*) failed all of its requests, and a watch of 13 s: *wrong* is
-*did not recover* or *hurt by the undo* of a flow that is well (at most 0.1 %, beside the looks), and *back* of one that
-is not (at most 1 %). Late harm is claimed by the judge of every held row above: what is wrong of it is among their
-*hurt*.
+A hold of 10 s spared the flow or (*a victim*) failed all of its requests; a watch of 13 s follows. *Wrong* is *did not
+recover* or *hurt by the undo* of a flow that is well (at most 0.1 %, beside the looks), and *back* of one that is not
+(at most 1 %). The judge claims late harm in every held row above: wrong claims of it count there, under *hurt*.
 """
 
 MACHINE = """
 ## A machine in trouble, and gradual faults
 
 Trials of four flows, each with a sentinel of the same client; windows are flows. Noise meets all flows at once, or one
-where it is said. A pulse comes twice, as a kill does whose first one does not decide; a gradual fault six times.
+where the row says so. A pulse comes twice, as a kill does when the first decides nothing; a gradual fault six times.
 """
 
 GUARDED = """
 ## The judge with one guard taken away
 
-What each guard is for: the same trials, held, under a judge without it.
+The same held trials, judged without one guard: the difference is what the guard is for.
 """
 
 

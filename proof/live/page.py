@@ -386,26 +386,26 @@ def _overlaid(recorded: Sequence[Recorded]) -> list[str]:
 INTRODUCTION: Final = f"""\
 Recorded from real deployments on the embedded cluster: real Envoys, the reference tenants, their loaders and sentinels at the rates
 of a trial ({RATE:g} requests a second of each flow). *Idle*: the machine does nothing else. *Busy*: a loop fills one core. *Full*:
-loops fill both cores, and twice as many more come and go (0.4 s in the mean of every 1.6 s). *Noisy*: loops fill both cores, and
+loops fill both cores, and twice as many more come and go (on average 0.4 s of every 1.6 s). *Noisy*: loops fill both cores, and
 bursts of six more a core begin and end together (again 0.4 s of 1.6 s).
 
-A window is one flow in one (baseline, window) pair, cut as a trial would and judged by the same code (`proof/live/cut.py`): held
-and pulse from a baseline of 5 s and looks at 1 to 30 s until the judge has decided, gradual from three or six pairs. Flows are
+A window is one flow in one (baseline, window) pair, cut as in a trial and judged by the same code (`proof/live/cut.py`). Held
+and pulse have a baseline of 5 s and looks at 1 to 30 s until the judge has decided; gradual has three or six pairs. Flows are
 judged in threes, one of each tenant, as in a trial. Within a group and a kind no two windows share a request. They are not wholly
 independent: windows of one recording share its minutes, groups lie beside each other in time (a stall of the machine meets all of
-them), and the three kinds are three cuts of the same recordings. Design effect is learnt from the 5 s of baseline alone, as in the
-first trial of a deployment. *At most* is the upper end of a one-sided 95 % Clopper-Pearson interval, as if windows were
+them), and the three kinds are three cuts of the same recordings. The design effect is learnt from the 5 s of baseline alone, as in
+the first trial of a deployment. *At most* is the upper end of a one-sided 95 % Clopper-Pearson interval, as if windows were
 independent. *s to a decision*: mean of those that were decided; *s used*: of all, up to 30 s (gradual: the time that the fault was
 held). A window that the recording's end cut short is inconclusive."""
 
 HARM: Final = """\
 Servers answer errors, or late, with a set probability (`proof/live/harm.py`): each tenant has its own harm, held until the judge
-has decided for every flow. Sentinels do not feel it. The truth of errors and of slowed shares is what was set; of a factor, it is
+has decided for every flow. Sentinels do not feel it. For errors and slowed shares the truth is what was set. For a factor it is
 the mean rise over all its windows, ± two standard errors, and a side is claimed only beyond these. *Wrong* is *not hurt* above a
 margin and *hurt* below. *Least s*: the mean time that any test with alpha 0.001 on either side needs at this rate, from the
 information in independent requests and a baseline known for certain (Kaufmann, Cappé and Garivier 2016)."""
 
 OVERLAID: Final = """\
 Held windows of the recordings without a fault, in which requests of the fault window were turned into failures, or made 60 ms
-slower, with the given probability. It costs no time on the machine, and so there are many. *Least s* as above, for a baseline
+slower, with the given probability. These cost no time on the machine, so there are many. *Least s* as above, for a baseline
 without any failure or slow request. A window above a margin that is *not hurt* is wrong, and so is one below that is *hurt*."""
