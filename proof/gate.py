@@ -214,14 +214,15 @@ Identical runs should alarm in at most one pair of thirty; a planted regression 
 ## Real runs
 
 {runs} runs of the same code with the same settings, one after the other, on a machine that other work kept busy. Every
-two of them make two pairs, one in each order. A verdict that became inconclusive is an alarm too, unless a policy allows it.
+two of them make two pairs, one in each order. A verdict that became inconclusive is an alarm too, unless a policy
+allows it.
 """
 
 DRAWN = """
 ## Runs that are drawn from these
 
-{pairs} pairs a row. A trial is drawn from the decided records of its name; its repeats are drawn from those of all trials
-of the name. The rates show what the rules do with this spread, not how wide it is elsewhere.
+{pairs} pairs a row. A trial is drawn from the decided records of its name; its repeats are drawn from
+those of all trials of the name. The rates show what the rules do with this spread, not how wide it is elsewhere.
 
 A planted regression is laid over the drawn values. A start that is 2 s later adds 2 s to each outage, and the requests
 that fall due in them. Half the CPU halves the rate at which the path gives out. One more retry of a Job is one pod.
