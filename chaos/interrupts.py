@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, Final
@@ -84,6 +84,22 @@ def _say(text: str) -> None:
 def block() -> None:
     """Hold signals back from now on, also in a program that replaces this one, until it listens."""
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+
+def on_termination(call: Callable[[], object]) -> None:
+    """Call it, in a thread of its own, at the first SIGTERM or SIGINT: for programs in pods, before they start threads.
+
+    A handler would run in the main thread, within whatever lock that holds: an event that it sets while the main thread
+    waits for it is waited for for ever.
+    """
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+
+    def wait() -> None:
+        signal.sigwait(numbers)
+        call()
+
+    threading.Thread(target=wait, daemon=True, name="termination").start()
 
 
 @contextmanager

@@ -195,3 +195,20 @@ with interrupts.listening():
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout.splitlines() == ["the cluster has ended True", "undone"]
+
+
+WAITS = """
+import os, signal, sys, threading, time
+from chaos.interrupts import on_termination
+told = threading.Event()
+on_termination(told.set)
+with told._cond:  # as within told.wait(): what the main thread holds when a signal comes
+    os.kill(os.getpid(), signal.Signals[sys.argv[1]])
+    time.sleep(0.2)
+sys.exit(0 if told.wait(20) else 1)
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_program_in_a_pod_ends_though_the_signal_comes_while_it_waits(name: str) -> None:
+    assert subprocess.run([sys.executable, "-c", WAITS, name], timeout=60, check=False).returncode == 0

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import threading
 import time
 from dataclasses import asdict, dataclass, field
 
 from chaos.apps.job import fetch
+from chaos.interrupts import on_termination
 
 TERMINATION_LOG = "/dev/termination-log"
 
@@ -58,7 +58,7 @@ def main() -> None:
     if "TARGET" not in env:
         raise SystemExit("closing: the environment lacks TARGET")
     told = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: told.set())
+    on_termination(told.set)
     pace = {"interval": float(env.get("INTERVAL", "0.05")), "timeout": float(env.get("TIMEOUT", "1"))}
     before, after = Calls(), Calls()
     while not told.is_set() and fetch(env["TARGET"], pace["timeout"]) != "ok":  # its proxy may still start

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
 import threading
 import time
 import zlib
@@ -26,6 +25,7 @@ from chaos.faults import receipts
 from chaos.faults.injection import end
 from chaos.faults.model import Receipt
 from chaos.faults.receipts import UnreadableReceipt
+from chaos.interrupts import on_termination
 from chaos.kube.client import Cluster
 from chaos.names import PORT_WATCHDOG
 
@@ -125,8 +125,7 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    on_termination(stop.set)
     watchdog = Watchdog(Cluster(options.kubeconfig), name=os.environ.get("POD_NAME", "watchdog"))
     serve_health(watchdog, options.port)
     watchdog.run(stop)

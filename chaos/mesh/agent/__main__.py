@@ -12,12 +12,12 @@ import json
 import logging
 import os
 import queue
-import signal
 import sys
 import threading
 from pathlib import Path
 
 from chaos.errors import ApiError, SharedfateError
+from chaos.interrupts import on_termination
 from chaos.kube.client import Cluster, Object
 from chaos.mesh.agent.work import NodeAgent
 from chaos.mesh.snapshot import SANDBOX_DIR
@@ -63,12 +63,11 @@ def main() -> int:
     stop = threading.Event()
     changes: queue.Queue[_Item] = queue.Queue()
 
-    def end(*_: object) -> None:
+    def end() -> None:
         stop.set()
         changes.put(("", "", {}))
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, end)
+    on_termination(end)
     try:
         cluster = Cluster(None)
         node = os.environ["NODE_NAME"]
