@@ -458,7 +458,10 @@ class ApiServer:
     async def _stream(self, request: web.BaseRequest, call: Call, target: RequestPath, port: str) -> web.StreamResponse:
         if request.method in ("GET", "HEAD") and request.path.endswith("/proxy") and not target.rest:
             # so that what the answer links to is found beside it
-            return web.Response(status=301, headers={"Location": f"{request.path}/", "Content-Type": ""})
+            way = urllib.parse.quote(f"/{request.path.strip('/')}/", safe="/:@!$&'()*+,;=~")
+            query = request.rel_url.raw_query_string
+            location = f"{way}?{query}" if query else way
+            return web.Response(status=301, headers={"Location": location, "Content-Type": ""})
         if call.subresource != "log":
             await self.gate.validate(connecting(call, request.query.getall, target.rest))
         if call.resource.kind == "Service":
@@ -494,7 +497,7 @@ class ApiServer:
         ports = service["spec"].get("ports") or []
         asked = call.name + (f":{port}" if port else "")
         chosen = next((p for p in ports if port in (p.get("name", ""), str(p["port"]))), None)
-        if chosen is None and port.isdigit():
+        if chosen is None and port.isascii() and port.isdigit():
             raise StatusError(
                 503, f'no service port {port} found for service "{call.name}"', reason="ServiceUnavailable"
             )

@@ -33,11 +33,11 @@ _MAX_MESSAGE: Final = 4 << 20
 _PIECE: Final = 1 << 16  # bytes of an answer that are passed on at once
 _INTERIM: Final = 10  # answers of the kind 1xx before the one
 _URL: Final = re.compile(r"[!-~]*")
-_STATUS_LINE: Final = re.compile(r"HTTP/1\.[01] ([1-5][0-9]{2})( .*)?")
+_STATUS_LINE: Final = re.compile(r"HTTP/1\.[01] ([1-5][0-9]{2})( [\t -~\x80-\xff]*)?")
 _TOKEN: Final = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 _VALUE: Final = re.compile(r"[\t -~\x80-\xff]*")
 _LENGTH: Final = re.compile(r"[0-9]{1,18}")
-_CHUNK_SIZE: Final = re.compile(rb"[0-9a-fA-F]{1,15}")
+_CHUNK_SIZE: Final = re.compile(rb"([0-9a-fA-F]{1,15})[\t ]*(;[\t -~\x80-\xff]*)?\r\n")  # with extensions, unread
 _HOP_HEADERS: Final = frozenset(
     {
         "connection",
@@ -365,7 +365,7 @@ def proxied_port(pod: Object, text: str) -> int:
     ports = [port for container in pod["spec"]["containers"] for port in container.get("ports") or []]
     if not text:
         return int(ports[0]["containerPort"]) if ports else 80
-    if text.isdigit() and 0 < int(text) < 65536:
+    if text.isascii() and text.isdigit() and 0 < int(text) < 65536:
         return int(text)
     named = next((port["containerPort"] for port in ports if port.get("name") == text), None)
     if named is None:
@@ -467,10 +467,11 @@ async def _content(reader: asyncio.StreamReader, *, chunked: bool, length: int |
             yield piece
         return
     while True:
-        size = (await reader.readuntil(b"\r\n")).removesuffix(b"\r\n").partition(b";")[0].strip(b" \t")
-        if not _CHUNK_SIZE.fullmatch(size):
-            raise ValueError(f"invalid chunk size {size[:20]!r}")
-        if not (left := int(size, 16)):
+        line = await reader.readuntil(b"\r\n")
+        size = _CHUNK_SIZE.fullmatch(line)
+        if size is None:
+            raise ValueError(f"invalid chunk size {line[:20]!r}")
+        if not (left := int(size.group(1), 16)):
             return
         async for piece in _pieces(reader, left):
             yield piece

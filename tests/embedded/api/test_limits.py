@@ -331,6 +331,16 @@ BROKEN_AFTER_HEAD: list[bytes] = [
     OK + b"Transfer-Encoding: chunked\r\n\r\n" + b"1" * 100 + b"\r\n",
     OK + b"Transfer-Encoding: chunked\r\n\r\n" + b"1" * 100_000,
     OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n",
+    OK + b"Transfer-Encoding: chunked\r\n\r\n+5\r\nabcde\r\n0\r\n\r\n",
+    OK + b"Transfer-Encoding: chunked\r\n\r\n5_0\r\nabcde\r\n0\r\n\r\n",
+    OK + b"Transfer-Encoding: chunked\r\n\r\n\r\n5\r\nabcde\r\n0\r\n\r\n",
+    OK + b"Transfer-Encoding: chunked\r\n\r\n5\nabcde\n0\n\n",
+    OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nabcde\n0\r\n\r\n",
+    OK + b"Transfer-Encoding: chunked\r\n\r\n\xb2\r\nab\r\n0\r\n\r\n",
+    OK + b"Transfer-Encoding: chunked\r\n\r\n5;" + b"x" * 100_000 + b"\r\nabcde\r\n0\r\n\r\n",
+    OK + b"Transfer-Encoding: chunked\r\n\r\n5;a\nb\r\nabcde\r\n0\r\n\r\n",
+    OK + b"Transfer-Encoding: chunked\r\n\r\n",
+    OK + b"Content-Length: 999999999999999999\r\n\r\nabc",
 ]
 BROKEN_HEADS: list[bytes] = [
     b"",
@@ -351,6 +361,37 @@ BROKEN_HEADS: list[bytes] = [
     OK + b"A b: c\r\n\r\n",
     OK + b"no colon\r\n\r\n",
     OK + b": empty\r\n\r\n",
+    OK + b"A: b\0c\r\n\r\n",
+    OK + b"A\0: b\r\n\r\n",
+    OK + b"A: b\x7f\r\n\r\n",
+    OK + b"A: b\n\r\n",
+    OK + b"A: b\r\n folded: c\r\n\r\n",
+    OK + b"A : b\r\n\r\n",
+    OK + b"Content-Length: 0x5\r\n\r\nabcde",
+    OK + b"Content-Length: 5\x0b\r\n\r\nabcde",
+    OK + b"Content-Length: \xb2\r\n\r\nab",
+    OK + b"Content-Length: 5\r\ncontent-length: 05\r\n\r\nabcde",
+    OK + b"Content-Length: 1" + b"0" * 30 + b"\r\n\r\nabcde",
+    OK + b"Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+    OK + b"Transfer-Encoding: \r\n\r\n",
+    OK + b"Transfer-Encoding: chunked;q=1\r\n\r\n0\r\n\r\n",
+    b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 101 Switching Protocols\r\n\r\n",
+    b"HTTP/1.1 103 Early Hints\r\nA: b\r\n\r\n" * 11 + OK + b"\r\n",
+    b"HTTP/1.1 100 Continue\r\n\r\n",
+    b"HTTP/1.1 199 OK\r\n\r\nhello\r\n\r\n",
+    b"HTTP/1.1 099 OK\r\n\r\n",
+    b"HTTP/1.1 600 OK\r\n\r\n",
+    b"HTTP/1.1 200\nOK: x\r\n\r\n",
+    b"HTTP/1.1 200 O\0K\r\n\r\n",
+    b"HTTP/1.1 200 O\rK\r\n\r\n",
+    b"HTTP/2 200 OK\r\n\r\n",
+    b"HTTP/0.9 200 OK\r\n\r\n",
+    b"ICY 200 OK\r\n\r\n",
+    b"\r\n" + OK + b"\r\n",
+    b"\x16\x03\x01\x02\x00\x01\r\n\r\n",
+    OK + b"A: b",
+    OK,
+    b"HTTP/1.1 200 OK\n\n",
 ]
 
 
@@ -382,6 +423,16 @@ def test_an_answer_that_breaks_ends_the_callers_connection_and_no_other_request_
         "a=b+c",
         "%00",
         "a=%26b",
+        "?",
+        "a=/../../x",
+        "a=%",
+        "a=%zz",
+        "a=%0",
+        "%E2%80%A8",
+        "%ff%fe",
+        "a=&&=&",
+        "command=x&tty=true&watch=1&fieldSelector=%00",
+        "a={}|^`\"<>",
     ],
 )
 def test_a_query_reaches_the_pod_as_it_was_written(tmp_path: Path, query: str) -> None:
@@ -395,6 +446,72 @@ def test_a_query_reaches_the_pod_as_it_was_written(tmp_path: Path, query: str) -
         line = heard.split(b"\r\n")[0].decode()
         assert line == f"GET /a%0D%0Ab?{query} HTTP/1.1"
         assert b"evil" not in heard.lower().split(b"\r\n", 1)[1]
+
+    in_place(tmp_path, body)
+
+
+PODS_AT = PROXY.removesuffix("p:80/proxy")
+PATHS: dict[str, tuple[int, str]] = {  # what follows the pods: the answer, and the path that the pod hears
+    "p:80/proxy": (301, ""),
+    "p:80/proxy?a=%0d%0aX-Evil:1": (301, ""),
+    "p%0d%0aX-Evil%201:80/proxy": (301, ""),
+    "..%0aX-Evil:80/proxy": (301, ""),
+    "p%0d%0aX-Evil:%201:80/proxy": (501, ""),
+    "p%C3%A9:80/proxy": (301, ""),
+    "p%00:80/proxy/": (404, ""),
+    "p%0d%0aX-Evil:80/proxy/": (404, ""),
+    "p:80/proxy/%2e%2e/%2e%2e/secrets": (200, "/../../secrets"),
+    "p:80/proxy/..%2f..%2fx": (200, "/../../x"),
+    "p:80/proxy/%20HTTP/1.0%0d%0aX-Evil:%201%0d%0a%0d%0a": (200, "/%20HTTP/1.0%0D%0AX-Evil:%201%0D%0A%0D%0A"),
+    "p:80/proxy/%00%01%7f": (200, "/%00%01%7F"),
+    "p:80/proxy/a%3fb%23c": (200, "/a%3Fb%23c"),
+    "p:80/proxy/%2525": (200, "/%2525"),
+    "p:80/proxy//evil.org/x": (200, "//evil.org/x"),
+    "p:80/proxy/@evil.org:1/": (200, "/@evil.org:1"),
+    "p:0/proxy/": (503, ""),
+    "p:65536/proxy/": (503, ""),
+    "p:-1/proxy/": (503, ""),
+    "p:%D9%A1/proxy/": (503, ""),
+    "p:8%0a0/proxy/": (503, ""),
+    "https:p:80/proxy/": (501, ""),
+    "a:b:c:d/proxy/": (400, ""),
+    "p:%C2%B2/proxy/": (503, ""),
+}
+
+
+@pytest.mark.parametrize("way", PATHS)
+def test_a_hostile_path_makes_no_header_and_leads_to_no_other_place(tmp_path: Path, way: str) -> None:
+    status, asked = PATHS[way]
+
+    async def body(place: Place) -> None:
+        place.pods.answer = fixed(OK + b"Content-Length: 0\r\n\r\n")
+        reader, writer = await asyncio.open_connection(*place.address, ssl=place.tls)
+        writer.write(f"GET {PODS_AT}{way} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        writer.close()
+        lines = head.split("\r\n")
+        assert int(lines[0].split()[1]) == status, head
+        assert not [line for line in lines if line.lower().startswith("x-evil")]
+        heard = [text.split(b"\r\n") for text in place.pods.heard]
+        assert [one[0].decode() for one in heard] == ([f"GET {asked} HTTP/1.1"] if asked else [])
+        assert not [line for one in heard for line in one if line.lower().startswith(b"x-evil")]
+        if status == 301:
+            (location,) = (line.removeprefix("Location: ") for line in lines if line.startswith("Location: "))
+            before, _, query = way.partition("?")
+            assert location.lower() == f"{PODS_AT}{before}/{'?' if query else ''}{query}".lower()
+
+    in_place(tmp_path, body)
+
+
+@pytest.mark.parametrize("slashes", ["/", "//", "///", "/%2f"])
+def test_a_redirect_stays_on_the_server(tmp_path: Path, slashes: str) -> None:
+    async def body(place: Place) -> None:
+        reader, writer = await asyncio.open_connection(*place.address, ssl=place.tls)
+        writer.write(f"GET {slashes}{PROXY.lstrip('/')} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        writer.close()
+        assert "\r\nLocation: //" not in head
+        assert "\r\nLocation: http" not in head
 
     in_place(tmp_path, body)
 
