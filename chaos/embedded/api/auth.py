@@ -168,7 +168,7 @@ class _Atom:
     verb: str
     group: str = ""
     resource: str = ""
-    name: str = ""
+    name: str | None = None  # None: of every name
     url: str = ""
 
 
@@ -178,7 +178,7 @@ def _atoms(rule: Rule) -> Iterator[_Atom]:
             yield _Atom(verb, url=url)
         for group in rule.get("apiGroups") or []:
             for resource in rule.get("resources") or []:
-                for name in rule.get("resourceNames") or [""]:
+                for name in rule.get("resourceNames") or [None]:
                     yield _Atom(verb, group, resource, name)
 
 

@@ -32,6 +32,8 @@ def clerk(world: World, *rules: dict[str, Any]) -> Cluster:
     """Somebody who may write every kind of role and binding, and reads pods: cluster-wide."""
     name = f"clerk-{next(_numbers)}"
     own = [rule(list(PLURAL.values()), WRITE, [RBAC]), rule(["pods", "pods/log"], ["get", "list"]), *rules]
+    own += [rule(["configmaps"], ["get"], resourceNames=names) for names in (["one"], [""])]
+    own += [{"nonResourceURLs": ["/metrics", "/logs/*"], "verbs": ["get"]}]
     world.cluster.create(made("ClusterRole", name, "", rules=own))
     reference = {"apiGroup": RBAC, "kind": "ClusterRole", "name": name}
     subjects = [{"kind": "User", "name": name}]
@@ -68,6 +70,45 @@ MORE: list[dict[str, Any]] = [
     rule(["pods"], ["get"], ["", "apps"]),
     rule(["certificatesigningrequests/approval"], ["update"], ["certificates.k8s.io"]),
     rule(["signers"], ["approve"], ["certificates.k8s.io"]),
+    rule(["configmaps"], ["get"]),  # held of one name, and of the empty name
+    rule(["configmaps"], ["get"], resourceNames=["one", "another"]),
+    rule(["configmaps"], ["list"], resourceNames=["one"]),
+    rule(["configmaps"], ["*"], resourceNames=["one"]),
+    rule(["configmaps/status"], ["get"], resourceNames=["one"]),
+    rule(["*"], ["get"], resourceNames=["one"]),
+    rule(["configmaps"], ["get"], ["*"], resourceNames=["one"]),
+    rule(["pods/log", "pods/exec"], ["get"]),
+    rule(["*/*"], ["get"]),
+    rule(["pods/"], ["get"]),
+    rule(["/log"], ["get"]),
+    rule(["pods/log/x"], ["get"]),
+    rule(["pods/ephemeralcontainers"], ["update"]),
+    rule(["pods/binding"], ["create"]),
+    rule(["pods"], ["get", "list", "watch"]),
+    rule(["pods"], ["get "]),
+    rule(["roles"], ["*"], [RBAC]),
+    rule(["roles", "clusterroles"], ["bind", "escalate"], [RBAC], resourceNames=["view"]),
+    rule(["*"], ["impersonate"]),
+    rule(["groups"], ["impersonate"], resourceNames=["system:masters"]),
+    rule(["userextras/scopes"], ["impersonate"], ["authentication.k8s.io"]),
+    rule(["roles"], ["create"], [f"{RBAC}.evil.org"]),
+    rule(["roles"], ["create"], ["RBAC.authorization.k8s.io"]),
+    rule(["pods"], ["get"], ["", "*"]),
+]
+URLS: list[dict[str, Any]] = [  # of a ClusterRole; the clerk holds /metrics and /logs/*
+    {"nonResourceURLs": urls, "verbs": verbs}
+    for urls, verbs in (
+        (["*"], ["get"]),
+        (["/*"], ["get"]),
+        (["/metrics"], ["post"]),
+        (["/metrics"], ["*"]),
+        (["/metrics*"], ["get"]),
+        (["/metrics/"], ["get"]),
+        (["/logs"], ["get"]),
+        (["/log*"], ["get"]),
+        (["/metrics", "/healthz"], ["get"]),
+        (["/logs/x", "/"], ["get"]),
+    )
 ]
 WAYS = ("create", "update", "merge", "json", "strategic", "apply", "apply anew", "dry run")
 
@@ -107,7 +148,7 @@ def refused(work: Any, *args: Any, code: int = 403) -> None:
 @pytest.mark.parametrize("kind", ["Role", "ClusterRole"])
 def test_a_role_holds_nothing_that_its_writer_does_not(world: World, namespace: str, kind: str, way: str) -> None:
     client = clerk(world)
-    for more in MORE:
+    for more in MORE + (URLS if kind == "ClusterRole" else []):
         name = f"r-{next(_numbers)}"
         if way not in ("create", "dry run", "apply anew"):
             client.create(made(kind, name, namespace, rules=[rule(["pods"], ["get"])]))
@@ -115,7 +156,9 @@ def test_a_role_holds_nothing_that_its_writer_does_not(world: World, namespace: 
     name = f"r-{next(_numbers)}"
     if way not in ("create", "dry run", "apply anew"):
         client.create(made(kind, name, namespace, rules=[rule(["pods"], ["get"])]))
-    write(client, way, kind, namespace, name, {"rules": [rule(["pods", "pods/log"], ["get", "list"])]})
+    held = [rule(["pods", "pods/log"], ["get", "list"]), rule(["configmaps"], ["get"], resourceNames=["one"])]
+    held += [{"nonResourceURLs": ["/logs/x", "/logs/*"], "verbs": ["get"]}] if kind == "ClusterRole" else []
+    write(client, way, kind, namespace, name, {"rules": held})
 
 
 @pytest.mark.live
@@ -235,6 +278,15 @@ SUBJECTS: list[tuple[dict[str, str], dict[str, Any] | None, int]] = [  # headers
     ({"Impersonate-Uid": "1"}, None, 400),
     ({"Impersonate-Extra-scopes": "x"}, None, 400),
     ({"Impersonate-User": ""}, None, 400),
+    ({"Impersonate-User": "system:admin"}, rule(["users"], ["impersonate"]), 403),
+    ({"IMPERSONATE-USER": "jim"}, rule(["users"], ["impersonate"]), 403),
+    ({"Impersonate-User": "system:serviceaccount:default:"}, rule(["users"], ["impersonate"]), 403),
+    ({"Impersonate-User": "system:serviceaccount:a:b:c"}, rule(["users"], ["impersonate"]), 403),
+    ({"Impersonate-User": "system:serviceaccount:kube-system:x"}, rule(["serviceaccounts"], ["impersonate"]), 403),
+    ({"Impersonate-User": "*"}, rule(["users"], ["impersonate"]), 403),
+    ({"Impersonate-Group": ""}, None, 400),
+    ({"Impersonate-Extra-": "x"}, None, 400),
+    ({"Impersonate-User": "", "Impersonate-Group": "system:masters"}, None, 400),
 ]
 
 
