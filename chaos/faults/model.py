@@ -14,10 +14,11 @@ The receipt is stored in the cluster between plan and inject, so that a restarte
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar, Literal, Protocol, get_args, get_origin, get_type_hints, runtime_checkable
+from typing import Any, ClassVar, Final, Literal, Protocol, get_args, get_origin, get_type_hints, runtime_checkable
 
 from chaos.errors import Misuse
 from chaos.faults.needs import Need
@@ -26,6 +27,7 @@ from chaos.model.faulting import FaultPhase, FaultShape
 
 Facts = dict[str, Any]  # JSON
 
+_NAME: Final = re.compile(r"[-.:\w]+", re.ASCII)  # of an object: one part of a path
 EXISTENCE = "existence"  # in `aspects`: the fault takes its target, or all in it, away
 
 
@@ -120,6 +122,10 @@ def _checked(cls: type[Target] | type[Receipt], data: Mapping[str, Any], what: s
             value = FaultPhase(value) if right else value
         else:
             right = isinstance(value, hint) and not isinstance(value, bool)
+            if right and hint is int:
+                right = abs(value) < 1 << 63
+            if right and what == "target" and name in ("name", "namespace", "container"):
+                right = not value or (_NAME.fullmatch(value) is not None and bool(value.strip(".")))
         if not right:
             raise Misuse(f"{what}.{name} is {value!r:.60}")
         values[name] = value

@@ -91,7 +91,8 @@ def open_receipts(cluster: Cluster, run: str | None = None) -> list[Receipt]:
 def read_receipt(receipt_id: str, text: str, *, where: str) -> Receipt | UnreadableReceipt:
     """Parse a stored receipt, which must have that id."""
     try:
-        data = json.loads(text)
+        data = json.loads(text, object_pairs_hook=_no_key_twice, parse_constant=_no_number)
+        json.dumps(data, ensure_ascii=False).encode()  # half of a surrogate pair names nothing
         if not isinstance(data, Mapping):
             raise Misuse(f"it is a {type(data).__name__}, want an object")
         receipt = Receipt.from_json(data)
@@ -100,6 +101,17 @@ def read_receipt(receipt_id: str, text: str, *, where: str) -> Receipt | Unreada
     except (Misuse, ValueError, RecursionError) as error:
         return UnreadableReceipt(receipt_id, where, " ".join(str(error).split())[:200] or type(error).__name__)
     return receipt
+
+
+def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise Misuse("it has a key twice")
+    return found
+
+
+def _no_number(text: str) -> float:
+    raise Misuse(f"it holds {text}")
 
 
 def _name(receipt_id: str) -> str:

@@ -115,6 +115,25 @@ BROKEN: dict[str, str | None] = {  # what a receipt may hold that is none
     "another-id": json.dumps({**RECEIPT, "id": "2-b"}),
     "facts-of-words": json.dumps({**RECEIPT, "facts": "none"}),
     "null": "null",
+    "deep-objects": '{"a":' * 100_000,
+    "deep-facts": json.dumps(RECEIPT)[:-1] + ', "facts": ' + '{"a":' * 50_000,
+    "huge": json.dumps({**RECEIPT, "colour": "x" * 900_000}),
+    "a-nul": "\0" + json.dumps(RECEIPT),
+    "a-mark-before": "\ufeff" + json.dumps(RECEIPT),
+    "two-of-them": json.dumps(RECEIPT) * 2,
+    "a-key-twice": json.dumps(RECEIPT)[:-1] + ', "target": {"kind": "node", "name": "n1"}}',
+    "a-key-twice-within": json.dumps(RECEIPT).replace('"uid": ""', '"uid": "", "uid": "x"'),
+    "a-deadline-of-many-digits": json.dumps(RECEIPT).replace('"deadline": 1,', '"deadline": ' + "1" * 5000 + ","),
+    "a-deadline-beyond-time": json.dumps({**RECEIPT, "deadline": 10**30}),
+    "a-deadline-of-no-number": json.dumps({**RECEIPT, "deadline": float("nan")}),
+    "a-version-of-the-future": json.dumps({**RECEIPT, "version": 2}),
+    "a-setting-of-infinity": json.dumps({**RECEIPT, "settings": {"seconds": float("inf")}}),
+    "half-a-pair": json.dumps({**RECEIPT, "target": {"kind": "node", "name": "\ud800"}}),
+    "a-target-in-a-list": json.dumps({**RECEIPT, "target": [RECEIPT["target"]]}),
+    "a-name-that-is-null": json.dumps({**RECEIPT, "target": {"kind": "node", "name": None}}),
+    "a-name-that-is-a-path": json.dumps({**RECEIPT, "target": {"kind": "node", "name": "../../../version"}}),
+    "a-fault-that-is-a-list": json.dumps({**RECEIPT, "fault": ["drain"]}),
+    "an-id-that-is-a-number": json.dumps({**RECEIPT, "id": 1}),
 }
 UNDOABLE: dict[str, dict[str, Any]] = {  # what reads well, and cannot be undone
     "no-such-fault": {"fault": "flood"},
@@ -122,6 +141,11 @@ UNDOABLE: dict[str, dict[str, Any]] = {  # what reads well, and cannot be undone
     "a-setting-of-words": {"fault": "expire-certificates", "settings": {"life": "long"}},
     "without-facts": {"fault": "upgrade", "target": {"kind": "workload", "name": "x", "workload_kind": "Deployment"}},
     "no-such-workload-kind": {"fault": "scale", "target": {"kind": "workload", "name": "x", "workload_kind": "Town"}},
+    "a-fault-of-no-name": {"fault": ""},
+    "a-fault-that-is-a-path": {"fault": "../drain"},
+    "a-fault-that-is-a-module": {"fault": "chaos.faults.drain"},
+    "settings-of-another-fault": {"settings": {"millicores": 10}},
+    "another-kind-of-target": {"target": {"kind": "workload", "name": "n1", "workload_kind": "Node"}},
 }
 
 
