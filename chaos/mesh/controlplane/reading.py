@@ -56,9 +56,9 @@ class Unreadable(Exception):
 
 
 def text(value: Any, field: str) -> str:
-    """Return the value, which must be a text."""
-    if not isinstance(value, str):
-        raise Unreadable(f"{field} is {value!r}")
+    """Return the value, which must be a text that can be sent: without half of a surrogate pair."""
+    if not isinstance(value, str) or not (value.isascii() or value.encode(errors="ignore").decode() == value):
+        raise Unreadable(f"{field} is {value!r:.200}")
     return value
 
 
@@ -323,17 +323,26 @@ def account(pod: Object) -> tuple[str, str]:
 def policy(config_map: Object) -> Policy | None:
     """Return the allow-list of a ConfigMap with the policy's label; None for any other.
 
-    `policy.json` holds `{"rules": [{"sources": [...], "methods": [...], "paths": [...]}]}`. A text that cannot be read
-    allows nothing: a policy with no rule.
+    `policy.json` holds `{"rules": [{"sources": [...], "methods": [...], "paths": [...]}]}`. A text that cannot be read,
+    or holds anything else, allows nothing: a policy with no rule.
     """
     if labels_of(config_map).get(LABEL_POLICY) != "enabled":
         return None
     _, namespace, name = meta_of(config_map)
     try:
-        rules = tuple(
-            Rule(*(tuple(str(value) for value in rule.get(part) or ()) for part in ("sources", "methods", "paths")))
-            for rule in json.loads((config_map.get("data") or {})["policy.json"])["rules"]
-        )
-    except (KeyError, ValueError, AttributeError, TypeError, RecursionError):
+        said = json.loads(texts(config_map.get("data"), "data")["policy.json"])
+        rules = tuple(_rule(one) for one in items(said["rules"], "rules"))
+    except (KeyError, ValueError, TypeError, RecursionError, Unreadable):
         rules = ()
     return Policy(namespace, name, rules)
+
+
+def _rule(raw: Mapping[str, Any]) -> Rule:
+    """A rule; a part that cannot be read would else be one that is missing, which allows everything."""
+    parts = ("sources", "methods", "paths")
+    if unknown := sorted(set(raw) - set(parts)):
+        raise Unreadable(f"rules has {unknown}")
+    for part in parts:
+        if not isinstance(raw.get(part), list | None):
+            raise Unreadable(f"rules.{part} is {raw[part]!r:.200}")
+    return Rule(*(tuple(text(value, f"rules.{part}") for value in raw.get(part) or ()) for part in parts))

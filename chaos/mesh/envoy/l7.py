@@ -51,7 +51,9 @@ def _permission(rule: Rule) -> Config:
             {
                 "or_rules": {
                     "rules": [
-                        {"url_path": {"path": ({"prefix": path[:-1]} if path.endswith("*") else {"exact": path})}}
+                        {"url_path": {"path": {"prefix": path[:-1]} if path.endswith("*") else {"exact": path}}}
+                        if path != "*"
+                        else {"any": True}  # Envoy refuses an empty prefix, and with it everybody's listener
                         for path in rule.paths
                     ]
                 }

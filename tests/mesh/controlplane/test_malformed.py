@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from chaos.mesh.agent.work import plan_pods
 from chaos.mesh.controlplane.cache import KINDS, ObjectCache
 from chaos.mesh.controlplane.reconcilers import BudgetReconciler, budgets_of, plan_publications, plan_waypoints
 from chaos.mesh.envoy.build import build
+from chaos.mesh.envoy.l7 import allow_list
 from chaos.mesh.snapshot import MeshSnapshot
 from chaos.model.modes import MODES, ProxyMode
 from chaos.names import LABEL_POLICY
@@ -45,6 +47,18 @@ JUNK: list[Any] = [
     "a/b/c",
     "::1",
     "10.0.0.999",
+    "half of a pair \ud800",
+    float("nan"),
+    float("inf"),
+    "10.0.0.1\n",
+    " 10.0.0.1",
+    "010.0.0.1",
+    "::ffff:10.0.0.1",
+    "fe80::1%eth0",
+    "224.0.0.1",
+    "80",
+    65_536,
+    [["odd"]],
 ]
 
 
@@ -176,6 +190,31 @@ def test_each_field_of_each_kind_one_by_one(mode: ProxyMode) -> None:
         ("EndpointSlice", {"endpoints": [{"addresses": ["x.org"], "targetRef": {"kind": "Pod", "uid": "u"}}]}, "x.org"),
         ("Service", {"spec": {"clusterIP": "10.96.0.9", "ports": [{"port": "http"}]}}, "spec.ports.port"),
         ("Node", {"status": {"addresses": [{"type": "InternalIP", "address": "here"}]}}, "status.addresses"),
+        ("EndpointSlice", {"ports": [{"name": "http", "port": "80"}]}, "ports.port"),
+        ("EndpointSlice", {"ports": [{"name": "http", "port": 0}]}, "ports.port"),
+        ("EndpointSlice", {"ports": "none"}, "ports"),
+        ("EndpointSlice", {"ports": [{"name": ["a"], "port": 80}]}, "ports.name"),
+        ("EndpointSlice", {"endpoints": [{"targetRef": {"kind": "Pod", "uid": "u"}}]}, "endpoints.addresses"),
+        (
+            "EndpointSlice",
+            {"endpoints": [{"addresses": ["10.0.0.9", None], "targetRef": {"kind": "Pod", "uid": "u"}}]},
+            "endpoints.addresses",
+        ),
+        (
+            "EndpointSlice",
+            {"endpoints": [{"addresses": ["10.0.0.9/8"], "targetRef": {"kind": "Pod", "uid": "u"}}]},
+            "10.0.0.9/8",
+        ),
+        ("EndpointSlice", {"endpoints": [None]}, "endpoints"),
+        ("Service", {"spec": {"clusterIP": "10.96.0.9", "ports": [{}]}}, "spec.ports.port"),
+        ("Service", {"spec": {"clusterIP": "10.96.0.9", "ports": {"port": 80}}}, "spec.ports"),
+        ("Service", {"spec": {"clusterIP": "10.96.0.9", "ports": [{"port": 80, "targetPort": 1 << 70}]}}, "targetPort"),
+        ("Service", {"spec": {"clusterIP": "10.96.0.9", "ports": [{"port": 80, "appProtocol": ["a"]}]}}, "appProtocol"),
+        ("Service", {"spec": {"clusterIP": ["10.96.0.9"], "ports": []}}, "spec.clusterIP"),
+        ("Service", {"spec": {"clusterIP": "10.96.0.09", "ports": []}}, "spec.clusterIP"),
+        ("Pod", {"spec": {"nodeName": "n1", "serviceAccountName": {"a": "b"}}}, "serviceAccountName"),
+        ("Pod", {"metadata": {"labels": {"a": 1}}, "spec": {"nodeName": "n1"}}, "metadata.labels[a]"),
+        ("Node", {"status": {"addresses": "10.0.0.1"}}, "status.addresses"),
     ],
 )
 def test_what_is_skipped_is_said_with_its_field(kind: str, obj: Object, why: str) -> None:
@@ -191,6 +230,55 @@ def test_what_is_skipped_is_said_with_its_field(kind: str, obj: Object, why: str
     seen.fold(kind, "DELETED", {**obj, "metadata": meta})
     seen.snapshot()
     assert seen.unreadable == {}
+
+
+RULE: dict[str, Any] = {"sources": ["a"], "methods": ["GET"], "paths": ["/"]}
+POLICIES: dict[str, str] = {  # allow-lists that cannot be read
+    "half of a pair in a source": json.dumps({"rules": [{**RULE, "sources": ["\ud800"]}]}),
+    "half of a pair in a method": json.dumps({"rules": [{**RULE, "methods": ["\ud800"]}]}),
+    "half of a pair in a path": json.dumps({"rules": [{**RULE, "paths": ["/\udfff"]}]}),
+    "a number for a source": json.dumps({"rules": [{**RULE, "sources": [float("nan")]}]}),
+    "null for a path": json.dumps({"rules": [{**RULE, "paths": [None]}]}),
+    "a text for sources": json.dumps({"rules": [{**RULE, "sources": "abc"}]}),
+    "an empty text for sources": json.dumps({"rules": [{**RULE, "sources": ""}]}),
+    "a mapping for sources": json.dumps({"rules": [{**RULE, "sources": {}}]}),
+    "false for methods": json.dumps({"rules": [{**RULE, "methods": False}]}),
+    "nought for paths": json.dumps({"rules": [{**RULE, "paths": 0}]}),
+    "a misspelt part": json.dumps({"rules": [{"source": ["a"]}]}),
+    "lists in a list": json.dumps({"rules": [{**RULE, "sources": [[["x"]]]}]}),
+    "a mapping for rules": json.dumps({"rules": {"sources": []}}),
+    "a text for rules": json.dumps({"rules": "abc"}),
+    "null for rules": json.dumps({"rules": None}),
+    "a list for a rule": json.dumps({"rules": [[]]}),
+    "one good rule and one that is none": json.dumps({"rules": [{}, 7]}),
+    "a list": "[]",
+    "deep": "[" * 100_000,
+    "deep within": '{"rules":' + "[" * 100_000,
+    "a number of many digits": '{"rules": [{"sources": [' + "1" * 5000 + "]}]}",
+    "half of a pair": "\ud800",
+}
+ODD_POLICIES: dict[str, dict[str, Any]] = {  # that can be read
+    "a NUL": {"sources": ["a\0b"]},
+    "line breaks": {"methods": ["GET\r\nX: y"], "paths": ["/\n"]},
+    "no path at all": {"paths": [""]},
+    "every path": {"paths": ["*"]},
+    "two stars": {"paths": ["**", "*/*"]},
+    "long texts": {"sources": ["a" * 10_000] * 50, "paths": ["/" + "x" * 100_000]},
+}
+
+
+@pytest.mark.parametrize("mode", [MODES["sidecar"], MODES["ambient-node"]], ids=lambda mode: mode.name)
+@pytest.mark.parametrize("what", [*POLICIES, *ODD_POLICIES])
+def test_an_odd_policy_allows_nothing_by_mistake_and_stops_nobodys_configuration(mode: ProxyMode, what: str) -> None:
+    odd = next(obj for obj in of_tenant_b(mode) if obj["kind"] == "ConfigMap")
+    odd["data"] = {"policy.json": POLICIES.get(what) or json.dumps({"rules": [ODD_POLICIES.get(what)]})}
+    before = look(mode, cache(*whole(mode)))
+    found = look(mode, cache(*whole(mode), odd))
+    assert others_part(found) == others_part(before)
+    [policy] = found.policies
+    assert len(policy.rules) == (0 if what in POLICIES else 1)
+    rules = allow_list(found.policies, requests=True, tunnelled=True)
+    assert '"prefix": ""' not in json.dumps(rules), "Envoy refuses it"
 
 
 def test_a_slice_that_names_another_tenants_pod_puts_it_behind_no_service() -> None:
