@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from functools import cache as cache_once
 from itertools import product
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -18,9 +20,16 @@ from chaos.mesh.controlplane.reconcilers import BudgetReconciler, budgets_of
 from chaos.mesh.envoy.build import build
 from chaos.mesh.snapshot import MeshSnapshot
 from chaos.model.fate import fate_group, path
-from chaos.model.modes import MODES, ProxyMode
+from chaos.model.modes import MODES, ProxyMode, Scope
 from chaos.model.placement import Proxy
-from chaos.names import LABEL_MODE, SYSTEM_NAMESPACE
+from chaos.names import (
+    ANNOTATION_PROXY_CONTAINER,
+    LABEL_LAYER,
+    LABEL_MODE,
+    LABEL_ROLE,
+    LABEL_SCOPE,
+    SYSTEM_NAMESPACE,
+)
 from tests.mesh.controlplane.objects import Object, cache, config, namespace, node, service, slice_of
 from tests.mesh.controlplane.proxies import applications, components, forged, values_of, waypoint_of
 
@@ -148,6 +157,167 @@ def test_even_with_a_forged_owner_it_carries_nothing_outside_its_own_namespace(m
             others = [pod for pod in after.pods.values() if pod.namespace != "tenant-a"]
             mine = [w.proxy for w in after.waypoints if w.proxy.uid == fake["metadata"]["uid"]]
             assert not [pod.name for proxy in mine for pod in others if proxy.serves(pod)]
+
+
+# ---- a genuine proxy in all but one thing
+
+META, SPEC = ("metadata",), ("spec",)
+LABELS, NOTES, OWNER = (*META, "labels"), (*META, "annotations"), (*META, "ownerReferences")
+ACCOUNT, OWNER_0 = (*SPEC, "serviceAccountName"), (*OWNER, 0)
+GONE = object()
+ODD: dict[str, tuple[tuple[str | int, ...], Any]] = {  # what is changed, and into what; a function makes it of what it is
+    "namespace-default": ((*META, "namespace"), "default"),
+    "namespace-in-capitals": ((*META, "namespace"), str.upper),
+    "namespace-with-a-line-break": ((*META, "namespace"), "{}\n".format),
+    "namespace-like-it": ((*META, "namespace"), "{}-2".format),
+    "namespace-gone": ((*META, "namespace"), GONE),
+    "account-of-a-client": (ACCOUNT, "client"),
+    "account-in-capitals": (ACCOUNT, str.upper),
+    "account-with-a-blank": (ACCOUNT, "{} ".format),
+    "account-empty": (ACCOUNT, ""),
+    "account-null": (ACCOUNT, None),
+    "account-in-a-list": (ACCOUNT, lambda was: [was]),
+    "account-with-its-namespace": (ACCOUNT, "sharedfate-system:{}".format),
+    "owner-gone": (OWNER, GONE),
+    "owner-null": (OWNER, None),
+    "owner-a-mapping": (OWNER, lambda was: was[0]),
+    "owner-a-text": (OWNER, "DaemonSet"),
+    "owner-in-a-list-of-lists": (OWNER, lambda was: [was]),
+    "owner-kind-in-small-letters": ((*OWNER_0, "kind"), str.lower),
+    "owner-kind-null": ((*OWNER_0, "kind"), None),
+    "owner-of-another-kind": ((*OWNER_0, "kind"), "StatefulSet"),
+    "owner-like-it": ((*OWNER_0, "name"), "{}-2".format),
+    "owner-in-capitals": ((*OWNER_0, "name"), str.upper),
+    "owner-in-a-namespace": ((*OWNER_0, "name"), "sharedfate-system/{}".format),
+    "role-gone": ((*LABELS, LABEL_ROLE), GONE),
+    "role-in-capitals": ((*LABELS, LABEL_ROLE), "Proxy"),
+    "role-of-a-client": ((*LABELS, LABEL_ROLE), "client"),
+    "role-in-a-list": ((*LABELS, LABEL_ROLE), ["proxy"]),
+    "layer-gone": ((*LABELS, LABEL_LAYER), GONE),
+    "layer-in-capitals": ((*LABELS, LABEL_LAYER), "L7"),
+    "layer-with-a-blank": ((*LABELS, LABEL_LAYER), "{} ".format),
+    "layer-of-all": ((*LABELS, LABEL_LAYER), "l3"),
+    "layer-in-a-list": ((*LABELS, LABEL_LAYER), ["l4", "l7"]),
+    "layer-null": ((*LABELS, LABEL_LAYER), None),
+    "scope-gone": ((*LABELS, LABEL_SCOPE), GONE),
+    "scope-in-capitals": ((*LABELS, LABEL_SCOPE), str.upper),
+    "scope-of-the-cluster": ((*LABELS, LABEL_SCOPE), "cluster"),
+    "scope-of-everything": ((*LABELS, LABEL_SCOPE), "*"),
+    "scope-null": ((*LABELS, LABEL_SCOPE), None),
+    "labels-a-list": (LABELS, [["sharedfate.io/role", "proxy"]]),
+    "annotations-gone": (NOTES, GONE),
+    "annotations-a-list": (NOTES, ["proxy"]),
+    "container-in-capitals": ((*NOTES, ANNOTATION_PROXY_CONTAINER), str.upper),
+    "container-that-is-not-there": ((*NOTES, ANNOTATION_PROXY_CONTAINER), "sidecar"),
+    "container-empty": ((*NOTES, ANNOTATION_PROXY_CONTAINER), ""),
+    "container-null": ((*NOTES, ANNOTATION_PROXY_CONTAINER), None),
+    "container-in-a-list": ((*NOTES, ANNOTATION_PROXY_CONTAINER), lambda was: [was]),
+    "annotation-in-capitals": (NOTES, lambda was: {key.upper(): value for key, value in was.items()}),
+    "no-containers": ((*SPEC, "containers"), []),
+    "no-node": ((*SPEC, "nodeName"), GONE),
+    "an-empty-node": ((*SPEC, "nodeName"), ""),
+    "a-node-that-is-null": ((*SPEC, "nodeName"), None),
+    "no-spec": (SPEC, GONE),
+    "no-uid": ((*META, "uid"), GONE),
+}
+
+
+def odd(pod: Object, what: str) -> Object | None:
+    """The pod with that one thing changed; None where it has none of it to change."""
+    (*way, last), into = ODD[what]
+    made: Any = copy.deepcopy(pod)
+    where = made
+    try:
+        for step in way:
+            where = where[step]
+        was = where[last]
+    except (KeyError, IndexError):
+        return None
+    if into is GONE:
+        del where[last]
+    else:
+        where[last] = into(was) if callable(into) else into
+    return None if made == pod else made  # type: ignore[no-any-return]
+
+
+def genuine(mode: ProxyMode) -> list[Object]:
+    """The pods of the mode's proxies, one of each kind."""
+    homes, found = homes_of(pods_in(mode)), {}
+    for pod in pods_in(mode):
+        with contextlib.suppress(NotAProxy):
+            known = recognise_proxy(pod, mode, homes)
+            found.setdefault((known.layers, known.scope), pod)
+    return list(found.values())
+
+
+@pytest.mark.parametrize("what", ODD)
+@pytest.mark.parametrize("mode", [m for m in MODES.values() if not m.in_pod], ids=lambda mode: mode.name)
+def test_a_pod_that_is_a_proxy_in_all_but_one_thing_is_none(mode: ProxyMode, what: str) -> None:
+    homes = homes_of(pods_in(mode))
+    for pod in genuine(mode):
+        made = odd(pod, what)
+        if made is None:
+            continue
+        if what.startswith("namespace-") and recognise_proxy(pod, mode, homes).scope is Scope.POD:
+            # What belongs to a pod of another namespace may be a proxy, and serves nobody.
+            with contextlib.suppress(NotAProxy):
+                assert recognise_proxy(made, mode, homes).key == ""
+            continue
+        with pytest.raises(NotAProxy):
+            recognise_proxy(made, mode, homes)
+        with pytest.raises((Refused, KeyError)):
+            detect_proxy(token_of(made), made, mode, homes)
+
+
+ODD_SIDECARS: dict[str, tuple[str, Any]] = {  # annotations of a pod that is the proxy of itself
+    "layer-gone": (LABEL_LAYER, GONE),
+    "layer-in-capitals": (LABEL_LAYER, str.upper),
+    "layer-null": (LABEL_LAYER, None),
+    "scope-in-capitals": (LABEL_SCOPE, str.upper),
+    "scope-of-the-node": (LABEL_SCOPE, "node"),
+    "scope-of-the-namespace": (LABEL_SCOPE, "namespace"),
+    "scope-of-everything": (LABEL_SCOPE, "*"),
+    "container-in-capitals": (ANNOTATION_PROXY_CONTAINER, str.upper),
+    "container-of-another-pod": (ANNOTATION_PROXY_CONTAINER, "waypoint"),
+    "container-null": (ANNOTATION_PROXY_CONTAINER, None),
+}
+
+
+@pytest.mark.parametrize("what", ODD_SIDECARS)
+@pytest.mark.parametrize("mode", [m for m in MODES.values() if m.in_pod], ids=lambda mode: mode.name)
+def test_a_pod_that_is_its_own_sidecar_in_all_but_one_thing_is_none(mode: ProxyMode, what: str) -> None:
+    name, into = ODD_SIDECARS[what]
+    for pod in genuine(mode):
+        made = copy.deepcopy(pod)
+        notes = made["metadata"]["annotations"]
+        if into is GONE:
+            del notes[name]
+        else:
+            notes[name] = into(notes[name]) if callable(into) else into
+        with pytest.raises(NotAProxy):
+            recognise_proxy(made, mode, homes_of(pods_in(mode)))
+    for pod in genuine(mode):
+        pod["metadata"]["namespace"] = SYSTEM_NAMESPACE
+        with pytest.raises(NotAProxy):
+            recognise_proxy(pod, mode, homes_of(pods_in(mode)))
+
+
+@pytest.mark.parametrize("mode", MODES.values(), ids=MODES)
+def test_a_proxy_that_ends_or_moved_serves_nobody_where_it_was(mode: ProxyMode) -> None:
+    pods = pods_in(mode)
+    homes = homes_of(pods)
+    for pod in genuine(mode):
+        key = recognise_proxy(pod, mode, homes).key
+        for change in ({"deletionTimestamp": "2026-01-01T00:00:00Z"}, {"phase": "Failed"}, {"phase": "Succeeded"}):
+            gone = copy.deepcopy(pod)
+            gone["status" if "phase" in change else "metadata"] |= change
+            others = [one for one in pods if one["metadata"]["uid"] != pod["metadata"]["uid"]]
+            assert gone["metadata"]["uid"] not in {one.uid for one in plan_placement([*others, gone], mode).proxies}
+            assert gone["metadata"]["uid"] not in {one.proxy.uid for one in world_of(mode, [*others, gone]).waypoints}
+        moved = copy.deepcopy(pod)
+        moved["spec"]["nodeName"] = "n2" if pod["spec"]["nodeName"] == "n1" else "n1"
+        found = recognise_proxy(moved, mode, homes)
+        assert (found.key != key) == (found.scope is Scope.NODE)
 
 
 def test_an_impostor_is_named_where_the_mesh_is_looked_at() -> None:
