@@ -26,6 +26,14 @@ PATHS = (
     "./.",
     "x\0y",
     "//x",
+    "./..",
+    "a/./..",
+    "..\0",
+    "../",
+    "a//..",
+    "x/\0/../y",
+    "..%2f..",
+    "/",
 )
 DESCENDING = ("/etc", "..", "../x", "a/../../b", "a/..", "x\0y")
 C = "spec.containers[0]"
@@ -87,7 +95,27 @@ def test_other_files_of_a_volume_are_fine(world: World, namespace: str, kind: st
         world.cluster.create(pod("p", namespace, volumes=[{"name": "v", **volume}]))
 
 
-@pytest.mark.parametrize("key", [".", "..", "..x", "..data", "...", "a/b", "", "/x", "x\0", "../x"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        ".",
+        "..",
+        "..x",
+        "..data",
+        "...",
+        "a/b",
+        "",
+        "/x",
+        "x\0",
+        "../x",
+        "a\nb",
+        "a b",
+        "a\\b",
+        "x" * 254,
+        "ü",
+        "..\u2215x",
+    ],
+)
 @pytest.mark.parametrize("part", ["data", "binaryData", "secret"])
 def test_a_key_is_a_files_name(world: World, namespace: str, part: str, key: str) -> None:
     body = config_map("c", namespace)
@@ -116,6 +144,12 @@ def _volume(**more: Any) -> dict[str, Any]:
 
 def _sysctl(name: str, **more: Any) -> dict[str, Any]:
     return {"securityContext": {"sysctls": [{"name": name, "value": "1"}]}, **more}
+
+
+def _projected(kind: str, path: str) -> dict[str, Any]:
+    if kind == "downwardAPI":
+        return {kind: {"items": [{"path": path, "fieldRef": {"fieldPath": "metadata.name"}}]}}
+    return {kind: {"name": "c", "items": [{"key": "k", "path": path}]}}
 
 
 HOSTILE: list[tuple[str, dict[str, Any]]] = [
@@ -241,6 +275,122 @@ HOSTILE: list[tuple[str, dict[str, Any]]] = [
     (f"{C}.ports[0].hostPort", _container(ports=[{"containerPort": 1, "hostPort": 70000}])),
     (f"{C}.volumeDevices", _container(volumeDevices=[{"name": "v", "devicePath": "../dev/sda"}])),
     (f"{C}.resources.limits[ephemeral-storage]", _container(resources={"limits": {"ephemeral-storage": "-1"}})),
+    # paths and keys
+    *((f"{C}.volumeMounts", _mounted(subPath=path)) for path in ("./..", "a/b/../../../c", "//etc", "/", "a\0/../b")),
+    *((f"{C}.volumeMounts", _mounted(subPathExpr=path)) for path in ("$(A)/..", "../$(A)", "/$(A)", "a/../$(A)")),
+    *(
+        (f"{C}.terminationMessagePath", _container(terminationMessagePath=path))
+        for path in ("/a/..", "/..", "./x", "..")
+    ),
+    *((f"{C}.volumeMounts[0].mountPath", _mounted(mountPath=path)) for path in ("/..", "../../etc", "C:\\x", ":")),
+    ("spec.volumes[0].hostPath.path", _volume(hostPath={"path": "/.."})),
+    ("spec.volumes[0].hostPath.path", _volume(hostPath={"path": "./a"})),
+    ("spec.volumes[0].hostPath.type", _volume(hostPath={"path": "/a", "type": "directory"})),
+    *(
+        ("spec.volumes[0].projected: ", _volume(projected={"sources": sources}))
+        for sources in (
+            [{kind: {"name": "c", "items": [{"key": "a", "path": "x"}]}} for kind in ("configMap", "secret")],
+            [_projected("configMap", "x"), _projected("downwardAPI", "x")],
+            [_projected("downwardAPI", "x"), _projected("downwardAPI", "x")],
+            [_projected("secret", "a/b"), _projected("secret", "a/b")],
+            [_projected("secret", "x"), _projected("configMap", "x")],
+        )
+    ),
+    (
+        "spec.volumes[0].projected.sources[0]",
+        _volume(projected={"sources": [_projected("secret", "x") | _projected("configMap", "y")]}),
+    ),
+    (
+        "spec.volumes[0].projected.sources[0].serviceAccountToken.expirationSeconds",
+        _volume(projected={"sources": [{"serviceAccountToken": {"path": "x", "expirationSeconds": 1}}]}),
+    ),
+    ("spec.volumes[0].secret.items[0].key", _volume(secret={"secretName": "c", "items": [{"key": "", "path": "x"}]})),
+    ("spec.volumes[0].secret.secretName", _volume(secret={"secretName": ""})),
+    ("spec.volumes[0].secret", _volume(emptyDir={}, secret={"secretName": "c"})),
+    ("spec.volumes[0]", _volume()),
+    ("spec.volumes[1].name", {"volumes": [{"name": "v", "emptyDir": {}}] * 2}),
+    *(
+        ("spec.volumes[0].name", {"volumes": [{"name": name, "emptyDir": {}}]})
+        for name in ("../x", ".", "a/b", "A", "", "x" * 64, "a\0")
+    ),
+    (f"{C}.volumeMounts[0].name", _container(volumeMounts=[{"name": "../x", "mountPath": "/v"}])),
+    (f"{C}.volumeMounts.mountPropagation", _mounted(mountPropagation="Bidirectional")),
+    (f"{C}.volumeMounts.recursiveReadOnly", _mounted(recursiveReadOnly="Enabled")),
+    (
+        f"{C}.volumeMounts[1].mountPath",
+        {
+            "volumes": [{"name": "v", "emptyDir": {}}],
+            **_container(volumeMounts=[{"name": "v", "mountPath": "/v"}, {"name": "v", "mountPath": "/v"}]),
+        },
+    ),
+    (
+        f"{C}.env[0].valueFrom.configMapKeyRef.key",
+        _container(env=[{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "../x"}}}]),
+    ),
+    (
+        f"{C}.env[0].valueFrom.secretKeyRef.name",
+        _container(env=[{"name": "A", "valueFrom": {"secretKeyRef": {"name": "../c", "key": "x"}}}]),
+    ),
+    (f"{C}.envFrom[0].configMapRef.name", _container(envFrom=[{"configMapRef": {"name": "a/../b"}}])),
+    (
+        f"{C}.env[0].valueFrom.fieldRef.fieldPath",
+        _container(env=[{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "spec.containers"}}}]),
+    ),
+    # pods that no kernel or no kubelet takes
+    (f"{C}.securityContext.procMount", _context(procMount="Unmasked")),
+    (f"{C}.securityContext.capabilities.add[0]", _context(capabilities={"add": [""]})),
+    (f"{C}.securityContext.capabilities.drop[0]", _context(capabilities={"drop": ["ALL\n"]})),
+    (f"{C}.securityContext", _context(allowPrivilegeEscalation=False, capabilities={"add": ["CAP_SYS_ADMIN"]})),
+    ("spec.securityContext.shareProcessNamespace", {"shareProcessNamespace": True, "hostPID": True}),
+    ("spec.securityContext.fsGroupChangePolicy", {"securityContext": {"fsGroupChangePolicy": "Never"}}),
+    ("spec.securityContext.seccompProfile.type", {"securityContext": {"seccompProfile": {"type": "localhost"}}}),
+    (
+        f"{C}.securityContext.appArmorProfile.localhostProfile",
+        _context(appArmorProfile={"type": "Localhost", "localhostProfile": ""}),
+    ),
+    ("spec.containers", {"containers": []}),
+    ("spec.containers[1].name", {"containers": [{"name": "app", "image": "e:1"}] * 2}),
+    ("spec.initContainers[0].name", {"initContainers": [{"name": "app", "image": "e:1"}]}),
+    *((f"{C}.name", {"containers": [{"name": name, "image": "e:1"}]}) for name in ("..", "../x", "a/b", "a b", "")),
+    (f"{C}.image", _container(image="")),
+    (f"{C}.image", _container(image=" a")),
+    (f"{C}.imagePullPolicy", _container(imagePullPolicy="always")),
+    (f"{C}.terminationMessagePolicy", _container(terminationMessagePolicy="file")),
+    *(
+        (f"{C}.ports[0].containerPort", _container(ports=[{"containerPort": port}]))
+        for port in (0, -1, 65536, 2**31 - 1)
+    ),
+    (f"{C}.ports[0].protocol", _container(ports=[{"containerPort": 1, "protocol": "tcp"}])),
+    (f"{C}.ports[0].hostPort", {"hostNetwork": True, **_container(ports=[{"containerPort": 1, "hostPort": 2}])}),
+    (
+        f"{C}.ports[1].hostPort",
+        _container(ports=[{"containerPort": 1, "hostPort": 1}, {"containerPort": 2, "hostPort": 1}]),
+    ),
+    (f"{C}.livenessProbe", _container(livenessProbe={"periodSeconds": 1})),
+    (f"{C}.livenessProbe.timeoutSeconds", _container(livenessProbe={"tcpSocket": {"port": 1}, "timeoutSeconds": -1})),
+    (f"{C}.livenessProbe.tcpSocket.port", _container(livenessProbe={"tcpSocket": {"port": 70000}})),
+    (
+        f"{C}.livenessProbe.httpGet.scheme",
+        _container(livenessProbe={"httpGet": {"path": "/", "port": 1, "scheme": "FILE"}}),
+    ),
+    (
+        f"{C}.livenessProbe.httpGet.httpHeaders",
+        _container(
+            livenessProbe={"httpGet": {"path": "/", "port": 1, "httpHeaders": [{"name": "a\r\nb", "value": "c"}]}}
+        ),
+    ),
+    (f"{C}.lifecycle.preStop.sleep", _container(lifecycle={"preStop": {"sleep": {"seconds": -1}}})),
+    (f"{C}.resources.limits[cpu]", _container(resources={"limits": {"cpu": "-1"}})),
+    (f"{C}.resources.requests", _container(resources={"limits": {"cpu": "1"}, "requests": {"cpu": "2"}})),
+    (f"{C}.resources.limits[disk]", _container(resources={"limits": {"disk": "1"}})),
+    ("spec.restartPolicy", {"restartPolicy": "Sometimes"}),
+    ("spec.dnsPolicy", {"dnsPolicy": "clusterfirst"}),
+    ("spec.hostUsers", {"hostUsers": False}),
+    ("spec.serviceAccountName", {"serviceAccountName": "../x"}),
+    ("spec.os", {"os": {"name": "plan9"}}),
+    ("spec.tolerations[0].operator", {"tolerations": [{"key": "a", "operator": "Like"}]}),
+    ("spec.nodeSelector", {"nodeSelector": {"a b": "c"}}),
+    ("spec.ephemeralContainers", {"ephemeralContainers": [{"name": "e", "image": "e:1"}]}),
 ]
 
 

@@ -432,7 +432,7 @@ def test_an_answer_that_breaks_ends_the_callers_connection_and_no_other_request_
         "%ff%fe",
         "a=&&=&",
         "command=x&tty=true&watch=1&fieldSelector=%00",
-        "a={}|^`\"<>",
+        'a={}|^`"<>',
     ],
 )
 def test_a_query_reaches_the_pod_as_it_was_written(tmp_path: Path, query: str) -> None:

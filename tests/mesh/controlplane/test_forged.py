@@ -165,7 +165,7 @@ META, SPEC = ("metadata",), ("spec",)
 LABELS, NOTES, OWNER = (*META, "labels"), (*META, "annotations"), (*META, "ownerReferences")
 ACCOUNT, OWNER_0 = (*SPEC, "serviceAccountName"), (*OWNER, 0)
 GONE = object()
-ODD: dict[str, tuple[tuple[str | int, ...], Any]] = {  # what is changed, and into what; a function makes it of what it is
+ODD: dict[str, tuple[tuple[str | int, ...], Any]] = {  # what is changed, and into what: a function makes it of the old
     "namespace-default": ((*META, "namespace"), "default"),
     "namespace-in-capitals": ((*META, "namespace"), str.upper),
     "namespace-with-a-line-break": ((*META, "namespace"), "{}\n".format),
