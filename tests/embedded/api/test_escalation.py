@@ -106,7 +106,7 @@ URLS: list[dict[str, Any]] = [  # of a ClusterRole; the clerk holds /metrics and
         (["/metrics/"], ["get"]),
         (["/logs"], ["get"]),
         (["/log*"], ["get"]),
-        (["/metrics", "/healthz"], ["get"]),
+        (["/metrics", "/configz"], ["get"]),
         (["/logs/x", "/"], ["get"]),
     )
 ]
