@@ -22,14 +22,7 @@ from chaos.mesh.snapshot import MeshSnapshot
 from chaos.model.fate import fate_group, path
 from chaos.model.modes import MODES, ProxyMode, Scope
 from chaos.model.placement import Proxy
-from chaos.names import (
-    ANNOTATION_PROXY_CONTAINER,
-    LABEL_LAYER,
-    LABEL_MODE,
-    LABEL_ROLE,
-    LABEL_SCOPE,
-    SYSTEM_NAMESPACE,
-)
+from chaos.names import ANNOTATION_PROXY_CONTAINER, LABEL_LAYER, LABEL_MODE, LABEL_ROLE, LABEL_SCOPE, SYSTEM_NAMESPACE
 from tests.mesh.controlplane.objects import Object, cache, config, namespace, node, service, slice_of
 from tests.mesh.controlplane.proxies import applications, components, forged, values_of, waypoint_of
 
@@ -237,12 +230,13 @@ def odd(pod: Object, what: str) -> Object | None:
         del where[last]
     else:
         where[last] = into(was) if callable(into) else into
-    return None if made == pod else made  # type: ignore[no-any-return]
+    return None if made == pod else made
 
 
 def genuine(mode: ProxyMode) -> list[Object]:
     """The pods of the mode's proxies, one of each kind."""
-    homes, found = homes_of(pods_in(mode)), {}
+    homes = homes_of(pods_in(mode))
+    found: dict[Any, Object] = {}
     for pod in pods_in(mode):
         with contextlib.suppress(NotAProxy):
             known = recognise_proxy(pod, mode, homes)
