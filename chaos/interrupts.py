@@ -45,6 +45,7 @@ class _Line:
         self.finishing = False  # the work is over, reports are written and all is taken down: nothing to interrupt
         self.pending = False
         self.error: Exception | None = None
+        self.says = 2  # where its lines go: standard error, past what replaces it while a test's output is captured
         self.ours = False  # the whole process is a command of ours, which began by blocking signals
 
     def take(self, number: int, frame: FrameType | None) -> None:
@@ -78,7 +79,7 @@ _line = _Line()
 
 def _say(text: str) -> None:
     with suppress(OSError):  # a full disk, or nobody reads
-        os.write(2, f"\nsharedfate: {text}\n".encode())  # a handler may not wait for a lock of the streams
+        os.write(_line.says, f"\nsharedfate: {text}\n".encode())  # a handler may not wait for a lock of the streams
 
 
 def block() -> None:
@@ -124,6 +125,8 @@ def start() -> dict[int, Any]:
     }
     _line.__init__()  # type: ignore[misc]
     _line.open = True
+    with suppress(OSError):  # it is closed
+        _line.says = os.dup(2)
     for number in before:
         signal.signal(number, _line.take)
     before[_ABORT] = signal.signal(_ABORT, _line.fail)
@@ -142,6 +145,9 @@ def stop(before: dict[int, Any]) -> None:
     for number, handler in before.items():
         signal.signal(number, signal.SIG_IGN if _line.ours or number == _ABORT else handler)
     _line.open = False
+    says, _line.says = _line.says, 2
+    if says != 2:
+        os.close(says)
 
 
 @contextmanager

@@ -521,5 +521,5 @@ def test_framing_is_what_two_readers_agree_upon() -> None:
     assert framing([("Content-Length", "7"), ("content-length", "7")]) == (7, False)
     assert framing([("Transfer-Encoding", "Chunked")]) == (None, True)
     for headers in ([("Content-Length", "+7")], [("Content-Length", "")], [("Transfer-Encoding", "identity")]):
-        with pytest.raises(ValueError, match="its"):
+        with pytest.raises(ValueError, match=r"invalid|unsupported"):
             framing(headers)
