@@ -87,6 +87,7 @@ def test_last_calls_are_answered_and_a_stand_in_that_balances_otherwise_than_amb
     assert code == 1
 
 
+@pytest.mark.slow  # minutes each
 @pytest.mark.parametrize(
     ("mode", "stand_in", "scenarios"),
     [
