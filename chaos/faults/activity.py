@@ -12,7 +12,7 @@ from chaos.model.faulting import FaultShape
 from chaos.names import CONTROL_PLANE
 
 
-class Place(StrEnum):
+class ActsAt(StrEnum):
     """What an action breaks, which decides the arguments that choose it."""
 
     PROXY = "proxy"  # tenant, layer, side: of a tenant's path
@@ -37,7 +37,7 @@ class Activity:
 
     action: str = ""
     undo: str = ""
-    place: Place | None = None
+    place: ActsAt | None = None
     deadline: float = 60.0
     fails: bool = False
     spares: bool = False
@@ -59,7 +59,7 @@ def activity_of(fault: type[Fault]) -> Activity:
     )
 
 
-def _place_of(targets: frozenset[str]) -> Place:
+def _place_of(targets: frozenset[str]) -> ActsAt:
     if targets & {"container", "pod"}:
-        return Place.PROXY
-    return Place.WORKLOAD if "workload" in targets else Place.NODE
+        return ActsAt.PROXY
+    return ActsAt.WORKLOAD if "workload" in targets else ActsAt.NODE

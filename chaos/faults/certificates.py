@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from chaos.errors import Misuse
 from chaos.faults import control_plane_requests
-from chaos.faults.activity import Activity, Place
+from chaos.faults.activity import Activity, ActsAt
 from chaos.faults.model import Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
 from chaos.kube.client import Cluster
@@ -35,7 +35,7 @@ class ExpireCertificates:
     aspects: ClassVar[frozenset[str]] = frozenset({"certificates"})
     witness: ClassVar[Witness] = Witness.PLANE
     needs: ClassVar[tuple[Need, ...]] = (Need.PLANE, Need.LOADER)
-    activity: ClassVar[Activity] = Activity("expire_certificates", "renew_certificates", Place.PLANE, 120.0)
+    activity: ClassVar[Activity] = Activity("expire_certificates", "renew_certificates", ActsAt.PLANE, 120.0)
     life: float = 2.0
     seconds: float = 30.0
 

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from chaos.errors import Misuse
 from chaos.faults import control_plane_requests
-from chaos.faults.activity import Activity, Place
+from chaos.faults.activity import Activity, ActsAt
 from chaos.faults.model import Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
 from chaos.kube.client import Cluster
@@ -31,7 +31,7 @@ class ControlPlane:
     aspects: ClassVar[frozenset[str]] = frozenset({"plane"})
     witness: ClassVar[Witness] = Witness.PLANE
     needs: ClassVar[tuple[Need, ...]] = (Need.PLANE, Need.LOADER)
-    activity: ClassVar[Activity] = Activity("disturb_control_plane", "soothe_control_plane", Place.PLANE, 120.0)
+    activity: ClassVar[Activity] = Activity("disturb_control_plane", "soothe_control_plane", ActsAt.PLANE, 120.0)
     answer: Literal["errors", "slow"] = "errors"
     delay: float = 5.0
     seconds: float = 60.0

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from chaos.errors import Misuse, TargetVanished
 from chaos.faults import helper_pod
-from chaos.faults.activity import Activity, Place
+from chaos.faults.activity import Activity, ActsAt
 from chaos.faults.model import Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
 from chaos.kube.client import Cluster
@@ -32,7 +32,7 @@ class Hog:
     aspects: ClassVar[frozenset[str]] = frozenset()  # any number may sit beside each other
     witness: ClassVar[Witness] = Witness.USAGE
     needs: ClassVar[tuple[Need, ...]] = (Need.HELPERS,)
-    activity: ClassVar[Activity] = Activity("hog_node", "release_node", Place.NODE)
+    activity: ClassVar[Activity] = Activity("hog_node", "release_node", ActsAt.NODE)
     cores: int = 1
     memory_mib: int = 0
     seconds: float = 0.0

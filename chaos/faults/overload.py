@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from chaos.errors import NoEffect, NotFound, NotReady, RecoveryFailed, TargetVanished
-from chaos.faults.activity import Activity, Place
+from chaos.faults.activity import Activity, ActsAt
 from chaos.faults.container import refuse_vanished
 from chaos.faults.model import Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
@@ -45,7 +45,7 @@ class Overload:
     aspects: ClassVar[frozenset[str]] = frozenset({"load"})
     witness: ClassVar[Witness] = Witness.LOADER
     needs: ClassVar[tuple[Need, ...]] = (Need.LOADER,)
-    activity: ClassVar[Activity] = Activity("overload_path", "stop_overload", Place.BY_HAND)
+    activity: ClassVar[Activity] = Activity("overload_path", "stop_overload", ActsAt.BY_HAND)
     server: str
     address: str = "server:80"
     path: str = "/"

@@ -45,7 +45,7 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ClaimAnswer:
     """A claim with what was measured here, and in a few words how sure we are."""
 
     claim: Claim
@@ -101,7 +101,7 @@ CLAIMS: Final[tuple[Claim, ...]] = (
 )
 
 
-def answers(trials: Sequence[TrialResult], sharings: Sequence[Sharing | None]) -> list[Answer]:
+def answers(trials: Sequence[TrialResult], sharings: Sequence[Sharing | None]) -> list[ClaimAnswer]:
     """Return every claim, answered or marked as not measured."""
     placed = dict(zip((trial.directory for trial in trials), sharings, strict=True))
     found = []
@@ -109,7 +109,7 @@ def answers(trials: Sequence[TrialResult], sharings: Sequence[Sharing | None]) -
         figures = tuple(
             figure_of(claim, trial, placed[trial.directory]) for trial in trials if trial.scenario == claim.scenario
         )
-        found.append(Answer(claim, summarise(figures), figures))
+        found.append(ClaimAnswer(claim, summarise(figures), figures))
     return found
 
 

@@ -62,7 +62,7 @@ class ModeTrials:
         return self.trials.get(scenario)
 
 
-Answer = Callable[[ModeTrials], Cell | None]
+CellOf = Callable[[ModeTrials], Cell | None]
 
 
 def compare_modes(run: RunRecord, sharings: Sequence[Sharing | None]) -> Comparison:
@@ -116,7 +116,7 @@ def _taken_down(row: ModeTrials) -> Cell | None:
     )
 
 
-def _measured(scenario: str, name: str, *, none: str = "none") -> Answer:
+def _measured(scenario: str, name: str, *, none: str = "none") -> CellOf:
     """Return a measure of the judge; `none` where nobody was hurt, and so nothing was measured."""
 
     def answer(row: ModeTrials) -> Cell | None:
@@ -223,7 +223,7 @@ def _job(row: ModeTrials) -> Cell | None:
     return _cell(trial, "–")
 
 
-QUESTIONS: Final[tuple[tuple[str, str, Answer], ...]] = (
+QUESTIONS: Final[tuple[tuple[str, str, CellOf], ...]] = (
     ("one proxy's death takes down", "proxy-killed", _taken_down),
     ("outage of those", "proxy-killed", _measured("proxy-killed", "outage")),
     ("requests lost", "proxy-killed", _measured("proxy-killed", "requests lost")),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from chaos.history.result import TrialResult
-from chaos.report.claims import Answer, answers
+from chaos.report.claims import ClaimAnswer, answers
 from chaos.report.comparison import Cell, compare_modes
 from chaos.report.finding import findings, headline, otherwise
 from chaos.report.formatting import (
@@ -145,7 +145,7 @@ def _measures(trials: Sequence[TrialResult]) -> str:
     return "\n".join(lines) or DASH
 
 
-def _claims(found: Sequence[Answer]) -> str:
+def _claims(found: Sequence[ClaimAnswer]) -> str:
     lines = []
     for answer in found:
         if answer.figures:

@@ -12,7 +12,7 @@ The annotations are real ones, not postponed (`chaos discover` shows those as "o
 
 from typing import TYPE_CHECKING, Any
 
-from chaos.faults.activity import Place
+from chaos.faults.activity import ActsAt
 from chaos.faults.overload import Overload
 from chaos.mesh import manifests
 from chaos.toolkit.driver import GRACE, describe
@@ -21,7 +21,7 @@ from chaos.toolkit.readings import Reading
 from chaos.toolkit.session import current, recover
 
 _BY_HAND = ["hold", "overload_path", "play_scenario", "recover_all", "start_job", "stop_overload"]
-_OF_FAULTS = actions_at(Place.PROXY, besides=_BY_HAND)
+_OF_FAULTS = actions_at(ActsAt.PROXY, besides=_BY_HAND)
 __all__ = [*_BY_HAND, *_OF_FAULTS]
 globals().update(_OF_FAULTS)
 

@@ -7,10 +7,10 @@ on the second, tenant-b on both.
 
 from typing import TYPE_CHECKING, Any
 
-from chaos.faults.activity import Place
+from chaos.faults.activity import ActsAt
 from chaos.toolkit.of_faults import actions_at
 
-_OF_FAULTS = actions_at(Place.NODE)
+_OF_FAULTS = actions_at(ActsAt.NODE)
 __all__ = [*_OF_FAULTS]
 globals().update(_OF_FAULTS)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
 from chaos.errors import Misuse
-from chaos.faults.activity import Activity, Place, activity_of
+from chaos.faults.activity import Activity, ActsAt, activity_of
 from chaos.faults.catalogue import fault_class, fault_from, known_faults
 from chaos.faults.model import Fault
 from chaos.model.faulting import FaultShape
@@ -24,23 +24,23 @@ from chaos.toolkit.session import Session, current, recover
 from chaos.verdict import Harm
 
 Action = Callable[..., Any]
-_WHERE: Final[Mapping[Place, Mapping[str, tuple[Any, str]]]] = {  # argument -> its default, what it is
-    Place.PROXY: {
+_WHERE: Final[Mapping[ActsAt, Mapping[str, tuple[Any, str]]]] = {  # argument -> its default, what it is
+    ActsAt.PROXY: {
         "tenant": ("tenant-a", "whose path."),
         "layer": ("any", "`l4`, `l7`, or `any`."),
         "side": ("client", "`client` for the first such proxy on the path, `server` for the last."),
     },
-    Place.WORKLOAD: {
+    ActsAt.WORKLOAD: {
         "workload": ("", "`Deployment/NAME`, `DaemonSet/NAME` or `StatefulSet/NAME`."),
         "namespace": (SYSTEM_NAMESPACE, "where it is."),
     },
-    Place.NODE: {"node": ("first", "its name, or `first` or `second` for those of the reference tenants.")},
-    Place.PLANE: {},
+    ActsAt.NODE: {"node": ("first", "its name, or `first` or `second` for those of the reference tenants.")},
+    ActsAt.PLANE: {},
 }
 _PAIRS: Final = ("on and off at most so often (3 or 6), until the judge has decided; 0: on, until it is undone.", 6)
 
 
-def actions_at(*places: Place, besides: Iterable[str] = ()) -> dict[str, Action]:
+def actions_at(*places: ActsAt, besides: Iterable[str] = ()) -> dict[str, Action]:
     """Return the actions of every known fault that acts there, and their undos, by name.
 
     Raises Misuse for a name that comes twice, or is one of those `besides` which these stand.
@@ -99,9 +99,9 @@ def plain_type(hint: Any) -> Any:
 def _injection(kind: type[Fault], activity: Activity) -> Action:
     place, settings = _place(activity), settings_for(kind)
     where = dict(_WHERE[place])
-    if place is Place.WORKLOAD:
+    if place is ActsAt.WORKLOAD:
         where["workload"] = (activity.workload, where["workload"][1])
-    switched = kind.shape is FaultShape.GRADUAL and place is Place.PROXY
+    switched = kind.shape is FaultShape.GRADUAL and place is ActsAt.PROXY
     taken: dict[str, tuple[Any, Any]] = {name: (str, default) for name, (default, _) in where.items()} | settings
     taken |= {"pairs": (int, _PAIRS[1])} if switched else {}
     taken["deadline"] = (float, activity.deadline)
@@ -129,13 +129,13 @@ def _break(session: Session, fault: Fault, activity: Activity, chosen: Mapping[s
     """Break what the arguments choose, and expect what the activity declares."""
     driver, deadline = session.driver, chosen["deadline"]
     match activity.place:
-        case Place.NODE:
+        case ActsAt.NODE:
             return describe(driver.break_node(fault, chosen["node"], deadline=deadline))
-        case Place.PLANE:
+        case ActsAt.PLANE:
             return describe(
                 driver.break_workload(fault, f"Deployment/{CONTROL_PLANE}", SYSTEM_NAMESPACE, deadline=deadline)
             )
-        case Place.WORKLOAD:
+        case ActsAt.WORKLOAD:
             return describe(driver.break_workload(fault, chosen["workload"], chosen["namespace"], deadline=deadline))
     proxy = session.proxy_of(chosen["tenant"], chosen["layer"], chosen["side"])
     if activity.spares:
@@ -155,7 +155,7 @@ def _undo(kind: type[Fault], activity: Activity) -> Action:
     return _dressed(undo, activity.undo, _place(activity), doc, {}, int)
 
 
-def _place(activity: Activity) -> Place:
+def _place(activity: Activity) -> ActsAt:
     assert activity.place is not None
     return activity.place
 
@@ -175,7 +175,7 @@ def _described(kind: type[Fault], settings: Iterable[str]) -> list[str]:
 
 
 def _dressed(
-    function: Any, name: str, place: Place, doc: str, taken: Mapping[str, tuple[Any, Any]], gives: Any
+    function: Any, name: str, place: ActsAt, doc: str, taken: Mapping[str, tuple[Any, Any]], gives: Any
 ) -> Action:
     """Give the function the name and the argument types that `chaos discover` and experiments see.
 
@@ -196,9 +196,9 @@ def _dressed(
     return made
 
 
-MODULES: Final[Mapping[Place, str]] = {  # where an experiment finds the actions of a place
-    Place.PROXY: "chaos.toolkit.actions",
-    Place.WORKLOAD: "chaos.toolkit.workloads",
-    Place.PLANE: "chaos.toolkit.workloads",
-    Place.NODE: "chaos.toolkit.nodes",
+MODULES: Final[Mapping[ActsAt, str]] = {  # where an experiment finds the actions of a place
+    ActsAt.PROXY: "chaos.toolkit.actions",
+    ActsAt.WORKLOAD: "chaos.toolkit.workloads",
+    ActsAt.PLANE: "chaos.toolkit.workloads",
+    ActsAt.NODE: "chaos.toolkit.nodes",
 }

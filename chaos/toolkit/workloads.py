@@ -6,12 +6,12 @@ Those that inject a fault are made from the fault, as chaos.toolkit.actions says
 
 from typing import TYPE_CHECKING, Any
 
-from chaos.faults.activity import Place
+from chaos.faults.activity import ActsAt
 from chaos.toolkit.of_faults import actions_at
 from chaos.toolkit.session import current
 
 _BY_HAND = ["add_server", "remove_servers"]
-_OF_FAULTS = actions_at(Place.WORKLOAD, Place.PLANE, besides=_BY_HAND)
+_OF_FAULTS = actions_at(ActsAt.WORKLOAD, ActsAt.PLANE, besides=_BY_HAND)
 __all__ = [*_BY_HAND, *_OF_FAULTS]
 globals().update(_OF_FAULTS)
 

@@ -29,6 +29,7 @@ def shifts(
     seed: int = 0,
 ) -> tuple[QuantileShift, ...]:
     """Quantile shifts with percentile intervals by the stationary bootstrap (Politis and Romano, JASA 89, 1994, 1303).
+    `arch` has it too, and would bring pandas and statsmodels for these few lines.
 
     Args:
         before, after: latencies in seconds, in order of time.

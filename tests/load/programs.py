@@ -7,10 +7,11 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +25,26 @@ KEY = ControlKey.new()
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         return int(sock.getsockname()[1])
+
+
+@contextmanager
+def accepting(treat: Callable[[socket.socket], None]) -> Iterator[int]:
+    """Accepts, and treats each connection so in a thread of its own; its port."""
+    with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
+
+        def run() -> None:
+            while True:
+                try:
+                    sock, _ = listener.accept()
+                except OSError:
+                    return
+                threading.Thread(target=treat, args=(sock,), daemon=True).start()
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        yield int(listener.getsockname()[1])
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
 
 
 def fetch(port: int, path: str, body: bytes | None = None, timeout: float = 10.0) -> bytes:

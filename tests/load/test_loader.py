@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ import pytest
 
 from chaos.history.model import SAMPLE, Cause, Flag, Outcome, Samples
 from chaos.load.client import parse_page
-from tests.load.programs import Loader, Programs, eventually, flow_to, free_port
+from tests.load.programs import Loader, Programs, accepting, eventually, flow_to, free_port
 
 
 def samples(loader: Loader) -> Samples:
@@ -26,26 +25,6 @@ def samples(loader: Loader) -> Samples:
 
 def kinds(found: Samples) -> Counter[tuple[Outcome, Cause]]:
     return Counter((Outcome(one["outcome"]), Cause(one["cause"])) for one in found)
-
-
-@contextmanager
-def bad_server(treat: Callable[[socket.socket], None]) -> Iterator[int]:
-    """Accepts, and treats each connection so in a thread of its own."""
-    with socket.create_server(("127.0.0.1", 0), backlog=256) as listener:
-
-        def run() -> None:
-            while True:
-                try:
-                    sock, _ = listener.accept()
-                except OSError:
-                    return
-                threading.Thread(target=treat, args=(sock,), daemon=True).start()
-
-        thread = threading.Thread(target=run, daemon=True)
-        thread.start()
-        yield int(listener.getsockname()[1])
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join(5)
 
 
 def answering(answer: Callable[[bytes], bytes]) -> Callable[[socket.socket], None]:
@@ -101,7 +80,7 @@ def test_refused_is_failed_and_the_next_request_tries_at_once(programs: Programs
 
 @pytest.mark.live
 def test_a_server_that_never_answers_is_unknown_by_timeout(programs: Programs) -> None:
-    with bad_server(answering(lambda data: b"")) as port:
+    with accepting(answering(lambda data: b"")) as port:
         loader = programs.loader(
             *[flow_to(port, name, protocol=name, timeout=0.2) for name in ("http1", "http2", "tcp")]
         )
@@ -120,7 +99,7 @@ def test_a_server_that_resets_is_unknown(programs: Programs) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         sock.close()
 
-    with bad_server(treat) as port:
+    with accepting(treat) as port:
         loader = programs.loader(*[flow_to(port, name, protocol=name) for name in ("http1", "http2", "tcp")])
         eventually(lambda: all(loader.flow(name)["done"] >= 10 for name in ("http1", "http2", "tcp")))
         found = samples(loader)
@@ -163,7 +142,7 @@ def test_a_server_that_resets_is_unknown(programs: Programs) -> None:
     ],
 )
 def test_an_answer_is_believed_only_when_it_is_the_right_one(programs: Programs, answer: bytes, expected: Any) -> None:
-    with bad_server(answering(lambda data: answer)) as port:
+    with accepting(answering(lambda data: answer)) as port:
         loader = programs.loader(flow_to(port))
         eventually(lambda: loader.flow("http")["done"] >= 10)
         assert set(kinds(samples(loader))) == {expected}
@@ -216,7 +195,7 @@ ASKED: dict[str, dict[str, Any]] = {
 @pytest.mark.live
 @pytest.mark.parametrize("name", ANSWERS)
 def test_every_form_of_answer_that_an_application_may_give_is_well(programs: Programs, name: str) -> None:
-    with bad_server(ANSWERS[name]) as port:
+    with accepting(ANSWERS[name]) as port:
         loader = programs.loader(flow_to(port, echoes=False, **ASKED.get(name, {})))
         eventually(lambda: loader.flow("http")["done"] >= 20)
         assert set(kinds(samples(loader))) == {(Outcome.OK, Cause.NONE)}
@@ -224,7 +203,7 @@ def test_every_form_of_answer_that_an_application_may_give_is_well(programs: Pro
 
 @pytest.mark.live
 def test_a_body_that_is_cut_by_a_reset_is_not_taken_for_one_that_ends_with_its_connection(programs: Programs) -> None:
-    with bad_server(ending(b"HTTP/1.1 200 OK\r\n\r\nhello, and more", reset=True)) as port:
+    with accepting(ending(b"HTTP/1.1 200 OK\r\n\r\nhello, and more", reset=True)) as port:
         loader = programs.loader(flow_to(port))
         eventually(lambda: loader.flow("http")["done"] >= 20)
         assert set(kinds(samples(loader))) == {(Outcome.UNKNOWN, Cause.RESET)}
@@ -240,7 +219,7 @@ def test_a_targets_sentinel_is_answered_well_by_the_loaders_own_health_check(pro
 
 @pytest.mark.live
 def test_a_body_of_another_size_than_asked_for_is_noticed(programs: Programs) -> None:
-    with bad_server(answering(lambda data: b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nshort")) as port:
+    with accepting(answering(lambda data: b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nshort")) as port:
         loader = programs.loader(flow_to(port, answer_bytes=10))
         eventually(lambda: loader.flow("http")["done"] >= 10)
         assert set(kinds(samples(loader))) == {(Outcome.UNKNOWN, Cause.WRONG_BODY)}
@@ -248,7 +227,7 @@ def test_a_body_of_another_size_than_asked_for_is_noticed(programs: Programs) ->
 
 @pytest.mark.live
 def test_what_a_proxy_retried_is_flagged(programs: Programs) -> None:
-    with bad_server(
+    with accepting(
         answering(lambda data: b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nx-envoy-attempt-count: 2\r\n\r\n")
     ) as port:
         loader = programs.loader(flow_to(port))
@@ -258,7 +237,7 @@ def test_what_a_proxy_retried_is_flagged(programs: Programs) -> None:
 
 @pytest.mark.live
 def test_requests_beyond_the_bound_are_shed_and_still_counted(programs: Programs) -> None:
-    with bad_server(answering(lambda data: b"")) as port:
+    with accepting(answering(lambda data: b"")) as port:
         loader = programs.loader(flow_to(port, in_flight=5, timeout=0.5))
         eventually(lambda: loader.flow("http")["done"] >= 50)
         found, flow = samples(loader), loader.flow("http")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import socket
 import ssl
-import threading
 import time
 from base64 import b64encode
 from collections import Counter
@@ -19,7 +18,7 @@ import pytest
 from chaos.history.model import NO_POD, Cause, Flag, Outcome
 from chaos.load.client import parse_page
 from chaos.mesh.ca import Authority
-from tests.load.programs import Loader, Programs, eventually, flow_to, free_port
+from tests.load.programs import Loader, Programs, accepting, eventually, flow_to, free_port
 
 Treat = Callable[[socket.socket], None]
 PING = b64encode(b"PING\r\n").decode()
@@ -44,21 +43,8 @@ def serving(treat: Treat, *, context: ssl.SSLContext | None = None) -> Iterator[
             with sock:
                 treat(sock)
 
-    with socket.create_server(("127.0.0.1", 0), backlog=512) as listener:
-
-        def run() -> None:
-            while True:
-                try:
-                    sock, _ = listener.accept()
-                except OSError:
-                    return
-                threading.Thread(target=one, args=(sock,), daemon=True).start()
-
-        thread = threading.Thread(target=run, daemon=True)
-        thread.start()
-        yield int(listener.getsockname()[1])
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join(5)
+    with accepting(one) as port:
+        yield port
 
 
 def saying(*answers: bytes, first: bool = False, pause: float = 0.0) -> Treat:

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Literal
 
 import pytest
 
-from chaos.faults.activity import Place, activity_of
+from chaos.faults.activity import ActsAt, activity_of
 from chaos.faults.catalogue import FAULTS, fault_class
 from chaos.model.faulting import FaultShape
 from chaos.toolkit.discovery import KINDS
@@ -81,7 +81,7 @@ def test_every_fault_has_an_action_with_its_fields_and_an_undo(discovered: list[
         assert not undo or (listed[undo]["return_type"], listed[undo]["arguments"]) == ("integer", [])
         arguments = {one["name"]: one["default"] for one in listed[inject]["arguments"]}
         assert "deadline" in arguments
-        if place is not Place.BY_HAND:
+        if place is not ActsAt.BY_HAND:
             assert {name: arguments[name] for name in settings_for(kind)} == {
                 name: default for name, (_, default) in settings_for(kind).items()
             }
