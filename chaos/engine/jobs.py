@@ -122,8 +122,9 @@ class JobRun(AbstractContextManager["JobRun"]):
         who = application(pod, self.trial.mesh.mode)
         assert who is not None
         for proxy in self.trial.deployment.placement().proxies:
-            # A placebo serves nobody, and stands where the proxy would.
-            if proxy.key == proxy.scope.key_of(who) and (Layer.L4 in proxy.layers or not proxy.layers):
+            if proxy.serves(who) and Layer.L4 in proxy.layers:
+                return proxy
+            if not proxy.layers and proxy.key == proxy.scope.key_of(who):  # a placebo, where the proxy would stand
                 return proxy
         raise ExperimentFailure(f"{self.name}: no proxy serves {who.namespace}/{who.name}")
 
