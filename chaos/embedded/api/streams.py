@@ -351,9 +351,10 @@ async def portforward(
 
 
 async def _from_pod(socket: web.WebSocketResponse, channel: int, reader: asyncio.StreamReader) -> None:
-    with contextlib.suppress(ConnectionError):
+    with contextlib.suppress(ConnectionError):  # a pod that is killed may reset what it has not read
         while chunk := await reader.read(_CHUNK):
             await socket.send_bytes(bytes([channel]) + chunk)
+    with contextlib.suppress(ConnectionError):
         await socket.close()
 
 
