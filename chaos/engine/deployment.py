@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chaos.clock import Clock, SystemClock
+from chaos.engine.hop_logs import HopLogs, explain_by_logs, read_hop_logs
 from chaos.engine.progress import Progress
 from chaos.engine.recorder import Recorder
 from chaos.engine.settings import Settings
@@ -19,11 +20,12 @@ from chaos.engine.steady import SteadyLoad
 from chaos.engine.stuck import explain_stuck
 from chaos.engine.targets import placebo, proxy_on_path, workload
 from chaos.engine.topology import REQUEST_TIMEOUT, Tenant, TenantLoad, plan_tenants, servers_of
-from chaos.errors import ApiError, ExperimentFailure, Misuse, NotReady
+from chaos.errors import ApiError, ExperimentFailure, Misuse, NotReady, SharedfateError
 from chaos.faults.model import Target
 from chaos.faults.selection import container_target
 from chaos.faults.workload import pods_of
 from chaos.kube.client import Cluster
+from chaos.kube.kubeconfig import one_line
 from chaos.kube.nodes import read_nodes
 from chaos.kube.objects import has_condition
 from chaos.load.client import LoaderClient, ServerClient, choose_way
@@ -318,7 +320,7 @@ class Deployment:
         return done
 
     def _await_healthy(self, tenant: TenantLoad, what: str) -> None:
-        before = self._counters(tenant)
+        before, begin = self._counters(tenant), time.monotonic()
         try:
             self.cluster.wait(
                 f"{tenant.client} -> {tenant.server} {what}",
@@ -327,7 +329,17 @@ class Deployment:
             )
         except NotReady as error:
             why = explain_stuck(before, self._counters(tenant), headers=self.mesh.reply_headers)
-            raise NotReady(f"{error}: {why}") from error
+            by_logs = explain_by_logs(self._hop_logs(tenant, begin), self.mesh.log_signs)
+            raise NotReady(f"{error}: {'. '.join(filter(None, (why, by_logs)))}") from error
+
+    def _hop_logs(self, tenant: TenantLoad, begin: float) -> HopLogs:
+        """Read the logs of the proxies that the tenant's own flow passes, since that time of the monotonic clock."""
+        try:
+            placement = self.mesh.placement()
+            pairs = [pair for pair in placement.pairs() if pair.call == (tenant.client, tenant.server)]
+            return read_hop_logs(self.cluster, placement, pairs, seconds=time.monotonic() - begin)
+        except SharedfateError as error:
+            return HopLogs({}, (one_line(error),))
 
     def _unhealthy(self, seconds: float, tenants: Sequence[TenantLoad] | None = None) -> list[TenantLoad]:
         """Return the tenants whose flows are not answered as they should be, by their loaders' counts in that time."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from chaos.kube.ways import Way
-from chaos.mesh.handle import NewPod
+from chaos.mesh.handle import LogSign, NewPod
 from chaos.model.modes import Balancing, Hop, Layer, PlacedBy, ProxyMode, Scope, Side, balancing_of
 
 Object = Mapping[str, Any]
@@ -303,6 +303,7 @@ class MeshDescription:
     modes: tuple[ModeRule, ...] = ()
     installation: Installation = Installation()
     reply_headers: tuple[str, ...] = ()  # of an answer that one of its proxies made or passed on
+    log_signs: tuple[LogSign, ...] = ()  # what lines of its proxies' logs mean
 
     @property
     def ours(self) -> bool:

@@ -26,7 +26,7 @@ from chaos.kube.control_key import stored_key
 from chaos.kube.objects import has_condition
 from chaos.mesh import inject, manifests
 from chaos.mesh.budget import Budget, divide
-from chaos.mesh.handle import PlanePart
+from chaos.mesh.handle import LogSign, PlanePart
 from chaos.model.fate import path
 from chaos.model.modes import Hop, layer_name
 from chaos.model.placement import Placement
@@ -72,6 +72,11 @@ class InstalledMesh:
     def reply_headers(self) -> tuple[str, ...]:
         """The description's."""
         return self.description.reply_headers
+
+    @property
+    def log_signs(self) -> Sequence[LogSign]:
+        """The description's."""
+        return self.description.log_signs
 
     def plane_parts(self) -> list[PlanePart]:
         """The Deployments of the mesh's control plane, each with what this mode's new pods do without it."""

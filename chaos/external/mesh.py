@@ -24,7 +24,7 @@ from chaos.kube.control_key import stored_key
 from chaos.kube.objects import is_live, workload_name
 from chaos.kube.placement import proxy_of
 from chaos.mesh import inject
-from chaos.mesh.handle import PlanePart
+from chaos.mesh.handle import LogSign, PlanePart
 from chaos.model.fate import is_whole
 from chaos.model.placement import Placement
 from chaos.names import LABEL_ROLE, LABEL_RUN, SYSTEM_NAMESPACE
@@ -56,6 +56,11 @@ class ExternalMesh:
     def reply_headers(self) -> tuple[str, ...]:
         """The description's."""
         return self.description.reply_headers
+
+    @property
+    def log_signs(self) -> Sequence[LogSign]:
+        """The description's."""
+        return self.description.log_signs
 
     def plane_parts(self) -> list[PlanePart]:
         """The Deployments of the mesh's control plane that this user may see."""

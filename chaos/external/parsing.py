@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, Final
@@ -26,7 +27,7 @@ from chaos.external.views import FORMATS
 from chaos.fields import Fields
 from chaos.kube.ways import Way
 from chaos.mesh import manifests
-from chaos.mesh.handle import NewPod
+from chaos.mesh.handle import LogSign, NewPod
 from chaos.model.modes import Balancing, Layer, PlacedBy, Scope, Side
 from chaos.names import NAME
 from chaos.resources import extension_folders, shipped
@@ -45,6 +46,7 @@ _KNOWN: Final = (
     "modes",
     "installation",
     "reply-headers",
+    "log-signs",
 )
 _RULE: Final = (
     "name",
@@ -94,6 +96,7 @@ def parse_description(value: Any, *, source: str, where: str = "") -> MeshDescri
         modes=tuple(_mode(one, f"{prefix}modes[{i}]", problems, rules) for i, one in enumerate(top.items("modes"))),
         installation=_installation(top, prefix, problems),
         reply_headers=_names(top, "reply-headers"),
+        log_signs=_log_signs(top, prefix, problems),
     )
     if problems:
         raise Misuse(f"{source}: {'; '.join(problems)}")
@@ -102,6 +105,17 @@ def parse_description(value: Any, *, source: str, where: str = "") -> MeshDescri
 
 def _names(fields: Fields, name: str) -> tuple[str, ...]:
     return tuple(map(str, fields.items(name)))
+
+
+def _log_signs(fields: Fields, prefix: str, problems: list[str]) -> tuple[LogSign, ...]:
+    found = []
+    for i, value in enumerate(fields.items("log-signs")):
+        one = Fields(value, f"{prefix}log-signs[{i}]", problems, known=("says", "means"))
+        try:
+            found.append(LogSign(re.compile(one.text("says")), one.text("means")))
+        except re.error as error:
+            one.wrong("says", f"is no regular expression: {error}")
+    return tuple(found)
 
 
 def _marks(fields: Fields, name: str, *beside: str) -> Marks:

@@ -623,10 +623,22 @@ class Cluster:
             response.release_conn()
 
     def logs(
-        self, namespace: str, pod: str, *, container: str | None = None, previous: bool = False, tail: int | None = None
+        self,
+        namespace: str,
+        pod: str,
+        *,
+        container: str | None = None,
+        previous: bool = False,
+        tail: int | None = None,
+        since: int | None = None,
     ) -> str:
-        """Return a container's log."""
-        query = {"container": container, "previous": "true" if previous else None, "tailLines": tail}
+        """Return a container's log: at most its last `tail` lines, of the last `since` seconds."""
+        query = {
+            "container": container,
+            "previous": "true" if previous else None,
+            "tailLines": tail,
+            "sinceSeconds": since,
+        }
         response = self.open("GET", object_path("Pod", namespace, pod, "log"), query=query)
         try:
             return response.read(decode_content=True).decode(errors="replace")

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -39,6 +40,19 @@ class PlanePart:
     without: NewPod | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class LogSign:
+    """A line in a proxy's log that says why requests fail.
+
+    Attributes:
+        says: the part of the line that is shown.
+        means: the likely cause, for people.
+    """
+
+    says: re.Pattern[str]
+    means: str
+
+
 class MeshHandle(Protocol):
     """A mesh in a cluster. Everything that it applies carries the run's label, and only that is deleted again."""
 
@@ -54,6 +68,11 @@ class MeshHandle(Protocol):
     @property
     def reply_headers(self) -> tuple[str, ...]:
         """Prefixes of the header lines, lower case, by which its proxies identify themselves in answers."""
+        ...
+
+    @property
+    def log_signs(self) -> Sequence[LogSign]:
+        """Return which lines of its proxies' logs mean what, in the order in which a line is compared with them."""
         ...
 
     def contradictions(self) -> list[str]:

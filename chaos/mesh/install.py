@@ -97,6 +97,7 @@ class Mesh:
         return []
 
     reply_headers = ("server: envoy", "x-envoy-")
+    log_signs = ()  # its proxies log no requests, unless a check has them do so
 
     # ---- manifests
 
