@@ -134,3 +134,10 @@ class Generous(Mesh):
 
     def __init__(self, cluster: Cluster, mode: str, *, run: str, budget: Budget | None = None) -> None:
         super().__init__(cluster, mode, run=run, budget=budget, defects={Defect.OVER_GENEROUS})
+
+
+class Mindless(Mesh):
+    """Its proxies go on calling every endpoint that was ready once."""
+
+    def __init__(self, cluster: Cluster, mode: str, *, run: str, budget: Budget | None = None) -> None:
+        super().__init__(cluster, mode, run=run, budget=budget, defects={Defect.KEPT_ENDPOINTS})

@@ -272,6 +272,21 @@ class Deployment:
             for tenant in tenants:
                 self._tell_loader(tenant, [self._stream(tenant, number, 0.0)])
 
+    @contextmanager
+    def calls_beside(self, tenant: TenantLoad, *flows: dict[str, Any]) -> Iterator[None]:
+        """Let a tenant's loader make other calls beside its own until the block is left, once each of them is answered.
+
+        Args:
+            flows: as the loader takes them, each with a name of its own.
+        """
+        self._tell_loader(tenant, flows)
+        for flow in flows:
+            self._await_healthy(tenant, "is answered", name=str(flow["name"]))
+        try:
+            yield
+        finally:
+            self._tell_loader(tenant, [{**flow, "rate": 0.0} for flow in flows])
+
     def _stream(self, tenant: TenantLoad, number: int, rate: float) -> dict[str, Any]:
         return {
             "name": STREAM,
@@ -319,16 +334,16 @@ class Deployment:
         self.steady = self.steady.healthy_from(self.clock.now() if done else begin)
         return done
 
-    def _await_healthy(self, tenant: TenantLoad, what: str) -> None:
-        before, begin = self._counters(tenant), time.monotonic()
+    def _await_healthy(self, tenant: TenantLoad, what: str, *, name: str = "") -> None:
+        before, begin = self._counters(tenant, name), time.monotonic()
         try:
             self.cluster.wait(
-                f"{tenant.client} -> {tenant.server} {what}",
-                lambda: tenant not in self._unhealthy(HEALTHY_SECONDS, [tenant]),
+                f"{tenant.client} -> {name or tenant.server} {what}",
+                lambda: tenant not in self._unhealthy(HEALTHY_SECONDS, [tenant], name=name),
                 seconds=RESTORE_SECONDS,
             )
         except NotReady as error:
-            why = explain_stuck(before, self._counters(tenant), headers=self.mesh.reply_headers)
+            why = explain_stuck(before, self._counters(tenant, name), headers=self.mesh.reply_headers)
             by_logs = explain_by_logs(self._hop_logs(tenant, begin), self.mesh.log_signs)
             raise NotReady(f"{error}: {'. '.join(filter(None, (why, by_logs)))}") from error
 
@@ -341,14 +356,20 @@ class Deployment:
         except SharedfateError as error:
             return HopLogs({}, (one_line(error),))
 
-    def _unhealthy(self, seconds: float, tenants: Sequence[TenantLoad] | None = None) -> list[TenantLoad]:
-        """Return the tenants whose flows are not answered as they should be, by their loaders' counts in that time."""
+    def _unhealthy(
+        self, seconds: float, tenants: Sequence[TenantLoad] | None = None, *, name: str = ""
+    ) -> list[TenantLoad]:
+        """Return the tenants whose flows are not answered as they should be, by their loaders' counts in that time.
+
+        Args:
+            name: of another flow at their loaders than their own.
+        """
         watched = self.tenants if tenants is None else tenants
-        before = [self._counters(tenant) for tenant in watched]
+        before = [self._counters(tenant, name) for tenant in watched]
         self.clock.wait(seconds)
         found = []
         for tenant, old in zip(watched, before, strict=True):
-            new = self._counters(tenant)
+            new = self._counters(tenant, name)
             due, answered = (new[name] - old[name] for name in ("due", "ok"))
             if not due or answered < HEALTHY * due:
                 found.append(tenant)

@@ -10,14 +10,12 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final
 
-from chaos.engine.targets import WHOLE_POD
+from chaos.engine.targets import WHOLE_POD, proxy_serving
 from chaos.engine.trial import Trial
 from chaos.errors import ApiError, ExperimentFailure
 from chaos.kube.client import KINDS
 from chaos.kube.objects import container_status, true_conditions
-from chaos.kube.placement import application
 from chaos.mesh import manifests
-from chaos.model.modes import Layer
 from chaos.model.placement import Proxy
 from chaos.verdict.check import Check, decided
 
@@ -119,14 +117,10 @@ class JobRun(AbstractContextManager["JobRun"]):
             )
 
         pod = self.cluster.wait(f"{self.name} runs", running, seconds=seconds)
-        who = application(pod, self.trial.mesh.mode)
-        assert who is not None
-        for proxy in self.trial.deployment.placement().proxies:
-            if proxy.serves(who) and Layer.L4 in proxy.layers:
-                return proxy
-            if not proxy.layers and proxy.key == proxy.scope.key_of(who):  # a placebo, where the proxy would stand
-                return proxy
-        raise ExperimentFailure(f"{self.name}: no proxy serves {who.namespace}/{who.name}")
+        found = proxy_serving(self.trial.deployment.placement(), pod)
+        if found is None:
+            raise ExperimentFailure(f"{self.name}: no proxy serves {self.tenant.namespace}/{pod['metadata']['name']}")
+        return found
 
     def watch(self) -> JobSeen:
         """Watch until the Job is complete, has failed, or goes on for LINGERS seconds after its application ended."""

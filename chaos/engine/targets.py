@@ -5,7 +5,7 @@ Used by the suite, by Chaos Toolkit's actions and by the deployments alike. Ever
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from chaos.errors import ExperimentFailure
@@ -14,6 +14,7 @@ from chaos.faults.selection import container_target, workload_target
 from chaos.faults.workload import KINDS, pods_of
 from chaos.kube.client import Cluster
 from chaos.kube.objects import controller, is_owned_by
+from chaos.kube.placement import application
 from chaos.model.fate import flow_shares, path
 from chaos.model.flow import Flow
 from chaos.model.modes import Layer
@@ -60,6 +61,21 @@ def proxy_on_path(
     passed = [proxy for hop in hops_of(placement, client=client, server=server) for proxy in hop]
     for proxy in passed if side == "client" else reversed(passed):
         if (layer is None or layer in proxy.layers) and proxy.uid != outside:
+            return proxy
+    return None
+
+
+def proxy_serving(placement: Placement, pod: Mapping[str, Any]) -> Proxy | None:
+    """Return the L4 proxy that serves an application's live pod; in mode `none` the placebo of its node. None where
+    nothing does.
+    """
+    who = application(pod, placement.mode)
+    if who is None:
+        return None
+    for proxy in placement.proxies:
+        if proxy.serves(who) and Layer.L4 in proxy.layers:
+            return proxy
+        if not proxy.layers and proxy.key == proxy.scope.key_of(who):  # a placebo, where the proxy would stand
             return proxy
     return None
 

@@ -451,6 +451,11 @@ class Trial:
         rows: Samples = found[found["flow"] == self._writer.flows.index(flow)]
         return rows
 
+    def number_of_pod(self, name: str) -> int | None:
+        """Return a pod's number in the samples, by `namespace/name`; None for one that never answered."""
+        pods = self._writer.pods
+        return pods.index(name) if name in pods else None
+
     def events(self) -> list[Event]:
         """The log so far."""
         return list(self._writer.snapshot()[1])

@@ -245,6 +245,16 @@ def closing(name: str, *, tenant: str, nodes: Sequence[str], last: float) -> lis
     return load("apps/closing.yaml", {"name": name, "tenant": tenant, "nodes": name_terms(nodes), "last": str(last)})
 
 
+def leaving(name: str, *, tenant: str, nodes: Sequence[str], pre_stop: float) -> list[Object]:
+    """Return a server of a tenant with two pods and a Service of that name (manifests/apps/leaving.yaml), which sleeps
+    for `pre_stop` seconds before SIGTERM; 0: it has no such hook.
+    """
+    # By a command: kubelets older than 1.30 know no hook that sleeps by itself.
+    hook = {"preStop": {"exec": {"command": ["sleep", f"{pre_stop:g}"]}}} if pre_stop else {}
+    values = {"name": name, "tenant": tenant, "nodes": name_terms(nodes), "lifecycle": hook}
+    return load("apps/leaving.yaml", values)
+
+
 def reference(first: str, second: str) -> list[Object]:
     """Return the reference topology on two nodes: a on the first, c on the second, b calls from the second to both."""
     return [

@@ -30,6 +30,7 @@ class Defect(StrEnum):
     NO_POLICY = "no-policy"  # everything is allowed
     COUNTED_TWICE = "counted-twice"  # golden metrics count each request two times
     BELIEVED_LABELS = "believed-labels"  # any pod that is labelled as a waypoint is one
+    KEPT_ENDPOINTS = "kept-endpoints"  # an endpoint that was ready once is called for ever
     UNTRACED = "untraced"  # trace context passes, and the proxies are not in it
 
 

@@ -87,6 +87,16 @@ CLAIMS: Final[tuple[Claim, ...]] = (
         "client-shut-down",
         _SHARING,
     ),
+    Claim(
+        "A proxy that dies while its pod ends is not restarted; a shared one comes back in time.",
+        "client-shut-down-proxy-killed",
+        _SHARING,
+    ),
+    Claim(
+        "A server that waits before it ends loses no request, but where its sidecar does not wait with it.",
+        "server-shut-down",
+        _SHARING,
+    ),
     Claim("A Job's first requests fail while its proxy starts.", "job-starts-before-proxy", _SHARING),
     Claim("A Job survives the death of its proxy.", "job-proxy-killed", _BOTH),
     Claim("Sidecars cost CPU and memory for each pod; shared proxies cost less.", "footprint", _SHARING),

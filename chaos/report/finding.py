@@ -40,6 +40,8 @@ _HAPPENED: Final = {
     "app-rolled-out": "one tenant rolled out its own application",
     "control-plane-down": "the control plane was gone",
     "client-shut-down": "a client called while it shut down",
+    "client-shut-down-proxy-killed": "the proxy of a client was killed while it shut down",
+    "server-shut-down": "a server left while it was called",
     "job-completes": "a Job ran",
     "job-proxy-killed": "the proxy of a running Job was killed",
     "job-starts-before-proxy": "a Job started while its proxy was slow to come",

@@ -37,13 +37,25 @@ from chaos.load.client import LoaderClient, ServerClient, control_port
 from chaos.mesh.install import Mesh
 from chaos.names import LABEL_ROLE, SYSTEM_NAMESPACE
 from tests.lying_loaders import Dropping, Stamping
-from tests.wrong_meshes import ClassicSidecar, Generous, HalfBypassed, NativeSidecar, SecretlySharedSidecar, Unbounded
+from tests.wrong_meshes import (
+    ClassicSidecar,
+    Generous,
+    HalfBypassed,
+    Mindless,
+    NativeSidecar,
+    SecretlySharedSidecar,
+    Unbounded,
+)
 
 pytestmark = pytest.mark.privileged
 
 LYING: list[tuple[str, str, type[Mesh]]] = [
     ("client-shut-down", "native-sidecar", ClassicSidecar),
     ("client-shut-down", "sidecar", NativeSidecar),
+    ("client-shut-down-proxy-killed", "native-sidecar", ClassicSidecar),
+    ("server-shut-down", "native-sidecar", ClassicSidecar),
+    ("server-shut-down", "sidecar", NativeSidecar),
+    ("server-shut-down", "node", Mindless),
     ("job-completes", "native-sidecar", ClassicSidecar),
     ("job-completes", "sidecar", NativeSidecar),
     ("job-proxy-killed", "native-sidecar", ClassicSidecar),

@@ -201,6 +201,7 @@ def test_what_deploys_parts_of_our_own_says_why_it_does_not_run_on_a_target() ->
     assert of_mesh == {"proxy-recreated"}
     assert {name for name in names if SCENARIOS[name].reference_apps_only} == {
         "client-shut-down",
+        "client-shut-down-proxy-killed",
         "control-plane-down",
         "features",
         "footprint",
@@ -210,6 +211,7 @@ def test_what_deploys_parts_of_our_own_says_why_it_does_not_run_on_a_target() ->
         "job-starts-before-proxy",
         "noisy-bodies",
         "noisy-slow-readers",
+        "server-shut-down",
     }
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from chaos.kube.placement import Homes, NotAProxy
@@ -18,7 +19,7 @@ from chaos.mesh.controlplane.injected_failures import InjectedFailures, detect_i
 from chaos.mesh.controlplane.reading import Object, Slice, Unreadable, labels_of, mapping, meta_of
 from chaos.mesh.modes import mode_named
 from chaos.mesh.mutations import Defect, allowed_defects
-from chaos.mesh.snapshot import MeshSnapshot
+from chaos.mesh.snapshot import Endpoint, MeshSnapshot, Service
 from chaos.model.modes import ProxyMode
 from chaos.names import LABEL_POLICY, LABEL_ROLE, MESH_CONFIG, SYSTEM_NAMESPACE
 
@@ -40,6 +41,7 @@ class ObjectCache:
         self.unreadable: dict[str, str] = {}  # kind namespace/name -> why it is skipped
         self.impostors: dict[str, str] = {}  # pod namespace/name -> why it is not the proxy that it says it is
         self._said: dict[str, str] = {}  # what the log holds already
+        self._had: dict[tuple[str, str, int], frozenset[Endpoint]] = {}  # of a defect: every endpoint of a port so far
         self.nameless = 0  # objects without a UID: nothing could ever take them out again
 
     def fold(self, kind: str, change: str, obj: Object) -> None:
@@ -136,6 +138,8 @@ class ObjectCache:
         )
         defects = allowed_defects(config.get("defects", ()), mutable=self.mutable)
         waypoints = set(self.read("Pod", lambda pod: _claimed_waypoint(pod, mode, homes)))
+        if Defect.KEPT_ENDPOINTS in defects:
+            services = map(self._with_all_it_had, services)
         if Defect.BELIEVED_LABELS in defects:
             waypoints |= set(self.read("Pod", reading.believed_waypoint))
         found = MeshSnapshot(
@@ -150,6 +154,15 @@ class ObjectCache:
         )
         self._said = {**self.unreadable, **self.impostors}
         return found
+
+    def _with_all_it_had(self, service: Service) -> Service:
+        """Return the Service with every endpoint that it had so far, as the defect wants it."""
+        ports = []
+        for port in service.ports:
+            key = (service.namespace, service.name, port.port)
+            self._had[key] = self._had.get(key, frozenset()) | frozenset(port.endpoints)
+            ports.append(replace(port, endpoints=tuple(sorted(self._had[key]))))
+        return replace(service, ports=tuple(ports))
 
     def settings_versions(self) -> dict[str, str]:
         """Map namespace/name to resourceVersion of the ConfigMaps in the snapshot."""

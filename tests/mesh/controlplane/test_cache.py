@@ -15,7 +15,7 @@ from chaos.mesh.policy import policy_config_map
 from chaos.mesh.render import MeshPlan
 from chaos.mesh.snapshot import AppProtocol, Rule
 from chaos.model.modes import MODES, Scope
-from tests.mesh.controlplane.objects import Object, cache, config, namespace, node, pod, proxy_pod, slice_of
+from tests.mesh.controlplane.objects import Object, cache, config, namespace, node, pod, proxy_pod, service, slice_of
 
 
 def world(*objects: Object, mode: str = "node") -> Any:
@@ -109,3 +109,21 @@ def test_what_is_rendered_says_whether_it_is_for_tests(mutable: bool) -> None:
     [deployment] = [one for one in found if one["metadata"]["name"] == "control-plane"]
     names = {one["name"] for one in deployment["spec"]["template"]["spec"]["containers"][0]["env"]}
     assert (MUTATIONS_VARIABLE in names) is mutable
+
+
+def test_a_defect_keeps_every_endpoint_that_a_port_had() -> None:
+    first, second = pod("server-0", ip="10.244.0.5"), pod("server-1", ip="10.244.0.6")
+    known = [namespace("tenant-a"), service(), first, second]
+
+    def addresses(*defects: str) -> list[str]:
+        found = ObjectCache(mutable=True)
+        for obj in [*known, config(defects=list(defects)), slice_of(first, second)]:
+            found.fold(obj["kind"], "ADDED", obj)
+        assert found.snapshot() is not None
+        found.fold("EndpointSlice", "MODIFIED", slice_of(second))
+        snapshot = found.snapshot()
+        assert snapshot is not None
+        return [one.ip for one in snapshot.services[0].ports[0].endpoints]
+
+    assert addresses() == ["10.244.0.6"]
+    assert sorted(addresses("kept-endpoints")) == ["10.244.0.5", "10.244.0.6"]

@@ -1,0 +1,219 @@
+"""Servers of a tenant that are scaled down while they are called: what was lost until all who call them knew."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from enum import StrEnum
+from types import TracebackType
+from typing import Any, Final
+
+from chaos.engine.targets import WHOLE_POD
+from chaos.engine.topology import REQUEST_TIMEOUT
+from chaos.engine.trial import Trial
+from chaos.history.model import Outcome, Samples
+from chaos.kube.client import Object
+from chaos.kube.objects import is_deleting, is_ready_pod
+from chaos.mesh import manifests
+from chaos.model.flow import Flow
+from chaos.model.modes import ProxyMode
+from chaos.verdict.check import Check, decided, measured, undecided
+
+RATE: Final = 100.0  # requests a second to each, each on a connection of its own
+SECONDS: Final = 60  # longest wait for the pods' start, and for their end
+UNTOLD_SECONDS: Final = 3.0  # within which callers know, where nothing delays it: kube-proxy waits for up to a second
+SLACK: Final = 1.0  # seconds beyond the time by which all must know, for the machine
+
+
+class Loss(StrEnum):
+    """What becomes of requests to a server that leaves."""
+
+    NONE = "none is lost"
+    SOME = "some are lost"
+    UNSAID = "a race decides"
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """When its callers know that a server leaves, in seconds after it was told to end: not before, and not after."""
+
+    least: float
+    most: float
+
+    @classmethod
+    def of(cls, mode: ProxyMode, *, delay: float) -> Known:
+        """Return when callers know in a mode whose control plane was slowed by that delay; 0: it was not."""
+        return cls(delay, delay + SLACK) if delay and mode.hops else cls(0.0, UNTOLD_SECONDS)
+
+
+def predict_loss(mode: ProxyMode, *, pre_stop: float, known: Known) -> Loss:
+    """Predict what becomes of requests to a server that leaves. Pure.
+
+    The server answers until its hook's sleep is over; its proxy, where it is told at the same moment, only for as long
+    as it drains. Whoever knows before that loses nothing, and whoever knows later must.
+
+    Args:
+        pre_stop: seconds that the server's hook sleeps before SIGTERM, upon which it accepts nothing more.
+    """
+    answers = min(pre_stop, mode.drains) if mode.ends_with_app else pre_stop
+    if answers >= known.most:
+        return Loss.NONE
+    return Loss.SOME if answers < known.least else Loss.UNSAID
+
+
+@dataclass(frozen=True, slots=True)
+class LeavingSeen:
+    """What became of the requests that fell due from the moment on at which a server was told to end."""
+
+    calls: int
+    lost: int
+    arrived: int  # answered by the server that left
+    last_lost: float | None  # seconds after that moment
+    last_arrived: float | None
+
+    @classmethod
+    def read(cls, samples: Samples, *, since: int, server: int | None) -> LeavingSeen:
+        """Read it from a flow's samples. Pure.
+
+        Args:
+            since: ns: when the server was told to end.
+            server: its number in the samples; None: it never answered.
+        """
+        rows = samples[samples["due"] >= since]
+        lost = rows["due"][rows["outcome"] != Outcome.OK]
+        there = rows["due"][(rows["outcome"] == Outcome.OK) & (rows["server"] == server)] if server is not None else []
+
+        def last(dues: Any) -> float | None:
+            return (int(max(dues)) - since) / 1e9 if len(dues) else None
+
+        return cls(len(rows), len(lost), len(there), last(lost), last(there))
+
+    def judge(self, predicted: Loss, *, name: str, known: Known) -> list[Check]:
+        """Hold it against what was predicted, and against the time by which nobody may call the server. Pure.
+
+        Args:
+            name: of the server, in the checks.
+        """
+        said = f"{self.lost} of {self.calls} requests were lost, and {self.arrived} reached it"
+        if self.last_lost is not None:
+            said += f"; the last was lost {self.last_lost:.1f} s after it was told to end"
+        lost = measured(f"requests lost by {name}", said, self.lost, "requests")
+        if not self.calls:
+            return [undecided(f"{name} is called", "no request fell due after it was told to end")]
+        checks = [lost]
+        if predicted is Loss.NONE:
+            checks.append(decided(f"{name} loses no request", not self.lost, said, self.lost, "requests"))
+        elif predicted is Loss.SOME:
+            checks.append(decided(f"{name} loses requests", self.lost > 0, said, self.lost, "requests"))
+        latest = max(self.last_lost or 0.0, self.last_arrived or 0.0)
+        by = known.most + SLACK
+        checks.append(
+            decided(
+                f"nobody calls {name} once all know",
+                latest <= by,
+                f"the last request that went to it fell due after {latest:.1f} s, and all know after {by:g} s at most",
+                latest,
+                "s",
+            )
+        )
+        return checks
+
+
+@dataclass(frozen=True, slots=True)
+class LeavingServer:
+    """A server that will leave: its name (of its Service too), and for how long its hook sleeps before SIGTERM."""
+
+    name: str
+    pre_stop: float = 0.0
+
+
+class LeavingServers(AbstractContextManager["LeavingServers"]):
+    """Servers of the first tenant that exist, and are called, while the block runs. Each has two pods."""
+
+    def __init__(self, trial: Trial, *servers: LeavingServer) -> None:
+        self.trial, self.cluster, self.servers = trial, trial.cluster, servers
+        self.tenant = trial.deployment.tenants[0]
+        nodes = trial.placement.nodes_of(self.tenant.server)
+        plain = [
+            obj
+            for one in servers
+            for obj in manifests.leaving(one.name, tenant=self.tenant.name, nodes=nodes, pre_stop=one.pre_stop)
+        ]
+        ours = {(obj["kind"], obj["metadata"]["name"]) for obj in plain}
+        # What injection brings to the namespace besides, as a waypoint, is there and stays.
+        self._objects = [obj for obj in trial.mesh.inject(plain) if (obj["kind"], obj["metadata"]["name"]) in ours]
+        self._flows = {
+            one.name: Flow(self.tenant.client, f"{self.tenant.namespace}/{one.name}", label=one.name) for one in servers
+        }
+        self._stack = ExitStack()
+
+    def __enter__(self) -> LeavingServers:
+        with ExitStack() as stack:
+            stack.callback(self._remove)
+            for obj in self._objects:
+                self.cluster.apply(obj)
+            names = ", ".join(one.name for one in self.servers)
+            self.cluster.wait(f"{names}: two pods each are ready", self._all_ready, seconds=SECONDS)
+            orders = [
+                {
+                    "name": one.name,
+                    "label": one.name,
+                    "server": f"{self.tenant.namespace}/{one.name}",
+                    "target": f"{one.name}:80",
+                    "rate": RATE,
+                    "timeout": REQUEST_TIMEOUT,
+                    "new_connections": True,
+                }
+                for one in self.servers
+            ]
+            stack.enter_context(self.trial.deployment.calls_beside(self.tenant, *orders))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def leave(self, *, seconds: float) -> dict[str, LeavingSeen]:
+        """Scale each server down to one pod, go on calling for so many seconds, and return what became of the requests
+        to each, by its name.
+        """
+        since = time.time_ns()
+        for one in self.servers:
+            self.cluster.patch("Deployment", one.name, {"spec": {"replicas": 1}}, self.tenant.namespace)
+        gone = {one.name: self._leaver(one) for one in self.servers}
+        self.trial.observe_until(since + int(seconds * 1e9))
+        return {
+            name: LeavingSeen.read(
+                self.trial.samples_of(flow), since=since, server=self.trial.number_of_pod(gone[name])
+            )
+            for name, flow in self._flows.items()
+        }
+
+    def _leaver(self, server: LeavingServer) -> str:
+        """Wait for the server's pod that was told to end, and return it as `namespace/name`."""
+
+        def told() -> Object | None:
+            return next((pod for pod in self._pods(server) if is_deleting(pod)), None)
+
+        pod = self.cluster.wait(f"a pod of {server.name} is told to end", told, seconds=SECONDS, every=0.02)
+        self.trial.excused.add((pod["metadata"]["uid"], WHOLE_POD))
+        return f"{self.tenant.namespace}/{pod['metadata']['name']}"
+
+    def _pods(self, server: LeavingServer) -> Sequence[Object]:
+        return self.cluster.list("Pod", self.tenant.namespace, labels=f"app={server.name}")
+
+    def _all_ready(self) -> bool:
+        return all(len([pod for pod in self._pods(one) if is_ready_pod(pod)]) == 2 for one in self.servers)
+
+    def _remove(self) -> None:
+        for one in self.servers:
+            self.trial.excused |= {(pod["metadata"]["uid"], WHOLE_POD) for pod in self._pods(one)}
+        for obj in self._objects:
+            self.cluster.delete(obj["kind"], obj["metadata"]["name"], self.tenant.namespace)
+        self.cluster.wait(
+            "the servers that left are gone", lambda: not any(map(self._pods, self.servers)), seconds=SECONDS
+        )
