@@ -106,13 +106,9 @@ def read_requirements(text: str) -> tuple[list[str], dict[str, str]]:
 
 
 def build(folder: Path) -> Path:
-    """Compile what is not compiled yet; -> the folder of the programs. Raises EnvironmentUnfit without Go, or with the
-    compiler's last words.
-    """
-    if shutil.which("go") is None:
-        raise EnvironmentUnfit("a real Kubernetes is compiled here: needs Go 1.26 or later, and the module proxy")
+    """Compile what is not compiled yet; -> the folder of the programs. Raises EnvironmentUnfit where `run_go` does."""
     folder.mkdir(parents=True, exist_ok=True)
-    found: dict[str, Any] = json.loads(_go(folder, "mod", "download", "-json", f"k8s.io/kubernetes@v{KUBERNETES}"))
+    found: dict[str, Any] = json.loads(run_go(folder, "mod", "download", "-json", f"k8s.io/kubernetes@v{KUBERNETES}"))
     staging, held = read_requirements(Path(found["GoMod"]).read_text())
     module = module_file(staging, held)
     stamp = folder / "go.mod.ours"
@@ -127,12 +123,16 @@ def build(folder: Path) -> Path:
     version = {"gitVersion": f"v{KUBERNETES}", "gitMajor": major, "gitMinor": minor}
     said = " ".join(f"-X k8s.io/component-base/version.{name}={value}" for name, value in version.items())
     programs = folder / "bin"
-    _go(folder, "build", "-ldflags", f"-s -w {said}", "-o", f"{programs}/", *PACKAGES)
+    run_go(folder, "build", "-ldflags", f"-s -w {said}", "-o", f"{programs}/", *PACKAGES)
     return programs
 
 
-def _go(folder: Path, *arguments: str) -> str:
-    """A go command; what it says goes to the terminal, and its answer is returned."""
+def run_go(folder: Path, *arguments: str) -> str:
+    """A go command; what it says goes to the terminal, and its answer is returned. Raises EnvironmentUnfit without Go,
+    or where it fails.
+    """
+    if shutil.which("go") is None:
+        raise EnvironmentUnfit("Kubernetes' modules are compiled here: needs Go 1.26 or later, and the module proxy")
     environment = {
         **os.environ,
         "CGO_ENABLED": "0",

@@ -13,6 +13,9 @@ from cryptography import x509
 
 from proof.kubernetes.build import HELD, KUBERNETES, PACKAGES, module_file, read_requirements
 from proof.kubernetes.cluster import CONTROL_PLANE, NODES, address, daemons, network_file, node_files, pod_range
+from proof.kubernetes.gotypes import HELD as GO_TYPES
+from proof.kubernetes.gotypes import MODULES, as_file
+from proof.kubernetes.gotypes import module_file as types_module
 from proof.kubernetes.pki import Authority, kubeconfig
 
 # As Kubernetes' own go.mod has them.
@@ -74,3 +77,13 @@ def test_a_certificate_names_its_user_its_groups_and_its_hosts() -> None:
     document = yaml.safe_load(kubeconfig("https://127.0.0.1:1", authority.pem, pair, name="x"))
     assert document["current-context"] == "x"
     assert re.fullmatch(r"[A-Za-z0-9+/=]+", document["users"][0]["user"]["client-key-data"])
+
+
+def test_what_go_types_tell_is_asked_of_the_same_release_and_written_one_struct_a_line() -> None:
+    module = types_module()
+    assert all(f"\tk8s.io/{name} v0.{KUBERNETES.partition('.')[2]}\n" in module for name in MODULES)
+    held = GO_TYPES.read_text()
+    shapes = json.loads(held)
+    assert as_file(dict(reversed(shapes.items()))) == held
+    assert shapes["core.v1.Container"]["types"]["imagePullPolicy"] == "v1.PullPolicy"
+    assert "hostPort" in shapes["core.v1.ContainerPort"]["zero"]

@@ -264,14 +264,15 @@ def _outside(service: Object) -> str:
 
 
 def _endpoints(obj: Object, now: datetime) -> list[Any]:
-    found = [
-        f"{a['ip']}:{p['port']}"
-        for s in obj.get("subsets") or []
-        for p in s.get("ports") or []
-        for a in s.get("addresses") or []
-    ]
+    subsets = obj.get("subsets") or []
+    found = []
+    for subset in subsets:
+        for port in subset.get("ports") or [None]:  # a headless Service may have no port
+            for address in (one["ip"] for one in subset.get("addresses") or ()):
+                host = f"[{address}]" if ":" in address else address
+                found.append(address if port is None else f"{host}:{port['port']}")
     text = ",".join(found[:3]) + (f" + {len(found) - 3} more..." if len(found) > 3 else "")
-    return [text or "<none>", age_cell(obj, now)]
+    return [text if subsets else "<none>", age_cell(obj, now)]
 
 
 def _endpoint_slice(obj: Object, now: datetime) -> list[Any]:

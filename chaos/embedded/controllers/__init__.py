@@ -34,6 +34,7 @@ def all_controllers(store: Store, clock: Clock, root_ca: str, usage: Usage = tup
     from chaos.embedded.controllers.endpoints import EndpointsController
     from chaos.embedded.controllers.garbage import GarbageCollector
     from chaos.embedded.controllers.job import JobController
+    from chaos.embedded.controllers.mirroring import MirroringController
     from chaos.embedded.controllers.namespaces import NamespaceController, NamespaceDefaults
     from chaos.embedded.controllers.nodes import NodeLifecycle, PodCollector, TaintEviction
     from chaos.embedded.controllers.quotas import QuotaUsage
@@ -45,6 +46,7 @@ def all_controllers(store: Store, clock: Clock, root_ca: str, usage: Usage = tup
         NamespaceController,
         Scheduler,
         EndpointsController,
+        MirroringController,
         DeploymentController,
         ReplicaSetController,
         DaemonSetController,

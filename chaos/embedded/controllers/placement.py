@@ -238,18 +238,8 @@ def _same_domain(term: Mapping[str, Any], one: NodeInfo, other: NodeInfo) -> boo
 
 
 def _inter_pod(pod: Object, info: NodeInfo, infos: Sequence[NodeInfo]) -> str | None:
+    """The first of three reasons, in kube-scheduler's order: it is what a Pending pod says of the node."""
     required = "requiredDuringSchedulingIgnoredDuringExecution"
-    for other_info in infos:
-        for other in other_info.pods:
-            for term in _affinity(other, "podAntiAffinity").get(required, []):
-                if _affinity_term_matches(term, other, pod) and _same_domain(term, info, other_info):
-                    return "node(s) didn't satisfy existing pods anti-affinity rules"
-    for term in _affinity(pod, "podAntiAffinity").get(required, []):
-        for other_info in infos:
-            if _same_domain(term, info, other_info) and any(
-                _affinity_term_matches(term, pod, other) for other in other_info.pods
-            ):
-                return "node(s) didn't match pod anti-affinity rules"
     terms = _affinity(pod, "podAffinity").get(required, [])
     if terms and not all(_term_met(term, pod, info, infos) for term in terms):
         # the first of a group that wants to be near itself may start anywhere with the label
@@ -259,6 +249,13 @@ def _inter_pod(pod: Object, info: NodeInfo, infos: Sequence[NodeInfo]) -> str | 
             and all(_affinity_term_matches(term, pod, pod) and term["topologyKey"] in info.labels for term in terms)
         ):
             return "node(s) didn't match pod affinity rules"
+    if any(_term_met(term, pod, info, infos) for term in _affinity(pod, "podAntiAffinity").get(required, [])):
+        return "node(s) didn't match pod anti-affinity rules"
+    for other_info in infos:
+        for other in other_info.pods:
+            for term in _affinity(other, "podAntiAffinity").get(required, []):
+                if _affinity_term_matches(term, other, pod) and _same_domain(term, info, other_info):
+                    return "node(s) didn't satisfy existing pods anti-affinity rules"
     return None
 
 

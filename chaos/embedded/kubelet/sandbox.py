@@ -11,7 +11,7 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from chaos.embedded.beneath import Beneath
 from chaos.embedded.kubelet import cgroups, cni
@@ -28,8 +28,14 @@ from chaos.embedded.store import Store
 DOMAIN = "cluster.local"
 
 
+MOST_SERVERS: Final = 3  # and the next two: what the C library reads of resolv.conf (validation.go)
+MOST_SEARCHES: Final = 32
+MOST_SEARCHED: Final = 2_048  # characters of all domains
+LONGEST_DOMAIN: Final = 253
+
+
 def plan_resolv(pod: Object, node_resolv: str) -> str:
-    """The pod's /etc/resolv.conf by its dnsPolicy and dnsConfig."""
+    """The pod's /etc/resolv.conf by its dnsPolicy and dnsConfig: nothing twice, and no more than is read of it."""
     spec, namespace = pod["spec"], pod["metadata"]["namespace"]
     policy = spec.get("dnsPolicy", "ClusterFirst")
     config = spec.get("dnsConfig") or {}
@@ -40,19 +46,38 @@ def plan_resolv(pod: Object, node_resolv: str) -> str:
         servers, options = [DNS_ADDRESS], {"ndots": "5"}
         searches = [f"{namespace}.svc.{DOMAIN}", f"svc.{DOMAIN}", DOMAIN]
     elif policy != "None":
-        for line in node_resolv.splitlines():
-            word, _, rest = line.strip().partition(" ")
-            if word == "nameserver":
-                servers.append(rest.strip())
-            elif word == "search":
-                searches += rest.split()
+        servers, searches, options = _read_resolv(node_resolv)
     servers += config.get("nameservers") or []
     searches += config.get("searches") or []
     options |= {o["name"]: o.get("value", "") for o in config.get("options") or []}
+    searches = _fitting(list(dict.fromkeys(searches)))
+    servers = list(dict.fromkeys(servers))[:MOST_SERVERS]
     lines = ([f"search {' '.join(searches)}"] if searches else []) + [f"nameserver {server}" for server in servers]
     if options:
         lines.append("options " + " ".join(f"{name}:{value}" if value else name for name, value in options.items()))
     return "\n".join(lines) + "\n"
+
+
+def _read_resolv(text: str) -> tuple[list[str], list[str], dict[str, str]]:
+    """The servers, the domains of the last `search`, and the options of a resolv.conf."""
+    servers: list[str] = []
+    searches: list[str] = []
+    options: dict[str, str] = {}
+    for words in (line.split() for line in text.splitlines()):
+        if words[:1] == ["nameserver"]:
+            servers += words[1:2]
+        elif words[:1] == ["search"]:
+            searches = [word.removesuffix(".") for word in words[1:] if word != "."]
+        elif words[:1] == ["options"]:
+            options |= {name: value for name, _, value in (word.partition(":") for word in words[1:])}
+    return servers, searches, options
+
+
+def _fitting(searches: list[str]) -> list[str]:
+    kept = [one for one in searches[:MOST_SEARCHES] if len(one) <= LONGEST_DOMAIN]
+    while len(" ".join(kept)) > MOST_SEARCHED:
+        kept.pop()
+    return kept
 
 
 def plan_hosts(pod: Object, address: str, hostname: str) -> str:

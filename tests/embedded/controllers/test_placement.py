@@ -94,6 +94,32 @@ def test_anti_affinity_keeps_two_apart_in_both_directions() -> None:
     assert place({**shy, "metadata": {**shy["metadata"], "name": "c"}}, nodes) == "n2"
 
 
+@pytest.mark.parametrize(
+    ("wants", "says"),
+    [
+        ({}, "node(s) didn't satisfy existing pods anti-affinity rules"),
+        ({"podAntiAffinity": "x"}, "node(s) didn't match pod anti-affinity rules"),
+        ({"podAffinity": "nobody"}, "node(s) didn't match pod affinity rules"),
+        ({"podAffinity": "nobody", "podAntiAffinity": "x"}, "node(s) didn't match pod affinity rules"),
+        ({"podAffinity": "x", "podAntiAffinity": "x"}, "node(s) didn't match pod anti-affinity rules"),
+    ],
+)
+def test_a_pending_pod_says_first_what_it_asks_for_and_last_what_others_do(wants: dict[str, str], says: str) -> None:
+    def affinity(wanted: dict[str, str]) -> dict[str, Any]:
+        return {
+            kind: {
+                "requiredDuringSchedulingIgnoredDuringExecution": [
+                    {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": app}}}
+                ]
+            }
+            for kind, app in wanted.items()
+        }
+
+    nodes = infos(node("n1"))
+    nodes[0].pods.append(pod("a", labels={"app": "x"}, affinity=affinity({"podAntiAffinity": "x"})))
+    assert filter_node(pod("b", labels={"app": "x"}, affinity=affinity(wants)), nodes[0], nodes) == says
+
+
 def test_affinity_to_oneself_may_start_anywhere_and_then_stays_together() -> None:
     term = {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "x"}}}
     friendly = pod(

@@ -193,6 +193,39 @@ def test_dns_follows_the_pods_policy() -> None:
     assert plan_hostname({"metadata": {"name": "x" * 70}, "spec": {}}, "node") == "x" * 63
 
 
+CLUSTER = ["n.svc.cluster.local", "svc.cluster.local", "cluster.local"]
+LONG = [f"{n:02}{'d' * 200}.x" for n in range(30)]
+
+
+@pytest.mark.parametrize(
+    ("spec", "host", "words", "expected"),
+    [
+        ({"dnsConfig": {"searches": ["a.b", "svc.cluster.local"]}}, "", "search", [*CLUSTER, "a.b"]),
+        ({"dnsConfig": {"searches": ["x"] * 3}}, "", "search", [*CLUSTER, "x"]),
+        ({"dnsConfig": {"searches": [f"d{n}" for n in range(32)]}}, "", "search",
+         [*CLUSTER, *(f"d{n}" for n in range(29))]),
+        ({"dnsConfig": {"searches": LONG}}, "", "search", [*CLUSTER, *LONG[:9]]),
+        ({"dnsConfig": {"searches": ["d" * 254, "x"]}}, "", "search", [*CLUSTER, "x"]),
+        ({"dnsPolicy": "Default"}, "search a. b .\n", "search", ["a", "b"]),
+        ({"dnsPolicy": "Default"}, "search a\nsearch b\n", "search", ["b"]),
+        ({"dnsPolicy": "Default"}, "options timeout:1 rotate\n", "options", ["timeout:1", "rotate"]),
+        ({"dnsPolicy": "Default", "dnsConfig": {"options": [{"name": "timeout", "value": "9"}]}},
+         "options timeout:1 rotate\n", "options", ["timeout:9", "rotate"]),
+        ({"dnsConfig": {"options": [{"name": "ndots", "value": "2"}, {"name": "edns0"}]}}, "", "options",
+         ["ndots:2", "edns0"]),
+        ({"dnsPolicy": "None", "dnsConfig": {"nameservers": ["1.1.1.1", "1.1.1.1", "2.2.2.2"]}}, "", "nameserver",
+         ["1.1.1.1", "2.2.2.2"]),
+        ({"dnsConfig": {"nameservers": ["1.1.1.1", "2.2.2.2", "3.3.3.3"]}}, "", "nameserver",
+         ["10.96.0.10", "1.1.1.1", "2.2.2.2"]),
+    ],
+)  # fmt: skip
+def test_a_resolv_conf_has_nothing_twice_and_no_more_than_is_read(
+    spec: dict[str, Any], host: str, words: str, expected: list[str]
+) -> None:
+    lines = [line.split() for line in plan_resolv(POD | {"spec": spec}, host).splitlines()]
+    assert [word for line in lines if line[0] == words for word in line[1:]] == expected
+
+
 def no_claim(name: str) -> Object:
     raise ConfigError(f"no claim {name}")
 

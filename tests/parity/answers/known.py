@@ -32,6 +32,9 @@ DIFFERENT: dict[str, str] = {
     "c-secret-token-legacy": "no tokens for Secrets of the legacy type",
     "c-table-columns": "wording: the published description of a role binding's reference",
     "c-watch-rv-old": "nothing is forgotten yet in a young cluster",
+    "d-caps-default": "no container can make device files (CAP_MKNOD)",
+    "d-pod-antiaffinity": "no tainted control plane is among the nodes",
+    "d-priority-preemption": "no preemption",
 }
 
 # What another kubectl than 1.36 prints otherwise, and what the cluster has no part in.
