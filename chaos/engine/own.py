@@ -29,7 +29,7 @@ from chaos.mesh.install import Mesh
 from chaos.mesh.snapshot import AppProtocol
 from chaos.model.fate import flow_shares
 from chaos.model.flow import Flow
-from chaos.model.modes import Balancing, Layer, ProxyMode
+from chaos.model.modes import Balancing, Layer, ProxyMode, Route
 from chaos.model.placement import Placement, Proxy
 from chaos.names import LABEL_TENANT
 
@@ -193,20 +193,18 @@ def detect_unseen(call: Call, services: Iterable[Mapping[str, Any]], mode: Proxy
 
 
 def route_bytes(placement: Placement, calls: Iterable[Call]) -> Placement:
-    """Return the placement with the routes of calls of bytes: whoever balances requests has only their connections to
-    balance, and a connection for each request is spread like requests. Pure.
+    """Return the placement of a mode of ours with the routes of calls of bytes: whoever balances requests has only
+    their connections to balance, and a connection for each request is spread like requests. Pure.
     """
-    balancing = {
-        (call.client, call.server): Balancing.REQUEST if call.spread else Balancing.CONNECTION
+    mode = placement.mode
+    routes = {
+        (call.client, call.server): Route(mode.hops, Balancing.REQUEST if call.spread else Balancing.CONNECTION)
         for call in calls
         if not call.by_request
     }
-    found = {
-        (pair.client.uid, pair.server.uid): replace(placement.route(pair), balancing=balancing[pair.call])
-        for pair in placement.pairs()
-        if pair.call in balancing
-    }
-    return replace(placement, routes={**placement.routes, **found})
+    if not routes:
+        return placement
+    return replace(placement, routes=routes, kinds={pod.uid: pod.workload_key for pod in placement.pods})
 
 
 def namespace_reached(call: Call) -> str:

@@ -12,7 +12,7 @@ from chaos.external.detection import detect_mesh
 from chaos.external.file import Call, TargetSystem
 from chaos.external.parsing import descriptions
 from chaos.external.reaching import Reached, resolve_reach, selects
-from chaos.external.routes import RouteContext, carriers, place_key, plan_route, running_beside
+from chaos.external.routes import RouteContext, carriers, place_key, plan_kinds, plan_route, running_beside
 from chaos.kube.access import list_readable
 from chaos.kube.client import Cluster
 from chaos.kube.objects import container_status, is_deleting, is_live, is_unready, sole_owner, workload_name
@@ -114,18 +114,19 @@ def plan_placement(target: TargetSystem, mesh: MeshDescription, site: Site, *, e
     }
     for pod in unanswering(target, site.services, list(objects.values())):
         del objects[pod["metadata"]["uid"]]
-    found = tuple(sorted(_pod(pod, target, mesh, around) for pod in objects.values()))
+    ends = {call.client for call in target.calls}, {call.server for call in target.calls}
+    found = tuple(sorted(_pod(pod, target, mesh, around, *ends) for pod in objects.values()))
     if empty := sorted(named - {ref.workload_key for ref in found}):
         raise ExperimentFailure(
             f"no live pod of {', '.join(empty)}: is the name that of its Deployment, StatefulSet or DaemonSet?"
         )
     calls = tuple(dict.fromkeys((call.client, call.server) for call in target.calls))
-    placement = Placement(mesh.mode(), found, (), calls)
-    routes = plan_routes(target, mesh, site, placement, objects, around)
+    kinds = plan_kinds(mesh, objects, around)
+    routes = plan_routes(target, mesh, site, objects, around, kinds)
     behind: dict[str, set[str]] = {}
     for (_, server), route in routes.items():
         behind.setdefault(server, set()).update(hop.key for hop in route.hops if hop.scope is Scope.WAYPOINT)
-    bound = tuple(replace(pod, waypoints=tuple(sorted(behind.get(pod.uid, ())))) for pod in found)
+    bound = tuple(replace(pod, waypoints=tuple(sorted(behind.get(kinds[pod.uid], ())))) for pod in found)
     wanted = {key for keys in behind.values() for key in keys}
     proxies = [
         *(
@@ -140,7 +141,7 @@ def plan_placement(target: TargetSystem, mesh: MeshDescription, site: Site, *, e
     if mesh.rules and len(without) == len(mesh.rules):
         why = dict.fromkeys(reason for route in routes.values() for reason in route.because)
         raise ExperimentFailure(f"no call passes any proxy of {mesh.name}: {'; '.join(why) or 'there is none'}")
-    return Placement(mesh.mode(without), bound, tuple(sorted(proxies, key=str)), calls, routes)
+    return Placement(mesh.mode(without), bound, tuple(sorted(proxies, key=str)), calls, routes, kinds)
 
 
 def unanswering(target: TargetSystem, services: Sequence[Object], pods: Sequence[Object]) -> list[Object]:
@@ -183,34 +184,33 @@ def plan_routes(
     target: TargetSystem,
     mesh: MeshDescription,
     site: Site,
-    placement: Placement,
     objects: Mapping[str, Object],
     around: RouteContext,
+    kinds: Mapping[str, str],
 ) -> dict[tuple[str, str], Route]:
-    """Return what every pair of every call passes. Raises Misuse for what is not modelled."""
+    """Return what the pairs of every call pass, by the kinds of their pods. Raises Misuse for what is not modelled."""
     reached = resolve_calls(target, site, objects)
-    by_request = {(call.client, call.server): call.spread for call in target.calls}
+    shown: dict[str, dict[str, Object]] = {}  # workload -> kind -> one pod of it
+    for uid, pod in objects.items():
+        shown.setdefault(_workload_key(pod), {}).setdefault(kinds[uid], pod)
     return {
-        (pair.client.uid, pair.server.uid): plan_route(
-            mesh,
-            objects[pair.client.uid],
-            objects[pair.server.uid],
-            reached[pair.call],
-            around,
-            by_request=by_request[pair.call],
+        (client_kind, server_kind): plan_route(
+            mesh, client, server, reached[call.client, call.server], around, by_request=call.spread
         )
-        for pair in placement.pairs()
+        for call in target.calls
+        for client_kind, client in shown.get(call.client, {}).items()
+        for server_kind, server in shown.get(call.server, {}).items()
     }
 
 
 def resolve_calls(target: TargetSystem, site: Site, objects: Mapping[str, Object]) -> dict[tuple[str, str], Reached]:
     """Return how the server of each call is addressed."""
+    by_workload: dict[str, list[Object]] = {}
+    for pod in objects.values():
+        by_workload.setdefault(_workload_key(pod), []).append(pod)
     return {
         (call.client, call.server): resolve_reach(
-            call.reach,
-            call.namespaces[0],
-            site.services,
-            [pod for pod in objects.values() if _workload_key(pod) == call.server],
+            call.reach, call.namespaces[0], site.services, by_workload.get(call.server, [])
         )
         for call in target.calls
     }
@@ -225,10 +225,16 @@ def _workload_key(pod: Object) -> str:
     return f"{pod['metadata']['namespace']}/{workload_name(pod)}"
 
 
-def _pod(pod: Object, target: TargetSystem, mesh: MeshDescription, around: RouteContext) -> Pod:
+def _pod(
+    pod: Object,
+    target: TargetSystem,
+    mesh: MeshDescription,
+    around: RouteContext,
+    clients: Collection[str],
+    servers: Collection[str],
+) -> Pod:
     meta = pod["metadata"]
     key = _workload_key(pod)
-    clients, servers = {call.client for call in target.calls}, {call.server for call in target.calls}
     return Pod(
         namespace=meta["namespace"],
         name=meta["name"],

@@ -16,7 +16,7 @@ from typing import Any, Final
 from chaos.errors import Misuse
 from chaos.external.description import ANY, Binding, MeshDescription, ProxyRule, annotations_of, labels_of
 from chaos.external.reaching import Reached, server_port
-from chaos.kube.objects import container
+from chaos.kube.objects import container, controller, workload_name
 from chaos.model.modes import Balancing, Hop, Route, Side, balancing_of
 from chaos.model.placement import Place
 
@@ -80,6 +80,55 @@ def plan_route(
             hops.append(Hop(rule.scope, side, rule.layers))
     balancing = (mesh.balancing or balancing_of(hops)) if by_request else Balancing.CONNECTION
     return Route(tuple(hops), balancing, tuple(because))
+
+
+def plan_kinds(mesh: MeshDescription, pods: Mapping[str, Object], around: RouteContext) -> dict[str, str]:
+    """Return, by UID, the UID of the first pod of the same workload of which `plan_route` reads the same: its routes
+    are the pod's own.
+    """
+    marks = _marks_read(mesh)
+    first: dict[Any, str] = {}
+    return {uid: first.setdefault(_read_of(mesh, pod, marks, around), uid) for uid, pod in pods.items()}
+
+
+def _marks_read(mesh: MeshDescription) -> frozenset[str]:
+    """The labels and annotations of pods that a description looks at."""
+    found = {refusal.key for refusal in mesh.refusals}
+    for rule in mesh.rules:
+        for marks in (rule.carries, *rule.skips.whole.values()):
+            found |= {*marks.labels, *marks.annotations}
+        for sources in (*rule.skips.ports.values(), *rule.skips.only.values()):
+            found |= set(sources)
+        if rule.binding is not None:
+            found |= {rule.binding.label, rule.binding.namespace_label}
+    return frozenset(found)
+
+
+def _read_of(mesh: MeshDescription, pod: Object, marks: frozenset[str], around: RouteContext) -> Any:
+    """What `plan_route` reads of a pod, to be compared."""
+    spec, owner = pod["spec"], controller(pod)
+    return (
+        pod["metadata"]["namespace"],
+        workload_name(pod),
+        owner["kind"] if owner else "",
+        *(
+            frozenset((key, value) for key, value in of(pod).items() if key in marks)
+            for of in (labels_of, annotations_of)
+        ),
+        tuple(
+            (one["name"], one.get("restartPolicy"), tuple(map(str, one.get("args") or ())), _ports_of(one))
+            for one in (*(spec.get("initContainers") or ()), *spec["containers"])
+        ),
+        tuple(
+            bool(around.instances.get((rule.name, place_key(rule, pod))))
+            for rule in mesh.rules
+            if rule.optional and rule.binding is None
+        ),
+    )
+
+
+def _ports_of(one: Object) -> tuple[tuple[str, int], ...]:
+    return tuple((port.get("name", ""), port["containerPort"]) for port in one.get("ports") or ())
 
 
 def carriers(mesh: MeshDescription, pod: Object, around: RouteContext) -> list[ProxyRule]:

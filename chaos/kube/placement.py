@@ -221,13 +221,14 @@ def describe(placement: Placement) -> str:
         held = sorted(f"{space}/{account}" for space, account in identities_held(placement, instance))
         lines += [
             f"{instance}  node {instance.node}  {layer_name(instance.layers)} per {instance.scope}  "
-            f"{_limits(instance)}",
+            f"{limits_text(instance)}",
             f"    identities: {', '.join(held) or 'none'}",
             f"    shared by:  {', '.join(who) or 'nobody'}",
         ]
     return "\n".join(lines)
 
 
-def _limits(instance: Proxy) -> str:
+def limits_text(instance: Proxy) -> str:
+    """Format a proxy's CPU and memory limits."""
     cpu = f"{instance.cpu_millicores}m" if instance.cpu_millicores else "no CPU limit"
     return f"{cpu}, {f'{instance.memory_bytes >> 20}Mi' if instance.memory_bytes else 'no memory limit'}"

@@ -135,8 +135,9 @@ class Placement:
 
     Attributes:
         calls: (client workload key, server workload key): the flows that exist.
-        routes: by (client pod's UID, server pod's UID), of pairs whose path is not the mode's: a path belongs to a
-            call, and what a Service, a pod or a namespace asks of a mesh differs from call to call.
+        routes: by what (client pod, server pod) are `alike` to, of pairs whose path is not the mode's: a path belongs
+            to a call, and what a Service, a pod or a namespace asks of a mesh differs from call to call.
+        kinds: UID -> a name that the pods of a workload share which a mesh treats alike; of those not in it, the UID.
     """
 
     mode: ProxyMode
@@ -144,10 +145,16 @@ class Placement:
     proxies: tuple[Proxy, ...]
     calls: tuple[tuple[str, str], ...]
     routes: Mapping[tuple[str, str], Route] = field(default_factory=dict)
+    kinds: Mapping[str, str] = field(default_factory=dict)
+
+    def alike(self, pod: Pod) -> str:
+        """What tells the pod's routes from those of other pods of its workload: one name where nothing does."""
+        return self.kinds.get(pod.uid, pod.uid) if self.routes else ""
 
     def route(self, pair: Pair) -> Route:
         """The route of the pair's requests."""
-        return self.routes.get((pair.client.uid, pair.server.uid)) or Route(self.mode.hops, self.mode.balancing)
+        found = self.routes.get((self.alike(pair.client), self.alike(pair.server)))
+        return found or Route(self.mode.hops, self.mode.balancing)
 
     def nodes_of(self, workload: str) -> list[str]:
         """The nodes on which the workload (`namespace/name`) has pods, sorted."""

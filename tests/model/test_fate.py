@@ -230,4 +230,4 @@ def test_two_replicas_of_a_waypoint_share_the_pair() -> None:
     )
     placement = Placement(mode, (client, server), (*base, second), (("tenant-a/client", "tenant-a/server"),))
     assert fate.flow_shares(placement, [second]) == {("tenant-a/client", "tenant-a/server"): 0.5}
-    assert fate.flow_shares(placement, [waypoint, second]) == {("tenant-a/client", "tenant-a/server"): 0.75}
+    assert fate.flow_shares(placement, [waypoint, second]) == {("tenant-a/client", "tenant-a/server"): 1.0}
