@@ -5,7 +5,7 @@ It knows nothing of a mesh; `WAIT_FOR_PROXY` stands for the workaround that team
 address until it answers. One line of JSON on standard output tells what happened. Environment:
 `TARGET` (http://host[:port][/path]), `REQUESTS` (default 10), `INTERVAL` (seconds between them, 0), `TIMEOUT` (seconds
 of each, 2), `TRIES` (of each request, 1), `WAIT_FOR_PROXY` (an http address; empty: start at once), `WAIT_SECONDS`
-(30).
+(30). SIGTERM ends it with 143, as of an application that handles none: the first process of a pod would ignore it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import signal
 import time
 import urllib.parse
 from dataclasses import asdict, dataclass, field
+
+from chaos.interrupts import on_termination
 
 
 @dataclass(slots=True)
@@ -86,6 +89,7 @@ def run(
 
 def main() -> None:
     env = os.environ
+    on_termination(lambda: os._exit(128 + signal.SIGTERM))
     try:
         report = run(
             env["TARGET"],

@@ -16,12 +16,13 @@ from chaos.errors import ApiError, ExperimentFailure
 from chaos.kube.client import KINDS
 from chaos.kube.objects import container_status, true_conditions
 from chaos.mesh import manifests
+from chaos.model.job_fate import APP, JobPolicy
 from chaos.model.placement import Proxy
 from chaos.verdict.check import Check, decided
 
 LINGERS: Final = 6.0  # seconds after its application's end, by which a Job that ends at all has ended
 SECONDS: Final = 90.0  # longest wait for a Job
-CONTAINER: Final = "job"
+CONTAINER: Final = APP
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +69,24 @@ class JobSeen:
 
 
 class JobRun(AbstractContextManager["JobRun"]):
-    """A Job that exists while the block runs, whatever becomes of it. It calls the first tenant's server."""
+    """A Job that exists while the block runs, whatever becomes of it. It calls the first tenant's server.
 
-    def __init__(self, trial: Trial, name: str, *, requests: int = 20, interval: float = 0.0, tries: int = 1) -> None:
+    Args:
+        policy: how it treats the end of its pods; by default it is tried again up to three times.
+        seconds: its deadline.
+    """
+
+    def __init__(
+        self,
+        trial: Trial,
+        name: str,
+        *,
+        requests: int = 20,
+        interval: float = 0.0,
+        tries: int = 1,
+        policy: JobPolicy | None = None,
+        seconds: float = SECONDS,
+    ) -> None:
         self.trial, self.cluster, self.name, self.requests = trial, trial.cluster, f"job-{name}", requests
         self.tenant = trial.deployment.tenants[0]
         objects = manifests.job(
@@ -80,7 +96,9 @@ class JobRun(AbstractContextManager["JobRun"]):
             requests=requests,
             interval=interval,
             tries=tries,
-            deadline_seconds=int(SECONDS),
+            deadline_seconds=int(seconds),
+            spec=policy.spec if policy else None,
+            restart=policy.restart if policy else "Never",
         )
         ours = {(obj["kind"], obj["metadata"]["name"]) for obj in objects}
         # Injection brings what a mode has in each namespace besides, as a waypoint: that is there, and stays when the

@@ -57,7 +57,7 @@ class Drain:
 
         def empty() -> bool:
             for namespace, name, uid in tuple(left):
-                if _evict(cluster, namespace, name, uid):
+                if evict(cluster, namespace, name, uid):
                     left.discard((namespace, name, uid))
             return not left
 
@@ -99,8 +99,8 @@ def _cordon(cluster: Cluster, receipt: Receipt, metadata: Object, cordoned: bool
     cluster.patch("Node", receipt.target.name, patch)
 
 
-def _evict(cluster: Cluster, namespace: str, name: str, uid: str) -> bool:
-    """Request the eviction; return whether the pod is gone."""
+def evict(cluster: Cluster, namespace: str, name: str, uid: str) -> bool:
+    """Request the eviction of a pod, as long as it is there and not going; return whether it is gone."""
     pod = cluster.find("Pod", name, namespace)
     if pod is None or pod["metadata"]["uid"] != uid:
         return True

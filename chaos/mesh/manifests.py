@@ -222,11 +222,17 @@ def job(
     interval: float = 0.0,
     tries: int = 1,
     deadline_seconds: int = 60,
+    spec: Mapping[str, Any] | None = None,
+    restart: str = "Never",
 ) -> list[Object]:
     """Return a batch Job of a tenant (manifests/apps/job.yaml): that many requests, `interval` seconds apart, with that
     many tries each.
+
+    Args:
+        spec: fields of the Job's spec besides; by default it is tried again up to three times.
+        restart: restartPolicy of its pods.
     """
-    return load(
+    objects = load(
         "apps/job.yaml",
         {
             "name": name,
@@ -236,8 +242,12 @@ def job(
             "interval": str(interval),
             "tries": str(tries),
             "deadline_seconds": deadline_seconds,
+            "restart": restart,
         },
     )
+    for obj in objects:
+        obj["spec"] |= {"backoffLimit": 3} if spec is None else spec
+    return objects
 
 
 def closing(name: str, *, tenant: str, nodes: Sequence[str], last: float) -> list[Object]:

@@ -88,6 +88,11 @@ CLAIMS: Final[tuple[Claim, ...]] = (
         _SHARING,
     ),
     Claim(
+        "Behind one shared proxy all pods of a Job fail at once, which uses up its retries; a sidecar fails one.",
+        "job-policies",
+        _SIDECARS,
+    ),
+    Claim(
         "A proxy that dies while its pod ends is not restarted; a shared one comes back in time.",
         "client-shut-down-proxy-killed",
         _SHARING,

@@ -44,6 +44,7 @@ _HAPPENED: Final = {
     "server-shut-down": "a server left while it was called",
     "job-completes": "a Job ran",
     "job-proxy-killed": "the proxy of a running Job was killed",
+    "job-policies": "Jobs of many policies lost their proxy, or their pod",
     "job-starts-before-proxy": "a Job started while its proxy was slow to come",
     "saturation": "the load rose until something gave out",
 }

@@ -21,6 +21,7 @@ from chaos.report.formatting import (
     predicted_text,
     short_flows,
 )
+from chaos.report.job_table import job_table
 from chaos.report.records import RunRecord
 from chaos.report.sharing import Sharing, budget_rule, cpu_statement, emulated
 from chaos.report.terminal import tally
@@ -40,6 +41,7 @@ def markdown(run: RunRecord, sharings: Sequence[Sharing | None]) -> str:
         *_otherwise(run.trials),
         *(["## What was found", "\n".join(f"- {_cell(str(one))}" for one in found)] if found else []),
         *_comparison(run, sharings),
+        *_jobs(run.trials),
         "## Mode by scenario",
         _matrix(run),
         "<details><summary>Every trial</summary>",
@@ -128,6 +130,16 @@ def _comparison(run: RunRecord, sharings: Sequence[Sharing | None]) -> list[str]
         lines.append("| " + " | ".join(map(_cell, cells)) + " |")
     text = "\n".join(lines)
     return ["## Which mode?", text]
+
+
+def _jobs(trials: Sequence[TrialResult]) -> list[str]:
+    table = job_table(trials)
+    if not table.lines:
+        return []
+    lines = ["| what befell the Job | policy | " + " | ".join(map(_cell, table.modes)) + " |"]
+    lines.append("|---" * (len(table.modes) + 2) + "|")
+    lines += ["| " + " | ".join(map(_cell, (one.trouble, one.policy, *one.cells))) + " |" for one in table.lines]
+    return ["## Jobs by policy", "\n".join(lines)]
 
 
 def _answer(cell: Cell) -> str:

@@ -38,6 +38,7 @@ from chaos.report.formatting import (
     spell,
 )
 from chaos.report.glossary import GLOSSARY
+from chaos.report.job_table import job_table
 from chaos.report.picture import cell_picture
 from chaos.report.records import RunRecord
 from chaos.report.sharing import Sharing, budget_rule, cpu_statement, emulated
@@ -141,6 +142,7 @@ def _render(run: RunRecord, sharings: Sequence[Sharing | None], bins: int) -> st
         words=VERDICTS,
         signs=SIGNS,
         answers=answers(run.trials, sharings),
+        jobs=job_table(run.trials),
         cpu=cpu_statement(run, sharings),
         budget_rule=budget_rule(run, sharings),
         emulated=emulated(run.cluster),

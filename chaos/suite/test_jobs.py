@@ -1,17 +1,19 @@
-"""Batch Jobs beside proxies: whether they end, whether they bear a proxy's death, and whether they may start
-before it.
+"""Batch Jobs beside proxies: whether they end, whether they bear a proxy's death, by which policies, and whether they
+may start before it.
 """
 
 from __future__ import annotations
 
 from contextlib import ExitStack
 
+from chaos.engine.job_rows import JobRounds, tally
 from chaos.engine.jobs import LINGERS, JobRun
 from chaos.engine.scenario import scenario, without_proxies
 from chaos.engine.targets import container_of, workload
 from chaos.engine.trial import Trial
 from chaos.faults.control_plane import ControlPlane
 from chaos.faults.kill import Kill
+from chaos.model.job_fate import ROUNDS
 from chaos.model.modes import ProxyMode
 from chaos.names import CONTROL_PLANE, SYSTEM_NAMESPACE
 from chaos.verdict.check import decided, measured
@@ -90,3 +92,22 @@ def job_starts_before_proxy(trial: Trial) -> None:
             "the Job's requests are answered in the end", seen.app_exit == 0, seen.application(), seen.app_seconds, "s"
         )
     )
+
+
+@scenario(
+    "job-policies",
+    faults=(Kill,),
+    reference_mesh_only="it kills proxies of yours seven times: job-proxy-killed does so once",
+    reference_apps_only=NO_JOB,
+)
+def job_policies(trial: Trial) -> None:
+    """What becomes of a Job whose proxy dies, or whose pod is evicted, follows from its policy and from where its proxy
+    runs.
+    """
+    rounds, found = JobRounds(trial), []
+    for one in ROUNDS:
+        for check in rounds.run(one):
+            found.append(check)
+            trial.show(check)
+    for end, number in tally(found).items():
+        trial.show(measured(f"Jobs: {end}", f"{number} of {len(found)} Jobs", number, "Jobs"))

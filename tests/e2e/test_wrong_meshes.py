@@ -58,6 +58,7 @@ LYING: list[tuple[str, str, type[Mesh]]] = [
     ("server-shut-down", "node", Mindless),
     ("job-completes", "native-sidecar", ClassicSidecar),
     ("job-completes", "sidecar", NativeSidecar),
+    ("job-policies", "native-sidecar", ClassicSidecar),
     ("job-proxy-killed", "native-sidecar", ClassicSidecar),
     ("job-starts-before-proxy", "native-sidecar", ClassicSidecar),
     ("proxy-killed", "sidecar", SecretlySharedSidecar),
