@@ -65,8 +65,10 @@ class ControlPlane:
     def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
         def seen(page: control_plane_requests.Page) -> Facts:
             trouble, proxies = page.get("injected_failures", {"refuse": True}), len(page.get("proxies", ()))
-            quiet = not trouble.get("refuse") and not trouble.get("delay") and proxies >= receipt.facts["proxies"]
-            return {"proxies": proxies, "over": True} if quiet else {}
+            quiet = not trouble.get("refuse") and not trouble.get("delay")
+            # Late pushes cut no stream: a proxy that is not there left with its pod, and will not be back.
+            back = self.answer == "slow" or proxies >= receipt.facts["proxies"]
+            return {"proxies": proxies, "over": True} if quiet and back else {}
 
         over = control_plane_requests.withdraw(cluster, receipt, seen, seconds=self.seconds)
         return Evidence(time.time_ns(), over)
