@@ -22,7 +22,7 @@ def pod(*codes: int, running: bool = False, phase: str = "", index: int | None =
         status |= {"containerID": "runc://x", "state": states[-1]}
         if len(states) > 1:
             status["lastState"] = states[-2]
-    meta = {"uid": f"u{id(status)}", "name": "p"}
+    meta: dict[str, Any] = {"uid": f"u{id(status)}", "name": "p"}
     if index is not None:
         meta["annotations"] = {"batch.kubernetes.io/job-completion-index": str(index)}
     return {"metadata": meta, "spec": {}, "status": {"phase": phase or "Running", "containerStatuses": [status]}}
