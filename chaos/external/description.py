@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Final
 
 from chaos.kube.ways import Way
@@ -23,6 +24,15 @@ _PLACED: Final = {
     Scope.NAMESPACE: PlacedBy.DEPLOYMENT,
     Scope.WAYPOINT: PlacedBy.DEPLOYMENT,
 }
+
+
+class Feature(StrEnum):
+    """What a mesh's own objects ask for, and a check shows."""
+
+    IDENTITY_POLICY = "identity-policy"  # who may connect
+    REQUEST_POLICY = "request-policy"  # who may ask for what
+    TIMEOUTS = "timeouts"
+    RETRIES = "retries"
 
 
 def labels_of(obj: Object) -> Mapping[str, str]:
@@ -273,6 +283,8 @@ class ModeRule:
         placed: of rules whose proxies get there otherwise in this mode than in general.
         drains: seconds for which its proxies still take new calls when they are told to end.
         without: name of a part of the control plane -> what becomes of a new pod while that part is away.
+        features: a feature of the mesh -> file under manifests/meshes/objects with the mesh's own objects that ask for
+            it, for a tenant's servers.
     """
 
     name: str
@@ -282,6 +294,7 @@ class ModeRule:
     starts_first: bool = False
     drains: float = 0.0
     without: Mapping[str, NewPod] = field(default_factory=dict)
+    features: Mapping[Feature, str] = field(default_factory=dict)
     enrolment: Enrolment = Enrolment()
 
 

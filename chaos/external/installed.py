@@ -8,20 +8,21 @@ never slept for. Everything that is made carries the run's label, and goes with 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
-from chaos.errors import EnvironmentUnfit, ExperimentFailure, Misuse, NotReady
+from chaos.errors import EnvironmentUnfit, ExperimentFailure, Misuse, NotFound, NotReady
 from chaos.external import own_parts
-from chaos.external.description import ControlPlanePart, Installation, Marks
+from chaos.external.description import ControlPlanePart, Feature, Installation, Marks
 from chaos.external.file import Call, TargetSystem
 from chaos.external.modes import InstalledMode
 from chaos.external.placement import plan_placement, read_proxy_pods, read_site
 from chaos.external.reading import compare_views
 from chaos.kube.access import list_readable
 from chaos.kube.applying import Object, apply_all, delete_all, namespaces_of_run, wait_all_ready
-from chaos.kube.client import Cluster
+from chaos.kube.client import Cluster, kind_key
 from chaos.kube.control_key import stored_key
 from chaos.kube.objects import has_condition
 from chaos.mesh import inject, manifests
@@ -31,6 +32,8 @@ from chaos.model.fate import path
 from chaos.model.modes import Hop, layer_name
 from chaos.model.placement import Placement
 from chaos.names import SYSTEM_NAMESPACE
+
+OBJECTS: Final = "meshes/objects"  # under manifests: what a mesh's description has applied for a tenant
 
 
 class InstalledMesh:
@@ -105,7 +108,7 @@ class InstalledMesh:
             found.append(obj)
             if obj["kind"] == "Namespace" and enrolment.objects:
                 values = {**self._values(), "namespace": obj["metadata"]["name"]}
-                found += inject.stamp(manifests.load(f"meshes/objects/{enrolment.objects}", values), self.run)
+                found += inject.stamp(manifests.load(f"{OBJECTS}/{enrolment.objects}", values), self.run)
         return found
 
     def _values(self) -> dict[str, int]:
@@ -114,6 +117,29 @@ class InstalledMesh:
         own += [name for name, _ in self.rule.path if self.description.rule(name).binding is not None]
         share = self._shares[layer_name(self.description.rule(own[0]).layers)] if own else None
         return {"cpu": share.cpu_millicores, "memory": share.memory_mib} if share else {"cpu": 0, "memory": 0}
+
+    def unknown_kinds(self, feature: Feature) -> list[str]:
+        """Return the kinds of a feature's objects that this cluster does not have."""
+        found = []
+        for kind in dict.fromkeys(kind_key(obj) for obj in manifests.unfilled(self._source(feature))):
+            try:
+                self.cluster.list(kind, self.target.namespaces[0])
+            except NotFound:
+                found.append(kind)
+        return found
+
+    def _source(self, feature: Feature) -> str:
+        return f"{OBJECTS}/{self.rule.features[feature]}"
+
+    @contextmanager
+    def asked_for(self, feature: Feature, **values: Any) -> Iterator[None]:
+        """Apply the mesh's own objects that ask for a feature, until the block is left."""
+        objects = inject.stamp(manifests.load(self._source(feature), values), self.run)
+        apply_all(self.cluster, objects)
+        try:
+            yield
+        finally:
+            delete_all(self.cluster, objects)
 
     # ---- life
 

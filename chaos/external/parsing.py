@@ -13,6 +13,7 @@ from chaos.external.description import (
     Binding,
     ControlPlanePart,
     Enrolment,
+    Feature,
     Installation,
     LoaderRule,
     Marks,
@@ -248,7 +249,7 @@ def _refusal(value: Any, where: str, problems: list[str]) -> UnmodelledMark:
 
 
 def _mode(value: Any, where: str, problems: list[str], rules: Sequence[ProxyRule]) -> ModeRule:
-    known = ("name", "stands-for", "path", "placed-by", "starts-first", "drains", "without", "enrolment")
+    known = ("name", "stands-for", "path", "placed-by", "starts-first", "drains", "without", "features", "enrolment")
     top = Fields(value, where, problems, known=known)
     names = {rule.name for rule in rules}
     placed = top.texts("placed-by")
@@ -261,6 +262,10 @@ def _mode(value: Any, where: str, problems: list[str], rules: Sequence[ProxyRule
     for name, what in without.items():
         if what not in list(NewPod):
             top.wrong(f"without.{name}", f"is {what!r}: known are {', '.join(NewPod)}")
+    features = top.texts("features")
+    for name in features:
+        if name not in list(Feature):
+            top.wrong(f"features.{name}", f"is not known here: known are {', '.join(Feature)}")
     return ModeRule(
         name=top.text("name"),
         path=_path(top, names, needed=False),
@@ -269,6 +274,7 @@ def _mode(value: Any, where: str, problems: list[str], rules: Sequence[ProxyRule
         starts_first=top.values.get("starts-first") is True,
         drains=top.number("drains", default=0.0, low=0.0),
         without={name: NewPod(what) for name, what in without.items() if what in list(NewPod)},
+        features={Feature(name): file for name, file in features.items() if name in list(Feature)},
         enrolment=_enrolment(top),
     )
 

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from chaos.errors import ApiError, Misuse
-from chaos.kube.client import KINDS, Cluster
+from chaos.kube.client import KINDS, Cluster, kind_key
 from chaos.kube.objects import is_ready_pod, is_rolled_out
 from chaos.kube.readiness import AwaitedWorkload, await_ready
 from chaos.names import LABEL_RUN
@@ -30,22 +30,20 @@ def apply_all(cluster: Cluster, objects: Iterable[Object]) -> None:
     Raises Misuse for kinds that the client does not know, ApiError or an ExceptionGroup of them for refusals.
     """
     everything = [copy.deepcopy(obj) for obj in objects]
-    unknown = sorted({obj["kind"] for obj in everything} - KINDS.keys())
+    unknown = sorted({kind_key(obj) for obj in everything} - KINDS.keys())
     if unknown:
         raise Misuse(f"kinds that sharedfate does not apply: {', '.join(unknown)}; apply them yourself first")
     named = {*_FIRST, *_GRANTS, *_RUNNING}
     for wave in (_FIRST, KINDS.keys() - named, _GRANTS, _RUNNING):
-        in_parallel(cluster.apply, [obj for obj in everything if obj["kind"] in wave])
+        in_parallel(cluster.apply, [obj for obj in everything if kind_key(obj) in wave])
 
 
 def delete_all(cluster: Cluster, objects: Sequence[Object]) -> None:
     """Delete the objects; one that is gone already is no error. Does not wait."""
 
     def delete(obj: Object) -> None:
-        namespaced = KINDS[obj["kind"]][2]
-        cluster.delete(
-            obj["kind"], obj["metadata"]["name"], obj["metadata"].get("namespace", "default") if namespaced else None
-        )
+        key, meta = kind_key(obj), obj["metadata"]
+        cluster.delete(key, meta["name"], meta.get("namespace", "default") if KINDS[key][2] else None)
 
     in_parallel(delete, objects)
 

@@ -40,7 +40,19 @@ _PATCH_TYPES: Final = {
     "json": "application/json-patch+json",
 }
 
-# kind -> (path prefix, plural, namespaced); the kinds that sharedfate itself uses
+# key -> (path prefix, plural, namespaced), of kinds that definitions add: the key is the kind, with its group where
+# several have one of that name
+_CUSTOM: Final[dict[str, tuple[str, str, bool]]] = {
+    "Gateway": ("/apis/gateway.networking.k8s.io/v1", "gateways", True),  # of a mesh that makes its waypoints from it
+    "CiliumNetworkPolicy": ("/apis/cilium.io/v2", "ciliumnetworkpolicies", True),
+    "AuthorizationPolicy.security.istio.io": ("/apis/security.istio.io/v1", "authorizationpolicies", True),
+    "VirtualService": ("/apis/networking.istio.io/v1", "virtualservices", True),
+    "AuthorizationPolicy.policy.linkerd.io": ("/apis/policy.linkerd.io/v1alpha1", "authorizationpolicies", True),
+    "MeshTLSAuthentication": ("/apis/policy.linkerd.io/v1alpha1", "meshtlsauthentications", True),
+    "Server": ("/apis/policy.linkerd.io/v1beta3", "servers", True),
+    "HTTPRoute.policy.linkerd.io": ("/apis/policy.linkerd.io/v1beta3", "httproutes", True),
+}
+# key -> (path prefix, plural, namespaced); the kinds that sharedfate itself uses
 KINDS: Final[dict[str, tuple[str, str, bool]]] = {
     "Namespace": ("/api/v1", "namespaces", False),
     "Node": ("/api/v1", "nodes", False),
@@ -65,13 +77,12 @@ KINDS: Final[dict[str, tuple[str, str, bool]]] = {
     "RoleBinding": ("/apis/rbac.authorization.k8s.io/v1", "rolebindings", True),
     "ClusterRole": ("/apis/rbac.authorization.k8s.io/v1", "clusterroles", False),
     "ClusterRoleBinding": ("/apis/rbac.authorization.k8s.io/v1", "clusterrolebindings", False),
-    "Gateway": ("/apis/gateway.networking.k8s.io/v1", "gateways", True),  # of a mesh that makes its waypoints from it
-    "CiliumNetworkPolicy": ("/apis/cilium.io/v2", "ciliumnetworkpolicies", True),
     "TokenReview": ("/apis/authentication.k8s.io/v1", "tokenreviews", False),
     "SubjectAccessReview": ("/apis/authorization.k8s.io/v1", "subjectaccessreviews", False),
     "SelfSubjectAccessReview": ("/apis/authorization.k8s.io/v1", "selfsubjectaccessreviews", False),
     "PodMetrics": ("/apis/metrics.k8s.io/v1beta1", "pods", True),
     "NodeMetrics": ("/apis/metrics.k8s.io/v1beta1", "nodes", False),
+    **_CUSTOM,
 }
 
 
@@ -111,11 +122,19 @@ def object_path(
     return "/".join(parts)
 
 
+def kind_key(obj: Mapping[str, Any]) -> str:
+    """Return an object's key in `KINDS`: its kind, with its group where there are several of that name."""
+    group = str(obj.get("apiVersion", "")).rpartition("/")[0]
+    with_group = f"{obj['kind']}.{group}"
+    return with_group if with_group in KINDS else str(obj["kind"])
+
+
 def path_of(obj: Mapping[str, Any], subresource: str | None = None) -> str:
     """Return the API path of an object from its manifest."""
     meta = obj["metadata"]
-    namespaced = KINDS[obj["kind"]][2]
-    return object_path(obj["kind"], meta.get("namespace", "default") if namespaced else None, meta["name"], subresource)
+    key = kind_key(obj)
+    namespaced = KINDS[key][2]
+    return object_path(key, meta.get("namespace", "default") if namespaced else None, meta["name"], subresource)
 
 
 class Cluster:
@@ -332,7 +351,7 @@ class Cluster:
         `unique`: nobody else makes one of that name. Then a try whose answer was lost is done again, and what is there
             is ours.
         """
-        kind, name = obj["kind"], obj["metadata"].get("name")
+        kind, name = kind_key(obj), obj["metadata"].get("name")
         namespace = obj["metadata"].get("namespace", "default") if KINDS[kind][2] else None
         lost = False
 
@@ -357,7 +376,9 @@ class Cluster:
             return self.create(obj, unique=True)
         except AlreadyExists:
             pass
-        return self.patch(obj["kind"], obj["metadata"]["name"], obj, obj["metadata"].get("namespace"), how="strategic")
+        key, meta = kind_key(obj), obj["metadata"]
+        how: PatchType = "merge" if key in _CUSTOM else "strategic"  # which the API server has for its own kinds alone
+        return self.patch(key, meta["name"], obj, meta.get("namespace"), how=how)
 
     def patch(
         self,

@@ -11,14 +11,15 @@ import yaml
 from chaos.engine.deployment import AddedPod
 from chaos.errors import EnvironmentUnfit, Misuse
 from chaos.external.advice import AdviceBasis, advice
+from chaos.external.description import Feature
 from chaos.external.discovery import observed_calls, target_text
 from chaos.external.file import parse_target
 from chaos.external.installations import detect_installed, mesh_installed, read_installed
 from chaos.external.installed import InstalledMesh
 from chaos.external.modes import installed_modes, known_modes, mode_named
-from chaos.external.parsing import built_in, descriptions
+from chaos.external.parsing import built_in, descriptions, parse_description
 from chaos.external.placement import plan_placement
-from chaos.kube.client import Cluster
+from chaos.kube.client import KINDS, Cluster, kind_key, path_of
 from chaos.mesh import manifests
 from chaos.mesh.handle import NewPod, PlanePart
 from chaos.mesh.inject import pod_template
@@ -315,3 +316,45 @@ def test_the_version_is_istiods_own_word_where_it_gives_one(answer: Any, version
         (istio,) = [one for one in read_installed(cluster) if one.mesh.name == "istio"]
     assert istio.version == version
     assert script.asked[2] == "GET /api/v1/namespaces/istio-system/pods/istiod-1:15014/proxy/version"
+
+
+@pytest.mark.parametrize("mode", ASKED)
+def test_what_a_mode_asks_of_its_mesh_is_objects_of_known_kinds_in_the_tenants_namespace(mode: str) -> None:
+    rule = installed_modes()[mode].rule
+    values = {"namespace": "tenant-a", "account": "client", "timeout": "800ms"}
+    for feature, file in rule.features.items():
+        for obj in manifests.load(f"meshes/objects/{file}", values):
+            prefix, _, namespaced = KINDS[kind_key(obj)]
+            assert prefix == f"/apis/{obj['apiVersion']}", (feature, obj["kind"])
+            assert namespaced, obj["kind"]
+            assert obj["metadata"]["namespace"] == "tenant-a"
+            assert "${" not in yaml.safe_dump(obj)
+    by_layer = {Feature.REQUEST_POLICY, Feature.TIMEOUTS, Feature.RETRIES} & set(rule.features)
+    assert not by_layer or mode_named(mode).l7 is not None, "what only a proxy of requests can do"
+
+
+def test_the_role_for_installed_meshes_allows_every_kind_of_theirs_that_a_mode_applies_and_no_other() -> None:
+    (role,) = manifests.load("rbac/runner-meshes.yaml", {})
+    allowed = {(group, kind) for one in role["rules"] for group in one["apiGroups"] for kind in one["resources"]}
+    files = {file for one in installed_modes().values() for file in one.rule.features.values()}
+    files |= {one.rule.enrolment.objects for one in installed_modes().values() if one.rule.enrolment.objects}
+    applied = {kind_key(obj) for file in files for obj in manifests.unfilled(f"meshes/objects/{file}")}
+    paths = {KINDS[kind] for kind in applied}
+    needed = {(prefix.split("/")[2], plural) for prefix, plural, _ in paths if prefix.startswith("/apis/")}
+    assert needed == allowed
+
+
+def test_kinds_of_one_name_are_told_apart_by_their_group() -> None:
+    paths = {
+        path_of({"kind": "AuthorizationPolicy", "apiVersion": version, "metadata": {"name": "x", "namespace": "n"}})
+        for version in ("security.istio.io/v1", "policy.linkerd.io/v1alpha1")
+    }
+    assert paths == {
+        "/apis/security.istio.io/v1/namespaces/n/authorizationpolicies/x",
+        "/apis/policy.linkerd.io/v1alpha1/namespaces/n/authorizationpolicies/x",
+    }
+
+
+def test_a_feature_that_is_unknown_is_refused_by_its_place() -> None:
+    with pytest.raises(Misuse, match=r"modes\[0\].features.mirroring is not known here: known are identity-policy"):
+        parse_description({"name": "x", "modes": [{"name": "m", "features": {"mirroring": "x.yaml"}}]}, source="f")

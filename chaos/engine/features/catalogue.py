@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from chaos.engine.features.balancing import check_balancing
+from chaos.engine.features.by_objects import check_by_objects
 from chaos.engine.features.context import CheckContext
 from chaos.engine.features.forged import check_forged
 from chaos.engine.features.identities import check_identities, check_refusals
@@ -42,7 +43,7 @@ _MESHED = (
 )
 
 
-_INSTALLED = (check_balancing, check_tls_on_wire, check_own_words)  # what can be asked of any mesh
+_INSTALLED = (check_balancing, check_tls_on_wire, check_own_words, check_by_objects)  # what can be asked of any mesh
 
 
 def applicable(where: CheckContext) -> tuple[Callable[[CheckContext], list[Check]], ...]:

@@ -24,62 +24,62 @@ def check_policy(context: CheckContext) -> list[Check]:
     own = spiffe_id(context.client.namespace, context.client.service_account)
 
     def other_tenant() -> set[int]:
-        return _statuses(context.call(context.other_tenant, path="/allowed/x", requests=2 * len(context.servers)))
+        return statuses(context.call(context.other_tenant, path="/allowed/x", requests=2 * len(context.servers)))
 
     def streams(client: bool) -> list[CallReply]:
         return context.call(
             context.client if client else context.other_tenant, port=PORT_TCP, protocol="tcp", body="x", requests=4
         )
 
-    open_before = other_tenant() == _statuses(streams(False)) == {200}
+    open_before = other_tenant() == statuses(streams(False)) == {200}
     with context.allowed(Rule((own,), ("GET",), ("/allowed*",))):
-        _seen(
+        await_seen(
             context,
             lambda: (
-                other_tenant() == {403} and _statuses(context.call(context.client, path="/other", requests=4)) == {403}
+                other_tenant() == {403} and statuses(context.call(context.client, path="/other", requests=4)) == {403}
             ),
         )
         requests = {
-            "the client's GET /allowed/x": _statuses(context.call(context.client, path="/allowed/x", requests=8)),
-            "the client's GET /other": _statuses(context.call(context.client, path="/other", requests=8)),
-            "the client's POST /allowed": _statuses(
+            "the client's GET /allowed/x": statuses(context.call(context.client, path="/allowed/x", requests=8)),
+            "the client's GET /other": statuses(context.call(context.client, path="/other", requests=8)),
+            "the client's POST /allowed": statuses(
                 context.call(context.client, path="/allowed", method="POST", body="x", requests=8)
             ),
             "another tenant's GET /allowed/x": other_tenant(),
         }
-        by_request = _statuses(streams(True))
+        by_request = statuses(streams(True))
     with context.allowed(Rule((own,))):
-        _seen(context, lambda: _statuses(streams(False)) == {0})
-        mine, others = _statuses(streams(True)), _statuses(streams(False))
-    _seen(context, lambda: other_tenant() == {200})
+        await_seen(context, lambda: statuses(streams(False)) == {0})
+        mine, others = statuses(streams(True)), statuses(streams(False))
+    await_seen(context, lambda: other_tenant() == {200})
     before = "" if open_before else "; before, not all was open"
     return [
         decided(
             "wrong identity, method or path is refused at L7",
             open_before and list(requests.values()) == [{200}, {403}, {403}, {403}],
-            "; ".join(f"{name}: {_shown(found)}" for name, found in requests.items()) + before,
+            "; ".join(f"{name}: {shown(found)}" for name, found in requests.items()) + before,
         ),
         decided(
             "wrong identity is refused at L4",
             open_before and (mine, others, by_request) == ({200}, {0}, {0}),
-            f"the client's streams: {_shown(mine)}; a stranger's: {_shown(others)}; with a rule that needs requests "
+            f"the client's streams: {shown(mine)}; a stranger's: {shown(others)}; with a rule that needs requests "
             "the "
-            f"client's: {_shown(by_request)}{before}",
+            f"client's: {shown(by_request)}{before}",
         ),
     ]
 
 
-def _statuses(replies: list[CallReply]) -> set[int]:
+def statuses(replies: list[CallReply]) -> set[int]:
     return {reply.status for reply in replies}
 
 
-def _shown(statuses: set[int]) -> str:
+def shown(statuses: set[int]) -> str:
     return " ".join("refused" if status == 0 else str(status) for status in sorted(statuses))
 
 
-def _seen(context: CheckContext, holds: Callable[[], bool]) -> None:
+def await_seen(context: CheckContext, holds: Callable[[], bool], *, seconds: float = DRAINED) -> None:
     """Wait until the condition holds, up to a bound; the measurement afterwards shows whether it does."""
     try:
-        context.cluster.wait("the policy holds", holds, seconds=DRAINED)
+        context.cluster.wait("what was asked for holds", holds, seconds=seconds)
     except NotReady:
         return

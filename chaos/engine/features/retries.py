@@ -7,24 +7,27 @@ reached a server is their count, which no proxy can embellish.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from chaos.engine.features.context import CheckContext
+from chaos.engine.features.programs.caller import CallReply
 from chaos.verdict.check import Check, decided, undecided
 
 REQUESTS: Final = 60
 SHARE: Final = 0.3
 LONG: Final = 5.0  # seconds: how long a request would take that must time out
 TIMEOUT: Final = 0.8  # seconds
+RETRIED: Final = "killed connections are retried where allowed"
 
 
 def check_retries(context: CheckContext) -> list[Check]:
     """Send PUT (idempotent) and POST (not) while the servers drop connections."""
     with context.features(retries=True), context.misbehaviour(reset_share=SHARE, seed=7):
-        before = _counts(context)
+        before = count_requests(context)
         puts = context.call(context.client, requests=REQUESTS, method="PUT", path="/echo", body="x")
         posts = context.call(context.client, requests=REQUESTS, method="POST", path="/echo", body="x")
-        after = _counts(context)
+        after = count_requests(context)
     with context.misbehaviour(reset_share=SHARE, seed=7):
         without = context.call(context.client, requests=REQUESTS, method="PUT", path="/echo", body="x")
     tries = {method: after[method] - before[method] for method in after}
@@ -33,16 +36,9 @@ def check_retries(context: CheckContext) -> list[Check]:
         for name, replies in (("PUT", puts), ("POST", posts), ("without", without))
     }
     if not failed["without"] or not failed["POST"]:
-        return [undecided("killed connections are retried where allowed", "the servers dropped no connection")]
+        return [undecided(RETRIED, "the servers dropped no connection")]
     return [
-        decided(
-            "killed connections are retried where allowed",
-            tries["PUT"] > REQUESTS and failed["PUT"] < failed["without"] / 2,
-            f"{REQUESTS} PUTs reached the servers {tries['PUT']} times and {failed['PUT']} failed; without retries "
-            f"{failed['without']} of {REQUESTS} failed",
-            tries["PUT"] - REQUESTS,
-            "retries",
-        ),
+        judge_retries(tries["PUT"], failed["PUT"], failed["without"]),
         decided(
             "a request that is not idempotent is never retried",
             tries["POST"] == REQUESTS,
@@ -53,7 +49,23 @@ def check_retries(context: CheckContext) -> list[Check]:
     ]
 
 
-def _counts(context: CheckContext) -> dict[str, int]:
+def judge_retries(tries: int, failed: int, without: int) -> Check:
+    """Judge PUTs whose connections are dropped: how often they reached the servers, how many failed, and how many did
+    so without retries. Pure.
+    """
+    if not without:
+        return undecided(RETRIED, "the servers dropped no connection")
+    return decided(
+        RETRIED,
+        tries > REQUESTS and failed < without / 2,
+        f"{REQUESTS} PUTs reached the servers {tries} times and {failed} failed; without retries {without} of "
+        f"{REQUESTS} failed",
+        tries - REQUESTS,
+        "retries",
+    )
+
+
+def count_requests(context: CheckContext) -> dict[str, int]:
     stats = [context.stats(server) for server in context.servers]
     return {method: sum(one.get(method, 0) for one in stats) for method in ("PUT", "POST")}
 
@@ -66,6 +78,11 @@ def check_timeouts(context: CheckContext) -> list[Check]:
         slow = context.call(context.client, path=f"/delay/{LONG * 1e3:.0f}", requests=2, timeout=2 * LONG)
         quick = context.call(context.client, path="/delay/20", requests=3)
     (without,) = context.call(context.client, path=f"/delay/{TIMEOUT * 2000:.0f}")
+    return [judge_timeouts(slow, quick, without)]
+
+
+def judge_timeouts(slow: Sequence[CallReply], quick: Sequence[CallReply], without: CallReply) -> Check:
+    """Judge requests of `LONG` and of 20 ms under a timeout of `TIMEOUT`, and one of twice that without it. Pure."""
     waited = min(reply.ms for reply in slow)
     longest = max(reply.ms for reply in slow)
     good = (
@@ -75,14 +92,12 @@ def check_timeouts(context: CheckContext) -> list[Check]:
         and {reply.status for reply in quick} == {200}
         and without.status == 200
     )
-    return [
-        decided(
-            "timeouts hold",
-            good,
-            f"with a timeout of {TIMEOUT * 1e3:.0f} ms, requests of {LONG * 1e3:.0f} ms were answered "
-            f"{sorted({reply.status for reply in slow})} after {waited:.0f} to {longest:.0f} ms, those of 20 ms "
-            f"{sorted({reply.status for reply in quick})}; without one {without.status}",
-            waited,
-            "ms",
-        )
-    ]
+    return decided(
+        "timeouts hold",
+        good,
+        f"with a timeout of {TIMEOUT * 1e3:.0f} ms, requests of {LONG * 1e3:.0f} ms were answered "
+        f"{sorted({reply.status for reply in slow})} after {waited:.0f} to {longest:.0f} ms, those of 20 ms "
+        f"{sorted({reply.status for reply in quick})}; without one {without.status}",
+        waited,
+        "ms",
+    )

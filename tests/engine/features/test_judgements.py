@@ -13,7 +13,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from chaos.engine.features import balancing, envoy_stats, identities, metrics, paths, tls_on_wire
+from chaos.engine.features.by_objects import judge_policy
 from chaos.engine.features.programs import memory_keys, request_identity
+from chaos.engine.features.programs.caller import CallReply
+from chaos.engine.features.retries import judge_retries, judge_timeouts
 from chaos.engine.features.tls_on_wire import Direction
 from chaos.inpod import sniffer
 from chaos.mesh.ca import Authority
@@ -192,3 +195,52 @@ def test_a_link_in_another_root_leads_into_that_root(tmp_path: Path) -> None:
 
 def test_a_check_reads_as_a_sentence() -> None:
     assert str(Check("x holds", Verdict.PASS, "3 of 3", 3, "calls")) == "pass: x holds: 3 of 3"
+
+
+@pytest.mark.parametrize(
+    ("before", "allowed", "denied", "after", "verdict"),
+    [
+        ({200}, {200}, {403}, {200}, "pass"),
+        ({200}, {200}, {0}, {200}, "pass"),  # a proxy of connections closes them
+        ({200}, {200}, {0, 403}, {200}, "pass"),
+        ({200}, {200}, {200, 403}, {200}, "fail"),
+        ({200}, {200, 403}, {403}, {200}, "fail"),
+        ({200}, {200}, {503}, {200}, "fail"),  # an outage is no refusal
+        ({200}, {200}, set(), {200}, "fail"),
+        ({0}, {200}, {0}, {200}, "fail"),  # it was closed before
+        ({200}, {200}, {403}, {403}, "fail"),  # and stays so without the policy
+    ],
+)
+def test_a_policy_holds_when_the_wrong_one_is_refused_while_it_is_there_and_nobody_else(
+    before: set[int], allowed: set[int], denied: set[int], after: set[int], verdict: str
+) -> None:
+    check = judge_policy("p", before, {"own": allowed}, {"another": denied}, after=after)
+    assert str(check.verdict) == verdict, check
+
+
+@pytest.mark.parametrize(
+    ("tries", "failed", "without", "verdict"),
+    [(80, 1, 18, "pass"), (60, 1, 18, "fail"), (80, 12, 18, "fail"), (60, 0, 0, "inconclusive")],
+)
+def test_retries_are_more_tries_than_requests_and_fewer_failures(
+    tries: int, failed: int, without: int, verdict: str
+) -> None:
+    assert str(judge_retries(tries, failed, without).verdict) == verdict
+
+
+@pytest.mark.parametrize(
+    ("slow", "quick", "without", "verdict"),
+    [
+        ((504, 803.0), 200, 200, "pass"),
+        ((504, 300.0), 200, 200, "fail"),  # before its time
+        ((504, 5200.0), 200, 200, "fail"),  # the server's own end
+        ((200, 5000.0), 200, 200, "fail"),
+        ((504, 803.0), 504, 200, "fail"),
+        ((504, 803.0), 200, 504, "fail"),  # what is left without the object
+    ],
+)
+def test_a_timeout_ends_what_is_late_in_its_time_and_nothing_else(
+    slow: tuple[int, float], quick: int, without: int, verdict: str
+) -> None:
+    late = [CallReply(status=slow[0], ms=slow[1])] * 2
+    assert str(judge_timeouts(late, [CallReply(status=quick)], CallReply(status=without)).verdict) == verdict
