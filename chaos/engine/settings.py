@@ -56,6 +56,7 @@ class Settings:
     every: float = 0.2  # seconds between two questions for a loader's samples
     mesh_install: bool = False  # of meshes whose modes were chosen and that are missing, in clusters of our own
     target: TargetSystem | None = None  # a mesh that is not ours, in the modes' place
+    proxy_version: str = ""  # to which proxy-upgraded changes the proxies, and back; "": it restarts them
     repeat: int = 0  # kills of one trial; 0: up to three, while the judge does not pass
 
 
@@ -79,6 +80,7 @@ def parse_settings(
     every: float = 0.2,
     repeat: int | None = None,
     mesh_install: bool = False,
+    proxy_version: str = "",
 ) -> Settings:
     """Parse option texts into Settings; raises one Misuse with every problem. `refuse_unknown` checks later whether the
     scenarios exist, because files that are not collected yet may define them.
@@ -161,6 +163,7 @@ def parse_settings(
         kind=kind,
         every=every,
         target=own,
+        proxy_version=proxy_version.strip(),
         repeat=repeat or 0,
         mesh_install=mesh_install,
     )

@@ -5,30 +5,66 @@ are cut.
 from __future__ import annotations
 
 import time
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from chaos.engine.restarts import Snapshot, container_snapshot
 from chaos.engine.targets import WHOLE_POD, placebo, proxy_on_path, workload_of
 from chaos.engine.trial import Trial
-from chaos.faults.model import Fault
+from chaos.errors import Misuse
+from chaos.faults import workload
+from chaos.faults.model import Fault, Target
+from chaos.faults.upgrade import Upgrade
 from chaos.history.model import Flag, Outcome, Samples
 from chaos.model.flow import WindowKind
-from chaos.model.placement import Placement
+from chaos.model.placement import Placement, Proxy
 from chaos.verdict.check import decided, measured
 
 STREAMS: Final = 4  # long-lived connections of each tenant
+VERSION_OPTION: Final = "--chaos-proxy-version"
 _QUIET_SECONDS: Final = 1.0
 
 
-def watch(trial: Trial, fault: Fault) -> None:
+def plan_roll_out(template: Mapping[str, Any], proxy: Proxy, version: str, *, annotation: str = "") -> Upgrade | None:
+    """Return the change of a pod template that gives that proxy another version; None where the template decides on no
+    proxy. Pure.
+
+    Args:
+        version: an image, or what the annotation takes.
+        annotation: by which an application's pod names the version of the proxy that the mesh adds to it.
+    """
+    spec = template["spec"]
+    held = [one["name"] for place in ("containers", "initContainers") for one in spec.get(place) or []]
+    if proxy.container in held:
+        return Upgrade(container=proxy.container, image=version)
+    return Upgrade(annotations={annotation: version}) if annotation else None
+
+
+def version_change(trial: Trial, proxy: Proxy, target: Target, version: str) -> Fault:
+    """Return the fault that gives a proxy that version, and takes it back. Raises Misuse where nothing decides."""
+    template = workload.living(trial.cluster, target)["spec"]["template"]
+    if (planned := plan_roll_out(template, proxy, version, annotation=trial.mesh.version_annotation)) is None:
+        raise Misuse(
+            f"no other version of {proxy}: {target} has no container {proxy.container}, and its mesh knows no "
+            f"annotation that names one. Leave {VERSION_OPTION} out for a rolling restart"
+        )
+    return planned
+
+
+def watch(trial: Trial, fault: Fault, *, version: str = "") -> None:
     """Roll out the proxies before the first tenant's servers, and show the effects.
+
+    With a version they are changed to it, and back, in the fault's place.
 
     Where a proxy is a container of the application's pod, its roll-out is the application's: the model says so, and
     both directions are looked at.
     """
     deployment = trial.deployment
     last = proxy_on_path(trial.placement, server=deployment.tenants[0].server, side="server")
-    target = workload_of(trial.cluster, last or placebo(trial.placement))
+    proxy = last or placebo(trial.placement)
+    target = workload_of(trial.cluster, proxy)
+    if version:
+        fault = version_change(trial, proxy, target, version)
     with deployment.streams(STREAMS) as streams:
         trial.baseline()
         before = container_snapshot(trial.cluster, deployment.namespaces)
@@ -40,7 +76,13 @@ def watch(trial: Trial, fault: Fault) -> None:
         after, until = container_snapshot(trial.cluster, deployment.namespaces), time.time_ns()
     seconds = (end - begin) / 1e9
     trial.show(
-        decided("the roll-out was seen", seconds > 0, f"{fault.name} of {target} took {seconds:.1f} s", seconds, "s")
+        decided(
+            "the roll-out was seen",
+            seconds > 0,
+            f"{fault.name} of {target}{f' to {version}, and back,' if version else ''} took {seconds:.1f} s",
+            seconds,
+            "s",
+        )
     )
 
     restarted = application_restarts(trial.placement, before, after)

@@ -146,6 +146,7 @@ class ProxyRule:
         carries_in: marks of the namespaces whose pods it carries; none: any.
         assumes: what is taken for granted where it stands on a path, because no object that is read says it.
         newest: of several ready ones at a place, the newest takes all new connections.
+        version_by: annotation of an application's pod that names the proxy's image or version.
         limit_by: variable of its container's environment that holds how many cores it can use, where no limit says so.
         reads: name of a page -> where it is read.
     """
@@ -164,6 +165,7 @@ class ProxyRule:
     skips: Skips = Skips()
     binding: Binding | None = None
     newest: bool = False
+    version_by: str = ""
     limit_by: str = ""
     ports: tuple[int, ...] = ()
     reads: Mapping[str, Read] = field(default_factory=dict)

@@ -58,6 +58,11 @@ class ExternalMesh:
         return self.description.reply_headers
 
     @property
+    def version_annotation(self) -> str:
+        """The description's."""
+        return next((rule.version_by for rule in self.description.rules if rule.version_by), "")
+
+    @property
     def log_signs(self) -> Sequence[LogSign]:
         """The description's."""
         return self.description.log_signs

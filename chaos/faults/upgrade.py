@@ -1,4 +1,4 @@
-"""A workload gets another image, environment or arguments, and on recovery exactly its earlier template."""
+"""A workload gets another image, environment, arguments or pod annotations, and on recovery its earlier template."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ class Upgrade:
     """Roll out a changed pod template, and roll it back.
 
     Args:
-        container: which container of the template; "" for its first.
+        container: which container of the template, init containers among them; "" for its first.
         image: the new image; "" keeps the old one.
         env: variables that are added or changed.
         args: the new arguments; none keeps the old ones.
+        annotations: of the pods, added or changed: what decides on containers that a webhook adds.
         whole: see the roll-out through before the fault counts as injected; else its first new pod is enough (an image
             that does not exist never gets further).
         seconds: longest wait for the roll-out, and for the way back.
@@ -43,12 +44,13 @@ class Upgrade:
     image: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
     args: tuple[str, ...] = ()
+    annotations: Mapping[str, str] = field(default_factory=dict)
     whole: bool = True
     seconds: float = 180.0
 
     def __post_init__(self) -> None:
-        if not (self.image or self.env or self.args):
-            raise Misuse("fault upgrade: nothing is changed: set image, env or args")
+        if not (self.image or self.env or self.args or self.annotations):
+            raise Misuse("fault upgrade: nothing is changed: set image, env, args or annotations")
 
     def plan(self, cluster: Cluster, target: Target) -> Facts:
         found = workload.living(cluster, target)
@@ -89,26 +91,32 @@ class Upgrade:
 
 def plan_template(template: Mapping[str, Any], upgrade: Upgrade) -> Object:
     """Return the changed template. Pure; raises Misuse when it has no such container, or nothing would change."""
-    containers = template["spec"]["containers"]
-    names = [one["name"] for one in containers]
+    spec = template["spec"]
+    places = [place for place in ("containers", "initContainers") if spec.get(place)]
+    names = [one["name"] for place in places for one in spec[place]]
     name = upgrade.container or names[0]
     if name not in names:
         raise Misuse(f"fault upgrade: the template has no container {name!r}: it has {', '.join(names)}")
-    changed = []
-    for one in containers:
-        if one["name"] == name:
-            env = [item for item in one.get("env") or [] if item["name"] not in upgrade.env]
-            env += [{"name": key, "value": str(value)} for key, value in upgrade.env.items()]
-            one = {
-                **one,
-                **({"image": upgrade.image} if upgrade.image else {}),
-                **({"env": env} if upgrade.env else {}),
-                **({"args": list(upgrade.args)} if upgrade.args else {}),
-            }
-        changed.append(one)
-    if changed == containers:
+    parts = {place: [_changed(one, upgrade) if one["name"] == name else one for one in spec[place]] for place in places}
+    changed = {**template, "spec": {**spec, **parts}}
+    if upgrade.annotations:
+        meta = template.get("metadata") or {}
+        annotations = {**(meta.get("annotations") or {}), **upgrade.annotations}
+        changed["metadata"] = {**meta, "annotations": annotations}
+    if changed == template:
         raise Misuse("fault upgrade: the template is already like that: nothing would be rolled out")
-    return {**template, "spec": {**template["spec"], "containers": changed}}
+    return changed
+
+
+def _changed(container: Mapping[str, Any], upgrade: Upgrade) -> Object:
+    env = [item for item in container.get("env") or [] if item["name"] not in upgrade.env]
+    env += [{"name": key, "value": str(value)} for key, value in upgrade.env.items()]
+    return {
+        **container,
+        **({"image": upgrade.image} if upgrade.image else {}),
+        **({"env": env} if upgrade.env else {}),
+        **({"args": list(upgrade.args)} if upgrade.args else {}),
+    }
 
 
 def _put(cluster: Cluster, target: Target, template: Object, metadata: list[Object]) -> None:

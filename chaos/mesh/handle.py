@@ -71,6 +71,13 @@ class MeshHandle(Protocol):
         ...
 
     @property
+    def version_annotation(self) -> str:
+        """Return the annotation by which an application's pod names the version of the proxy that the mesh adds to it;
+        "" where there is none.
+        """
+        ...
+
+    @property
     def log_signs(self) -> Sequence[LogSign]:
         """Return which lines of its proxies' logs mean what, in the order in which a line is compared with them."""
         ...

@@ -97,6 +97,7 @@ class Mesh:
         return []
 
     reply_headers = ("server: envoy", "x-envoy-")
+    version_annotation = ""  # the pods that are applied hold the proxies themselves
     log_signs = ()  # its proxies log no requests, unless a check has them do so
 
     # ---- manifests

@@ -75,6 +75,13 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="N",
         help="kill so many times in a trial, each time a fresh pod (default: up to 3, while the judge does not pass)",
     )
+    add(
+        "--chaos-proxy-version",
+        default="",
+        metavar="IMAGE",
+        help="what proxy-upgraded changes the proxies to, and back: an image, or what the mesh's own annotation takes "
+        "(default: they are restarted)",
+    )
     add("--chaos-seed", type=int, default=None, help="seed of every random choice (default: drawn, and shown)")
     add(
         "--chaos-mesh-install",
@@ -146,6 +153,7 @@ def settings_of(config: pytest.Config) -> Settings:
                 target=o.chaos_target,
                 every=o.chaos_every,
                 repeat=o.chaos_repeat,
+                proxy_version=o.chaos_proxy_version,
             )
         except Misuse as error:
             raise pytest.UsageError(str(error)) from error

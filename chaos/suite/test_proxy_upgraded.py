@@ -7,12 +7,15 @@ from chaos.engine.scenario import scenario
 from chaos.engine.trial import Trial
 from chaos.faults.recreate import Recreate
 from chaos.faults.restart import Restart
+from chaos.faults.upgrade import Upgrade
 
 
-@scenario("proxy-upgraded", faults=(Restart,))
+@scenario("proxy-upgraded", faults=(Restart, Upgrade))
 def proxy_upgraded(trial: Trial) -> None:
-    """A rolling restart of proxies restarts the applications that hold them, and no other; its price is counted."""
-    upgrade.watch(trial, Restart())
+    """A rolling restart of proxies (with a version that is asked for: their change to it, and back) restarts the
+    applications that hold them, and no other; its price is counted.
+    """
+    upgrade.watch(trial, Restart(), version=trial.deployment.settings.proxy_version)
 
 
 @scenario(

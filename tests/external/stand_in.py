@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -327,13 +328,15 @@ def gateways(cluster: Cluster, how: StandIn) -> Iterator[None]:
             meta = gateway["metadata"]
             if "deletionTimestamp" in meta or has_condition(gateway, "Programmed"):
                 continue
-            with contextlib.suppress(ApiError):  # its namespace may be going by now
+            try:
                 if cluster.find("Deployment", "waypoint", meta["namespace"]) is None:
                     apply_all(cluster, waypoint(meta["namespace"], meta["name"], how))
                 elif is_ready(cluster.get("Deployment", "waypoint", meta["namespace"])):
                     bound = f"Successfully attached to waypoint {meta['namespace']}/{meta['name']}"
                     say(cluster, "Service", "server", meta["namespace"], "istio.io/WaypointBound", bound)
                     say(cluster, "Gateway", meta["name"], meta["namespace"], "Programmed", "programmed")
+            except* ApiError:  # its namespace may be going by now; the next one's turn all the same
+                pass
 
     try:
         with repeating(look):
@@ -371,8 +374,12 @@ def repeating(look: Callable[[], None]) -> Iterator[None]:
 
     def run() -> None:
         while not stop.wait(0.25):
-            with contextlib.suppress(ApiError):  # what is looked at may be gone by now
+            try:
                 look()
+            except* ApiError:  # what is looked at may be gone by now
+                pass
+            except* Exception:  # the next look may do better; a test that fails shows why
+                traceback.print_exc()
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
