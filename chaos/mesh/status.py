@@ -66,7 +66,7 @@ def control_plane_lines(placement: Placement, page: Mapping[str, Any]) -> str:
         for line in page["identities"]
         if line["refused"]
     ]
-    lines += [f"    skipped, for it cannot be read: {what}: {why}" for what, why in page["unreadable"].items()]
+    lines += [f"    cannot be read: {what}: {why}" for what, why in page["unreadable"].items()]
     lines += [f"    no proxy of the mesh: {why}" for why in page["impostors"].values()]
     lines += [f"    refused a stream from {line['peer']}: {line['reason']}" for line in page["refused_streams"][-5:]]
     return "\n".join(lines)

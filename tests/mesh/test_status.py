@@ -54,5 +54,5 @@ def test_what_is_skipped_and_who_is_no_proxy_is_said() -> None:
         "impostors": {"Pod b/fake": "pod b/fake belongs elsewhere"},
     }
     text = control_plane_lines(PLACEMENT, seen)
-    assert "skipped, for it cannot be read: Pod b/odd: spec is 3" in text
+    assert "cannot be read: Pod b/odd: spec is 3" in text
     assert "no proxy of the mesh: pod b/fake belongs elsewhere" in text

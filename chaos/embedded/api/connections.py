@@ -14,7 +14,7 @@ import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from socket import socket
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from aiohttp import web
 
@@ -31,6 +31,13 @@ def abort(transport: asyncio.BaseTransport) -> None:
     """
     with contextlib.suppress(AttributeError):
         transport.abort()  # type: ignore[attr-defined]
+
+
+class NoAnswer(web.StreamResponse):
+    """The response to a connection that ended in the middle: aiohttp closes it, and logs no trace of it."""
+
+    async def prepare(self, request: web.BaseRequest) -> NoReturn:
+        raise ConnectionResetError("the connection has ended")
 
 
 @dataclass(frozen=True, slots=True)

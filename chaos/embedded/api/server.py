@@ -29,7 +29,7 @@ from chaos.embedded.api.audit import AuditLog
 from chaos.embedded.api.auth import Attributes, Authorizer, User, authenticate
 from chaos.embedded.api.calls import Call, Reply
 from chaos.embedded.api.connecting import connecting
-from chaos.embedded.api.connections import ConnectionLimits, Connections, Held, abort
+from chaos.embedded.api.connections import ConnectionLimits, Connections, Held, NoAnswer, abort
 from chaos.embedded.api.errors import StatusError, bad_request, method_not_allowed, no_such_path
 from chaos.embedded.api.escalation import impersonated, refuse_escalation
 from chaos.embedded.api.gate import AdmissionGate
@@ -145,6 +145,7 @@ class ApiServer:
         if self._connections is not None:
             self._connections.used(request)
         user, code, verb = User("?"), 500, request.method
+        response: web.StreamResponse
         try:
             user = self._user(request)
             await self._troubles.meet(user, request)
@@ -157,7 +158,7 @@ class ApiServer:
             if error.retry_after is not None:
                 response.headers["Retry-After"] = str(error.retry_after)
         except ConnectionError:
-            raise  # the client went away; there is nobody to answer
+            response = NoAnswer()  # the client went away, or was cut off: there is nobody to answer
         except Exception as error:  # the one place where any fault of ours is an answer
             log.exception("%s %s", request.method, request.rel_url)
             response = json_response(

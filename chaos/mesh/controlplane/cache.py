@@ -19,7 +19,7 @@ from chaos.mesh.controlplane.injected_failures import InjectedFailures, detect_i
 from chaos.mesh.controlplane.reading import Object, Slice, Unreadable, labels_of, mapping, meta_of
 from chaos.mesh.modes import mode_named
 from chaos.mesh.mutations import Defect, allowed_defects
-from chaos.mesh.snapshot import Endpoint, MeshSnapshot, Service
+from chaos.mesh.snapshot import Endpoint, MeshSnapshot, Policy, Service
 from chaos.model.modes import ProxyMode
 from chaos.names import LABEL_POLICY, LABEL_ROLE, MESH_CONFIG, SYSTEM_NAMESPACE
 
@@ -76,7 +76,7 @@ class ObjectCache:
     def _note(self, table: dict[str, str], key: str, why: str) -> None:
         if table.setdefault(key, why) == why and self._said.get(key) != why:
             self._said[key] = why
-            log.warning("%s is skipped: %s", key, why)
+            log.warning("%s cannot be read: %s", key, why)
 
     def meshed_namespaces(self) -> frozenset[str]:
         """The names of the namespaces that are in the mesh."""
@@ -94,6 +94,14 @@ class ObjectCache:
         """The EndpointSlices that belong to a Service."""
         homes = self.homes()
         return list(self.read("EndpointSlice", lambda piece: reading.endpoint_slice(piece, homes)))
+
+    def policies(self) -> Iterator[Policy]:
+        """The tenants' policies; one that cannot be read has no rule, and is listed with what is skipped."""
+        for policy, why in self.read("ConfigMap", reading.policy):
+            if why:
+                key = f"ConfigMap {policy.namespace}/{policy.name}"
+                self._note(self.unreadable, key, f"the policy allows nothing: {why}")
+            yield policy
 
     def config(self) -> Mapping[str, Any] | None:
         """The mesh's own settings (ConfigMap `mesh`); None until it is there. Raises ValueError for no JSON."""
@@ -149,7 +157,7 @@ class ObjectCache:
             pods=dict(sorted(pods.items())),
             services=tuple(sorted(services, key=lambda one: (one.namespace, one.name))),
             waypoints=tuple(sorted(waypoints)),
-            policies=tuple(sorted(self.read("ConfigMap", reading.policy), key=lambda one: (one.namespace, one.name))),
+            policies=tuple(sorted(self.policies(), key=lambda one: (one.namespace, one.name))),
             defects=defects,
         )
         self._said = {**self.unreadable, **self.impostors}

@@ -320,8 +320,9 @@ def account(pod: Object) -> tuple[str, str]:
     return uid, spiffe_id(namespace, text(name, "spec.serviceAccountName"))
 
 
-def policy(config_map: Object) -> Policy | None:
-    """Return the allow-list of a ConfigMap with the policy's label; None for any other.
+def policy(config_map: Object) -> tuple[Policy, str] | None:
+    """Return the allow-list of a ConfigMap with the policy's label, and why it cannot be read ("": it can); None for
+    any other.
 
     `policy.json` holds `{"rules": [{"sources": [...], "methods": [...], "paths": [...]}]}`. A text that cannot be read,
     or holds anything else, allows nothing: a policy with no rule.
@@ -331,10 +332,11 @@ def policy(config_map: Object) -> Policy | None:
     _, namespace, name = meta_of(config_map)
     try:
         said = json.loads(texts(config_map.get("data"), "data")["policy.json"])
-        rules = tuple(_rule(one) for one in items(said["rules"], "rules"))
-    except (KeyError, ValueError, TypeError, RecursionError, Unreadable):
-        rules = ()
-    return Policy(namespace, name, rules)
+        if said["rules"] is None:
+            raise Unreadable("rules is null")
+        return Policy(namespace, name, tuple(_rule(one) for one in items(said["rules"], "rules"))), ""
+    except (KeyError, ValueError, TypeError, RecursionError, Unreadable) as error:
+        return Policy(namespace, name), f"{type(error).__name__}: {error}"[:400]
 
 
 def _rule(raw: Mapping[str, Any]) -> Rule:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import logging
 import socket
 import ssl
 import tracemalloc
@@ -43,8 +44,8 @@ class Pods:
         return await asyncio.open_connection("127.0.0.1", self.port)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.heard.append(await reader.readuntil(b"\r\n\r\n"))
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            self.heard.append(await reader.readuntil(b"\r\n\r\n"))
             assert self.answer is not None
             await self.answer(reader, writer)
         writer.close()
@@ -395,7 +396,9 @@ BROKEN_HEADS: list[bytes] = [
 ]
 
 
-def test_an_answer_that_breaks_ends_the_callers_connection_and_no_other_request_sees_it(tmp_path: Path) -> None:
+def test_an_answer_that_breaks_ends_the_callers_connection_and_no_other_request_sees_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async def body(place: Place) -> None:
         for text in BROKEN_AFTER_HEAD:
             place.pods.answer = fixed(text)
@@ -409,6 +412,26 @@ def test_an_answer_that_breaks_ends_the_callers_connection_and_no_other_request_
             assert await place.get() == 200
 
     in_place(tmp_path, body)
+    assert [one.getMessage() for one in caplog.records if one.exc_info or one.levelno >= logging.WARNING] == []
+
+
+def test_callers_that_go_away_in_the_middle_of_an_answer_leave_no_trace_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body(place: Place) -> None:
+        endless = OK + b"Content-Length: %d\r\n\r\n" % (8 << 20) + b"x" * (8 << 20)
+        place.pods.answer = fixed(endless)
+        for path in (PROXY + "/", "/api/v1/pods?watch=1", "/openapi/v2", "/api/v1/pods"):
+            for bytes_read in (0, 20):
+                reader, writer = await asyncio.open_connection(*place.address, ssl=place.tls)
+                writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+                await reader.readexactly(bytes_read)
+                writer.transport.abort()
+                assert await place.get() == 200
+        await asyncio.sleep(0.2)
+
+    in_place(tmp_path, body)
+    assert [one.getMessage() for one in caplog.records if one.exc_info or one.levelno >= logging.WARNING] == []
 
 
 @pytest.mark.parametrize(

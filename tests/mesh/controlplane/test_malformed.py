@@ -273,9 +273,13 @@ def test_an_odd_policy_allows_nothing_by_mistake_and_stops_nobodys_configuration
     odd = next(obj for obj in of_tenant_b(mode) if obj["kind"] == "ConfigMap")
     odd["data"] = {"policy.json": POLICIES.get(what) or json.dumps({"rules": [ODD_POLICIES.get(what)]})}
     before = look(mode, cache(*whole(mode)))
-    found = look(mode, cache(*whole(mode), odd))
+    seen = cache(*whole(mode), odd)
+    found = look(mode, seen)
     assert others_part(found) == others_part(before)
     [policy] = found.policies
+    listed = {f"ConfigMap {policy.namespace}/{policy.name}"} if what in POLICIES else set()
+    assert set(seen.unreadable) == listed
+    assert all("allows nothing: " in why for why in seen.unreadable.values())
     assert len(policy.rules) == (0 if what in POLICIES else 1)
     rules = allow_list(found.policies, requests=True, tunnelled=True)
     assert '"prefix": ""' not in json.dumps(rules), "Envoy refuses it"
