@@ -87,13 +87,11 @@ real-kubernetes: NEEDED += buildah:buildah debootstrap:debootstrap
 real-kubernetes: $(VENV)/.test tools  ## a real Kubernetes of three nodes on this machine, compiled from its public modules; root
 	$(BIN)/python -m proof.kubernetes $(if $(RUN),-- $(RUN))
 
-# On whatever cluster CLUSTER names: `make real CLUSTER=context:NAME`.
+# On whatever cluster CLUSTER names: `make real CLUSTER=context:NAME`, or `make real PARTS=doctor,demo`.
 CLUSTER ?= context:real-kubernetes
-real: $(VENV)/.run  ## doctor, preflight, and the default matrix on a cluster that is there
-	$(BIN)/sharedfate doctor --try --cluster $(CLUSTER)
-	$(BIN)/sharedfate run --cluster $(CLUSTER) --modes none,sidecar,node --scenarios proxy-killed,noisy-neighbour --out sharedfate-real/demo
-	$(BIN)/sharedfate run --cluster $(CLUSTER) --out sharedfate-real/matrix
-	$(BIN)/sharedfate clean --cluster $(CLUSTER)
+PARTS   ?= doctor,demo,matrix,faults,meddled,killed,recordings
+real: $(VENV)/.test  ## doctor, demo, default matrix, faults, meddlers, killed runs and recordings on a cluster that is there
+	$(BIN)/python -m proof.real --cluster $(CLUSTER) --parts $(PARTS)
 
 # uv, which pip brings: the whole installation takes a quarter of pip's time, its own included. Bytecode is compiled once, here,
 # and not at the start of each pod, which cannot write it. Certificates are the system's, as pip's are: a company has its own.

@@ -133,7 +133,7 @@ def warnings(facts: Facts) -> list[str]:
             "there; without a registry, import an archive on each node (`sharedfate image save FILE`)"
         )
     if not facts.metrics:
-        found.append("metrics.k8s.io is not served: histories will hold no CPU and memory use (install metrics-server)")
+        found.append("metrics.k8s.io is not served: CPU and memory are read by a privileged pod of ours on each node")
     if not facts.resize:
         found.append(f"{BUDGET}; proxies run without a CPU limit, and what hangs on the budget is not run")
     if "Cilium" in facts.network:

@@ -12,11 +12,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from chaos.errors import ExperimentFailure, Misuse, NotReady
+from chaos.faults.helper_pod import manifest
 from chaos.faults.injection import held_receipts, undo_overdue
 from chaos.faults.model import Receipt
 from chaos.kube.client import Cluster
 from chaos.kube.objects import has_condition
-from chaos.names import CONDITION_CAPTURED, IMAGE, LABEL_MESH, LABEL_MODE, LABEL_ROLE, LABEL_RUN, SYSTEM_NAMESPACE
+from chaos.names import CONDITION_CAPTURED, LABEL_MESH, LABEL_MODE, LABEL_ROLE, LABEL_RUN, SYSTEM_NAMESPACE
 
 Object = dict[str, Any]
 _CLUSTER_WIDE: Final = ("ClusterRoleBinding", "ClusterRole")
@@ -200,33 +201,8 @@ def _release(cluster: Cluster, staying: list[str]) -> list[str]:
 
 def plan_release_pod(node: str, uids: Iterable[str]) -> Object:
     """Plan the pod that un-captures the pods of a node whose agent is gone."""
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            "name": f"release-{node}"[:63].rstrip("-."),
-            "namespace": SYSTEM_NAMESPACE,
-            "labels": {LABEL_RUN: "clean", LABEL_ROLE: "helper"},
-        },
-        "spec": {
-            "nodeName": node,
-            "hostPID": True,
-            "restartPolicy": "Never",
-            "activeDeadlineSeconds": 60,
-            "automountServiceAccountToken": False,
-            "enableServiceLinks": False,
-            "tolerations": [{"operator": "Exists"}],
-            "containers": [
-                {
-                    "name": "release",
-                    "image": IMAGE,
-                    "imagePullPolicy": "IfNotPresent",
-                    "command": ["python", "-m", "chaos.mesh.agent.release", *uids],
-                    "securityContext": {"privileged": True, "runAsUser": 0},
-                }
-            ],
-        },
-    }
+    name, command = f"release-{node}"[:63].rstrip("-."), ["python", "-m", "chaos.mesh.agent.release", *uids]
+    return manifest(name, command, node=node, run="clean", seconds=60)
 
 
 def clean_cluster(text: str, *, run: str = "", namespaces: tuple[str, ...] = (), dry_run: bool = False) -> list[str]:

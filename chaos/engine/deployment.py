@@ -20,6 +20,7 @@ from chaos.engine.steady import SteadyLoad
 from chaos.engine.stuck import explain_stuck
 from chaos.engine.targets import placebo, proxy_on_path, workload
 from chaos.engine.topology import REQUEST_TIMEOUT, Tenant, TenantLoad, plan_tenants, servers_of
+from chaos.engine.usage import Facts
 from chaos.errors import ApiError, ExperimentFailure, Misuse, NotReady, SharedfateError
 from chaos.faults.model import Target
 from chaos.faults.selection import container_target
@@ -150,7 +151,8 @@ class Deployment:
         self._counting = {tenant.name: _containers_of(servers_of(self.cluster, tenant)) for tenant in self.tenants}
         for tenant in self.tenants:
             self._set_flows(tenant, self._rate(tenant))
-        self.recorder = Recorder(self.cluster, self.namespaces, every=max(1.0, self.settings.every)).start()
+        every = max(1.0, self.settings.every)
+        self.recorder = Recorder(self.cluster, self.namespaces, run=self.run, every=every).start()
         self.steady = self.steady.begin(time.time_ns() + 500_000_000)  # the first connections are not steady load
 
     def stop(self) -> None:
@@ -162,6 +164,14 @@ class Deployment:
     def placement(self) -> Placement:
         """Read the current placement."""
         return self.mesh.placement(self.calls)
+
+    def read_usage(self) -> list[Facts]:
+        """Return what each pod of the deployment uses now (`chaos.engine.usage`). Raises ApiError when nothing can be
+        read, and Misuse before there is load.
+        """
+        if self.recorder is None:
+            raise Misuse("what pods use is read under load: start it first")
+        return self.recorder.read_usage()
 
     def loaders(self) -> Sequence[Loader]:
         """The client pods."""

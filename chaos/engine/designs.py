@@ -310,7 +310,7 @@ def why_nobody(number: int, client: str, seen: Saturation) -> str:
         return f"the overload saturated none of the {number} proxies on the path of {client}"
     unlimited = [str(proxy) for proxy in seen.unread if not proxy.cpu_millicores]
     why = (
-        f"{', '.join(unlimited)} has no CPU limit to be held against" if unlimited else "the metrics API has no reading"
+        f"{', '.join(unlimited)} has no CPU limit to be held against" if unlimited else "there is no reading of its CPU"
     )
     return (
         f"whether the overload saturated a proxy on the path of {client} is not known of {len(seen.unread)} of "

@@ -1,37 +1,35 @@
-"""Measures CPU and memory of proxies and applications under steady load, from the metrics API, with intervals over its
-windows.
-"""
+"""Measures CPU and memory of proxies and applications under steady load, with intervals over the readings."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Iterable, Mapping, Sequence, Set
+from typing import Final
 
 from scipy.special import stdtrit
 
-from chaos.engine.recorder import usage_facts
 from chaos.engine.trial import Trial
-from chaos.errors import ApiError
+from chaos.errors import ApiError, NotReady
 from chaos.model.placement import Proxy
 from chaos.verdict.check import Check, decided, measured, undecided
 
 SECONDS: Final = 10.0  # of steady load
 EVERY: Final = 1.0
+_READY: Final = 30.0  # seconds until every proxy has a reading
 SAME: Final = 0.05  # of a budget, that its shares together may differ by rounding
 
 
 def measure(trial: Trial) -> list[Check]:
     """Measure for SECONDS, and return the figures as checks."""
-    try:
-        rows = _watch(trial)
-    except ApiError as error:
-        return [undecided("the proxies' CPU and memory", f"the cluster has no metrics API: {error}")]
     placement, deployment = trial.placement, trial.deployment
     everyone = {(p.namespace, p.pod, p.container) for p in placement.proxies}
     proxies = {(p.namespace, p.pod, p.container) for p in placement.proxies if p.layers}  # without the placebo
     tenants = {tenant.namespace for tenant in deployment.tenants}
+    try:
+        rows = _watch(trial, everyone)
+    except (ApiError, NotReady) as error:
+        return [undecided("the proxies' CPU and memory", f"they cannot be read: {error}")]
     cores = [total(row, proxies, "cores") for row in rows]
     mib = statistics.fmean(total(row, proxies, "bytes") for row in rows) / 2**20
     apps = statistics.fmean(total(row, {key for key in row if key[0] in tenants} - everyone, "cores") for row in rows)
@@ -105,16 +103,22 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     return mean - half, mean + half
 
 
-def _watch(trial: Trial) -> list[dict[Key, dict[str, float]]]:
-    """Yield one row a second: each container's cores and bytes."""
-    rows: list[dict[Key, dict[str, float]]] = []
+def _watch(trial: Trial, wanted: Set[Key]) -> list[Row]:
+    """Return one row a second: each container's cores and bytes. Waits until there is a reading of all that are wanted;
+    raises NotReady when there is none.
+    """
+    trial.cluster.wait("a reading of each proxy's CPU", lambda: wanted <= _row(trial).keys(), seconds=_READY)
+    rows: list[Row] = []
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:
         trial.hold(EVERY)
-        row: dict[Key, dict[str, float]] = {}
-        for namespace in trial.deployment.namespaces:
-            for metrics in trial.cluster.list("PodMetrics", namespace):
-                facts: dict[str, Any] = usage_facts(metrics)
-                row |= {(namespace, facts["pod"], name): used for name, used in facts["containers"].items()}
-        rows.append(row)
+        rows.append(_row(trial))
     return rows
+
+
+def _row(trial: Trial) -> Row:
+    return {
+        (facts["namespace"], facts["pod"], name): used
+        for facts in trial.deployment.read_usage()
+        for name, used in facts["containers"].items()
+    }

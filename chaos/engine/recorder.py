@@ -16,19 +16,14 @@ from typing import Any
 import urllib3
 
 from chaos.engine.outside import deletion_of, disruption_of
+from chaos.engine.usage import Facts, Key, UsageReader, choose_reader, digits_of
 from chaos.errors import ApiError
 from chaos.history.model import EventKind
 from chaos.history.store import HistoryWriter
 from chaos.kube.client import Cluster
 from chaos.kube.objects import ContainerSeen, containers_seen
-from chaos.kube.quantity import parse
 
 Object = Mapping[str, Any]
-
-
-def quantity(text: str) -> float:
-    """Return a usage's Kubernetes quantity in its base unit (cores, bytes). Raises ValueError."""
-    return float(parse(text))
 
 
 def detect_changes(old: Mapping[str, ContainerSeen], new: Mapping[str, ContainerSeen]) -> list[ContainerSeen]:
@@ -53,29 +48,18 @@ def event_facts(event: Object) -> dict[str, Any]:
     }
 
 
-def usage_facts(metrics: Object) -> dict[str, Any]:
-    """Convert a PodMetrics to cores and bytes."""
-    return {
-        "namespace": metrics["metadata"].get("namespace", ""),
-        "pod": metrics["metadata"]["name"],
-        "time": metrics.get("timestamp", ""),
-        "window": metrics.get("window", ""),
-        "containers": {
-            one["name"]: {"cores": quantity(one["usage"]["cpu"]), "bytes": int(quantity(one["usage"]["memory"]))}
-            for one in metrics.get("containers") or []
-        },
-    }
-
-
 class Recorder:
     """Follows Pods and Events of some namespaces and polls their usage.
 
     Args:
-        every: seconds between two questions for usage; a cluster without the metrics API is asked once.
+        run: label of the pods that read usage, where the cluster needs them.
+        every: seconds between two questions for usage; where nothing can be read, it is asked once.
     """
 
-    def __init__(self, cluster: Cluster, namespaces: Sequence[str], *, every: float = 1.0) -> None:
-        self.cluster, self.namespaces, self.every = cluster, tuple(namespaces), every
+    def __init__(self, cluster: Cluster, namespaces: Sequence[str], *, run: str, every: float = 1.0) -> None:
+        self.cluster, self.namespaces, self.run, self.every = cluster, tuple(namespaces), run, every
+        self._usage: UsageReader | None = None
+        self._choosing = threading.Lock()
         self.failures: list[str] = []
         self._lock = threading.Lock()
         self._writer: HistoryWriter | None = None
@@ -182,15 +166,28 @@ class Recorder:
 
     def _poll_usage(self) -> None:
         while not self._stop.is_set():
-            for namespace in self.namespaces:
-                try:
-                    found = self.cluster.list("PodMetrics", namespace)
-                except ApiError as error:
-                    if error.code in (403, 404, 503):
-                        self.failures.append(f"usage: {error}")
-                        self._tell(EventKind.NOTE, {"recorder": "usage", "failed": str(error)})
-                        return
-                    raise
-                for metrics in found:
-                    self._tell(EventKind.USAGE, usage_facts(metrics))
+            try:
+                found = self.read_usage()
+            except ApiError as error:
+                if error.code in (403, 404, 503):
+                    self.failures.append(f"usage: {error}")
+                    self._tell(EventKind.NOTE, {"recorder": "usage", "failed": str(error)})
+                    return
+                raise
+            for facts in found:
+                self._tell(EventKind.USAGE, facts)
             self._stop.wait(self.every)
+
+    def read_usage(self) -> list[Facts]:
+        """Return what each pod uses now (`chaos.engine.usage`); raises ApiError when nothing can be read."""
+        with self._choosing:
+            if self._usage is None:
+                self._usage = choose_reader(
+                    self.cluster, self.namespaces, run=self.run, containers=self._running_containers
+                )
+            return self._usage.read()
+
+    def _running_containers(self) -> dict[str, Key]:
+        with self._lock:
+            seen = [one for pod in self._pods.values() for one in pod.values() if one.container_id]
+        return {digits_of(one.container_id): (one.namespace, one.pod, one.container) for one in seen}

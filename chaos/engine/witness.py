@@ -18,7 +18,6 @@ from typing import Any, Final
 import urllib3
 
 from chaos.engine import onlookers
-from chaos.engine.recorder import quantity
 from chaos.errors import ApiError, SharedfateError
 from chaos.faults import helper_pod
 from chaos.faults.container import serving_endpoint
@@ -28,6 +27,7 @@ from chaos.faults.workload import pods_of
 from chaos.history.model import Event, EventKind
 from chaos.kube.client import Cluster
 from chaos.kube.objects import container_status, controller, is_deleting
+from chaos.kube.quantity import parse
 from chaos.load.client import LoaderClient
 
 AGGRESSOR_RATE: Final = 5.0  # requests a second that an aggressor must have ended, by the loader's own counts
@@ -203,7 +203,7 @@ class SecondWitness:
 
     def _limit(self) -> float | None:
         text = ((self._status().get("resources") or {}).get("limits") or {}).get("cpu")
-        return quantity(text) if text else None
+        return float(parse(text)) if text else None
 
     def _used(self, events: Sequence[Event]) -> float | None:
         """Return the fewest cores of the container in any reading while the fault was in force; None without a

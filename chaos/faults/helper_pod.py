@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import urllib3
@@ -30,11 +30,63 @@ from chaos.kube.objects import container_statuses, is_deleting
 from chaos.model.faulting import FaultPhase
 from chaos.names import GROUP, IMAGE, KEEP_IN_PLACE, LABEL_ROLE, LABEL_RUN, SYSTEM_NAMESPACE
 
+CONTAINER: Final = "helper"  # of each such pod
 LABEL_HELPED: Final = f"{GROUP}/receipt"  # on a helper pod: the receipt that it works for
 
 
 def pod_name(receipt: Receipt, action: str) -> str:
     return f"helper-{action}-{receipt.id}"
+
+
+def manifest(
+    name: str,
+    command: Sequence[str],
+    *,
+    node: str,
+    run: str,
+    seconds: float,
+    privileged: bool = True,
+    labels: Mapping[str, str] | None = None,
+    resources: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The manifest of a pod of ours on a node, in the system namespace: it sees the node's processes (`privileged`) and
+    ends by itself.
+
+    Args:
+        seconds: after which the kubelet ends it.
+        labels: beside the run's and the role's.
+    """
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": name,
+            "namespace": SYSTEM_NAMESPACE,
+            "labels": {LABEL_RUN: run, LABEL_ROLE: "helper", **(labels or {})},
+            "annotations": dict(KEEP_IN_PLACE),
+        },
+        "spec": {
+            "nodeName": node,
+            "hostPID": privileged,
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": 5,
+            "activeDeadlineSeconds": int(seconds),
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "tolerations": [{"operator": "Exists"}],
+            "containers": [
+                {
+                    "name": CONTAINER,
+                    "image": IMAGE,
+                    "imagePullPolicy": "IfNotPresent",
+                    "command": list(command),
+                    # privileged in name only as another user: no capability is effective then
+                    "securityContext": {"privileged": True, "runAsUser": 0} if privileged else {},
+                    "resources": dict(resources or {}),
+                }
+            ],
+        },
+    }
 
 
 def plan_pod(
@@ -49,37 +101,16 @@ def plan_pod(
     resources: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The helper pod's manifest. Named after the receipt: a second one for the same action cannot exist."""
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            "name": pod_name(receipt, action),
-            "namespace": SYSTEM_NAMESPACE,
-            "labels": {LABEL_RUN: receipt.run, LABEL_ROLE: "helper", LABEL_HELPED: receipt.id},
-            "annotations": dict(KEEP_IN_PLACE),
-        },
-        "spec": {
-            "nodeName": node or receipt.target.node,
-            "hostPID": privileged,
-            "restartPolicy": "Never",
-            "terminationGracePeriodSeconds": 5,
-            "activeDeadlineSeconds": int(seconds) + 30,
-            "automountServiceAccountToken": False,
-            "enableServiceLinks": False,
-            "tolerations": [{"operator": "Exists"}],
-            "containers": [
-                {
-                    "name": "helper",
-                    "image": IMAGE,
-                    "imagePullPolicy": "IfNotPresent",
-                    "command": ["python", "-m", module, action, *arguments],
-                    # privileged in name only as another user: no capability is effective then
-                    "securityContext": {"privileged": True, "runAsUser": 0} if privileged else {},
-                    "resources": resources or {},
-                }
-            ],
-        },
-    }
+    return manifest(
+        pod_name(receipt, action),
+        ["python", "-m", module, action, *arguments],
+        node=node or receipt.target.node,
+        run=receipt.run,
+        seconds=seconds + 30,
+        privileged=privileged,
+        labels={LABEL_HELPED: receipt.id},
+        resources=resources,
+    )
 
 
 def run(

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import posixpath
 import select
 import signal
 import sys
@@ -19,35 +18,14 @@ import time
 from pathlib import Path
 from typing import Final, NoReturn
 
+from chaos.inpod.cgroups import detect_directory
 from chaos.inpod.process_helper import NO_EFFECT, VANISHED, await_serving, enter_network, processes, say
 
+LIMITS: Final = {1: "memory.limit_in_bytes", 2: "memory.max"}  # by version of cgroups
 _STEP: Final = 1 << 20
 _PATIENCE: Final = 15.0  # seconds of filling at most
 _BEYOND: Final = 64 << 20  # above the limit: what the kernel can reclaim first
 _NEVER, _FIRST = "-1000", "1000"  # oom_score_adj
-
-
-def detect_directory(mountinfo: str, cgroups: str) -> tuple[str, str]:
-    """(directory of a process's memory cgroup, name of its limit's file) from /proc texts. Raises LookupError."""
-    mounts = {}
-    for line in mountinfo.splitlines():
-        before, _, after = line.partition(" - ")
-        kind, _, options = after.split()[:3]
-        if kind == "cgroup2" or (kind == "cgroup" and "memory" in options.split(",")):
-            mounts[kind] = before.split()[3:5]  # root within the hierarchy, mount point
-    for kind, controller, limit in (("cgroup", "memory", "memory.limit_in_bytes"), ("cgroup2", "", "memory.max")):
-        path = next(
-            (
-                path
-                for _, names, path in (line.split(":", 2) for line in cgroups.splitlines())
-                if (controller in names.split(",") if controller else names == "")
-            ),
-            None,
-        )
-        if kind in mounts and path is not None:
-            root, point = mounts[kind]
-            return posixpath.normpath(posixpath.join(point, posixpath.relpath(path, root))), limit
-    raise LookupError("no memory cgroup of the container is mounted here")
 
 
 def fill(directory: str, target: int, most: int) -> NoReturn:
@@ -82,10 +60,10 @@ def main(arguments: list[str] | None = None) -> int:
     if not pids:
         say("vanished")
         return VANISHED
-    directory, name = detect_directory(
-        Path("/proc/self/mountinfo").read_text(), Path(f"/proc/{pids[0]}/cgroup").read_text()
+    directory, version = detect_directory(
+        Path("/proc/self/mountinfo").read_text(), Path(f"/proc/{pids[0]}/cgroup").read_text(), "memory"
     )
-    text = Path(directory, name).read_text().strip()
+    text = Path(directory, LIMITS[version]).read_text().strip()
     if text == "max" or int(text) > options.most << 20:
         say("refused", why=f"its limit is {text} bytes, more than {options.most} MiB")
         return NO_EFFECT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from chaos.engine.features.debug_pod import debug_pods, program
+from chaos.faults.helper_pod import CONTAINER
 from chaos.kube.client import Cluster
 from chaos.mesh.install import Mesh
 from chaos.model.placement import Proxy
@@ -20,7 +21,7 @@ def in_memory(cluster: Cluster, mesh: Mesh, proxy: Proxy) -> list[str]:
             cluster,
             SYSTEM_NAMESPACE,
             made[proxy.node],
-            "debug",
+            CONTAINER,
             "chaos.engine.features.programs.memory_keys",
             proxy.uid,
             proxy.container_id.rpartition("//")[2],

@@ -4,7 +4,6 @@ They change nothing; `watch` and `await_job` take time. The annotations are real
 shows postponed ones as "object". Parameters are positional: it drops keyword-only ones.
 """
 
-from chaos.engine.recorder import usage_facts
 from chaos.engine.restarts import compare_restarts, container_snapshot
 from chaos.errors import ExperimentFailure, Misuse, NoTargets
 from chaos.model.flow import Flow
@@ -151,7 +150,7 @@ def await_job(name: str = "job", tenant: str = "tenant-a", seconds: float = 90.0
 
 
 def footprint(resource: str = "cpu", of: str = "proxies") -> Reading:
-    """CPU (cores) or memory (bytes) in use now, summed over the proxies or the applications, from the metrics API.
+    """CPU (cores) or memory (bytes) in use now, summed over the proxies or the applications.
 
     Args:
         resource: `cpu` or `memory`.
@@ -164,18 +163,17 @@ def footprint(resource: str = "cpu", of: str = "proxies") -> Reading:
     proxies = {(p.namespace, p.pod, p.container) for p in placement.proxies if p.layers}
     pods = {(p.namespace, p.name) for p in placement.pods}
     total, seen = 0.0, 0
-    for namespace in session.trial.deployment.namespaces:
-        for metrics in session.trial.cluster.list("PodMetrics", namespace):
-            facts = usage_facts(metrics)
-            for container, usage in facts["containers"].items():
-                key = (namespace, facts["pod"], container)
-                if key in proxies if of == "proxies" else (namespace, facts["pod"]) in pods and key not in proxies:
-                    total += usage["cores" if resource == "cpu" else "bytes"]
-                    seen += 1
+    for facts in session.trial.deployment.read_usage():
+        pod = (facts["namespace"], facts["pod"])
+        for container, usage in facts["containers"].items():
+            key = (*pod, container)
+            if key in proxies if of == "proxies" else pod in pods and key not in proxies:
+                total += usage["cores" if resource == "cpu" else "bytes"]
+                seen += 1
     wanted = len(proxies) if of == "proxies" else len(pods)
     if seen < wanted:
         raise ExperimentFailure(
-            f"the metrics API reports {seen} containers of {of}, there are {wanted}: is it served, and warm?"
+            f"there are readings of {seen} containers of {of}, and {wanted} of them: try again in a few seconds"
         )
     return readings.number(total, total, total, "cores" if resource == "cpu" else "bytes", f"{seen} containers of {of}")
 

@@ -8,9 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
-import pytest
-
-from chaos.engine.recorder import Recorder, detect_changes, event_facts, quantity, usage_facts
+from chaos.engine.recorder import Recorder, detect_changes, event_facts
 from chaos.errors import ApiError
 from chaos.history.model import Event, EventKind
 from chaos.history.store import HistoryWriter
@@ -41,22 +39,6 @@ def pod(
 
 RUNNING = {"running": {"startedAt": "2025-01-01T00:00:00Z"}}
 KILLED = {"terminated": {"reason": "OOMKilled", "exitCode": 137}}
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("250m", 0.25),
-        ("1", 1.0),
-        ("12345n", 12345e-9),
-        ("64Mi", 64 * 2**20),
-        ("1500k", 1.5e6),
-        ("0", 0.0),
-        ("7u", 7e-6),
-    ],
-)
-def test_quantities_are_read_in_base_units(text: str, value: Any) -> None:
-    assert quantity(text) == pytest.approx(value)
 
 
 def test_a_container_that_is_as_it_was_is_no_change() -> None:
@@ -94,16 +76,6 @@ def test_events_of_both_apis_are_read() -> None:
     assert old == new
 
 
-def test_usage_is_in_cores_and_bytes() -> None:
-    facts = usage_facts(
-        {
-            "metadata": {"name": "p", "namespace": "n"},
-            "containers": [{"name": "c", "usage": {"cpu": "5000000n", "memory": "2Ki"}}],
-        }
-    )
-    assert facts["containers"] == {"c": {"cores": 0.005, "bytes": 2048}}
-
-
 class _Kubernetes:
     """A cluster whose watches say what they are told."""
 
@@ -117,7 +89,7 @@ class _Kubernetes:
             return [self.old_event]
         if not self.metrics:
             raise ApiError("no metrics here", code=404)
-        return [{"metadata": {"name": "server-1", "namespace": namespace}, "containers": []}]
+        return [{"metadata": {"name": "server-1", "namespace": namespace}, "window": "1s", "containers": []}]
 
     def follow(self, kind: str, namespace: str, *, stop: threading.Event) -> Iterator[WatchEvent]:
         if kind == "Event":
@@ -142,7 +114,7 @@ def eventually(writer: HistoryWriter, wanted: Callable[[Event], bool]) -> Event:
 
 def test_a_recorder_writes_into_the_history_that_is_open(tmp_path: Path) -> None:
     cluster = _Kubernetes()
-    with Recorder(cast(Cluster, cluster), ["tenant-a"], every=0.02) as recorder:
+    with Recorder(cast(Cluster, cluster), ["tenant-a"], run="r", every=0.02) as recorder:
         with HistoryWriter(tmp_path / "one", {}) as first, recorder.into(first):
             eventually(first, lambda event: event.data.get("state") == "running")
             cluster.changes["Pod"].append(WatchEvent("MODIFIED", pod(RUNNING, restarts=1, last=KILLED)))
@@ -162,7 +134,7 @@ def test_a_recorder_writes_into_the_history_that_is_open(tmp_path: Path) -> None
 def test_a_cluster_without_metrics_is_said_so_and_the_rest_goes_on(tmp_path: Path) -> None:
     cluster = _Kubernetes()
     cluster.metrics = False
-    recorder = Recorder(cast(Cluster, cluster), ["tenant-a"], every=0.02)
+    recorder = Recorder(cast(Cluster, cluster), ["tenant-a"], run="r", every=0.02)
     with HistoryWriter(tmp_path, {}) as writer, recorder.into(writer), recorder:
         eventually(writer, lambda event: event.data.get("recorder") == "usage")
         eventually(writer, lambda event: event.kind is EventKind.CONTAINER)

@@ -1,25 +1,35 @@
-"""A small world to break: one embedded cluster in one mode, tenants under load, and their proxies."""
+"""A small world to break: a cluster in one mode, tenants under load, and their proxies.
+
+An embedded cluster of the test's own; with SHAREDFATE_TEST_CLUSTER (a --cluster option), that cluster, on which what
+acts on whole nodes or on the API server is skipped.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
+
+import pytest
 
 from chaos.cluster.providers import open_cluster
+from chaos.engine.clean import remove_runs
 from chaos.faults import notes, receipts
 from chaos.faults.model import Target
 from chaos.faults.selection import container_target, node_target, workload_target
 from chaos.kube.client import Cluster, Object
+from chaos.kube.nodes import read_nodes
 from chaos.load.client import control_port
 from chaos.mesh import manifests
 from chaos.mesh.install import Mesh
 from chaos.names import MESH_CONFIG, SYSTEM_NAMESPACE
 
 RUN = "faults"
+CLUSTER: Final = "SHAREDFATE_TEST_CLUSTER"
 
 
 @dataclass(frozen=True)
@@ -33,10 +43,13 @@ class Shares:
 class World:
     """The cluster, and questions about it. Each tenant's client lies on the first node, its server on the last."""
 
-    def __init__(self, cluster: Cluster, mode: str = "none", *, tenants: Sequence[str] = ("a",)) -> None:
+    def __init__(
+        self, cluster: Cluster, mode: str = "none", *, option: str = "", tenants: Sequence[str] = ("a",)
+    ) -> None:
         self.cluster = cluster
+        self.option = option  # as the command line names the cluster
         self.mesh = Mesh(cluster, mode, run=RUN)
-        self.nodes = sorted(node["metadata"]["name"] for node in cluster.list("Node"))
+        self.nodes = read_nodes(cluster).names[:2]
         self.tenants = tenants
 
     def start(self) -> None:
@@ -55,6 +68,15 @@ class World:
             )
         for tenant in self.tenants:
             self.well(tenant=tenant)
+
+    @property
+    def embedded(self) -> bool:
+        return self.cluster.kind == "embedded"
+
+    def needs_embedded(self) -> None:
+        """Skip elsewhere: the fault switches whole nodes, or makes the API server misbehave."""
+        if not self.embedded:
+            pytest.skip("switches whole nodes, or makes the API server misbehave: on the embedded cluster")
 
     # ---- looking
 
@@ -111,8 +133,8 @@ class World:
                 one["metadata"]["name"] for one in self.cluster.list("Node") if one["spec"].get("unschedulable")
             ],
             "noted": notes.all_noted(self.cluster),
-            "nodes": self.cluster.request("GET", "/embedded/nodes"),
-            "trouble": self.cluster.request("GET", "/embedded/trouble"),
+            "nodes": self.cluster.request("GET", "/embedded/nodes") if self.embedded else None,
+            "trouble": self.cluster.request("GET", "/embedded/trouble") if self.embedded else None,
             "mesh": sorted(self.cluster.get("ConfigMap", MESH_CONFIG, SYSTEM_NAMESPACE)["data"]),
             "held": [
                 one["metadata"]["name"]
@@ -200,7 +222,12 @@ def _without_restarts(template: Object) -> Object:
 @contextmanager
 def small_world(name: str, mode: str = "none", *, tenants: Sequence[str] = ("a",)) -> Iterator[World]:
     """Made and taken away."""
-    with open_cluster("embedded", name=name, nodes=2) as cluster:
-        world = World(cluster, mode, tenants=tenants)
-        world.start()
-        yield world
+    option = os.environ.get(CLUSTER, f"embedded:{name}")
+    with open_cluster(option, nodes=2) as cluster:
+        world = World(cluster, mode, option=option, tenants=tenants)
+        try:
+            world.start()
+            yield world
+        finally:
+            if not world.embedded:
+                remove_runs(cluster, run=RUN)

@@ -1,4 +1,4 @@
-"""Every fault, on one embedded cluster: it acts (a lower bound), it ends, and what it took away is there again."""
+"""Every fault, on one cluster: it acts (a lower bound), it ends, and what it took away is there again."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import pytest
 from click.testing import CliRunner
 
 from chaos.cli import main
+from chaos.engine.usage import Key, Meters, digits_of
 from chaos.errors import GuardTripped, NoEffect, RecoveryFailed, Stopped, TargetVanished
-from chaos.faults import receipts
+from chaos.faults import helper_pod, receipts
 from chaos.faults.api_trouble import ApiTrouble
 from chaos.faults.catalogue import FAULTS, fault_class
 from chaos.faults.crash_loop import CrashLoop
@@ -45,6 +46,7 @@ from chaos.faults.stop_node import StopNode
 from chaos.faults.stop_signal import StopSignal
 from chaos.faults.throttle import Throttle
 from chaos.faults.upgrade import Upgrade
+from chaos.kube.objects import containers_seen
 from chaos.names import SYSTEM_NAMESPACE
 from tests.faults.runner import spawn
 from tests.faults.small_world import RUN, World, small_world
@@ -115,7 +117,7 @@ def test_a_degraded_link_is_slow(world: World) -> None:
 def test_names_fail_or_lie(world: World, answer: str) -> None:
     client = world.client()
     code = "import socket; print(socket.gethostbyname('server.tenant-a.svc.cluster.local'))"
-    look = ["env", "RES_OPTIONS=timeout:1 attempts:1 ndots:1", sys.executable, "-c", code]
+    look = ["env", "RES_OPTIONS=timeout:1 attempts:1 ndots:1", "python", "-c", code]
 
     def resolved() -> str:
         return world.cluster.exec("tenant-a", client.name, look, container="client").stdout.strip()
@@ -134,7 +136,7 @@ def test_only_the_names_that_are_meant_lie(world: World) -> None:
         "socket.gethostbyname(n + '.svc.cluster.local') for n in ('server.tenant-a', 'kubernetes.default')))"
     )
     with injected(world.cluster, Dns(answer="lie", names=("server.tenant-a.svc.cluster.local",)), client, run=RUN):
-        lied, right = world.cluster.exec("tenant-a", client.name, [sys.executable, "-c", code]).stdout.split()
+        lied, right = world.cluster.exec("tenant-a", client.name, ["python", "-c", code]).stdout.split()
     assert (lied, right) == ("192.0.2.1", "10.96.0.1")
 
 
@@ -163,6 +165,29 @@ def test_a_hog_eats_beside_its_target(world: World) -> None:
         assert receipt.evidence["resident_mib"] >= 64
         pods = [pod for pod in world.helpers() if pod["metadata"]["labels"][LABEL_HELPED] == receipt.id]
         assert [pod["spec"]["nodeName"] for pod in pods] == [target.node]
+
+
+def test_meters_on_the_nodes_read_what_a_hog_eats(world: World) -> None:
+    def running() -> dict[str, Key]:
+        return {
+            digits_of(seen.container_id): (seen.namespace, seen.pod, name)
+            for pod in world.cluster.list("Pod", SYSTEM_NAMESPACE)
+            for name, seen in containers_seen(pod).items()
+            if seen.container_id
+        }
+
+    with injected(world.cluster, Hog(cores=1, memory_mib=64), world.server(), run=RUN) as (receipt,):
+        name = helper_pod.pod_name(receipt, "hog")
+        meters = Meters(world.cluster, RUN, world.nodes, running)
+
+        def seen() -> dict[str, float]:
+            return next((one["containers"]["helper"] for one in meters.read() if one["pod"] == name), {})
+
+        used = world.cluster.wait("a reading of the hog", seen, seconds=60)
+        assert used["cores"] > 0.05
+        assert used["bytes"] > 64 * 2**20
+    for pod in world.helpers():
+        world.cluster.delete("Pod", pod["metadata"]["name"], SYSTEM_NAMESPACE, grace=0)
 
 
 @pytest.mark.parametrize("fault", [Restart(), Recreate()], ids=["restart", "recreate"])
@@ -196,6 +221,7 @@ def test_a_workload_scaled_to_nothing_is_missed(world: World) -> None:
 
 
 def test_a_drained_node_takes_its_pods_again(world: World) -> None:
+    world.needs_embedded()
     with injected(world.cluster, Drain(), world.node(1), run=RUN) as (receipt,):
         assert receipt.evidence["evicted"] >= 1
         assert world.cluster.get("Node", world.nodes[1])["spec"]["unschedulable"]
@@ -206,12 +232,14 @@ def test_a_drained_node_takes_its_pods_again(world: World) -> None:
 
 @pytest.mark.parametrize("fault", [StopNode(), CutNode()], ids=["stop", "cut"])
 def test_a_node_that_is_gone_is_missed_and_comes_back(world: World, fault: Fault) -> None:
+    world.needs_embedded()
     with injected(world.cluster, fault, world.node(1), run=RUN):
         world.ill()
     world.well()
 
 
 def test_without_its_kubelet_a_node_goes_on_and_restarts_nothing(world: World) -> None:
+    world.needs_embedded()
     with injected(world.cluster, StopKubelet(), world.node(1), run=RUN) as (receipt,):
         assert receipt.evidence["kubelet"] is False
         world.well()
@@ -219,6 +247,7 @@ def test_without_its_kubelet_a_node_goes_on_and_restarts_nothing(world: World) -
 
 
 def test_the_api_server_fails_one_workload_alone(world: World) -> None:
+    world.needs_embedded()
     closed(world, ApiTrouble(silent=True), world.workload("control-plane", SYSTEM_NAMESPACE))
     world.cluster.wait("the control plane watches again", lambda: world.mesh.control_plane("/readyz"), seconds=30)
     with injected(world.cluster, ApiTrouble(code=503), world.workload("watchdog", SYSTEM_NAMESPACE), run=RUN) as (
@@ -354,7 +383,7 @@ def test_the_command_injects_holds_and_undoes(world: World) -> None:
         "inject",
         "pause",
         "--cluster",
-        "embedded:faults-test",
+        world.option,
         "--layer",
         "app",
         "--tenant",
@@ -367,7 +396,7 @@ def test_the_command_injects_holds_and_undoes(world: World) -> None:
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 0, done.output
     assert [line.split()[0] for line in done.output.splitlines()] == ["receipt", "injected", "recovered"]
-    refused = CliRunner().invoke(main, ["inject", "pause", "--cluster", "embedded:faults-test", "--tenant", "z"])
+    refused = CliRunner().invoke(main, ["inject", "pause", "--cluster", world.option, "--tenant", "z"])
     assert (refused.exit_code, "nothing matches" in refused.output) == (1, True)
 
 
@@ -395,15 +424,13 @@ def test_the_same_fault_from_a_second_process_is_refused_and_the_first_gives_the
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
         arguments = ["--namespace", target.namespace, "--pod", target.name, "--container", target.container]
-        done = CliRunner().invoke(
-            main, ["inject", "throttle", "--cluster", "embedded:faults-test", *arguments, "--for", "1s"]
-        )
+        done = CliRunner().invoke(main, ["inject", "throttle", "--cluster", world.option, *arguments, "--for", "1s"])
         assert (done.exit_code, f"process {process.pid} on" in done.output, "run faults" in done.output) == (
             4,
             True,
             True,
         )
-        CliRunner().invoke(main, ["stop", "--cluster", "embedded:faults-test"])
+        CliRunner().invoke(main, ["stop", "--cluster", world.option])
         process.wait(timeout=60)
     finally:
         process.kill()
@@ -420,7 +447,7 @@ def test_ctrl_c_undoes_before_it_ends(world: World, number: int) -> None:
         "inject",
         "pause",
         "--cluster",
-        "embedded:faults-test",
+        world.option,
         "--labels",
         "app=server",
         "--for",
@@ -447,11 +474,11 @@ def test_the_stop_command_undoes_what_another_holds(world: World) -> None:
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
-        done = CliRunner().invoke(main, ["stop", "--cluster", "embedded:faults-test"])
+        done = CliRunner().invoke(main, ["stop", "--cluster", world.option])
         assert "undone: pause on tenant-a/" in done.output
         assert process.wait(timeout=60) != 0  # the runner is told, and is not green
     finally:
         process.kill()
         process.communicate()
-        CliRunner().invoke(main, ["stop", "--cluster", "embedded:faults-test", "--lift"])
+        CliRunner().invoke(main, ["stop", "--cluster", world.option, "--lift"])
     world.well("kept")

@@ -89,6 +89,8 @@ TROUBLES: tuple[Fault, ...] = (
     ids=["errors", "slow", "certificates", "api-503", "api-503-in-three", "api-late", "api-silent"],
 )
 def test_trouble_of_the_control_plane_is_seen_by_others_and_idle_trouble_is_not(world: World, fault: Fault) -> None:
+    if isinstance(fault, ApiTrouble):
+        world.needs_embedded()
     certificates(world)
     target = world.workload("control-plane", SYSTEM_NAMESPACE)
     true, idle = SecondWitness(world.cluster, fault, target), SecondWitness(world.cluster, fault, target)

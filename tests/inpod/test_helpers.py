@@ -18,7 +18,8 @@ import pytest
 
 from chaos.embedded.kubelet import cgroups
 from chaos.inpod import process_helper as helper
-from chaos.inpod.oom_helper import detect_directory
+from chaos.inpod.cgroups import detect_directory
+from chaos.inpod.oom_helper import LIMITS
 
 pytestmark = pytest.mark.privileged
 LIMIT = 48 << 20
@@ -94,11 +95,11 @@ def test_a_limit_that_is_too_high_is_not_filled(confined: subprocess.Popen[bytes
 
 
 def test_the_directory_that_is_detected_holds_the_process(confined: subprocess.Popen[bytes]) -> None:
-    directory, limit = detect_directory(
-        Path("/proc/self/mountinfo").read_text(), Path(f"/proc/{confined.pid}/cgroup").read_text()
+    directory, version = detect_directory(
+        Path("/proc/self/mountinfo").read_text(), Path(f"/proc/{confined.pid}/cgroup").read_text(), "memory"
     )
     assert str(confined.pid) in Path(directory, "cgroup.procs").read_text().split()
-    assert int(Path(directory, limit).read_text()) == LIMIT
+    assert int(Path(directory, LIMITS[version]).read_text()) == LIMIT
 
 
 def test_a_hog_says_what_it_got_and_ends_when_it_is_told() -> None:

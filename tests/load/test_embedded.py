@@ -66,7 +66,7 @@ def test_load_of_every_protocol_reaches_the_history_whole(cluster: Cluster, tmp_
     base = {"server": "tenant-a/server", "rate": 40, "timeout": 5}
     with (
         HistoryWriter(tmp_path / "trial", {}) as writer,
-        Recorder(cluster, ["tenant-a"]) as recorder,
+        Recorder(cluster, ["tenant-a"], run="load") as recorder,
         recorder.into(writer),
     ):
         with Collector(cluster, [loader], writer) as collector:

@@ -172,7 +172,7 @@ def rehearse(theirs: Stranger) -> None:
         mesh.start(tenant)  # over what is there: everything is patched
         the_same_fate_through_a_target_file(cluster, mesh)
         inject_everywhere(mesh, first)
-        with Recorder(cluster, [SYSTEM_NAMESPACE, "tenant-a"], every=0.2):
+        with Recorder(cluster, [SYSTEM_NAMESPACE, "tenant-a"], run="rehearsal", every=0.2):
             break_things(cluster, mesh)
         cluster.delete("ConfigMap", PROXY_CONFIG, "tenant-a")
         cluster.wait(

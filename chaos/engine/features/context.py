@@ -11,6 +11,7 @@ from typing import Any
 from chaos.engine.features.debug_pod import debug_pods, program
 from chaos.engine.features.programs.caller import CallReply, CallSpec
 from chaos.errors import ExperimentFailure, Misuse
+from chaos.faults.helper_pod import CONTAINER
 from chaos.kube.client import Cluster
 from chaos.load.client import LoaderClient, ServerClient
 from chaos.mesh.authority import stored_authority
@@ -67,7 +68,7 @@ class CheckContext:
 
     def call_from_outside(self, node: str, calls: Sequence[CallSpec]) -> list[list[CallReply]]:
         """Call from a pod on that node that is not in the mesh; return the replies to each call."""
-        return self._call(SYSTEM_NAMESPACE, self.debug_pods[node], "debug", calls)
+        return self._call(SYSTEM_NAMESPACE, self.debug_pods[node], CONTAINER, calls)
 
     def _call(self, namespace: str, pod: str, container: str, calls: Sequence[CallSpec]) -> list[list[CallReply]]:
         text = json.dumps([asdict(call) for call in calls])
@@ -99,7 +100,7 @@ class CheckContext:
             self.cluster,
             SYSTEM_NAMESPACE,
             self.debug_pods[node],
-            "debug",
+            CONTAINER,
             "chaos.engine.features.programs.tls_client",
             json.dumps(asked),
         )
@@ -108,7 +109,7 @@ class CheckContext:
     def run_on_node(self, node: str, module: str, *arguments: str, seconds: float = 60.0) -> Any:
         """Run a program in the node's debug pod."""
         return program(
-            self.cluster, SYSTEM_NAMESPACE, self.debug_pods[node], "debug", module, *arguments, seconds=seconds
+            self.cluster, SYSTEM_NAMESPACE, self.debug_pods[node], CONTAINER, module, *arguments, seconds=seconds
         )
 
     # ---- reading and turning

@@ -14,39 +14,12 @@ from functools import partial
 from typing import Any
 
 from chaos.errors import ExperimentFailure
+from chaos.faults.helper_pod import manifest
 from chaos.kube.client import Cluster
 from chaos.kube.objects import container_statuses
-from chaos.names import IMAGE, LABEL_ROLE, LABEL_RUN, SYSTEM_NAMESPACE
+from chaos.names import SYSTEM_NAMESPACE
 
 DEADLINE = 600  # seconds
-
-
-def plan_debug_pod(node: str, *, run: str, name: str) -> dict[str, Any]:
-    """The pod's manifest. Its own network namespace is that of a pod which is not in the mesh."""
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name, "namespace": SYSTEM_NAMESPACE, "labels": {LABEL_RUN: run, LABEL_ROLE: "helper"}},
-        "spec": {
-            "nodeName": node,
-            "hostPID": True,
-            "restartPolicy": "Never",
-            "terminationGracePeriodSeconds": 0,
-            "activeDeadlineSeconds": DEADLINE,
-            "automountServiceAccountToken": False,
-            "enableServiceLinks": False,
-            "tolerations": [{"operator": "Exists"}],
-            "containers": [
-                {
-                    "name": "debug",
-                    "image": IMAGE,
-                    "imagePullPolicy": "IfNotPresent",
-                    "command": ["sleep", str(DEADLINE)],
-                    "securityContext": {"privileged": True, "runAsUser": 0},
-                }
-            ],
-        },
-    }
 
 
 @contextmanager
@@ -55,7 +28,7 @@ def debug_pods(cluster: Cluster, nodes: Sequence[str], *, run: str) -> Iterator[
     made = {node: f"debug-{number}-{secrets.token_hex(3)}" for number, node in enumerate(nodes)}
     try:
         for node, name in made.items():
-            cluster.create(plan_debug_pod(node, run=run, name=name))
+            cluster.create(manifest(name, ["sleep", str(DEADLINE)], node=node, run=run, seconds=DEADLINE))
         for name in made.values():
             cluster.wait(f"debug pod {name} runs", partial(_running, cluster, name), seconds=60)
         yield made

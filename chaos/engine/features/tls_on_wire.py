@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from chaos.engine.features.context import CheckContext
 from chaos.errors import ExperimentFailure
+from chaos.faults.helper_pod import CONTAINER
 from chaos.model.placement import Pod
 from chaos.names import PORT_AGENT, PORT_CONTROL, PORT_STATUS, PORT_XDS, PORT_XDS_STATUS, SYSTEM_NAMESPACE
 from chaos.verdict.check import Check, decided, undecided
@@ -69,7 +70,7 @@ def judge_pair(name: str, directions: Mapping[str, Direction], *, meshed: bool) 
 def _listens(context: CheckContext, pod: str, name: str, reader: Future[Any]) -> bool:
     """Whether the sniffer is listening, or has ended and its result says why."""
     there = ["test", "-e", f"/tmp/{name}.on"]
-    return reader.done() or context.cluster.exec(SYSTEM_NAMESPACE, pod, there, container="debug").code == 0
+    return reader.done() or context.cluster.exec(SYSTEM_NAMESPACE, pod, there, container=CONTAINER).code == 0
 
 
 def check_tls_on_wire(context: CheckContext) -> list[Check]:
@@ -80,7 +81,7 @@ def check_tls_on_wire(context: CheckContext) -> list[Check]:
 
         def silence() -> None:
             for pod in context.debug_pods.values():
-                context.cluster.exec(SYSTEM_NAMESPACE, pod, ["touch", f"/tmp/{name}.off"], container="debug")
+                context.cluster.exec(SYSTEM_NAMESPACE, pod, ["touch", f"/tmp/{name}.off"], container=CONTAINER)
 
         listening = {
             node: pool.submit(

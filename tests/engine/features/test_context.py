@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from chaos.engine.features.context import choose
-from chaos.engine.features.debug_pod import plan_debug_pod
 from chaos.engine.features.paths import expected_requests
 from chaos.engine.features.plaintext import calls_to
 from chaos.engine.features.pod_removal import plan_leaver
 from chaos.errors import ExperimentFailure
+from chaos.faults.helper_pod import manifest
 from chaos.kube.objects import RESTRICTED
 from chaos.model.modes import MODES, Layer, Scope
 from chaos.model.placement import Placement, Pod, Proxy, Role
@@ -58,8 +58,8 @@ def test_an_outsider_tries_the_proxys_ports_where_there_is_one() -> None:
     assert PORT_INBOUND not in {call.port for call in calls_to("10.0.0.1", meshed=False)}
 
 
-def test_a_debug_pod_ends_by_itself_and_is_not_in_the_mesh() -> None:
-    pod = plan_debug_pod("n1", run="r", name="s")
+def test_a_helper_pod_ends_by_itself_and_is_not_in_the_mesh() -> None:
+    pod = manifest("s", ["true"], node="n1", run="r", seconds=600)
     assert pod["metadata"]["namespace"] == SYSTEM_NAMESPACE
     assert pod["spec"]["activeDeadlineSeconds"] > 0
     assert not pod["spec"].get("hostNetwork")
