@@ -4,12 +4,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
 import click
-import urllib3
 
 from chaos.commands.clean import clean
 from chaos.commands.cluster import cluster
@@ -56,7 +56,7 @@ class _Commands(click.Group):
         except SharedfateError as error:
             click.echo(f"sharedfate: {error}", err=True)
             ctx.exit(REFUSED if isinstance(error, _UNFIT) else 1)
-        except (urllib3.exceptions.HTTPError, ConnectionError) as error:
+        except _of_connections() as error:
             click.echo(f"sharedfate: the connection to the cluster: {' '.join(str(error).split())}", err=True)
             ctx.exit(REFUSED)
         except OSError as error:  # a full or read-only disk
@@ -68,6 +68,12 @@ class _Commands(click.Group):
                 raise  # one of them is nobody's on purpose: its trace is needed
             click.echo("\n  ".join([f"sharedfate: {group.message}", *map(str, _each(group))]), err=True)
             ctx.exit(REFUSED if group.split(_UNFIT)[1] is None else 1)
+
+
+def _of_connections() -> tuple[type[Exception], ...]:
+    """Return the errors of a connection: of urllib3 only once it is loaded, which takes longer than all commands."""
+    urllib3 = sys.modules.get("urllib3")
+    return (ConnectionError,) if urllib3 is None else (ConnectionError, urllib3.exceptions.HTTPError)
 
 
 @contextmanager

@@ -5,7 +5,6 @@ For users' files and options, our own programs' orders, and the requests of the 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 from enum import StrEnum
@@ -26,7 +25,9 @@ class Fields:
         if not isinstance(value, Mapping):
             self.wrong("", f"is a {type(value).__name__}, and should be a mapping with {', '.join(known)}")
         for name in sorted(map(str, self.values.keys() - set(known))):
-            near = difflib.get_close_matches(name, known, 1)
+            from difflib import get_close_matches
+
+            near = get_close_matches(name, known, 1)
             hint = f", did you mean {near[0]}" if near else ""
             self.wrong(name, f"is not known here{hint}: known are {', '.join(known) or 'none'}")
 

@@ -10,10 +10,7 @@ entry point of the group `sharedfate.extensions` whose value is the package that
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable
-from importlib.metadata import entry_points
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, Literal
 
@@ -32,6 +29,8 @@ def shipped(folder: Literal["manifests", "experiments"]) -> Path:
 
 def extension_folders(part: Literal["faults", "modes", "meshes", "experiments"]) -> list[Path]:
     """That part's folders in somebody else's extensions. Raises Misuse for an extension that is named and not there."""
+    from importlib.metadata import entry_points  # a third of what `--help` may take
+
     named = [Path(one).resolve() for one in os.environ.get(EXTENSIONS, "").split(os.pathsep) if one]
     if missing := [str(one) for one in named if not one.is_dir()]:
         raise Misuse(f"{EXTENSIONS}: no such folder: {', '.join(missing)}")
@@ -46,6 +45,8 @@ def extend(folders: Iterable[str]) -> None:
 
 
 def _folder_of(name: str, package: str) -> Path:
+    from importlib.util import find_spec
+
     found = find_spec(package)
     if found is None or not found.submodule_search_locations:
         raise Misuse(f"entry point {name} of {GROUP}: {package} is no package that is installed")
@@ -64,6 +65,8 @@ def shipped_experiments() -> list[Path]:
 
 def build_context(scratch: Path) -> Path:
     """Return a folder to build the image from: the checkout, or a copy assembled in `scratch`."""
+    import shutil
+
     shipped_files = _PACKAGE / "_data" / "build"
     if not shipped_files.is_dir():
         return _PACKAGE.parent

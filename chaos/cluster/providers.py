@@ -120,6 +120,7 @@ def open_cluster(
                 with watched(name, lambda why: abort(EnvironmentUnfit(why))):
                     cluster = Cluster(path, kind="embedded", name=name, owned=True)
                     cluster.gone = partial(ended, name)
+                    cluster.transient = not kept
                     yield from _client(cluster)
             finally:
                 if not kept:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-import urllib.parse
 from pathlib import Path
 
 import click
@@ -98,6 +97,8 @@ def cluster_load_image(name: str, archives: tuple[Path, ...]) -> None:
 @click.argument("operation", type=click.Choice(OPERATIONS))
 def cluster_node(name: str, node: str, operation: str) -> None:
     """Break or mend a node."""
+    import urllib.parse
+
     from chaos.embedded import provider
     from chaos.errors import ApiError, Misuse
     from chaos.kube.client import Cluster

@@ -8,7 +8,6 @@ from pathlib import Path
 import click
 
 from chaos.commands.which import known_modes, offer
-from chaos.documents import shown, understood
 
 
 @click.command()
@@ -26,6 +25,7 @@ from chaos.documents import shown, understood
 @click.option("--memory", default=1152, show_default=True, help="memory of all proxies together, in MiB")
 def render(mode: str, files: tuple[Path, ...], run_name: str, budget: int, memory: int) -> None:
     """Print what a mode applies, as YAML for kubectl: the mesh's parts, and your manifests patched for it."""
+    from chaos.documents import shown, understood
     from chaos.mesh import manifests
     from chaos.mesh.budget import Budget
     from chaos.mesh.render import render_mode

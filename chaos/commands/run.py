@@ -16,7 +16,7 @@ from chaos.commands.which import cluster_option, known_modes, known_scenarios, o
     context_settings={"ignore_unknown_options": True},
     epilog="""After --, any of pytest's options, and the plugin's own: -k EXPRESSION, -x (stop at the first failure),
 --lf (what failed last), -n N (modes in parallel), -v; --chaos-seed N, --chaos-keep, --chaos-inconclusive WHAT,
---chaos-baseline REPORT, --chaos-nodes N, --chaos-budget MILLICORES.""",
+--chaos-baseline REPORT, --chaos-trace, --chaos-nodes N, --chaos-budget MILLICORES.""",
 )
 @click.option(
     "--modes",

@@ -25,6 +25,7 @@ from chaos.errors import ApiError, ExperimentFailure, Misuse, NotReady, Sharedfa
 from chaos.faults.model import Target
 from chaos.faults.selection import container_target
 from chaos.faults.workload import pods_of
+from chaos.history.spans import SpanKind, Spans
 from chaos.kube.client import Cluster
 from chaos.kube.kubeconfig import one_line
 from chaos.kube.nodes import read_nodes
@@ -99,6 +100,7 @@ class Deployment:
         self.ready_seconds = 0.0
         self.contradictions: list[str] = []  # between the mesh's own view and the prediction
         self.recorder: Recorder | None = None
+        self.spans = Spans()  # of the run, where there is one
         self._objects, self._breaks, self._elsewhere, self._title = objects, breaks, elsewhere, title
         self._first_word = first_word
         self._own: dict[str, set[str]] = {}  # server workload -> `namespace/pod` of every pod that it has had
@@ -157,9 +159,13 @@ class Deployment:
 
     def stop(self) -> None:
         """Take the tenants and the mesh down."""
+        self.leave()
+        self.mesh.uninstall()
+
+    def leave(self) -> None:
+        """End what runs here for the deployment; what is in the cluster stays."""
         if self.recorder is not None:
             self.recorder.stop()
-        self.mesh.uninstall()
 
     def placement(self) -> Placement:
         """Read the current placement."""
@@ -331,16 +337,17 @@ class Deployment:
             tenants: whose flows were paused; by default every tenant, and only flows that fail are touched.
         """
         begin, done = self.clock.now(), []
-        for tenant in self._unhealthy(HEALTHY_SECONDS) if tenants is None else tenants:
-            started = self.clock.now()
-            self._set_flows(tenant, self._rate(tenant) * SLOW_START)
-            self._await_healthy(tenant, "answers a slow start")
-            self._set_flows(tenant, self._rate(tenant))
-            self._await_healthy(tenant, "bears its load")
-            done.append(
-                f"{tenant.client} -> {tenant.server} was started slowly, and was healthy again after "
-                f"{(self.clock.now() - started) / 1e9:.1f} s"
-            )
+        with self.spans.span("flows healthy", SpanKind.WAIT):
+            for tenant in self._unhealthy(HEALTHY_SECONDS) if tenants is None else tenants:
+                started = self.clock.now()
+                self._set_flows(tenant, self._rate(tenant) * SLOW_START)
+                self._await_healthy(tenant, "answers a slow start")
+                self._set_flows(tenant, self._rate(tenant))
+                self._await_healthy(tenant, "bears its load")
+                done.append(
+                    f"{tenant.client} -> {tenant.server} was started slowly, and was healthy again after "
+                    f"{(self.clock.now() - started) / 1e9:.1f} s"
+                )
         self.steady = self.steady.healthy_from(self.clock.now() if done else begin)
         return done
 

@@ -28,6 +28,7 @@ from chaos.errors import NotReady
 from chaos.faults.model import Fault, Target
 from chaos.faults.overload import Overload
 from chaos.history.model import EventKind
+from chaos.history.spans import SpanKind
 from chaos.kube.objects import container_status
 from chaos.model.faulting import FaultShape
 from chaos.model.flow import Flow, Window, WindowKind
@@ -226,9 +227,10 @@ def await_recovery(trial: Trial, *, origin: int = 0) -> Judgement:
     limits = trial.thresholds
     origin = origin or trial.recovery_origin()
     end = origin + int((limits.back_seconds + limits.stay_seconds) * 1e9)
-    trial.observe_until(origin + int(limits.stay_seconds * 1e9))
-    while not (judgement := trial.look()).recovered and time.time_ns() < end:
-        trial.observe_until(time.time_ns() + int(RECOVERY_LOOK_SECONDS * 1e9))
+    with trial.spans.span("recovery", SpanKind.OBSERVATION):
+        trial.observe_until(origin + int(limits.stay_seconds * 1e9))
+        while not (judgement := trial.look()).recovered and time.time_ns() < end:
+            trial.observe_until(time.time_ns() + int(RECOVERY_LOOK_SECONDS * 1e9))
     return judgement
 
 
@@ -298,7 +300,8 @@ def _switch(
     trial.window(WindowKind.FAULT, begin, end, f"held: {why}")
     trial.restore_load()
     quiet = trial.deployment.steady.healthy
-    trial.observe_until(quiet + int(hold * 1e9))
+    with trial.spans.span("off", SpanKind.OBSERVATION):
+        trial.observe_until(quiet + int(hold * 1e9))
     trial.window(WindowKind.RECOVERY, quiet, time.time_ns(), "undone, and flows healthy")
     seen = [receipt.evidence for receipt in injection.receipts if not receipt.evidence.get("loader_bound")]
     return Window(WindowKind.FAULT, begin, end), [float(one["saturated_at"]) for one in seen if "saturated_at" in one]

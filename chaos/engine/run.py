@@ -46,6 +46,7 @@ from chaos.external.parsing import built_in
 from chaos.faults.injection import undo_overdue
 from chaos.history.model import EventKind
 from chaos.history.result import ERROR_FILE, TrialResult
+from chaos.history.spans import TRIAL, SpanKind, Spans, write_trace
 from chaos.kube.kubeconfig import one_line
 from chaos.kube.nodes import read_nodes, refuse_ipv6_alone
 from chaos.mesh.install import Mesh
@@ -69,6 +70,7 @@ class Run:
         self.seed = Seed(settings.seed)
         self.id = uuid.uuid4().hex[:8]
         self.began = time.time()
+        self.spans = Spans()
         self._stack = ExitStack()
         self._deployment: Deployment | None = None
         self._facts: Facts | None = None  # what is known of a cluster that is not of our own making
@@ -85,34 +87,8 @@ class Run:
             raise EnvironmentUnfit(f"{settings.out}: cannot be made: {error.strerror or error}") from error
         self.progress.step(f"cluster {settings.cluster}: starting")
         try:
-            self.cluster = self._stack.enter_context(
-                open_cluster(
-                    settings.cluster,
-                    name=f"sf-{self.id}",
-                    nodes=settings.nodes,
-                    keep=settings.keep,
-                    consent=settings.consent,
-                    kind_options=settings.kind,
-                )
-            )
-            for notice in self.cluster.notices:
-                self.progress.step(notice)
-            if settings.target is not None:
-                self._mesh = require_consent(self.cluster, settings.target, settings.consent).name
-                self.progress.step(f"{settings.target.name}: the tenants' mesh is {self._mesh}")
-                refuse_ipv6_alone(self.cluster.name, self.cluster.list("Node"))
-            else:
-                read_nodes(self.cluster)
-            undo_overdue(self.cluster, now=time.time_ns())
-            self._make_room()
-            if settings.mesh_install:
-                for mesh in dict.fromkeys(
-                    one.mesh.name for name, one in installed_modes().items() if name in settings.modes
-                ):
-                    self.progress.step(f"{mesh}: is it installed? if not, it is now, by its own program")
-                    self._stack.enter_context(mesh_installed(self.cluster, built_in(mesh)))
-            if self.cluster.kind != Kind.EMBEDDED and settings.target is None:
-                self._facts = examine(self.cluster, settings.modes, run=self.id, said=self.progress.step)
+            with self.spans.span("cluster", SpanKind.WAIT):
+                self._open_cluster()
         except BaseException as error:
             self._stack.close()
             if isinstance(error, Exception):  # a run that is refused has a report too
@@ -122,6 +98,38 @@ class Run:
         version = self.cluster.request("GET", "/version")
         self._describe({"kind": self.cluster.kind, "version": version.get("gitVersion", ""), "nodes": settings.nodes})
         return self
+
+    def _open_cluster(self) -> None:
+        """Open the cluster, and make it ready for the run's deployments."""
+        settings = self.settings
+        self.cluster = self._stack.enter_context(
+            open_cluster(
+                settings.cluster,
+                name=f"sf-{self.id}",
+                nodes=settings.nodes,
+                keep=settings.keep,
+                consent=settings.consent,
+                kind_options=settings.kind,
+            )
+        )
+        for notice in self.cluster.notices:
+            self.progress.step(notice)
+        if settings.target is not None:
+            self._mesh = require_consent(self.cluster, settings.target, settings.consent).name
+            self.progress.step(f"{settings.target.name}: the tenants' mesh is {self._mesh}")
+            refuse_ipv6_alone(self.cluster.name, self.cluster.list("Node"))
+        else:
+            read_nodes(self.cluster)
+        undo_overdue(self.cluster, now=time.time_ns())
+        self._make_room()
+        if settings.mesh_install:
+            for mesh in dict.fromkeys(
+                one.mesh.name for name, one in installed_modes().items() if name in settings.modes
+            ):
+                self.progress.step(f"{mesh}: is it installed? if not, it is now, by its own program")
+                self._stack.enter_context(mesh_installed(self.cluster, built_in(mesh)))
+        if self.cluster.kind != Kind.EMBEDDED and settings.target is None:
+            self._facts = examine(self.cluster, settings.modes, run=self.id, said=self.progress.step)
 
     def _make_room(self) -> None:
         """Make sure that nothing of another run is there. Raises Misuse in a cluster that is not ours, where that run
@@ -142,9 +150,21 @@ class Run:
 
     def __exit__(self, *_: object) -> None:
         try:
-            self._end_deployment()
+            if self.cluster.transient and self._deployment is not None:
+                self._deployment.leave()  # what is in the cluster goes with it, at once
+            else:
+                self._end_deployment()
         finally:
-            self._stack.close()
+            try:
+                with self.spans.span("cluster goes", SpanKind.WAIT):
+                    self._stack.close()
+            finally:
+                self.write_trace()
+
+    def write_trace(self) -> None:
+        """Write the spans so far, where that is asked for."""
+        if self.settings.trace:
+            write_trace(self.settings.out, self.spans.all(), run=self.id)
 
     @property
     def seconds(self) -> float:
@@ -170,7 +190,9 @@ class Run:
             try:
                 # Known before its first object: what a start leaves is taken down.
                 there = self._deployment = self._planned(mode, own=own)
-                there.start()
+                there.spans = self.spans
+                with self.spans.span("deploy", SpanKind.WAIT):
+                    there.start()
             except BaseException as error:
                 self._end_after(error)
                 if (cause := unfit(error)) is None:
@@ -286,7 +308,10 @@ class Run:
     def _once(self, mode: str, scenario: Scenario) -> TrialResult:
         spoiled = True  # what ended in the midst of a fault is no ground for the next trial
         try:
-            with closing(self.trial(mode, scenario.name)) as trial:
+            with (
+                self.spans.span(TRIAL, SpanKind.WORK, mode=mode, scenario=scenario.name),
+                closing(self.trial(mode, scenario.name)) as trial,
+            ):
                 try:
                     try:
                         scenario.run(trial)
@@ -317,6 +342,7 @@ class Run:
             with (
                 interrupts.cuttable(),
                 reporting_takedown(deployment.cluster, deployment.mesh.run, self.progress, title),
+                self.spans.span("take down", SpanKind.WAIT),
             ):
                 deployment.stop()
 

@@ -57,6 +57,7 @@ class Settings:
     mesh_install: bool = False  # of meshes whose modes were chosen and that are missing, in clusters of our own
     target: TargetSystem | None = None  # a mesh that is not ours, in the modes' place
     proxy_version: str = ""  # to which proxy-upgraded changes the proxies, and back; "": it restarts them
+    trace: bool = False  # write where the run's time went
     repeat: int = 0  # kills of one trial; 0: up to three, while the judge does not pass
 
 
@@ -81,6 +82,7 @@ def parse_settings(
     repeat: int | None = None,
     mesh_install: bool = False,
     proxy_version: str = "",
+    trace: bool = False,
 ) -> Settings:
     """Parse option texts into Settings; raises one Misuse with every problem. `refuse_unknown` checks later whether the
     scenarios exist, because files that are not collected yet may define them.
@@ -166,6 +168,7 @@ def parse_settings(
         proxy_version=proxy_version.strip(),
         repeat=repeat or 0,
         mesh_install=mesh_install,
+        trace=trace,
     )
 
 

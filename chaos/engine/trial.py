@@ -30,6 +30,7 @@ from chaos.faults.injection import injected
 from chaos.faults.model import Fault, Receipt, Target
 from chaos.history.model import Event, EventKind, Outcome, Samples
 from chaos.history.result import TrialResult
+from chaos.history.spans import SpanKind
 from chaos.history.store import HistoryWriter
 from chaos.kube.objects import has_condition
 from chaos.load.collector import Collector, Loader, LostSamples, Rate
@@ -106,6 +107,7 @@ class Trial:
         self.deployment = deployment
         self.mesh = deployment.mesh
         self.cluster = deployment.cluster
+        self.spans = deployment.spans
         self.scenario = scenario
         self.directory = directory
         self.seed = seed
@@ -245,7 +247,8 @@ class Trial:
             return all(counts.get(flow, 0) >= need.baseline_requests for flow in self.deployment.flows)
 
         try:
-            self.cluster.wait("a baseline of every flow", enough, seconds=need.baseline_seconds + 30, every=0.1)
+            with self.spans.span("baseline", SpanKind.OBSERVATION):
+                self.cluster.wait("a baseline of every flow", enough, seconds=need.baseline_seconds + 30, every=0.1)
         except NotReady as error:
             raise ExperimentFailure(f"{self.name}: {error}: is the load running?") from error
         self.window(WindowKind.BASELINE, begin, time.time_ns(), "enough requests of each flow")
@@ -290,13 +293,17 @@ class Trial:
         witnesses = [SecondWitness(self.cluster, fault, target) for target in targets]
         for witness in witnesses:
             witness.before()
-        with injected(
-            self.cluster, fault, *targets, run=self.deployment.run, seconds=seconds, on_phase=on_phase
-        ) as receipts:
-            injection.receipts = receipts
+        with ExitStack() as undoing, ExitStack() as acting:
+            with self.spans.span(f"inject {fault.name}", SpanKind.FAULT):
+                injection.receipts = receipts = acting.enter_context(
+                    injected(self.cluster, fault, *targets, run=self.deployment.run, seconds=seconds, on_phase=on_phase)
+                )
             if fault.shape is FaultShape.PULSE:
                 _ask_during(witnesses, receipts)
-            yield injection
+            try:
+                yield injection
+            finally:
+                undoing.enter_context(self.spans.span(f"undo {fault.name}", SpanKind.FAULT))
             if fault.shape is not FaultShape.PULSE:
                 _ask_during(witnesses, receipts)
         for witness in witnesses:
@@ -373,9 +380,10 @@ class Trial:
                     return one if pod is not None and has_condition(pod, "Ready") else None
             return None
 
-        found: Proxy = self.cluster.wait(
-            f"a fresh pod in place of {proxy}, ready, that serves the same flows", successor, seconds=90, every=0.1
-        )
+        with self.spans.span("fresh pod", SpanKind.WAIT):
+            found: Proxy = self.cluster.wait(
+                f"a fresh pod in place of {proxy}, ready, that serves the same flows", successor, seconds=90, every=0.1
+            )
         for tenant in inside:
             deployment.resume(tenant)
             self._collector.add(Loader(tenant.namespace, tenant.loader(self.cluster)["metadata"]["name"]))
@@ -391,7 +399,8 @@ class Trial:
 
     def baseline_between(self, seconds: float) -> None:
         """Extend the baseline once the load was left alone for long enough."""
-        self.observe_until(self.deployment.steady.undisturbed)
+        with self.spans.span("load settles", SpanKind.WAIT):
+            self.observe_until(self.deployment.steady.undisturbed)
         begin = time.time_ns()
         self.hold(seconds)
         self.window(WindowKind.BASELINE, begin, time.time_ns(), "steady load before the next repeat")
@@ -406,20 +415,22 @@ class Trial:
         expectation = self._expected()
         end = begin + int(least * 1e9)
         judgement: Judgement | None = None
-        for index, after in enumerate(self.thresholds.looks):
-            instant = begin + int(after * 1e9)
-            if judgement is not None and ((judgement.done and instant >= end) or (most and after > most)):
-                break
-            self.observe_until(instant)
-            judgement = judge(self.view(until=instant), expectation, self._quick, look=index)
-            self.note(EventKind.LOOK, _look(index, judgement))
-        self.observe_until(end)
+        with self.spans.span("looks", SpanKind.OBSERVATION):
+            for index, after in enumerate(self.thresholds.looks):
+                instant = begin + int(after * 1e9)
+                if judgement is not None and ((judgement.done and instant >= end) or (most and after > most)):
+                    break
+                self.observe_until(instant)
+                judgement = judge(self.view(until=instant), expectation, self._quick, look=index)
+                self.note(EventKind.LOOK, _look(index, judgement))
+            self.observe_until(end)
         assert judgement is not None
         return judgement
 
     def hold(self, seconds: float) -> None:
         """Keep the load running for that long: the length of an observation, not a wait for an event."""
-        self.observe_until(time.time_ns() + int(seconds * 1e9))
+        with self.spans.span("hold", SpanKind.OBSERVATION):
+            self.observe_until(time.time_ns() + int(seconds * 1e9))
 
     def look(self, *, shifts: bool = False) -> Judgement:
         """Judge the samples so far; of a switchback, its on/off pairs so far.
@@ -601,7 +612,8 @@ class Trial:
     def conclude(self) -> TrialResult:
         """Finish, and raise TrialFailed or TrialInconclusive unless the trial passed."""
         __tracebackhide__ = True
-        result = self.finish()
+        with self.spans.span("judge", SpanKind.WORK):
+            result = self.finish()
         if result.verdict != Verdict.PASS:
             kind = TrialFailed if result.verdict == Verdict.FAIL else TrialInconclusive
             raise kind(

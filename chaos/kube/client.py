@@ -151,6 +151,7 @@ class Cluster:
 
     Attributes:
         way: how `pod_http` reaches a pod's port; the preflight changes it where the API server cannot.
+        transient: it is deleted when its user leaves it, with all that is in it.
     """
 
     def __init__(
@@ -170,6 +171,7 @@ class Cluster:
         self.name = name or context or "cluster"
         self.patience = patience
         self.owned = owned
+        self.transient = False
         self.failures = failures if failures is not None else []
         self.notices: tuple[str, ...] = ()  # what people should read before anything is changed
         self.gone: Callable[[], str] = lambda: ""  # why nothing answers any more and never will; "" while it may

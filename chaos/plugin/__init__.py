@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Generator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -266,6 +267,7 @@ def _report(session: pytest.Session) -> None:
         return
     from chaos.errors import SharedfateError
     from chaos.history.result import has_errors
+    from chaos.history.spans import SpanKind
     from chaos.report import write_reports
 
     settings = settings_of(config)
@@ -275,7 +277,12 @@ def _report(session: pytest.Session) -> None:
     if not any((settings.out / "trials").glob("*/*")) and not has_errors(settings.out):
         return
     try:
-        reports = config.stash[_REPORTS] = write_reports(settings.out, seconds=seconds)
+        if run is not None:
+            run.write_trace()  # the page shows what there is of it
+        with run.spans.span("report", SpanKind.WORK) if run is not None else nullcontext():
+            reports = config.stash[_REPORTS] = write_reports(settings.out, seconds=seconds)
+        if run is not None:
+            run.write_trace()
     except (OSError, SharedfateError) as error:
         what = f"{type(error).__name__}: {error.strerror}" if isinstance(error, OSError) else str(error)
         config.stash[_UNWRITTEN] = f"no reports could be written to {settings.out}: {what}"

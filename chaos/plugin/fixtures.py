@@ -117,6 +117,8 @@ def chaos_verdict(chaos_trial: Trial) -> Callable[[], TrialResult]:
 @pytest.fixture
 def chaos_new_trial(request: pytest.FixtureRequest, chaos_run: Run, chaos_mode: str) -> Iterator[Callable[[], Trial]]:
     """Begins a trial of your own in the mode when it is called: once its load was added. It is named after the test."""
+    from chaos.history.spans import TRIAL, SpanKind
+
     own = _own(request, chaos_run)
     if own:
         request.getfixturevalue("chaos_load")  # outlives the trial
@@ -124,6 +126,7 @@ def chaos_new_trial(request: pytest.FixtureRequest, chaos_run: Run, chaos_mode: 
 
         def begin() -> Trial:
             name = getattr(request.node, "originalname", None) or request.node.name
+            made.enter_context(chaos_run.spans.span(TRIAL, SpanKind.WORK, mode=chaos_mode, scenario=name))
             trial = chaos_run.trial(chaos_mode, name, own=own)
             made.callback(trial.close)
             return trial

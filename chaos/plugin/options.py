@@ -95,6 +95,12 @@ def add_options(parser: pytest.Parser) -> None:
         default="retry",
         help="what a trial without a clear answer counts as: fail, skip or retry",
     )
+    add(
+        "--chaos-trace",
+        action="store_true",
+        help="write where the run's time went: trace.json in the run directory, for Perfetto or chrome://tracing, and "
+        "a bar of each trial on the page",
+    )
     add("--chaos-baseline", default=None, help="report.json of an earlier run: regressions against it fail the run")
 
 
@@ -154,6 +160,7 @@ def settings_of(config: pytest.Config) -> Settings:
                 every=o.chaos_every,
                 repeat=o.chaos_repeat,
                 proxy_version=o.chaos_proxy_version,
+                trace=o.chaos_trace,
             )
         except Misuse as error:
             raise pytest.UsageError(str(error)) from error

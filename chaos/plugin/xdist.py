@@ -161,11 +161,14 @@ def merge_worker_runs(config: pytest.Config, out: Path) -> float | None:
     """
     from chaos.engine.settings import RUN_FILE
     from chaos.history.result import read_object
+    from chaos.history.spans import merge_traces
 
     if _session_of(out) != config.stash[_ID]:
         return None
     runs: list[str] = []
-    for worker in sorted((out / _WORKERS).iterdir()):
+    workers = sorted((out / _WORKERS).iterdir())
+    merge_traces(workers, out)
+    for worker in workers:
         if not (worker / RUN_FILE).is_file():
             continue  # it was given no trial
         header = read_object(worker / RUN_FILE)

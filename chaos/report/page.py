@@ -20,6 +20,7 @@ from chaos.history.store import HEADER_FILE, History
 from chaos.report.charts import chart
 from chaos.report.claims import answers
 from chaos.report.comparison import compare_modes
+from chaos.report.course import WIDTH, course_of
 from chaos.report.finding import findings, headline, milliseconds, otherwise
 from chaos.report.formatting import (
     DASH,
@@ -149,6 +150,8 @@ def _render(run: RunRecord, sharings: Sequence[Sharing | None], bins: int) -> st
         used_causes={cause for view in views for cause in view.causes},
         environment=_environment(run),
         dash=DASH,
+        course=course_of(run.spans, wall=run.seconds) if bins else None,
+        course_width=WIDTH,
         observation=duration(sum(trial.seconds for trial in run.trials)),
     )
 

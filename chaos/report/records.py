@@ -13,6 +13,7 @@ from typing import Any
 
 from chaos.errors import Misuse
 from chaos.history.result import ERROR_FILE, RESULT_FILE, TrialResult, read_object, results_of
+from chaos.history.spans import Span, read_trace
 from chaos.model.modes import MODES
 
 
@@ -24,6 +25,7 @@ class RunRecord:
     trials: tuple[TrialResult, ...]
     seconds: float
     unfinished: tuple[str, ...] = ()  # trials that began and came to no result
+    spans: tuple[Span, ...] = ()  # where its time went, when it was traced
     errors: Mapping[str, str] = field(default_factory=dict)  # of those, and of `run`: what ended them, in a line
 
     @property
@@ -69,4 +71,4 @@ def read_run(run_dir: Path, *, seconds: float) -> RunRecord:
     }
     if header.get("error"):
         errors["run"] = str(header["error"])
-    return RunRecord(header, tuple(trials), seconds, unfinished, errors)
+    return RunRecord(header, tuple(trials), seconds, unfinished, tuple(read_trace(run_dir)), errors)

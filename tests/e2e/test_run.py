@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from chaos.history.spans import read_trace
+from chaos.report.course import course_of
+
 
 @pytest.mark.privileged
 def test_a_run_ends_with_reports_and_without_its_cluster(tmp_path: Path) -> None:
@@ -24,6 +27,8 @@ def test_a_run_ends_with_reports_and_without_its_cluster(tmp_path: Path) -> None
         "proxy-killed",
         "--out",
         str(out),
+        "--",
+        "--chaos-trace",
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, cwd=tmp_path, check=False)
     assert (out / "report.json").is_file(), done.stdout[-3000:] + done.stderr[-2000:]
@@ -37,6 +42,15 @@ def test_a_run_ends_with_reports_and_without_its_cluster(tmp_path: Path) -> None
     for name in ("report.html", "report.md", "junit.xml", "trials/none/proxy-killed/samples.arrows"):
         assert (out / name).is_file(), name
     assert not (Path("/run/sharedfate") / f"sf-{report['run']}").exists()
+    spans = read_trace(out)
+    course = course_of(spans, wall=report["seconds"])
+    assert course is not None
+    named = {part.name for bar in course.bars for part in bar.parts}
+    assert {"deploy", "baseline", "inject kill", "undo kill", "looks", "recovery", "judge"} <= named
+    assert {"cluster", "report", "cluster goes"} <= dict(course.outside).keys()
+    assert 'aria-labelledby="course"' in (out / "report.html").read_text()
+    # The bars hold what the run took: all but the start of pytest.
+    assert sum(bar.seconds for bar in course.bars) > 0.5 * report["seconds"]
 
 
 @pytest.mark.slow
