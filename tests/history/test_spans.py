@@ -90,7 +90,16 @@ def test_runs_that_were_not_traced_have_no_trace_together(tmp_path: Path) -> Non
     assert not (tmp_path / "trace.json").exists()
 
 
-GOOD = {"ph": "X", "name": "n", "cat": "wait", "ts": 1, "dur": 1, "pid": 1, "tid": 1}
+ODD: list[dict[str, object]] = [
+    {"cat": "holiday"},
+    {"cat": []},
+    {"ts": "soon"},
+    {"ts": 1e999},
+    {"dur": -1},
+    {"dur": None},
+    {"args": []},
+]
+GOOD: dict[str, object] = {"ph": "X", "name": "n", "cat": "wait", "ts": 1, "dur": 1, "pid": 1, "tid": 1}
 
 
 @pytest.mark.parametrize(
@@ -101,18 +110,7 @@ GOOD = {"ph": "X", "name": "n", "cat": "wait", "ts": 1, "dur": 1, "pid": 1, "tid
         '{"traceEvents": {}}',
         '{"traceEvents": [1]}',
         "{",
-        *(
-            json.dumps({"traceEvents": [{**GOOD, **odd}]})
-            for odd in (
-                {"cat": "holiday"},
-                {"cat": []},
-                {"ts": "soon"},
-                {"ts": 1e999},
-                {"dur": -1},
-                {"dur": None},
-                {"args": []},
-            )
-        ),
+        *(json.dumps({"traceEvents": [{**GOOD, **odd}]}) for odd in ODD),
         *(
             json.dumps({"traceEvents": [{key: value for key, value in GOOD.items() if key != left}]})
             for left in ("ph", "name", "cat", "ts", "dur", "pid")

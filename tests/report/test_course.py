@@ -67,7 +67,7 @@ def test_trials_that_ran_beside_each_other_keep_their_own_spans() -> None:
     other = [Span(one.name, one.kind, one.begin + 1, one.end + 1, 2, one.facts) for one in COURSE]
     course = course_of([*COURSE, *other], wall=40.0)
     assert course is not None
-    assert dict(course.totals)["observation"] == 40.0
+    assert dict(course.totals)[SpanKind.OBSERVATION] == 40.0
 
 
 @pytest.mark.parametrize("spans", [[], COURSE[:1]])
