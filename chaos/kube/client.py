@@ -276,6 +276,21 @@ class Cluster:
             self._renew(renewals)
         raise api_error(method, path, response.status, text, response.headers.get("Retry-After"))
 
+    def _read(self, method: str, path: str, **options: Any) -> bytes:
+        """Return the body of one answer that is not the API server's own. One that breaks off is asked for once more
+        where that is harmless; raises ApiError (503) when it broke off at last.
+        """
+        for last in (method != "GET", True):
+            response = self.open(method, path, **options)
+            try:
+                return response.read(decode_content=True)
+            except urllib3.exceptions.ProtocolError as error:
+                if last:
+                    raise api_error(method, path, 503, f"the answer broke off: {one_line(error)}".encode()) from error
+            finally:
+                response.release_conn()
+        raise AssertionError("the last attempt returns or raises")
+
     def request(
         self,
         method: str,
@@ -637,13 +652,8 @@ class Cluster:
             if answer.status >= 400:
                 raise api_error(method, through, answer.status, answer.data)
             return answer.data
-        response = self.open(
-            method, through, body=body, content_type="application/octet-stream", headers=headers, timeout=timeout
-        )
-        try:
-            return response.read(decode_content=True)
-        finally:
-            response.release_conn()
+        kind = "application/octet-stream"
+        return self._read(method, through, body=body, content_type=kind, headers=headers, timeout=timeout)
 
     def logs(
         self,
@@ -662,11 +672,7 @@ class Cluster:
             "tailLines": tail,
             "sinceSeconds": since,
         }
-        response = self.open("GET", object_path("Pod", namespace, pod, "log"), query=query)
-        try:
-            return response.read(decode_content=True).decode(errors="replace")
-        finally:
-            response.release_conn()
+        return self._read("GET", object_path("Pod", namespace, pod, "log"), query=query).decode(errors="replace")
 
     def close(self) -> None:
         """Close all connections."""

@@ -56,9 +56,11 @@ def serving(script: Script, folder: Path, *, token: str = "", patience: float = 
             self.send_response(code)
             for name, value in (more[0] if more else {}).items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(raw)))
+            missing = int(more[0].get("X-Missing", 0)) if more else 0  # bytes that are announced and never come
+            self.send_header("Content-Length", str(len(raw) + missing))
             self.end_headers()
             self.wfile.write(raw)
+            self.close_connection = bool(missing)
 
         do_GET = do_POST = do_PATCH = do_DELETE = _do  # noqa: N815
 
@@ -108,6 +110,25 @@ def test_a_creation_is_repeated_when_it_was_not_acted_on_and_not_otherwise(tmp_p
     with serving(Script(None), tmp_path) as cluster:
         with pytest.raises(Unreachable):
             cluster.create(POD)
+
+
+CUT = (200, b"half of it", {"X-Missing": "210"})
+
+
+def test_a_pods_answer_that_breaks_off_is_asked_for_again(tmp_path: Path) -> None:
+    with serving(Script(CUT, (200, b"whole"), CUT, (200, b"lines")), tmp_path) as cluster:
+        assert cluster.pod_http("n", "p", 9990, "/state") == b"whole"
+        assert cluster.logs("n", "p") == "lines"
+
+
+@pytest.mark.parametrize(("method", "asked"), [("GET", 2), ("POST", 1)])
+def test_a_pods_answer_that_breaks_off_again_is_an_error_and_a_change_is_not_made_twice(
+    tmp_path: Path, method: str, asked: int
+) -> None:
+    script = Script(*[CUT] * asked)
+    with serving(script, tmp_path) as cluster, pytest.raises(ApiError, match="broke off") as caught:
+        cluster.pod_http("n", "p", 9990, "/flows", method=method, body=b"{}" if method == "POST" else None)
+    assert (caught.value.code, len(script.asked)) == (503, asked)
 
 
 def test_an_evictions_429_is_an_answer(tmp_path: Path) -> None:
