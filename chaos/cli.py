@@ -18,6 +18,7 @@ from chaos.commands.experiment import experiment
 from chaos.commands.faults import faults, inject, stop
 from chaos.commands.image import image
 from chaos.commands.job import fetch, job
+from chaos.commands.predict import predict
 from chaos.commands.render import render
 from chaos.commands.run import run
 from chaos.commands.saved import check, compare, report
@@ -118,7 +119,7 @@ def main(extensions: tuple[str, ...]) -> None:
 
 
 for command in (
-    run, render, check, report, compare, doctor, clean, cluster, image, status, target, experiment,
+    run, render, check, report, compare, doctor, clean, cluster, image, status, target, predict, experiment,
     inject, stop, faults, job, fetch,
 ):  # fmt: skip
     main.add_command(command)

@@ -11,7 +11,7 @@ from chaos.external.description import MeshDescription, ProxyRule, labels_of
 from chaos.external.detection import detect_mesh
 from chaos.external.file import Call, TargetSystem
 from chaos.external.parsing import descriptions
-from chaos.external.reaching import Reached, resolve_reach, selects
+from chaos.external.reaching import Reached, resolve_reach, selects, service_addresses
 from chaos.external.routes import RouteContext, carriers, place_key, plan_kinds, plan_route, running_beside
 from chaos.kube.access import list_readable
 from chaos.kube.client import Cluster
@@ -115,7 +115,8 @@ def plan_placement(target: TargetSystem, mesh: MeshDescription, site: Site, *, e
     for pod in unanswering(target, site.services, list(objects.values())):
         del objects[pod["metadata"]["uid"]]
     ends = {call.client for call in target.calls}, {call.server for call in target.calls}
-    found = tuple(sorted(_pod(pod, target, mesh, around, *ends) for pod in objects.values()))
+    tenants = {space: tenant for tenant, spaces in target.tenants.items() for space in spaces}
+    found = tuple(sorted(_pod(pod, tenants, mesh, around, *ends) for pod in objects.values()))
     if empty := sorted(named - {ref.workload_key for ref in found}):
         raise ExperimentFailure(
             f"no live pod of {', '.join(empty)}: is the name that of its Deployment, StatefulSet or DaemonSet?"
@@ -208,9 +209,22 @@ def resolve_calls(target: TargetSystem, site: Site, objects: Mapping[str, Object
     by_workload: dict[str, list[Object]] = {}
     for pod in objects.values():
         by_workload.setdefault(_workload_key(pod), []).append(pod)
+    by_namespace: dict[str, list[Object]] = {}
+    by_address: dict[str, list[Object]] = {}
+    for service in site.services:
+        by_namespace.setdefault(service["metadata"]["namespace"], []).append(service)
+        for address in service_addresses(service):
+            by_address.setdefault(address, []).append(service)
+
+    def meant(call: Call) -> list[Object]:
+        """The Services that a call may mean: by their address, or by a namespace that it names or lies in."""
+        host = call.reach.rpartition(":")[0].strip("[]")
+        spaces = dict.fromkeys([*call.namespaces, *host.split(".")])
+        return [*by_address.get(host, ()), *(one for space in spaces for one in by_namespace.get(space, ()))]
+
     return {
         (call.client, call.server): resolve_reach(
-            call.reach, call.namespaces[0], site.services, by_workload.get(call.server, [])
+            call.reach, call.namespaces[0], meant(call), by_workload.get(call.server, [])
         )
         for call in target.calls
     }
@@ -227,7 +241,7 @@ def _workload_key(pod: Object) -> str:
 
 def _pod(
     pod: Object,
-    target: TargetSystem,
+    tenants: Mapping[str, str],
     mesh: MeshDescription,
     around: RouteContext,
     clients: Collection[str],
@@ -240,7 +254,7 @@ def _pod(
         name=meta["name"],
         uid=meta["uid"],
         node=pod["spec"]["nodeName"],
-        tenant=target.tenant_of(meta["namespace"]),
+        tenant=tenants[meta["namespace"]],
         role=Role.CLIENT if key in clients else Role.SERVER if key in servers else "",
         workload=workload_name(pod),
         service_account=pod["spec"].get("serviceAccountName", "default"),

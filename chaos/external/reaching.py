@@ -47,7 +47,9 @@ def resolve_reach(reach: str, namespace: str, services: Sequence[Object], server
     host, port = host.strip("[]"), int(text)
     if any(host in addresses_of(pod) for pod in servers):
         return Reached(None, port, by_pod=True, why=f"{reach} is a pod's address")
-    service = next((one for one in services if host in _addresses(one)), None) or _named(host, namespace, services)
+    service = next((one for one in services if host in service_addresses(one)), None) or _named(
+        host, namespace, services
+    )
     if service is None:
         return Reached(None, port, why=f"{reach} names no Service that was found")
     spec, name = service["spec"], f"Service {service['metadata']['namespace']}/{service['metadata']['name']}"
@@ -68,7 +70,8 @@ def addresses_of(pod: Object) -> set[str]:
     return found - {""}
 
 
-def _addresses(service: Object) -> set[str]:
+def service_addresses(service: Object) -> set[str]:
+    """The Service's own IP addresses."""
     return {*(service["spec"].get("clusterIPs") or []), service["spec"].get("clusterIP", "")} - {"", "None"}
 
 

@@ -20,6 +20,8 @@ from chaos.names import IMAGE
 
 Object = Mapping[str, Any]
 NEEDED: Final = 2
+ZONE: Final = "topology.kubernetes.io/zone"
+_ZONES: Final = (ZONE, "failure-domain.beta.kubernetes.io/zone")  # the second one of old clusters
 HOSTNAME: Final = "kubernetes.io/hostname"  # the domain over which a tenant's replicas are spread
 # platform.machine() -> Kubernetes' name of the architecture (Go's GOARCH)
 _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "riscv64": "riscv64"}
@@ -190,3 +192,13 @@ def _labels(node: Object) -> Mapping[str, str]:
 
 def _name(node: Object) -> str:
     return str(node["metadata"]["name"])
+
+
+def zones_of(nodes: Iterable[Object]) -> dict[str, str]:
+    """The zone of each node that has one, by its label."""
+    found = {}
+    for node in nodes:
+        labels = node["metadata"].get("labels") or {}
+        if zone := next((labels[key] for key in _ZONES if labels.get(key)), ""):
+            found[node["metadata"]["name"]] = zone
+    return found

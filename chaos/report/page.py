@@ -43,7 +43,7 @@ from chaos.report.job_table import job_table
 from chaos.report.picture import cell_picture
 from chaos.report.records import RunRecord
 from chaos.report.sharing import Sharing, budget_rule, cpu_statement, emulated
-from chaos.report.sharing_diagram import NodeBox, plan_diagram
+from chaos.report.sharing_diagram import NodeBox, NodeLine, fold, plan_diagram
 from chaos.report.terminal import tally
 from chaos.report.timeline import Mark, timeline_of
 
@@ -92,6 +92,7 @@ class TrialView:
     observed: str
     contradiction: str  # who was hurt, or not, against the prediction
     nodes: tuple[NodeBox, ...]
+    folded: tuple[NodeLine, ...]  # nodes beyond those that are drawn
     flows: tuple[FlowRow, ...]
     measures: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
@@ -114,14 +115,7 @@ def page(run: RunRecord, sharings: Sequence[Sharing | None], *, limit: int = LIM
 
 
 def _render(run: RunRecord, sharings: Sequence[Sharing | None], bins: int) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("chaos.report", ""),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters["stressed"] = stressed
+    environment = page_environment()
     views = [_view(trial, sharing, bins) for trial, sharing in zip(run.trials, sharings, strict=True)]
     cells = {
         (mode, scenario): [view for view in views if (view.record.mode, view.record.scenario) == (mode, scenario)]
@@ -156,6 +150,21 @@ def _render(run: RunRecord, sharings: Sequence[Sharing | None], bins: int) -> st
     )
 
 
+def page_environment(package: str = "chaos.report") -> jinja2.Environment:
+    """Return the environment of a page: the package's templates, and beside them this page's style."""
+    environment = jinja2.Environment(
+        loader=jinja2.ChoiceLoader(
+            [jinja2.PackageLoader(name, "") for name in dict.fromkeys((package, "chaos.report"))]
+        ),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["stressed"] = stressed
+    return environment
+
+
 def _environment(run: RunRecord) -> list[tuple[str, str]]:
     facts = [
         ("run", run.header["run"]),
@@ -174,13 +183,15 @@ def _environment(run: RunRecord) -> list[tuple[str, str]]:
 def _view(trial: TrialResult, sharing: Sharing | None, bins: int) -> TrialView:
     short = short_flows(flows_of(trial))
     figures, marks, causes, unread = _figures(trial, short, bins)
+    nodes, folded = fold(plan_diagram(sharing, trial) if sharing else ())
     return TrialView(
         record=trial,
         effect=effect_text(trial),
         predicted=predicted_text(trial, short),
         observed=observed_text(trial, short),
         contradiction=contradiction_text(trial, short),
-        nodes=plan_diagram(sharing, trial) if sharing else (),
+        nodes=nodes,
+        folded=folded,
         flows=tuple(_row(flow, short) for flow in _judged(trial)),
         measures=tuple((measure_name(name), measure_text(measure)) for name, measure in sorted(trial.measures.items())),
         notes=tuple(str(note) for note in trial.judgement.get("notes", ())),

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from chaos.history.result import TrialResult
 from chaos.model.flow import Flow
 from chaos.model.modes import Scope
 from chaos.model.placement import Pod, Proxy
 from chaos.report.sharing import Sharing, target_of
+
+MOST_NODES: Final = 12  # that are drawn; the other nodes are a line each
+MOST_PODS: Final = 150  # on them
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,52 @@ class NodeBox:
     name: str
     pods: tuple[PodBox, ...]
     proxies: tuple[ProxyBox, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLine:
+    """A node that is not drawn, in figures."""
+
+    name: str
+    pods: int
+    hurt: int
+    unforeseen: int
+    behind: int
+    proxies: int
+
+
+def fold(boxes: Sequence[NodeBox]) -> tuple[tuple[NodeBox, ...], tuple[NodeLine, ...]]:
+    """Return the nodes that are drawn, and a line for each other one: drawn are those with the target, then with pods
+    that were hurt against the prediction, that were hurt, that are behind the target, as many as can be looked at.
+    """
+    if len(boxes) <= MOST_NODES and sum(len(box.pods) for box in boxes) <= MOST_PODS:
+        return tuple(boxes), ()
+    lines = {box.name: _line(box) for box in boxes}
+
+    def weight(box: NodeBox) -> tuple[bool, int, int, int]:
+        line, inside = lines[box.name], [proxy for pod in box.pods for proxy in pod.proxies]
+        return any(one.target for one in (*box.proxies, *inside)), line.unforeseen, line.hurt, line.behind
+
+    drawn: set[str] = set()
+    pods = 0
+    for box in sorted(boxes, key=weight, reverse=True)[:MOST_NODES]:
+        if not drawn or pods + len(box.pods) <= MOST_PODS:
+            drawn.add(box.name)
+            pods += len(box.pods)
+    return tuple(box for box in boxes if box.name in drawn), tuple(
+        line for name, line in lines.items() if name not in drawn
+    )
+
+
+def _line(box: NodeBox) -> NodeLine:
+    return NodeLine(
+        box.name,
+        len(box.pods),
+        sum(pod.state == "hurt" for pod in box.pods),
+        sum(pod.unforeseen for pod in box.pods),
+        sum(pod.behind for pod in box.pods),
+        len(box.proxies) + sum(len(pod.proxies) for pod in box.pods),
+    )
 
 
 def plan_diagram(sharing: Sharing, trial: TrialResult) -> tuple[NodeBox, ...]:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from chaos.report import write_reports
-from chaos.report.page import _row, page, stressed
+from chaos.report.page import LIMIT, _row, page, stressed
 from chaos.report.records import read_run
 from chaos.report.sharing import read_sharing
-from chaos.report.sharing_diagram import plan_diagram
+from chaos.report.sharing_diagram import MOST_NODES, NodeBox, PodBox, ProxyBox, fold, plan_diagram
 from tests.report.synthetic import make_run, make_trial
 
 VOID = {"meta", "br", "rect", "path"}
@@ -224,6 +225,53 @@ def test_the_drawing_puts_the_target_where_it_is_and_colours_who_was_hurt(tmp_pa
             assert behind == ["tenant-a/client-0"]
             assert first.proxies == ()
             assert all(len(pod.proxies) == 1 for pod in first.pods)
+
+
+def many_nodes(nodes: int, pods: int, *, hurt: set[int], target: int = -1) -> tuple[NodeBox, ...]:
+    found = []
+    for number in range(nodes):
+        state = "hurt" if number in hurt else "not hurt"
+        there = PodBox("p", "p", "client", state, state, number in hurt, False, ())
+        proxy = ProxyBox("node proxy", "x", "L4", "serves", number == target, 0)
+        found.append(NodeBox(f"node-{number}", (there,) * pods, (proxy,)))
+    return tuple(found)
+
+
+def test_of_a_hundred_nodes_the_targets_and_those_with_hurt_pods_are_drawn_and_the_rest_is_a_line_each() -> None:
+    drawn, lines = fold(many_nodes(100, 5, hurt={3, 70, 99}, target=50))
+    assert len(drawn) == MOST_NODES
+    assert {"node-3", "node-50", "node-70", "node-99"} <= {box.name for box in drawn}
+    assert [int(box.name[5:]) for box in drawn] == sorted(int(box.name[5:]) for box in drawn)
+    assert len(lines) == 100 - MOST_NODES
+    assert {(one.pods, one.hurt, one.behind, one.proxies) for one in lines} == {(5, 0, 0, 1)}
+    everybody, rest = fold(many_nodes(100, 5, hurt=set(range(100)), target=50))
+    assert "node-50" in {box.name for box in everybody}
+    assert sum(line.hurt for line in rest) == 5 * (100 - MOST_NODES)
+
+
+@pytest.mark.parametrize(("nodes", "pods", "drawn"), [(12, 12, 12), (2, 75, 2), (13, 1, 12), (4, 60, 2), (3, 500, 1)])
+def test_as_many_nodes_are_drawn_as_can_be_looked_at(nodes: int, pods: int, drawn: int) -> None:
+    shown, lines = fold(many_nodes(nodes, pods, hurt=set()))
+    assert (len(shown), len(shown) + len(lines)) == (drawn, nodes)
+
+
+def test_a_page_of_a_hundred_nodes_stays_within_its_limit(tmp_path: Path) -> None:
+    make_run(tmp_path, modes=("node",))
+    run = read_run(tmp_path, seconds=1)
+    sharing = read_sharing(run.trials[0].directory)
+    assert sharing is not None
+    more = [
+        replace(pod, name=f"{pod.name}-{number}", uid=f"{pod.uid}-{number}", node=f"worker-{number}")
+        for number in range(100)
+        for pod in sharing.pods
+    ]
+    proxies = [replace(sharing.proxies[0], pod=f"x-{n}", node=f"worker-{n}", key=f"worker-{n}") for n in range(100)]
+    large = replace(sharing, pods=(*sharing.pods, *more), proxies=(*sharing.proxies, *proxies))
+    text = page(run, [large])
+    assert len(text.encode()) < LIMIT
+    assert text.count('<section class="node"') == MOST_NODES
+    assert re.search(r"90 more nodes with 8\d\d pods, of which", text)
+    outline(text)
 
 
 def test_a_run_without_a_trial_says_that_nothing_was_tested(tmp_path: Path) -> None:
