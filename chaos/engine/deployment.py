@@ -19,7 +19,7 @@ from chaos.engine.settings import Settings
 from chaos.engine.steady import SteadyLoad
 from chaos.engine.stuck import explain_stuck
 from chaos.engine.targets import placebo, proxy_on_path, workload
-from chaos.engine.topology import REQUEST_TIMEOUT, Tenant, TenantLoad, plan_tenants, servers_of
+from chaos.engine.topology import REQUEST_TIMEOUT, Tenant, TenantLoad, Topology, plan_tenants, servers_of
 from chaos.engine.usage import Facts
 from chaos.errors import ApiError, ExperimentFailure, Misuse, NotReady, SharedfateError
 from chaos.faults.model import Target
@@ -28,7 +28,7 @@ from chaos.faults.workload import pods_of
 from chaos.history.spans import SpanKind, Spans
 from chaos.kube.client import Cluster
 from chaos.kube.kubeconfig import one_line
-from chaos.kube.nodes import read_nodes
+from chaos.kube.nodes import read_nodes, zones_of
 from chaos.kube.objects import has_condition
 from chaos.load.client import LoaderClient, ServerClient, choose_way
 from chaos.load.collector import Loader
@@ -39,6 +39,7 @@ from chaos.mesh.install import Mesh
 from chaos.model.flow import Flow
 from chaos.model.modes import Layer, ProxyMode
 from chaos.model.placement import Placement, Proxy
+from chaos.model.spreading import Spread
 from chaos.names import PORT_TCP, SYSTEM_NAMESPACE
 
 STREAM = "stream"  # name and label of the long-lived connections
@@ -447,7 +448,7 @@ def reference_deployment(
     made = mesh(cluster, mode, run=run, budget=Budget(settings.budget))
     made.opens = opens
     made.nodes = read_nodes(cluster)
-    tenants = plan_tenants(made.nodes.names)
+    tenants = read_tenants(cluster, made.nodes.names, settings.topology)
     return Deployment(
         made,
         tenants,
@@ -460,12 +461,20 @@ def reference_deployment(
     )
 
 
+def read_tenants(cluster: Cluster, nodes: Sequence[str], topology: Topology) -> tuple[Tenant, ...]:
+    """Place the tenants of a topology on those nodes; their zones are read where it goes by them."""
+    zones = zones_of(cluster.list("Node")) if topology.spread is Spread.ZONE else {}
+    return plan_tenants(nodes, topology, zones)
+
+
 def tenant_objects(tenants: Iterable[Tenant]) -> list[dict[str, Any]]:
     """Return the reference applications of the tenants, without any mesh."""
     return [
         obj
         for tenant in tenants
-        for obj in manifests.tenant(tenant.name, client_nodes=tenant.client_nodes, server_nodes=tenant.server_nodes)
+        for obj in manifests.tenant(
+            tenant.name, client_nodes=tenant.client_nodes, server_nodes=tenant.server_nodes, servers=tenant.servers
+        )
     ]
 
 

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 from chaos.clock import Clock
 from chaos.cluster.consent import NAMESPACES_OPTION
-from chaos.engine.deployment import Deployment, first_on_path, tenant_objects
+from chaos.engine.deployment import Deployment, first_on_path, read_tenants, tenant_objects
 from chaos.engine.progress import Progress
 from chaos.engine.settings import Settings
-from chaos.engine.topology import plan_tenants
 from chaos.errors import Misuse
 from chaos.external.installed import InstalledMesh
 from chaos.external.modes import InstalledMode
@@ -32,7 +31,7 @@ def installed_deployment(
     Raises EnvironmentUnfit when the mesh is not installed, Misuse for too few nodes, and when a namespace whose proxies
     a trial would break was not listed.
     """
-    tenants = plan_tenants(read_nodes(cluster).names)
+    tenants = read_tenants(cluster, read_nodes(cluster).names, settings.topology)
     mesh = InstalledMesh(
         cluster,
         mode,

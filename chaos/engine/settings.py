@@ -12,6 +12,7 @@ from chaos.cluster.consent import Consent
 from chaos.cluster.kind import NODE_IMAGE, KindOptions
 from chaos.cluster.providers import THEIRS, Kind, parse_spec
 from chaos.engine.matrix import DEFAULT, ON_TARGET, in_matrix
+from chaos.engine.topology import REFERENCE, Topology, read_topology
 from chaos.errors import Misuse
 from chaos.external.file import TargetSystem, read_target
 from chaos.external.modes import known_modes
@@ -58,6 +59,7 @@ class Settings:
     target: TargetSystem | None = None  # a mesh that is not ours, in the modes' place
     proxy_version: str = ""  # to which proxy-upgraded changes the proxies, and back; "": it restarts them
     trace: bool = False  # write where the run's time went
+    topology: Topology = REFERENCE  # of the reference tenants
     repeat: int = 0  # kills of one trial; 0: up to three, while the judge does not pass
 
 
@@ -83,6 +85,7 @@ def parse_settings(
     mesh_install: bool = False,
     proxy_version: str = "",
     trace: bool = False,
+    topology: str | None = None,
 ) -> Settings:
     """Parse option texts into Settings; raises one Misuse with every problem. `refuse_unknown` checks later whether the
     scenarios exist, because files that are not collected yet may define them.
@@ -113,6 +116,13 @@ def parse_settings(
         own = read_target(Path(target)) if target else None
     except Misuse as error:
         problems.append(str(error))
+    placed = REFERENCE
+    try:
+        placed = read_topology(topology) if topology else REFERENCE
+    except Misuse as error:
+        problems.append(str(error))
+    if own and topology:
+        problems.append(f"topology {topology}: the tenants of a target are where they are; leave it out")
     if own and modes:
         problems.append(f"modes {modes}: a target's mesh is what it is; leave the modes out")
     chosen = _chosen(modes, tuple(DEFAULT), list(known_modes()), "proxy mode", problems, all_of=list(deployed_modes()))
@@ -169,6 +179,7 @@ def parse_settings(
         repeat=repeat or 0,
         mesh_install=mesh_install,
         trace=trace,
+        topology=placed,
     )
 
 

@@ -6,18 +6,26 @@
 
 So the death of the first node's proxy must hurt a wholly and b by half, and must not touch c: a trial that shows both
 directions at once. a is also the noisy one: its overload passes the first node alone.
+
+A `Topology` adds tenants to these three, or puts others in their place (docs/suite.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Protocol
 
+from chaos.documents import read_yaml, shown
 from chaos.errors import Misuse
 from chaos.faults.selection import Pick, pick
+from chaos.fields import Fields
 from chaos.kube.client import Cluster
+from chaos.kube.nodes import ZONE
 from chaos.kube.objects import is_deleting, pods_of
+from chaos.model.spreading import Spread, spread_over
 from chaos.names import PORT_CONTROL
 
 REQUEST_TIMEOUT: Final = 1.0  # seconds from when a request was due
@@ -82,6 +90,8 @@ class Tenant:
     name: str
     client_nodes: tuple[str, ...]
     server_nodes: tuple[str, ...]
+    servers: int = 2
+    requests: float = 0.0  # a second, of its own flow; 0: as many as the run's settings ask for
 
     @property
     def namespace(self) -> str:
@@ -108,7 +118,7 @@ class Tenant:
         return False
 
     def rate(self, default: float) -> float:
-        return default
+        return self.requests or default
 
     def call_options(self) -> dict[str, Any]:
         return {"server": self.server}
@@ -152,9 +162,151 @@ def plan_sentinel(server: str, target: str, path: str) -> dict[str, Any]:
     }
 
 
-def plan_tenants(nodes: Sequence[str]) -> tuple[Tenant, ...]:
-    """Place the three reference tenants on the first two of the nodes; raises Misuse when there are fewer."""
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where a tenant of a topology's file stands: numbers of nodes that take pods, from 1."""
+
+    name: str
+    client: int
+    servers: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """Which reference tenants there are, and where.
+
+    Attributes:
+        places: of tenants one by one; none: the three reference tenants, and further ones by rule until there are
+            `tenants`.
+        servers, spread: of those further ones.
+        rate: requests a second of each tenant's flow; 0: as many as the run's settings ask for.
+    """
+
+    places: tuple[Places, ...] = ()
+    tenants: int = 3
+    servers: int = 2
+    spread: Spread = Spread.NODE
+    rate: float = 0.0
+
+
+REFERENCE: Final = Topology()
+MOST_TENANTS: Final = 2000
+_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?")
+_WORDS: Final = ("tenants", "servers", "spread", "rate")
+
+
+def read_topology(text: str) -> Topology:
+    """Read what `--chaos-topology` says: `tenants=60,servers=3,spread=zone,rate=20`, or a YAML file. Raises one Misuse
+    with every problem.
+    """
+    if "=" in text and not Path(text).exists():
+        pairs = [part.partition("=") for part in text.split(",")]
+        keys = [key.strip() for key, _, _ in pairs]
+        if twice := sorted({key for key in keys if keys.count(key) > 1}):
+            raise Misuse(f"topology {text}: {', '.join(twice)} said twice")
+        return parse_topology({key: _number(value) for key, (_, _, value) in zip(keys, pairs, strict=True)}, text)
+    return parse_topology(read_yaml(Path(text)), shown(Path(text)))
+
+
+def _number(text: str) -> object:
+    return int(text) if text.strip().isascii() and text.strip().isdigit() else text.strip()
+
+
+def parse_topology(document: Any, source: str) -> Topology:
+    """Parse a topology: the generator's words, or `tenants` as a list of `name`, `client` and `servers`."""
+    problems: list[str] = []
+    top = Fields(document, "", problems, known=("version", *_WORDS))
+    if top.values.get("version", 1) != 1:
+        top.wrong("version", f"is {top.values['version']!r}, and should be 1")
+    listed = isinstance(top.values.get("tenants"), list)
+    places = tuple(
+        _places(one, f"tenants[{number}]", problems)
+        for number, one in enumerate(top.items("tenants", needed=True) if listed else ())
+    )
+    names = [one.name for one in places]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        top.wrong("tenants", f"have {', '.join(twice)} more than once")
+    for word in ("servers", "spread") if listed else ():
+        if word in top.values:
+            top.wrong(word, "says how tenants are placed that are not listed: leave it out, or the list")
+    spread = top.text("spread", default=Spread.NODE.value, one_of=[*Spread])
+    rate = top.number("rate", default=1.0, low=1.0, high=2000.0) if "rate" in top.values else 0.0
+    found = Topology(
+        places,
+        len(places) if listed else _whole(top, "tenants", 3, 3, MOST_TENANTS),
+        2 if listed else _whole(top, "servers", 2, 1, 100),
+        Spread(spread) if spread in tuple(Spread) else Spread.NODE,
+        rate,
+    )
+    if problems:
+        raise Misuse(f"topology {source}: {'; '.join(problems)}")
+    return found
+
+
+def _places(value: Any, where: str, problems: list[str]) -> Places:
+    entry = Fields(value, where, problems, known=("name", "client", "servers"))
+    name = entry.text("name")
+    if name and not _NAME.fullmatch(name):
+        entry.wrong("name", f"is {name!r}, and should be a DNS label of at most 40 letters")
+    servers = entry.items("servers", needed=True)
+    nodes = [entry.values.get("client"), *servers]
+    if bad := [one for one in nodes if isinstance(one, bool) or not isinstance(one, int) or one < 1]:
+        entry.wrong("client and servers", f"hold {bad[0]!r}, and should be numbers of nodes, from 1")
+        return Places(name, 1, (1,))
+    return Places(name, nodes[0], tuple(nodes[1:]))
+
+
+def _whole(entry: Fields, name: str, default: int, least: int, most: int) -> int:
+    value = entry.values.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        entry.wrong(name, f"is {value!r}, and should be {least} to {most}")
+        return default
+    return value
+
+
+def plan_tenants(
+    nodes: Sequence[str], topology: Topology = REFERENCE, zones: Mapping[str, str] | None = None
+) -> tuple[Tenant, ...]:
+    """Place the tenants of a topology; by default the three reference tenants, on the first two of the nodes.
+
+    Args:
+        nodes: those that take our pods.
+        zones: node -> zone.
+
+    Raises Misuse when there are fewer nodes than it needs, or no zones where it goes by them.
+    """
     if len(nodes) < 2:
         raise Misuse(f"the reference tenants need two nodes that take pods, and the cluster has {len(nodes)}")
+    if topology.places:
+        most = max(max(one.client, *one.servers) for one in topology.places)
+        if most > len(nodes):
+            raise Misuse(f"the topology names node {most}, and {len(nodes)} nodes take pods: {', '.join(nodes)}")
+        return tuple(
+            Tenant(
+                one.name,
+                (nodes[one.client - 1],),
+                tuple(dict.fromkeys(nodes[number - 1] for number in one.servers)),
+                len(one.servers),
+                topology.rate,
+            )
+            for one in topology.places
+        )
     first, second = nodes[0], nodes[1]
-    return (Tenant("a", (first,), (first,)), Tenant("b", (second,), (first, second)), Tenant("c", (second,), (second,)))
+    reference = (("a", first, (first,)), ("b", second, (first, second)), ("c", second, (second,)))
+    found = [Tenant(name, (client,), servers, requests=topology.rate) for name, client, servers in reference]
+    if topology.spread is Spread.ZONE:
+        _refuse_without_zones(nodes, zones or {})
+    for number in range(3, topology.tenants):
+        there = spread_over(nodes, topology.spread, start=number, count=topology.servers, zones=zones)
+        servers = tuple(dict.fromkeys(there))
+        found.append(Tenant(f"t{number + 1}", (there[0],), servers, topology.servers, topology.rate))
+    return tuple(found)
+
+
+def _refuse_without_zones(nodes: Sequence[str], zones: Mapping[str, str]) -> None:
+    without = [node for node in nodes if not zones.get(node)]
+    if without or len({zones[node] for node in nodes}) < 2:
+        raise Misuse(
+            f"spread=zone needs nodes of two zones at least, by their label {ZONE}; without it: "
+            f"{', '.join(without) or 'none'}"
+        )

@@ -57,6 +57,13 @@ def add_options(parser: pytest.Parser) -> None:
         help="target file: run on the mesh and the apps that it describes, in a "
         "cluster of yours, instead of deploying modes",
     )
+    add(
+        "--chaos-topology",
+        default=None,
+        metavar="WHAT",
+        help="the reference tenants: a YAML file, or tenants=60,servers=3,spread=node|zone|packed,rate=20 "
+        "(default: three tenants on two nodes)",
+    )
     add("--chaos-nodes", type=int, default=2, help="nodes of a cluster that we make (default: 2)")
     add("--chaos-out", default="sharedfate-out", help="run directory: reports and histories (default: sharedfate-out)")
     add("--chaos-budget", type=int, default=1200, help="CPU of all proxies together, in millicores (default: 1200)")
@@ -161,6 +168,7 @@ def settings_of(config: pytest.Config) -> Settings:
                 repeat=o.chaos_repeat,
                 proxy_version=o.chaos_proxy_version,
                 trace=o.chaos_trace,
+                topology=o.chaos_topology,
             )
         except Misuse as error:
             raise pytest.UsageError(str(error)) from error
