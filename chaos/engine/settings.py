@@ -16,6 +16,7 @@ from chaos.engine.topology import REFERENCE, Topology, read_topology
 from chaos.errors import Misuse
 from chaos.external.file import TargetSystem, read_target
 from chaos.external.modes import known_modes
+from chaos.history.spans import TRACE_FILE
 from chaos.mesh.budget import DEFAULT_MILLICORES
 from chaos.mesh.modes import known_modes as deployed_modes
 
@@ -32,7 +33,7 @@ NODES = 2  # of a cluster that we make, unless told otherwise
 MOST_REPEATS = 20  # of a kill, in one trial
 RUN_FILE = "run.json"  # in a run directory: what the run was
 # What a run that was refused leaves there.
-OF_REFUSED = {"junit.xml", "report.json", "report.md", "report.html", "comparison.svg", "comparison.png"}
+OF_REFUSED = {"junit.xml", "report.json", "report.md", "report.html", "comparison.svg", "comparison.png", TRACE_FILE}
 ALL = "all"
 DEFAULT_MATRIX = "default"  # of modes or scenarios: what the default matrix holds
 

@@ -22,6 +22,7 @@ from chaos.errors import (
     TargetVanished,
     UndoneEarly,
 )
+from chaos.history.spans import read_trace
 from tests.engine.options import settings
 
 
@@ -78,13 +79,20 @@ def test_a_run_that_was_refused_does_not_stand_in_the_way_of_the_next(tmp_path: 
     earlier.mkdir()
     (earlier / "run.json").write_text("sound")
     command = [sys.executable, "-m", "chaos.cli", "run", "--cluster", "context:nobodys", "--out", str(out)]
-    for _ in range(2):
+    for traced in ([], ["--", "--chaos-trace"]):
         refused = subprocess.run(
-            command, env={**os.environ, "KUBECONFIG": "/nonexistent"}, capture_output=True, text=True, check=False
+            [*command, *traced],
+            env={**os.environ, "KUBECONFIG": "/nonexistent"},
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert refused.returncode == 4
         assert "no kubeconfig at /nonexistent" in refused.stdout + refused.stderr
         assert {"junit.xml", "report.json", "run.json"} <= {path.name for path in out.iterdir()}
+    assert [span.name for span in read_trace(out)] == ["cluster", "report"]
+    set_aside(out)
+    assert not out.exists()
     assert (earlier / "run.json").read_text() == "sound"
 
 
