@@ -59,7 +59,8 @@ def _ztunnel(text: str) -> View:
         if one.get("workloadType") == "pod" and "namespace" in one
     }
     certificates = dump.get("certificates")
-    names = [_split(_IDENTITY, str(one.get("identity", ""))) for one in certificates or []]
+    held = [one for one in certificates or [] if one.get("certChain")]  # others are asked for, refused, or given up
+    names = [_split(_IDENTITY, str(one.get("identity", ""))) for one in held]
     return View(
         carried, waypoints, identities=None if certificates is None else frozenset(name for name in names if name)
     )

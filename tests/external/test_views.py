@@ -159,6 +159,23 @@ def test_what_is_no_dump_is_refused(text: str) -> None:
 # ---- whose identities, and how much passed
 
 
+@pytest.mark.parametrize(
+    ("state", "chain", "held"),
+    [
+        ("Available", [{"serialNumber": "1", "pem": "REMOVED"}], True),
+        ("Initializing", [], False),  # asked for, and not there yet
+        ("Unavailable: the identity is no longer needed", [], False),
+        ("Unavailable: signing gRPC error (The caller does not have permission)", [], False),
+    ],
+)
+def test_an_identity_that_ztunnel_names_without_a_certificate_is_not_held(
+    state: str, chain: list[dict[str, str]], held: bool
+) -> None:
+    row = {"identity": "spiffe://cluster.local/ns/shop/sa/web", "state": state, "certChain": chain, "rootCerts": []}
+    view = parse_view(json.dumps({"services": [], "workloads": [], "certificates": [row]}), "ztunnel-dump")
+    assert view.identities == (frozenset({("shop", "web")}) if held else frozenset())
+
+
 def held(view: View, placement: Placement, proxy: str) -> Check:
     return judge_held(
         placement, [SeenProxy(one, view) for one in placement.proxies if one.pod == proxy], ["z: refused"]
