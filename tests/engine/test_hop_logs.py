@@ -64,6 +64,51 @@ LINES = [
         "503 UF,URX upstream_reset_before_response_started{connection_termination}",
         "the server's side refused or closed the connection",
     ),
+    (  # the access log as JSON
+        ISTIO,
+        '{"response_code":503,"response_flags":"UH","response_code_details":"no_healthy_upstream","path":"/"}',
+        "no_healthy_upstream",
+        "no endpoint of the server is ready",
+    ),
+    (
+        ISTIO,
+        '{"response_code":503,"response_flags":"UF,URX","response_code_details":"upstream_reset_before_response_started'
+        '{remote_connection_failure,delayed_connect_error:_Connection_refused}"}',
+        "upstream_reset_before_response_started{remote_connection_failure,delayed_connect_error:_Connection_refused}",
+        "the server's side refused or closed the connection",
+    ),
+    (
+        ISTIO,
+        '{"level":"error","scope":"access","message":"connection complete","direction":"inbound","error":"connection '
+        'closed due to policy rejection: explicitly denied by: shop/deny-all"}',
+        "connection closed due to policy rejection: explicitly denied by: shop/deny-all",
+        "a policy of the mesh denies it",
+    ),
+    (  # bytes, whose lines have no details
+        ISTIO,
+        '[x] "- - -" 0 UF,URX - - "-" 0 0 10 - "-" "-" "-" "-" "10.244.2.151:9000" outbound|9000||server.shop - -',
+        "0 UF,URX - -",
+        "the server's side refused or closed the connection",
+    ),
+    (
+        ISTIO,
+        '[x] "GET / HTTP/1.1" 504 UT upstream_response_timeout - "-" 0 24 15000 - "-" "-" "-" "server.shop:8080" "-" -',
+        "504 UT upstream_response_timeout",
+        "no answer from the server in the mesh's time",
+    ),
+    (
+        LINKERD,
+        '{"timestamp":"[ 12.3s]","level":"INFO","fields":{"message":"Connection denied","server.name":"deny"}}',
+        "Connection denied",
+        "a policy of the mesh denies it",
+    ),
+    (
+        LINKERD,
+        "[  31.1s]  INFO ThreadId(01) outbound: linkerd_app_core::errors: HTTP/1.1 request failed error=logical "
+        "service 10.96.0.9:80: route default.http: backend Service.shop.server:80: service in fail-fast",
+        "service in fail-fast",
+        "no endpoint of the server is ready",
+    ),
     (
         LINKERD,
         "[    12.3s]  INFO ThreadId(01) inbound:server{port=8080}: linkerd_app_inbound::policy::http: Request denied "
