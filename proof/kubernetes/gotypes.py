@@ -1,8 +1,9 @@
 """What only the Go types of Kubernetes' objects tell, as data: `python -m proof.kubernetes.gotypes`.
 
 OpenAPI says what fields there are. Whether an encoder leaves a zero or an empty list out, what encoding/json calls a
-field's type, and which embedded struct it names are in the types alone. A program over their public modules asks them
-by reflection and prints what chaos/embedded/api/go.json holds; `schema.GoShape` says what is in it, and reads it.
+field's type, which embedded struct it names, and a field's number in protobuf are in the types alone. A program over
+their public modules asks them by reflection and prints what go.json and wire.json of chaos/embedded/api hold;
+`schema.GoShape` and `protobuf` say what is in them, and read them.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from chaos.errors import SharedfateError
 from proof.kubernetes.build import KUBERNETES, run_go
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-HELD: Final = ROOT / "chaos" / "embedded" / "api" / "go.json"
+HELD: Final = {name: ROOT / "chaos" / "embedded" / "api" / f"{name}.json" for name in ("go", "wire")}
 CACHE: Final = Path.home() / ".cache" / "sharedfate" / f"kubernetes-{KUBERNETES}" / "gotypes"
 MODULES: Final = ("api", "apiextensions-apiserver", "apimachinery", "client-go", "kube-aggregator")
 PROGRAM: Final = """package main
@@ -28,6 +29,7 @@ import (
 	"os"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 
 	extensions "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
@@ -47,8 +49,55 @@ var (
 	marshaler = reflect.TypeFor[json.Marshaler]()
 	released  = regexp.MustCompile(`/v[0-9]+$`)
 	shapes    = map[string]*shape{}
+	messages  = map[string]map[string][2]string{}
 	seen      = map[reflect.Type]bool{}
+	special   = map[string]string{
+		"v1.Time": "time", "v1.MicroTime": "micro", "v1.Duration": "duration", "v1.FieldsV1": "raw",
+		"resource.Quantity": "quantity", "intstr.IntOrString": "intorstring", "runtime.RawExtension": "raw",
+	}
 )
+
+// wire is a field's kind in protobuf: * repeats it, % maps strings to it, ! marks a pointer.
+func wire(t reflect.Type) string {
+	if kind, found := special[t.String()]; found {
+		return kind
+	}
+	switch t.Kind() {
+	case reflect.Pointer:
+		return "!" + wire(t.Elem())
+	case reflect.Map:
+		return "%" + wire(t.Elem())
+	case reflect.Slice:
+		if t.Elem().Kind() == reflect.Uint8 {
+			return "bytes"
+		}
+		return "*" + wire(t.Elem())
+	case reflect.Struct:
+		return key(t)
+	case reflect.String, reflect.Bool, reflect.Float64:
+		return t.Kind().String()
+	default:
+		return "int"
+	}
+}
+
+func message(t reflect.Type) map[string][2]string {
+	fields := map[string][2]string{}
+	for i := range t.NumField() {
+		field := t.Field(i)
+		options := strings.Split(field.Tag.Get("protobuf"), ",")
+		if name, _, _ := strings.Cut(field.Tag.Get("json"), ","); len(options) > 1 && name != "-" {
+			fields[options[1]] = [2]string{name, wire(field.Type)}
+		}
+	}
+	return fields
+}
+
+// key names a struct as its definition ends: core.v1.Container.
+func key(t reflect.Type) string {
+	parts := strings.Split(t.PkgPath(), "/")
+	return strings.Join(append(slices.Clone(parts[max(0, len(parts)-2):]), t.Name()), ".")
+}
 
 // ownJSON reports whether a type writes itself: to encoding/json it has no fields.
 func ownJSON(t reflect.Type) bool {
@@ -79,7 +128,7 @@ func (s *shape) fill(t reflect.Type, via []string) {
 		if field.Anonymous && name == "" {
 			walk(declared)
 			if declared.Name() != "TypeMeta" {
-				s.fill(declared, append(append([]string{}, via...), declared.Name()))
+				s.fill(declared, append(slices.Clone(via), declared.Name()))
 			}
 			continue
 		}
@@ -119,11 +168,12 @@ func walk(t reflect.Type) {
 	seen[t] = true
 	s := &shape{Inline: map[string]string{}, Types: map[string]string{}}
 	s.fill(t, nil)
-	parts := strings.Split(t.PkgPath(), "/")
-	if len(s.Inline)+len(s.Keep)+len(s.Types)+len(s.Zero) == 0 || len(parts) < 2 {
-		return
+	if len(s.Inline)+len(s.Keep)+len(s.Types)+len(s.Zero) > 0 {
+		shapes[key(t)] = s
 	}
-	shapes[strings.Join(append(parts[len(parts)-2:], t.Name()), ".")] = s
+	if fields := message(t); len(fields) > 0 && !strings.Contains(t.PkgPath(), "apiextensions") {
+		messages[key(t)] = fields
+	}
 }
 
 func main() {
@@ -140,7 +190,7 @@ func main() {
 			walk(t)
 		}
 	}
-	if err := json.NewEncoder(os.Stdout).Encode(shapes); err != nil {
+	if err := json.NewEncoder(os.Stdout).Encode(map[string]any{"go": shapes, "wire": messages}); err != nil {
 		panic(err)
 	}
 }
@@ -154,28 +204,38 @@ def module_file() -> str:
     return f"module sharedfate/gotypes\n\ngo 1.26.0\n\nrequire (\n{required})\n"
 
 
-def as_file(shapes: dict[str, Any]) -> str:
+def as_file(structs: dict[str, dict[str, Any]]) -> str:
     """One struct a line, sorted, so that the next release is a readable difference. Pure."""
     lines = (
-        f"{json.dumps(name)}:{json.dumps({key: _sorted(value) for key, value in shape.items()}, separators=(',', ':'))}"
-        for name, shape in sorted(shapes.items())
+        f"{json.dumps(name)}:{json.dumps(_ordered(fields), separators=(',', ':'))}"
+        for name, fields in sorted(structs.items())
     )
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
-def _sorted(value: list[str] | dict[str, str]) -> list[str] | dict[str, str]:
-    return dict(sorted(value.items())) if isinstance(value, dict) else sorted(value)
+def _ordered(fields: dict[str, Any]) -> dict[str, Any]:
+    """Fields by number or name; names within them too, but for a message's pairs (a name and its kind)."""
+
+    def inside(key: str, value: Any) -> Any:
+        if isinstance(value, dict):
+            return dict(sorted(value.items()))
+        return value if key.isdigit() else sorted(value)
+
+    by_number = sorted(fields, key=lambda key: (int(key) if key.isdigit() else 0, key))
+    return {key: inside(key, fields[key]) for key in by_number}
 
 
-def read_types(folder: Path) -> dict[str, Any]:
-    """What the compiled program tells, by struct (`core.v1.Container`). Raises EnvironmentUnfit without Go."""
+def read_types(folder: Path) -> dict[str, dict[str, Any]]:
+    """What the compiled program tells: file -> struct (`core.v1.Container`) -> fields. Raises EnvironmentUnfit without
+    Go.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "go.mod").write_text(module_file())
     (folder / "main.go").write_text(PROGRAM)
     run_go(folder, "build", "-o", "gotypes", ".")
     told = subprocess.run([folder / "gotypes"], stdout=subprocess.PIPE, check=True)
-    shapes: dict[str, Any] = json.loads(told.stdout)
-    return shapes
+    files: dict[str, dict[str, Any]] = json.loads(told.stdout)
+    return files
 
 
 def main() -> int:
@@ -184,13 +244,14 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where the data is another's")
     options = parser.parse_args()
     try:
-        text = as_file(read_types(options.cache))
+        texts = {name: as_file(structs) for name, structs in read_types(options.cache).items()}
     except SharedfateError as error:
         print(f"proof.kubernetes.gotypes: {error}", file=sys.stderr)
         return 4
     if options.check:
-        return int(HELD.read_text() != text)
-    HELD.write_text(text)
+        return int(any(path.read_text() != texts[name] for name, path in HELD.items()))
+    for name, path in HELD.items():
+        path.write_text(texts[name])
     return 0
 
 

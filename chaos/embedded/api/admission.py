@@ -242,15 +242,15 @@ def _default(resource: Resource, new: Json) -> None:
         kind = (new.get("roleRef") or {}).get("kind", "")
         if kind not in ("Role", "ClusterRole"):  # its rules are looked for before anything else is
             raise plain_failure(f'unsupported role reference kind: "{kind}"')
-    if resource is not POD and resource.custom is None:  # a pod's LimitRange is looked for before
+    if resource is not POD and resource.custom is None:  # a pod's are a plugin's, which runs again after webhooks
         apply_defaults(resource.kind, new)
 
 
 def plug_in(store: Store, resource: Resource, new: Json) -> None:
     """Apply the built-in plugins' changes in place; idempotent, as it runs again after a webhook's change."""
     if resource is POD:
+        apply_defaults("Pod", new)  # limits become requests before a LimitRange's default request is looked for
         limits.default_limits(store, new)
-        apply_defaults("Pod", new)
         admit_pod(store, new)
     elif resource is PERSISTENT_VOLUME_CLAIM:
         if not claims.has_class(new) and (chosen := claims.default_class(store)) is not None:

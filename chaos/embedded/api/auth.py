@@ -7,7 +7,7 @@ roles and bindings in the store at each request. Called by the server for every 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from chaos.embedded.api.errors import StatusError
@@ -133,16 +133,17 @@ class Authorizer:
                     rules += other.get("rules") or []
         return rules
 
-    def uncovered(self, user: User, rules: list[Rule], namespace: str) -> Rule | None:
-        """The first rule that the user does not hold; granting it would be an escalation. None when there is none."""
+    def uncovered(self, user: User, rules: list[Rule], namespace: str) -> list[Rule]:
+        """What the user does not hold of the rules, by resource and name; granting it would be an escalation."""
         if MASTERS in user.groups:
-            return None
+            return []
         held = list(self.rules(user, namespace))
-        for rule in rules:
-            for asked in _atoms(rule):
-                if not any(_covers(one, asked) for one in held):
-                    return rule
-        return None
+        missing: dict[_Atom, list[str]] = {}
+        for asked in (atom for rule in rules for atom in _atoms(rule)):
+            if not any(_covers(one, asked) for one in held):
+                whole = asked if asked.url else replace(asked, verb="")  # verbs of a path are told one by one
+                missing.setdefault(whole, []).append(asked.verb)
+        return [_as_rule(atom, verbs) for atom, verbs in missing.items()]
 
     def role_rules(self, reference: Mapping[str, str], namespace: str) -> list[Rule] | None:
         """The rules of a binding's role; None when there is no such role."""
@@ -180,6 +181,13 @@ def _atoms(rule: Rule) -> Iterator[_Atom]:
             for resource in rule.get("resources") or []:
                 for name in rule.get("resourceNames") or [None]:
                     yield _Atom(verb, group, resource, name)
+
+
+def _as_rule(atom: _Atom, verbs: list[str]) -> Rule:
+    if atom.url:
+        return {"nonResourceURLs": [atom.url], "verbs": verbs[:1]}
+    name = {} if atom.name is None else {"resourceNames": [atom.name]}
+    return {"apiGroups": [atom.group], "resources": [atom.resource], **name, "verbs": verbs}
 
 
 def _covers(rule: Rule, asked: _Atom) -> bool:

@@ -53,12 +53,13 @@ def refuse_escalation(authorizer: Authorizer, call: Call, old: Object | None, ne
         if any((one.get("aggregationRule") or {}).get("clusterRoleSelectors") for one in (new, old or {})):
             rules += _EVERYTHING  # it may gather anything, now or later
     missing = authorizer.uncovered(user, rules, call.namespace)
-    if missing is not None:
+    if missing:
+        rights = "\n".join(sorted({_rule_as_go(one) for one in missing}))
         raise forbidden(
             call.resource,
             name,
             f'user "{user.name}" (groups=[{" ".join(_quoted(one) for one in user.groups)}]) is '
-            f"attempting to grant RBAC permissions not currently held:\n{_rule_as_go(missing)}",
+            f"attempting to grant RBAC permissions not currently held:\n{rights}",
         )
 
 
@@ -136,7 +137,7 @@ def _as_go(groups: list[str], uids: list[str], extra: Mapping[str, list[str]]) -
 
 
 def _rule_as_go(rule: Mapping[str, Any]) -> str:
-    names = ("apiGroups", "resources", "resourceNames", "nonResourceURLs", "verbs")
+    names = ("apiGroups", "resources", "nonResourceURLs", "resourceNames", "verbs")
     parts = [
         f"{name.replace('api', 'API', 1)[0].upper()}{name.replace('api', 'API', 1)[1:]}:"
         f"[{' '.join(_quoted(one) for one in rule[name])}]"

@@ -107,8 +107,8 @@ def _dumper() -> type[yaml.SafeDumper]:
 def written(body: Any, media: Media) -> tuple[bytes, str]:
     """(an answer's bytes, its media type)."""
     if media.type != YAML:
-        form = orjson.OPT_APPEND_NEWLINE | (orjson.OPT_INDENT_2 if media.pretty else 0)
-        return orjson.dumps(body, option=form), _JSON
+        # Kubernetes' encoder ends a plain answer with a newline, and an indented one without
+        return orjson.dumps(body, option=orjson.OPT_INDENT_2 if media.pretty else orjson.OPT_APPEND_NEWLINE), _JSON
     import yaml
 
     plain = orjson.loads(orjson.dumps(body))

@@ -1,9 +1,9 @@
 """Bodies in Kubernetes' protobuf form, as objects in JSON's: kubectl's typed commands (create ns, auth can-i, drain,
 token) send nothing else. Answers are JSON, which every client accepts beside it. Called by `decode`.
 
-`wire.json` holds the numbers: {message: {field number: [JSON name, kind]}}, read from the type descriptions inside
-kubectl 1.37.1. Kinds: string, bool, int, bytes, time, micro, quantity, intorstring, raw, duration, float64 or a
-message; `*` repeats it, `%` maps strings to it, `!` marks a pointer, whose zero value is meant; an empty name is
+`wire.json` holds the numbers: {message: {field number: [JSON name, kind]}}, asked of the Go types by
+proof.kubernetes.gotypes. Kinds: string, bool, int, bytes, time, micro, quantity, intorstring, raw, duration, float64 or
+a message; `*` repeats it, `%` maps strings to it, `!` marks a pointer, whose zero value is meant; an empty name is
 inlined.
 """
 

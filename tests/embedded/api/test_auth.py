@@ -169,6 +169,60 @@ def test_nobody_grants_more_than_he_has(world: World, namespace: str) -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("rules", "told"),
+    [
+        ([{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}], []),
+        (
+            [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "delete", "patch"]}],
+            ['{APIGroups:[""], Resources:["pods"], Verbs:["delete" "patch"]}'],
+        ),
+        (
+            [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}, {"nonResourceURLs": ["*"], "verbs": ["*"]}],
+            ['{APIGroups:["*"], Resources:["*"], Verbs:["*"]}', '{NonResourceURLs:["*"], Verbs:["*"]}'],
+        ),
+        (
+            [{"apiGroups": ["a", "b"], "resources": ["x"], "verbs": ["get"]}],
+            ['{APIGroups:["a"], Resources:["x"], Verbs:["get"]}', '{APIGroups:["b"], Resources:["x"], Verbs:["get"]}'],
+        ),
+        (
+            [{"apiGroups": [""], "resources": ["x"], "resourceNames": ["n", "m"], "verbs": ["get", "list"]}],
+            [
+                '{APIGroups:[""], Resources:["x"], ResourceNames:["m"], Verbs:["get" "list"]}',
+                '{APIGroups:[""], Resources:["x"], ResourceNames:["n"], Verbs:["get" "list"]}',
+            ],
+        ),
+        (
+            [{"nonResourceURLs": ["/a"], "verbs": ["get", "post"]}],
+            ['{NonResourceURLs:["/a"], Verbs:["get"]}', '{NonResourceURLs:["/a"], Verbs:["post"]}'],
+        ),
+    ],
+)
+def test_every_right_that_is_lacking_is_told_by_resource(
+    world: World, namespace: str, rules: list[dict[str, Any]], told: list[str]
+) -> None:
+    name = f"teller-{namespace}"
+    held = [
+        {"apiGroups": [RBAC], "resources": ["rolebindings"], "verbs": ["create"]},
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list"]},
+    ]
+    grant(world.cluster, namespace, {"kind": "User", "name": name}, held)
+    about = {"apiVersion": f"{RBAC}/v1", "kind": "ClusterRole", "metadata": {"name": name}}
+    world.cluster.create(about | {"rules": rules})
+    binding = {
+        "apiVersion": f"{RBAC}/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": name, "namespace": namespace},
+        "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": name},
+    }
+    if not told:
+        world.user(name).create(binding)
+        return
+    with pytest.raises(ApiError) as caught:
+        world.user(name).create(binding)
+    assert str(caught.value).partition("not currently held:\n")[2].splitlines() == told
+
+
 def test_a_bound_token_speaks_for_its_pod_and_dies_with_it(world: World, namespace: str) -> None:
     cluster = world.cluster
     made = cluster.create(pod("p", namespace, nodeName="n"))

@@ -23,7 +23,6 @@ DIFFERENT: dict[str, str] = {
     "c-field-manager": "plain updates own no fields",
     "c-field-validation": "wording: the order of an object's keys",
     "c-health": "no /metrics, no /debug, no OpenID discovery",
-    "c-limitrange-enforced": "wording: LimitRanger here tells of a ratio too",
     "c-namespace-lifecycle": "a namespace that ends says what remains, from the first moment",
     "c-node-proxy": "nodes are not proxied to",
     "c-openapi-v3": "the published schemas hold no defaults and no lists of values",
