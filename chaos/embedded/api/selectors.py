@@ -191,6 +191,23 @@ def field_value(obj: Object, field: str) -> str:
     return str(value)
 
 
+def selector_text(selector: Mapping[str, Any]) -> str:
+    """A label selector of a spec in the form of a query; labels before expressions."""
+    labels = (f"{key}={value}" for key, value in sorted((selector.get("matchLabels") or {}).items()))
+    return ",".join((*labels, *(_expression_text(one) for one in selector.get("matchExpressions") or [])))
+
+
+def _expression_text(one: Mapping[str, Any]) -> str:
+    values = ",".join(one.get("values") or [])
+    texts: dict[str, str] = {
+        "In": f"{one['key']} in ({values})",
+        "NotIn": f"{one['key']} notin ({values})",
+        "Exists": one["key"],
+        "DoesNotExist": f"!{one['key']}",
+    }
+    return texts[one["operator"]]
+
+
 def field_selector(resource: Resource, text: str) -> Predicate | None:
     """Parse a field selector; None when everything matches; raises StatusError 400 for an unsupported field."""
     known = resource.custom.selectable if resource.custom is not None else _FIELDS.get(resource.kind)

@@ -23,6 +23,7 @@ from chaos.embedded.api.errors import (
 )
 from chaos.embedded.api.patching import decoded_patch, patched_object
 from chaos.embedded.api.rest import PATCH_TYPES, Rest, check_preconditions, wants_table
+from chaos.embedded.api.selectors import selector_text
 from chaos.embedded.api.tokens import TokenIssuer
 from chaos.embedded.clock import stamp
 from chaos.embedded.controllers.base import is_ready
@@ -183,13 +184,7 @@ def _scale_of(resource: Resource, obj: Object) -> dict[str, Any]:
     if resource.custom is not None:
         return custom.scale_of(resource, obj)
     meta, spec, status = obj["metadata"], obj["spec"], obj.get("status", {})
-    selector = spec.get("selector") or {}
-    text = ",".join(
-        [
-            *(f"{k}={v}" for k, v in sorted((selector.get("matchLabels") or {}).items())),
-            *(_expression(one) for one in selector.get("matchExpressions") or []),
-        ]
-    )
+    text = selector_text(spec.get("selector") or {})
     return {
         "apiVersion": "autoscaling/v1",
         "kind": "Scale",
@@ -201,17 +196,6 @@ def _scale_of(resource: Resource, obj: Object) -> dict[str, Any]:
         "spec": {"replicas": spec["replicas"]} if spec.get("replicas", 1) else {},
         "status": {"replicas": status.get("replicas", 0), **({"selector": text} if text else {})},
     }
-
-
-def _expression(one: Any) -> str:
-    values = ",".join(one.get("values") or [])
-    texts: dict[str, str] = {
-        "In": f"{one['key']} in ({values})",
-        "NotIn": f"{one['key']} notin ({values})",
-        "Exists": one["key"],
-        "DoesNotExist": f"!{one['key']}",
-    }
-    return texts[one["operator"]]
 
 
 async def scale(rest: Rest, call: Call) -> Reply:

@@ -298,6 +298,9 @@ def policy_limit(memory: Memory, current: int, rules: Mapping[str, Any], now: da
 # ---- the controller
 
 
+Chooses = Callable[[Object], bool]
+
+
 class AutoscalerController(Controller):
     name = "horizontal-pod-autoscaler"
 
@@ -305,6 +308,7 @@ class AutoscalerController(Controller):
         super().__init__(store, clock)
         self._usage = usage
         self._memory: dict[Key, Memory] = {}
+        self._choices: dict[Key, Chooses] = {}  # of autoscalers that have looked for their pods
 
     def sources(self) -> Sequence[Source]:
         return [(HORIZONTAL_POD_AUTOSCALER, self._changed)]
@@ -312,6 +316,7 @@ class AutoscalerController(Controller):
     def _changed(self, event: WatchEvent) -> Sequence[Key]:
         if event.type == "DELETED":
             self._memory.pop(key_of(event.object), None)
+            self._choices.pop(key_of(event.object), None)
         before = event.before
         same = before is not None and before["spec"] == event.object["spec"] and event.type == "MODIFIED"
         return [] if same else list(itself(event))  # its own status is no reason to look again
@@ -439,23 +444,37 @@ class AutoscalerController(Controller):
     def _pods(
         self, autoscaler: Object, resource: Resource, target: Object, status: dict[str, Any]
     ) -> list[Object] | None:
-        from chaos.embedded.api.selectors import label_selector
+        from chaos.embedded.api.selectors import label_selector, selector_text
 
-        namespace = autoscaler["metadata"]["namespace"]
+        key = key_of(autoscaler)
         if resource.custom is None:
-            return [
-                pod
-                for pod in self.store.list(POD, namespace)
-                if matches(target["spec"]["selector"], pod["metadata"].get("labels"))
-            ]
-        text = (custom.scale_of(resource, target).get("status") or {}).get("selector", "")
-        if not text:
-            self.recorder.event(autoscaler, "Warning", "SelectorRequired", "selector is required")
-            words = "the HPA target's scale is missing a selector"
-            self._say(status, "ScalingActive", ("False", "InvalidSelector", words))
+            selector = target["spec"]["selector"]
+            text = selector_text(selector)
+
+            def chooses(pod: Object) -> bool:
+                return matches(selector, pod["metadata"].get("labels"))
+        else:
+            text = (custom.scale_of(resource, target).get("status") or {}).get("selector", "")
+            if not text:
+                self.recorder.event(autoscaler, "Warning", "SelectorRequired", "selector is required")
+                words = "the HPA target's scale is missing a selector"
+                self._say(status, "ScalingActive", ("False", "InvalidSelector", words))
+                return None
+            chosen = label_selector(text)
+
+            def chooses(pod: Object) -> bool:
+                return chosen is None or chosen(pod)
+
+        self._choices[key] = chooses
+        pods = [pod for pod in self.store.list(POD, key[0]) if chooses(pod)]
+        rivals = [other for other, also in sorted(self._choices.items()) if other[0] == key[0] and any(map(also, pods))]
+        if len(rivals) > 1:
+            told = " ".join(f"{{{name} {namespace}}}" for namespace, name in rivals)
+            words = f"pods by selector {text} are controlled by multiple HPAs: [{told}]"
+            self.recorder.event(autoscaler, "Warning", "AmbiguousSelector", words)
+            self._say(status, "ScalingActive", ("False", "AmbiguousSelector", words))
             return None
-        chosen = label_selector(text)
-        return [pod for pod in self.store.list(POD, namespace) if chosen is None or chosen(pod)]
+        return pods
 
     def _by_metric(
         self, autoscaler: Object, metric: Mapping[str, Any], pods: list[Object], current: int

@@ -271,3 +271,32 @@ def test_a_target_beyond_its_bounds_is_brought_back_without_any_figures() -> Non
         assert "Current number of replicas below Spec.MinReplicas" in str(w.store.list(EVENT, NS))
 
     run(check)
+
+
+def test_autoscalers_that_select_the_same_pods_do_nothing_until_one_has_gone() -> None:
+    async def check(w: World) -> None:
+        await running(w, "Deployment", 2)
+        use(w, 150)
+        metric = {
+            "type": "Resource",
+            "resource": {"name": "cpu", "target": {"type": "AverageValue", "averageValue": "1"}},
+        }
+        w.create(HORIZONTAL_POD_AUTOSCALER, autoscaler(metrics=[metric]))  # content with what there is
+        await w.until(lambda: "ScalingActive" in said(w))
+        rival = autoscaler()
+        rival["metadata"]["name"] = "rival"
+        w.create(HORIZONTAL_POD_AUTOSCALER, rival)
+
+        def rivals() -> dict[str, str]:
+            status = w.store.get(HORIZONTAL_POD_AUTOSCALER, NS, "rival").get("status") or {}
+            return {one["reason"]: one["message"] for one in status.get("conditions") or []}
+
+        await w.until(lambda: "AmbiguousSelector" in rivals())
+        where = f"[{{hpa {NS}}} {{rival {NS}}}]"
+        assert rivals()["AmbiguousSelector"] == f"pods by selector app=web are controlled by multiple HPAs: {where}"
+        assert len(w.pods()) == 2
+        w.store.remove(HORIZONTAL_POD_AUTOSCALER, NS, "hpa")
+        w.store.mutate(HORIZONTAL_POD_AUTOSCALER, NS, "rival", lambda one: one["spec"].update(maxReplicas=4))
+        await w.until(lambda: len(w.pods()) == 4)
+
+    run(check)
