@@ -250,6 +250,10 @@ def clean(value: Any, schema: Schema, findings: Findings, place: Place = Place()
     if name in _OR_SCHEMA and isinstance(value, dict):
         name = _JSON_SCHEMA
         schema = named(name)
+        findings = Findings(findings.mismatches, [])  # Go's own decoder of these drops unknown fields, strict or not
+    elif name == _OR_SCHEMA[0] and not isinstance(value, bool):
+        findings.mismatches.append("boolean or JSON schema expected")
+        return value
     schema = resolve(schema)
     allowed = types(schema)
     if name == _INT_OR_STRING:
@@ -283,6 +287,8 @@ def _zero(schema: Schema) -> Any:
     if schema.get("$ref") == _PREFIX + _QUANTITY:
         return "0"
     allowed = types(resolve(schema))
+    if "$ref" in schema and not allowed:
+        return None  # any JSON, null too
     if "string" in allowed:
         return ""
     return 0 if "integer" in allowed else [] if "array" in allowed else {}
@@ -366,8 +372,8 @@ def _clean_object(
 
 
 def _is_struct(schema: Schema) -> bool:
-    """Whether a value is a Go struct, which is written though it is empty."""
-    return "$ref" in schema and types(resolve(schema)) == ("object",)
+    """Whether a value is a Go struct, which is written though it is empty; so is one that holds any JSON."""
+    return "$ref" in schema and types(resolve(schema)) in (("object",), ())
 
 
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")

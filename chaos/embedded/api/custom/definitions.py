@@ -36,6 +36,8 @@ def apply_defaults(obj: Json) -> None:
         names.setdefault("singular", names["kind"].lower())
     spec.setdefault("conversion", {"strategy": "None"})
     for version in spec.get("versions") or []:
+        for name in ("served", "storage"):
+            version.setdefault(name, False)
         for column in version.get("additionalPrinterColumns") or []:
             if not column.get("priority", 1):
                 del column["priority"]  # Kubernetes omits it
@@ -84,6 +86,7 @@ def validate(obj: Object) -> Causes:
             yield required(f"spec.names.{name}")
     yield from _names(names)
     yield from _conversion(spec.get("conversion") or {})
+    yield from _stored(spec.get("versions") or ())
     yield from _approval(group, meta)
 
 
@@ -91,7 +94,7 @@ def _versions(spec: Mapping[str, Any]) -> Causes:
     versions: Sequence[Mapping[str, Any]] = spec.get("versions") or []
     for index, version in enumerate(versions):
         where = f"spec.versions[{index}]"
-        if not ((version.get("schema") or {}).get("openAPIV3Schema")):
+        if (version.get("schema") or {}).get("openAPIV3Schema") is None:
             yield required(f"{where}.schema.openAPIV3Schema")
     for index, version in enumerate(versions):
         where, name = f"spec.versions[{index}]", version.get("name", "")
@@ -102,7 +105,18 @@ def _versions(spec: Mapping[str, Any]) -> Causes:
     if len(set(names)) != len(names):
         yield wrong("spec.versions", list(versions), "must contain unique version names")
     if sum(bool(version.get("storage")) for version in versions) != 1:
-        yield wrong("spec.versions", list(versions), "must have exactly one version marked as storage version")
+        yield wrong("spec.versions", spec.get("versions"), "must have exactly one version marked as storage version")
+    if names and names[0] and (faults := dns_1035(names[0])):  # the first one is also the version of v1beta1's form
+        yield wrong("spec.version", names[0], ",".join(faults))
+
+
+def _stored(versions: Sequence[Mapping[str, Any]]) -> Causes:
+    """Validate what `note_stored_version` makes of the versions: the first storage version alone is noted."""
+    storage = [version.get("name", "") for version in versions if version.get("storage")]
+    if not storage:
+        yield wrong("status.storedVersions", None, "must have at least one stored version")
+    for name in storage[1:]:
+        yield wrong("status.storedVersions", storage[:1], f"must have the storage version {name}")
 
 
 def _version(version: Mapping[str, Any], where: str) -> Causes:
@@ -131,7 +145,11 @@ def _version(version: Mapping[str, Any], where: str) -> Causes:
     for index, column in enumerate(version.get("additionalPrinterColumns") or []):
         yield from _column(column, f"{where}.additionalPrinterColumns[{index}]")
     if selectable := version.get("selectableFields"):
-        yield from _selectable(selectable, schema or {}, f"{where}.selectableFields")
+        if schema is None:
+            why = "may only be set when `version.schema.openAPIV3Schema` is not included"
+            yield wrong(f"{where}.selectableFields", "", why)
+        else:
+            yield from _selectable(selectable, schema, f"{where}.selectableFields")
 
 
 def _simple_path(path: str, field: str) -> Causes:

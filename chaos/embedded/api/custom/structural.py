@@ -72,7 +72,7 @@ def _invariants(schema: Schema, level: str, path: str) -> Causes:
     embedded = bool(schema.get("x-kubernetes-embedded-resource"))
     keeps = bool(schema.get("x-kubernetes-preserve-unknown-fields"))
     either = bool(schema.get("x-kubernetes-int-or-string"))
-    if kind == "array" and items is None:
+    if (kind == "array" and not items and not isinstance(items, Mapping)) or isinstance(items, str):
         yield required(f"{path}.items", "must be specified")
     if isinstance(items, Mapping):
         yield from _invariants(items, "item", f"{path}.items")
@@ -254,7 +254,7 @@ def _node(schema: Schema, path: str, here: _Context, *, root: bool = False) -> C
             yield not_allowed(f"{path}.{name}", f"{name} is not supported")
     if kind == "null":
         yield not_allowed(f"{path}.type", "type cannot be set to null, use nullable as an alternative")
-    if isinstance(schema.get("items"), list):
+    if isinstance(items := schema.get("items"), list) and items:
         yield not_allowed(f"{path}.items", "items must be a schema object and not an array")
     if here.head and schema.get("x-kubernetes-embedded-resource"):
         yield not_allowed(f"{path}.x-kubernetes-embedded-resource", "must not be used inside of resource meta")
@@ -267,6 +267,7 @@ def _node(schema: Schema, path: str, here: _Context, *, root: bool = False) -> C
     yield from _list_and_map_types(schema, path)
     for index, rule in enumerate(schema.get(rules.KEY) or ()):
         yield from _rule_texts(rule, f"{path}.{rules.KEY}[{index}]")
+        yield from _field_path(rule, schema, f"{path}.{rules.KEY}[{index}].fieldPath")
 
 
 def _below(schema: Schema, path: str, here: _Context, *, root: bool) -> Causes:
@@ -384,12 +385,20 @@ def _rule_texts(rule: Schema, path: str) -> Causes:
         yield required(f"{path}.messageExpression", "messageExpression must be non-empty if specified")
     if (reason := rule.get("reason")) is not None and reason not in _REASONS:
         yield unsupported(f"{path}.reason", reason, _REASONS)
-    if (at := rule.get("fieldPath")) and not str(at).strip():
-        yield wrong(f"{path}.fieldPath", at, "must be non-empty if specified")
     if rule.get("optionalOldSelf") is not None:
         yield not_allowed(
             f"{path}.optionalOldSelf", "the embedded cluster does not evaluate rules with optionalOldSelf"
         )
+
+
+def _field_path(rule: Schema, schema: Schema, field: str) -> Causes:
+    if at := rule.get("fieldPath"):
+        if not str(at).strip():
+            yield wrong(field, at, "must be non-empty if specified")
+        if _broken(str(at)):
+            yield wrong(field, at, "must not contain line breaks")
+        if field_of(schema, str(at)) is None:
+            yield wrong(field, at, "must be a valid path")
 
 
 def _broken(text: str) -> bool:
@@ -437,8 +446,6 @@ def _compiled(schema: Schema, rule: Schema, path: str, here: _Place) -> Causes:
     if "oldSelf" in expression.uses and here.uncorrelated is not None:
         why = f"oldSelf cannot be used on the uncorrelatable portion of the schema within {here.uncorrelated}"
         yield wrong(f"{path}.rule", rule["rule"], why)
-    if (at := rule.get("fieldPath")) and field_of(schema, str(at)) is None:
-        yield wrong(f"{path}.fieldPath", at, "must be a valid path")
 
 
 def _shown(rule: Schema) -> dict[str, Any]:
