@@ -24,7 +24,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Final
 
-from chaos.names import LABEL_RUN
+from chaos.kube.nodes import choose_nodes
+from chaos.names import IMAGE, LABEL_RUN
 from tests.faults.small_world import CLUSTER as TEST_CLUSTER
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -175,9 +176,7 @@ MEDDLINGS: Final[Mapping[str, Meddling]] = {
 
 def meddled(place: Place) -> Iterator[Line]:
     """A trial with which somebody meddles says so, and judges nothing."""
-    node = place.kubectl(
-        "get", "nodes", "-o", "jsonpath={range .items[?(!@.spec.taints)]}{.metadata.name}{'\\n'}{end}"
-    ).split()[1]
+    node = choose_nodes(json.loads(place.kubectl("get", "nodes", "-o", "json"))["items"]).names[1]
     for name, one in MEDDLINGS.items():
         began = time.monotonic()
         out = place.out / f"meddled-{name}"
@@ -262,7 +261,7 @@ def recordings(place: Place) -> Iterator[Line]:
     command = (sys.executable, str(parity / "record.py"), "--kubeconfig", kubeconfig, "--out", str(out))
     for name in RECORDED:
         began = time.monotonic()
-        place.run(f"record-{name}", *command, name, environment={**os.environ, "PATH": path})
+        place.run(f"record-{name}", *command, name, environment={"IMAGE": IMAGE, **os.environ, "PATH": path})
         _, said = place.run(
             f"compare-{name}",
             sys.executable,

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Final, NoReturn
 
-from chaos.inpod.cgroups import detect_directory
+from chaos.inpod.cgroups import find_directory
 from chaos.inpod.process_helper import NO_EFFECT, VANISHED, await_serving, enter_network, processes, say
 
 LIMITS: Final = {1: "memory.limit_in_bytes", 2: "memory.max"}  # by version of cgroups
@@ -28,7 +28,7 @@ _BEYOND: Final = 64 << 20  # above the limit: what the kernel can reclaim first
 _NEVER, _FIRST = "-1000", "1000"  # oom_score_adj
 
 
-def fill(directory: str, target: int, most: int) -> NoReturn:
+def fill(directory: Path, target: int, most: int) -> NoReturn:
     """The child: join, and take memory until the target is gone or `most` bytes are taken.
 
     The memory is a file's: it counts for the cgroup, and not for this process when the kernel looks for the largest.
@@ -37,7 +37,7 @@ def fill(directory: str, target: int, most: int) -> NoReturn:
         with contextlib.suppress(PermissionError):
             Path("/proc/self/oom_score_adj").write_text(score)
             break
-    Path(directory, "cgroup.procs").write_text(str(os.getpid()))
+    (directory / "cgroup.procs").write_text(str(os.getpid()))
     file, step, end = os.memfd_create("filler"), bytes(_STEP), time.monotonic() + _PATIENCE
     while time.monotonic() < end and not select.select([target], [], [], 0)[0]:
         if os.fstat(file).st_size >= most:
@@ -60,10 +60,8 @@ def main(arguments: list[str] | None = None) -> int:
     if not pids:
         say("vanished")
         return VANISHED
-    directory, version = detect_directory(
-        Path("/proc/self/mountinfo").read_text(), Path(f"/proc/{pids[0]}/cgroup").read_text(), "memory"
-    )
-    text = Path(directory, LIMITS[version]).read_text().strip()
+    directory, version = find_directory(Path(f"/proc/{pids[0]}/cgroup").read_text(), "memory")
+    text = (directory / LIMITS[version]).read_text().strip()
     if text == "max" or int(text) > options.most << 20:
         say("refused", why=f"its limit is {text} bytes, more than {options.most} MiB")
         return NO_EFFECT

@@ -14,10 +14,11 @@ import re
 import sys
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
-from chaos.inpod.cgroups import detect_directory
+from chaos.inpod.cgroups import find_directory
 
 DIGITS: Final = 12
 _ID: Final = re.compile(r"(?:[a-z-]+-)?([0-9a-f]{12,})(?:\.scope)?")
@@ -53,33 +54,39 @@ def containers(proc: Path = Path("/proc")) -> dict[str, str]:
     return found
 
 
-def used(mountinfo: str, cgroups: str) -> tuple[int, int]:
+@lru_cache(maxsize=4096)
+def files(cgroups: str, proc: Path = Path("/proc")) -> tuple[Path, Path, int]:
+    """Return the directories of a container's CPU and memory, and the version of cgroups. Raises LookupError."""
+    cpu, version = find_directory(cgroups, "cpuacct", proc)
+    memory, _ = find_directory(cgroups, "memory", proc)
+    return cpu, memory, version
+
+
+def used(cpu: Path, memory: Path, version: int) -> tuple[int, int]:
     """Return the CPU time (ns) that a container has used, and its working set (bytes). Raises OSError when it has
     ended.
     """
-    directory, version = detect_directory(mountinfo, cgroups, "cpuacct")
     if version == 1:
-        cpu = int(Path(directory, "cpuacct.usage").read_text())
+        time_used = int((cpu / "cpuacct.usage").read_text())
     else:
-        cpu = _fields(directory, "cpu.stat")["usage_usec"] * 1000
-    directory, version = detect_directory(mountinfo, cgroups, "memory")
+        time_used = _fields(cpu / "cpu.stat")["usage_usec"] * 1000
     total, idle = _MEMORY[version]
-    held = int(Path(directory, total).read_text()) - _fields(directory, "memory.stat")[idle]
-    return cpu, max(0, held)
+    held = int((memory / total).read_text()) - _fields(memory / "memory.stat")[idle]
+    return time_used, max(0, held)
 
 
-def _fields(directory: str, name: str) -> Mapping[str, int]:
-    return {key: int(value) for key, value in (line.split() for line in Path(directory, name).read_text().splitlines())}
+def _fields(path: Path) -> Mapping[str, int]:
+    return {key: int(value) for key, value in (line.split() for line in path.read_text().splitlines())}
 
 
 def look(proc: Path = Path("/proc")) -> dict[str, object]:
     """Return one line's facts."""
-    mountinfo, found = (proc / "self" / "mountinfo").read_text(), {}
+    found = {}
     at = time.time_ns()
     for one, cgroups in containers(proc).items():
         try:
-            found[one] = used(mountinfo, cgroups)
-        except OSError:
+            found[one] = used(*files(cgroups, proc))
+        except (LookupError, OSError):
             continue
     return {"at": at, "containers": found}
 

@@ -43,41 +43,40 @@ def test_processes_of_one_container_are_one(tmp_path: Path) -> None:
     assert list(containers(tmp_path)) == [ID[:12]]
 
 
-def make(root: Path, files: dict[str, str]) -> str:
+def make(root: Path, files: dict[str, str]) -> Path:
     for name, text in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
-    return str(root)
+    return root
 
 
 def test_version_one_is_read(tmp_path: Path) -> None:
     root = make(
         tmp_path,
         {
-            "cpuacct/pod/c/cpuacct.usage": "1500000\n",
-            "memory/pod/c/memory.usage_in_bytes": "1000\n",
-            "memory/pod/c/memory.stat": "cache 1\ntotal_inactive_file 300\n",
+            "cpuacct.usage": "1500000\n",
+            "memory.usage_in_bytes": "1000\n",
+            "memory.stat": "cache 1\ntotal_inactive_file 300\n",
         },
     )
-    mounts = "".join(f"1 2 0:1 / {root}/{one} rw - cgroup cgroup rw,{one}\n" for one in ("cpuacct", "memory"))
-    assert used(mounts, "3:memory:/pod/c\n2:cpuacct:/pod/c\n0::/\n") == (1_500_000, 700)
+    assert used(root, root, 1) == (1_500_000, 700)
 
 
 def test_version_two_is_read(tmp_path: Path) -> None:
     root = make(
         tmp_path,
         {
-            "pod/c/cpu.stat": "usage_usec 1500\nuser_usec 1\n",
-            "pod/c/memory.current": "1000\n",
-            "pod/c/memory.stat": "anon 1\ninactive_file 1300\n",
+            "cpu.stat": "usage_usec 1500\nuser_usec 1\n",
+            "memory.current": "1000\n",
+            "memory.stat": "anon 1\ninactive_file 1300\n",
         },
     )
-    assert used(f"1 2 0:1 / {root} rw - cgroup2 cgroup2 rw\n", "0::/pod/c\n") == (1_500_000, 0)
+    assert used(root, root, 2) == (1_500_000, 0)
 
 
 def test_a_container_that_ended_while_it_was_looked_at_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "self").mkdir()
-    (tmp_path / "self" / "mountinfo").write_text(f"1 2 0:1 / {tmp_path}/gone rw - cgroup2 cgroup2 rw\n")
+    (tmp_path / "self" / "mountinfo").write_text("1 2 0:1 / /gone rw - cgroup2 cgroup2 rw\n")
     (tmp_path / "7").mkdir()
     (tmp_path / "7" / "cgroup").write_text(f"0::/kubepods/pod{UID}/{ID}\n")
     assert look(tmp_path)["containers"] == {}
