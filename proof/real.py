@@ -193,7 +193,7 @@ def meddled(place: Place) -> Iterator[Line]:
         trials = json.loads((out / "report.json").read_text())["trials"]
         said = "; ".join(f"{trial['verdict']}: {trial['reason']}" for trial in trials)
         seen = [
-            line for line in rest.splitlines() if "cannot tell" in line and one.words in line
+            line for line in rest.splitlines() if "somebody else changed" in line and one.words in line
         ]  # the first attempt; a second may be left alone, and be judged
         yield Line("meddled", name, bool(seen), seen[0].strip() if seen else said, time.monotonic() - began)
 
@@ -262,16 +262,10 @@ def recordings(place: Place) -> Iterator[Line]:
     for name in RECORDED:
         began = time.monotonic()
         place.run(f"record-{name}", *command, name, environment={"IMAGE": IMAGE, **os.environ, "PATH": path})
-        _, said = place.run(
-            f"compare-{name}",
-            sys.executable,
-            str(parity / "compare.py"),
-            str(parity / "recordings" / name),
-            str(out / name),
-        )
-        differences = said.strip().splitlines()
-        words = f"{len(differences)} differences: {differences[0][:200]}" if differences else "the same"
-        yield Line("recordings", name, not differences, words, time.monotonic() - began)
+        compare = (sys.executable, str(parity / "compare.py"), str(parity / "recordings" / name), str(out / name))
+        code, said = place.run(f"compare-{name}", *compare)
+        words = said.strip().splitlines()[0] if said.strip() else "no answer"
+        yield Line("recordings", name, code == 0, words, time.monotonic() - began)
 
 
 PARTS: Final[Mapping[str, Callable[[Place], Iterator[Line]]]] = {

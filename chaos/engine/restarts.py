@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from chaos.kube.client import Cluster
+from chaos.kube.client import Cluster, Object
 from chaos.kube.objects import ContainerSeen, containers_seen, is_deleting
+from chaos.names import LABEL_ROLE, SYSTEM_NAMESPACE
 
 Snapshot = Mapping[tuple[str, str], ContainerSeen]  # (pod UID, container) -> state
 
 
 def container_snapshot(cluster: Cluster, namespaces: Iterable[str]) -> Snapshot:
-    """Read every container of every pod of the namespaces. A pod that is being deleted counts as gone; its successor
-    counts.
+    """Read every container of every pod of the namespaces, but for helper pods of ours. A pod that is being deleted
+    counts as gone; its successor counts.
     """
     found: dict[tuple[str, str], ContainerSeen] = {}
     for namespace in namespaces:
         for pod in cluster.list("Pod", namespace):
-            if not is_deleting(pod):
+            if not is_deleting(pod) and not _is_helper(pod):
                 found |= {(one.uid, one.container): one for one in containers_seen(pod).values()}
     return found
+
+
+def _is_helper(pod: Object) -> bool:
+    """A pod of ours that may begin or end within a trial. The label counts in our own namespace alone."""
+    meta = pod["metadata"]
+    return bool(meta["namespace"] == SYSTEM_NAMESPACE and (meta.get("labels") or {}).get(LABEL_ROLE) == "helper")
 
 
 def compare_restarts(before: Snapshot, after: Snapshot, *, excused: Iterable[tuple[str, str]] = ()) -> list[str]:

@@ -115,7 +115,7 @@ class Meters:
         return []
 
     def _start(self, node: str) -> str:
-        name = f"meter-{secrets.token_hex(4)}"
+        name = f"helper-meter-{secrets.token_hex(4)}"  # as all helpers begin, which reports leave out
         command = ["python", "-m", "chaos.inpod.usage_helper", "--every", str(_EVERY), "--for", str(_LIFE)]
         pod = helper_pod.manifest(name, command, node=node, run=self.run, seconds=_LIFE, resources=_RESOURCES)
         self.cluster.create(pod)

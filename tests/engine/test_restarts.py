@@ -5,9 +5,12 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import cast
 
+import pytest
+
 from chaos.engine.restarts import compare_restarts, container_snapshot
 from chaos.kube.client import Cluster
 from chaos.kube.objects import ContainerSeen
+from chaos.names import LABEL_ROLE, SYSTEM_NAMESPACE
 
 
 def state(*, container_id: str = "c1", restarts: int = 0) -> ContainerSeen:
@@ -43,7 +46,15 @@ def test_a_pod_that_still_ends_is_as_good_as_gone() -> None:
     """A Deployment is rolled out while its old pods still end."""
     status = {"containerStatuses": [{"name": "server", "containerID": "c1", "restartCount": 0}]}
     pods = [
-        {"metadata": {"uid": "old", "name": "a", "deletionTimestamp": "2026-01-01T00:00:05Z"}, "status": status},
+        {
+            "metadata": {
+                "uid": "old",
+                "name": "a",
+                "namespace": "tenant-a",
+                "deletionTimestamp": "2026-01-01T00:00:05Z",
+            },
+            "status": status,
+        },
         {"metadata": {"uid": "new", "name": "b", "namespace": "tenant-a"}, "spec": {}, "status": status},
     ]
     cluster = SimpleNamespace(list=lambda kind, namespace: pods)
@@ -57,3 +68,13 @@ def test_the_restart_of_the_target_itself_is_expected() -> None:
 
 def test_nothing_changed_is_no_problem() -> None:
     assert compare_restarts({("u", "server"): state()}, {("u", "server"): state()}) == []
+
+
+@pytest.mark.parametrize(("namespace", "seen"), [(SYSTEM_NAMESPACE, set()), ("tenant-a", {("h", "helper")})])
+def test_a_helper_of_ours_may_begin_within_a_trial_and_a_tenants_pod_with_its_label_may_not(
+    namespace: str, seen: set[tuple[str, str]]
+) -> None:
+    meta = {"uid": "h", "name": "helper-meter-1", "namespace": namespace, "labels": {LABEL_ROLE: "helper"}}
+    status = {"containerStatuses": [{"name": "helper", "restartCount": 0}]}
+    cluster = SimpleNamespace(list=lambda kind, of: [{"metadata": meta, "spec": {}, "status": status}])
+    assert set(container_snapshot(cast(Cluster, cluster), [namespace])) == seen
