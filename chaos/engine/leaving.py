@@ -21,7 +21,7 @@ from chaos.model.flow import Flow
 from chaos.model.modes import ProxyMode
 from chaos.verdict.check import Check, decided, measured, undecided
 
-RATE: Final = 100.0  # requests a second to each, each on a connection of its own
+RATE: Final = 20.0  # requests a second to each, each on a connection of its own: a small sidecar bears as many
 SECONDS: Final = 60  # longest wait for the pods' start, and for their end
 UNTOLD_SECONDS: Final = 3.0  # within which callers know, where nothing delays it: kube-proxy waits for up to a second
 SLACK: Final = 1.0  # seconds beyond the time by which all must know, for the machine

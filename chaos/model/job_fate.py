@@ -90,7 +90,8 @@ POLICIES: Final[Mapping[str, JobPolicy]] = {
         JobPolicy("ignore-disruption", limit=0, rules=(IGNORE_DISRUPTION,)),
         JobPolicy("indexed-1", limit=1, completions=COMPLETIONS, parallelism=PARALLELISM),
         JobPolicy("per-index-1", per_index=1, completions=COMPLETIONS, parallelism=PARALLELISM),
-        JobPolicy("success-of-3", per_index=0, enough=3, completions=COMPLETIONS, parallelism=PARALLELISM),
+        # Of nine: where every index has ended by the time that enough have succeeded, failed ones fail the Job first.
+        JobPolicy("success-of-3", per_index=0, enough=3, completions=9, parallelism=PARALLELISM),
     )
 }
 
