@@ -160,7 +160,7 @@ class JobRounds:
     def run(self, one: Round) -> list[Check]:
         """Run one round, and return a check for each of its Jobs."""
         mode = self.trial.mesh.mode
-        with ExitStack() as later:  # an undo waits for a proxy that may only go with its Job
+        with ExitStack() as later:  # an undo waits for a proxy in the pod, which may only go with its Job
             with ExitStack() as jobs:
                 watches = [JobWatch(row, jobs.enter_context(self._job(row))) for row in one.rows]
                 began = self._await_start(watches)
@@ -216,6 +216,7 @@ class JobRounds:
             self._reach = (reached - asked) / 1e9
         if self.trial.mesh.mode.in_pod:
             return None
+        later.close()  # a shared proxy comes back while the Jobs run
         proxy, _ = next(iter(unique.values()))
         return proxy
 
@@ -223,7 +224,7 @@ class JobRounds:
         """Kill a proxy, to be seen whole, or gone with its Job, when `later` is left; return when, ns. 0: it had ended
         before.
         """
-        held = self.trial.fault(Kill(), target, seconds=DEADLINE)
+        held = self.trial.fault(Kill(), target, seconds=DEADLINE + STARTS_WITHIN)
         try:
             injection: Injection = held.__enter__()
         except TargetVanished:
