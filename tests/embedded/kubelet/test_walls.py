@@ -14,6 +14,7 @@ import pytest
 
 from chaos.embedded.kubelet import devices
 from chaos.embedded.kubelet.spec import FORBIDDEN
+from chaos.embedded.resources import SECRET
 from tests.embedded.kubelet.nodes import World, in_world, pod, shell
 
 pytestmark = pytest.mark.privileged
@@ -214,6 +215,99 @@ def test_no_pod_reaches_into_the_nodes_first_process(context: dict[str, Any], mo
         assert pauses
         for line in pauses:
             assert line == f"pause 0 {programs} False"
+
+    in_world(body)
+
+
+OWNER = r"""
+import json, os, signal, sys
+name, uid = sys.argv[1:]
+there = f"/node/var/lib/kubelet/pods/{uid}"
+def files(top):
+    return [f"{where}/{one}" for where, _, names in os.walk(top) for one in names]
+def holds(top, text):
+    for path in files(top):
+        try:
+            with open(path, "rb") as file:
+                if text in file.read(1 << 16):
+                    return True
+        except OSError:
+            continue
+    return False
+def written(path, text=b"planted"):
+    try:
+        with open(path, "wb") as file:
+            file.write(text)
+    except OSError as error:
+        return error.strerror
+    return "written"
+reached = {
+    "its secret": holds(there, b"very-secret"),
+    "its token": holds(there, f"token of {name}".encode()),
+    "its log": holds("/node/var", b"said by the victim"),
+    "its scratch": [written(path) for path in files(there) if path.endswith("/scratch-file")],
+    "its container's files": any(path.endswith("/in-the-root") for path in files("/node/var/lib/sharedfate")),
+    "a program of the node": written("/node/usr/bin/sharedfate-planted"),
+    "the node's settings": written("/node/etc/sharedfate-planted"),
+    "the installation": written(sys.argv[0] if sys.argv[0].startswith("/") else "/node" + os.__file__),
+}
+for pid in filter(str.isdigit, os.listdir("/proc")):
+    try:
+        if b"sleep\x00661" in open(f"/proc/{pid}/cmdline", "rb").read():
+            reached["its network"] = os.path.exists(f"/proc/{pid}/ns/net")
+            os.kill(int(pid), signal.SIGKILL)
+            reached["its process"] = "ended"
+    except OSError:
+        pass
+print(json.dumps(reached))
+"""
+
+
+def test_what_a_privileged_pod_with_the_nodes_root_reaches_is_its_node_and_no_more() -> None:
+    """As docs/security.md says: all of its node's other pods; what it writes to the node stays in the node."""
+
+    async def body(world: World) -> None:
+        world.create({"metadata": {"name": "s", "namespace": "default"}, "data": {"x": "dmVyeS1zZWNyZXQ="}}, SECRET)
+        script = "echo said by the victim; touch /in-the-root /scratch/scratch-file; exec sleep 661"
+        victim = shell(
+            "app",
+            script,
+            volumeMounts=[{"name": name, "mountPath": f"/{name}"} for name in ("secret", "scratch", "token")],
+        )
+        volumes = [
+            {"name": "secret", "secret": {"secretName": "s"}},
+            {"name": "scratch", "emptyDir": {}},
+            {"name": "token", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}},
+        ]
+        world.create(pod("victim", victim, volumes=volumes))
+        owner = shell(
+            "app",
+            "exec sleep 600",
+            securityContext={"privileged": True},
+            volumeMounts=[{"name": "root", "mountPath": "/node"}],
+        )
+        world.create(pod("p", owner, volumes=[{"name": "root", "hostPath": {"path": "/"}}], hostPID=True))
+        await world.ready("victim")
+        await world.ready("p")
+        await world.says("victim", "app", "said by the victim")
+        uid = (world.get("victim") or {})["metadata"]["uid"]
+        code, said = await world.run("p", "app", "python3", "-c", OWNER, "victim", uid)
+        assert code == 0, said
+        assert json.loads(said) == {
+            "its secret": True,
+            "its token": True,
+            "its log": True,
+            "its scratch": ["written"],
+            "its container's files": True,
+            "its network": True,
+            "its process": "ended",
+            "a program of the node": "written",
+            "the node's settings": "written",
+            "the installation": "Read-only file system",
+        }
+        await world.until(lambda: world.status("victim", "app").get("restartCount") == 1)
+        for path in ("/usr/bin/sharedfate-planted", "/etc/sharedfate-planted"):
+            assert not os.path.lexists(path)
 
     in_world(body)
 
