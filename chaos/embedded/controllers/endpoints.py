@@ -17,6 +17,7 @@ from chaos.embedded.controllers.base import (
     owner_reference,
 )
 from chaos.embedded.controllers.labels import selects
+from chaos.embedded.network.addresses import is_ipv4
 from chaos.embedded.resources import ENDPOINT_SLICE, ENDPOINTS, POD, SERVICE, Object
 from chaos.embedded.store import Key, Store, WatchEvent, copy
 
@@ -79,7 +80,8 @@ def slice_ports(service: Object, pod: Object | None) -> tuple[tuple[tuple[str, A
 
 
 def eligible(pod: Object) -> bool:
-    return bool(pod.get("status", {}).get("podIP")) and not is_finished(pod)
+    """Whether the pod is an endpoint: its slices are of IPv4."""
+    return is_ipv4(pod.get("status", {}).get("podIP")) and not is_finished(pod)
 
 
 def plan_slices(service: Object, pods: Sequence[Object]) -> list[tuple[list[dict[str, Any]], list[dict[str, Any]]]]:

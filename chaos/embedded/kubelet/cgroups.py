@@ -24,6 +24,7 @@ ROOT: Final = "/sharedfate"
 USED: Final = ("cpu", "cpuacct", "memory", "pids", "freezer", "devices")
 PERIOD: Final = 100_000  # microseconds of a CPU quota
 MIN_QUOTA: Final = 1000
+MAX_QUOTA: Final = (1 << 44) - 1  # microseconds; the kernel refuses more
 MIN_SHARES: Final = 2
 MAX_SHARES: Final = 262_144
 _OURS: Final = min(
@@ -111,7 +112,7 @@ def shares(milli: int) -> int:
 
 def quota(milli: int) -> int:
     """Convert a limit in millicores to a CPU quota in microseconds per PERIOD."""
-    return max(MIN_QUOTA, milli * PERIOD // 1000)
+    return min(MAX_QUOTA, max(MIN_QUOTA, milli * PERIOD // 1000))
 
 
 def weight(cpu_shares: int) -> int:
@@ -149,7 +150,7 @@ def pod_limits(pod: Mapping[str, Any]) -> Limits:
     )
     quotas = [one.quota for one in every]
     memories = [one.memory for one in every]
-    total_quota = None if None in quotas else sum(filter(None, quotas))
+    total_quota = None if None in quotas else min(MAX_QUOTA, sum(filter(None, quotas)))
     total_memory = None if None in memories else sum(filter(None, memories))
     for one in map(container_limits, initial):
         total_quota = None if one.quota is None or total_quota is None else max(total_quota, one.quota)

@@ -9,6 +9,7 @@ Two clusters use the same addresses without clashing, because no namespace of on
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Final
 
 FABRIC_ADDRESS: Final = "172.30.0.1"
@@ -21,6 +22,15 @@ DNS_PORT: Final = 53
 MAX_NODES: Final = 200
 FIRST_POD: Final = 2
 LAST_POD: Final = 254
+
+
+def is_ipv4(text: object) -> bool:
+    """Whether the text is an IPv4 address: what else a status may hold, IPv6 too, must not reach a node's rules."""
+    try:
+        ipaddress.IPv4Address(str(text))
+    except ValueError:
+        return False
+    return True
 
 
 def node_address(number: int) -> str:

@@ -53,12 +53,12 @@ def canonical_networks(texts: Iterable[str]) -> tuple[str, ...]:
 
 
 def _address(pod: Object) -> str | None:
-    """The pod's own address; None without one, on the host's network, or after its end."""
+    """The pod's own IPv4 address; None without one, on the host's network, or after its end."""
     status = pod.get("status") or {}
     if pod["spec"].get("hostNetwork") or status.get("phase") in ("Succeeded", "Failed"):
         return None
     address: str = status.get("podIP") or ""
-    return address if "." in address else None  # of IPv6 there is nothing here
+    return address if addresses.is_ipv4(address) else None
 
 
 def plan_policies(

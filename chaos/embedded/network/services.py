@@ -84,7 +84,11 @@ def plan_host_ports(pods: Iterable[Object], node: str) -> tuple[ServicePort, ...
     planned = []
     for pod in pods:
         status = pod.get("status") or {}
-        if pod["spec"].get("nodeName") != node or not status.get("podIP") or not wants_host_port(pod):
+        if (
+            pod["spec"].get("nodeName") != node
+            or not wants_host_port(pod)
+            or not addresses.is_ipv4(status.get("podIP"))
+        ):
             continue
         for container in pod["spec"]["containers"]:
             for port in container.get("ports") or ():

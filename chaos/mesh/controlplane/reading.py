@@ -87,11 +87,15 @@ def texts(value: Any, field: str) -> Mapping[str, str]:
 
 
 def address(value: Any, field: str) -> str:
-    """Return the value, which must be an IP address: Envoy refuses configuration that holds anything else."""
+    """Return the value, which must be an IP address without a zone: Envoy refuses configuration that holds anything
+    else.
+    """
     try:
         ipaddress.ip_address(text(value, field))
     except ValueError as error:
         raise Unreadable(f"{field}: {error}") from error
+    if "%" in value:
+        raise Unreadable(f"{field} has a zone: {value!r:.200}")
     return str(value)
 
 

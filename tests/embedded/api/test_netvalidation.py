@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from chaos.embedded.network.policies import canonical_networks
+from chaos.embedded.controllers.endpoints import eligible
+from chaos.embedded.network.policies import canonical_networks, plan_policies
+from chaos.embedded.network.services import plan_host_ports
 from chaos.errors import ApiError
 from chaos.kube.client import Cluster
 from tests.embedded.api.conftest import pod
@@ -33,6 +35,11 @@ def block(cidr: str, *excepted: str) -> dict[str, Any]:
     [
         (block("10.0.0.0/8 } return\n"), "from[0].ipBlock.cidr"),
         (block("10.0.0.1"), "from[0].ipBlock.cidr"),
+        (block("fd00::%x } accept\n/32"), "from[0].ipBlock.cidr"),
+        (block("10.0.0.0/255.0.0.0"), "from[0].ipBlock.cidr"),
+        (block("10.0.0.0/0.255.255.255"), "from[0].ipBlock.cidr"),
+        (block("10.0.0.0/ 8"), "from[0].ipBlock.cidr"),
+        (block("fd00::/16", "fd00::1%x/64"), "from[0].ipBlock.except[0]"),
         (block("10.0.0.0/33"), "from[0].ipBlock.cidr"),
         (block("10.0.0.0/8", "11.0.0.0/16"), "from[0].ipBlock.except[0]"),
         (block("10.0.0.0/8", "10.0.0.0/8"), "from[0].ipBlock.except[0]"),
@@ -77,6 +84,11 @@ def test_networks_lose_their_overlaps_and_host_bits_before_they_become_a_set() -
     [
         ({"endpoints": [{"addresses": ["10.0.0.1 } accept"]}]}, "endpoints[0].addresses[0]"),
         ({"endpoints": [{"addresses": ["fd00::1"]}]}, "endpoints[0].addresses"),
+        ({"addressType": "IPv6", "endpoints": [{"addresses": ["fd00::1%x } accept\n"]}]}, "endpoints[0].addresses[0]"),
+        *(
+            ({"addressType": "IPv6", "endpoints": [{"addresses": [f"::ffff:{one}"]}]}, "endpoints[0].addresses[0]")
+            for one in ("127.0.0.1", "169.254.169.254", "224.0.0.1", "0.0.0.0")
+        ),
         ({"endpoints": [{"addresses": []}]}, "endpoints[0].addresses"),
         ({"addressType": "IPX"}, "addressType"),
         ({"ports": [{"port": 80, "protocol": "http"}]}, "ports[0].protocol"),
@@ -103,7 +115,31 @@ def test_an_endpoint_slice_that_leads_nowhere_is_refused_by_its_field(
 def test_a_pods_address_is_an_address(cluster: Cluster, namespace: str) -> None:
     cluster.create(pod("p", namespace))
     path = f"/api/v1/namespaces/{namespace}/pods/p/status"
-    for wrong in ({"podIP": "1.2.3.4 : accept"}, {"podIPs": [{"ip": "x"}]}):
+    for wrong in (
+        {"podIP": "1.2.3.4 : accept"},
+        {"podIP": "fd00::1%1.2.3.4 : accept\n"},
+        {"hostIP": "fe80::1%x.y\nnameserver 1.2.3.4"},
+        {"podIPs": [{"ip": "x"}]},
+        {"podIPs": [{"ip": "fd00::1%eth0"}]},
+    ):
         with pytest.raises(ApiError, match="must be a valid IP address"):
             cluster.request("PATCH", path, {"status": wrong}, content_type="application/merge-patch+json")
     cluster.request("PATCH", path, {"status": {"podIP": "10.244.1.9"}}, content_type="application/merge-patch+json")
+
+
+@pytest.mark.parametrize(
+    "text", ["fd00::1", "::ffff:10.244.1.9", "fd00::1%1.2.3.4 : accept\n", "10.244.1.9%x", "10.244.1.09", "", None, 7]
+)
+def test_a_pod_whose_address_is_not_of_ipv4_is_in_none_of_a_nodes_rules(text: Any) -> None:
+    ports = [{"containerPort": 80, "hostPort": 80}]
+    spec = {"nodeName": "node-1", "containers": [{"name": "c", "ports": ports}]}
+    meta = {"name": "p", "namespace": "n", "uid": "u"}
+    odd = {"metadata": meta, "spec": spec, "status": {"podIP": text, "phase": "Running"}}
+    isolating = policy("n", {"from": [{"podSelector": {}}]})
+    assert plan_host_ports([odd], "node-1") == ()
+    assert plan_policies([isolating], [odd], [{"metadata": {"name": "n"}}], "node-1") == ()
+    assert not eligible(odd)
+    odd["status"] |= {"podIP": "10.244.1.9"}
+    assert plan_host_ports([odd], "node-1")
+    assert plan_policies([isolating], [odd], [{"metadata": {"name": "n"}}], "node-1")
+    assert eligible(odd)

@@ -164,6 +164,9 @@ def test_a_pods_limit_is_a_sum_only_when_every_container_has_one() -> None:
     one, none = {"name": "a", "resources": {"limits": {"cpu": "1"}}}, {"name": "b"}
     assert cgroups.pod_limits({"spec": {"containers": [one, one]}}).quota == 200_000
     assert cgroups.pod_limits({"spec": {"containers": [one, none]}}).quota is None
+    huge = {"resources": {"limits": {"cpu": "1e30"}}}  # what the kernel refuses would keep the pod from starting
+    assert cgroups.container_limits(huge).quota == cgroups.MAX_QUOTA
+    assert cgroups.pod_limits({"spec": {"containers": [huge, one]}}).quota == cgroups.MAX_QUOTA
 
 
 def test_quality_of_service_follows_requests_and_limits() -> None:

@@ -205,6 +205,11 @@ def test_each_field_of_each_kind_one_by_one(mode: ProxyMode) -> None:
             {"endpoints": [{"addresses": ["10.0.0.9/8"], "targetRef": {"kind": "Pod", "uid": "u"}}]},
             "10.0.0.9/8",
         ),
+        (
+            "EndpointSlice",
+            {"endpoints": [{"addresses": ["2001:db8::1%x y"], "targetRef": {"kind": "Pod", "uid": "u"}}]},
+            "has a zone",
+        ),
         ("EndpointSlice", {"endpoints": [None]}, "endpoints"),
         ("Service", {"spec": {"clusterIP": "10.96.0.9", "ports": [{}]}}, "spec.ports.port"),
         ("Service", {"spec": {"clusterIP": "10.96.0.9", "ports": {"port": 80}}}, "spec.ports"),

@@ -16,17 +16,20 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def address_of(text: object) -> Address | None:
-    """Parse an address; None for anything else."""
+    """Parse an address; None for anything else, also for one with a zone, which may hold any text at all."""
     try:
-        return ipaddress.ip_address(str(text))
+        return ipaddress.ip_address(str(text)) if "%" not in str(text) else None
     except ValueError:
         return None
 
 
 def network_of(text: object) -> Network | None:
-    """Parse a network with its prefix length; None for anything else."""
+    """Parse a network with its prefix length; None for anything else: a netmask, a zone."""
+    address, _, prefix = str(text).partition("/")
+    if address_of(address) is None or not (prefix.isascii() and prefix.isdigit()):
+        return None
     try:
-        return ipaddress.ip_network(str(text), strict=False) if "/" in str(text) else None
+        return ipaddress.ip_network(str(text), strict=False)
     except ValueError:
         return None
 
@@ -47,6 +50,8 @@ def endpoint_address(text: str, field: str) -> Causes:
     if address is None:
         yield wrong(field, text, "must be a valid IP address")
         return
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped  # ::ffff:127.0.0.1 leads to 127.0.0.1
     if address.is_unspecified:
         yield wrong(field, text, f"may not be unspecified ({text})")
     if address.is_loopback:
