@@ -292,7 +292,8 @@ def detect_no_effect(
                 return f"the neighbour of {target} used {float(seen.get('cores') or 0):.2f} cores, by the kubelet"
             if float(seen.get("mib") or 0) < HOG_MEMORY * float(asked.get("memory_mib") or 0):
                 return f"the neighbour of {target} held {float(seen.get('mib') or 0):.0f} MiB, by the kubelet"
-            return "" if asked else f"nothing was asked of the neighbour of {target}"
+            wanted = asked.get("cores") or asked.get("memory_mib")
+            return "" if wanted else f"nothing was asked of the neighbour of {target}"
         case Witness.CONTAINER:
             now = seen.get("container") or {}
             if now.get("id", "") in ("", target.container_id):
@@ -301,9 +302,9 @@ def detect_no_effect(
                 return f"{target}: its container was started before the fault"
             return ""
         case Witness.PODS:
-            before, later = set(seen.get("pods") or ()), set(seen.get("pods_after") or ())
-            meanwhile = set(seen.get("pods_during") or ())
-            return "" if before and (before - later or before - meanwhile) else f"every pod of {target} is still there"
+            before, looks = set(seen.get("pods") or ()), ("pods_during", "pods_after")
+            gone = any(before - set(seen[look]) for look in looks if look in seen)  # a look that failed shows nothing
+            return "" if gone else f"every pod of {target} is still there"
         case Witness.SILENCE:
             if seen.get("answered_before"):
                 return "" if seen.get("answers") is False else f"{target} went on answering its probe"
@@ -343,7 +344,9 @@ def _detect_sound_plane(seen: Mapping[str, Any], *, target: Target, asked: Mappi
     if asked.get("answer") == "slow":
         if seen.get("push_before") is None:
             return f"a change reached no proxy of {target} even before the fault"
-        late = seen.get("push")
+        if "push" not in seen:
+            return f"nobody saw whether a change reached the proxies of {target}"
+        late = seen["push"]
         return "" if late is None else f"a change reached the proxies of {target} within {late:.1f} s"
     if not before.get("connected"):
         return f"no proxy was connected to {target} before the fault"

@@ -27,6 +27,20 @@ STARTED, EARLIER = "2027-01-15T08:00:01Z", "2027-01-15T07:00:00Z"
         (Witness.PODS, {"pods": ["a", "b"], "pods_during": [], "pods_after": ["a", "b"]}, ""),
         (Witness.PODS, {"pods": ["a"], "pods_during": ["a", "b"], "pods_after": ["a", "b"]}, "still there"),
         (Witness.PODS, {}, "still there"),
+        (Witness.PODS, {"pods": ["a"]}, "still there"),  # both looks failed
+        (Witness.PODS, {"pods": ["a"], "pods_after": ["a"]}, "still there"),
+        (Witness.PODS, {"pods": ["a"], "pods_during": ["a"]}, "still there"),
+        (Witness.PODS, {"pods": [], "pods_during": ["b"], "pods_after": ["c"]}, "still there"),
+        (Witness.PODS, {"pods": ["a"], "pods_during": ["b"]}, ""),
+        (Witness.CONTAINER, {"container": {"id": "", "started": STARTED}}, "the same container"),
+        (Witness.SILENCE, {"answered_before": True}, "went on answering"),
+        (Witness.SILENCE, {"answered_before": True, "answers": None}, "went on answering"),
+        (Witness.SILENCE, {"answered_before": None, "states": ["T", "T", "R"]}, "does not say"),
+        (Witness.PACKETS, {"packets": {"namespaces": 2, "dropped": 1}, "own": 3}, "met none"),
+        (Witness.LIMIT, {"limit_before": 0.45, "limit": None, "used": 0.001}, "did not say"),
+        (Witness.LIMIT, {"limit_before": 0.01, "limit": 0.45, "used": 0.001}, "did not say"),
+        (Witness.LOADER, {"ended_before": 900, "ended": 0, "seconds": 3.0}, "counted -900 requests"),
+        (Witness.LEASE, {"renewed_for": None}, "went on renewing"),
         (Witness.SILENCE, {"answered_before": True, "answers": False}, ""),
         (Witness.SILENCE, {"answered_before": True, "answers": True}, "went on answering"),
         (Witness.SILENCE, {"answered_before": None, "states": ["T", "T"]}, ""),
@@ -69,6 +83,13 @@ def test_a_fault_that_nothing_else_saw_was_not_seen_to_act(witness: Witness, see
     assert doubt in found
 
 
+@pytest.mark.parametrize("witness", [Witness.USAGE, Witness.LINK])
+@pytest.mark.parametrize("asked", [{}, {"cores": 0, "memory_mib": 0, "delay_ms": 0, "loss": 0.0}])
+def test_a_fault_of_which_nothing_was_asked_was_not_seen_to_act(witness: Witness, asked: dict[str, Any]) -> None:
+    seen = {"cores": 3.0, "mib": 900.0, "packets": {"namespaces": 1, "delayed": 9, "dropped": 9}}
+    assert "nothing was asked" in detect_no_effect(witness, seen, target=TARGET, began=BEGAN, asked=asked)
+
+
 ERRORS, SLOW, EXPIRED = {"answer": "errors", "delay": 5.0}, {"answer": "slow", "delay": 5.0}, {"life": 2.0}
 SOUND = {"proxies": 3, "connected": 3, "certificates": 6, "good_certificates": 6}
 
@@ -84,6 +105,7 @@ SOUND = {"proxies": 3, "connected": 3, "certificates": 6, "good_certificates": 6
         (SLOW, {"before": SOUND, "during": SOUND, "push_before": 0.3, "push": None}, ""),
         (SLOW, {"before": SOUND, "during": SOUND, "push_before": 0.3, "push": 0.4}, "within 0.4 s"),
         (SLOW, {"before": SOUND, "during": SOUND, "push_before": None, "push": None}, "even before"),
+        (SLOW, {"before": SOUND, "during": SOUND, "push_before": 0.3}, "nobody saw"),  # the look failed
         (EXPIRED, {"before": SOUND, "during": {**SOUND, "good_certificates": 0}}, ""),
         (EXPIRED, {"before": SOUND, "during": {**SOUND, "good_certificates": 1}}, "1 of 6 certificates"),
         (EXPIRED, {"before": SOUND, "during": {**SOUND, "certificates": 0, "good_certificates": 0}}, "0 of 0"),
