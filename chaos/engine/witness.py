@@ -292,8 +292,8 @@ def detect_no_effect(
                 return f"the neighbour of {target} used {float(seen.get('cores') or 0):.2f} cores, by the kubelet"
             if float(seen.get("mib") or 0) < HOG_MEMORY * float(asked.get("memory_mib") or 0):
                 return f"the neighbour of {target} held {float(seen.get('mib') or 0):.0f} MiB, by the kubelet"
-            wanted = asked.get("cores") or asked.get("memory_mib")
-            return "" if wanted else f"nothing was asked of the neighbour of {target}"
+            eats = asked.get("cores") or asked.get("memory_mib")
+            return "" if eats else f"nothing was asked of the neighbour of {target}"
         case Witness.CONTAINER:
             now = seen.get("container") or {}
             if now.get("id", "") in ("", target.container_id):

@@ -134,7 +134,7 @@ def test_a_pod_whose_address_is_not_of_ipv4_is_in_none_of_a_nodes_rules(text: An
     ports = [{"containerPort": 80, "hostPort": 80}]
     spec = {"nodeName": "node-1", "containers": [{"name": "c", "ports": ports}]}
     meta = {"name": "p", "namespace": "n", "uid": "u"}
-    odd = {"metadata": meta, "spec": spec, "status": {"podIP": text, "phase": "Running"}}
+    odd: dict[str, Any] = {"metadata": meta, "spec": spec, "status": {"podIP": text, "phase": "Running"}}
     isolating = policy("n", {"from": [{"podSelector": {}}]})
     assert plan_host_ports([odd], "node-1") == ()
     assert plan_policies([isolating], [odd], [{"metadata": {"name": "n"}}], "node-1") == ()
