@@ -57,7 +57,7 @@ def test_a_missing_permission_names_itself_and_the_manifest() -> None:
 def test_missing_metrics_keep_nothing_from_running() -> None:
     poor = facts(refused=(Permission("list", "pods", "metrics.k8s.io"),), metrics=False)
     assert blockers(poor) == []
-    assert any("no CPU and memory use" in line for line in warnings(poor))
+    assert any("read by a privileged pod of ours on each node" in line for line in warnings(poor))
 
 
 def test_without_resize_what_hangs_on_cpu_cannot_run_and_the_rest_can() -> None:
