@@ -35,6 +35,7 @@ QUICK: Final = 2.0  # seconds that a reading may cover
 _LOOK: Final = 3.0  # seconds in which a metrics API that is served must have a reading
 _EVERY: Final = 0.25  # seconds between two lines of a meter
 _LINES: Final = 5  # of which the first and the last make a reading
+_SILENT: Final = 30.0  # seconds without a new line after which a meter is made again; an image may have to be pulled
 _LIFE: Final = 43_200.0  # seconds: a meter ends with its namespace, and at the latest after these
 _RESOURCES: Final = {"requests": {"cpu": "10m", "memory": "16Mi"}, "limits": {"cpu": "200m", "memory": "96Mi"}}
 
@@ -79,8 +80,25 @@ class MetricsApi:
 
 
 @dataclass(slots=True)
+class _Meter:
+    """A meter that was made. `changed`: when it last said something new, by the monotonic clock."""
+
+    pod: str
+    last: str = ""
+    changed: float = field(default_factory=time.monotonic)
+
+    def says_new(self, lines: Sequence[str]) -> bool:
+        """Whether the last of these lines is another than before."""
+        if not lines or lines[-1] == self.last:
+            return False
+        self.last, self.changed = lines[-1], time.monotonic()
+        return True
+
+
+@dataclass(slots=True)
 class Meters:
-    """A pod of ours on each node, made at the first reading.
+    """A pod of ours on each node, made at the first reading. What it said before is no reading; one that says nothing
+    new any more has ended or hangs, and is made again.
 
     Args:
         nodes: on which a meter is wanted.
@@ -91,7 +109,7 @@ class Meters:
     run: str
     nodes: Sequence[str]
     containers: Callable[[], Mapping[str, Key]]
-    _made: dict[str, str] = field(default_factory=dict)
+    _made: dict[str, _Meter] = field(default_factory=dict)
 
     def read(self) -> list[Facts]:
         known, found = self.containers(), {}
@@ -102,16 +120,24 @@ class Meters:
 
     def _lines(self, node: str) -> list[str]:
         """The last lines of a node's meter; none while it starts."""
-        if node not in self._made:
-            self._made[node] = self._start(node)
+        meter = self._made.get(node)
+        if meter is None:
+            self._made[node] = _Meter(self._start(node))
             return []
         try:
-            return self.cluster.logs(SYSTEM_NAMESPACE, self._made[node], tail=_LINES).splitlines()
+            lines = self.cluster.logs(SYSTEM_NAMESPACE, meter.pod, tail=_LINES).splitlines()
         except NotFound:  # somebody deleted it
             del self._made[node]
+            return []
         except ApiError as error:
             if error.code != 400:  # it does not run yet
                 raise
+            lines = []
+        if meter.says_new(lines):
+            return lines
+        if time.monotonic() - meter.changed > _SILENT:
+            self.cluster.delete("Pod", meter.pod, SYSTEM_NAMESPACE, grace=0)
+            del self._made[node]
         return []
 
     def _start(self, node: str) -> str:
@@ -124,7 +150,7 @@ class Meters:
 
 def metered(lines: Sequence[str], known: Mapping[str, Key]) -> list[Facts]:
     """Convert a meter's last lines to a reading of each pod of which a container is known, over the time from the first
-    to the last line. Pure.
+    to the last line, and no longer than QUICK. Pure.
     """
     looks = []
     for line in lines:
@@ -134,7 +160,8 @@ def metered(lines: Sequence[str], known: Mapping[str, Key]) -> list[Facts]:
             continue  # cut off, or somebody else's
     if len(looks) < 2:
         return []
-    first, last = looks[0], looks[-1]
+    last = looks[-1]
+    first = next(look for look in looks if last["at"] - look["at"] <= QUICK * 1e9)
     passed = last["at"] - first["at"]
     found: dict[tuple[str, str], Facts] = {}
     for one, (cpu, held) in last["containers"].items():

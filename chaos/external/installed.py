@@ -15,11 +15,11 @@ from typing import Any, Final
 
 from chaos.errors import EnvironmentUnfit, ExperimentFailure, Misuse, NotFound, NotReady
 from chaos.external import own_parts
+from chaos.external.described import DescribedMesh
 from chaos.external.description import ControlPlanePart, Feature, Installation, Marks
 from chaos.external.file import Call, TargetSystem
 from chaos.external.modes import InstalledMode
 from chaos.external.placement import plan_placement, read_proxy_pods, read_site
-from chaos.external.reading import compare_views
 from chaos.kube.access import list_readable
 from chaos.kube.applying import Object, apply_all, delete_all, namespaces_of_run, wait_all_ready
 from chaos.kube.client import Cluster, kind_key
@@ -27,7 +27,7 @@ from chaos.kube.control_key import stored_key
 from chaos.kube.objects import has_condition
 from chaos.mesh import inject, manifests
 from chaos.mesh.budget import Budget, divide
-from chaos.mesh.handle import LogSign, PlanePart
+from chaos.mesh.handle import PlanePart
 from chaos.model.fate import path
 from chaos.model.modes import Hop, layer_name
 from chaos.model.placement import Placement
@@ -36,7 +36,7 @@ from chaos.names import SYSTEM_NAMESPACE
 OBJECTS: Final = "meshes/objects"  # under manifests: what a mesh's description has applied for a tenant
 
 
-class InstalledMesh:
+class InstalledMesh(DescribedMesh):
     """The reference tenants in a mesh that is not ours: a `MeshHandle`.
 
     Args:
@@ -66,25 +66,6 @@ class InstalledMesh:
         )
         self._shares = divide(self.mode, budget or Budget())
         self._deployed: list[Object] = []
-
-    def contradictions(self) -> list[str]:
-        """Compare its proxies' dumps and statistics with the placement, as far as they can be read."""
-        return compare_views(self.cluster, self.description, self.target, self.placement())[0]
-
-    @property
-    def reply_headers(self) -> tuple[str, ...]:
-        """The description's."""
-        return self.description.reply_headers
-
-    @property
-    def version_annotation(self) -> str:
-        """The description's."""
-        return next((rule.version_by for rule in self.description.rules if rule.version_by), "")
-
-    @property
-    def log_signs(self) -> Sequence[LogSign]:
-        """The description's."""
-        return self.description.log_signs
 
     def plane_parts(self) -> list[PlanePart]:
         """The Deployments of the mesh's control plane, each with what this mode's new pods do without it."""

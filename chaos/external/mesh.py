@@ -11,12 +11,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from chaos.external import own_parts
+from chaos.external.described import DescribedMesh
 from chaos.external.description import MeshDescription
 from chaos.external.file import TargetSystem
 from chaos.external.installed import plane_parts
 from chaos.external.loaders import await_carried, carried_otherwise, loaded, loader_name, plan_loaders
 from chaos.external.placement import read_site, read_target_placement, route_context
-from chaos.external.reading import compare_views
 from chaos.external.routes import why_not_carried
 from chaos.kube.applying import Object, apply_all, delete_all, wait_all_ready
 from chaos.kube.client import Cluster
@@ -24,13 +24,13 @@ from chaos.kube.control_key import stored_key
 from chaos.kube.objects import is_live, workload_name
 from chaos.kube.placement import proxy_of
 from chaos.mesh import inject
-from chaos.mesh.handle import LogSign, PlanePart
+from chaos.mesh.handle import PlanePart
 from chaos.model.fate import is_whole
 from chaos.model.placement import Placement
 from chaos.names import LABEL_ROLE, LABEL_RUN, SYSTEM_NAMESPACE
 
 
-class ExternalMesh:
+class ExternalMesh(DescribedMesh):
     """The mesh of a system under test: a `MeshHandle`.
 
     Args:
@@ -47,25 +47,6 @@ class ExternalMesh:
         self.target = loaded(replace(target, mesh=description))
         self._own = target
         self._deployed: list[Object] = []
-
-    def contradictions(self) -> list[str]:
-        """Compare its proxies' dumps and statistics with the placement, as far as they can be read."""
-        return compare_views(self.cluster, self.description, self.target, self.placement())[0]
-
-    @property
-    def reply_headers(self) -> tuple[str, ...]:
-        """The description's."""
-        return self.description.reply_headers
-
-    @property
-    def version_annotation(self) -> str:
-        """The description's."""
-        return next((rule.version_by for rule in self.description.rules if rule.version_by), "")
-
-    @property
-    def log_signs(self) -> Sequence[LogSign]:
-        """The description's."""
-        return self.description.log_signs
 
     def plane_parts(self) -> list[PlanePart]:
         """The Deployments of the mesh's control plane that this user may see."""

@@ -6,7 +6,6 @@ belongs to a tenant when it serves one of the tenant's pods; a namespace is a te
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -20,10 +19,10 @@ from chaos.kube import objects
 from chaos.kube.client import Cluster, Object
 from chaos.kube.objects import container_status, controller, is_deleting, is_running, label_selector, workload_name
 from chaos.kube.placement import plan_placement
-from chaos.mesh.modes import mode_named
+from chaos.mesh.find import find_mesh
 from chaos.model.modes import ProxyMode
 from chaos.model.placement import Pod, Proxy
-from chaos.names import LABEL_ROLE, LABEL_RUN, LABEL_TENANT, MESH_CONFIG, SYSTEM_NAMESPACE
+from chaos.names import LABEL_ROLE, LABEL_RUN, LABEL_TENANT, SYSTEM_NAMESPACE
 
 T = TypeVar("T")
 AGENT_CONTAINER: Final = "agent"
@@ -251,8 +250,8 @@ class Candidates:
 
 def _installed_mode(cluster: Cluster) -> ProxyMode | None:
     """Return the mode of the installed mesh; None without a mesh of ours."""
-    settings = cluster.find("ConfigMap", MESH_CONFIG, SYSTEM_NAMESPACE)
-    return mode_named(json.loads(settings["data"]["mesh.json"])["mode"]) if settings else None
+    found = find_mesh(cluster)
+    return found.mode if found is not None else None
 
 
 def _candidates(cluster: Cluster, selector: Selector) -> Candidates:

@@ -6,7 +6,6 @@ plane's word, beside the model's.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,8 +14,8 @@ import urllib3
 from chaos.errors import ApiError, Misuse, NotReady
 from chaos.kube.client import Cluster
 from chaos.kube.placement import describe, read_placement
+from chaos.mesh.find import find_mesh
 from chaos.mesh.install import Mesh
-from chaos.mesh.modes import mode_named
 from chaos.model.fate import identities_held
 from chaos.model.placement import Placement
 from chaos.names import MESH_CONFIG, SYSTEM_NAMESPACE, spiffe_id
@@ -24,17 +23,15 @@ from chaos.names import MESH_CONFIG, SYSTEM_NAMESPACE, spiffe_id
 
 def read_status(cluster: Cluster) -> str:
     """Return the description, for people; raises Misuse when the cluster has no mesh of ours."""
-    settings = cluster.find("ConfigMap", MESH_CONFIG, SYSTEM_NAMESPACE)
-    if settings is None:
+    found = find_mesh(cluster)
+    if found is None:
         raise Misuse(
             f"no mesh is installed here (no ConfigMap {SYSTEM_NAMESPACE}/{MESH_CONFIG}): "
             "`sharedfate render --mode M | kubectl apply -f -` installs one"
         )
-    found = json.loads(settings["data"]["mesh.json"])
-    mode = mode_named(found["mode"])
-    placement = read_placement(cluster, mode, run=found["run"])
+    placement = read_placement(cluster, found.mode, run=found.run)
     try:
-        page = Mesh(cluster, mode, run=found["run"]).control_plane()
+        page = Mesh(cluster, found.mode, run=found.run).control_plane()
     except (NotReady, ApiError, urllib3.exceptions.HTTPError) as error:
         return f"{describe(placement)}\ncontrol plane: not reached ({error})"
     return f"{describe(placement)}\n{control_plane_lines(placement, page)}"

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
 from chaos.errors import Misuse
 from chaos.external.file import TargetSystem
 from chaos.external.placement import read_target_placement
 from chaos.kube.access import list_readable
 from chaos.kube.client import Cluster
 from chaos.kube.placement import read_placement
-from chaos.mesh.modes import mode_named
-from chaos.names import MESH_CONFIG, SYSTEM_NAMESPACE
+from chaos.mesh.find import find_mesh
 from chaos.prediction.world import World, make_world
 
 
@@ -25,13 +22,13 @@ def read_world(cluster: Cluster, target: TargetSystem | None) -> World:
     if target is not None:
         mesh, placement = read_target_placement(cluster, target)
         return make_world(placement, nodes, source=cluster.name, mesh=mesh.name, caveats=caveats)
-    settings = cluster.find("ConfigMap", MESH_CONFIG, SYSTEM_NAMESPACE)
-    if settings is None:
+    found = find_mesh(cluster)
+    if found is None:
         raise Misuse(
             f"no mesh of ours is in {cluster.name}, so who calls whom is not known: say it in a target file (--target; "
             "`sharedfate target --discover` writes one)"
         )
-    found = json.loads(settings["data"]["mesh.json"])
-    mode = mode_named(found["mode"])
-    placement = read_placement(cluster, mode, run=found["run"])
-    return make_world(placement, nodes, source=cluster.name, mesh=f"sharedfate, mode {mode.name}", caveats=caveats)
+    placement = read_placement(cluster, found.mode, run=found.run)
+    return make_world(
+        placement, nodes, source=cluster.name, mesh=f"sharedfate, mode {found.mode.name}", caveats=caveats
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from typing import Any, cast
 
 import pytest
@@ -51,6 +52,12 @@ def test_usage_is_in_cores_and_bytes(text: str, cores: float) -> None:
         ),
         pytest.param([line(0, c=(0, 1)), line(1, c=(5, 1))], {}, id="a container of nobody that we know"),
         pytest.param([line(1, a=(0, 1)), line(1, a=(5, 1))], {}, id="no time passed"),
+        pytest.param([line(0, a=(0, 1)), line(9, a=(SECOND, 1))], {}, id="a meter that was starved is not quick"),
+        pytest.param(
+            [line(0, a=(0, 1)), line(8, a=(0, 1)), line(9, a=(SECOND, 1))],
+            {"app": {"cores": 1.0, "bytes": 1}},
+            id="of a meter that was starved the last lines count",
+        ),
     ],
 )
 def test_a_meters_lines_are_a_reading(lines: list[str], found: dict[str, Any]) -> None:
@@ -87,6 +94,7 @@ class _Kubernetes:
     def __init__(self, *, window: str = "", code: int = 0) -> None:
         self.window, self.code = window, code
         self.made: list[dict[str, Any]] = []
+        self.deleted: list[str] = []
         self.printed: list[str] | ApiError = []
 
     def list(self, kind: str, namespace: str) -> list[dict[str, Any]]:
@@ -99,6 +107,9 @@ class _Kubernetes:
 
     def create(self, obj: dict[str, Any]) -> None:
         self.made.append(obj)
+
+    def delete(self, kind: str, name: str, namespace: str, *, grace: int) -> None:
+        self.deleted.append(name)
 
     def logs(self, namespace: str, pod: str, *, tail: int) -> str:
         assert (namespace, pod) == (SYSTEM_NAMESPACE, self.made[-1]["metadata"]["name"])
@@ -148,6 +159,22 @@ def test_a_meter_that_somebody_deleted_is_made_again() -> None:
     reader.read()
     cluster.printed = NotFound("no such pod", code=404)
     assert reader.read() == []
+    reader.read()
+    assert len(cluster.made) == 2
+
+
+def test_a_meter_that_says_nothing_new_is_no_reading_and_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = _Kubernetes(code=404)
+    reader = chosen(cluster)
+    assert isinstance(reader, Meters)
+    reader.read()
+    cluster.printed = [line(second, a=(second * SECOND, 3)) for second in range(9)]
+    assert len(reader.read()) == 1
+    assert reader.read() == []  # what it said last is no news
+    now = time.monotonic()
+    monkeypatch.setattr("chaos.engine.usage.time.monotonic", lambda: now + 60)
+    assert reader.read() == []
+    assert cluster.deleted == [cluster.made[0]["metadata"]["name"]]
     reader.read()
     assert len(cluster.made) == 2
 

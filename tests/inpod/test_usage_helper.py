@@ -43,35 +43,33 @@ def test_processes_of_one_container_are_one(tmp_path: Path) -> None:
     assert list(containers(tmp_path)) == [ID[:12]]
 
 
-def make(root: Path, files: dict[str, str]) -> Path:
+@pytest.mark.parametrize(
+    ("version", "files", "found"),
+    [
+        (
+            1,
+            {
+                "cpuacct.usage": "1500000\n",
+                "memory.usage_in_bytes": "1000\n",
+                "memory.stat": "cache 1\ntotal_inactive_file 300\n",
+            },
+            (1_500_000, 700),
+        ),
+        (
+            2,
+            {
+                "cpu.stat": "usage_usec 1500\nuser_usec 1\n",
+                "memory.current": "1000\n",
+                "memory.stat": "anon 1\ninactive_file 1300\n",
+            },
+            (1_500_000, 0),
+        ),
+    ],
+)
+def test_both_versions_are_read(tmp_path: Path, version: int, files: dict[str, str], found: tuple[int, int]) -> None:
     for name, text in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text)
-    return root
-
-
-def test_version_one_is_read(tmp_path: Path) -> None:
-    root = make(
-        tmp_path,
-        {
-            "cpuacct.usage": "1500000\n",
-            "memory.usage_in_bytes": "1000\n",
-            "memory.stat": "cache 1\ntotal_inactive_file 300\n",
-        },
-    )
-    assert used(root, root, 1) == (1_500_000, 700)
-
-
-def test_version_two_is_read(tmp_path: Path) -> None:
-    root = make(
-        tmp_path,
-        {
-            "cpu.stat": "usage_usec 1500\nuser_usec 1\n",
-            "memory.current": "1000\n",
-            "memory.stat": "anon 1\ninactive_file 1300\n",
-        },
-    )
-    assert used(root, root, 2) == (1_500_000, 0)
+        (tmp_path / name).write_text(text)
+    assert used(tmp_path, tmp_path, version) == found
 
 
 def test_a_container_that_ended_while_it_was_looked_at_is_left_out(tmp_path: Path) -> None:
