@@ -145,8 +145,9 @@ def test_a_meter_starts_on_each_node_and_is_read_from_its_log() -> None:
     (pod,) = cluster.made
     assert (pod["spec"]["nodeName"], pod["spec"]["hostPID"]) == ("n1", True)
     assert pod["metadata"]["labels"][LABEL_ROLE] == "helper"  # no part of the placement
-    cluster.printed = ApiError("container is creating", code=400)
-    assert reader.read() == []
+    for code in (400, 500, 503):
+        cluster.printed = ApiError("container is creating", code=code)
+        assert reader.read() == []
     cluster.printed = [line(second, a=(second * SECOND // 4, 3)) for second in range(9)]
     assert [one["containers"] for one in reader.read()] == [{"app": {"cores": 0.25, "bytes": 3}}]
     assert len(cluster.made) == 1
