@@ -32,7 +32,7 @@ from tests.report.synthetic import make_run
 
 _ROOT: Final = Path(__file__).resolve().parents[2]
 LONGEST: Final = 60.0  # seconds for one input: the machine itself may stand still for a third of that
-FAST, SLOW = 1_000, 10_000  # inputs
+FAST, SLOW = 300, 10_000  # inputs
 
 TARGET = """
 version: 1
