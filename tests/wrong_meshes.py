@@ -15,6 +15,7 @@ from chaos.mesh.install import Mesh
 from chaos.mesh.modes import mode_named
 from chaos.mesh.mutations import Defect
 from chaos.mesh.proxyconfig import placebo
+from chaos.mesh.snapshot import Features
 from chaos.model.placement import Placement
 from chaos.names import ANNOTATION_PROXY_CONTAINER, IMAGE, LABEL_LAYER, LABEL_SCOPE, MARK_PROXY
 
@@ -141,3 +142,12 @@ class Mindless(Mesh):
 
     def __init__(self, cluster: Cluster, mode: str, *, run: str, budget: Budget | None = None) -> None:
         super().__init__(cluster, mode, run=run, budget=budget, defects={Defect.KEPT_ENDPOINTS})
+
+
+class Reloading(Mesh):
+    """A new configuration ends an application of another tenant."""
+
+    def set_features(self, features: Features, *, seconds: float = 30.0) -> None:
+        super().set_features(features, seconds=seconds)
+        pod, *_ = self.cluster.list("Pod", "tenant-b", labels="app=server")
+        self.cluster.exec("tenant-b", pod["metadata"]["name"], ["sh", "-c", "kill -TERM 1"], container="server")

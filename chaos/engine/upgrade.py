@@ -1,11 +1,11 @@
-"""Measures what a roll-out of proxies costs: which applications restart, which requests are lost, which long streams
-are cut.
+"""Measures what a change to a mesh costs: which applications restart, which requests are lost, which long streams are
+cut.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from chaos.engine.restarts import Snapshot, container_snapshot
@@ -21,6 +21,7 @@ from chaos.model.placement import Placement, Proxy
 from chaos.verdict.check import decided, measured
 
 STREAMS: Final = 4  # long-lived connections of each tenant
+RESTARTS: Final = "applications restart exactly where the proxy is a part of their pod"
 VERSION_OPTION: Final = "--chaos-proxy-version"
 _QUIET_SECONDS: Final = 1.0
 
@@ -59,39 +60,56 @@ def watch(trial: Trial, fault: Fault, *, version: str = "") -> None:
     Where a proxy is a container of the application's pod, its roll-out is the application's: the model says so, and
     both directions are looked at.
     """
-    deployment = trial.deployment
-    last = proxy_on_path(trial.placement, server=deployment.tenants[0].server, side="server")
+    last = proxy_on_path(trial.placement, server=trial.deployment.tenants[0].server, side="server")
     proxy = last or placebo(trial.placement)
     target = workload_of(trial.cluster, proxy)
     if version:
         fault = version_change(trial, proxy, target, version)
+    change = f"{fault.name} of {target}{f' to {version}, and back,' if version else ''}"
+    watch_workload(trial, fault, target, change, holds_apps=trial.mesh.mode.in_pod)
+
+
+def watch_workload(trial: Trial, fault: Fault, target: Target, change: str, *, holds_apps: bool) -> None:
+    """Roll out a workload of the mesh, and show the effects.
+
+    Args:
+        change: it in words.
+        holds_apps: its pods are applications' own: they must restart, and no other.
+    """
+
+    def roll_out() -> tuple[int, int]:
+        with trial.fault(fault, target, seconds=240.0) as injection:
+            begin = injection.begin
+        return begin, injection.restored_at
+
+    begin, end = watch_change(trial, roll_out, holds_apps=holds_apps)
+    seconds = (end - begin) / 1e9
+    trial.show(decided("the roll-out was seen", seconds > 0, f"{change} took {seconds:.1f} s", seconds, "s"))
+
+
+def watch_change(trial: Trial, change: Callable[[], tuple[int, int]], *, holds_apps: bool = False) -> tuple[int, int]:
+    """Change something about the mesh, and show which applications restart, and what is lost; return the begin and the
+    end of the change, ns.
+
+    Args:
+        change: does it, and returns them.
+        holds_apps: what is changed is of the applications' own pods, some of which must restart.
+    """
+    deployment = trial.deployment
     with deployment.streams(STREAMS) as streams:
         trial.baseline()
         before = container_snapshot(trial.cluster, deployment.namespaces)
-        with trial.fault(fault, target, seconds=240.0) as injection:
-            begin = injection.begin
-        end = injection.restored_at
-        trial.window(WindowKind.FAULT, begin, end, "first effect until it was rolled out")
+        begin, end = change()
+        trial.window(WindowKind.FAULT, begin, end, "first effect until it was over")
         trial.hold(_QUIET_SECONDS)
         after, until = container_snapshot(trial.cluster, deployment.namespaces), time.time_ns()
-    seconds = (end - begin) / 1e9
-    trial.show(
-        decided(
-            "the roll-out was seen",
-            seconds > 0,
-            f"{fault.name} of {target}{f' to {version}, and back,' if version else ''} took {seconds:.1f} s",
-            seconds,
-            "s",
-        )
-    )
-
     restarted = application_restarts(trial.placement, before, after)
     here = {key for key in applications(trial.placement, before) if (key[0], WHOLE_POD) in trial.excused}
     names = ", ".join(sorted({f"{before[key].namespace}/{before[key].container}" for key in restarted})) or "none"
     trial.show(
         decided(
-            "applications restart exactly where the proxy is a part of their pod",
-            restarted == here and bool(here) == trial.mesh.mode.in_pod,
+            RESTARTS,
+            restarted == here and bool(here) == holds_apps,
             f"{len(restarted)} application containers were replaced: {names}",
             len(restarted),
             "containers",
@@ -102,7 +120,7 @@ def watch(trial: Trial, fault: Fault, *, version: str = "") -> None:
         lost = int((_during(view.flows[flow], begin, until)["outcome"] != Outcome.OK).sum())
         trial.show(
             measured(
-                f"requests lost by {flow}", f"{lost} requests did not end well during the roll-out", lost, "requests"
+                f"requests lost by {flow}", f"{lost} requests did not end well during the change", lost, "requests"
             )
         )
     for flow in streams:
@@ -115,6 +133,7 @@ def watch(trial: Trial, fault: Fault, *, version: str = "") -> None:
                 "connections",
             )
         )
+    return begin, end
 
 
 def streams_cut(samples: Samples) -> int:

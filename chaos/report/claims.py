@@ -1,7 +1,8 @@
 """The sidecar-or-sharing debate, claim by claim, each answered from this run's trials alone.
 
-A claim names the scenario that shows it. Its answer is a figure for each mode that was tried, with the interval and the
-verdict that say how sure we are; a claim whose scenario did not run says so.
+A claim names the scenario that shows it, and where it is of certain meshes their modes. Its answer is a figure for each
+mode that was tried, with the interval and the verdict that say how sure we are; a claim whose scenario did not run says
+what would measure it: a command, and the real mesh that it needs.
 """
 
 from __future__ import annotations
@@ -32,6 +33,14 @@ class Claim:
     scenario: str
     side: str  # for sidecars | for sharing | for both
     measures: tuple[str, ...] = ()  # the first ones to show; others follow
+    meshes: tuple[str, ...] = ()  # modes of real meshes, which alone can show it; none: any mode can
+
+    @property
+    def asks(self) -> str:
+        """What would measure it."""
+        modes = f"--modes {','.join(self.meshes)} " if self.meshes else ""
+        needs = ", on a cluster with these meshes" if self.meshes else ""
+        return f"`sharedfate run {modes}--scenarios {self.scenario}`{needs}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +90,8 @@ CLAIMS: Final[tuple[Claim, ...]] = (
     Claim(
         "Upgrading a sidecar restarts the application; upgrading a shared proxy does not.", "proxy-upgraded", _SHARING
     ),
+    Claim("A new configuration of the proxies restarts no application.", "proxy-reconfigured", _BOTH),
+    Claim("A new version of the control plane costs running traffic nothing.", "control-plane-upgraded", _BOTH),
     Claim("A sidecar keeps a Job from ever completing (native sidecars do not).", "job-completes", _SHARING),
     Claim(
         "An application's last calls are lost when its sidecar ends first (a native sidecar ends after it).",
@@ -112,6 +123,51 @@ CLAIMS: Final[tuple[Claim, ...]] = (
         "control-plane-down",
         _BOTH,
     ),
+    Claim(
+        "Behind a shared proxy, a tenant's connections, handshakes or bodies slow its neighbours as its requests do.",
+        "noisy-handshakes",
+        _SIDECARS,
+    ),
+    Claim(
+        "Behind a shared proxy, a tenant that reads slowly holds its neighbours up.", "noisy-slow-readers", _SIDECARS
+    ),
+    Claim("The death of a waypoint takes down all whom it serves, and nobody else.", "waypoint-killed", _SIDECARS),
+    Claim(
+        "A proxy for connections alone, one a node, costs a fraction of sidecars that read requests.",
+        "footprint",
+        _SHARING,
+        meshes=("istio-ambient", "istio-sidecar"),
+    ),
+    Claim(
+        "A proxy made for the mesh alone is so small that one for each pod costs little.",
+        "footprint",
+        _SIDECARS,
+        meshes=("linkerd", "istio-sidecar"),
+    ),
+    Claim(
+        "Without any proxy for connections, by the kernel's programs, a mesh costs least.",
+        "footprint",
+        _SHARING,
+        meshes=("cilium", "istio-ambient"),
+    ),
+    Claim(
+        "Upgrading the real node proxy cuts the long connections of its whole node; a sidecar's restarts its pod.",
+        "proxy-upgraded",
+        _SIDECARS,
+        meshes=("istio-ambient", "istio-sidecar", "linkerd"),
+    ),
+    Claim(
+        "The last calls of an application are answered where its mesh waits for it.",
+        "client-shut-down",
+        _BOTH,
+        meshes=("linkerd", "linkerd-classic", "istio-sidecar", "istio-sidecar-classic", "istio-ambient"),
+    ),
+    Claim(
+        "What a compromised proxy of a real mesh holds are the identities that its place needs.",
+        "identities-exposed",
+        _SIDECARS,
+        meshes=("istio-ambient", "istio-sidecar", "linkerd"),
+    ),
     Claim("Every mode does the same: mutual TLS, retries, timeouts, balancing, policy, metrics.", "features", _BOTH),
 )
 
@@ -122,15 +178,17 @@ def answers(trials: Sequence[TrialResult], sharings: Sequence[Sharing | None]) -
     found = []
     for claim in CLAIMS:
         figures = tuple(
-            figure_of(claim, trial, placed[trial.directory]) for trial in trials if trial.scenario == claim.scenario
+            figure_of(claim, trial, placed[trial.directory])
+            for trial in trials
+            if trial.scenario == claim.scenario and (not claim.meshes or trial.mode in claim.meshes)
         )
-        found.append(ClaimAnswer(claim, summarise(figures), figures))
+        said = summarise(figures) if figures else f"Not measured in this run: {claim.asks}"
+        found.append(ClaimAnswer(claim, said, figures))
     return found
 
 
 def summarise(figures: Sequence[Figure]) -> str:
-    if not figures:
-        return "Not measured in this run"
+    """Say in how many modes a claim was found to hold. Pure."""
     count = {
         verdict: sum(figure.verdict == verdict for figure in figures) for verdict in ("pass", "fail", "inconclusive")
     }

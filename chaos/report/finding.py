@@ -33,6 +33,8 @@ _HAPPENED: Final = {
     "proxy-throttled": "the CPU of one proxy was cut",
     "proxy-upgraded": "the proxies were upgraded",
     "proxy-recreated": "the proxies were deleted and created anew",
+    "proxy-reconfigured": "the proxies got another configuration",
+    "control-plane-upgraded": "the control plane was rolled out",
     "noisy-neighbour": "one tenant sent far too many requests",
     "noisy-handshakes": "one tenant opened far too many connections",
     "noisy-bodies": "one tenant sent far too large bodies",

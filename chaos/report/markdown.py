@@ -23,6 +23,7 @@ from chaos.report.formatting import (
 )
 from chaos.report.job_table import job_table
 from chaos.report.records import RunRecord
+from chaos.report.restart_table import restart_table
 from chaos.report.sharing import Sharing, budget_rule, cpu_statement, emulated
 from chaos.report.terminal import tally
 
@@ -41,6 +42,7 @@ def markdown(run: RunRecord, sharings: Sequence[Sharing | None]) -> str:
         *_otherwise(run.trials),
         *(["## What was found", "\n".join(f"- {_cell(str(one))}" for one in found)] if found else []),
         *_comparison(run, sharings),
+        *_restarts(run.trials),
         *_jobs(run.trials),
         "## Mode by scenario",
         _matrix(run),
@@ -132,6 +134,15 @@ def _comparison(run: RunRecord, sharings: Sequence[Sharing | None]) -> list[str]
     return ["## Which mode?", text]
 
 
+def _restarts(trials: Sequence[TrialResult]) -> list[str]:
+    table = restart_table(trials)
+    if not table.lines:
+        return []
+    lines = ["| what is done | " + " | ".join(map(_cell, table.modes)) + " |", "|---" * (len(table.modes) + 1) + "|"]
+    lines += ["| " + " | ".join(map(_cell, (one.change, *one.cells))) + " |" for one in table.lines]
+    return ["## What makes an application restart, and what it loses", "\n".join(lines)]
+
+
 def _jobs(trials: Sequence[TrialResult]) -> list[str]:
     table = job_table(trials)
     if not table.lines:
@@ -164,10 +175,8 @@ def _claims(found: Sequence[ClaimAnswer]) -> str:
             lines.append(f"- **{_cell(answer.claim.text)}** {answer.said}.")
             lines += [f"  - {_cell(figure.mode)}: {_cell(figure.text)}" for figure in answer.figures]
     if unmeasured := [answer.claim for answer in found if not answer.figures]:
-        lines.append(
-            f"- Not measured in this run: {len(unmeasured)} of {len(found)} claims (scenarios "
-            f"{', '.join(claim.scenario for claim in unmeasured)})."
-        )
+        lines.append(f"- Not measured in this run: {len(unmeasured)} of {len(found)} claims.")
+        lines += [f"  - {_cell(claim.text)} {claim.asks}" for claim in unmeasured]
     return "\n".join(lines)
 
 

@@ -43,6 +43,7 @@ from tests.wrong_meshes import (
     HalfBypassed,
     Mindless,
     NativeSidecar,
+    Reloading,
     SecretlySharedSidecar,
     Unbounded,
 )
@@ -72,6 +73,7 @@ LYING: list[tuple[str, str, type[Mesh]]] = [
     ("saturation", "sidecar", Unbounded),
     ("proxy-killed", "sidecar", HalfBypassed),
     ("proxy-paused", "native-sidecar", HalfBypassed),
+    ("proxy-reconfigured", "node", Reloading),
 ]
 # What every test run shows: one of each kind of lie. The others take ten minutes.
 QUICK = {
@@ -140,6 +142,7 @@ SPREADING: list[tuple[str, str, str, Callable[[Cluster], None]]] = [
     ("waypoint-killed", "ambient-namespace", "Kill", take_node_proxies_along),
     ("proxy-upgraded", "node", "Restart", take_a_neighbour_along),
     ("proxy-recreated", "node", "Recreate", take_a_neighbour_along),
+    ("control-plane-upgraded", "node", "Restart", take_node_proxies_along),
     ("noisy-slow-readers", "node", "Overload", take_a_neighbour_along),
 ]
 

@@ -26,7 +26,14 @@ def test_every_scenario_declares_the_faults_that_its_module_names() -> None:
         module = vars(sys.modules[found.run.__module__])
         assert all(module.get(fault.__name__) is fault for fault in found.faults), found.name
     unbroken = {name for name, found in SCENARIOS.items() if not found.faults}
-    assert unbroken == {"client-shut-down", "features", "footprint", "identities-exposed", "job-completes"}
+    assert unbroken == {
+        "client-shut-down",
+        "features",
+        "footprint",
+        "identities-exposed",
+        "job-completes",
+        "proxy-reconfigured",
+    }
 
 
 def test_every_scenario_says_what_it_claims() -> None:
