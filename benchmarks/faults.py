@@ -35,6 +35,8 @@ from chaos.faults.model import Fault, Target
 from chaos.faults.network.degrade import Degrade
 from chaos.faults.network.dns import Dns
 from chaos.faults.network.drop import Drop
+from chaos.faults.network.full_connections import FullConnections
+from chaos.faults.network.mute import Mute
 from chaos.faults.network.partition import Partition
 from chaos.faults.network.reset import Reset
 from chaos.faults.out_of_memory import OutOfMemory
@@ -47,6 +49,7 @@ from chaos.faults.stop_kubelet import StopKubelet
 from chaos.faults.stop_node import StopNode
 from chaos.faults.throttle import Throttle
 from chaos.faults.upgrade import Upgrade
+from chaos.faults.wrong_push import WrongPush
 from chaos.names import SYSTEM_NAMESPACE
 from tests.faults.small_world import RUN, World, small_world
 
@@ -61,6 +64,8 @@ ROWS: dict[str, Make] = {
     "partition": lambda w: (Partition(), w.server("proxy")),
     "drop (one port)": lambda w: (Drop(ports=(8080,)), w.server()),
     "reset": lambda w: (Reset(), w.server()),
+    "mute": lambda w: (Mute(), w.server()),
+    "full-connections": lambda w: (FullConnections(), w.server()),
     "degrade (delay)": lambda w: (Degrade(delay_ms=50), w.server()),
     "degrade (loss)": lambda w: (Degrade(loss=0.3), w.server()),
     "degrade (rate)": lambda w: (Degrade(rate_kbit=1000), w.server()),
@@ -72,6 +77,7 @@ ROWS: dict[str, Make] = {
         ControlPlane(answer="slow", delay=1),
         w.workload("control-plane", SYSTEM_NAMESPACE),
     ),
+    "wrong-push": lambda w: (WrongPush(), w.workload("control-plane", SYSTEM_NAMESPACE)),
     "expire-certificates (1 s)": lambda w: (ExpireCertificates(life=1), w.workload("control-plane", SYSTEM_NAMESPACE)),
     "api-trouble": lambda w: (ApiTrouble(code=503), w.workload("control-plane", SYSTEM_NAMESPACE)),
     "scale (to none)": lambda w: (Scale(), w.workload()),

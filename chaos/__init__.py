@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from chaos.faults.network.degrade import Degrade as Degrade
     from chaos.faults.network.dns import Dns as Dns
     from chaos.faults.network.drop import Drop as Drop
+    from chaos.faults.network.full_connections import FullConnections as FullConnections
+    from chaos.faults.network.mute import Mute as Mute
     from chaos.faults.network.partition import Partition as Partition
     from chaos.faults.network.reset import Reset as Reset
     from chaos.faults.out_of_memory import OutOfMemory as OutOfMemory
@@ -69,6 +71,7 @@ if TYPE_CHECKING:
     from chaos.faults.stop_node import StopNode as StopNode
     from chaos.faults.throttle import Throttle as Throttle
     from chaos.faults.upgrade import Upgrade as Upgrade
+    from chaos.faults.wrong_push import WrongPush as WrongPush
     from chaos.history.result import TrialResult as TrialResult
     from chaos.history.store import History as History
     from chaos.kube.client import Cluster as Cluster
@@ -134,6 +137,7 @@ __all__ = [
     "Finding",
     "Flow",
     "Forbidden",
+    "FullConnections",
     "GuardTripped",
     "Harm",
     "History",
@@ -145,6 +149,7 @@ __all__ = [
     "Mesh",
     "MeshHandle",
     "Misuse",
+    "Mute",
     "Need",
     "NoEffect",
     "NoTargets",
@@ -186,6 +191,7 @@ __all__ = [
     "Verdict",
     "Window",
     "WindowKind",
+    "WrongPush",
     "__version__",
     "break_and_watch",
     "break_proxy",
@@ -230,6 +236,8 @@ _HOMES = {
     "chaos.faults.network.degrade": "Degrade",
     "chaos.faults.network.dns": "Dns",
     "chaos.faults.network.drop": "Drop",
+    "chaos.faults.network.full_connections": "FullConnections",
+    "chaos.faults.network.mute": "Mute",
     "chaos.faults.network.partition": "Partition",
     "chaos.faults.network.reset": "Reset",
     "chaos.faults.out_of_memory": "OutOfMemory",
@@ -244,6 +252,7 @@ _HOMES = {
     "chaos.faults.stop_node": "StopNode",
     "chaos.faults.throttle": "Throttle",
     "chaos.faults.upgrade": "Upgrade",
+    "chaos.faults.wrong_push": "WrongPush",
     "chaos.history.result": "TrialResult",
     "chaos.history.store": "History",
     "chaos.kube.client": "Cluster",

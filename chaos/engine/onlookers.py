@@ -61,6 +61,14 @@ def pushes(pages: Iterable[str]) -> int:
     return int(sum(sum(_values(page, "envoy_cluster_manager_cds_update_success")) for page in pages))
 
 
+def failed_connects(pages: Iterable[str]) -> int:
+    """How many connections of theirs to others came to nothing, and how many requests that waited for one, by the
+    proxies' own counts. Pure.
+    """
+    names = {"envoy_cluster_upstream_cx_connect_fail", "envoy_cluster_upstream_rq_pending_failure_eject"}
+    return int(sum(value for page in pages for name, _, value in series(page) if name.removesuffix("_total") in names))
+
+
 def _values(page: str, name: str) -> list[float]:
     """Of a series without labels of its own; the parser may give a counter the ending `_total`."""
     lines = (line for line in page.splitlines() if line.startswith(name))
@@ -68,7 +76,9 @@ def _values(page: str, name: str) -> list[float]:
 
 
 def what_proxies_say(cluster: Cluster) -> dict[str, Any]:
-    """How many proxies there are, how many are connected, and of how many certificates how many are good."""
+    """How many proxies there are, how many are connected, of how many certificates how many are good, and how many of
+    their connections to others have failed so far.
+    """
     pages = proxy_pages(cluster).values()
     ends, now = certificate_ends(pages), time.time()
     return {
@@ -76,6 +86,7 @@ def what_proxies_say(cluster: Cluster) -> dict[str, Any]:
         "connected": connected(pages),
         "certificates": len(ends),
         "good_certificates": sum(end > now for end in ends),
+        "failed_connects": failed_connects(pages),
     }
 
 

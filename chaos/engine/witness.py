@@ -350,6 +350,9 @@ def _detect_sound_plane(seen: Mapping[str, Any], *, target: Target, asked: Mappi
         return "" if late is None else f"a change reached the proxies of {target} within {late:.1f} s"
     if not before.get("connected"):
         return f"no proxy was connected to {target} before the fault"
+    if "answer" not in asked:  # it pushes what is wrong: streams stand, and what is called by it does not answer
+        failed = int(during.get("failed_connects") or 0) - int(before.get("failed_connects") or 0)
+        return "" if failed > 0 else f"no connection of the proxies of {target} failed, by their own counts"
     return f"{during['connected']} proxies are connected to {target}" if during.get("connected") else ""
 
 

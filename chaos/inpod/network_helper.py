@@ -127,6 +127,7 @@ def isolate(options: argparse.Namespace, pids: list[int]) -> int:
             options.direction != "out",
             options.direction != "in",
             options.reset,
+            options.segments,
         )
 
     homes = sandboxes.namespaces()
@@ -247,6 +248,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", type=int, nargs="*", default=[], help="isolate: only packets from or to these ports")
     parser.add_argument("--direction", choices=["both", "in", "out"], default="both")
     parser.add_argument("--reset", action="store_true", help="isolate: answer with a TCP reset")
+    parser.add_argument(
+        "--segments", choices=[*rules.SEGMENTS], default="all", help="isolate: only such segments of TCP"
+    )
     parser.add_argument("--delay", type=float, default=0.0, help="degrade: milliseconds")
     parser.add_argument("--jitter", type=float, default=0.0, help="degrade: milliseconds")
     parser.add_argument("--loss", type=float, default=0.0, help="degrade: share of packets, 0 to 1")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 LOSS_STEPS = 10_000  # resolution of a loss: a hundredth of a per cent
+SEGMENTS = {"all": "", "opening": "tcp flags & (syn | ack) == syn", "data": "tcp flags & psh == psh"}
 _BEFORE_ALL = -300  # priority: before connection tracking's own and every capture rule
 _BEFORE_CAPTURE = -150  # priority: before the mesh's own redirection (-100)
 _BURST_BYTES = 16_000  # ten packets: a smaller bucket would hold back single ones
@@ -35,6 +36,8 @@ class Isolation:
         only: only packets from or to these ports, on either side; none: all.
         into, out: the directions that are meant.
         reset: answer with a TCP reset instead of silence; what is not TCP passes.
+        segments: which are meant: all, those that open a connection, or those that end a piece of data (a stack
+            pushes the last segment of whatever a process wrote).
     """
 
     ports: frozenset[int]
@@ -46,6 +49,7 @@ class Isolation:
     into: bool = True
     out: bool = True
     reset: bool = False
+    segments: Literal["all", "opening", "data"] = "all"
 
 
 def _set(members: Iterable[int | str]) -> str:
@@ -81,12 +85,10 @@ def _matches(isolation: Isolation, way: Literal["in", "out"]) -> list[str]:
         if isolation.mark and way == "out":
             bases.append(f"meta mark {isolation.mark:#x}")
     peers = f"ip {'saddr' if way == 'in' else 'daddr'} {_set(isolation.peers)}" if isolation.peers else ""
-    sides = (
-        [f"meta l4proto {{ tcp, udp }} th {side} {_set(isolation.only)}" for side in ("sport", "dport")]
-        if isolation.only
-        else [""]
-    )
-    return [" ".join(part for part in (base, peers, side) if part) for base in bases for side in sides]
+    header = "meta l4proto { tcp, udp } th" if isolation.segments == "all" else "tcp"
+    sides = [f"{header} {side} {_set(isolation.only)}" for side in ("sport", "dport")] if isolation.only else [""]
+    flags = SEGMENTS[isolation.segments]
+    return [" ".join(part for part in (base, peers, side, flags) if part) for base in bases for side in sides]
 
 
 def plan_loss(receipt: str, share: float, spared: frozenset[int] = frozenset()) -> str:

@@ -33,6 +33,8 @@ from chaos.faults.needs import missing
 from chaos.faults.network.degrade import Degrade
 from chaos.faults.network.dns import Dns
 from chaos.faults.network.drop import Drop
+from chaos.faults.network.full_connections import FullConnections
+from chaos.faults.network.mute import Mute
 from chaos.faults.network.partition import Partition
 from chaos.faults.network.reset import Reset
 from chaos.faults.out_of_memory import OutOfMemory
@@ -99,6 +101,24 @@ def test_packets_that_are_lost_are_missed(world: World, fault: Fault) -> None:
     with injected(world.cluster, fault, world.server(), run=RUN):
         world.ill("kept")
     world.well("kept")
+
+
+def test_a_mute_server_takes_connections_and_answers_none(world: World) -> None:
+    with injected(world.cluster, Mute(), world.server(), run=RUN):
+        world.ill("kept")
+        server = world.server()  # its readiness probe does not notice
+        address = world.cluster.get("Pod", server.name, "tenant-a")["status"]["podIP"]
+        code = f"import socket; print(bool(socket.create_connection(({address!r}, 8080), timeout=5)))"
+        client = world.client().name
+        assert world.cluster.exec("tenant-a", client, [sys.executable, "-c", code]).stdout.strip() == "True"
+    world.well("kept")
+
+
+def test_a_full_connection_table_refuses_the_new_and_carries_the_old(world: World) -> None:
+    with injected(world.cluster, FullConnections(), world.server(), run=RUN):
+        world.ill("fresh")
+        world.well("kept")
+    world.well("fresh")
 
 
 def test_packets_of_another_peer_are_not_lost(world: World) -> None:

@@ -17,6 +17,7 @@ from chaos.faults.model import Fault, Receipt
 from chaos.faults.network.partition import Partition
 from chaos.faults.scale import Scale
 from chaos.faults.selection import Selector, select
+from chaos.faults.wrong_push import WrongPush
 from chaos.names import SYSTEM_NAMESPACE
 from tests.faults.small_world import RUN, World, small_world
 
@@ -61,6 +62,15 @@ def test_a_slow_control_plane_says_so_and_is_quick_again(world: World) -> None:
     assert world.mesh.control_plane()["injected_failures"]["delay"] == 0
 
 
+def test_a_wrong_push_breaks_every_call_until_it_is_withdrawn(world: World) -> None:
+    with injected(world.cluster, WrongPush(), world.workload("control-plane", SYSTEM_NAMESPACE), run=RUN) as (receipt,):
+        assert receipt.evidence["taken_by"] == 2
+        world.ill("kept")
+        world.ill("fresh")
+    world.well("kept")
+    world.well("fresh")
+
+
 def test_a_stopped_control_plane_is_gone_and_comes_back(world: World) -> None:
     with injected(world.cluster, Scale(), world.workload("control-plane", SYSTEM_NAMESPACE), run=RUN):
         world.well()  # what runs goes on
@@ -76,6 +86,7 @@ TROUBLES: tuple[Fault, ...] = (
     ControlPlane(),
     ControlPlane(answer="slow", delay=6),
     ExpireCertificates(life=1),
+    WrongPush(),
     ApiTrouble(code=503),
     ApiTrouble(code=503, share=0.3),
     ApiTrouble(delay=1.0),
@@ -86,7 +97,7 @@ TROUBLES: tuple[Fault, ...] = (
 @pytest.mark.parametrize(
     "fault",
     [pytest.param(one, marks=[] if number == 0 else pytest.mark.slow) for number, one in enumerate(TROUBLES)],
-    ids=["errors", "slow", "certificates", "api-503", "api-503-in-three", "api-late", "api-silent"],
+    ids=["errors", "slow", "certificates", "wrong-push", "api-503", "api-503-in-three", "api-late", "api-silent"],
 )
 def test_trouble_of_the_control_plane_is_seen_by_others_and_idle_trouble_is_not(world: World, fault: Fault) -> None:
     if isinstance(fault, ApiTrouble):
@@ -100,6 +111,8 @@ def test_trouble_of_the_control_plane_is_seen_by_others_and_idle_trouble_is_not(
     assert not idle.failures
     true.before()
     with injected(world.cluster, fault, target, run=RUN) as (receipt,):
+        if isinstance(fault, WrongPush):
+            world.ill()  # it is seen by the calls that fail
         true.during(receipt)
     assert not true.doubt()
 

@@ -14,6 +14,8 @@ from chaos.faults.kill import Kill
 from chaos.faults.model import Fault
 from chaos.faults.network.degrade import Degrade
 from chaos.faults.network.drop import Drop
+from chaos.faults.network.full_connections import FullConnections
+from chaos.faults.network.mute import Mute
 from chaos.faults.network.partition import Partition
 from chaos.faults.network.reset import Reset
 from chaos.faults.pause import Pause
@@ -30,12 +32,15 @@ FAULTS: tuple[Fault, ...] = (
     Partition(),
     Drop(),
     Reset(),
+    Mute(),
+    FullConnections(),
     Degrade(delay_ms=600.0),
     Degrade(loss=0.9),
     Throttle(millicores=10),
     Kill(),
 )
-HURTS_ALL = (Pause, Partition, Drop, Reset, Degrade)  # most requests end badly while it is in force
+HURTS_ALL = (Pause, Partition, Drop, Reset, Mute, Degrade)  # most requests end badly while it is in force
+HURTS_THE_NEW = (FullConnections,)  # who is reached through connections that stand does not notice
 
 
 def name_of(fault: Fault) -> str:
@@ -62,7 +67,7 @@ def kinds_of(world: World) -> dict[str, Layer]:
 
 
 def outcome(world: World, fault: Fault, layer: Layer) -> str:
-    """`acts`, `refused`, or why it was not seen to act."""
+    """`acts`, `refused`, `spares` (nobody is hurt), or why it was not seen to act."""
     placement = world.mesh.placement([("tenant-a/client", "tenant-a/server")])
     proxy = proxy_on_path(placement, client="tenant-a/client", layer=layer)
     assert isinstance(proxy, Proxy)
@@ -72,6 +77,8 @@ def outcome(world: World, fault: Fault, layer: Layer) -> str:
         with injected(world.cluster, fault, witness.target, run=RUN, seconds=90) as (receipt,):
             if isinstance(fault, HURTS_ALL):
                 world.ill()
+            if isinstance(fault, HURTS_THE_NEW) and world.shares(requests=60).ok > 0.9:
+                return "spares"
             witness.during(receipt)
     except Misuse:
         return "refused"

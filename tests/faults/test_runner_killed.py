@@ -34,6 +34,8 @@ from chaos.faults.model import Fault, Target
 from chaos.faults.network.degrade import Degrade
 from chaos.faults.network.dns import Dns
 from chaos.faults.network.drop import Drop
+from chaos.faults.network.full_connections import FullConnections
+from chaos.faults.network.mute import Mute
 from chaos.faults.network.partition import Partition
 from chaos.faults.network.reset import Reset
 from chaos.faults.out_of_memory import OutOfMemory
@@ -47,6 +49,7 @@ from chaos.faults.stop_kubelet import StopKubelet
 from chaos.faults.stop_node import StopNode
 from chaos.faults.throttle import Throttle
 from chaos.faults.upgrade import Upgrade
+from chaos.faults.wrong_push import WrongPush
 from chaos.model.modes import MODES
 from chaos.names import SYSTEM_NAMESPACE
 from tests.faults.runner import spawn
@@ -84,6 +87,8 @@ OF_TENANTS: dict[str, Make] = {
     "partition": lambda w, t: (Partition(), w.server(tenant=t)),
     "drop": lambda w, t: (Drop(direction="in"), w.server(tenant=t)),
     "reset": lambda w, t: (Reset(), w.server(tenant=t)),
+    "mute": lambda w, t: (Mute(), w.server(tenant=t)),
+    "full-connections": lambda w, t: (FullConnections(), w.server(tenant=t)),
     "degrade": lambda w, t: (Degrade(delay_ms=600), w.server(tenant=t)),
     "dns": lambda w, t: (Dns(), w.client(tenant=t)),
 }
@@ -170,10 +175,11 @@ def test_runners_killed_at_random_moments_leave_no_fault(world: World, part: int
             {}
             if world.mesh.mode.name == "none"
             else {
+                "wrong-push": lambda w, t: (WrongPush(), w.workload("control-plane", SYSTEM_NAMESPACE)),
                 "expire-certificates": lambda w, t: (
                     ExpireCertificates(life=1),
                     w.workload("control-plane", SYSTEM_NAMESPACE),
-                )
+                ),
             }
         ),
     }

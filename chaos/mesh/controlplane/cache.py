@@ -26,6 +26,7 @@ from chaos.names import LABEL_POLICY, LABEL_ROLE, MESH_CONFIG, SYSTEM_NAMESPACE
 log = logging.getLogger(__name__)
 KINDS: Final = ("Namespace", "Node", "Pod", "Service", "EndpointSlice", "ConfigMap")
 _ODD: Final = (Unreadable, KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError)
+NOBODYS_PORT: Final = 1  # tcpmux: reserved, and served by nobody
 T = TypeVar("T")
 
 
@@ -148,6 +149,8 @@ class ObjectCache:
         waypoints = set(self.read("Pod", lambda pod: _claimed_waypoint(pod, mode, homes)))
         if Defect.KEPT_ENDPOINTS in defects:
             services = map(self._with_all_it_had, services)
+        if self.injected_failures().misdirect:
+            services = map(_misdirected, services)
         if Defect.BELIEVED_LABELS in defects:
             waypoints |= set(self.read("Pod", reading.believed_waypoint))
         found = MeshSnapshot(
@@ -182,6 +185,15 @@ class ObjectCache:
             return f"{namespace}/{name}", reading.text(mapping(item["metadata"], "metadata")["resourceVersion"], "")
 
         return dict(self.read("ConfigMap", version))
+
+
+def _misdirected(service: Service) -> Service:
+    """Return the Service with every endpoint at a port on which nobody listens."""
+    ports = (
+        replace(port, endpoints=tuple(replace(one, port=NOBODYS_PORT) for one in port.endpoints))
+        for port in service.ports
+    )
+    return replace(service, ports=tuple(ports))
 
 
 def _claimed_waypoint(pod: Object, mode: ProxyMode, homes: Homes) -> Any:

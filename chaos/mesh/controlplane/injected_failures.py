@@ -1,8 +1,9 @@
 """The failures that faults request from the control plane, in keys `fault-….json` of the ConfigMap `mesh`.
 
 `{"refuse": true}`: every stream is answered UNAVAILABLE. `{"delay": 2.5}`: every push comes that many seconds late.
-`{"certificate_seconds": 3}`: every certificate is issued anew with so short a life, and not renewed. The key is taken
-away again when the fault is recovered, and with it the trouble; the mesh's own settings are never touched.
+`{"certificate_seconds": 3}`: every certificate is issued anew with so short a life, and not renewed. `{"misdirect":
+true}`: every endpoint is pushed with a port on which nobody listens. The key is taken away again when the fault is
+recovered, and with it the trouble; the mesh's own settings are never touched.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ class InjectedFailures:
     refuse: bool = False
     delay: float = 0.0  # seconds
     certificate_seconds: float = 0.0  # 0: the mesh's own
+    misdirect: bool = False
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -35,4 +37,5 @@ def detect_injected_failures(data: Mapping[str, str]) -> InjectedFailures:
         any(one.get("refuse") for one in asked),
         max((float(one.get("delay", 0)) for one in asked), default=0.0),
         min(lives, default=0.0),
+        any(one.get("misdirect") for one in asked),
     )

@@ -127,3 +127,22 @@ def test_a_defect_keeps_every_endpoint_that_a_port_had() -> None:
 
     assert addresses() == ["10.244.0.6"]
     assert sorted(addresses("kept-endpoints")) == ["10.244.0.5", "10.244.0.6"]
+
+
+def test_a_wrong_push_sends_every_endpoint_astray_as_long_as_it_is_asked_for() -> None:
+    server = pod("server-0", ip="10.244.0.5")
+    asked = config()
+    asked["data"]["fault-x.json"] = '{"misdirect": true}'
+    found = cache(config(), namespace("tenant-a"), service(), server, slice_of(server))
+
+    def endpoint() -> tuple[str, int]:
+        snapshot = found.snapshot()
+        assert snapshot is not None
+        ((one,),) = [port.endpoints for port in snapshot.services[0].ports]
+        return one.ip, one.port
+
+    assert endpoint() == ("10.244.0.5", 8080)
+    found.fold("ConfigMap", "MODIFIED", asked)
+    assert endpoint() == ("10.244.0.5", 1)
+    found.fold("ConfigMap", "MODIFIED", config())
+    assert endpoint() == ("10.244.0.5", 8080)

@@ -11,6 +11,7 @@ def test_the_control_plane_makes_the_worst_of_what_is_asked() -> None:
         "fault-1.json": '{"delay": 2}',
         "fault-2.json": '{"delay": 5, "certificate_seconds": 9}',
         "fault-3.json": '{"certificate_seconds": 3}',
+        "fault-4.json": '{"misdirect": true}',
     }
-    assert detect_injected_failures(asked) == InjectedFailures(False, 5.0, 3.0)
+    assert detect_injected_failures(asked) == InjectedFailures(False, 5.0, 3.0, True)
     assert detect_injected_failures({"mesh.json": "{}"}) == InjectedFailures()
