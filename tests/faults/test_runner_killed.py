@@ -106,6 +106,12 @@ OF_ALL: dict[str, Make] = {
     "stop-kubelet": lambda w, t: (StopKubelet(), w.node(1)),
 }
 
+# Where there are proxies to suffer it.
+OF_KEYS_AND_PUSHES: dict[str, Make] = {
+    "wrong-push": lambda w, t: (WrongPush(), w.workload("control-plane", SYSTEM_NAMESPACE)),
+    "expire-certificates": lambda w, t: (ExpireCertificates(life=1), w.workload("control-plane", SYSTEM_NAMESPACE)),
+}
+
 
 def some_proxy(world: World, tenant: str) -> Target:
     if world.mesh.mode.name == "none":
@@ -169,20 +175,7 @@ def kill_them(world: World, made: list[tuple[tuple[Fault, Target], float]]) -> K
 @pytest.mark.parametrize("part", range(PARTS))
 def test_runners_killed_at_random_moments_leave_no_fault(world: World, part: int) -> None:
     before, chance = world.picture(), random.Random(f"{SEED}/{world.mesh.mode.name}/{part}")
-    everybody = {
-        **OF_ALL,
-        **(
-            {}
-            if world.mesh.mode.name == "none"
-            else {
-                "wrong-push": lambda w, t: (WrongPush(), w.workload("control-plane", SYSTEM_NAMESPACE)),
-                "expire-certificates": lambda w, t: (
-                    ExpireCertificates(life=1),
-                    w.workload("control-plane", SYSTEM_NAMESPACE),
-                ),
-            }
-        ),
-    }
+    everybody = OF_ALL if world.mesh.mode.name == "none" else {**OF_ALL, **OF_KEYS_AND_PUSHES}
     groups: list[list[tuple[Callable[..., tuple[Fault, Target]], str, str, float]]] = [
         [(everybody[name], name, "a", chance.uniform(0.3, KILLED_UNTIL))]
         for name in chance.sample(sorted(everybody), 4)
