@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from chaos.embedded.api.admission import admit_create
-from chaos.embedded.clock import SystemClock, stamp
+from chaos.embedded.clock import Clock, SystemClock, stamp
 from chaos.embedded.controllers import run_controllers
 from chaos.embedded.deletion import delete
 from chaos.embedded.node_api import ContainerUsage
@@ -71,8 +71,8 @@ def workload(kind: str, name: str, *, group: str = "apps/v1", version: str = "1"
 class Nodes:
     """Runs bound pods: ready at once, gone when deleted; `behave` may say otherwise of a pod."""
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self.store, self.clock = store, clock
         self.behave: Callable[[Object], str] = lambda pod: "Running"
         self.addresses = 0
         self.usage: list[ContainerUsage] = []
@@ -100,7 +100,7 @@ class Nodes:
             self.say(current, self.behave(current), f"10.244.0.{self.addresses}")
 
     def say(self, pod: Object, phase: str, address: str | None = None, *, ready: bool | None = None) -> None:
-        at = stamp(SystemClock().now())
+        at = stamp(self.clock.now())
         is_ready = phase == "Running" if ready is None else ready
 
         def change(new: dict[str, Any]) -> None:
@@ -150,15 +150,15 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def world(*nodes: dict[str, Any]) -> AsyncIterator[World]:
-    store = Store()
+async def world(*nodes: dict[str, Any], clock: Clock | None = None) -> AsyncIterator[World]:
+    store, clock = Store(), clock or SystemClock()
     store.create(
         NAMESPACE, {"metadata": {"name": NS}, "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}}
     )
     for one in nodes or (node("n1"), node("n2"), node("n3")):
         store.create(NODE, one)
-    kubelets = Nodes(store)
-    controllers = run_controllers(store, root_ca="PEM", usage=lambda: kubelets.usage)
+    kubelets = Nodes(store, clock)
+    controllers = run_controllers(store, clock, root_ca="PEM", usage=lambda: kubelets.usage)
     tasks = [asyncio.create_task(kubelets.run()), asyncio.create_task(controllers)]
     try:
         yield World(store, kubelets)
