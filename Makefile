@@ -8,12 +8,13 @@ NEEDED := runc:runc nft:nftables ip:iproute2
 test proof: NEEDED += curl:curl
 
 # The parts that are pure functions, and the tests that hold them; the tests that start processes and servers; those whose
-# live tests wait and judge nothing.
+# live tests wait for a cluster, and judge nothing that a busy core would change.
 PURE       := verdict model history report
 PURE_TESTS := $(PURE:%=tests/%)
 STARTING   := $(addprefix tests/,e2e embedded kube plugin proof repository stranger toolkit test_interrupts.py)
 PYTEST     := $(BIN)/pytest -q
-WAITING    := $(addprefix tests/,apps embedded inpod kube load mesh parity)
+WAITING    := $(addprefix tests/,apps embedded engine/features engine/test_takedown.py e2e/test_signals.py faults inpod kube \
+              load mesh parity plugin stranger/test_interrupted_start.py)
 UNTIMED    := not slow and not live and not privileged
 LIVE       := not slow and (live or privileged)
 DURATIONS   = --durations=$(1) --durations-min=1

@@ -46,6 +46,7 @@ def never_healthy(deployment: Deployment) -> list[str]:
     raise NotReady(f"{deployment.run}: its load does not get healthy")
 
 
+@pytest.mark.slow
 def test_after_an_error_the_next_trial_gets_a_deployment_made_anew_and_after_a_verdict_it_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

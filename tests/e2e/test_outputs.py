@@ -65,11 +65,17 @@ def ended(folder: Path, command: tuple[str, ...], output: str) -> tuple[int, str
 
 
 EACH = [WELL[0], ("render", "--mode", "node"), WELL[-2]]  # with every output; the others with a full disk
+SHORT = (">/dev/full", "2>&1 | true")  # a run's own start is long
 
 
 @pytest.mark.parametrize(
     ("command", "output"),
-    [(command, output) for command in WELL for output in OUTPUTS if command in EACH or output == ">/dev/full"],
+    [
+        pytest.param(command, output, marks=[pytest.mark.slow] if command[0] == "run" and output not in SHORT else [])
+        for command in WELL
+        for output in OUTPUTS
+        if command in EACH or output == ">/dev/full"
+    ],
 )
 def test_a_command_whose_output_nobody_takes_ends_without_a_trace(
     folder: Path, command: tuple[str, ...], output: str

@@ -76,12 +76,7 @@ LYING: list[tuple[str, str, type[Mesh]]] = [
     ("proxy-reconfigured", "node", Reloading),
 ]
 # What every test run shows: one of each kind of lie. The others take ten minutes.
-QUICK = {
-    ("job-completes", ClassicSidecar),
-    ("proxy-paused", SecretlySharedSidecar),
-    ("identities-exposed", Generous),
-    ("waypoint-killed", "Kill"),
-}
+QUICK = {("job-completes", ClassicSidecar), ("proxy-paused", SecretlySharedSidecar), ("identities-exposed", Generous)}
 
 
 def marks(scenario: str, lie: object) -> list[pytest.MarkDecorator]:
@@ -258,7 +253,7 @@ class IdleRestart(Restart):
 @pytest.mark.parametrize(
     ("scenario", "mode", "fault", "idle"),
     [
-        pytest.param("proxy-killed", "none", "Kill", IdleKill, id="kill"),
+        pytest.param("proxy-killed", "none", "Kill", IdleKill, id="kill", marks=pytest.mark.slow),
         pytest.param("proxy-partitioned", "none", "Partition", IdlePartition, id="partition", marks=pytest.mark.slow),
         pytest.param("noisy-neighbour", "none", "Overload", IdleOverload, id="overload", marks=pytest.mark.slow),
         pytest.param("app-rolled-out", "none", "Restart", IdleRestart, id="restart", marks=pytest.mark.slow),

@@ -357,7 +357,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 
 
 @pytest.mark.privileged
-@pytest.mark.parametrize("name", DONE)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == "rolled out" else [pytest.mark.slow]) for name in DONE]
+)
 def test_a_trial_that_somebody_changes_is_inconclusive_and_says_what(run: Run, name: str, tmp_path: Path) -> None:
     do, words = DONE[name]
 

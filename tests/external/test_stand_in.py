@@ -48,6 +48,7 @@ def test_a_mesh_that_is_not_installed_is_refused_with_its_own_command(cluster: C
     assert cluster.find("Namespace", SYSTEM_NAMESPACE) is None
 
 
+@pytest.mark.slow
 def test_istio_ambient_is_run_on_a_stand_in_and_hurts_whom_the_model_says(cluster: Cluster, tmp_path: Path) -> None:
     with installed(cluster):
         code, said, trials = run(
@@ -72,6 +73,7 @@ def test_istio_ambient_is_run_on_a_stand_in_and_hurts_whom_the_model_says(cluste
         assert code in (0, 1), said[-2000:]
 
 
+@pytest.mark.slow
 def test_last_calls_are_answered_and_a_stand_in_that_balances_otherwise_than_ambient_is_found_out(
     cluster: Cluster, tmp_path: Path
 ) -> None:

@@ -66,7 +66,8 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stranger]:
         yield cluster
 
 
-@pytest.mark.parametrize("modes", ["none", pytest.param("sidecar,node", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("modes", ["none", "sidecar,node"])
 def test_a_run_in_a_cluster_of_another_needs_its_kubeconfig_and_the_runners_role_alone(
     theirs: Stranger, tmp_path: Path, modes: str
 ) -> None:

@@ -86,6 +86,7 @@ def pods(cluster: Stranger) -> set[str]:
     }
 
 
+@pytest.mark.slow
 def test_the_death_of_a_foreign_node_proxy_hurts_whom_the_description_says(tmp_path: Path) -> None:
     with theirs("node", tmp_path, namespaces=("shop", "post")) as (cluster, file):
         before = pods(cluster)
@@ -136,6 +137,7 @@ def test_what_only_needs_faults_load_and_placement_runs_on_a_foreign_mesh(tmp_pa
         nothing_left(cluster, pods(cluster))  # rolling restarts gave pods new names
 
 
+@pytest.mark.slow
 def test_a_policy_that_cuts_a_loader_off_is_named_before_the_load_with_what_allows_it(tmp_path: Path) -> None:
     deny = {
         "podSelector": {},

@@ -40,6 +40,7 @@ def fetched(theirs: Stranger, out: Path) -> dict[str, Any]:
     return report
 
 
+@pytest.mark.slow
 @pytest.mark.privileged
 def test_a_run_inside_the_cluster_tries_it_and_its_reports_are_fetched_by_one_command(tmp_path: Path) -> None:
     with stranger(tmp_path, granted=False) as theirs:

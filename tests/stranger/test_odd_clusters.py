@@ -68,7 +68,9 @@ def left(cluster: Cluster) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("name", NODES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if said else [pytest.mark.slow]) for name, (_, said) in NODES.items()]
+)
 def test_the_doctor_and_the_run_say_the_same_of_odd_nodes(
     name: str, nodes: Cluster, theirs: Stranger, tmp_path: Path
 ) -> None:
@@ -120,7 +122,12 @@ POLICIES: dict[str, tuple[dict[str, Any], str, str]] = {
 }
 
 
-@pytest.mark.parametrize("name", POLICIES)
+TRIED_AT_LENGTH = list(POLICIES)[:2]  # what they refuse is waited for
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in TRIED_AT_LENGTH else []) for name in POLICIES]
+)
 def test_what_a_policy_refuses_is_found_by_the_preflight_in_the_clusters_words(
     name: str, theirs: Stranger, tmp_path: Path
 ) -> None:
@@ -158,6 +165,7 @@ def test_samples_take_the_way_that_is_open(name: str, theirs: Stranger, tmp_path
     assert doctor.returncode == 0, doctor.stdout + doctor.stderr
 
 
+@pytest.mark.slow
 def test_a_run_without_pods_proxy_in_shut_namespaces_opens_them_measures_by_port_forward_and_says_so(
     theirs: Stranger, tmp_path: Path
 ) -> None:

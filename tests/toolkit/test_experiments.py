@@ -63,10 +63,14 @@ CONTRARY = {  # what a case of the short test must not come to
 
 
 @pytest.mark.privileged
-def test_three_claims_hold_with_a_proxy_per_pod_or_with_one_per_node_and_not_with_the_other(tmp_path: Path) -> None:
-    names = list(dict.fromkeys(name for name, _ in CONTRARY))
+@pytest.mark.parametrize(
+    "names", [["job-completes"], pytest.param(["job-completes", "footprint", "proxy-killed"], marks=pytest.mark.slow)]
+)
+def test_a_claim_holds_with_a_proxy_per_pod_or_with_one_per_node_and_not_with_the_other(
+    names: list[str], tmp_path: Path
+) -> None:
     done, journals = pytest_run(tmp_path / "out", names, "sidecar,node", "fail")
-    assert set(journals) == set(CONTRARY), done.stdout[-4000:] + done.stderr[-2000:]
+    assert set(journals) == {case for case in CONTRARY if case[0] in names}, done.stdout[-4000:] + done.stderr[-2000:]
     assert done.returncode == 1
     for journal in journals.values():
         assert (Path(journal[KEY]["history"]) / "samples.arrows").is_file()

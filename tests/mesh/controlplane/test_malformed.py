@@ -162,7 +162,13 @@ def test_an_object_with_any_field_wrong_or_missing_stops_nobodys_configuration(
     assert others_part(look(mode, seen)) == others_part(before)
 
 
-@pytest.mark.parametrize("mode", MESHED, ids=[mode.name for mode in MESHED])
+@pytest.mark.parametrize(
+    "mode",
+    [
+        pytest.param(mode, id=mode.name, marks=[] if mode.name in ("node", "ambient-node") else [pytest.mark.slow])
+        for mode in MESHED
+    ],
+)
 def test_each_field_of_each_kind_one_by_one(mode: ProxyMode) -> None:
     """Every single field, missing and of a wrong type: the table behind the property."""
     base = whole(mode)
