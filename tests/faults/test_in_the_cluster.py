@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import signal
 import subprocess
 import sys
@@ -58,7 +59,7 @@ pytestmark = pytest.mark.privileged
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
-    with small_world("faults-test") as made:
+    with small_world(f"faults-{os.getpid()}") as made:
         yield made
         made.nothing_left()
 
