@@ -63,6 +63,7 @@ lock: $(VENV)/.run  ## write constraints.txt from pyproject.toml's ranges, for e
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --upgrade --no-annotate --no-emit-index-url \
 	  --custom-compile-command "make lock" --output-file constraints.txt pyproject.toml
 
+proof: NEEDED += wrk:wrk
 proof: $(VENV)/.test tools  ## what takes hours: whole runs, killed runners, the judge's error rates
 	$(INSTALL) -e '.[lint,test,proof]'
 	mkdir -p sharedfate-proof && rm -f sharedfate-proof/faults.jsonl
@@ -70,6 +71,7 @@ proof: $(VENV)/.test tools  ## what takes hours: whole runs, killed runners, the
 	$(BIN)/python -m proof.faults --log sharedfate-proof/faults.jsonl
 	$(BIN)/python -m proof.endings kills --count 200 --log sharedfate-proof/kills.jsonl
 	$(BIN)/python -m proof.endings signals --count 100 --log sharedfate-proof/signals.jsonl
+	$(BIN)/python -m proof.ratios
 	$(MAKE) proof-judge
 
 # An hour, of a machine that has nothing else to do. Writes docs and benchmarks/results.

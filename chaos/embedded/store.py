@@ -9,6 +9,7 @@ everything runs on one event loop.
 from __future__ import annotations
 
 import asyncio
+import math
 import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -70,27 +71,38 @@ def copy(obj: Object) -> dict[str, Any]:
 
 
 class Watch:
-    """A subscription: an asynchronous iterator of WatchEvents; `close` it, or use `with`."""
+    """A subscription with one reader: an asynchronous iterator of WatchEvents; `close` it, or use `with`."""
 
     def __init__(self, table: _Table, namespace: str | None, backlog: list[WatchEvent]) -> None:
         self._table = table
         self._namespace = namespace
-        self._queue: asyncio.Queue[WatchEvent | None] = asyncio.Queue()
+        self._events: deque[WatchEvent | None] = deque()
         self._behind = 0  # bytes that its reader has yet to take
+        self._reader: asyncio.Future[None] | None = None  # that waits for a change
+        self._patience = math.inf  # until when, by the loop's clock
+        self._alarm: asyncio.TimerHandle | None = None  # kept from wait to wait: most end by a change, long before it
         for event in backlog:
             self.offer(event)
 
     def offer(self, event: WatchEvent) -> None:
         if self._namespace is None or event.object["metadata"].get("namespace", "") == self._namespace:
-            if self._queue.qsize() >= BACKLOG or self._behind > BACKLOG_BYTES:  # its reader sleeps: it must list again
+            if len(self._events) >= BACKLOG or self._behind > BACKLOG_BYTES:  # its reader sleeps: it must list again
                 self.close()
             else:
                 self._behind += event.size
-                self._queue.put_nowait(event)
+                self._put(event)
 
     def close(self) -> None:
         self._table.watches.discard(self)
-        self._queue.put_nowait(None)
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        self._put(None)
+
+    def _put(self, event: WatchEvent | None) -> None:
+        self._events.append(event)
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
 
     def __enter__(self) -> Watch:
         return self
@@ -104,24 +116,50 @@ class Watch:
         """
         events = [await self.next(timeout)]
         size = events[0].size if events[0] is not None else 0
-        while not self._queue.empty() and size < BATCH_BYTES:
-            event = self._taken(self._queue.get_nowait())
+        while self._events and size < BATCH_BYTES:
+            event = self._take()
             events.append(event)
             size += event.size if event is not None else 0
         return events
 
-    def _taken(self, event: WatchEvent | None) -> WatchEvent | None:
+    def _take(self) -> WatchEvent | None:
+        event = self._events.popleft()
         if event is not None:
             self._behind -= event.size
         return event
 
     async def next(self, timeout: float | None = None) -> WatchEvent | None:
         """Wait for the next change; None when closed. Raises TimeoutError after `timeout` seconds."""
-        async with asyncio.timeout(timeout):  # not wait_for: before Python 3.12 it may swallow a cancellation
-            return self._taken(await self._queue.get())
+        if not self._events:
+            await self._change(timeout)
+        return self._take()
+
+    async def _change(self, timeout: float | None) -> None:
+        loop = asyncio.get_running_loop()
+        self._patience = math.inf if timeout is None else loop.time() + timeout
+        if self._alarm is not None and self._alarm.when() > self._patience:
+            self._alarm.cancel()
+            self._alarm = None
+        if self._alarm is None and timeout is not None:
+            self._alarm = loop.call_at(self._patience, self._ring)
+        self._reader = loop.create_future()
+        try:
+            await self._reader
+        finally:
+            self._reader = None
+
+    def _ring(self) -> None:
+        self._alarm = None
+        if self._reader is None or self._reader.done() or self._patience == math.inf:
+            return
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._patience:
+            self._alarm = loop.call_at(self._patience, self._ring)
+        else:
+            self._reader.set_exception(TimeoutError())
 
     async def __aiter__(self) -> AsyncIterator[WatchEvent]:
-        while (event := self._taken(await self._queue.get())) is not None:
+        while (event := await self.next()) is not None:
             yield event
 
 

@@ -245,7 +245,49 @@ def test_a_watch_that_sleeps_is_closed_by_bytes(monkeypatch: pytest.MonkeyPatch)
             assert None not in await awake.batch(1)
         assert asleep not in store._table(CONFIG_MAP).watches
         assert awake in store._table(CONFIG_MAP).watches
-        assert asleep._queue.qsize() < 15
+        assert len(asleep._events) < 15
+
+    asyncio.run(body())
+
+
+# What comes in turn to one watch: a change, or how long (s) its reader waits. A timer is kept from wait to wait, so a
+# short wait after a long one, a long one after a short one and one without an end must each be held.
+WAITS: tuple[tuple[float | None, ...], ...] = ((5.0, 0.05), (0.05, 0.2), (0.05, 0.05), (5.0, 5.0, 0.05), (None, 0.05))
+
+
+@pytest.mark.parametrize("waits", WAITS, ids=str)
+def test_a_reader_waits_as_long_as_it_says_whatever_it_waited_before(waits: tuple[float | None, ...]) -> None:
+    async def body() -> None:
+        store, loop = Store(), asyncio.get_running_loop()
+        watch = store.watch(CONFIG_MAP)
+        for number, seconds in enumerate(waits[:-1]):  # each is ended by a change, soon
+            obj = {"metadata": {"name": f"c-{number}", "namespace": "default"}}
+            loop.call_later(0.01, store.create, CONFIG_MAP, obj)
+            event = await watch.next(seconds)
+            assert event is not None
+            assert event.object["metadata"]["name"] == f"c-{number}"
+        began = loop.time()
+        with pytest.raises(TimeoutError):
+            await watch.next(waits[-1])
+        assert loop.time() - began >= float(waits[-1] or 0)
+        watch.close()
+        assert await watch.next(1) is None
+
+    asyncio.run(asyncio.wait_for(body(), 4))
+
+
+def test_a_cancelled_reader_loses_no_change() -> None:
+    async def body() -> None:
+        store = Store()
+        watch = store.watch(CONFIG_MAP)
+        reader = asyncio.create_task(watch.next())
+        await asyncio.sleep(0)
+        store.create(CONFIG_MAP, config_map("c", 0))
+        reader.cancel()
+        await asyncio.gather(reader, return_exceptions=True)
+        event = await watch.next(1)
+        assert event is not None
+        assert event.type == "ADDED"
 
     asyncio.run(body())
 
