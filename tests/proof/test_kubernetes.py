@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import yaml
 from cryptography import x509
@@ -17,6 +18,8 @@ from proof.kubernetes.gotypes import HELD as GO_TYPES
 from proof.kubernetes.gotypes import MODULES, as_file
 from proof.kubernetes.gotypes import module_file as types_module
 from proof.kubernetes.pki import Authority, kubeconfig
+from proof.kubernetes.published import HELD as PUBLISHED
+from proof.kubernetes.published import as_lines, columns, default_roles, discovered, extras
 
 # As Kubernetes' own go.mod has them.
 GO_MOD = """module k8s.io/kubernetes
@@ -88,3 +91,49 @@ def test_what_go_types_tell_is_asked_of_the_same_release_and_written_one_struct_
     shapes = json.loads(GO_TYPES["go"].read_text())
     assert shapes["core.v1.Container"]["types"]["imagePullPolicy"] == "v1.PullPolicy"
     assert "hostPort" in shapes["core.v1.ContainerPort"]["zero"]
+
+
+def test_what_is_published_is_written_as_it_is_held() -> None:
+    for name in ("published", "columns", "openapi", "roles"):
+        held = (PUBLISHED / f"{name}.json").read_text()
+        assert as_lines(json.loads(held)) == held
+
+
+def test_of_what_a_server_publishes_the_missing_is_kept() -> None:
+    pods = {"resource": "pods", "responseKind": {"group": "", "version": "", "kind": "Pod"}, "verbs": ["list"]}
+    policy = {
+        "description": "Restart policy for all containers within the pod.",
+        "type": "string",
+        "default": "x",
+        "enum": ["A"],
+    }
+    column = {"name": "Name", "type": "string", "format": "name", "priority": 0, "description": "brief"}
+    meta = {"name": "r", "uid": "1", "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"}}
+    answers: dict[str, Any] = {
+        "/api": {
+            "items": [
+                {
+                    "metadata": {},
+                    "versions": [{"version": "v1", "resources": [pods]}, {"version": "v1beta1", "resources": []}],
+                }
+            ]
+        },
+        "/apis": {"items": []},
+        "/api/v1/pods?limit=1": {"columnDefinitions": [column]},
+        "/openapi/v3/api/v1": {
+            "components": {"schemas": {"io.k8s.api.core.v1.PodSpec": {"properties": {"restartPolicy": policy}}}}
+        },
+    }
+
+    def get(path: str, accept: str) -> Any:
+        return answers.get(path) or {"items": [{"metadata": meta, "rules": []}, {"metadata": {"labels": {}}}]}
+
+    groups = discovered(get)
+    assert groups == [{"name": "", "versions": [{"version": "v1", "resources": [pods]}]}]
+    assert columns(get, groups) == {"Pod": [["Name", "string", "name", 0, "brief"]]}
+    assert extras(get, groups)["io.k8s.api.core.v1.PodSpec"] == {"restartPolicy": {"default": "x", "enum": ["A"]}}
+    assert default_roles(get)[0] == {
+        "kind": "ClusterRole",
+        "metadata": {"name": "r", "labels": meta["labels"]},
+        "rules": [],
+    }

@@ -98,6 +98,14 @@ def rule_allows(rule: Rule, asked: Attributes) -> bool:
     return not wanted.isdisjoint(resources) and (not names or asked.name in names)
 
 
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """An answer of the authorizer; `reason` is empty where nothing is to be said."""
+
+    allowed: bool
+    reason: str = ""
+
+
 class Authorizer:
     """RBAC over the store's roles and bindings."""
 
@@ -105,33 +113,45 @@ class Authorizer:
         self._store = store
 
     def allowed(self, user: User, asked: Attributes) -> bool:
-        return MASTERS in user.groups or any(rule_allows(rule, asked) for rule in self.rules(user, asked.namespace))
+        return self.decide(user, asked).allowed
+
+    def decide(self, user: User, asked: Attributes) -> Decision:
+        """Whether the user may, and why, in Kubernetes' words: what grants it, or which bound roles are missing."""
+        if MASTERS in user.groups:
+            return Decision(True)
+        missing: list[str] = []
+        for binding, subject, rules in self._granted(user, asked.namespace):
+            if rules is None:
+                role = binding["roleRef"]
+                missing.append(f'{role["kind"].lower()}.rbac.authorization.k8s.io "{role["name"]}" not found')
+            elif any(rule_allows(rule, asked) for rule in rules):
+                return Decision(True, f"RBAC: allowed by {_told_grant(binding, subject)}")
+        missing = list(dict.fromkeys(missing))
+        told = missing[0] if len(missing) == 1 else f"[{', '.join(missing)}]"
+        return Decision(False, f"RBAC: {told}" if missing else "")
 
     def rules(self, user: User, namespace: str) -> Iterator[Rule]:
         """All rules that bind the user, cluster-wide and in the namespace."""
-        for binding in self._store.list(CLUSTER_ROLE_BINDING):
-            if _binds(binding, user):
-                yield from self._role(binding["roleRef"], "") or ()
-        if namespace:
-            for binding in self._store.list(ROLE_BINDING, namespace):
-                if _binds(binding, user):
-                    yield from self._role(binding["roleRef"], namespace) or ()
+        for _, _, rules in self._granted(user, namespace):
+            yield from rules or ()
 
-    def _role(self, reference: Mapping[str, str], namespace: str) -> list[Rule] | None:
+    def _granted(self, user: User, namespace: str) -> Iterator[tuple[Object, Mapping[str, Any], list[Rule] | None]]:
+        """(binding, its subject that is the user, its role's rules, None without that role)."""
+        bindings = [*self._store.list(CLUSTER_ROLE_BINDING)]
+        if namespace:
+            bindings += self._store.list(ROLE_BINDING, namespace)
+        for binding in bindings:
+            subject = _bound_subject(binding, user)
+            if subject is not None:
+                yield binding, subject, self.role_rules(binding["roleRef"], binding["metadata"].get("namespace", ""))
+
+    def role_rules(self, reference: Mapping[str, str], namespace: str) -> list[Rule] | None:
+        """The rules of a binding's role; None when there is no such role."""
         if reference["kind"] == "ClusterRole":
             role = self._store.find(CLUSTER_ROLE, "", reference["name"])
         else:
             role = self._store.find(ROLE, namespace, reference["name"])
-        if role is None:
-            return None
-        rules: list[Rule] = list(role.get("rules") or [])
-        for selector in (role.get("aggregationRule") or {}).get("clusterRoleSelectors") or []:
-            from chaos.embedded.controllers.labels import matches
-
-            for other in self._store.list(CLUSTER_ROLE):
-                if other is not role and matches(selector, other["metadata"].get("labels")):
-                    rules += other.get("rules") or []
-        return rules
+        return None if role is None else list(role.get("rules") or [])
 
     def uncovered(self, user: User, rules: list[Rule], namespace: str) -> list[Rule]:
         """What the user does not hold of the rules, by resource and name; granting it would be an escalation."""
@@ -145,23 +165,26 @@ class Authorizer:
                 missing.setdefault(whole, []).append(asked.verb)
         return [_as_rule(atom, verbs) for atom, verbs in missing.items()]
 
-    def role_rules(self, reference: Mapping[str, str], namespace: str) -> list[Rule] | None:
-        """The rules of a binding's role; None when there is no such role."""
-        return self._role(reference, namespace)
+
+def _told_grant(binding: Object, subject: Mapping[str, Any]) -> str:
+    meta, role = binding["metadata"], binding["roleRef"]
+    where = meta.get("namespace")
+    held = f'RoleBinding "{meta["name"]}/{where}"' if where else f'ClusterRoleBinding "{meta["name"]}"'
+    whom = subject["name"] + (f"/{subject['namespace']}" if subject["kind"] == "ServiceAccount" else "")
+    return f'{held} of {role["kind"]} "{role["name"]}" to {subject["kind"]} "{whom}"'
 
 
-def _binds(binding: Object, user: User) -> bool:
+def _bound_subject(binding: Object, user: User) -> Mapping[str, Any] | None:
+    """The binding's first subject that is the user."""
     for subject in binding.get("subjects") or []:
         kind, name = subject["kind"], subject["name"]
-        if kind == "User" and name == user.name:
-            return True
-        if kind == "Group" and name in user.groups:
-            return True
         if kind == "ServiceAccount":
             namespace = subject.get("namespace") or binding["metadata"].get("namespace", "")
             if user.name == f"system:serviceaccount:{namespace}:{name}":
-                return True
-    return False
+                return {**subject, "namespace": namespace}
+        elif (kind == "User" and name == user.name) or (kind == "Group" and name in user.groups):
+            return subject  # type: ignore[no-any-return]
+    return None
 
 
 @dataclass(frozen=True, slots=True)

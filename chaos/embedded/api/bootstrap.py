@@ -1,11 +1,14 @@
-"""A new cluster's objects: namespaces, the default roles that matter here, priority classes, Service kubernetes.
+"""A new cluster's objects: namespaces, the default roles and bindings, priority classes, Service kubernetes.
 
-Roles follow k8s.io/kubernetes/plugin/pkg/auth/authorizer/rbac/bootstrappolicy, restricted to the served kinds.
+The roles are Kubernetes' own (`roles.json`, which `python -m proof.kubernetes.published` asks of a real one).
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Final
+
+import orjson
 
 from chaos.embedded import claims
 from chaos.embedded.api.admission import admit_create
@@ -16,6 +19,8 @@ from chaos.embedded.resources import (
     ENDPOINTS,
     NAMESPACE,
     PRIORITY_CLASS,
+    ROLE,
+    ROLE_BINDING,
     SERVICE,
     STORAGE_CLASS,
     Resource,
@@ -23,148 +28,21 @@ from chaos.embedded.resources import (
 from chaos.embedded.store import Store
 
 KUBERNETES_IP: Final = "10.96.0.1"
-_RBAC: Final = "rbac.authorization.k8s.io"
-_WRITE: Final = ["create", "delete", "deletecollection", "patch", "update"]
-_READ: Final = ["get", "list", "watch"]
-
 Json = dict[str, Any]
-
-
-def _rule(groups: list[str], resources: list[str], verbs: list[str]) -> Json:
-    return {"apiGroups": groups, "resources": resources, "verbs": verbs}
-
-
-_VIEW: Final = [
-    _rule(
-        [""],
-        [
-            "configmaps",
-            "endpoints",
-            "persistentvolumeclaims",
-            "persistentvolumeclaims/status",
-            "pods",
-            "replicationcontrollers",
-            "serviceaccounts",
-            "services",
-            "services/status",
-            "pods/log",
-            "pods/status",
-            "bindings",
-            "events",
-            "limitranges",
-            "namespaces/status",
-            "resourcequotas",
-            "resourcequotas/status",
-            "namespaces",
-        ],
-        _READ,
-    ),
-    _rule(["discovery.k8s.io"], ["endpointslices"], _READ),
-    _rule(
-        ["apps"],
-        [
-            "controllerrevisions",
-            "daemonsets",
-            "daemonsets/status",
-            "deployments",
-            "deployments/scale",
-            "deployments/status",
-            "replicasets",
-            "replicasets/scale",
-            "replicasets/status",
-            "statefulsets",
-            "statefulsets/scale",
-            "statefulsets/status",
-        ],
-        _READ,
-    ),
-    _rule(["batch"], ["cronjobs", "cronjobs/status", "jobs", "jobs/status"], _READ),
-    _rule(["autoscaling"], ["horizontalpodautoscalers", "horizontalpodautoscalers/status"], _READ),
-    _rule(["policy"], ["poddisruptionbudgets", "poddisruptionbudgets/status"], _READ),
-    _rule(["networking.k8s.io"], ["networkpolicies"], _READ),
-    _rule(["metrics.k8s.io"], ["pods", "nodes"], _READ),
-]
-_EDIT: Final = [
-    _rule([""], ["pods/attach", "pods/exec", "pods/portforward", "pods/proxy", "secrets", "services/proxy"], _READ),
-    _rule([""], ["serviceaccounts"], ["impersonate"]),
-    _rule([""], ["pods", "pods/attach", "pods/exec", "pods/portforward", "pods/proxy", "pods/resize"], _WRITE),
-    _rule([""], ["pods/eviction", "serviceaccounts/token"], ["create"]),
-    _rule(
-        [""],
-        [
-            "configmaps",
-            "events",
-            "persistentvolumeclaims",
-            "secrets",
-            "serviceaccounts",
-            "services",
-            "services/proxy",
-            "endpoints",
-        ],
-        _WRITE,
-    ),
-    _rule(
-        ["apps"],
-        [
-            "daemonsets",
-            "deployments",
-            "deployments/rollback",
-            "deployments/scale",
-            "replicasets",
-            "replicasets/scale",
-            "statefulsets",
-            "statefulsets/scale",
-        ],
-        _WRITE,
-    ),
-    _rule(["batch"], ["cronjobs", "jobs"], _WRITE),
-    _rule(["autoscaling"], ["horizontalpodautoscalers"], _WRITE),
-    _rule(["policy"], ["poddisruptionbudgets"], _WRITE),
-    _rule(["networking.k8s.io"], ["networkpolicies"], _WRITE),
-    _rule(["discovery.k8s.io"], ["endpointslices"], _WRITE),
-    _rule(["coordination.k8s.io"], ["leases"], [*_WRITE, *_READ]),
-]
-_ADMIN: Final = [
-    _rule(["authorization.k8s.io"], ["localsubjectaccessreviews"], ["create"]),
-    _rule([_RBAC], ["rolebindings", "roles"], [*_WRITE, *_READ]),
-]
-_HEALTH: Final = ["/healthz", "/livez", "/readyz", "/version", "/version/"]
-_ROLES: Final[dict[str, list[Json]]] = {
-    "cluster-admin": [_rule(["*"], ["*"], ["*"]), {"nonResourceURLs": ["*"], "verbs": ["*"]}],
-    "admin": [*_VIEW, *_EDIT, *_ADMIN],
-    "edit": [*_VIEW, *_EDIT],
-    "view": _VIEW,
-    "system:basic-user": [
-        _rule(["authorization.k8s.io"], ["selfsubjectaccessreviews", "selfsubjectrulesreviews"], ["create"]),
-        _rule(["authentication.k8s.io"], ["selfsubjectreviews"], ["create"]),
-    ],
-    "system:discovery": [
-        {
-            "nonResourceURLs": ["/api", "/api/*", "/apis", "/apis/*", "/openapi", "/openapi/*", *_HEALTH],
-            "verbs": ["get"],
-        }
-    ],
-    "system:service-account-issuer-discovery": [
-        {
-            "nonResourceURLs": [
-                f"{path}{end}" for path in ("/.well-known/openid-configuration", "/openid/v1/jwks") for end in ("", "/")
-            ],
-            "verbs": ["get"],
-        }
-    ],
-    "system:public-info-viewer": [{"nonResourceURLs": _HEALTH, "verbs": ["get"]}],
-    "system:auth-delegator": [
-        _rule(["authentication.k8s.io"], ["tokenreviews"], ["create"]),
-        _rule(["authorization.k8s.io"], ["subjectaccessreviews"], ["create"]),
-    ],
+_KINDS: Final = {one.kind: one for one in (CLUSTER_ROLE, CLUSTER_ROLE_BINDING, ROLE, ROLE_BINDING)}
+_METRICS_READER: Final = {  # as metrics-server brings it; the standing roles take it in
+    "kind": CLUSTER_ROLE.kind,
+    "metadata": {
+        "name": "system:aggregated-metrics-reader",
+        "labels": {f"rbac.authorization.k8s.io/aggregate-to-{one}": "true" for one in ("admin", "edit", "view")},
+    },
+    "rules": [{"apiGroups": ["metrics.k8s.io"], "resources": ["pods", "nodes"], "verbs": ["get", "list", "watch"]}],
 }
-_BINDINGS: Final = {
-    "cluster-admin": ["system:masters"],
-    "system:basic-user": ["system:authenticated"],
-    "system:discovery": ["system:authenticated"],
-    "system:public-info-viewer": ["system:authenticated", "system:unauthenticated"],
-    "system:service-account-issuer-discovery": ["system:serviceaccounts"],
-}
+
+
+def _default_roles() -> list[Json]:
+    found: list[Json] = orjson.loads(Path(__file__).with_name("roles.json").read_bytes())
+    return [*found, _METRICS_READER]
 
 
 def create_bootstrap(store: Store, *, port: int = 6443, address: str = "") -> None:
@@ -180,19 +58,8 @@ def create_bootstrap(store: Store, *, port: int = 6443, address: str = "") -> No
 
     for name in ("default", "kube-system", "kube-public", "kube-node-lease"):
         create(NAMESPACE, name, {})
-    standard = {"kubernetes.io/bootstrapping": "rbac-defaults"}
-    for name, rules in _ROLES.items():
-        create(CLUSTER_ROLE, name, {"rules": rules}, labels=standard)
-    for name, groups in _BINDINGS.items():
-        create(
-            CLUSTER_ROLE_BINDING,
-            name,
-            {
-                "roleRef": {"apiGroup": _RBAC, "kind": "ClusterRole", "name": name},
-                "subjects": [{"apiGroup": _RBAC, "kind": "Group", "name": group} for group in groups],
-            },
-            labels=standard,
-        )
+    for one in _default_roles():
+        store.create(_KINDS[one["kind"]], one)  # as a real one stores it: admission would take 20 ms and change nothing
     for name, value, where in (
         ("system-node-critical", 2000001000, "that must not be moved from their current node"),
         (

@@ -267,7 +267,7 @@ _REFERENCE: Final = "#/components/schemas/"
 
 
 def _convert(part: Any) -> Any:
-    """Convert a published JSON schema to OpenAPI 3.0: no null types, references only in allOf."""
+    """Convert a published JSON schema to OpenAPI 3.0: no null types, references with something beside them in allOf."""
     if isinstance(part, list):
         return [_convert(one) for one in part]
     if not isinstance(part, Mapping):
@@ -275,12 +275,13 @@ def _convert(part: Any) -> Any:
     result: dict[str, Any] = {}
     for key, value in part.items():
         if key == "$ref":
-            result["allOf"] = [{"$ref": _REFERENCE + value.removeprefix("#/$defs/")}]
+            target = {"$ref": _REFERENCE + value.removeprefix("#/$defs/")}
+            result |= {"allOf": [target]} if len(part) > 1 else target
         elif key == "type" and isinstance(value, list):
             result["type"] = next(one for one in value if one != "null")
         elif key == "properties" and isinstance(value, Mapping):
             result["properties"] = {name: _convert(one) for name, one in value.items()}
-        elif key != "enum":
+        else:
             result[key] = _convert(value)
     return result
 
@@ -354,11 +355,11 @@ def _documented(group: str, version: str, custom: Sequence[Resource]) -> bytes |
     resources = [*(one for one in known if (one.group, one.version) == (group, version)), *custom]
     if not resources:
         return None
-    names = [name for one in resources if one.custom is None and (name := definition_name(one))]
+    names = _named_in(group, version, [one for one in resources if one.custom is None])
     if custom:
         names.append(f"{schemas.META}.ObjectMeta")
     prefix = f"/apis/{group}/{version}" if group else f"/api/{version}"
-    components = {name: _convert(schemas.definitions()[name]) for name in sorted(schemas.reachable(names))}
+    components = {name: _convert(schemas.published(name)) for name in sorted(schemas.reachable(names))}
     components |= {str(definition_name(one)): _convert(_custom_schema(one)) for one in custom}
     return orjson.dumps(
         {
@@ -368,6 +369,32 @@ def _documented(group: str, version: str, custom: Sequence[Resource]) -> bytes |
             "components": {"schemas": components},
         }
     )
+
+
+_OF_REQUESTS: Final = ("DeleteOptions", "Patch", "Status", "WatchEvent")
+
+
+def _named_in(group: str, version: str, resources: Sequence[Resource]) -> list[str]:
+    """The definitions that the paths of a group and version name: of kinds, lists, subresources, requests."""
+    known = schemas.definitions()
+    kinds = [name for one in resources if (name := definition_name(one))]
+    lists = [f"{name}List" for name in kinds if f"{name}List" in known]
+    meta = ["APIResourceList", *(_OF_REQUESTS if lists else ())]
+    subresources = [
+        name
+        for served in _published()
+        if served["name"] == group
+        for one in (*served["versions"],)
+        if one["version"] == version
+        for resource in one["resources"]
+        for sub in resource.get("subresources", ())
+        if (name := schemas.definition_name(*_kind_of(sub["responseKind"], group, version)))
+    ]
+    return [*kinds, *lists, *subresources, *(f"{schemas.META}.{one}" for one in meta)]
+
+
+def _kind_of(answered: Mapping[str, str], group: str, version: str) -> tuple[str, str, str]:
+    return answered["group"] or group, answered["version"] or version, answered["kind"]
 
 
 def openapi_index(kinds: Kinds) -> dict[str, Any]:
@@ -400,6 +427,8 @@ def openapi2(kinds: Kinds) -> dict[str, Any]:
         if one.custom is None and (name := definition_name(one)):
             names.append(name)
     names.append(f"{schemas.META}.ObjectMeta")
-    definitions = {name: openapi2_form.schema(schemas.definitions()[name]) for name in sorted(schemas.reachable(names))}
+    definitions = {
+        name: openapi2_form.schema(schemas.published(name, defaults=False)) for name in sorted(schemas.reachable(names))
+    }
     definitions |= {str(definition_name(one)): openapi2_form.schema(_custom_schema(one)) for one in custom}
     return openapi2_form.document(VERSION["gitVersion"], paths, definitions)

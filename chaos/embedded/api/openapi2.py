@@ -27,7 +27,8 @@ def schema(part: Mapping[str, Any]) -> dict[str, Any]:
     """Convert a published or custom schema to version 2: plain references, one type, no junctors."""
     if "$ref" in part:
         found: dict[str, Any] = {"$ref": _REFERENCE + part["$ref"].removeprefix("#/$defs/")}
-        return found | ({"description": part["description"]} if "description" in part else {})
+        kept = {key: value for key, value in part.items() if key == "description" or key.startswith("x-kubernetes-")}
+        return found | kept
     result: dict[str, Any] = {}
     for key, value in part.items():
         if value is None or not (key in _KEPT or key.startswith("x-kubernetes-")):

@@ -51,6 +51,7 @@ class Reviews:
             if not spec.get("namespace"):
                 raise bad_request("no namespace on request")
             review["status"] = self._rules(call.user, spec["namespace"])
+            review["spec"] = {}
         else:
             user = call.user
             if kind != "SelfSubjectAccessReview":
@@ -102,14 +103,11 @@ class Reviews:
                 about.get("namespace", ""),
                 about.get("name", ""),
             )
-        return {"allowed": self._authorizer.allowed(user, asked)}
+        decision = self._authorizer.decide(user, asked)
+        return {"allowed": decision.allowed, **({"reason": decision.reason} if decision.reason else {})}
 
     def _rules(self, user: User, namespace: str) -> dict[str, Any]:
-        everything: list[Any] = [
-            {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]},
-            {"verbs": ["*"], "nonResourceURLs": ["*"]},
-        ]
-        rules = everything if "system:masters" in user.groups else list(self._authorizer.rules(user, namespace))
+        rules = list(self._authorizer.rules(user, namespace))
         return {
             "incomplete": False,
             "resourceRules": [rule for rule in rules if not rule.get("nonResourceURLs")],

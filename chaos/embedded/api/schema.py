@@ -88,6 +88,42 @@ def described(definition: str, field: str) -> str:
     return text
 
 
+@cache
+def _extras() -> Mapping[str, Mapping[str, Schema]]:
+    found: Mapping[str, Mapping[str, Schema]] = orjson.loads(Path(__file__).with_name("openapi.json").read_bytes())
+    return found
+
+
+def published(definition: str, *, defaults: bool = True) -> Schema:
+    """The definition with lists of values and, for OpenAPI version 3, defaults, which the schemas in use lack
+    (`openapi.json`).
+    """
+    held, extras = definitions()[definition], _extras().get(definition, {})
+    if "properties" not in held:
+        return {**held, **extras.get("", {})}
+    fields = {
+        name: _with_extra(one, extras.get(name, {}), defaults=defaults) for name, one in held["properties"].items()
+    }
+    return {**held, "properties": fields}
+
+
+def _with_extra(schema: Schema, extra: Schema, *, defaults: bool) -> Schema:
+    schema = {key: value for key, value in schema.items() if key != "enum"}  # the schemas in use name each kind in one
+    kept = ("default", "enum") if defaults else ("enum",)
+    result = {**schema, **{key: extra[key] for key in kept if key in extra}}
+    if "told" in extra:
+        result["description"] = schema.get("description", "") + extra["told"]
+    if "items" in extra:
+        key = "items" if "items" in schema else "additionalProperties"
+        result[key] = _with_extra(schema[key], extra["items"], defaults=defaults)
+    return result
+
+
+def is_struct_field(definition: str, field: str) -> bool:
+    """Whether the Go field is a struct and no pointer to one: it is there in every object, though it be empty."""
+    return bool((_extras().get(definition) or {}).get(field, {}).get("default") == {})
+
+
 def resolve(schema: Schema) -> Schema:
     """Follow a reference; merge keys beside the reference are the caller's to keep."""
     while "$ref" in schema:

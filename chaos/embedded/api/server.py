@@ -184,10 +184,13 @@ class ApiServer:
         return impersonated(user, list(request.headers.items()), self._authorize)
 
     def _authorize(self, user: User, asked: Attributes) -> None:
-        if self._authorizer.allowed(user, asked):
+        decision = self._authorizer.decide(user, asked)
+        if decision.allowed:
             return
+        why = f": {decision.reason}" if decision.reason else ""
         if asked.path:
-            raise StatusError(403, f'forbidden: User "{user.name}" cannot {asked.verb} path "{asked.path}"', details={})
+            told = f'forbidden: User "{user.name}" cannot {asked.verb} path "{asked.path}"{why}'
+            raise StatusError(403, told, details={})
         scope = f' in the namespace "{asked.namespace}"' if asked.namespace else " at the cluster scope"
         subject = f"{asked.resource}{'.' + asked.group if asked.group else ''}"
         details: dict[str, Any] = {"kind": asked.resource}
@@ -198,7 +201,7 @@ class ApiServer:
         raise StatusError(
             403,
             f'{subject} is forbidden: User "{user.name}" cannot {asked.verb} resource "{asked.target}" in API group '
-            f'"{asked.group}"{scope}',
+            f'"{asked.group}"{scope}{why}',
             details=details,
         )
 

@@ -39,6 +39,7 @@ def all_controllers(store: Store, clock: Clock, root_ca: str, usage: Usage = tup
     from chaos.embedded.controllers.nodes import NodeLifecycle, PodCollector, TaintEviction
     from chaos.embedded.controllers.quotas import QuotaUsage
     from chaos.embedded.controllers.replicaset import ReplicaSetController
+    from chaos.embedded.controllers.roles import AggregationController
     from chaos.embedded.controllers.scheduler import Scheduler
     from chaos.embedded.controllers.statefulset import StatefulSetController
 
@@ -60,6 +61,7 @@ def all_controllers(store: Store, clock: Clock, root_ca: str, usage: Usage = tup
         PodCollector,
         DisruptionController,
         QuotaUsage,
+        AggregationController,
         VolumeController,
         ClaimProtection,
         VolumeProtection,
