@@ -29,7 +29,7 @@ from chaos.errors import ExperimentFailure, NoEffect, NotReady, SharedfateError
 from chaos.faults.injection import injected
 from chaos.faults.model import Fault, Receipt, Target
 from chaos.history.model import Event, EventKind, Outcome, Samples
-from chaos.history.result import TrialResult
+from chaos.history.result import VERDICTS, TrialResult
 from chaos.history.spans import SpanKind
 from chaos.history.store import HistoryWriter
 from chaos.kube.objects import has_condition
@@ -77,6 +77,15 @@ class Injection:
     def begin(self) -> int:
         """The instant of the first effect, ns."""
         return min(receipt.injected_at for receipt in self.receipts)
+
+
+def summary(result: TrialResult) -> str:
+    """Return a trial's result as it is shown once it is known: `as predicted; hurt: tenant-a`. Pure."""
+    words = VERDICTS[result.verdict]
+    if not result.predicted["hurt"] and not result.predicted["unhurt"]:
+        return words  # of nobody's harm anything was predicted
+    hurt = sorted({flow.partition("/")[0] for flow in result.observed["hurt"]})
+    return f"{words}; hurt: {', '.join(hurt) or 'nobody'}"
 
 
 def detect_unseeing(
@@ -614,6 +623,7 @@ class Trial:
         __tracebackhide__ = True
         with self.spans.span("judge", SpanKind.WORK):
             result = self.finish()
+        self.progress.step(f"{self.name}: {summary(result)}")
         if result.verdict != Verdict.PASS:
             kind = TrialFailed if result.verdict == Verdict.FAIL else TrialInconclusive
             raise kind(

@@ -19,7 +19,7 @@ from chaos.history.seal import seal
 
 RESULT_FILE: Final = "result.json"
 ERROR_FILE: Final = "error.txt"  # in place of a result: what a trial ended in before it came to one, in a line
-VERDICTS: Final = ("pass", "fail", "inconclusive")
+VERDICTS: Final = {"pass": "as predicted", "fail": "not as predicted", "inconclusive": "cannot tell"}  # for people
 _PREDICTED: Final = ("hurt", "unhurt")
 _OBSERVED: Final = ("hurt", "unhurt", "inconclusive")
 

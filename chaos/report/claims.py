@@ -11,17 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from chaos.history.result import TrialResult
-from chaos.report.formatting import (
-    VERDICTS,
-    bystander,
-    effects,
-    flows_of,
-    measure_line,
-    number,
-    short_flows,
-    unpredicted_text,
-)
+from chaos.history.result import VERDICTS, TrialResult
+from chaos.report.formatting import bystander, effects, flows_of, measure_line, number, short_flows, unpredicted_text
 from chaos.report.sharing import Sharing, target_of
 
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from chaos.history.result import TrialResult
+from chaos.history.result import VERDICTS, TrialResult
 from chaos.report.finding import baseline_latency, milliseconds, quantile_shift
-from chaos.report.formatting import VERDICTS, measure_text
+from chaos.report.formatting import measure_text
 from chaos.report.records import RunRecord
 from chaos.report.sharing import Sharing, target_of
 

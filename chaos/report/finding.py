@@ -11,16 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from chaos.history.result import TrialResult
-from chaos.report.formatting import (
-    VERDICTS,
-    contradiction_text,
-    flows_of,
-    measure_text,
-    name_flows,
-    number,
-    short_flows,
-)
+from chaos.history.result import VERDICTS, TrialResult
+from chaos.report.formatting import contradiction_text, flows_of, measure_text, name_flows, number, short_flows
 
 # What the shipped scenarios do to a mesh; a scenario of somebody else's is told by its name.
 _HAPPENED: Final = {

@@ -11,7 +11,6 @@ from chaos.history.result import TrialResult
 from chaos.model.flow import Flow
 
 DASH = "–"
-VERDICTS: Final = {"pass": "as predicted", "fail": "not as predicted", "inconclusive": "cannot tell"}
 SIGNS: Final = {"pass": "✓", "fail": "✗", "inconclusive": "?"}
 _COUNTED: Final = ("requests", "pods", "containers", "connections", "identities", "successes")  # units that are whole
 _MEASURES: Final = {  # names of report.json that say less than they should

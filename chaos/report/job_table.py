@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from chaos.history.result import TrialResult
+from chaos.history.result import VERDICTS, TrialResult
 from chaos.model.job_fate import ROWS
-from chaos.report.formatting import DASH, VERDICTS
+from chaos.report.formatting import DASH
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from chaos.history.result import TrialResult
+from chaos.history.result import VERDICTS, TrialResult
 from chaos.report.claims import ClaimAnswer, answers
 from chaos.report.comparison import Cell, compare_modes
 from chaos.report.finding import findings, headline, otherwise
 from chaos.report.formatting import (
     DASH,
-    VERDICTS,
     bystander,
     contradiction_text,
     duration,

@@ -15,7 +15,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from chaos.errors import Misuse
-from chaos.history.result import TrialResult
+from chaos.history.result import VERDICTS, TrialResult
 from chaos.history.store import HEADER_FILE, History
 from chaos.report.charts import chart
 from chaos.report.claims import answers
@@ -25,7 +25,6 @@ from chaos.report.finding import findings, headline, milliseconds, otherwise
 from chaos.report.formatting import (
     DASH,
     SIGNS,
-    VERDICTS,
     contradiction_text,
     duration,
     effect_text,

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from chaos.history.result import TrialResult
-from chaos.report.formatting import VERDICTS, number
+from chaos.history.result import VERDICTS, TrialResult
+from chaos.report.formatting import number
 
 # What was done, by the scenario that does it. `restarts`: the check that counts the applications that were replaced.
 CHANGES: Final = {

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from chaos.history.result import TrialResult
+from chaos.history.result import VERDICTS, TrialResult
 from chaos.report.finding import headline, otherwise
-from chaos.report.formatting import VERDICTS, effect_text, flows_of, observed_text, predicted_text, short_flows
+from chaos.report.formatting import effect_text, flows_of, observed_text, predicted_text, short_flows
 from chaos.report.records import mode_rank
 
 HEADINGS = ("trial", "verdict", "predicted hurt", "observed hurt", "effect")

@@ -9,6 +9,7 @@ import pytest
 
 from chaos.engine.check import check_run
 from chaos.engine.outcome import checks_of, combined, judgement_of, measures_of, reason_of
+from chaos.engine.trial import summary
 from chaos.history.result import TrialResult
 from chaos.report import write_reports
 from chaos.verdict.check import Check, decided, undecided
@@ -90,3 +91,33 @@ def test_a_result_of_checks_is_judged_again_and_reported(tmp_path: Path) -> None
     assert (trial["verdict"], trial["measures"]["b holds"]["value"]) == ("fail", 1)
     assert [before == now for _, before, now in check_run(tmp_path)] == [True]
     assert "b holds" in reports.html.read_text()
+
+
+@pytest.mark.parametrize(
+    ("verdict", "predicted", "hurt", "shown"),
+    [
+        ("pass", {"hurt": ["a/x -> a/y"], "unhurt": []}, ["a/x -> a/y"], "as predicted; hurt: a"),
+        ("pass", {"hurt": [], "unhurt": ["a/x -> a/y"]}, [], "as predicted; hurt: nobody"),
+        ("fail", {"hurt": [], "unhurt": ["a/x -> a/y"]}, ["b/x -> b/y", "a/x -> a/y"], "not as predicted; hurt: a, b"),
+        ("inconclusive", {"hurt": [], "unhurt": ["a/x -> a/y"]}, [], "cannot tell; hurt: nobody"),
+        ("pass", {"hurt": [], "unhurt": []}, [], "as predicted"),
+    ],
+)
+def test_a_trials_result_is_shown_in_a_line_once_it_is_known(
+    verdict: str, predicted: dict[str, list[str]], hurt: list[str], shown: str
+) -> None:
+    found = TrialResult(
+        mode="node",
+        scenario="proxy-killed",
+        target="",
+        seed=1,
+        seconds=2.0,
+        predicted=predicted,
+        observed={"hurt": hurt, "unhurt": [], "inconclusive": []},
+        measures={},
+        verdict=verdict,
+        reason="",
+        history="",
+        judgement={},
+    )
+    assert summary(found) == shown
