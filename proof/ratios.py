@@ -250,8 +250,8 @@ def _place(file: str) -> str:
     if file == "~":
         return ""
     parts = Path(file).parts
-    start = next((i for i, part in enumerate(parts) if part in ("chaos", "site-packages", "python3.11")), -1)
-    return "/".join(parts[start + (parts[start] != "chaos") :]).removesuffix(".py") + "."
+    start = next((i for i, part in enumerate(parts) if part in ("chaos", "proof", "site-packages", "python3.11")), -1)
+    return "/".join(parts[start + (parts[start] not in ("chaos", "proof")) :]).removesuffix(".py") + "."
 
 
 def page(found: Mapping[str, Ratio], count: int) -> str:

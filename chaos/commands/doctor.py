@@ -84,7 +84,8 @@ def doctor(spec: str, trying: bool) -> None:
 
 def try_out(client: Cluster, facts: Facts) -> Facts:
     """The facts with what came of trying every kind of pod; waits until what was made is gone."""
-    from chaos.doctor.preflight import PodKind, await_gone, preflight
+    from chaos.doctor.preflight import await_gone, preflight
+    from chaos.doctor.tried import PodKind
 
     tried = preflight(client, facts.choice, tuple(PodKind), run="doctor")
     await_gone(client)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from chaos.cluster.versions import parse_version
 from chaos.doctor.access import needed
-from chaos.doctor.preflight import Tried
+from chaos.doctor.tried import Tried
 from chaos.errors import ApiError
 from chaos.faults.needs import Need, missing
 from chaos.kube.access import Permission, refused

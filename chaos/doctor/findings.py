@@ -9,7 +9,7 @@ from typing import Final
 
 from chaos.cluster.versions import NEWEST, OLDEST
 from chaos.doctor.facts import CAPTURE, PRIVILEGED, Facts
-from chaos.doctor.preflight import PodKind, kinds_of
+from chaos.doctor.tried import PodKind, kinds_of
 from chaos.faults.catalogue import FAULTS, fault_class
 from chaos.faults.needs import Need
 from chaos.mesh.modes import known_modes

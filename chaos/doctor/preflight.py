@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from typing import Any, Final
 
 import urllib3
 
 from chaos.build import unlike
 from chaos.control_key import ControlKey
+from chaos.doctor.tried import ESSENTIAL, PodKind, Tried
 from chaos.errors import ApiError, EnvironmentUnfit, NotReady, SharedfateError
 from chaos.kube.access import Permission, is_allowed
 from chaos.kube.applying import is_ready
@@ -28,8 +28,7 @@ from chaos.kube.objects import RESTRICTED
 from chaos.kube.readiness import AwaitedWorkload, await_ready, with_remedy
 from chaos.load.client import LoaderClient, choose_way
 from chaos.mesh import manifests
-from chaos.mesh.inject import needs_privileged, told_digests
-from chaos.model.modes import PlacedBy, ProxyMode
+from chaos.mesh.inject import told_digests
 from chaos.names import IMAGE, LABEL_POD_SECURITY, LABEL_ROLE, LABEL_RUN, NAME, PORT_CONTROL, PORT_HTTP
 
 Object = dict[str, Any]
@@ -40,60 +39,6 @@ _ANSWER_SECONDS: Final = 5.0
 _POLICY_SECONDS: Final = 4.0  # within which a network plugin has taken a policy up
 _GONE_SECONDS: Final = 60.0
 INOTIFY_ENOUGH: Final = 256  # instances of one user on a kernel; kind's nodes share it, and 128 are soon used up
-
-
-class PodKind(StrEnum):
-    """A kind of pod, by what it needs from a cluster; the value is shown to people."""
-
-    APP = "application pods"
-    LOADER = "loaders"
-    CAPTURE = "pods with NET_ADMIN (capture, waypoints, the placebo)"
-    AGENT = "node agents (a privileged DaemonSet with hostPID)"
-    HELPER = "fault helpers (privileged pods with hostPID)"
-
-
-# Without these nothing can be measured.
-ESSENTIAL: Final = frozenset({PodKind.APP, PodKind.LOADER})
-
-
-def kinds_of(mode: ProxyMode) -> frozenset[PodKind]:
-    """The kinds of pods that a mode's deployment makes; faults' helpers are of no mode."""
-    kinds = {PodKind.APP, PodKind.LOADER}
-    if mode.brought_by:  # its proxies are there already, or are its own affair
-        return frozenset(kinds)
-    if needs_privileged(mode) or not mode.hops:  # without a mesh the placebo is such a pod
-        kinds.add(PodKind.CAPTURE)
-    if PlacedBy.DAEMON_SET in mode.placed_by:
-        kinds.add(PodKind.AGENT)
-    return frozenset(kinds)
-
-
-@dataclass(frozen=True, slots=True)
-class Tried:
-    """The outcome; a text is "" for success, else the cluster's own words."""
-
-    kinds: Mapping[PodKind, str]
-    control: str = ""  # a pod's control port, by any way
-    image: str = ""  # of the same build as this runner
-    network: str = ""  # from a loader to an application's port
-    exec: str = ""
-    policies: bool | None = None  # NetworkPolicies were seen to act; None: not tried
-    opens: bool = False  # new namespaces are shut by policies that are not ours, and have to be opened
-    notes: tuple[str, ...] = ()
-    seconds: float = 0.0
-
-    @property
-    def why_not(self) -> str:
-        """What keeps everything from running there."""
-        lines = [f"{kind}: {self.kinds[kind]}" for kind in sorted(ESSENTIAL) if self.kinds.get(kind)]
-        told = (("image", self.image), ("samples", self.control), ("network", self.network))
-        lines += [f"{what}: {why}" for what, why in told if why]
-        return "; ".join(lines)
-
-    def of_kinds(self, wanted: Iterable[PodKind]) -> str:
-        """What keeps that from running which needs those kinds of pods."""
-        lines = [f"{kind}: {self.kinds[kind]}" for kind in sorted(wanted) if self.kinds.get(kind)]
-        return "; ".join([self.why_not] if self.why_not else lines)
 
 
 @dataclass(slots=True)

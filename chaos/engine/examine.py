@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from chaos.doctor.facts import Facts, read_facts
 from chaos.doctor.findings import blockers
-from chaos.doctor.preflight import PodKind, await_gone, kinds_of, preflight
+from chaos.doctor.preflight import await_gone, preflight
+from chaos.doctor.tried import PodKind, kinds_of
 from chaos.errors import EnvironmentUnfit
 from chaos.kube.client import Cluster
 from chaos.mesh.modes import known_modes

@@ -15,8 +15,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import yaml
-from cryptography import x509
-from prometheus_client.parser import text_string_to_metric_families
 
 from chaos.errors import ExperimentFailure
 from chaos.model.modes import Layer, Route, Scope, Side
@@ -108,6 +106,8 @@ def _certificate_chains(config: Mapping[str, Any]) -> Iterable[bytes]:
 
 def _uris_of(chain: bytes) -> list[str]:
     """The URIs in the first certificate's subjectAltName."""
+    from cryptography import x509  # longer to load than all else here, and few read a dump
+
     leaf = x509.load_pem_x509_certificates(chain)[0]
     try:
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -124,7 +124,7 @@ def _cluster_names(config: Mapping[str, Any]) -> Iterable[str]:
 def _linkerd(text: str) -> View:
     """Linkerd's `/metrics`: the inbound requests that came over mutual TLS, by the client's identity."""
     callers = set()
-    for family in text_string_to_metric_families(_with_types(text)):
+    for family in _families(text):
         for sample in family.samples:
             labels = sample.labels
             if labels.get("direction", "inbound") == "inbound" and labels.get("tls") == "true" and sample.value > 0:
@@ -132,13 +132,19 @@ def _linkerd(text: str) -> View:
     return View(callers=frozenset(name for name in callers if name))
 
 
+def _families(text: str) -> Iterable[Any]:
+    from prometheus_client.parser import text_string_to_metric_families
+
+    return text_string_to_metric_families(_with_types(text))
+
+
 def sum_of(text: str, names: Sequence[str]) -> float:
     """Return the sum of these counters on a page of statistics. Raises ExperimentFailure for any other page."""
     try:
-        families = list(text_string_to_metric_families(_with_types(text)))
+        families = list(_families(text))
     except ValueError as error:
         raise ExperimentFailure(f"a proxy's page is no statistics: {text[:80]!r}") from error
-    return sum(sample.value for family in families for sample in family.samples if sample.name in names)
+    return float(sum(sample.value for family in families for sample in family.samples if sample.name in names))
 
 
 def _with_types(text: str) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 from chaos.doctor.access import expand, needed, rules_in
 from chaos.doctor.facts import CAPTURE, PRIVILEGED, Facts, NodeFacts, detect_plugins, plan_try
 from chaos.doctor.findings import BUDGET, blockers, findings, of_fault, of_mode, of_scenario, warnings
-from chaos.doctor.preflight import PodKind, Tried
 from chaos.doctor.text import report
+from chaos.doctor.tried import PodKind, Tried
 from chaos.engine.catalogue import faults_of_scenarios
 from chaos.kube.access import Permission
 from chaos.kube.nodes import NodeChoice
