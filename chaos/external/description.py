@@ -235,6 +235,25 @@ class ControlPlanePart:
 
 
 @dataclass(frozen=True, slots=True)
+class Prerequisite:
+    """A definition of kinds that the mesh builds on and does not bring.
+
+    Attributes:
+        definition: name of the CustomResourceDefinition by which it is seen to be there.
+        install, uninstall: the commands, each a list of words.
+    """
+
+    definition: str
+    install: tuple[tuple[str, ...], ...]
+    uninstall: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def command(self) -> str:
+        """The official command, in one line."""
+        return " && ".join(" ".join(words) for words in self.install)
+
+
+@dataclass(frozen=True, slots=True)
 class Installation:
     """How to see that the mesh is installed and in which version, and the command that installs it.
 
@@ -243,6 +262,7 @@ class Installation:
             version_read: (port, path) of the first part's pods that answer with it.
         command: the official one; docs: the page that says it.
         cli: the program on PATH that `install` and `uninstall` call, on clusters of our own alone.
+        needs: what has to be in the cluster before.
     """
 
     parts: tuple[ControlPlanePart, ...] = ()
@@ -253,6 +273,12 @@ class Installation:
     cli: str = ""
     install: tuple[tuple[str, ...], ...] = ()
     uninstall: tuple[tuple[str, ...], ...] = ()
+    needs: tuple[Prerequisite, ...] = ()
+
+    @property
+    def whole_command(self) -> str:
+        """The official commands in one line, those of what it needs first."""
+        return " && ".join([*(one.command for one in self.needs), self.command])
 
 
 @dataclass(frozen=True, slots=True)

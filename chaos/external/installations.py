@@ -8,15 +8,15 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import urllib3
 
-from chaos.errors import EnvironmentUnfit, Misuse, SharedfateError
-from chaos.external.description import MeshDescription, labels_of
+from chaos.errors import EnvironmentUnfit, Misuse, NotFound, NotReady, SharedfateError
+from chaos.external.description import MeshDescription, Prerequisite, labels_of
 from chaos.external.parsing import descriptions
 from chaos.kube.access import list_readable
 from chaos.kube.client import Cluster
@@ -48,7 +48,7 @@ class Installed:
         modes = ", ".join(mode.name for mode in self.mesh.modes)
         if not self.there:
             one = self.mesh.installation
-            return f"{self.mesh.name}: not installed ({modes}): {one.command} ({one.docs})"
+            return f"{self.mesh.name}: not installed ({modes}): {one.whole_command} ({one.docs})"
         lacks = f"; not ready: {', '.join(self.missing)}" if self.missing else ""
         version = f" {self.version}" if self.version else ""
         return f"{self.mesh.name}{version}: installed in {', '.join(self.where)}, for {modes}{lacks}"
@@ -56,22 +56,20 @@ class Installed:
 
 def detect_installed(deployments: Sequence[Object]) -> list[Installed]:
     """Return the state of each described mesh's control plane among the Deployments of a cluster. Pure."""
-    found = []
-    for mesh in descriptions().values():
-        if mesh.ours:
-            continue
-        there, missing = [], []
-        for part in mesh.installation.parts:
-            wanted = part.labels.items()
-            of_part = [obj for obj in deployments if all(labels_of(obj).get(key) == value for key, value in wanted)]
-            there += of_part
-            if not any((obj.get("status") or {}).get("readyReplicas") for obj in of_part):
-                missing.append(part.name)
-        where = tuple(sorted({obj["metadata"]["namespace"] for obj in there}))
-        found.append(
-            Installed(mesh, where, version_of(there, mesh.installation.version_label), tuple(missing) if there else ())
-        )
-    return found
+    return [detect_one(mesh, deployments) for mesh in descriptions().values() if not mesh.ours]
+
+
+def detect_one(mesh: MeshDescription, deployments: Sequence[Object]) -> Installed:
+    """Return the state of one mesh's control plane among them; all its parts are missing where there is none. Pure."""
+    there, missing = [], []
+    for part in mesh.installation.parts:
+        wanted = part.labels.items()
+        of_part = [obj for obj in deployments if all(labels_of(obj).get(key) == value for key, value in wanted)]
+        there += of_part
+        if not any((obj.get("status") or {}).get("readyReplicas") for obj in of_part):
+            missing.append(part.name)
+    where = tuple(sorted({obj["metadata"]["namespace"] for obj in there}))
+    return Installed(mesh, where, version_of(there, mesh.installation.version_label), tuple(missing))
 
 
 def version_of(deployments: Sequence[Object], label: str) -> str:
@@ -111,27 +109,81 @@ def _own_word(cluster: Cluster, one: Installed) -> str:
 
 
 @contextmanager
-def mesh_installed(cluster: Cluster, mesh: MeshDescription) -> Iterator[None]:
+def mesh_installed(cluster: Cluster, mesh: MeshDescription, *, seconds: float = _SECONDS) -> Iterator[None]:
     """Install the mesh in a cluster of our own, by its own program and pinned values, until the block is left; one that
-    is there stays.
+    is there stays. The block is entered when every part of its control plane is ready: a webhook that is not, and whose
+    failures are ignored, would let pods in without a proxy.
 
-    Raises Misuse for somebody else's cluster, EnvironmentUnfit when the program is missing or fails.
+    Raises Misuse for somebody else's cluster, EnvironmentUnfit when the program is missing or fails, NotReady when the
+    control plane is not ready in time.
     """
     if not cluster.owned:
         raise Misuse(f"{cluster.name} is not ours: a mesh is installed only in clusters that we made")
-    if any(one.mesh.name == mesh.name and one.there for one in read_installed(cluster)):
+    if _state(cluster, mesh).there:
         yield
         return
     how = mesh.installation
     if not how.install:
-        raise EnvironmentUnfit(f"{mesh.name}: there is no way to install it from here: {how.command} ({how.docs})")
-    if shutil.which(how.cli) is None:
-        raise EnvironmentUnfit(f"{how.cli} is not on PATH: {how.docs} says how to get it: no {mesh.name} was installed")
-    try:
+        raise EnvironmentUnfit(
+            f"{mesh.name}: there is no way to install it from here: {how.whole_command} ({how.docs})"
+        )
+    for program in dict.fromkeys([how.cli, *(words[0] for one in how.needs for words in one.install)]):
+        if shutil.which(program) is None:
+            raise EnvironmentUnfit(
+                f"{program} is not on PATH: {how.docs} says how to get it: no {mesh.name} was installed"
+            )
+    needed = [one for one in how.needs if not is_served(cluster, one)]
+    with ExitStack() as stack:
+        for one in needed:
+            stack.push(_undoing(cluster, one.uninstall))
+            _call(cluster, one.install)
+        stack.push(_undoing(cluster, how.uninstall))
         _call(cluster, how.install)
+        _await_ready(cluster, mesh, seconds)
         yield
-    finally:
-        _call(cluster, how.uninstall)
+
+
+def is_served(cluster: Cluster, need: Prerequisite) -> bool:
+    """Whether the cluster has the definition."""
+    try:
+        cluster.request("GET", f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{need.definition}")
+    except NotFound:
+        return False
+    return True
+
+
+def _state(cluster: Cluster, mesh: MeshDescription) -> Installed:
+    return detect_one(mesh, cluster.list("Deployment"))
+
+
+def _await_ready(cluster: Cluster, mesh: MeshDescription, seconds: float) -> None:
+    """Wait for every part of the control plane. Raises NotReady naming those that are not."""
+    missing: tuple[str, ...] = ()
+
+    def ready() -> bool:
+        nonlocal missing
+        missing = _state(cluster, mesh).missing
+        return not missing
+
+    try:
+        cluster.wait(f"{mesh.name}, which was just installed, is ready", ready, seconds=seconds)
+    except NotReady as error:
+        raise NotReady(f"{error}: not ready: {', '.join(missing)}") from error
+
+
+def _undoing(cluster: Cluster, commands: Sequence[Sequence[str]]) -> Callable[[Any, BaseException | None, Any], bool]:
+    """Run the commands when a block is left; when it is left by an error, their own failure is a note on that."""
+
+    def leave(_kind: Any, error: BaseException | None, _trace: Any) -> bool:
+        try:
+            _call(cluster, commands)
+        except EnvironmentUnfit as failure:
+            if error is None:
+                raise
+            error.add_note(f"it was not taken away either: {failure}")
+        return False
+
+    return leave
 
 
 def _call(cluster: Cluster, commands: Sequence[Sequence[str]]) -> None:

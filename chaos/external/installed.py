@@ -106,8 +106,11 @@ class InstalledMesh(DescribedMesh):
 
     def unknown_kinds(self, feature: Feature) -> list[str]:
         """Return the kinds of a feature's objects that this cluster does not have."""
+        return self._unknown_kinds(self._source(feature))
+
+    def _unknown_kinds(self, source: str) -> list[str]:
         found = []
-        for kind in dict.fromkeys(kind_key(obj) for obj in manifests.unfilled(self._source(feature))):
+        for kind in dict.fromkeys(kind_key(obj) for obj in manifests.unfilled(source)):
             try:
                 self.cluster.list(kind, self.target.namespaces[0])
             except NotFound:
@@ -218,10 +221,19 @@ class InstalledMesh(DescribedMesh):
         return [obj for part in self.description.installation.parts for obj in read_part(self.cluster, part)]
 
     def refuse_missing(self) -> None:
-        """Raise EnvironmentUnfit, with the official command, when the mesh is not installed."""
+        """Raise EnvironmentUnfit, with the official command, when the mesh is not installed, or when the cluster does
+        not have the kinds of what this mode asks of it.
+        """
         if not self.control_plane():
             raise EnvironmentUnfit(
                 why_missing(self.description.name, self.rule.name, self.cluster.name, self.description)
+            )
+        if (file := self.rule.enrolment.objects) and (unknown := self._unknown_kinds(f"{OBJECTS}/{file}")):
+            needs = " && ".join(one.command for one in self.description.installation.needs)
+            raise EnvironmentUnfit(
+                f"mode {self.rule.name}: {self.cluster.name} has no kind {', '.join(unknown)}, which "
+                f"{self.description.name} does not bring. The official command: {needs or 'see its documentation'} "
+                f"({self.description.installation.docs})"
             )
 
     def namespaces_of_proxies(self) -> list[str]:
@@ -236,7 +248,7 @@ def why_missing(mesh: str, mode: str, cluster: str, description: Any) -> str:
     )
     return (
         f"mode {mode}: {mesh} is not installed in {cluster} (no Deployment with label {labels}). Its own command: "
-        f"{description.installation.command} ({description.installation.docs})"
+        f"{description.installation.whole_command} ({description.installation.docs})"
     )
 
 

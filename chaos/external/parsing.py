@@ -19,6 +19,7 @@ from chaos.external.description import (
     Marks,
     MeshDescription,
     ModeRule,
+    Prerequisite,
     ProxyRule,
     Read,
     Skips,
@@ -306,7 +307,7 @@ def _enrolment(fields: Fields) -> Enrolment:
 
 
 def _installation(fields: Fields, prefix: str, problems: list[str]) -> Installation:
-    known = ("parts", "version-label", "version-at", "command", "docs", "cli", "install", "uninstall")
+    known = ("parts", "version-label", "version-at", "command", "docs", "cli", "install", "uninstall", "needs")
     one = fields.inside("installation", known=known)
     parts = []
     for i, value in enumerate(one.items("parts")):
@@ -321,7 +322,16 @@ def _installation(fields: Fields, prefix: str, problems: list[str]) -> Installat
         cli=one.text("cli", default=""),
         install=_commands(one, "install"),
         uninstall=_commands(one, "uninstall"),
+        needs=tuple(
+            _prerequisite(value, f"{prefix}installation.needs[{i}]", problems)
+            for i, value in enumerate(one.items("needs"))
+        ),
     )
+
+
+def _prerequisite(value: Any, where: str, problems: list[str]) -> Prerequisite:
+    one = Fields(value, where, problems, known=("definition", "install", "uninstall"))
+    return Prerequisite(one.text("definition"), _commands(one, "install"), _commands(one, "uninstall"))
 
 
 def _version_at(fields: Fields) -> tuple[int, str] | None:

@@ -51,7 +51,8 @@ class StandIn:
         mode: of the reference mesh.
         container: of the proxies.
         plane: labels of the control plane's Deployment.
-        enrolled: label or annotation by which a namespace is enrolled; marks: labels that its injector gives a pod.
+        enrolled: label or annotation by which a namespace is enrolled; marks: labels that its injector gives a pod;
+            signs: annotations.
     """
 
     mode: str
@@ -59,6 +60,7 @@ class StandIn:
     plane: dict[str, str]
     enrolled: tuple[str, str]
     marks: dict[str, str] = field(default_factory=dict)
+    signs: dict[str, str] = field(default_factory=dict)
 
     @property
     def in_pod(self) -> bool:
@@ -74,7 +76,14 @@ LINKERD: Final = StandIn(
     {"linkerd.io/control-plane-ns": f"{NAME}-system"},
 )
 CLASSIC: Final = replace(LINKERD, mode="sidecar")
-
+ISTIO: Final = StandIn(
+    "native-sidecar",
+    "istio-proxy",
+    {"app": "istiod"},
+    ("istio-injection", "enabled"),
+    signs={"sidecar.istio.io/status": "injected"},
+)
+ISTIO_CLASSIC: Final = replace(ISTIO, mode="sidecar")
 
 WAYPOINTS: Final = replace(AMBIENT, mode="ambient-namespace")
 
@@ -202,7 +211,11 @@ def patched(obj: Object, how: StandIn) -> list[Object]:
         _rename(pod, how.container)
     return [
         {"op": "add", "path": "/metadata/labels", "value": {**pod["metadata"]["labels"], **how.marks}},
-        {"op": "add", "path": "/metadata/annotations", "value": pod["metadata"].get("annotations") or {}},
+        {
+            "op": "add",
+            "path": "/metadata/annotations",
+            "value": {**(pod["metadata"].get("annotations") or {}), **how.signs},
+        },
         {"op": "add", "path": "/spec", "value": pod["spec"]},
     ]
 

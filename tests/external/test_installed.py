@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import yaml
 
 from chaos.engine.deployment import AddedPod
-from chaos.errors import EnvironmentUnfit, Misuse
+from chaos.errors import EnvironmentUnfit, Misuse, NotReady
 from chaos.external.advice import AdviceBasis, advice
 from chaos.external.description import Feature
 from chaos.external.discovery import observed_calls, target_text
@@ -179,6 +180,9 @@ def test_doctor_says_which_meshes_are_installed_and_the_official_command_for_the
     assert "linkerd edge-26.11.1: installed" in found["linkerd"]
     assert "not ready: linkerd-destination, linkerd-proxy-injector" in found["linkerd"]
     assert found["cilium"].startswith("cilium: not installed (cilium): cilium install (https://docs.cilium.io")
+    none = {one.mesh.name: str(one) for one in detect_installed([])}
+    assert "kubectl apply --server-side -f https://" in none["istio"]
+    assert none["istio"].index("gateway-api") < none["istio"].index("istioctl install --set profile=ambient")
 
 
 def test_no_mesh_is_installed_in_a_cluster_that_is_not_ours_nor_without_its_program(monkeypatch: Any) -> None:
@@ -192,6 +196,115 @@ def test_no_mesh_is_installed_in_a_cluster_that_is_not_ours_nor_without_its_prog
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(EnvironmentUnfit, match="linkerd is not on PATH"), mesh_installed(ours, built_in("linkerd")):
         pass
+
+
+ITEMS = {"metadata": {"resourceVersion": "1"}}
+
+
+def described(tmp_path: Path, *, install: str = "", uninstall: str = "") -> Any:
+    """A mesh whose program writes down each step, where it is run; `install` and `uninstall` end those commands."""
+
+    def step(name: str, more: str = "") -> list[str]:
+        return ["sh", "-ec", f'echo {name} "${{KUBECONFIG##*/}}" >> {tmp_path}/steps; {more}']
+
+    needs = {"definition": "gateways.example", "install": [step("needs")], "uninstall": [step("no-needs")]}
+    return parse_description(
+        {
+            "name": "m",
+            "installation": {
+                "parts": [{"name": "plane", "labels": {"app": "plane"}}],
+                "cli": "sh",
+                "install": [step("install", install)],
+                "uninstall": [step("uninstall", uninstall)],
+                "needs": [needs],
+            },
+        },
+        source="t",
+    )
+
+
+def listed(*deployments: Any) -> tuple[int, Any]:
+    return 200, {**ITEMS, "items": list(deployments)}
+
+
+@pytest.mark.parametrize(
+    ("definition", "steps"),
+    [
+        ((404, {"message": "none"}), ["needs", "install", "uninstall", "no-needs"]),
+        ((200, {"kind": "CustomResourceDefinition"}), ["install", "uninstall"]),  # somebody else's stays
+    ],
+)
+def test_a_mesh_is_installed_with_what_it_needs_awaited_and_taken_away_in_the_reverse_order(
+    definition: Any, steps: list[str], tmp_path: Path
+) -> None:
+    plane = deployment("plane", {"app": "plane"}, ready=0)
+    ready = deployment("plane", {"app": "plane"})
+    script = Script(listed(), definition, listed(), listed(plane), listed(ready))
+    with serving(script, tmp_path) as cluster:
+        cluster.owned = True
+        with mesh_installed(cluster, described(tmp_path)):
+            assert len(script.asked) == 5  # it was looked at until its control plane was ready
+            assert (tmp_path / "steps").read_text().split("\n")[-2].startswith("install ")
+    said = (tmp_path / "steps").read_text().split()
+    assert said[::2] == steps
+    assert set(said[1::2]) == {cluster.kubeconfig.name if cluster.kubeconfig else ""}
+
+
+def test_a_mesh_that_is_there_is_neither_installed_nor_taken_away(tmp_path: Path) -> None:
+    script = Script(listed(deployment("plane", {"app": "plane"})))
+    with serving(script, tmp_path) as cluster:
+        cluster.owned = True
+        with mesh_installed(cluster, described(tmp_path)):
+            pass
+    assert not (tmp_path / "steps").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "words", "note"),
+    [
+        ({"install": "echo no image >&2; exit 3"}, "ended with 3: no image", ""),
+        ({"install": "exit 3", "uninstall": "echo stuck >&2; exit 4"}, "ended with 3", "not taken away.*: stuck"),
+    ],
+)
+def test_what_an_installation_that_fails_has_made_is_taken_away_and_its_own_words_are_said(
+    more: dict[str, str], words: str, note: str, tmp_path: Path
+) -> None:
+    script = Script(listed(), (200, {}))
+    with serving(script, tmp_path) as cluster:
+        cluster.owned = True
+        with (
+            pytest.raises(EnvironmentUnfit, match=words) as error,
+            mesh_installed(cluster, described(tmp_path, **more)),
+        ):
+            pytest.fail("it was entered")
+    assert (tmp_path / "steps").read_text().split()[::2] == ["install", "uninstall"]
+    assert bool(note) == bool(error.value.__notes__ if note else [])
+    assert re.search(note, "".join(getattr(error.value, "__notes__", [])))
+
+
+def test_a_control_plane_that_does_not_become_ready_is_named_and_taken_away(tmp_path: Path) -> None:
+    script = Script(listed(), (200, {}), *[listed(deployment("plane", {"app": "plane"}, ready=0))] * 50)
+    with serving(script, tmp_path) as cluster:
+        cluster.owned = True
+        with (
+            pytest.raises(NotReady, match=r"m, which was just installed.*not ready: plane"),
+            mesh_installed(cluster, described(tmp_path), seconds=0.3),
+        ):
+            pytest.fail("it was entered")
+    assert (tmp_path / "steps").read_text().split()[::2] == ["install", "uninstall"]
+
+
+def test_a_mode_whose_mesh_builds_on_kinds_that_are_not_there_is_refused_with_the_official_command(
+    tmp_path: Path,
+) -> None:
+    istiod = deployment("istiod", {"app": "istiod"})
+    script = Script(listed(istiod), listed(), (404, {"message": "the server could not find the requested resource"}))
+    with serving(script, tmp_path) as cluster:
+        one = mesh("istio-ambient-waypoint")
+        one.cluster = cluster
+        words = r"mode istio-ambient-waypoint: .* has no kind Gateway, which istio does not bring. .*kubectl apply"
+        with pytest.raises(EnvironmentUnfit, match=words):
+            one.refuse_missing()
 
 
 # ---- a target file from what is there, and advice on it
