@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from chaos.faults.model import Fault as Fault
     from chaos.faults.model import Receipt as Receipt
     from chaos.faults.model import Target as Target
+    from chaos.faults.model import Witness as Witness
     from chaos.faults.needs import Need as Need
     from chaos.faults.network.degrade import Degrade as Degrade
     from chaos.faults.network.dns import Dns as Dns
@@ -191,6 +192,7 @@ __all__ = [
     "Verdict",
     "Window",
     "WindowKind",
+    "Witness",
     "WrongPush",
     "__version__",
     "break_and_watch",
@@ -231,7 +233,7 @@ _HOMES = {
     "chaos.faults.hog": "Hog",
     "chaos.faults.injection": "inject_all injected",
     "chaos.faults.kill": "Kill",
-    "chaos.faults.model": "Evidence Fault Receipt Target",
+    "chaos.faults.model": "Evidence Fault Receipt Target Witness",
     "chaos.faults.needs": "Need",
     "chaos.faults.network.degrade": "Degrade",
     "chaos.faults.network.dns": "Dns",

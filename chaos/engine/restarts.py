@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 from chaos.kube.client import Cluster, Object
 from chaos.kube.objects import ContainerSeen, containers_seen, is_deleting
 from chaos.names import LABEL_ROLE, SYSTEM_NAMESPACE
 
 Snapshot = Mapping[tuple[str, str], ContainerSeen]  # (pod UID, container) -> state
+
+_WATCHDOG: Final = (SYSTEM_NAMESPACE, "watchdog")
 
 
 def container_snapshot(cluster: Cluster, namespaces: Iterable[str]) -> Snapshot:
@@ -27,6 +30,14 @@ def _is_helper(pod: Object) -> bool:
     """A pod of ours that may begin or end within a trial. The label counts in our own namespace alone."""
     meta = pod["metadata"]
     return bool(meta["namespace"] == SYSTEM_NAMESPACE and (meta.get("labels") or {}).get(LABEL_ROLE) == "helper")
+
+
+def apart(snapshot: Snapshot) -> tuple[Snapshot, Snapshot]:
+    """Return the containers of what is tried, and those of our watchdogs, which no request passes: one that restarts
+    says that the machine, or the cluster, could not run it, and nothing of a mesh.
+    """
+    ours = {key: seen for key, seen in snapshot.items() if (seen.namespace, seen.container) == _WATCHDOG}
+    return {key: seen for key, seen in snapshot.items() if key not in ours}, ours
 
 
 def compare_restarts(before: Snapshot, after: Snapshot, *, excused: Iterable[tuple[str, str]] = ()) -> list[str]:

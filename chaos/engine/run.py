@@ -49,6 +49,7 @@ from chaos.history.result import ERROR_FILE, TrialResult
 from chaos.history.spans import TRIAL, SpanKind, Spans, write_trace
 from chaos.kube.kubeconfig import one_line
 from chaos.kube.nodes import read_nodes, refuse_ipv6_alone
+from chaos.kube.reach import unanswered
 from chaos.mesh.install import Mesh
 from chaos.model.modes import ProxyMode
 from chaos.names import LABEL_RUN, SYSTEM_NAMESPACE
@@ -369,7 +370,9 @@ def unfit(error: BaseException) -> str | None:
     if isinstance(error, BaseExceptionGroup):
         causes = [unfit(one) for one in error.exceptions]
         return None if None in causes else "; ".join(dict.fromkeys(str(cause) for cause in causes))
-    if isinstance(error, (SharedfateError, urllib3.exceptions.HTTPError, ConnectionError)):
+    if isinstance(error, urllib3.exceptions.HTTPError):
+        return unanswered(error)
+    if isinstance(error, (SharedfateError, ConnectionError)):
         return one_line(error)
     if isinstance(error, OSError) and (error.errno in _UNWRITABLE or "No space left" in str(error)):
         return f"the run directory cannot be written: {error.strerror or one_line(error)}"

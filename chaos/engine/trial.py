@@ -20,7 +20,7 @@ from chaos.engine.deployment import Deployment, detect_contradictions
 from chaos.engine.outcome import combined, judgement_of, measures_of
 from chaos.engine.outside import FROM_OUTSIDE, detect_deleted, detect_outside, read_nodes_of, read_situation
 from chaos.engine.progress import Progress
-from chaos.engine.restarts import compare_restarts, container_snapshot
+from chaos.engine.restarts import apart, compare_restarts, container_snapshot
 from chaos.engine.targets import WHOLE_POD, Excused, excused_by
 from chaos.engine.targets import described as describe
 from chaos.engine.topology import REQUEST_TIMEOUT, TenantLoad
@@ -518,7 +518,10 @@ class Trial:
         self._from_outside = self.outside()
         if self.checks:
             self.deployment.mark_disturbed()  # whatever was done to show its claims
-        self.unexpected_restarts = compare_restarts(self._before, after, excused=self.excused)
+        (before, watchdogs), (now, watching) = apart(self._before), apart(after)
+        self.unexpected_restarts = compare_restarts(before, now, excused=self.excused)
+        if lost := compare_restarts(watchdogs, watching, excused=self.excused):
+            self.doubts.append(f"this machine, or the cluster, was too busy for our own watchdog: {'; '.join(lost)}")
         ended = time.time_ns()
         self._await_answers(ended)
         try:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from chaos.errors import Misuse
+from chaos.errors import EnvironmentUnfit, Misuse, NotFound
 from chaos.faults.model import Receipt
 from chaos.kube.client import Cluster
 from chaos.names import GROUP, LABEL_RUN, SYSTEM_NAMESPACE
@@ -35,20 +35,27 @@ class UnreadableReceipt:
 
 
 def store(cluster: Cluster, receipt: Receipt) -> str:
-    """Store a new receipt, and return its version; raises ApiError when it cannot be stored: then inject nothing."""
-    stored = cluster.create(
-        {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {
-                "name": _name(receipt.id),
-                "namespace": SYSTEM_NAMESPACE,
-                "labels": {LABEL_RUN: receipt.run, LABEL_RECEIPT: receipt.fault},
-            },
-            "data": {"receipt": json.dumps(receipt.to_json())},
+    """Store a new receipt, and return its version; raises ApiError when it cannot be stored, and EnvironmentUnfit where
+    there is no namespace for it: then inject nothing.
+    """
+    made = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": _name(receipt.id),
+            "namespace": SYSTEM_NAMESPACE,
+            "labels": {LABEL_RUN: receipt.run, LABEL_RECEIPT: receipt.fault},
         },
-        unique=True,
-    )
+        "data": {"receipt": json.dumps(receipt.to_json())},
+    }
+    try:
+        stored = cluster.create(made, unique=True)
+    except NotFound as error:
+        raise EnvironmentUnfit(
+            f"no namespace {SYSTEM_NAMESPACE} in this cluster, where receipts and the watchdog are, which undo a fault "
+            "when we cannot: nothing was changed. Apply what `sharedfate render --mode MODE` prints first (mode none: "
+            "without a proxy)"
+        ) from error
     version: str = stored["metadata"]["resourceVersion"]
     return version
 

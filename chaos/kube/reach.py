@@ -19,6 +19,14 @@ def unreachable(host: str, error: BaseException) -> Unreachable:
     return Unreachable(f"{host}: {_why(error)}")
 
 
+def unanswered(error: urllib3.exceptions.HTTPError) -> str:
+    """Say in one sentence which request of ours to the API server, or through it to a pod, had no answer, and why."""
+    asked = (
+        f"{error.url.partition('?')[0]}: " if isinstance(error, urllib3.exceptions.MaxRetryError) and error.url else ""
+    )
+    return f"{asked}{_why(error)}"
+
+
 def _why(error: BaseException) -> str:
     """Return the innermost cause, in words."""
     cause = error
@@ -37,6 +45,6 @@ def _why(error: BaseException) -> str:
         case urllib3.exceptions.ConnectTimeoutError():
             return f"no connection within the time-out{HINT}"
         case urllib3.exceptions.ReadTimeoutError() | TimeoutError():
-            return f"connected, and no answer within the time-out{HINT}"
+            return "connected, and no answer within the time-out: is it down, or too busy?"
         case _:
             return f"the connection broke: {one_line(cause)}"

@@ -305,10 +305,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         return
     settings = settings_of(config)
     from chaos.history.result import results_of
-    from chaos.report import terminal_table
+    from chaos.report import terminal_table, unfinished_of
 
     terminalreporter.section("who was hurt")
-    terminalreporter.write_line(terminal_table(results_of(settings.out)))
+    terminalreporter.write_line(terminal_table(results_of(settings.out), unfinished_of(settings.out)))
     if (worse := config.stash.get(_WORSE, None)) is not None:
         terminalreporter.section(f"beside {settings.baseline}")
         terminalreporter.write_line("\n".join(worse) or "nothing got worse")

@@ -22,6 +22,7 @@ from chaos.report.markdown import markdown
 from chaos.report.page import page
 from chaos.report.picture import Picture, plan_picture, png, svg
 from chaos.report.records import RunRecord, read_run
+from chaos.report.records import unfinished_of as unfinished_of
 from chaos.report.sharing import Sharing, budget_rule, cpu_statement, read_sharing
 from chaos.report.terminal import terminal_table as terminal_table
 

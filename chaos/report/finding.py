@@ -96,16 +96,18 @@ def headline(trials: Sequence[TrialResult], unfinished: Sequence[str] = ()) -> s
         return "No trial came to a result: nothing was tested."
     found = findings(trials)
     if len(found) == 1:
-        return str(found[0])
+        left = len(unfinished)
+        return f"{found[0]} {left} trial{'s' * (left > 1)} came to no result." if left else str(found[0])
     right, wrong, unsure = (
         sum(trial.verdict == verdict for trial in trials) for verdict in ("pass", "fail", "inconclusive")
     )
     hurt = _most_hurt(trials)
     parts = [f"{hurt[0].upper()}{hurt[1:]}. " if hurt else ""]
+    begun = len(trials) + len(unfinished)
     parts.append(
         f"All {right} trials came out as the sharing model predicts"
-        if right == len(trials)
-        else f"{right} of {len(trials)} trials came out as the sharing model predicts"
+        if right == begun
+        else f"{right} of {begun} trials came out as the sharing model predicts"
     )
     parts += [f", {wrong} did not" if wrong else "", f", {unsure} cannot be told" if unsure else ""]
     parts.append(f", {len(unfinished)} came to no result" if unfinished else "")

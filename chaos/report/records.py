@@ -62,13 +62,20 @@ def read_run(run_dir: Path, *, seconds: float) -> RunRecord:
         raise Misuse(f"{run_dir / 'run.json'}: cluster must hold kind, version and nodes")
     trials = results_of(run_dir)
     trials.sort(key=lambda trial: (mode_rank(trial.mode), trial.scenario, str(trial.directory)))
-    begun = sorted(path for path in (run_dir / "trials").glob("*/*") if path.is_dir())
-    unfinished = tuple(f"{path.name}[{path.parent.name}]" for path in begun if not (path / RESULT_FILE).exists())
+    left = _without_result(run_dir)
     errors = {
-        f"{path.name}[{path.parent.name}]": (path / ERROR_FILE).read_text().strip()
-        for path in begun
-        if (path / ERROR_FILE).is_file() and not (path / RESULT_FILE).exists()
+        name: (path / ERROR_FILE).read_text().strip() for name, path in left.items() if (path / ERROR_FILE).is_file()
     }
     if header.get("error"):
         errors["run"] = str(header["error"])
-    return RunRecord(header, tuple(trials), seconds, unfinished, tuple(read_trace(run_dir)), errors)
+    return RunRecord(header, tuple(trials), seconds, tuple(left), tuple(read_trace(run_dir)), errors)
+
+
+def unfinished_of(run_dir: Path) -> tuple[str, ...]:
+    """Return the names of the trials of a run directory that began and came to no result."""
+    return tuple(_without_result(run_dir))
+
+
+def _without_result(run_dir: Path) -> dict[str, Path]:
+    begun = sorted(path for path in (run_dir / "trials").glob("*/*") if path.is_dir())
+    return {f"{path.name}[{path.parent.name}]": path for path in begun if not (path / RESULT_FILE).exists()}

@@ -12,9 +12,12 @@ from chaos.report.records import mode_rank
 HEADINGS = ("trial", "verdict", "predicted hurt", "observed hurt", "effect")
 
 
-def terminal_table(results: Sequence[TrialResult]) -> str:
+def terminal_table(results: Sequence[TrialResult], unfinished: Sequence[str] = ()) -> str:
     """Return the finding in a sentence, then the trials that contradict the prediction with their reasons, then all
     trials, mode by mode, and a last line with the totals.
+
+    Args:
+        unfinished: names of the trials that began and came to no result.
     """
     if not results:
         return "no trial came to a result"
@@ -22,7 +25,9 @@ def terminal_table(results: Sequence[TrialResult]) -> str:
     rows = [HEADINGS, *(_row(trial) for trial in ordered)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS) - 1)]
     lines = ["  ".join([*map(str.ljust, row[:-1], widths), row[-1]]).rstrip() for row in rows]
-    return "\n".join([headline(ordered), *unpredicted_lines(results), "", *lines, tally(results)])
+    return "\n".join(
+        [headline(ordered, unfinished), *unpredicted_lines(results), "", *lines, tally(results, unfinished)]
+    )
 
 
 def unpredicted_lines(results: Sequence[TrialResult]) -> list[str]:

@@ -37,7 +37,9 @@ def code(text: str) -> str:
 def named(command: str) -> str:
     """The command on a cluster of this test's name."""
     command = re.sub(r"sharedfate cluster (\w+)", rf"sharedfate cluster \1 --name {NAME}", command)
-    return re.sub(r"sharedfate (status|inject)\b", rf"sharedfate \1 --cluster embedded:{NAME}", command)
+    return re.sub(
+        r"sharedfate (--extensions \S+ )?(status|inject)\b", rf"sharedfate \1\2 --cluster embedded:{NAME}", command
+    )
 
 
 def typed(line: str, folder: Path, *, seconds: int) -> subprocess.CompletedProcess[str]:
@@ -113,3 +115,17 @@ def test_the_green_test_is_green_and_the_red_one_red(tmp_path: Path) -> None:
     assert done.returncode == 1, done.stdout + done.stderr
     assert "1 failed, 1 passed" in done.stdout
     assert "though none of its pairs is behind the target" in done.stdout
+
+
+@pytest.mark.privileged
+@pytest.mark.slow
+def test_the_fault_of_the_page_on_faults_is_injected_from_where_it_lies() -> None:
+    lines = commands((TOP / "docs" / "adding-a-fault.md").read_text())
+    assert [line.split()[0] for line in lines] == ["sharedfate"] * 4
+    try:
+        done = [typed(named(line), TOP, seconds=120) for line in lines]
+    finally:
+        typed(named("sharedfate cluster down"), TOP, seconds=60)
+    assert [one.returncode for one in done] == [0] * 4, [one.stderr for one in done]
+    assert "injected  cordon on node-1: unschedulable True" in done[2].stdout
+    assert "recovered cordon on node-1: unschedulable False" in done[2].stdout

@@ -7,19 +7,21 @@ from typing import cast
 
 import pytest
 
-from chaos.engine.restarts import compare_restarts, container_snapshot
+from chaos.engine.restarts import apart, compare_restarts, container_snapshot
 from chaos.kube.client import Cluster
 from chaos.kube.objects import ContainerSeen
 from chaos.names import LABEL_ROLE, SYSTEM_NAMESPACE
 
 
-def state(*, container_id: str = "c1", restarts: int = 0) -> ContainerSeen:
+def state(
+    *, container_id: str = "c1", restarts: int = 0, namespace: str = "tenant-a", container: str = "server"
+) -> ContainerSeen:
     return ContainerSeen(
-        "tenant-a",
+        namespace,
         "server-1",
         "u",
         "n1",
-        "server",
+        container,
         False,
         "running",
         "",
@@ -78,3 +80,17 @@ def test_a_helper_of_ours_may_begin_within_a_trial_and_a_tenants_pod_with_its_la
     status = {"containerStatuses": [{"name": "helper", "restartCount": 0}]}
     cluster = SimpleNamespace(list=lambda kind, of: [{"metadata": meta, "spec": {}, "status": status}])
     assert set(container_snapshot(cast(Cluster, cluster), [namespace])) == seen
+
+
+@pytest.mark.parametrize(
+    ("namespace", "container", "ours"),
+    [
+        (SYSTEM_NAMESPACE, "watchdog", True),
+        (SYSTEM_NAMESPACE, "proxy", False),
+        (SYSTEM_NAMESPACE, "control-plane", False),
+        ("tenant-a", "watchdog", False),
+    ],
+)
+def test_a_watchdog_of_ours_is_told_from_what_is_tried(namespace: str, container: str, ours: bool) -> None:
+    whole = {("u", container): state(namespace=namespace, container=container)}
+    assert apart(whole) == (({}, whole) if ours else (whole, {}))

@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import urllib3
 
-from chaos.engine.run import detect_not_recovered, keep_attempt, set_aside, unfit_for_trial
+from chaos.engine.run import detect_not_recovered, keep_attempt, set_aside, unfit, unfit_for_trial
 from chaos.errors import (
     EnvironmentUnfit,
     Forbidden,
@@ -57,6 +58,30 @@ def test_what_an_undo_did_not_restore_is_told_from_other_errors(error: Exception
 )
 def test_a_broken_experiment_is_not_taken_for_an_unfit_cluster(error: Exception, is_the_clusters: bool) -> None:
     assert (unfit_for_trial(error) is not None) is is_the_clusters
+
+
+_POOL = urllib3.HTTPSConnectionPool("127.0.0.1", 6443)
+_POD = "/api/v1/namespaces/tenant-a/pods/client-1:9990/proxy/state"
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (
+            urllib3.exceptions.MaxRetryError(
+                _POOL, f"{_POD}?a=b", urllib3.exceptions.ReadTimeoutError(_POOL, _POD, "t")
+            ),
+            f"{_POD}: connected, and no answer within the time-out: is it down, or too busy?",
+        ),
+        (
+            urllib3.exceptions.MaxRetryError(_POOL, _POD, urllib3.exceptions.ConnectTimeoutError("t")),
+            f"{_POD}: no connection within the time-out: is the cluster up, and its address that of the kubeconfig?",
+        ),
+        (urllib3.exceptions.ProtocolError("reset"), "the connection broke: reset"),
+    ],
+)
+def test_an_api_server_that_does_not_answer_is_told_of_in_a_sentence(error: Exception, says: str) -> None:
+    assert unfit(error) == says
 
 
 def test_an_earlier_run_is_set_aside_and_anything_else_refused(tmp_path: Path) -> None:

@@ -7,14 +7,14 @@ import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner
 
 from chaos.cli import main
 from chaos.commands import faults as commands
-from chaos.errors import ExperimentFailure, Misuse
+from chaos.errors import EnvironmentUnfit, ExperimentFailure, Misuse
 from chaos.faults import notes, receipts, stop_signal
 from chaos.faults.drain import Drain
 from chaos.faults.injection import begin, end, inject_all, injected, undo_overdue
@@ -325,3 +325,17 @@ def test_an_unreadable_note_is_told_of_and_refuses_another_fault(cluster: Cluste
         pytest.fail("the block must not run")
     with pytest.raises(ExceptionGroup, match="1 receipts could not be read"):
         undo_overdue(cluster, now=0, everything=True)
+
+
+def test_where_our_namespace_is_not_there_a_fault_is_refused_with_the_next_step(world: World) -> None:
+    class Elsewhere:
+        """The cluster, with receipts sent to a namespace that is not there."""
+
+        def create(self, obj: Any, **options: Any) -> Any:
+            return world.cluster.create({**obj, "metadata": {**obj["metadata"], "namespace": "nowhere"}}, **options)
+
+    receipt = Receipt("1-a", "r", "drain", {}, Target("node", "n1"), FOREVER)
+    with pytest.raises(
+        EnvironmentUnfit, match=r"no namespace sharedfate-system .*nothing was changed.*sharedfate render"
+    ):
+        receipts.store(cast(Cluster, Elsewhere()), receipt)

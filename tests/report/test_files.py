@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from chaos.errors import Misuse
-from chaos.report import terminal_table, write_reports
+from chaos.report import terminal_table, unfinished_of, write_reports
 from chaos.report.document import check, schema
 from chaos.report.records import read_run
 from chaos.report.sharing import cpu_statement, emulated, read_sharing
@@ -168,6 +168,19 @@ def test_a_trial_that_came_to_no_result_is_named_in_every_page(tmp_path: Path) -
     reports = write_reports(tmp_path, seconds=1)
     assert "Began and came to no result: proxy-killed[sidecar]" in reports.markdown.read_text()
     assert "came to no result:</strong> proxy-killed[sidecar]" in reports.html.read_text()
+    told = terminal_table(read_run(tmp_path, seconds=1).trials, unfinished_of(tmp_path)).splitlines()
+    assert told[0].endswith("1 trial came to no result.")
+    assert told[-1] == "2 trials: 1 as predicted, 1 without a result"
+
+
+def test_trials_without_a_result_are_not_among_all_that_came_out_as_predicted(tmp_path: Path) -> None:
+    make_run(tmp_path, modes=("node",))
+    make_trial(tmp_path, "node", scenario="proxy-paused")
+    trials = read_run(tmp_path, seconds=1).trials
+    assert "All 2 trials came out" in terminal_table(trials)
+    assert "2 of 3 trials came out as the sharing model predicts, 1 came to no result." in terminal_table(
+        trials, ["x[y]"]
+    )
 
 
 def test_a_trial_in_which_no_flow_was_judged_does_not_say_that_nobody_was_hurt(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_the_page_of_the_activities_is_current() -> None:
     assert (TOP / "docs" / "toolkit-activities.md").read_text() == activities.page(), "`make docs` writes it"
 
 
-@pytest.mark.parametrize("path", sorted((TOP / "examples").glob("*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted((TOP / "examples").rglob("*.py")), ids=lambda path: path.name)
 def test_examples_import_public_names_alone(path: Path) -> None:
     assert imported(path.read_text()) <= {f"public {name}" for name in chaos.__all__}
 
