@@ -16,7 +16,7 @@ from chaos.faults.activity import Activity
 from chaos.faults.container import running_container
 from chaos.faults.model import Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
-from chaos.faults.network.drop import SPARED
+from chaos.faults.network.narrowed import SPARED
 from chaos.faults.network.partition import MODULE, mended
 from chaos.kube.client import Cluster
 from chaos.model.faulting import FaultPhase, FaultShape

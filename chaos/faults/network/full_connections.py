@@ -6,16 +6,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from chaos.faults.activity import Activity
-from chaos.faults.model import Evidence, Facts, Receipt, Target, Witness
-from chaos.faults.needs import Need
-from chaos.faults.network.drop import narrowed, refuse_wrong
-from chaos.faults.network.partition import isolated, mended, network_facts
-from chaos.kube.client import Cluster
-from chaos.model.faulting import FaultShape
+from chaos.faults.network.narrowed import Narrowed, narrowed
 
 
 @dataclass(frozen=True, slots=True)
-class FullConnections:
+class FullConnections(Narrowed):
     """Lose what opens a connection, to the target and from it, until recovered; the helper ends it by itself.
 
     That is what a kernel does whose connection tracking has no entry left: it drops the first packet of each flow that
@@ -29,26 +24,7 @@ class FullConnections:
     """
 
     name: ClassVar[str] = "full-connections"
-    shape: ClassVar[FaultShape] = FaultShape.HELD
-    targets: ClassVar[frozenset[str]] = frozenset({"container"})
-    aspects: ClassVar[frozenset[str]] = frozenset({"packets"})
-    witness: ClassVar[Witness] = Witness.PACKETS
-    needs: ClassVar[tuple[Need, ...]] = (Need.HELPERS,)
     activity: ClassVar[Activity] = Activity("fill_connections", "free_connections", spares=True)
-    peers: tuple[str, ...] = ()
-    ports: tuple[int, ...] = ()
-    seconds: float = 0.0
 
-    def __post_init__(self) -> None:
-        refuse_wrong(self.name, self.peers, self.ports, "both")
-
-    def plan(self, cluster: Cluster, target: Target) -> Facts:
-        return network_facts(cluster, target)
-
-    def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
-        return isolated(
-            cluster, receipt, self.seconds, [*narrowed(self.peers, self.ports, "both"), "--segments", "opening"]
-        )
-
-    def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
-        return mended(cluster, receipt, "isolate", [])
+    def arguments(self) -> list[str]:
+        return [*narrowed(self.peers, self.ports), "--segments", "opening"]

@@ -6,16 +6,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from chaos.faults.activity import Activity
-from chaos.faults.model import Evidence, Facts, Receipt, Target, Witness
-from chaos.faults.needs import Need
-from chaos.faults.network.drop import narrowed, refuse_wrong
-from chaos.faults.network.partition import isolated, mended, network_facts
-from chaos.kube.client import Cluster
-from chaos.model.faulting import FaultShape
+from chaos.faults.network.narrowed import Narrowed, narrowed
 
 
 @dataclass(frozen=True, slots=True)
-class Mute:
+class Mute(Narrowed):
     """Lose what the target says until recovered; the helper ends it by itself at its deadline.
 
     Its kernel goes on accepting and acknowledging, so that callers see an open connection and wait. What is lost is the
@@ -29,26 +24,7 @@ class Mute:
     """
 
     name: ClassVar[str] = "mute"
-    shape: ClassVar[FaultShape] = FaultShape.HELD
-    targets: ClassVar[frozenset[str]] = frozenset({"container"})
-    aspects: ClassVar[frozenset[str]] = frozenset({"packets"})
-    witness: ClassVar[Witness] = Witness.PACKETS
-    needs: ClassVar[tuple[Need, ...]] = (Need.HELPERS,)
     activity: ClassVar[Activity] = Activity("mute_proxy", "unmute_proxy")
-    peers: tuple[str, ...] = ()
-    ports: tuple[int, ...] = ()
-    seconds: float = 0.0
 
-    def __post_init__(self) -> None:
-        refuse_wrong(self.name, self.peers, self.ports, "both")
-
-    def plan(self, cluster: Cluster, target: Target) -> Facts:
-        return network_facts(cluster, target)
-
-    def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
-        return isolated(
-            cluster, receipt, self.seconds, [*narrowed(self.peers, self.ports, "out"), "--segments", "data"]
-        )
-
-    def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
-        return mended(cluster, receipt, "isolate", [])
+    def arguments(self) -> list[str]:
+        return [*narrowed(self.peers, self.ports, "out"), "--segments", "data"]
