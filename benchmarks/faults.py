@@ -31,6 +31,7 @@ from chaos.faults.drain import Drain
 from chaos.faults.hog import Hog
 from chaos.faults.injection import begin, end
 from chaos.faults.kill import Kill
+from chaos.faults.misanswer import Misanswer
 from chaos.faults.model import Fault, Target
 from chaos.faults.network.degrade import Degrade
 from chaos.faults.network.dns import Dns
@@ -66,6 +67,7 @@ ROWS: dict[str, Make] = {
     "reset": lambda w: (Reset(), w.server()),
     "mute": lambda w: (Mute(), w.server()),
     "full-connections": lambda w: (FullConnections(), w.server()),
+    "misanswer (503)": lambda w: (Misanswer(), w.server("proxy")),
     "degrade (delay)": lambda w: (Degrade(delay_ms=50), w.server()),
     "degrade (loss)": lambda w: (Degrade(loss=0.3), w.server()),
     "degrade (rate)": lambda w: (Degrade(rate_kbit=1000), w.server()),

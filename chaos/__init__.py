@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from chaos.faults.injection import inject_all as inject_all
     from chaos.faults.injection import injected as injected
     from chaos.faults.kill import Kill as Kill
+    from chaos.faults.misanswer import Misanswer as Misanswer
     from chaos.faults.model import Evidence as Evidence
     from chaos.faults.model import Fault as Fault
     from chaos.faults.model import Receipt as Receipt
@@ -149,6 +150,7 @@ __all__ = [
     "Measure",
     "Mesh",
     "MeshHandle",
+    "Misanswer",
     "Misuse",
     "Mute",
     "Need",
@@ -235,6 +237,7 @@ _HOMES = {
     "chaos.faults.kill": "Kill",
     "chaos.faults.model": "Evidence Fault Receipt Target Witness",
     "chaos.faults.needs": "Need",
+    "chaos.faults.misanswer": "Misanswer",
     "chaos.faults.network.degrade": "Degrade",
     "chaos.faults.network.dns": "Dns",
     "chaos.faults.network.drop": "Drop",

@@ -69,6 +69,12 @@ def failed_connects(pages: Iterable[str]) -> int:
     return int(sum(value for page in pages for name, _, value in series(page) if name.removesuffix("_total") in names))
 
 
+def misanswered(page: str) -> int:
+    """How many requests a proxy has answered in their servers' place, or held up, by its own counts. Pure."""
+    names = {"envoy_http_fault_aborts_injected", "envoy_http_fault_delays_injected"}
+    return int(sum(value for name, _, value in series(page) if name.removesuffix("_total") in names))
+
+
 def _values(page: str, name: str) -> list[float]:
     """Of a series without labels of its own; the parser may give a counter the ending `_total`."""
     lines = (line for line in page.splitlines() if line.startswith(name))

@@ -18,7 +18,7 @@ from typing import Any, Final
 import urllib3
 
 from chaos.engine import onlookers
-from chaos.errors import ApiError, SharedfateError
+from chaos.errors import ApiError, NotReady, SharedfateError
 from chaos.faults import helper_pod
 from chaos.faults.container import serving_endpoint
 from chaos.faults.model import Fault, Receipt, Target, Witness, settings_of
@@ -36,6 +36,7 @@ _READING_NS: Final = 1_500_000_000  # a reading of CPU use covers the second bef
 LEASE_SECONDS: Final = 12.0  # a kubelet renews its node's lease every 10 s
 HOG_CORES: Final = 0.05  # that a neighbour which eats CPU must have got: on a full machine it gets little
 HOG_MEMORY: Final = 0.8  # of the memory that it was to hold
+MISANSWER_SECONDS: Final = 5.0  # within which a proxy that misanswers meets a request that it does
 _RENEWAL_SLACK: Final = 1.0  # seconds by which a lease renewed after the fault is newer than it
 _CLOCK_SLACK_NS: Final = 2_000_000_000  # Kubernetes' stamps are whole seconds
 
@@ -63,6 +64,8 @@ class SecondWitness:
                 self.seen["ended_before"] = self._aggressor_ended()
             case Witness.SILENCE:
                 self.seen["answered_before"] = self._answers()
+            case Witness.REQUESTS:
+                self.seen["misanswered_before"] = self._misanswered()
             case Witness.PLANE:
                 self.seen["before"] = onlookers.what_proxies_say(self.cluster)
                 if self._is_slow:
@@ -86,6 +89,8 @@ class SecondWitness:
                     self.seen["own"] = int(receipt.evidence.get("own_packets", 0))
                 case Witness.LEASE:
                     self.seen["renewed_for"] = self._renewed_for(receipt)
+                case Witness.REQUESTS:
+                    self.seen["misanswered"] = self._misanswered_since()
                 case Witness.PLANE:
                     self.seen["during"] = onlookers.what_proxies_say(self.cluster)
                     if self._is_slow:
@@ -171,6 +176,18 @@ class SecondWitness:
 
     def _push(self, when: str, within: float) -> float | None:
         return onlookers.push_seconds(self.cluster, f"witness-{when}-{self.began}", within=within)
+
+    def _misanswered(self) -> int:
+        return onlookers.misanswered(onlookers.proxy_pages(self.cluster).get(self.target.uid, ""))
+
+    def _misanswered_since(self) -> int:
+        """Return the target's count once it has moved: requests come when they come."""
+        before = self.seen.get("misanswered_before", 0)
+        with suppress(NotReady):
+            self.cluster.wait(
+                f"{self.target} misanswers", lambda: self._misanswered() != before, seconds=MISANSWER_SECONDS, every=0.2
+            )
+        return self._misanswered()
 
     def _account(self) -> str:
         """The service account of a workload's pods, as the API server names it."""
@@ -278,6 +295,10 @@ def detect_no_effect(
                 return f"nothing was asked of the link of {target}"
             names = ", ".join(one.replace("_", " ") for one in idle)
             return f"no packet of {target} was {names}, by the kernel's counters" if idle else ""
+        case Witness.REQUESTS:
+            count = int(seen.get("misanswered") or 0)
+            acted = count > 0 and count != int(seen.get("misanswered_before") or 0)
+            return "" if acted else f"{target} misanswered no request, by its own counts"
         case Witness.PLANE:
             return _detect_sound_plane(seen, target=target, asked=asked)
         case Witness.API_SERVER:

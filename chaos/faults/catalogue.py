@@ -40,6 +40,7 @@ FAULTS: Final[Mapping[str, str]] = {
     "full-connections": "chaos.faults.network.full_connections:FullConnections",
     "degrade": "chaos.faults.network.degrade:Degrade",
     "dns": "chaos.faults.network.dns:Dns",
+    "misanswer": "chaos.faults.misanswer:Misanswer",
     "control-plane": "chaos.faults.control_plane:ControlPlane",
     "expire-certificates": "chaos.faults.certificates:ExpireCertificates",
     "wrong-push": "chaos.faults.wrong_push:WrongPush",

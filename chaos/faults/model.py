@@ -43,6 +43,7 @@ class Witness(StrEnum):
     LOADER = "loader"  # the loader's own counts of its aggressor
     USAGE = "usage"  # what the kubelet says that the fault's own pod used
     LEASE = "lease"  # the node's kubelet does not renew its lease
+    REQUESTS = "requests"  # the proxy's own counts of the requests that it answered in its servers' place, or held up
     PLANE = "plane"  # what the proxies' own pages show of their control plane
     API_SERVER = "api-server"  # what the API server answers to the target's own account
     NONE = "none"  # there is none: a trial of this fault cannot tell

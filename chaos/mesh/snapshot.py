@@ -62,6 +62,17 @@ class Features:
     access_log: AccessLog = AccessLog.ERRORS
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Misanswering:
+    """What one L7 proxy does to requests in their servers' place, on request of a fault."""
+
+    pod_uid: str  # of the proxy
+    errors: float = 0.0  # share of the requests that it answers with `code`
+    code: int = 503
+    delay_ms: int = 0  # that every request waits
+    namespace: str = ""  # of the servers whose requests it concerns; "": of all
+
+
 @dataclass(frozen=True, slots=True)
 class Workload:
     """A pod as configuration sees it: an application's, or any other that is an endpoint.
@@ -166,10 +177,15 @@ class MeshSnapshot:
     waypoints: tuple[Waypoint, ...] = ()  # sorted
     policies: tuple[Policy, ...] = ()  # sorted by namespace and name
     defects: Defects = NO_DEFECTS  # what is broken on purpose: only tests of the checks say so
+    misanswers: tuple[Misanswering, ...] = ()  # sorted; only faults say so
 
     def served_by(self, proxy: Proxy) -> tuple[Workload, ...]:
         """The meshed pods that the proxy serves, in the order of their UIDs."""
         return tuple(sorted((p for p in self.pods.values() if p.meshed and proxy.serves(p)), key=lambda pod: pod.uid))
+
+    def misanswers_of(self, proxy: Proxy) -> tuple[Misanswering, ...]:
+        """What that proxy shall do to requests."""
+        return tuple(one for one in self.misanswers if one.pod_uid == proxy.uid)
 
     def identities(self, proxy: Proxy) -> frozenset[str]:
         """The SPIFFE ids whose keys the proxy may hold: a waypoint and a sidecar their own, any other those of the pods

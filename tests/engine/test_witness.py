@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from chaos.engine import onlookers
 from chaos.engine.onlookers import certificate_ends, connected, is_trouble, pushes
 from chaos.engine.witness import detect_no_effect
 from chaos.faults.catalogue import FAULTS
@@ -118,6 +119,38 @@ def test_a_control_plane_is_believed_by_what_its_proxies_got(
     found = detect_no_effect(Witness.PLANE, seen, target=TARGET, began=BEGAN, asked=asked)
     assert bool(found) is bool(doubt)
     assert doubt in found
+
+
+@pytest.mark.parametrize(
+    ("seen", "acted"),
+    [
+        ({"misanswered_before": 0, "misanswered": 12}, True),
+        ({"misanswered_before": 40, "misanswered": 41}, True),
+        ({"misanswered_before": 40, "misanswered": 3}, True),  # its counts went with an earlier fault
+        ({"misanswered_before": 0, "misanswered": 0}, False),
+        ({"misanswered_before": 40, "misanswered": 40}, False),
+        ({"misanswered_before": 40, "misanswered": 0}, False),
+        ({"misanswered_before": 0}, False),
+        ({}, False),
+    ],
+)
+def test_a_proxy_misanswers_if_its_own_counts_say_so(seen: dict[str, Any], acted: bool) -> None:
+    found = detect_no_effect(Witness.REQUESTS, seen, target=TARGET, began=BEGAN)
+    assert ("misanswered no request" in found) is not acted
+
+
+def test_what_a_proxy_answers_in_its_servers_place_is_read_from_its_page() -> None:
+    page = "\n".join(
+        (
+            'envoy_http_fault_aborts_injected{envoy_http_conn_manager_prefix="a"} 3',
+            'envoy_http_fault_aborts_injected{envoy_http_conn_manager_prefix="b"} 4',
+            'envoy_http_fault_delays_injected{envoy_http_conn_manager_prefix="a"} 5',
+            'envoy_http_fault_faults_overflow{envoy_http_conn_manager_prefix="a"} 9',
+            'envoy_http_downstream_rq_total{envoy_http_conn_manager_prefix="a"} 900',
+        )
+    )
+    assert onlookers.misanswered(page + "\n") == 12
+    assert onlookers.misanswered("") == 0
 
 
 @pytest.mark.parametrize(

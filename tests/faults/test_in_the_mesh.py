@@ -8,11 +8,13 @@ from collections.abc import Iterator
 import pytest
 
 from chaos.engine.witness import SecondWitness
+from chaos.errors import Misuse
 from chaos.faults.api_trouble import ApiTrouble
 from chaos.faults.certificates import ExpireCertificates, newest
 from chaos.faults.control_plane import ControlPlane
 from chaos.faults.injection import injected
 from chaos.faults.kill import Kill
+from chaos.faults.misanswer import Misanswer
 from chaos.faults.model import Fault, Receipt
 from chaos.faults.network.partition import Partition
 from chaos.faults.scale import Scale
@@ -69,6 +71,40 @@ def test_a_wrong_push_breaks_every_call_until_it_is_withdrawn(world: World) -> N
         world.ill("fresh")
     world.well("kept")
     world.well("fresh")
+
+
+def test_a_proxy_that_misanswers_a_share_does_so_to_that_share(world: World) -> None:
+    target = world.server("proxy")
+    fault = Misanswer(errors=0.4)
+    witness = SecondWitness(world.cluster, fault, target)
+    witness.before()
+    with injected(world.cluster, fault, target, run=RUN) as (receipt,):
+        for flow in ("kept", "fresh"):  # those that stand are made anew within a second
+            world.until(lambda found: 0.3 < found.ok < 0.85, "a share is misanswered", flow=flow)
+        witness.during(receipt)
+    assert not witness.doubt()
+    world.well("kept")
+
+
+def test_who_knows_no_requests_cannot_misanswer_them(world: World) -> None:
+    with (
+        pytest.raises(Misuse, match="no proxy that is connected"),
+        injected(world.cluster, Misanswer(), world.server(), run=RUN),
+    ):
+        pass
+
+
+@pytest.mark.slow
+def test_a_shared_proxy_that_is_slow_for_one_tenant_is_slow_for_no_other() -> None:
+    with small_world("faults-slow-for-one", "node", tenants=("a", "b")) as shared:
+        target = select(shared.cluster, frozenset({"container"}), Selector(layer="l7", serving="tenant-a/server"))[0]
+        # Beyond the loaders' patience of 0.4 s.
+        with injected(shared.cluster, Misanswer(errors=0.0, delay_ms=800, only="tenant-a"), target, run=RUN):
+            shared.ill("kept")
+            shared.ill("fresh")
+            for flow in ("kept", "fresh"):
+                assert shared.shares(flow, tenant="b").ok > 0.9
+        shared.well("kept")
 
 
 def test_a_stopped_control_plane_is_gone_and_comes_back(world: World) -> None:

@@ -11,6 +11,7 @@ from chaos.engine.witness import SecondWitness
 from chaos.errors import Misuse
 from chaos.faults.injection import injected
 from chaos.faults.kill import Kill
+from chaos.faults.misanswer import Misanswer
 from chaos.faults.model import Fault
 from chaos.faults.network.degrade import Degrade
 from chaos.faults.network.drop import Drop
@@ -34,12 +35,13 @@ FAULTS: tuple[Fault, ...] = (
     Reset(),
     Mute(),
     FullConnections(),
+    Misanswer(errors=0.9),
     Degrade(delay_ms=600.0),
     Degrade(loss=0.9),
     Throttle(millicores=10),
     Kill(),
 )
-HURTS_ALL = (Pause, Partition, Drop, Reset, Mute, Degrade)  # most requests end badly while it is in force
+HURTS_ALL = (Pause, Partition, Drop, Reset, Mute, Misanswer, Degrade)  # most requests end badly while it is in force
 HURTS_THE_NEW = (FullConnections,)  # who is reached through connections that stand does not notice
 
 
@@ -63,7 +65,7 @@ def kinds_of(world: World) -> dict[str, Layer]:
     mode = world.mesh.mode
     if mode.in_pod:
         return {"sidecar": Layer.L4}
-    return {"node proxy": Layer.L4, **({"waypoint": Layer.L7} if mode.separate_layers else {})}
+    return {"node proxy, layer 4": Layer.L4, "waypoint": Layer.L7} if mode.separate_layers else {"node proxy": Layer.L4}
 
 
 def outcome(world: World, fault: Fault, layer: Layer) -> str:
@@ -88,7 +90,7 @@ def outcome(world: World, fault: Fault, layer: Layer) -> str:
 
 
 def test_the_table_names_every_kind_and_every_fault() -> None:
-    kinds = ("sidecar", "node proxy", "waypoint")
+    kinds = ("sidecar", "node proxy", "node proxy, layer 4", "waypoint")
     assert stated().keys() == {(kind, name_of(fault)) for kind in kinds for fault in FAULTS}
     assert {fault.shape for fault in FAULTS} == set(FaultShape)
 

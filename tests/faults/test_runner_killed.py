@@ -30,6 +30,7 @@ from chaos.faults.drain import Drain
 from chaos.faults.hog import Hog
 from chaos.faults.injection import injected
 from chaos.faults.kill import Kill
+from chaos.faults.misanswer import Misanswer
 from chaos.faults.model import Fault, Target
 from chaos.faults.network.degrade import Degrade
 from chaos.faults.network.dns import Dns
@@ -107,7 +108,8 @@ OF_ALL: dict[str, Make] = {
 }
 
 # Where there are proxies to suffer it.
-OF_KEYS_AND_PUSHES: dict[str, Make] = {
+OF_MESH: dict[str, Make] = {
+    "misanswer": lambda w, t: (Misanswer(errors=0.9), some_proxy(w, t)),
     "wrong-push": lambda w, t: (WrongPush(), w.workload("control-plane", SYSTEM_NAMESPACE)),
     "expire-certificates": lambda w, t: (ExpireCertificates(life=1), w.workload("control-plane", SYSTEM_NAMESPACE)),
 }
@@ -175,7 +177,7 @@ def kill_them(world: World, made: list[tuple[tuple[Fault, Target], float]]) -> K
 @pytest.mark.parametrize("part", range(PARTS))
 def test_runners_killed_at_random_moments_leave_no_fault(world: World, part: int) -> None:
     before, chance = world.picture(), random.Random(f"{SEED}/{world.mesh.mode.name}/{part}")
-    everybody = OF_ALL if world.mesh.mode.name == "none" else {**OF_ALL, **OF_KEYS_AND_PUSHES}
+    everybody = OF_ALL if world.mesh.mode.name == "none" else {**OF_ALL, **OF_MESH}
     groups: list[list[tuple[Callable[..., tuple[Fault, Target]], str, str, float]]] = [
         [(everybody[name], name, "a", chance.uniform(0.3, KILLED_UNTIL))]
         for name in chance.sample(sorted(everybody), 4)

@@ -38,6 +38,8 @@ PROXIES: Steps = [
     ("unmute_proxy", {}),
     ("fill_connections", {}),
     ("free_connections", {}),
+    ("misanswer_requests", {}),
+    ("answer_requests", {}),
     ("spoil_dns", {"answer": "nxdomain"}),
     ("mend_dns", {}),
     ("start_job", {}),

@@ -149,7 +149,8 @@ class ObjectCache:
         waypoints = set(self.read("Pod", lambda pod: _claimed_waypoint(pod, mode, homes)))
         if Defect.KEPT_ENDPOINTS in defects:
             services = map(self._with_all_it_had, services)
-        if self.injected_failures().misdirect:
+        injected = self.injected_failures()
+        if injected.misdirect:
             services = map(_misdirected, services)
         if Defect.BELIEVED_LABELS in defects:
             waypoints |= set(self.read("Pod", reading.believed_waypoint))
@@ -162,6 +163,7 @@ class ObjectCache:
             waypoints=tuple(sorted(waypoints)),
             policies=tuple(sorted(self.policies(), key=lambda one: (one.namespace, one.name))),
             defects=defects,
+            misanswers=injected.misanswers,
         )
         self._said = {**self.unreadable, **self.impostors}
         return found

@@ -2,8 +2,9 @@
 
 `{"refuse": true}`: every stream is answered UNAVAILABLE. `{"delay": 2.5}`: every push comes that many seconds late.
 `{"certificate_seconds": 3}`: every certificate is issued anew with so short a life, and not renewed. `{"misdirect":
-true}`: every endpoint is pushed with a port on which nobody listens. The key is taken away again when the fault is
-recovered, and with it the trouble; the mesh's own settings are never touched.
+true}`: every endpoint is pushed with a port on which nobody listens. `{"misanswer": {"pod_uid": "…", "errors": 0.3}}`
+(fields of `Misanswering`): that proxy answers so many requests with an error, or lets them wait. The key is taken away
+again when the fault is recovered, and with it the trouble; the mesh's own settings are never touched.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
+
+from chaos.mesh.snapshot import Misanswering
 
 PREFIX: Final = "fault-"
 
@@ -24,6 +27,7 @@ class InjectedFailures:
     delay: float = 0.0  # seconds
     certificate_seconds: float = 0.0  # 0: the mesh's own
     misdirect: bool = False
+    misanswers: tuple[Misanswering, ...] = ()  # sorted
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -38,4 +42,5 @@ def detect_injected_failures(data: Mapping[str, str]) -> InjectedFailures:
         max((float(one.get("delay", 0)) for one in asked), default=0.0),
         min(lives, default=0.0),
         any(one.get("misdirect") for one in asked),
+        tuple(sorted(Misanswering(**one["misanswer"]) for one in asked if one.get("misanswer"))),
     )

@@ -75,9 +75,11 @@ def _both_layers(proxy: Proxy, snapshot: MeshSnapshot, defects: Defects) -> Iter
     yield clusters.plain(clusters.INBOUND_HTTP1, features, shared=shared, protocol="http1", defects=defects)
     yield clusters.plain(clusters.INBOUND_HTTP2, features, shared=shared, protocol="http2", defects=defects)
     yield clusters.plain(clusters.PASSTHROUGH, features, shared=shared, defects=defects)
-    everything = targets(snapshot)
+    everything, misanswers = targets(snapshot), snapshot.misanswers_of(proxy)
     for key, netns, pod in _reachable(proxy, snapshot):
-        yield listeners.outbound(key, _facts(pod), netns, everything, features, tunnel=False, defects=defects)
+        yield listeners.outbound(
+            key, _facts(pod), netns, everything, features, tunnel=False, misanswers=misanswers, defects=defects
+        )
         yield listeners.inbound(
             key,
             _facts(pod),
@@ -85,6 +87,7 @@ def _both_layers(proxy: Proxy, snapshot: MeshSnapshot, defects: Defects) -> Iter
             pod_ports(snapshot, pod),
             features,
             policies_of(snapshot, pod.namespace),
+            misanswers=misanswers,
             defects=defects,
         )
 
@@ -136,7 +139,13 @@ def _waypoint(proxy: Proxy, snapshot: MeshSnapshot, defects: Defects) -> Iterato
     yield clusters.tunnel_origin(identity_of(proxy), features, defects=defects)
     for target in mine:
         yield clusters.internal(listeners.inner_name(target), listeners.inner_name(target), features)
-        yield listeners.waypoint_inner(target, features, policies_of(snapshot, target.namespace), defects=defects)
+        yield listeners.waypoint_inner(
+            target,
+            features,
+            policies_of(snapshot, target.namespace),
+            misanswers=snapshot.misanswers_of(proxy),
+            defects=defects,
+        )
     yield listeners.waypoint_exit(features)
     yield listeners.waypoint_entry(identity_of(proxy), mine, features, defects=defects)
 

@@ -13,7 +13,7 @@ from chaos.mesh.envoy.clusters import INBOUND_HTTP1, INBOUND_HTTP2
 from chaos.mesh.envoy.parts import SOURCE_KEY, access_log, filter_state, stat_name
 from chaos.mesh.envoy.protos import Config, extension
 from chaos.mesh.mutations import Defect, Defects
-from chaos.mesh.snapshot import Features, Policy, Rule
+from chaos.mesh.snapshot import Features, Misanswering, Policy, Rule
 
 _HCM: Final = "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 IDEMPOTENT: Final = "GET|HEAD|OPTIONS|PUT|DELETE|TRACE"
@@ -92,6 +92,24 @@ def network_rbac(rules: Config) -> Config:
     )
 
 
+# ---- faults
+
+
+def misanswers_for(misanswers: Sequence[Misanswering], namespace: str) -> tuple[Misanswering, ...]:
+    """Return those that concern requests to servers of that namespace."""
+    return tuple(one for one in misanswers if one.namespace in ("", namespace))
+
+
+def _misanswering(one: Misanswering) -> Config:
+    config: Config = {}
+    if one.delay_ms:
+        config["delay"] = {"fixed_delay": f"{one.delay_ms / 1000:g}s", "percentage": {"numerator": 100}}
+    if one.errors:
+        share = {"numerator": round(one.errors * 1_000_000), "denominator": "MILLION"}
+        config["abort"] = {"http_status": one.code, "percentage": share}
+    return extension("envoy.filters.http.fault", "extensions.filters.http.fault.v3.HTTPFault", config)
+
+
 # ---- requests and connections
 
 
@@ -151,6 +169,7 @@ def requests(
     counted: bool = False,
     policies: Sequence[Policy] = (),
     tunnelled: bool = False,
+    misanswers: Sequence[Misanswering] = (),
     defects: Defects,
 ) -> Config:
     """Return the HTTP connection manager of one destination.
@@ -165,6 +184,7 @@ def requests(
     rules = allow_list(policies, requests=True, tunnelled=tunnelled)
     if rules is not None:
         filters.append(extension("envoy.filters.http.rbac", "extensions.filters.http.rbac.v3.RBAC", {"rules": rules}))
+    filters += map(_misanswering, misanswers)
     filters.append(extension("envoy.filters.http.router", "extensions.filters.http.router.v3.Router"))
     host: Config = {
         "name": "all",

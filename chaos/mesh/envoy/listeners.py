@@ -17,7 +17,7 @@ from chaos.mesh.envoy.ports import PROXY_PORTS, ServiceTarget
 from chaos.mesh.envoy.protos import Config, extension, message
 from chaos.mesh.envoy.resources import Resource
 from chaos.mesh.mutations import Defect, Defects
-from chaos.mesh.snapshot import AppProtocol, Features, Policy, Workload
+from chaos.mesh.snapshot import AppProtocol, Features, Misanswering, Policy, Workload
 from chaos.names import PORT_HBONE, PORT_INBOUND, PORT_OUTBOUND
 
 _LISTENER: Final = "envoy.config.listener.v3.Listener"
@@ -42,7 +42,13 @@ def _only(address: str, port: int) -> Config:
 
 @lru_cache(CACHE)
 def _outbound_chain(
-    pod: tuple[str, str, str], target: ServiceTarget, features: Features, netns: str, tunnel: bool, defects: Defects
+    pod: tuple[str, str, str],
+    target: ServiceTarget,
+    features: Features,
+    netns: str,
+    tunnel: bool,
+    misanswers: tuple[Misanswering, ...],
+    defects: Defects,
 ) -> Any:
     identity, namespace, name = pod
     source = f"{namespace}/{name}"
@@ -63,6 +69,7 @@ def _outbound_chain(
             acting=True,
             source=source,
             destination=target.host,
+            misanswers=misanswers,
             defects=defects,
         )
     else:
@@ -87,6 +94,7 @@ def outbound(
     features: Features,
     *,
     tunnel: bool,
+    misanswers: tuple[Misanswering, ...] = (),
     defects: Defects,
 ) -> Resource:
     """The listener for the pod's own calls: a chain for each Service port, and passthrough for the rest.
@@ -97,7 +105,10 @@ def outbound(
         tunnel: an L4 proxy: every Service port is a CONNECT to its waypoint.
     """
     identity, namespace, name = pod
-    chains = [_outbound_chain(pod, target, features, netns, tunnel, defects) for target in targets]
+    chains = [
+        _outbound_chain(pod, target, features, netns, tunnel, l7.misanswers_for(misanswers, target.namespace), defects)
+        for target in targets
+    ]
     passing = l7.connections(PASSTHROUGH, PASSTHROUGH, features, source=f"{namespace}/{name}", destination="outside")
     return _listener(
         {
@@ -121,6 +132,7 @@ def inbound(
     features: Features,
     policies: tuple[Policy, ...],
     *,
+    misanswers: tuple[Misanswering, ...] = (),
     defects: Defects,
 ) -> Resource:
     """The listener for calls to the pod, in a proxy that holds both layers: mutual TLS required, then policy, then the
@@ -143,6 +155,7 @@ def inbound(
                     destination=f"{namespace}/{name}",
                     counted=True,
                     policies=policies,
+                    misanswers=l7.misanswers_for(misanswers, namespace),
                     defects=defects,
                 )
             ]
@@ -260,7 +273,12 @@ def waypoint_entry(
 
 @lru_cache(CACHE)
 def waypoint_inner(
-    target: ServiceTarget, features: Features, policies: tuple[Policy, ...], *, defects: Defects
+    target: ServiceTarget,
+    features: Features,
+    policies: tuple[Policy, ...],
+    *,
+    misanswers: tuple[Misanswering, ...] = (),
+    defects: Defects,
 ) -> Resource:
     """What a tunnel to the Service port holds: requests or connections, with policy on the tunnel's source."""
     if target.protocol is AppProtocol.HTTP:
@@ -275,6 +293,7 @@ def waypoint_inner(
                 counted=True,
                 policies=policies,
                 tunnelled=True,
+                misanswers=l7.misanswers_for(misanswers, target.namespace),
                 defects=defects,
             )
         ]

@@ -20,6 +20,7 @@ _EXTENSIONS: Final = (
     "access_loggers.stream.v3.stream",
     "bootstrap.internal_listener.v3.internal_listener",
     "filters.http.credential_injector.v3.credential_injector",
+    "filters.http.fault.v3.fault",
     "filters.http.rbac.v3.rbac",
     "filters.http.router.v3.router",
     "filters.http.set_filter_state.v3.set_filter_state",

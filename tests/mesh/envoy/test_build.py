@@ -20,7 +20,7 @@ from chaos.mesh.envoy import bootstrap
 from chaos.mesh.envoy.build import build
 from chaos.mesh.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, Resources
 from chaos.mesh.mutations import Defect
-from chaos.mesh.snapshot import ROOT_SECRET, AccessLog, Features, Policy, ProxyRole, Rule, identity_of
+from chaos.mesh.snapshot import ROOT_SECRET, AccessLog, Features, Misanswering, Policy, ProxyRole, Rule, identity_of
 from tests.mesh.envoy.bench import ENVOY
 from tests.mesh.envoy.placements import MESHED, pod, proxies, uid, world
 
@@ -28,6 +28,8 @@ FULL = Features(retries=True, outlier_detection=True, timeout_seconds=3, access_
 POLICY = Policy(
     "tenant-a", "p", (Rule(("spiffe://cluster.local/ns/tenant-a/sa/client",), ("GET",), ("/x", "/y*")), Rule())
 )
+
+MISANSWERED = ("", "tenant-a")
 
 
 def changed(before: Resources, after: Resources) -> set[tuple[str, str]]:
@@ -45,6 +47,9 @@ def read(resources: Resources, type_url: str, name: str) -> Any:
 @pytest.mark.parametrize("features", [Features(), FULL], ids=["isolation", "all-features"])
 def test_envoy_accepts_every_configuration(mode: str, features: Features, tmp_path: Path) -> None:
     made = world(mode, features=features, policies=(POLICY,))
+    if features is FULL:
+        asked = (Misanswering(one.uid, 0.25, 503, 200, namespace) for one in proxies(made) for namespace in MISANSWERED)
+        made = replace(made, misanswers=tuple(asked))
     for proxy in proxies(made):
         config = json_format.ParseDict(bootstrap(token_path="", node_id="x"), Bootstrap())
         for cluster in config.static_resources.clusters:
@@ -104,6 +109,35 @@ def test_an_endpoint_that_goes_changes_endpoints_alone(mode: str) -> None:
     after = replace(before, services=(replace(service, ports=ports), *before.services[1:]))
     for proxy in proxies(before):
         assert {kind for kind, _ in changed(build(proxy, before), build(proxy, after))} <= {ENDPOINTS}
+
+
+@pytest.mark.parametrize("mode", MESHED)
+@pytest.mark.parametrize("namespace", MISANSWERED)
+def test_a_proxy_that_misanswers_does_so_to_requests_of_whom_it_is_asked_for_alone(mode: str, namespace: str) -> None:
+    before = world(mode)
+    for proxy in proxies(before):
+        asked = Misanswering(proxy.uid, 0.25, 504, 1500, namespace)
+        sound, after = build(proxy, before), build(proxy, replace(before, misanswers=(asked,)))
+        others = build(proxy, replace(before, misanswers=(replace(asked, pod_uid="another's"),)))
+        assert not changed(sound, others)
+        kinds = changed(sound, after)
+        if ProxyRole.of(proxy) is ProxyRole.L4:  # it knows no requests
+            assert not kinds
+            continue
+        assert kinds
+        for kind, name in kinds:
+            assert kind == LISTENER
+            old, new = read(sound, kind, name), read(after, kind, name)
+            parts = [(one, two) for one, two in zip(old.filter_chains, new.filter_chains, strict=True) if one != two]
+            assert parts
+            for one, two in parts:
+                text = json.dumps(json_format.MessageToDict(two))
+                assert text.count("HTTPFault") == 1
+                assert '"httpStatus": 504' in text
+                assert '"numerator": 250000' in text
+                assert '"1.500s"' in text
+                assert "HTTPFault" not in json.dumps(json_format.MessageToDict(one))
+                assert namespace.removeprefix("tenant-") in (two.name + name) or not namespace
 
 
 @pytest.mark.parametrize("mode", MESHED)
