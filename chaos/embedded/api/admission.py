@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -95,8 +95,10 @@ async def admit_create_asking(store: Store, gate: Gate, asked: Asked) -> Json:
     return new
 
 
-def begin_create(store: Store, resource: Resource, obj: Object) -> Json:
-    """Apply defaults and the built-in plugins' changes, as input of the mutating webhooks."""
+def begin_create(store: Store, resource: Resource, obj: Object, written: Callable[[Json], None] | None = None) -> Json:
+    """Apply defaults and the built-in plugins' changes, as input of the mutating webhooks; `written` is given the
+    object between the two, when it is its writer's own.
+    """
     new = copy(obj)
     meta = new.setdefault("metadata", {})
     _drop_of_the_server(meta)
@@ -104,6 +106,8 @@ def begin_create(store: Store, resource: Resource, obj: Object) -> Json:
     if not resource.namespaced:
         meta.pop("namespace", None)
     _default(resource, new)
+    if written is not None:
+        written(new)
     plug_in(store, resource, new)
     return new
 
@@ -144,8 +148,6 @@ def finish_create(store: Store, resource: Resource, new: Json) -> None:
         meta["generation"] = 1
     if resource.kind == "Job":
         _admit_job(new)
-    elif resource.kind == "DaemonSet":
-        meta.setdefault("annotations", {})[_TEMPLATE_GENERATION] = "1"
     causes = validate(resource, new)
     if resource is POD:
         causes += validate_new_pod(new)
@@ -242,8 +244,10 @@ def _default(resource: Resource, new: Json) -> None:
         kind = (new.get("roleRef") or {}).get("kind", "")
         if kind not in ("Role", "ClusterRole"):  # its rules are looked for before anything else is
             raise plain_failure(f'unsupported role reference kind: "{kind}"')
-    if resource is not POD and resource.custom is None:  # a pod's are a plugin's, which runs again after webhooks
+    if resource.custom is None:
         apply_defaults(resource.kind, new)
+    if resource.kind == "DaemonSet":
+        new["metadata"].setdefault("annotations", {})[_TEMPLATE_GENERATION] = "1"
 
 
 def plug_in(store: Store, resource: Resource, new: Json) -> None:

@@ -11,6 +11,7 @@ from chaos.embedded.api.asked import Asked, Operation, Said
 from chaos.embedded.api.auth import User
 from chaos.embedded.api.convert import as_served, stored_kind
 from chaos.embedded.api.custom import objects as custom
+from chaos.embedded.api.managed import UPDATED, Writer, user_agents_manager
 from chaos.embedded.resources import Object, Resource
 
 APPLY: Final = "application/apply-patch+yaml"
@@ -31,6 +32,7 @@ class Call:
     accept: str = ""
     body: bytes = b""
     said: Said = field(default_factory=Said)  # by those whom admission asked
+    agent: str = ""  # the User-Agent
 
     @property
     def stored(self) -> Resource:
@@ -40,6 +42,11 @@ class Call:
     def options(self, *, applying: bool = False) -> options.WriteOptions:
         """The options of a create, update or patch; StatusError 422."""
         return options.write_options(self.verb, self.query, applying=applying)
+
+    def writer(self, manager: str, operation: str = UPDATED) -> Writer:
+        """Who owns what this call writes."""
+        name = manager or user_agents_manager(self.agent)
+        return Writer(name, self.resource.api_version, self.subresource, operation)
 
     @property
     def _of_versions(self) -> bool:

@@ -32,24 +32,20 @@ def default_pod_spec(spec: Json) -> None:
         spec["serviceAccount"] = spec["serviceAccountName"]
     for kind in ("initContainers", "containers", "ephemeralContainers"):
         for container in spec.get(kind) or []:
-            _container(container, host_network=bool(spec.get("hostNetwork")))
+            _container(container)
     if "initContainers" in spec and not spec["initContainers"]:
         del spec["initContainers"]
     for volume in spec.get("volumes") or []:
         _volume(volume)
 
 
-def _container(container: Json, *, host_network: bool) -> None:
+def _container(container: Json) -> None:
     container.setdefault("imagePullPolicy", "Always" if _is_latest(container.get("image", "")) else "IfNotPresent")
     container.setdefault("terminationMessagePath", "/dev/termination-log")
     container.setdefault("terminationMessagePolicy", "File")
-    resources = container.setdefault("resources", {})
-    for name, value in resources.get("limits", {}).items():
-        resources.setdefault("requests", {}).setdefault(name, value)
+    container.setdefault("resources", {})
     for port in container.get("ports") or []:
         port.setdefault("protocol", "TCP")
-        if host_network and "hostPort" not in port and "containerPort" in port:
-            port["hostPort"] = port["containerPort"]
     for name in ("livenessProbe", "readinessProbe", "startupProbe"):
         if probe := container.get(name):
             for field, value in (
@@ -159,6 +155,19 @@ def _pod(obj: Json) -> None:
     spec = obj.setdefault("spec", {})
     default_pod_spec(spec)
     spec.setdefault("enableServiceLinks", True)
+    for kind in ("initContainers", "containers"):
+        for container in spec.get(kind) or []:
+            _container_of_pod(container, host_network=bool(spec.get("hostNetwork")))
+
+
+def _container_of_pod(container: Json, *, host_network: bool) -> None:
+    """What is set in a pod, and not in a template."""
+    resources = container["resources"]
+    for name, value in resources.get("limits", {}).items():
+        resources.setdefault("requests", {}).setdefault(name, value)
+    for port in container.get("ports") or []:
+        if host_network and "containerPort" in port:
+            port.setdefault("hostPort", port["containerPort"])
 
 
 def _template(spec: Json) -> None:
@@ -271,8 +280,6 @@ def _service(obj: Json) -> None:
             port["targetPort"] = port["port"]
     if kind != "ExternalName":
         spec.setdefault("internalTrafficPolicy", "Cluster")
-        spec.setdefault("ipFamilies", ["IPv4"])
-        spec.setdefault("ipFamilyPolicy", "SingleStack")
     if kind in ("NodePort", "LoadBalancer"):
         spec.setdefault("externalTrafficPolicy", "Cluster")
     if kind == "LoadBalancer":

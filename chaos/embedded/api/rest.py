@@ -15,7 +15,7 @@ from typing import Any, Final
 import orjson
 
 from chaos.embedded import deletion
-from chaos.embedded.api import apply, decode, discovery, options, selectors, tables, warnings
+from chaos.embedded.api import decode, discovery, managed, options, selectors, tables, warnings
 from chaos.embedded.api.admission import (
     admit_update,
     begin_create,
@@ -219,13 +219,21 @@ class Rest:
             meta["namespace"] = call.namespace
         if meta.get("resourceVersion"):
             raise plain_failure("resourceVersion should not be set on objects to be created")
-        managed = meta.get("managedFields")
-        admitted = begin_create(self.store, call.stored, new)
+        owned = meta.get("managedFields")
+        applied = bool(owned) and call.verb == "patch"  # the owners are known already
+
+        def own(written: dict[str, Any]) -> None:
+            nonlocal owned
+            if not applied:
+                brought = {**written, "metadata": {**written["metadata"], "managedFields": owned}}
+                owned = managed.updated(call.resource, None, brought, call.writer(asked.manager), now())
+
+        admitted = begin_create(self.store, call.stored, new, own)
         admitted = await self._mutated(call, call.asked("CREATE", admitted, dry=asked.dry))
         self._guard(call, None, admitted)  # who may not write it is not told what else is wrong with it
         finish_create(self.store, call.stored, admitted)
-        if managed:
-            admitted["metadata"]["managedFields"] = managed
+        if owned:
+            admitted["metadata"]["managedFields"] = owned
         said = review_pod_security(self.store, call.stored, None, admitted, call.subresource)
         name = admitted["metadata"]["name"]
         if self.store.find(call.stored, call.namespace, name) is not None:
@@ -301,9 +309,12 @@ class Rest:
         if call.resource.namespaced:
             new["metadata"]["namespace"] = call.namespace
         about = call.asked("UPDATE", new, old, dry=asked.dry)
+        if call.resource.custom is None:
+            apply_defaults(call.stored.kind, new)
+        owned = new["metadata"].get("managedFields")
+        if call.content_type.partition(";")[0].strip() != APPLY:  # an apply knows its owners already
+            owned = managed.updated(call.resource, outward(call, old), new, call.writer(asked.manager), now())
         if self.gate.concerns(about):
-            if call.resource.custom is None:
-                apply_defaults(call.stored.kind, new)
             new = await self._mutated(call, about)
             self._check_overtaken(call, old)
         self._guard(call, old, new)
@@ -315,8 +326,11 @@ class Rest:
         said = review_pod_security(self.store, call.stored, old, admitted, call.subresource)
         meta = admitted["metadata"]
         held = old["metadata"]
-        if "managedFields" in held and "managedFields" not in meta and not call.subresource:
-            meta["managedFields"] = copy({"v": held["managedFields"]})["v"]
+        meta.pop("managedFields", None)
+        if owned:
+            meta["managedFields"] = owned
+        if _but_for_times(admitted) == _but_for_times(old) and "managedFields" in held:
+            meta["managedFields"] = held["managedFields"]  # nothing is written: it was not now
         if meta.get("uid") not in (None, "", held["uid"]):
             why = f"Precondition failed: UID in precondition: {meta['uid']}, UID in object meta: {held['uid']}"
             raise conflict(call.resource, call.name, why)
@@ -387,11 +401,11 @@ class Rest:
                 f"the name of the object ({meta['name']}) does not match the name on the URL ({call.name})"
             )
         old = self.store.find(call.stored, call.namespace, call.name)
-        merged = apply.server_side_apply(
-            call.stored,
+        merged = managed.applied(
+            call.resource,
             old if old is None else outward(call, old),
             decoded.object,
-            manager=asked.manager,
+            writer=call.writer(asked.manager, managed.APPLIED),
             force=asked.force,
             at=now(),
         )
@@ -475,6 +489,14 @@ class Rest:
                 ],
             }
         )
+
+
+def _but_for_times(obj: Object) -> Object:
+    """An object without the moments of its owners' writes."""
+    meta = obj["metadata"]
+    entries = [{key: value for key, value in one.items() if key != "time"} for one in meta.get("managedFields") or ()]
+    rest = {key: value for key, value in meta.items() if key not in ("resourceVersion", "managedFields")}
+    return {**obj, "metadata": {**rest, "managedFields": entries}}
 
 
 def _conditional(resource: Resource) -> bool:

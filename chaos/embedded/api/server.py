@@ -307,6 +307,7 @@ class ApiServer:
             query,
             request.headers.get("Content-Type", "application/json"),
             said=_asked.get(),
+            agent=request.headers.get("User-Agent", ""),
         )
 
     async def _reply(self, call: Call) -> Reply:

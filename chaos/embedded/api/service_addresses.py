@@ -31,6 +31,8 @@ def allocate(store: Store, service: Json, old: Object | None) -> None:
         for name in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
             spec.pop(name, None)
         return
+    spec.setdefault("ipFamilies", ["IPv4"])
+    spec.setdefault("ipFamilyPolicy", "SingleStack")
     taken = {one["spec"].get("clusterIP") for one in others}
     wanted = spec.get("clusterIP") or (spec.get("clusterIPs") or [""])[0]
     if wanted and wanted != "None" and wanted in taken:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final
 
-from chaos.embedded.api import decode, options, tables
+from chaos.embedded.api import decode, managed, options, tables
 from chaos.embedded.api.admission import admit_update
 from chaos.embedded.api.calls import APPLY, Call, Reply, inward, outward
 from chaos.embedded.api.custom import objects as custom
@@ -245,6 +245,9 @@ async def scale(rest: Rest, call: Call) -> Reply:
     meta = wanted.get("metadata") or {}
     if meta.get("resourceVersion"):
         new["metadata"]["resourceVersion"] = meta["resourceVersion"]
+    owned = managed.updated(call.resource, old, new, call.writer(call.options().manager), now())
+    if owned:
+        new["metadata"]["managedFields"] = owned
     admitted = admit_update(rest.store, call.stored, old, new)
     if dry:
         return Reply(_scale_of(call.resource, admitted))

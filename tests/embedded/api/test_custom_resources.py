@@ -656,7 +656,7 @@ def test_an_apply_owns_what_it_gives_and_merges_lists_by_their_keys(call: Client
         assert code in (200, 201), said
     assert said["spec"] == {"low": 1, "high": 10, "tags": [{"key": "x", "value": "1"}, {"key": "y"}]}
     owned = {entry["manager"]: entry["fieldsV1"] for entry in said["metadata"]["managedFields"]}
-    assert owned["a"]["f:spec"] == {"f:tags": {'k:{"key":"x"}': {"f:key": {}, "f:value": {}}}}
+    assert owned["a"]["f:spec"] == {"f:tags": {'k:{"key":"x"}': {".": {}, "f:key": {}, "f:value": {}}}}
     code, said = call(
         "PATCH",
         f"{one}?fieldManager=b",
@@ -809,7 +809,7 @@ def test_discovery_names_columns_and_selectors_follow_the_definition(
     document = call("GET", "/openapi/v3/apis/example.com/v1")[1]["components"]["schemas"]["com.example.v1.Gadget"]
     assert document["properties"]["spec"]["properties"]["size"] == {"type": "integer"}
     made["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["new"] = TEXT
-    applied = world.kubectl("apply", "--server-side", "-f", "-", stdin=json.dumps(made))
+    applied = world.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=json.dumps(made))
     assert applied.returncode == 0, applied.stderr
     world.cluster.wait(
         "new schema",
