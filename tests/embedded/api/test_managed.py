@@ -99,7 +99,7 @@ def test_whatever_is_written_every_key_has_an_owner_and_none_owns_what_is_not_th
     held: Object | None = None
     for manager, applies, data in steps:
         if applies:
-            held = applied(held, config_map(**data), manager, force=True)
+            held = applied(held, config_map(None, **data), manager, force=True)
         else:
             before = None if held is None else held["metadata"].get("managedFields")
             held = written(held, config_map(before, **data), manager)
