@@ -276,11 +276,36 @@ _HOMES = {
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 
+beside = ""  # the file of a repository's own package or module of this name, where ours stands before it
+
+
+def _theirs() -> object:
+    """Import the repository's own under another name, so that what it defines is found behind ours."""
+    import sys
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    name = "chaos._beside"
+    if name not in sys.modules:
+        spec = spec_from_file_location(name, beside)
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules[name] = made = module_from_spec(spec)
+        try:
+            spec.loader.exec_module(made)
+        except Exception as error:
+            del sys.modules[name]
+            raise AttributeError(f"{beside}, which stands behind sharedfate's package, cannot be imported") from error
+    return sys.modules[name]
+
+
 def __getattr__(name: str) -> object:
     """A public name, loaded from the module that defines it."""
-    if name not in _HOME:
-        raise AttributeError(f"module 'chaos' has no public name {name!r}: docs/api.md lists them")
     from importlib import import_module
+
+    if name not in _HOME:
+        if beside and not name.startswith("__"):
+            return getattr(_theirs(), name)
+        raise AttributeError(f"module 'chaos' has no public name {name!r}: docs/api.md lists them")
 
     globals()[name] = found = getattr(import_module(_HOME[name]), name)
     return found

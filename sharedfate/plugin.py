@@ -44,13 +44,14 @@ def find_other(places: Iterable[Path]) -> Path | None:
 
 
 def load_ours(other: Path) -> None:
-    """Import sharedfate's package, from where it lies, with the modules of the other one behind its own."""
+    """Import sharedfate's package, from where it lies, with the names and modules of the other one behind its own."""
     if PACKAGE not in sys.modules:
         sys.path.insert(0, str(HOME.parent))
         try:
             import_module(PACKAGE)
         finally:
             sys.path.remove(str(HOME.parent))
+    vars(sys.modules[PACKAGE])["beside"] = str(other)
     if other.name == "__init__.py":
         sys.modules[PACKAGE].__path__.append(str(other.parent))
 

@@ -6,6 +6,7 @@ saved before it is judged.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -25,7 +26,7 @@ from chaos.engine.targets import WHOLE_POD, Excused, excused_by
 from chaos.engine.targets import described as describe
 from chaos.engine.topology import REQUEST_TIMEOUT, TenantLoad
 from chaos.engine.witness import SecondWitness
-from chaos.errors import ExperimentFailure, NoEffect, NotReady, SharedfateError
+from chaos.errors import ExperimentFailure, NoEffect, SharedfateError
 from chaos.faults.injection import injected
 from chaos.faults.model import Fault, Receipt, Target
 from chaos.history.model import Event, EventKind, Outcome, Samples
@@ -54,6 +55,8 @@ from chaos.verdict.check import Check, decided, undecided
 from chaos.verdict.measures import over_repeats
 
 READY_AGAIN: Final = "ready again"
+_LONGEST_BASELINE: Final = 120.0  # seconds: a slower load than what has its baseline by then is refused
+_PATIENCE: Final = 35.0  # seconds until the pace of a load is believed
 _ANSWER_POLL: Final = 50_000_000  # ns
 _LIVE_SAMPLES: Final = 40_000  # the last ones, that the live line counts: about a minute of the reference load
 
@@ -86,6 +89,26 @@ def summary(result: TrialResult) -> str:
         return words  # of nobody's harm anything was predicted
     hurt = sorted({flow.partition("/")[0] for flow in result.observed["hurt"]})
     return f"{words}; hurt: {', '.join(hurt) or 'nobody'}"
+
+
+def detect_too_few(made: Mapping[str, int], need: int, *, elapsed: float) -> str:
+    """Return why no baseline of every flow can be had at the pace of the slowest; "" while it can. Pure.
+
+    Args:
+        made: requests of each flow so far.
+        need: requests of each that a baseline has.
+        elapsed: seconds so far.
+    """
+    if elapsed < _PATIENCE or not made:
+        return ""
+    flow, count = min(made.items(), key=lambda item: item[1])
+    if count * _LONGEST_BASELINE >= need * elapsed:
+        return ""
+    least = math.ceil(need / _LONGEST_BASELINE)
+    return (
+        f"{flow} made {count} requests in {elapsed:.0f} s, and a baseline is {need}: is its load running? It needs "
+        f"at least {least} requests a second"
+    )
 
 
 def detect_unseeing(
@@ -253,13 +276,13 @@ class Trial:
             fresh = samples[samples["due"] >= begin]
             table = self._writer.flows
             counts = {flow: int((fresh["flow"] == number).sum()) for number, flow in enumerate(table)}
-            return all(counts.get(flow, 0) >= need.baseline_requests for flow in self.deployment.flows)
+            made = {str(flow): counts.get(flow, 0) for flow in self.deployment.flows}
+            if why := detect_too_few(made, need.baseline_requests, elapsed=(time.time_ns() - begin) / 1e9):
+                raise ExperimentFailure(f"{self.name}: {why}")
+            return all(count >= need.baseline_requests for count in made.values())
 
-        try:
-            with self.spans.span("baseline", SpanKind.OBSERVATION):
-                self.cluster.wait("a baseline of every flow", enough, seconds=need.baseline_seconds + 30, every=0.1)
-        except NotReady as error:
-            raise ExperimentFailure(f"{self.name}: {error}: is the load running?") from error
+        with self.spans.span("baseline", SpanKind.OBSERVATION):
+            self.cluster.wait("a baseline of every flow", enough, seconds=2 * _LONGEST_BASELINE, every=0.1)
         self.window(WindowKind.BASELINE, begin, time.time_ns(), "enough requests of each flow")
 
     def _measure_steady_load(self) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from chaos.prediction.predicting import Point, Prediction, Summary, percent
 
 _MOST = 6  # flows, tenants in a line
+UNKNOWN = "no call is known here, so whom a proxy hurts is not known either: name the calls in a target file (--target)"
 
 
 def describe(found: Prediction) -> str:
@@ -46,8 +47,10 @@ def _lines(found: Prediction) -> Iterator[str]:
     yield from (f"  note: {caveat}" for caveat in found.world.caveats)
     if found.worst:
         yield "the worst single points among its proxies"
-    else:
+    elif found.world.placement.calls:
         yield "no proxy is a single point: nothing passes one"
+    else:
+        yield UNKNOWN
     for number, point in enumerate(found.worst, 1):
         yield f"{number:3}. {point.name} ({point.about})"
         yield f"     {_whom(point)}"

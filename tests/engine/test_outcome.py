@@ -9,7 +9,7 @@ import pytest
 
 from chaos.engine.check import check_run
 from chaos.engine.outcome import checks_of, combined, judgement_of, measures_of, reason_of
-from chaos.engine.trial import summary
+from chaos.engine.trial import detect_too_few, summary
 from chaos.history.result import TrialResult
 from chaos.report import write_reports
 from chaos.verdict.check import Check, decided, undecided
@@ -121,3 +121,23 @@ def test_a_trials_result_is_shown_in_a_line_once_it_is_known(
         judgement={},
     )
     assert summary(found) == shown
+
+
+@pytest.mark.parametrize(
+    ("made", "elapsed", "says"),
+    [
+        ({"a": 0}, 34, ""),  # it may yet begin
+        ({"a": 0}, 36, "a made 0 requests in 36 s, and a baseline is 500"),
+        ({"a": 4000, "b": 100}, 40, "b made 100 requests in 40 s"),
+        ({"a": 4000, "b": 400}, 40, ""),  # ten a second: it has its baseline after 50 s
+        ({"a": 180}, 36, ""),
+        ({"a": 144}, 36, "It needs at least 5 requests a second"),
+        ({}, 100, ""),
+    ],
+)
+def test_a_slow_load_is_waited_for_and_one_that_is_too_slow_is_refused(
+    made: dict[str, int], elapsed: float, says: str
+) -> None:
+    why = detect_too_few(made, 500, elapsed=elapsed)
+    assert says in why
+    assert bool(says) is bool(why)

@@ -119,15 +119,25 @@ def test_a_package_called_chaos_of_a_repository_is_its_own(
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_beside_such_a_package_a_chaos_option_brings_the_plugin_in_and_its_modules_are_found_behind_ours(
-    tmp_path: Path, program: str
+@pytest.mark.parametrize(
+    ("files", "imports"),
+    [
+        ({"chaos/__init__.py": "", "chaos/mine.py": "VALUE = 3\n"}, "from chaos.mine import VALUE"),
+        ({"chaos/__init__.py": "VALUE = 3\n"}, "from chaos import VALUE"),
+        (
+            {"chaos/__init__.py": "from chaos.mine import VALUE\n", "chaos/mine.py": "VALUE = 3\n"},
+            "from chaos import VALUE",
+        ),
+        ({"chaos.py": "VALUE = 3\n"}, "import chaos; VALUE = chaos.VALUE"),
+    ],
+)
+def test_beside_such_a_package_a_chaos_option_brings_the_plugin_in_and_what_it_holds_is_found_behind_ours(
+    tmp_path: Path, program: str, files: dict[str, str], imports: str
 ) -> None:
-    (tmp_path / "chaos").mkdir()
-    (tmp_path / "chaos" / "__init__.py").write_text("")
-    (tmp_path / "chaos" / "mine.py").write_text("VALUE = 3\n")
-    (tmp_path / "test_it.py").write_text(
-        f"{OWN_SCENARIO}\n\ndef test_it():\n    from chaos.mine import VALUE\n    assert VALUE == 3\n"
-    )
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "test_it.py").write_text(f"{OWN_SCENARIO}\n\ndef test_it():\n    {imports}\n    assert VALUE == 3\n")
     done = ran(tmp_path, "--collect-only", "-q", "--chaos-modes=node", program=program)
     assert set(collected(done)) == {"proxy-resets[node]", "test_it"}, done.stdout + done.stderr
     assert ran(tmp_path, "--chaos-modes=node", "-k", "test_it and not resets", program=program).returncode == 0

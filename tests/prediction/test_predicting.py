@@ -283,7 +283,11 @@ def test_a_placebo_and_a_waypoint_that_serves_nothing_are_no_points() -> None:
     idle = Proxy("x", "w", "proxy", "w", "node-1", MODES["node"].kinds[0].layers, Scope.NODE, "", "x")
     placebo = replace(idle, pod="p", layers=frozenset(), key="node-1")
     assert every_proxy(world("none", proxies=(idle, placebo))) == []
-    assert "no proxy is a single point" in describe(predict(world("none", proxies=(idle, placebo))))
+    told = world("none", proxies=(idle, placebo))
+    assert "no proxy is a single point" in describe(predict(told))
+    unknown = replace(told, placement=replace(told.placement, calls=()))
+    assert "no call is known here" in describe(predict(unknown))
+    assert "single point:" not in describe(predict(unknown))
 
 
 def test_a_sentence_says_whom_by_how_much_and_that_nobody_is_hurt() -> None:
