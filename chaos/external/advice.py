@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 from chaos.errors import ApiError
 from chaos.external.file import TargetSystem
 from chaos.kube.client import Cluster
-from chaos.kube.objects import is_live, is_unready
+from chaos.kube.objects import is_live, is_unready, label_selector, selects
 from chaos.model.fate import flow_shares
 from chaos.model.modes import Scope
 from chaos.model.placement import Placement, Pod, Proxy
@@ -69,18 +70,37 @@ def _of_server(server: str, pods: Sequence[Pod], evidence: AdviceBasis) -> list[
         return [
             f"all {len(pods)} replicas of {server} are on node {nodes.pop()}: they share its node's proxy, and its fate"
         ]
-    if evidence.budgets is not None and not any(
-        _guards(one, pod, evidence) for one in evidence.budgets for pod in pods
-    ):
+    if evidence.budgets is None:
+        return []
+    guards = [one for one in evidence.budgets if any(_selects(one, pod, evidence) for pod in pods)]
+    if not guards:
         return [f"{server} has no PodDisruptionBudget: a drain may take its {len(pods)} replicas at once"]
+    if not any(keeps_one(one["spec"], len(pods)) for one in guards):
+        names = ", ".join(one["metadata"]["name"] for one in guards)
+        return [f"PodDisruptionBudget {names} lets a drain take all {len(pods)} replicas of {server} at once"]
     return []
 
 
-def _guards(budget: Object, pod: Pod, evidence: AdviceBasis) -> bool:
-    wanted = ((budget["spec"].get("selector") or {}).get("matchLabels")) or {}
-    labels = evidence.labels.get(pod.uid, {})
-    same = budget["metadata"]["namespace"] == pod.namespace
-    return same and all(labels.get(key) == value for key, value in wanted.items())
+def _selects(budget: Object, pod: Pod, evidence: AdviceBasis) -> bool:
+    """Whether the budget counts the pod. Source: PodDisruptionBudgetSpec, "selector": none selects none, {} all."""
+    selector = budget["spec"].get("selector")
+    same = selector is not None and budget["metadata"]["namespace"] == pod.namespace
+    return same and selects(label_selector(selector), evidence.labels.get(pod.uid, {}))
+
+
+def keeps_one(spec: Object, replicas: int) -> bool:
+    """Whether evictions leave at least one of so many replicas. Pure.
+
+    Source: Kubernetes, "Specifying a Disruption Budget for your Application": percentages are rounded up.
+    """
+    if (most := spec.get("maxUnavailable")) is not None:
+        return _amount(most, replicas) < replicas
+    return _amount(spec.get("minAvailable", 1), replicas) > 0
+
+
+def _amount(value: int | str, replicas: int) -> int:
+    text = str(value)
+    return ceil(replicas * int(text[:-1]) / 100) if text.endswith("%") else int(text)
 
 
 def _of_shared(proxy: Proxy, placement: Placement) -> str:

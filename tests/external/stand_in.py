@@ -20,6 +20,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
@@ -90,10 +91,15 @@ WAYPOINTS: Final = replace(AMBIENT, mode="ambient-namespace")
 
 def rendered(mode: str, *added: Object) -> list[Object]:
     """What `sharedfate render` makes of the objects under that name, the mesh's own parts before them."""
+    return manifests.parse(_rendered(mode, manifests.dump(added)), source="rendered")
+
+
+@cache  # pods of one template differ by nothing that is rendered
+def _rendered(mode: str, added: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "objects.yaml"
-        file.write_text(manifests.dump(added))
-        text = subprocess.run(
+        file.write_text(added)
+        return subprocess.run(
             [sys.executable, "-m", "chaos.cli", "render", "--mode", mode, "-f", str(file)],
             capture_output=True,
             text=True,
@@ -101,7 +107,6 @@ def rendered(mode: str, *added: Object) -> list[Object]:
             check=True,
             env={**os.environ, "SHAREDFATE_NAME": NAME},
         ).stdout
-    return manifests.parse(text, source="rendered")
 
 
 def objects(how: StandIn) -> list[Object]:

@@ -344,12 +344,26 @@ BUDGET = {"metadata": {"namespace": "tenant-a"}, "spec": {"selector": {"matchLab
 EVIDENCE = AdviceBasis([BUDGET], {one.uid: {"app": one.workload} for one in PODS})
 
 
+def guarded(**spec: Any) -> AdviceBasis:
+    return AdviceBasis([{"metadata": {"name": "pdb", "namespace": "tenant-a"}, "spec": spec}], EVIDENCE.labels)
+
+
 def placement(pods: tuple[Pod, ...] = PODS, proxies: tuple[Proxy, ...] = NODES, calls: Any = CALLS) -> Placement:
     return Placement(MODES["node"], pods, proxies, calls)
 
 
-def test_what_is_well_laid_out_gets_no_advice() -> None:
-    assert advice(EVIDENCE, placement()) == []
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        EVIDENCE,
+        AdviceBasis(None, EVIDENCE.labels),  # budgets that may not be read are not missed
+        guarded(selector={}, minAvailable="1%"),
+        guarded(selector={}, maxUnavailable="50%"),
+        guarded(selector={"matchExpressions": [{"key": "app", "operator": "In", "values": ["x", "server"]}]}),
+    ],
+)
+def test_what_is_well_laid_out_gets_no_advice(evidence: AdviceBasis) -> None:
+    assert advice(evidence, placement()) == []
 
 
 B = tuple(pod(name, node, tenant="b") for name, node in (("client-1", "n1"), ("server-1", "n1"), ("server-2", "n2")))
@@ -365,6 +379,15 @@ B_EVIDENCE = AdviceBasis(
         (EVIDENCE, placement(PODS[:3]), "tenant-a/server has one replica"),
         (EVIDENCE, placement((*PODS[:3], pod("server-2", "n1"))), "all 2 replicas of tenant-a/server are on node n1"),
         (AdviceBasis([], EVIDENCE.labels), placement(), "tenant-a/server has no PodDisruptionBudget"),
+        (guarded(minAvailable=1), placement(), "tenant-a/server has no PodDisruptionBudget"),  # it selects none
+        (
+            guarded(selector={"matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["server"]}]}),
+            placement(),
+            "tenant-a/server has no PodDisruptionBudget",
+        ),
+        (guarded(selector={}, minAvailable="0%"), placement(), "PodDisruptionBudget pdb lets a drain take all 2"),
+        (guarded(selector={}, maxUnavailable=2), placement(), "PodDisruptionBudget pdb lets a drain take all 2"),
+        (guarded(selector={}, maxUnavailable="51%"), placement(), "PodDisruptionBudget pdb lets a drain take all 2"),
         (
             B_EVIDENCE,
             placement(
@@ -387,7 +410,19 @@ B_EVIDENCE = AdviceBasis(
             "waypoint w/wp has one instance",
         ),
     ],
-    ids=["one-replica", "one-node", "no-budget", "no-limit", "mixed", "one-waypoint"],
+    ids=[
+        "one-replica",
+        "one-node",
+        "no-budget",
+        "budget-of-none",
+        "budget-of-others",
+        "budget-of-0-percent",
+        "budget-of-both",
+        "budget-rounded-up",
+        "no-limit",
+        "mixed",
+        "one-waypoint",
+    ],
 )
 def test_each_planted_flaw_gives_exactly_one_piece_of_advice(
     evidence: AdviceBasis, found: Placement, words: str
