@@ -21,10 +21,11 @@ from chaos.external.file import Call, TargetSystem
 from chaos.external.modes import InstalledMode
 from chaos.external.placement import plan_placement, read_proxy_pods, read_site
 from chaos.kube.access import list_readable
-from chaos.kube.applying import Object, apply_all, delete_all, namespaces_of_run, wait_all_ready
+from chaos.kube.applying import Object, apply_all, delete_all, is_ready, namespaces_of_run, wait_all_ready
 from chaos.kube.client import Cluster, kind_key
 from chaos.kube.control_key import stored_key
 from chaos.kube.objects import has_condition
+from chaos.kube.readiness import AwaitedWorkload, causes, read
 from chaos.mesh import inject, manifests
 from chaos.mesh.budget import Budget, divide
 from chaos.mesh.handle import PlanePart
@@ -154,7 +155,19 @@ class InstalledMesh(DescribedMesh):
                 f"mode {self.mode.name}: {self.description.name} carries the tenants", enrolled, seconds=seconds
             )
         except NotReady as error:
-            raise NotReady(f"{error}: {'; '.join(missing[:4])}") from error
+            raise NotReady(f"{error}: {'; '.join([*missing[:4], *self.held_up()])}") from error
+
+    def held_up(self) -> list[str]:
+        """Return why what the mesh makes in the tenants' namespaces, a waypoint of a Gateway, is not ready: a sentence
+        for each cause, in the cluster's words.
+        """
+        waiting = [
+            AwaitedWorkload("Deployment", space, obj["metadata"]["name"])
+            for space in self.target.namespaces
+            for obj in self.cluster.list("Deployment", space)
+            if not is_ready(obj)
+        ]
+        return causes(waiting, read(self.cluster, waiting))
 
     def missing_signs(self) -> list[str]:
         """Return the signs that the mesh does not show yet for tenants that it should carry, a sentence each."""

@@ -206,7 +206,10 @@ def patched(obj: Object, how: StandIn) -> list[Object]:
     """The JSON patch by which the stand-in takes an enrolled namespace, or a pod in one."""
     meta = obj["metadata"]
     if obj["kind"] == "Namespace":
-        labels = {**(meta.get("labels") or {}), f"{NAME}.io/mesh": "enabled", f"{NAME}.io/mode": how.mode}
+        plain = {**obj, "apiVersion": "v1", "metadata": {"name": meta["name"], "labels": meta.get("labels") or {}}}
+        of_that_name = [one for one in rendered(how.mode, plain) if one["metadata"]["name"] == meta["name"]]
+        (labels,) = [one["metadata"]["labels"] for one in of_that_name if one["kind"] == "Namespace"]
+        del labels[f"{NAME}.io/run"]  # its waypoints ask for more than the other's do: so the label of pod security
         return [{"op": "add", "path": "/metadata/labels", "value": labels}]
     plain = {**obj, "apiVersion": "v1", "metadata": {**meta, "name": "injected"}}
     space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": meta["namespace"]}}

@@ -155,6 +155,28 @@ def test_a_waypoint_is_a_gateway_of_the_tenants_namespace_with_the_budgets_share
     assert "Gateway/waypoint" not in enrolled("istio-ambient")
 
 
+def test_a_waypoint_that_does_not_come_about_is_said_with_the_clusters_own_reason(tmp_path: Path) -> None:
+    waypoint = {
+        "metadata": {"name": "waypoint", "namespace": "tenant-a", "generation": 1},
+        "spec": {"replicas": 1},
+        "status": {"observedGeneration": 1},
+    }
+    refused = {
+        "involvedObject": {"kind": "ReplicaSet", "namespace": "tenant-a", "name": "waypoint-7c59", "uid": "r"},
+        "reason": "FailedCreate",
+        "message": 'pods "waypoint-7c59-x" is forbidden: violates PodSecurity "restricted:latest": ...',
+        "lastTimestamp": "2026-01-01T00:00:00Z",
+    }
+    script = Script(listed(waypoint), (200, {"kind": "Deployment", **waypoint}), listed(), listed(refused))
+    with serving(script, tmp_path) as cluster:
+        one = mesh("istio-ambient-waypoint")
+        one.cluster = cluster
+        (said,) = one.held_up()
+    assert said.startswith("Deployment tenant-a/waypoint: ")
+    assert 'violates PodSecurity "restricted:latest"' in said
+    assert "let these namespaces be labelled" in said
+
+
 # ---- what is installed
 
 
