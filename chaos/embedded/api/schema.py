@@ -276,6 +276,9 @@ def _fits(value: object, kind: str) -> bool:
     return _JSON_TYPES.get(type(value)) == kind
 
 
+_WITHOUT_FIELDS: Final = (".CustomResourceSubresourceStatus",)  # structs; what else declares no fields takes any
+
+
 def clean(value: Any, schema: Schema, findings: Findings, place: Place = Place()) -> Any:
     """Copy a value as Kubernetes' decoder leaves it: without nulls and unknown fields, with canonical quantities; fills
     `findings`.
@@ -307,7 +310,8 @@ def clean(value: Any, schema: Schema, findings: Findings, place: Place = Place()
         if (wrong := _text_fault(value, str(schema.get("format", "")), micro=name == _MICRO_TIME)) is not None:
             findings.mismatches.append(wrong)
         return value
-    if isinstance(value, dict) and ("properties" in schema or "additionalProperties" in schema):
+    typed = "properties" in schema or "additionalProperties" in schema or name.endswith(_WITHOUT_FIELDS)
+    if isinstance(value, dict) and typed:
         return _clean_object(value, schema, findings, place, name)
     if isinstance(value, list) and "items" in schema:
         items = schema["items"]
@@ -400,7 +404,7 @@ def _clean_object(
         elif isinstance(additional, Mapping):
             held = _zero(additional) if item is None else item
             result[key] = clean(held, additional, findings, place.item(key))
-        elif additional or not properties:
+        elif additional or (not properties and not owner.endswith(_WITHOUT_FIELDS)):
             result[key] = item
         else:
             findings.unknown.append(place.field(key, owner).path)

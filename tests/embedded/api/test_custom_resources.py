@@ -280,8 +280,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     (
         "an unknown type",
         {"type": "object", "properties": {"a": {"type": "text"}}},
-        'type: Unsupported value: "text": supported values: "array", "boolean", "integer", "null", "number", "object", '
-        '"string"',
+        'type: Unsupported value: "text": supported values: "array", "boolean", "integer", "number", "object", "string"',
     ),
     (
         "a pattern that is none",
@@ -291,8 +290,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     (
         "a default that does not fit",
         {"type": "object", "properties": {"a": {"type": "integer", "default": "x"}}},
-        'properties[a].default: Invalid value: "string": '
-        "spec.versions[0].schema.openAPIV3Schema.properties[a].default in body must be of type integer",
+        'properties[a].default: Invalid value: "string":  in body must be of type integer',
     ),
     (
         "a default with fields that are not known",
@@ -469,7 +467,7 @@ MISFITS: list[tuple[dict[str, Any], str]] = [
     ({"must": None}, 'must: Invalid value: "null": must in body must be of type string: "null"'),
     ({"size": 0}, "size: Invalid value: 0: size in body should be greater than or equal to 1"),
     ({"size": 10}, "size: Invalid value: 10: size in body should be less than or equal to 9"),
-    ({"size": 1.5}, 'size: Invalid value: "number": size in body must be of type integer: "number"'),
+    ({"size": 1.5}, 'size: Invalid value: "float64": size in body must be of type int32: "float64"'),
     ({"step": 0}, "step: Invalid value: 0: step in body should be greater than 0"),
     ({"step": 0.7}, "step: Invalid value: 0.7: step in body should be a multiple of 0.5"),
     ({"name": "a"}, 'name: Invalid value: "a": name in body should be at least 2 chars long'),

@@ -66,6 +66,10 @@ RULED = {
         }
     },
 }
+BROKEN: dict[str, Any] = {
+    "schema": {"openAPIV3Schema": {"type": "string"}},
+    "subresources": {"scale": {"specReplicasPath": "x", "statusReplicasPath": ".status.n"}},
+}
 
 
 @pytest.mark.parametrize(
@@ -77,14 +81,26 @@ RULED = {
         ([GOOD, GOOD | {"name": "v2"}], ["spec.versions", "status.storedVersions"]),
         ([GOOD | {"name": "V_1"}], ["spec.versions[0].name", "spec.version"]),
         ([GOOD, GOOD | {"name": "V_1", "storage": False}], ["spec.versions[1].name"]),
-        ([GOOD | {"schema": {"openAPIV3Schema": {}}}], ["spec.versions[0].schema.openAPIV3Schema.type"]),
+        ([GOOD | {"schema": {"openAPIV3Schema": {}}}], ["spec.validation.openAPIV3Schema.type"]),
         (
             [GOOD | {"schema": {}, "selectableFields": [{"jsonPath": ".spec.a"}]}],
-            ["spec.versions[0].schema.openAPIV3Schema", "spec.versions[0].selectableFields"],
+            ["spec.versions[0].schema.openAPIV3Schema", "spec.selectableFields"],
+        ),
+        (  # what all versions have is told of the whole, and else of each
+            [GOOD | BROKEN, GOOD | BROKEN | {"name": "v2", "storage": False}],
+            ["spec.validation.openAPIV3Schema.type", "spec.subresources.scale.specReplicasPath"],
+        ),
+        (
+            [GOOD | BROKEN, GOOD | {"name": "v2", "storage": False, "subresources": BROKEN["subresources"]}],
+            ["spec.versions[0].schema.openAPIV3Schema.type", "spec.subresources.scale.specReplicasPath"],
+        ),
+        (
+            [GOOD | {"schema": BROKEN["schema"]}, GOOD | BROKEN | {"name": "v2", "storage": False}],
+            ["spec.versions[1].subresources.scale.specReplicasPath", "spec.validation.openAPIV3Schema.type"],
         ),
         (  # a path that leads nowhere is found before any rule is compiled
             [GOOD | {"schema": {"openAPIV3Schema": RULED}}],
-            ["spec.versions[0].schema.openAPIV3Schema.properties[spec].x-kubernetes-validations[0].fieldPath"],
+            ["spec.validation.openAPIV3Schema.properties[spec].x-kubernetes-validations[0].fieldPath"],
         ),
     ],
 )

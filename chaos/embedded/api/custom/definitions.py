@@ -6,7 +6,7 @@ Called by admission; the controller of established definitions calls `rows`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from chaos.embedded.api.custom import fits, structural
@@ -85,6 +85,7 @@ def validate(obj: Object) -> Causes:
         if not names.get(name):
             yield required(f"spec.names.{name}")
     yield from _names(names)
+    yield from _common(spec.get("versions") or ())
     yield from _conversion(spec.get("conversion") or {})
     yield from _stored(spec.get("versions") or ())
     yield from _approval(group, meta)
@@ -96,11 +97,14 @@ def _versions(spec: Mapping[str, Any]) -> Causes:
         where = f"spec.versions[{index}]"
         if (version.get("schema") or {}).get("openAPIV3Schema") is None:
             yield required(f"{where}.schema.openAPIV3Schema")
+    parts = {name: check for name, check in _PARTS.items() if not _is_common(versions, name)}
     for index, version in enumerate(versions):
         where, name = f"spec.versions[{index}]", version.get("name", "")
         if faults := dns_1035(name):
             yield wrong(f"{where}.name", name, ",".join(faults))
-        yield from _version(version, where)
+        yield from _deprecation(version, where)
+        for part, check in parts.items():
+            yield from check(version, f"{where}.{part}")
     names = [version.get("name") for version in versions]
     if len(set(names)) != len(names):
         yield wrong("spec.versions", list(versions), "must contain unique version names")
@@ -119,7 +123,18 @@ def _stored(versions: Sequence[Mapping[str, Any]]) -> Causes:
         yield wrong("status.storedVersions", storage[:1], f"must have the storage version {name}")
 
 
-def _version(version: Mapping[str, Any], where: str) -> Causes:
+def _is_common(versions: Sequence[Mapping[str, Any]], part: str) -> bool:
+    """Whether all versions have the same, which Kubernetes then takes for the whole definition's."""
+    return all(version.get(part) == versions[0].get(part) for version in versions)
+
+
+def _common(versions: Sequence[Mapping[str, Any]]) -> Causes:
+    for part, check in _PARTS.items():
+        if versions and _is_common(versions, part):
+            yield from check(versions[0], f"spec.{'validation' if part == 'schema' else part}")
+
+
+def _deprecation(version: Mapping[str, Any], where: str) -> Causes:
     warning = version.get("deprecationWarning")
     if warning is not None:
         field = f"{where}.deprecationWarning"
@@ -134,22 +149,44 @@ def _version(version: Mapping[str, Any], where: str) -> Causes:
                 why = f"must only contain printable UTF-8 characters; non-printable character found at index {index}"
                 yield wrong(field, warning, why)
                 break
-    subresources = version.get("subresources") or {}
-    schema = (version.get("schema") or {}).get("openAPIV3Schema")
+
+
+def _open_schema(version: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    return (version.get("schema") or {}).get("openAPIV3Schema")
+
+
+def _schema(version: Mapping[str, Any], where: str) -> Causes:
+    schema, status = _open_schema(version), (version.get("subresources") or {}).get("status")
     if schema is not None:
-        yield from structural.faults(
-            schema, f"{where}.schema.openAPIV3Schema", status=subresources.get("status") is not None
-        )
-    if (scale := subresources.get("scale")) is not None:
-        yield from _scale(scale, f"{where}.subresources.scale")
+        yield from structural.faults(schema, f"{where}.openAPIV3Schema", status=status is not None)
+
+
+def _subresources(version: Mapping[str, Any], where: str) -> Causes:
+    if (scale := (version.get("subresources") or {}).get("scale")) is not None:
+        yield from _scale(scale, f"{where}.scale")
+
+
+def _columns(version: Mapping[str, Any], where: str) -> Causes:
     for index, column in enumerate(version.get("additionalPrinterColumns") or []):
-        yield from _column(column, f"{where}.additionalPrinterColumns[{index}]")
-    if selectable := version.get("selectableFields"):
-        if schema is None:
-            why = "may only be set when `version.schema.openAPIV3Schema` is not included"
-            yield wrong(f"{where}.selectableFields", "", why)
-        else:
-            yield from _selectable(selectable, schema, f"{where}.selectableFields")
+        yield from _column(column, f"{where}[{index}]")
+
+
+def _selectables(version: Mapping[str, Any], where: str) -> Causes:
+    schema = _open_schema(version)
+    if not (selectable := version.get("selectableFields")):
+        return
+    if schema is None:
+        yield wrong(where, "", "may only be set when `version.schema.openAPIV3Schema` is not included")
+    else:
+        yield from _selectable(selectable, schema, where)
+
+
+_PARTS: Final[Mapping[str, Callable[[Mapping[str, Any], str], Causes]]] = {
+    "schema": _schema,
+    "subresources": _subresources,
+    "additionalPrinterColumns": _columns,
+    "selectableFields": _selectables,
+}
 
 
 def _simple_path(path: str, field: str) -> Causes:

@@ -70,10 +70,13 @@ def _cause(path: str, value: Any, detail: str) -> Cause:
 _NAMES: Final[Mapping[type, str]] = {bool: "boolean", str: "string", dict: "object", list: "array", int: "integer"}
 
 
+_MOST_EXACT: Final = 1 << 53  # beyond, a number with a fraction or exponent is no whole one
+
+
 def type_name(value: Any) -> str:
     """The OpenAPI name of a value's JSON type."""
     if isinstance(value, float):
-        return "integer" if value.is_integer() else "number"
+        return "integer" if value.is_integer() and abs(value) < _MOST_EXACT else "number"
     return _NAMES.get(type(value), "null")
 
 
@@ -89,15 +92,25 @@ def _type(value: Any, schema: Schema, path: str) -> Causes:
         if got not in ("integer", "string"):
             yield _type_fault(path, "integer,string", got)
         return
-    wanted = schema.get("type")
-    if wanted and got != wanted and not (wanted == "number" and got == "integer"):
-        yield _type_fault(path, str(wanted), got)
+    wanted, form = schema.get("type"), schema.get("format")
+    if not wanted or got == wanted or (wanted == "number" and got == "integer"):
         return
-    if isinstance(value, int) and not isinstance(value, bool):
-        form = schema.get("format")
-        bound = {"int32": 1 << 31, "int64": 1 << 63}.get(str(form))
-        if wanted == "integer" and bound is not None and not -bound <= value < bound:
-            yield Cause(TYPE_FAULT, path, f'Invalid value: {value}: {path} in body must be of type {form}: "{got}"')
+    if form and not isinstance(value, str | list):
+        number = "float64" if isinstance(value, float) else "int64"
+        yield _type_fault(path, str(form), number if got in ("integer", "number") else "")
+    else:
+        yield _type_fault(path, str(wanted), got)
+
+
+def _outside(value: int | float, schema: Schema, path: str, what: str) -> Causes:
+    """Refuse a number that a whole one of the schema's format cannot hold."""
+    if schema.get("type") != "integer":
+        return
+    form = schema.get("format")
+    bound = 1 << (31 if form == "int32" else 63)
+    if not float(value).is_integer() or not -bound <= value < bound:
+        told = f"with format {form}" if form else "(default format)"
+        yield wrong("<nil>", "", f"{what} value must be of type integer {told} in {path}")
 
 
 def _text(value: str, schema: Schema, path: str) -> Causes:
@@ -114,20 +127,39 @@ def _text(value: str, schema: Schema, path: str) -> Causes:
 
 
 def _number(value: int | float, schema: Schema, path: str) -> Causes:
-    if (step := schema.get("multipleOf")) is not None and (value / step) % 1:
-        yield _cause(path, value, f"should be a multiple of {_plain(step)}")
+    yield from _outside(value, schema, path, "Checked")
+    if (step := schema.get("multipleOf")) is not None:
+        yield from _outside(step, schema, path, "MultipleOf")
+        if (value / step) % 1:
+            yield _cause(path, value, f"should be a multiple of {_plain(float(step))}")
     if (most := schema.get("maximum")) is not None:
-        strict = schema.get("exclusiveMaximum")
-        if value > most or (strict and value == most):
-            yield _cause(path, value, f"should be less than {'' if strict else 'or equal to '}{_plain(most)}")
+        yield from _outside(most, schema, path, "Maximum boundary")
+        strict, bound = schema.get("exclusiveMaximum"), _bound(value, most, schema)
+        if value > bound or (strict and value == bound):
+            yield _cause(path, value, f"should be less than {'' if strict else 'or equal to '}{_plain(bound)}")
     if (least := schema.get("minimum")) is not None:
-        strict = schema.get("exclusiveMinimum")
-        if value < least or (strict and value == least):
-            yield _cause(path, value, f"should be greater than {'' if strict else 'or equal to '}{_plain(least)}")
+        yield from _outside(least, schema, path, "Minimum boundary")
+        strict, bound = schema.get("exclusiveMinimum"), _bound(value, least, schema)
+        if value < bound or (strict and value == bound):
+            yield _cause(path, value, f"should be greater than {'' if strict else 'or equal to '}{_plain(bound)}")
+
+
+def _bound(value: int | float, bound: int | float, schema: Schema) -> int | float:
+    """A bound as a value is compared with it: a whole one with a whole one, where the schema can hold it."""
+    outside = any(True for _ in _outside(bound, schema, "", ""))
+    return float(bound) if isinstance(value, float) or outside else int(bound)
 
 
 def _plain(number: int | float) -> str:
-    return str(int(number)) if float(number).is_integer() and abs(number) < 1e21 else repr(number)
+    """As Go prints it: a float64 with an exponent from a million on, and below a ten-thousandth."""
+    if isinstance(number, int):
+        return str(number)
+    power = int(f"{float(number):e}".partition("e")[2])
+    if -5 < power < 6:
+        return str(int(number)) if float(number).is_integer() else repr(number)
+    digits = repr(float(number)).partition("e")[0].replace(".", "").strip("-0")
+    mantissa = digits[0] + ("." + digits[1:] if len(digits) > 1 else "")
+    return f"{'-' if number < 0 else ''}{mantissa}e{'+' if power >= 0 else '-'}{abs(power):02}"
 
 
 def _list(value: Sequence[Any], schema: Schema, path: str, old: Any) -> Causes:

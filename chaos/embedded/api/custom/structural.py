@@ -209,6 +209,14 @@ def _counterpart(nested: Schema, whole: Schema | None, at: str, path: str) -> Ca
 # ---- defaults
 
 
+def _misfits_of_default(value: Any, schema: Schema, where: str) -> Causes:
+    """Validate a default, which messages do not name: it is an object of its own."""
+    for cause in fits.misfits(value, schema, where):
+        told = cause.message.replace(f" {where}.", " ").replace(f" {where}", " ")
+        at = where if cause.field == "<nil>" else cause.field.replace(f"{where}[", f"{where}.[")
+        yield replace(cause, field=at, message=told)
+
+
 def _defaults(schema: Schema, path: str) -> Causes:
     """Validate that defaults match their schema and would not be pruned."""
     if "default" in schema and path:
@@ -220,7 +228,7 @@ def _defaults(schema: Schema, path: str) -> Causes:
             if gone:
                 yield wrong(f"{path}.default", value, f"must not have unspecified fields: {', '.join(sorted(gone))}")
         values.default(value, schema)
-        yield from fits.misfits(value, schema, f"{path}.default")
+        yield from _misfits_of_default(value, schema, f"{path}.default")
     if isinstance(items := schema.get("items"), Mapping):
         yield from _defaults(items, f"{path}.items")
     for name, one in sorted((schema.get("properties") or {}).items()):
@@ -246,7 +254,7 @@ _UNSUPPORTED: Final = ("id", "additionalItems", "patternProperties", "definition
 def _node(schema: Schema, path: str, here: _Context, *, root: bool = False) -> Causes:
     kind = schema.get("type")
     if kind and kind not in _TYPES:
-        yield unsupported(f"{path}.type", kind, _TYPES)
+        yield unsupported(f"{path}.type", kind, [one for one in _TYPES if one != "null"])
     if "default" in schema and here.no_defaults is not None:
         yield not_allowed(f"{path}.default", f"must not be set {here.no_defaults}".rstrip())
     for name in _UNSUPPORTED:
