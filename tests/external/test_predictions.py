@@ -416,3 +416,68 @@ def test_a_headless_services_pods_are_dialled_themselves() -> None:
     headless["spec"] |= {"clusterIP": "None", "clusterIPs": ["None"]}
     (found,) = hops(placed(live.ambient([headless]), ("nsw/client", "nsw/server", "server.nsw:8080"))).values()
     assert found == [Z2, Z2]
+
+
+# ---- what was not recorded, made from what was
+
+
+def unbound(namespace: str, **labels: str) -> Any:
+    """The server's Service with those labels, before the mesh has said what it is bound to."""
+    service = changed("Service", namespace, "server", **labels)
+    service["status"].pop("conditions", None)
+    return service
+
+
+def opted_out(namespace: str, name: str) -> Any:
+    pod = changed("Pod", namespace, name, **{"istio.io/dataplane-mode": "none"})
+    pod["metadata"]["annotations"].pop("ambient.istio.io/redirection")
+    return pod
+
+
+OTHERS = {"istio.io/use-waypoint": "shared", "istio.io/use-waypoint-namespace": "infra"}
+NSW = "nsw/waypoint-79f7bc7d5-kclmq"
+
+
+@pytest.mark.parametrize(
+    ("change", "namespace", "expected"),
+    [
+        (unbound("ashop", **OTHERS), "ashop", [Z1, SHARED, Z2]),
+        (changed("Namespace", "", "ashop", **OTHERS), "ashop", [Z1, SHARED, Z2]),
+        (unbound("nsw", **{"istio.io/use-waypoint": "none"}), "nsw", [Z2, Z2]),
+        (opted_out("ashop", "client"), "ashop", [Z2]),
+        (opted_out("nsw", "client"), "nsw", [Z2]),  # and no waypoint
+        (opted_out("nsw", "server"), "nsw", [Z2, NSW]),  # which the client's ztunnel passes all the same
+        (
+            changed("Namespace", "", "ashop", **{"istio-injection": "enabled"}),
+            "ashop",
+            [Z1, Z2],
+        ),  # nothing was injected
+    ],
+    ids=["services", "namespaces", "none", "client-out", "client-out-of-waypoint", "server-out", "not-injected"],
+)
+def test_labels_that_were_set_afterwards_give_the_path_that_they_ask_for(
+    change: Any, namespace: str, expected: list[str]
+) -> None:
+    call = (f"{namespace}/client", f"{namespace}/server", f"server.{namespace}:8080")
+    assert hops(placed(live.ambient([change]), call)) == {f"{call[0]} -> {call[1]}": expected}
+
+
+def test_a_replica_without_a_proxy_loses_that_hop_alone() -> None:
+    site = live.sidecars()
+    second = copy.deepcopy(live.find(site, "Pod", "shop", "server"))
+    second["metadata"] |= {"name": "server-668d7d685d-zzzzz", "uid": "second", "annotations": {}}
+    for part in ("containers", "initContainers"):
+        second["spec"][part] = [one for one in second["spec"][part] if not one["name"].startswith("istio")]
+    placement = placed(live.with_changes(site, [second]), ("shop/client", "shop/server", "server.shop:8080"))
+    assert {pair.server.name: len(path(placement, pair)) for pair in placement.pairs()} == {
+        "server-668d7d685d-2zlkd": 2,
+        "server-668d7d685d-zzzzz": 1,
+    }
+
+
+def test_a_waypoint_of_which_no_pod_is_ready_is_an_error_that_names_it() -> None:
+    pod = copy.deepcopy(live.find(live.ambient(), "Pod", "nsw", "waypoint"))
+    pod["status"]["containerStatuses"][0]["ready"] = False
+    placement = placed(live.ambient([pod]), ("nsw/client", "nsw/server", "server.nsw:8080"))
+    with pytest.raises(ExperimentFailure, match="no l7 proxy of scope waypoint for 'nsw/waypoint'"):
+        hops(placement)
