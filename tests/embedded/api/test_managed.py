@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chaos.embedded.api import fieldsets, managed
@@ -92,6 +92,7 @@ KEYS = st.dictionaries(st.sampled_from("abcd"), st.sampled_from("123"))
 STEPS = st.lists(st.tuples(st.sampled_from(("one", "two", "three")), st.booleans(), KEYS), min_size=1, max_size=8)
 
 
+@settings(max_examples=40)
 @given(STEPS)
 def test_whatever_is_written_every_key_has_an_owner_and_none_owns_what_is_not_there(
     steps: list[tuple[str, bool, dict[str, str]]],
@@ -109,6 +110,7 @@ def test_whatever_is_written_every_key_has_an_owner_and_none_owns_what_is_not_th
         assert owned == set(held.get("data") or {})
 
 
+@settings(max_examples=40)
 @given(st.recursive(st.sampled_from([1, "x", None]), lambda inner: st.dictionaries(st.sampled_from("abc"), inner)))
 def test_a_set_of_fields_is_read_as_it_was_written(value: Any) -> None:
     fields = set(fieldsets.fields_of({"spec": value}, {}))
