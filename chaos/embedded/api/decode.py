@@ -61,7 +61,7 @@ def read(body: bytes, content_type: str) -> Body:
     """As `parse`; raises Undecodable for malformed text, and StatusError 400 or 415."""
     kind = content_type.partition(";")[0].strip().lower()
     if kind in _YAML and not body.lstrip().startswith(b"{"):
-        return Body(_checked(_yaml(body)))
+        return Body(shallow(_yaml(body)))
     if kind == protobuf.MEDIA_TYPE:
         try:
             return Body(protobuf.decode(body))
@@ -72,7 +72,7 @@ def read(body: bytes, content_type: str) -> Body:
             kind, ("application/json", "application/yaml", "application/vnd.kubernetes.protobuf", "application/cbor")
         )
     try:
-        value = _checked(orjson.loads(body))
+        value = shallow(orjson.loads(body))
     except orjson.JSONDecodeError as error:
         raise Undecodable(f"couldn't get version/kind; json parse error: {_json_fault(body, error)}") from None
     return Body(value, tuple(_given_twice(body)))
@@ -214,7 +214,7 @@ def _yaml(body: bytes) -> Any:
         raise Undecodable(f"yaml: {str(error).splitlines()[0] if str(error) else 'malformed'}") from None
 
 
-def _checked(value: Any) -> Any:
+def shallow(value: Any) -> Any:
     """Return the value unless it is nested too deeply to be copied without exhausting the stack."""
     level, depth = [value], 0
     while level:

@@ -8,10 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import orjson
+
 from chaos.embedded.resources import Object
 from chaos.embedded.store import copy
 
 OPERATIONS: Final = ("add", "remove", "replace", "move", "copy", "test")
+COPIED: Final = 3 << 20  # bytes that the copies of one patch may add: Kubernetes' limit; each may double the document
+_FAULTS: Final = (TypeError, KeyError, AttributeError, RecursionError)
 
 
 class DoesNotApply(ValueError):
@@ -24,12 +28,22 @@ def apply_json_patch(document: Object, operations: Sequence[Mapping[str, Any]]) 
     import jsonpointer
 
     result: Any = copy(document)
+    copied = 0
     for operation in operations:
         try:
+            if operation.get("op") == "copy":
+                copied += len(orjson.dumps(jsonpointer.resolve_pointer(result, operation["from"])))
+                _refuse_too_much(copied)
             result = jsonpatch.JsonPatch([dict(operation)]).apply(result, in_place=True)
-        except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException, TypeError, KeyError) as error:
+        except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException, *_FAULTS) as error:
             raise DoesNotApply(_words(result, operation)) from error
     return result
+
+
+def _refuse_too_much(copied: int) -> None:
+    if copied > COPIED:
+        words = f"the accumulated size increase of copy is {copied}, exceeding the limit {COPIED}"
+        raise DoesNotApply(f"Unable to copy, {words}")
 
 
 def _words(document: Any, operation: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from chaos.embedded.api import schema as schemas
+from chaos.embedded.api.decode import shallow
 from chaos.embedded.api.errors import StatusError, bad_request
 from chaos.embedded.api.json_patch import OPERATIONS, DoesNotApply, apply_json_patch
 from chaos.embedded.api.schema import Schema
@@ -62,7 +63,7 @@ def json_patch(target: Any, operations: Any) -> Any:
         if operation.get("op") in OPERATIONS and (not isinstance(path, str) or path[:1] not in ("", "/")):
             raise bad_request(f"json patch: path {path!r} is not a JSON pointer")
     try:
-        return apply_json_patch(target, operations)
+        return shallow(apply_json_patch(target, operations))
     except DoesNotApply:
         raise _unprocessable() from None
 

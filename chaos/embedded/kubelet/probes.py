@@ -15,6 +15,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import quote
 
 from chaos.embedded.kubelet.container_records import ProbeState, Record
 
@@ -68,10 +69,13 @@ async def http_get(action: Mapping[str, Any], target: ProbeTarget, timeout: floa
     scheme = (action.get("scheme") or "HTTP").lower()
     host = action.get("host") or target.address
     port = target.port(action["port"])
-    path = "/" + (action.get("path") or "/").lstrip("/")
+    path = "/" + quote((action.get("path") or "/").lstrip("/"), safe="%/?#[]@!$&'()*+,;=:~")
     url = f"{scheme}://{host}:{port}{path}"
     headers = {"Host": f"{host}:{port}", "User-Agent": AGENT, "Accept": "*/*", "Connection": "close"}
     headers |= {h["name"]: h["value"] for h in action.get("httpHeaders") or []}
+    for name, value in headers.items():
+        if any((ord(char) < 32 and char != "\t") or ord(char) == 127 for char in value):
+            raise ProbeFailed(f'Get "{url}": net/http: invalid header field value for "{name}"')
     try:
         async with asyncio.timeout(timeout):
             sock = await connect(target.make_socket, host, port)

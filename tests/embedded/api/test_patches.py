@@ -45,6 +45,44 @@ def test_json_patch_does_its_six_operations() -> None:
     assert document == {"a": {"b/c": 1, "l": [1, 2, 3]}, "x": 0}
 
 
+TEXT = "x" * (100 << 10)
+GROWING: dict[str, list[dict[str, Any]]] = {  # patches of a few bytes that would make something without end
+    "a list into itself": [{"op": "copy", "from": "/l", "path": "/l/-"}] * 60,
+    "a map into itself": [{"op": "copy", "from": "/m", "path": f"/m/k{number}"} for number in range(60)],
+    "the whole into a part": [{"op": "copy", "from": "", "path": "/m/k"}] * 60,
+    "two that feed each other": [
+        {"op": "copy", "from": one, "path": f"{other}/k{number}"}
+        for number in range(40)
+        for one, other in (("/m", "/n"), ("/n", "/m"))
+    ],
+    "one text many times": [{"op": "copy", "from": "/text", "path": f"/m/k{number}"} for number in range(40)],
+    "deeper by each addition": [{"op": "add", "path": "/n" + "/x" * depth, "value": {}} for depth in range(1, 150)],
+    "deeper by each move": [
+        operation
+        for number in range(200)
+        for operation in (
+            {"op": "add", "path": f"/m/c{number}", "value": {"x": {}}},
+            {"op": "move", "from": "/n", "path": f"/m/c{number}/x/n"},
+            {"op": "move", "from": f"/m/c{number}", "path": "/n"},
+        )
+    ],
+}
+
+
+@pytest.mark.parametrize("name", GROWING)
+def test_a_small_patch_makes_no_large_or_deep_object(name: str) -> None:
+    document = {"l": [TEXT], "m": {"a": TEXT}, "n": {"a": TEXT}, "text": TEXT}
+    with pytest.raises(StatusError) as caught:
+        json_patch(document, GROWING[name])
+    assert caught.value.code in (400, 422)
+    assert document == {"l": [TEXT], "m": {"a": TEXT}, "n": {"a": TEXT}, "text": TEXT}
+
+
+def test_copies_of_three_megabytes_are_made() -> None:
+    copies = [{"op": "copy", "from": "/text", "path": f"/m/k{number}"} for number in range(3)]
+    assert len(json_patch({"m": {}, "text": "x" * ((1 << 20) - 2)}, copies)["m"]) == 3
+
+
 @pytest.mark.parametrize(
     ("operations", "code"),
     [
