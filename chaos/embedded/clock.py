@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Final, Protocol
+
+LONGEST: Final = 100 * 365 * 86_400  # seconds: what people ask for, however much, stays within what a date can say
 
 
 class Clock(Protocol):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any, Final, Literal
 
-from chaos.embedded.clock import Clock, SystemClock, stamp
+from chaos.embedded.clock import LONGEST, Clock, SystemClock, stamp
 from chaos.embedded.resources import NAMESPACE, POD, Object, Resource
 from chaos.embedded.store import Store
 
@@ -23,7 +23,7 @@ def plan_grace(pod: Object, asked: int | None) -> int:
     if not pod["spec"].get("nodeName") or pod.get("status", {}).get("phase") in ("Succeeded", "Failed"):
         return 0
     wish = pod["spec"].get("terminationGracePeriodSeconds", 30) if asked is None else asked
-    return max(1, int(wish)) if wish < 0 else int(wish)
+    return 1 if wish < 0 else min(int(wish), LONGEST)
 
 
 def delete(

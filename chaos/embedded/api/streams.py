@@ -21,7 +21,7 @@ from chaos.embedded.api.calls import Call
 from chaos.embedded.api.connections import abort
 from chaos.embedded.api.errors import Cause, StatusError, bad_request, invalid, not_allowed, not_served, wrong
 from chaos.embedded.api.options import is_true, number
-from chaos.embedded.clock import parse_time
+from chaos.embedded.clock import LONGEST, parse_time
 from chaos.embedded.node_api import ExecSession, Kubelet, LogOptions
 from chaos.embedded.resources import Object, Resource
 
@@ -110,7 +110,7 @@ _POD_LOG_OPTIONS: Final = Resource("", "v1", "PodLogOptions", "podlogoptions")
 def _log_options(query: Mapping[str, str], name: str, now: datetime) -> LogOptions:
     """The options of a log request; StatusError 400 for malformed values, 422 for invalid ones."""
     since, tail, most = (number(query, one) for one in ("sinceSeconds", "tailLines", "limitBytes"))
-    seconds = None if since is None else float(since)
+    seconds = None if since is None else min(float(since), LONGEST)
     causes: list[Cause] = []
     if tail is not None and tail < 0:
         causes.append(wrong("tailLines", tail, "must be greater than or equal to 0"))

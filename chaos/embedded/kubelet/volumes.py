@@ -155,8 +155,11 @@ def _files(pod: Object, spec: Mapping[str, Any], read: Reader, issue: IssueToken
                     pod, audiences=[audience] if audience else [], seconds=token.get("expirationSeconds", 3600)
                 )
                 result[token["path"]] = (text.encode(), token_mode(pod, mode))
-            else:
+            elif source.keys() & {"configMap", "secret", "downwardAPI"}:
                 result |= _items(pod, source, read, node, mode)
+            else:
+                kind = next(iter(source), "nothing")
+                raise ConfigError(f"projected sources of kind {kind} are not supported here")
         return result
     return _items(pod, spec, read, node, None)
 

@@ -155,6 +155,19 @@ def _projected(kind: str, path: str) -> dict[str, Any]:
 HOSTILE: list[tuple[str, dict[str, Any]]] = [
     *((f"{C}.volumeMounts", _mounted(subPath=path)) for path in DESCENDING),
     *((f"{C}.volumeMounts", _mounted(subPathExpr=path)) for path in DESCENDING),
+    *(
+        (
+            f"spec.volumes[0].projected.sources[0].{kind}.{field}",
+            _volume(projected={"sources": [{kind: {field: path, "signerName": "a.b/c", "keyType": "ED25519"}}]}),
+        )
+        for path in ("../x", "/etc/x", "..", "..x")
+        for kind, fields in (
+            ("clusterTrustBundle", ("path",)),
+            ("podCertificate", ("credentialBundlePath", "keyPath", "certificateChainPath")),
+        )
+        for field in fields
+    ),
+    ("spec.resources.limits[memory]", {"resources": {"limits": {"memory": "1"}}}),
     (f"{C}.volumeMounts[0].subPathExpr", _mounted(subPath="a", subPathExpr="b")),
     (f"{C}.volumeMounts[0].mountPath", _mounted(mountPath="/a:/b")),
     (f"{C}.volumeMounts[0].mountPath", _mounted(mountPath="/a/../../b")),

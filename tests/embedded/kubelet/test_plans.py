@@ -268,6 +268,13 @@ def test_a_volume_that_cannot_be_mounted_here_is_said_to_be(spec: dict[str, Any]
         plan_volumes(pod, "/r", lambda *_: None, lambda *_, **__: "", NODE, lambda _: held)
 
 
+@pytest.mark.parametrize("source", [{"clusterTrustBundle": {"path": "x"}}, {"podCertificate": {"keyPath": "x"}}, {}])
+def test_a_projected_source_that_cannot_be_had_here_is_said_to_be(source: dict[str, Any]) -> None:
+    pod = POD | {"spec": {"volumes": [{"name": "v", "projected": {"sources": [source]}}]}}
+    with pytest.raises(ConfigError, match=r'volume "v" : projected sources of kind .* not supported here'):
+        plan_volumes(pod, "/r", lambda *_: None, lambda *_, **__: "", NODE, no_claim)
+
+
 def test_a_token_is_readable_for_every_container_unless_they_all_are_one_user() -> None:
     def tokens(spec: dict[str, object]) -> tuple[int, dict[str, int]]:
         volume = {

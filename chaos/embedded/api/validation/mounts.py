@@ -171,6 +171,11 @@ def _projected(projected: Mapping[str, Any], where: str) -> Causes:
                 yield from _conflict(item.get("path", ""), taken, where, item.get("path", ""))
         if (token := source.get("serviceAccountToken")) is not None:
             yield from _token(token, f"{field}.serviceAccountToken", where)
+        if (trust := source.get("clusterTrustBundle")) is not None:
+            yield from local_path(trust.get("path") or "", f"{field}.clusterTrustBundle.path")
+        for name in ("credentialBundlePath", "keyPath", "certificateChainPath"):
+            if path := (source.get("podCertificate") or {}).get(name):
+                yield from local_path(path, f"{field}.podCertificate.{name}")
         if len([kind for kind in source if source[kind] is not None]) > 1:
             yield not_allowed(field, "may not specify more than 1 volume type per source")
 

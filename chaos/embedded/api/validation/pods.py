@@ -172,6 +172,7 @@ def _pod_resources(spec: Mapping[str, Any], field: str, claims: set[str]) -> Cau
     if "claims" in resources:
         yield not_allowed(f"{where}.claims", "claims may not be set for Resources at pod-level")
     yield from amounts.requirements(resources, where, claims, of_pod=True)
+    yield from security.least_memory(spec, field)
     for name, value in sorted((resources.get("requests") or {}).items()):
         inside = sum(
             parse_quantity(((one.get("resources") or {}).get("requests") or {}).get(name, 0))
