@@ -168,10 +168,14 @@ def up(name: str = "sharedfate", *, nodes: int | Sequence[str] = 2, keep: bool =
                 start_new_session=True,
             )
         theirs.close()
+        _children[name] = _Child(process, ours)
     finally:
         os.close(lock)
-    _children[name] = _Child(process, ours)
-    words = _first_words(ours)
+    try:
+        words = _first_words(ours)
+    except BaseException:  # an interrupt: nobody else knows of this cluster yet
+        down(name)
+        raise
     if words == "ready":
         return directory / "kubeconfig"
     tail = words.removeprefix("failed: ") or _last_line(directory / "log") or "it said nothing"
