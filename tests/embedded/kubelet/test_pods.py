@@ -93,15 +93,11 @@ def test_a_pod_that_ignores_sigterm_is_killed_after_its_grace_and_passes_through
     async def body(world: World) -> None:
         world.create(pod("p", shell("app", "trap '' TERM; while :; do sleep 1; done"), terminationGracePeriodSeconds=1))
         await world.ready("p")
-        phases = []
         with world.store.watch(POD) as watch:
             began = time.monotonic()
             await world.delete("p")
             took = time.monotonic() - began
-            while not watch._queue.empty():
-                event = await watch.next()
-                assert event is not None
-                phases.append(event.object["status"]["phase"])
+            phases = [event.object["status"]["phase"] for event in await watch.batch(1) if event is not None]
         assert took > 0.9
         assert "Failed" in phases
 
