@@ -13,8 +13,8 @@ PURE       := verdict model history report
 PURE_TESTS := $(PURE:%=tests/%)
 STARTING   := $(addprefix tests/,e2e embedded kube plugin proof repository stranger toolkit test_interrupts.py)
 PYTEST     := $(BIN)/pytest -q
-WAITING    := $(addprefix tests/,apps embedded engine/features engine/test_takedown.py e2e/test_signals.py faults inpod kube \
-              load mesh parity plugin stranger/test_interrupted_start.py)
+WAITING    := $(addprefix tests/,apps embedded engine/features engine/test_takedown.py e2e/test_signals.py external faults inpod kube \
+              load mesh parity plugin $(addprefix stranger/test_,context.py interrupted_start.py odd_clusters.py))
 UNTIMED    := not slow and not live and not privileged
 LIVE       := not slow and (live or privileged)
 DURATIONS   = --durations=$(1) --durations-min=1

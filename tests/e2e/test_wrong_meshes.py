@@ -325,9 +325,10 @@ HARM: list[tuple[str, str, str, str, str, dict[str, float], float | None, str]] 
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("scenario", "mode", "fault", "tenant", "how", "seconds", "sentence"),
-    [pytest.param(*row[1:], id=row[0], marks=[] if row[0] == HARM[0][0] else pytest.mark.slow) for row in HARM],
+    [pytest.param(*row[1:], id=row[0]) for row in HARM],
 )
 def test_harm_that_comes_with_the_undo_or_late_in_the_fault_fails(
     scenario: str,

@@ -42,7 +42,7 @@ CALLS = (
     r"GET /api/v1/pods",
     r"POST .*/proxy/flows",
 )
-QUICK = (CALLS[0], CALLS[4], CALLS[10], CALLS[15])
+QUICK = (CALLS[0], CALLS[4], CALLS[10])  # with a fate each; what hangs is waited for
 
 
 class Mended(Run):
@@ -113,7 +113,7 @@ def ended_at(run: Mended, gate: Gate, theirs: Stranger, call: str, fate: str) ->
     assert left(theirs.admin) == [], f"after {call} was {fate}, and it said: {said}"
 
 
-@pytest.mark.parametrize(("call", "fate"), list(zip(QUICK, FATES, strict=True)))
+@pytest.mark.parametrize(("call", "fate"), list(zip(QUICK, FATES[:-1], strict=True)))
 def test_a_start_that_ends_at_a_call_leaves_nothing(
     run: Mended, gate: Gate, theirs: Stranger, call: str, fate: str
 ) -> None:
