@@ -25,7 +25,7 @@ def test_a_run_that_is_interrupted_is_undone_and_reported(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", ["16k", "120k", "400k"], ids=["at-once", "within-the-trial", "late-in-it"])
+@pytest.mark.parametrize("size", ["16k", "60k", "160k"], ids=["at-once", "within-the-trial", "late-in-it"])
 def test_a_disk_that_fills_up_during_a_run_is_said_and_leaves_nothing(tmp_path: Path, size: str) -> None:
     """In a mount namespace of its own, where `--out` is a file system that holds a run's beginning alone."""
     (tmp_path / "small").mkdir()
