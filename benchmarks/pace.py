@@ -18,8 +18,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from benchmarks.machine import machine
 from chaos.history.spans import TRIAL, Span, SpanKind, read_trace
-from proof.faults import machine
 
 RESULTS: Final = Path(__file__).parent / "results" / "pace.md"
 DEMO: Final = ("--modes", "none,sidecar,node", "--scenarios", "proxy-killed,noisy-neighbour")

@@ -13,17 +13,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import machine
 from chaos.model.modes import MODES
 
 TEST = "tests/faults/test_runner_killed.py"
@@ -110,14 +109,6 @@ def page(lines: Sequence[Line], *, machine: str) -> str:
             + " |"
         )
     return "\n".join(text) + "\n"
-
-
-def machine() -> str:
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1024**3
-    return (
-        f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, {memory:.0f} GiB, "
-        f"Linux {platform.release().split('-')[0]}, Python {platform.python_version()}"
-    )
 
 
 def main() -> None:

@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import machine
 from chaos.embedded.kubelet import cgroups
-from proof.faults import machine
 from proof.live.machine import Loop, working
 
 PAGE = Path(__file__).parent.parent / "benchmarks" / "results" / "matrix.md"

@@ -31,6 +31,7 @@ import numpy as np
 import orjson
 
 from benchmarks import load
+from benchmarks.machine import machine
 from chaos.embedded.api.auth import User
 from chaos.embedded.api.calls import Call
 from chaos.embedded.api.rest import Rest
@@ -39,7 +40,6 @@ from chaos.embedded.clock import SystemClock
 from chaos.embedded.resources import CONFIG_MAP
 from chaos.embedded.store import Store
 from chaos.verdict import Expectation, judge
-from proof.faults import machine
 from proof.synthetic import HarmDone, Noise, Plan, flows, view
 
 RESULTS: Final = Path(__file__).resolve().parents[1] / "benchmarks" / "results"

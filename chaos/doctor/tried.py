@@ -1,4 +1,4 @@
-"""What a preflight tries, by kind of pod, and what came of it: data only; `chaos.doctor.preflight` does it."""
+"""What a preflight tries, by kind of pod, and what came of it: pure; `chaos.doctor.preflight` does it."""
 
 from __future__ import annotations
 
