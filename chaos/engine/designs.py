@@ -16,7 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -26,7 +26,7 @@ from chaos.engine.topology import TenantLoad
 from chaos.engine.trial import Injection, Trial
 from chaos.errors import NotReady
 from chaos.faults.model import Fault, Target
-from chaos.faults.overload import Overload
+from chaos.faults.overload import FREE_RATE, LIMITED_RATE, MAX_RATE_REACHED, Overload
 from chaos.history.model import EventKind
 from chaos.history.spans import SpanKind
 from chaos.kube.objects import container_status
@@ -242,7 +242,7 @@ def switchback(
     pairs: int = 0,
     noisy: TenantLoad | None = None,
     described: str = "",
-    before_look: Callable[[Sequence[Window]], None] = lambda _: None,
+    before_look: Callable[[Sequence[Held]], None] = lambda _: None,
     baseline: bool = True,
 ) -> Judgement:
     """Switch a gradual fault on and off, in pairs, until the judge needs no more.
@@ -252,26 +252,23 @@ def switchback(
     Args:
         pairs: at most so many, one of the judge's looks; 0: as many as it has looks for.
         noisy: the tenant that is the fault itself: its own flow pauses meanwhile.
-        before_look: told of the windows in which the fault was held, before the judge looks: time to state an
-            expectation that rests on what was seen of the fault.
+        before_look: told of each time that the fault was held, before the judge looks: time to state an expectation
+            that rests on what was seen of the fault.
         baseline: False where it was taken already.
     """
     if baseline:
         trial.baseline()
-    on: list[Window] = []
-    rates: list[float] = []
+    on: list[Held] = []
     judgement: Judgement | None = None
     for look in (step for step in trial.thresholds.pairs if not pairs or step <= pairs):
         while len(on) < look:
-            window, found = _switch(trial, fault, targets, seconds, noisy, described)
-            on.append(window)
-            rates += found
+            on.append(_switch(trial, fault, targets, seconds, noisy, described))
             trial.pairs_done = len(on)
         before_look(on)
         judgement = trial.look()
         if judgement.done:
             break
-    if rates:
+    if rates := [rate for held in on for rate in held.rates()]:
         each = [Measure(rate, rate, rate, "requests/s") for rate in rates]
         trial.measures[GAVE_OUT] = over_repeats(each, "ramp")
     assert judgement is not None
@@ -279,12 +276,33 @@ def switchback(
     return judgement if judgement.recovered else await_recovery(trial, origin=trial.deployment.steady.healthy)
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A fault that was held: when, and what its receipts say."""
+
+    window: Window
+    evidence: tuple[Mapping[str, Any], ...]
+
+    @classmethod
+    def of(cls, injection: Injection, begin: int, end: int) -> Held:
+        found = tuple(receipt.evidence for receipt in injection.receipts)
+        return cls(Window(WindowKind.FAULT, begin, end), found)
+
+    @property
+    def gave_out(self) -> bool:
+        """Whether the path of an overload did: the ramp did not come to its own end."""
+        return all(one.get("why") != MAX_RATE_REACHED for one in self.evidence)
+
+    def rates(self) -> list[float]:
+        """Return the requests a second at which the path of an overload gave out, where the path was the bound."""
+        bound = [one for one in self.evidence if "saturated_at" in one and not one.get("loader_bound")]
+        return [float(one["saturated_at"]) for one in bound if one.get("why") != MAX_RATE_REACHED]
+
+
 def _switch(
     trial: Trial, fault: Fault, targets: Sequence[Target], seconds: float, noisy: TenantLoad | None, described: str
-) -> tuple[Window, list[float]]:
-    """Run one pair; return the window in which the fault was held, and of an overload the rates that its path
-    carried.
-    """
+) -> Held:
+    """Run one pair."""
     hold = trial.thresholds.settle + SWITCH_SECONDS
     if noisy is not None:
         trial.deployment.pause(noisy)
@@ -303,12 +321,14 @@ def _switch(
     with trial.spans.span("off", SpanKind.OBSERVATION):
         trial.observe_until(quiet + int(hold * 1e9))
     trial.window(WindowKind.RECOVERY, quiet, time.time_ns(), "undone, and flows healthy")
-    seen = [receipt.evidence for receipt in injection.receipts if not receipt.evidence.get("loader_bound")]
-    return Window(WindowKind.FAULT, begin, end), [float(one["saturated_at"]) for one in seen if "saturated_at" in one]
+    return Held.of(injection, begin, end)
 
 
-def why_nobody(number: int, client: str, seen: Saturation) -> str:
+def why_nobody(number: int, client: str, seen: Saturation, held: Sequence[Held]) -> str:
     """Return why an overload put nobody at risk, as far as is known."""
+    most = [float(one["rate"]) for each in held if not each.gave_out for one in each.evidence]
+    if seen.near and most:
+        return f"the path of {client} carried all of the {max(most):.0f} requests/s that the overload may reach"
     if not seen.unread:
         return f"the overload saturated none of the {number} proxies on the path of {client}"
     unlimited = [str(proxy) for proxy in seen.unread if not proxy.cpu_millicores]
@@ -340,22 +360,14 @@ def overload(
         broken, exempt: what earlier faults of the same trial broke, and the flows of which nothing is expected.
     """
     path = proxies_of_client(trial.deployment.placement(), noisy.client, whole=True)
-    own, earlier, spared = Flow(noisy.client, noisy.server), tuple(broken), frozenset(exempt)
+    spared = frozenset(exempt)
 
-    def expect(on: Sequence[Window]) -> None:
-        seen = classify_saturation(path, trial.events(), on)
-        hurt = flows_behind(trial.placement, seen.saturated)
-        unsaid = flows_behind(trial.placement, (*seen.near, *seen.unread)) - hurt
-        trial.expect_fate_of(
-            *earlier, *seen.saturated, shape=FaultShape.GRADUAL, exempt=sorted({own, *spared, *unsaid})
-        )
-        trial.nobody_at_risk = "" if seen.saturated or not path else why_nobody(len(path), noisy.client, seen)
-        names = {"saturated": seen.saturated, "near saturation": seen.near, "not read": seen.unread}
-        trial.note(EventKind.NOTE, {name: [str(proxy) for proxy in found] for name, found in names.items()})
+    def expect(on: Sequence[Held]) -> None:
+        expect_saturated(trial, noisy, path, on, shape=FaultShape.GRADUAL, broken=broken, exempt=spared)
 
     return switchback(
         trial,
-        fault,
+        bounded(fault, path),
         trial.deployment.loader_target(noisy),
         seconds=seconds,
         pairs=pairs,
@@ -364,3 +376,38 @@ def overload(
         before_look=expect,
         baseline=baseline,
     )
+
+
+def bounded(fault: Overload, path: Iterable[Proxy]) -> Overload:
+    """Return an overload that names no highest rate with the one that such a path is known to bound."""
+    limited = any(proxy.cpu_millicores for proxy in path)
+    return fault if fault.max_rate else replace(fault, max_rate=LIMITED_RATE if limited else FREE_RATE)
+
+
+def expect_saturated(
+    trial: Trial,
+    noisy: TenantLoad,
+    path: Sequence[Proxy],
+    held: Sequence[Held],
+    *,
+    shape: FaultShape,
+    broken: Iterable[Proxy] = (),
+    exempt: Iterable[Flow] = (),
+) -> tuple[Proxy, ...]:
+    """Expect harm to those who share a proxy that an overload was seen to saturate; return these proxies.
+
+    Args:
+        path: of the noisy tenant, whole.
+        broken, exempt: as `overload` takes them.
+    """
+    earlier, gave_out = tuple(broken), all(one.gave_out for one in held)
+    seen = classify_saturation(path, trial.events(), [one.window for one in held], gave_out=gave_out)
+    hurt = flows_behind(trial.placement, seen.saturated)
+    unsaid = flows_behind(trial.placement, (*seen.near, *seen.unread)) - hurt
+    own = Flow(noisy.client, noisy.server)
+    trial.expect_fate_of(*earlier, *seen.saturated, shape=shape, exempt=sorted({own, *exempt, *unsaid}))
+    at_risk = bool(seen.saturated or earlier or not path)
+    trial.nobody_at_risk = "" if at_risk else why_nobody(len(path), noisy.client, seen, held)
+    names = {"saturated": seen.saturated, "near saturation": seen.near, "not read": seen.unread}
+    trial.note(EventKind.NOTE, {name: [str(proxy) for proxy in found] for name, found in names.items()})
+    return seen.saturated

@@ -56,14 +56,19 @@ class Saturation:
     unread: tuple[Proxy, ...] = ()
 
 
-def classify_saturation(path: Sequence[Proxy], events: Sequence[Event], held: Sequence[Window]) -> Saturation:
+def classify_saturation(
+    path: Sequence[Proxy], events: Sequence[Event], held: Sequence[Window], *, gave_out: bool
+) -> Saturation:
     """Return which proxies of the path were saturated. Nothing is said of one that cannot be read: to call it saturated
     would predict harm to all who share it.
+
+    Args:
+        gave_out: the path did, each time. One that carried all that it was offered has no saturated proxy: its fullest
+            is near saturation, whatever it used.
     """
     used = {proxy: use(proxy, events, held) for proxy in path}
     read = {proxy: share for proxy, share in used.items() if share is not None}
-    return Saturation(
-        tuple(proxy for proxy, share in read.items() if share >= SATURATED),
-        tuple(proxy for proxy, share in read.items() if NEAR <= share < SATURATED),
-        tuple(proxy for proxy in path if proxy not in read),
-    )
+    full = tuple(proxy for proxy, share in read.items() if share >= SATURATED)
+    close = tuple(proxy for proxy, share in read.items() if NEAR <= share < SATURATED)
+    unread = tuple(proxy for proxy in path if proxy not in read)
+    return Saturation(full, close, unread) if gave_out else Saturation((), (*full, *close), unread)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from chaos.errors import NoEffect, NotFound, NotReady, RecoveryFailed, TargetVanished
 from chaos.faults.activity import Activity, ActsAt
@@ -20,6 +20,12 @@ from chaos.faults.needs import Need
 from chaos.kube.client import Cluster
 from chaos.load.client import LoaderClient
 from chaos.model.faulting import FaultShape
+
+# Requests a second that a ramp reaches at most where nothing is known to bound it: an application may have no limit.
+FREE_RATE: Final = 4_000.0
+# Where a proxy's CPU limit does: more than the default budget bears on a fast core, so that the path is the bound.
+LIMITED_RATE: Final = 16_000.0
+MAX_RATE_REACHED: Final = "max-rate"  # why a ramp ended whose path carried all that it may offer
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +39,7 @@ class Overload:
         path, method, headers: of the requests; status: the expected one.
         echoes: the server is a reference application, whose answers are known.
         seconds: the aggressor's own deadline.
-        max_rate: requests a second that the ramp may reach; without a proxy nothing else may bound it.
+        max_rate: requests a second that the ramp may reach; 0: `FREE_RATE`.
         in_flight: requests that wait for their answers at most; with large bodies, this much is what proxies must hold
             in memory.
         saturate_seconds: longest wait for the path to give out.
@@ -54,7 +60,7 @@ class Overload:
     profile: str = "requests"
     seconds: float = 30.0
     start_rate: float = 500.0
-    max_rate: float = 4000.0
+    max_rate: float = 0.0
     in_flight: int = 1024
     saturate_seconds: float = 8.0
     protocol: str = "http1"
@@ -72,7 +78,7 @@ class Overload:
             "target": self.address,
             "seconds": self.seconds,
             "start_rate": self.start_rate,
-            "max_rate": self.max_rate,
+            "max_rate": self.max_rate or FREE_RATE,
             "in_flight": self.in_flight,
             "path": self.path,
             "expect_status": self.status,

@@ -10,14 +10,13 @@ from chaos.engine.saturation import classify_saturation
 from chaos.engine.scenario import scenario
 from chaos.engine.targets import proxies_of_client
 from chaos.engine.trial import Trial
-from chaos.faults.overload import Overload
+from chaos.faults.overload import LIMITED_RATE, MAX_RATE_REACHED, Overload
 from chaos.model.flow import Window, WindowKind
 from chaos.verdict import Measure
 from chaos.verdict.check import decided, measured
 from chaos.verdict.measures import over_repeats
 
 RAMPS = 3
-MAX_RATE = 16_000.0  # requests a second: more than the default budget bears, so that the path is the bound
 HELD = 1.6  # seconds at the rate that was too much: a reading of CPU use covers the second before it
 
 
@@ -35,7 +34,7 @@ def saturation(trial: Trial) -> None:
     for _ in range(RAMPS):
         trial.deployment.pause(tenant)
         with trial.fault(
-            Overload(**tenant.call_options(), seconds=20.0, start_rate=200.0, max_rate=MAX_RATE),
+            Overload(**tenant.call_options(), seconds=20.0, start_rate=200.0, max_rate=LIMITED_RATE),
             target,
             described=f"{tenant.client} overloads {tenant.server}",
         ) as injection:
@@ -47,7 +46,7 @@ def saturation(trial: Trial) -> None:
             held.append(Window(WindowKind.FAULT, begin, time.time_ns()))
         trial.restore_load(tenant)
     trial.measures[GAVE_OUT] = over_repeats([Measure(rate, rate, rate, "requests/s") for rate in rates], "ramp")
-    least = "at least " if bounds <= {"max-rate", "loader"} else ""
+    least = "at least " if bounds <= {MAX_RATE_REACHED, "loader"} else ""
     trial.show(
         measured(
             GAVE_OUT,
@@ -58,11 +57,12 @@ def saturation(trial: Trial) -> None:
         )
     )
     if any(proxy.cpu_millicores for proxy in path):
-        full = classify_saturation(path, trial.events(), held).saturated
+        gave_out = not bounds & {MAX_RATE_REACHED, "loader"}
+        full = classify_saturation(path, trial.events(), held, gave_out=gave_out).saturated
         trial.show(
             decided(
                 "a proxy's share of the budget is what gives out",
-                bool(full) and not bounds & {"max-rate", "loader"},
+                bool(full),
                 f"full were {', '.join(map(str, full)) or 'none of its proxies'}",
             )
         )

@@ -35,7 +35,7 @@ def overload_path(
     profile: str = "requests",
     pairs: int = 6,
     start_rate: float = 500.0,
-    max_rate: float = 4000.0,
+    max_rate: float = 0.0,
     in_flight: int = 1024,
     saturate_seconds: float = 8.0,
     deadline: float = 20.0,
@@ -45,7 +45,7 @@ def overload_path(
     Args:
         profile: `requests`, `handshakes`, `bodies` or `slow-readers`.
         pairs: on and off at most so often (3 or 6), until the judge has decided; 0: on, until `stop_overload`.
-        start_rate, max_rate: requests a second of the ramp.
+        start_rate, max_rate: requests a second of the ramp; 0: as much as its path is known to bound.
         in_flight: requests that wait for their answers at most.
         saturate_seconds: longest wait for the path to give out.
         deadline: seconds after which the aggressor ends by itself.

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from chaos.engine import designs
-from chaos.engine.designs import InForce, put_in_force
+from chaos.engine.designs import Held, InForce, put_in_force
 from chaos.engine.targets import container_of, flows_at, flows_behind, flows_of_pods, proxies_of_client
 from chaos.engine.topology import TenantLoad
 from chaos.engine.trial import Trial
@@ -38,6 +38,7 @@ class HeldFault:
     """A fault that acts until its action, its deadline or the session's end recovers it."""
 
     force: InForce
+    noisy: TenantLoad | None = None  # whose overload it is
     timer: threading.Timer | None = None
 
     @property
@@ -108,7 +109,7 @@ class FaultDriver:
         """
         force = put_in_force(self.trial, fault, *targets, seconds=deadline + GRACE, noisy=noisy, described=described)
         self.first_effect = self.first_effect or force.begin
-        held = HeldFault(force)
+        held = HeldFault(force, noisy)
         with self._lock:
             self._held.append(held)
         if fault.shape is FaultShape.PULSE:
@@ -123,12 +124,12 @@ class FaultDriver:
         """One tenant overloads its own path until `recover` or the deadline; its own flow is reported and not
         judged.
         """
-        placement = self.trial.deployment.placement()
-        proxies = proxies_of_client(placement, noisy.client)
+        path = proxies_of_client(self.trial.deployment.placement(), noisy.client, whole=True)
         self._exempt.add(Flow(noisy.client, noisy.server))
-        self._expect(proxies, FaultShape.HELD, Harm.EITHER)
+        # Until its undo: then it is known which of them it saturated.
+        self.trial.expect_fate_of(*self._broken, *path, shape=FaultShape.HELD, exempt=sorted(self._exempt))
         return self.inject(
-            fault,
+            designs.bounded(fault, path),
             self.trial.deployment.loader_target(noisy),
             deadline=deadline,
             noisy=noisy,
@@ -170,7 +171,17 @@ class FaultDriver:
         self._held.remove(held)
         if held.timer is not None:
             held.timer.cancel()
+        end = time.time_ns()
         held.force.undo()
+        if held.noisy is not None:
+            self._expect_saturated(held.noisy, Held.of(held.force.injection, held.force.begin, end))
+
+    def _expect_saturated(self, noisy: TenantLoad, held: Held) -> None:
+        path = proxies_of_client(self.trial.placement, noisy.client, whole=True)
+        found = designs.expect_saturated(
+            self.trial, noisy, path, [held], shape=FaultShape.HELD, broken=self._broken, exempt=self._exempt
+        )
+        self._broken += [proxy for proxy in found if proxy not in self._broken]
 
     def _expire(self, held: HeldFault, deadline: float) -> None:
         with self._lock:
