@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from chaos.errors import Misuse, NoEffect, NotReady
 from chaos.faults import helper_pod
@@ -17,10 +18,12 @@ from chaos.kube.client import Cluster
 from chaos.kube.objects import container_status
 from chaos.model.faulting import FaultPhase, FaultShape
 
+_SIGKILLED: Final = 137  # exit code of a process that ended by SIGKILL
+
 
 @dataclass(frozen=True, slots=True)
 class OutOfMemory:
-    """Fill a container's memory limit until it is OOMKilled, as its status says; recovered when its successor is ready.
+    """Fill a container's memory limit until the kernel kills it; recovered when its successor is ready.
 
     The memory is taken by a process of ours that the kernel may not kill, in the container's cgroup, and is given back
     the moment the container dies. The limit itself is not changed: its successor starts with what it had.
@@ -85,7 +88,7 @@ class OutOfMemory:
             seen = cluster.wait(f"{receipt.target}: its end in its status", said, seconds=20)
         except NotReady as error:
             raise NoEffect(str(error)) from error
-        if seen["reason"] != "OOMKilled":
+        if not killed_for_memory(seen, first.seen.get("oom_kills")):
             raise NoEffect(f"{receipt.target}: its container ended, and not because of memory: {seen}")
         return Evidence(first.at, {**first.seen, **seen})
 
@@ -93,3 +96,14 @@ class OutOfMemory:
         if receipt.phase is FaultPhase.PLANNED and never_injected(cluster, receipt, "out-of-memory"):
             return Evidence(time.time_ns(), {"untouched": True})
         return successor(cluster, receipt, "out-of-memory", self.restart_seconds)
+
+
+def killed_for_memory(end: Mapping[str, Any], oom_kills: int | None) -> bool:
+    """Whether the kernel ended a container for want of memory: its status says so, or the control group's own count did
+    rise. With cgroups v1 a runtime may report the end before it hears of the cause, and calls it an Error.
+
+    Args:
+        end: of the container, as its status has it: reason and exit_code.
+        oom_kills: processes of its control group that the kernel killed meanwhile; None: they could not be counted.
+    """
+    return end["reason"] == "OOMKilled" or (end["exit_code"] == _SIGKILLED and bool(oom_kills))

@@ -22,6 +22,7 @@ from chaos.inpod.cgroups import find_directory
 from chaos.inpod.process_helper import NO_EFFECT, VANISHED, await_serving, enter_network, processes, say
 
 LIMITS: Final = {1: "memory.limit_in_bytes", 2: "memory.max"}  # by version of cgroups
+COUNTS: Final = {1: "memory.oom_control", 2: "memory.events"}  # both have a line `oom_kill N`
 _STEP: Final = 1 << 20
 _PATIENCE: Final = 15.0  # seconds of filling at most
 _BEYOND: Final = 64 << 20  # above the limit: what the kernel can reclaim first
@@ -47,6 +48,17 @@ def fill(directory: Path, target: int, most: int) -> NoReturn:
     os._exit(0 if select.select([target], [], [], 2.0)[0] else NO_EFFECT)
 
 
+def read_oom_kills(file: int) -> int | None:
+    """How many processes of a control group the kernel has killed for want of memory, from an open `COUNTS` file; None
+    when the group is gone.
+    """
+    try:
+        lines = os.pread(file, 4096, 0).decode().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), None)
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="chaos.inpod.oom_helper")
     parser.add_argument("action", choices=["out-of-memory"])
@@ -67,21 +79,23 @@ def main(arguments: list[str] | None = None) -> int:
         return NO_EFFECT
     handle = os.pidfd_open(pids[0])
     score = Path(f"/proc/{pids[0]}/oom_score_adj")
-    usual, begin = score.read_text(), time.time_ns()
+    counts = os.open(directory / COUNTS[version], os.O_RDONLY)
+    usual, before, begin = score.read_text(), read_oom_kills(counts), time.time_ns()
     score.write_text(_FIRST)
     child = os.fork()
     if child == 0:
         fill(directory, handle, int(text) + _BEYOND)
     if options.serving:
         enter_network(pids[0])
-    gone, at = bool(select.select([handle], [], [], 20.0)[0]), time.time_ns()
+    gone, at, after = bool(select.select([handle], [], [], 20.0)[0]), time.time_ns(), read_oom_kills(counts)
     os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     if not gone:
         score.write_text(usual)
         say("alive", why=f"its memory is full and it was not killed; the filler ended with {status}")
         return NO_EFFECT
-    say("injected", effect=at, pid=pids[0], limit=int(text), gone_after_ms=(at - begin) / 1e6)
+    kills = None if before is None or after is None else after - before
+    say("injected", effect=at, pid=pids[0], limit=int(text), gone_after_ms=(at - begin) / 1e6, oom_kills=kills)
     if options.serving:
         await_serving(options.serving, options.seconds)
     return 0

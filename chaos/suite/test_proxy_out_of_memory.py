@@ -11,5 +11,5 @@ from chaos.verdict import Harm
 
 @scenario("proxy-out-of-memory", faults=(OutOfMemory,))
 def proxy_out_of_memory(trial: Trial) -> None:
-    """A proxy that is OOMKilled hurts the flows behind it, by their share, and no other."""
+    """A proxy that the kernel kills for want of memory hurts the flows behind it, by their share, and no other."""
     break_proxy(trial, OutOfMemory(), trial.deployment.proxy_to_break(), harm=Harm.ERRORS)

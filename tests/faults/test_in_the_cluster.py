@@ -220,9 +220,11 @@ def test_a_workload_comes_back_with_other_pods(world: World, fault: Fault) -> No
     world.well()
 
 
-def test_a_container_that_runs_out_of_memory_is_seen_oom_killed(world: World) -> None:
+def test_a_container_that_runs_out_of_memory_is_killed_by_the_kernel(world: World) -> None:
     receipt = closed(world, OutOfMemory(), world.server())  # young again
-    assert (receipt.evidence["reason"], receipt.evidence["exit_code"]) == ("OOMKilled", 137)
+    assert receipt.evidence["reason"] in ("OOMKilled", "Error"), "a runtime may report the end before its cause"
+    assert receipt.evidence["exit_code"] == 137
+    assert receipt.evidence["oom_kills"] >= 1
     assert receipt.evidence["recovery"]["restarts"] >= 1
 
 

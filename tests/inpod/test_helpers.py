@@ -72,6 +72,7 @@ def test_a_full_memory_cgroup_kills_the_container_and_not_the_filler(confined: s
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     said = json.loads(done.stdout)
     assert (said["phase"], said.get("limit")) == ("injected", LIMIT), said
+    assert said["oom_kills"] >= 1
     assert confined.wait(5) == -signal.SIGKILL
 
 
