@@ -10,13 +10,16 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, Final
 
 from chaos.errors import Misuse
-from chaos.faults.model import Fault
+from chaos.faults.activity import Activity
+from chaos.faults.model import TARGET_KINDS, Fault, Witness
+from chaos.faults.needs import Need
+from chaos.model.faulting import FaultShape
 from chaos.resources import extension_folders
 
 # name -> module:class; a fault is imported when it is used, because a helper pod or the watchdog needs one of them.
@@ -90,19 +93,46 @@ def fault_class(name: str) -> type[Fault]:
 
 def _of_somebody(name: str, module: str, attribute: str) -> type[Fault]:
     """Raise Misuse that says what is wrong with a user's class."""
+    subject = f"fault {name!r}: {module}:{attribute}"
     try:
         found: type[Fault] = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, SyntaxError) as error:
-        raise Misuse(f"fault {name!r}: {module}:{attribute} cannot be imported: {error}") from error
+    except (Exception, SystemExit) as error:  # whatever a module of somebody else's does while it is imported
+        why = (
+            error
+            if isinstance(error, (ImportError, AttributeError, SyntaxError))
+            else f"{type(error).__name__}: {error}"
+        )
+        raise Misuse(f"{subject} cannot be imported: {why}") from error
     lacking = [one for one in _CONTRACT if not hasattr(found, one)]
     if lacking or not hasattr(found, "__dataclass_fields__"):
-        raise Misuse(f"fault {name!r}: {module}:{attribute} lacks {', '.join(lacking) or '@dataclass'}")
+        raise Misuse(f"{subject} lacks {', '.join(lacking) or '@dataclass'}")
+    wrong = [f"{one} is no {what}" for one, (what, holds) in _CONTRACT.items() if not holds(getattr(found, one))]
+    if not isinstance(vars(found).get("activity", Activity()), Activity):
+        wrong.append("activity is no Activity")
+    if wrong:
+        raise Misuse(f"{subject}: {'; '.join(wrong)}")
     if found.name != name:
-        raise Misuse(f"fault {name!r}: {module}:{attribute} calls itself {found.name!r}")
+        raise Misuse(f"{subject} calls itself {found.name!r}")
     return found
 
 
-_CONTRACT: Final = ("name", "shape", "targets", "aspects", "witness", "needs", "plan", "inject", "recover")
+def _set_of(words: Collection[str] | None = None) -> Callable[[Any], bool]:
+    """Whether a value is a frozenset of texts, and of these alone."""
+    return lambda value: (
+        isinstance(value, frozenset) and all(isinstance(one, str) and (words is None or one in words) for one in value)
+    )
+
+
+# What a fault's class holds: what it must be, in words, and whether a value is that.
+_CONTRACT: Final[Mapping[str, tuple[str, Callable[[Any], bool]]]] = {
+    "name": ("str", lambda value: isinstance(value, str)),
+    "shape": ("FaultShape", lambda value: isinstance(value, FaultShape)),
+    "targets": (f"frozenset of {', '.join(TARGET_KINDS)}", _set_of(TARGET_KINDS)),
+    "aspects": ("frozenset of str", _set_of()),
+    "witness": ("Witness", lambda value: isinstance(value, Witness)),
+    "needs": ("tuple of Need", lambda value: isinstance(value, tuple) and all(isinstance(one, Need) for one in value)),
+    **dict.fromkeys(("plan", "inject", "recover"), ("method", callable)),
+}
 
 
 def fault_from(name: str, settings: Mapping[str, Any]) -> Fault:

@@ -26,6 +26,8 @@ from chaos.kube.client import Cluster
 from chaos.model.faulting import FaultPhase, FaultShape
 
 Facts = dict[str, Any]  # JSON
+TargetKind = Literal["container", "pod", "workload", "node"]
+TARGET_KINDS: Final[tuple[str, ...]] = get_args(TargetKind)
 
 _NAME: Final = re.compile(r"[-.:\w]+", re.ASCII)  # of an object: one part of a path
 EXISTENCE = "existence"  # in `aspects`: the fault takes its target, or all in it, away
@@ -56,7 +58,7 @@ class Target:
     `container`: one container of a pod (a proxy, an application). `pod`, `workload`, `node`: as they say.
     """
 
-    kind: Literal["container", "pod", "workload", "node"]
+    kind: TargetKind
     name: str  # of the pod, the workload or the node
     namespace: str = ""
     uid: str = ""  # of the pod: a fault never hits a namesake

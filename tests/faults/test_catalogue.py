@@ -117,6 +117,16 @@ def test_a_fault_in_the_entry_points_of_a_package_is_known(theirs: Path, monkeyp
         ("fill_disk.py", "import nothing_like_it", "fill_disk:FillDisk cannot be imported"),
         ("fill_disk.py", "class FillDisk: pass", "fill_disk:FillDisk lacks name, shape, targets"),
         ("fill_disk.py", THEIRS.replace('"fill-disk"', '"other"'), "calls itself 'other'"),
+        ("fill_disk.py", "1 / 0", "cannot be imported: ZeroDivisionError: division by zero"),
+        ("fill_disk.py", "raise SystemExit(3)", "cannot be imported: SystemExit: 3"),
+        ("fill_disk.py", THEIRS.replace("mib: int = 32", "mib: list = []"), "cannot be imported: ValueError: mutable"),
+        ("fill_disk.py", "FillDisk = 7", "lacks name, shape, targets"),
+        ("fill_disk.py", THEIRS.replace("FaultShape.HELD", "'held'"), "shape is no FaultShape"),
+        ("fill_disk.py", THEIRS.replace('{"container"}', '{"disk"}'), "targets is no frozenset of container, pod"),
+        ("fill_disk.py", THEIRS.replace('frozenset({"disk"})', '"disk"'), "aspects is no frozenset of str"),
+        ("fill_disk.py", THEIRS.replace("Witness.NONE", "None"), "witness is no Witness"),
+        ("fill_disk.py", THEIRS.replace("(Need.HELPERS,)", "7"), "needs is no tuple of Need"),
+        ("fill_disk.py", THEIRS.replace("mib: int = 32", "activity = 5"), "activity is no Activity"),
     ],
 )
 def test_a_fault_of_ones_own_that_is_not_right_is_refused_with_what_is_wrong(
