@@ -32,7 +32,7 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 SHAREDFATE: Final = (sys.executable, "-m", "chaos.cli")
 LONGEST: Final = 5400.0  # seconds of one command
 DEMO: Final = ("--modes", "none,sidecar,node", "--scenarios", "proxy-killed,noisy-neighbour")
-FAULTS: Final = ("test_in_the_cluster.py", "test_in_the_mesh.py", "test_on_proxies.py")
+FAULTS: Final = ("test_in_the_cluster.py", "test_in_the_mesh.py", "test_on_shared_proxies.py", "test_on_proxies.py")
 # Scenarios of tests/parity that need nothing of a node but its containers' processes.
 RECORDED: Final = (
     "job-plain",

@@ -131,7 +131,9 @@ class DelayLine:
             remove_rule()
             for port in sorted(self._spared):
                 for side in ("sport", "dport"):
-                    _ip("rule", "add", "priority", str(SPARING), "ipproto", "tcp", side, str(port), "lookup", "main")
+                    # By number: its name is in /etc/protocols, which a slim image has not.
+                    protocol = str(socket.IPPROTO_TCP)
+                    _ip("rule", "add", "priority", str(SPARING), "ipproto", protocol, side, str(port), "lookup", "main")
             _ip("rule", "add", "priority", str(PREFERENCE), "lookup", str(TABLE))
         except OSError:
             self.__exit__()

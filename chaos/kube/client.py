@@ -86,6 +86,24 @@ KINDS: Final[dict[str, tuple[str, str, bool]]] = {
 }
 
 
+def exit_code(path: str, status: str) -> int:
+    """Return the exit code in the Status that ends an exec (`k8s.io/apimachinery`, NonZeroExitCodeReason). Pure. Raises
+    ApiError where there is none: the command did not run, or the stream broke off before its end.
+    """
+    try:
+        said = json.loads(status)
+        if said["status"] == "Success":
+            return 0
+        causes = (said.get("details") or {}).get("causes") or []
+        return next(int(one["message"]) for one in causes if one.get("reason") == "ExitCode")
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise api_error(
+            "GET", path, 500, (status or "the stream ended before the command's exit code").encode()
+        ) from None
+    except StopIteration:
+        raise api_error("GET", path, int(said.get("code") or 500), status.encode()) from None
+
+
 @dataclass(frozen=True, slots=True)
 class ExecResult:
     """Output and exit code of a command in a container."""
@@ -546,7 +564,9 @@ class Cluster:
     def exec(
         self, namespace: str, pod: str, command: Sequence[str], *, container: str | None = None, seconds: float = 30.0
     ) -> ExecResult:
-        """Run a command in a container and wait for it; raises NotReady when it takes longer than `seconds`."""
+        """Run a command in a container and wait for it. Raises NotReady when it takes longer than `seconds`, and
+        ApiError where it did not run: no such program, a container that ends.
+        """
         query: builtins.list[tuple[str, str]] = [("command", part) for part in command]
         query += [("stdout", "true"), ("stderr", "true")]
         if container:
@@ -554,16 +574,15 @@ class Cluster:
         path = object_path("Pod", namespace, pod, "exec")
         if self.guard is not None:
             self.guard.check("POST", path)
-        from kubernetes.stream.ws_client import WSClient
+        from kubernetes.stream.ws_client import ERROR_CHANNEL, WSClient
 
         stream = self._upgraded(path, query, lambda *parts: WSClient(*parts, capture_all=True), seconds=seconds)
         try:
             stream.run_forever(timeout=seconds)
             if stream.is_open():
                 raise NotReady(f"{namespace}/{pod}: {' '.join(command)}: still running after {seconds:g} s")
-            return ExecResult(
-                stream.returncode or 0, stream.read_stdout(timeout=0) or "", stream.read_stderr(timeout=0) or ""
-            )
+            code = exit_code(path, stream.read_channel(ERROR_CHANNEL, timeout=0) or "")
+            return ExecResult(code, stream.read_stdout(timeout=0) or "", stream.read_stderr(timeout=0) or "")
         finally:
             if stream.sock.sock is not None:  # the stream forgets its socket when the other side has ended
                 stream.sock.sock.close()

@@ -94,19 +94,6 @@ def test_who_knows_no_requests_cannot_misanswer_them(world: World) -> None:
         pass
 
 
-@pytest.mark.slow
-def test_a_shared_proxy_that_is_slow_for_one_tenant_is_slow_for_no_other() -> None:
-    with small_world("faults-slow-for-one", "node", tenants=("a", "b")) as shared:
-        target = select(shared.cluster, frozenset({"container"}), Selector(layer="l7", serving="tenant-a/server"))[0]
-        # Beyond the loaders' patience of 0.4 s.
-        with injected(shared.cluster, Misanswer(errors=0.0, delay_ms=800, only="tenant-a"), target, run=RUN):
-            shared.ill("kept")
-            shared.ill("fresh")
-            for flow in ("kept", "fresh"):
-                assert shared.shares(flow, tenant="b").ok > 0.9
-        shared.well("kept")
-
-
 def test_a_stopped_control_plane_is_gone_and_comes_back(world: World) -> None:
     with injected(world.cluster, Scale(), world.workload("control-plane", SYSTEM_NAMESPACE), run=RUN):
         world.well()  # what runs goes on

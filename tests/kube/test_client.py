@@ -6,6 +6,7 @@ import contextlib
 import http.server
 import json
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ import pytest
 import urllib3
 
 from chaos.errors import ApiError, Unreachable
-from chaos.kube.client import Cluster
+from chaos.kube.client import Cluster, exit_code
 from chaos.kube.retrying import Backoff, is_transient, retrying, was_not_acted_on
 from tests.kube.weather import plain_config
 
@@ -332,3 +333,37 @@ def test_nothing_is_called_again_after_success() -> None:
 
     assert retrying(answer, idempotent=True) == "ok"
     assert calls == [1]
+
+
+def status_of_exec(reason: str, *causes: dict[str, str], **more: Any) -> str:
+    return json.dumps({"metadata": {}, "status": "Failure", "reason": reason, "details": {"causes": causes}, **more})
+
+
+# The Status that ends an exec -> its exit code, or what is said where the command did not run.
+ENDS_OF_EXEC: dict[str, tuple[str, int | str]] = {
+    "success": ('{"metadata":{},"status":"Success"}', 0),
+    "an exit code": (status_of_exec("NonZeroExitCode", {"reason": "ExitCode", "message": "7"}), 7),
+    "no such program": (
+        status_of_exec("InternalError", {"message": "no such file"}, code=500, message="Internal error: no such file"),
+        "500: Internal error: no such file",
+    ),
+    "a container that ends": (
+        status_of_exec("InternalError", message="container not running"),
+        "container not running",
+    ),
+    "no causes": ('{"status":"Failure","message":"gone","code":404,"details":null}', "404: gone"),
+    "a stream that broke off": ("", "before the command's exit code"),
+    "no status": ("null", "500: null"),
+    "no JSON": ("<html>", "500: <html>"),
+    "an exit code that is none": (status_of_exec("NonZeroExitCode", {"reason": "ExitCode", "message": "x"}), "500: "),
+}
+
+
+@pytest.mark.parametrize("case", ENDS_OF_EXEC)
+def test_an_exec_has_an_exit_code_or_says_why_it_did_not_run(case: str) -> None:
+    status, expected = ENDS_OF_EXEC[case]
+    if isinstance(expected, int):
+        assert exit_code("/exec", status) == expected
+    else:
+        with pytest.raises(ApiError, match=re.escape(expected)):
+            exit_code("/exec", status)
