@@ -25,7 +25,7 @@ from chaos.history.store import HistoryWriter
 from chaos.history.words import RECORD
 from chaos.kube.client import Cluster
 from chaos.load.client import LoaderClient
-from chaos.load.collector import LoaderFeed
+from chaos.load.feed import LoaderFeed
 from chaos.load.samples import FlowCounters
 
 RESULTS = Path(__file__).parent / "results" / "scale.md"

@@ -17,6 +17,7 @@ from chaos.errors import Misuse
 from chaos.external.file import TargetSystem, read_target
 from chaos.external.modes import known_modes
 from chaos.history.spans import TRACE_FILE
+from chaos.load.detail import Detail
 from chaos.mesh.budget import DEFAULT_MILLICORES
 from chaos.mesh.modes import known_modes as deployed_modes
 
@@ -56,6 +57,7 @@ class Settings:
     consent: Consent = field(default_factory=Consent)  # to break things in a cluster that is not ours
     kind: KindOptions = field(default_factory=KindOptions)
     every: float = 0.2  # seconds between two questions for a loader's samples
+    history: Detail = Detail.FULL  # how much of each request is fetched while a trial runs
     mesh_install: bool = False  # of meshes whose modes were chosen and that are missing, in clusters of our own
     target: TargetSystem | None = None  # a mesh that is not ours, in the modes' place
     proxy_version: str = ""  # to which proxy-upgraded changes the proxies, and back; "": it restarts them
@@ -82,6 +84,7 @@ def parse_settings(
     image_archive: str | None = None,
     target: str | None = None,
     every: float = 0.2,
+    history: str = Detail.FULL,
     repeat: int | None = None,
     mesh_install: bool = False,
     proxy_version: str = "",
@@ -132,6 +135,8 @@ def parse_settings(
         problems.append(f"{nodes} nodes: sharing needs at least 2")
     if not 0.05 <= every <= 60:
         problems.append(f"samples every {every:g} s: want 0.05 to 60")
+    if history not in list(Detail):
+        problems.append(f"unknown history {history!r}: known are {', '.join(Detail)}")
     if repeat is not None and not 1 <= repeat <= MOST_REPEATS:
         problems.append(f"repeat {repeat}: a kill can be made 1 to {MOST_REPEATS} times in a trial")
     if repeat is not None and repeat > 1 and target:
@@ -175,6 +180,7 @@ def parse_settings(
         consent=consent,
         kind=kind,
         every=every,
+        history=Detail(history),
         target=own,
         proxy_version=proxy_version.strip(),
         repeat=repeat or 0,

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import urllib3
 
 from chaos.chance import Seed
@@ -34,7 +35,8 @@ from chaos.history.result import VERDICTS, TrialResult
 from chaos.history.spans import SpanKind
 from chaos.history.store import HistoryWriter
 from chaos.kube.objects import has_condition
-from chaos.load.collector import Collector, Loader, LostSamples, Rate
+from chaos.load.collector import Collector, Loader, Rate
+from chaos.load.feed import LostSamples
 from chaos.model.fate import flow_shares, may_move
 from chaos.model.faulting import FaultPhase, FaultShape
 from chaos.model.flow import Flow, WindowKind
@@ -49,7 +51,7 @@ from chaos.verdict import (
     Thresholds,
     Verdict,
     judge,
-    view_from,
+    view_of,
 )
 from chaos.verdict.check import Check, decided, undecided
 from chaos.verdict.measures import over_repeats
@@ -178,6 +180,7 @@ class Trial:
             self._writer,
             every=deployment.settings.every,
             own_servers=deployment.own_servers,
+            detail=deployment.settings.history,
         )
         self.note(EventKind.TRIAL, stated)
         self.note(
@@ -272,10 +275,7 @@ class Trial:
             self._show()
             if time.time_ns() - begin < need.baseline_seconds * 1e9:
                 return False
-            samples, _ = self._writer.snapshot()
-            fresh = samples[samples["due"] >= begin]
-            table = self._writer.flows
-            counts = {flow: int((fresh["flow"] == number).sum()) for number, flow in enumerate(table)}
+            counts = self._writer.by_flow().made_since(begin)
             made = {str(flow): counts.get(flow, 0) for flow in self.deployment.flows}
             if why := detect_too_few(made, need.baseline_requests, elapsed=(time.time_ns() - begin) / 1e9):
                 raise ExperimentFailure(f"{self.name}: {why}")
@@ -288,8 +288,7 @@ class Trial:
     def _measure_steady_load(self) -> int:
         """Write into the header since when the load is steady; return from where the baseline is read."""
         self._collector.poll_now()
-        samples, _ = self._writer.snapshot()
-        failed = samples["due"][samples["outcome"] != Outcome.OK]
+        failed = self._writer.by_flow().failed()
         self.since, begin = self.deployment.steady.measure(failed, seconds=self.thresholds.baseline_seconds)
         self._writer.note(since=self.since)
         return begin
@@ -482,17 +481,18 @@ class Trial:
         return replace(self.thresholds, bootstrap=0)
 
     def view(self, until: int | None = None) -> HistoryView:
-        """Return what the judge sees at that instant."""
+        """Return what the judge sees at that instant; by default at the last one of which anything is known."""
         pending = self._collector.pending()
-        samples, events = self._writer.snapshot()
-        return view_from(samples, events, flows=self._writer.flows, until=until, pending=pending, since=self.since)
+        flows, events = self._writer.by_flow(), self._writer.events()
+        if until is None:
+            last = int(self._writer.tail(_LIVE_SAMPLES)["done"].max(initial=0))
+            until = max(last, *(event.at for event in events))
+        return view_of(flows, events, until=until, pending=pending, since=self.since)
 
     def samples_of(self, flow: Flow) -> Samples:
-        """The samples of one flow so far."""
+        """The samples of one flow so far, by when they fell due."""
         self._collector.poll_now()
-        found: Samples = self._writer.snapshot()[0]
-        rows: Samples = found[found["flow"] == self._writer.flows.index(flow)]
-        return rows
+        return self._writer.by_flow()[flow]
 
     def number_of_pod(self, name: str) -> int | None:
         """Return a pod's number in the samples, by `namespace/name`; None for one that never answered."""
@@ -501,7 +501,7 @@ class Trial:
 
     def events(self) -> list[Event]:
         """The log so far."""
-        return list(self._writer.snapshot()[1])
+        return list(self._writer.events())
 
     def outside(self) -> list[str]:
         """Return what somebody else did since the trial began, a sentence each; nothing while the cluster is not
@@ -694,10 +694,11 @@ class Trial:
         samples = self._writer.tail(_LIVE_SAMPLES)
         bad = samples[(samples["due"] >= self._first_fault) & (samples["outcome"] != Outcome.OK)]
         lost: dict[str, int] = {}
-        for number, flow in enumerate(self._writer.flows):
+        table = self._writer.flows
+        for flow, count in zip(table, np.bincount(bad["flow"], minlength=len(table)).tolist(), strict=True):
             if not flow.sentinel:
                 name = flow.client.partition("/")[0]
-                lost[name] = lost.get(name, 0) + int((bad["flow"] == number).sum())
+                lost[name] = lost.get(name, 0) + count
         return lost
 
 

@@ -2,8 +2,9 @@
 again.
 
 `samples.arrows` is an Arrow IPC stream of compressed batches: what was written before a crash loads, a torn tail is
-left out. Instants are timestamps in ns (UTC), null when there is none (`sent` of a request that was never sent,
-`server` of an answer that named no pod). Anything that reads Arrow reads it:
+left out. Instants are timestamps in ns (UTC), null when there is none: `sent` of a request that was never sent, or of
+one that came by a loader's ledger, which does not have it; `server` of an answer that named no pod. Anything that reads
+Arrow reads it:
 
     pandas:  pyarrow.ipc.open_stream("samples.arrows").read_pandas()
     polars:  polars.read_ipc_stream("samples.arrows")
@@ -17,17 +18,21 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from chaos.documents import parse_json, read_bytes, read_json
 from chaos.errors import Misuse
+from chaos.history.by_flow import FlowSamples
 from chaos.history.files import replacing, write_whole
+from chaos.history.ledger import Entries, Kind, Ledger
 from chaos.history.model import NO_POD, SAMPLE, Cause, Event, EventKind, Outcome, Samples
 from chaos.model.flow import Flow
 
@@ -39,6 +44,8 @@ VERSION: Final = 1
 _MOST_EVENTS: Final = 256 << 20  # bytes
 _BATCH_ROWS: Final = 8192
 _BATCH_SECONDS: Final = 0.5
+_REWRITTEN_ROWS: Final = 1 << 20  # in memory at a time, when the file is written again
+_RECENT_ROWS: Final = 1 << 16  # of what came by ledgers, kept as samples for `tail`
 _INSTANT: Final = pa.timestamp("ns", tz="UTC")
 _LATER: Final = frozenset({"sequence"})  # columns that histories of earlier releases do not have
 _NULLS: Final = {"server": NO_POD, "sent": 0}  # what stands for "none" in SAMPLE
@@ -193,6 +200,43 @@ def _load_events(path: Path) -> tuple[tuple[Event, ...], bool]:
     return tuple(events), torn
 
 
+def rewrite_samples(directory: Path, change: Callable[[Samples], None] | None = None) -> None:
+    """Write a trial's samples again as few large batches, whole or not at all; never all of them in memory.
+
+    Args:
+        change: changes samples in place on their way.
+    """
+    path = directory / SAMPLES_FILE
+    with (
+        replacing(path) as fresh,
+        pa.OSFile(str(path)) as file,
+        pa.ipc.open_stream(file) as reader,
+        pa.OSFile(str(fresh), "wb") as sink,
+        pa.ipc.new_stream(sink, SCHEMA, options=pa.ipc.IpcWriteOptions(compression="zstd")) as stream,
+    ):
+        for table in _tables(reader):
+            if change is None:
+                batches = table.combine_chunks().to_batches()
+            else:
+                samples = np.concatenate([samples_of(batch) for batch in table.to_batches()])
+                change(samples)
+                batches = [batch_of(samples)]
+            for batch in batches:
+                stream.write_batch(batch)
+
+
+def _tables(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """Join batches to tables of at least so many rows; the last may have fewer."""
+    waiting: list[pa.RecordBatch] = []
+    for batch in batches:
+        waiting.append(batch)
+        if sum(one.num_rows for one in waiting) >= _REWRITTEN_ROWS:
+            yield pa.Table.from_batches(waiting)
+            waiting = []
+    if waiting:
+        yield pa.Table.from_batches(waiting)
+
+
 class HistoryWriter:
     """Writes a trial's history while it runs. Thread-safe: collectors, the recorder and the engine share it.
 
@@ -211,6 +255,10 @@ class HistoryWriter:
         self._flows: list[Flow] = []
         self._pods: list[str] = []
         self._saved: list[Samples] = []  # also kept in memory: the judge looks while it grows
+        self._ledgers: list[Ledger] = []  # the same of what came by ledgers, a sixth of the size
+        self._recent: deque[Samples] = deque()
+        self._recent_rows = 0
+        self._unwritten: list[Samples] = []  # of ledgers
         self._events: list[Event] = []
         self._buffer: list[Samples] = []
         self._buffered = 0
@@ -275,9 +323,40 @@ class HistoryWriter:
             return
         with self._lock:
             self._buffer.append(samples)
-            self._buffered += len(samples)
-            if self._buffered >= _BATCH_ROWS or time.monotonic() - self._flushed >= _BATCH_SECONDS:
-                self.flush()
+            self._grow_by(len(samples))
+
+    def ledger(self, flow: int, client: int, *, offset: int = 0, after: Ledger | None = None) -> Ledger:
+        """Open a ledger of a flow, by the numbers of flow and client. `enter` extends it.
+
+        Args:
+            offset: of the loader's clock, ns; of one epoch each has a ledger.
+            after: the one before, which this one goes on from.
+        """
+        opened = Ledger(flow, client, offset)
+        if after is not None:
+            opened.last = opened.number = after.number
+            opened.paces = list(after.paces)
+        with self._lock:
+            self._ledgers.append(opened)
+        return opened
+
+    def enter(self, ledger: Ledger, rows: NDArray[np.void], kinds: Sequence[Kind]) -> Samples:
+        """Extend a ledger as `Ledger.extend` does, and write what is new as samples, as `append` does; return them."""
+        with self._lock:
+            fresh = ledger.extend(rows, kinds).samples()
+            if len(fresh):
+                self._unwritten.append(fresh)
+                self._recent.append(fresh)
+                self._recent_rows += len(fresh)
+                while self._recent_rows - len(self._recent[0]) >= _RECENT_ROWS:
+                    self._recent_rows -= len(self._recent.popleft())
+                self._grow_by(len(fresh))
+            return fresh
+
+    def _grow_by(self, rows: int) -> None:
+        self._buffered += rows
+        if self._buffered >= _BATCH_ROWS or time.monotonic() - self._flushed >= _BATCH_SECONDS:
+            self.flush()
 
     def event(self, kind: EventKind, data: Mapping[str, Any] | None = None, *, at: int | None = None) -> Event:
         """Append an event, at `at` or now; the kernel has it when this returns."""
@@ -293,32 +372,56 @@ class HistoryWriter:
         may be appended after it.
         """
         with self._lock:
-            samples, events = self.snapshot()
-            counts = np.bincount(samples["flow"], minlength=len(self._flows)).tolist()
-            self.event(EventKind.TRIAL, {"end": True, **data, "samples": counts, "events": len(events)})
+            counts = np.zeros(len(self._flows), np.int64)
+            for part in [*self._saved, *self._buffer]:
+                counts += np.bincount(part["flow"], minlength=len(self._flows))
+            for ledger in self._ledgers:
+                counts[ledger.flow] += len(ledger)
+            self.event(EventKind.TRIAL, {"end": True, **data, "samples": counts.tolist(), "events": len(self._events)})
 
     def flush(self) -> None:
         with self._lock:
             self._flushed = time.monotonic()
+            if not self._buffered:
+                return
             if self._buffer:
-                joined = np.concatenate(self._buffer)
-                self._buffer, self._buffered = [], 0
-                self._stream.write_batch(batch_of(joined))
-                self._sink.flush()
-                self._saved.append(joined)
+                self._saved.append(np.concatenate(self._buffer))
+                self._stream.write_batch(batch_of(self._saved[-1]))
+            if self._unwritten:
+                self._stream.write_batch(batch_of(np.concatenate(self._unwritten)))
+            self._buffer, self._unwritten, self._buffered = [], [], 0
+            self._sink.flush()
 
     def snapshot(self) -> tuple[Samples, tuple[Event, ...]]:
-        """Return the history so far."""
+        """Return the history so far. Of a large one that came by ledgers, `by_flow` costs less."""
         with self._lock:
-            parts: Sequence[Samples] = [*self._saved, *self._buffer]
-            if len(self._saved) > 16:  # keep later snapshots cheap
-                self._saved = [np.concatenate(self._saved)]
-            return (np.concatenate(parts) if parts else np.empty(0, dtype=SAMPLE)), tuple(self._events)
+            samples, ledgers, events = self._parts()
+        return np.concatenate([samples, *(one.samples() for one in ledgers)]), events
+
+    def by_flow(self) -> FlowSamples:
+        """Return the samples so far by flow."""
+        with self._lock:
+            samples, ledgers, _ = self._parts()
+            return FlowSamples(tuple(self._flows), samples, ledgers)
+
+    def events(self) -> tuple[Event, ...]:
+        """Return the events so far."""
+        with self._lock:
+            return tuple(self._events)
+
+    def _parts(self) -> tuple[Samples, list[Entries], tuple[Event, ...]]:
+        parts: Sequence[Samples] = [*self._saved, *self._buffer]
+        if len(self._saved) > 16:  # keep later snapshots cheap
+            self._saved = [np.concatenate(self._saved)]
+        whole = np.concatenate(parts) if parts else np.empty(0, dtype=SAMPLE)
+        return whole, [one.entries() for one in self._ledgers], tuple(self._events)
 
     def tail(self, rows: int) -> Samples:
-        """Return about the last `rows` samples (never fewer, when there are): cheap at any length of the history."""
+        """Return about the last `rows` samples (never fewer, when there are, but of ledgers at most the last
+        65,536): cheap at any length of the history.
+        """
         with self._lock:
-            parts: list[Samples] = []
+            parts: list[Samples] = [*self._recent][::-1]
             missing = rows
             for part in reversed([*self._saved, *self._buffer]):
                 parts.append(part[-missing:] if len(part) > missing else part)
@@ -337,17 +440,7 @@ class HistoryWriter:
             self._stream.close()
             self._sink.close()
             self._log.close()
-            with (
-                replacing(self.directory / SAMPLES_FILE) as fresh,
-                pa.OSFile(str(fresh), "wb") as sink,
-                pa.ipc.new_stream(sink, SCHEMA, options=pa.ipc.IpcWriteOptions(compression="zstd")) as stream,
-            ):
-                for batch in (
-                    pa.Table.from_batches([batch_of(part) for part in self._saved], SCHEMA)
-                    .combine_chunks()
-                    .to_batches(max_chunksize=1 << 20)
-                ):
-                    stream.write_batch(batch)
+            rewrite_samples(self.directory)
 
     def __enter__(self) -> HistoryWriter:
         return self

@@ -47,3 +47,5 @@ class Flag(IntEnum):
 NO_POD: Final = 0xFFFF
 SAID_OF_HANDSHAKE: Final = "handshake: "  # what a loader says last of a handshake of its own begins so
 RECORD: Final = Struct("<HHHBBHHqqqI")  # flow, client, server, outcome, cause, status, flags, due, sent, done, sequence
+ENTRY: Final = Struct("<hIB")  # of a ledger: number less that of the entry before, latency in ns, kind
+Pace = tuple[int, int, int]  # first request, ns when it is due, ns until the next: 0 where that is random

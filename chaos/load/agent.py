@@ -21,12 +21,12 @@ from typing import Any
 from chaos.build import build
 from chaos.control_key import Gate
 from chaos.errors import Misuse
-from chaos.history.words import RECORD
 from chaos.load.aggressor import Aggressor, Phase
-from chaos.load.control import Control, as_json
+from chaos.load.control import Control
 from chaos.load.engine import Engine, SampleRecorder
+from chaos.load.pages import as_json, ledger_page, samples_page
 from chaos.load.reactor import TOLERANCE, Reactor
-from chaos.load.samples import CHUNK_RECORDS, FlowCounters, SampleLog
+from chaos.load.samples import CHUNK_RECORDS, FlowCounters, sample_log
 from chaos.load.sockets import Resolver
 from chaos.load.spec import FlowSpec, aggressor_flow, aggressor_from, flows_from
 from chaos.load.transports import open_transport
@@ -45,7 +45,7 @@ class LoaderAgent:
         self.pod, self.workload = pod, workload
         self.epoch = secrets.token_hex(8)
         self.reactor = Reactor()
-        self.log = SampleLog()
+        self.log = sample_log()
         self.recorder = SampleRecorder(self.log, time_ns() - monotonic_ns())
         self.resolver = Resolver(self.reactor)
         self.flow_counters: list[FlowCounters] = []
@@ -61,6 +61,7 @@ class LoaderAgent:
                 "/build": lambda method, query, body: (200, as_json({"build": build()})),
                 "/state": lambda method, query, body: (200, as_json(self.state())),
                 "/samples": self._samples,
+                "/ledger": self._ledger,
                 "/flows": self._flows,
                 "/stop": self._stop,
                 "/aggressor": self._aggressor,
@@ -173,22 +174,23 @@ class LoaderAgent:
         }
 
     def _samples(self, method: bytes, query: dict[str, str], body: bytes) -> tuple[int, bytes]:
-        """`u32 size`, that many bytes of JSON (the state, `from`, `count`, `pending`), then the records.
-
-        With `pending=1`, of each flow (by its number) when the requests fell due that have no sample yet.
+        """A page of whole samples (`chaos.load.pages`), from number `from` on. With `pending=1` its head holds of each
+        flow (by its number) when the requests fell due that have no sample yet.
         """
-        first = query.get("from", "0")
-        if not first.isdigit():
-            raise Misuse(f"loader: from: expected a number, got {first!r}")
-        begin = int(first) if query.get("epoch", self.epoch) == self.epoch else 0
         limit = query.get("limit", "")
-        records = self.log.read(begin, int(limit) if limit.isdigit() else CHUNK_RECORDS)
+        most = int(limit) if limit.isdigit() else CHUNK_RECORDS
+        return 200, samples_page(self._head(query), self.log, _place(query, self.epoch, "from")[0], most)
+
+    def _ledger(self, method: bytes, query: dict[str, str], body: bytes) -> tuple[int, bytes]:
+        """A page of the ledgers, of what comes after the place `after` (numbers with commas)."""
+        return 200, ledger_page(self._head(query), self.recorder.ledgers, _place(query, self.epoch, "after"))
+
+    def _head(self, query: dict[str, str]) -> dict[str, Any]:
         pending: dict[int, list[int]] = {}
         if query.get("pending"):
             for engine in [*self.engines.values(), *self.retired]:
                 pending.setdefault(engine.counters.id, []).extend(engine.pending())
-        preamble = as_json({**self.state(), "from": begin, "count": len(records) // RECORD.size, "pending": pending})
-        return 200, len(preamble).to_bytes(4, "little") + preamble + records
+        return {**self.state(), "pending": pending}
 
     # ---- life
 
@@ -211,6 +213,14 @@ class LoaderAgent:
         for engine in [*self.engines.values(), *self.retired]:
             engine.close()
         self.control.close()
+
+
+def _place(query: dict[str, str], epoch: str, name: str) -> list[int]:
+    """Return where a reader is, by its query; at the begin when it has read another epoch."""
+    words = query.get(name, "0").split(",")
+    if not all(word.isdigit() for word in words):
+        raise Misuse(f"loader: {name}: expected numbers, got {query[name]!r}")
+    return [int(word) for word in words] if query.get("epoch", epoch) == epoch else [0]
 
 
 def main() -> None:

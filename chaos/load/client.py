@@ -8,16 +8,20 @@ go to the pod's control port by the cluster's way (`chaos.kube.ways`), which no 
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import urllib3
+from numpy.typing import NDArray
 
 from chaos.control_key import ControlKey
 from chaos.errors import ApiError, EnvironmentUnfit, ExperimentFailure, SharedfateError
+from chaos.history.ledger import ENTRY, Kind, entries_of
 from chaos.history.model import SAMPLE, Samples
+from chaos.history.words import Pace
 from chaos.kube.client import Cluster
 from chaos.kube.control_key import opened_http
 from chaos.kube.kubeconfig import one_line
@@ -27,6 +31,7 @@ from chaos.names import PORT_CONTROL
 Exchange = Callable[[str, bytes | None], bytes]  # path, body (POST when given) -> answer's body
 
 
+_MOST_PAGE: Final = 1 << 24  # bytes of a page of entries, inflated
 _WAY_SECONDS: Final = 5.0  # for an answer by one way, before the next is tried
 # Where no way works: what to open for which, in the order in which they are tried.
 OPEN: Final = (
@@ -80,15 +85,34 @@ def _told(refused: Mapping[Way, str]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class LedgerPart:
+    """What a page holds of one flow's ledger.
+
+    Attributes:
+        begin: how many entries, paces and kinds come before these.
+        entries: of dtype ENTRY.
+    """
+
+    begin: tuple[int, int, int]
+    entries: NDArray[np.void]
+    paces: list[Pace]
+    kinds: list[Kind]
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
-    """One answer of `GET /samples`: the loader's state with `from` and `count`, and the records."""
+    """One answer of `GET /samples` or of `GET /ledger`: the loader's state, and whole samples from number `first` on;
+    with ledgers, samples are what no entry can hold, numbered by themselves.
+    """
 
     state: Mapping[str, Any]
     records: Samples
+    first: int
+    ledgers: tuple[LedgerPart, ...] = ()
 
 
 def parse_page(body: bytes) -> Page:
-    """Parse a response; raises ExperimentFailure when it is no loader's."""
+    """Parse an answer of `GET /samples`; raises ExperimentFailure when it is no loader's."""
     size = int.from_bytes(body[:4], "little")
     try:
         state = json.loads(body[4 : 4 + size])
@@ -97,7 +121,35 @@ def parse_page(body: bytes) -> Page:
         raise ExperimentFailure(f"this is not a loader's page of samples ({len(body)} bytes): {error}") from error
     if len(records) != state["count"]:
         raise ExperimentFailure(f"a page of {state['count']} samples held {len(records)}")
-    return Page(state, records)
+    return Page(state, records, state["from"])
+
+
+def parse_ledger(answer: bytes) -> Page:
+    """Parse an answer of `GET /ledger`; raises ExperimentFailure when it is no loader's."""
+    inflater = zlib.decompressobj()
+    try:
+        body = inflater.decompress(answer, _MOST_PAGE)
+        size = int.from_bytes(body[:4], "little")
+        state = json.loads(body[4 : 4 + size])
+        begin, count = 4 + size, state["in_full"]["count"]
+        records = np.frombuffer(body, SAMPLE, count, begin)
+        begin += count * SAMPLE.itemsize
+        parts = []
+        for ledger in state["ledgers"]:
+            end = begin + ledger["count"] * ENTRY.itemsize
+            entries = entries_of(body[begin:end])
+            if len(entries) != ledger["count"]:
+                raise ValueError(f"a page of {ledger['count']} entries held {len(entries)}")
+            paces = [(int(first), int(due), int(gap)) for first, due, gap in ledger["paces"]]
+            kinds = [(int(a), int(b), int(c), int(d), int(e)) for a, b, c, d, e in ledger["kinds"]]
+            entry, pace, kind = ledger["from"]
+            parts.append(LedgerPart((entry, pace, kind), entries, paces, kinds))
+            begin = end
+        if begin != len(body) or not inflater.eof:
+            raise ValueError(f"{len(body) - begin} bytes more than it says")
+        return Page(state, records, state["in_full"]["from"], tuple(parts))
+    except (zlib.error, ValueError, TypeError, KeyError) as error:
+        raise ExperimentFailure(f"this is not a loader's page of entries ({len(answer)} bytes): {error!r}") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +184,14 @@ class LoaderClient:
         """
         query = [f"from={first}", *([f"epoch={epoch}"] if epoch else []), *(["pending=1"] if pending else [])]
         return parse_page(self.exchange(f"/samples?{'&'.join(query)}", None))
+
+    def ledger(self, place: Sequence[int], *, epoch: str = "", pending: bool = False) -> Page:
+        """Return what comes after a place of that epoch's ledgers (`chaos.load.ledger`); from the begin when the loader
+        has begun another. `pending`: as in `samples`.
+        """
+        after = ",".join(map(str, place or [0]))
+        query = [f"after={after}", *([f"epoch={epoch}"] if epoch else []), *(["pending=1"] if pending else [])]
+        return parse_ledger(self.exchange(f"/ledger?{'&'.join(query)}", None))
 
     def flow(self, name: str) -> dict[str, Any] | None:
         """Return the counts of one flow; None when the loader has no flow of that name."""

@@ -1,41 +1,38 @@
-"""The runner's side of the load: a thread for each loader fetches its samples and appends them to the history.
+"""The runner's side of the load: asks every loader for what it measured while a trial runs.
 
-Samples come through the API server (`Cluster.pod_http`) to the loader's control port, so no proxy under test carries
-them. A loader keeps all it measured, so a runner that stops asking, or starts again, loses nothing; a loader whose
-container started again begins a new epoch and is counted anew. At the end both sides' counts must be equal, or
-`LostSamples`.
+Samples come through the API server (`Cluster.pod_http`) to the loaders' control ports, so no proxy under test carries
+them. A few threads ask all loaders in turn, for most of the time of a question is spent waiting. Loaders that cannot be
+reached keep a thread for seconds each: they may hold a quarter of the threads, so that the others stay heard.
 """
 
 from __future__ import annotations
 
+import heapq
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import urllib3
 from numpy.typing import NDArray
 
 from chaos.errors import ApiError, ExperimentFailure
-from chaos.history.model import NO_POD, SAMPLE, Cause, EventKind, Outcome, Samples
+from chaos.history.model import Outcome
 from chaos.history.store import HistoryWriter
 from chaos.kube.client import Cluster
-from chaos.load.client import LoaderClient, Page
-from chaos.load.clocks import Offset, RemoteClock
+from chaos.load.client import LoaderClient
+from chaos.load.detail import Detail
+from chaos.load.feed import LoaderFeed, LostSamples, OwnServers
 from chaos.model.flow import Flow
 
-_COUNTED: Final = ("due", "sent", "done", "ok", "failed", "unknown", "shed", "stored", "late")
 _UNREACHED: Final = (ApiError, urllib3.exceptions.HTTPError, OSError)
-
-
-# Flow, names of pods that answered it -> its own servers' names; None: they are not known.
-OwnServers = Callable[[Flow, frozenset[str]], Collection[str] | None]
-
-
-class LostSamples(ExperimentFailure):
-    """The loader's counts differ from what arrived: the history is not whole."""
+_THREADS: Final = 16
+_DOUBTFUL: Final = _THREADS // 4  # that may wait for loaders that were not reached the last time
+_QUESTIONS: Final = 500.0  # a second, to all loaders: of more of them, each is asked less often
+_RECENT: Final = 20_000  # samples that rates are read from
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,254 +46,6 @@ class Rate:
     p99: float
 
 
-@dataclass(slots=True)
-class _Epoch:
-    """The state of one life of a loader."""
-
-    name: str
-    next: int = 0
-    flows: dict[int, int] = field(default_factory=dict)  # the loader's number -> the history's
-    servers: list[int] = field(default_factory=list)
-    arrived: dict[int, int] = field(default_factory=dict)  # records by the loader's number of the flow
-    flow_counters: list[dict[str, Any]] = field(default_factory=list)
-    under_way: int = 0
-    total: int = 0
-    sequences: dict[int, list[NDArray[np.uint32]]] = field(default_factory=dict)  # by the loader's number of the flow
-    dues: dict[int, list[NDArray[np.int64]]] = field(default_factory=dict)
-    servers_named: list[str] = field(default_factory=list)  # as the history names them
-
-
-class LoaderFeed:
-    """Brings one loader's samples into the history. Only one thread at a time may call `poll`.
-
-    Args:
-        client: of the loader.
-        namespace: of the loader's pod, whose servers' names are completed by it.
-        pod: the loader's pod.
-        own_servers: which pods may answer a flow; an answer by another is *misrouted*, whatever its status.
-    """
-
-    def __init__(
-        self,
-        client: LoaderClient,
-        writer: HistoryWriter,
-        *,
-        namespace: str,
-        pod: str,
-        own_servers: OwnServers = lambda flow, names: None,
-    ) -> None:
-        self.client, self.writer, self.namespace, self.pod = client, writer, namespace, pod
-        self.clock = RemoteClock()
-        self.epochs: list[_Epoch] = []
-        self.pending: dict[Flow, NDArray[np.int64]] = {}
-        self.state: Mapping[str, Any] = {}
-        self.misrouted = 0  # answers that the loader counts as its own servers'
-        self._own_servers = own_servers
-        self._client = writer.pod(f"{namespace}/{pod}")
-        self._stated: Offset | None = None
-
-    def poll(self) -> bool:
-        """Fetch new samples; return True when the loader has more at once."""
-        epoch = self.epochs[-1] if self.epochs else None
-        asked = time.time_ns()
-        first, name = (epoch.next, epoch.name) if epoch else (0, "")
-        page = self.client.samples(first, epoch=name, pending=True)
-        answered = time.time_ns()
-        state = self.state = page.state
-        self.clock.observe(asked=asked, answered=answered, clock=state["clock"])
-        if epoch is None or epoch.name != state["epoch"]:
-            if epoch is not None:
-                self.writer.event(
-                    EventKind.LOADER,
-                    {
-                        "pod": f"{self.namespace}/{self.pod}",
-                        "phase": "restarted",
-                        "uncollected": epoch.total - epoch.next,
-                    },
-                )
-            epoch = _Epoch(state["epoch"])
-            self.epochs.append(epoch)
-            self._stated = None
-        self._take(epoch, page)
-        return bool(epoch.next < epoch.total)
-
-    def _take(self, epoch: _Epoch, page: Page) -> None:
-        state = page.state
-        if state["from"] != epoch.next:
-            raise LostSamples(f"{self.pod}: asked for samples from {epoch.next}, got them from {state['from']}")
-        for counters in state["flows"][len(epoch.flows) :]:
-            flow = Flow(state["client"], counters["server"], counters["sentinel"], counters["label"])
-            epoch.flows[counters["id"]] = self.writer.flow(flow)
-        for name in state["servers"][len(epoch.servers) :]:
-            epoch.servers.append(self.writer.pod(name))
-            epoch.servers_named.append(name)
-        offset = self.clock.offset
-        stated = self._stated
-        if stated is None or offset.error < 0.5 * stated.error or abs(offset.value - stated.value) > stated.error:
-            self._stated = offset
-            self.writer.event(
-                EventKind.CLOCK, {"pod": f"{self.namespace}/{self.pod}", "offset": offset.value, "error": offset.error}
-            )
-        records = page.records.copy()
-        for number, count in zip(*np.unique(records["flow"], return_counts=True), strict=True):
-            epoch.arrived[int(number)] = epoch.arrived.get(int(number), 0) + int(count)
-        epoch.next += len(records)
-        epoch.total, epoch.under_way, epoch.flow_counters = state["total"], state["under_way"], state["flows"]
-        if len(records):
-            flows = np.array([epoch.flows[number] for number in range(len(epoch.flows))], dtype=np.uint16)
-            for number in np.unique(records["flow"]):
-                mine = records["flow"] == number
-                epoch.sequences.setdefault(int(number), []).append(records["sequence"][mine].copy())
-                epoch.dues.setdefault(int(number), []).append(records["due"][mine] - offset.value)
-                self._mark_misrouted(records, mine, self.writer.flows[epoch.flows[int(number)]], epoch)
-            records["flow"] = flows[records["flow"]]
-            servers = np.array([*epoch.servers, NO_POD], dtype=np.uint16)
-            records["server"] = servers[np.minimum(records["server"], len(servers) - 1)]
-            records["client"] = self._client
-            if offset.value:
-                records["sent"][records["sent"] != 0] -= offset.value
-                records["due"] -= offset.value
-                records["done"] -= offset.value
-            self.writer.append(records)
-        table = self.writer.flows
-        self.pending = {
-            table[epoch.flows[int(number)]]: np.array(due, dtype=np.int64) - offset.value
-            for number, due in state["pending"].items()
-            if due
-        }
-
-    def _mark_misrouted(self, records: Samples, mine: NDArray[np.bool_], flow: Flow, epoch: _Epoch) -> None:
-        """Mark answers by servers outside the flow's own: such an answer counts as failed, cause *misrouted*."""
-        answered = mine & (records["outcome"] == Outcome.OK)
-        if not answered.any():
-            return
-        numbers = np.unique(records["server"][answered])
-        names = {int(n): epoch.servers_named[n] if n < len(epoch.servers_named) else "" for n in numbers}
-        own = self._own_servers(flow, frozenset(names.values()))
-        if own is None:
-            return
-        strange = answered & np.isin(records["server"], [n for n, name in names.items() if name not in own])
-        records["outcome"][strange] = Outcome.UNKNOWN
-        records["cause"][strange] = Cause.MISROUTED
-        self.misrouted += 0 if flow.sentinel else int(np.count_nonzero(strange))
-
-    def restore_missing(self) -> list[str]:
-        """Enter each due request that left no sample, by the loader's numbers, as a failure; return a sentence for each
-        flow that has such, or a number twice.
-        """
-        problems = []
-        for epoch in self.epochs:
-            for counters in epoch.flow_counters:
-                if counters["keep_every"] != 1 or not epoch.sequences.get(counters["id"]):
-                    continue
-                flow = self.writer.flows[epoch.flows[counters["id"]]]
-                numbers, dues = (
-                    np.concatenate(epoch.sequences[counters["id"]]),
-                    np.concatenate(epoch.dues[counters["id"]]),
-                )
-                if not numbers.any():
-                    continue  # a loader that does not number its requests
-                last = epoch is self.epochs[-1]
-                waiting = self.pending.get(flow, np.empty(0, np.int64)) if last else np.empty(0, np.int64)
-                missing = detect_missing(numbers, due=counters["due"], under_way=len(waiting))
-                if len(missing):
-                    self.writer.append(self._lost(epoch.flows[counters["id"]], missing, numbers, dues))
-                    problems.append(f"{self.pod}: {flow}: {len(missing)} requests fell due and left no sample")
-                if twice := len(numbers) - len(np.unique(numbers)):
-                    problems.append(f"{self.pod}: {flow}: {twice} requests came twice")
-        return problems
-
-    def _lost(
-        self, flow: int, missing: NDArray[np.int64], numbers: NDArray[np.uint32], dues: NDArray[np.int64]
-    ) -> Samples:
-        order = np.argsort(numbers)
-        begin = int(dues.min())
-        found = np.zeros(len(missing), SAMPLE)
-        found["flow"], found["client"], found["server"] = flow, self._client, NO_POD
-        found["outcome"], found["cause"] = Outcome.FAILED, Cause.NO_SAMPLE
-        found["due"] = begin + np.interp(missing, numbers[order], dues[order] - begin).astype(np.int64)
-        found["done"] = found["due"]
-        found["sequence"] = missing
-        return found
-
-    def drain(self, seconds: float) -> None:
-        """Poll until nothing is under way and everything has arrived; raises LostSamples when that does not come."""
-        end = time.monotonic() + seconds
-        while True:
-            more = self.poll()
-            epoch = self.epochs[-1]
-            if not more and not epoch.under_way:
-                return
-            if time.monotonic() >= end:
-                raise LostSamples(
-                    f"{self.pod}: {epoch.under_way} requests still under way, "
-                    f"{epoch.total - epoch.next} samples not fetched after {seconds:g} s"
-                )
-            if not more:
-                time.sleep(0.02)
-
-    def check(self) -> None:
-        """Compare both ends' counts; raises LostSamples naming each flow that differs."""
-        problems = []
-        for epoch in self.epochs:
-            last = epoch is self.epochs[-1]
-            for counters in epoch.flow_counters:
-                arrived, parts = (
-                    epoch.arrived.get(counters["id"], 0),
-                    counters["ok"] + counters["failed"] + counters["unknown"],
-                )
-                name = f"{self.pod}: {counters['name']}"
-                if arrived != counters["stored"]:
-                    problems.append(f"{name}: {counters['stored']} samples stored by the loader, {arrived} arrived")
-                if parts != counters["done"]:
-                    problems.append(f"{name}: {counters['done']} requests ended, their outcomes sum to {parts}")
-                if last and not epoch.under_way and counters["due"] != counters["done"]:
-                    problems.append(f"{name}: {counters['due']} requests were due, {counters['done']} ended")
-            if epoch.next != epoch.total:
-                problems.append(f"{self.pod}: {epoch.total - epoch.next} of {epoch.total} samples were not fetched")
-        if problems:
-            raise LostSamples("; ".join(problems))
-
-    def note_counts(self) -> None:
-        """Record the loader's own counts as an event."""
-        for epoch in self.epochs:
-            self.writer.event(
-                EventKind.LOADER,
-                {
-                    "pod": f"{self.namespace}/{self.pod}",
-                    "phase": "counts",
-                    "epoch": epoch.name,
-                    "total": epoch.total,
-                    "flows": [
-                        {
-                            "flow": epoch.flows[one["id"]],
-                            "name": one["name"],
-                            "keep_every": one["keep_every"],
-                            **{name: one[name] for name in _COUNTED},
-                        }
-                        for one in epoch.flow_counters
-                    ],
-                    "lateness": self.state.get("lateness", {}),
-                    "aggressors": self.state.get("aggressors", []),
-                },
-            )
-
-
-def detect_missing(numbers: NDArray[np.uint32], *, due: int, under_way: int) -> NDArray[np.int64]:
-    """Return the numbers of due requests that have no sample and are not under way (the latest are). Pure.
-
-    Args:
-        numbers: of the samples that came.
-        due: how many fell due; they are numbered from 1.
-        under_way: how many of them have not ended.
-    """
-    seen = np.zeros(due + 1, bool)
-    seen[0] = True
-    seen[numbers[numbers <= due]] = True
-    missing = np.flatnonzero(~seen)
-    return missing[: max(0, len(missing) - under_way)]
-
-
 @dataclass(frozen=True, slots=True, order=True)
 class Loader:
     """A client pod with a loader in it."""
@@ -305,12 +54,23 @@ class Loader:
     pod: str
 
 
+@dataclass(slots=True)
+class _Asked:
+    """A loader that is asked again and again. `lock`: whoever asks it."""
+
+    feed: LoaderFeed
+    heard: float  # `time.monotonic` of its last answer
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    doubtful: bool = False  # it was not reached the last time
+
+
 class Collector:
     """Gathers samples from every loader while a trial runs. A context manager: leaving it stops the threads.
 
     Args:
-        every: seconds between two questions to one loader.
-        patience: seconds for which a loader may be unreachable before its thread gives up (`failures` then says why).
+        every: seconds between two questions to one loader, and more where there are many.
+        patience: seconds for which a loader may be unreachable before it is given up (`failures` then says why).
+        detail: how much of each request is fetched.
     """
 
     def __init__(
@@ -322,21 +82,30 @@ class Collector:
         every: float = 0.2,
         patience: float = 30.0,
         own_servers: OwnServers = lambda flow, names: None,
+        detail: Detail = Detail.FULL,
     ) -> None:
         self.cluster, self.writer, self.every, self.patience = cluster, writer, every, patience
         self.failures: dict[Loader, str] = {}
-        self._own_servers = own_servers
-        self._feeds: dict[Loader, LoaderFeed] = {}
+        self._own_servers, self._detail = own_servers, detail
+        self._asked: dict[Loader, _Asked] = {}
         self._retired: list[LoaderFeed] = []
-        self._locks: dict[Loader, threading.Lock] = {}
-        self._threads: list[threading.Thread] = []
-        self._stop = threading.Event()
+        self._changed = threading.Condition()
+        self._waiting: list[tuple[float, Loader]] = []  # a heap: when each is to be asked again
+        self._doubtful = 0  # questions under way to loaders that were not reached the last time
+        self._stopped = False
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="samples")
         for loader in loaders:
             self.add(loader)
+        self._schedule = threading.Thread(target=self._run, name="samples-schedule", daemon=True)
+        self._schedule.start()
+
+    @property
+    def _feeds(self) -> list[LoaderFeed]:
+        return [one.feed for one in list(self._asked.values())]
 
     def misrouted(self, namespace: str) -> int:
         """Return how many answers the loaders of a namespace had from servers that are none of their flows' own."""
-        return sum(feed.misrouted for feed in (*self._feeds.values(), *self._retired) if feed.namespace == namespace)
+        return sum(feed.misrouted for feed in (*self._feeds, *self._retired) if feed.namespace == namespace)
 
     def __enter__(self) -> Collector:
         return self
@@ -346,90 +115,143 @@ class Collector:
 
     def add(self, loader: Loader) -> None:
         """Gather from one more loader (a pod added later)."""
-        if loader in self._feeds:
+        if loader in self._asked:
             return
-        client = LoaderClient.of(self.cluster, loader.namespace, loader.pod)
-        self._feeds[loader] = LoaderFeed(
-            client, self.writer, namespace=loader.namespace, pod=loader.pod, own_servers=self._own_servers
+        feed = LoaderFeed(
+            LoaderClient.of(self.cluster, loader.namespace, loader.pod),
+            self.writer,
+            namespace=loader.namespace,
+            pod=loader.pod,
+            own_servers=self._own_servers,
+            detail=self._detail,
         )
-        self._locks[loader] = threading.Lock()
-        thread = threading.Thread(target=self._run, args=(loader,), name=f"samples-{loader.pod}", daemon=True)
-        self._threads.append(thread)
-        thread.start()
+        self._asked[loader] = _Asked(feed, time.monotonic())
+        self._ask_at(loader, time.monotonic())
 
     def retire(self, loader: Loader, *, seconds: float = 10.0) -> None:
         """Stop a loader whose pod is about to be deleted, and fetch all its samples; raises LostSamples when that
         fails.
         """
-        feed = self._feeds[loader]
-        with self._locks[loader]:
-            feed.client.stop_flows()
-            feed.drain(seconds)
-            feed.note_counts()
-            del self._feeds[loader]
-            self._retired.append(feed)
+        one = self._asked[loader]
+        with one.lock:
+            one.feed.client.stop_flows()
+            one.feed.drain(seconds)
+            one.feed.note_counts()
+            del self._asked[loader]
+            self._retired.append(one.feed)
 
-    def _run(self, loader: Loader) -> None:
-        feed, lock = self._feeds[loader], self._locks[loader]
-        heard = time.monotonic()
-        while not self._stop.is_set():
-            more = False
-            try:
-                with lock:
-                    if loader not in self._feeds:
-                        return
-                    more = feed.poll()
-                heard = time.monotonic()
-            except _UNREACHED as error:
-                if time.monotonic() - heard > self.patience:
-                    self.failures[loader] = f"unreachable for {self.patience:g} s: {error}"
-                    return
-            except ExperimentFailure as error:
-                self.failures[loader] = str(error)
-                return
-            if not more:
-                self._stop.wait(self.every)
+    # ---- asking
+
+    def _ask_at(self, loader: Loader, instant: float) -> None:
+        with self._changed:
+            heapq.heappush(self._waiting, (instant, loader))
+            self._changed.notify()
+
+    def _run(self) -> None:
+        """Hand loaders to the threads, each when it is due."""
+        while (loader := self._next()) is not None:
+            self._pool.submit(self._question, loader)
+
+    def _next(self) -> Loader | None:
+        """Wait until a loader is due; None once the collector was stopped."""
+        with self._changed:
+            while not self._stopped:
+                now = time.monotonic()
+                if not self._waiting or self._waiting[0][0] > now:
+                    self._changed.wait(self._waiting[0][0] - now if self._waiting else None)
+                    continue
+                loader = heapq.heappop(self._waiting)[1]
+                one = self._asked.get(loader)
+                if one is None or loader in self.failures:
+                    continue
+                if one.doubtful and self._doubtful >= _DOUBTFUL:
+                    heapq.heappush(self._waiting, (now + self._pause(), loader))
+                    continue
+                self._doubtful += one.doubtful
+                return loader
+        return None
+
+    def _pause(self) -> float:
+        """Seconds until a loader is asked again."""
+        return max(self.every, len(self._asked) / _QUESTIONS)
+
+    def _question(self, loader: Loader) -> None:
+        """Ask one loader, and say when it is asked again: at once when it has more."""
+        one = self._asked.get(loader)
+        doubtful = one is not None and one.doubtful
+        more = False
+        try:
+            more = one is not None and not self._stopped and self._poll(loader, one)
+        except Exception as error:  # a thread of the pool has nobody to raise it to
+            self.failures[loader] = f"{type(error).__name__}: {error}"
+        with self._changed:
+            self._doubtful -= doubtful
+        self._ask_at(loader, time.monotonic() + (0.0 if more else self._pause()))
+
+    def _poll(self, loader: Loader, one: _Asked) -> bool:
+        """Ask once; return whether the loader has more at once. One that stays unreachable is a failure."""
+        try:
+            with one.lock:
+                if loader not in self._asked:
+                    return False
+                more = one.feed.poll()
+        except _UNREACHED as error:
+            one.doubtful = True
+            if time.monotonic() - one.heard > self.patience:
+                self.failures[loader] = f"unreachable for {self.patience:g} s: {error}"
+            return False
+        except ExperimentFailure as error:
+            self.failures[loader] = str(error)
+            return False
+        one.heard, one.doubtful = time.monotonic(), False
+        return more
 
     def poll_now(self) -> None:
         """Fetch from every loader at once, so that a look sees the present."""
-        for loader, feed in list(self._feeds.items()):
-            if loader in self.failures:
-                continue
-            try:
-                with self._locks[loader]:
-                    while feed.poll():
-                        pass
-            except _UNREACHED:
-                continue  # its thread keeps count of how long it has been gone
+
+        def whole(loader: Loader, one: _Asked) -> None:
+            while loader not in self.failures and self._poll(loader, one):
+                pass
+
+        asked: list[Future[None]] = [
+            self._pool.submit(whole, loader, one)
+            for loader, one in list(self._asked.items())
+            if loader not in self.failures
+        ]
+        wait(asked)
+        for one in asked:
+            one.result()
+
+    # ---- what came
 
     def pending(self) -> dict[Flow, NDArray[np.int64]]:
         """Return when each flow's requests without a sample yet were due."""
         found: dict[Flow, list[NDArray[np.int64]]] = {}
-        for feed in self._feeds.values():
+        for feed in self._feeds:
             for flow, due in feed.pending.items():
                 found.setdefault(flow, []).append(due)
         return {flow: np.concatenate(parts) for flow, parts in found.items()}
 
     def rates(self, *, seconds: float = 1.0) -> list[Rate]:
-        """Return each flow's rate, errors and latency over the latest samples."""
-        samples = self.writer.tail(20_000)
+        """Return each flow's rate, errors and latency over the latest samples, of so many seconds or fewer."""
+        samples = self.writer.tail(_RECENT)
         if not len(samples):
             return []
-        recent = samples[samples["done"] > samples["done"].max() - int(seconds * 1e9)]
+        latest = int(samples["done"].max())
+        recent = samples[samples["done"] > latest - int(seconds * 1e9)]
+        covered = seconds if len(recent) < len(samples) else max(1e-9, (latest - int(recent["done"].min())) / 1e9)
+        recent = recent[np.argsort(recent["flow"], kind="stable")]
+        table = self.writer.flows
+        edges = np.searchsorted(recent["flow"], np.arange(len(table) + 1))
+        latency, bad = (recent["done"] - recent["due"]) / 1e9, recent["outcome"] != Outcome.OK
         found = []
-        for number, flow in enumerate(self.writer.flows):
-            mine = recent[recent["flow"] == number]
-            if len(mine):
-                latency = (mine["done"] - mine["due"]) / 1e9
-                found.append(
-                    Rate(
-                        flow,
-                        len(mine) / seconds,
-                        float((mine["outcome"] != Outcome.OK).mean()),
-                        float(np.quantile(latency, 0.5)),
-                        float(np.quantile(latency, 0.99)),
-                    )
-                )
+        for number in np.flatnonzero(np.diff(edges)):
+            mine = slice(edges[number], edges[number + 1])
+            p50, p99 = np.quantile(latency[mine], [0.5, 0.99])
+            count = int(edges[number + 1] - edges[number])
+            found.append(
+                Rate(table[number], count / min(seconds, covered), float(bad[mine].mean()), float(p50), float(p99))
+            )
         return found
 
     def finish(self, *, seconds: float = 10.0, stop_flows: bool = True) -> None:
@@ -438,7 +260,7 @@ class Collector:
         A request that fell due and left no sample is entered as a failure first.
         """
         self.stop()
-        for feed in self._feeds.values():
+        for feed in self._feeds:
             if stop_flows:
                 feed.client.stop_aggressors()
                 feed.client.stop_flows()
@@ -447,7 +269,7 @@ class Collector:
                 while feed.poll():
                     pass
             feed.note_counts()
-        feeds = [*self._retired, *self._feeds.values()]
+        feeds = [*self._retired, *self._feeds]
         problems = [sentence for feed in feeds for sentence in feed.restore_missing()]
         self.writer.flush()
         for feed in feeds:
@@ -459,7 +281,9 @@ class Collector:
             raise LostSamples("; ".join(problems))
 
     def stop(self) -> None:
-        """Stop the threads; the load goes on. Safe to repeat."""
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(timeout=15)
+        """Stop asking; the load goes on. Safe to repeat."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
+        self._schedule.join(timeout=15)
+        self._pool.shutdown(cancel_futures=True)

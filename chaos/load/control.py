@@ -1,18 +1,18 @@
 """The loader's control port, in the same loop as the load: another thread would delay the load.
 
 `GET /healthz`, and with the namespace's token (`chaos.control_key`) `GET /state`, `GET /samples?from=N&epoch=E`,
-`POST /flows`, `POST /stop`, `POST /aggressor`. Large answers leave piece by piece, as the socket takes them. Not h11,
-which writes an answer whole and holds the loop sixteen times as long (`benchmarks/parsers.py`).
+`GET /ledger?after=N,N,...&epoch=E`, `POST /flows`, `POST /stop`, `POST /aggressor`. Large answers leave piece by piece,
+as the socket takes them. Not h11, which writes an answer whole and holds the loop sixteen times as long
+(`benchmarks/parsers.py`).
 """
 
 from __future__ import annotations
 
 import errno
-import json
 import socket
 import urllib.parse
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from chaos.apps.wire import header
 from chaos.control_key import HEADER, Gate
@@ -155,7 +155,3 @@ class _ControlConnection:
             self.control.reactor.rewatch(self.fd, READ)
             if self.buffer:
                 self._take()
-
-
-def as_json(data: Any) -> bytes:
-    return json.dumps(data, separators=(",", ":")).encode()

@@ -13,8 +13,9 @@ from time import monotonic_ns
 from typing import Protocol
 
 from chaos.history.words import NO_POD, Cause, Flag, Outcome
+from chaos.load.ledger import FlowLedger, Ledgers
 from chaos.load.reactor import TOLERANCE, Reactor, Timer
-from chaos.load.samples import FlowCounters, SampleLog
+from chaos.load.samples import FlowCounters, RecordLog
 from chaos.load.spec import Arrival, FlowSpec
 
 _OK, _FAILED, _UNKNOWN = int(Outcome.OK), int(Outcome.FAILED), int(Outcome.UNKNOWN)
@@ -51,12 +52,32 @@ class Transport(Protocol):
 
 
 class SampleRecorder:
-    """State that all engines of a loader share: the log, the clock's base, the table of servers seen."""
+    """State that all engines of a loader share: the log, the ledgers, the clock's base, the table of servers seen."""
 
-    def __init__(self, log: SampleLog, base: int) -> None:
+    def __init__(self, log: RecordLog, base: int) -> None:
         self.log = log
+        self.ledgers = Ledgers()
         self.base = base  # ns from monotonic to the Unix epoch, taken once: the loader's clock never steps
         self.servers: list[str] = []  # namespace/pod
+
+    def keep(
+        self,
+        flow: int,
+        server: int,
+        outcome: int,
+        cause: int,
+        status: int,
+        flags: int,
+        due: int,
+        sent: int,
+        done: int,
+        sequence: int,
+    ) -> None:
+        """Keep a request that has ended, as a sample and in its flow's ledger."""
+        self.log.add(flow, 0, server, outcome, cause, status, flags, due, sent, done, sequence)
+        ledgers = self.ledgers
+        if not ledgers.flows[flow].enter(sequence, done - due, (server, outcome, cause, status, flags)):
+            ledgers.in_full.add(flow, 0, server, outcome, cause, status, flags, due, sent, done, sequence)
 
     def number(self, server: str) -> int:
         """Return the table's number of a server pod, by namespace/pod."""
@@ -85,6 +106,7 @@ class Engine:
         self._timer: Timer | None = None
         self._expiry: Timer | None = None
         self._servers: dict[bytes, int] = {}
+        self._ledger: FlowLedger = recorder.ledgers.of(counters.id)
         self._poisson = spec.arrival is Arrival.POISSON
 
     clock = staticmethod(monotonic_ns)
@@ -101,6 +123,8 @@ class Engine:
         self._gap = int(1e9 / rate) if rate else 0
         if self._gap:
             self._next = monotonic_ns() + self._after()
+            even = 0 if self._poisson else self._gap
+            self._ledger.set_pace(self.counters.due + 1, self._next + self.recorder.base, even)
             self._timer = self.reactor.at(self._next, self._fire)
 
     def stop(self) -> None:
@@ -192,12 +216,10 @@ class Engine:
             else:
                 counters.unknown += 1
         if counters.done % counters.keep_every == 0:
-            recorder = self.recorder
-            base = recorder.base
             counters.stored += 1
-            recorder.log.add(
+            base = self.recorder.base
+            self.recorder.keep(
                 counters.id,
-                0,
                 server,
                 outcome,
                 cause,

@@ -1,81 +1,89 @@
 """The loader's memory: every sample, in the order in which requests ended, and each flow's counts.
 
-Kept in the loader so that nothing is lost when the runner goes away: a new runner asks again from record 0. Chunks of a
-megabyte; when there are many the oldest are moved to an unlinked file, so that memory stays bounded.
+Kept in the loader so that nothing is lost when the runner goes away: a new runner asks again from record 0.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
+from struct import Struct
 from typing import Final
 
 from chaos.history.words import RECORD, Cause
 from chaos.load.outcomes import telling
 
-SIZE: Final = RECORD.size
 _HEARD: Final = 64  # of so many unexpected answers one is kept
-CHUNK_RECORDS: Final = 26_214  # just under a megabyte
+CHUNK_RECORDS: Final = 26_214  # of samples: just under a megabyte
+MOST_CHUNKS: Final = 1024  # of a log: a gigabyte of samples, a day and a half at 200 a second
 
 
-class SampleLog:
-    """Append-only records, addressed by number."""
+class RecordLog:
+    """Append-only records of one layout, addressed by number.
 
-    def __init__(self, *, chunks_in_memory: int = 48) -> None:
-        self._limit = chunks_in_memory
-        self._chunks: list[bytearray | None] = []  # None: in the file
+    Chunks; when there are many the oldest are moved to an unlinked file, so that memory stays bounded, and when the
+    file is full they are forgotten: `first` is the oldest record that is still there.
+    """
+
+    def __init__(
+        self, layout: Struct, *, chunk_records: int, chunks_in_memory: int, most_chunks: int = MOST_CHUNKS
+    ) -> None:
+        self._layout, self._records, self._size = layout, chunk_records, layout.size
+        self._limit, self._most = chunks_in_memory, most_chunks
+        self._chunks: list[bytearray | None] = []  # None: in the file, or forgotten
         self._file: int | None = None
         self._chunk = bytearray(0)
         self._offset = self._end = 0
         self.total = 0
 
-    def add(
-        self,
-        flow: int,
-        client: int,
-        server: int,
-        outcome: int,
-        cause: int,
-        status: int,
-        flags: int,
-        due: int,
-        sent: int,
-        done: int,
-        sequence: int = 0,
-    ) -> None:
+    @property
+    def first(self) -> int:
+        """The number of the oldest record that is kept."""
+        return max(0, len(self._chunks) - self._most) * self._records
+
+    def add(self, *values: int) -> None:
         if self._offset == self._end:
             self._grow()
-        RECORD.pack_into(
-            self._chunk, self._offset, flow, client, server, outcome, cause, status, flags, due, sent, done, sequence
-        )
-        self._offset += SIZE
+        self._layout.pack_into(self._chunk, self._offset, *values)
+        self._offset += self._size
         self.total += 1
 
     def _grow(self) -> None:
-        self._chunk = bytearray(CHUNK_RECORDS * SIZE)
+        self._chunk = bytearray(self._records * self._size)
         self._offset, self._end = 0, len(self._chunk)
         self._chunks.append(self._chunk)
         oldest = len(self._chunks) - 1 - self._limit
         if oldest >= 0:
             chunk = self._chunks[oldest]
             if self._file is None:
-                self._file, name = tempfile.mkstemp(prefix="samples-")
+                self._file, name = tempfile.mkstemp(prefix="records-")
                 os.unlink(name)
             assert chunk is not None
-            os.pwrite(self._file, chunk, oldest * CHUNK_RECORDS * SIZE)
+            os.pwrite(self._file, chunk, self._place(oldest))
             self._chunks[oldest] = None
 
-    def read(self, first: int, limit: int = CHUNK_RECORDS) -> bytes:
-        """Return the records from number `first` on, as many as one chunk holds and `limit` allows."""
-        if first >= self.total:
+    def _place(self, chunk: int) -> int:
+        """Return where in the file a chunk lies: the newest ones take the places of those that are forgotten."""
+        return chunk % self._most * self._records * self._size
+
+    def read(self, first: int, limit: int) -> bytes:
+        """Return the records from number `first` on, as many as one chunk holds and `limit` allows. Those before
+        `self.first` are gone: ask from there.
+        """
+        if first >= self.total or first < self.first:
             return b""
-        index, skip = divmod(first, CHUNK_RECORDS)
-        count = min(CHUNK_RECORDS - skip, self.total - first, limit)
+        index, skip = divmod(first, self._records)
+        count = min(self._records - skip, self.total - first, limit)
         chunk = self._chunks[index]
         if chunk is None:
             assert self._file is not None
-            return os.pread(self._file, count * SIZE, first * SIZE)
-        return bytes(memoryview(chunk)[skip * SIZE : (skip + count) * SIZE])
+            return os.pread(self._file, count * self._size, self._place(index) + skip * self._size)
+        return bytes(memoryview(chunk)[skip * self._size : (skip + count) * self._size])
+
+
+def sample_log(*, chunks_in_memory: int = 48, most_chunks: int = MOST_CHUNKS) -> RecordLog:
+    """Return an empty log of whole samples."""
+    return RecordLog(RECORD, chunk_records=CHUNK_RECORDS, chunks_in_memory=chunks_in_memory, most_chunks=most_chunks)
 
 
 class FlowCounters:

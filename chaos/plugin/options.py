@@ -76,6 +76,13 @@ def add_options(parser: pytest.Parser) -> None:
         "spares the API server of a large cluster (default: 0.2)",
     )
     add(
+        "--chaos-history",
+        default="full",
+        metavar="full|ledger",
+        help="what is fetched of each request while a trial runs: the whole sample, or the few bytes that a verdict "
+        "reads, for hundreds of tenants; verdicts are the same (default: full)",
+    )
+    add(
         "--chaos-repeat",
         type=int,
         default=None,
@@ -165,6 +172,7 @@ def settings_of(config: pytest.Config) -> Settings:
                 image_archive=o.chaos_image_archive,
                 target=o.chaos_target,
                 every=o.chaos_every,
+                history=o.chaos_history,
                 repeat=o.chaos_repeat,
                 proxy_version=o.chaos_proxy_version,
                 trace=o.chaos_trace,

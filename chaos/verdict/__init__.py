@@ -25,7 +25,7 @@ from chaos.verdict.model import (
     merge,
     thresholds_from,
 )
-from chaos.verdict.view import view_from
+from chaos.verdict.view import view_from, view_of
 
 __all__ = [
     "Effect",
@@ -45,4 +45,5 @@ __all__ = [
     "merge",
     "thresholds_from",
     "view_from",
+    "view_of",
 ]

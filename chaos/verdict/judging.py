@@ -68,13 +68,14 @@ def _unknown(reason: str, *, done: bool) -> Judgement:
 
 
 def _judge(view: HistoryView, expectation: Expectation, thresholds: Thresholds, last: int | None) -> Judgement:
-    problem = detect_unfit(view, expectation, thresholds)
+    series = {flow: Series(view, flow, thresholds) for flow in view.flows}
+    problem = detect_unfit(view, series, expectation, thresholds)
     if problem:
         return _unknown(problem, done=False)
     looks = plan_looks(view, expectation.fault_shape, thresholds, last=last)
     if not looks:
         return _unknown(f"no look yet: {sentences.first_look(expectation.fault_shape, thresholds)}", done=False)
-    test = SequentialTest(view, expectation, thresholds)
+    test = SequentialTest(view, series, expectation, thresholds)
     for look in looks:
         test.take_look(look)
         # A held fault is watched to its end: what was claimed early may not be true of what comes late.
@@ -83,7 +84,9 @@ def _judge(view: HistoryView, expectation: Expectation, thresholds: Thresholds, 
     return test.conclude()
 
 
-def detect_unfit(view: HistoryView, expectation: Expectation, thresholds: Thresholds) -> str:
+def detect_unfit(
+    view: HistoryView, series: Mapping[Flow, Series], expectation: Expectation, thresholds: Thresholds
+) -> str:
     """Return why this history cannot be judged at all; empty when it can."""
     judged = [flow for flow in expectation.shares if flow not in expectation.exempt]
     if not judged:
@@ -97,13 +100,12 @@ def detect_unfit(view: HistoryView, expectation: Expectation, thresholds: Thresh
     if seconds < thresholds.baseline_seconds:
         return f"the baseline lasted {seconds:.1f} s, {thresholds.baseline_seconds:g} s are needed"
     for flow in judged:
-        if flow not in view.flows or not len(view.flows[flow]):
+        if flow not in series or not series[flow].ended:
             return f"{flow} made no request"
-        series = Series(view, flow, thresholds)
-        count = int(series.within(baseline).sum())
+        count = series[flow].count(baseline)
         if count < thresholds.baseline_requests:
             return f"{flow} made {count} requests in the baseline, {thresholds.baseline_requests} are needed"
-        if not len(series.baseline_latency):
+        if not len(series[flow].baseline_latency):
             return f"{flow} had no answered request in the baseline"
     if not view.evidence.effect_seen:
         return "the fault was not seen to act: no evidence of its effect"
@@ -172,12 +174,17 @@ class EffectCounts:
 class SequentialTest:
     """The state of a judgement from look to look. One per call of `judge`; no state outlives it."""
 
-    def __init__(self, view: HistoryView, expectation: Expectation, thresholds: Thresholds) -> None:
+    def __init__(
+        self, view: HistoryView, series: Mapping[Flow, Series], expectation: Expectation, thresholds: Thresholds
+    ) -> None:
         self.view, self.expectation, self.thresholds = view, expectation, thresholds
-        self.series = {flow: Series(view, flow, thresholds) for flow in view.flows if len(view.flows[flow])}
+        self.series = {flow: one for flow, one in series.items() if one.ended}
         self.judged = [flow for flow in expectation.shares if flow not in expectation.exempt]
         self.reported = self.judged + sorted(flow for flow in expectation.exempt if flow in self.series)
-        self.sentinels = [flow for flow in self.series if flow.sentinel]
+        self.sentinels: dict[str, list[Flow]] = {}  # by client
+        for flow in self.series:
+            if flow.sentinel:
+                self.sentinels.setdefault(flow.client, []).append(flow)
         self.hurt: dict[tuple[Flow, EffectKind], float] = {}  # seconds after the fault's begin
         self.not_hurt: dict[Flow, float] = {}
         self.machine_fault: dict[Flow, str] = {}  # of the machine, since the look at which it showed
@@ -229,8 +236,9 @@ class SequentialTest:
         if self.expectation.fault_shape is FaultShape.HELD:
             # A burst of the flow's own looks like harm while it lasts: of a flow that should not be hurt the claim
             # must still stand at the end of the hold.
+            standing = frozenset(claims)
             self.hurt = {
-                key: first for key, first in self.hurt.items() if key in claims or self.expectation.shares.get(key[0])
+                key: first for key, first in self.hurt.items() if key in standing or self.expectation.shares.get(key[0])
             }
         for key in claims:
             self.hurt.setdefault(key, seconds)
@@ -302,9 +310,7 @@ class SequentialTest:
         known of it.
         """
         worst = 0.0
-        for sentinel in self.sentinels:
-            if sentinel.client != flow.client:
-                continue
+        for sentinel in self.sentinels.get(flow.client, []):
             tallies = [self.series[sentinel].tally(kind, pair, look.cut) for pair in look.fault_only]
             if min(t.n1 for t in tallies) >= self.thresholds.window_requests and min(t.n0 for t in tallies) > 0:
                 worst = max(worst, _change([(t.before(1.0), t.after(1.0)) for t in tallies]))
@@ -313,15 +319,16 @@ class SequentialTest:
     def _claims_of_hurt(self, counted: Mapping[_Key, EffectCounts], look: Look) -> list[_Key]:
         """Holm's step-down over the family of judged flows and effects; exempt flows are tested without a family."""
         level = self.thresholds.alpha / look.parts
-        family = [key for key in counted if key[0] in self.judged]
-        claimed = [key for key in counted if key not in family and self._is_hurt(key[0], counted[key], look, level)]
-        remaining = list(family)
+        judged = frozenset(self.judged)
+        remaining = [key for key in counted if key[0] in judged]
+        claimed = [key for key in counted if key[0] not in judged and self._is_hurt(key[0], counted[key], look, level)]
         while remaining:
             found = [key for key in remaining if self._is_hurt(key[0], counted[key], look, level / len(remaining))]
             if not found:
                 break
             claimed += found
-            remaining = [key for key in remaining if key not in found]
+            newly = frozenset(found)
+            remaining = [key for key in remaining if key not in newly]
         return claimed
 
     def _is_hurt(self, flow: Flow, effect_counts: EffectCounts, look: Look, alpha: float) -> bool:

@@ -66,6 +66,7 @@ class Series:
         samples = view.flows.get(flow)
         if samples is None:
             raise ValueError(f"{flow}: the history has no such flow")
+        self.ended = len(samples)  # requests that have a sample
         waiting = view.pending.get(flow, np.empty(0, np.int64))
         due = np.concatenate([samples["due"], waiting])
         order = np.argsort(due, kind="stable")
@@ -101,6 +102,10 @@ class Series:
         if len(pieces) <= 1:
             return slice(*pieces[0]) if pieces else slice(0, 0)
         return np.concatenate([np.arange(first, last) for first, last in pieces])
+
+    def count(self, windows: Sequence[Window]) -> int:
+        """Return how many requests were due in any of the windows."""
+        return len(self.due[self.rows(windows)])
 
     def within(self, windows: Sequence[Window]) -> NDArray[np.bool_]:
         """Return which requests were due in any of the windows."""

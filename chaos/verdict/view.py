@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chaos.errors import Misuse
+from chaos.history.by_flow import FlowSamples
 from chaos.history.model import Event, EventKind, Samples
 from chaos.model.faulting import FaultPhase
 from chaos.model.flow import Flow, Window, WindowKind
@@ -41,13 +42,24 @@ def view_from(
 
     Raises Misuse when no flow table is to be found.
     """
-    log = sorted(events, key=lambda event: event.at)
-    table = list(flows) if flows is not None else _flows_of(log)
+    log = list(events)
+    table = flows if flows is not None else _flows_of(sorted(log, key=lambda event: event.at))
     if until is None:
         until = max([event.at for event in log] + ([int(samples["done"].max())] if len(samples) else [0]))
-    ordered = samples[np.argsort(samples["due"], kind="stable")]
-    by_flow = {flow: ordered[ordered["flow"] == index] for index, flow in enumerate(table)}
-    return HistoryView(by_flow, _windows_of(log, until), _evidence_of(log), until, dict(pending or {}), since)
+    return view_of(FlowSamples(table, samples), log, until=until, pending=pending, since=since)
+
+
+def view_of(
+    flows: Mapping[Flow, Samples],
+    events: Iterable[Event],
+    *,
+    until: int,
+    pending: Mapping[Flow, NDArray[np.int64]] | None = None,
+    since: int | None = None,
+) -> HistoryView:
+    """Build the same of samples that are by flow already, and sorted by `due`."""
+    log = sorted(events, key=lambda event: event.at)
+    return HistoryView(flows, _windows_of(log, until), _evidence_of(log), until, dict(pending or {}), since)
 
 
 def _flows_of(log: Sequence[Event]) -> list[Flow]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -18,9 +19,11 @@ from chaos.history.model import SAMPLE, Cause, EventKind, Outcome
 from chaos.history.store import History, HistoryWriter
 from chaos.kube.client import Cluster
 from chaos.kube.control_key import secret
-from chaos.load.client import Exchange, LoaderClient, parse_page
-from chaos.load.collector import Collector, LoaderFeed, LostSamples, detect_missing
+from chaos.load.client import Exchange, LoaderClient, parse_ledger, parse_page
+from chaos.load.collector import Collector
 from chaos.load.collector import Loader as Where
+from chaos.load.detail import Detail
+from chaos.load.feed import LoaderFeed, LostSamples, detect_missing
 from chaos.model.flow import Flow
 from chaos.names import CONTROL_SECRET, SYSTEM_NAMESPACE
 from tests.load.programs import KEY, Loader, Programs, eventually, flow_to, free_port
@@ -37,8 +40,13 @@ def started(programs: Programs, **more: Any) -> Loader:
     return loader
 
 
-def feed(ask: Exchange, writer: HistoryWriter) -> LoaderFeed:
-    return LoaderFeed(LoaderClient(ask), writer, namespace="tenant-a", pod="client-1")
+def feed(ask: Exchange, writer: HistoryWriter, detail: Detail = Detail.FULL) -> LoaderFeed:
+    return LoaderFeed(LoaderClient(ask), writer, namespace="tenant-a", pod="client-1", detail=detail)
+
+
+@pytest.fixture(params=list(Detail))
+def detail(request: pytest.FixtureRequest) -> Detail:
+    return Detail(request.param)
 
 
 def tampered(loader: Loader, change: Callable[[dict[str, Any], bytes], tuple[dict[str, Any], bytes]]) -> Exchange:
@@ -65,10 +73,10 @@ def finish(loader: Loader, feed: LoaderFeed) -> None:
 
 
 @pytest.mark.live
-def test_every_sample_of_the_loader_is_in_the_history(programs: Programs, tmp_path: Path) -> None:
+def test_every_sample_of_the_loader_is_in_the_history(programs: Programs, tmp_path: Path, detail: Detail) -> None:
     loader = started(programs)
     with HistoryWriter(tmp_path / "trial", {}) as writer:
-        one = feed(loader.ask, writer)
+        one = feed(loader.ask, writer, detail)
         one.poll()
         one.poll()
         finish(loader, one)
@@ -87,20 +95,20 @@ def test_every_sample_of_the_loader_is_in_the_history(programs: Programs, tmp_pa
 
 
 @pytest.mark.live
-def test_a_runner_that_starts_again_loses_nothing(programs: Programs, tmp_path: Path) -> None:
+def test_a_runner_that_starts_again_loses_nothing(programs: Programs, tmp_path: Path, detail: Detail) -> None:
     loader = started(programs)
     with HistoryWriter(tmp_path / "first", {}) as writer:
-        feed(loader.ask, writer).poll()
+        feed(loader.ask, writer, detail).poll()
     with HistoryWriter(tmp_path / "second", {}) as writer:
-        finish(loader, feed(loader.ask, writer))
+        finish(loader, feed(loader.ask, writer, detail))
     assert len(History.load(tmp_path / "second").samples) == loader.state()["total"]
 
 
 @pytest.mark.live
-def test_a_thinned_flow_is_counted_whole(programs: Programs, tmp_path: Path) -> None:
+def test_a_thinned_flow_is_counted_whole(programs: Programs, tmp_path: Path, detail: Detail) -> None:
     loader = started(programs, keep_every=7)
     with HistoryWriter(tmp_path / "trial", {}) as writer:
-        finish(loader, feed(loader.ask, writer))
+        finish(loader, feed(loader.ask, writer, detail))
         arrived = History.load(tmp_path / "trial")
     assert loader.flow("http")["stored"] == loader.flow("http")["done"] // 7
     assert arrived.flows
@@ -129,21 +137,103 @@ def test_lost_samples_are_noticed(programs: Programs, tmp_path: Path, name: str,
         finish(loader, feed(tampered(loader, change), writer))
 
 
+def in_ledger(loader: Loader, change: Callable[[dict[str, Any], bytes], tuple[dict[str, Any], bytes]]) -> Exchange:
+    """The same of pages of entries."""
+
+    def ask(path: str, body: bytes | None) -> bytes:
+        answer = loader.ask(path, body)
+        if not path.startswith("/ledger"):
+            return answer
+        content = zlib.decompress(answer)
+        size = int.from_bytes(content[:4], "little")
+        state, entries = change(json.loads(content[4 : 4 + size]), content[4 + size :])
+        text = json.dumps(state).encode()
+        return zlib.compress(len(text).to_bytes(4, "little") + text + entries, 1)
+
+    return ask
+
+
+def first_part(state: dict[str, Any], **changed: Any) -> dict[str, Any]:
+    first, *rest = state["ledgers"]
+    return {**state, "ledgers": [{**first, **changed}, *rest]}
+
+
+@pytest.mark.live
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("a page that was cut", lambda state, entries: (state, entries[:-1])),
+        ("a page from elsewhere", lambda state, entries: (first_part(state, **{"from": [1, 0, 0]}), entries)),
+        ("a kind that it does not name", lambda state, entries: (first_part(state, kinds=[]), entries)),
+        ("requests of no pace", lambda state, entries: (first_part(state, paces=[]), entries)),
+        ("a pace of another form", lambda state, entries: (first_part(state, paces=[[1, 2]]), entries)),
+        ("no ledgers", lambda state, entries: ({**state, "ledgers": []}, b"")),
+        ("counts that do not add up", lambda state, entries: (changed(state, "ok", -1), entries)),
+        ("requests that never ended", lambda state, entries: (changed(state, "due", 1), entries)),
+    ],
+)
+def test_entries_that_are_none_or_were_lost_are_noticed(
+    programs: Programs, tmp_path: Path, name: str, change: Any
+) -> None:
+    loader = started(programs)
+    with HistoryWriter(tmp_path / "trial", {}) as writer, pytest.raises(ExperimentFailure):
+        finish(loader, feed(in_ledger(loader, change), writer, Detail.LEDGER))
+
+
+@pytest.mark.live
+def test_entries_and_samples_of_one_loader_are_the_same_but_for_when_they_were_sent(
+    programs: Programs, tmp_path: Path
+) -> None:
+    server = programs.server()
+    loader = programs.loader(
+        flow_to(server.http),
+        flow_to(server.tcp, "tcp", protocol="tcp", label="tcp"),
+        flow_to(server.http, "random", label="random", arrival="poisson"),
+    )
+    server.misbehaviour(reset_share=0.2)
+    eventually(lambda: loader.flow("http")["unknown"] >= 20)
+    loader.set(flow_to(server.http, rate=150.0))
+    eventually(lambda: loader.flow("http")["done"] >= 200)
+    loader.ask("/stop", b"")
+    eventually(lambda: not loader.state()["under_way"])
+    found = {}
+    for one in Detail:
+        with HistoryWriter(tmp_path / one, {}) as writer:
+            feeding = feed(loader.ask, writer, one)
+            feeding.drain(5)
+            feeding.check()
+            assert feeding.restore_missing() == []
+            flows = writer.by_flow()
+            found[one] = {flow: flows[flow] for flow in flows}
+        assert len(History.load(tmp_path / one).samples) == sum(map(len, found[one].values()))
+    assert found[Detail.FULL].keys() == found[Detail.LEDGER].keys()
+    for flow, whole in found[Detail.FULL].items():
+        entered = found[Detail.LEDGER][flow]
+        for name in SAMPLE.names or ():
+            if name != "sent" or flow.label == "random":
+                assert np.array_equal(whole[name], entered[name]), (flow, name)
+    assert {*found[Detail.LEDGER][HTTP]["sent"]} == {0}
+    assert found[Detail.LEDGER][Flow(HTTP.client, HTTP.server, label="random")]["sent"].any()
+
+
 def test_what_is_no_page_is_no_page() -> None:
     for wrong in (b"", b"\4\0\0\0nope", b"\2\0\0\0{}", b"HTTP/1.1 200"):
         with pytest.raises((ExperimentFailure, KeyError)):
             parse_page(wrong)
+        for answer in (wrong, zlib.compress(wrong), zlib.compress(wrong)[:-1]):
+            with pytest.raises(ExperimentFailure):
+                parse_ledger(answer)
 
 
 @pytest.mark.live
 def test_a_loader_that_started_again_is_counted_anew_and_what_was_lost_is_named(
-    programs: Programs, tmp_path: Path
+    programs: Programs, tmp_path: Path, detail: Detail
 ) -> None:
     server, port = programs.server(), free_port()
     first = programs.loader(flow_to(server.http), port=port)
     eventually(lambda: first.flow("http")["ok"] >= 10)
     with HistoryWriter(tmp_path / "trial", {}) as writer:
-        one = feed(first.ask, writer)
+        one = feed(first.ask, writer, detail)
         while one.poll():
             pass
         first.process.kill()
@@ -205,12 +295,18 @@ class _Direct:
 
 
 @pytest.mark.live
-def test_a_collector_gathers_while_it_runs_and_checks_at_the_end(programs: Programs, tmp_path: Path) -> None:
+def test_a_collector_gathers_while_it_runs_and_checks_at_the_end(
+    programs: Programs, tmp_path: Path, detail: Detail
+) -> None:
     loaders = {"client-1": started(programs), "client-2": started(programs)}
     with (
         HistoryWriter(tmp_path / "trial", {}) as writer,
         Collector(
-            cast(Cluster, _Direct(loaders)), [Where("tenant-a", name) for name in loaders], writer, every=0.05
+            cast(Cluster, _Direct(loaders)),
+            [Where("tenant-a", name) for name in loaders],
+            writer,
+            every=0.05,
+            detail=detail,
         ) as collector,
     ):
         eventually(lambda: len(writer.snapshot()[0]) >= 500)
@@ -300,7 +396,7 @@ def test_what_a_loader_drops_is_a_failure_and_is_said(programs: Programs, tmp_pa
 
 @pytest.mark.parametrize("lying", [Dropping, Stamping])
 def test_a_loader_whose_lies_agree_with_its_own_counts_is_contradicted_by_numbers_or_by_its_servers(
-    programs: Programs, tmp_path: Path, lying: type[LoaderClient]
+    programs: Programs, tmp_path: Path, lying: type[LoaderClient], detail: Detail
 ) -> None:
     server = programs.server()
     loader = programs.loader(flow_to(server.http))
@@ -308,7 +404,7 @@ def test_a_loader_whose_lies_agree_with_its_own_counts_is_contradicted_by_number
     eventually(lambda: loader.flow("http")["unknown"] > 20)
     with HistoryWriter(tmp_path / "trial", {}) as writer:
         client = lying(loader.ask)
-        one = LoaderFeed(client, writer, namespace="tenant-a", pod="client-1")
+        one = LoaderFeed(client, writer, namespace="tenant-a", pod="client-1", detail=detail)
         one.poll()
         loader.ask("/stop", b"")
         one.drain(5)
@@ -321,7 +417,9 @@ def test_a_loader_whose_lies_agree_with_its_own_counts_is_contradicted_by_number
     assert (bool(problems), claimed > served) == (lying is Dropping, lying is Stamping)
 
 
-def test_an_answer_by_a_server_that_is_none_of_the_flows_own_is_misrouted(programs: Programs, tmp_path: Path) -> None:
+def test_an_answer_by_a_server_that_is_none_of_the_flows_own_is_misrouted(
+    programs: Programs, tmp_path: Path, detail: Detail
+) -> None:
     loader = started(programs)
     eventually(lambda: loader.flow("http")["done"] > 20)
     with HistoryWriter(tmp_path / "trial", {}) as writer:
@@ -331,6 +429,7 @@ def test_an_answer_by_a_server_that_is_none_of_the_flows_own_is_misrouted(progra
             namespace="tenant-a",
             pod="client-1",
             own_servers=lambda flow, names: frozenset() if flow == HTTP else names,
+            detail=detail,
         )
         while strict.poll():
             pass
