@@ -45,8 +45,12 @@ RECORDED: Final = (
     "readiness-probe-fails",
     "deployment-rolling-update",
     "statefulset-pod-deleted",
-    "daemonset-pod-deleted",
     "endpoints-of-terminating-pod",
+    "container-restart-rules",
+    "job-failure-policy-fail-index",
+    "job-suspended-and-resumed",
+    "pod-prestop-with-native-sidecar",
+    "startup-probe-native-sidecar",
 )
 
 
